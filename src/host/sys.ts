@@ -1,0 +1,28 @@
+/**
+ * Sys: the system calls that the product makes itself, about a dozen, each returning a value or `-errno`, all synchronous.
+ *
+ * Two implementations (a system call trampoline; libc's `syscall` with `errno`), one of which a self-test chooses at start.
+ * Everything above speaks in these terms, so that another runtime could provide them.
+ */
+export interface Sys {
+  readonly implementation: "trampoline" | "libc";
+  /** socket(2). */
+  socket(domain: number, type: number, protocol: number): number;
+  /** bind(2) with the encoded socket address. */
+  bind(fd: number, address: Uint8Array): number;
+  /** setsockopt(2) with an int value. */
+  setSocketOption(fd: number, level: number, option: number, value: number): number;
+  /** send(2)/sendto(2); bytes sent or -errno. */
+  send(fd: number, bytes: Uint8Array, flags: number, address?: Uint8Array): number;
+  /** recv(2) into the buffer; bytes received (0: end), or -errno. With MSG_TRUNC in flags the full length is returned. */
+  receive(fd: number, buffer: Uint8Array, flags: number): number;
+  /** openat(AT_FDCWD, …) with O_CLOEXEC. */
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  /** setns(2). */
+  setNamespace(fd: number, type: number): number;
+  /** ioctl(2) with the structure's bytes, read and written in place. */
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /** poll(2) for readability; number of ready descriptors (0: time-out), or -errno. `timeoutMs` -1 waits for ever. */
+  poll(fds: readonly number[], timeoutMs: number): number;
+}

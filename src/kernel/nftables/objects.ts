@@ -1,0 +1,105 @@
+/**
+ * The nf_tables objects as plain data: what `encode` sends, what `decode` reads back, bodies included. Knows nothing of Calico.
+ *
+ * Bytes (keys, compare data, masks) are lower-case hex text in network order, so that equal objects are equal text.
+ * Registers are numbered by their 32-bit slot, 0 to 15; a value longer than 4 bytes takes the following slots too.
+ * Source: linux/netfilter/nf_tables.h.
+ */
+export type TableFamily = "inet" | "ip" | "ip6";
+
+export interface TableId {
+  readonly family: TableFamily;
+  readonly name: string;
+}
+
+export type NftVerdict =
+  | { readonly type: "accept" | "drop" | "continue" | "return" }
+  | { readonly type: "jump" | "goto"; readonly chain: string };
+
+export type Expr =
+  | { readonly op: "payload"; readonly base: "network" | "transport"; readonly offset: number; readonly length: number; readonly register: number }
+  | { readonly op: "meta"; readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark"; readonly register: number }
+  | { readonly op: "ct"; readonly key: "state"; readonly register: number }
+  /** The first bytes of the register against `data`; its length is the length compared. */
+  | { readonly op: "cmp"; readonly compare: "eq" | "neq" | "lt" | "lte" | "gt" | "gte"; readonly register: number; readonly data: string }
+  | { readonly op: "range"; readonly compare: "eq" | "neq"; readonly register: number; readonly from: string; readonly to: string }
+  | { readonly op: "bitwise"; readonly source: number; readonly destination: number; readonly mask: string; readonly xor: string }
+  /** True when the set has the key in `register` (or, `not`, has not). */
+  | { readonly op: "lookup"; readonly set: string; readonly register: number; readonly not: boolean }
+  /** Runs the verdict that the map holds for the key in `register`; no entry: the rule does not match. */
+  | { readonly op: "verdict-map"; readonly map: string; readonly register: number }
+  | { readonly op: "counter" }
+  | { readonly op: "verdict"; readonly verdict: NftVerdict };
+
+export interface NftRule {
+  readonly expressions: readonly Expr[];
+  /** Shown by `nft list` as the rule's comment; at most 128 bytes of UTF-8. */
+  readonly comment: string | undefined;
+}
+
+/** One field of a set's key: its type as `nft` names it, which also fixes its length (ifname 16, ipv4_addr 4, ipv6_addr 16, inet_proto 1, inet_service 2). */
+export type KeyField = "ipv4_addr" | "ipv6_addr" | "ifname" | "inet_proto" | "inet_service";
+
+export interface NftSet {
+  /** One field, or several concatenated; each field of a concatenation is padded to 4 bytes in keys. */
+  readonly key: readonly KeyField[];
+  /** Elements are ranges. */
+  readonly interval: boolean;
+  /** Elements carry a verdict. */
+  readonly verdictMap: boolean;
+}
+
+export interface NftElement {
+  readonly key: string;
+  /** Inclusive end; present exactly in interval sets. */
+  readonly keyEnd: string | undefined;
+  /** Present exactly in verdict maps. */
+  readonly verdict: NftVerdict | undefined;
+}
+
+export interface NftBaseChain {
+  readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
+  readonly priority: number;
+  readonly policy: "accept" | "drop";
+}
+
+/** One step of a transaction, in the order in which the kernel must see them. */
+export type NftCommand =
+  | { readonly do: "add-table" }
+  | { readonly do: "delete-table" }
+  | { readonly do: "add-chain"; readonly chain: string; readonly base: NftBaseChain | undefined }
+  | { readonly do: "delete-chain"; readonly chain: string }
+  /** Removes all rules of the chain. */
+  | { readonly do: "flush-chain"; readonly chain: string }
+  /** Appends. */
+  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule }
+  | { readonly do: "add-set"; readonly set: string; readonly is: NftSet }
+  | { readonly do: "delete-set"; readonly set: string }
+  | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
+  | { readonly do: "delete-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] };
+
+/** Everything of one table, as the kernel has it. */
+export interface NftTableState {
+  readonly chains: ReadonlyMap<string, NftChainState>;
+  readonly sets: ReadonlyMap<string, NftSetState>;
+}
+
+export interface NftChainState {
+  readonly base: NftBaseChain | undefined;
+  readonly rules: readonly NftRuleState[];
+}
+
+export interface NftRuleState {
+  /** undefined when an expression is not one of `Expr`: such a rule is never equal to a wanted one. */
+  readonly rule: NftRule | undefined;
+  readonly handle: bigint;
+  /** Of the rule's counter expression, when it has one. */
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+export interface NftSetState {
+  /** undefined when its key or flags are not expressible as `NftSet`. */
+  readonly is: NftSet | undefined;
+  readonly elements: readonly NftElement[];
+}

@@ -1,0 +1,25 @@
+/** Endpoint: one pod as policy sees it: labels, addresses and named ports, whatever the API calls them. */
+import type { Addr } from "../net/addr.ts";
+import type { Protocol } from "../net/protocol.ts";
+import type { Key } from "./key.ts";
+
+export interface NamedPort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+/** What the network knows of a local pod: written by CNI ADD, journalled on disk, gone after DEL. */
+export interface CniRecord {
+  readonly containerId: string;
+  readonly pod: Key<"Pod">;
+  /** Host end, `cali` + 11 hex digits. */
+  readonly interface: string;
+  readonly addresses: readonly Addr[];
+  /** MAC of the pod's end, `aa:bb:cc:dd:ee:ff`. */
+  readonly mac: string;
+  /** Path of the pod's network namespace at ADD. */
+  readonly netns: string;
+  /** Interface name inside the pod, `eth0`. */
+  readonly podInterface: string;
+}

@@ -1,0 +1,22 @@
+/** Key: which object of which kind; the identity under which everything about one resource is filed. */
+import type { Brand } from "../lib/brand.ts";
+import type { Kind } from "./kind.ts";
+
+export interface Key<K extends Kind = Kind> {
+  readonly kind: K;
+  /** undefined for kinds of the cluster scope. */
+  readonly namespace: string | undefined;
+  readonly name: string;
+}
+
+/** `Pod/default/web` or `Node/n1`: the text form of a key, unique over all kinds; use it as the key of a Map. */
+export type KeyText = Brand<string, "KeyText">;
+
+export function formatKey(key: Key): KeyText {
+  return (key.namespace === undefined ? `${key.kind}/${key.name}` : `${key.kind}/${key.namespace}/${key.name}`) as KeyText;
+}
+
+/** `default/web` or `n1`: how an operator writes the object when its kind is known. */
+export function formatName(key: Key): string {
+  return key.namespace === undefined ? key.name : `${key.namespace}/${key.name}`;
+}

@@ -1,0 +1,39 @@
+/**
+ * Kind: the kinds of resource that the product reads or writes, with their place in the API.
+ *
+ * One table, so that the datastores, the syncer and the command line agree on paths, scope and plural names.
+ * Kubernetes' NetworkPolicy is `KubernetesNetworkPolicy` here, as upstream names it, because Calico has a kind of the same name.
+ */
+export type Kind =
+  | "Pod"
+  | "Namespace"
+  | "ServiceAccount"
+  | "Node"
+  | "Event"
+  | "KubernetesNetworkPolicy"
+  | "IPPool"
+  | "IPAMBlock"
+  | "BlockAffinity"
+  | "IPAMHandle";
+
+export interface KindInfo {
+  /** `v1`, `networking.k8s.io/v1`, `projectcalico.org/v3`. */
+  readonly apiVersion: string;
+  /** The kind as the API spells it. */
+  readonly apiKind: string;
+  readonly plural: string;
+  readonly namespaced: boolean;
+}
+
+export const KINDS: { readonly [K in Kind]: KindInfo } = {
+  Pod: { apiVersion: "v1", apiKind: "Pod", plural: "pods", namespaced: true },
+  Namespace: { apiVersion: "v1", apiKind: "Namespace", plural: "namespaces", namespaced: false },
+  ServiceAccount: { apiVersion: "v1", apiKind: "ServiceAccount", plural: "serviceaccounts", namespaced: true },
+  Node: { apiVersion: "v1", apiKind: "Node", plural: "nodes", namespaced: false },
+  Event: { apiVersion: "v1", apiKind: "Event", plural: "events", namespaced: true },
+  KubernetesNetworkPolicy: { apiVersion: "networking.k8s.io/v1", apiKind: "NetworkPolicy", plural: "networkpolicies", namespaced: true },
+  IPPool: { apiVersion: "projectcalico.org/v3", apiKind: "IPPool", plural: "ippools", namespaced: false },
+  IPAMBlock: { apiVersion: "projectcalico.org/v3", apiKind: "IPAMBlock", plural: "ipamblocks", namespaced: false },
+  BlockAffinity: { apiVersion: "projectcalico.org/v3", apiKind: "BlockAffinity", plural: "blockaffinities", namespaced: false },
+  IPAMHandle: { apiVersion: "projectcalico.org/v3", apiKind: "IPAMHandle", plural: "ipamhandles", namespaced: false },
+};

@@ -1,0 +1,45 @@
+/**
+ * Resource: an object as the API holds it. Everything below `metadata` is the cluster's word, not ours: readers treat
+ * each field as untrusted and convert with `model/kubernetes/` or `model/kinds/`, which return a Result.
+ */
+import type { Kind } from "./kind.ts";
+import { KINDS } from "./kind.ts";
+import type { Key } from "./key.ts";
+import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./kinds/ipam.ts";
+import type { IPPoolSpec } from "./kinds/ip-pool.ts";
+import type { Event, Namespace, Node, Pod, ServiceAccount } from "kubernetes-types/core/v1";
+import type { NetworkPolicy } from "kubernetes-types/networking/v1";
+
+export interface ObjectMeta {
+  name: string;
+  namespace?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  uid?: string;
+  resourceVersion?: string;
+  generation?: number;
+  creationTimestamp?: string;
+  deletionTimestamp?: string;
+  finalizers?: string[];
+}
+
+interface Specs {
+  Pod: Pick<Pod, "spec" | "status">;
+  Namespace: Pick<Namespace, "spec" | "status">;
+  ServiceAccount: unknown;
+  Node: Pick<Node, "spec" | "status">;
+  Event: Omit<Event, "metadata" | "apiVersion" | "kind">;
+  KubernetesNetworkPolicy: Pick<NetworkPolicy, "spec">;
+  IPPool: { spec: IPPoolSpec };
+  IPAMBlock: { spec: IPAMBlockSpec };
+  BlockAffinity: { spec: BlockAffinitySpec };
+  IPAMHandle: { spec: IPAMHandleSpec };
+}
+
+export type Resource<K extends Kind = Kind> = K extends Kind
+  ? { apiVersion: string; kind: string; metadata: ObjectMeta } & Specs[K]
+  : never;
+
+export function keyOf<K extends Kind>(kind: K, resource: { readonly metadata: ObjectMeta }): Key<K> {
+  return { kind, namespace: KINDS[kind].namespaced ? (resource.metadata.namespace ?? "default") : undefined, name: resource.metadata.name };
+}

@@ -1,0 +1,25 @@
+/**
+ * Update: what a syncer may say. Its only promise is eventual convergence: values may be skipped, go back in time, or be
+ * falsely deleted and return. `in-sync` means that every key existing at some instant has been delivered. A consumer decides
+ * existence from `value` and may not look at order or revision.
+ */
+import type { Key } from "./key.ts";
+import type { Kind } from "./kind.ts";
+import type { Resource } from "./resource.ts";
+
+/** Where and when a value was seen; calculation passes it through unread, status reports it. */
+export interface Origin {
+  readonly revision: string;
+  readonly generation: number | undefined;
+  /** Milliseconds of the monotonic clock. */
+  readonly seenAt: number;
+}
+
+/** One key's newest known state; undefined = does not exist. */
+export type Update<K extends Kind = Kind> = K extends Kind
+  ? { readonly kind: K; readonly key: Key<K>; readonly value: Resource<K> | undefined; readonly origin: Origin }
+  : never;
+
+export type SyncEvent =
+  | { readonly type: "updates"; readonly updates: readonly Update[] }
+  | { readonly type: "status"; readonly status: "connecting" | "resyncing" | "in-sync" };

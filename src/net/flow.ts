@@ -1,0 +1,12 @@
+/** FlowPacket: the fields of a packet that policy can see; input of both statements of its meaning. */
+import type { Addr } from "./addr.ts";
+import type { Protocol } from "./protocol.ts";
+
+export interface FlowPacket {
+  readonly source: Addr;
+  readonly destination: Addr;
+  readonly protocol: Protocol;
+  /** Present exactly for TCP, UDP and SCTP. */
+  readonly sourcePort: number | undefined;
+  readonly destinationPort: number | undefined;
+}
