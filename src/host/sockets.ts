@@ -30,3 +30,16 @@ export interface Connection {
 export interface Listener {
   close(): Promise<void>;
 }
+
+/** A unix socket could not be connected to, listened on or written to. */
+export class SocketError extends Error {
+  override readonly name = "SocketError";
+  readonly path: string;
+  /** `ENOENT`, `ECONNREFUSED`, `EPIPE`, … */
+  readonly code: string;
+  constructor(operation: string, path: string, code: string) {
+    super(`Cannot ${operation} socket ${JSON.stringify(path)}: ${code}`);
+    this.path = path;
+    this.code = code;
+  }
+}

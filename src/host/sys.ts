@@ -19,6 +19,10 @@ export interface Sys {
   /** openat(AT_FDCWD, …) with O_CLOEXEC. */
   open(path: string, flags: number): number;
   close(fd: number): number;
+  /** read(2) into the buffer; bytes read (0: end), or -errno. */
+  read(fd: number, buffer: Uint8Array): number;
+  /** write(2); bytes written or -errno. */
+  write(fd: number, bytes: Uint8Array): number;
   /** setns(2). */
   setNamespace(fd: number, type: number): number;
   /** ioctl(2) with the structure's bytes, read and written in place. */

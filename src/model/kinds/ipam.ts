@@ -1,5 +1,7 @@
 /** The IPAM objects, in upstream's shape. Upstream: api/pkg/apis/projectcalico/v3/{ipamblock,blockaffinity,ipamhandle}.go. */
 
+import type { Schema } from "../schema/schema.ts";
+
 /** One block of addresses; ordinal `i` is the block's first address plus `i`. All writes are compare-and-swap. */
 export interface IPAMBlockSpec {
   cidr: string;
@@ -15,6 +17,8 @@ export interface IPAMBlockSpec {
   sequenceNumber: number;
   /** Ordinal (decimal text) to the sequence number of its allocation. */
   sequenceNumberForAllocation: Record<string, number>;
+  /** Always false: upstream's schema still demands the field, no code reads it. */
+  strictAffinity: boolean;
   deleted?: boolean;
 }
 
@@ -39,3 +43,76 @@ export interface IPAMHandleSpec {
   block: Record<string, number>;
   deleted?: boolean;
 }
+
+const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
+const TEXTS = { type: "object", additionalProperties: { type: "string" } } as const;
+
+/** The whole IPAMBlock, as strict as upstream's CRD. */
+export const IPAM_BLOCK_SCHEMA = {
+  type: "object",
+  description: "One block of addresses of a pool and who holds them. Written by the product only.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: {
+      type: "object",
+      required: ["allocations", "attributes", "cidr", "strictAffinity", "unallocated"],
+      properties: {
+        affinity: { type: "string", description: "Owner of the block, host:NODE; absent when nobody owns it.", pattern: "^(host|virtual):[a-zA-Z0-9\\.\\-_]+$" },
+        affinityClaimTime: { type: "string", description: "When the owner claimed the block.", format: "date-time" },
+        allocations: { type: "array", description: "One entry for each address: null, or an index into attributes.", items: { type: "integer", nullable: true } },
+        attributes: {
+          type: "array",
+          description: "Who holds addresses.",
+          items: { type: "object", properties: { alternate: TEXTS, handle_id: { type: "string" }, secondary: TEXTS } },
+        },
+        cidr: { type: "string", description: "The addresses of the block.", format: "cidr" },
+        deleted: { type: "boolean", description: "True while the block is being deleted." },
+        sequenceNumber: { type: "integer", description: "Grows with every write.", format: "int64", default: 0 },
+        sequenceNumberForAllocation: { type: "object", description: "Sequence number at which each held address was given out.", additionalProperties: { type: "integer", format: "int64" } },
+        strictAffinity: { type: "boolean", description: "Deprecated; always false." },
+        unallocated: { type: "array", description: "Free addresses as offsets in the block, freed longest ago first.", items: { type: "integer" } },
+      },
+    },
+  },
+} as const satisfies Schema;
+
+/** The whole BlockAffinity, as strict as upstream's CRD. */
+export const BLOCK_AFFINITY_SCHEMA = {
+  type: "object",
+  description: "A node's claim to a block. Written by the product only.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: {
+      type: "object",
+      required: ["cidr", "deleted", "node", "state"],
+      properties: {
+        cidr: { type: "string", description: "The block.", format: "cidr" },
+        deleted: { type: "boolean", description: "True while the affinity is being deleted.", default: false },
+        node: { type: "string", description: "The node." },
+        state: { type: "string", description: "How far the claim is; only a confirmed one counts.", enum: ["", "confirmed", "pending", "pendingDeletion"] },
+        type: { type: "string", description: "host, or virtual for owners that are no nodes." },
+      },
+    },
+  },
+} as const satisfies Schema;
+
+/** The whole IPAMHandle, as strict as upstream's CRD. */
+export const IPAM_HANDLE_SCHEMA = {
+  type: "object",
+  description: "The addresses that one holder has, by block. Written by the product only.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: {
+      type: "object",
+      required: ["block", "handleID"],
+      properties: {
+        block: { type: "object", description: "Number of addresses in each block.", additionalProperties: { type: "integer" } },
+        deleted: { type: "boolean", description: "True while the handle is being deleted." },
+        handleID: { type: "string", description: "Who holds the addresses." },
+      },
+    },
+  },
+} as const satisfies Schema;

@@ -1,0 +1,31 @@
+# One command runs it (make lab), one tests it (make test); each does its own set-up on a Debian machine with Node.js and npm.
+BUN := tools/bun/node_modules/.bin/bun
+NAME ?= lab
+
+.PHONY: lab lab-down test bench build check setup
+
+lab: build
+	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
+
+lab-down: build
+	@bin/calico lab down --name $(NAME)
+
+# SUITES="unit kernel" runs those alone.
+test: setup-test build check
+	@$(BUN) tools/test.ts $(SUITES)
+
+bench: setup-test build
+	@$(BUN) test/bench/main.ts
+
+check:
+	@$(BUN) x tsc -p .
+
+build: setup
+	@tools/build
+
+setup:
+	@tools/setup run
+
+.PHONY: setup-test
+setup-test:
+	@tools/setup test

@@ -1,0 +1,48 @@
+/** Body: the request body as a JSON value, from JSON or YAML, with the fields that it names twice. */
+import { load } from "js-yaml";
+import { ApiError, badRequest, unsupportedMediaType } from "../errors.ts";
+import type { JsonValue } from "../../model/schema/json.ts";
+import { duplicateFields } from "./duplicates.ts";
+
+export interface Body {
+  readonly value: JsonValue;
+  readonly duplicates: readonly string[];
+}
+
+/** Bodies of 3 MiB and more are refused, as kube-apiserver does. */
+export const MAX_BODY_BYTES = 3 * 1024 * 1024;
+
+const ACCEPTED = ["application/json", "application/yaml"];
+
+/** The media type without parameters; JSON when there is none. */
+export function mediaTypeOf(header: string | null): string {
+  const type = (header ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
+  return type === "" ? "application/json" : type;
+}
+
+export function tooLarge(): ApiError {
+  return new ApiError(413, "RequestEntityTooLarge", `Request entity too large: limit is ${MAX_BODY_BYTES}`);
+}
+
+/** Reads JSON or YAML text; 400 for what cannot be read, 415 for another media type. */
+export function parseBody(text: string, mediaType: string, accepted: readonly string[] = ACCEPTED): Body {
+  if (!accepted.includes(mediaType)) throw unsupportedMediaType(accepted);
+  if (mediaType === "application/yaml" || mediaType.endsWith("+yaml")) return { value: parseYaml(text), duplicates: [] };
+  return { value: parseJson(text), duplicates: duplicateFields(text) };
+}
+
+function parseJson(text: string): JsonValue {
+  try {
+    return JSON.parse(text) as JsonValue;
+  } catch (error) {
+    throw badRequest(`the object provided is not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function parseYaml(text: string): JsonValue {
+  try {
+    return JSON.parse(JSON.stringify(load(text) ?? null)) as JsonValue;
+  } catch (error) {
+    throw badRequest(`the object provided is not valid YAML: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

@@ -1,0 +1,80 @@
+/** Documents: what the server says about itself: version, discovery, OpenAPI. */
+import { createHash } from "node:crypto";
+import type { JsonObject } from "../../model/schema/json.ts";
+import { ApiError } from "../errors.ts";
+import { aggregatedDocument, coreVersionsDocument, groupDocument, groupListDocument, groupsOf, resourceListDocument } from "../discovery.ts";
+import { openApiV2Document } from "../openapi/v2.ts";
+import { encodeOpenApiV2 } from "../openapi/v2-protobuf.ts";
+import { openApiV3Document, openApiV3Paths } from "../openapi/v3.ts";
+import type { ServedKinds } from "../registry.ts";
+import { apiVersionOf } from "../resource-type.ts";
+import { type MediaType, parseAccept } from "./negotiate.ts";
+
+/** The Kubernetes version that this API follows. */
+const VERSION = { major: "1", minor: "32", gitVersion: "v1.32.0+calico", gitCommit: "", gitTreeState: "clean", buildDate: "1970-01-01T00:00:00Z", goVersion: "none", compiler: "none", platform: "linux/amd64" };
+
+/** What clients ask for, and what the answer is called: Go's parser of media types refuses the `@`. */
+const PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF_V2_NAME = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/** undefined when the path names no document. */
+export function serveDocument(registry: ServedKinds, request: Request, path: string): Response | undefined {
+  const at = path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+  if (!at.startsWith("/api") && !at.startsWith("/openapi") && at !== "/version" && at !== "/") return undefined;
+  if (request.method !== "GET" && request.method !== "HEAD") throw new ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
+  const accept = parseAccept(request.headers.get("accept"));
+  if (at === "/version") return json(VERSION);
+  if (at === "/") return json({ paths: ["/api", "/api/v1", "/apis", ...groupsOf(registry).map((group) => `/apis/${group}`), "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] });
+  if (at === "/api" || at === "/apis") return discoveryRoot(registry, request, at === "/api", accept);
+  if (at === "/openapi/v2") return openApiV2(registry, request, accept);
+  if (at === "/openapi/v3") return tagged(request, JSON.stringify(openApiV3Paths(registry)), "application/json");
+  const [root, ...parts] = at.slice(1).split("/");
+  if (root === "openapi") return openApiV3(registry, request, parts);
+  if (root === "api") return documentOrNothing(parts.length === 1 ? resourceListDocument(registry, "", parts[0] ?? "") : undefined);
+  return documentOrNothing(parts.length === 1 ? groupDocument(registry, parts[0] ?? "") : parts.length === 2 ? resourceListDocument(registry, parts[0] ?? "", parts[1] ?? "") : undefined);
+}
+
+function json(document: JsonObject): Response {
+  return new Response(JSON.stringify(document), { headers: { "Content-Type": "application/json", "Cache-Control": "no-cache, private" } });
+}
+
+function documentOrNothing(document: JsonObject | undefined): Response | undefined {
+  return document === undefined ? undefined : json(document);
+}
+
+/** With an ETag, so that clients need not fetch twice what they have. */
+function tagged(request: Request, body: string | Uint8Array<ArrayBuffer>, contentType: string): Response {
+  const etag = `"${createHash("sha512").update(body).digest("hex").slice(0, 64).toUpperCase()}"`;
+  const headers = { "Content-Type": contentType, ETag: etag, Vary: "Accept", "Cache-Control": "public" };
+  if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
+  return new Response(body, { headers });
+}
+
+function discoveryRoot(registry: ServedKinds, request: Request, core: boolean, accept: readonly MediaType[]): Response {
+  for (const { type, parameters } of accept) {
+    if (type !== "application/json" && type !== "*/*" && type !== "application/*") continue;
+    const as = parameters.get("as");
+    if (as === undefined) break;
+    const version = parameters.get("v") ?? "";
+    if (as !== "APIGroupDiscoveryList" || parameters.get("g") !== "apidiscovery.k8s.io" || (version !== "v2" && version !== "v2beta1")) continue;
+    return tagged(request, JSON.stringify(aggregatedDocument(registry, core, version)), `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`);
+  }
+  return json(core ? coreVersionsDocument() : groupListDocument(registry));
+}
+
+function openApiV2(registry: ServedKinds, request: Request, accept: readonly MediaType[]): Response {
+  const document = openApiV2Document(registry);
+  for (const { type } of accept) {
+    if (type === PROTOBUF_V2 || type === PROTOBUF_V2_NAME) return tagged(request, encodeOpenApiV2(document), PROTOBUF_V2_NAME);
+    if (type === "application/json" || type === "*/*" || type === "application/*") break;
+  }
+  return tagged(request, JSON.stringify(document), "application/json");
+}
+
+function openApiV3(registry: ServedKinds, request: Request, parts: readonly string[]): Response | undefined {
+  const [version, root, ...rest] = parts;
+  if (version !== "v3") return undefined;
+  const [group, name] = root === "api" ? ["", rest[0]] : [rest[0] ?? "", rest[1]];
+  if (name === undefined || resourceListDocument(registry, group, name) === undefined) return undefined;
+  return tagged(request, JSON.stringify(openApiV3Document(registry, group, name, apiVersionOf(group, name))), "application/json");
+}

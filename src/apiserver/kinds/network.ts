@@ -1,0 +1,75 @@
+/** Network: NetworkPolicy and EndpointSlice. */
+import { validateNetworkPolicy } from "../../model/kubernetes/network-policy-validation.ts";
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { arrayAt, fieldAt, jsonEquals, objectAt, stringAt } from "../../model/schema/json.ts";
+import type { ApiObject } from "../object.ts";
+import { builtIn } from "./built-in.ts";
+import { column, formatLabelSelector } from "./columns.ts";
+
+/** What policyTypes means when it is left out: Ingress, and Egress if there are egress rules. */
+function fillPolicyTypes(policy: ApiObject): void {
+  const spec = objectAt(policy["spec"]);
+  policy["spec"] = spec;
+  spec["podSelector"] ??= {};
+  if (arrayAt(spec["policyTypes"]).length > 0) return;
+  spec["policyTypes"] = arrayAt(spec["egress"]).length > 0 ? ["Ingress", "Egress"] : ["Ingress"];
+}
+
+export const NETWORK_POLICY = builtIn({
+  kind: "NetworkPolicy",
+  plural: "networkpolicies",
+  group: "networking.k8s.io",
+  shape: "networking.v1.NetworkPolicy",
+  namespaced: true,
+  shortNames: ["netpol"],
+  hasGeneration: true,
+  middle: [
+    column("Pod-Selector", "The pods that the policy applies to", (policy) => {
+      const selector = objectAt(fieldAt(policy, "spec", "podSelector"));
+      return formatLabelSelector(objectAt(selector["matchLabels"]), arrayAt(selector["matchExpressions"]));
+    }),
+  ],
+  prepareCreate: fillPolicyTypes,
+  prepareUpdate: fillPolicyTypes,
+  validate: (policy) => validateNetworkPolicy(policy),
+});
+
+function portsText(slice: ApiObject): string {
+  const ports = arrayAt(slice["ports"]).map((entry) => fieldAt(entry, "port"));
+  if (ports.length === 0) return "<unset>";
+  return shorten(ports.map((port) => (port === undefined || port === null ? "*" : String(port))));
+}
+
+function endpointsText(slice: ApiObject): string {
+  const addresses = arrayAt(slice["endpoints"]).flatMap((entry) => arrayAt(fieldAt(entry, "addresses")).map(stringAt));
+  return addresses.length === 0 ? "<unset>" : shorten(addresses);
+}
+
+function shorten(texts: readonly string[]): string {
+  return texts.length > 3 ? `${texts.slice(0, 3).join(",")} + ${texts.length - 3} more...` : texts.join(",");
+}
+
+function validateSlice(slice: ApiObject, current: ApiObject | undefined): FieldError[] {
+  const errors: FieldError[] = [];
+  if (stringAt(slice["addressType"]) === "") errors.push({ field: "addressType", reason: "Required", value: undefined, detail: "" });
+  if (current !== undefined && !jsonEquals(current["addressType"], slice["addressType"])) errors.push({ field: "addressType", reason: "Invalid", value: slice["addressType"], detail: "field is immutable" });
+  arrayAt(slice["endpoints"]).forEach((entry, index) => {
+    if (arrayAt(fieldAt(entry, "addresses")).length === 0) errors.push({ field: `endpoints[${index}].addresses`, reason: "Required", value: undefined, detail: "must contain at least 1 address" });
+  });
+  return errors;
+}
+
+export const ENDPOINT_SLICE = builtIn({
+  kind: "EndpointSlice",
+  plural: "endpointslices",
+  group: "discovery.k8s.io",
+  shape: "discovery.v1.EndpointSlice",
+  namespaced: true,
+  hasGeneration: true,
+  middle: [
+    column("AddressType", "Kind of the addresses", (slice) => stringAt(slice["addressType"])),
+    column("Ports", "Ports of the endpoints", portsText),
+    column("Endpoints", "Addresses", endpointsText),
+  ],
+  validate: validateSlice,
+});

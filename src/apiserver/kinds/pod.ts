@@ -1,0 +1,117 @@
+/** Pod: defaults and rules of `spec`, columns of its state. Source: pkg/apis/core/validation, pkg/printers/internalversion. */
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { arrayAt, fieldAt, isJsonObject, jsonEquals, type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
+import type { ApiObject } from "../object.ts";
+import type { RuleContext } from "../resource-type.ts";
+import { builtIn } from "./built-in.ts";
+import { podColumns } from "./pod-columns.ts";
+import { validateContainers, validateVolumes } from "./pod-rules.ts";
+
+function imageTag(image: string): string {
+  const last = image.slice(image.lastIndexOf("/") + 1);
+  if (last.includes("@")) return "";
+  return last.includes(":") ? last.slice(last.lastIndexOf(":") + 1) : "latest";
+}
+
+function prepareCreate(pod: ApiObject, context: RuleContext): void {
+  const spec = objectAt(pod["spec"]);
+  pod["spec"] = spec;
+  for (const list of ["containers", "initContainers"]) {
+    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) container["imagePullPolicy"] ??= imageTag(stringAt(container["image"])) === "latest" ? "Always" : "IfNotPresent";
+  }
+  const account = stringAt(spec["serviceAccountName"]) || stringAt(spec["serviceAccount"]) || "default";
+  spec["serviceAccountName"] = account;
+  spec["serviceAccount"] = account;
+  if (spec["priority"] === undefined) spec["priority"] = 0;
+  addDefaultTolerations(spec);
+  const conditions = stringAt(spec["nodeName"]) === "" ? [] : [{ type: "PodScheduled", status: "True", lastProbeTime: null, lastTransitionTime: new Date(context.nowMs).toISOString().slice(0, 19) + "Z" }];
+  pod["status"] = { phase: "Pending", ...(conditions.length === 0 ? {} : { conditions }), qosClass: qosClass(spec) };
+}
+
+/** Those that the admission plugin DefaultTolerationSeconds adds. */
+function addDefaultTolerations(spec: JsonObject): void {
+  const tolerations = [...arrayAt(spec["tolerations"])];
+  for (const key of ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]) {
+    const covered = tolerations.some((entry) => isJsonObject(entry) && (entry["key"] === key || stringAt(entry["key"]) === "") && (entry["effect"] === "NoExecute" || stringAt(entry["effect"]) === ""));
+    if (!covered) tolerations.push({ key, operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 });
+  }
+  spec["tolerations"] = tolerations;
+}
+
+function qosClass(spec: JsonObject): string {
+  const containers = [...arrayAt(spec["containers"]), ...arrayAt(spec["initContainers"])];
+  const requests = containers.map((entry) => objectAt(fieldAt(entry, "resources", "requests")));
+  const limits = containers.map((entry) => objectAt(fieldAt(entry, "resources", "limits")));
+  const guaranteed = limits.every((limit, index) => ["cpu", "memory"].every((name) => limit[name] !== undefined && (requests[index]?.[name] === undefined || jsonEquals(requests[index]?.[name], limit[name]))));
+  if (containers.length > 0 && guaranteed) return "Guaranteed";
+  return [...requests, ...limits].some((entry) => entry["cpu"] !== undefined || entry["memory"] !== undefined) ? "Burstable" : "BestEffort";
+}
+
+/** Fields of `spec` that may change after creation. */
+function mutablePart(spec: JsonObject): JsonObject {
+  const rest = structuredClone(spec);
+  for (const field of ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "ephemeralContainers"]) delete rest[field];
+  for (const list of ["containers", "initContainers"]) for (const container of arrayAt(rest[list])) if (isJsonObject(container)) for (const field of ["image", "imagePullPolicy", "resources"]) delete container[field];
+  delete rest["nodeName"];
+  return rest;
+}
+
+function validate(pod: ApiObject, current: ApiObject | undefined, subresource: string): FieldError[] {
+  if (subresource === "status") return [];
+  const spec = objectAt(pod["spec"]);
+  const errors = [...validateVolumes(spec), ...validateContainers(spec)];
+  if (current === undefined) return errors;
+  const before = objectAt(current["spec"]);
+  const nodeBefore = stringAt(before["nodeName"]);
+  if (!jsonEquals(mutablePart(spec), mutablePart(before)) || (stringAt(spec["nodeName"]) !== nodeBefore && subresource !== "binding")) {
+    const detail =
+      "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+    errors.push({ field: "spec", reason: "Forbidden", value: undefined, detail });
+  }
+  return errors;
+}
+
+export const POD = builtIn({
+  kind: "Pod",
+  plural: "pods",
+  shape: "core.v1.Pod",
+  namespaced: true,
+  shortNames: ["po"],
+  categories: ["all"],
+  hasStatus: true,
+  hasGeneration: true,
+  answersDeleted: true,
+  columns: podColumns,
+  subresources: { binding: { kind: "Binding", verbs: ["create"] } },
+  selectableFields: {
+    "spec.nodeName": (pod) => stringAt(fieldAt(pod, "spec", "nodeName")),
+    "spec.restartPolicy": (pod) => stringAt(fieldAt(pod, "spec", "restartPolicy")),
+    "spec.schedulerName": (pod) => stringAt(fieldAt(pod, "spec", "schedulerName")),
+    "spec.serviceAccountName": (pod) => stringAt(fieldAt(pod, "spec", "serviceAccountName")),
+    "spec.hostNetwork": (pod) => String(fieldAt(pod, "spec", "hostNetwork") === true),
+    "status.phase": (pod) => stringAt(fieldAt(pod, "status", "phase")),
+    "status.podIP": (pod) => stringAt(fieldAt(pod, "status", "podIP")),
+    "status.nominatedNodeName": (pod) => stringAt(fieldAt(pod, "status", "nominatedNodeName")),
+  },
+  prepareCreate,
+  prepareUpdate: (next, current) => {
+    const [spec, before] = [objectAt(next["spec"]), objectAt(current["spec"])];
+    for (const field of ["serviceAccountName", "serviceAccount", "priority", "tolerations", "nodeName"]) {
+      const value = before[field];
+      if (spec[field] === undefined && value !== undefined) spec[field] = value;
+    }
+    for (const list of ["containers", "initContainers"]) {
+      arrayAt(spec[list]).forEach((container, index) => {
+        const policy = fieldAt(arrayAt(before[list])[index], "imagePullPolicy");
+        if (isJsonObject(container) && policy !== undefined) container["imagePullPolicy"] ??= policy;
+      });
+    }
+  },
+  validate,
+  forbid: (pod, context) => {
+    const account = stringAt(fieldAt(pod, "spec", "serviceAccountName"));
+    const { namespace } = pod.metadata;
+    if (context.exists("serviceaccounts", namespace, account)) return undefined;
+    return `error looking up service account ${namespace}/${account}: serviceaccount ${JSON.stringify(account)} not found`;
+  },
+});

@@ -1,0 +1,28 @@
+/** ServiceAddresses: free addresses for Services out of one range, the lowest first after the first ten, which stay reserved. */
+import { type Addr, addrFromInteger, addrToInteger, bitsOf } from "../../net/addr.ts";
+import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "../../net/prefix.ts";
+import { ApiError } from "../errors.ts";
+import { fieldAt, stringAt } from "../../model/schema/json.ts";
+import type { Storage } from "./storage.ts";
+
+const RESERVED = 10;
+
+export class ServiceAddresses {
+  readonly #range: Prefix;
+  constructor(range: Prefix) {
+    this.#range = range;
+  }
+
+  /** An address that no stored Service holds; 500 when the range is used up. */
+  allocate(storage: Storage): string {
+    const used = new Set(storage.list("services").map((stored) => stringAt(fieldAt(stored.object, "spec", "clusterIP"))));
+    const family = prefixFamily(this.#range);
+    const first = addrToInteger(prefixAddr(this.#range));
+    const size = 1n << BigInt(Math.min(bitsOf(family) - prefixLength(this.#range), 20));
+    for (let offset = BigInt(RESERVED); offset < size - 1n; offset++) {
+      const address: Addr = addrFromInteger(family, first + offset);
+      if (!used.has(address)) return address;
+    }
+    throw new ApiError(500, "InternalError", `Cannot allocate a service address: the range ${this.#range} is full`);
+  }
+}

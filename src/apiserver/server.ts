@@ -1,0 +1,156 @@
+/**
+ * Server: the embedded Kubernetes-compatible API: listeners over TLS, authentication, and the way of a request to what answers it.
+ *
+ * One process, one thread; a request's work on the storage is never interrupted by another request.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { parsePrefix, type Prefix } from "../net/prefix.ts";
+import { unwrap } from "../lib/result.ts";
+import { openCredentials } from "./certificates.ts";
+import { ApiError, noSuchPath } from "./errors.ts";
+import { forbiddenAnonymous, Tokens, type User } from "./http/authenticate.ts";
+import { MAX_BODY_BYTES, tooLarge } from "./http/body.ts";
+import { serveDocument } from "./http/documents.ts";
+import { parseTarget } from "./http/request.ts";
+import { serveResource, UnknownResource } from "./http/resources.ts";
+import { respondError, respondText } from "./http/respond.ts";
+import { formatUrl, type ListenAddress } from "./listen.ts";
+import type { Admission, Context } from "./objects/context.ts";
+import { createFirstNamespaces, Lifecycle } from "./objects/lifecycle.ts";
+import { ServiceAddresses } from "./objects/service-addresses.ts";
+import { Storage, type StorageLimits } from "./objects/storage.ts";
+import { ServedKinds } from "./registry.ts";
+
+export interface ApiServerOptions {
+  readonly dataDirectory: string;
+  readonly listen: readonly ListenAddress[];
+  /** Rules for creates and updates beyond those of the kinds. */
+  readonly admission?: readonly Admission[];
+  /** Further users, by bearer token. */
+  readonly tokens?: readonly { readonly token: string; readonly user: User }[];
+  readonly serviceRange?: Prefix;
+  readonly storageLimits?: StorageLimits;
+  /** Runs the action with the thread in the network namespace of the file; needed only for listeners in namespaces. */
+  readonly inNamespace?: <T>(path: string, action: () => T) => T;
+  /** Told of failures of the server itself. */
+  readonly report?: (message: string) => void;
+}
+
+export interface RunningApiServer {
+  /** `https://ADDR:PORT` of each listener, in the order asked for, with the ports taken. */
+  readonly urls: readonly string[];
+  /** PEM of the authority that signed the serving certificate. */
+  readonly authority: string;
+  readonly adminToken: string;
+  /** Ends all connections and closes the storage. */
+  stop(): Promise<void>;
+}
+
+const IDLE_TIMEOUT_SECONDS = 240;
+const DEFAULT_SERVICE_RANGE = unwrap(parsePrefix("10.96.0.0/16"));
+
+/** Starts the server; rejects when the data directory, the certificates or a listener cannot be had. */
+export async function runApiServer(options: ApiServerOptions): Promise<RunningApiServer> {
+  mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 });
+  const credentials = openCredentials(join(options.dataDirectory, "pki"), options.listen.map((entry) => entry.addr));
+  const storage = new Storage(join(options.dataDirectory, "state.sqlite"), options.storageLimits);
+  const nowMs = (): number => Date.now();
+  const registry = new ServedKinds(storage, nowMs);
+  const context: Context = { storage, registry, admission: options.admission ?? [], addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE), nowMs };
+  createFirstNamespaces(context);
+  const endLifecycle = new Lifecycle(context).start();
+  const tokens = new Tokens();
+  tokens.add(credentials.adminToken, { name: "admin", groups: ["system:masters"] });
+  for (const { token, user } of options.tokens ?? []) tokens.add(token, user);
+  const handler = new Handler(context, registry, tokens, options.report ?? (() => {}));
+  const servers: ReturnType<typeof listen>[] = [];
+  try {
+    for (const entry of options.listen) servers.push(listenAt(entry, options, handler, credentials));
+  } catch (error) {
+    await Promise.all(servers.map((server) => server.stop(true)));
+    storage.close();
+    throw error;
+  }
+  return {
+    urls: servers.map((server, index) => formatUrl(options.listen[index]?.addr ?? servers[0]?.hostname as ListenAddress["addr"], server.port ?? 0)),
+    authority: credentials.authority,
+    adminToken: credentials.adminToken,
+    stop: async () => {
+      endLifecycle();
+      await Promise.all(servers.map((server) => server.stop(true)));
+      storage.close();
+    },
+  };
+}
+
+interface KeyPair {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+function listenAt(entry: ListenAddress, options: ApiServerOptions, handler: Handler, pair: KeyPair): ReturnType<typeof listen> {
+  if (entry.namespacePath === undefined) return listen(entry, handler, pair);
+  if (options.inNamespace === undefined) throw new Error(`Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`);
+  return options.inNamespace(entry.namespacePath, () => listen(entry, handler, pair));
+}
+
+function listen(entry: ListenAddress, handler: Handler, pair: KeyPair) {
+  return Bun.serve({
+    hostname: entry.addr,
+    port: entry.port,
+    tls: { cert: pair.certificate, key: pair.key },
+    idleTimeout: IDLE_TIMEOUT_SECONDS,
+    maxRequestBodySize: MAX_BODY_BYTES + 1024,
+    fetch: (request, server) => {
+      if (request.url.includes("watch=")) server.timeout(request, 0);
+      return handler.handle(request);
+    },
+  });
+}
+
+const HEALTH_PATHS: ReadonlySet<string> = new Set(["/healthz", "/livez", "/readyz"]);
+
+class Handler {
+  readonly #context: Context;
+  readonly #registry: ServedKinds;
+  readonly #tokens: Tokens;
+  readonly #report: (message: string) => void;
+
+  constructor(context: Context, registry: ServedKinds, tokens: Tokens, report: (message: string) => void) {
+    this.#context = context;
+    this.#registry = registry;
+    this.#tokens = tokens;
+    this.#report = report;
+  }
+
+  async handle(request: Request): Promise<Response> {
+    try {
+      return await this.#route(request);
+    } catch (error) {
+      if (error instanceof ApiError) return respondError(error);
+      if (error instanceof UnknownResource) return respondText(404, "404 page not found\n");
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.#report(`${request.method} ${request.url}: ${text}`);
+      return respondError(new ApiError(500, "InternalError", `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`));
+    }
+  }
+
+  async #route(request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    const path = url.pathname;
+    if (HEALTH_PATHS.has(path) || HEALTH_PATHS.has(path.slice(0, path.indexOf("/", 1)))) return respondText(200, "ok");
+    const user = this.#tokens.authenticate(request.headers.get("authorization"));
+    const target = parseTarget(path);
+    if (user === undefined && path !== "/version") throw forbiddenAnonymous(request.method, target, path);
+    if (target === undefined) {
+      const document = serveDocument(this.#registry, request, path);
+      if (document !== undefined) return document;
+      if (path.startsWith("/api")) throw new UnknownResource();
+      throw noSuchPath();
+    }
+    const body = request.body === null ? new Uint8Array() : new Uint8Array(await request.arrayBuffer());
+    if (body.length > MAX_BODY_BYTES) throw tooLarge();
+    return serveResource(this.#context, { method: request.method, target, query: url.searchParams, headers: request.headers, body });
+  }
+}

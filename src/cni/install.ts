@@ -1,0 +1,70 @@
+/** install: `calico cni install`: the plugins and their network configuration put where the container runtime looks. */
+import { Command } from "commander";
+import { installLinks, writeStdout } from "../host/bun/install.ts";
+import { openFiles } from "../host/bun/files.ts";
+
+interface InstallOptions {
+  readonly root: string;
+  readonly binDir: string;
+  readonly confDir: string;
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly mtu: string;
+}
+
+/** The configuration list as upstream's manifest has it; `daemon_socket` is ours. */
+export function networkConfiguration(options: { readonly root: string; readonly ipv4: boolean; readonly ipv6: boolean; readonly mtuBytes: number }): object {
+  const root = options.root.replace(/\/+$/, "");
+  return {
+    name: "k8s-pod-network",
+    cniVersion: "1.1.0",
+    plugins: [
+      {
+        type: "calico",
+        daemon_socket: `${root}/var/run/calico/cni.sock`,
+        nodename_file: `${root}/var/lib/calico/nodename`,
+        mtu: options.mtuBytes,
+        ipam: { type: "calico-ipam", assign_ipv4: String(options.ipv4), assign_ipv6: String(options.ipv6) },
+      },
+    ],
+  };
+}
+
+export async function runCniCommand(args: readonly string[]): Promise<number> {
+  const program = new Command("calico cni").exitOverride();
+  let exitCode = 0;
+  program
+    .command("install")
+    .description("Put the CNI plugins and their configuration in place. May be repeated.")
+    .option("--root <dir>", "root directory of the node's files", "/")
+    .option("--bin-dir <dir>", "where the container runtime looks for plugins", "/opt/cni/bin")
+    .option("--conf-dir <dir>", "where the container runtime looks for network configuration", "/etc/cni/net.d")
+    .option("--mtu <bytes>", "MTU of pods; 0 is automatic", "0")
+    .option("--ipv6", "also assign an IPv6 address to each pod", false)
+    .option("--no-ipv4", "assign no IPv4 address")
+    .action(async (options: InstallOptions) => {
+      exitCode = await install(options);
+    });
+  try {
+    await program.parseAsync([...args], { from: "user" });
+  } catch (error) {
+    return error instanceof Error && "exitCode" in error && error.exitCode === 0 ? 0 : 2;
+  }
+  return exitCode;
+}
+
+async function install(options: InstallOptions): Promise<number> {
+  const mtuBytes = Number(options.mtu);
+  if (!Number.isInteger(mtuBytes) || mtuBytes < 0 || mtuBytes > 65535) {
+    writeStdout(`calico cni install: --mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535\n`);
+    return 2;
+  }
+  const files = openFiles();
+  await files.makeDirectory(options.binDir);
+  await files.makeDirectory(options.confDir);
+  await installLinks(options.binDir, ["calico", "calico-ipam"]);
+  const configuration = networkConfiguration({ root: options.root, ipv4: options.ipv4, ipv6: options.ipv6, mtuBytes });
+  await files.writeText(`${options.confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
+  writeStdout(`installed calico and calico-ipam in ${options.binDir}, network configuration in ${options.confDir}/10-calico.conflist\n`);
+  return 0;
+}

@@ -1,0 +1,11 @@
+/** process: the plugin as a process: environment and standard input in, standard output and exit code out. */
+import { openPluginHost } from "../host/bun/plugin.ts";
+import { runPlugin } from "./plugin.ts";
+
+export async function runPluginProcess(plugin: "calico" | "calico-ipam", environment: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const host = openPluginHost();
+  const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : await host.readStdin();
+  const { exitCode, stdout } = await runPlugin({ plugin, environment, stdin }, host.sockets);
+  host.writeStdout(stdout);
+  return exitCode;
+}

@@ -1,0 +1,23 @@
+/**
+ * Driver: one kind of kernel object kept equal to the program: lower (pure), read (the kernel, bodies included), commit.
+ *
+ * Everything is synchronous: netlink answers within the system call, so a change is in the kernel when `commit` returns.
+ */
+import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
+
+export interface Driver {
+  readonly name: string;
+  /** Takes a change of the program into the wanted rows; touches no kernel. Work is proportional to the delta. */
+  lower(program: Program, delta: ProgramDelta): void;
+  /** Learns what the kernel has of what is ours. Throws KernelError. */
+  read(): void;
+  /** Makes the kernel agree with the wanted rows; writes nothing when it does already. Throws KernelError; what failed stays pending. */
+  commit(): void;
+  /** True when everything of this endpoint is in the kernel. */
+  isProgrammed(endpoint: EndpointId, program: Program): boolean;
+  /** Rows that differ from the kernel as last known. */
+  readonly pending: number;
+  /** Transactions or requests that changed the kernel, since start. */
+  readonly writes: number;
+  close(): void;
+}

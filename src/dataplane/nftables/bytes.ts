@@ -1,0 +1,37 @@
+/** Set keys and compare data as the hex text of kernel/nftables/objects.ts. */
+import { type Addr, addrBytes } from "../../net/addr.ts";
+
+export function hex(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  return text;
+}
+
+export function hexAddr(addr: Addr): string {
+  return hex(addrBytes(addr));
+}
+
+/** One byte. */
+export function hex8(value: number): string {
+  return value.toString(16).padStart(2, "0");
+}
+
+/** Two bytes, network order. */
+export function hex16(value: number): string {
+  return value.toString(16).padStart(4, "0");
+}
+
+/** Interface name as the kernel keeps it: 16 bytes, zero padded. */
+export function hexInterface(name: string): string {
+  return hex(new TextEncoder().encode(name)).padEnd(32, "0");
+}
+
+/** The name's own bytes only: for comparing a prefix. */
+export function hexText(text: string): string {
+  return hex(new TextEncoder().encode(text));
+}
+
+/** A field of a concatenated key: padded with zeros to a multiple of 4 bytes. */
+export function padField(field: string): string {
+  return field.padEnd(Math.ceil(field.length / 8) * 8, "0");
+}

@@ -1,0 +1,73 @@
+/**
+ * Driver of our nf_tables table: policy, sets and dispatch, committed as one transaction: all or nothing, no moment between.
+ *
+ * Ours is the whole table `inet calico`; nothing outside it is read or touched. The kernel's rule bodies are decoded and
+ * compared, so that a change made behind our back is found by the next read and undone by the next commit.
+ */
+import { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { NftCommand } from "../../kernel/nftables/objects.ts";
+import type { Sys } from "../../host/sys.ts";
+import type { Program, ProgramDelta } from "../../program/program.ts";
+import type { Driver } from "../driver.ts";
+import { Tracker } from "../tracker.ts";
+import { NftablesLowering } from "./lower.ts";
+import { TABLE } from "./names.ts";
+import { needsRebuild, type NftRow, planTransaction, rowsOfTable, sameRow } from "./rows.ts";
+
+export class NftablesDriver implements Driver {
+  readonly name = "nftables";
+  readonly #client: NftablesClient;
+  readonly #tracker = new Tracker<NftRow>(sameRow);
+  readonly #lowering: NftablesLowering;
+  #tableExists = false;
+
+  constructor(sys: Sys) {
+    this.#client = new NftablesClient(sys, TABLE);
+    this.#lowering = new NftablesLowering((id, row) => this.#tracker.setWant(id, row));
+  }
+
+  get pending(): number {
+    return this.#tracker.pending;
+  }
+
+  get writes(): number {
+    return this.#client.writes;
+  }
+
+  /** The table is committed as a whole, so an endpoint is in it when nothing is pending. */
+  isProgrammed(): boolean {
+    return this.#tracker.pending === 0;
+  }
+
+  lower(program: Program, delta: ProgramDelta): void {
+    this.#lowering.step(program, delta);
+  }
+
+  read(): void {
+    const table = this.#client.read();
+    this.#tableExists = table !== undefined;
+    this.#tracker.replaceHave(table === undefined ? new Map() : rowsOfTable(table));
+  }
+
+  commit(): void {
+    const changes = this.#tracker.changes();
+    if (changes.length === 0) return;
+    if (needsRebuild(changes)) return this.#rebuild();
+    const commands = planTransaction(changes);
+    this.#client.commit(this.#tableExists ? commands : [{ do: "add-table" }, ...commands]);
+    this.#tableExists = true;
+    this.#tracker.committed(changes);
+  }
+
+  /** Replaces the table in one transaction: packets see the old table or the new one. */
+  #rebuild(): void {
+    const all = [...this.#tracker.want].map(([id, want]) => ({ id, want, have: undefined }));
+    const commands: NftCommand[] = [{ do: "delete-table" }, { do: "add-table" }, ...planTransaction(all)];
+    this.#client.commit(commands);
+    this.#tracker.replaceHave(new Map(this.#tracker.want));
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}

@@ -1,0 +1,19 @@
+/** Credentials: which access to the API server a process uses: the kubeconfig it was given, or that of the pod it runs in. */
+import type { Files } from "../../host/files.ts";
+import { fail, type ParseError, type Result } from "../../lib/result.ts";
+import { inClusterAccess, type KubernetesAccess, parseKubeconfig } from "./kubeconfig.ts";
+
+/**
+ * The access of the kubeconfig file at `path`; without a path, that of the pod (from the environment and the service account volume).
+ * Fails when the file is missing or not usable, or when there is neither file nor pod.
+ */
+export async function kubernetesCredentials(
+  path: string | undefined,
+  files: Files,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Result<KubernetesAccess, ParseError>> {
+  if (path === undefined || path === "") return inClusterAccess(environment);
+  const text = await files.readText(path);
+  if (text === undefined) return fail({ what: "kubeconfig", found: path, wanted: "the file does not exist" });
+  return parseKubeconfig(text, { directory: path.slice(0, Math.max(0, path.lastIndexOf("/"))) || (path.startsWith("/") ? "/" : ".") });
+}

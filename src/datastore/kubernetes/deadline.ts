@@ -1,0 +1,38 @@
+/** Deadline: an AbortSignal that follows the caller's and also fires by itself when the clock says so. */
+import type { Clock } from "../../host/clock.ts";
+
+export interface Deadline {
+  readonly signal: AbortSignal;
+  /** Whether it was the clock, not the caller, that aborted. */
+  readonly expired: () => boolean;
+  /** Starts the time anew. */
+  readonly renew: () => void;
+  /** Ends the timer; must be called on every way out. */
+  readonly clear: () => void;
+}
+
+export function startDeadline(clock: Clock, ms: number, outer: AbortSignal | undefined): Deadline {
+  const controller = new AbortController();
+  const timer = new AbortController();
+  let due = clock.monotonicMs() + ms;
+  let expired = false;
+  const follow = (): void => controller.abort(outer?.reason);
+  if (outer?.aborted === true) follow();
+  else outer?.addEventListener("abort", follow, { once: true });
+  const run = async (): Promise<void> => {
+    for (;;) {
+      const left = due - clock.monotonicMs();
+      if (left <= 0) break;
+      await clock.sleep(left, timer.signal);
+      if (timer.signal.aborted) return;
+    }
+    expired = true;
+    controller.abort();
+  };
+  const clear = (): void => {
+    timer.abort();
+    outer?.removeEventListener("abort", follow);
+  };
+  void run();
+  return { signal: controller.signal, expired: () => expired, renew: () => (due = clock.monotonicMs() + ms), clear };
+}

@@ -1,0 +1,29 @@
+/** Decode: bodies of the API server as resources and list pages; checks no more than the store itself needs. */
+import { KINDS, type Kind } from "../../model/kind.ts";
+import type { Resource } from "../../model/resource.ts";
+import { unansweredError } from "./refusal.ts";
+
+/** The object as the product knows it: lists leave out apiVersion and kind. Only the place is checked: the rest is for the readers. */
+export function resourceOf<K extends Kind>(kind: K, value: unknown, operation: string): Resource<K> {
+  const { apiVersion, apiKind } = KINDS[kind];
+  if (typeof value === "object" && value !== null && "metadata" in value && hasName(value.metadata)) {
+    return { ...value, apiVersion, kind: apiKind } as Resource<K>;
+  }
+  throw unansweredError(operation, kind, undefined, `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a ${apiKind}`);
+}
+
+function hasName(metadata: unknown): boolean {
+  return typeof metadata === "object" && metadata !== null && "name" in metadata && typeof metadata.name === "string";
+}
+
+/** One page of a list; `next` is the server's `continue` token. */
+export function pageOf(kind: Kind, value: unknown): { readonly items: readonly unknown[]; readonly revision: string; readonly next: string | undefined } {
+  const list = value as { items?: unknown; metadata?: { resourceVersion?: unknown; continue?: unknown } } | null;
+  const revision = list?.metadata?.resourceVersion;
+  const items = list?.items ?? [];
+  if (typeof revision !== "string" || !Array.isArray(items)) {
+    throw unansweredError("list", kind, undefined, `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a list`);
+  }
+  const next = list?.metadata?.continue;
+  return { items, revision, next: typeof next === "string" && next !== "" ? next : undefined };
+}

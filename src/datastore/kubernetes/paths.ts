@@ -1,0 +1,26 @@
+/** Paths: the URL paths of the API server for our kinds. Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ */
+import { KINDS, type Kind } from "../../model/kind.ts";
+import type { Key } from "../../model/key.ts";
+
+/** `/api/v1/namespaces/NS/pods`, `/api/v1/pods` (all namespaces) or `/apis/projectcalico.org/v3/ippools`. */
+export function collectionPath(kind: Kind, namespace: string | undefined): string {
+  const { apiVersion, plural, namespaced } = KINDS[kind];
+  const root = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+  return namespaced && namespace !== undefined ? `${root}/namespaces/${encodeURIComponent(namespace)}/${plural}` : `${root}/${plural}`;
+}
+
+export function objectPath(key: Key): string {
+  return `${collectionPath(key.kind, key.namespace)}/${encodeURIComponent(key.name)}`;
+}
+
+/** `?a=b&c=d`, empty without parameters; undefined values are left out. */
+export function queryText(parameters: Readonly<Record<string, string | undefined>>): string {
+  const parts = Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`]));
+  return parts.length === 0 ? "" : `?${parts.join("&")}`;
+}
+
+/** `a=b,c=d`, or undefined when nothing is asked. */
+export function labelSelectorText(labels: Readonly<Record<string, string>> | undefined): string | undefined {
+  const entries = Object.entries(labels ?? {});
+  return entries.length === 0 ? undefined : entries.map(([name, value]) => `${name}=${value}`).join(",");
+}

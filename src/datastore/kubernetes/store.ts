@@ -1,0 +1,106 @@
+/**
+ * Kubernetes store: Store over the API server, a thin client on HTTP.
+ *
+ * Promises: lists come in pages; a watch is bounded by the server (5 to 10 minutes, so that the watches of many clients do not end
+ * together) and by a guard against silent connections; nothing else takes longer than 30 s.
+ * Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+ */
+import type { Random } from "../../host/random.ts";
+import { formatKey, type Key } from "../../model/key.ts";
+import type { Kind } from "../../model/kind.ts";
+import { keyOf, type Resource } from "../../model/resource.ts";
+import { type ListOptions, type ListResult, type Store, StoreError, type WatchEvent, type WriteOptions } from "../store.ts";
+import type { KubernetesAccess } from "./kubeconfig.ts";
+import { pageOf, resourceOf } from "./decode.ts";
+import { collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
+import { Transport, type TransportDoors } from "./transport.ts";
+import { watchKind } from "./watch.ts";
+
+/** Objects a page of a list. */
+const PAGE_SIZE = 500;
+
+export interface KubernetesDoors extends TransportDoors {
+  readonly random: Random;
+}
+
+/** Opens no connection yet: the first operation does. */
+export function openKubernetesStore(access: KubernetesAccess, doors: KubernetesDoors): Store {
+  return new KubernetesStore(access, doors);
+}
+
+class KubernetesStore implements Store {
+  readonly #transport: Transport;
+  readonly #doors: KubernetesDoors;
+  readonly #closed = new AbortController();
+
+  constructor(access: KubernetesAccess, doors: KubernetesDoors) {
+    this.#transport = new Transport(access, doors);
+    this.#doors = doors;
+  }
+
+  async get<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+    try {
+      const answer = await this.#transport.ask({ operation: "get", kind: key.kind, key, method: "GET", path: objectPath(key) }, options.signal);
+      return resourceOf(key.kind, answer, "get");
+    } catch (error) {
+      if (error instanceof StoreError && error.reason === "not-found") return undefined;
+      throw error;
+    }
+  }
+
+  async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
+    const items: Resource<K>[] = [];
+    let next: string | undefined;
+    for (;;) {
+      const query = queryText({ limit: String(PAGE_SIZE), labelSelector: labelSelectorText(options.labels), continue: next });
+      const path = collectionPath(kind, options.namespace) + query;
+      const page = pageOf(kind, await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, options.signal));
+      for (const item of page.items) items.push(resourceOf(kind, item, "list"));
+      if (page.next === undefined) return { items, revision: page.revision };
+      next = page.next;
+    }
+  }
+
+  async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
+    const key = keyOf(kind, object);
+    const body = withoutRevision(object);
+    const answer = await this.#transport.ask({ operation: "create", kind, key, method: "POST", path: collectionPath(kind, key.namespace), body }, options.signal);
+    return resourceOf(kind, answer, "create");
+  }
+
+  async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
+    const key = keyOf(kind, object);
+    if (object.metadata.resourceVersion === undefined) throw new StoreError("invalid", kind, key, `Cannot update ${formatKey(key)}: resourceVersion is absent, must come from a read`);
+    const answer = await this.#transport.ask({ operation: "update", kind, key, method: "PUT", path: objectPath(key), body: object }, options.signal);
+    return resourceOf(kind, answer, "update");
+  }
+
+  async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
+    const body = { metadata: { annotations } };
+    const contentType = "application/merge-patch+json";
+    await this.#transport.ask({ operation: "annotate", kind: key.kind, key, method: "PATCH", path: objectPath(key), body, contentType }, options.signal);
+  }
+
+  async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
+    const preconditions = {
+      ...(precondition.revision === undefined ? {} : { resourceVersion: precondition.revision }),
+      ...(precondition.uid === undefined ? {} : { uid: precondition.uid }),
+    };
+    const body = { apiVersion: "v1", kind: "DeleteOptions", preconditions };
+    await this.#transport.ask({ operation: "delete", kind: key.kind, key, method: "DELETE", path: objectPath(key), body }, options.signal);
+  }
+
+  watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]> {
+    return watchKind(this.#transport, this.#doors, kind, revision, AbortSignal.any([options.signal, this.#closed.signal]));
+  }
+
+  /** Ends all watches. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+  }
+}
+
+function withoutRevision<K extends Kind>(object: Resource<K>): Resource<K> {
+  const { resourceVersion: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}

@@ -1,0 +1,116 @@
+/**
+ * Transport: one HTTP request to the API server with credentials, bounded in time, its failures told as StoreError.
+ *
+ * Credential files are read for each request: the kubelet replaces tokens and certificates while we run.
+ */
+import type { Clock } from "../../host/clock.ts";
+import type { Files } from "../../host/files.ts";
+import type { FetchOptions, Sockets } from "../../host/sockets.ts";
+import type { Key } from "../../model/key.ts";
+import type { Kind } from "../../model/kind.ts";
+import { StoreError } from "../store.ts";
+import type { KubernetesAccess } from "./kubeconfig.ts";
+import { startDeadline } from "./deadline.ts";
+import { readRefusal, refusedError, unansweredError } from "./refusal.ts";
+
+export interface TransportDoors {
+  readonly sockets: Sockets;
+  readonly files: Files;
+  readonly clock: Clock;
+}
+
+/** What is asked, in words for errors and in HTTP. */
+export interface Ask {
+  /** `get`, `list`, …: the verb in error messages. */
+  readonly operation: string;
+  readonly kind: Kind;
+  readonly key: Key | undefined;
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** Path and query. */
+  readonly path: string;
+  readonly body?: unknown;
+  readonly contentType?: string;
+}
+
+/** A request that is not a watch has its whole answer within this time. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+export class Transport {
+  readonly #access: KubernetesAccess;
+  readonly #doors: TransportDoors;
+
+  constructor(access: KubernetesAccess, doors: TransportDoors) {
+    this.#access = access;
+    this.#doors = doors;
+  }
+
+  /** The JSON answer of a successful request; rejects with StoreError, or with the signal's reason when the caller gave up. */
+  async ask(ask: Ask, outer?: AbortSignal): Promise<unknown> {
+    outer?.throwIfAborted();
+    const deadline = startDeadline(this.#doors.clock, REQUEST_TIMEOUT_MS, outer);
+    try {
+      const response = await this.open(ask, deadline.signal);
+      return await response.json();
+    } catch (error) {
+      outer?.throwIfAborted();
+      if (error instanceof StoreError) throw error;
+      if (deadline.expired()) throw unansweredError(ask.operation, ask.kind, ask.key, `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`);
+      throw unansweredError(ask.operation, ask.kind, ask.key, `answer of ${this.#access.server} cannot be read: ${textOf(error)}`);
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  /** A successful answer whose body is still to come. Rejects with StoreError; what happens on abort is up to the caller's signal. */
+  async open(ask: Ask, signal: AbortSignal): Promise<Response> {
+    const response = await this.#send(ask, signal);
+    if (response.ok) return response;
+    const body = await response.text();
+    throw refusedError(ask.operation, ask.kind, ask.key, readRefusal(response.status, body, response.headers.get("retry-after")));
+  }
+
+  async #send(ask: Ask, signal: AbortSignal): Promise<Response> {
+    const options = await this.#options(ask, signal);
+    try {
+      return await this.#doors.sockets.fetch(this.#access.server + ask.path, options);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw unansweredError(ask.operation, ask.kind, ask.key, `cannot reach ${this.#access.server}: ${textOf(error)}`);
+    }
+  }
+
+  async #options(ask: Ask, signal: AbortSignal): Promise<FetchOptions> {
+    const access = this.#access;
+    const headers: Record<string, string> = { accept: "application/json" };
+    if (ask.body !== undefined) headers["content-type"] = ask.contentType ?? "application/json";
+    const token = await this.#text(access.token, access.tokenFile, ask);
+    if (token !== undefined) headers["authorization"] = `Bearer ${token.trim()}`;
+    const ca = await this.#text(access.tls?.ca, access.tls?.caFile, ask);
+    const cert = await this.#text(access.tls?.cert, access.tls?.certFile, ask);
+    const key = await this.#text(access.tls?.key, access.tls?.keyFile, ask);
+    const tls = {
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+      ...(access.tls?.insecure === true ? { insecure: true } : {}),
+    };
+    return { method: ask.method, headers, signal, ...(ask.body === undefined ? {} : { body: JSON.stringify(ask.body) }), tls };
+  }
+
+  async #text(text: string | undefined, file: string | undefined, ask: Ask): Promise<string | undefined> {
+    return file === undefined ? text : this.#file(file, ask);
+  }
+
+  async #file(path: string, ask: Ask): Promise<string> {
+    const text = await this.#doors.files.readText(path);
+    if (text === undefined) throw new StoreError("forbidden", ask.kind, ask.key, `Cannot ${ask.operation} ${ask.kind}: credential file ${JSON.stringify(path)} does not exist`);
+    return text;
+  }
+}
+
+/** `ECONNREFUSED: Unable to connect.` */
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const code = "code" in error && typeof error.code === "string" ? `${error.code}: ` : "";
+  return `${code}${error.message}`;
+}

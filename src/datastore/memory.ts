@@ -1,0 +1,253 @@
+/**
+ * Memory store: the reference implementation of Store, and the model in which faults are tried.
+ *
+ * One counter numbers all writes, as in etcd. Objects go in and come out as deep copies. The history behind watches is bounded:
+ * a watch that starts before it is refused with `gone`. Faults come only on request and are of the kinds that a real datastore
+ * has: a request that never arrives, an answer that is lost after the write was done, watches that end, break or are too old.
+ */
+import { formatTimestampSeconds } from "../lib/timestamp.ts";
+import { formatKey, type Key, type KeyText } from "../model/key.ts";
+import type { Kind } from "../model/kind.ts";
+import type { ObjectMeta, Resource } from "../model/resource.ts";
+import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "./stamp.ts";
+import { type ListOptions, type ListResult, type Store, StoreError, type StoreReason, type WatchEvent, type WriteOptions } from "./store.ts";
+
+export type Verb = "get" | "list" | "create" | "update" | "annotate" | "delete" | "watch";
+
+/** One step of an operation, at which a fault may strike: before it is done (`request`), or after, losing the answer (`answer`). */
+export interface Step {
+  readonly verb: Verb;
+  readonly kind: Kind;
+  readonly key: Key | undefined;
+  readonly phase: "request" | "answer";
+}
+
+/** What befalls a step: a reason makes the operation reject; a promise delays it. */
+export type Fault = (step: Step) => StoreReason | undefined | Promise<StoreReason | undefined>;
+
+export interface MemoryStoreOptions {
+  /** Events kept for watches; default 10,000. */
+  readonly historyLimit?: number;
+  /** Milliseconds since 1970-01-01 UTC, for creation timestamps; default: always 1970. */
+  readonly wallMs?: () => number;
+}
+
+interface Change {
+  readonly revision: number;
+  readonly kind: Kind;
+  readonly type: "added" | "modified" | "deleted";
+  /** With its resourceVersion; a deleted object carries the revision of its deletion. */
+  readonly object: Resource;
+}
+
+interface Watcher {
+  ended: "server" | StoreReason | undefined;
+  wake: () => void;
+}
+
+/** A quiet watch hears a bookmark once the store has moved on by this many revisions. */
+const BOOKMARK_EVERY = 100;
+
+export class MemoryStore implements Store {
+  readonly #objects = new Map<KeyText, Resource>();
+  readonly #kinds = new Map<KeyText, Kind>();
+  readonly #watchers = new Set<Watcher>();
+  readonly #historyLimit: number;
+  readonly #wallMs: () => number;
+  #history: Change[] = [];
+  /** The newest revision that is no longer in the history. */
+  #compacted = 0;
+  #revision = 0;
+  #uids = 0;
+  #fault: Fault | undefined;
+
+  constructor(options: MemoryStoreOptions = {}) {
+    this.#historyLimit = options.historyLimit ?? 10_000;
+    this.#wallMs = options.wallMs ?? (() => 0);
+  }
+
+  /** Every later step passes through `fault`; undefined ends all faults. */
+  setFault(fault: Fault | undefined): void {
+    this.#fault = fault;
+  }
+
+  /** Ends every open watch: cleanly (`server`), or as the reason says. */
+  dropWatches(how: "server" | "gone" | "unavailable"): void {
+    for (const watcher of this.#watchers) {
+      watcher.ended = how;
+      watcher.wake();
+    }
+  }
+
+  /** Forgets the history: watches from an earlier revision than now are `gone`. */
+  compact(): void {
+    this.#history = [];
+    this.#compacted = this.#revision;
+  }
+
+  async get<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+    return this.#run("get", key.kind, key, options.signal, () => {
+      const object = this.#find(key);
+      return object === undefined ? undefined : structuredClone(object);
+    });
+  }
+
+  async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
+    return this.#run("list", kind, undefined, options.signal, () => {
+      const items: Resource<K>[] = [];
+      for (const [text, object] of this.#objects) {
+        if (this.#kinds.get(text) !== kind || !hasLabels(object, options.labels)) continue;
+        if (options.namespace !== undefined && object.metadata.namespace !== options.namespace) continue;
+        items.push(structuredClone(object) as Resource<K>);
+      }
+      items.sort((a, b) => compareText(placeText(a.metadata), placeText(b.metadata)));
+      return { items, revision: String(this.#revision) };
+    });
+  }
+
+  async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
+    const key = placeOf(kind, object, "create");
+    return this.#run("create", kind, key, options.signal, () => {
+      if (this.#find(key) !== undefined) throw refused("exists", "create", key, "it exists already");
+      const uid = `00000000-0000-4000-8000-${(++this.#uids).toString(16).padStart(12, "0")}`;
+      return this.#write("added", key, stampNew(key, object, uid, formatTimestampSeconds(this.#wallMs())));
+    });
+  }
+
+  async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
+    const key = placeOf(kind, object, "update");
+    return this.#run("update", kind, key, options.signal, () => {
+      const stored = this.#expect("update", key);
+      const given = object.metadata.resourceVersion;
+      const current = stored.metadata.resourceVersion;
+      if (given !== current) throw refused("conflict", "update", key, `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`);
+      return this.#write("modified", key, stampUpdated(key, stored, object));
+    });
+  }
+
+  async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
+    await this.#run("annotate", key.kind, key, options.signal, () => {
+      this.#write("modified", key, stampAnnotated(this.#expect("annotate", key), annotations));
+    });
+  }
+
+  async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
+    await this.#run("delete", key.kind, key, options.signal, () => {
+      const { resourceVersion, uid } = this.#expect("delete", key).metadata;
+      if (precondition.revision !== undefined && precondition.revision !== resourceVersion) {
+        throw refused("conflict", "delete", key, `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`);
+      }
+      if (precondition.uid !== undefined && precondition.uid !== uid) {
+        throw refused("conflict", "delete", key, `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`);
+      }
+      this.#remove(key);
+    });
+  }
+
+  async *watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncGenerator<readonly WatchEvent<K>[]> {
+    await this.#strike({ verb: "watch", kind, key: undefined, phase: "request" });
+    if (!/^\d+$/.test(revision)) throw new StoreError("invalid", kind, undefined, `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`);
+    const watcher: Watcher = { ended: undefined, wake: () => {} };
+    const wake = (): void => watcher.wake();
+    options.signal.addEventListener("abort", wake);
+    this.#watchers.add(watcher);
+    try {
+      let seen = Number(revision);
+      if (!options.signal.aborted) yield [];
+      while (!options.signal.aborted) {
+        const batch = this.#changesAfter(kind, seen);
+        const last = batch.at(-1);
+        if (last !== undefined) {
+          seen = Number(last.revision);
+          yield batch;
+          continue;
+        }
+        if (watcher.ended === "server") return;
+        if (watcher.ended !== undefined) throw new StoreError(watcher.ended, kind, undefined, `Cannot watch ${kind}: the watch was dropped on request`);
+        await new Promise<void>((resolve) => (watcher.wake = resolve));
+      }
+    } finally {
+      this.#watchers.delete(watcher);
+      options.signal.removeEventListener("abort", wake);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.dropWatches("server");
+  }
+
+  #changesAfter<K extends Kind>(kind: K, seen: number): WatchEvent<K>[] {
+    if (seen < this.#compacted) throw new StoreError("gone", kind, undefined, `Cannot watch ${kind} from revision ${seen}: history begins after ${this.#compacted}`);
+    const batch: WatchEvent<K>[] = [];
+    // Revisions are consecutive, so the place of a revision in the history is known.
+    for (const change of this.#history.slice(seen - this.#compacted)) {
+      if (change.kind !== kind) continue;
+      batch.push({ type: change.type, object: structuredClone(change.object) as Resource<K>, revision: String(change.revision) });
+    }
+    if (batch.length === 0 && this.#revision - seen >= BOOKMARK_EVERY) batch.push({ type: "bookmark", revision: String(this.#revision) });
+    return batch;
+  }
+
+  async #run<T>(verb: Verb, kind: Kind, key: Key | undefined, signal: AbortSignal | undefined, body: () => T): Promise<T> {
+    signal?.throwIfAborted();
+    await this.#strike({ verb, kind, key, phase: "request" });
+    signal?.throwIfAborted();
+    const answer = body();
+    await this.#strike({ verb, kind, key, phase: "answer" });
+    return answer;
+  }
+
+  async #strike(step: Step): Promise<void> {
+    const reason = await this.#fault?.(step);
+    if (reason === undefined) return;
+    const object = step.key === undefined ? step.kind : formatKey(step.key);
+    throw new StoreError(reason, step.kind, step.key, `Cannot ${step.verb} ${object}: ${reason} on request (${step.phase} lost)`);
+  }
+
+  #find<K extends Kind>(key: Key<K>): Resource<K> | undefined {
+    return this.#objects.get(formatKey(key)) as Resource<K> | undefined;
+  }
+
+  #expect<K extends Kind>(verb: Verb, key: Key<K>): Resource<K> {
+    const object = this.#find(key);
+    if (object === undefined) throw refused("not-found", verb, key, "it does not exist");
+    return object;
+  }
+
+  #write<K extends Kind>(type: "added" | "modified", key: Key<K>, object: Resource<K>): Resource<K> {
+    object.metadata.resourceVersion = String(++this.#revision);
+    this.#objects.set(formatKey(key), object);
+    this.#kinds.set(formatKey(key), key.kind);
+    this.#record({ revision: this.#revision, kind: key.kind, type, object });
+    return structuredClone(object);
+  }
+
+  #remove(key: Key): void {
+    const object = structuredClone(this.#expect("delete", key));
+    object.metadata.resourceVersion = String(++this.#revision);
+    this.#objects.delete(formatKey(key));
+    this.#kinds.delete(formatKey(key));
+    this.#record({ revision: this.#revision, kind: key.kind, type: "deleted", object });
+  }
+
+  #record(change: Change): void {
+    this.#history.push(change);
+    if (this.#history.length > 2 * this.#historyLimit) {
+      const dropped = this.#history.splice(0, this.#history.length - this.#historyLimit);
+      this.#compacted = dropped.at(-1)?.revision ?? this.#compacted;
+    }
+    for (const watcher of this.#watchers) watcher.wake();
+  }
+}
+
+function refused(reason: StoreReason, verb: Verb, key: Key, cause: string): StoreError {
+  return new StoreError(reason, key.kind, key, `Cannot ${verb} ${formatKey(key)}: ${cause}`);
+}
+
+function placeText(metadata: ObjectMeta): string {
+  return `${metadata.namespace ?? ""}/${metadata.name}`;
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

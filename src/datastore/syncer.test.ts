@@ -1,0 +1,246 @@
+import { expect, test } from "bun:test";
+import { VirtualClock } from "../lib/virtual-clock.ts";
+import type { Kind } from "../model/kind.ts";
+import { formatKey } from "../model/key.ts";
+import type { Resource } from "../model/resource.ts";
+import type { SyncEvent } from "../model/update.ts";
+import { distortSink } from "./distort.ts";
+import { MemoryStore } from "./memory.ts";
+import { StoreError } from "./store.ts";
+import { startSyncer, type Syncer } from "./syncer.ts";
+
+function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPool"> {
+  return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name, labels }, spec: { cidr: "10.0.0.0/16" } };
+}
+
+function namespace(name: string): Resource<"Namespace"> {
+  return { apiVersion: "v1", kind: "Namespace", metadata: { name } };
+}
+
+/** A deterministic source of chance (mulberry32). */
+function chance(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/** A consumer that keeps what it was told. */
+class View {
+  readonly objects = new Map<string, string>();
+  readonly log: string[] = [];
+  gate: Promise<void> | undefined;
+  readonly sink = async (event: SyncEvent): Promise<void> => {
+    if (event.type === "status") this.log.push(event.status);
+    else {
+      this.log.push(event.updates.map((update) => `${update.value === undefined ? "-" : "+"}${update.key.name}`).join(" "));
+      for (const update of event.updates) {
+        if (update.value === undefined) this.objects.delete(formatKey(update.key));
+        else this.objects.set(formatKey(update.key), JSON.stringify(update.value));
+      }
+    }
+    await this.gate;
+  };
+}
+
+interface Bench {
+  readonly store: MemoryStore;
+  readonly clock: VirtualClock;
+  readonly view: View;
+  readonly errors: string[];
+  readonly syncer: Syncer;
+}
+
+function start(options: { store?: MemoryStore; kinds?: readonly Kind[]; sink?: (view: View) => (event: SyncEvent) => Promise<void> } = {}): Bench {
+  const store = options.store ?? new MemoryStore();
+  const clock = new VirtualClock();
+  const view = new View();
+  const errors: string[] = [];
+  const fraction = chance(7);
+  const syncer = startSyncer({
+    store,
+    kinds: options.kinds ?? ["IPPool", "Namespace"],
+    clock,
+    random: { fraction, uuid: () => "" },
+    sink: options.sink?.(view) ?? view.sink,
+    log: (message) => errors.push(message),
+  });
+  return { store, clock, view, errors, syncer };
+}
+
+async function storeState(store: MemoryStore, kinds: readonly Kind[]): Promise<Map<string, string>> {
+  const state = new Map<string, string>();
+  for (const kind of kinds) {
+    for (const object of (await store.list(kind)).items) state.set(formatKey({ kind, namespace: object.metadata.namespace, name: object.metadata.name }), JSON.stringify(object));
+  }
+  return state;
+}
+
+const sorted = (map: ReadonlyMap<string, string>): string[] => [...map].map(([key, value]) => `${key} ${value}`).sort();
+
+test("everything is delivered before in-sync, then changes as they come", async () => {
+  const given = new MemoryStore();
+  await given.create("IPPool", pool("a"));
+  await given.create("Namespace", namespace("n"));
+  const { store, clock, view, syncer } = start({ store: given });
+  await clock.advance(100);
+  expect(view.log.at(-1)).toBe("in-sync");
+  expect(view.log.filter((line) => line === "in-sync").length).toBe(1);
+  expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool", "Namespace"])));
+  await store.create("IPPool", pool("b"));
+  await store.delete({ kind: "IPPool", namespace: undefined, name: "a" });
+  await clock.advance(0);
+  expect(view.log.slice(-2).join(" ")).toContain("-a");
+  expect([...view.objects.keys()].sort()).toEqual(["IPPool/b", "Namespace/n"]);
+  await syncer.stop();
+});
+
+test("no in-sync while one kind cannot be listed; the failure is said and retried", async () => {
+  const store = new MemoryStore();
+  store.setFault((step) => (step.verb === "list" && step.kind === "Namespace" ? "forbidden" : undefined));
+  await store.create("IPPool", pool("a"));
+  const { clock, view, errors, syncer } = start({ store });
+  await clock.advance(60_000);
+  expect(view.log).toEqual(["connecting", "+a"]);
+  expect(errors.length).toBeGreaterThan(5);
+  expect(errors.length).toBeLessThan(30);
+  expect(errors[0]).toContain("Cannot list Namespace");
+  store.setFault(undefined);
+  await clock.advance(15_000);
+  expect(view.log.at(-1)).toBe("in-sync");
+  await syncer.stop();
+});
+
+test("a busy consumer is told the newest state of each key once, and of passing objects nothing", async () => {
+  const { store, clock, view, syncer } = start();
+  await clock.advance(100);
+  let open = (): void => {};
+  view.gate = new Promise((resolve) => (open = resolve));
+  await store.create("IPPool", pool("first"));
+  await clock.advance(0);
+  let object = await store.create("IPPool", pool("busy"));
+  for (let i = 0; i < 50; i++) {
+    object = await store.update("IPPool", { ...object, metadata: { ...object.metadata, labels: { i: String(i) } } });
+    await store.create("IPPool", pool(`passing-${i}`));
+    await store.delete({ kind: "IPPool", namespace: undefined, name: `passing-${i}` });
+  }
+  await clock.advance(0);
+  view.gate = undefined;
+  open();
+  await clock.advance(0);
+  expect(view.log.slice(-2)).toEqual(["+first", "+busy"]);
+  expect(JSON.parse(view.objects.get("IPPool/busy") ?? "{}")).toMatchObject({ metadata: { labels: { i: "49" } } });
+  await syncer.stop();
+});
+
+test("a lost watch goes on from the last revision: nothing is told twice", async () => {
+  const { store, clock, view, errors, syncer } = start();
+  await store.create("IPPool", pool("a"));
+  await clock.advance(100);
+  store.dropWatches("unavailable");
+  await store.create("IPPool", pool("b"));
+  await clock.advance(0);
+  expect(view.log.at(-1)).toBe("connecting");
+  await clock.advance(5000);
+  expect(view.log.at(-1)).toBe("in-sync");
+  expect(view.log.filter((line) => line.includes("+a")).length).toBe(1);
+  expect(view.log.filter((line) => line.includes("+b")).length).toBe(1);
+  expect(errors.length).toBe(2);
+  await syncer.stop();
+});
+
+test("a watch that the server ends is no failure", async () => {
+  const { store, clock, view, errors, syncer } = start();
+  await clock.advance(100);
+  store.dropWatches("server");
+  await clock.advance(1000);
+  await store.create("IPPool", pool("b"));
+  await clock.advance(0);
+  expect(view.log).toEqual(["connecting", "in-sync", "+b"]);
+  expect(errors).toEqual([]);
+  await syncer.stop();
+});
+
+test("a server that ends every watch at once is asked less and less often", async () => {
+  const store = new MemoryStore();
+  let watches = 0;
+  store.watch = async function* () {
+    watches++;
+    yield [];
+  };
+  const { clock, syncer } = start({ store, kinds: ["IPPool"] });
+  await clock.advance(60_000);
+  expect(watches).toBeGreaterThan(5);
+  expect(watches).toBeLessThan(30);
+  await syncer.stop();
+});
+
+test("history gone: lists again, tells what vanished meanwhile and not what stayed", async () => {
+  const { store, clock, view, syncer } = start();
+  for (const name of ["stays", "changes", "goes"]) await store.create("IPPool", pool(name));
+  await clock.advance(100);
+  const before = view.log.length;
+  store.setFault((step) => (step.verb === "watch" ? "unavailable" : undefined));
+  store.dropWatches("unavailable");
+  await clock.advance(0);
+  const changes = await store.get({ kind: "IPPool", namespace: undefined, name: "changes" });
+  if (changes !== undefined) await store.update("IPPool", { ...changes, spec: { ...changes.spec, disabled: true } });
+  await store.delete({ kind: "IPPool", namespace: undefined, name: "goes" });
+  store.compact();
+  store.setFault(undefined);
+  await clock.advance(20_000);
+  const told = view.log.slice(before);
+  expect(told.filter((line) => !["connecting", "resyncing", "in-sync"].includes(line))).toEqual(["+changes -goes"]);
+  expect(told.at(-1)).toBe("in-sync");
+  expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool", "Namespace"])));
+  await syncer.stop();
+});
+
+test("retry-after is obeyed", async () => {
+  const store = new MemoryStore();
+  let lists = 0;
+  const original = store.list.bind(store);
+  store.list = async (kind, options) => {
+    lists++;
+    if (lists === 1) throw new StoreError("unavailable", kind, undefined, "Cannot list: later", 7000);
+    return original(kind, options);
+  };
+  const { clock, view, syncer } = start({ store, kinds: ["IPPool"] });
+  await clock.advance(6_900);
+  expect(lists).toBe(1);
+  await clock.advance(200);
+  expect(view.log.at(-1)).toBe("in-sync");
+  await syncer.stop();
+});
+
+test("what the sink throws ends the syncer and comes out of done", async () => {
+  const { syncer, clock } = start({ sink: () => async () => Promise.reject(new Error("consumer broke")) });
+  const failed = expect(syncer.done).rejects.toThrow("consumer broke");
+  await clock.advance(10);
+  await failed;
+});
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])("random writes, faults and lies (seed %d): the consumer converges", async (seed) => {
+  const dice = chance(seed);
+  const store = new MemoryStore({ historyLimit: 20 });
+  const { clock, view, syncer } = start({ store, sink: (view) => distortSink(view.sink, dice) });
+  for (let step = 0; step < 300; step++) {
+    const name = `p${Math.floor(dice() * 12)}`;
+    const key = { kind: "IPPool", namespace: undefined, name } as const;
+    const current = await store.get(key);
+    if (current === undefined) await store.create("IPPool", pool(name));
+    else if (dice() < 0.3) await store.delete(key);
+    else await store.update("IPPool", { ...current, metadata: { ...current.metadata, labels: { step: String(step) } } });
+    const event = dice();
+    if (event < 0.05) store.dropWatches(event < 0.02 ? "server" : event < 0.035 ? "unavailable" : "gone");
+    if (event > 0.97) store.compact();
+    if (dice() < 0.3) await clock.advance(dice() * 500);
+  }
+  await clock.advance(60_000);
+  expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool"])));
+  expect(view.log.findLast((line) => /^[a-z-]+$/.test(line) && !line.startsWith("-"))).toBe("in-sync");
+  await syncer.stop();
+});

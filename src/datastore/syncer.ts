@@ -1,0 +1,204 @@
+/**
+ * Syncer: follows a set of kinds in a store (list, then watch) and tells one consumer what it sees, by the contract of `model/update.ts`.
+ *
+ * Promises: one call of the sink at a time; while it is busy, changes are coalesced by key, so memory is bounded by the number of
+ * objects; `in-sync` only after every kind has been listed and all of that was delivered; after a loss it goes on from the last
+ * revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the revision.
+ * It never gives up: whatever the store refuses is tried again with backoff, and said to `log`.
+ */
+import type { Clock } from "../host/clock.ts";
+import type { Random } from "../host/random.ts";
+import { backoffMs } from "../lib/backoff.ts";
+import { formatKey, type Key, type KeyText } from "../model/key.ts";
+import type { Kind } from "../model/kind.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
+import type { SyncEvent, Update } from "../model/update.ts";
+import { Outbox } from "./outbox.ts";
+import { type Store, StoreError } from "./store.ts";
+
+export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
+
+export interface SyncerOptions {
+  readonly store: Store;
+  readonly kinds: readonly Kind[];
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Called one at a time. A rejection is a mistake of the consumer: it ends the syncer and comes out of `done`. */
+  readonly sink: (event: SyncEvent) => Promise<void> | void;
+  /** Hears of every failure that is being retried. */
+  readonly log: (message: string, fields: Readonly<Record<string, unknown>>) => void;
+}
+
+export interface Syncer {
+  /** No call of the sink begins after this resolves. */
+  stop(): Promise<void>;
+  /** Resolves after stop; rejects with what the sink threw, or with a mistake of the store. */
+  readonly done: Promise<void>;
+}
+
+const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
+/** A watch that lived so long was healthy: after it the backoff starts anew. */
+const HEALTHY_WATCH_MS = 5_000;
+
+export function startSyncer(options: SyncerOptions): Syncer {
+  const run = new Run(options);
+  return { stop: () => run.stop(), done: run.done };
+}
+
+/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered. */
+interface Follower {
+  readonly kind: Kind;
+  listing: boolean;
+  failing: boolean;
+  failures: number;
+  /** Where to go on watching; undefined: list first. */
+  revision: string | undefined;
+  /** Object key to its newest revision seen. */
+  readonly known: Map<KeyText, { readonly key: Key; readonly revision: string }>;
+}
+
+class Run {
+  readonly #options: SyncerOptions;
+  readonly #abort = new AbortController();
+  readonly #outbox = new Outbox();
+  readonly #followers: readonly Follower[];
+  readonly done: Promise<void>;
+  #delivered: SyncStatus | undefined;
+  #wakePump: () => void = () => {};
+
+  constructor(options: SyncerOptions) {
+    this.#options = options;
+    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, failures: 0, revision: undefined, known: new Map() }));
+    const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
+    // The first task that fails ends the others; all have ended when `done` settles.
+    for (const task of tasks) task.catch(() => this.#end());
+    this.done = Promise.allSettled(tasks).then((results) => {
+      for (const result of results) if (result.status === "rejected") throw result.reason;
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#end();
+    await this.done;
+  }
+
+  #end(): void {
+    this.#abort.abort();
+    this.#wakePump();
+  }
+
+  get #status(): SyncStatus {
+    if (this.#followers.some((follower) => follower.failing)) return "connecting";
+    return this.#followers.some((follower) => follower.listing) ? "resyncing" : "in-sync";
+  }
+
+  async #pump(): Promise<void> {
+    const signal = this.#abort.signal;
+    while (!signal.aborted) {
+      // The status is read before the updates are taken: what it promises is then in this batch or in an earlier one.
+      const status = this.#status;
+      const updates = this.#outbox.take();
+      if (updates.length > 0) await this.#options.sink({ type: "updates", updates });
+      if (signal.aborted) return;
+      if (status !== this.#delivered) {
+        this.#delivered = status;
+        await this.#options.sink({ type: "status", status });
+      }
+      if (signal.aborted || this.#outbox.size > 0 || this.#status !== this.#delivered) continue;
+      await new Promise<void>((resolve) => (this.#wakePump = resolve));
+    }
+  }
+
+  async #follow(follower: Follower): Promise<void> {
+    const { clock, random, log } = this.#options;
+    const signal = this.#abort.signal;
+    while (!signal.aborted) {
+      const error = await this.#attempt(follower);
+      if (signal.aborted) return;
+      follower.failures++;
+      let waitMs = backoffMs(RETRY, follower.failures, random.fraction());
+      if (error !== undefined) {
+        waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
+        log(error.message, { kind: follower.kind, reason: error.reason, failures: follower.failures, retryInMs: Math.round(waitMs) });
+      }
+      await clock.sleep(waitMs, signal);
+    }
+  }
+
+  /** Lists if need be, then watches to the end of the watch. Answers why it failed, or undefined when the server just ended it. */
+  async #attempt(follower: Follower): Promise<StoreError | undefined> {
+    try {
+      if (follower.revision === undefined) follower.revision = await this.#list(follower);
+      await this.#watch(follower, follower.revision);
+      return undefined;
+    } catch (error) {
+      if (this.#abort.signal.aborted) return undefined;
+      if (!(error instanceof StoreError)) throw error;
+      if (error.reason === "gone") {
+        follower.revision = undefined;
+        follower.listing = true;
+      } else follower.failing = true;
+      this.#wakePump();
+      return error;
+    }
+  }
+
+  async #list(follower: Follower): Promise<string> {
+    const { store } = this.#options;
+    const { items, revision } = await store.list(follower.kind, { signal: this.#abort.signal });
+    const present = new Set<KeyText>();
+    for (const item of items) present.add(this.#tell(follower, item, true));
+    for (const [text, { key }] of follower.known) {
+      if (present.has(text)) continue;
+      follower.known.delete(text);
+      this.#put(text, updateOf(key, undefined, this.#origin(revision, undefined)));
+    }
+    follower.listing = false;
+    this.#healthy(follower);
+    return revision;
+  }
+
+  async #watch(follower: Follower, from: string): Promise<void> {
+    const { clock, store } = this.#options;
+    const startedMs = clock.monotonicMs();
+    for await (const batch of store.watch(follower.kind, from, { signal: this.#abort.signal })) {
+      for (const event of batch) {
+        if (event.type !== "bookmark") this.#tell(follower, event.object, event.type !== "deleted");
+        follower.revision = event.revision;
+      }
+      if (batch.length > 0) follower.failures = 0;
+      this.#healthy(follower);
+    }
+    if (clock.monotonicMs() - startedMs >= HEALTHY_WATCH_MS) follower.failures = 0;
+  }
+
+  #healthy(follower: Follower): void {
+    follower.failing = false;
+    this.#wakePump();
+  }
+
+  #tell(follower: Follower, object: Resource, exists: boolean): KeyText {
+    const key = keyOf(follower.kind, object);
+    const text = formatKey(key);
+    const revision = object.metadata.resourceVersion ?? "";
+    if (exists && follower.known.get(text)?.revision === revision) return text;
+    if (exists) follower.known.set(text, { key, revision });
+    else follower.known.delete(text);
+    this.#put(text, updateOf(key, exists ? object : undefined, this.#origin(revision, object.metadata.generation)));
+    return text;
+  }
+
+  #put(text: KeyText, update: Update): void {
+    this.#outbox.put(text, update);
+    this.#wakePump();
+  }
+
+  #origin(revision: string, generation: number | undefined): Update["origin"] {
+    return { revision, generation, seenAt: this.#options.clock.monotonicMs() };
+  }
+}
+
+/** Key and value come from the same follower, so their kinds agree; the compiler cannot see that over a union. */
+function updateOf(key: Key, value: Resource | undefined, origin: Update["origin"]): Update {
+  return { kind: key.kind, key, value, origin } as Update;
+}

@@ -1,0 +1,171 @@
+/**
+ * addresses: the CNI server's way to the datastore: addresses out of the reserve, and everything that may happen after the
+ * answer: who holds an address, that it is free again, what the Pod's annotations say.
+ *
+ * Work for the datastore is queued for each container, done in order, and retried until it succeeds: a DEL or ADD never waits
+ * for it. What a crash interrupts is in the journal and is queued again at start.
+ */
+import type { Store } from "../datastore/store.ts";
+import { StoreError } from "../datastore/store.ts";
+import type { Clock } from "../host/clock.ts";
+import type { Ipam } from "../ipam/ipam.ts";
+import type { AddressReserve } from "../ipam/reserve.ts";
+import { formatTimestamp } from "../lib/timestamp.ts";
+import type { Key } from "../model/key.ts";
+import type { Update } from "../model/update.ts";
+import type { Addr, Family } from "../net/addr.ts";
+import type { Attachment, Journal } from "./journal.ts";
+import type { Report } from "./pipeline.ts";
+
+export interface AddressesOptions {
+  readonly node: string;
+  readonly store: Store;
+  readonly ipam: Ipam;
+  readonly reserve: AddressReserve;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly report: Report;
+}
+
+export interface TakeRequest {
+  readonly containerId: string;
+  readonly network: string;
+  readonly pod: Key<"Pod">;
+  readonly families: readonly Family[];
+}
+
+const RETRY_FIRST_MS = 100;
+const RETRY_MOST_MS = 10_000;
+/** How long ADD waits for one read of its Pod. */
+const READ_POD_MS = 2_000;
+
+export class Addresses {
+  readonly #options: AddressesOptions;
+  readonly #queues = new Map<string, Promise<void>>();
+  #stopped = false;
+
+  constructor(options: AddressesOptions) {
+    this.#options = options;
+  }
+
+  /** One address of each family; rejects naming both the empty reserve and what the datastore said. */
+  async take(request: TakeRequest): Promise<{ readonly addresses: readonly Addr[]; readonly handle: string }> {
+    const { ipam, reserve } = this.#options;
+    const handle = `${request.network}.${request.containerId}`;
+    const addresses: Addr[] = [];
+    const missing: Family[] = [];
+    for (const family of request.families) {
+      const addr = reserve.take(family);
+      if (addr === undefined) missing.push(family);
+      else addresses.push(addr);
+    }
+    try {
+      for (const family of missing) {
+        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod) });
+        addresses.push(...assigned.ipv4, ...assigned.ipv6);
+      }
+    } catch (error) {
+      for (const addr of addresses) reserve.giveBack(addr);
+      const cause = error instanceof Error ? error.message : String(error);
+      throw new Error(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} is empty and the datastore gave none: ${cause}`);
+    }
+    return { addresses, handle };
+  }
+
+  /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
+  confirm(attachment: Attachment): void {
+    const { record, handle } = attachment;
+    this.#enqueue(record.containerId, "record the owner of addresses", async () => {
+      for (const addr of record.addresses) {
+        await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod));
+      }
+      await this.#annotate(record.pod, {
+        "cni.projectcalico.org/podIP": `${record.addresses[0] ?? ""}${(record.addresses[0] ?? "").includes(":") ? "/128" : "/32"}`,
+        "cni.projectcalico.org/podIPs": record.addresses.map((addr) => `${addr}${addr.includes(":") ? "/128" : "/32"}`).join(","),
+        "cni.projectcalico.org/containerID": record.containerId,
+      });
+      await this.#options.reserve.refill();
+    });
+  }
+
+  /** After DEL, or a failed ADD: free the addresses, mark the Pod as torn down, forget the attachment. */
+  release(attachment: Attachment): void {
+    const { record, handle } = attachment;
+    this.#enqueue(record.containerId, "release addresses", async () => {
+      await this.#markTornDown(attachment);
+      await this.#options.ipam.releaseAddresses(record.addresses, [handle, this.#options.reserve.handle]);
+      await this.#options.ipam.releaseByHandle(handle);
+      await this.#options.journal.remove(attachment);
+    });
+  }
+
+  /** DEL of a container that the journal does not know: whatever its handle holds. */
+  releaseHandle(handle: string): void {
+    this.#enqueue(handle, "release addresses by handle", () => this.#options.ipam.releaseByHandle(handle));
+  }
+
+  /** What a crash left unfinished. */
+  resume(): void {
+    for (const attachment of this.#options.journal.all()) {
+      if (attachment.state === "releasing") this.release(attachment);
+      else this.confirm(attachment);
+    }
+  }
+
+  /** One bounded read; undefined when the Pod does not exist. Rejects when the datastore does not answer. */
+  async readPod(key: Key<"Pod">): Promise<Update | undefined> {
+    const value = await this.#options.store.get(key, { signal: AbortSignal.timeout(READ_POD_MS) });
+    if (value === undefined) return undefined;
+    return { kind: "Pod", key, value, origin: { revision: value.metadata.resourceVersion ?? "", generation: value.metadata.generation, seenAt: this.#options.clock.monotonicMs() } };
+  }
+
+  /** Number of containers with unfinished work for the datastore. */
+  get backlog(): number {
+    return this.#queues.size;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Only if the Pod still speaks of this container: a Pod of the same name may live already. */
+  async #markTornDown(attachment: Attachment): Promise<void> {
+    const { pod, containerId } = attachment.record;
+    const stored = await this.#options.store.get(pod);
+    if (stored?.metadata.annotations?.["cni.projectcalico.org/containerID"] !== containerId) return;
+    await this.#annotate(pod, { "cni.projectcalico.org/podIP": "", "cni.projectcalico.org/podIPs": "" });
+  }
+
+  async #annotate(pod: Key<"Pod">, annotations: Readonly<Record<string, string>>): Promise<void> {
+    try {
+      await this.#options.store.annotate(pod, annotations);
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.reason !== "not-found") throw error;
+    }
+  }
+
+  #attributes(pod: Key<"Pod">): Record<string, string> {
+    return { namespace: pod.namespace ?? "", pod: pod.name, node: this.#options.node, timestamp: formatTimestamp(this.#options.clock.wallMs()) };
+  }
+
+  #enqueue(queue: string, what: string, work: () => Promise<void>): void {
+    const run = async (before: Promise<void> | undefined): Promise<void> => {
+      await before;
+      for (let failures = 0; !this.#stopped; failures++) {
+        try {
+          return await work();
+        } catch (error) {
+          if (error instanceof Error && error.name === "BugError") throw error;
+          if (failures === 0) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error instanceof Error ? error.message : String(error) });
+          await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)));
+        }
+      }
+    };
+    const mine = run(this.#queues.get(queue));
+    this.#queues.set(queue, mine);
+    const done = (): void => {
+      if (this.#queues.get(queue) === mine) this.#queues.delete(queue);
+    };
+    mine.then(done, done);
+  }
+}

@@ -1,0 +1,301 @@
+/**
+ * cni-server: answers the CNI plugin over the node's unix socket: ADD, DEL, CHECK, STATUS.
+ *
+ * It owns the order of things. ADD: address out of the reserve, record on disk, link and routes, rules; only then the answer.
+ * DEL: rules, link, conntrack entries; the datastore is told afterwards. A failed ADD gives everything back. Requests for one
+ * container run one after another.
+ */
+import type { Sockets, Connection, Listener } from "../host/sockets.ts";
+import {
+  CNI_CHECK_FAILED,
+  CNI_DECODE_FAILURE,
+  CNI_FAILED,
+  CNI_INVALID_CONFIG,
+  CNI_INVALID_ENVIRONMENT,
+  CNI_NOT_AVAILABLE,
+  CNI_TRY_AGAIN_LATER,
+  CNI_UNKNOWN_CONTAINER,
+  type CniAnswer,
+  type CniError,
+  type CniRequest,
+  type CniResult,
+} from "../podnet/protocol.ts";
+import { hostInterfaceName } from "../podnet/names.ts";
+import type { Key } from "../model/key.ts";
+import { prefixOfAddr } from "../net/prefix.ts";
+import type { Addresses } from "./addresses.ts";
+import type { Attachment, Journal } from "./journal.ts";
+import type { Pipeline, Report } from "./pipeline.ts";
+import type { Wiring } from "./wiring.ts";
+
+export interface CniServerOptions {
+  readonly pipeline: Pipeline;
+  readonly journal: Journal;
+  readonly addresses: Addresses;
+  readonly wiring: Wiring;
+  readonly report: Report;
+}
+
+/** A CNI error on its way to the plugin. */
+class Refusal extends Error {
+  override readonly name = "Refusal";
+  readonly answer: CniError;
+  constructor(code: number, msg: string, details?: string) {
+    super(msg);
+    this.answer = details === undefined ? { code, msg } : { code, msg, details };
+  }
+}
+
+/** The container runtime's network name in upstream's IPAM handles when the configuration has no `name`. */
+const DEFAULT_NETWORK = "k8s-pod-network";
+const DEFAULT_MTU_BYTES = 1500;
+
+export class CniServer {
+  readonly #options: CniServerOptions;
+  readonly #running = new Map<string, Promise<unknown>>();
+
+  constructor(options: CniServerOptions) {
+    this.#options = options;
+  }
+
+  listen(sockets: Sockets, path: string): Promise<Listener> {
+    return sockets.listen(path, 0o600, (connection) => this.#serve(connection));
+  }
+
+  async #serve(connection: Connection): Promise<void> {
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const chunk of connection.input) {
+      text += decoder.decode(chunk, { stream: true });
+      if (text.includes("\n")) break;
+    }
+    const answer = await this.#answer(text);
+    await connection.write(new TextEncoder().encode(`${JSON.stringify(answer)}\n`));
+    connection.end();
+  }
+
+  async #answer(text: string): Promise<CniAnswer> {
+    let request: CniRequest;
+    try {
+      request = JSON.parse(text) as CniRequest;
+    } catch {
+      return { ok: false, error: { code: CNI_DECODE_FAILURE, msg: "request is not one line of JSON" } };
+    }
+    try {
+      return { ok: true, result: await this.#inTurn(request) };
+    } catch (error) {
+      if (error instanceof Refusal) return { ok: false, error: error.answer };
+      if (error instanceof Error && error.name === "BugError") throw error;
+      const details = error instanceof Error ? error.message : String(error);
+      return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details } };
+    }
+  }
+
+  /** One request at a time for each container, in order of arrival. */
+  async #inTurn(request: CniRequest): Promise<CniResult | undefined> {
+    const before = this.#running.get(request.containerId);
+    const mine = (async () => {
+      if (before !== undefined) await before.catch(() => undefined);
+      return this.#run(request);
+    })();
+    this.#running.set(request.containerId, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#running.get(request.containerId) === mine) this.#running.delete(request.containerId);
+    }
+  }
+
+  async #run(request: CniRequest): Promise<CniResult | undefined> {
+    switch (request.command) {
+      case "ADD":
+        return this.#add(request);
+      case "DEL":
+        return this.#del(request);
+      case "CHECK":
+        return this.#check(request);
+      case "STATUS":
+        return this.#status();
+      default:
+        throw new Refusal(CNI_INVALID_ENVIRONMENT, `CNI_COMMAND is ${JSON.stringify(request.command)}, must be ADD, DEL, CHECK or STATUS`);
+    }
+  }
+
+  #status(): undefined {
+    if (!this.#options.pipeline.inSync) {
+      throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`);
+    }
+    return undefined;
+  }
+
+  async #add(request: CniRequest): Promise<CniResult> {
+    const { pipeline, journal, addresses, wiring } = this.#options;
+    if (!pipeline.inSync) throw new Refusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`);
+    const pod = podOf(request);
+    const wired = request.plugin === "calico";
+    const known = journal.get(request.containerId, request.interface);
+    if (known?.state === "attached") return this.#again(known);
+    const config = parseNetworkConfig(request.config);
+    const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families });
+    const attachment: Attachment = {
+      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: "", netns: request.netns, podInterface: request.interface },
+      handle: assigned.handle,
+      mtuBytes: config.mtuBytes,
+      state: "attached",
+      wired,
+    };
+    try {
+      await journal.put(attachment);
+      if (!wired) return resultOf(attachment, undefined);
+      await this.#supersede(attachment);
+      const { mac } = wiring.add(attachment);
+      const complete: Attachment = { ...attachment, record: { ...attachment.record, mac } };
+      pipeline.attach(complete.record);
+      await this.#awaitRules(complete, pod);
+      await journal.put(complete);
+      addresses.confirm(complete);
+      return resultOf(complete, mac);
+    } catch (error) {
+      await this.#undo(attachment);
+      throw error;
+    }
+  }
+
+  /** Repeated ADD: the same answer, after making sure that what it says is still true. */
+  async #again(attachment: Attachment): Promise<CniResult> {
+    if (!attachment.wired) return resultOf(attachment, undefined);
+    const { pipeline, wiring, journal } = this.#options;
+    let current = attachment;
+    if (wiring.check(attachment).length > 0) {
+      const { mac } = wiring.add(attachment);
+      current = { ...attachment, record: { ...attachment.record, mac } };
+      await journal.put(current);
+    }
+    pipeline.attach(current.record);
+    await this.#awaitRules(current, current.record.pod);
+    return resultOf(current, current.record.mac);
+  }
+
+  /** The same pod under a new container id has the same interface name: the older attachment loses it, and keeps only its addresses until its DEL. */
+  async #supersede(attachment: Attachment): Promise<void> {
+    for (const other of this.#options.journal.all()) {
+      if (other.record.interface !== attachment.record.interface || other.record.containerId === attachment.record.containerId) continue;
+      if (other.wired && other.state === "attached") {
+        this.#options.pipeline.detach(other.record.interface);
+        this.#options.wiring.remove(other);
+        await this.#options.journal.put({ ...other, wired: false });
+      }
+    }
+  }
+
+  /** The Pod's labels decide its rules; the watch may be a moment late, then it is read once. */
+  async #awaitRules(attachment: Attachment, pod: Key<"Pod">): Promise<void> {
+    const { pipeline, addresses } = this.#options;
+    const name = attachment.record.interface;
+    if (!pipeline.isProgrammed(name)) {
+      const update = await addresses.readPod(pod);
+      if (update === undefined) throw new Refusal(CNI_TRY_AGAIN_LATER, `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`);
+      pipeline.learn(update);
+    }
+    if (!pipeline.isProgrammed(name)) throw new Refusal(CNI_TRY_AGAIN_LATER, `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`, pipeline.explain(name));
+  }
+
+  async #undo(attachment: Attachment): Promise<void> {
+    const { pipeline, wiring } = this.#options;
+    if (attachment.wired) {
+      pipeline.detach(attachment.record.interface);
+      wiring.remove(attachment);
+    }
+    await this.#release(attachment);
+  }
+
+  async #del(request: CniRequest): Promise<undefined> {
+    const { pipeline, journal, wiring, addresses } = this.#options;
+    const attachment = journal.get(request.containerId, request.interface);
+    if (attachment === undefined) {
+      const network = typeof request.config["name"] === "string" ? request.config["name"] : DEFAULT_NETWORK;
+      addresses.releaseHandle(`${network}.${request.containerId}`);
+      return undefined;
+    }
+    if (attachment.wired) {
+      pipeline.detach(attachment.record.interface);
+      wiring.remove(attachment);
+    }
+    await this.#release(attachment);
+    return undefined;
+  }
+
+  /** Flows of the addresses end here, before anyone can be given them again; the datastore learns of it in the background. */
+  async #release(attachment: Attachment): Promise<void> {
+    this.#options.wiring.endFlows(attachment.record.addresses);
+    const releasing: Attachment = { ...attachment, state: "releasing", wired: false };
+    await this.#options.journal.put(releasing);
+    this.#options.addresses.release(releasing);
+  }
+
+  async #check(request: CniRequest): Promise<undefined> {
+    const { pipeline, journal, wiring } = this.#options;
+    const attachment = journal.get(request.containerId, request.interface);
+    if (attachment === undefined || attachment.state !== "attached") {
+      throw new Refusal(CNI_UNKNOWN_CONTAINER, `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`);
+    }
+    if (!attachment.wired) return undefined;
+    const differences = wiring.check(attachment);
+    if (!pipeline.isProgrammed(attachment.record.interface)) differences.push(pipeline.explain(attachment.record.interface));
+    if (differences.length > 0) throw new Refusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
+    return undefined;
+  }
+}
+
+function podOf(request: CniRequest): Key<"Pod"> {
+  const namespace = request.args["K8S_POD_NAMESPACE"];
+  const name = request.args["K8S_POD_NAME"];
+  if (namespace === undefined || namespace === "" || name === undefined || name === "") {
+    throw new Refusal(CNI_INVALID_ENVIRONMENT, "CNI_ARGS must name the pod: K8S_POD_NAMESPACE and K8S_POD_NAME");
+  }
+  return { kind: "Pod", namespace, name };
+}
+
+interface NetworkConfig {
+  readonly network: string;
+  readonly mtuBytes: number;
+  readonly families: readonly (4 | 6)[];
+}
+
+/** The keys of upstream's network configuration that concern one ADD; a wrong value is refused with its name. */
+function parseNetworkConfig(config: Readonly<Record<string, unknown>>): NetworkConfig {
+  const refuse = (field: string, value: unknown, wanted: string): never => {
+    throw new Refusal(CNI_INVALID_CONFIG, `network configuration field ${field} is ${JSON.stringify(value)}, must be ${wanted}`);
+  };
+  const network = config["name"] ?? DEFAULT_NETWORK;
+  if (typeof network !== "string" || network === "") return refuse("name", network, "a non-empty string");
+  const mtu = config["mtu"] ?? 0;
+  if (typeof mtu !== "number" || !Number.isInteger(mtu) || (mtu !== 0 && (mtu < 68 || mtu > 65535))) return refuse("mtu", mtu, "0 (automatic) or an integer from 68 to 65535");
+  const ipam = config["ipam"] ?? {};
+  if (typeof ipam !== "object" || ipam === null || Array.isArray(ipam)) return refuse("ipam", ipam, "an object");
+  const { type, assign_ipv4: assign4, assign_ipv6: assign6 }: { type?: unknown; assign_ipv4?: unknown; assign_ipv6?: unknown } = ipam;
+  if (type !== undefined && type !== "calico-ipam") return refuse("ipam.type", type, '"calico-ipam"');
+  const wants = (field: string, value: unknown, otherwise: boolean): boolean => {
+    if (value === undefined) return otherwise;
+    const text = String(value).toLowerCase();
+    if (text !== "true" && text !== "false") return refuse(field, value, '"true" or "false"');
+    return text === "true";
+  };
+  const families: (4 | 6)[] = [];
+  if (wants("ipam.assign_ipv4", assign4, true)) families.push(4);
+  if (wants("ipam.assign_ipv6", assign6, false)) families.push(6);
+  if (families.length === 0) return refuse("ipam.assign_ipv4", assign4, "true unless ipam.assign_ipv6 is");
+  return { network, mtuBytes: mtu === 0 ? DEFAULT_MTU_BYTES : mtu, families };
+}
+
+function resultOf(attachment: Attachment, mac: string | undefined): CniResult {
+  const { record, mtuBytes } = attachment;
+  const ips = record.addresses.map((addr) => (attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) }));
+  const interfaces = attachment.wired
+    ? [
+        { name: record.interface, mac: "ee:ee:ee:ee:ee:ee", mtu: mtuBytes },
+        { name: record.podInterface, mac: mac ?? record.mac, mtu: mtuBytes, sandbox: record.netns },
+      ]
+    : [];
+  return { interfaces, ips, routes: [], dns: {} };
+}

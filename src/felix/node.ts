@@ -1,0 +1,102 @@
+/**
+ * node: the per-node daemon, wired together: `calico node`.
+ *
+ * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
+ * kernel (after in-sync), then the CNI server answers.
+ */
+import { Loop } from "../dataplane/loop.ts";
+import { NftablesDriver } from "../dataplane/nftables/driver.ts";
+import { RoutesDriver } from "../dataplane/routes/driver.ts";
+import type { Store } from "../datastore/store.ts";
+import type { Host } from "../host/host.ts";
+import { Ipam } from "../ipam/ipam.ts";
+import { AddressReserve } from "../ipam/reserve.ts";
+import { Addresses } from "./addresses.ts";
+import { BirdConfigurator } from "./bird.ts";
+import { CniServer } from "./cni-server.ts";
+import { serveHealth } from "./health.ts";
+import { Journal } from "./journal.ts";
+import { nodePaths } from "./paths.ts";
+import { Pipeline, type Report } from "./pipeline.ts";
+import { enableForwarding } from "./sysctls.ts";
+import { Wiring } from "./wiring.ts";
+
+export interface NodeOptions {
+  readonly node: string;
+  /** All files of the node are below this directory. */
+  readonly root: string;
+  readonly store: Store;
+  readonly host: Host;
+  readonly report: Report;
+  /** Health and metrics. */
+  readonly health: { readonly host: string; readonly port: number };
+  readonly auditIntervalMs: number;
+}
+
+const RESERVE_RETRY_MS = 500;
+
+/** Runs until the signal aborts; rejects when the node cannot start. */
+export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
+  const { node, store, host, report } = options;
+  const { clock, random, files, sockets, sys } = host;
+  const paths = nodePaths(options.root);
+  await files.makeDirectory(parent(paths.cniSocket));
+  await files.makeDirectory(parent(paths.birdConfiguration));
+  await files.makeDirectory(parent(paths.nodename));
+  await files.writeText(paths.nodename, node, 0o644);
+  await enableForwarding(sys);
+  const journal = await Journal.open(files, paths.journal, report);
+  const wiring = new Wiring(sys);
+  const loop = new Loop({ drivers: [new RoutesDriver(sys), new NftablesDriver(sys)], clock, auditIntervalMs: options.auditIntervalMs, report });
+  const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
+  const ipam = new Ipam({ store, node, clock, random, report });
+  const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
+  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, report });
+  const pipeline = new Pipeline({
+    node,
+    store,
+    loop,
+    clock,
+    random,
+    report,
+    observe: (updates) => bird.observe(updates),
+    onInSync: () => {
+      report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
+      addresses.resume();
+      void bird.run(signal);
+      void keepReserve(reserve, options, signal);
+    },
+  });
+  for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
+  pipeline.start();
+  const server = await new CniServer({ pipeline, journal, addresses, wiring, report }).listen(sockets, paths.cniSocket);
+  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
+  report("calico node started", { node, root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
+  await loop.run(signal);
+  addresses.stop();
+  await Promise.all([server.close(), health.close(), pipeline.stop()]);
+  wiring.close();
+  await store.close();
+}
+
+/** Fills the reserve at start, so that the first ADD finds addresses; later refills follow each ADD. */
+async function keepReserve(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
+  let reported: string | undefined;
+  while (!signal.aborted) {
+    try {
+      await reserve.recover();
+      await reserve.refill();
+      return;
+    } catch (error) {
+      if (error instanceof Error && error.name === "BugError") throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      if (message !== reported) report("no addresses in reserve yet: will retry", { error: message });
+      reported = message;
+      await host.clock.sleep(RESERVE_RETRY_MS, signal);
+    }
+  }
+}
+
+function parent(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}

@@ -1,0 +1,127 @@
+/**
+ * pipeline: the whole way of a change through the node: store → syncer → graph → loop → kernel.
+ *
+ * Start reading here. The syncer says what the cluster says; the graph turns it into the program of this node; the loop makes
+ * the kernel agree. Local pods come from the CNI server straight into the graph.
+ */
+import { Graph } from "../calc/graph.ts";
+import type { Loop } from "../dataplane/loop.ts";
+import { startSyncer, type Syncer } from "../datastore/syncer.ts";
+import type { Store } from "../datastore/store.ts";
+import type { Clock } from "../host/clock.ts";
+import type { Random } from "../host/random.ts";
+import type { Kind } from "../model/kind.ts";
+import type { CniRecord } from "../model/endpoint.ts";
+import type { SyncEvent, Update } from "../model/update.ts";
+import type { EndpointId, Program } from "../program/program.ts";
+
+export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
+
+export interface PipelineOptions {
+  readonly node: string;
+  readonly store: Store;
+  readonly loop: Loop;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly report: Report;
+  /** Sees every update too: BIRD's configuration, Events. */
+  readonly observe: (updates: readonly Update[]) => void;
+  /** Called once, when the kernel agrees for the first time. */
+  readonly onInSync: () => void;
+}
+
+/** What the node reads of the cluster. */
+export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy"];
+/** Updates taken in before the thread is given back: health and the CNI server wait no longer than such a slice. */
+const SLICE = 500;
+
+export class Pipeline {
+  readonly #options: PipelineOptions;
+  readonly #graph: Graph;
+  #syncer: Syncer | undefined;
+  #inSync = false;
+  #status = "connecting";
+  /** Updates received since start. */
+  updates = 0;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    this.#graph = new Graph({ node: options.node });
+  }
+
+  get inSync(): boolean {
+    return this.#inSync;
+  }
+
+  get status(): string {
+    return this.#status;
+  }
+
+  get program(): Program {
+    return this.#graph.program;
+  }
+
+  start(): void {
+    const { store, clock, random, report } = this.#options;
+    this.#syncer = startSyncer({ store, kinds: WATCHED, clock, random, sink: (event) => this.#receive(event), log: report });
+  }
+
+  async stop(): Promise<void> {
+    await this.#syncer?.stop();
+  }
+
+  /** A local pod has been (or is about to be) wired; its rules are in the kernel on return if its Pod is known. */
+  attach(record: CniRecord): void {
+    this.#graph.setCniRecord(record);
+    this.#flush();
+  }
+
+  detach(interfaceName: string): void {
+    this.#graph.removeCniRecord(interfaceName);
+    this.#flush();
+  }
+
+  /** One object read out of turn, so that ADD need not wait for the watch to bring it. */
+  learn(update: Update): void {
+    this.#graph.update([update]);
+    this.#flush();
+  }
+
+  /** True when the endpoint is part of the program and its rules and routes are in the kernel. */
+  isProgrammed(interfaceName: string): boolean {
+    return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
+  }
+
+  /** Why an endpoint is not programmed, for an error message. */
+  explain(interfaceName: string): string {
+    if (!this.#graph.program.endpoints.has(interfaceName as EndpointId)) return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
+    const failing = this.#options.loop.status().filter((status) => status.error !== undefined || status.pending > 0);
+    return failing.map(({ name, pending, error }) => `${name}: ${pending} rows pending${error === undefined ? "" : `, ${error}`}`).join("; ");
+  }
+
+  async #receive(event: SyncEvent): Promise<void> {
+    if (event.type === "status") {
+      this.#status = event.status;
+      if (event.status === "in-sync" && !this.#inSync) {
+        this.#flush();
+        this.#options.loop.start();
+        this.#inSync = true;
+        this.#options.onInSync();
+      }
+      return;
+    }
+    for (let i = 0; i < event.updates.length; i += SLICE) {
+      const slice = event.updates.slice(i, i + SLICE);
+      this.updates += slice.length;
+      this.#graph.update(slice);
+      this.#options.observe(slice);
+      if (i + SLICE < event.updates.length) await this.#options.clock.sleep(0);
+    }
+    this.#flush();
+  }
+
+  #flush(): void {
+    const delta = this.#graph.flush();
+    this.#options.loop.step(this.#graph.program, delta);
+  }
+}

@@ -1,0 +1,43 @@
+/** wiring: what the CNI server asks of the kernel for one attachment: link, addresses, routes, flows. Synchronous. */
+import type { Sys } from "../host/sys.ts";
+import { deleteFlowsOf } from "../kernel/conntrack.ts";
+import type { Addr } from "../net/addr.ts";
+import { PodNetwork } from "../podnet/podnet.ts";
+import type { Attachment } from "./journal.ts";
+
+export class Wiring {
+  readonly #sys: Sys;
+  readonly #network: PodNetwork;
+
+  constructor(sys: Sys) {
+    this.#sys = sys;
+    this.#network = new PodNetwork(sys);
+  }
+
+  /** Makes (or makes anew) the veth pair, the pod's addresses and routes. Throws KernelError and then leaves nothing behind. */
+  add(attachment: Attachment): { readonly mac: string } {
+    const { record, mtuBytes } = attachment;
+    return this.#network.add({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes });
+  }
+
+  /** Succeeds for what is gone already. */
+  remove(attachment: Attachment): void {
+    const { record } = attachment;
+    this.#network.remove({ hostInterface: record.interface, addresses: record.addresses });
+  }
+
+  /** How the kernel differs from what `add` makes, in words; empty when it does not. */
+  check(attachment: Attachment): string[] {
+    const { record, mtuBytes } = attachment;
+    return [...this.#network.check({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes })];
+  }
+
+  /** Forgets the connections of addresses that are about to be given back. */
+  endFlows(addresses: readonly Addr[]): void {
+    for (const addr of addresses) deleteFlowsOf(this.#sys, addr);
+  }
+
+  close(): void {
+    this.#network.close();
+  }
+}

@@ -1,0 +1,6 @@
+/** The real Random. */
+import type { Random } from "../random.ts";
+
+export function openRandom(): Random {
+  return { fraction: () => Math.random(), uuid: () => crypto.randomUUID() };
+}

@@ -1,0 +1,140 @@
+/**
+ * The real Sys, over raw system calls. All buffers are copied into foreign memory before a call and out of it afterwards.
+ *
+ * x86-64 only: the numbers and the trampoline of arm64 are written here, but `openSys` refuses arm64 until the kernel suite has run there.
+ */
+import { BugError } from "../../lib/bug.ts";
+import type { Sys } from "../sys.ts";
+import { Arena } from "./foreign.ts";
+import { openLibc, openTrampoline, type RawCall } from "./raw-call.ts";
+
+interface Numbers {
+  readonly read: number;
+  readonly write: number;
+  readonly close: number;
+  readonly ioctl: number;
+  readonly socket: number;
+  readonly sendto: number;
+  readonly recvfrom: number;
+  readonly bind: number;
+  readonly setsockopt: number;
+  readonly openat: number;
+  readonly ppoll: number;
+  readonly setns: number;
+  readonly getppid: number;
+}
+
+/** Source: linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. */
+const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
+  x64: { read: 0, write: 1, close: 3, ioctl: 16, socket: 41, sendto: 44, recvfrom: 45, bind: 49, setsockopt: 54, openat: 257, ppoll: 271, setns: 308, getppid: 110 },
+  arm64: { read: 63, write: 64, close: 57, ioctl: 29, socket: 198, sendto: 206, recvfrom: 207, bind: 200, setsockopt: 208, openat: 56, ppoll: 73, setns: 268, getppid: 173 },
+};
+
+const AT_FDCWD = -100;
+const O_CLOEXEC = 0o2000000;
+const SOCK_CLOEXEC = 0o2000000;
+const POLLIN = 1;
+const ENOENT = 2;
+const EBADF = 9;
+
+/** Throws when the architecture is not supported, or when no implementation (or not the one asked for) passes its self-test. */
+export function openSys(options: { readonly implementation?: Sys["implementation"] } = {}): Sys {
+  const { arch } = process;
+  if (arch !== "x64") throw new Error(`Cannot make system calls: architecture is ${arch}, must be x64`);
+  const candidates: Sys["implementation"][] = options.implementation === undefined ? ["trampoline", "libc"] : [options.implementation];
+  const refused: string[] = [];
+  for (const implementation of candidates) {
+    try {
+      const call = implementation === "trampoline" ? openTrampoline(arch) : openLibc();
+      const sys = sysOver(implementation, call, NUMBERS[arch]);
+      selfTest(sys, call, NUMBERS[arch]);
+      return sys;
+    } catch (error) {
+      if (error instanceof BugError) throw error;
+      refused.push(`${implementation}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new Error(`Cannot make system calls: ${refused.join("; ")}`);
+}
+
+/** Results and errors of calls whose outcome is known must come back exactly. */
+function selfTest(sys: Sys, call: RawCall, numbers: Numbers): void {
+  expect("getppid", call(numbers.getppid), process.ppid);
+  expect("close of no descriptor", sys.close(-1), -EBADF);
+  expect("open of no file", sys.open("/proc/self/no-such-file", 0), -ENOENT);
+  const fd = sys.open("/dev/null", 0o1);
+  expect("write to /dev/null", sys.write(fd, new Uint8Array(5)), 5);
+  expect("close", sys.close(fd), 0);
+}
+
+function expect(what: string, found: number, wanted: number): void {
+  if (found !== wanted) throw new Error(`${what} returned ${found}, must be ${wanted}`);
+}
+
+const INITIAL_ARENA = 512 * 1024;
+/** Of struct timespec and struct pollfd. */
+const TIMESPEC = 16;
+const POLLFD = 8;
+
+function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: Numbers): Sys {
+  const arena = new Arena(INITIAL_ARENA);
+  const text = new TextEncoder();
+
+  /** One call with the bytes copied in; `copyBack` of the result's length, or of all. */
+  const withBytes = (bytes: Uint8Array, run: (address: number) => number): number => {
+    arena.reset(bytes.length);
+    return run(arena.addressOf(arena.put(bytes)));
+  };
+  const into = (buffer: Uint8Array, run: (address: number) => number): number => {
+    arena.reset(buffer.length);
+    const offset = arena.reserve(buffer.length);
+    const result = run(arena.addressOf(offset));
+    // With MSG_TRUNC the result may be more than the buffer holds.
+    if (result > 0) arena.copyOut(offset, Math.min(result, buffer.length), buffer);
+    return result;
+  };
+
+  return {
+    implementation,
+    socket: (domain, type, protocol) => call(numbers.socket, domain, type | SOCK_CLOEXEC, protocol),
+    bind: (fd, address) => withBytes(address, (at) => call(numbers.bind, fd, at, address.length)),
+    setSocketOption(fd, level, option, value) {
+      arena.reset(4);
+      const offset = arena.reserve(4);
+      arena.view.setInt32(offset, value, true);
+      return call(numbers.setsockopt, fd, level, option, arena.addressOf(offset), 4);
+    },
+    send(fd, bytes, flags, address) {
+      arena.reset(bytes.length + (address?.length ?? 0) + 8);
+      const at = arena.addressOf(arena.put(bytes));
+      if (address === undefined) return call(numbers.sendto, fd, at, bytes.length, flags);
+      return call(numbers.sendto, fd, at, bytes.length, flags, arena.addressOf(arena.put(address)), address.length);
+    },
+    receive: (fd, buffer, flags) => into(buffer, (at) => call(numbers.recvfrom, fd, at, buffer.length, flags)),
+    read: (fd, buffer) => into(buffer, (at) => call(numbers.read, fd, at, buffer.length)),
+    write: (fd, bytes) => withBytes(bytes, (at) => call(numbers.write, fd, at, bytes.length)),
+    open: (path, flags) => withBytes(text.encode(`${path}\0`), (at) => call(numbers.openat, AT_FDCWD, at, flags | O_CLOEXEC, 0)),
+    close: (fd) => call(numbers.close, fd),
+    setNamespace: (fd, type) => call(numbers.setns, fd, type),
+    ioctl(fd, request, argument) {
+      arena.reset(argument.length);
+      const offset = arena.put(argument);
+      const result = call(numbers.ioctl, fd, request, arena.addressOf(offset));
+      arena.copyOut(offset, argument.length, argument);
+      return result;
+    },
+    poll(fds, timeoutMs) {
+      arena.reset(fds.length * POLLFD + TIMESPEC + 8);
+      const list = arena.reserve(fds.length * POLLFD);
+      fds.forEach((fd, i) => {
+        arena.view.setInt32(list + i * POLLFD, fd, true);
+        arena.view.setUint32(list + i * POLLFD + 4, POLLIN, true);
+      });
+      if (timeoutMs < 0) return call(numbers.ppoll, arena.addressOf(list), fds.length, 0, 0, 0);
+      const time = arena.reserve(TIMESPEC);
+      arena.view.setBigInt64(time, BigInt(Math.floor(timeoutMs / 1000)), true);
+      arena.view.setBigInt64(time + 8, BigInt(Math.floor((timeoutMs % 1000) * 1e6)), true);
+      return call(numbers.ppoll, arena.addressOf(list), fds.length, arena.addressOf(time), 0, 0);
+    },
+  };
+}

@@ -1,0 +1,249 @@
+/**
+ * NetlinkSocket: one open netlink socket, used for requests and their answers, synchronously.
+ *
+ * The kernel works on a request within the `send` call, so its answers are there when the call returns and nothing here waits. The socket stays in
+ * the network namespace in which it was opened, whatever namespace the thread is in later. Refusals carry the kernel's own
+ * words where it has some (NLMSGERR_ATTR_MSG). Source: linux/netlink.h, Documentation/userspace-api/netlink/intro.rst.
+ */
+import type { Sys } from "../../host/sys.ts";
+import { checkResult, EAGAIN, EINTR, EMSGSIZE, ENOBUFS, EPROTO, KernelError } from "../errno.ts";
+import { eachMessage, type Message } from "./reader.ts";
+import { MESSAGE_HEADER, NLM_F_ACK, NLM_F_DUMP, Writer } from "./writer.ts";
+
+export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
+
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
+const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const NLM_F_DUMP_INTR = 0x10;
+const NLM_F_CAPPED = 0x100;
+const NLM_F_ACK_TLVS = 0x200;
+const NLMSGERR_ATTR_MSG = 1;
+
+const SEND_BYTES = 1 << 20;
+const RECEIVE_BYTES = 32 << 20;
+/** Larger than any message of a dump (32 KiB) or answer. */
+const BUFFER_BYTES = 256 * 1024;
+/** How often an inconsistent dump is repeated before it is an error. */
+const DUMP_ATTEMPTS = 50;
+
+/** Why the kernel refused one request: positive errno, and its own words if any. */
+export interface Refusal {
+  readonly errno: number;
+  readonly detail: string | undefined;
+}
+
+export interface Answers {
+  /** By sequence number of the request. */
+  readonly refused: ReadonlyMap<number, Refusal>;
+  /** Sequence numbers that the kernel acknowledged. */
+  readonly done: ReadonlySet<number>;
+}
+
+export class NetlinkSocket {
+  /** Requests are written here between `begin` and `exchange`. */
+  readonly writer = new Writer();
+  readonly #sys: Sys;
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  #sendBytes = 0;
+  #sequence = 0;
+  #writes = 0;
+
+  /** Opens in the thread's network namespace; throws KernelError. `protocol` is NETLINK_ROUTE or NETLINK_NETFILTER. */
+  constructor(sys: Sys, protocol: number) {
+    this.#sys = sys;
+    this.#fd = checkResult("open netlink socket", String(protocol), sys.socket(AF_NETLINK, SOCK_RAW, protocol));
+    this.#allowSending(SEND_BYTES);
+    this.#setBufferSize(SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BYTES);
+    // Each is an improvement that an older kernel may lack: filtering of dumps is repeated by the readers.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) sys.setSocketOption(this.#fd, SOL_NETLINK, option, 1);
+  }
+
+  /** Requests sent that ask for a change. */
+  get writes(): number {
+    return this.#writes;
+  }
+
+  close(): void {
+    this.#sys.close(this.#fd);
+  }
+
+  #allowSending(bytes: number): void {
+    this.#sendBytes = bytes;
+    this.#setBufferSize(SO_SNDBUFFORCE, SO_SNDBUF, bytes);
+  }
+
+  /** Beyond the system's limit if that is permitted, else up to it. */
+  #setBufferSize(force: number, plain: number, bytes: number): void {
+    if (this.#sys.setSocketOption(this.#fd, SOL_SOCKET, force, bytes) < 0) this.#sys.setSocketOption(this.#fd, SOL_SOCKET, plain, bytes);
+  }
+
+  begin(): void {
+    this.writer.reset();
+  }
+
+  /** Starts the next message; its sequence number. */
+  message(type: number, flags: number): number {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.writer.message(type, flags, this.#sequence);
+    return this.#sequence;
+  }
+
+  /** Counts requests that ask for a change. */
+  countWrites(count: number): void {
+    this.#writes += count;
+  }
+
+  /**
+   * Sends what was written since `begin` and takes every answer there is. `each` sees the messages that are neither
+   * acknowledgement nor error. Throws KernelError only when sending or receiving itself fails.
+   */
+  exchange(op: string, object: string, each?: (message: Message) => void): Answers {
+    this.#send(op, object);
+    const refused = new Map<number, Refusal>();
+    const done = new Set<number>();
+    while (
+      this.#receive(op, object, (message) => {
+        if (message.type !== NLMSG_ERROR) return each?.(message);
+        const refusal = refusalOf(message);
+        if (refusal === undefined) done.add(message.sequence);
+        else refused.set(message.sequence, refusal);
+      })
+    );
+    return { refused, done };
+  }
+
+  /** One request that asks for a change; throws KernelError when it is refused. */
+  change(op: string, object: string, type: number, flags: number, write: (writer: Writer) => void): void {
+    this.countWrites(1);
+    this.#request(op, object, type, flags, write);
+  }
+
+  /** One question; throws KernelError when it is refused. */
+  query(op: string, object: string, type: number, write: (writer: Writer) => void, each: (message: Message) => void): void {
+    this.#request(op, object, type, 0, write, each);
+  }
+
+  #request(op: string, object: string, type: number, flags: number, write: (writer: Writer) => void, each?: (message: Message) => void): void {
+    this.begin();
+    const sequence = this.message(type, flags | NLM_F_ACK);
+    write(this.writer);
+    const { refused, done } = this.exchange(op, object, (message) => {
+      if (message.sequence === sequence) each?.(message);
+    });
+    const refusal = refused.get(sequence);
+    if (refusal !== undefined) throw new KernelError(op, object, refusal.errno, refusal.detail);
+    if (!done.has(sequence)) throw new KernelError(op, object, EPROTO, "the kernel did not answer");
+  }
+
+  /**
+   * All objects of a dump, from one consistent pass: what `decode` returns, undefined left out. A pass during which the
+   * objects changed, or whose messages were lost, is repeated. Throws KernelError.
+   */
+  dump<T>(op: string, object: string, type: number, write: (writer: Writer) => void, decode: (message: Message) => T | undefined): T[] {
+    for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
+      const found = this.#pass(op, object, type, write, decode);
+      if (found !== undefined) return found;
+    }
+    throw new KernelError(op, object, EAGAIN, `changed during each of ${DUMP_ATTEMPTS} attempts to read`);
+  }
+
+  #pass<T>(op: string, object: string, type: number, write: (writer: Writer) => void, decode: (message: Message) => T | undefined): T[] | undefined {
+    this.begin();
+    const sequence = this.message(type, NLM_F_DUMP);
+    write(this.writer);
+    this.#send(op, object);
+    const found: T[] = [];
+    let state: "more" | "done" | "interrupted" = "more";
+    let interrupted = false;
+    while (state === "more") {
+      let any: boolean;
+      try {
+        any = this.#receive(op, object, (message) => {
+          if (message.sequence !== sequence) return;
+          if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+          if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+            state = "done";
+            const refusal = message.type === NLMSG_ERROR ? refusalOf(message) : errorOfDone(message);
+            if (refusal?.errno === EINTR || refusal?.errno === EAGAIN) interrupted = true;
+            else if (refusal !== undefined) throw new KernelError(op, object, refusal.errno, refusal.detail);
+            return;
+          }
+          const value = decode(message);
+          if (value !== undefined) found.push(value);
+        });
+      } catch (error) {
+        // Messages were lost, but the dump goes on: read it to its end, then repeat it.
+        if (!(error instanceof KernelError) || error.errno !== ENOBUFS) throw error;
+        interrupted = true;
+        any = true;
+      }
+      if (!any) throw new KernelError(op, object, EPROTO, "the kernel's answer has no end");
+    }
+    return interrupted ? undefined : found;
+  }
+
+  #send(op: string, object: string): void {
+    this.writer.finish();
+    const { bytes } = this.writer;
+    // The kernel's own structures count against the limit too.
+    if (bytes.length * 2 > this.#sendBytes) this.#allowSending(bytes.length * 2);
+    for (;;) {
+      const sent = this.#sys.send(this.#fd, bytes, 0);
+      if (sent === -EINTR) continue;
+      checkResult(op, object, sent);
+      if (sent !== bytes.length) throw new KernelError(op, object, EMSGSIZE, `${sent} of ${bytes.length} bytes sent`);
+      return;
+    }
+  }
+
+  /** Visits the messages of one datagram; false when there is none. */
+  #receive(op: string, object: string, visit: (message: Message) => void): boolean {
+    for (;;) {
+      const length = this.#sys.receive(this.#fd, this.#buffer, MSG_DONTWAIT | MSG_TRUNC);
+      if (length === -EINTR) continue;
+      if (length === -EAGAIN) return false;
+      checkResult(op, object, length);
+      if (length > this.#buffer.length) throw new KernelError(op, object, EMSGSIZE, `an answer of ${length} bytes is over ${this.#buffer.length}`);
+      if (!eachMessage(this.#buffer.subarray(0, length), visit)) throw new KernelError(op, object, EPROTO, "the kernel's answer is malformed");
+      return true;
+    }
+  }
+}
+
+/** undefined for an acknowledgement. */
+function refusalOf(message: Message): Refusal | undefined {
+  const { body, flags } = message;
+  const error = body.i32();
+  if (error === undefined) return { errno: EPROTO, detail: "the kernel's answer is malformed" };
+  if (error === 0) return undefined;
+  return { errno: -error, detail: detailOf(message, flags) };
+}
+
+/** The kernel's words, after the error number and the request's header (and, unless capped, the whole request). */
+function detailOf({ body }: Message, flags: number): string | undefined {
+  if ((flags & NLM_F_ACK_TLVS) === 0) return undefined;
+  const requestLength = body.u32(4) ?? 0;
+  const skip = 4 + ((flags & NLM_F_CAPPED) !== 0 ? MESSAGE_HEADER : (requestLength + 3) & ~3);
+  return body.after(skip)?.attributes()?.get(NLMSGERR_ATTR_MSG)?.text();
+}
+
+function errorOfDone(message: Message): Refusal | undefined {
+  const error = message.body.i32() ?? 0;
+  return error < 0 ? { errno: -error, detail: message.body.after(4)?.attributes()?.get(NLMSGERR_ATTR_MSG)?.text() } : undefined;
+}

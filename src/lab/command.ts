@@ -1,0 +1,148 @@
+/** command: `calico lab` on the command line. */
+import { existsSync, readdirSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { formatParseError } from "../lib/result.ts";
+import { parsePrefix, prefixFamily } from "../net/prefix.ts";
+import { down } from "./down.ts";
+import { DEFAULT_POOL4, DEFAULT_POOL6, type LabConfig, type Layout, layoutOf, NAME_PATTERN, STATE_ROOT } from "./layout.ts";
+import { loadPods } from "./pod-state.ts";
+import { CommandError } from "./run.ts";
+import { printStatus, statusOf } from "./status.ts";
+import { supervise } from "./supervisor.ts";
+import { readConfig, up } from "./up.ts";
+
+interface UpOptions {
+  readonly nodes: string;
+  readonly name: string;
+  readonly ipv6: boolean;
+  readonly dualStack: boolean;
+  readonly pool: readonly string[];
+}
+
+const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
+
+export async function runLabCommand(args: readonly string[]): Promise<number> {
+  let exitCode = 0;
+  const program = new Command("calico lab").description("A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").exitOverride();
+  program
+    .command("up")
+    .description("Make the lab and wait until it works. May be repeated.")
+    .option("--nodes <n>", "number of nodes, 1 to 50", "3")
+    .option(...NAME_OPTION)
+    .option("--ipv6", "IPv6 only", false)
+    .option("--dual-stack", "IPv4 and IPv6", false)
+    .option("--pool <cidr>", "range of pod addresses; may be repeated, once for each family", (value: string, before: readonly string[]) => [...before, value], [])
+    .action(async (options: UpOptions) => {
+      const layout = await up(configOf(options), (text) => console.error(`lab ${options.name}: ${text}`));
+      console.log(`${printStatus(statusOf(layout))}\n\n${nextSteps(layout)}`);
+    });
+  program
+    .command("down")
+    .description("Remove every trace of the lab.")
+    .option(...NAME_OPTION)
+    .action(async (options: { name: string }) => {
+      console.log((await down(checkName(options.name))) ? `lab ${options.name} is removed` : `there is no lab ${options.name}`);
+    });
+  program
+    .command("status")
+    .description("Show the lab's nodes and pods.")
+    .option(...NAME_OPTION)
+    .option("-o, --output <format>", "table or json", "table")
+    .action((options: { name: string; output: string }) => {
+      if (options.output !== "table" && options.output !== "json") throw new CommandError(`-o is ${JSON.stringify(options.output)}, must be table or json`);
+      const status = statusOf(existing(options.name));
+      console.log(options.output === "json" ? JSON.stringify(status, undefined, 2) : printStatus(status));
+    });
+  program
+    .command("exec")
+    .description("Run a command in a pod's network namespace.")
+    .argument("<namespace/pod>")
+    .argument("<command...>")
+    .option(...NAME_OPTION)
+    .passThroughOptions()
+    .action(async (pod: string, command: string[], options: { name: string }) => {
+      exitCode = await enter(podNetnsPath(existing(options.name), pod), command);
+    });
+  program
+    .command("node-exec")
+    .description("Run a command in a node's network namespace.")
+    .argument("<node>")
+    .argument("<command...>")
+    .option(...NAME_OPTION)
+    .passThroughOptions()
+    .action(async (node: string, command: string[], options: { name: string }) => {
+      const layout = existing(options.name);
+      const found = layout.nodes.find((entry) => entry.name === node);
+      if (found === undefined) throw new CommandError(`there is no node ${JSON.stringify(node)} in lab ${options.name}, only ${layout.nodes.map((entry) => entry.name).join(", ")}`);
+      exitCode = await enter(found.netnsPath, command);
+    });
+  program
+    .command("supervise", { hidden: true })
+    .option(...NAME_OPTION)
+    .action((options: { name: string }) => supervise(existing(options.name)));
+  program.enablePositionalOptions();
+  try {
+    await program.parseAsync([...args], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (!(error instanceof CommandError)) throw error;
+    console.error(`calico lab: ${error.message}`);
+    return 1;
+  }
+  return exitCode;
+}
+
+function checkName(name: string): string {
+  if (NAME_PATTERN.test(name)) return name;
+  throw new CommandError(`--name is ${JSON.stringify(name)}, must be at most 20 lower-case letters, digits and "-"`);
+}
+
+function configOf(options: UpOptions): LabConfig {
+  const nodes = Number(options.nodes);
+  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 50) throw new CommandError(`--nodes is ${JSON.stringify(options.nodes)}, must be 1 to 50`);
+  if (options.ipv6 && options.dualStack) throw new CommandError("--ipv6 and --dual-stack exclude each other");
+  const ipv6 = options.ipv6 || options.dualStack;
+  const ipv4 = !options.ipv6;
+  const given = options.pool.map((text) => {
+    const prefix = parsePrefix(text);
+    if (!prefix.ok) throw new CommandError(`--pool: ${formatParseError(prefix.error)}`);
+    if (!(prefixFamily(prefix.value) === 6 ? ipv6 : ipv4)) throw new CommandError(`--pool ${text} is IPv${prefixFamily(prefix.value)}, but the lab is not`);
+    return prefix.value;
+  });
+  const has = (family: 4 | 6): boolean => given.some((prefix) => prefixFamily(prefix) === family);
+  const pools = [...given, ...(ipv4 && !has(4) ? [DEFAULT_POOL4] : []), ...(ipv6 && !has(6) ? [DEFAULT_POOL6] : [])];
+  return { name: checkName(options.name), nodes, ipv4, ipv6, pools };
+}
+
+function existing(name: string): Layout {
+  const config = readConfig(checkName(name));
+  if (config !== undefined) return layoutOf(config);
+  const others = existsSync(STATE_ROOT) ? readdirSync(STATE_ROOT) : [];
+  throw new CommandError(`there is no lab ${name}${others.length > 0 ? `, only ${others.join(", ")}` : ""}: run "calico lab up" first`);
+}
+
+function podNetnsPath(layout: Layout, pod: string): string {
+  const [namespace = "", name] = pod.includes("/") ? pod.split("/") : ["default", pod];
+  const found = loadPods(layout.podsDirectory).find((state) => state.sandbox.namespace === namespace && state.sandbox.pod === name);
+  if (found?.result === undefined) throw new CommandError(`there is no running pod ${namespace}/${name} in lab ${layout.config.name}; see "kubectl get pods -A"`);
+  return found.sandbox.netnsPath;
+}
+
+async function enter(netns: string, command: readonly string[]): Promise<number> {
+  const child = Bun.spawn(["nsenter", `--net=${netns}`, "--", ...command], { stdin: "inherit", stdout: "inherit", stderr: "inherit" });
+  return child.exited;
+}
+
+function nextSteps(layout: Layout): string {
+  const name = layout.config.name === "lab" ? "" : ` --name ${layout.config.name}`;
+  return [
+    "Try next:",
+    `  export KUBECONFIG=${layout.kubeconfig}`,
+    "  kubectl get nodes",
+    "  kubectl apply -f examples/guestbook.yaml",
+    "  kubectl get pods -A -o wide",
+    `  bin/calico lab exec${name} guestbook/client -- wget -qO- http://REDIS-ADDRESS:6379`,
+    "  kubectl apply -f examples/frontend-only.yaml",
+    "  bin/calicoctl why guestbook/client guestbook/redis:6379/tcp",
+  ].join("\n");
+}

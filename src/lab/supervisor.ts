@@ -1,0 +1,107 @@
+/**
+ * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
+ * the scheduler. Its death touches none of them; the next one adopts what runs.
+ */
+import { existsSync, writeFileSync } from "node:fs";
+import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
+import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
+import { openHost } from "../host/bun/host.ts";
+import { LabApi } from "./api.ts";
+import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
+import { Kubelet } from "./kubelet.ts";
+import { API_PORT, type Layout, netnsPath, type NodeLayout } from "./layout.ts";
+import { CommandError } from "./run.ts";
+import { Scheduler } from "./scheduler.ts";
+import { Mirror } from "./watch.ts";
+
+const TICK_MS = 100;
+
+function inNetns(path: string, command: readonly string[]): string[] {
+  return ["nsenter", `--net=${path}`, "--", ...command];
+}
+
+/** The lab runs the shipped executable, the one it is part of. */
+export function executable(): string {
+  return process.execPath;
+}
+
+function apiDaemon(layout: Layout): DaemonSpec {
+  const nodeListen = `netns:${netnsPath(layout.fabricNetns)}@${layout.apiAddress}`;
+  return {
+    name: "api",
+    cgroup: `${layout.cgroup}/api`,
+    command: [executable(), "apiserver", "--data-dir", layout.apiDirectory, "--listen", "127.0.0.1:0", "--listen", nodeListen, "--kubeconfig-out", layout.kubeconfig, "--kubeconfig-out", `${layout.nodeKubeconfig}=1`],
+  };
+}
+
+function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
+  return [
+    {
+      name: `${node.name}-calico`,
+      cgroup: `${layout.cgroup}/${node.name}/calico`,
+      ready: () => existsSync(layout.nodeKubeconfig),
+      command: inNetns(node.netnsPath, [executable(), "node", "--node-name", node.name, "--root", node.root, "--kubeconfig", layout.nodeKubeconfig]),
+    },
+    {
+      name: `${node.name}-bird`,
+      cgroup: `${layout.cgroup}/${node.name}/bird`,
+      ready: () => existsSync(node.birdConfiguration),
+      command: inNetns(node.netnsPath, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]),
+    },
+  ];
+}
+
+/** What `status` reads: written when it changes. */
+export interface SupervisorState {
+  readonly daemons: Readonly<Record<string, { readonly pid: number | undefined; readonly restarts: number }>>;
+}
+
+export function stateFile(layout: Layout): string {
+  return `${layout.directory}/state.json`;
+}
+
+export async function supervise(layout: Layout): Promise<never> {
+  prepareDirectories(layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
+  const daemons = [apiDaemon(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map((spec) => new Daemon(spec, layout));
+  let saved = "";
+  const keepRunning = (): void => {
+    for (const daemon of daemons) daemon.step();
+    const state: SupervisorState = { daemons: Object.fromEntries(daemons.map((daemon) => [daemon.spec.name, { pid: daemon.pid, restarts: daemon.restarts }])) };
+    const text = JSON.stringify(state);
+    if (text !== saved) writeFileSync(stateFile(layout), text);
+    saved = text;
+  };
+  keepRunning();
+  setInterval(keepRunning, TICK_MS);
+  await runKubelets(layout);
+  throw new CommandError("the supervisor ended by itself");
+}
+
+async function runKubelets(layout: Layout): Promise<void> {
+  while (!existsSync(layout.kubeconfig)) await Bun.sleep(20);
+  let api = new LabApi(layout.kubeconfig);
+  while (!(await api.ready())) {
+    await Bun.sleep(20);
+    api = new LabApi(layout.kubeconfig);
+  }
+  const host = openHost();
+  const credentials = await kubernetesCredentials(layout.kubeconfig, host.files, {});
+  if (!credentials.ok) throw new CommandError(`the API's kubeconfig is unusable: ${JSON.stringify(credentials.error)}`);
+  const kubelets = layout.nodes.map((node) => new Kubelet(layout, node, api));
+  const scheduler = new Scheduler(api);
+  for (const kubelet of kubelets) await kubelet.register();
+  const step = (): void => {
+    if (!mirror.inSync) return;
+    const pods = mirror.all("Pod");
+    scheduler.step(pods, mirror.all("Node"));
+    for (const kubelet of kubelets) {
+      kubelet.setPods(pods.filter((pod) => pod.spec?.nodeName === kubelet.name));
+      kubelet.step();
+    }
+  };
+  const mirror: Mirror = new Mirror(openKubernetesStore(credentials.value, host), host, ["Pod", "Node"], () => queueMicrotask(step));
+  for (;;) {
+    step();
+    await Bun.sleep(TICK_MS);
+  }
+}

@@ -1,0 +1,49 @@
+/** PoolModel: an IPPool after conversion, defaults filled in. A pool that does not convert gives no addresses and is reported. */
+import { fail, formatParseError, ok, type Result } from "../../lib/result.ts";
+import { bitsOf, type Family } from "../../net/addr.ts";
+import { parsePrefix, type Prefix, prefixFamily, prefixLength } from "../../net/prefix.ts";
+import type { Resource } from "../resource.ts";
+import type { FieldError } from "../schema/field-error.ts";
+import { parseSelector } from "../selector/parse.ts";
+import type { Selector } from "../selector/selector.ts";
+
+export interface PoolModel {
+  readonly name: string;
+  readonly prefix: Prefix;
+  readonly family: Family;
+  /** Prefix length of a block. */
+  readonly blockSize: number;
+  readonly disabled: boolean;
+  /** Which nodes may take blocks, over Node labels. */
+  readonly nodeSelector: Selector;
+}
+
+/** Shortest and longest prefix of a block, and the default. Upstream: libcalico-go/lib/validator/v3. */
+const BLOCK_SIZES = { 4: { least: 20, most: 32, usual: 26 }, 6: { least: 116, most: 128, usual: 122 } } as const;
+
+export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldError> {
+  const spec: Readonly<Record<string, unknown>> = { ...pool.spec };
+  const cidr = spec["cidr"];
+  if (typeof cidr !== "string") return invalid("spec.cidr", cidr, "must be CIDR text such as 10.0.0.0/16 or fd00::/48");
+  const prefix = parsePrefix(cidr);
+  if (!prefix.ok) return invalid("spec.cidr", cidr, prefix.error.wanted);
+  const family = prefixFamily(prefix.value);
+  const { least, most, usual } = BLOCK_SIZES[family];
+  // 0 and absent both mean the default: upstream's type cannot tell them apart.
+  const given = spec["blockSize"] === undefined || spec["blockSize"] === 0 ? usual : spec["blockSize"];
+  if (typeof given !== "number" || !Number.isInteger(given) || given < least || given > most) {
+    return invalid("spec.blockSize", given, `must be between ${least} and ${most}, inclusive, for an IPv${family} pool`);
+  }
+  if (given < prefixLength(prefix.value)) return invalid("spec.blockSize", given, `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`);
+  const disabled = spec["disabled"] ?? false;
+  if (typeof disabled !== "boolean") return invalid("spec.disabled", disabled, "must be true or false");
+  const selectorText = spec["nodeSelector"] ?? "";
+  if (typeof selectorText !== "string") return invalid("spec.nodeSelector", selectorText, "must be a selector such as all()");
+  const selector = parseSelector(selectorText === "" ? "all()" : selectorText);
+  if (!selector.ok) return invalid("spec.nodeSelector", selectorText, formatParseError(selector.error));
+  return ok({ name: pool.metadata.name, prefix: prefix.value, family, blockSize: given, disabled, nodeSelector: selector.value });
+}
+
+function invalid(field: string, value: unknown, detail: string): { readonly ok: false; readonly error: FieldError } {
+  return fail({ field, reason: "Invalid", value, detail });
+}
