@@ -14,6 +14,7 @@ import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { CniServer } from "./cni-server.ts";
+import { FaultReporter } from "./events.ts";
 import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
@@ -48,6 +49,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({ drivers: [new RoutesDriver(sys), new NftablesDriver(sys)], clock, auditIntervalMs: options.auditIntervalMs, report });
+  const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
@@ -59,7 +61,10 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     clock,
     random,
     report,
-    observe: (updates) => bird.observe(updates),
+    observe: (updates) => {
+      bird.observe(updates);
+      faults.observe(updates);
+    },
     onInSync: () => {
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
       addresses.resume();

@@ -3,6 +3,7 @@ import { load } from "js-yaml";
 import { ApiError, badRequest, unsupportedMediaType } from "../errors.ts";
 import type { JsonValue } from "../../model/schema/json.ts";
 import { duplicateFields } from "./duplicates.ts";
+import { decodeProtobuf, PROTOBUF } from "./protobuf.ts";
 
 export interface Body {
   readonly value: JsonValue;
@@ -12,7 +13,7 @@ export interface Body {
 /** Bodies of 3 MiB and more are refused, as kube-apiserver does. */
 export const MAX_BODY_BYTES = 3 * 1024 * 1024;
 
-const ACCEPTED = ["application/json", "application/yaml"];
+const ACCEPTED = ["application/json", "application/yaml", PROTOBUF];
 
 /** The media type without parameters; JSON when there is none. */
 export function mediaTypeOf(header: string | null): string {
@@ -24,9 +25,11 @@ export function tooLarge(): ApiError {
   return new ApiError(413, "RequestEntityTooLarge", `Request entity too large: limit is ${MAX_BODY_BYTES}`);
 }
 
-/** Reads JSON or YAML text; 400 for what cannot be read, 415 for another media type. */
-export function parseBody(text: string, mediaType: string, accepted: readonly string[] = ACCEPTED): Body {
+/** Reads JSON, YAML or protobuf; 400 for what cannot be read, 415 for another media type. */
+export function parseBody(bytes: Uint8Array, mediaType: string, accepted: readonly string[] = ACCEPTED): Body {
   if (!accepted.includes(mediaType)) throw unsupportedMediaType(accepted);
+  if (mediaType === PROTOBUF) return { value: decodeProtobuf(bytes), duplicates: [] };
+  const text = new TextDecoder().decode(bytes);
   if (mediaType === "application/yaml" || mediaType.endsWith("+yaml")) return { value: parseYaml(text), duplicates: [] };
   return { value: parseJson(text), duplicates: duplicateFields(text) };
 }

@@ -27,7 +27,7 @@ export function serveDocument(registry: ServedKinds, request: Request, path: str
   if (at === "/") return json({ paths: ["/api", "/api/v1", "/apis", ...groupsOf(registry).map((group) => `/apis/${group}`), "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] });
   if (at === "/api" || at === "/apis") return discoveryRoot(registry, request, at === "/api", accept);
   if (at === "/openapi/v2") return openApiV2(registry, request, accept);
-  if (at === "/openapi/v3") return tagged(request, JSON.stringify(openApiV3Paths(registry)), "application/json");
+  if (at === "/openapi/v3") return tagged(request, kept(registry, "v3", () => JSON.stringify(openApiV3Paths(registry))), "application/json");
   const [root, ...parts] = at.slice(1).split("/");
   if (root === "openapi") return openApiV3(registry, request, parts);
   if (root === "api") return documentOrNothing(parts.length === 1 ? resourceListDocument(registry, "", parts[0] ?? "") : undefined);
@@ -43,7 +43,7 @@ function documentOrNothing(document: JsonObject | undefined): Response | undefin
 }
 
 /** With an ETag, so that clients need not fetch twice what they have. */
-function tagged(request: Request, body: string | Uint8Array<ArrayBuffer>, contentType: string): Response {
+function tagged(request: Request, body: Bytes, contentType: string): Response {
   const etag = `"${createHash("sha512").update(body).digest("hex").slice(0, 64).toUpperCase()}"`;
   const headers = { "Content-Type": contentType, ETag: etag, Vary: "Accept", "Cache-Control": "public" };
   if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
@@ -63,12 +63,23 @@ function discoveryRoot(registry: ServedKinds, request: Request, core: boolean, a
 }
 
 function openApiV2(registry: ServedKinds, request: Request, accept: readonly MediaType[]): Response {
-  const document = openApiV2Document(registry);
   for (const { type } of accept) {
-    if (type === PROTOBUF_V2 || type === PROTOBUF_V2_NAME) return tagged(request, encodeOpenApiV2(document), PROTOBUF_V2_NAME);
+    if (type === PROTOBUF_V2 || type === PROTOBUF_V2_NAME) return tagged(request, kept(registry, "v2 protobuf", () => encodeOpenApiV2(openApiV2Document(registry))), PROTOBUF_V2_NAME);
     if (type === "application/json" || type === "*/*" || type === "application/*") break;
   }
-  return tagged(request, JSON.stringify(document), "application/json");
+  return tagged(request, kept(registry, "v2", () => JSON.stringify(openApiV2Document(registry))), "application/json");
+}
+
+/** Documents are made once for each state of the served kinds. */
+const documents = new WeakMap<ServedKinds, { edition: number; readonly bodies: Map<string, Bytes> }>();
+type Bytes = string | Uint8Array<ArrayBuffer>;
+
+function kept(registry: ServedKinds, name: string, make: () => Bytes): Bytes {
+  let cache = documents.get(registry);
+  if (cache === undefined || cache.edition !== registry.edition) documents.set(registry, (cache = { edition: registry.edition, bodies: new Map() }));
+  let body = cache.bodies.get(name);
+  if (body === undefined) cache.bodies.set(name, (body = make()));
+  return body;
 }
 
 function openApiV3(registry: ServedKinds, request: Request, parts: readonly string[]): Response | undefined {
@@ -76,5 +87,5 @@ function openApiV3(registry: ServedKinds, request: Request, parts: readonly stri
   if (version !== "v3") return undefined;
   const [group, name] = root === "api" ? ["", rest[0]] : [rest[0] ?? "", rest[1]];
   if (name === undefined || resourceListDocument(registry, group, name) === undefined) return undefined;
-  return tagged(request, JSON.stringify(openApiV3Document(registry, group, name, apiVersionOf(group, name))), "application/json");
+  return tagged(request, kept(registry, `v3 ${group}/${name}`, () => JSON.stringify(openApiV3Document(registry, group, name, apiVersionOf(group, name)))), "application/json");
 }

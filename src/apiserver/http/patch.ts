@@ -21,7 +21,7 @@ export function patchResource(context: Context, place: Place, name: string, subr
   }
   const accepted = place.type.builtIn ? [JSON_PATCH, MERGE_PATCH, STRATEGIC] : [JSON_PATCH, MERGE_PATCH];
   if (!accepted.includes(mediaType)) throw unsupportedMediaType(accepted);
-  const patch = parseBody(new TextDecoder().decode(request.body), mediaType, accepted);
+  const patch = parseBody(request.body, mediaType, accepted);
   const apply = (current: JsonObject): JsonValue => {
     if (mediaType === JSON_PATCH) return jsonPatched(current, patch.value);
     if (!isJsonObject(patch.value)) throw badRequest("the patch must be a JSON object");

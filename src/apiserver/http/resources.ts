@@ -82,7 +82,7 @@ function write(context: Context, place: Place, request: ResourceRequest, format:
 }
 
 function bodyOf(request: ResourceRequest): Body {
-  return parseBody(new TextDecoder().decode(request.body), mediaTypeOf(request.headers.get("content-type")));
+  return parseBody(request.body, mediaTypeOf(request.headers.get("content-type")));
 }
 
 function visible(place: Place, object: ApiObject): ApiObject {

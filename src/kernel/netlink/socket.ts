@@ -38,6 +38,8 @@ const SEND_BYTES = 1 << 20;
 const RECEIVE_BYTES = 32 << 20;
 /** Larger than any message of a dump (32 KiB) or answer. */
 const BUFFER_BYTES = 256 * 1024;
+/** Far below 2^32, so that no exchange passes it. */
+const SEQUENCE_RESTART = 2 ** 31;
 /** How often an inconsistent dump is repeated before it is an error. */
 const DUMP_ATTEMPTS = 50;
 
@@ -93,13 +95,16 @@ export class NetlinkSocket {
     if (this.#sys.setSocketOption(this.#fd, SOL_SOCKET, force, bytes) < 0) this.#sys.setSocketOption(this.#fd, SOL_SOCKET, plain, bytes);
   }
 
+  /** Forgets what was written, sent or not. */
   begin(): void {
     this.writer.reset();
+    // Within one exchange sequence numbers only grow.
+    if (this.#sequence > SEQUENCE_RESTART) this.#sequence = 0;
   }
 
   /** Starts the next message; its sequence number. */
   message(type: number, flags: number): number {
-    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.#sequence++;
     this.writer.message(type, flags, this.#sequence);
     return this.#sequence;
   }
@@ -193,6 +198,7 @@ export class NetlinkSocket {
         interrupted = true;
         any = true;
       }
+      if (!any && interrupted) return undefined;
       if (!any) throw new KernelError(op, object, EPROTO, "the kernel's answer has no end");
     }
     return interrupted ? undefined : found;

@@ -71,6 +71,13 @@ export class Writer {
     this.#view.setUint32(at + OFFSET_OF_SEQUENCE, sequence, true);
   }
 
+  /** Adds flags to the message being written. */
+  addFlags(flags: number): void {
+    if (this.#message < 0) throw new BugError("no message is being written");
+    const at = this.#message + 6;
+    this.#view.setUint16(at, this.#view.getUint16(at, true) | flags, true);
+  }
+
   finish(): void {
     if (this.#message >= 0) this.#view.setUint32(this.#message, this.#length - this.#message, true);
     this.#message = -1;
@@ -107,25 +114,32 @@ export class Writer {
     this.#attribute(type, 0);
   }
   u8(type: number, value: number): void {
-    this.#view.setUint8(this.#attribute(type, 1), value);
+    const at = this.#attribute(type, 1);
+    this.#view.setUint8(at, value);
   }
   u16(type: number, value: number): void {
-    this.#view.setUint16(this.#attribute(type, 2), value, true);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value, true);
   }
   u16Be(type: number, value: number): void {
-    this.#view.setUint16(this.#attribute(type, 2), value, false);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value, false);
   }
   u32(type: number, value: number): void {
-    this.#view.setUint32(this.#attribute(type, 4), value, true);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value, true);
   }
   u32Be(type: number, value: number): void {
-    this.#view.setUint32(this.#attribute(type, 4), value, false);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value, false);
   }
   i32Be(type: number, value: number): void {
-    this.#view.setInt32(this.#attribute(type, 4), value, false);
+    const at = this.#attribute(type, 4);
+    this.#view.setInt32(at, value, false);
   }
   u64Be(type: number, value: bigint): void {
-    this.#view.setBigUint64(this.#attribute(type, 8), value, false);
+    const at = this.#attribute(type, 8);
+    this.#view.setBigUint64(at, value, false);
   }
   bytesOf(type: number, value: Uint8Array): void {
     const at = this.#attribute(type, value.length);

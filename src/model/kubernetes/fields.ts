@@ -30,3 +30,8 @@ export function checkFields(object: Fields, path: string, known: readonly string
     errors.push({ field: path === "" ? name : `${path}.${name}`, reason: "Forbidden", value: object[name], detail: `unknown field, must be one of ${known.join(", ")}` });
   }
 }
+
+/** The objects among the items of a list; none for anything else. */
+export function objectsIn(value: unknown): readonly Fields[] {
+  return Array.isArray(value) ? value.filter(isJsonObject) : [];
+}

@@ -1,0 +1,92 @@
+/** From scratch: the program of a node computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
+import { equal } from "../lib/equal.ts";
+import type { CniRecord } from "../model/endpoint.ts";
+import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
+import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
+import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
+import type { PolicyModel } from "../model/policy.ts";
+import type { Resource } from "../model/resource.ts";
+import { evaluateSelector } from "../model/selector/evaluate.ts";
+import type { Addr } from "../net/addr.ts";
+import { prefixOfAddr } from "../net/prefix.ts";
+import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
+import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
+import type { Endpoint, EndpointId, Program, Route, RouteId } from "../program/program.ts";
+import { wiringOf } from "./endpoints.ts";
+import { stageOf } from "./order.ts";
+import { blackholeOf } from "./routes.ts";
+import { contributionOf, rangeMembers } from "./sets.ts";
+
+export interface State {
+  readonly node: string;
+  readonly pods: readonly Resource<"Pod">[];
+  readonly namespaces: readonly Resource<"Namespace">[];
+  readonly serviceAccounts: readonly Resource<"ServiceAccount">[];
+  readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
+  readonly blocks: readonly Resource<"IPAMBlock">[];
+  readonly records: readonly CniRecord[];
+}
+
+interface Row {
+  readonly pod: PodModel;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly addresses: readonly Addr[];
+  readonly local: readonly CniRecord[];
+}
+
+export function programOf(state: State): Program {
+  const rows = state.pods.flatMap((resource) => rowOf(resource, state));
+  const models = state.networkPolicies.map(policyOfNetworkPolicy);
+  const endpoints = endpointsOf(rows, models);
+  const named = new Set([...endpoints.values()].flatMap(({ ingress, egress }) => [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies)));
+  const policies = new Map<PolicyId, Policy>();
+  const sets = new Map<SetId, SetMembers>();
+  for (const model of models.filter((candidate) => named.has(policyIdOf(candidate)))) {
+    const lowered = lowerPolicy(model);
+    policies.set(policyIdOf(model), lowered.policy);
+    for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows));
+  }
+  return { sets, policies, endpoints, routes: routesOf(state) };
+}
+
+function rowOf(resource: Resource<"Pod">, state: State): Row[] {
+  const pod = podOf(resource);
+  if (!pod.ok) return [];
+  const { key, namespace, serviceAccount } = pod.value;
+  const account = state.serviceAccounts.find(({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount);
+  const labels = new Map([
+    ...pod.value.labels,
+    ...inheritedLabels(NAMESPACE_PREFIX, namespace, state.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels),
+    ...(serviceAccount === undefined ? [] : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
+  ]);
+  const records = state.records.filter((record) => equal(record.pod, key)).sort((a, b) => (a.interface < b.interface ? -1 : 1));
+  return [{ pod: pod.value, labels, ...wiringOf(pod.value, records, state.node) }];
+}
+
+function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<EndpointId, Endpoint> {
+  const endpoints = new Map<EndpointId, Endpoint>();
+  for (const { pod, labels, local } of rows) {
+    const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
+    for (const record of local) {
+      endpoints.set(record.interface as EndpointId, { source: pod.key, addresses: record.addresses, ingress: stageOf(selecting, "ingress"), egress: stageOf(selecting, "egress") });
+    }
+  }
+  return endpoints;
+}
+
+function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
+  if (definition.type === "ranges") return rangeMembers(definition);
+  const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
+  return { type: definition.type, members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]) };
+}
+
+function routesOf(state: State): Map<RouteId, Route> {
+  const routes = new Map<RouteId, Route>();
+  for (const block of state.blocks) {
+    const prefix = blackholeOf(block, state.node);
+    if (prefix.ok && prefix.value !== undefined) routes.set(prefix.value, { type: "blackhole" });
+  }
+  const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
+  for (const record of records) for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
+  return routes;
+}

@@ -1,0 +1,78 @@
+/**
+ * Graph: the whole calculation, from what the cluster says to what this node's kernel should be doing, on one screen.
+ *
+ * A short list of operators, stepped once a batch in a fixed order: each line sees complete inputs and yields one complete change. They
+ * hold an index of the current state and no history, so the result depends on what is true and not on how it came about; the
+ * from-scratch calculation (`from-scratch.ts`) says the same, naively. No promises, no time, no input or output.
+ */
+import type { CniRecord } from "../model/endpoint.ts";
+import type { KeyText } from "../model/key.ts";
+import type { Update } from "../model/update.ts";
+import type { Program, ProgramDelta } from "../program/program.ts";
+import { Active } from "./active.ts";
+import { Endpoints } from "./endpoints.ts";
+import { Inputs } from "./inputs.ts";
+import { Lower } from "./lower.ts";
+import { Matches } from "./matches.ts";
+import { Order } from "./order.ts";
+import { Policies } from "./policies.ts";
+import { Routes } from "./routes.ts";
+import { Sets } from "./sets.ts";
+import { Tables } from "./tables.ts";
+
+export class Graph {
+  #inputs = new Inputs();
+  readonly #endpoints: Endpoints;
+  readonly #policies = new Policies();
+  readonly #matches = new Matches();
+  readonly #order = new Order();
+  readonly #active = new Active();
+  readonly #lower = new Lower();
+  readonly #sets = new Sets();
+  readonly #routes: Routes;
+  readonly #tables = new Tables();
+
+  constructor({ node }: { readonly node: string }) {
+    this.#endpoints = new Endpoints(node);
+    this.#routes = new Routes(node);
+  }
+
+  /** Takes note; nothing is calculated before `flush`. */
+  update(updates: readonly Update[]): void {
+    for (const update of updates) this.#inputs.put(update);
+  }
+
+  /** A pod was wired on this node. It becomes an endpoint as soon as its Pod is known too. */
+  setCniRecord(record: CniRecord): void {
+    this.#inputs.records.set(record.interface, record);
+  }
+
+  removeCniRecord(interfaceName: string): void {
+    this.#inputs.records.set(interfaceName, undefined);
+  }
+
+  /** The change of the program since the last call. */
+  flush(): ProgramDelta {
+    const inputs = this.#inputs;
+    this.#inputs = new Inputs();
+    const pods = this.#endpoints.step(inputs);
+    const policies = this.#policies.step(inputs.networkPolicies);
+    const dirty = this.#matches.step(pods, policies);
+    const endpoints = this.#order.step(dirty, this.#matches);
+    const active = this.#active.step(endpoints, policies);
+    const lowered = this.#lower.step(active);
+    const sets = this.#sets.step(lowered.sets, pods);
+    const routes = this.#routes.step(inputs.records, inputs.blocks);
+    return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes });
+  }
+
+  /** Everything as of the last flush. Live: it changes with the next one. */
+  get program(): Program {
+    return this.#tables;
+  }
+
+  /** Objects that are without effect, or closed, because they cannot be read, and why. */
+  get problems(): ReadonlyMap<KeyText, string> {
+    return new Map([...this.#endpoints.problems, ...this.#policies.problems, ...this.#routes.problems]);
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Sets: the members of every set that a rule of this node names, found among all pods of the cluster.
+ *
+ * Members are counted by pod, not by address: a new owner may appear before the old one is gone, and the removal of the old one must
+ * not take the address away. What a pod contributed is remembered and taken back exactly. A set's members live in one mutable Set that
+ * the program shows: work is proportional to the change, not to the set. A hot loop.
+ */
+import type { KeyText } from "../model/key.ts";
+import { formatSelector } from "../model/selector/canonical.ts";
+import { type Addr, addrFromInteger } from "../net/addr.ts";
+import type { SetDefinition } from "../program/lower-rule.ts";
+import { type AddrPort, formatAddrPort, type SetId, type SetMembers } from "../program/policy.ts";
+import type { Delta, MemberChange } from "../program/program.ts";
+import type { EndpointsDelta, PodRow } from "./endpoints.ts";
+import { SelectorIndex } from "./selector-index.ts";
+
+type Selecting = Exclude<SetDefinition, { readonly type: "ranges" }>;
+
+export interface SetsDelta {
+  readonly sets: Delta<SetId, SetMembers>;
+  readonly members: ReadonlyMap<SetId, MemberChange>;
+}
+
+/** What one pod that the selector matches contributes to a set. Shared with the from-scratch calculation. */
+export function contributionOf(definition: Selecting, { pod, addresses }: Pick<PodRow, "pod" | "addresses">): readonly (Addr | AddrPort)[] {
+  if (definition.type === "address") return addresses;
+  const ports = pod.ports.filter(({ name, protocol }) => name === definition.port && protocol === definition.protocol);
+  return [...new Set(ports.flatMap(({ protocol, port }) => addresses.map((addr) => formatAddrPort(addr, protocol, port))))];
+}
+
+export function rangeMembers(definition: Extract<SetDefinition, { readonly type: "ranges" }>): SetMembers {
+  return { type: "ranges", ranges: definition.ranges.map(({ family, first, last }) => ({ first: addrFromInteger(family, first), last: addrFromInteger(family, last) })) };
+}
+
+export class Sets {
+  readonly #index = new SelectorIndex();
+  readonly #sets = new Map<SetId, MemberSet>();
+  /** Sets over the same selector, by its text. */
+  readonly #bySelector = new Map<string, Set<MemberSet>>();
+
+  step(definitions: Delta<SetId, SetDefinition>, endpoints: EndpointsDelta): SetsDelta {
+    const sets = new Map<SetId, SetMembers | undefined>();
+    for (const [id, definition] of definitions) {
+      if (definition !== undefined) continue;
+      this.#remove(id);
+      sets.set(id, undefined);
+    }
+    const changed = this.#applyRows(endpoints);
+    const members = new Map<SetId, MemberChange>();
+    for (const set of changed) {
+      const change = set.drain();
+      if (change.added.length + change.removed.length === 0) continue;
+      sets.set(set.id, set.members);
+      members.set(set.id, change);
+    }
+    for (const [id, definition] of definitions) {
+      if (definition?.type === "ranges") sets.set(id, rangeMembers(definition));
+      else if (definition !== undefined) sets.set(id, this.#add(id, definition).members);
+    }
+    return { sets, members };
+  }
+
+  /** Takes in pods that changed, or that came to match or no longer do; answers the sets that may have changed. */
+  #applyRows(endpoints: EndpointsDelta): ReadonlySet<MemberSet> {
+    const touched = new Set<MemberSet>();
+    const put = (selector: string, key: KeyText, row: PodRow | undefined): void => {
+      for (const set of this.#bySelector.get(selector) ?? []) {
+        set.put(key, row);
+        touched.add(set);
+      }
+    };
+    const changes = this.#index.step(endpoints);
+    for (const key of endpoints.rows.keys()) for (const selector of this.#index.selectorsOf(key)) put(selector, key, this.#index.row(key));
+    for (const [selector, keys] of changes) for (const [key, matches] of keys) put(selector, key, matches ? this.#index.row(key) : undefined);
+    return touched;
+  }
+
+  #add(id: SetId, definition: Selecting): MemberSet {
+    const selector = formatSelector(definition.selector);
+    const sharing = this.#bySelector.get(selector);
+    const rows = sharing === undefined ? this.#index.addSelector(selector, definition.selector) : this.#index.rowsOf(selector);
+    const set = new MemberSet(id, definition, selector);
+    for (const row of rows) set.put(row.key, row);
+    set.drain();
+    this.#sets.set(id, set);
+    if (sharing === undefined) this.#bySelector.set(selector, new Set([set]));
+    else sharing.add(set);
+    return set;
+  }
+
+  #remove(id: SetId): void {
+    const set = this.#sets.get(id);
+    if (set === undefined) return;
+    this.#sets.delete(id);
+    const sharing = this.#bySelector.get(set.selector);
+    sharing?.delete(set);
+    if (sharing?.size !== 0) return;
+    this.#bySelector.delete(set.selector);
+    this.#index.removeSelector(set.selector);
+  }
+}
+
+/** The members of one set, and how many pods stand behind each. */
+class MemberSet {
+  readonly id: SetId;
+  readonly selector: string;
+  readonly members: SetMembers;
+  readonly #definition: Selecting;
+  readonly #live = new Set<Addr & AddrPort>();
+  /** Pods behind a member beyond the first; absent for the usual one. */
+  readonly #more = new Map<string, number>();
+  readonly #contributed = new Map<KeyText, readonly string[]>();
+  readonly #added = new Set<string>();
+  readonly #removed = new Set<string>();
+
+  constructor(id: SetId, definition: Selecting, selector: string) {
+    this.id = id;
+    this.selector = selector;
+    this.#definition = definition;
+    this.members = { type: definition.type, members: this.#live };
+  }
+
+  /** undefined: the pod contributes nothing any more. */
+  put(key: KeyText, row: PodRow | undefined): void {
+    const before = this.#contributed.get(key) ?? [];
+    const now = row === undefined ? [] : contributionOf(this.#definition, row);
+    for (const member of now) this.#increment(member as Addr & AddrPort);
+    for (const member of before) this.#decrement(member as Addr & AddrPort);
+    if (now.length === 0) this.#contributed.delete(key);
+    else this.#contributed.set(key, now);
+  }
+
+  /** What came and went since the last call. */
+  drain(): MemberChange {
+    const change = { added: [...this.#added], removed: [...this.#removed] };
+    this.#added.clear();
+    this.#removed.clear();
+    return change;
+  }
+
+  #increment(member: Addr & AddrPort): void {
+    if (this.#live.has(member)) {
+      this.#more.set(member, (this.#more.get(member) ?? 0) + 1);
+      return;
+    }
+    this.#live.add(member);
+    if (!this.#removed.delete(member)) this.#added.add(member);
+  }
+
+  #decrement(member: Addr & AddrPort): void {
+    const more = this.#more.get(member);
+    if (more !== undefined) {
+      if (more > 1) this.#more.set(member, more - 1);
+      else this.#more.delete(member);
+      return;
+    }
+    this.#live.delete(member);
+    if (!this.#added.delete(member)) this.#removed.add(member);
+  }
+}

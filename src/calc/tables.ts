@@ -1,0 +1,46 @@
+/** Tables: the program as it stands, changed in place once a flush; passes on only rows that really differ from what was there. */
+import { equal } from "../lib/equal.ts";
+import type { Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
+import type { Delta, Endpoint, EndpointId, Program, ProgramDelta, Route, RouteId } from "../program/program.ts";
+import type { SetsDelta } from "./sets.ts";
+
+export interface Changes {
+  readonly sets: SetsDelta;
+  readonly policies: Delta<PolicyId, Policy>;
+  readonly endpoints: Delta<EndpointId, Endpoint>;
+  readonly routes: Delta<RouteId, Route>;
+}
+
+export class Tables implements Program {
+  readonly sets = new Map<SetId, SetMembers>();
+  readonly policies = new Map<PolicyId, Policy>();
+  readonly endpoints = new Map<EndpointId, Endpoint>();
+  readonly routes = new Map<RouteId, Route>();
+
+  apply(changes: Changes): ProgramDelta {
+    // Sets change in place and arrive only when they changed: comparing them with themselves would tell nothing.
+    for (const [id, members] of changes.sets.sets) write(this.sets, id, members);
+    return {
+      sets: changes.sets.sets,
+      members: changes.sets.members,
+      policies: applyTable(this.policies, changes.policies),
+      endpoints: applyTable(this.endpoints, changes.endpoints),
+      routes: applyTable(this.routes, changes.routes),
+    };
+  }
+}
+
+function applyTable<K, V>(table: Map<K, V>, changes: Delta<K, V>): Delta<K, V> {
+  const real = new Map<K, V | undefined>();
+  for (const [key, value] of changes) {
+    if (value === undefined ? !table.has(key) : equal(table.get(key), value)) continue;
+    write(table, key, value);
+    real.set(key, value);
+  }
+  return real;
+}
+
+function write<K, V>(table: Map<K, V>, key: K, value: V | undefined): void {
+  if (value === undefined) table.delete(key);
+  else table.set(key, value);
+}

@@ -1,0 +1,49 @@
+/**
+ * Candidates: the blocks of a pool in the order in which a node tries them.
+ *
+ * Each node starts at a place that its name determines and walks round from there: one node always takes the same order, so that
+ * parallel requests of it meet in one block; different nodes start apart. Upstream: ipam_block_reader_writer.go.
+ */
+import { addrFromInteger, bitsOf } from "../net/addr.ts";
+import { type Prefix, prefixLength, prefixOf, prefixRange } from "../net/prefix.ts";
+import type { PoolModel } from "../model/kinds/pool-model.ts";
+
+/** FNV-1, 32 bit. */
+export function fnv32(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash, 0x01000193) ^ byte;
+  return hash >>> 0;
+}
+
+function countOf(pool: PoolModel): bigint {
+  return 1n << BigInt(pool.blockSize - prefixLength(pool.prefix));
+}
+
+/**
+ * Where the node starts in the pool. Blocks of a single address start by chance instead: there is nothing to gain from meeting in
+ * one, and less to read until a free one is found. `fraction` is uniform in [0, 1).
+ */
+function startOf(pool: PoolModel, node: string, fraction: () => number): bigint {
+  const single = pool.blockSize === bitsOf(pool.family);
+  const seed = single ? BigInt(Math.floor(fraction() * 2 ** 48)) : (BigInt(fnv32(node)) << 32n) | BigInt(fnv32(`${node}/${pool.name}`));
+  return seed % countOf(pool);
+}
+
+/** All blocks of the pool, each once. A pool may have 2^80 of them: take what is needed. */
+export function* candidateBlocks(pool: PoolModel, node: string, fraction: () => number): Generator<Prefix> {
+  const count = countOf(pool);
+  const size = 1n << BigInt(bitsOf(pool.family) - pool.blockSize);
+  const first = prefixRange(pool.prefix).first;
+  const start = startOf(pool, node, fraction);
+  for (let i = 0n; i < count; i++) yield prefixOf(addrFromInteger(pool.family, first + ((start + i) % count) * size), pool.blockSize);
+}
+
+/** The given blocks of the pool in the node's order. */
+export function inCandidateOrder(blocks: readonly Prefix[], pool: PoolModel, node: string, fraction: () => number): Prefix[] {
+  const count = countOf(pool);
+  const shift = BigInt(bitsOf(pool.family) - pool.blockSize);
+  const first = prefixRange(pool.prefix).first;
+  const start = startOf(pool, node, fraction);
+  const places = new Map(blocks.map((block) => [block, (((prefixRange(block).first - first) >> shift) - start + count) % count]));
+  return [...blocks].sort((a, b) => ((places.get(a) ?? 0n) < (places.get(b) ?? 0n) ? -1 : 1));
+}

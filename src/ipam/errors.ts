@@ -1,0 +1,23 @@
+/** IpamError: an address could not be given, for a reason that is not the datastore's failure. */
+export type IpamReason =
+  /** No enabled pool of the family serves the node, or a pool asked for is missing, disabled or of the wrong family. */
+  | "no-pool"
+  /** The node owns as many blocks as it may and all are full. */
+  | "block-limit"
+  /** Every address of every usable pool is taken. */
+  | "exhausted"
+  /** The address asked for belongs to another handle. */
+  | "in-use"
+  /** The address is in no pool, or not held by the handle named. */
+  | "not-held"
+  /** Other writers won every time: try again later. */
+  | "contended";
+
+export class IpamError extends Error {
+  override readonly name = "IpamError";
+  readonly reason: IpamReason;
+  constructor(reason: IpamReason, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}

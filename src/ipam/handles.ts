@@ -1,0 +1,83 @@
+/**
+ * Handles: which blocks hold addresses of a handle, so that everything of one owner can be found and freed.
+ *
+ * A handle is counted up before a block is written and down after, so that after a crash it may name too much, never too little:
+ * counts that are too high, and blocks without an address of the handle, are expected everywhere.
+ * Upstream: libcalico-go/lib/ipam/ipam_handle.go.
+ */
+import type { Store } from "../datastore/store.ts";
+import { formatKey } from "../model/key.ts";
+import type { Resource } from "../model/resource.ts";
+import { parsePrefix, type Prefix } from "../net/prefix.ts";
+import { IpamError } from "./errors.ts";
+import { handleKey } from "./names.ts";
+import { type Retrier, unlessLost } from "./retry.ts";
+
+export class Handles {
+  readonly #store: Store;
+  readonly #retrier: Retrier;
+
+  constructor(store: Store, retrier: Retrier) {
+    this.#store = store;
+    this.#retrier = retrier;
+  }
+
+  /** The stored handle, or undefined. Finishes a deletion that upstream's client began. */
+  async read(handle: string): Promise<Resource<"IPAMHandle"> | undefined> {
+    const key = handleKey(handle);
+    const found = await this.#store.get(key);
+    if (found === undefined) return undefined;
+    if (found.spec.deleted === true) {
+      await unlessLost(this.#store.delete(key, { revision: found.metadata.resourceVersion ?? "" }));
+      return undefined;
+    }
+    if (found.spec.handleID !== handle) throw new IpamError("in-use", `Cannot use handle ${JSON.stringify(handle)}: its object ${key.name} belongs to handle ${JSON.stringify(found.spec.handleID)}`);
+    return found;
+  }
+
+  /** The blocks that may hold addresses of the handle. */
+  async blocks(handle: string): Promise<Prefix[]> {
+    return blocksOf(await this.read(handle));
+  }
+
+  async increment(handle: string, prefix: Prefix, count: number): Promise<void> {
+    const key = handleKey(handle);
+    await this.#retrier.run(formatKey(key), async () => {
+      const found = await this.read(handle);
+      if (found === undefined) {
+        const spec = { handleID: handle, block: { [prefix]: count }, deleted: false };
+        await this.#store.create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name: key.name }, spec });
+        return;
+      }
+      const block = { ...found.spec.block, [prefix]: (found.spec.block?.[prefix] ?? 0) + count };
+      await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });
+    });
+  }
+
+  /** Counts down; a block that reaches zero is dropped, and with the last one the handle. */
+  async decrement(handle: string, prefix: Prefix, count: number): Promise<void> {
+    await this.#retrier.run(formatKey(handleKey(handle)), async () => {
+      const found = await this.read(handle);
+      const current = found?.spec.block?.[prefix];
+      if (found === undefined || current === undefined) return;
+      if (current > count) await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block: { ...found.spec.block, [prefix]: current - count } } });
+      else await this.drop(found, [prefix]);
+    });
+  }
+
+  /** Removes blocks from the handle as it was read; rejects with a lost race when it has changed since. */
+  async drop(found: Resource<"IPAMHandle">, prefixes: readonly string[]): Promise<void> {
+    const block = { ...found.spec.block };
+    for (const prefix of prefixes) delete block[prefix];
+    if (Object.keys(block).length > 0) await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });
+    else await this.#store.delete(handleKey(found.spec.handleID), { revision: found.metadata.resourceVersion ?? "" });
+  }
+}
+
+/** The blocks a stored handle names; text that is no prefix names none. */
+export function blocksOf(handle: Resource<"IPAMHandle"> | undefined): Prefix[] {
+  return Object.keys(handle?.spec.block ?? {}).flatMap((text) => {
+    const prefix = parsePrefix(text);
+    return prefix.ok ? [prefix.value] : [];
+  });
+}

@@ -1,0 +1,263 @@
+/**
+ * Ipam: gives addresses to handles and takes them back, by compare-and-swap on the blocks in the datastore.
+ *
+ * Promises: an address that was answered is recorded in its block first; a crash between any two writes leaves nothing that is given
+ * twice and nothing that `releaseByHandle` cannot free; an operation that is repeated does no harm.
+ * Upstream: libcalico-go/lib/ipam/ipam.go.
+ */
+import type { Store } from "../datastore/store.ts";
+import type { Clock } from "../host/clock.ts";
+import type { Random } from "../host/random.ts";
+import { equal } from "../lib/equal.ts";
+import type { AllocationAttributes } from "../model/kinds/ipam.ts";
+import type { PoolModel } from "../model/kinds/pool-model.ts";
+import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
+import { type Prefix, prefixContains, prefixOf } from "../net/prefix.ts";
+import { Assignment } from "./assignment.ts";
+import { addrOf, heldBy, holderOf, ordinalOf, reassign, take } from "./block.ts";
+import { BlockWriter } from "./block-writer.ts";
+import { Claims, type Report } from "./claims.ts";
+import { IpamError } from "./errors.ts";
+import { blocksOf, Handles } from "./handles.ts";
+import { choosePools, type PoolList, readPools, requestedPools } from "./pools.ts";
+import { Retrier } from "./retry.ts";
+
+export interface IpamOptions {
+  readonly store: Store;
+  readonly node: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Hears of pools and blocks that are left out because they make no sense, once each. */
+  readonly report: Report;
+  /** Blocks that the node may own in each family; default 20. */
+  readonly blockLimit?: number;
+}
+
+export interface AssignRequest {
+  /** Number of addresses of each family. */
+  readonly ipv4: number;
+  readonly ipv6: number;
+  readonly handle: string;
+  /** `pod`, `namespace`, `node`, `timestamp`. */
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Names of the pools to take from; then their selectors do not count. */
+  readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
+  /** The node's labels, if known; otherwise they are read from its Node. */
+  readonly nodeLabels?: Readonly<Record<string, string>>;
+  /** True: fewer addresses than asked for are an answer too, unless there are none. */
+  readonly partial?: boolean;
+  /** True: take only from blocks that the node owns already. */
+  readonly ownBlocksOnly?: boolean;
+}
+
+export interface Assigned {
+  readonly ipv4: readonly Addr[];
+  readonly ipv6: readonly Addr[];
+}
+
+export class Ipam {
+  readonly node: string;
+  readonly #options: IpamOptions;
+  readonly #claims: Claims;
+  readonly #handles: Handles;
+  readonly #writer: BlockWriter;
+  readonly #reported = new Set<string>();
+  /** Releases of unknown outcome: the address and who released it, to the sequence number of the allocation that was meant. */
+  readonly #releasing = new Map<string, number>();
+
+  constructor(options: IpamOptions) {
+    this.node = options.node;
+    this.#options = options;
+    const retrier = new Retrier(options.clock, options.random);
+    this.#claims = new Claims(options.store, options.clock, (message, fields) => this.#reportOnce(message, fields));
+    this.#handles = new Handles(options.store, retrier);
+    this.#writer = new BlockWriter(options.store, retrier, this.#claims, this.#handles);
+  }
+
+  /**
+   * As many addresses as asked for, or none: rejects with IpamError (no pool, limit, exhausted) or StoreError, having given back
+   * what it had taken. If giving back fails too, `releaseByHandle` finds the rest.
+   */
+  async assign(request: AssignRequest): Promise<Assigned> {
+    const taken: Addr[] = [];
+    try {
+      const pools = await this.#pools();
+      const labels = request.nodeLabels ?? (await this.#nodeLabels());
+      for (const family of FAMILIES) {
+        const count = family === 4 ? request.ipv4 : request.ipv6;
+        if (count > 0) await this.#assignFamily(request, family, count, pools, labels, taken);
+      }
+      return { ipv4: taken.filter((addr) => familyOf(addr) === 4), ipv6: taken.filter((addr) => familyOf(addr) === 6) };
+    } catch (error) {
+      await this.#giveBack(taken, request.handle);
+      throw error;
+    }
+  }
+
+  /**
+   * This very address, for the handle. Succeeds when the handle has it already. Rejects with `in-use` when another one has it, with
+   * `no-pool` when no enabled pool contains it. An unowned block becomes this node's.
+   */
+  async assignAddress(addr: Addr, handle: string, attributes: Readonly<Record<string, string>>): Promise<void> {
+    const pool = (await this.#pools()).valid.find((candidate) => !candidate.disabled && prefixContains(candidate.prefix, addr));
+    if (pool === undefined) throw new IpamError("no-pool", `Cannot assign ${addr}: no enabled IPPool contains it`);
+    const prefix = prefixOf(addr, pool.blockSize);
+    if ((await this.#claims.readBlock(prefix)) === "absent") await this.#claims.claim(this.node, prefix);
+    const owner = { handle_id: handle, secondary: { ...attributes } };
+    const done = await this.#writer.change(prefix, handle, (block) => {
+      const ordinal = ordinalOf(block, addr);
+      const holder = holderOf(block.spec, ordinal);
+      if (holder?.handle_id === handle) return { result: true, count: 0 };
+      if (holder !== undefined) throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(holder.handle_id)} holds it`);
+      take(block.spec, [ordinal], owner);
+      return { result: true, count: 1 };
+    });
+    if (done === undefined) throw new IpamError("contended", `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or makes no sense`);
+  }
+
+  /**
+   * Frees those of the addresses that one of the handles holds; others are left alone. Repeated after a failure, it frees only the
+   * allocation that the first call meant, even if one of the handles has got the address anew since.
+   */
+  async releaseAddresses(addresses: readonly Addr[], handles: readonly string[]): Promise<void> {
+    const holders = new Set(handles);
+    const intent = (addr: Addr): string => `${addr} ${handles.join(" ")}`;
+    for (const prefix of await this.#blocksHolding(addresses, handles)) {
+      const freed = await this.#writer.free(prefix, (block) =>
+        addresses.filter((addr) => prefixContains(prefix, addr)).flatMap((addr) => {
+          const ordinal = ordinalOf(block, addr);
+          const holder = holderOf(block.spec, ordinal)?.handle_id;
+          if (holder === undefined || !holders.has(holder)) return [];
+          const sequence = block.spec.sequenceNumberForAllocation?.[String(ordinal)] ?? 0;
+          const meant = this.#releasing.get(intent(addr)) ?? sequence;
+          this.#releasing.set(intent(addr), meant);
+          return meant === sequence ? [ordinal] : [];
+        }),
+      );
+      for (const [handle, count] of freed) await this.#handles.decrement(handle, prefix, count);
+    }
+    for (const addr of addresses) this.#releasing.delete(intent(addr));
+  }
+
+  /**
+   * Frees every address of the handle and removes the handle. No other call may be assigning to the same handle meanwhile: what it
+   * takes could be missed.
+   */
+  async releaseByHandle(handle: string): Promise<void> {
+    await this.#writer.retry(`release of handle ${handle}`, async () => {
+      const found = await this.#handles.read(handle);
+      if (found === undefined) return;
+      const prefixes = blocksOf(found);
+      for (const prefix of prefixes) await this.#writer.free(prefix, (block) => heldBy(block.spec, new Set([handle])));
+      await this.#handles.drop(found, Object.keys(found.spec.block ?? {}));
+    });
+  }
+
+  /**
+   * Makes an address that handle `from` holds one of handle `to`, in one write of the block; the address is never free in between.
+   * Succeeds when that was done already, and takes the address when nobody holds it. Rejects with `not-held` when a third one does.
+   */
+  async moveHandle(addr: Addr, from: string, to: string, attributes: Readonly<Record<string, string>>): Promise<void> {
+    const owner: AllocationAttributes = { handle_id: to, secondary: { ...attributes } };
+    const [prefix] = await this.#blocksHolding([addr], [from, to]);
+    if (prefix === undefined) throw new IpamError("not-held", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: no block holds it`);
+    const moved = await this.#writer.change(prefix, to, (block) => {
+      const ordinal = ordinalOf(block, addr);
+      const holder = holderOf(block.spec, ordinal);
+      if (holder === undefined) take(block.spec, [ordinal], owner);
+      else if (holder.handle_id === from || holder.handle_id === to) reassign(block.spec, ordinal, owner);
+      else throw new IpamError("not-held", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(holder.handle_id)} holds it`);
+      const count = holder?.handle_id === to ? 0 : 1;
+      return { result: holder?.handle_id === from, count, unchanged: equal(holder, owner) };
+    });
+    if (moved === true && from !== to) await this.#handles.decrement(from, prefix, 1);
+  }
+
+  /** The addresses that blocks record for the handle. */
+  async addressesOf(handle: string): Promise<Addr[]> {
+    const held: Addr[] = [];
+    for (const prefix of await this.#handles.blocks(handle)) {
+      const block = await this.#claims.readBlock(prefix);
+      if (typeof block === "object") for (const ordinal of heldBy(block.spec, new Set([handle]))) held.push(addrOf(block, ordinal));
+    }
+    return held;
+  }
+
+  /** The blocks that the node owns by a confirmed affinity. */
+  async blocksOf(node: string): Promise<Prefix[]> {
+    const owned: Prefix[] = [];
+    for (const family of FAMILIES) {
+      for (const { prefix, resource } of await this.#claims.affinities(node, family)) {
+        if ((resource.spec.state ?? "confirmed") === "confirmed" && resource.spec.deleted !== true) owned.push(prefix);
+      }
+    }
+    return owned;
+  }
+
+  /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
+  async usablePools(): Promise<PoolModel[]> {
+    const [pools, labels] = [await this.#pools(), await this.#nodeLabels()];
+    return FAMILIES.flatMap((family) => {
+      try {
+        return choosePools(pools, family, this.node, labels);
+      } catch (error) {
+        if (error instanceof IpamError) return [];
+        throw error;
+      }
+    });
+  }
+
+  async #assignFamily(request: AssignRequest, family: Family, count: number, pools: PoolList, labels: Readonly<Record<string, string>>, taken: Addr[]): Promise<void> {
+    const names = family === 4 ? request.pools?.ipv4 : request.pools?.ipv6;
+    const chosen = names === undefined || names.length === 0 ? choosePools(pools, family, this.node, labels) : requestedPools(pools, family, names);
+    const { clock, random } = this.#options;
+    const assignment = new Assignment({
+      store: this.#options.store, claims: this.#claims, writer: this.#writer, node: this.node, clock, random,
+      family, pools: chosen, owner: { handle_id: request.handle, secondary: { ...request.attributes } },
+      blockLimit: this.#options.blockLimit ?? 20,
+      ownBlocksOnly: request.ownBlocksOnly === true,
+      releasable: names === undefined || names.length === 0 ? { pools: pools.valid, labels } : undefined,
+      taken,
+    });
+    const shortfall = await assignment.run(count);
+    if (shortfall !== undefined && !(request.partial === true && assignment.count > 0)) throw shortfall;
+  }
+
+  async #giveBack(addresses: readonly Addr[], handle: string): Promise<void> {
+    if (addresses.length === 0) return;
+    try {
+      await this.releaseAddresses(addresses, [handle]);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name === "BugError") throw error;
+      this.#options.report("addresses of a failed assignment stay with their handle until it is released", { handle, addresses, error: error.message });
+    }
+  }
+
+  /** Blocks that hold the addresses for one of the handles: those that the handles name, else all are searched. */
+  async #blocksHolding(addresses: readonly Addr[], handles: readonly string[]): Promise<Prefix[]> {
+    const named = new Set<Prefix>();
+    for (const handle of handles) for (const prefix of await this.#handles.blocks(handle)) named.add(prefix);
+    const covering = [...named].filter((prefix) => addresses.some((addr) => prefixContains(prefix, addr)));
+    if (addresses.every((addr) => covering.some((prefix) => prefixContains(prefix, addr)))) return covering;
+    const all = await this.#writer.prefixes();
+    return all.filter((prefix) => addresses.some((addr) => prefixContains(prefix, addr)));
+  }
+
+  async #pools(): Promise<PoolList> {
+    const pools = await readPools(this.#options.store);
+    for (const [pool, error] of pools.invalid) this.#reportOnce("a pool gives no addresses because it is invalid", { pool, error });
+    return pools;
+  }
+
+  async #nodeLabels(): Promise<Readonly<Record<string, string>>> {
+    const node = await this.#options.store.get({ kind: "Node", namespace: undefined, name: this.node });
+    return node?.metadata.labels ?? {};
+  }
+
+  #reportOnce(message: string, fields: Readonly<Record<string, unknown>>): void {
+    const text = JSON.stringify([message, fields]);
+    if (this.#reported.has(text)) return;
+    this.#reported.add(text);
+    this.#options.report(message, fields);
+  }
+}

@@ -1,0 +1,58 @@
+/** Pools: which pools may serve a node, and why the others may not. */
+import type { Store } from "../datastore/store.ts";
+import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
+import { formatFieldError } from "../model/schema/field-error.ts";
+import { evaluateSelector } from "../model/selector/evaluate.ts";
+import type { Family } from "../net/addr.ts";
+import { IpamError } from "./errors.ts";
+
+export interface PoolList {
+  /** In name order. */
+  readonly valid: readonly PoolModel[];
+  /** Name to what is wrong with it. */
+  readonly invalid: ReadonlyMap<string, string>;
+}
+
+export async function readPools(store: Store): Promise<PoolList> {
+  const valid: PoolModel[] = [];
+  const invalid = new Map<string, string>();
+  for (const resource of (await store.list("IPPool")).items) {
+    const pool = poolModelOf(resource);
+    if (pool.ok) valid.push(pool.value);
+    else invalid.set(resource.metadata.name, formatFieldError(pool.error));
+  }
+  valid.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { valid, invalid };
+}
+
+/** Whether the pool's nodeSelector selects a node with these labels. */
+export function selectsNode(pool: PoolModel, labels: Readonly<Record<string, string>>): boolean {
+  return evaluateSelector(pool.nodeSelector, labels);
+}
+
+/** Enabled pools of the family that select the node; rejects with `no-pool`, saying of each pool why it does not serve. */
+export function choosePools(pools: PoolList, family: Family, node: string, labels: Readonly<Record<string, string>>): PoolModel[] {
+  const chosen = pools.valid.filter((pool) => pool.family === family && !pool.disabled && selectsNode(pool, labels));
+  if (chosen.length > 0) return chosen;
+  const reasons = pools.valid.map((pool) => {
+    if (pool.family !== family) return `${pool.name} is IPv${pool.family}`;
+    return pool.disabled ? `${pool.name} is disabled` : `the nodeSelector of ${pool.name} does not select the node`;
+  });
+  for (const [name, error] of pools.invalid) reasons.push(`${name} is invalid (${error})`);
+  const why = reasons.length === 0 ? "there is no IPPool" : reasons.join(", ");
+  throw new IpamError("no-pool", `no IPPool serves node ${JSON.stringify(node)} with IPv${family}: ${why}`);
+}
+
+/** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist and be enabled. */
+export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolModel[] {
+  return names.map((name) => {
+    const pool = pools.valid.find((candidate) => candidate.name === name);
+    const error = pools.invalid.get(name);
+    const no = (why: string): IpamError => new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was asked for, ${why}`);
+    if (error !== undefined) throw no(`is invalid: ${error}`);
+    if (pool === undefined) throw no("does not exist");
+    if (pool.family !== family) throw no(`is IPv${pool.family}, must be IPv${family}`);
+    if (pool.disabled) throw no("is disabled");
+    return pool;
+  });
+}

@@ -1,0 +1,197 @@
+/**
+ * NftablesClient: one table of nf_tables: read whole, changed by transactions that the kernel makes all or nothing.
+ *
+ * It works in the network namespace in which it was made. Its socket stays open: closing one with deletions pending waits
+ * for an RCU grace period. Source: linux net/netfilter/nfnetlink.c, nf_tables_api.c.
+ */
+import type { Sys } from "../../host/sys.ts";
+import { EAGAIN, ENOENT, EPROTO, KernelError } from "../errno.ts";
+import type { Message } from "../netlink/reader.ts";
+import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "../netlink/socket.ts";
+import { NLM_F_ACK } from "../netlink/writer.ts";
+import { decodeChain, decodeElements, decodeRule, decodeSetMessage, setState } from "./decode.ts";
+import type { RawElement } from "./elements.ts";
+import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
+import type { NftChainState, NftCommand, NftRuleState, NftSetState, NftTableState, TableId } from "./objects.ts";
+import {
+  FAMILY,
+  NFGENMSG,
+  NFNL_MSG_BATCH_BEGIN,
+  NFNL_MSG_BATCH_END,
+  NFNL_SUBSYS_NFTABLES,
+  NFT_MSG_GETCHAIN,
+  NFT_MSG_GETGEN,
+  NFT_MSG_GETRULE,
+  NFT_MSG_GETSET,
+  NFT_MSG_GETSETELEM,
+  NFT_MSG_GETTABLE,
+  NFTA_GEN_ID,
+  NFTA_TABLE_NAME,
+} from "./wire.ts";
+
+/** A transaction was refused and has changed nothing. `index` and `command` are the first command that the kernel refused. */
+export class NftCommitError extends KernelError {
+  override readonly name = "NftCommitError";
+  readonly index: number;
+  readonly command: NftCommand;
+  constructor(table: TableId, index: number, command: NftCommand, refusal: Refusal) {
+    super(describeCommand(command), `(command ${index} of the transaction) in table ${formatTable(table)}`, refusal.errno, refusal.detail);
+    this.index = index;
+    this.command = command;
+  }
+}
+
+export interface RuleCount {
+  readonly handle: bigint;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+/** How often a read is repeated when other transactions come between its parts. */
+const READ_ATTEMPTS = 50;
+
+function formatTable(table: TableId): string {
+  return `${table.family} ${table.name}`;
+}
+
+export class NftablesClient {
+  readonly #socket: NetlinkSocket;
+  readonly #table: TableId;
+  #writes = 0;
+
+  /** Opens in the thread's network namespace; throws KernelError. */
+  constructor(sys: Sys, table: TableId) {
+    this.#socket = new NetlinkSocket(sys, NETLINK_NETFILTER);
+    this.#table = table;
+  }
+
+  /** Transactions committed. */
+  get writes(): number {
+    return this.#writes;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  /** Everything of the table as of one moment; undefined when it does not exist. Throws KernelError. */
+  read(): NftTableState | undefined {
+    return this.#atOneMoment(() => (this.#exists() ? this.#readAll() : undefined));
+  }
+
+  /** Of each chain, the counters of its rules in order (0 for a rule without one). Empty when the table does not exist. */
+  counters(): ReadonlyMap<string, readonly RuleCount[]> {
+    const counts = new Map<string, RuleCount[]>();
+    for (const [chain, rules] of this.#readRules()) counts.set(chain, rules.map(({ handle, packets, bytes }) => ({ handle, packets, bytes })));
+    return counts;
+  }
+
+  /** Makes the commands in order, all or none. Throws NftCommitError, or KernelError when the transaction as a whole was refused. */
+  commit(commands: readonly NftCommand[]): void {
+    if (commands.length === 0) return;
+    const socket = this.#socket;
+    const { writer } = socket;
+    socket.begin();
+    const begin = socket.message(NFNL_MSG_BATCH_BEGIN, 0);
+    encodeFamily(writer, 0, NFNL_SUBSYS_NFTABLES);
+    const firsts = commands.map((command) => encodeCommand(socket, this.#table, command));
+    // The last message is acknowledged once the whole transaction is done; older kernels ignore the flag on the end mark.
+    writer.addFlags(NLM_F_ACK);
+    const end = socket.message(NFNL_MSG_BATCH_END, 0);
+    encodeFamily(writer, 0, NFNL_SUBSYS_NFTABLES);
+    const answers = socket.exchange("commit transaction to table", formatTable(this.#table));
+    this.#check(commands, firsts, answers, begin, end);
+    this.#writes++;
+  }
+
+  #check(commands: readonly NftCommand[], firsts: readonly number[], answers: Answers, begin: number, end: number): void {
+    for (const [index, command] of commands.entries()) {
+      const next = firsts[index + 1] ?? end;
+      for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
+        const refusal = answers.refused.get(sequence);
+        if (refusal !== undefined) throw new NftCommitError(this.#table, index, command, refusal);
+      }
+    }
+    const whole = answers.refused.get(begin) ?? answers.refused.get(end);
+    if (whole !== undefined) throw new KernelError("commit transaction to table", formatTable(this.#table), whole.errno, whole.detail);
+    if (!answers.done.has(end - 1)) throw new KernelError("commit transaction to table", formatTable(this.#table), EPROTO, "the kernel did not acknowledge it");
+  }
+
+  /** The kernel's generation number changes with every transaction in the namespace, of any table. */
+  #atOneMoment<T>(read: () => T): T {
+    for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+      const before = this.#generation();
+      const result = read();
+      if (this.#generation() === before) return result;
+    }
+    throw new KernelError("read table", formatTable(this.#table), EAGAIN, `changed during each of ${READ_ATTEMPTS} attempts to read`);
+  }
+
+  #generation(): number {
+    let generation: number | undefined;
+    const take = ({ body }: Message): void => {
+      generation = body.after(NFGENMSG)?.attributes()?.get(NFTA_GEN_ID)?.u32Be();
+    };
+    this.#socket.query("read generation of", "nf_tables", NFT_MSG_GETGEN, (w) => encodeFamily(w, 0), take);
+    if (generation === undefined) throw new KernelError("read generation of", "nf_tables", EPROTO);
+    return generation;
+  }
+
+  #exists(): boolean {
+    const write = (w: NetlinkSocket["writer"]): void => {
+      encodeFamily(w, FAMILY[this.#table.family]);
+      w.text(NFTA_TABLE_NAME, this.#table.name);
+    };
+    try {
+      this.#socket.query("read table", formatTable(this.#table), NFT_MSG_GETTABLE, write, () => undefined);
+      return true;
+    } catch (error) {
+      if (error instanceof KernelError && error.errno === ENOENT) return false;
+      throw error;
+    }
+  }
+
+  #readAll(): NftTableState {
+    const name = formatTable(this.#table);
+    const rules = this.#readRules();
+    const chains = new Map<string, NftChainState>();
+    const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
+    for (const { chain, base, known } of this.#socket.dump("read chains of table", name, NFT_MSG_GETCHAIN, write, (message) => decodeChain(message, this.#table))) {
+      const own = rules.get(chain) ?? [];
+      // A chain of a kind for which there is no word counts as one with a rule for which there is none.
+      chains.set(chain, { base, rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own] });
+    }
+    const sets = new Map<string, NftSetState>();
+    for (const { set, is } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) => decodeSetMessage(message, this.#table))) {
+      sets.set(set, setState(is, is === undefined ? undefined : this.#readElements(set)));
+    }
+    return { chains, sets };
+  }
+
+  #readRules(): Map<string, NftRuleState[]> {
+    const rules = new Map<string, NftRuleState[]>();
+    const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
+    for (const { chain, state } of this.#socket.dump("read rules of table", formatTable(this.#table), NFT_MSG_GETRULE, write, (message) => decodeRule(message, this.#table))) {
+      const known = rules.get(chain);
+      if (known === undefined) rules.set(chain, [state]);
+      else known.push(state);
+    }
+    return rules;
+  }
+
+  /** undefined when an element cannot be expressed, or when the set has gone (the read is then repeated). */
+  #readElements(set: string): readonly RawElement[] | undefined {
+    const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
+    const decode = (message: Message): { readonly elements: RawElement[]; readonly known: boolean } => {
+      const elements: RawElement[] = [];
+      return { elements, known: decodeElements(message, elements) };
+    };
+    try {
+      const parts = this.#socket.dump("read elements of set", `${set} of table ${formatTable(this.#table)}`, NFT_MSG_GETSETELEM, write, decode);
+      return parts.every(({ known }) => known) ? parts.flatMap(({ elements }) => elements) : undefined;
+    } catch (error) {
+      if (error instanceof KernelError && error.errno === ENOENT) return undefined;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,133 @@
+/** Chains, rules and sets as the kernel reports them. What `objects.ts` has no word for is undefined in them, never left out. */
+import type { Message, Span } from "../netlink/reader.ts";
+import { decodeElement, joinElements, type RawElement } from "./elements.ts";
+import { decodeExpression } from "./expressions.ts";
+import type { Expr, NftBaseChain, NftRuleState, NftSet, NftSetState } from "./objects.ts";
+import { decodeSet } from "./sets.ts";
+import {
+  FAMILY,
+  HOOKS,
+  NF_ACCEPT,
+  NF_DROP,
+  NFGENMSG,
+  NFTA_CHAIN_HOOK,
+  NFTA_CHAIN_NAME,
+  NFTA_CHAIN_POLICY,
+  NFTA_CHAIN_TABLE,
+  NFTA_CHAIN_TYPE,
+  NFTA_HOOK_HOOKNUM,
+  NFTA_HOOK_PRIORITY,
+  NFTA_LIST_ELEM,
+  NFTA_RULE_CHAIN,
+  NFTA_RULE_EXPRESSIONS,
+  NFTA_RULE_HANDLE,
+  NFTA_RULE_TABLE,
+  NFTA_RULE_USERDATA,
+  NFTA_SET_ELEM_LIST_ELEMENTS,
+  NFTA_SET_NAME,
+  NFTA_SET_TABLE,
+  UDATA_RULE_COMMENT,
+} from "./wire.ts";
+import type { TableId } from "./objects.ts";
+
+/** Attributes of a message about an object of the table; undefined for other tables and for malformed messages. */
+function attributesOf(message: Message, table: TableId, tableAttribute: number): ReadonlyMap<number, Span> | undefined {
+  if (message.body.u8() !== FAMILY[table.family]) return undefined;
+  const attributes = message.body.after(NFGENMSG)?.attributes();
+  return attributes?.get(tableAttribute)?.text() === table.name ? attributes : undefined;
+}
+
+export interface DecodedChain {
+  readonly chain: string;
+  readonly base: NftBaseChain | undefined;
+  /** False for a base chain that is not one of `NftBaseChain`: of another type, or on another hook. */
+  readonly known: boolean;
+}
+
+export function decodeChain(message: Message, table: TableId): DecodedChain | undefined {
+  const attributes = attributesOf(message, table, NFTA_CHAIN_TABLE);
+  const chain = attributes?.get(NFTA_CHAIN_NAME)?.text();
+  if (attributes === undefined || chain === undefined) return undefined;
+  const hookSpan = attributes.get(NFTA_CHAIN_HOOK);
+  if (hookSpan === undefined) return { chain, base: undefined, known: true };
+  const base = decodeBase(hookSpan, attributes);
+  return { chain, base, known: base !== undefined };
+}
+
+function decodeBase(hookSpan: Span, attributes: ReadonlyMap<number, Span>): NftBaseChain | undefined {
+  const parts = hookSpan.attributes();
+  const hook = HOOKS[parts?.get(NFTA_HOOK_HOOKNUM)?.u32Be() ?? -1];
+  const priority = parts?.get(NFTA_HOOK_PRIORITY)?.i32Be();
+  const policy = attributes.get(NFTA_CHAIN_POLICY)?.u32Be();
+  if (hook === undefined || priority === undefined || attributes.get(NFTA_CHAIN_TYPE)?.text() !== "filter") return undefined;
+  if (policy !== NF_ACCEPT && policy !== NF_DROP) return undefined;
+  return { hook, priority, policy: policy === NF_ACCEPT ? "accept" : "drop" };
+}
+
+export interface DecodedRule {
+  readonly chain: string;
+  readonly state: NftRuleState;
+}
+
+export function decodeRule(message: Message, table: TableId): DecodedRule | undefined {
+  const attributes = attributesOf(message, table, NFTA_RULE_TABLE);
+  const chain = attributes?.get(NFTA_RULE_CHAIN)?.text();
+  const handle = attributes?.get(NFTA_RULE_HANDLE)?.u64Be();
+  if (attributes === undefined || chain === undefined || handle === undefined) return undefined;
+  const expressions: Expr[] = [];
+  let known = true;
+  let packets = 0n;
+  let bytes = 0n;
+  const whole = attributes.get(NFTA_RULE_EXPRESSIONS)?.eachAttribute((type, span) => {
+    const expr = type === NFTA_LIST_ELEM ? decodeExpression(span, (p, b) => ([packets, bytes] = [p, b])) : undefined;
+    if (expr === undefined) known = false;
+    else expressions.push(expr);
+  });
+  const rule = known && whole !== false ? { expressions, comment: decodeComment(attributes.get(NFTA_RULE_USERDATA)) } : undefined;
+  return { chain, state: { rule, handle, packets, bytes } };
+}
+
+/** Type, length, value with one byte each for type and length. */
+function decodeComment(userdata: Span | undefined): string | undefined {
+  if (userdata === undefined) return undefined;
+  let at = 0;
+  for (;;) {
+    const type = userdata.u8(at);
+    const length = userdata.u8(at + 1);
+    const value = userdata.after(at + 2);
+    if (type === undefined || length === undefined || value === undefined || length > value.length) return undefined;
+    // The text ends at its NUL, which is part of the value.
+    if (type === UDATA_RULE_COMMENT) return value.text();
+    at += 2 + length;
+  }
+}
+
+export interface DecodedSet {
+  readonly set: string;
+  readonly is: NftSet | undefined;
+}
+
+export function decodeSetMessage(message: Message, table: TableId): DecodedSet | undefined {
+  const attributes = attributesOf(message, table, NFTA_SET_TABLE);
+  const set = attributes?.get(NFTA_SET_NAME)?.text();
+  return attributes === undefined || set === undefined ? undefined : { set, is: decodeSet(attributes) };
+}
+
+/** Adds the elements of one message of the set's dump; false when one cannot be expressed. */
+export function decodeElements(message: Message, into: RawElement[]): boolean {
+  let known = true;
+  const list = message.body.after(NFGENMSG)?.attributes()?.get(NFTA_SET_ELEM_LIST_ELEMENTS);
+  if (list === undefined) return true;
+  const whole = list.eachAttribute((_type, span) => {
+    const element = decodeElement(span);
+    if (element === undefined) known = false;
+    else into.push(element);
+  });
+  return known && whole;
+}
+
+/** A set with its elements; `is` is undefined when one of them cannot be expressed. */
+export function setState(is: NftSet | undefined, raw: readonly RawElement[] | undefined): NftSetState {
+  const elements = is === undefined || raw === undefined ? undefined : joinElements(is, raw);
+  return elements === undefined ? { is: undefined, elements: [] } : { is, elements };
+}

@@ -1,0 +1,107 @@
+/**
+ * Pod: what policy knows of a pod: its labels (those it has and those it is given), addresses and named ports.
+ *
+ * Addresses come from `status.podIPs`, else `status.podIP`, else the annotations that the CNI plugin writes. A pod that has finished,
+ * was torn down, uses its host's network or is not scheduled has none, whatever its status still says (calico-parity traps 55, 56, 77).
+ */
+import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
+import { type Addr, parseAddr } from "../../net/addr.ts";
+import { protocolByName } from "../../net/protocol.ts";
+import type { NamedPort } from "../endpoint.ts";
+import type { Key } from "../key.ts";
+import { NAME_LABEL, NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL, SERVICE_ACCOUNT_PREFIX } from "../labels.ts";
+import { keyOf, type Resource } from "../resource.ts";
+import { isJsonObject } from "../schema/json.ts";
+import { type Fields, objectsIn } from "./fields.ts";
+
+export interface PodModel {
+  readonly key: Key<"Pod">;
+  readonly uid: string | undefined;
+  /** undefined until the pod is scheduled. */
+  readonly node: string | undefined;
+  readonly namespace: string;
+  readonly serviceAccount: string | undefined;
+  /** Without what is inherited from namespace and service account. */
+  readonly labels: ReadonlyMap<string, string>;
+  /** `live`: has or will get a network of its own. */
+  readonly state: "live" | "finished" | "host-network";
+  readonly addresses: readonly Addr[];
+  readonly ports: readonly NamedPort[];
+}
+
+const ADDRESSES_ANNOTATION = "cni.projectcalico.org/podIPs";
+const ADDRESS_ANNOTATION = "cni.projectcalico.org/podIP";
+
+/** Fails on labels that are not text and on addresses that cannot be read; such a pod takes no part in policy, so it stays closed. */
+export function podOf(resource: Resource<"Pod">): Result<PodModel, ParseError> {
+  const key = keyOf("Pod", resource);
+  const namespace = key.namespace ?? "default";
+  const { spec, status } = resource;
+  const serviceAccount = spec?.serviceAccountName || spec?.serviceAccount || undefined;
+  const labels = ownLabels(resource, namespace, serviceAccount);
+  if (!labels.ok) return labels;
+  const state = spec?.hostNetwork === true ? "host-network" : status?.phase === "Succeeded" || status?.phase === "Failed" ? "finished" : "live";
+  const node = spec?.nodeName || undefined;
+  const addresses = state === "live" && node !== undefined ? addressesOf(resource) : ok([]);
+  if (!addresses.ok) return addresses;
+  const ports = [...objectsIn(spec?.containers), ...objectsIn(spec?.initContainers)].flatMap(namedPorts);
+  return ok({ key, uid: resource.metadata.uid, node, namespace, serviceAccount, labels: labels.value, state, addresses: addresses.value, ports });
+}
+
+/** A pod cannot pretend to inherit labels, nor to be elsewhere: names with our prefixes are dropped, our own are overwritten (trap 57). */
+function ownLabels(resource: Resource<"Pod">, namespace: string, serviceAccount: string | undefined): Result<Map<string, string>, ParseError> {
+  const read = readLabels(resource.metadata.labels);
+  if (!read.ok) return read;
+  const labels = new Map<string, string>();
+  for (const [name, value] of read.value) if (!name.startsWith(NAMESPACE_PREFIX) && !name.startsWith(SERVICE_ACCOUNT_PREFIX)) labels.set(name, value);
+  labels.set(NAMESPACE_LABEL, namespace);
+  labels.set(ORCHESTRATOR_LABEL, "k8s");
+  if (serviceAccount === undefined) labels.delete(SERVICE_ACCOUNT_LABEL);
+  else labels.set(SERVICE_ACCOUNT_LABEL, serviceAccount);
+  return ok(labels);
+}
+
+function readLabels(labels: unknown): Result<readonly (readonly [string, string])[], ParseError> {
+  if (labels === undefined || labels === null) return ok([]);
+  if (!isJsonObject(labels)) return fail({ what: "labels", found: JSON.stringify(labels), wanted: "must be an object of strings" });
+  const pairs: [string, string][] = [];
+  for (const [name, value] of Object.entries(labels)) {
+    if (typeof value !== "string") return fail({ what: `value of label ${name}`, found: JSON.stringify(value), wanted: "must be a string" });
+    pairs.push([name, value]);
+  }
+  return ok(pairs);
+}
+
+/** What a pod inherits from its Namespace or ServiceAccount: the labels behind the prefix, and the name, which nobody can overwrite. */
+export function inheritedLabels(prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX, name: string, labels: Readonly<Record<string, string>> | undefined): Map<string, string> {
+  const inherited = new Map<string, string>();
+  for (const [label, value] of Object.entries(labels ?? {})) inherited.set(prefix + label, String(value));
+  return inherited.set(prefix + NAME_LABEL, name);
+}
+
+/** The annotation set to nothing is the plugin's own mark that it has torn the pod's network down. */
+function addressesOf(resource: Resource<"Pod">): Result<Addr[], ParseError> {
+  const annotations = resource.metadata.annotations ?? {};
+  const many = annotations[ADDRESSES_ANNOTATION];
+  const one = annotations[ADDRESS_ANNOTATION];
+  if (many === "" || one === "") return ok([]);
+  const reported = objectsIn(resource.status?.podIPs).map(({ ip }) => String(ip ?? ""));
+  const candidates = [reported, [String(resource.status?.podIP ?? "")], (many ?? one ?? "").split(",")];
+  const texts = candidates.map((list) => list.filter((text) => text !== "")).find((list) => list.length > 0) ?? [];
+  const addresses = new Set<Addr>();
+  for (const text of texts) {
+    const addr = parseAddr(text.trim().replace(/\/(32|128)$/, ""));
+    if (!addr.ok) return addr;
+    addresses.add(addr.value);
+  }
+  return ok([...addresses]);
+}
+
+/** Init containers count too: a sidecar is one (trap 27). */
+function namedPorts(container: Fields): NamedPort[] {
+  return objectsIn(container["ports"]).flatMap(({ name, containerPort, protocol }) => {
+    const number = protocolByName(String(protocol ?? "TCP"));
+    if (typeof name !== "string" || name === "" || number === undefined || typeof containerPort !== "number") return [];
+    return [{ name, protocol: number, port: containerPort }];
+  });
+}

@@ -1,0 +1,72 @@
+/** Print: a program as text for people: one row a line, tables and rows in a fixed order, so that two programs can be compared by eye or by diff. */
+import { assertNever } from "../lib/bug.ts";
+import { formatName } from "../model/key.ts";
+import { formatProtocol } from "../net/protocol.ts";
+import type { Atom, Clause, Policy, Rule, SetMembers, Stage } from "./policy.ts";
+import type { Program, Route } from "./program.ts";
+
+export function printProgram(program: Program): string {
+  const lines = [
+    ...rows(program.sets).map(([id, set]) => `set ${id} ${printSet(set)}`),
+    ...rows(program.policies).flatMap(([id, policy]) => [`policy ${id}`, ...printPolicy(policy).map((line) => `  ${line}`)]),
+    ...rows(program.endpoints).flatMap(([id, endpoint]) => [
+      `endpoint ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
+      `  ingress ${printStage(endpoint.ingress)}`,
+      `  egress ${printStage(endpoint.egress)}`,
+    ]),
+    ...rows(program.routes).map(([id, route]) => `route ${id} ${printRoute(route)}`),
+  ];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function rows<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
+  return [...table].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+}
+
+function printSet(set: SetMembers): string {
+  switch (set.type) {
+    case "address":
+    case "address-port":
+      return `${set.type} {${[...set.members].sort().join(" ")}}`;
+    case "ranges":
+      return `ranges {${set.ranges.map(({ first, last }) => (first === last ? first : `${first}-${last}`)).join(" ")}}`;
+    default:
+      return assertNever(set);
+  }
+}
+
+function printPolicy(policy: Policy): string[] {
+  return [...(policy.error === undefined ? [] : [`error ${policy.error}`]), ...printRules("ingress", policy.ingress), ...printRules("egress", policy.egress)];
+}
+
+function printRules(direction: string, rules: readonly Rule[] | undefined): string[] {
+  if (rules === undefined) return [];
+  if (rules.length === 0) return [`${direction} no rules`];
+  return rules.map((rule) => `${direction} ${rule.id.index} ${rule.action} if ${rule.when.length === 0 ? "any" : rule.when.map(printClause).join(" and ")}`);
+}
+
+function printClause(clause: Clause): string {
+  return `${clause.not ? "not " : ""}(${clause.any.length === 0 ? "never" : clause.any.map(printAtom).join(" or ")})`;
+}
+
+function printAtom(atom: Atom): string {
+  switch (atom.on) {
+    case "protocol":
+      return formatProtocol(atom.is);
+    case "ports":
+      return `${formatProtocol(atom.protocol)} ${atom.side} port ${atom.from === atom.to ? atom.from : `${atom.from}-${atom.to}`}`;
+    case "set":
+      return `${atom.side} in ${atom.set}`;
+    default:
+      return assertNever(atom);
+  }
+}
+
+function printStage(stage: Stage): string {
+  const tiers = stage.tiers.map((tier) => `tier ${tier.tier} [${tier.policies.join(", ")}] else ${tier.otherwise}`);
+  return [...tiers, stage.otherwise].join("; ");
+}
+
+function printRoute(route: Route): string {
+  return route.type === "local" ? `dev ${route.interface}` : route.type;
+}

@@ -1,0 +1,157 @@
+/** fixture: one lab of the shipped executables for a file of tests, and the hands to use it: kubectl, calico, processes in pods. */
+import { resolve } from "node:path";
+import { randomBytes } from "node:crypto";
+
+export const REPOSITORY = resolve(import.meta.dir, "../..");
+export const CALICO = `${REPOSITORY}/bin/calico`;
+export const CALICOCTL = `${REPOSITORY}/bin/calicoctl`;
+
+export interface Output {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface LabPod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly node: string;
+  readonly netns: string;
+  readonly interface: string;
+  readonly addresses: readonly string[];
+}
+
+export interface LabNode {
+  readonly name: string;
+  readonly netns: string;
+  readonly addresses: readonly string[];
+  readonly pid: number;
+  readonly birdPid: number;
+  readonly restarts: number;
+  readonly root: string;
+  readonly cniBinDir: string;
+  readonly birdSocket: string;
+}
+
+export interface LabStatus {
+  readonly kubeconfig: string;
+  readonly apiPid: number;
+  readonly supervisor: { readonly pid: number };
+  readonly fabric: { readonly netns: string; readonly bridge: string };
+  readonly nodes: readonly LabNode[];
+  readonly pods: readonly LabPod[];
+}
+
+export async function execute(command: readonly string[], options: { input?: string; env?: Record<string, string> } = {}): Promise<Output> {
+  const child = Bun.spawn([...command], { cwd: REPOSITORY, stdin: options.input === undefined ? "ignore" : Buffer.from(options.input), stdout: "pipe", stderr: "pipe", env: { ...process.env, ...options.env } });
+  const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  return { exitCode, stdout, stderr };
+}
+
+/** Polls until the answer is not undefined or false. */
+export async function until<T>(what: string, ask: () => Promise<T | undefined | false> | T | undefined | false, seconds = 45): Promise<T> {
+  const end = performance.now() + seconds * 1000;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined && answer !== false) return answer;
+    if (performance.now() > end) throw new Error(`waited ${seconds} s in vain for ${what}`);
+    await Bun.sleep(30);
+  }
+}
+
+export class Lab {
+  readonly name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`;
+  #kubeconfig = "";
+
+  async up(...flags: readonly string[]): Promise<void> {
+    const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, ...flags]);
+    if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
+    this.#kubeconfig = (await this.status()).kubeconfig;
+  }
+
+  async down(): Promise<void> {
+    await execute([CALICO, "lab", "down", "--name", this.name]);
+  }
+
+  get kubeconfig(): string {
+    return this.#kubeconfig;
+  }
+
+  async status(): Promise<LabStatus> {
+    const { stdout, stderr } = await execute([CALICO, "lab", "status", "--name", this.name, "-o", "json"]);
+    if (stdout === "") throw new Error(stderr);
+    return JSON.parse(stdout) as LabStatus;
+  }
+
+  kubectl(...args: readonly string[]): Promise<Output> {
+    return execute(["kubectl", ...args], { env: { KUBECONFIG: this.#kubeconfig } });
+  }
+
+  /** Applies YAML or JSON text; throws when kubectl refuses. */
+  async apply(text: string): Promise<void> {
+    const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], { input: text, env: { KUBECONFIG: this.#kubeconfig } });
+    if (exitCode !== 0) throw new Error(stderr);
+  }
+
+  async must(...args: readonly string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.kubectl(...args);
+    if (exitCode !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr}`);
+    return stdout;
+  }
+
+  async node(name: string): Promise<LabNode> {
+    const node = (await this.status()).nodes.find((entry) => entry.name === name);
+    if (node === undefined) throw new Error(`no node ${name}`);
+    return node;
+  }
+
+  /** Waits until the pods are wired, and answers them in that order. */
+  async pods(namespace: string, ...names: readonly string[]): Promise<LabPod[]> {
+    await this.must("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", ...names.map((name) => `pod/${name}`));
+    const { pods } = await this.status();
+    return names.map((name) => {
+      const pod = pods.find((entry) => entry.namespace === namespace && entry.name === name);
+      if (pod === undefined) throw new Error(`pod ${namespace}/${name} is not in the lab's status`);
+      return pod;
+    });
+  }
+
+  inPod(pod: LabPod, ...command: readonly string[]): Promise<Output> {
+    return execute(["nsenter", `--net=${pod.netns}`, "--", ...command]);
+  }
+
+  inNode(node: LabNode, ...command: readonly string[]): Promise<Output> {
+    return execute(["nsenter", `--net=${node.netns}`, "--", ...command]);
+  }
+
+  /** The daemon's own account of itself. */
+  async daemon(node: LabNode): Promise<{ inSync: boolean; commits: number; backlog: number; drivers: { name: string; writes: number; pending: number; error?: string }[] }> {
+    const { stdout } = await this.inNode(node, "busybox", "wget", "-qO-", "http://127.0.0.1:9099/status");
+    return JSON.parse(stdout) as Awaited<ReturnType<Lab["daemon"]>>;
+  }
+
+  /** True when a TCP connection to the address and port is accepted. */
+  async connects(from: LabPod, address: string, port: number): Promise<boolean> {
+    const host = address.includes(":") ? `[${address}]` : address;
+    const { exitCode } = await this.inPod(from, "busybox", "wget", "-q", "-T", "1", "-O", "/dev/null", `http://${host}:${port}/Apache-2.0`);
+    return exitCode === 0;
+  }
+}
+
+/** A Pod that serves files by HTTP on the port. */
+export function serverPod(namespace: string, name: string, labels: Record<string, string>, port = 80, extra: object = {}): object {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace, labels },
+    spec: { containers: [{ name: "main", image: "none", command: ["busybox", "httpd", "-f", "-p", `[::]:${port}`, "-h", "/usr/share/common-licenses"], ports: [{ name: "http", containerPort: port }] }], ...extra },
+  };
+}
+
+export function list(...items: readonly object[]): string {
+  return JSON.stringify({ apiVersion: "v1", kind: "List", items });
+}
+
+export function namespace(name: string, labels: Record<string, string> = {}): object {
+  return { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
+}
