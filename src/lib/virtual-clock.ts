@@ -11,6 +11,9 @@ interface Sleeper {
 /** Turns of the microtask queue that are granted to woken code before time moves on. */
 const SETTLE_TURNS = 200;
 
+/** Rounds of that without a sleeper after which nothing more is expected to happen by itself. */
+const IDLE_ROUNDS = 1000;
+
 export class VirtualClock {
   #nowMs = 0;
   readonly #startMs: number;
@@ -55,11 +58,15 @@ export class VirtualClock {
     let settled = false;
     const mark = (): void => void (settled = true);
     promise.then(mark, mark);
-    for (;;) {
+    for (let idle = 0; ; ) {
       await settle();
       if (settled) return promise;
       const next = this.#next();
-      if (next === undefined) throw new Error("the promise waits for something other than time");
+      if (next === undefined) {
+        if (++idle > IDLE_ROUNDS) throw new Error("the promise waits for something other than time");
+        continue;
+      }
+      idle = 0;
       this.#nowMs = Math.max(this.#nowMs, next.dueMs);
       next.wake();
     }

@@ -36,6 +36,11 @@ export class Span {
     return offset > this.length ? undefined : new Span(this.bytes, this.view, this.from + offset, this.to);
   }
 
+  /** From `from` to `to` of this span; undefined when it is shorter. */
+  slice(from: number, to: number): Span | undefined {
+    return from > to || to > this.length ? undefined : new Span(this.bytes, this.view, this.from + from, this.from + to);
+  }
+
   u8(offset = 0): number | undefined {
     return offset + 1 > this.length ? undefined : this.view.getUint8(this.from + offset);
   }
