@@ -1,7 +1,7 @@
 /** Routes, as the kernel keeps them. */
 import { unwrap } from "../../lib/result.ts";
 import { type Addr, addrBytes, type Family, parseAddr } from "../../net/addr.ts";
-import { type Prefix, prefixAddr, prefixFamily, prefixLength, prefixOf } from "../../net/prefix.ts";
+import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "../../net/prefix.ts";
 import type { Message, Span } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
 import { decodeAddr } from "./addresses.ts";
@@ -123,7 +123,8 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
   const source = decodeAddr(attributes.get(RTA_PREFSRC), family);
   const nextHops = decodeNextHops(attributes.get(RTA_MULTIPATH), family);
   return {
-    destination: prefixOf(destination, length),
+    // The kernel keeps destinations with their host bits cleared, and an address's text is canonical.
+    destination: `${destination}/${length}` as Prefix,
     table: attributes.get(RTA_TABLE)?.u32() ?? body.u8(4) ?? 0,
     protocol: body.u8(5) ?? 0,
     type,

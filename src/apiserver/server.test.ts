@@ -1,0 +1,242 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { arrayAt, fieldAt, type JsonObject, stringAt } from "../model/schema/json.ts";
+import { CRDS } from "../model/kinds/crds.ts";
+import { CALICO_ADMISSION } from "./admission.ts";
+import { TestServer } from "./test-client.ts";
+
+const server = new TestServer({ admission: CALICO_ADMISSION });
+beforeAll(() => server.start());
+afterAll(() => server.close());
+
+const PODS = "/api/v1/namespaces/default/pods";
+const MAPS = "/api/v1/namespaces/default/configmaps";
+
+function pod(name: string, spec: JsonObject = {}, metadata: JsonObject = {}): JsonObject {
+  return { apiVersion: "v1", kind: "Pod", metadata: { name, ...metadata }, spec: { containers: [{ name: "c", image: "i:1" }], ...spec } };
+}
+
+function configMap(name: string, data: JsonObject = {}, metadata: JsonObject = {}): JsonObject {
+  return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, ...metadata }, data };
+}
+
+async function revision(): Promise<string> {
+  return stringAt(fieldAt((await server.call("GET", MAPS)).body, "metadata", "resourceVersion"));
+}
+
+const types = (events: readonly JsonObject[]): string => events.map((event) => stringAt(event["type"])).join(" ");
+const names = (reply: JsonObject): string => arrayAt(reply["items"]).map((item) => stringAt(fieldAt(item, "metadata", "name"))).join(" ");
+
+describe("who may ask", () => {
+  test.each([
+    ["a known token", undefined, 200, ""],
+    ["no token", null, 403, 'configmaps is forbidden: User "system:anonymous" cannot list resource "configmaps" in API group "" in the namespace "default"'],
+    ["a wrong token", "nonsense", 401, "Unauthorized"],
+  ])("%s", async (_, token, status, message) => {
+    const reply = await server.call("GET", MAPS, undefined, token === undefined ? {} : { token });
+    expect(reply.status).toBe(status);
+    expect(stringAt(reply.body["message"])).toBe(message);
+  });
+
+  test.each(["/healthz", "/readyz", "/livez", "/version"])("%s needs no token", async (path) => {
+    expect((await server.call("GET", path, undefined, { token: null })).status).toBe(200);
+  });
+});
+
+describe("deleting pods", () => {
+  test("a pod on a node goes in two phases", async () => {
+    await server.call("POST", PODS, pod("graceful", { nodeName: "n1", terminationGracePeriodSeconds: 7 }));
+    const first = await server.call("DELETE", `${PODS}/graceful`);
+    expect(fieldAt(first.body, "metadata", "deletionGracePeriodSeconds")).toBe(7);
+    expect((await server.call("GET", `${PODS}/graceful`)).status).toBe(200);
+    const wrong = await server.call("DELETE", `${PODS}/graceful`, { gracePeriodSeconds: 0, preconditions: { uid: "other" } });
+    expect([wrong.status, wrong.body["reason"]]).toEqual([409, "Conflict"]);
+    await server.call("DELETE", `${PODS}/graceful`, { gracePeriodSeconds: 0 });
+    expect((await server.call("GET", `${PODS}/graceful`)).status).toBe(404);
+  });
+
+  test("a pod without a node goes at once", async () => {
+    await server.call("POST", PODS, pod("homeless"));
+    expect((await server.call("DELETE", `${PODS}/homeless`)).status).toBe(200);
+    expect((await server.call("GET", `${PODS}/homeless`)).status).toBe(404);
+  });
+});
+
+test("binding gives a pod its node, once", async () => {
+  await server.call("POST", PODS, pod("bound"));
+  const binding = { apiVersion: "v1", kind: "Binding", metadata: { name: "bound" }, target: { apiVersion: "v1", kind: "Node", name: "n2" } };
+  expect((await server.call("POST", `${PODS}/bound/binding`, binding)).status).toBe(201);
+  expect(fieldAt((await server.call("GET", `${PODS}/bound`)).body, "spec", "nodeName")).toBe("n2");
+  expect((await server.call("POST", `${PODS}/bound/binding`, binding)).status).toBe(409);
+  const moved = await server.call("PATCH", `${PODS}/bound`, { spec: { nodeName: "n3" } }, { type: "application/merge-patch+json" });
+  expect(moved.status).toBe(422);
+  expect(names((await server.call("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2")).body)).toBe("bound");
+});
+
+describe("watching", () => {
+  test("resumes after a restart from where it was, and is told when that is too long ago", async () => {
+    const small = new TestServer({ storageLimits: { changes: 8, changeBytes: 1 << 20 } });
+    try {
+      await small.start();
+      const created = await small.call("POST", MAPS, configMap("a"));
+      const from = stringAt(fieldAt(created.body, "metadata", "resourceVersion"));
+      await small.call("PATCH", `${MAPS}/a`, { data: { x: "1" } }, { type: "application/merge-patch+json" });
+      await small.stop();
+      await small.start();
+      const events = await small.watch(`${MAPS}?watch=1&resourceVersion=${from}`, 2, async () => void (await small.call("DELETE", `${MAPS}/a`)));
+      expect(types(events)).toBe("MODIFIED DELETED");
+      expect(fieldAt(events[0], "object", "data", "x")).toBe("1");
+      expect(Number(fieldAt(events[1], "object", "metadata", "resourceVersion"))).toBeGreaterThan(Number(fieldAt(events[0], "object", "metadata", "resourceVersion")));
+      for (let i = 0; i < 20; i++) await small.call("POST", MAPS, configMap(`m${i}`));
+      const late = await small.watch(`${MAPS}?watch=1&resourceVersion=${from}`, 1);
+      expect([late[0]?.["type"], fieldAt(late[0], "object", "code"), fieldAt(late[0], "object", "reason")]).toEqual(["ERROR", 410, "Expired"]);
+      const exact = await small.call("GET", `${MAPS}?resourceVersion=${from}&resourceVersionMatch=Exact`);
+      expect([exact.status, exact.body["reason"]]).toEqual([410, "Expired"]);
+    } finally {
+      await small.close();
+    }
+  });
+
+  test("leaving a label selection is a deletion", async () => {
+    const from = await revision();
+    const patch = (labels: JsonObject) => server.call("PATCH", `${MAPS}/labelled`, { metadata: { labels } }, { type: "application/merge-patch+json" });
+    const events = await server.watch(`${MAPS}?watch=1&labelSelector=a%3Db&resourceVersion=${from}`, 4, async () => {
+      await server.call("POST", MAPS, configMap("labelled", {}, { labels: { a: "b" } }));
+      await patch({ a: "c" });
+      await patch({ a: "b" });
+      await patch({ x: "y" });
+    });
+    expect(types(events)).toBe("ADDED DELETED ADDED MODIFIED");
+  });
+
+  test("tables carry their columns in the first event only", async () => {
+    const accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    const from = await revision();
+    const events = await server.watch(`${MAPS}?watch=1&resourceVersion=${from}`, 2, async () => {
+      await server.call("POST", MAPS, configMap("t1"));
+      await server.call("POST", MAPS, configMap("t2"));
+    }, { accept });
+    expect(arrayAt(fieldAt(events[0], "object", "columnDefinitions")).map((entry) => fieldAt(entry, "name"))).toEqual(["Name", "Data", "Age"]);
+    expect(fieldAt(events[1], "object", "columnDefinitions")).toBeNull();
+    expect(fieldAt(arrayAt(fieldAt(events[1], "object", "rows"))[0], "object", "kind")).toBe("PartialObjectMetadata");
+  });
+
+  test("the answer begins before the first event", async () => {
+    const response = await server.fetch("GET", `${MAPS}?watch=1&resourceVersion=${await revision()}&timeoutSeconds=1`);
+    expect(response.status).toBe(200);
+    expect((await response.text()).trim()).toBe("");
+  });
+});
+
+test("a list from the future waits, then asks to come again", async () => {
+  const reply = await server.call("GET", `${MAPS}?resourceVersion=99999999`);
+  expect([reply.status, reply.body["reason"], reply.headers.get("retry-after")]).toEqual([504, "Timeout", "1"]);
+}, 10_000);
+
+test("a namespace in its end takes nothing new and waits for its pods", async () => {
+  await server.call("POST", "/api/v1/namespaces", { apiVersion: "v1", kind: "Namespace", metadata: { name: "ending" } });
+  expect((await server.call("POST", "/api/v1/namespaces/ending/pods", pod("p", { nodeName: "n1" }))).status).toBe(201);
+  const deleted = await server.call("DELETE", "/api/v1/namespaces/ending");
+  expect(fieldAt(deleted.body, "status", "phase")).toBe("Terminating");
+  const refused = await server.call("POST", "/api/v1/namespaces/ending/configmaps", configMap("late"));
+  expect([refused.status, fieldAt(arrayAt(fieldAt(refused.body, "details", "causes"))[0], "reason")]).toEqual([403, "NamespaceTerminating"]);
+  const gone = server.watch("/api/v1/namespaces?watch=1&fieldSelector=metadata.name%3Dending", 3);
+  const events = await server.watch("/api/v1/namespaces/ending/pods?watch=1", 2);
+  expect(fieldAt(events[1], "object", "metadata", "deletionTimestamp")).toBeString();
+  await server.call("DELETE", "/api/v1/namespaces/ending/pods/p", { gracePeriodSeconds: 0 });
+  expect(types(await gone)).toBe("ADDED MODIFIED DELETED");
+});
+
+describe("what is refused in words", () => {
+  test("server-side apply", async () => {
+    const reply = await server.call("PATCH", `${MAPS}/x?fieldManager=k`, configMap("x"), { type: "application/apply-patch+yaml" });
+    expect([reply.status, stringAt(reply.body["message"]).includes("kubectl apply")]).toEqual([415, true]);
+  });
+  test.each(["exec", "log", "attach", "portforward"])("pods/%s", async (name) => {
+    const reply = await server.call("GET", `${PODS}/some/${name}`);
+    expect([reply.status, stringAt(reply.body["message"]).includes("calico lab exec default/some")]).toEqual([501, true]);
+  });
+  test("a form that nobody serves", async () => {
+    expect((await server.call("GET", MAPS, undefined, { accept: "text/html" })).status).toBe(406);
+    expect((await server.call("POST", MAPS, configMap("x"), { type: "text/plain" })).status).toBe(415);
+  });
+  test("a field given twice", async () => {
+    const body = new TextEncoder().encode('{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"twice"},"data":{"a":"1","a":"2"}}');
+    const strict = await server.call("POST", `${MAPS}?fieldValidation=Strict`, body);
+    expect(stringAt(strict.body["message"])).toBe('ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data.a"');
+    const warned = await server.call("POST", `${MAPS}?fieldValidation=Warn`, body);
+    expect([warned.status, warned.headers.get("warning")]).toEqual([201, '299 - "duplicate field \\"data.a\\""']);
+  });
+});
+
+describe("discovery", () => {
+  test("is aggregated for those who ask, with an ETag", async () => {
+    const accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    const first = await server.call("GET", "/apis", undefined, { accept });
+    expect([first.body["kind"], first.headers.get("content-type")]).toEqual(["APIGroupDiscoveryList", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"]);
+    const again = await server.fetch("GET", "/apis", undefined, { accept, headers: { "If-None-Match": first.headers.get("etag") ?? "" } });
+    expect(again.status).toBe(304);
+    expect((await server.call("GET", "/apis")).body["kind"]).toBe("APIGroupList");
+  });
+  test("lacks the kinds that nothing acts on", async () => {
+    const reply = await server.call("GET", "/apis/apps/v1/deployments");
+    expect([reply.status, reply.body["text"]]).toEqual([404, "404 page not found\n"]);
+  });
+});
+
+describe("our kinds", () => {
+  beforeAll(async () => {
+    for (const definition of CRDS) {
+      const reply = await server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldValidation=Strict", JSON.parse(JSON.stringify(definition)) as JsonObject);
+      expect(reply.status).toBe(201);
+      expect(reply.headers.get("warning")).toBeNull();
+    }
+  });
+  const POOLS = "/apis/projectcalico.org/v3/ippools";
+  const pool = (name: string, spec: JsonObject): JsonObject => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec });
+
+  test.each([
+    ["IPv4", { cidr: "10.20.0.0/16" }],
+    ["IPv6", { cidr: "fd20::/64", blockSize: 122, nodeSelector: "rack == 'a'" }],
+  ])("a good pool, %s", async (name, spec) => {
+    const reply = await server.call("POST", POOLS, pool(`good-${name.toLowerCase()}`, spec));
+    expect([reply.status, fieldAt(reply.body, "spec", "assignmentMode")]).toEqual([201, "Automatic"]);
+  });
+
+  test.each([
+    ["overlap", { cidr: "10.20.128.0/17" }, 'overlaps 10.20.0.0/16 of the IPPool "good-ipv4"'],
+    ["overlap, IPv6", { cidr: "fd20::/60" }, 'overlaps fd20::/64 of the IPPool "good-ipv6"'],
+    ["block size, IPv4", { cidr: "10.30.0.0/16", blockSize: 19 }, "must be between 20 and 32, inclusive, for an IPv4 pool"],
+    ["block size, IPv6", { cidr: "fd30::/64", blockSize: 26 }, "must be between 116 and 128, inclusive, for an IPv6 pool"],
+    ["pool smaller than a block", { cidr: "10.30.0.0/27" }, "smaller than one block"],
+    ["host bits", { cidr: "10.30.0.1/16" }, "host bits must be zero: 10.30.0.0/16"],
+    ["host bits, IPv6", { cidr: "fd30::1/64" }, "host bits must be zero: fd30::/64"],
+    ["selector", { cidr: "10.30.0.0/16", nodeSelector: "rack ==" }, "spec.nodeSelector: Invalid value"],
+    ["no range", { cidr: "10.30.0.0" }, 'spec.cidr in body must be of type cidr: "10.30.0.0"'],
+  ])("a bad pool: %s", async (_, spec, words) => {
+    const reply = await server.call("POST", POOLS, pool("bad", spec));
+    expect(reply.status).toBe(422);
+    expect(stringAt(reply.body["message"])).toContain(words);
+  });
+
+  test("a pool's range stays", async () => {
+    const reply = await server.call("PATCH", `${POOLS}/good-ipv4`, { spec: { cidr: "10.21.0.0/16" } }, { type: "application/merge-patch+json" });
+    expect(stringAt(reply.body["message"])).toContain("the range of a pool cannot be changed");
+  });
+
+  test("a block as the product writes it", async () => {
+    const spec = {
+      cidr: "10.20.0.0/30", affinity: "host:n1", allocations: [0, null, null, null], unallocated: [1, 2, 3], attributes: [{ handle_id: "h", secondary: { pod: "p" } }],
+      sequenceNumber: 1764116562000000000, sequenceNumberForAllocation: { "0": 1764116562000000000 }, strictAffinity: false,
+    };
+    const reply = await server.call("POST", "/apis/projectcalico.org/v3/ipamblocks", { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: "10-20-0-0-30" }, spec });
+    expect(reply.status).toBe(201);
+    expect(reply.body["spec"]).toEqual(spec);
+    const stale = await server.call("PUT", "/apis/projectcalico.org/v3/ipamblocks/10-20-0-0-30", { ...reply.body, metadata: { name: "10-20-0-0-30", resourceVersion: "1" } });
+    expect([stale.status, stale.body["reason"]]).toEqual([409, "Conflict"]);
+  });
+
+  test("annotations of pods are read", async () => {
+    const reply = await server.call("POST", PODS, pod("annotated", {}, { annotations: { "cni.projectcalico.org/ipv6pools": '["10.0.0.0/8"]' } }));
+    expect(stringAt(reply.body["message"])).toContain('"10.0.0.0/8" is an IPv4 range, must be IPv6');
+  });
+});

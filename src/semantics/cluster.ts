@@ -1,0 +1,125 @@
+/**
+ * Cluster: what policy sees of raw resources, read naively: pods with their labels and addresses, namespaces, policies.
+ *
+ * Part of the definition of meaning (docs/semantics.md), so it shares no conversion with the calculation that it judges.
+ */
+import { formatKey, type Key } from "../model/key.ts";
+import { validateNetworkPolicy } from "../model/kubernetes/network-policy-validation.ts";
+import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
+import { type Addr, parseAddr } from "../net/addr.ts";
+import type { ContainerPort } from "kubernetes-types/core/v1";
+import type { NetworkPolicySpec } from "kubernetes-types/networking/v1";
+
+export interface ClusterResources {
+  readonly pods: readonly Resource<"Pod">[];
+  readonly namespaces: readonly Resource<"Namespace">[];
+  readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
+  readonly serviceAccounts?: readonly Resource<"ServiceAccount">[];
+  readonly nodes?: readonly Resource<"Node">[];
+}
+
+export type LabelMap = Readonly<Record<string, string>>;
+
+/** A pod that has addresses. */
+export interface ClusterPod {
+  readonly key: Key<"Pod">;
+  readonly namespace: string;
+  readonly node: string;
+  readonly addresses: readonly Addr[];
+  readonly labels: LabelMap;
+  readonly ports: readonly ContainerPort[];
+}
+
+export interface ClusterPolicy {
+  readonly key: Key<"KubernetesNetworkPolicy">;
+  readonly namespace: string;
+  readonly spec: NetworkPolicySpec;
+  /** POL-19: `closed` selects what its podSelector says, `closed-to-all` every pod of its namespace; neither allows anything. */
+  readonly state: "valid" | "closed" | "closed-to-all";
+}
+
+export interface Cluster {
+  readonly pods: readonly ClusterPod[];
+  /** POL-8: in the order in which they are asked. */
+  readonly policies: readonly ClusterPolicy[];
+  readonly nodes: readonly { readonly name: string; readonly addresses: readonly Addr[] }[];
+}
+
+export function clusterOf(resources: ClusterResources): Cluster {
+  return {
+    pods: resources.pods.flatMap((pod) => {
+      const addresses = addressesOf(pod);
+      return addresses.length === 0 ? [] : [readPod(pod, addresses, resources)];
+    }),
+    policies: resources.networkPolicies.map(readPolicy).sort((a, b) => (rank(a) < rank(b) ? -1 : 1)),
+    nodes: (resources.nodes ?? []).map((node) => ({ name: node.metadata.name, addresses: parseAll((node.status?.addresses ?? []).map(({ address }) => address)) })),
+  };
+}
+
+/** POL-3: an address stands for every pod that has it. */
+export function podsAt(cluster: Cluster, addr: Addr): readonly ClusterPod[] {
+  return cluster.pods.filter((pod) => pod.addresses.includes(addr));
+}
+
+export function findPod(cluster: Cluster, key: Key<"Pod">): ClusterPod | undefined {
+  return cluster.pods.find((pod) => formatKey(pod.key) === formatKey(key));
+}
+
+function readPod(pod: Resource<"Pod">, addresses: readonly Addr[], resources: ClusterResources): ClusterPod {
+  const key = keyOf("Pod", pod);
+  const namespace = key.namespace ?? "default";
+  const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
+  return { key, namespace, node: pod.spec?.nodeName ?? "", addresses, labels: labelsOf(pod, namespace, resources), ports: containers.flatMap((container) => container.ports ?? []) };
+}
+
+/** POL-1. */
+function addressesOf(pod: Resource<"Pod">): Addr[] {
+  const { spec, status } = pod;
+  const annotations = pod.metadata.annotations ?? {};
+  const written = [annotations["cni.projectcalico.org/podIPs"], annotations["cni.projectcalico.org/podIP"]];
+  const hasFinished = status?.phase === "Succeeded" || status?.phase === "Failed";
+  if (hasFinished || spec?.hostNetwork === true || !spec?.nodeName || written.includes("")) return [];
+  if (status?.podIPs !== undefined && status.podIPs.length > 0) return parseAll(status.podIPs.map(({ ip }) => ip ?? ""));
+  if (status?.podIP) return parseAll([status.podIP]);
+  return parseAll((written[0] ?? written[1] ?? "").split(",").map((text) => text.replace(/\/(32|128)$/, "")));
+}
+
+function parseAll(texts: readonly string[]): Addr[] {
+  return texts.flatMap((text) => {
+    const addr = parseAddr(text.trim());
+    return addr.ok ? [addr.value] : [];
+  });
+}
+
+/** POL-2. */
+function labelsOf(pod: Resource<"Pod">, namespace: string, resources: ClusterResources): LabelMap {
+  const labels: Record<string, string> = {};
+  for (const [label, value] of Object.entries(pod.metadata.labels ?? {})) {
+    if (!label.startsWith("pcns.") && !label.startsWith("pcsa.") && label !== "projectcalico.org/serviceaccount") labels[label] = value;
+  }
+  labels["projectcalico.org/namespace"] = namespace;
+  labels["projectcalico.org/orchestrator"] = "k8s";
+  Object.assign(labels, inherit("pcns.", namespace, resources.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata));
+  const account = pod.spec?.serviceAccountName;
+  if (!account) return labels;
+  labels["projectcalico.org/serviceaccount"] = account;
+  const object = resources.serviceAccounts?.find(({ metadata }) => metadata.namespace === namespace && metadata.name === account);
+  return Object.assign(labels, inherit("pcsa.", account, object?.metadata));
+}
+
+function inherit(prefix: string, name: string, parent: ObjectMeta | undefined): LabelMap {
+  const named = { ...parent?.labels, "projectcalico.org/name": name };
+  return Object.fromEntries(Object.entries(named).map(([label, value]) => [prefix + label, value]));
+}
+
+function readPolicy(policy: Resource<"KubernetesNetworkPolicy">): ClusterPolicy {
+  const key = keyOf("KubernetesNetworkPolicy", policy);
+  const wrong = validateNetworkPolicy(policy).map(({ field }) => field);
+  const isUnreadable = wrong.some((field) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"));
+  const state = wrong.length === 0 ? "valid" : isUnreadable ? "closed-to-all" : "closed";
+  return { key, namespace: key.namespace ?? "default", spec: policy.spec ?? { podSelector: {} }, state };
+}
+
+function rank({ key }: ClusterPolicy): string {
+  return `${key.name}/${key.namespace ?? ""}/${key.kind}`;
+}
