@@ -58,6 +58,8 @@ export interface ResourceType {
   readonly selectableFields: Readonly<Record<string, (object: ApiObject) => string>>;
   /** Further subresources in discovery, with their kind: `binding`. */
   readonly subresources: Readonly<Record<string, { readonly kind: string; readonly verbs: readonly string[] }>>;
+  /** Whether an object may be created with a status: kubelets register their Node with one. */
+  readonly createsWithStatus: boolean;
   /** Whether DELETE answers the object that was deleted instead of a Status. */
   readonly answersDeleted: boolean;
   /** Completes a new object: defaults that depend on other fields, initial status. Changes the object in place. */

@@ -4,16 +4,10 @@
  * Each node starts at a place that its name determines and walks round from there: one node always takes the same order, so that
  * parallel requests of it meet in one block; different nodes start apart. Upstream: ipam_block_reader_writer.go.
  */
+import { fnv32 } from "../lib/fnv.ts";
+import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { addrFromInteger, bitsOf } from "../net/addr.ts";
 import { type Prefix, prefixLength, prefixOf, prefixRange } from "../net/prefix.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
-
-/** FNV-1, 32 bit. */
-export function fnv32(text: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash, 0x01000193) ^ byte;
-  return hash >>> 0;
-}
 
 function countOf(pool: PoolModel): bigint {
   return 1n << BigInt(pool.blockSize - prefixLength(pool.prefix));

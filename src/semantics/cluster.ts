@@ -84,11 +84,10 @@ function addressesOf(pod: Resource<"Pod">): Addr[] {
   return parseAll((written[0] ?? written[1] ?? "").split(",").map((text) => text.replace(/\/(32|128)$/, "")));
 }
 
+/** All of them, or none if one cannot be read. */
 function parseAll(texts: readonly string[]): Addr[] {
-  return texts.flatMap((text) => {
-    const addr = parseAddr(text.trim());
-    return addr.ok ? [addr.value] : [];
-  });
+  const parsed = texts.filter((text) => text !== "").map((text) => parseAddr(text.trim()));
+  return parsed.every((addr) => addr.ok) ? parsed.map((addr) => addr.value) : [];
 }
 
 /** POL-2. */

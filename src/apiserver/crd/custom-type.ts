@@ -28,6 +28,7 @@ export function customType(definition: ApiObject): ResourceType {
     nameRule: "subdomain",
     hasGeneration: true,
     unconditionalUpdate: false,
+    createsWithStatus: false,
     answersDeleted: false,
     subresources: {},
     selectableFields: Object.assign({}, ...served.map(selectableFields)),

@@ -31,6 +31,7 @@ export function builtIn(particulars: Particulars): ResourceType {
     unconditionalUpdate: true,
     selectableFields: {},
     subresources: {},
+    createsWithStatus: false,
     answersDeleted: false,
     ...rest,
     builtIn: true,

@@ -1,4 +1,4 @@
-/** Event: something that happened to an object; kept for an hour at most by whoever cleans up, here until deleted. */
+/** Event: something that happened to an object; the lifecycle removes it an hour after it was last seen. */
 import type { FieldError } from "../../model/schema/field-error.ts";
 import { fieldAt, stringAt } from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
@@ -8,7 +8,8 @@ import { column, wide } from "./columns.ts";
 
 const INVOLVED = ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] as const;
 
-function lastSeen(event: ApiObject): unknown {
+/** Time at which the event was last seen; undefined when it says none. */
+export function lastSeen(event: ApiObject): unknown {
   return fieldAt(event, "series", "lastObservedTime") ?? event["lastTimestamp"] ?? event["eventTime"];
 }
 

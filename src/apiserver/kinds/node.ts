@@ -34,6 +34,7 @@ export const NODE = builtIn({
   namespaced: false,
   shortNames: ["no"],
   hasStatus: true,
+  createsWithStatus: true,
   selectableFields: { "spec.unschedulable": (node) => String(fieldAt(node, "spec", "unschedulable") === true) },
   columns: [
     NAME_COLUMN,

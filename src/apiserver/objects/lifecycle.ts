@@ -1,11 +1,12 @@
 /**
  * Lifecycle: what a cluster's controllers do that objects of this API rely on: a `default` service account in each namespace, the end of
- * namespaces and custom resource definitions with their content, and the deletion of objects whose owners are gone.
+ * namespaces and custom resource definitions with their content, the deletion of objects whose owners are gone, and of old events.
  *
  * Works off a queue of keys after each change, outside of the change itself; at start it looks at everything once, so that a crash between
  * two steps loses none.
  */
 import { arrayAt, fieldAt } from "../../model/schema/json.ts";
+import { lastSeen } from "../kinds/event.ts";
 import { type ApiObject, ownersOf } from "../object.ts";
 import { apiVersionOf, resourceId } from "../resource-type.ts";
 import { type Context, timestamp } from "./context.ts";
@@ -15,6 +16,8 @@ import type { Change } from "./storage.ts";
 const BACKGROUND = { gracePeriodSeconds: undefined, propagation: "Background", uid: undefined, resourceVersion: undefined, dryRun: false } as const;
 
 const NAMESPACE_REST_MS = 500;
+const EVENT_LIFE_MS = 3_600_000;
+const EVENT_CHECK_MS = 60_000;
 
 export class Lifecycle {
   readonly #context: Context;
@@ -35,8 +38,11 @@ export class Lifecycle {
       for (const stored of storage.list(resource)) this.#consider(resource, stored.object);
     }
     const unsubscribe = storage.subscribe((change) => this.#observe(change));
+    this.#expireEvents();
+    const expiry = setInterval(() => this.#expireEvents(), EVENT_CHECK_MS);
     return () => {
       unsubscribe();
+      clearInterval(expiry);
       for (const timer of this.#resting.values()) clearTimeout(timer);
     };
   }
@@ -177,6 +183,15 @@ export class Lifecycle {
     const stored = storage.write(resource, next);
     const type = registry.byId(resource);
     if (type !== undefined) finishDeletion(this.#context, type, stored.object);
+  }
+
+  /** Removes events that nobody has seen for an hour. */
+  #expireEvents(): void {
+    const { storage, nowMs } = this.#context;
+    for (const { object } of storage.list("events")) {
+      const seen = Date.parse(String(lastSeen(object) ?? object.metadata.creationTimestamp));
+      if (nowMs() - seen > EVENT_LIFE_MS) this.#delete("events", object);
+    }
   }
 
   /** Deletes a dependent when none of its owners exists. */

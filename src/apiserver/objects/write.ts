@@ -39,7 +39,7 @@ export function createObject(context: Context, place: Place, body: Body, options
   if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== "") throw new ApiError(500, "", "resourceVersion should not be set on objects to be created");
   if (type.namespaced) requireNamespace(context, place, object);
   stampMetadata(context, type, object);
-  if (version.hasStatus) delete object["status"];
+  if (version.hasStatus && !type.createsWithStatus) delete object["status"];
   const rules = ruleContext(context);
   type.prepareCreate?.(object, rules);
   const refusal = type.forbid?.(object, rules);

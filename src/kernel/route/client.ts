@@ -6,14 +6,14 @@
  */
 import type { Sys } from "../../host/sys.ts";
 import { type Addr, FAMILIES, type Family } from "../../net/addr.ts";
-import { ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
+import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/writer.ts";
 import { decodeAddress, encodeAddress, encodeAddressQuery, type InterfaceAddress } from "./addresses.ts";
 import { decodeLink, encodeLinkHeader, encodeLinkQuery, encodeSettings, encodeVeth, type Ipv4Settings, type Link, type Veth } from "./links.ts";
 import { macBytes } from "./mac.ts";
 import { decodeNeighbor, encodeNeighbor, encodeNeighborQuery, type Neighbor } from "./neighbors.ts";
-import { decodeRoute, encodeRoute, encodeRouteQuery, type KernelRoute } from "./routes.ts";
+import { decodeRoute, encodeLookup, encodeRoute, encodeRouteQuery, type KernelRoute } from "./routes.ts";
 import {
   IFLA_ADDRESS,
   IFLA_GROUP,
@@ -42,6 +42,8 @@ export interface RouteChange {
   readonly route: KernelRoute;
 }
 
+/** Answers to a lookup: no route, unreachable, prohibit, blackhole. */
+const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
 /** Messages in one send: their acknowledgements must fit into the receive buffer. */
 const BATCH = 1000;
 
@@ -168,6 +170,18 @@ export class RouteClient {
       if (error instanceof KernelError && error.errno === ENOENT && table !== undefined) return [];
       throw error;
     }
+  }
+
+  /** The route that packets of this node to the address take; undefined when there is none, or when it leads nowhere (a blackhole). */
+  routeTo(addr: Addr): KernelRoute | undefined {
+    let route: KernelRoute | undefined;
+    try {
+      this.#socket.query("look up route to", addr, RTM_GETROUTE, (w) => encodeLookup(w, addr), (message) => (route = decodeRoute(message)));
+    } catch (error) {
+      if (error instanceof KernelError && LEADS_NOWHERE.has(error.errno)) return undefined;
+      throw error;
+    }
+    return route;
   }
 
   /** EEXIST: there is a route of that destination, table and metric. */

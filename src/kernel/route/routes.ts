@@ -1,6 +1,6 @@
 /** Routes, as the kernel keeps them. */
 import { unwrap } from "../../lib/result.ts";
-import { type Addr, addrBytes, type Family, parseAddr } from "../../net/addr.ts";
+import { type Addr, addrBytes, bitsOf, type Family, familyOf, parseAddr } from "../../net/addr.ts";
 import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "../../net/prefix.ts";
 import type { Message, Span } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
@@ -17,6 +17,7 @@ import {
   RTA_PREFSRC,
   RTA_PRIORITY,
   RTA_TABLE,
+  RTM_F_FIB_MATCH,
   RTMSG,
   RTNEXTHOP,
   RTNH_F_ONLINK,
@@ -103,6 +104,16 @@ export function encodeRouteQuery(w: Writer, family: Family, table: number | unde
   if (table === undefined) return;
   w.putU8(at + 4, table < 256 ? table : 0);
   w.u32(RTA_TABLE, table);
+}
+
+/** Asks which route packets to the address take. */
+export function encodeLookup(w: Writer, addr: Addr): void {
+  const family = familyOf(addr);
+  const at = w.header(RTMSG);
+  w.putU8(at, ADDRESS_FAMILY[family]);
+  w.putU8(at + 1, bitsOf(family));
+  w.putU32(at + 8, RTM_F_FIB_MATCH);
+  w.bytesOf(RTA_DST, addrBytes(addr));
 }
 
 const UNSPECIFIED: { readonly [F in Family]: Addr } = { 4: unwrap(parseAddr("0.0.0.0")), 6: unwrap(parseAddr("::")) };

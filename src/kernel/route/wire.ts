@@ -59,6 +59,8 @@ export const RTA_PREFSRC = 7;
 export const RTA_MULTIPATH = 9;
 export const RTA_TABLE = 15;
 export const RT_SCOPE_NOWHERE = 255;
+/** Answer a lookup with the route that matched, not with the flow's path. */
+export const RTM_F_FIB_MATCH = 0x2000;
 export const RTNH_F_ONLINK = 4;
 /** struct rtnexthop: length u16, flags u8, hops u8 (weight less one), index i32, then attributes. */
 export const RTNEXTHOP = 8;

@@ -1,0 +1,155 @@
+/**
+ * Configuration: the text of bird.conf for one node, for BIRD 2.0. Pure.
+ *
+ * The node originates its own blocks, and one route for each address that it borrowed out of another node's block. It accepts from
+ * the other nodes what lies inside the cluster's pools and covers none of its own blocks. Only what BGP learned goes to the kernel;
+ * nothing is read from it. The blackholes of the own blocks in the kernel are not BIRD's work.
+ *
+ * Times. A peer that is gone without a word (a dead node) is missed when the hold time ends: its routes are withdrawn then, after at
+ * most 15 s. A peer whose process ends closes its connection: its routes stay as stale for the restart time, 20 s, which is enough for
+ * a supervisor to start it again, and are withdrawn if it is not back by then. BIRD itself is to be started with `-R`: it then leaves
+ * the kernel's routes of its previous run alone until its peers have told theirs, or for 20 s at most.
+ * Source: https://bird.network.cz/?get_doc&v=20
+ */
+import { type Addr, addrFromInteger, bitsOf, FAMILIES, type Family, familyOf } from "../net/addr.ts";
+import { type Prefix, prefixFamily, prefixLength } from "../net/prefix.ts";
+import { fnv32 } from "../lib/fnv.ts";
+
+export interface BirdInput {
+  /** Name of this node. */
+  readonly node: string;
+  /** This node's own address of each family; without one there are no sessions of the family. */
+  readonly addresses: { readonly ipv4: Addr | undefined; readonly ipv6: Addr | undefined };
+  readonly asNumber: number;
+  readonly peers: readonly BirdPeer[];
+  /** Ranges out of which peers may announce routes. */
+  readonly pools: readonly Prefix[];
+  /** Blocks that this node owns. */
+  readonly blocks: readonly Prefix[];
+  /** Addresses that this node has out of blocks that it does not own. */
+  readonly borrowed: readonly Addr[];
+}
+
+export interface BirdPeer {
+  readonly node: string;
+  readonly address: Addr;
+}
+
+const HOLD_TIME_S = 15;
+const RESTART_TIME_S = 20;
+
+/**
+ * Kernel metric of learned routes: a route that the node itself has to the same destination (metric 0, or 1024 as the kernel gives
+ * IPv6 routes) wins.
+ */
+const METRIC = 2048;
+
+export function renderBirdConfiguration(input: BirdInput): string {
+  const sections = [header(input), ...FAMILIES.flatMap((family) => [origin(input, family), importFilter(input, family)]), ...sessions(input)];
+  return `${sections.join("\n\n")}\n`;
+}
+
+/** The node's IPv4 address, or 32 bits of the hash of its name where there is none (RFC 6286: any number but 0 will do). */
+export function routerId(input: Pick<BirdInput, "node" | "addresses">): Addr {
+  return input.addresses.ipv4 ?? addrFromInteger(4, BigInt(fnv32(input.node) || 1));
+}
+
+/** `Mesh_10_0_0_1`, `Mesh_fd00__1`. */
+export function sessionName(address: Addr): string {
+  return `Mesh_${address.replace(/[.:]/g, "_")}`;
+}
+
+function header(input: BirdInput): string {
+  return `# BIRD configuration of node ${quotable(input.node)}: generated, changes are lost.
+router id ${routerId(input)};
+timeformat protocol iso long;
+graceful restart wait ${RESTART_TIME_S};
+
+protocol device {
+  scan time 5;
+}
+
+# The subnets of this node's interfaces: they resolve the next hops of learned routes.
+protocol direct {
+  ipv4;
+  ipv6;
+  interface -"cali*", "*";
+}
+
+${FAMILIES.map(kernel).join("\n\n")}`;
+}
+
+function kernel(family: Family): string {
+  return `protocol kernel kernel${family} {
+  persist;
+  scan time 10;
+  metric ${METRIC};
+  graceful restart on;
+  ipv${family} {
+    import none;
+    export where source = RTS_BGP && dest = RTD_UNICAST;
+  };
+}`;
+}
+
+function origin(input: BirdInput, family: Family): string {
+  const blocks = input.blocks.filter((block) => prefixFamily(block) === family).map((block) => `  route ${block} blackhole;`);
+  const borrowed = input.borrowed.filter((addr) => familyOf(addr) === family).map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
+  return `# What this node announces: its blocks, then addresses borrowed from blocks of others.
+protocol static own${family} {
+  ipv${family};
+${[...blocks.sort(), ...borrowed.sort()].map((line) => `${line}\n`).join("")}}`;
+}
+
+function importFilter(input: BirdInput, family: Family): string {
+  const own = input.blocks.filter((block) => prefixFamily(block) === family).sort();
+  const pools = input.pools.filter((pool) => prefixFamily(pool) === family).sort();
+  const lines = [
+    ...(own.length === 0 ? [] : [`  if net ~ [ ${own.map((block) => (prefixLength(block) === 0 ? block : `${block}-`)).join(", ")} ] then reject;`]),
+    ...(pools.length === 0 ? [] : [`  if net ~ [ ${pools.map((pool) => `${pool}+`).join(", ")} ] then accept;`]),
+    "  reject;",
+  ];
+  return `filter mesh_import${family} {\n${lines.join("\n")}\n}`;
+}
+
+function sessions(input: BirdInput): string[] {
+  const texts: string[] = [];
+  for (const family of FAMILIES) {
+    const own = family === 4 ? input.addresses.ipv4 : input.addresses.ipv6;
+    if (own === undefined) continue;
+    const peers = input.peers.filter((peer) => familyOf(peer.address) === family && peer.address !== own);
+    // Two nodes with one address are a mistake of the cluster; BIRD would refuse the whole file.
+    const byAddress = new Map(peers.map((peer) => [peer.address, peer]));
+    const sorted = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+    for (const peer of sorted) texts.push(session(input.asNumber, own, peer, family));
+  }
+  return texts;
+}
+
+/** The side whose peer has the address that is greater as a string waits to be called, so that one connection is made, not two. */
+function session(asNumber: number, own: Addr, peer: BirdPeer, family: Family): string {
+  return `protocol bgp ${sessionName(peer.address)} {
+  description "node ${quotable(peer.node)}";
+  local ${own} as ${asNumber};
+  neighbor ${peer.address} as ${asNumber};
+  multihop;
+  passive ${peer.address > own ? "on" : "off"};
+  hold time ${HOLD_TIME_S};
+  keepalive time ${HOLD_TIME_S / 3};
+  connect delay time 1;
+  connect retry time 5;
+  error wait time 1, 5;
+  graceful restart on;
+  graceful restart time ${RESTART_TIME_S};
+  ipv${family} {
+    import filter mesh_import${family};
+    export where source = RTS_STATIC;
+    next hop self;
+  };
+}`;
+}
+
+/** Node names are DNS names; anything else must not end a comment or a string. */
+function quotable(text: string): string {
+  return text.replace(/[^A-Za-z0-9._-]/g, "?");
+}

@@ -1,0 +1,109 @@
+/**
+ * Control: commands to BIRD on its control socket.
+ *
+ * One connection a command, bounded in time. An answer is lines that begin with a four digit code: `CODE-text` goes on, `CODE text`
+ * is the last; a line that begins with a space has the code of the one before. Codes from 8000 are errors.
+ * Source: BIRD's doc/reply_codes and nest/cli.c.
+ */
+import type { Clock } from "../host/clock.ts";
+import type { Connection, Sockets } from "../host/sockets.ts";
+import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
+import { type BirdLine, type BirdProtocol, type BirdStatus, parseProtocols, parseStatus } from "./state.ts";
+
+export interface BirdDoors {
+  readonly sockets: Sockets;
+  readonly clock: Clock;
+}
+
+/** BIRD refused the command, does not answer, or does not run. */
+export class BirdError extends Error {
+  override readonly name = "BirdError";
+  /** BIRD's reply code; undefined when there was no answer. */
+  readonly code: number | undefined;
+  constructor(command: string, path: string, cause: string, code?: number) {
+    super(`Cannot run ${JSON.stringify(command)} on the BIRD at ${path}: ${cause}`);
+    this.code = code;
+  }
+}
+
+const COMMAND_TIMEOUT_MS = 5_000;
+const FIRST_ERROR = 8000;
+
+/** Makes BIRD read its configuration file again. Rejects with BIRD's own words when the file is wrong; it then keeps the old one. */
+export async function configureBird(path: string, doors: BirdDoors): Promise<void> {
+  await askBird(path, "configure", doors);
+}
+
+export async function readBirdStatus(path: string, doors: BirdDoors): Promise<BirdStatus> {
+  return read("show status", path, parseStatus(await askBird(path, "show status", doors)));
+}
+
+export async function readBirdProtocols(path: string, doors: BirdDoors): Promise<BirdProtocol[]> {
+  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", doors)));
+}
+
+function read<T>(command: string, path: string, result: Result<T, ParseError>): T {
+  if (result.ok) return result.value;
+  throw new BirdError(command, path, formatParseError(result.error));
+}
+
+/** The lines of the answer. Rejects with BirdError for an error code, when nobody listens, or after 5 s. */
+export async function askBird(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
+  let connection: Connection;
+  try {
+    connection = await doors.sockets.connect(path);
+  } catch (error) {
+    throw new BirdError(command, path, error instanceof Error ? error.message : String(error));
+  }
+  const timer = new AbortController();
+  const expired = doors.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
+  try {
+    const answer = await Promise.race([converse(connection, command), expired]);
+    if (answer === "expired") throw new BirdError(command, path, `no answer within ${COMMAND_TIMEOUT_MS} ms`);
+    const last = answer.at(-1);
+    if (last === undefined) throw new BirdError(command, path, "it closed the connection without an answer");
+    const wrong = answer.filter((line) => line.code >= FIRST_ERROR);
+    if (wrong.length > 0) throw new BirdError(command, path, wrong.map((line) => line.text).join("; "), last.code);
+    return answer;
+  } finally {
+    timer.abort();
+    connection.end();
+  }
+}
+
+/** Waits for the greeting, sends the command, gives the lines of the answer up to its last (or none, if BIRD closed before). */
+async function converse(connection: Connection, command: string): Promise<BirdLine[]> {
+  const reader = new AnswerReader();
+  let greeted = false;
+  for await (const chunk of connection.input) {
+    for (const answer of reader.push(chunk)) {
+      if (greeted) return answer;
+      greeted = true;
+      await connection.write(new TextEncoder().encode(`${command}\n`));
+    }
+  }
+  return [];
+}
+
+/** Cuts BIRD's output into whole answers. */
+export class AnswerReader {
+  readonly #decoder = new TextDecoder();
+  #rest = "";
+  #lines: BirdLine[] = [];
+
+  push(chunk: Uint8Array): BirdLine[][] {
+    this.#rest += this.#decoder.decode(chunk, { stream: true });
+    const answers: BirdLine[][] = [];
+    for (let end = this.#rest.indexOf("\n"); end >= 0; end = this.#rest.indexOf("\n")) {
+      const line = this.#rest.slice(0, end);
+      this.#rest = this.#rest.slice(end + 1);
+      const [, digits, mark, text] = /^(\d{4})([ -])(.*)$/.exec(line) ?? [];
+      const code = digits === undefined ? this.#lines.at(-1)?.code : Number(digits);
+      if (code !== undefined) this.#lines.push({ code, text: text ?? line.slice(1) });
+      if (mark !== " ") continue;
+      answers.push(this.#lines);
+      this.#lines = [];
+    }
+    return answers;
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * PodNetwork: one pod's veth pair, addresses and routes, on both sides: made, compared, taken away. Synchronous kernel work.
+ *
+ * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, which
+ * the host end answers for. A failed `add` leaves nothing behind. Must be made in the node's network namespace.
+ * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
+ */
+import type { Sys } from "../host/sys.ts";
+import { EEXIST, ENODEV, ESRCH, KernelError } from "../kernel/errno.ts";
+import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
+import { type KernelRoute, type Link, MAIN_TABLE, RouteClient, SCOPE_LINK } from "../kernel/route/client.ts";
+import { writeSysctl } from "../kernel/sysctl.ts";
+import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
+import { prefixOfAddr } from "../net/prefix.ts";
+import { comparePodNetwork } from "./compare.ts";
+import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
+import { podNeighbors, podRoutes } from "./pod-side.ts";
+
+export interface PodRequest {
+  readonly hostInterface: string;
+  readonly podInterface: string;
+  /** Path of the pod's network namespace. */
+  readonly netns: string;
+  /** At most one of each family. */
+  readonly addresses: readonly Addr[];
+  readonly mtuBytes: number;
+  /** Of the pod's end; undefined: the kernel's choice. */
+  readonly mac?: string | undefined;
+}
+
+export interface PodResult {
+  /** Of the pod's end. */
+  readonly mac: string;
+}
+
+/** Device group of host ends that `remove` has left to be deleted ("cali"). */
+const LEAVING_GROUP = 0x63616c69;
+const LINK_LOCAL_LENGTH = 64;
+const LOOPBACK = 1;
+
+export class PodNetwork {
+  readonly #sys: Sys;
+  readonly #host: RouteClient;
+
+  constructor(sys: Sys) {
+    this.#sys = sys;
+    this.#host = new RouteClient(sys);
+  }
+
+  close(): void {
+    this.#host.close();
+  }
+
+  /**
+   * Makes the pair, in place of whatever had the host end's name. Throws KernelError and leaves nothing behind; EEXIST also when one
+   * of the addresses is already routed to another interface.
+   */
+  add(request: PodRequest): PodResult {
+    const namespace = openNamespace(this.#sys, request.netns);
+    try {
+      const stale = this.#host.linkByName(request.hostInterface);
+      if (stale !== undefined) this.#host.deleteLink(stale.index);
+      this.#host.createVeth({
+        name: request.hostInterface,
+        mac: HOST_MAC,
+        mtuBytes: request.mtuBytes,
+        // The IPv6 settings must be there before the link comes up.
+        up: false,
+        peerName: request.podInterface,
+        peerMac: request.mac,
+        peerNamespaceFd: namespace,
+      });
+      return this.#orUndo(request.hostInterface, () => {
+        const link = this.#hostLink(request.hostInterface);
+        this.#setUpHostEnd(link, request);
+        const mac = this.#setUpPodEnd(namespace, request);
+        for (const addr of request.addresses) this.#addHostRoute(link, addr);
+        return { mac };
+      });
+    } finally {
+      this.#sys.close(namespace);
+    }
+  }
+
+  #hostLink(name: string): Link {
+    const link = this.#host.linkByName(name);
+    if (link === undefined) throw new KernelError("look up link", name, ENODEV);
+    return link;
+  }
+
+  /** The pair goes with its host end, and the routes with the interface. */
+  #orUndo<T>(hostInterface: string, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      try {
+        const link = this.#host.linkByName(hostInterface);
+        if (link !== undefined) this.#host.deleteLink(link.index);
+      } catch (second) {
+        throw new AggregateError([error, second], `${messageOf(error)}; and what was made could not be undone: ${messageOf(second)}`);
+      }
+      throw error;
+    }
+  }
+
+  #setUpHostEnd(link: Link, request: PodRequest): void {
+    const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
+    this.#host.setSettings(link.index, { forwarding: true, proxyArp: true, routeLocalnet: true, rpFilter: 1 }, { linkLocalFromMac: with6 });
+    writeSysctl(this.#sys, `net/ipv4/neigh/${link.name}/proxy_delay`, "0");
+    if (with6) {
+      const settings = { disable_ipv6: "0", accept_dad: "0", accept_ra: "0", forwarding: "1", proxy_ndp: "1" };
+      for (const [setting, value] of Object.entries(settings)) writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
+    }
+    this.#host.setLinkUp(link.index);
+    if (with6) ignoring(EEXIST, () => this.#host.addAddress(link.index, GATEWAY_6, LINK_LOCAL_LENGTH, { noDad: true }));
+  }
+
+  /** Returns the MAC of the pod's end. */
+  #setUpPodEnd(namespace: number, request: PodRequest): string {
+    const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
+    const pod = withNamespaceFd(this.#sys, namespace, request.netns, () => {
+      // The container runtime may have switched IPv6 off.
+      if (with6) for (const name of ["all", "default", "lo", request.podInterface]) writeSysctl(this.#sys, `net/ipv6/conf/${name}/disable_ipv6`, "0");
+      if (with6) writeSysctl(this.#sys, `net/ipv6/conf/${request.podInterface}/accept_dad`, "0");
+      return new RouteClient(this.#sys);
+    });
+    try {
+      const link = pod.linkByName(request.podInterface);
+      if (link === undefined || link.mac === undefined) throw new KernelError("look up link", `${request.podInterface} in ${request.netns}`, ENODEV);
+      pod.setLinkUp(LOOPBACK);
+      pod.setLinkUp(link.index);
+      for (const addr of request.addresses) pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
+      for (const { addr, mac } of podNeighbors(request.addresses)) pod.addNeighbor(link.index, addr, mac, true);
+      for (const route of podRoutes(request.addresses, link.index)) pod.addRoute(route);
+      return link.mac;
+    } finally {
+      pod.close();
+    }
+  }
+
+  #addHostRoute(link: Link, addr: Addr): void {
+    this.#host.addRoute(hostRoute(link, addr));
+  }
+
+  /**
+   * Takes the pod off the network at once; the pair itself goes with the pod's namespace or with the next `sweep`, because
+   * deleting it would wait for the kernel. Succeeds for what is gone already.
+   */
+  remove(request: Pick<PodRequest, "hostInterface" | "addresses">): void {
+    const link = this.#host.linkByName(request.hostInterface);
+    if (link === undefined) return;
+    const deletions = request.addresses.map((addr) => ({ do: "delete" as const, route: hostRoute(link, addr) }));
+    for (const error of this.#host.changeRoutes(deletions)) {
+      // ENODEV: the namespace went meanwhile, and the link and its routes with it.
+      if (error !== undefined && error.errno !== ESRCH && error.errno !== ENODEV) throw error;
+    }
+    ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
+  }
+
+  /** Deletes what `remove` has left, and these host ends too, all together. Waits for the kernel: some 20 to 40 ms if there is any. */
+  sweep(orphans: readonly string[] = []): void {
+    for (const name of orphans) {
+      const link = this.#host.linkByName(name);
+      if (link !== undefined) ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
+    }
+    if (this.#host.links().some((link) => link.group === LEAVING_GROUP)) this.#host.deleteLinkGroup(LEAVING_GROUP);
+  }
+
+  /** How the kernel differs from what `add` makes, in words, for people; empty when it does not. Throws KernelError when it cannot be read. */
+  check(request: PodRequest): readonly string[] {
+    return comparePodNetwork(this.#sys, this.#host, request);
+  }
+}
+
+function hostRoute(link: Link, addr: Addr): KernelRoute {
+  return { destination: prefixOfAddr(addr), table: MAIN_TABLE, protocol: ROUTE_PROTOCOL, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link.index };
+}
+
+function ignoring(errno: number, run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.errno !== errno) throw error;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

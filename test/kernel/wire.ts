@@ -1,0 +1,132 @@
+/**
+ * wire: raw packets on real interfaces: sockets of AF_PACKET inside namespaces, frames built from the fields that policy sees.
+ *
+ * Checksums of TCP, UDP, SCTP and ICMP are left zero: nothing on a forwarding path reads them.
+ */
+import { addrBytes, familyOf } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
+import { hasPorts, SCTP, TCP } from "../../src/net/protocol.ts";
+import { type Namespace, sys } from "./fixture.ts";
+
+const AF_PACKET = 17;
+const SOCK_RAW = 3;
+const ETH_P_ALL = 0x0300; // network order
+const MSG_DONTWAIT = 0x40;
+const HEADER = 14;
+
+export class Port {
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(2048);
+  readonly #frame: { readonly to: Uint8Array; readonly from: Uint8Array };
+
+  /** On that interface of the namespace; frames go to the given MAC. */
+  constructor(namespace: Namespace, interfaceName: string, toMac: string) {
+    this.#fd = namespace.enter(() => sys.socket(AF_PACKET, SOCK_RAW, ETH_P_ALL));
+    const index = Number(namespace.run(["cat", `/sys/class/net/${interfaceName}/ifindex`]));
+    const mac = namespace.run(["cat", `/sys/class/net/${interfaceName}/address`]).trim();
+    const address = new Uint8Array(20);
+    const view = new DataView(address.buffer);
+    view.setUint16(0, AF_PACKET, true);
+    view.setUint16(2, ETH_P_ALL, true);
+    view.setInt32(4, index, true);
+    const bound = sys.bind(this.#fd, address);
+    if (bound < 0) throw new Error(`cannot bind a packet socket to ${interfaceName}: errno ${-bound}`);
+    this.#frame = { to: macBytes(toMac), from: macBytes(mac) };
+  }
+
+  send(packet: FlowPacket, marker: number): void {
+    const body = encodePacket(packet, marker);
+    const frame = new Uint8Array(HEADER + body.length);
+    frame.set(this.#frame.to, 0);
+    frame.set(this.#frame.from, 6);
+    frame.set(familyOf(packet.source) === 4 ? [0x08, 0x00] : [0x86, 0xdd], 12);
+    frame.set(body, HEADER);
+    const sent = sys.send(this.#fd, frame, 0);
+    if (sent !== frame.length) throw new Error(`cannot send a frame: errno ${-sent}`);
+  }
+
+  /** True when a frame with the marker has arrived; frames that arrived before it are forgotten. Own frames do not count. */
+  received(marker: number): boolean {
+    for (;;) {
+      const length = sys.receive(this.#fd, this.#buffer, MSG_DONTWAIT);
+      if (length <= 0) return false;
+      const mine = this.#frame.from.every((byte, i) => this.#buffer[6 + i] === byte);
+      const view = new DataView(this.#buffer.buffer, 0, length);
+      if (!mine && length >= HEADER + 4 && view.getUint32(length - 4) === marker) return true;
+    }
+  }
+
+  close(): void {
+    sys.close(this.#fd);
+  }
+}
+
+function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(":").map((part) => Number.parseInt(part, 16)));
+}
+
+/** IP header, transport header, and the marker as the last four bytes. */
+export function encodePacket(packet: FlowPacket, marker: number): Uint8Array {
+  const transport = encodeTransport(packet);
+  const payload = new Uint8Array(transport.length + 4);
+  payload.set(transport);
+  new DataView(payload.buffer).setUint32(transport.length, marker);
+  const source = addrBytes(packet.source);
+  const destination = addrBytes(packet.destination);
+  if (source.length === 4) {
+    const header = new Uint8Array(20);
+    const view = new DataView(header.buffer);
+    header[0] = 0x45;
+    view.setUint16(2, 20 + payload.length);
+    header[8] = 64;
+    header[9] = packet.protocol;
+    header.set(source, 12);
+    header.set(destination, 16);
+    view.setUint16(10, checksum(header));
+    return concat(header, payload);
+  }
+  const header = new Uint8Array(40);
+  header[0] = 0x60;
+  new DataView(header.buffer).setUint16(4, payload.length);
+  header[6] = packet.protocol;
+  header[7] = 64;
+  header.set(source, 8);
+  header.set(destination, 24);
+  return concat(header, payload);
+}
+
+/** TCP SYN, SCTP INIT (RFC 9260 §3.3.2), UDP, or an echo request; anything else eight bytes of zeros. */
+function encodeTransport(packet: FlowPacket): Uint8Array {
+  const { protocol } = packet;
+  if (!hasPorts(protocol)) return Uint8Array.from([protocol === 58 ? 128 : 8, 0, 0, 0, 0, 1, 0, 1]);
+  const bytes = new Uint8Array(protocol === TCP ? 20 : protocol === SCTP ? 32 : 8);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, packet.sourcePort ?? 0);
+  view.setUint16(2, packet.destinationPort ?? 0);
+  if (protocol === TCP) {
+    bytes[12] = 0x50;
+    bytes[13] = 0x02;
+  } else if (protocol === SCTP) {
+    bytes[12] = 1;
+    view.setUint16(14, 20);
+    view.setUint32(16, 1);
+    view.setUint32(20, 65535);
+    view.setUint16(24, 1);
+    view.setUint16(26, 1);
+  } else view.setUint16(4, 12);
+  return bytes;
+}
+
+function checksum(bytes: Uint8Array): number {
+  let sum = 0;
+  for (let i = 0; i < bytes.length; i += 2) sum += ((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return ~sum & 0xffff;
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const whole = new Uint8Array(a.length + b.length);
+  whole.set(a);
+  whole.set(b, a.length);
+  return whole;
+}

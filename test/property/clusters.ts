@@ -1,0 +1,180 @@
+/**
+ * Clusters: random but small clusters with everything in them that policy implementations get wrong, and packets near every boundary
+ * that the policies draw. All follows from the seed.
+ */
+import type { CniRecord } from "../../src/model/endpoint.ts";
+import { formatKey, type Key } from "../../src/model/key.ts";
+import type { Direction } from "../../src/model/policy.ts";
+import { keyOf, type Resource } from "../../src/model/resource.ts";
+import { podOf } from "../../src/model/kubernetes/pod.ts";
+import { type Addr, addrFromInteger, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
+import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
+import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
+import type { ClusterResources } from "../../src/semantics/cluster.ts";
+import { randomPolicy } from "./policies.ts";
+import { Random } from "./random.ts";
+import type { Container } from "kubernetes-types/core/v1";
+
+export interface RandomCluster extends Required<ClusterResources> {
+  readonly seed: number;
+  /** One for each pod that can be wired, on the pod's node. */
+  readonly records: readonly CniRecord[];
+}
+
+/** One question to both statements of meaning: this packet at this end. */
+export interface Probe {
+  readonly pod: Key<"Pod">;
+  readonly direction: Direction;
+  readonly packet: FlowPacket;
+}
+
+export const NODES = ["n1", "n2"] as const;
+export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
+const POOL_SIZE = 24;
+
+export function poolAddress(family: Family, ordinal: number): string {
+  return family === 4 ? `10.65.0.${ordinal}` : `fd00:65::${ordinal.toString(16)}`;
+}
+
+export function randomCluster(seed: number): RandomCluster {
+  const random = new Random(seed);
+  const free = random.shuffle(Array.from({ length: POOL_SIZE }, (_, i) => i + 1));
+  const live = random.some(3, 9, (index) => livePod(random, `pod-${index}`, addressesAt(random, free.pop() ?? 0)));
+  const ghosts = random.some(0, 4, (index) => ghostPod(random, `ghost-${index}`, random.pick(live)));
+  // An old owner and a new one, both alive for a moment.
+  const twins = random.chance(10) ? [livePod(random, "twin", (random.pick(live).status?.podIPs ?? []).map(({ ip }) => ip ?? ""))] : [];
+  const pods = [...live, ...ghosts, ...twins];
+  return {
+    seed,
+    pods,
+    namespaces: random.subset(NAMESPACES, 85).map((name) => namespaceNamed(random, name)),
+    serviceAccounts: [{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: "alpha", labels: { app: "web" } } }],
+    networkPolicies: policiesOf(random),
+    nodes: NODES.map((name, i) => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { addresses: [{ type: "InternalIP", address: `192.0.2.${i + 1}` }, { type: "InternalIP", address: `2001:db8::${i + 1}` }] } })),
+    records: pods.flatMap((pod, index) => recordOf(pod, index)),
+  };
+}
+
+function policiesOf(random: Random): Resource<"KubernetesNetworkPolicy">[] {
+  const named = new Map<string, Resource<"KubernetesNetworkPolicy">>();
+  for (const policy of random.some(0, 7, () => randomPolicy(random))) named.set(formatKey(keyOf("KubernetesNetworkPolicy", policy)), policy);
+  return [...named.values()];
+}
+
+function addressesAt(random: Random, ordinal: number): string[] {
+  const both = [poolAddress(4, ordinal), poolAddress(6, ordinal)];
+  return random.chance(70) ? both : [random.pick(both)];
+}
+
+export function namespaceNamed(random: Random, name: string): Resource<"Namespace"> {
+  const labels = { ...(random.chance(70) ? { team: random.pick(["red", "blue"]) } : {}), ...(random.chance(30) ? { "projectcalico.org/name": "mask" } : {}) };
+  return { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
+}
+
+export function randomLabels(random: Random): Record<string, string> {
+  const labels: Record<string, string> = {};
+  if (random.chance(70)) labels["app"] = random.pick(["web", "db"]);
+  if (random.chance(40)) labels["role"] = random.pick(["", "front"]);
+  // Labels that pretend to be inherited or given.
+  if (random.chance(15)) labels["pcns.team"] = random.pick(["red", "blue"]);
+  if (random.chance(5)) labels["projectcalico.org/namespace"] = random.pick(NAMESPACES);
+  if (random.chance(5)) labels["projectcalico.org/serviceaccount"] = "root";
+  return labels;
+}
+
+export function livePod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
+  const metadata = { name, namespace: random.pick(NAMESPACES), labels: randomLabels(random) };
+  const spec = { nodeName: random.pick(NODES), containers: [container(random), container(random)], initContainers: random.some(0, 1, () => container(random)), ...(random.chance(30) ? { serviceAccountName: "robot" } : {}) };
+  return { apiVersion: "v1", kind: "Pod", metadata, spec, status: { phase: random.pick(["Running", "Pending"]), podIPs: addresses.map((ip) => ({ ip })) } };
+}
+
+function container(random: Random): Container {
+  const ports = random.some(0, 2, () => ({
+    containerPort: random.pick([53, 80, 81, 8080]),
+    ...(random.chance(80) ? { name: random.pick(["http", "dns"]) } : {}),
+    ...(random.chance(60) ? { protocol: random.pick(["TCP", "UDP", "SCTP"]) } : {}),
+  }));
+  return { name: "c", ports };
+}
+
+/** A pod that has, or seems to have, an address of another pod, and takes no part. */
+function ghostPod(random: Random, name: string, owner: Resource<"Pod">): Resource<"Pod"> {
+  const pod = livePod(random, name, (owner.status?.podIPs ?? []).map(({ ip }) => ip ?? ""));
+  const spec = pod.spec ?? { containers: [] };
+  const { nodeName: _, ...unscheduled } = spec;
+  switch (random.below(4)) {
+    case 0:
+      return { ...pod, status: { ...pod.status, phase: random.pick(["Succeeded", "Failed"]) } };
+    case 1:
+      return { ...pod, metadata: { ...pod.metadata, annotations: { "cni.projectcalico.org/podIP": "" } } };
+    case 2:
+      return { ...pod, spec: { ...spec, hostNetwork: true } };
+    default:
+      return { ...pod, spec: unscheduled };
+  }
+}
+
+export function recordOf(resource: Resource<"Pod">, index: number): CniRecord[] {
+  const pod = podOf(resource);
+  if (!pod.ok || pod.value.addresses.length === 0) return [];
+  const id = index.toString(16).padStart(11, "0");
+  return [{ containerId: `container-${id}`, pod: pod.value.key, interface: `cali${id}`, addresses: pod.value.addresses, mac: "ee:ee:ee:ee:ee:ee", netns: `/run/netns/${id}`, podInterface: "eth0" }];
+}
+
+/** Packets at the ends of the cluster's pods, near the edges of whatever its policies say. */
+export function randomPackets(cluster: RandomCluster, count: number, seed: number): Probe[] {
+  const random = new Random(seed);
+  const edges = edgesOf(cluster);
+  if (cluster.records.length === 0) return [];
+  return Array.from({ length: count }, () => {
+    const record = random.pick(cluster.records);
+    const own = random.pick(record.addresses);
+    const direction: Direction = random.chance(50) ? "ingress" : "egress";
+    const other = random.pick(familyOf(own) === 4 ? edges.addresses4 : edges.addresses6);
+    const protocol = random.pick<Protocol>([TCP, TCP, TCP, UDP, UDP, SCTP, familyOf(own) === 4 ? ICMP : ICMPV6, 47 as Protocol]);
+    const ports = hasPorts(protocol) ? { sourcePort: random.pick(edges.ports), destinationPort: random.pick(edges.ports) } : { sourcePort: undefined, destinationPort: undefined };
+    const ends = direction === "ingress" ? { source: other, destination: own } : { source: own, destination: other };
+    return { pod: record.pod, direction, packet: { ...ends, protocol, ...ports } };
+  });
+}
+
+interface Edges {
+  readonly addresses4: readonly Addr[];
+  readonly addresses6: readonly Addr[];
+  readonly ports: readonly number[];
+}
+
+function edgesOf(cluster: RandomCluster): Edges {
+  const addresses = new Set<Addr>();
+  for (const pod of cluster.pods) for (const { ip } of pod.status?.podIPs ?? []) addAddress(addresses, ip ?? "");
+  for (const node of cluster.nodes) for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
+  const ports = new Set([1, 53, 80, 81, 8080, 65535]);
+  walk(cluster.networkPolicies, (field, value) => {
+    if (typeof value === "string" && value.includes("/")) addBlockEdges(addresses, value);
+    if (typeof value === "number" && (field === "port" || field === "endPort")) for (const port of [value - 1, value, value + 1]) if (port >= 1 && port <= 65535) ports.add(port);
+  });
+  for (const text of ["198.51.100.7", "2001:db8:1::7"]) addAddress(addresses, text);
+  const all = [...addresses];
+  return { addresses4: all.filter((addr) => familyOf(addr) === 4), addresses6: all.filter((addr) => familyOf(addr) === 6), ports: [...ports] };
+}
+
+function addAddress(addresses: Set<Addr>, text: string): void {
+  const addr = parseAddr(text);
+  if (addr.ok) addresses.add(addr.value);
+}
+
+/** Both ends of a block, and what lies beyond them. */
+function addBlockEdges(addresses: Set<Addr>, text: string): void {
+  const prefix = parsePrefix(text);
+  if (!prefix.ok) return;
+  const { family, first, last } = prefixRange(prefix.value);
+  const end = (1n << BigInt(bitsOf(family))) - 1n;
+  for (const value of [first - 1n, first, last, last + 1n]) if (value >= 0n && value <= end) addresses.add(addrFromInteger(family, value));
+}
+
+function walk(value: unknown, visit: (field: string, value: unknown) => void, field = ""): void {
+  visit(field, value);
+  if (Array.isArray(value)) for (const item of value) walk(item, visit, field);
+  else if (typeof value === "object" && value !== null) for (const [name, child] of Object.entries(value)) walk(child, visit, name);
+}

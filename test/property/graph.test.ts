@@ -1,0 +1,172 @@
+/** The graph against its oracle: after every batch of random updates, the incremental program is the one computed from scratch, its deltas replay to it, and the program's invariants hold. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { programOf, type State } from "../../src/calc/from-scratch.ts";
+import { Graph } from "../../src/calc/graph.ts";
+import type { CniRecord } from "../../src/model/endpoint.ts";
+import { formatKey, type KeyText } from "../../src/model/key.ts";
+import { keyOf, type Resource } from "../../src/model/resource.ts";
+import type { Update } from "../../src/model/update.ts";
+import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
+import type { SetId, SetMembers } from "../../src/program/policy.ts";
+import { printProgram } from "../../src/program/print.ts";
+import type { Delta, Program, ProgramDelta } from "../../src/program/program.ts";
+import { livePod, NAMESPACES, namespaceNamed, NODES, poolAddress, randomCluster, recordOf } from "./clusters.ts";
+import { randomPolicy } from "./policies.ts";
+import { Random } from "./random.ts";
+import { deletionOf, updateOf, updatesOf } from "./updates.ts";
+
+/** What has been said last about every key: the truth that the graph must have understood. */
+class World {
+  readonly objects = new Map<KeyText, Update>();
+  readonly records = new Map<string, CniRecord>();
+  /** Older words, which may come again. */
+  readonly past: Update[] = [];
+
+  say(update: Update, graph: Graph): void {
+    graph.update([update]);
+    this.past.push(update);
+    if (update.value === undefined) this.objects.delete(formatKey(update.key));
+    else this.objects.set(formatKey(update.key), update);
+  }
+
+  wire(record: CniRecord, graph: Graph): void {
+    graph.setCniRecord(record);
+    this.records.set(record.interface, record);
+  }
+
+  unwire(name: string, graph: Graph): void {
+    graph.removeCniRecord(name);
+    this.records.delete(name);
+  }
+
+  state(node: string): State {
+    const state = { node, pods: [] as Resource<"Pod">[], namespaces: [] as Resource<"Namespace">[], serviceAccounts: [] as Resource<"ServiceAccount">[], networkPolicies: [] as Resource<"KubernetesNetworkPolicy">[], blocks: [] as Resource<"IPAMBlock">[], records: [...this.records.values()] };
+    for (const update of this.objects.values()) {
+      if (update.kind === "Pod" && update.value) state.pods.push(update.value);
+      if (update.kind === "Namespace" && update.value) state.namespaces.push(update.value);
+      if (update.kind === "ServiceAccount" && update.value) state.serviceAccounts.push(update.value);
+      if (update.kind === "KubernetesNetworkPolicy" && update.value) state.networkPolicies.push(update.value);
+      if (update.kind === "IPAMBlock" && update.value) state.blocks.push(update.value);
+    }
+    return state;
+  }
+}
+
+/** A program rebuilt from nothing but deltas, members included. */
+class Replica {
+  readonly sets = new Map<SetId, SetMembers>();
+  readonly policies = new Map();
+  readonly endpoints = new Map();
+  readonly routes = new Map();
+
+  apply(delta: ProgramDelta): void {
+    for (const [id, value] of delta.sets) {
+      const change = delta.members.get(id);
+      const mine = this.sets.get(id);
+      if (value === undefined) this.sets.delete(id);
+      else if (change === undefined) this.sets.set(id, value.type === "ranges" ? value : ({ type: value.type, members: new Set<string>(value.members) } as SetMembers));
+      else {
+        if (mine === undefined || mine.type === "ranges") throw new Error(`a change of members for ${id}, which was not there`);
+        const members = mine.members as Set<string>;
+        for (const member of change.added) expect(members.has(member)).toBe(false);
+        for (const member of change.removed) expect(members.delete(member)).toBe(true);
+        for (const member of change.added) members.add(member);
+      }
+    }
+    applyTo(this.policies, delta.policies);
+    applyTo(this.endpoints, delta.endpoints);
+    applyTo(this.routes, delta.routes);
+  }
+}
+
+function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
+  for (const [key, value] of delta) {
+    if (value === undefined) expect(table.delete(key)).toBe(true);
+    else table.set(key, value);
+  }
+}
+
+/** Every id named is present; a policy or set exists exactly while it is named. */
+function checkInvariants(program: Program): void {
+  const policies = new Set([...program.endpoints.values()].flatMap(({ ingress, egress }) => [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies)));
+  const rules = [...program.policies.values()].flatMap((policy) => [...(policy.ingress ?? []), ...(policy.egress ?? [])]);
+  const sets = new Set(rules.flatMap((rule) => rule.when.flatMap((clause) => clause.any.flatMap((atom) => (atom.on === "set" ? [atom.set] : [])))));
+  expect([...program.policies.keys()].sort()).toEqual([...policies].sort());
+  expect([...program.sets.keys()].sort()).toEqual([...sets].sort());
+}
+
+function randomBlock(random: Random): Resource<"IPAMBlock"> {
+  const [cidr, name] = random.pick([["10.65.0.0/26", "b4"], ["fd00:65::/122", "b6"], ["10.65.0.5/32", "one"], ["10.65.0.0/26", "same"], ["10.65.0.0/99", "wrong"]] as const);
+  const affinity = random.pick(["host:n1", "host:n2", undefined]);
+  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations: [], unallocated: [], attributes: [], sequenceNumber: 0, sequenceNumberForAllocation: {} };
+  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name }, spec };
+}
+
+function randomStep(random: Random, world: World, graph: Graph): void {
+  const pods = [...world.objects.values()].flatMap((update) => (update.kind === "Pod" && update.value ? [update.value] : []));
+  switch (random.below(10)) {
+    case 0:
+      return world.say(updateOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
+    case 1:
+      return world.say(updateOf("Namespace", namespaceNamed(random, random.pick(NAMESPACES))), graph);
+    case 2:
+      return world.say(updateOf("IPAMBlock", randomBlock(random)), graph);
+    case 3:
+      return world.say(updateOf("ServiceAccount", { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: random.pick(NAMESPACES), labels: { app: random.pick(["web", "db"]) } } }), graph);
+    case 4: {
+      // The same pod changes its labels, state or addresses, often to those of another pod.
+      const name = `pod-${random.below(8)}`;
+      const pod = livePod(random, name, random.subset([poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))], 80));
+      return world.say(updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod), graph);
+    }
+    case 5: {
+      const [record] = pods.length === 0 ? [] : recordOf(random.pick(pods), random.below(6));
+      return record === undefined ? undefined : world.wire(record, graph);
+    }
+    case 6:
+      return world.records.size === 0 ? undefined : world.unwire(random.pick([...world.records.keys()]), graph);
+    case 7:
+      return world.objects.size === 0 ? undefined : world.say(deletionOf(random.pick([...world.objects.values()]).key), graph);
+    default:
+      // Back in time, or a false delete taken back.
+      return world.past.length === 0 ? undefined : world.say(random.pick(world.past), graph);
+  }
+}
+
+function run(seed: number): void {
+  const random = new Random(seed);
+  const node = random.pick(NODES);
+  const [graph, world, replica] = [new Graph({ node }), new World(), new Replica()];
+  const cluster = randomCluster(seed);
+  const start = random.chance(70) ? random.shuffle(updatesOf(cluster)) : [];
+  for (const record of random.subset(cluster.records, 60)) world.wire(record, graph);
+  for (let step = 0; step < 40; step++) {
+    const batch = random.pick([1, 1, 1, 2, 5, 20]);
+    for (let i = 0; i < batch; i++) {
+      const next = start.pop();
+      if (next !== undefined) world.say(next, graph);
+      else randomStep(random, world, graph);
+    }
+    const delta = graph.flush();
+    const wanted = programOf(world.state(node));
+    if (!isEmptyDelta(diffPrograms(wanted, graph.program))) throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nincremental\n${printProgram(graph.program)}`);
+    replica.apply(delta);
+    if (!isEmptyDelta(diffPrograms(wanted, replica))) throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);
+    checkInvariants(graph.program);
+  }
+  // Everything said once more changes nothing; everything taken back leaves nothing.
+  graph.update([...world.objects.values()]);
+  for (const record of world.records.values()) graph.setCniRecord(record);
+  expect(isEmptyDelta(graph.flush())).toBe(true);
+  for (const update of random.shuffle([...world.objects.values()])) graph.update([deletionOf(update.key)]);
+  for (const name of world.records.keys()) graph.removeCniRecord(name);
+  graph.flush();
+  expect(printProgram(graph.program)).toBe("");
+}
+
+test(
+  "incremental = from scratch, after every step of random sequences",
+  () => fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), run), { seed: 20251126, numRuns: 400 }),
+  120_000,
+);
