@@ -83,7 +83,7 @@ test.each([
   [["--listen", "nowhere:1"], 'Cannot parse listen address "nowhere:1"'],
   [["--listen", "127.0.0.1:0", "--kubeconfig-out", "x=3"], "there is no listener 3, only 0 to 0"],
   [["--listen", "netns:/does/not/exist@127.0.0.1:0"], "/does/not/exist"],
-  [["--listen", "192.0.2.77:0"], ""],
+  [["--listen", "192.0.2.77:0"], "Cannot listen on 192.0.2.77 port 0: "],
 ])("%j is refused in words, with code 1", async (args, words) => {
   const { child } = await start(...args);
   expect(await new Response(child.stderr).text()).toContain(words);

@@ -65,23 +65,19 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   for (const { token, user } of options.tokens ?? []) tokens.add(token, user);
   const handler = new Handler(context, registry, tokens, options.report ?? (() => {}));
   const servers: ReturnType<typeof listen>[] = [];
+  const stop = async (): Promise<void> => {
+    endLifecycle();
+    await Promise.all(servers.map((server) => server.stop(true)));
+    storage.close();
+  };
   try {
     for (const entry of options.listen) servers.push(listenAt(entry, options, handler, credentials));
   } catch (error) {
-    await Promise.all(servers.map((server) => server.stop(true)));
-    storage.close();
+    await stop();
     throw error;
   }
-  return {
-    urls: servers.map((server, index) => formatUrl(options.listen[index]?.addr ?? servers[0]?.hostname as ListenAddress["addr"], server.port ?? 0)),
-    authority: credentials.authority,
-    adminToken: credentials.adminToken,
-    stop: async () => {
-      endLifecycle();
-      await Promise.all(servers.map((server) => server.stop(true)));
-      storage.close();
-    },
-  };
+  const urls = options.listen.map((entry, index) => formatUrl(entry.addr, servers[index]?.port ?? entry.port));
+  return { urls, authority: credentials.authority, adminToken: credentials.adminToken, stop };
 }
 
 interface KeyPair {
@@ -89,10 +85,18 @@ interface KeyPair {
   readonly key: string;
 }
 
+/** Throws with the address when it cannot be had. */
 function listenAt(entry: ListenAddress, options: ApiServerOptions, handler: Handler, pair: KeyPair): ReturnType<typeof listen> {
-  if (entry.namespacePath === undefined) return listen(entry, handler, pair);
+  const open = (): ReturnType<typeof listen> => {
+    try {
+      return listen(entry, handler, pair);
+    } catch (error) {
+      throw new Error(`Cannot listen on ${entry.addr} port ${entry.port}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  };
+  if (entry.namespacePath === undefined) return open();
   if (options.inNamespace === undefined) throw new Error(`Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`);
-  return options.inNamespace(entry.namespacePath, () => listen(entry, handler, pair));
+  return options.inNamespace(entry.namespacePath, open);
 }
 
 function listen(entry: ListenAddress, handler: Handler, pair: KeyPair) {

@@ -1,6 +1,6 @@
 /** api: the lab's way to its Kubernetes API: plain requests with the kubeconfig's credentials. */
 import { readFileSync } from "node:fs";
-import { type Pem, parseKubeconfig } from "../datastore/kubernetes/config.ts";
+import { parseKubeconfig } from "../datastore/kubernetes/kubeconfig.ts";
 import { formatParseError } from "../lib/result.ts";
 import { CommandError } from "./run.ts";
 
@@ -21,10 +21,10 @@ export class LabApi {
   constructor(kubeconfigPath: string) {
     const parsed = parseKubeconfig(readFileSync(kubeconfigPath, "utf8"), { directory: "/" });
     if (!parsed.ok) throw new CommandError(formatParseError(parsed.error));
-    const { server, token, ca } = parsed.value;
+    const { server, token, tls } = parsed.value;
     this.#server = server;
-    this.#headers = token === undefined ? {} : { authorization: `Bearer ${textOf(token).trim()}` };
-    this.#tls = ca === undefined ? {} : { ca: textOf(ca) };
+    this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    this.#tls = tls?.ca === undefined ? {} : { ca: tls.ca };
   }
 
   /** Rejects with ApiError for an answer that is no success. */
@@ -60,8 +60,4 @@ export class LabApi {
       return false;
     }
   }
-}
-
-function textOf(source: Pem): string {
-  return "text" in source ? source.text : readFileSync(source.file, "utf8");
 }

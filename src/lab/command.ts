@@ -23,7 +23,7 @@ const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
 
 export async function runLabCommand(args: readonly string[]): Promise<number> {
   let exitCode = 0;
-  const program = new Command("calico lab").description("A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").exitOverride();
+  const program = new Command("calico lab").description("A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").enablePositionalOptions().exitOverride();
   program
     .command("up")
     .description("Make the lab and wait until it works. May be repeated.")
@@ -80,7 +80,6 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .command("supervise", { hidden: true })
     .option(...NAME_OPTION)
     .action((options: { name: string }) => supervise(existing(options.name)));
-  program.enablePositionalOptions();
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {

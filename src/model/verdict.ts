@@ -11,6 +11,8 @@ export type Reason =
   | { readonly type: "not-isolated"; readonly direction: Direction }
   /** Traffic between a pod and the node it runs on, originated by the node. */
   | { readonly type: "own-node" }
+  /** A pod's traffic to its own address never leaves it. */
+  | { readonly type: "itself" }
   /** The end is not a pod of the cluster: nothing is enforced there. */
   | { readonly type: "not-a-pod" };
 

@@ -10,11 +10,18 @@ import { GATEWAY_6, HOST_MAC } from "./names.ts";
 import type { PodRequest } from "./podnet.ts";
 import { podRoutes } from "./pod-side.ts";
 
-/** One sentence for each difference. */
-export function comparePodNetwork(sys: Sys, host: RouteClient, request: PodRequest): string[] {
+export interface Comparison {
+  /** One sentence for each. */
+  readonly differences: readonly string[];
+  /** Of the pod's end; undefined when there is none. */
+  readonly mac: string | undefined;
+}
+
+export function comparePodNetwork(sys: Sys, host: RouteClient, request: PodRequest): Comparison {
   const link = host.linkByName(request.hostInterface);
   const differences = link === undefined ? [`interface ${request.hostInterface} does not exist on the node`] : compareHost(sys, host, link, request);
-  return [...differences, ...comparePod(sys, link, request)];
+  const pod = comparePod(sys, link, request);
+  return { differences: [...differences, ...pod.differences], mac: pod.mac };
 }
 
 function compareHost(sys: Sys, host: RouteClient, link: Link, request: PodRequest): string[] {
@@ -43,12 +50,12 @@ function compareHost(sys: Sys, host: RouteClient, link: Link, request: PodReques
   return found;
 }
 
-function comparePod(sys: Sys, hostLink: Link | undefined, request: PodRequest): string[] {
+function comparePod(sys: Sys, hostLink: Link | undefined, request: PodRequest): Comparison {
   const pod = openPodClient(sys, request.netns);
-  if (typeof pod === "string") return [pod];
+  if (typeof pod === "string") return { differences: [pod], mac: undefined };
   try {
     const link = pod.linkByName(request.podInterface);
-    if (link === undefined) return [`interface ${request.podInterface} does not exist in the pod`];
+    if (link === undefined) return { differences: [`interface ${request.podInterface} does not exist in the pod`], mac: undefined };
     const found: string[] = [];
     if (!link.up) found.push(`interface ${link.name} of the pod is down, must be up`);
     if (link.mtuBytes !== request.mtuBytes) found.push(`MTU of ${link.name} of the pod is ${link.mtuBytes}, must be ${request.mtuBytes}`);
@@ -56,7 +63,8 @@ function comparePod(sys: Sys, hostLink: Link | undefined, request: PodRequest): 
     if (hostLink !== undefined && (hostLink.peerIndex !== link.index || link.peerIndex !== hostLink.index)) {
       found.push(`interface ${link.name} of the pod is not the other end of ${hostLink.name}`);
     }
-    return [...found, ...compareAddresses(pod, link, request.addresses), ...compareRoutes(pod, link, request.addresses)];
+    found.push(...compareAddresses(pod, link, request.addresses), ...compareRoutes(pod, link, request.addresses));
+    return { differences: found, mac: link.mac };
   } finally {
     pod.close();
   }

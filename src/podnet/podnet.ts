@@ -2,7 +2,8 @@
  * PodNetwork: one pod's veth pair, addresses and routes, on both sides: made, compared, taken away. Synchronous kernel work.
  *
  * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, which
- * the host end answers for. A failed `add` leaves nothing behind. Must be made in the node's network namespace.
+ * the host end answers for. A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
+ * is in the node's network namespace.
  * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
  */
 import type { Sys } from "../host/sys.ts";
@@ -168,7 +169,13 @@ export class PodNetwork {
 
   /** How the kernel differs from what `add` makes, in words, for people; empty when it does not. Throws KernelError when it cannot be read. */
   check(request: PodRequest): readonly string[] {
-    return comparePodNetwork(this.#sys, this.#host, request);
+    return comparePodNetwork(this.#sys, this.#host, request).differences;
+  }
+
+  /** What `add` answered, when the kernel is still as it made it: an ADD repeated for the same pod has nothing to do. undefined otherwise. */
+  inspect(request: PodRequest): PodResult | undefined {
+    const { differences, mac } = comparePodNetwork(this.#sys, this.#host, request);
+    return differences.length > 0 || mac === undefined ? undefined : { mac };
   }
 }
 

@@ -6,6 +6,7 @@
 import { formatKey, type Key } from "../model/key.ts";
 import { validateNetworkPolicy } from "../model/kubernetes/network-policy-validation.ts";
 import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
+import type { FieldError } from "../model/schema/field-error.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import type { ContainerPort } from "kubernetes-types/core/v1";
 import type { NetworkPolicySpec } from "kubernetes-types/networking/v1";
@@ -36,6 +37,7 @@ export interface ClusterPolicy {
   readonly spec: NetworkPolicySpec;
   /** POL-19: `closed` selects what its podSelector says, `closed-to-all` every pod of its namespace; neither allows anything. */
   readonly state: "valid" | "closed" | "closed-to-all";
+  readonly errors: readonly FieldError[];
 }
 
 export interface Cluster {
@@ -113,10 +115,10 @@ function inherit(prefix: string, name: string, parent: ObjectMeta | undefined): 
 
 function readPolicy(policy: Resource<"KubernetesNetworkPolicy">): ClusterPolicy {
   const key = keyOf("KubernetesNetworkPolicy", policy);
-  const wrong = validateNetworkPolicy(policy).map(({ field }) => field);
-  const isUnreadable = wrong.some((field) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"));
-  const state = wrong.length === 0 ? "valid" : isUnreadable ? "closed-to-all" : "closed";
-  return { key, namespace: key.namespace ?? "default", spec: policy.spec ?? { podSelector: {} }, state };
+  const errors = validateNetworkPolicy(policy);
+  const isUnreadable = errors.some(({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"));
+  const state = errors.length === 0 ? "valid" : isUnreadable ? "closed-to-all" : "closed";
+  return { key, namespace: key.namespace ?? "default", spec: policy.spec ?? { podSelector: {} }, state, errors };
 }
 
 function rank({ key }: ClusterPolicy): string {

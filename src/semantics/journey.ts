@@ -1,9 +1,10 @@
 /** Journey: both ends of a packet's way (POL-9): the source's egress and the destination's ingress; it arrives if both allow it. */
+import type { Key } from "../model/key.ts";
 import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import type { Addr } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
-import { type Cluster, podsAt } from "./cluster.ts";
+import { type Cluster, type ClusterPod, findPod, podsAt } from "./cluster.ts";
 import { decide } from "./decide.ts";
 
 export interface Journey {
@@ -11,17 +12,37 @@ export interface Journey {
   readonly ingress: Verdict;
 }
 
-/** The ends are found by address; where several pods share one (an old owner and a new one), the first that denies speaks for all. */
-export function journey(cluster: Cluster, packet: FlowPacket): Journey {
-  return { egress: verdictAt(cluster, packet, packet.source, "egress"), ingress: verdictAt(cluster, packet, packet.destination, "ingress") };
+/** Which pods are meant, where an address alone would not say. */
+export interface Ends {
+  readonly source?: Key<"Pod"> | undefined;
+  readonly destination?: Key<"Pod"> | undefined;
 }
+
+/**
+ * Ends that are not given are found by address; where several pods share one (an old owner and a new one), the first that denies speaks
+ * for all.
+ */
+export function journey(cluster: Cluster, packet: FlowPacket, ends: Ends = {}): Journey {
+  const sources = podsMeant(cluster, packet.source, ends.source);
+  const destinations = podsMeant(cluster, packet.destination, ends.destination);
+  if (sources.some((pod) => destinations.includes(pod) && pod.addresses.includes(packet.source))) return { egress: ITSELF, ingress: ITSELF };
+  return { egress: verdictAt(cluster, packet, sources, "egress"), ingress: verdictAt(cluster, packet, destinations, "ingress") };
+}
+
+/** POL-11. */
+const ITSELF: Verdict = { action: "allow", reason: { type: "itself" } };
 
 export function isAllowed({ egress, ingress }: Journey): boolean {
   return egress.action === "allow" && ingress.action === "allow";
 }
 
-function verdictAt(cluster: Cluster, packet: FlowPacket, addr: Addr, direction: Direction): Verdict {
-  const verdicts = podsAt(cluster, addr).map((pod) => decide(cluster, packet, { pod: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }));
+function podsMeant(cluster: Cluster, addr: Addr, key: Key<"Pod"> | undefined): readonly ClusterPod[] {
+  const pod = key === undefined ? undefined : findPod(cluster, key);
+  return pod === undefined ? podsAt(cluster, addr) : [pod];
+}
+
+function verdictAt(cluster: Cluster, packet: FlowPacket, pods: readonly ClusterPod[], direction: Direction): Verdict {
+  const verdicts = pods.map((pod) => decide(cluster, packet, { pod: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }));
   return verdicts.find(({ action }) => action === "deny") ?? verdicts[0] ?? { action: "allow", reason: { type: "not-a-pod" } };
 }
 

@@ -33,7 +33,7 @@ const V6: BirdInput = {
 const CASES: Readonly<Record<string, BirdInput>> = {
   "ipv4": V4,
   "ipv6": V6,
-  "dual-stack": { ...V4, addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 }, peers: [...V4.peers, ...V6.peers.slice(0, 0)], pools: [...V4.pools, ...V6.pools], blocks: [...V4.blocks, ...V6.blocks], borrowed: [...V4.borrowed, ...V6.borrowed] },
+  "dual-stack": { ...V4, addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 }, pools: [...V4.pools, ...V6.pools], blocks: [...V4.blocks, ...V6.blocks], borrowed: [...V4.borrowed, ...V6.borrowed] },
   "alone": { node: "n1\"; evil {", addresses: { ipv4: undefined, ipv6: undefined }, asNumber: 64512, peers: [], pools: [], blocks: [], borrowed: [] },
 };
 

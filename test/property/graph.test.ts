@@ -65,10 +65,10 @@ class Replica {
       const change = delta.members.get(id);
       const mine = this.sets.get(id);
       if (value === undefined) this.sets.delete(id);
-      else if (change === undefined) this.sets.set(id, value.type === "ranges" ? value : ({ type: value.type, members: new Set<string>(value.members) } as SetMembers));
+      else if (change === undefined) this.sets.set(id, value.type === "ranges" ? value : ({ type: value.type, members: new Set<string>(value.members) } as unknown as SetMembers));
       else {
         if (mine === undefined || mine.type === "ranges") throw new Error(`a change of members for ${id}, which was not there`);
-        const members = mine.members as Set<string>;
+        const members = mine.members as unknown as Set<string>;
         for (const member of change.added) expect(members.has(member)).toBe(false);
         for (const member of change.removed) expect(members.delete(member)).toBe(true);
         for (const member of change.added) members.add(member);
@@ -99,7 +99,7 @@ function checkInvariants(program: Program): void {
 function randomBlock(random: Random): Resource<"IPAMBlock"> {
   const [cidr, name] = random.pick([["10.65.0.0/26", "b4"], ["fd00:65::/122", "b6"], ["10.65.0.5/32", "one"], ["10.65.0.0/26", "same"], ["10.65.0.0/99", "wrong"]] as const);
   const affinity = random.pick(["host:n1", "host:n2", undefined]);
-  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations: [], unallocated: [], attributes: [], sequenceNumber: 0, sequenceNumberForAllocation: {} };
+  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations: [], unallocated: [], attributes: [], sequenceNumber: 0, sequenceNumberForAllocation: {}, strictAffinity: false };
   return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name }, spec };
 }
 
@@ -167,6 +167,6 @@ function run(seed: number): void {
 
 test(
   "incremental = from scratch, after every step of random sequences",
-  () => fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), run), { seed: 20251126, numRuns: 400 }),
+  () => fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), run), { seed: 20251126, numRuns: 200 }),
   120_000,
 );

@@ -219,7 +219,8 @@ export class Lifecycle {
       return;
     }
     let blocked = false;
-    for (const key of [...(this.#dependents.get(uid) ?? [])]) {
+    // A copy: deleting a dependent takes it out of the index.
+    for (const key of Array.from(this.#dependents.get(uid) ?? [])) {
       const dependent = this.#object(key);
       if (dependent === undefined) continue;
       this.#delete(dependent.resource, dependent.object);

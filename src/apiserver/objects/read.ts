@@ -117,7 +117,7 @@ function parseToken(text: string): Token | undefined {
   if (typeof token !== "object" || token === null || !("rv" in token) || !("start" in token)) throw bad();
   const { rv, start } = token;
   if (typeof rv !== "number" || typeof start !== "string") throw bad();
-  return { revision: rv, after: start.replace(/\u0000$/, "") };
+  return { revision: rv, after: start.endsWith("\u0000") ? start.slice(0, -1) : start };
 }
 
 const TOO_NEW_WAIT_MS = 3000;

@@ -19,6 +19,6 @@ export function hasFormat(format: string, text: string): boolean {
 /** Inclusive range of an integer format, or undefined. The bounds of int64 are beyond exact numbers and are rounded outwards. */
 export function integerRange(format: string | undefined): readonly [number, number] | undefined {
   if (format === "int32") return [-2147483648, 2147483647];
-  if (format === "int64") return [-9223372036854775808, 9223372036854775807];
+  if (format === "int64") return [-(2 ** 63), 2 ** 63];
   return undefined;
 }

@@ -1,0 +1,82 @@
+import { expect, test } from "bun:test";
+import type { Connection, Sockets } from "../host/sockets.ts";
+import { VirtualClock } from "../lib/virtual-clock.ts";
+import { AnswerReader, askBird, configureBird, readBirdProtocols, readBirdStatus } from "./control.ts";
+import { parseProtocols } from "./state.ts";
+
+const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+function unused(): never {
+  throw new Error("not used here");
+}
+
+/** A BIRD that greets and answers the one command with a text, cut into pieces of `size` bytes. */
+function bird(answer: string, size = 7): { sockets: Sockets; heard: string[] } {
+  const heard: string[] = [];
+  const connect = async (): Promise<Connection> => {
+    let release = (): void => {};
+    const asked = new Promise<void>((resolve) => (release = resolve));
+    async function* input(): AsyncGenerator<Uint8Array> {
+      yield encode("0001 BIRD 2.0.12 ready.\n");
+      await asked;
+      const bytes = encode(answer);
+      for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+    }
+    return { input: input(), write: async (bytes) => (heard.push(new TextDecoder().decode(bytes)), release()), end: () => {} };
+  };
+  return { heard, sockets: { connect, listen: unused, fetch: unused, serve: unused } };
+}
+
+test("configure: done, in progress, and refused in BIRD's words", async () => {
+  const clock = new VirtualClock();
+  for (const answer of ["0002-Reading configuration from /b.conf\n0003 Reconfigured\n", "0002-Reading configuration from /b.conf\n0004 Reconfiguration in progress\n"]) {
+    const { sockets, heard } = bird(answer);
+    await configureBird("/bird.ctl", { sockets, clock });
+    expect(heard).toEqual(["configure\n"]);
+  }
+  const { sockets } = bird("0002-Reading configuration from /b.conf\n8002 /b.conf:3:1 syntax error, unexpected '}'\n");
+  await expect(configureBird("/bird.ctl", { sockets, clock })).rejects.toMatchObject({
+    name: "BirdError",
+    code: 8002,
+    message: `Cannot run "configure" on the BIRD at /bird.ctl: /b.conf:3:1 syntax error, unexpected '}'`,
+  });
+});
+
+test("status and protocols", async () => {
+  const clock = new VirtualClock();
+  const status = bird("1000-BIRD 2.0.12\n1011-Router ID is 10.0.0.1\n Hostname is n1\n Current server time is 2026-11-26 01:00:00.123\n0013 Daemon is up and running\n");
+  expect(await readBirdStatus("/b", { sockets: status.sockets, clock })).toMatchObject({ version: "2.0.12", routerId: "10.0.0.1", lines: expect.arrayContaining(["Hostname is n1", "Daemon is up and running"]) });
+  const protocols = bird(
+    "2002-Name       Proto      Table      State  Since         Info\n" +
+      "1002-device1    Device     ---        up     2026-11-26 01:00:00  \n" +
+      " Mesh_10_0_0_2 BGP        ---        up     2026-11-26 01:00:05.123  Established   \n" +
+      " Mesh_fd00__2 BGP        ---        start  2026-11-26 01:00:05  Active        Socket: Connection refused\n0000 \n",
+  );
+  expect(await readBirdProtocols("/b", { sockets: protocols.sockets, clock })).toEqual([
+    { name: "device1", type: "Device", state: "up", since: "2026-11-26 01:00:00", info: "" },
+    { name: "Mesh_10_0_0_2", type: "BGP", state: "up", since: "2026-11-26 01:00:05.123", info: "Established" },
+    { name: "Mesh_fd00__2", type: "BGP", state: "start", since: "2026-11-26 01:00:05", info: "Active        Socket: Connection refused" },
+  ]);
+  expect(parseProtocols([{ code: 1002, text: "odd" }])).toMatchObject({ ok: false, error: { found: "odd" } });
+});
+
+test("no BIRD, a silent one and one that hangs up are errors that name socket and command", async () => {
+  const clock = new VirtualClock();
+  const nobody: Sockets = { ...bird("").sockets, connect: () => Promise.reject(new Error("ENOENT")) };
+  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow('Cannot run "show status" on the BIRD at /none.ctl: ENOENT');
+  await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow("closed the connection");
+  async function* forever(): AsyncGenerator<Uint8Array> {
+    await new Promise(() => {});
+  }
+  const silent: Sockets = { ...nobody, connect: async () => ({ input: forever(), write: async () => {}, end: () => {} }) };
+  await expect(clock.until(askBird("/b", "show status", { sockets: silent, clock }))).rejects.toThrow("no answer within 5000 ms");
+});
+
+test("answers come out the same however they are cut", () => {
+  const text = "0001 BIRD ready.\n1000-BIRD 2.0.12\n  more ü\n0013 up\n9001 syntax error\n";
+  const whole = new AnswerReader().push(encode(text));
+  expect(whole.map((answer) => answer.length)).toEqual([1, 3, 1]);
+  const reader = new AnswerReader();
+  const pieces = [...encode(text)].flatMap((byte) => reader.push(Uint8Array.of(byte)));
+  expect(pieces).toEqual(whole);
+});
