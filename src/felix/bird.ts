@@ -17,6 +17,8 @@ import type { NodePaths } from "./paths.ts";
 import type { Report } from "./pipeline.ts";
 
 const RETRY_MS = 500;
+/** Failures in a row before it is worth a line: BIRD starts a moment after its first configuration was written. */
+const REPORT_AFTER = 10;
 
 export class BirdConfigurator {
   readonly #sources: { nodes: Map<string, Resource<"Node">>; blocks: Map<string, Resource<"IPAMBlock">>; pools: Map<string, Resource<"IPPool">> } = {
@@ -35,6 +37,7 @@ export class BirdConfigurator {
   #applied: string | undefined;
   #wake: () => void = () => {};
   #reported: string | undefined;
+  #failures = 0;
 
   constructor(options: { node: string; paths: NodePaths; files: Files; sockets: Sockets; clock: Clock; report: Report }) {
     this.#node = options.node;
@@ -101,9 +104,12 @@ export class BirdConfigurator {
       await configureBird(this.#paths.birdSocket, { sockets: this.#sockets, clock: this.#clock });
       this.#applied = text;
       this.#reported = undefined;
+      this.#failures = 0;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (message !== this.#reported) this.#report("BIRD did not take its configuration: will retry", { error: message, socket: this.#paths.birdSocket });
+      this.#failures++;
+      if (this.#failures < REPORT_AFTER || message === this.#reported) return;
+      this.#report("BIRD did not take its configuration: will retry", { error: message, socket: this.#paths.birdSocket });
       this.#reported = message;
     }
   }

@@ -76,7 +76,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   pipeline.start();
   const server = await new CniServer({ pipeline, journal, addresses, wiring, report }).listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
-  report("calico node started", { node, root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
+  report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   await Promise.all([server.close(), health.close(), pipeline.stop()]);

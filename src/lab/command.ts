@@ -128,7 +128,9 @@ function podNetnsPath(layout: Layout, pod: string): string {
 }
 
 async function enter(netns: string, command: readonly string[]): Promise<number> {
-  const child = Bun.spawn(["nsenter", `--net=${netns}`, "--", ...command], { stdin: "inherit", stdout: "inherit", stderr: "inherit" });
+  const words = command[0] === "--" ? command.slice(1) : command;
+  if (words.length === 0) throw new CommandError("there is no command to run: give one after --");
+  const child = Bun.spawn(["nsenter", `--net=${netns}`, "--", ...words], { stdin: "inherit", stdout: "inherit", stderr: "inherit" });
   return child.exited;
 }
 

@@ -228,7 +228,7 @@ export class Kubelet {
     await this.#api.request("POST", `/api/v1/namespaces/${namespace}/events`, {
       apiVersion: "v1",
       kind: "Event",
-      metadata: { generateName: `${pod.metadata.name}.`, namespace },
+      metadata: { name: `${pod.metadata.name}.${crypto.randomUUID().slice(0, 13).replace("-", "")}`, namespace },
       involvedObject: { apiVersion: "v1", kind: "Pod", namespace, name: pod.metadata.name, uid: pod.metadata.uid },
       type,
       reason,
