@@ -79,6 +79,31 @@ test("listens on several addresses, both families, and writes a kubeconfig for e
   expect(await child.exited).toBe(0);
 });
 
+test("listens inside another network namespace, both families, and nowhere else", async () => {
+  const name = `apitest-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
+  const ip = (...args: readonly string[]): void => {
+    const { exitCode, stderr } = Bun.spawnSync(["ip", ...args]);
+    if (exitCode !== 0) throw new Error(`ip ${args.join(" ")}: ${stderr.toString()}`);
+  };
+  ip("netns", "add", name);
+  try {
+    ip("-n", name, "link", "set", "lo", "up");
+    ip("-n", name, "addr", "add", "10.77.0.1/32", "dev", "lo");
+    ip("-n", name, "addr", "add", "fd77::1/128", "dev", "lo", "nodad");
+    const netns = `netns:/run/netns/${name}`;
+    const { child, urls } = await start("--listen", `${netns}@10.77.0.1:0`, "--listen", `${netns}@[fd77::1]:0`, "--listen", "127.0.0.1:0");
+    const get = (inside: boolean, url: string) =>
+      Bun.spawn([...(inside ? ["nsenter", `--net=/run/netns/${name}`] : []), "curl", "-sk", "--max-time", "5", `${url}/healthz`], { stdout: "pipe" });
+    for (const url of urls.slice(0, 2)) expect(await new Response(get(true, url).stdout).text()).toBe("ok");
+    expect(await get(false, urls[0] ?? "").exited).not.toBe(0);
+    expect(await new Response(get(false, urls[2] ?? "").stdout).text()).toBe("ok");
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(0);
+  } finally {
+    ip("netns", "del", name);
+  }
+}, 20_000);
+
 test.each([
   [["--listen", "nowhere:1"], 'Cannot parse listen address "nowhere:1"'],
   [["--listen", "127.0.0.1:0", "--kubeconfig-out", "x=3"], "there is no listener 3, only 0 to 0"],

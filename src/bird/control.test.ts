@@ -65,10 +65,8 @@ test("no BIRD, a silent one and one that hangs up are errors that name socket an
   const nobody: Sockets = { ...bird("").sockets, connect: () => Promise.reject(new Error("ENOENT")) };
   await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow('Cannot run "show status" on the BIRD at /none.ctl: ENOENT');
   await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow("closed the connection");
-  async function* forever(): AsyncGenerator<Uint8Array> {
-    await new Promise(() => {});
-  }
-  const silent: Sockets = { ...nobody, connect: async () => ({ input: forever(), write: async () => {}, end: () => {} }) };
+  const forever: AsyncIterable<Uint8Array> = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
+  const silent: Sockets = { ...nobody, connect: async () => ({ input: forever, write: async () => {}, end: () => {} }) };
   await expect(clock.until(askBird("/b", "show status", { sockets: silent, clock }))).rejects.toThrow("no answer within 5000 ms");
 });
 

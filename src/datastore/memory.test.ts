@@ -1,13 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Resource } from "../model/resource.ts";
-import { storeContract } from "./contract-suite.ts";
 import { MemoryStore } from "./memory.ts";
 import { StoreError } from "./store.ts";
-
-storeContract("memory", async () => {
-  const store = new MemoryStore();
-  return { store, close: () => store.close(), compact: async () => store.compact() };
-});
 
 function pool(name: string): Resource<"IPPool"> {
   return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "fd00::/48" } };

@@ -29,7 +29,7 @@ export function journey(cluster: Cluster, packet: FlowPacket, ends: Ends = {}): 
   return { egress: verdictAt(cluster, packet, sources, "egress"), ingress: verdictAt(cluster, packet, destinations, "ingress") };
 }
 
-/** POL-11. */
+/** POL-20. */
 const ITSELF: Verdict = { action: "allow", reason: { type: "itself" } };
 
 export function isAllowed({ egress, ingress }: Journey): boolean {

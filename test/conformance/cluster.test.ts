@@ -181,11 +181,10 @@ describe("closed from birth, unspoofable always", () => {
     const stranger = `${lab.name}-x`;
     await execute(["ip", "netns", "add", stranger]);
     try {
-      await lab.inNode(node, "ip", "link", "add", "calideadbeef000", "type", "veth", "peer", "name", "eth0", "netns", `/run/netns/${stranger}`);
+      await lab.inNode(node, "ip", "link", "add", "calideadbeef000", "address", "ee:ee:ee:ee:ee:ee", "type", "veth", "peer", "name", "eth0", "netns", `/run/netns/${stranger}`);
       await lab.inNode(node, "ip", "link", "set", "calideadbeef000", "up");
       await lab.inNode(node, "ip", "route", "add", "10.99.0.1/32", "dev", "calideadbeef000");
-      await lab.inNode(node, "sysctl", "-qw", "net.ipv4.conf.calideadbeef000.proxy_arp=1");
-      for (const args of [["addr", "add", "10.99.0.1/32", "dev", "eth0"], ["link", "set", "eth0", "up"], ["route", "add", "169.254.1.1", "dev", "eth0"], ["route", "add", "default", "via", "169.254.1.1", "dev", "eth0"]]) await execute(["ip", "-n", stranger, ...args]);
+      for (const args of [["addr", "add", "10.99.0.1/32", "dev", "eth0"], ["link", "set", "eth0", "up"], ["neigh", "add", "169.254.1.1", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"], ["route", "add", "169.254.1.1", "dev", "eth0"], ["route", "add", "default", "via", "169.254.1.1", "dev", "eth0"]]) await execute(["ip", "-n", stranger, ...args]);
       const before = await dropped();
       const sent = await execute(["ip", "netns", "exec", stranger, "ping", "-c2", "-i0.2", "-W1", client.addresses[0] ?? ""]);
       expect(sent.exitCode).not.toBe(0);

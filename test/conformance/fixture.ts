@@ -126,14 +126,14 @@ export class Lab {
 
   /** The daemon's own account of itself. */
   async daemon(node: LabNode): Promise<{ inSync: boolean; commits: number; backlog: number; drivers: { name: string; writes: number; pending: number; error?: string }[] }> {
-    const { stdout } = await this.inNode(node, "busybox", "wget", "-qO-", "http://127.0.0.1:9099/status");
+    const { stdout } = await this.inNode(node, "wget", "-qO-", "-T", "5", "-t", "1", "http://127.0.0.1:9099/status");
     return JSON.parse(stdout) as Awaited<ReturnType<Lab["daemon"]>>;
   }
 
   /** True when a TCP connection to the address and port is accepted. */
   async connects(from: LabPod, address: string, port: number): Promise<boolean> {
     const host = address.includes(":") ? `[${address}]` : address;
-    const { exitCode } = await this.inPod(from, "busybox", "wget", "-q", "-T", "1", "-O", "/dev/null", `http://${host}:${port}/Apache-2.0`);
+    const { exitCode } = await this.inPod(from, "wget", "-q", "-T", "1", "-t", "1", "-O", "/dev/null", `http://${host}:${port}/Apache-2.0`);
     return exitCode === 0;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Protobuf: request bodies in Kubernetes' protobuf form, which `kubectl create namespace|serviceaccount|configmap|secret|service` sends and
- * for which it has no fall-back. Decoded to the same JSON that other clients send; zero values count as absent, as in Go's JSON.
+ * Protobuf: request bodies in Kubernetes' protobuf form, which `kubectl create namespace|serviceaccount|configmap|secret|service` and
+ * `kubectl drain` send and for which they have no fall-back. Decoded to the same JSON that other clients send; zero values count as absent, as in Go's JSON.
  *
  * Field numbers: generated.proto of k8s.io/api/core/v1, k8s.io/apimachinery/pkg/{runtime,apis/meta/v1,util/intstr}.
  */
@@ -9,7 +9,7 @@ import type { JsonObject, JsonValue } from "../../model/schema/json.ts";
 
 export const PROTOBUF = "application/vnd.kubernetes.protobuf";
 
-/** By field number: name, and type: a scalar, `*T` a list, `{T}` a map with string keys, another name a message. */
+/** By field number: name, and type: a scalar (`int?` keeps zero), `*T` a list, `{T}` a map with string keys, another name a message. */
 type Fields = Readonly<Record<number, readonly [field: string, type: string]>>;
 
 const MESSAGES: Readonly<Record<string, Fields>> = {
@@ -35,11 +35,15 @@ const MESSAGES: Readonly<Record<string, Fields>> = {
     21: ["loadBalancerClass", "string"], 22: ["internalTrafficPolicy", "string"], 23: ["trafficDistribution", "string"],
   },
   ServicePort: { 1: ["name", "string"], 2: ["protocol", "string"], 3: ["port", "int"], 4: ["targetPort", "IntOrString"], 5: ["nodePort", "int"], 6: ["appProtocol", "string"] },
+  DeleteOptions: {
+    1: ["gracePeriodSeconds", "int?"], 2: ["preconditions", "Preconditions"], 3: ["orphanDependents", "bool"], 4: ["propagationPolicy", "string"], 5: ["dryRun", "*string"],
+  },
+  Preconditions: { 1: ["uid", "string"], 2: ["resourceVersion", "string"] },
   IntOrString: { 1: ["type", "int"], 2: ["intVal", "int"], 3: ["strVal", "string"] },
 };
 
 /** Messages that may be the body of a request. */
-const KINDS: ReadonlySet<string> = new Set(["Namespace", "ServiceAccount", "ConfigMap", "Secret", "Service"]);
+const KINDS: ReadonlySet<string> = new Set(["Namespace", "ServiceAccount", "ConfigMap", "Secret", "Service", "DeleteOptions"]);
 const MAGIC = [0x6b, 0x38, 0x73, 0x00];
 
 /** The object in the body; 400 for bytes that are no such message. */
@@ -49,7 +53,7 @@ export function decodeProtobuf(bytes: Uint8Array): JsonObject {
   const envelope = new Reader(bytes.subarray(4)).message("Unknown", (value) => (raw = value));
   const typeMeta = envelope["typeMeta"];
   const { apiVersion = "", kind = "" } = typeof typeMeta === "object" && typeMeta !== null && !Array.isArray(typeMeta) ? typeMeta : {};
-  if (apiVersion !== "v1" || typeof kind !== "string" || !KINDS.has(kind)) {
+  if ((apiVersion !== "v1" && kind !== "DeleteOptions") || typeof kind !== "string" || !KINDS.has(kind)) {
     throw badRequest(`a ${String(apiVersion)} ${String(kind)} is not read from protobuf by this API server: send application/json`);
   }
   return { apiVersion, kind, ...new Reader(raw).message(kind) };
@@ -118,7 +122,7 @@ function assign(out: JsonObject, field: string, type: string, value: bigint | Ui
 function scalar(type: string, value: bigint | Uint8Array): JsonValue | undefined {
   if (typeof value === "bigint") {
     if (type === "bool") return value === 0n ? undefined : true;
-    return type === "int" && value !== 0n ? Number(value) : undefined;
+    return type === "int?" || (type === "int" && value !== 0n) ? Number(value) : undefined;
   }
   if (type === "string") return value.length === 0 ? undefined : new TextDecoder().decode(value);
   if (type === "bytes") return Buffer.from(value).toString("base64");

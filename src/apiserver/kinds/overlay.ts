@@ -24,6 +24,7 @@ const CONTAINER: Fields = {
   imagePullPolicy: { enum: ["Always", "IfNotPresent", "Never"] },
   resources: { default: {} },
 };
+const DEFAULT_MODE: Fields = { defaultMode: { default: 420 } };
 const METADATA: Schema = { default: {} };
 
 const OVERLAYS: Readonly<Record<string, Fields>> = {
@@ -49,6 +50,14 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   },
   "core.v1.Container": CONTAINER,
   "core.v1.EphemeralContainer": CONTAINER,
+  "core.v1.Probe": { timeoutSeconds: { default: 1 }, periodSeconds: { default: 10 }, successThreshold: { default: 1 }, failureThreshold: { default: 3 } },
+  "core.v1.HTTPGetAction": { path: { default: "/" }, scheme: { default: "HTTP", enum: ["HTTP", "HTTPS"] } },
+  "core.v1.ObjectFieldSelector": { apiVersion: { default: "v1" } },
+  "core.v1.ConfigMapVolumeSource": DEFAULT_MODE,
+  "core.v1.SecretVolumeSource": DEFAULT_MODE,
+  "core.v1.DownwardAPIVolumeSource": DEFAULT_MODE,
+  "core.v1.ProjectedVolumeSource": DEFAULT_MODE,
+  "core.v1.HostPathVolumeSource": { type: { default: "" } },
   "core.v1.ContainerPort": { protocol: PROTOCOL },
   "core.v1.PodStatus": {
     conditions: merge("type"),

@@ -17,7 +17,7 @@ function prepareCreate(pod: ApiObject, context: RuleContext): void {
   const spec = objectAt(pod["spec"]);
   pod["spec"] = spec;
   for (const list of ["containers", "initContainers"]) {
-    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) container["imagePullPolicy"] ??= imageTag(stringAt(container["image"])) === "latest" ? "Always" : "IfNotPresent";
+    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) completeContainer(container);
   }
   const account = stringAt(spec["serviceAccountName"]) || stringAt(spec["serviceAccount"]) || "default";
   spec["serviceAccountName"] = account;
@@ -26,6 +26,17 @@ function prepareCreate(pod: ApiObject, context: RuleContext): void {
   addDefaultTolerations(spec);
   const conditions = stringAt(spec["nodeName"]) === "" ? [] : [{ type: "PodScheduled", status: "True", lastProbeTime: null, lastTransitionTime: new Date(context.nowMs).toISOString().slice(0, 19) + "Z" }];
   pod["status"] = { phase: "Pending", ...(conditions.length === 0 ? {} : { conditions }), qosClass: qosClass(spec) };
+}
+
+function completeContainer(container: JsonObject): void {
+  container["imagePullPolicy"] ??= imageTag(stringAt(container["image"])) === "latest" ? "Always" : "IfNotPresent";
+  const resources = objectAt(container["resources"]);
+  for (const field of ["limits", "requests"]) {
+    const quantities = objectAt(resources[field]);
+    for (const [name, quantity] of Object.entries(quantities)) quantities[name] = String(quantity);
+  }
+  const limits = objectAt(resources["limits"]);
+  if (Object.keys(limits).length > 0) resources["requests"] = { ...limits, ...objectAt(resources["requests"]) };
 }
 
 /** Those that the admission plugin DefaultTolerationSeconds adds. */

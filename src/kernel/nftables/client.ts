@@ -9,7 +9,7 @@ import { EAGAIN, ENOENT, EPROTO, KernelError } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
 import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "../netlink/socket.ts";
 import { NLM_F_ACK } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeRule, decodeSetMessage, setState } from "./decode.ts";
+import { decodeChain, decodeElements, decodeRule, decodeRuleCount, decodeSetMessage, setState } from "./decode.ts";
 import type { RawElement } from "./elements.ts";
 import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
 import type { NftChainState, NftCommand, NftRuleState, NftSetState, NftTableState, TableId } from "./objects.ts";
@@ -82,7 +82,13 @@ export class NftablesClient {
   /** Of each chain, the counters of its rules in order (0 for a rule without one). Empty when the table does not exist. */
   counters(): ReadonlyMap<string, readonly RuleCount[]> {
     const counts = new Map<string, RuleCount[]>();
-    for (const [chain, rules] of this.#readRules()) counts.set(chain, rules.map(({ handle, packets, bytes }) => ({ handle, packets, bytes })));
+    const name = formatTable(this.#table);
+    const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
+    for (const { chain, ...count } of this.#socket.dump("read counters of table", name, NFT_MSG_GETRULE, write, (message) => decodeRuleCount(message, this.#table))) {
+      const known = counts.get(chain);
+      if (known === undefined) counts.set(chain, [count]);
+      else known.push(count);
+    }
     return counts;
   }
 

@@ -1,7 +1,7 @@
 /** Chains, rules and sets as the kernel reports them. What `objects.ts` has no word for is undefined in them, never left out. */
 import type { Message, Span } from "../netlink/reader.ts";
 import { decodeElement, joinElements, type RawElement } from "./elements.ts";
-import { decodeExpression } from "./expressions.ts";
+import { decodeExpression, isCounter } from "./expressions.ts";
 import type { Expr, NftBaseChain, NftRuleState, NftSet, NftSetState } from "./objects.ts";
 import { decodeSet } from "./sets.ts";
 import {
@@ -85,6 +85,27 @@ export function decodeRule(message: Message, table: TableId): DecodedRule | unde
   });
   const rule = known && whole !== false ? { expressions, comment: decodeComment(attributes.get(NFTA_RULE_USERDATA)) } : undefined;
   return { chain, state: { rule, handle, packets, bytes } };
+}
+
+export interface DecodedCount {
+  readonly chain: string;
+  readonly handle: bigint;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+/** Of a rule only its counter; everything else is passed over. */
+export function decodeRuleCount(message: Message, table: TableId): DecodedCount | undefined {
+  const attributes = attributesOf(message, table, NFTA_RULE_TABLE);
+  const chain = attributes?.get(NFTA_RULE_CHAIN)?.text();
+  const handle = attributes?.get(NFTA_RULE_HANDLE)?.u64Be();
+  if (attributes === undefined || chain === undefined || handle === undefined) return undefined;
+  let packets = 0n;
+  let bytes = 0n;
+  attributes.get(NFTA_RULE_EXPRESSIONS)?.eachAttribute((_type, span) => {
+    if (isCounter(span)) decodeExpression(span, (p, b) => ([packets, bytes] = [p, b]));
+  });
+  return { chain, handle, packets, bytes };
 }
 
 /** Type, length, value with one byte each for type and length. */

@@ -151,6 +151,15 @@ class Attributes {
   }
 }
 
+const COUNTER = "counter";
+
+/** Whether a NFTA_LIST_ELEM is a counter, by the name with which the kernel begins it. */
+export function isCounter(element: Span): boolean {
+  // Length and type of the first attribute, then the name with its NUL.
+  if (element.u16() !== COUNTER.length + 5 || element.u16(2) !== NFTA_EXPR_NAME) return false;
+  return element.slice(4, 4 + COUNTER.length)?.text() === COUNTER;
+}
+
 /** One NFTA_LIST_ELEM; a counter's packets and bytes go to `count`. undefined when `Expr` cannot say what it does. */
 export function decodeExpression(element: Span, count: (packets: bigint, bytes: bigint) => void): Expr | undefined {
   const parts = element.attributes();

@@ -172,7 +172,7 @@ export class RouteClient {
     }
   }
 
-  /** The route that packets of this node to the address take; undefined when there is none, or when it leads nowhere (a blackhole). */
+  /** The route that packets of this node to the address take; undefined when there is none. One that leads nowhere (a blackhole) is either itself or undefined, as the kernel answers. */
   routeTo(addr: Addr): KernelRoute | undefined {
     let route: KernelRoute | undefined;
     try {

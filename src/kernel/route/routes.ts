@@ -128,7 +128,7 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
   if (family === undefined || length === undefined || flags === undefined || type === undefined || attributes === undefined) return undefined;
   const destination = length === 0 ? UNSPECIFIED[family] : decodeAddr(attributes.get(RTA_DST), family);
   if (destination === undefined || length > (family === 4 ? 32 : 128)) return undefined;
-  const metric = attributes.get(RTA_PRIORITY)?.u32() ?? 0;
+  const metric = attributes.get(RTA_PRIORITY)?.u32();
   const interfaceIndex = leadsNowhere(type) ? undefined : attributes.get(RTA_OIF)?.u32();
   const gateway = decodeAddr(attributes.get(RTA_GATEWAY), family);
   const source = decodeAddr(attributes.get(RTA_PREFSRC), family);
@@ -143,7 +143,7 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
     ...(interfaceIndex === undefined ? {} : { interfaceIndex }),
     ...(gateway === undefined ? {} : { gateway }),
     ...((flags & RTNH_F_ONLINK) === 0 ? {} : { onLink: true }),
-    ...(metric === (family === 4 ? 0 : IP6_DEFAULT_METRIC) ? {} : { metric }),
+    ...(metric === undefined || metric === (family === 4 ? 0 : IP6_DEFAULT_METRIC) ? {} : { metric }),
     ...(source === undefined ? {} : { source }),
     ...(nextHops === undefined ? {} : { nextHops }),
   };

@@ -1,0 +1,141 @@
+/**
+ * Client: the gRPC calls to etcd, bounded in time, over one of the endpoints at a time.
+ *
+ * An endpoint that does not answer is left for the next one. HTTP/2 pings find out about a peer that died without a word.
+ */
+import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
+import type { Clock } from "../../host/clock.ts";
+import { BugError } from "../../lib/bug.ts";
+import { formatKey, type Key } from "../../model/key.ts";
+import type { Kind } from "../../model/kind.ts";
+import { StoreError, type StoreReason } from "../store.ts";
+import { ETCD_DESCRIPTOR, type RangeResponse, type TxnResponse, type WatchResponse } from "./protocol.ts";
+
+export interface EtcdAccess {
+  /** `https://10.0.0.1:2379` or `http://[fd00::1]:2379`; at least one. */
+  readonly endpoints: readonly string[];
+  /** PEM texts; used by `https` endpoints. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+}
+
+/** What a call is for, in words for errors. */
+export interface Purpose {
+  readonly operation: string;
+  readonly kind: Kind;
+  readonly key: Key | undefined;
+}
+
+export type EtcdWatchStream = ClientDuplexStream<object, WatchResponse>;
+
+const CALL_TIMEOUT_MS = 30_000;
+const CHANNEL = {
+  // Lists are larger than gRPC's default of 4 MiB.
+  "grpc.max_receive_message_length": -1,
+  "grpc.keepalive_time_ms": 10_000,
+  "grpc.keepalive_timeout_ms": 5_000,
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 2_000,
+} as const;
+
+type Method = MethodDefinition<object, object>;
+
+const SERVICES = fromJSON(ETCD_DESCRIPTOR, { longs: String, enums: String, defaults: true, oneofs: false });
+
+function methodOf(service: "KV" | "Watch", name: string): Method {
+  const definition = SERVICES[`etcdserverpb.${service}`];
+  const method = definition === undefined || "format" in definition ? undefined : definition[name];
+  if (method === undefined || typeof method !== "object") throw new BugError(`etcd has no method ${service}.${name}`);
+  return method as Method;
+}
+
+export class EtcdClient {
+  readonly #clients: readonly { readonly endpoint: string; readonly client: Client }[];
+  readonly #clock: Clock;
+  #current = 0;
+
+  constructor(access: EtcdAccess, clock: Clock) {
+    this.#clock = clock;
+    const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
+    this.#clients = access.endpoints.map((endpoint) => {
+      const { protocol, host } = new URL(endpoint);
+      const { ca, cert, key } = access.tls ?? {};
+      const secured = protocol === "https:" ? credentials.createSsl(bytes(ca), bytes(key), bytes(cert)) : credentials.createInsecure();
+      return { endpoint, client: new Client(host, secured, CHANNEL) };
+    });
+    if (this.#clients.length === 0) throw new BugError("an etcd client needs an endpoint");
+  }
+
+  range(purpose: Purpose, request: object, signal?: AbortSignal): Promise<RangeResponse> {
+    return this.#call<RangeResponse>(purpose, methodOf("KV", "Range"), request, signal);
+  }
+
+  txn(purpose: Purpose, request: object, signal?: AbortSignal): Promise<TxnResponse> {
+    return this.#call<TxnResponse>(purpose, methodOf("KV", "Txn"), request, signal);
+  }
+
+  /** Forgets what changed before the revision. */
+  async compact(revision: string): Promise<void> {
+    await this.#call({ operation: "compact before", kind: "Event", key: undefined }, methodOf("KV", "Compact"), { revision, physical: true }, undefined);
+  }
+
+  /** A watch stream with its first request sent; its end is asked for with `cancel`. */
+  watch(createRequest: object): { readonly stream: EtcdWatchStream; readonly failed: (error: unknown, purpose: Purpose) => StoreError } {
+    const { client, endpoint } = this.#pick();
+    const { path, requestSerialize, responseDeserialize } = methodOf("Watch", "Watch");
+    const stream = client.makeBidiStreamRequest<object, WatchResponse>(path, requestSerialize, (bytes) => responseDeserialize(bytes) as unknown as WatchResponse, new Metadata(), {});
+    stream.write({ createRequest });
+    return { stream, failed: (error, purpose) => this.#failure(purpose, endpoint, error) };
+  }
+
+  close(): void {
+    for (const { client } of this.#clients) client.close();
+  }
+
+  #pick(): { readonly endpoint: string; readonly client: Client } {
+    const picked = this.#clients[this.#current % this.#clients.length];
+    if (picked === undefined) throw new BugError("an etcd client without endpoints");
+    return picked;
+  }
+
+  async #call<T>(purpose: Purpose, method: Method, request: object, signal: AbortSignal | undefined): Promise<T> {
+    signal?.throwIfAborted();
+    const { client, endpoint } = this.#pick();
+    const { path, requestSerialize, responseDeserialize } = method;
+    const options = { deadline: this.#clock.wallMs() + CALL_TIMEOUT_MS };
+    return new Promise<T>((resolve, reject) => {
+      const call = client.makeUnaryRequest<object, T>(path, requestSerialize, (bytes) => responseDeserialize(bytes) as unknown as T, request, new Metadata(), options, (error, answer) => {
+        signal?.removeEventListener("abort", cancel);
+        if (signal?.aborted === true) reject(signal.reason);
+        else if (error !== null) reject(this.#failure(purpose, endpoint, error));
+        else if (answer === undefined) reject(this.#failure(purpose, endpoint, new Error("an empty answer")));
+        else resolve(answer);
+      });
+      const cancel = (): void => call.cancel();
+      signal?.addEventListener("abort", cancel, { once: true });
+    });
+  }
+
+  #failure(purpose: Purpose, endpoint: string, error: unknown): StoreError {
+    const reason = reasonOf(error);
+    // The next call tries the next endpoint.
+    if (reason === "unavailable" && this.#pick().endpoint === endpoint) this.#current++;
+    const object = purpose.key === undefined ? purpose.kind : formatKey(purpose.key);
+    const cause = error instanceof Error ? error.message : String(error);
+    return new StoreError(reason, purpose.kind, purpose.key, `Cannot ${purpose.operation} ${object}: etcd at ${endpoint} says: ${cause}`);
+  }
+}
+
+function reasonOf(error: unknown): StoreReason {
+  switch ((error as Partial<ServiceError> | null)?.code) {
+    case status.UNAUTHENTICATED:
+    case status.PERMISSION_DENIED:
+      return "forbidden";
+    case status.OUT_OF_RANGE:
+      return "gone";
+    case status.INVALID_ARGUMENT:
+      return "invalid";
+    default:
+      return "unavailable";
+  }
+}

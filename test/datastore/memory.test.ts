@@ -1,0 +1,8 @@
+/** The memory store held to the store contract. */
+import { MemoryStore } from "../../src/datastore/memory.ts";
+import { storeContract } from "./contract.ts";
+
+storeContract("memory", async () => {
+  const store = new MemoryStore();
+  return { store, close: () => store.close(), compact: async () => store.compact() };
+});
