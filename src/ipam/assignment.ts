@@ -110,7 +110,6 @@ export class Assignment {
   async #take(prefix: Prefix, wanted: number, owned: boolean): Promise<void> {
     const { writer, owner, node, taken } = this.#options;
     const addresses = await writer.change(prefix, owner.handle_id, (block) => {
-      if (owned && block.spec.affinity !== hostAffinity(node)) return { result: [], count: 0 };
       const ordinals = block.spec.unallocated.slice(0, wanted - this.count);
       if (ordinals.length > 0) take(block.spec, ordinals, owner);
       return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), count: ordinals.length };

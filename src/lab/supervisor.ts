@@ -2,7 +2,7 @@
  * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
  * the scheduler. Its death touches none of them; the next one adopts what runs.
  */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { openHost } from "../host/bun/host.ts";
@@ -25,12 +25,23 @@ export function executable(): string {
   return process.execPath;
 }
 
+/** The port on loopback, chosen once, so that a kubeconfig stays true when the API is started again. */
+function hostPort(layout: Layout): number {
+  const file = `${layout.directory}/api-port`;
+  if (existsSync(file)) return Number(readFileSync(file, "utf8"));
+  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = probe;
+  probe.stop(true);
+  writeFileSync(file, String(port));
+  return port;
+}
+
 function apiDaemon(layout: Layout): DaemonSpec {
   const nodeListen = `netns:${netnsPath(layout.fabricNetns)}@${layout.apiAddress}`;
   return {
     name: "api",
     cgroup: `${layout.cgroup}/api`,
-    command: [executable(), "apiserver", "--data-dir", layout.apiDirectory, "--listen", "127.0.0.1:0", "--listen", nodeListen, "--kubeconfig-out", layout.kubeconfig, "--kubeconfig-out", `${layout.nodeKubeconfig}=1`],
+    command: [executable(), "apiserver", "--data-dir", layout.apiDirectory, "--listen", `127.0.0.1:${hostPort(layout)}`, "--listen", nodeListen, "--kubeconfig-out", layout.kubeconfig, "--kubeconfig-out", `${layout.nodeKubeconfig}=1`],
   };
 }
 

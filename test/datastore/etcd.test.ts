@@ -1,93 +1,23 @@
 /** The etcd store held to the store contract against Debian's etcd, and what happens when etcd dies under it. */
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { storeContract } from "./contract.ts";
-import { type EtcdStore, openEtcdStore } from "../../src/datastore/etcd/store.ts";
-import { StoreError } from "../../src/datastore/store.ts";
+import { answering, doors, serveEtcd } from "./servers.ts";
+import { openEtcdStore } from "../../src/datastore/etcd/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
-import { openRandom } from "../../src/host/bun/random.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { SyncEvent } from "../../src/model/update.ts";
-
-const doors = { clock: openClock(), random: openRandom() };
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))));
-    });
-  });
-}
-
-/** An etcd with a data directory of its own on free ports of the loopback. */
-class Etcd {
-  readonly #directory = mkdtempSync(join(tmpdir(), "calico-etcd-"));
-  #ports: readonly [number, number] | undefined;
-  #process: ReturnType<typeof Bun.spawn> | undefined;
-
-  async start(): Promise<void> {
-    this.#ports ??= [await freePort(), await freePort()];
-    const [client, peer] = this.#ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
-    this.#process = Bun.spawn(
-      ["etcd", "--data-dir", this.#directory, "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-        "--initial-advertise-peer-urls", peer, "--initial-cluster", `default=${peer}`, "--unsafe-no-fsync"],
-      { stdout: "ignore", stderr: "ignore", env: { ...process.env, ETCD_UNSUPPORTED_ARCH: process.arch } },
-    );
-  }
-
-  get endpoint(): string {
-    return `http://127.0.0.1:${this.#ports?.[0]}`;
-  }
-
-  async kill(): Promise<void> {
-    this.#process?.kill("SIGKILL");
-    await this.#process?.exited;
-  }
-
-  async close(): Promise<void> {
-    await this.kill();
-    rmSync(this.#directory, { recursive: true, force: true });
-  }
-}
-
-async function answering(store: EtcdStore): Promise<void> {
-  for (;;) {
-    try {
-      await store.list("Node");
-      return;
-    } catch (error) {
-      if (!(error instanceof StoreError) || error.reason !== "unavailable") throw error;
-      await Bun.sleep(50);
-    }
-  }
-}
-
-async function serve(): Promise<{ etcd: Etcd; store: EtcdStore }> {
-  const etcd = new Etcd();
-  await etcd.start();
-  const store = openEtcdStore({ endpoints: [etcd.endpoint] }, doors);
-  await answering(store);
-  return { etcd, store };
-}
 
 function pool(name: string): Resource<"IPPool"> {
   return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "fd00::/48" } };
 }
 
 storeContract("etcd", async () => {
-  const { etcd, store } = await serve();
+  const { etcd, store } = await serveEtcd();
   return { store, compact: () => store.compact(), close: async () => (await store.close(), await etcd.close()) };
 });
 
 test("a list of several pages is of one moment", async () => {
-  const { etcd, store } = await serve();
+  const { etcd, store } = await serveEtcd();
   for (let from = 0; from < 2100; from += 100) await Promise.all(Array.from({ length: 100 }, (_, i) => store.create("IPPool", pool(`p${from + i}`))));
   const { items, revision } = await store.list("IPPool");
   expect(new Set(items.map((item) => item.metadata.name)).size).toBe(2100);
@@ -97,7 +27,7 @@ test("a list of several pages is of one moment", async () => {
 }, 60_000);
 
 test("etcd killed and started again under a syncer: no event is lost, none is told twice", async () => {
-  const { etcd, store } = await serve();
+  const { etcd, store } = await serveEtcd();
   const told: string[] = [];
   const statuses: string[] = [];
   const sink = (event: SyncEvent): void => {
@@ -130,7 +60,7 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
 }, 60_000);
 
 test("a watch from a revision that etcd has not reached is gone", async () => {
-  const { etcd, store } = await serve();
+  const { etcd, store } = await serveEtcd();
   const watch = async (): Promise<void> => {
     for await (const batch of store.watch("IPPool", "999999", { signal: new AbortController().signal })) expect(batch).toEqual([]);
   };

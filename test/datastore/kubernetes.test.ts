@@ -1,68 +1,15 @@
 /** The Kubernetes store held to the store contract, and the syncer over it, against the embedded API server over TLS. */
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { storeContract } from "./contract.ts";
+import { doors, HISTORY, serveKubernetes } from "./servers.ts";
 import { openKubernetesStore } from "../../src/datastore/kubernetes/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
-import { openFiles } from "../../src/host/bun/files.ts";
-import { openRandom } from "../../src/host/bun/random.ts";
-import { openSockets } from "../../src/host/bun/sockets.ts";
-import { parseListenAddress } from "../../src/apiserver/listen.ts";
-import { runApiServer, type RunningApiServer } from "../../src/apiserver/server.ts";
-import { unwrap } from "../../src/lib/result.ts";
-import { CRDS } from "../../src/model/kinds/crds.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { SyncEvent } from "../../src/model/update.ts";
 
-const doors = { clock: openClock(), files: openFiles(), random: openRandom(), sockets: openSockets() };
-
-const HISTORY = 300;
-
-/** An API server with our CRDs in a directory of its own, which can stop and start again at the same address. */
-class Server {
-  readonly #directory = mkdtempSync(join(tmpdir(), "calico-datastore-"));
-  #running: RunningApiServer | undefined;
-  #port = 0;
-
-  async start(): Promise<void> {
-    const listen = [unwrap(parseListenAddress(`127.0.0.1:${this.#port}`))];
-    this.#running = await runApiServer({ dataDirectory: this.#directory, listen, storageLimits: { changes: HISTORY, changeBytes: 1 << 24 } });
-    this.#port = Number(new URL(this.access.server).port);
-  }
-
-  get access() {
-    if (this.#running === undefined) throw new Error("the server does not run");
-    return { server: this.#running.urls[0] ?? "", tls: { ca: this.#running.authority }, token: this.#running.adminToken };
-  }
-
-  async stop(): Promise<void> {
-    await this.#running?.stop();
-  }
-
-  async close(): Promise<void> {
-    await this.stop();
-    rmSync(this.#directory, { recursive: true });
-  }
-}
-
-async function serve(): Promise<Server> {
-  const server = new Server();
-  await server.start();
-  const { server: url, tls, token } = server.access;
-  for (const crd of CRDS) {
-    const response = await fetch(`${url}/apis/apiextensions.k8s.io/v1/customresourcedefinitions`, {
-      method: "POST", tls, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: JSON.stringify(crd),
-    });
-    expect(response.status).toBe(201);
-  }
-  return server;
-}
 
 storeContract("kubernetes", async () => {
-  const server = await serve();
+  const server = await serveKubernetes();
   const store = openKubernetesStore(server.access, doors);
   const compact = async (): Promise<void> => {
     for (let i = 0; i < 4 * HISTORY; i++) await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });
@@ -71,7 +18,7 @@ storeContract("kubernetes", async () => {
 });
 
 test("wrong credentials are forbidden, an untrusted certificate is unavailable", async () => {
-  const server = await serve();
+  const server = await serveKubernetes();
   const { access } = server;
   await expect(openKubernetesStore({ ...access, token: "wrong" }, doors).list("Node")).rejects.toMatchObject({ reason: "forbidden" });
   await expect(openKubernetesStore({ server: access.server, token: "x" }, doors).list("Node")).rejects.toMatchObject({ reason: "unavailable" });
@@ -79,14 +26,14 @@ test("wrong credentials are forbidden, an untrusted certificate is unavailable",
 });
 
 test("what a schema refuses is invalid, in the server's words", async () => {
-  const server = await serve();
+  const server = await serveKubernetes();
   const bad = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "10.0.0.0/16", blockSize: "x" } } as unknown as Resource<"IPPool">;
   await expect(openKubernetesStore(server.access, doors).create("IPPool", bad)).rejects.toMatchObject({ reason: "invalid", message: expect.stringContaining("blockSize") });
   await server.close();
 });
 
 test("the server stops and starts again under a syncer: it goes on, and misses nothing", async () => {
-  const server = await serve();
+  const server = await serveKubernetes();
   const store = openKubernetesStore(server.access, doors);
   const names = new Set<string>();
   const statuses: string[] = [];

@@ -20,6 +20,8 @@ export class UnixConnection implements Connection {
   readonly #unwritten: Pending[] = [];
   #inputEnded = false;
   #outputEnded = false;
+  /** Close when everything is written, whatever the peer still sends. */
+  #finishing = false;
   #closed = false;
   #wakeReader: (() => void) | undefined;
 
@@ -54,6 +56,13 @@ export class UnixConnection implements Connection {
     if (this.#unwritten.length === 0) this.#socket.shutdown();
   }
 
+  /** Ends and, once everything is written, closes: nobody will read what the peer still sends. */
+  finish(): void {
+    this.#outputEnded = true;
+    this.#finishing = true;
+    if (this.#unwritten.length === 0) this.destroy();
+  }
+
   /** Called by the socket's `drain`: the kernel takes more. */
   flush(): void {
     for (let next = this.#unwritten[0]; next !== undefined; next = this.#unwritten[0]) {
@@ -64,7 +73,8 @@ export class UnixConnection implements Connection {
       this.#unwritten.shift();
       next.resolve();
     }
-    if (this.#outputEnded && !this.#closed) this.#socket.shutdown();
+    if (this.#finishing) this.destroy();
+    else if (this.#outputEnded && !this.#closed) this.#socket.shutdown();
   }
 
   /** Called by the socket's `data`; the bytes are the socket's own buffer and are copied. */

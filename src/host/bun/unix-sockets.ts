@@ -14,17 +14,22 @@ interface State {
 }
 
 /** The callbacks that lead a socket's events to its connection. */
-function handlers(path: string, opened: (connection: UnixConnection) => void) {
+function handlers(path: string, opened?: (connection: UnixConnection) => void, closed?: (connection: UnixConnection) => void) {
+  const close = ({ data: { connection } }: Socket<State>): void => {
+    if (connection === undefined) return;
+    connection.close();
+    closed?.(connection);
+  };
   return {
     open(socket: Socket<State>) {
       socket.data = { connection: new UnixConnection(path, socket) };
-      opened(connectionOf(socket));
+      opened?.(connectionOf(socket));
     },
     data: (socket: Socket<State>, bytes: Buffer) => connectionOf(socket).arrive(bytes),
     drain: (socket: Socket<State>) => connectionOf(socket).flush(),
     end: (socket: Socket<State>) => connectionOf(socket).endInput(),
-    close: (socket: Socket<State>) => socket.data.connection?.close(),
-    error: (socket: Socket<State>) => socket.data.connection?.close(),
+    close,
+    error: close,
   };
 }
 
@@ -36,7 +41,7 @@ function connectionOf(socket: Socket<State>): UnixConnection {
 
 async function connect(path: string): Promise<Connection> {
   try {
-    const socket = await Bun.connect<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path, () => undefined) });
+    const socket = await Bun.connect<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path) });
     return connectionOf(socket);
   } catch (error) {
     throw new SocketError("connect to", path, codeOf(error));
@@ -48,22 +53,20 @@ async function listen(path: string, mode: number, serveOne: (connection: Connect
   const open = new Set<UnixConnection>();
   const opened = (connection: UnixConnection): void => {
     open.add(connection);
-    const done = (): void => {
-      open.delete(connection);
-      connection.end();
-    };
-    // A rejection that nobody handles ends the process: a handler that throws is a bug, not a broken peer.
-    void serveOne(connection).then(done, (error: unknown) => {
-      open.delete(connection);
-      connection.destroy();
-      if (!(error instanceof SocketError)) throw error;
-    });
+    void serveOne(connection).then(
+      () => connection.finish(),
+      (error: unknown) => {
+        connection.destroy();
+        // A peer that went away is no fault. Anything else is a bug of the handler: unhandled, it ends the process.
+        if (!(error instanceof SocketError)) throw error;
+      },
+    );
   };
   // The file is private until it has its mode: nobody may connect in between.
   const before = process.umask(0o177);
   let listener;
   try {
-    listener = Bun.listen<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path, opened) });
+    listener = Bun.listen<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path, opened, (connection) => open.delete(connection)) });
   } catch (error) {
     throw new SocketError("listen on", path, codeOf(error));
   } finally {
