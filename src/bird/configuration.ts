@@ -8,7 +8,8 @@
  * Times. A peer that is gone without a word (a dead node) is missed when the hold time ends: its routes are withdrawn then, after at
  * most 15 s. A peer whose process ends closes its connection: its routes stay as stale for the restart time, 20 s, which is enough for
  * a supervisor to start it again, and are withdrawn if it is not back by then. BIRD itself is to be started with `-R`: it then leaves
- * the kernel's routes of its previous run alone until its peers have told theirs, or for 20 s at most.
+ * the kernel's routes of its previous run alone until its peers have told theirs, or for 20 s at most. Two that start at the same time
+ * do not wait for each other (RFC 4724 §4.1): between them routes can be missing for the moment until they are told again.
  * Source: https://bird.network.cz/?get_doc&v=20
  */
 import { type Addr, addrFromInteger, bitsOf, FAMILIES, type Family, familyOf } from "../net/addr.ts";

@@ -107,7 +107,7 @@ export class SelectorIndex {
     this.#items.set(key, item);
     for (const [label, value] of row.labels.own) addTo(this.#byTerm, `${label}=${value}`, item);
     for (const parent of row.parents) addTo(this.#byParent, parent, item);
-    for (const entry of [...item.entries]) this.#check(entry, item);
+    for (const entry of item.entries) this.#check(entry, item);
     for (const shelf of [this.#filed.get(""), this.#filed.get(row.pod.namespace)]) if (shelf !== undefined) this.#checkShelf(shelf, item);
   }
 

@@ -138,6 +138,12 @@ test("a busy consumer is told the newest state of each key once, and of passing 
 
 test("a lost watch goes on from the last revision: nothing is told twice", async () => {
   const { store, clock, view, errors, syncer } = start();
+  const revisions: string[] = [];
+  const watch = store.watch.bind(store);
+  store.watch = (kind, revision, options) => {
+    if (kind === "IPPool") revisions.push(revision);
+    return watch(kind, revision, options);
+  };
   await store.create("IPPool", pool("a"));
   await clock.advance(100);
   store.dropWatches("unavailable");
@@ -149,6 +155,7 @@ test("a lost watch goes on from the last revision: nothing is told twice", async
   expect(view.log.filter((line) => line.includes("+a")).length).toBe(1);
   expect(view.log.filter((line) => line.includes("+b")).length).toBe(1);
   expect(errors.length).toBe(2);
+  expect(revisions).toEqual(["0", "1"]);
   await syncer.stop();
 });
 

@@ -95,7 +95,7 @@ class Run {
   async #pump(): Promise<void> {
     const signal = this.#abort.signal;
     while (!signal.aborted) {
-      // The status is read before the updates are taken: what it promises is then in this batch or in an earlier one.
+      // Status and updates are read at one moment: what the status promises is in this batch or in an earlier one.
       const status = this.#status;
       const updates = this.#outbox.take();
       if (updates.length > 0) await this.#options.sink({ type: "updates", updates });

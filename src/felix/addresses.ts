@@ -16,6 +16,7 @@ import type { Update } from "../model/update.ts";
 import type { Addr, Family } from "../net/addr.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Report } from "./pipeline.ts";
+import type { PodRequests } from "./pod-requests.ts";
 
 export interface AddressesOptions {
   readonly node: string;
@@ -32,6 +33,7 @@ export interface TakeRequest {
   readonly network: string;
   readonly pod: Key<"Pod">;
   readonly families: readonly Family[];
+  readonly requests: PodRequests;
 }
 
 const RETRY_FIRST_MS = 100;
@@ -48,28 +50,43 @@ export class Addresses {
     this.#options = options;
   }
 
-  /** One address of each family; rejects naming both the empty reserve and what the datastore said. */
+  /** One address of each family, or those that the pod asks for; rejects naming what was missing and what the datastore said. */
   async take(request: TakeRequest): Promise<{ readonly addresses: readonly Addr[]; readonly handle: string }> {
-    const { ipam, reserve } = this.#options;
     const handle = `${request.network}.${request.containerId}`;
+    const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
+    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, handle, request.pod), handle };
+    const { ipam, reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
     for (const family of request.families) {
-      const addr = reserve.take(family);
+      const anyPool = (family === 4 ? ipv4Pools : ipv6Pools) === undefined;
+      const addr = anyPool ? reserve.take(family) : undefined;
       if (addr === undefined) missing.push(family);
       else addresses.push(addr);
     }
+    const pools = { ...(ipv4Pools === undefined ? {} : { ipv4: ipv4Pools }), ...(ipv6Pools === undefined ? {} : { ipv6: ipv6Pools }) };
     try {
       for (const family of missing) {
-        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod) });
+        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod), pools });
         addresses.push(...assigned.ipv4, ...assigned.ipv6);
       }
     } catch (error) {
       for (const addr of addresses) reserve.giveBack(addr);
+      this.releaseHandle(handle);
       const cause = error instanceof Error ? error.message : String(error);
-      throw new Error(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} is empty and the datastore gave none: ${cause}`);
+      throw new Error(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${cause}`);
     }
     return { addresses, handle };
+  }
+
+  async #takeFixed(addresses: readonly Addr[], handle: string, pod: Key<"Pod">): Promise<readonly Addr[]> {
+    try {
+      for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod));
+      return addresses;
+    } catch (error) {
+      this.releaseHandle(handle);
+      throw error;
+    }
   }
 
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */

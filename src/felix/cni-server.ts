@@ -25,7 +25,8 @@ import type { Key } from "../model/key.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import type { Addresses } from "./addresses.ts";
 import type { Attachment, Journal } from "./journal.ts";
-import type { Pipeline, Report } from "./pipeline.ts";
+import type { Pipeline } from "./pipeline.ts";
+import { type PodRequestIndex, type PodRequests, requestsOf } from "./pod-requests.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {
@@ -33,7 +34,7 @@ export interface CniServerOptions {
   readonly journal: Journal;
   readonly addresses: Addresses;
   readonly wiring: Wiring;
-  readonly report: Report;
+  readonly requests: PodRequestIndex;
 }
 
 /** A CNI error on its way to the plugin. */
@@ -136,9 +137,10 @@ export class CniServer {
     const known = journal.get(request.containerId, request.interface);
     if (known?.state === "attached") return this.#again(known);
     const config = parseNetworkConfig(request.config);
-    const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families });
+    const requests = await this.#requests(pod);
+    const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
     const attachment: Attachment = {
-      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: "", netns: request.netns, podInterface: request.interface },
+      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? "", netns: request.netns, podInterface: request.interface },
       handle: assigned.handle,
       mtuBytes: config.mtuBytes,
       state: "attached",
@@ -159,6 +161,19 @@ export class CniServer {
       await this.#undo(attachment);
       throw error;
     }
+  }
+
+  /** What the Pod asks for; it is read from the datastore if the watch has not brought it. */
+  async #requests(pod: Key<"Pod">): Promise<PodRequests> {
+    let found = this.#options.requests.get(pod);
+    if (found === undefined) {
+      const update = await this.#options.addresses.readPod(pod);
+      if (update === undefined) throw new Refusal(CNI_TRY_AGAIN_LATER, `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`);
+      this.#options.pipeline.learn(update);
+      found = requestsOf(pod, update.value?.metadata.annotations ?? {});
+    }
+    if (!found.ok) throw new Refusal(CNI_INVALID_CONFIG, found.error);
+    return found.value;
   }
 
   /** Repeated ADD: the same answer, after making sure that what it says is still true. */

@@ -10,6 +10,8 @@ import type { Clock } from "../host/clock.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
+import { poolModelOf } from "../model/kinds/pool-model.ts";
+import { formatFieldError } from "../model/schema/field-error.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
@@ -38,13 +40,20 @@ export class FaultReporter {
 
   observe(updates: readonly Update[]): void {
     for (const update of updates) {
-      if (update.kind !== "KubernetesNetworkPolicy") continue;
-      if (update.value === undefined) {
-        this.#told.delete(formatKey(update.key));
-        continue;
-      }
+      if (update.kind !== "KubernetesNetworkPolicy" && update.kind !== "IPPool") continue;
+      if (update.value === undefined) this.#told.delete(formatKey(update.key));
+      else this.#inspect(update);
+    }
+  }
+
+  #inspect(update: Update): void {
+    if (update.kind === "KubernetesNetworkPolicy" && update.value !== undefined) {
       const { error } = policyOfNetworkPolicy(update.value);
       if (error !== undefined) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidPolicy", message: `The policy isolates the pods that it selects and allows nothing: ${error}` });
+    }
+    if (update.kind === "IPPool" && update.value !== undefined) {
+      const pool = poolModelOf(update.value);
+      if (!pool.ok) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidPool", message: `The pool gives no addresses: ${formatFieldError(pool.error)}` });
     }
   }
 

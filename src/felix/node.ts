@@ -19,6 +19,7 @@ import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
 import { Pipeline, type Report } from "./pipeline.ts";
+import { PodRequestIndex } from "./pod-requests.ts";
 import { enableForwarding } from "./sysctls.ts";
 import { Wiring } from "./wiring.ts";
 
@@ -49,6 +50,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({ drivers: [new RoutesDriver(sys), new NftablesDriver(sys)], clock, auditIntervalMs: options.auditIntervalMs, report });
+  const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
@@ -64,6 +66,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     observe: (updates) => {
       bird.observe(updates);
       faults.observe(updates);
+      requests.observe(updates);
     },
     onInSync: () => {
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
@@ -74,7 +77,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
-  const server = await new CniServer({ pipeline, journal, addresses, wiring, report }).listen(sockets, paths.cniSocket);
+  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests }).listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);

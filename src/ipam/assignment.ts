@@ -74,7 +74,7 @@ export class Assignment {
       const block = await this.#options.claims.claim(this.#options.node, prefix);
       if (block === undefined) continue;
       blocks++;
-      await this.#take(prefix, wanted, true);
+      await this.#take(prefix, wanted);
     }
     return undefined;
   }
@@ -93,7 +93,7 @@ export class Assignment {
       const block = await claims.settle(node, affinity);
       if (block === undefined) continue;
       owned++;
-      await this.#take(affinity.prefix, wanted, true);
+      await this.#take(affinity.prefix, wanted);
     }
     return owned;
   }
@@ -106,9 +106,9 @@ export class Assignment {
     return claims.release(node, prefix);
   }
 
-  /** Takes what is missing from one block. `owned`: only as long as the node owns it. */
-  async #take(prefix: Prefix, wanted: number, owned: boolean): Promise<void> {
-    const { writer, owner, node, taken } = this.#options;
+  /** Takes what is missing from one block, whoever owns it. */
+  async #take(prefix: Prefix, wanted: number): Promise<void> {
+    const { writer, owner, taken } = this.#options;
     const addresses = await writer.change(prefix, owner.handle_id, (block) => {
       const ordinals = block.spec.unallocated.slice(0, wanted - this.count);
       if (ordinals.length > 0) take(block.spec, ordinals, owner);
@@ -162,7 +162,7 @@ export class Assignment {
   async #borrow(existing: ReadonlyMap<Prefix, Existing>, wanted: number): Promise<void> {
     for (const { prefix, spec } of this.#inOrder(existing)) {
       if (this.count >= wanted) return;
-      if (spec !== undefined && spec.unallocated.length > 0) await this.#take(prefix, wanted, false);
+      if (spec !== undefined && spec.unallocated.length > 0) await this.#take(prefix, wanted);
     }
   }
 

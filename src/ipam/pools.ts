@@ -4,6 +4,7 @@ import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Family } from "../net/addr.ts";
+import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
 
 export interface PoolList {
@@ -46,7 +47,7 @@ export function choosePools(pools: PoolList, family: Family, node: string, label
 /** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist and be enabled. */
 export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolModel[] {
   return names.map((name) => {
-    const pool = pools.valid.find((candidate) => candidate.name === name);
+    const pool = pools.valid.find((candidate) => candidate.name === name || candidate.prefix === rangeOf(name));
     const error = pools.invalid.get(name);
     const no = (why: string): IpamError => new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was asked for, ${why}`);
     if (error !== undefined) throw no(`is invalid: ${error}`);
@@ -55,4 +56,10 @@ export function requestedPools(pools: PoolList, family: Family, names: readonly 
     if (pool.disabled) throw no("is disabled");
     return pool;
   });
+}
+
+/** A pool may be asked for by its range too. */
+function rangeOf(text: string): Prefix | undefined {
+  const prefix = parsePrefix(text);
+  return prefix.ok ? prefix.value : undefined;
 }

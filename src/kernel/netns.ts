@@ -36,11 +36,15 @@ export function withNamespaceFd<T>(sys: Sys, target: number, name: string, run: 
     try {
       return run();
     } finally {
-      // A thread left in a pod's namespace would do all later work there: nothing may go on.
-      const back = sys.setNamespace(own, CLONE_NEWNET);
-      if (back < 0) throw new BugError(`Cannot return from network namespace ${JSON.stringify(name)}: errno ${-back}`);
+      goBack(sys, own, name);
     }
   } finally {
     sys.close(own);
   }
+}
+
+/** A thread left in a pod's namespace would do all later work there: nothing may go on. */
+function goBack(sys: Sys, own: number, name: string): void {
+  const result = sys.setNamespace(own, CLONE_NEWNET);
+  if (result < 0) throw new BugError(`Cannot return from network namespace ${JSON.stringify(name)}: errno ${-result}`);
 }

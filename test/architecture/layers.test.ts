@@ -146,6 +146,6 @@ test("the CNI plugin's closure stays small: a container runtime starts it for ev
   visit("cni/process.ts");
   const allowed = /^(cni\/(process|plugin|versions)|podnet\/protocol|host\/|lib\/)/;
   expect([...seen].filter((name) => !allowed.test(name))).toEqual([]);
-  const packages = IMPORTS.filter(({ from, target, to }) => seen.has(from) && target === undefined && !/^(node|bun):/.test(to));
+  const packages = IMPORTS.filter(({ from, target, to }) => seen.has(from) && target === undefined && !/^(node:|bun)/.test(to));
   expect(packages.map(({ from, to }) => `${from} imports ${to}`)).toEqual([]);
 });

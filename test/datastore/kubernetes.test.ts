@@ -39,7 +39,7 @@ test("the server stops and starts again under a syncer: it goes on, and misses n
   const statuses: string[] = [];
   const sink = (event: SyncEvent): void => {
     if (event.type === "status") statuses.push(event.status);
-    else for (const update of event.updates) update.value === undefined ? names.delete(update.key.name) : names.add(update.key.name);
+    else for (const { key, value } of event.updates) void (value === undefined ? names.delete(key.name) : names.add(key.name));
   };
   const syncer = startSyncer({ store, kinds: ["IPPool"], clock: doors.clock, random: doors.random, sink, log: () => {} });
   const until = async (holds: () => boolean): Promise<void> => {

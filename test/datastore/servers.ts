@@ -1,5 +1,5 @@
 /** servers: a real API server (the embedded one) and a real etcd for the tests of this folder, each in a directory of its own. */
-import { expect } from "bun:test";
+import { afterAll, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -17,6 +17,12 @@ import { CRDS } from "../../src/model/kinds/crds.ts";
 
 export const doors = { clock: openClock(), files: openFiles(), random: openRandom(), sockets: openSockets() };
 
+/** What a failed test left running. */
+const open = new Set<{ close(): Promise<void> }>();
+afterAll(async () => {
+  for (const server of open) await server.close();
+});
+
 /** Changes that the API server keeps for watches. */
 export const HISTORY = 300;
 
@@ -27,6 +33,7 @@ export class Server {
   #port = 0;
 
   async start(): Promise<void> {
+    open.add(this);
     const listen = [unwrap(parseListenAddress(`127.0.0.1:${this.#port}`))];
     this.#running = await runApiServer({ dataDirectory: this.#directory, listen, storageLimits: { changes: HISTORY, changeBytes: 1 << 24 } });
     this.#port = Number(new URL(this.access.server).port);
@@ -42,6 +49,7 @@ export class Server {
   }
 
   async close(): Promise<void> {
+    open.delete(this);
     await this.stop();
     rmSync(this.#directory, { recursive: true });
   }
@@ -78,6 +86,7 @@ export class Etcd {
   #process: ReturnType<typeof Bun.spawn> | undefined;
 
   async start(): Promise<void> {
+    open.add(this);
     this.#ports ??= [await freePort(), await freePort()];
     const [client, peer] = this.#ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
     this.#process = Bun.spawn(
@@ -97,6 +106,7 @@ export class Etcd {
   }
 
   async close(): Promise<void> {
+    open.delete(this);
     await this.kill();
     rmSync(this.#directory, { recursive: true, force: true });
   }

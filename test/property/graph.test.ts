@@ -5,7 +5,7 @@ import { programOf, type State } from "../../src/calc/from-scratch.ts";
 import { Graph } from "../../src/calc/graph.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type KeyText } from "../../src/model/key.ts";
-import { keyOf, type Resource } from "../../src/model/resource.ts";
+import type { Resource } from "../../src/model/resource.ts";
 import type { Update } from "../../src/model/update.ts";
 import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";

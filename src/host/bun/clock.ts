@@ -1,4 +1,4 @@
-/** The real Clock. */
+/** clock: the platform's monotonic and wall clock, and its timers. */
 import type { Clock } from "../clock.ts";
 
 export function openClock(): Clock {

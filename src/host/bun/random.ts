@@ -1,4 +1,4 @@
-/** The real Random. */
+/** random: the platform's random numbers and UUIDs. */
 import type { Random } from "../random.ts";
 
 export function openRandom(): Random {

@@ -8,6 +8,39 @@ import type { Selector } from "./selector.ts";
 
 /** A value with both kinds of quotes cannot be written; no label value has either, so that is a bug of whoever built the tree. */
 export function formatSelector(selector: Selector): string {
+  return print(normalize(selector));
+}
+
+function normalize(selector: Selector): Selector {
+  switch (selector.op) {
+    case "not": {
+      const of = normalize(selector.of);
+      return of.op === "not" ? of.of : { op: "not", of };
+    }
+    case "and":
+    case "or":
+      return normalizeTerms(selector.op, selector.of);
+    case "in":
+    case "not-in":
+      return { ...selector, values: [...new Set(selector.values)].sort() };
+    default:
+      return selector;
+  }
+}
+
+/** `all()` is neutral in an AND and decides an OR; the empty AND is everything, the empty OR nothing. */
+function normalizeTerms(op: "and" | "or", terms: readonly Selector[]): Selector {
+  const byText = new Map<string, Selector>();
+  for (const term of terms.map(normalize)) for (const each of term.op === op ? term.of : [term]) byText.set(print(each), each);
+  if (op === "or" && byText.has("all()")) return { op: "all" };
+  if (op === "and") byText.delete("all()");
+  const sorted = [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, term]) => term);
+  const [first] = sorted;
+  if (first === undefined) return op === "and" ? { op: "all" } : { op: "not", of: { op: "all" } };
+  return sorted.length === 1 ? first : { op, of: sorted };
+}
+
+function print(selector: Selector): string {
   switch (selector.op) {
     case "all":
       return "all()";
@@ -28,38 +61,19 @@ export function formatSelector(selector: Selector): string {
     case "ends-with":
       return `${selector.label} ends with ${quote(selector.value)}`;
     case "not":
-      return selector.of.op === "not" ? formatSelector(selector.of.of) : `!${parenthesise(formatSelector(selector.of))}`;
+      return `!${printTerm(selector.of)}`;
     case "and":
-      return formatTerms("and", selector.of);
+      return selector.of.map(printTerm).join(" && ");
     case "or":
-      return formatTerms("or", selector.of);
+      return selector.of.map(printTerm).join(" || ");
     default:
       return assertNever(selector);
   }
 }
 
-/** `all()` is neutral in an AND and decides an OR; the empty AND is everything, the empty OR nothing. */
-function formatTerms(op: "and" | "or", terms: readonly Selector[]): string {
-  const texts = new Set<string>();
-  collect(op, terms, texts);
-  if (op === "and") texts.delete("all()");
-  else if (texts.has("all()")) return "all()";
-  const sorted = [...texts].sort();
-  if (sorted.length === 0) return op === "and" ? "all()" : "!all()";
-  if (sorted.length === 1) return sorted[0] ?? "";
-  return sorted.map(parenthesise).join(op === "and" ? " && " : " || ");
-}
-
-function collect(op: "and" | "or", terms: readonly Selector[], into: Set<string>): void {
-  for (const term of terms) {
-    if (term.op === op) collect(op, term.of, into);
-    else into.add(formatSelector(term));
-  }
-}
-
-/** Every term but the self-contained ones is wrapped, so that text splits back as the tree did. */
-function parenthesise(text: string): string {
-  return /^!?(has\([^()]*\)|all\(\))$/.test(text) ? text : `(${text})`;
+/** In parentheses, unless the term holds together by itself. */
+function printTerm(term: Selector): string {
+  return term.op === "has" || term.op === "all" || term.op === "not" ? print(term) : `(${print(term)})`;
 }
 
 function quote(value: string): string {
@@ -68,5 +82,5 @@ function quote(value: string): string {
 }
 
 function list(values: readonly string[]): string {
-  return `{${[...new Set(values)].sort().map(quote).join(", ")}}`;
+  return `{${values.map(quote).join(", ")}}`;
 }

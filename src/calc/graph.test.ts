@@ -1,0 +1,129 @@
+import { expect, test } from "bun:test";
+import type { CniRecord } from "../model/endpoint.ts";
+import type { Kind } from "../model/kind.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
+import type { Update } from "../model/update.ts";
+import type { Addr } from "../net/addr.ts";
+import { isEmptyDelta } from "../program/diff.ts";
+import { printProgram } from "../program/print.ts";
+import { Graph } from "./graph.ts";
+
+const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 };
+
+function said<K extends Kind>(kind: K, value: Resource<K>): Update {
+  return { kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update;
+}
+
+function gone<K extends Kind>(kind: K, value: Resource<K>): Update {
+  return { kind, key: keyOf(kind, value), value: undefined, origin: ORIGIN } as unknown as Update;
+}
+
+function pod(name: string, addresses: readonly string[], { labels = {}, node = "n1", phase = "Running" }: { labels?: Record<string, string>; node?: string; phase?: string } = {}): Resource<"Pod"> {
+  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "a", labels }, spec: { nodeName: node, containers: [{ name: "c", ports: [{ name: "http", containerPort: 8080 }] }] }, status: { phase, podIPs: addresses.map((ip) => ({ ip })) } };
+}
+
+function record(name: string, addresses: readonly string[]): CniRecord {
+  return { containerId: "c", pod: { kind: "Pod", namespace: "a", name }, interface: `cali-${name}`, addresses: addresses as Addr[], mac: "", netns: "", podInterface: "eth0" };
+}
+
+function policy(name: string, spec: NonNullable<Resource<"KubernetesNetworkPolicy">["spec"]>): Resource<"KubernetesNetworkPolicy"> {
+  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name, namespace: "a" }, spec };
+}
+
+function block(cidr: string, affinity: string | undefined): Resource<"IPAMBlock"> {
+  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations: [], unallocated: [], attributes: [], sequenceNumber: 0, sequenceNumberForAllocation: {}, strictAffinity: false };
+  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: cidr.replaceAll(/[^a-z0-9]/g, "-") }, spec };
+}
+
+function graphWith(updates: readonly Update[], records: readonly CniRecord[]): Graph {
+  const graph = new Graph({ node: "n1" });
+  graph.update(updates);
+  for (const each of records) graph.setCniRecord(each);
+  graph.flush();
+  return graph;
+}
+
+const WEB_ONLY = policy("p", { podSelector: { matchLabels: { app: "db" } }, ingress: [{ from: [{ podSelector: { matchLabels: { app: "web" } } }], ports: [{ port: "http" }, { port: 443 }] }] });
+
+test("a whole program, printed", () => {
+  const graph = graphWith(
+    [said("Pod", pod("db", ["10.0.0.1", "fd00::1"], { labels: { app: "db" } })), said("Pod", pod("web", ["10.0.0.2", "fd00::2"], { labels: { app: "web" }, node: "n2" })), said("KubernetesNetworkPolicy", WEB_ONLY), said("IPAMBlock", block("10.0.0.0/26", "host:n1"))],
+    [record("db", ["10.0.0.1", "fd00::1"])],
+  );
+  expect(printProgram(graph.program).replaceAll(/([sn])-[0-9a-f]{32}/g, "$1")).toBe(`set n address-port {10.0.0.1,6,8080 fd00::1,6,8080}
+set s address {10.0.0.2 fd00::2}
+policy KubernetesNetworkPolicy/a/p
+  ingress 0 allow if (source in s) and (destination in n or tcp destination port 443)
+endpoint cali-db a/db 10.0.0.1 fd00::1
+  ingress tier default [KubernetesNetworkPolicy/a/p] else deny; deny
+  egress allow
+route 10.0.0.0/26 blackhole
+route 10.0.0.1/32 dev cali-db
+route fd00::1/128 dev cali-db
+`);
+});
+
+test("a wired pod has routes at once, and is an endpoint once its Pod is known", () => {
+  const graph = graphWith([], [record("db", ["10.0.0.1"])]);
+  expect(printProgram(graph.program)).toBe("route 10.0.0.1/32 dev cali-db\n");
+  graph.update([said("Pod", pod("db", []))]);
+  expect([...graph.flush().endpoints.keys()].map(String)).toEqual(["cali-db"]);
+});
+
+for (const [what, value] of [
+  ["is on another node", pod("db", ["10.0.0.1"], { node: "n2" })],
+  ["has finished", pod("db", ["10.0.0.1"], { phase: "Succeeded" })],
+  ["cannot be read", pod("db", ["10.0.0.1 or so"], {})],
+] as const) {
+  test(`a wired pod that ${what} is no endpoint`, () => {
+    const graph = graphWith([said("Pod", value)], [record("db", ["10.0.0.1"])]);
+    expect(graph.program.endpoints.size).toBe(0);
+    expect(graph.problems.size).toBe(what === "cannot be read" ? 1 : 0);
+  });
+}
+
+test("a member counts once a pod: the old owner's end does not take the new one's address", () => {
+  const both = [said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("KubernetesNetworkPolicy", WEB_ONLY)];
+  const old = pod("old", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" });
+  const graph = graphWith([...both, said("Pod", old)], [record("db", ["10.0.0.1"])]);
+  graph.update([said("Pod", pod("new", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
+  expect(isEmptyDelta(graph.flush())).toBe(true);
+  graph.update([gone("Pod", old)]);
+  expect(isEmptyDelta(graph.flush())).toBe(true);
+  graph.update([gone("Pod", pod("new", []))]);
+  const [change] = [...graph.flush().members.values()];
+  expect(change).toEqual({ added: [], removed: ["10.0.0.2"] });
+});
+
+test("a changed label is a changed member and nothing else", () => {
+  const graph = graphWith([said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("Pod", pod("web", ["10.0.0.2"], { node: "n2" })), said("KubernetesNetworkPolicy", WEB_ONLY)], [record("db", ["10.0.0.1"])]);
+  graph.update([said("Pod", pod("web", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
+  const delta = graph.flush();
+  expect([...delta.members.values()]).toEqual([{ added: ["10.0.0.2"], removed: [] }]);
+  expect([delta.sets.size, delta.policies.size, delta.endpoints.size, delta.routes.size]).toEqual([1, 0, 0, 0]);
+});
+
+test("saying the same again, or a lie taken back within a batch, changes nothing", () => {
+  const updates = [said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("KubernetesNetworkPolicy", WEB_ONLY), said("IPAMBlock", block("10.0.0.0/26", "host:n1"))];
+  const graph = graphWith(updates, [record("db", ["10.0.0.1"])]);
+  graph.update(updates);
+  graph.setCniRecord(record("db", ["10.0.0.1"]));
+  graph.update([gone("KubernetesNetworkPolicy", WEB_ONLY), said("KubernetesNetworkPolicy", WEB_ONLY)]);
+  expect(isEmptyDelta(graph.flush())).toBe(true);
+});
+
+test("blackholes: this node's blocks, not those of one address, and below an endpoint's own route", () => {
+  const graph = graphWith(
+    [block("10.0.0.0/26", "host:n1"), block("10.0.1.0/26", "host:n2"), block("10.0.2.0/26", undefined), block("10.0.3.1/32", "host:n1"), block("fd00::/122", "host:n1"), block("fd00::1:1/128", "host:n1"), block("junk", "host:n1")].map((each) => said("IPAMBlock", each)),
+    [],
+  );
+  expect(printProgram(graph.program)).toBe("route 10.0.0.0/26 blackhole\nroute fd00::/122 blackhole\n");
+  expect([...graph.problems.values()]).toEqual(['Cannot parse prefix "junk": must be CIDR text such as 10.0.0.0/24 or fd00::/64']);
+});
+
+test("an invalid policy closes its pods and is told", () => {
+  const bad = policy("bad", { podSelector: {}, ingress: [{ ports: [{ port: 0 }] }] });
+  const graph = graphWith([said("Pod", pod("db", ["10.0.0.1"])), said("KubernetesNetworkPolicy", bad)], [record("db", ["10.0.0.1"])]);
+  expect(printProgram(graph.program)).toContain("  ingress no rules\n  egress no rules\n");
+  expect([...graph.problems]).toEqual([["KubernetesNetworkPolicy/a/bad", "spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"]] as never);
+});

@@ -1,0 +1,292 @@
+/**
+ * The CNI contract, spoken by hand to the installed plugin on a lab of one node: versions, repetition, failure, checks, reuse of
+ * addresses, and a daemon that is killed again and again meanwhile.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
+
+const lab = new Lab();
+const NS = "cni";
+const PODS = Array.from({ length: 40 }, (_, i) => `pod-${i}`);
+let node: LabNode;
+const made: string[] = [];
+
+beforeAll(async () => {
+  await lab.up("--dual-stack", "--nodes", "1");
+  node = await lab.node("n1");
+  // Pods of another scheduler: no kubelet of the lab touches them, this file is their runtime.
+  await lab.apply(list(namespace(NS), ...PODS.map((name) => pod(name))));
+}, 180_000);
+
+afterAll(async () => {
+  for (const name of made) await execute(["ip", "netns", "del", name]);
+  await lab.down();
+}, 60_000);
+
+function pod(name: string, annotations: Record<string, string> = {}): object {
+  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: name }, annotations }, spec: { schedulerName: "by-hand", containers: [{ name: "main", image: "none" }] } };
+}
+
+interface Answer {
+  readonly exitCode: number;
+  readonly answer: Record<string, unknown> & { readonly ips?: readonly { address: string; version?: string }[]; readonly code?: number; readonly msg?: string; readonly details?: string };
+}
+
+async function netns(name: string): Promise<string> {
+  const full = `${lab.name}-${name}`;
+  await execute(["ip", "netns", "add", full]);
+  made.push(full);
+  return `/run/netns/${full}`;
+}
+
+async function cni(command: string, container: string, path: string, podName: string, options: { version?: string; config?: object; plugin?: string } = {}): Promise<Answer> {
+  const config = {
+    cniVersion: options.version ?? "1.1.0",
+    name: "k8s-pod-network",
+    type: "calico",
+    daemon_socket: `${node.root}/var/run/calico/cni.sock`,
+    ipam: { type: "calico-ipam", assign_ipv4: "true", assign_ipv6: "true" },
+    ...options.config,
+  };
+  const { exitCode, stdout } = await execute([`${node.cniBinDir}/${options.plugin ?? "calico"}`], {
+    input: JSON.stringify(config),
+    env: { CNI_COMMAND: command, CNI_CONTAINERID: container, CNI_NETNS: path, CNI_IFNAME: "eth0", CNI_PATH: node.cniBinDir, CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=${podName}` },
+  });
+  return { exitCode, answer: stdout === "" ? {} : (JSON.parse(stdout) as Answer["answer"]) };
+}
+
+function addresses(answer: Answer): string[] {
+  return (answer.answer.ips ?? []).map((ip) => ip.address);
+}
+
+/** Addresses that the datastore records for pods (not for the node's reserve), once the daemon has no work left. */
+async function recorded(): Promise<number> {
+  await until("the daemon to have told the datastore everything", async () => (await lab.daemon(node).catch(() => undefined))?.backlog === 0);
+  const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[] };
+  return blocks.items.flatMap(({ spec }) => spec.allocations.map((index) => (index === null ? undefined : spec.attributes[index]?.handle_id))).filter((handle) => handle !== undefined && !handle.startsWith("reserve-")).length;
+}
+
+async function hostInterfaces(): Promise<string[]> {
+  const { stdout } = await lab.inNode(node, "ip", "-o", "link", "show", "up");
+  return [...stdout.matchAll(/\d+: (cali[0-9a-f]+)@/g)].map((match) => match[1] ?? "");
+}
+
+describe("versions", () => {
+  test("VERSION names what is supported", async () => {
+    expect((await cni("VERSION", "", "", "")).answer).toEqual({ cniVersion: "1.1.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });
+  });
+
+  test("another version is refused with code 1, naming it", async () => {
+    const { exitCode, answer } = await cni("ADD", "v", "/run/netns/none", "pod-0", { version: "2.0.0" });
+    expect(exitCode).toBe(1);
+    expect(answer).toMatchObject({ code: 1, msg: 'network configuration field cniVersion is "2.0.0", must be one of 0.3.1, 0.4.0, 1.0.0, 1.1.0' });
+  });
+
+  for (const version of ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]) {
+    test(`ADD answers in the words of ${version}`, async () => {
+      const path = await netns(`v${version}`);
+      const added = await cni("ADD", `v-${version}`, path, "pod-1", { version });
+      expect(added.exitCode).toBe(0);
+      expect(added.answer["cniVersion"]).toBe(version);
+      expect(added.answer.ips?.map((ip) => ip.version)).toEqual(version.startsWith("0.") ? ["4", "6"] : [undefined, undefined]);
+      expect(added.answer["interfaces"]).toMatchObject([{ mac: "ee:ee:ee:ee:ee:ee" }, { name: "eth0", sandbox: path }]);
+      expect((await cni("DEL", `v-${version}`, path, "pod-1", { version })).exitCode).toBe(0);
+    });
+  }
+});
+
+describe("repetition and failure", () => {
+  test("ADD twice gives the same answer; one DEL frees all; DEL of what is gone succeeds", async () => {
+    const before = await recorded();
+    const path = await netns("twice");
+    const first = await cni("ADD", "twice", path, "pod-2");
+    expect(addresses(first).length).toBe(2);
+    expect(await cni("ADD", "twice", path, "pod-2")).toEqual(first);
+    expect(await recorded()).toBe(before + 2);
+    expect((await cni("CHECK", "twice", path, "pod-2", { config: { prevResult: first.answer } })).exitCode).toBe(0);
+    for (const where of [path, "", ""]) expect((await cni("DEL", "twice", where, "pod-2")).exitCode).toBe(0);
+    expect(await recorded()).toBe(before);
+    expect((await cni("CHECK", "twice", path, "pod-2")).answer.code).toBe(3);
+  });
+
+  test("ADD into a namespace that does not exist fails and leaves nothing", async () => {
+    const before = { recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) };
+    const failed = await cni("ADD", "nowhere", "/run/netns/does-not-exist", "pod-3");
+    expect(failed.exitCode).toBe(1);
+    expect(failed.answer.details).toContain("/run/netns/does-not-exist");
+    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) }).toEqual(before);
+  });
+
+  test("ADD for a Pod that the datastore does not have asks to try again and leaves nothing", async () => {
+    const before = await recorded();
+    const failed = await cni("ADD", "unknown", await netns("unknown"), "no-such-pod");
+    expect(failed.answer).toMatchObject({ code: 11, msg: "pod cni/no-such-pod does not exist in the datastore: its policy cannot be known" });
+    expect(await recorded()).toBe(before);
+  });
+
+  test("CHECK looks at the kernel, and ADD repeated mends it", async () => {
+    const path = await netns("check");
+    const added = await cni("ADD", "check", path, "pod-4");
+    const [four = ""] = addresses(added);
+    await execute(["nsenter", `--net=${path}`, "--", "ip", "addr", "del", four, "dev", "eth0"]);
+    const broken = await cni("CHECK", "check", path, "pod-4");
+    expect(broken.exitCode).toBe(1);
+    expect(broken.answer.code).toBe(100);
+    expect(broken.answer.details).toContain(four.replace("/32", ""));
+    expect(addresses(await cni("ADD", "check", path, "pod-4"))).toEqual(addresses(added));
+    expect((await cni("CHECK", "check", path, "pod-4")).exitCode).toBe(0);
+    await cni("DEL", "check", path, "pod-4");
+  });
+
+  test("a missing variable is named", async () => {
+    const { answer } = await cni("ADD", "", "/run/netns/x", "pod-5");
+    expect(answer).toMatchObject({ code: 4, msg: "environment variable CNI_CONTAINERID is missing, ADD needs it" });
+  });
+
+  test("a newer container of the same pod takes the interface over; the older one's DEL frees only its own", async () => {
+    const before = await recorded();
+    const old = await netns("old");
+    const young = await netns("young");
+    const first = await cni("ADD", "old", old, "pod-6");
+    const second = await cni("ADD", "young", young, "pod-6");
+    expect(second.exitCode).toBe(0);
+    expect(addresses(second)).not.toEqual(addresses(first));
+    await cni("DEL", "old", old, "pod-6");
+    expect((await cni("CHECK", "young", young, "pod-6")).exitCode).toBe(0);
+    expect(await recorded()).toBe(before + 2);
+    await cni("DEL", "young", young, "pod-6");
+    expect(await recorded()).toBe(before);
+  });
+});
+
+describe("calico-ipam alone", () => {
+  test("assigns and releases addresses without an interface", async () => {
+    const before = await recorded();
+    const added = await cni("ADD", "ipam", "/run/netns/any", "pod-7", { plugin: "calico-ipam" });
+    expect(added.exitCode).toBe(0);
+    expect(added.answer["interfaces"]).toEqual([]);
+    expect(addresses(added).length).toBe(2);
+    expect(await recorded()).toBe(before + 2);
+    expect((await cni("DEL", "ipam", "", "pod-7", { plugin: "calico-ipam" })).exitCode).toBe(0);
+    expect(await recorded()).toBe(before);
+  });
+});
+
+describe("what a Pod asks for", () => {
+  test("a fixed address of each family and a MAC", async () => {
+    await lab.apply(list(pod("fixed", { "cni.projectcalico.org/ipAddrs": '["10.65.200.7", "fd00:65::7"]', "cni.projectcalico.org/hwAddr": "02:00:00:00:00:07" })));
+    const path = await netns("fixed");
+    const added = await cni("ADD", "fixed", path, "fixed");
+    expect(addresses(added)).toEqual(["10.65.200.7/32", "fd00:65::7/128"]);
+    expect(added.answer["interfaces"]).toMatchObject([{}, { mac: "02:00:00:00:00:07" }]);
+    await cni("DEL", "fixed", path, "fixed");
+  });
+
+  test("a pool by name; one that does not exist is named and nothing is kept", async () => {
+    const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "special" }, spec: { cidr: "10.77.0.0/24", blockSize: 28, nodeSelector: "!all()" } };
+    await lab.apply(list(pool, pod("pooled", { "cni.projectcalico.org/ipv4pools": '["special"]' }), pod("astray", { "cni.projectcalico.org/ipv4pools": '["none"]' })));
+    const path = await netns("pooled");
+    const added = await cni("ADD", "pooled", path, "pooled");
+    expect(addresses(added)[0]).toStartWith("10.77.0.");
+    await cni("DEL", "pooled", path, "pooled");
+    const before = await recorded();
+    const failed = await cni("ADD", "astray", await netns("astray"), "astray");
+    expect(failed.answer.details).toContain('IPPool "none", which was asked for, does not exist');
+    expect(await recorded()).toBe(before);
+    await lab.must("delete", "ippool", "special");
+  });
+
+  test("an annotation that makes no sense is refused at admission, naming it", async () => {
+    const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], { input: JSON.stringify(pod("senseless", { "cni.projectcalico.org/ipAddrs": "10.65.0.1" })), env: { KUBECONFIG: lab.kubeconfig } });
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('Pod "senseless" is invalid: metadata.annotations[cni.projectcalico.org/ipAddrs]: Invalid value: "10.65.0.1": must be a JSON list of addresses');
+  });
+});
+
+describe("an address used again right after DEL", () => {
+  for (const family of [4, 6] as const) {
+    test(`does not inherit the flow that its last owner had (IPv${family})`, async () => {
+      const fixed = family === 4 ? "10.65.210.9" : "fd00:65::210:9";
+      const names = [`before-${family}`, `after-${family}`];
+      const deny = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: `after-${family}`, namespace: NS }, spec: { podSelector: { matchLabels: { app: `after-${family}` } }, policyTypes: ["Ingress"] } };
+      await lab.apply(list(deny, ...names.map((name) => pod(name, { "cni.projectcalico.org/ipAddrs": JSON.stringify([fixed]) }))));
+      const talker = await netns(`talker-${family}`);
+      const first = await netns(`before-${family}`);
+      const second = await netns(`after-${family}`);
+      expect((await cni("ADD", `talker-${family}`, talker, "pod-8")).exitCode).toBe(0);
+      expect((await cni("ADD", `before-${family}`, first, `before-${family}`)).exitCode).toBe(0);
+      const kind = family === 4 ? "UDP4" : "UDP6";
+      const target = family === 4 ? fixed : `[${fixed}]`;
+      const echo = Bun.spawn(["nsenter", `--net=${first}`, "--", "socat", `${kind}-RECVFROM:6000,fork`, "EXEC:cat"], { stdout: "ignore", stderr: "ignore" });
+      const say = (): Promise<{ stdout: string }> => execute(["nsenter", `--net=${talker}`, "--", "socat", "-t", "0.2", "-", `${kind}-SENDTO:${target}:6000,bind=:6001,reuseaddr`], { input: "hello\n" });
+      await until("an answered flow", async () => (await say()).stdout.includes("hello"));
+      echo.kill();
+      expect((await cni("DEL", `before-${family}`, first, `before-${family}`)).exitCode).toBe(0);
+      expect((await cni("ADD", `after-${family}`, second, `after-${family}`)).exitCode).toBe(0);
+      const heard = Bun.spawn(["nsenter", `--net=${second}`, "--", "socat", "-u", `${kind}-RECV:6000`, "STDOUT"], { stdout: "pipe", stderr: "ignore" });
+      const drops = async (): Promise<number> => {
+        const { stdout } = await lab.inNode(node, "nft", "list", "table", "inet", "calico");
+        return [...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "ingress no rule of tier default matched"/g)].reduce((sum, match) => sum + Number(match[1]), 0);
+      };
+      const before = await drops();
+      await until("the packets of the old flow to be dropped", async () => {
+        await say();
+        return (await drops()) > before;
+      });
+      heard.kill();
+      expect(await new Response(heard.stdout).text()).toBe("");
+      await cni("DEL", `after-${family}`, second, `after-${family}`);
+      await cni("DEL", `talker-${family}`, talker, "pod-8");
+      await lab.must("delete", "networkpolicy", "-n", NS, `after-${family}`);
+    }, 60_000);
+  }
+});
+
+describe("a daemon that is killed meanwhile", () => {
+  test("pods come and go under kill -9: no address twice, none lost, STATUS tells the truth", async () => {
+    const before = await recorded();
+    const held = new Map<string, readonly string[]>();
+    let kills = 0;
+    let working = true;
+    const killer = (async () => {
+      while (working) {
+        const { pid } = await lab.node("n1");
+        try {
+          process.kill(pid, "SIGKILL");
+          kills++;
+        } catch {
+          // It is just being started again.
+        }
+        await until("the daemon to be back", async () => (await lab.daemon(node).catch(() => undefined))?.inSync === true || !working);
+      }
+    })();
+    const runtime = async (names: readonly string[]): Promise<void> => {
+      for (const name of names) {
+        const path = await netns(`kill-${name}`);
+        const added = await until(`ADD of ${name}`, async () => {
+          const answer = await cni("ADD", `kill-${name}`, path, name);
+          return answer.exitCode === 0 ? answer : undefined;
+        });
+        for (const taken of held.values()) expect(taken.some((addr) => addresses(added).includes(addr))).toBe(false);
+        held.set(name, addresses(added));
+      }
+    };
+    await Promise.all([runtime(PODS.slice(10, 20)), runtime(PODS.slice(20, 30))]);
+    for (const name of held.keys()) await until(`DEL of ${name}`, async () => (await cni("DEL", `kill-${name}`, `/run/netns/${lab.name}-kill-${name}`, name)).exitCode === 0);
+    working = false;
+    await killer;
+    await until("the daemon to be in sync", async () => (await lab.daemon(node).catch(() => undefined))?.inSync === true);
+    expect(kills).toBeGreaterThan(2);
+    expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
+    await until("every address to be given back", async () => (await recorded()) === before);
+    expect(readdirSync(`${node.root}/var/run/calico/cni`)).toEqual([]);
+  }, 240_000);
+
+  test("without a daemon STATUS says that the network is not available, and ADD that it may be tried again", async () => {
+    const socket = { daemon_socket: `${node.root}/var/run/calico/nobody.sock` };
+    expect((await cni("STATUS", "", "", "", { config: socket })).answer.code).toBe(50);
+    const added = await cni("ADD", "nobody", "/run/netns/none", "pod-9", { config: socket });
+    expect(added.answer).toMatchObject({ code: 11, msg: `cannot reach calico node at ${node.root}/var/run/calico/nobody.sock: is it running on this node?` });
+  });
+});
