@@ -11,9 +11,11 @@ import type { Clock } from "../host/clock.ts";
 import type { Ipam } from "../ipam/ipam.ts";
 import type { AddressReserve } from "../ipam/reserve.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
+import type { CniRecord } from "../model/endpoint.ts";
 import type { Key } from "../model/key.ts";
 import type { Update } from "../model/update.ts";
-import type { Addr, Family } from "../net/addr.ts";
+import { type Addr, type Family, familyOf } from "../net/addr.ts";
+import { prefixOfAddr } from "../net/prefix.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Report } from "./pipeline.ts";
 import type { PodRequests } from "./pod-requests.ts";
@@ -76,7 +78,7 @@ export class Addresses {
       const cause = error instanceof Error ? error.message : String(error);
       throw new Error(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${cause}`);
     }
-    return { addresses, handle };
+    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle };
   }
 
   async #takeFixed(addresses: readonly Addr[], handle: string, pod: Key<"Pod">): Promise<readonly Addr[]> {
@@ -96,11 +98,7 @@ export class Addresses {
       for (const addr of record.addresses) {
         await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod));
       }
-      await this.#annotate(record.pod, {
-        "cni.projectcalico.org/podIP": `${record.addresses[0] ?? ""}${(record.addresses[0] ?? "").includes(":") ? "/128" : "/32"}`,
-        "cni.projectcalico.org/podIPs": record.addresses.map((addr) => `${addr}${addr.includes(":") ? "/128" : "/32"}`).join(","),
-        "cni.projectcalico.org/containerID": record.containerId,
-      });
+      if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
       await this.#options.reserve.refill();
     });
   }
@@ -134,6 +132,14 @@ export class Addresses {
     const value = await this.#options.store.get(key, { signal: AbortSignal.timeout(READ_POD_MS) });
     if (value === undefined) return undefined;
     return { kind: "Pod", key, value, origin: { revision: value.metadata.resourceVersion ?? "", generation: value.metadata.generation, seenAt: this.#options.clock.monotonicMs() } };
+  }
+
+  /** Resolves when nothing is left to be written for the container, or after the time. True: nothing is left. */
+  async settled(containerId: string, timeoutMs: number): Promise<boolean> {
+    const queue = this.#queues.get(containerId);
+    if (queue === undefined) return true;
+    await Promise.race([queue, this.#options.clock.sleep(timeoutMs)]);
+    return this.#queues.get(containerId) === undefined;
   }
 
   /** Number of containers with unfinished work for the datastore. */
@@ -185,4 +191,14 @@ export class Addresses {
     };
     mine.then(done, done);
   }
+}
+
+/** Upstream's early word of a pod's addresses, CIDR text. Source: libcalico-go/lib/backend/k8s/resources/workloadendpoint.go. */
+function wiredAnnotations(record: CniRecord): Record<string, string> {
+  const prefixes = record.addresses.map(prefixOfAddr);
+  return {
+    "cni.projectcalico.org/podIP": prefixes[0] ?? "",
+    "cni.projectcalico.org/podIPs": prefixes.join(","),
+    "cni.projectcalico.org/containerID": record.containerId,
+  };
 }

@@ -50,6 +50,8 @@ class Refusal extends Error {
 /** The container runtime's network name in upstream's IPAM handles when the configuration has no `name`. */
 const DEFAULT_NETWORK = "k8s-pod-network";
 const DEFAULT_MTU_BYTES = 1500;
+/** How long a repeated ADD waits for the release of what an earlier one of the same container had. */
+const SETTLE_MS = 5_000;
 
 export class CniServer {
   readonly #options: CniServerOptions;
@@ -136,6 +138,8 @@ export class CniServer {
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);
     if (known?.state === "attached") return this.#again(known);
+    // The handle of the addresses is the container's: what an earlier ADD left must be given back before it is used anew.
+    if (!(await addresses.settled(request.containerId, SETTLE_MS))) throw new Refusal(CNI_TRY_AGAIN_LATER, `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`);
     const config = parseNetworkConfig(request.config);
     const requests = await this.#requests(pod);
     const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
@@ -148,7 +152,10 @@ export class CniServer {
     };
     try {
       await journal.put(attachment);
-      if (!wired) return resultOf(attachment, undefined);
+      if (!wired) {
+        addresses.confirm(attachment);
+        return resultOf(attachment, undefined);
+      }
       await this.#supersede(attachment);
       const { mac } = wiring.add(attachment);
       const complete: Attachment = { ...attachment, record: { ...attachment.record, mac } };

@@ -8,6 +8,7 @@ import { Loop } from "../dataplane/loop.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
+import { KernelError } from "../kernel/errno.ts";
 import type { Host } from "../host/host.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
@@ -36,6 +37,8 @@ export interface NodeOptions {
 }
 
 const RESERVE_RETRY_MS = 500;
+/** How long an unrouted host end may wait for its deletion. */
+const SWEEP_INTERVAL_MS = 5_000;
 
 /** Runs until the signal aborts; rejects when the node cannot start. */
 export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
@@ -73,6 +76,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       addresses.resume();
       void bird.run(signal);
       void keepReserve(reserve, options, signal);
+      void keepSwept(wiring, options, signal);
     },
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
@@ -102,6 +106,18 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
       reported = message;
       await host.clock.sleep(RESERVE_RETRY_MS, signal);
     }
+  }
+}
+
+async function keepSwept(wiring: Wiring, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      wiring.sweep();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      report("cannot delete the host ends of pods that are gone: will retry", { error: error.message });
+    }
+    await host.clock.sleep(SWEEP_INTERVAL_MS, signal);
   }
 }
 

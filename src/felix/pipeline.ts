@@ -32,8 +32,8 @@ export interface PipelineOptions {
 
 /** What the node reads of the cluster. */
 export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy"];
-/** Updates taken in before the thread is given back: health and the CNI server wait no longer than such a slice. */
-const SLICE = 500;
+/** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
+const SLICE = 200;
 
 export class Pipeline {
   readonly #options: PipelineOptions;
@@ -115,9 +115,9 @@ export class Pipeline {
       this.updates += slice.length;
       this.#graph.update(slice);
       this.#options.observe(slice);
+      this.#flush();
       if (i + SLICE < event.updates.length) await this.#options.clock.sleep(0);
     }
-    this.#flush();
   }
 
   #flush(): void {

@@ -1,6 +1,6 @@
 /** wiring: what the CNI server asks of the kernel for one attachment: link, addresses, routes, flows. Synchronous. */
 import type { Sys } from "../host/sys.ts";
-import { deleteFlowsOf } from "../kernel/conntrack.ts";
+import { deleteFlows } from "../kernel/conntrack.ts";
 import type { Addr } from "../net/addr.ts";
 import { PodNetwork } from "../podnet/podnet.ts";
 import type { Attachment } from "./journal.ts";
@@ -34,7 +34,12 @@ export class Wiring {
 
   /** Forgets the connections of addresses that are about to be given back. */
   endFlows(addresses: readonly Addr[]): void {
-    for (const addr of addresses) deleteFlowsOf(this.#sys, addr);
+    deleteFlows(this.#sys, addresses);
+  }
+
+  /** Deletes, in one go, the host ends that `remove` only unrouted and set down: a synchronous deletion waits for the kernel. */
+  sweep(): void {
+    this.#network.sweep();
   }
 
   close(): void {

@@ -1,31 +1,34 @@
 /**
- * The CNI contract, spoken by hand to the installed plugin on a lab of one node: versions, repetition, failure, checks, reuse of
+ * The CNI contract, spoken by hand to the installed plugin on a node without a kubelet: versions, repetition, failure, checks, reuse of
  * addresses, and a daemon that is killed again and again meanwhile.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
+import { BareNode } from "./bare-node.ts";
 import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
 
 const lab = new Lab();
 const NS = "cni";
 const PODS = Array.from({ length: 40 }, (_, i) => `pod-${i}`);
+const bare = new BareNode(lab);
 let node: LabNode;
 const made: string[] = [];
 
 beforeAll(async () => {
   await lab.up("--dual-stack", "--nodes", "1");
-  node = await lab.node("n1");
-  // Pods of another scheduler: no kubelet of the lab touches them, this file is their runtime.
+  await bare.up();
+  node = bare.asNode;
   await lab.apply(list(namespace(NS), ...PODS.map((name) => pod(name))));
 }, 180_000);
 
 afterAll(async () => {
   for (const name of made) await execute(["ip", "netns", "del", name]);
+  await bare.down();
   await lab.down();
 }, 60_000);
 
 function pod(name: string, annotations: Record<string, string> = {}): object {
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: name }, annotations }, spec: { schedulerName: "by-hand", containers: [{ name: "main", image: "none" }] } };
+  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: name }, annotations }, spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] } };
 }
 
 interface Answer {
@@ -251,14 +254,12 @@ describe("a daemon that is killed meanwhile", () => {
     let working = true;
     const killer = (async () => {
       while (working) {
-        const { pid } = await lab.node("n1");
-        try {
-          process.kill(pid, "SIGKILL");
-          kills++;
-        } catch {
-          // It is just being started again.
-        }
-        await until("the daemon to be back", async () => (await lab.daemon(node).catch(() => undefined))?.inSync === true || !working);
+        // One more pod is wired, and the next one's ADD is under way.
+        const before = held.size;
+        await until("one more pod", () => held.size > before || !working);
+        await bare.kill();
+        kills++;
+        await bare.start();
       }
     })();
     const runtime = async (names: readonly string[]): Promise<void> => {

@@ -114,7 +114,8 @@ test("a reload announces and withdraws without touching the session; what is out
   const added = ["10.244.9.0/26 via 172.31.77.2", "10.244.1.7 via 172.31.77.2", "fd00:244::900/122 via fd00:77::2", "fd00:244::107 via fd00:77::2"];
   await until("the new routes", has(one, [...FROM_2, ...added]));
   await reload({});
-  await until("the old routes", has(one, FROM_2));
+  // While n2 claimed n1's block it refused n1's route to it; now it asks for that again.
+  await until("the old routes on both sides", () => has(one, FROM_2)() && has(two, FROM_1)());
   expect((await readBirdProtocols(two.socket, doors)).filter(({ type }) => type === "BGP")).toEqual(before);
 }, MINUTE);
 
