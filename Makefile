@@ -19,6 +19,8 @@ bench: setup-test build
 
 check:
 	@$(BUN) x tsc -p .
+	@$(BUN) x oxlint --quiet --deny-warnings src test tools
+	@$(BUN) tools/generate-crds.ts --check
 
 build: setup
 	@tools/build

@@ -17,6 +17,7 @@ const SUITES: readonly Suite[] = [
   { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
   { name: "unit", paths: ["./src", "test/spec", "test/golden"], timeoutSeconds: 60 },
   { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
+  { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
   { name: "kernel", paths: ["test/kernel"], timeoutSeconds: 120 },
   { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180 },
   { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300 },

@@ -55,7 +55,7 @@ export class Tracker<Row> {
 
   /** The kernel has exactly these rows. */
   replaceHave(rows: ReadonlyMap<string, Row>): void {
-    for (const id of [...this.#have.keys()]) if (!rows.has(id)) this.setHave(id, undefined);
+    for (const id of this.#have.keys()) if (!rows.has(id)) this.setHave(id, undefined);
     for (const [id, row] of rows) this.setHave(id, row);
   }
 

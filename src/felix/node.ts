@@ -59,7 +59,12 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, report });
-  const pipeline = new Pipeline({
+  // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
+  const refill = (): void => {
+    if (!pipeline.inSync) return;
+    reserve.refill().catch((error: unknown) => report("cannot refill the reserve of addresses: the next ADD will ask again", { error: error instanceof Error ? error.message : String(error) }));
+  };
+  const pipeline: Pipeline = new Pipeline({
     node,
     store,
     loop,
@@ -70,6 +75,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       bird.observe(updates);
       faults.observe(updates);
       requests.observe(updates);
+      if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();
     },
     onInSync: () => {
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });

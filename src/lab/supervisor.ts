@@ -9,7 +9,7 @@ import { openHost } from "../host/bun/host.ts";
 import { LabApi } from "./api.ts";
 import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
 import { Kubelet } from "./kubelet.ts";
-import { API_PORT, type Layout, netnsPath, type NodeLayout } from "./layout.ts";
+import { type Layout, netnsPath, type NodeLayout } from "./layout.ts";
 import { CommandError } from "./run.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Mirror } from "./watch.ts";
@@ -57,7 +57,8 @@ function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
       name: `${node.name}-bird`,
       cgroup: `${layout.cgroup}/${node.name}/bird`,
       ready: () => existsSync(node.birdConfiguration),
-      command: inNetns(node.netnsPath, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]),
+      // -R: started again after a crash, it keeps the routes that it finds of itself until its peers have spoken.
+      command: inNetns(node.netnsPath, ["bird", "-f", "-R", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]),
     },
   ];
 }

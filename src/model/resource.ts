@@ -7,7 +7,7 @@ import { KINDS } from "./kind.ts";
 import type { Key } from "./key.ts";
 import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./kinds/ipam.ts";
 import type { IPPoolSpec } from "./kinds/ip-pool.ts";
-import type { Event, Namespace, Node, Pod, ServiceAccount } from "kubernetes-types/core/v1";
+import type { Event, Namespace, Node, Pod } from "kubernetes-types/core/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
 
 export interface ObjectMeta {

@@ -2,7 +2,9 @@
  * A dual-stack lab of three nodes: pods, routes, policy, restarts, faults. Every test speaks to the cluster as its users do:
  * kubectl, the CNI protocol, packets.
  */
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { execute, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
@@ -299,4 +301,63 @@ describe("bad input", () => {
     expect(answer.exitCode).toBe(1);
     expect(JSON.parse(answer.stdout)).toMatchObject({ cniVersion: "1.0.0", code: 7, msg: "network configuration field mtu is 20, must be 0 (automatic) or an integer from 68 to 65535" });
   });
+});
+
+describe("what the daemon says of itself", () => {
+  test("health, readiness and metrics by HTTP", async () => {
+    const node = await lab.node("n1");
+    const get = (path: string): Promise<string> => lab.inNode(node, "wget", "-qO-", "-t", "1", `http://127.0.0.1:9099${path}`).then(({ stdout }) => stdout);
+    expect(JSON.parse(await get("/liveness"))).toEqual({ live: true });
+    expect(JSON.parse(await get("/readiness"))).toMatchObject({ ready: true, datastore: "in-sync" });
+    const metrics = await get("/metrics");
+    expect(metrics).toMatch(/^felix_active_local_endpoints [1-9]/m);
+    expect(metrics).toMatch(/^calico_dataplane_pending\{driver="nftables"\} 0$/m);
+    expect(metrics).toMatch(/^process_resident_memory_bytes \d/m);
+  });
+
+  test("an invalid policy that got in all the same closes what it selects, an Event says so, and the daemon goes on", async () => {
+    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "got-in", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"], ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/8" } }] }] } };
+    await lab.apply(list(policy));
+    await both(client, neighbor, 80, true);
+    const status = await lab.status();
+    // Past admission: written into the API's own store while it is away.
+    process.kill(status.supervisor.pid, "SIGSTOP");
+    process.kill(status.apiPid, "SIGKILL");
+    await until("the API to be gone", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode !== 0);
+    const directory = status.kubeconfig.replace(/kubeconfig$/, "api");
+    const file = readdirSync(directory).find((name) => /\.(db|sqlite)$/.test(name)) ?? "";
+    const database = new Database(`${directory}/${file}`);
+    database.run("UPDATE objects SET json = replace(json, '10.0.0.0/8', '10.0.0.0/33') WHERE name = 'got-in'");
+    database.close();
+    process.kill(status.nodes[0]?.pid ?? 0, "SIGKILL");
+    process.kill(status.supervisor.pid, "SIGCONT");
+    await until("the API to be back", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode === 0);
+    await both(client, neighbor, 80, false);
+    await both(client, near, 80, true);
+    const events = await until("the Event", async () => {
+      const { stdout } = await lab.kubectl("get", "events", "-n", NS, "--field-selector", "involvedObject.name=got-in", "-o", "json");
+      const { items } = JSON.parse(stdout) as { items: { reason: string; message: string }[] };
+      return items.length > 0 ? items : undefined;
+    });
+    expect(events).toMatchObject([{ reason: "InvalidPolicy", message: expect.stringContaining('spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33"') }]);
+    await lab.must("delete", "networkpolicy", "-n", NS, "got-in");
+    await both(client, neighbor, 80, true);
+  }, 180_000);
+});
+
+describe("the end of a node", () => {
+  test("its routes are withdrawn from the others", async () => {
+    const routes = async (): Promise<string> => {
+      const node = await lab.node("n1");
+      return (await lab.inNode(node, "ip", "route", "show", "proto", "bird")).stdout + (await lab.inNode(node, "ip", "-6", "route", "show", "proto", "bird")).stdout;
+    };
+    expect(await routes()).toContain("via 172.30.0.13");
+    const { fabric } = await lab.status();
+    // The cable is pulled: no process of the node can say goodbye.
+    await execute(["nsenter", `--net=${fabric.netns}`, "--", "ip", "link", "set", "port-n3", "down"]);
+    await until("the routes to n3 to be withdrawn", async () => !/172\.30\.0\.13|fd00:30::13/.test(await routes()), 60);
+    expect(await routes()).toContain("via 172.30.0.12");
+    await execute(["nsenter", `--net=${fabric.netns}`, "--", "ip", "link", "set", "port-n3", "up"]);
+    await until("the routes to n3 to be back", async () => /172\.30\.0\.13/.test(await routes()), 60);
+  }, 180_000);
 });
