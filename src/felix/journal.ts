@@ -34,7 +34,11 @@ export class Journal {
     await files.makeDirectory(directory);
     const journal = new Journal(files, directory);
     for (const name of await files.list(directory)) {
-      if (!name.endsWith(".json")) continue;
+      if (!name.endsWith(".json")) {
+        // A write that a crash interrupted: the whole file beside it is the truth.
+        if (name.endsWith(".tmp")) await files.remove(`${directory}/${name}`);
+        continue;
+      }
       const text = await files.readText(`${directory}/${name}`);
       const attachment = text === undefined ? undefined : parseAttachment(text);
       if (attachment === undefined) report("journal file is not a CNI attachment: ignored", { path: `${directory}/${name}` });

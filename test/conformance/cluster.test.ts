@@ -316,7 +316,7 @@ describe("what the daemon says of itself", () => {
   });
 
   test("an invalid policy that got in all the same closes what it selects, an Event says so, and the daemon goes on", async () => {
-    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "got-in", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"], ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/8" } }] }] } };
+    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "got-in", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"], ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/8" } }, { ipBlock: { cidr: "fd00::/8" } }] }] } };
     await lab.apply(list(policy));
     await both(client, neighbor, 80, true);
     const status = await lab.status();

@@ -1,0 +1,58 @@
+/** image: two small images made on the spot out of Debian's static busybox: `pause` and `box`, as OCI archives for `ctr images import`. */
+import { copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { run } from "./run.ts";
+
+export const PAUSE_IMAGE = "localhost/pause:1";
+/** busybox with all its applets; `/www/index.html` says "hello". */
+export const BOX_IMAGE = "localhost/box:1";
+
+function digest(bytes: Uint8Array): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
+}
+
+/** Stores bytes as a blob of the layout; their descriptor. */
+function addBlob(layout: string, mediaType: string, bytes: Uint8Array): { mediaType: string; digest: string; size: number } {
+  const name = digest(bytes);
+  writeFileSync(`${layout}/blobs/sha256/${name.slice("sha256:".length)}`, bytes);
+  return { mediaType, digest: name, size: bytes.length };
+}
+
+async function makeLayer(directory: string): Promise<Uint8Array> {
+  const root = `${directory}/layer`;
+  for (const folder of ["bin", "etc", "www", "tmp", "proc", "sys", "dev"]) mkdirSync(`${root}/${folder}`, { recursive: true });
+  const busybox = Bun.which("busybox");
+  if (busybox === null) throw new Error("busybox is not installed: apt-get install busybox-static");
+  copyFileSync(busybox, `${root}/bin/busybox`);
+  const applets = (await run([busybox, "--list"])).trim().split("\n");
+  for (const applet of applets) if (applet !== "busybox") symlinkSync("busybox", `${root}/bin/${applet}`);
+  writeFileSync(`${root}/etc/passwd`, "root:x:0:0:root:/:/bin/sh\n");
+  writeFileSync(`${root}/www/index.html`, "hello\n");
+  await run(["tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-C", root, "-cf", `${directory}/layer.tar`, "."]);
+  return await Bun.file(`${directory}/layer.tar`).bytes();
+}
+
+/** Writes both images into one archive; its path. Source: OCI image-spec, image-layout.md and config.md. */
+export async function makeImages(directory: string): Promise<string> {
+  const work = `${directory}/images`;
+  const layout = `${work}/oci`;
+  mkdirSync(`${layout}/blobs/sha256`, { recursive: true });
+  const layerBytes = await makeLayer(work);
+  const layer = addBlob(layout, "application/vnd.oci.image.layer.v1.tar", layerBytes);
+  const architecture = process.arch === "arm64" ? "arm64" : "amd64";
+  const images: readonly { readonly name: string; readonly command: readonly string[] }[] = [
+    { name: PAUSE_IMAGE, command: ["/bin/busybox", "tail", "-f", "/dev/null"] },
+    { name: BOX_IMAGE, command: ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"] },
+  ];
+  const json = (value: object): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
+  const manifests = images.map(({ name, command }) => {
+    const config = addBlob(layout, "application/vnd.oci.image.config.v1+json", json({ architecture, os: "linux", config: { Cmd: command, Env: ["PATH=/bin"] }, rootfs: { type: "layers", diff_ids: [layer.digest] } }));
+    const manifest = addBlob(layout, "application/vnd.oci.image.manifest.v1+json", json({ schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config, layers: [layer] }));
+    return { ...manifest, annotations: { "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name } };
+  });
+  writeFileSync(`${layout}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  writeFileSync(`${layout}/index.json`, JSON.stringify({ schemaVersion: 2, manifests }));
+  const archive = `${directory}/images.tar`;
+  await run(["tar", "-C", layout, "-cf", archive, "."]);
+  rmSync(work, { recursive: true });
+  return archive;
+}

@@ -1,0 +1,108 @@
+/**
+ * main: `make test-kubernetes`: builds or finds the programs, starts one cluster, runs every test file against it, removes it.
+ *
+ * Where the machine lacks a Go toolchain or a registry it says so, counts as skipped and ends well; once the cluster's programs
+ * are there, whatever fails fails the run. Usage: bun test/kubernetes/main.ts [--keep] [FILE…]
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { type Binaries, prepareBinaries, Unavailable } from "./build/binaries.ts";
+import { residentBytes } from "./cluster/cgroups.ts";
+import { removeCluster } from "./cluster/clean.ts";
+import { CLUSTER_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
+
+/** In this order: the last one looks back at what all the others asked of the API. */
+const FILES = ["api", "pods", "policy", "services", "boot", "churn", "restarts", "role"] as const;
+const TEST_TIMEOUT_MS = 300_000;
+
+interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const started = performance.now();
+
+function progress(line: string): void {
+  const seconds = (performance.now() - started) / 1000;
+  console.log(`[${seconds.toFixed(1).padStart(6)} s] ${line}`);
+}
+
+function readTotals(report: string): Totals | undefined {
+  if (!existsSync(report)) return undefined;
+  const head = /<testsuites\b[^>]*>/.exec(readFileSync(report, "utf8"))?.[0];
+  if (head === undefined) return undefined;
+  const read = (name: string): number => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? "0");
+  const failed = read("failures") + read("errors");
+  return { passed: read("tests") - failed - read("skipped"), failed, skipped: read("skipped") };
+}
+
+/** A process of its own for each file; one that reports nothing has failed. */
+async function runFile(name: string, id: string, sum: Totals): Promise<void> {
+  progress(`== ${name}`);
+  const directory = mkdtempSync(`${tmpdir()}/calico-test-kubernetes-`);
+  const report = `${directory}/junit.xml`;
+  const path = new URL(`./${name}.test.ts`, import.meta.url).pathname;
+  const command = [process.execPath, "test", `--timeout=${TEST_TIMEOUT_MS}`, "--reporter=junit", `--reporter-outfile=${report}`, path];
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit", env: { ...process.env, [CLUSTER_VARIABLE]: id } });
+  const exitCode = await child.exited;
+  const totals = readTotals(report) ?? { passed: 0, failed: 0, skipped: 0 };
+  rmSync(directory, { recursive: true });
+  const silent = totals.passed + totals.failed + totals.skipped === 0;
+  sum.passed += totals.passed;
+  sum.failed += silent || (exitCode !== 0 && totals.failed === 0) ? totals.failed + 1 : totals.failed;
+  sum.skipped += totals.skipped;
+}
+
+function printMemory(id: string): void {
+  const sizes = [...residentBytes(id)].sort(([, a], [, b]) => b - a);
+  const total = sizes.reduce((sum, [, bytes]) => sum + bytes, 0);
+  const words = sizes.map(([program, bytes]) => `${program} ${Math.round(bytes / 2 ** 20)}`);
+  progress(`resident memory ${Math.round(total / 2 ** 20)} MiB: ${words.join(", ")}`);
+}
+
+async function runAll(binaries: Binaries, files: readonly string[], keep: boolean): Promise<Totals> {
+  const id = newClusterId();
+  const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
+  const clean = async (): Promise<void> => {
+    progress(`removing the cluster ${id}`);
+    await removeCluster(id);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void clean().then(() => process.exit(1)));
+  try {
+    await startCluster(id, binaries, progress);
+    progress(`the cluster ${id} works`);
+    printMemory(id);
+    for (const file of files) await runFile(file, id, sum);
+    printMemory(id);
+  } catch (error) {
+    progress(`failed: ${error instanceof Error ? error.message : String(error)}`);
+    sum.failed++;
+  } finally {
+    if (keep) progress(`kept: ${CLUSTER_VARIABLE}=${id} bun test test/kubernetes/NAME.test.ts; the next run removes it`);
+    else await clean();
+  }
+  return sum;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const wanted = args.filter((arg) => !arg.startsWith("--"));
+  const unknown = wanted.find((name) => !FILES.some((file) => file === name));
+  if (unknown !== undefined) {
+    console.error(`there are no tests ${JSON.stringify(unknown)}, only ${FILES.join(", ")}`);
+    return 2;
+  }
+  let binaries: Binaries;
+  try {
+    binaries = await prepareBinaries(progress);
+  } catch (error) {
+    if (!(error instanceof Unavailable)) throw error;
+    console.log(`no Kubernetes to test against: ${error.message}\n\n0 passed, 0 failed, 1 skipped`);
+    return 0;
+  }
+  const { passed, failed, skipped } = await runAll(binaries, wanted.length > 0 ? wanted : FILES, args.includes("--keep"));
+  console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
+
+process.exit(await main(process.argv.slice(2)));

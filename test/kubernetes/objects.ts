@@ -1,0 +1,111 @@
+/** objects: the Kubernetes objects that the tests create, and what they ask of a running Pod. */
+import { BOX_IMAGE } from "./cluster/image.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import { type Output, waitFor } from "./cluster/run.ts";
+
+export interface PodOptions {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly node?: string;
+  readonly command?: readonly string[];
+  readonly spec?: Readonly<Record<string, unknown>>;
+  readonly container?: Readonly<Record<string, unknown>>;
+}
+
+export interface Pod {
+  readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string; readonly annotations?: Readonly<Record<string, string>>; readonly deletionTimestamp?: string };
+  readonly spec: { readonly nodeName?: string; readonly hostNetwork?: boolean };
+  readonly status: {
+    readonly phase: string;
+    readonly podIP?: string;
+    readonly podIPs?: readonly { readonly ip: string }[];
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+    readonly containerStatuses?: readonly { readonly restartCount: number }[];
+  };
+}
+
+export function namespace(name: string, labels: Readonly<Record<string, string>> = {}): object {
+  return { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
+}
+
+/** Listens with HTTP on port 8080 unless told otherwise; ends at once when deleted. */
+export function podTemplate(options: Omit<PodOptions, "namespace" | "name">): object {
+  return {
+    ...(options.node === undefined ? {} : { nodeName: options.node }),
+    terminationGracePeriodSeconds: 0,
+    automountServiceAccountToken: false,
+    containers: [
+      {
+        name: "box",
+        image: BOX_IMAGE,
+        imagePullPolicy: "Never",
+        ...(options.command === undefined ? {} : { command: options.command }),
+        ports: [{ name: "http", containerPort: 8080 }],
+        ...options.container,
+      },
+    ],
+    ...options.spec,
+  };
+}
+
+export function pod(options: PodOptions): object {
+  return { apiVersion: "v1", kind: "Pod", metadata: { namespace: options.namespace, name: options.name, labels: options.labels ?? {} }, spec: podTemplate(options) };
+}
+
+export function isReady(found: Pod): boolean {
+  return found.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") === true;
+}
+
+export function pods(cluster: Cluster, inNamespace: string, selector = ""): Promise<readonly Pod[]> {
+  return cluster.get<{ items: readonly Pod[] }>(["pods", "-n", inNamespace, "-l", selector]).then(({ items }) => items);
+}
+
+/** Waits until every named Pod is Ready; the Pods. */
+export async function awaitReady(cluster: Cluster, inNamespace: string, names: readonly string[], seconds = 90): Promise<readonly Pod[]> {
+  let found: readonly Pod[] = [];
+  await waitFor(
+    `pods ${names.join(", ")} of ${inNamespace} to be Ready`,
+    seconds,
+    async () => {
+      found = (await pods(cluster, inNamespace)).filter((item) => names.includes(item.metadata.name));
+      return found.length === names.length && found.every(isReady);
+    },
+    () => describeTrouble(cluster, inNamespace),
+  );
+  return names.map((name) => found.find((item) => item.metadata.name === name)).filter((item) => item !== undefined);
+}
+
+/** Pods and warnings of a namespace, for an error message. */
+export async function describeTrouble(cluster: Cluster, inNamespace: string): Promise<string> {
+  const listed = await cluster.tryKubectl(["get", "pods", "-n", inNamespace, "-o", "wide"]);
+  const events = await cluster.tryKubectl(["get", "events", "-n", inNamespace, "--field-selector=type=Warning", "-o", 'jsonpath={range .items[*]}{.reason}{": "}{.message}{"\\n"}{end}']);
+  return `\n${listed.stdout}${events.stdout.split("\n").slice(-8).join("\n")}`;
+}
+
+/** The addresses of a Pod, IPv4 then IPv6. */
+export function addressesOf(found: Pod): readonly [string, string] {
+  const ips = found.status.podIPs?.map(({ ip }) => ip) ?? [];
+  const ipv4 = ips.find((ip) => !ip.includes(":"));
+  const ipv6 = ips.find((ip) => ip.includes(":"));
+  if (ipv4 === undefined || ipv6 === undefined) throw new Error(`pod ${found.metadata.name} has addresses ${JSON.stringify(ips)}, must have one of each family`);
+  return [ipv4, ipv6];
+}
+
+export function urlOf(address: string, port = 8080): string {
+  return `http://${address.includes(":") ? `[${address}]` : address}:${port}/index.html`;
+}
+
+/** One HTTP request from a Pod, one second at most. */
+export function fetchFrom(cluster: Cluster, inNamespace: string, from: string, url: string): Promise<Output> {
+  return cluster.exec(inNamespace, from, ["wget", "-T", "1", "-q", "-O", "-", url]);
+}
+
+export async function answers(cluster: Cluster, inNamespace: string, from: string, url: string): Promise<boolean> {
+  return (await fetchFrom(cluster, inNamespace, from, url)).stdout === "hello\n";
+}
+
+/** Deletes a namespace and waits until nothing of it is left. */
+export async function removeNamespace(cluster: Cluster, name: string): Promise<void> {
+  await cluster.kubectl(["delete", "namespace", name, "--ignore-not-found", "--wait=true", "--timeout=120s"]);
+}

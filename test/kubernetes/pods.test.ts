@@ -1,0 +1,161 @@
+/** Pods by a real kubelet and containerd: addresses, reachability, their lives and ends. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync, rmSync } from "node:fs";
+import { attachCluster, type Cluster } from "./cluster/cluster.ts";
+import { run, waitFor } from "./cluster/run.ts";
+import { ctr } from "./cluster/node.ts";
+import { addressesOf, answers, awaitReady, isReady, namespace, pod, type Pod, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
+
+const NS = "pods";
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await attachCluster();
+  await cluster.apply(namespace(NS));
+});
+
+afterAll(async () => {
+  await removeNamespace(cluster, NS);
+});
+
+interface Block {
+  readonly spec: { readonly cidr: string; readonly affinity?: string; readonly allocations: readonly (number | null)[]; readonly attributes: readonly { readonly handle_id?: string; readonly secondary?: Readonly<Record<string, string>> }[] };
+}
+
+/** Names of the pods that hold an address, as address management has it. */
+async function holders(): Promise<readonly string[]> {
+  const { items } = await cluster.get<{ items: readonly Block[] }>(["ipamblocks"]);
+  return items.flatMap(({ spec }) =>
+    spec.allocations.flatMap((index) => {
+      const pod = index === null ? undefined : spec.attributes[index]?.secondary?.["pod"];
+      return pod === undefined ? [] : [pod];
+    }),
+  );
+}
+
+describe("two pods on two nodes", () => {
+  let a: Pod;
+  let b: Pod;
+
+  beforeAll(async () => {
+    await cluster.apply(pod({ namespace: NS, name: "a", node: "n1" }), pod({ namespace: NS, name: "b", node: "n2" }));
+    const [first, second] = await awaitReady(cluster, NS, ["a", "b"]);
+    if (first === undefined || second === undefined) throw new Error("not both pods are there");
+    [a, b] = [first, second];
+  });
+
+  test("have addresses of our pools, of both families", () => {
+    for (const found of [a, b]) {
+      const [ipv4, ipv6] = addressesOf(found);
+      expect(ipv4).toStartWith("10.65.");
+      expect(ipv6).toStartWith("fd00:65:");
+    }
+  });
+
+  test("say their addresses in upstream's annotations", async () => {
+    await waitFor("the annotations of pod a", 10, async () => (await cluster.get<Pod>(["pod", "-n", NS, "a"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] !== undefined);
+    const { metadata } = await cluster.get<Pod>(["pod", "-n", NS, "a"]);
+    expect(metadata.annotations?.["cni.projectcalico.org/podIPs"]).toBe(`${addressesOf(a)[0]}/32,${addressesOf(a)[1]}/128`);
+  });
+
+  test("reach each other over both families, by ping and HTTP", async () => {
+    for (const address of addressesOf(b)) {
+      await waitFor(`ping of ${address}`, 20, async () => (await cluster.exec(NS, "a", ["ping", "-c", "1", "-W", "1", address])).exitCode === 0);
+      expect(await answers(cluster, NS, "a", urlOf(address))).toBe(true);
+    }
+    for (const address of addressesOf(a)) expect(await answers(cluster, NS, "b", urlOf(address))).toBe(true);
+  });
+
+  test("are seen with their own addresses, without translation", async () => {
+    const { stdout } = await cluster.exec(NS, "a", ["ip", "-o", "addr", "show", "dev", "eth0"]);
+    for (const address of addressesOf(a)) expect(stdout).toContain(address);
+  });
+
+  test("DEL again, for a container that is gone, and without namespace, succeeds", async () => {
+    const node = cluster.node("n1");
+    const config = JSON.stringify({ ...(await networkConfiguration(node.cniConfDir)), prevResult: undefined });
+    for (let i = 0; i < 3; i++) {
+      const del = ["env", "CNI_COMMAND=DEL", `CNI_CONTAINERID=gone-${i % 2}`, "CNI_NETNS=", "CNI_IFNAME=eth0", `CNI_PATH=${node.cniBinDir}`, "CNI_ARGS=K8S_POD_NAMESPACE=pods;K8S_POD_NAME=gone;IgnoreUnknown=1", `${node.cniBinDir}/calico`];
+      expect(await run(del, config)).toBe("");
+    }
+    expect(await answers(cluster, NS, "a", urlOf(addressesOf(b)[0]))).toBe(true);
+  });
+});
+
+/** What the runtime passes to the plugin. */
+async function networkConfiguration(folder: string): Promise<object> {
+  const list: unknown = JSON.parse(await Bun.file(`${folder}/10-calico.conflist`).text());
+  const { name, cniVersion, plugins } = list as { name: string; cniVersion: string; plugins: readonly object[] };
+  return { ...plugins[0], name, cniVersion };
+}
+
+describe("lives of pods", () => {
+  test("a deployment spreads over both nodes, and gives every address back when it is deleted", async () => {
+    const labels = { app: "spread" };
+    await cluster.apply({ apiVersion: "apps/v1", kind: "Deployment", metadata: { namespace: NS, name: "spread" }, spec: { replicas: 4, selector: { matchLabels: labels }, template: { metadata: { labels }, spec: podTemplate({}) } } });
+    await cluster.kubectl(["rollout", "status", "-n", NS, "deployment/spread", "--timeout=90s"]);
+    const made = await pods(cluster, NS, "app=spread");
+    expect(new Set(made.map(({ spec }) => spec.nodeName))).toEqual(new Set(["n1", "n2"]));
+    await waitFor("the addresses to be recorded", 20, async () => (await holders()).filter((name) => name.startsWith("spread-")).length === 8);
+    await cluster.kubectl(["delete", "deployment", "-n", NS, "spread", "--cascade=foreground", "--timeout=60s"]);
+    await waitFor("the addresses to be given back", 30, async () => (await holders()).every((name) => !name.startsWith("spread-")), async () => (await holders()).join(" "));
+  });
+
+  test("a pod that finishes gives its address back before it is deleted", async () => {
+    await cluster.apply(pod({ namespace: NS, name: "finishes", command: ["true"], spec: { restartPolicy: "Never" } }));
+    await waitFor("the pod to finish", 60, async () => (await cluster.get<Pod>(["pod", "-n", NS, "finishes"])).status.phase === "Succeeded");
+    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("finishes"), async () => (await holders()).join(" "));
+  });
+
+  test("a container that cannot start leaves the pod its address, and the pod's end takes it", async () => {
+    await cluster.apply(pod({ namespace: NS, name: "broken", command: ["/no/such/program"] }));
+    await waitFor("the start to fail", 60, async () => (await cluster.kubectl(["get", "events", "-n", NS, "--field-selector=involvedObject.name=broken", "-o", "jsonpath={.items[*].message}"])).includes("/no/such/program"));
+    await cluster.kubectl(["delete", "pod", "-n", NS, "broken", "--timeout=60s"]);
+    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("broken"));
+  });
+
+  test("a pod held by a finalizer has given its address back once it is torn down", async () => {
+    const held = pod({ namespace: NS, name: "held" }) as { metadata: object };
+    await cluster.apply({ ...held, metadata: { ...held.metadata, finalizers: ["example.org/held"] } });
+    await awaitReady(cluster, NS, ["held"]);
+    await cluster.kubectl(["delete", "pod", "-n", NS, "held", "--wait=false"]);
+    await waitFor("its addresses to be given back", 60, async () => !(await holders()).includes("held"), async () => (await holders()).join(" "));
+    const { metadata } = await cluster.get<Pod>(["pod", "-n", NS, "held"]);
+    expect(metadata.deletionTimestamp).toBeString();
+    expect(metadata.annotations?.["cni.projectcalico.org/podIPs"]).toBe("");
+    await cluster.kubectl(["patch", "pod", "-n", NS, "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
+  });
+
+  test("a pod in the host's network has the node's address and none of ours", async () => {
+    await cluster.apply(pod({ namespace: NS, name: "host", node: "n1", spec: { hostNetwork: true } }));
+    const [found] = await awaitReady(cluster, NS, ["host"]);
+    expect(found?.status.podIPs?.map(({ ip }) => ip)).toEqual(["172.30.0.11", "fd00:30::b"]);
+    expect(await holders()).not.toContain("host");
+  });
+
+  test("a static pod is served like any other", async () => {
+    const node = cluster.node("n1");
+    const manifest = `${node.root}/manifests/static.json`;
+    writeFileSync(manifest, JSON.stringify(pod({ namespace: NS, name: "static" })));
+    const [found] = await awaitReady(cluster, NS, ["static-n1"]);
+    expect(found === undefined ? [] : addressesOf(found)[0]).toStartWith("10.65.");
+    rmSync(manifest);
+    await waitFor("the static pod to end", 60, async () => !(await pods(cluster, NS)).some(({ metadata }) => metadata.name === "static-n1"));
+    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("static-n1"));
+  });
+
+  test("a sandbox that dies is made anew, with rules and address", async () => {
+    await cluster.apply(pod({ namespace: NS, name: "reborn", node: "n1" }), pod({ namespace: NS, name: "asks", node: "n2" }));
+    const [before] = await awaitReady(cluster, NS, ["reborn", "asks"]);
+    const node = cluster.node("n1");
+    const sandboxes = (await run(ctr(node, cluster.binaries, "containers", "list", "-q", `labels."io.kubernetes.pod.uid"==${before?.metadata.uid},labels."io.cri-containerd.kind"==sandbox`))).trim().split("\n");
+    expect(sandboxes.length).toBe(1);
+    await run(ctr(node, cluster.binaries, "tasks", "kill", "-s", "SIGKILL", sandboxes[0] ?? ""));
+    await waitFor("the sandbox to be made anew", 90, async () => {
+      const now = await cluster.get<Pod>(["pod", "-n", NS, "reborn"]);
+      return isReady(now) && (now.status.containerStatuses?.[0]?.restartCount ?? 0) > 0;
+    });
+    const after = await cluster.get<Pod>(["pod", "-n", NS, "reborn"]);
+    for (const address of addressesOf(after)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "asks", urlOf(address)));
+  });
+});
