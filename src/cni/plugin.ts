@@ -125,5 +125,5 @@ function failed(version: string, error: CniError): PluginOutput {
 }
 
 function print(value: object): string {
-  return `${JSON.stringify(value)}\n`;
+  return JSON.stringify(value);
 }

@@ -6,6 +6,6 @@ export async function runPluginProcess(plugin: "calico" | "calico-ipam", environ
   const host = openPluginHost();
   const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : await host.readStdin();
   const { exitCode, stdout } = await runPlugin({ plugin, environment, stdin }, host.sockets);
-  host.writeStdout(stdout);
+  if (stdout !== "") host.writeStdout(stdout);
   return exitCode;
 }

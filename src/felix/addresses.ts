@@ -27,6 +27,8 @@ export interface AddressesOptions {
   readonly reserve: AddressReserve;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** Forgets the connections of the addresses; throws KernelError. */
+  readonly endFlows: (addresses: readonly Addr[]) => void;
   readonly report: Report;
 }
 
@@ -40,12 +42,15 @@ export interface TakeRequest {
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 10_000;
+/** How long releases are gathered before the kernel's table of connections is gone through. */
+const END_FLOWS_DELAY_MS = 20;
 /** How long ADD waits for one read of its Pod. */
 const READ_POD_MS = 2_000;
 
 export class Addresses {
   readonly #options: AddressesOptions;
   readonly #queues = new Map<string, Promise<void>>();
+  readonly #ending = new Set<Addr>();
   #stopped = false;
 
   constructor(options: AddressesOptions) {
@@ -103,10 +108,11 @@ export class Addresses {
     });
   }
 
-  /** After DEL, or a failed ADD: free the addresses, mark the Pod as torn down, forget the attachment. */
+  /** After DEL, or a failed ADD: forget their connections, free the addresses, mark the Pod as torn down, forget the attachment. */
   release(attachment: Attachment): void {
     const { record, handle } = attachment;
     this.#enqueue(record.containerId, "release addresses", async () => {
+      await this.#endFlows(record.addresses);
       await this.#markTornDown(attachment);
       await this.#options.ipam.releaseAddresses(record.addresses, [handle, this.#options.reserve.handle]);
       await this.#options.ipam.releaseByHandle(handle);
@@ -149,6 +155,16 @@ export class Addresses {
 
   stop(): void {
     this.#stopped = true;
+  }
+
+  /** Before anybody can be given the addresses. One pass over the kernel's table serves all that are waiting: it costs the same for many as for one. */
+  async #endFlows(addresses: readonly Addr[]): Promise<void> {
+    for (const addr of addresses) this.#ending.add(addr);
+    await this.#options.clock.sleep(END_FLOWS_DELAY_MS);
+    if (this.#ending.size === 0) return;
+    const all = [...this.#ending];
+    this.#options.endFlows(all);
+    this.#ending.clear();
   }
 
   /** Only if the Pod still speaks of this container: a Pod of the same name may live already. */

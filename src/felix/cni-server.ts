@@ -5,6 +5,7 @@
  * DEL: rules, link, conntrack entries; the datastore is told afterwards. A failed ADD gives everything back. Requests for one
  * container run one after another.
  */
+import type { Random } from "../host/random.ts";
 import type { Sockets, Connection, Listener } from "../host/sockets.ts";
 import {
   CNI_CHECK_FAILED,
@@ -35,6 +36,7 @@ export interface CniServerOptions {
   readonly addresses: Addresses;
   readonly wiring: Wiring;
   readonly requests: PodRequestIndex;
+  readonly random: Random;
 }
 
 /** A CNI error on its way to the plugin. */
@@ -144,7 +146,7 @@ export class CniServer {
     const requests = await this.#requests(pod);
     const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
     const attachment: Attachment = {
-      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? "", netns: request.netns, podInterface: request.interface },
+      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
       handle: assigned.handle,
       mtuBytes: config.mtuBytes,
       state: "attached",
@@ -154,16 +156,14 @@ export class CniServer {
       await journal.put(attachment);
       if (!wired) {
         addresses.confirm(attachment);
-        return resultOf(attachment, undefined);
+        return resultOf(attachment);
       }
       await this.#supersede(attachment);
-      const { mac } = wiring.add(attachment);
-      const complete: Attachment = { ...attachment, record: { ...attachment.record, mac } };
-      pipeline.attach(complete.record);
-      await this.#awaitRules(complete, pod);
-      await journal.put(complete);
-      addresses.confirm(complete);
-      return resultOf(complete, mac);
+      wiring.add(attachment);
+      pipeline.attach(attachment.record);
+      await this.#awaitRules(attachment, pod);
+      addresses.confirm(attachment);
+      return resultOf(attachment);
     } catch (error) {
       await this.#undo(attachment);
       throw error;
@@ -185,17 +185,18 @@ export class CniServer {
 
   /** Repeated ADD: the same answer, after making sure that what it says is still true. */
   async #again(attachment: Attachment): Promise<CniResult> {
-    if (!attachment.wired) return resultOf(attachment, undefined);
-    const { pipeline, wiring, journal } = this.#options;
-    let current = attachment;
-    if (wiring.check(attachment).length > 0) {
-      const { mac } = wiring.add(attachment);
-      current = { ...attachment, record: { ...attachment.record, mac } };
-      await journal.put(current);
-    }
-    pipeline.attach(current.record);
-    await this.#awaitRules(current, current.record.pod);
-    return resultOf(current, current.record.mac);
+    if (!attachment.wired) return resultOf(attachment);
+    const { pipeline, wiring } = this.#options;
+    if (wiring.check(attachment).length > 0) wiring.add(attachment);
+    pipeline.attach(attachment.record);
+    await this.#awaitRules(attachment, attachment.record.pod);
+    return resultOf(attachment);
+  }
+
+  /** A unicast address of local administration (IEEE 802c): chosen here, so that the record is complete before the kernel is touched. */
+  #newMac(): string {
+    const bytes = this.#options.random.uuid().replaceAll("-", "");
+    return `02${bytes.slice(0, 10)}`.replace(/(..)(?=.)/g, "$1:");
   }
 
   /** The same pod under a new container id has the same interface name: the older attachment loses it, and keeps only its addresses until its DEL. */
@@ -247,9 +248,8 @@ export class CniServer {
     return undefined;
   }
 
-  /** Flows of the addresses end here, before anyone can be given them again; the datastore learns of it in the background. */
+  /** In the background the connections of the addresses are forgotten, then the datastore frees them. */
   async #release(attachment: Attachment): Promise<void> {
-    this.#options.wiring.endFlows(attachment.record.addresses);
     const releasing: Attachment = { ...attachment, state: "releasing", wired: false };
     await this.#options.journal.put(releasing);
     this.#options.addresses.release(releasing);
@@ -310,13 +310,13 @@ function parseNetworkConfig(config: Readonly<Record<string, unknown>>): NetworkC
   return { network, mtuBytes: mtu === 0 ? DEFAULT_MTU_BYTES : mtu, families };
 }
 
-function resultOf(attachment: Attachment, mac: string | undefined): CniResult {
+function resultOf(attachment: Attachment): CniResult {
   const { record, mtuBytes } = attachment;
   const ips = record.addresses.map((addr) => (attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) }));
   const interfaces = attachment.wired
     ? [
         { name: record.interface, mac: "ee:ee:ee:ee:ee:ee", mtu: mtuBytes },
-        { name: record.podInterface, mac: mac ?? record.mac, mtu: mtuBytes, sandbox: record.netns },
+        { name: record.podInterface, mac: record.mac, mtu: mtuBytes, sandbox: record.netns },
       ]
     : [];
   return { interfaces, ips, routes: [], dns: {} };

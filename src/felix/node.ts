@@ -58,7 +58,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
-  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, report });
+  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
@@ -87,7 +87,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
-  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests }).listen(sockets, paths.cniSocket);
+  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);

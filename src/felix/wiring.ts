@@ -15,9 +15,9 @@ export class Wiring {
   }
 
   /** Makes (or makes anew) the veth pair, the pod's addresses and routes. Throws KernelError and then leaves nothing behind. */
-  add(attachment: Attachment): { readonly mac: string } {
+  add(attachment: Attachment): void {
     const { record, mtuBytes } = attachment;
-    return this.#network.add({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes, mac: record.mac === "" ? undefined : record.mac });
+    this.#network.add({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes, mac: record.mac });
   }
 
   /** Succeeds for what is gone already. */

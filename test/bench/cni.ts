@@ -1,10 +1,11 @@
 /** cni: ADD and DEL, from exec to exit, against Debian's ptp with host-local, interleaved on one node. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { BareNode } from "../conformance/bare-node.ts";
 import { execute, type Lab, list, namespace, until } from "../conformance/fixture.ts";
 import { percentile, ratio, row } from "./figures.ts";
 
-const PODS = 60;
+const PODS = Number(process.env["BENCH_PODS"] ?? "60");
 
 function timed(command: string, config: object, environment: Record<string, string>): { readonly ms: number; readonly stdout: string } {
   const start = Bun.nanoseconds();
@@ -16,12 +17,14 @@ function timed(command: string, config: object, environment: Record<string, stri
 
 export async function benchCni(lab: Lab): Promise<void> {
   console.log("\n== CNI, exec to exit");
-  const node = await lab.node("n1");
+  const bare = new BareNode(lab);
+  await bare.up();
+  const node = bare.asNode;
   const scratch = mkdtempSync(`${tmpdir()}/calico-bench-`);
   const host = `${lab.name}-ptp`;
   const names = Array.from({ length: PODS }, (_, i) => `bench-${i}`);
-  // No scheduler of the lab touches them, so no kubelet does: this program is their runtime.
-  const pods = names.map((name) => ({ apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "bench" }, spec: { schedulerName: "bench", containers: [{ name: "main", image: "none" }] } }));
+  // Pods of a node without a kubelet: this program is their runtime.
+  const pods = names.map((name) => ({ apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "bench" }, spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] } }));
   await lab.apply(list(namespace("bench"), ...pods));
   await execute(["ip", "netns", "add", host]);
   const ours = { cniVersion: "1.0.0", name: "k8s-pod-network", type: "calico", daemon_socket: `${node.root}/var/run/calico/cni.sock`, ipam: { type: "calico-ipam" } };
@@ -55,7 +58,8 @@ export async function benchCni(lab: Lab): Promise<void> {
     for (let i = 0; i < PODS; i++) for (const kind of ["a", "b"]) await execute(["ip", "netns", "del", `${lab.name}-${kind}${i}`]);
     await execute(["ip", "netns", "del", host]);
     rmSync(scratch, { recursive: true, force: true });
-    await lab.must("delete", "namespace", "bench");
+    await bare.down();
+    await lab.must("delete", "namespace", "bench", "--wait=false");
   }
   row("ADD calico", figures.ourAdd, "ms");
   row("ADD ptp + host-local", figures.ptpAdd, "ms");

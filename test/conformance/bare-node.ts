@@ -3,7 +3,6 @@
  * container runtime of its pods, and the supervisor of its daemon.
  */
 import { mkdtempSync, rmSync, openSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { CALICO, execute, type Lab, type LabNode, list, until } from "./fixture.ts";
 
 const ADDRESS4 = "172.30.0.200";
@@ -11,7 +10,8 @@ const ADDRESS6 = "fd00:30::200";
 
 export class BareNode {
   readonly name = "bare";
-  readonly root = mkdtempSync(`${tmpdir()}/calico-bare-`);
+  /** In memory, as /var/run is on a host of its own. */
+  readonly root = mkdtempSync("/dev/shm/calico-bare-");
   readonly cniBinDir = `${this.root}/opt/cni/bin`;
   readonly socket = `${this.root}/var/run/calico/cni.sock`;
   readonly journal = `${this.root}/var/run/calico/cni`;

@@ -1,51 +1,11 @@
-/** Unix stream sockets of the real Sockets; alone in this file so that a CNI plugin loads nothing more. */
+/** Unix stream sockets of the real Sockets: connecting and listening. */
 import { chmod, stat, unlink } from "node:fs/promises";
-import type { Socket } from "bun";
-import { BugError } from "../../lib/bug.ts";
 import { type Connection, type Listener, SocketError, type Sockets } from "../sockets.ts";
-import { UnixConnection } from "./connection.ts";
+import type { UnixConnection } from "./connection.ts";
+import { codeOf, connect, handlers, type State } from "./unix-connect.ts";
 
 export function openUnixSockets(): Pick<Sockets, "connect" | "listen"> {
   return { connect, listen };
-}
-
-interface State {
-  connection: UnixConnection | undefined;
-}
-
-/** The callbacks that lead a socket's events to its connection. */
-function handlers(path: string, opened?: (connection: UnixConnection) => void, closed?: (connection: UnixConnection) => void) {
-  const close = ({ data: { connection } }: Socket<State>): void => {
-    if (connection === undefined) return;
-    connection.close();
-    closed?.(connection);
-  };
-  return {
-    open(socket: Socket<State>) {
-      socket.data = { connection: new UnixConnection(path, socket) };
-      opened?.(connectionOf(socket));
-    },
-    data: (socket: Socket<State>, bytes: Buffer) => connectionOf(socket).arrive(bytes),
-    drain: (socket: Socket<State>) => connectionOf(socket).flush(),
-    end: (socket: Socket<State>) => connectionOf(socket).endInput(),
-    close,
-    error: close,
-  };
-}
-
-function connectionOf(socket: Socket<State>): UnixConnection {
-  const { connection } = socket.data;
-  if (connection === undefined) throw new BugError("an event came before the socket was open");
-  return connection;
-}
-
-async function connect(path: string): Promise<Connection> {
-  try {
-    const socket = await Bun.connect<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path) });
-    return connectionOf(socket);
-  } catch (error) {
-    throw new SocketError("connect to", path, codeOf(error));
-  }
 }
 
 async function listen(path: string, mode: number, serveOne: (connection: Connection) => Promise<void>): Promise<Listener> {
@@ -96,8 +56,4 @@ export async function removeStale(path: string): Promise<void> {
     return;
   }
   throw new SocketError("listen on", path, "EADDRINUSE");
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : String(error);
 }

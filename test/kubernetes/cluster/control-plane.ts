@@ -1,4 +1,5 @@
 /** control-plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their command lines. All live in the fabric's namespace. */
+import { writeFileSync } from "node:fs";
 import type { Binaries } from "../build/binaries.ts";
 import { certificateKubeconfig, issued } from "./certificates.ts";
 import type { DaemonSpec } from "./daemons.ts";
@@ -24,6 +25,19 @@ export function etcd(layout: Layout, binaries: Binaries): DaemonSpec {
     "log-level": "warn",
   };
   return { name: "etcd", command: inNetns(layout.fabric, [binaries.etcd, ...flags(options)]) };
+}
+
+/** Notes what `calico node` asks, and nothing else. */
+function auditPolicy(layout: Layout): string {
+  const path = `${layout.directory}/audit-policy.json`;
+  const policy = {
+    apiVersion: "audit.k8s.io/v1",
+    kind: "Policy",
+    omitStages: ["RequestReceived"],
+    rules: [{ level: "Metadata", users: ["system:serviceaccount:kube-system:calico-node"] }, { level: "None" }],
+  };
+  writeFileSync(path, JSON.stringify(policy));
+  return path;
 }
 
 export function apiserver(layout: Layout, binaries: Binaries): DaemonSpec {
@@ -57,7 +71,8 @@ export function apiserver(layout: Layout, binaries: Binaries): DaemonSpec {
     "requestheader-extra-headers-prefix": "X-Remote-Extra-",
     "proxy-client-cert-file": proxy.certificate,
     "proxy-client-key-file": proxy.key,
-    "shutdown-delay-duration": "0s",
+    "audit-policy-file": auditPolicy(layout),
+    "audit-log-path": layout.auditLog,
   };
   return { name: "kube-apiserver", command: inNetns(layout.fabric, [binaries.apiserver, ...flags(options)]) };
 }

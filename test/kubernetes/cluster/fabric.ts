@@ -17,7 +17,7 @@ export async function makeFabric(layout: Layout): Promise<void> {
     await run(["ip", "-n", layout.fabric, "link", "set", `port-${node.name}`, "master", "fabric", "up"]);
     const [ipv4, ipv6] = node.addresses;
     // A default route, as real nodes have: services of the cluster lie behind it until kube-proxy translates them.
-    const commands = ["link set lo up", "link set eth0 up", `addr add ${ipv4}/24 dev eth0`, `addr add ${ipv6}/64 dev eth0 nodad`, `route add default via ${API_ADDRESS}`, `-6 route add default via ${API_ADDRESS6}`];
+    const commands = ["link set lo up", "link set eth0 up", `addr add ${ipv4}/24 dev eth0`, `addr add ${ipv6}/64 dev eth0 nodad`, `route add default via ${API_ADDRESS}`, `route add ::/0 via ${API_ADDRESS6}`];
     await run(["ip", "-n", node.netns, "-batch", "-"], `${commands.join("\n")}\n`);
   }
 }

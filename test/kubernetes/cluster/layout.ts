@@ -49,6 +49,8 @@ export interface Layout {
   /** The least that `calico node` needs. */
   readonly calicoKubeconfig: string;
   readonly calicoToken: string;
+  /** Every request of `calico node` to the API server, one JSON object a line. */
+  readonly auditLog: string;
   readonly nodes: readonly NodeLayout[];
 }
 
@@ -74,6 +76,7 @@ export function layoutOf(id: string, nodes = 2): Layout {
     adminKubeconfig: `${directory}/admin.kubeconfig`,
     calicoKubeconfig: `${directory}/calico-node.kubeconfig`,
     calicoToken: `${directory}/calico-node.token`,
+    auditLog: `${directory}/logs/audit.jsonl`,
     nodes: Array.from({ length: nodes }, (_, index) => nodeLayout(id, directory, index + 1)),
   };
 }

@@ -1,0 +1,122 @@
+/**
+ * A node that boots: pods that start before, while and after the node daemon does receive and send nothing that policy denies.
+ *
+ * The kernel of each pod counts every datagram that reached it since its network namespace was made.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { attachCluster, type Cluster } from "./cluster/cluster.ts";
+import { inNetns, type NodeLayout } from "./cluster/layout.ts";
+import { ctr } from "./cluster/node.ts";
+import { run, tryRun, waitFor } from "./cluster/run.ts";
+import { addressesOf, awaitReady, isReady, namespace, pod, type Pod, removeNamespace } from "./objects.ts";
+
+const NS = "boot";
+const CLOSED = ["10.65.200.5", "fd00:65::200:5"] as const;
+const OPEN = ["10.65.200.6", "fd00:65::200:6"] as const;
+const SENDER = new URL("./sender.ts", import.meta.url).pathname;
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await attachCluster();
+  await cluster.apply(namespace(NS));
+  await cluster.apply({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name: "closed" }, spec: { podSelector: { matchLabels: { app: "closed" } }, policyTypes: ["Ingress", "Egress"] } });
+});
+
+afterAll(async () => {
+  if (cluster.daemons.pid("n1-calico") === undefined) cluster.startDaemon("n1", "calico");
+  await removeNamespace(cluster, NS);
+});
+
+function fixedPod(name: string, addresses: readonly string[], command?: readonly string[]): object {
+  const made = pod({ namespace: NS, name, labels: { app: name }, node: "n1", ...(command === undefined ? {} : { command }) }) as { metadata: object };
+  return { ...made, metadata: { ...made.metadata, annotations: { "cni.projectcalico.org/ipAddrs": JSON.stringify(addresses) } } };
+}
+
+/** Datagrams that reached a pod's stack since its birth, whether or not anyone listened. */
+async function received(name: string): Promise<{ readonly ipv4: number; readonly ipv6: number }> {
+  const { stdout } = await cluster.exec(NS, name, ["cat", "/proc/net/snmp", "/proc/net/snmp6"]);
+  const [, values] = [...stdout.matchAll(/^Udp: (.*)$/gm)].map((match) => match[1]?.split(" ").map(Number) ?? []);
+  const six = (field: string): number => Number(new RegExp(`^${field}\\s+(\\d+)`, "m").exec(stdout)?.[1] ?? "NaN");
+  return { ipv4: (values?.[0] ?? NaN) + (values?.[1] ?? NaN), ipv6: six("Udp6InDatagrams") + six("Udp6NoPorts") };
+}
+
+async function startSender(addresses: readonly string[]): Promise<{ stop(): Promise<void> }> {
+  const child = Bun.spawn([...inNetns(cluster.node("n2").netns, [process.execPath, SENDER, ...addresses])], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  for await (const chunk of child.stdout) if (new TextDecoder().decode(chunk).includes("sending")) break;
+  return {
+    async stop() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+/** What a reboot leaves of a node: its disk. Processes, kernel state and everything in /var/run are gone. */
+async function powerOff(node: NodeLayout): Promise<void> {
+  for (const daemon of ["calico", "kubelet"] as const) await cluster.stopDaemon(node.name, daemon, "SIGKILL");
+  const tasks = (await run(ctr(node, cluster.binaries, "tasks", "list", "-q"))).split("\n").filter((id) => id !== "");
+  for (const task of tasks) await tryRun(ctr(node, cluster.binaries, "tasks", "delete", "-f", task));
+  const links = (await run(inNetns(node.netns, ["ip", "-o", "link", "show", "type", "veth"]))).match(/\bcali[0-9a-f]+/g) ?? [];
+  for (const link of links) await tryRun(["ip", "-n", node.netns, "link", "del", link]);
+  const tables = (await run(inNetns(node.netns, ["nft", "list", "tables"]))).split("\n").filter((line) => line.includes("calico"));
+  for (const table of tables) await run(inNetns(node.netns, ["nft", "delete", ...table.split(" ")]));
+  rmSync(`${node.root}/var/run/calico/cni`, { recursive: true, force: true });
+}
+
+async function events(name: string): Promise<string> {
+  return await cluster.kubectl(["get", "events", "-n", NS, `--field-selector=involvedObject.name=${name},reason=FailedCreatePodSandBox`, "-o", "jsonpath={.items[*].message}"]);
+}
+
+describe("while calico node is down", () => {
+  test("a new pod does not start, and its Event says why in our words", async () => {
+    await cluster.stopDaemon("n1", "calico", "SIGKILL");
+    await cluster.apply(pod({ namespace: NS, name: "waits", node: "n1" }));
+    await waitFor("the Event", 60, async () => (await events("waits")).includes("cannot reach calico node"), () => events("waits"));
+    expect(await events("waits")).toContain("is it running on this node?");
+    expect(isReady(await cluster.get<Pod>(["pod", "-n", NS, "waits"]))).toBe(false);
+  });
+
+  test("it becomes Ready once calico node runs", async () => {
+    cluster.startDaemon("n1", "calico");
+    await awaitReady(cluster, NS, ["waits"], 120);
+  });
+});
+
+describe("closed from birth", () => {
+  test("not one datagram reaches or leaves a pod that policy closes, from before its ADD and through a boot", async () => {
+    await cluster.apply(pod({ namespace: NS, name: "ear", labels: { app: "ear" }, node: "n2" }));
+    const [ear] = await awaitReady(cluster, NS, ["ear"]);
+    if (ear === undefined) throw new Error("the listener is not there");
+    const speak = ["sh", "-c", `httpd -p 8080 -h /www; while :; do ${addressesOf(ear).map((address) => `echo x | nc -u -w 1 ${address} 9 & `).join("")} usleep 20000; done`];
+    const sender = await startSender([...CLOSED, ...OPEN]);
+    try {
+      await cluster.stopDaemon("n1", "calico", "SIGKILL");
+      await cluster.apply(fixedPod("closed", CLOSED, speak), fixedPod("open", OPEN));
+      await waitFor("the first failed attempt", 60, async () => (await events("closed")) !== "");
+      cluster.startDaemon("n1", "calico");
+      await awaitReady(cluster, NS, ["closed", "open"], 120);
+      await checkBirth();
+      await powerOff(cluster.node("n1"));
+      cluster.startDaemon("n1", "kubelet");
+      cluster.startDaemon("n1", "calico");
+      await waitFor("the pods to start again", 180, async () => {
+        const found = await Promise.all(["closed", "open"].map((name) => cluster.get<Pod>(["pod", "-n", NS, name])));
+        return found.every((item) => isReady(item) && (item.status.containerStatuses?.[0]?.restartCount ?? 0) > 0);
+      });
+      await checkBirth();
+    } finally {
+      await sender.stop();
+    }
+    expect(await received("ear")).toEqual({ ipv4: 0, ipv6: 0 });
+  });
+
+  /** The open pod shows that the sender is heard; the closed one must have nothing by then. */
+  async function checkBirth(): Promise<void> {
+    await waitFor("the open pod to hear the sender", 30, async () => {
+      const { ipv4, ipv6 } = await received("open");
+      return ipv4 > 100 && ipv6 > 100;
+    }, async () => JSON.stringify(await received("open")));
+    expect(await received("closed")).toEqual({ ipv4: 0, ipv6: 0 });
+  }
+});
