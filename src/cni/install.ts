@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { installLinks, writeStdout } from "../host/bun/install.ts";
 import { openFiles } from "../host/bun/files.ts";
+import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
 interface InstallOptions {
   readonly root: string;
@@ -10,14 +11,15 @@ interface InstallOptions {
   readonly ipv4: boolean;
   readonly ipv6: boolean;
   readonly mtu: string;
+  readonly cniVersion: string;
 }
 
 /** The configuration list as upstream's manifest has it; `daemon_socket` is ours. */
-export function networkConfiguration(options: { readonly root: string; readonly ipv4: boolean; readonly ipv6: boolean; readonly mtuBytes: number }): object {
+export function networkConfiguration(options: { readonly root: string; readonly ipv4: boolean; readonly ipv6: boolean; readonly mtuBytes: number; readonly cniVersion: string }): object {
   const root = options.root.replace(/\/+$/, "");
   return {
     name: "k8s-pod-network",
-    cniVersion: "1.1.0",
+    cniVersion: options.cniVersion,
     plugins: [
       {
         type: "calico",
@@ -40,6 +42,8 @@ export async function runCniCommand(args: readonly string[]): Promise<number> {
     .option("--bin-dir <dir>", "where the container runtime looks for plugins", "/opt/cni/bin")
     .option("--conf-dir <dir>", "where the container runtime looks for network configuration", "/etc/cni/net.d")
     .option("--mtu <bytes>", "MTU of pods; 0 is automatic", "0")
+    // containerd 1 refuses results of 1.1.0; containerd 2 asks STATUS of it only from 1.1.0 on.
+    .option("--cni-version <version>", `version of the configuration: ${SUPPORTED_VERSIONS.join(", ")}`, "1.0.0")
     .option("--ipv6", "also assign an IPv6 address to each pod", false)
     .option("--no-ipv4", "assign no IPv4 address")
     .action(async (options: InstallOptions) => {
@@ -59,11 +63,15 @@ async function install(options: InstallOptions): Promise<number> {
     writeStdout(`calico cni install: --mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535\n`);
     return 2;
   }
+  if (!isSupported(options.cniVersion)) {
+    writeStdout(`calico cni install: --cni-version is ${JSON.stringify(options.cniVersion)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}\n`);
+    return 2;
+  }
   const files = openFiles();
   await files.makeDirectory(options.binDir);
   await files.makeDirectory(options.confDir);
   await installLinks(options.binDir, ["calico", "calico-ipam"]);
-  const configuration = networkConfiguration({ root: options.root, ipv4: options.ipv4, ipv6: options.ipv6, mtuBytes });
+  const configuration = networkConfiguration({ root: options.root, ipv4: options.ipv4, ipv6: options.ipv6, mtuBytes, cniVersion: options.cniVersion });
   await files.writeText(`${options.confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
   writeStdout(`installed calico and calico-ipam in ${options.binDir}, network configuration in ${options.confDir}/10-calico.conflist\n`);
   return 0;

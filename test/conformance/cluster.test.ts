@@ -4,7 +4,7 @@
  */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { execute, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
@@ -140,34 +140,25 @@ describe("closed from birth, unspoofable always", () => {
     test(`a pod cannot send from its neighbour's address, even inside the neighbour's established flow (IPv${family === 0 ? 4 : 6})`, async () => {
       const victim = neighbor.addresses[family] ?? "";
       const target = server.addresses[family] ?? "";
-      const listener = Bun.spawn(["nsenter", `--net=${server.netns}`, "--", "socat", "-u", family === 0 ? "UDP4-RECV:5000" : "UDP6-RECV:5000", "STDOUT"], { stdout: "pipe", stderr: "ignore" });
+      const log = `/dev/shm/${lab.name}-heard-${family}`;
+      const kind = family === 0 ? "UDP4" : "UDP6";
+      // Answers each datagram, so that the flow is established, and keeps what it heard.
+      const listener = Bun.spawn(["nsenter", `--net=${server.netns}`, "--", "socat", `${kind}-RECVFROM:5000,fork`, `EXEC:tee -a ${log}`], { stdout: "ignore", stderr: "ignore" });
+      const heard = (): Promise<string> => Bun.file(log).text().catch(() => "");
       try {
-        const reader = listener.stdout.getReader();
-        let received = "";
-        const pump = (async () => {
-          for (;;) {
-            const { done, value } = await reader.read();
-            if (done) return;
-            received += new TextDecoder().decode(value);
-          }
-        })();
         const host = family === 0 ? victim : `[${victim}]`;
-        const say = (text: string): Promise<unknown> =>
-          execute(["nsenter", `--net=${neighbor.netns}`, "--", "socat", "-u", "-", family === 0 ? `UDP4-DATAGRAM:${target}:5000,bind=${host}:4000,reuseaddr` : `UDP6-DATAGRAM:[${target}]:5000,bind=${host}:4000,reuseaddr`], { input: `${text}\n` });
-        await until("the genuine flow", async () => {
-          await say("genuine");
-          return received.includes("genuine");
-        });
+        const to = family === 0 ? target : `[${target}]`;
+        const say = (text: string): Promise<{ stdout: string }> => execute(["nsenter", `--net=${neighbor.netns}`, "--", "socat", "-t", "0.2", "-", `${kind}-SENDTO:${to}:5000,bind=${host}:4000,reuseaddr`], { input: `${text}\n` });
+        await until("the genuine flow to be answered", async () => (await say("genuine")).stdout.includes("genuine"));
         const before = await dropped();
         await spoof(client, victim, target, 4000, 5000);
-        await until("the drop to be counted", async () => (await dropped()) > before);
-        await say("last");
-        await until("the flow to go on", () => received.includes("last"));
-        expect(received).not.toContain("spoofed");
-        listener.kill();
-        await pump;
+        await until("the drop to be counted", async () => (await dropped()) > before, 10);
+        await until("the flow to go on", async () => (await say("last")).stdout.includes("last"));
+        expect(await heard()).toContain("last");
+        expect(await heard()).not.toContain("spoofed");
       } finally {
         listener.kill();
+        rmSync(log, { force: true });
       }
     });
   }

@@ -147,7 +147,7 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
   cluster.startApiserver();
   for (const node of layout.nodes) {
     makeCgroup(`${layout.cgroup}/${node.name}`);
-    await installPlugins(node);
+    await installPlugins(node, binaries);
     cluster.startDaemon(node.name, "containerd");
   }
   await Promise.all(layout.nodes.map((node) => importImages(cluster, node, archive)));

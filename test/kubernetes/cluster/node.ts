@@ -1,5 +1,5 @@
 /** node: what runs on each node: containerd, kubelet, kube-proxy, BIRD and `calico node`, and the files that they read. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import type { Binaries } from "../build/binaries.ts";
 import { certificateKubeconfig, issued } from "./certificates.ts";
 import type { DaemonSpec } from "./daemons.ts";
@@ -121,8 +121,10 @@ export function bird(node: NodeLayout): DaemonSpec {
   return { name: `${node.name}-bird`, command: inNetns(node.netns, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]) };
 }
 
-/** Puts plugins and configuration in place, as a user does. */
-export async function installPlugins(node: NodeLayout): Promise<void> {
+/** Puts plugins and configuration in place, as a user does; `loopback`, which containerd calls for every pod, comes with a node. */
+export async function installPlugins(node: NodeLayout, binaries: Binaries): Promise<void> {
+  mkdirSync(node.cniBinDir, { recursive: true });
+  copyFileSync(`${binaries.runtime}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
   await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--ipv6"]);
 }
 
