@@ -109,6 +109,12 @@ describe("closed from birth", () => {
       await sender.stop();
     }
     expect(await received("ear")).toEqual({ ipv4: 0, ipv6: 0 });
+    // It did speak all the time: without the policy it is heard.
+    await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
+    await waitFor("the pod that was closed to be heard", 30, async () => {
+      const { ipv4, ipv6 } = await received("ear");
+      return ipv4 > 0 && ipv6 > 0;
+    }, async () => JSON.stringify(await received("ear")));
   });
 
   /** The open pod shows that the sender is heard; the closed one must have nothing by then. */

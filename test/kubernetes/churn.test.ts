@@ -32,11 +32,13 @@ function deployment(replicas: number): object {
   return { apiVersion: "apps/v1", kind: "Deployment", metadata: { namespace: NS, name: "many" }, spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels }, spec: podTemplate({}) } } };
 }
 
+async function settled(count: number): Promise<boolean> {
+  const found = await pods(cluster, NS, "app=many");
+  return found.length === count && found.every(isReady);
+}
+
 async function allReady(count: number): Promise<void> {
-  await waitFor(`${count} pods to be Ready`, 240, async () => {
-    const found = await pods(cluster, NS, "app=many");
-    return found.length === count && found.every(isReady);
-  }, () => describeTrouble(cluster, NS));
+  await waitFor(`${count} pods to be Ready`, 240, () => settled(count), () => describeTrouble(cluster, NS));
 }
 
 async function noneHeld(): Promise<void> {
@@ -61,6 +63,26 @@ describe(`${MANY} pods at once`, () => {
   test("all end, and every address is given back", async () => {
     await cluster.apply(deployment(0));
     await waitFor("the pods to be gone", 120, async () => (await pods(cluster, NS, "app=many")).length === 0, () => describeTrouble(cluster, NS));
+    await noneHeld();
+  });
+});
+
+describe("calico node killed while pods come and go", () => {
+  test("no pod fails for good and no address leaks", async () => {
+    let kills = 0;
+    for (const [round, count] of [20, 4, 20, 0].entries()) {
+      await cluster.apply(deployment(count));
+      const victim = `n${(round % 2) + 1}`;
+      // Again and again while pods come and go, each time when it has just become ready.
+      do {
+        await cluster.stopDaemon(victim, "calico", "SIGKILL");
+        cluster.startDaemon(victim, "calico");
+        kills++;
+        await waitFor(`calico node of ${victim}`, 60, () => cluster.calicoReady(victim), async () => cluster.daemons.tail(`${victim}-calico`));
+      } while (!(await settled(count)) && kills < 12);
+      await allReady(count);
+    }
+    console.log(`killed ${kills} times`);
     await noneHeld();
   });
 });

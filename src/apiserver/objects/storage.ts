@@ -2,7 +2,7 @@
  * Storage: every object, and the recent changes, in one SQLite file with a memory image beside it.
  *
  * One counter numbers all changes (`resourceVersion`); it survives restarts. A commit is one transaction; it is durable against the
- * death of the process (WAL, synchronous=NORMAL). Reads never touch the disk. All calls are synchronous, so that a request that reads
+ * death of the process (WAL, synchronous = OFF). Reads never touch the disk. All calls are synchronous, so that a request that reads
  * and then writes sees no other request in between.
  */
 import { Database, type Statement } from "bun:sqlite";
@@ -74,7 +74,7 @@ export class Storage {
     this.#limits = limits;
     this.#database = new Database(path, { create: true, strict: true });
     this.#database.run("PRAGMA journal_mode = WAL");
-    this.#database.run("PRAGMA synchronous = NORMAL");
+    this.#database.run("PRAGMA synchronous = OFF");
     this.#database.run("CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, revision INTEGER, json TEXT, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID");
     this.#database.run("CREATE TABLE IF NOT EXISTS changes (revision INTEGER PRIMARY KEY, resource TEXT, namespace TEXT, name TEXT, type TEXT, json TEXT, previous TEXT, previousRevision INTEGER)");
     this.#database.run("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID");

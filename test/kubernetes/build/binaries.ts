@@ -1,0 +1,190 @@
+/**
+ * Builds the cluster's own programs from package registries and keeps them by version.
+ *
+ * Owns `${XDG_CACHE_HOME:-~/.cache}/calico-test-kubernetes/<version>/`: the Kubernetes programs and
+ * etcd are ordinary Go module dependencies, containerd, runc and the plugin `loopback` are unpacked from
+ * Debian packages (nothing is installed on the machine). A program that is present is never built again. What the
+ * machine cannot provide is an `Unavailable`, which the caller counts as skipped.
+ */
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import versions from "../versions.json";
+
+/** The machine lacks something that only a registry or a package could give; not a failure of the product. */
+export class Unavailable extends Error {
+  override readonly name = "Unavailable";
+}
+
+/** Absolute paths of every program that the cluster runs. */
+export interface Binaries {
+  readonly apiserver: string;
+  readonly controllerManager: string;
+  readonly scheduler: string;
+  readonly kubelet: string;
+  readonly proxy: string;
+  readonly etcd: string;
+  /** Folder below which Debian's packages lie: containerd, its shim, ctr, runc, and the plugin `loopback` that containerd calls. */
+  readonly runtime: string;
+}
+
+const kubernetesPrograms = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+
+/** Where the programs of the pinned versions are kept. */
+export function cacheDirectory(): string {
+  const base = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
+  return join(base, "calico-test-kubernetes", `${versions.kubernetes.version}-etcd-${versions.etcd.version}`);
+}
+
+/** The outcome of one command that ran to its end. */
+interface Ended {
+  readonly code: number;
+  readonly output: string;
+}
+
+async function run(command: readonly string[], cwd: string): Promise<Ended> {
+  // Lowest priority and two compilers at most: others work on this machine too.
+  const child = Bun.spawn(["nice", "-n", "19", ...command], {
+    cwd,
+    env: { ...process.env, GOFLAGS: "-mod=mod -buildvcs=false", GOMAXPROCS: "2", GOWORK: "off" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, output: out + err };
+}
+
+function lastLines(text: string): string {
+  return text.trim().split("\n").slice(-5).join("\n");
+}
+
+/** Fetches a module's own go.mod; its text. */
+async function readModuleFile(module: string, version: string, cwd: string): Promise<string> {
+  const ended = await run(["go", "mod", "download", "-json", `${module}@${version}`], cwd);
+  const path = /"GoMod": "([^"]+)"/.exec(ended.output)?.[1];
+  if (ended.code !== 0 || path === undefined) {
+    throw new Unavailable(`cannot fetch Go module ${module}@${version}: ${lastLines(ended.output)}`);
+  }
+  return await Bun.file(path).text();
+}
+
+/** The go.mod that makes Kubernetes a dependency: its staging modules, required at v0.0.0, are replaced by their releases. */
+async function kubernetesModule(cwd: string): Promise<string> {
+  const { module, version, staging, godebug } = versions.kubernetes;
+  const upstream = await readModuleFile(module, version, cwd);
+  const names = [...upstream.matchAll(/^\t(k8s\.io\/[a-z-]+) v0\.0\.0$/gm)].map((match) => match[1]);
+  const go = /^go (\S+)$/m.exec(upstream)?.[1] ?? "1.24.0";
+  return [
+    "module calico-test-kubernetes",
+    `go ${go}`,
+    `godebug default=${godebug}`,
+    `require ${module} ${version}`,
+    ...names.map((name) => `replace ${name} => ${name} ${staging}`),
+    "",
+  ].join("\n");
+}
+
+async function etcdModule(cwd: string): Promise<string> {
+  const { module, version } = versions.etcd;
+  const go = /^go (\S+)$/m.exec(await readModuleFile(module, version, cwd))?.[1] ?? "1.24.0";
+  return `module calico-test-etcd\ngo ${go}\nrequire ${module} ${version}\n`;
+}
+
+function linkerFlags(): string {
+  const [, major, minor] = /^v(\d+)\.(\d+)/.exec(versions.kubernetes.version) ?? [];
+  const values = { gitVersion: versions.kubernetes.version, gitMajor: major ?? "", gitMinor: minor ?? "" };
+  const packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
+  // Without them the programs report v0.0.0 and checks between versions misfire.
+  const sets = packages.flatMap((pkg) => Object.entries(values).map(([name, value]) => `-X ${pkg}.${name}=${value}`));
+  return ["-s -w", ...sets].join(" ");
+}
+
+interface Target {
+  readonly program: string;
+  readonly pkg: string;
+  readonly flags: string;
+  readonly moduleFile: (cwd: string) => Promise<string>;
+  readonly folder: string;
+}
+
+function targets(): readonly Target[] {
+  const etcd = { program: "etcd", pkg: versions.etcd.module, flags: "-s -w", moduleFile: etcdModule, folder: "etcd" };
+  const kubernetes = kubernetesPrograms.map((program) => ({
+    program,
+    pkg: `${versions.kubernetes.module}/cmd/${program}`,
+    flags: linkerFlags(),
+    moduleFile: kubernetesModule,
+    folder: "kubernetes",
+  }));
+  return [etcd, ...kubernetes];
+}
+
+async function buildTarget(target: Target, cache: string, progress: (line: string) => void): Promise<void> {
+  const output = join(cache, target.program);
+  if (existsSync(output)) return;
+  if (Bun.which("go") === null) throw new Unavailable(`no Go toolchain on PATH to build ${target.program}`);
+  const folder = join(cache, "module", target.folder);
+  mkdirSync(folder, { recursive: true });
+  if (!existsSync(join(folder, "go.mod"))) writeFileSync(join(folder, "go.mod"), await target.moduleFile(cache));
+  const started = performance.now();
+  progress(`building ${target.program} (${target.pkg})`);
+  const unfinished = `${output}.unfinished-${process.pid}`;
+  const ended = await run(["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg], folder);
+  if (ended.code !== 0) {
+    rmSync(unfinished, { force: true });
+    throw new Unavailable(`cannot build ${target.program}: ${lastLines(ended.output)}`);
+  }
+  renameSync(unfinished, output);
+  progress(`built ${target.program} in ${Math.round((performance.now() - started) / 1000)} s`);
+}
+
+/** Unpacks Debian's container runtime beside the other programs. */
+async function unpackRuntime(cache: string, progress: (line: string) => void): Promise<string> {
+  const root = join(cache, "debian");
+  if (["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file)))) return root;
+  const unfinished = `${root}.unfinished-${process.pid}`;
+  mkdirSync(unfinished, { recursive: true });
+  progress(`fetching ${versions.debian.join(", ")} from Debian`);
+  const fetched = await run(["apt-get", "download", ...versions.debian], unfinished);
+  if (fetched.code !== 0) throw new Unavailable(`cannot fetch ${versions.debian.join(", ")}: ${lastLines(fetched.output)}`);
+  for (const name of readdirSync(unfinished).filter((file) => file.endsWith(".deb"))) {
+    const unpacked = await run(["dpkg-deb", "-x", join(unfinished, name), unfinished], unfinished);
+    if (unpacked.code !== 0) throw new Unavailable(`cannot unpack ${name}: ${lastLines(unpacked.output)}`);
+    rmSync(join(unfinished, name));
+  }
+  rmSync(root, { recursive: true, force: true });
+  renameSync(unfinished, root);
+  return root;
+}
+
+/** Makes every program present. Rejects with `Unavailable` when the machine cannot. */
+export async function prepareBinaries(progress: (line: string) => void): Promise<Binaries> {
+  const cache = cacheDirectory();
+  mkdirSync(cache, { recursive: true });
+  const runtime = await unpackRuntime(cache, progress);
+  for (const target of targets()) await buildTarget(target, cache, progress);
+  return {
+    apiserver: join(cache, "kube-apiserver"),
+    controllerManager: join(cache, "kube-controller-manager"),
+    scheduler: join(cache, "kube-scheduler"),
+    kubelet: join(cache, "kubelet"),
+    proxy: join(cache, "kube-proxy"),
+    etcd: join(cache, "etcd"),
+    runtime,
+  };
+}
+
+if (import.meta.main) {
+  try {
+    await prepareBinaries((line) => console.log(line));
+  } catch (error) {
+    if (!(error instanceof Unavailable)) throw error;
+    console.log(`unavailable: ${error.message}`);
+    process.exitCode = 3;
+  }
+}
