@@ -44,6 +44,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 10_000;
 /** How long releases are gathered before the kernel's table of connections is gone through. */
 const END_FLOWS_DELAY_MS = 20;
+/** How long ADD waits for a fixed address that is being released on this node. */
+const RELEASE_WAIT_MS = 5_000;
 /** How long ADD waits for one read of its Pod. */
 const READ_POD_MS = 2_000;
 
@@ -87,6 +89,10 @@ export class Addresses {
   }
 
   async #takeFixed(addresses: readonly Addr[], handle: string, pod: Key<"Pod">): Promise<readonly Addr[]> {
+    // A pod that is replaced keeps its address: its predecessor here may be giving it back just now.
+    for (const other of this.#options.journal.all()) {
+      if (other.state === "releasing" && other.record.addresses.some((addr) => addresses.includes(addr))) await this.settled(other.record.containerId, RELEASE_WAIT_MS);
+    }
     try {
       for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod));
       return addresses;
