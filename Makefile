@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-down test bench build check setup
+.PHONY: lab lab-down test test-kubernetes bench build check setup
 
 lab: build
 	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
@@ -13,6 +13,10 @@ lab-down: build
 # SUITES="unit kernel" runs those alone.
 test: setup-test build check
 	@$(BUN) tools/test.ts $(SUITES)
+
+# The product on a real kube-apiserver, kubelet, containerd and kube-proxy; cold it builds them from Go modules, some 12 minutes.
+test-kubernetes: setup-test build
+	@$(BUN) test/kubernetes/main.ts
 
 bench: setup-test build
 	@$(BUN) test/bench/main.ts

@@ -88,7 +88,8 @@ describe("closed from birth", () => {
     await cluster.apply(pod({ namespace: NS, name: "ear", labels: { app: "ear" }, node: "n2" }));
     const [ear] = await awaitReady(cluster, NS, ["ear"]);
     if (ear === undefined) throw new Error("the listener is not there");
-    const speak = ["sh", "-c", `httpd -p 8080 -h /www; while :; do ${addressesOf(ear).map((address) => `echo x | nc -u -w 1 ${address} 9 & `).join("")} usleep 20000; done`];
+    // The first datagram of a file transfer that nobody answers: the image's nc knows no UDP.
+    const speak = ["sh", "-c", `httpd -p 8080 -h /www; while :; do ${addressesOf(ear).map((address) => `timeout 1 tftp -g -l /dev/null -r x ${address} & `).join("")} sleep 1; done`];
     const sender = await startSender([...CLOSED, ...OPEN]);
     try {
       await cluster.stopDaemon("n1", "calico", "SIGKILL");
