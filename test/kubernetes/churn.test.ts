@@ -86,18 +86,3 @@ describe("calico node killed while pods come and go", () => {
     await noneHeld();
   });
 });
-
-describe("calico node killed while pods come and go", () => {
-  test("no pod fails for good and no address leaks", async () => {
-    await cluster.apply(deployment(20));
-    for (const [round, count] of [20, 4, 20, 0].entries()) {
-      await cluster.apply(deployment(count));
-      const victim = `n${(round % 2) + 1}`;
-      await waitFor("the change to be under way", 60, async () => (await pods(cluster, NS, "app=many")).some((found) => !isReady(found) || found.metadata.deletionTimestamp !== undefined));
-      await cluster.stopDaemon(victim, "calico", "SIGKILL");
-      cluster.startDaemon(victim, "calico");
-      await allReady(count);
-    }
-    await noneHeld();
-  });
-});

@@ -159,3 +159,34 @@ describe("lives of pods", () => {
     for (const address of addressesOf(after)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "asks", urlOf(address)));
   });
 });
+
+describe("pools", () => {
+  const pool = (name: string, cidr: string): object => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "all()" } });
+  const from = (name: string, poolName: string): object => {
+    const made = pod({ namespace: NS, name, node: "n1" }) as { metadata: object };
+    return { ...made, metadata: { ...made.metadata, annotations: { "cni.projectcalico.org/ipv4pools": JSON.stringify([poolName]) } } };
+  };
+
+  test("a node gives the blocks of a pool up when the pool is gone", async () => {
+    const blocks = async (): Promise<readonly string[]> => (await cluster.get<{ items: readonly Block[] }>(["ipamblocks"])).items.map(({ spec }) => spec.cidr).filter((cidr) => cidr.startsWith("10.97."));
+    await cluster.apply(pool("passing", "10.97.0.0/24"), from("passes", "passing"));
+    const [found] = await awaitReady(cluster, NS, ["passes"]);
+    expect(found === undefined ? "" : addressesOf(found)[0]).toStartWith("10.97.0.");
+    expect((await blocks()).length).toBe(1);
+    await cluster.kubectl(["delete", "pod", "-n", NS, "passes", "--timeout=60s"]);
+    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("passes"));
+    await cluster.kubectl(["delete", "ippool", "passing"]);
+    // The next pod that asks for no pool is the occasion.
+    await cluster.apply(pod({ namespace: NS, name: "stays", node: "n1" }));
+    await awaitReady(cluster, NS, ["stays"]);
+    await waitFor("the block to be given up", 30, async () => (await blocks()).length === 0, async () => (await blocks()).join(" "));
+  });
+
+  test("a pool that cannot be used is told in an Event", async () => {
+    await cluster.apply(pool("tiny", "10.98.0.0/30"));
+    const message = (): Promise<string> => cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=tiny", "-o", "jsonpath={.items[*].message}"]);
+    await waitFor("the Event", 30, async () => (await message()) !== "", message);
+    expect(await message()).toContain("The pool gives no addresses");
+    await cluster.kubectl(["delete", "ippool", "tiny"]);
+  });
+});

@@ -1,7 +1,9 @@
 /** What a node and a cluster go through: every part ended and started again, while pods keep their network and policy its word. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { attachCluster, type Cluster, nodesReady } from "./cluster/cluster.ts";
-import { waitFor } from "./cluster/run.ts";
+import { API_ADDRESS, API_PORT, inNetns } from "./cluster/layout.ts";
+import { tryRun, waitFor } from "./cluster/run.ts";
 import { addressesOf, answers, awaitReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
 
 const NS = "restarts";
@@ -90,11 +92,24 @@ describe("ended and started again", () => {
     await serverAnswers(true);
   });
 
-  test("a token that is replaced and the old one refused", async () => {
+  test("a token that is replaced, the old one refused", async () => {
+    const old = readFileSync(cluster.layout.calicoToken, "utf8");
+    // Tokens are bound to the account's uid: they end with it, though the name is the same.
+    await cluster.kubectl(["delete", "serviceaccount", "-n", "kube-system", "calico-node"]);
+    await cluster.kubectl(["create", "serviceaccount", "-n", "kube-system", "calico-node"]);
     await cluster.rotateToken();
+    await waitFor("the old token to be refused", 60, async () => {
+      // No other credentials beside the token, which would win over it.
+      const { stderr } = await tryRun(inNetns(cluster.layout.fabric, ["kubectl", `--server=https://${API_ADDRESS}:${API_PORT}`, `--certificate-authority=${cluster.layout.pki}/ca.crt`, `--token=${old}`, "--kubeconfig=/dev/null", "get", "pods"]));
+      return stderr.includes("logged in") || stderr.includes("Unauthorized");
+    });
+    await worksAsBefore("after-token");
     await cluster.apply(closed);
     await serverAnswers(false);
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
     await serverAnswers(true);
+    // Written with the new token: the pod's address in its annotation, before the kubelet's word.
+    await cluster.apply(pod({ namespace: NS, name: "annotated", node: "n1" }));
+    await waitFor("the annotation", 30, async () => (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] !== undefined);
   });
 });
