@@ -1,4 +1,5 @@
 /** main: name of the executable or of the subcommand → application, loaded lazily; nothing else. */
+import { endOnBug } from "./host/bun/bug.ts";
 
 const name = process.execPath.slice(process.execPath.lastIndexOf("/") + 1);
 const args = process.argv.slice(2);
@@ -55,5 +56,5 @@ function usage(command: string | undefined): number {
   return 2;
 }
 
+endOnBug();
 process.exitCode = await main();
-export {};

@@ -6,6 +6,7 @@
  */
 import type { Sockets } from "../host/sockets.ts";
 import {
+  CNI_COMMANDS,
   CNI_DECODE_FAILURE,
   CNI_INCOMPATIBLE_VERSION,
   CNI_INVALID_CONFIG,
@@ -33,13 +34,12 @@ export interface PluginOutput {
 
 /** Where the daemon listens unless the configuration's `daemon_socket` says otherwise. */
 export const DEFAULT_SOCKET = "/var/run/calico/cni.sock";
-const COMMANDS: readonly string[] = ["ADD", "DEL", "CHECK", "STATUS"];
 const HIGHEST = "1.1.0";
 
 export async function runPlugin(input: PluginInput, sockets: Pick<Sockets, "connect">): Promise<PluginOutput> {
   const command = input.environment["CNI_COMMAND"] ?? "";
   if (command === "VERSION") return { exitCode: 0, stdout: print({ cniVersion: HIGHEST, supportedVersions: SUPPORTED_VERSIONS }) };
-  if (!COMMANDS.includes(command)) {
+  if (!CNI_COMMANDS.some((known) => known === command)) {
     return failed("", { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ADD, DEL, CHECK, STATUS, VERSION` });
   }
   const config = parseConfig(input.stdin);

@@ -4,6 +4,7 @@
  * the others go on. An audit re-reads one driver at a time and repairs drift.
  */
 import type { Clock } from "../host/clock.ts";
+import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver } from "./driver.ts";
 
@@ -50,10 +51,6 @@ export class Loop {
     this.#states = options.drivers.map((driver) => ({ driver, failures: 0, error: undefined, nextAuditMs: 0, nextRetryMs: 0 }));
   }
 
-  get started(): boolean {
-    return this.#started;
-  }
-
   /** Takes the change in; after `start` it is in the kernel on return, unless a driver failed and will be retried. */
   step(program: Program, delta: ProgramDelta): void {
     for (const state of this.#states) {
@@ -67,11 +64,6 @@ export class Loop {
     if (this.#started) return;
     this.#started = true;
     for (const state of this.#states) this.#resync(state);
-  }
-
-  /** True when everything wanted is in the kernel. */
-  get settled(): boolean {
-    return this.#started && this.#states.every((state) => state.driver.pending === 0 && state.error === undefined);
   }
 
   /** True when everything of this endpoint is in the kernel, whatever else is pending. */
@@ -141,7 +133,7 @@ export class Loop {
   }
 
   #failed(state: State, error: unknown): void {
-    if (!(error instanceof Error) || error.name === "BugError") throw error;
+    if (!(error instanceof KernelError)) throw error;
     state.failures++;
     state.error = error.message;
     const delay = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures, 10));

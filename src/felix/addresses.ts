@@ -12,10 +12,11 @@ import type { Ipam } from "../ipam/ipam.ts";
 import type { AddressReserve } from "../ipam/reserve.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import type { CniRecord } from "../model/endpoint.ts";
-import type { Key } from "../model/key.ts";
+import { formatKey, type Key } from "../model/key.ts";
 import type { Update } from "../model/update.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
+import { AddressError, isRefusal } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Report } from "./pipeline.ts";
 import type { PodRequests } from "./pod-requests.ts";
@@ -40,6 +41,13 @@ export interface TakeRequest {
   readonly requests: PodRequests;
 }
 
+export interface Taken {
+  readonly addresses: readonly Addr[];
+  readonly handle: string;
+  /** RFC 3339. */
+  readonly assignedAt: string;
+}
+
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 10_000;
 /** How long releases are gathered before the kernel's table of connections is gone through. */
@@ -60,10 +68,11 @@ export class Addresses {
   }
 
   /** One address of each family, or those that the pod asks for; rejects naming what was missing and what the datastore said. */
-  async take(request: TakeRequest): Promise<{ readonly addresses: readonly Addr[]; readonly handle: string }> {
+  async take(request: TakeRequest): Promise<Taken> {
+    const assignedAt = formatTimestamp(this.#options.clock.wallMs());
     const handle = `${request.network}.${request.containerId}`;
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
-    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, handle, request.pod), handle };
+    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt };
     const { ipam, reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
@@ -76,38 +85,38 @@ export class Addresses {
     const pools = { ...(ipv4Pools === undefined ? {} : { ipv4: ipv4Pools }), ...(ipv6Pools === undefined ? {} : { ipv6: ipv6Pools }) };
     try {
       for (const family of missing) {
-        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod), pools });
+        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod, assignedAt), pools });
         addresses.push(...assigned.ipv4, ...assigned.ipv6);
       }
     } catch (error) {
       for (const addr of addresses) reserve.giveBack(addr);
-      this.releaseHandle(handle);
-      const cause = error instanceof Error ? error.message : String(error);
-      throw new Error(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${cause}`);
+      this.releaseHandle(request.containerId, handle);
+      if (!isRefusal(error)) throw error;
+      throw new AddressError(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`);
     }
-    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle };
+    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt };
   }
 
-  async #takeFixed(addresses: readonly Addr[], handle: string, pod: Key<"Pod">): Promise<readonly Addr[]> {
+  async #takeFixed(addresses: readonly Addr[], { pod, containerId }: TakeRequest, handle: string, assignedAt: string): Promise<readonly Addr[]> {
     // A pod that is replaced keeps its address: its predecessor here may be giving it back just now.
     for (const other of this.#options.journal.all()) {
       if (other.state === "releasing" && other.record.addresses.some((addr) => addresses.includes(addr))) await this.settled(other.record.containerId, RELEASE_WAIT_MS);
     }
     try {
-      for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod));
+      for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod, assignedAt));
       return addresses;
     } catch (error) {
-      this.releaseHandle(handle);
+      this.releaseHandle(containerId, handle);
       throw error;
     }
   }
 
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
   confirm(attachment: Attachment): void {
-    const { record, handle } = attachment;
+    const { record, handle, assignedAt } = attachment;
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
       for (const addr of record.addresses) {
-        await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod));
+        await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod, assignedAt));
       }
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
       await this.#options.reserve.refill();
@@ -126,9 +135,9 @@ export class Addresses {
     });
   }
 
-  /** DEL of a container that the journal does not know: whatever its handle holds. */
-  releaseHandle(handle: string): void {
-    this.#enqueue(handle, "release addresses by handle", () => this.#options.ipam.releaseByHandle(handle));
+  /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */
+  releaseHandle(containerId: string, handle: string): void {
+    this.#enqueue(containerId, "release addresses by handle", () => this.#options.ipam.releaseByHandle(handle));
   }
 
   /** What a crash left unfinished. */
@@ -141,7 +150,10 @@ export class Addresses {
 
   /** One bounded read; undefined when the Pod does not exist. Rejects when the datastore does not answer. */
   async readPod(key: Key<"Pod">): Promise<Update | undefined> {
-    const value = await this.#options.store.get(key, { signal: AbortSignal.timeout(READ_POD_MS) });
+    const signal = AbortSignal.timeout(READ_POD_MS);
+    const value = await this.#options.store.get(key, { signal }).catch((error: unknown) => {
+      throw signal.aborted ? new StoreError("unavailable", "Pod", key, `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`) : error;
+    });
     if (value === undefined) return undefined;
     return { kind: "Pod", key, value, origin: { revision: value.metadata.resourceVersion ?? "", generation: value.metadata.generation, seenAt: this.#options.clock.monotonicMs() } };
   }
@@ -189,8 +201,8 @@ export class Addresses {
     }
   }
 
-  #attributes(pod: Key<"Pod">): Record<string, string> {
-    return { namespace: pod.namespace ?? "", pod: pod.name, node: this.#options.node, timestamp: formatTimestamp(this.#options.clock.wallMs()) };
+  #attributes(pod: Key<"Pod">, assignedAt: string): Record<string, string> {
+    return { namespace: pod.namespace ?? "", pod: pod.name, node: this.#options.node, timestamp: assignedAt };
   }
 
   #enqueue(queue: string, what: string, work: () => Promise<void>): void {
@@ -200,18 +212,18 @@ export class Addresses {
         try {
           return await work();
         } catch (error) {
-          if (error instanceof Error && error.name === "BugError") throw error;
-          if (failures === 0) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error instanceof Error ? error.message : String(error) });
+          if (!isRefusal(error)) throw error;
+          if (failures === 0) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)));
         }
       }
     };
     const mine = run(this.#queues.get(queue));
     this.#queues.set(queue, mine);
-    const done = (): void => {
+    // A mistake in the work rejects here too, and ends the process.
+    void mine.finally(() => {
       if (this.#queues.get(queue) === mine) this.#queues.delete(queue);
-    };
-    mine.then(done, done);
+    });
   }
 }
 

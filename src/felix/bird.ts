@@ -69,19 +69,13 @@ export class BirdConfigurator {
   async run(signal: AbortSignal): Promise<void> {
     this.#applied = undefined;
     this.#dirty = true;
+    signal.addEventListener("abort", () => this.#wake(), { once: true });
     while (!signal.aborted) {
       if (this.#dirty) await this.#write();
       if (this.#applied !== this.#written) await this.#apply();
       if (this.#applied !== this.#written) await this.#clock.sleep(RETRY_MS, signal);
-      else if (!this.#dirty) await this.#change(signal);
+      else if (!this.#dirty) await new Promise<void>((resolve) => (this.#wake = resolve));
     }
-  }
-
-  #change(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
   }
 
   async #write(): Promise<void> {

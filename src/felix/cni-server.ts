@@ -2,7 +2,7 @@
  * cni-server: answers the CNI plugin over the node's unix socket: ADD, DEL, CHECK, STATUS.
  *
  * It owns the order of things. ADD: address out of the reserve, record on disk, link and routes, rules; only then the answer.
- * DEL: rules, link, conntrack entries; the datastore is told afterwards. A failed ADD gives everything back. Requests for one
+ * DEL: rules and link; then, after the answer, connections, and the datastore. A failed ADD gives everything back. Requests for one
  * container run one after another.
  */
 import type { Random } from "../host/random.ts";
@@ -16,6 +16,8 @@ import {
   CNI_NOT_AVAILABLE,
   CNI_TRY_AGAIN_LATER,
   CNI_UNKNOWN_CONTAINER,
+  MAX_REQUEST_BYTES,
+  parseRequest,
   type CniAnswer,
   type CniError,
   type CniRequest,
@@ -24,7 +26,9 @@ import {
 import { hostInterfaceName } from "../podnet/names.ts";
 import type { Key } from "../model/key.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
+import { assertNever } from "../lib/bug.ts";
 import type { Addresses } from "./addresses.ts";
+import { isRefusal } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { type PodRequestIndex, type PodRequests, requestsOf } from "./pod-requests.ts";
@@ -51,7 +55,6 @@ class Refusal extends Error {
 
 /** The container runtime's network name in upstream's IPAM handles when the configuration has no `name`. */
 const DEFAULT_NETWORK = "k8s-pod-network";
-const DEFAULT_MTU_BYTES = 1500;
 /** How long a repeated ADD waits for the release of what an earlier one of the same container had. */
 const SETTLE_MS = 5_000;
 
@@ -72,7 +75,7 @@ export class CniServer {
     let text = "";
     for await (const chunk of connection.input) {
       text += decoder.decode(chunk, { stream: true });
-      if (text.includes("\n")) break;
+      if (text.includes("\n") || text.length > MAX_REQUEST_BYTES) break;
     }
     const answer = await this.#answer(text);
     await connection.write(new TextEncoder().encode(`${JSON.stringify(answer)}\n`));
@@ -80,19 +83,17 @@ export class CniServer {
   }
 
   async #answer(text: string): Promise<CniAnswer> {
-    let request: CniRequest;
-    try {
-      request = JSON.parse(text) as CniRequest;
-    } catch {
-      return { ok: false, error: { code: CNI_DECODE_FAILURE, msg: "request is not one line of JSON" } };
-    }
+    const refuse = (msg: string): CniAnswer => ({ ok: false, error: { code: CNI_DECODE_FAILURE, msg } });
+    if (text.length > MAX_REQUEST_BYTES) return refuse(`request is longer than ${MAX_REQUEST_BYTES} bytes`);
+    const parsed = parseRequest(text);
+    if ("error" in parsed) return refuse(parsed.error);
+    const { request } = parsed;
     try {
       return { ok: true, result: await this.#inTurn(request) };
     } catch (error) {
       if (error instanceof Refusal) return { ok: false, error: error.answer };
-      if (error instanceof Error && error.name === "BugError") throw error;
-      const details = error instanceof Error ? error.message : String(error);
-      return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details } };
+      if (!isRefusal(error)) throw error;
+      return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message } };
     }
   }
 
@@ -122,7 +123,7 @@ export class CniServer {
       case "STATUS":
         return this.#status();
       default:
-        throw new Refusal(CNI_INVALID_ENVIRONMENT, `CNI_COMMAND is ${JSON.stringify(request.command)}, must be ADD, DEL, CHECK or STATUS`);
+        return assertNever(request.command);
     }
   }
 
@@ -130,6 +131,8 @@ export class CniServer {
     if (!this.#options.pipeline.inSync) {
       throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`);
     }
+    const refused = this.#options.pipeline.refused;
+    if (refused !== undefined) throw new Refusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
     return undefined;
   }
 
@@ -140,6 +143,7 @@ export class CniServer {
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);
     if (known?.state === "attached") return this.#again(known);
+    if (wired) this.#refuseSecondInterface(request, pod);
     // The handle of the addresses is the container's: what an earlier ADD left must be given back before it is used anew.
     if (!(await addresses.settled(request.containerId, SETTLE_MS))) throw new Refusal(CNI_TRY_AGAIN_LATER, `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`);
     const config = parseNetworkConfig(request.config);
@@ -148,7 +152,8 @@ export class CniServer {
     const attachment: Attachment = {
       record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
       handle: assigned.handle,
-      mtuBytes: config.mtuBytes,
+      assignedAt: assigned.assignedAt,
+      mtuBytes: config.mtuBytes ?? wiring.automaticMtuBytes(),
       state: "attached",
       wired,
     };
@@ -167,6 +172,14 @@ export class CniServer {
     } catch (error) {
       await this.#undo(attachment);
       throw error;
+    }
+  }
+
+  /** The host end's name follows from the pod alone, so a pod has one interface of ours. */
+  #refuseSecondInterface(request: CniRequest, pod: Key<"Pod">): void {
+    for (const { record, state, wired } of this.#options.journal.all()) {
+      if (!wired || state !== "attached" || record.containerId !== request.containerId) continue;
+      throw new Refusal(CNI_INVALID_ENVIRONMENT, `CNI_IFNAME is ${JSON.stringify(request.interface)}, but pod ${pod.namespace}/${pod.name} has interface ${record.podInterface} already, and can have one only`);
     }
   }
 
@@ -237,7 +250,7 @@ export class CniServer {
     const attachment = journal.get(request.containerId, request.interface);
     if (attachment === undefined) {
       const network = typeof request.config["name"] === "string" ? request.config["name"] : DEFAULT_NETWORK;
-      addresses.releaseHandle(`${network}.${request.containerId}`);
+      addresses.releaseHandle(request.containerId, `${network}.${request.containerId}`);
       return undefined;
     }
     if (attachment.wired) {
@@ -280,7 +293,8 @@ function podOf(request: CniRequest): Key<"Pod"> {
 
 interface NetworkConfig {
   readonly network: string;
-  readonly mtuBytes: number;
+  /** undefined: automatic. */
+  readonly mtuBytes: number | undefined;
   readonly families: readonly (4 | 6)[];
 }
 
@@ -307,7 +321,7 @@ function parseNetworkConfig(config: Readonly<Record<string, unknown>>): NetworkC
   if (wants("ipam.assign_ipv4", assign4, true)) families.push(4);
   if (wants("ipam.assign_ipv6", assign6, false)) families.push(6);
   if (families.length === 0) return refuse("ipam.assign_ipv4", assign4, "true unless ipam.assign_ipv6 is");
-  return { network, mtuBytes: mtu === 0 ? DEFAULT_MTU_BYTES : mtu, families };
+  return { network, mtuBytes: mtu === 0 ? undefined : mtu, families };
 }
 
 function resultOf(attachment: Attachment): CniResult {

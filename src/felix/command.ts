@@ -5,6 +5,7 @@ import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openHost } from "../host/bun/host.ts";
 import { onTermination } from "../host/bun/termination.ts";
+import { fail, ok, type Result } from "../lib/result.ts";
 import { runNode } from "./node.ts";
 
 interface CommandOptions {
@@ -37,6 +38,12 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
     log.fatal("the node's name is unknown: give --node-name or set NODENAME");
     return 2;
   }
+  const health = numberIn("--health-port", options.healthPort, 0, 65535);
+  const audit = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
+  if (!health.ok || !audit.ok) {
+    for (const checked of [health, audit]) if (!checked.ok) log.fatal(checked.error);
+    return 2;
+  }
   const host = openHost();
   const credentials = await kubernetesCredentials(options.kubeconfig, host.files, environment);
   if (!credentials.ok) {
@@ -52,10 +59,16 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
       store,
       host,
       report: (message, fields) => log.info(fields, message),
-      health: { host: options.healthHost, port: Number(options.healthPort) },
-      auditIntervalMs: Number(options.auditSeconds) * 1000,
+      health: { host: options.healthHost, port: health.value },
+      auditIntervalMs: audit.value * 1000,
     },
     stop,
   );
   return 0;
+}
+
+function numberIn(option: string, text: string, least: number, most: number): Result<number, string> {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return ok(value);
+  return fail(`${option} is ${JSON.stringify(text)}, must be an integer from ${least} to ${most}`);
 }

@@ -2,7 +2,7 @@
  * events: tells the cluster of objects that the node cannot use: a policy that is not valid, a pool that is not.
  *
  * All nodes see the same fault, so the Event's name is made of the object and its version: the first node creates it and the
- * others find it there. Failures to write are retried with the next fault, never waited for.
+ * others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
  */
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
@@ -65,9 +65,10 @@ export class FaultReporter {
     this.#told.set(id, version);
     this.#report("object of the datastore is not usable", { object: id, reason: fault.reason, message: fault.message });
     this.#create(fault).catch((error: unknown) => {
-      if (error instanceof StoreError && error.reason === "exists") return;
+      if (!(error instanceof StoreError)) throw error;
+      if (error.reason === "exists") return;
       this.#told.delete(id);
-      this.#report("cannot create the Event about it", { object: id, error: error instanceof Error ? error.message : String(error) });
+      this.#report("cannot create the Event about it", { object: id, error: error.message });
     });
   }
 

@@ -12,6 +12,8 @@ export interface Attachment {
   readonly record: CniRecord;
   /** IPAM handle of the addresses, `NETWORK.CONTAINERID`. */
   readonly handle: string;
+  /** When ADD took the addresses, RFC 3339: part of what the datastore records, and the same after every start. */
+  readonly assignedAt: string;
   /** MTU of the pod's link in bytes. */
   readonly mtuBytes: number;
   readonly state: "attached" | "releasing";

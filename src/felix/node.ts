@@ -16,6 +16,7 @@ import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
+import { isRefusal } from "./failures.ts";
 import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
@@ -62,7 +63,10 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
-    reserve.refill().catch((error: unknown) => report("cannot refill the reserve of addresses: the next ADD will ask again", { error: error instanceof Error ? error.message : String(error) }));
+    reserve.refill().catch((error: unknown) => {
+      if (!isRefusal(error)) throw error;
+      report("cannot refill the reserve of addresses: the next ADD will ask again", { error: error.message });
+    });
   };
   const pipeline: Pipeline = new Pipeline({
     node,
@@ -106,10 +110,9 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
       await reserve.refill();
       return;
     } catch (error) {
-      if (error instanceof Error && error.name === "BugError") throw error;
-      const message = error instanceof Error ? error.message : String(error);
-      if (message !== reported) report("no addresses in reserve yet: will retry", { error: message });
-      reported = message;
+      if (!isRefusal(error)) throw error;
+      if (error.message !== reported) report("no addresses in reserve yet: will retry", { error: error.message });
+      reported = error.message;
       await host.clock.sleep(RESERVE_RETRY_MS, signal);
     }
   }

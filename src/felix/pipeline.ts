@@ -92,6 +92,12 @@ export class Pipeline {
     return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
   }
 
+  /** What the kernel refuses at present, in words; undefined when it takes everything. */
+  get refused(): string | undefined {
+    const failing = this.#options.loop.status().flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
+    return failing.length === 0 ? undefined : failing.join("; ");
+  }
+
   /** Why an endpoint is not programmed, for an error message. */
   explain(interfaceName: string): string {
     if (!this.#graph.program.endpoints.has(interfaceName as EndpointId)) return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;

@@ -20,6 +20,11 @@ export class Wiring {
     this.#network.add({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes, mac: record.mac });
   }
 
+  /** MTU of a pod when its network configuration says 0. */
+  automaticMtuBytes(): number {
+    return this.#network.uplinkMtuBytes();
+  }
+
   /** Succeeds for what is gone already. */
   remove(attachment: Attachment): void {
     const { record } = attachment;

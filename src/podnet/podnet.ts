@@ -14,6 +14,7 @@ import { writeSysctl } from "../kernel/sysctl.ts";
 import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { comparePodNetwork } from "./compare.ts";
+import { uplinkMtuBytes } from "./mtu.ts";
 import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
 
@@ -50,6 +51,11 @@ export class PodNetwork {
 
   close(): void {
     this.#host.close();
+  }
+
+  /** The MTU that a pod may use when nobody says one. */
+  uplinkMtuBytes(): number {
+    return uplinkMtuBytes(this.#host.links());
   }
 
   /**

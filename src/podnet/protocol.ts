@@ -3,7 +3,8 @@
  * connection, over a unix socket that only root may open.
  */
 
-export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS";
+export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "STATUS"] as const;
+export type CniCommand = (typeof CNI_COMMANDS)[number];
 
 export interface CniRequest {
   readonly command: CniCommand;
@@ -33,7 +34,6 @@ export interface CniError {
 export const CNI_INCOMPATIBLE_VERSION = 1;
 export const CNI_UNKNOWN_CONTAINER = 3;
 export const CNI_INVALID_ENVIRONMENT = 4;
-export const CNI_IO_FAILURE = 5;
 export const CNI_DECODE_FAILURE = 6;
 export const CNI_INVALID_CONFIG = 7;
 export const CNI_TRY_AGAIN_LATER = 11;
@@ -49,4 +49,31 @@ export interface CniResult {
   readonly ips: readonly { readonly address: string; readonly gateway?: string; readonly interface?: number }[];
   readonly routes: readonly { readonly dst: string; readonly gw?: string }[];
   readonly dns: Readonly<Record<string, never>>;
+}
+
+/** Longer requests are refused: a network configuration has a few thousand bytes. */
+export const MAX_REQUEST_BYTES = 1 << 20;
+
+/** The request in one line of JSON, or what is wrong with it. What the fields say is for the server to judge. */
+export function parseRequest(text: string): { readonly request: CniRequest } | { readonly error: string } {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { error: "request is not one line of JSON" };
+  }
+  if (!isObject(value)) return { error: "request must be an object" };
+  const oneOf = (field: string, allowed: readonly string[]): string | undefined =>
+    value[field] === undefined ? `request field ${field} is missing` : allowed.includes(String(value[field])) ? undefined : `request field ${field} is ${JSON.stringify(value[field])}, must be one of ${allowed.join(", ")}`;
+  const wrong =
+    oneOf("command", CNI_COMMANDS) ??
+    oneOf("plugin", ["calico", "calico-ipam"]) ??
+    ["containerId", "netns", "interface"].filter((field) => typeof value[field] !== "string").map((field) => `request field ${field} is ${JSON.stringify(value[field])}, must be a string`)[0] ??
+    ["args", "config"].filter((field) => !isObject(value[field])).map((field) => `request field ${field} is ${JSON.stringify(value[field])}, must be an object`)[0] ??
+    (isObject(value["args"]) && Object.values(value["args"]).some((argument) => typeof argument !== "string") ? "request field args must hold strings" : undefined);
+  return wrong === undefined ? { request: value as unknown as CniRequest } : { error: wrong };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

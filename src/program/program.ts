@@ -39,10 +39,6 @@ export interface Program {
   readonly routes: ReadonlyMap<RouteId, Route>;
 }
 
-/** Referents before referrers: add in this order, remove in the reverse. */
-export const TABLES = ["sets", "policies", "endpoints", "routes"] as const;
-export type TableName = (typeof TABLES)[number];
-
 /** What became of each key that changed; undefined means gone. */
 export type Delta<K, V> = ReadonlyMap<K, V | undefined>;
 

@@ -163,6 +163,87 @@ describe("repetition and failure", () => {
   });
 });
 
+describe("what reaches the socket", () => {
+  /** One request by hand, as no plugin would send it; the answer as text. */
+  async function say(text: string): Promise<string> {
+    let answer = "";
+    let rest = Buffer.from(text);
+    const closed = Promise.withResolvers<void>();
+    const more = (socket: { write(bytes: Uint8Array): number }): void => void (rest = rest.subarray(Math.max(0, socket.write(rest))));
+    await Bun.connect({
+      unix: bare.socket,
+      socket: { open: more, drain: (socket) => void (rest.length > 0 && more(socket)), data: (_, bytes) => void (answer += bytes.toString()), close: () => closed.resolve(), error: () => closed.resolve() },
+    });
+    await closed.promise;
+    return answer;
+  }
+
+  const request = { command: "ADD", plugin: "calico", containerId: "x", netns: "/run/netns/x", interface: "eth0", args: {}, config: {} };
+  const garbage: readonly (readonly [string, string, string])[] = [
+    ["null", "null\n", "request must be an object"],
+    ["a number", "5\n", "request must be an object"],
+    ["a list", "[]\n", "request must be an object"],
+    ["no JSON", "what?\n", "request is not one line of JSON"],
+    ["no fields", "{}\n", "request field command is missing"],
+    ["an unknown command", JSON.stringify({ ...request, command: "GC" }) + "\n", 'request field command is \\"GC\\", must be one of ADD, DEL, CHECK, STATUS'],
+    ["a number for a container", JSON.stringify({ ...request, containerId: 7 }) + "\n", "request field containerId is 7, must be a string"],
+    ["a list for arguments", JSON.stringify({ ...request, args: [] }) + "\n", "request field args is [], must be an object"],
+    ["a line without end", "x".repeat((1 << 20) + 1), "request is longer than 1048576 bytes"],
+  ];
+  for (const [name, text, answer] of garbage) {
+    test(`${name} is refused in words, and the daemon lives on`, async () => {
+      const before = bare.asNode.pid;
+      expect(await say(text)).toContain(answer);
+      expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
+      expect(bare.asNode.pid).toBe(before);
+    });
+  }
+});
+
+describe("interfaces and restarts", () => {
+  test("a second interface of a pod is refused by name, and the first one stays whole", async () => {
+    const path = await netns("second");
+    const first = await cni("ADD", "second", path, "pod-31");
+    const { exitCode, stdout } = await execute([`${node.cniBinDir}/calico`], {
+      input: JSON.stringify({ cniVersion: "1.1.0", name: "k8s-pod-network", type: "calico", daemon_socket: bare.socket, ipam: { type: "calico-ipam" } }),
+      env: { CNI_COMMAND: "ADD", CNI_CONTAINERID: "second", CNI_NETNS: path, CNI_IFNAME: "eth1", CNI_ARGS: `K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=pod-31` },
+    });
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ code: 4, msg: "CNI_IFNAME is \"eth1\", but pod cni/pod-31 has interface eth0 already, and can have one only" });
+    expect((await cni("CHECK", "second", path, "pod-31")).exitCode).toBe(0);
+    expect(addresses(await cni("ADD", "second", path, "pod-31"))).toEqual(addresses(first));
+    await cni("DEL", "second", path, "pod-31");
+  });
+
+  test("a daemon that starts again with nothing changed writes nothing to the datastore", async () => {
+    const path = await netns("quiet");
+    await cni("ADD", "quiet", path, "pod-32");
+    const revisions = async (): Promise<string> => {
+      await recorded();
+      return lab.must("get", "ipamblocks,ipamhandles,blockaffinities", "-o", "jsonpath={range .items[*]}{.metadata.name}@{.metadata.resourceVersion} {end}");
+    };
+    const before = await revisions();
+    await bare.kill();
+    await bare.start();
+    expect(await revisions()).toBe(before);
+    await cni("DEL", "quiet", path, "pod-32");
+  });
+
+  test("mtu 0 is the MTU of the node's own interface", async () => {
+    const namespaceName = bare.path.slice(bare.path.lastIndexOf("/") + 1);
+    await execute(["ip", "-n", namespaceName, "link", "set", "eth0", "mtu", "1400"]);
+    try {
+      const path = await netns("mtu");
+      await cni("ADD", "mtu", path, "pod-33");
+      expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "-o", "link", "show", "eth0"])).stdout).toContain(" mtu 1400 ");
+      expect((await cni("CHECK", "mtu", path, "pod-33")).exitCode).toBe(0);
+      await cni("DEL", "mtu", path, "pod-33");
+    } finally {
+      await execute(["ip", "-n", namespaceName, "link", "set", "eth0", "mtu", "1500"]);
+    }
+  });
+});
+
 describe("calico-ipam alone", () => {
   test("assigns and releases addresses without an interface", async () => {
     const before = await recorded();
