@@ -168,8 +168,8 @@ export class NftablesClient {
       chains.set(chain, { base, rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own] });
     }
     const sets = new Map<string, NftSetState>();
-    for (const { set, is } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) => decodeSetMessage(message, this.#table))) {
-      sets.set(set, setState(is, is === undefined ? undefined : this.#readElements(set)));
+    for (const { set, is, count } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) => decodeSetMessage(message, this.#table))) {
+      sets.set(set, setState(is, is === undefined ? undefined : is.interval ? this.#readElements(set) : this.#readWhole(set, count)));
     }
     return { chains, sets };
   }
@@ -183,6 +183,21 @@ export class NftablesClient {
       else known.push(state);
     }
     return rules;
+  }
+
+  /**
+   * Elements of a hash set. While the kernel makes its hash table larger, in the background and without a new generation, a dump
+   * tells some elements twice and leaves others out: it is repeated until there are as many as the kernel counts, or, where it does
+   * not say, until none comes twice. Source: linux net/netfilter/nft_set_hash.c, nft_rhash_walk.
+   */
+  #readWhole(set: string, count: number | undefined): readonly RawElement[] | undefined {
+    for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+      const elements = this.#readElements(set);
+      if (elements === undefined) return undefined;
+      const distinct = new Set(elements.map((element) => element.key)).size;
+      if (distinct === elements.length && (count === undefined || distinct === count)) return elements;
+    }
+    throw new KernelError("read elements of set", `${set} of table ${formatTable(this.#table)}`, EAGAIN, `incomplete in each of ${READ_ATTEMPTS} attempts`);
   }
 
   /** undefined when an element cannot be expressed, or when the set has gone (the read is then repeated). */

@@ -24,6 +24,7 @@ import {
   NFTA_RULE_TABLE,
   NFTA_RULE_USERDATA,
   NFTA_SET_ELEM_LIST_ELEMENTS,
+  NFTA_SET_COUNT,
   NFTA_SET_NAME,
   NFTA_SET_TABLE,
   UDATA_RULE_COMMENT,
@@ -126,12 +127,14 @@ function decodeComment(userdata: Span | undefined): string | undefined {
 export interface DecodedSet {
   readonly set: string;
   readonly is: NftSet | undefined;
+  /** Elements, as the kernel counts them; undefined where it does not say. */
+  readonly count: number | undefined;
 }
 
 export function decodeSetMessage(message: Message, table: TableId): DecodedSet | undefined {
   const attributes = attributesOf(message, table, NFTA_SET_TABLE);
   const set = attributes?.get(NFTA_SET_NAME)?.text();
-  return attributes === undefined || set === undefined ? undefined : { set, is: decodeSet(attributes) };
+  return attributes === undefined || set === undefined ? undefined : { set, is: decodeSet(attributes), count: attributes.get(NFTA_SET_COUNT)?.u32Be() };
 }
 
 /** Adds the elements of one message of the set's dump; false when one cannot be expressed. */
