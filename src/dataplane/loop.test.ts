@@ -14,6 +14,8 @@ class OneRow implements Driver {
   readonly name: string;
   refuse: Error | undefined;
   wanted = 0;
+  /** What a step of the program adds to the wish. */
+  change = 1;
   kernel = 0;
   known = 0;
   reads = 0;
@@ -32,7 +34,7 @@ class OneRow implements Driver {
   }
 
   lower(): void {
-    this.wanted++;
+    this.wanted += this.change;
   }
 
   read(): void {
@@ -41,8 +43,8 @@ class OneRow implements Driver {
   }
 
   commit(): void {
-    if (this.refuse !== undefined) throw this.refuse;
     if (this.pending === 0) return;
+    if (this.refuse !== undefined) throw this.refuse;
     this.kernel = this.known = this.wanted;
     this.writes++;
   }
@@ -80,6 +82,28 @@ test("what the kernel refuses is said, held against that driver alone, and retri
   await clock.advance(6000);
   expect([a.writes, loop.status()[0]?.error]).toEqual([1, undefined]);
   expect(reports).toContain("kernel agrees again");
+  abort.abort();
+  await clock.advance(100);
+  await running;
+});
+
+test("a wish taken back does not make a refusal undone: the kernel is read before it is believed again", async () => {
+  const { loop, a, clock } = setUp();
+  loop.step(PROGRAM, DELTA);
+  loop.start();
+  a.kernel = 99;
+  a.refuse = new KernelError("add", "row", EBUSY);
+  loop.step(PROGRAM, DELTA);
+  a.change = -1;
+  loop.step(PROGRAM, DELTA);
+  expect([a.pending, loop.status()[0]?.error === undefined]).toEqual([0, false]);
+  const abort = new AbortController();
+  const running = loop.run(abort.signal);
+  await clock.advance(500);
+  expect([loop.status()[0]?.error === undefined, a.kernel]).toEqual([false, 99]);
+  a.refuse = undefined;
+  await clock.advance(6000);
+  expect([loop.status()[0]?.error, a.kernel]).toEqual([undefined, 1]);
   abort.abort();
   await clock.advance(100);
   await running;

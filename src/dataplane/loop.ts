@@ -55,7 +55,10 @@ export class Loop {
   step(program: Program, delta: ProgramDelta): void {
     for (const state of this.#states) {
       state.driver.lower(program, delta);
-      if (this.#started) this.#commit(state);
+      if (!this.#started) continue;
+      // After a refusal what we know of the kernel is not to be trusted: it is read first, and no more often than a retry.
+      if (state.error === undefined) this.#commit(state);
+      else if (this.#clock.monotonicMs() >= state.nextRetryMs) this.#resync(state);
     }
   }
 
@@ -117,7 +120,6 @@ export class Loop {
   }
 
   #commit(state: State): void {
-    if (state.driver.pending === 0 && state.error === undefined) return;
     const before = state.driver.writes;
     try {
       state.driver.commit();

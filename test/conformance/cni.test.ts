@@ -244,6 +244,33 @@ describe("interfaces and restarts", () => {
   });
 });
 
+describe("a kernel that refuses", () => {
+  test("STATUS says so, ADD fails and leaves nothing, and all is well again when the kernel gives way", async () => {
+    const before = await recorded();
+    // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives.
+    const owner = Bun.spawn(["nsenter", `--net=${bare.path}`, "--", "nft", "-i"], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
+    try {
+      owner.stdin.write("delete table inet calico\nadd table inet calico { flags owner; }\n");
+      await owner.stdin.flush();
+      await until("the table to be owned", async () => (await lab.inNode(node, "nft", "list", "tables")).stdout.includes("calico"));
+      const path = await netns("refused");
+      const added = await cni("ADD", "refused", path, "pod-34");
+      expect(added.exitCode).toBe(1);
+      expect(added.answer.details).toContain("nftables: ");
+      const status = await cni("STATUS", "", "", "");
+      expect(status.answer).toMatchObject({ code: 50, msg: "calico node cannot program the kernel: new pods would stay closed" });
+      expect(await recorded()).toBe(before);
+    } finally {
+      owner.kill("SIGKILL");
+      await owner.exited;
+    }
+    await until("STATUS to be well again", async () => (await cni("STATUS", "", "", "")).exitCode === 0);
+    const path = await netns("taken");
+    expect((await cni("ADD", "taken", path, "pod-35")).exitCode).toBe(0);
+    await cni("DEL", "taken", path, "pod-35");
+  }, 90_000);
+});
+
 describe("calico-ipam alone", () => {
   test("assigns and releases addresses without an interface", async () => {
     const before = await recorded();
