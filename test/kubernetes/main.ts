@@ -61,6 +61,12 @@ function printMemory(id: string): void {
   progress(`resident memory ${Math.round(total / 2 ** 20)} MiB: ${words.join(", ")}`);
 }
 
+/** Holds the cluster for its user; a signal removes it. */
+async function untilEnded(id: string): Promise<void> {
+  progress(`kept until Ctrl-C: ${CLUSTER_VARIABLE}=${id} bun test --timeout=${TEST_TIMEOUT_MS} test/kubernetes/NAME.test.ts`);
+  await new Promise(() => setInterval(() => undefined, 2 ** 30));
+}
+
 async function runAll(binaries: Binaries, files: readonly string[], keep: boolean): Promise<Totals> {
   const id = newClusterId();
   const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
@@ -79,8 +85,8 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
     progress(`failed: ${error instanceof Error ? error.message : String(error)}`);
     sum.failed++;
   } finally {
-    if (keep) progress(`kept: ${CLUSTER_VARIABLE}=${id} bun test test/kubernetes/NAME.test.ts; the next run removes it`);
-    else await clean();
+    if (keep) await untilEnded(id);
+    await clean();
   }
   return sum;
 }

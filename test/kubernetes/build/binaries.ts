@@ -1,14 +1,14 @@
 /**
  * Builds the cluster's own programs from package registries and keeps them by version.
  *
- * Owns `${XDG_CACHE_HOME:-~/.cache}/calico-test-kubernetes/<version>/`: the Kubernetes programs and
- * etcd are ordinary Go module dependencies, containerd, runc and the plugin `loopback` are unpacked from
- * Debian packages (nothing is installed on the machine). A program that is present is never built again. What the
+ * Owns `${XDG_CACHE_HOME:-~/.cache}/calico-test-kubernetes/`, a folder for each module and version: Kubernetes, etcd,
+ * containerd 2 and crictl are ordinary Go module dependencies; containerd 1, runc and the reference plugins are unpacked
+ * from Debian packages (nothing is installed on the machine). A program that is present is never built again. What the
  * machine cannot provide is an `Unavailable`, which the caller counts as skipped.
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import versions from "../versions.json";
 
 /** The machine lacks something that only a registry or a package could give; not a failure of the product. */
@@ -24,16 +24,17 @@ export interface Binaries {
   readonly kubelet: string;
   readonly proxy: string;
   readonly etcd: string;
-  /** Folder below which Debian's packages lie: containerd, its shim, ctr, runc, and the plugin `loopback` that containerd calls. */
-  readonly runtime: string;
+  readonly crictl: string;
+  /** Folder of containerd 2, its shim and ctr. */
+  readonly containerd2: string;
+  /** Folder below which Debian's packages lie: containerd 1, its shim, ctr, runc, and the reference plugins. */
+  readonly debian: string;
 }
 
-const kubernetesPrograms = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
-
-/** Where the programs of the pinned versions are kept. */
-export function cacheDirectory(): string {
+/** Where the programs are kept. */
+function cacheDirectory(): string {
   const base = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-  return join(base, "calico-test-kubernetes", `${versions.kubernetes.version}-etcd-${versions.etcd.version}`);
+  return join(base, "calico-test-kubernetes");
 }
 
 /** The outcome of one command that ran to its end. */
@@ -89,10 +90,10 @@ async function kubernetesModule(cwd: string): Promise<string> {
   ].join("\n");
 }
 
-async function etcdModule(cwd: string): Promise<string> {
-  const { module, version } = versions.etcd;
+/** The go.mod for a module whose own go.mod replaces nothing. */
+async function plainModule({ module, version }: { readonly module: string; readonly version: string }, cwd: string): Promise<string> {
   const go = /^go (\S+)$/m.exec(await readModuleFile(module, version, cwd))?.[1] ?? "1.24.0";
-  return `module calico-test-etcd\ngo ${go}\nrequire ${module} ${version}\n`;
+  return `module calico-test-dependency\ngo ${go}\nrequire ${module} ${version}\n`;
 }
 
 function linkerFlags(): string {
@@ -108,33 +109,38 @@ interface Target {
   readonly program: string;
   readonly pkg: string;
   readonly flags: string;
-  readonly moduleFile: (cwd: string) => Promise<string>;
+  /** Below the cache: `<name>-<version>`. */
   readonly folder: string;
+  readonly moduleFile: (cwd: string) => Promise<string>;
+}
+
+/** Programs of one module, each the package `cmd/<program>`. */
+function targetsOf(name: "kubernetes" | "containerd" | "crictl", programs: readonly string[], flags: string, moduleFile: Target["moduleFile"]): readonly Target[] {
+  const { module, version } = versions[name];
+  return programs.map((program) => ({ program, pkg: `${module}/cmd/${program}`, flags, folder: `${name}-${version}`, moduleFile }));
 }
 
 function targets(): readonly Target[] {
-  const etcd = { program: "etcd", pkg: versions.etcd.module, flags: "-s -w", moduleFile: etcdModule, folder: "etcd" };
-  const kubernetes = kubernetesPrograms.map((program) => ({
-    program,
-    pkg: `${versions.kubernetes.module}/cmd/${program}`,
-    flags: linkerFlags(),
-    moduleFile: kubernetesModule,
-    folder: "kubernetes",
-  }));
-  return [etcd, ...kubernetes];
+  const { etcd, containerd, crictl } = versions;
+  return [
+    { program: "etcd", pkg: etcd.module, flags: "-s -w", folder: `etcd-${etcd.version}`, moduleFile: (cwd) => plainModule(etcd, cwd) },
+    ...targetsOf("kubernetes", ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"], linkerFlags(), kubernetesModule),
+    ...targetsOf("containerd", ["containerd", "containerd-shim-runc-v2", "ctr"], `-s -w -X ${containerd.module}/version.Version=${containerd.version.slice(1)}`, (cwd) => plainModule(containerd, cwd)),
+    ...targetsOf("crictl", ["crictl"], "-s -w", (cwd) => plainModule(crictl, cwd)),
+  ];
 }
 
 async function buildTarget(target: Target, cache: string, progress: (line: string) => void): Promise<void> {
-  const output = join(cache, target.program);
+  const output = join(cache, target.folder, target.program);
   if (existsSync(output)) return;
   if (Bun.which("go") === null) throw new Unavailable(`no Go toolchain on PATH to build ${target.program}`);
-  const folder = join(cache, "module", target.folder);
-  mkdirSync(folder, { recursive: true });
-  if (!existsSync(join(folder, "go.mod"))) writeFileSync(join(folder, "go.mod"), await target.moduleFile(cache));
+  const module = join(cache, target.folder, "module");
+  mkdirSync(module, { recursive: true });
+  if (!existsSync(join(module, "go.mod"))) writeFileSync(join(module, "go.mod"), await target.moduleFile(cache));
   const started = performance.now();
   progress(`building ${target.program} (${target.pkg})`);
   const unfinished = `${output}.unfinished-${process.pid}`;
-  const ended = await run(["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg], folder);
+  const ended = await run(["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg], module);
   if (ended.code !== 0) {
     rmSync(unfinished, { force: true });
     throw new Unavailable(`cannot build ${target.program}: ${lastLines(ended.output)}`);
@@ -143,8 +149,8 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
   progress(`built ${target.program} in ${Math.round((performance.now() - started) / 1000)} s`);
 }
 
-/** Unpacks Debian's container runtime beside the other programs. */
-async function unpackRuntime(cache: string, progress: (line: string) => void): Promise<string> {
+/** Unpacks Debian's container runtime and reference plugins beside the other programs. */
+async function unpackDebian(cache: string, progress: (line: string) => void): Promise<string> {
   const root = join(cache, "debian");
   if (["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file)))) return root;
   const unfinished = `${root}.unfinished-${process.pid}`;
@@ -166,16 +172,23 @@ async function unpackRuntime(cache: string, progress: (line: string) => void): P
 export async function prepareBinaries(progress: (line: string) => void): Promise<Binaries> {
   const cache = cacheDirectory();
   mkdirSync(cache, { recursive: true });
-  const runtime = await unpackRuntime(cache, progress);
-  for (const target of targets()) await buildTarget(target, cache, progress);
+  const debian = await unpackDebian(cache, progress);
+  const all = targets();
+  for (const target of all) await buildTarget(target, cache, progress);
+  const at = (name: string): string => {
+    const target = all.find(({ program }) => program === name);
+    return join(cache, target?.folder ?? "", name);
+  };
   return {
-    apiserver: join(cache, "kube-apiserver"),
-    controllerManager: join(cache, "kube-controller-manager"),
-    scheduler: join(cache, "kube-scheduler"),
-    kubelet: join(cache, "kubelet"),
-    proxy: join(cache, "kube-proxy"),
-    etcd: join(cache, "etcd"),
-    runtime,
+    apiserver: at("kube-apiserver"),
+    controllerManager: at("kube-controller-manager"),
+    scheduler: at("kube-scheduler"),
+    kubelet: at("kubelet"),
+    proxy: at("kube-proxy"),
+    etcd: at("etcd"),
+    crictl: at("crictl"),
+    containerd2: dirname(at("containerd")),
+    debian,
   };
 }
 

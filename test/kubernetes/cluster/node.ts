@@ -11,7 +11,7 @@ import { run } from "./run.ts";
 export const CALICO = new URL("../../../bin/calico", import.meta.url).pathname;
 
 function runtimePath(binaries: Binaries): Readonly<Record<string, string>> {
-  return { PATH: `${binaries.runtime}/usr/bin:${process.env["PATH"] ?? ""}` };
+  return { PATH: `${binaries.debian}/usr/bin:${process.env["PATH"] ?? ""}` };
 }
 
 export function containerd(node: NodeLayout, binaries: Binaries): DaemonSpec {
@@ -42,17 +42,17 @@ export function containerd(node: NodeLayout, binaries: Binaries): DaemonSpec {
       '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]',
       'runtime_type = "io.containerd.runc.v2"',
       '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]',
-      `BinaryName = ${quote(`${binaries.runtime}/usr/bin/runc`)}`,
+      `BinaryName = ${quote(`${binaries.debian}/usr/bin/runc`)}`,
       "SystemdCgroup = false",
       "",
     ].join("\n"),
   );
-  return { name: `${node.name}-containerd`, command: inNetns(node.netns, [`${binaries.runtime}/usr/bin/containerd`, "-c", config]), environment: runtimePath(binaries) };
+  return { name: `${node.name}-containerd`, command: inNetns(node.netns, [`${binaries.debian}/usr/bin/containerd`, "-c", config]), environment: runtimePath(binaries) };
 }
 
 /** Asks containerd, with its own client. */
 export function ctr(node: NodeLayout, binaries: Binaries, ...args: readonly string[]): readonly string[] {
-  return [`${binaries.runtime}/usr/bin/ctr`, "-a", node.containerdSocket, "-n", "k8s.io", ...args];
+  return [`${binaries.debian}/usr/bin/ctr`, "-a", node.containerdSocket, "-n", "k8s.io", ...args];
 }
 
 export function kubelet(layout: Layout, node: NodeLayout, binaries: Binaries): DaemonSpec {
@@ -124,7 +124,7 @@ export function bird(node: NodeLayout): DaemonSpec {
 /** Puts plugins and configuration in place, as a user does; `loopback`, which containerd calls for every pod, comes with a node. */
 export async function installPlugins(node: NodeLayout, binaries: Binaries): Promise<void> {
   mkdirSync(node.cniBinDir, { recursive: true });
-  copyFileSync(`${binaries.runtime}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
+  copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
   await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--ipv6"]);
 }
 
