@@ -2,10 +2,14 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-down test test-kubernetes bench build check setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench build check setup
 
 lab: build
 	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
+
+# The same lab on Kubernetes' own API server, which is built from Go modules the first time.
+lab-kubernetes: build
+	@path=$$($(BUN) test/kubernetes/build/binaries.ts) && PATH="$$path:$$PATH" bin/calico lab up --api kubernetes --name $(NAME) $(LAB_FLAGS)
 
 lab-down: build
 	@bin/calico lab down --name $(NAME)

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { formatParseError } from "../lib/result.ts";
 import { parsePrefix, prefixFamily } from "../net/prefix.ts";
 import { down } from "./down.ts";
+import { forward } from "./forward.ts";
 import { DEFAULT_POOL4, DEFAULT_POOL6, type LabConfig, type Layout, layoutOf, NAME_PATTERN, STATE_ROOT } from "./layout.ts";
 import { loadPods } from "./pod-state.ts";
 import { CommandError } from "./run.ts";
@@ -17,6 +18,7 @@ interface UpOptions {
   readonly ipv6: boolean;
   readonly dualStack: boolean;
   readonly pool: readonly string[];
+  readonly api: string;
 }
 
 const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
@@ -32,6 +34,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .option("--ipv6", "IPv6 only", false)
     .option("--dual-stack", "IPv4 and IPv6", false)
     .option("--pool <cidr>", "range of pod addresses; may be repeated, once for each family", (value: string, before: readonly string[]) => [...before, value], [])
+    .option("--api <api>", "embedded, or kubernetes: etcd, kube-apiserver and kube-controller-manager from PATH", "embedded")
     .action(async (options: UpOptions) => {
       const layout = await up(configOf(options), (text) => console.error(`lab ${options.name}: ${text}`));
       console.log(`${printStatus(statusOf(layout))}\n\n${nextSteps(layout)}`);
@@ -80,6 +83,10 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .command("supervise", { hidden: true })
     .option(...NAME_OPTION)
     .action((options: { name: string }) => supervise(existing(options.name)));
+  program
+    .command("forward", { hidden: true })
+    .option(...NAME_OPTION)
+    .action((options: { name: string }) => forward(existing(options.name)));
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
@@ -100,6 +107,8 @@ function configOf(options: UpOptions): LabConfig {
   const nodes = Number(options.nodes);
   if (!Number.isInteger(nodes) || nodes < 1 || nodes > 50) throw new CommandError(`--nodes is ${JSON.stringify(options.nodes)}, must be 1 to 50`);
   if (options.ipv6 && options.dualStack) throw new CommandError("--ipv6 and --dual-stack exclude each other");
+  const { api } = options;
+  if (api !== "embedded" && api !== "kubernetes") throw new CommandError(`--api is ${JSON.stringify(api)}, must be embedded or kubernetes`);
   const ipv6 = options.ipv6 || options.dualStack;
   const ipv4 = !options.ipv6;
   const given = options.pool.map((text) => {
@@ -110,7 +119,7 @@ function configOf(options: UpOptions): LabConfig {
   });
   const has = (family: 4 | 6): boolean => given.some((prefix) => prefixFamily(prefix) === family);
   const pools = [...given, ...(ipv4 && !has(4) ? [DEFAULT_POOL4] : []), ...(ipv6 && !has(6) ? [DEFAULT_POOL6] : [])];
-  return { name: checkName(options.name), nodes, ipv4, ipv6, pools };
+  return { name: checkName(options.name), nodes, ipv4, ipv6, pools, api };
 }
 
 function existing(name: string): Layout {

@@ -6,7 +6,7 @@ import { labDirectory, layoutOf } from "./layout.ts";
 
 /** True when there was something to remove. */
 export async function down(name: string): Promise<boolean> {
-  const layout = layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [] });
+  const layout = layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" });
   const existed = existsSync(labDirectory(name));
   await killCgroup(layout.cgroup);
   const removed = removeNamespaces(name);

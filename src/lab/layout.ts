@@ -7,6 +7,8 @@ export interface LabConfig {
   readonly ipv4: boolean;
   readonly ipv6: boolean;
   readonly pools: readonly string[];
+  /** Ours, or Kubernetes' own programs from PATH. */
+  readonly api: "embedded" | "kubernetes";
 }
 
 export const STATE_ROOT = "/run/calico-lab";
@@ -56,6 +58,11 @@ export function labDirectory(name: string): string {
 
 export function netnsPath(name: string): string {
   return `/run/netns/${name}`;
+}
+
+/** The command run in a network namespace. */
+export function inNetns(path: string, command: readonly string[]): readonly string[] {
+  return ["nsenter", `--net=${path}`, "--", ...command];
 }
 
 /** Every namespace of the lab begins so; `down` removes what does. */

@@ -2,48 +2,21 @@
  * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
  * the scheduler. Its death touches none of them; the next one adopts what runs.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { openHost } from "../host/bun/host.ts";
 import { LabApi } from "./api.ts";
+import { controlPlane } from "./control-plane.ts";
 import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
+import { executable } from "./executable.ts";
 import { Kubelet } from "./kubelet.ts";
-import { type Layout, netnsPath, type NodeLayout } from "./layout.ts";
+import { inNetns, type Layout, type NodeLayout } from "./layout.ts";
 import { CommandError } from "./run.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Mirror } from "./watch.ts";
 
 const TICK_MS = 100;
-
-function inNetns(path: string, command: readonly string[]): string[] {
-  return ["nsenter", `--net=${path}`, "--", ...command];
-}
-
-/** The lab runs the shipped executable, the one it is part of. */
-export function executable(): string {
-  return process.execPath;
-}
-
-/** The port on loopback, chosen once, so that a kubeconfig stays true when the API is started again. */
-function hostPort(layout: Layout): number {
-  const file = `${layout.directory}/api-port`;
-  if (existsSync(file)) return Number(readFileSync(file, "utf8"));
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = probe;
-  probe.stop(true);
-  writeFileSync(file, String(port));
-  return port;
-}
-
-function apiDaemon(layout: Layout): DaemonSpec {
-  const nodeListen = `netns:${netnsPath(layout.fabricNetns)}@${layout.apiAddress}`;
-  return {
-    name: "api",
-    cgroup: `${layout.cgroup}/api`,
-    command: [executable(), "apiserver", "--data-dir", layout.apiDirectory, "--listen", `127.0.0.1:${hostPort(layout)}`, "--listen", nodeListen, "--kubeconfig-out", layout.kubeconfig, "--kubeconfig-out", `${layout.nodeKubeconfig}=1`],
-  };
-}
 
 function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
   return [
@@ -74,7 +47,7 @@ export function stateFile(layout: Layout): string {
 
 export async function supervise(layout: Layout): Promise<never> {
   prepareDirectories(layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
-  const daemons = [apiDaemon(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map((spec) => new Daemon(spec, layout));
+  const daemons = [...controlPlane(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map((spec) => new Daemon(spec, layout));
   let saved = "";
   const keepRunning = (): void => {
     for (const daemon of daemons) daemon.step();

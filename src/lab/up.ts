@@ -4,11 +4,12 @@ import { CRDS } from "../model/kinds/crds.ts";
 import { parseAddr } from "../net/addr.ts";
 import { LabApi } from "./api.ts";
 import { spawnIn } from "./cgroup.ts";
+import { checkPrograms, prepareControlPlane } from "./control-plane.ts";
 import { identify, isAlive, prepareDirectories, type ProcessId } from "./daemon.ts";
 import { makeFabric } from "./fabric.ts";
 import { type LabConfig, type Layout, layoutOf, type NodeLayout } from "./layout.ts";
 import { CommandError, run, tryRun, waitFor } from "./run.ts";
-import { executable } from "./supervisor.ts";
+import { executable } from "./executable.ts";
 
 export function configFile(layout: Layout): string {
   return `${layout.directory}/lab.json`;
@@ -16,7 +17,7 @@ export function configFile(layout: Layout): string {
 
 /** The lab's configuration, if it has been made. */
 export function readConfig(name: string): LabConfig | undefined {
-  const path = configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [] }));
+  const path = configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" }));
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as LabConfig) : undefined;
 }
 
@@ -25,17 +26,19 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
   if (existing !== undefined && JSON.stringify(existing) !== JSON.stringify(wanted)) {
     throw new CommandError(`lab ${wanted.name} exists with other settings (${describe(existing)}): run "calico lab down --name ${wanted.name}" first, or give it another --name`);
   }
+  if (wanted.api === "kubernetes") checkPrograms();
   const layout = layoutOf(wanted);
   prepareDirectories(layout.directory, layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
   writeFileSync(configFile(layout), JSON.stringify(wanted));
   progress(`making ${wanted.nodes} nodes on one fabric`);
   makeFabric(layout);
   for (const node of layout.nodes) installPlugins(layout, node);
+  prepareControlPlane(layout);
   startSupervisor(layout);
   progress("starting the API");
   await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 30, () => existsSync(layout.kubeconfig));
   const api = new LabApi(layout.kubeconfig);
-  await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 30, () => api.ready());
+  await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 60, () => api.ready());
   await createObjects(layout, api);
   progress("waiting for the nodes to be ready");
   await waitFor(`the nodes to be ready; see ${layout.logs}`, 60, () => nodesReady(layout, api));
@@ -47,7 +50,7 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
 }
 
 function describe(config: LabConfig): string {
-  return `${config.nodes} nodes, ${config.ipv4 ? (config.ipv6 ? "dual-stack" : "IPv4") : "IPv6"}, pools ${config.pools.join(" ")}`;
+  return `${config.nodes} nodes, ${config.ipv4 ? (config.ipv6 ? "dual-stack" : "IPv4") : "IPv6"}, pools ${config.pools.join(" ")}${config.api === "kubernetes" ? ", Kubernetes' own API" : ""}`;
 }
 
 function installPlugins(layout: Layout, node: NodeLayout): void {

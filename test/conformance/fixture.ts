@@ -6,6 +6,9 @@ export const REPOSITORY = resolve(import.meta.dir, "../..");
 export const CALICO = `${REPOSITORY}/bin/calico`;
 export const CALICOCTL = `${REPOSITORY}/bin/calicoctl`;
 
+/** `embedded`, or `kubernetes` for the same tests on Kubernetes' own API server, whose programs must then be on PATH. */
+export const LAB_API = process.env["CALICO_LAB_API"] ?? "embedded";
+
 export interface Output {
   readonly exitCode: number;
   readonly stdout: string;
@@ -64,7 +67,7 @@ export class Lab {
   #kubeconfig = "";
 
   async up(...flags: readonly string[]): Promise<void> {
-    const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, ...flags]);
+    const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, "--api", LAB_API, ...flags]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
   }

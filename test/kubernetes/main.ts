@@ -6,13 +6,16 @@
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { dirname } from "node:path";
 import { type Binaries, prepareBinaries, Unavailable } from "./build/binaries.ts";
 import { residentBytes } from "./cluster/cgroups.ts";
 import { removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** In this order: the last one looks back at what all the others asked of the API. */
-const FILES = ["api", "pods", "policy", "services", "boot", "churn", "restarts", "role"] as const;
+const FILES = ["lab", "api", "pods", "policy", "services", "boot", "churn", "restarts", "role"] as const;
+/** The lab's own tests, with Kubernetes' API in place of the embedded one. */
+const LAB_TESTS = "../conformance/cluster.test.ts";
 const TEST_TIMEOUT_MS = 300_000;
 
 interface Totals {
@@ -37,14 +40,18 @@ function readTotals(report: string): Totals | undefined {
   return { passed: read("tests") - failed - read("skipped"), failed, skipped: read("skipped") };
 }
 
+function labEnvironment(binaries: Binaries): Readonly<Record<string, string>> {
+  return { CALICO_LAB_API: "kubernetes", PATH: [dirname(binaries.etcd), dirname(binaries.apiserver), process.env["PATH"] ?? ""].join(":") };
+}
+
 /** A process of its own for each file; one that reports nothing has failed. */
-async function runFile(name: string, id: string, sum: Totals): Promise<void> {
+async function runFile(name: string, id: string, binaries: Binaries, sum: Totals): Promise<void> {
   progress(`== ${name}`);
   const directory = mkdtempSync(`${tmpdir()}/calico-test-kubernetes-`);
   const report = `${directory}/junit.xml`;
-  const path = new URL(`./${name}.test.ts`, import.meta.url).pathname;
+  const path = new URL(name === "lab" ? LAB_TESTS : `./${name}.test.ts`, import.meta.url).pathname;
   const command = [process.execPath, "test", `--timeout=${TEST_TIMEOUT_MS}`, "--reporter=junit", `--reporter-outfile=${report}`, path];
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit", env: { ...process.env, [CLUSTER_VARIABLE]: id } });
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit", env: { ...process.env, ...(name === "lab" ? labEnvironment(binaries) : { [CLUSTER_VARIABLE]: id }) } });
   const exitCode = await child.exited;
   const totals = readTotals(report) ?? { passed: 0, failed: 0, skipped: 0 };
   rmSync(directory, { recursive: true });
@@ -79,7 +86,7 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
     await startCluster(id, binaries, progress);
     progress(`the cluster ${id} works`);
     printMemory(id);
-    for (const file of files) await runFile(file, id, sum);
+    for (const file of files) await runFile(file, id, binaries, sum);
     printMemory(id);
   } catch (error) {
     progress(`failed: ${error instanceof Error ? error.message : String(error)}`);

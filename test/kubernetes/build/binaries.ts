@@ -192,12 +192,19 @@ export async function prepareBinaries(progress: (line: string) => void): Promise
   };
 }
 
-if (import.meta.main) {
+/** Run by itself: makes what `calico lab up --api kubernetes` wants and prints the folders to put on PATH. */
+async function main(): Promise<void> {
+  const cache = cacheDirectory();
+  const wanted = targets().filter(({ program }) => ["etcd", "kube-apiserver", "kube-controller-manager"].includes(program));
   try {
-    await prepareBinaries((line) => console.log(line));
+    for (const target of wanted) await buildTarget(target, cache, (line) => console.error(line));
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
-    console.log(`unavailable: ${error.message}`);
-    process.exitCode = 3;
+    console.error(error.message);
+    process.exitCode = 1;
+    return;
   }
+  console.log([...new Set(wanted.map(({ folder }) => join(cache, folder)))].join(":"));
 }
+
+if (import.meta.main) await main();
