@@ -5,9 +5,9 @@ import { formatParseError } from "../lib/result.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { CALICO_ADMISSION } from "./admission.ts";
 import { parseTokenFile } from "./http/authenticate.ts";
-import { writeKubeconfig } from "./kubeconfig.ts";
+import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import { type ListenAddress, parseListenAddress } from "./listen.ts";
-import { inNetworkNamespace } from "./namespace.ts";
+import { inNetworkNamespace } from "../host/bun/namespace.ts";
 import { type ApiServerOptions, runApiServer, type RunningApiServer } from "./server.ts";
 
 interface Options {

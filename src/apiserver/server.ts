@@ -7,7 +7,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { unwrap } from "../lib/result.ts";
-import { openCredentials } from "./certificates.ts";
+import { openCredentials } from "../pki/certificates.ts";
 import { ApiError, noSuchPath } from "./errors.ts";
 import { forbiddenAnonymous, Tokens, type User } from "./http/authenticate.ts";
 import { MAX_BODY_BYTES, tooLarge } from "./http/body.ts";

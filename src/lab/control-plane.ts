@@ -5,8 +5,8 @@
  * `calico lab forward`. etcd lies behind a Unix socket; its port for peers, which it has none of, is inside the fabric.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { openCredentials } from "../apiserver/certificates.ts";
-import { writeKubeconfig } from "../apiserver/kubeconfig.ts";
+import { openCredentials } from "../pki/certificates.ts";
+import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import type { DaemonSpec } from "./daemon.ts";
 import { prepareDirectories } from "./daemon.ts";
 import { executable } from "./executable.ts";

@@ -1,6 +1,6 @@
 /** forward: takes the nodes' connections at the API's address on the fabric to the API server on this machine's loopback. */
 import { connect, createServer, type Server } from "node:net";
-import { inNetworkNamespace } from "../apiserver/namespace.ts";
+import { inNetworkNamespace } from "../host/bun/namespace.ts";
 import { openSys } from "../host/bun/sys.ts";
 import { hostPort } from "./control-plane.ts";
 import { type Layout, API_PORT, netnsPath } from "./layout.ts";

@@ -87,7 +87,7 @@ for (const { from, to, because } of FORBIDDEN) {
 }
 
 /** The edges may use the platform directly, except bun:ffi. */
-const EDGE = /^(apiserver|lab|cli)\//;
+const EDGE = /^(apiserver|lab|cli|pki)\//;
 
 test("bun: and node: modules are imported by host/bun and the edges alone; bun:ffi by host/bun alone", () => {
   const wrong = IMPORTS.filter(({ from, to }) => {

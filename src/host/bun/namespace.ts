@@ -1,6 +1,6 @@
 /** Namespace: the thread in another network namespace for the time of one synchronous action, so that a socket opened there stays there. */
 import { closeSync, openSync } from "node:fs";
-import type { Sys } from "../host/sys.ts";
+import type { Sys } from "../sys.ts";
 
 const CLONE_NEWNET = 0x40000000;
 

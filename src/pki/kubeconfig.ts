@@ -1,4 +1,4 @@
-/** Kubeconfig: the file with which kubectl and the product's own programs reach this server as its administrator. */
+/** Kubeconfig: the file with which kubectl and the product's own programs reach an API server of ours as its administrator. */
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { dump } from "js-yaml";

@@ -1,5 +1,5 @@
 /**
- * Certificates: the server's own authority, serving certificate and admin token, made once with `openssl` and kept in the data directory.
+ * Certificates: an API server's own authority, serving certificate and admin token, made once with `openssl` and kept in the data directory.
  *
  * The serving certificate is made anew when the names or addresses that it must carry change; the authority and the token stay.
  */
