@@ -49,6 +49,7 @@ test("other settings under the same name are refused, naming both", async () => 
 test.each([
   [["--nodes", "0"], '--nodes is "0", must be 1 to 50'],
   [["--ipv6", "--dual-stack"], "--ipv6 and --dual-stack exclude each other"],
+  [["--api", "etcd"], '--api is "etcd", must be embedded or kubernetes'],
   [["--pool", "fd00::/48"], "--pool fd00::/48 is IPv6, but the lab is not"],
   [["--pool", "10.0.0.0/33"], 'Cannot parse prefix "10.0.0.0/33": length is 33, must be 0 to 32'],
 ] as const)("nonsense is refused in words and makes nothing: %p", async (flags, words) => {
