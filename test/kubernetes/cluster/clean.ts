@@ -4,12 +4,16 @@
  * Works on what is found, not on what is remembered, so it serves after a crash as well. Clusters whose fixture is dead are
  * removed by the next one.
  */
+import { Glob } from "bun";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { removeCgroup } from "./cgroups.ts";
 import { removeFabric } from "./fabric.ts";
 import { layoutOf, PREFIX, STATE_ROOT } from "./layout.ts";
 import { tryRun } from "./run.ts";
 import { restoreSysctls } from "./sysctls.ts";
+
+const CNI_RESULTS = "/var/lib/cni/results";
 
 /** Who runs the cluster: "PID TICKS". */
 export function ownerFile(id: string): string {
@@ -47,16 +51,30 @@ function mountsBelow(folder: string): readonly string[] {
   return paths.filter((path) => path.startsWith(`${folder}/`)).reverse();
 }
 
+/** Socket of the shim of one container: containerd 1 writes it into `address`, containerd 2 into `bootstrap.json`. */
+function shimSocket(bundle: string): string | undefined {
+  if (existsSync(`${bundle}/address`)) return readFileSync(`${bundle}/address`, "utf8").replace(/^unix:\/\//, "");
+  if (!existsSync(`${bundle}/bootstrap.json`)) return undefined;
+  return /"address":\s*"unix:\/\/([^"]+)"/.exec(readFileSync(`${bundle}/bootstrap.json`, "utf8"))?.[1];
+}
+
 /** Sockets of container shims lie in /run/containerd/s, named by a hash; each container's folder says its own. */
-function removeShimSockets(id: string): void {
-  for (const node of layoutOf(id).nodes) {
-    const tasks = `${node.containerdState}/io.containerd.runtime.v2.task/k8s.io`;
-    if (!existsSync(tasks)) continue;
-    for (const container of readdirSync(tasks)) {
-      const file = `${tasks}/${container}/address`;
-      if (!existsSync(file)) continue;
-      const socket = readFileSync(file, "utf8").replace(/^unix:\/\//, "");
-      if (socket.startsWith("/run/containerd/s/")) rmSync(socket, { force: true });
+function removeShimSockets(directory: string): void {
+  const bundles = existsSync(directory) ? [...new Glob("*/*/state/io.containerd.runtime.v2.task/k8s.io/*/config.json").scanSync({ cwd: directory, absolute: true })] : [];
+  for (const bundle of bundles.map((file) => dirname(file))) {
+    const socket = shimSocket(bundle);
+    if (socket?.startsWith("/run/containerd/s/") === true) rmSync(socket, { force: true });
+  }
+}
+
+/** libcni remembers each pod's result in one folder for the whole machine; a result of ours names a namespace below the cluster's folder. */
+function removeCniResults(directory: string): void {
+  for (const name of existsSync(CNI_RESULTS) ? readdirSync(CNI_RESULTS) : []) {
+    try {
+      if (readFileSync(`${CNI_RESULTS}/${name}`, "utf8").includes(`"${directory}/`)) rmSync(`${CNI_RESULTS}/${name}`, { force: true });
+    } catch (error) {
+      // Another cluster's runtime removed it meanwhile.
+      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
     }
   }
 }
@@ -64,7 +82,8 @@ function removeShimSockets(id: string): void {
 export async function removeCluster(id: string): Promise<void> {
   const { directory, cgroup } = layoutOf(id);
   await removeCgroup(cgroup);
-  removeShimSockets(id);
+  removeShimSockets(directory);
+  removeCniResults(directory);
   for (const path of mountsBelow(directory)) await tryRun(["umount", "-l", path]);
   await removeFabric(id);
   restoreSysctls(sysctlFile(id));

@@ -27,9 +27,14 @@ export interface NodeLayout {
   readonly cniConfDir: string;
   readonly birdConfiguration: string;
   readonly birdSocket: string;
+  /** Odd nodes run containerd 1, even ones containerd 2. */
+  readonly containerdMajor: 1 | 2;
+  /** The highest that the node's containerd takes. */
+  readonly cniVersion: "1.0.0" | "1.1.0";
   readonly containerdRoot: string;
   readonly containerdState: string;
   readonly containerdSocket: string;
+  readonly runcRoot: string;
   readonly kubeletRoot: string;
   /** As the kubelet's `cgroupRoot`. */
   readonly cgroupRoot: string;
@@ -93,9 +98,12 @@ function nodeLayout(id: string, directory: string, number: number): NodeLayout {
     cniConfDir: `${root}/etc/cni/net.d`,
     birdConfiguration: `${root}/etc/calico/bird.conf`,
     birdSocket: `${root}/var/run/calico/bird.ctl`,
+    containerdMajor: number % 2 === 1 ? 1 : 2,
+    cniVersion: number % 2 === 1 ? "1.0.0" : "1.1.0",
     containerdRoot: `${root}/containerd/root`,
     containerdState: `${root}/containerd/state`,
     containerdSocket: `${root}/containerd/containerd.sock`,
+    runcRoot: `${root}/containerd/runc`,
     kubeletRoot: `${root}/kubelet`,
     cgroupRoot: `/${id}/${name}`,
     healthPort: 9099,

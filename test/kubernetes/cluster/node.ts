@@ -1,58 +1,22 @@
-/** node: what runs on each node: containerd, kubelet, kube-proxy, BIRD and `calico node`, and the files that they read. */
+/** node: what runs on each node beside the container runtime: kubelet, kube-proxy, BIRD and `calico node`, and the files that they read. */
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import type { Binaries } from "../build/binaries.ts";
 import { certificateKubeconfig, issued } from "./certificates.ts";
+import { containerdIn, ctrOf } from "./containerd.ts";
 import type { DaemonSpec } from "./daemons.ts";
-import { PAUSE_IMAGE } from "./image.ts";
 import { inNetns, type Layout, netnsPath, type NodeLayout, POOLS } from "./layout.ts";
 import { run } from "./run.ts";
 
 /** The product, as a user installs it. */
 export const CALICO = new URL("../../../bin/calico", import.meta.url).pathname;
 
-function runtimePath(binaries: Binaries): Readonly<Record<string, string>> {
-  return { PATH: `${binaries.debian}/usr/bin:${process.env["PATH"] ?? ""}` };
-}
-
 export function containerd(node: NodeLayout, binaries: Binaries): DaemonSpec {
-  mkdirSync(node.containerdState, { recursive: true });
-  const config = `${node.root}/containerd/config.toml`;
-  const quote = JSON.stringify;
-  writeFileSync(
-    config,
-    [
-      "version = 2",
-      `root = ${quote(node.containerdRoot)}`,
-      `state = ${quote(node.containerdState)}`,
-      'disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs"]',
-      "[grpc]",
-      `address = ${quote(node.containerdSocket)}`,
-      "[ttrpc]",
-      `address = ${quote(`${node.containerdSocket}.ttrpc`)}`,
-      '[plugins."io.containerd.grpc.v1.cri"]',
-      `sandbox_image = ${quote(PAUSE_IMAGE)}`,
-      // Without CAP_SYS_RESOURCE a container cannot have a lower score than the runtime.
-      "restrict_oom_score_adj = true",
-      "disable_apparmor = true",
-      // Below the cluster's folder, so that nothing of it lies elsewhere.
-      "netns_mounts_under_state_dir = true",
-      '[plugins."io.containerd.grpc.v1.cri".cni]',
-      `bin_dir = ${quote(node.cniBinDir)}`,
-      `conf_dir = ${quote(node.cniConfDir)}`,
-      '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]',
-      'runtime_type = "io.containerd.runc.v2"',
-      '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]',
-      `BinaryName = ${quote(`${binaries.debian}/usr/bin/runc`)}`,
-      "SystemdCgroup = false",
-      "",
-    ].join("\n"),
-  );
-  return { name: `${node.name}-containerd`, command: inNetns(node.netns, [`${binaries.debian}/usr/bin/containerd`, "-c", config]), environment: runtimePath(binaries) };
+  return { name: `${node.name}-containerd`, ...containerdIn(node.netns, node.containerdMajor, node, binaries) };
 }
 
-/** Asks containerd, with its own client. */
+/** Asks the node's containerd, with its own client. */
 export function ctr(node: NodeLayout, binaries: Binaries, ...args: readonly string[]): readonly string[] {
-  return [`${binaries.debian}/usr/bin/ctr`, "-a", node.containerdSocket, "-n", "k8s.io", ...args];
+  return ctrOf(node.containerdMajor, node, binaries, ...args);
 }
 
 export function kubelet(layout: Layout, node: NodeLayout, binaries: Binaries): DaemonSpec {
@@ -125,7 +89,7 @@ export function bird(node: NodeLayout): DaemonSpec {
 export async function installPlugins(node: NodeLayout, binaries: Binaries): Promise<void> {
   mkdirSync(node.cniBinDir, { recursive: true });
   copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
-  await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--ipv6"]);
+  await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--cni-version", node.cniVersion, "--ipv6"]);
 }
 
 /** The answer of `calico node`'s health server. */
