@@ -6,6 +6,7 @@ const args = process.argv.slice(2);
 
 async function main(): Promise<number> {
   const environment = process.env;
+  if (name === "loopback") return (await import("./cni/loopback-process.ts")).runLoopbackProcess(environment);
   if (name === "calico-ipam" || (args.length === 0 && environment["CNI_COMMAND"] !== undefined)) {
     const { runPluginProcess } = await import("./cni/process.ts");
     return runPluginProcess(name === "calico-ipam" ? "calico-ipam" : "calico", environment);

@@ -1,6 +1,6 @@
 /** install: `calico cni install`: the plugins and their network configuration put where the container runtime looks. */
 import { Command } from "commander";
-import { installLinks, writeStdout } from "../host/bun/install.ts";
+import { installLinks, installUnlessForeign, writeStdout } from "../host/bun/install.ts";
 import { openFiles } from "../host/bun/files.ts";
 import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
@@ -70,9 +70,12 @@ async function install(options: InstallOptions): Promise<number> {
   const files = openFiles();
   await files.makeDirectory(options.binDir);
   await files.makeDirectory(options.confDir);
+  // The reference plugin starts faster than ours: whoever has it keeps it.
+  const loopback = await installUnlessForeign(options.binDir, "loopback", "calico");
   await installLinks(options.binDir, ["calico", "calico-ipam"]);
   const configuration = networkConfiguration({ root: options.root, ipv4: options.ipv4, ipv6: options.ipv6, mtuBytes, cniVersion: options.cniVersion });
   await files.writeText(`${options.confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
-  writeStdout(`installed calico and calico-ipam in ${options.binDir}, network configuration in ${options.confDir}/10-calico.conflist\n`);
+  const what = loopback ? `calico, calico-ipam and loopback in ${options.binDir}` : `calico and calico-ipam in ${options.binDir}, kept the loopback that is there`;
+  writeStdout(`installed ${what}, network configuration in ${options.confDir}/10-calico.conflist\n`);
   return 0;
 }

@@ -1,11 +1,11 @@
-/** process: the plugin as a process: environment and standard input in, standard output and exit code out. */
+/** process: the plugins `calico` and `calico-ipam` as a process: environment and standard input in, standard output and exit code out. */
 import { openPluginHost } from "../host/bun/plugin.ts";
-import { runPlugin } from "./plugin.ts";
+import { type PluginName, runPlugin } from "./plugin.ts";
 
-export async function runPluginProcess(plugin: "calico" | "calico-ipam", environment: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function runPluginProcess(plugin: PluginName, environment: Readonly<Record<string, string | undefined>>): Promise<number> {
   const host = openPluginHost();
   const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : await host.readStdin();
-  const { exitCode, stdout } = await runPlugin({ plugin, environment, stdin }, host.sockets);
+  const { exitCode, stdout } = await runPlugin(plugin, { environment, stdin }, host.sockets);
   if (stdout !== "") host.writeStdout(stdout);
   return exitCode;
 }

@@ -14,6 +14,7 @@ import { writeSysctl } from "../kernel/sysctl.ts";
 import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { comparePodNetwork } from "./compare.ts";
+import { LOOPBACK_INDEX } from "./loopback.ts";
 import { uplinkMtuBytes } from "./mtu.ts";
 import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
@@ -38,7 +39,6 @@ export interface PodResult {
 /** Device group of host ends that `remove` has left to be deleted ("cali"). */
 const LEAVING_GROUP = 0x63616c69;
 const LINK_LOCAL_LENGTH = 64;
-const LOOPBACK = 1;
 
 export class PodNetwork {
   readonly #sys: Sys;
@@ -134,7 +134,7 @@ export class PodNetwork {
     try {
       const link = pod.linkByName(request.podInterface);
       if (link === undefined || link.mac === undefined) throw new KernelError("look up link", `${request.podInterface} in ${request.netns}`, ENODEV);
-      pod.setLinkUp(LOOPBACK);
+      pod.setLinkUp(LOOPBACK_INDEX);
       pod.setLinkUp(link.index);
       for (const addr of request.addresses) pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
       for (const { addr, mac } of podNeighbors(request.addresses)) pod.addNeighbor(link.index, addr, mac, true);

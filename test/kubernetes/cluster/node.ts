@@ -85,10 +85,10 @@ export function bird(node: NodeLayout): DaemonSpec {
   return { name: `${node.name}-bird`, command: inNetns(node.netns, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]) };
 }
 
-/** Puts plugins and configuration in place, as a user does; `loopback`, which containerd calls for every pod, comes with a node. */
+/** Puts plugins and configuration in place, as a user does; a node with containerd 1 has Debian's `loopback` already, the others get ours. */
 export async function installPlugins(node: NodeLayout, binaries: Binaries): Promise<void> {
   mkdirSync(node.cniBinDir, { recursive: true });
-  copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
+  if (node.containerdMajor === 1) copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
   await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--cni-version", node.cniVersion, "--ipv6"]);
 }
 

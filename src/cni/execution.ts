@@ -1,0 +1,74 @@
+/**
+ * execution: what every plugin of ours does alike before its own work: the command, the network configuration, its version, and
+ * the error object with exit code 1, as the CNI specification says.
+ */
+import { CNI_COMMANDS, CNI_DECODE_FAILURE, CNI_INCOMPATIBLE_VERSION, CNI_INVALID_ENVIRONMENT, type CniCommand, type CniError } from "../podnet/protocol.ts";
+import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
+
+export interface PluginInput {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Standard input, whole. */
+  readonly stdin: string;
+}
+
+export interface PluginOutput {
+  readonly exitCode: number;
+  readonly stdout: string;
+}
+
+export interface Execution {
+  readonly command: CniCommand;
+  /** `cniVersion` of the configuration, one of those supported. */
+  readonly version: string;
+  /** Network configuration from standard input, as it came. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+export type Checked<T> = { readonly value: T } | { readonly error: CniError };
+
+const HIGHEST = "1.1.0";
+/** Source: CNI specification 1.1.0, "CNI operations". */
+const NEEDED: Readonly<Record<CniCommand, readonly string[]>> = {
+  ADD: ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
+  CHECK: ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
+  DEL: ["CNI_CONTAINERID", "CNI_IFNAME"],
+  STATUS: [],
+};
+
+/** What is asked, or the output that ends it already: VERSION, and whatever is wrong with the request. */
+export function readExecution(input: PluginInput): Execution | PluginOutput {
+  const command = input.environment["CNI_COMMAND"] ?? "";
+  if (command === "VERSION") return { exitCode: 0, stdout: print({ cniVersion: HIGHEST, supportedVersions: SUPPORTED_VERSIONS }) };
+  if (!CNI_COMMANDS.some((known) => known === command)) {
+    return failed("", { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ADD, DEL, CHECK, STATUS, VERSION` });
+  }
+  const config = parseConfig(input.stdin);
+  if ("error" in config) return failed("", config.error);
+  const version = String(config.value["cniVersion"] ?? "");
+  if (!isSupported(version)) {
+    return failed("", { code: CNI_INCOMPATIBLE_VERSION, msg: `network configuration field cniVersion is ${JSON.stringify(version)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}` });
+  }
+  for (const name of NEEDED[command as CniCommand]) {
+    if ((input.environment[name] ?? "") === "") return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${name} is missing, ${command} needs it` });
+  }
+  return { command: command as CniCommand, version, config: config.value };
+}
+
+function parseConfig(text: string): Checked<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { value: { ...value } };
+    return { error: { code: CNI_DECODE_FAILURE, msg: "network configuration on standard input must be a JSON object" } };
+  } catch (error) {
+    return { error: { code: CNI_DECODE_FAILURE, msg: "network configuration on standard input is not JSON", details: error instanceof Error ? error.message : String(error) } };
+  }
+}
+
+/** The error object, in the configuration's version if that is known. */
+export function failed(version: string, error: CniError): PluginOutput {
+  return { exitCode: 1, stdout: print({ cniVersion: version === "" ? HIGHEST : version, ...error }) };
+}
+
+export function print(value: object): string {
+  return JSON.stringify(value);
+}
