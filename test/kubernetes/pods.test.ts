@@ -4,9 +4,11 @@ import { writeFileSync, rmSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { run, waitFor } from "./cluster/run.ts";
 import { ctr } from "./cluster/node.ts";
-import { addressesOf, answers, awaitReady, isReady, namespace, pod, type Pod, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
+import { addressesOf, answers, awaitReady, holders, isReady, namespace, pod, type Pod, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
 
 const NS = "pods";
+/** containerd 1 and containerd 2. */
+const NODES = ["n1", "n2"] as const;
 let cluster: Cluster;
 
 beforeAll(async () => {
@@ -19,18 +21,7 @@ afterAll(async () => {
 });
 
 interface Block {
-  readonly spec: { readonly cidr: string; readonly affinity?: string; readonly allocations: readonly (number | null)[]; readonly attributes: readonly { readonly handle_id?: string; readonly secondary?: Readonly<Record<string, string>> }[] };
-}
-
-/** Names of the pods that hold an address, as address management has it. */
-async function holders(): Promise<readonly string[]> {
-  const { items } = await cluster.get<{ items: readonly Block[] }>(["ipamblocks"]);
-  return items.flatMap(({ spec }) =>
-    spec.allocations.flatMap((index) => {
-      const pod = index === null ? undefined : spec.attributes[index]?.secondary?.["pod"];
-      return pod === undefined ? [] : [pod];
-    }),
-  );
+  readonly spec: { readonly cidr: string };
 }
 
 describe("two pods on two nodes", () => {
@@ -72,11 +63,12 @@ describe("two pods on two nodes", () => {
   });
 
   test("DEL again, for a container that is gone, and without namespace, succeeds", async () => {
-    const node = cluster.node("n1");
-    const config = JSON.stringify({ ...(await networkConfiguration(node.cniConfDir)), prevResult: undefined });
-    for (let i = 0; i < 3; i++) {
-      const del = ["env", "CNI_COMMAND=DEL", `CNI_CONTAINERID=gone-${i % 2}`, "CNI_NETNS=", "CNI_IFNAME=eth0", `CNI_PATH=${node.cniBinDir}`, "CNI_ARGS=K8S_POD_NAMESPACE=pods;K8S_POD_NAME=gone;IgnoreUnknown=1", `${node.cniBinDir}/calico`];
-      expect(await run(del, config)).toBe("");
+    for (const node of NODES.map((name) => cluster.node(name))) {
+      const config = JSON.stringify({ ...(await networkConfiguration(node.cniConfDir)), prevResult: undefined });
+      for (let i = 0; i < 3; i++) {
+        const del = ["env", "CNI_COMMAND=DEL", `CNI_CONTAINERID=gone-${i % 2}`, "CNI_NETNS=", "CNI_IFNAME=eth0", `CNI_PATH=${node.cniBinDir}`, "CNI_ARGS=K8S_POD_NAMESPACE=pods;K8S_POD_NAME=gone;IgnoreUnknown=1", `${node.cniBinDir}/calico`];
+        expect(await run(del, config)).toBe("");
+      }
     }
     expect(await answers(cluster, NS, "a", urlOf(addressesOf(b)[0]))).toBe(true);
   });
@@ -96,69 +88,82 @@ describe("lives of pods", () => {
     await cluster.kubectl(["rollout", "status", "-n", NS, "deployment/spread", "--timeout=90s"]);
     const made = await pods(cluster, NS, "app=spread");
     expect(new Set(made.map(({ spec }) => spec.nodeName))).toEqual(new Set(["n1", "n2"]));
-    await waitFor("the addresses to be recorded", 20, async () => (await holders()).filter((name) => name.startsWith("spread-")).length === 8);
+    await waitFor("the addresses to be recorded", 20, async () => (await holders(cluster)).filter((name) => name.startsWith("spread-")).length === 8);
     await cluster.kubectl(["delete", "deployment", "-n", NS, "spread", "--cascade=foreground", "--timeout=60s"]);
-    await waitFor("the addresses to be given back", 30, async () => (await holders()).every((name) => !name.startsWith("spread-")), async () => (await holders()).join(" "));
+    await waitFor("the addresses to be given back", 30, async () => (await holders(cluster)).every((name) => !name.startsWith("spread-")), async () => (await holders(cluster)).join(" "));
   });
 
-  test("a pod that finishes gives its address back before it is deleted", async () => {
-    await cluster.apply(pod({ namespace: NS, name: "finishes", command: ["true"], spec: { restartPolicy: "Never" } }));
-    await waitFor("the pod to finish", 60, async () => (await cluster.get<Pod>(["pod", "-n", NS, "finishes"])).status.phase === "Succeeded");
-    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("finishes"), async () => (await holders()).join(" "));
-  });
-
-  test("a container that cannot start leaves the pod its address, and the pod's end takes it", async () => {
-    await cluster.apply(pod({ namespace: NS, name: "broken", command: ["/no/such/program"] }));
-    await waitFor("the start to fail", 60, async () => (await cluster.kubectl(["get", "events", "-n", NS, "--field-selector=involvedObject.name=broken", "-o", "jsonpath={.items[*].message}"])).includes("/no/such/program"));
-    await cluster.kubectl(["delete", "pod", "-n", NS, "broken", "--timeout=60s"]);
-    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("broken"));
-  });
-
-  test("a pod held by a finalizer has given its address back once it is torn down", async () => {
-    const held = pod({ namespace: NS, name: "held" }) as { metadata: object };
-    await cluster.apply({ ...held, metadata: { ...held.metadata, finalizers: ["example.org/held"] } });
-    await awaitReady(cluster, NS, ["held"]);
-    await cluster.kubectl(["delete", "pod", "-n", NS, "held", "--wait=false"]);
-    await waitFor("its addresses to be given back", 60, async () => !(await holders()).includes("held"), async () => (await holders()).join(" "));
-    const { metadata } = await cluster.get<Pod>(["pod", "-n", NS, "held"]);
-    expect(metadata.deletionTimestamp).toBeString();
-    expect(metadata.annotations?.["cni.projectcalico.org/podIPs"]).toBe("");
-    await cluster.kubectl(["patch", "pod", "-n", NS, "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
-  });
-
-  test("a pod in the host's network has the node's address and none of ours", async () => {
-    await cluster.apply(pod({ namespace: NS, name: "host", node: "n1", spec: { hostNetwork: true } }));
-    const [found] = await awaitReady(cluster, NS, ["host"]);
-    expect(found?.status.podIPs?.map(({ ip }) => ip)).toEqual(["172.30.0.11", "fd00:30::11"]);
-    expect(await holders()).not.toContain("host");
-  });
-
-  test("a static pod is served like any other", async () => {
-    const node = cluster.node("n1");
-    const manifest = `${node.root}/manifests/static.json`;
-    writeFileSync(manifest, JSON.stringify(pod({ namespace: NS, name: "static" })));
-    const [found] = await awaitReady(cluster, NS, ["static-n1"]);
-    expect(found === undefined ? [] : addressesOf(found)[0]).toStartWith("10.65.");
-    rmSync(manifest);
-    await waitFor("the static pod to end", 60, async () => !(await pods(cluster, NS)).some(({ metadata }) => metadata.name === "static-n1"));
-    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("static-n1"));
-  });
-
-  test("a sandbox that dies is made anew, with rules and address", async () => {
-    await cluster.apply(pod({ namespace: NS, name: "reborn", node: "n1" }), pod({ namespace: NS, name: "asks", node: "n2" }));
-    const [before] = await awaitReady(cluster, NS, ["reborn", "asks"]);
-    const node = cluster.node("n1");
-    const sandboxes = (await run(ctr(node, cluster.binaries, "containers", "list", "-q", `labels."io.kubernetes.pod.uid"==${before?.metadata.uid},labels."io.cri-containerd.kind"==sandbox`))).trim().split("\n");
-    expect(sandboxes.length).toBe(1);
-    await run(ctr(node, cluster.binaries, "tasks", "kill", "-s", "SIGKILL", sandboxes[0] ?? ""));
-    await waitFor("the sandbox to be made anew", 90, async () => {
-      const now = await cluster.get<Pod>(["pod", "-n", NS, "reborn"]);
-      return isReady(now) && (now.status.containerStatuses?.[0]?.restartCount ?? 0) > 0;
+  for (const node of NODES) {
+    test(`a pod that finishes gives its address back before it is deleted (${node})`, async () => {
+      const name = `finishes-${node}`;
+      await cluster.apply(pod({ namespace: NS, name, node, command: ["true"], spec: { restartPolicy: "Never" } }));
+      await waitFor("the pod to finish", 60, async () => (await cluster.get<Pod>(["pod", "-n", NS, name])).status.phase === "Succeeded");
+      await givenBack(name);
     });
-    const after = await cluster.get<Pod>(["pod", "-n", NS, "reborn"]);
-    for (const address of addressesOf(after)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "asks", urlOf(address)));
-  });
+
+    test(`a container that cannot start leaves the pod its address, and the pod's end takes it (${node})`, async () => {
+      const name = `broken-${node}`;
+      await cluster.apply(pod({ namespace: NS, name, node, command: ["/no/such/program"] }));
+      await waitFor("the start to fail", 60, async () => (await cluster.kubectl(["get", "events", "-n", NS, `--field-selector=involvedObject.name=${name}`, "-o", "jsonpath={.items[*].message}"])).includes("/no/such/program"));
+      expect(await holders(cluster)).toContain(name);
+      await cluster.kubectl(["delete", "pod", "-n", NS, name, "--timeout=60s"]);
+      await givenBack(name);
+    });
+
+    test(`a pod held by a finalizer has given its address back once it is torn down (${node})`, async () => {
+      const name = `held-${node}`;
+      const held = pod({ namespace: NS, name, node }) as { metadata: object };
+      await cluster.apply({ ...held, metadata: { ...held.metadata, finalizers: ["example.org/held"] } });
+      await awaitReady(cluster, NS, [name]);
+      await cluster.kubectl(["delete", "pod", "-n", NS, name, "--wait=false"]);
+      await givenBack(name);
+      const { metadata } = await cluster.get<Pod>(["pod", "-n", NS, name]);
+      expect(metadata.deletionTimestamp).toBeString();
+      expect(metadata.annotations?.["cni.projectcalico.org/podIPs"]).toBe("");
+      await cluster.kubectl(["patch", "pod", "-n", NS, name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
+    });
+
+    test(`a pod in the host's network has the node's address and none of ours (${node})`, async () => {
+      const name = `host-${node}`;
+      await cluster.apply(pod({ namespace: NS, name, node, spec: { hostNetwork: true } }));
+      const [found] = await awaitReady(cluster, NS, [name]);
+      expect(found?.status.podIPs?.map(({ ip }) => ip)).toEqual([...cluster.node(node).addresses]);
+      expect(await holders(cluster)).not.toContain(name);
+    });
+
+    test(`a static pod is served like any other (${node})`, async () => {
+      const name = `static-${node}`;
+      const manifest = `${cluster.node(node).root}/manifests/static.json`;
+      writeFileSync(manifest, JSON.stringify(pod({ namespace: NS, name: "static" })));
+      const [found] = await awaitReady(cluster, NS, [name]);
+      expect(found === undefined ? [] : addressesOf(found)[0]).toStartWith("10.65.");
+      rmSync(manifest);
+      await waitFor("the static pod to end", 60, async () => !(await pods(cluster, NS)).some(({ metadata }) => metadata.name === name));
+      await givenBack(name);
+    });
+
+    test(`a sandbox that dies is made anew, with rules and address (${node})`, async () => {
+      const name = `reborn-${node}`;
+      const asks = `asks-${node}`;
+      await cluster.apply(pod({ namespace: NS, name, node }), pod({ namespace: NS, name: asks, node: node === "n1" ? "n2" : "n1" }));
+      const [before] = await awaitReady(cluster, NS, [name, asks]);
+      const at = cluster.node(node);
+      const sandboxes = (await run(ctr(at, cluster.binaries, "containers", "list", "-q", `labels."io.kubernetes.pod.uid"==${before?.metadata.uid},labels."io.cri-containerd.kind"==sandbox`))).trim().split("\n");
+      expect(sandboxes.length).toBe(1);
+      await run(ctr(at, cluster.binaries, "tasks", "kill", "-s", "SIGKILL", sandboxes[0] ?? ""));
+      await waitFor("the sandbox to be made anew", 90, async () => {
+        const now = await cluster.get<Pod>(["pod", "-n", NS, name]);
+        return isReady(now) && (now.status.containerStatuses?.[0]?.restartCount ?? 0) > 0;
+      });
+      const after = await cluster.get<Pod>(["pod", "-n", NS, name]);
+      for (const address of addressesOf(after)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, asks, urlOf(address)));
+    });
+  }
 });
+
+async function givenBack(name: string): Promise<void> {
+  await waitFor("its addresses to be given back", 60, async () => !(await holders(cluster)).includes(name), async () => (await holders(cluster)).join(" "));
+}
 
 describe("pools", () => {
   const pool = (name: string, cidr: string): object => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "all()" } });
@@ -174,7 +179,7 @@ describe("pools", () => {
     expect(found === undefined ? "" : addressesOf(found)[0]).toStartWith("10.97.0.");
     expect((await blocks()).length).toBe(1);
     await cluster.kubectl(["delete", "pod", "-n", NS, "passes", "--timeout=60s"]);
-    await waitFor("its addresses to be given back", 30, async () => !(await holders()).includes("passes"));
+    await givenBack("passes");
     await cluster.kubectl(["delete", "ippool", "passing"]);
     // The next pod that asks for no pool is the occasion.
     await cluster.apply(pod({ namespace: NS, name: "stays", node: "n1" }));

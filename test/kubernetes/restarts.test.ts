@@ -9,14 +9,15 @@ import { addressesOf, answers, awaitReady, namespace, pod, type Pod, removeNames
 const NS = "restarts";
 let cluster: Cluster;
 let server: Pod;
+let client: Pod;
 
 beforeAll(async () => {
   cluster = await attachCluster();
   await cluster.apply(namespace(NS));
   await cluster.apply(pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1" }), pod({ namespace: NS, name: "client", node: "n2" }));
-  const [found] = await awaitReady(cluster, NS, ["server", "client"]);
-  if (found === undefined) throw new Error("the server is not there");
-  server = found;
+  const [first, second] = await awaitReady(cluster, NS, ["server", "client"]);
+  if (first === undefined || second === undefined) throw new Error("not both pods are there");
+  [server, client] = [first, second];
   await serverAnswers(true);
 });
 
@@ -30,13 +31,15 @@ async function serverAnswers(expected: boolean): Promise<void> {
   }
 }
 
-/** New pods get a network, old ones have kept theirs. */
-async function worksAsBefore(name: string): Promise<void> {
-  const now = await cluster.get<Pod>(["pod", "-n", NS, "server"]);
-  expect(addressesOf(now)).toEqual(addressesOf(server));
-  expect(now.status.containerStatuses?.[0]?.restartCount).toBe(0);
+/** New pods of the node get a network, old ones have kept theirs. */
+async function worksAsBefore(name: string, node = "n1"): Promise<void> {
+  for (const before of [server, client]) {
+    const now = await cluster.get<Pod>(["pod", "-n", NS, before.metadata.name]);
+    expect(addressesOf(now)).toEqual(addressesOf(before));
+    expect(now.status.containerStatuses?.[0]?.restartCount).toBe(0);
+  }
   await serverAnswers(true);
-  await cluster.apply(pod({ namespace: NS, name, node: "n1" }));
+  await cluster.apply(pod({ namespace: NS, name, node }));
   const [made] = await awaitReady(cluster, NS, [name]);
   if (made === undefined) throw new Error(`pod ${name} is not there`);
   for (const address of addressesOf(made)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "client", urlOf(address)));
@@ -53,11 +56,13 @@ describe("ended and started again", () => {
     await worksAsBefore("after-kubelet");
   });
 
-  test("containerd", async () => {
-    await cluster.stopDaemon("n1", "containerd", "SIGKILL");
-    cluster.startDaemon("n1", "containerd");
-    await worksAsBefore("after-containerd");
-  });
+  for (const [node, runtime] of [["n1", "containerd 1"], ["n2", "containerd 2"]] as const) {
+    test(runtime, async () => {
+      await cluster.stopDaemon(node, "containerd", "SIGKILL");
+      cluster.startDaemon(node, "containerd");
+      await worksAsBefore(`after-containerd-${node}`, node);
+    });
+  }
 
   test("calico node, killed", async () => {
     await cluster.stopDaemon("n1", "calico", "SIGKILL");
