@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench build check setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-kubernetes build check setup
 
 lab: build
 	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
@@ -24,6 +24,10 @@ test-kubernetes: setup-test build
 
 bench: setup-test build
 	@$(BUN) test/bench/main.ts
+
+# What the start of a pod costs under both container runtimes, on the cluster of test-kubernetes.
+bench-kubernetes: setup-test build
+	@$(BUN) test/bench/kubernetes.ts
 
 check:
 	@$(BUN) x tsc -p .
