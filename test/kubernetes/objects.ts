@@ -7,6 +7,9 @@ export interface PodOptions {
   readonly namespace: string;
   readonly name: string;
   readonly labels?: Readonly<Record<string, string>>;
+  /** Exactly these addresses, one of each family, instead of what address management would choose. */
+  readonly addresses?: readonly string[];
+  readonly finalizers?: readonly string[];
   readonly node?: string;
   readonly command?: readonly string[];
   readonly spec?: Readonly<Record<string, unknown>>;
@@ -51,7 +54,29 @@ export function podTemplate(options: Omit<PodOptions, "namespace" | "name">): ob
 }
 
 export function pod(options: PodOptions): object {
-  return { apiVersion: "v1", kind: "Pod", metadata: { namespace: options.namespace, name: options.name, labels: options.labels ?? {} }, spec: podTemplate(options) };
+  const { namespace: inNamespace, name, labels = {}, addresses, finalizers } = options;
+  const annotations = addresses === undefined ? {} : { "cni.projectcalico.org/ipAddrs": JSON.stringify(addresses) };
+  return { apiVersion: "v1", kind: "Pod", metadata: { namespace: inNamespace, name, labels, annotations, ...(finalizers === undefined ? {} : { finalizers }) }, spec: podTemplate(options) };
+}
+
+export interface PolicyOptions {
+  readonly namespace: string;
+  readonly name: string;
+  /** Labels of the pods that it selects. */
+  readonly selects: Readonly<Record<string, string>>;
+  /** Absent: the policy does not concern the direction. Empty: it allows nothing. */
+  readonly ingress?: readonly object[];
+  readonly egress?: readonly object[];
+}
+
+export function networkPolicy({ namespace: inNamespace, name, selects, ingress, egress }: PolicyOptions): object {
+  const policyTypes = [...(ingress === undefined ? [] : ["Ingress"]), ...(egress === undefined ? [] : ["Egress"])];
+  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: inNamespace, name }, spec: { podSelector: { matchLabels: selects }, policyTypes, ingress, egress } };
+}
+
+/** A peer: the pods of the policy's namespace with the labels. */
+export function podsWith(labels: Readonly<Record<string, string>>): object {
+  return { podSelector: { matchLabels: labels } };
 }
 
 export function isReady(found: Pod): boolean {
@@ -104,6 +129,23 @@ export function fetchFrom(cluster: Cluster, inNamespace: string, from: string, u
 
 export async function answers(cluster: Cluster, inNamespace: string, from: string, url: string): Promise<boolean> {
   return (await fetchFrom(cluster, inNamespace, from, url)).stdout === "hello\n";
+}
+
+/** Waits until a Pod reaches, or no longer reaches, the port of every address. */
+export async function awaitAnswers(cluster: Cluster, expected: boolean, inNamespace: string, from: string, addresses: readonly string[], port = 8080): Promise<void> {
+  for (const address of addresses) {
+    await waitFor(`${from} to ${expected ? "reach" : "be kept from"} ${address}`, 20, async () => (await answers(cluster, inNamespace, from, urlOf(address, port))) === expected);
+  }
+}
+
+/** Writes a Pod's status by hand, as a kubelet would; the kubelet of its node, if there is one, may write it back. */
+export async function writeStatus(cluster: Cluster, inNamespace: string, name: string, status: object): Promise<void> {
+  await cluster.kubectl(["patch", "pod", "-n", inNamespace, name, "--subresource=status", "--type=merge", "-p", JSON.stringify({ status })]);
+}
+
+/** The part of a Pod's status that tells its addresses. */
+export function reporting(addresses: readonly string[]): object {
+  return { podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) };
 }
 
 /** Deletes a namespace and goes on: what comes after does not depend on its end. */
