@@ -61,6 +61,8 @@ export class Addresses {
   readonly #options: AddressesOptions;
   readonly #queues = new Map<string, Promise<void>>();
   readonly #ending = new Set<Addr>();
+  /** Handles of requests that took addresses and are not confirmed, nor undone, yet. */
+  readonly #taking = new Set<string>();
   #stopped = false;
 
   constructor(options: AddressesOptions) {
@@ -71,6 +73,7 @@ export class Addresses {
   async take(request: TakeRequest): Promise<Taken> {
     const assignedAt = formatTimestamp(this.#options.clock.wallMs());
     const handle = `${request.network}.${request.containerId}`;
+    this.#taking.add(handle);
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
     if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt };
     const { ipam, reserve } = this.#options;
@@ -114,6 +117,7 @@ export class Addresses {
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
   confirm(attachment: Attachment): void {
     const { record, handle, assignedAt } = attachment;
+    this.#taking.delete(handle);
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
       for (const addr of record.addresses) {
         await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod, assignedAt));
@@ -126,6 +130,7 @@ export class Addresses {
   /** After DEL, or a failed ADD: forget their connections, free the addresses, mark the Pod as torn down, forget the attachment. */
   release(attachment: Attachment): void {
     const { record, handle } = attachment;
+    this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
       await this.#endFlows(record.addresses);
       await this.#markTornDown(attachment);
@@ -137,7 +142,13 @@ export class Addresses {
 
   /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */
   releaseHandle(containerId: string, handle: string): void {
+    this.#taking.delete(handle);
     this.#enqueue(containerId, "release addresses by handle", () => this.#options.ipam.releaseByHandle(handle));
+  }
+
+  /** The handles under which this node knows addresses to be in use, or on their way. */
+  handles(): ReadonlySet<string> {
+    return new Set([...this.#options.journal.all().map(({ handle }) => handle), ...this.#taking]);
   }
 
   /** What a crash left unfinished. */

@@ -19,6 +19,7 @@ import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
 import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
+import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
 import { Pipeline, type Report } from "./pipeline.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
@@ -60,6 +61,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
+  const leaks = new LeakCollector({ node, store, clock, addresses, report });
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
@@ -79,6 +81,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       bird.observe(updates);
       faults.observe(updates);
       requests.observe(updates);
+      leaks.observe(updates);
       if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();
     },
     onInSync: () => {
@@ -87,6 +90,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void bird.run(signal);
       void keepReserve(reserve, options, signal);
       void keepSwept(wiring, options, signal);
+      void leaks.run(signal);
     },
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);

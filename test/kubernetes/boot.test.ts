@@ -4,12 +4,11 @@
  * The kernel of each pod counts every datagram that reached it since its network namespace was made.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
-import { inNetns, type NodeLayout } from "./cluster/layout.ts";
-import { ctr } from "./cluster/node.ts";
-import { run, tryRun, waitFor } from "./cluster/run.ts";
+import { inNetns } from "./cluster/layout.ts";
+import { waitFor } from "./cluster/run.ts";
 import { addressesOf, awaitReady, isReady, namespace, pod, type Pod, removeNamespace } from "./objects.ts";
+import { powerOff } from "./power.ts";
 
 const NS = "boot";
 const CLOSED = ["10.65.200.5", "fd00:65::200:5"] as const;
@@ -29,8 +28,7 @@ afterAll(async () => {
 });
 
 function fixedPod(name: string, addresses: readonly string[], command?: readonly string[]): object {
-  const made = pod({ namespace: NS, name, labels: { app: name }, node: "n1", ...(command === undefined ? {} : { command }) }) as { metadata: object };
-  return { ...made, metadata: { ...made.metadata, annotations: { "cni.projectcalico.org/ipAddrs": JSON.stringify(addresses) } } };
+  return pod({ namespace: NS, name, labels: { app: name }, addresses, node: "n1", ...(command === undefined ? {} : { command }) });
 }
 
 /** Datagrams that reached a pod's stack since its birth, whether or not anyone listened. */
@@ -50,18 +48,6 @@ async function startSender(addresses: readonly string[]): Promise<{ stop(): Prom
       await child.exited;
     },
   };
-}
-
-/** What a reboot leaves of a node: its disk. Processes, kernel state and everything in /var/run are gone. */
-async function powerOff(node: NodeLayout): Promise<void> {
-  for (const daemon of ["calico", "kubelet"] as const) await cluster.stopDaemon(node.name, daemon, "SIGKILL");
-  const tasks = (await run(ctr(node, cluster.binaries, "tasks", "list", "-q"))).split("\n").filter((id) => id !== "");
-  for (const task of tasks) await tryRun(ctr(node, cluster.binaries, "tasks", "delete", "-f", task));
-  const links = (await run(inNetns(node.netns, ["ip", "-o", "link", "show", "type", "veth"]))).match(/\bcali[0-9a-f]+/g) ?? [];
-  for (const link of links) await tryRun(["ip", "-n", node.netns, "link", "del", link]);
-  const tables = (await run(inNetns(node.netns, ["nft", "list", "tables"]))).split("\n").filter((line) => line.includes("calico"));
-  for (const table of tables) await run(inNetns(node.netns, ["nft", "delete", ...table.split(" ")]));
-  rmSync(`${node.root}/var/run/calico/cni`, { recursive: true, force: true });
 }
 
 async function events(name: string): Promise<string> {
@@ -98,7 +84,7 @@ describe("closed from birth", () => {
       cluster.startDaemon("n1", "calico");
       await awaitReady(cluster, NS, ["closed", "open"], 120);
       await checkBirth();
-      await powerOff(cluster.node("n1"));
+      await powerOff(cluster, cluster.node("n1"));
       cluster.startDaemon("n1", "kubelet");
       cluster.startDaemon("n1", "calico");
       await waitFor("the pods to start again", 180, async () => {

@@ -1,4 +1,6 @@
-/** objects: the Kubernetes objects that the tests create, and what they ask of a running Pod. */
+/** objects: the Kubernetes objects that the tests create, what they ask of a running Pod, and what address management records. */
+import { type Allocation, blockModelOf } from "../../src/model/kinds/block-model.ts";
+import type { Resource } from "../../src/model/resource.ts";
 import { BOX_IMAGE } from "./cluster/image.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { type Output, waitFor } from "./cluster/run.ts";
@@ -146,6 +148,42 @@ export async function writeStatus(cluster: Cluster, inNamespace: string, name: s
 /** The part of a Pod's status that tells its addresses. */
 export function reporting(addresses: readonly string[]): object {
   return { podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) };
+}
+
+/** Every address that a block records for somebody. */
+export async function allocations(cluster: Cluster): Promise<readonly Allocation[]> {
+  const { items } = await cluster.get<{ items: readonly Resource<"IPAMBlock">[] }>(["ipamblocks"]);
+  return items.flatMap((item) => {
+    const block = blockModelOf(item);
+    if (!block.ok) throw new Error(`block ${item.metadata.name} makes no sense: ${JSON.stringify(block.error)}`);
+    return block.value.allocations;
+  });
+}
+
+/**
+ * What address management and the Pods of the API say differently, in words: an address without its Pod, a Pod's address that is
+ * recorded for another one or not at all, a handle of a pod without an address. Empty when all agree.
+ */
+export async function addressTrouble(cluster: Cluster): Promise<readonly string[]> {
+  const held = (await allocations(cluster)).filter(({ pod: holder }) => holder !== undefined);
+  const { items } = await cluster.get<{ items: readonly Pod[] }>(["pods", "-A"]);
+  const reported = items.flatMap(({ metadata, spec, status }) => {
+    const isOurs = spec.hostNetwork !== true && status.phase === "Running" && metadata.deletionTimestamp === undefined;
+    return isOurs ? (status.podIPs ?? []).map(({ ip }) => `${ip} ${metadata.namespace}/${metadata.name}`) : [];
+  });
+  const recorded = held.map(({ addr, pod: holder }) => `${addr} ${holder?.namespace}/${holder?.name}`);
+  const named = new Set(held.map(({ handle }) => handle));
+  const handles = (await cluster.get<{ items: readonly Resource<"IPAMHandle">[] }>(["ipamhandles"])).items.map(({ spec }) => spec.handleID);
+  return [
+    ...recorded.filter((line) => !reported.includes(line)).map((line) => `recorded, not used: ${line}`),
+    ...reported.filter((line) => !recorded.includes(line)).map((line) => `used, not recorded: ${line}`),
+    ...handles.filter((handle) => !handle.startsWith("reserve-") && !named.has(handle)).map((handle) => `handle without an address: ${handle}`),
+  ];
+}
+
+/** Waits until address management and the Pods of the API agree. */
+export async function awaitAddressesAgree(cluster: Cluster, seconds: number): Promise<void> {
+  await waitFor("blocks, handles and pods to agree", seconds, async () => (await addressTrouble(cluster)).length === 0, async () => (await addressTrouble(cluster)).join("\n"));
 }
 
 /** Deletes a namespace and goes on: what comes after does not depend on its end. */

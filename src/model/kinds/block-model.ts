@@ -2,8 +2,10 @@
 import { fail, ok, type Result } from "../../lib/result.ts";
 import { type Addr, addrFromInteger, bitsOf, type Family } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixFamily, prefixLength, prefixRange } from "../../net/prefix.ts";
+import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
 import type { FieldError } from "../schema/field-error.ts";
+import type { AllocationAttributes } from "./ipam.ts";
 
 export interface BlockModel {
   readonly prefix: Prefix;
@@ -18,6 +20,8 @@ export interface Allocation {
   readonly handle: string | undefined;
   /** The node that the holder runs on, from the attributes. */
   readonly node: string | undefined;
+  /** The holder, from the attributes; undefined for addresses that are no pod's. */
+  readonly pod: Key<"Pod"> | undefined;
 }
 
 /** Blocks of more addresses than this are refused: a slot list of that length is no block of ours or of upstream. */
@@ -38,9 +42,14 @@ export function blockModelOf(block: Resource<"IPAMBlock">): Result<BlockModel, F
   allocations.forEach((index, ordinal) => {
     if (index === null || index === undefined) return;
     const owner = attributes?.[index];
-    held.push({ addr: addrFromInteger(family, first + BigInt(ordinal)), handle: owner?.handle_id ?? undefined, node: owner?.secondary?.["node"] });
+    held.push({ addr: addrFromInteger(family, first + BigInt(ordinal)), handle: owner?.handle_id ?? undefined, node: owner?.secondary?.["node"], pod: podOf(owner) });
   });
   return ok({ prefix: prefix.value, family, node, allocations: held });
+}
+
+function podOf(owner: AllocationAttributes | undefined): Key<"Pod"> | undefined {
+  const { namespace, pod } = owner?.secondary ?? {};
+  return namespace === undefined || pod === undefined ? undefined : { kind: "Pod", namespace, name: pod };
 }
 
 function invalid(field: string, value: unknown, detail: string): { readonly ok: false; readonly error: FieldError } {

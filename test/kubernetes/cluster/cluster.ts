@@ -11,7 +11,7 @@ import { clusterIds, describeProcess, ownerFile, removeAbandoned, sysctlFile } f
 import { apiserver, controllerManager, etcd, scheduler } from "./control-plane.ts";
 import { Daemons, type DaemonSpec } from "./daemons.ts";
 import { makeFabric } from "./fabric.ts";
-import { makeImages } from "./image.ts";
+import { imageArchive, makeImages } from "./image.ts";
 import { inNetns, type Layout, layoutOf, type NodeLayout, POOLS, PREFIX } from "./layout.ts";
 import { bird, calicoNode, calicoReady, containerd, ctr, installPlugins, kubelet, kubeProxy } from "./node.ts";
 import { ClusterError, type Output, run, tryRun, waitFor } from "./run.ts";
@@ -140,7 +140,7 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
   prepareFolders(layout);
   const cluster = new Cluster(layout, binaries);
   progress("making namespaces, certificates and images");
-  const [archive] = await Promise.all([makeImages(layout.directory), makeCertificates(layout), makeFabric(layout)]);
+  await Promise.all([makeImages(layout.directory), makeCertificates(layout), makeFabric(layout)]);
   writeFileSync(layout.adminKubeconfig, await Bun.file(certificateKubeconfig(layout, "admin")).text(), { mode: 0o600 });
   progress("starting the control plane and containerd");
   cluster.daemons.start(etcd(layout, binaries));
@@ -150,7 +150,7 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
     await installPlugins(node, binaries);
     cluster.startDaemon(node.name, "containerd");
   }
-  await Promise.all(layout.nodes.map((node) => importImages(cluster, node, archive)));
+  await Promise.all(layout.nodes.map((node) => importImages(cluster, node)));
   await waitFor("the API server to be ready", 120, () => cluster.apiReady(), async () => cluster.daemons.tail("kube-apiserver"));
   cluster.daemons.start(controllerManager(layout, binaries));
   cluster.daemons.start(scheduler(layout, binaries));
@@ -172,8 +172,9 @@ function prepareFolders(layout: Layout): void {
   keepSysctls(sysctlFile(layout.id), clusterIds().filter((other) => other !== layout.id).map(sysctlFile));
 }
 
-async function importImages(cluster: Cluster, node: NodeLayout, archive: string): Promise<void> {
-  const command = ctr(node, cluster.binaries, "images", "import", archive);
+/** Once containerd of the node answers. */
+export async function importImages(cluster: Cluster, node: NodeLayout): Promise<void> {
+  const command = ctr(node, cluster.binaries, "images", "import", imageArchive(cluster.layout.directory));
   await waitFor(`containerd of ${node.name}`, 60, async () => (await tryRun(ctr(node, cluster.binaries, "version"))).exitCode === 0, async () => cluster.daemons.tail(`${node.name}-containerd`));
   await run(command);
 }

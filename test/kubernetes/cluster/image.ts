@@ -31,8 +31,13 @@ async function makeLayer(directory: string): Promise<Uint8Array> {
   return await Bun.file(`${directory}/layer.tar`).bytes();
 }
 
-/** Writes both images into one archive; its path. Source: OCI image-spec, image-layout.md and config.md. */
-export async function makeImages(directory: string): Promise<string> {
+/** Where `makeImages` leaves both images of a cluster. */
+export function imageArchive(directory: string): string {
+  return `${directory}/images.tar`;
+}
+
+/** Writes both images into one archive. Source: OCI image-spec, image-layout.md and config.md. */
+export async function makeImages(directory: string): Promise<void> {
   const work = `${directory}/images`;
   const layout = `${work}/oci`;
   mkdirSync(`${layout}/blobs/sha256`, { recursive: true });
@@ -51,8 +56,6 @@ export async function makeImages(directory: string): Promise<string> {
   });
   writeFileSync(`${layout}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
   writeFileSync(`${layout}/index.json`, JSON.stringify({ schemaVersion: 2, manifests }));
-  const archive = `${directory}/images.tar`;
-  await run(["tar", "-C", layout, "-cf", archive, "."]);
+  await run(["tar", "-C", layout, "-cf", imageArchive(directory), "."]);
   rmSync(work, { recursive: true });
-  return archive;
 }
