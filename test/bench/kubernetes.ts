@@ -10,7 +10,7 @@
 import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { prepareBinaries, Unavailable } from "../kubernetes/build/binaries.ts";
 import { attachCluster, type Cluster, CLUSTER_VARIABLE, newClusterId, startCluster } from "../kubernetes/cluster/cluster.ts";
-import { removeCluster } from "../kubernetes/cluster/clean.ts";
+import { removeCluster, removeMounted } from "../kubernetes/cluster/clean.ts";
 import { containerdIn, ctrOf, type RuntimeFolders } from "../kubernetes/cluster/containerd.ts";
 import { inNetns, type NodeLayout } from "../kubernetes/cluster/layout.ts";
 import { CALICO } from "../kubernetes/cluster/node.ts";
@@ -33,8 +33,12 @@ interface Contender {
   readonly atOnceMs: number[];
 }
 
+function folderOf(node: NodeLayout, key: string): string {
+  return `${node.root}/bench-${key}`;
+}
+
 function contender(node: NodeLayout, key: string, title: string): Contender {
-  const root = `${node.root}/bench-${key}`;
+  const root = folderOf(node, key);
   const folders = { containerdRoot: `${root}/root`, containerdState: `${root}/state`, containerdSocket: `${root}/containerd.sock`, runcRoot: `${root}/runc`, cniBinDir: `${root}/bin`, cniConfDir: `${root}/net.d` };
   for (const folder of [folders.cniBinDir, folders.cniConfDir]) mkdirSync(folder, { recursive: true });
   return { title, key, folders, runMs: [], removeMs: [], atOnceMs: [] };
@@ -51,7 +55,7 @@ async function contenders(cluster: Cluster, node: NodeLayout): Promise<readonly 
   }
   const ptp = contender(node, "ptp", "ptp + host-local");
   for (const plugin of ["loopback", "ptp", "host-local"]) copyFileSync(`${debian}/${plugin}`, `${ptp.folders.cniBinDir}/${plugin}`);
-  const ipam = { type: "host-local", subnet: "10.67.0.0/16", dataDir: `${node.root}/bench-ptp/ipam` };
+  const ipam = { type: "host-local", subnet: "10.67.0.0/16", dataDir: `${folderOf(node, "ptp")}/ipam` };
   writeFileSync(`${ptp.folders.cniConfDir}/10-ptp.conflist`, JSON.stringify({ cniVersion: "1.0.0", name: "bench", plugins: [{ type: "ptp", ipam }] }));
   return [...ours, ptp];
 }
@@ -144,6 +148,7 @@ class Bench {
     for (const { key, folders } of all) {
       if (existsSync(folders.containerdSocket)) await tryRun(this.#crictl(folders, "rmp", "-f", "-a"));
       await this.#cluster.daemons.stop(`${this.#node.name}-bench-${key}`);
+      await removeMounted(folderOf(this.#node, key));
     }
     await this.#cluster.kubectl(["delete", "namespace", NS, "--ignore-not-found", "--wait=false"]);
     await this.#cluster.tryKubectl(["delete", "pods", "-n", NS, "--all", "--force", "--grace-period=0"]);

@@ -51,6 +51,12 @@ function mountsBelow(folder: string): readonly string[] {
   return paths.filter((path) => path.startsWith(`${folder}/`)).reverse();
 }
 
+/** Removes a folder with whatever is mounted below it. */
+export async function removeMounted(folder: string): Promise<void> {
+  for (const path of mountsBelow(folder)) await tryRun(["umount", "-l", path]);
+  rmSync(folder, { recursive: true, force: true });
+}
+
 /** Socket of the shim of one container: containerd 1 writes it into `address`, containerd 2 into `bootstrap.json`. */
 function shimSocket(bundle: string): string | undefined {
   if (existsSync(`${bundle}/address`)) return readFileSync(`${bundle}/address`, "utf8").replace(/^unix:\/\//, "");
@@ -87,7 +93,7 @@ export async function removeCluster(id: string): Promise<void> {
   for (const path of mountsBelow(directory)) await tryRun(["umount", "-l", path]);
   await removeFabric(id);
   restoreSysctls(sysctlFile(id));
-  rmSync(directory, { recursive: true, force: true });
+  await removeMounted(directory);
 }
 
 /** Removes what crashed runs left. */
