@@ -191,17 +191,7 @@ export async function removeNamespace(cluster: Cluster, name: string): Promise<v
   await cluster.kubectl(["delete", "namespace", name, "--ignore-not-found", "--wait=false"]);
 }
 
-interface Block {
-  readonly spec: { readonly allocations: readonly (number | null)[]; readonly attributes: readonly { readonly secondary?: Readonly<Record<string, string>> }[] };
-}
-
 /** For each address that a pod holds the name of the pod, as address management has it. */
 export async function holders(cluster: Cluster): Promise<readonly string[]> {
-  const { items } = await cluster.get<{ items: readonly Block[] }>(["ipamblocks"]);
-  return items.flatMap(({ spec }) =>
-    spec.allocations.flatMap((index) => {
-      const name = index === null ? undefined : spec.attributes[index]?.secondary?.["pod"];
-      return name === undefined ? [] : [name];
-    }),
-  );
+  return (await allocations(cluster)).flatMap(({ pod: holder }) => holder?.name ?? []);
 }
