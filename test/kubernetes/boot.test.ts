@@ -5,15 +5,14 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
-import { inNetns } from "./cluster/layout.ts";
 import { waitFor } from "./cluster/run.ts";
+import { NONE, received, speaking, startSender } from "./datagrams.ts";
 import { addressesOf, awaitReady, isReady, namespace, pod, type Pod, removeNamespace } from "./objects.ts";
 import { powerOff } from "./power.ts";
 
 const NS = "boot";
 const CLOSED = ["10.65.200.5", "fd00:65::200:5"] as const;
 const OPEN = ["10.65.200.6", "fd00:65::200:6"] as const;
-const SENDER = new URL("./sender.ts", import.meta.url).pathname;
 let cluster: Cluster;
 
 beforeAll(async () => {
@@ -29,25 +28,6 @@ afterAll(async () => {
 
 function fixedPod(name: string, addresses: readonly string[], command?: readonly string[]): object {
   return pod({ namespace: NS, name, labels: { app: name }, addresses, node: "n1", ...(command === undefined ? {} : { command }) });
-}
-
-/** Datagrams that reached a pod's stack since its birth, whether or not anyone listened. */
-async function received(name: string): Promise<{ readonly ipv4: number; readonly ipv6: number }> {
-  const { stdout } = await cluster.exec(NS, name, ["cat", "/proc/net/snmp", "/proc/net/snmp6"]);
-  const [, values] = [...stdout.matchAll(/^Udp: (.*)$/gm)].map((match) => match[1]?.split(" ").map(Number) ?? []);
-  const six = (field: string): number => Number(new RegExp(`^${field}\\s+(\\d+)`, "m").exec(stdout)?.[1] ?? "NaN");
-  return { ipv4: (values?.[0] ?? NaN) + (values?.[1] ?? NaN), ipv6: six("Udp6InDatagrams") + six("Udp6NoPorts") };
-}
-
-async function startSender(addresses: readonly string[]): Promise<{ stop(): Promise<void> }> {
-  const child = Bun.spawn([...inNetns(cluster.node("n2").netns, [process.execPath, SENDER, ...addresses])], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-  for await (const chunk of child.stdout) if (new TextDecoder().decode(chunk).includes("sending")) break;
-  return {
-    async stop() {
-      child.kill("SIGKILL");
-      await child.exited;
-    },
-  };
 }
 
 async function events(name: string): Promise<string> {
@@ -74,9 +54,8 @@ describe("closed from birth", () => {
     await cluster.apply(pod({ namespace: NS, name: "ear", labels: { app: "ear" }, node: "n2" }));
     const [ear] = await awaitReady(cluster, NS, ["ear"]);
     if (ear === undefined) throw new Error("the listener is not there");
-    // The first datagram of a file transfer that nobody answers: the image's nc knows no UDP.
-    const speak = ["sh", "-c", `httpd -p 8080 -h /www; while :; do ${addressesOf(ear).map((address) => `timeout 1 tftp -g -l /dev/null -r x ${address} & `).join("")} sleep 1; done`];
-    const sender = await startSender([...CLOSED, ...OPEN]);
+    const speak = speaking(addressesOf(ear));
+    const sender = await startSender(cluster, "n2", [...CLOSED, ...OPEN]);
     try {
       await cluster.stopDaemon("n1", "calico", "SIGKILL");
       await cluster.apply(fixedPod("closed", CLOSED, speak), fixedPod("open", OPEN));
@@ -95,21 +74,21 @@ describe("closed from birth", () => {
     } finally {
       await sender.stop();
     }
-    expect(await received("ear")).toEqual({ ipv4: 0, ipv6: 0 });
+    expect(await received(cluster, NS, "ear")).toEqual(NONE);
     // It did speak all the time: without the policy it is heard.
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
     await waitFor("the pod that was closed to be heard", 30, async () => {
-      const { ipv4, ipv6 } = await received("ear");
+      const { ipv4, ipv6 } = await received(cluster, NS, "ear");
       return ipv4 > 0 && ipv6 > 0;
-    }, async () => JSON.stringify(await received("ear")));
+    }, async () => JSON.stringify(await received(cluster, NS, "ear")));
   });
 
   /** The open pod shows that the sender is heard; the closed one must have nothing by then. */
   async function checkBirth(): Promise<void> {
     await waitFor("the open pod to hear the sender", 30, async () => {
-      const { ipv4, ipv6 } = await received("open");
+      const { ipv4, ipv6 } = await received(cluster, NS, "open");
       return ipv4 > 100 && ipv6 > 100;
-    }, async () => JSON.stringify(await received("open")));
-    expect(await received("closed")).toEqual({ ipv4: 0, ipv6: 0 });
+    }, async () => JSON.stringify(await received(cluster, NS, "open")));
+    expect(await received(cluster, NS, "closed")).toEqual(NONE);
   }
 });

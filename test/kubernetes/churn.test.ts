@@ -1,8 +1,9 @@
-/** Many pods at once, and a node daemon that is killed among them. */
+/** Many pods at once, and a node daemon that is killed among them, with every packet counted that policy denies. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { waitFor } from "./cluster/run.ts";
-import { addressesOf, answers, describeTrouble, isReady, namespace, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
+import { NONE, received, speaking, startSender, watchForwarding } from "./datagrams.ts";
+import { addressesOf, allocations, answers, awaitReady, describeTrouble, isReady, namespace, networkPolicy, pod, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
 
 const NS = "churn";
 const MANY = 50;
@@ -17,14 +18,9 @@ afterAll(async () => {
   await removeNamespace(cluster, NS);
 });
 
-interface Block {
-  readonly spec: { readonly allocations: readonly (number | null)[]; readonly attributes: readonly { readonly secondary?: Readonly<Record<string, string>> }[] };
-}
-
 /** Addresses that pods of this namespace hold. */
 async function held(): Promise<number> {
-  const { items } = await cluster.get<{ items: readonly Block[] }>(["ipamblocks"]);
-  return items.flatMap(({ spec }) => spec.allocations.filter((index) => index !== null && spec.attributes[index]?.secondary?.["namespace"] === NS)).length;
+  return (await allocations(cluster)).filter(({ pod: holder }) => holder?.namespace === NS).length;
 }
 
 function deployment(replicas: number): object {
@@ -84,5 +80,79 @@ describe("calico node killed while pods come and go", () => {
     }
     console.log(`killed ${kills} times`);
     await noneHeld();
+  });
+});
+
+describe("packets while calico node is killed and pods come and go", () => {
+  const POOLS = [{ name: "churn-ipv4", cidr: "10.66.0.0/29", blockSize: 29 }, { name: "churn-ipv6", cidr: "fd00:66::/125", blockSize: 125 }] as const;
+  const everyAddress = Array.from({ length: 8 }, (_, index) => [`10.66.0.${index}`, `fd00:66::${index}`]).flat();
+
+  /** On n1, out of the small pools; each speaks to the ear all the time. */
+  function closed(replicas: number, ear: readonly string[]): object {
+    const labels = { app: "closed" };
+    const annotations = { "cni.projectcalico.org/ipv4pools": `["${POOLS[0].name}"]`, "cni.projectcalico.org/ipv6pools": `["${POOLS[1].name}"]` };
+    const spec = podTemplate({ command: speaking(ear), spec: { nodeSelector: { "kubernetes.io/hostname": "n1" } } });
+    return { apiVersion: "apps/v1", kind: "Deployment", metadata: { namespace: NS, name: "closed" }, spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels, annotations }, spec } } };
+  }
+
+  async function killUntil(done: () => Promise<boolean>): Promise<number> {
+    let kills = 0;
+    do {
+      await cluster.stopDaemon("n1", "calico", "SIGKILL");
+      cluster.startDaemon("n1", "calico");
+      kills++;
+      await waitFor("calico node of n1", 60, () => cluster.calicoReady("n1"), async () => cluster.daemons.tail("n1-calico"));
+    } while (!(await done()) && kills < 8);
+    return kills;
+  }
+
+  beforeAll(async () => {
+    // They serve pods that name them, and nobody else.
+    await cluster.apply(...POOLS.map(({ name, cidr, blockSize }) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, blockSize, nodeSelector: "!all()" } })));
+    await cluster.apply(networkPolicy({ namespace: NS, name: "closed", selects: { app: "closed" }, ingress: [], egress: [] }));
+    await cluster.apply(pod({ namespace: NS, name: "ear", labels: { app: "ear" }, node: "n2" }));
+  });
+
+  afterAll(async () => {
+    await cluster.kubectl(["delete", "deployment", "-n", NS, "closed", "--ignore-not-found", "--cascade=foreground", "--timeout=120s"]);
+    await cluster.kubectl(["delete", "ippool", ...POOLS.map(({ name }) => name), "--ignore-not-found"]);
+  });
+
+  test("none reaches or leaves a closed pod, from its birth to its end; once policy is away, all do", async () => {
+    const [ear] = await awaitReady(cluster, NS, ["ear"]);
+    if (ear === undefined) throw new Error("the receiver is not there");
+    const closedPods = (): ReturnType<typeof pods> => pods(cluster, NS, "app=closed");
+    const settledAt = async (count: number): Promise<boolean> => {
+      const found = await closedPods();
+      return found.length === count && found.every(isReady);
+    };
+    const watch = await watchForwarding(cluster, "n1", [POOLS[0].cidr, POOLS[1].cidr]);
+    const sender = await startSender(cluster, "n2", everyAddress);
+    try {
+      let kills = 0;
+      let seen = 0;
+      for (const count of [4, 0, 4, 1, 4]) {
+        await cluster.apply(closed(count, addressesOf(ear)));
+        kills += await killUntil(() => settledAt(count));
+        await waitFor(`${count} closed pods`, 240, () => settledAt(count), () => describeTrouble(cluster, NS));
+        for (const { metadata } of await closedPods()) {
+          expect(await received(cluster, NS, metadata.name)).toEqual(NONE);
+          seen++;
+        }
+        expect(await watch.counts()).toEqual({ to: NONE, from: NONE });
+      }
+      expect(await received(cluster, NS, "ear")).toEqual(NONE);
+      console.log(`killed ${kills} times, looked into ${seen} pods`);
+      // The same sender, the same pods: only the policy was in the way.
+      await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
+      await waitFor("every pod to be heard and to hear", 60, async () => {
+        const found = await Promise.all((await closedPods()).map(({ metadata }) => received(cluster, NS, metadata.name)));
+        const { to, from } = await watch.counts();
+        return [...found, to, from, await received(cluster, NS, "ear")].every(({ ipv4, ipv6 }) => ipv4 > 0 && ipv6 > 0);
+      }, async () => JSON.stringify(await watch.counts()));
+    } finally {
+      await sender.stop();
+      await watch.stop();
+    }
   });
 });
