@@ -79,7 +79,7 @@ export class Assignment {
     return undefined;
   }
 
-  /** Takes from the blocks that the node owns; answers how many those are. */
+  /** Takes from the blocks that the node owns, and gives up those that are of no use; answers how many are left. */
   async #fromOwnBlocks(wanted: number): Promise<number> {
     const { claims, node, family, pools } = this.#options;
     let owned = 0;
@@ -89,7 +89,11 @@ export class Assignment {
         owned++;
         continue;
       }
-      if (this.count >= wanted) return owned;
+      // Enough is found, but blocks to give up may come later.
+      if (this.count >= wanted) {
+        owned++;
+        continue;
+      }
       const block = await claims.settle(node, affinity);
       if (block === undefined) continue;
       owned++;

@@ -192,6 +192,22 @@ test("a pool that no longer selects the node gives no new address; its empty blo
   expect((await bench.affinities()).map((text) => text.split(" ")[1]?.slice(0, 5))).toEqual(["10.5."]);
 });
 
+test("an empty block of no use is given up though the node's first block has what was asked for", async () => {
+  const bench = await dual();
+  await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
+  await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
+  const ipam = bench.ipam("n1");
+  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 100, ipv6: 100, handle: "many", attributes: POD, pools: { ipv4: ["v4"], ipv6: ["v6"] } });
+  await ipam.assign({ ipv4: 1, ipv6: 1, handle: "last", attributes: POD, pools: { ipv4: ["w4"], ipv6: ["w6"] } });
+  await ipam.releaseByHandle("last");
+  await ipam.releaseAddresses([ipv4[0], ipv6[0]] as Addr[], ["many"]);
+  for (const name of ["w4", "w6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
+  expect((await bench.affinities()).length).toBe(6);
+  await ipam.assign({ ipv4: 1, ipv6: 1, handle: "next", attributes: POD });
+  expect((await bench.affinities()).filter((text) => /10\.9\.|fd09:/.test(text))).toEqual([]);
+  expect((await bench.affinities()).length).toBe(4);
+});
+
 test("a disabled pool keeps its blocks, and gives nothing", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
