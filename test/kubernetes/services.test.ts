@@ -4,7 +4,7 @@ import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { kubeProxy } from "./cluster/node.ts";
 import { run, waitFor } from "./cluster/run.ts";
 import { inNetns } from "./cluster/layout.ts";
-import { answers, awaitReady, namespace, pod, removeNamespace, urlOf } from "./objects.ts";
+import { addressesOf, answers, awaitAnswers, awaitReady, namespace, networkPolicy, pod, podsWith, removeNamespace, urlOf } from "./objects.ts";
 
 const NS = "services";
 let cluster: Cluster;
@@ -81,5 +81,57 @@ describe("ClusterIP", () => {
     await startProxies("nftables");
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "--all"]);
     for (const from of ["far", "near"]) await becomes(true, from);
+  });
+});
+
+describe("a headless service", () => {
+  interface Slice {
+    readonly addressType: string;
+    readonly endpoints: readonly { readonly addresses: readonly string[]; readonly conditions: { readonly ready?: boolean } }[] | null;
+    readonly ports: readonly { readonly port: number }[];
+  }
+
+  /** What a name server would answer for the service: the addresses of its ready pods, and the port that goes with them. */
+  async function endpoints(): Promise<{ readonly addresses: readonly string[]; readonly ports: readonly number[] }> {
+    const { items } = await cluster.get<{ items: readonly Slice[] }>(["endpointslices", "-n", NS, "-l", "kubernetes.io/service-name=direct"]);
+    const ready = items.flatMap((slice) => (slice.endpoints ?? []).filter(({ conditions }) => conditions.ready === true).flatMap(({ addresses: some }) => some));
+    return { addresses: ready.sort(), ports: [...new Set(items.flatMap(({ ports }) => ports.map(({ port }) => port)))] };
+  }
+
+  async function settle(names: readonly string[]): Promise<readonly string[]> {
+    const made = await awaitReady(cluster, NS, names);
+    const expected = made.flatMap(addressesOf).sort();
+    await waitFor("the EndpointSlices to tell the pods", 30, async () => JSON.stringify((await endpoints()).addresses) === JSON.stringify(expected), async () => JSON.stringify(await endpoints()));
+    return expected;
+  }
+
+  test("leads to the pods' own addresses and ports, which are what policy sees, also when a pod is replaced", async () => {
+    const direct = (name: string, node: string): object => pod({ namespace: NS, name, labels: { app: "direct" }, node });
+    await cluster.apply(
+      { apiVersion: "v1", kind: "Service", metadata: { namespace: NS, name: "direct" }, spec: { clusterIP: "None", selector: { app: "direct" }, ipFamilyPolicy: "RequireDualStack", ports: [{ port: 80, targetPort: "http" }] } },
+      direct("direct-1", "n1"),
+      direct("direct-2", "n2"),
+    );
+    const found = await settle(["direct-1", "direct-2"]);
+    expect((await endpoints()).ports).toEqual([8080]);
+    const policies = (port: number): readonly object[] => [
+      networkPolicy({ namespace: NS, name: "direct", selects: { app: "direct" }, ingress: [{ from: [podsWith({ app: "far" }), podsWith({ app: "near" })], ports: [{ port }] }] }),
+      networkPolicy({ namespace: NS, name: "near", selects: { app: "near" }, egress: [] }),
+    ];
+    await cluster.apply(...policies(8080));
+    await awaitAnswers(cluster, true, NS, "far", found);
+    await awaitAnswers(cluster, false, NS, "near", found);
+    // The service's own port is nobody's: there is no address that would translate it.
+    await cluster.apply(...policies(80));
+    await awaitAnswers(cluster, false, NS, "far", found);
+    await cluster.apply(...policies(8080));
+    await awaitAnswers(cluster, true, NS, "far", found);
+    await cluster.kubectl(["delete", "pod", "-n", NS, "direct-1", "--timeout=60s"]);
+    await cluster.apply(direct("direct-3", "n1"));
+    const later = await settle(["direct-2", "direct-3"]);
+    expect(later).not.toEqual(found);
+    await awaitAnswers(cluster, true, NS, "far", later);
+    await awaitAnswers(cluster, false, NS, "near", later);
+    await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "--all"]);
   });
 });

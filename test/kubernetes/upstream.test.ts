@@ -115,6 +115,7 @@ describe.skipIf(THEIRS === "")("upstream's definitions", () => {
 
   afterAll(async () => {
     await removeNamespace(cluster, NS);
+    await cluster.kubectl(["delete", "ippool", "--ignore-not-found", ...POOLS.map(({ name }) => name)]);
     await install(OURS);
     const foreign = definitionsOf(THEIRS).filter((name) => !definitionsOf(OURS).includes(name));
     await cluster.kubectl(["delete", "crd", "--ignore-not-found", ...foreign]);
