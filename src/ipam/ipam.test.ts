@@ -178,6 +178,24 @@ test("pools: selectors, disabled ones, pools asked for by name, and why none ser
   expect((await ipam.assign({ ipv4: 1, ipv6: 1, handle: "h", attributes: POD })).ipv4[0]).toStartWith("10.4.");
 });
 
+test.each([
+  ["assignmentMode: Manual", { assignmentMode: "Manual" }, "the assignmentMode of p is Manual"],
+  ["a namespaceSelector", { namespaceSelector: "team == 'a'" }, "the namespaceSelector of p cannot be applied yet"],
+  ["other uses", { allowedUses: ["Tunnel"] }, "the allowedUses of p lack Workload"],
+] as const)("a pool with %s gives addresses to no pod that does not name it", async (_, spec, why) => {
+  for (const [family, cidr] of [[4, "10.6.0.0/24"], [6, "fd06::/112"]] as const) {
+    const bench = new Bench();
+    await bench.node("n1", {});
+    await bench.pool("p", { cidr, ...spec });
+    const ipam = bench.ipam("n1");
+    const request = { ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle: "h", attributes: POD };
+    expect(await reasonOf(ipam.assign(request))).toBe(`no-pool: no IPPool serves node "n1" with IPv${family}: ${why}`);
+    const named = ipam.assign({ ...request, pools: family === 4 ? { ipv4: ["p"] } : { ipv6: ["p"] } });
+    if ("allowedUses" in spec) expect(await reasonOf(named)).toContain("is not for pods: its allowedUses lack Workload");
+    else expect(Object.values(await named).flat().length).toBe(1);
+  }
+});
+
 test("a pool that no longer selects the node gives no new address; its empty blocks are given up, used ones stay", async () => {
   const bench = await dual();
   await bench.pool("other", { cidr: "10.5.0.0/16", nodeSelector: "zone == 'nowhere'" });

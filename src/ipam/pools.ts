@@ -31,20 +31,27 @@ export function selectsNode(pool: PoolModel, labels: Readonly<Record<string, str
   return evaluateSelector(pool.nodeSelector, labels);
 }
 
-/** Enabled pools of the family that select the node; rejects with `no-pool`, saying of each pool why it does not serve. */
+/** Why the pool gives pods of the node no address unless they name it; undefined: it does. */
+function whyNot(pool: PoolModel, family: Family, labels: Readonly<Record<string, string>>): string | undefined {
+  if (pool.family !== family) return `${pool.name} is IPv${pool.family}`;
+  if (pool.disabled) return `${pool.name} is disabled`;
+  if (!pool.forWorkloads) return `the allowedUses of ${pool.name} lack Workload`;
+  if (pool.manual) return `the assignmentMode of ${pool.name} is Manual`;
+  if (pool.forSomeNamespaces) return `the namespaceSelector of ${pool.name} cannot be applied yet`;
+  return selectsNode(pool, labels) ? undefined : `the nodeSelector of ${pool.name} does not select the node`;
+}
+
+/** Pools of the family that serve every pod of the node; rejects with `no-pool`, saying of each pool why it does not serve. */
 export function choosePools(pools: PoolList, family: Family, node: string, labels: Readonly<Record<string, string>>): PoolModel[] {
-  const chosen = pools.valid.filter((pool) => pool.family === family && !pool.disabled && selectsNode(pool, labels));
+  const chosen = pools.valid.filter((pool) => whyNot(pool, family, labels) === undefined);
   if (chosen.length > 0) return chosen;
-  const reasons = pools.valid.map((pool) => {
-    if (pool.family !== family) return `${pool.name} is IPv${pool.family}`;
-    return pool.disabled ? `${pool.name} is disabled` : `the nodeSelector of ${pool.name} does not select the node`;
-  });
+  const reasons = pools.valid.flatMap((pool) => whyNot(pool, family, labels) ?? []);
   for (const [name, error] of pools.invalid) reasons.push(`${name} is invalid (${error})`);
   const why = reasons.length === 0 ? "there is no IPPool" : reasons.join(", ");
   throw new IpamError("no-pool", `no IPPool serves node ${JSON.stringify(node)} with IPv${family}: ${why}`);
 }
 
-/** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist and be enabled. */
+/** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist, be enabled and be for pods. */
 export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolModel[] {
   return names.map((name) => {
     const pool = pools.valid.find((candidate) => candidate.name === name || candidate.prefix === rangeOf(name));
@@ -54,6 +61,7 @@ export function requestedPools(pools: PoolList, family: Family, names: readonly 
     if (pool === undefined) throw no("does not exist");
     if (pool.family !== family) throw no(`is IPv${pool.family}, must be IPv${family}`);
     if (pool.disabled) throw no("is disabled");
+    if (!pool.forWorkloads) throw no("is not for pods: its allowedUses lack Workload");
     return pool;
   });
 }

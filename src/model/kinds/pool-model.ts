@@ -14,6 +14,12 @@ export interface PoolModel {
   /** Prefix length of a block. */
   readonly blockSize: number;
   readonly disabled: boolean;
+  /** Serves only pods that name it. */
+  readonly manual: boolean;
+  /** Its addresses may be given to pods. */
+  readonly forWorkloads: boolean;
+  /** Serves only some namespaces, which this product cannot tell apart yet: as if it were manual. */
+  readonly forSomeNamespaces: boolean;
   /** Which nodes may take blocks, over Node labels. */
   readonly nodeSelector: Selector;
 }
@@ -37,11 +43,28 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
   if (given < prefixLength(prefix.value)) return invalid("spec.blockSize", given, `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`);
   const disabled = spec["disabled"] ?? false;
   if (typeof disabled !== "boolean") return invalid("spec.disabled", disabled, "must be true or false");
+  const mode = spec["assignmentMode"] ?? "Automatic";
+  if (mode !== "Automatic" && mode !== "Manual") return invalid("spec.assignmentMode", mode, "must be Automatic or Manual");
+  // Absent or empty means Workload and Tunnel.
+  const uses = spec["allowedUses"] ?? [];
+  if (!Array.isArray(uses)) return invalid("spec.allowedUses", uses, "must be a list of Workload, Tunnel and LoadBalancer");
+  const namespaces = spec["namespaceSelector"] ?? "";
+  if (typeof namespaces !== "string") return invalid("spec.namespaceSelector", namespaces, "must be a selector such as all()");
   const selectorText = spec["nodeSelector"] ?? "";
   if (typeof selectorText !== "string") return invalid("spec.nodeSelector", selectorText, "must be a selector such as all()");
   const selector = parseSelector(selectorText === "" ? "all()" : selectorText);
   if (!selector.ok) return invalid("spec.nodeSelector", selectorText, formatParseError(selector.error));
-  return ok({ name: pool.metadata.name, prefix: prefix.value, family, blockSize: given, disabled, nodeSelector: selector.value });
+  return ok({
+    name: pool.metadata.name,
+    prefix: prefix.value,
+    family,
+    blockSize: given,
+    disabled,
+    manual: mode === "Manual",
+    forWorkloads: uses.length === 0 || uses.includes("Workload"),
+    forSomeNamespaces: namespaces !== "" && namespaces.trim() !== "all()",
+    nodeSelector: selector.value,
+  });
 }
 
 function invalid(field: string, value: unknown, detail: string): { readonly ok: false; readonly error: FieldError } {
