@@ -5,6 +5,7 @@ import type { Registry } from "./objects/context.ts";
 import { apiVersionOf, type ResourceType, type ServedVersion } from "./resource-type.ts";
 
 const VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VERBS_OF_SINGLE = VERBS.filter((verb) => verb !== "deletecollection");
 const STATUS_VERBS = ["get", "patch", "update"];
 
 interface Subresource {
@@ -66,7 +67,7 @@ export function resourceListDocument(registry: Registry, group: string, version:
   const kinds = versionsOf(registry, group).get(version);
   if (kinds === undefined) return undefined;
   const resources = kinds.flatMap(({ type, version: served }): JsonValue[] => [
-    { ...namesOf(type), name: type.plural, singularName: type.singular, namespaced: type.namespaced, kind: type.kind, verbs: VERBS },
+    { ...namesOf(type), name: type.plural, singularName: type.singular, namespaced: type.namespaced, kind: type.kind, verbs: type.lastsInCollections === true ? VERBS_OF_SINGLE : VERBS },
     ...subresourcesOf(type, served).map((entry) => ({ name: `${type.plural}/${entry.name}`, singularName: "", namespaced: type.namespaced, kind: entry.kind, verbs: [...entry.verbs] })),
   ]);
   return { kind: "APIResourceList", apiVersion: "v1", groupVersion: apiVersionOf(group, version), resources };
@@ -90,14 +91,15 @@ export function aggregatedDocument(registry: Registry, core: boolean, version: s
 }
 
 function aggregatedResource({ type, version }: { readonly type: ResourceType; readonly version: ServedVersion }): JsonObject {
-  const responseKind = (kind: string): JsonObject => ({ group: type.group, version: version.name, kind });
+  // Kubernetes leaves these empty for the kinds that it is built with.
+  const responseKind = (kind: string): JsonObject => (type.builtIn ? { group: "", version: "", kind } : { group: type.group, version: version.name, kind });
   const subresources = subresourcesOf(type, version).map((entry) => ({ subresource: entry.name, responseKind: responseKind(entry.kind), verbs: [...entry.verbs] }));
   return {
     resource: type.plural,
     responseKind: responseKind(type.kind),
     scope: type.namespaced ? "Namespaced" : "Cluster",
     singularResource: type.singular,
-    verbs: VERBS,
+    verbs: type.lastsInCollections === true ? VERBS_OF_SINGLE : VERBS,
     ...namesOf(type),
     ...(subresources.length === 0 ? {} : { subresources }),
   };

@@ -91,9 +91,20 @@ export function forbidden(subject: Subject, name: string, cause: string, causes?
 
 export function invalid(subject: Subject, name: string, errors: readonly FieldError[]): ApiError {
   const texts = errors.map(formatFieldError);
-  const message = `${qualified(subject, subject.kind)} ${JSON.stringify(name)} is invalid: ${texts.length === 1 ? texts[0] : `[${texts.join(", ")}]`}`;
+  const message = `${subject.kind === "" ? "" : qualified(subject, subject.kind)} ${JSON.stringify(name)} is invalid: ${texts.length === 1 ? texts[0] : `[${texts.join(", ")}]`}`;
   const causes = errors.map((error) => ({ reason: `FieldValue${error.reason}`, message: formatFieldError(error).slice(error.field.length + 2), field: error.field }));
-  return new ApiError(422, "Invalid", message, { ...(name === "" ? {} : { name }), ...(subject.group === "" ? {} : { group: subject.group }), kind: subject.kind, causes });
+  const about = subject.kind === "" ? {} : { ...(subject.group === "" ? {} : { group: subject.group }), kind: subject.kind };
+  return new ApiError(422, "Invalid", message, { ...(name === "" ? {} : { name }), ...about, causes });
+}
+
+/** 422 for parameters of a request; `kind` is the options object that they belong to: `ListOptions`. */
+export function invalidOptions(kind: string, errors: readonly FieldError[]): ApiError {
+  return invalid({ group: "meta.k8s.io", plural: "", kind }, "", errors);
+}
+
+/** 422 for an object that a patch made and that cannot be read; `value` is its text. */
+export function invalidPatch(value: string, detail: string): ApiError {
+  return invalid({ group: "", plural: "", kind: "" }, "", [{ field: "patch", reason: "Invalid", value, detail }]);
 }
 
 export function unsupportedMediaType(accepted: readonly string[]): ApiError {
@@ -104,8 +115,8 @@ export function notAcceptable(): ApiError {
   return new ApiError(406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml");
 }
 
-export function methodNotAllowed(subject: Subject | undefined): ApiError {
-  return new ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", subject === undefined ? {} : detailsOf(subject, ""));
+export function methodNotAllowed(): ApiError {
+  return new ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
 }
 
 export function expired(message: string): ApiError {

@@ -32,6 +32,10 @@ export interface RuleContext {
   readonly list: (resource: string, namespace: string | undefined) => readonly ApiObject[];
   /** A fresh service address that no Service has. */
   readonly allocateServiceAddress: () => string;
+  /** Why a Service cannot have the address; undefined: it can. */
+  readonly serviceAddressProblem: (address: string) => string | undefined;
+  /** Of the service addresses: `IPv4` or `IPv6`. */
+  readonly serviceFamily: "IPv4" | "IPv6";
   readonly nowMs: number;
 }
 
@@ -62,12 +66,16 @@ export interface ResourceType {
   readonly createsWithStatus: boolean;
   /** Whether DELETE answers the object that was deleted instead of a Status. */
   readonly answersDeleted: boolean;
+  /** True: DELETE on the collection is not served. */
+  readonly lastsInCollections?: true;
   /** Completes a new object: defaults that depend on other fields, initial status. Changes the object in place. */
   readonly prepareCreate?: (object: ApiObject, context: RuleContext) => void;
   /** Completes the next state of an object, for instance fields that clients may leave out. Changes `next` in place. */
-  readonly prepareUpdate?: (next: ApiObject, current: ApiObject) => void;
+  readonly prepareUpdate?: (next: ApiObject, current: ApiObject, context: RuleContext) => void;
+  /** Fields of the status that a write to it keeps where it leaves them out. */
+  readonly lastingStatus?: readonly string[];
   /** Rules beyond the schema; `current` is undefined at creation. */
-  readonly validate?: (object: ApiObject, current: ApiObject | undefined, subresource: string) => readonly FieldError[];
+  readonly validate?: (object: ApiObject, current: ApiObject | undefined, subresource: string, context: RuleContext) => readonly FieldError[];
   /** Words for the client about an object that is accepted all the same. */
   readonly warn?: (object: ApiObject) => readonly string[];
   /** A refusal that is not about the object's fields: message of a 403. */

@@ -13,7 +13,7 @@ import { removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** In this order: the last one looks back at what all the others asked of the API. */
-const FILES = ["lab", "api", "pods", "lives", "policy", "services", "runtime", "boot", "churn", "nodes", "restarts", "troubles", "upstream", "rights", "role"] as const;
+const FILES = ["lab", "api", "contract", "pods", "lives", "policy", "services", "runtime", "boot", "churn", "nodes", "restarts", "troubles", "upstream", "rights", "role"] as const;
 /** The lab's own tests, with Kubernetes' API in place of the embedded one. */
 const LAB_TESTS = "../conformance/cluster.test.ts";
 const TEST_TIMEOUT_MS = 300_000;

@@ -1,111 +1,54 @@
 /**
- * KubectlContract: one session of an operator with kubectl and raw requests, held against whatever API server KUBECONFIG names: the
- * embedded API or a real kube-apiserver. `KUBECONFIG=… bun test/scripts/kubectl-contract.ts [--kubectl PATH]`.
+ * kubectl-contract: requests and kubectl sessions, carried out with the API server that KUBECONFIG names and held against what Kubernetes
+ * answered to the same: the recording beside this file. `KUBECONFIG=… bun test/scripts/kubectl-contract.ts [--record] [--exact] [--kubectl PATH]`.
  *
- * Prints a line for each exchange that differs from what Kubernetes answers, then "N exchanges, N differ"; ends with 1 when any does.
- * Works in namespaces and kinds of its own (a random suffix) and removes them.
+ * The embedded API may differ where `contract/differences.ts` says so. `--exact` allows no difference: a real kube-apiserver must answer as
+ * recorded. `--record` writes the recording anew. Ends with 1 when anything differs that must not. Works in namespaces and kinds of its own.
  */
-export interface Exchange {
-  readonly name: string;
-  readonly differences: readonly string[];
+import { readFileSync, writeFileSync } from "node:fs";
+import { compareRecords, type Recording } from "./contract/compare.ts";
+import { INTENDED } from "./contract/differences.ts";
+import { exchangeAll } from "./contract/exchanges/all.ts";
+import { at, Recorder } from "./contract/recorder.ts";
+import { ApiServer } from "./contract/server.ts";
+
+export const RECORDING = new URL("./recorded-v1.34.json", import.meta.url).pathname;
+
+/** One exchange a line, so that a change shows as the exchanges it concerns. */
+function formatRecording(recording: Recording): string {
+  const lines = Object.entries(recording.exchanges).map(([name, exchange]) => `${JSON.stringify(name)}: ${JSON.stringify(exchange)}`);
+  return `{"server": ${JSON.stringify(recording.server)}, "kubectl": ${JSON.stringify(recording.kubectl)}, "exchanges": {\n${lines.join(",\n")}\n}}\n`;
 }
 
-interface Outcome {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
+function optionOf(args: readonly string[], name: string): string | undefined {
+  const index = args.indexOf(name);
+  return index < 0 ? undefined : args[index + 1];
 }
 
-/** What an exchange must answer: text that must occur, patterns that must match. */
-interface Expected {
-  readonly exit?: number;
-  readonly stdout?: readonly (string | RegExp)[];
-  readonly stderr?: readonly (string | RegExp)[];
+async function main(args: readonly string[]): Promise<number> {
+  const kubeconfig = process.env["KUBECONFIG"];
+  if (kubeconfig === undefined) {
+    console.error("KUBECONFIG must name the kubeconfig of an API server");
+    return 2;
+  }
+  const recorder = new Recorder(new ApiServer(kubeconfig), { kubectl: optionOf(args, "--kubectl") ?? "kubectl", environment: process.env });
+  await exchangeAll(recorder);
+  const client: unknown = JSON.parse((await recorder.run(["version", "--client", "-o", "json"])).stdout);
+  const kubectl = String(at(client, "clientVersion", "gitVersion"));
+  if (args.includes("--record")) {
+    const version = await recorder.send("GET", "/version");
+    const recording = { server: String(version.object["gitVersion"]), kubectl, exchanges: Object.fromEntries(recorder.records) };
+    writeFileSync(RECORDING, formatRecording(recording));
+    console.log(`${recorder.records.size} exchanges recorded`);
+    return 0;
+  }
+  const recording = JSON.parse(readFileSync(RECORDING, "utf8")) as Recording;
+  const { compared, byExitCodeAlone, differing, intended, faults } = compareRecords(recording, recorder.records, kubectl, args.includes("--exact") ? [] : INTENDED);
+  for (const fault of faults) console.log(`DIFFERS ${fault}`);
+  const limits = byExitCodeAlone === 0 ? "" : ` (${byExitCodeAlone} by exit code alone: kubectl is ${kubectl}, not ${recording.kubectl})`;
+  for (const { what, exchanges } of intended) console.log(`differ as intended in ${what}: ${exchanges.join("; ")}`);
+  console.log(`${compared} exchanges compared with Kubernetes ${recording.server}${limits}, ${differing} differ as intended, ${faults.length} differences are not intended`);
+  return faults.length === 0 ? 0 : 1;
 }
 
-export class Session {
-  readonly exchanges: Exchange[] = [];
-  /** Random, so that sessions side by side do not meet. */
-  readonly suffix = Buffer.from(crypto.getRandomValues(new Uint8Array(3))).toString("hex");
-  readonly #kubectl: string;
-  readonly #environment: Readonly<Record<string, string | undefined>>;
-
-  constructor(kubectl: string, environment: Readonly<Record<string, string | undefined>>) {
-    this.#kubectl = kubectl;
-    this.#environment = environment;
-  }
-
-  get namespace(): string {
-    return `contract-${this.suffix}`;
-  }
-
-  async run(args: readonly string[], input = ""): Promise<Outcome> {
-    const child = Bun.spawn([this.#kubectl, ...args], { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe", env: this.#environment });
-    const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
-    return { exitCode, stdout, stderr };
-  }
-
-  /** Runs kubectl and records what differs from the expectation. */
-  async check(name: string, args: readonly string[], expected: Expected, input = ""): Promise<Outcome> {
-    const outcome = await this.run(args, input);
-    const differences: string[] = [];
-    const wantedExit = expected.exit ?? 0;
-    if (outcome.exitCode !== wantedExit) differences.push(`exit code ${outcome.exitCode}, not ${wantedExit}: ${outcome.stderr.trim()}`);
-    for (const stream of ["stdout", "stderr"] as const) {
-      for (const wanted of expected[stream] ?? []) {
-        const found = typeof wanted === "string" ? outcome[stream].includes(wanted) : wanted.test(outcome[stream]);
-        if (!found) differences.push(`${stream} lacks ${String(wanted)}: ${JSON.stringify(outcome[stream].slice(0, 600))}`);
-      }
-    }
-    this.record(name, differences);
-    return outcome;
-  }
-
-  record(name: string, differences: readonly string[]): void {
-    this.exchanges.push({ name, differences });
-  }
-
-  /** The object as JSON; undefined when there is none. */
-  async object(args: readonly string[]): Promise<Record<string, unknown> | undefined> {
-    const outcome = await this.run(["get", ...args, "-o", "json"]);
-    return outcome.exitCode === 0 ? (JSON.parse(outcome.stdout) as Record<string, unknown>) : undefined;
-  }
-
-  /** The value at a JSON path of the object must be this text. */
-  async checkField(name: string, args: readonly string[], path: string, wanted: string): Promise<void> {
-    const outcome = await this.run(["get", ...args, "-o", `jsonpath={${path}}`]);
-    this.record(name, outcome.stdout === wanted ? [] : [`${path} is ${JSON.stringify(outcome.stdout)}, not ${JSON.stringify(wanted)} ${outcome.stderr.trim()}`]);
-  }
-
-  /** Polls until kubectl succeeds and its output has the text. */
-  async until(args: readonly string[], text: string, timeoutMs = 15_000): Promise<boolean> {
-    const end = Date.now() + timeoutMs;
-    while (Date.now() < end) {
-      const outcome = await this.run(args);
-      if (outcome.stdout.includes(text) || outcome.stderr.includes(text)) return true;
-    }
-    return false;
-  }
-}
-
-async function main(): Promise<void> {
-  const { builtInKinds } = await import("./contract-built-in.ts");
-  const { customKinds } = await import("./contract-custom.ts");
-  const { protocol } = await import("./contract-protocol.ts");
-  const at = process.argv.indexOf("--kubectl");
-  const session = new Session(at > 0 ? (process.argv[at + 1] ?? "kubectl") : "kubectl", process.env);
-  try {
-    await builtInKinds(session);
-    await protocol(session);
-    await customKinds(session);
-  } finally {
-    await session.run(["delete", "namespace", session.namespace, "--ignore-not-found", "--wait=false"]);
-    await session.run(["delete", "crd", `widgets.contract-${session.suffix}.example.com`, "--ignore-not-found", "--wait=false"]);
-  }
-  const differing = session.exchanges.filter((exchange) => exchange.differences.length > 0);
-  for (const { name, differences } of differing) console.log(`DIFFERS ${name}\n${differences.map((text) => `    ${text}`).join("\n")}`);
-  console.log(`${session.exchanges.length} exchanges, ${differing.length} differ`);
-  process.exitCode = differing.length === 0 ? 0 : 1;
-}
-
-if (import.meta.main) await main();
+if (import.meta.main) process.exit(await main(process.argv.slice(2)));

@@ -1,6 +1,7 @@
 /** Authenticate: bearer tokens. Every known token may do everything; without a token a client is `system:anonymous` and may do nothing. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { ApiError } from "../errors.ts";
+import { flagOf } from "./request.ts";
 
 export interface User {
   readonly name: string;
@@ -41,11 +42,12 @@ export function parseTokenFile(text: string): readonly { readonly token: string;
 }
 
 /** 403 for a client without a token. */
-export function forbiddenAnonymous(method: string, target: { readonly group: string; readonly resource: string; readonly namespace: string | undefined; readonly name: string | undefined } | undefined, path: string): ApiError {
-  const verb = { GET: target?.name === undefined && target !== undefined ? "list" : "get", POST: target === undefined ? "post" : "create", PUT: target === undefined ? "put" : "update", PATCH: "patch", DELETE: "delete" }[method] ?? method.toLowerCase();
+export function forbiddenAnonymous(method: string, target: { readonly group: string; readonly resource: string; readonly namespace: string | undefined; readonly name: string | undefined; readonly subresource: string | undefined } | undefined, path: string, query: URLSearchParams): ApiError {
+  const many = target !== undefined && target.name === undefined;
+  const verb = { GET: many ? (flagOf(query, "watch") ? "watch" : "list") : "get", POST: target === undefined ? "post" : "create", PUT: target === undefined ? "put" : "update", PATCH: "patch", DELETE: many ? "deletecollection" : "delete" }[method] ?? method.toLowerCase();
   if (target === undefined) return new ApiError(403, "Forbidden", `forbidden: User "system:anonymous" cannot ${verb} path ${JSON.stringify(path)}`, {});
   const subject = `${target.resource}${target.group === "" ? "" : `.${target.group}`}${target.name === undefined ? "" : ` ${JSON.stringify(target.name)}`}`;
   const scope = target.namespace === undefined ? "at the cluster scope" : `in the namespace ${JSON.stringify(target.namespace)}`;
-  const message = `${subject} is forbidden: User "system:anonymous" cannot ${verb} resource ${JSON.stringify(target.resource)} in API group ${JSON.stringify(target.group)} ${scope}`;
+  const message = `${subject} is forbidden: User "system:anonymous" cannot ${verb} resource ${JSON.stringify(`${target.resource}${target.subresource === undefined ? "" : `/${target.subresource}`}`)} in API group ${JSON.stringify(target.group)} ${scope}`;
   return new ApiError(403, "Forbidden", message, { ...(target.name === undefined ? {} : { name: target.name }), ...(target.group === "" ? {} : { group: target.group }), kind: target.resource });
 }

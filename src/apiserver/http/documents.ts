@@ -1,7 +1,7 @@
 /** Documents: what the server says about itself: version, discovery, OpenAPI. */
 import { createHash } from "node:crypto";
 import type { JsonObject } from "../../model/schema/json.ts";
-import { ApiError } from "../errors.ts";
+import { methodNotAllowed, noSuchPath } from "../errors.ts";
 import { aggregatedDocument, coreVersionsDocument, groupDocument, groupListDocument, groupsOf, resourceListDocument } from "../discovery.ts";
 import { openApiV2Document } from "../openapi/v2.ts";
 import { encodeOpenApiV2 } from "../openapi/v2-protobuf.ts";
@@ -11,31 +11,37 @@ import { apiVersionOf } from "../resource-type.ts";
 import { type MediaType, parseAccept } from "./negotiate.ts";
 
 /** The Kubernetes version that this API follows. */
-const VERSION = { major: "1", minor: "32", gitVersion: "v1.32.0+calico", gitCommit: "", gitTreeState: "clean", buildDate: "1970-01-01T00:00:00Z", goVersion: "none", compiler: "none", platform: "linux/amd64" };
+const VERSION = { major: "1", minor: "34", gitVersion: "v1.34.4+calico", gitCommit: "", gitTreeState: "clean", buildDate: "1970-01-01T00:00:00Z", goVersion: "none", compiler: "none", platform: "linux/amd64" };
 
 /** What clients ask for, and what the answer is called: Go's parser of media types refuses the `@`. */
 const PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const PROTOBUF_V2_NAME = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
+const PRIVATE = "no-cache, private";
+
 /** undefined when the path names no document. */
 export function serveDocument(registry: ServedKinds, request: Request, path: string): Response | undefined {
   const at = path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
   if (!at.startsWith("/api") && !at.startsWith("/openapi") && at !== "/version" && at !== "/") return undefined;
-  if (request.method !== "GET" && request.method !== "HEAD") throw new ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
+  if (request.method !== "GET" && request.method !== "HEAD") throw methodNotAllowed();
   const accept = parseAccept(request.headers.get("accept"));
   if (at === "/version") return json(VERSION);
   if (at === "/") return json({ paths: ["/api", "/api/v1", "/apis", ...groupsOf(registry).map((group) => `/apis/${group}`), "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] });
   if (at === "/api" || at === "/apis") return discoveryRoot(registry, request, at === "/api", accept);
   if (at === "/openapi/v2") return openApiV2(registry, request, accept);
-  if (at === "/openapi/v3") return tagged(request, kept(registry, "v3", () => JSON.stringify(openApiV3Paths(registry))), "application/json");
+  if (at === "/openapi/v3") return new Response(kept(registry, "v3", () => JSON.stringify(openApiV3Paths(registry))), { headers: { "Content-Type": "text/plain; charset=utf-8", "Cache-Control": PRIVATE } });
   const [root, ...parts] = at.slice(1).split("/");
   if (root === "openapi") return openApiV3(registry, request, parts);
-  if (root === "api") return documentOrNothing(parts.length === 1 ? resourceListDocument(registry, "", parts[0] ?? "") : undefined);
+  if (root === "api" && parts.length === 1) {
+    const document = resourceListDocument(registry, "", parts[0] ?? "");
+    if (document === undefined) throw noSuchPath();
+    return json(document);
+  }
   return documentOrNothing(parts.length === 1 ? groupDocument(registry, parts[0] ?? "") : parts.length === 2 ? resourceListDocument(registry, parts[0] ?? "", parts[1] ?? "") : undefined);
 }
 
 function json(document: JsonObject): Response {
-  return new Response(JSON.stringify(document), { headers: { "Content-Type": "application/json", "Cache-Control": "no-cache, private" } });
+  return new Response(JSON.stringify(document), { headers: { "Content-Type": "application/json", "Cache-Control": PRIVATE } });
 }
 
 function documentOrNothing(document: JsonObject | undefined): Response | undefined {
@@ -43,9 +49,9 @@ function documentOrNothing(document: JsonObject | undefined): Response | undefin
 }
 
 /** With an ETag, so that clients need not fetch twice what they have. */
-function tagged(request: Request, body: Bytes, contentType: string): Response {
+function tagged(request: Request, body: Bytes, contentType: string, cacheControl = PRIVATE): Response {
   const etag = `"${createHash("sha512").update(body).digest("hex").slice(0, 64).toUpperCase()}"`;
-  const headers = { "Content-Type": contentType, ETag: etag, Vary: "Accept", "Cache-Control": "public" };
+  const headers = { "Content-Type": contentType, ETag: etag, Vary: "Accept", "Cache-Control": cacheControl };
   if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
   return new Response(body, { headers });
 }
@@ -57,7 +63,7 @@ function discoveryRoot(registry: ServedKinds, request: Request, core: boolean, a
     if (as === undefined) break;
     const version = parameters.get("v") ?? "";
     if (as !== "APIGroupDiscoveryList" || parameters.get("g") !== "apidiscovery.k8s.io" || (version !== "v2" && version !== "v2beta1")) continue;
-    return tagged(request, JSON.stringify(aggregatedDocument(registry, core, version)), `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`);
+    return tagged(request, JSON.stringify(aggregatedDocument(registry, core, version)), `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`, "public");
   }
   return json(core ? coreVersionsDocument() : groupListDocument(registry));
 }
@@ -86,6 +92,6 @@ function openApiV3(registry: ServedKinds, request: Request, parts: readonly stri
   const [version, root, ...rest] = parts;
   if (version !== "v3") return undefined;
   const [group, name] = root === "api" ? ["", rest[0]] : [rest[0] ?? "", rest[1]];
-  if (name === undefined || resourceListDocument(registry, group, name) === undefined) return undefined;
+  if (name === undefined || resourceListDocument(registry, group, name) === undefined) return new Response(null, { status: 404, headers: { "Cache-Control": PRIVATE } });
   return tagged(request, kept(registry, `v3 ${group}/${name}`, () => JSON.stringify(openApiV3Document(registry, group, name, apiVersionOf(group, name)))), "application/json");
 }

@@ -24,17 +24,17 @@ export function patchResource(context: Context, place: Place, name: string, subr
   const patch = parseBody(request.body, mediaType, accepted);
   const apply = (current: JsonObject): JsonValue => {
     if (mediaType === JSON_PATCH) return jsonPatched(current, patch.value);
-    if (!isJsonObject(patch.value)) throw badRequest("the patch must be a JSON object");
+    if (!isJsonObject(patch.value)) throw badRequest("error decoding patch: it must be a JSON object");
     return mediaType === MERGE_PATCH ? applyMergePatch(current, patch.value) : strategicPatched(place, current, patch.value);
   };
-  const { dryRun, fieldValidation } = parseWriteOptions(request.query);
+  const { dryRun, fieldValidation } = parseWriteOptions(request.query, "PatchOptions");
   return patchObject(context, place, name, subresource, patch, apply, { dryRun, fieldValidation });
 }
 
 function jsonPatched(current: JsonObject, patch: JsonValue): JsonValue {
   const result = applyJsonPatch(current, patch);
   if (result.ok) return result.value;
-  if (result.error.kind === "malformed") throw badRequest(`error decoding patch: ${result.error.detail}`);
+  if (!Array.isArray(patch)) throw badRequest("error decoding patch: a JSON patch must be a list of operations");
   throw new ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {});
 }
 

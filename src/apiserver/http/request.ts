@@ -3,7 +3,8 @@
  *
  * Paths: `/api/v1/…` for the core group, `/apis/GROUP/VERSION/…` for the others; `[namespaces/NS/]RESOURCE[/NAME[/SUBRESOURCE]]` below.
  */
-import { badRequest } from "../errors.ts";
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { badRequest, invalidOptions } from "../errors.ts";
 
 export interface Target {
   readonly group: string;
@@ -45,14 +46,19 @@ export interface WriteOptions {
   readonly fieldValidation: FieldValidation;
 }
 
-/** `dryRun` and `fieldValidation` of a write. */
-export function parseWriteOptions(query: URLSearchParams): WriteOptions {
+/** What is wrong with the values of `dryRun`. */
+export function dryRunProblems(values: readonly unknown[]): FieldError[] {
+  return values.some((value) => value !== "All") ? [{ field: "dryRun", reason: "NotSupported", value: values, detail: '"All"' }] : [];
+}
+
+/** `dryRun` and `fieldValidation` of a write; `kind` is the name of its options: `CreateOptions`. */
+export function parseWriteOptions(query: URLSearchParams, kind: string): WriteOptions {
   const dryRun = query.getAll("dryRun").filter((value) => value !== "");
-  if (dryRun.some((value) => value !== "All")) throw badRequest(`invalid dryRun ${JSON.stringify(dryRun.join(","))}: supported values: "All"`);
   const fieldValidation = query.get("fieldValidation") ?? "";
-  if (fieldValidation === "" || fieldValidation === "Warn") return { dryRun: dryRun.length > 0, fieldValidation: "Warn" };
-  if (fieldValidation === "Strict" || fieldValidation === "Ignore") return { dryRun: dryRun.length > 0, fieldValidation };
-  throw badRequest(`invalid fieldValidation ${JSON.stringify(fieldValidation)}: supported values: "Ignore", "Strict", "Warn"`);
+  const errors = dryRunProblems(dryRun);
+  if (!["", "Warn", "Strict", "Ignore"].includes(fieldValidation)) errors.push({ field: "fieldValidation", reason: "NotSupported", value: fieldValidation, detail: '"", "Ignore", "Strict", "Warn"' });
+  if (errors.length > 0) throw invalidOptions(kind, errors);
+  return { dryRun: dryRun.length > 0, fieldValidation: fieldValidation === "Strict" || fieldValidation === "Ignore" ? fieldValidation : "Warn" };
 }
 
 /** A query parameter that is a boolean, in Go's spellings. */
@@ -65,6 +71,6 @@ export function flagOf(query: URLSearchParams, name: string): boolean {
 export function countOf(query: URLSearchParams, name: string): number | undefined {
   const value = query.get(name);
   if (value === null || value === "") return undefined;
-  if (!/^\d{1,15}$/.test(value)) throw badRequest(`invalid ${name} ${JSON.stringify(value)}: must be a whole number of at least 0`);
+  if (!/^\d{1,15}$/.test(value)) throw badRequest(`strconv.ParseInt: parsing ${JSON.stringify(value)}: invalid syntax`);
   return Number(value);
 }

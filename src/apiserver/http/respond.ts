@@ -19,13 +19,12 @@ export function respond(answer: Answer, media: "application/json" | "application
   const headers = new Headers({ "Content-Type": media, "Cache-Control": "no-cache, private", ...answer.headers });
   for (const warning of answer.warnings ?? []) headers.append("Warning", `299 - ${JSON.stringify(warning)}`);
   const text = textOf(answer.body);
-  return new Response(media === "application/yaml" ? dump(JSON.parse(text)) : text, { status: answer.status, headers });
+  return new Response(media === "application/yaml" ? dump(JSON.parse(text), { sortKeys: true, lineWidth: -1 }) : text, { status: answer.status, headers });
 }
 
 /** A refusal; `<`, `>` and `&` are escaped as Go does. */
 export function respondError(error: ApiError): Response {
   const headers: Record<string, string> = { "Content-Type": "application/json", "Cache-Control": "no-cache, private" };
-  if (error.code === 401) headers["WWW-Authenticate"] = "Bearer";
   if (error.details?.retryAfterSeconds !== undefined) headers["Retry-After"] = String(error.details.retryAfterSeconds);
   return new Response(escapeHtml(JSON.stringify(statusOf(error))), { status: error.code, headers });
 }
@@ -35,5 +34,5 @@ function escapeHtml(json: string): string {
 }
 
 export function respondText(status: number, text: string): Response {
-  return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff" } });
+  return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff" } });
 }

@@ -14,13 +14,13 @@ export function column(name: string, description: string, cell: Cell, type: Colu
 }
 
 /** A column that only `-o wide` shows. */
-export function wide(name: string, description: string, cell: Cell): Column {
-  return { name, type: "string", description, priority: 1, cell };
+export function wide(name: string, description: string, cell: Cell, format = ""): Column {
+  return { name, type: "string", format, description, priority: 1, cell };
 }
 
 /** `a=b,c in (d,e)`, or `<none>`: a label selector as kubectl prints it. */
 export function formatLabelSelector(labels: Readonly<Record<string, JsonValue>>, expressions: readonly JsonValue[]): string {
-  const parts = Object.entries(labels).map(([key, value]) => `${key}=${String(value)}`);
+  const parts = Object.entries(labels).map(([key, value]) => `${key}=${String(value)}`).sort();
   for (const entry of expressions) {
     if (typeof entry !== "object" || entry === null || Array.isArray(entry)) continue;
     const values = Array.isArray(entry["values"]) ? `(${entry["values"].join(",")})` : "";
@@ -38,5 +38,5 @@ export function formatLabelSelector(labels: Readonly<Record<string, JsonValue>>,
         parts.push(`!${String(entry["key"])}`);
     }
   }
-  return parts.length === 0 ? "<none>" : parts.sort().join(",");
+  return parts.length === 0 ? "<none>" : parts.join(",");
 }

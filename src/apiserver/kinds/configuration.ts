@@ -6,19 +6,26 @@ import { builtIn } from "./built-in.ts";
 import { column } from "./columns.ts";
 
 const KEY_WORDS = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+const MAX_BYTES = 1024 * 1024;
+
+function keyProblem(key: string): string | undefined {
+  if (key.length > 253) return "must be no more than 253 characters";
+  if (!/^[-._a-zA-Z0-9]+$/.test(key)) return KEY_WORDS;
+  if (key === "." || key === "..") return `must not be '${key}'`;
+  return key.startsWith("..") ? "must not start with '..'" : undefined;
+}
 
 function validateKeys(object: ApiObject, field: string): FieldError[] {
   return Object.keys(objectAt(object[field])).flatMap((key): FieldError[] => {
-    if (/^[-._a-zA-Z0-9]+$/.test(key) && key.length <= 253 && key !== "." && key !== "..") return [];
-    return [{ field: `${field}[${key}]`, reason: "Invalid", value: key, detail: KEY_WORDS }];
+    const detail = keyProblem(key);
+    return detail === undefined ? [] : [{ field: `${field}[${key}]`, reason: "Invalid", value: key, detail }];
   });
 }
 
-function validateBytes(object: ApiObject, field: string): FieldError[] {
-  return Object.entries(objectAt(object[field])).flatMap(([key, value]): FieldError[] =>
-    BASE64.test(stringAt(value)) ? [] : [{ field: `${field}[${key}]`, reason: "Invalid", value, detail: "must be base64" }],
-  );
+/** All values together are at most 1 MiB; `bytes` are the fields whose values are base64. */
+function validateSize(object: ApiObject, text: readonly string[], bytes: readonly string[], field: string): FieldError[] {
+  const lengths = (fields: readonly string[], encoding: "utf8" | "base64"): number => fields.flatMap((name) => Object.values(objectAt(object[name]))).reduce<number>((sum, value) => sum + Buffer.byteLength(stringAt(value), encoding), 0);
+  return lengths(text, "utf8") + lengths(bytes, "base64") <= MAX_BYTES ? [] : [{ field, reason: "TooLong", value: "", detail: `may not be more than ${MAX_BYTES} bytes` }];
 }
 
 /** An object marked immutable stays as it is, the mark included. */
@@ -39,7 +46,7 @@ export const SERVICE_ACCOUNT = builtIn({
   namespaced: true,
   shortNames: ["sa"],
   answersDeleted: true,
-  middle: [column("Secrets", "Number of its secrets", (object) => arrayAt(object["secrets"]).length, "integer")],
+  middle: [column("Secrets", "Number of its secrets", (object) => arrayAt(object["secrets"]).length)],
 });
 
 export const CONFIG_MAP = builtIn({
@@ -48,14 +55,14 @@ export const CONFIG_MAP = builtIn({
   shape: "core.v1.ConfigMap",
   namespaced: true,
   shortNames: ["cm"],
-  middle: [column("Data", "Number of keys", (object) => Object.keys(objectAt(object["data"])).length + Object.keys(objectAt(object["binaryData"])).length, "integer")],
+  middle: [column("Data", "Number of keys", (object) => Object.keys(objectAt(object["data"])).length + Object.keys(objectAt(object["binaryData"])).length)],
   validate: (object, current) => [
     ...validateKeys(object, "data"),
     ...validateKeys(object, "binaryData"),
-    ...validateBytes(object, "binaryData"),
     ...Object.keys(objectAt(object["data"])).flatMap((key): FieldError[] =>
       Object.hasOwn(objectAt(object["binaryData"]), key) ? [{ field: `data[${key}]`, reason: "Invalid", value: key, detail: "duplicate of key present in binaryData" }] : [],
     ),
+    ...validateSize(object, ["data"], ["binaryData"], "[]"),
     ...validateImmutable(object, current, ["data", "binaryData"]),
   ],
 });
@@ -69,6 +76,26 @@ function mergeStringData(secret: ApiObject): void {
   secret["data"] = { ...objectAt(secret["data"]), ...Object.fromEntries(encoded) };
 }
 
+const KEYS_OF_TYPE: Readonly<Record<string, readonly string[]>> = {
+  "kubernetes.io/tls": ["tls.crt", "tls.key"],
+  "kubernetes.io/basic-auth": ["username", "password"],
+  "kubernetes.io/ssh-auth": ["ssh-privatekey"],
+  "kubernetes.io/dockercfg": [".dockercfg"],
+  "kubernetes.io/dockerconfigjson": [".dockerconfigjson"],
+};
+const ACCOUNT = "kubernetes.io/service-account.name";
+
+/** What a secret of a type known to Kubernetes must hold; of a name and a password one suffices. */
+function requiredKeys(secret: ApiObject): FieldError[] {
+  const type = stringAt(secret["type"]);
+  if (type === "kubernetes.io/service-account-token") {
+    return (secret.metadata.annotations?.[ACCOUNT] ?? "") === "" ? [{ field: `metadata.annotations[${ACCOUNT}]`, reason: "Required", value: undefined, detail: "" }] : [];
+  }
+  const missing = (KEYS_OF_TYPE[type] ?? []).filter((key) => !Object.hasOwn(objectAt(secret["data"]), key));
+  if (type === "kubernetes.io/basic-auth" && missing.length < 2) return [];
+  return missing.map((key) => ({ field: `data[${key}]`, reason: "Required", value: undefined, detail: "" }));
+}
+
 export const SECRET = builtIn({
   kind: "Secret",
   plural: "secrets",
@@ -77,13 +104,14 @@ export const SECRET = builtIn({
   selectableFields: { type: (secret) => stringAt(secret["type"]) },
   middle: [
     column("Type", "What the secret is for", (secret) => stringAt(secret["type"])),
-    column("Data", "Number of keys", (secret) => Object.keys(objectAt(secret["data"])).length, "integer"),
+    column("Data", "Number of keys", (secret) => Object.keys(objectAt(secret["data"])).length),
   ],
   prepareCreate: mergeStringData,
   prepareUpdate: mergeStringData,
   validate: (secret, current) => [
     ...validateKeys(secret, "data"),
-    ...validateBytes(secret, "data"),
+    ...validateSize(secret, [], ["data"], "data"),
+    ...requiredKeys(secret),
     ...(current !== undefined && !jsonEquals(fieldAt(current, "type"), secret["type"]) ? [{ field: "type", reason: "Invalid", value: secret["type"], detail: "field is immutable" } as const] : []),
     ...validateImmutable(secret, current, ["data"]),
   ],

@@ -45,8 +45,8 @@ export const EVENT = builtIn({
     wide("Source", "Who reported it", sourceText),
     column("Message", "What happened", (event) => stringAt(event["message"]).trim()),
     wide("First Seen", "Time since it was first seen", (event, nowMs) => formatAge(event["firstTimestamp"] ?? event["eventTime"], nowMs)),
-    wide("Count", "How often it happened", (event) => (typeof event["count"] === "number" ? String(event["count"]) : "1")),
-    wide("Name", "Name of the object", (event) => event.metadata.name),
+    wide("Count", "How often it happened", (event) => (typeof event["count"] === "number" ? event["count"] : 1)),
+    wide("Name", "Name of the object", (event) => event.metadata.name, "name"),
   ],
   selectableFields: {
     ...Object.fromEntries(INVOLVED.map((field) => [`involvedObject.${field}`, (event: ApiObject) => stringAt(fieldAt(event, "involvedObject", field))])),

@@ -1,5 +1,5 @@
 /** Namespace: created Active, held by its `kubernetes` finalizer until its content is gone. */
-import { fieldAt, objectAt, stringAt } from "../../model/schema/json.ts";
+import { arrayAt, fieldAt, objectAt, stringAt } from "../../model/schema/json.ts";
 import { builtIn } from "./built-in.ts";
 import { column } from "./columns.ts";
 
@@ -11,10 +11,12 @@ export const NAMESPACE = builtIn({
   shortNames: ["ns"],
   nameRule: "label",
   hasStatus: true,
+  lastsInCollections: true,
+  subresources: { finalize: { kind: "Namespace", verbs: ["update"] } },
   middle: [column("Status", "Active or Terminating", (object) => stringAt(fieldAt(object, "status", "phase")))],
   selectableFields: { "status.phase": (object) => stringAt(fieldAt(object, "status", "phase")) },
   prepareCreate: (object) => {
-    object["spec"] = { ...objectAt(object["spec"]), finalizers: ["kubernetes"] };
+    object["spec"] = { ...objectAt(object["spec"]), finalizers: [...arrayAt(fieldAt(object, "spec", "finalizers")).filter((name) => name !== "kubernetes"), "kubernetes"] };
     object["status"] = { phase: "Active" };
     object.metadata.labels = { ...object.metadata.labels, "kubernetes.io/metadata.name": object.metadata.name };
   },

@@ -3,6 +3,8 @@ import { validateNetworkPolicy } from "../../model/kubernetes/network-policy-val
 import type { FieldError } from "../../model/schema/field-error.ts";
 import { arrayAt, fieldAt, jsonEquals, objectAt, stringAt } from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
+import { familyOf, parseAddr } from "../../net/addr.ts";
+import { parsePrefix, prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import { builtIn } from "./built-in.ts";
 import { column, formatLabelSelector } from "./columns.ts";
 
@@ -13,6 +15,24 @@ function fillPolicyTypes(policy: ApiObject): void {
   spec["podSelector"] ??= {};
   if (arrayAt(spec["policyTypes"]).length > 0) return;
   spec["policyTypes"] = arrayAt(spec["egress"]).length > 0 ? ["Ingress", "Egress"] : ["Ingress"];
+}
+
+/** Ranges with host bits are accepted, as what they cover, with a warning. */
+function ambiguousRanges(policy: ApiObject): string[] {
+  const sides = [["ingress", "from"], ["egress", "to"]] as const;
+  return sides.flatMap(([direction, side]) => arrayAt(fieldAt(policy, "spec", direction)).flatMap((rule, r) => arrayAt(fieldAt(rule, side)).flatMap((peer, p) => {
+    const block = fieldAt(peer, "ipBlock");
+    const at = `spec.${direction}[${r}].${side}[${p}].ipBlock`;
+    const ranges = [[`${at}.cidr`, fieldAt(block, "cidr")] as const, ...arrayAt(fieldAt(block, "except")).map((entry, index) => [`${at}.except[${index}]`, entry] as const)];
+    return ranges.flatMap(([field, value]) => ambiguity(field, stringAt(value)));
+  })));
+}
+
+function ambiguity(field: string, text: string): string[] {
+  const range = parsePrefix(text);
+  const address = parseAddr(text.slice(0, text.lastIndexOf("/")));
+  if (!range.ok || !address.ok || prefixAddr(range.value) === address.value) return [];
+  return [`${field}: CIDR value ${JSON.stringify(text)} is ambiguous in this context (should be "${range.value}" or "${address.value}/${prefixFamily(range.value) === 4 ? 32 : 128}"?)`];
 }
 
 export const NETWORK_POLICY = builtIn({
@@ -32,6 +52,7 @@ export const NETWORK_POLICY = builtIn({
   prepareCreate: fillPolicyTypes,
   prepareUpdate: fillPolicyTypes,
   validate: (policy) => validateNetworkPolicy(policy),
+  warn: ambiguousRanges,
 });
 
 function portsText(slice: ApiObject): string {
@@ -54,6 +75,12 @@ function validateSlice(slice: ApiObject, current: ApiObject | undefined): FieldE
   if (stringAt(slice["addressType"]) === "") errors.push({ field: "addressType", reason: "Required", value: undefined, detail: "" });
   if (current !== undefined && !jsonEquals(current["addressType"], slice["addressType"])) errors.push({ field: "addressType", reason: "Invalid", value: slice["addressType"], detail: "field is immutable" });
   arrayAt(slice["endpoints"]).forEach((entry, index) => {
+    for (const address of arrayAt(fieldAt(entry, "addresses"))) {
+      const family = slice["addressType"];
+      const parsed = parseAddr(stringAt(address));
+      if ((family !== "IPv4" && family !== "IPv6") || (parsed.ok && familyOf(parsed.value) === (family === "IPv4" ? 4 : 6))) continue;
+      errors.push({ field: `endpoints[${index}].addresses`, reason: "Invalid", value: address, detail: family === "IPv4" ? "must be an IPv4 address" : "must be an IPv6 address" });
+    }
     if (arrayAt(fieldAt(entry, "addresses")).length === 0) errors.push({ field: `endpoints[${index}].addresses`, reason: "Required", value: undefined, detail: "must contain at least 1 address" });
   });
   return errors;

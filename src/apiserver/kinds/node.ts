@@ -1,6 +1,9 @@
 /** Node: a machine of the cluster. */
-import { arrayAt, fieldAt, isJsonObject, type JsonValue, stringAt } from "../../model/schema/json.ts";
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { arrayAt, fieldAt, isJsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
+import { parsePrefix } from "../../net/prefix.ts";
 import type { ApiObject } from "../object.ts";
+import { labelValueProblems, qualifiedNameProblems } from "../objects/metadata.ts";
 import { builtIn } from "./built-in.ts";
 import { AGE_COLUMN, column, NAME_COLUMN, wide } from "./columns.ts";
 
@@ -27,6 +30,40 @@ function info(field: string, missing: string): (node: ApiObject) => JsonValue {
   return (node) => stringAt(fieldAt(node, "status", "nodeInfo", field)) || missing;
 }
 
+const EFFECTS = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+/** Kubernetes names the taints so, as if they were part of the metadata. */
+function validateTaints(node: ApiObject): FieldError[] {
+  const seen = new Set<string>();
+  return arrayAt(fieldAt(node, "spec", "taints")).flatMap((entry, index): FieldError[] => {
+    const at = `metadata.taints[${index}]`;
+    const [key, value, effect] = ["key", "value", "effect"].map((field) => stringAt(fieldAt(entry, field)));
+    const errors = qualifiedNameProblems(key ?? "").map((detail): FieldError => ({ field: `${at}.key`, reason: "Invalid", value: key, detail }));
+    errors.push(...labelValueProblems(value ?? "").map((detail): FieldError => ({ field: `${at}.value`, reason: "Invalid", value, detail })));
+    if (effect === "") errors.push({ field: `${at}.effect`, reason: "Required", value: undefined, detail: "" });
+    else if (!EFFECTS.includes(effect ?? "")) errors.push({ field: `${at}.effect`, reason: "NotSupported", value: effect, detail: EFFECTS.map((name) => JSON.stringify(name)).join(", ") });
+    if (errors.length === 0 && seen.has(`${key} ${effect}`)) errors.push({ field: at, reason: "Duplicate", value: { key, effect }, detail: "" });
+    seen.add(`${key} ${effect}`);
+    return errors;
+  });
+}
+
+function validateRanges(node: ApiObject): FieldError[] {
+  return arrayAt(fieldAt(node, "spec", "podCIDRs")).flatMap((entry, index): FieldError[] =>
+    parsePrefix(stringAt(entry)).ok ? [] : [{ field: `spec.podCIDRs[${index}]`, reason: "Invalid", value: entry, detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)" }],
+  );
+}
+
+const INFO = ["architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"];
+
+/** Go writes these parts of a status even when nothing is known. */
+function fillStatus(node: ApiObject): void {
+  const status = objectAt(node["status"]);
+  status["daemonEndpoints"] ??= { kubeletEndpoint: { Port: 0 } };
+  status["nodeInfo"] = { ...Object.fromEntries(INFO.map((field) => [field, ""])), ...objectAt(status["nodeInfo"]) };
+  node["status"] = status;
+}
+
 export const NODE = builtIn({
   kind: "Node",
   plural: "nodes",
@@ -35,6 +72,8 @@ export const NODE = builtIn({
   shortNames: ["no"],
   hasStatus: true,
   createsWithStatus: true,
+  prepareCreate: fillStatus,
+  validate: (node, _current, subresource) => (subresource === "status" ? [] : [...validateRanges(node), ...validateTaints(node)]),
   selectableFields: { "spec.unschedulable": (node) => String(fieldAt(node, "spec", "unschedulable") === true) },
   columns: [
     NAME_COLUMN,

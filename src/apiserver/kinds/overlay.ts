@@ -26,6 +26,9 @@ const CONTAINER: Fields = {
 };
 const DEFAULT_MODE: Fields = { defaultMode: { default: 420 } };
 const METADATA: Schema = { default: {} };
+const BYTES: Schema = { additionalProperties: { type: "string", format: "byte" } };
+/** Go writes an absent time of some kinds as null. */
+const ABSENT_TIME: Schema = { nullable: true, default: null };
 
 const OVERLAYS: Readonly<Record<string, Fields>> = {
   "meta.v1.ObjectMeta": { finalizers: merge(), ownerReferences: merge("uid") },
@@ -40,8 +43,8 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
     topologySpreadConstraints: merge("topologyKey"),
     resourceClaims: mergeRetain("name"),
     schedulingGates: merge("name"),
-    restartPolicy: { default: "Always", enum: ["Always", "Never", "OnFailure"] },
-    dnsPolicy: { default: "ClusterFirst", enum: ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"] },
+    restartPolicy: { default: "Always", enum: ["Always", "OnFailure", "Never"] },
+    dnsPolicy: { default: "ClusterFirst", enum: ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"] },
     schedulerName: { default: "default-scheduler" },
     terminationGracePeriodSeconds: { default: 30 },
     securityContext: { default: {} },
@@ -50,6 +53,7 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   },
   "core.v1.Container": CONTAINER,
   "core.v1.EphemeralContainer": CONTAINER,
+  "core.v1.ContainerStatus": { allocatedResourcesStatus: merge("name"), volumeMounts: merge("mountPath") },
   "core.v1.Probe": { timeoutSeconds: { default: 1 }, periodSeconds: { default: 10 }, successThreshold: { default: 1 }, failureThreshold: { default: 3 } },
   "core.v1.HTTPGetAction": { path: { default: "/" }, scheme: { default: "HTTP", enum: ["HTTP", "HTTPS"] } },
   "core.v1.ObjectFieldSelector": { apiVersion: { default: "v1" } },
@@ -57,6 +61,10 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   "core.v1.SecretVolumeSource": DEFAULT_MODE,
   "core.v1.DownwardAPIVolumeSource": DEFAULT_MODE,
   "core.v1.ProjectedVolumeSource": DEFAULT_MODE,
+  "core.v1.ServiceAccountTokenProjection": { expirationSeconds: { default: 3600 } },
+  "core.v1.PodCondition": { lastProbeTime: ABSENT_TIME, lastTransitionTime: ABSENT_TIME },
+  "core.v1.NodeCondition": { lastHeartbeatTime: ABSENT_TIME, lastTransitionTime: ABSENT_TIME },
+  "core.v1.Event": { eventTime: ABSENT_TIME, firstTimestamp: ABSENT_TIME, lastTimestamp: ABSENT_TIME, reportingComponent: { default: "" }, reportingInstance: { default: "" } },
   "core.v1.HostPathVolumeSource": { type: { default: "" } },
   "core.v1.ContainerPort": { protocol: PROTOCOL },
   "core.v1.PodStatus": {
@@ -72,12 +80,14 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   },
   "core.v1.ServicePort": { protocol: PROTOCOL },
   "core.v1.ServiceStatus": { conditions: merge("type"), loadBalancer: { default: {} } },
-  "core.v1.ServiceAccount": { secrets: merge("name"), imagePullSecrets: merge("name") },
+  "core.v1.ServiceAccount": { secrets: merge("name") },
   "core.v1.NodeSpec": { podCIDRs: merge() },
   "core.v1.NodeStatus": { conditions: merge("type"), addresses: merge("type") },
   "core.v1.NamespaceStatus": { conditions: merge("type") },
-  "core.v1.Secret": { type: { default: "Opaque" } },
+  "core.v1.ConfigMap": { binaryData: BYTES },
+  "core.v1.Secret": { data: BYTES, type: { default: "Opaque" } },
   "discovery.v1.EndpointSlice": { addressType: { enum: ["FQDN", "IPv4", "IPv6"] }, endpoints: { "x-kubernetes-list-type": "atomic" }, ports: { "x-kubernetes-list-type": "atomic" } },
+  "discovery.v1.Endpoint": { conditions: { default: {} } },
   "discovery.v1.EndpointPort": { protocol: PROTOCOL, name: { default: "" } },
   "networking.v1.NetworkPolicyPort": { protocol: { default: "TCP" } },
   "apiextensions.v1.CustomResourceDefinitionSpec": { scope: { enum: ["Cluster", "Namespaced"] }, conversion: { default: { strategy: "None" } } },
@@ -136,8 +146,9 @@ function typeSchema(type: string): Schema {
     case "bool":
       return { type: "boolean" };
     case "time":
+      return { definition: "io.k8s.apimachinery.pkg.apis.meta.v1.Time", type: "string", format: "date-time" };
     case "microtime":
-      return { type: "string", format: "date-time" };
+      return { definition: "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", type: "string", format: "date-time" };
     case "quantity":
       return { definition: "io.k8s.apimachinery.pkg.api.resource.Quantity", anyOf: [{ type: "string" }, { type: "number" }] };
     case "intstr":

@@ -2,10 +2,11 @@
 import type { FieldError } from "../../model/schema/field-error.ts";
 import { arrayAt, fieldAt, isJsonObject, jsonEquals, type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
-import type { RuleContext } from "../resource-type.ts";
 import { builtIn } from "./built-in.ts";
 import { podColumns } from "./pod-columns.ts";
-import { validateContainers, validateVolumes } from "./pod-rules.ts";
+import { addressProblems, validateContainers, validateSpec, validateVolumes } from "./pod-rules.ts";
+import { validateUpdate } from "./pod-updates.ts";
+import { canonicalQuantity } from "./quantity.ts";
 
 function imageTag(image: string): string {
   const last = image.slice(image.lastIndexOf("/") + 1);
@@ -13,27 +14,29 @@ function imageTag(image: string): string {
   return last.includes(":") ? last.slice(last.lastIndexOf(":") + 1) : "latest";
 }
 
-function prepareCreate(pod: ApiObject, context: RuleContext): void {
+function prepareCreate(pod: ApiObject): void {
   const spec = objectAt(pod["spec"]);
   pod["spec"] = spec;
   for (const list of ["containers", "initContainers"]) {
-    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) completeContainer(container);
+    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) completeContainer(container, spec["hostNetwork"] === true);
   }
+  for (const volume of arrayAt(spec["volumes"])) if (isJsonObject(volume) && Object.keys(volume).every((field) => field === "name")) volume["emptyDir"] = {};
+  if (typeof spec["terminationGracePeriodSeconds"] === "number" && spec["terminationGracePeriodSeconds"] < 0) spec["terminationGracePeriodSeconds"] = 1;
   const account = stringAt(spec["serviceAccountName"]) || stringAt(spec["serviceAccount"]) || "default";
   spec["serviceAccountName"] = account;
   spec["serviceAccount"] = account;
   if (spec["priority"] === undefined) spec["priority"] = 0;
   addDefaultTolerations(spec);
-  const conditions = stringAt(spec["nodeName"]) === "" ? [] : [{ type: "PodScheduled", status: "True", lastProbeTime: null, lastTransitionTime: new Date(context.nowMs).toISOString().slice(0, 19) + "Z" }];
-  pod["status"] = { phase: "Pending", ...(conditions.length === 0 ? {} : { conditions }), qosClass: qosClass(spec) };
+  pod["status"] = { phase: "Pending", qosClass: qosClass(spec) };
 }
 
-function completeContainer(container: JsonObject): void {
+function completeContainer(container: JsonObject, hostNetwork: boolean): void {
   container["imagePullPolicy"] ??= imageTag(stringAt(container["image"])) === "latest" ? "Always" : "IfNotPresent";
+  if (hostNetwork) for (const port of arrayAt(container["ports"])) if (isJsonObject(port)) port["hostPort"] ??= port["containerPort"] ?? 0;
   const resources = objectAt(container["resources"]);
   for (const field of ["limits", "requests"]) {
     const quantities = objectAt(resources[field]);
-    for (const [name, quantity] of Object.entries(quantities)) quantities[name] = String(quantity);
+    for (const [name, quantity] of Object.entries(quantities)) quantities[name] = canonicalQuantity(quantity) ?? quantity;
   }
   const limits = objectAt(resources["limits"]);
   if (Object.keys(limits).length > 0) resources["requests"] = { ...limits, ...objectAt(resources["requests"]) };
@@ -58,28 +61,12 @@ function qosClass(spec: JsonObject): string {
   return [...requests, ...limits].some((entry) => entry["cpu"] !== undefined || entry["memory"] !== undefined) ? "Burstable" : "BestEffort";
 }
 
-/** Fields of `spec` that may change after creation. */
-function mutablePart(spec: JsonObject): JsonObject {
-  const rest = structuredClone(spec);
-  for (const field of ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "ephemeralContainers"]) delete rest[field];
-  for (const list of ["containers", "initContainers"]) for (const container of arrayAt(rest[list])) if (isJsonObject(container)) for (const field of ["image", "imagePullPolicy", "resources"]) delete container[field];
-  delete rest["nodeName"];
-  return rest;
-}
-
 function validate(pod: ApiObject, current: ApiObject | undefined, subresource: string): FieldError[] {
-  if (subresource === "status") return [];
+  if (subresource === "status") return arrayAt(fieldAt(pod, "status", "podIPs")).flatMap((entry, index) => addressProblems(`status.podIPs[${index}]`, stringAt(fieldAt(entry, "ip"))));
   const spec = objectAt(pod["spec"]);
-  const errors = [...validateVolumes(spec), ...validateContainers(spec)];
+  const errors = [...validateVolumes(spec), ...validateContainers(spec), ...validateSpec(spec)];
   if (current === undefined) return errors;
-  const before = objectAt(current["spec"]);
-  const nodeBefore = stringAt(before["nodeName"]);
-  if (!jsonEquals(mutablePart(spec), mutablePart(before)) || (stringAt(spec["nodeName"]) !== nodeBefore && subresource !== "binding")) {
-    const detail =
-      "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-    errors.push({ field: "spec", reason: "Forbidden", value: undefined, detail });
-  }
-  return errors;
+  return [...errors, ...validateUpdate(spec, objectAt(current["spec"]), subresource === "binding")];
 }
 
 export const POD = builtIn({
@@ -93,6 +80,7 @@ export const POD = builtIn({
   hasGeneration: true,
   answersDeleted: true,
   columns: podColumns,
+  lastingStatus: ["qosClass"],
   subresources: { binding: { kind: "Binding", verbs: ["create"] } },
   selectableFields: {
     "spec.nodeName": (pod) => stringAt(fieldAt(pod, "spec", "nodeName")),
@@ -107,10 +95,8 @@ export const POD = builtIn({
   prepareCreate,
   prepareUpdate: (next, current) => {
     const [spec, before] = [objectAt(next["spec"]), objectAt(current["spec"])];
-    for (const field of ["serviceAccountName", "serviceAccount", "priority", "tolerations", "nodeName"]) {
-      const value = before[field];
-      if (spec[field] === undefined && value !== undefined) spec[field] = value;
-    }
+    if (spec["priority"] === undefined && before["priority"] !== undefined) spec["priority"] = before["priority"];
+    if (stringAt(spec["serviceAccount"]) === "" && spec["serviceAccountName"] !== undefined) spec["serviceAccount"] = spec["serviceAccountName"];
     for (const list of ["containers", "initContainers"]) {
       arrayAt(spec[list]).forEach((container, index) => {
         const policy = fieldAt(arrayAt(before[list])[index], "imagePullPolicy");

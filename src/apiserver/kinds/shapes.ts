@@ -41,15 +41,19 @@ core.v1.ConfigMapKeySelector key=string! name=string optional=bool
 core.v1.ConfigMapNodeConfigSource kubeletConfigKey=string! name=string! namespace=string! resourceVersion=string uid=string
 core.v1.ConfigMapProjection items=[core.v1.KeyToPath] name=string optional=bool
 core.v1.ConfigMapVolumeSource defaultMode=int items=[core.v1.KeyToPath] name=string optional=bool
-core.v1.Container args=[string] command=[string] env=[core.v1.EnvVar] envFrom=[core.v1.EnvFromSource] image=string imagePullPolicy=string lifecycle=core.v1.Lifecycle livenessProbe=core.v1.Probe name=string! ports=[core.v1.ContainerPort] readinessProbe=core.v1.Probe resizePolicy=[core.v1.ContainerResizePolicy] resources=core.v1.ResourceRequirements restartPolicy=string securityContext=core.v1.SecurityContext startupProbe=core.v1.Probe stdin=bool stdinOnce=bool terminationMessagePath=string terminationMessagePolicy=string tty=bool volumeDevices=[core.v1.VolumeDevice] volumeMounts=[core.v1.VolumeMount] workingDir=string
+core.v1.Container args=[string] command=[string] env=[core.v1.EnvVar] envFrom=[core.v1.EnvFromSource] image=string imagePullPolicy=string lifecycle=core.v1.Lifecycle livenessProbe=core.v1.Probe name=string! ports=[core.v1.ContainerPort] readinessProbe=core.v1.Probe resizePolicy=[core.v1.ContainerResizePolicy] resources=core.v1.ResourceRequirements restartPolicy=string restartPolicyRules=[core.v1.ContainerRestartRule] securityContext=core.v1.SecurityContext startupProbe=core.v1.Probe stdin=bool stdinOnce=bool terminationMessagePath=string terminationMessagePolicy=string tty=bool volumeDevices=[core.v1.VolumeDevice] volumeMounts=[core.v1.VolumeMount] workingDir=string
+core.v1.ContainerExtendedResourceRequest containerName=string! requestName=string! resourceName=string!
 core.v1.ContainerImage names=[string] sizeBytes=int
 core.v1.ContainerPort containerPort=int! hostIP=string hostPort=int name=string protocol=string
 core.v1.ContainerResizePolicy resourceName=string! restartPolicy=string!
+core.v1.ContainerRestartRule action=string! exitCodes=core.v1.ContainerRestartRuleOnExitCodes
+core.v1.ContainerRestartRuleOnExitCodes operator=string! values=[int]
 core.v1.ContainerState running=core.v1.ContainerStateRunning terminated=core.v1.ContainerStateTerminated waiting=core.v1.ContainerStateWaiting
 core.v1.ContainerStateRunning startedAt=time
 core.v1.ContainerStateTerminated containerID=string exitCode=int! finishedAt=time message=string reason=string signal=int startedAt=time
 core.v1.ContainerStateWaiting message=string reason=string
-core.v1.ContainerStatus allocatedResources={quantity} containerID=string image=string! imageID=string! lastState=core.v1.ContainerState name=string! ready=bool! resources=core.v1.ResourceRequirements restartCount=int! started=bool state=core.v1.ContainerState stopSignal=string volumeMounts=[core.v1.VolumeMountStatus]
+core.v1.ContainerStatus allocatedResources={quantity} allocatedResourcesStatus=[core.v1.ResourceStatus] containerID=string image=string! imageID=string! lastState=core.v1.ContainerState name=string! ready=bool! resources=core.v1.ResourceRequirements restartCount=int! started=bool state=core.v1.ContainerState stopSignal=string user=core.v1.ContainerUser volumeMounts=[core.v1.VolumeMountStatus]
+core.v1.ContainerUser linux=core.v1.LinuxContainerUser
 core.v1.DaemonEndpoint Port=int!
 core.v1.DownwardAPIProjection items=[core.v1.DownwardAPIVolumeFile]
 core.v1.DownwardAPIVolumeFile fieldRef=core.v1.ObjectFieldSelector mode=int path=string! resourceFieldRef=core.v1.ResourceFieldSelector
@@ -57,14 +61,15 @@ core.v1.DownwardAPIVolumeSource defaultMode=int items=[core.v1.DownwardAPIVolume
 core.v1.EmptyDirVolumeSource medium=string sizeLimit=quantity
 core.v1.EnvFromSource configMapRef=core.v1.ConfigMapEnvSource prefix=string secretRef=core.v1.SecretEnvSource
 core.v1.EnvVar name=string! value=string valueFrom=core.v1.EnvVarSource
-core.v1.EnvVarSource configMapKeyRef=core.v1.ConfigMapKeySelector fieldRef=core.v1.ObjectFieldSelector resourceFieldRef=core.v1.ResourceFieldSelector secretKeyRef=core.v1.SecretKeySelector
-core.v1.EphemeralContainer args=[string] command=[string] env=[core.v1.EnvVar] envFrom=[core.v1.EnvFromSource] image=string imagePullPolicy=string lifecycle=core.v1.Lifecycle livenessProbe=core.v1.Probe name=string! ports=[core.v1.ContainerPort] readinessProbe=core.v1.Probe resizePolicy=[core.v1.ContainerResizePolicy] resources=core.v1.ResourceRequirements restartPolicy=string securityContext=core.v1.SecurityContext startupProbe=core.v1.Probe stdin=bool stdinOnce=bool targetContainerName=string terminationMessagePath=string terminationMessagePolicy=string tty=bool volumeDevices=[core.v1.VolumeDevice] volumeMounts=[core.v1.VolumeMount] workingDir=string
+core.v1.EnvVarSource configMapKeyRef=core.v1.ConfigMapKeySelector fieldRef=core.v1.ObjectFieldSelector fileKeyRef=core.v1.FileKeySelector resourceFieldRef=core.v1.ResourceFieldSelector secretKeyRef=core.v1.SecretKeySelector
+core.v1.EphemeralContainer args=[string] command=[string] env=[core.v1.EnvVar] envFrom=[core.v1.EnvFromSource] image=string imagePullPolicy=string lifecycle=core.v1.Lifecycle livenessProbe=core.v1.Probe name=string! ports=[core.v1.ContainerPort] readinessProbe=core.v1.Probe resizePolicy=[core.v1.ContainerResizePolicy] resources=core.v1.ResourceRequirements restartPolicy=string restartPolicyRules=[core.v1.ContainerRestartRule] securityContext=core.v1.SecurityContext startupProbe=core.v1.Probe stdin=bool stdinOnce=bool targetContainerName=string terminationMessagePath=string terminationMessagePolicy=string tty=bool volumeDevices=[core.v1.VolumeDevice] volumeMounts=[core.v1.VolumeMount] workingDir=string
 core.v1.EphemeralVolumeSource volumeClaimTemplate=core.v1.PersistentVolumeClaimTemplate
 core.v1.Event action=string apiVersion=string count=int eventTime=microtime firstTimestamp=time involvedObject=core.v1.ObjectReference! kind=string lastTimestamp=time message=string metadata=meta.v1.ObjectMeta! reason=string related=core.v1.ObjectReference reportingComponent=string reportingInstance=string series=core.v1.EventSeries source=core.v1.EventSource type=string
 core.v1.EventSeries count=int lastObservedTime=microtime
 core.v1.EventSource component=string host=string
 core.v1.ExecAction command=[string]
 core.v1.FCVolumeSource fsType=string lun=int readOnly=bool targetWWNs=[string] wwids=[string]
+core.v1.FileKeySelector key=string! optional=bool path=string! volumeName=string!
 core.v1.FlexVolumeSource driver=string! fsType=string options={string} readOnly=bool secretRef=core.v1.LocalObjectReference
 core.v1.FlockerVolumeSource datasetName=string datasetUUID=string
 core.v1.GCEPersistentDiskVolumeSource fsType=string partition=int pdName=string! readOnly=bool
@@ -73,14 +78,15 @@ core.v1.GitRepoVolumeSource directory=string repository=string! revision=string
 core.v1.GlusterfsVolumeSource endpoints=string! path=string! readOnly=bool
 core.v1.HTTPGetAction host=string httpHeaders=[core.v1.HTTPHeader] path=string port=intstr! scheme=string
 core.v1.HTTPHeader name=string! value=string!
-core.v1.HostAlias hostnames=[string] ip=string
-core.v1.HostIP ip=string
+core.v1.HostAlias hostnames=[string] ip=string!
+core.v1.HostIP ip=string!
 core.v1.HostPathVolumeSource path=string! type=string
 core.v1.ISCSIVolumeSource chapAuthDiscovery=bool chapAuthSession=bool fsType=string initiatorName=string iqn=string! iscsiInterface=string lun=int! portals=[string] readOnly=bool secretRef=core.v1.LocalObjectReference targetPortal=string!
 core.v1.ImageVolumeSource pullPolicy=string reference=string
 core.v1.KeyToPath key=string! mode=int path=string!
 core.v1.Lifecycle postStart=core.v1.LifecycleHandler preStop=core.v1.LifecycleHandler stopSignal=string
 core.v1.LifecycleHandler exec=core.v1.ExecAction httpGet=core.v1.HTTPGetAction sleep=core.v1.SleepAction tcpSocket=core.v1.TCPSocketAction
+core.v1.LinuxContainerUser gid=int! supplementalGroups=[int] uid=int!
 core.v1.LoadBalancerIngress hostname=string ip=string ipMode=string ports=[core.v1.PortStatus]
 core.v1.LoadBalancerStatus ingress=[core.v1.LoadBalancerIngress]
 core.v1.LocalObjectReference name=string
@@ -96,14 +102,16 @@ core.v1.NodeCondition lastHeartbeatTime=time lastTransitionTime=time message=str
 core.v1.NodeConfigSource configMap=core.v1.ConfigMapNodeConfigSource
 core.v1.NodeConfigStatus active=core.v1.NodeConfigSource assigned=core.v1.NodeConfigSource error=string lastKnownGood=core.v1.NodeConfigSource
 core.v1.NodeDaemonEndpoints kubeletEndpoint=core.v1.DaemonEndpoint
+core.v1.NodeFeatures supplementalGroupsPolicy=bool
 core.v1.NodeRuntimeHandler features=core.v1.NodeRuntimeHandlerFeatures name=string
-core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts=bool
+core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts=bool userNamespaces=bool
 core.v1.NodeSelector nodeSelectorTerms=[core.v1.NodeSelectorTerm]!
 core.v1.NodeSelectorRequirement key=string! operator=string! values=[string]
 core.v1.NodeSelectorTerm matchExpressions=[core.v1.NodeSelectorRequirement] matchFields=[core.v1.NodeSelectorRequirement]
 core.v1.NodeSpec configSource=core.v1.NodeConfigSource externalID=string podCIDR=string podCIDRs=[string] providerID=string taints=[core.v1.Taint] unschedulable=bool
-core.v1.NodeStatus addresses=[core.v1.NodeAddress] allocatable={quantity} capacity={quantity} conditions=[core.v1.NodeCondition] config=core.v1.NodeConfigStatus daemonEndpoints=core.v1.NodeDaemonEndpoints images=[core.v1.ContainerImage] nodeInfo=core.v1.NodeSystemInfo phase=string runtimeHandlers=[core.v1.NodeRuntimeHandler] volumesAttached=[core.v1.AttachedVolume] volumesInUse=[string]
-core.v1.NodeSystemInfo architecture=string! bootID=string! containerRuntimeVersion=string! kernelVersion=string! kubeProxyVersion=string! kubeletVersion=string! machineID=string! operatingSystem=string! osImage=string! systemUUID=string!
+core.v1.NodeStatus addresses=[core.v1.NodeAddress] allocatable={quantity} capacity={quantity} conditions=[core.v1.NodeCondition] config=core.v1.NodeConfigStatus daemonEndpoints=core.v1.NodeDaemonEndpoints features=core.v1.NodeFeatures images=[core.v1.ContainerImage] nodeInfo=core.v1.NodeSystemInfo phase=string runtimeHandlers=[core.v1.NodeRuntimeHandler] volumesAttached=[core.v1.AttachedVolume] volumesInUse=[string]
+core.v1.NodeSwapStatus capacity=int
+core.v1.NodeSystemInfo architecture=string! bootID=string! containerRuntimeVersion=string! kernelVersion=string! kubeProxyVersion=string! kubeletVersion=string! machineID=string! operatingSystem=string! osImage=string! swap=core.v1.NodeSwapStatus systemUUID=string!
 core.v1.ObjectFieldSelector apiVersion=string fieldPath=string!
 core.v1.ObjectReference apiVersion=string fieldPath=string kind=string name=string namespace=string resourceVersion=string uid=string
 core.v1.PersistentVolumeClaimSpec accessModes=[string] dataSource=core.v1.TypedLocalObjectReference dataSourceRef=core.v1.TypedObjectReference resources=core.v1.VolumeResourceRequirements selector=meta.v1.LabelSelector storageClassName=string volumeAttributesClassName=string volumeMode=string volumeName=string
@@ -114,18 +122,20 @@ core.v1.Pod apiVersion=string kind=string metadata=meta.v1.ObjectMeta spec=core.
 core.v1.PodAffinity preferredDuringSchedulingIgnoredDuringExecution=[core.v1.WeightedPodAffinityTerm] requiredDuringSchedulingIgnoredDuringExecution=[core.v1.PodAffinityTerm]
 core.v1.PodAffinityTerm labelSelector=meta.v1.LabelSelector matchLabelKeys=[string] mismatchLabelKeys=[string] namespaceSelector=meta.v1.LabelSelector namespaces=[string] topologyKey=string!
 core.v1.PodAntiAffinity preferredDuringSchedulingIgnoredDuringExecution=[core.v1.WeightedPodAffinityTerm] requiredDuringSchedulingIgnoredDuringExecution=[core.v1.PodAffinityTerm]
+core.v1.PodCertificateProjection certificateChainPath=string credentialBundlePath=string keyPath=string keyType=string! maxExpirationSeconds=int signerName=string!
 core.v1.PodCondition lastProbeTime=time lastTransitionTime=time message=string observedGeneration=int reason=string status=string! type=string!
 core.v1.PodDNSConfig nameservers=[string] options=[core.v1.PodDNSConfigOption] searches=[string]
 core.v1.PodDNSConfigOption name=string value=string
-core.v1.PodIP ip=string
+core.v1.PodExtendedResourceClaimStatus requestMappings=[core.v1.ContainerExtendedResourceRequest]! resourceClaimName=string!
+core.v1.PodIP ip=string!
 core.v1.PodOS name=string!
 core.v1.PodReadinessGate conditionType=string!
-core.v1.PodResourceClaim name=string! source=core.v1.ClaimSource
+core.v1.PodResourceClaim name=string! resourceClaimName=string resourceClaimTemplateName=string source=core.v1.ClaimSource
 core.v1.PodResourceClaimStatus name=string! resourceClaimName=string
 core.v1.PodSchedulingGate name=string!
 core.v1.PodSecurityContext appArmorProfile=core.v1.AppArmorProfile fsGroup=int fsGroupChangePolicy=string runAsGroup=int runAsNonRoot=bool runAsUser=int seLinuxChangePolicy=string seLinuxOptions=core.v1.SELinuxOptions seccompProfile=core.v1.SeccompProfile supplementalGroups=[int] supplementalGroupsPolicy=string sysctls=[core.v1.Sysctl] windowsOptions=core.v1.WindowsSecurityContextOptions
 core.v1.PodSpec activeDeadlineSeconds=int affinity=core.v1.Affinity automountServiceAccountToken=bool containers=[core.v1.Container]! dnsConfig=core.v1.PodDNSConfig dnsPolicy=string enableServiceLinks=bool ephemeralContainers=[core.v1.EphemeralContainer] hostAliases=[core.v1.HostAlias] hostIPC=bool hostNetwork=bool hostPID=bool hostUsers=bool hostname=string hostnameOverride=string imagePullSecrets=[core.v1.LocalObjectReference] initContainers=[core.v1.Container] nodeName=string nodeSelector={string} os=core.v1.PodOS overhead={quantity} preemptionPolicy=string priority=int priorityClassName=string readinessGates=[core.v1.PodReadinessGate] resourceClaims=[core.v1.PodResourceClaim] resources=core.v1.ResourceRequirements restartPolicy=string runtimeClassName=string schedulerName=string schedulingGates=[core.v1.PodSchedulingGate] securityContext=core.v1.PodSecurityContext serviceAccount=string serviceAccountName=string setHostnameAsFQDN=bool shareProcessNamespace=bool subdomain=string terminationGracePeriodSeconds=int tolerations=[core.v1.Toleration] topologySpreadConstraints=[core.v1.TopologySpreadConstraint] volumes=[core.v1.Volume]
-core.v1.PodStatus conditions=[core.v1.PodCondition] containerStatuses=[core.v1.ContainerStatus] ephemeralContainerStatuses=[core.v1.ContainerStatus] hostIP=string hostIPs=[core.v1.HostIP] initContainerStatuses=[core.v1.ContainerStatus] message=string nominatedNodeName=string observedGeneration=int phase=string podIP=string podIPs=[core.v1.PodIP] qosClass=string reason=string resize=string resourceClaimStatuses=[core.v1.PodResourceClaimStatus] startTime=time
+core.v1.PodStatus conditions=[core.v1.PodCondition] containerStatuses=[core.v1.ContainerStatus] ephemeralContainerStatuses=[core.v1.ContainerStatus] extendedResourceClaimStatus=core.v1.PodExtendedResourceClaimStatus hostIP=string hostIPs=[core.v1.HostIP] initContainerStatuses=[core.v1.ContainerStatus] message=string nominatedNodeName=string observedGeneration=int phase=string podIP=string podIPs=[core.v1.PodIP] qosClass=string reason=string resize=string resourceClaimStatuses=[core.v1.PodResourceClaimStatus] startTime=time
 core.v1.PortStatus error=string port=int! protocol=string!
 core.v1.PortworxVolumeSource fsType=string readOnly=bool volumeID=string!
 core.v1.PreferredSchedulingTerm preference=core.v1.NodeSelectorTerm! weight=int!
@@ -133,9 +143,11 @@ core.v1.Probe exec=core.v1.ExecAction failureThreshold=int grpc=core.v1.GRPCActi
 core.v1.ProjectedVolumeSource defaultMode=int sources=[core.v1.VolumeProjection]
 core.v1.QuobyteVolumeSource group=string readOnly=bool registry=string! tenant=string user=string volume=string!
 core.v1.RBDVolumeSource fsType=string image=string! keyring=string monitors=[string]! pool=string readOnly=bool secretRef=core.v1.LocalObjectReference user=string
-core.v1.ResourceClaim name=string!
+core.v1.ResourceClaim name=string! request=string
 core.v1.ResourceFieldSelector containerName=string divisor=quantity resource=string!
+core.v1.ResourceHealth health=string resourceID=string!
 core.v1.ResourceRequirements claims=[core.v1.ResourceClaim] limits={quantity} requests={quantity}
+core.v1.ResourceStatus name=string! resources=[core.v1.ResourceHealth]
 core.v1.SELinuxOptions level=string role=string type=string user=string
 core.v1.ScaleIOVolumeSource fsType=string gateway=string! protectionDomain=string readOnly=bool secretRef=core.v1.LocalObjectReference! sslEnabled=bool storageMode=string storagePool=string system=string! volumeName=string
 core.v1.SeccompProfile localhostProfile=string type=string!
@@ -165,16 +177,17 @@ core.v1.Volume awsElasticBlockStore=core.v1.AWSElasticBlockStoreVolumeSource azu
 core.v1.VolumeDevice devicePath=string! name=string!
 core.v1.VolumeMount mountPath=string! mountPropagation=string name=string! readOnly=bool recursiveReadOnly=string subPath=string subPathExpr=string
 core.v1.VolumeMountStatus mountPath=string! name=string! readOnly=bool recursiveReadOnly=string
-core.v1.VolumeProjection clusterTrustBundle=core.v1.ClusterTrustBundleProjection configMap=core.v1.ConfigMapProjection downwardAPI=core.v1.DownwardAPIProjection secret=core.v1.SecretProjection serviceAccountToken=core.v1.ServiceAccountTokenProjection
+core.v1.VolumeProjection clusterTrustBundle=core.v1.ClusterTrustBundleProjection configMap=core.v1.ConfigMapProjection downwardAPI=core.v1.DownwardAPIProjection podCertificate=core.v1.PodCertificateProjection secret=core.v1.SecretProjection serviceAccountToken=core.v1.ServiceAccountTokenProjection
 core.v1.VolumeResourceRequirements limits={quantity} requests={quantity}
 core.v1.VsphereVirtualDiskVolumeSource fsType=string storagePolicyID=string storagePolicyName=string volumePath=string!
 core.v1.WeightedPodAffinityTerm podAffinityTerm=core.v1.PodAffinityTerm! weight=int!
 core.v1.WindowsSecurityContextOptions gmsaCredentialSpec=string gmsaCredentialSpecName=string hostProcess=bool runAsUserName=string
 discovery.v1.Endpoint addresses=[string]! conditions=discovery.v1.EndpointConditions deprecatedTopology={string} hints=discovery.v1.EndpointHints hostname=string nodeName=string targetRef=core.v1.ObjectReference zone=string
 discovery.v1.EndpointConditions ready=bool serving=bool terminating=bool
-discovery.v1.EndpointHints forZones=[discovery.v1.ForZone]
+discovery.v1.EndpointHints forNodes=[discovery.v1.ForNode] forZones=[discovery.v1.ForZone]
 discovery.v1.EndpointPort appProtocol=string name=string port=int protocol=string
 discovery.v1.EndpointSlice addressType=string! apiVersion=string endpoints=[discovery.v1.Endpoint]! kind=string metadata=meta.v1.ObjectMeta ports=[discovery.v1.EndpointPort]
+discovery.v1.ForNode name=string!
 discovery.v1.ForZone name=string!
 meta.v1.Condition lastTransitionTime=time! message=string! observedGeneration=int reason=string! status=string! type=string!
 meta.v1.DeleteOptions apiVersion=string dryRun=[string] gracePeriodSeconds=int kind=string orphanDependents=bool preconditions=meta.v1.Preconditions propagationPolicy=string
@@ -194,5 +207,5 @@ networking.v1.NetworkPolicyEgressRule ports=[networking.v1.NetworkPolicyPort] to
 networking.v1.NetworkPolicyIngressRule from=[networking.v1.NetworkPolicyPeer] ports=[networking.v1.NetworkPolicyPort]
 networking.v1.NetworkPolicyPeer ipBlock=networking.v1.IPBlock namespaceSelector=meta.v1.LabelSelector podSelector=meta.v1.LabelSelector
 networking.v1.NetworkPolicyPort endPort=int port=intstr protocol=string
-networking.v1.NetworkPolicySpec egress=[networking.v1.NetworkPolicyEgressRule] ingress=[networking.v1.NetworkPolicyIngressRule] podSelector=meta.v1.LabelSelector! policyTypes=[string]
+networking.v1.NetworkPolicySpec egress=[networking.v1.NetworkPolicyEgressRule] ingress=[networking.v1.NetworkPolicyIngressRule] podSelector=meta.v1.LabelSelector policyTypes=[string]
 `;

@@ -44,6 +44,8 @@ export function ruleContext(context: Context): RuleContext {
     exists: (resource, namespace, name) => context.storage.get(resource, namespace, name) !== undefined,
     list: (resource, namespace) => context.storage.list(resource, namespace).map((stored) => stored.object),
     allocateServiceAddress: () => context.addresses.allocate(context.storage),
+    serviceAddressProblem: (address) => context.addresses.problem(context.storage, address),
+    serviceFamily: context.addresses.family,
     nowMs: context.nowMs(),
   };
 }

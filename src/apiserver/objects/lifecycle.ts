@@ -136,6 +136,12 @@ export class Lifecycle {
     removeObject(this.#context, type, object.metadata.namespace, object.metadata.name, BACKGROUND);
   }
 
+  /** Stores the state without its finalizer, unless that was the last thing that held the object. */
+  #settle(resource: string, next: ApiObject): void {
+    const type = this.#context.registry.byId(resource);
+    if (type === undefined || !finishDeletion(this.#context, type, next)) this.#context.storage.write(resource, next);
+  }
+
   /** A living namespace has its default service account; a dying one loses its content and then goes. */
   #settleNamespace(name: string): void {
     const { storage, registry } = this.#context;
@@ -156,9 +162,7 @@ export class Lifecycle {
     if (left || arrayAt(fieldAt(namespace, "spec", "finalizers")).length === 0) return;
     const next = structuredClone(namespace);
     next["spec"] = {};
-    const stored = storage.write("namespaces", next);
-    const type = registry.byId("namespaces");
-    if (type !== undefined) finishDeletion(this.#context, type, stored.object);
+    this.#settle("namespaces", next);
   }
 
   #createDefaultAccount(namespace: string): void {
@@ -171,7 +175,7 @@ export class Lifecycle {
 
   /** A definition that is being deleted takes its objects with it. */
   #finishDefinition(name: string): void {
-    const { storage, registry } = this.#context;
+    const { storage } = this.#context;
     const resource = "customresourcedefinitions.apiextensions.k8s.io";
     const definition = storage.get(resource, undefined, name)?.object;
     if (definition?.metadata.deletionTimestamp === undefined) return;
@@ -180,9 +184,7 @@ export class Lifecycle {
     const next = structuredClone(definition);
     next.metadata.finalizers = (next.metadata.finalizers ?? []).filter((finalizer) => finalizer !== CLEANUP_FINALIZER);
     if (next.metadata.finalizers.length === 0) delete next.metadata.finalizers;
-    const stored = storage.write(resource, next);
-    const type = registry.byId(resource);
-    if (type !== undefined) finishDeletion(this.#context, type, stored.object);
+    this.#settle(resource, next);
   }
 
   /** Removes events that nobody has seen for an hour. */
@@ -232,14 +234,13 @@ export class Lifecycle {
     const next = structuredClone(found.object);
     next.metadata.finalizers = finalizers.filter((finalizer) => finalizer !== "foregroundDeletion");
     if (next.metadata.finalizers.length === 0) delete next.metadata.finalizers;
-    const stored = this.#context.storage.write(found.resource, next);
-    const type = this.#context.registry.byId(found.resource);
-    if (type !== undefined) finishDeletion(this.#context, type, stored.object);
+    this.#settle(found.resource, next);
   }
 }
 
-/** Namespaces that exist from the first start. */
-export function createFirstNamespaces(context: Context): void {
+/** Namespaces that exist from the first start; whether any had to be made. */
+export function createFirstNamespaces(context: Context): boolean {
+  const before = context.storage.revision;
   for (const name of ["default", "kube-system", "kube-public"]) {
     if (context.storage.get("namespaces", undefined, name) !== undefined) continue;
     context.storage.write("namespaces", {
@@ -250,4 +251,5 @@ export function createFirstNamespaces(context: Context): void {
       status: { phase: "Active" },
     });
   }
+  return context.storage.revision > before;
 }

@@ -31,12 +31,13 @@ export type NameRule = ResourceType["nameRule"];
 export function nameProblems(rule: NameRule, name: string): string[] {
   const [limit, pattern, words] = rule === "subdomain" ? ([253, SUBDOMAIN, SUBDOMAIN_WORDS] as const) : rule === "label" ? ([63, LABEL, LABEL_WORDS] as const) : ([63, SERVICE, SERVICE_WORDS] as const);
   const problems = name.length > limit ? [`must be no more than ${limit} characters`] : [];
-  if (!pattern.test(name)) problems.push(words);
+  if (!pattern.test(name)) problems.push(rule === "label" && SUBDOMAIN.test(name) ? "must not contain dots" : words);
   return problems;
 }
 
 /** What is wrong with `prefix/name` as a label key; empty when nothing is. */
 export function qualifiedNameProblems(key: string): string[] {
+  if (key.split("/").length > 2) return [`a qualified name ${QUALIFIED_WORDS.slice("name part ".length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
   const slash = key.lastIndexOf("/");
   const name = key.slice(slash + 1);
   const problems: string[] = [];
@@ -55,11 +56,16 @@ function fieldErrors(field: string, value: unknown, problems: readonly string[])
   return problems.map((detail) => ({ field, reason: "Invalid", value, detail }));
 }
 
+/** What is wrong with the value of a label; empty when nothing is. */
+export function labelValueProblems(value: string): string[] {
+  return [...(value.length > 63 ? ["must be no more than 63 characters"] : []), ...(LABEL_VALUE.test(value) ? [] : [VALUE_WORDS])];
+}
+
 /** Labels as they stand at `field`: keys are qualified names, values label values. */
 export function validateLabels(labels: Readonly<Record<string, string>>, field: string): FieldError[] {
   return Object.entries(labels).flatMap(([key, value]) => [
     ...fieldErrors(field, key, qualifiedNameProblems(key)),
-    ...fieldErrors(field, value, [...(value.length > 63 ? ["must be no more than 63 characters"] : []), ...(LABEL_VALUE.test(value) ? [] : [VALUE_WORDS])]),
+    ...fieldErrors(field, value, labelValueProblems(value)),
   ]);
 }
 
@@ -73,20 +79,24 @@ function validateAnnotations(annotations: Readonly<Record<string, string>>): Fie
 }
 
 function validateOwners(object: ApiObject): FieldError[] {
-  return arrayAt(object.metadata.ownerReferences).flatMap((entry, index): FieldError[] => {
-    const owner = isJsonObject(entry) ? entry : {};
-    return ["apiVersion", "kind", "name", "uid"]
-      .filter((field) => stringAt(owner[field]) === "")
-      .map((field) => ({ field: `metadata.ownerReferences[${index}].${field}`, reason: "Invalid", value: "", detail: field === "apiVersion" ? "version must not be empty" : "must not be empty" }));
+  const owners = arrayAt(object.metadata.ownerReferences).map((entry) => (isJsonObject(entry) ? entry : {}));
+  const field = "metadata.ownerReferences";
+  const errors = owners.flatMap((owner): FieldError[] => {
+    const missing = ["apiVersion", "kind", "name", "uid"].filter((name) => stringAt(owner[name]) === "");
+    if (owner["apiVersion"] === "v1" && owner["kind"] === "Event") return [{ field, reason: "Invalid", value: owner, detail: "/v1, Kind=Event is disallowed from being an owner" }];
+    return missing.map((name) => ({ field: `${field}.${name}`, reason: "Invalid", value: "", detail: name === "apiVersion" ? "version must not be empty" : "must not be empty" }));
   });
+  const [first, second] = owners.filter((owner) => owner["controller"] === true).map((owner) => `${stringAt(owner["kind"])}/${stringAt(owner["name"])}`);
+  if (second !== undefined) errors.push({ field, reason: "Invalid", value: owners, detail: `Only one reference can have Controller set to true. Found "true" in references for ${first} and ${second}` });
+  return errors;
 }
 
 function validateFinalizers(object: ApiObject): FieldError[] {
   return arrayAt(object.metadata.finalizers).flatMap((entry, index) => {
     const name = stringAt(entry);
     const problems = qualifiedNameProblems(name);
-    if (problems.length === 0 && !name.includes("/") && !STANDARD_FINALIZERS.has(name)) problems.push("name is neither a standard finalizer name nor is it fully qualified");
-    return fieldErrors(`metadata.finalizers[${index}]`, name, problems);
+    if (problems.length > 0) return fieldErrors("metadata.finalizers", name, problems);
+    return name.includes("/") || STANDARD_FINALIZERS.has(name) ? [] : fieldErrors(`metadata.finalizers[${index}]`, name, ["name is neither a standard finalizer name nor is it fully qualified"]);
   });
 }
 
@@ -96,11 +106,11 @@ const STANDARD_FINALIZERS: ReadonlySet<string> = new Set(["kubernetes", "orphan"
 export function validateMetadata(type: ResourceType, object: ApiObject, current: ApiObject | undefined): FieldError[] {
   const { metadata } = object;
   const errors: FieldError[] = [];
-  if (typeof metadata.name !== "string" || metadata.name === "") errors.push({ field: "metadata.name", reason: "Required", value: undefined, detail: "name or generateName is required" });
-  else if (current === undefined) errors.push(...fieldErrors("metadata.name", metadata.name, nameProblems(type.nameRule, metadata.name)));
   if (metadata.generateName !== undefined && current === undefined) {
     errors.push(...fieldErrors("metadata.generateName", metadata.generateName, nameProblems(type.nameRule, metadata.generateName.replace(/-$/, "a"))));
   }
+  if (typeof metadata.name !== "string" || metadata.name === "") errors.push({ field: "metadata.name", reason: "Required", value: undefined, detail: "name or generateName is required" });
+  else if (current === undefined) errors.push(...fieldErrors("metadata.name", metadata.name, nameProblems(type.nameRule, metadata.name)));
   errors.push(...validateLabels(metadata.labels ?? {}, "metadata.labels"), ...validateAnnotations(metadata.annotations ?? {}), ...validateOwners(object), ...validateFinalizers(object));
   if (current?.metadata.deletionTimestamp !== undefined) errors.push(...noNewFinalizers(object, current));
   return errors;
@@ -110,5 +120,5 @@ function noNewFinalizers(object: ApiObject, current: ApiObject): FieldError[] {
   const known = arrayAt(current.metadata.finalizers);
   const added = arrayAt(object.metadata.finalizers).filter((finalizer) => !known.some((entry) => jsonEquals(entry, finalizer)));
   if (added.length === 0) return [];
-  return [{ field: "metadata.finalizers", reason: "Forbidden", value: added, detail: `no new finalizers can be added if the object is being deleted, found new finalizers [${added.map((entry) => JSON.stringify(entry)).join(", ")}]` }];
+  return [{ field: "metadata.finalizers", reason: "Forbidden", value: added, detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((entry) => JSON.stringify(entry)).join(", ")}}` }];
 }

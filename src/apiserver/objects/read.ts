@@ -3,7 +3,8 @@
  *
  * A `continue` token names the revision of the first page; later pages show the collection as it was then, from the kept changes.
  */
-import { ApiError, badRequest, expired } from "../errors.ts";
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { ApiError, badRequest, expired, invalidOptions } from "../errors.ts";
 import { countOf } from "../http/request.ts";
 import { type Context } from "./context.ts";
 import type { Predicate } from "./selectors.ts";
@@ -33,6 +34,7 @@ interface Token {
 export function listObjects(context: Context, request: ListRequest): Page {
   const { storage } = context;
   const { query, resource, namespace, matches } = request;
+  checkListOptions(query);
   const limit = countOf(query, "limit") ?? 0;
   const token = parseToken(query.get("continue") ?? "");
   const revision = token?.revision ?? exactRevision(storage, query) ?? storage.revision;
@@ -67,17 +69,30 @@ export function listObjects(context: Context, request: ListRequest): Page {
 
 /** The revision that an exact list asks for. */
 function exactRevision(storage: Storage, query: URLSearchParams): number | undefined {
+  return query.get("resourceVersionMatch") === "Exact" ? parseRevision(query.get("resourceVersion")) : undefined;
+}
+
+/** 422 for parameters of a list that do not go together. Source: apimachinery pkg/apis/meta/internalversion/validation. */
+function checkListOptions(query: URLSearchParams): void {
   const match = query.get("resourceVersionMatch") ?? "";
-  const wanted = parseRevision(query.get("resourceVersion"));
-  if (match !== "" && match !== "Exact" && match !== "NotOlderThan") throw badRequest(`invalid resourceVersionMatch ${JSON.stringify(match)}: supported values: "", "Exact", "NotOlderThan"`);
-  if (match !== "" && wanted === undefined) throw badRequest("resourceVersionMatch is forbidden unless resourceVersion is provided");
-  return match === "Exact" && wanted !== undefined && wanted > 0 ? wanted : undefined;
+  const revision = query.get("resourceVersion") ?? "";
+  const errors: FieldError[] = [];
+  const forbid = (field: string, detail: string): void => void errors.push({ field, reason: "Forbidden", value: undefined, detail });
+  if (match !== "") {
+    if (revision === "") forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+    if ((query.get("continue") ?? "") !== "") forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+    if (match !== "Exact" && match !== "NotOlderThan") errors.push({ field: "resourceVersionMatch", reason: "NotSupported", value: match, detail: '"Exact", "NotOlderThan", ""' });
+    if (match === "Exact" && revision === "0") forbid("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
+  }
+  if (query.has("sendInitialEvents")) forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+  if (errors.length > 0) throw invalidOptions("ListOptions", errors);
+  if ((query.get("continue") ?? "") !== "" && revision !== "" && revision !== "0") throw badRequest("specifying resource version is not allowed when using continue");
 }
 
 /** A `resourceVersion` parameter as a number; undefined when absent. */
 export function parseRevision(text: string | null): number | undefined {
   if (text === null || text === "") return undefined;
-  if (!/^\d{1,15}$/.test(text)) throw badRequest(`invalid resource version ${JSON.stringify(text)}: must be a number`);
+  if (!/^\d{1,15}$/.test(text)) throw badRequest(`invalid resource version: resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
   return Number(text);
 }
 
@@ -107,7 +122,7 @@ function formatToken(token: Token): string {
 
 function parseToken(text: string): Token | undefined {
   if (text === "") return undefined;
-  const bad = (): ApiError => badRequest("continue key is not valid: it must be the value of a list's metadata.continue");
+  const bad = (): ApiError => badRequest("invalid continue token: continue key is not valid: it must be the value of a list's metadata.continue");
   let token: unknown;
   try {
     token = JSON.parse(Buffer.from(text, "base64url").toString());
@@ -137,6 +152,6 @@ export async function awaitRevision(storage: Storage, revision: number | undefin
     });
   });
   if (reached) return;
-  const message = `Too large resource version: ${revision}, current: ${storage.revision}`;
+  const message = `Timeout: Too large resource version: ${revision}, current: ${storage.revision}`;
   throw new ApiError(504, "Timeout", message, { causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }], retryAfterSeconds: 1 });
 }

@@ -4,7 +4,9 @@
  * An object that cannot go yet gets a `deletionTimestamp`; the write that takes away its last reason to stay removes it.
  */
 import { arrayAt, fieldAt, isJsonObject, type JsonValue, stringAt } from "../../model/schema/json.ts";
-import { badRequest, conflict, forbidden, notFound } from "../errors.ts";
+import type { FieldError } from "../../model/schema/field-error.ts";
+import { badRequest, conflict, forbidden, invalidOptions, notFound } from "../errors.ts";
+import { dryRunProblems } from "../http/request.ts";
 import { type ApiObject, ownersOf } from "../object.ts";
 import { resourceId, type ResourceType } from "../resource-type.ts";
 import { type Context, timestamp } from "./context.ts";
@@ -17,20 +19,26 @@ export interface DeleteOptions {
   readonly dryRun: boolean;
 }
 
+const PROPAGATIONS = ["Foreground", "Background", "Orphan"] as const;
+
 /** Options from the body (a DeleteOptions object, or nothing) and the query, the body first. */
 export function parseDeleteOptions(body: JsonValue, query: URLSearchParams): DeleteOptions {
   const options = isJsonObject(body) ? body : {};
   const preconditions = fieldAt(options, "preconditions");
   const grace = options["gracePeriodSeconds"] ?? (query.has("gracePeriodSeconds") ? Number(query.get("gracePeriodSeconds")) : undefined);
   if (grace !== undefined && !Number.isInteger(grace)) throw badRequest(`invalid gracePeriodSeconds ${JSON.stringify(grace)}: must be a whole number`);
-  const orphan = options["orphanDependents"] === true || query.get("orphanDependents") === "true";
-  const propagation = stringAt(options["propagationPolicy"]) || query.get("propagationPolicy") || (orphan ? "Orphan" : "Background");
-  if (propagation !== "Background" && propagation !== "Foreground" && propagation !== "Orphan") {
-    throw badRequest(`invalid propagationPolicy ${JSON.stringify(propagation)}: supported values: "Foreground", "Background", "Orphan"`);
-  }
-  const dryRun = arrayAt(options["dryRun"]).includes("All") || query.getAll("dryRun").includes("All");
+  const orphanGiven = options["orphanDependents"] ?? query.get("orphanDependents") ?? undefined;
+  const orphan = orphanGiven === true || orphanGiven === "true";
+  const wanted = stringAt(options["propagationPolicy"]) || query.get("propagationPolicy") || "";
+  const propagation = wanted === "" ? (orphan ? "Orphan" : "Background") : PROPAGATIONS.find((policy) => policy === wanted);
+  const dryRuns = [...arrayAt(options["dryRun"]), ...query.getAll("dryRun").filter((value) => value !== "")];
+  const errors: FieldError[] = [];
+  if (orphanGiven !== undefined && wanted !== "") errors.push({ field: "propagationPolicy", reason: "Invalid", value: wanted, detail: "orphanDependents and deletionPropagation cannot be both set" });
+  if (propagation === undefined) errors.push({ field: "propagationPolicy", reason: "NotSupported", value: wanted, detail: '"Foreground", "Background", "Orphan", "nil"' });
+  errors.push(...dryRunProblems(dryRuns));
+  if (propagation === undefined || errors.length > 0) throw invalidOptions("DeleteOptions", errors);
   const text = (field: string): string | undefined => stringAt(fieldAt(preconditions, field)) || undefined;
-  return { gracePeriodSeconds: typeof grace === "number" ? grace : undefined, propagation, uid: text("uid"), resourceVersion: text("resourceVersion"), dryRun };
+  return { gracePeriodSeconds: typeof grace === "number" ? grace : undefined, propagation, uid: text("uid"), resourceVersion: text("resourceVersion"), dryRun: dryRuns.length > 0 };
 }
 
 const LASTING_NAMESPACES: ReadonlySet<string> = new Set(["default", "kube-system", "kube-public"]);
@@ -52,10 +60,7 @@ export function removeObject(context: Context, type: ResourceType, namespace: st
   const grace = type.kind === "Pod" && type.builtIn ? podGrace(current, options) : 0;
   if (options.propagation === "Foreground" && !alreadyDeleting) next.metadata.finalizers = [...(next.metadata.finalizers ?? []), "foregroundDeletion"];
   if (type.kind === "CustomResourceDefinition" && type.builtIn && !alreadyDeleting) addCleanupFinalizer(next);
-  if (grace === 0 && !isHeld(type, next)) {
-    if (options.dryRun) return { object: current, gone: true };
-    return { object: context.storage.remove(resourceId(type), namespace, name).object, gone: true };
-  }
+  if (grace === 0 && !isHeld(type, next)) return removeNow(context, type, current, options.dryRun);
   if (alreadyDeleting && grace >= (current.metadata.deletionGracePeriodSeconds ?? 0)) return { object: current, gone: false };
   next.metadata.deletionTimestamp = timestamp(context.nowMs() + grace * 1000);
   next.metadata.deletionGracePeriodSeconds = grace;
@@ -65,11 +70,27 @@ export function removeObject(context: Context, type: ResourceType, namespace: st
   return { object: context.storage.write(resourceId(type), next).object, gone: false };
 }
 
+/** A Pod is marked as being deleted before it goes, so that its last state says so, as Kubernetes does it. */
+function removeNow(context: Context, type: ResourceType, current: ApiObject, dryRun: boolean): Removed {
+  const { namespace, name, deletionTimestamp, generation } = current.metadata;
+  const resource = resourceId(type);
+  if (resource !== "pods") return { object: dryRun ? current : context.storage.remove(resource, namespace, name).object, gone: true };
+  const next = structuredClone(current);
+  next.metadata.deletionTimestamp = timestamp(context.nowMs());
+  next.metadata.deletionGracePeriodSeconds = 0;
+  if (deletionTimestamp === undefined && generation !== undefined) next.metadata.generation = generation + 1;
+  if (dryRun) return { object: next, gone: true };
+  context.storage.write(resource, next);
+  return { object: context.storage.remove(resource, namespace, name).object, gone: true };
+}
+
+/** Kubernetes speaks here of the kind, not of the resource. */
 function checkPreconditions(type: ResourceType, current: ApiObject, options: DeleteOptions): void {
   const { name, uid, resourceVersion } = current.metadata;
-  if (options.uid !== undefined && options.uid !== uid) throw conflict(type, name, `the UID in the precondition (${options.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`);
+  const subject = { ...type, plural: type.kind };
+  if (options.uid !== undefined && options.uid !== uid) throw conflict(subject, name, `the UID in the precondition (${options.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`);
   if (options.resourceVersion !== undefined && options.resourceVersion !== resourceVersion) {
-    throw conflict(type, name, `the ResourceVersion in the precondition (${options.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}). The object might have been modified`);
+    throw conflict(subject, name, `the ResourceVersion in the precondition (${options.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}). The object might have been modified`);
   }
 }
 
@@ -95,11 +116,12 @@ function isHeld(type: ResourceType, object: ApiObject): boolean {
   return (object.metadata.finalizers ?? []).length > 0 || inSpec.length > 0;
 }
 
-/** Removes an object that is being deleted and that nothing holds any longer. */
-export function finishDeletion(context: Context, type: ResourceType, object: ApiObject): void {
+/** Removes an object that is being deleted and that in this state nothing holds any longer; false: something does. */
+export function finishDeletion(context: Context, type: ResourceType, object: ApiObject): boolean {
   const { deletionTimestamp, deletionGracePeriodSeconds, namespace, name } = object.metadata;
-  if (deletionTimestamp === undefined || (deletionGracePeriodSeconds ?? 0) > 0 || isHeld(type, object)) return;
+  if (deletionTimestamp === undefined || (deletionGracePeriodSeconds ?? 0) > 0 || isHeld(type, object)) return false;
   if (context.storage.get(resourceId(type), namespace, name) !== undefined) context.storage.remove(resourceId(type), namespace, name);
+  return true;
 }
 
 /** Takes the owner out of its dependents, so that they outlive it. */

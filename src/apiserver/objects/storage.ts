@@ -159,7 +159,7 @@ export class Storage {
     const previous = this.get(resource, namespace, name);
     const revision = this.#revision + 1;
     object.metadata.resourceVersion = String(revision);
-    const stored = new Stored(revision, JSON.stringify(object), object);
+    const stored = new Stored(revision, textOf(object), object);
     const change: Change = { revision, resource, namespace, name, type: previous === undefined ? "ADDED" : "MODIFIED", state: stored, previous, encoded: new Map() };
     this.#commit(() => {
       this.#put.run(resource, namespace ?? "", name, revision, stored.json);
@@ -179,7 +179,7 @@ export class Storage {
     const revision = this.#revision + 1;
     const last = structuredClone(previous.object);
     last.metadata.resourceVersion = String(revision);
-    const stored = new Stored(revision, JSON.stringify(last), last);
+    const stored = new Stored(revision, textOf(last), last);
     const change: Change = { revision, resource, namespace, name, type: "DELETED", state: stored, previous, encoded: new Map() };
     this.#commit(() => {
       this.#remove.run(resource, namespace ?? "", name);
@@ -238,6 +238,12 @@ export class Storage {
   close(): void {
     this.#database.close(false);
   }
+}
+
+/** Says first what the object is: lists leave that out of their items. */
+function textOf(object: ApiObject): string {
+  const { apiVersion, kind, ...rest } = object;
+  return JSON.stringify({ apiVersion, kind, ...rest });
 }
 
 function sizeOf(change: Change | undefined): number {

@@ -9,7 +9,7 @@ import { cloneJson, isJsonObject, jsonEquals, type JsonObject, type JsonValue } 
 import { alreadyExists, ApiError, badRequest, conflict, forbidden, invalid, notFound, STALE } from "../errors.ts";
 import type { Body } from "../http/body.ts";
 import type { WriteOptions } from "../http/request.ts";
-import type { ApiObject } from "../object.ts";
+import type { ApiObject, Metadata } from "../object.ts";
 import { apiVersionOf, resourceId, type ResourceType, type ServedVersion } from "../resource-type.ts";
 import { type Context, ruleContext, timestamp } from "./context.ts";
 import { decodeObject, decodePatched } from "./decode.ts";
@@ -36,6 +36,7 @@ export function createObject(context: Context, place: Place, body: Body, options
   const { object, warnings, errors } = decodeObject(type, version, body, options.fieldValidation);
   placeInNamespace(place, object);
   const { metadata } = object;
+  dropEmpty(metadata);
   if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== "") throw new ApiError(500, "", "resourceVersion should not be set on objects to be created");
   if (type.namespaced) requireNamespace(context, place, object);
   stampMetadata(context, type, object);
@@ -77,7 +78,7 @@ function requireNamespace(context: Context, place: Place, object: ApiObject): vo
 /** Fields of metadata that only the server sets. */
 function stampMetadata(context: Context, type: ResourceType, object: ApiObject): void {
   const { metadata } = object;
-  for (const field of ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"]) delete metadata[field];
+  for (const field of ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"]) delete metadata[field];
   if ((metadata.name ?? "") === "" && (metadata.generateName ?? "") !== "") metadata.name = generateName(metadata.generateName ?? "");
   metadata.uid = crypto.randomUUID();
   metadata.creationTimestamp = timestamp(context.nowMs());
@@ -93,11 +94,11 @@ function generateName(prefix: string): string {
 
 /** 422 with everything that is wrong with the object. */
 function check(context: Context, type: ResourceType, object: ApiObject, current: ApiObject | undefined, schemaErrors: readonly FieldError[], subresource: string): void {
-  const { list } = ruleContext(context);
+  const rules = ruleContext(context);
   const errors = [...validateMetadata(type, object, current), ...schemaErrors];
-  if (type.builtIn || errors.length === 0) errors.push(...(type.validate?.(object, current, subresource) ?? []));
+  if (type.builtIn || errors.length === 0) errors.push(...(type.validate?.(object, current, subresource, rules) ?? []));
   if (errors.length === 0 && subresource === "") {
-    for (const admission of context.admission) errors.push(...admission({ resource: resourceId(type), object, current, list }));
+    for (const admission of context.admission) errors.push(...admission({ resource: resourceId(type), object, current, list: rules.list }));
   }
   if (errors.length > 0) throw invalid(type, object.metadata.name ?? "", errors);
 }
@@ -108,13 +109,13 @@ export function replaceObject(context: Context, place: Place, name: string, subr
   const decoded = decodeObject(type, version, body, options.fieldValidation);
   const next = decoded.object;
   placeInNamespace(place, next);
-  if ((next.metadata.name ?? "") === "") throw badRequest("the name of the object (based on URL) was undeterminable: name must be provided");
+  if ((next.metadata.name ?? "") === "") throw badRequest(`the name of the object (${name} based on URL) was undeterminable: name must be provided`);
   if (next.metadata.name !== name) throw badRequest(`the name of the object (${next.metadata.name}) does not match the name on the URL (${name})`);
   const current = context.storage.get(resourceId(type), next.metadata.namespace, name)?.object;
   if (current === undefined) throw notFound(type, name);
   const given = next.metadata.resourceVersion ?? "";
   if (given === "" && !type.unconditionalUpdate) {
-    throw invalid(type, name, [{ field: "metadata.resourceVersion", reason: "Invalid", value: 0, detail: "must be specified for an update" }]);
+    throw invalid({ ...type, kind: type.plural }, name, [{ field: "metadata.resourceVersion", reason: "Invalid", value: 0, detail: "must be specified for an update" }]);
   }
   return { object: update(context, type, version, subresource, current, next, decoded.errors, options), warnings: decoded.warnings };
 }
@@ -129,6 +130,9 @@ export function patchObject(context: Context, place: Place, name: string, subres
   const { metadata } = decoded.object;
   if (metadata.name !== name) throw badRequest(`the name of the object (${metadata.name}) does not match the name on the URL (${name})`);
   if (metadata.namespace !== place.namespace) throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
+  const { uid } = decoded.object.metadata;
+  const fixed: FieldError[] = uid === stored.object.metadata.uid || (uid ?? "") === "" ? [] : [{ field: "metadata.uid", reason: "Invalid", value: uid, detail: "field is immutable" }];
+  if (fixed.length > 0) throw invalid(type, name, fixed);
   return { object: update(context, type, version, subresource, stored.object, decoded.object, decoded.errors, options), warnings: decoded.warnings };
 }
 
@@ -144,23 +148,28 @@ function update(
   keepServerFields(next, current);
   if (subresource !== "") keepAllButStatus(type, next, current);
   else if (version.hasStatus) keepField(next, current, "status");
-  if (type.builtIn && subresource === "") type.prepareUpdate?.(next, current);
+  if (type.builtIn && subresource === "") type.prepareUpdate?.(next, current, ruleContext(context));
   const errors = subresource === "" || type.builtIn ? schemaErrors : schemaErrors.filter((error) => error.field.startsWith("status"));
   next.apiVersion = current.apiVersion;
   if (type.hasGeneration && subresource === "") bumpGeneration(next, current);
   check(context, type, next, current, errors, subresource);
   if (jsonEquals(next, current)) return current;
   if (options.dryRun) return next;
-  const stored = context.storage.write(resourceId(type), next);
-  finishDeletion(context, type, stored.object);
-  return stored.object;
+  // The write that takes away an object's last reason to stay is no change of its own: watchers see the object go.
+  if (finishDeletion(context, type, next)) return next;
+  return context.storage.write(resourceId(type), next).object;
 }
 
 function keepServerFields(next: ApiObject, current: ApiObject): void {
   delete next.metadata["managedFields"];
   delete next.metadata["selfLink"];
   for (const field of ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"]) keepField(next.metadata, current.metadata, field);
-  for (const field of ["labels", "annotations", "finalizers", "ownerReferences"]) if (isEmpty(next.metadata[field])) delete next.metadata[field];
+  dropEmpty(next.metadata);
+}
+
+/** Empty maps and lists of metadata are not kept. */
+function dropEmpty(metadata: Metadata): void {
+  for (const field of ["labels", "annotations", "finalizers", "ownerReferences"]) if (isEmpty(metadata[field])) delete metadata[field];
 }
 
 function isEmpty(value: JsonValue | undefined): boolean {
@@ -181,6 +190,8 @@ function keepAllButStatus(type: ResourceType, next: ApiObject, current: ApiObjec
   }
   const kept = type.builtIn ? ["ownerReferences", "finalizers"] : ["ownerReferences", "finalizers", "labels", "annotations"];
   for (const field of kept) keepField(next.metadata, current.metadata, field);
+  const [status, before] = [next["status"], current["status"]];
+  if (isJsonObject(status) && isJsonObject(before)) for (const field of type.lastingStatus ?? []) if (status[field] === undefined) keepField(status, before, field);
 }
 
 function bumpGeneration(next: ApiObject, current: ApiObject): void {

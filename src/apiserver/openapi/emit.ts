@@ -49,10 +49,11 @@ function reference(definitions: Map<string, JsonObject>, schema: Schema, dialect
 
 function definitionOf(definitions: Map<string, JsonObject>, schema: Schema, name: string, dialect: Dialect): JsonObject {
   if (name.endsWith(".Quantity")) return dialect.version === 2 ? { type: "string" } : { oneOf: [{ type: "string" }, { type: "number" }] };
+  if (name.endsWith("Time")) return { type: "string", format: "date-time" };
   if (name.endsWith(".IntOrString")) return dialect.version === 2 ? { type: "string", format: "int-or-string" } : { format: "int-or-string", oneOf: [{ type: "integer" }, { type: "string" }] };
   const { definition: _, ...rest } = schema;
   const emitted = inline(definitions, rest, dialect);
-  const required = [...new Set([...(schema.required ?? []), ...requiredOf(name)])].filter((field) => field !== "metadata");
+  const required = [...new Set([...(schema.required ?? []), ...requiredOf(name)])];
   return required.length === 0 ? emitted : { ...emitted, required };
 }
 

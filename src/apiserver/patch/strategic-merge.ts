@@ -74,7 +74,7 @@ function mergeField(schema: Schema, original: JsonValue | undefined, patch: Json
   const key = keyOf(schema);
   const items = Array.isArray(original) ? original : [];
   const merged = key === undefined ? mergePrimitives(items, patch, gone) : mergeItems(schema, items, patch, key);
-  return sortItems(merged, key, order);
+  return sortItems(merged, key, order ?? patch, items);
 }
 
 function mergePrimitives(original: readonly JsonValue[], patch: readonly JsonValue[], gone: JsonValue | undefined): JsonValue[] {
@@ -100,13 +100,21 @@ function mergeItems(schema: Schema, original: readonly JsonValue[], patch: reado
   return result;
 }
 
-/** Items in the order asked for; items that the order does not name keep their place relative to each other, at the end. */
-function sortItems(items: readonly JsonValue[], key: string | undefined, order: JsonValue | undefined): JsonValue[] {
+/**
+ * The items that the order names in that order, among the others, which keep theirs: a named item comes before another one only if it
+ * did so before. Items that are new come after those that were there.
+ */
+function sortItems(items: readonly JsonValue[], key: string | undefined, order: JsonValue | undefined, before: readonly JsonValue[] = items): JsonValue[] {
   if (!Array.isArray(order)) return [...items];
-  const rank = (item: JsonValue): number => {
-    const id = key !== undefined && isJsonObject(item) ? item[key] : item;
-    const index = order.findIndex((entry) => jsonEquals(key !== undefined && isJsonObject(entry) ? entry[key] : entry, id));
-    return index < 0 ? order.length : index;
-  };
-  return items.map((item, index) => ({ item, index })).sort((a, b) => rank(a.item) - rank(b.item) || a.index - b.index).map((entry) => entry.item);
+  const idOf = (item: JsonValue): JsonValue | undefined => (key !== undefined && isJsonObject(item) ? item[key] : item);
+  const indexIn = (list: readonly JsonValue[], item: JsonValue): number => list.findIndex((entry) => jsonEquals(idOf(entry) ?? null, idOf(item) ?? null));
+  const named = items.filter((item) => indexIn(order, item) >= 0).sort((a, b) => indexIn(order, a) - indexIn(order, b));
+  const others = items.filter((item) => indexIn(order, item) < 0);
+  const sorted: JsonValue[] = [];
+  for (const item of named) {
+    const place = indexIn(before, item);
+    while (others.length > 0 && (place < 0 || place > indexIn(before, others[0] ?? null))) sorted.push(others.shift() ?? null);
+    sorted.push(item);
+  }
+  return [...sorted, ...others];
 }

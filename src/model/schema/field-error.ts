@@ -2,7 +2,7 @@
 export interface FieldError {
   /** `spec.ingress[0].ports[1].endPort`; `<nil>` for the whole object. */
   readonly field: string;
-  readonly reason: "Required" | "Invalid" | "NotSupported" | "TypeInvalid" | "Duplicate" | "Forbidden" | "TooLong" | "TooMany";
+  readonly reason: "Required" | "Invalid" | "NotSupported" | "TypeInvalid" | "Duplicate" | "Forbidden" | "TooLong" | "TooMany" | "NotFound";
   /** The value found; undefined for `Required`. */
   readonly value: unknown;
   /** What is allowed: `must be between 1 and 65535, inclusive`; for `NotSupported` the supported values, quoted. */
@@ -19,6 +19,8 @@ export function formatFieldError(error: FieldError): string {
       return `${error.field}: Unsupported value: ${value}: supported values: ${error.detail}`;
     case "Duplicate":
       return `${error.field}: Duplicate value: ${value}`;
+    case "NotFound":
+      return `${error.field}: Not found: ${value}`;
     case "Forbidden":
       return `${error.field}: Forbidden: ${error.detail}`;
     case "TooLong":

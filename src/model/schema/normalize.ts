@@ -42,21 +42,18 @@ function isTypeField(field: string): boolean {
   return field === "apiVersion" || field === "kind" || field === "metadata";
 }
 
-/**
- * Removes fields that are null although their schema does not allow null: all of them (`every`, as Go's decoder treats null in built-in
- * kinds), or only those with a default, which then fills in (custom resources).
- */
-export function dropNulls(schema: Schema, value: JsonValue, which: "every" | "defaulted"): void {
+/** Removes fields that are null although their schema does not allow null; defaults may fill in then. Nulls in lists stay, to be refused. */
+export function dropNulls(schema: Schema, value: JsonValue): void {
   if (Array.isArray(value)) {
-    if (schema.items !== undefined) for (const item of value) dropNulls(schema.items, item, which);
+    if (schema.items !== undefined) for (const item of value) dropNulls(schema.items, item);
     return;
   }
   if (!isJsonObject(value)) return;
   for (const [field, child] of Object.entries(value)) {
     const rule = childSchema(schema, field);
     if (rule === undefined) continue;
-    if (child === null && rule.nullable !== true && (which === "every" || rule.default !== undefined)) delete value[field];
-    else if (child !== null) dropNulls(rule, child, which);
+    if (child === null && rule.nullable !== true) delete value[field];
+    else if (child !== null) dropNulls(rule, child);
   }
 }
 

@@ -27,7 +27,7 @@ export interface Schema {
   readonly minLength?: number;
   readonly maxLength?: number;
   readonly pattern?: string;
-  /** Checked: cidr, ipv4, ipv6, date, date-time, int32, int64, uuid; other names are accepted and mean nothing, as in Kubernetes. */
+  /** Checked: byte (base64), cidr, ipv4, ipv6, date, date-time, int32, int64, uuid; other names are accepted and mean nothing, as in Kubernetes. */
   readonly format?: string;
   readonly nullable?: boolean;
   readonly default?: JsonConstant;

@@ -79,9 +79,11 @@ function checkString(schema: Schema, value: string, path: string, errors: FieldE
   if (schema.maxLength !== undefined && [...value].length > schema.maxLength) {
     errors.push({ field: path, reason: "TooLong", value, detail: `may not be more than ${schema.maxLength} bytes` });
   }
-  if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
-  if (schema.pattern !== undefined && !patternOf(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
-  if (schema.format !== undefined && !hasFormat(schema.format, value)) errors.push(invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
+  else if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
+  else if (schema.pattern !== undefined && !patternOf(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
+  if (schema.format !== undefined && !hasFormat(schema.format, value)) {
+    errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
+  }
 }
 
 const patterns = new Map<string, RegExp>();
