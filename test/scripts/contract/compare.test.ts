@@ -4,7 +4,7 @@ import type { IntendedDifference } from "./differences.ts";
 import type { Exchange } from "./recorder.ts";
 
 const exchange = (asked: string, body: string): Exchange => ({ asked, answered: { status: 200, body: { message: body } } });
-const recording: Recording = { server: "v1", kubectl: "v1", exchanges: { a: exchange("GET a", "x"), b: exchange("GET b", "y") } };
+const recording: Recording = { server: "v1", plain: { a: exchange("GET a", "x"), b: exchange("GET b", "y") }, kubectl: { v1: {} } };
 const intended: readonly IntendedDifference[] = [{ what: "words", here: "", where: [{ exchanges: ["a"], at: ["body.message"] }] }];
 
 function faults(records: Readonly<Record<string, Exchange>>, list = intended): readonly string[] {
@@ -13,7 +13,7 @@ function faults(records: Readonly<Record<string, Exchange>>, list = intended): r
 
 test("a listed difference passes and is named", () => {
   const result = compareRecords(recording, new Map([["a", exchange("GET a", "z")], ["b", exchange("GET b", "y")]]), "v1", intended);
-  expect(result).toEqual({ compared: 2, byExitCodeAlone: 0, differing: 1, intended: [{ what: "words", exchanges: ["a"] }], faults: [] });
+  expect(result).toEqual({ compared: 2, notCompared: 0, differing: 1, intended: [{ what: "words", exchanges: ["a"] }], faults: [] });
 });
 
 test("a difference that is not listed fails, also elsewhere in a listed exchange", () => {
@@ -33,11 +33,15 @@ test("exchanges that are missing, new or asked otherwise fail", () => {
   ]);
 });
 
-test("what another kubectl says is compared by its exit code, unless it lacks the verb or option", () => {
-  const said = (exit: number, stderr: string): Exchange => ({ asked: "kubectl", answered: { exit, stdout: "", stderr } });
-  const other: Recording = { server: "v1", kubectl: "v2", exchanges: { "kubectl: a": said(0, "") } };
-  const compare = (answer: Exchange): readonly string[] => compareRecords(other, new Map([["kubectl: a", answer]]), "v1", []).faults;
-  expect(compare(said(0, "other words"))).toEqual([]);
-  expect(compare(said(1, "Error: unknown flag: --subresource"))).toEqual([]);
-  expect(compare(said(1, "error"))).toEqual(["kubectl: a: exit is 1, Kubernetes answers 0"]);
+test("each kubectl is held to what that version said; one that is not recorded is not compared", () => {
+  const said = (stdout: string): Exchange => ({ asked: "kubectl", answered: { exit: 0, stdout, stderr: "" } });
+  const clients: Recording = { server: "v1", plain: {}, kubectl: { v2: { "kubectl: a": said("new") }, v1: { "kubectl: a": said("old") } } };
+  const compare = (kubectl: string, stdout: string): unknown => {
+    const { compared, notCompared, faults } = compareRecords(clients, new Map([["kubectl: a", said(stdout)]]), kubectl, []);
+    return [compared, notCompared, faults];
+  };
+  expect(compare("v2", "new")).toEqual([1, 0, []]);
+  expect(compare("v1", "old")).toEqual([1, 0, []]);
+  expect(compare("v1", "new")).toEqual([1, 0, ['kubectl: a: stdout is "new", Kubernetes answers "old"']]);
+  expect(compare("v3", "anything")).toEqual([0, 1, []]);
 });

@@ -3,13 +3,20 @@ import type { IntendedDifference } from "./differences.ts";
 import type { Json } from "./normalise.ts";
 import type { Exchange, Records } from "./recorder.ts";
 
-/** The answers of one server, and what gave and asked them. */
+type Exchanges = Readonly<Record<string, Exchange>>;
+
+/** The answers of one server. */
 export interface Recording {
   /** `gitVersion` of the server. */
   readonly server: string;
-  /** `gitVersion` of the kubectl whose output is recorded. */
-  readonly kubectl: string;
-  readonly exchanges: Readonly<Record<string, Exchange>>;
+  readonly plain: Exchanges;
+  /** What each version of kubectl said, the newest first. */
+  readonly kubectl: Readonly<Record<string, Exchanges>>;
+}
+
+/** Whether the exchange is one of kubectl's; all others depend on no client. */
+export function isKubectl(name: string): boolean {
+  return name.startsWith("kubectl: ");
 }
 
 export interface Difference {
@@ -20,8 +27,8 @@ export interface Difference {
 
 export interface Comparison {
   readonly compared: number;
-  /** Exchanges by kubectl of which only the exit code was compared, because the recording is of another version of it. */
-  readonly byExitCodeAlone: number;
+  /** Exchanges by kubectl, which were not compared because nothing of this version of it is recorded. */
+  readonly notCompared: number;
   /** Exchanges whose answers differ as intended. */
   readonly differing: number;
   /** The entries of the list that they differ in. */
@@ -51,33 +58,36 @@ export function compareRecords(recording: Recording, records: Records, kubectl: 
   const places = intended.flatMap(placesOf);
   const met = new Set<Place>();
   let compared = 0;
-  let byExitCodeAlone = 0;
+  let notCompared = 0;
+  const said = recording.kubectl[kubectl];
   for (const [name, exchange] of records) {
-    const recorded = recording.exchanges[name];
+    if (isKubectl(name) && said === undefined) {
+      notCompared++;
+      continue;
+    }
+    const recorded = isKubectl(name) ? said?.[name] : recording.plain[name];
     if (recorded === undefined || !Bun.deepEquals(recorded.asked, exchange.asked)) {
       faults.push(`${name}: ${recorded === undefined ? "it is not recorded" : "something else was asked when it was recorded"}; record again`);
       continue;
     }
     compared++;
-    const byExitCode = name.startsWith("kubectl: ") && kubectl !== recording.kubectl;
-    if (byExitCode) byExitCodeAlone++;
-    if (byExitCode && isUnknownToClient(exchange.answered)) continue;
     for (const difference of differencesOf(recorded.answered, exchange.answered)) {
-      if (byExitCode && difference.path !== "exit") continue;
       const known = places.filter((place) => covers(place, name, difference.path));
       if (known.length === 0) faults.push(`${name}: ${describe(difference)}`);
       for (const place of known) met.add(place);
     }
   }
-  for (const name of Object.keys(recording.exchanges)) if (!records.has(name)) faults.push(`${name}: it is recorded, but was not carried out; record again`);
-  if (byExitCodeAlone === 0) {
-    for (const place of places) if (!met.has(place)) faults.push(`${place.exchange}: it no longer differs at ${place.path}; take it out of "${place.what}"`);
+  for (const name of [...Object.keys(recording.plain), ...Object.keys(said ?? {})]) if (!records.has(name)) faults.push(`${name}: it is recorded, but was not carried out; record again`);
+  // An older kubectl lacks some of what the list is about.
+  const isNewest = kubectl === Object.keys(recording.kubectl)[0];
+  for (const place of places) {
+    if (!met.has(place) && (isNewest || !isKubectl(place.exchange))) faults.push(`${place.exchange}: it no longer differs at ${place.path}; take it out of "${place.what}"`);
   }
   const found = intended.flatMap(({ what }) => {
     const exchanges = [...new Set([...met].filter((place) => place.what === what).map((place) => place.exchange))];
     return exchanges.length === 0 ? [] : [{ what, exchanges }];
   });
-  return { compared, byExitCodeAlone, differing: new Set([...met].map((place) => place.exchange)).size, intended: found, faults };
+  return { compared, notCompared, differing: new Set([...met].map((place) => place.exchange)).size, intended: found, faults };
 }
 
 /** One place of one exchange where an entry of the list says that answers differ. */
@@ -94,11 +104,6 @@ function placesOf(entry: IntendedDifference): Place[] {
 /** A place stands for all that lies below it. */
 function covers(place: Place, name: string, path: string): boolean {
   return place.exchange === name && (path === place.path || path.startsWith(`${place.path}.`) || path.startsWith(`${place.path}[`));
-}
-
-/** An older kubectl lacks verbs and options. */
-function isUnknownToClient(answered: Json): boolean {
-  return isObject(answered) && /unknown (flag|command|shorthand)|Error: must specify|invalid argument/.test(String(answered["stderr"]));
 }
 
 function describe({ path, wanted, found }: Difference): string {

@@ -31,6 +31,9 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/\n\s*@@ .*?(\]?)$/gs, "$1"],
 ];
 
+const MANAGED_YAML = /^ {2}managedFields:\n(?: {2}- .*\n| {4}.*\n)*/gm;
+const MANAGED_JSON = /^ {8}"managedFields": \[\n(?:(?: {9,}.*|)\n)*? {8}\],\n/gm;
+
 export class Normaliser {
   readonly #suffix: string;
 
@@ -47,9 +50,11 @@ export class Normaliser {
     return this.text(path).replace(/\bresourceVersion=\d{2,}/g, "resourceVersion=VERSION").replace(/\bcontinue=[\w-]{20,}/g, "continue=TOKEN");
   }
 
-  /** Output of kubectl: columns keep their order but not their width, which ages change. */
+  /** Output of kubectl, older versions of which show `managedFields`: columns keep their order but not their width, which ages change. */
   output(text: string): string {
     return this.text(text)
+      .replace(MANAGED_YAML, "")
+      .replace(MANAGED_JSON, "")
       .split("\n")
       .map((line) => line.replace(/(?<=\S) {2,}|\t+/g, "  ").replace(/(?<=^|  )(\d+(ms|s|m|h|d)(\d+[smhd])?)(?=$|  )/g, "AGE").replace(/\b10\.96\.\d+\.\d+|\bfd00:96::[0-9a-f:]+/g, "SERVICE-ADDRESS").trimEnd())
       .join("\n")

@@ -64,7 +64,7 @@ async function reading(within: Verb, outside: Verb): Promise<void> {
   await within("get secret", ["get", "secret", "s"]);
   await within("get a kind that is not served", ["get", "nonsense"]);
   await within("describe pod", ["describe", "pod", "made"]);
-  await within("describe service", ["describe", "service", "bare"]);
+  await within("describe service", ["describe", "service", "bare"], { selectError: (text) => text.replace(/^Warning: v1 Endpoints is deprecated.*\n/m, "") });
   await within("describe configmap", ["describe", "configmap", "c"]);
   await within("describe secret", ["describe", "secret", "s"]);
   await outside("describe namespace", ["describe", "namespace", "default"], { select: (text) => text.split("\n").filter((line) => /^(Name|Status):/.test(line)).join("\n") });
@@ -91,7 +91,7 @@ async function applying(within: Verb): Promise<void> {
   await within("get the policy", ["get", "networkpolicy", "p", "-o", "yaml"]);
   await within("get policies", ["get", "networkpolicy"]);
   await within("describe the policy", ["describe", "networkpolicy", "p"]);
-  await within("diff", ["diff", "-f", "-"], { ...input(policy("p", RULE)), select: (text) => text.split("\n").filter((line) => /^[-+] /.test(line)).join("\n") });
+  await within("diff", ["diff", "-f", "-"], { ...input(policy("p", RULE)), select: (text) => text.split("\n").filter((line) => /^[-+] /.test(line) && !/^[-+] +f:/.test(line)).join("\n") });
   await within("diff without difference", ["diff", "-f", "-"], input(policy("p", { ...RULE, egress: [{}] })));
   await within("apply at the server", ["apply", "--server-side", "-f", "-"], input(configMap("served", {}, { data: { a: "1" } })));
   await within("apply, dry run at the server", ["apply", "--dry-run=server", "-f", "-"], input(pod("b")));
