@@ -6,7 +6,8 @@
  */
 import { Environment } from "@marcbachmann/cel-js";
 import { fail, ok, type Result } from "../../lib/result.ts";
-import { declareLibrary, regularExpression, REPLACED } from "./library.ts";
+import { patternOf } from "../../model/schema/pattern.ts";
+import { declareLibrary, REPLACED } from "./library.ts";
 import { declareNetwork } from "./network.ts";
 
 export interface Expression {
@@ -119,7 +120,7 @@ function prepare(node: Node, text: string): string | undefined {
 function checkPattern(source: Node, text: string): string | undefined {
   if (source.op !== "value" || typeof source.args !== "string") return undefined;
   try {
-    regularExpression(source.args);
+    patternOf(source.args);
     return undefined;
   } catch {
     return pointAt(text, source.start, "invalid matches argument");
