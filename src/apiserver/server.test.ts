@@ -72,6 +72,16 @@ test("binding gives a pod its node, once", async () => {
   expect(names((await server.call("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2")).body)).toBe("bound");
 });
 
+test("the status of a pod takes labels and annotations too, and no spec", async () => {
+  await server.call("POST", PODS, pod("annotated", {}, { labels: { app: "web" } }));
+  const patch = { metadata: { annotations: { "example.org/a": "1" }, labels: { tier: "front" }, finalizers: ["example.org/f"] }, spec: { containers: [{ name: "c", image: "i:2" }] }, status: { phase: "Running" } };
+  const patched = await server.call("PATCH", `${PODS}/annotated/status`, patch, { type: "application/merge-patch+json" });
+  expect(patched.status).toBe(200);
+  const { body } = await server.call("GET", `${PODS}/annotated`);
+  expect(body).toMatchObject({ metadata: { annotations: { "example.org/a": "1" }, labels: { app: "web", tier: "front" }, generation: 1 }, status: { phase: "Running" } });
+  expect([fieldAt(body, "metadata", "finalizers"), fieldAt(arrayAt(fieldAt(body, "spec", "containers"))[0], "image")]).toEqual([undefined, "i:1"]);
+});
+
 describe("watching", () => {
   test("resumes after a restart from where it was, and is told when that is too long ago", async () => {
     const small = new TestServer({ storageLimits: { changes: 8, changeBytes: 1 << 20 } });

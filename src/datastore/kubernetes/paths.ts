@@ -13,6 +13,14 @@ export function objectPath(key: Key): string {
   return `${collectionPath(key.kind, key.namespace)}/${encodeURIComponent(key.name)}`;
 }
 
+/**
+ * Where annotations are patched with the least right. The status of a Pod takes annotations too (the server ignores its spec there),
+ * so that whoever may annotate pods may not change what they run. No other kind that is annotated has such a door.
+ */
+export function annotationPath(key: Key): string {
+  return key.kind === "Pod" ? `${objectPath(key)}/status` : objectPath(key);
+}
+
 /** `?a=b&c=d`, empty without parameters; undefined values are left out. */
 export function queryText(parameters: Readonly<Record<string, string | undefined>>): string {
   const parts = Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`]));

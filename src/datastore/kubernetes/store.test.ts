@@ -46,7 +46,7 @@ function open(access: Partial<KubernetesAccess> = {}, clock = new VirtualClock()
 
 const POOL: Resource<"IPPool"> = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p", resourceVersion: "5" }, spec: { cidr: "fd00::/48" } };
 const POOL_KEY = { kind: "IPPool", namespace: undefined, name: "p" } as const;
-const NODE = { kind: "Pod", namespace: "ns", name: "web" } as const;
+const WEB = { kind: "Pod", namespace: "ns", name: "web" } as const;
 
 function status(code: number, reason: string, message: string, headers: Record<string, string> = {}): Response {
   return Response.json({ kind: "Status", apiVersion: "v1", status: "Failure", code, reason, message }, { status: code, headers });
@@ -111,14 +111,16 @@ test("writes: method, path, type and body", async () => {
   await store.create("IPPool", POOL);
   await store.update("IPPool", POOL);
   await store.delete(POOL_KEY, { revision: "5", uid: "u" });
-  await store.annotate(NODE, { a: "1", b: null });
+  await store.annotate(WEB, { a: "1", b: null });
+  await store.annotate({ kind: "ServiceAccount", namespace: "ns", name: "a" }, { a: "1" });
   expect(asked.map(({ method, url }) => `${method} ${url}`)).toEqual([
     "POST /apis/projectcalico.org/v3/ippools",
     "PUT /apis/projectcalico.org/v3/ippools/p",
     "DELETE /apis/projectcalico.org/v3/ippools/p",
-    "PATCH /api/v1/namespaces/ns/pods/web",
+    "PATCH /api/v1/namespaces/ns/pods/web/status",
+    "PATCH /api/v1/namespaces/ns/serviceaccounts/a",
   ]);
-  expect(asked.map(({ headers }) => headers.get("content-type"))).toEqual(["application/json", "application/json", "application/json", "application/merge-patch+json"]);
+  expect(asked.map(({ headers }) => headers.get("content-type"))).toEqual(["application/json", "application/json", "application/json", "application/merge-patch+json", "application/merge-patch+json"]);
   expect(asked[0]?.headers.get("authorization")).toBe("Bearer secret");
   expect(JSON.parse(asked[0]?.body ?? "").metadata).toEqual({ name: "p" });
   expect(JSON.parse(asked[2]?.body ?? "").preconditions).toEqual({ resourceVersion: "5", uid: "u" });

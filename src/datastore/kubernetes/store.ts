@@ -12,7 +12,7 @@ import { keyOf, type Resource } from "../../model/resource.ts";
 import { type ListOptions, type ListResult, type Store, StoreError, type WatchEvent, type WriteOptions } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { pageOf, resourceOf } from "./decode.ts";
-import { collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
+import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
 import { Transport, type TransportDoors } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
@@ -78,7 +78,7 @@ class KubernetesStore implements Store {
   async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
     const body = { metadata: { annotations } };
     const contentType = "application/merge-patch+json";
-    await this.#transport.ask({ operation: "annotate", kind: key.kind, key, method: "PATCH", path: objectPath(key), body, contentType }, options.signal);
+    await this.#transport.ask({ operation: "annotate", kind: key.kind, key, method: "PATCH", path: annotationPath(key), body, contentType }, options.signal);
   }
 
   async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
