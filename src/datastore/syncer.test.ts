@@ -108,9 +108,11 @@ test("no in-sync while one kind cannot be listed; the failure is said and retrie
   expect(errors.length).toBeGreaterThan(5);
   expect(errors.length).toBeLessThan(30);
   expect(errors[0]).toContain("Cannot list Namespace");
+  expect(syncer.troubles).toEqual(errors.slice(-1));
   store.setFault(undefined);
   await clock.advance(15_000);
   expect(view.log.at(-1)).toBe("in-sync");
+  expect(syncer.troubles).toEqual([]);
   await syncer.stop();
 });
 
@@ -182,6 +184,23 @@ test("a server that ends every watch at once is asked less and less often", asyn
   await clock.advance(60_000);
   expect(watches).toBeGreaterThan(5);
   expect(watches).toBeLessThan(30);
+  await syncer.stop();
+});
+
+test.each(["unavailable", "gone"] as const)("a server that breaks every watch after its first event (%s) is asked less and less often", async (reason) => {
+  const store = new MemoryStore();
+  let asked = 0;
+  const list = store.list.bind(store);
+  store.list = (kind, options) => (asked++, list(kind, options));
+  store.watch = async function* (kind) {
+    asked++;
+    yield [{ type: "bookmark", revision: String(asked) }];
+    throw new StoreError(reason, kind, undefined, "Cannot watch: broken");
+  };
+  const { clock, syncer } = start({ store, kinds: ["IPPool"] });
+  await clock.advance(60_000);
+  expect(asked).toBeGreaterThan(5);
+  expect(asked).toBeLessThan(50);
   await syncer.stop();
 });
 

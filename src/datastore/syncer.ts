@@ -32,6 +32,8 @@ export interface SyncerOptions {
 export interface Syncer {
   /** No call of the sink begins after this resolves. */
   stop(): Promise<void>;
+  /** What each kind that cannot be followed at present failed with, in the store's words. */
+  readonly troubles: readonly string[];
   /** Resolves after stop; rejects with what the sink threw, or with a mistake of the store. */
   readonly done: Promise<void>;
 }
@@ -41,15 +43,15 @@ const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 const HEALTHY_WATCH_MS = 5_000;
 
 export function startSyncer(options: SyncerOptions): Syncer {
-  const run = new Run(options);
-  return { stop: () => run.stop(), done: run.done };
+  return new Run(options);
 }
 
-/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered. */
+/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered, for the reason in `trouble`. */
 interface Follower {
   readonly kind: Kind;
   listing: boolean;
   failing: boolean;
+  trouble: string | undefined;
   failures: number;
   /** Where to go on watching; undefined: list first. */
   revision: string | undefined;
@@ -57,7 +59,7 @@ interface Follower {
   readonly known: Map<KeyText, { readonly key: Key; readonly revision: string }>;
 }
 
-class Run {
+class Run implements Syncer {
   readonly #options: SyncerOptions;
   readonly #abort = new AbortController();
   readonly #outbox = new Outbox();
@@ -68,7 +70,7 @@ class Run {
 
   constructor(options: SyncerOptions) {
     this.#options = options;
-    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, failures: 0, revision: undefined, known: new Map() }));
+    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, trouble: undefined, failures: 0, revision: undefined, known: new Map() }));
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
     // The first task that fails ends the others; all have ended when `done` settles.
     for (const task of tasks) task.catch(() => this.#end());
@@ -85,6 +87,10 @@ class Run {
   #end(): void {
     this.#abort.abort();
     this.#wakePump();
+  }
+
+  get troubles(): readonly string[] {
+    return this.#followers.flatMap(({ trouble }) => trouble ?? []);
   }
 
   get #status(): SyncStatus {
@@ -138,6 +144,7 @@ class Run {
         follower.revision = undefined;
         follower.listing = true;
       } else follower.failing = true;
+      follower.trouble = error.message;
       this.#wakePump();
       return error;
     }
@@ -160,20 +167,24 @@ class Run {
 
   async #watch(follower: Follower, from: string): Promise<void> {
     const { clock, store } = this.#options;
-    const startedMs = clock.monotonicMs();
-    for await (const batch of store.watch(follower.kind, from, { signal: this.#abort.signal })) {
-      for (const event of batch) {
-        if (event.type !== "bookmark") this.#tell(follower, event.object, event.type !== "deleted");
-        follower.revision = event.revision;
+    let establishedMs: number | undefined;
+    try {
+      for await (const batch of store.watch(follower.kind, from, { signal: this.#abort.signal })) {
+        establishedMs ??= clock.monotonicMs();
+        for (const event of batch) {
+          if (event.type !== "bookmark") this.#tell(follower, event.object, event.type !== "deleted");
+          follower.revision = event.revision;
+        }
+        this.#healthy(follower);
       }
-      if (batch.length > 0) follower.failures = 0;
-      this.#healthy(follower);
+    } finally {
+      if (establishedMs !== undefined && clock.monotonicMs() - establishedMs >= HEALTHY_WATCH_MS) follower.failures = 0;
     }
-    if (clock.monotonicMs() - startedMs >= HEALTHY_WATCH_MS) follower.failures = 0;
   }
 
   #healthy(follower: Follower): void {
     follower.failing = false;
+    follower.trouble = undefined;
     this.#wakePump();
   }
 

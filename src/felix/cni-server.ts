@@ -129,16 +129,21 @@ export class CniServer {
 
   #status(): undefined {
     if (!this.#options.pipeline.inSync) {
-      throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`);
+      throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`, this.#datastoreErrors());
     }
     const refused = this.#options.pipeline.refused;
     if (refused !== undefined) throw new Refusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
     return undefined;
   }
 
+  #datastoreErrors(): string | undefined {
+    const errors = this.#options.pipeline.datastoreErrors;
+    return errors.length === 0 ? undefined : errors.join("; ");
+  }
+
   async #add(request: CniRequest): Promise<CniResult> {
     const { pipeline, journal, addresses, wiring } = this.#options;
-    if (!pipeline.inSync) throw new Refusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`);
+    if (!pipeline.inSync) throw new Refusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
     const pod = podOf(request);
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);

@@ -57,6 +57,11 @@ export class Pipeline {
     return this.#status;
   }
 
+  /** What the datastore refuses at present, in its words. */
+  get datastoreErrors(): readonly string[] {
+    return this.#syncer?.troubles ?? [];
+  }
+
   get program(): Program {
     return this.#graph.program;
   }

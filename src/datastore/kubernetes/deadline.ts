@@ -5,8 +5,8 @@ export interface Deadline {
   readonly signal: AbortSignal;
   /** Whether it was the clock, not the caller, that aborted. */
   readonly expired: () => boolean;
-  /** Starts the time anew. */
-  readonly renew: () => void;
+  /** Puts the end off to so many milliseconds from now. */
+  readonly renew: (ms: number) => void;
   /** Ends the timer; must be called on every way out. */
   readonly clear: () => void;
 }
@@ -34,5 +34,5 @@ export function startDeadline(clock: Clock, ms: number, outer: AbortSignal | und
     outer?.removeEventListener("abort", follow);
   };
   void run();
-  return { signal: controller.signal, expired: () => expired, renew: () => (due = clock.monotonicMs() + ms), clear };
+  return { signal: controller.signal, expired: () => expired, renew: (later) => (due = Math.max(due, clock.monotonicMs() + later)), clear };
 }

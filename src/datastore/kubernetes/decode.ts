@@ -17,7 +17,13 @@ function hasName(metadata: unknown): boolean {
 }
 
 /** One page of a list; `next` is the server's `continue` token. */
-export function pageOf(kind: Kind, value: unknown): { readonly items: readonly unknown[]; readonly revision: string; readonly next: string | undefined } {
+export interface Page {
+  readonly items: readonly unknown[];
+  readonly revision: string;
+  readonly next: string | undefined;
+}
+
+export function pageOf(kind: Kind, value: unknown): Page {
   const list = value as { items?: unknown; metadata?: { resourceVersion?: unknown; continue?: unknown } } | null;
   const revision = list?.metadata?.resourceVersion;
   const items = list?.items ?? [];

@@ -25,7 +25,8 @@ export function reasonOf(refusal: Refusal): StoreReason {
     case 403:
       return "forbidden";
     case 404:
-      return "not-found";
+      // Only the server's own word says that the object is not there: whatever else stands in its place knows no path at all.
+      return refusal.reason === "NotFound" ? "not-found" : "unavailable";
     case 409:
       return refusal.reason === "AlreadyExists" ? "exists" : "conflict";
     case 410:
@@ -63,6 +64,6 @@ export function refusedError(operation: string, kind: Kind, key: Key | undefined
 }
 
 /** The StoreError for an operation without an answer. */
-export function unansweredError(operation: string, kind: Kind, key: Key | undefined, cause: string): StoreError {
-  return new StoreError("unavailable", kind, key, `Cannot ${operation} ${key === undefined ? kind : formatKey(key)}: ${cause}`);
+export function unansweredError(operation: string, kind: Kind, key: Key | undefined, cause: string, retryAfterMs?: number): StoreError {
+  return new StoreError("unavailable", kind, key, `Cannot ${operation} ${key === undefined ? kind : formatKey(key)}: ${cause}`, retryAfterMs);
 }

@@ -83,6 +83,33 @@ test("an answer that is no Status, no JSON, or no object of the kind is unavaila
   await expect(open().list("IPPool")).rejects.toThrow("must be a list");
 });
 
+test("a 404 that is not the API server's own does not say that the object is not there", async () => {
+  for (const body of ["404 page not found\n", "<html>no such site</html>", "{}"]) {
+    answer = () => new Response(body, { status: 404 });
+    await expect(open().get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", message: expect.stringContaining("404") });
+    await expect(open().delete(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable" });
+  }
+  answer = () => status(404, "NotFound", 'ippools.projectcalico.org "p" not found');
+  expect(await open().get(POOL_KEY)).toBeUndefined();
+});
+
+test("a server that has too many requests is asked nothing until it said, a minute at most", async () => {
+  for (const [seconds, obeyedMs] of [["7", 7_000], ["86400", 60_000]] as const) {
+    const clock = new VirtualClock();
+    const store = open({}, clock);
+    answer = () => status(429, "TooManyRequests", "slow down", { "retry-after": seconds });
+    await expect(store.list("Pod")).rejects.toThrow("429: slow down");
+    answer = () => Response.json(POOL);
+    await clock.advance(obeyedMs - 1);
+    const message = `Cannot get IPPool/p: http://127.0.0.1:${server.port} answered 429 to an earlier request and wants none for another 1 ms`;
+    await expect(store.get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", retryAfterMs: 1, message });
+    await expect(store.watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: "unavailable" });
+    expect(asked.length).toBe(1);
+    await clock.advance(1);
+    expect((await store.get(POOL_KEY))?.metadata.name).toBe("p");
+  }
+});
+
 test("nobody listens: unavailable, naming the server", async () => {
   await expect(open({ server: "http://127.0.0.1:1" }).get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", message: expect.stringContaining("http://127.0.0.1:1") });
 });
@@ -100,7 +127,19 @@ test("a list is read page by page", async () => {
   expect(asked.map(({ url }) => url)).toEqual([`/api/v1/namespaces/ns/pods?limit=500&${selector}`, `/api/v1/namespaces/ns/pods?limit=500&${selector}&continue=x%2Fy%3D`]);
 });
 
-test("a list whose pages expired is gone", async () => {
+test("a list whose next page is gone is read whole, from the start", async () => {
+  answer = (request) => {
+    const { searchParams } = new URL(request.url);
+    if (searchParams.has("continue")) return status(410, "Expired", "The provided continue parameter is too old");
+    const names = searchParams.has("limit") ? ["a"] : ["b", "c"];
+    return Response.json({ kind: "PodList", metadata: { resourceVersion: "77", ...(searchParams.has("limit") ? { continue: "x" } : {}) }, items: names.map((name) => ({ metadata: { name, namespace: "ns" } })) });
+  };
+  const { items } = await open().list("Pod", { labels: { app: "web" } });
+  expect(items.map((item) => item.metadata.name)).toEqual(["b", "c"]);
+  expect(asked.map(({ url }) => url)).toEqual(["/api/v1/pods?limit=500&labelSelector=app%3Dweb", "/api/v1/pods?limit=500&labelSelector=app%3Dweb&continue=x", "/api/v1/pods?labelSelector=app%3Dweb"]);
+});
+
+test("a list that is gone at its first page is gone", async () => {
   answer = () => status(410, "Expired", "The provided continue parameter is too old");
   await expect(open().list("Pod")).rejects.toMatchObject({ reason: "gone" });
 });
@@ -215,7 +254,7 @@ test("watch: cut inside an event, and nonsense, are unavailable", async () => {
   }
 });
 
-test("watch: silence longer than the limit is a loss, bookmarks keep it alive", async () => {
+test("watch: silence longer than the limit ends it, whatever comes keeps it alive", async () => {
   const clock = new VirtualClock();
   const { response, send } = stream();
   answer = () => response;
@@ -229,9 +268,20 @@ test("watch: silence longer than the limit is a loss, bookmarks keep it alive", 
   await clock.advance(IDLE_LIMIT_MS - 1000);
   send(event("ADDED", "c", "8"));
   expect(await next(iterator)).toEqual(["added c 8"]);
-  const lost = iterator.next().then(() => "went on", (error: unknown) => error);
+  const ended = next(iterator);
   await clock.advance(IDLE_LIMIT_MS);
-  expect(await lost).toMatchObject({ reason: "unavailable", message: expect.stringContaining("nothing came") });
+  expect(await ended).toEqual(["done"]);
+});
+
+test("watch: without an answer in 30 s it is unavailable", async () => {
+  const clock = new VirtualClock();
+  const reached = Promise.withResolvers<void>();
+  answer = () => (reached.resolve(), new Promise(() => undefined));
+  const iterator = open({}, clock).watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
+  const lost = iterator.next().then(() => "went on", (error: unknown) => error);
+  await reached.promise;
+  await clock.advance(30_000);
+  expect(await lost).toMatchObject({ reason: "unavailable", message: "Cannot watch IPPool: no answer within 30000 ms" });
 });
 
 test("watch: leaving the loop and close() both end the connection", async () => {

@@ -1,7 +1,7 @@
 /**
  * Kubernetes store: Store over the API server, a thin client on HTTP.
  *
- * Promises: lists come in pages; a watch is bounded by the server (5 to 10 minutes, so that the watches of many clients do not end
+ * Promises: lists come in pages, or whole when the server keeps no state for pages that long; a watch is bounded by the server (5 to 10 minutes, so that the watches of many clients do not end
  * together) and by a guard against silent connections; nothing else takes longer than 30 s.
  * Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
  */
@@ -11,7 +11,7 @@ import type { Kind } from "../../model/kind.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
 import { type ListOptions, type ListResult, type Store, StoreError, type WatchEvent, type WriteOptions } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
-import { pageOf, resourceOf } from "./decode.ts";
+import { type Page, pageOf, resourceOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
 import { Transport, type TransportDoors } from "./transport.ts";
 import { watchKind } from "./watch.ts";
@@ -49,15 +49,32 @@ class KubernetesStore implements Store {
   }
 
   async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
-    const items: Resource<K>[] = [];
+    let items: Resource<K>[] = [];
+    let limit: string | undefined = String(PAGE_SIZE);
     let next: string | undefined;
     for (;;) {
-      const query = queryText({ limit: String(PAGE_SIZE), labelSelector: labelSelectorText(options.labels), continue: next });
+      const query = queryText({ limit, labelSelector: labelSelectorText(options.labels), continue: next });
       const path = collectionPath(kind, options.namespace) + query;
-      const page = pageOf(kind, await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, options.signal));
+      const page = await this.#page(kind, path, next !== undefined, options.signal);
+      if (page === undefined) {
+        // The list took longer than the server keeps the state that it began with. In one answer it cannot happen again.
+        items = [];
+        limit = next = undefined;
+        continue;
+      }
       for (const item of page.items) items.push(resourceOf(kind, item, "list"));
       if (page.next === undefined) return { items, revision: page.revision };
       next = page.next;
+    }
+  }
+
+  /** undefined: the page is the continuation of a list whose state is gone. */
+  async #page(kind: Kind, path: string, continues: boolean, signal: AbortSignal | undefined): Promise<Page | undefined> {
+    try {
+      return pageOf(kind, await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, signal));
+    } catch (error) {
+      if (continues && error instanceof StoreError && error.reason === "gone") return undefined;
+      throw error;
     }
   }
 

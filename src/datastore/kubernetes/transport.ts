@@ -1,6 +1,7 @@
 /**
  * Transport: one HTTP request to the API server with credentials, bounded in time, its failures told as StoreError.
  *
+ * A server that answers "too many requests" is not asked anything until the time that it named is over, whoever asks.
  * Credential files are read for each request: the kubelet replaces tokens and certificates while we run.
  */
 import type { Clock } from "../../host/clock.ts";
@@ -32,12 +33,17 @@ export interface Ask {
   readonly contentType?: string;
 }
 
-/** A request that is not a watch has its whole answer within this time. */
-const REQUEST_TIMEOUT_MS = 30_000;
+/** A request has its whole answer within this time; of a watch, the beginning of it. */
+export const REQUEST_TIMEOUT_MS = 30_000;
+/** Longest time that a `Retry-After` is obeyed for. */
+const RETRY_AFTER_MOST_MS = 60_000;
+const TOO_MANY_REQUESTS = 429;
 
 export class Transport {
   readonly #access: KubernetesAccess;
   readonly #doors: TransportDoors;
+  /** When the server may be asked again, on the monotonic clock. */
+  #notBeforeMs = 0;
 
   constructor(access: KubernetesAccess, doors: TransportDoors) {
     this.#access = access;
@@ -66,10 +72,19 @@ export class Transport {
     const response = await this.#send(ask, signal);
     if (response.ok) return response;
     const body = await response.text();
-    throw refusedError(ask.operation, ask.kind, ask.key, readRefusal(response.status, body, response.headers.get("retry-after")));
+    const refusal = readRefusal(response.status, body, response.headers.get("retry-after"));
+    if (refusal.code === TOO_MANY_REQUESTS) this.#notBeforeMs = this.#doors.clock.monotonicMs() + Math.min(refusal.retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
+    throw refusedError(ask.operation, ask.kind, ask.key, refusal);
+  }
+
+  /** Throws while the server wants no requests. */
+  #respectSilence(ask: Ask): void {
+    const left = this.#notBeforeMs - this.#doors.clock.monotonicMs();
+    if (left > 0) throw unansweredError(ask.operation, ask.kind, ask.key, `${this.#access.server} answered ${TOO_MANY_REQUESTS} to an earlier request and wants none for another ${Math.ceil(left)} ms`, left);
   }
 
   async #send(ask: Ask, signal: AbortSignal): Promise<Response> {
+    this.#respectSilence(ask);
     const options = await this.#options(ask, signal);
     try {
       return await this.#doors.sockets.fetch(this.#access.server + ask.path, options);
