@@ -12,7 +12,7 @@ import { removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** In this order: the last one looks back at what all the others asked of the API. */
-const FILES = ["api", "pods", "policy", "services", "boot", "churn", "restarts", "role"] as const;
+const FILES = ["api", "pods", "policy", "services", "boot", "churn", "restarts", "troubles", "rights", "role"] as const;
 const TEST_TIMEOUT_MS = 300_000;
 
 interface Totals {

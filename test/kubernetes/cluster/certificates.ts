@@ -43,12 +43,12 @@ export async function makeCertificates(layout: Layout): Promise<void> {
   await run(["openssl", "rsa", "-in", `${layout.pki}/service-account.key`, "-pubout", "-out", `${layout.pki}/service-account.pub`]);
 }
 
-/** Writes a kubeconfig whose user is `user` (JSON is YAML too). */
-export function writeKubeconfig(layout: Layout, path: string, user: Readonly<Record<string, string>>): void {
+/** Writes a kubeconfig whose user is `user` (JSON is YAML too); `port` is where the API server, or what stands before it, listens. */
+export function writeKubeconfig(layout: Layout, path: string, user: Readonly<Record<string, string>>, port = API_PORT): void {
   const config = {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "cluster", cluster: { server: `https://${API_ADDRESS}:${API_PORT}`, "certificate-authority": issued(layout, "ca").certificate } }],
+    clusters: [{ name: "cluster", cluster: { server: `https://${API_ADDRESS}:${port}`, "certificate-authority": issued(layout, "ca").certificate } }],
     users: [{ name: "user", user }],
     contexts: [{ name: "context", context: { cluster: "cluster", user: "user" } }],
     "current-context": "context",
