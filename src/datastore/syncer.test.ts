@@ -116,6 +116,19 @@ test("no in-sync while one kind cannot be listed; the failure is said and retrie
   await syncer.stop();
 });
 
+test("no in-sync while one kind can be listed and not watched", async () => {
+  const store = new MemoryStore();
+  store.setFault((step) => (step.verb === "watch" && step.kind === "Namespace" ? "forbidden" : undefined));
+  const { clock, view, syncer } = start({ store });
+  await clock.advance(60_000);
+  expect(view.log).toEqual(["connecting"]);
+  expect(syncer.troubles).toEqual([expect.stringContaining("Cannot watch Namespace")]);
+  store.setFault(undefined);
+  await clock.advance(15_000);
+  expect(view.log).toEqual(["connecting", "in-sync"]);
+  await syncer.stop();
+});
+
 test("a busy consumer is told the newest state of each key once, and of passing objects nothing", async () => {
   const { store, clock, view, syncer } = start();
   await clock.advance(100);

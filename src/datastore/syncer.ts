@@ -2,8 +2,9 @@
  * Syncer: follows a set of kinds in a store (list, then watch) and tells one consumer what it sees, by the contract of `model/update.ts`.
  *
  * Promises: one call of the sink at a time; while it is busy, changes are coalesced by key, so memory is bounded by the number of
- * objects; `in-sync` only after every kind has been listed and all of that was delivered; after a loss it goes on from the last
- * revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the revision.
+ * objects; `in-sync` only after every kind has been listed and is being watched, and all of that was delivered; after a loss it
+ * goes on from the last revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the
+ * revision.
  * It never gives up: whatever the store refuses is tried again with backoff, and said to `log`.
  */
 import type { Clock } from "../host/clock.ts";
@@ -161,7 +162,7 @@ class Run implements Syncer {
       this.#put(text, updateOf(key, undefined, this.#origin(revision, undefined)));
     }
     follower.listing = false;
-    this.#healthy(follower);
+    this.#wakePump();
     return revision;
   }
 

@@ -208,12 +208,14 @@ export class Addresses {
   #enqueue(queue: string, what: string, work: () => Promise<void>): void {
     const run = async (before: Promise<void> | undefined): Promise<void> => {
       await before;
+      let told = "";
       for (let failures = 0; !this.#stopped; failures++) {
         try {
           return await work();
         } catch (error) {
           if (!isRefusal(error)) throw error;
-          if (failures === 0) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
+          if (error.message !== told) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
+          told = error.message;
           await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)));
         }
       }
