@@ -54,6 +54,8 @@ const RETRY_MOST_MS = 10_000;
 const END_FLOWS_DELAY_MS = 20;
 /** How long ADD waits for a fixed address that is being released on this node. */
 const RELEASE_WAIT_MS = 5_000;
+/** How long ADD waits for addresses that the reserve has not. A kubelet gives a sandbox 4 minutes, and asks again after an error. */
+const ASSIGN_MS = 30_000;
 /** How long ADD waits for one read of its Pod. */
 const READ_POD_MS = 2_000;
 
@@ -83,11 +85,16 @@ export class Addresses {
       else addresses.push(addr);
     }
     const pools = { ...(ipv4Pools === undefined ? {} : { ipv4: ipv4Pools }), ...(ipv6Pools === undefined ? {} : { ipv6: ipv6Pools }) };
-    try {
+    const assign = async (): Promise<readonly Addr[]> => {
+      const found: Addr[] = [];
       for (const family of missing) {
         const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod, assignedAt), pools });
-        addresses.push(...assigned.ipv4, ...assigned.ipv6);
+        found.push(...assigned.ipv4, ...assigned.ipv6);
       }
+      return found;
+    };
+    try {
+      if (missing.length > 0) addresses.push(...(await this.#inTime(request.containerId, assign())));
     } catch (error) {
       for (const addr of addresses) reserve.giveBack(addr);
       this.releaseHandle(request.containerId, handle);
@@ -102,13 +109,34 @@ export class Addresses {
     for (const other of this.#options.journal.all()) {
       if (other.state === "releasing" && other.record.addresses.some((addr) => addresses.includes(addr))) await this.settled(other.record.containerId, RELEASE_WAIT_MS);
     }
-    try {
+    const assign = async (): Promise<void> => {
       for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod, assignedAt));
+    };
+    try {
+      await this.#inTime(containerId, assign());
       return addresses;
     } catch (error) {
       this.releaseHandle(containerId, handle);
       throw error;
     }
+  }
+
+  /** The result, if it comes in time; else whatever is next in the container's queue waits for the work to end. */
+  async #inTime<T>(containerId: string, work: Promise<T>): Promise<T> {
+    const timer = new AbortController();
+    const late = this.#options.clock.sleep(ASSIGN_MS, timer.signal).then(() => undefined);
+    try {
+      const done = await Promise.race([work.then((value) => ({ value })), late]);
+      if (done !== undefined) return done.value;
+    } finally {
+      timer.abort();
+    }
+    this.#enqueue(containerId, "end the search for addresses", async () => {
+      await work.catch((error: unknown) => {
+        if (!isRefusal(error)) throw error;
+      });
+    });
+    throw new AddressError(`the datastore did not finish within ${ASSIGN_MS} ms`);
   }
 
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
