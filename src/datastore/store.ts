@@ -74,7 +74,7 @@ export interface Store {
   /**
    * Changes after `revision`, in order, in batches as they arrive. Ends (returns) when the server closes the watch, or has
    * been silent for long: go on from the last revision seen. Rejects with `gone` when the revision is too old, with `unavailable` when the connection is lost. Aborting
-   * the signal ends it without an error. An empty batch says no more than that the watch is established.
+   * the signal ends it without an error. The first batch is empty and says that the watch is established.
    */
   watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]>;
   close(): Promise<void>;

@@ -1,8 +1,8 @@
 /**
  * Watch: one watch request to the API server as batches of events.
  *
- * The server is asked to end it after 5 to 10 minutes. A watch that is silent ends sooner, without an error: silence tells a dead
- * peer from a quiet kind as little as it tells when to give up, but asking again tells both, and costs one request.
+ * The server is asked to end it after 5 to 10 minutes. A watch that is silent ends sooner, without an error: its kind may be quiet
+ * or its peer dead, and asking again tells which for the price of one request.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Random } from "../../host/random.ts";
