@@ -70,3 +70,23 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   gate.resolve();
   expect(await addresses.settled("c1", 5_000)).toBe(true);
 });
+
+test("a write that is retried is reported once for each reason that it fails for", async () => {
+  const memory = new MemoryStore();
+  const clock = new VirtualClock();
+  const reports: string[] = [];
+  const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report });
+  memory.setFault(() => "unavailable");
+  addresses.releaseHandle("c1", "net.c1");
+  await clock.advance(60_000);
+  memory.setFault(() => "forbidden");
+  await clock.advance(60_000);
+  expect(reports).toEqual([expect.stringContaining("unavailable"), expect.stringContaining("forbidden")]);
+  memory.setFault(undefined);
+  await clock.advance(60_000);
+  expect(addresses.backlog).toBe(0);
+});
