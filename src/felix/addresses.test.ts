@@ -37,7 +37,7 @@ test.each([
   const memory = new MemoryStore();
   await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "fd00::/112" } });
   const gate = Promise.withResolvers<void>();
-  const store = gated(memory, (method, kind) => method === "update" && kind === "IPAMBlock", gate.promise);
+  const store = gated(memory, (method, kind) => method === "list" && kind === "IPPool", gate.promise);
   const clock = new VirtualClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
