@@ -183,6 +183,19 @@ describe("an API server in trouble", () => {
     await api.make({ kind: "none" });
     await waitFor("the search to end", 60, async () => (await readiness()).includes('"backlog":0'), readiness);
     expect(await held()).toBe(false);
+    // Its end does not wait for answers either.
+    await api.make({ kind: "slow", seconds: 25 });
+    const asked = callPlugin(at, { ...call, command: "ADD" });
+    await waitFor("the search to be on its way", 30, async () => (await api.account()).asked.some(({ url }) => url.includes("/ippools?limit")));
+    const ending = performance.now();
+    await cluster.stopDaemon("n1", "calico");
+    console.log(`  ended in ${((performance.now() - ending) / 1000).toFixed(1)} s`);
+    expect(performance.now() - ending).toBeLessThan(15_000);
+    expect((await asked).exitCode).toBe(1);
+    await api.make({ kind: "none" });
+    await api.restartNode();
+    await waitFor("DEL to succeed", RECOVERY_S, async () => (await callPlugin(at, { ...call, command: "DEL" })).exitCode === 0);
+    await waitFor("what was taken to be given back", RECOVERY_S, async () => !(await held()));
     await cluster.kubectl(["delete", "ippools", ...pools.map(([name]) => name)]);
   });
 
