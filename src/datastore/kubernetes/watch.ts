@@ -24,7 +24,7 @@ import { REQUEST_TIMEOUT_MS, type Transport } from "./transport.ts";
  * kind's cache is past the one that the watch began at. That moves with each change of the kind, with a consistent list by anybody,
  * and with etcd's word of progress every 10 minutes. A kind whose cache does not move gets no bookmark: silence is no failure.
  * Source: k8s.io/apiserver 0.34 pkg/storage/cacher (defaultBookmarkFrequency; cacheWatcher.process). Measured on 1.34.4: the first
- * bookmark came after 60.1 to 60.7 s, for two kinds of seven (pods was one) after 119.7 and 120.3 s; later ones 59.1 to 60.9 s apart.
+ * bookmark came after 60.1 to 60.7 s, for two kinds of seven (pods was one) after 119.7 and 120.3 s; later ones 59.1 to 61.0 s apart.
  * The kernel finds a peer that is gone with TCP keepalive, which the platform's fetch asks for; this limit is for one that answers
  * the kernel's probes and sends nothing.
  */
