@@ -65,7 +65,7 @@ export class Addresses {
   readonly #ending = new Set<Addr>();
   /** Handles of requests that took addresses and are not confirmed, nor undone, yet. */
   readonly #taking = new Set<string>();
-  #stopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(options: AddressesOptions) {
     this.#options = options;
@@ -211,7 +211,7 @@ export class Addresses {
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#stopping.abort();
   }
 
   /** Before anybody can be given the addresses. One pass over the kernel's table serves all that are waiting: it costs the same for many as for one. */
@@ -248,14 +248,14 @@ export class Addresses {
     const run = async (before: Promise<void> | undefined): Promise<void> => {
       await before;
       let told = "";
-      for (let failures = 0; !this.#stopped; failures++) {
+      for (let failures = 0; !this.#stopping.signal.aborted; failures++) {
         try {
           return await work();
         } catch (error) {
           if (!isRefusal(error)) throw error;
           if (error.message !== told) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           told = error.message;
-          await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)));
+          await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)), this.#stopping.signal);
         }
       }
     };

@@ -1,7 +1,8 @@
 /**
  * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON).
  *
- * Live: the process answers. Ready: the datastore was in sync once and the kernel agrees with the program.
+ * Live: the process answers. Ready: the datastore was in sync once and the kernel agrees with the program. What the datastore
+ * refuses at present is told in any case, in its words (`datastoreErrors`).
  */
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";

@@ -100,9 +100,9 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
-  await Promise.all([server.close(), health.close(), pipeline.stop()]);
+  // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
+  await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
-  await store.close();
 }
 
 /** Fills the reserve at start, so that the first ADD finds addresses; later refills follow each ADD. */

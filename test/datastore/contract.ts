@@ -291,6 +291,15 @@ function watches(store: () => Store): void {
     expect([...steps.values()]).toEqual(Array.from({ length: 10 }, () => "19"));
   });
 
+  test("watch: the first batch is empty and comes at once, though nothing changes", async () => {
+    const { revision } = await store().list("IPPool");
+    const abort = new AbortController();
+    const iterator = store().watch("IPPool", revision, { signal: abort.signal })[Symbol.asyncIterator]();
+    expect(await iterator.next()).toEqual({ value: [], done: false });
+    abort.abort();
+    await iterator.return?.();
+  });
+
   test("watch: aborting ends it without an error, also while it waits", async () => {
     const { revision } = await store().list("IPPool");
     const abort = new AbortController();

@@ -32,6 +32,22 @@ test("what a schema refuses is invalid, in the server's words", async () => {
   await server.close();
 });
 
+test("a Pod is annotated, and what is not its annotations stays", async () => {
+  const server = await serveKubernetes();
+  const store = openKubernetesStore(server.access, doors);
+  const key = { kind: "Pod", namespace: "pods", name: "p" } as const;
+  await store.create("Namespace", { apiVersion: "v1", kind: "Namespace", metadata: { name: "pods" } });
+  await store.create("ServiceAccount", { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: "pods" } }).catch(() => undefined);
+  const created = await store.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: "pods", annotations: { keep: "me" } }, spec: { containers: [{ name: "c", image: "i:1" }] } } as unknown as Resource<"Pod">);
+  await store.annotate(key, { "example.org/a": "1", "example.org/b": "2" });
+  await store.annotate(key, { "example.org/b": null });
+  const read = await store.get(key);
+  expect(read?.metadata.annotations).toEqual({ keep: "me", "example.org/a": "1" });
+  expect({ spec: read?.spec, status: read?.status }).toEqual({ spec: created.spec, status: created.status });
+  await store.close();
+  await server.close();
+});
+
 test("the server stops and starts again under a syncer: it goes on, and misses nothing", async () => {
   const server = await serveKubernetes();
   const store = openKubernetesStore(server.access, doors);

@@ -8,8 +8,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
-import { inNetns, type NodeLayout } from "./cluster/layout.ts";
-import { type Output, tryRun, waitFor } from "./cluster/run.ts";
+import type { NodeLayout } from "./cluster/layout.ts";
+import { callPlugin } from "./cluster/plugin.ts";
+import { type Output, waitFor } from "./cluster/run.ts";
 import { addressesOf, answers, awaitReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
 
 const NS = "rights";
@@ -117,12 +118,8 @@ function logSince(): () => string {
   return () => readFileSync(file).subarray(from).toString().replaceAll('\\"', '"');
 }
 
-/** Calls the plugin that only gives addresses, as a container runtime does. */
-async function plugin(command: "ADD" | "DEL", podName: string, containerId: string): Promise<Output> {
-  const { name, cniVersion, plugins } = JSON.parse(readFileSync(`${at.cniConfDir}/10-calico.conflist`, "utf8")) as { name: string; cniVersion: string; plugins: readonly object[] };
-  const variables = { CNI_COMMAND: command, CNI_CONTAINERID: containerId, CNI_NETNS: "/proc/self/ns/net", CNI_IFNAME: "eth0", CNI_PATH: at.cniBinDir, CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=${podName}` };
-  const output = await tryRun(inNetns(at.netns, ["env", ...Object.entries(variables).map(([key, value]) => `${key}=${value}`), `${at.cniBinDir}/calico-ipam`]), JSON.stringify({ ...plugins[0], name, cniVersion }));
-  return { ...output, stdout: output.stdout.replaceAll('\\"', '"') };
+function plugin(command: "ADD" | "DEL", podName: string, containerId: string): Promise<Output> {
+  return callPlugin(at, { command, namespace: NS, pod: podName, containerId });
 }
 
 /** A Pod that nobody runs: its addresses are asked for by `plugin`. */

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
+import { callPlugin } from "./cluster/plugin.ts";
 import { waitFor } from "./cluster/run.ts";
 import { type Account, type Refusal, TroubledApi, type Trouble } from "./cluster/trouble.ts";
 import { addressesOf, answers, awaitReady, isReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
@@ -60,6 +61,11 @@ async function awaitReach(target: Pod, expected: boolean, seconds: number): Prom
 /** What was there before the trouble is as it was. */
 async function pastHolds(): Promise<void> {
   expect({ open: await reaches(pods.open), closed: await reaches(pods.closed) }).toEqual({ open: true, closed: false });
+}
+
+/** What the daemon says of itself, JSON. */
+async function readiness(): Promise<string> {
+  return (await cluster.nodeExec("n1", ["wget", "-q", "-T", "2", "-t", "1", "--content-on-error", "-O", "-", `http://127.0.0.1:${cluster.node("n1").healthPort}/readiness`])).stdout;
 }
 
 /** The policy of the pod `toggled` changes on the real server. */
@@ -155,6 +161,44 @@ describe("an API server in trouble", () => {
     await cluster.kubectl(["delete", "pod", "-n", NS, added.name, "--wait=false"]);
   });
 
+  test("answers that are too late for an address that is not in reserve: ADD ends with an error, and takes nothing", async () => {
+    const pools = [["troubles4", "10.92.0.0/24"], ["troubles6", "fd00:92::/112"]] as const;
+    const annotations = { "cni.projectcalico.org/ipv4pools": '["troubles4"]', "cni.projectcalico.org/ipv6pools": '["troubles6"]' };
+    const asks = pod({ namespace: NS, name: "asks", spec: { schedulerName: "nobody" } }) as { metadata: object };
+    await cluster.apply(...pools.map(([name, cidr]) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "!all()" } })), { ...asks, metadata: { ...asks.metadata, annotations } });
+    const call = { namespace: NS, pod: "asks", containerId: "troubles-asks" };
+    const at = cluster.node("n1");
+    // So that the daemon knows the Pod.
+    await waitFor("an ADD that succeeds", RECOVERY_S, async () => (await callPlugin(at, { ...call, command: "ADD" })).exitCode === 0);
+    const held = async (): Promise<boolean> => (await cluster.kubectl(["get", "ipamhandles"])).includes(call.containerId);
+    expect((await callPlugin(at, { ...call, command: "DEL" })).exitCode).toBe(0);
+    await waitFor("the addresses to be free", RECOVERY_S, async () => !(await held()));
+    await api.make({ kind: "slow", seconds: 8 });
+    const begun = performance.now();
+    const { exitCode, stdout } = await callPlugin(at, { ...call, command: "ADD" });
+    const seconds = (performance.now() - begun) / 1000;
+    console.log(`  ${stdout} after ${seconds.toFixed(1)} s`);
+    expect([exitCode, seconds < ADD_BOUND_S]).toEqual([1, true]);
+    expect(stdout).toContain("the datastore did not finish within 30000 ms");
+    await api.make({ kind: "none" });
+    await waitFor("the search to end", 60, async () => (await readiness()).includes('"backlog":0'), readiness);
+    expect(await held()).toBe(false);
+    // Its end does not wait for answers either.
+    await api.make({ kind: "slow", seconds: 25 });
+    const asked = callPlugin(at, { ...call, command: "ADD" });
+    await waitFor("the search to be on its way", 30, async () => (await api.account()).asked.some(({ url }) => url.includes("/ippools?limit")));
+    const ending = performance.now();
+    await cluster.stopDaemon("n1", "calico");
+    console.log(`  ended in ${((performance.now() - ending) / 1000).toFixed(1)} s`);
+    expect(performance.now() - ending).toBeLessThan(15_000);
+    expect((await asked).exitCode).toBe(1);
+    await api.make({ kind: "none" });
+    await api.restartNode();
+    await waitFor("DEL to succeed", RECOVERY_S, async () => (await callPlugin(at, { ...call, command: "DEL" })).exitCode === 0);
+    await waitFor("what was taken to be given back", RECOVERY_S, async () => !(await held()));
+    await cluster.kubectl(["delete", "ippools", ...pools.map(([name]) => name)]);
+  });
+
   test("watches that say nothing for ever are asked for anew", async () => {
     await awaitReach(pods.toggled, toggledIsOpen, RECOVERY_S);
     await api.make({ kind: "stalled" });
@@ -171,8 +215,6 @@ describe("a daemon that starts while the API server is in trouble", () => {
   test("keeps what the kernel enforces, says what is wrong, and begins when it can", async () => {
     await api.make({ kind: "refuse", with: [{ ...UNAVAILABLE, message: "not today" }] });
     await api.restartNode();
-    const [at] = cluster.layout.nodes;
-    const readiness = async (): Promise<string> => (await cluster.nodeExec("n1", ["wget", "-q", "-T", "2", "-t", "1", "--content-on-error", "-O", "-", `http://127.0.0.1:${at?.healthPort}/readiness`])).stdout;
     await waitFor("the word of readiness", 30, async () => (await readiness()).includes("503: not today"), readiness);
     expect(JSON.parse(await readiness())).toMatchObject({ ready: false, datastore: "connecting" });
     const added = await add();

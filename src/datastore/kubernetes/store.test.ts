@@ -195,6 +195,17 @@ test("a request without an answer ends after 30 s", async () => {
   hanging.resolve(Response.json(POOL));
 });
 
+test("close ends a request that waits, and those that come later", async () => {
+  const reached = Promise.withResolvers<void>();
+  answer = () => (reached.resolve(), new Promise(() => undefined));
+  const store = open();
+  const got = store.get(POOL_KEY).catch((error: unknown) => error);
+  await reached.promise;
+  await store.close();
+  expect(await got).toMatchObject({ reason: "unavailable", message: "Cannot get IPPool/p: the client was closed before an answer came" });
+  await expect(store.list("Pod")).rejects.toMatchObject({ reason: "unavailable" });
+});
+
 /** A streamed answer that the test feeds. */
 function stream(): { response: Response; send: (text: string) => void; end: () => void; cancelled: Promise<void> } {
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;

@@ -31,7 +31,6 @@ export function openKubernetesStore(access: KubernetesAccess, doors: KubernetesD
 class KubernetesStore implements Store {
   readonly #transport: Transport;
   readonly #doors: KubernetesDoors;
-  readonly #closed = new AbortController();
 
   constructor(access: KubernetesAccess, doors: KubernetesDoors) {
     this.#transport = new Transport(access, doors);
@@ -108,12 +107,12 @@ class KubernetesStore implements Store {
   }
 
   watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]> {
-    return watchKind(this.#transport, this.#doors, kind, revision, AbortSignal.any([options.signal, this.#closed.signal]));
+    return watchKind(this.#transport, this.#doors, kind, revision, AbortSignal.any([options.signal, this.#transport.closed]));
   }
 
-  /** Ends all watches. */
+  /** Ends all watches without an error, and all other requests as unavailable. */
   async close(): Promise<void> {
-    this.#closed.abort();
+    this.#transport.close();
   }
 }
 

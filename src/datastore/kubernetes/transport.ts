@@ -42,6 +42,7 @@ const TOO_MANY_REQUESTS = 429;
 export class Transport {
   readonly #access: KubernetesAccess;
   readonly #doors: TransportDoors;
+  readonly #closed = new AbortController();
   /** When the server may be asked again, on the monotonic clock. */
   #notBeforeMs = 0;
 
@@ -53,18 +54,30 @@ export class Transport {
   /** The JSON answer of a successful request; rejects with StoreError, or with the signal's reason when the caller gave up. */
   async ask(ask: Ask, outer?: AbortSignal): Promise<unknown> {
     outer?.throwIfAborted();
-    const deadline = startDeadline(this.#doors.clock, REQUEST_TIMEOUT_MS, outer);
+    const ended = outer === undefined ? this.#closed.signal : AbortSignal.any([outer, this.#closed.signal]);
+    const deadline = startDeadline(this.#doors.clock, REQUEST_TIMEOUT_MS, ended);
     try {
       const response = await this.open(ask, deadline.signal);
       return await response.json();
     } catch (error) {
       outer?.throwIfAborted();
       if (error instanceof StoreError) throw error;
+      if (this.#closed.signal.aborted) throw unansweredError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
       if (deadline.expired()) throw unansweredError(ask.operation, ask.kind, ask.key, `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`);
       throw unansweredError(ask.operation, ask.kind, ask.key, `answer of ${this.#access.server} cannot be read: ${textOf(error)}`);
     } finally {
       deadline.clear();
     }
+  }
+
+  /** Fires when `close` is called. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /** Ends the requests that wait, as unavailable; later ones end at once. */
+  close(): void {
+    this.#closed.abort();
   }
 
   /** A successful answer whose body is still to come. Rejects with StoreError; what happens on abort is up to the caller's signal. */

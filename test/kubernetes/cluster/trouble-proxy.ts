@@ -10,7 +10,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Asked, ProxyConfig, Trouble } from "./trouble.ts";
 
 /** A watch lives so long under the trouble `cut`. */
-const CUT_AFTER_MS = 500;
+const CUT_AFTER_MS = 100;
 /** Bytes that were written have left the process by then. */
 const FLUSH_MS = 50;
 

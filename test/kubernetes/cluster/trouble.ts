@@ -18,7 +18,7 @@ export type Trouble =
   | { readonly kind: "slow"; readonly seconds: number }
   /** Each request is answered with a Status, these in turn. */
   | { readonly kind: "refuse"; readonly with: readonly [Refusal, ...Refusal[]] }
-  /** Each watch is cut half a second after it began. */
+  /** Each watch is cut a tenth of a second after it began. */
   | { readonly kind: "cut" }
   /** (*) Watches stay open and say nothing; what they had to say comes when the trouble ends. */
   | { readonly kind: "silent" }
