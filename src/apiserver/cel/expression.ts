@@ -6,8 +6,7 @@
  */
 import { Environment } from "@marcbachmann/cel-js";
 import { fail, ok, type Result } from "../../lib/result.ts";
-import { patternOf } from "../../model/schema/pattern.ts";
-import { declareLibrary, REPLACED } from "./library.ts";
+import { declareLibrary, regularExpression, REPLACED } from "./library.ts";
 import { declareNetwork } from "./network.ts";
 
 export interface Expression {
@@ -120,7 +119,7 @@ function prepare(node: Node, text: string): string | undefined {
 function checkPattern(source: Node, text: string): string | undefined {
   if (source.op !== "value" || typeof source.args !== "string") return undefined;
   try {
-    patternOf(source.args);
+    regularExpression(source.args);
     return undefined;
   } catch {
     return pointAt(text, source.start, "invalid matches argument");

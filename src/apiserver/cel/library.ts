@@ -5,11 +5,29 @@
  * Source: apiserver pkg/cel/library, cel-go ext/strings.go and ext/sets.go.
  */
 import type { Environment } from "@marcbachmann/cel-js";
-import { patternOf } from "../../model/schema/pattern.ts";
 import { type Define, definer } from "./define.ts";
 
 /** Methods of the library that are replaced: the rule says `matches`, the environment knows it as this. */
 export const REPLACED: ReadonlyMap<string, string> = new Map([["matches", "matchesPattern"], ["join", "joinItems"]]);
+
+/** Throws when the text is no regular expression. Flags in front, `(?i)`, are RE2's. */
+export function regularExpression(source: string, global = false): RegExp {
+  const flags = /^\(\?([ims]+)\)/.exec(source);
+  const rest = source.slice(flags?.[0].length ?? 0).replaceAll("\\z", "$(?![\\s\\S])").replaceAll("(?P<", "(?<");
+  return new RegExp(rest, `${flags?.[1] ?? ""}${global ? "g" : ""}u`);
+}
+
+const patterns = new Map<string, RegExp>();
+
+function pattern(source: string): RegExp {
+  let found = patterns.get(source);
+  if (found === undefined) {
+    if (patterns.size > 1000) patterns.clear();
+    patterns.set(source, (found = regularExpression(source, true)));
+  }
+  found.lastIndex = 0;
+  return found;
+}
 
 type Scalar = string | bigint | number | boolean | Date;
 
@@ -21,10 +39,10 @@ export function declareLibrary(environment: Environment): void {
 }
 
 function declareStrings(define: Define): void {
-  define("string.matchesPattern(string): bool", (text: string, source: string) => patternOf(source).test(text));
-  define("string.find(string): string", (text: string, source: string) => patternOf(source).exec(text)?.[0] ?? "");
-  define("string.findAll(string): list<string>", (text: string, source: string) => text.match(patternOf(source)) ?? []);
-  define("string.findAll(string, int): list<string>", (text: string, source: string, limit: bigint) => (text.match(patternOf(source)) ?? []).slice(0, limit < 0n ? undefined : Number(limit)));
+  define("string.matchesPattern(string): bool", (text: string, source: string) => pattern(source).test(text));
+  define("string.find(string): string", (text: string, source: string) => pattern(source).exec(text)?.[0] ?? "");
+  define("string.findAll(string): list<string>", (text: string, source: string) => text.match(pattern(source)) ?? []);
+  define("string.findAll(string, int): list<string>", (text: string, source: string, limit: bigint) => (text.match(pattern(source)) ?? []).slice(0, limit < 0n ? undefined : Number(limit)));
   define("string.charAt(int): string", (text: string, index: bigint) => charAt([...text], index));
   define("string.replace(string, string): string", (text: string, old: string, by: string) => text.replaceAll(old, () => by));
   define("string.replace(string, string, int): string", (text: string, old: string, by: string, count: bigint) => replaceSome(text, old, by, count));

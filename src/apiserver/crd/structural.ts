@@ -5,7 +5,6 @@
  */
 import type { FieldError } from "../../model/schema/field-error.ts";
 import { arrayAt, isJsonObject, type JsonObject, type JsonValue } from "../../model/schema/json.ts";
-import { patternOf } from "../../model/schema/pattern.ts";
 import type { Schema } from "../../model/schema/schema.ts";
 import { validate } from "../../model/schema/validate.ts";
 
@@ -44,7 +43,7 @@ function checkPattern(schema: JsonObject, path: string, errors: FieldError[]): v
   const pattern = schema["pattern"];
   if (pattern === undefined) return;
   try {
-    patternOf(String(pattern));
+    new RegExp(String(pattern));
   } catch {
     errors.push({ field: `${path}.pattern`, reason: "Invalid", value: pattern, detail: "must be a valid regular expression" });
   }
