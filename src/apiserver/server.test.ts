@@ -222,11 +222,22 @@ describe("our kinds", () => {
   test.each([
     ["overlap", { cidr: "10.20.128.0/17" }, 'overlaps 10.20.0.0/16 of the IPPool "good-ipv4"'],
     ["overlap, IPv6", { cidr: "fd20::/60" }, 'overlaps fd20::/64 of the IPPool "good-ipv6"'],
+    ["block size, IPv4", { cidr: "10.30.0.0/16", blockSize: 19 }, "must be between 20 and 32, inclusive, for an IPv4 pool"],
+    ["block size, IPv6", { cidr: "fd30::/64", blockSize: 26 }, "must be between 116 and 128, inclusive, for an IPv6 pool"],
+    ["pool smaller than a block", { cidr: "10.30.0.0/27" }, "smaller than one block"],
+    ["host bits", { cidr: "10.30.0.1/16" }, "host bits must be zero: 10.30.0.0/16"],
+    ["host bits, IPv6", { cidr: "fd30::1/64" }, "host bits must be zero: fd30::/64"],
     ["selector", { cidr: "10.30.0.0/16", nodeSelector: "rack ==" }, "spec.nodeSelector: Invalid value"],
+    ["no range", { cidr: "10.30.0.0" }, 'spec.cidr in body must be of type cidr: "10.30.0.0"'],
   ])("a bad pool: %s", async (_, spec, words) => {
     const reply = await server.call("POST", POOLS, pool("bad", spec));
     expect(reply.status).toBe(422);
     expect(stringAt(reply.body["message"])).toContain(words);
+  });
+
+  test("a pool's range stays", async () => {
+    const reply = await server.call("PATCH", `${POOLS}/good-ipv4`, { spec: { cidr: "10.21.0.0/16" } }, { type: "application/merge-patch+json" });
+    expect(stringAt(reply.body["message"])).toContain("the range of a pool cannot be changed");
   });
 
   test("a block as the product writes it", async () => {

@@ -1,6 +1,6 @@
 /** IPPool: a range of pod addresses, cut into blocks. Upstream: api/pkg/apis/projectcalico/v3/ippool.go. */
 
-import type { Schema, ValidationRule } from "../schema/schema.ts";
+import type { Schema } from "../schema/schema.ts";
 
 /** `spec` of `projectcalico.org/v3` IPPool: the fields that this product acts on. */
 export interface IPPoolSpec {
@@ -16,55 +16,6 @@ export interface IPPoolSpec {
 
 const TUNNEL_MODE = { type: "string", enum: ["Never", "Always", "CrossSubnet"] } as const;
 
-function isIPv4(pool: string): string {
-  return `cidr(${pool}.cidr).ip().family() == 4`;
-}
-
-/** CEL: the block size that the pool has; 0 is as good as absent. */
-function blockSize(pool: string): string {
-  return `(has(${pool}.blockSize) && ${pool}.blockSize != 0 ? ${pool}.blockSize : ${isIPv4(pool)} ? 26 : 122)`;
-}
-
-function isTunnelled(mode: string): string {
-  return `(has(self.${mode}) && self.${mode} != 'Never')`;
-}
-
-/** Rules between fields; none is asked while `cidr` is no range, which its own rule refuses. */
-const RULES = [
-  {
-    rule: `!isCIDR(self.cidr) || !has(self.blockSize) || self.blockSize == 0 || (${isIPv4("self")} ? self.blockSize >= 20 && self.blockSize <= 32 : self.blockSize >= 116 && self.blockSize <= 128)`,
-    fieldPath: ".blockSize",
-    message: "must be between 20 and 32, inclusive, for an IPv4 pool, and between 116 and 128 for an IPv6 pool",
-  },
-  {
-    rule: `!isCIDR(self.cidr) || (has(self.disabled) && self.disabled) || cidr(self.cidr).prefixLength() <= ${blockSize("self")}`,
-    fieldPath: ".cidr",
-    message: "the pool is smaller than one block: its prefix length must be at most the block size, which is 26 for IPv4 and 122 for IPv6 when absent",
-  },
-  {
-    rule: `!isCIDR(self.cidr) || !isCIDR(oldSelf.cidr) || ${blockSize("self")} == ${blockSize("oldSelf")}`,
-    fieldPath: ".blockSize",
-    reason: "FieldValueForbidden",
-    message: "the block size of a pool cannot be changed: create another pool",
-  },
-  {
-    rule: `!(${isTunnelled("ipipMode")} && ${isTunnelled("vxlanMode")})`,
-    reason: "FieldValueForbidden",
-    message: "ipipMode and vxlanMode cannot both be on: one of them must be Never or absent",
-  },
-  {
-    rule: `!isCIDR(self.cidr) || ${isIPv4("self")} || !${isTunnelled("ipipMode")}`,
-    fieldPath: ".ipipMode",
-    reason: "FieldValueForbidden",
-    message: "IPIP carries IPv4 only: must be Never or absent in an IPv6 pool",
-  },
-] as const satisfies readonly ValidationRule[];
-
-const CIDR_RULES = [
-  { rule: "isCIDR(self) && cidr(self) == cidr(self).masked()", message: "must be CIDR text, host bits zero, such as 10.0.0.0/16 or fd00::/64" },
-  { rule: "self == oldSelf", reason: "FieldValueForbidden", message: "the range of a pool cannot be changed: create another pool" },
-] as const satisfies readonly ValidationRule[];
-
 /** The whole IPPool, as strict as upstream's CRD; fields that this product does not act on are kept for those that do. */
 export const IP_POOL_SCHEMA = {
   type: "object",
@@ -78,7 +29,6 @@ export const IP_POOL_SCHEMA = {
       type: "object",
       description: "The range and how it is used.",
       required: ["cidr"],
-      "x-kubernetes-validations": RULES,
       properties: {
         allowedUses: {
           type: "array",
@@ -88,7 +38,7 @@ export const IP_POOL_SCHEMA = {
         },
         assignmentMode: { type: "string", description: "Whether addresses are assigned by themselves or only on request.", enum: ["Automatic", "Manual"], default: "Automatic" },
         blockSize: { type: "integer", description: "Prefix length of a block: 20 to 32 for IPv4 (26 when absent), 116 to 128 for IPv6 (122 when absent).", minimum: 0, maximum: 128 },
-        cidr: { type: "string", description: "The range, such as 10.0.0.0/16 or fd00::/64; it cannot be changed.", format: "cidr", "x-kubernetes-validations": CIDR_RULES },
+        cidr: { type: "string", description: "The range, such as 10.0.0.0/16 or fd00::/64; it cannot be changed.", format: "cidr" },
         disableBGPExport: { type: "boolean", description: "True: routes of the pool are not exported over BGP." },
         disabled: { type: "boolean", description: "True: no new addresses from this pool; those in use keep working." },
         ipipMode: { ...TUNNEL_MODE, description: "When packets to the pool are tunnelled by IPIP." },

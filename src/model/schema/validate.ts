@@ -75,18 +75,15 @@ function invalid(path: string, value: unknown, detail: string): FieldError {
   return { field: nameOf(path), reason: "Invalid", value, detail: `${path} in body ${detail}` };
 }
 
-/** A format counts as a type. */
-function wrongFormat(path: string, value: unknown, format: string): FieldError {
-  return { ...invalid(path, value, `must be of type ${format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" };
-}
-
 function checkString(schema: Schema, value: string, path: string, errors: FieldError[]): void {
   if (schema.maxLength !== undefined && [...value].length > schema.maxLength) {
     errors.push({ field: path, reason: "TooLong", value, detail: `may not be more than ${schema.maxLength} bytes` });
   }
   else if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
   else if (schema.pattern !== undefined && !patternOf(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
-  if (schema.format !== undefined && !hasFormat(schema.format, value)) errors.push(wrongFormat(path, value, schema.format));
+  if (schema.format !== undefined && !hasFormat(schema.format, value)) {
+    errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
+  }
 }
 
 const patterns = new Map<string, RegExp>();
@@ -106,7 +103,7 @@ function checkNumber(schema: Schema, value: number, path: string, errors: FieldE
   }
   if (schema.multipleOf !== undefined && value % schema.multipleOf !== 0) errors.push(invalid(path, value, `should be a multiple of ${schema.multipleOf}`));
   const range = integerRange(schema.format);
-  if (range !== undefined && (value < range[0] || value > range[1])) errors.push(wrongFormat(path, value, schema.format ?? ""));
+  if (range !== undefined && (value < range[0] || value > range[1])) errors.push(invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
 }
 
 function checkArray(schema: Schema, value: readonly JsonValue[], path: string, errors: FieldError[]): void {
