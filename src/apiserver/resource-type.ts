@@ -76,8 +76,6 @@ export interface ResourceType {
   readonly lastingStatus?: readonly string[];
   /** Rules beyond the schema; `current` is undefined at creation. */
   readonly validate?: (object: ApiObject, current: ApiObject | undefined, subresource: string, context: RuleContext) => readonly FieldError[];
-  /** What the rules of a CustomResourceDefinition have against the object, given what its schema has against it. */
-  readonly evaluateRules?: (object: ApiObject, current: ApiObject | undefined, found: readonly FieldError[]) => readonly FieldError[];
   /** Words for the client about an object that is accepted all the same. */
   readonly warn?: (object: ApiObject) => readonly string[];
   /** A refusal that is not about the object's fields: message of a 403. */

@@ -1,12 +1,10 @@
 /** CustomType: the served kind that an established CustomResourceDefinition describes. */
 import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
 import type { Schema } from "../../model/schema/schema.ts";
-import { evaluateRules } from "../cel/evaluate.ts";
-import { compileRules } from "../cel/rules.ts";
 import { AGE_COLUMN, NAME_COLUMN } from "../kinds/columns.ts";
 import { schemaOf } from "../kinds/overlay.ts";
 import type { ApiObject } from "../object.ts";
-import { apiVersionOf, type Column, type ResourceType, type ServedVersion } from "../resource-type.ts";
+import type { Column, ResourceType, ServedVersion } from "../resource-type.ts";
 import { formatAge } from "../table/age.ts";
 import { parseJsonPath, readJsonPath } from "./json-path.ts";
 
@@ -17,7 +15,6 @@ export function customType(definition: ApiObject): ResourceType {
   const versions = arrayAt(spec["versions"]).map(objectAt);
   const group = stringAt(spec["group"]);
   const served = versions.filter((version) => version["served"] === true);
-  const rules = new Map(versions.map((version) => [apiVersionOf(group, stringAt(version["name"])), compileRules(objectAt(fieldAt(version, "schema", "openAPIV3Schema")) as Schema, "").root]));
   return {
     group,
     plural: stringAt(names["plural"]),
@@ -34,10 +31,6 @@ export function customType(definition: ApiObject): ResourceType {
     createsWithStatus: false,
     answersDeleted: false,
     subresources: {},
-    evaluateRules: (object, current, found) => {
-      const root = rules.get(object.apiVersion);
-      return root === undefined ? [] : evaluateRules(root, object, current, found);
-    },
     selectableFields: Object.assign({}, ...served.map(selectableFields)),
     storageVersion: stringAt(versions.find((version) => version["storage"] === true)?.["name"]),
     versions: served.sort((a, b) => compareVersions(stringAt(a["name"]), stringAt(b["name"]))).map((version) => servedVersion(version, group, stringAt(names["kind"]))),

@@ -1,16 +1,14 @@
 /** Definition: the kind CustomResourceDefinition: its rules, and the conditions NamesAccepted and Established. */
 import { formatParseError } from "../../lib/result.ts";
 import type { FieldError } from "../../model/schema/field-error.ts";
-import { arrayAt, fieldAt, jsonEquals, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
-import type { Schema } from "../../model/schema/schema.ts";
-import { compileRules } from "../cel/rules.ts";
+import { arrayAt, fieldAt, isJsonObject, jsonEquals, type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
 import { timestamp } from "../objects/context.ts";
 import { nameProblems } from "../objects/metadata.ts";
 import type { ApiObject } from "../object.ts";
 import { builtIn } from "../kinds/built-in.ts";
 import { column, NAME_COLUMN } from "../kinds/columns.ts";
 import { parseJsonPath } from "./json-path.ts";
-import { validateStructural } from "./structural.ts";
+import { hasCelRules, validateStructural } from "./structural.ts";
 
 function fillNames(definition: ApiObject): void {
   const names = objectAt(fieldAt(definition, "spec", "names"));
@@ -87,9 +85,6 @@ function validateVersions(spec: JsonObject): FieldError[] {
   const versions = arrayAt(spec["versions"]).map(objectAt);
   const errors: FieldError[] = [];
   const seen = new Set<string>();
-  // What all versions have alike, Kubernetes reports once, as a field of the specification.
-  const sharesSchema = versions.every((version) => jsonEquals(version["schema"], versions[0]?.["schema"]));
-  const sharesColumns = versions.every((version) => jsonEquals(version["additionalPrinterColumns"], versions[0]?.["additionalPrinterColumns"]));
   if (versions.length === 0) return [{ field: "spec.versions", reason: "Required", value: undefined, detail: "" }];
   versions.forEach((version, index) => {
     const at = `spec.versions[${index}]`;
@@ -97,22 +92,13 @@ function validateVersions(spec: JsonObject): FieldError[] {
     for (const detail of nameProblems("service", name)) errors.push({ field: `${at}.name`, reason: "Invalid", value: name, detail });
     if (seen.has(name)) errors.push({ field: `${at}.name`, reason: "Duplicate", value: name, detail: "" });
     seen.add(name);
-    if (!sharesSchema || index === 0) errors.push(...validateSchema(fieldAt(version, "schema", "openAPIV3Schema"), sharesSchema ? "spec.validation.openAPIV3Schema" : `${at}.schema.openAPIV3Schema`));
-    if (!sharesColumns || index === 0) {
-      const columns = sharesColumns ? "spec.additionalPrinterColumns" : `${at}.additionalPrinterColumns`;
-      arrayAt(version["additionalPrinterColumns"]).forEach((entry, place) => errors.push(...validateColumn(objectAt(entry), `${columns}[${place}]`)));
-    }
+    errors.push(...validateStructural(fieldAt(version, "schema", "openAPIV3Schema"), `${at}.schema.openAPIV3Schema`));
+    arrayAt(version["additionalPrinterColumns"]).forEach((entry, place) => errors.push(...validateColumn(objectAt(entry), `${at}.additionalPrinterColumns[${place}]`)));
   });
   if (versions.filter((version) => version["storage"] === true).length !== 1) {
     errors.push({ field: "spec.versions", reason: "Invalid", value: versions.map((version) => version["name"]), detail: "must have exactly one version marked as storage version" });
   }
   return errors;
-}
-
-/** A schema must be structural, and then its rules must compile. */
-function validateSchema(schema: JsonValue | undefined, path: string): readonly FieldError[] {
-  const errors = validateStructural(schema, path);
-  return errors.length > 0 ? errors : compileRules(objectAt(schema) as Schema, path).errors;
 }
 
 function validateColumn(entry: JsonObject, at: string): FieldError[] {
@@ -145,4 +131,8 @@ export const CUSTOM_RESOURCE_DEFINITION = builtIn({
   },
   prepareUpdate: fillNames,
   validate,
+  warn: (definition) =>
+    arrayAt(fieldAt(definition, "spec", "versions")).some((version) => isJsonObject(version) && hasCelRules(version["schema"]))
+      ? [`x-kubernetes-validations of ${definition.metadata.name} are not evaluated by this API server`]
+      : [],
 });

@@ -12,7 +12,7 @@ import { validate } from "../../model/schema/validate.ts";
 const PLAIN: ReadonlySet<string> = new Set([
   "type", "description", "title", "required", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format",
   "nullable", "default", "example", "externalDocs", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "x-kubernetes-int-or-string",
-  "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type",
+  "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-validations",
 ]);
 const TYPES: ReadonlySet<JsonValue> = new Set(["object", "array", "string", "integer", "number", "boolean"]);
 
@@ -69,9 +69,6 @@ function checkKeyword(keyword: string, value: JsonValue, path: string, structura
     case "not":
       checkChild(value, at, false, errors);
       return;
-    case "x-kubernetes-validations":
-      if (!structural) errors.push({ field: at, reason: "Forbidden", value: undefined, detail: "must be empty to be structural" });
-      return;
     default:
       if (!PLAIN.has(keyword)) errors.push({ field: at, reason: "Forbidden", value: undefined, detail: "is no keyword of a structural schema" });
   }
@@ -89,4 +86,11 @@ function checkDefaults(schema: Schema, path: string, errors: FieldError[]): void
   for (const [field, child] of Object.entries(schema.properties ?? {})) checkDefaults(child, `${path}.properties[${field}]`, errors);
   if (schema.items !== undefined) checkDefaults(schema.items, `${path}.items`, errors);
   if (typeof schema.additionalProperties === "object") checkDefaults(schema.additionalProperties, `${path}.additionalProperties`, errors);
+}
+
+/** Whether rules in CEL occur anywhere in the schema. */
+export function hasCelRules(schema: JsonValue | undefined): boolean {
+  if (Array.isArray(schema)) return schema.some(hasCelRules);
+  if (!isJsonObject(schema)) return false;
+  return schema["x-kubernetes-validations"] !== undefined || Object.values(schema).some(hasCelRules);
 }

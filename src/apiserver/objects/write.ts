@@ -97,7 +97,6 @@ function check(context: Context, type: ResourceType, object: ApiObject, current:
   const rules = ruleContext(context);
   const errors = [...validateMetadata(type, object, current), ...schemaErrors];
   if (type.builtIn || errors.length === 0) errors.push(...(type.validate?.(object, current, subresource, rules) ?? []));
-  errors.push(...(type.evaluateRules?.(object, current, errors) ?? []));
   if (errors.length === 0 && subresource === "") {
     for (const admission of context.admission) errors.push(...admission({ resource: resourceId(type), object, current, list: rules.list }));
   }

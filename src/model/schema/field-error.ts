@@ -11,7 +11,7 @@ export interface FieldError {
 
 /** `spec.order: Invalid value: "x": must be a number`, as kube-apiserver prints it (field.Error in apimachinery). */
 export function formatFieldError(error: FieldError): string {
-  const value = typeof error.value === "object" ? escapeHtml(JSON.stringify(error.value)) : JSON.stringify(error.value) ?? "null";
+  const value = typeof error.value === "string" ? JSON.stringify(error.value) : JSON.stringify(error.value) ?? "null";
   switch (error.reason) {
     case "Required":
       return `${error.field}: Required value${error.detail === "" ? "" : `: ${error.detail}`}`;
@@ -31,9 +31,4 @@ export function formatFieldError(error: FieldError): string {
     case "TypeInvalid":
       return `${error.field}: Invalid value: ${value}: ${error.detail}`;
   }
-}
-
-/** `<`, `>` and `&` as Go's encoder of JSON writes them. */
-function escapeHtml(json: string): string {
-  return json.replace(/[<>&]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
 }

@@ -41,27 +41,11 @@ export interface Schema {
   readonly "x-kubernetes-list-type"?: "atomic" | "set" | "map";
   readonly "x-kubernetes-list-map-keys"?: readonly string[];
   readonly "x-kubernetes-map-type"?: "atomic" | "granular";
-  /** Rules in CEL that values of this schema keep. */
-  readonly "x-kubernetes-validations"?: readonly ValidationRule[];
   /** How a strategic merge patch treats the list: built-in kinds only. */
   readonly "x-kubernetes-patch-strategy"?: "merge" | "replace" | "merge,retainKeys" | "retainKeys";
   readonly "x-kubernetes-patch-merge-key"?: string;
   /** Name under which OpenAPI documents publish this schema once and refer to it: built-in kinds only, never written into a CRD. */
   readonly definition?: string;
-}
-
-/** One rule in CEL: `self` is the value, `oldSelf` what it was before the update; a rule that names `oldSelf` holds for updates only. */
-export interface ValidationRule {
-  readonly rule: string;
-  /** What is refused; without line breaks. */
-  readonly message?: string;
-  /** CEL that makes the message; `message` serves when it fails. */
-  readonly messageExpression?: string;
-  readonly reason?: "FieldValueInvalid" | "FieldValueForbidden" | "FieldValueRequired" | "FieldValueDuplicate";
-  /** Path below the value, `.cidr`, to which the error belongs. */
-  readonly fieldPath?: string;
-  /** True: the rule holds at creation, too, and `oldSelf` is an optional. */
-  readonly optionalOldSelf?: boolean;
 }
 
 /** A JSON value as a constant of the program. */
