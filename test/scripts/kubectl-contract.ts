@@ -14,9 +14,9 @@ import { ApiServer } from "./contract/server.ts";
 
 const RECORDING = new URL("./recorded-v1.34.json", import.meta.url).pathname;
 
-/** One exchange a line, so that a change shows as the exchanges it concerns. */
+/** One exchange a line, by name, so that a change shows as the exchanges it concerns. */
 function formatRecording(recording: Recording): string {
-  const lines = (exchanges: object): string => Object.entries(exchanges).map(([name, exchange]) => `${JSON.stringify(name)}: ${JSON.stringify(exchange)}`).join(",\n");
+  const lines = (exchanges: object): string => Object.entries(exchanges).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, exchange]) => `${JSON.stringify(name)}: ${JSON.stringify(exchange)}`).join(",\n");
   const clients = Object.entries(recording.kubectl).map(([version, exchanges]) => `${JSON.stringify(version)}: {\n${lines(exchanges)}\n}`);
   return `{"server": ${JSON.stringify(recording.server)}, "plain": {\n${lines(recording.plain)}\n}, "kubectl": {\n${clients.join(",\n")}\n}}\n`;
 }

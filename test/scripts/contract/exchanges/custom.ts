@@ -108,6 +108,8 @@ async function objects(recorder: Recorder, places: Places): Promise<void> {
   await recorder.request("it exists", "POST", path, { body: widget(places, "one", { cidr: "10.0.0.0/8" }) });
   await recorder.request("custom table", "GET", `${path}/one`, { accept: TABLE });
   await recorder.request("custom list", "GET", path);
+  // Kubernetes keeps the history of a kind from its first moment on; that of built-in kinds reaches back to 1 on a young server.
+  await recorder.watch("a watch before the kept history", `${path}?watch=true&resourceVersion=1&timeoutSeconds=5`);
   await recorder.request("custom object that does not exist", "GET", `${path}/ghost`);
   await recorder.request("subresource that the definition lacks", "GET", `${path}/one/scale`);
   await recorder.request("status is not written with the object", "PATCH", `${path}/one`, { type: MERGE, body: { status: { ready: false }, spec: { mode: "On" } } });

@@ -75,7 +75,6 @@ async function watches(recorder: Recorder, places: Places): Promise<void> {
     recorder.watch("sendInitialEvents", `${all}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=5`, { until: "k8s.io/initial-events-end", select: brief }),
     recorder.watch("sendInitialEvents without bookmarks", `${all}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=2`, { select: brief }),
     recorder.watch("sendInitialEvents false", `${all}&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&timeoutSeconds=2`, { select: brief }),
-    recorder.watch("a watch before the kept history", `${watch}&resourceVersion=1&timeoutSeconds=5`),
     recorder.watch("a watch of a version to come waits and ends", `${watch}&resourceVersion=900000000000&timeoutSeconds=2`),
     recorder.watch("a watch at the old path", `/api/v1/watch/namespaces/${places.namespace}/configmaps?labelSelector=set%3Dpages&timeoutSeconds=2`, { select: (event) => (at(event, "type") === undefined ? event : brief(event)) }),
     recorder.watch("a watch in metadata alone", `${all}&timeoutSeconds=2`, { accept: "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io" }),
