@@ -53,7 +53,7 @@ export class Recorder {
 
   stop(): void {
     for (const plugin of PLUGINS) if (existsSync(this.#real(plugin))) renameSync(this.#real(plugin), `${this.#node.cniBinDir}/${plugin}`);
-    rmSync(this.#folder, { recursive: true, force: true });
+    for (const folder of [this.#folder, `${this.#node.root}/recorded-plugins`]) rmSync(folder, { recursive: true, force: true });
   }
 
   /** A folder of its own: `loopback` goes by its name. */
