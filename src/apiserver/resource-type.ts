@@ -68,8 +68,6 @@ export interface ResourceType {
   readonly prepareUpdate?: (next: ApiObject, current: ApiObject) => void;
   /** Rules beyond the schema; `current` is undefined at creation. */
   readonly validate?: (object: ApiObject, current: ApiObject | undefined, subresource: string) => readonly FieldError[];
-  /** Words for the client about an object that is accepted all the same. */
-  readonly warn?: (object: ApiObject) => readonly string[];
   /** A refusal that is not about the object's fields: message of a 403. */
   readonly forbid?: (object: ApiObject, context: RuleContext) => string | undefined;
 }
