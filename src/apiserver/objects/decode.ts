@@ -77,7 +77,7 @@ function normalize(type: ResourceType, version: ServedVersion, object: ApiObject
 
 /** How Go's decoder words a wrong JSON type. */
 function goTypeError(error: FieldError, kind: string): string {
-  const wanted = /of type ([a-z,]+):/.exec(error.detail)?.[1] ?? "object";
+  const wanted = /of type ([a-z0-9,-]+):/.exec(error.detail)?.[1] ?? "object";
   const found = error.value === "integer" ? "number" : error.value === "boolean" ? "bool" : String(error.value);
   const goType: Readonly<Record<string, string>> = { integer: "int32", boolean: "bool", array: "slice", object: "struct", number: "float64" };
   return `json: cannot unmarshal ${found} into Go struct field ${kind}.${error.field.replace(/\[\d+\]/g, "")} of type ${goType[wanted] ?? wanted}`;

@@ -82,7 +82,7 @@ function checkString(schema: Schema, value: string, path: string, errors: FieldE
   }
   if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
   if (schema.pattern !== undefined && !compilePattern(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
-  if (schema.format !== undefined && !hasFormat(schema.format, value)) errors.push(invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
+  if (schema.format !== undefined && !hasFormat(schema.format, value)) errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
 }
 
 function checkNumber(schema: Schema, value: number, path: string, errors: FieldError[]): void {
@@ -94,7 +94,7 @@ function checkNumber(schema: Schema, value: number, path: string, errors: FieldE
   }
   if (schema.multipleOf !== undefined && value % schema.multipleOf !== 0) errors.push(invalid(path, value, `should be a multiple of ${schema.multipleOf}`));
   const range = integerRange(schema.format);
-  if (range !== undefined && (value < range[0] || value > range[1])) errors.push(invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
+  if (range !== undefined && (value < range[0] || value > range[1])) errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
 }
 
 function checkArray(schema: Schema, value: readonly JsonValue[], path: string, errors: FieldError[]): void {
