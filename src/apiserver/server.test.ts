@@ -240,9 +240,9 @@ describe("our kinds", () => {
     expect(stringAt(reply.body["message"])).toContain("the range of a pool cannot be changed");
   });
 
-  test("a block as the product writes it", async () => {
+  test("a block as the product writes it, and with what upstream writes beside", async () => {
     const spec = {
-      cidr: "10.20.0.0/30", affinity: "host:n1", allocations: [0, null, null, null], unallocated: [1, 2, 3], attributes: [{ handle_id: "h", secondary: { pod: "p" } }],
+      cidr: "10.20.0.0/30", affinity: "host:n1", allocations: [0, null, null, null], unallocated: [1, 2, 3], attributes: [{ handle_id: "h", secondary: { pod: "p" }, alternateOwnerAttrs: { pod: "q" }, releasedAt: "2026-11-26T00:00:00Z" }],
       sequenceNumber: 1764116562000000000, sequenceNumberForAllocation: { "0": 1764116562000000000 }, strictAffinity: false,
     };
     const reply = await server.call("POST", "/apis/projectcalico.org/v3/ipamblocks", { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: "10-20-0-0-30" }, spec });

@@ -64,7 +64,7 @@ export const IPAM_BLOCK_SCHEMA = {
         attributes: {
           type: "array",
           description: "Who holds addresses.",
-          items: { type: "object", properties: { alternate: TEXTS, handle_id: { type: "string" }, secondary: TEXTS } },
+          items: { type: "object", properties: { alternateOwnerAttrs: TEXTS, handle_id: { type: "string" }, releasedAt: { type: "string", format: "date-time" }, secondary: TEXTS } },
         },
         cidr: { type: "string", description: "The addresses of the block.", format: "cidr" },
         deleted: { type: "boolean", description: "True while the block is being deleted." },
