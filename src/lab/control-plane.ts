@@ -7,10 +7,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { openCredentials } from "../pki/certificates.ts";
 import { writeKubeconfig } from "../pki/kubeconfig.ts";
-import type { DaemonSpec } from "./daemon.ts";
-import { prepareDirectories } from "./daemon.ts";
+import { type DaemonSpec, prepareDirectories } from "./daemon.ts";
 import { executable } from "./executable.ts";
-import { API_PORT, inNetns, type Layout, netnsPath } from "./layout.ts";
+import { inNetns, type Layout, netnsPath } from "./layout.ts";
 import { CommandError, run, tryRun } from "./run.ts";
 
 const SERVICES4 = "10.96.0.0/16";
@@ -44,8 +43,7 @@ export function checkPrograms(): void {
 export function prepareControlPlane(layout: Layout): void {
   if (layout.config.api === "embedded") return;
   prepareDirectories(layout.apiDirectory);
-  const host = layout.apiAddress.slice(0, layout.apiAddress.lastIndexOf(":")).replace(/^\[|\]$/g, "");
-  const { authority, adminToken } = openCredentials(layout.apiDirectory, [host]);
+  const { authority, adminToken } = openCredentials(layout.apiDirectory, [layout.apiHost]);
   writeFileSync(`${layout.apiDirectory}/tokens.csv`, `${adminToken},admin,admin,"system:masters"\n`, { mode: 0o600 });
   const key = `${layout.apiDirectory}/service-account.key`;
   if (!existsSync(key)) run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key]);
@@ -99,7 +97,7 @@ function apiserver(layout: Layout): DaemonSpec {
     "etcd-servers": `unix://${etcdSocket(layout)}`,
     "bind-address": "127.0.0.1",
     "secure-port": String(hostPort(layout)),
-    "advertise-address": layout.apiAddress.slice(0, -`:${API_PORT}`.length).replace(/^\[|\]$/g, ""),
+    "advertise-address": layout.apiHost,
     // The address that it would write into the service `kubernetes` is not one that it listens on.
     "endpoint-reconciler-type": "none",
     "service-cluster-ip-range": [...(ipv4 ? [SERVICES4] : []), ...(ipv6 ? [SERVICES6] : [])].join(","),

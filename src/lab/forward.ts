@@ -15,8 +15,7 @@ export async function forward(layout: Layout): Promise<never> {
     outgoing.on("error", () => incoming.destroy()).on("close", () => incoming.destroy());
     incoming.pipe(outgoing).pipe(incoming);
   });
-  const host = layout.apiAddress.slice(0, -`:${API_PORT}`.length).replace(/^\[|\]$/g, "");
-  await listenIn(server, netnsPath(layout.fabricNetns), host);
+  await listenIn(server, netnsPath(layout.fabricNetns), layout.apiHost);
   console.log(`forwarding ${layout.apiAddress} to 127.0.0.1:${port}`);
   return new Promise<never>(() => undefined);
 }

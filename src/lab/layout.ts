@@ -41,6 +41,8 @@ export interface Layout {
   /** As the nodes reach it. */
   readonly nodeKubeconfig: string;
   readonly apiDirectory: string;
+  /** Where the nodes reach it: the address, and with the port, as in a URL. */
+  readonly apiHost: string;
   readonly apiAddress: string;
   readonly fabricNetns: string;
   readonly podsDirectory: string;
@@ -78,14 +80,15 @@ export function podNetns(config: LabConfig, namespace: string, pod: string, uid:
 export function layoutOf(config: LabConfig): Layout {
   const directory = labDirectory(config.name);
   const nodes = Array.from({ length: config.nodes }, (_, i) => nodeLayout(config, directory, i + 1));
-  const apiHost = config.ipv4 ? "172.30.0.1" : "[fd00:30::1]";
+  const apiHost = config.ipv4 ? "172.30.0.1" : "fd00:30::1";
   return {
     config,
     directory,
     kubeconfig: `${directory}/kubeconfig`,
     nodeKubeconfig: `${directory}/node-kubeconfig`,
     apiDirectory: `${directory}/api`,
-    apiAddress: `${apiHost}:${API_PORT}`,
+    apiHost,
+    apiAddress: `${config.ipv4 ? apiHost : `[${apiHost}]`}:${API_PORT}`,
     fabricNetns: `${netnsPrefix(config.name)}fabric`,
     podsDirectory: `${directory}/pods`,
     logs: `${directory}/logs`,
