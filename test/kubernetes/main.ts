@@ -13,7 +13,9 @@ import { removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** In this order: the last one looks back at what all the others asked of the API. */
-const FILES = ["lab", "api", "contract", "pods", "lives", "policy", "services", "runtime", "boot", "churn", "nodes", "restarts", "troubles", "upstream", "rights", "role"] as const;
+const FILES = ["api", "pods", "lives", "policy", "services", "runtime", "boot", "churn", "nodes", "restarts", "troubles", "upstream", "rights", "role"] as const;
+/** Beside the others, for they touch neither the cluster's nodes nor what runs on them; what they print comes at their end. */
+const BESIDE = ["lab", "contract"] as const;
 /** The lab's own tests, with Kubernetes' API in place of the embedded one. */
 const LAB_TESTS = "../conformance/cluster.test.ts";
 const TEST_TIMEOUT_MS = 300_000;
@@ -46,12 +48,17 @@ function labEnvironment(binaries: Binaries): Readonly<Record<string, string>> {
 
 /** A process of its own for each file; one that reports nothing has failed. */
 async function runFile(name: string, id: string, binaries: Binaries, sum: Totals): Promise<void> {
-  progress(`== ${name}`);
+  const beside = BESIDE.some((other) => other === name);
+  if (!beside) progress(`== ${name}`);
   const directory = mkdtempSync(`${tmpdir()}/calico-test-kubernetes-`);
   const report = `${directory}/junit.xml`;
   const path = new URL(name === "lab" ? LAB_TESTS : `./${name}.test.ts`, import.meta.url).pathname;
   const command = [process.execPath, "test", `--timeout=${TEST_TIMEOUT_MS}`, "--reporter=junit", `--reporter-outfile=${report}`, path];
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit", env: { ...process.env, ...(name === "lab" ? labEnvironment(binaries) : { [CLUSTER_VARIABLE]: id }) } });
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: beside ? "pipe" : "inherit", stderr: beside ? "pipe" : "inherit", env: { ...process.env, ...(name === "lab" ? labEnvironment(binaries) : { [CLUSTER_VARIABLE]: id }) } });
+  if (beside) {
+    const printed = await Promise.all([child.stdout, child.stderr].map((stream) => new Response(stream).text()));
+    progress(`== ${name}, beside the others\n${printed.join("")}`);
+  }
   const exitCode = await child.exited;
   const totals = readTotals(report) ?? { passed: 0, failed: 0, skipped: 0 };
   rmSync(directory, { recursive: true });
@@ -86,7 +93,12 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
     await startCluster(id, binaries, progress);
     progress(`the cluster ${id} works`);
     printMemory(id);
-    for (const file of files) await runFile(file, id, binaries, sum);
+    const inTurn = async (names: readonly string[]): Promise<void> => {
+      for (const name of names) if (files.includes(name)) await runFile(name, id, binaries, sum);
+    };
+    await Promise.all([inTurn(FILES.slice(0, -1)), inTurn(BESIDE)]);
+    // What is looked back at must be over.
+    await inTurn(FILES.slice(-1));
     printMemory(id);
   } catch (error) {
     progress(`failed: ${error instanceof Error ? error.message : String(error)}`);
@@ -100,9 +112,10 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
 
 async function main(args: readonly string[]): Promise<number> {
   const wanted = args.filter((arg) => !arg.startsWith("--"));
-  const unknown = wanted.find((name) => !FILES.some((file) => file === name));
+  const known: readonly string[] = [...FILES, ...BESIDE];
+  const unknown = wanted.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    console.error(`there are no tests ${JSON.stringify(unknown)}, only ${FILES.join(", ")}`);
+    console.error(`there are no tests ${JSON.stringify(unknown)}, only ${known.join(", ")}`);
     return 2;
   }
   let binaries: Binaries;
@@ -113,7 +126,7 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`no Kubernetes to test against: ${error.message}\n\n0 passed, 0 failed, 1 skipped`);
     return 0;
   }
-  const { passed, failed, skipped } = await runAll(binaries, wanted.length > 0 ? wanted : FILES, args.includes("--keep"));
+  const { passed, failed, skipped } = await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep"));
   console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
   return failed === 0 && passed > 0 ? 0 : 1;
 }
