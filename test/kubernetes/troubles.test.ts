@@ -165,6 +165,9 @@ describe("an API server in trouble", () => {
     const pools = [["troubles4", "10.92.0.0/24"], ["troubles6", "fd00:92::/112"]] as const;
     const annotations = { "cni.projectcalico.org/ipv4pools": '["troubles4"]', "cni.projectcalico.org/ipv6pools": '["troubles6"]' };
     const asks = pod({ namespace: NS, name: "asks", spec: { schedulerName: "nobody" } }) as { metadata: object };
+    // Each kind waits by itself after what came before; the Pod must come by its watch, for there is no asking for it in time.
+    const follows = async (): Promise<boolean> => /"datastore":"in-sync".*"datastoreErrors":\[\]/.test(await readiness());
+    await waitFor("the daemon to follow every kind again", RECOVERY_S, follows, readiness);
     await cluster.apply(...pools.map(([name, cidr]) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "!all()" } })), { ...asks, metadata: { ...asks.metadata, annotations } });
     const call = { namespace: NS, pod: "asks", containerId: "troubles-asks" };
     const at = cluster.node("n1");
