@@ -224,9 +224,24 @@ describe("our kinds", () => {
     ["overlap, IPv6", { cidr: "fd20::/60" }, 'overlaps fd20::/64 of the IPPool "good-ipv6"'],
     ["block size, IPv4", { cidr: "10.30.0.0/16", blockSize: 19 }, "must be between 20 and 32, inclusive, for an IPv4 pool"],
     ["block size, IPv6", { cidr: "fd30::/64", blockSize: 26 }, "must be between 116 and 128, inclusive, for an IPv6 pool"],
-    ["pool smaller than a block", { cidr: "10.30.0.0/27" }, "smaller than one block"],
-    ["host bits", { cidr: "10.30.0.1/16" }, "host bits must be zero: 10.30.0.0/16"],
-    ["host bits, IPv6", { cidr: "fd30::1/64" }, "host bits must be zero: fd30::/64"],
+    ["block size, IPv4, above", { cidr: "10.30.0.0/16", blockSize: 33 }, "spec.blockSize: Invalid value: \"object\": must be between 20 and 32"],
+    ["block size, IPv6, above 128", { cidr: "fd30::/64", blockSize: 129 }, "spec.blockSize in body should be less than or equal to 128"],
+    ["pool smaller than a block", { cidr: "10.30.0.0/27" }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
+    ["pool smaller than a block, IPv6", { cidr: "fd30::/123" }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
+    ["both tunnels", { cidr: "10.30.0.0/16", ipipMode: "Always", vxlanMode: "CrossSubnet" }, "spec: Forbidden: ipipMode and vxlanMode cannot both be in use"],
+    ["IPIP over IPv6", { cidr: "fd30::/64", ipipMode: "Always" }, "spec.ipipMode: Forbidden: IPIP carries IPv4 only"],
+    ["link-local", { cidr: "169.254.0.0/20" }, "must not overlap the link-local range 169.254.0.0/16"],
+    ["around link-local, IPv6", { cidr: "fe00::/8" }, "must not overlap the link-local range fe80::/10"],
+    ["two uses", { cidr: "10.30.0.0/16", allowedUses: ["LoadBalancer", "Workload"] }, "spec.allowedUses: Forbidden: LoadBalancer must be the only use"],
+    ["load balancers on some nodes", { cidr: "10.30.0.0/16", allowedUses: ["LoadBalancer"], nodeSelector: "a == 'b'" }, "spec.nodeSelector: Invalid value: \"object\": must be all()"],
+    ["load balancers behind a tunnel", { cidr: "10.30.0.0/16", allowedUses: ["LoadBalancer"], vxlanMode: "Always" }, "spec: Forbidden: ipipMode and vxlanMode must be Never"],
+    ["load balancers that nobody hears of", { cidr: "10.30.0.0/16", allowedUses: ["LoadBalancer"], disableBGPExport: true }, "spec.disableBGPExport: Forbidden: must be false"],
+    ["tunnel addresses for a namespace", { cidr: "10.30.0.0/16", allowedUses: ["Tunnel"], namespaceSelector: "a == 'b'" }, "spec.namespaceSelector: Forbidden: must be absent"],
+    ["global() for nodes", { cidr: "10.30.0.0/16", nodeSelector: "global()" }, "spec.nodeSelector: Invalid value: \"object\": global() has no meaning here"],
+    ["global() for namespaces", { cidr: "10.30.0.0/16", namespaceSelector: "global()" }, "spec.namespaceSelector: Invalid value: \"object\": global() has no meaning here"],
+    ["too much wrong for rules to run", { cidr: "10.30.0.1/16", ipipMode: "Sometimes" }, "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid"],
+    ["host bits", { cidr: "10.30.0.1/16" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],
+    ["host bits, IPv6", { cidr: "fd30::1/64" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],
     ["selector", { cidr: "10.30.0.0/16", nodeSelector: "rack ==" }, "spec.nodeSelector: Invalid value"],
     ["no range", { cidr: "10.30.0.0" }, 'spec.cidr in body must be of type cidr: "10.30.0.0"'],
   ])("a bad pool: %s", async (_, spec, words) => {
@@ -235,9 +250,32 @@ describe("our kinds", () => {
     expect(stringAt(reply.body["message"])).toContain(words);
   });
 
-  test("a pool's range stays", async () => {
-    const reply = await server.call("PATCH", `${POOLS}/good-ipv4`, { spec: { cidr: "10.21.0.0/16" } }, { type: "application/merge-patch+json" });
-    expect(stringAt(reply.body["message"])).toContain("the range of a pool cannot be changed");
+  test.each([
+    ["good-ipv4", { cidr: "10.21.0.0/16" }, 'spec.cidr: Invalid value: "string": the range of a pool cannot be changed'],
+    ["good-ipv6", { cidr: "fd21::/64" }, 'spec.cidr: Invalid value: "string": the range of a pool cannot be changed'],
+    ["good-ipv4", { blockSize: 27 }, 'spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed'],
+    ["good-ipv6", { blockSize: 123 }, 'spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed'],
+  ])("a pool's range and block size stay: %s, %j", async (name, spec, words) => {
+    const reply = await server.call("PATCH", `${POOLS}/${name}`, { spec }, { type: "application/merge-patch+json" });
+    expect(reply.status).toBe(422);
+    expect(stringAt(reply.body["message"])).toContain(words);
+  });
+
+  test.each([
+    ["good-ipv4", { blockSize: 26, natOutgoing: true }],
+    ["good-ipv4", { blockSize: 0 }],
+    ["good-ipv6", { blockSize: null }],
+    ["good-ipv6", { disabled: true }],
+  ])("the rest of a pool may change: %s, %j", async (name, spec) => {
+    const reply = await server.call("PATCH", `${POOLS}/${name}`, { spec }, { type: "application/merge-patch+json" });
+    expect([reply.status, reply.body["message"]]).toEqual([200, undefined]);
+  });
+
+  test("a disabled pool may be smaller than a block, and cannot be enabled then", async () => {
+    const made = await server.call("POST", POOLS, pool("small", { cidr: "10.40.0.0/28", disabled: true }));
+    expect(made.status).toBe(201);
+    const reply = await server.call("PATCH", `${POOLS}/small`, { spec: { disabled: false } }, { type: "application/merge-patch+json" });
+    expect(stringAt(reply.body["message"])).toContain("the pool is smaller than one block");
   });
 
   test("a block as the product writes it, and with what upstream writes beside", async () => {
@@ -255,5 +293,68 @@ describe("our kinds", () => {
   test("annotations of pods are read", async () => {
     const reply = await server.call("POST", PODS, pod("annotated", {}, { annotations: { "cni.projectcalico.org/ipv6pools": '["10.0.0.0/8"]' } }));
     expect(stringAt(reply.body["message"])).toContain('"10.0.0.0/8" is an IPv4 range, must be IPv6');
+  });
+});
+
+describe("rules in CEL of users' kinds", () => {
+  const DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+  const THINGS = "/apis/example.org/v1/things";
+  const definition = (rule: JsonObject, plural = "things"): JsonObject => ({
+    apiVersion: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    metadata: { name: `${plural}.example.org` },
+    spec: {
+      group: "example.org",
+      names: { plural, kind: plural === "things" ? "Thing" : "Other" },
+      scope: "Cluster",
+      versions: [{
+        name: "v1", served: true, storage: true, subresources: { status: {} },
+        schema: {
+          openAPIV3Schema: {
+            type: "object",
+            properties: {
+              spec: { type: "object", properties: { size: { type: "integer" } }, "x-kubernetes-validations": [rule] },
+              status: { type: "object", properties: { phase: { type: "string", "x-kubernetes-validations": [{ rule: "self != oldSelf", message: "goes on" }] } } },
+            },
+          },
+        },
+      }],
+    },
+  });
+  const thing = (name: string, size: number): JsonObject => ({ apiVersion: "example.org/v1", kind: "Thing", metadata: { name }, spec: { size } });
+
+  test("a rule that does not compile refuses the definition", async () => {
+    const reply = await server.call("POST", DEFINITIONS, definition({ rule: "self.length > 1" }, "others"));
+    expect(reply.status).toBe(422);
+    expect(reply.body["reason"]).toBe("Invalid");
+    const field = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule";
+    expect(fieldAt(arrayAt(fieldAt(reply.body, "details", "causes"))[0], "field")).toBe(field);
+    expect(stringAt(reply.body["message"])).toContain(`CustomResourceDefinition.apiextensions.k8s.io "others.example.org" is invalid: ${field}: Invalid value: {"rule":"self.length > 1"}: compilation failed: no such key: length`);
+  });
+
+  test("objects are held against them, also on PUT, PATCH and in the status", async () => {
+    const made = await server.call("POST", DEFINITIONS, definition({ rule: "self.size > 1", message: "too small" }));
+    expect([made.status, made.headers.get("warning")]).toEqual([201, null]);
+    const refused = await server.call("POST", THINGS, thing("a", 1));
+    expect([refused.status, refused.body["message"]]).toEqual([422, 'Thing.example.org "a" is invalid: spec: Invalid value: "object": too small']);
+    expect(arrayAt(fieldAt(refused.body, "details", "causes"))).toEqual([{ reason: "FieldValueInvalid", message: 'Invalid value: "object": too small', field: "spec" }]);
+    const stored = (await server.call("POST", THINGS, thing("a", 2))).body;
+    expect((await server.call("PUT", `${THINGS}/a`, { ...stored, spec: { size: 0 } })).body["message"]).toContain("too small");
+    const merge = { type: "application/merge-patch+json" };
+    expect((await server.call("PATCH", `${THINGS}/a`, { spec: { size: 0 } }, merge)).body["message"]).toContain("too small");
+    expect((await server.call("PATCH", `${THINGS}/a/status`, { status: { phase: "one" } }, merge)).status).toBe(200);
+    expect((await server.call("PATCH", `${THINGS}/a/status`, { status: { phase: "one" } }, merge)).body["message"]).toContain("status.phase: Invalid value: \"string\": goes on");
+  });
+
+  test("a stricter rule refuses no object until its values change", async () => {
+    const stored = (await server.call("GET", `${DEFINITIONS}/things.example.org`)).body;
+    const next = { ...definition({ rule: "self.size > 9", message: "too small" }), metadata: { name: "things.example.org", resourceVersion: stringAt(fieldAt(stored, "metadata", "resourceVersion")) } };
+    expect((await server.call("PUT", `${DEFINITIONS}/things.example.org`, next)).status).toBe(200);
+    const merge = { type: "application/merge-patch+json" };
+    expect((await server.call("PATCH", `${THINGS}/a`, { metadata: { labels: { a: "b" } } }, merge)).body["message"]).toContain("goes on");
+    await server.call("PATCH", `${THINGS}/a/status`, { status: null }, merge);
+    expect((await server.call("PATCH", `${THINGS}/a`, { metadata: { labels: { a: "b" } } }, merge)).status).toBe(200);
+    expect((await server.call("PATCH", `${THINGS}/a`, { spec: { size: 3 } }, merge)).body["message"]).toContain("too small");
+    expect((await server.call("PATCH", `${THINGS}/a`, { spec: { size: 10 } }, merge)).status).toBe(200);
   });
 });

@@ -4,8 +4,9 @@ import type { Schema } from "../../model/schema/schema.ts";
 import { AGE_COLUMN, NAME_COLUMN } from "../kinds/columns.ts";
 import { schemaOf } from "../kinds/overlay.ts";
 import type { ApiObject } from "../object.ts";
-import type { Column, ResourceType, ServedVersion } from "../resource-type.ts";
+import { apiVersionOf, type Column, type ResourceType, type ServedVersion } from "../resource-type.ts";
 import { formatAge } from "../table/age.ts";
+import { compileRules } from "./cel/validator.ts";
 import { parseJsonPath, readJsonPath } from "./json-path.ts";
 
 /** The definition must be valid: what the rules of its kind refuse cannot come here. */
@@ -33,8 +34,16 @@ export function customType(definition: ApiObject): ResourceType {
     subresources: {},
     selectableFields: Object.assign({}, ...served.map(selectableFields)),
     storageVersion: stringAt(versions.find((version) => version["storage"] === true)?.["name"]),
+    ...celValidation(group, versions),
     versions: served.sort((a, b) => compareVersions(stringAt(a["name"]), stringAt(b["name"]))).map((version) => servedVersion(version, group, stringAt(names["kind"]))),
   };
+}
+
+/** The rules in CEL of the version that an object is written in, if any version has some. */
+function celValidation(group: string, versions: readonly JsonObject[]): Pick<ResourceType, "validate"> {
+  const checks = new Map(versions.map((version) => [apiVersionOf(group, stringAt(version["name"])), compileRules(objectAt(fieldAt(version, "schema", "openAPIV3Schema")) as Schema, "").check]));
+  if ([...checks.values()].every((check) => check === undefined)) return {};
+  return { validate: (object, current) => checks.get(object.apiVersion)?.(object, current) ?? [] };
 }
 
 function servedVersion(version: JsonObject, group: string, kind: string): ServedVersion {

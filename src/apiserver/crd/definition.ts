@@ -1,14 +1,16 @@
 /** Definition: the kind CustomResourceDefinition: its rules, and the conditions NamesAccepted and Established. */
 import { formatParseError } from "../../lib/result.ts";
 import type { FieldError } from "../../model/schema/field-error.ts";
-import { arrayAt, fieldAt, isJsonObject, jsonEquals, type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
+import { arrayAt, fieldAt, jsonEquals, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
+import type { Schema } from "../../model/schema/schema.ts";
 import { timestamp } from "../objects/context.ts";
 import { nameProblems } from "../objects/metadata.ts";
 import type { ApiObject } from "../object.ts";
 import { builtIn } from "../kinds/built-in.ts";
 import { column, NAME_COLUMN } from "../kinds/columns.ts";
 import { parseJsonPath } from "./json-path.ts";
-import { hasCelRules, validateStructural } from "./structural.ts";
+import { compileRules } from "./cel/validator.ts";
+import { validateStructural } from "./structural.ts";
 
 function fillNames(definition: ApiObject): void {
   const names = objectAt(fieldAt(definition, "spec", "names"));
@@ -92,13 +94,18 @@ function validateVersions(spec: JsonObject): FieldError[] {
     for (const detail of nameProblems("service", name)) errors.push({ field: `${at}.name`, reason: "Invalid", value: name, detail });
     if (seen.has(name)) errors.push({ field: `${at}.name`, reason: "Duplicate", value: name, detail: "" });
     seen.add(name);
-    errors.push(...validateStructural(fieldAt(version, "schema", "openAPIV3Schema"), `${at}.schema.openAPIV3Schema`));
+    errors.push(...validateSchema(fieldAt(version, "schema", "openAPIV3Schema"), `${at}.schema.openAPIV3Schema`));
     arrayAt(version["additionalPrinterColumns"]).forEach((entry, place) => errors.push(...validateColumn(objectAt(entry), `${at}.additionalPrinterColumns[${place}]`)));
   });
   if (versions.filter((version) => version["storage"] === true).length !== 1) {
     errors.push({ field: "spec.versions", reason: "Invalid", value: versions.map((version) => version["name"]), detail: "must have exactly one version marked as storage version" });
   }
   return errors;
+}
+
+function validateSchema(schema: JsonValue | undefined, at: string): readonly FieldError[] {
+  const errors = validateStructural(schema, at);
+  return errors.length > 0 ? errors : compileRules(objectAt(schema) as Schema, at).problems;
 }
 
 function validateColumn(entry: JsonObject, at: string): FieldError[] {
@@ -131,8 +138,4 @@ export const CUSTOM_RESOURCE_DEFINITION = builtIn({
   },
   prepareUpdate: fillNames,
   validate,
-  warn: (definition) =>
-    arrayAt(fieldAt(definition, "spec", "versions")).some((version) => isJsonObject(version) && hasCelRules(version["schema"]))
-      ? [`x-kubernetes-validations of ${definition.metadata.name} are not evaluated by this API server`]
-      : [],
 });

@@ -50,7 +50,7 @@ export function createObject(context: Context, place: Place, body: Body, options
   const existing = context.storage.get(resourceId(type), metadata.namespace, metadata.name);
   if (existing !== undefined) throw alreadyExists(type, metadata.name, existing.object.metadata.deletionTimestamp !== undefined);
   if (!options.dryRun) context.storage.write(resourceId(type), object);
-  return { object, warnings: [...warnings, ...(type.warn?.(object) ?? [])] };
+  return { object, warnings };
 }
 
 function placeInNamespace(place: Place, object: ApiObject): void {
@@ -96,11 +96,21 @@ function generateName(prefix: string): string {
 function check(context: Context, type: ResourceType, object: ApiObject, current: ApiObject | undefined, schemaErrors: readonly FieldError[], subresource: string): void {
   const rules = ruleContext(context);
   const errors = [...validateMetadata(type, object, current), ...schemaErrors];
-  if (type.builtIn || errors.length === 0) errors.push(...(type.validate?.(object, current, subresource, rules) ?? []));
+  if (!type.builtIn && type.validate !== undefined && errors.some(isBlocking)) errors.push(UNCHECKED);
+  else errors.push(...(type.validate?.(object, current, subresource, rules) ?? []));
   if (errors.length === 0 && subresource === "") {
     for (const admission of context.admission) errors.push(...admission({ resource: resourceId(type), object, current, list: rules.list }));
   }
   if (errors.length > 0) throw invalid(type, object.metadata.name ?? "", errors);
+}
+
+/** What is told in place of a custom kind's rules when the schema has too much against the object for them to run. */
+const UNCHECKED: FieldError = {
+  field: "<nil>", reason: "Invalid", value: null, detail: "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+};
+
+function isBlocking({ reason }: FieldError): boolean {
+  return reason === "NotSupported" || reason === "Required" || reason === "TooLong" || reason === "TooMany" || reason === "TypeInvalid";
 }
 
 /** Replaces the object by the body of a PUT. */

@@ -41,11 +41,26 @@ export interface Schema {
   readonly "x-kubernetes-list-type"?: "atomic" | "set" | "map";
   readonly "x-kubernetes-list-map-keys"?: readonly string[];
   readonly "x-kubernetes-map-type"?: "atomic" | "granular";
+  /** Rules in CEL; API servers evaluate them, nothing else here does. */
+  readonly "x-kubernetes-validations"?: readonly ValidationRule[];
   /** How a strategic merge patch treats the list: built-in kinds only. */
   readonly "x-kubernetes-patch-strategy"?: "merge" | "replace" | "merge,retainKeys" | "retainKeys";
   readonly "x-kubernetes-patch-merge-key"?: string;
   /** Name under which OpenAPI documents publish this schema once and refer to it: built-in kinds only, never written into a CRD. */
   readonly definition?: string;
+}
+
+/** A rule in CEL about the value beside whose schema it stands: `self`, and `oldSelf` in rules about changes. */
+export interface ValidationRule {
+  readonly rule: string;
+  readonly message?: string;
+  /** An expression that gives the message; `message` serves when it fails. */
+  readonly messageExpression?: string;
+  readonly reason?: "FieldValueInvalid" | "FieldValueForbidden" | "FieldValueRequired" | "FieldValueDuplicate";
+  /** The field that errors name, relative to the place of the rule: `.blockSize`. */
+  readonly fieldPath?: string;
+  /** True: `oldSelf` is an optional value, and the rule also runs when there is no old value. */
+  readonly optionalOldSelf?: boolean;
 }
 
 /** A JSON value as a constant of the program. */

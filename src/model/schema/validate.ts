@@ -7,6 +7,7 @@
 import type { FieldError } from "./field-error.ts";
 import { hasFormat, integerRange } from "./format.ts";
 import { isJsonObject, jsonEquals, type JsonObject, type JsonValue } from "./json.ts";
+import { compilePattern } from "./pattern.ts";
 import type { Schema } from "./schema.ts";
 
 /** `spec` + `ports` is `spec.ports`; the root's path is empty. */
@@ -80,18 +81,10 @@ function checkString(schema: Schema, value: string, path: string, errors: FieldE
     errors.push({ field: path, reason: "TooLong", value, detail: `may not be more than ${schema.maxLength} bytes` });
   }
   else if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
-  else if (schema.pattern !== undefined && !patternOf(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
+  else if (schema.pattern !== undefined && !compilePattern(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
   if (schema.format !== undefined && !hasFormat(schema.format, value)) {
     errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
   }
-}
-
-const patterns = new Map<string, RegExp>();
-
-function patternOf(source: string): RegExp {
-  let pattern = patterns.get(source);
-  if (pattern === undefined) patterns.set(source, (pattern = new RegExp(source)));
-  return pattern;
 }
 
 function checkNumber(schema: Schema, value: number, path: string, errors: FieldError[]): void {

@@ -1,0 +1,178 @@
+/**
+ * Rule: one entry of `x-kubernetes-validations`: read, compiled, run.
+ *
+ * Words and order of the checks are Kubernetes'; what the compiler itself says is the library's.
+ * Source: apiextensions-apiserver pkg/apis/apiextensions/validation, pkg/apiserver/schema/cel/{compilation,validation}.go.
+ */
+import { type ASTNode, type Environment, Optional, type ParseResult } from "@marcbachmann/cel-js";
+import type { FieldError } from "../../../model/schema/field-error.ts";
+import { isJsonObject, type JsonValue, stringAt } from "../../../model/schema/json.ts";
+import { compilePattern, translatePattern } from "../../../model/schema/pattern.ts";
+import type { Schema } from "../../../model/schema/schema.ts";
+import type { CelType } from "./types.ts";
+
+export interface Rule {
+  /** What names the rule where there is no better text: its message, or the rule itself. */
+  readonly text: string;
+  readonly usesOldSelf: boolean;
+  /** Whether `oldSelf` is an optional value, so that the rule also runs where there is no old one. */
+  readonly optionalOldSelf: boolean;
+  /** undefined when the object keeps the rule; otherwise the message. Throws what goes wrong. */
+  readonly run: (self: unknown, oldSelf: unknown) => string | undefined;
+  readonly reason: FieldError["reason"];
+  /** `.spec.x` below the place of the rule; "" for the place itself. */
+  readonly fieldPath: string;
+}
+
+const REASONS: Readonly<Record<string, FieldError["reason"]>> = {
+  FieldValueDuplicate: "Duplicate", FieldValueForbidden: "Forbidden", FieldValueInvalid: "Invalid", FieldValueRequired: "Required",
+};
+const MOST_MESSAGE_BYTES = 5 * 1024;
+
+/** What is wrong with a rule apart from its expressions. */
+export function checkRule(entry: JsonValue, schema: Schema, path: string): FieldError[] {
+  if (!isJsonObject(entry)) return [{ field: path, reason: "Invalid", value: entry, detail: "must be a rule" }];
+  const errors: FieldError[] = [];
+  const rule = stringAt(entry["rule"]).trim();
+  const given = (field: string): string | undefined => (entry[field] === undefined ? undefined : stringAt(entry[field]));
+  const message = given("message");
+  if (rule === "") errors.push({ field: `${path}.rule`, reason: "Required", value: undefined, detail: "rule is not specified" });
+  else if (message !== undefined && message.trim() === "") errors.push({ field: `${path}.message`, reason: "Invalid", value: message, detail: "must be non-empty if specified" });
+  else if (message?.trim().includes("\n") === true) errors.push({ field: `${path}.message`, reason: "Invalid", value: message, detail: "must not contain line breaks" });
+  else if (rule.includes("\n") && message === undefined) errors.push({ field: `${path}.message`, reason: "Required", value: undefined, detail: "message must be specified if rule contains line breaks" });
+  if (given("messageExpression")?.trim() === "") errors.push({ field: `${path}.messageExpression`, reason: "Required", value: undefined, detail: "messageExpression must be non-empty if specified" });
+  const reason = entry["reason"];
+  if (reason !== undefined && REASONS[stringAt(reason)] === undefined) {
+    errors.push({ field: `${path}.reason`, reason: "NotSupported", value: reason, detail: Object.keys(REASONS).map((name) => JSON.stringify(name)).join(", ") });
+  }
+  const fieldPath = given("fieldPath");
+  if (fieldPath !== undefined && resolveFieldPath(fieldPath, schema) === undefined) errors.push({ field: `${path}.fieldPath`, reason: "Invalid", value: fieldPath, detail: "must be a valid path" });
+  return errors;
+}
+
+/** `.a.b`, `['a'].b` as the field path of errors, `a.b`; undefined when the schema has no such field. */
+function resolveFieldPath(text: string, schema: Schema): string | undefined {
+  if (!/^(?:\.[^.[\]']+|\['(?:[^'\\]|\\.)*'\])+$/.test(text)) return undefined;
+  let path = "";
+  let at: Schema | undefined = schema;
+  for (const [, plain, quoted] of text.matchAll(/\.([^.[\]']+)|\['((?:[^'\\]|\\.)*)'\]/g)) {
+    const name = plain ?? (quoted ?? "").replace(/\\(.)/g, "$1");
+    const values: Schema | boolean | undefined = at.properties === undefined ? at.additionalProperties : undefined;
+    path += values === undefined ? `${path === "" ? "" : "."}${name}` : `[${name}]`;
+    at = typeof values === "object" ? values : at.properties?.[name];
+    if (at === undefined) return undefined;
+  }
+  return path;
+}
+
+/** The rule, which must have passed `checkRule`, ready to run; or the problems of its expressions. */
+export function compileRule(entry: JsonValue, schema: Schema, type: CelType, environment: Environment, path: string): { readonly rule: Rule | undefined; readonly errors: readonly FieldError[] } {
+  const field = (name: string): string => (isJsonObject(entry) ? stringAt(entry[name]) : "");
+  const optionalOldSelf = isJsonObject(entry) && entry["optionalOldSelf"] === true;
+  const scope = environment.clone().registerVariable("self", type.name).registerVariable("oldSelf", optionalOldSelf ? `optional<${type.name}>` : type.name);
+  const program = compileExpression(scope, field("rule"), "bool");
+  if (typeof program === "string") {
+    const detail = program === "" ? "cel expression must evaluate to a bool" : `compilation failed: ${program}`;
+    return { rule: undefined, errors: [{ field: `${path}.rule`, reason: "Invalid", value: entry, detail }] };
+  }
+  const message = field("messageExpression") === "" ? undefined : compileExpression(scope, field("messageExpression"), "string");
+  if (typeof message === "string") {
+    const detail = message === "" ? "messageExpression must evaluate to a string" : `messageExpression compilation failed: ${message}`;
+    return { rule: undefined, errors: [{ field: `${path}.messageExpression`, reason: "Invalid", value: entry, detail }] };
+  }
+  const usesOldSelf = someNode(program.ast, (node) => node.op === "id" && node.args === "oldSelf");
+  if (!usesOldSelf && isJsonObject(entry) && entry["optionalOldSelf"] !== undefined) {
+    return { rule: undefined, errors: [{ field: `${path}.optionalOldSelf`, reason: "Invalid", value: entry["optionalOldSelf"], detail: "may not be set if oldSelf is not used in rule" }] };
+  }
+  const text = field("message").trim() || field("rule").trim();
+  const usual = field("message").trim() || `failed rule: ${text}`;
+  const run = (self: unknown, oldSelf: unknown): string | undefined => {
+    const variables = { self, ...(optionalOldSelf ? { oldSelf: oldSelf === undefined ? Optional.none() : Optional.of(oldSelf) } : { oldSelf }) };
+    if (program(variables) === true) return undefined;
+    return (message === undefined ? undefined : messageFrom(message, variables)) ?? usual;
+  };
+  const rule = { text, usesOldSelf, optionalOldSelf, run, reason: REASONS[field("reason")] ?? "Invalid", fieldPath: resolveFieldPath(field("fieldPath"), schema) ?? "" };
+  return { rule, errors: [] };
+}
+
+/** The program; a text says why there is none, "" that its type is not the wanted one. */
+function compileExpression(scope: Environment, expression: string, wanted: "bool" | "string"): ParseResult | string {
+  try {
+    const program = scope.parse(withTranslatedPatterns(expression, scope.parse(expression).ast));
+    const checked = program.check();
+    if (!checked.valid) return checked.error === undefined ? "unknown" : summaryOf(checked.error);
+    const unseen = scope.check(withFieldsOfHas(program.ast.input, program.ast));
+    if (!unseen.valid && unseen.error !== undefined) return summaryOf(unseen.error);
+    return checked.type === wanted ? program : "";
+  } catch (error) {
+    return summaryOf(error);
+  }
+}
+
+/** The words of an error of the library or of a function, without the library's picture of where it is, and beginning small as Kubernetes' do. */
+export function summaryOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return "summary" in error && typeof error.summary === "string" ? `${error.summary.slice(0, 1).toLowerCase()}${error.summary.slice(1)}` : error.message;
+}
+
+/** The expression with `has(x)` replaced by what fails to compile when x is no field: the library does not look inside `has`. */
+function withFieldsOfHas(expression: string, ast: ASTNode): string {
+  const edits: Edit[] = [];
+  someNode(ast, (node) => {
+    const argument = node.op === "call" && node.args[0] === "has" ? node.args[1][0] : undefined;
+    if (argument !== undefined) edits.push({ ...node.range, text: `cel.bind(present, ${expression.slice(argument.range.start, argument.range.end)}, true)` });
+    return false;
+  });
+  return edit(expression, edits);
+}
+
+/** The expression with the literal patterns of `matches` in JavaScript's syntax, which is the library's; throws when one is no pattern. */
+function withTranslatedPatterns(expression: string, ast: ASTNode): string {
+  const edits: Edit[] = [];
+  someNode(ast, (node) => {
+    const pattern = node.op === "rcall" && node.args[0] === "matches" ? node.args[2][0] : undefined;
+    if (pattern?.op === "value" && typeof pattern.args === "string") edits.push({ ...pattern.range, text: JSON.stringify(translated(pattern.args)) });
+    return false;
+  });
+  return edit(expression, edits);
+}
+
+function translated(pattern: string): string {
+  try {
+    compilePattern(pattern);
+    return translatePattern(pattern);
+  } catch {
+    throw new Error(`invalid matches argument: ${JSON.stringify(pattern)} is no regular expression`);
+  }
+}
+
+interface Edit {
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+}
+
+function edit(expression: string, edits: readonly Edit[]): string {
+  return edits.toSorted((a, b) => b.start - a.start).reduce((text, { start, end, text: by }) => `${text.slice(0, start)}${by}${text.slice(end)}`, expression);
+}
+
+/** Whether the test holds for a node of the tree; it is tried on each until then. */
+function someNode(ast: unknown, test: (node: ASTNode) => boolean): boolean {
+  if (Array.isArray(ast)) return ast.some((part) => someNode(part, test));
+  if (!isNode(ast)) return false;
+  return test(ast) || someNode(ast.args, test);
+}
+
+function isNode(value: unknown): value is ASTNode {
+  return typeof value === "object" && value !== null && "op" in value && "args" in value;
+}
+
+/** undefined, so that the rule's own message serves, when the expression fails or gives no usable text. */
+function messageFrom(program: ParseResult, variables: Readonly<Record<string, unknown>>): string | undefined {
+  try {
+    const text = String(program(variables)).trim();
+    return text === "" || text.includes("\n") || Buffer.byteLength(text) > MOST_MESSAGE_BYTES ? undefined : text;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Pattern: regular expressions as Kubernetes writes them (RE2), in the syntax of JavaScript.
+ *
+ * Read: flags in the middle (`^(?i)allow$`), `(?P<name>…)`, `\A`, `\z`, `\Q…\E`, POSIX classes. Refused, as in RE2: looking ahead or behind and
+ * references back; also the flag U, which JavaScript lacks. Source: https://github.com/google/re2/wiki/Syntax
+ */
+const CLASSES: Readonly<Record<string, string>> = {
+  alnum: "0-9A-Za-z", alpha: "A-Za-z", ascii: "\\x00-\\x7F", blank: "\\t ", cntrl: "\\x00-\\x1F\\x7F", digit: "0-9", graph: "!-~", lower: "a-z", print: " -~",
+  punct: "!-/:-@\\[-`{-~", space: "\\t\\n\\v\\f\\r ", upper: "A-Z", word: "0-9A-Za-z_", xdigit: "0-9A-Fa-f",
+};
+const FLAGS = /^\(\?([imsU]*(?:-[imsU]+)?)([:)])/;
+const UNLIKE_RE2 = /^(?:\(\?<?[=!]|\\[1-9])/;
+
+const compiled = new Map<string, RegExp>();
+
+/** The expression; throws SyntaxError when the pattern is none. */
+export function compilePattern(source: string): RegExp {
+  let pattern = compiled.get(source);
+  if (pattern === undefined) compiled.set(source, (pattern = new RegExp(translatePattern(source))));
+  return pattern;
+}
+
+/** The same pattern for JavaScript; throws SyntaxError for what it cannot say. What neither syntax knows is left for the compiler to refuse. */
+export function translatePattern(source: string): string {
+  /** For each open group the flags that were set inside it: JavaScript ends them at each alternative. */
+  const groups: string[][] = [[]];
+  let out = "";
+  let rest = source;
+  const take = (length: number, text: string): void => {
+    rest = rest.slice(length);
+    out += text;
+  };
+  const closing = (): string => ")".repeat(groups.at(-1)?.length ?? 0);
+  while (rest !== "") {
+    const flags = FLAGS.exec(rest);
+    if (UNLIKE_RE2.test(rest) || flags?.[1]?.includes("U") === true) throw new SyntaxError(`not supported in a pattern: ${rest}`);
+    if (flags?.[2] === ")") {
+      const opening = `(?${flags[1]}:`;
+      groups.at(-1)?.push(opening);
+      take(flags[0].length, opening);
+    } else if (rest.startsWith("\\Q")) {
+      const end = rest.includes("\\E") ? rest.indexOf("\\E") : rest.length;
+      take(end + 2, rest.slice(2, end).replace(/[$()*+.?[\\\]^{|}]/g, "\\$&"));
+    } else if (rest.startsWith("\\")) take(2, rest.startsWith("\\A") ? "^" : rest.startsWith("\\z") ? "$" : rest.slice(0, 2));
+    else if (rest.startsWith("[")) take(...translateClass(rest));
+    else if (rest.startsWith("(")) {
+      groups.push([]);
+      const name = rest.startsWith("(?P<") ? 4 : 1;
+      take(name, name === 4 ? "(?<" : "(");
+    } else if (rest.startsWith(")")) {
+      take(1, `${closing()})`);
+      if (groups.length > 1) groups.pop();
+    } else if (rest.startsWith("|")) take(1, `${closing()}|${(groups.at(-1) ?? []).join("")}`);
+    else take(1, rest.slice(0, 1));
+  }
+  return out + closing();
+}
+
+/** Length and translation of the bracket expression that the text begins with. */
+function translateClass(text: string): [number, string] {
+  const match = /^\[(\^?)(\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*)\]/.exec(text);
+  if (match === null) throw new SyntaxError(`missing ] in a pattern: ${text}`);
+  const [whole, negation = "", members = ""] = match;
+  const inside = members.replace(/^\]/, "\\]").replace(/\[:([a-z]+):\]/g, (found, name: string) => CLASSES[name] ?? found);
+  return [whole.length, `[${negation}${inside}]`];
+}
