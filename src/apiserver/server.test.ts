@@ -239,6 +239,7 @@ describe("our kinds", () => {
     ["tunnel addresses for a namespace", { cidr: "10.30.0.0/16", allowedUses: ["Tunnel"], namespaceSelector: "a == 'b'" }, "spec.namespaceSelector: Forbidden: must be absent"],
     ["global() for nodes", { cidr: "10.30.0.0/16", nodeSelector: "global()" }, "spec.nodeSelector: Invalid value: \"object\": global() has no meaning here"],
     ["global() for namespaces", { cidr: "10.30.0.0/16", namespaceSelector: "global()" }, "spec.namespaceSelector: Invalid value: \"object\": global() has no meaning here"],
+    ["no range for rules to read", { cidr: "10.30.0.0" }, "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid"],
     ["too much wrong for rules to run", { cidr: "10.30.0.1/16", ipipMode: "Sometimes" }, "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid"],
     ["host bits", { cidr: "10.30.0.1/16" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],
     ["host bits, IPv6", { cidr: "fd30::1/64" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],

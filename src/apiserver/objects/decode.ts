@@ -138,7 +138,7 @@ function dropEmpty(schema: Schema, value: JsonValue): void {
 /** How Go's decoder words a wrong JSON type, or bytes that are not base64. */
 function goTypeError(error: FieldError, kind: string): string {
   if (error.detail.includes("must be of type byte")) return `illegal base64 data at input byte ${Math.max(0, String(error.value).search(/[^A-Za-z0-9+/]/))}`;
-  const wanted = /of type ([a-z,]+):/.exec(error.detail)?.[1] ?? "object";
+  const wanted = /of type ([a-z0-9,-]+):/.exec(error.detail)?.[1] ?? "object";
   const found = error.value === "integer" ? "number" : error.value === "boolean" ? "bool" : String(error.value);
   const goType: Readonly<Record<string, string>> = { integer: "int32", boolean: "bool", array: "slice", object: "struct", number: "float64" };
   return `json: cannot unmarshal ${found} into Go struct field ${kind}.${error.field.replace(/\[\d+\]/g, "")} of type ${goType[wanted] ?? wanted}`;

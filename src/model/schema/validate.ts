@@ -96,7 +96,7 @@ function checkNumber(schema: Schema, value: number, path: string, errors: FieldE
   }
   if (schema.multipleOf !== undefined && value % schema.multipleOf !== 0) errors.push(invalid(path, value, `should be a multiple of ${schema.multipleOf}`));
   const range = integerRange(schema.format);
-  if (range !== undefined && (value < range[0] || value > range[1])) errors.push(invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
+  if (range !== undefined && (value < range[0] || value > range[1])) errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
 }
 
 function checkArray(schema: Schema, value: readonly JsonValue[], path: string, errors: FieldError[]): void {

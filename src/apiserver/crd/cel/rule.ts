@@ -115,6 +115,12 @@ export function summaryOf(error: unknown): string {
   return "summary" in error && typeof error.summary === "string" ? `${error.summary.slice(0, 1).toLowerCase()}${error.summary.slice(1)}` : error.message;
 }
 
+/** What an API server says of a rule that fails to run. */
+export function failureOf(error: unknown, rule: Rule): string {
+  const isOverload = error instanceof Error && "code" in error && (error.code === "no_such_overload" || error.code === "no_matching_overload");
+  return isOverload ? `'no such overload': call arguments did not match a supported operator, function or macro signature for rule: ${rule.text}` : `${summaryOf(error)} evaluating rule: ${rule.text}`;
+}
+
 /** The expression with `has(x)` replaced by what fails to compile when x is no field: the library does not look inside `has`. */
 function withFieldsOfHas(expression: string, ast: ASTNode): string {
   const edits: Edit[] = [];

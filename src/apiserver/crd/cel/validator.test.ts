@@ -86,6 +86,7 @@ describe("what an error says", () => {
     ["fieldPath", { rule: "false", message: "no", fieldPath: ".inner.deep" }, {}, 'spec.inner.deep: Invalid value: "object": no'],
     ["fieldPath with a key", { rule: "false", message: "no", fieldPath: ".labels['x.y']" }, {}, 'spec.labels[x.y]: Invalid value: "object": no'],
     ["an expression that fails", { rule: "self.name == 'x'" }, {}, "spec: Invalid value: \"object\": no such key: name evaluating rule: self.name == 'x'"],
+    ["an expression whose types do not go together", { rule: "self.port > 79" }, { port: "http" }, "spec: Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 79"],
     ["a function that fails", { rule: "ip(self.name).family() == 4", message: "no" }, { name: "x" }, 'spec: Invalid value: "object": IP Address "x" parse error during conversion from string: must be like 10.0.0.1 or fd00::1 evaluating rule: no'],
   ])("%s", (_, rule, spec, words) => expect(errorsOf(withRules(SPEC, rule), { spec })).toEqual([words]));
 

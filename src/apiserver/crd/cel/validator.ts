@@ -10,7 +10,7 @@ import type { FieldError } from "../../../model/schema/field-error.ts";
 import { fieldAt, isJsonObject, jsonEquals, type JsonValue } from "../../../model/schema/json.ts";
 import type { Schema } from "../../../model/schema/schema.ts";
 import { childPath } from "../../../model/schema/validate.ts";
-import { checkRule, compileRule, type Rule, summaryOf } from "./rule.ts";
+import { checkRule, compileRule, failureOf, type Rule, summaryOf } from "./rule.ts";
 import { type CelType, TypeDeclarations } from "./types.ts";
 
 /** The rules of one place in a schema and below it. */
@@ -169,7 +169,7 @@ function runRules(place: Place, value: JsonValue, { path, old, unchanged }: Posi
       const message = rule.run(self, oldSelf);
       if (message !== undefined && (rule.usesOldSelf || !unchanged)) errors.push(errorOf(rule, place, path, message));
     } catch (error) {
-      refuse(`${summaryOf(error)} evaluating rule: ${rule.text}`);
+      refuse(failureOf(error, rule));
     }
   }
 }
