@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { formatFieldError } from "../../../model/schema/field-error.ts";
 import type { JsonValue } from "../../../model/schema/json.ts";
 import type { Schema, ValidationRule } from "../../../model/schema/schema.ts";
+import { validateStructural } from "../structural.ts";
 import { escapeName } from "./types.ts";
 import { compileRules } from "./validator.ts";
 
@@ -66,7 +67,7 @@ describe("expressions hold or do not", () => {
     "cidr('10.0.0.0/8') == cidr('10.0.0.0/8') && cidr('10.0.0.1/8') != cidr('10.0.0.0/8') && ip('fd00:0::1') == ip('fd00::1')",
     "cidr('10.0.0.0/8').prefixLength() == 8 && cidr('fd00::1/64').ip() == ip('fd00::1')",
     "cidr('10.0.0.0/8').containsIP('10.1.2.3') && cidr('fd00::/64').containsIP(ip('fd00::9')) && !cidr('10.0.0.0/8').containsIP('fd00::1')",
-    "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && !cidr('10.1.0.0/16').containsCIDR('10.0.0.0/8') && cidr('fd00::/48').containsCIDR(cidr('fd00::/64'))",
+    "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && !cidr('10.1.0.0/16').containsCIDR('10.1.0.0/8') && !cidr('fd00::/64').containsCIDR('fd00::/48') && cidr('fd00::/48').containsCIDR(cidr('fd00::/64'))",
     "ip('127.0.0.1').isLoopback() && ip('::1').isLoopback() && ip('0.0.0.0').isUnspecified() && ip('::').isUnspecified()",
     "ip('169.254.1.1').isLinkLocalUnicast() && ip('fe80::1').isLinkLocalUnicast() && ip('224.0.0.1').isLinkLocalMulticast() && ip('ff02::1').isLinkLocalMulticast()",
     "ip('10.0.0.1').isGlobalUnicast() && ip('fd00::1').isGlobalUnicast() && !ip('255.255.255.255').isGlobalUnicast() && !ip('ff02::1').isGlobalUnicast()",
@@ -192,6 +193,20 @@ describe("a rule that cannot be used", () => {
     const { problems } = compileRules({ type: "object", properties: { spec } }, "schema");
     expect(problems.map((problem) => problem.detail)).toEqual(["oldSelf cannot be used on the uncorrelatable portion of the schema within schema.properties[spec]"]);
   });
+});
+
+test.each<[string, Schema, readonly string[]]>([
+  ["anyOf", { anyOf: [{ properties: { a: { "x-kubernetes-validations": [{ rule: "true" }] } } }] }, ["s.anyOf[0].properties[a].x-kubernetes-validations"]],
+  ["oneOf inside allOf", { allOf: [{ oneOf: [{ "x-kubernetes-validations": [{ rule: "true" }] }] }] }, ["s.allOf[0].oneOf[0].x-kubernetes-validations"]],
+  ["not", { not: { "x-kubernetes-validations": [{ rule: "true" }] } }, ["s.not.x-kubernetes-validations"]],
+  ["allOf", { allOf: [{ properties: { a: { "x-kubernetes-validations": [{ rule: "true" }] } } }] }, []],
+])("rules may stand in allOf, in no other combination: %s", (_, schema, fields) => {
+  const whole = JSON.parse(JSON.stringify({ type: "object", properties: { a: TEXT }, ...schema })) as JsonValue;
+  expect(validateStructural(whole, "s").map((error) => error.field)).toEqual([...fields]);
+});
+
+test("what is no list of rules is refused", () => {
+  expect(validateStructural({ type: "object", "x-kubernetes-validations": "true" }, "s").map((error) => error.field)).toEqual(["s.x-kubernetes-validations"]);
 });
 
 test.each([
