@@ -12,9 +12,6 @@ import { registerNetworkFunctions } from "./network.ts";
 const SYNC = { async: false };
 const COMPARABLE = ["int", "double", "string", "bool"] as const;
 
-/** The environment without `self`. */
-export const BASE_ENVIRONMENT = createEnvironment();
-
 function createEnvironment(): Environment {
   const environment = new Environment({ enableOptionalTypes: true });
   registerNetworkFunctions(environment);
@@ -89,3 +86,6 @@ function registerSets(environment: Environment): void {
     environment.registerFunction(`SetsNamespace.intersects(${lists}): bool`, (_: SetsNamespace, a: Iterable<Comparable>, b: Iterable<Comparable>) => !new Set(a).isDisjointFrom(new Set(b)), SYNC);
   }
 }
+
+/** The environment without `self`; below everything that it is made of. */
+export const BASE_ENVIRONMENT = createEnvironment();
