@@ -50,7 +50,7 @@ export function createObject(context: Context, place: Place, body: Body, options
   const existing = context.storage.get(resourceId(type), metadata.namespace, metadata.name);
   if (existing !== undefined) throw alreadyExists(type, metadata.name, existing.object.metadata.deletionTimestamp !== undefined);
   if (!options.dryRun) context.storage.write(resourceId(type), object);
-  return { object, warnings };
+  return { object, warnings: [...warnings, ...(type.warn?.(object) ?? [])] };
 }
 
 function placeInNamespace(place: Place, object: ApiObject): void {
