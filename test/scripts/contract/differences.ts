@@ -82,8 +82,8 @@ export const INTENDED: readonly IntendedDifference[] = [
   },
   {
     what: "pools",
-    here: "their ranges, block sizes and selectors are checked at admission, as upstream's client library does",
-    where: [{ at: WHOLE_ANSWER, exchanges: ["product: pool, host bits", "product: pool, selector", "product: pool, block size out of range"] }],
+    here: "the syntax of their selectors is checked at admission, as upstream's client library does; so are ranges that overlap",
+    where: [{ at: WHOLE_ANSWER, exchanges: ["product: pool, selector"] }],
   },
   {
     what: "amounts that are none",
