@@ -6,10 +6,12 @@
 export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "STATUS"] as const;
 export type CniCommand = (typeof CNI_COMMANDS)[number];
 
+const PLUGINS = ["calico", "calico-ipam"] as const;
+
 export interface CniRequest {
   readonly command: CniCommand;
   /** The plugin's own name: `calico` wires a pod; `calico-ipam` only assigns or releases addresses. */
-  readonly plugin: "calico" | "calico-ipam";
+  readonly plugin: (typeof PLUGINS)[number];
   readonly containerId: string;
   /** Path of the network namespace; empty when it is gone already. */
   readonly netns: string;
@@ -63,15 +65,55 @@ export function parseRequest(text: string): { readonly request: CniRequest } | {
     return { error: "request is not one line of JSON" };
   }
   if (!isObject(value)) return { error: "request must be an object" };
-  const oneOf = (field: string, allowed: readonly string[]): string | undefined =>
-    value[field] === undefined ? `request field ${field} is missing` : allowed.includes(String(value[field])) ? undefined : `request field ${field} is ${JSON.stringify(value[field])}, must be one of ${allowed.join(", ")}`;
-  const wrong =
-    oneOf("command", CNI_COMMANDS) ??
-    oneOf("plugin", ["calico", "calico-ipam"]) ??
-    ["containerId", "netns", "interface"].filter((field) => typeof value[field] !== "string").map((field) => `request field ${field} is ${JSON.stringify(value[field])}, must be a string`)[0] ??
-    ["args", "config"].filter((field) => !isObject(value[field])).map((field) => `request field ${field} is ${JSON.stringify(value[field])}, must be an object`)[0] ??
-    (isObject(value["args"]) && Object.values(value["args"]).some((argument) => typeof argument !== "string") ? "request field args must hold strings" : undefined);
-  return wrong === undefined ? { request: value as unknown as CniRequest } : { error: wrong };
+  try {
+    return {
+      request: {
+        command: oneOf(value, "command", CNI_COMMANDS),
+        plugin: oneOf(value, "plugin", PLUGINS),
+        containerId: textAt(value, "containerId"),
+        netns: textAt(value, "netns"),
+        interface: textAt(value, "interface"),
+        args: textsAt(value, "args"),
+        config: objectAt(value, "config"),
+      },
+    };
+  } catch (error) {
+    if (error instanceof WrongField) return { error: error.message };
+    throw error;
+  }
+}
+
+class WrongField extends Error {
+  constructor(field: string, value: unknown, wanted: string) {
+    super(`request field ${field} is ${value === undefined ? "missing" : JSON.stringify(value)}, must be ${wanted}`);
+  }
+}
+
+function oneOf<T extends string>(request: Readonly<Record<string, unknown>>, field: string, allowed: readonly T[]): T {
+  const found = allowed.find((text) => text === request[field]);
+  if (found === undefined) throw new WrongField(field, request[field], `one of ${allowed.join(", ")}`);
+  return found;
+}
+
+function textAt(request: Readonly<Record<string, unknown>>, field: string): string {
+  const value = request[field];
+  if (typeof value !== "string") throw new WrongField(field, value, "a string");
+  return value;
+}
+
+function objectAt(request: Readonly<Record<string, unknown>>, field: string): Readonly<Record<string, unknown>> {
+  const value = request[field];
+  if (!isObject(value)) throw new WrongField(field, value, "an object");
+  return value;
+}
+
+function textsAt(request: Readonly<Record<string, unknown>>, field: string): Readonly<Record<string, string>> {
+  const value = objectAt(request, field);
+  return Object.fromEntries(Object.keys(value).map((name) => {
+    const text = value[name];
+    if (typeof text !== "string") throw new WrongField(`${field}.${name}`, text, "a string");
+    return [name, text];
+  }));
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
