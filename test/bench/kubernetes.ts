@@ -12,6 +12,7 @@ import { prepareBinaries, Unavailable } from "../kubernetes/build/binaries.ts";
 import { attachCluster, type Cluster, CLUSTER_VARIABLE, newClusterId, startCluster } from "../kubernetes/cluster/cluster.ts";
 import { removeCluster, removeMounted } from "../kubernetes/cluster/clean.ts";
 import { containerdIn, ctrOf, type RuntimeFolders } from "../kubernetes/cluster/containerd.ts";
+import { imageArchive } from "../kubernetes/cluster/image.ts";
 import { inNetns, type NodeLayout } from "../kubernetes/cluster/layout.ts";
 import { CALICO } from "../kubernetes/cluster/node.ts";
 import { run, tryRun, waitFor } from "../kubernetes/cluster/run.ts";
@@ -110,7 +111,7 @@ class Bench {
     const { binaries, daemons, layout } = this.#cluster;
     daemons.start({ name: `${name}-bench-${key}`, ...containerdIn(netns, major, folders, binaries) });
     await waitFor(`containerd of ${key}`, 60, async () => (await tryRun(ctrOf(major, folders, binaries, "version"))).exitCode === 0, async () => daemons.tail(`${name}-bench-${key}`));
-    await run(ctrOf(major, folders, binaries, "images", "import", `${layout.directory}/images.tar`));
+    await run(ctrOf(major, folders, binaries, "images", "import", imageArchive(layout.directory)));
     await waitFor(`the network of ${key}`, 60, async () => /"NetworkReady",?\s*"status":\s*true|"status":\s*true,\s*"type":\s*"NetworkReady"/.test((await tryRun(this.#crictl(folders, "info"))).stdout), async () => (await tryRun(this.#crictl(folders, "info"))).stdout.slice(0, 2000));
   }
 
