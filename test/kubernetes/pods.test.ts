@@ -166,7 +166,7 @@ async function givenBack(name: string): Promise<void> {
 }
 
 describe("pools", () => {
-  const pool = (name: string, cidr: string): object => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "all()" } });
+  const pool = (name: string, cidr: string, nodeSelector = "all()"): object => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector } });
   const from = (name: string, poolName: string): object => {
     const made = pod({ namespace: NS, name, node: "n1" }) as { metadata: object };
     return { ...made, metadata: { ...made.metadata, annotations: { "cni.projectcalico.org/ipv4pools": JSON.stringify([poolName]) } } };
@@ -188,10 +188,10 @@ describe("pools", () => {
   });
 
   test("a pool that cannot be used is told in an Event", async () => {
-    await cluster.apply(pool("tiny", "10.98.0.0/30"));
-    const message = (): Promise<string> => cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=tiny", "-o", "jsonpath={.items[*].message}"]);
+    await cluster.apply(pool("unreadable", "10.98.0.0/24", "rack =="));
+    const message = (): Promise<string> => cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=unreadable", "-o", "jsonpath={.items[*].message}"]);
     await waitFor("the Event", 30, async () => (await message()) !== "", message);
     expect(await message()).toContain("The pool gives no addresses");
-    await cluster.kubectl(["delete", "ippool", "tiny"]);
+    await cluster.kubectl(["delete", "ippool", "unreadable"]);
   });
 });

@@ -220,10 +220,10 @@ describe("without a right", () => {
   test("to create events, the log says so beside what the Event would have said", async () => {
     const log = logSince();
     await without(rights("create events"), async () => {
-      const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "rights-tiny", labels: { attempt: String(++serial) } }, spec: { cidr: "10.93.0.0/30" } };
+      const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "rights-unreadable", labels: { attempt: String(++serial) } }, spec: { cidr: "10.93.0.0/24", nodeSelector: "rack ==" } };
       await cluster.apply(pool);
-      const events = await cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=rights-tiny", "-o", "jsonpath={.items[*].message}"]);
-      if (events !== "") await cluster.kubectl(["delete", "ippool", "rights-tiny"]);
+      const events = await cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=rights-unreadable", "-o", "jsonpath={.items[*].message}"]);
+      if (events !== "") await cluster.kubectl(["delete", "ippool", "rights-unreadable"]);
       return { succeeded: events !== "", words: log() };
     });
   });
