@@ -147,11 +147,11 @@ export class Addresses {
     const { record, handle, assignedAt } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
-      for (const addr of record.addresses) {
-        await this.#options.ipam.moveHandle(addr, this.#options.reserve.handle, handle, this.#attributes(record.pod, assignedAt));
-      }
+      const { reserve } = this.#options;
+      // First what others wait for: a Pod's status comes much later.
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
-      await this.#options.reserve.refill();
+      await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
+      if (reserve.isLow) await reserve.refill();
     });
   }
 
@@ -162,8 +162,7 @@ export class Addresses {
     this.#enqueue(record.containerId, "release addresses", async () => {
       await this.#endFlows(record.addresses);
       await this.#markTornDown(attachment);
-      await this.#options.ipam.releaseAddresses(record.addresses, [handle, this.#options.reserve.handle]);
-      await this.#options.ipam.releaseByHandle(handle);
+      await this.#options.reserve.release({ handle, addresses: record.addresses });
       await this.#options.journal.remove(attachment);
     });
   }
@@ -171,7 +170,7 @@ export class Addresses {
   /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */
   releaseHandle(containerId: string, handle: string): void {
     this.#taking.delete(handle);
-    this.#enqueue(containerId, "release addresses by handle", () => this.#options.ipam.releaseByHandle(handle));
+    this.#enqueue(containerId, "release addresses by handle", () => this.#options.reserve.release({ handle, addresses: [] }));
   }
 
   /** The handles under which this node knows addresses to be in use, or on their way. */

@@ -105,7 +105,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   wiring.close();
 }
 
-/** Fills the reserve at start, so that the first ADD finds addresses; later refills follow each ADD. */
+/** Fills the reserve at start, so that the first ADD finds addresses; afterwards what ADD takes is replaced. */
 async function keepReserve(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
   let reported: string | undefined;
   while (!signal.aborted) {

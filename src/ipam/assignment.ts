@@ -15,7 +15,6 @@ import type { BlockWriter } from "./block-writer.ts";
 import { candidateBlocks, inCandidateOrder } from "./candidates.ts";
 import type { Claims } from "./claims.ts";
 import { IpamError } from "./errors.ts";
-import { selectsNode } from "./pools.ts";
 
 export interface AssignmentOptions {
   readonly store: Store;
@@ -30,8 +29,6 @@ export interface AssignmentOptions {
   readonly owner: AllocationAttributes & { readonly handle_id: string };
   readonly blockLimit: number;
   readonly ownBlocksOnly: boolean;
-  /** All pools and the node's labels, when the node's empty blocks outside the pools that select it are to be given up. */
-  readonly releasable: { readonly pools: readonly PoolModel[]; readonly labels: Readonly<Record<string, string>> } | undefined;
   /** Every address is added here as soon as it is recorded. */
   readonly taken: Addr[];
 }
@@ -79,44 +76,28 @@ export class Assignment {
     return undefined;
   }
 
-  /** Takes from the blocks that the node owns, and gives up those that are of no use; answers how many are left. */
+  /** Takes from the blocks that the node owns; answers how many those are. */
   async #fromOwnBlocks(wanted: number): Promise<number> {
     const { claims, node, family, pools } = this.#options;
     let owned = 0;
     for (const affinity of await claims.affinities(node, family)) {
-      if (!pools.some((pool) => prefixCovers(pool.prefix, affinity.prefix))) {
-        if (await this.#giveUp(affinity.prefix)) continue;
-        owned++;
-        continue;
+      const serves = pools.some((pool) => prefixCovers(pool.prefix, affinity.prefix));
+      if (serves && this.count < wanted) {
+        if ((await claims.settle(node, affinity)) === undefined) continue;
+        await this.#take(affinity.prefix, wanted);
       }
-      // Enough is found, but blocks to give up may come later.
-      if (this.count >= wanted) {
-        owned++;
-        continue;
-      }
-      const block = await claims.settle(node, affinity);
-      if (block === undefined) continue;
       owned++;
-      await this.#take(affinity.prefix, wanted);
     }
     return owned;
-  }
-
-  /** Gives up the node's block if it is empty and lies in no pool that selects the node. A disabled pool keeps its blocks. */
-  async #giveUp(prefix: Prefix): Promise<boolean> {
-    const { claims, node, releasable } = this.#options;
-    if (releasable === undefined) return false;
-    if (releasable.pools.some((pool) => prefixCovers(pool.prefix, prefix) && selectsNode(pool, releasable.labels))) return false;
-    return claims.release(node, prefix);
   }
 
   /** Takes what is missing from one block, whoever owns it. */
   async #take(prefix: Prefix, wanted: number): Promise<void> {
     const { writer, owner, taken } = this.#options;
-    const addresses = await writer.change(prefix, owner.handle_id, (block) => {
+    const addresses = await writer.change(prefix, (block) => {
       const ordinals = block.spec.unallocated.slice(0, wanted - this.count);
       if (ordinals.length > 0) take(block.spec, ordinals, owner);
-      return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), count: ordinals.length };
+      return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), gains: new Map([[owner.handle_id, ordinals.length]]) };
     });
     taken.push(...(addresses ?? []));
     this.count += addresses?.length ?? 0;

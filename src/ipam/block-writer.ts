@@ -10,11 +10,24 @@ import type { Handles } from "./handles.ts";
 import { blockKey } from "./names.ts";
 import type { Retrier } from "./retry.ts";
 
-/** What a change came to: `count` addresses more for the handle. Nothing is written when it is `unchanged` or took none. */
+/** What a change came to: handle to the addresses that it has more. Nothing is written when the block is as it was. */
 export interface Change<T> {
   readonly result: T;
-  readonly count: number;
-  readonly unchanged?: boolean;
+  readonly gains: ReadonlyMap<string, number>;
+}
+
+export interface ChangeOptions {
+  /** The block as it was just read, for the first attempt. */
+  readonly block?: Block;
+  /** What the handles were counted up for this change already. */
+  readonly counted?: ReadonlyMap<string, number>;
+}
+
+export interface Freed {
+  /** How many addresses each handle lost. */
+  readonly freed: ReadonlyMap<string, number>;
+  /** Who owns the block, as the block says it, when it became empty and is kept. */
+  readonly emptied: string | undefined;
 }
 
 export class BlockWriter {
@@ -36,45 +49,53 @@ export class BlockWriter {
   }
 
   /**
-   * Lets `edit` change the block's spec on behalf of the handle and writes it; repeated on a fresh read when another writer came
-   * first. undefined when there is no such block, or it makes no sense.
+   * Lets `edit` change the block's spec and writes it, the handles that gain by it counted up first; repeated on a fresh read when
+   * another writer came first. undefined when there is no such block, or it makes no sense.
    */
-  async change<T>(prefix: Prefix, handle: string, edit: (block: Block) => Change<T>): Promise<T | undefined> {
+  async change<T>(prefix: Prefix, edit: (block: Block) => Change<T>, { block: given, counted }: ChangeOptions = {}): Promise<T | undefined> {
+    let first = given;
     return this.#retrier.run(formatKey(blockKey(prefix)), async () => {
-      const block = await this.#claims.readBlock(prefix);
+      const block = first ?? (await this.#claims.readBlock(prefix));
+      first = undefined;
       if (typeof block !== "object") return undefined;
       const before = JSON.stringify(block.spec);
-      const { result, count, unchanged } = edit(block);
-      if (unchanged === true || JSON.stringify(block.spec) === before) return result;
-      if (count > 0) await this.#handles.increment(handle, prefix, count);
+      const { result, gains } = edit(block);
+      if (JSON.stringify(block.spec) === before) return result;
+      const added: [string, number][] = [];
       try {
+        for (const [handle, count] of gains) {
+          const missing = count - (counted?.get(handle) ?? 0);
+          if (missing <= 0) continue;
+          await this.#handles.increment(handle, prefix, missing);
+          added.push([handle, missing]);
+        }
         await this.#write(block);
       } catch (error) {
-        // A refused write changed nothing. One without an answer may have been done: then the count must stay.
-        if (count > 0 && error instanceof StoreError && error.reason !== "unavailable") await this.#handles.decrement(handle, prefix, count);
+        // A refused write changed nothing. One without an answer may have been done: then the counts must stay.
+        if (error instanceof StoreError && error.reason !== "unavailable") for (const [handle, count] of added) await this.#handles.decrement(handle, prefix, count);
         throw error;
       }
       return result;
     });
   }
 
-  /** Frees the ordinals that `choose` picks; answers how many each handle lost. An ownerless block that becomes empty is deleted. */
-  async free(prefix: Prefix, choose: (block: Block) => readonly number[]): Promise<ReadonlyMap<string, number>> {
+  /** Frees the ordinals that `choose` picks. An ownerless block that becomes empty is deleted. */
+  async free(prefix: Prefix, choose: (block: Block) => readonly number[]): Promise<Freed> {
     return this.#retrier.run(formatKey(blockKey(prefix)), async () => {
       const block = await this.#claims.readBlock(prefix);
       const freed = new Map<string, number>();
-      if (typeof block !== "object") return freed;
+      if (typeof block !== "object") return { freed, emptied: undefined };
       const ordinals = choose(block);
-      if (ordinals.length === 0) return freed;
+      if (ordinals.length === 0) return { freed, emptied: undefined };
       for (const ordinal of ordinals) {
         const handle = holderOf(block.spec, ordinal)?.handle_id;
         if (handle !== undefined) freed.set(handle, (freed.get(handle) ?? 0) + 1);
       }
       free(block.spec, ordinals);
-      const owned = block.spec.affinity !== undefined && block.spec.affinity !== null;
-      if (owned || !isEmpty(block.spec)) await this.#write(block);
+      const owner = block.spec.affinity ?? undefined;
+      if (owner !== undefined || !isEmpty(block.spec)) await this.#write(block);
       else await this.#store.delete(blockKey(prefix), { revision: block.resource.metadata.resourceVersion ?? "" });
-      return freed;
+      return { freed, emptied: isEmpty(block.spec) ? owner : undefined };
     });
   }
 

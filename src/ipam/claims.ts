@@ -11,8 +11,8 @@ import type { Clock } from "../host/clock.ts";
 import { formatKey } from "../model/key.ts";
 import type { BlockAffinitySpec } from "../model/kinds/ipam.ts";
 import type { Resource } from "../model/resource.ts";
-import type { Family } from "../net/addr.ts";
-import { parsePrefix, type Prefix, prefixFamily } from "../net/prefix.ts";
+import type { Addr, Family } from "../net/addr.ts";
+import { parsePrefix, type Prefix, prefixContains, prefixFamily } from "../net/prefix.ts";
 import { type Block, blockOf, hostAffinity, isEmpty, newBlock } from "./block.ts";
 import { affinityKey, affinityLabels, affinityLabelsOf, blockKey } from "./names.ts";
 import { unlessLost } from "./retry.ts";
@@ -29,6 +29,8 @@ export class Claims {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #report: Report;
+  /** Blocks that were there when they were last read here. */
+  readonly #seen = new Set<Prefix>();
 
   constructor(store: Store, clock: Clock, report: Report) {
     this.#store = store;
@@ -39,7 +41,11 @@ export class Claims {
   /** The stored block; `unusable` when it is there but makes no sense (reported). Finishes a deletion that upstream's client began. */
   async readBlock(prefix: Prefix): Promise<Block | "absent" | "unusable"> {
     const found = await this.#store.get(blockKey(prefix));
-    if (found === undefined) return "absent";
+    if (found === undefined) {
+      this.#seen.delete(prefix);
+      return "absent";
+    }
+    this.#seen.add(prefix);
     if (found.spec.deleted === true) {
       await unlessLost(this.#store.delete(blockKey(prefix), { revision: found.metadata.resourceVersion ?? "" }));
       return "absent";
@@ -48,6 +54,11 @@ export class Claims {
     if (block.ok) return block.value;
     this.#report("a block is left alone because it makes no sense", { block: found.metadata.name, error: block.error });
     return "unusable";
+  }
+
+  /** A block that contains the address and was there when it was last read here; no request is made. */
+  seen(addr: Addr): Prefix | undefined {
+    return [...this.#seen].find((prefix) => prefixContains(prefix, addr));
   }
 
   /** All affinities of the node, in any state, by name. */

@@ -66,8 +66,28 @@ const SCENARIOS: readonly Scenario[] = [
       moved = [...ipv4.slice(0, 1), ...ipv6.slice(0, 1)];
     },
     act: async (ipam) => {
-      for (const addr of moved) await ipam.moveHandle(addr, "old", "new", { pod: "p" });
+      await ipam.moveHandles("old", moved.map((addr) => ({ addr, to: "new", attributes: { pod: "p" } })));
     },
+  },
+  {
+    name: "move to other handles, with replacement",
+    handles: ["old", "new0", "new1", "new2", "new3"],
+    prepare: async (ipam) => {
+      const { ipv4, ipv6 } = await ipam.assign({ ipv4: 2, ipv6: 2, handle: "old", attributes: {} });
+      moved = [...ipv4, ...ipv6];
+    },
+    act: async (ipam) => {
+      const moves = moved.map((addr, i) => ({ addr, to: `new${i}`, attributes: { pod: "p" } }));
+      await ipam.moveHandles("old", moves, { most: new Map([[4, 1], [6, 4]]), pools: await ipam.usablePools(), attributes: {} });
+    },
+  },
+  {
+    name: "release of several handles",
+    handles: ["one", "two"],
+    prepare: async (ipam) => {
+      for (const handle of ["one", "two"]) await ipam.assign({ ipv4: 3, ipv6: 3, handle, attributes: {} });
+    },
+    act: (ipam) => ipam.releaseByHandle("one", "two"),
   },
   {
     name: "taking over an empty block of another node",
@@ -89,7 +109,7 @@ const SCENARIOS: readonly Scenario[] = [
       await bench.changePool("v4", { nodeSelector: "has(nothing)" });
       await bench.pool("next", { cidr: "10.9.0.0/28", blockSize: 30 });
     },
-    act: async (ipam) => void (await ipam.assign({ ipv4: 1, ipv6: 1, handle: "a", attributes: {} })),
+    act: (ipam) => ipam.giveUpBlocks(),
   },
 ];
 
@@ -107,6 +127,8 @@ async function recover(bench: Bench, scenario: Scenario): Promise<void> {
   const before = await bench.holders();
   const next = bench.ipam("n1");
   const neighbor = bench.ipam("n2");
+  // As every start does.
+  await bench.clock.until(next.giveUpBlocks());
   const [mine, theirs] = await bench.clock.until(
     Promise.all([
       next.assign({ ipv4: 1, ipv6: 1, handle: "after-1", attributes: { node: "n1" } }),

@@ -5,7 +5,7 @@
  * counts that are too high, and blocks without an address of the handle, are expected everywhere.
  * Upstream: libcalico-go/lib/ipam/ipam_handle.go.
  */
-import type { Store } from "../datastore/store.ts";
+import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
@@ -40,14 +40,20 @@ export class Handles {
     return blocksOf(await this.read(handle));
   }
 
+  /** Makes a handle with these counts; false when there is one already, which is left as it is. */
+  async begin(handle: string, counts: ReadonlyMap<Prefix, number>): Promise<boolean> {
+    const spec = { handleID: handle, block: Object.fromEntries(counts), deleted: false };
+    const created = this.#store.create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name: handleKey(handle).name }, spec });
+    return (await unlessLost(created)) !== undefined;
+  }
+
   async increment(handle: string, prefix: Prefix, count: number): Promise<void> {
     const key = handleKey(handle);
     await this.#retrier.run(formatKey(key), async () => {
       const found = await this.read(handle);
       if (found === undefined) {
-        const spec = { handleID: handle, block: { [prefix]: count }, deleted: false };
-        await this.#store.create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name: key.name }, spec });
-        return;
+        if (await this.begin(handle, new Map([[prefix, count]]))) return;
+        throw new StoreError("exists", "IPAMHandle", key, `Cannot create ${formatKey(key)}: another writer came first`);
       }
       const block = { ...found.spec.block, [prefix]: (found.spec.block?.[prefix] ?? 0) + count };
       await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });

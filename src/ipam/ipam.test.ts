@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
-import { type Addr, parseAddr } from "../net/addr.ts";
+import { type Addr, familyOf, parseAddr } from "../net/addr.ts";
 import { unwrap } from "../lib/result.ts";
 import { IpamError } from "./errors.ts";
-import { Bench } from "./test-bench.ts";
+import type { Ipam } from "./ipam.ts";
+import { Bench, only } from "./test-bench.ts";
 
 const POD = { pod: "web", namespace: "default", node: "n1" };
 
@@ -127,19 +128,82 @@ test("moving an address: one write, the allocation stays, repeated is no error, 
     const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 2 : 0, ipv6: family === 6 ? 2 : 0, handle: "reserve", attributes: { node: "n1" } });
     const [moved, kept] = [...ipv4, ...ipv6] as [Addr, Addr];
     const sequence = (await bench.store.list("IPAMBlock")).items[family === 4 ? 0 : 1]?.spec.sequenceNumberForAllocation;
-    await ipam.moveHandle(moved, "reserve", `pod${family}`, POD);
-    await ipam.moveHandle(moved, "reserve", `pod${family}`, POD);
+    for (let i = 0; i < 2; i++) expect((await ipam.moveHandles("reserve", [{ addr: moved, to: `pod${family}`, attributes: POD }])).refused.size).toBe(0);
     const holders = await bench.holders();
     expect([holders.get(moved), holders.get(kept)]).toEqual([`pod${family}`, "reserve"]);
     const block = (await bench.store.list("IPAMBlock")).items[family === 4 ? 0 : 1];
     expect(block?.spec.sequenceNumberForAllocation).toEqual(sequence ?? {});
     expect(block?.spec.attributes.map(({ handle_id }) => handle_id).sort()).toEqual([`pod${family}`, "reserve"]);
-    expect(await reasonOf(ipam.moveHandle(moved, "reserve", "third", POD))).toContain(`not-held: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`);
+    const { refused } = await ipam.moveHandles("reserve", [{ addr: moved, to: "third", attributes: POD }]);
+    expect(await reasonOf(Promise.reject(refused.get(moved)))).toContain(`not-held: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`);
   }
   expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ reserve: [1, 1], pod4: [1], pod6: [1] });
   await ipam.releaseByHandle("pod4");
   await ipam.releaseByHandle("pod6");
   expect([...(await bench.holders()).values()]).toEqual(["reserve", "reserve"]);
+});
+
+test("many moves are one write of each block and one of each new handle; what leaves is replaced in the same writes", async () => {
+  const bench = await dual();
+  const ipam = bench.ipam("n1");
+  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 4, ipv6: 4, handle: "reserve", attributes: { node: "n1" } });
+  const pools = await ipam.usablePools();
+  const asked: string[] = [];
+  bench.store.setFault(({ verb, kind, phase }) => void (phase === "request" && asked.push(`${verb} ${kind}`)));
+  const moves = ["a", "b", "c"].flatMap((to, i) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD })));
+  const { replaced } = await ipam.moveHandles("reserve", moves, { most: new Map([[4, 2], [6, 8]]), pools, attributes: { node: "n1" } });
+  bench.store.setFault(undefined);
+  expect(asked.toSorted()).toEqual([
+    "create IPAMHandle", "create IPAMHandle", "create IPAMHandle", "get IPAMBlock", "get IPAMBlock", "get IPAMHandle", "get IPAMHandle",
+    "update IPAMBlock", "update IPAMBlock", "update IPAMHandle", "update IPAMHandle",
+  ]);
+  expect([only(replaced, 4).length, only(replaced, 6).length]).toEqual([2, 8]);
+  const holders = await bench.holders();
+  for (const { addr: each, to } of moves) expect(holders.get(each)).toBe(to);
+  for (const each of replaced) expect(holders.get(each)).toBe("reserve");
+  expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ reserve: [3, 9], a: [1, 1], b: [1, 1], c: [1, 1] });
+});
+
+test("a move of an address that nobody holds takes it, also without a handle; from a block that is gone it is refused", async () => {
+  const bench = await dual();
+  const ipam = bench.ipam("n1");
+  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
+  const moves = [...ipv4, ...ipv6].map((each) => ({ addr: each, to: "pod", attributes: POD }));
+  await ipam.releaseByHandle("reserve");
+  expect((await ipam.moveHandles("reserve", moves)).refused.size).toBe(0);
+  expect([...(await bench.holders()).values()]).toEqual(["pod", "pod"]);
+  await ipam.releaseByHandle("pod");
+  for (const name of await bench.names("IPAMBlock")) await bench.store.delete({ kind: "IPAMBlock", namespace: undefined, name });
+  const { refused } = await ipam.moveHandles("reserve", moves);
+  expect([...refused.values()].map(({ reason }) => reason)).toEqual(["not-held", "not-held"]);
+});
+
+test("moves to a handle that has addresses elsewhere, and beside another writer, count every block", async () => {
+  const bench = await dual();
+  const [ipam, other] = [bench.ipam("n1"), bench.ipam("n1")];
+  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 2, ipv6: 2, handle: "reserve", attributes: {} });
+  await ipam.assignAddress(addr("10.0.77.5"), "pod", POD);
+  await ipam.assignAddress(addr("fd00:1::77:5"), "pod", POD);
+  const moves = (i: number, to: string) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD }));
+  await bench.clock.until(Promise.all([ipam.moveHandles("reserve", moves(0, "pod")), other.moveHandles("reserve", moves(1, "new"))]));
+  expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ pod: [1, 1, 1, 1], new: [1, 1] });
+  await ipam.releaseByHandle("pod", "new");
+  expect((await bench.holders()).size).toBe(0);
+});
+
+test("replacements come from blocks of the node and of pools that serve it alone", async () => {
+  const bench = await dual();
+  const [n1, n2] = [bench.ipam("n1"), bench.ipam("n2")];
+  const pools = await n1.usablePools();
+  const replaced = async (by: Ipam, families: readonly number[]): Promise<readonly Addr[]> => {
+    const { ipv4, ipv6 } = await n2.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
+    const moves = [...ipv4, ...ipv6].map((each) => ({ addr: each, to: "pod", attributes: POD }));
+    const moved = await by.moveHandles("reserve", moves, { most: new Map([[4, 8], [6, 8]]), pools: pools.filter(({ family }) => families.includes(family)), attributes: {} });
+    expect(moved.refused.size).toBe(0);
+    return moved.replaced;
+  };
+  expect(await replaced(n1, [4, 6])).toEqual([]);
+  for (const family of [4, 6] as const) expect((await replaced(n2, [family])).map(familyOf)).toEqual(Array(8).fill(family));
 });
 
 test("a fixed address: taken, kept by its handle, refused to others, claimed from a disabled pool never", async () => {
@@ -208,9 +272,12 @@ test("a pool that no longer selects the node gives no new address; its empty blo
   await ipam.releaseByHandle("stays");
   await ipam.assign({ ipv4: 1, ipv6: 0, handle: "new", attributes: POD });
   expect((await bench.affinities()).map((text) => text.split(" ")[1]?.slice(0, 5))).toEqual(["10.5."]);
+  const { ipv4 } = await ipam.assign({ ipv4: 1, ipv6: 0, handle: "named", attributes: POD, pools: { ipv4: ["v4"] } });
+  await ipam.releaseAddresses(ipv4, ["named"]);
+  expect((await bench.affinities()).length).toBe(1);
 });
 
-test("an empty block of no use is given up though the node's first block has what was asked for", async () => {
+test("empty blocks outside the pools are given up when the pools are looked at again", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
   await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
@@ -221,7 +288,7 @@ test("an empty block of no use is given up though the node's first block has wha
   await ipam.releaseAddresses([ipv4[0], ipv6[0]] as Addr[], ["many"]);
   for (const name of ["w4", "w6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
   expect((await bench.affinities()).length).toBe(6);
-  await ipam.assign({ ipv4: 1, ipv6: 1, handle: "next", attributes: POD });
+  await ipam.giveUpBlocks();
   expect((await bench.affinities()).filter((text) => /10\.9\.|fd09:/.test(text))).toEqual([]);
   expect((await bench.affinities()).length).toBe(4);
 });

@@ -8,18 +8,17 @@
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
-import { equal } from "../lib/equal.ts";
-import type { AllocationAttributes } from "../model/kinds/ipam.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
-import { type Prefix, prefixContains, prefixOf } from "../net/prefix.ts";
+import { type Prefix, prefixContains, prefixCovers, prefixOf } from "../net/prefix.ts";
 import { Assignment } from "./assignment.ts";
-import { addrOf, heldBy, holderOf, ordinalOf, reassign, take } from "./block.ts";
+import { addrOf, heldBy, holderOf, hostAffinity, ordinalOf, take } from "./block.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { Claims, type Report } from "./claims.ts";
 import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
-import { choosePools, type PoolList, readPools, requestedPools } from "./pools.ts";
+import { type Move, type Moved, Moves, type Replacement } from "./moves.ts";
+import { choosePools, type PoolList, readPools, requestedPools, selectsNode } from "./pools.ts";
 import { Retrier } from "./retry.ts";
 
 export interface IpamOptions {
@@ -55,12 +54,15 @@ export interface Assigned {
   readonly ipv6: readonly Addr[];
 }
 
+const NO_REPLACEMENT: Replacement = { most: new Map(), pools: [], attributes: {} };
+
 export class Ipam {
   readonly node: string;
   readonly #options: IpamOptions;
   readonly #claims: Claims;
   readonly #handles: Handles;
   readonly #writer: BlockWriter;
+  readonly #moves: Moves;
   readonly #reported = new Set<string>();
   /** Releases of unknown outcome: the address and who released it, to the sequence number of the allocation that was meant. */
   readonly #releasing = new Map<string, number>();
@@ -72,6 +74,8 @@ export class Ipam {
     this.#claims = new Claims(options.store, options.clock, (message, fields) => this.#reportOnce(message, fields));
     this.#handles = new Handles(options.store, retrier);
     this.#writer = new BlockWriter(options.store, retrier, this.#claims, this.#handles);
+    const find = (addresses: readonly Addr[], handles: readonly string[]): Promise<readonly Prefix[]> => this.#blocksHolding(addresses, handles);
+    this.#moves = new Moves({ node: options.node, claims: this.#claims, handles: this.#handles, writer: this.#writer, find });
   }
 
   /**
@@ -104,13 +108,13 @@ export class Ipam {
     const prefix = prefixOf(addr, pool.blockSize);
     if ((await this.#claims.readBlock(prefix)) === "absent") await this.#claims.claim(this.node, prefix);
     const owner = { handle_id: handle, secondary: { ...attributes } };
-    const done = await this.#writer.change(prefix, handle, (block) => {
+    const done = await this.#writer.change(prefix, (block) => {
       const ordinal = ordinalOf(block, addr);
       const holder = holderOf(block.spec, ordinal);
-      if (holder?.handle_id === handle) return { result: true, count: 0 };
+      if (holder?.handle_id === handle) return { result: true, gains: new Map() };
       if (holder !== undefined) throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(holder.handle_id)} holds it`);
       take(block.spec, [ordinal], owner);
-      return { result: true, count: 1 };
+      return { result: true, gains: new Map([[handle, 1]]) };
     });
     if (done === undefined) throw new IpamError("contended", `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or makes no sense`);
   }
@@ -123,7 +127,7 @@ export class Ipam {
     const holders = new Set(handles);
     const intent = (addr: Addr): string => `${addr} ${handles.join(" ")}`;
     for (const prefix of await this.#blocksHolding(addresses, handles)) {
-      const freed = await this.#writer.free(prefix, (block) =>
+      const { freed, emptied } = await this.#writer.free(prefix, (block) =>
         addresses.filter((addr) => prefixContains(prefix, addr)).flatMap((addr) => {
           const ordinal = ordinalOf(block, addr);
           const holder = holderOf(block.spec, ordinal)?.handle_id;
@@ -135,42 +139,46 @@ export class Ipam {
         }),
       );
       for (const [handle, count] of freed) await this.#handles.decrement(handle, prefix, count);
+      if (emptied === hostAffinity(this.node)) await this.giveUpBlocks([prefix]);
     }
     for (const addr of addresses) this.#releasing.delete(intent(addr));
   }
 
   /**
-   * Frees every address of the handle and removes the handle. No other call may be assigning to the same handle meanwhile: what it
-   * takes could be missed.
+   * Frees every address of the handles and removes them, in one write of each block. No other call may be assigning to one of the
+   * handles meanwhile: what it takes could be missed.
    */
-  async releaseByHandle(handle: string): Promise<void> {
-    await this.#writer.retry(`release of handle ${handle}`, async () => {
-      const found = await this.#handles.read(handle);
-      if (found === undefined) return;
-      const prefixes = blocksOf(found);
-      for (const prefix of prefixes) await this.#writer.free(prefix, (block) => heldBy(block.spec, new Set([handle])));
-      await this.#handles.drop(found, Object.keys(found.spec.block ?? {}));
+  async releaseByHandle(...handles: readonly string[]): Promise<void> {
+    const emptied: Prefix[] = [];
+    await this.#writer.retry("handles that are released", async () => {
+      const found = (await Promise.all(handles.map((handle) => this.#handles.read(handle)))).filter((handle) => handle !== undefined);
+      const holders = new Set(found.map(({ spec }) => spec.handleID));
+      for (const prefix of new Set(found.flatMap(blocksOf))) {
+        const { emptied: owner } = await this.#writer.free(prefix, (block) => heldBy(block.spec, holders));
+        if (owner === hostAffinity(this.node)) emptied.push(prefix);
+      }
+      const drops = await Promise.allSettled(found.map((handle) => this.#handles.drop(handle, Object.keys(handle.spec.block ?? {}))));
+      for (const drop of drops) if (drop.status === "rejected") throw drop.reason;
     });
+    if (emptied.length > 0) await this.giveUpBlocks(emptied);
   }
 
   /**
-   * Makes an address that handle `from` holds one of handle `to`, in one write of the block; the address is never free in between.
-   * Succeeds when that was done already, and takes the address when nobody holds it. Rejects with `not-held` when a third one does.
+   * Makes addresses that handle `from` holds those of other handles; no address is ever free in between. An address that was moved
+   * already stays so, one that nobody holds is taken; one that a third handle holds is refused. What `replacement` asks for becomes
+   * `from`'s own in the same writes.
    */
-  async moveHandle(addr: Addr, from: string, to: string, attributes: Readonly<Record<string, string>>): Promise<void> {
-    const owner: AllocationAttributes = { handle_id: to, secondary: { ...attributes } };
-    const [prefix] = await this.#blocksHolding([addr], [from, to]);
-    if (prefix === undefined) throw new IpamError("not-held", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: no block holds it`);
-    const moved = await this.#writer.change(prefix, to, (block) => {
-      const ordinal = ordinalOf(block, addr);
-      const holder = holderOf(block.spec, ordinal);
-      if (holder === undefined) take(block.spec, [ordinal], owner);
-      else if (holder.handle_id === from || holder.handle_id === to) reassign(block.spec, ordinal, owner);
-      else throw new IpamError("not-held", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(holder.handle_id)} holds it`);
-      const count = holder?.handle_id === to ? 0 : 1;
-      return { result: holder?.handle_id === from, count, unchanged: equal(holder, owner) };
-    });
-    if (moved === true && from !== to) await this.#handles.decrement(from, prefix, 1);
+  moveHandles(from: string, moves: readonly Move[], replacement: Replacement = NO_REPLACEMENT): Promise<Moved> {
+    return this.#moves.run(from, moves, replacement);
+  }
+
+  /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */
+  async giveUpBlocks(prefixes?: readonly Prefix[]): Promise<void> {
+    const [pools, labels] = [await this.#pools(), await this.#nodeLabels()];
+    const candidates = prefixes ?? (await Promise.all(FAMILIES.map((family) => this.#claims.affinities(this.node, family)))).flat().map(({ prefix }) => prefix);
+    for (const prefix of candidates) {
+      if (!pools.valid.some((pool) => prefixCovers(pool.prefix, prefix) && selectsNode(pool, labels))) await this.#claims.release(this.node, prefix);
+    }
   }
 
   /** The addresses that blocks record for the handle. */
@@ -216,7 +224,6 @@ export class Ipam {
       family, pools: chosen, owner: { handle_id: request.handle, secondary: { ...request.attributes } },
       blockLimit: this.#options.blockLimit ?? 20,
       ownBlocksOnly: request.ownBlocksOnly === true,
-      releasable: names === undefined || names.length === 0 ? { pools: pools.valid, labels } : undefined,
       taken,
     });
     const shortfall = await assignment.run(count);

@@ -53,12 +53,99 @@ test("an address that was given out is not offered again by a recovery, before a
   const addr = reserve.take(6) as Addr;
   await reserve.recover();
   expect(reserve.count(6)).toBe(15);
-  await ipam.moveHandle(addr, reserve.handle, "pod", {});
+  await ipam.moveHandles(reserve.handle, [{ addr, to: "pod", attributes: {} }]);
   await reserve.recover();
   expect(reserve.count(6)).toBe(15);
   await ipam.releaseAddresses([addr], ["pod", reserve.handle]);
   await reserve.refill();
   expect(Array.from({ length: 16 }, () => reserve.take(6))).toContain(addr);
+});
+
+test("recording owners replaces what they took, all that wait at once; releasing frees it, recorded or not", async () => {
+  const bench = await dual();
+  const reserve = open(bench);
+  await reserve.refill();
+  const owner = (handle: string) => ({ handle, addresses: [reserve.take(4), reserve.take(6)] as Addr[], attributes: { pod: handle } });
+  let requests = 0;
+  bench.store.setFault(({ phase }) => void (phase === "request" && requests++));
+  const first = owner("first");
+  await reserve.record(first);
+  // Its handle, and a read and a write of each of both blocks.
+  expect(requests).toBe(5);
+  await reserve.release(first);
+  // A read of the handle, and its deletion.
+  expect(requests).toBe(5 + 6);
+  const owners = ["a", "b", "c", "d"].map(owner);
+  await Promise.all(owners.slice(0, 3).map((each) => reserve.record(each)));
+  // Three handles, the blocks, and the reserve's handle, counted up by the fourth address in each.
+  expect(requests).toBe(11 + 3 + 4 + 4);
+  // The address that nobody recorded was replaced as well.
+  expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
+  const holders = await bench.holders();
+  for (const { handle, addresses } of owners) for (const addr of addresses) expect(holders.get(addr)).toBe(handle === "d" ? "reserve-n1" : handle);
+  await Promise.all(owners.map((each) => reserve.release(each)));
+  expect([...new Set((await bench.holders()).values())]).toEqual(["reserve-n1"]);
+  expect((await held(bench)).length).toBe(16);
+  expect(await bench.names("IPAMHandle")).toEqual(["reserve-n1"]);
+});
+
+test("a third holder's address is refused to the one that has it, and to nobody else", async () => {
+  const bench = await dual();
+  const reserve = open(bench);
+  await reserve.refill();
+  const { ipv4 } = await bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "third", attributes: {} });
+  const records = [
+    reserve.record({ handle: "bad", addresses: ipv4, attributes: {} }),
+    reserve.record({ handle: "good", addresses: [reserve.take(6) as Addr], attributes: {} }),
+  ];
+  expect((await Promise.allSettled(records)).map((result) => (result.status === "rejected" ? String(result.reason) : result.status))).toEqual([expect.stringContaining('handle "third" holds it'), "fulfilled"]);
+});
+
+test("what a pod had before a crash, and the reserve has got since, is not freed by the pod's release", async () => {
+  const bench = new Bench();
+  await bench.pool("v4", { cidr: "10.0.0.0/30", blockSize: 30 });
+  await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
+  await bench.node("n1");
+  const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", inUse: [], size: 4 });
+  await before.refill();
+  const pod = { handle: "pod", addresses: [before.take(4), before.take(6)] as Addr[], attributes: {} };
+  await before.record(pod);
+  await before.release(pod);
+  // The journal still says that the pod has the addresses: the process died before it was told.
+  const after = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", inUse: pod.addresses, size: 4 });
+  await after.refill();
+  await after.release(pod);
+  expect((await held(bench)).length).toBe(8);
+  expect([after.count(4), after.count(6)]).toEqual([4, 4]);
+});
+
+test("a block of a pool that is gone is given up with its last pod", async () => {
+  const bench = await dual();
+  const reserve = open(bench);
+  await reserve.refill();
+  const pod = { handle: "pod", addresses: [reserve.take(4), reserve.take(6)] as Addr[], attributes: {} };
+  await reserve.record(pod);
+  await bench.pool("next", { cidr: "10.9.0.0/24", blockSize: 28 });
+  for (const name of ["v4", "v6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
+  await reserve.refill();
+  expect(await bench.affinities()).toHaveLength(3);
+  await reserve.release(pod);
+  expect(await bench.affinities()).toEqual([expect.stringContaining("10.9.0.")]);
+});
+
+test("an empty block is given up when its pool goes", async () => {
+  const bench = await dual();
+  await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
+  await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
+  const reserve = open(bench);
+  await reserve.refill();
+  const ipam = bench.ipam("n1");
+  await ipam.assign({ ipv4: 1, ipv6: 1, handle: "pod", attributes: {}, pools: { ipv4: ["w4"], ipv6: ["w6"] } });
+  await ipam.releaseByHandle("pod");
+  expect(await bench.affinities()).toHaveLength(4);
+  for (const name of ["w4", "w6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
+  await reserve.refill();
+  expect(await bench.affinities()).toHaveLength(2);
 });
 
 test("given back, it is offered again", async () => {

@@ -2,11 +2,14 @@
  * Address reserve: a few addresses of each family that the datastore records for the node already, so that a pod gets one without a
  * request to the datastore.
  *
- * Owns the handle `reserve-NODE`. `take` is synchronous; recording the new owner (`Ipam.moveHandle`) and `refill` come afterwards.
+ * Owns the handle `reserve-NODE`. `take` is synchronous; `record` names the new owner afterwards, and `release` ends that. Both are
+ * done for all pods that wait at once, and one after another with `refill`, so that what is `out` is known exactly.
  * The reserve claims a new block or borrows only for the first address of a family: beyond that it uses what the node's blocks have,
  * so that in a small pool it does not keep from other nodes what they need. It never goes by its own memory alone: whatever write
  * had an unknown outcome, the blocks are read again before more is taken.
  */
+import { StoreError } from "../datastore/store.ts";
+import { Batch } from "../lib/batch.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { prefixContains } from "../net/prefix.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
@@ -22,6 +25,19 @@ export interface AddressReserveOptions {
   readonly size?: number;
 }
 
+/** A container's handle, the addresses it has, and what is noted with them. */
+export interface Owner {
+  readonly handle: string;
+  readonly addresses: readonly Addr[];
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** What a container had: all that its handle holds, and those of the addresses that are recorded for the reserve still. */
+export interface Leaving {
+  readonly handle: string;
+  readonly addresses: readonly Addr[];
+}
+
 export class AddressReserve {
   /** The handle under which reserved addresses are recorded. */
   readonly handle: string;
@@ -33,8 +49,12 @@ export class AddressReserve {
   readonly #out: Set<Addr>;
   /** Whether the blocks may record more for the handle than is known here. */
   #stale = true;
+  /** The pools that served this node at the last refill; undefined: there was none. */
+  #pools: readonly PoolModel[] | undefined;
   #work: Promise<void> = Promise.resolve();
-  #refills = 0;
+  readonly #records: Batch<Owner>;
+  readonly #releases: Batch<Leaving>;
+  readonly #refills: Batch<undefined>;
 
   constructor(options: AddressReserveOptions) {
     this.handle = `reserve-${options.node}`;
@@ -42,6 +62,11 @@ export class AddressReserve {
     this.#node = options.node;
     this.#size = options.size ?? 8;
     this.#out = new Set(options.inUse);
+    const schedule = (work: () => Promise<void>): void => void this.#serially(work);
+    const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
+    this.#records = new Batch({ schedule, isShared, work: (owners) => this.#record(owners) });
+    this.#releases = new Batch({ schedule, isShared, work: (leaving) => this.#release(leaving) });
+    this.#refills = new Batch({ schedule, isShared: () => true, work: () => this.#refill() });
   }
 
   /** An address of the family for a pod, or undefined when there is none at hand. */
@@ -67,18 +92,29 @@ export class AddressReserve {
     return this.#serially(() => this.#recover());
   }
 
+  /** Whether a refill is due: a family that a pool serves is not up to size. */
+  get isLow(): boolean {
+    const pools = this.#pools;
+    return pools === undefined || FAMILIES.some((family) => this.#missing(family) > 0 && pools.some((pool) => pool.family === family));
+  }
+
+  /** Names the owner of addresses, and takes as many new ones where that costs no further request. Rejects with `not-held` when a third handle holds one. */
+  record(owner: Owner): Promise<void> {
+    return this.#records.add(owner);
+  }
+
+  /** Frees what a container had; also when `record` was never called for it. */
+  release(leaving: Leaving): Promise<void> {
+    return this.#releases.add(leaving);
+  }
+
   /**
-   * Brings each family that a pool serves up to size, and frees addresses whose pool serves this node no more. Call after addresses
-   * were taken and when pools or the node's labels changed; calls while one waits are one. Rejects when the datastore does not
-   * answer, or when a family has not one address.
+   * Brings each family that a pool serves up to size; frees addresses whose pool serves this node no more, and gives up blocks of no
+   * use. Call when the reserve is low and when pools or the node's labels changed. Rejects when the datastore does not answer, or
+   * when a family has not one address.
    */
   refill(): Promise<void> {
-    if (this.#refills > 0) return this.#work;
-    this.#refills++;
-    return this.#serially(async () => {
-      this.#refills--;
-      await this.#refill();
-    });
+    return this.#refills.add(undefined);
   }
 
   #serially(work: () => Promise<void>): Promise<void> {
@@ -97,11 +133,52 @@ export class AddressReserve {
     this.#stale = false;
   }
 
-  async #refill(): Promise<void> {
+  /** Runs work that changes what the handle holds: if it fails, the blocks are read before the next. */
+  async #changing<T>(work: () => Promise<T>): Promise<T> {
     if (this.#stale) await this.#recover();
     this.#stale = true;
+    const result = await work();
+    this.#stale = false;
+    return result;
+  }
+
+  #missing(family: Family): number {
+    return Math.max(0, this.#size - this.count(family));
+  }
+
+  async #record(owners: readonly Owner[]): Promise<void> {
+    const moves = owners.flatMap(({ addresses, handle, attributes }) => addresses.map((addr) => ({ addr, to: handle, attributes })));
+    const { replaced, refused } = await this.#changing(() => {
+      const most = new Map(FAMILIES.map((family) => [family, this.#missing(family)] as const));
+      return this.#ipam.moveHandles(this.handle, moves, { most, pools: this.#pools ?? [], attributes: { node: this.#node } });
+    });
+    for (const { addr } of moves) this.#out.delete(addr);
+    this.#gain(replaced);
+    const [refusal] = refused.values();
+    if (refusal !== undefined) throw refusal;
+  }
+
+  async #release(leaving: readonly Leaving[]): Promise<void> {
+    await this.#changing(async () => {
+      const out = leaving.flatMap(({ addresses }) => addresses.filter((addr) => this.#out.has(addr)));
+      if (out.length > 0) await this.#ipam.releaseAddresses(out, [this.handle]);
+      for (const addr of out) this.#out.delete(addr);
+      await this.#ipam.releaseByHandle(...leaving.map(({ handle }) => handle));
+    });
+  }
+
+  async #refill(): Promise<void> {
+    const failures = await this.#changing(() => this.#refillFamilies());
+    const [failure] = failures;
+    if (failure !== undefined) throw failure;
+    if (this.#pools?.length === 0) throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
+  }
+
+  async #refillFamilies(): Promise<readonly IpamError[]> {
     const pools = await this.#ipam.usablePools();
+    this.#pools = pools;
     await this.#dropUnserved(pools);
+    await this.#ipam.giveUpBlocks();
     const failures: IpamError[] = [];
     for (const family of FAMILIES) {
       if (!pools.some((pool) => pool.family === family)) continue;
@@ -112,22 +189,23 @@ export class AddressReserve {
         if (this.count(family) === 0) failures.push(error);
       }
     }
-    this.#stale = false;
-    const [failure] = failures;
-    if (failure !== undefined) throw failure;
-    if (pools.length === 0) throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
+    return failures;
   }
 
   async #fill(family: Family): Promise<void> {
     if (this.count(family) === 0) await this.#assign(family, 1, false);
-    const missing = this.#size - this.count(family);
+    const missing = this.#missing(family);
     if (missing > 0) await this.#assign(family, missing, true);
   }
 
   async #assign(family: Family, count: number, ownBlocksOnly: boolean): Promise<void> {
     const request = { ipv4: family === 4 ? count : 0, ipv6: family === 6 ? count : 0, handle: this.handle, attributes: { node: this.#node }, partial: true, ownBlocksOnly };
     const { ipv4, ipv6 } = await this.#ipam.assign(request);
-    for (const addr of [...ipv4, ...ipv6]) {
+    this.#gain([...ipv4, ...ipv6]);
+  }
+
+  #gain(addresses: readonly Addr[]): void {
+    for (const addr of addresses) {
       this.#out.delete(addr);
       this.#free.push(addr);
     }

@@ -38,7 +38,7 @@ test.each(Object.entries(STORES))("three nodes over %s", async (_, open) => {
   await reserve.refill();
   const addr = reserve.take(6) as Addr;
   expect(given.flat()).not.toContain(addr);
-  await ipam.moveHandle(addr, reserve.handle, "k8s-pod-network.n1-0", { node: "n1" });
+  await reserve.record({ handle: "k8s-pod-network.n1-0", addresses: [addr], attributes: { node: "n1" } });
   for (const each of ipams) for (let i = 0; i < 5; i++) await each.releaseByHandle(`k8s-pod-network.${each.node}-${i}`);
   await ipam.releaseByHandle(reserve.handle);
   expect((await store.list("IPAMHandle")).items).toEqual([]);
