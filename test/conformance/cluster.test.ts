@@ -299,7 +299,9 @@ describe("what the daemon says of itself", () => {
     const node = await lab.node("n1");
     const get = (path: string): Promise<string> => lab.inNode(node, "wget", "-qO-", "-t", "1", `http://127.0.0.1:9099${path}`).then(({ stdout }) => stdout);
     expect(JSON.parse(await get("/liveness"))).toEqual({ live: true });
-    expect(JSON.parse(await get("/readiness"))).toMatchObject({ ready: true, datastore: "in-sync" });
+    // The API was away in a test before: a watch that it no longer serves is begun anew.
+    await until("the datastore to be in sync again", async () => (JSON.parse(await get("/readiness")) as { datastore: string }).datastore === "in-sync");
+    expect(JSON.parse(await get("/readiness"))).toMatchObject({ ready: true, datastore: "in-sync", inSync: true });
     const metrics = await get("/metrics");
     expect(metrics).toMatch(/^felix_active_local_endpoints [1-9]/m);
     expect(metrics).toMatch(/^calico_dataplane_pending\{driver="nftables"\} 0$/m);
