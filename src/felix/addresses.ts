@@ -50,8 +50,11 @@ export interface Taken {
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 10_000;
-/** How long releases are gathered before the kernel's table of connections is gone through. */
-const END_FLOWS_DELAY_MS = 20;
+/**
+ * How long work for the datastore is gathered after an answer: the container runtime is still busy with the pod meanwhile, and what
+ * many pods wait for is done at once. Nobody waits that long for an address: then it is cut short.
+ */
+const GATHER_MS = 200;
 /** How long ADD waits for a fixed address that is being released on this node. */
 const RELEASE_WAIT_MS = 5_000;
 /** How long ADD waits for addresses that the reserve has not. A kubelet gives a sandbox 4 minutes, and asks again after an error. */
@@ -66,6 +69,8 @@ export class Addresses {
   /** Handles of requests that took addresses and are not confirmed, nor undone, yet. */
   readonly #taking = new Set<string>();
   readonly #stopping = new AbortController();
+  #gathering: Promise<void> | undefined;
+  #hurry = new AbortController();
 
   constructor(options: AddressesOptions) {
     this.#options = options;
@@ -86,6 +91,7 @@ export class Addresses {
       const addr = anyPool ? reserve.take(family) : undefined;
       if (addr === undefined) missing.push(family);
       else addresses.push(addr);
+      if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
     }
     const pools = { ...(ipv4Pools === undefined ? {} : { ipv4: ipv4Pools }), ...(ipv6Pools === undefined ? {} : { ipv6: ipv6Pools }) };
     const assign = async (): Promise<readonly Addr[]> => {
@@ -150,6 +156,7 @@ export class Addresses {
       const { reserve } = this.#options;
       // First what others wait for: a Pod's status comes much later.
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
+      await this.#gathered();
       await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
       if (reserve.isLow) await reserve.refill();
     });
@@ -160,7 +167,9 @@ export class Addresses {
     const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
-      await this.#endFlows(record.addresses);
+      for (const addr of record.addresses) this.#ending.add(addr);
+      await this.#gathered();
+      this.#endFlows();
       await this.#markTornDown(attachment);
       await this.#options.reserve.release({ handle, addresses: record.addresses });
       await this.#options.journal.remove(attachment);
@@ -200,6 +209,7 @@ export class Addresses {
   async settled(containerId: string, timeoutMs: number): Promise<boolean> {
     const queue = this.#queues.get(containerId);
     if (queue === undefined) return true;
+    this.#endGathering();
     await Promise.race([queue, this.#options.clock.sleep(timeoutMs)]);
     return this.#queues.get(containerId) === undefined;
   }
@@ -213,13 +223,24 @@ export class Addresses {
     this.#stopping.abort();
   }
 
+  /** Resolves GATHER_MS after the first call that waits, for all of them. */
+  #gathered(): Promise<void> {
+    this.#gathering ??= this.#options.clock.sleep(GATHER_MS, AbortSignal.any([this.#hurry.signal, this.#stopping.signal])).then(() => {
+      this.#gathering = undefined;
+    });
+    return this.#gathering;
+  }
+
+  #endGathering(): void {
+    if (this.#gathering === undefined) return;
+    this.#hurry.abort();
+    this.#hurry = new AbortController();
+  }
+
   /** Before anybody can be given the addresses. One pass over the kernel's table serves all that are waiting: it costs the same for many as for one. */
-  async #endFlows(addresses: readonly Addr[]): Promise<void> {
-    for (const addr of addresses) this.#ending.add(addr);
-    await this.#options.clock.sleep(END_FLOWS_DELAY_MS);
+  #endFlows(): void {
     if (this.#ending.size === 0) return;
-    const all = [...this.#ending];
-    this.#options.endFlows(all);
+    this.#options.endFlows([...this.#ending]);
     this.#ending.clear();
   }
 

@@ -2,7 +2,8 @@
  * Journal: the CNI attachments of this node on disk, so that a daemon without memory knows its pods again.
  *
  * A record is written before the kernel is touched and removed after its addresses are released, so that whatever a crash
- * leaves is found: an attachment in `releasing` is finished by the next process.
+ * leaves is found: an attachment in `releasing` is finished by the next process. The records die with the machine, as the kernel's
+ * state of which they speak does: they are not synchronised to a disk.
  */
 import type { Files } from "../host/files.ts";
 import type { CniRecord } from "../model/endpoint.ts";
@@ -65,7 +66,7 @@ export class Journal {
   async put(attachment: Attachment): Promise<void> {
     const id = attachmentId(attachment.record.containerId, attachment.record.podInterface);
     this.#attachments.set(id, attachment);
-    await this.#files.writeText(`${this.#directory}/${id}.json`, JSON.stringify(attachment), 0o600);
+    await this.#files.writeVolatile(`${this.#directory}/${id}.json`, JSON.stringify(attachment), 0o600);
   }
 
   async remove(attachment: Attachment): Promise<void> {

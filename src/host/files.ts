@@ -4,6 +4,8 @@ export interface Files {
   readText(path: string): Promise<string | undefined>;
   /** Replaces the file in one step (temporary file, fsync, rename), so that a crash leaves the old or the new content. */
   writeText(path: string, text: string, mode?: number): Promise<void>;
+  /** As `writeText`, without fsync: a crash of the process leaves the old or the new content, one of the machine may leave anything. */
+  writeVolatile(path: string, text: string, mode: number): Promise<void>;
   /** Writes in place, without a temporary file: for /proc and /sys. */
   writeInPlace(path: string, text: string): Promise<void>;
   /** Names in the directory, sorted; empty when it does not exist. */

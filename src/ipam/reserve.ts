@@ -43,7 +43,8 @@ export class AddressReserve {
   readonly handle: string;
   readonly #ipam: Ipam;
   readonly #node: string;
-  readonly #size: number;
+  /** Addresses to keep of each family. */
+  readonly size: number;
   #free: Addr[] = [];
   /** Given out, and perhaps still recorded for the reserve's handle. */
   readonly #out: Set<Addr>;
@@ -60,7 +61,7 @@ export class AddressReserve {
     this.handle = `reserve-${options.node}`;
     this.#ipam = options.ipam;
     this.#node = options.node;
-    this.#size = options.size ?? 8;
+    this.size = options.size ?? 8;
     this.#out = new Set(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
     const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
@@ -143,7 +144,7 @@ export class AddressReserve {
   }
 
   #missing(family: Family): number {
-    return Math.max(0, this.#size - this.count(family));
+    return Math.max(0, this.size - this.count(family));
   }
 
   async #record(owners: readonly Owner[]): Promise<void> {

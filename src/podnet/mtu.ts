@@ -6,7 +6,12 @@ const UPLINK = /^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)$/;
 /** Ethernet's, when the node has no interface of such a name. */
 const USUAL_BYTES = 1500;
 
+/** Whether the node reaches others by the interface, to judge by its name. */
+export function isUplink({ name }: Pick<Link, "name">): boolean {
+  return UPLINK.test(name);
+}
+
 export function uplinkMtuBytes(links: readonly Pick<Link, "name" | "mtuBytes">[]): number {
-  const uplinks = links.filter((link) => UPLINK.test(link.name)).map((link) => link.mtuBytes);
+  const uplinks = links.filter(isUplink).map((link) => link.mtuBytes);
   return uplinks.length === 0 ? USUAL_BYTES : Math.min(...uplinks);
 }

@@ -15,7 +15,7 @@ import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { comparePodNetwork } from "./compare.ts";
 import { LOOPBACK_INDEX } from "./loopback.ts";
-import { uplinkMtuBytes } from "./mtu.ts";
+import { isUplink, uplinkMtuBytes } from "./mtu.ts";
 import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
 
@@ -43,6 +43,8 @@ const LINK_LOCAL_LENGTH = 64;
 export class PodNetwork {
   readonly #sys: Sys;
   readonly #host: RouteClient;
+  /** Names. */
+  #uplinks: readonly string[] | undefined;
 
   constructor(sys: Sys) {
     this.#sys = sys;
@@ -53,9 +55,10 @@ export class PodNetwork {
     this.#host.close();
   }
 
-  /** The MTU that a pod may use when nobody says one. */
+  /** The MTU that a pod may use when nobody says one. The sweep learns of new interfaces, so that not all of the node's are listed here. */
   uplinkMtuBytes(): number {
-    return uplinkMtuBytes(this.#host.links());
+    this.#uplinks ??= this.#host.links().filter(isUplink).map(({ name }) => name);
+    return uplinkMtuBytes(this.#uplinks.flatMap((name) => this.#host.linkByName(name) ?? []));
   }
 
   /**
@@ -170,7 +173,9 @@ export class PodNetwork {
       const link = this.#host.linkByName(name);
       if (link !== undefined) ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
     }
-    if (this.#host.links().some((link) => link.group === LEAVING_GROUP)) this.#host.deleteLinkGroup(LEAVING_GROUP);
+    const links = this.#host.links();
+    this.#uplinks = links.filter(isUplink).map(({ name }) => name);
+    if (links.some((link) => link.group === LEAVING_GROUP)) this.#host.deleteLinkGroup(LEAVING_GROUP);
   }
 
   /** How the kernel differs from what `add` makes, in words, for people; empty when it does not. Throws KernelError when it cannot be read. */

@@ -20,6 +20,8 @@ test("text is written whole, with its mode, whatever was there", async () => {
   expect(modeOf(path)).toBe(0o644);
   await files.writeText(path, "ü", 0o600);
   expect([await files.readText(path), modeOf(path)]).toEqual(["ü", 0o600]);
+  await files.writeVolatile(path, "two", 0o640);
+  expect([await files.readText(path), modeOf(path)]).toEqual(["two", 0o640]);
   expect(readdirSync(directory)).toEqual(["text"]);
 });
 

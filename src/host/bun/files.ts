@@ -1,18 +1,19 @@
-/** The real Files. Whole files are replaced by a temporary file beside them, fsync, rename, and an fsync of the directory. */
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+/** The real Files. Whole files are replaced by a temporary file beside them, fsync, rename, and an fsync of the directory; volatile ones without fsync. */
+import { copyFile, type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FileError, type Files } from "../files.ts";
 
 export function openFiles(): Files {
   return {
     readText: (path) => absentAs(undefined, "read", path, () => readFile(path, "utf8")),
-    writeText: (path, text, mode = 0o644) => attempt("write", path, () => replace(path, mode, (temporary) => writeNew(temporary, text, mode))),
+    writeText: (path, text, mode = 0o644) => attempt("write", path, () => replace(path, true, (temporary) => writeNew(temporary, text, mode), mode)),
+    writeVolatile: (path, text, mode) => attempt("write", path, () => replace(path, false, (temporary) => writeNew(temporary, text, mode), mode)),
     writeInPlace: (path, text) => attempt("write", path, () => writeExisting(path, text)),
     list: (path) => absentAs([], "list", path, async () => (await readdir(path)).sort()),
     remove: (path) => absentAs(undefined, "remove", path, () => rm(path)),
     makeDirectory: (path) => attempt("make directory", path, async () => void (await mkdir(path, { recursive: true }))),
     exists: (path) => absentAs(false, "look at", path, async () => (await stat(path), true)),
-    copy: (from, to, mode) => attempt(`copy ${JSON.stringify(from)} to`, to, () => replace(to, mode, (temporary) => copyNew(from, temporary, mode))),
+    copy: (from, to, mode) => attempt(`copy ${JSON.stringify(from)} to`, to, () => replace(to, true, (temporary) => copyNew(from, temporary), mode)),
   };
 }
 
@@ -41,15 +42,14 @@ async function absentAs<A, T>(absent: A, operation: string, path: string, run: (
 
 let temporaries = 0;
 
-async function replace(path: string, mode: number, make: (temporary: string) => Promise<void>): Promise<void> {
+async function replace(path: string, durable: boolean, make: (temporary: string) => Promise<FileHandle>, mode: number): Promise<void> {
   temporaries++;
   const temporary = `${path}.${process.pid}-${temporaries}.tmp`;
   try {
-    await make(temporary);
-    const file = await open(temporary, "r+");
+    const file = await make(temporary);
     try {
       await file.chmod(mode);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }
@@ -58,6 +58,7 @@ async function replace(path: string, mode: number, make: (temporary: string) => 
     await rm(temporary, { force: true });
     throw error;
   }
+  if (!durable) return;
   const directory = await open(dirname(path), "r");
   try {
     await directory.sync();
@@ -66,23 +67,20 @@ async function replace(path: string, mode: number, make: (temporary: string) => 
   }
 }
 
-async function writeNew(path: string, text: string, mode: number): Promise<void> {
+async function writeNew(path: string, text: string, mode: number): Promise<FileHandle> {
   const file = await open(path, "w", mode);
   try {
     await file.writeFile(text);
-  } finally {
+  } catch (error) {
     await file.close();
+    throw error;
   }
+  return file;
 }
 
-async function copyNew(from: string, to: string, mode: number): Promise<void> {
+async function copyNew(from: string, to: string): Promise<FileHandle> {
   await copyFile(from, to);
-  const file = await open(to, "r+");
-  try {
-    await file.chmod(mode);
-  } finally {
-    await file.close();
-  }
+  return open(to, "r+");
 }
 
 /** One write(2) on the existing file: what /proc and /sys expect. */
