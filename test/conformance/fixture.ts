@@ -1,4 +1,5 @@
 /** fixture: one lab of the shipped executables for a file of tests, and the hands to use it: kubectl, calico, processes in pods. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 
@@ -62,11 +63,25 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined | 
   }
 }
 
+const LABS = "/run/calico-lab";
+
+/** Labs of test runs that were killed: their supervisor is gone. */
+async function removeAbandoned(): Promise<void> {
+  const names = existsSync(LABS) ? readdirSync(LABS).filter((name) => /^t\d+-[0-9a-f]{6}$/.test(name)) : [];
+  for (const name of names) {
+    const file = `${LABS}/${name}/supervisor.json`;
+    // Without one it may be coming up, or going, at this moment.
+    const supervisor = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as { pid: number }) : undefined;
+    if (supervisor !== undefined && !existsSync(`/proc/${supervisor.pid}`)) await execute([CALICO, "lab", "down", "--name", name]);
+  }
+}
+
 export class Lab {
   readonly name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`;
   #kubeconfig = "";
 
   async up(...flags: readonly string[]): Promise<void> {
+    await removeAbandoned();
     const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, "--api", LAB_API, ...flags]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
