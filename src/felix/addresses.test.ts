@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { beforeEach, describe, expect, test } from "bun:test";
 import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
@@ -6,22 +6,22 @@ import { openFiles } from "../host/bun/files.ts";
 import { openRandom } from "../host/bun/random.ts";
 import { unwrap } from "../lib/result.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
-import { parseAddr } from "../net/addr.ts";
+import { familyOf, parseAddr } from "../net/addr.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
-import { Addresses } from "./addresses.ts";
+import { Addresses, type Taken } from "./addresses.ts";
 import { AddressError } from "./failures.ts";
 import { Journal } from "./journal.ts";
 
 /** A store on which calls that `waits` picks wait for the gate. */
-function gated(memory: MemoryStore, waits: (method: string | symbol, kind: string | undefined) => boolean, gate: Promise<void>): Store {
+function gated(memory: MemoryStore, waits: (method: string | symbol, kind: string | undefined, name: string | undefined) => boolean, gate: Promise<void>): Store {
   return new Proxy<Store>(memory, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name);
       if (typeof value !== "function") return value;
-      return async (...args: readonly ({ kind?: string } | string)[]) => {
+      return async (...args: readonly ({ kind?: string; name?: string } | string)[]) => {
         const [first] = args;
-        if (waits(name, typeof first === "string" ? first : first?.kind)) await gate;
+        if (typeof first === "string" ? waits(name, first, undefined) : waits(name, first?.kind, first?.name)) await gate;
         return Reflect.apply(value, target, args) as unknown;
       };
     },
@@ -48,17 +48,106 @@ test.each([
   expect(await taken).toMatchObject({ name: "AddressError", message: expect.stringContaining("the datastore did not finish within 30000 ms") });
   expect(addresses.backlog).toBe(1);
   gate.resolve();
-  await clock.advance(60_000);
+  for (let seconds = 0; addresses.backlog > 0 && seconds < 60; seconds++) await clock.advance(1_000);
   expect(addresses.backlog).toBe(0);
+  // What was fetched by way of the reserve is there for the next pod.
+  const kept = requests.addresses === undefined ? reserve.size + 1 : 0;
+  expect(reserve.count(6)).toBe(kept);
   const [block] = (await memory.list("IPAMBlock")).items;
-  expect(block?.spec.allocations.filter((index) => index !== null)).toEqual([]);
-  expect((await memory.list("IPAMHandle")).items).toEqual([]);
+  expect(block?.spec.allocations.filter((index) => index !== null)).toHaveLength(kept);
+  expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toEqual(kept === 0 ? [] : [reserve.handle]);
+});
+
+test("many pods at once: what the reserve lacks is fetched for all of them together", async () => {
+  const memory = new MemoryStore();
+  for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
+  const clock = openClock();
+  const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  await reserve.refill();
+  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+  let requests = 0;
+  memory.setFault(({ phase }) => void (phase === "request" && requests++));
+  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED }));
+  const given = (await Promise.all(pods)).flatMap((taken) => taken.addresses);
+  expect(new Set(given).size).toBe(60);
+  expect(given.map(familyOf)).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? 4 : 6)));
+  // Two refills, of about sixteen requests each, not one search for each address.
+  expect(requests).toBeLessThan(60);
+  expect([reserve.count(4), reserve.count(6)]).toEqual([8, 8]);
+});
+
+describe("work for the datastore after an answer", () => {
+  let memory: MemoryStore;
+  let clock: VirtualClock;
+  let addresses: Addresses;
+  const record = (name: string, taken: Taken) => ({ containerId: name, pod: { kind: "Pod", namespace: "a", name }, interface: `cali${name}`, addresses: taken.addresses, mac: "", netns: "", podInterface: "eth0" }) as const;
+
+  /** ADD of so many pods, to the end of the answer. */
+  async function add(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED });
+      addresses.confirm({ record: record(`c${i}`, taken), handle: taken.handle, assignedAt: taken.assignedAt, mtuBytes: 1500, state: "attached", wired: false });
+    }
+  }
+
+  async function recorded(): Promise<string[]> {
+    return (await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID).filter((handle) => handle.startsWith("net."));
+  }
+
+  beforeEach(async () => {
+    memory = new MemoryStore();
+    clock = new VirtualClock();
+    for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
+    const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+    const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+    await clock.until(reserve.refill());
+    const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+  });
+
+  test("waits until the runtime has the pod, and is done for all at once", async () => {
+    await add(2);
+    await clock.advance(150);
+    expect(await recorded()).toEqual([]);
+    await clock.advance(100);
+    expect(await recorded()).toEqual(["net.c0", "net.c1"]);
+  });
+
+  test("does not wait when the reserve gets low", async () => {
+    await add(5);
+    await clock.advance(1);
+    expect(await recorded()).toEqual(["net.c0", "net.c1", "net.c2", "net.c3"]);
+  });
+
+  test("does not wait while somebody waits for it", async () => {
+    await add(1);
+    await clock.advance(1);
+    const settled = addresses.settled("c0", 5_000);
+    await clock.advance(1);
+    expect([await settled, await recorded()]).toEqual([true, ["net.c0"]]);
+  });
+});
+
+test("when the pool is used up, ADD says so in words of its own", async () => {
+  const memory = new MemoryStore();
+  await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "fd00::/127", blockSize: 127 } });
+  const clock = openClock();
+  const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED });
+  const outcomes = await Promise.allSettled([take(0), take(1), take(2)]);
+  expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "fulfilled", "rejected"]);
+  expect(outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [String(outcome.reason)] : []))).toEqual([expect.stringContaining('got 0 of 1 IPv6 addresses for node "n1" from p (fd00::/127): every address is taken')]);
 });
 
 test("a failed ADD's handle is released in the container's own queue, for which the next ADD of the container waits", async () => {
   const memory = new MemoryStore();
   const gate = Promise.withResolvers<void>();
-  const store = gated(memory, (method, kind) => method === "get" && kind === "IPAMHandle", gate.promise);
+  const store = gated(memory, (method, kind, name) => method === "get" && kind === "IPAMHandle" && name === "net.c1", gate.promise);
   const clock = openClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });

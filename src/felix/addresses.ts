@@ -83,7 +83,7 @@ export class Addresses {
     this.#taking.add(handle);
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
     if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt };
-    const { ipam, reserve } = this.#options;
+    const { reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
     for (const family of request.families) {
@@ -93,24 +93,37 @@ export class Addresses {
       else addresses.push(addr);
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
     }
-    const pools = { ...(ipv4Pools === undefined ? {} : { ipv4: ipv4Pools }), ...(ipv6Pools === undefined ? {} : { ipv6: ipv6Pools }) };
-    const assign = async (): Promise<readonly Addr[]> => {
-      const found: Addr[] = [];
+    let late = false;
+    const fetch = async (): Promise<void> => {
       for (const family of missing) {
-        const assigned = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(request.pod, assignedAt), pools });
-        found.push(...assigned.ipv4, ...assigned.ipv6);
+        const addr = await this.#fetch(family, request, handle, assignedAt);
+        if (late && addr !== undefined) reserve.giveBack(addr);
+        else if (addr !== undefined) addresses.push(addr);
       }
-      return found;
     };
     try {
-      if (missing.length > 0) addresses.push(...(await this.#inTime(request.containerId, assign())));
+      if (missing.length > 0) await this.#inTime(request.containerId, fetch());
     } catch (error) {
+      late = true;
       for (const addr of addresses) reserve.giveBack(addr);
       this.releaseHandle(request.containerId, handle);
       if (!isRefusal(error)) throw error;
       throw new AddressError(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`);
     }
     return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt };
+  }
+
+  /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
+  async #fetch(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<Addr | undefined> {
+    const { ipam, reserve } = this.#options;
+    const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
+    if (names === undefined) {
+      const addr = await reserve.takeFetched(family);
+      if (addr !== undefined) return addr;
+    }
+    const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
+    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools });
+    return [...ipv4, ...ipv6][0];
   }
 
   async #takeFixed(addresses: readonly Addr[], { pod, containerId }: TakeRequest, handle: string, assignedAt: string): Promise<readonly Addr[]> {

@@ -148,6 +148,19 @@ test("an empty block is given up when its pool goes", async () => {
   expect(await bench.affinities()).toHaveLength(2);
 });
 
+test("an address is fetched for everybody who waits, of the family that has some", async () => {
+  const bench = new Bench();
+  await bench.pool("v4", { cidr: "10.0.0.0/24", blockSize: 28 });
+  await bench.pool("v6", { cidr: "fd00::/128", blockSize: 128 });
+  await bench.node("n1");
+  const reserve = open(bench);
+  const fetched = await Promise.all([4, 6, 4, 6, 4].map((family) => reserve.takeFetched(family as 4 | 6)));
+  expect(fetched.map((addr) => addr?.includes(":"))).toEqual([false, true, false, undefined, false]);
+  expect(new Set(fetched.slice(0, 3)).size).toBe(3);
+  expect([reserve.count(4), reserve.count(6)]).toEqual([8, 0]);
+  expect([await reserve.takeFetched(6), (await reserve.takeFetched(4))?.startsWith("10.0.0.")]).toEqual([undefined, true]);
+});
+
 test("given back, it is offered again", async () => {
   const bench = await dual();
   const reserve = open(bench);

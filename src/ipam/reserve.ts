@@ -48,6 +48,8 @@ export class AddressReserve {
   #free: Addr[] = [];
   /** Given out, and perhaps still recorded for the reserve's handle. */
   readonly #out: Set<Addr>;
+  /** Of those who wait for an address. */
+  readonly #waiting: Family[] = [];
   /** Whether the blocks may record more for the handle than is known here. */
   #stale = true;
   /** The pools that served this node at the last refill; undefined: there was none. */
@@ -76,6 +78,20 @@ export class AddressReserve {
     const [addr] = at < 0 ? [] : this.#free.splice(at, 1);
     if (addr !== undefined) this.#out.add(addr);
     return addr;
+  }
+
+  /** As `take`, after a refill that fetches one more for everybody who waits here. Rejects when the datastore does not answer. */
+  async takeFetched(family: Family): Promise<Addr | undefined> {
+    this.#waiting.push(family);
+    try {
+      await this.refill();
+    } catch (error) {
+      // Of some family there is none; it need not be this one.
+      if (!(error instanceof IpamError)) throw error;
+    } finally {
+      this.#waiting.splice(this.#waiting.indexOf(family), 1);
+    }
+    return this.take(family);
   }
 
   /** Returns an address that was taken and not used, before anybody else was recorded as its owner. */
@@ -144,7 +160,8 @@ export class AddressReserve {
   }
 
   #missing(family: Family): number {
-    return Math.max(0, this.size - this.count(family));
+    const waiting = this.#waiting.filter((each) => each === family).length;
+    return Math.max(0, this.size + waiting - this.count(family));
   }
 
   async #record(owners: readonly Owner[]): Promise<void> {
