@@ -94,15 +94,15 @@ export class Addresses {
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
     }
     let late = false;
-    const fetch = async (): Promise<void> => {
+    const search = async (): Promise<void> => {
       for (const family of missing) {
-        const addr = await this.#fetch(family, request, handle, assignedAt);
+        const addr = await this.#findOne(family, request, handle, assignedAt);
         if (late && addr !== undefined) reserve.giveBack(addr);
         else if (addr !== undefined) addresses.push(addr);
       }
     };
     try {
-      if (missing.length > 0) await this.#inTime(request.containerId, fetch());
+      if (missing.length > 0) await this.#inTime(request.containerId, search());
     } catch (error) {
       late = true;
       for (const addr of addresses) reserve.giveBack(addr);
@@ -114,11 +114,11 @@ export class Addresses {
   }
 
   /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
-  async #fetch(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<Addr | undefined> {
+  async #findOne(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<Addr | undefined> {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
-      const addr = await reserve.takeFetched(family);
+      const addr = await reserve.takeFound(family);
       if (addr !== undefined) return addr;
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };

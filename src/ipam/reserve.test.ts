@@ -154,11 +154,11 @@ test("an address is fetched for everybody who waits, of the family that has some
   await bench.pool("v6", { cidr: "fd00::/128", blockSize: 128 });
   await bench.node("n1");
   const reserve = open(bench);
-  const fetched = await Promise.all([4, 6, 4, 6, 4].map((family) => reserve.takeFetched(family as 4 | 6)));
+  const fetched = await Promise.all([4, 6, 4, 6, 4].map((family) => reserve.takeFound(family as 4 | 6)));
   expect(fetched.map((addr) => addr?.includes(":"))).toEqual([false, true, false, undefined, false]);
   expect(new Set(fetched.slice(0, 3)).size).toBe(3);
   expect([reserve.count(4), reserve.count(6)]).toEqual([8, 0]);
-  expect([await reserve.takeFetched(6), (await reserve.takeFetched(4))?.startsWith("10.0.0.")]).toEqual([undefined, true]);
+  expect([await reserve.takeFound(6), (await reserve.takeFound(4))?.startsWith("10.0.0.")]).toEqual([undefined, true]);
 });
 
 test("given back, it is offered again", async () => {

@@ -81,7 +81,7 @@ export class AddressReserve {
   }
 
   /** As `take`, after a refill that fetches one more for everybody who waits here. Rejects when the datastore does not answer. */
-  async takeFetched(family: Family): Promise<Addr | undefined> {
+  async takeFound(family: Family): Promise<Addr | undefined> {
     this.#waiting.push(family);
     try {
       await this.refill();
