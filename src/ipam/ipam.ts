@@ -32,6 +32,12 @@ export interface IpamOptions {
   readonly blockLimit?: number;
 }
 
+/** The pools, and the labels of this node, by which they select it. */
+export interface PoolView {
+  readonly pools: PoolList;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 export interface AssignRequest {
   /** Number of addresses of each family. */
   readonly ipv4: number;
@@ -41,8 +47,8 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names of the pools to take from; then their selectors do not count. */
   readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
-  /** The node's labels, if known; otherwise they are read from its Node. */
-  readonly nodeLabels?: Readonly<Record<string, string>>;
+  /** As it was just read, if it was. */
+  readonly view?: PoolView;
   /** True: fewer addresses than asked for are an answer too, unless there are none. */
   readonly partial?: boolean;
   /** True: take only from blocks that the node owns already. */
@@ -85,8 +91,7 @@ export class Ipam {
   async assign(request: AssignRequest): Promise<Assigned> {
     const taken: Addr[] = [];
     try {
-      const pools = await this.#pools();
-      const labels = request.nodeLabels ?? (await this.#nodeLabels());
+      const { pools, labels } = request.view ?? (await this.readView());
       for (const family of FAMILIES) {
         const count = family === 4 ? request.ipv4 : request.ipv6;
         if (count > 0) await this.#assignFamily(request, family, count, pools, labels, taken);
@@ -139,7 +144,7 @@ export class Ipam {
         }),
       );
       for (const [handle, count] of freed) await this.#handles.decrement(handle, prefix, count);
-      if (emptied === hostAffinity(this.node)) await this.giveUpBlocks([prefix]);
+      if (emptied === hostAffinity(this.node)) await this.giveUpBlocks(undefined, [prefix]);
     }
     for (const addr of addresses) this.#releasing.delete(intent(addr));
   }
@@ -160,7 +165,7 @@ export class Ipam {
       const drops = await Promise.allSettled(found.map((handle) => this.#handles.drop(handle, Object.keys(handle.spec.block ?? {}))));
       for (const drop of drops) if (drop.status === "rejected") throw drop.reason;
     });
-    if (emptied.length > 0) await this.giveUpBlocks(emptied);
+    if (emptied.length > 0) await this.giveUpBlocks(undefined, emptied);
   }
 
   /**
@@ -172,9 +177,14 @@ export class Ipam {
     return this.#moves.run(from, moves, replacement);
   }
 
+  /** What several calls that belong together go by. */
+  async readView(): Promise<PoolView> {
+    return { pools: await this.#pools(), labels: await this.#nodeLabels() };
+  }
+
   /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */
-  async giveUpBlocks(prefixes?: readonly Prefix[]): Promise<void> {
-    const [pools, labels] = [await this.#pools(), await this.#nodeLabels()];
+  async giveUpBlocks(view?: PoolView, prefixes?: readonly Prefix[]): Promise<void> {
+    const { pools, labels } = view ?? (await this.readView());
     const candidates = prefixes ?? (await Promise.all(FAMILIES.map((family) => this.#claims.affinities(this.node, family)))).flat().map(({ prefix }) => prefix);
     for (const prefix of candidates) {
       if (!pools.valid.some((pool) => prefixCovers(pool.prefix, prefix) && selectsNode(pool, labels))) await this.#claims.release(this.node, prefix);
@@ -203,8 +213,8 @@ export class Ipam {
   }
 
   /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
-  async usablePools(): Promise<PoolModel[]> {
-    const [pools, labels] = [await this.#pools(), await this.#nodeLabels()];
+  async usablePools(view?: PoolView): Promise<PoolModel[]> {
+    const { pools, labels } = view ?? (await this.readView());
     return FAMILIES.flatMap((family) => {
       try {
         return choosePools(pools, family, this.node, labels);

@@ -10,11 +10,12 @@
  */
 import { StoreError } from "../datastore/store.ts";
 import { Batch } from "../lib/batch.ts";
+import { equal } from "../lib/equal.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { prefixContains } from "../net/prefix.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { IpamError } from "./errors.ts";
-import type { Ipam } from "./ipam.ts";
+import type { Ipam, PoolView } from "./ipam.ts";
 
 export interface AddressReserveOptions {
   readonly ipam: Ipam;
@@ -54,6 +55,8 @@ export class AddressReserve {
   #stale = true;
   /** The pools that served this node at the last refill; undefined: there was none. */
   #pools: readonly PoolModel[] | undefined;
+  /** What the node's blocks were last compared with: those of no use are given up when it changes. */
+  #tidied: PoolView | undefined;
   #work: Promise<void> = Promise.resolve();
   readonly #records: Batch<Owner>;
   readonly #releases: Batch<Leaving>;
@@ -193,15 +196,17 @@ export class AddressReserve {
   }
 
   async #refillFamilies(): Promise<readonly IpamError[]> {
-    const pools = await this.#ipam.usablePools();
+    const view = await this.#ipam.readView();
+    const pools = await this.#ipam.usablePools(view);
     this.#pools = pools;
     await this.#dropUnserved(pools);
-    await this.#ipam.giveUpBlocks();
+    if (!equal(view, this.#tidied)) await this.#ipam.giveUpBlocks(view);
+    this.#tidied = view;
     const failures: IpamError[] = [];
     for (const family of FAMILIES) {
       if (!pools.some((pool) => pool.family === family)) continue;
       try {
-        await this.#fill(family);
+        await this.#fill(family, view);
       } catch (error) {
         if (!(error instanceof IpamError)) throw error;
         if (this.count(family) === 0) failures.push(error);
@@ -210,14 +215,14 @@ export class AddressReserve {
     return failures;
   }
 
-  async #fill(family: Family): Promise<void> {
-    if (this.count(family) === 0) await this.#assign(family, 1, false);
+  async #fill(family: Family, view: PoolView): Promise<void> {
+    if (this.count(family) === 0) await this.#assign(family, 1, false, view);
     const missing = this.#missing(family);
-    if (missing > 0) await this.#assign(family, missing, true);
+    if (missing > 0) await this.#assign(family, missing, true, view);
   }
 
-  async #assign(family: Family, count: number, ownBlocksOnly: boolean): Promise<void> {
-    const request = { ipv4: family === 4 ? count : 0, ipv6: family === 6 ? count : 0, handle: this.handle, attributes: { node: this.#node }, partial: true, ownBlocksOnly };
+  async #assign(family: Family, count: number, ownBlocksOnly: boolean, view: PoolView): Promise<void> {
+    const request = { ipv4: family === 4 ? count : 0, ipv6: family === 6 ? count : 0, handle: this.handle, attributes: { node: this.#node }, partial: true, ownBlocksOnly, view };
     const { ipv4, ipv6 } = await this.#ipam.assign(request);
     this.#gain([...ipv4, ...ipv6]);
   }
