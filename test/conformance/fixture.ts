@@ -1,5 +1,5 @@
 /** fixture: one lab of the shipped executables for a file of tests, and the hands to use it: kubectl, calico, processes in pods. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 
@@ -63,16 +63,23 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined | 
   }
 }
 
-const LABS = "/run/calico-lab";
+/** A file for each lab of a test run, with the run's process and when it started, so that what a killed run leaves is known. */
+const OWNERS = "/run/calico-test-labs";
 
-/** Labs of test runs that were killed: their supervisor is gone. */
+/** `PID STARTTIME`, the time in clock ticks since boot; undefined when there is no such process. */
+function processOf(pid: number): string | undefined {
+  const file = `/proc/${pid}/stat`;
+  // Source: proc_pid_stat(5); the name in parentheses may contain anything.
+  return existsSync(file) ? `${pid} ${readFileSync(file, "utf8").replace(/^.*\) /s, "").split(" ")[19]}` : undefined;
+}
+
 async function removeAbandoned(): Promise<void> {
-  const names = existsSync(LABS) ? readdirSync(LABS).filter((name) => /^t\d+-[0-9a-f]{6}$/.test(name)) : [];
-  for (const name of names) {
-    const file = `${LABS}/${name}/supervisor.json`;
-    // Without one it may be coming up, or going, at this moment.
-    const supervisor = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as { pid: number }) : undefined;
-    if (supervisor !== undefined && !existsSync(`/proc/${supervisor.pid}`)) await execute([CALICO, "lab", "down", "--name", name]);
+  for (const name of existsSync(OWNERS) ? readdirSync(OWNERS) : []) {
+    const owner = readFileSync(`${OWNERS}/${name}`, "utf8");
+    // Empty: written at this moment.
+    if (owner === "" || processOf(Number.parseInt(owner, 10)) === owner) continue;
+    await execute([CALICO, "lab", "down", "--name", name]);
+    rmSync(`${OWNERS}/${name}`, { force: true });
   }
 }
 
@@ -82,6 +89,8 @@ export class Lab {
 
   async up(...flags: readonly string[]): Promise<void> {
     await removeAbandoned();
+    mkdirSync(OWNERS, { recursive: true });
+    writeFileSync(`${OWNERS}/${this.name}`, processOf(process.pid) ?? "");
     const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, "--api", LAB_API, ...flags]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
@@ -89,6 +98,7 @@ export class Lab {
 
   async down(): Promise<void> {
     await execute([CALICO, "lab", "down", "--name", this.name]);
+    rmSync(`${OWNERS}/${this.name}`, { force: true });
   }
 
   get kubeconfig(): string {
