@@ -39,6 +39,8 @@ export interface NodeOptions {
 }
 
 const RESERVE_RETRY_MS = 500;
+/** How often blocks that became empty are looked at. */
+const TIDY_INTERVAL_MS = 30_000;
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
 
@@ -88,7 +90,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
       addresses.resume();
       void bird.run(signal);
-      void keepReserve(reserve, options, signal);
+      void keepReserve(reserve, options, signal).then(() => keepTidy(reserve, options, signal));
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
     },
@@ -118,6 +120,19 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
       if (error.message !== reported) report("no addresses in reserve yet: will retry", { error: error.message });
       reported = error.message;
       await host.clock.sleep(RESERVE_RETRY_MS, signal);
+    }
+  }
+}
+
+async function keepTidy(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    await host.clock.sleep(TIDY_INTERVAL_MS, signal);
+    if (signal.aborted) return;
+    try {
+      await reserve.tidy();
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      report("cannot give up blocks of no use: will retry", { error: error.message });
     }
   }
 }

@@ -70,6 +70,8 @@ export class Ipam {
   readonly #writer: BlockWriter;
   readonly #moves: Moves;
   readonly #reported = new Set<string>();
+  /** Blocks of this node that became empty. */
+  readonly #emptied = new Set<Prefix>();
   /** Releases of unknown outcome: the address and who released it, to the sequence number of the allocation that was meant. */
   readonly #releasing = new Map<string, number>();
 
@@ -144,7 +146,7 @@ export class Ipam {
         }),
       );
       for (const [handle, count] of freed) await this.#handles.decrement(handle, prefix, count);
-      if (emptied === hostAffinity(this.node)) await this.giveUpBlocks(undefined, [prefix]);
+      if (emptied === hostAffinity(this.node)) this.#emptied.add(prefix);
     }
     for (const addr of addresses) this.#releasing.delete(intent(addr));
   }
@@ -154,18 +156,16 @@ export class Ipam {
    * handles meanwhile: what it takes could be missed.
    */
   async releaseByHandle(...handles: readonly string[]): Promise<void> {
-    const emptied: Prefix[] = [];
     await this.#writer.retry("handles that are released", async () => {
       const found = (await Promise.all(handles.map((handle) => this.#handles.read(handle)))).filter((handle) => handle !== undefined);
       const holders = new Set(found.map(({ spec }) => spec.handleID));
       for (const prefix of new Set(found.flatMap(blocksOf))) {
-        const { emptied: owner } = await this.#writer.free(prefix, (block) => heldBy(block.spec, holders));
-        if (owner === hostAffinity(this.node)) emptied.push(prefix);
+        const { emptied } = await this.#writer.free(prefix, (block) => heldBy(block.spec, holders));
+        if (emptied === hostAffinity(this.node)) this.#emptied.add(prefix);
       }
       const drops = await Promise.allSettled(found.map((handle) => this.#handles.drop(handle, Object.keys(handle.spec.block ?? {}))));
       for (const drop of drops) if (drop.status === "rejected") throw drop.reason;
     });
-    if (emptied.length > 0) await this.giveUpBlocks(undefined, emptied);
   }
 
   /**
@@ -180,6 +180,14 @@ export class Ipam {
   /** What several calls that belong together go by. */
   async readView(): Promise<PoolView> {
     return { pools: await this.#pools(), labels: await this.#nodeLabels() };
+  }
+
+  /** As `giveUpBlocks`, for blocks that became empty since; no request is made when there are none. Not at once: the next pod may want the block. */
+  async giveUpEmptied(): Promise<void> {
+    const prefixes = [...this.#emptied];
+    if (prefixes.length === 0) return;
+    await this.giveUpBlocks(undefined, prefixes);
+    for (const prefix of prefixes) this.#emptied.delete(prefix);
   }
 
   /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */

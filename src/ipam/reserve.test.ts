@@ -119,7 +119,7 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   expect([after.count(4), after.count(6)]).toEqual([4, 4]);
 });
 
-test("a block of a pool that is gone is given up with its last pod", async () => {
+test("a block of a pool that is gone is given up after its last pod, not with it", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
@@ -130,7 +130,13 @@ test("a block of a pool that is gone is given up with its last pod", async () =>
   await reserve.refill();
   expect(await bench.affinities()).toHaveLength(3);
   await reserve.release(pod);
+  expect(await bench.affinities()).toHaveLength(3);
+  await reserve.tidy();
   expect(await bench.affinities()).toEqual([expect.stringContaining("10.9.0.")]);
+  let requests = 0;
+  bench.store.setFault(() => void requests++);
+  await reserve.tidy();
+  expect(requests).toBe(0);
 });
 
 test("an empty block is given up when its pool goes", async () => {

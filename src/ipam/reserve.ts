@@ -137,6 +137,11 @@ export class AddressReserve {
     return this.#refills.add(undefined);
   }
 
+  /** Gives up blocks of no use that became empty since the last time; call now and then. */
+  tidy(): Promise<void> {
+    return this.#serially(() => this.#ipam.giveUpEmptied());
+  }
+
   #serially(work: () => Promise<void>): Promise<void> {
     const mine = this.#work.then(work, work);
     this.#work = mine;
