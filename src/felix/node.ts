@@ -39,8 +39,9 @@ export interface NodeOptions {
 }
 
 const RESERVE_RETRY_MS = 500;
-/** How often blocks that became empty are looked at. */
+/** How often blocks that became empty are looked at, and a refill that failed is tried again. */
 const TIDY_INTERVAL_MS = 30_000;
+const TIDY_RETRY_MS = 5_000;
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
 
@@ -69,7 +70,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     if (!pipeline.inSync) return;
     reserve.refill().catch((error: unknown) => {
       if (!isRefusal(error)) throw error;
-      report("cannot refill the reserve of addresses: the next ADD will ask again", { error: error.message });
+      report("cannot refill the reserve of addresses: will retry", { error: error.message });
     });
   };
   const pipeline: Pipeline = new Pipeline({
@@ -125,14 +126,16 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
 }
 
 async function keepTidy(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    await host.clock.sleep(TIDY_INTERVAL_MS, signal);
+  for (let failed = false; ; ) {
+    await host.clock.sleep(failed ? TIDY_RETRY_MS : TIDY_INTERVAL_MS, signal);
     if (signal.aborted) return;
     try {
       await reserve.tidy();
+      failed = false;
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      report("cannot give up blocks of no use: will retry", { error: error.message });
+      failed = true;
+      report("cannot put the addresses of this node in order: will retry", { error: error.message });
     }
   }
 }

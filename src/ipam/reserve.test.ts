@@ -139,6 +139,17 @@ test("a block of a pool that is gone is given up after its last pod, not with it
   expect(requests).toBe(0);
 });
 
+test("a refill that failed is made up for", async () => {
+  const bench = await dual();
+  const reserve = open(bench);
+  bench.store.setFault(() => "unavailable");
+  await expect(reserve.refill()).rejects.toMatchObject({ reason: "unavailable" });
+  await expect(reserve.tidy()).rejects.toMatchObject({ reason: "unavailable" });
+  bench.store.setFault(undefined);
+  await reserve.tidy();
+  expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
+});
+
 test("an empty block is given up when its pool goes", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });

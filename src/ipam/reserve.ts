@@ -53,8 +53,10 @@ export class AddressReserve {
   readonly #waiting: Family[] = [];
   /** Whether the blocks may record more for the handle than is known here. */
   #stale = true;
-  /** The pools that served this node at the last refill; undefined: there was none. */
-  #pools: readonly PoolModel[] | undefined;
+  /** The pools that served this node at the last refill. */
+  #pools: readonly PoolModel[] = [];
+  /** Whether the last refill failed, or there was none. */
+  #due = true;
   /** What the node's blocks were last compared with: those of no use are given up when it changes. */
   #tidied: PoolView | undefined;
   #work: Promise<void> = Promise.resolve();
@@ -114,8 +116,7 @@ export class AddressReserve {
 
   /** Whether a refill is due: a family that a pool serves is not up to size. */
   get isLow(): boolean {
-    const pools = this.#pools;
-    return pools === undefined || FAMILIES.some((family) => this.#missing(family) > 0 && pools.some((pool) => pool.family === family));
+    return this.#due || FAMILIES.some((family) => this.#missing(family) > 0 && this.#pools.some((pool) => pool.family === family));
   }
 
   /** Names the owner of addresses, and takes as many new ones where that costs no further request. Rejects with `not-held` when a third handle holds one. */
@@ -137,9 +138,12 @@ export class AddressReserve {
     return this.#refills.add(undefined);
   }
 
-  /** Gives up blocks of no use that became empty since the last time; call now and then. */
+  /** Gives up blocks of no use that became empty since the last time, and makes up for a refill that failed; call now and then. */
   tidy(): Promise<void> {
-    return this.#serially(() => this.#ipam.giveUpEmptied());
+    return this.#serially(async () => {
+      if (this.#due) await this.#refill();
+      await this.#ipam.giveUpEmptied();
+    });
   }
 
   #serially(work: () => Promise<void>): Promise<void> {
@@ -176,7 +180,7 @@ export class AddressReserve {
     const moves = owners.flatMap(({ addresses, handle, attributes }) => addresses.map((addr) => ({ addr, to: handle, attributes })));
     const { replaced, refused } = await this.#changing(() => {
       const most = new Map(FAMILIES.map((family) => [family, this.#missing(family)] as const));
-      return this.#ipam.moveHandles(this.handle, moves, { most, pools: this.#pools ?? [], attributes: { node: this.#node } });
+      return this.#ipam.moveHandles(this.handle, moves, { most, pools: this.#pools, attributes: { node: this.#node } });
     });
     for (const { addr } of moves) this.#out.delete(addr);
     this.#gain(replaced);
@@ -194,10 +198,12 @@ export class AddressReserve {
   }
 
   async #refill(): Promise<void> {
+    this.#due = true;
     const failures = await this.#changing(() => this.#refillFamilies());
+    this.#due = false;
     const [failure] = failures;
     if (failure !== undefined) throw failure;
-    if (this.#pools?.length === 0) throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
+    if (this.#pools.length === 0) throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
   }
 
   async #refillFamilies(): Promise<readonly IpamError[]> {

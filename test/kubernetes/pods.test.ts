@@ -181,9 +181,6 @@ describe("pools", () => {
     await cluster.kubectl(["delete", "pod", "-n", NS, "passes", "--timeout=60s"]);
     await givenBack("passes");
     await cluster.kubectl(["delete", "ippool", "passing"]);
-    // The next pod that asks for no pool is the occasion.
-    await cluster.apply(pod({ namespace: NS, name: "stays", node: "n1" }));
-    await awaitReady(cluster, NS, ["stays"]);
     await waitFor("the block to be given up", 30, async () => (await blocks()).length === 0, async () => (await blocks()).join(" "));
   });
 
