@@ -40,7 +40,7 @@ test.each([
   const store = gated(memory, (method, kind) => method === "list" && kind === "IPPool", gate.promise);
   const clock = new VirtualClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
   const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests }).catch((error: unknown) => error);
@@ -63,7 +63,7 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
   for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   await reserve.refill();
   const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
@@ -101,7 +101,7 @@ describe("work for the datastore after an answer", () => {
     clock = new VirtualClock();
     for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-    const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
     await clock.until(reserve.refill());
     const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
     addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
@@ -135,7 +135,7 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
   await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "fd00::/127", blockSize: 127 } });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED });
@@ -150,7 +150,7 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   const store = gated(memory, (method, kind, name) => method === "get" && kind === "IPAMHandle" && name === "net.c1", gate.promise);
   const clock = openClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
   const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED } as const;
@@ -165,7 +165,7 @@ test("a write that is retried is reported once for each reason that it fails for
   const clock = new VirtualClock();
   const reports: string[] = [];
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
   const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report });

@@ -62,7 +62,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, inUse: journal.addresses() });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses() });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.

@@ -12,7 +12,7 @@ async function dual(): Promise<Bench> {
 }
 
 function open(bench: Bench, inUse: readonly Addr[] = []): AddressReserve {
-  return new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", inUse });
+  return new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse });
 }
 
 async function held(bench: Bench): Promise<Addr[]> {
@@ -48,7 +48,7 @@ test("a restart offers what the handle holds, but not what pods use", async () =
 test("an address that was given out is not offered again by a recovery, before and after it moved, and is once it was freed and assigned anew", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [], size: 16 });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: [], size: 16 });
   await reserve.refill();
   const addr = reserve.take(6) as Addr;
   await reserve.recover();
@@ -106,13 +106,13 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   await bench.pool("v4", { cidr: "10.0.0.0/30", blockSize: 30 });
   await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
   await bench.node("n1");
-  const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", inUse: [], size: 4 });
+  const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: [], size: 4 });
   await before.refill();
   const pod = { handle: "pod", addresses: [before.take(4), before.take(6)] as Addr[], attributes: {} };
   await before.record(pod);
   await before.release(pod);
   // The journal still says that the pod has the addresses: the process died before it was told.
-  const after = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", inUse: pod.addresses, size: 4 });
+  const after = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: pod.addresses, size: 4 });
   await after.refill();
   await after.release(pod);
   expect((await held(bench)).length).toBe(8);
@@ -142,10 +142,19 @@ test("a block of a pool that is gone is given up after its last pod, not with it
 test("a refill that failed is made up for", async () => {
   const bench = await dual();
   const reserve = open(bench);
-  bench.store.setFault(() => "unavailable");
-  await expect(reserve.refill()).rejects.toMatchObject({ reason: "unavailable" });
-  await expect(reserve.tidy()).rejects.toMatchObject({ reason: "unavailable" });
+  let requests = 0;
+  bench.store.setFault(() => {
+    requests++;
+    return "unavailable";
+  });
+  // However many try again and again: ten seconds see no more than one would ask.
+  for (let i = 0; i < 1_000; i++) {
+    await expect(i % 2 === 0 ? reserve.tidy() : reserve.release({ handle: `c${i}`, addresses: [] })).rejects.toMatchObject({ reason: "unavailable" });
+    await bench.clock.advance(10);
+  }
+  expect(requests).toBe(7);
   bench.store.setFault(undefined);
+  await bench.clock.advance(5_000);
   await reserve.tidy();
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
 });

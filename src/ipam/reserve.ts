@@ -8,6 +8,7 @@
  * so that in a small pool it does not keep from other nodes what they need. It never goes by its own memory alone: whatever write
  * had an unknown outcome, the blocks are read again before more is taken.
  */
+import type { Clock } from "../host/clock.ts";
 import { StoreError } from "../datastore/store.ts";
 import { Batch } from "../lib/batch.ts";
 import { equal } from "../lib/equal.ts";
@@ -20,6 +21,7 @@ import type { Ipam, PoolView } from "./ipam.ts";
 export interface AddressReserveOptions {
   readonly ipam: Ipam;
   readonly node: string;
+  readonly clock: Clock;
   /** Addresses that pods of this node use according to the journal; the reserve does not offer them again. */
   readonly inUse: Iterable<Addr>;
   /** Addresses to keep in each family; default 8. */
@@ -39,11 +41,16 @@ export interface Leaving {
   readonly addresses: readonly Addr[];
 }
 
+/** Between recoveries that fail, doubling. */
+const RETRY_FIRST_MS = 100;
+const RETRY_MOST_MS = 5_000;
+
 export class AddressReserve {
   /** The handle under which reserved addresses are recorded. */
   readonly handle: string;
   readonly #ipam: Ipam;
   readonly #node: string;
+  readonly #clock: Clock;
   /** Addresses to keep of each family. */
   readonly size: number;
   #free: Addr[] = [];
@@ -53,6 +60,8 @@ export class AddressReserve {
   readonly #waiting: Family[] = [];
   /** Whether the blocks may record more for the handle than is known here. */
   #stale = true;
+  /** Recoveries that failed in a row, the last one's error, and when the next may be tried. */
+  #outage: { readonly failures: number; readonly error: StoreError; readonly untilMs: number } | undefined;
   /** The pools that served this node at the last refill. */
   #pools: readonly PoolModel[] = [];
   /** Whether the last refill failed, or there was none. */
@@ -68,6 +77,7 @@ export class AddressReserve {
     this.handle = `reserve-${options.node}`;
     this.#ipam = options.ipam;
     this.#node = options.node;
+    this.#clock = options.clock;
     this.size = options.size ?? 8;
     this.#out = new Set(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
@@ -164,11 +174,26 @@ export class AddressReserve {
 
   /** Runs work that changes what the handle holds: if it fails, the blocks are read before the next. */
   async #changing<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#stale) await this.#recover();
+    if (this.#stale) await this.#recoverPatiently();
     this.#stale = true;
     const result = await work();
     this.#stale = false;
     return result;
+  }
+
+  /** Everybody who has work here tries again by himself: all of them together ask no more often than one would. */
+  async #recoverPatiently(): Promise<void> {
+    if (this.#outage !== undefined && this.#clock.monotonicMs() < this.#outage.untilMs) throw this.#outage.error;
+    try {
+      await this.#recover();
+      this.#outage = undefined;
+    } catch (error) {
+      if (error instanceof StoreError) {
+        const failures = (this.#outage?.failures ?? 0) + 1;
+        this.#outage = { failures, error, untilMs: this.#clock.monotonicMs() + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) };
+      }
+      throw error;
+    }
   }
 
   #missing(family: Family): number {

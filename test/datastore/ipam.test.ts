@@ -34,7 +34,7 @@ test.each(Object.entries(STORES))("three nodes over %s", async (_, open) => {
   expect(new Set(given.flat()).size).toBe(45);
   const [ipam] = ipams;
   if (ipam === undefined) throw new Error("no IPAM");
-  const reserve = new AddressReserve({ ipam, node: "n1", inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock: doors.clock, inUse: [] });
   await reserve.refill();
   const addr = reserve.take(6) as Addr;
   expect(given.flat()).not.toContain(addr);
