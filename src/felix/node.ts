@@ -38,10 +38,9 @@ export interface NodeOptions {
   readonly auditIntervalMs: number;
 }
 
-const RESERVE_RETRY_MS = 500;
-/** How often blocks that became empty are looked at, and a refill that failed is tried again. */
+/** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
 const TIDY_INTERVAL_MS = 30_000;
-const TIDY_RETRY_MS = 5_000;
+const TIDY_RETRY_MS = 500;
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
 
@@ -91,7 +90,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
       addresses.resume();
       void bird.run(signal);
-      void keepReserve(reserve, options, signal).then(() => keepTidy(reserve, options, signal));
+      void keepReserve(reserve, options, signal);
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
     },
@@ -108,35 +107,22 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   wiring.close();
 }
 
-/** Fills the reserve at start, so that the first ADD finds addresses; afterwards what ADD takes is replaced. */
+/** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */
 async function keepReserve(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
-  let reported: string | undefined;
+  let reported = "";
+  let waitMs = TIDY_RETRY_MS;
   while (!signal.aborted) {
     try {
-      await reserve.recover();
-      await reserve.refill();
-      return;
-    } catch (error) {
-      if (!isRefusal(error)) throw error;
-      if (error.message !== reported) report("no addresses in reserve yet: will retry", { error: error.message });
-      reported = error.message;
-      await host.clock.sleep(RESERVE_RETRY_MS, signal);
-    }
-  }
-}
-
-async function keepTidy(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
-  for (let failed = false; ; ) {
-    await host.clock.sleep(failed ? TIDY_RETRY_MS : TIDY_INTERVAL_MS, signal);
-    if (signal.aborted) return;
-    try {
       await reserve.tidy();
-      failed = false;
+      reported = "";
+      waitMs = TIDY_INTERVAL_MS;
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      failed = true;
-      report("cannot put the addresses of this node in order: will retry", { error: error.message });
+      if (error.message !== reported) report("cannot put the addresses of this node in order: will retry", { error: error.message });
+      waitMs = reported === "" ? TIDY_RETRY_MS : Math.min(TIDY_INTERVAL_MS, waitMs * 2);
+      reported = error.message;
     }
+    await host.clock.sleep(waitMs, signal);
   }
 }
 

@@ -119,11 +119,6 @@ export class AddressReserve {
     return this.#free.filter((addr) => familyOf(addr) === family).length;
   }
 
-  /** Learns from the blocks what the handle holds; at start, and after a failure of unknown outcome. */
-  recover(): Promise<void> {
-    return this.#serially(() => this.#recover());
-  }
-
   /** Whether a refill is due: a family that a pool serves is not up to size. */
   get isLow(): boolean {
     return this.#due || FAMILIES.some((family) => this.#missing(family) > 0 && this.#pools.some((pool) => pool.family === family));
@@ -148,7 +143,7 @@ export class AddressReserve {
     return this.#refills.add(undefined);
   }
 
-  /** Gives up blocks of no use that became empty since the last time, and makes up for a refill that failed; call now and then. */
+  /** The first refill; later gives up blocks of no use that became empty since, and makes up for a refill that failed: call now and then. */
   tidy(): Promise<void> {
     return this.#serially(async () => {
       if (this.#due) await this.#refill();
@@ -164,6 +159,7 @@ export class AddressReserve {
     return mine;
   }
 
+  /** Learns from the blocks what the handle holds; at start, and after a failure of unknown outcome. */
   async #recover(): Promise<void> {
     const held = new Set(await this.#ipam.addressesOf(this.handle));
     this.#free = this.#free.filter((addr) => held.has(addr));
