@@ -1,6 +1,6 @@
 /**
- * Routes: one to each address of this node's endpoints, known Pod or not, and a blackhole for each block of this node, so that an
- * address nobody has is answered at once. The route of an endpoint beats the blackhole of the same prefix.
+ * Routes: one to each address of this node's endpoints, known Pod or not, and a blackhole for each block of this node, so that what is sent to an
+ * address nobody has is dropped here. The route of an endpoint beats the blackhole of the same prefix.
  */
 import type { CniRecord } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";

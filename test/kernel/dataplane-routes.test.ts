@@ -1,4 +1,5 @@
 /** The routes driver on a real kernel: both families, adoption by a second process, foreign routes left alone, drift repaired. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
@@ -10,6 +11,8 @@ const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
   ["10.65.0.0/26" as RouteId, { type: "blackhole" }],
   ["fd00:65::/122" as RouteId, { type: "blackhole" }],
 ]);
+let nowMs = 0;
+const clock = { monotonicMs: () => nowMs };
 const EMPTY: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
 
 function delta(routes: ProgramDelta["routes"]): ProgramDelta {
@@ -17,7 +20,7 @@ function delta(routes: ProgramDelta["routes"]): ProgramDelta {
 }
 
 function open(namespace: Namespace, routes: ProgramDelta["routes"]): RoutesDriver {
-  const driver = namespace.enter(() => new RoutesDriver(sys));
+  const driver = namespace.enter(() => new RoutesDriver(sys, clock));
   driver.lower(EMPTY, delta(routes));
   driver.read();
   driver.commit();
@@ -49,9 +52,104 @@ test("programs, adopts, repairs and removes routes", () => {
     expect(shown(namespace)).toEqual(all);
     second.lower(EMPTY, delta(new Map([...ROUTES.keys()].map((id) => [id, undefined]))));
     second.commit();
+    expect(shown(namespace)).toEqual(LEFT);
+    nowMs += 30_000;
+    second.commit();
     expect(shown(namespace)).toEqual([]);
     expect(namespace.run(["ip", "route", "show", "proto", "bird"])).toContain("10.65.0.64/26");
     for (const driver of [first, second]) driver.close();
+  });
+});
+
+/** What the blocks of `ROUTES` leave. */
+const LEFT = ["blackhole 10.65.0.0/26 metric 4294967295", "blackhole fd00:65::/122 metric 4294967295"];
+
+test("a block that is given up swallows what still comes for it, unless another node has it; after a while it is gone", () => {
+  withNamespaces(["leaving"], (namespace) => {
+    namespace.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "peer"]);
+    for (const link of ["uplink", "peer"]) namespace.run(["ip", "link", "set", link, "up"]);
+    namespace.run(["ip", "addr", "add", "192.0.2.1/24", "dev", "uplink"]);
+    namespace.run(["ip", "route", "add", "default", "via", "192.0.2.2"]);
+    namespace.run(["ip", "-6", "route", "add", "default", "dev", "uplink"]);
+    const blocks = new Map([...ROUTES].filter(([, { type }]) => type === "blackhole"));
+    const goes = (address: string): string => {
+      try {
+        return /dev (\S+)/.exec(namespace.run(["ip", "route", "get", address]))?.[1] ?? "";
+      } catch {
+        return "nowhere";
+      }
+    };
+    const ways = (): string[] => ["10.65.0.5", "fd00:65::5"].map(goes);
+    const driver = open(namespace, blocks);
+    expect(ways()).toEqual(["nowhere", "nowhere"]);
+    driver.lower(EMPTY, delta(new Map([...blocks.keys()].map((id) => [id, undefined]))));
+    driver.commit();
+    expect([shown(namespace), ways(), driver.pending]).toEqual([LEFT, ["nowhere", "nowhere"], 0]);
+    // An audit leaves it alone.
+    driver.read();
+    expect(driver.pending).toBe(0);
+    namespace.run(["ip", "route", "add", "10.65.0.0/26", "via", "192.0.2.3", "proto", "bird", "metric", "2048"]);
+    namespace.run(["ip", "-6", "route", "add", "fd00:65::/122", "dev", "peer", "proto", "bird", "metric", "2048"]);
+    expect(ways()).toEqual(["uplink", "peer"]);
+    nowMs += 29_999;
+    expect(driver.pending).toBe(0);
+    // Its own again, and given up again, in the meantime.
+    driver.lower(EMPTY, delta(blocks));
+    driver.commit();
+    expect(ways()).toEqual(["nowhere", "nowhere"]);
+    driver.lower(EMPTY, delta(new Map([...blocks.keys()].map((id) => [id, undefined]))));
+    driver.commit();
+    nowMs += 1;
+    expect([shown(namespace), driver.pending]).toEqual([LEFT, 0]);
+    nowMs += 30_000;
+    expect(driver.pending).toBe(2);
+    driver.commit();
+    expect([shown(namespace), ways(), driver.pending]).toEqual([[], ["uplink", "peer"], 0]);
+    driver.close();
+  });
+});
+
+test("what a block leaves is there before its own route goes", () => {
+  withNamespaces(["order"], (namespace) => {
+    const blocks = new Map([...ROUTES].filter(([, { type }]) => type === "blackhole"));
+    const driver = open(namespace, blocks);
+    const directory = mkdtempSync("/dev/shm/calico-routes-");
+    const monitor = Bun.spawn(["ip", "-n", namespace.name, "monitor", "route"], { stdout: Bun.file(`${directory}/seen`), stderr: "ignore" });
+    const seen = (): string[] => readFileSync(`${directory}/seen`, "utf8").split("\n");
+    /** Changes routes until the monitor has told of one. */
+    const awaitMark = (mark: string): void => {
+      for (let tries = 0; !seen().some((line) => line.includes(mark)); tries++) {
+        if (tries > 500) throw new Error("the monitor tells nothing");
+        namespace.run(["ip", "route", "replace", "blackhole", mark]);
+        Bun.sleepSync(10);
+      }
+    };
+    try {
+      awaitMark("198.51.100.1");
+      driver.lower(EMPTY, delta(new Map([...blocks.keys()].map((id) => [id, undefined]))));
+      driver.commit();
+      awaitMark("198.51.100.2");
+      for (const block of blocks.keys()) {
+        const lines = seen().filter((line) => line.includes(block));
+        expect(lines.map((line) => (line.startsWith("Deleted") ? "goes" : /metric 4294967295/.test(line) ? "left" : line))).toEqual(["left", "goes"]);
+      }
+    } finally {
+      monitor.kill();
+      rmSync(directory, { recursive: true });
+      driver.close();
+    }
+  });
+});
+
+test("what a block left is taken away by the next process; a block that went while there was none leaves it too", () => {
+  withNamespaces(["leaving"], (namespace) => {
+    const blocks = new Map([...ROUTES].filter(([, { type }]) => type === "blackhole"));
+    open(namespace, blocks).close();
+    const next = open(namespace, new Map());
+    expect(shown(namespace)).toEqual(LEFT);
+    next.close();
+    open(namespace, new Map()).close();
+    expect(shown(namespace)).toEqual([]);
   });
 });
 

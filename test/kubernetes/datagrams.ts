@@ -41,14 +41,14 @@ export function speaking(addresses: readonly string[]): readonly string[] {
 }
 
 /**
- * Counts on a node what is forwarded to interfaces of pods with the addresses of two pools, and from those addresses: after every
- * filter, and whether or not the pod behind the address is known to anybody. Ends with `stop`.
+ * Counts on a node what is forwarded to and from the addresses of two pools: after every filter, and whether or not the pod behind the
+ * address is known to anybody. Ends with `stop`.
  */
 export async function watchForwarding(cluster: Cluster, node: string, pools: readonly [string, string]): Promise<{ counts(): Promise<{ readonly to: Counts; readonly from: Counts }>; stop(): Promise<void> }> {
   const at = (command: readonly string[], input?: string): Promise<string> => run(inNetns(cluster.node(node).netns, command), input);
   const rules = pools.flatMap((pool, index) => {
     const [word, family] = [["ip", 4], ["ip6", 6]][index] ?? [];
-    return [`oifname "cali*" ${word} daddr ${pool} udp dport ${SENDER_PORT} counter name to${family}`, `${word} saddr ${pool} udp dport ${SPEAKER_PORT} counter name from${family}`];
+    return [`${word} daddr ${pool} udp dport ${SENDER_PORT} counter name to${family}`, `${word} saddr ${pool} udp dport ${SPEAKER_PORT} counter name from${family}`];
   });
   const counters = ["to4", "to6", "from4", "from6"];
   await at(["nft", "-f", "-"], `table inet watch {\n${counters.map((name) => `counter ${name} {}\n`).join("")}chain after { type filter hook postrouting priority 300;\n${rules.join("\n")}\n}\n}\n`);

@@ -3,7 +3,11 @@
  *
  * Ours are the routes of the main table with protocol 80 (upstream's RTPROT for Calico); all others, BIRD's among them, are
  * left alone. A route whose interface does not exist yet stays pending and is written when the interface has come.
+ *
+ * A block that is given up leaves a blackhole of the highest metric for a while: until the other nodes have heard of it they still
+ * send here, and their packets must not go on by a default route. Any other route to the block comes before it.
  */
+import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import { RouteClient, type KernelRoute } from "../../kernel/route/client.ts";
 import type { KernelError } from "../../kernel/errno.ts";
@@ -20,19 +24,38 @@ const MAIN_TABLE = 254;
 const SCOPE_UNIVERSE = 0;
 const SCOPE_LINK = 253;
 
-type Row = Route | { readonly type: "foreign" };
+/** The highest that there is. */
+const LEAVING_METRIC = 0xffff_ffff;
+/** BGP speakers may hold back news for 30 s. Source: RFC 4271, MinRouteAdvertisementIntervalTimer. */
+const LEAVING_MS = 30_000;
+
+type Row = Route | { readonly type: "leaving" } | { readonly type: "foreign" };
+
+/** Id of the row of what a block leaves; a destination is the id of all others. */
+function leavingId(destination: string): string {
+  return `${destination} leaving`;
+}
 
 export class RoutesDriver implements Driver {
   readonly name = "routes";
   readonly #client: RouteClient;
+  readonly #clock: Pick<Clock, "monotonicMs">;
   readonly #tracker = new Tracker<Row>();
+  /** Until when what blocks leave is wanted, by row. */
+  readonly #leaving = new Map<string, number>();
 
-  constructor(sys: Sys) {
+  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">) {
     this.#client = new RouteClient(sys);
+    this.#clock = clock;
   }
 
   get pending(): number {
-    return this.#tracker.pending;
+    return this.#tracker.pending + this.#expired().length;
+  }
+
+  #expired(): string[] {
+    const now = this.#clock.monotonicMs();
+    return [...this.#leaving].flatMap(([id, untilMs]) => (now < untilMs ? [] : [id]));
   }
 
   get writes(): number {
@@ -52,14 +75,26 @@ export class RoutesDriver implements Driver {
     const names = new Map(this.#client.links().map((link) => [link.index, link.name]));
     const have = new Map<string, Row>();
     for (const route of this.#client.routes({ table: MAIN_TABLE })) {
-      if (route.protocol === ROUTE_PROTOCOL) have.set(route.destination, rowOf(route, names));
+      if (route.protocol !== ROUTE_PROTOCOL) continue;
+      if (route.metric === LEAVING_METRIC) have.set(leavingId(route.destination), { type: "leaving" });
+      else have.set(route.destination, rowOf(route, names));
     }
     this.#tracker.replaceHave(have);
   }
 
   commit(): void {
+    for (const id of this.#expired()) {
+      this.#leaving.delete(id);
+      this.#tracker.setWant(id, undefined);
+    }
     if (this.#tracker.pending === 0) return;
-    const changes = this.#tracker.changes().filter((change) => this.#possible(change));
+    for (const { id, want, have } of this.#tracker.changes()) {
+      if (want !== undefined || have?.type !== "blackhole") continue;
+      this.#leaving.set(leavingId(id), this.#clock.monotonicMs() + LEAVING_MS);
+      this.#tracker.setWant(leavingId(id), { type: "leaving" });
+    }
+    // What comes is there before what goes has gone.
+    const changes = this.#tracker.changes().filter((change) => this.#possible(change)).sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
     const failures = this.#client.changeRoutes(changes.map((change) => this.#requestOf(change)));
     const done = changes.filter((change, i) => failures[i] === undefined || isAlreadyGone(change, failures[i]));
     this.#tracker.committed(done);
@@ -75,8 +110,11 @@ export class RoutesDriver implements Driver {
   }
 
   #requestOf(change: Change<Row>): { do: "replace" | "delete"; route: KernelRoute } {
-    const destination = change.id as Prefix;
-    const base = { destination, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
+    const base = { destination: change.id as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
+    if (change.want?.type === "leaving" || change.have?.type === "leaving") {
+      const destination = change.id.slice(0, -leavingId("").length) as Prefix;
+      return { do: change.want === undefined ? "delete" : "replace", route: { ...base, destination, type: "blackhole", scope: SCOPE_UNIVERSE, metric: LEAVING_METRIC } };
+    }
     if (change.want?.type === "local") {
       const interfaceIndex = this.#client.linkByName(change.want.interface)?.index ?? 0;
       return { do: "replace", route: { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex } };
