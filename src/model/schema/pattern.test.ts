@@ -13,12 +13,16 @@ test.each([
   ["^\\Qa.b\\E$", ["a.b"], ["axb"]],
   ["^[a-z\\]]+$", ["a]"], ["A"]],
   ["(?i:a)b", ["Ab"], ["AB"]],
+  ["^\\s\\S$", [" a", "\ta"], ["\u00a0a", "aa", "  "]],
+  ["^[\\s.]+$", [" .\n"], ["\u00a0", "s"]],
+  ["^\\x41\\x{42}[\\x{e9}\\-]\\a$", ["AB\u00e9\u0007", "AB-\u0007"], ["ABxa"]],
+  ["^\\bab\\/\\.$", ["ab/."], ["ab/x"]],
   ["^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", ["a-b"], ["-a"]],
 ])("%s", (pattern, accepted, refused) => {
   for (const text of accepted) expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: true });
   for (const text of refused) expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: false });
 });
 
-test.each(["(?=a)", "(?!a)", "(?<=a)b", "(a)\\1", "(?U)a+", "[a", "(a", "a)", "*"])("is no pattern: %s", (pattern) => {
+test.each(["(?=a)", "(?!a)", "(?<=a)b", "(a)\\1", "(?U)a+", "\\p{L}", "[\\pL]", "\\k<a>", "\\u0041", "\\x{1F600}", "[[:^alpha:]]", "[[:nothing:]]", "[\\S]", "[a", "(a", "a)", "*"])("is no pattern: %s", (pattern) => {
   expect(() => compilePattern(pattern)).toThrow();
 });

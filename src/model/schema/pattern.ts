@@ -2,14 +2,14 @@
  * Pattern: regular expressions as Kubernetes writes them (RE2), in the syntax of JavaScript.
  *
  * Read: flags in the middle (`^(?i)allow$`), `(?P<name>…)`, `\A`, `\z`, `\Q…\E`, POSIX classes. Refused, as in RE2: looking ahead or behind and
- * references back; also the flag U, which JavaScript lacks. Source: https://github.com/google/re2/wiki/Syntax
+ * references back; also what JavaScript lacks or would read otherwise: the flag U, classes of Unicode, negated POSIX classes. Source: https://github.com/google/re2/wiki/Syntax
  */
 const CLASSES: Readonly<Record<string, string>> = {
   alnum: "0-9A-Za-z", alpha: "A-Za-z", ascii: "\\x00-\\x7F", blank: "\\t ", cntrl: "\\x00-\\x1F\\x7F", digit: "0-9", graph: "!-~", lower: "a-z", print: " -~",
   punct: "!-/:-@\\[-`{-~", space: "\\t\\n\\v\\f\\r ", upper: "A-Z", word: "0-9A-Za-z_", xdigit: "0-9A-Fa-f",
 };
 const FLAGS = /^\(\?([imsU]*(?:-[imsU]+)?)([:)])/;
-const UNLIKE_RE2 = /^(?:\(\?<?[=!]|\\[1-9])/;
+const UNLIKE_RE2 = /^\(\?<?[=!]/;
 
 const compiled = new Map<string, RegExp>();
 
@@ -41,7 +41,8 @@ export function translatePattern(source: string): string {
     } else if (rest.startsWith("\\Q")) {
       const end = rest.includes("\\E") ? rest.indexOf("\\E") : rest.length;
       take(end + 2, rest.slice(2, end).replace(/[$()*+.?[\\\]^{|}]/g, "\\$&"));
-    } else if (rest.startsWith("\\")) take(2, rest.startsWith("\\A") ? "^" : rest.startsWith("\\z") ? "$" : rest.slice(0, 2));
+    } else if (rest.startsWith("\\A") || rest.startsWith("\\z")) take(2, rest.startsWith("\\A") ? "^" : "$");
+    else if (rest.startsWith("\\")) take(...translateEscape(rest, false));
     else if (rest.startsWith("[")) take(...translateClass(rest));
     else if (rest.startsWith("(")) {
       groups.push([]);
@@ -56,11 +57,35 @@ export function translatePattern(source: string): string {
   return out + closing();
 }
 
+const SPACE = "\\t\\n\\f\\r ";
+const SAME_ESCAPE = /^\\(?:[dDwWtnrfv]|x[0-9A-Fa-f]{2}|[^A-Za-z0-9])/;
+
+/** Length and translation of the escape that the text begins with. */
+function translateEscape(text: string, isInClass: boolean): [number, string] {
+  const wide = /^\\x\{([0-9A-Fa-f]{1,4})\}/.exec(text);
+  if (wide !== null) return [wide[0].length, `\\u${(wide[1] ?? "").padStart(4, "0")}`];
+  if (text.startsWith("\\a")) return [2, "\\x07"];
+  if (text.startsWith("\\s")) return [2, isInClass ? SPACE : `[${SPACE}]`];
+  if (text.startsWith("\\S") && !isInClass) return [2, `[^${SPACE}]`];
+  if (/^\\[bB]/.test(text) && !isInClass) return [2, text.slice(0, 2)];
+  const same = SAME_ESCAPE.exec(text);
+  if (same === null) throw new SyntaxError(`not supported in a pattern: ${text}`);
+  return [same[0].length, same[0]];
+}
+
 /** Length and translation of the bracket expression that the text begins with. */
 function translateClass(text: string): [number, string] {
-  const match = /^\[(\^?)(\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*)\]/.exec(text);
+  const match = /^\[(\^?)(\]?(?:\[:\^?[a-z]+:\]|\\[^]|[^\]\\])*)\]/.exec(text);
   if (match === null) throw new SyntaxError(`missing ] in a pattern: ${text}`);
   const [whole, negation = "", members = ""] = match;
-  const inside = members.replace(/^\]/, "\\]").replace(/\[:([a-z]+):\]/g, (found, name: string) => CLASSES[name] ?? found);
+  let inside = "";
+  for (let rest = members.replace(/^\]/, "\\]"); rest !== ""; ) {
+    const named = /^\[:(\^?[a-z]+):\]/.exec(rest);
+    const posix = CLASSES[named?.[1] ?? ""];
+    if (named !== null && posix === undefined) throw new SyntaxError(`not supported in a pattern: ${named[0]}`);
+    const [length, out] = named !== null && posix !== undefined ? [named[0].length, posix] : rest.startsWith("\\") ? translateEscape(rest, true) : [1, rest.slice(0, 1)];
+    rest = rest.slice(length);
+    inside += out;
+  }
   return [whole.length, `[${negation}${inside}]`];
 }
