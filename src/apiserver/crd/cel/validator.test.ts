@@ -54,6 +54,8 @@ describe("expressions hold or do not", () => {
     ["self.name.replace('a', 'b', 1) == 'ba' && self.name.charAt(1) == 'a' && self.name.find('a+') == 'aa'", { name: "aa" }, true],
     ["self.name.findAll('[0-9]+') == ['1', '22'] && self.name.findAll('[0-9]+', 1) == ['1']", { name: "1a22" }, true],
     ["sets.contains(self.tags, ['a']) && !sets.intersects(self.tags, ['c']) && sets.equivalent(self.tags, ['b', 'a'])", { tags: ["a", "b"] }, true],
+    ["sets.equivalent(self.tags, ['a']) || sets.equivalent(['a'], self.tags)", { tags: ["a", "b"] }, false],
+    ["self.name.charAt(2) == ''", { name: "aa" }, true],
     ["[1, 2, 2].isSorted() && [1, 2, 2].lastIndexOf(2) == 2 && ['b', 'a'].min() == 'a'", {}, true],
   ])("%s of %j: %p", (rule, spec, holds) => {
     expect(errorsOf(withRules(SPEC, { rule }), { spec })).toEqual(holds ? [] : [`spec: Invalid value: "object": failed rule: ${rule}`]);
@@ -88,6 +90,10 @@ describe("what an error says", () => {
     ["fieldPath with a key", { rule: "false", message: "no", fieldPath: ".labels['x.y']" }, {}, 'spec.labels[x.y]: Invalid value: "object": no'],
     ["an expression that fails", { rule: "self.name == 'x'" }, {}, "spec: Invalid value: \"object\": no such key: name evaluating rule: self.name == 'x'"],
     ["an expression whose types do not go together", { rule: "self.port > 79" }, { port: "http" }, "spec: Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 79"],
+    ["a message longer than 5 KiB", { rule: "self.count > 1", message: "too few", messageExpression: `'${"é".repeat(2561)}'` }, { count: 1 }, 'spec: Invalid value: "object": too few'],
+    ["a message of 5 KiB", { rule: "self.count > 1", message: "too few", messageExpression: `'${"é".repeat(2560)}'` }, { count: 1 }, `spec: Invalid value: "object": ${"é".repeat(2560)}`],
+    ["the least of nothing", { rule: "self.items.map(i, i.size).min() == 0", message: "no" }, { items: [] }, 'spec: Invalid value: "object": min called on empty list evaluating rule: no'],
+    ["a character beyond the end", { rule: "self.name.charAt(3) == ''", message: "no" }, { name: "aa" }, 'spec: Invalid value: "object": index out of range: 3 evaluating rule: no'],
     ["a function that fails", { rule: "ip(self.name).family() == 4", message: "no" }, { name: "x" }, 'spec: Invalid value: "object": IP Address "x" parse error during conversion from string: must be like 10.0.0.1 or fd00::1 evaluating rule: no'],
   ])("%s", (_, rule, spec, words) => expect(errorsOf(withRules(SPEC, rule), { spec })).toEqual([words]));
 
@@ -198,6 +204,7 @@ describe("a rule that cannot be used", () => {
 test.each<[string, Schema, readonly string[]]>([
   ["anyOf", { anyOf: [{ properties: { a: { "x-kubernetes-validations": [{ rule: "true" }] } } }] }, ["s.anyOf[0].properties[a].x-kubernetes-validations"]],
   ["oneOf inside allOf", { allOf: [{ oneOf: [{ "x-kubernetes-validations": [{ rule: "true" }] }] }] }, ["s.allOf[0].oneOf[0].x-kubernetes-validations"]],
+  ["allOf inside anyOf", { anyOf: [{ allOf: [{ properties: { a: { "x-kubernetes-validations": [{ rule: "true" }] } } }] }] }, ["s.anyOf[0].allOf[0].properties[a].x-kubernetes-validations"]],
   ["not", { not: { "x-kubernetes-validations": [{ rule: "true" }] } }, ["s.not.x-kubernetes-validations"]],
   ["allOf", { allOf: [{ properties: { a: { "x-kubernetes-validations": [{ rule: "true" }] } } }] }, []],
 ])("rules may stand in allOf, in no other combination: %s", (_, schema, fields) => {
