@@ -29,7 +29,7 @@ const IFF_UP = 1;
 const IFREQ_BYTES = 40;
 const UNION_AT = 16;
 const ADDRESS_AT = UNION_AT + 4;
-const IF_INET6_BYTES = 4096;
+const READ_BYTES = 4096;
 
 /** Throws KernelError; ENOENT when nothing is at the path, EINVAL when it is no namespace. */
 export function setLoopback(sys: Sys, netns: string, up: boolean): Loopback {
@@ -97,8 +97,12 @@ function addresses6(sys: Sys): string[] {
   if (fd === -ENOENT) return [];
   checkResult("open", path, fd);
   try {
-    const buffer = new Uint8Array(IF_INET6_BYTES);
-    const text = new TextDecoder().decode(buffer.subarray(0, checkResult("read", path, sys.read(fd, buffer))));
+    const buffer = new Uint8Array(READ_BYTES);
+    let text = "";
+    for (let length = -1; length !== 0; ) {
+      length = checkResult("read", path, sys.read(fd, buffer));
+      text += new TextDecoder().decode(buffer.subarray(0, length));
+    }
     return text.split("\n").flatMap((line) => {
       const [hex = "", , length = "", , , name] = line.trim().split(/ +/);
       return name === "lo" ? [`${addrFromBytes(Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16)))}/${Number.parseInt(length, 16)}`] : [];

@@ -83,6 +83,15 @@ describe("loopback", () => {
     expect((await loopback("ADD", path)).answer["ips"]).toEqual([{ address: "127.0.0.1/8", interface: 0 }]);
   });
 
+  test("ADD says the addresses of lo alone, however many others there are", async () => {
+    const path = await netns("many");
+    await inside(path, "ip", "link", "add", "other", "type", "veth", "peer", "name", "peer");
+    const others = Array.from({ length: 200 }, (_, i) => `address add fd00:77::${(i + 1).toString(16)}/128 dev other nodad`).join("\n");
+    await execute(["nsenter", `--net=${path}`, "--", "ip", "-batch", "-"], { input: `link set other up\nlink set peer up\naddress add 10.77.0.1/24 dev other\n${others}\n` });
+    expect((await inside(path, "ip", "-6", "-o", "address", "show", "dev", "other")).stdout.split("\n").length).toBeGreaterThan(200);
+    expect((await loopback("ADD", path)).answer["ips"]).toEqual([{ address: "127.0.0.1/8", interface: 0 }, { address: "::1/128", interface: 0 }]);
+  });
+
   test("later in a chain ADD passes on what the plugins before have made", async () => {
     const path = await netns("chain");
     const prevResult = { cniVersion: "1.1.0", interfaces: [{ name: "eth0", sandbox: path }], ips: [{ address: "10.65.0.1/32", interface: 0 }], dns: { nameservers: ["10.96.0.10"] } };
