@@ -167,6 +167,32 @@ test("a refill that failed is made up for", async () => {
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
 });
 
+test("hundreds of pods that come and go at once leave nothing behind", async () => {
+  const bench = new Bench();
+  await bench.pool("v4", { cidr: "10.0.0.0/16", blockSize: 26 });
+  await bench.pool("v6", { cidr: "fd00::/112", blockSize: 122 });
+  await bench.node("n1");
+  const reserve = open(bench);
+  const pods = await Promise.all(Array.from({ length: 600 }, async (_, i) => ({ handle: `pod-${i}`, addresses: [await reserve.takeFound(4), await reserve.takeFound(6)] as Addr[], attributes: {} })));
+  const all = pods.flatMap(({ addresses }) => addresses);
+  expect([new Set(all).size, all.includes(undefined as unknown as Addr)]).toEqual([1200, false]);
+  let most = 0;
+  let under = 0;
+  bench.store.setFault(async ({ phase }) => {
+    under += phase === "request" ? 1 : -1;
+    most = Math.max(most, under);
+    await Promise.resolve();
+    return undefined;
+  });
+  await Promise.all(pods.map((pod) => reserve.record(pod)));
+  const holders = await bench.holders();
+  for (const { handle, addresses } of pods) for (const addr of addresses) expect(holders.get(addr)).toBe(handle);
+  await Promise.all(pods.map((pod) => reserve.release(pod)));
+  expect(most).toBeLessThanOrEqual(60);
+  expect([...new Set((await bench.holders()).values())]).toEqual([reserve.handle]);
+  expect(await bench.names("IPAMHandle")).toEqual([reserve.handle]);
+});
+
 test("an empty block is given up when its pool goes", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });

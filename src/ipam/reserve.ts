@@ -4,8 +4,8 @@
  *
  * Owns the handle `reserve-NODE`. `take` is synchronous; `record` names the new owner afterwards, and `release` ends that. Both are
  * done for all pods that wait at once, and one after another with `refill`, so that what is `out` is known exactly.
- * The reserve claims a new block or borrows only for the first address of a family: beyond that it uses what the node's blocks have,
- * so that in a small pool it does not keep from other nodes what they need. It never goes by its own memory alone: whatever write
+ * The reserve claims a new block or borrows only for those who wait, or for the first address of a family: beyond that it uses what the
+ * node's blocks have, so that in a small pool it does not keep from other nodes what they need. It never goes by its own memory alone: whatever write
  * had an unknown outcome, the blocks are read again before more is taken.
  */
 import type { Clock } from "../host/clock.ts";
@@ -41,6 +41,8 @@ export interface Leaving {
   readonly addresses: readonly Addr[];
 }
 
+/** Each costs a request or two of its own, which are made together. */
+const PODS_AT_ONCE = 50;
 /** Between recoveries that fail, doubling. */
 const RETRY_FIRST_MS = 100;
 const RETRY_MOST_MS = 5_000;
@@ -82,8 +84,8 @@ export class AddressReserve {
     this.#out = new Set(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
     const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
-    this.#records = new Batch({ schedule, isShared, work: (owners) => this.#record(owners) });
-    this.#releases = new Batch({ schedule, isShared, work: (leaving) => this.#release(leaving) });
+    this.#records = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (owners) => this.#record(owners) });
+    this.#releases = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (leaving) => this.#release(leaving) });
     this.#refills = new Batch({ schedule, isShared: () => true, work: () => this.#refill() });
   }
 
@@ -193,8 +195,12 @@ export class AddressReserve {
   }
 
   #missing(family: Family): number {
-    const waiting = this.#waiting.filter((each) => each === family).length;
-    return Math.max(0, this.size + waiting - this.count(family));
+    return Math.max(0, this.size + this.#demand(family) - this.count(family));
+  }
+
+  /** Number of those who wait for an address of the family. */
+  #demand(family: Family): number {
+    return this.#waiting.filter((each) => each === family).length;
   }
 
   async #record(owners: readonly Owner[]): Promise<void> {
@@ -248,7 +254,8 @@ export class AddressReserve {
   }
 
   async #fill(family: Family, view: PoolView): Promise<void> {
-    if (this.count(family) === 0) await this.#assign(family, 1, false, view);
+    const urgent = Math.max(1, this.#demand(family)) - this.count(family);
+    if (urgent > 0) await this.#assign(family, urgent, false, view);
     const missing = this.#missing(family);
     if (missing > 0) await this.#assign(family, missing, true, view);
   }

@@ -29,6 +29,21 @@ test("what arrives while earlier work runs is done together, and each call settl
   expect(runs).toEqual([[1], [2, 3]]);
 });
 
+test("no run is for more items than allowed; the others follow in order", async () => {
+  const runs: (readonly number[])[] = [];
+  let last = Promise.resolve();
+  const work = (items: readonly number[]): Promise<void> => {
+    runs.push(items);
+    return items.includes(3) ? Promise.reject(new Error("three")) : Promise.resolve();
+  };
+  const batch = new Batch<number>({ schedule: (next) => void (last = last.then(next)), work, isShared: () => true, most: 2 });
+  const settled = await Promise.allSettled([1, 2, 3, 4, 5].map((item) => batch.add(item)));
+  expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "rejected", "fulfilled"]);
+  expect(runs).toEqual([[1, 2], [3, 4], [5]]);
+  await batch.add(6);
+  expect(runs.at(-1)).toEqual([6]);
+});
+
 test("one bad item fails alone; a failure that is nobody's own fails all at once", async () => {
   const { batch, runs } = serial((items) => (items.includes(2) ? Promise.reject(new Error("two")) : items.includes(9) ? Promise.reject(new RangeError("shared")) : Promise.resolve()));
   const settled = await Promise.allSettled([1, 2, 3].map((item) => batch.add(item)));

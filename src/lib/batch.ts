@@ -5,36 +5,47 @@ interface Waiting<T> {
   readonly done: PromiseWithResolvers<void>;
 }
 
+export interface BatchOptions<T> {
+  /** Runs the work later, once. */
+  readonly schedule: (work: () => Promise<void>) => void;
+  /** Must be repeatable: when it rejects for several items with an error that is not `isShared`, it is run for each of them alone. */
+  readonly work: (items: readonly T[]) => Promise<void>;
+  /** Whether the error says nothing of the items. */
+  readonly isShared: (error: unknown) => boolean;
+  /** Items for one run at most; default all. */
+  readonly most?: number;
+}
+
 export class Batch<T> {
-  readonly #schedule: (work: () => Promise<void>) => void;
-  readonly #work: (items: readonly T[]) => Promise<void>;
-  readonly #isShared: (error: unknown) => boolean;
+  readonly #options: BatchOptions<T>;
   #waiting: Waiting<T>[] = [];
 
-  /**
-   * `schedule` runs the work later, once. `work` must be repeatable: when it rejects for several items with an error that is not
-   * `isShared` (one that says nothing of the items), it is run for each of them alone.
-   */
-  constructor(options: { schedule: (work: () => Promise<void>) => void; work: (items: readonly T[]) => Promise<void>; isShared: (error: unknown) => boolean }) {
-    this.#schedule = options.schedule;
-    this.#work = options.work;
-    this.#isShared = options.isShared;
+  constructor(options: BatchOptions<T>) {
+    this.#options = options;
   }
 
   /** Settles as the item's work does. */
   add(item: T): Promise<void> {
     const done = Promise.withResolvers<void>();
     this.#waiting.push({ item, done });
-    if (this.#waiting.length === 1) this.#schedule(() => this.#run(this.#waiting.splice(0)));
+    if (this.#waiting.length === 1) this.#schedule();
     return done.promise;
+  }
+
+  #schedule(): void {
+    this.#options.schedule(() => {
+      const batch = this.#waiting.splice(0, this.#options.most ?? Infinity);
+      if (this.#waiting.length > 0) this.#schedule();
+      return this.#run(batch);
+    });
   }
 
   async #run(batch: readonly Waiting<T>[]): Promise<void> {
     try {
-      await this.#work(batch.map(({ item }) => item));
+      await this.#options.work(batch.map(({ item }) => item));
       for (const { done } of batch) done.resolve();
     } catch (error) {
-      if (batch.length === 1 || this.#isShared(error)) for (const { done } of batch) done.reject(error);
+      if (batch.length === 1 || this.#options.isShared(error)) for (const { done } of batch) done.reject(error);
       else for (const each of batch) await this.#run([each]);
     }
   }
