@@ -147,7 +147,7 @@ test("many moves are one write of each block and one of each new handle; what le
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 4, ipv6: 4, handle: "reserve", attributes: { node: "n1" } });
-  const pools = await ipam.usablePools();
+  const pools = ipam.usablePools(await ipam.readView());
   const asked: string[] = [];
   bench.store.setFault(({ verb, kind, phase }) => void (phase === "request" && asked.push(`${verb} ${kind}`)));
   const moves = ["a", "b", "c"].flatMap((to, i) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD })));
@@ -194,7 +194,7 @@ test("moves to a handle that has addresses elsewhere, and beside another writer,
 test("replacements come from blocks of the node and of pools that serve it alone", async () => {
   const bench = await dual();
   const [n1, n2] = [bench.ipam("n1"), bench.ipam("n2")];
-  const pools = await n1.usablePools();
+  const pools = n1.usablePools(await n1.readView());
   const replaced = async (by: Ipam, families: readonly number[]): Promise<readonly Addr[]> => {
     const { ipv4, ipv6 } = await n2.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
     const moves = [...ipv4, ...ipv6].map((each) => ({ addr: each, to: "pod", attributes: POD }));

@@ -221,8 +221,7 @@ export class Ipam {
   }
 
   /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
-  async usablePools(view?: PoolView): Promise<PoolModel[]> {
-    const { pools, labels } = view ?? (await this.readView());
+  usablePools({ pools, labels }: PoolView): PoolModel[] {
     return FAMILIES.flatMap((family) => {
       try {
         return choosePools(pools, family, this.node, labels);

@@ -235,7 +235,7 @@ export class AddressReserve {
 
   async #refillFamilies(): Promise<readonly IpamError[]> {
     const view = await this.#ipam.readView();
-    const pools = await this.#ipam.usablePools(view);
+    const pools = this.#ipam.usablePools(view);
     this.#pools = pools;
     await this.#dropUnserved(pools);
     if (!equal(view, this.#tidied)) await this.#ipam.giveUpBlocks(view);
