@@ -75,8 +75,8 @@ function processOf(pid: number): string | undefined {
 
 async function removeAbandoned(): Promise<void> {
   for (const name of existsSync(OWNERS) ? readdirSync(OWNERS) : []) {
-    const owner = readFileSync(`${OWNERS}/${name}`, "utf8");
-    // Empty: written at this moment.
+    // Empty: written, or removed by another run, at this moment.
+    const owner = await Bun.file(`${OWNERS}/${name}`).text().catch(() => "");
     if (owner === "" || processOf(Number.parseInt(owner, 10)) === owner) continue;
     await execute([CALICO, "lab", "down", "--name", name]);
     rmSync(`${OWNERS}/${name}`, { force: true });
