@@ -66,11 +66,12 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined | 
 /** A file for each lab of a test run, with the run's process and when it started, so that what a killed run leaves is known. */
 const OWNERS = "/run/calico-test-labs";
 
-/** `PID STARTTIME`, the time in clock ticks since boot; undefined when there is no such process. */
+/** `PID STARTTIME`, the time in clock ticks since boot; undefined when there is no such process, or it has ended. */
 function processOf(pid: number): string | undefined {
   const file = `/proc/${pid}/stat`;
   // Source: proc_pid_stat(5); the name in parentheses may contain anything.
-  return existsSync(file) ? `${pid} ${readFileSync(file, "utf8").replace(/^.*\) /s, "").split(" ")[19]}` : undefined;
+  const fields = existsSync(file) ? readFileSync(file, "utf8").replace(/^.*\) /s, "").split(" ") : [];
+  return fields[0] === undefined || fields[0] === "Z" ? undefined : `${pid} ${fields[19]}`;
 }
 
 async function removeAbandoned(): Promise<void> {
