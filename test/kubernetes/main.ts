@@ -4,9 +4,8 @@
  * Where the machine lacks a Go toolchain or a registry it says so, counts as skipped and ends well; once the cluster's programs
  * are there, whatever fails fails the run. Usage: bun test/kubernetes/main.ts [--keep] [FILE…]
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname } from "node:path";
+import { conclude, runSuite, type Totals } from "../../tools/suite.ts";
 import { type Binaries, prepareBinaries, Unavailable } from "./build/binaries.ts";
 import { residentBytes } from "./cluster/cgroups.ts";
 import { removeCluster } from "./cluster/clean.ts";
@@ -18,13 +17,7 @@ const FILES = ["api", "pods", "lives", "policy", "services", "runtime", "boot", 
 const BESIDE = ["lab", "contract"] as const;
 /** The lab's own tests, with Kubernetes' API in place of the embedded one. */
 const LAB_TESTS = "../conformance/cluster.test.ts";
-const TEST_TIMEOUT_MS = 300_000;
-
-interface Totals {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
+const TEST_TIMEOUT_SECONDS = 300;
 
 const started = performance.now();
 
@@ -33,39 +26,21 @@ function progress(line: string): void {
   console.log(`[${seconds.toFixed(1).padStart(6)} s] ${line}`);
 }
 
-function readTotals(report: string): Totals | undefined {
-  if (!existsSync(report)) return undefined;
-  const head = /<testsuites\b[^>]*>/.exec(readFileSync(report, "utf8"))?.[0];
-  if (head === undefined) return undefined;
-  const read = (name: string): number => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? "0");
-  const failed = read("failures") + read("errors");
-  return { passed: read("tests") - failed - read("skipped"), failed, skipped: read("skipped") };
-}
-
 function labEnvironment(binaries: Binaries): Readonly<Record<string, string>> {
   return { CALICO_LAB_API: "kubernetes", PATH: [dirname(binaries.etcd), dirname(binaries.apiserver), process.env["PATH"] ?? ""].join(":") };
 }
 
-/** A process of its own for each file; one that reports nothing has failed. */
+/** A process of its own for each file. */
 async function runFile(name: string, id: string, binaries: Binaries, sum: Totals): Promise<void> {
   const beside = BESIDE.some((other) => other === name);
   if (!beside) progress(`== ${name}`);
-  const directory = mkdtempSync(`${tmpdir()}/calico-test-kubernetes-`);
-  const report = `${directory}/junit.xml`;
   const path = new URL(name === "lab" ? LAB_TESTS : `./${name}.test.ts`, import.meta.url).pathname;
-  const command = [process.execPath, "test", `--timeout=${TEST_TIMEOUT_MS}`, "--reporter=junit", `--reporter-outfile=${report}`, path];
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: beside ? "pipe" : "inherit", stderr: beside ? "pipe" : "inherit", env: { ...process.env, ...(name === "lab" ? labEnvironment(binaries) : { [CLUSTER_VARIABLE]: id }) } });
-  if (beside) {
-    const printed = await Promise.all([child.stdout, child.stderr].map((stream) => new Response(stream).text()));
-    progress(`== ${name}, beside the others\n${printed.join("")}`);
-  }
-  const exitCode = await child.exited;
-  const totals = readTotals(report) ?? { passed: 0, failed: 0, skipped: 0 };
-  rmSync(directory, { recursive: true });
-  const silent = totals.passed + totals.failed + totals.skipped === 0;
-  sum.passed += totals.passed;
-  sum.failed += silent || (exitCode !== 0 && totals.failed === 0) ? totals.failed + 1 : totals.failed;
-  sum.skipped += totals.skipped;
+  const env = name === "lab" ? labEnvironment(binaries) : { [CLUSTER_VARIABLE]: id };
+  const { passed, skipped, failures, printed } = await runSuite({ name, paths: [path], timeoutSeconds: TEST_TIMEOUT_SECONDS, env, quiet: beside });
+  if (beside) progress(`== ${name}, beside the others\n${printed}`);
+  sum.passed += passed;
+  sum.skipped += skipped;
+  sum.failures.push(...failures);
 }
 
 function printMemory(id: string): void {
@@ -77,13 +52,13 @@ function printMemory(id: string): void {
 
 /** Holds the cluster for its user; a signal removes it. */
 async function untilEnded(id: string): Promise<void> {
-  progress(`kept until Ctrl-C: ${CLUSTER_VARIABLE}=${id} bun test --timeout=${TEST_TIMEOUT_MS} test/kubernetes/NAME.test.ts`);
+  progress(`kept until Ctrl-C: ${CLUSTER_VARIABLE}=${id} bun test --timeout=${TEST_TIMEOUT_SECONDS * 1000} test/kubernetes/NAME.test.ts`);
   await new Promise(() => setInterval(() => undefined, 2 ** 30));
 }
 
 async function runAll(binaries: Binaries, files: readonly string[], keep: boolean): Promise<Totals> {
   const id = newClusterId();
-  const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
+  const sum: Totals = { passed: 0, skipped: 0, failures: [] };
   const clean = async (): Promise<void> => {
     progress(`removing the cluster ${id}`);
     await removeCluster(id);
@@ -101,8 +76,9 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
     await inTurn(FILES.slice(-1));
     printMemory(id);
   } catch (error) {
-    progress(`failed: ${error instanceof Error ? error.message : String(error)}`);
-    sum.failed++;
+    const message = error instanceof Error ? error.message : String(error);
+    progress(`failed: ${message}`);
+    sum.failures.push(`cluster: ${message}`);
   } finally {
     if (keep) await untilEnded(id);
     await clean();
@@ -126,9 +102,7 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`no Kubernetes to test against: ${error.message}\n\n0 passed, 0 failed, 1 skipped`);
     return 0;
   }
-  const { passed, failed, skipped } = await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep"));
-  console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
-  return failed === 0 && passed > 0 ? 0 : 1;
+  return conclude(await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep")));
 }
 
 process.exit(await main(process.argv.slice(2)));

@@ -1,0 +1,75 @@
+/**
+ * suite: runs test files in a Bun process of their own and reads from its report what passed and what failed, and why.
+ *
+ * A process that dies, or reports nothing, counts as a failure: no test may end a run early with a good exit code.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+
+export interface Totals {
+  passed: number;
+  skipped: number;
+  /** One text for each failure: the suite, the test's name and what it said. */
+  readonly failures: string[];
+}
+
+export interface Suite {
+  readonly name: string;
+  readonly paths: readonly string[];
+  /** For each test. */
+  readonly timeoutSeconds: number;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What it prints is returned when it ends, not shown as it comes. */
+  readonly quiet?: boolean;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+
+function decode(text: string): string {
+  return text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code: string | undefined, name: string | undefined) => (code === undefined ? (ENTITIES[name ?? ""] ?? whole) : String.fromCodePoint(Number(code))));
+}
+
+function attribute(tag: string, name: string): string {
+  return decode(new RegExp(`\\s${name}="([^"]*)"`).exec(tag)?.[1] ?? "");
+}
+
+/** What Bun's JUnit report says; undefined where it holds no test. */
+export function readReport(suite: string, xml: string): Totals | undefined {
+  const head = /<testsuites\b[^>]*>/.exec(xml)?.[0];
+  if (head === undefined || attribute(head, "tests") === "0") return undefined;
+  const skipped = Number(attribute(head, "skipped"));
+  const failures: string[] = [];
+  for (const [, open = "", body = ""] of xml.matchAll(/(<testcase\b[^>]*[^>/]>)([^]*?)<\/testcase>/g)) {
+    const failure = /(<(?:failure|error)\b[^>]*>)(?:([^<]*)<)?/.exec(body);
+    if (failure === null) continue;
+    const [, tag = "", text = ""] = failure;
+    const where = [suite, attribute(open, "file"), attribute(open, "classname"), attribute(open, "name")].filter((part) => part !== "").join(" > ");
+    failures.push(`${where}\n${(text === "" ? attribute(tag, "message") : decode(text)).trimEnd()}`);
+  }
+  return { passed: Number(attribute(head, "tests")) - failures.length - skipped, skipped, failures };
+}
+
+/** Runs it to its end, whatever becomes of its process. */
+export async function runSuite(suite: Suite): Promise<Totals & { readonly printed: string }> {
+  const directory = mkdtempSync(`${tmpdir()}/calico-test-`);
+  const report = `${directory}/junit.xml`;
+  const command = [process.execPath, "test", `--timeout=${suite.timeoutSeconds * 1000}`, "--reporter=junit", `--reporter-outfile=${report}`, ...suite.paths];
+  const output = suite.quiet === true ? "pipe" : "inherit";
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: output, stderr: output, env: { ...process.env, ...suite.env } });
+  const printed = await Promise.all([child.stdout, child.stderr].map((stream) => (stream instanceof ReadableStream ? new Response(stream).text() : "")));
+  const exitCode = await child.exited;
+  const totals = existsSync(report) ? readReport(suite.name, readFileSync(report, "utf8")) : undefined;
+  rmSync(directory, { recursive: true, force: true });
+  const ended = `${suite.name}: ended with exit code ${exitCode}`;
+  if (totals === undefined) return { passed: 0, skipped: 0, failures: [`${ended} and no report`], printed: printed.join("") };
+  if (exitCode !== 0 && totals.failures.length === 0) totals.failures.push(`${ended} though no test failed`);
+  return { ...totals, printed: printed.join("") };
+}
+
+/** Prints every failure again, for the place where it came is far above, and the line of totals. Returns the exit code. */
+export function conclude(totals: Totals): number {
+  const { passed, failures, skipped } = totals;
+  if (failures.length > 0) console.log(`\n== failed\n${failures.map((failure) => failure.replaceAll("\n", "\n    ")).join("\n")}`);
+  console.log(`\n${passed} passed, ${failures.length} failed, ${skipped} skipped`);
+  return failures.length === 0 && passed > 0 ? 0 : 1;
+}
