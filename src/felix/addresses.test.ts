@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
 import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
@@ -28,6 +29,13 @@ function gated(memory: MemoryStore, waits: (method: string | symbol, kind: strin
   });
 }
 
+/** Of the journal, in memory as on a node. */
+let directory = "";
+beforeEach(() => {
+  directory = mkdtempSync("/dev/shm/calico-addresses-");
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
 const NOTHING_ASKED = { addresses: undefined, ipv4Pools: undefined, ipv6Pools: undefined, mac: undefined };
 
 test.each([
@@ -41,7 +49,7 @@ test.each([
   const clock = new VirtualClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
-  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests }).catch((error: unknown) => error);
   await clock.advance(30_000);
@@ -65,7 +73,7 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   await reserve.refill();
-  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   let requests = 0;
   memory.setFault(({ phase }) => void (phase === "request" && requests++));
@@ -103,7 +111,7 @@ describe("work for the datastore after an answer", () => {
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
     const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
     await clock.until(reserve.refill());
-    const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+    const journal = await Journal.open(openFiles(), directory, () => {});
     addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   });
 
@@ -136,7 +144,7 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
-  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED });
   const outcomes = await Promise.allSettled([take(0), take(1), take(2)]);
@@ -151,7 +159,7 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   const clock = openClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
-  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
   const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED } as const;
   expect(await addresses.take(request).catch((error: unknown) => error)).toBeInstanceOf(AddressError);
@@ -166,7 +174,7 @@ test("a write that is retried is reported once for each reason that it fails for
   const reports: string[] = [];
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
-  const journal = await Journal.open(openFiles(), `/dev/shm/calico-addresses-${process.pid}`, () => {});
+  const journal = await Journal.open(openFiles(), directory, () => {});
   const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
   const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report });
   memory.setFault(() => "unavailable");

@@ -2,8 +2,8 @@
  * bare-node: one more node on a lab's fabric, without a kubelet: a namespace with a `calico node` in it. The test itself is the
  * container runtime of its pods, and the supervisor of its daemon.
  */
-import { mkdtempSync, rmSync, openSync } from "node:fs";
-import { CALICO, execute, type Lab, type LabNode, list, until } from "./fixture.ts";
+import { mkdirSync, rmSync, openSync } from "node:fs";
+import { CALICO, execute, type Lab, type LabNode, list, MEMORY, until } from "./fixture.ts";
 
 const ADDRESS4 = "172.30.0.200";
 const ADDRESS6 = "fd00:30::200";
@@ -11,10 +11,10 @@ const ADDRESS6 = "fd00:30::200";
 export class BareNode {
   readonly name = "bare";
   /** In memory, as /var/run is on a host of its own. */
-  readonly root = mkdtempSync("/dev/shm/calico-bare-");
-  readonly cniBinDir = `${this.root}/opt/cni/bin`;
-  readonly socket = `${this.root}/var/run/calico/cni.sock`;
-  readonly journal = `${this.root}/var/run/calico/cni`;
+  readonly root: string;
+  readonly cniBinDir: string;
+  readonly socket: string;
+  readonly journal: string;
   readonly #lab: Lab;
   readonly #netns: string;
   #daemon: ReturnType<typeof Bun.spawn> | undefined;
@@ -22,6 +22,10 @@ export class BareNode {
   constructor(lab: Lab) {
     this.#lab = lab;
     this.#netns = `${lab.name}-bare`;
+    this.root = `${MEMORY}/${lab.name}-bare`;
+    this.cniBinDir = `${this.root}/opt/cni/bin`;
+    this.socket = `${this.root}/var/run/calico/cni.sock`;
+    this.journal = `${this.root}/var/run/calico/cni`;
   }
 
   get path(): string {
@@ -40,6 +44,7 @@ export class BareNode {
       const { exitCode, stderr } = await execute(command);
       if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
     };
+    mkdirSync(this.root);
     await must("ip", "netns", "add", this.#netns);
     await must("ip", "-n", this.#netns, "link", "set", "lo", "up");
     await must("ip", "-n", fabricName, "link", "add", "port-bare", "type", "veth", "peer", "name", "eth0", "netns", this.#netns);

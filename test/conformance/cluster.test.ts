@@ -5,7 +5,7 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
-import { execute, Lab, LAB_API, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
+import { execute, Lab, LAB_API, type LabNode, type LabPod, list, MEMORY, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
 beforeAll(() => lab.up("--dual-stack"), 180_000);
@@ -140,7 +140,7 @@ describe("closed from birth, unspoofable always", () => {
     test(`a pod cannot send from its neighbour's address, even inside the neighbour's established flow (IPv${family === 0 ? 4 : 6})`, async () => {
       const victim = neighbor.addresses[family] ?? "";
       const target = server.addresses[family] ?? "";
-      const log = `/dev/shm/${lab.name}-heard-${family}`;
+      const log = `${MEMORY}/${lab.name}-heard-${family}`;
       const kind = family === 0 ? "UDP4" : "UDP6";
       // Answers each datagram, so that the flow is established, and keeps what it heard.
       const listener = Bun.spawn(["nsenter", `--net=${server.netns}`, "--", "socat", `${kind}-RECVFROM:5000,fork`, `EXEC:tee -a ${log}`], { stdout: "ignore", stderr: "ignore" });

@@ -63,6 +63,9 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined | 
   }
 }
 
+/** Files in memory; what a test keeps there of a lab has a name that begins with the lab's. */
+export const MEMORY = "/dev/shm";
+
 /** A file for each lab of a test run, with the run's process and when it started, so that what a killed run leaves is known. */
 const OWNERS = "/run/calico-test-labs";
 
@@ -80,8 +83,19 @@ async function removeAbandoned(): Promise<void> {
     const owner = await Bun.file(`${OWNERS}/${name}`).text().catch(() => "");
     if (owner === "" || processOf(Number.parseInt(owner, 10)) === owner) continue;
     await execute([CALICO, "lab", "down", "--name", name]);
+    await removeExtras(name);
     rmSync(`${OWNERS}/${name}`, { force: true });
   }
+}
+
+/** What tests add to a lab under names that begin with the lab's: namespaces with their processes, files in memory. */
+async function removeExtras(lab: string): Promise<void> {
+  for (const netns of readdirSync("/run/netns").filter((name) => name.startsWith(`${lab}-`))) {
+    const { stdout } = await execute(["ip", "netns", "pids", netns]);
+    for (const pid of stdout.split("\n").filter((line) => line !== "")) await execute(["kill", "-9", pid]);
+    await execute(["ip", "netns", "del", netns]);
+  }
+  for (const name of readdirSync(MEMORY).filter((file) => file.startsWith(`${lab}-`))) rmSync(`${MEMORY}/${name}`, { recursive: true });
 }
 
 export class Lab {

@@ -116,11 +116,11 @@ test("what a block leaves is there before its own route goes", () => {
     const directory = mkdtempSync("/dev/shm/calico-routes-");
     const monitor = Bun.spawn(["ip", "-n", namespace.name, "monitor", "route"], { stdout: Bun.file(`${directory}/seen`), stderr: "ignore" });
     const seen = (): string[] => readFileSync(`${directory}/seen`, "utf8").split("\n");
-    /** Changes routes until the monitor has told of one. */
+    /** Adds routes until the monitor has told of one: it may not listen yet, and the kernel tells nothing of a route that was there. */
     const awaitMark = (mark: string): void => {
       for (let tries = 0; !seen().some((line) => line.includes(mark)); tries++) {
         if (tries > 500) throw new Error("the monitor tells nothing");
-        namespace.run(["ip", "route", "replace", "blackhole", mark]);
+        namespace.run(["ip", "route", "add", "blackhole", mark, "metric", String(tries)]);
         Bun.sleepSync(10);
       }
     };
