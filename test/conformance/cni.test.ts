@@ -250,9 +250,9 @@ describe("a kernel that refuses", () => {
     // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives.
     const owner = Bun.spawn(["nsenter", `--net=${bare.path}`, "--", "nft", "-i"], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
     try {
-      owner.stdin.write("delete table inet calico\nadd table inet calico { flags owner; }\n");
+      owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
       await owner.stdin.flush();
-      await until("the table to be owned", async () => (await lab.inNode(node, "nft", "list", "tables")).stdout.includes("calico"));
+      await until("the table to be owned", async () => (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).stdout.includes("flags owner"));
       const path = await netns("refused");
       const added = await cni("ADD", "refused", path, "pod-34");
       expect(added.exitCode).toBe(1);

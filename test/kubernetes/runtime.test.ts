@@ -97,7 +97,7 @@ describe("while the kernel refuses our table", () => {
     // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives.
     const owner = Bun.spawn([...inNetns(cluster.node("n2").netns, ["nft", "-i"])], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
     try {
-      owner.stdin.write("delete table inet calico\nadd table inet calico { flags owner; }\n");
+      owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
       await owner.stdin.flush();
       await cluster.apply(pod({ namespace: NS, name: "refused", node: "n2" }));
       await nodeIs("n2", "False");
