@@ -141,15 +141,25 @@ test("what a block leaves is there before its own route goes", () => {
   });
 });
 
-test("what a block left is taken away by the next process; a block that went while there was none leaves it too", () => {
+test("what a block left stays for a while also when another process begins; a block that went while there was none leaves it too", () => {
   withNamespaces(["leaving"], (namespace) => {
     const blocks = new Map([...ROUTES].filter(([, { type }]) => type === "blackhole"));
     open(namespace, blocks).close();
-    const next = open(namespace, new Map());
-    expect(shown(namespace)).toEqual(LEFT);
-    next.close();
     open(namespace, new Map()).close();
-    expect(shown(namespace)).toEqual([]);
+    expect(shown(namespace)).toEqual(LEFT);
+    const next = open(namespace, new Map());
+    expect([shown(namespace), next.writes]).toEqual([LEFT, 0]);
+    nowMs += 10_000;
+    // An audit does not prolong it.
+    next.read();
+    nowMs += 19_999;
+    expect(next.pending).toBe(0);
+    nowMs += 1;
+    expect(next.pending).toBe(2);
+    next.commit();
+    next.read();
+    expect([shown(namespace), next.pending]).toEqual([[], 0]);
+    next.close();
   });
 });
 

@@ -76,8 +76,14 @@ export class RoutesDriver implements Driver {
     const have = new Map<string, Row>();
     for (const route of this.#client.routes({ table: MAIN_TABLE })) {
       if (route.protocol !== ROUTE_PROTOCOL) continue;
-      if (route.metric === LEAVING_METRIC) have.set(leavingId(route.destination), { type: "leaving" });
-      else have.set(route.destination, rowOf(route, names));
+      if (route.metric !== LEAVING_METRIC) {
+        have.set(route.destination, rowOf(route, names));
+        continue;
+      }
+      const id = leavingId(route.destination);
+      have.set(id, { type: "leaving" });
+      // Left by an earlier process: nobody knows when.
+      if (!this.#leaving.has(id)) this.#leave(id);
     }
     this.#tracker.replaceHave(have);
   }
@@ -90,8 +96,7 @@ export class RoutesDriver implements Driver {
     if (this.#tracker.pending === 0) return;
     for (const { id, want, have } of this.#tracker.changes()) {
       if (want !== undefined || have?.type !== "blackhole") continue;
-      this.#leaving.set(leavingId(id), this.#clock.monotonicMs() + LEAVING_MS);
-      this.#tracker.setWant(leavingId(id), { type: "leaving" });
+      this.#leave(leavingId(id));
     }
     // What comes is there before what goes has gone.
     const changes = this.#tracker.changes().filter((change) => this.#possible(change)).sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
@@ -102,6 +107,12 @@ export class RoutesDriver implements Driver {
       const failure = failures[i];
       if (failure !== undefined && !isAlreadyGone(change, failure)) throw failure;
     });
+  }
+
+  /** From now on the row is wanted for a while. */
+  #leave(id: string): void {
+    this.#leaving.set(id, this.#clock.monotonicMs() + LEAVING_MS);
+    this.#tracker.setWant(id, { type: "leaving" });
   }
 
   /** A local route can be written only while its interface exists. */
