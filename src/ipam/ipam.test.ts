@@ -279,6 +279,31 @@ test("a pool that no longer selects the node gives no new address; its empty blo
   expect((await bench.affinities()).length).toBe(1);
 });
 
+test("a block that becomes empty while it is looked at is looked at again; so are all after a failure", async () => {
+  const bench = await dual();
+  const ipam = bench.ipam("n1");
+  for (const name of ["v4", "v6"]) await bench.changePool(name, { nodeSelector: "zone == 'nowhere'" });
+  const take = (): Promise<unknown> => ipam.assign({ ipv4: 1, ipv6: 1, handle: "pod", attributes: POD, pools: { ipv4: ["v4"], ipv6: ["v6"] } });
+  await take();
+  await ipam.releaseByHandle("pod");
+  bench.store.setFault(() => "unavailable");
+  await expect(ipam.giveUpEmptied()).rejects.toMatchObject({ reason: "unavailable" });
+  let looked = 0;
+  bench.store.setFault(async ({ verb, kind, phase }) => {
+    if (looked === 0 && kind === "IPPool") {
+      looked = 1;
+      await take();
+      looked = 2;
+    } else if (looked > 1 && looked < 4 && verb === "get" && kind === "IPAMBlock" && phase === "answer" && ++looked === 4) await ipam.releaseByHandle("pod");
+    return undefined;
+  });
+  await ipam.giveUpEmptied();
+  bench.store.setFault(undefined);
+  expect([looked, (await bench.affinities()).length]).toEqual([4, 2]);
+  await ipam.giveUpEmptied();
+  expect(await bench.affinities()).toEqual([]);
+});
+
 test("empty blocks outside the pools are given up when the pools are looked at again", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });

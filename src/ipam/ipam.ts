@@ -186,8 +186,14 @@ export class Ipam {
   async giveUpEmptied(): Promise<void> {
     const prefixes = [...this.#emptied];
     if (prefixes.length === 0) return;
-    await this.giveUpBlocks(undefined, prefixes);
-    for (const prefix of prefixes) this.#emptied.delete(prefix);
+    // What becomes empty from here on is for the next time.
+    this.#emptied.clear();
+    try {
+      await this.giveUpBlocks(undefined, prefixes);
+    } catch (error) {
+      for (const prefix of prefixes) this.#emptied.add(prefix);
+      throw error;
+    }
   }
 
   /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */

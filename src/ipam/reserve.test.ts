@@ -173,9 +173,8 @@ test("hundreds of pods that come and go at once leave nothing behind", async () 
   await bench.pool("v6", { cidr: "fd00::/112", blockSize: 122 });
   await bench.node("n1");
   const reserve = open(bench);
-  const pods = await Promise.all(Array.from({ length: 600 }, async (_, i) => ({ handle: `pod-${i}`, addresses: [await reserve.takeFound(4), await reserve.takeFound(6)] as Addr[], attributes: {} })));
-  const all = pods.flatMap(({ addresses }) => addresses);
-  expect([new Set(all).size, all.includes(undefined as unknown as Addr)]).toEqual([1200, false]);
+  const pods = await Promise.all(Array.from({ length: 600 }, async (_, i) => ({ handle: `pod-${i}`, addresses: [await reserve.takeFound(4), await reserve.takeFound(6)].filter((addr) => addr !== undefined), attributes: {} })));
+  expect(new Set(pods.flatMap(({ addresses }) => addresses)).size).toBe(1200);
   let most = 0;
   let under = 0;
   bench.store.setFault(async ({ phase }) => {
