@@ -14,6 +14,8 @@ test.each([
   ["^[a-z\\]]+$", ["a]"], ["A"]],
   ["(?i:a)b", ["Ab"], ["AB"]],
   ["^\\s\\S$", [" a", "\ta"], ["\u00a0a", "aa", "  "]],
+  ["^[\\S ]+$", ["\u00a0a \v"], ["\t", "\n", "\f", "\r"]],
+  ["^[^\\S ]+$", ["\t\n\f\r"], [" ", "a", "\v", "\u00a0", "\uffff", "\x00"]],
   ["^[\\s.]+$", [" .\n"], ["\u00a0", "s"]],
   ["^\\x41\\x{42}[\\x{e9}\\-]\\a$", ["AB\u00e9\u0007", "AB-\u0007"], ["ABxa"]],
   ["^\\bab\\/\\.$", ["ab/."], ["ab/x"]],
@@ -23,6 +25,6 @@ test.each([
   for (const text of refused) expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: false });
 });
 
-test.each(["(?=a)", "(?!a)", "(?<=a)b", "(a)\\1", "(?U)a+", "\\p{L}", "[\\pL]", "\\k<a>", "\\u0041", "\\x{1F600}", "[[:^alpha:]]", "[[:nothing:]]", "[\\S]", "[a", "(a", "a)", "*"])("is no pattern: %s", (pattern) => {
+test.each(["(?=a)", "(?!a)", "(?<=a)b", "(a)\\1", "(?U)a+", "\\p{L}", "[\\pL]", "\\k<a>", "\\u0041", "\\x{1F600}", "[[:^alpha:]]", "[[:nothing:]]", "\\012", "[\\B]", "[a", "(a", "a)", "*"])("is no pattern: %s", (pattern) => {
   expect(() => compilePattern(pattern)).toThrow();
 });

@@ -2,7 +2,7 @@
  * Pattern: regular expressions as Kubernetes writes them (RE2), in the syntax of JavaScript.
  *
  * Read: flags in the middle (`^(?i)allow$`), `(?P<name>…)`, `\A`, `\z`, `\Q…\E`, POSIX classes. Refused, as in RE2: looking ahead or behind and
- * references back; also what JavaScript lacks or would read otherwise: the flag U, classes of Unicode, negated POSIX classes. Source: https://github.com/google/re2/wiki/Syntax
+ * references back; also what JavaScript lacks or would read otherwise: the flag U, classes of Unicode, negated POSIX classes, octal numbers. Source: https://github.com/google/re2/wiki/Syntax
  */
 const CLASSES: Readonly<Record<string, string>> = {
   alnum: "0-9A-Za-z", alpha: "A-Za-z", ascii: "\\x00-\\x7F", blank: "\\t ", cntrl: "\\x00-\\x1F\\x7F", digit: "0-9", graph: "!-~", lower: "a-z", print: " -~",
@@ -58,6 +58,7 @@ export function translatePattern(source: string): string {
 }
 
 const SPACE = "\\t\\n\\f\\r ";
+const NO_SPACE = "\\x00-\\x08\\v\\x0e-\\x1f!-\\uffff";
 const SAME_ESCAPE = /^\\(?:[dDwWtnrfv]|x[0-9A-Fa-f]{2}|[^A-Za-z0-9])/;
 
 /** Length and translation of the escape that the text begins with. */
@@ -66,7 +67,7 @@ function translateEscape(text: string, isInClass: boolean): [number, string] {
   if (wide !== null) return [wide[0].length, `\\u${(wide[1] ?? "").padStart(4, "0")}`];
   if (text.startsWith("\\a")) return [2, "\\x07"];
   if (text.startsWith("\\s")) return [2, isInClass ? SPACE : `[${SPACE}]`];
-  if (text.startsWith("\\S") && !isInClass) return [2, `[^${SPACE}]`];
+  if (text.startsWith("\\S")) return [2, isInClass ? NO_SPACE : `[^${SPACE}]`];
   if (/^\\[bB]/.test(text) && !isInClass) return [2, text.slice(0, 2)];
   const same = SAME_ESCAPE.exec(text);
   if (same === null) throw new SyntaxError(`not supported in a pattern: ${text}`);
