@@ -66,10 +66,8 @@ export async function runSuite(suite: Suite): Promise<Totals & { readonly printe
   return { ...totals, printed: printed.join("") };
 }
 
-/** Prints every failure again, for the place where it came is far above, and the line of totals. Returns the exit code. */
-export function conclude(totals: Totals): number {
-  const { passed, failures, skipped } = totals;
-  if (failures.length > 0) console.log(`\n== failed\n${failures.map((failure) => failure.replaceAll("\n", "\n    ")).join("\n")}`);
-  console.log(`\n${passed} passed, ${failures.length} failed, ${skipped} skipped`);
-  return failures.length === 0 && passed > 0 ? 0 : 1;
+/** What a run ends with: every failure again, for the place where it came is far above, and the line of totals. */
+export function conclude({ passed, failures, skipped }: Totals): { readonly text: string; readonly exitCode: number } {
+  const again = failures.length === 0 ? "" : `\n== failed\n${failures.map((failure) => failure.replaceAll("\n", "\n    ")).join("\n")}\n`;
+  return { text: `${again}\n${passed} passed, ${failures.length} failed, ${skipped} skipped`, exitCode: failures.length === 0 && passed > 0 ? 0 : 1 };
 }

@@ -102,7 +102,9 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`no Kubernetes to test against: ${error.message}\n\n0 passed, 0 failed, 1 skipped`);
     return 0;
   }
-  return conclude(await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep")));
+  const { text, exitCode } = conclude(await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep")));
+  console.log(text);
+  return exitCode;
 }
 
 process.exit(await main(process.argv.slice(2)));
