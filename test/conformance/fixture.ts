@@ -1,7 +1,8 @@
 /** fixture: one lab of the shipped executables for a file of tests, and the hands to use it: kubectl, calico, processes in pods. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { randomBytes } from "node:crypto";
+import { describeProcess } from "../processes.ts";
 
 export const REPOSITORY = resolve(import.meta.dir, "../..");
 export const CALICO = `${REPOSITORY}/bin/calico`;
@@ -69,19 +70,11 @@ export const MEMORY = "/dev/shm";
 /** A file for each lab of a test run, with the run's process and when it started, so that what a killed run leaves is known. */
 const OWNERS = "/run/calico-test-labs";
 
-/** `PID STARTTIME`, the time in clock ticks since boot; undefined when there is no such process, or it has ended. */
-function processOf(pid: number): string | undefined {
-  const file = `/proc/${pid}/stat`;
-  // Source: proc_pid_stat(5); the name in parentheses may contain anything.
-  const fields = existsSync(file) ? readFileSync(file, "utf8").replace(/^.*\) /s, "").split(" ") : [];
-  return fields[0] === undefined || fields[0] === "Z" ? undefined : `${pid} ${fields[19]}`;
-}
-
 async function removeAbandoned(): Promise<void> {
   for (const name of existsSync(OWNERS) ? readdirSync(OWNERS) : []) {
     // Empty: written, or removed by another run, at this moment.
     const owner = await Bun.file(`${OWNERS}/${name}`).text().catch(() => "");
-    if (owner === "" || processOf(Number.parseInt(owner, 10)) === owner) continue;
+    if (owner === "" || describeProcess(Number.parseInt(owner, 10)) === owner) continue;
     await execute([CALICO, "lab", "down", "--name", name]);
     await removeExtras(name);
     rmSync(`${OWNERS}/${name}`, { force: true });
@@ -90,12 +83,12 @@ async function removeAbandoned(): Promise<void> {
 
 /** What tests add to a lab under names that begin with the lab's: namespaces with their processes, files in memory. */
 async function removeExtras(lab: string): Promise<void> {
-  for (const netns of readdirSync("/run/netns").filter((name) => name.startsWith(`${lab}-`))) {
+  for (const netns of (existsSync("/run/netns") ? readdirSync("/run/netns") : []).filter((name) => name.startsWith(`${lab}-`))) {
     const { stdout } = await execute(["ip", "netns", "pids", netns]);
     for (const pid of stdout.split("\n").filter((line) => line !== "")) await execute(["kill", "-9", pid]);
     await execute(["ip", "netns", "del", netns]);
   }
-  for (const name of readdirSync(MEMORY).filter((file) => file.startsWith(`${lab}-`))) rmSync(`${MEMORY}/${name}`, { recursive: true });
+  for (const name of readdirSync(MEMORY).filter((file) => file.startsWith(`${lab}-`))) rmSync(`${MEMORY}/${name}`, { recursive: true, force: true });
 }
 
 export class Lab {
@@ -105,7 +98,7 @@ export class Lab {
   async up(...flags: readonly string[]): Promise<void> {
     await removeAbandoned();
     mkdirSync(OWNERS, { recursive: true });
-    writeFileSync(`${OWNERS}/${this.name}`, processOf(process.pid) ?? "");
+    writeFileSync(`${OWNERS}/${this.name}`, describeProcess(process.pid) ?? "");
     const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, "--api", LAB_API, ...flags]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;

@@ -7,6 +7,7 @@
 import { Glob } from "bun";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
+import { describeProcess } from "../../processes.ts";
 import { removeCgroup } from "./cgroups.ts";
 import { removeFabric } from "./fabric.ts";
 import { layoutOf, PREFIX, STATE_ROOT } from "./layout.ts";
@@ -22,16 +23,6 @@ export function ownerFile(id: string): string {
 
 export function sysctlFile(id: string): string {
   return `${STATE_ROOT}/${id}/sysctls.json`;
-}
-
-/** This process, told apart from a later one with the same pid. */
-export function describeProcess(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return `${pid} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Ids of the clusters that have a folder. */

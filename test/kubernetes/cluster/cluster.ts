@@ -4,10 +4,11 @@
  * Start reading here. `startCluster` makes one; `attachCluster` is how a test process comes to the one that runs.
  */
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { describeProcess } from "../../processes.ts";
 import { type Binaries, prepareBinaries } from "../build/binaries.ts";
 import { certificateKubeconfig, makeCertificates, writeKubeconfig } from "./certificates.ts";
 import { makeCgroup } from "./cgroups.ts";
-import { clusterIds, describeProcess, ownerFile, removeAbandoned, sysctlFile } from "./clean.ts";
+import { clusterIds, ownerFile, removeAbandoned, sysctlFile } from "./clean.ts";
 import { apiserver, controllerManager, etcd, scheduler } from "./control-plane.ts";
 import { Daemons, type DaemonSpec } from "./daemons.ts";
 import { makeFabric } from "./fabric.ts";

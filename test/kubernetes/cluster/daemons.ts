@@ -4,7 +4,8 @@
  * Nothing starts a daemon again by itself: tests end and start them. What runs is known by files, so that the test process can
  * end what the fixture started.
  */
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { startTicks } from "../../processes.ts";
 import { spawnIn } from "./cgroups.ts";
 import { type Layout } from "./layout.ts";
 import { ClusterError, waitFor } from "./run.ts";
@@ -17,19 +18,7 @@ export interface DaemonSpec {
 
 interface Running {
   readonly pid: number;
-  /** Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
   readonly startTicks: string;
-}
-
-/** undefined once the process and all its threads have ended: the first thread may be gone while others still hold sockets open. */
-function startTicks(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" && readdirSync(`/proc/${pid}/task`).length <= 1 ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
 }
 
 export class Daemons {
