@@ -10,7 +10,7 @@
 import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { prepareBinaries, Unavailable } from "../kubernetes/build/binaries.ts";
 import { attachCluster, type Cluster, CLUSTER_VARIABLE, newClusterId, startCluster } from "../kubernetes/cluster/cluster.ts";
-import { removeCluster, removeMounted } from "../kubernetes/cluster/clean.ts";
+import { removeAbandoned, removeCluster, removeMounted } from "../kubernetes/cluster/clean.ts";
 import { containerdIn, ctrOf, type RuntimeFolders } from "../kubernetes/cluster/containerd.ts";
 import { imageArchive } from "../kubernetes/cluster/image.ts";
 import { inNetns, type NodeLayout } from "../kubernetes/cluster/layout.ts";
@@ -186,6 +186,7 @@ async function main(names: readonly string[]): Promise<void> {
   const clean = (): Promise<void> => removeCluster(id);
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void clean().then(() => process.exit(1)));
   try {
+    await removeAbandoned(console.log);
     await benchAll(await startCluster(id, binaries, console.log), names);
   } finally {
     await clean();

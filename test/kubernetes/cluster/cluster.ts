@@ -8,7 +8,7 @@ import { describeProcess } from "../../processes.ts";
 import { type Binaries, prepareBinaries } from "../build/binaries.ts";
 import { certificateKubeconfig, makeCertificates, writeKubeconfig } from "./certificates.ts";
 import { makeCgroup } from "./cgroups.ts";
-import { clusterIds, ownerFile, removeAbandoned, sysctlFile } from "./clean.ts";
+import { clusterIds, ownerFile, sysctlFile } from "./clean.ts";
 import { apiserver, controllerManager, etcd, scheduler } from "./control-plane.ts";
 import { Daemons, type DaemonSpec } from "./daemons.ts";
 import { makeFabric } from "./fabric.ts";
@@ -19,8 +19,10 @@ import { ClusterError, type Output, run, tryRun, waitFor } from "./run.ts";
 import { keepSysctls } from "./sysctls.ts";
 
 const MANIFESTS = new URL("../../../manifests", import.meta.url).pathname;
-/** Names the running cluster to test processes. */
+/** Names the cluster that a test process works on. */
 export const CLUSTER_VARIABLE = "CALICO_TEST_KUBERNETES";
+/** Names all clusters of the run, separated by commas. */
+export const CLUSTERS_VARIABLE = "CALICO_TEST_KUBERNETES_ALL";
 
 export type NodeDaemon = "containerd" | "kubelet" | "kube-proxy" | "calico" | "bird";
 
@@ -129,14 +131,20 @@ export async function attachCluster(): Promise<Cluster> {
   return new Cluster(layoutOf(id), await prepareBinaries(() => undefined));
 }
 
+/** All clusters of the run: what each asked of its API server is in its own audit log. */
+export function clusterLayouts(): readonly Layout[] {
+  const ids = process.env[CLUSTERS_VARIABLE];
+  if (ids === undefined) throw new ClusterError(`no clusters: run "make test-kubernetes", which starts them and sets ${CLUSTERS_VARIABLE}`);
+  return ids.split(",").map((id) => layoutOf(id));
+}
+
 /** An id that no other cluster has. */
 export function newClusterId(): string {
-  return `${PREFIX}${process.pid.toString(36)}${Math.floor(Math.random() * 36 ** 3).toString(36)}`;
+  return `${PREFIX}${process.pid.toString(36)}${Math.floor(Math.random() * 36 ** 6).toString(36)}`;
 }
 
 /** Makes a cluster of two nodes and waits until it works. Whoever calls removes it, also when this rejects. */
 export async function startCluster(id: string, binaries: Binaries, progress: (line: string) => void): Promise<Cluster> {
-  await removeAbandoned(progress);
   const layout = layoutOf(id);
   prepareFolders(layout);
   const cluster = new Cluster(layout, binaries);

@@ -10,7 +10,10 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
 const SUFFIX = "xxxxxx";
 const UUID = /\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g;
 const TIME = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)/g;
-const AGE = /^(<invalid>|\d+(ms|s|m|h|d)(\d+[smhd])?)( ago)?$/;
+/** As Kubernetes prints a duration for people, from milliseconds to years. Source: k8s.io/apimachinery/pkg/util/duration, HumanDuration. */
+const DURATION = String.raw`(?:<invalid>|\d+(?:ms|s|m|h|d|y)(?:\d+[smhd])?)`;
+const AGE = new RegExp(`^${DURATION}( ago)?$`);
+const AGE_COLUMN = new RegExp(`(?<=^|  )${DURATION}(?=$|  )`, "g");
 /** Addresses of services: the ranges of both servers lie in these. */
 const SERVICE_ADDRESS = /^(10\.96\.\d+\.\d+|fd00:96::[0-9a-f:]*)$/;
 
@@ -56,7 +59,7 @@ export class Normaliser {
       .replace(MANAGED_YAML, "")
       .replace(MANAGED_JSON, "")
       .split("\n")
-      .map((line) => line.replace(/(?<=\S) {2,}|\t+/g, "  ").replace(/(?<=^|  )(\d+(ms|s|m|h|d)(\d+[smhd])?)(?=$|  )/g, "AGE").replace(/\b10\.96\.\d+\.\d+|\bfd00:96::[0-9a-f:]+/g, "SERVICE-ADDRESS").trimEnd())
+      .map((line) => line.replace(/(?<=\S) {2,}|\t+/g, "  ").replace(AGE_COLUMN, "AGE").replace(/\b10\.96\.\d+\.\d+|\bfd00:96::[0-9a-f:]+/g, "SERVICE-ADDRESS").trimEnd())
       .join("\n")
       .replace(/resourceVersion: "\d+"/g, 'resourceVersion: "VERSION"')
       .replace(/"resourceVersion": ?"\d+"/g, '"resourceVersion":"VERSION"');
