@@ -7,7 +7,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { unwrap } from "../lib/result.ts";
-import { openCredentials } from "../pki/certificates.ts";
+import { type Credentials, openCredentials } from "../pki/certificates.ts";
 import { ApiError } from "./errors.ts";
 import { forbiddenAnonymous, Tokens, type User } from "./http/authenticate.ts";
 import { MAX_BODY_BYTES, tooLarge } from "./http/body.ts";
@@ -33,6 +33,8 @@ export interface ApiServerOptions {
   readonly storageLimits?: StorageLimits;
   /** Runs the action with the thread in the network namespace of the file; needed only for listeners in namespaces. */
   readonly inNamespace?: <T>(path: string, action: () => T) => T;
+  /** Milliseconds since 1970; the machine's clock when absent. */
+  readonly nowMs?: () => number;
   /** Told of failures of the server itself. */
   readonly report?: (message: string) => void;
 }
@@ -43,19 +45,23 @@ export interface RunningApiServer {
   /** PEM of the authority that signed the serving certificate. */
   readonly authority: string;
   readonly adminToken: string;
+  /** Renews certificates that end soon; it is done by itself, too. Throws when openssl or a listener fails. */
+  renew(): void;
   /** Ends all connections and closes the storage. */
   stop(): Promise<void>;
 }
 
 const IDLE_TIMEOUT_SECONDS = 240;
+const RENEWAL_CHECK_MS = 60_000;
 const DEFAULT_SERVICE_RANGE = unwrap(parsePrefix("10.96.0.0/16"));
 
 /** Starts the server; rejects when the data directory, the certificates or a listener cannot be had. */
 export async function runApiServer(options: ApiServerOptions): Promise<RunningApiServer> {
   mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 });
-  const credentials = openCredentials(join(options.dataDirectory, "pki"), options.listen.map((entry) => entry.addr));
+  const nowMs = options.nowMs ?? Date.now;
+  const openPki = (): Credentials => openCredentials(join(options.dataDirectory, "pki"), options.listen.map((entry) => entry.addr), nowMs());
+  let credentials = openPki();
   const storage = new Storage(join(options.dataDirectory, "state.sqlite"), options.storageLimits);
-  const nowMs = (): number => Date.now();
   const registry = new ServedKinds(storage, nowMs);
   const context: Context = { storage, registry, admission: options.admission ?? [], addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE), nowMs };
   if (createFirstNamespaces(context)) storage.compact(storage.revision);
@@ -65,9 +71,25 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   for (const { token, user } of options.tokens ?? []) tokens.add(token, user);
   const handler = new Handler(context, registry, tokens, options.report ?? (() => {}));
   const servers: ReturnType<typeof listen>[] = [];
+  /** Listen no more, but serve those who were connected when a certificate was renewed. */
+  const retired: ReturnType<typeof listen>[] = [];
+  /** Whoever is connected stays so; new connections see the new certificate. */
+  const renew = (): void => {
+    if (nowMs() < credentials.renewAtMs) return;
+    credentials = openPki();
+    options.listen.forEach((entry, index) => {
+      const before = servers[index];
+      const port = before?.port ?? entry.port;
+      if (before !== undefined) retired.push(before);
+      void before?.stop();
+      servers[index] = listenAt({ ...entry, port }, options, handler, credentials);
+    });
+  };
+  const renewal = setInterval(renew, RENEWAL_CHECK_MS);
   const stop = async (): Promise<void> => {
+    clearInterval(renewal);
     endLifecycle();
-    await Promise.all(servers.map((server) => server.stop(true)));
+    await Promise.all([...servers, ...retired].map((server) => server.stop(true)));
     storage.close();
   };
   try {
@@ -77,7 +99,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
     throw error;
   }
   const urls = options.listen.map((entry, index) => formatUrl(entry.addr, servers[index]?.port ?? entry.port));
-  return { urls, authority: credentials.authority, adminToken: credentials.adminToken, stop };
+  return { urls, authority: credentials.authority, adminToken: credentials.adminToken, renew, stop };
 }
 
 interface KeyPair {

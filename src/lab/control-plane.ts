@@ -39,11 +39,11 @@ export function checkPrograms(): void {
   if (at >= 0 && (version[at] ?? 0) < (OLDEST_ETCD[at] ?? 0)) throw new CommandError(`${Bun.which("etcd")} is etcd ${version.join(".")}, must be ${OLDEST_ETCD.join(".")} or newer; ${advice}`);
 }
 
-/** Certificates, keys and kubeconfigs of Kubernetes' own API server; the embedded one makes its own. May be repeated. */
+/** Certificates, keys and kubeconfigs of Kubernetes' own API server, which reads renewed ones by itself; the embedded one makes its own. To be repeated, so that certificates that end soon are renewed. */
 export function prepareControlPlane(layout: Layout): void {
   if (layout.config.api === "embedded") return;
   prepareDirectories(layout.apiDirectory);
-  const { authority, adminToken } = openCredentials(layout.apiDirectory, [layout.apiHost]);
+  const { authority, adminToken } = openCredentials(layout.apiDirectory, [layout.apiHost], Date.now());
   writeFileSync(`${layout.apiDirectory}/tokens.csv`, `${adminToken},admin,admin,"system:masters"\n`, { mode: 0o600 });
   const key = `${layout.apiDirectory}/service-account.key`;
   if (!existsSync(key)) run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key]);

@@ -7,7 +7,7 @@ import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { openHost } from "../host/bun/host.ts";
 import { LabApi } from "./api.ts";
-import { controlPlane } from "./control-plane.ts";
+import { controlPlane, prepareControlPlane } from "./control-plane.ts";
 import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
 import { executable } from "./executable.ts";
 import { Kubelet } from "./kubelet.ts";
@@ -17,6 +17,7 @@ import { Scheduler } from "./scheduler.ts";
 import { Mirror } from "./watch.ts";
 
 const TICK_MS = 100;
+const RENEWAL_CHECK_MS = 3_600_000;
 
 function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
   return [
@@ -58,6 +59,7 @@ export async function supervise(layout: Layout): Promise<never> {
   };
   keepRunning();
   setInterval(keepRunning, TICK_MS);
+  setInterval(() => prepareControlPlane(layout), RENEWAL_CHECK_MS);
   await runKubelets(layout);
   throw new CommandError("the supervisor ended by itself");
 }
