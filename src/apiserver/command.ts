@@ -1,6 +1,6 @@
 /** Command: `calico apiserver`: options, files, signals around `runApiServer`. */
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { CALICO_ADMISSION } from "./admission.ts";
@@ -20,33 +20,28 @@ interface Options {
 
 const DESCRIPTION = "The embedded Kubernetes-compatible API of the lab: core kinds, NetworkPolicy, EndpointSlice and CustomResourceDefinitions, on SQLite.";
 
-/** Runs until SIGTERM or SIGINT; answers the exit code: 0 after a signal, 1 when it cannot start, 2 for wrong options. */
+/** Runs until SIGTERM or SIGINT; returns the exit code: 0 after a signal, 1 when it cannot start, 2 for wrong options. */
 export async function runApiServerCommand(args: readonly string[]): Promise<number> {
-  const command = new Command("calico apiserver")
-    .description(DESCRIPTION)
+  const program = newProgram("calico apiserver", DESCRIPTION)
     .requiredOption("--data-dir <dir>", "directory of the state, the certificates and the admin token; made when absent")
     .option("--listen <address>", "ADDRESS:PORT, [ADDRESS6]:PORT or netns:PATH@ADDRESS:PORT; port 0 takes a free one; may be repeated", append, [])
     .option("--kubeconfig-out <file>", "write the administrator's kubeconfig for the first listener, or FILE=N for the N-th (from 0); may be repeated", append, [])
     .option("--token-file <file>", 'further bearer tokens, lines token,user,uid[,"group1,group2"]')
     .option("--service-cluster-ip-range <cidr>", "range of service addresses (default 10.96.0.0/16)")
-    .exitOverride();
+    .action(serve);
   try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    throw error;
-  }
-  const options = command.opts<Options>();
-  try {
-    const server = await start(options);
-    for (const url of server.urls) console.log(`Serving ${url}`);
-    await awaitSignal();
-    await server.stop();
-    return 0;
+    return await runProgram(program, args);
   } catch (error) {
     console.error(`calico apiserver: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   }
+}
+
+async function serve(options: Options): Promise<void> {
+  const server = await start(options);
+  for (const url of server.urls) console.log(`Serving ${url}`);
+  await awaitSignal();
+  await server.stop();
 }
 
 function append(value: string, before: readonly string[]): readonly string[] {
@@ -73,20 +68,20 @@ async function start(options: Options): Promise<RunningApiServer> {
 
 function listenAddress(text: string): ListenAddress {
   const parsed = parseListenAddress(text);
-  if (!parsed.ok) throw new Error(formatParseError(parsed.error));
+  if (!parsed.ok) throw new UsageError(formatParseError(parsed.error));
   return parsed.value;
 }
 
 function serviceRange(text: string): Prefix {
   const parsed = parsePrefix(text);
-  if (!parsed.ok) throw new Error(formatParseError(parsed.error));
+  if (!parsed.ok) throw new UsageError(formatParseError(parsed.error));
   return parsed.value;
 }
 
 function kubeconfigOutput(text: string, listeners: number): { readonly path: string; readonly index: number } {
   const match = /^(.*)=(\d+)$/.exec(text);
   const output = match === null ? { path: text, index: 0 } : { path: match[1] ?? "", index: Number(match[2]) };
-  if (output.index >= listeners) throw new Error(`Cannot write the kubeconfig ${JSON.stringify(text)}: there is no listener ${output.index}, only 0 to ${listeners - 1}`);
+  if (output.index >= listeners) throw new UsageError(`Cannot write the kubeconfig ${JSON.stringify(text)}: there is no listener ${output.index}, only 0 to ${listeners - 1}`);
   return output;
 }
 

@@ -1,6 +1,7 @@
 /** api: the lab's way to its Kubernetes API: plain requests with the kubeconfig's credentials. */
 import { readFileSync } from "node:fs";
 import { parseKubeconfig } from "../datastore/kubernetes/kubeconfig.ts";
+import { networkWords } from "../host/network-words.ts";
 import { formatParseError } from "../lib/result.ts";
 import { CommandError } from "./run.ts";
 
@@ -27,12 +28,13 @@ export class LabApi {
     this.#tls = tls?.ca === undefined ? {} : { ca: tls.ca };
   }
 
-  /** Rejects with ApiError for an answer that is no success. */
+  /** Rejects with ApiError for an answer that is no success, with CommandError when there is none. */
   async request<T = unknown>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const headers = { ...this.#headers, ...(body === undefined ? {} : { "content-type": contentType }) };
     const init = { method, headers, tls: this.#tls, signal: AbortSignal.timeout(15_000), ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    const response = await fetch(this.#server + path, init);
-    const text = await response.text();
+    const { response, text } = await this.#send(path, init).catch((error: unknown) => {
+      throw new CommandError(`${method} ${path}: no answer from ${this.#server}: ${networkWords(error)}`);
+    });
     if (response.ok) return (text === "" ? undefined : text.startsWith("{") ? JSON.parse(text) : text) as T;
     let message = text;
     try {
@@ -41,6 +43,11 @@ export class LabApi {
       // Not a Status: the text itself is the message.
     }
     throw new ApiError(response.status, `${method} ${path}: ${response.status} ${message}`);
+  }
+
+  async #send(path: string, init: BunFetchRequestInit): Promise<{ response: Response; text: string }> {
+    const response = await fetch(this.#server + path, init);
+    return { response, text: await response.text() };
   }
 
   /** Creates the object, or does nothing when it exists. */

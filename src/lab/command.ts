@@ -1,6 +1,6 @@
 /** command: `calico lab` on the command line. */
 import { existsSync, readdirSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { parsePrefix, prefixFamily } from "../net/prefix.ts";
 import { down } from "./down.ts";
@@ -25,7 +25,7 @@ const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
 
 export async function runLabCommand(args: readonly string[]): Promise<number> {
   let exitCode = 0;
-  const program = new Command("calico lab").description("A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").enablePositionalOptions().exitOverride();
+  const program = newProgram("calico lab", "A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").enablePositionalOptions();
   program
     .command("up")
     .description("Make the lab and wait until it works. May be repeated.")
@@ -52,7 +52,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .option(...NAME_OPTION)
     .option("-o, --output <format>", "table or json", "table")
     .action((options: { name: string; output: string }) => {
-      if (options.output !== "table" && options.output !== "json") throw new CommandError(`-o is ${JSON.stringify(options.output)}, must be table or json`);
+      if (options.output !== "table" && options.output !== "json") throw new UsageError(`-o is ${JSON.stringify(options.output)}, must be table or json`);
       const status = statusOf(existing(options.name));
       console.log(options.output === "json" ? JSON.stringify(status, undefined, 2) : printStatus(status));
     });
@@ -88,33 +88,31 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .option(...NAME_OPTION)
     .action((options: { name: string }) => forward(existing(options.name)));
   try {
-    await program.parseAsync([...args], { from: "user" });
+    return (await runProgram(program, args)) || exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (!(error instanceof CommandError)) throw error;
     console.error(`calico lab: ${error.message}`);
     return 1;
   }
-  return exitCode;
 }
 
 function checkName(name: string): string {
   if (NAME_PATTERN.test(name)) return name;
-  throw new CommandError(`--name is ${JSON.stringify(name)}, must be at most 20 lower-case letters, digits and "-"`);
+  throw new UsageError(`--name is ${JSON.stringify(name)}, must be at most 20 lower-case letters, digits and "-"`);
 }
 
 function configOf(options: UpOptions): LabConfig {
   const nodes = Number(options.nodes);
-  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 50) throw new CommandError(`--nodes is ${JSON.stringify(options.nodes)}, must be 1 to 50`);
-  if (options.ipv6 && options.dualStack) throw new CommandError("--ipv6 and --dual-stack exclude each other");
+  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 50) throw new UsageError(`--nodes is ${JSON.stringify(options.nodes)}, must be 1 to 50`);
+  if (options.ipv6 && options.dualStack) throw new UsageError("--ipv6 and --dual-stack exclude each other");
   const { api } = options;
-  if (api !== "embedded" && api !== "kubernetes") throw new CommandError(`--api is ${JSON.stringify(api)}, must be embedded or kubernetes`);
+  if (api !== "embedded" && api !== "kubernetes") throw new UsageError(`--api is ${JSON.stringify(api)}, must be embedded or kubernetes`);
   const ipv6 = options.ipv6 || options.dualStack;
   const ipv4 = !options.ipv6;
   const given = options.pool.map((text) => {
     const prefix = parsePrefix(text);
-    if (!prefix.ok) throw new CommandError(`--pool: ${formatParseError(prefix.error)}`);
-    if (!(prefixFamily(prefix.value) === 6 ? ipv6 : ipv4)) throw new CommandError(`--pool ${text} is IPv${prefixFamily(prefix.value)}, but the lab is not`);
+    if (!prefix.ok) throw new UsageError(`--pool: ${formatParseError(prefix.error)}`);
+    if (!(prefixFamily(prefix.value) === 6 ? ipv6 : ipv4)) throw new UsageError(`--pool ${text} is IPv${prefixFamily(prefix.value)}, but the lab is not`);
     return prefix.value;
   });
   const has = (family: 4 | 6): boolean => given.some((prefix) => prefixFamily(prefix) === family);
@@ -138,7 +136,7 @@ function podNetnsPath(layout: Layout, pod: string): string {
 
 async function enter(netns: string, command: readonly string[]): Promise<number> {
   const words = command[0] === "--" ? command.slice(1) : command;
-  if (words.length === 0) throw new CommandError("there is no command to run: give one after --");
+  if (words.length === 0) throw new UsageError("there is no command to run: give one after --");
   const child = Bun.spawn(["nsenter", `--net=${netns}`, "--", ...words], { stdin: "inherit", stdout: "inherit", stderr: "inherit" });
   return child.exited;
 }

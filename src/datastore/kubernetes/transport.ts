@@ -6,6 +6,7 @@
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Files } from "../../host/files.ts";
+import { networkWords } from "../../host/network-words.ts";
 import type { FetchOptions, Sockets } from "../../host/sockets.ts";
 import type { Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
@@ -64,7 +65,7 @@ export class Transport {
       if (error instanceof StoreError) throw error;
       if (this.#closed.signal.aborted) throw unansweredError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
       if (deadline.expired()) throw unansweredError(ask.operation, ask.kind, ask.key, `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`);
-      throw unansweredError(ask.operation, ask.kind, ask.key, `answer of ${this.#access.server} cannot be read: ${textOf(error)}`);
+      throw unansweredError(ask.operation, ask.kind, ask.key, `answer of ${this.#access.server} cannot be read: ${networkWords(error)}`);
     } finally {
       deadline.clear();
     }
@@ -103,7 +104,7 @@ export class Transport {
       return await this.#doors.sockets.fetch(this.#access.server + ask.path, options);
     } catch (error) {
       if (signal.aborted) throw error;
-      throw unansweredError(ask.operation, ask.kind, ask.key, `cannot reach ${this.#access.server}: ${textOf(error)}`);
+      throw unansweredError(ask.operation, ask.kind, ask.key, `cannot reach ${this.#access.server}: ${networkWords(error)}`);
     }
   }
 
@@ -134,11 +135,4 @@ export class Transport {
     if (text === undefined) throw new StoreError("forbidden", ask.kind, ask.key, `Cannot ${ask.operation} ${ask.kind}: credential file ${JSON.stringify(path)} does not exist`);
     return text;
   }
-}
-
-/** `ECONNREFUSED: Unable to connect.` */
-function textOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const code = "code" in error && typeof error.code === "string" ? `${error.code}: ` : "";
-  return `${code}${error.message}`;
 }
