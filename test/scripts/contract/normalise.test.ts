@@ -19,3 +19,7 @@ test("a name that resembles an age stays", () => {
     expect(normaliser.value({ columnDefinitions: [], rows: [{ cells: [name] }] })).toEqual({ columnDefinitions: [], rows: [{ cells: [name] }] });
   }
 });
+
+test.each(["2026-11-29 12:00:00 +0000 UTC", "2038-11-30 02:35:38 +1400 +14", "2026-11-29 07:00:00 -0500 EST", "2026-11-29 17:45:00 +0545 +0545"])("%s is a time", (time) => {
+  expect(normaliser.output(`Created on:  ${time}`)).toBe("Created on:  TIME");
+});

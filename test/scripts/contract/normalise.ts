@@ -21,7 +21,8 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/x{300,}/g, "x…"],
   [UUID, "UID"],
   [TIME, "TIME"],
-  [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC/g, "TIME"],
+  // As Go prints a time of any zone, whose name is a number where it has no letters.
+  [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} (?:[A-Z]{2,5}|[+-]\d\d(?:\d\d)?)/g, "TIME"],
   [/\b(made-|kube-api-access-|E_)[a-z0-9]{5}\b/g, "$1RANDOM"],
   // The log of kubectl's own library.
   [/^[IWE]\d{4} .*\n/gm, ""],
