@@ -105,13 +105,14 @@ test("listens inside another network namespace, both families, and nowhere else"
 }, 20_000);
 
 test.each([
-  [["--listen", "nowhere:1"], 'Cannot parse listen address "nowhere:1"'],
-  [["--listen", "127.0.0.1:0", "--kubeconfig-out", "x=3"], "there is no listener 3, only 0 to 0"],
-  [["--listen", "netns:/does/not/exist@127.0.0.1:0"], "/does/not/exist"],
-  [["--listen", "192.0.2.77:0"], "Cannot listen on 192.0.2.77 port 0: "],
-])("%j is refused in words, with code 1", async (args, words) => {
+  [["--listen", "nowhere:1"], 'Cannot parse listen address "nowhere:1"', 2],
+  [["--listen", "127.0.0.1:0", "--kubeconfig-out", "x=3"], "there is no listener 3, only 0 to 0", 2],
+  [["--frob"], "calico apiserver: unknown option '--frob'", 2],
+  [["--listen", "netns:/does/not/exist@127.0.0.1:0"], "/does/not/exist", 1],
+  [["--listen", "192.0.2.77:0"], "Cannot listen on 192.0.2.77 port 0: ", 1],
+] as const)("%j is refused in words: %s, with code %d", async (args, words, code) => {
   const { child } = await start(...args);
   expect(await new Response(child.stderr).text()).toContain(words);
-  expect(await child.exited).toBe(1);
+  expect(await child.exited).toBe(code);
   expect(existsSync("x")).toBeFalse();
 });

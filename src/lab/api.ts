@@ -19,7 +19,10 @@ export class LabApi {
   readonly #headers: Record<string, string>;
   readonly #tls: { ca?: string };
 
-  constructor(kubeconfigPath: string) {
+  readonly #timeoutMs: number;
+
+  constructor(kubeconfigPath: string, timeoutMs = 15_000) {
+    this.#timeoutMs = timeoutMs;
     const parsed = parseKubeconfig(readFileSync(kubeconfigPath, "utf8"), { directory: "/" });
     if (!parsed.ok) throw new CommandError(formatParseError(parsed.error));
     const { server, token, tls } = parsed.value;
@@ -31,7 +34,7 @@ export class LabApi {
   /** Rejects with ApiError for an answer that is no success, with CommandError when there is none. */
   async request<T = unknown>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const headers = { ...this.#headers, ...(body === undefined ? {} : { "content-type": contentType }) };
-    const init = { method, headers, tls: this.#tls, signal: AbortSignal.timeout(15_000), ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+    const init = { method, headers, tls: this.#tls, signal: AbortSignal.timeout(this.#timeoutMs), ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
     const { response, text } = await this.#send(path, init).catch((error: unknown) => {
       throw new CommandError(`${method} ${path}: no answer from ${this.#server}: ${networkWords(error)}`);
     });

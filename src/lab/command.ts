@@ -1,11 +1,12 @@
 /** command: `calico lab` on the command line. */
 import { existsSync, readdirSync } from "node:fs";
 import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
-import { formatParseError } from "../lib/result.ts";
-import { parsePrefix, prefixFamily } from "../net/prefix.ts";
+import { formatParseError, unwrap } from "../lib/result.ts";
+import { parsePrefix, type Prefix, prefixCovers, prefixFamily, prefixLength } from "../net/prefix.ts";
+import { SERVICES4, SERVICES6 } from "./control-plane.ts";
 import { down } from "./down.ts";
 import { forward } from "./forward.ts";
-import { DEFAULT_POOL4, DEFAULT_POOL6, type LabConfig, type Layout, layoutOf, NAME_PATTERN, STATE_ROOT } from "./layout.ts";
+import { DEFAULT_POOL4, DEFAULT_POOL6, type LabConfig, type Layout, layoutOf, NAME_PATTERN, STATE_ROOT, SUBNET4, SUBNET6 } from "./layout.ts";
 import { loadPods } from "./pod-state.ts";
 import { CommandError } from "./run.ts";
 import { printStatus, statusOf } from "./status.ts";
@@ -36,8 +37,9 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .option("--pool <cidr>", "range of pod addresses; may be repeated, once for each family", (value: string, before: readonly string[]) => [...before, value], [])
     .option("--api <api>", "embedded, or kubernetes: etcd, kube-apiserver and kube-controller-manager from PATH", "embedded")
     .action(async (options: UpOptions) => {
-      const layout = await up(configOf(options), (text) => console.error(`lab ${options.name}: ${text}`));
-      console.log(`${printStatus(statusOf(layout))}\n\n${nextSteps(layout)}`);
+      const config = configOf(options);
+      const layout = await withoutInterruption(config.name, () => up(config, (text) => console.error(`lab ${config.name}: ${text}`)));
+      console.log(`${printStatus(await statusOf(layout))}\n\n${nextSteps(layout)}`);
     });
   program
     .command("down")
@@ -51,9 +53,9 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .description("Show the lab's nodes and pods.")
     .option(...NAME_OPTION)
     .option("-o, --output <format>", "table or json", "table")
-    .action((options: { name: string; output: string }) => {
+    .action(async (options: { name: string; output: string }) => {
       if (options.output !== "table" && options.output !== "json") throw new UsageError(`-o is ${JSON.stringify(options.output)}, must be table or json`);
-      const status = statusOf(existing(options.name));
+      const status = await statusOf(existing(options.name));
       console.log(options.output === "json" ? JSON.stringify(status, undefined, 2) : printStatus(status));
     });
   program
@@ -96,6 +98,52 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
   }
 }
 
+/** Ctrl-C says what is left and how to remove it, and exits as a shell expects: 128 and the signal's number. */
+async function withoutInterruption<T>(name: string, work: () => Promise<T>): Promise<T> {
+  const interrupted = (signal: "SIGINT" | "SIGTERM"): void => {
+    const option = name === "lab" ? "" : ` --name ${name}`;
+    console.error(`\ncalico lab: interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down${option}" removes it, "calico lab up${option}" with the same settings goes on.`);
+    process.exit(signal === "SIGINT" ? 130 : 143);
+  };
+  process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
+  try {
+    return await work();
+  } catch (error) {
+    // The signal ended a command that was run, too: what it says comes first.
+    await Bun.sleep(10);
+    throw error;
+  } finally {
+    process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
+  }
+}
+
+/** Ranges that the lab itself uses, or that are no pod's. */
+const TAKEN: readonly (readonly [string, string])[] = [
+  [SUBNET4, "the lab's fabric"],
+  [SUBNET6, "the lab's fabric"],
+  [SERVICES4, "the lab's service addresses"],
+  [SERVICES6, "the lab's service addresses"],
+  ["0.0.0.0/8", "the unspecified network"],
+  ["127.0.0.0/8", "loopback"],
+  ["169.254.0.0/16", "link-local addresses"],
+  ["224.0.0.0/3", "multicast and reserved addresses"],
+  ["::/64", "loopback and the unspecified address"],
+  ["fe80::/10", "link-local addresses"],
+  ["ff00::/8", "multicast addresses"],
+];
+
+/** Refuses at once what the API would refuse when half of the lab is made, or what would break the lab. */
+function checkPools(pools: readonly Prefix[]): void {
+  const overlap = (a: Prefix, b: Prefix): boolean => prefixFamily(a) === prefixFamily(b) && (prefixCovers(a, b) || prefixCovers(b, a));
+  pools.forEach((pool, i) => {
+    for (const [text, what] of TAKEN) if (overlap(pool, unwrap(parsePrefix(text)))) throw new UsageError(`--pool ${pool} overlaps ${text}, ${what}`);
+    const other = pools.slice(0, i).find((earlier) => overlap(earlier, pool));
+    if (other !== undefined) throw new UsageError(`--pool ${pool} overlaps the pool ${other}`);
+    const most = prefixFamily(pool) === 4 ? 26 : 122;
+    if (prefixLength(pool) > most) throw new UsageError(`--pool ${pool} is smaller than one block: its length must be at most ${most}`);
+  });
+}
+
 function checkName(name: string): string {
   if (NAME_PATTERN.test(name)) return name;
   throw new UsageError(`--name is ${JSON.stringify(name)}, must be at most 20 lower-case letters, digits and "-"`);
@@ -116,7 +164,9 @@ function configOf(options: UpOptions): LabConfig {
     return prefix.value;
   });
   const has = (family: 4 | 6): boolean => given.some((prefix) => prefixFamily(prefix) === family);
-  const pools = [...given, ...(ipv4 && !has(4) ? [DEFAULT_POOL4] : []), ...(ipv6 && !has(6) ? [DEFAULT_POOL6] : [])];
+  const defaults = [...(ipv4 && !has(4) ? [DEFAULT_POOL4] : []), ...(ipv6 && !has(6) ? [DEFAULT_POOL6] : [])];
+  const pools = [...given, ...defaults.map((text) => unwrap(parsePrefix(text)))];
+  checkPools(pools);
   return { name: checkName(options.name), nodes, ipv4, ipv6, pools, api };
 }
 

@@ -12,8 +12,9 @@ import { executable } from "./executable.ts";
 import { inNetns, type Layout, netnsPath } from "./layout.ts";
 import { CommandError, run, tryRun } from "./run.ts";
 
-const SERVICES4 = "10.96.0.0/16";
-const SERVICES6 = "fd00:96::/112";
+/** Both APIs give services addresses of these. */
+export const SERVICES4 = "10.96.0.0/16";
+export const SERVICES6 = "fd00:96::/112";
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager"] as const;
 /** The oldest etcd whose watches carry progress; without it kube-apiserver 1.34 ends watches that ask for bookmarks. */
 const OLDEST_ETCD = [3, 5, 13] as const;

@@ -2,8 +2,9 @@
  * daemon: a process that is kept running: started detached in its cgroup with its own log, started again with backoff when it
  * ends, and adopted (by pid and start time) when the supervisor itself has been started again.
  */
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, closeSync, readFileSync, rmSync } from "node:fs";
 import { spawnIn } from "./cgroup.ts";
+import { readJson, replaceFile } from "./files.ts";
 
 export interface DaemonSpec {
   readonly name: string;
@@ -54,8 +55,8 @@ export class Daemon {
     this.spec = spec;
     this.#pidFile = `${directories.pids}/${spec.name}.json`;
     this.#log = `${directories.logs}/${spec.name}.log`;
-    if (existsSync(this.#pidFile)) {
-      const saved = JSON.parse(readFileSync(this.#pidFile, "utf8")) as { process: ProcessId; restarts: number };
+    const saved = readJson<{ process: ProcessId; restarts: number }>(this.#pidFile);
+    if (saved !== undefined) {
       this.restarts = saved.restarts;
       if (isAlive(saved.process)) this.#process = saved.process;
       else this.restarts++;
@@ -100,7 +101,7 @@ export class Daemon {
       rmSync(this.#pidFile, { force: true });
       return;
     }
-    writeFileSync(this.#pidFile, JSON.stringify({ process: this.#process, restarts: this.restarts }));
+    replaceFile(this.#pidFile, JSON.stringify({ process: this.#process, restarts: this.restarts }));
   }
 }
 

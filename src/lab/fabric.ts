@@ -4,27 +4,45 @@ import { BRIDGE, type Layout, netnsPath, netnsPrefix, type NodeLayout, NODE_INTE
 import { run, tryRun } from "./run.ts";
 
 function addNamespace(name: string): boolean {
-  if (existsSync(netnsPath(name))) return false;
-  run(["ip", "netns", "add", name]);
+  const absent = !existsSync(netnsPath(name));
+  if (absent) run(["ip", "netns", "add", name]);
   run(["ip", "-n", name, "link", "set", "lo", "up"]);
-  return true;
+  return absent;
 }
 
 function sysctl(netns: string, ...settings: readonly string[]): void {
   run(["ip", "netns", "exec", netns, "sysctl", "-qw", ...settings]);
 }
 
-/** Makes what does not exist yet; may be repeated. */
+function hasLink(netns: string, link: string): boolean {
+  return tryRun(["ip", "-n", netns, "link", "show", "dev", link]).exitCode === 0;
+}
+
+function configure(netns: string, commands: readonly string[]): void {
+  run(["ip", "-n", netns, "-batch", "-"], `${commands.join("\n")}\n`);
+}
+
+/** An address is there afterwards, whether or not it was. */
+function address(text: string, link: string): string {
+  return `addr replace ${text} dev ${link}${text.includes(":") ? " nodad" : ""}`;
+}
+
+/** Nodes of the lab that have no network namespace. */
+export function missingNamespaces(layout: Layout): readonly NodeLayout[] {
+  return layout.nodes.filter((node) => !existsSync(node.netnsPath));
+}
+
+/** Makes what does not exist, and mends what does; may be repeated. */
 export function makeFabric(layout: Layout): void {
   const { ipv4, ipv6 } = layout.config;
-  if (addNamespace(layout.fabricNetns)) {
-    const commands = [
-      `link add ${BRIDGE} type bridge`,
-      `link set ${BRIDGE} up`,
-      ...(ipv4 ? [`addr add 172.30.0.1/${SUBNET4.split("/")[1]} dev ${BRIDGE}`] : []),
-      ...(ipv6 ? [`addr add fd00:30::1/${SUBNET6.split("/")[1]} dev ${BRIDGE} nodad`] : []),
-    ];
-    run(["ip", "-n", layout.fabricNetns, "-batch", "-"], `${commands.join("\n")}\n`);
+  const made = addNamespace(layout.fabricNetns);
+  if (!hasLink(layout.fabricNetns, BRIDGE)) configure(layout.fabricNetns, [`link add ${BRIDGE} type bridge`]);
+  configure(layout.fabricNetns, [
+    `link set ${BRIDGE} up`,
+    ...(ipv4 ? [address(`172.30.0.1/${SUBNET4.split("/")[1]}`, BRIDGE)] : []),
+    ...(ipv6 ? [address(`fd00:30::1/${SUBNET6.split("/")[1]}`, BRIDGE)] : []),
+  ]);
+  if (made) {
     // Bridged packets are not the fabric's to filter.
     for (const key of ["iptables", "ip6tables", "arptables"]) {
       if (existsSync(`/proc/sys/net/bridge/bridge-nf-call-${key}`)) sysctl(layout.fabricNetns, `net.bridge.bridge-nf-call-${key}=0`);
@@ -34,12 +52,15 @@ export function makeFabric(layout: Layout): void {
 }
 
 function makeNode(layout: Layout, node: NodeLayout): void {
-  if (!addNamespace(node.netns)) return;
+  addNamespace(node.netns);
   const port = `port-${node.name}`;
-  run(["ip", "-n", layout.fabricNetns, "link", "add", port, "type", "veth", "peer", "name", NODE_INTERFACE, "netns", node.netns]);
-  run(["ip", "-n", layout.fabricNetns, "link", "set", port, "master", BRIDGE, "up"]);
-  const addresses = node.addresses.map((address) => (address.includes(":") ? `addr add ${address}/64 dev ${NODE_INTERFACE} nodad` : `addr add ${address}/24 dev ${NODE_INTERFACE}`));
-  run(["ip", "-n", node.netns, "-batch", "-"], `${[`link set ${NODE_INTERFACE} up`, ...addresses].join("\n")}\n`);
+  if (!hasLink(node.netns, NODE_INTERFACE) || !hasLink(layout.fabricNetns, port)) {
+    // Half of a pair that lost its namespace may still be there.
+    tryRun(["ip", "-n", layout.fabricNetns, "link", "del", port]);
+    run(["ip", "-n", layout.fabricNetns, "link", "add", port, "type", "veth", "peer", "name", NODE_INTERFACE, "netns", node.netns]);
+  }
+  configure(layout.fabricNetns, [`link set ${port} master ${BRIDGE} up`]);
+  configure(node.netns, [`link set ${NODE_INTERFACE} up`, ...node.addresses.map((text) => address(`${text}/${text.includes(":") ? 64 : 24}`, NODE_INTERFACE))]);
 }
 
 /** Removes every namespace of the lab, whoever made it. */

@@ -4,7 +4,7 @@
  *
  * Containers are processes of this machine in the pod's network namespace; `image` is ignored, and an Event says so.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { type ApiError, type LabApi } from "./api.ts";
 import { killCgroup, spawnIn } from "./cgroup.ts";
 import { cniAdd, cniDel, cniStatus, type Sandbox } from "./cni.ts";
@@ -159,6 +159,11 @@ export class Kubelet {
   /** A container that ended is started again, or finishes the pod, as restartPolicy says. */
   async #observe(uid: string, pod: Pod, state: PodState): Promise<void> {
     if (isFinished(pod)) return;
+    if (!existsSync(state.sandbox.netnsPath)) {
+      // Somebody removed its network namespace: the pod is given a new sandbox, as a kubelet does.
+      await this.#tearDown(uid, undefined);
+      return;
+    }
     if (state.process !== undefined && !isAlive(state.process)) {
       const policy = pod.spec?.restartPolicy ?? "Always";
       if (policy === "Always") {

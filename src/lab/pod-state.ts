@@ -1,7 +1,8 @@
 /** pod-state: what the lab's kubelet remembers of a pod sandbox, on disk, so that pods survive the supervisor. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import type { CniResult, Sandbox } from "./cni.ts";
 import type { ProcessId } from "./daemon.ts";
+import { readJson, replaceFile } from "./files.ts";
 
 export interface PodState {
   readonly sandbox: Sandbox;
@@ -15,18 +16,16 @@ export interface PodState {
   readonly startedAt: string;
 }
 
+/** The pods that have a sandbox, or are getting one. */
 export function loadPods(directory: string): PodState[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
     .filter((file) => file.endsWith(".json"))
-    .map((file) => JSON.parse(readFileSync(`${directory}/${file}`, "utf8")) as PodState);
+    .flatMap((file) => readJson<PodState>(`${directory}/${file}`) ?? []);
 }
 
 export function savePod(directory: string, state: PodState): void {
-  mkdirSync(directory, { recursive: true });
-  const path = `${directory}/${state.sandbox.uid}.json`;
-  writeFileSync(`${path}.new`, JSON.stringify(state));
-  renameSync(`${path}.new`, path);
+  replaceFile(`${directory}/${state.sandbox.uid}.json`, JSON.stringify(state));
 }
 
 export function forgetPod(directory: string, uid: string): void {

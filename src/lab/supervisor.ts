@@ -2,7 +2,7 @@
  * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
  * the scheduler. Its death touches none of them; the next one adopts what runs.
  */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { openHost } from "../host/bun/host.ts";
@@ -10,6 +10,7 @@ import { LabApi } from "./api.ts";
 import { controlPlane, prepareControlPlane } from "./control-plane.ts";
 import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
 import { executable } from "./executable.ts";
+import { replaceFile } from "./files.ts";
 import { Kubelet } from "./kubelet.ts";
 import { inNetns, type Layout, type NodeLayout } from "./layout.ts";
 import { CommandError } from "./run.ts";
@@ -19,7 +20,7 @@ import { Mirror } from "./watch.ts";
 const TICK_MS = 100;
 const RENEWAL_CHECK_MS = 3_600_000;
 
-function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
+export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
   return [
     {
       name: `${node.name}-calico`,
@@ -54,7 +55,7 @@ export async function supervise(layout: Layout): Promise<never> {
     for (const daemon of daemons) daemon.step();
     const state: SupervisorState = { daemons: Object.fromEntries(daemons.map((daemon) => [daemon.spec.name, { pid: daemon.pid, restarts: daemon.restarts }])) };
     const text = JSON.stringify(state);
-    if (text !== saved) writeFileSync(stateFile(layout), text);
+    if (text !== saved) replaceFile(stateFile(layout), text);
     saved = text;
   };
   keepRunning();

@@ -1,13 +1,15 @@
 /** up: makes a lab and waits until it works: namespaces, supervisor, API, pools, nodes, sessions of BIRD. May be repeated. */
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, openSync, closeSync, rmSync } from "node:fs";
 import { CRDS } from "../model/kinds/crds.ts";
 import { parseAddr } from "../net/addr.ts";
 import { LabApi } from "./api.ts";
-import { spawnIn } from "./cgroup.ts";
-import { checkPrograms, prepareControlPlane } from "./control-plane.ts";
+import { killCgroup, spawnIn } from "./cgroup.ts";
+import { checkPrograms, controlPlane, prepareControlPlane } from "./control-plane.ts";
 import { identify, isAlive, prepareDirectories, type ProcessId } from "./daemon.ts";
-import { makeFabric } from "./fabric.ts";
-import { type LabConfig, type Layout, layoutOf, type NodeLayout } from "./layout.ts";
+import { makeFabric, missingNamespaces } from "./fabric.ts";
+import { readJson, replaceFile } from "./files.ts";
+import { type LabConfig, type Layout, layoutOf, netnsPath, type NodeLayout } from "./layout.ts";
+import { forgetPod, loadPods } from "./pod-state.ts";
 import { CommandError, run, tryRun, waitFor } from "./run.ts";
 import { executable } from "./executable.ts";
 
@@ -17,10 +19,10 @@ export function configFile(layout: Layout): string {
 
 /** The lab's configuration, if it has been made. */
 export function readConfig(name: string): LabConfig | undefined {
-  const path = configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" }));
-  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as LabConfig) : undefined;
+  return readJson<LabConfig>(configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" })));
 }
 
+/** Makes the lab, or brings back what somebody removed from it. */
 export async function up(wanted: LabConfig, progress: (text: string) => void): Promise<Layout> {
   const existing = readConfig(wanted.name);
   if (existing !== undefined && JSON.stringify(existing) !== JSON.stringify(wanted)) {
@@ -29,24 +31,56 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
   if (wanted.api === "kubernetes") checkPrograms();
   const layout = layoutOf(wanted);
   prepareDirectories(layout.directory, layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
-  writeFileSync(configFile(layout), JSON.stringify(wanted));
+  replaceFile(configFile(layout), JSON.stringify(wanted));
+  if (existing !== undefined) await endWhatLostItsPlace(layout, progress);
   progress(`making ${wanted.nodes} nodes on one fabric`);
   makeFabric(layout);
   for (const node of layout.nodes) installPlugins(layout, node);
   prepareControlPlane(layout);
   startSupervisor(layout);
   progress("starting the API");
-  await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 30, () => existsSync(layout.kubeconfig));
+  await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 30, () => existsSync(layout.kubeconfig) && existsSync(layout.nodeKubeconfig));
   const api = new LabApi(layout.kubeconfig);
   await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 60, () => api.ready());
   await createObjects(layout, api);
+  if (existing !== undefined && (await missingNodes(layout, api)).length > 0) {
+    // Kubelets register their nodes when they start.
+    await stopSupervisor(layout);
+    startSupervisor(layout);
+  }
   progress("waiting for the nodes to be ready");
-  await waitFor(`the nodes to be ready; see ${layout.logs}`, 60, () => nodesReady(layout, api));
+  await waitFor(`the nodes to be ready; see ${layout.logs}`, 60, async () => (await unreadyNodes(layout, api)).length === 0);
   if (layout.nodes.length > 1) {
     progress("waiting for BGP sessions between the nodes");
     await waitFor("BGP sessions between the nodes; see bird.log in " + layout.logs, 60, () => layout.nodes.every((node) => sessionsUp(layout, node)));
   }
   return layout;
+}
+
+/**
+ * Ends processes whose network namespace, or whose kubeconfig, somebody removed, so that they are started again in the new ones. A node
+ * without its namespace is a machine that was lost: it forgets its pods, which are started anew.
+ */
+async function endWhatLostItsPlace(layout: Layout, progress: (text: string) => void): Promise<void> {
+  const fabricIsLost = !existsSync(netnsPath(layout.fabricNetns));
+  const apiIsLost = fabricIsLost || !existsSync(layout.kubeconfig) || !existsSync(layout.nodeKubeconfig);
+  const lost = missingNamespaces(layout);
+  if (!apiIsLost && lost.length === 0) return;
+  await stopSupervisor(layout);
+  for (const { name, cgroup } of apiIsLost ? controlPlane(layout) : []) {
+    progress(`starting ${name} again`);
+    await killCgroup(cgroup);
+  }
+  for (const node of lost) {
+    progress(`making node ${node.name} anew`);
+    await killCgroup(`${layout.cgroup}/${node.name}`);
+    rmSync(`${node.root}/var/run/calico`, { recursive: true, force: true });
+    for (const { node: at, netns, sandbox } of loadPods(layout.podsDirectory)) {
+      if (at !== node.name) continue;
+      tryRun(["ip", "netns", "del", netns]);
+      forgetPod(layout.podsDirectory, sandbox.uid);
+    }
+  }
 }
 
 function describe(config: LabConfig): string {
@@ -64,9 +98,16 @@ export function supervisorFile(layout: Layout): string {
 }
 
 export function runningSupervisor(layout: Layout): ProcessId | undefined {
-  if (!existsSync(supervisorFile(layout))) return undefined;
-  const id = JSON.parse(readFileSync(supervisorFile(layout), "utf8")) as ProcessId;
-  return isAlive(id) ? id : undefined;
+  const id = readJson<ProcessId>(supervisorFile(layout));
+  return id !== undefined && isAlive(id) ? id : undefined;
+}
+
+/** The lab's other processes go on: the next supervisor adopts them. */
+async function stopSupervisor(layout: Layout): Promise<void> {
+  const id = runningSupervisor(layout);
+  if (id === undefined) return;
+  process.kill(id.pid, "SIGKILL");
+  await waitFor("the supervisor to end", 10, () => !isAlive(id));
 }
 
 function startSupervisor(layout: Layout): void {
@@ -77,7 +118,7 @@ function startSupervisor(layout: Layout): void {
     child.unref();
     const id = identify(child.pid);
     if (id === undefined) throw new CommandError(`the supervisor ended at once; see ${layout.logs}/supervisor.log`);
-    writeFileSync(supervisorFile(layout), JSON.stringify(id));
+    replaceFile(supervisorFile(layout), JSON.stringify(id));
   } finally {
     closeSync(log);
   }
@@ -101,14 +142,34 @@ async function createObjects(layout: Layout, api: LabApi): Promise<void> {
   }
 }
 
-async function nodesReady(layout: Layout, api: LabApi): Promise<boolean> {
-  const { items } = await api.request<{ items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] }>("GET", "/api/v1/nodes");
-  const ready = new Set(items.filter((node) => node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True")).map((node) => node.metadata.name));
-  return layout.nodes.every((node) => ready.has(node.name));
+interface NodeObject {
+  readonly metadata: { readonly name: string };
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[] };
+}
+
+async function nodeObjects(api: LabApi): Promise<ReadonlyMap<string, NodeObject>> {
+  const { items } = await api.request<{ items: readonly NodeObject[] }>("GET", "/api/v1/nodes");
+  return new Map(items.map((node) => [node.metadata.name, node]));
+}
+
+async function missingNodes(layout: Layout, api: LabApi): Promise<readonly NodeLayout[]> {
+  const nodes = await nodeObjects(api);
+  return layout.nodes.filter(({ name }) => !nodes.has(name));
+}
+
+/** What is wrong with the Nodes that are not Ready, a text for each. */
+export async function unreadyNodes(layout: Layout, api: LabApi): Promise<readonly string[]> {
+  const nodes = await nodeObjects(api);
+  return layout.nodes.flatMap(({ name }) => {
+    const node = nodes.get(name);
+    if (node === undefined) return [`Node ${name} is not in the API`];
+    const ready = node.status?.conditions?.find(({ type }) => type === "Ready");
+    return ready?.status === "True" ? [] : [`Node ${name} is not ready: ${ready?.message ?? "it has no status"}`];
+  });
 }
 
 /** Every mesh session of the node is established, as BIRD itself says. */
-function sessionsUp(layout: Layout, node: NodeLayout): boolean {
+export function sessionsUp(layout: Layout, node: NodeLayout): boolean {
   const { exitCode, stdout } = tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"]);
   if (exitCode !== 0) return false;
   const sessions = stdout.split("\n").filter((line) => /\bBGP\b/.test(line));
