@@ -41,7 +41,7 @@ async function serve(options: Options): Promise<void> {
   const server = await start(options);
   for (const url of server.urls) console.log(`Serving ${url}`);
   await awaitSignal();
-  await server.stop();
+  server.stop();
 }
 
 function append(value: string, before: readonly string[]): readonly string[] {

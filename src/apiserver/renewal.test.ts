@@ -29,10 +29,10 @@ test.each(["127.0.0.1:0", "[::1]:0"])("a server on %s that runs for a year shows
   try {
     const before = await servingSerial(url, server.authority);
     const watch = (await ask("/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=0")).body?.getReader();
-    server.renew();
+    await server.renew();
     expect(await servingSerial(url, server.authority)).toBe(before);
     days = 300;
-    server.renew();
+    await server.renew();
     expect(await servingSerial(url, server.authority)).not.toBe(before);
     const made = await fetch(`${url}/api/v1/namespaces/default/configmaps`, { method: "POST", headers: { authorization: `Bearer ${server.adminToken}`, "content-type": "application/json" }, body: JSON.stringify({ apiVersion: "v1", kind: "ConfigMap", metadata: { name: "later" } }), tls: { ca: server.authority } });
     expect(made.status).toBe(201);
@@ -45,6 +45,6 @@ test.each(["127.0.0.1:0", "[::1]:0"])("a server on %s that runs for a year shows
     expect(seen).toContain('"later"');
     await watch?.cancel();
   } finally {
-    await server.stop();
+    server.stop();
   }
 });

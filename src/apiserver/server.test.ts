@@ -90,7 +90,7 @@ describe("watching", () => {
       const created = await small.call("POST", MAPS, configMap("a"));
       const from = stringAt(fieldAt(created.body, "metadata", "resourceVersion"));
       await small.call("PATCH", `${MAPS}/a`, { data: { x: "1" } }, { type: "application/merge-patch+json" });
-      await small.stop();
+      small.stop();
       await small.start();
       const events = await small.watch(`${MAPS}?watch=1&resourceVersion=${from}`, 2, async () => void (await small.call("DELETE", `${MAPS}/a`)));
       expect(types(events)).toBe("MODIFIED DELETED");
@@ -130,11 +130,14 @@ describe("watching", () => {
     expect(fieldAt(arrayAt(fieldAt(events[1], "object", "rows"))[0], "object", "kind")).toBe("PartialObjectMetadata");
   });
 
-  test("the answer begins before the first event", async () => {
-    const abort = new AbortController();
-    const response = await server.fetch("GET", `${MAPS}?watch=1&resourceVersion=${await revision()}`, undefined, {}, abort.signal);
+  test("the answer begins before the first event, and with its first byte", async () => {
+    const response = await server.fetch("GET", `${MAPS}?watch=1&resourceVersion=${await revision()}`);
     expect(response.status).toBe(200);
-    abort.abort();
+    const reader = response.body?.getReader();
+    await server.call("POST", MAPS, configMap("first-byte"));
+    const { value } = (await reader?.read()) ?? {};
+    expect(new TextDecoder().decode(value)).toStartWith('{"type":"ADDED","object":{');
+    await reader?.cancel();
   });
 
   test("a bookmark comes shortly before the end", async () => {

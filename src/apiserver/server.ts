@@ -13,6 +13,7 @@ import { forbiddenAnonymous, Tokens, type User } from "./http/authenticate.ts";
 import { MAX_BODY_BYTES, tooLarge } from "./http/body.ts";
 import { serveDocument } from "./http/documents.ts";
 import { parseTarget } from "./http/request.ts";
+import { listenHttps, type RunningListener } from "./http/listener.ts";
 import { serveResource, UnknownResource } from "./http/resources.ts";
 import { respondError, respondText } from "./http/respond.ts";
 import { formatUrl, type ListenAddress } from "./listen.ts";
@@ -46,12 +47,11 @@ export interface RunningApiServer {
   readonly authority: string;
   readonly adminToken: string;
   /** Renews certificates that end soon; it is done by itself, too. Throws when openssl or a listener fails. */
-  renew(): void;
+  renew(): Promise<void>;
   /** Ends all connections and closes the storage. */
-  stop(): Promise<void>;
+  stop(): void;
 }
 
-const IDLE_TIMEOUT_SECONDS = 240;
 const RENEWAL_CHECK_MS = 60_000;
 const DEFAULT_SERVICE_RANGE = unwrap(parsePrefix("10.96.0.0/16"));
 
@@ -70,32 +70,31 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   tokens.add(credentials.adminToken, { name: "admin", groups: ["system:masters"] });
   for (const { token, user } of options.tokens ?? []) tokens.add(token, user);
   const handler = new Handler(context, registry, tokens, options.report ?? (() => {}));
-  const servers: ReturnType<typeof listen>[] = [];
+  const servers: RunningListener[] = [];
   /** Listen no more, but serve those who were connected when a certificate was renewed. */
-  const retired: ReturnType<typeof listen>[] = [];
+  const retired: RunningListener[] = [];
   /** Whoever is connected stays so; new connections see the new certificate. */
-  const renew = (): void => {
+  const renew = async (): Promise<void> => {
     if (nowMs() < credentials.renewAtMs) return;
     credentials = openPki();
-    options.listen.forEach((entry, index) => {
+    for (const [index, entry] of options.listen.entries()) {
       const before = servers[index];
-      const port = before?.port ?? entry.port;
       if (before !== undefined) retired.push(before);
-      void before?.stop();
-      servers[index] = listenAt({ ...entry, port }, options, handler, credentials);
-    });
+      before?.stop(false);
+      servers[index] = await listenAt({ ...entry, port: before?.port ?? entry.port }, options, handler, credentials);
+    }
   };
-  const renewal = setInterval(renew, RENEWAL_CHECK_MS);
-  const stop = async (): Promise<void> => {
+  const renewal = setInterval(() => void renew(), RENEWAL_CHECK_MS);
+  const stop = (): void => {
     clearInterval(renewal);
     endLifecycle();
-    await Promise.all([...servers, ...retired].map((server) => server.stop(true)));
+    for (const server of [...servers, ...retired]) server.stop(true);
     storage.close();
   };
   try {
-    for (const entry of options.listen) servers.push(listenAt(entry, options, handler, credentials));
+    for (const entry of options.listen) servers.push(await listenAt(entry, options, handler, credentials));
   } catch (error) {
-    await stop();
+    stop();
     throw error;
   }
   const urls = options.listen.map((entry, index) => formatUrl(entry.addr, servers[index]?.port ?? entry.port));
@@ -107,33 +106,19 @@ interface KeyPair {
   readonly key: string;
 }
 
-/** Throws with the address when it cannot be had. */
-function listenAt(entry: ListenAddress, options: ApiServerOptions, handler: Handler, pair: KeyPair): ReturnType<typeof listen> {
-  const open = (): ReturnType<typeof listen> => {
-    try {
-      return listen(entry, handler, pair);
-    } catch (error) {
-      throw new Error(`Cannot listen on ${entry.addr} port ${entry.port}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
-  };
-  if (entry.namespacePath === undefined) return open();
-  if (options.inNamespace === undefined) throw new Error(`Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`);
-  return options.inNamespace(entry.namespacePath, open);
-}
-
-function listen(entry: ListenAddress, handler: Handler, pair: KeyPair) {
-  return Bun.serve({
-    hostname: entry.addr,
-    port: entry.port,
-    tls: { cert: pair.certificate, key: pair.key },
-    idleTimeout: IDLE_TIMEOUT_SECONDS,
-    // Bodies beyond the API's limit are refused in its words; beyond this one the connection ends.
-    maxRequestBodySize: 8 * MAX_BODY_BYTES,
-    fetch: (request, server) => {
-      if (request.url.includes("watch=")) server.timeout(request, 0);
-      return handler.handle(request);
-    },
-  });
+/** Rejects with the address when it cannot be had. */
+async function listenAt(entry: ListenAddress, options: ApiServerOptions, handler: Handler, pair: KeyPair): Promise<RunningListener> {
+  // Bodies beyond the API's limit are refused in its words; beyond this one the connection ends.
+  const maxBodyBytes = 8 * MAX_BODY_BYTES;
+  const open = (): Promise<RunningListener> => listenHttps({ host: entry.addr, port: entry.port, ...pair, maxBodyBytes, handle: (request) => handler.handle(request) });
+  if (entry.namespacePath !== undefined && options.inNamespace === undefined) {
+    throw new Error(`Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`);
+  }
+  try {
+    return await (entry.namespacePath === undefined ? open() : options.inNamespace?.(entry.namespacePath, open) ?? open());
+  } catch (error) {
+    throw new Error(`Cannot listen on ${entry.addr} port ${entry.port}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
 }
 
 const HEALTH_PATHS: ReadonlySet<string> = new Set(["/healthz", "/livez", "/readyz"]);

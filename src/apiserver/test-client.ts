@@ -36,7 +36,7 @@ export class TestServer {
   }
 
   async stop(): Promise<void> {
-    await this.#server?.stop();
+    this.#server?.stop();
     this.#server = undefined;
   }
 

@@ -173,7 +173,7 @@ function startWatch(context: Context, place: Place, request: ResourceRequest, fo
     markInitialEnd: bookmarks && (wantsInitial || from === 0),
     timeoutMs: seconds > 0 ? seconds * 1000 : (1800 + Math.random() * 1800) * 1000,
   });
-  return new Response(stream, { headers: { "Content-Type": "application/json", "Cache-Control": "no-cache, private" } });
+  return new Response(stream, { headers: { "Content-Type": "application/json", "Cache-Control": "no-cache, private", "Transfer-Encoding": "chunked" } });
 }
 
 function listed(place: Place, object: ApiObject): JsonObject {

@@ -35,8 +35,6 @@ const encoder = new TextEncoder();
 const BOOKMARK_INTERVAL_MS = 60_000;
 /** Bookmark before the end of a watch, so that the client resumes from close by. */
 const FINAL_BOOKMARK_MS = 1200;
-/** Sent first: the HTTP server holds back the response's headers until there is a byte of the body; JSON readers skip white space. */
-const HEADER_FLUSH = encoder.encode("\n");
 /** Bytes a client may lag behind. */
 const MAX_LAG_BYTES = 16 * 1024 * 1024;
 
@@ -72,7 +70,6 @@ class Watcher {
   start(): void {
     const { storage } = this.#context;
     const { from, resource, timeoutMs, bookmarks } = this.#request;
-    this.#send(HEADER_FLUSH);
     if (from !== undefined && from !== 0 && from < storage.oldestRevision) {
       this.#send(this.#line("ERROR", statusOf(expired(`too old resource version: ${from} (${storage.oldestRevision})`))));
       this.#end();
