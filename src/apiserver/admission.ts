@@ -1,10 +1,9 @@
 /**
- * Admission: the rules for Calico's objects and annotations that a schema and its rules in CEL cannot say (overlapping pools, selector
- * syntax, Pod annotations), as a list for the API server, which itself knows nothing of Calico. Upstream's client library refuses the same;
+ * Admission: the rules for Calico's objects that a schema and its rules in CEL cannot say (overlapping pools, selector
+ * syntax), as a list for the API server, which itself knows nothing of Calico. Upstream's client library refuses the same;
  * here kubectl is refused, too.
  */
 import { formatParseError } from "../lib/result.ts";
-import { validatePodAnnotations } from "../model/kubernetes/pod-annotations.ts";
 import type { FieldError } from "../model/schema/field-error.ts";
 import { fieldAt, stringAt } from "../model/schema/json.ts";
 import { parseSelector } from "../model/selector/parse.ts";
@@ -12,12 +11,7 @@ import { parsePrefix, type Prefix, prefixCovers } from "../net/prefix.ts";
 import type { Admission, AdmissionRequest } from "./objects/context.ts";
 import type { ApiObject } from "./object.ts";
 
-export const CALICO_ADMISSION: readonly Admission[] = [admitPod, admitPool];
-
-function admitPod({ resource, object, current }: AdmissionRequest): readonly FieldError[] {
-  if (resource !== "pods" || current?.metadata.deletionTimestamp !== undefined) return [];
-  return validatePodAnnotations(object.metadata.annotations ?? {});
-}
+export const CALICO_ADMISSION: readonly Admission[] = [admitPool];
 
 function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {
   if (resource !== "ippools.projectcalico.org") return [];

@@ -8,7 +8,8 @@ import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import type { Addr } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
-import { parsePrefix, prefixContains } from "../net/prefix.ts";
+import { parseLegacyPrefix } from "../net/legacy-prefix.ts";
+import { prefixContains } from "../net/prefix.ts";
 import { protocolByName } from "../net/protocol.ts";
 import { type Cluster, type ClusterPod, type ClusterPolicy, findPod, type LabelMap, podsAt } from "./cluster.ts";
 import type { LabelSelector } from "kubernetes-types/meta/v1";
@@ -89,8 +90,8 @@ function isInBlock(block: IPBlock, addr: Addr): boolean {
 }
 
 function isInCidr(text: string, addr: Addr): boolean {
-  const prefix = parsePrefix(text);
-  return prefix.ok && prefixContains(prefix.value, addr);
+  const block = parseLegacyPrefix(text);
+  return block.ok && prefixContains(block.value.prefix, addr);
 }
 
 /** POL-15, POL-16, POL-17, POL-18. */

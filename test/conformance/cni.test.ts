@@ -308,10 +308,11 @@ describe("what a Pod asks for", () => {
     await lab.must("delete", "ippool", "special");
   });
 
-  test("an annotation that makes no sense is refused at admission, naming it", async () => {
-    const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], { input: JSON.stringify(pod("senseless", { "cni.projectcalico.org/ipAddrs": "10.65.0.1" })), env: { KUBECONFIG: lab.kubeconfig } });
-    expect(exitCode).toBe(1);
-    expect(stderr).toContain('Pod "senseless" is invalid: metadata.annotations[cni.projectcalico.org/ipAddrs]: Invalid value: "10.65.0.1": must be a JSON list of addresses');
+  test("an annotation that is malformed is taken by the API, as Kubernetes does, and refused by ADD, naming it", async () => {
+    await lab.apply(list(pod("senseless", { "cni.projectcalico.org/ipAddrs": "10.65.0.1" })));
+    const { answer } = await cni("ADD", "senseless", await netns("senseless"), "senseless");
+    expect(answer.code).toBe(7);
+    expect(answer.msg).toContain('metadata.annotations[cni.projectcalico.org/ipAddrs]: Invalid value: "10.65.0.1": must be a JSON list of addresses');
   });
 });
 

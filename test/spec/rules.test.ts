@@ -85,6 +85,16 @@ test("POL-14: edges of a block and of its exceptions", () => {
     192.0.2.1 → 10.0.0.1/tcp:80 deny`);
 });
 
+test("POL-14: leading zeros are decimal, and an IPv4-mapped range is the IPv4 range, in a block and in its exceptions", () => {
+  expectVerdicts(ingress("{from: [{ipBlock: {cidr: 192.000.002.000/024, except: ['::ffff:192.0.2.64/122']}}]}"), `
+    192.0.2.1 → 10.0.0.1/tcp:80 allow
+    192.0.2.64 → 10.0.0.1/tcp:80 deny
+    192.0.3.1 → 10.0.0.1/tcp:80 deny`);
+  expectVerdicts(ingress("{from: [{ipBlock: {cidr: '2001:00db8:0::/064'}}]}"), `
+    2001:db8::7 → fd00::1/tcp:80 allow
+    2001:db8:0:1:: → fd00::1/tcp:80 deny`);
+});
+
 test("POL-14: an exception denies nothing that another entry, rule or policy allows", () => {
   const first = "{ipBlock: {cidr: 192.0.2.0/24, except: [192.0.2.0/25]}}";
   expectVerdicts(ingress(`{from: [${first}, {ipBlock: {cidr: 192.0.2.7/32}}]}`), "192.0.2.7 → 10.0.0.1/tcp:80 allow ingress rule 0 of alpha/p\n192.0.2.8 → 10.0.0.1/tcp:80 deny");

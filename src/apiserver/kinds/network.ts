@@ -4,7 +4,7 @@ import type { FieldError } from "../../model/schema/field-error.ts";
 import { arrayAt, fieldAt, jsonEquals, objectAt, stringAt } from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
 import { familyOf, parseAddr } from "../../net/addr.ts";
-import { parsePrefix, prefixAddr, prefixFamily } from "../../net/prefix.ts";
+import { warningsOfLegacyPrefix } from "../../net/legacy-prefix.ts";
 import { builtIn } from "./built-in.ts";
 import { column, formatLabelSelector } from "./columns.ts";
 
@@ -17,22 +17,15 @@ function fillPolicyTypes(policy: ApiObject): void {
   spec["policyTypes"] = arrayAt(spec["egress"]).length > 0 ? ["Ingress", "Egress"] : ["Ingress"];
 }
 
-/** Ranges with host bits are accepted, as what they cover, with a warning. */
-function ambiguousRanges(policy: ApiObject): string[] {
+/** What Kubernetes says about ranges that it takes although they are not as they should be. */
+function rangeWarnings(policy: ApiObject): string[] {
   const sides = [["ingress", "from"], ["egress", "to"]] as const;
   return sides.flatMap(([direction, side]) => arrayAt(fieldAt(policy, "spec", direction)).flatMap((rule, r) => arrayAt(fieldAt(rule, side)).flatMap((peer, p) => {
     const block = fieldAt(peer, "ipBlock");
     const at = `spec.${direction}[${r}].${side}[${p}].ipBlock`;
     const ranges = [[`${at}.cidr`, fieldAt(block, "cidr")] as const, ...arrayAt(fieldAt(block, "except")).map((entry, index) => [`${at}.except[${index}]`, entry] as const)];
-    return ranges.flatMap(([field, value]) => ambiguity(field, stringAt(value)));
+    return ranges.flatMap(([field, value]) => warningsOfLegacyPrefix(field, stringAt(value)));
   })));
-}
-
-function ambiguity(field: string, text: string): string[] {
-  const range = parsePrefix(text);
-  const address = parseAddr(text.slice(0, text.lastIndexOf("/")));
-  if (!range.ok || !address.ok || prefixAddr(range.value) === address.value) return [];
-  return [`${field}: CIDR value ${JSON.stringify(text)} is ambiguous in this context (should be "${range.value}" or "${address.value}/${prefixFamily(range.value) === 4 ? 32 : 128}"?)`];
 }
 
 export const NETWORK_POLICY = builtIn({
@@ -52,7 +45,7 @@ export const NETWORK_POLICY = builtIn({
   prepareCreate: fillPolicyTypes,
   prepareUpdate: fillPolicyTypes,
   validate: (policy) => validateNetworkPolicy(policy),
-  warn: ambiguousRanges,
+  warn: rangeWarnings,
 });
 
 function portsText(slice: ApiObject): string {

@@ -2,11 +2,12 @@
  * NetworkPolicy validation: everything wrong with the `spec` of a networking.k8s.io/v1 NetworkPolicy, in kube-apiserver's words and
  * field paths, for admission, for Events and for the conversion that must not guess.
  *
- * Stricter than kube-apiserver in three points, because each would make a rule wider than what was written: unknown fields are refused,
- * so are nulls inside lists, and CIDR text with leading zeros. A field that is null counts as absent, as in Go.
+ * Stricter than kube-apiserver in two points, because each would make a rule wider than what was written: unknown fields are refused,
+ * so are nulls inside lists. A field that is null counts as absent, as in Go.
  * Source of the words: kubernetes pkg/apis/networking/validation, apimachinery pkg/util/validation.
  */
-import { type Prefix, parsePrefix, prefixCovers, prefixLength } from "../../net/prefix.ts";
+import { parseLegacyPrefix } from "../../net/legacy-prefix.ts";
+import { type Prefix, prefixCovers, prefixLength } from "../../net/prefix.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import { checkFields, checkList, checkObject, wrongType } from "./fields.ts";
 import { checkLabelSelector } from "./label-selector.ts";
@@ -118,8 +119,8 @@ function checkCidr(value: unknown, field: string, errors: FieldError[]): Prefix 
     errors.push(wrongType(field, value, "a string"));
     return undefined;
   }
-  const prefix = parsePrefix(value);
-  if (prefix.ok) return prefix.value;
+  const parsed = parseLegacyPrefix(value);
+  if (parsed.ok) return parsed.value.prefix;
   errors.push({ field, reason: "Invalid", value, detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)" });
   return undefined;
 }

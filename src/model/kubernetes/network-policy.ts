@@ -6,7 +6,8 @@
  * Upstream: libcalico-go/lib/backend/k8s/conversion/conversion.go. Rules: docs/semantics.md.
  */
 import { unwrap } from "../../lib/result.ts";
-import { parsePrefix, prefixRange, subtractRanges } from "../../net/prefix.ts";
+import { parseLegacyPrefix } from "../../net/legacy-prefix.ts";
+import { prefixRange, subtractRanges } from "../../net/prefix.ts";
 import { type Protocol, protocolByName, TCP } from "../../net/protocol.ts";
 import { NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL } from "../labels.ts";
 import type { PeerModel, PolicyModel, PortModel, RuleModel } from "../policy.ts";
@@ -63,8 +64,8 @@ function ruleModel(peers: readonly NetworkPolicyPeer[] | null | undefined, ports
 
 function peerModel(peer: NetworkPolicyPeer, namespace: string): PeerModel {
   if (peer.ipBlock) {
-    const block = prefixRange(unwrap(parsePrefix(peer.ipBlock.cidr)));
-    const except = (peer.ipBlock.except ?? []).map((text) => prefixRange(unwrap(parsePrefix(text))));
+    const block = prefixRange(unwrap(parseLegacyPrefix(peer.ipBlock.cidr)).prefix);
+    const except = (peer.ipBlock.except ?? []).map((text) => prefixRange(unwrap(parseLegacyPrefix(text)).prefix));
     return { type: "ranges", ranges: subtractRanges([block], except) };
   }
   const where = peer.namespaceSelector ? termsOfLabelSelector(peer.namespaceSelector, NAMESPACE_PREFIX) : [inNamespace(namespace)];
