@@ -13,8 +13,9 @@ export interface LegacyPrefix {
   readonly prefix: Prefix;
   /** The address as written, in canonical form; IPv4 when it is IPv4-mapped. */
   readonly addr: Addr;
-  /** Bits of an address in the form that was written: 128 also for an IPv4-mapped one. */
+  /** Bits of an address, and of the network, in the form that was written: of 128 also for an IPv4-mapped one. */
   readonly bits: 32 | 128;
+  readonly length: number;
   /** False for text that a future Kubernetes refuses: leading zeros, an IPv4-mapped address. */
   readonly standard: boolean;
 }
@@ -26,17 +27,18 @@ const MAPPED_BITS = 96;
 export function parseLegacyPrefix(text: string): Result<LegacyPrefix, ParseError> {
   const slash = text.indexOf("/");
   const written = slash < 0 ? "" : text.slice(0, slash);
-  const length = text.slice(slash + 1);
+  const lengthText = text.slice(slash + 1);
+  const length = Number(lengthText);
   const addr = parseAddr(withoutLeadingZeros(written));
   const bits = written.includes(":") ? 128 : 32;
-  if (!addr.ok || !/^\d+$/.test(length) || Number(length) > bits) {
+  if (!addr.ok || !/^\d+$/.test(lengthText) || length > bits) {
     return fail({ what: "prefix", found: text, wanted: "must be CIDR text such as 10.0.0.0/24 or fd00::/64" });
   }
-  const prefix = prefixOf(addr.value, Number(length));
-  const four = Number(length) >= MAPPED_BITS ? mappedAddr(addr.value) : undefined;
+  const prefix = prefixOf(addr.value, length);
+  const four = length >= MAPPED_BITS ? mappedAddr(addr.value) : undefined;
   const standard = parsePrefix(text).ok && mappedAddr(addr.value) === undefined;
-  if (four === undefined) return ok({ prefix, addr: mappedAddr(addr.value) ?? addr.value, bits, standard });
-  return ok({ prefix: prefixOf(four, Number(length) - MAPPED_BITS), addr: four, bits, standard });
+  if (four === undefined) return ok({ prefix, addr: mappedAddr(addr.value) ?? addr.value, bits, length, standard });
+  return ok({ prefix: prefixOf(four, length - MAPPED_BITS), addr: four, bits, length, standard });
 }
 
 /** Also of an embedded IPv4 address; a group of hex digits may be of any length. */

@@ -128,6 +128,8 @@ describe("what the runtimes ask of the plugins", () => {
     const isLast = (name: string) => (call: Call): boolean => isOf(call, name) && call.plugin === "calico" && call.command === "DEL" && call.netns === "";
     // The kubelet removes a dead sandbox within a minute.
     await waitFor("the last DEL of each pod", 120, () => told.every((name) => all().some(isLast(name))), async () => all().map(({ plugin, command, netns, args }) => `${plugin} ${command} ${netns} ${args}`).join("\n"));
+    // The kubelet asks for the runtime's status every few seconds.
+    await waitFor("STATUS to be asked again on n2", 120, () => (recorders.get("n2")?.calls() ?? []).filter(({ plugin, command }) => plugin === "calico" && command === "STATUS").length > 1);
     recorded = new Map([...recorders].map(([node, recorder]) => [node, recorder.calls()]));
   });
 

@@ -9,6 +9,7 @@ import { openApiV3Document, openApiV3Paths } from "../openapi/v3.ts";
 import type { ServedKinds } from "../registry.ts";
 import { apiVersionOf } from "../resource-type.ts";
 import { type MediaType, parseAccept } from "./negotiate.ts";
+import { goLine } from "./respond.ts";
 
 /** The Kubernetes version that this API follows. */
 const VERSION = { major: "1", minor: "34", gitVersion: "v1.34.4+calico", gitCommit: "", gitTreeState: "clean", buildDate: "1970-01-01T00:00:00Z", goVersion: "none", compiler: "none", platform: "linux/amd64" };
@@ -18,6 +19,7 @@ const PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 const PROTOBUF_V2_NAME = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 const PRIVATE = "no-cache, private";
+const JSON_HEADERS = { "Content-Type": "application/json", "Cache-Control": PRIVATE };
 
 /** undefined when the path names no document. */
 export function serveDocument(registry: ServedKinds, request: Request, path: string): Response | undefined {
@@ -25,7 +27,7 @@ export function serveDocument(registry: ServedKinds, request: Request, path: str
   if (!at.startsWith("/api") && !at.startsWith("/openapi") && at !== "/version" && at !== "/") return undefined;
   if (request.method !== "GET" && request.method !== "HEAD") throw methodNotAllowed();
   const accept = parseAccept(request.headers.get("accept"));
-  if (at === "/version") return json(VERSION);
+  if (at === "/version") return new Response(JSON.stringify(VERSION, undefined, 2), { headers: JSON_HEADERS });
   if (at === "/") return json({ paths: ["/api", "/api/v1", "/apis", ...groupsOf(registry).map((group) => `/apis/${group}`), "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] });
   if (at === "/api" || at === "/apis") return discoveryRoot(registry, request, at === "/api", accept);
   if (at === "/openapi/v2") return openApiV2(registry, request, accept);
@@ -41,7 +43,7 @@ export function serveDocument(registry: ServedKinds, request: Request, path: str
 }
 
 function json(document: JsonObject): Response {
-  return new Response(JSON.stringify(document), { headers: { "Content-Type": "application/json", "Cache-Control": PRIVATE } });
+  return new Response(goLine(JSON.stringify(document)), { headers: JSON_HEADERS });
 }
 
 function documentOrNothing(document: JsonObject | undefined): Response | undefined {
@@ -63,7 +65,7 @@ function discoveryRoot(registry: ServedKinds, request: Request, core: boolean, a
     if (as === undefined) break;
     const version = parameters.get("v") ?? "";
     if (as !== "APIGroupDiscoveryList" || parameters.get("g") !== "apidiscovery.k8s.io" || (version !== "v2" && version !== "v2beta1")) continue;
-    return tagged(request, JSON.stringify(aggregatedDocument(registry, core, version)), `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`, "public");
+    return tagged(request, goLine(JSON.stringify(aggregatedDocument(registry, core, version))), `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`, "public");
   }
   return json(core ? coreVersionsDocument() : groupListDocument(registry));
 }

@@ -19,18 +19,19 @@ export function respond(answer: Answer, media: "application/json" | "application
   const headers = new Headers({ "Content-Type": media, "Cache-Control": "no-cache, private", ...answer.headers });
   for (const warning of answer.warnings ?? []) headers.append("Warning", `299 - ${JSON.stringify(warning)}`);
   const text = textOf(answer.body);
-  return new Response(media === "application/yaml" ? dump(JSON.parse(text), { sortKeys: true, lineWidth: -1 }) : text, { status: answer.status, headers });
+  return new Response(media === "application/yaml" ? dump(JSON.parse(text), { sortKeys: true, lineWidth: -1 }) : goLine(text), { status: answer.status, headers });
 }
 
-/** A refusal; `<`, `>` and `&` are escaped as Go does. */
+/** A refusal. */
 export function respondError(error: ApiError): Response {
   const headers: Record<string, string> = { "Content-Type": "application/json", "Cache-Control": "no-cache, private" };
   if (error.details?.retryAfterSeconds !== undefined) headers["Retry-After"] = String(error.details.retryAfterSeconds);
-  return new Response(escapeHtml(JSON.stringify(statusOf(error))), { status: error.code, headers });
+  return new Response(goLine(JSON.stringify(statusOf(error))), { status: error.code, headers });
 }
 
-function escapeHtml(json: string): string {
-  return json.replace(/[<>&]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
+/** JSON text as Go's encoder writes it: `<`, `>`, `&` and two separators as escapes, and a newline at its end. */
+export function goLine(json: string): string {
+  return `${json.replace(/[<>&\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`;
 }
 
 export function respondText(status: number, text: string): Response {

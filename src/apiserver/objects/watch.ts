@@ -6,6 +6,7 @@
 import type { JsonObject } from "../../model/schema/json.ts";
 import { expired, statusOf } from "../errors.ts";
 import type { Format } from "../http/negotiate.ts";
+import { goLine } from "../http/respond.ts";
 import { type ApiObject } from "../object.ts";
 import { apiVersionOf, type ResourceType, type ServedVersion } from "../resource-type.ts";
 import { type IncludedObject, metadataOnly, tableOf } from "../table/table.ts";
@@ -181,5 +182,5 @@ class Watcher {
 }
 
 function encodeLine(event: string, json: string): Uint8Array {
-  return encoder.encode(`{"type":${JSON.stringify(event)},"object":${json}}\n`);
+  return encoder.encode(goLine(`{"type":${JSON.stringify(event)},"object":${json}}`));
 }

@@ -6,8 +6,8 @@
  * so are nulls inside lists. A field that is null counts as absent, as in Go.
  * Source of the words: kubernetes pkg/apis/networking/validation, apimachinery pkg/util/validation.
  */
-import { parseLegacyPrefix } from "../../net/legacy-prefix.ts";
-import { type Prefix, prefixCovers, prefixLength } from "../../net/prefix.ts";
+import { type LegacyPrefix, parseLegacyPrefix } from "../../net/legacy-prefix.ts";
+import { prefixCovers } from "../../net/prefix.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import { checkFields, checkList, checkObject, wrongType } from "./fields.ts";
 import { checkLabelSelector } from "./label-selector.ts";
@@ -108,19 +108,19 @@ function checkBlock(value: unknown, path: string, errors: FieldError[]): void {
   for (const [item, field] of checkList(block["except"], `${path}.except`, errors)) {
     const except = checkCidr(item, field, errors);
     if (cidr === undefined || except === undefined) continue;
-    if (!prefixCovers(cidr, except) || prefixLength(cidr) === prefixLength(except)) {
+    if (!prefixCovers(cidr.prefix, except.prefix) || cidr.length >= except.length) {
       errors.push({ field, reason: "Invalid", value: item, detail: "must be a strict subset of `cidr`" });
     }
   }
 }
 
-function checkCidr(value: unknown, field: string, errors: FieldError[]): Prefix | undefined {
+function checkCidr(value: unknown, field: string, errors: FieldError[]): LegacyPrefix | undefined {
   if (typeof value !== "string") {
     errors.push(wrongType(field, value, "a string"));
     return undefined;
   }
   const parsed = parseLegacyPrefix(value);
-  if (parsed.ok) return parsed.value.prefix;
+  if (parsed.ok) return parsed.value;
   errors.push({ field, reason: "Invalid", value, detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)" });
   return undefined;
 }

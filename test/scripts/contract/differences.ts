@@ -49,11 +49,16 @@ export const INTENDED: readonly IntendedDifference[] = [
     what: "answers in protobuf",
     here: "JSON or YAML; 406 for a client that takes neither. Bodies in protobuf are read for the kinds that kubectl writes so",
     where: [
-      { at: ["status", "headers.content-type"], exchanges: ["answer in protobuf"] },
-      { at: ["headers.content-type", "body"], exchanges: ["custom object in protobuf"] },
-      { at: WORDS_AND_CAUSES, exchanges: ["answer in a form that is not served"] },
-      { at: WORDS, exchanges: ["custom object in a form that is not served", "table in a version that is not served"] },
+      { at: ["status", "headers.content-type", "form"], exchanges: ["answer in protobuf"] },
+      { at: ["headers.content-type", "form", "body"], exchanges: ["custom object in protobuf"] },
+      { at: [...WORDS_AND_CAUSES, "form"], exchanges: ["answer in a form that is not served"] },
+      { at: [...WORDS, "form"], exchanges: ["custom object in a form that is not served", "table in a version that is not served"] },
     ],
+  },
+  {
+    what: "white space in JSON",
+    here: "none: Kubernetes indents when a client asks for it, and a few refusals; and it leaves `<`, `>` and `&` in OpenAPI as they are",
+    where: [{ at: ["form"], exchanges: ["pretty printing", "table of what does not exist", "includeObject that does not exist", "OpenAPI v2", "OpenAPI v2 in protobuf"] }],
   },
   {
     what: "service addresses of both families",
@@ -78,7 +83,7 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "watches below `/watch/`",
     here: "404: the paths are deprecated; `watch=true` is served",
-    where: [{ at: ["status", "headers.content-type", "events"], exchanges: ["a watch at the old path"] }],
+    where: [{ at: ["status", "headers.content-type", "form", "events"], exchanges: ["a watch at the old path"] }],
   },
   {
     what: "pools",

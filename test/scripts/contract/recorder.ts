@@ -108,7 +108,7 @@ export class Recorder {
     const { body, saying, type, accept, credentials, select } = asking;
     const asked = { request: `${method} ${this.#normaliser.path(path)}`, ...(type === undefined ? {} : { type }), ...(accept === undefined ? {} : { accept }), ...(credentials === undefined ? {} : { credentials }), ...(body === undefined ? {} : { body: saying ?? this.#askedBody(body) }) };
     const whole = this.#answeredBody(reply);
-    this.#keep(name, asked, { status: reply.status, headers: this.#headers(reply.headers), body: select === undefined ? whole : select(whole) });
+    this.#keep(name, asked, { status: reply.status, headers: this.#headers(reply.headers), form: formOf(reply.text), body: select === undefined ? whole : select(whole) });
     return reply;
   }
 
@@ -135,7 +135,7 @@ export class Recorder {
     return { ...Object.fromEntries(shown), ...(warnings === null ? {} : { warning: this.#normaliser.text(warnings) }), ...(headers.has("etag") ? { etag: "TAG" } : {}) };
   }
 
-  /** The events of a watch, in order; equal bookmarks that follow each other count as one. */
+  /** The events of a watch, line by line, in order; equal bookmarks that follow each other count as one. */
   async watch(name: string, path: string, watching: Watching = {}): Promise<void> {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), WATCH_LIMIT_MS);
@@ -143,7 +143,9 @@ export class Recorder {
     const response = await this.#server.fetch({ method: "GET", path, headers, body: undefined, credentials: "administrator", signal: abort.signal });
     const working = watching.during?.();
     const events: Json[] = [];
+    const forms = new Set<string>();
     for await (const line of linesOf(response)) {
+      forms.add(formOf(line));
       const event = line.startsWith("{") ? this.#normaliser.value(JSON.parse(line)) : this.#normaliser.text(line);
       const shown = watching.select === undefined ? event : watching.select(event);
       if (!(line.includes('"BOOKMARK"') && JSON.stringify(events.at(-1)) === JSON.stringify(shown))) events.push(shown);
@@ -153,7 +155,7 @@ export class Recorder {
     clearTimeout(timer);
     abort.abort();
     const asked = { watch: this.#normaliser.path(path), ...(watching.accept === undefined ? {} : { accept: watching.accept }) };
-    this.#keep(name, asked, { status: response.status, headers: this.#headers(response.headers), events });
+    this.#keep(name, asked, { status: response.status, headers: this.#headers(response.headers), form: [...forms].sort().join(" and "), events });
   }
 
   /** kubectl, not recorded. */
@@ -201,9 +203,25 @@ async function* linesOf(response: Response): AsyncGenerator<string> {
   for await (const chunk of response.body) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
-    for (const line of lines) if (line.trim() !== "") yield line;
+    for (const line of lines) yield line;
   }
-  if (rest.trim() !== "") yield rest;
+  if (rest !== "") yield rest;
+}
+
+/** What the bytes are beside the value that they stand for: clients read them line by line, or look at the first one. */
+function formOf(text: string): string {
+  const line = text.endsWith("\n") ? text.slice(0, -1) : text;
+  const end = line === text ? "" : ", newline";
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return `${line === "" ? "empty" : "text"}${end}`;
+  }
+  // Go writes <, > and & as escapes, as well as the two separators that JavaScript took for ends of lines.
+  const escaped = !/[<>&\u2028\u2029]/.test(line);
+  const compact = !/^\s|\s$/.test(line) && line.replace(/"(?:[^"\\]|\\.)*"/g, '""').search(/\s/) < 0;
+  return `${compact ? "compact" : "spaced"} JSON ${typeof value}${escaped ? "" : ", raw <>&"}${end}`;
 }
 
 /** A field of an object, step by step; undefined when there is none. */
