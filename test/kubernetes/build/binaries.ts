@@ -6,7 +6,7 @@
  * from Debian packages (nothing is installed on the machine). A program that is present is never built again. What the
  * machine cannot provide is an `Unavailable`, which the caller counts as skipped.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import versions from "../versions.json";
@@ -25,11 +25,16 @@ export interface Binaries {
   readonly proxy: string;
   readonly etcd: string;
   readonly crictl: string;
+  readonly helm: string;
+  /** The session of client-go in `test/clients/`. */
+  readonly clientGo: string;
   /** Folder of containerd 2, its shim and ctr. */
   readonly containerd2: string;
   /** Folder below which Debian's packages lie: containerd 1, its shim, ctr, runc, and the reference plugins. */
   readonly debian: string;
 }
+
+const CLIENT_GO_SOURCE = new URL("../../clients/client-go/main.go", import.meta.url).pathname;
 
 /** Where the programs are kept. */
 function cacheDirectory(): string {
@@ -112,21 +117,26 @@ interface Target {
   /** Below the cache: `<name>-<version>`. */
   readonly folder: string;
   readonly moduleFile: (cwd: string) => Promise<string>;
+  /** A program of this repository, compiled in the module; its folder's name says its text. */
+  readonly source?: string;
 }
 
 /** Programs of one module, each the package `cmd/<program>`. */
-function targetsOf(name: "kubernetes" | "containerd" | "crictl", programs: readonly string[], flags: string, moduleFile: Target["moduleFile"]): readonly Target[] {
+function targetsOf(name: "kubernetes" | "containerd" | "crictl" | "helm", programs: readonly string[], flags: string, moduleFile: Target["moduleFile"]): readonly Target[] {
   const { module, version } = versions[name];
   return programs.map((program) => ({ program, pkg: `${module}/cmd/${program}`, flags, folder: `${name}-${version}`, moduleFile }));
 }
 
 function targets(): readonly Target[] {
-  const { etcd, containerd, crictl } = versions;
+  const { etcd, containerd, crictl, helm, clientGo } = versions;
+  const session = readFileSync(CLIENT_GO_SOURCE, "utf8");
   return [
     { program: "etcd", pkg: etcd.module, flags: "-s -w", folder: `etcd-${etcd.version}`, moduleFile: (cwd) => plainModule(etcd, cwd) },
     ...targetsOf("kubernetes", ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"], linkerFlags(), kubernetesModule),
     ...targetsOf("containerd", ["containerd", "containerd-shim-runc-v2", "ctr"], `-s -w -X ${containerd.module}/version.Version=${containerd.version.slice(1)}`, (cwd) => plainModule(containerd, cwd)),
     ...targetsOf("crictl", ["crictl"], "-s -w", (cwd) => plainModule(crictl, cwd)),
+    ...targetsOf("helm", ["helm"], "-s -w", (cwd) => plainModule(helm, cwd)),
+    { program: "session", pkg: "./session.go", flags: "-s -w", folder: `client-go-${clientGo.version}-${Bun.hash(session).toString(36)}`, moduleFile: (cwd) => plainModule(clientGo, cwd), source: session },
   ];
 }
 
@@ -136,6 +146,7 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
   if (Bun.which("go") === null) throw new Unavailable(`no Go toolchain on PATH to build ${target.program}`);
   const module = join(cache, target.folder, "module");
   mkdirSync(module, { recursive: true });
+  if (target.source !== undefined) writeFileSync(join(module, "session.go"), target.source);
   if (!existsSync(join(module, "go.mod"))) writeFileSync(join(module, "go.mod"), await target.moduleFile(cache));
   const started = performance.now();
   progress(`building ${target.program} (${target.pkg})`);
@@ -187,6 +198,8 @@ export async function prepareBinaries(progress: (line: string) => void): Promise
     proxy: at("kube-proxy"),
     etcd: at("etcd"),
     crictl: at("crictl"),
+    helm: at("helm"),
+    clientGo: at("session"),
     containerd2: dirname(at("containerd")),
     debian,
   };
