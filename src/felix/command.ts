@@ -4,6 +4,7 @@ import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openHost } from "../host/bun/host.ts";
 import { onTermination } from "../host/bun/termination.ts";
+import { SocketError } from "../host/sockets.ts";
 import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { isRefusal } from "./failures.ts";
@@ -26,13 +27,9 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
     .option("--health-host <address>", "address of health and metrics", "127.0.0.1")
     .option("--health-port <port>", "port of health and metrics; 0 picks a free one", "9099")
     .option("--audit-seconds <n>", "how often the kernel is compared with the program", "30");
-  try {
-    return await runProgram(program.action((options: CommandOptions) => run(options, environment)), args);
-  } catch (error) {
-    if (!isRefusal(error)) throw error;
-    console.error(`calico node: ${error.message}`);
-    return 1;
-  }
+  // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
+  const isExpected = (error: unknown): boolean => isRefusal(error) || error instanceof SocketError;
+  return runProgram(program.action((options: CommandOptions) => run(options, environment)), args, isExpected);
 }
 
 async function run(options: CommandOptions, environment: Readonly<Record<string, string | undefined>>): Promise<void> {

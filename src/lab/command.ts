@@ -89,13 +89,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .command("forward", { hidden: true })
     .option(...NAME_OPTION)
     .action((options: { name: string }) => forward(existing(options.name)));
-  try {
-    return (await runProgram(program, args)) || exitCode;
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    console.error(`calico lab: ${error.message}`);
-    return 1;
-  }
+  return (await runProgram(program, args, (error) => error instanceof CommandError)) || exitCode;
 }
 
 /** Ctrl-C says what is left and how to remove it, and exits as a shell expects: 128 and the signal's number. */

@@ -10,6 +10,7 @@ export class UsageError extends Error {
 }
 
 export const EXIT_USAGE = 2;
+export const EXIT_FAILED = 1;
 
 /** A program or subcommand by the name that the operator types, `calico lab`. Subcommands added to it report like it. */
 export function newProgram(name: string, description: string): Command {
@@ -20,16 +21,28 @@ export function newProgram(name: string, description: string): Command {
     .exitOverride();
 }
 
-/** Parses the arguments and runs what they ask for. Returns 0, also for help, or EXIT_USAGE; other errors are the caller's. */
-export async function runProgram(program: Command, args: readonly string[]): Promise<number> {
+/**
+ * Parses the arguments and runs what they ask for. Returns 0, also for help; EXIT_USAGE; or EXIT_FAILED for what the world refused: a
+ * missing right, a full disk, and what `isRefusal` knows. Other errors are bugs and are the caller's.
+ */
+export async function runProgram(program: Command, args: readonly string[], isRefusal: (error: unknown) => boolean = () => false): Promise<number> {
   try {
     await program.parseAsync([...args], { from: "user" });
     return 0;
   } catch (error) {
     // commander has printed what is wrong, or the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
-    if (!(error instanceof UsageError)) throw error;
-    console.error(`${program.name()}: ${error.message}\n(run "${program.name()} --help" for usage)`);
-    return EXIT_USAGE;
+    if (error instanceof UsageError) {
+      console.error(`${program.name()}: ${error.message}\n(run "${program.name()} --help" for usage)`);
+      return EXIT_USAGE;
+    }
+    if (!(error instanceof Error) || !(isRefusal(error) || isSystemError(error))) throw error;
+    console.error(`${program.name()}: ${error.message}`);
+    return EXIT_FAILED;
   }
+}
+
+/** Errors of the platform's own calls name the call and its errno; the message has both and the path. */
+function isSystemError(error: Error): boolean {
+  return "syscall" in error && "code" in error && typeof error.code === "string" && /^E[A-Z0-9]+$/.test(error.code);
 }

@@ -1,0 +1,56 @@
+import { describe, expect, spyOn, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { newProgram, runProgram, UsageError } from "./command-line.ts";
+
+/** Runs `tool ARGS` whose action is this; its exit code and what it wrote to standard error. */
+async function run(action: () => void, ...args: readonly string[]): Promise<{ code: number | undefined; said: string; thrown?: unknown }> {
+  let said = "";
+  const write = spyOn(process.stderr, "write").mockImplementation((text) => ((said += String(text)), true));
+  const log = spyOn(console, "error").mockImplementation((text: unknown) => void (said += `${String(text)}\n`));
+  const out = spyOn(process.stdout, "write").mockImplementation(() => true);
+  try {
+    const program = newProgram("tool", "Does things.").option("--size <n>");
+    program.command("sub").description("Does one.").requiredOption("--needed <x>").action(action);
+    program.action(action);
+    return { code: await runProgram(program, args, (error) => error instanceof RangeError), said };
+  } catch (thrown) {
+    return { code: undefined, said, thrown };
+  } finally {
+    for (const spy of [write, log, out]) spy.mockRestore();
+  }
+}
+
+const nothing = (): void => undefined;
+const HELP = '(run "tool --help" for usage)\n';
+
+describe("a command line", () => {
+  test.each([
+    ["an unknown option", ["--frob"], `tool: unknown option '--frob'\n${HELP}`],
+    ["an option without its value", ["--size"], `tool: option '--size <n>' argument missing\n${HELP}`],
+    ["an unknown option of a subcommand", ["sub", "--needed", "1", "--frob"], `tool: unknown option '--frob'\n${HELP}`],
+    ["a missing option of a subcommand", ["sub"], `tool: required option '--needed <x>' not specified\n${HELP}`],
+  ] as const)("%s exits 2 and names the program", async (_, args, said) => {
+    expect(await run(nothing, ...args)).toEqual({ code: 2, said });
+  });
+
+  test("a value that cannot be used exits 2 with its words", async () => {
+    const refuse = (): void => {
+      throw new UsageError("--size is 0, must be at least 1");
+    };
+    expect(await run(refuse)).toEqual({ code: 2, said: `tool: --size is 0, must be at least 1\n${HELP}` });
+  });
+
+  test("what the world refuses exits 1 with one line; a bug is thrown", async () => {
+    expect(await run(() => void mkdirSync("/proc/none"))).toEqual({ code: 1, said: "tool: ENOENT: no such file or directory, mkdir '/proc/none'\n" });
+    const ranged = (): void => {
+      throw new RangeError("the kernel says no");
+    };
+    expect(await run(ranged)).toEqual({ code: 1, said: "tool: the kernel says no\n" });
+    const bug = new TypeError("undefined is not a function");
+    expect((await run(() => { throw bug; })).thrown).toBe(bug);
+  });
+
+  test("help exits 0 and says nothing on standard error", async () => {
+    expect(await run(nothing, "--help")).toEqual({ code: 0, said: "" });
+  });
+});
