@@ -10,7 +10,9 @@ import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Host } from "../host/host.ts";
+import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
@@ -41,6 +43,8 @@ export interface NodeOptions {
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
 const TIDY_INTERVAL_MS = 30_000;
 const TIDY_RETRY_MS = 500;
+/** What decides which addresses this node may have. */
+const POOL_KINDS: readonly Kind[] = ["IPPool", "IPReservation", "IPAMConfiguration"];
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
 
@@ -61,16 +65,17 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses() });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
+  const tolerate = (message: string) => (error: unknown): void => {
+    if (!isRefusal(error)) throw error;
+    report(message, { error: error.message });
+  };
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
-    reserve.refill().catch((error: unknown) => {
-      if (!isRefusal(error)) throw error;
-      report("cannot refill the reserve of addresses: will retry", { error: error.message });
-    });
+    reserve.refill().catch(tolerate("cannot refill the reserve of addresses: will retry"));
   };
   const pipeline: Pipeline = new Pipeline({
     node,
@@ -84,7 +89,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       faults.observe(updates);
       requests.observe(updates);
       leaks.observe(updates);
-      if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();
+      reserve.observe(updates).catch(tolerate("cannot give up addresses of the reserve yet: will retry"));
+      if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node))) refill();
     },
     onInSync: () => {
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
