@@ -23,9 +23,12 @@ import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
+import { DatastoreGate, gatedStore } from "./datastore-gate.ts";
 import { Pipeline, type Report } from "./pipeline.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
+import { Registration } from "./registration.ts";
 import { enableForwarding } from "./sysctls.ts";
+import { VERSION } from "../version.ts";
 import { Wiring } from "./wiring.ts";
 
 export interface NodeOptions {
@@ -50,7 +53,9 @@ const SWEEP_INTERVAL_MS = 5_000;
 
 /** Runs until the signal aborts; rejects when the node cannot start. */
 export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
-  const { node, store, host, report } = options;
+  const { node, host, report } = options;
+  const gate = new DatastoreGate(report);
+  const store = gatedStore(options.store, gate);
   const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
@@ -68,6 +73,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
+  const registration = new Registration({ node, version: VERSION, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
   const tolerate = (message: string) => (error: unknown): void => {
     if (!isRefusal(error)) throw error;
     report(message, { error: error.message });
@@ -84,11 +90,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     clock,
     random,
     report,
+    gate,
     observe: (updates) => {
       bird.observe(updates);
       faults.observe(updates);
       requests.observe(updates);
       leaks.observe(updates);
+      registration.observe(updates);
       reserve.observe(updates).catch(tolerate("cannot give up addresses of the reserve yet: will retry"));
       if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node))) refill();
     },
@@ -99,6 +107,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void keepReserve(reserve, options, signal);
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
+      void registration.run(signal);
     },
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
