@@ -15,7 +15,7 @@ async function main(): Promise<number> {
   const [command, ...rest] = args;
   switch (command) {
     case "node":
-      return (await import("./felix/command.ts")).runNodeCommand(rest, environment);
+      return (await import("./felix/command.ts")).runNodeCommand(rest, environment, (await import("./version.ts")).VERSION);
     case "cni":
       return (await import("./cni/install.ts")).runCniCommand(rest);
     case "ctl":

@@ -17,7 +17,7 @@ interface CommandOptions {
   readonly auditSeconds: string;
 }
 
-export async function runNodeCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function runNodeCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>, version: string): Promise<number> {
   const program = new Command("calico node")
     .description("Run the node daemon: it programs policy and routes, answers the CNI plugin and configures BIRD.")
     .option("--node-name <name>", "name of this Node in the API (NODENAME)", environment["NODENAME"])
@@ -55,6 +55,7 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
   await runNode(
     {
       node: options.nodeName,
+      version,
       root: options.root,
       store,
       host,

@@ -28,11 +28,12 @@ import { Pipeline, type Report } from "./pipeline.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
 import { Registration } from "./registration.ts";
 import { enableForwarding } from "./sysctls.ts";
-import { VERSION } from "../version.ts";
 import { Wiring } from "./wiring.ts";
 
 export interface NodeOptions {
   readonly node: string;
+  /** Of the product. */
+  readonly version: string;
   /** All files of the node are below this directory. */
   readonly root: string;
   readonly store: Store;
@@ -73,7 +74,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
-  const registration = new Registration({ node, version: VERSION, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
+  const registration = new Registration({ node, version: options.version, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
   const tolerate = (message: string) => (error: unknown): void => {
     if (!isRefusal(error)) throw error;
     report(message, { error: error.message });
@@ -113,7 +114,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
   const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
-  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
+  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();

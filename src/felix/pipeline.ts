@@ -33,7 +33,7 @@ export interface PipelineOptions {
 }
 
 /** What the node reads of the cluster. */
-export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy", "IPReservation", "IPAMConfiguration", "ClusterInformation"];
+export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy", "IPReservation", "IPAMConfiguration", "ClusterInformation", "KubeControllersConfiguration"];
 /** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
 const SLICE = 200;
 

@@ -1,6 +1,6 @@
 /** A dual-stack lab whose pools are small: how nodes share them, what settings of address management do, and a datastore that is marked not ready. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { execute, Lab, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
+import { execute, Lab, LAB_API, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
 beforeAll(() => lab.up("--dual-stack", "--nodes", "2"), 180_000);
@@ -73,6 +73,29 @@ describe("settings", () => {
     expect((await apply({ maxBlocksPerHost: 2 })).stderr).toContain("spec.maxBlocksPerHost");
     expect((await apply({ strictAffinity: true, maxBlocksPerHost: 2, autoAllocateBlocks: false })).exitCode).toBe(0);
     await lab.must("delete", "ipamconfiguration", "default");
+  }, 60_000);
+});
+
+describe("settings that have no effect", () => {
+  test("warn at admission, and are in an Event and in the status of the nodes", async () => {
+    const wanted = "spec.natOutgoing: true has no effect: packets that leave the pool keep the pod's address: the network must route it";
+    const { stderr } = await lab.kubectl("patch", "ippool", "small4", "--type=merge", "-p", '{"spec":{"natOutgoing":true,"vxlanMode":"Always"}}');
+    if (LAB_API === "embedded") {
+      expect(stderr).toContain(`Warning: ${wanted}`);
+      expect(stderr).toContain("Warning: spec.vxlanMode");
+    }
+    const event = await until("the Event", async () => {
+      const { stdout } = await lab.kubectl("get", "events", "-o", "jsonpath={range .items[?(@.reason=='WithoutEffect')]}{.involvedObject.name}: {.message}{end}");
+      return stdout === "" ? undefined : stdout;
+    });
+    expect(event).toStartWith("small4: ");
+    expect(event).toContain(wanted);
+    for (const name of ["n1", "n2"]) {
+      const { withoutEffect } = (await lab.daemon(await lab.node(name))) as { readonly withoutEffect?: readonly string[] };
+      expect(withoutEffect).toContain(`IPPool/small4 ${wanted}`);
+    }
+    await lab.must("patch", "ippool", "small4", "--type=merge", "-p", '{"spec":{"natOutgoing":false,"vxlanMode":"Never"}}');
+    await until("the status to forget it", async () => ((await lab.daemon(await lab.node("n1"))) as { readonly withoutEffect?: readonly string[] }).withoutEffect?.length === 0);
   }, 60_000);
 });
 

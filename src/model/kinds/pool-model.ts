@@ -14,6 +14,8 @@ export interface PoolModel {
   /** Prefix length of a block. */
   readonly blockSize: number;
   readonly disabled: boolean;
+  /** Its routes are announced to other nodes. */
+  readonly exported: boolean;
   /** Serves only pods that name it. */
   readonly manual: boolean;
   /** Its addresses may be given to pods. */
@@ -43,6 +45,8 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
   if (given < prefixLength(prefix.value)) return invalid("spec.blockSize", given, `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`);
   const disabled = spec["disabled"] ?? false;
   if (typeof disabled !== "boolean") return invalid("spec.disabled", disabled, "must be true or false");
+  const unexported = spec["disableBGPExport"] ?? false;
+  if (typeof unexported !== "boolean") return invalid("spec.disableBGPExport", unexported, "must be true or false");
   const mode = spec["assignmentMode"] ?? "Automatic";
   if (mode !== "Automatic" && mode !== "Manual") return invalid("spec.assignmentMode", mode, "must be Automatic or Manual");
   // Absent or empty means Workload and Tunnel.
@@ -58,6 +62,7 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
     family,
     blockSize: given,
     disabled,
+    exported: !unexported,
     manual: mode === "Manual",
     forWorkloads: uses.length === 0 || uses.includes("Workload"),
     namespaceSelector: namespaces.value.op === "all" ? undefined : namespaces.value,
