@@ -16,6 +16,7 @@ import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
+import { serveBirdFront } from "./bird-front.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
@@ -114,12 +115,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
   const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
+  const birdFront = await serveBirdFront(sockets, paths);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
-  await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
+  await Promise.all([server.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
 }
 

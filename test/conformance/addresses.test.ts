@@ -36,6 +36,21 @@ beforeAll(async () => {
   for (const name of ["default-ipv4-ippool", "default-ipv6-ippool"]) await lab.must("patch", "ippool", name, "--type=merge", "-p", '{"spec":{"disabled":true}}');
 }, 60_000);
 
+describe("what upstream's tools read", () => {
+  test("the cluster, the node's addresses with the length of their subnet, and the sessions of both families", async () => {
+    const cluster = JSON.parse(await lab.must("get", "clusterinformation", "default", "-o", "json")) as { spec: object };
+    expect(cluster.spec).toEqual({ clusterGUID: expect.stringMatching(/^[0-9a-f]{32}$/), clusterType: "k8s,bgp,kdd", calicoVersion: expect.stringMatching(/^\d/), datastoreReady: true });
+    await lab.must("get", "kubecontrollersconfiguration", "default");
+    const node = await lab.node("n1");
+    const { metadata } = JSON.parse(await lab.must("get", "node", "n1", "-o", "json")) as { metadata: { annotations: object } };
+    expect(metadata.annotations).toMatchObject({ "projectcalico.org/IPv4Address": "172.30.0.11/24", "projectcalico.org/IPv6Address": "fd00:30::11/64" });
+    expect(await Bun.file(`/proc/${node.pid}/cmdline`).text()).toStartWith("calico-node\0");
+    const { stdout } = await execute(["birdc", "-r", "-s", `${node.root}/var/run/calico/bird.ctl`, "show", "protocols"]);
+    expect(stdout).toMatch(/^name +proto +table +state +since +info$/m);
+    for (const peer of ["172_30_0_12", "fd00:30::12"]) expect(stdout).toMatch(new RegExp(`^Mesh_${peer} BGP --- up \\S+ Established$`, "m"));
+  }, 60_000);
+});
+
 describe("a pool of four addresses in one block", () => {
   test("serves the second node with all that the first does not use", async () => {
     await lab.apply(list(pod("first", "n1")));
