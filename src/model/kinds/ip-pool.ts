@@ -14,6 +14,8 @@ export interface IPPoolSpec {
   disableBGPExport?: boolean;
   /** Which nodes may take blocks, in selector syntax; default `all()`. */
   nodeSelector?: string;
+  /** Which namespaces' pods get addresses without naming the pool, in selector syntax; default `all()`. */
+  namespaceSelector?: string;
 }
 
 const TUNNEL_MODE = { type: "string", enum: ["Never", "Always", "CrossSubnet"] } as const;
