@@ -13,13 +13,15 @@ export interface WithoutEffect {
   readonly instead: string;
 }
 
-interface Row {
+/** Which values ask for something that is not done: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
+export type Asks = "any" | "positive" | { readonly is: boolean | string } | { readonly isNot: readonly string[] } | { readonly has: string; readonly lacks?: string };
+
+export interface WithoutEffectRow {
   readonly kind: Kind;
   /** Below `spec`, or the name of an annotation; a name that ends with `*` stands for all that begin so. */
   readonly spec?: readonly string[];
   readonly annotation?: string;
-  /** Whether the value asks for something that is not done; default: whatever it is. */
-  readonly asks?: (value: unknown) => boolean;
+  readonly asks: Asks;
   readonly instead: string;
 }
 
@@ -29,27 +31,24 @@ const NO_WIREGUARD = "traffic between nodes is not encrypted";
 const NO_CONTROLLER = "no such controller runs";
 const NO_QOS = "the pod's traffic is not limited or marked";
 
-const isOn = (value: unknown): boolean => value === true;
-const isTunnel = (value: unknown): boolean => value !== "Never" && value !== "";
-const isPositive = (value: unknown): boolean => typeof value === "number" && value > 0;
-const includes = (word: string) => (value: unknown): boolean => Array.isArray(value) && value.includes(word);
+const TUNNELS: Asks = { isNot: ["", "Never"] };
 
-function spec(kind: Kind, path: string, instead: string, asks?: Row["asks"]): Row {
-  return { kind, spec: path.split("."), instead, ...(asks === undefined ? {} : { asks }) };
+function spec(kind: Kind, path: string, instead: string, asks: Asks = "any"): WithoutEffectRow {
+  return { kind, spec: path.split("."), instead, asks };
 }
 
-function annotation(kind: Kind, name: string, instead: string): Row {
-  return { kind, annotation: name, instead };
+function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow {
+  return { kind, annotation: name, instead, asks: { isNot: [""] } };
 }
 
-export const WITHOUT_EFFECT: readonly Row[] = [
-  spec("IPPool", "ipipMode", UNENCAPSULATED, isTunnel),
-  spec("IPPool", "vxlanMode", UNENCAPSULATED, isTunnel),
-  spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", isOn),
-  spec("IPPool", "allowedUses", "no address is assigned to tunnels", (value) => includes("Tunnel")(value) && !includes("Workload")(value)),
-  spec("IPPool", "allowedUses", "no address is assigned to Services", includes("LoadBalancer")),
-  spec("IPAMConfiguration", "ipCooldownSeconds", "a released address may be used again at once, though those released longest ago come first", isPositive),
-  spec("IPAMConfiguration", "kubeVirtVMAddressPersistence", "virtual machines get a new address with every pod", (value) => value === "Enabled"),
+export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
+  spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
+  spec("IPPool", "vxlanMode", UNENCAPSULATED, TUNNELS),
+  spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", { is: true }),
+  spec("IPPool", "allowedUses", "no address is assigned to tunnels", { has: "Tunnel", lacks: "Workload" }),
+  spec("IPPool", "allowedUses", "no address is assigned to Services", { has: "LoadBalancer" }),
+  spec("IPAMConfiguration", "ipCooldownSeconds", "a released address may be used again at once, though those released longest ago come first", "positive"),
+  spec("IPAMConfiguration", "kubeVirtVMAddressPersistence", "virtual machines get a new address with every pod", { is: "Enabled" }),
   spec("KubeControllersConfiguration", "controllers.loadBalancer", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.migration", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.namespace", NO_CONTROLLER),
@@ -57,10 +56,10 @@ export const WITHOUT_EFFECT: readonly Row[] = [
   spec("KubeControllersConfiguration", "controllers.policy", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.serviceAccount", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.workloadEndpoint", NO_CONTROLLER),
-  spec("KubeControllersConfiguration", "debugProfilePort", NO_CONTROLLER, isPositive),
+  spec("KubeControllersConfiguration", "debugProfilePort", NO_CONTROLLER, "positive"),
   spec("KubeControllersConfiguration", "etcdV3CompactionPeriod", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
-  spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, isPositive),
+  spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
   annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
   annotation("Node", "projectcalico.org/RouteReflectorClusterID", "the node is a member of the full mesh and reflects no routes"),
   annotation("Node", "projectcalico.org/IPv4IPIPTunnelAddr", NO_TUNNEL),
@@ -82,15 +81,23 @@ export function settingsWithoutEffect(kind: Kind, resource: { readonly metadata:
     if (row.kind !== kind) return [];
     if (row.spec !== undefined) {
       const value = valueAt(resource.spec, row.spec);
-      return value === undefined || value === null || row.asks?.(value) === false ? [] : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
+      return value === undefined || value === null || !holds(row.asks, value) ? [] : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
     }
-    return Object.entries(resource.metadata.annotations ?? {}).flatMap(([name, value]) => (names(row.annotation ?? "", name) && value !== "" ? [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }] : []));
+    return Object.entries(resource.metadata.annotations ?? {}).flatMap(([name, value]) => (names(row.annotation ?? "", name) && holds(row.asks, value) ? [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }] : []));
   });
 }
 
 /** `spec.natOutgoing: true has no effect: packets that leave …`. */
 export function formatWithoutEffect({ field, value, instead }: WithoutEffect): string {
   return `${field}: ${JSON.stringify(value)} has no effect: ${instead}`;
+}
+
+function holds(asks: Asks, value: unknown): boolean {
+  if (asks === "any") return true;
+  if (asks === "positive") return typeof value === "number" && value > 0;
+  if ("is" in asks) return value === asks.is;
+  if ("isNot" in asks) return !asks.isNot.some((each) => each === value);
+  return Array.isArray(value) && value.includes(asks.has) && (asks.lacks === undefined || !value.includes(asks.lacks));
 }
 
 function names(pattern: string, name: string): boolean {
