@@ -41,6 +41,8 @@ interface Level {
 export class PoolLevels {
   readonly #node: string;
   readonly #blocks = new Map<KeyText, Block>();
+  /** Blocks of this node that hold nothing but its reserve. */
+  readonly #idle = new Map<KeyText, Prefix>();
   readonly #pools = new Map<KeyText, PoolModel>();
   readonly #reservations = new Map<KeyText, readonly Prefix[]>();
   readonly #nodes = new Map<KeyText, Readonly<Record<string, string>>>();
@@ -93,11 +95,10 @@ export class PoolLevels {
 
   /** Blocks of this node that hold nothing but its reserve, in pools that have no block left for another node. */
   blocksToEmpty(): readonly Prefix[] {
-    return [...this.#blocks.values()].flatMap(({ prefix, owner, mine, used, reserves }) => {
-      if (owner !== this.#node || mine === 0 || used > 0 || reserves > mine) return [];
+    return [...this.#idle.values()].filter((prefix) => {
       const pool = this.#poolOf(prefix);
       const level = pool === undefined ? undefined : this.#levels.get(pool.name);
-      return pool !== undefined && level !== undefined && this.#unclaimed(pool, level) < 2 ** (bitsOf(pool.family) - pool.blockSize) ? [prefix] : [];
+      return pool !== undefined && level !== undefined && this.#unclaimed(pool, level) < 2 ** (bitsOf(pool.family) - pool.blockSize);
     });
   }
 
@@ -106,6 +107,8 @@ export class PoolLevels {
     const after = value === undefined ? undefined : this.#blockOf(value);
     if (before !== undefined) this.#count(before, -1);
     if (before !== undefined && after === undefined) gone.push(before.prefix);
+    this.#idle.delete(key);
+    if (after?.owner === this.#node && after.mine > 0 && after.mine === after.reserves && after.used === 0) this.#idle.set(key, after.prefix);
     if (after === undefined) this.#blocks.delete(key);
     else {
       this.#blocks.set(key, after);
