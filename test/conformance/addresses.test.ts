@@ -83,9 +83,10 @@ describe("settings", () => {
   }, 120_000);
 
   test("IPAMConfiguration: what contradicts itself is refused, naming the field", async () => {
-    const apply = (spec: object) => execute(["kubectl", "apply", "-f", "-"], { input: JSON.stringify({ apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name: "default" }, spec }), env: { KUBECONFIG: lab.kubeconfig } });
+    const apply = (spec: object, name = "default") => execute(["kubectl", "apply", "-f", "-"], { input: JSON.stringify({ apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name }, spec }), env: { KUBECONFIG: lab.kubeconfig } });
     expect((await apply({ autoAllocateBlocks: false })).stderr).toContain("spec.autoAllocateBlocks");
     expect((await apply({ maxBlocksPerHost: 2 })).stderr).toContain("spec.maxBlocksPerHost");
+    expect((await apply({}, "other")).stderr).toContain("metadata.name must be default");
     expect((await apply({ strictAffinity: true, maxBlocksPerHost: 2, autoAllocateBlocks: false })).exitCode).toBe(0);
     await lab.must("delete", "ipamconfiguration", "default");
   }, 60_000);

@@ -5,7 +5,7 @@
  */
 import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
-import type { Schema } from "../schema/schema.ts";
+import type { Schema, ValidationRule } from "../schema/schema.ts";
 
 export interface ClusterInformationSpec {
   /** 32 hexadecimal digits. */
@@ -32,11 +32,14 @@ export function datastoreReady(information: Resource<"ClusterInformation"> | und
 }
 
 const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
+/** Any other name would be accepted and do nothing. */
+export const ONLY_DEFAULT: readonly ValidationRule[] = [{ rule: "self.metadata.name == 'default'", message: "metadata.name must be default: it is the only object of its kind that counts" }];
 
 export const CLUSTER_INFORMATION_SCHEMA = {
   type: "object",
   description: "What the cluster is, and whether its datastore may be used. Written by the product; datastoreReady may be set by hand.",
   required: ["metadata", "spec"],
+  "x-kubernetes-validations": ONLY_DEFAULT,
   properties: {
     ...META,
     spec: {
@@ -119,6 +122,7 @@ export const KUBE_CONTROLLERS_CONFIGURATION_SCHEMA = {
   type: "object",
   description: "Settings of Calico's controllers.",
   required: ["metadata", "spec"],
+  "x-kubernetes-validations": ONLY_DEFAULT,
   properties: {
     ...META,
     spec: CONTROLLERS_SPEC,

@@ -7,6 +7,7 @@ import { parseAddr } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixOfAddr } from "../../net/prefix.ts";
 import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
+import { ONLY_DEFAULT } from "./cluster.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { Schema } from "../schema/schema.ts";
 
@@ -77,8 +78,9 @@ const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadat
 
 export const IPAM_CONFIGURATION_SCHEMA = {
   type: "object",
-  description: "How nodes get blocks of addresses. The object named default counts.",
+  description: "How nodes get blocks of addresses.",
   required: ["metadata", "spec"],
+  "x-kubernetes-validations": ONLY_DEFAULT,
   properties: {
     ...META,
     spec: {
