@@ -85,7 +85,6 @@ export const IPAM_CONFIGURATION_SCHEMA = {
     ...META,
     spec: {
       type: "object",
-      required: ["autoAllocateBlocks", "strictAffinity"],
       "x-kubernetes-validations": [
         { rule: "self.strictAffinity || self.autoAllocateBlocks", message: "must be true unless strictAffinity is true", fieldPath: ".autoAllocateBlocks" },
         { rule: "self.strictAffinity || !has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0", message: "must be 0 unless strictAffinity is true", fieldPath: ".maxBlocksPerHost" },

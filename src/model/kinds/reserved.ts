@@ -4,6 +4,8 @@
  * They carry the one handle that upstream's tools know as reserved by the platform, not as leaked: `calicoctl ipam check` counts them as in
  * use, and upstream's collector passes over them. That handle is shared by all nodes and has no IPAMHandle object; the attribute `node`
  * says whose reserve it is, and `type` tells it from the addresses that upstream sets aside for Windows.
+ * Upstream's nodes count a block with nothing else in it as empty and may take it when a pool has no block left: a node of ours empties such
+ * a block before (ipam/levels.ts), and forgets what it had in a block that is gone.
  * Upstream: calicoctl/commands/ipam/check.go (recordAllocation), kube-controllers/pkg/controllers/node/ipam.go, libcalico-go/lib/ipam/ipam_block.go.
  */
 import type { AllocationAttributes } from "./ipam.ts";
