@@ -11,11 +11,13 @@ async function main(): Promise<number> {
     const { runPluginProcess } = await import("./cni/process.ts");
     return runPluginProcess(name === "calico-ipam" ? "calico-ipam" : "calico", environment);
   }
+  // A link by which a supervisor starts the daemon: upstream's `calicoctl node status` knows the process by this name.
+  if (process.argv0.slice(process.argv0.lastIndexOf("/") + 1) === "calico-node") return runNode(args);
   if (name === "calicoctl") return (await import("./cli/calicoctl.ts")).runCalicoctl(args);
   const [command, ...rest] = args;
   switch (command) {
     case "node":
-      return (await import("./felix/command.ts")).runNodeCommand(rest, environment);
+      return runNode(rest);
     case "cni":
       return (await import("./cni/install.ts")).runCniCommand(rest);
     case "ctl":
@@ -32,6 +34,10 @@ async function main(): Promise<number> {
     default:
       return usage(command);
   }
+}
+
+async function runNode(options: readonly string[]): Promise<number> {
+  return (await import("./felix/command.ts")).runNodeCommand(options, process.env, (await import("./version.ts")).VERSION);
 }
 
 const USAGE = `calico: networking and network policy for Kubernetes

@@ -4,14 +4,31 @@
  * here kubectl is refused, too.
  */
 import { formatParseError } from "../lib/result.ts";
+import type { Kind } from "../model/kind.ts";
+import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import type { FieldError } from "../model/schema/field-error.ts";
 import { fieldAt, stringAt } from "../model/schema/json.ts";
 import { parseSelector } from "../model/selector/parse.ts";
 import { parsePrefix, type Prefix, prefixCovers } from "../net/prefix.ts";
-import type { Admission, AdmissionRequest } from "./objects/context.ts";
+import type { Admission, AdmissionRequest, Advice } from "./objects/context.ts";
 import type { ApiObject } from "./object.ts";
 
 export const CALICO_ADMISSION: readonly Admission[] = [admitPool];
+
+/** Settings that Calico does nothing about. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
+export const CALICO_ADVICE: readonly Advice[] = [
+  ({ resource, object }) => {
+    const kind = ADVISED.get(resource);
+    return kind === undefined ? [] : settingsWithoutEffect(kind, { metadata: object.metadata, spec: object["spec"] }).map(formatWithoutEffect);
+  },
+];
+
+const ADVISED: ReadonlyMap<string, Kind> = new Map([
+  ["nodes", "Node"],
+  ["ippools.projectcalico.org", "IPPool"],
+  ["ipamconfigurations.projectcalico.org", "IPAMConfiguration"],
+  ["kubecontrollersconfigurations.projectcalico.org", "KubeControllersConfiguration"],
+]);
 
 function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {
   if (resource !== "ippools.projectcalico.org") return [];

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
-import { CALICO_ADMISSION } from "./admission.ts";
+import { CALICO_ADMISSION, CALICO_ADVICE } from "./admission.ts";
 import { parseTokenFile } from "./http/authenticate.ts";
 import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import { type ListenAddress, parseListenAddress } from "./listen.ts";
@@ -58,6 +58,7 @@ async function start(options: Options): Promise<RunningApiServer> {
     listen,
     tokens,
     admission: CALICO_ADMISSION,
+    advice: CALICO_ADVICE,
     report: (message) => console.error(message),
     ...(options.serviceClusterIpRange === undefined ? {} : { serviceRange: serviceRange(options.serviceClusterIpRange) }),
     ...(inNamespace === undefined ? {} : { inNamespace }),

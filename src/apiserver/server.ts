@@ -17,7 +17,7 @@ import { listenHttps, type RunningListener } from "./http/listener.ts";
 import { serveResource, UnknownResource } from "./http/resources.ts";
 import { respondError, respondText } from "./http/respond.ts";
 import { formatUrl, type ListenAddress } from "./listen.ts";
-import type { Admission, Context } from "./objects/context.ts";
+import type { Admission, Advice, Context } from "./objects/context.ts";
 import { createFirstNamespaces, Lifecycle } from "./objects/lifecycle.ts";
 import { ServiceAddresses } from "./objects/service-addresses.ts";
 import { Storage, type StorageLimits } from "./objects/storage.ts";
@@ -28,6 +28,7 @@ export interface ApiServerOptions {
   readonly listen: readonly ListenAddress[];
   /** Rules for creates and updates beyond those of the kinds. */
   readonly admission?: readonly Admission[];
+  readonly advice?: readonly Advice[];
   /** Further users, by bearer token. */
   readonly tokens?: readonly { readonly token: string; readonly user: User }[];
   readonly serviceRange?: Prefix;
@@ -63,7 +64,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   let credentials = openPki();
   const storage = new Storage(join(options.dataDirectory, "state.sqlite"), options.storageLimits);
   const registry = new ServedKinds(storage, nowMs);
-  const context: Context = { storage, registry, admission: options.admission ?? [], addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE), nowMs };
+  const context: Context = { storage, registry, admission: options.admission ?? [], advice: options.advice ?? [], addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE), nowMs };
   if (createFirstNamespaces(context)) storage.compact(storage.revision);
   const endLifecycle = new Lifecycle(context).start();
   const tokens = new Tokens();

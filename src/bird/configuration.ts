@@ -13,7 +13,7 @@
  * Source: https://bird.network.cz/?get_doc&v=20
  */
 import { type Addr, addrFromInteger, bitsOf, FAMILIES, type Family, familyOf } from "../net/addr.ts";
-import { type Prefix, prefixFamily, prefixLength } from "../net/prefix.ts";
+import { type Prefix, prefixAddr, prefixContains, prefixFamily, prefixLength } from "../net/prefix.ts";
 import { fnv32 } from "../lib/fnv.ts";
 
 export interface BirdInput {
@@ -25,6 +25,8 @@ export interface BirdInput {
   readonly peers: readonly BirdPeer[];
   /** Ranges out of which peers may announce routes. */
   readonly pools: readonly Prefix[];
+  /** Ranges of which this node announces nothing. */
+  readonly unexported: readonly Prefix[];
   /** Blocks that this node owns. */
   readonly blocks: readonly Prefix[];
   /** Addresses that this node has out of blocks that it does not own. */
@@ -94,8 +96,9 @@ function kernel(family: Family): string {
 }
 
 function origin(input: BirdInput, family: Family): string {
-  const blocks = input.blocks.filter((block) => prefixFamily(block) === family).map((block) => `  route ${block} blackhole;`);
-  const borrowed = input.borrowed.filter((addr) => familyOf(addr) === family).map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
+  const isExported = (addr: Addr): boolean => !input.unexported.some((range) => prefixContains(range, addr));
+  const blocks = input.blocks.filter((block) => prefixFamily(block) === family && isExported(prefixAddr(block))).map((block) => `  route ${block} blackhole;`);
+  const borrowed = input.borrowed.filter((addr) => familyOf(addr) === family && isExported(addr)).map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
   return `# What this node announces: its blocks, then addresses borrowed from blocks of others.
 protocol static own${family} {
   ipv${family};

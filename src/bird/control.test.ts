@@ -53,9 +53,9 @@ test("status and protocols", async () => {
       " Mesh_fd00__2 BGP        ---        start  2026-11-26 01:00:05  Active        Socket: Connection refused\n0000 \n",
   );
   expect(await readBirdProtocols("/b", { sockets: protocols.sockets, clock })).toEqual([
-    { name: "device1", type: "Device", state: "up", since: "2026-11-26 01:00:00", info: "" },
-    { name: "Mesh_10_0_0_2", type: "BGP", state: "up", since: "2026-11-26 01:00:05.123", info: "Established" },
-    { name: "Mesh_fd00__2", type: "BGP", state: "start", since: "2026-11-26 01:00:05", info: "Active        Socket: Connection refused" },
+    { name: "device1", type: "Device", table: "---", state: "up", since: "2026-11-26 01:00:00", info: "" },
+    { name: "Mesh_10_0_0_2", type: "BGP", table: "---", state: "up", since: "2026-11-26 01:00:05.123", info: "Established" },
+    { name: "Mesh_fd00__2", type: "BGP", table: "---", state: "start", since: "2026-11-26 01:00:05", info: "Active        Socket: Connection refused" },
   ]);
   expect(parseProtocols([{ code: 1002, text: "odd" }])).toMatchObject({ ok: false, error: { found: "odd" } });
 });

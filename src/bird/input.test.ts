@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import type { Resource } from "../model/resource.ts";
-import { routerId } from "./configuration.ts";
+import { renderBirdConfiguration, routerId } from "./configuration.ts";
 import { birdInputOf } from "./input.ts";
 
 function node(name: string, addresses: readonly string[], annotations: Record<string, string> = {}): Resource<"Node"> {
@@ -48,6 +48,7 @@ test("own blocks, borrowed addresses, peers of both families, pools also when di
       { node: "n3", address: "fd00::3" },
     ],
     pools: ["10.244.0.0/16", "fd01::/48"],
+    unexported: [],
     blocks: ["10.244.0.0/30"],
     borrowed: ["10.244.0.4", "10.244.0.7", "fd01::4"],
   } as never);
@@ -58,4 +59,15 @@ test("a node that is not known yet has no sessions but a router id", () => {
   expect(input.addresses).toEqual({ ipv4: undefined, ipv6: undefined });
   expect(routerId(input)).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
   expect(routerId(input)).not.toBe(routerId({ ...input, node: "n8" }));
+});
+
+test("a pool with disableBGPExport: its blocks stay own, and nothing of it is announced", () => {
+  const unexported: Resource<"IPPool"> = { ...pool("a", "10.244.0.0/16"), spec: { cidr: "10.244.0.0/16", disableBGPExport: true } };
+  const six: Resource<"IPPool"> = { ...pool("b", "fd01::/48"), spec: { cidr: "fd01::/48", disableBGPExport: true } };
+  const blocks = [block("10.244.0.0/30", "host:n1", []), block("10.244.0.4/30", "host:n2", ["n1"]), block("10.245.0.0/30", "host:n1", []), block("fd01::4/126", "host:n1", []), block("fd01::8/126", "host:n2", ["n1"]), block("fd02::4/126", "host:n1", [])];
+  const input = birdInputOf("n1", { nodes: [node("n1", ["10.0.0.1", "fd00::1"])], pools: [unexported, six, pool("c", "10.245.0.0/16"), pool("d", "fd02::/48")], blocks });
+  expect<readonly string[]>(input.unexported).toEqual(["10.244.0.0/16", "fd01::/48"]);
+  const text = renderBirdConfiguration(input);
+  expect([...text.matchAll(/route (\S+) blackhole/g)].map(([, prefix]) => prefix)).toEqual(["10.245.0.0/30", "fd02::4/126"]);
+  expect(text).toContain("if net ~ [ 10.244.0.0/30-, 10.245.0.0/30- ] then reject;");
 });

@@ -39,8 +39,8 @@ export function birdInputOf(node: string, sources: BirdSources): BirdInput {
   }
   const pools = sources.pools.flatMap((resource) => {
     const pool = poolModelOf(resource);
-    return pool.ok ? [pool.value.prefix] : [];
+    return pool.ok ? [pool.value] : [];
   });
   const addresses = self === undefined ? { ipv4: undefined, ipv6: undefined } : nodeAddressesOf(self);
-  return { node, addresses, asNumber: AS_NUMBER, peers, pools, blocks, borrowed };
+  return { node, addresses, asNumber: AS_NUMBER, peers, pools: pools.map(({ prefix }) => prefix), unexported: pools.filter(({ exported }) => !exported).map(({ prefix }) => prefix), blocks, borrowed };
 }

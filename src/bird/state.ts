@@ -19,6 +19,8 @@ export interface BirdStatus {
 export interface BirdProtocol {
   readonly name: string;
   readonly type: string;
+  /** `---` for a protocol of several. */
+  readonly table: string;
   readonly state: string;
   readonly since: string;
   readonly info: string;
@@ -40,13 +42,18 @@ export function parseProtocols(lines: readonly BirdLine[]): Result<BirdProtocol[
   const protocols: BirdProtocol[] = [];
   for (const { code, text } of lines) {
     if (code !== 1002) continue;
-    const [, name, type, , state, since, info] = PROTOCOL.exec(text) ?? [];
-    if (name === undefined || type === undefined || state === undefined || since === undefined) {
-      return fail({ what: "protocol line of BIRD", found: text, wanted: "must be name, type, table, state, since, info" });
-    }
-    protocols.push({ name, type, state, since, info: (info ?? "").trim() });
+    const protocol = parseProtocolLine(text);
+    if (protocol === undefined) return fail({ what: "protocol line of BIRD", found: text, wanted: "must be name, type, table, state, since, info" });
+    protocols.push(protocol);
   }
   return ok(protocols);
+}
+
+/** One row of the table; undefined when it is none. */
+export function parseProtocolLine(text: string): BirdProtocol | undefined {
+  const [, name, type, table, state, since, info] = PROTOCOL.exec(text) ?? [];
+  if (name === undefined || type === undefined || table === undefined || state === undefined || since === undefined) return undefined;
+  return { name, type, table, state, since, info: (info ?? "").trim() };
 }
 
 function textOf(lines: readonly BirdLine[]): string {

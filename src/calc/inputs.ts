@@ -34,6 +34,10 @@ export class Inputs {
       case "IPPool":
       case "BlockAffinity":
       case "IPAMHandle":
+      case "ClusterInformation":
+      case "KubeControllersConfiguration":
+      case "IPAMConfiguration":
+      case "IPReservation":
         // Nothing that a kernel should do on this node follows from them.
         return;
       default:

@@ -1,16 +1,20 @@
 /**
- * events: tells the cluster of objects that the node cannot use: a policy that is not valid, a pool that is not.
+ * events: tells the cluster of objects that the node cannot use, or not as they are meant: a policy that is not valid, a pool that is not,
+ * settings that have no effect here.
  *
- * All nodes see the same fault, so the Event's name is made of the object and its version: the first node creates it and the
- * others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
+ * All nodes see the same fault, so the Event's name is made of the object and its version (or, as an object may get new versions without
+ * end, of what is said): the first node creates it and the others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
  */
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
-import { formatKey, type Key } from "../model/key.ts";
+import { fnv32 } from "../lib/fnv.ts";
+import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
+import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
 import { poolModelOf } from "../model/kinds/pool-model.ts";
+import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
@@ -20,7 +24,7 @@ import type { Report } from "./pipeline.ts";
 export interface Fault {
   readonly key: Key;
   readonly metadata: ObjectMeta;
-  readonly reason: string;
+  readonly reason: "InvalidPolicy" | "InvalidPool" | "InvalidReservation" | "InvalidConfiguration" | "WithoutEffect";
   readonly message: string;
 }
 
@@ -30,6 +34,8 @@ export class FaultReporter {
   readonly #clock: Clock;
   readonly #report: Report;
   readonly #told = new Map<string, string>();
+  /** By object: its settings that have no effect, in words. */
+  readonly #withoutEffect = new Map<KeyText, readonly string[]>();
 
   constructor(options: { readonly node: string; readonly store: Store; readonly clock: Clock; readonly report: Report }) {
     this.#node = options.node;
@@ -40,10 +46,28 @@ export class FaultReporter {
 
   observe(updates: readonly Update[]): void {
     for (const update of updates) {
-      if (update.kind !== "KubernetesNetworkPolicy" && update.kind !== "IPPool") continue;
-      if (update.value === undefined) this.#told.delete(formatKey(update.key));
-      else this.#inspect(update);
+      // Each node speaks of its own Node.
+      if (update.kind === "Pod" || (update.kind === "Node" && update.key.name !== this.#node)) continue;
+      if (update.value === undefined) {
+        for (const id of idsOf(update.key)) this.#told.delete(id);
+        this.#withoutEffect.delete(formatKey(update.key));
+      } else {
+        this.#inspect(update);
+        this.#inspectSettings(update.key, update.value);
+      }
     }
+  }
+
+  /** Settings of the cluster's objects that have no effect, a line each: `IPPool/p spec.natOutgoing: true has no effect: …`. */
+  get withoutEffect(): readonly string[] {
+    return [...this.#withoutEffect].flatMap(([id, lines]) => lines.map((line) => `${id} ${line}`)).toSorted();
+  }
+
+  #inspectSettings(key: Key, value: Resource): void {
+    const lines = settingsWithoutEffect(key.kind, value).map(formatWithoutEffect);
+    if (lines.length === 0) return void this.#withoutEffect.delete(formatKey(key));
+    this.#withoutEffect.set(formatKey(key), lines);
+    this.tell({ key, metadata: value.metadata, reason: "WithoutEffect", message: lines.join("; ") });
   }
 
   #inspect(update: Update): void {
@@ -55,15 +79,24 @@ export class FaultReporter {
       const pool = poolModelOf(update.value);
       if (!pool.ok) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidPool", message: `The pool gives no addresses: ${formatFieldError(pool.error)}` });
     }
+    if (update.kind === "IPReservation" && update.value !== undefined) {
+      const { errors } = reservedRangesOf(update.value);
+      if (errors.length > 0) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidReservation", message: `These entries reserve nothing: ${errors.map(formatFieldError).join("; ")}` });
+    }
+    if (update.kind === "IPAMConfiguration" && update.value !== undefined) {
+      const settings = ipamSettingsOf(update.value);
+      if (!settings.ok) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidConfiguration", message: `No address is assigned until it is valid: ${formatFieldError(settings.error)}` });
+    }
   }
 
-  /** Once for each version of the object: a line in the log and an Event. */
+  /** Once for each version of the object, or for each thing that is said of its settings: a line in the log and an Event. */
   tell(fault: Fault): void {
-    const id = formatKey(fault.key);
-    const version = `${fault.metadata.resourceVersion}/${fault.reason}`;
+    const id = `${formatKey(fault.key)} ${fault.reason}`;
+    const version = versionOf(fault);
     if (this.#told.get(id) === version) return;
     this.#told.set(id, version);
-    this.#report("object of the datastore is not usable", { object: id, reason: fault.reason, message: fault.message });
+    const report = fault.reason === "WithoutEffect" ? "settings of an object of the datastore have no effect" : "object of the datastore is not usable";
+    this.#report(report, { object: formatKey(fault.key), reason: fault.reason, message: fault.message });
     this.#create(fault).catch((error: unknown) => {
       if (!(error instanceof StoreError)) throw error;
       if (error.reason === "exists") return;
@@ -79,7 +112,7 @@ export class FaultReporter {
     const event: Resource<"Event"> = {
       apiVersion: "v1",
       kind: "Event",
-      metadata: { name: `${fault.key.name.slice(0, 200)}.calico-${fault.metadata.resourceVersion ?? "0"}`, namespace },
+      metadata: { name: `${fault.key.name.slice(0, 200)}.calico-${versionOf(fault)}`, namespace },
       involvedObject: { apiVersion, kind: apiKind, name: fault.key.name, namespace: fault.key.namespace ?? "", uid: fault.metadata.uid ?? "", resourceVersion: fault.metadata.resourceVersion ?? "" },
       type: "Warning",
       reason: fault.reason,
@@ -91,4 +124,15 @@ export class FaultReporter {
     };
     await this.#store.create("Event", event);
   }
+}
+
+const REASONS: readonly Fault["reason"][] = ["InvalidPolicy", "InvalidPool", "InvalidReservation", "InvalidConfiguration", "WithoutEffect"];
+
+function idsOf(key: Key): readonly string[] {
+  return REASONS.map((reason) => `${formatKey(key)} ${reason}`);
+}
+
+/** What makes it another fault than the one before: part of the Event's name. */
+function versionOf({ metadata, reason, message }: Fault): string {
+  return reason === "WithoutEffect" ? `without-effect-${fnv32(message).toString(16)}` : (metadata.resourceVersion ?? "0");
 }

@@ -2,7 +2,7 @@
  * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON).
  *
  * Live: the process answers. Ready: the datastore was in sync once and the kernel agrees with the program. What the datastore
- * refuses at present is told in any case, in its words (`datastoreErrors`).
+ * refuses at present is told in any case, in its words (`datastoreErrors`). Not ready: the datastore is marked not ready (`datastoreReady`).
  */
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
@@ -15,6 +15,8 @@ export interface HealthSources {
   readonly birdIsCurrent: () => boolean;
   readonly backlog: () => number;
   readonly attachments: () => number;
+  /** Settings of the cluster's objects that have no effect on this node, in words. */
+  readonly withoutEffect: () => readonly string[];
 }
 
 /** Names as upstream's where it has one (felix_…). */
@@ -52,13 +54,13 @@ export function serveHealth(sockets: Sockets, address: { readonly host: string; 
   const json = (status: number, body: unknown): Response => new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
     const { pathname } = new URL(request.url);
-    const status = { datastore: sources.pipeline.status, datastoreErrors: sources.pipeline.datastoreErrors, inSync: sources.pipeline.inSync, drivers: sources.loop.status(), bird: sources.birdIsCurrent(), backlog: sources.backlog() };
+    const status = { datastore: sources.pipeline.status, datastoreReady: sources.pipeline.datastoreReady, datastoreErrors: sources.pipeline.datastoreErrors, inSync: sources.pipeline.inSync, drivers: sources.loop.status(), bird: sources.birdIsCurrent(), backlog: sources.backlog() };
     if (pathname === "/liveness") return json(200, { live: true });
     if (pathname === "/readiness") {
       const ready = sources.pipeline.inSync && status.drivers.every((driver) => driver.error === undefined);
       return json(ready ? 200 : 503, { ready, ...status });
     }
-    if (pathname === "/status") return json(200, { ...status, commits: sources.loop.commits, repairs: sources.loop.repairs, endpoints: [...sources.pipeline.program.endpoints.keys()] });
+    if (pathname === "/status") return json(200, { ...status, commits: sources.loop.commits, repairs: sources.loop.repairs, withoutEffect: sources.withoutEffect(), endpoints: [...sources.pipeline.program.endpoints.keys()] });
     if (pathname === "/metrics") return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
     return json(404, { error: "not found", paths: ["/liveness", "/readiness", "/status", "/metrics"] });
   });

@@ -10,10 +10,13 @@ import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Host } from "../host/host.ts";
+import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
+import { serveBirdFront } from "./bird-front.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
@@ -21,13 +24,17 @@ import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
+import { DatastoreGate, gatedStore } from "./datastore-gate.ts";
 import { Pipeline, type Report } from "./pipeline.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
+import { Registration } from "./registration.ts";
 import { enableForwarding } from "./sysctls.ts";
 import { Wiring } from "./wiring.ts";
 
 export interface NodeOptions {
   readonly node: string;
+  /** Of the product. */
+  readonly version: string;
   /** All files of the node are below this directory. */
   readonly root: string;
   readonly store: Store;
@@ -41,12 +48,16 @@ export interface NodeOptions {
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
 const TIDY_INTERVAL_MS = 30_000;
 const TIDY_RETRY_MS = 500;
+/** What decides which addresses this node may have. */
+const POOL_KINDS: readonly Kind[] = ["IPPool", "IPReservation", "IPAMConfiguration"];
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
 
 /** Runs until the signal aborts; rejects when the node cannot start. */
 export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
-  const { node, store, host, report } = options;
+  const { node, host, report } = options;
+  const gate = new DatastoreGate(report);
+  const store = gatedStore(options.store, gate);
   const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
@@ -61,16 +72,18 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses() });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
   const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
+  const registration = new Registration({ node, version: options.version, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
+  const tolerate = (message: string) => (error: unknown): void => {
+    if (!isRefusal(error)) throw error;
+    report(message, { error: error.message });
+  };
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
-    reserve.refill().catch((error: unknown) => {
-      if (!isRefusal(error)) throw error;
-      report("cannot refill the reserve of addresses: will retry", { error: error.message });
-    });
+    reserve.refill().catch(tolerate("cannot refill the reserve of addresses: will retry"));
   };
   const pipeline: Pipeline = new Pipeline({
     node,
@@ -79,12 +92,15 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     clock,
     random,
     report,
+    gate,
     observe: (updates) => {
       bird.observe(updates);
       faults.observe(updates);
       requests.observe(updates);
       leaks.observe(updates);
-      if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();
+      registration.observe(updates);
+      reserve.observe(updates).catch(tolerate("cannot give up addresses of the reserve yet: will retry"));
+      if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node))) refill();
     },
     onInSync: () => {
       report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
@@ -93,17 +109,19 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void keepReserve(reserve, options, signal);
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
+      void registration.run(signal);
     },
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
   const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
-  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
+  const birdFront = await serveBirdFront(sockets, paths);
+  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
-  await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
+  await Promise.all([server.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
 }
 

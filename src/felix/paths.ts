@@ -7,7 +7,10 @@ export interface NodePaths {
   /** Name of this node, for the CNI plugin and upstream's tools. */
   readonly nodename: string;
   readonly birdConfiguration: string;
+  /** Control socket of BIRD itself. */
   readonly birdSocket: string;
+  /** Where upstream's tools look for it. */
+  readonly birdFront: string;
 }
 
 /** `root` is an absolute directory, `/` on a host of its own. */
@@ -18,6 +21,7 @@ export function nodePaths(root: string): NodePaths {
     journal: `${base}/var/run/calico/cni`,
     nodename: `${base}/var/lib/calico/nodename`,
     birdConfiguration: `${base}/etc/calico/bird.conf`,
-    birdSocket: `${base}/var/run/calico/bird.ctl`,
+    birdSocket: `${base}/var/run/calico/bird2.ctl`,
+    birdFront: `${base}/var/run/calico/bird.ctl`,
   };
 }

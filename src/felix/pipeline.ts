@@ -12,6 +12,7 @@ import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import type { Kind } from "../model/kind.ts";
 import type { CniRecord } from "../model/endpoint.ts";
+import type { DatastoreGate } from "./datastore-gate.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 
@@ -24,6 +25,7 @@ export interface PipelineOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly report: Report;
+  readonly gate: DatastoreGate;
   /** Sees every update too: BIRD's configuration, Events. */
   readonly observe: (updates: readonly Update[]) => void;
   /** Called once, when the kernel agrees for the first time. */
@@ -31,7 +33,7 @@ export interface PipelineOptions {
 }
 
 /** What the node reads of the cluster. */
-export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy"];
+export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy", "IPReservation", "IPAMConfiguration", "ClusterInformation", "KubeControllersConfiguration"];
 /** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
 const SLICE = 200;
 
@@ -49,12 +51,19 @@ export class Pipeline {
     this.#graph = new Graph({ node: options.node });
   }
 
+  /** True when pods may be started: the kernel agreed once, and the datastore may be used. */
   get inSync(): boolean {
-    return this.#inSync;
+    return this.#inSync && this.#options.gate.reason === undefined;
   }
 
+  /** What the datastore is: connecting, in sync, marked not ready. */
   get status(): string {
-    return this.#status;
+    return this.#options.gate.reason ?? this.#status;
+  }
+
+  /** False while ClusterInformation says that the datastore may not be used. */
+  get datastoreReady(): boolean {
+    return this.#options.gate.reason === undefined;
   }
 
   /** What the datastore refuses at present, in its words. */
@@ -113,22 +122,28 @@ export class Pipeline {
   async #receive(event: SyncEvent): Promise<void> {
     if (event.type === "status") {
       this.#status = event.status;
-      if (event.status === "in-sync" && !this.#inSync) {
-        this.#flush();
-        this.#options.loop.start();
-        this.#inSync = true;
-        this.#options.onInSync();
-      }
+      this.#begin();
       return;
     }
-    for (let i = 0; i < event.updates.length; i += SLICE) {
-      const slice = event.updates.slice(i, i + SLICE);
+    const updates = this.#options.gate.pass(event.updates);
+    for (let i = 0; i < updates.length; i += SLICE) {
+      const slice = updates.slice(i, i + SLICE);
       this.updates += slice.length;
       this.#graph.update(slice);
       this.#options.observe(slice);
       this.#flush();
-      if (i + SLICE < event.updates.length) await this.#options.clock.sleep(0);
+      if (i + SLICE < updates.length) await this.#options.clock.sleep(0);
     }
+    this.#begin();
+  }
+
+  /** The kernel is touched for the first time when everything is known and the datastore may be used. */
+  #begin(): void {
+    if (this.#inSync || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
+    this.#flush();
+    this.#options.loop.start();
+    this.#inSync = true;
+    this.#options.onInSync();
   }
 
   #flush(): void {

@@ -1,6 +1,7 @@
 /** wiring: what the CNI server asks of the kernel for one attachment: link, addresses, routes, flows. Synchronous. */
 import type { Sys } from "../host/sys.ts";
 import { deleteFlows } from "../kernel/conntrack.ts";
+import { RouteClient } from "../kernel/route/client.ts";
 import type { Addr } from "../net/addr.ts";
 import { PodNetwork } from "../podnet/podnet.ts";
 import type { Attachment } from "./journal.ts";
@@ -35,6 +36,16 @@ export class Wiring {
   check(attachment: Attachment): string[] {
     const { record, mtuBytes } = attachment;
     return [...this.#network.check({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes })];
+  }
+
+  /** The addresses of the node's interfaces, with the lengths of their subnets. */
+  localAddresses(): readonly { readonly addr: Addr; readonly prefixLength: number }[] {
+    const client = new RouteClient(this.#sys);
+    try {
+      return client.addresses();
+    } finally {
+      client.close();
+    }
   }
 
   /** Forgets the connections of addresses that are about to be given back. */

@@ -6,11 +6,13 @@ import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { parseTimestamp } from "../lib/timestamp.ts";
-import type { AllocationAttributes, IPAMBlockSpec } from "../model/kinds/ipam.ts";
+import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
+import type { IpamSettings } from "../model/kinds/ipam-settings.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
+import { ownerOf } from "../model/kinds/reserved.ts";
 import { type Addr, bitsOf, type Family } from "../net/addr.ts";
-import { parsePrefix, type Prefix, prefixAddr, prefixContains, prefixCovers, prefixLength } from "../net/prefix.ts";
-import { addrOf, blockOf, hostAffinity, isEmpty, take } from "./block.ts";
+import { parsePrefix, type Prefix, prefixAddr, prefixContains, prefixCovers, prefixLength, prefixRange, subtractRanges } from "../net/prefix.ts";
+import { addrOf, type Block, blockOf, freeOrdinals, hostAffinity, isEmpty, isUsed, take } from "./block.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import { candidateBlocks, inCandidateOrder } from "./candidates.ts";
 import type { Claims } from "./claims.ts";
@@ -26,9 +28,13 @@ export interface AssignmentOptions {
   readonly family: Family;
   /** In the order in which they are to be used. */
   readonly pools: readonly PoolModel[];
-  readonly owner: AllocationAttributes & { readonly handle_id: string };
-  readonly blockLimit: number;
-  readonly ownBlocksOnly: boolean;
+  readonly handle: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly settings: IpamSettings;
+  /** Ranges from which nothing is taken. */
+  readonly reserved: readonly Prefix[];
+  /** See AssignRequest. */
+  readonly usedBlocks: readonly Addr[] | undefined;
   /** Every address is added here as soon as it is recorded. */
   readonly taken: Addr[];
 }
@@ -36,7 +42,7 @@ export interface AssignmentOptions {
 interface Existing {
   readonly prefix: Prefix;
   /** undefined when the block makes no sense: then nothing is taken from it, but its addresses count as taken. */
-  readonly spec: IPAMBlockSpec | undefined;
+  readonly block: Block | undefined;
 }
 
 /** A block is not taken from another node within this time of its claim, or two nodes could pass it to and fro without using it. */
@@ -57,16 +63,17 @@ export class Assignment {
   async run(wanted: number): Promise<IpamError | undefined> {
     const owned = await this.#fromOwnBlocks(wanted);
     if (this.count >= wanted) return undefined;
-    if (this.#options.ownBlocksOnly) return this.#shortfall("exhausted", wanted, "the node's own blocks are full");
+    if (this.#options.usedBlocks !== undefined) return this.#shortfall("exhausted", wanted, "the node's own blocks are full");
+    const { settings } = this.#options;
     let blocks = owned;
     for (let attempt = 0; this.count < wanted; attempt++) {
       if (attempt >= CLAIM_ATTEMPTS) return this.#shortfall("contended", wanted, "other nodes claimed every block first");
-      if (blocks >= this.#options.blockLimit) return this.#shortfall("block-limit", wanted, `the node owns ${blocks} blocks and may own ${this.#options.blockLimit}`);
+      if (blocks >= settings.blockLimit) return this.#shortfall("block-limit", wanted, `the node owns ${blocks} blocks and may own ${settings.blockLimit}`);
       const existing = await this.#existing();
-      const prefix = this.#freeBlock(existing) ?? (await this.#reclaim(existing));
+      const prefix = settings.autoAllocateBlocks ? (this.#freeBlock(existing) ?? (await this.#reclaim(existing))) : undefined;
       if (prefix === undefined) {
-        await this.#borrow(existing, wanted);
-        return this.count >= wanted ? undefined : this.#shortfall("exhausted", wanted, "every address is taken");
+        if (!settings.strictAffinity) await this.#borrow(existing, wanted);
+        return this.count >= wanted ? undefined : this.#shortfall("exhausted", wanted, this.#whyExhausted());
       }
       const block = await this.#options.claims.claim(this.#options.node, prefix);
       if (block === undefined) continue;
@@ -93,11 +100,12 @@ export class Assignment {
 
   /** Takes what is missing from one block, whoever owns it. */
   async #take(prefix: Prefix, wanted: number): Promise<void> {
-    const { writer, owner, taken } = this.#options;
+    const { writer, handle, attributes, reserved, taken, usedBlocks } = this.#options;
     const addresses = await writer.change(prefix, (block) => {
-      const ordinals = block.spec.unallocated.slice(0, wanted - this.count);
-      if (ordinals.length > 0) take(block.spec, ordinals, owner);
-      return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), gains: new Map([[owner.handle_id, ordinals.length]]) };
+      const mayTake = usedBlocks === undefined || isUsed(block.spec) || usedBlocks.some((addr) => prefixContains(prefix, addr));
+      const ordinals = mayTake ? freeOrdinals(block, reserved).slice(0, wanted - this.count) : [];
+      if (ordinals.length > 0) take(block.spec, ordinals, ownerOf(handle, attributes));
+      return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), gains: new Map([[handle, ordinals.length]]) };
     });
     taken.push(...(addresses ?? []));
     this.count += addresses?.length ?? 0;
@@ -108,7 +116,7 @@ export class Assignment {
     for (const resource of (await this.#options.store.list("IPAMBlock")).items) {
       const prefix = parsePrefix(String(resource.spec.cidr));
       const block = blockOf(resource);
-      if (prefix.ok) blocks.set(prefix.value, { prefix: prefix.value, spec: block.ok && resource.spec.deleted !== true ? block.value.spec : undefined });
+      if (prefix.ok) blocks.set(prefix.value, { prefix: prefix.value, block: block.ok && resource.spec.deleted !== true ? block.value : undefined });
     }
     return blocks;
   }
@@ -118,14 +126,14 @@ export class Assignment {
     const { node, random, pools, family } = this.#options;
     for (const pool of pools) {
       const inPool = [...existing.values()].filter(({ prefix }) => prefixCovers(pool.prefix, prefix) || prefixCovers(prefix, pool.prefix));
-      const own = inPool.find(({ prefix, spec }) => prefixLength(prefix) === pool.blockSize && spec?.affinity === hostAffinity(node) && spec.unallocated.length > 0);
+      const own = inPool.find(({ prefix, block }) => prefixLength(prefix) === pool.blockSize && block?.spec.affinity === hostAffinity(node) && this.#hasSpace(block));
       if (own !== undefined) return own.prefix;
       // Blocks of another size are left over from a pool that was made anew: their addresses may be in use.
       const odd = inPool.filter(({ prefix }) => prefixLength(prefix) !== pool.blockSize);
       const total = 1n << BigInt(Math.min(bitsOf(family), pool.blockSize) - prefixLength(pool.prefix));
       if (odd.length === 0 && BigInt(inPool.length) >= total) continue;
-      for (const candidate of candidateBlocks(pool, node, () => random.fraction())) {
-        if (!existing.has(candidate) && !odd.some(({ prefix }) => prefixContains(prefix, prefixAddr(candidate)) || prefixContains(candidate, prefixAddr(prefix)))) return candidate;
+      for (const candidate of candidateBlocks(pool, node, () => random.fraction(), this.#options.reserved)) {
+        if (!existing.has(candidate) && !odd.some(({ prefix }) => prefixContains(prefix, prefixAddr(candidate)) || prefixContains(candidate, prefixAddr(prefix))) && !this.#isReserved(candidate)) return candidate;
       }
     }
     return undefined;
@@ -134,9 +142,10 @@ export class Assignment {
   /** Takes an empty block away from another node that has had it for a while. */
   async #reclaim(existing: ReadonlyMap<Prefix, Existing>): Promise<Prefix | undefined> {
     const { claims, clock, node } = this.#options;
-    for (const { prefix, spec } of this.#inOrder(existing)) {
+    for (const { prefix, block } of this.#inOrder(existing)) {
+      const spec: IPAMBlockSpec | undefined = block?.spec;
       const owner = spec?.affinity?.startsWith("host:") === true ? spec.affinity.slice("host:".length) : undefined;
-      if (spec === undefined || owner === undefined || owner === node || !isEmpty(spec)) continue;
+      if (spec === undefined || block === undefined || owner === undefined || owner === node || !isEmpty(spec) || !this.#hasSpace(block)) continue;
       const claimed = parseTimestamp(spec.affinityClaimTime ?? "");
       if (claimed.ok && clock.wallMs() - claimed.value < RECLAIM_AGE_MS) continue;
       if (await claims.release(owner, prefix, spec.sequenceNumber)) return prefix;
@@ -145,10 +154,30 @@ export class Assignment {
   }
 
   async #borrow(existing: ReadonlyMap<Prefix, Existing>, wanted: number): Promise<void> {
-    for (const { prefix, spec } of this.#inOrder(existing)) {
+    for (const { prefix, block } of this.#inOrder(existing)) {
       if (this.count >= wanted) return;
-      if (spec !== undefined && spec.unallocated.length > 0) await this.#take(prefix, wanted);
+      if (block !== undefined && this.#hasSpace(block)) await this.#take(prefix, wanted);
     }
+  }
+
+  /** Whether reserved ranges leave nothing of the block. */
+  #isReserved(prefix: Prefix): boolean {
+    const ranges = this.#options.reserved.filter((range) => prefixCovers(prefix, range)).map(prefixRange);
+    return ranges.length > 0 && subtractRanges([prefixRange(prefix)], ranges).length === 0;
+  }
+
+  #hasSpace(block: Block): boolean {
+    return freeOrdinals(block, this.#options.reserved).length > 0;
+  }
+
+  #whyExhausted(): string {
+    const { settings, reserved } = this.#options;
+    const limits = [
+      ...(settings.strictAffinity ? ["strictAffinity of the IPAMConfiguration keeps it from using blocks of other nodes"] : []),
+      ...(settings.autoAllocateBlocks ? [] : ["autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one"]),
+      ...(reserved.length === 0 ? [] : ["IPReservations exclude some"]),
+    ];
+    return limits.length === 0 ? "every address is taken" : ["every address that it may use is taken", ...limits].join("; ");
   }
 
   /** The existing blocks of the pools (blocks of another size than the pool's left out), in the node's order. */

@@ -3,6 +3,7 @@
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
+import { handleOf } from "../model/kinds/reserved.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { type Block, free, holderOf, isEmpty, nextSequence } from "./block.ts";
 import type { Claims } from "./claims.ts";
@@ -88,7 +89,7 @@ export class BlockWriter {
       const ordinals = choose(block);
       if (ordinals.length === 0) return { freed, emptied: undefined };
       for (const ordinal of ordinals) {
-        const handle = holderOf(block.spec, ordinal)?.handle_id;
+        const handle = handleOf(holderOf(block.spec, ordinal));
         if (handle !== undefined) freed.set(handle, (freed.get(handle) ?? 0) + 1);
       }
       free(block.spec, ordinals);

@@ -7,10 +7,11 @@ import { fail, ok, type Result } from "../lib/result.ts";
 import { formatTimestampSeconds } from "../lib/timestamp.ts";
 import { blockModelOf } from "../model/kinds/block-model.ts";
 import type { AllocationAttributes, IPAMBlockSpec } from "../model/kinds/ipam.ts";
+import { handleOf, reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
 import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, addrFromInteger, addrToInteger, bitsOf } from "../net/addr.ts";
-import { type Prefix, prefixFamily, prefixLength, prefixRange } from "../net/prefix.ts";
+import { type Prefix, prefixContains, prefixCovers, prefixFamily, prefixLength, prefixRange } from "../net/prefix.ts";
 
 /** A stored block that was checked, with a spec that may be changed and written back. */
 export interface Block {
@@ -94,14 +95,26 @@ export function nextSequence(sequence: number): number {
   return sequence + 2 ** (Math.floor(Math.log2(sequence)) - 52);
 }
 
+/** Free ordinals, those freed longest ago first, without those in the reserved ranges. */
+export function freeOrdinals(block: Block, reserved: readonly Prefix[]): number[] {
+  const ranges = reserved.filter((range) => prefixCovers(range, block.prefix) || prefixCovers(block.prefix, range));
+  if (ranges.length === 0) return block.spec.unallocated;
+  return block.spec.unallocated.filter((ordinal) => !ranges.some((range) => prefixContains(range, addrOf(block, ordinal))));
+}
+
 export function isEmpty(spec: IPAMBlockSpec): boolean {
   return spec.allocations.every((index) => index === null);
+}
+
+/** Whether anybody but reserves has an address of the block. */
+export function isUsed(spec: IPAMBlockSpec): boolean {
+  return spec.attributes.some((owner) => reserveNode(handleOf(owner) ?? "") === undefined);
 }
 
 /** Ordinals held by one of the handles, ascending. */
 export function heldBy(spec: IPAMBlockSpec, handles: ReadonlySet<string>): number[] {
   return spec.allocations.flatMap((index, ordinal) => {
-    const handle = index === null ? undefined : spec.attributes[index]?.handle_id;
+    const handle = index === null ? undefined : handleOf(spec.attributes[index]);
     return handle !== undefined && handles.has(handle) ? [ordinal] : [];
   });
 }

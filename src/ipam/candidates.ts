@@ -7,7 +7,7 @@
 import { fnv32 } from "../lib/fnv.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { addrFromInteger, bitsOf } from "../net/addr.ts";
-import { type Prefix, prefixLength, prefixOf, prefixRange } from "../net/prefix.ts";
+import { type Prefix, prefixFamily, prefixLength, prefixOf, prefixRange } from "../net/prefix.ts";
 
 function countOf(pool: PoolModel): bigint {
   return 1n << BigInt(pool.blockSize - prefixLength(pool.prefix));
@@ -23,13 +23,24 @@ function startOf(pool: PoolModel, node: string, fraction: () => number): bigint 
   return seed % countOf(pool);
 }
 
-/** All blocks of the pool, each once. A pool may have 2^80 of them: take what is needed. */
-export function* candidateBlocks(pool: PoolModel, node: string, fraction: () => number): Generator<Prefix> {
+/** All blocks of the pool that no single range of `excluded` covers, each once. A pool may have 2^80 of them: take what is needed. */
+export function* candidateBlocks(pool: PoolModel, node: string, fraction: () => number, excluded: readonly Prefix[] = []): Generator<Prefix> {
   const count = countOf(pool);
   const size = 1n << BigInt(bitsOf(pool.family) - pool.blockSize);
   const first = prefixRange(pool.prefix).first;
   const start = startOf(pool, node, fraction);
-  for (let i = 0n; i < count; i++) yield prefixOf(addrFromInteger(pool.family, first + ((start + i) % count) * size), pool.blockSize);
+  const holes = excluded.filter((range) => prefixFamily(range) === pool.family && prefixLength(range) <= pool.blockSize).map(prefixRange);
+  for (let i = 0n; i < count; i++) {
+    const place = (start + i) % count;
+    const hole = holes.find((range) => range.first <= first + place * size && first + place * size <= range.last);
+    if (hole === undefined) yield prefixOf(addrFromInteger(pool.family, first + place * size), pool.blockSize);
+    // Behind the hole in one step, or to the end of the pool: a reserved range may hold 2^60 blocks.
+    else i += min((hole.last - first) / size, count - 1n) - place;
+  }
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }
 
 /** The given blocks of the pool in the node's order. */

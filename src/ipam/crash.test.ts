@@ -78,7 +78,7 @@ const SCENARIOS: readonly Scenario[] = [
     },
     act: async (ipam) => {
       const moves = moved.map((addr, i) => ({ addr, to: `new${i}`, attributes: { pod: "p" } }));
-      await ipam.moveHandles("old", moves, { most: new Map([[4, 1], [6, 4]]), pools: ipam.usablePools(await ipam.readView()), attributes: {} });
+      await ipam.moveHandles("old", moves, { most: new Map([[4, 1], [6, 4]]), pools: ipam.usablePools(await ipam.readView()), reserved: [], attributes: {} });
     },
   },
   {

@@ -10,6 +10,10 @@ export type IpamReason =
   | "in-use"
   /** The address is in no pool, or not held by the handle named. */
   | "not-held"
+  /** The IPAMConfiguration does not allow it. */
+  | "forbidden"
+  /** The IPAMConfiguration contradicts itself; the message names the field. */
+  | "misconfigured"
   /** Other writers won every time: try again later. */
   | "contended";
 

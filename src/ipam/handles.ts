@@ -3,10 +3,13 @@
  *
  * A handle is counted up before a block is written and down after, so that after a crash it may name too much, never too little:
  * counts that are too high, and blocks without an address of the handle, are expected everywhere.
+ * A node's reserve has no object (see model/kinds/reserved.ts): its blocks are remembered here, and are first searched for in all blocks.
  * Upstream: libcalico-go/lib/ipam/ipam_handle.go.
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
+import { blockModelOf } from "../model/kinds/block-model.ts";
+import { reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
@@ -16,6 +19,9 @@ import { type Retrier, unlessLost } from "./retry.ts";
 export class Handles {
   readonly #store: Store;
   readonly #retrier: Retrier;
+  /** The blocks of each reserve since the first search; they may be too many, never too few. */
+  readonly #reserves = new Map<string, Set<Prefix>>();
+  readonly #searched = new Set<string>();
 
   constructor(store: Store, retrier: Retrier) {
     this.#store = store;
@@ -37,17 +43,38 @@ export class Handles {
 
   /** The blocks that may hold addresses of the handle. */
   async blocks(handle: string): Promise<Prefix[]> {
+    if (reserveNode(handle) !== undefined) return this.#blocksOfReserve(handle);
     return blocksOf(await this.read(handle));
+  }
+
+  async #blocksOfReserve(handle: string): Promise<Prefix[]> {
+    const blocks = this.#reserve(handle);
+    if (!this.#searched.has(handle)) {
+      for (const resource of (await this.#store.list("IPAMBlock")).items) {
+        const block = blockModelOf(resource);
+        if (block.ok && block.value.allocations.some((allocation) => allocation.handle === handle)) blocks.add(block.value.prefix);
+      }
+      this.#searched.add(handle);
+    }
+    return [...blocks];
+  }
+
+  #reserve(handle: string): Set<Prefix> {
+    let blocks = this.#reserves.get(handle);
+    if (blocks === undefined) this.#reserves.set(handle, (blocks = new Set()));
+    return blocks;
   }
 
   /** Makes a handle with these counts; false when there is one already, which is left as it is. */
   async begin(handle: string, counts: ReadonlyMap<Prefix, number>): Promise<boolean> {
+    if (reserveNode(handle) !== undefined) return false;
     const spec = { handleID: handle, block: Object.fromEntries(counts), deleted: false };
     const created = this.#store.create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name: handleKey(handle).name }, spec });
     return (await unlessLost(created)) !== undefined;
   }
 
   async increment(handle: string, prefix: Prefix, count: number): Promise<void> {
+    if (reserveNode(handle) !== undefined) return void this.#reserve(handle).add(prefix);
     const key = handleKey(handle);
     await this.#retrier.run(formatKey(key), async () => {
       const found = await this.read(handle);
@@ -62,6 +89,7 @@ export class Handles {
 
   /** Counts down; a block that reaches zero is dropped, and with the last one the handle. */
   async decrement(handle: string, prefix: Prefix, count: number): Promise<void> {
+    if (reserveNode(handle) !== undefined) return;
     await this.#retrier.run(formatKey(handleKey(handle)), async () => {
       const found = await this.read(handle);
       const current = found?.spec.block?.[prefix];

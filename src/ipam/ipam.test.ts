@@ -151,7 +151,7 @@ test("many moves are one write of each block and one of each new handle; what le
   const asked: string[] = [];
   bench.store.setFault(({ verb, kind, phase }) => void (phase === "request" && asked.push(`${verb} ${kind}`)));
   const moves = ["a", "b", "c"].flatMap((to, i) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD })));
-  const { replaced } = await ipam.moveHandles("reserve", moves, { most: new Map([[4, 2], [6, 8]]), pools, attributes: { node: "n1" } });
+  const { replaced } = await ipam.moveHandles("reserve", moves, { most: new Map([[4, 2], [6, 8]]), pools, reserved: [], attributes: { node: "n1" } });
   bench.store.setFault(undefined);
   expect(asked.toSorted()).toEqual([
     "create IPAMHandle", "create IPAMHandle", "create IPAMHandle", "get IPAMBlock", "get IPAMBlock", "get IPAMHandle", "get IPAMHandle",
@@ -198,7 +198,7 @@ test("replacements come from blocks of the node and of pools that serve it alone
   const replaced = async (by: Ipam, families: readonly number[]): Promise<readonly Addr[]> => {
     const { ipv4, ipv6 } = await n2.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
     const moves = [...ipv4, ...ipv6].map((each) => ({ addr: each, to: "pod", attributes: POD }));
-    const moved = await by.moveHandles("reserve", moves, { most: new Map([[4, 8], [6, 8]]), pools: pools.filter(({ family }) => families.includes(family)), attributes: {} });
+    const moved = await by.moveHandles("reserve", moves, { most: new Map([[4, 8], [6, 8]]), pools: pools.filter(({ family }) => families.includes(family)), reserved: [], attributes: {} });
     expect(moved.refused.size).toBe(0);
     return moved.replaced;
   };
@@ -244,7 +244,7 @@ test("pools: selectors, disabled ones, pools asked for by name, and why none ser
 
 test.each([
   ["assignmentMode: Manual", { assignmentMode: "Manual" }, "the assignmentMode of p is Manual"],
-  ["a namespaceSelector", { namespaceSelector: "team == 'a'" }, "the namespaceSelector of p cannot be applied yet"],
+  ["a namespaceSelector", { namespaceSelector: "team == 'a'" }, "the namespaceSelector of p does not select the pod's namespace"],
   ["other uses", { allowedUses: ["Tunnel"] }, "the allowedUses of p lack Workload"],
 ] as const)("a pool with %s gives addresses to no pod that does not name it", async (_, spec, why) => {
   for (const [family, cidr] of [[4, "10.6.0.0/24"], [6, "fd06::/112"]] as const) {
@@ -359,7 +359,8 @@ test("all or nothing: what was taken of one family is given back when the other 
 test("the block limit holds before borrowing", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/24", blockSize: 30 });
-  const ipam = bench.ipam("n1", { blockLimit: 2 });
+  await bench.configure({ strictAffinity: true, maxBlocksPerHost: 2 });
+  const ipam = bench.ipam("n1");
   await bench.ipam("n2").assign({ ipv4: 1, ipv6: 0, handle: "b", attributes: POD });
   await ipam.assign({ ipv4: 8, ipv6: 0, handle: "a", attributes: POD });
   expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD }))).toContain("block-limit: got 0 of 1");

@@ -8,17 +8,21 @@
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
+import { fail, type Result } from "../lib/result.ts";
+import { IPAM_CONFIGURATION, type IpamSettings, ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
+import { formerReserveHandle, handleOf, ownerOf, reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
+import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains, prefixCovers, prefixOf } from "../net/prefix.ts";
 import { Assignment } from "./assignment.ts";
-import { addrOf, heldBy, holderOf, hostAffinity, ordinalOf, take } from "./block.ts";
+import { addrOf, heldBy, holderOf, hostAffinity, ordinalOf, reassign, take } from "./block.ts";
 import { BlockWriter } from "./block-writer.ts";
 import { Claims, type Report } from "./claims.ts";
 import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
 import { type Move, type Moved, Moves, type Replacement } from "./moves.ts";
-import { choosePools, type PoolList, readPools, requestedPools, selectsNode } from "./pools.ts";
+import { choosePools, type PoolList, readPools, requestedPools, selectsNode, serves, servesAllNamespaces } from "./pools.ts";
 import { Retrier } from "./retry.ts";
 
 export interface IpamOptions {
@@ -28,14 +32,15 @@ export interface IpamOptions {
   readonly random: Random;
   /** Hears of pools and blocks that are left out because they make no sense, once each. */
   readonly report: Report;
-  /** Blocks that the node may own in each family; default 20. */
-  readonly blockLimit?: number;
 }
 
-/** The pools, and the labels of this node, by which they select it. */
+/** What an assignment depends on: the pools and the labels of this node, by which they select it; the settings; the reserved ranges. */
 export interface PoolView {
   readonly pools: PoolList;
   readonly labels: Readonly<Record<string, string>>;
+  /** Or what is wrong with them: then nothing new is assigned. */
+  readonly settings: Result<IpamSettings, string>;
+  readonly reserved: readonly Prefix[];
 }
 
 export interface AssignRequest {
@@ -47,12 +52,14 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names of the pools to take from; then their selectors do not count. */
   readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
+  /** Labels of the pod's namespace, by which pools select it; none when absent. */
+  readonly namespaceLabels?: Readonly<Record<string, string>>;
   /** As it was just read, if it was. */
   readonly view?: PoolView;
   /** True: fewer addresses than asked for are an answer too, unless there are none. */
   readonly partial?: boolean;
-  /** True: take only from blocks that the node owns already. */
-  readonly ownBlocksOnly?: boolean;
+  /** Given: take only from blocks that the node owns and in which a pod has an address, recorded, or one of these. */
+  readonly usedBlocks?: readonly Addr[];
 }
 
 export interface Assigned {
@@ -60,7 +67,7 @@ export interface Assigned {
   readonly ipv6: readonly Addr[];
 }
 
-const NO_REPLACEMENT: Replacement = { most: new Map(), pools: [], attributes: {} };
+const NO_REPLACEMENT: Replacement = { most: new Map(), pools: [], reserved: [], attributes: {} };
 
 export class Ipam {
   readonly node: string;
@@ -93,10 +100,10 @@ export class Ipam {
   async assign(request: AssignRequest): Promise<Assigned> {
     const taken: Addr[] = [];
     try {
-      const { pools, labels } = request.view ?? (await this.readView());
+      const view = request.view ?? (await this.readView());
       for (const family of FAMILIES) {
         const count = family === 4 ? request.ipv4 : request.ipv6;
-        if (count > 0) await this.#assignFamily(request, family, count, pools, labels, taken);
+        if (count > 0) await this.#assignFamily(request, family, count, view, taken);
       }
       return { ipv4: taken.filter((addr) => familyOf(addr) === 4), ipv6: taken.filter((addr) => familyOf(addr) === 6) };
     } catch (error) {
@@ -107,19 +114,24 @@ export class Ipam {
 
   /**
    * This very address, for the handle. Succeeds when the handle has it already. Rejects with `in-use` when another one has it, with
-   * `no-pool` when no enabled pool contains it. An unowned block becomes this node's.
+   * `no-pool` when no enabled pool contains it, with `forbidden` when its block is another node's and strictAffinity is on. An unowned
+   * block becomes this node's. Reserved ranges do not matter: the request is explicit.
    */
   async assignAddress(addr: Addr, handle: string, attributes: Readonly<Record<string, string>>): Promise<void> {
-    const pool = (await this.#pools()).valid.find((candidate) => !candidate.disabled && prefixContains(candidate.prefix, addr));
+    const { pools, settings } = await this.readView();
+    if (!settings.ok) throw new IpamError("misconfigured", `Cannot assign ${addr}: ${settings.error}`);
+    const { strictAffinity } = settings.value;
+    const pool = pools.valid.find((candidate) => !candidate.disabled && prefixContains(candidate.prefix, addr));
     if (pool === undefined) throw new IpamError("no-pool", `Cannot assign ${addr}: no enabled IPPool contains it`);
     const prefix = prefixOf(addr, pool.blockSize);
     if ((await this.#claims.readBlock(prefix)) === "absent") await this.#claims.claim(this.node, prefix);
-    const owner = { handle_id: handle, secondary: { ...attributes } };
+    const owner = ownerOf(handle, attributes);
     const done = await this.#writer.change(prefix, (block) => {
       const ordinal = ordinalOf(block, addr);
       const holder = holderOf(block.spec, ordinal);
-      if (holder?.handle_id === handle) return { result: true, gains: new Map() };
-      if (holder !== undefined) throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(holder.handle_id)} holds it`);
+      if (handleOf(holder) === handle) return { result: true, gains: new Map() };
+      if (holder !== undefined) throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(handleOf(holder))} holds it`);
+      if (strictAffinity && block.spec.affinity !== hostAffinity(this.node)) throw new IpamError("forbidden", `Cannot assign ${addr}: its block ${prefix} belongs to ${JSON.stringify(block.spec.affinity ?? "nobody")}, and strictAffinity of the IPAMConfiguration is true`);
       take(block.spec, [ordinal], owner);
       return { result: true, gains: new Map([[handle, 1]]) };
     });
@@ -137,7 +149,7 @@ export class Ipam {
       const { freed, emptied } = await this.#writer.free(prefix, (block) =>
         addresses.filter((addr) => prefixContains(prefix, addr)).flatMap((addr) => {
           const ordinal = ordinalOf(block, addr);
-          const holder = holderOf(block.spec, ordinal)?.handle_id;
+          const holder = handleOf(holderOf(block.spec, ordinal));
           if (holder === undefined || !holders.has(holder)) return [];
           const sequence = block.spec.sequenceNumberForAllocation?.[String(ordinal)] ?? 0;
           const meant = this.#releasing.get(intent(addr)) ?? sequence;
@@ -157,9 +169,11 @@ export class Ipam {
    */
   async releaseByHandle(...handles: readonly string[]): Promise<void> {
     await this.#writer.retry("handles that are released", async () => {
-      const found = (await Promise.all(handles.map((handle) => this.#handles.read(handle)))).filter((handle) => handle !== undefined);
-      const holders = new Set(found.map(({ spec }) => spec.handleID));
-      for (const prefix of new Set(found.flatMap(blocksOf))) {
+      const reserves = handles.filter((handle) => reserveNode(handle) !== undefined);
+      const found = (await Promise.all(handles.filter((handle) => !reserves.includes(handle)).map((handle) => this.#handles.read(handle)))).filter((handle) => handle !== undefined);
+      const holders = new Set([...found.map(({ spec }) => spec.handleID), ...reserves]);
+      const ofReserves = (await Promise.all(reserves.map((handle) => this.#handles.blocks(handle)))).flat();
+      for (const prefix of new Set([...found.flatMap(blocksOf), ...ofReserves])) {
         const { emptied } = await this.#writer.free(prefix, (block) => heldBy(block.spec, holders));
         if (emptied === hostAffinity(this.node)) this.#emptied.add(prefix);
       }
@@ -179,7 +193,29 @@ export class Ipam {
 
   /** What several calls that belong together go by. */
   async readView(): Promise<PoolView> {
-    return { pools: await this.#pools(), labels: await this.#nodeLabels() };
+    const [pools, labels, settings, reserved] = await Promise.all([this.#pools(), this.#nodeLabels(), this.#settings(), this.#reserved()]);
+    return { pools, labels, settings, reserved };
+  }
+
+  /** Gives addresses that an earlier release recorded for the node's reserve the present form, and removes the handle they had. */
+  async migrateReserve(): Promise<void> {
+    const former = formerReserveHandle(this.node);
+    const handle = reserveHandle(this.node);
+    const stored = await this.#handles.read(former);
+    if (stored === undefined) return;
+    for (const prefix of new Set([...blocksOf(stored), ...(await this.#handles.blocks(handle))])) {
+      await this.#writer.change(prefix, (block) => {
+        for (const ordinal of heldBy(block.spec, new Set([handle]))) {
+          const holder = holderOf(block.spec, ordinal);
+          if (holder?.handle_id === former) reassign(block.spec, ordinal, ownerOf(handle, holder.secondary ?? {}));
+        }
+        return { result: undefined, gains: new Map([[handle, 0]]) };
+      });
+    }
+    await this.#writer.retry(former, async () => {
+      const current = await this.#handles.read(former);
+      if (current !== undefined) await this.#handles.drop(current, Object.keys(current.spec.block ?? {}));
+    });
   }
 
   /** As `giveUpBlocks`, for blocks that became empty since; no request is made when there are none. Not at once: the next pod may want the block. */
@@ -205,8 +241,9 @@ export class Ipam {
     }
   }
 
-  /** The addresses that blocks record for the handle. */
+  /** The addresses that blocks record for the handle. A later release of one of them means what was read here, whatever became of an earlier one. */
   async addressesOf(handle: string): Promise<Addr[]> {
+    for (const intent of this.#releasing.keys()) if (intent.endsWith(` ${handle}`)) this.#releasing.delete(intent);
     const held: Addr[] = [];
     for (const prefix of await this.#handles.blocks(handle)) {
       const block = await this.#claims.readBlock(prefix);
@@ -228,25 +265,20 @@ export class Ipam {
 
   /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
   usablePools({ pools, labels }: PoolView): PoolModel[] {
-    return FAMILIES.flatMap((family) => {
-      try {
-        return choosePools(pools, family, this.node, labels);
-      } catch (error) {
-        if (error instanceof IpamError) return [];
-        throw error;
-      }
-    });
+    return pools.valid.filter((pool) => servesAllNamespaces(pool) && serves(pool, labels, undefined));
   }
 
-  async #assignFamily(request: AssignRequest, family: Family, count: number, pools: PoolList, labels: Readonly<Record<string, string>>, taken: Addr[]): Promise<void> {
+  async #assignFamily(request: AssignRequest, family: Family, count: number, { pools, labels, settings, reserved }: PoolView, taken: Addr[]): Promise<void> {
+    if (!settings.ok) throw new IpamError("misconfigured", `no IPv${family} address for node ${JSON.stringify(this.node)}: ${settings.error}`);
     const names = family === 4 ? request.pools?.ipv4 : request.pools?.ipv6;
-    const chosen = names === undefined || names.length === 0 ? choosePools(pools, family, this.node, labels) : requestedPools(pools, family, names);
+    const chosen = names === undefined || names.length === 0 ? choosePools(pools, family, this.node, labels, request.namespaceLabels ?? {}) : requestedPools(pools, family, names);
     const { clock, random } = this.#options;
     const assignment = new Assignment({
       store: this.#options.store, claims: this.#claims, writer: this.#writer, node: this.node, clock, random,
-      family, pools: chosen, owner: { handle_id: request.handle, secondary: { ...request.attributes } },
-      blockLimit: this.#options.blockLimit ?? 20,
-      ownBlocksOnly: request.ownBlocksOnly === true,
+      family, pools: chosen, handle: request.handle, attributes: request.attributes,
+      settings: settings.value,
+      reserved,
+      usedBlocks: request.usedBlocks,
       taken,
     });
     const shortfall = await assignment.run(count);
@@ -277,6 +309,19 @@ export class Ipam {
     const pools = await readPools(this.#options.store);
     for (const [pool, error] of pools.invalid) this.#reportOnce("a pool gives no addresses because it is invalid", { pool, error });
     return pools;
+  }
+
+  async #settings(): Promise<Result<IpamSettings, string>> {
+    const settings = ipamSettingsOf(await this.#options.store.get(IPAM_CONFIGURATION));
+    return settings.ok ? settings : fail(`IPAMConfiguration "default" is invalid: ${formatFieldError(settings.error)}`);
+  }
+
+  async #reserved(): Promise<readonly Prefix[]> {
+    return (await this.#options.store.list("IPReservation")).items.flatMap((reservation) => {
+      const { ranges, errors } = reservedRangesOf(reservation);
+      for (const error of errors) this.#reportOnce("an entry of an IPReservation has no effect because it is invalid", { reservation: reservation.metadata.name, error: formatFieldError(error) });
+      return ranges;
+    });
   }
 
   async #nodeLabels(): Promise<Readonly<Record<string, string>>> {

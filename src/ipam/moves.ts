@@ -3,11 +3,11 @@
  * away may take as many new ones.
  */
 import { equal } from "../lib/equal.ts";
-import type { AllocationAttributes } from "../model/kinds/ipam.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
+import { handleOf, ownerOf } from "../model/kinds/reserved.ts";
 import type { Addr, Family } from "../net/addr.ts";
 import { type Prefix, prefixContains, prefixCovers, prefixFamily } from "../net/prefix.ts";
-import { addrOf, type Block, holderOf, hostAffinity, ordinalOf, reassign, take } from "./block.ts";
+import { addrOf, type Block, freeOrdinals, holderOf, hostAffinity, ordinalOf, reassign, take } from "./block.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import type { Claims } from "./claims.ts";
 import { IpamError } from "./errors.ts";
@@ -24,6 +24,8 @@ export interface Move {
 export interface Replacement {
   readonly most: ReadonlyMap<Family, number>;
   readonly pools: readonly PoolModel[];
+  /** Ranges that are not given without being asked for. */
+  readonly reserved: readonly Prefix[];
   readonly attributes: Readonly<Record<string, string>>;
 }
 
@@ -103,7 +105,7 @@ export class Moves {
     const wanted = new Map<string, Map<Prefix, number>>();
     for (const [prefix, { block, moves }] of groups) {
       for (const { addr, to } of moves) {
-        const holder = holderOf(block.spec, ordinalOf(block, addr))?.handle_id;
+        const holder = handleOf(holderOf(block.spec, ordinalOf(block, addr)));
         if (to === from || (holder !== undefined && holder !== from)) continue;
         const counts = wanted.get(to) ?? new Map<Prefix, number>();
         wanted.set(to, counts.set(prefix, (counts.get(prefix) ?? 0) + 1));
@@ -125,19 +127,20 @@ export class Moves {
     let left = 0;
     for (const move of moves) {
       const { addr, to } = move;
-      const owner: AllocationAttributes = { handle_id: to, secondary: { ...move.attributes } };
+      const owner = ownerOf(to, move.attributes);
       const ordinal = ordinalOf(block, addr);
       const holder = holderOf(block.spec, ordinal);
+      const handle = handleOf(holder);
       if (holder === undefined) take(block.spec, [ordinal], owner);
-      else if (holder.handle_id !== from && holder.handle_id !== to) {
-        refused.set(addr, notHeld(move, from, `handle ${JSON.stringify(holder.handle_id)} holds it`));
+      else if (handle !== from && handle !== to) {
+        refused.set(addr, notHeld(move, from, `handle ${JSON.stringify(handle)} holds it`));
         continue;
       } else if (!equal(holder, owner)) reassign(block.spec, ordinal, owner);
-      if (holder?.handle_id !== to) gains.set(to, (gains.get(to) ?? 0) + 1);
-      if (holder?.handle_id === from && from !== to) left++;
+      if (handle !== to) gains.set(to, (gains.get(to) ?? 0) + 1);
+      if (handle === from && from !== to) left++;
     }
-    const ordinals = this.#mayReplace(block, replacement) ? block.spec.unallocated.slice(0, most) : [];
-    if (ordinals.length > 0) take(block.spec, ordinals, { handle_id: from, secondary: { ...replacement.attributes } });
+    const ordinals = this.#mayReplace(block, replacement) ? freeOrdinals(block, replacement.reserved).slice(0, most) : [];
+    if (ordinals.length > 0) take(block.spec, ordinals, ownerOf(from, replacement.attributes));
     if (ordinals.length > left) gains.set(from, ordinals.length - left);
     return { result: { refused, left, replaced: ordinals.map((ordinal) => addrOf(block, ordinal)) }, gains };
   }

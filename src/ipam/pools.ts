@@ -31,21 +31,30 @@ export function selectsNode(pool: PoolModel, labels: Readonly<Record<string, str
   return evaluateSelector(pool.nodeSelector, labels);
 }
 
-/** Why the pool gives pods of the node no address unless they name it; undefined: it does. */
-function whyNot(pool: PoolModel, family: Family, labels: Readonly<Record<string, string>>): string | undefined {
-  if (pool.family !== family) return `${pool.name} is IPv${pool.family}`;
+/** True when pods get addresses of the pool whatever their namespace. */
+export function servesAllNamespaces(pool: PoolModel): boolean {
+  return pool.namespaceSelector === undefined;
+}
+
+/** Whether pods of the node in a namespace with these labels (undefined: of any namespace that the pool serves) get addresses of the pool without naming it. */
+export function serves(pool: PoolModel, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>> | undefined): boolean {
+  return whyNot(pool, labels, namespaceLabels) === undefined;
+}
+
+/** Why the pool gives such pods no address unless they name it; undefined: it does. */
+function whyNot(pool: PoolModel, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>> | undefined): string | undefined {
   if (pool.disabled) return `${pool.name} is disabled`;
   if (!pool.forWorkloads) return `the allowedUses of ${pool.name} lack Workload`;
   if (pool.manual) return `the assignmentMode of ${pool.name} is Manual`;
-  if (pool.forSomeNamespaces) return `the namespaceSelector of ${pool.name} cannot be applied yet`;
+  if (namespaceLabels !== undefined && pool.namespaceSelector !== undefined && !evaluateSelector(pool.namespaceSelector, namespaceLabels)) return `the namespaceSelector of ${pool.name} does not select the pod's namespace`;
   return selectsNode(pool, labels) ? undefined : `the nodeSelector of ${pool.name} does not select the node`;
 }
 
-/** Pools of the family that serve every pod of the node; rejects with `no-pool`, saying of each pool why it does not serve. */
-export function choosePools(pools: PoolList, family: Family, node: string, labels: Readonly<Record<string, string>>): PoolModel[] {
-  const chosen = pools.valid.filter((pool) => whyNot(pool, family, labels) === undefined);
+/** Pools of the family that serve pods of the node in such a namespace; rejects with `no-pool`, saying of each pool why it does not serve. */
+export function choosePools(pools: PoolList, family: Family, node: string, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>>): PoolModel[] {
+  const chosen = pools.valid.filter((pool) => pool.family === family && serves(pool, labels, namespaceLabels));
   if (chosen.length > 0) return chosen;
-  const reasons = pools.valid.flatMap((pool) => whyNot(pool, family, labels) ?? []);
+  const reasons = pools.valid.flatMap((pool) => (pool.family === family ? (whyNot(pool, labels, namespaceLabels) ?? []) : `${pool.name} is IPv${pool.family}`));
   for (const [name, error] of pools.invalid) reasons.push(`${name} is invalid (${error})`);
   const why = reasons.length === 0 ? "there is no IPPool" : reasons.join(", ");
   throw new IpamError("no-pool", `no IPPool serves node ${JSON.stringify(node)} with IPv${family}: ${why}`);

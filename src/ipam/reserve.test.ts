@@ -8,6 +8,8 @@ async function dual(): Promise<Bench> {
   await bench.pool("v4", { cidr: "10.0.0.0/24", blockSize: 28 });
   await bench.pool("v6", { cidr: "fd00::/120", blockSize: 124 });
   await bench.node("n1");
+  // The reserve takes from blocks in which a pod has an address.
+  await bench.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "seed", attributes: { node: "n1" } });
   return bench;
 }
 
@@ -16,7 +18,7 @@ function open(bench: Bench, inUse: readonly Addr[] = []): AddressReserve {
 }
 
 async function held(bench: Bench): Promise<Addr[]> {
-  return [...(await bench.holders())].flatMap(([addr, handle]) => (handle === "reserve-n1" ? [addr] : [])).sort();
+  return [...(await bench.holders())].flatMap(([addr, handle]) => (handle === "reserve:n1" ? [addr] : [])).sort();
 }
 
 /** A write of unknown outcome, after which the reserve reads the blocks before its next work. */
@@ -56,17 +58,17 @@ test("a restart offers what the handle holds, but not what pods use", async () =
 test("an address that was given out is not offered again by a recovery, before and after it moved, and is once it was freed and assigned anew", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
-  const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: [], size: 16 });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: [], size: 15 });
   await reserve.refill();
   const addr = reserve.take(6) as Addr;
   await rereads(bench, reserve);
-  expect(reserve.count(6)).toBe(15);
+  expect(reserve.count(6)).toBe(14);
   await ipam.moveHandles(reserve.handle, [{ addr, to: "pod", attributes: {} }]);
   await rereads(bench, reserve);
-  expect(reserve.count(6)).toBe(15);
+  expect(reserve.count(6)).toBe(14);
   await ipam.releaseAddresses([addr], ["pod", reserve.handle]);
   await reserve.refill();
-  expect(Array.from({ length: 16 }, () => reserve.take(6))).toContain(addr);
+  expect(Array.from({ length: 15 }, () => reserve.take(6))).toContain(addr);
 });
 
 test("recording owners replaces what they took, all that wait at once; releasing frees it, recorded or not", async () => {
@@ -85,16 +87,16 @@ test("recording owners replaces what they took, all that wait at once; releasing
   expect(requests).toBe(5 + 6);
   const owners = ["a", "b", "c", "d"].map(owner);
   await Promise.all(owners.slice(0, 3).map((each) => reserve.record(each)));
-  // Three handles, the blocks, and the reserve's handle, counted up by the fourth address in each.
-  expect(requests).toBe(11 + 3 + 4 + 4);
+  // Three handles, and the blocks: the reserve has no handle to count up.
+  expect(requests).toBe(11 + 3 + 4);
   // The address that nobody recorded was replaced as well.
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
   const holders = await bench.holders();
-  for (const { handle, addresses } of owners) for (const addr of addresses) expect(holders.get(addr)).toBe(handle === "d" ? "reserve-n1" : handle);
+  for (const { handle, addresses } of owners) for (const addr of addresses) expect(holders.get(addr)).toBe(handle === "d" ? "reserve:n1" : handle);
   await Promise.all(owners.map((each) => reserve.release(each)));
-  expect([...new Set((await bench.holders()).values())]).toEqual(["reserve-n1"]);
+  expect([...new Set((await bench.holders()).values())].sort()).toEqual(["reserve:n1", "seed"]);
   expect((await held(bench)).length).toBe(16);
-  expect(await bench.names("IPAMHandle")).toEqual(["reserve-n1"]);
+  expect(await bench.names("IPAMHandle")).toEqual(["seed"]);
 });
 
 test("a third holder's address is refused to the one that has it, and to nobody else", async () => {
@@ -115,16 +117,15 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
   await bench.node("n1");
   const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: [], size: 4 });
-  await before.refill();
-  const pod = { handle: "pod", addresses: [before.take(4), before.take(6)] as Addr[], attributes: {} };
+  const pod = { handle: "pod", addresses: [await before.takeFound(4), await before.takeFound(6)] as Addr[], attributes: {} };
   await before.record(pod);
   await before.release(pod);
   // The journal still says that the pod has the addresses: the process died before it was told.
   const after = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: pod.addresses, size: 4 });
   await after.refill();
   await after.release(pod);
-  expect((await held(bench)).length).toBe(8);
-  expect([after.count(4), after.count(6)]).toEqual([4, 4]);
+  expect((await held(bench)).length).toBe(6);
+  expect([after.count(4), after.count(6)]).toEqual([3, 3]);
 });
 
 test("a block of a pool that is gone is given up after its last pod, not with it", async () => {
@@ -133,14 +134,15 @@ test("a block of a pool that is gone is given up after its last pod, not with it
   await reserve.refill();
   const pod = { handle: "pod", addresses: [reserve.take(4), reserve.take(6)] as Addr[], attributes: {} };
   await reserve.record(pod);
+  await bench.ipam("n1").releaseByHandle("seed");
   await bench.pool("next", { cidr: "10.9.0.0/24", blockSize: 28 });
   for (const name of ["v4", "v6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
   await reserve.refill();
-  expect(await bench.affinities()).toHaveLength(3);
+  expect(await bench.affinities()).toHaveLength(2);
   await reserve.release(pod);
-  expect(await bench.affinities()).toHaveLength(3);
+  expect(await bench.affinities()).toHaveLength(2);
   await reserve.tidy();
-  expect(await bench.affinities()).toEqual([expect.stringContaining("10.9.0.")]);
+  expect(await bench.affinities()).toEqual([]);
   let requests = 0;
   bench.store.setFault(() => void requests++);
   await reserve.tidy();
@@ -189,7 +191,7 @@ test("hundreds of pods that come and go at once leave nothing behind", async () 
   await Promise.all(pods.map((pod) => reserve.release(pod)));
   expect(most).toBeLessThanOrEqual(60);
   expect([...new Set((await bench.holders()).values())]).toEqual([reserve.handle]);
-  expect(await bench.names("IPAMHandle")).toEqual([reserve.handle]);
+  expect(await bench.names("IPAMHandle")).toEqual([]);
 });
 
 test("an empty block is given up when its pool goes", async () => {
@@ -242,18 +244,20 @@ test("after a refill whose answer was lost, nothing is lost and nothing offered 
   expect(await held(bench)).toEqual(offered.sort());
 });
 
-test("a small pool is left to others: beyond the first address only the node's own blocks are used", async () => {
+test("no block is claimed for the reserve alone", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/29", blockSize: 31 });
   await bench.node("n1");
   const reserve = open(bench);
   await reserve.refill();
-  expect([reserve.count(4), reserve.count(6)]).toEqual([2, 0]);
-  expect((await bench.names("IPAMBlock")).length).toBe(1);
-  reserve.take(4);
-  reserve.take(4);
+  // No block is claimed for the reserve alone, neither at first nor when one is exactly full.
+  expect(await bench.affinities()).toEqual([]);
+  const addresses = [await reserve.takeFound(4), reserve.take(4)] as Addr[];
+  await reserve.record({ handle: "pods", addresses, attributes: {} });
   await reserve.refill();
-  expect(reserve.count(4)).toBe(2);
+  expect([(await bench.affinities()).length, reserve.count(4), reserve.isLow]).toEqual([1, 0, false]);
+  await reserve.takeFound(4);
+  expect([(await bench.affinities()).length, reserve.count(4)]).toEqual([2, 1]);
 });
 
 test("addresses of a pool that no longer serves the node are freed", async () => {
@@ -272,7 +276,7 @@ test("no pool, or none left: said; and better later", async () => {
   const reserve = open(bench);
   await expect(reserve.refill()).rejects.toThrow('no valid, enabled IPPool selects node "n1"');
   await bench.pool("v6", { cidr: "fd00::/127", blockSize: 127 });
+  expect([await reserve.takeFound(6), reserve.take(6)].sort()).toEqual(["fd00::", "fd00::1"] as Addr[]);
   await reserve.refill();
-  expect([reserve.take(6), reserve.take(6)].sort()).toEqual(["fd00::", "fd00::1"] as Addr[]);
-  await expect(reserve.refill()).rejects.toThrow("every address is taken");
+  expect(await reserve.takeFound(6)).toBeUndefined();
 });

@@ -3,6 +3,8 @@ import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import type { IPPoolSpec } from "../model/kinds/ip-pool.ts";
+import { IPAM_CONFIGURATION, type IPAMConfigurationSpec } from "../model/kinds/ipam-settings.ts";
+import { handleOf } from "../model/kinds/reserved.ts";
 import { type Addr, addrFromInteger, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixRange } from "../net/prefix.ts";
 import { Ipam } from "./ipam.ts";
@@ -38,11 +40,22 @@ export class Bench {
     await this.store.update("IPPool", { ...pool, spec: { ...pool.spec, ...change } });
   }
 
+  async configure(spec: IPAMConfigurationSpec): Promise<void> {
+    const key = IPAM_CONFIGURATION;
+    const found = await this.store.get(key);
+    if (found === undefined) await this.store.create("IPAMConfiguration", { apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name: key.name }, spec });
+    else await this.store.update("IPAMConfiguration", { ...found, spec });
+  }
+
+  async reserve(name: string, ...reservedCIDRs: string[]): Promise<void> {
+    await this.store.create("IPReservation", { apiVersion: "projectcalico.org/v3", kind: "IPReservation", metadata: { name }, spec: { reservedCIDRs } });
+  }
+
   async node(name: string, labels: Record<string, string> = {}): Promise<void> {
     await this.store.create("Node", { apiVersion: "v1", kind: "Node", metadata: { name, labels } });
   }
 
-  ipam(node: string, options: { store?: Store; blockLimit?: number } = {}): Ipam {
+  ipam(node: string, options: { store?: Store } = {}): Ipam {
     const random = { fraction: this.fraction, uuid: () => "" };
     const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void this.reports.push(`${message} ${JSON.stringify(fields)}`);
     return new Ipam({ store: this.store, node, clock: this.clock, random, report, ...options });
@@ -62,7 +75,7 @@ export class Bench {
         const owner = spec.attributes[index];
         if (owner?.handle_id === undefined) throw new Error(`${spec.cidr}: ordinal ${ordinal} has no owner`);
         if (spec.sequenceNumberForAllocation[String(ordinal)] === undefined) throw new Error(`${spec.cidr}: ordinal ${ordinal} has no sequence number`);
-        holders.set(addrFromInteger(range.family, range.first + BigInt(ordinal)), owner.handle_id);
+        holders.set(addrFromInteger(range.family, range.first + BigInt(ordinal)), handleOf(owner) ?? "");
       });
     }
     return holders;

@@ -112,6 +112,6 @@ function nodeLayout(config: LabConfig, directory: string, number: number): NodeL
     cniBinDir: `${root}/opt/cni/bin`,
     cniConfDir: `${root}/etc/cni/net.d`,
     birdConfiguration: `${root}/etc/calico/bird.conf`,
-    birdSocket: `${root}/var/run/calico/bird.ctl`,
+    birdSocket: `${root}/var/run/calico/bird2.ctl`,
   };
 }

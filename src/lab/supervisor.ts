@@ -2,7 +2,7 @@
  * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
  * the scheduler. Its death touches none of them; the next one adopts what runs.
  */
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { openHost } from "../host/bun/host.ts";
@@ -26,7 +26,8 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
       name: `${node.name}-calico`,
       cgroup: `${layout.cgroup}/${node.name}/calico`,
       ready: () => existsSync(layout.nodeKubeconfig),
-      command: inNetns(node.netnsPath, [executable(), "node", "--node-name", node.name, "--root", node.root, "--kubeconfig", layout.nodeKubeconfig]),
+      // By its name alone, as upstream's `calicoctl node status` looks for it.
+      command: inNetns(node.netnsPath, ["env", `PATH=${links(layout)}:${process.env["PATH"] ?? ""}`, "calico-node", "--node-name", node.name, "--root", node.root, "--kubeconfig", layout.nodeKubeconfig]),
     },
     {
       name: `${node.name}-bird`,
@@ -47,7 +48,15 @@ export function stateFile(layout: Layout): string {
   return `${layout.directory}/state.json`;
 }
 
+/** A directory of the lab for names of the executable. */
+function links(layout: Layout): string {
+  return `${layout.directory}/bin`;
+}
+
 export async function supervise(layout: Layout): Promise<never> {
+  mkdirSync(links(layout), { recursive: true });
+  rmSync(`${links(layout)}/calico-node`, { force: true });
+  symlinkSync(executable(), `${links(layout)}/calico-node`);
   prepareDirectories(layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
   const daemons = [...controlPlane(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map((spec) => new Daemon(spec, layout));
   let saved = "";

@@ -14,7 +14,11 @@ export type Kind =
   | "IPPool"
   | "IPAMBlock"
   | "BlockAffinity"
-  | "IPAMHandle";
+  | "IPAMHandle"
+  | "ClusterInformation"
+  | "KubeControllersConfiguration"
+  | "IPAMConfiguration"
+  | "IPReservation";
 
 export interface KindInfo {
   /** `v1`, `networking.k8s.io/v1`, `projectcalico.org/v3`. */
@@ -36,4 +40,8 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
   IPAMBlock: { apiVersion: "projectcalico.org/v3", apiKind: "IPAMBlock", plural: "ipamblocks", namespaced: false },
   BlockAffinity: { apiVersion: "projectcalico.org/v3", apiKind: "BlockAffinity", plural: "blockaffinities", namespaced: false },
   IPAMHandle: { apiVersion: "projectcalico.org/v3", apiKind: "IPAMHandle", plural: "ipamhandles", namespaced: false },
+  ClusterInformation: { apiVersion: "projectcalico.org/v3", apiKind: "ClusterInformation", plural: "clusterinformations", namespaced: false },
+  KubeControllersConfiguration: { apiVersion: "projectcalico.org/v3", apiKind: "KubeControllersConfiguration", plural: "kubecontrollersconfigurations", namespaced: false },
+  IPAMConfiguration: { apiVersion: "projectcalico.org/v3", apiKind: "IPAMConfiguration", plural: "ipamconfigurations", namespaced: false },
+  IPReservation: { apiVersion: "projectcalico.org/v3", apiKind: "IPReservation", plural: "ipreservations", namespaced: false },
 };

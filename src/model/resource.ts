@@ -6,7 +6,9 @@ import type { Kind } from "./kind.ts";
 import { KINDS } from "./kind.ts";
 import type { Key } from "./key.ts";
 import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./kinds/ipam.ts";
+import type { ClusterInformationSpec, KubeControllersConfigurationSpec } from "./kinds/cluster.ts";
 import type { IPPoolSpec } from "./kinds/ip-pool.ts";
+import type { IPAMConfigurationSpec, IPReservationSpec } from "./kinds/ipam-settings.ts";
 import type { Event, Namespace, Node, Pod } from "kubernetes-types/core/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
 
@@ -34,6 +36,10 @@ interface Specs {
   IPAMBlock: { spec: IPAMBlockSpec };
   BlockAffinity: { spec: BlockAffinitySpec };
   IPAMHandle: { spec: IPAMHandleSpec };
+  ClusterInformation: { spec: ClusterInformationSpec };
+  KubeControllersConfiguration: { spec: KubeControllersConfigurationSpec };
+  IPAMConfiguration: { spec: IPAMConfigurationSpec };
+  IPReservation: { spec: IPReservationSpec };
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind

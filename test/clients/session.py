@@ -59,7 +59,7 @@ say("policies", names=[item.metadata.name for item in networking.list_namespaced
 
 pools = custom.list_cluster_custom_object("projectcalico.org", "v3", "ippools")
 say("pools", kinds=sorted({item["kind"] for item in pools["items"]}))
-observe("pools watched", ("ADDED", pools["items"][-1]["metadata"]["name"]), threading.Event(), custom.list_cluster_custom_object, "projectcalico.org", "v3", "ippools")
+observe("pools watched", ("ADDED", pools["items"][0]["metadata"]["name"]), threading.Event(), custom.list_cluster_custom_object, "projectcalico.org", "v3", "ippools")
 
 try:
     core.read_namespaced_pod("none", namespace)

@@ -67,7 +67,7 @@ function addresses(answer: Answer): string[] {
 async function recorded(): Promise<number> {
   await until("the daemon to have told the datastore everything", async () => (await lab.daemon(node).catch(() => undefined))?.backlog === 0);
   const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[] };
-  return blocks.items.flatMap(({ spec }) => spec.allocations.map((index) => (index === null ? undefined : spec.attributes[index]?.handle_id))).filter((handle) => handle !== undefined && !handle.startsWith("reserve-")).length;
+  return blocks.items.flatMap(({ spec }) => spec.allocations.map((index) => (index === null ? undefined : spec.attributes[index]?.handle_id))).filter((handle) => handle !== undefined && handle !== "windows-reserved-ipam-handle").length;
 }
 
 async function hostInterfaces(): Promise<string[]> {

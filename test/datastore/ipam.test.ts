@@ -35,8 +35,7 @@ test.each(Object.entries(STORES))("three nodes over %s", async (_, open) => {
   const [ipam] = ipams;
   if (ipam === undefined) throw new Error("no IPAM");
   const reserve = new AddressReserve({ ipam, node: "n1", clock: doors.clock, inUse: [] });
-  await reserve.refill();
-  const addr = reserve.take(6) as Addr;
+  const addr = (await reserve.takeFound(6)) as Addr;
   expect(given.flat()).not.toContain(addr);
   await reserve.record({ handle: "k8s-pod-network.n1-0", addresses: [addr], attributes: { node: "n1" } });
   for (const each of ipams) for (let i = 0; i < 5; i++) await each.releaseByHandle(`k8s-pod-network.${each.node}-${i}`);

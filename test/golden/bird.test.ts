@@ -18,6 +18,7 @@ const V4: BirdInput = {
     { node: "six", address: "fd00:18::3" as Addr },
   ],
   pools: ["10.244.0.0/16", "10.9.0.0/24"] as Prefix[],
+  unexported: [],
   blocks: ["10.244.7.64/26", "10.244.3.0/26"] as Prefix[],
   borrowed: ["10.244.200.9"] as Addr[],
 };
@@ -27,6 +28,7 @@ const V6: BirdInput = {
   asNumber: 64512,
   peers: [{ node: "n2", address: "fd00:18::3" as Addr }],
   pools: ["fd00:10::/48"] as Prefix[],
+  unexported: [],
   blocks: ["fd00:10::4c0/122"] as Prefix[],
   borrowed: ["fd00:10::9:1"] as Addr[],
 };
@@ -34,7 +36,7 @@ const CASES: Readonly<Record<string, BirdInput>> = {
   "ipv4": V4,
   "ipv6": V6,
   "dual-stack": { ...V4, addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 }, pools: [...V4.pools, ...V6.pools], blocks: [...V4.blocks, ...V6.blocks], borrowed: [...V4.borrowed, ...V6.borrowed] },
-  "alone": { node: "n1\"; evil {", addresses: { ipv4: undefined, ipv6: undefined }, asNumber: 64512, peers: [], pools: [], blocks: [], borrowed: [] },
+  "alone": { node: "n1\"; evil {", addresses: { ipv4: undefined, ipv6: undefined }, asNumber: 64512, peers: [], pools: [], unexported: [], blocks: [], borrowed: [] },
 };
 
 test.each(Object.entries(CASES))("%s", (name, input) => {

@@ -29,6 +29,7 @@ function side(index: 1 | 2): Side {
     asNumber: 64512,
     peers: [{ node: `n${3 - index}`, address: `172.31.77.${3 - index}` as Addr }, { node: `n${3 - index}`, address: `fd00:77::${3 - index}` as Addr }],
     pools: ["10.244.0.0/16", "fd00:244::/48"] as Prefix[],
+    unexported: [],
     blocks: [`10.244.${index}.0/26`, `fd00:244::${index}00/122`] as Prefix[],
     borrowed: [],
   };

@@ -6,21 +6,34 @@ import { CRDS } from "../../src/model/kinds/crds.ts";
 import { arrayAt, cloneJson, fieldAt, type JsonObject, stringAt } from "../../src/model/schema/json.ts";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { waitFor } from "./cluster/run.ts";
+import { awaitReady, namespace, pod, removeNamespace } from "./objects.ts";
 import { PROBE_CHANGES, PROBE_DEFINITION, PROBE_PATH, PROBES, WRONG_RULES } from "./probe.ts";
 
 const MANIFESTS = new URL("../../manifests", import.meta.url).pathname;
 const DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const POOLS = "/apis/projectcalico.org/v3/ippools";
+const NS = "columns";
+const SETTINGS = [
+  { apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name: "default" }, spec: { strictAffinity: false, autoAllocateBlocks: true } },
+  { apiVersion: "projectcalico.org/v3", kind: "IPReservation", metadata: { name: "columns" }, spec: { reservedCIDRs: ["10.98.0.0/24"] } },
+];
 const embedded = new TestServer({ admission: CALICO_ADMISSION });
 let cluster: Cluster;
 
 beforeAll(async () => {
   cluster = await attachCluster();
   await embedded.start();
+  // A pod, for the objects of address management, and settings of which there are none by themselves.
+  await cluster.apply(namespace(NS), pod({ namespace: NS, name: "one", node: "n1" }), ...SETTINGS);
+  await awaitReady(cluster, NS, ["one"]);
   for (const definition of CRDS) expect((await embedded.call("POST", DEFINITIONS, plain(definition))).status).toBe(201);
 });
 
-afterAll(() => embedded.close());
+afterAll(async () => {
+  await embedded.close();
+  await cluster.kubectl(["delete", "ipamconfiguration/default", "ipreservation/columns"]);
+  await removeNamespace(cluster, NS);
+});
 
 function plain(value: object): JsonObject {
   return JSON.parse(JSON.stringify(value)) as JsonObject;
@@ -80,6 +93,10 @@ describe("CustomResourceDefinitions", () => {
     ["blockaffinities", "NAME CIDR NODE TYPE"],
     ["ipamblocks", "NAME CIDR AFFINITY CLAIMTIME"],
     ["ipamhandles", "NAME ID"],
+    ["clusterinformations", "NAME VERSION READY TYPES"],
+    ["kubecontrollersconfigurations", "NAME AGE"],
+    ["ipamconfigurations", "NAME STRICTAFFINITY MAXBLOCKSPERHOST AUTOALLOCATEBLOCKS"],
+    ["ipreservations", "NAME AGE"],
   ])("print the columns that users know: %s", async (resource, columns) => {
     const [heading = "", ...rows] = (await cluster.kubectl(["get", resource])).trim().split("\n");
     expect(heading.split(/\s+/).join(" ")).toBe(columns);
@@ -96,9 +113,13 @@ describe("CustomResourceDefinitions", () => {
     const lines = (await cluster.kubectl(["api-resources", "--api-group=projectcalico.org", "--no-headers"])).trim().split("\n");
     expect(lines.map((line) => line.split(/\s+/).join(" ")).sort()).toEqual([
       "blockaffinities affinity,affinities projectcalico.org/v3 false BlockAffinity",
+      "clusterinformations clusterinfo,clusterinfos projectcalico.org/v3 false ClusterInformation",
       "ipamblocks projectcalico.org/v3 false IPAMBlock",
+      "ipamconfigurations ipamconfig,ipamconfigs projectcalico.org/v3 false IPAMConfiguration",
       "ipamhandles projectcalico.org/v3 false IPAMHandle",
       "ippools projectcalico.org/v3 false IPPool",
+      "ipreservations projectcalico.org/v3 false IPReservation",
+      "kubecontrollersconfigurations kcc,kccs projectcalico.org/v3 false KubeControllersConfiguration",
     ]);
     const affinities = await cluster.kubectl(["get", "blockaffinities", "-o", "name"]);
     for (const word of ["affinity", "affinities", "blockaffinity"]) expect(await cluster.kubectl(["get", word, "-o", "name"])).toBe(affinities);

@@ -177,7 +177,7 @@ export async function addressTrouble(cluster: Cluster): Promise<readonly string[
   return [
     ...recorded.filter((line) => !reported.includes(line)).map((line) => `recorded, not used: ${line}`),
     ...reported.filter((line) => !recorded.includes(line)).map((line) => `used, not recorded: ${line}`),
-    ...handles.filter((handle) => !handle.startsWith("reserve-") && !named.has(handle)).map((handle) => `handle without an address: ${handle}`),
+    ...handles.filter((handle) => !named.has(handle)).map((handle) => `handle without an address: ${handle}`),
   ];
 }
 

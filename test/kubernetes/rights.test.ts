@@ -133,7 +133,7 @@ async function serverIs(open: boolean): Promise<void> {
   for (const address of addressesOf(server)) await waitFor(`the server to be ${open ? "open" : "closed"} at ${address}`, PATIENCE_S, async () => (await answers(cluster, NS, "client", urlOf(address))) === open);
 }
 
-const WATCHED = ["namespaces", "serviceaccounts", "networkpolicies", "pods", "nodes", "ippools", "ipamblocks"];
+const WATCHED = ["namespaces", "serviceaccounts", "networkpolicies", "pods", "nodes", "ippools", "ipamblocks", "ipreservations", "ipamconfigurations", "clusterinformations", "kubecontrollersconfigurations"];
 
 describe("without a right", () => {
   test.each(["list", "watch"])("to %s, a daemon that starts is not ready and says why; CNI too", async (verb) => {
@@ -165,7 +165,7 @@ describe("without a right", () => {
     const annotations = { "cni.projectcalico.org/ipv4pools": '["rights4"]', "cni.projectcalico.org/ipv6pools": '["rights6"]' };
     await cluster.apply(...POOLS.map(([name, cidr]) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "!all()" } })), unscheduled("asks", annotations));
     const needed = rights(
-      "get nodes", "list blockaffinities", "get blockaffinities", "create blockaffinities", "update blockaffinities",
+      "get nodes", "get ipamconfigurations", "list blockaffinities", "get blockaffinities", "create blockaffinities", "update blockaffinities",
       "create ipamblocks", "get ipamblocks", "update ipamblocks", "get ipamhandles", "create ipamhandles", "update ipamhandles",
     );
     let container = "";
@@ -227,6 +227,32 @@ describe("without a right", () => {
       if (events !== "") await cluster.kubectl(["delete", "ippool", "rights-unreadable"]);
       return { succeeded: events !== "", words: log() };
     });
+  });
+
+  test("to describe the cluster and the node, it serves pods all the same and the log says so", async () => {
+    const described = async (): Promise<boolean> => {
+      const { stdout } = await cluster.tryKubectl(["get", "clusterinformation/default", "kubecontrollersconfiguration/default", "-o", "jsonpath={.items[*].kind} {.items[*].spec.calicoVersion}"]);
+      const node = await cluster.get<{ metadata: { annotations?: Record<string, string> } }>(["node", NODE]);
+      return /^ClusterInformation KubeControllersConfiguration [1-9]|^ClusterInformation KubeControllersConfiguration 0\.\d/.test(stdout) && node.metadata.annotations?.["projectcalico.org/IPv4Address"]?.startsWith("10.9.9.9") === false;
+    };
+    for (const [needed, prepare] of [
+      [["get clusterinformations", "create clusterinformations", "get kubecontrollersconfigurations", "create kubecontrollersconfigurations", "patch nodes/status"], ["delete", "clusterinformation/default", "kubecontrollersconfiguration/default"]],
+      [["update clusterinformations"], ["patch", "clusterinformation", "default", "--type=merge", "-p", '{"spec":{"calicoVersion":"unknown"}}']],
+    ] as const) {
+      const log = logSince();
+      let started = false;
+      await without(rights(...needed), async () => {
+        if (!started) {
+          await cluster.kubectl([...prepare]);
+          await cluster.kubectl(["annotate", "node", NODE, "--overwrite", "projectcalico.org/IPv4Address=10.9.9.9/32"]);
+          await cluster.stopDaemon(NODE, "calico");
+          cluster.startDaemon(NODE, "calico");
+          started = true;
+          await waitFor("the daemon to be ready", PATIENCE_S, async () => (await readiness()).ready, async () => log());
+        }
+        return { succeeded: await described(), words: log() };
+      });
+    }
   });
 
   test("nothing is granted whose loss nobody would notice", () => {

@@ -26,10 +26,14 @@ export interface AdmissionRequest {
 /** A rule that the server's owner adds for creates and updates: what is wrong with the object. */
 export type Admission = (request: AdmissionRequest) => readonly FieldError[];
 
+/** What the server's owner has to say about an object that is accepted: sent as Warning headers. */
+export type Advice = (request: Pick<AdmissionRequest, "resource" | "object">) => readonly string[];
+
 export interface Context {
   readonly storage: Storage;
   readonly registry: Registry;
   readonly admission: readonly Admission[];
+  readonly advice: readonly Advice[];
   readonly addresses: ServiceAddresses;
   readonly nowMs: () => number;
 }

@@ -50,7 +50,11 @@ export function createObject(context: Context, place: Place, body: Body, options
   const existing = context.storage.get(resourceId(type), metadata.namespace, metadata.name);
   if (existing !== undefined) throw alreadyExists(type, metadata.name, existing.object.metadata.deletionTimestamp !== undefined);
   if (!options.dryRun) context.storage.write(resourceId(type), object);
-  return { object, warnings: [...warnings, ...(type.warn?.(object) ?? [])] };
+  return { object, warnings: [...warnings, ...(type.warn?.(object) ?? []), ...advice(context, type, object)] };
+}
+
+function advice(context: Context, type: ResourceType, object: ApiObject): readonly string[] {
+  return context.advice.flatMap((each) => each({ resource: resourceId(type), object }));
 }
 
 function placeInNamespace(place: Place, object: ApiObject): void {
@@ -127,7 +131,8 @@ export function replaceObject(context: Context, place: Place, name: string, subr
   if (given === "" && !type.unconditionalUpdate) {
     throw invalid({ ...type, kind: type.plural }, name, [{ field: "metadata.resourceVersion", reason: "Invalid", value: 0, detail: "must be specified for an update" }]);
   }
-  return { object: update(context, type, version, subresource, current, next, decoded.errors, options), warnings: decoded.warnings };
+  const object = update(context, type, version, subresource, current, next, decoded.errors, options);
+  return { object, warnings: [...decoded.warnings, ...(subresource === "" ? advice(context, type, object) : [])] };
 }
 
 /** A patch applied to the object as the client sees it; `apply` answers the patched copy. */
@@ -143,7 +148,8 @@ export function patchObject(context: Context, place: Place, name: string, subres
   const { uid } = decoded.object.metadata;
   const fixed: FieldError[] = uid === stored.object.metadata.uid || (uid ?? "") === "" ? [] : [{ field: "metadata.uid", reason: "Invalid", value: uid, detail: "field is immutable" }];
   if (fixed.length > 0) throw invalid(type, name, fixed);
-  return { object: update(context, type, version, subresource, stored.object, decoded.object, decoded.errors, options), warnings: decoded.warnings };
+  const object = update(context, type, version, subresource, stored.object, decoded.object, decoded.errors, options);
+  return { object, warnings: [...decoded.warnings, ...(subresource === "" ? advice(context, type, object) : [])] };
 }
 
 function update(

@@ -18,7 +18,7 @@ export function objectPath(key: Key): string {
  * so that whoever may annotate pods may not change what they run. No other kind that is annotated has such a door.
  */
 export function annotationPath(key: Key): string {
-  return key.kind === "Pod" ? `${objectPath(key)}/status` : objectPath(key);
+  return key.kind === "Pod" || key.kind === "Node" ? `${objectPath(key)}/status` : objectPath(key);
 }
 
 /** `?a=b&c=d`, empty without parameters; undefined values are left out. */

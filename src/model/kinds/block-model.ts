@@ -6,6 +6,7 @@ import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { AllocationAttributes } from "./ipam.ts";
+import { handleOf } from "./reserved.ts";
 
 export interface BlockModel {
   readonly prefix: Prefix;
@@ -17,6 +18,7 @@ export interface BlockModel {
 
 export interface Allocation {
   readonly addr: Addr;
+  /** A handle as it is recorded, or `reserve:NODE`. */
   readonly handle: string | undefined;
   /** The node that the holder runs on, from the attributes. */
   readonly node: string | undefined;
@@ -42,7 +44,7 @@ export function blockModelOf(block: Resource<"IPAMBlock">): Result<BlockModel, F
   allocations.forEach((index, ordinal) => {
     if (index === null || index === undefined) return;
     const owner = attributes?.[index];
-    held.push({ addr: addrFromInteger(family, first + BigInt(ordinal)), handle: owner?.handle_id ?? undefined, node: owner?.secondary?.["node"], pod: podOf(owner) });
+    held.push({ addr: addrFromInteger(family, first + BigInt(ordinal)), handle: handleOf(owner), node: owner?.secondary?.["node"], pod: podOf(owner) });
   });
   return ok({ prefix: prefix.value, family, node, allocations: held });
 }

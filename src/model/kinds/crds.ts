@@ -4,8 +4,10 @@
  * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either set of CRDs serves either product.
  */
 import type { Schema } from "../schema/schema.ts";
+import { CLUSTER_INFORMATION_SCHEMA, KUBE_CONTROLLERS_CONFIGURATION_SCHEMA } from "./cluster.ts";
 import { IP_POOL_SCHEMA } from "./ip-pool.ts";
 import { BLOCK_AFFINITY_SCHEMA, IPAM_BLOCK_SCHEMA, IPAM_HANDLE_SCHEMA } from "./ipam.ts";
+import { IP_RESERVATION_SCHEMA, IPAM_CONFIGURATION_SCHEMA } from "./ipam-settings.ts";
 
 export interface PrinterColumn {
   readonly name: string;
@@ -65,6 +67,8 @@ function column(name: string, jsonPath: string, description: string, type: Print
   return { name, type, jsonPath, description };
 }
 
+const AGE = column("Age", ".metadata.creationTimestamp", "Time since creation", "date");
+
 /** The definitions of all our kinds, in the order in which to apply them. */
 export const CRDS: readonly CustomResourceDefinition[] = [
   define({
@@ -78,7 +82,7 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       column("IPIP", ".spec.ipipMode", "When packets to the pool are tunnelled by IPIP"),
       column("NAT", ".spec.natOutgoing", "Whether packets to other destinations are masqueraded", "boolean"),
       column("Allocatable", ".status.conditions[?(@.type=='Allocatable')].status", "Whether addresses are given out"),
-      column("Age", ".metadata.creationTimestamp", "Time since creation", "date"),
+      AGE,
     ],
   }),
   define({
@@ -99,4 +103,35 @@ export const CRDS: readonly CustomResourceDefinition[] = [
     columns: [column("CIDR", ".spec.cidr", "The block"), column("Node", ".spec.node", "The node"), column("Type", ".spec.type", "host, or virtual for owners that are no nodes")],
   }),
   define({ kind: "IPAMHandle", plural: "ipamhandles", schema: IPAM_HANDLE_SCHEMA, columns: [column("ID", ".spec.handleID", "Who holds the addresses")] }),
+  define({
+    kind: "ClusterInformation",
+    plural: "clusterinformations",
+    shortNames: ["clusterinfo", "clusterinfos"],
+    schema: CLUSTER_INFORMATION_SCHEMA,
+    columns: [
+      column("Version", ".spec.calicoVersion", "Version of Calico"),
+      column("Ready", ".spec.datastoreReady", "Whether the datastore may be used", "boolean"),
+      column("Types", ".spec.clusterType", "What kind of cluster this is"),
+    ],
+  }),
+  define({
+    kind: "KubeControllersConfiguration",
+    plural: "kubecontrollersconfigurations",
+    shortNames: ["kcc", "kccs"],
+    schema: KUBE_CONTROLLERS_CONFIGURATION_SCHEMA,
+    hasStatus: true,
+    columns: [AGE],
+  }),
+  define({
+    kind: "IPAMConfiguration",
+    plural: "ipamconfigurations",
+    shortNames: ["ipamconfig", "ipamconfigs"],
+    schema: IPAM_CONFIGURATION_SCHEMA,
+    columns: [
+      column("StrictAffinity", ".spec.strictAffinity", "Whether nodes use their own blocks only", "boolean"),
+      column("MaxBlocksPerHost", ".spec.maxBlocksPerHost", "Blocks that a node may own", "integer"),
+      column("AutoAllocateBlocks", ".spec.autoAllocateBlocks", "Whether nodes claim blocks by themselves", "boolean"),
+    ],
+  }),
+  define({ kind: "IPReservation", plural: "ipreservations", schema: IP_RESERVATION_SCHEMA, columns: [AGE] }),
 ];

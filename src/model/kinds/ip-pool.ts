@@ -10,8 +10,12 @@ export interface IPPoolSpec {
   blockSize?: number;
   /** True: no new addresses from this pool; those in use keep working and stay routed. */
   disabled?: boolean;
+  /** True: routes of the pool are not exported over BGP. */
+  disableBGPExport?: boolean;
   /** Which nodes may take blocks, in selector syntax; default `all()`. */
   nodeSelector?: string;
+  /** Which namespaces' pods get addresses without naming the pool, in selector syntax; default `all()`. */
+  namespaceSelector?: string;
 }
 
 const TUNNEL_MODE = { type: "string", enum: ["Never", "Always", "CrossSubnet"] } as const;

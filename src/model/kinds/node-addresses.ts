@@ -8,7 +8,7 @@ export interface NodeAddresses {
 }
 
 /** Where upstream's calico/node records the addresses that it found: CIDR text, whose length is that of the subnet. */
-const ANNOTATIONS = { 4: "projectcalico.org/IPv4Address", 6: "projectcalico.org/IPv6Address" } as const;
+export const ADDRESS_ANNOTATIONS = { 4: "projectcalico.org/IPv4Address", 6: "projectcalico.org/IPv6Address" } as const;
 
 /** The annotation of the family if there is a valid one, else the first InternalIP of the family in the status. */
 export function nodeAddressesOf(node: Resource<"Node">): NodeAddresses {
@@ -16,7 +16,7 @@ export function nodeAddressesOf(node: Resource<"Node">): NodeAddresses {
 }
 
 function addressOf(node: Resource<"Node">, family: Family): Addr | undefined {
-  const annotation = node.metadata.annotations?.[ANNOTATIONS[family]];
+  const annotation = node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]];
   const texts = annotation === undefined ? [] : [annotation.split("/")[0] ?? ""];
   for (const { type, address } of node.status?.addresses ?? []) if (type === "InternalIP") texts.push(address);
   for (const text of texts) {

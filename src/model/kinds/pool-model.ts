@@ -14,12 +14,14 @@ export interface PoolModel {
   /** Prefix length of a block. */
   readonly blockSize: number;
   readonly disabled: boolean;
+  /** Its routes are announced to other nodes. */
+  readonly exported: boolean;
   /** Serves only pods that name it. */
   readonly manual: boolean;
   /** Its addresses may be given to pods. */
   readonly forWorkloads: boolean;
-  /** Serves only some namespaces, which this product cannot tell apart yet: as if it were manual. */
-  readonly forSomeNamespaces: boolean;
+  /** Which namespaces' pods get its addresses without naming it, over labels of the Namespace; undefined: those of all. */
+  readonly namespaceSelector: Selector | undefined;
   /** Which nodes may take blocks, over Node labels. */
   readonly nodeSelector: Selector;
 }
@@ -43,28 +45,37 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
   if (given < prefixLength(prefix.value)) return invalid("spec.blockSize", given, `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`);
   const disabled = spec["disabled"] ?? false;
   if (typeof disabled !== "boolean") return invalid("spec.disabled", disabled, "must be true or false");
+  const unexported = spec["disableBGPExport"] ?? false;
+  if (typeof unexported !== "boolean") return invalid("spec.disableBGPExport", unexported, "must be true or false");
   const mode = spec["assignmentMode"] ?? "Automatic";
   if (mode !== "Automatic" && mode !== "Manual") return invalid("spec.assignmentMode", mode, "must be Automatic or Manual");
   // Absent or empty means Workload and Tunnel.
   const uses = spec["allowedUses"] ?? [];
   if (!Array.isArray(uses)) return invalid("spec.allowedUses", uses, "must be a list of Workload, Tunnel and LoadBalancer");
-  const namespaces = spec["namespaceSelector"] ?? "";
-  if (typeof namespaces !== "string") return invalid("spec.namespaceSelector", namespaces, "must be a selector such as all()");
-  const selectorText = spec["nodeSelector"] ?? "";
-  if (typeof selectorText !== "string") return invalid("spec.nodeSelector", selectorText, "must be a selector such as all()");
-  const selector = parseSelector(selectorText === "" ? "all()" : selectorText);
-  if (!selector.ok) return invalid("spec.nodeSelector", selectorText, formatParseError(selector.error));
+  const namespaces = selectorOf(spec, "namespaceSelector");
+  if (!namespaces.ok) return namespaces;
+  const nodes = selectorOf(spec, "nodeSelector");
+  if (!nodes.ok) return nodes;
   return ok({
     name: pool.metadata.name,
     prefix: prefix.value,
     family,
     blockSize: given,
     disabled,
+    exported: !unexported,
     manual: mode === "Manual",
     forWorkloads: uses.length === 0 || uses.includes("Workload"),
-    forSomeNamespaces: namespaces !== "" && namespaces.trim() !== "all()",
-    nodeSelector: selector.value,
+    namespaceSelector: namespaces.value.op === "all" ? undefined : namespaces.value,
+    nodeSelector: nodes.value,
   });
+}
+
+/** An absent or empty selector selects all. */
+function selectorOf(spec: Readonly<Record<string, unknown>>, field: "nodeSelector" | "namespaceSelector"): Result<Selector, FieldError> {
+  const text = spec[field] ?? "";
+  if (typeof text !== "string") return invalid(`spec.${field}`, text, "must be a selector such as all()");
+  const selector = parseSelector(text === "" ? "all()" : text);
+  return selector.ok ? selector : invalid(`spec.${field}`, text, formatParseError(selector.error));
 }
 
 function invalid(field: string, value: unknown, detail: string): { readonly ok: false; readonly error: FieldError } {

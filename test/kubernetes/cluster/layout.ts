@@ -97,7 +97,7 @@ function nodeLayout(id: string, directory: string, number: number): NodeLayout {
     cniBinDir: `${root}/opt/cni/bin`,
     cniConfDir: `${root}/etc/cni/net.d`,
     birdConfiguration: `${root}/etc/calico/bird.conf`,
-    birdSocket: `${root}/var/run/calico/bird.ctl`,
+    birdSocket: `${root}/var/run/calico/bird2.ctl`,
     containerdMajor: number % 2 === 1 ? 1 : 2,
     cniVersion: number % 2 === 1 ? "1.0.0" : "1.1.0",
     containerdRoot: `${root}/containerd/root`,

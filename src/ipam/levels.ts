@@ -1,0 +1,199 @@
+/**
+ * Levels: how full the pools are, counted along with the watch, and what that leaves to the reserve of this node.
+ *
+ * Of the addresses of a pool that no pod has, the reserves of all nodes together may hold half: each node at most its share of that half.
+ * So as long as anything is unused, some of it is free for the node that needs it. All nodes see the same blocks and follow the same rule;
+ * no node has to ask another.
+ */
+import type { Resource } from "../model/resource.ts";
+import { blockModelOf } from "../model/kinds/block-model.ts";
+import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
+import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
+import { reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
+import { formatKey, type KeyText } from "../model/key.ts";
+import type { Update } from "../model/update.ts";
+import { addrToInteger, bitsOf } from "../net/addr.ts";
+import { type AddrRange, mergeRanges, type Prefix, prefixCovers, prefixFamily, prefixRange } from "../net/prefix.ts";
+import { equal } from "../lib/equal.ts";
+import { selectsNode } from "./pools.ts";
+
+interface Block {
+  readonly prefix: Prefix;
+  readonly owner: string | undefined;
+  /** One entry for each address: whether anybody has it. */
+  readonly held: Uint8Array;
+  /** Addresses in the reserve of any node, and in that of this one. */
+  readonly reserves: number;
+  readonly mine: number;
+  /** Addresses of anybody else. */
+  readonly used: number;
+}
+
+interface Level {
+  /** Addresses in blocks that nobody has and that may be assigned without being asked for. */
+  free: number;
+  reserves: number;
+  mine: number;
+  /** Addresses of all blocks. */
+  claimed: number;
+}
+
+export class PoolLevels {
+  readonly #node: string;
+  readonly #blocks = new Map<KeyText, Block>();
+  /** Blocks of this node that hold nothing but its reserve. */
+  readonly #idle = new Map<KeyText, Prefix>();
+  readonly #pools = new Map<KeyText, PoolModel>();
+  readonly #reservations = new Map<KeyText, readonly Prefix[]>();
+  readonly #nodes = new Map<KeyText, Readonly<Record<string, string>>>();
+  readonly #levels = new Map<string, Level>();
+  #reserved: readonly AddrRange[] = [];
+  #strict = false;
+  /** Pool to the number of nodes that it selects; emptied when labels or pools change. */
+  readonly #selected = new Map<string, number>();
+
+  constructor(node: string) {
+    this.#node = node;
+  }
+
+  /** Answers which blocks are gone. */
+  observe(updates: readonly Update[]): readonly Prefix[] {
+    const gone: Prefix[] = [];
+    let recount = false;
+    for (const update of updates) {
+      const key = formatKey(update.key);
+      if (update.kind === "IPAMBlock") this.#putBlock(key, update.value, gone);
+      else if (update.kind === "Node") this.#putNode(key, update.value?.metadata.labels ?? {}, update.value === undefined);
+      else if (update.kind === "IPAMConfiguration" && update.key.name === "default") this.#strict = this.#isStrict(update.value);
+      else if (update.kind === "IPPool") {
+        const pool = update.value === undefined ? undefined : poolModelOf(update.value);
+        if (pool?.ok === true) this.#pools.set(key, pool.value);
+        else this.#pools.delete(key);
+        recount = true;
+      } else if (update.kind === "IPReservation") {
+        if (update.value === undefined) this.#reservations.delete(key);
+        else this.#reservations.set(key, reservedRangesOf(update.value).ranges);
+        recount = true;
+      }
+    }
+    if (recount) this.#recount();
+    return gone;
+  }
+
+  /** How many addresses of the pool the reserve of this node may hold. With strictAffinity no other node could use them anyway. */
+  limit(pool: PoolModel): number {
+    const level = this.#levels.get(pool.name);
+    if (level === undefined || this.#strict) return Number.POSITIVE_INFINITY;
+    return Math.floor((level.free + level.reserves + this.#unclaimed(pool, level)) / (2 * this.#nodesOf(pool)));
+  }
+
+  /** Whether other nodes' reserves hold addresses of the pool. */
+  othersHold(pool: PoolModel): boolean {
+    const level = this.#levels.get(pool.name);
+    return level !== undefined && level.reserves > level.mine;
+  }
+
+  /** Blocks of this node that hold nothing but its reserve, in pools that have no block left for another node. */
+  blocksToEmpty(): readonly Prefix[] {
+    return [...this.#idle.values()].filter((prefix) => {
+      const pool = this.#poolOf(prefix);
+      const level = pool === undefined ? undefined : this.#levels.get(pool.name);
+      return pool !== undefined && level !== undefined && this.#unclaimed(pool, level) < 2 ** (bitsOf(pool.family) - pool.blockSize);
+    });
+  }
+
+  #putBlock(key: KeyText, value: Resource<"IPAMBlock"> | undefined, gone: Prefix[]): void {
+    const before = this.#blocks.get(key);
+    const after = value === undefined ? undefined : this.#blockOf(value);
+    if (before !== undefined) this.#count(before, -1);
+    if (before !== undefined && after === undefined) gone.push(before.prefix);
+    this.#idle.delete(key);
+    if (after?.owner === this.#node && after.mine > 0 && after.mine === after.reserves && after.used === 0) this.#idle.set(key, after.prefix);
+    if (after === undefined) this.#blocks.delete(key);
+    else {
+      this.#blocks.set(key, after);
+      this.#count(after, 1);
+    }
+  }
+
+  /** A block that does not convert counts as absent: nothing of it can be assigned. */
+  #blockOf(value: Resource<"IPAMBlock">): Block | undefined {
+    const model = blockModelOf(value);
+    if (!model.ok) return undefined;
+    const { prefix, node, allocations } = model.value;
+    const { first, last } = prefixRange(prefix);
+    const held = new Uint8Array(Number(last - first) + 1);
+    let [reserves, mine] = [0, 0];
+    for (const { addr, handle } of allocations) {
+      held[Number(addrToInteger(addr) - first)] = 1;
+      if (handle !== undefined && reserveNode(handle) !== undefined) reserves++;
+      if (handle === reserveHandle(this.#node)) mine++;
+    }
+    return { prefix, owner: node, held, reserves, mine, used: allocations.length - reserves };
+  }
+
+  #putNode(key: KeyText, labels: Readonly<Record<string, string>>, isGone: boolean): void {
+    if (!isGone && equal(this.#nodes.get(key), labels)) return;
+    if (isGone) this.#nodes.delete(key);
+    else this.#nodes.set(key, labels);
+    this.#selected.clear();
+  }
+
+  #isStrict(value: Resource<"IPAMConfiguration"> | undefined): boolean {
+    const settings = ipamSettingsOf(value);
+    return settings.ok && settings.value.strictAffinity;
+  }
+
+  #count(block: Block, sign: 1 | -1): void {
+    const level = this.#levels.get(this.#poolOf(block.prefix)?.name ?? "");
+    if (level === undefined) return;
+    level.claimed += sign * block.held.length;
+    level.free += sign * this.#freeOf(block);
+    level.reserves += sign * block.reserves;
+    level.mine += sign * block.mine;
+  }
+
+  #freeOf({ prefix, held }: Block): number {
+    const range = prefixRange(prefix);
+    const holes = this.#reserved.filter((hole) => hole.family === range.family && hole.first <= range.last && range.first <= hole.last);
+    let free = 0;
+    for (let i = 0; i < held.length; i++) {
+      const at = range.first + BigInt(i);
+      if (held[i] === 0 && !holes.some((hole) => hole.first <= at && at <= hole.last)) free++;
+    }
+    return free;
+  }
+
+  #recount(): void {
+    this.#reserved = mergeRanges([...this.#reservations.values()].flat().map(prefixRange));
+    this.#levels.clear();
+    this.#selected.clear();
+    for (const pool of this.#pools.values()) this.#levels.set(pool.name, { free: 0, reserves: 0, mine: 0, claimed: 0 });
+    for (const block of this.#blocks.values()) this.#count(block, 1);
+  }
+
+  #poolOf(prefix: Prefix): PoolModel | undefined {
+    for (const pool of this.#pools.values()) if (pool.family === prefixFamily(prefix) && prefixCovers(pool.prefix, prefix)) return pool;
+    return undefined;
+  }
+
+  /** Addresses outside of blocks. Reserved ranges are taken off whole, wherever they lie: better too few than too many. */
+  #unclaimed(pool: PoolModel, level: Level): number {
+    const { family, first, last } = prefixRange(pool.prefix);
+    let reserved = 0n;
+    for (const hole of this.#reserved) {
+      if (hole.family !== family || hole.last < first || hole.first > last) continue;
+      reserved += (hole.last < last ? hole.last : last) - (hole.first > first ? hole.first : first) + 1n;
+    }
+    return Math.max(0, Number(last - first + 1n - reserved) - level.claimed);
+  }
+
+  #nodesOf(pool: PoolModel): number {
+    let count = this.#selected.get(pool.name);
+    if (count === undefined) {
+      count = [...this.#nodes.values()].filter((labels) => selectsNode(pool, labels)).length;
+      this.#selected.set(pool.name, count);
+    }
+    return Math.max(1, count);
+  }
+}

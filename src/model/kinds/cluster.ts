@@ -1,0 +1,131 @@
+/**
+ * The singletons about the cluster as a whole, both named `default`: ClusterInformation (who it is, and whether the datastore may be used) and
+ * KubeControllersConfiguration (settings of upstream's controllers, which its tools read).
+ * Upstream: api/pkg/apis/projectcalico/v3/{clusterinfo,kubecontrollersconfig}.go.
+ */
+import type { Key } from "../key.ts";
+import type { Resource } from "../resource.ts";
+import type { Schema, ValidationRule } from "../schema/schema.ts";
+
+export interface ClusterInformationSpec {
+  /** 32 hexadecimal digits. */
+  clusterGUID?: string;
+  /** Comma-separated words such as `k8s,bgp,kdd`. */
+  clusterType?: string;
+  calicoVersion?: string;
+  /** False: the datastore is being migrated; nobody may write to it, and what it says does not count. */
+  datastoreReady?: boolean;
+  variant?: string;
+}
+
+/** What the product writes of it; everything else is upstream's. */
+export interface KubeControllersConfigurationSpec {
+  controllers: { loadBalancer?: { assignIPs?: "AllServices" | "RequestedServicesOnly" } };
+}
+
+export const CLUSTER_INFORMATION: Key<"ClusterInformation"> = { kind: "ClusterInformation", namespace: undefined, name: "default" };
+export const KUBE_CONTROLLERS_CONFIGURATION: Key<"KubeControllersConfiguration"> = { kind: "KubeControllersConfiguration", namespace: undefined, name: "default" };
+
+/** Whether the datastore may be used. An absent object or field says yes, as upstream's. */
+export function datastoreReady(information: Resource<"ClusterInformation"> | undefined): boolean {
+  return information?.spec.datastoreReady !== false;
+}
+
+const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
+/** Any other name would be accepted and do nothing. */
+export const ONLY_DEFAULT: readonly ValidationRule[] = [{ rule: "self.metadata.name == 'default'", message: "metadata.name must be default: it is the only object of its kind that counts" }];
+
+export const CLUSTER_INFORMATION_SCHEMA = {
+  type: "object",
+  description: "What the cluster is, and whether its datastore may be used. Written by the product; datastoreReady may be set by hand.",
+  required: ["metadata", "spec"],
+  "x-kubernetes-validations": ONLY_DEFAULT,
+  properties: {
+    ...META,
+    spec: {
+      type: "object",
+      properties: {
+        calicoVersion: { type: "string", description: "Version of Calico that the nodes run." },
+        clusterGUID: { type: "string", description: "Identifies the cluster." },
+        clusterType: { type: "string", description: "Comma-separated words such as k8s,bgp,kdd." },
+        datastoreReady: { type: "boolean", description: "False: nodes start no pods and take in no changes until it is true again." },
+        variant: { type: "string", description: "Variant of Calico." },
+      },
+    },
+  },
+} as const satisfies Schema;
+
+const PERIOD = { type: "string", description: "Period of reconciliation, such as 5m." } as const;
+const PERIODIC = { type: "object", properties: { reconcilerPeriod: PERIOD } } as const;
+const SWITCH = { type: "string", enum: ["Enabled", "Disabled"] } as const;
+const PORT = { type: "integer", minimum: 0, maximum: 65535 } as const;
+const TEXTS = { type: "object", additionalProperties: { type: "string" } } as const;
+
+const CONTROLLERS_SPEC = {
+  type: "object",
+  required: ["controllers"],
+  properties: {
+    controllers: {
+      type: "object",
+      description: "Settings of each controller.",
+      properties: {
+        loadBalancer: {
+          type: "object",
+          properties: { assignIPs: { type: "string", description: "Which Services of type LoadBalancer get an address.", enum: ["AllServices", "RequestedServicesOnly"], default: "AllServices" } },
+        },
+        migration: { type: "object", properties: { policyNameMigrator: { ...SWITCH, default: "Enabled" } } },
+        namespace: PERIODIC,
+        node: {
+          type: "object",
+          properties: {
+            hostEndpoint: {
+              type: "object",
+              properties: {
+                autoCreate: SWITCH,
+                createDefaultHostEndpoint: { type: "string" },
+                templates: {
+                  type: "array",
+                  "x-kubernetes-list-type": "atomic",
+                  items: {
+                    type: "object",
+                    properties: {
+                      annotations: TEXTS,
+                      generateName: { type: "string", maxLength: 253 },
+                      interfaceCIDRs: { type: "array", items: { type: "string" }, "x-kubernetes-list-type": "set" },
+                      interfacePattern: { type: "string" },
+                      labels: TEXTS,
+                      nodeSelector: { type: "string" },
+                    },
+                  },
+                },
+              },
+            },
+            leakGracePeriod: { type: "string", description: "How long an address must look leaked before it is released." },
+            reconcilerPeriod: PERIOD,
+            syncLabels: SWITCH,
+          },
+        },
+        policy: PERIODIC,
+        serviceAccount: PERIODIC,
+        workloadEndpoint: PERIODIC,
+      },
+    },
+    debugProfilePort: { ...PORT, format: "int32" },
+    etcdV3CompactionPeriod: { type: "string" },
+    healthChecks: { ...SWITCH, default: "Enabled" },
+    logSeverityScreen: { type: "string", enum: ["None", "Debug", "Info", "Warning", "Error", "Fatal", "Panic"] },
+    prometheusMetricsPort: PORT,
+  },
+} as const satisfies Schema;
+
+export const KUBE_CONTROLLERS_CONFIGURATION_SCHEMA = {
+  type: "object",
+  description: "Settings of Calico's controllers.",
+  required: ["metadata", "spec"],
+  "x-kubernetes-validations": ONLY_DEFAULT,
+  properties: {
+    ...META,
+    spec: CONTROLLERS_SPEC,
+    status: { type: "object", properties: { environmentVars: TEXTS, runningConfig: CONTROLLERS_SPEC } },
+  },
+} as const satisfies Schema;

@@ -1,0 +1,114 @@
+/**
+ * Settings without effect: what upstream acts on and this product accepts, but does nothing about, and what happens instead. One table; the
+ * API server's warnings, Events and the node's status are made of it. A row goes when its setting is built.
+ */
+import type { Kind } from "../kind.ts";
+import type { ObjectMeta } from "../resource.ts";
+
+export interface WithoutEffect {
+  /** `spec.natOutgoing`, `metadata.annotations[projectcalico.org/ASNumber]`. */
+  readonly field: string;
+  readonly value: unknown;
+  /** What happens instead. */
+  readonly instead: string;
+}
+
+/** Which values ask for something that is not done: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
+export type Asks = "any" | "positive" | { readonly is: boolean | string } | { readonly isNot: readonly string[] } | { readonly has: string; readonly lacks?: string };
+
+export interface WithoutEffectRow {
+  readonly kind: Kind;
+  /** Below `spec`, or the name of an annotation; a name that ends with `*` stands for all that begin so. */
+  readonly spec?: readonly string[];
+  readonly annotation?: string;
+  readonly asks: Asks;
+  readonly instead: string;
+}
+
+const UNENCAPSULATED = "packets to pods of other nodes are not encapsulated: the network between the nodes must route them, or the nodes share one subnet";
+const NO_TUNNEL = "there are no tunnels between nodes";
+const NO_WIREGUARD = "traffic between nodes is not encrypted";
+const NO_CONTROLLER = "no such controller runs";
+const NO_QOS = "the pod's traffic is not limited or marked";
+
+const TUNNELS: Asks = { isNot: ["", "Never"] };
+
+function spec(kind: Kind, path: string, instead: string, asks: Asks = "any"): WithoutEffectRow {
+  return { kind, spec: path.split("."), instead, asks };
+}
+
+function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow {
+  return { kind, annotation: name, instead, asks: { isNot: [""] } };
+}
+
+export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
+  spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
+  spec("IPPool", "vxlanMode", UNENCAPSULATED, TUNNELS),
+  spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", { is: true }),
+  spec("IPPool", "allowedUses", "no address is assigned to tunnels", { has: "Tunnel", lacks: "Workload" }),
+  spec("IPPool", "allowedUses", "no address is assigned to Services", { has: "LoadBalancer" }),
+  spec("IPAMConfiguration", "ipCooldownSeconds", "a released address may be used again at once, though those released longest ago come first", "positive"),
+  spec("IPAMConfiguration", "kubeVirtVMAddressPersistence", "virtual machines get a new address with every pod", { is: "Enabled" }),
+  spec("KubeControllersConfiguration", "controllers.loadBalancer", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "controllers.migration", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "controllers.namespace", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "controllers.node", "no such controller runs: each node looks for leaked addresses by itself, and there are no automatic host endpoints"),
+  spec("KubeControllersConfiguration", "controllers.policy", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "controllers.serviceAccount", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "controllers.workloadEndpoint", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "debugProfilePort", NO_CONTROLLER, "positive"),
+  spec("KubeControllersConfiguration", "etcdV3CompactionPeriod", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
+  spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
+  annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
+  annotation("Node", "projectcalico.org/RouteReflectorClusterID", "the node is a member of the full mesh and reflects no routes"),
+  annotation("Node", "projectcalico.org/IPv4IPIPTunnelAddr", NO_TUNNEL),
+  annotation("Node", "projectcalico.org/IPv4VXLANTunnelAddr", NO_TUNNEL),
+  annotation("Node", "projectcalico.org/IPv6VXLANTunnelAddr", NO_TUNNEL),
+  annotation("Node", "projectcalico.org/VXLANTunnelMACAddr", NO_TUNNEL),
+  annotation("Node", "projectcalico.org/VXLANTunnelMACAddrV6", NO_TUNNEL),
+  annotation("Node", "projectcalico.org/IPv4WireguardInterfaceAddr", NO_WIREGUARD),
+  annotation("Node", "projectcalico.org/IPv6WireguardInterfaceAddr", NO_WIREGUARD),
+  annotation("Node", "projectcalico.org/WireguardPublicKey", NO_WIREGUARD),
+  annotation("Node", "projectcalico.org/WireguardPublicKeyV6", NO_WIREGUARD),
+  annotation("Node", "projectcalico.org/Interfaces", "no host endpoint is made of it"),
+  annotation("Pod", "qos.projectcalico.org/*", NO_QOS),
+];
+
+/** The settings of the object that have no effect, in the order of the table. */
+export function settingsWithoutEffect(kind: Kind, resource: { readonly metadata: Pick<ObjectMeta, "annotations">; readonly spec?: unknown }): readonly WithoutEffect[] {
+  return WITHOUT_EFFECT.flatMap((row) => {
+    if (row.kind !== kind) return [];
+    if (row.spec !== undefined) {
+      const value = valueAt(resource.spec, row.spec);
+      return value === undefined || value === null || !holds(row.asks, value) ? [] : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
+    }
+    return Object.entries(resource.metadata.annotations ?? {}).flatMap(([name, value]) => (names(row.annotation ?? "", name) && holds(row.asks, value) ? [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }] : []));
+  });
+}
+
+/** `spec.natOutgoing: true has no effect: packets that leave …`. */
+export function formatWithoutEffect({ field, value, instead }: WithoutEffect): string {
+  return `${field}: ${JSON.stringify(value)} has no effect: ${instead}`;
+}
+
+function holds(asks: Asks, value: unknown): boolean {
+  if (asks === "any") return true;
+  if (asks === "positive") return typeof value === "number" && value > 0;
+  if ("is" in asks) return value === asks.is;
+  if ("isNot" in asks) return !asks.isNot.some((each) => each === value);
+  return Array.isArray(value) && value.includes(asks.has) && (asks.lacks === undefined || !value.includes(asks.lacks));
+}
+
+function names(pattern: string, name: string): boolean {
+  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  let current = value;
+  for (const field of path) {
+    if (typeof current !== "object" || current === null || !Object.hasOwn(current, field)) return undefined;
+    current = Reflect.get(current, field);
+  }
+  return current;
+}
