@@ -1,10 +1,25 @@
-/** Target: what the operator wrote as source or destination: a pod, an address, or every pod of a namespace, and a port. */
+/**
+ * Target: what the operator wrote as source or destination: a pod, the pods of a controller or a Service, an address, or every pod of a
+ * namespace, and a port.
+ */
 import { fail, ok, type ParseError, type Result } from "../lib/result.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import { protocolWithPorts, type Traffic } from "../verify/traffic.ts";
+import { kindWord } from "./inventory.ts";
+
+/** An object by name. Without `kind` it is a pod, or a controller if no pod has the name. */
+export interface ObjectTarget {
+  readonly type: "object";
+  /** `pod`, `service`, `deployment`, … */
+  readonly kind: string | undefined;
+  readonly namespace: string;
+  readonly name: string;
+  /** `deploy/web` may also be the pod `web` of the namespace `deploy`. */
+  readonly isAmbiguous: boolean;
+}
 
 export type Target =
-  | { readonly type: "pod"; readonly namespace: string; readonly name: string }
+  | ObjectTarget
   | { readonly type: "address"; readonly addr: Addr }
   | { readonly type: "namespace"; readonly namespace: string };
 
@@ -14,7 +29,7 @@ export interface TargetWithPort {
   readonly traffic: Traffic | undefined;
 }
 
-const FORMS = "must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods) or an address";
+const FORMS = "must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME or an address";
 
 /** Reads a source: no port. */
 export function parseSource(text: string, namespace: string): Result<Target, ParseError> {
@@ -45,10 +60,19 @@ function parseTraffic(text: string, whole: string): Result<Traffic, ParseError> 
   return ok({ protocol, from: port, to: port });
 }
 
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+const NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+
 function readTarget(text: string, error: ParseError, namespace: string): Result<Target, ParseError> {
   const addr = parseAddr(text);
   if (addr.ok) return ok({ type: "address", addr: addr.value });
-  const [, given, name = ""] = /^(?:([a-z0-9]([-a-z0-9]*[a-z0-9])?)\/)?([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$/.exec(text)?.filter((_, group) => group !== 2 && group !== 4) ?? [];
-  if (name !== "") return ok({ type: "pod", namespace: given ?? namespace, name });
-  return given === undefined ? fail(error) : ok({ type: "namespace", namespace: given });
+  const parts = text.split("/");
+  const [first = "", second = "", third = ""] = parts;
+  const object = (kind: string | undefined, where: string, name: string, isAmbiguous = false): Result<Target, ParseError> =>
+    NAMESPACE.test(where) && NAME.test(name) ? ok({ type: "object", kind, namespace: where, name, isAmbiguous }) : fail(error);
+  if (parts.length === 1) return object(undefined, namespace, first);
+  if (parts.length === 2 && second === "") return NAMESPACE.test(first) ? ok({ type: "namespace", namespace: first }) : fail(error);
+  const kind = kindWord(parts.length === 2 ? first : second);
+  if (parts.length === 2) return kind === undefined ? object(undefined, first, second) : object(kind, namespace, second, NAMESPACE.test(first));
+  return parts.length === 3 && kind !== undefined ? object(kind, first, third) : fail(error);
 }

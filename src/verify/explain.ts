@@ -2,19 +2,22 @@
  * Explain: what becomes of traffic from one party to another, and which written rule, or which lack of one, decides at each end.
  *
  * Every pair of addresses of the same family is asked; traffic with the same fate for the same reasons is one answer. The verdicts are
- * those of `semantics/`: this file asks, groups and finds words, and judges nothing itself.
+ * those of `semantics/`: this file asks, groups and finds words, and judges nothing itself. Each question is put to the part of the
+ * cluster that can have a say in it, so that many pairs cost no more than their number.
  */
-import { assertNever } from "../lib/bug.ts";
+import { assertNever, invariant } from "../lib/bug.ts";
 import { equal } from "../lib/equal.ts";
 import { formatKey, formatName, type Key } from "../model/key.ts";
-import { formatFieldError } from "../model/schema/field-error.ts";
+import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import { ICMP, ICMPV6 } from "../net/protocol.ts";
-import { type Cluster, findPod } from "../semantics/cluster.ts";
-import { isAllowed, journey } from "../semantics/journey.ts";
+import type { Cluster, ClusterPod, ClusterPolicy } from "../semantics/cluster.ts";
+import { decide } from "../semantics/decide.ts";
+import { isAllowed, type Journey, journey } from "../semantics/journey.ts";
 import { allTraffic, type Traffic } from "./traffic.ts";
+import { isPlaceholder, readingsOf, UNKNOWN_NODE } from "./unknowns.ts";
 
 /** Who sends or gets the traffic. */
 export interface Party {
@@ -26,7 +29,6 @@ export interface Party {
 }
 
 export interface Question {
-  readonly cluster: Cluster;
   readonly source: Party;
   readonly destination: Party;
   /** undefined asks about all traffic. */
@@ -34,30 +36,108 @@ export interface Question {
 }
 
 /** One fate: this traffic between these two addresses. */
-export interface Answer {
+export interface Answer extends Journey {
   readonly source: Addr;
   readonly destination: Addr;
   readonly traffic: readonly Traffic[];
-  readonly egress: Verdict;
-  readonly ingress: Verdict;
   readonly allowed: boolean;
+  /** What may be true as well, because something is not known; absent when it makes no difference. Then `allowed` is false. */
+  readonly otherwise?: Journey;
 }
 
-/** Empty when the parties have no address family in common: then nothing can pass. */
-export function explain({ cluster, source, destination, traffic }: Question): Answer[] {
-  const target = destination.pod === undefined ? undefined : findPod(cluster, destination.pod);
-  const asked = traffic === undefined ? allTraffic(cluster, target === undefined ? cluster.pods : [target]) : [traffic];
-  const ends = { source: source.pod, destination: destination.pod };
-  const answers: (Answer & { readonly traffic: Traffic[] })[] = [];
-  for (const [from, to] of pairs(source.addresses, destination.addresses)) {
-    for (const each of asked) {
-      const { egress, ingress } = journey(cluster, packetOf(from, to, each), ends);
-      const same = answers.find((answer) => answer.source === from && answer.destination === to && equal(answer.egress, egress) && equal(answer.ingress, ingress));
-      if (same !== undefined) same.traffic.push(each);
-      else answers.push({ source: from, destination: to, traffic: [each], egress, ingress, allowed: isAllowed({ egress, ingress }) });
-    }
+/** Answers one question. Empty when the parties have no address family in common: then nothing can pass. */
+export type Explain = (question: Question) => Answer[];
+
+/** `unknownNamespaces`: those whose labels are not known (`readingsOf`). */
+export function explainer(cluster: Cluster, unknownNamespaces: readonly string[] = []): Explain {
+  const { least, most } = readingsOf(cluster, unknownNamespaces);
+  const partOf = indexed(least);
+  const partOfMost = most === least ? partOf : indexed(most);
+  return ({ source, destination, traffic }) => {
+    const ends = { source: source.pod, destination: destination.pod };
+    return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
+      const part = partOf(from, to, ends);
+      const other = partOfMost(from, to, ends);
+      const target = destination.pod === undefined ? part.pods : part.pods.filter(({ key }) => isSame(key, destination.pod));
+      const asked = traffic === undefined ? allTraffic(part, target) : [traffic];
+      const fates = new Map<string, { readonly traffic: Traffic[]; readonly fate: Omit<Answer, "source" | "destination" | "traffic"> }>();
+      for (const each of asked) {
+        const packet = packetOf(from, to, each);
+        const fate = fateOf(journey(part, packet, ends), ownNode(cluster, part, packet, journey(other, packet, ends)));
+        const text = JSON.stringify(fate);
+        const same = fates.get(text);
+        if (same === undefined) fates.set(text, { traffic: [each], fate });
+        else same.traffic.push(each);
+      }
+      return [...fates.values()].map((each) => ({ source: from, destination: to, traffic: each.traffic, ...each.fate }));
+    });
+  };
+}
+
+function fateOf(verdicts: Journey, otherwise: Journey): Omit<Answer, "source" | "destination" | "traffic"> {
+  const allowed = isAllowed(verdicts);
+  return allowed === isAllowed(otherwise) ? { ...verdicts, allowed } : { ...verdicts, allowed, otherwise };
+}
+
+/** A pod that is on no node yet may come to run on the very node that sends (POL-10). */
+function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdicts: Journey): Journey {
+  const isHost = (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) || cluster.nodes.some(({ addresses }) => addresses.includes(source));
+  const mayBe = isHost && verdicts.ingress.action === "deny" && (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
+  return mayBe ? { egress: verdicts.egress, ingress: { action: "allow", reason: { type: "own-node" } } } : verdicts;
+}
+
+interface EndKeys {
+  readonly source: Key<"Pod"> | undefined;
+  readonly destination: Key<"Pod"> | undefined;
+}
+
+/** The part of the cluster that can have a say in a packet: the pods at its two addresses, and the policies that select one of them. */
+function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
+  const byAddress = new Map<string, ClusterPod[]>();
+  const byName = new Map<string, ClusterPod>();
+  const byNamespace = new Map<string, ClusterPolicy[]>();
+  for (const pod of cluster.pods) {
+    byName.set(formatName(pod.key), pod);
+    for (const addr of pod.addresses) append(byAddress, addr, pod);
   }
-  return answers;
+  for (const policy of cluster.policies) append(byNamespace, policy.namespace, policy);
+  /** POL-8: the order in which they are asked. */
+  const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
+  const selecting = new Map<ClusterPod, readonly ClusterPolicy[]>();
+  const policiesOf = (pod: ClusterPod): readonly ClusterPolicy[] => {
+    const known = selecting.get(pod);
+    if (known !== undefined) return known;
+    const found = (byNamespace.get(pod.namespace) ?? []).filter((policy) => selects(policy, pod));
+    selecting.set(pod, found);
+    return found;
+  };
+  return (source, destination, ends) => {
+    const named = [ends.source, ends.destination].flatMap((key) => (key === undefined ? [] : (byName.get(formatName(key)) ?? [])));
+    const pods = new Set([...named, ...(byAddress.get(source) ?? []), ...(byAddress.get(destination) ?? [])]);
+    const policies = [...new Set([...pods].flatMap(policiesOf))].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
+    return { ...cluster, pods: [...pods], policies };
+  };
+}
+
+/** Whether the policy has a say about the pod, in either direction: the definition is asked, in a cluster of these two. */
+function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
+  const alone: Cluster = { pods: [pod], policies: [policy], nodes: [] };
+  const [addr] = pod.addresses;
+  invariant(addr !== undefined, "a pod of the cluster has an address");
+  const packet = packetOf(addr, addr, "other");
+  return DIRECTIONS.some((direction) => decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated");
+}
+
+const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+
+function append<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+function isSame(a: Key, b: Key | undefined): boolean {
+  return b !== undefined && formatKey(a) === formatKey(b);
 }
 
 function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readonly [Addr, Addr])[] {
@@ -110,5 +190,5 @@ function describeKey(key: Key): string {
 function describeErrors(keys: readonly Key[], cluster: Cluster): string {
   const named = new Set(keys.map(formatKey));
   const invalid = cluster.policies.filter((policy) => policy.errors.length > 0 && named.has(formatKey(policy.key)));
-  return invalid.map(({ key, errors }) => `; ${formatName(key)} allows nothing because it is invalid: ${errors.map(formatFieldError).join("; ")}`).join("");
+  return invalid.map(({ key }) => `; ${formatName(key)} is invalid and allows nothing`).join("");
 }
