@@ -75,6 +75,11 @@ describe("templates stand for their pods", () => {
   });
 });
 
+test("manifests without a policy: that is said", async () => {
+  expect(await why(NAMESPACE + deployment("web") + deployment("front"), "front", "web")).toMatchObject({ code: 0, error: "warning: the manifests hold no NetworkPolicy: as far as they say, everything is allowed\n" });
+  expect((await why(NAMESPACE + deployment("web") + deployment("front") + ONLY_FRONT, "front", "web:8080")).error).toBe("");
+});
+
 test("a namespace of one pod has no pairs: that is said, not passed over", async () => {
   await expect(why(NAMESPACE + deployment("web"), "shop/", "shop/")).rejects.toThrow("Cannot find anybody to ask about");
   await expect(why(NAMESPACE + deployment("web"), "shop/", "web:80")).rejects.toThrow("Cannot find anybody to ask about");
@@ -142,7 +147,7 @@ describe("what is not known is not taken for certain", () => {
   test("an address that may be some pod's is said to be taken for one outside", async () => {
     const { code, error } = await why(NAMESPACE + deployment("web"), "10.1.2.3", "web:80");
     expect([code, error]).toEqual([0, expect.stringContaining("10.1.2.3 is taken for an address outside the cluster")]);
-    expect((await why(NAMESPACE + pod("web", "10.65.0.4"), "10.1.2.3", "web:80")).error).toBe("");
+    expect((await why(NAMESPACE + pod("web", "10.65.0.4") + ONLY_FRONT, "10.1.2.3", "web:80")).error).toBe("");
   });
 });
 
@@ -242,6 +247,13 @@ describe("addresses that are translated", () => {
     const egress = FILES + service("") + policy("egress", "{podSelector: {matchLabels: {app: front}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}]}");
     expect((await why(egress, "front", "10.96.0.7:80")).code).toBe(0);
     expect(await why(egress, "front", "192.0.2.2:30080")).toMatchObject({ code: 2, out: expect.stringContaining("if another node translates that, leaving it is denied") });
+  });
+
+  test("a Service with a node's address takes its own ports only", async () => {
+    const shared = FILES + service("externalIPs: [192.0.2.1]") + policy("open", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 8080}]}]}");
+    expect((await why(shared, "front", "192.0.2.1:80")).out).toStartWith("shop/front → shop/web (through Service shop/web, 192.0.2.1 80/tcp): allowed\n");
+    expect((await why(shared, "front", "192.0.2.1:22")).out).toStartWith("shop/front → 192.0.2.1: allowed\n");
+    expect((await why(shared, "192.0.2.1", "web:8080")).code).toBe(0);
   });
 
   test("a host port", async () => {

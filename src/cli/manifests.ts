@@ -137,6 +137,8 @@ function noteSeen(id: string, named: string, where: string, seen: Map<string, st
   seen.set(id, where);
 }
 
+const NO_POLICY: Warning = { text: "the manifests hold no NetworkPolicy: as far as they say, everything is allowed", doubt: "none" };
+
 function inventoryOf({ objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection, notes: readonly Warning[]): Inventory {
   const whereOf = (pod: Resource<"Pod">): string => {
     const template = templates.find(({ kind, namespace, name }) => pod.metadata.name === `${kind}/${name}` && pod.metadata.namespace === namespace);
@@ -160,7 +162,7 @@ function inventoryOf({ objects, templates, services, slices, endpoints, foreign,
     services,
     endpoints: slices.length > 0 ? withoutMirrored(slices, endpoints) : endpoints,
     unknownNamespaces,
-    warnings: [...notes, ...foreignWarnings(foreign), ...laterLabelWarnings(templates, policies)],
+    warnings: [...notes, ...foreignWarnings(foreign), ...laterLabelWarnings(templates, policies), ...(policies.length + foreign.length === 0 ? [NO_POLICY] : [])],
   };
 }
 
