@@ -18,7 +18,7 @@ const CALICO: Readonly<Record<string, Effect>> = {
   GlobalNetworkSet: "idle",
 };
 
-const KINDS_OF: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
+const BY_GROUP: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
   "projectcalico.org": CALICO,
   "crd.projectcalico.org": CALICO,
   "policy.networking.k8s.io": { AdminNetworkPolicy: "decides", BaselineAdminNetworkPolicy: "decides", ClusterNetworkPolicy: "decides" },
@@ -38,22 +38,25 @@ const KINDS_OF: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
   extensions: { NetworkPolicy: "decides" },
 };
 
+/** By group, then by kind; maps, since both are whatever somebody wrote. */
+const KINDS_OF = new Map(Object.entries(BY_GROUP).map(([group, kinds]) => [group, new Map(Object.entries(kinds))]));
+
 /** Groups that serve what others derive from NetworkPolicies: the same thing a second time. */
 const DERIVED = ["controlplane.antrea.io", "stats.antrea.io", "system.antrea.io"];
 
 /** The effect of a kind, or undefined when it has no part in policy. */
 export function foreignEffect(apiVersion: string, kind: string): Effect | undefined {
   const [group = "", version] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
-  const known = KINDS_OF[group]?.[kind];
+  const known = KINDS_OF.get(group)?.get(kind);
   if (known !== undefined) return known;
   if (group === "networking.k8s.io" && kind === "NetworkPolicy") return version === "v1" ? undefined : "decides";
   const looksLikePolicy = /NetworkPolicy$|Firewall|SecurityGroup/.test(kind);
-  return looksLikePolicy && !DERIVED.includes(group) && KINDS_OF[group] === undefined ? "decides" : undefined;
+  return looksLikePolicy && !DERIVED.includes(group) && !KINDS_OF.has(group) ? "decides" : undefined;
 }
 
 /** Whether the group is known to have such kinds, so that not being able to look into it matters. */
 export function hasForeignKinds(group: string): boolean {
-  return KINDS_OF[group] !== undefined && group !== "extensions";
+  return KINDS_OF.has(group) && group !== "extensions";
 }
 
 export interface ForeignObject {

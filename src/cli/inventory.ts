@@ -42,12 +42,12 @@ export interface Inventory {
 }
 
 const CONTROLLERS = ["deployment", "statefulset", "daemonset", "replicaset", "replicationcontroller", "job", "cronjob"];
-const SHORT: Readonly<Record<string, string>> = { po: "pod", deploy: "deployment", sts: "statefulset", ds: "daemonset", rs: "replicaset", rc: "replicationcontroller", cj: "cronjob", svc: "service" };
+const SHORT = new Map(Object.entries({ po: "pod", deploy: "deployment", sts: "statefulset", ds: "daemonset", rs: "replicaset", rc: "replicationcontroller", cj: "cronjob", svc: "service" }));
 
 /** `deploy`, `deployments`, `deployment.apps`: the kind that kubectl takes them for, `pod`, `service` or a controller; else undefined. */
 export function kindWord(text: string): string | undefined {
   const [word = ""] = text.toLowerCase().split(".");
-  const singular = SHORT[word] ?? word.replace(/s$/, "");
+  const singular = SHORT.get(word) ?? word.replace(/s$/, "");
   return ["pod", "service", ...CONTROLLERS].includes(singular) ? singular : undefined;
 }
 

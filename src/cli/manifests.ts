@@ -6,12 +6,13 @@
  */
 import { KINDS } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
-import { isJsonObject, type JsonObject, objectAt } from "../model/schema/json.ts";
+import { isJsonObject, type JsonObject, objectAt, stringAt } from "../model/schema/json.ts";
 import { type Endpoints, endpointSliceOf, endpointsOf, type Service, serviceOf } from "../verify/services.ts";
 import { NAMESPACE_NAME_LABEL } from "../verify/unknowns.ts";
 import { itemsOf, readDocuments } from "./documents.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
+import { conform, NAMED, NODE, POD } from "./shapes.ts";
 import { readSources, type Source } from "./sources.ts";
 import { hasTemplate, laterLabelWarnings, podsOfTemplates, type Template, withStandIns } from "./templates.ts";
 import { SyntaxFault } from "./yaml.ts";
@@ -98,17 +99,17 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
   const known = READ.find((candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind);
   const counts = known !== undefined || isService(apiVersion, kind) || hasTemplate(apiVersion, kind) || foreignEffect(apiVersion, kind) !== undefined;
   if (!counts) return;
-  const metadata = objectAt(object["metadata"]);
-  const generated = typeof metadata["generateName"] === "string" ? metadata["generateName"] : undefined;
-  const name = metadata["name"] ?? generated;
-  if (typeof name !== "string") throw new InputError(`Cannot use ${where}: metadata.name of the ${kind} must be given, as text`);
-  const given = metadata["namespace"] ?? "";
-  if (typeof given !== "string") throw new InputError(`Cannot use ${where}: metadata.namespace of the ${kind} must be text`);
+  const shaped = conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED);
+  if (!shaped.ok) throw new InputError(`Cannot use ${where}: ${kind}: ${shaped.error}`);
+  const metadata = objectAt(shaped.value["metadata"]);
+  const name = stringAt(metadata["name"]) || stringAt(metadata["generateName"]);
+  if (name === "") throw new InputError(`Cannot use ${where}: metadata.name of the ${kind} must be given`);
+  const given = stringAt(metadata["namespace"]);
   if (JSON.stringify([name, given, metadata["labels"]]).includes("{{")) throw new InputError(`Cannot use ${where}: it has {{ … }}, so it belongs to a Helm chart; use "helm template NAME CHART | calicoctl why -f - …"`);
   const isOfCluster = known === undefined ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind) : !KINDS[known].namespaced;
   const namespace = isOfCluster ? undefined : given || defaultNamespace;
   noteSeen(`${apiVersion} ${kind} ${namespace ?? ""}/${name}`, `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`, where, collection.seen);
-  const placed = { ...object, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } };
+  const placed = { ...shaped.value, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } };
   if (namespace !== undefined) collection.namespaces.add(namespace);
   file(placed, { apiVersion, kind, namespace, name, where, known }, collection);
 }

@@ -7,6 +7,7 @@ import { podOf } from "../model/kubernetes/pod.ts";
 import type { Resource } from "../model/resource.ts";
 import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
 import { placeholders, UNKNOWN_NODE } from "../verify/unknowns.ts";
+import { conform, POD } from "./shapes.ts";
 import { InputError, isOf, kindWord, ownersOf, type Warning, type Workload } from "./inventory.ts";
 
 /** An object with a template, and where it is written. */
@@ -21,15 +22,15 @@ function templateOf(object: JsonObject): JsonObject | undefined {
   return isJsonObject(template) ? template : undefined;
 }
 
-const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  apps: ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"],
-  extensions: ["Deployment", "DaemonSet", "ReplicaSet"],
-  batch: ["Job", "CronJob"],
-  v1: ["ReplicationController"],
-};
+const GROUPS = new Map([
+  ["apps", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"]],
+  ["extensions", ["Deployment", "DaemonSet", "ReplicaSet"]],
+  ["batch", ["Job", "CronJob"]],
+  ["v1", ["ReplicationController"]],
+]);
 
 export function hasTemplate(apiVersion: string, kind: string): boolean {
-  return GROUPS[apiVersion.split("/")[0] ?? ""]?.includes(kind) === true;
+  return GROUPS.get(apiVersion.split("/")[0] ?? "")?.includes(kind) === true;
 }
 
 /** The pods that stand for the templates whose pods are not among `pods`. Throws InputError for one that cannot be read. */
@@ -42,7 +43,9 @@ export function podsOfTemplates(templates: readonly Template[], pods: readonly R
     const job = template.kind === "job" ? { "job-name": template.name, "batch.kubernetes.io/job-name": template.name } : {};
     const labels = { ...objectAt(fieldAt(written, "metadata", "labels")), ...job };
     const metadata = { name: `${template.kind}/${template.name}`, namespace: template.namespace, labels, annotations: objectAt(fieldAt(written, "metadata", "annotations")) };
-    return [{ apiVersion: "v1", kind: "Pod", metadata, spec: objectAt(written["spec"]) } as unknown as Resource<"Pod">];
+    const pod = conform({ apiVersion: "v1", kind: "Pod", metadata, spec: written["spec"] ?? null }, POD);
+    if (!pod.ok) throw new InputError(`Cannot use ${template.where}: template of ${stringAt(template.object["kind"])}: ${pod.error}`);
+    return [pod.value as unknown as Resource<"Pod">];
   });
 }
 
