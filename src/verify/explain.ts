@@ -16,6 +16,7 @@ import { ICMP, ICMPV6 } from "../net/protocol.ts";
 import type { Cluster, ClusterPod, ClusterPolicy } from "../semantics/cluster.ts";
 import { decide } from "../semantics/decide.ts";
 import { isAllowed, type Journey, journey } from "../semantics/journey.ts";
+import { type ClassOf, classifier } from "./classes.ts";
 import { allTraffic, type Traffic } from "./traffic.ts";
 import { isPlaceholder, readingsOf, UNKNOWN_NODE } from "./unknowns.ts";
 
@@ -48,33 +49,57 @@ export interface Answer extends Journey {
 /** Answers one question. Empty when the parties have no address family in common: then nothing can pass. */
 export type Explain = (question: Question) => Answer[];
 
+/** Traffic of one fate. */
+type Fate = Pick<Answer, "egress" | "ingress" | "allowed" | "otherwise" | "traffic">;
+
 /** `unknownNamespaces`: those whose labels are not known (`readingsOf`). */
 export function explainer(cluster: Cluster, unknownNamespaces: readonly string[] = []): Explain {
   const { least, most } = readingsOf(cluster, unknownNamespaces);
   const partOf = indexed(least);
-  const partOfMost = most === least ? partOf : indexed(most);
+  const partOfMost = most === least ? undefined : indexed(most);
+  const classOf = classifier(cluster);
+  const known = new Map<string, readonly Fate[]>();
   return ({ source, destination, traffic }) => {
     const ends = { source: source.pod, destination: destination.pod };
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
       const part = partOf(from, to, ends);
-      const other = partOfMost(from, to, ends);
-      const target = destination.pod === undefined ? part.pods : part.pods.filter(({ key }) => isSame(key, destination.pod));
-      const asked = traffic === undefined ? allTraffic(part, target) : [traffic];
-      const fates = new Map<string, { readonly traffic: Traffic[]; readonly fate: Omit<Answer, "source" | "destination" | "traffic"> }>();
-      for (const each of asked) {
-        const packet = packetOf(from, to, each);
-        const fate = fateOf(journey(part, packet, ends), ownNode(cluster, part, packet, journey(other, packet, ends)));
-        const text = JSON.stringify(fate);
-        const same = fates.get(text);
-        if (same === undefined) fates.set(text, { traffic: [each], fate });
-        else same.traffic.push(each);
-      }
-      return [...fates.values()].map((each) => ({ source: from, destination: to, traffic: each.traffic, ...each.fate }));
+      const compute = (): readonly Fate[] => fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
+      const key = keyOfPair(part, from, to, ends, classOf);
+      const text = key === undefined ? "" : `${key} ${JSON.stringify(traffic)}`;
+      const fates = (key === undefined ? undefined : known.get(text)) ?? compute();
+      if (key !== undefined) known.set(text, fates);
+      return fates.map((fate) => ({ source: from, destination: to, ...fate }));
     });
   };
 }
 
-function fateOf(verdicts: Journey, otherwise: Journey): Omit<Answer, "source" | "destination" | "traffic"> {
+/** Pairs with the same key have the same fates; undefined where an address is shared, or a pod speaks to itself. */
+function keyOfPair({ pods }: Cluster, from: Addr, to: Addr, ends: EndKeys, classOf: ClassOf): string | undefined {
+  const [sources, destinations] = [from, to].map((addr) => pods.filter(({ addresses }) => addresses.includes(addr)));
+  const [source, ...moreSources] = sources ?? [];
+  const [destination, ...moreDestinations] = destinations ?? [];
+  const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean => end === undefined || (pod !== undefined && isSame(pod.key, end));
+  if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination)) return undefined;
+  if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
+  return `${classOf(from, source)} ${classOf(to, destination)}`;
+}
+
+function fatesOf(cluster: Cluster, part: Cluster, other: Cluster, from: Addr, to: Addr, ends: EndKeys, traffic: Traffic | undefined): readonly Fate[] {
+  const target = ends.destination === undefined ? part.pods.filter(({ addresses }) => addresses.includes(to)) : part.pods.filter(({ key }) => isSame(key, ends.destination));
+  const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
+  for (const each of traffic === undefined ? allTraffic(part, target) : [traffic]) {
+    const packet = packetOf(from, to, each);
+    const verdicts = journey(part, packet, ends);
+    const fate = fateOf(verdicts, ownNode(cluster, part, packet, other === part ? verdicts : journey(other, packet, ends)));
+    const text = JSON.stringify(fate);
+    const same = fates.get(text);
+    if (same === undefined) fates.set(text, { ...fate, traffic: [each] });
+    else same.traffic.push(each);
+  }
+  return [...fates.values()];
+}
+
+function fateOf(verdicts: Journey, otherwise: Journey): Omit<Fate, "traffic"> {
   const allowed = isAllowed(verdicts);
   return allowed === isAllowed(otherwise) ? { ...verdicts, allowed } : { ...verdicts, allowed, otherwise };
 }
