@@ -20,17 +20,18 @@ export function readJsonStream(text: string): Document[] {
     line += newlines(text, at, begin);
     if (begin >= text.length) return documents;
     const end = endOfValue(text, begin, line);
-    documents.push({ value: parse(text.slice(begin, end), line), line });
+    documents.push({ value: parse(text.slice(begin, end), () => line), line });
     line += newlines(text, begin, end);
     at = end;
   }
 }
 
-function parse(text: string, line: number): JsonValue {
+/** `lineOf` is asked only for a text that is wrong: counting lines costs as much as reading. */
+function parse(text: string, lineOf: () => number): JsonValue {
   try {
     return JSON.parse(text) as JsonValue;
   } catch (error) {
-    throw new SyntaxFault(line, error instanceof Error ? error.message : String(error));
+    throw new SyntaxFault(lineOf(), error instanceof Error ? error.message : String(error));
   }
 }
 
@@ -42,7 +43,7 @@ function skipSpace(text: string, from: number): number {
 
 function newlines(text: string, from: number, to: number): number {
   let count = 0;
-  for (let at = text.indexOf("\n", from); at >= 0 && at < to; at = text.indexOf("\n", at + 1)) count++;
+  for (let at = from; at < to; at++) if (text[at] === "\n") count++;
   return count;
 }
 
@@ -64,7 +65,8 @@ function endOfValue(text: string, begin: number, firstLine: number): number {
       if (end === undefined) throw new SyntaxFault(lineAt(at), "a string does not end");
       const fields = open.at(-1);
       if (fields !== undefined && text[skipSpace(text, end)] === ":") {
-        const name = String(parse(text.slice(at, end), lineAt(at)));
+        const begins = at;
+        const name = String(parse(text.slice(at, end), () => lineAt(begins)));
         if (fields.has(name)) throw new SyntaxFault(lineAt(at), `key ${JSON.stringify(name)} is given twice`);
         fields.add(name);
       }
