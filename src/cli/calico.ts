@@ -15,7 +15,11 @@ const STARTED = [
 
 /** Answers the exit code: 2 for wrong usage, which is told on standard error. */
 export async function runCalico(args: readonly string[]): Promise<number> {
-  const program = commandOf("calico", "Networking and network policy for Kubernetes.").version(versionText().trimEnd(), "-v, --version", "print the version");
+  const program = commandOf("calico", "Networking and network policy for Kubernetes.").version(
+    versionText().trimEnd(),
+    "-v, --version",
+    "print the version",
+  );
   for (const [name, description] of STARTED) program.addCommand(commandOf(`calico ${name}`, description));
   addCommon(program, "calico").addHelpText("after", '\nRun "calico COMMAND --help" for the options of one command.');
   try {

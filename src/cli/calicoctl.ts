@@ -69,9 +69,20 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
 async function askWhy(source: string, destination: string, options: WhyFlags): Promise<CommandResult["code"]> {
   const environment = process.env;
   const { filename: files = [], recursive = false, namespace, output } = options;
-  if (files.length > 0 && options.kubeconfig !== undefined) throw new InputError("--kubeconfig and -f exclude each other: the cluster is read from one place");
+  if (files.length > 0 && options.kubeconfig !== undefined)
+    throw new InputError("--kubeconfig and -f exclude each other: the cluster is read from one place");
   const kubeconfig = options.kubeconfig ?? environment["KUBECONFIG"];
-  const result = await runWhy({ source, destination, namespace, output, files, recursive, stdin: () => Bun.stdin.bytes(), kubeconfig, environment });
+  const result = await runWhy({
+    source,
+    destination,
+    namespace,
+    output,
+    files,
+    recursive,
+    stdin: () => Bun.stdin.bytes(),
+    kubeconfig,
+    environment,
+  });
   process.stderr.write(result.error);
   process.stdout.write(result.out);
   return result.code;

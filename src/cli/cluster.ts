@@ -44,7 +44,9 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
       orDoubt(listed(store, "Node"), warnings, "Nodes", "hosts"),
       orDoubt(listed(store, "ServiceAccount"), warnings, "ServiceAccounts", "none"),
       options.needsServices ? orDoubt(listAt(transport, "Service", "/api/v1/services"), warnings, "Services", "all") : [],
-      options.needsServices ? orDoubt(listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"), warnings, "EndpointSlices", "all") : [],
+      options.needsServices
+        ? orDoubt(listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"), warnings, "EndpointSlices", "all")
+        : [],
       readForeign(transport, warnings),
     ]);
     return {
@@ -61,20 +63,26 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
 }
 
 /** For the ways to log in that only kubectl knows. */
-const BY_KUBECTL = '; or use "kubectl get namespaces,nodes,serviceaccounts,pods,services,endpointslices,networkpolicies -A -o json | calicoctl why -f - …"';
+const BY_KUBECTL =
+  '; or use "kubectl get namespaces,nodes,serviceaccounts,pods,services,endpointslices,networkpolicies -A -o json | calicoctl why -f - …"';
 
 /** Where kubectl looks too: the file that is named, else ~/.kube/config, else the pod that we run in. */
 async function accessOf({ kubeconfig, environment }: ClusterOptions): Promise<KubernetesAccess> {
   const files = openFiles();
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
   const path = kubeconfig ?? ((await files.exists(home)) ? home : undefined);
-  if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined) throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f");
+  if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined)
+    throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f");
   const access = await kubernetesCredentials(path, files, environment);
-  if (!access.ok) throw new InputError(`${formatParseError(access.error)}${path !== undefined && (await files.exists(path)) ? BY_KUBECTL : ""}`);
+  if (!access.ok)
+    throw new InputError(`${formatParseError(access.error)}${path !== undefined && (await files.exists(path)) ? BY_KUBECTL : ""}`);
   return access.value;
 }
 
-async function listed<K extends "Pod" | "Namespace" | "KubernetesNetworkPolicy" | "Node" | "ServiceAccount">(store: Store, kind: K): Promise<readonly Resource<K>[]> {
+async function listed<K extends "Pod" | "Namespace" | "KubernetesNetworkPolicy" | "Node" | "ServiceAccount">(
+  store: Store,
+  kind: K,
+): Promise<readonly Resource<K>[]> {
   return (await store.list(kind)).items;
 }
 
@@ -105,24 +113,53 @@ async function listAt(transport: Transport, kind: string, path: string): Promise
 }
 
 /** Groups of Kubernetes itself in which no kind is foreign. */
-const OWN_GROUPS = new Set([...Object.values(KINDS).map(({ apiVersion }) => apiVersion.split("/")[0]), "apps", "batch", "autoscaling", "events.k8s.io", "metrics.k8s.io"].filter((group) => group !== "projectcalico.org"));
+const OWN_GROUPS = new Set(
+  [
+    ...Object.values(KINDS).map(({ apiVersion }) => apiVersion.split("/")[0]),
+    "apps",
+    "batch",
+    "autoscaling",
+    "events.k8s.io",
+    "metrics.k8s.io",
+  ].filter((group) => group !== "projectcalico.org"),
+);
 
 /** Objects that may decide traffic, of every API group that the server has; what could not be looked at is a warning. */
 async function readForeign(transport: Transport, warnings: Warning[]): Promise<ForeignObject[]> {
-  const groups = await attempt(() => get(transport, "API groups", "/apis"), (cause) => warnings.push({ text: `Policies of other kinds were not looked for: ${cause}`, doubt: "all" }));
-  const names = arrayAt(fieldAt(groups, "groups")).map(objectAt).filter(({ name }) => !OWN_GROUPS.has(stringAt(name)));
-  const found = await Promise.all(names.map((group) => readGroup(transport, stringAt(group["name"]), stringAt(fieldAt(group, "preferredVersion", "groupVersion")), warnings)));
+  const groups = await attempt(
+    () => get(transport, "API groups", "/apis"),
+    (cause) => warnings.push({ text: `Policies of other kinds were not looked for: ${cause}`, doubt: "all" }),
+  );
+  const names = arrayAt(fieldAt(groups, "groups"))
+    .map(objectAt)
+    .filter(({ name }) => !OWN_GROUPS.has(stringAt(name)));
+  const found = await Promise.all(
+    names.map((group) =>
+      readGroup(transport, stringAt(group["name"]), stringAt(fieldAt(group, "preferredVersion", "groupVersion")), warnings),
+    ),
+  );
   const unique = new Map(found.flat().map((object) => [`${object.kind} ${object.namespace ?? ""}/${object.name}`, object]));
   return [...unique.values()];
 }
 
 async function readGroup(transport: Transport, group: string, apiVersion: string, warnings: Warning[]): Promise<ForeignObject[]> {
-  const doubt = (what: string) => (cause: string): void => void warnings.push({ text: `${what} could not be looked at, and may decide otherwise: ${cause}`, doubt: "all" });
-  const resources = await attempt(() => get(transport, apiVersion, `/apis/${apiVersion}`), hasForeignKinds(group) ? doubt(apiVersion) : () => {});
-  const kinds = arrayAt(fieldAt(resources, "resources")).map(objectAt).filter(({ name, kind }) => !stringAt(name).includes("/") && foreignEffect(apiVersion, stringAt(kind)) !== undefined);
+  const doubt =
+    (what: string) =>
+    (cause: string): void =>
+      void warnings.push({ text: `${what} could not be looked at, and may decide otherwise: ${cause}`, doubt: "all" });
+  const resources = await attempt(
+    () => get(transport, apiVersion, `/apis/${apiVersion}`),
+    hasForeignKinds(group) ? doubt(apiVersion) : () => {},
+  );
+  const kinds = arrayAt(fieldAt(resources, "resources"))
+    .map(objectAt)
+    .filter(({ name, kind }) => !stringAt(name).includes("/") && foreignEffect(apiVersion, stringAt(kind)) !== undefined);
   const lists = await Promise.all(
     kinds.map(async ({ name, kind, namespaced }) => {
-      const objects = await attempt(() => listAt(transport, stringAt(kind), `/apis/${apiVersion}/${stringAt(name)}`), doubt(`${stringAt(kind)} (${apiVersion})`));
+      const objects = await attempt(
+        () => listAt(transport, stringAt(kind), `/apis/${apiVersion}/${stringAt(name)}`),
+        doubt(`${stringAt(kind)} (${apiVersion})`),
+      );
       return (objects ?? []).map((object) => {
         const { namespace, name: own } = objectAt(object["metadata"]);
         return { apiVersion, kind: stringAt(kind), namespace: namespaced === true ? stringAt(namespace) : undefined, name: stringAt(own) };

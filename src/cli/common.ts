@@ -13,5 +13,10 @@ export function addCommon(program: Command, name: "calico" | "calicoctl"): Comma
         .addArgument(new Argument("<shell>", "which shell").choices(SHELLS))
         .action((shell: string) => print(completionScript(shell, name))),
     )
-    .addCommand(commandOf(`${name} complete`, "").argument("[words...]").action((words: string[]) => print(complete(words))), { hidden: true });
+    .addCommand(
+      commandOf(`${name} complete`, "")
+        .argument("[words...]")
+        .action((words: string[]) => print(complete(words))),
+      { hidden: true },
+    );
 }

@@ -47,7 +47,10 @@ export function complete(words: readonly string[]): string {
   const wanted = help.commands.length > 0 ? help.commands : valuesOf(help.arguments[positional]);
   const offered = open !== undefined ? valuesOf(open) : current.startsWith("-") ? help.options.flatMap(({ names }) => names) : wanted;
   if (offered.includes(FILES)) return `${FILES}\n`;
-  return offered.filter((candidate) => candidate.startsWith(current)).map((candidate) => `${candidate}\n`).join("");
+  return offered
+    .filter((candidate) => candidate.startsWith(current))
+    .map((candidate) => `${candidate}\n`)
+    .join("");
 }
 
 function valuesOf(taken: Taken | undefined): readonly string[] {
@@ -72,7 +75,11 @@ export function readHelp(text: string): Help {
     else if (section.length > 0) section.push(`${section.pop()} ${line.trim()}`);
   }
   const entries = (title: string): Taken[] => (sections.get(title) ?? []).map(readEntry);
-  return { commands: entries("Commands").flatMap(({ names }) => names.slice(0, 1)), options: entries("Options"), arguments: entries("Arguments") };
+  return {
+    commands: entries("Commands").flatMap(({ names }) => names.slice(0, 1)),
+    options: entries("Options"),
+    arguments: entries("Arguments"),
+  };
 }
 
 function readEntry(line: string): Taken {

@@ -42,7 +42,18 @@ export interface Inventory {
 }
 
 const CONTROLLERS = ["deployment", "statefulset", "daemonset", "replicaset", "replicationcontroller", "job", "cronjob"];
-const SHORT = new Map(Object.entries({ po: "pod", deploy: "deployment", sts: "statefulset", ds: "daemonset", rs: "replicaset", rc: "replicationcontroller", cj: "cronjob", svc: "service" }));
+const SHORT = new Map(
+  Object.entries({
+    po: "pod",
+    deploy: "deployment",
+    sts: "statefulset",
+    ds: "daemonset",
+    rs: "replicaset",
+    rc: "replicationcontroller",
+    cj: "cronjob",
+    svc: "service",
+  }),
+);
 
 /** `deploy`, `deployments`, `deployment.apps`: the kind that kubectl takes them for, `pod`, `service` or a controller; else undefined. */
 export function kindWord(text: string): string | undefined {
@@ -58,13 +69,20 @@ export function isOf(pod: Resource<"Pod">, { kind, namespace, name }: Workload):
   if (metadata.name === `${kind}/${name}`) return true;
   return ownersOf(metadata).some((owner) => {
     if (owner.kind.toLowerCase() === kind && owner.name === name) return true;
-    if (kind === "deployment") return owner.kind === "ReplicaSet" && owner.name === `${name}-${metadata.labels?.["pod-template-hash"] ?? ""}`;
-    return kind === "cronjob" && owner.kind === "Job" && owner.name.startsWith(`${name}-`) && /^\d+$/.test(owner.name.slice(name.length + 1));
+    if (kind === "deployment")
+      return owner.kind === "ReplicaSet" && owner.name === `${name}-${metadata.labels?.["pod-template-hash"] ?? ""}`;
+    return (
+      kind === "cronjob" && owner.kind === "Job" && owner.name.startsWith(`${name}-`) && /^\d+$/.test(owner.name.slice(name.length + 1))
+    );
   });
 }
 
 /** The owners that an object names. */
 export function ownersOf(metadata: object): readonly { readonly kind: string; readonly name: string }[] {
   const owners: unknown = "ownerReferences" in metadata ? metadata.ownerReferences : undefined;
-  return Array.isArray(owners) ? owners.flatMap((owner: { kind?: unknown; name?: unknown } | null) => (typeof owner?.kind === "string" && typeof owner.name === "string" ? [{ kind: owner.kind, name: owner.name }] : [])) : [];
+  return Array.isArray(owners)
+    ? owners.flatMap((owner: { kind?: unknown; name?: unknown } | null) =>
+        typeof owner?.kind === "string" && typeof owner.name === "string" ? [{ kind: owner.kind, name: owner.name }] : [],
+      )
+    : [];
 }

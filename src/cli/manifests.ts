@@ -87,17 +87,22 @@ function documentsOf(source: Source): ReturnType<typeof readDocuments> {
   } catch (error) {
     if (!(error instanceof SyntaxFault)) throw error;
     const isTemplate = new TextDecoder().decode(source.bytes).includes("{{");
-    const hint = isTemplate ? '; it has {{ … }}, so it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"' : "";
+    const hint = isTemplate
+      ? '; it has {{ … }}, so it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"'
+      : "";
     throw new InputError(`Cannot read ${source.name}:${error.line}: ${error.message}${hint}`);
   }
 }
 
 function addObject(object: JsonObject, where: string, collection: Collection, defaultNamespace: string): void {
   const { apiVersion, kind } = object;
-  if (typeof apiVersion !== "string" || typeof kind !== "string") throw new InputError(`Cannot use ${where}: apiVersion and kind must be given`);
-  if (apiVersion.startsWith("kustomize.config.k8s.io/")) throw new InputError(`Cannot use ${where}: it is a kustomize source; use "kubectl kustomize FOLDER | calicoctl why -f - …"`);
+  if (typeof apiVersion !== "string" || typeof kind !== "string")
+    throw new InputError(`Cannot use ${where}: apiVersion and kind must be given`);
+  if (apiVersion.startsWith("kustomize.config.k8s.io/"))
+    throw new InputError(`Cannot use ${where}: it is a kustomize source; use "kubectl kustomize FOLDER | calicoctl why -f - …"`);
   const known = READ.find((candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind);
-  const counts = known !== undefined || isService(apiVersion, kind) || hasTemplate(apiVersion, kind) || foreignEffect(apiVersion, kind) !== undefined;
+  const counts =
+    known !== undefined || isService(apiVersion, kind) || hasTemplate(apiVersion, kind) || foreignEffect(apiVersion, kind) !== undefined;
   if (!counts) return;
   const shaped = conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED);
   if (!shaped.ok) throw new InputError(`Cannot use ${where}: ${kind}: ${shaped.error}`);
@@ -105,10 +110,21 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
   const name = stringAt(metadata["name"]) || stringAt(metadata["generateName"]);
   if (name === "") throw new InputError(`Cannot use ${where}: metadata.name of the ${kind} must be given`);
   const given = stringAt(metadata["namespace"]);
-  if (JSON.stringify([name, given, metadata["labels"]]).includes("{{")) throw new InputError(`Cannot use ${where}: it has {{ … }}, so it belongs to a Helm chart; use "helm template NAME CHART | calicoctl why -f - …"`);
-  const isOfCluster = known === undefined ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind) : !KINDS[known].namespaced;
+  if (JSON.stringify([name, given, metadata["labels"]]).includes("{{"))
+    throw new InputError(
+      `Cannot use ${where}: it has {{ … }}, so it belongs to a Helm chart; use "helm template NAME CHART | calicoctl why -f - …"`,
+    );
+  const isOfCluster =
+    known === undefined
+      ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind)
+      : !KINDS[known].namespaced;
   const namespace = isOfCluster ? undefined : given || defaultNamespace;
-  noteSeen(`${apiVersion} ${kind} ${namespace ?? ""}/${name}`, `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`, where, collection.seen);
+  noteSeen(
+    `${apiVersion} ${kind} ${namespace ?? ""}/${name}`,
+    `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`,
+    where,
+    collection.seen,
+  );
   const placed = { ...shaped.value, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } };
   if (namespace !== undefined) collection.namespaces.add(namespace);
   file(placed, { apiVersion, kind, namespace, name, where, known }, collection);
@@ -121,7 +137,8 @@ interface Place extends ForeignObject {
 
 function file(object: JsonObject, { apiVersion, kind, namespace, name, where, known }: Place, collection: Collection): void {
   if (known !== undefined) (collection.objects[known] as Resource[]).push(object as unknown as Resource);
-  else if (hasTemplate(apiVersion, kind)) collection.templates.push({ kind: kind.toLowerCase(), namespace: namespace ?? "default", name, object, where });
+  else if (hasTemplate(apiVersion, kind))
+    collection.templates.push({ kind: kind.toLowerCase(), namespace: namespace ?? "default", name, object, where });
   else if (kind === "Service") collection.services.push(serviceOf(object));
   else if (kind === "EndpointSlice") collection.slices.push(endpointSliceOf(object));
   else if (kind === "Endpoints") collection.endpoints.push(...endpointsOf(object));
@@ -129,7 +146,10 @@ function file(object: JsonObject, { apiVersion, kind, namespace, name, where, kn
 }
 
 function isService(apiVersion: string, kind: string): boolean {
-  return (apiVersion === "v1" && ["Service", "Endpoints"].includes(kind)) || (apiVersion.startsWith("discovery.k8s.io/") && kind === "EndpointSlice");
+  return (
+    (apiVersion === "v1" && ["Service", "Endpoints"].includes(kind)) ||
+    (apiVersion.startsWith("discovery.k8s.io/") && kind === "EndpointSlice")
+  );
 }
 
 function noteSeen(id: string, named: string, where: string, seen: Map<string, string>): void {
@@ -140,17 +160,25 @@ function noteSeen(id: string, named: string, where: string, seen: Map<string, st
 
 const NO_POLICY: Warning = { text: "the manifests hold no NetworkPolicy: as far as they say, everything is allowed", doubt: "none" };
 
-function inventoryOf({ objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection, notes: readonly Warning[]): Inventory {
+function inventoryOf(
+  { objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection,
+  notes: readonly Warning[],
+): Inventory {
   const whereOf = (pod: Resource<"Pod">): string => {
-    const template = templates.find(({ kind, namespace, name }) => pod.metadata.name === `${kind}/${name}` && pod.metadata.namespace === namespace);
+    const template = templates.find(
+      ({ kind, namespace, name }) => pod.metadata.name === `${kind}/${name}` && pod.metadata.namespace === namespace,
+    );
     return `${template?.where ?? seen.get(`v1 Pod ${pod.metadata.namespace}/${pod.metadata.name}`)}: ${template === undefined ? "Pod" : "template of"} ${pod.metadata.namespace}/${pod.metadata.name}`;
   };
   const pods = withStandIns([...objects.Pod, ...podsOfTemplates(templates, objects.Pod)], whereOf);
   const written = new Set(objects.Namespace.map(({ metadata }) => metadata.name));
   const unknownNamespaces = [...namespaces].filter((name) => !written.has(name));
   // What kube-apiserver gives every Namespace.
-  const named = (metadata: Resource<"Namespace">["metadata"]): Resource<"Namespace"> =>
-    ({ apiVersion: "v1", kind: "Namespace", metadata: { ...metadata, labels: { ...metadata.labels, [NAMESPACE_NAME_LABEL]: metadata.name } } });
+  const named = (metadata: Resource<"Namespace">["metadata"]): Resource<"Namespace"> => ({
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { ...metadata, labels: { ...metadata.labels, [NAMESPACE_NAME_LABEL]: metadata.name } },
+  });
   const policies = objects.KubernetesNetworkPolicy;
   return {
     resources: {
@@ -163,7 +191,12 @@ function inventoryOf({ objects, templates, services, slices, endpoints, foreign,
     services,
     endpoints: slices.length > 0 ? withoutMirrored(slices, endpoints) : endpoints,
     unknownNamespaces,
-    warnings: [...notes, ...foreignWarnings(foreign), ...laterLabelWarnings(templates, policies), ...(policies.length + foreign.length === 0 ? [NO_POLICY] : [])],
+    warnings: [
+      ...notes,
+      ...foreignWarnings(foreign),
+      ...laterLabelWarnings(templates, policies),
+      ...(policies.length + foreign.length === 0 ? [NO_POLICY] : []),
+    ],
   };
 }
 

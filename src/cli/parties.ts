@@ -47,14 +47,26 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
   const podsByName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
   const nodeAddresses = new Set(cluster.nodes.flatMap(({ addresses }) => addresses));
   const addressesOf = new Map(cluster.nodes.map(({ name, addresses }) => [name, addresses]));
-  const pods = inventory.resources.pods.filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed").flatMap((pod): Backend[] => {
-    const party = partyOf(pod, podsByName);
-    if (party === undefined) return [];
-    const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
-    const isReady = (pod.status?.conditions ?? []).every(({ type, status }) => type !== "Ready" || status === "True");
-    const { name, namespace = "default", labels = {} } = pod.metadata;
-    return [{ name, namespace, labels, addresses: party.addresses, ports: containers.flatMap(({ ports }) => ports ?? []), isReady, nodeAddresses: addressesOf.get(pod.spec?.nodeName ?? "") ?? parseAll([pod.status?.hostIP ?? ""]) }];
-  });
+  const pods = inventory.resources.pods
+    .filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed")
+    .flatMap((pod): Backend[] => {
+      const party = partyOf(pod, podsByName);
+      if (party === undefined) return [];
+      const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
+      const isReady = (pod.status?.conditions ?? []).every(({ type, status }) => type !== "Ready" || status === "True");
+      const { name, namespace = "default", labels = {} } = pod.metadata;
+      return [
+        {
+          name,
+          namespace,
+          labels,
+          addresses: party.addresses,
+          ports: containers.flatMap(({ ports }) => ports ?? []),
+          isReady,
+          nodeAddresses: addressesOf.get(pod.spec?.nodeName ?? "") ?? parseAll([pod.status?.hostIP ?? ""]),
+        },
+      ];
+    });
   for (const pod of inventory.resources.pods) for (const addr of parseAll([pod.status?.hostIP ?? ""])) nodeAddresses.add(addr);
   return { inventory, cluster, podsByName, world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses } };
 }
@@ -63,10 +75,14 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
 export function sourcesOf(target: Target, scene: Scene): Party[] {
   if (target.type === "address") {
     const translation = isSender(target.addr, scene) ? undefined : translationOf(target.addr, undefined, scene.world);
-    if (translation !== undefined) throw new InputError(`Cannot use ${target.addr} as a source: it is the ${describe(translation)}, and no packet comes from there; name a pod, or the address of one`);
+    if (translation !== undefined)
+      throw new InputError(
+        `Cannot use ${target.addr} as a source: it is the ${describe(translation)}, and no packet comes from there; name a pod, or the address of one`,
+      );
     return [addressParty(target.addr)];
   }
-  if (target.type === "object" && target.kind === "service") throw new InputError(`Cannot use a Service as a source: no packet comes from it; name its pods`);
+  if (target.type === "object" && target.kind === "service")
+    throw new InputError(`Cannot use a Service as a source: no packet comes from it; name its pods`);
   return partiesOf(target, scene);
 }
 
@@ -86,7 +102,8 @@ export function aimsOf(target: Target, traffic: Traffic | undefined, scene: Scen
     const translation = translationOf(target.addr, traffic, world);
     if (translation !== undefined) return { aims: aimsThrough(translation, target.addr, scene), doubts: [] };
     const ports = traffic === undefined && world.nodeAddresses.has(target.addr) ? nodePorts(target.addr, world) : [];
-    const doubts = ports.length === 0 ? [] : [`traffic to some ports of ${target.addr} goes elsewhere, ask for them by number: ${ports.join(", ")}`];
+    const doubts =
+      ports.length === 0 ? [] : [`traffic to some ports of ${target.addr} goes elsewhere, ask for them by number: ${ports.join(", ")}`];
     return { aims: [{ party: addressParty(target.addr), traffic, passage: undefined }], doubts };
   }
   return { aims: partiesOf(target, scene).map((party) => ({ party, traffic, passage: undefined })), doubts: [] };
@@ -94,29 +111,47 @@ export function aimsOf(target: Target, traffic: Traffic | undefined, scene: Scen
 
 function aimsThrough(translation: Translation, addr: Addr | undefined, scene: Scene): Aim[] {
   const { service, via, outlets, problem } = translation;
-  if (problem !== undefined) throw new InputError(addr === undefined ? `Cannot tell: ${problem}` : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`);
+  if (problem !== undefined)
+    throw new InputError(
+      addr === undefined ? `Cannot tell: ${problem}` : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`,
+    );
   const what = service === undefined ? "host port" : `Service ${service.namespace}/${service.name}`;
   const isExternal = via !== "cluster address";
   return merged(outlets).map((outlet) => {
-    const at = addr === undefined ? formatTraffic([outlet.asked]) : `${addr} ${via === "node port" ? "node port" : formatTraffic([outlet.asked])}`;
-    const passage = { text: `${what}, ${at}`, address: addr, traffic: outlet.asked, isExternal, keepsSource: service?.keepsSource ?? false };
+    const at =
+      addr === undefined ? formatTraffic([outlet.asked]) : `${addr} ${via === "node port" ? "node port" : formatTraffic([outlet.asked])}`;
+    const passage = {
+      text: `${what}, ${at}`,
+      address: addr,
+      traffic: outlet.asked,
+      isExternal,
+      keepsSource: service?.keepsSource ?? false,
+    };
     return { party: outletParty(outlet, scene), traffic: outlet.traffic, passage };
   });
 }
 
 /** A pod that is listed once for each family is one outlet. */
 function merged(outlets: readonly Outlet[]): Outlet[] {
-  const groups = Map.groupBy(outlets, ({ pod, addresses, traffic, asked }) => JSON.stringify([pod?.namespace, pod?.name ?? addresses, traffic, asked]));
-  return [...groups.values()].flatMap(([first, ...others]) => (first === undefined ? [] : [{ ...first, addresses: [...new Set([first, ...others].flatMap(({ addresses }) => addresses))] }]));
+  const groups = Map.groupBy(outlets, ({ pod, addresses, traffic, asked }) =>
+    JSON.stringify([pod?.namespace, pod?.name ?? addresses, traffic, asked]),
+  );
+  return [...groups.values()].flatMap(([first, ...others]) =>
+    first === undefined ? [] : [{ ...first, addresses: [...new Set([first, ...others].flatMap(({ addresses }) => addresses))] }],
+  );
 }
 
 function outletParty({ pod, addresses }: Outlet, { inventory, cluster, podsByName }: Scene): Party {
   if (pod === undefined) {
     const owner = cluster.pods.find((each) => addresses.some((addr) => each.addresses.includes(addr)));
-    return owner === undefined ? { label: addresses.join(", "), pod: undefined, addresses } : { label: formatName(owner.key), pod: owner.key, addresses };
+    return owner === undefined
+      ? { label: addresses.join(", "), pod: undefined, addresses }
+      : { label: formatName(owner.key), pod: owner.key, addresses };
   }
   const label = `${pod.namespace}/${pod.name}`;
-  const resource = inventory.resources.pods.find(({ metadata }) => metadata.name === pod.name && (metadata.namespace ?? "default") === pod.namespace);
+  const resource = inventory.resources.pods.find(
+    ({ metadata }) => metadata.name === pod.name && (metadata.namespace ?? "default") === pod.namespace,
+  );
   const party = resource === undefined ? undefined : partyOf(resource, podsByName);
   return party === undefined ? { label, pod: undefined, addresses } : { ...party, addresses };
 }
@@ -145,17 +180,27 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
 
 /** One pod by its name, or those of a controller. */
 function podsMeant({ kind, namespace, name, isAmbiguous }: ObjectTarget, { resources }: Inventory): readonly Resource<"Pod">[] {
-  const named = (where: string, what: string): Resource<"Pod">[] => resources.pods.filter(({ metadata }) => (metadata.namespace ?? "default") === where && metadata.name === what);
-  const found = kind === undefined || kind === "pod" ? named(namespace, name) : resources.pods.filter((pod) => isOf(pod, { kind, namespace, name }));
+  const named = (where: string, what: string): Resource<"Pod">[] =>
+    resources.pods.filter(({ metadata }) => (metadata.namespace ?? "default") === where && metadata.name === what);
+  const found =
+    kind === undefined || kind === "pod" ? named(namespace, name) : resources.pods.filter((pod) => isOf(pod, { kind, namespace, name }));
   const other = isAmbiguous && kind !== undefined ? named(kind, name) : [];
-  if (found.length > 0 && other.length > 0) throw new InputError(`${kind}/${name} is a ${kind} in namespace ${namespace} and a pod in namespace ${kind}: write ${namespace}/${kind}/${name} or ${kind}/pod/${name}`);
+  if (found.length > 0 && other.length > 0)
+    throw new InputError(
+      `${kind}/${name} is a ${kind} in namespace ${namespace} and a pod in namespace ${kind}: write ${namespace}/${kind}/${name} or ${kind}/pod/${name}`,
+    );
   if (found.length > 0) return kind === undefined || kind === "pod" ? found : withAddress(found);
   if (other.length > 0) return other;
   const ofAny = kind === undefined ? resources.pods.filter((pod) => isStandIn(pod, name, namespace)) : [];
   const [first, second] = ofAny;
-  if (first !== undefined && second !== undefined) throw new InputError(`${JSON.stringify(`${namespace}/${name}`)} is more than one thing: write ${ofAny.map(({ metadata }) => `${namespace}/${metadata.name}`).join(" or ")}`);
+  if (first !== undefined && second !== undefined)
+    throw new InputError(
+      `${JSON.stringify(`${namespace}/${name}`)} is more than one thing: write ${ofAny.map(({ metadata }) => `${namespace}/${metadata.name}`).join(" or ")}`,
+    );
   if (first !== undefined) return [first];
-  throw new InputError(`Cannot find ${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`);
+  throw new InputError(
+    `Cannot find ${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`,
+  );
 }
 
 /** Whether the pod stands for the template of a controller of this name. */
@@ -188,7 +233,11 @@ function parseAll(texts: readonly string[]): Addr[] {
 
 function noAddress({ metadata, spec, status }: Resource<"Pod">): never {
   const label = `${metadata.namespace ?? "default"}/${metadata.name}`;
-  const cause = status?.phase === "Succeeded" || status?.phase === "Failed" ? `it has finished (phase ${status.phase})` : spec?.nodeName ? "its network is not set up, or was torn down" : "it is not scheduled";
+  const cause =
+    status?.phase === "Succeeded" || status?.phase === "Failed"
+      ? `it has finished (phase ${status.phase})`
+      : spec?.nodeName
+        ? "its network is not set up, or was torn down"
+        : "it is not scheduled";
   throw new InputError(`Cannot find an address of pod ${JSON.stringify(label)}: ${cause}`);
 }
-

@@ -11,12 +11,26 @@ import { isJsonObject, type JsonObject, type JsonValue } from "../model/schema/j
  */
 type Shape = "text" | "text!" | "number" | "number!" | "boolean" | "map" | readonly [Shape] | { readonly [field: string]: Shape };
 
-const METADATA: Shape = { name: "text", generateName: "text", namespace: "text", labels: "map", annotations: "map", ownerReferences: [{ kind: "text", name: "text" }] };
+const METADATA: Shape = {
+  name: "text",
+  generateName: "text",
+  namespace: "text",
+  labels: "map",
+  annotations: "map",
+  ownerReferences: [{ kind: "text", name: "text" }],
+};
 const CONTAINERS: Shape = [{ ports: [{ name: "text", containerPort: "number!", hostPort: "number", hostIP: "text", protocol: "text" }] }];
 
 export const POD: Shape = {
   metadata: METADATA,
-  spec: { nodeName: "text", hostNetwork: "boolean", serviceAccountName: "text", serviceAccount: "text", containers: CONTAINERS, initContainers: CONTAINERS },
+  spec: {
+    nodeName: "text",
+    hostNetwork: "boolean",
+    serviceAccountName: "text",
+    serviceAccount: "text",
+    containers: CONTAINERS,
+    initContainers: CONTAINERS,
+  },
   status: { phase: "text", podIP: "text", podIPs: [{ ip: "text" }], hostIP: "text", conditions: [{ type: "text", status: "text" }] },
 };
 export const NODE: Shape = { metadata: METADATA, status: { addresses: [{ type: "text", address: "text!" }] } };
@@ -37,7 +51,9 @@ class Misfit extends Error {}
 
 function fieldsOf(object: JsonObject, shape: Shape, path: string): JsonObject {
   const shapes = new Map(typeof shape === "object" && !isList(shape) ? Object.entries(shape) : []);
-  const missing = [...shapes].find(([name, wanted]) => typeof wanted === "string" && wanted.endsWith("!") && (object[name] ?? null) === null);
+  const missing = [...shapes].find(
+    ([name, wanted]) => typeof wanted === "string" && wanted.endsWith("!") && (object[name] ?? null) === null,
+  );
   if (missing !== undefined) throw new Misfit(`${path}.${missing[0]}: must be given`);
   const present = Object.entries(object).filter(([, value]) => value !== null);
   return Object.fromEntries(
@@ -56,10 +72,13 @@ function fitted(value: JsonValue, shape: Shape, path: string): JsonValue {
   if (typeof shape === "object" || shape === "map") {
     if (!isJsonObject(value)) throw new Misfit(`${path}: must be a mapping`);
     if (shape !== "map") return fieldsOf(value, shape, path);
-    return Object.fromEntries(Object.entries(value).map(([name, text]) => [name, text === null ? "" : fitted(text, "text", `${path}[${JSON.stringify(name)}]`)]));
+    return Object.fromEntries(
+      Object.entries(value).map(([name, text]) => [name, text === null ? "" : fitted(text, "text", `${path}[${JSON.stringify(name)}]`)]),
+    );
   }
   const type = shape.replace("!", "");
-  if (typeof value !== (type === "text" ? "string" : type)) throw new Misfit(`${path}: is ${JSON.stringify(value)}, must be ${type === "text" ? "text; put it in quotes" : `a ${type}`}`);
+  if (typeof value !== (type === "text" ? "string" : type))
+    throw new Misfit(`${path}: is ${JSON.stringify(value)}, must be ${type === "text" ? "text; put it in quotes" : `a ${type}`}`);
   return value;
 }
 

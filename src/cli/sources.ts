@@ -28,10 +28,14 @@ export async function readSources(paths: readonly string[], recursive: boolean, 
   const found: { readonly path: string; readonly fromFolder: boolean }[] = [];
   const warnings: Warning[] = [];
   for (const path of paths) {
-    if (/^https?:\/\//.test(path)) throw new InputError(`Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | calicoctl why -f - …"`);
+    if (/^https?:\/\//.test(path))
+      throw new InputError(`Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | calicoctl why -f - …"`);
     if (path !== "-" && (await attempt(() => stat(path), path)).isDirectory()) {
       const files = await filesIn(path, recursive, true, warnings);
-      if (files.length === 0) throw new InputError(`Cannot find a manifest in ${JSON.stringify(path)}: no file ends in .yaml, .yml or .json${recursive ? "" : "; -R reads the folders below it too"}`);
+      if (files.length === 0)
+        throw new InputError(
+          `Cannot find a manifest in ${JSON.stringify(path)}: no file ends in .yaml, .yml or .json${recursive ? "" : "; -R reads the folders below it too"}`,
+        );
       found.push(...files.map((file) => ({ path: file, fromFolder: true })));
     } else found.push({ path, fromFolder: false });
   }
@@ -46,7 +50,10 @@ export async function readSources(paths: readonly string[], recursive: boolean, 
 
 async function filesIn(path: string, recursive: boolean, isAsked: boolean, warnings: Warning[]): Promise<string[]> {
   const entries = (await attempt(() => readdir(path, { withFileTypes: true }), path)).sort((a, b) => (a.name < b.name ? -1 : 1));
-  const instead = sourceOf(path, entries.map(({ name }) => name));
+  const instead = sourceOf(
+    path,
+    entries.map(({ name }) => name),
+  );
   if (instead !== undefined) {
     if (isAsked) throw new InputError(`Cannot use ${JSON.stringify(path)}: ${instead}`);
     warnings.push({ text: `${path} is not read: ${instead}`, doubt: "all" });
@@ -57,11 +64,13 @@ async function filesIn(path: string, recursive: boolean, isAsked: boolean, warni
     const below = join(path, entry.name);
     const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await attempt(() => stat(below), below)).isDirectory());
     if (entry.name.startsWith(".")) {
-      if (!isFolder && MANIFEST.test(entry.name)) warnings.push({ text: `${below} is not read: it is hidden; name it with -f if it counts`, doubt: "none" });
+      if (!isFolder && MANIFEST.test(entry.name))
+        warnings.push({ text: `${below} is not read: it is hidden; name it with -f if it counts`, doubt: "none" });
     } else if (!isFolder) {
       if (MANIFEST.test(entry.name)) files.push(below);
     } else if (recursive && !entry.isSymbolicLink()) files.push(...(await filesIn(below, true, false, warnings)));
-    else if (await holdsManifests(below)) warnings.push({ text: `${below} is not read: -R reads the folders below one too`, doubt: "none" });
+    else if (await holdsManifests(below))
+      warnings.push({ text: `${below} is not read: -R reads the folders below one too`, doubt: "none" });
   }
   return files;
 }
@@ -74,8 +83,10 @@ async function holdsManifests(path: string): Promise<boolean> {
 /** What to run instead, for a folder whose files are no manifests yet. */
 function sourceOf(path: string, names: readonly string[]): string | undefined {
   if (names.includes("Chart.yaml")) return `it is a Helm chart; use "helm template NAME ${path} | calicoctl why -f - …"`;
-  if (names.some((name) => ["kustomization.yaml", "kustomization.yml", "Kustomization"].includes(name))) return `it is a kustomize source; use "kubectl kustomize ${path} | calicoctl why -f - …", or name its manifests one by one`;
-  if (basename(path) === "templates" && names.includes("_helpers.tpl")) return `it belongs to a Helm chart; use "helm template NAME ${join(path, "..")} | calicoctl why -f - …"`;
+  if (names.some((name) => ["kustomization.yaml", "kustomization.yml", "Kustomization"].includes(name)))
+    return `it is a kustomize source; use "kubectl kustomize ${path} | calicoctl why -f - …", or name its manifests one by one`;
+  if (basename(path) === "templates" && names.includes("_helpers.tpl"))
+    return `it belongs to a Helm chart; use "helm template NAME ${join(path, "..")} | calicoctl why -f - …"`;
   return undefined;
 }
 
@@ -88,4 +99,10 @@ async function attempt<T>(run: () => Promise<T>, path: string): Promise<T> {
   }
 }
 
-const REASONS: Readonly<Record<string, string>> = { ENOENT: "it does not exist", EACCES: "permission is denied", ENOTDIR: "a part of the path is no folder", ELOOP: "it links to itself", EISDIR: "it is a folder" };
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "it does not exist",
+  EACCES: "permission is denied",
+  ENOTDIR: "a part of the path is no folder",
+  ELOOP: "it links to itself",
+  EISDIR: "it is a folder",
+};

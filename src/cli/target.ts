@@ -19,9 +19,7 @@ export interface ObjectTarget {
 }
 
 export type Target =
-  | ObjectTarget
-  | { readonly type: "address"; readonly addr: Addr }
-  | { readonly type: "namespace"; readonly namespace: string };
+  ObjectTarget | { readonly type: "address"; readonly addr: Addr } | { readonly type: "namespace"; readonly namespace: string };
 
 export interface TargetWithPort {
   readonly target: Target;
@@ -43,7 +41,12 @@ export function parseDestination(text: string, namespace: string): Result<Target
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
   const isBareV6 = bracketed === null && parseAddr(text).ok;
   const colon = text.indexOf(":");
-  const [name, port] = bracketed !== null ? [bracketed[1] ?? "", bracketed[2]] : isBareV6 || colon < 0 ? [text, undefined] : [text.slice(0, colon), text.slice(colon + 1)];
+  const [name, port] =
+    bracketed !== null
+      ? [bracketed[1] ?? "", bracketed[2]]
+      : isBareV6 || colon < 0
+        ? [text, undefined]
+        : [text.slice(0, colon), text.slice(colon + 1)];
   const target = readTarget(name, error, namespace);
   if (!target.ok) return target;
   if (port === undefined) return ok({ target: target.value, traffic: undefined });
@@ -55,8 +58,14 @@ function parseTraffic(text: string, whole: string): Result<Traffic, ParseError> 
   const [, digits = "", name = "tcp"] = /^(\d+)(?:\/(\w+))?$/.exec(text) ?? [];
   const port = digits === "" ? Number.NaN : Number(digits);
   const protocol = protocolWithPorts(name);
-  if (!(port >= 1 && port <= 65535)) return fail({ what: "destination", found: whole, wanted: `port is ${JSON.stringify(text)}, must be 1 to 65535, then /tcp, /udp or /sctp if wanted` });
-  if (protocol === undefined) return fail({ what: "destination", found: whole, wanted: `protocol is ${JSON.stringify(name)}, must be tcp, udp or sctp` });
+  if (!(port >= 1 && port <= 65535))
+    return fail({
+      what: "destination",
+      found: whole,
+      wanted: `port is ${JSON.stringify(text)}, must be 1 to 65535, then /tcp, /udp or /sctp if wanted`,
+    });
+  if (protocol === undefined)
+    return fail({ what: "destination", found: whole, wanted: `protocol is ${JSON.stringify(name)}, must be tcp, udp or sctp` });
   return ok({ protocol, from: port, to: port });
 }
 
@@ -73,6 +82,7 @@ function readTarget(text: string, error: ParseError, namespace: string): Result<
   if (parts.length === 1) return object(undefined, namespace, first);
   if (parts.length === 2 && second === "") return NAMESPACE.test(first) ? ok({ type: "namespace", namespace: first }) : fail(error);
   const kind = kindWord(parts.length === 2 ? first : second);
-  if (parts.length === 2) return kind === undefined ? object(undefined, first, second) : object(kind, namespace, second, NAMESPACE.test(first));
+  if (parts.length === 2)
+    return kind === undefined ? object(undefined, first, second) : object(kind, namespace, second, NAMESPACE.test(first));
   return parts.length === 3 && kind !== undefined ? object(kind, first, third) : fail(error);
 }

@@ -37,12 +37,22 @@ export function hasTemplate(apiVersion: string, kind: string): boolean {
 export function podsOfTemplates(templates: readonly Template[], pods: readonly Resource<"Pod">[]): Resource<"Pod">[] {
   return templates.flatMap((template) => {
     // What another object keeps (the ReplicaSet of a Deployment) is there with its owner.
-    if (ownersOf(objectAt(template.object["metadata"])).some(({ kind }) => kindWord(kind) !== undefined) || pods.some((pod) => isOf(pod, template))) return [];
+    if (
+      ownersOf(objectAt(template.object["metadata"])).some(({ kind }) => kindWord(kind) !== undefined) ||
+      pods.some((pod) => isOf(pod, template))
+    )
+      return [];
     const written = templateOf(template.object);
-    if (written === undefined) throw new InputError(`Cannot use ${template.where}: the ${stringAt(template.object["kind"])} has no template of pods`);
+    if (written === undefined)
+      throw new InputError(`Cannot use ${template.where}: the ${stringAt(template.object["kind"])} has no template of pods`);
     const job = template.kind === "job" ? { "job-name": template.name, "batch.kubernetes.io/job-name": template.name } : {};
     const labels = { ...objectAt(fieldAt(written, "metadata", "labels")), ...job };
-    const metadata = { name: `${template.kind}/${template.name}`, namespace: template.namespace, labels, annotations: objectAt(fieldAt(written, "metadata", "annotations")) };
+    const metadata = {
+      name: `${template.kind}/${template.name}`,
+      namespace: template.namespace,
+      labels,
+      annotations: objectAt(fieldAt(written, "metadata", "annotations")),
+    };
     const pod = conform({ apiVersion: "v1", kind: "Pod", metadata, spec: written["spec"] ?? null }, POD);
     if (!pod.ok) throw new InputError(`Cannot use ${template.where}: template of ${stringAt(template.object["kind"])}: ${pod.error}`);
     return [pod.value as unknown as Resource<"Pod">];
@@ -82,10 +92,17 @@ export function laterLabelWarnings(templates: readonly Template[], policies: rea
     const spec = objectAt((policy as unknown as JsonObject)["spec"]);
     const rules = [...arrayAt(spec["ingress"]), ...arrayAt(spec["egress"])].map(objectAt);
     const peers = rules.flatMap((rule) => [...arrayAt(rule["from"]), ...arrayAt(rule["to"])]);
-    const label = [spec["podSelector"], ...peers.map((peer) => objectAt(peer)["podSelector"])].flatMap(keysOf).find((key) => added.has(key));
+    const label = [spec["podSelector"], ...peers.map((peer) => objectAt(peer)["podSelector"])]
+      .flatMap(keysOf)
+      .find((key) => added.has(key));
     if (label === undefined) return [];
     const { namespace, name } = policy.metadata;
-    return [{ text: `NetworkPolicy ${namespace}/${name} asks for the label ${label}, whose value on pods that do not run yet is not known`, doubt: "all" as const }];
+    return [
+      {
+        text: `NetworkPolicy ${namespace}/${name} asks for the label ${label}, whose value on pods that do not run yet is not known`,
+        doubt: "all" as const,
+      },
+    ];
   });
 }
 

@@ -7,7 +7,9 @@ export function commandOf(path: string, description: string): Command {
     .description(description)
     .helpCommand(false)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\nRun "${path} --help" for help.\n`) });
+    .configureOutput({
+      outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\nRun "${path} --help" for help.\n`),
+    });
 }
 
 /** An option with a value, of `values` if they are given, that may be given once. */

@@ -35,8 +35,13 @@ function printPair({ source, destination, passage, answers }: Pair, cluster: Clu
   if (answers.length === 0) return [`${head}: ${NO_FAMILY}`];
   const isOpen = answers.some(({ otherwise }) => otherwise !== undefined);
   const lines = [`${head}: ${isOpen ? "not known" : `${outcome(answers)}${isInDoubt ? ", but not certainly" : ""}`}`];
-  for (const [fate, alike] of Map.groupBy(answers, (answer) => fateOf(answer, [`leaving ${source.label}`, `entering ${destination.label}`], cluster))) {
-    lines.push(...alike.map((answer) => `  ${addressText(answer.source)} → ${addressText(answer.destination)}`), ...fate.split("\n").map((text) => `    ${text}`));
+  for (const [fate, alike] of Map.groupBy(answers, (answer) =>
+    fateOf(answer, [`leaving ${source.label}`, `entering ${destination.label}`], cluster),
+  )) {
+    lines.push(
+      ...alike.map((answer) => `  ${addressText(answer.source)} → ${addressText(answer.destination)}`),
+      ...fate.split("\n").map((text) => `    ${text}`),
+    );
   }
   if (familiesDiffer(answers)) lines.push("  IPv4 and IPv6 differ");
   return lines;
@@ -55,7 +60,13 @@ function outcome(answers: readonly Answer[]): string {
 function printSummary(pairs: readonly Pair[], cluster: Cluster): string[] {
   const members = new Map<string, Map<string, Set<number>>>();
   for (const { source, destination, passage, answers } of pairs) {
-    const fates = answers.length === 0 ? [{ fate: NO_FAMILY, family: 0 }] : answers.map((answer) => ({ fate: fateOf(answer, ["leaving the source", "entering the destination"], cluster), family: familyOf(answer.source) }));
+    const fates =
+      answers.length === 0
+        ? [{ fate: NO_FAMILY, family: 0 }]
+        : answers.map((answer) => ({
+            fate: fateOf(answer, ["leaving the source", "entering the destination"], cluster),
+            family: familyOf(answer.source),
+          }));
     for (const { fate, family } of fates) {
       const group = members.get(fate) ?? new Map<string, Set<number>>();
       members.set(fate, group);
@@ -66,7 +77,10 @@ function printSummary(pairs: readonly Pair[], cluster: Cluster): string[] {
   const isDenied = (fate: string): number => Number(/: denied$/m.test(fate.split("\n")[0] ?? ""));
   const sorted = [...members].sort(([a], [b]) => isDenied(b) - isDenied(a));
   return sorted.flatMap(([fate, group]) => {
-    const names = [...group].map(([name, families]) => `    ${name}${families.size === 1 && families.has(4) ? " (IPv4)" : families.size === 1 && families.has(6) ? " (IPv6)" : ""}`);
+    const names = [...group].map(
+      ([name, families]) =>
+        `    ${name}${families.size === 1 && families.has(4) ? " (IPv4)" : families.size === 1 && families.has(6) ? " (IPv6)" : ""}`,
+    );
     return [`${group.size} of ${pairs.length} pairs`, ...fate.split("\n").map((text) => `  ${text}`), ...names];
   });
 }
@@ -77,7 +91,9 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
   const head = `${formatTraffic(answer.traffic)}: ${answer.allowed ? "allowed" : otherwise === undefined ? "denied" : "not known"}`;
   const lineOf = (end: string, verdict: Answer["egress"], other: Answer["egress"] | undefined): string[] => {
     const line = `  ${end}: ${describeVerdict(verdict, cluster)}`;
-    return other === undefined || other.action === verdict.action ? [line] : [line, `    or, by what is not known: ${describeVerdict(other, cluster)}`];
+    return other === undefined || other.action === verdict.action
+      ? [line]
+      : [line, `    or, by what is not known: ${describeVerdict(other, cluster)}`];
   };
   return [head, ...lineOf(leaving, egress, otherwise?.egress), ...lineOf(entering, ingress, otherwise?.ingress)].join("\n");
 }

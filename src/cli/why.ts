@@ -49,7 +49,12 @@ export async function runWhy(options: WhyOptions): Promise<CommandResult> {
     return answer(options, source, target, traffic, inventory);
   } catch (error) {
     // Whoever looks for a pod that is not there wants to know what was not read.
-    throw error instanceof InputError ? new InputError(error.message, inventory.warnings.map(({ text }) => text)) : error;
+    throw error instanceof InputError
+      ? new InputError(
+          error.message,
+          inventory.warnings.map(({ text }) => text),
+        )
+      : error;
   }
 }
 
@@ -60,11 +65,21 @@ function answer({ output }: WhyOptions, source: Target, target: Target, traffic:
   const { aims, doubts } = aimsOf(target, traffic, scene);
   const explain = explainer(cluster, inventory.unknownNamespaces);
   const isOne = source.type !== "namespace" && target.type !== "namespace";
-  const pairs = sources.flatMap((from) => aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)));
+  const pairs = sources.flatMap((from) =>
+    aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
+  );
   if (pairs.length === 0) throw new InputError("Cannot find anybody to ask about: source and destination are the same single pod");
-  const allDoubts = new Set([...doubts, ...pairs.flatMap((pair) => doubtsOf(pair, explain, scene)), ...doubtsOfInventory(inventory.warnings, pairs)]);
+  const allDoubts = new Set([
+    ...doubts,
+    ...pairs.flatMap((pair) => doubtsOf(pair, explain, scene)),
+    ...doubtsOfInventory(inventory.warnings, pairs),
+  ]);
   const allowed = pairs.every(({ answers }) => answers.length > 0 && answers.every((each) => each.allowed));
-  const notes = [...invalidPolicies(cluster), ...assumptions([source, target], inventory, scene), ...inventory.warnings.map(({ text }) => text).filter((text) => !allDoubts.has(text))];
+  const notes = [
+    ...invalidPolicies(cluster),
+    ...assumptions([source, target], inventory, scene),
+    ...inventory.warnings.map(({ text }) => text).filter((text) => !allDoubts.has(text)),
+  ];
   const report = { pairs, allowed, doubts: [...allDoubts], notes, cluster };
   const out = output === "json" ? printJson(report) : printText(report, isOne);
   return { code: allDoubts.size > 0 ? 2 : allowed ? 0 : 1, out, error: warningLines(notes) };
@@ -82,7 +97,11 @@ function read<T>(result: Result<T, ParseError>): T {
 function readInventory(options: WhyOptions, targets: readonly Target[]): Promise<Inventory> {
   const { files, recursive, namespace, stdin, kubeconfig, environment } = options;
   if (files.length > 0) return readManifests({ paths: files, recursive, namespace, stdin });
-  return readCluster({ kubeconfig, environment, needsServices: targets.some((target) => target.type === "address" || (target.type === "object" && target.kind === "service")) });
+  return readCluster({
+    kubeconfig,
+    environment,
+    needsServices: targets.some((target) => target.type === "address" || (target.type === "object" && target.kind === "service")),
+  });
 }
 
 function pairOf(source: Party, { party, traffic, passage }: Aim, explain: Explain): Pair {
@@ -98,12 +117,29 @@ function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: S
     return [...doubts, `${source.label} reaches itself through ${passage.text}: its node translates the source too, and this is not told`];
   }
   if (!passage.isExternal) return doubts;
-  const seen = passage.address === undefined ? [] : explain({ source, destination: { label: passage.address, pod: undefined, addresses: [passage.address] }, traffic: passage.traffic });
-  if (differs(answers, seen, "egress")) doubts.push(`${source.label} sends to ${passage.address}; if another node translates that, leaving it is ${wordOf(seen, "egress", cluster)}`);
+  const seen =
+    passage.address === undefined
+      ? []
+      : explain({
+          source,
+          destination: { label: passage.address, pod: undefined, addresses: [passage.address] },
+          traffic: passage.traffic,
+        });
+  if (differs(answers, seen, "egress"))
+    doubts.push(
+      `${source.label} sends to ${passage.address}; if another node translates that, leaving it is ${wordOf(seen, "egress", cluster)}`,
+    );
   if (passage.keepsSource) return doubts;
   const nodes = [...world.nodeAddresses];
-  const from = explain({ source: { label: "a node", pod: undefined, addresses: nodes.length > 0 ? nodes : NO_NODE }, destination, traffic: answers[0]?.traffic[0] });
-  if (differs(answers, from, "ingress")) doubts.push(`what comes through ${passage.text} may have a node's address as its source; then entering ${destination.label} is ${wordOf(from, "ingress", cluster)}`);
+  const from = explain({
+    source: { label: "a node", pod: undefined, addresses: nodes.length > 0 ? nodes : NO_NODE },
+    destination,
+    traffic: answers[0]?.traffic[0],
+  });
+  if (differs(answers, from, "ingress"))
+    doubts.push(
+      `what comes through ${passage.text} may have a node's address as its source; then entering ${destination.label} is ${wordOf(from, "ingress", cluster)}`,
+    );
   return doubts;
 }
 
@@ -112,7 +148,10 @@ const NO_NODE: readonly Addr[] = placeholders(0xff_fff0);
 
 /** Whether another way of the packet has another fate at one end, or one that is not known. */
 function differs(answers: readonly Answer[], others: readonly Answer[], end: "egress" | "ingress"): boolean {
-  const actions = (list: readonly Answer[], family: number): string[] => list.filter(({ source }) => familyOf(source) === family).flatMap((answer) => [answer[end].action, answer.otherwise?.[end].action ?? answer[end].action]);
+  const actions = (list: readonly Answer[], family: number): string[] =>
+    list
+      .filter(({ source }) => familyOf(source) === family)
+      .flatMap((answer) => [answer[end].action, answer.otherwise?.[end].action ?? answer[end].action]);
   return answers.some(({ source, [end]: { action } }) => actions(others, familyOf(source)).some((other) => other !== action));
 }
 
@@ -122,8 +161,12 @@ function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: 
 
 /** The things about a pair that are not known, where an answer depends on them. */
 function unknownsOf({ source, destination }: Pair, { unknownNamespaces }: Inventory): string[] {
-  const addresses = [source, destination].filter((party) => party.addresses.some(isPlaceholder)).map(({ label }) => `the address of ${label}`);
-  const spaces = new Set([source, destination].flatMap(({ pod }) => pod?.namespace ?? []).filter((namespace) => unknownNamespaces.includes(namespace)));
+  const addresses = [source, destination]
+    .filter((party) => party.addresses.some(isPlaceholder))
+    .map(({ label }) => `the address of ${label}`);
+  const spaces = new Set(
+    [source, destination].flatMap(({ pod }) => pod?.namespace ?? []).filter((namespace) => unknownNamespaces.includes(namespace)),
+  );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
   const unknown = [...addresses, ...labels];
   return (unknown.length > 0 ? unknown : [`the node of ${destination.label}`]).map((what) => `not known, and it may decide: ${what}`);
@@ -135,7 +178,11 @@ function doubtsOfInventory(warnings: readonly Warning[], pairs: readonly Pair[])
   const namespaces = new Set(parties.map(({ pod }) => pod?.namespace));
   const hasHost = parties.some(({ pod }) => pod === undefined);
   return warnings
-    .filter(({ doubt, namespaces: scope }) => (doubt === "all" || (doubt === "hosts" && hasHost)) && (scope === undefined || scope.some((namespace) => namespaces.has(namespace))))
+    .filter(
+      ({ doubt, namespaces: scope }) =>
+        (doubt === "all" || (doubt === "hosts" && hasHost)) &&
+        (scope === undefined || scope.some((namespace) => namespaces.has(namespace))),
+    )
     .map(({ text }) => text);
 }
 
@@ -145,12 +192,18 @@ function assumptions(targets: readonly Target[], { resources, services }: Invent
   if (!isIncomplete) return [];
   return targets.flatMap((target) => {
     if (target.type !== "address" || world.nodeAddresses.has(target.addr)) return [];
-    const isKnown = cluster.pods.some(({ addresses }) => addresses.includes(target.addr)) || services.some(({ addresses }) => addresses.some(({ addr }) => addr === target.addr));
-    return isKnown ? [] : [`${target.addr} is taken for an address outside the cluster: the manifests do not say the addresses of all pods and Services`];
+    const isKnown =
+      cluster.pods.some(({ addresses }) => addresses.includes(target.addr)) ||
+      services.some(({ addresses }) => addresses.some(({ addr }) => addr === target.addr));
+    return isKnown
+      ? []
+      : [`${target.addr} is taken for an address outside the cluster: the manifests do not say the addresses of all pods and Services`];
   });
 }
 
 function invalidPolicies(cluster: Cluster): string[] {
   const invalid = cluster.policies.filter(({ errors }) => errors.length > 0);
-  return invalid.map(({ key, errors }) => `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`);
+  return invalid.map(
+    ({ key, errors }) => `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`,
+  );
 }

@@ -43,7 +43,8 @@ function separate(text: string): Part[] {
   lines.forEach((line, index) => {
     if (!line.startsWith("---")) return;
     const rest = line.slice(3).trim();
-    if (rest !== "" && !rest.startsWith("#")) throw new SyntaxFault(index + 1, `${JSON.stringify(line)} is no separator of documents: --- must stand alone on its line`);
+    if (rest !== "" && !rest.startsWith("#"))
+      throw new SyntaxFault(index + 1, `${JSON.stringify(line)} is no separator of documents: --- must stand alone on its line`);
     parts.push({ source: lines.slice(begin, index).join("\n"), line: begin + 1 });
     begin = index + 1;
   });
@@ -103,7 +104,11 @@ class Reader {
     const first = this.#peek();
     const root = first === undefined || first.type === EVENT_ID.POP ? { value: null, position: 0, isMerge: false } : this.#node();
     this.#next++;
-    if (this.#peek() !== undefined) throw new PlacedFault(this.#positionOf(this.#events[this.#next + 1]), 'kubectl reads nothing after a line "...": begin a document with "---"');
+    if (this.#peek() !== undefined)
+      throw new PlacedFault(
+        this.#positionOf(this.#events[this.#next + 1]),
+        'kubectl reads nothing after a line "...": begin a document with "---"',
+      );
     return root;
   }
 
@@ -161,7 +166,8 @@ class Reader {
       const key = this.#node();
       const { value, position } = this.#node();
       if (key.isMerge) {
-        for (const source of mergeSources(value, position)) for (const [name, merged] of Object.entries(source)) setField(mapping, name, merged);
+        for (const source of mergeSources(value, position))
+          for (const [name, merged] of Object.entries(source)) setField(mapping, name, merged);
         continue;
       }
       const name = keyText(key);
@@ -191,7 +197,10 @@ function setField(object: JsonObject, name: string, value: JsonValue): void {
 function keyText({ value, position }: Node): string {
   if (typeof value === "string" || typeof value === "boolean") return String(value);
   if (typeof value === "number") return String(value);
-  throw new PlacedFault(position, `a key must be text, a number or a boolean, not ${value === null ? "null" : Array.isArray(value) ? "a list" : "a mapping"}`);
+  throw new PlacedFault(
+    position,
+    `a key must be text, a number or a boolean, not ${value === null ? "null" : Array.isArray(value) ? "a list" : "a mapping"}`,
+  );
 }
 
 type Scalar = string | number | boolean | null;

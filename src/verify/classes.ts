@@ -12,14 +12,22 @@ import { isPlaceholder } from "./unknowns.ts";
 export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => string;
 
 export function classifier(cluster: Cluster): ClassOf {
-  const prefixes = blocksOf(cluster).map((text) => parsePrefix(text)).flatMap((prefix) => (prefix.ok ? [prefix.value] : []));
+  const prefixes = blocksOf(cluster)
+    .map((text) => parsePrefix(text))
+    .flatMap((prefix) => (prefix.ok ? [prefix.value] : []));
   const classes = new Map<Addr, string>();
   return (addr, pod) => {
     const known = classes.get(addr);
     if (known !== undefined) return known;
     const blocks = prefixes.map((prefix) => (prefixContains(prefix, addr) ? "1" : "0")).join("");
     const nodes = cluster.nodes.filter(({ addresses }) => addresses.includes(addr)).map(({ name }) => name);
-    const found = JSON.stringify([familyOf(addr), isPlaceholder(addr), blocks, nodes, pod === undefined ? null : [pod.namespace, pod.node, pod.labels, pod.ports]]);
+    const found = JSON.stringify([
+      familyOf(addr),
+      isPlaceholder(addr),
+      blocks,
+      nodes,
+      pod === undefined ? null : [pod.namespace, pod.node, pod.labels, pod.ports],
+    ]);
     classes.set(addr, found);
     return found;
   };
@@ -27,8 +35,12 @@ export function classifier(cluster: Cluster): ClassOf {
 
 /** Every block and exception that a policy names, once. */
 function blocksOf(cluster: Cluster): string[] {
-  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): string[] => (peers ?? []).flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
+  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): string[] =>
+    (peers ?? []).flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
   const valid = cluster.policies.filter(({ state }) => state === "valid");
-  const texts = valid.flatMap(({ spec }) => [...(spec.ingress ?? []).flatMap((rule) => peersOf(rule.from)), ...(spec.egress ?? []).flatMap((rule) => peersOf(rule.to))]);
+  const texts = valid.flatMap(({ spec }) => [
+    ...(spec.ingress ?? []).flatMap((rule) => peersOf(rule.from)),
+    ...(spec.egress ?? []).flatMap((rule) => peersOf(rule.to)),
+  ]);
   return [...new Set(texts)];
 }

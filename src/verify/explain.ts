@@ -78,14 +78,26 @@ function keyOfPair({ pods }: Cluster, from: Addr, to: Addr, ends: EndKeys, class
   const [sources, destinations] = [from, to].map((addr) => pods.filter(({ addresses }) => addresses.includes(addr)));
   const [source, ...moreSources] = sources ?? [];
   const [destination, ...moreDestinations] = destinations ?? [];
-  const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean => end === undefined || (pod !== undefined && isSame(pod.key, end));
+  const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean =>
+    end === undefined || (pod !== undefined && isSame(pod.key, end));
   if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination)) return undefined;
   if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
   return `${classOf(from, source)} ${classOf(to, destination)}`;
 }
 
-function fatesOf(cluster: Cluster, part: Cluster, other: Cluster, from: Addr, to: Addr, ends: EndKeys, traffic: Traffic | undefined): readonly Fate[] {
-  const target = ends.destination === undefined ? part.pods.filter(({ addresses }) => addresses.includes(to)) : part.pods.filter(({ key }) => isSame(key, ends.destination));
+function fatesOf(
+  cluster: Cluster,
+  part: Cluster,
+  other: Cluster,
+  from: Addr,
+  to: Addr,
+  ends: EndKeys,
+  traffic: Traffic | undefined,
+): readonly Fate[] {
+  const target =
+    ends.destination === undefined
+      ? part.pods.filter(({ addresses }) => addresses.includes(to))
+      : part.pods.filter(({ key }) => isSame(key, ends.destination));
   const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
   for (const each of traffic === undefined ? allTraffic(part, target) : [traffic]) {
     const packet = packetOf(from, to, each);
@@ -106,8 +118,11 @@ function fateOf(verdicts: Journey, otherwise: Journey): Omit<Fate, "traffic"> {
 
 /** A pod that is on no node yet may come to run on the very node that sends (POL-10). */
 function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdicts: Journey): Journey {
-  const isHost = (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) || cluster.nodes.some(({ addresses }) => addresses.includes(source));
-  const mayBe = isHost && verdicts.ingress.action === "deny" && (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
+  const isHost =
+    (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) ||
+    cluster.nodes.some(({ addresses }) => addresses.includes(source));
+  const mayBe =
+    isHost && verdicts.ingress.action === "deny" && (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
   return mayBe ? { egress: verdicts.egress, ingress: { action: "allow", reason: { type: "own-node" } } } : verdicts;
 }
 
@@ -150,7 +165,9 @@ function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
   const [addr] = pod.addresses;
   invariant(addr !== undefined, "a pod of the cluster has an address");
   const packet = packetOf(addr, addr, "other");
-  return DIRECTIONS.some((direction) => decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated");
+  return DIRECTIONS.some(
+    (direction) => decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
+  );
 }
 
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
@@ -171,13 +188,15 @@ function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readon
 
 /** One packet that stands for its class. */
 function packetOf(source: Addr, destination: Addr, traffic: Traffic): FlowPacket {
-  if (traffic === "other") return { source, destination, protocol: familyOf(source) === 4 ? ICMP : ICMPV6, sourcePort: undefined, destinationPort: undefined };
+  if (traffic === "other")
+    return { source, destination, protocol: familyOf(source) === 4 ? ICMP : ICMPV6, sourcePort: undefined, destinationPort: undefined };
   return { source, destination, protocol: traffic.protocol, sourcePort: 0, destinationPort: traffic.from };
 }
 
 /** Whether the families have different fates, reasons aside. */
 export function familiesDiffer(answers: readonly Answer[]): boolean {
-  const fate = (family: number): unknown => answers.filter(({ source }) => familyOf(source) === family).map(({ allowed, traffic }) => [allowed, traffic]);
+  const fate = (family: number): unknown =>
+    answers.filter(({ source }) => familyOf(source) === family).map(({ allowed, traffic }) => [allowed, traffic]);
   const families = new Set(answers.map(({ source }) => familyOf(source)));
   return families.size === 2 && !equal(fate(4), fate(6));
 }

@@ -17,8 +17,10 @@ function classesOf(protocol: Protocol, cluster: Cluster, destinations: readonly 
   const starts = new Set([0]);
   const cut = (from: number, to: number): void => void starts.add(from).add(to + 1);
   const isOfProtocol = (name: string | undefined): boolean => protocolByName(name ?? "TCP") === protocol;
-  for (const { port, endPort, protocol: name } of portEntries(cluster)) if (typeof port === "number" && isOfProtocol(name)) cut(port, endPort ?? port);
-  for (const pod of destinations) for (const { containerPort, protocol: name } of pod.ports) if (isOfProtocol(name)) cut(containerPort, containerPort);
+  for (const { port, endPort, protocol: name } of portEntries(cluster))
+    if (typeof port === "number" && isOfProtocol(name)) cut(port, endPort ?? port);
+  for (const pod of destinations)
+    for (const { containerPort, protocol: name } of pod.ports) if (isOfProtocol(name)) cut(containerPort, containerPort);
   const sorted = [...starts].filter((start) => start <= MAX_PORT).sort((a, b) => a - b);
   return sorted.map((from, i) => ({ protocol, from, to: (sorted[i + 1] ?? MAX_PORT + 1) - 1 }));
 }

@@ -39,13 +39,17 @@ export interface Readings {
 /** `namespaces`: those whose labels are not known, apart from their name. */
 export function readingsOf(cluster: Cluster, namespaces: readonly string[]): Readings {
   const hasPlaceholders = cluster.pods.some(({ addresses }) => addresses.some(isPlaceholder));
-  const change = (reading: keyof Readings): Cluster => ({ ...cluster, policies: cluster.policies.map((policy) => readPolicy(policy, reading, namespaces)) });
+  const change = (reading: keyof Readings): Cluster => ({
+    ...cluster,
+    policies: cluster.policies.map((policy) => readPolicy(policy, reading, namespaces)),
+  });
   return hasPlaceholders || namespaces.length > 0 ? { least: change("least"), most: change("most") } : { least: cluster, most: cluster };
 }
 
 function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: readonly string[]): ClusterPolicy {
   if (policy.state !== "valid") return policy;
-  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): NetworkPolicyPeer[] => (peers ?? []).flatMap((peer) => readPeer(peer, reading, namespaces));
+  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): NetworkPolicyPeer[] =>
+    (peers ?? []).flatMap((peer) => readPeer(peer, reading, namespaces));
   const { ingress, egress } = policy.spec;
   const spec = {
     ...policy.spec,

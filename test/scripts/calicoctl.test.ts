@@ -15,7 +15,13 @@ interface Run {
 async function run(command: readonly string[], input = "", environment: Readonly<Record<string, string>> = {}): Promise<Run> {
   const [program = "", ...args] = command;
   const env = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...environment };
-  const child = Bun.spawn([program.includes("/") || program === "bash" ? program : `${BIN}/${program}`, ...args], { stdin: new TextEncoder().encode(input), stdout: "pipe", stderr: "pipe", env, cwd: directory });
+  const child = Bun.spawn([program.includes("/") || program === "bash" ? program : `${BIN}/${program}`, ...args], {
+    stdin: new TextEncoder().encode(input),
+    stdout: "pipe",
+    stderr: "pipe",
+    env,
+    cwd: directory,
+  });
   const [out, error, code] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
   return { code, out, error };
 }
@@ -27,7 +33,8 @@ const OBJECTS = `
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: b, labels: {app: b}}, spec: {nodeName: n1}, status: {podIP: 10.65.0.2}}
 `.trimStart();
-const DENIED = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: closed}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress]}}\n";
+const DENIED =
+  "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: closed}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress]}}\n";
 
 let directory = "";
 beforeAll(async () => {
@@ -52,12 +59,23 @@ describe("what -f takes", () => {
   test("standard input, alone and with files", async () => {
     expect((await run(["calicoctl", "why", "-f", "-", "a", "b:80"], `${OBJECTS}---\n${DENIED}`)).code).toBe(1);
     expect((await run(["calicoctl", "why", "-f", "objects.yaml", "--filename=-", "a", "b:80"], DENIED)).code).toBe(1);
-    expect(await run(["calicoctl", "why", "-f", "-", "a", "b:80"], "a: [")).toMatchObject({ code: 2, error: expect.stringMatching(/^calicoctl why: Cannot read standard input:1: /) });
+    expect(await run(["calicoctl", "why", "-f", "-", "a", "b:80"], "a: [")).toMatchObject({
+      code: 2,
+      error: expect.stringMatching(/^calicoctl why: Cannot read standard input:1: /),
+    });
   });
 
   test("a folder, its own files alone or with those below", async () => {
     await write("folder/objects.yml", OBJECTS);
-    await write("folder/below/policy.json", JSON.stringify({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "closed" }, spec: { podSelector: {}, policyTypes: ["Ingress"] } }));
+    await write(
+      "folder/below/policy.json",
+      JSON.stringify({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "closed" },
+        spec: { podSelector: {}, policyTypes: ["Ingress"] },
+      }),
+    );
     await write("folder/README.md", "{{ no manifest }}");
     await write("folder/.hidden.yaml", DENIED);
     await write("folder/.git/config.yaml", DENIED);
@@ -78,9 +96,15 @@ describe("what -f takes", () => {
     expect(deep.error).not.toContain("below");
     const lost = await run(["calicoctl", "why", "-f", "folder", "a", "nobody"]);
     expect(lost).toMatchObject({ code: 2, out: "", error: `${plain.error}calicoctl why: Cannot find pod "default/nobody"\n` });
-    expect(await run(["calicoctl", "why", "-f", "folder/values.yaml", "a", "b:80"])).toMatchObject({ code: 2, error: "calicoctl why: Cannot use folder/values.yaml:1: apiVersion and kind must be given\n" });
+    expect(await run(["calicoctl", "why", "-f", "folder/values.yaml", "a", "b:80"])).toMatchObject({
+      code: 2,
+      error: "calicoctl why: Cannot use folder/values.yaml:1: apiVersion and kind must be given\n",
+    });
     await mkdir(join(directory, "empty"));
-    expect(await run(["calicoctl", "why", "-f", "empty", "a", "b:80"])).toMatchObject({ code: 2, error: expect.stringContaining('Cannot find a manifest in "empty"') });
+    expect(await run(["calicoctl", "why", "-f", "empty", "a", "b:80"])).toMatchObject({
+      code: 2,
+      error: expect.stringContaining('Cannot find a manifest in "empty"'),
+    });
   });
 
   test("a Helm chart and a kustomize source are named, with what to run instead", async () => {
@@ -91,9 +115,16 @@ describe("what -f takes", () => {
     for (const [path, message] of [
       ["sources/chart", 'Cannot use "sources/chart": it is a Helm chart; use "helm template NAME sources/chart | calicoctl why -f - …"'],
       ["sources/chart/templates/policy.yaml", 'it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"'],
-      ["sources/base", 'it is a kustomize source; use "kubectl kustomize sources/base | calicoctl why -f - …", or name its manifests one by one'],
+      [
+        "sources/base",
+        'it is a kustomize source; use "kubectl kustomize sources/base | calicoctl why -f - …", or name its manifests one by one',
+      ],
     ] as const) {
-      expect(await run(["calicoctl", "why", "-f", path, "a", "b"])).toMatchObject({ code: 2, out: "", error: expect.stringContaining(message) });
+      expect(await run(["calicoctl", "why", "-f", path, "a", "b"])).toMatchObject({
+        code: 2,
+        out: "",
+        error: expect.stringContaining(message),
+      });
     }
     const deep = await run(["calicoctl", "why", "-R", "-f", "sources", "a", "b:80"]);
     expect(deep.code).toBe(2);
@@ -113,8 +144,8 @@ describe("what -f takes", () => {
 
 describe("mistakes: exit code 2, on standard error, by the name of the program, with what to do", () => {
   for (const [command, message] of [
-    ["calicoctl wy", 'calicoctl: unknown command \'wy\'\n(Did you mean why?)\nRun "calicoctl --help" for help.\n'],
-    ["calicoctl why", 'calicoctl why: missing required argument \'src\'\nRun "calicoctl why --help" for help.\n'],
+    ["calicoctl wy", "calicoctl: unknown command 'wy'\n(Did you mean why?)\nRun \"calicoctl --help\" for help.\n"],
+    ["calicoctl why", "calicoctl why: missing required argument 'src'\nRun \"calicoctl why --help\" for help.\n"],
     ["calicoctl why a b c", "calicoctl why: too many arguments for 'why'."],
     ["calicoctl why a b -f", "calicoctl why: option '-f, --filename <path>' argument missing"],
     ["calicoctl why a b --outptu json", "calicoctl why: unknown option '--outptu'\n(Did you mean --output?)"],
@@ -134,7 +165,7 @@ describe("mistakes: exit code 2, on standard error, by the name of the program, 
     ["calicoctl why a b:x -f objects.yaml", 'calicoctl why: Cannot parse destination "b:x"'],
     ["calicoctl completion tcsh", "calicoctl completion: "],
     ["calicoctl", "Usage: calicoctl"],
-    ["calico nod", 'calico: unknown command \'nod\'\n(Did you mean node?)\nRun "calico --help" for help.\n'],
+    ["calico nod", "calico: unknown command 'nod'\n(Did you mean node?)\nRun \"calico --help\" for help.\n"],
     ["calico --nothing", "calico: unknown option '--nothing'"],
     ["calico", "Usage: calico"],
     ["calico ctl why", "calicoctl why: missing required argument 'src'"],
@@ -151,24 +182,54 @@ describe("mistakes: exit code 2, on standard error, by the name of the program, 
   test("a file that may not be read", async () => {
     await write("secret.yaml", OBJECTS);
     await chmod(join(directory, "secret.yaml"), 0);
-    const user = await run([Bun.which("setpriv") ?? "", "--reuid=65534", "--regid=65534", "--clear-groups", `${BIN}/calicoctl`, "why", "a", "b", "-f", join(directory, "secret.yaml")]);
+    const user = await run([
+      Bun.which("setpriv") ?? "",
+      "--reuid=65534",
+      "--regid=65534",
+      "--clear-groups",
+      `${BIN}/calicoctl`,
+      "why",
+      "a",
+      "b",
+      "-f",
+      join(directory, "secret.yaml"),
+    ]);
     expect(user).toMatchObject({ code: 2, out: "", error: expect.stringContaining("permission is denied") });
   });
 });
 
 test("a server that is not there", async () => {
-  await write("kubeconfig", "{current-context: c, contexts: [{name: c, context: {cluster: k}}], clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]}\n");
+  await write(
+    "kubeconfig",
+    "{current-context: c, contexts: [{name: c, context: {cluster: k}}], clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]}\n",
+  );
   const { code, out, error } = await run(["calicoctl", "why", "a", "b"], "", { KUBECONFIG: join(directory, "kubeconfig") });
   expect([code, out]).toEqual([2, ""]);
   expect(error).toMatch(/^calicoctl why: Cannot list \w+: cannot reach http:\/\/127\.0\.0\.1:1: ECONNREFUSED[^\n]*\n$/);
 });
 
 test("help and version are no mistakes", async () => {
-  for (const command of [["calico", "--help"], ["calico", "help"], ["calicoctl", "--help"], ["calicoctl", "why", "--help"], ["calico", "help", "cni", "install"], ["calico", "lab", "up", "--help"]]) {
+  for (const command of [
+    ["calico", "--help"],
+    ["calico", "help"],
+    ["calicoctl", "--help"],
+    ["calicoctl", "why", "--help"],
+    ["calico", "help", "cni", "install"],
+    ["calico", "lab", "up", "--help"],
+  ]) {
     expect(await run(command)).toMatchObject({ code: 0, error: "", out: expect.stringContaining("Usage: ") });
   }
-  for (const command of [["calico", "version"], ["calico", "--version"], ["calico", "-v"], ["calicoctl", "version"]]) {
-    expect(await run(command)).toMatchObject({ code: 0, error: "", out: expect.stringMatching(/^Version: \d+\.\d+\.\d+\nCommit: {2}(unknown|[0-9a-f]{12}(\+changes)?)\n$/) });
+  for (const command of [
+    ["calico", "version"],
+    ["calico", "--version"],
+    ["calico", "-v"],
+    ["calicoctl", "version"],
+  ]) {
+    expect(await run(command)).toMatchObject({
+      code: 0,
+      error: "",
+      out: expect.stringMatching(/^Version: \d+\.\d+\.\d+\nCommit: {2}(unknown|[0-9a-f]{12}(\+changes)?)\n$/),
+    });
   }
 });
 
