@@ -135,7 +135,9 @@ describe("what is not known is not taken for certain", () => {
   test("whether a node is the pod's own", async () => {
     const node = "---\n{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}\n";
     const closed = policy("closed", `{${WEB}, policyTypes: [Ingress]}`);
-    expect((await why(NAMESPACE + node + deployment("web") + closed, "192.0.2.1", "web:80")).code).toBe(2);
+    const { code, out } = await why(NAMESPACE + node + deployment("web") + closed, "192.0.2.1", "web:80");
+    expect([code, out]).toEqual([2, expect.stringContaining("or, by what is not known: allowed: comes from the pod's own node")]);
+    expect(out.match(/^not certain: .*$/gm)).toEqual(["not certain: not known, and it may decide: whether shop/deployment/web runs on the node that sends"]);
     expect((await why(NAMESPACE + node + deployment("web") + closed, "192.0.2.2", "web:80")).code).toBe(1);
     expect((await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "agent", "web:80")).code).toBe(2);
     expect((await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "web", "agent:80")).code).toBe(0);

@@ -113,7 +113,7 @@ describe("addresses that are translated", () => {
     expect((await why(ALL + slice(true), "front", "svc/web:80")).out).toMatch(
       /^shop\/front → shop\/other .*: allowed\n {2}10.65.0.5 → 10.65.0.6\n {4}9090\/tcp: allowed\n[^→]*$/,
     );
-    await expect(why(ALL + slice(false), "front", "svc/web:80")).rejects.toThrow("Service shop/web has no ready endpoint");
+    await expect(why(ALL + slice(false), "front", "svc/web:80")).rejects.toThrow("Service shop/web has nothing behind it: none of its endpoints is ready and has the port");
     const endpoints =
       "---\n{apiVersion: v1, kind: Endpoints, metadata: {name: web, namespace: shop}, subsets: [{ports: [{port: 5432}], addresses: [{ip: 198.51.100.1}]}]}\n";
     expect((await why(ALL + endpoints, "front", "10.96.0.7:80")).out).toStartWith(
@@ -195,7 +195,7 @@ describe("addresses that are translated", () => {
       ),
     ).rejects.toThrow("stands for the name db.example.com");
     await expect(why(ALL.replaceAll("selector: {app: web}", "selector: {app: none}"), "front", "10.96.0.7:80")).rejects.toThrow(
-      "has no ready endpoint",
+      "has nothing behind it: no pod that is known has the labels app=none",
     );
   });
 });

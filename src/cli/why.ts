@@ -160,7 +160,11 @@ function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: 
 }
 
 /** The things about a pair that are not known, where an answer depends on them. */
-function unknownsOf({ source, destination }: Pair, { unknownNamespaces }: Inventory): string[] {
+function unknownsOf({ source, destination, answers }: Pair, { unknownNamespaces }: Inventory): string[] {
+  const open = answers.filter(({ otherwise }) => otherwise !== undefined);
+  const isByNode = ({ otherwise }: Answer): boolean => otherwise?.ingress.reason.type === "own-node";
+  const node = open.some(isByNode) ? [`whether ${destination.label} runs on the node that sends`] : [];
+  if (open.every((answer) => isByNode(answer) && answer.egress.action === "allow")) return node.map(unknownText);
   const addresses = [source, destination]
     .filter((party) => party.addresses.some(isPlaceholder))
     .map(({ label }) => `the address of ${label}`);
@@ -168,8 +172,11 @@ function unknownsOf({ source, destination }: Pair, { unknownNamespaces }: Invent
     [source, destination].flatMap(({ pod }) => pod?.namespace ?? []).filter((namespace) => unknownNamespaces.includes(namespace)),
   );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
-  const unknown = [...addresses, ...labels];
-  return (unknown.length > 0 ? unknown : [`the node of ${destination.label}`]).map((what) => `not known, and it may decide: ${what}`);
+  return [...node, ...addresses, ...labels].map(unknownText);
+}
+
+function unknownText(what: string): string {
+  return `not known, and it may decide: ${what}`;
 }
 
 /** The warnings that have a say in these pairs. */

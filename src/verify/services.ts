@@ -257,8 +257,17 @@ export function throughService(service: Service, via: Via, traffic: Traffic | un
     service,
     via,
     outlets,
-    problem: outlets.length === 0 ? `${label} has no ready endpoint: nothing gets what is sent to it` : undefined,
+    problem: outlets.length === 0 ? `${label} has nothing behind it: ${whyEmpty(service, world)}` : undefined,
   };
+}
+
+function whyEmpty(service: Service, { endpoints, pods }: World): string {
+  const isListed = endpoints.some(({ namespace, service: name }) => namespace === service.namespace && name === service.name);
+  if (isListed) return "none of its endpoints is ready and has the port";
+  if (service.selector === undefined) return "it has no selector and no endpoints";
+  const terms = Object.entries(service.selector);
+  const isThere = pods.some((pod) => pod.namespace === service.namespace && terms.every(([key, value]) => pod.labels[key] === value));
+  return isThere ? "none of its pods is ready and has the port" : `no pod that is known has the labels ${terms.map(([key, value]) => `${key}=${value}`).join(",")}`;
 }
 
 function portOf(traffic: Traffic): number {
