@@ -156,6 +156,6 @@ test("junk in any one place", async () => {
       }).catch((error: unknown) => error);
       if (!(result instanceof InputError)) expect(result).toHaveProperty("code");
     }),
-    { numRuns: 1500 },
+    { numRuns: 500 },
   );
-});
+}, 60_000);
