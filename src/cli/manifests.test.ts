@@ -62,6 +62,11 @@ describe("templates stand for their pods", () => {
   });
 });
 
+test("a name that is somewhere else is pointed out", async () => {
+  await expect(why(NAMESPACE + deployment("web"), "web", "other/web")).rejects.toThrow('Cannot find pod "other/web"; there is shop/deployment/web');
+  await expect(why(NAMESPACE + deployment("web"), "web", "other/")).rejects.toThrow('in namespace "other"; there is shop/');
+});
+
 test("manifests without a policy: that is said", async () => {
   expect(await why(NAMESPACE + deployment("web") + deployment("front"), "front", "web")).toMatchObject({
     code: 0,

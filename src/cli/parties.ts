@@ -172,10 +172,18 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
       return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
     case "namespace": {
       const pods = cluster.pods.filter(({ namespace }) => namespace === target.namespace);
-      if (pods.length === 0) throw new InputError(`Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}`);
+      if (pods.length === 0) throw new InputError(
+          `Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}${orThere(cluster.pods.map(({ namespace }) => `${namespace}/`))}`,
+        );
       return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
     }
   }
+}
+
+/** `; there is shop/web, other/web`: what may have been meant. */
+function orThere(names: readonly string[]): string {
+  const found = [...new Set(names)].slice(0, 5);
+  return found.length === 0 ? "" : `; there is ${found.join(", ")}`;
 }
 
 /** One pod by its name, or those of a controller. */
@@ -198,9 +206,9 @@ function podsMeant({ kind, namespace, name, isAmbiguous }: ObjectTarget, { resou
       `${JSON.stringify(`${namespace}/${name}`)} is more than one thing: write ${ofAny.map(({ metadata }) => `${namespace}/${metadata.name}`).join(" or ")}`,
     );
   if (first !== undefined) return [first];
-  throw new InputError(
-    `Cannot find ${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`,
-  );
+  const elsewhere = resources.pods.filter(({ metadata }) => metadata.name === name || metadata.name.endsWith(`/${name}`));
+  const what = `${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`;
+  throw new InputError(`Cannot find ${what}${orThere(elsewhere.map(({ metadata }) => `${metadata.namespace ?? "default"}/${metadata.name}`))}`);
 }
 
 /** Whether the pod stands for the template of a controller of this name. */

@@ -1,6 +1,6 @@
 /** The command lines of `calicoctl` and `calico` as a user meets them: the shipped executables, their exit codes and what they print where. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -231,6 +231,10 @@ test("help and version are no mistakes", async () => {
       out: expect.stringMatching(/^Version: \d+\.\d+\.\d+\nCommit: {2}(unknown|[0-9a-f]{12}(\+changes)?)\n$/),
     });
   }
+});
+
+test("the version says which commit the executable was built from", async () => {
+  expect((await run(["calicoctl", "version"])).out).toEndWith(`Commit:  ${(await readFile(`${BIN}/.commit`, "utf8")).trim()}\n`);
 });
 
 describe("tab completion", () => {
