@@ -120,7 +120,7 @@ _PROGRAM() {
   answer=$("\${words[1]}" complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
   if [[ "$answer" == "${FILES}" ]]; then
     _files
-  else
+  elif [[ -n "$answer" ]]; then
     candidates=("\${(@f)answer}")
     compadd -a candidates
   fi

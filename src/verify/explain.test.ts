@@ -102,3 +102,18 @@ test("every class of traffic between every two parties has the verdict that the 
   }
   expect(asked).toBeGreaterThan(500);
 });
+
+test("pods that differ in their node alone, or in a block alone, are told apart", () => {
+  const twins = [pod("here", { app: "x" }, 5), pod("there", { app: "x" }, 6)].map((each) => ({
+    ...each,
+    spec: { ...each.spec, nodeName: each.metadata.name === "here" ? "n1" : "n2", containers: [{ name: "c" }] },
+  }));
+  const closed = policy("closed", { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: "10.65.0.5/32" } }] }] });
+  const cluster = clusterOf({ ...RESOURCES, pods: [...twins, pod("other", {}, 7)], networkPolicies: [closed] });
+  const explain = explainer(cluster);
+  const [here, there, other] = cluster.pods.map(({ key, addresses }): Party => ({ label: key.name, pod: key, addresses: addresses.slice(0, 1) }));
+  const isAllowed = (source: Party | undefined, destination: Party | undefined): boolean | undefined =>
+    source === undefined || destination === undefined ? undefined : explain({ source, destination, traffic: undefined })[0]?.allowed;
+  expect([isAllowed(PARTIES.at(-1), here), isAllowed(PARTIES.at(-1), there)]).toEqual([true, false]);
+  expect([isAllowed(here, other), isAllowed(there, other)]).toEqual([true, false]);
+});
