@@ -1,5 +1,5 @@
 /** Explain puts each question to a part of the cluster; the whole cluster gives the same verdicts. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { Resource } from "../model/resource.ts";
 import { familyOf, parseAddr } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
@@ -103,17 +103,48 @@ test("every class of traffic between every two parties has the verdict that the 
   expect(asked).toBeGreaterThan(500);
 });
 
-test("pods that differ in their node alone, or in a block alone, are told apart", () => {
-  const twins = [pod("here", { app: "x" }, 5), pod("there", { app: "x" }, 6)].map((each) => ({
-    ...each,
-    spec: { ...each.spec, nodeName: each.metadata.name === "here" ? "n1" : "n2", containers: [{ name: "c" }] },
-  }));
-  const closed = policy("closed", { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: "10.65.0.5/32" } }] }] });
-  const cluster = clusterOf({ ...RESOURCES, pods: [...twins, pod("other", {}, 7)], networkPolicies: [closed] });
-  const explain = explainer(cluster);
-  const [here, there, other] = cluster.pods.map(({ key, addresses }): Party => ({ label: key.name, pod: key, addresses: addresses.slice(0, 1) }));
-  const isAllowed = (source: Party | undefined, destination: Party | undefined): boolean | undefined =>
-    source === undefined || destination === undefined ? undefined : explain({ source, destination, traffic: undefined })[0]?.allowed;
-  expect([isAllowed(PARTIES.at(-1), here), isAllowed(PARTIES.at(-1), there)]).toEqual([true, false]);
-  expect([isAllowed(here, other), isAllowed(there, other)]).toEqual([true, false]);
+describe("what differs in one thing alone is told apart", () => {
+  /** Pods of the same labels and ports, the first on n1, asked one after the other. */
+  function allowed(nodes: readonly string[], spec: object, pairs: readonly (readonly [string, string])[]): (boolean | undefined)[] {
+    const twins = nodes
+      .map((nodeName, index) => pod(`twin${index}`, {}, index + 1))
+      .map((each, index) => ({
+        ...each,
+        spec: { nodeName: nodes[index] ?? "", containers: [{ name: "c" }] },
+      }));
+    const cluster = clusterOf({ ...RESOURCES, pods: twins, networkPolicies: [policy("one", { podSelector: {}, ...spec })] });
+    const explain = explainer(cluster);
+    const party = (addr: string): Party => ({ label: addr, pod: undefined, addresses: [unwrap(parseAddr(addr))] });
+    return pairs.map(
+      ([source, destination]) => explain({ source: party(source), destination: party(destination), traffic: undefined })[0]?.allowed,
+    );
+  }
+
+  test("the node of a pod", () => {
+    expect(
+      allowed(["n1", "n2"], { policyTypes: ["Ingress"] }, [
+        ["192.0.2.1", "10.65.0.1"],
+        ["192.0.2.1", "10.65.0.2"],
+      ]),
+    ).toEqual([true, false]);
+  });
+
+  test("a node's address", () => {
+    expect(
+      allowed(["n1"], { policyTypes: ["Ingress"] }, [
+        ["192.0.2.1", "10.65.0.1"],
+        ["192.0.2.9", "10.65.0.1"],
+      ]),
+    ).toEqual([true, false]);
+  });
+
+  test("a block", () => {
+    const spec = { ingress: [{ from: [{ ipBlock: { cidr: "10.65.0.1/32" } }] }] };
+    expect(
+      allowed(["n1", "n1", "n1"], spec, [
+        ["10.65.0.1", "10.65.0.3"],
+        ["10.65.0.2", "10.65.0.3"],
+      ]),
+    ).toEqual([true, false]);
+  });
 });
