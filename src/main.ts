@@ -14,7 +14,9 @@ async function main(): Promise<number> {
   // A link by which a supervisor starts the daemon: upstream's `calicoctl node status` knows the process by this name.
   if (process.argv0.slice(process.argv0.lastIndexOf("/") + 1) === "calico-node") return runNode(args);
   if (name === "calicoctl") return (await import("./cli/calicoctl.ts")).runCalicoctl(args);
-  const [command, ...rest] = args;
+  // `calico help node` is `calico node --help`.
+  const words = args[0] === "help" ? [...args.slice(1), "--help"] : args;
+  const [command, ...rest] = words;
   switch (command) {
     case "node":
       return runNode(rest);
@@ -26,41 +28,13 @@ async function main(): Promise<number> {
       return (await import("./apiserver/command.ts")).runApiServerCommand(rest);
     case "lab":
       return (await import("./lab/command.ts")).runLabCommand(rest);
-    case "version":
-    case "--version":
-    case "-v":
-      console.log((await import("./version.ts")).VERSION);
-      return 0;
     default:
-      return usage(command);
+      return (await import("./cli/calico.ts")).runCalico(words);
   }
 }
 
 async function runNode(options: readonly string[]): Promise<number> {
-  return (await import("./felix/command.ts")).runNodeCommand(options, process.env, (await import("./version.ts")).VERSION);
-}
-
-const USAGE = `calico: networking and network policy for Kubernetes
-
-Usage: calico COMMAND [OPTIONS]
-
-  node         run the node daemon: policy, routes, CNI server, BIRD's configuration
-  cni install  put the CNI plugins and their configuration in place
-  ctl          the command line, also installed as calicoctl
-  lab          a whole cluster on this machine: up, down, status, exec, node-exec
-  apiserver    the embedded Kubernetes-compatible API of the lab
-  version      print the version
-
-Run "calico COMMAND --help" for the options of one command.
-`;
-
-function usage(command: string | undefined): number {
-  if (command === undefined || command === "help" || command === "--help" || command === "-h") {
-    console.log(USAGE);
-    return command === undefined ? 2 : 0;
-  }
-  console.error(`calico: unknown command ${JSON.stringify(command)}\n\n${USAGE}`);
-  return 2;
+  return (await import("./felix/command.ts")).runNodeCommand(options, process.env);
 }
 
 endOnBug();

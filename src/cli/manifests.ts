@@ -1,89 +1,207 @@
 /**
- * Manifests: the objects of a cluster from YAML or JSON files, as `kubectl get -o yaml` prints them.
+ * Manifests: the objects of a cluster from files, as kubectl reads them.
  *
- * Refused, naming file and document: text that cannot be read, the same key twice in a mapping, an object without kind or name, a Pod that
- * cannot be understood, and the same object twice. Kinds that have no part in policy are passed over.
+ * Refused, naming file and line: text that cannot be read, an object without kind or name, a Pod or template that cannot be understood, the
+ * same object twice, and templates of Helm. Kinds that have no part in policy are passed over; those that may are named (`foreign.ts`).
  */
-import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
-import { CORE_SCHEMA, loadAll, YAMLException } from "js-yaml";
-import { formatParseError } from "../lib/result.ts";
-import { formatKey } from "../model/key.ts";
-import { type Kind, KINDS } from "../model/kind.ts";
-import { podOf } from "../model/kubernetes/pod.ts";
-import { keyOf, type Resource } from "../model/resource.ts";
-import { isJsonObject } from "../model/schema/json.ts";
-import type { ClusterResources } from "../semantics/cluster.ts";
+import { KINDS } from "../model/kind.ts";
+import type { Resource } from "../model/resource.ts";
+import { isJsonObject, type JsonObject, objectAt, stringAt } from "../model/schema/json.ts";
+import { type Endpoints, endpointSliceOf, endpointsOf, type Service, serviceOf } from "../verify/services.ts";
+import { NAMESPACE_NAME_LABEL } from "../verify/unknowns.ts";
+import { itemsOf, readDocuments } from "./documents.ts";
+import { foreignEffect, type ForeignObject, foreignWarnings } from "./foreign.ts";
+import { InputError, type Inventory, type Warning } from "./inventory.ts";
+import { conform, NAMED, NODE, POD } from "./shapes.ts";
+import { readSources, type Source } from "./sources.ts";
+import { hasTemplate, laterLabelWarnings, podsOfTemplates, type Template, withStandIns } from "./templates.ts";
+import { SyntaxFault } from "./yaml.ts";
 
-/** What the operator gave cannot be used; the message is for the operator. */
-export class InputError extends Error {
-  override readonly name = "InputError";
+export interface ManifestOptions {
+  /** Files and folders; `-` is standard input. */
+  readonly paths: readonly string[];
+  /** Folders below folders too. */
+  readonly recursive: boolean;
+  /** Of objects that name none, as with kubectl. */
+  readonly namespace: string;
+  readonly stdin: () => Promise<Uint8Array>;
 }
 
-type Objects = { [K in "Pod" | "Namespace" | "ServiceAccount" | "Node" | "KubernetesNetworkPolicy"]: Resource<K>[] };
+const READ = ["Pod", "Namespace", "ServiceAccount", "Node", "KubernetesNetworkPolicy"] as const;
+type ReadKind = (typeof READ)[number];
 
-/** Reads one file, or every .yaml, .yml and .json file below a directory. Rejects with InputError. */
-export async function readManifests(path: string): Promise<ClusterResources> {
-  const objects: Objects = { Pod: [], Namespace: [], ServiceAccount: [], Node: [], KubernetesNetworkPolicy: [] };
-  const seen = new Map<string, string>();
-  for (const file of await filesAt(path)) {
-    const documents = readDocuments(await attempt(() => readFile(file, "utf8"), file), file);
-    documents.forEach((document, index) => addObject(document, `${file}, document ${index + 1}`, objects, seen));
+/** Kinds of the cluster's scope among those of which `why` needs the namespace. */
+const CLUSTER_SCOPE = /^(Staged)?Global|^(Cluster|CiliumClusterwide|Admin|Baseline|HostEndpoint|NetNamespace)/;
+
+/** What the files say so far. */
+interface Collection {
+  readonly objects: { [K in ReadKind]: Resource<K>[] };
+  readonly templates: Template[];
+  readonly services: Service[];
+  readonly slices: Endpoints[];
+  readonly endpoints: Endpoints[];
+  readonly foreign: ForeignObject[];
+  /** Where each object is. */
+  readonly seen: Map<string, string>;
+  readonly namespaces: Set<string>;
+}
+
+/** Rejects with InputError. */
+export async function readManifests(options: ManifestOptions): Promise<Inventory> {
+  const { sources, warnings } = await readSources(options.paths, options.recursive, options.stdin);
+  const collection: Collection = {
+    objects: { Pod: [], Namespace: [], ServiceAccount: [], Node: [], KubernetesNetworkPolicy: [] },
+    templates: [],
+    services: [],
+    slices: [],
+    endpoints: [],
+    foreign: [],
+    seen: new Map(),
+    namespaces: new Set(),
+  };
+  const notes: Warning[] = [...warnings];
+  for (const source of sources) {
+    const without = readSource(source, collection, options.namespace);
+    if (without > 0) notes.push({ text: `${source.name} is not read: it has no apiVersion and kind, so it is no manifest`, doubt: "none" });
   }
-  return { pods: objects.Pod, namespaces: objects.Namespace, serviceAccounts: objects.ServiceAccount, nodes: objects.Node, networkPolicies: objects.KubernetesNetworkPolicy };
+  return inventoryOf(collection, notes);
 }
 
-async function filesAt(path: string): Promise<string[]> {
-  if (!(await attempt(() => stat(path), path)).isDirectory()) return [path];
-  const names = await attempt(() => readdir(path, { recursive: true }), path);
-  return names.filter((name) => /\.(ya?ml|json)$/.test(name)).sort().map((name) => join(path, name));
+/** Answers how many documents were no objects. */
+function readSource(source: Source, collection: Collection, namespace: string): number {
+  let without = 0;
+  for (const { value, line } of documentsOf(source)) {
+    for (const item of itemsOf(value)) {
+      const where = `${source.name}:${line}${item.path === "" ? "" : ` (${item.path})`}`;
+      if (!isJsonObject(item.value)) throw new InputError(`Cannot use ${where}: must be a mapping`);
+      if (source.fromFolder && item.value["apiVersion"] === undefined && item.value["kind"] === undefined) without++;
+      else addObject(item.value, where, collection, namespace);
+    }
+  }
+  return without;
 }
 
-async function attempt<T>(run: () => Promise<T>, path: string): Promise<T> {
+function documentsOf(source: Source): ReturnType<typeof readDocuments> {
   try {
-    return await run();
+    return readDocuments(source.bytes);
   } catch (error) {
-    throw new InputError(`Cannot read ${JSON.stringify(path)}: ${error instanceof Error ? error.message : String(error)}`);
+    if (!(error instanceof SyntaxFault)) throw error;
+    const isTemplate = new TextDecoder().decode(source.bytes).includes("{{");
+    const hint = isTemplate
+      ? '; it has {{ … }}, so it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"'
+      : "";
+    throw new InputError(`Cannot read ${source.name}:${error.line}: ${error.message}${hint}`);
   }
 }
 
-function readDocuments(text: string, file: string): unknown[] {
-  try {
-    return loadAll(text, { schema: CORE_SCHEMA });
-  } catch (error) {
-    if (!(error instanceof YAMLException)) throw error;
-    const before = text.split("\n").slice(0, (error.mark?.line ?? 0) + 1);
-    const separators = before.filter((line, index) => index > 0 && /^---(\s|$)/.test(line)).length;
-    throw new InputError(`Cannot read ${file}, document ${separators + 1}, line ${before.length}: ${error.reason}`);
-  }
+function addObject(object: JsonObject, where: string, collection: Collection, defaultNamespace: string): void {
+  const { apiVersion, kind } = object;
+  if (typeof apiVersion !== "string" || typeof kind !== "string")
+    throw new InputError(`Cannot use ${where}: apiVersion and kind must be given`);
+  if (apiVersion.startsWith("kustomize.config.k8s.io/"))
+    throw new InputError(`Cannot use ${where}: it is a kustomize source; use "kubectl kustomize FOLDER | calicoctl why -f - …"`);
+  const known = READ.find((candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind);
+  const counts =
+    known !== undefined || isService(apiVersion, kind) || hasTemplate(apiVersion, kind) || foreignEffect(apiVersion, kind) !== undefined;
+  if (!counts) return;
+  const shaped = conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED);
+  if (!shaped.ok) throw new InputError(`Cannot use ${where}: ${kind}: ${shaped.error}`);
+  const metadata = objectAt(shaped.value["metadata"]);
+  const name = stringAt(metadata["name"]) || stringAt(metadata["generateName"]);
+  if (name === "") throw new InputError(`Cannot use ${where}: metadata.name of the ${kind} must be given`);
+  const given = stringAt(metadata["namespace"]);
+  if (JSON.stringify([name, given, metadata["labels"]]).includes("{{"))
+    throw new InputError(
+      `Cannot use ${where}: it has {{ … }}, so it belongs to a Helm chart; use "helm template NAME CHART | calicoctl why -f - …"`,
+    );
+  const isOfCluster =
+    known === undefined
+      ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind)
+      : !KINDS[known].namespaced;
+  const namespace = isOfCluster ? undefined : given || defaultNamespace;
+  noteSeen(
+    `${apiVersion} ${kind} ${namespace ?? ""}/${name}`,
+    `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`,
+    where,
+    collection.seen,
+  );
+  const placed = { ...shaped.value, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } };
+  if (namespace !== undefined) collection.namespaces.add(namespace);
+  file(placed, { apiVersion, kind, namespace, name, where, known }, collection);
 }
 
-function addObject(value: unknown, where: string, objects: Objects, seen: Map<string, string>): void {
-  if (value === null || value === undefined) return;
-  if (!isJsonObject(value)) throw new InputError(`Cannot use ${where}: must be a mapping`);
-  const { apiVersion, kind } = value;
-  if (typeof apiVersion !== "string" || typeof kind !== "string") throw new InputError(`Cannot use ${where}: apiVersion and kind must be given`);
-  if (kind.endsWith("List") && Array.isArray(value["items"])) {
-    value["items"].forEach((item, index) => addObject(item, `${where}, item ${index + 1}`, objects, seen));
-    return;
-  }
-  const known = (Object.keys(objects) as (keyof Objects)[]).find((candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind);
-  if (known === undefined) return;
-  const metadata = value["metadata"];
-  if (!isJsonObject(metadata) || typeof metadata["name"] !== "string") throw new InputError(`Cannot use ${where}: metadata.name of the ${kind} must be given`);
-  store(known, value as unknown as Resource, where, objects, seen);
+interface Place extends ForeignObject {
+  readonly where: string;
+  readonly known: ReadKind | undefined;
 }
 
-function store(kind: keyof Objects, resource: Resource, where: string, objects: Objects, seen: Map<string, string>): void {
-  const key = keyOf(kind as Kind, resource);
-  const named = `${resource.kind} ${key.namespace === undefined ? "" : `${key.namespace}/`}${key.name}`;
-  const before = seen.get(formatKey(key));
+function file(object: JsonObject, { apiVersion, kind, namespace, name, where, known }: Place, collection: Collection): void {
+  if (known !== undefined) (collection.objects[known] as Resource[]).push(object as unknown as Resource);
+  else if (hasTemplate(apiVersion, kind))
+    collection.templates.push({ kind: kind.toLowerCase(), namespace: namespace ?? "default", name, object, where });
+  else if (kind === "Service") collection.services.push(serviceOf(object));
+  else if (kind === "EndpointSlice") collection.slices.push(endpointSliceOf(object));
+  else if (kind === "Endpoints") collection.endpoints.push(...endpointsOf(object));
+  else collection.foreign.push({ apiVersion, kind, namespace, name });
+}
+
+function isService(apiVersion: string, kind: string): boolean {
+  return (
+    (apiVersion === "v1" && ["Service", "Endpoints"].includes(kind)) ||
+    (apiVersion.startsWith("discovery.k8s.io/") && kind === "EndpointSlice")
+  );
+}
+
+function noteSeen(id: string, named: string, where: string, seen: Map<string, string>): void {
+  const before = seen.get(id);
   if (before !== undefined) throw new InputError(`Cannot use ${where}: ${named} is also in ${before}`);
-  seen.set(formatKey(key), where);
-  const namespaced = key.namespace === undefined ? resource : { ...resource, metadata: { ...resource.metadata, namespace: key.namespace } };
-  if (kind === "Pod") {
-    const pod = podOf(namespaced as Resource<"Pod">);
-    if (!pod.ok) throw new InputError(`Cannot use ${where}: ${named}: ${formatParseError(pod.error)}`);
-  }
-  (objects[kind] as Resource[]).push(namespaced);
+  seen.set(id, where);
+}
+
+const NO_POLICY: Warning = { text: "the manifests hold no NetworkPolicy: as far as they say, everything is allowed", doubt: "none" };
+
+function inventoryOf(
+  { objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection,
+  notes: readonly Warning[],
+): Inventory {
+  const whereOf = (pod: Resource<"Pod">): string => {
+    const template = templates.find(
+      ({ kind, namespace, name }) => pod.metadata.name === `${kind}/${name}` && pod.metadata.namespace === namespace,
+    );
+    return `${template?.where ?? seen.get(`v1 Pod ${pod.metadata.namespace}/${pod.metadata.name}`)}: ${template === undefined ? "Pod" : "template of"} ${pod.metadata.namespace}/${pod.metadata.name}`;
+  };
+  const pods = withStandIns([...objects.Pod, ...podsOfTemplates(templates, objects.Pod)], whereOf);
+  const written = new Set(objects.Namespace.map(({ metadata }) => metadata.name));
+  const unknownNamespaces = [...namespaces].filter((name) => !written.has(name));
+  // What kube-apiserver gives every Namespace.
+  const named = (metadata: Resource<"Namespace">["metadata"]): Resource<"Namespace"> => ({
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { ...metadata, labels: { ...metadata.labels, [NAMESPACE_NAME_LABEL]: metadata.name } },
+  });
+  const policies = objects.KubernetesNetworkPolicy;
+  return {
+    resources: {
+      pods,
+      namespaces: [...objects.Namespace.map(({ metadata }) => named(metadata)), ...unknownNamespaces.map((name) => named({ name }))],
+      serviceAccounts: objects.ServiceAccount,
+      nodes: objects.Node,
+      networkPolicies: policies,
+    },
+    services,
+    endpoints: slices.length > 0 ? withoutMirrored(slices, endpoints) : endpoints,
+    unknownNamespaces,
+    warnings: [
+      ...notes,
+      ...foreignWarnings(foreign),
+      ...laterLabelWarnings(templates, policies),
+      ...(policies.length + foreign.length === 0 ? [NO_POLICY] : []),
+    ],
+  };
+}
+
+/** Endpoints of a Service that has slices say the same a second time. */
+function withoutMirrored(slices: readonly Endpoints[], endpoints: readonly Endpoints[]): Endpoints[] {
+  const has = new Set(slices.map(({ namespace, service }) => `${namespace}/${service}`));
+  return [...slices, ...endpoints.filter(({ namespace, service }) => !has.has(`${namespace}/${service}`))];
 }

@@ -27,7 +27,7 @@ kind: List
 items:
 - {apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}
 - {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
-- {apiVersion: apps/v1, kind: Deployment, metadata: {name: ignored}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: ignored}}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -52,7 +52,17 @@ beforeAll(async () => {
 afterAll(() => rm(directory, { recursive: true }));
 
 async function why(source: string, destination: string, output: "text" | "json" = "text"): Promise<CommandResult> {
-  return runWhy({ source, destination, namespace: "shop", output, files: directory, kubeconfig: undefined, environment: {} });
+  return runWhy({
+    source,
+    destination,
+    namespace: "shop",
+    output,
+    files: [directory],
+    recursive: false,
+    stdin: async () => new Uint8Array(),
+    kubeconfig: undefined,
+    environment: {},
+  });
 }
 
 test("denied, both families at once, with the policy that decided", async () => {
@@ -94,7 +104,9 @@ test("addresses of both families, with and without port", async () => {
   expect((await why("10.65.0.4", "10.65.0.9:6379")).code).toBe(0);
   expect((await why("[fd00::4]", "[fd00::9]:6379/tcp")).code).toBe(0);
   expect((await why("fd00::3", "fd00::9")).code).toBe(1);
-  expect((await why("198.51.100.1", "redis:6379")).out).toContain("leaving 198.51.100.1: allowed: not a pod with a network of its own, so no policy applies here\n");
+  expect((await why("198.51.100.1", "redis:6379")).out).toContain(
+    "leaving 198.51.100.1: allowed: not a pod with a network of its own, so no policy applies here\n",
+  );
 });
 
 test("the pod's own node, and a pod on its network", async () => {
@@ -105,7 +117,11 @@ test("the pod's own node, and a pod on its network", async () => {
 });
 
 test("no family in common is denied", async () => {
-  expect(await why("only4", "only6:80")).toEqual({ code: 1, error: "", out: "shop/only4 → shop/only6: denied: they have no address family in common\n" });
+  expect(await why("only4", "only6:80")).toEqual({
+    code: 1,
+    error: "",
+    out: "shop/only4 → shop/only6: denied: they have no address family in common\n",
+  });
 });
 
 test("a namespace is summarised", async () => {
@@ -124,7 +140,11 @@ test("json", async () => {
   expect(answer.pairs[0].answers.map((each: { destination: string }) => each.destination)).toEqual(["10.65.0.9", "fd00::9"]);
   expect(answer.pairs[0].answers[0].ingress).toEqual({
     action: "deny",
-    reason: { type: "no-rule-matched", policies: [{ kind: "KubernetesNetworkPolicy", namespace: "shop", name: "front-only" }], direction: "ingress" },
+    reason: {
+      type: "no-rule-matched",
+      policies: [{ kind: "KubernetesNetworkPolicy", namespace: "shop", name: "front-only" }],
+      direction: "ingress",
+    },
     text: "denied: no ingress rule of NetworkPolicy shop/front-only, which selects it, matched",
   });
 });
@@ -133,7 +153,11 @@ for (const [source, destination, message] of [
   ["client", "redis:http", 'Cannot parse destination "redis:http": port is "http", must be 1 to 65535, then /tcp, /udp or /sctp if wanted'],
   ["client", "redis:0", "must be 1 to 65535"],
   ["client", "redis:80/icmp", 'protocol is "icmp", must be tcp, udp or sctp'],
-  ["a/b/c", "redis", 'Cannot parse source "a/b/c": must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods) or an address'],
+  [
+    "a/b/c",
+    "redis",
+    'Cannot parse source "a/b/c": must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME or an address',
+  ],
   ["client", "", 'Cannot parse destination ""'],
   ["nobody", "redis", 'Cannot find pod "shop/nobody"'],
   ["done", "redis", 'Cannot find an address of pod "shop/done": it has finished (phase Succeeded)'],
@@ -143,13 +167,31 @@ for (const [source, destination, message] of [
 }
 
 for (const [what, text, message] of [
-  ["a key twice", "a: 1\n---\nkind: Pod\nkind: Pod\n", "document 2, line 4: duplicated mapping key"],
-  ["no kind", "a: 1\n", "document 1: apiVersion and kind must be given"],
-  ["no name", "{apiVersion: v1, kind: Pod}\n", "document 1: metadata.name of the Pod must be given"],
+  ["a key twice", "a: 1\n---\nkind: Pod\nkind: Pod\n", 'other.yaml:4: key "kind" is given twice'],
+  ["a key twice in JSON", '{"apiVersion": "v1",\n"kind": "Pod", "kind": "Pod"}', 'other.yaml:2: key "kind" is given twice'],
+  ["no apiVersion", "kind: Pod\n", "other.yaml:1: apiVersion and kind must be given"],
+  ["no name", "# first\n---\n{apiVersion: v1, kind: Pod}\n", "other.yaml:3: metadata.name of the Pod must be given"],
+  [
+    "a name that YAML takes for a boolean",
+    "{apiVersion: v1, kind: Pod, metadata: {name: on}}\n",
+    "other.yaml:1: Pod: metadata.name: is true, must be text; put it in quotes",
+  ],
   ["the same object twice", CLUSTER, "Pod shop/client is also in"],
-  ["a pod that cannot be read", "{apiVersion: v1, kind: Pod, metadata: {name: x, labels: {a: 1}}}\n", "document 1: Pod default/x: Cannot parse value of label a"],
+  [
+    "a pod that cannot be read",
+    "{apiVersion: v1, kind: Pod, metadata: {name: x, labels: {a: yes}}}\n",
+    'Pod: metadata.labels["a"]: is true, must be text',
+  ],
+  [
+    "a controller without template",
+    "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}\n",
+    "the Deployment has no template of pods",
+  ],
+  ["what Helm has yet to fill in", "{apiVersion: v1, kind: Pod, metadata: {name: '{{ .Release.Name }}'}}\n", 'use "helm template'],
+  ["what Helm has yet to fill in, unreadable", "{{- if .Values.on }}\napiVersion: v1\n{{ end }}\n", 'use "helm template'],
+  ["a kustomize source", "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}\n", 'use "kubectl kustomize'],
 ] as const) {
-  test(`YAML with ${what} is refused, naming file and document`, async () => {
+  test(`a file with ${what} is refused, naming file and line`, async () => {
     const other = join(directory, "other.yaml");
     await writeFile(other, text);
     try {
@@ -164,12 +206,20 @@ for (const [what, text, message] of [
 
 test("an invalid policy is a warning, and explained", async () => {
   const other = join(directory, "other.yaml");
-  await writeFile(other, "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: bad, namespace: shop}, spec: {podSelector: {matchLabels: {app: front}}, ingress: [{ports: [{port: 0}]}]}}\n");
+  await writeFile(
+    other,
+    "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: bad, namespace: shop}, spec: {podSelector: {matchLabels: {app: front}}, ingress: [{ports: [{port: 0}]}]}}\n",
+  );
   try {
     const { code, out, error } = await why("client", "front:80");
     expect(code).toBe(1);
-    expect(error).toBe("warning: NetworkPolicy shop/bad is invalid and allows nothing: spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\n");
-    expect(out).toContain("; shop/bad allows nothing because it is invalid: spec.ingress[0].ports[0].port");
+    expect(error).toBe(
+      "warning: NetworkPolicy shop/bad is invalid and allows nothing: spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\n",
+    );
+    expect(out).toContain("; shop/bad is invalid and allows nothing\n");
+    const { out: summary } = await why("shop/", "front:80");
+    expect(summary).not.toContain("must be between 1 and 65535");
+    expect(JSON.parse((await why("shop/", "front:80", "json")).out).warnings).toEqual([error.slice("warning: ".length, -1)]);
   } finally {
     await rm(other);
   }

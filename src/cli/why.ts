@@ -1,34 +1,35 @@
 /**
  * Why: `calicoctl why SRC DST[:PORT[/PROTOCOL]]`: whether traffic passes, and which rule decides at each end. Needs no daemon: a kubeconfig
- * or a directory of YAML is enough.
+ * or manifests are enough, and it changes nothing.
  *
- * Exit code 0: all that was asked about is allowed. 1: some or all of it is denied. 2: it could not be told.
+ * Exit code 0: all that was asked about is allowed. 1: some or all of it is denied. 2: it could not be told, or not with certainty.
  */
-import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
-import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
-import { openClock } from "../host/bun/clock.ts";
-import { openFiles } from "../host/bun/files.ts";
-import { openRandom } from "../host/bun/random.ts";
-import { openSockets } from "../host/bun/sockets.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import { formatName } from "../model/key.ts";
-import { keyOf } from "../model/resource.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
-import { parseAddr } from "../net/addr.ts";
-import { type Cluster, clusterOf, type ClusterResources, findPod } from "../semantics/cluster.ts";
-import { explain, type Party } from "../verify/explain.ts";
-import { InputError, readManifests } from "./manifests.ts";
+import { type Addr, familyOf } from "../net/addr.ts";
+import { type Cluster, clusterOf } from "../semantics/cluster.ts";
+import { type Answer, describeVerdict, type Explain, explainer, type Party } from "../verify/explain.ts";
+import type { Traffic } from "../verify/traffic.ts";
+import { isPlaceholder, placeholders } from "../verify/unknowns.ts";
+import { readCluster } from "./cluster.ts";
+import { InputError, type Inventory, type Warning } from "./inventory.ts";
+import { readManifests } from "./manifests.ts";
+import { type Aim, aimsOf, type Scene, sceneOf, sourcesOf } from "./parties.ts";
 import { parseDestination, parseSource, type Target } from "./target.ts";
 import { type Pair, printJson, printText } from "./why-print.ts";
 
 export interface WhyOptions {
   readonly source: string;
   readonly destination: string;
-  /** Namespace of pods that are named without one. */
+  /** Namespace of whatever is named without one. */
   readonly namespace: string;
   readonly output: "text" | "json";
-  /** A file or directory of manifests; it wins over the kubeconfig. */
-  readonly files: string | undefined;
+  /** Files and folders of manifests, `-` for standard input; if there are any, no cluster is asked. */
+  readonly files: readonly string[];
+  /** Folders below folders too. */
+  readonly recursive: boolean;
+  readonly stdin: () => Promise<Uint8Array>;
   readonly kubeconfig: string | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
@@ -39,21 +40,53 @@ export interface CommandResult {
   readonly error: string;
 }
 
-/** Rejects with InputError or StoreError when the question or the cluster cannot be read. */
+/** Rejects with InputError, StoreError or FileError when the question or the cluster cannot be read. */
 export async function runWhy(options: WhyOptions): Promise<CommandResult> {
   const source = read(parseSource(options.source, options.namespace));
   const { target, traffic } = read(parseDestination(options.destination, options.namespace));
-  const resources = options.files === undefined ? await readCluster(options) : await readManifests(options.files);
-  const cluster = clusterOf(resources);
-  const sources = partiesOf(source, resources, cluster);
-  const destinations = partiesOf(target, resources, cluster);
+  const inventory = await readInventory(options, [source, target]);
+  try {
+    return answer(options, source, target, traffic, inventory);
+  } catch (error) {
+    // Whoever looks for a pod that is not there wants to know what was not read.
+    throw error instanceof InputError
+      ? new InputError(
+          error.message,
+          inventory.warnings.map(({ text }) => text),
+        )
+      : error;
+  }
+}
+
+function answer({ output }: WhyOptions, source: Target, target: Target, traffic: Traffic | undefined, inventory: Inventory): CommandResult {
+  const cluster = clusterOf(inventory.resources);
+  const scene = sceneOf(inventory, cluster);
+  const sources = sourcesOf(source, scene);
+  const { aims, doubts } = aimsOf(target, traffic, scene);
+  const explain = explainer(cluster, inventory.unknownNamespaces);
   const isOne = source.type !== "namespace" && target.type !== "namespace";
-  const pairs: Pair[] = sources.flatMap((from) =>
-    destinations.filter((to) => isOne || from.label !== to.label).map((to) => ({ source: from, destination: to, answers: explain({ cluster, source: from, destination: to, traffic }) })),
+  const pairs = sources.flatMap((from) =>
+    aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
   );
-  const allowed = pairs.every(({ answers }) => answers.length > 0 && answers.every((answer) => answer.allowed));
-  const out = options.output === "json" ? printJson(pairs, allowed, cluster) : printText(pairs, isOne, cluster);
-  return { code: allowed ? 0 : 1, out, error: warnings(cluster) };
+  if (pairs.length === 0) throw new InputError("Cannot find anybody to ask about: source and destination are the same single pod");
+  const allDoubts = new Set([
+    ...doubts,
+    ...pairs.flatMap((pair) => doubtsOf(pair, explain, scene)),
+    ...doubtsOfInventory(inventory.warnings, pairs),
+  ]);
+  const allowed = pairs.every(({ answers }) => answers.length > 0 && answers.every((each) => each.allowed));
+  const notes = [
+    ...invalidPolicies(cluster),
+    ...assumptions([source, target], inventory, scene),
+    ...inventory.warnings.map(({ text }) => text).filter((text) => !allDoubts.has(text)),
+  ];
+  const report = { pairs, allowed, doubts: [...allDoubts], notes, cluster };
+  const out = output === "json" ? printJson(report) : printText(report, isOne);
+  return { code: allDoubts.size > 0 ? 2 : allowed ? 0 : 1, out, error: warningLines(notes) };
+}
+
+export function warningLines(notes: readonly string[]): string {
+  return notes.map((text) => `warning: ${text}\n`).join("");
 }
 
 function read<T>(result: Result<T, ParseError>): T {
@@ -61,60 +94,123 @@ function read<T>(result: Result<T, ParseError>): T {
   throw new InputError(formatParseError(result.error));
 }
 
-/** Where kubectl looks too: the file that is named, else ~/.kube/config, else the pod that we run in. */
-async function readCluster({ kubeconfig, environment }: WhyOptions): Promise<ClusterResources> {
-  const files = openFiles();
-  const home = `${environment["HOME"] ?? ""}/.kube/config`;
-  const path = kubeconfig ?? ((await files.exists(home)) ? home : undefined);
-  if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined) throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for YAML, -f");
-  const access = read(await kubernetesCredentials(path, files, environment));
-  const store = openKubernetesStore(access, { files, clock: openClock(), random: openRandom(), sockets: openSockets() });
-  try {
-    const [pods, namespaces, serviceAccounts, nodes, networkPolicies] = await Promise.all([
-      store.list("Pod"),
-      store.list("Namespace"),
-      store.list("ServiceAccount"),
-      store.list("Node"),
-      store.list("KubernetesNetworkPolicy"),
-    ]);
-    return { pods: pods.items, namespaces: namespaces.items, serviceAccounts: serviceAccounts.items, nodes: nodes.items, networkPolicies: networkPolicies.items };
-  } finally {
-    await store.close();
-  }
+function readInventory(options: WhyOptions, targets: readonly Target[]): Promise<Inventory> {
+  const { files, recursive, namespace, stdin, kubeconfig, environment } = options;
+  if (files.length > 0) return readManifests({ paths: files, recursive, namespace, stdin });
+  return readCluster({
+    kubeconfig,
+    environment,
+    needsServices: targets.some((target) => target.type === "address" || (target.type === "object" && target.kind === "service")),
+  });
 }
 
-function partiesOf(target: Target, resources: ClusterResources, cluster: Cluster): Party[] {
-  switch (target.type) {
-    case "address":
-      return [{ label: target.addr, pod: undefined, addresses: [target.addr] }];
-    case "pod":
-      return [podParty(target, resources, cluster)];
-    case "namespace": {
-      const pods = cluster.pods.filter(({ namespace }) => namespace === target.namespace);
-      if (pods.length === 0) throw new InputError(`Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}`);
-      return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
-    }
-  }
+function pairOf(source: Party, { party, traffic, passage }: Aim, explain: Explain): Pair {
+  return { source, destination: party, passage, answers: explain({ source, destination: party, traffic }) };
 }
 
-/** A pod on its host's network speaks from its node's addresses; policy does not know it as a pod. */
-function podParty(target: Extract<Target, { readonly type: "pod" }>, resources: ClusterResources, cluster: Cluster): Party {
-  const label = `${target.namespace}/${target.name}`;
-  const resource = resources.pods.find((pod) => formatName(keyOf("Pod", pod)) === label);
-  if (resource === undefined) throw new InputError(`Cannot find pod ${JSON.stringify(label)}`);
-  const key = keyOf("Pod", resource);
-  const pod = findPod(cluster, key);
-  if (pod !== undefined) return { label, pod: key, addresses: pod.addresses };
-  const { spec, status } = resource;
-  if (spec?.hostNetwork === true) {
-    const addresses = (status?.podIPs ?? []).flatMap(({ ip }) => [parseAddr(ip ?? "")]).flatMap((addr) => (addr.ok ? [addr.value] : []));
-    if (addresses.length > 0) return { label: `${label} (on the network of node ${spec.nodeName})`, pod: undefined, addresses };
+/** What makes the answers about one pair uncertain: what is not known, and what else the packet may look like after translation. */
+function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: Scene): string[] {
+  const { source, destination, passage, answers } = pair;
+  const doubts = answers.some(({ otherwise }) => otherwise !== undefined) ? unknownsOf(pair, inventory) : [];
+  if (passage === undefined) return doubts;
+  if (source.pod !== undefined && destination.pod !== undefined && source.label === destination.label) {
+    return [...doubts, `${source.label} reaches itself through ${passage.text}: its node translates the source too, and this is not told`];
   }
-  const cause = status?.phase === "Succeeded" || status?.phase === "Failed" ? `it has finished (phase ${status.phase})` : spec?.nodeName ? "its network is not set up, or was torn down" : "it is not scheduled";
-  throw new InputError(`Cannot find an address of pod ${JSON.stringify(label)}: ${cause}`);
+  if (!passage.isExternal) return doubts;
+  const seen =
+    passage.address === undefined
+      ? []
+      : explain({
+          source,
+          destination: { label: passage.address, pod: undefined, addresses: [passage.address] },
+          traffic: passage.traffic,
+        });
+  if (differs(answers, seen, "egress"))
+    doubts.push(
+      `${source.label} sends to ${passage.address}; if another node translates that, leaving it is ${wordOf(seen, "egress", cluster)}`,
+    );
+  if (passage.keepsSource) return doubts;
+  const nodes = [...world.nodeAddresses];
+  const from = explain({
+    source: { label: "a node", pod: undefined, addresses: nodes.length > 0 ? nodes : NO_NODE },
+    destination,
+    traffic: answers[0]?.traffic[0],
+  });
+  if (differs(answers, from, "ingress"))
+    doubts.push(
+      `what comes through ${passage.text} may have a node's address as its source; then entering ${destination.label} is ${wordOf(from, "ingress", cluster)}`,
+    );
+  return doubts;
 }
 
-function warnings(cluster: Cluster): string {
+/** Stands for the address of a node that no manifest names. */
+const NO_NODE: readonly Addr[] = placeholders(0xff_fff0);
+
+/** Whether another way of the packet has another fate at one end, or one that is not known. */
+function differs(answers: readonly Answer[], others: readonly Answer[], end: "egress" | "ingress"): boolean {
+  const actions = (list: readonly Answer[], family: number): string[] =>
+    list
+      .filter(({ source }) => familyOf(source) === family)
+      .flatMap((answer) => [answer[end].action, answer.otherwise?.[end].action ?? answer[end].action]);
+  return answers.some(({ source, [end]: { action } }) => actions(others, familyOf(source)).some((other) => other !== action));
+}
+
+function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: Cluster): string {
+  return [...new Set(answers.map((answer) => describeVerdict(answer[end], cluster)))].join("; or ");
+}
+
+/** The things about a pair that are not known, where an answer depends on them. */
+function unknownsOf({ source, destination, answers }: Pair, { unknownNamespaces }: Inventory): string[] {
+  const open = answers.filter(({ otherwise }) => otherwise !== undefined);
+  const isByNode = ({ otherwise }: Answer): boolean => otherwise?.ingress.reason.type === "own-node";
+  const node = open.some(isByNode) ? [`whether ${destination.label} runs on the node that sends`] : [];
+  if (open.every((answer) => isByNode(answer) && answer.egress.action === "allow")) return node.map(unknownText);
+  const addresses = [source, destination]
+    .filter((party) => party.addresses.some(isPlaceholder))
+    .map(({ label }) => `the address of ${label}`);
+  const spaces = new Set(
+    [source, destination].flatMap(({ pod }) => pod?.namespace ?? []).filter((namespace) => unknownNamespaces.includes(namespace)),
+  );
+  const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
+  return [...node, ...addresses, ...labels].map(unknownText);
+}
+
+function unknownText(what: string): string {
+  return `not known, and it may decide: ${what}`;
+}
+
+/** The warnings that have a say in these pairs. */
+function doubtsOfInventory(warnings: readonly Warning[], pairs: readonly Pair[]): string[] {
+  const parties = pairs.flatMap(({ source, destination }) => [source, destination]);
+  const namespaces = new Set(parties.map(({ pod }) => pod?.namespace));
+  const hasHost = parties.some(({ pod }) => pod === undefined);
+  return warnings
+    .filter(
+      ({ doubt, namespaces: scope }) =>
+        (doubt === "all" || (doubt === "hosts" && hasHost)) &&
+        (scope === undefined || scope.some((namespace) => namespaces.has(namespace))),
+    )
+    .map(({ text }) => text);
+}
+
+/** What is taken for granted about addresses while the manifests do not say those of all pods and Services. */
+function assumptions(targets: readonly Target[], { resources, services }: Inventory, { cluster, world }: Scene): string[] {
+  const isIncomplete = resources.pods.some(({ status }) => (status?.podIPs ?? []).some(({ ip }) => isPlaceholder((ip ?? "") as Addr)));
+  if (!isIncomplete) return [];
+  return targets.flatMap((target) => {
+    if (target.type !== "address" || world.nodeAddresses.has(target.addr)) return [];
+    const isKnown =
+      cluster.pods.some(({ addresses }) => addresses.includes(target.addr)) ||
+      services.some(({ addresses }) => addresses.some(({ addr }) => addr === target.addr));
+    return isKnown
+      ? []
+      : [`${target.addr} is taken for an address outside the cluster: the manifests do not say the addresses of all pods and Services`];
+  });
+}
+
+function invalidPolicies(cluster: Cluster): string[] {
   const invalid = cluster.policies.filter(({ errors }) => errors.length > 0);
-  return invalid.map(({ key, errors }) => `warning: NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}\n`).join("");
+  return invalid.map(
+    ({ key, errors }) => `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`,
+  );
 }

@@ -27,10 +27,10 @@ export type StoreReason =
 export class StoreError extends Error {
   override readonly name = "StoreError";
   readonly reason: StoreReason;
-  readonly kind: Kind;
+  readonly kind: string;
   readonly key: Key | undefined;
   readonly retryAfterMs: number | undefined;
-  constructor(reason: StoreReason, kind: Kind, key: Key | undefined, message: string, retryAfterMs?: number) {
+  constructor(reason: StoreReason, kind: string, key: Key | undefined, message: string, retryAfterMs?: number) {
     super(message);
     this.reason = reason;
     this.kind = kind;

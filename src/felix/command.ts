@@ -7,6 +7,7 @@ import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
 import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
+import { VERSION } from "../lib/version.ts";
 import { isRefusal } from "./failures.ts";
 import { runNode } from "./node.ts";
 
@@ -19,7 +20,7 @@ interface CommandOptions {
   readonly auditSeconds: string;
 }
 
-export async function runNodeCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>, version: string): Promise<number> {
+export async function runNodeCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>): Promise<number> {
   const program = newProgram("calico node", "Run the node daemon: it programs policy and routes, answers the CNI plugin and configures BIRD.")
     .option("--node-name <name>", "name of this Node in the API (NODENAME)", environment["NODENAME"])
     .option("--root <dir>", "directory below which all files of the node lie (CALICO_ROOT)", environment["CALICO_ROOT"] ?? "/")
@@ -29,10 +30,10 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
     .option("--audit-seconds <n>", "how often the kernel is compared with the program", "30");
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean => isRefusal(error) || error instanceof SocketError;
-  return runProgram(program.action((options: CommandOptions) => run(options, environment, version)), args, isExpected);
+  return runProgram(program.action((options: CommandOptions) => run(options, environment)), args, isExpected);
 }
 
-async function run(options: CommandOptions, environment: Readonly<Record<string, string | undefined>>, version: string): Promise<void> {
+async function run(options: CommandOptions, environment: Readonly<Record<string, string | undefined>>): Promise<void> {
   const { nodeName: node } = options;
   if (node === undefined || node === "") throw new UsageError("the node's name is unknown: give --node-name or set NODENAME");
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
@@ -44,7 +45,7 @@ async function run(options: CommandOptions, environment: Readonly<Record<string,
   await runNode(
     {
       node,
-      version,
+      version: VERSION,
       root: options.root,
       store: openKubernetesStore(credentials.value, host),
       host,

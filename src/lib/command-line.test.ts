@@ -21,7 +21,7 @@ async function run(action: () => void, ...args: readonly string[]): Promise<{ co
 }
 
 const nothing = (): void => undefined;
-const HELP = '(run "tool --help" for usage)\n';
+const HELP = 'Run "tool --help" for help.\n';
 
 describe("a command line", () => {
   test.each([

@@ -2,7 +2,7 @@
  * command-line: what every command of ours does alike: wrong usage is reported on standard error by the program's name, with the way
  * to its help, and exits 2; help exits 0.
  */
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 
 /** The operator gave an option or argument that cannot be used; the message names it and what is allowed. */
 export class UsageError extends Error {
@@ -12,13 +12,39 @@ export class UsageError extends Error {
 export const EXIT_USAGE = 2;
 export const EXIT_FAILED = 1;
 
-/** A program or subcommand by the name that the operator types, `calico lab`. Subcommands added to it report like it. */
-export function newProgram(name: string, description: string): Command {
-  return new Command(name)
+/** The command that is typed as `path` (`calicoctl why`). Its errors are reported as `calicoctl why: what is wrong`, with the way to its help. */
+export function commandOf(path: string, description: string): Command {
+  return new Command(path.slice(path.lastIndexOf(" ") + 1))
     .description(description)
-    .configureOutput({ outputError: (text, write) => write(`${name}: ${text.replace(/^error: /, "")}`) })
-    .showHelpAfterError(`(run "${name} --help" for usage)`)
-    .exitOverride();
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${wayToHelp(path)}\n`) });
+}
+
+/** As `commandOf`, for one that no other command holds: its help shows the whole path. Subcommands added by `command` report by its name. */
+export function newProgram(path: string, description: string): Command {
+  return commandOf(path, description).name(path);
+}
+
+function wayToHelp(path: string): string {
+  return `Run "${path} --help" for help.`;
+}
+
+/** An option with a value, of `values` if they are given, that may be given once. */
+export function once(flags: string, description: string, values?: readonly string[]): Option {
+  const option = new Option(flags, description);
+  let isGiven = false;
+  return (values === undefined ? option : option.choices(values)).argParser((value: string) => {
+    if (isGiven) throw new InvalidArgumentError("It may be given once.");
+    if (values?.includes(value) === false) throw new InvalidArgumentError(`It must be ${values.join(" or ")}.`);
+    isGiven = true;
+    return value;
+  });
+}
+
+/** An option whose values add up. */
+export function many(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((value: string, before: readonly string[] = []) => [...before, value]);
 }
 
 /**
@@ -33,7 +59,7 @@ export async function runProgram(program: Command, args: readonly string[], isRe
     // commander has printed what is wrong, or the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
     if (error instanceof UsageError) {
-      console.error(`${program.name()}: ${error.message}\n(run "${program.name()} --help" for usage)`);
+      console.error(`${program.name()}: ${error.message}\n${wayToHelp(program.name())}`);
       return EXIT_USAGE;
     }
     if (!(error instanceof Error) || !(isRefusal(error) || isSystemError(error))) throw error;

@@ -2,19 +2,23 @@
  * Explain: what becomes of traffic from one party to another, and which written rule, or which lack of one, decides at each end.
  *
  * Every pair of addresses of the same family is asked; traffic with the same fate for the same reasons is one answer. The verdicts are
- * those of `semantics/`: this file asks, groups and finds words, and judges nothing itself.
+ * those of `semantics/`: this file asks, groups and finds words, and judges nothing itself. Each question is put to the part of the
+ * cluster that can have a say in it, so that many pairs cost no more than their number.
  */
-import { assertNever } from "../lib/bug.ts";
+import { assertNever, invariant } from "../lib/bug.ts";
 import { equal } from "../lib/equal.ts";
 import { formatKey, formatName, type Key } from "../model/key.ts";
-import { formatFieldError } from "../model/schema/field-error.ts";
+import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import { ICMP, ICMPV6 } from "../net/protocol.ts";
-import { type Cluster, findPod } from "../semantics/cluster.ts";
-import { isAllowed, journey } from "../semantics/journey.ts";
+import type { Cluster, ClusterPod, ClusterPolicy } from "../semantics/cluster.ts";
+import { decide } from "../semantics/decide.ts";
+import { isAllowed, type Journey, journey } from "../semantics/journey.ts";
+import { type ClassOf, classifier } from "./classes.ts";
 import { allTraffic, type Traffic } from "./traffic.ts";
+import { isPlaceholder, readingsOf, UNKNOWN_NODE } from "./unknowns.ts";
 
 /** Who sends or gets the traffic. */
 export interface Party {
@@ -26,7 +30,6 @@ export interface Party {
 }
 
 export interface Question {
-  readonly cluster: Cluster;
   readonly source: Party;
   readonly destination: Party;
   /** undefined asks about all traffic. */
@@ -34,30 +37,149 @@ export interface Question {
 }
 
 /** One fate: this traffic between these two addresses. */
-export interface Answer {
+export interface Answer extends Journey {
   readonly source: Addr;
   readonly destination: Addr;
   readonly traffic: readonly Traffic[];
-  readonly egress: Verdict;
-  readonly ingress: Verdict;
   readonly allowed: boolean;
+  /** What may be true as well, because something is not known; absent when it makes no difference. Then `allowed` is false. */
+  readonly otherwise?: Journey;
 }
 
-/** Empty when the parties have no address family in common: then nothing can pass. */
-export function explain({ cluster, source, destination, traffic }: Question): Answer[] {
-  const target = destination.pod === undefined ? undefined : findPod(cluster, destination.pod);
-  const asked = traffic === undefined ? allTraffic(cluster, target === undefined ? cluster.pods : [target]) : [traffic];
-  const ends = { source: source.pod, destination: destination.pod };
-  const answers: (Answer & { readonly traffic: Traffic[] })[] = [];
-  for (const [from, to] of pairs(source.addresses, destination.addresses)) {
-    for (const each of asked) {
-      const { egress, ingress } = journey(cluster, packetOf(from, to, each), ends);
-      const same = answers.find((answer) => answer.source === from && answer.destination === to && equal(answer.egress, egress) && equal(answer.ingress, ingress));
-      if (same !== undefined) same.traffic.push(each);
-      else answers.push({ source: from, destination: to, traffic: [each], egress, ingress, allowed: isAllowed({ egress, ingress }) });
-    }
+/** Answers one question. Empty when the parties have no address family in common: then nothing can pass. */
+export type Explain = (question: Question) => Answer[];
+
+/** Traffic of one fate. */
+type Fate = Pick<Answer, "egress" | "ingress" | "allowed" | "otherwise" | "traffic">;
+
+/** `unknownNamespaces`: those whose labels are not known (`readingsOf`). */
+export function explainer(cluster: Cluster, unknownNamespaces: readonly string[] = []): Explain {
+  const { least, most } = readingsOf(cluster, unknownNamespaces);
+  const partOf = indexed(least);
+  const partOfMost = most === least ? undefined : indexed(most);
+  const classOf = classifier(cluster);
+  const known = new Map<string, readonly Fate[]>();
+  return ({ source, destination, traffic }) => {
+    const ends = { source: source.pod, destination: destination.pod };
+    return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
+      const part = partOf(from, to, ends);
+      const compute = (): readonly Fate[] => fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
+      const key = keyOfPair(part, from, to, ends, classOf);
+      const text = key === undefined ? "" : `${key} ${JSON.stringify(traffic)}`;
+      const fates = (key === undefined ? undefined : known.get(text)) ?? compute();
+      if (key !== undefined) known.set(text, fates);
+      return fates.map((fate) => ({ source: from, destination: to, ...fate }));
+    });
+  };
+}
+
+/** Pairs with the same key have the same fates; undefined where an address is shared, or a pod speaks to itself. */
+function keyOfPair({ pods }: Cluster, from: Addr, to: Addr, ends: EndKeys, classOf: ClassOf): string | undefined {
+  const [sources, destinations] = [from, to].map((addr) => pods.filter(({ addresses }) => addresses.includes(addr)));
+  const [source, ...moreSources] = sources ?? [];
+  const [destination, ...moreDestinations] = destinations ?? [];
+  const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean =>
+    end === undefined || (pod !== undefined && isSame(pod.key, end));
+  if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination)) return undefined;
+  if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
+  return `${classOf(from, source)} ${classOf(to, destination)}`;
+}
+
+function fatesOf(
+  cluster: Cluster,
+  part: Cluster,
+  other: Cluster,
+  from: Addr,
+  to: Addr,
+  ends: EndKeys,
+  traffic: Traffic | undefined,
+): readonly Fate[] {
+  const target =
+    ends.destination === undefined
+      ? part.pods.filter(({ addresses }) => addresses.includes(to))
+      : part.pods.filter(({ key }) => isSame(key, ends.destination));
+  const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
+  for (const each of traffic === undefined ? allTraffic(part, target) : [traffic]) {
+    const packet = packetOf(from, to, each);
+    const verdicts = journey(part, packet, ends);
+    const fate = fateOf(verdicts, ownNode(cluster, part, packet, other === part ? verdicts : journey(other, packet, ends)));
+    const text = JSON.stringify(fate);
+    const same = fates.get(text);
+    if (same === undefined) fates.set(text, { ...fate, traffic: [each] });
+    else same.traffic.push(each);
   }
-  return answers;
+  return [...fates.values()];
+}
+
+function fateOf(verdicts: Journey, otherwise: Journey): Omit<Fate, "traffic"> {
+  const allowed = isAllowed(verdicts);
+  return allowed === isAllowed(otherwise) ? { ...verdicts, allowed } : { ...verdicts, allowed, otherwise };
+}
+
+/** A pod that is on no node yet may come to run on the very node that sends (POL-10). */
+function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdicts: Journey): Journey {
+  const isHost =
+    (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) ||
+    cluster.nodes.some(({ addresses }) => addresses.includes(source));
+  const mayBe =
+    isHost && verdicts.ingress.action === "deny" && (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
+  return mayBe ? { egress: verdicts.egress, ingress: { action: "allow", reason: { type: "own-node" } } } : verdicts;
+}
+
+interface EndKeys {
+  readonly source: Key<"Pod"> | undefined;
+  readonly destination: Key<"Pod"> | undefined;
+}
+
+/** The part of the cluster that can have a say in a packet: the pods at its two addresses, and the policies that select one of them. */
+function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
+  const byAddress = new Map<string, ClusterPod[]>();
+  const byName = new Map<string, ClusterPod>();
+  const byNamespace = new Map<string, ClusterPolicy[]>();
+  for (const pod of cluster.pods) {
+    byName.set(formatName(pod.key), pod);
+    for (const addr of pod.addresses) append(byAddress, addr, pod);
+  }
+  for (const policy of cluster.policies) append(byNamespace, policy.namespace, policy);
+  /** POL-8: the order in which they are asked. */
+  const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
+  const selecting = new Map<ClusterPod, readonly ClusterPolicy[]>();
+  const policiesOf = (pod: ClusterPod): readonly ClusterPolicy[] => {
+    const known = selecting.get(pod);
+    if (known !== undefined) return known;
+    const found = (byNamespace.get(pod.namespace) ?? []).filter((policy) => selects(policy, pod));
+    selecting.set(pod, found);
+    return found;
+  };
+  return (source, destination, ends) => {
+    const named = [ends.source, ends.destination].flatMap((key) => (key === undefined ? [] : (byName.get(formatName(key)) ?? [])));
+    const pods = new Set([...named, ...(byAddress.get(source) ?? []), ...(byAddress.get(destination) ?? [])]);
+    const policies = [...new Set([...pods].flatMap(policiesOf))].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
+    return { ...cluster, pods: [...pods], policies };
+  };
+}
+
+/** Whether the policy has a say about the pod, in either direction: the definition is asked, in a cluster of these two. */
+function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
+  const alone: Cluster = { pods: [pod], policies: [policy], nodes: [] };
+  const [addr] = pod.addresses;
+  invariant(addr !== undefined, "a pod of the cluster has an address");
+  const packet = packetOf(addr, addr, "other");
+  return DIRECTIONS.some(
+    (direction) => decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
+  );
+}
+
+const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+
+function append<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+function isSame(a: Key, b: Key | undefined): boolean {
+  return b !== undefined && formatKey(a) === formatKey(b);
 }
 
 function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readonly [Addr, Addr])[] {
@@ -66,13 +188,15 @@ function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readon
 
 /** One packet that stands for its class. */
 function packetOf(source: Addr, destination: Addr, traffic: Traffic): FlowPacket {
-  if (traffic === "other") return { source, destination, protocol: familyOf(source) === 4 ? ICMP : ICMPV6, sourcePort: undefined, destinationPort: undefined };
+  if (traffic === "other")
+    return { source, destination, protocol: familyOf(source) === 4 ? ICMP : ICMPV6, sourcePort: undefined, destinationPort: undefined };
   return { source, destination, protocol: traffic.protocol, sourcePort: 0, destinationPort: traffic.from };
 }
 
 /** Whether the families have different fates, reasons aside. */
 export function familiesDiffer(answers: readonly Answer[]): boolean {
-  const fate = (family: number): unknown => answers.filter(({ source }) => familyOf(source) === family).map(({ allowed, traffic }) => [allowed, traffic]);
+  const fate = (family: number): unknown =>
+    answers.filter(({ source }) => familyOf(source) === family).map(({ allowed, traffic }) => [allowed, traffic]);
   const families = new Set(answers.map(({ source }) => familyOf(source)));
   return families.size === 2 && !equal(fate(4), fate(6));
 }
@@ -110,5 +234,5 @@ function describeKey(key: Key): string {
 function describeErrors(keys: readonly Key[], cluster: Cluster): string {
   const named = new Set(keys.map(formatKey));
   const invalid = cluster.policies.filter((policy) => policy.errors.length > 0 && named.has(formatKey(policy.key)));
-  return invalid.map(({ key, errors }) => `; ${formatName(key)} allows nothing because it is invalid: ${errors.map(formatFieldError).join("; ")}`).join("");
+  return invalid.map(({ key }) => `; ${formatName(key)} is invalid and allows nothing`).join("");
 }

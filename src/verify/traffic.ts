@@ -16,8 +16,11 @@ export function allTraffic(cluster: Cluster, destinations: readonly ClusterPod[]
 function classesOf(protocol: Protocol, cluster: Cluster, destinations: readonly ClusterPod[]): Traffic[] {
   const starts = new Set([0]);
   const cut = (from: number, to: number): void => void starts.add(from).add(to + 1);
-  for (const { port, endPort } of portEntries(cluster)) if (typeof port === "number") cut(port, endPort ?? port);
-  for (const pod of destinations) for (const { containerPort } of pod.ports) cut(containerPort, containerPort);
+  const isOfProtocol = (name: string | undefined): boolean => protocolByName(name ?? "TCP") === protocol;
+  for (const { port, endPort, protocol: name } of portEntries(cluster))
+    if (typeof port === "number" && isOfProtocol(name)) cut(port, endPort ?? port);
+  for (const pod of destinations)
+    for (const { containerPort, protocol: name } of pod.ports) if (isOfProtocol(name)) cut(containerPort, containerPort);
   const sorted = [...starts].filter((start) => start <= MAX_PORT).sort((a, b) => a - b);
   return sorted.map((from, i) => ({ protocol, from, to: (sorted[i + 1] ?? MAX_PORT + 1) - 1 }));
 }

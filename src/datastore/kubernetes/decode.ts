@@ -23,7 +23,7 @@ export interface Page {
   readonly next: string | undefined;
 }
 
-export function pageOf(kind: Kind, value: unknown): Page {
+export function pageOf(kind: string, value: unknown): Page {
   const list = value as { items?: unknown; metadata?: { resourceVersion?: unknown; continue?: unknown } } | null;
   const revision = list?.metadata?.resourceVersion;
   const items = list?.items ?? [];

@@ -3,7 +3,6 @@
  * Source: k8s.io/apimachinery pkg/apis/meta/v1 types.go (StatusReason) and pkg/api/errors.
  */
 import { formatKey, type Key } from "../../model/key.ts";
-import type { Kind } from "../../model/kind.ts";
 import { StoreError, type StoreReason } from "../store.ts";
 
 /** The fields of a `Status` object that matter; everything is the server's word. */
@@ -57,13 +56,13 @@ export function statusFields(status: unknown): { readonly code?: number; readonl
 }
 
 /** The StoreError for an operation that the server refused. */
-export function refusedError(operation: string, kind: Kind, key: Key | undefined, refusal: Refusal): StoreError {
+export function refusedError(operation: string, kind: string, key: Key | undefined, refusal: Refusal): StoreError {
   const object = key === undefined ? kind : formatKey(key);
   const cause = refusal.message === "" ? `the server answered ${refusal.code}` : `the server answered ${refusal.code}: ${refusal.message}`;
   return new StoreError(reasonOf(refusal), kind, key, `Cannot ${operation} ${object}: ${cause}`, refusal.retryAfterMs);
 }
 
 /** The StoreError for an operation without an answer. */
-export function unansweredError(operation: string, kind: Kind, key: Key | undefined, cause: string, retryAfterMs?: number): StoreError {
+export function unansweredError(operation: string, kind: string, key: Key | undefined, cause: string, retryAfterMs?: number): StoreError {
   return new StoreError("unavailable", kind, key, `Cannot ${operation} ${key === undefined ? kind : formatKey(key)}: ${cause}`, retryAfterMs);
 }

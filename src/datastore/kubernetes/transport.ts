@@ -9,7 +9,6 @@ import type { Files } from "../../host/files.ts";
 import { networkWords } from "../../host/network-words.ts";
 import type { FetchOptions, Sockets } from "../../host/sockets.ts";
 import type { Key } from "../../model/key.ts";
-import type { Kind } from "../../model/kind.ts";
 import { StoreError } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { startDeadline } from "./deadline.ts";
@@ -25,7 +24,8 @@ export interface TransportDoors {
 export interface Ask {
   /** `get`, `list`, …: the verb in error messages. */
   readonly operation: string;
-  readonly kind: Kind;
+  /** As errors name it; one of ours, or any that a tool reads. */
+  readonly kind: string;
   readonly key: Key | undefined;
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** Path and query. */

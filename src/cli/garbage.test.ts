@@ -1,0 +1,161 @@
+/** Whatever stands in a manifest, `why` answers or says what is wrong with it: never a fault of its own. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { InputError } from "./inventory.ts";
+import { runWhy } from "./why.ts";
+
+type Json = null | boolean | number | string | Json[] | { [field: string]: Json };
+
+const META = { name: "a", namespace: "shop", labels: { app: "a" } };
+const POD_SPEC = {
+  nodeName: "n1",
+  hostNetwork: false,
+  containers: [{ name: "c", ports: [{ name: "http", containerPort: 80, hostPort: 9000, protocol: "TCP" }] }],
+  initContainers: [],
+};
+const OBJECTS: Json[] = [
+  { apiVersion: "v1", kind: "Namespace", metadata: { name: "shop", labels: { team: "x" } } },
+  { apiVersion: "v1", kind: "Node", metadata: { name: "n1" }, status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } },
+  { apiVersion: "v1", kind: "ServiceAccount", metadata: META },
+  {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: META,
+    spec: POD_SPEC,
+    status: { phase: "Running", podIPs: [{ ip: "10.65.0.1" }], conditions: [{ type: "Ready", status: "True" }] },
+  },
+  {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { ...META, name: "b", ownerReferences: [{ kind: "ReplicaSet", name: "x" }] },
+    spec: {},
+    status: {},
+  },
+  {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { ...META, name: "d" },
+    spec: { template: { metadata: { labels: { app: "d" } }, spec: POD_SPEC } },
+  },
+  {
+    apiVersion: "batch/v1",
+    kind: "CronJob",
+    metadata: { ...META, name: "e" },
+    spec: { jobTemplate: { spec: { template: { spec: {} } } } },
+  },
+  {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { ...META, name: "s" },
+    spec: {
+      clusterIP: "10.96.0.1",
+      clusterIPs: ["10.96.0.1"],
+      selector: { app: "a" },
+      ports: [{ port: 80, targetPort: "http", nodePort: 30080 }],
+    },
+    status: { loadBalancer: { ingress: [{ ip: "203.0.113.1" }] } },
+  },
+  {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: "t", namespace: "shop", labels: { "kubernetes.io/service-name": "t" } },
+    ports: [{ port: 80 }],
+    endpoints: [{ addresses: ["10.65.0.1"], conditions: { ready: true }, targetRef: { kind: "Pod", name: "a" } }],
+  },
+  {
+    apiVersion: "v1",
+    kind: "Endpoints",
+    metadata: { name: "u", namespace: "shop" },
+    subsets: [{ ports: [{ port: 80 }], addresses: [{ ip: "10.65.0.1" }] }],
+  },
+  {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name: "p", namespace: "shop" },
+    spec: {
+      podSelector: { matchLabels: { app: "a" }, matchExpressions: [{ key: "k", operator: "In", values: ["v"] }] },
+      policyTypes: ["Ingress"],
+      ingress: [
+        {
+          from: [{ namespaceSelector: { matchLabels: { team: "x" } } }, { ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } }],
+          ports: [
+            { port: "http", protocol: "TCP" },
+            { port: 80, endPort: 90 },
+          ],
+        },
+      ],
+    },
+  },
+  { apiVersion: "cilium.io/v2", kind: "CiliumNetworkPolicy", metadata: { name: "q", namespace: "other" } },
+  { apiVersion: "v1", kind: "List", items: [] },
+];
+const JUNK: Json[] = [
+  null,
+  true,
+  0,
+  -1,
+  70000,
+  1.5,
+  "",
+  "text",
+  "{{ x }}",
+  "10.0.0.1",
+  [],
+  {},
+  [null],
+  [{}],
+  ["x"],
+  { x: null },
+  { x: 1 },
+  "__proto__",
+];
+
+/** Paths to everything in a value. */
+function paths(value: Json, path: readonly string[] = []): (readonly string[])[] {
+  const below =
+    typeof value === "object" && value !== null ? Object.entries(value).flatMap(([name, item]) => paths(item, [...path, name])) : [];
+  return [path, ...below];
+}
+
+function replaced(value: Json, [first, ...rest]: readonly string[], junk: Json): Json {
+  if (first === undefined) return junk;
+  if (Array.isArray(value)) return value.map((item, index) => (String(index) === first ? replaced(item, rest, junk) : item));
+  return typeof value === "object" && value !== null ? { ...value, [first]: replaced(value[first] ?? null, rest, junk) } : value;
+}
+
+const PLACES = OBJECTS.flatMap((object, index) => paths(object).map((path) => ({ index, path })));
+const QUESTIONS = [
+  ["shop/", "shop/"],
+  ["a", "d"],
+  ["192.0.2.1", "svc/s:80"],
+  ["e", "10.96.0.1:80"],
+  ["203.0.113.1", "192.0.2.1:30080"],
+  ["svc/s", "deploy/d"],
+] as const;
+
+test("junk in any one place", async () => {
+  const place = fc.record({ at: fc.constantFrom(...PLACES), junk: fc.constantFrom(...JUNK), question: fc.constantFrom(...QUESTIONS) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(place, { minLength: 1, maxLength: 2 }), async (changes) => {
+      const objects = OBJECTS.map((object, index) =>
+        changes.filter(({ at }) => at.index === index).reduce((before, { at, junk }) => replaced(before, at.path, junk), object),
+      );
+      const text = objects.map((object) => `---\n${JSON.stringify(object)}\n`).join("");
+      const [source, destination] = changes[0]?.question ?? QUESTIONS[0];
+      const stdin = async (): Promise<Uint8Array> => new TextEncoder().encode(text);
+      const result = await runWhy({
+        source,
+        destination,
+        namespace: "shop",
+        output: "text",
+        files: ["-"],
+        recursive: false,
+        stdin,
+        kubeconfig: undefined,
+        environment: {},
+      }).catch((error: unknown) => error);
+      if (!(result instanceof InputError)) expect(result).toHaveProperty("code");
+    }),
+    { numRuns: 500 },
+  );
+}, 60_000);

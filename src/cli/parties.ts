@@ -1,0 +1,251 @@
+/** Parties: who is meant by a source or a destination, and by which way a packet comes to a destination whose address is translated. */
+import { formatName } from "../model/key.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
+import { type Addr, parseAddr } from "../net/addr.ts";
+import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import type { Party } from "../verify/explain.ts";
+import { type Backend, nodePorts, type Outlet, throughService, type Translation, translationOf, type World } from "../verify/services.ts";
+import { formatTraffic, type Traffic } from "../verify/traffic.ts";
+import { isPlaceholder } from "../verify/unknowns.ts";
+import { InputError, type Inventory, isOf } from "./inventory.ts";
+import type { ObjectTarget, Target } from "./target.ts";
+
+/** Everything that names are looked up in. */
+export interface Scene {
+  readonly inventory: Inventory;
+  readonly cluster: Cluster;
+  /** The pods that policy knows, by `NAMESPACE/NAME`. */
+  readonly podsByName: ReadonlyMap<string, ClusterPod>;
+  readonly world: World;
+}
+
+/** How a packet came to a destination that is not the one it was sent to. */
+export interface Passage {
+  /** `Service shop/web, 80/tcp`. */
+  readonly text: string;
+  /** What the sender wrote into the packet; undefined when a Service was named and not its address. */
+  readonly address: Addr | undefined;
+  readonly traffic: Traffic;
+  /** Others than pods of the cluster use it too, and the node that takes the packet may put its own address for the sender's. */
+  readonly isExternal: boolean;
+  readonly keepsSource: boolean;
+}
+
+export interface Aim {
+  readonly party: Party;
+  readonly traffic: Traffic | undefined;
+  readonly passage: Passage | undefined;
+}
+
+export interface Aims {
+  readonly aims: readonly Aim[];
+  /** What makes the answer uncertain. */
+  readonly doubts: readonly string[];
+}
+
+export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
+  const podsByName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
+  const nodeAddresses = new Set(cluster.nodes.flatMap(({ addresses }) => addresses));
+  const addressesOf = new Map(cluster.nodes.map(({ name, addresses }) => [name, addresses]));
+  const pods = inventory.resources.pods
+    .filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed")
+    .flatMap((pod): Backend[] => {
+      const party = partyOf(pod, podsByName);
+      if (party === undefined) return [];
+      const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
+      const isReady = (pod.status?.conditions ?? []).every(({ type, status }) => type !== "Ready" || status === "True");
+      const { name, namespace = "default", labels = {} } = pod.metadata;
+      return [
+        {
+          name,
+          namespace,
+          labels,
+          addresses: party.addresses,
+          ports: containers.flatMap(({ ports }) => ports ?? []),
+          isReady,
+          nodeAddresses: addressesOf.get(pod.spec?.nodeName ?? "") ?? parseAll([pod.status?.hostIP ?? ""]),
+        },
+      ];
+    });
+  for (const pod of inventory.resources.pods) for (const addr of parseAll([pod.status?.hostIP ?? ""])) nodeAddresses.add(addr);
+  return { inventory, cluster, podsByName, world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses } };
+}
+
+/** Throws InputError when nobody is meant. */
+export function sourcesOf(target: Target, scene: Scene): Party[] {
+  if (target.type === "address") {
+    const translation = isSender(target.addr, scene) ? undefined : translationOf(target.addr, undefined, scene.world);
+    if (translation !== undefined)
+      throw new InputError(
+        `Cannot use ${target.addr} as a source: it is the ${describe(translation)}, and no packet comes from there; name a pod, or the address of one`,
+      );
+    return [addressParty(target.addr)];
+  }
+  if (target.type === "object" && target.kind === "service")
+    throw new InputError(`Cannot use a Service as a source: no packet comes from it; name its pods`);
+  return partiesOf(target, scene);
+}
+
+function isSender(addr: Addr, { cluster, world }: Scene): boolean {
+  return world.nodeAddresses.has(addr) || cluster.pods.some(({ addresses }) => addresses.includes(addr));
+}
+
+/** Throws InputError when nobody is meant, or when nobody would get the packet. */
+export function aimsOf(target: Target, traffic: Traffic | undefined, scene: Scene): Aims {
+  const { world, inventory } = scene;
+  if (target.type === "object" && target.kind === "service") {
+    const service = inventory.services.find(({ namespace, name }) => namespace === target.namespace && name === target.name);
+    if (service === undefined) throw new InputError(`Cannot find Service ${JSON.stringify(`${target.namespace}/${target.name}`)}`);
+    return { aims: aimsThrough(throughService(service, "cluster address", traffic, world), undefined, scene), doubts: [] };
+  }
+  if (target.type === "address" && !scene.cluster.pods.some(({ addresses }) => addresses.includes(target.addr))) {
+    const translation = translationOf(target.addr, traffic, world);
+    if (translation !== undefined) return { aims: aimsThrough(translation, target.addr, scene), doubts: [] };
+    const ports = traffic === undefined && world.nodeAddresses.has(target.addr) ? nodePorts(target.addr, world) : [];
+    const doubts =
+      ports.length === 0 ? [] : [`traffic to some ports of ${target.addr} goes elsewhere, ask for them by number: ${ports.join(", ")}`];
+    return { aims: [{ party: addressParty(target.addr), traffic, passage: undefined }], doubts };
+  }
+  return { aims: partiesOf(target, scene).map((party) => ({ party, traffic, passage: undefined })), doubts: [] };
+}
+
+function aimsThrough(translation: Translation, addr: Addr | undefined, scene: Scene): Aim[] {
+  const { service, via, outlets, problem } = translation;
+  if (problem !== undefined)
+    throw new InputError(
+      addr === undefined ? `Cannot tell: ${problem}` : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`,
+    );
+  const what = service === undefined ? "host port" : `Service ${service.namespace}/${service.name}`;
+  const isExternal = via !== "cluster address";
+  return merged(outlets).map((outlet) => {
+    const at =
+      addr === undefined ? formatTraffic([outlet.asked]) : `${addr} ${via === "node port" ? "node port" : formatTraffic([outlet.asked])}`;
+    const passage = {
+      text: `${what}, ${at}`,
+      address: addr,
+      traffic: outlet.asked,
+      isExternal,
+      keepsSource: service?.keepsSource ?? false,
+    };
+    return { party: outletParty(outlet, scene), traffic: outlet.traffic, passage };
+  });
+}
+
+/** A pod that is listed once for each family is one outlet. */
+function merged(outlets: readonly Outlet[]): Outlet[] {
+  const groups = Map.groupBy(outlets, ({ pod, addresses, traffic, asked }) =>
+    JSON.stringify([pod?.namespace, pod?.name ?? addresses, traffic, asked]),
+  );
+  return [...groups.values()].flatMap(([first, ...others]) =>
+    first === undefined ? [] : [{ ...first, addresses: [...new Set([first, ...others].flatMap(({ addresses }) => addresses))] }],
+  );
+}
+
+function outletParty({ pod, addresses }: Outlet, { inventory, cluster, podsByName }: Scene): Party {
+  if (pod === undefined) {
+    const owner = cluster.pods.find((each) => addresses.some((addr) => each.addresses.includes(addr)));
+    return owner === undefined
+      ? { label: addresses.join(", "), pod: undefined, addresses }
+      : { label: formatName(owner.key), pod: owner.key, addresses };
+  }
+  const label = `${pod.namespace}/${pod.name}`;
+  const resource = inventory.resources.pods.find(
+    ({ metadata }) => metadata.name === pod.name && (metadata.namespace ?? "default") === pod.namespace,
+  );
+  const party = resource === undefined ? undefined : partyOf(resource, podsByName);
+  return party === undefined ? { label, pod: undefined, addresses } : { ...party, addresses };
+}
+
+function describe({ service, via }: Translation): string {
+  return service === undefined ? via : `${via} of Service ${service.namespace}/${service.name}`;
+}
+
+function addressParty(addr: Addr): Party {
+  return { label: addr, pod: undefined, addresses: [addr] };
+}
+
+function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): Party[] {
+  switch (target.type) {
+    case "address":
+      return [addressParty(target.addr)];
+    case "object":
+      return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
+    case "namespace": {
+      const pods = cluster.pods.filter(({ namespace }) => namespace === target.namespace);
+      if (pods.length === 0) throw new InputError(
+          `Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}${orThere(cluster.pods.map(({ namespace }) => `${namespace}/`))}`,
+        );
+      return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
+    }
+  }
+}
+
+/** `; there is shop/web, other/web`: what may have been meant. */
+function orThere(names: readonly string[]): string {
+  const found = [...new Set(names)].slice(0, 5);
+  return found.length === 0 ? "" : `; there is ${found.join(", ")}`;
+}
+
+/** One pod by its name, or those of a controller. */
+function podsMeant({ kind, namespace, name, isAmbiguous }: ObjectTarget, { resources }: Inventory): readonly Resource<"Pod">[] {
+  const named = (where: string, what: string): Resource<"Pod">[] =>
+    resources.pods.filter(({ metadata }) => (metadata.namespace ?? "default") === where && metadata.name === what);
+  const found =
+    kind === undefined || kind === "pod" ? named(namespace, name) : resources.pods.filter((pod) => isOf(pod, { kind, namespace, name }));
+  const other = isAmbiguous && kind !== undefined ? named(kind, name) : [];
+  if (found.length > 0 && other.length > 0)
+    throw new InputError(
+      `${kind}/${name} is a ${kind} in namespace ${namespace} and a pod in namespace ${kind}: write ${namespace}/${kind}/${name} or ${kind}/pod/${name}`,
+    );
+  if (found.length > 0) return kind === undefined || kind === "pod" ? found : withAddress(found);
+  if (other.length > 0) return other;
+  const ofAny = kind === undefined ? resources.pods.filter((pod) => isStandIn(pod, name, namespace)) : [];
+  const [first, second] = ofAny;
+  if (first !== undefined && second !== undefined)
+    throw new InputError(
+      `${JSON.stringify(`${namespace}/${name}`)} is more than one thing: write ${ofAny.map(({ metadata }) => `${namespace}/${metadata.name}`).join(" or ")}`,
+    );
+  if (first !== undefined) return [first];
+  const elsewhere = resources.pods.filter(({ metadata }) => metadata.name === name || metadata.name.endsWith(`/${name}`));
+  const what = `${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`;
+  throw new InputError(`Cannot find ${what}${orThere(elsewhere.map(({ metadata }) => `${metadata.namespace ?? "default"}/${metadata.name}`))}`);
+}
+
+/** Whether the pod stands for the template of a controller of this name. */
+function isStandIn({ metadata }: Resource<"Pod">, name: string, namespace: string): boolean {
+  return metadata.namespace === namespace && metadata.name.includes("/") && metadata.name.slice(metadata.name.indexOf("/") + 1) === name;
+}
+
+/** Old pods of a controller that have finished say nothing. */
+function withAddress(pods: readonly Resource<"Pod">[]): readonly Resource<"Pod">[] {
+  const live = pods.filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed");
+  return live.length > 0 ? live : pods;
+}
+
+/** A pod on its host's network speaks from its node's addresses; policy does not know it as a pod. undefined: it has no address. */
+function partyOf(resource: Resource<"Pod">, podsByName: ReadonlyMap<string, ClusterPod>): Party | undefined {
+  const key = keyOf("Pod", resource);
+  const label = formatName(key);
+  const pod = podsByName.get(label);
+  if (pod !== undefined) return { label, pod: key, addresses: pod.addresses };
+  const { spec, status } = resource;
+  const addresses = spec?.hostNetwork === true ? parseAll((status?.podIPs ?? []).map(({ ip }) => ip ?? "")) : [];
+  if (addresses.length === 0) return undefined;
+  const node = addresses.some(isPlaceholder) ? "its node" : `node ${spec?.nodeName}`;
+  return { label: `${label} (on the network of ${node})`, pod: undefined, addresses };
+}
+
+function parseAll(texts: readonly string[]): Addr[] {
+  return texts.flatMap((text) => [parseAddr(text)]).flatMap((addr) => (addr.ok ? [addr.value] : []));
+}
+
+function noAddress({ metadata, spec, status }: Resource<"Pod">): never {
+  const label = `${metadata.namespace ?? "default"}/${metadata.name}`;
+  const cause =
+    status?.phase === "Succeeded" || status?.phase === "Failed"
+      ? `it has finished (phase ${status.phase})`
+      : spec?.nodeName
+        ? "its network is not set up, or was torn down"
+        : "it is not scheduled";
+  throw new InputError(`Cannot find an address of pod ${JSON.stringify(label)}: ${cause}`);
+}

@@ -1,0 +1,112 @@
+/**
+ * Templates: pods that manifests will make: one pod stands for each template of a Deployment and its like, named `deployment/NAME`, and a
+ * pod that does not run yet stands for itself. Both have placeholders for addresses.
+ */
+import { formatParseError } from "../lib/result.ts";
+import { podOf } from "../model/kubernetes/pod.ts";
+import type { Resource } from "../model/resource.ts";
+import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
+import { placeholders, UNKNOWN_NODE } from "../verify/unknowns.ts";
+import { conform, POD } from "./shapes.ts";
+import { InputError, isOf, kindWord, ownersOf, type Warning, type Workload } from "./inventory.ts";
+
+/** An object with a template, and where it is written. */
+export interface Template extends Workload {
+  readonly object: JsonObject;
+  readonly where: string;
+}
+
+/** The template's path in the objects that have one. */
+function templateOf(object: JsonObject): JsonObject | undefined {
+  const template = fieldAt(object, ...(object["kind"] === "CronJob" ? ["spec", "jobTemplate", "spec", "template"] : ["spec", "template"]));
+  return isJsonObject(template) ? template : undefined;
+}
+
+const GROUPS = new Map([
+  ["apps", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"]],
+  ["extensions", ["Deployment", "DaemonSet", "ReplicaSet"]],
+  ["batch", ["Job", "CronJob"]],
+  ["v1", ["ReplicationController"]],
+]);
+
+export function hasTemplate(apiVersion: string, kind: string): boolean {
+  return GROUPS.get(apiVersion.split("/")[0] ?? "")?.includes(kind) === true;
+}
+
+/** The pods that stand for the templates whose pods are not among `pods`. Throws InputError for one that cannot be read. */
+export function podsOfTemplates(templates: readonly Template[], pods: readonly Resource<"Pod">[]): Resource<"Pod">[] {
+  return templates.flatMap((template) => {
+    // What another object keeps (the ReplicaSet of a Deployment) is there with its owner.
+    if (
+      ownersOf(objectAt(template.object["metadata"])).some(({ kind }) => kindWord(kind) !== undefined) ||
+      pods.some((pod) => isOf(pod, template))
+    )
+      return [];
+    const written = templateOf(template.object);
+    if (written === undefined)
+      throw new InputError(`Cannot use ${template.where}: the ${stringAt(template.object["kind"])} has no template of pods`);
+    const job = template.kind === "job" ? { "job-name": template.name, "batch.kubernetes.io/job-name": template.name } : {};
+    const labels = { ...objectAt(fieldAt(written, "metadata", "labels")), ...job };
+    const metadata = {
+      name: `${template.kind}/${template.name}`,
+      namespace: template.namespace,
+      labels,
+      annotations: objectAt(fieldAt(written, "metadata", "annotations")),
+    };
+    const pod = conform({ apiVersion: "v1", kind: "Pod", metadata, spec: written["spec"] ?? null }, POD);
+    if (!pod.ok) throw new InputError(`Cannot use ${template.where}: template of ${stringAt(template.object["kind"])}: ${pod.error}`);
+    return [pod.value as unknown as Resource<"Pod">];
+  });
+}
+
+/** Gives pods that have no address yet placeholders, from the `first`-th on, and what the API would add: a service account. */
+export function withStandIns(pods: readonly Resource<"Pod">[], whereOf: (pod: Resource<"Pod">) => string): Resource<"Pod">[] {
+  return pods.map((pod, index) => {
+    const model = podOf(pod);
+    if (!model.ok) throw new InputError(`Cannot use ${whereOf(pod)}: ${formatParseError(model.error)}`);
+    const { state, addresses, serviceAccount } = model.value;
+    const annotations = pod.metadata.annotations ?? {};
+    const isTornDown = annotations["cni.projectcalico.org/podIPs"] === "" || annotations["cni.projectcalico.org/podIP"] === "";
+    const spec = { ...pod.spec, serviceAccountName: serviceAccount ?? "default" } as NonNullable<Resource<"Pod">["spec"]>;
+    const isKnown = state === "live" ? addresses.length > 0 : (pod.status?.podIPs ?? []).length > 0;
+    if (state === "finished" || isTornDown || isKnown) return { ...pod, spec };
+    const podIPs = placeholders(index).map((ip) => ({ ip }));
+    return { ...pod, spec: { ...spec, nodeName: pod.spec?.nodeName || UNKNOWN_NODE }, status: { ...pod.status, podIPs } };
+  });
+}
+
+/** Labels that controllers give their pods, with values that no manifest says. */
+const ADDED_LATER: Readonly<Record<string, readonly string[]>> = {
+  deployment: ["pod-template-hash"],
+  statefulset: ["controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"],
+  daemonset: ["controller-revision-hash", "pod-template-generation"],
+  job: ["controller-uid", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-completion-index"],
+  cronjob: ["controller-uid", "batch.kubernetes.io/controller-uid", "job-name", "batch.kubernetes.io/job-name"],
+};
+
+/** Policies that ask for labels which pods of the templates will have, nobody knows with which value. */
+export function laterLabelWarnings(templates: readonly Template[], policies: readonly Resource<"KubernetesNetworkPolicy">[]): Warning[] {
+  const added = new Set(templates.flatMap(({ kind }) => ADDED_LATER[kind] ?? []));
+  if (added.size === 0) return [];
+  return policies.flatMap((policy) => {
+    const spec = objectAt((policy as unknown as JsonObject)["spec"]);
+    const rules = [...arrayAt(spec["ingress"]), ...arrayAt(spec["egress"])].map(objectAt);
+    const peers = rules.flatMap((rule) => [...arrayAt(rule["from"]), ...arrayAt(rule["to"])]);
+    const label = [spec["podSelector"], ...peers.map((peer) => objectAt(peer)["podSelector"])]
+      .flatMap(keysOf)
+      .find((key) => added.has(key));
+    if (label === undefined) return [];
+    const { namespace, name } = policy.metadata;
+    return [
+      {
+        text: `NetworkPolicy ${namespace}/${name} asks for the label ${label}, whose value on pods that do not run yet is not known`,
+        doubt: "all" as const,
+      },
+    ];
+  });
+}
+
+function keysOf(selector: JsonValue | undefined): string[] {
+  const { matchLabels, matchExpressions } = objectAt(selector);
+  return [...Object.keys(objectAt(matchLabels)), ...arrayAt(matchExpressions).map((expression) => stringAt(objectAt(expression)["key"]))];
+}

@@ -1,0 +1,46 @@
+/**
+ * Classes: addresses that no policy of a cluster can tell apart: those of pods with the same namespace, labels, ports and node, which are in
+ * the same blocks and belong to the same nodes. What holds for one of two such addresses as source or destination holds for the other.
+ */
+import type { NetworkPolicyPeer } from "kubernetes-types/networking/v1";
+import { type Addr, familyOf } from "../net/addr.ts";
+import { parsePrefix, prefixContains } from "../net/prefix.ts";
+import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { isPlaceholder } from "./unknowns.ts";
+
+/** The class of an address that the pod has, or, with undefined, that no pod has. */
+export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => string;
+
+export function classifier(cluster: Cluster): ClassOf {
+  const prefixes = blocksOf(cluster)
+    .map((text) => parsePrefix(text))
+    .flatMap((prefix) => (prefix.ok ? [prefix.value] : []));
+  const classes = new Map<Addr, string>();
+  return (addr, pod) => {
+    const known = classes.get(addr);
+    if (known !== undefined) return known;
+    const blocks = prefixes.map((prefix) => (prefixContains(prefix, addr) ? "1" : "0")).join("");
+    const nodes = cluster.nodes.filter(({ addresses }) => addresses.includes(addr)).map(({ name }) => name);
+    const found = JSON.stringify([
+      familyOf(addr),
+      isPlaceholder(addr),
+      blocks,
+      nodes,
+      pod === undefined ? null : [pod.namespace, pod.node, pod.labels, pod.ports],
+    ]);
+    classes.set(addr, found);
+    return found;
+  };
+}
+
+/** Every block and exception that a policy names, once. */
+function blocksOf(cluster: Cluster): string[] {
+  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): string[] =>
+    (peers ?? []).flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
+  const valid = cluster.policies.filter(({ state }) => state === "valid");
+  const texts = valid.flatMap(({ spec }) => [
+    ...(spec.ingress ?? []).flatMap((rule) => peersOf(rule.from)),
+    ...(spec.egress ?? []).flatMap((rule) => peersOf(rule.to)),
+  ]);
+  return [...new Set(texts)];
+}

@@ -1,0 +1,93 @@
+/**
+ * Unknowns: what manifests do not say: the addresses of pods that do not run yet, and the labels of namespaces that are defined elsewhere.
+ *
+ * A pod without address gets a placeholder of each family. Then two clusters stand for all that could be true: in `least` no block and no
+ * namespace selector matches what is not known, in `most` all of them do. More matches allow more (POL-7, POL-8), so what both say alike
+ * is so in every case between.
+ */
+import type { LabelSelector } from "kubernetes-types/meta/v1";
+import type { IPBlock, NetworkPolicyPeer } from "kubernetes-types/networking/v1";
+import { type Addr, addrFromBytes, type Family } from "../net/addr.ts";
+import { parsePrefix, prefixFamily, prefixLength } from "../net/prefix.ts";
+import { unwrap } from "../lib/result.ts";
+import type { Cluster, ClusterPolicy } from "../semantics/cluster.ts";
+
+/** Ranges that no pod and no peer can have: "this network" (RFC 1122 §3.2.1.3) and the discard prefix (RFC 6666). */
+const PLACEHOLDERS: Readonly<Record<Family, string>> = { 4: "0.0.0.0/8", 6: "100::/64" };
+/** The label that Kubernetes gives every Namespace: its name. */
+export const NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name";
+/** The node of a pod that is on no node yet. */
+export const UNKNOWN_NODE = "(not known)";
+
+/** The `index`-th pair of placeholders, from 0. */
+export function placeholders(index: number): readonly Addr[] {
+  const low = [((index + 1) >> 16) & 255, ((index + 1) >> 8) & 255, (index + 1) & 255];
+  return [addrFromBytes(Uint8Array.from([0, ...low])), addrFromBytes(Uint8Array.from([1, 0, ...Array<number>(11).fill(0), ...low]))];
+}
+
+/** By its text, which is canonical: asked of every address of every answer. */
+export function isPlaceholder(addr: Addr): boolean {
+  return addr.startsWith("0.") || addr.startsWith("100::");
+}
+
+export interface Readings {
+  readonly least: Cluster;
+  /** The same object as `least` when no policy asks about anything that is not known. */
+  readonly most: Cluster;
+}
+
+/** `namespaces`: those whose labels are not known, apart from their name. */
+export function readingsOf(cluster: Cluster, namespaces: readonly string[]): Readings {
+  const hasPlaceholders = cluster.pods.some(({ addresses }) => addresses.some(isPlaceholder));
+  const change = (reading: keyof Readings): Cluster => ({
+    ...cluster,
+    policies: cluster.policies.map((policy) => readPolicy(policy, reading, namespaces)),
+  });
+  return hasPlaceholders || namespaces.length > 0 ? { least: change("least"), most: change("most") } : { least: cluster, most: cluster };
+}
+
+function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: readonly string[]): ClusterPolicy {
+  if (policy.state !== "valid") return policy;
+  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): NetworkPolicyPeer[] =>
+    (peers ?? []).flatMap((peer) => readPeer(peer, reading, namespaces));
+  const { ingress, egress } = policy.spec;
+  const spec = {
+    ...policy.spec,
+    ...(ingress ? { ingress: ingress.map((rule) => ({ ...rule, from: peersOf(rule.from) })) } : {}),
+    ...(egress ? { egress: egress.map((rule) => ({ ...rule, to: peersOf(rule.to) })) } : {}),
+  };
+  return { ...policy, spec };
+}
+
+/** The peer as the reading has it. A rule keeps its place, so that it can be named. */
+function readPeer(peer: NetworkPolicyPeer, reading: keyof Readings, namespaces: readonly string[]): NetworkPolicyPeer[] {
+  if (peer.ipBlock) return readBlock(peer.ipBlock, reading).map((ipBlock) => ({ ipBlock }));
+  const { namespaceSelector } = peer;
+  if (!namespaceSelector || namespaces.length === 0 || !asksMoreThanName(namespaceSelector)) return [peer];
+  const { matchExpressions = [] } = namespaceSelector;
+  if (reading === "least") {
+    const elsewhere = { key: NAMESPACE_NAME_LABEL, operator: "NotIn", values: [...namespaces] };
+    return [{ ...peer, namespaceSelector: { ...namespaceSelector, matchExpressions: [...(matchExpressions ?? []), elsewhere] } }];
+  }
+  const there = { key: NAMESPACE_NAME_LABEL, operator: "In", values: [...namespaces] };
+  return [peer, { ...peer, namespaceSelector: { matchExpressions: [...termsOnName(namespaceSelector), there] } }];
+}
+
+/** Every address of a family is in its whole range, known or not. */
+function readBlock(block: IPBlock, reading: keyof Readings): IPBlock[] {
+  const prefix = unwrap(parsePrefix(block.cidr));
+  if (prefixLength(prefix) === 0 && (block.except ?? []).length === 0) return [block];
+  const unknown = PLACEHOLDERS[prefixFamily(prefix)];
+  return reading === "most" ? [block, { cidr: unknown }] : [{ ...block, except: [...(block.except ?? []), unknown] }];
+}
+
+function asksMoreThanName({ matchLabels, matchExpressions }: LabelSelector): boolean {
+  const keys = [...Object.keys(matchLabels ?? {}), ...(matchExpressions ?? []).map(({ key }) => key)];
+  return keys.some((key) => key !== NAMESPACE_NAME_LABEL);
+}
+
+function termsOnName({ matchLabels, matchExpressions }: LabelSelector): NonNullable<LabelSelector["matchExpressions"]> {
+  const name = matchLabels?.[NAMESPACE_NAME_LABEL];
+  const terms = (matchExpressions ?? []).filter(({ key }) => key === NAMESPACE_NAME_LABEL);
+  return name === undefined ? terms : [...terms, { key: NAMESPACE_NAME_LABEL, operator: "In", values: [name] }];
+}
