@@ -46,6 +46,8 @@ export interface Taken {
   readonly handle: string;
   /** RFC 3339. */
   readonly assignedAt: string;
+  /** Whether the datastore records some of them for the handle already, and not for the reserve. */
+  readonly assigned: boolean;
 }
 
 const RETRY_FIRST_MS = 100;
@@ -82,7 +84,7 @@ export class Addresses {
     const handle = `${request.network}.${request.containerId}`;
     this.#taking.add(handle);
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
-    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt };
+    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt, assigned: true };
     const { reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
@@ -94,11 +96,13 @@ export class Addresses {
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
     }
     let late = false;
+    let assigned = false;
     const search = async (): Promise<void> => {
       for (const family of missing) {
-        const addr = await this.#findOne(family, request, handle, assignedAt);
-        if (late && addr !== undefined) reserve.giveBack(addr);
-        else if (addr !== undefined) addresses.push(addr);
+        const found = await this.#findOne(family, request, handle, assignedAt);
+        if (late && found.addr !== undefined) reserve.giveBack(found.addr);
+        else if (found.addr !== undefined) addresses.push(found.addr);
+        assigned ||= found.assigned;
       }
     };
     try {
@@ -110,20 +114,20 @@ export class Addresses {
       if (!isRefusal(error)) throw error;
       throw new AddressError(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`);
     }
-    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt };
+    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt, assigned };
   }
 
   /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
-  async #findOne(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<Addr | undefined> {
+  async #findOne(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
       const addr = await reserve.takeFound(family);
-      if (addr !== undefined) return addr;
+      if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
     const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools });
-    return [...ipv4, ...ipv6][0];
+    return { addr: [...ipv4, ...ipv6][0], assigned: true };
   }
 
   async #takeFixed(addresses: readonly Addr[], { pod, containerId }: TakeRequest, handle: string, assignedAt: string): Promise<readonly Addr[]> {
@@ -161,6 +165,13 @@ export class Addresses {
     throw new AddressError(`the datastore did not finish within ${ASSIGN_MS} ms`);
   }
 
+  /** Addresses that no pod got, of an ADD that failed before its record was on disk: the reserve has its own back at once. */
+  giveBack(containerId: string, { addresses, handle, assigned }: Taken): void {
+    this.#taking.delete(handle);
+    for (const addr of addresses) this.#options.reserve.giveBack(addr);
+    if (assigned) this.releaseHandle(containerId, handle);
+  }
+
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
   confirm(attachment: Attachment): void {
     const { record, handle, assignedAt } = attachment;
@@ -180,13 +191,21 @@ export class Addresses {
     const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
-      for (const addr of record.addresses) this.#ending.add(addr);
+      const own = this.#notInUse(attachment);
+      for (const addr of own) this.#ending.add(addr);
       await this.#gathered();
       this.#endFlows();
       await this.#markTornDown(attachment);
-      await this.#options.reserve.release({ handle, addresses: record.addresses });
-      await this.#options.journal.remove(attachment);
+      await this.#options.reserve.release({ handle, addresses: own });
     });
+    // Apart, because the next pod may have the addresses when a disk that refuses is tried again.
+    this.#enqueue(record.containerId, "forget the attachment", () => this.#options.journal.remove(attachment));
+  }
+
+  /** The attachment's addresses without those that a pod here got since: a daemon may have died between the release and the journal's word of it. */
+  #notInUse({ record, handle }: Attachment): readonly Addr[] {
+    const inUse = new Set(this.#options.journal.all().flatMap((other) => (other.state === "attached" && other.handle !== handle ? other.record.addresses : [])));
+    return record.addresses.filter((addr) => !inUse.has(addr));
   }
 
   /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */

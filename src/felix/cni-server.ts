@@ -27,10 +27,11 @@ import { hostInterfaceName } from "../podnet/names.ts";
 import type { Key } from "../model/key.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { assertNever } from "../lib/bug.ts";
+import { Turns } from "../lib/turns.ts";
 import type { Addresses } from "./addresses.ts";
 import { isRefusal } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
-import type { Pipeline } from "./pipeline.ts";
+import type { Pipeline, Report } from "./pipeline.ts";
 import { type PodRequestIndex, type PodRequests, requestsOf } from "./pod-requests.ts";
 import type { Wiring } from "./wiring.ts";
 
@@ -41,6 +42,7 @@ export interface CniServerOptions {
   readonly wiring: Wiring;
   readonly requests: PodRequestIndex;
   readonly random: Random;
+  readonly report: Report;
 }
 
 /** A CNI error on its way to the plugin. */
@@ -60,7 +62,8 @@ const SETTLE_MS = 5_000;
 
 export class CniServer {
   readonly #options: CniServerOptions;
-  readonly #running = new Map<string, Promise<unknown>>();
+  /** Requests for one container, in order of arrival. */
+  readonly #turns = new Turns();
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -89,26 +92,11 @@ export class CniServer {
     if ("error" in parsed) return refuse(parsed.error);
     const { request } = parsed;
     try {
-      return { ok: true, result: await this.#inTurn(request) };
+      return { ok: true, result: await this.#turns.run(request.containerId, () => this.#run(request)) };
     } catch (error) {
       if (error instanceof Refusal) return { ok: false, error: error.answer };
       if (!isRefusal(error)) throw error;
       return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message } };
-    }
-  }
-
-  /** One request at a time for each container, in order of arrival. */
-  async #inTurn(request: CniRequest): Promise<CniResult | undefined> {
-    const before = this.#running.get(request.containerId);
-    const mine = (async () => {
-      if (before !== undefined) await before.catch(() => undefined);
-      return this.#run(request);
-    })();
-    this.#running.set(request.containerId, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#running.get(request.containerId) === mine) this.#running.delete(request.containerId);
     }
   }
 
@@ -127,12 +115,18 @@ export class CniServer {
     }
   }
 
-  #status(): undefined {
+  async #status(): Promise<undefined> {
     if (!this.#options.pipeline.inSync) {
       throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`, this.#datastoreErrors());
     }
     const refused = this.#options.pipeline.refused;
     if (refused !== undefined) throw new Refusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
+    try {
+      await this.#options.journal.probe();
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      throw new Refusal(CNI_NOT_AVAILABLE, "calico node cannot record pods: new pods would be refused", error.message);
+    }
     return undefined;
   }
 
@@ -153,17 +147,23 @@ export class CniServer {
     if (!(await addresses.settled(request.containerId, SETTLE_MS))) throw new Refusal(CNI_TRY_AGAIN_LATER, `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`);
     const config = parseNetworkConfig(request.config);
     const requests = await this.#requests(pod);
-    const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
+    const mtuBytes = config.mtuBytes ?? wiring.automaticMtuBytes();
+    const taken = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
     const attachment: Attachment = {
-      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
-      handle: assigned.handle,
-      assignedAt: assigned.assignedAt,
-      mtuBytes: config.mtuBytes ?? wiring.automaticMtuBytes(),
+      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: taken.addresses, mac: requests.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
+      handle: taken.handle,
+      assignedAt: taken.assignedAt,
+      mtuBytes,
       state: "attached",
       wired,
     };
     try {
       await journal.put(attachment);
+    } catch (error) {
+      addresses.giveBack(request.containerId, taken);
+      throw error;
+    }
+    try {
       if (!wired) {
         addresses.confirm(attachment);
         return resultOf(attachment);
@@ -203,6 +203,7 @@ export class CniServer {
 
   /** Repeated ADD: the same answer, after making sure that what it says is still true. */
   async #again(attachment: Attachment): Promise<CniResult> {
+    if (attachment.closed !== undefined) throw new Refusal(CNI_FAILED, `container ${attachment.record.containerId} has lost its interface and needs DEL: ${attachment.closed}`);
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
     if (wiring.check(attachment).length > 0) wiring.add(attachment);
@@ -222,9 +223,9 @@ export class CniServer {
     for (const other of this.#options.journal.all()) {
       if (other.record.interface !== attachment.record.interface || other.record.containerId === attachment.record.containerId) continue;
       if (other.wired && other.state === "attached") {
+        await this.#options.journal.close(other, `container ${attachment.record.containerId} of the same pod took its place`);
         this.#options.pipeline.detach(other.record.interface);
         this.#options.wiring.remove(other);
-        await this.#options.journal.put({ ...other, wired: false });
       }
     }
   }
@@ -241,13 +242,19 @@ export class CniServer {
     if (!pipeline.isProgrammed(name)) throw new Refusal(CNI_TRY_AGAIN_LATER, `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`, pipeline.explain(name));
   }
 
+  /** Every step is tried, whatever the one before it met: the reason for which ADD failed is the answer, and what could not be undone is left to DEL. */
   async #undo(attachment: Attachment): Promise<void> {
-    const { pipeline, wiring } = this.#options;
-    if (attachment.wired) {
-      pipeline.detach(attachment.record.interface);
-      wiring.remove(attachment);
+    const { pipeline, wiring, report } = this.#options;
+    const steps = [() => this.#release(attachment)];
+    if (attachment.wired) steps.unshift(async () => pipeline.detach(attachment.record.interface), async () => wiring.remove(attachment));
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        report("cannot undo a failed ADD: DEL will", { container: attachment.record.containerId, error: error.message });
+      }
     }
-    await this.#release(attachment);
   }
 
   async #del(request: CniRequest): Promise<undefined> {
@@ -268,9 +275,7 @@ export class CniServer {
 
   /** In the background the connections of the addresses are forgotten, then the datastore frees them. */
   async #release(attachment: Attachment): Promise<void> {
-    const releasing: Attachment = { ...attachment, state: "releasing", wired: false };
-    await this.#options.journal.put(releasing);
-    this.#options.addresses.release(releasing);
+    this.#options.addresses.release(await this.#options.journal.release(attachment));
   }
 
   async #check(request: CniRequest): Promise<undefined> {
@@ -279,6 +284,7 @@ export class CniServer {
     if (attachment === undefined || attachment.state !== "attached") {
       throw new Refusal(CNI_UNKNOWN_CONTAINER, `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`);
     }
+    if (attachment.closed !== undefined) throw new Refusal(CNI_CHECK_FAILED, `container ${request.containerId} has lost its interface`, attachment.closed);
     if (!attachment.wired) return undefined;
     const differences = wiring.check(attachment);
     if (!pipeline.isProgrammed(attachment.record.interface)) differences.push(pipeline.explain(attachment.record.interface));

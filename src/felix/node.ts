@@ -97,7 +97,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
-  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
+  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random, report }).listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);

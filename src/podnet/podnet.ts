@@ -107,7 +107,8 @@ export class PodNetwork {
         const link = this.#host.linkByName(hostInterface);
         if (link !== undefined) this.#host.deleteLink(link.index);
       } catch (second) {
-        throw new AggregateError([error, second], `${messageOf(error)}; and what was made could not be undone: ${messageOf(second)}`);
+        if (!(error instanceof KernelError) || !(second instanceof KernelError)) throw error;
+        throw new KernelError(error.op, error.object, error.errno, `${error.detail === undefined ? "" : `${error.detail}; `}and what was made could not be undone: ${second.message}`);
       }
       throw error;
     }
@@ -200,8 +201,4 @@ function ignoring(errno: number, run: () => void): void {
   } catch (error) {
     if (!(error instanceof KernelError) || error.errno !== errno) throw error;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -3,16 +3,21 @@
  * addresses, and a daemon that is killed again and again meanwhile.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
 import { BareNode } from "./bare-node.ts";
 import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
+import { addressesIn as addresses, Runtime } from "./runtime.ts";
 
 const lab = new Lab();
 const NS = "cni";
 const PODS = Array.from({ length: 40 }, (_, i) => `pod-${i}`);
 const bare = new BareNode(lab);
+const runtime = new Runtime(lab, bare, NS);
+const netns = runtime.netns.bind(runtime);
+const cni = runtime.cni.bind(runtime);
+const pod = runtime.pod.bind(runtime);
+const recorded = runtime.recorded.bind(runtime);
+const hostInterfaces = runtime.hostInterfaces.bind(runtime);
 let node: LabNode;
-const made: string[] = [];
 
 beforeAll(async () => {
   await lab.up("--dual-stack", "--nodes", "1");
@@ -22,58 +27,10 @@ beforeAll(async () => {
 }, 180_000);
 
 afterAll(async () => {
-  for (const name of made) await execute(["ip", "netns", "del", name]);
+  await runtime.down();
   await bare.down();
   await lab.down();
 }, 60_000);
-
-function pod(name: string, annotations: Record<string, string> = {}): object {
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: name }, annotations }, spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] } };
-}
-
-interface Answer {
-  readonly exitCode: number;
-  readonly answer: Record<string, unknown> & { readonly ips?: readonly { address: string; version?: string }[]; readonly code?: number; readonly msg?: string; readonly details?: string };
-}
-
-async function netns(name: string): Promise<string> {
-  const full = `${lab.name}-${name}`;
-  await execute(["ip", "netns", "add", full]);
-  made.push(full);
-  return `/run/netns/${full}`;
-}
-
-async function cni(command: string, container: string, path: string, podName: string, options: { version?: string; config?: object; plugin?: string } = {}): Promise<Answer> {
-  const config = {
-    cniVersion: options.version ?? "1.1.0",
-    name: "k8s-pod-network",
-    type: "calico",
-    daemon_socket: `${node.root}/var/run/calico/cni.sock`,
-    ipam: { type: "calico-ipam", assign_ipv4: "true", assign_ipv6: "true" },
-    ...options.config,
-  };
-  const { exitCode, stdout } = await execute([`${node.cniBinDir}/${options.plugin ?? "calico"}`], {
-    input: JSON.stringify(config),
-    env: { CNI_COMMAND: command, CNI_CONTAINERID: container, CNI_NETNS: path, CNI_IFNAME: "eth0", CNI_PATH: node.cniBinDir, CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=${podName}` },
-  });
-  return { exitCode, answer: stdout === "" ? {} : (JSON.parse(stdout) as Answer["answer"]) };
-}
-
-function addresses(answer: Answer): string[] {
-  return (answer.answer.ips ?? []).map((ip) => ip.address);
-}
-
-/** Addresses that the datastore records for pods (not for the node's reserve), once the daemon has no work left. */
-async function recorded(): Promise<number> {
-  await until("the daemon to have told the datastore everything", async () => (await lab.daemon(node).catch(() => undefined))?.backlog === 0);
-  const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[] };
-  return blocks.items.flatMap(({ spec }) => spec.allocations.map((index) => (index === null ? undefined : spec.attributes[index]?.handle_id))).filter((handle) => handle !== undefined && !handle.startsWith("reserve-")).length;
-}
-
-async function hostInterfaces(): Promise<string[]> {
-  const { stdout } = await lab.inNode(node, "ip", "-o", "link", "show", "up");
-  return [...stdout.matchAll(/\d+: (cali[0-9a-f]+)@/g)].map((match) => match[1] ?? "");
-}
 
 describe("versions", () => {
   test("VERSION names what is supported", async () => {
@@ -114,11 +71,11 @@ describe("repetition and failure", () => {
   });
 
   test("ADD into a namespace that does not exist fails and leaves nothing", async () => {
-    const before = { recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) };
+    const before = { recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() };
     const failed = await cni("ADD", "nowhere", "/run/netns/does-not-exist", "pod-3");
     expect(failed.exitCode).toBe(1);
     expect(failed.answer.details).toContain("/run/netns/does-not-exist");
-    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) }).toEqual(before);
+    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() }).toEqual(before);
   });
 
   test("ADD for a Pod that the datastore does not have asks to try again and leaves nothing", async () => {
@@ -370,7 +327,7 @@ describe("a daemon that is killed meanwhile", () => {
         await bare.start();
       }
     })();
-    const runtime = async (names: readonly string[]): Promise<void> => {
+    const work = async (names: readonly string[]): Promise<void> => {
       for (const name of names) {
         const path = await netns(`kill-${name}`);
         const added = await until(`ADD of ${name}`, async () => {
@@ -381,7 +338,7 @@ describe("a daemon that is killed meanwhile", () => {
         held.set(name, addresses(added));
       }
     };
-    await Promise.all([runtime(PODS.slice(10, 20)), runtime(PODS.slice(20, 30))]);
+    await Promise.all([work(PODS.slice(10, 20)), work(PODS.slice(20, 30))]);
     for (const name of held.keys()) await until(`DEL of ${name}`, async () => (await cni("DEL", `kill-${name}`, `/run/netns/${lab.name}-kill-${name}`, name)).exitCode === 0);
     working = false;
     await killer;
@@ -389,7 +346,7 @@ describe("a daemon that is killed meanwhile", () => {
     expect(kills).toBeGreaterThan(2);
     expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
     await until("every address to be given back", async () => (await recorded()) === before);
-    expect(readdirSync(`${node.root}/var/run/calico/cni`)).toEqual([]);
+    expect(runtime.journal()).toEqual([]);
   }, 240_000);
 
   test("without a daemon STATUS says that the network is not available, and ADD that it may be tried again", async () => {
