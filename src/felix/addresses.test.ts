@@ -50,8 +50,8 @@ test.each([
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests }).catch((error: unknown) => error);
+  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests, namespaceLabels: {} }).catch((error: unknown) => error);
   await clock.advance(30_000);
   expect(await taken).toMatchObject({ name: "AddressError", message: expect.stringContaining("the datastore did not finish within 30000 ms") });
   expect(addresses.backlog).toBe(1);
@@ -74,10 +74,10 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   await reserve.refill();
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
   let requests = 0;
   memory.setFault(({ phase }) => void (phase === "request" && requests++));
-  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED }));
+  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} }));
   const given = (await Promise.all(pods)).flatMap((taken) => taken.addresses);
   expect(new Set(given).size).toBe(60);
   expect(given.map(familyOf)).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? 4 : 6)));
@@ -95,7 +95,7 @@ describe("work for the datastore after an answer", () => {
   /** ADD of so many pods, to the end of the answer. */
   async function add(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
-      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED });
+      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} });
       addresses.confirm({ record: record(`c${i}`, taken), handle: taken.handle, assignedAt: taken.assignedAt, mtuBytes: 1500, state: "attached", wired: false });
     }
   }
@@ -112,7 +112,7 @@ describe("work for the datastore after an answer", () => {
     const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
     await clock.until(reserve.refill());
     const journal = await Journal.open(openFiles(), directory, () => {});
-    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
   });
 
   test("waits until the runtime has the pod, and is done for all at once", async () => {
@@ -145,8 +145,8 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} });
   const outcomes = await Promise.allSettled([take(0), take(1), take(2)]);
   expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "fulfilled", "rejected"]);
   expect(outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [String(outcome.reason)] : []))).toEqual([expect.stringContaining('got 0 of 1 IPv6 addresses for node "n1" from p (fd00::/127): every address is taken')]);
@@ -160,8 +160,8 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED } as const;
+  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED, namespaceLabels: {} } as const;
   expect(await addresses.take(request).catch((error: unknown) => error)).toBeInstanceOf(AddressError);
   expect(await addresses.settled("c1", 20)).toBe(false);
   gate.resolve();
@@ -176,7 +176,7 @@ test("a write that is retried is reported once for each reason that it fails for
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report });
   memory.setFault(() => "unavailable");
   addresses.releaseHandle("c1", "net.c1");
   await clock.advance(60_000);

@@ -1,6 +1,6 @@
 /**
  * addresses: the CNI server's way to the datastore: addresses out of the reserve, and everything that may happen after the
- * answer: who holds an address, that it is free again, what the Pod's annotations say.
+ * answer: who holds an address, that it is free again, what the Pod's annotations say of it.
  *
  * Work for the datastore is queued for each container, done in order, and retried until it succeeds: a DEL or ADD never waits
  * for it. What a crash interrupts is in the journal and is queued again at start.
@@ -8,12 +8,12 @@
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
+import { IpamError } from "../ipam/errors.ts";
 import type { Ipam } from "../ipam/ipam.ts";
 import type { AddressReserve } from "../ipam/reserve.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { AddressError, isRefusal } from "./failures.ts";
@@ -28,6 +28,8 @@ export interface AddressesOptions {
   readonly reserve: AddressReserve;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** Closes a pod one of whose addresses belongs to somebody else by the datastore's word. */
+  readonly closeLoser: (attachment: Attachment, why: string) => Promise<void>;
   /** Forgets the connections of the addresses; throws KernelError. */
   readonly endFlows: (addresses: readonly Addr[]) => void;
   readonly report: Report;
@@ -38,7 +40,9 @@ export interface TakeRequest {
   readonly network: string;
   readonly pod: Key<"Pod">;
   readonly families: readonly Family[];
-  readonly requests: PodRequests;
+  readonly requests: Pick<PodRequests, "addresses" | "ipv4Pools" | "ipv6Pools">;
+  /** Of the pod's Namespace. */
+  readonly namespaceLabels: Readonly<Record<string, string>>;
 }
 
 export interface Taken {
@@ -61,8 +65,6 @@ const GATHER_MS = 200;
 const RELEASE_WAIT_MS = 5_000;
 /** How long ADD waits for addresses that the reserve has not. A kubelet gives a sandbox 4 minutes, and asks again after an error. */
 const ASSIGN_MS = 30_000;
-/** How long ADD waits for one read of its Pod. */
-const READ_POD_MS = 2_000;
 
 export class Addresses {
   readonly #options: AddressesOptions;
@@ -118,7 +120,7 @@ export class Addresses {
   }
 
   /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
-  async #findOne(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
+  async #findOne(family: Family, { requests, pod, namespaceLabels }: TakeRequest, handle: string, assignedAt: string): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
@@ -126,7 +128,7 @@ export class Addresses {
       if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
-    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools });
+    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools, namespaceLabels });
     return { addr: [...ipv4, ...ipv6][0], assigned: true };
   }
 
@@ -181,7 +183,15 @@ export class Addresses {
       // First what others wait for: a Pod's status comes much later.
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
       await this.#gathered();
-      await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
+      try {
+        await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
+      } catch (error) {
+        if (!(error instanceof IpamError) || error.reason !== "in-use") throw error;
+        await this.#options.closeLoser(attachment, error.message);
+        // Its Pod may say that it has the address.
+        if (attachment.wired) await this.#markTornDown(attachment);
+        return;
+      }
       if (reserve.isLow) await reserve.refill();
     });
   }
@@ -225,16 +235,6 @@ export class Addresses {
       if (attachment.state === "releasing") this.release(attachment);
       else this.confirm(attachment);
     }
-  }
-
-  /** One bounded read; undefined when the Pod does not exist. Rejects when the datastore does not answer. */
-  async readPod(key: Key<"Pod">): Promise<Update | undefined> {
-    const signal = AbortSignal.timeout(READ_POD_MS);
-    const value = await this.#options.store.get(key, { signal }).catch((error: unknown) => {
-      throw signal.aborted ? new StoreError("unavailable", "Pod", key, `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`) : error;
-    });
-    if (value === undefined) return undefined;
-    return { kind: "Pod", key, value, origin: { revision: value.metadata.resourceVersion ?? "", generation: value.metadata.generation, seenAt: this.#options.clock.monotonicMs() } };
   }
 
   /** Resolves when nothing is left to be written for the container, or after the time. True: nothing is left. */

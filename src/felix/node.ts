@@ -62,7 +62,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses() });
-  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
+  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), closeLoser: (attachment, why) => server.closeLoser(attachment, why), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
@@ -97,13 +97,14 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
-  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random, report }).listen(sockets, paths.cniSocket);
+  const server = new CniServer({ node, pipeline, journal, addresses, wiring, requests, random, report, warn: ({ key, metadata, reason, message }) => faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }) });
+  const listener = await server.listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
-  await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
+  await Promise.all([listener.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
 }
 

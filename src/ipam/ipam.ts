@@ -47,6 +47,8 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names of the pools to take from; then their selectors do not count. */
   readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
+  /** Labels of the namespace of the pod that the addresses are for, for the pools' namespaceSelectors. */
+  readonly namespaceLabels?: Readonly<Record<string, string>>;
   /** As it was just read, if it was. */
   readonly view?: PoolView;
   /** True: fewer addresses than asked for are an answer too, unless there are none. */

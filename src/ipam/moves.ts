@@ -130,7 +130,7 @@ export class Moves {
       const holder = holderOf(block.spec, ordinal);
       if (holder === undefined) take(block.spec, [ordinal], owner);
       else if (holder.handle_id !== from && holder.handle_id !== to) {
-        refused.set(addr, notHeld(move, from, `handle ${JSON.stringify(holder.handle_id)} holds it`));
+        refused.set(addr, new IpamError("in-use", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(holder.handle_id)} holds it`));
         continue;
       } else if (!equal(holder, owner)) reassign(block.spec, ordinal, owner);
       if (holder?.handle_id !== to) gains.set(to, (gains.get(to) ?? 0) + 1);
