@@ -13,7 +13,7 @@ import type { Ipam } from "../ipam/ipam.ts";
 import type { AddressReserve } from "../ipam/reserve.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import type { CniRecord } from "../model/endpoint.ts";
-import { formatKey, type Key } from "../model/key.ts";
+import type { Key } from "../model/key.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { AddressError, isRefusal } from "./failures.ts";
