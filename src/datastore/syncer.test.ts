@@ -381,6 +381,25 @@ test("reads between distorted deliveries, while watches break: in the end the co
   await syncer.stop();
 });
 
+test("a read waits until the consumer has had its object", async () => {
+  const { store, clock, view, syncer } = start();
+  await clock.advance(100);
+  const gate = Promise.withResolvers<void>();
+  view.gate = gate.promise;
+  await store.create("Namespace", namespace("other"));
+  await clock.advance(100);
+  await store.create("Namespace", namespace("n"));
+  let done = false;
+  const reading = syncer.read(KEY).then(() => (done = true));
+  await clock.advance(100);
+  expect([done, view.objects.has("Namespace/n")]).toEqual([false, false]);
+  view.gate = undefined;
+  gate.resolve();
+  await reading;
+  expect(view.objects.has("Namespace/n")).toBe(true);
+  await syncer.stop();
+});
+
 test("a read that waits for the consumer ends with the syncer", async () => {
   const { store, clock, view, syncer } = start();
   await clock.advance(100);

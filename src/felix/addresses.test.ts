@@ -4,6 +4,7 @@ import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
 import { openFiles } from "../host/bun/files.ts";
+import { FileError, type Files } from "../host/files.ts";
 import { openRandom } from "../host/bun/random.ts";
 import { unwrap } from "../lib/result.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
@@ -12,7 +13,7 @@ import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses, type Taken } from "./addresses.ts";
 import { AddressError } from "./failures.ts";
-import { Journal } from "./journal.ts";
+import { type Attachment, Journal } from "./journal.ts";
 
 /** A store on which calls that `waits` picks wait for the gate. */
 function gated(memory: MemoryStore, waits: (method: string | symbol, kind: string | undefined, name: string | undefined) => boolean, gate: Promise<void>): Store {
@@ -186,4 +187,75 @@ test("a write that is retried is reported once for each reason that it fails for
   memory.setFault(undefined);
   await clock.advance(60_000);
   expect(addresses.backlog).toBe(0);
+});
+
+describe("what was recorded goes wrong", () => {
+  const POD = { kind: "Pod", namespace: "a", name: "b" } as const;
+  const attachmentOf = ({ addresses, handle, assignedAt }: Taken): Attachment => ({
+    record: { containerId: handle.slice("net.".length), pod: POD, interface: "cali1", addresses, mac: "02:00:00:00:00:01", netns: "", podInterface: "eth0" },
+    handle, assignedAt, mtuBytes: 1500, state: "attached", wired: true,
+  });
+
+  async function bench(files: Files = openFiles(), spec: { readonly cidr: string; readonly blockSize: number } = { cidr: "fd00::/122", blockSize: 122 }) {
+    const memory = new MemoryStore();
+    await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec });
+    const clock = new VirtualClock();
+    const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [], size: 1 });
+    await clock.until(reserve.refill());
+    const journal = await Journal.open(files, directory, () => {});
+    const closed: string[] = [];
+    const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async ({ handle }, why) => void closed.push(`${handle}: ${why}`), endFlows: () => {}, report: () => {} });
+    const take = (containerId: string) => clock.until(addresses.take({ containerId, network: "net", pod: POD, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} }));
+    const holders = async (): Promise<string[]> => (await memory.list("IPAMBlock")).items.flatMap(({ spec }) => spec.allocations.flatMap((index) => (index === null ? [] : [spec.attributes[index]?.handle_id ?? ""])));
+    return { memory, clock, ipam, reserve, journal, closed, addresses, take, holders };
+  }
+
+  test("an address that another holder has: the pod is closed, its Pod says that it has none, and nothing is tried again", async () => {
+    const { memory, clock, ipam, closed, addresses, take } = await bench();
+    await memory.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { name: "b", namespace: "a" }, spec: { containers: [] } });
+    const taken = await take("c1");
+    const [addr] = taken.addresses;
+    if (addr === undefined) throw new Error("no address");
+    await clock.until(ipam.releaseAddresses([addr], ["reserve-n1"]));
+    await clock.until(ipam.assignAddress(addr, "other.c9", { node: "n2" }));
+    addresses.confirm(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect(closed).toEqual([`net.c1: Cannot move ${addr} from handle "reserve-n1" to "net.c1": handle "other.c9" holds it`]);
+    expect(addresses.backlog).toBe(0);
+    expect((await memory.get(POD))?.metadata.annotations).toMatchObject({ "cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/containerID": "c1" });
+    addresses.release(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
+  });
+
+  test("a disk that keeps a record does not free the address under its next owner", async () => {
+    let refuses = true;
+    const files: Files = { ...openFiles(), remove: (path) => (refuses ? Promise.reject(new FileError("remove", path, "EROFS")) : openFiles().remove(path)) };
+    const { clock, journal, addresses, take, holders } = await bench(files, { cidr: "fd00::7/128", blockSize: 128 });
+    const first = await take("c1");
+    await journal.put(attachmentOf(first));
+    addresses.release(await journal.release(attachmentOf(first)));
+    await clock.until(addresses.settled("c1", 1_000));
+    const second = await take("c2");
+    expect(second.addresses).toEqual(first.addresses);
+    await journal.put(attachmentOf(second));
+    addresses.confirm(attachmentOf(second));
+    await clock.advance(60_000);
+    expect(await holders()).toEqual(["net.c2"]);
+    refuses = false;
+    // Files take real time.
+    for (let i = 0; addresses.backlog > 0 && i < 1_000; i++) await Promise.all([clock.advance(1_000), Bun.sleep(1)]);
+    expect(journal.all().map(({ handle }) => handle)).toEqual(["net.c2"]);
+    expect(await holders()).toEqual(["net.c2"]);
+  });
+
+  test("what was taken and not recorded on disk is the reserve's again at once", async () => {
+    const { addresses, reserve, take, holders } = await bench();
+    const taken = await take("c1");
+    expect(reserve.count(6)).toBe(0);
+    addresses.giveBack("c1", taken);
+    expect([reserve.count(6), addresses.backlog, [...addresses.handles()]]).toEqual([1, 0, []]);
+    expect(await holders()).toEqual(["reserve-n1"]);
+  });
 });
