@@ -240,6 +240,9 @@ describe("what was recorded goes wrong", () => {
     const second = await take("c2");
     expect(second.addresses).toEqual(first.addresses);
     await journal.put(attachmentOf(second));
+    // The datastore has not heard of the next owner yet, and the disk is tried again and again.
+    await clock.advance(60_000);
+    expect(await holders()).toEqual(["reserve-n1"]);
     addresses.confirm(attachmentOf(second));
     await clock.advance(60_000);
     expect(await holders()).toEqual(["net.c2"]);
