@@ -48,7 +48,8 @@ export async function findChain(options: ChainOptions): Promise<Chain> {
     }
   }
   const firewall = await Promise.all(options.path.map((directory) => options.files.exists(`${directory}/iptables`)));
-  if (!unserved.includes("portMappings") && !firewall.includes(true)) notes.push("portmap needs iptables, which is not on PATH here: a pod with a host port will not start without it");
+  if (!unserved.includes("portMappings") && !firewall.includes(true))
+    notes.push("portmap needs iptables, which is not on PATH here: a pod with a host port will not start without it");
   return { plugins, unserved, notes };
 }
 
@@ -56,7 +57,8 @@ export async function findChain(options: ChainOptions): Promise<Chain> {
 async function whyNot(type: string, { files, processes, binDir, source, cniVersion }: ChainOptions): Promise<string | undefined> {
   const path = `${binDir}/${type}`;
   if (!(await files.exists(path))) {
-    if (!(await files.exists(`${source}/${type}`))) return `it is neither in ${binDir} nor in ${source}; Debian's package containernetworking-plugins has it`;
+    if (!(await files.exists(`${source}/${type}`)))
+      return `it is neither in ${binDir} nor in ${source}; Debian's package containernetworking-plugins has it`;
     await files.copy(`${source}/${type}`, path, 0o755);
   }
   const versions = await askVersions(path, processes);
@@ -66,7 +68,11 @@ async function whyNot(type: string, { files, processes, binDir, source, cniVersi
 
 async function askVersions(path: string, processes: Processes): Promise<readonly string[] | undefined> {
   try {
-    const { exitCode, stdout } = await processes.run([path], { input: "{}", environment: { CNI_COMMAND: "VERSION" }, signal: AbortSignal.timeout(ANSWER_MS) });
+    const { exitCode, stdout } = await processes.run([path], {
+      input: "{}",
+      environment: { CNI_COMMAND: "VERSION" },
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
     const { supportedVersions } = JSON.parse(stdout) as { supportedVersions?: unknown };
     return exitCode === 0 && Array.isArray(supportedVersions) ? supportedVersions.map(String) : undefined;
   } catch {

@@ -11,7 +11,6 @@ import {
   CNI_CHECK_FAILED,
   CNI_DECODE_FAILURE,
   CNI_FAILED,
-  CNI_INVALID_CONFIG,
   CNI_INVALID_ENVIRONMENT,
   CNI_NOT_AVAILABLE,
   CNI_TRY_AGAIN_LATER,
@@ -29,26 +28,23 @@ import { formatKey, type Key } from "../model/key.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { assertNever } from "../lib/bug.ts";
 import { Turns } from "../lib/turns.ts";
+import { type AddRequests, podOf } from "./add-requests.ts";
 import type { Addresses, Taken } from "./addresses.ts";
 import { CniRefusal } from "./cni-refusal.ts";
 import { isRefusal } from "./failures.ts";
-import type { Attachment, Journal } from "./journal.ts";
-import { type NetworkConfig, networkOf, readArgs, readNetworkConfig, readValidAttachments } from "./network-config.ts";
+import { type Attachment, isWired, type Journal } from "./journal.ts";
+import { networkOf, readValidAttachments } from "./network-config.ts";
 import type { Pipeline, Report } from "./pipeline.ts";
-import type { KnownPod, PodRequestIndex, PodRequests } from "./pod-requests.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {
-  readonly node: string;
   readonly pipeline: Pipeline;
   readonly journal: Journal;
   readonly addresses: Addresses;
   readonly wiring: Wiring;
-  readonly requests: PodRequestIndex;
+  readonly requests: AddRequests;
   readonly random: Random;
   readonly report: Report;
-  /** Tells the users of the Pod, by an Event. */
-  readonly warn: (warning: { readonly key: Key<"Pod">; readonly metadata: KnownPod["metadata"]; readonly reason: string; readonly message: string }) => void;
 }
 
 /** How long a repeated ADD waits for the release of what an earlier one of the same container had. */
@@ -60,8 +56,6 @@ export class CniServer {
   readonly #turns = new Turns();
   /** Names of host ends that an ADD under way has chosen, and its container. */
   readonly #choosing = new Map<string, string>();
-  /** Keys without effect that were reported. */
-  readonly #reported = new Set<string>();
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -94,7 +88,10 @@ export class CniServer {
     } catch (error) {
       if (error instanceof CniRefusal) return { ok: false, error: error.answer };
       if (!isRefusal(error)) throw error;
-      return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message } };
+      return {
+        ok: false,
+        error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message },
+      };
     }
   }
 
@@ -128,10 +125,15 @@ export class CniServer {
 
   async #status(): Promise<undefined> {
     if (!this.#options.pipeline.inSync) {
-      throw new CniRefusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`, this.#datastoreErrors());
+      throw new CniRefusal(
+        CNI_NOT_AVAILABLE,
+        `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`,
+        this.#datastoreErrors(),
+      );
     }
     const refused = this.#options.pipeline.refused;
-    if (refused !== undefined) throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
+    if (refused !== undefined)
+      throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
     try {
       await this.#options.journal.probe();
     } catch (error) {
@@ -148,21 +150,35 @@ export class CniServer {
 
   async #add(request: CniRequest): Promise<CniResult> {
     const { pipeline, journal, addresses, wiring } = this.#options;
-    if (!pipeline.inSync) throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
+    if (!pipeline.inSync)
+      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
     const pod = podOf(request);
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);
     if (known?.state === "attached") return this.#again(known);
     if (wired) this.#refuseSecondInterface(request, pod);
     // The handle of the addresses is the container's: what an earlier ADD left must be given back before it is used anew.
-    if (!(await addresses.settled(request.containerId, SETTLE_MS))) throw new CniRefusal(CNI_TRY_AGAIN_LATER, `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`);
-    const { config, asked, found } = await this.#requests(request, pod);
+    if (!(await addresses.settled(request.containerId, SETTLE_MS)))
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`,
+      );
+    const asked = await this.#options.requests.read(request, pod);
     const hostInterface = this.#chooseInterface(pod, request.containerId);
     try {
-      const mtuBytes = config.mtuBytes ?? wiring.automaticMtuBytes();
-      const taken = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: asked.families ?? config.families, requests: asked, namespaceLabels: found.namespaceLabels });
+      const mtuBytes = asked.mtuBytes ?? wiring.automaticMtuBytes();
+      const taken = await addresses.take({ ...asked, containerId: request.containerId, pod });
       const attachment: Attachment = {
-        record: { containerId: request.containerId, pod, uid: found.metadata.uid, interface: hostInterface, addresses: taken.addresses, mac: asked.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
+        record: {
+          containerId: request.containerId,
+          pod,
+          uid: asked.uid,
+          interface: hostInterface,
+          addresses: taken.addresses,
+          mac: asked.mac ?? this.#newMac(),
+          netns: request.netns,
+          podInterface: request.interface,
+        },
         handle: taken.handle,
         assignedAt: taken.assignedAt,
         mtuBytes,
@@ -218,53 +234,20 @@ export class CniServer {
     for (const other of this.#options.journal.all()) {
       const { record } = other;
       if (!isWired(other) || record.containerId !== request.containerId) continue;
-      throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_IFNAME is ${JSON.stringify(request.interface)}, but pod ${pod.namespace}/${pod.name} has interface ${record.podInterface} already, and can have one only`);
+      throw new CniRefusal(
+        CNI_INVALID_ENVIRONMENT,
+        `CNI_IFNAME is ${JSON.stringify(request.interface)}, but pod ${pod.namespace}/${pod.name} has interface ${record.podInterface} already, and can have one only`,
+      );
     }
-  }
-
-  /** What configuration, Pod and Namespace ask for. */
-  async #requests(request: CniRequest, pod: Key<"Pod">): Promise<{ readonly config: NetworkConfig; readonly asked: PodRequests; readonly found: KnownPod }> {
-    const config = readNetworkConfig(request.config, this.#options.node);
-    const args = readArgs(request.args);
-    const found = await this.#podOfUid(pod, request.args["K8S_POD_UID"]);
-    if (!found.requests.ok) throw new CniRefusal(CNI_INVALID_CONFIG, found.requests.error);
-    const requests = found.requests.value;
-    const asked = {
-      ...requests,
-      addresses: requests.addresses ?? (args.address === undefined ? undefined : [args.address]),
-      ipv4Pools: requests.ipv4Pools ?? config.ipv4Pools,
-      ipv6Pools: requests.ipv6Pools ?? config.ipv6Pools,
-    };
-    for (const key of [...config.ignored, ...args.ignored]) this.#reportOnce(key);
-    const without = [...found.ignored, ...config.unserved];
-    if (without.length > 0) this.#options.warn({ key: pod, metadata: found.metadata, reason: "RequestIgnored", message: `The pod's network is without ${without.join("; ")}` });
-    return { config, asked, found };
-  }
-
-  #reportOnce(key: string): void {
-    if (this.#reported.has(key)) return;
-    this.#reported.add(key);
-    this.#options.report("key of the network configuration has no effect", { key });
-  }
-
-  /** The Pod; it is read from the datastore if the watch has not brought it, or has brought another of the name. */
-  async #podOfUid(pod: Key<"Pod">, uid: string | undefined): Promise<KnownPod> {
-    const { requests, pipeline } = this.#options;
-    const isIt = ({ metadata, staticUid }: KnownPod): boolean => uid === undefined || uid === "" || uid === metadata.uid || uid === staticUid;
-    const known = requests.get(pod);
-    if (known !== undefined && isIt(known)) return known;
-    const name = `pod ${pod.namespace}/${pod.name}`;
-    const stored = await pipeline.readPod(pod);
-    if (stored === undefined) throw new CniRefusal(CNI_TRY_AGAIN_LATER, `${name} does not exist in the datastore: its policy cannot be known`);
-    const read = requests.get(pod);
-    if (read !== undefined && isIt(read)) return read;
-    if (read !== undefined) throw new CniRefusal(CNI_TRY_AGAIN_LATER, `${name} has uid ${read.metadata.uid} in the datastore, and K8S_POD_UID is ${uid}: that pod was deleted`);
-    throw new CniRefusal(CNI_TRY_AGAIN_LATER, `${name} is bound to node ${JSON.stringify(stored.spec?.nodeName ?? "")}, and this is node ${JSON.stringify(this.#options.node)}`);
   }
 
   /** Repeated ADD: the same answer, after making sure that what it says is still true. */
   async #again(attachment: Attachment): Promise<CniResult> {
-    if (attachment.closed !== undefined) throw new CniRefusal(CNI_FAILED, `container ${attachment.record.containerId} has lost its interface and needs DEL: ${attachment.closed}`);
+    if (attachment.closed !== undefined)
+      throw new CniRefusal(
+        CNI_FAILED,
+        `container ${attachment.record.containerId} has lost its interface and needs DEL: ${attachment.closed}`,
+      );
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
     if (wiring.check(attachment).length > 0) wiring.add(attachment);
@@ -282,7 +265,8 @@ export class CniServer {
   /** A new container of the same pod takes its place: the older attachments lose their interfaces, and keep only addresses until their DEL. */
   async #supersede({ record }: Attachment): Promise<void> {
     for (const other of this.#options.journal.all()) {
-      if (!isWired(other) || other.record.containerId === record.containerId || formatKey(other.record.pod) !== formatKey(record.pod)) continue;
+      if (!isWired(other) || other.record.containerId === record.containerId || formatKey(other.record.pod) !== formatKey(record.pod))
+        continue;
       await this.#close(other, `container ${record.containerId} of the same pod took its place`);
     }
   }
@@ -302,9 +286,12 @@ export class CniServer {
   async closeLoser(attachment: Attachment, why: string): Promise<void> {
     const { pod } = attachment.record;
     if (!(await this.#close(attachment, why))) return;
-    this.#options.report("a pod is closed, because it has no right to its address: delete it", { pod: formatKey(pod), container: attachment.record.containerId, error: why });
-    const metadata = this.#options.requests.get(pod)?.metadata ?? {};
-    this.#options.warn({ key: pod, metadata, reason: "AddressConflict", message: `The pod is closed and must be deleted: ${why}` });
+    this.#options.report("a pod is closed, because it has no right to its address: delete it", {
+      pod: formatKey(pod),
+      container: attachment.record.containerId,
+      error: why,
+    });
+    this.#options.requests.warn(pod, "AddressConflict", `The pod is closed and must be deleted: ${why}`);
   }
 
   /** The Pod's labels decide its rules; the watch may be a moment late, then it is read once. */
@@ -312,16 +299,28 @@ export class CniServer {
     const { pipeline } = this.#options;
     const { pod, interface: name } = record;
     if (!pipeline.isProgrammed(name) && (await pipeline.readPod(pod)) === undefined) {
-      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`);
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`,
+      );
     }
-    if (!pipeline.isProgrammed(name)) throw new CniRefusal(CNI_TRY_AGAIN_LATER, `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`, pipeline.explain(name));
+    if (!pipeline.isProgrammed(name))
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`,
+        pipeline.explain(name),
+      );
   }
 
   /** Every step is tried, whatever the one before it met: the reason for which ADD failed is the answer, and what could not be undone is left to DEL. */
   async #undo(attachment: Attachment): Promise<void> {
     const { pipeline, wiring, report } = this.#options;
     const steps = [() => this.#release(attachment)];
-    if (attachment.wired) steps.unshift(async () => pipeline.detach(attachment.record.interface), async () => wiring.remove(attachment));
+    if (attachment.wired)
+      steps.unshift(
+        async () => pipeline.detach(attachment.record.interface),
+        async () => wiring.remove(attachment),
+      );
     for (const step of steps) {
       try {
         await step();
@@ -357,7 +356,11 @@ export class CniServer {
     const failures: string[] = [];
     for (const { record, handle } of journal.all()) {
       const { containerId, podInterface } = record;
-      if (handle !== `${network}.${containerId}` || valid.some((kept) => kept.containerId === containerId && kept.interface === podInterface)) continue;
+      if (
+        handle !== `${network}.${containerId}` ||
+        valid.some((kept) => kept.containerId === containerId && kept.interface === podInterface)
+      )
+        continue;
       try {
         await this.#turns.run(containerId, async () => {
           const attachment = journal.get(containerId, podInterface);
@@ -368,7 +371,8 @@ export class CniServer {
         failures.push(`container ${containerId}: ${error.message}`);
       }
     }
-    if (failures.length > 0) throw new CniRefusal(CNI_FAILED, `GC of network ${network} could not take down ${failures.length} attachments`, failures.join("; "));
+    if (failures.length > 0)
+      throw new CniRefusal(CNI_FAILED, `GC of network ${network} could not take down ${failures.length} attachments`, failures.join("; "));
     return undefined;
   }
 
@@ -381,33 +385,27 @@ export class CniServer {
     const { pipeline, journal, wiring } = this.#options;
     const attachment = journal.get(request.containerId, request.interface);
     if (attachment === undefined || attachment.state !== "attached") {
-      throw new CniRefusal(CNI_UNKNOWN_CONTAINER, `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`);
+      throw new CniRefusal(
+        CNI_UNKNOWN_CONTAINER,
+        `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`,
+      );
     }
-    if (attachment.closed !== undefined) throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} has lost its interface`, attachment.closed);
+    if (attachment.closed !== undefined)
+      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} has lost its interface`, attachment.closed);
     if (!attachment.wired) return undefined;
     const differences = wiring.check(attachment);
     if (!pipeline.isProgrammed(attachment.record.interface)) differences.push(pipeline.explain(attachment.record.interface));
-    if (differences.length > 0) throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
+    if (differences.length > 0)
+      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
     return undefined;
   }
 }
 
-function podOf(request: CniRequest): Key<"Pod"> {
-  const namespace = request.args["K8S_POD_NAMESPACE"];
-  const name = request.args["K8S_POD_NAME"];
-  if (namespace === undefined || namespace === "" || name === undefined || name === "") {
-    throw new CniRefusal(CNI_INVALID_ENVIRONMENT, "CNI_ARGS must name the pod: K8S_POD_NAMESPACE and K8S_POD_NAME");
-  }
-  return { kind: "Pod", namespace, name };
-}
-
-function isWired({ wired, state }: Attachment): boolean {
-  return wired && state === "attached";
-}
-
 function resultOf(attachment: Attachment): CniResult {
   const { record, mtuBytes } = attachment;
-  const ips = record.addresses.map((addr) => (attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) }));
+  const ips = record.addresses.map((addr) =>
+    attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) },
+  );
   const interfaces = attachment.wired
     ? [
         { name: record.interface, mac: "ee:ee:ee:ee:ee:ee", mtu: mtuBytes },

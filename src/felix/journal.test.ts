@@ -13,7 +13,15 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 const ATTACHMENT: Attachment = {
-  record: { containerId: "c1", pod: { kind: "Pod", namespace: "a", name: "b" }, interface: "cali1", addresses: [unwrap(parseAddr("10.0.0.1"))], mac: "02:00:00:00:00:01", netns: "/run/netns/x", podInterface: "eth0" },
+  record: {
+    containerId: "c1",
+    pod: { kind: "Pod", namespace: "a", name: "b" },
+    interface: "cali1",
+    addresses: [unwrap(parseAddr("10.0.0.1"))],
+    mac: "02:00:00:00:00:01",
+    netns: "/run/netns/x",
+    podInterface: "eth0",
+  },
   handle: "net.c1",
   assignedAt: "2026-01-01T00:00:00Z",
   mtuBytes: 1500,

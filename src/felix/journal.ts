@@ -26,6 +26,11 @@ export interface Attachment {
   readonly closed?: string;
 }
 
+/** Whether it has an interface of ours. */
+export function isWired({ wired, state }: Attachment): boolean {
+  return wired && state === "attached";
+}
+
 /** Suffixes of the file names: the state of an attachment. */
 const ATTACHED = ".json";
 const RELEASING = ".releasing";
@@ -45,7 +50,11 @@ export class Journal {
   }
 
   /** Reads what an earlier process left. A file that is not one of ours is reported and kept. */
-  static async open(files: Files, directory: string, report: (message: string, fields: Readonly<Record<string, unknown>>) => void): Promise<Journal> {
+  static async open(
+    files: Files,
+    directory: string,
+    report: (message: string, fields: Readonly<Record<string, unknown>>) => void,
+  ): Promise<Journal> {
     await files.makeDirectory(directory);
     const journal = new Journal(files, directory);
     for (const name of await files.list(directory)) {
@@ -143,7 +152,11 @@ function parseAttachment(text: string): Attachment | undefined {
   try {
     const value = JSON.parse(text) as Attachment;
     const record = value.record;
-    const complete = typeof record.containerId === "string" && typeof record.interface === "string" && Array.isArray(record.addresses) && typeof value.handle === "string";
+    const complete =
+      typeof record.containerId === "string" &&
+      typeof record.interface === "string" &&
+      Array.isArray(record.addresses) &&
+      typeof value.handle === "string";
     return complete ? value : undefined;
   } catch {
     return undefined;

@@ -44,7 +44,12 @@ export function networkOf(config: Fields): string {
 /** Throws CniRefusal. `node` is this node's name. */
 export function readNetworkConfig(config: Fields, node: string): NetworkConfig {
   const network = networkOf(config);
-  const ignored = judge(config, "", { ...NETWORK_KEYS, nodename: onlyThisNode(node), hostname: onlyThisNode(node), kubernetes: inside({ ...KUBERNETES_KEYS, node_name: onlyThisNode(node) }) });
+  const ignored = judge(config, "", {
+    ...NETWORK_KEYS,
+    nodename: onlyThisNode(node),
+    hostname: onlyThisNode(node),
+    kubernetes: inside({ ...KUBERNETES_KEYS, node_name: onlyThisNode(node) }),
+  });
   const ipam = objectAt("ipam", config["ipam"] ?? {});
   ignored.push(...judge(ipam, "ipam.", IPAM_KEYS));
   return {
@@ -63,10 +68,18 @@ type Rule = (field: string, value: unknown) => string | readonly string[] | unde
 
 /** Obeyed elsewhere, or changes nothing here. */
 const quiet: Rule = () => undefined;
-const idle = (why: string): Rule => () => why;
-const must = (wanted: string, ...allowed: readonly unknown[]): Rule => (field, value) =>
-  allowed.some((one) => JSON.stringify(one) === JSON.stringify(value)) ? undefined : refuse(field, value, wanted);
-const inside = (rules: Readonly<Record<string, Rule>>): Rule => (field, value) => judge(objectAt(field, value), `${field}.`, rules);
+const idle =
+  (why: string): Rule =>
+  () =>
+    why;
+const must =
+  (wanted: string, ...allowed: readonly unknown[]): Rule =>
+  (field, value) =>
+    allowed.some((one) => JSON.stringify(one) === JSON.stringify(value)) ? undefined : refuse(field, value, wanted);
+const inside =
+  (rules: Readonly<Record<string, Rule>>): Rule =>
+  (field, value) =>
+    judge(objectAt(field, value), `${field}.`, rules);
 
 const LOGGING = idle("the plugin logs nothing of its own; the daemon logs to its standard error");
 const DATASTORE = idle("the daemon has its own access to the datastore");
@@ -76,18 +89,40 @@ const NOT_BUILT = "is not supported";
 const KUBERNETES_KEYS: Readonly<Record<string, Rule>> = { kubeconfig: quiet, k8s_api_root: quiet };
 
 const NETWORK_KEYS: Readonly<Record<string, Rule>> = {
-  cniVersion: quiet, name: quiet, type: quiet, ipam: quiet, mtu: quiet, daemon_socket: quiet, prevResult: quiet, capabilities: quiet, runtimeConfig: quiet,
-  disableCheck: quiet, disableGC: quiet,
+  cniVersion: quiet,
+  name: quiet,
+  type: quiet,
+  ipam: quiet,
+  mtu: quiet,
+  daemon_socket: quiet,
+  prevResult: quiet,
+  capabilities: quiet,
+  runtimeConfig: quiet,
+  disableCheck: quiet,
+  disableGC: quiet,
   // The plugin needs no file to know the node, and no lock of its own.
-  nodename_file: quiet, nodename_file_optional: quiet, ipam_lock_file: quiet,
+  nodename_file: quiet,
+  nodename_file_optional: quiet,
+  ipam_lock_file: quiet,
   // Rules are in the kernel before ADD answers, whatever the time allowed.
   policy_setup_timeout_seconds: quiet,
   policy: (field, value) => must('"k8s" or absent', "k8s", "", undefined)(`${field}.type`, objectAt(field, value)["type"]),
   datastore_type: (_, value) => (value === "kubernetes" || value === "" ? undefined : "the daemon's own datastore counts"),
-  etcd_endpoints: DATASTORE, etcd_discovery_srv: DATASTORE, etcd_scheme: DATASTORE, etcd_authority: DATASTORE,
-  etcd_key_file: DATASTORE, etcd_cert_file: DATASTORE, etcd_ca_cert_file: DATASTORE,
-  qps: DATASTORE, burst: DATASTORE, calico_api_group: DATASTORE,
-  log_level: LOGGING, log_file_path: LOGGING, log_file_max_size: LOGGING, log_file_max_age: LOGGING, log_file_max_count: LOGGING,
+  etcd_endpoints: DATASTORE,
+  etcd_discovery_srv: DATASTORE,
+  etcd_scheme: DATASTORE,
+  etcd_authority: DATASTORE,
+  etcd_key_file: DATASTORE,
+  etcd_cert_file: DATASTORE,
+  etcd_ca_cert_file: DATASTORE,
+  qps: DATASTORE,
+  burst: DATASTORE,
+  calico_api_group: DATASTORE,
+  log_level: LOGGING,
+  log_file_path: LOGGING,
+  log_file_max_size: LOGGING,
+  log_file_max_age: LOGGING,
+  log_file_max_count: LOGGING,
   endpoint_status_dir: idle("ADD waits for the rules themselves"),
   require_mtu_file: idle("the MTU is read from the node's interfaces, not from a file"),
   include_default_routes: idle("a pod always has its default routes"),
@@ -103,7 +138,10 @@ const NETWORK_KEYS: Readonly<Record<string, Rule>> = {
 
 const IPAM_KEYS: Readonly<Record<string, Rule>> = {
   type: must('"calico-ipam"', "calico-ipam"),
-  assign_ipv4: quiet, assign_ipv6: quiet, ipv4_pools: quiet, ipv6_pools: quiet,
+  assign_ipv4: quiet,
+  assign_ipv6: quiet,
+  ipv4_pools: quiet,
+  ipv6_pools: quiet,
   subnet: must("absent: addresses come from IPPools", "", null),
   ranges: must("absent: addresses come from IPPools", [], null),
   routes: must(`absent: other routes in a pod than the default ones ${NOT_BUILT}`, [], null),
@@ -127,7 +165,8 @@ function objectAt(field: string, value: unknown): Fields {
 
 function mtuOf(config: Fields): number | undefined {
   const mtu = config["mtu"] ?? 0;
-  if (typeof mtu !== "number" || !Number.isInteger(mtu) || (mtu !== 0 && (mtu < 68 || mtu > 65535))) return refuse("mtu", mtu, "0 (automatic) or an integer from 68 to 65535");
+  if (typeof mtu !== "number" || !Number.isInteger(mtu) || (mtu !== 0 && (mtu < 68 || mtu > 65535)))
+    return refuse("mtu", mtu, "0 (automatic) or an integer from 68 to 65535");
   return mtu === 0 ? undefined : mtu;
 }
 
@@ -151,7 +190,8 @@ function poolsAt(field: string, value: unknown, family: Family): readonly string
   if (!Array.isArray(value)) return refuse(field, value, "a list of names or ranges of pools");
   const names = value.map((name: unknown) => {
     const prefix = typeof name === "string" && name.includes("/") ? parsePrefix(name) : undefined;
-    const wrong = typeof name !== "string" || name === "" || prefix?.ok === false || (prefix?.ok === true && prefixFamily(prefix.value) !== family);
+    const wrong =
+      typeof name !== "string" || name === "" || prefix?.ok === false || (prefix?.ok === true && prefixFamily(prefix.value) !== family);
     return wrong ? refuse(field, value, `a list of names or ranges of IPv${family} pools`) : name;
   });
   return names.length === 0 ? undefined : names;
@@ -165,27 +205,47 @@ function unservedOf(value: unknown): readonly string[] {
   const runtime = objectAt("runtimeConfig", value ?? {});
   for (const field of ["ips", "mac", "ipRanges"]) {
     const asked = runtime[field];
-    if (asked !== undefined && !(Array.isArray(asked) && asked.length === 0) && asked !== "") refuse(`runtimeConfig.${field}`, asked, "absent: addresses and MAC are asked for by annotations of the Pod");
+    if (asked !== undefined && !(Array.isArray(asked) && asked.length === 0) && asked !== "")
+      refuse(`runtimeConfig.${field}`, asked, "absent: addresses and MAC are asked for by annotations of the Pod");
   }
   const { portMappings, bandwidth } = runtime;
-  const unserved = (Array.isArray(portMappings) ? portMappings : []).map(({ hostPort, protocol }: { hostPort?: unknown; protocol?: unknown }) => `host port ${String(hostPort)}/${String(protocol ?? "tcp").toLowerCase()}: the CNI plugin portmap is not installed on this node`);
-  if (bandwidth !== undefined && bandwidth !== null && Object.keys(objectAt("runtimeConfig.bandwidth", bandwidth)).length > 0) unserved.push("bandwidth limits: the CNI plugin bandwidth is not installed on this node");
+  const unserved = (Array.isArray(portMappings) ? portMappings : []).map(
+    ({ hostPort, protocol }: { hostPort?: unknown; protocol?: unknown }) =>
+      `host port ${String(hostPort)}/${String(protocol ?? "tcp").toLowerCase()}: the CNI plugin portmap is not installed on this node`,
+  );
+  if (bandwidth !== undefined && bandwidth !== null && Object.keys(objectAt("runtimeConfig.bandwidth", bandwidth)).length > 0)
+    unserved.push("bandwidth limits: the CNI plugin bandwidth is not installed on this node");
   return unserved;
 }
 
-const ARGS: ReadonlySet<string> = new Set(["IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "IP"]);
+const ARGS: ReadonlySet<string> = new Set([
+  "IgnoreUnknown",
+  "K8S_POD_NAMESPACE",
+  "K8S_POD_NAME",
+  "K8S_POD_INFRA_CONTAINER_ID",
+  "K8S_POD_UID",
+  "IP",
+]);
 
 /** CNI_ARGS: the address asked for, and the keys without effect. Throws CniRefusal for an unknown key unless `IgnoreUnknown` is set, as upstream does. */
-export function readArgs(args: Readonly<Record<string, string>>): { readonly address: Addr | undefined; readonly ignored: readonly string[] } {
+export function readArgs(args: Readonly<Record<string, string>>): {
+  readonly address: Addr | undefined;
+  readonly ignored: readonly string[];
+} {
   const unknown = Object.keys(args).filter((name) => !ARGS.has(name));
   const ignore = /^(1|t|true)$/i.test(args["IgnoreUnknown"] ?? "");
   const [first] = unknown;
-  if (first !== undefined && !ignore) throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_ARGS has ${JSON.stringify(`${first}=${args[first]}`)}, known keys are ${[...ARGS].join(", ")}; IgnoreUnknown=1 allows others`);
+  if (first !== undefined && !ignore)
+    throw new CniRefusal(
+      CNI_INVALID_ENVIRONMENT,
+      `CNI_ARGS has ${JSON.stringify(`${first}=${args[first]}`)}, known keys are ${[...ARGS].join(", ")}; IgnoreUnknown=1 allows others`,
+    );
   const ignored = unknown.map((name) => `CNI_ARGS ${name}: it is not known`);
   const text = args["IP"] ?? "";
   if (text === "") return { address: undefined, ignored };
   const address = parseAddr(text);
-  if (!address.ok) throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_ARGS IP is ${JSON.stringify(text)}, must be an address: ${address.error.wanted}`);
+  if (!address.ok)
+    throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_ARGS IP is ${JSON.stringify(text)}, must be an address: ${address.error.wanted}`);
   return { address: address.value, ignored };
 }
 
@@ -196,7 +256,8 @@ export function readValidAttachments(config: Fields): readonly { readonly contai
   const value = config[field];
   if (!Array.isArray(value)) return refuse(field, value, wanted);
   return value.map((entry: unknown) => {
-    const { containerID: containerId, ifname } = typeof entry === "object" && entry !== null ? (entry as { containerID?: unknown; ifname?: unknown }) : {};
+    const { containerID: containerId, ifname } =
+      typeof entry === "object" && entry !== null ? (entry as { containerID?: unknown; ifname?: unknown }) : {};
     if (typeof containerId !== "string" || typeof ifname !== "string") return refuse(field, value, wanted);
     return { containerId, interface: ifname };
   });

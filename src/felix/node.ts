@@ -12,13 +12,14 @@ import { KernelError } from "../kernel/errno.ts";
 import type { Host } from "../host/host.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
+import { AddRequests } from "./add-requests.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
 import { serveHealth } from "./health.ts";
-import { Journal } from "./journal.ts";
+import { isWired, Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
 import { Pipeline, type Report } from "./pipeline.ts";
@@ -95,9 +96,10 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void leaks.run(signal);
     },
   });
-  for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
+  for (const attachment of journal.all()) if (isWired(attachment)) pipeline.attach(attachment.record);
   pipeline.start();
-  const server = new CniServer({ node, pipeline, journal, addresses, wiring, requests, random, report, warn: ({ key, metadata, reason, message }) => faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }) });
+  const asked = new AddRequests({ node, index: requests, pipeline, report, warn: ({ key, metadata, reason, message }) => faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }) });
+  const server = new CniServer({ pipeline, journal, addresses, wiring, requests: asked, random, report });
   const listener = await server.listen(sockets, paths.cniSocket);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });

@@ -6,7 +6,14 @@
  * Upstream: cni-plugin/pkg/k8s/k8s.go.
  */
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
-import { IP_ADDRS_ANNOTATION, IP_FAMILIES_ANNOTATION, IPV4_POOLS_ANNOTATION, IPV6_POOLS_ANNOTATION, MAC_ANNOTATION, validatePodAnnotations } from "../model/kubernetes/pod-annotations.ts";
+import {
+  IP_ADDRS_ANNOTATION,
+  IP_FAMILIES_ANNOTATION,
+  IPV4_POOLS_ANNOTATION,
+  IPV6_POOLS_ANNOTATION,
+  MAC_ANNOTATION,
+  validatePodAnnotations,
+} from "../model/kubernetes/pod-annotations.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import type { Update } from "../model/update.ts";
@@ -56,7 +63,10 @@ const READ = {
 const WRITTEN: readonly string[] = [`${PREFIX}podIP`, `${PREFIX}podIPs`, `${PREFIX}containerID`];
 /** A pod that carries them would get other addresses than it asks for. */
 const REFUSED: ReadonlyMap<string, string> = new Map([
-  [`${PREFIX}ipAddrsNoIpam`, `must be absent: addresses outside every pool are not supported, ${IP_ADDRS_ANNOTATION} asks for addresses of a pool`],
+  [
+    `${PREFIX}ipAddrsNoIpam`,
+    `must be absent: addresses outside every pool are not supported, ${IP_ADDRS_ANNOTATION} asks for addresses of a pool`,
+  ],
   [`${PREFIX}floatingIPs`, "must be absent: floating addresses are not supported"],
 ]);
 /** By which the API server's mirror of a static pod names the pod of the kubelet. */
@@ -64,20 +74,31 @@ const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 
 /** The requests, or what is wrong with them, naming object, annotation, value and what is allowed. An empty annotation counts as absent. */
 function askedBy(key: Key<"Pod"> | Key<"Namespace">, all: Annotations): Asked {
-  const set = Object.entries(all).filter(([name, text]) => (name.startsWith(PREFIX) || name.startsWith(QOS_PREFIX)) && text !== "" && !WRITTEN.includes(name));
+  const set = Object.entries(all).filter(
+    ([name, text]) => (name.startsWith(PREFIX) || name.startsWith(QOS_PREFIX)) && text !== "" && !WRITTEN.includes(name),
+  );
   if (set.length === 0) return NOTHING_ASKED;
   const read: readonly string[] = READ[key.kind];
   const where = key.kind === "Pod" ? `pod ${key.namespace}/${key.name}` : `namespace ${key.name}`;
   const annotations: Annotations = Object.fromEntries(set.filter(([name]) => read.includes(name)));
-  const refused = key.kind === "Pod" ? set.flatMap(([name, text]) => (REFUSED.has(name) ? [`metadata.annotations[${name}]: Invalid value: ${JSON.stringify(text)}: ${REFUSED.get(name)}`] : [])) : [];
+  const refused =
+    key.kind === "Pod"
+      ? set.flatMap(([name, text]) =>
+          REFUSED.has(name) ? [`metadata.annotations[${name}]: Invalid value: ${JSON.stringify(text)}: ${REFUSED.get(name)}`] : [],
+        )
+      : [];
   const errors = [...refused, ...validatePodAnnotations(annotations).map(formatFieldError)];
-  const ignored = set.filter(([name]) => !read.includes(name) && !(key.kind === "Pod" && REFUSED.has(name))).map(([name, text]) => `annotation ${name}=${JSON.stringify(text)} of ${where}: ${whyIgnored(name)}`);
+  const ignored = set
+    .filter(([name]) => !read.includes(name) && !(key.kind === "Pod" && REFUSED.has(name)))
+    .map(([name, text]) => `annotation ${name}=${JSON.stringify(text)} of ${where}: ${whyIgnored(name)}`);
   return { requests: errors.length > 0 ? fail(`${where}: ${errors.join("; ")}`) : ok(readAnnotations(annotations)), ignored };
 }
 
 function whyIgnored(name: string): string {
   if (name.startsWith(QOS_PREFIX)) return "limits by annotation are not supported";
-  return name === `${PREFIX}allowedSourcePrefixes` ? "packets with a source address that is not the pod's own are dropped" : "it is not known";
+  return name === `${PREFIX}allowedSourcePrefixes`
+    ? "packets with a source address that is not the pod's own are dropped"
+    : "it is not known";
 }
 
 /** Of valid annotations. */
@@ -136,7 +157,11 @@ export class PodRequestIndex {
       return;
     }
     const { uid = "", resourceVersion = "", annotations = {} } = value.metadata;
-    this.#pods.set(formatKey(key), { ...askedBy(key, annotations), metadata: { uid, resourceVersion }, staticUid: annotations[MIRROR_ANNOTATION] });
+    this.#pods.set(formatKey(key), {
+      ...askedBy(key, annotations),
+      metadata: { uid, resourceVersion },
+      staticUid: annotations[MIRROR_ANNOTATION],
+    });
   }
 
   /** undefined: the watch has not brought the Pod, or it is another node's. */
@@ -146,7 +171,13 @@ export class PodRequestIndex {
     const namespace = this.#namespaces.get(key.namespace ?? "");
     const { metadata, staticUid } = pod;
     const ignored = [...pod.ignored, ...(namespace?.ignored ?? [])];
-    return { metadata, staticUid, ignored, requests: requestsOf(pod, namespace ?? NOTHING_ASKED), namespaceLabels: namespace?.labels ?? {} };
+    return {
+      metadata,
+      staticUid,
+      ignored,
+      requests: requestsOf(pod, namespace ?? NOTHING_ASKED),
+      namespaceLabels: namespace?.labels ?? {},
+    };
   }
 }
 

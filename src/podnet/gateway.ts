@@ -30,7 +30,15 @@ export function ensureGateway(sys: Sys, host: RouteClient): void {
   if (!link.up) host.setLinkUp(link.index);
   if (host.routeTo(GATEWAY_4)?.destination === prefixOfAddr(GATEWAY_4)) return;
   try {
-    host.addRoute({ destination: prefixOfAddr(GATEWAY_4), table: MAIN_TABLE, protocol: PROTOCOL, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link.index, metric: LAST_METRIC });
+    host.addRoute({
+      destination: prefixOfAddr(GATEWAY_4),
+      table: MAIN_TABLE,
+      protocol: PROTOCOL,
+      type: "unicast",
+      scope: SCOPE_LINK,
+      interfaceIndex: link.index,
+      metric: LAST_METRIC,
+    });
   } catch (error) {
     if (!(error instanceof KernelError) || error.errno !== EEXIST) throw error;
   }
@@ -39,7 +47,15 @@ export function ensureGateway(sys: Sys, host: RouteClient): void {
 function createPair(sys: Sys, host: RouteClient): Link {
   const namespace = openNamespace(sys, OWN_NAMESPACE);
   try {
-    host.createVeth({ name: NAME, mac: HOST_MAC, mtuBytes: MTU_BYTES, up: false, peerName: PEER, peerMac: undefined, peerNamespaceFd: namespace });
+    host.createVeth({
+      name: NAME,
+      mac: HOST_MAC,
+      mtuBytes: MTU_BYTES,
+      up: false,
+      peerName: PEER,
+      peerMac: undefined,
+      peerNamespaceFd: namespace,
+    });
   } finally {
     sys.close(namespace);
   }

@@ -119,8 +119,9 @@ describe("loopback", () => {
     expect((await loopback("ADD", "")).answer).toMatchObject({ code: 4, msg: "environment variable CNI_NETNS is missing, ADD needs it" });
   });
 
-  test("STATUS and VERSION answer; another version is refused with code 1", async () => {
+  test("STATUS, GC and VERSION answer; another version is refused with code 1", async () => {
     expect(await loopback("STATUS", "")).toEqual(SUCCESS);
+    expect(await loopback("GC", "", { "cni.dev/valid-attachments": [] })).toEqual(SUCCESS);
     expect((await loopback("VERSION", "")).answer).toEqual({ cniVersion: "1.1.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });
     expect((await loopback("ADD", await netns("version"), { cniVersion: "0.2.0" })).answer).toMatchObject({ code: 1 });
   });
