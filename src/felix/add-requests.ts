@@ -23,7 +23,7 @@ export interface AddRequestsOptions {
 }
 
 export interface AddRequest extends Pick<TakeRequest, "network" | "families" | "requests" | "namespaceLabels"> {
-  /** Of the Pod in the datastore. */
+  /** Of the Pod in the datastore; undefined for a static pod. */
   readonly uid: string | undefined;
   /** undefined: automatic. */
   readonly mtuBytes: number | undefined;
@@ -69,7 +69,8 @@ export class AddRequests {
         ipv6Pools: asked.ipv6Pools ?? config.ipv6Pools,
       },
       namespaceLabels: found.namespaceLabels,
-      uid: found.metadata.uid,
+      // The API server's mirror of a static pod may be made anew while the pod itself goes on.
+      uid: found.staticUid === undefined ? found.metadata.uid : undefined,
       mtuBytes: config.mtuBytes,
       mac: asked.mac,
     };

@@ -25,12 +25,12 @@ import {
 } from "../podnet/protocol.ts";
 import { hostInterfaceName } from "../podnet/names.ts";
 import { formatKey, type Key } from "../model/key.ts";
-import { prefixOfAddr } from "../net/prefix.ts";
 import { assertNever } from "../lib/bug.ts";
 import { Turns } from "../lib/turns.ts";
 import { type AddRequests, podOf } from "./add-requests.ts";
 import type { Addresses, Taken } from "./addresses.ts";
 import { CniRefusal } from "./cni-refusal.ts";
+import { resultOf } from "./cni-result.ts";
 import { isRefusal } from "./failures.ts";
 import { type Attachment, isWired, type Journal } from "./journal.ts";
 import { networkOf, readValidAttachments } from "./network-config.ts";
@@ -54,8 +54,8 @@ export class CniServer {
   readonly #options: CniServerOptions;
   /** Requests for one container, in order of arrival. */
   readonly #turns = new Turns();
-  /** Names of host ends that an ADD under way has chosen, and its container. */
-  readonly #choosing = new Map<string, string>();
+  /** Names of host ends that ADDs under way have chosen. */
+  readonly #choosing = new Set<string>();
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -113,13 +113,11 @@ export class CniServer {
   }
 
   #inTurn<T>({ containerId, interface: podInterface }: CniRequest, work: () => Promise<T>): Promise<T> {
-    const refuse = (field: string, value: string, wanted: string): never => {
-      throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `${field} is ${JSON.stringify(value)}, must be ${wanted}`);
+    const refuse = (field: string, value: string, wanted: string | undefined): void => {
+      if (wanted !== undefined) throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `${field} is ${JSON.stringify(value)}, must be ${wanted}`);
     };
-    const wrongId = whyNotIdentifier(containerId);
-    if (wrongId !== undefined) return refuse("container id", containerId, wrongId);
-    const wrongName = whyNotInterfaceName(podInterface);
-    if (wrongName !== undefined) return refuse("interface name", podInterface, wrongName);
+    refuse("container id", containerId, whyNotIdentifier(containerId));
+    refuse("interface name", podInterface, whyNotInterfaceName(podInterface));
     return this.#turns.run(containerId, work);
   }
 
@@ -164,7 +162,7 @@ export class CniServer {
         `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`,
       );
     const asked = await this.#options.requests.read(request, pod);
-    const hostInterface = this.#chooseInterface(pod, request.containerId);
+    const hostInterface = this.#chooseInterface(pod);
     try {
       const mtuBytes = asked.mtuBytes ?? wiring.automaticMtuBytes();
       const taken = await addresses.take({ ...asked, containerId: request.containerId, pod });
@@ -218,13 +216,13 @@ export class CniServer {
    * Upstream's name for the pod's host end unless another pod has it: two pods' names may share the digest, and nobody takes
    * another's interface away. Synchronous up to its reservation in `choosing`.
    */
-  #chooseInterface(pod: Key<"Pod">, containerId: string): string {
+  #chooseInterface(pod: Key<"Pod">): string {
     for (let attempt = 0; ; attempt++) {
       const name = hostInterfaceName(pod.namespace ?? "", pod.name, attempt);
       if (this.#choosing.has(name)) continue;
       const holder = this.#options.journal.all().find((other) => isWired(other) && other.record.interface === name);
       if (holder !== undefined && formatKey(holder.record.pod) !== formatKey(pod)) continue;
-      this.#choosing.set(name, containerId);
+      this.#choosing.add(name);
       return name;
     }
   }
@@ -399,18 +397,4 @@ export class CniServer {
       throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
     return undefined;
   }
-}
-
-function resultOf(attachment: Attachment): CniResult {
-  const { record, mtuBytes } = attachment;
-  const ips = record.addresses.map((addr) =>
-    attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) },
-  );
-  const interfaces = attachment.wired
-    ? [
-        { name: record.interface, mac: "ee:ee:ee:ee:ee:ee", mtu: mtuBytes },
-        { name: record.podInterface, mac: record.mac, mtu: mtuBytes, sandbox: record.netns },
-      ]
-    : [];
-  return { interfaces, ips, routes: [], dns: {} };
 }
