@@ -17,7 +17,7 @@ async function main(): Promise<number> {
     case "node":
       return (await import("./felix/command.ts")).runNodeCommand(rest, environment);
     case "cni":
-      return (await import("./cni/install.ts")).runCniCommand(rest);
+      return (await import("./cni/install.ts")).runCniCommand(rest, environment);
     case "ctl":
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
     case "apiserver":

@@ -47,7 +47,7 @@ function networkConfiguration(options: ListOptions): object {
   };
 }
 
-export async function runCniCommand(args: readonly string[]): Promise<number> {
+export async function runCniCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>): Promise<number> {
   const program = new Command("calico cni").exitOverride();
   let exitCode = 0;
   program
@@ -63,7 +63,7 @@ export async function runCniCommand(args: readonly string[]): Promise<number> {
     .option("--ipv6", "also assign an IPv6 address to each pod", false)
     .option("--no-ipv4", "assign no IPv4 address")
     .action(async (options: InstallOptions) => {
-      exitCode = await install(options);
+      exitCode = await install(options, (environment["PATH"] ?? "").split(":"));
     });
   try {
     await program.parseAsync([...args], { from: "user" });
@@ -73,7 +73,8 @@ export async function runCniCommand(args: readonly string[]): Promise<number> {
   return exitCode;
 }
 
-async function install(options: InstallOptions): Promise<number> {
+/** `path`: directories of programs. */
+async function install(options: InstallOptions, path: readonly string[]): Promise<number> {
   const mtuBytes = Number(options.mtu);
   if (!Number.isInteger(mtuBytes) || mtuBytes < 0 || mtuBytes > 65535) {
     writeStdout(`calico cni install: --mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535\n`);
@@ -90,7 +91,7 @@ async function install(options: InstallOptions): Promise<number> {
   const loopback = await installUnlessForeign(options.binDir, "loopback", "calico");
   await installLinks(options.binDir, ["calico", "calico-ipam"]);
   const { cniVersion, binDir } = options;
-  const chain = await findChain({ files, processes: openProcesses(), binDir, source: options.pluginsFrom, cniVersion, path: (process.env["PATH"] ?? "").split(":") });
+  const chain = await findChain({ files, processes: openProcesses(), binDir, source: options.pluginsFrom, cniVersion, path });
   const configuration = networkConfiguration({ root: options.root, ipv4: options.ipv4, ipv6: options.ipv6, mtuBytes, cniVersion, chain });
   await files.writeText(`${options.confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
   const what = loopback ? `calico, calico-ipam and loopback in ${options.binDir}` : `calico and calico-ipam in ${options.binDir}, kept the loopback that is there`;
