@@ -1,6 +1,6 @@
 /** install: `calico cni install`: the plugins and their network configuration put where the container runtime looks. */
-import { Command } from "commander";
-import { installLinks, installUnlessForeign, writeStdout } from "../host/bun/install.ts";
+import { Command, CommanderError } from "commander";
+import { installLinks, installUnlessForeign, isSystemError, writeStderr, writeStdout } from "../host/bun/install.ts";
 import { openFiles } from "../host/bun/files.ts";
 import { openProcesses } from "../host/bun/processes.ts";
 import { type Chain, findChain } from "./chain.ts";
@@ -63,12 +63,19 @@ export async function runCniCommand(args: readonly string[], environment: Readon
     .option("--ipv6", "also assign an IPv6 address to each pod", false)
     .option("--no-ipv4", "assign no IPv4 address")
     .action(async (options: InstallOptions) => {
-      exitCode = await install(options, (environment["PATH"] ?? "").split(":"));
+      try {
+        exitCode = await install(options, (environment["PATH"] ?? "").split(":"));
+      } catch (error) {
+        if (!isSystemError(error)) throw error;
+        writeStderr(`calico cni install: ${error.message}\n`);
+        exitCode = 1;
+      }
     });
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
-    return error instanceof Error && "exitCode" in error && error.exitCode === 0 ? 0 : 2;
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : 2;
   }
   return exitCode;
 }
@@ -77,11 +84,11 @@ export async function runCniCommand(args: readonly string[], environment: Readon
 async function install(options: InstallOptions, path: readonly string[]): Promise<number> {
   const mtuBytes = Number(options.mtu);
   if (!Number.isInteger(mtuBytes) || mtuBytes < 0 || mtuBytes > 65535) {
-    writeStdout(`calico cni install: --mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535\n`);
+    writeStderr(`calico cni install: --mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535\n`);
     return 2;
   }
   if (!isSupported(options.cniVersion)) {
-    writeStdout(`calico cni install: --cni-version is ${JSON.stringify(options.cniVersion)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}\n`);
+    writeStderr(`calico cni install: --cni-version is ${JSON.stringify(options.cniVersion)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}\n`);
     return 2;
   }
   const files = openFiles();
