@@ -38,11 +38,11 @@ import type { Pipeline, Report } from "./pipeline.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {
-  readonly pipeline: Pipeline;
+  readonly pipeline: Pick<Pipeline, "inSync" | "status" | "datastoreErrors" | "refused" | "attach" | "detach" | "readPod" | "isProgrammed" | "explain">;
   readonly journal: Journal;
-  readonly addresses: Addresses;
-  readonly wiring: Wiring;
-  readonly requests: AddRequests;
+  readonly addresses: Pick<Addresses, "settled" | "take" | "giveBack" | "confirm" | "release" | "releaseHandle">;
+  readonly wiring: Pick<Wiring, "add" | "remove" | "check" | "automaticMtuBytes">;
+  readonly requests: Pick<AddRequests, "read" | "warn">;
   readonly random: Random;
   readonly report: Report;
 }
@@ -338,11 +338,13 @@ export class CniServer {
     return undefined;
   }
 
+  /** Also of one that is being released: its interface may be there still, if it could not be removed before. */
   async #takeDown(attachment: Attachment): Promise<void> {
-    if (isWired(attachment)) {
-      this.#options.pipeline.detach(attachment.record.interface);
-      this.#options.wiring.remove(attachment);
-    }
+    const { pipeline, wiring, journal } = this.#options;
+    const name = attachment.record.interface;
+    if (isWired(attachment)) pipeline.detach(name);
+    const isOthers = this.#choosing.has(name) || journal.all().some((other) => isWired(other) && other.record.interface === name);
+    if (isWired(attachment) || !isOthers) wiring.remove(attachment);
     await this.#release(attachment);
   }
 
@@ -354,11 +356,8 @@ export class CniServer {
     const failures: string[] = [];
     for (const { record, handle } of journal.all()) {
       const { containerId, podInterface } = record;
-      if (
-        handle !== `${network}.${containerId}` ||
-        valid.some((kept) => kept.containerId === containerId && kept.interface === podInterface)
-      )
-        continue;
+      const isValid = valid.some((kept) => kept.containerId === containerId && kept.interface === podInterface);
+      if (isValid || handle !== `${network}.${containerId}`) continue;
       try {
         await this.#turns.run(containerId, async () => {
           const attachment = journal.get(containerId, podInterface);
