@@ -229,6 +229,16 @@ describe("what was recorded goes wrong", () => {
     expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
   });
 
+  test("an address whose block was deleted is recorded for the pod all the same", async () => {
+    const { memory, clock, closed, addresses, take, holders } = await bench();
+    const taken = await take("c1");
+    for (const { metadata } of (await memory.list("IPAMBlock")).items) await memory.delete({ kind: "IPAMBlock", namespace: undefined, name: metadata.name });
+    addresses.confirm(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect([closed, addresses.backlog]).toEqual([[], 0]);
+    expect(await holders()).toContain("net.c1");
+  });
+
   test("a disk that keeps a record does not free the address under its next owner", async () => {
     let refuses = true;
     const files: Files = { ...openFiles(), remove: (path) => (refuses ? Promise.reject(new FileError("remove", path, "EROFS")) : openFiles().remove(path)) };

@@ -176,7 +176,7 @@ export class Addresses {
 
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
   confirm(attachment: Attachment): void {
-    const { record, handle, assignedAt } = attachment;
+    const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
       const { reserve } = this.#options;
@@ -184,7 +184,7 @@ export class Addresses {
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
       await this.#gathered();
       try {
-        await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
+        await this.#record(attachment);
       } catch (error) {
         if (!(error instanceof IpamError) || error.reason !== "in-use") throw error;
         await this.#options.closeLoser(attachment, error.message);
@@ -194,6 +194,19 @@ export class Addresses {
       }
       if (reserve.isLow) await reserve.refill();
     });
+  }
+
+  /** Rejects with `in-use` when somebody else has an address. */
+  async #record({ record, handle, assignedAt }: Attachment): Promise<void> {
+    const { reserve, ipam } = this.#options;
+    const attributes = this.#attributes(record.pod, assignedAt);
+    try {
+      await reserve.record({ handle, addresses: record.addresses, attributes });
+    } catch (error) {
+      if (!(error instanceof IpamError) || error.reason !== "not-held") throw error;
+      // A block was deleted, or the datastore put back to an older state: before anybody is given the address, it is this pod's again.
+      for (const addr of record.addresses) await ipam.assignAddress(addr, handle, attributes);
+    }
   }
 
   /** After DEL, or a failed ADD: forget their connections, free the addresses, mark the Pod as torn down, forget the attachment. */
