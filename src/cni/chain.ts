@@ -41,8 +41,10 @@ export async function findChain(options: ChainOptions): Promise<Chain> {
   const notes: string[] = [];
   for (const { type, serves, capability, settings } of CHAINED) {
     const why = await whyNot(type, options);
-    if (why === undefined) plugins.push({ type, ...settings, capabilities: { [capability]: true } });
-    else {
+    if (why === undefined) {
+      plugins.push({ type, ...settings, capabilities: { [capability]: true } });
+      notes.push(`${type} comes after it and serves ${serves}`);
+    } else {
       unserved.push(capability);
       notes.push(`left out ${type} (${serves}): ${why}`);
     }

@@ -59,7 +59,7 @@ export class AddRequests {
     const asked = found.requests.value;
     for (const key of [...config.ignored, ...args.ignored]) this.#reportOnce(key);
     const without = [...found.ignored, ...config.unserved];
-    if (without.length > 0) this.warn(pod, "RequestIgnored", `The pod's network is without ${without.join("; ")}`);
+    if (without.length > 0) this.warn(pod, "RequestIgnored", `Without effect: ${without.join("; ")}`);
     return {
       network: config.network,
       families: asked.families ?? config.families,

@@ -87,7 +87,7 @@ test("CNI_ARGS: the address; unknown keys are named, or refused unless IgnoreUnk
   expect(readArgs({ K8S_POD_NAME: "p", IP: "" })).toEqual({ address: undefined, ignored: [] });
   expect(readArgs({ IP: "FD00::1", IgnoreUnknown: "true", X: "1" })).toEqual({ address: "fd00::1" as never, ignored: ["CNI_ARGS X: it is not known"] });
   expect(refusal(() => readArgs({ X: "1" }))).toBe('4 CNI_ARGS has "X=1", known keys are IgnoreUnknown, K8S_POD_NAMESPACE, K8S_POD_NAME, K8S_POD_INFRA_CONTAINER_ID, K8S_POD_UID, IP; IgnoreUnknown=1 allows others');
-  expect(refusal(() => readArgs({ IP: "10.0.0.1/24" }))).toStartWith('4 CNI_ARGS IP is "10.0.0.1/24", must be an address: ');
+  expect(refusal(() => readArgs({ IP: "10.0.0.1/24" }))).toStartWith('4 CNI_ARGS IP is "10.0.0.1/24", must be an IPv4 or IPv6 address');
 });
 
 test("the attachments that GC keeps", () => {

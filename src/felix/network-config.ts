@@ -245,7 +245,7 @@ export function readArgs(args: Readonly<Record<string, string>>): {
   if (text === "") return { address: undefined, ignored };
   const address = parseAddr(text);
   if (!address.ok)
-    throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_ARGS IP is ${JSON.stringify(text)}, must be an address: ${address.error.wanted}`);
+    throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `CNI_ARGS IP is ${JSON.stringify(text)}, ${address.error.wanted}`);
   return { address: address.value, ignored };
 }
 

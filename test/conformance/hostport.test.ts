@@ -143,7 +143,7 @@ describe("where the other plugins are missing", () => {
     const path = await runtime.netns("unserved");
     const runtimeConfig = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }], bandwidth: { ingressRate: 1000 } };
     expect((await runtime.cni("ADD", "unserved", path, "chain", { config: { runtimeConfig } })).exitCode).toBe(0);
-    await until("the Event", async () => (await lab.must("get", "events", "-n", NS, "-o", "jsonpath={.items[*].message}")).includes("The pod's network is without host port 8080/tcp: the CNI plugin portmap is not installed on this node; bandwidth limits: the CNI plugin bandwidth is not installed on this node"));
+    await until("the Event", async () => (await lab.must("get", "events", "-n", NS, "-o", "jsonpath={.items[*].message}")).includes("Without effect: host port 8080/tcp: the CNI plugin portmap is not installed on this node; bandwidth limits: the CNI plugin bandwidth is not installed on this node"));
     await runtime.cni("DEL", "unserved", path, "chain");
   });
 
