@@ -21,7 +21,7 @@ async function main(): Promise<number> {
     case "node":
       return runNode(rest);
     case "cni":
-      return (await import("./cni/install.ts")).runCniCommand(rest);
+      return (await import("./cni/install.ts")).runCniCommand(rest, environment);
     case "ctl":
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
     case "apiserver":

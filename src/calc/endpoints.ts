@@ -66,9 +66,10 @@ export class RowLabels {
 
 /** What a pod contributes, given the CNI records of this node that name it. Shared with the from-scratch calculation. */
 export function wiringOf(pod: PodModel, records: readonly CniRecord[], node: string): Pick<PodRow, "addresses" | "local"> {
-  const isHere = pod.state === "live" && pod.node === node && records.length > 0;
+  const local = records.filter(({ uid }) => uid === undefined || pod.uid === undefined || uid === pod.uid);
+  const isHere = pod.state === "live" && pod.node === node && local.length > 0;
   if (!isHere) return { addresses: pod.addresses, local: [] };
-  return { addresses: [...new Set(records.flatMap((record) => record.addresses))], local: records };
+  return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
 }
 
 export class Endpoints {

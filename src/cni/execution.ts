@@ -2,7 +2,7 @@
  * execution: what every plugin of ours does alike before its own work: the command, the network configuration, its version, and
  * the error object with exit code 1, as the CNI specification says.
  */
-import { CNI_COMMANDS, CNI_DECODE_FAILURE, CNI_INCOMPATIBLE_VERSION, CNI_INVALID_ENVIRONMENT, type CniCommand, type CniError } from "../podnet/protocol.ts";
+import { CNI_COMMANDS, CNI_DECODE_FAILURE, CNI_INCOMPATIBLE_VERSION, CNI_INVALID_CONFIG, CNI_INVALID_ENVIRONMENT, type CniCommand, type CniError, whyNotIdentifier, whyNotInterfaceName } from "../podnet/protocol.ts";
 import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
 export interface PluginInput {
@@ -33,14 +33,17 @@ const NEEDED: Readonly<Record<CniCommand, readonly string[]>> = {
   CHECK: ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"],
   DEL: ["CNI_CONTAINERID", "CNI_IFNAME"],
   STATUS: [],
+  GC: [],
 };
+/** What is wrong with a value. */
+const FORM: Readonly<Record<string, (value: string) => string | undefined>> = { CNI_CONTAINERID: whyNotIdentifier, CNI_IFNAME: whyNotInterfaceName };
 
 /** What is asked, or the output that ends it already: VERSION, and whatever is wrong with the request. */
 export function readExecution(input: PluginInput): Execution | PluginOutput {
   const command = input.environment["CNI_COMMAND"] ?? "";
   if (command === "VERSION") return { exitCode: 0, stdout: print({ cniVersion: HIGHEST, supportedVersions: SUPPORTED_VERSIONS }) };
   if (!CNI_COMMANDS.some((known) => known === command)) {
-    return failed("", { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ADD, DEL, CHECK, STATUS, VERSION` });
+    return failed("", { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ${CNI_COMMANDS.join(", ")}, VERSION` });
   }
   const config = parseConfig(input.stdin);
   if ("error" in config) return failed("", config.error);
@@ -48,8 +51,14 @@ export function readExecution(input: PluginInput): Execution | PluginOutput {
   if (!isSupported(version)) {
     return failed("", { code: CNI_INCOMPATIBLE_VERSION, msg: `network configuration field cniVersion is ${JSON.stringify(version)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}` });
   }
-  for (const name of NEEDED[command as CniCommand]) {
-    if ((input.environment[name] ?? "") === "") return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${name} is missing, ${command} needs it` });
+  const { name } = config.value;
+  const wrong = name === undefined ? undefined : typeof name === "string" ? whyNotIdentifier(name) : "a string";
+  if (wrong !== undefined) return failed(version, { code: CNI_INVALID_CONFIG, msg: `network configuration field name is ${JSON.stringify(name)}, must be ${wrong}` });
+  for (const variable of NEEDED[command as CniCommand]) {
+    const value = input.environment[variable] ?? "";
+    if (value === "") return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${variable} is missing, ${command} needs it` });
+    const unfit = FORM[variable]?.(value);
+    if (unfit !== undefined) return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${variable} is ${JSON.stringify(value)}, must be ${unfit}` });
   }
   return { command: command as CniCommand, version, config: config.value };
 }

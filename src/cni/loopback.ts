@@ -43,7 +43,7 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
       if (readLoopback(openSys(), netns).up) return NOTHING;
       return failed(version, { code: CNI_CHECK_FAILED, msg: `interface lo in network namespace ${JSON.stringify(netns)} is down, must be up` });
     default:
-      // STATUS: nothing but the kernel is needed.
+      // STATUS: nothing but the kernel is needed. GC: nothing is left once a namespace is gone.
       return NOTHING;
   }
 }

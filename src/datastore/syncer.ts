@@ -5,11 +5,14 @@
  * objects; `in-sync` only after every kind has been listed and is being watched, and all of that was delivered; after a loss it
  * goes on from the last revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the
  * revision.
+ * A single object may be read out of turn: the answer counts only if neither watch nor list said anything of it meanwhile, so nobody
+ * hears an older state of it through a read, and what vanished afterwards is told as of any other object.
  * It never gives up: whatever the store refuses is tried again with backoff, and said to `log`.
  */
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
+import { BugError } from "../lib/bug.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
@@ -35,6 +38,11 @@ export interface Syncer {
   stop(): Promise<void>;
   /** What each kind that cannot be followed at present failed with, in the store's words. */
   readonly troubles: readonly string[];
+  /**
+   * Reads one object of a kind that is followed; undefined when there is none. On return the sink has had it, or something newer.
+   * Rejects with StoreError.
+   */
+  read<K extends Kind>(key: Key<K>, options?: { readonly signal?: AbortSignal }): Promise<Resource<K> | undefined>;
   /** Resolves after stop; rejects with what the sink threw, or with a mistake of the store. */
   readonly done: Promise<void>;
 }
@@ -58,6 +66,14 @@ interface Follower {
   revision: string | undefined;
   /** Object key to its newest revision seen. */
   readonly known: Map<KeyText, { readonly key: Key; readonly revision: string }>;
+  /** Under way. */
+  readonly reads: Set<Read>;
+}
+
+/** A read of one object out of turn. `overtaken`: watch or list said something of the object since it began. */
+interface Read {
+  readonly text: KeyText;
+  overtaken: boolean;
 }
 
 class Run implements Syncer {
@@ -67,11 +83,13 @@ class Run implements Syncer {
   readonly #followers: readonly Follower[];
   readonly done: Promise<void>;
   #delivered: SyncStatus | undefined;
+  /** Called when the sink has had everything that was in the outbox when they came, or when the syncer ends. */
+  #waiting: (() => void)[] = [];
   #wakePump: () => void = () => {};
 
   constructor(options: SyncerOptions) {
     this.#options = options;
-    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, trouble: undefined, failures: 0, revision: undefined, known: new Map() }));
+    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, trouble: undefined, failures: 0, revision: undefined, known: new Map(), reads: new Set<Read>() }));
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
     // The first task that fails ends the others; all have ended when `done` settles.
     for (const task of tasks) task.catch(() => this.#end());
@@ -94,24 +112,62 @@ class Run implements Syncer {
     return this.#followers.flatMap(({ trouble }) => trouble ?? []);
   }
 
+  async read<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+    const follower = this.#followers.find(({ kind }) => kind === key.kind);
+    if (follower === undefined) throw new BugError(`${key.kind} is not followed`);
+    const read: Read = { text: formatKey(key), overtaken: false };
+    follower.reads.add(read);
+    try {
+      const object = await this.#options.store.get(key, options);
+      if (object !== undefined && !read.overtaken) this.#tell(follower, object, true);
+      await this.#drained();
+      return object;
+    } finally {
+      follower.reads.delete(read);
+    }
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#abort.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.#waiting.push(resolve);
+      this.#wakePump();
+    });
+  }
+
   get #status(): SyncStatus {
     if (this.#followers.some((follower) => follower.failing)) return "connecting";
     return this.#followers.some((follower) => follower.listing) ? "resyncing" : "in-sync";
   }
 
   async #pump(): Promise<void> {
+    try {
+      await this.#deliver();
+    } finally {
+      this.#wake(this.#waiting.length);
+    }
+  }
+
+  #wake(count: number): void {
+    for (const wake of this.#waiting.splice(0, count)) wake();
+  }
+
+  async #deliver(): Promise<void> {
     const signal = this.#abort.signal;
     while (!signal.aborted) {
       // Status and updates are read at one moment: what the status promises is in this batch or in an earlier one.
       const status = this.#status;
       const updates = this.#outbox.take();
+      const waiting = this.#waiting.length;
       if (updates.length > 0) await this.#options.sink({ type: "updates", updates });
       if (signal.aborted) return;
       if (status !== this.#delivered) {
         this.#delivered = status;
         await this.#options.sink({ type: "status", status });
       }
-      if (signal.aborted || this.#outbox.size > 0 || this.#status !== this.#delivered) continue;
+      if (signal.aborted) return;
+      this.#wake(waiting);
+      if (this.#waiting.length > 0 || this.#outbox.size > 0 || this.#status !== this.#delivered) continue;
       await new Promise<void>((resolve) => (this.#wakePump = resolve));
     }
   }
@@ -154,6 +210,7 @@ class Run implements Syncer {
   async #list(follower: Follower): Promise<string> {
     const { store } = this.#options;
     const { items, revision } = await store.list(follower.kind, { signal: this.#abort.signal });
+    for (const read of follower.reads) read.overtaken = true;
     const present = new Set<KeyText>();
     for (const item of items) present.add(this.#tell(follower, item, true));
     for (const [text, { key }] of follower.known) {
@@ -173,7 +230,7 @@ class Run implements Syncer {
       for await (const batch of store.watch(follower.kind, from, { signal: this.#abort.signal })) {
         establishedMs ??= clock.monotonicMs();
         for (const event of batch) {
-          if (event.type !== "bookmark") this.#tell(follower, event.object, event.type !== "deleted");
+          if (event.type !== "bookmark") this.#overtake(follower, this.#tell(follower, event.object, event.type !== "deleted"));
           follower.revision = event.revision;
         }
         this.#healthy(follower);
@@ -189,6 +246,11 @@ class Run implements Syncer {
     this.#wakePump();
   }
 
+  #overtake(follower: Follower, text: KeyText): void {
+    for (const read of follower.reads) if (read.text === text) read.overtaken = true;
+  }
+
+  /** The key of the object. */
   #tell(follower: Follower, object: Resource, exists: boolean): KeyText {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);

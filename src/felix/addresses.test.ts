@@ -4,7 +4,9 @@ import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
 import { openFiles } from "../host/bun/files.ts";
+import { FileError, type Files } from "../host/files.ts";
 import { openRandom } from "../host/bun/random.ts";
+import { ownerOf, reserveHandle } from "../model/kinds/reserved.ts";
 import { unwrap } from "../lib/result.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { familyOf, parseAddr } from "../net/addr.ts";
@@ -12,7 +14,7 @@ import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { Addresses, type Taken } from "./addresses.ts";
 import { AddressError } from "./failures.ts";
-import { Journal } from "./journal.ts";
+import { type Attachment, Journal } from "./journal.ts";
 
 /** A store on which calls that `waits` picks wait for the gate. */
 function gated(memory: MemoryStore, waits: (method: string | symbol, kind: string | undefined, name: string | undefined) => boolean, gate: Promise<void>): Store {
@@ -50,8 +52,8 @@ test.each([
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests }).catch((error: unknown) => error);
+  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests, namespaceLabels: {} }).catch((error: unknown) => error);
   await clock.advance(30_000);
   expect(await taken).toMatchObject({ name: "AddressError", message: expect.stringContaining("the datastore did not finish within 30000 ms") });
   expect(addresses.backlog).toBe(1);
@@ -74,10 +76,10 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   await reserve.refill();
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
   let requests = 0;
   memory.setFault(({ phase }) => void (phase === "request" && requests++));
-  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED }));
+  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} }));
   const given = (await Promise.all(pods)).flatMap((taken) => taken.addresses);
   expect(new Set(given).size).toBe(60);
   expect(given.map(familyOf)).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? 4 : 6)));
@@ -95,7 +97,7 @@ describe("work for the datastore after an answer", () => {
   /** ADD of so many pods, to the end of the answer. */
   async function add(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
-      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED });
+      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} });
       addresses.confirm({ record: record(`c${i}`, taken), handle: taken.handle, assignedAt: taken.assignedAt, mtuBytes: 1500, state: "attached", wired: false });
     }
   }
@@ -114,7 +116,7 @@ describe("work for the datastore after an answer", () => {
     await ipam.assign({ ipv4: 1, ipv6: 1, handle: "other", attributes: { node: "n1" } });
     await clock.until(reserve.refill());
     const journal = await Journal.open(openFiles(), directory, () => {});
-    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
+    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
   });
 
   test("waits until the runtime has the pod, and is done for all at once", async () => {
@@ -147,8 +149,8 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} });
   const outcomes = await Promise.allSettled([take(0), take(1), take(2)]);
   expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "fulfilled", "rejected"]);
   expect(outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [String(outcome.reason)] : []))).toEqual([expect.stringContaining('got 0 of 1 IPv6 addresses for node "n1" from p (fd00::/127): every address is taken')]);
@@ -162,8 +164,8 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, endFlows: () => {}, report: () => {} });
-  const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED } as const;
+  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED, namespaceLabels: {} } as const;
   expect(await addresses.take(request).catch((error: unknown) => error)).toBeInstanceOf(AddressError);
   expect(await addresses.settled("c1", 20)).toBe(false);
   gate.resolve();
@@ -178,7 +180,7 @@ test("a write that is retried is reported once for each reason that it fails for
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, endFlows: () => {}, report });
+  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report });
   memory.setFault(() => "unavailable");
   addresses.releaseHandle("c1", "net.c1");
   await clock.advance(60_000);
@@ -188,4 +190,91 @@ test("a write that is retried is reported once for each reason that it fails for
   memory.setFault(undefined);
   await clock.advance(60_000);
   expect(addresses.backlog).toBe(0);
+});
+
+describe("what was recorded goes wrong", () => {
+  const POD = { kind: "Pod", namespace: "a", name: "b" } as const;
+  const attachmentOf = ({ addresses, handle, assignedAt }: Taken): Attachment => ({
+    record: { containerId: handle.slice("net.".length), pod: POD, interface: "cali1", addresses, mac: "02:00:00:00:00:01", netns: "", podInterface: "eth0" },
+    handle, assignedAt, mtuBytes: 1500, state: "attached", wired: true,
+  });
+
+  /** How a block records an address of the reserve. */
+  const RESERVE_RECORD = ownerOf(reserveHandle("n1"), {}).handle_id ?? "";
+
+  async function bench(files: Files = openFiles(), spec: { readonly cidr: string; readonly blockSize: number } = { cidr: "fd00::/122", blockSize: 122 }) {
+    const memory = new MemoryStore();
+    await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec });
+    const clock = new VirtualClock();
+    const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [], size: 1 });
+    await clock.until(reserve.refill());
+    const journal = await Journal.open(files, directory, () => {});
+    const closed: string[] = [];
+    const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async ({ handle }, why) => void closed.push(`${handle}: ${why}`), endFlows: () => {}, report: () => {} });
+    const take = (containerId: string) => clock.until(addresses.take({ containerId, network: "net", pod: POD, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} }));
+    const holders = async (): Promise<string[]> => (await memory.list("IPAMBlock")).items.flatMap(({ spec }) => spec.allocations.flatMap((index) => (index === null ? [] : [spec.attributes[index]?.handle_id ?? ""])));
+    return { memory, clock, ipam, reserve, journal, closed, addresses, take, holders };
+  }
+
+  test("an address that another holder has: the pod is closed, its Pod says that it has none, and nothing is tried again", async () => {
+    const { memory, clock, ipam, closed, addresses, take } = await bench();
+    await memory.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { name: "b", namespace: "a" }, spec: { containers: [] } });
+    const taken = await take("c1");
+    const [addr] = taken.addresses;
+    if (addr === undefined) throw new Error("no address");
+    await clock.until(ipam.releaseAddresses([addr], [reserveHandle("n1")]));
+    await clock.until(ipam.assignAddress(addr, "other.c9", { node: "n2" }));
+    addresses.confirm(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect(closed).toEqual([`net.c1: Cannot move ${addr} from handle "${reserveHandle("n1")}" to "net.c1": handle "other.c9" holds it`]);
+    expect(addresses.backlog).toBe(0);
+    expect((await memory.get(POD))?.metadata.annotations).toMatchObject({ "cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/containerID": "c1" });
+    addresses.release(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
+  });
+
+  test("an address whose block was deleted is recorded for the pod all the same", async () => {
+    const { memory, clock, closed, addresses, take, holders } = await bench();
+    const taken = await take("c1");
+    for (const { metadata } of (await memory.list("IPAMBlock")).items) await memory.delete({ kind: "IPAMBlock", namespace: undefined, name: metadata.name });
+    addresses.confirm(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect([closed, addresses.backlog]).toEqual([[], 0]);
+    expect(await holders()).toContain("net.c1");
+  });
+
+  test("a disk that keeps a record does not free the address under its next owner", async () => {
+    let refuses = true;
+    const files: Files = { ...openFiles(), remove: (path) => (refuses ? Promise.reject(new FileError("remove", path, "EROFS")) : openFiles().remove(path)) };
+    const { clock, journal, addresses, take, holders } = await bench(files, { cidr: "fd00::7/128", blockSize: 128 });
+    const first = await take("c1");
+    await journal.put(attachmentOf(first));
+    addresses.release(await journal.release(attachmentOf(first)));
+    await clock.until(addresses.settled("c1", 1_000));
+    const second = await take("c2");
+    expect(second.addresses).toEqual(first.addresses);
+    await journal.put(attachmentOf(second));
+    // The datastore has not heard of the next owner yet, and the disk is tried again and again.
+    await clock.advance(60_000);
+    expect(await holders()).toEqual([RESERVE_RECORD]);
+    addresses.confirm(attachmentOf(second));
+    await clock.advance(60_000);
+    expect(await holders()).toEqual(["net.c2"]);
+    refuses = false;
+    // Files take real time.
+    for (let i = 0; addresses.backlog > 0 && i < 1_000; i++) await Promise.all([clock.advance(1_000), Bun.sleep(1)]);
+    expect(journal.all().map(({ handle }) => handle)).toEqual(["net.c2"]);
+    expect(await holders()).toEqual(["net.c2"]);
+  });
+
+  test("what was taken and not recorded on disk is the reserve's again at once", async () => {
+    const { addresses, reserve, take, holders } = await bench();
+    const taken = await take("c1");
+    const before = reserve.count(6);
+    addresses.giveBack("c1", taken);
+    expect([reserve.count(6), addresses.backlog, [...addresses.handles()]]).toEqual([before + 1, 0, []]);
+    expect(await holders()).toEqual(Array.from({ length: before + 1 }, () => RESERVE_RECORD));
+  });
 });

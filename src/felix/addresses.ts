@@ -1,6 +1,6 @@
 /**
  * addresses: the CNI server's way to the datastore: addresses out of the reserve, and everything that may happen after the
- * answer: who holds an address, that it is free again, what the Pod's annotations say.
+ * answer: who holds an address, that it is free again, what the Pod's annotations say of it.
  *
  * Work for the datastore is queued for each container, done in order, and retried until it succeeds: a DEL or ADD never waits
  * for it. What a crash interrupts is in the journal and is queued again at start.
@@ -8,12 +8,12 @@
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
+import { IpamError } from "../ipam/errors.ts";
 import type { Ipam } from "../ipam/ipam.ts";
 import type { AddressReserve } from "../ipam/reserve.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import type { CniRecord } from "../model/endpoint.ts";
-import { formatKey, type Key } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
+import type { Key } from "../model/key.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { AddressError, isRefusal } from "./failures.ts";
@@ -28,6 +28,8 @@ export interface AddressesOptions {
   readonly reserve: AddressReserve;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** Closes a pod one of whose addresses belongs to somebody else by the datastore's word. */
+  readonly closeLoser: (attachment: Attachment, why: string) => Promise<void>;
   /** Forgets the connections of the addresses; throws KernelError. */
   readonly endFlows: (addresses: readonly Addr[]) => void;
   readonly report: Report;
@@ -38,7 +40,9 @@ export interface TakeRequest {
   readonly network: string;
   readonly pod: Key<"Pod">;
   readonly families: readonly Family[];
-  readonly requests: PodRequests;
+  readonly requests: Pick<PodRequests, "addresses" | "ipv4Pools" | "ipv6Pools">;
+  /** Of the pod's Namespace. */
+  readonly namespaceLabels: Readonly<Record<string, string>>;
 }
 
 export interface Taken {
@@ -46,6 +50,8 @@ export interface Taken {
   readonly handle: string;
   /** RFC 3339. */
   readonly assignedAt: string;
+  /** Whether the datastore records some of them for the handle already, and not for the reserve. */
+  readonly assigned: boolean;
 }
 
 const RETRY_FIRST_MS = 100;
@@ -59,8 +65,6 @@ const GATHER_MS = 200;
 const RELEASE_WAIT_MS = 5_000;
 /** How long ADD waits for addresses that the reserve has not. A kubelet gives a sandbox 4 minutes, and asks again after an error. */
 const ASSIGN_MS = 30_000;
-/** How long ADD waits for one read of its Pod. */
-const READ_POD_MS = 2_000;
 
 export class Addresses {
   readonly #options: AddressesOptions;
@@ -82,7 +86,7 @@ export class Addresses {
     const handle = `${request.network}.${request.containerId}`;
     this.#taking.add(handle);
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
-    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt };
+    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt, assigned: true };
     const { reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
@@ -94,11 +98,13 @@ export class Addresses {
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
     }
     let late = false;
+    let assigned = false;
     const search = async (): Promise<void> => {
       for (const family of missing) {
-        const addr = await this.#findOne(family, request, handle, assignedAt);
-        if (late && addr !== undefined) reserve.giveBack(addr);
-        else if (addr !== undefined) addresses.push(addr);
+        const found = await this.#findOne(family, request, handle, assignedAt);
+        if (late && found.addr !== undefined) reserve.giveBack(found.addr);
+        else if (found.addr !== undefined) addresses.push(found.addr);
+        assigned ||= found.assigned;
       }
     };
     try {
@@ -110,20 +116,20 @@ export class Addresses {
       if (!isRefusal(error)) throw error;
       throw new AddressError(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`);
     }
-    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt };
+    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt, assigned };
   }
 
   /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
-  async #findOne(family: Family, { requests, pod }: TakeRequest, handle: string, assignedAt: string): Promise<Addr | undefined> {
+  async #findOne(family: Family, { requests, pod, namespaceLabels }: TakeRequest, handle: string, assignedAt: string): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
       const addr = await reserve.takeFound(family);
-      if (addr !== undefined) return addr;
+      if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
-    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools });
-    return [...ipv4, ...ipv6][0];
+    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools, namespaceLabels });
+    return { addr: [...ipv4, ...ipv6][0], assigned: true };
   }
 
   async #takeFixed(addresses: readonly Addr[], { pod, containerId }: TakeRequest, handle: string, assignedAt: string): Promise<readonly Addr[]> {
@@ -161,18 +167,46 @@ export class Addresses {
     throw new AddressError(`the datastore did not finish within ${ASSIGN_MS} ms`);
   }
 
+  /** Addresses that no pod got, of an ADD that failed before its record was on disk: the reserve has its own back at once. */
+  giveBack(containerId: string, { addresses, handle, assigned }: Taken): void {
+    this.#taking.delete(handle);
+    for (const addr of addresses) this.#options.reserve.giveBack(addr);
+    if (assigned) this.releaseHandle(containerId, handle);
+  }
+
   /** After the answer: the addresses belong to the container's handle, and the Pod says so. */
   confirm(attachment: Attachment): void {
-    const { record, handle, assignedAt } = attachment;
+    const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
       const { reserve } = this.#options;
       // First what others wait for: a Pod's status comes much later.
       if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
       await this.#gathered();
-      await reserve.record({ handle, addresses: record.addresses, attributes: this.#attributes(record.pod, assignedAt) });
+      try {
+        await this.#record(attachment);
+      } catch (error) {
+        if (!(error instanceof IpamError) || error.reason !== "in-use") throw error;
+        await this.#options.closeLoser(attachment, error.message);
+        // Its Pod may say that it has the address.
+        if (attachment.wired) await this.#markTornDown(attachment);
+        return;
+      }
       if (reserve.isLow) await reserve.refill();
     });
+  }
+
+  /** Rejects with `in-use` when somebody else has an address. */
+  async #record({ record, handle, assignedAt }: Attachment): Promise<void> {
+    const { reserve, ipam } = this.#options;
+    const attributes = this.#attributes(record.pod, assignedAt);
+    try {
+      await reserve.record({ handle, addresses: record.addresses, attributes });
+    } catch (error) {
+      if (!(error instanceof IpamError) || error.reason !== "not-held") throw error;
+      // A block was deleted, or the datastore put back to an older state: before anybody is given the address, it is this pod's again.
+      for (const addr of record.addresses) await ipam.assignAddress(addr, handle, attributes);
+    }
   }
 
   /** After DEL, or a failed ADD: forget their connections, free the addresses, mark the Pod as torn down, forget the attachment. */
@@ -180,13 +214,21 @@ export class Addresses {
     const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
-      for (const addr of record.addresses) this.#ending.add(addr);
+      const own = this.#notInUse(attachment);
+      for (const addr of own) this.#ending.add(addr);
       await this.#gathered();
       this.#endFlows();
       await this.#markTornDown(attachment);
-      await this.#options.reserve.release({ handle, addresses: record.addresses });
-      await this.#options.journal.remove(attachment);
+      await this.#options.reserve.release({ handle, addresses: own });
     });
+    // Apart, because the next pod may have the addresses when a disk that refuses is tried again.
+    this.#enqueue(record.containerId, "forget the attachment", () => this.#options.journal.remove(attachment));
+  }
+
+  /** The attachment's addresses without those that a pod here got since: a daemon may have died between the release and the journal's word of it. */
+  #notInUse({ record, handle }: Attachment): readonly Addr[] {
+    const inUse = new Set(this.#options.journal.all().flatMap((other) => (other.state === "attached" && other.handle !== handle ? other.record.addresses : [])));
+    return record.addresses.filter((addr) => !inUse.has(addr));
   }
 
   /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */
@@ -206,16 +248,6 @@ export class Addresses {
       if (attachment.state === "releasing") this.release(attachment);
       else this.confirm(attachment);
     }
-  }
-
-  /** One bounded read; undefined when the Pod does not exist. Rejects when the datastore does not answer. */
-  async readPod(key: Key<"Pod">): Promise<Update | undefined> {
-    const signal = AbortSignal.timeout(READ_POD_MS);
-    const value = await this.#options.store.get(key, { signal }).catch((error: unknown) => {
-      throw signal.aborted ? new StoreError("unavailable", "Pod", key, `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`) : error;
-    });
-    if (value === undefined) return undefined;
-    return { kind: "Pod", key, value, origin: { revision: value.metadata.resourceVersion ?? "", generation: value.metadata.generation, seenAt: this.#options.clock.monotonicMs() } };
   }
 
   /** Resolves when nothing is left to be written for the container, or after the time. True: nothing is left. */

@@ -1,5 +1,5 @@
 /**
- * cni-server: answers the CNI plugin over the node's unix socket: ADD, DEL, CHECK, STATUS.
+ * cni-server: answers the CNI plugin over the node's unix socket: ADD, DEL, CHECK, STATUS, GC.
  *
  * It owns the order of things. ADD: address out of the reserve, record on disk, link and routes, rules; only then the answer.
  * DEL: rules and link; then, after the answer, connections, and the datastore. A failed ADD gives everything back. Requests for one
@@ -11,7 +11,6 @@ import {
   CNI_CHECK_FAILED,
   CNI_DECODE_FAILURE,
   CNI_FAILED,
-  CNI_INVALID_CONFIG,
   CNI_INVALID_ENVIRONMENT,
   CNI_NOT_AVAILABLE,
   CNI_TRY_AGAIN_LATER,
@@ -19,48 +18,44 @@ import {
   MAX_REQUEST_BYTES,
   parseRequest,
   type CniAnswer,
-  type CniError,
   type CniRequest,
   type CniResult,
+  whyNotIdentifier,
+  whyNotInterfaceName,
 } from "../podnet/protocol.ts";
 import { hostInterfaceName } from "../podnet/names.ts";
-import type { Key } from "../model/key.ts";
-import { prefixOfAddr } from "../net/prefix.ts";
+import { formatKey, type Key } from "../model/key.ts";
 import { assertNever } from "../lib/bug.ts";
-import type { Addresses } from "./addresses.ts";
+import { Turns } from "../lib/turns.ts";
+import { type AddRequests, podOf } from "./add-requests.ts";
+import type { Addresses, Taken } from "./addresses.ts";
+import { CniRefusal } from "./cni-refusal.ts";
+import { resultOf } from "./cni-result.ts";
 import { isRefusal } from "./failures.ts";
-import type { Attachment, Journal } from "./journal.ts";
-import type { Pipeline } from "./pipeline.ts";
-import { type PodRequestIndex, type PodRequests, requestsOf } from "./pod-requests.ts";
+import { type Attachment, isWired, type Journal } from "./journal.ts";
+import { networkOf, readValidAttachments } from "./network-config.ts";
+import type { Pipeline, Report } from "./pipeline.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {
-  readonly pipeline: Pipeline;
+  readonly pipeline: Pick<Pipeline, "inSync" | "status" | "datastoreErrors" | "refused" | "attach" | "detach" | "readPod" | "isProgrammed" | "explain">;
   readonly journal: Journal;
-  readonly addresses: Addresses;
-  readonly wiring: Wiring;
-  readonly requests: PodRequestIndex;
+  readonly addresses: Pick<Addresses, "settled" | "take" | "giveBack" | "confirm" | "release" | "releaseHandle">;
+  readonly wiring: Pick<Wiring, "add" | "remove" | "check" | "automaticMtuBytes">;
+  readonly requests: Pick<AddRequests, "read" | "warn">;
   readonly random: Random;
+  readonly report: Report;
 }
 
-/** A CNI error on its way to the plugin. */
-class Refusal extends Error {
-  override readonly name = "Refusal";
-  readonly answer: CniError;
-  constructor(code: number, msg: string, details?: string) {
-    super(msg);
-    this.answer = details === undefined ? { code, msg } : { code, msg, details };
-  }
-}
-
-/** The container runtime's network name in upstream's IPAM handles when the configuration has no `name`. */
-const DEFAULT_NETWORK = "k8s-pod-network";
 /** How long a repeated ADD waits for the release of what an earlier one of the same container had. */
 const SETTLE_MS = 5_000;
 
 export class CniServer {
   readonly #options: CniServerOptions;
-  readonly #running = new Map<string, Promise<unknown>>();
+  /** Requests for one container, in order of arrival. */
+  readonly #turns = new Turns();
+  /** Names of host ends that ADDs under way have chosen. */
+  readonly #choosing = new Set<string>();
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -89,50 +84,60 @@ export class CniServer {
     if ("error" in parsed) return refuse(parsed.error);
     const { request } = parsed;
     try {
-      return { ok: true, result: await this.#inTurn(request) };
+      return { ok: true, result: await this.#run(request) };
     } catch (error) {
-      if (error instanceof Refusal) return { ok: false, error: error.answer };
+      if (error instanceof CniRefusal) return { ok: false, error: error.answer };
       if (!isRefusal(error)) throw error;
-      return { ok: false, error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message } };
-    }
-  }
-
-  /** One request at a time for each container, in order of arrival. */
-  async #inTurn(request: CniRequest): Promise<CniResult | undefined> {
-    const before = this.#running.get(request.containerId);
-    const mine = (async () => {
-      if (before !== undefined) await before.catch(() => undefined);
-      return this.#run(request);
-    })();
-    this.#running.set(request.containerId, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#running.get(request.containerId) === mine) this.#running.delete(request.containerId);
+      return {
+        ok: false,
+        error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message },
+      };
     }
   }
 
   async #run(request: CniRequest): Promise<CniResult | undefined> {
     switch (request.command) {
       case "ADD":
-        return this.#add(request);
+        return this.#inTurn(request, () => this.#add(request));
       case "DEL":
-        return this.#del(request);
+        return this.#inTurn(request, () => this.#del(request));
       case "CHECK":
-        return this.#check(request);
+        return this.#inTurn(request, () => this.#check(request));
       case "STATUS":
         return this.#status();
+      case "GC":
+        return this.#gc(request);
       default:
         return assertNever(request.command);
     }
   }
 
-  #status(): undefined {
+  #inTurn<T>({ containerId, interface: podInterface }: CniRequest, work: () => Promise<T>): Promise<T> {
+    const refuse = (field: string, value: string, wanted: string | undefined): void => {
+      if (wanted !== undefined) throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `${field} is ${JSON.stringify(value)}, must be ${wanted}`);
+    };
+    refuse("container id", containerId, whyNotIdentifier(containerId));
+    refuse("interface name", podInterface, whyNotInterfaceName(podInterface));
+    return this.#turns.run(containerId, work);
+  }
+
+  async #status(): Promise<undefined> {
     if (!this.#options.pipeline.inSync) {
-      throw new Refusal(CNI_NOT_AVAILABLE, `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`, this.#datastoreErrors());
+      throw new CniRefusal(
+        CNI_NOT_AVAILABLE,
+        `calico node is not ready: the datastore is ${this.#options.pipeline.status}, rules are not programmed yet`,
+        this.#datastoreErrors(),
+      );
     }
     const refused = this.#options.pipeline.refused;
-    if (refused !== undefined) throw new Refusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
+    if (refused !== undefined)
+      throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
+    try {
+      await this.#options.journal.probe();
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot record pods: new pods would be refused", error.message);
+    }
     return undefined;
   }
 
@@ -143,35 +148,62 @@ export class CniServer {
 
   async #add(request: CniRequest): Promise<CniResult> {
     const { pipeline, journal, addresses, wiring } = this.#options;
-    if (!pipeline.inSync) throw new Refusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
+    if (!pipeline.inSync)
+      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
     const pod = podOf(request);
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);
     if (known?.state === "attached") return this.#again(known);
     if (wired) this.#refuseSecondInterface(request, pod);
     // The handle of the addresses is the container's: what an earlier ADD left must be given back before it is used anew.
-    if (!(await addresses.settled(request.containerId, SETTLE_MS))) throw new Refusal(CNI_TRY_AGAIN_LATER, `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`);
-    const config = parseNetworkConfig(request.config);
-    const requests = await this.#requests(pod);
-    const assigned = await addresses.take({ containerId: request.containerId, network: config.network, pod, families: config.families, requests });
-    const attachment: Attachment = {
-      record: { containerId: request.containerId, pod, interface: hostInterfaceName(pod.namespace ?? "", pod.name), addresses: assigned.addresses, mac: requests.mac ?? this.#newMac(), netns: request.netns, podInterface: request.interface },
-      handle: assigned.handle,
-      assignedAt: assigned.assignedAt,
-      mtuBytes: config.mtuBytes ?? wiring.automaticMtuBytes(),
-      state: "attached",
-      wired,
-    };
+    if (!(await addresses.settled(request.containerId, SETTLE_MS)))
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `the addresses that container ${request.containerId} had are not released yet: the datastore does not answer`,
+      );
+    const asked = await this.#options.requests.read(request, pod);
+    const hostInterface = this.#chooseInterface(pod);
+    try {
+      const mtuBytes = asked.mtuBytes ?? wiring.automaticMtuBytes();
+      const taken = await addresses.take({ ...asked, containerId: request.containerId, pod });
+      const attachment: Attachment = {
+        record: {
+          containerId: request.containerId,
+          pod,
+          uid: asked.uid,
+          interface: hostInterface,
+          addresses: taken.addresses,
+          mac: asked.mac ?? this.#newMac(),
+          netns: request.netns,
+          podInterface: request.interface,
+        },
+        handle: taken.handle,
+        assignedAt: taken.assignedAt,
+        mtuBytes,
+        state: "attached",
+        wired,
+      };
+      return await this.#attach(attachment, taken);
+    } finally {
+      this.#choosing.delete(hostInterface);
+    }
+  }
+
+  async #attach(attachment: Attachment, taken: Taken): Promise<CniResult> {
+    const { pipeline, journal, addresses, wiring } = this.#options;
     try {
       await journal.put(attachment);
-      if (!wired) {
-        addresses.confirm(attachment);
-        return resultOf(attachment);
+    } catch (error) {
+      addresses.giveBack(attachment.record.containerId, taken);
+      throw error;
+    }
+    try {
+      if (attachment.wired) {
+        await this.#supersede(attachment);
+        wiring.add(attachment);
+        pipeline.attach(attachment.record);
+        await this.#awaitRules(attachment);
       }
-      await this.#supersede(attachment);
-      wiring.add(attachment);
-      pipeline.attach(attachment.record);
-      await this.#awaitRules(attachment, pod);
       addresses.confirm(attachment);
       return resultOf(attachment);
     } catch (error) {
@@ -180,34 +212,45 @@ export class CniServer {
     }
   }
 
-  /** The host end's name follows from the pod alone, so a pod has one interface of ours. */
-  #refuseSecondInterface(request: CniRequest, pod: Key<"Pod">): void {
-    for (const { record, state, wired } of this.#options.journal.all()) {
-      if (!wired || state !== "attached" || record.containerId !== request.containerId) continue;
-      throw new Refusal(CNI_INVALID_ENVIRONMENT, `CNI_IFNAME is ${JSON.stringify(request.interface)}, but pod ${pod.namespace}/${pod.name} has interface ${record.podInterface} already, and can have one only`);
+  /**
+   * Upstream's name for the pod's host end unless another pod has it: two pods' names may share the digest, and nobody takes
+   * another's interface away. Synchronous up to its reservation in `choosing`.
+   */
+  #chooseInterface(pod: Key<"Pod">): string {
+    for (let attempt = 0; ; attempt++) {
+      const name = hostInterfaceName(pod.namespace ?? "", pod.name, attempt);
+      if (this.#choosing.has(name)) continue;
+      const holder = this.#options.journal.all().find((other) => isWired(other) && other.record.interface === name);
+      if (holder !== undefined && formatKey(holder.record.pod) !== formatKey(pod)) continue;
+      this.#choosing.add(name);
+      return name;
     }
   }
 
-  /** What the Pod asks for; it is read from the datastore if the watch has not brought it. */
-  async #requests(pod: Key<"Pod">): Promise<PodRequests> {
-    let found = this.#options.requests.get(pod);
-    if (found === undefined) {
-      const update = await this.#options.addresses.readPod(pod);
-      if (update === undefined) throw new Refusal(CNI_TRY_AGAIN_LATER, `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`);
-      this.#options.pipeline.learn(update);
-      found = requestsOf(pod, update.value?.metadata.annotations ?? {});
+  /** Upstream's tools know one interface of a pod. */
+  #refuseSecondInterface(request: CniRequest, pod: Key<"Pod">): void {
+    for (const other of this.#options.journal.all()) {
+      const { record } = other;
+      if (!isWired(other) || record.containerId !== request.containerId) continue;
+      throw new CniRefusal(
+        CNI_INVALID_ENVIRONMENT,
+        `CNI_IFNAME is ${JSON.stringify(request.interface)}, but pod ${pod.namespace}/${pod.name} has interface ${record.podInterface} already, and can have one only`,
+      );
     }
-    if (!found.ok) throw new Refusal(CNI_INVALID_CONFIG, found.error);
-    return found.value;
   }
 
   /** Repeated ADD: the same answer, after making sure that what it says is still true. */
   async #again(attachment: Attachment): Promise<CniResult> {
+    if (attachment.closed !== undefined)
+      throw new CniRefusal(
+        CNI_FAILED,
+        `container ${attachment.record.containerId} has lost its interface and needs DEL: ${attachment.closed}`,
+      );
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
     if (wiring.check(attachment).length > 0) wiring.add(attachment);
     pipeline.attach(attachment.record);
-    await this.#awaitRules(attachment, attachment.record.pod);
+    await this.#awaitRules(attachment);
     return resultOf(attachment);
   }
 
@@ -217,126 +260,135 @@ export class CniServer {
     return `02${bytes.slice(0, 10)}`.replace(/(..)(?=.)/g, "$1:");
   }
 
-  /** The same pod under a new container id has the same interface name: the older attachment loses it, and keeps only its addresses until its DEL. */
-  async #supersede(attachment: Attachment): Promise<void> {
+  /** A new container of the same pod takes its place: the older attachments lose their interfaces, and keep only addresses until their DEL. */
+  async #supersede({ record }: Attachment): Promise<void> {
     for (const other of this.#options.journal.all()) {
-      if (other.record.interface !== attachment.record.interface || other.record.containerId === attachment.record.containerId) continue;
-      if (other.wired && other.state === "attached") {
-        this.#options.pipeline.detach(other.record.interface);
-        this.#options.wiring.remove(other);
-        await this.#options.journal.put({ ...other, wired: false });
+      if (!isWired(other) || other.record.containerId === record.containerId || formatKey(other.record.pod) !== formatKey(record.pod))
+        continue;
+      await this.#close(other, `container ${record.containerId} of the same pod took its place`);
+    }
+  }
+
+  /** Takes the interface of an attachment away before its DEL. May be repeated; false: it is gone already. Rejects when that cannot be recorded. */
+  async #close(attachment: Attachment, why: string): Promise<boolean> {
+    const { journal, pipeline, wiring } = this.#options;
+    const current = journal.get(attachment.record.containerId, attachment.record.podInterface);
+    if (current === undefined || !isWired(current) || current.handle !== attachment.handle) return false;
+    pipeline.detach(current.record.interface);
+    wiring.remove(current);
+    await journal.close(current, why);
+    return true;
+  }
+
+  /** An address of the pod is recorded for somebody else: the datastore's word counts, so the pod stays closed, and is told. */
+  async closeLoser(attachment: Attachment, why: string): Promise<void> {
+    const { pod } = attachment.record;
+    if (!(await this.#close(attachment, why))) return;
+    this.#options.requests.warn(pod, "AddressConflict", `The pod is closed and must be deleted: ${why}`);
+  }
+
+  /** The Pod's labels decide its rules; the watch may be a moment late, then it is read once. */
+  async #awaitRules({ record }: Attachment): Promise<void> {
+    const { pipeline } = this.#options;
+    const { pod, interface: name } = record;
+    if (!pipeline.isProgrammed(name) && (await pipeline.readPod(pod)) === undefined) {
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`,
+      );
+    }
+    if (!pipeline.isProgrammed(name))
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`,
+        pipeline.explain(name),
+      );
+  }
+
+  /** Every step is tried, whatever the one before it met: the reason for which ADD failed is the answer, and what could not be undone is left to DEL. */
+  async #undo(attachment: Attachment): Promise<void> {
+    const { pipeline, wiring, report } = this.#options;
+    const steps = [() => this.#release(attachment)];
+    if (attachment.wired)
+      steps.unshift(
+        async () => pipeline.detach(attachment.record.interface),
+        async () => wiring.remove(attachment),
+      );
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        report("cannot undo a failed ADD: DEL will", { container: attachment.record.containerId, error: error.message });
       }
     }
   }
 
-  /** The Pod's labels decide its rules; the watch may be a moment late, then it is read once. */
-  async #awaitRules(attachment: Attachment, pod: Key<"Pod">): Promise<void> {
-    const { pipeline, addresses } = this.#options;
-    const name = attachment.record.interface;
-    if (!pipeline.isProgrammed(name)) {
-      const update = await addresses.readPod(pod);
-      if (update === undefined) throw new Refusal(CNI_TRY_AGAIN_LATER, `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`);
-      pipeline.learn(update);
-    }
-    if (!pipeline.isProgrammed(name)) throw new Refusal(CNI_TRY_AGAIN_LATER, `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`, pipeline.explain(name));
-  }
-
-  async #undo(attachment: Attachment): Promise<void> {
-    const { pipeline, wiring } = this.#options;
-    if (attachment.wired) {
-      pipeline.detach(attachment.record.interface);
-      wiring.remove(attachment);
-    }
-    await this.#release(attachment);
-  }
-
   async #del(request: CniRequest): Promise<undefined> {
-    const { pipeline, journal, wiring, addresses } = this.#options;
+    const { journal, addresses } = this.#options;
+    const network = networkOf(request.config);
     const attachment = journal.get(request.containerId, request.interface);
-    if (attachment === undefined) {
-      const network = typeof request.config["name"] === "string" ? request.config["name"] : DEFAULT_NETWORK;
-      addresses.releaseHandle(request.containerId, `${network}.${request.containerId}`);
-      return undefined;
-    }
-    if (attachment.wired) {
-      pipeline.detach(attachment.record.interface);
-      wiring.remove(attachment);
-    }
+    if (attachment === undefined) addresses.releaseHandle(request.containerId, `${network}.${request.containerId}`);
+    else await this.#takeDown(attachment);
+    return undefined;
+  }
+
+  /** Also of one that is being released: its interface may be there still, if it could not be removed before. */
+  async #takeDown(attachment: Attachment): Promise<void> {
+    const { pipeline, wiring, journal } = this.#options;
+    const name = attachment.record.interface;
+    if (isWired(attachment)) pipeline.detach(name);
+    const isOthers = this.#choosing.has(name) || journal.all().some((other) => isWired(other) && other.record.interface === name);
+    if (isWired(attachment) || !isOthers) wiring.remove(attachment);
     await this.#release(attachment);
+  }
+
+  /** Takes down what the runtime does not know of the network: it goes on over failures, and answers them at the end. */
+  async #gc(request: CniRequest): Promise<undefined> {
+    const { journal } = this.#options;
+    const network = networkOf(request.config);
+    const valid = readValidAttachments(request.config);
+    const failures: string[] = [];
+    for (const { record, handle } of journal.all()) {
+      const { containerId, podInterface } = record;
+      const isValid = valid.some((kept) => kept.containerId === containerId && kept.interface === podInterface);
+      if (isValid || handle !== `${network}.${containerId}`) continue;
+      try {
+        await this.#turns.run(containerId, async () => {
+          const attachment = journal.get(containerId, podInterface);
+          if (attachment?.state === "attached") await this.#takeDown(attachment);
+        });
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        failures.push(`container ${containerId}: ${error.message}`);
+      }
+    }
+    if (failures.length > 0)
+      throw new CniRefusal(CNI_FAILED, `GC of network ${network} could not take down ${failures.length} attachments`, failures.join("; "));
     return undefined;
   }
 
   /** In the background the connections of the addresses are forgotten, then the datastore frees them. */
   async #release(attachment: Attachment): Promise<void> {
-    const releasing: Attachment = { ...attachment, state: "releasing", wired: false };
-    await this.#options.journal.put(releasing);
-    this.#options.addresses.release(releasing);
+    this.#options.addresses.release(await this.#options.journal.release(attachment));
   }
 
   async #check(request: CniRequest): Promise<undefined> {
     const { pipeline, journal, wiring } = this.#options;
     const attachment = journal.get(request.containerId, request.interface);
     if (attachment === undefined || attachment.state !== "attached") {
-      throw new Refusal(CNI_UNKNOWN_CONTAINER, `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`);
+      throw new CniRefusal(
+        CNI_UNKNOWN_CONTAINER,
+        `container ${request.containerId} has no interface ${request.interface} of this plugin on this node`,
+      );
     }
+    if (attachment.closed !== undefined)
+      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} has lost its interface`, attachment.closed);
     if (!attachment.wired) return undefined;
     const differences = wiring.check(attachment);
     if (!pipeline.isProgrammed(attachment.record.interface)) differences.push(pipeline.explain(attachment.record.interface));
-    if (differences.length > 0) throw new Refusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
+    if (differences.length > 0)
+      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
     return undefined;
   }
-}
-
-function podOf(request: CniRequest): Key<"Pod"> {
-  const namespace = request.args["K8S_POD_NAMESPACE"];
-  const name = request.args["K8S_POD_NAME"];
-  if (namespace === undefined || namespace === "" || name === undefined || name === "") {
-    throw new Refusal(CNI_INVALID_ENVIRONMENT, "CNI_ARGS must name the pod: K8S_POD_NAMESPACE and K8S_POD_NAME");
-  }
-  return { kind: "Pod", namespace, name };
-}
-
-interface NetworkConfig {
-  readonly network: string;
-  /** undefined: automatic. */
-  readonly mtuBytes: number | undefined;
-  readonly families: readonly (4 | 6)[];
-}
-
-/** The keys of upstream's network configuration that concern one ADD; a wrong value is refused with its name. */
-function parseNetworkConfig(config: Readonly<Record<string, unknown>>): NetworkConfig {
-  const refuse = (field: string, value: unknown, wanted: string): never => {
-    throw new Refusal(CNI_INVALID_CONFIG, `network configuration field ${field} is ${JSON.stringify(value)}, must be ${wanted}`);
-  };
-  const network = config["name"] ?? DEFAULT_NETWORK;
-  if (typeof network !== "string" || network === "") return refuse("name", network, "a non-empty string");
-  const mtu = config["mtu"] ?? 0;
-  if (typeof mtu !== "number" || !Number.isInteger(mtu) || (mtu !== 0 && (mtu < 68 || mtu > 65535))) return refuse("mtu", mtu, "0 (automatic) or an integer from 68 to 65535");
-  const ipam = config["ipam"] ?? {};
-  if (typeof ipam !== "object" || ipam === null || Array.isArray(ipam)) return refuse("ipam", ipam, "an object");
-  const { type, assign_ipv4: assign4, assign_ipv6: assign6 }: { type?: unknown; assign_ipv4?: unknown; assign_ipv6?: unknown } = ipam;
-  if (type !== undefined && type !== "calico-ipam") return refuse("ipam.type", type, '"calico-ipam"');
-  const wants = (field: string, value: unknown, otherwise: boolean): boolean => {
-    if (value === undefined) return otherwise;
-    const text = String(value).toLowerCase();
-    if (text !== "true" && text !== "false") return refuse(field, value, '"true" or "false"');
-    return text === "true";
-  };
-  const families: (4 | 6)[] = [];
-  if (wants("ipam.assign_ipv4", assign4, true)) families.push(4);
-  if (wants("ipam.assign_ipv6", assign6, false)) families.push(6);
-  if (families.length === 0) return refuse("ipam.assign_ipv4", assign4, "true unless ipam.assign_ipv6 is");
-  return { network, mtuBytes: mtu === 0 ? undefined : mtu, families };
-}
-
-function resultOf(attachment: Attachment): CniResult {
-  const { record, mtuBytes } = attachment;
-  const ips = record.addresses.map((addr) => (attachment.wired ? { address: prefixOfAddr(addr), interface: 1 } : { address: prefixOfAddr(addr) }));
-  const interfaces = attachment.wired
-    ? [
-        { name: record.interface, mac: "ee:ee:ee:ee:ee:ee", mtu: mtuBytes },
-        { name: record.podInterface, mac: record.mac, mtu: mtuBytes, sandbox: record.netns },
-      ]
-    : [];
-  return { interfaces, ips, routes: [], dns: {} };
 }

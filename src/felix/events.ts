@@ -21,10 +21,24 @@ import type { ObjectMeta, Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import type { Report } from "./pipeline.ts";
 
+/** Of an Event, and what the log says of it. */
+const REPORTS = {
+  InvalidPolicy: "object of the datastore is not usable",
+  InvalidPool: "object of the datastore is not usable",
+  InvalidReservation: "object of the datastore is not usable",
+  InvalidConfiguration: "object of the datastore is not usable",
+  WithoutEffect: "settings of an object of the datastore have no effect",
+  RequestIgnored: "what a pod asks for has no effect",
+  AddressConflict: "a pod is closed, because it has no right to its address",
+  FamilyUnavailable: "a pool is of no use on this node",
+} as const;
+
+type Reason = keyof typeof REPORTS;
+
 export interface Fault {
   readonly key: Key;
   readonly metadata: ObjectMeta;
-  readonly reason: "InvalidPolicy" | "InvalidPool" | "InvalidReservation" | "InvalidConfiguration" | "WithoutEffect";
+  readonly reason: Reason;
   readonly message: string;
 }
 
@@ -47,11 +61,12 @@ export class FaultReporter {
   observe(updates: readonly Update[]): void {
     for (const update of updates) {
       // Each node speaks of its own Node.
-      if (update.kind === "Pod" || (update.kind === "Node" && update.key.name !== this.#node)) continue;
+      if (update.kind === "Node" && update.key.name !== this.#node) continue;
       if (update.value === undefined) {
-        for (const id of idsOf(update.key)) this.#told.delete(id);
+        if (this.#told.size > 0) for (const id of idsOf(update.key)) this.#told.delete(id);
         this.#withoutEffect.delete(formatKey(update.key));
-      } else {
+      } else if (update.kind !== "Pod") {
+        // Of a Pod the CNI server speaks when it wires it.
         this.#inspect(update);
         this.#inspectSettings(update.key, update.value);
       }
@@ -95,8 +110,7 @@ export class FaultReporter {
     const version = versionOf(fault);
     if (this.#told.get(id) === version) return;
     this.#told.set(id, version);
-    const report = fault.reason === "WithoutEffect" ? "settings of an object of the datastore have no effect" : "object of the datastore is not usable";
-    this.#report(report, { object: formatKey(fault.key), reason: fault.reason, message: fault.message });
+    this.#report(REPORTS[fault.reason], { object: formatKey(fault.key), reason: fault.reason, message: fault.message });
     this.#create(fault).catch((error: unknown) => {
       if (!(error instanceof StoreError)) throw error;
       if (error.reason === "exists") return;
@@ -126,13 +140,11 @@ export class FaultReporter {
   }
 }
 
-const REASONS: readonly Fault["reason"][] = ["InvalidPolicy", "InvalidPool", "InvalidReservation", "InvalidConfiguration", "WithoutEffect"];
-
 function idsOf(key: Key): readonly string[] {
-  return REASONS.map((reason) => `${formatKey(key)} ${reason}`);
+  return Object.keys(REPORTS).map((reason) => `${formatKey(key)} ${reason}`);
 }
 
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {
-  return reason === "WithoutEffect" ? `without-effect-${fnv32(message).toString(16)}` : (metadata.resourceVersion ?? "0");
+  return reason === "WithoutEffect" || reason === "FamilyUnavailable" ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}` : (metadata.resourceVersion ?? "0");
 }

@@ -14,6 +14,7 @@ import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
+import { AddRequests } from "./add-requests.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { serveBirdFront } from "./bird-front.ts";
@@ -21,7 +22,7 @@ import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
 import { serveHealth } from "./health.ts";
-import { Journal } from "./journal.ts";
+import { isWired, Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
 import { DatastoreGate, gatedStore } from "./datastore-gate.ts";
@@ -73,7 +74,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
-  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), report });
+  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), closeLoser: (attachment, why) => server.closeLoser(attachment, why), report });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
   const registration = new Registration({ node, version: options.version, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
   const tolerate = (message: string) => (error: unknown): void => {
@@ -112,16 +113,18 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void registration.run(signal);
     },
   });
-  for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
+  for (const attachment of journal.all()) if (isWired(attachment)) pipeline.attach(attachment.record);
   pipeline.start();
-  const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
+  const asked = new AddRequests({ node, index: requests, pipeline, report, warn: ({ key, metadata, reason, message }) => faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }) });
+  const server = new CniServer({ pipeline, journal, addresses, wiring, requests: asked, random, report });
+  const listener = await server.listen(sockets, paths.cniSocket);
   const birdFront = await serveBirdFront(sockets, paths);
   const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
-  await Promise.all([server.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
+  await Promise.all([listener.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
 }
 

@@ -7,10 +7,13 @@
 import { Graph } from "../calc/graph.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
-import type { Store } from "../datastore/store.ts";
+import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
+import { invariant } from "../lib/bug.ts";
 import type { Kind } from "../model/kind.ts";
+import { formatKey, type Key } from "../model/key.ts";
+import type { Resource } from "../model/resource.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
@@ -36,6 +39,8 @@ export interface PipelineOptions {
 export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy", "IPReservation", "IPAMConfiguration", "ClusterInformation", "KubeControllersConfiguration"];
 /** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
 const SLICE = 200;
+/** How long ADD waits for one read of its Pod. */
+const READ_POD_MS = 2_000;
 
 export class Pipeline {
   readonly #options: PipelineOptions;
@@ -95,10 +100,20 @@ export class Pipeline {
     this.#flush();
   }
 
-  /** One object read out of turn, so that ADD need not wait for the watch to bring it. */
-  learn(update: Update): void {
-    this.#graph.update([update]);
-    this.#flush();
+  /**
+   * One Pod read out of turn, so that ADD need not wait for the watch to bring it: on return the graph knows it, or something newer.
+   * undefined: it does not exist. Rejects with StoreError, also when the datastore does not answer in time.
+   */
+  async readPod(key: Key<"Pod">): Promise<Resource<"Pod"> | undefined> {
+    const syncer = this.#syncer;
+    invariant(syncer !== undefined, "the pipeline was not started");
+    const signal = AbortSignal.timeout(READ_POD_MS);
+    try {
+      return await syncer.read(key, { signal });
+    } catch (error) {
+      if (error instanceof StoreError && signal.aborted) throw new StoreError("unavailable", "Pod", key, `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`);
+      throw error;
+    }
   }
 
   /** True when the endpoint is part of the program and its rules and routes are in the kernel. */

@@ -6,8 +6,8 @@ export interface Files {
   writeText(path: string, text: string, mode?: number): Promise<void>;
   /** As `writeText`, without fsync: a crash of the process leaves the old or the new content, one of the machine may leave anything. */
   writeVolatile(path: string, text: string, mode: number): Promise<void>;
-  /** Writes in place, without a temporary file: for /proc and /sys. */
-  writeInPlace(path: string, text: string): Promise<void>;
+  /** Gives the file another name in its directory, in one step, in place of whatever has that name: needs no space for content. */
+  rename(path: string, to: string): Promise<void>;
   /** Names in the directory, sorted; empty when it does not exist. */
   list(path: string): Promise<readonly string[]>;
   /** Succeeds when the file is already gone. */

@@ -135,7 +135,7 @@ test("moving an address: one write, the allocation stays, repeated is no error, 
     expect(block?.spec.sequenceNumberForAllocation).toEqual(sequence ?? {});
     expect(block?.spec.attributes.map(({ handle_id }) => handle_id).sort()).toEqual([`pod${family}`, "reserve"]);
     const { refused } = await ipam.moveHandles("reserve", [{ addr: moved, to: "third", attributes: POD }]);
-    expect(await reasonOf(Promise.reject(refused.get(moved)))).toContain(`not-held: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`);
+    expect(await reasonOf(Promise.reject(refused.get(moved)))).toContain(`in-use: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`);
   }
   expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ reserve: [1, 1], pod4: [1], pod6: [1] });
   await ipam.releaseByHandle("pod4");

@@ -52,7 +52,7 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** Names of the pools to take from; then their selectors do not count. */
   readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
-  /** Labels of the pod's namespace, by which pools select it; none when absent. */
+  /** Labels of the namespace of the pod that the addresses are for, by which pools select it; none when absent. */
   readonly namespaceLabels?: Readonly<Record<string, string>>;
   /** As it was just read, if it was. */
   readonly view?: PoolView;

@@ -133,7 +133,7 @@ export class Moves {
       const handle = handleOf(holder);
       if (holder === undefined) take(block.spec, [ordinal], owner);
       else if (handle !== from && handle !== to) {
-        refused.set(addr, notHeld(move, from, `handle ${JSON.stringify(handle)} holds it`));
+        refused.set(addr, new IpamError("in-use", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(handle)} holds it`));
         continue;
       } else if (!equal(holder, owner)) reassign(block.spec, ordinal, owner);
       if (handle !== to) gains.set(to, (gains.get(to) ?? 0) + 1);

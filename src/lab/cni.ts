@@ -23,6 +23,16 @@ export interface Sandbox {
   readonly namespace: string;
   readonly pod: string;
   readonly uid: string;
+  /** What its containers' host ports mean, for the plugin that asks for it. Absent: none. */
+  readonly portMappings?: readonly PortMapping[];
+}
+
+/** Of `runtimeConfig`. Source: CNI conventions, "portMappings". */
+export interface PortMapping {
+  readonly hostPort: number;
+  readonly containerPort: number;
+  readonly protocol: string;
+  readonly hostIP?: string;
 }
 
 function configList(node: NodeLayout): ConfigList {
@@ -35,7 +45,7 @@ function configList(node: NodeLayout): ConfigList {
 async function execute(node: NodeLayout, command: string, plugin: Readonly<Record<string, unknown>>, environment: Record<string, string>, config: object): Promise<unknown> {
   const path = `${node.cniBinDir}/${String(plugin["type"])}`;
   if (!existsSync(path)) throw new CniFailure(`failed to find plugin ${JSON.stringify(plugin["type"])} in ${node.cniBinDir}`);
-  const child = Bun.spawn([path], {
+  const child = Bun.spawn(["nsenter", `--net=${node.netnsPath}`, "--", path], {
     stdin: Buffer.from(JSON.stringify(config)),
     stdout: "pipe",
     stderr: "pipe",
@@ -63,24 +73,31 @@ function environmentOf(sandbox: Sandbox): Record<string, string> {
   };
 }
 
+/** The plugin's entry of the list, as a runtime completes it: what it asks for by its capabilities, and the result before it. */
+function configOf(list: ConfigList, plugin: Readonly<Record<string, unknown>>, sandbox: Sandbox, previous: unknown): object {
+  const capabilities = plugin["capabilities"] as { readonly portMappings?: boolean } | undefined;
+  const { portMappings = [] } = sandbox;
+  const runtimeConfig = capabilities?.portMappings === true && portMappings.length > 0 ? { runtimeConfig: { portMappings } } : {};
+  return { ...plugin, name: list.name, cniVersion: list.cniVersion, ...runtimeConfig, ...(previous === undefined ? {} : { prevResult: previous }) };
+}
+
 export async function cniAdd(node: NodeLayout, sandbox: Sandbox): Promise<CniResult> {
   const list = configList(node);
   let result: unknown;
-  for (const plugin of list.plugins) {
-    const config = { ...plugin, name: list.name, cniVersion: list.cniVersion, ...(result === undefined ? {} : { prevResult: result }) };
-    result = await execute(node, "ADD", plugin, environmentOf(sandbox), config);
-  }
+  for (const plugin of list.plugins) result = await execute(node, "ADD", plugin, environmentOf(sandbox), configOf(list, plugin, sandbox, result));
   return result as CniResult;
 }
 
 export async function cniDel(node: NodeLayout, sandbox: Sandbox, previous: CniResult | undefined): Promise<void> {
   const list = configList(node);
   for (const plugin of [...list.plugins].reverse()) {
-    await execute(node, "DEL", plugin, environmentOf(sandbox), { ...plugin, name: list.name, cniVersion: list.cniVersion, ...(previous === undefined ? {} : { prevResult: previous }) });
+    await execute(node, "DEL", plugin, environmentOf(sandbox), configOf(list, plugin, sandbox, previous));
   }
 }
 
+/** Of the network's own plugin: those chained after it may be older than the verb. */
 export async function cniStatus(node: NodeLayout): Promise<void> {
   const list = configList(node);
-  for (const plugin of list.plugins) await execute(node, "STATUS", plugin, {}, { ...plugin, name: list.name, cniVersion: list.cniVersion });
+  const [plugin] = list.plugins;
+  if (plugin !== undefined) await execute(node, "STATUS", plugin, {}, { ...plugin, name: list.name, cniVersion: list.cniVersion });
 }

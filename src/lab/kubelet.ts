@@ -7,7 +7,7 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import { type ApiError, type LabApi } from "./api.ts";
 import { killCgroup, spawnIn } from "./cgroup.ts";
-import { cniAdd, cniDel, cniStatus, type Sandbox } from "./cni.ts";
+import { cniAdd, cniDel, cniStatus, type PortMapping, type Sandbox } from "./cni.ts";
 import { identify, isAlive } from "./daemon.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Layout, netnsPath, type NodeLayout, podNetns } from "./layout.ts";
@@ -113,7 +113,7 @@ export class Kubelet {
     const name = pod.metadata.name ?? "";
     const netns = podNetns(this.#layout.config, namespace, name, uid);
     const containerId = this.#states.get(uid)?.sandbox.containerId ?? crypto.randomUUID().replaceAll("-", "");
-    const sandbox: Sandbox = { containerId, netnsPath: netnsPath(netns), namespace, pod: name, uid };
+    const sandbox: Sandbox = { containerId, netnsPath: netnsPath(netns), namespace, pod: name, uid, portMappings: portMappingsOf(pod) };
     let state: PodState = { sandbox, node: this.#node.name, netns, cgroup: `${this.#layout.cgroup}/${this.#node.name}/pods/${uid}`, restarts: 0, startedAt: new Date().toISOString().replace(/\.\d+Z$/, "Z") };
     this.#keep(state);
     if (!(await Bun.file(sandbox.netnsPath).exists())) run(["ip", "netns", "add", netns]);
@@ -244,6 +244,14 @@ export class Kubelet {
       count: 1,
     });
   }
+}
+
+function portMappingsOf(pod: Pod): PortMapping[] {
+  return (pod.spec?.containers ?? []).flatMap(({ ports = [] }) =>
+    ports.flatMap(({ hostPort = 0, containerPort, protocol = "TCP", hostIP }) =>
+      hostPort === 0 ? [] : [{ hostPort, containerPort, protocol: protocol.toLowerCase(), ...(hostIP === undefined ? {} : { hostIP }) }],
+    ),
+  );
 }
 
 function isFinished(pod: Pod): boolean {

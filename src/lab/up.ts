@@ -89,7 +89,7 @@ function describe(config: LabConfig): string {
 
 function installPlugins(layout: Layout, node: NodeLayout): void {
   const families = [...(layout.config.ipv6 ? ["--ipv6"] : []), ...(layout.config.ipv4 ? [] : ["--no-ipv4"])];
-  run([executable(), "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--cni-version", "1.1.0", ...families]);
+  run([executable(), "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, ...families]);
   mkdirSync(`${node.root}/var/run/calico`, { recursive: true });
 }
 

@@ -13,6 +13,8 @@ export interface NamedPort {
 export interface CniRecord {
   readonly containerId: string;
   readonly pod: Key<"Pod">;
+  /** Of the Pod at ADD; a later Pod of the same name is not this one. undefined: not known. */
+  readonly uid?: string | undefined;
   /** Host end, `cali` + 11 hex digits. */
   readonly interface: string;
   readonly addresses: readonly Addr[];

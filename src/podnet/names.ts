@@ -7,9 +7,14 @@ import { parseAddr } from "../net/addr.ts";
 const PREFIX = "cali";
 const HASH_DIGITS = 11;
 
-/** The host end of the pod's interface: `cali` and 11 hex digits. */
-export function hostInterfaceName(namespace: string, pod: string): string {
-  return `${PREFIX}${sha1Hex(`${namespace}.${pod}`).slice(0, HASH_DIGITS)}`;
+/**
+ * The host end of the pod's interface: `cali` and 11 hex digits. Two pods may have one name in common, which a tenant can bring about:
+ * whoever finds it taken takes that of the next attempt. Attempt 0 is upstream's name.
+ */
+export function hostInterfaceName(namespace: string, pod: string, attempt = 0): string {
+  // No name of a pod has a `#`.
+  const salt = attempt === 0 ? "" : `#${attempt}`;
+  return `${PREFIX}${sha1Hex(`${namespace}.${pod}${salt}`).slice(0, HASH_DIGITS)}`;
 }
 
 /** MAC of every host end. */

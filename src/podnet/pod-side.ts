@@ -23,7 +23,7 @@ export function podRoutes(addresses: readonly Addr[], interfaceIndex: number): K
   });
 }
 
-/** The gateways' MAC is known: no pod has to ask for it, and it is right even on a node that has no default route (whose proxy ARP would be silent). */
+/** The gateways' MAC is known: a pod has to ask for it only when it has lost this. */
 export function podNeighbors(addresses: readonly Addr[]): { readonly addr: Addr; readonly mac: string }[] {
   return familiesOf(addresses).map((family) => ({ addr: GATEWAY[family], mac: HOST_MAC }));
 }

@@ -2,7 +2,7 @@
  * PodNetwork: one pod's veth pair, addresses and routes, on both sides: made, compared, taken away. Synchronous kernel work.
  *
  * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, which
- * the host end answers for. A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
+ * the host end answers for (see `gateway.ts`). A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
  * is in the node's network namespace.
  * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
  */
@@ -15,6 +15,7 @@ import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { comparePodNetwork } from "./compare.ts";
 import { LOOPBACK_INDEX } from "./loopback.ts";
+import { ensureGateway } from "./gateway.ts";
 import { isUplink, uplinkMtuBytes } from "./mtu.ts";
 import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
@@ -43,6 +44,7 @@ const LINK_LOCAL_LENGTH = 64;
 export class PodNetwork {
   readonly #sys: Sys;
   readonly #host: RouteClient;
+  #gatewayIsThere = false;
   /** Names. */
   #uplinks: readonly string[] | undefined;
 
@@ -66,6 +68,7 @@ export class PodNetwork {
    * of the addresses is already routed to another interface.
    */
   add(request: PodRequest): PodResult {
+    if (!this.#gatewayIsThere) this.#ensureGateway();
     const namespace = openNamespace(this.#sys, request.netns);
     try {
       const stale = this.#host.linkByName(request.hostInterface);
@@ -92,6 +95,11 @@ export class PodNetwork {
     }
   }
 
+  #ensureGateway(): void {
+    ensureGateway(this.#sys, this.#host);
+    this.#gatewayIsThere = true;
+  }
+
   #hostLink(name: string): Link {
     const link = this.#host.linkByName(name);
     if (link === undefined) throw new KernelError("look up link", name, ENODEV);
@@ -107,7 +115,8 @@ export class PodNetwork {
         const link = this.#host.linkByName(hostInterface);
         if (link !== undefined) this.#host.deleteLink(link.index);
       } catch (second) {
-        throw new AggregateError([error, second], `${messageOf(error)}; and what was made could not be undone: ${messageOf(second)}`);
+        if (!(error instanceof KernelError) || !(second instanceof KernelError)) throw error;
+        throw new KernelError(error.op, error.object, error.errno, `${error.detail === undefined ? "" : `${error.detail}; `}and what was made could not be undone: ${second.message}`);
       }
       throw error;
     }
@@ -167,7 +176,7 @@ export class PodNetwork {
     ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
   }
 
-  /** Deletes what `remove` has left, and these host ends too, all together. Waits for the kernel: some 20 to 40 ms if there is any. */
+  /** Deletes what `remove` has left, and these host ends too, all together, and makes the gateway's route anew if it is gone. Waits for the kernel: some 20 to 40 ms if there is any. */
   sweep(orphans: readonly string[] = []): void {
     for (const name of orphans) {
       const link = this.#host.linkByName(name);
@@ -176,6 +185,7 @@ export class PodNetwork {
     const links = this.#host.links();
     this.#uplinks = links.filter(isUplink).map(({ name }) => name);
     if (links.some((link) => link.group === LEAVING_GROUP)) this.#host.deleteLinkGroup(LEAVING_GROUP);
+    if (this.#gatewayIsThere) this.#ensureGateway();
   }
 
   /** How the kernel differs from what `add` makes, in words, for people; empty when it does not. Throws KernelError when it cannot be read. */
@@ -200,8 +210,4 @@ function ignoring(errno: number, run: () => void): void {
   } catch (error) {
     if (!(error instanceof KernelError) || error.errno !== errno) throw error;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -16,9 +16,9 @@ test.each([
 });
 
 test.each([
-  ["command", undefined, "request field command is missing, must be one of ADD, DEL, CHECK, STATUS"],
-  ["command", "GC", 'request field command is "GC", must be one of ADD, DEL, CHECK, STATUS'],
-  ["command", ["ADD"], 'request field command is ["ADD"], must be one of ADD, DEL, CHECK, STATUS'],
+  ["command", undefined, "request field command is missing, must be one of ADD, DEL, CHECK, STATUS, GC"],
+  ["command", "MOVE", 'request field command is "MOVE", must be one of ADD, DEL, CHECK, STATUS, GC'],
+  ["command", ["ADD"], 'request field command is ["ADD"], must be one of ADD, DEL, CHECK, STATUS, GC'],
   ["plugin", ["calico"], 'request field plugin is ["calico"], must be one of calico, calico-ipam'],
   ["containerId", 7, "request field containerId is 7, must be a string"],
   ["netns", null, "request field netns is null, must be a string"],

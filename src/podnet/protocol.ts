@@ -3,7 +3,7 @@
  * connection, over a unix socket that only root may open.
  */
 
-export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "STATUS"] as const;
+export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "STATUS", "GC"] as const;
 export type CniCommand = (typeof CNI_COMMANDS)[number];
 
 const PLUGINS = ["calico", "calico-ipam"] as const;
@@ -51,6 +51,17 @@ export interface CniResult {
   readonly ips: readonly { readonly address: string; readonly gateway?: string; readonly interface?: number }[];
   readonly routes: readonly { readonly dst: string; readonly gw?: string }[];
   readonly dns: Readonly<Record<string, never>>;
+}
+
+/** Why a container id or a network's name is not one by the CNI specification; undefined when it is. */
+export function whyNotIdentifier(text: string): string | undefined {
+  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text) ? undefined : 'a letter or digit, then letters, digits, "_", "." and "-"';
+}
+
+/** Why an interface name is not one that the kernel takes; undefined when it is. Source: linux net/core/dev.c, dev_valid_name. */
+export function whyNotInterfaceName(text: string): string | undefined {
+  const valid = new TextEncoder().encode(text).length <= 15 && /^[^/:\s]+$/.test(text) && text !== "." && text !== "..";
+  return valid ? undefined : 'at most 15 bytes without "/", ":" and white space, and not "." or ".."';
 }
 
 /** Longer requests are refused: a network configuration has a few thousand bytes. */

@@ -3,7 +3,7 @@
  * container runtime of its pods, and the supervisor of its daemon.
  */
 import { mkdirSync, rmSync, openSync } from "node:fs";
-import { CALICO, execute, type Lab, type LabNode, list, MEMORY, until } from "./fixture.ts";
+import { CALICO, execute, type Lab, type LabNode, list, MEMORY, unmountBelow, until } from "./fixture.ts";
 
 const ADDRESS4 = "172.30.0.200";
 const ADDRESS6 = "fd00:30::200";
@@ -74,6 +74,7 @@ export class BareNode {
   async down(): Promise<void> {
     await this.kill();
     await execute(["ip", "netns", "del", this.#netns]);
+    await unmountBelow(this.root);
     rmSync(this.root, { recursive: true, force: true });
   }
 }

@@ -3,16 +3,21 @@
  * addresses, and a daemon that is killed again and again meanwhile.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
 import { BareNode } from "./bare-node.ts";
 import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
+import { addressesIn as addresses, type Answer, Runtime } from "./runtime.ts";
 
 const lab = new Lab();
 const NS = "cni";
 const PODS = Array.from({ length: 40 }, (_, i) => `pod-${i}`);
 const bare = new BareNode(lab);
+const runtime = new Runtime(lab, bare, NS);
+const netns = runtime.netns.bind(runtime);
+const cni = runtime.cni.bind(runtime);
+const pod = runtime.pod.bind(runtime);
+const recorded = runtime.recorded.bind(runtime);
+const hostInterfaces = runtime.hostInterfaces.bind(runtime);
 let node: LabNode;
-const made: string[] = [];
 
 beforeAll(async () => {
   await lab.up("--dual-stack", "--nodes", "1");
@@ -22,58 +27,10 @@ beforeAll(async () => {
 }, 180_000);
 
 afterAll(async () => {
-  for (const name of made) await execute(["ip", "netns", "del", name]);
+  await runtime.down();
   await bare.down();
   await lab.down();
 }, 60_000);
-
-function pod(name: string, annotations: Record<string, string> = {}): object {
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: name }, annotations }, spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] } };
-}
-
-interface Answer {
-  readonly exitCode: number;
-  readonly answer: Record<string, unknown> & { readonly ips?: readonly { address: string; version?: string }[]; readonly code?: number; readonly msg?: string; readonly details?: string };
-}
-
-async function netns(name: string): Promise<string> {
-  const full = `${lab.name}-${name}`;
-  await execute(["ip", "netns", "add", full]);
-  made.push(full);
-  return `/run/netns/${full}`;
-}
-
-async function cni(command: string, container: string, path: string, podName: string, options: { version?: string; config?: object; plugin?: string } = {}): Promise<Answer> {
-  const config = {
-    cniVersion: options.version ?? "1.1.0",
-    name: "k8s-pod-network",
-    type: "calico",
-    daemon_socket: `${node.root}/var/run/calico/cni.sock`,
-    ipam: { type: "calico-ipam", assign_ipv4: "true", assign_ipv6: "true" },
-    ...options.config,
-  };
-  const { exitCode, stdout } = await execute([`${node.cniBinDir}/${options.plugin ?? "calico"}`], {
-    input: JSON.stringify(config),
-    env: { CNI_COMMAND: command, CNI_CONTAINERID: container, CNI_NETNS: path, CNI_IFNAME: "eth0", CNI_PATH: node.cniBinDir, CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=${podName}` },
-  });
-  return { exitCode, answer: stdout === "" ? {} : (JSON.parse(stdout) as Answer["answer"]) };
-}
-
-function addresses(answer: Answer): string[] {
-  return (answer.answer.ips ?? []).map((ip) => ip.address);
-}
-
-/** Addresses that the datastore records for pods (not for the node's reserve), once the daemon has no work left. */
-async function recorded(): Promise<number> {
-  await until("the daemon to have told the datastore everything", async () => (await lab.daemon(node).catch(() => undefined))?.backlog === 0);
-  const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[] };
-  return blocks.items.flatMap(({ spec }) => spec.allocations.map((index) => (index === null ? undefined : spec.attributes[index]?.handle_id))).filter((handle) => handle !== undefined && handle !== "windows-reserved-ipam-handle").length;
-}
-
-async function hostInterfaces(): Promise<string[]> {
-  const { stdout } = await lab.inNode(node, "ip", "-o", "link", "show", "up");
-  return [...stdout.matchAll(/\d+: (cali[0-9a-f]+)@/g)].map((match) => match[1] ?? "");
-}
 
 describe("versions", () => {
   test("VERSION names what is supported", async () => {
@@ -114,11 +71,11 @@ describe("repetition and failure", () => {
   });
 
   test("ADD into a namespace that does not exist fails and leaves nothing", async () => {
-    const before = { recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) };
+    const before = { recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() };
     const failed = await cni("ADD", "nowhere", "/run/netns/does-not-exist", "pod-3");
     expect(failed.exitCode).toBe(1);
     expect(failed.answer.details).toContain("/run/netns/does-not-exist");
-    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: readdirSync(`${node.root}/var/run/calico/cni`) }).toEqual(before);
+    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() }).toEqual(before);
   });
 
   test("ADD for a Pod that the datastore does not have asks to try again and leaves nothing", async () => {
@@ -155,6 +112,7 @@ describe("repetition and failure", () => {
     const second = await cni("ADD", "young", young, "pod-6");
     expect(second.exitCode).toBe(0);
     expect(addresses(second)).not.toEqual(addresses(first));
+    expect((await cni("CHECK", "old", old, "pod-6")).answer).toMatchObject({ code: 100, details: "container young of the same pod took its place" });
     await cni("DEL", "old", old, "pod-6");
     expect((await cni("CHECK", "young", young, "pod-6")).exitCode).toBe(0);
     expect(await recorded()).toBe(before + 2);
@@ -185,7 +143,10 @@ describe("what reaches the socket", () => {
     ["a list", "[]\n", "request must be an object"],
     ["no JSON", "what?\n", "request is not one line of JSON"],
     ["no fields", "{}\n", "request field command is missing"],
-    ["an unknown command", JSON.stringify({ ...request, command: "GC" }) + "\n", 'request field command is \\"GC\\", must be one of ADD, DEL, CHECK, STATUS'],
+    ["an unknown command", JSON.stringify({ ...request, command: "MOVE" }) + "\n", 'request field command is \\"MOVE\\", must be one of ADD, DEL, CHECK, STATUS, GC'],
+    ["a container id with a path", JSON.stringify({ ...request, containerId: "../x" }) + "\n", 'container id is \\"../x\\", must be a letter or digit, then letters, digits'],
+    ["an interface name with a path", JSON.stringify({ ...request, interface: "a/b" }) + "\n", 'interface name is \\"a/b\\", must be at most 15 bytes without'],
+    ["a network name with a space", JSON.stringify({ ...request, command: "DEL", config: { name: "a b" } }) + "\n", 'network configuration field name is \\"a b\\", must be a letter or digit'],
     ["a number for a container", JSON.stringify({ ...request, containerId: 7 }) + "\n", "request field containerId is 7, must be a string"],
     ["a list for arguments", JSON.stringify({ ...request, args: [] }) + "\n", "request field args is [], must be an object"],
     ["a line without end", "x".repeat((1 << 20) + 1), "request is longer than 1048576 bytes"],
@@ -198,6 +159,172 @@ describe("what reaches the socket", () => {
       expect(bare.asNode.pid).toBe(before);
     });
   }
+});
+
+describe("names", () => {
+  for (const [container, field] of [["-x", "CNI_CONTAINERID"], ["a/b", "CNI_CONTAINERID"], ["a b", "CNI_CONTAINERID"]] as const) {
+    test(`container id ${JSON.stringify(container)} is refused with code 4`, async () => {
+      for (const command of ["ADD", "CHECK", "DEL"]) {
+        expect((await cni(command, container, "/run/netns/x", "pod-5")).answer).toMatchObject({ code: 4, msg: `environment variable ${field} is ${JSON.stringify(container)}, must be a letter or digit, then letters, digits, "_", "." and "-"` });
+      }
+    });
+  }
+
+  for (const name of ["a/b", "a:b", "a b", ".", "..", "sixteen-bytes-xx"]) {
+    test(`interface name ${JSON.stringify(name)} is refused with code 4`, async () => {
+      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { interface: name })).answer).toMatchObject({ code: 4, msg: `environment variable CNI_IFNAME is ${JSON.stringify(name)}, must be at most 15 bytes without "/", ":" and white space, and not "." or ".."` });
+    });
+  }
+
+  test("a network name is refused with code 7", async () => {
+    for (const name of ["", "-x", "a/b"]) {
+      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { config: { name } })).answer).toMatchObject({ code: 7, msg: `network configuration field name is ${JSON.stringify(name)}, must be a letter or digit, then letters, digits, "_", "." and "-"` });
+    }
+  });
+});
+
+describe("a pod whose host end would have another pod's name", () => {
+  // SHA-1 of `cni.v-3532534` and of `mallory.a-12741714` begin with the same 44 bits: found by trying names for half a minute.
+  const victim = { namespace: NS, name: "v-3532534" };
+  const attacker = { namespace: "mallory", name: "a-12741714" };
+  const shared = "calid71d570c84a";
+  const hostEnd = (answer: Answer): string => (answer.answer["interfaces"] as { name: string }[])[0]?.name ?? "";
+
+  test("gets another one: both have their own interface and addresses, through a restart and each other's end", async () => {
+    await lab.apply(list(namespace("mallory"), pod(victim.name), pod(attacker.name, {}, "mallory")));
+    const [victimPath, attackerPath] = [await netns("victim"), await netns("attacker")];
+    const theirs = await cni("ADD", "victim", victimPath, victim.name);
+    const own = await cni("ADD", "attacker", attackerPath, attacker.name, { namespace: "mallory" });
+    expect([theirs.exitCode, own.exitCode, hostEnd(theirs)]).toEqual([0, 0, shared]);
+    expect(hostEnd(own)).toMatch(/^cali[0-9a-f]{11}$/);
+    expect(hostEnd(own)).not.toBe(shared);
+    const expectBothLive = async (): Promise<void> => {
+      for (const [path, answer] of [[victimPath, theirs], [attackerPath, own]] as const) {
+        for (const address of addresses(answer)) {
+          const [plain = ""] = address.split("/");
+          expect((await lab.inNode(node, "ip", "route", "get", plain)).stdout).toContain(` dev ${hostEnd(answer)} `);
+          expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "address", "show", "eth0"])).stdout).toContain(`${address} `);
+          expect((await lab.inNode(node, "ping", "-c", "1", "-W", "2", plain)).exitCode).toBe(0);
+        }
+      }
+      expect((await cni("CHECK", "victim", victimPath, victim.name)).exitCode).toBe(0);
+      expect((await cni("CHECK", "attacker", attackerPath, attacker.name, { namespace: "mallory" })).exitCode).toBe(0);
+    };
+    await expectBothLive();
+    await bare.kill();
+    await bare.start();
+    await expectBothLive();
+    expect(await cni("ADD", "attacker", attackerPath, attacker.name, { namespace: "mallory" })).toEqual(own);
+    await cni("DEL", "attacker", attackerPath, attacker.name, { namespace: "mallory" });
+    expect((await cni("CHECK", "victim", victimPath, victim.name)).exitCode).toBe(0);
+    await cni("DEL", "victim", victimPath, victim.name);
+    // Free again, the name is whose turn it is.
+    const later = await netns("attacker-later");
+    expect(hostEnd(await cni("ADD", "attacker-later", later, attacker.name, { namespace: "mallory" }))).toBe(shared);
+    await cni("DEL", "attacker-later", later, attacker.name, { namespace: "mallory" });
+  }, 60_000);
+
+  test("is not taken for it when both start at once", async () => {
+    const [victimPath, attackerPath] = [await netns("victim-once"), await netns("attacker-once")];
+    const both = await Promise.all([cni("ADD", "victim-once", victimPath, victim.name), cni("ADD", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" })]);
+    expect(both.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
+    expect(new Set(both.map(hostEnd)).size).toBe(2);
+    await cni("DEL", "victim-once", victimPath, victim.name);
+    expect((await cni("CHECK", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" })).exitCode).toBe(0);
+    await cni("DEL", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" });
+  });
+});
+
+describe("a pod of the same name", () => {
+  const uidOf = (name: string): Promise<string> => lab.must("get", "pod", "-n", NS, name, "-o", "jsonpath={.metadata.uid}");
+
+  test("is the Pod that the runtime means, by its uid", async () => {
+    const path = await netns("uid");
+    const uid = await uidOf("pod-36");
+    const refused = await cni("ADD", "uid", path, "pod-36", { args: "K8S_POD_UID=0123" });
+    expect(refused.answer).toMatchObject({ code: 11, msg: `pod cni/pod-36 has uid ${uid} in the datastore, and K8S_POD_UID is 0123: that pod was deleted` });
+    expect((await cni("ADD", "uid", path, "pod-36", { args: `K8S_POD_UID=${uid}` })).exitCode).toBe(0);
+    await cni("DEL", "uid", path, "pod-36");
+  });
+
+  test("that replaces it inherits nothing: the old one is closed when its Pod is gone, and makes way", async () => {
+    const [old, young] = [await netns("uid-old"), await netns("uid-young")];
+    const first = await cni("ADD", "uid-old", old, "pod-37", { args: `K8S_POD_UID=${await uidOf("pod-37")}` });
+    await lab.must("delete", "pod", "-n", NS, "pod-37", "--force", "--grace-period=0");
+    await lab.apply(list(pod("pod-37")));
+    await until("the old pod to be closed", async () => (await cni("CHECK", "uid-old", old, "pod-37")).answer.details?.includes("is not an endpoint"));
+    const second = await cni("ADD", "uid-young", young, "pod-37", { args: `K8S_POD_UID=${await uidOf("pod-37")}` });
+    expect(second.exitCode).toBe(0);
+    expect(addresses(second)).not.toEqual(addresses(first));
+    expect((await cni("CHECK", "uid-old", old, "pod-37")).answer).toMatchObject({ code: 100, details: "container uid-young of the same pod took its place" });
+    await cni("DEL", "uid-old", old, "pod-37");
+    expect((await cni("CHECK", "uid-young", young, "pod-37")).exitCode).toBe(0);
+    await cni("DEL", "uid-young", young, "pod-37");
+  });
+});
+
+describe("an address that another one has", () => {
+  test("closes the pod, says so in an Event, by CHECK and through a restart, and DEL leaves the other one's", async () => {
+    const before = await runtime.recordedAddresses();
+    const path = await netns("loser");
+    const [four = ""] = addresses(await cni("ADD", "loser", path, "pod-38"));
+    await recorded();
+    await bare.kill();
+    // As after a datastore that was put back to an older state: somebody else has got the address.
+    const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { metadata: object; spec: { attributes: { handle_id?: string; secondary?: Record<string, string> }[] } }[] };
+    const block = blocks.items.find(({ metadata, spec }) => JSON.stringify(metadata).includes("10-") && spec.attributes.some(({ handle_id: handle }) => handle === "k8s-pod-network.loser"));
+    for (const attributes of block?.spec.attributes ?? []) if (attributes.handle_id === "k8s-pod-network.loser") Object.assign(attributes, { handle_id: "other.winner", secondary: { node: "elsewhere" } });
+    const replaced = await execute(["kubectl", "replace", "-f", "-"], { input: JSON.stringify(block), env: { KUBECONFIG: lab.kubeconfig } });
+    expect([replaced.exitCode, replaced.stderr]).toEqual([0, ""]);
+    await bare.start();
+    const why = `Cannot move ${four.replace("/32", "")} from handle "reserve:bare" to "k8s-pod-network.loser": handle "other.winner" holds it`;
+    const closed = await until("the pod to be closed", async () => {
+      const { answer } = await cni("CHECK", "loser", path, "pod-38");
+      return answer.details === why && answer;
+    });
+    expect(closed).toMatchObject({ code: 100, msg: "container loser has lost its interface" });
+    expect((await lab.inNode(node, "ip", "route", "show", four.replace("/32", ""))).stdout).toBe("");
+    await until("the Event", async () => (await lab.must("get", "events", "-n", NS, "-o", "jsonpath={range .items[*]}{.reason} {.involvedObject.name} {.message}{'\\n'}{end}")).includes(`AddressConflict pod-38 The pod is closed and must be deleted: ${why}`));
+    await until("the Pod to say that it has no address", async () => (await lab.must("get", "pod", "-n", NS, "pod-38", "-o", "json")).includes('"cni.projectcalico.org/podIPs": ""'));
+    await bare.kill();
+    await bare.start();
+    expect((await cni("CHECK", "loser", path, "pod-38")).answer.details).toBe(why);
+    expect((await cni("ADD", "loser", path, "pod-38")).answer).toMatchObject({ code: 101, msg: `container loser has lost its interface and needs DEL: ${why}` });
+    await cni("DEL", "loser", path, "pod-38");
+    expect(await runtime.recordedAddresses()).toEqual([...before, four].sort());
+  }, 60_000);
+});
+
+describe("GC", () => {
+  const gc = (valid: unknown, config: object = {}): Promise<Answer> => cni("GC", "", "", "", { config: { "cni.dev/valid-attachments": valid, ...config } });
+
+  test("takes down what is not in the list, of this network alone", async () => {
+    const before = await recorded();
+    const paths: string[] = [];
+    for (const name of ["gc-keep", "gc-stale", "gc-other"]) paths.push(await netns(name));
+    const [keep = "", stale = "", other = ""] = paths;
+    expect((await cni("ADD", "gc-keep", keep, "pod-10")).exitCode).toBe(0);
+    expect((await cni("ADD", "gc-stale", stale, "pod-11")).exitCode).toBe(0);
+    expect((await cni("ADD", "gc-other", other, "pod-12", { config: { name: "other-network" } })).exitCode).toBe(0);
+    expect((await gc([{ containerID: "gc-keep", ifname: "eth0" }, { containerID: "gc-stale", ifname: "eth9" }]))).toEqual({ exitCode: 0, answer: {} });
+    expect(await recorded()).toBe(before + 4);
+    expect((await cni("CHECK", "gc-keep", keep, "pod-10")).exitCode).toBe(0);
+    expect((await cni("CHECK", "gc-other", other, "pod-12")).exitCode).toBe(0);
+    expect((await cni("CHECK", "gc-stale", stale, "pod-11")).answer.code).toBe(3);
+    expect((await gc([], { name: "other-network" })).exitCode).toBe(0);
+    expect((await gc([])).exitCode).toBe(0);
+    expect(await recorded()).toBe(before);
+  });
+
+  test("without a list, or with one that cannot be read, takes nothing down", async () => {
+    const path = await netns("gc-list");
+    await cni("ADD", "gc-list", path, "pod-13");
+    for (const valid of [undefined, null, {}, "x", ["gc-list"], [{ containerID: "gc-list" }]]) {
+      expect((await gc(valid)).answer).toMatchObject({ code: 7, msg: expect.stringContaining("network configuration field cni.dev/valid-attachments is ") });
+    }
+    expect((await cni("CHECK", "gc-list", path, "pod-13")).exitCode).toBe(0);
+    await cni("DEL", "gc-list", path, "pod-13");
+  });
 });
 
 describe("interfaces and restarts", () => {
@@ -371,7 +498,7 @@ describe("a daemon that is killed meanwhile", () => {
         await bare.start();
       }
     })();
-    const runtime = async (names: readonly string[]): Promise<void> => {
+    const work = async (names: readonly string[]): Promise<void> => {
       for (const name of names) {
         const path = await netns(`kill-${name}`);
         const added = await until(`ADD of ${name}`, async () => {
@@ -382,7 +509,7 @@ describe("a daemon that is killed meanwhile", () => {
         held.set(name, addresses(added));
       }
     };
-    await Promise.all([runtime(PODS.slice(10, 20)), runtime(PODS.slice(20, 30))]);
+    await Promise.all([work(PODS.slice(10, 20)), work(PODS.slice(20, 30))]);
     for (const name of held.keys()) await until(`DEL of ${name}`, async () => (await cni("DEL", `kill-${name}`, `/run/netns/${lab.name}-kill-${name}`, name)).exitCode === 0);
     working = false;
     await killer;
@@ -390,7 +517,7 @@ describe("a daemon that is killed meanwhile", () => {
     expect(kills).toBeGreaterThan(2);
     expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
     await until("every address to be given back", async () => (await recorded()) === before);
-    expect(readdirSync(`${node.root}/var/run/calico/cni`)).toEqual([]);
+    expect(runtime.journal()).toEqual([]);
   }, 240_000);
 
   test("without a daemon STATUS says that the network is not available, and ADD that it may be tried again", async () => {

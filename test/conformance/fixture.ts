@@ -1,5 +1,5 @@
 /** fixture: one lab of the shipped executables for a file of tests, and the hands to use it: kubectl, calico, processes in pods. */
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 import { describeProcess } from "../processes.ts";
@@ -88,7 +88,18 @@ async function removeExtras(lab: string): Promise<void> {
     for (const pid of stdout.split("\n").filter((line) => line !== "")) await execute(["kill", "-9", pid]);
     await execute(["ip", "netns", "del", netns]);
   }
-  for (const name of readdirSync(MEMORY).filter((file) => file.startsWith(`${lab}-`))) rmSync(`${MEMORY}/${name}`, { recursive: true, force: true });
+  for (const name of readdirSync(MEMORY).filter((file) => file.startsWith(`${lab}-`))) {
+    await unmountBelow(`${MEMORY}/${name}`);
+    rmSync(`${MEMORY}/${name}`, { recursive: true, force: true });
+  }
+}
+
+/** Unmounts the file systems below the directory. */
+export async function unmountBelow(directory: string): Promise<void> {
+  for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
+    const [, path = ""] = line.split(" ");
+    if (path.startsWith(`${directory}/`)) await execute(["umount", path]);
+  }
 }
 
 export class Lab {

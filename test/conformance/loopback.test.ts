@@ -119,17 +119,21 @@ describe("loopback", () => {
     expect((await loopback("ADD", "")).answer).toMatchObject({ code: 4, msg: "environment variable CNI_NETNS is missing, ADD needs it" });
   });
 
-  test("STATUS and VERSION answer; another version is refused with code 1", async () => {
+  test("STATUS, GC and VERSION answer; another version is refused with code 1", async () => {
     expect(await loopback("STATUS", "")).toEqual(SUCCESS);
+    expect(await loopback("GC", "", { "cni.dev/valid-attachments": [] })).toEqual(SUCCESS);
     expect((await loopback("VERSION", "")).answer).toEqual({ cniVersion: "1.1.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });
     expect((await loopback("ADD", await netns("version"), { cniVersion: "0.2.0" })).answer).toMatchObject({ code: 1 });
   });
 });
 
+/** The last two are Debian's. */
+const INSTALLED = ["bandwidth", "calico", "calico-ipam", "loopback", "portmap"];
+
 describe("calico cni install", () => {
   test("says what it did, may be repeated, and leaves nothing else", async () => {
     expect(await install(bin)).toStartWith(`installed calico, calico-ipam and loopback in ${bin}, network configuration`);
-    expect(readdirSync(bin).sort()).toEqual(["calico", "calico-ipam", "loopback"]);
+    expect(readdirSync(bin).sort()).toEqual(INSTALLED);
   });
 
   test("keeps another loopback, and says so", async () => {
@@ -138,7 +142,23 @@ describe("calico cni install", () => {
     writeFileSync(`${folder}/loopback`, "the reference plugin", { mode: 0o755 });
     for (let i = 0; i < 2; i++) expect(await install(folder)).toStartWith(`installed calico and calico-ipam in ${folder}, kept the loopback that is there, network`);
     expect(readFileSync(`${folder}/loopback`, "utf8")).toBe("the reference plugin");
-    expect(readdirSync(folder).sort()).toEqual(["calico", "calico-ipam", "loopback"]);
+    expect(readdirSync(folder).sort()).toEqual(INSTALLED);
+  });
+
+  test("says on standard error what is wrong, in a line, with the exit code of its kind", async () => {
+    const file = `${work}/in-the-way`;
+    writeFileSync(file, "");
+    for (const [flags, code, words] of [
+      [["--mtu", "x"], 2, '--mtu is "x", must be an integer from 0 to 65535'],
+      [["--cni-version", "9"], 2, '--cni-version is "9", must be one of'],
+      [["--bin-dir", `${file}/bin`], 1, `Cannot make directory "${file}/bin": ENOTDIR`],
+      [["--bin-dir", "/proc/sys"], 1, "/proc/sys/.loopback.new"],
+    ] as const) {
+      const { exitCode, stdout, stderr } = await execute([CALICO, "cni", "install", "--conf-dir", `${work}/net.d`, "--bin-dir", `${work}/wrong`, ...flags]);
+      expect([exitCode, stdout]).toEqual([code, ""]);
+      expect(stderr).toMatch(/^calico cni install: [^\n]*\n$/);
+      expect(stderr).toContain(words);
+    }
   });
 
   test("replaces what another version of itself left", async () => {
@@ -155,7 +175,7 @@ describe("calico cni install", () => {
       copyFileSync(CALICO, `${elsewhere}/program`);
       const folder = `${work}/copies`;
       for (let i = 0; i < 2; i++) expect(await install(folder, `${elsewhere}/program`)).toStartWith("installed calico, calico-ipam and loopback");
-      expect(readdirSync(folder).sort()).toEqual(["calico", "calico-ipam", "loopback"]);
+      expect(readdirSync(folder).sort()).toEqual(INSTALLED);
     } finally {
       rmSync(elsewhere, { recursive: true });
     }

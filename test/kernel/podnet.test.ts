@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { KernelError } from "../../src/kernel/errno.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
@@ -116,7 +116,7 @@ test("remove unroutes and closes at once, may be repeated, and sweep deletes the
     network.sweep(["calitest2", "calinone"]);
     expect(host.linkByName("calitest2")).toBeUndefined();
     network.remove(request);
-    expect(node.run(["ip", "route"])).toBe("");
+    expect(node.run(["ip", "route"])).toMatch(/^169\.254\.1\.1 dev caligateway proto static scope link metric 4294967295[^\n]*\n$/);
   });
 });
 
@@ -151,5 +151,71 @@ test("check names each difference, on both sides", () => {
     expect(differencesAfter(a, "ip", "link", "set", "eth0", "mtu", "1400")).toEqual(["MTU of eth0 of the pod is 1400, must be 1450"]);
     expect(differencesAfter(node, "ip", "link", "delete", "calitest1")).toEqual(["interface calitest1 does not exist on the node", "interface eth0 does not exist in the pod"]);
     expect(network.check({ ...request, netns: "/var/run/netns/none" })).toEqual([expect.stringContaining('network namespace "/var/run/netns/none" does not exist: ENOENT')]);
+  });
+});
+
+describe("on a node without a default route, the gateways answer a pod that", () => {
+  const restore6 = [
+    ["ip", "address", "replace", "fd00:65::1/128", "dev", "eth0", "nodad"],
+    ["ip", "-6", "route", "replace", "default", "via", "fe80::ecee:eeff:feee:eeee", "dev", "eth0"],
+  ];
+  const restore4 = [
+    ["ip", "route", "replace", "169.254.1.1", "dev", "eth0", "scope", "link"],
+    ["ip", "route", "replace", "default", "via", "169.254.1.1", "dev", "eth0"],
+  ];
+  const cases: readonly (readonly [string, readonly (readonly string[])[]])[] = [
+    ["has lost its neighbours", []],
+    ["has another MAC", [["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"]]],
+    ["set its link down and up", [["ip", "link", "set", "eth0", "down"], ["ip", "link", "set", "eth0", "up"], ...restore6, ...restore4]],
+    ["set its link down, changed its MAC and set it up", [["ip", "link", "set", "eth0", "down"], ["ip", "link", "set", "eth0", "address", "02:00:00:00:00:78"], ["ip", "link", "set", "eth0", "up"], ...restore6, ...restore4]],
+  ];
+  for (const [name, commands] of cases) {
+    test(name, () => {
+      onNode((node, a, b, network) => {
+        expect(node.run(["ip", "route", "show", "default"]) + node.run(["ip", "-6", "route", "show", "default"])).toBe("");
+        network.add(requestFor(a, 1));
+        network.add(requestFor(b, 2));
+        for (const command of commands) a.run(command);
+        for (const family of ["-4", "-6"]) a.run(["ip", family, "neigh", "flush", "nud", "permanent", "dev", "eth0"]);
+        expect(a.run(["ip", "neigh", "show", "nud", "permanent"])).toBe("");
+        for (const [target, gateway] of [["10.65.0.2", "169.254.1.1"], ["fd00:65::2", "fe80::ecee:eeff:feee:eeee"]] as const) {
+          a.run(["ping", "-c", "1", "-W", "3", target]);
+          expect(a.run(["ip", "neigh", "show", gateway])).toContain(`lladdr ${MAC}`);
+        }
+      });
+    });
+  }
+});
+
+test("whoever sends to the gateway itself gets no answer, and the node does not forward it in circles", () => {
+  onNode((node, a, _b, network) => {
+    network.add(requestFor(a, 1));
+    const forwarded = (): number => {
+      const [names = "", values = ""] = node.run(["cat", "/proc/net/snmp"]).split("\n").filter((line) => line.startsWith("Ip:"));
+      return Number(values.split(" ")[names.split(" ").indexOf("ForwDatagrams")]);
+    };
+    const before = forwarded();
+    expect(() => a.run(["ping", "-c", "1", "-W", "1", "-t", "200", "169.254.1.1"])).toThrow();
+    expect(forwarded() - before).toBeLessThan(3);
+  });
+});
+
+test("the gateway's route is made anew when it is gone, and leaves one that the node has to itself", () => {
+  onNode((node, a, _b, network, host) => {
+    network.add(requestFor(a, 1));
+    node.run(["ip", "link", "delete", "caligateway"]);
+    network.sweep();
+    expect(node.run(["ip", "route", "show", "169.254.1.1"])).toContain("dev caligateway");
+    // A node that is a pod of another cluster.
+    node.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "other-end"]);
+    for (const end of ["uplink", "other-end"]) node.run(["ip", "link", "set", end, "up"]);
+    node.run(["ip", "route", "add", "169.254.1.1", "dev", "uplink", "scope", "link"]);
+    network.sweep();
+    expect(host.routeTo(addr("169.254.1.1"))?.interfaceIndex).toBe(host.linkByName("uplink")?.index);
+    a.run(["ip", "neigh", "flush", "nud", "permanent", "dev", "eth0"]);
+    network.add(requestFor(a, 1));
+    a.run(["ip", "neigh", "flush", "nud", "permanent", "dev", "eth0"]);
+    expect(() => a.run(["ping", "-c", "1", "-W", "1", "10.9.9.9"])).toThrow();
+    expect(a.run(["ip", "neigh", "show", "169.254.1.1"])).toContain(`lladdr ${MAC}`);
   });
 });

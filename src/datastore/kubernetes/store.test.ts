@@ -38,7 +38,7 @@ function open(access: Partial<KubernetesAccess> = {}, clock = new VirtualClock()
   const sockets: Sockets = { connect: unused, listen: unused, serve: unused, fetch: (url, options) => fetch(url, { ...options, timeout: false } as RequestInit) };
   const reads: Files = {
     readText: async (path) => files.get(path),
-    writeText: unused, writeVolatile: unused, writeInPlace: unused, list: unused, remove: unused, makeDirectory: unused, exists: unused, copy: unused,
+    writeText: unused, writeVolatile: unused, rename: unused, list: unused, remove: unused, makeDirectory: unused, exists: unused, copy: unused,
   };
   asked.length = 0;
   return openKubernetesStore({ server: `http://127.0.0.1:${server.port}`, ...access }, { sockets, files: reads, clock, random: { fraction: () => 0.5, uuid: unused } });

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { FileError } from "../files.ts";
@@ -41,13 +41,12 @@ test("concurrent writes of one file end with one of the texts, whole", async () 
   expect(texts).toContain(readFileSync(path, "utf8"));
 });
 
-test("writing in place keeps the file, and does not make one", async () => {
-  const path = `${directory}/place`;
-  await files.writeText(path, "abc");
-  symlinkSync(path, `${directory}/link`);
-  await files.writeInPlace(`${directory}/link`, "xy");
-  expect(readFileSync(path, "utf8")).toBe("xyc");
-  await expect(files.writeInPlace(`${directory}/none`, "x")).rejects.toThrow("ENOENT");
+test("a file under another name replaces what had the name, and must exist", async () => {
+  await files.writeText(`${directory}/from`, "new");
+  await files.writeText(`${directory}/to`, "old");
+  await files.rename(`${directory}/from`, `${directory}/to`);
+  expect(readFileSync(`${directory}/to`, "utf8")).toBe("new");
+  await expect(files.rename(`${directory}/from`, `${directory}/to`)).rejects.toThrow(`Cannot rename "${directory}/from": ENOENT`);
 });
 
 test("directories: made with parents, listed in order, absent ones are empty", async () => {

@@ -8,7 +8,7 @@ export function openFiles(): Files {
     readText: (path) => absentAs(undefined, "read", path, () => readFile(path, "utf8")),
     writeText: (path, text, mode = 0o644) => attempt("write", path, () => replace(path, true, (temporary) => writeNew(temporary, text, mode), mode)),
     writeVolatile: (path, text, mode) => attempt("write", path, () => replace(path, false, (temporary) => writeNew(temporary, text, mode), mode)),
-    writeInPlace: (path, text) => attempt("write", path, () => writeExisting(path, text)),
+    rename: (path, to) => attempt("rename", path, () => rename(path, to)),
     list: (path) => absentAs([], "list", path, async () => (await readdir(path)).sort()),
     remove: (path) => absentAs(undefined, "remove", path, () => rm(path)),
     makeDirectory: (path) => attempt("make directory", path, async () => void (await mkdir(path, { recursive: true }))),
@@ -81,14 +81,4 @@ async function writeNew(path: string, text: string, mode: number): Promise<FileH
 async function copyNew(from: string, to: string): Promise<FileHandle> {
   await copyFile(from, to);
   return open(to, "r+");
-}
-
-/** One write(2) on the existing file: what /proc and /sys expect. */
-async function writeExisting(path: string, text: string): Promise<void> {
-  const file = await open(path, "r+");
-  try {
-    await file.write(text);
-  } finally {
-    await file.close();
-  }
 }

@@ -18,7 +18,7 @@ export type Asks = "any" | "positive" | { readonly is: boolean | string } | { re
 
 export interface WithoutEffectRow {
   readonly kind: Kind;
-  /** Below `spec`, or the name of an annotation; a name that ends with `*` stands for all that begin so. */
+  /** Below `spec`, or the name of an annotation. */
   readonly spec?: readonly string[];
   readonly annotation?: string;
   readonly asks: Asks;
@@ -29,7 +29,6 @@ const UNENCAPSULATED = "packets to pods of other nodes are not encapsulated: the
 const NO_TUNNEL = "there are no tunnels between nodes";
 const NO_WIREGUARD = "traffic between nodes is not encrypted";
 const NO_CONTROLLER = "no such controller runs";
-const NO_QOS = "the pod's traffic is not limited or marked";
 
 const TUNNELS: Asks = { isNot: ["", "Never"] };
 
@@ -72,7 +71,6 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   annotation("Node", "projectcalico.org/WireguardPublicKey", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/WireguardPublicKeyV6", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/Interfaces", "no host endpoint is made of it"),
-  annotation("Pod", "qos.projectcalico.org/*", NO_QOS),
 ];
 
 /** The settings of the object that have no effect, in the order of the table. */
@@ -83,7 +81,9 @@ export function settingsWithoutEffect(kind: Kind, resource: { readonly metadata:
       const value = valueAt(resource.spec, row.spec);
       return value === undefined || value === null || !holds(row.asks, value) ? [] : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
     }
-    return Object.entries(resource.metadata.annotations ?? {}).flatMap(([name, value]) => (names(row.annotation ?? "", name) && holds(row.asks, value) ? [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }] : []));
+    const name = row.annotation ?? "";
+    const value = resource.metadata.annotations?.[name];
+    return value === undefined || !holds(row.asks, value) ? [] : [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }];
   });
 }
 
@@ -98,10 +98,6 @@ function holds(asks: Asks, value: unknown): boolean {
   if ("is" in asks) return value === asks.is;
   if ("isNot" in asks) return !asks.isNot.some((each) => each === value);
   return Array.isArray(value) && value.includes(asks.has) && (asks.lacks === undefined || !value.includes(asks.lacks));
-}
-
-function names(pattern: string, name: string): boolean {
-  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {

@@ -1,5 +1,5 @@
 /**
- * PodAnnotations: the annotations by which a Pod asks Calico for addresses: which they may be and what they must hold.
+ * PodAnnotations: the annotations by which a Pod, or its Namespace, asks Calico for addresses: which they may be and what they must hold.
  *
  * Source: upstream cni-plugin pkg/ipamplugin and pkg/k8s (`cni.projectcalico.org/…`).
  */
@@ -10,6 +10,7 @@ import type { FieldError } from "../schema/field-error.ts";
 export const IP_ADDRS_ANNOTATION = "cni.projectcalico.org/ipAddrs";
 export const IPV4_POOLS_ANNOTATION = "cni.projectcalico.org/ipv4pools";
 export const IPV6_POOLS_ANNOTATION = "cni.projectcalico.org/ipv6pools";
+export const IP_FAMILIES_ANNOTATION = "cni.projectcalico.org/ipFamilies";
 export const MAC_ANNOTATION = "cni.projectcalico.org/hwAddr";
 
 const POOL_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -28,6 +29,8 @@ function validateOne(name: string, text: string): FieldError[] {
       return validatePools(name, text, 4);
     case IPV6_POOLS_ANNOTATION:
       return validatePools(name, text, 6);
+    case IP_FAMILIES_ANNOTATION:
+      return validateFamilies(name, text);
     case MAC_ANNOTATION:
       return MAC.test(text) ? validateUnicast(name, text) : [invalid(name, text, "must be a MAC address such as 1a:2b:3c:4d:5e:6f")];
     default:
@@ -75,6 +78,12 @@ function validatePools(name: string, text: string, family: Family): FieldError[]
     if (!prefix.ok) return [invalid(name, text, `${JSON.stringify(entry)}: ${prefix.error.wanted}`)];
     return prefixFamily(prefix.value) === family ? [] : [invalid(name, text, `${JSON.stringify(entry)} is an IPv${prefixFamily(prefix.value)} range, must be IPv${family}`)];
   });
+}
+
+function validateFamilies(name: string, text: string): FieldError[] {
+  const list = parseList(text);
+  const valid = list !== undefined && list.length > 0 && list.every((entry) => entry === "IPv4" || entry === "IPv6");
+  return valid ? [] : [invalid(name, text, 'must be a JSON list of "IPv4" and "IPv6"')];
 }
 
 /** A group address cannot be an interface's own. */
