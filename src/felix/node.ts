@@ -56,7 +56,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   await enableForwarding(sys);
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
-  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock), new NftablesDriver(sys)], clock, auditIntervalMs: options.auditIntervalMs, report });
+  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock), new NftablesDriver(sys)], clock, watcher: host.watcher, auditIntervalMs: options.auditIntervalMs, report });
   const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
