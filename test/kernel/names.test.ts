@@ -10,14 +10,8 @@ import type { PolicyId, SetId } from "../../src/program/policy.ts";
 import type { EndpointId } from "../../src/program/program.ts";
 import { deletionOf, updateOf } from "../property/updates.ts";
 import { keyOf } from "../../src/model/resource.ts";
+import { COLLIDING } from "./colliding-names.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
-
-const HEAD = "a".repeat(160);
-/** Found by a search of half a second: as ids of namespace mallory, both have one cyrb53 digest. */
-const COLLIDING = [
-  `${HEAD}hpead8e4dyc2o20adyc2dye4m00adye4m00adye4dyc2dye4dyc2o20adyc2dye4dyc2dye4`,
-  `${HEAD}a904mq0am00adye4dyc2o20adyc2o20am00adye4m00ao20adyc2dye4m00adye4dyc2dye4`,
-] as const;
 
 function denyAll(namespace: string, name: string): Resource<"KubernetesNetworkPolicy"> {
   return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name, namespace }, spec: { podSelector: {} } };

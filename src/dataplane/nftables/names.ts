@@ -14,6 +14,7 @@ export const TABLE: TableId = { family: "inet", name: "calico" };
 /** Every host end of a pod's veth begins so; upstream: FELIX_INTERFACEPREFIX. */
 export const INTERFACE_PREFIX = "cali";
 
+export const PREROUTING = "prerouting";
 export const FORWARD = "forward";
 export const INPUT = "input";
 /** Traffic that its source's egress stage (if any) allowed, on its way to a workload or elsewhere; always ends in a verdict. */
