@@ -70,3 +70,23 @@ test("a flushed ruleset on the node is back before the next audit, and the node 
   await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
   for (const address of victim.addresses) await until(`${address} to be open`, () => lab.connects(mallory, address, 80));
 }, 60_000);
+
+test("a Pod that never starts does not lend its labels to an address that its annotation names", async () => {
+  const friends = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "friends", namespace: VICTIM }, spec: { podSelector: {}, ingress: [{ from: [{ podSelector: {}, namespaceSelector: { matchLabels: { team: "friends" } } }] }] } };
+  await lab.apply(list(friends, namespace("friends", { team: "friends" }), serverPod("friends", "friend", {}, 80, { nodeName: "n2" })));
+  const [friend] = (await lab.pods("friends", "friend")) as [LabPod];
+  for (const address of victim.addresses) {
+    await until(`${address} to be open to friends`, () => lab.connects(friend, address, 80));
+    await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
+  }
+  const annotations = { "cni.projectcalico.org/podIPs": mallory.addresses.map((address) => `${address}/${address.includes(":") ? 128 : 32}`).join(",") };
+  const ghost = serverPod("friends", "ghost", {}, 80, { nodeName: "no-such-node" }) as { metadata: object };
+  await lab.apply(list({ ...ghost, metadata: { ...ghost.metadata, annotations } }));
+  // A change that came after the Pod: once it counts, the Pod has been heard of too.
+  await lab.apply(list(serverPod("friends", "later", {}, 80, { nodeName: "n2" })));
+  const [later] = (await lab.pods("friends", "later")) as [LabPod];
+  for (const address of victim.addresses) {
+    await until(`${address} to be open to the later friend`, () => lab.connects(later, address, 80));
+    expect(await lab.connects(mallory, address, 80)).toBe(false);
+  }
+}, 120_000);
