@@ -77,7 +77,8 @@ class Law {
   #comments = new Map<bigint, string>();
   #before = new Map<bigint, bigint>();
   #recordAt = new Map<Addr, CniRecord>();
-  #marker = 1;
+  /** No frame that the kernel sends by itself ends like this; reports of the group ff02::2 end with 00000002. */
+  #marker = 0xca10_0000;
   checked = 0;
   readonly decisions = new Map<string, number>();
 
