@@ -224,3 +224,14 @@ test("somebody who goes on changing what is ours costs a tenth of the thread", a
     expect(a.kernel).toBe(1);
   });
 });
+
+test("the same refusal again is no news", async () => {
+  const all = setUp();
+  const { loop, a, clock, reports } = all;
+  a.refuse = new KernelError("add", "row", EBUSY);
+  await running(all, async () => {
+    await clock.advance(20_000);
+    expect(reports).toEqual(["kernel write failed: will read again and retry"]);
+    expect(loop.status()[0]?.error).toContain("EBUSY");
+  });
+});

@@ -188,12 +188,13 @@ export class Loop {
 
   #failed(state: State, error: unknown): void {
     if (!(error instanceof KernelError)) throw error;
+    const isNews = state.error !== error.message;
     state.failures++;
     state.error = error.message;
     const delay = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures, 10));
     state.nextRetryMs = this.#clock.monotonicMs() + delay;
     // The retry reads as well as an audit would.
     state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
-    this.#report("kernel write failed: will read again and retry", { driver: state.driver.name, error: error.message, retryMs: delay });
+    if (isNews) this.#report("kernel write failed: will read again and retry", { driver: state.driver.name, error: error.message, retryMs: delay });
   }
 }

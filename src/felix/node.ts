@@ -4,7 +4,7 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
-import { Loop } from "../dataplane/loop.ts";
+import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -87,7 +87,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();
     },
     onInSync: () => {
-      report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
+      const { endpoints, policies } = pipeline.program;
+      report(describeStart(loop.status()), { endpoints: endpoints.size, policies: policies.size, commits: loop.commits });
       addresses.resume();
       void bird.run(signal);
       void keepReserve(reserve, options, signal);
@@ -105,6 +106,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
   await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
+}
+
+/** What is true of the kernel when the datastore is in sync for the first time. */
+export function describeStart(drivers: readonly DriverStatus[]): string {
+  const behind = drivers.filter(({ pending, error }) => pending > 0 || error !== undefined);
+  if (behind.length === 0) return "in sync: the kernel agrees with the datastore";
+  return `in sync with the datastore, but not yet the kernel: ${behind.map(({ name, pending, error }) => `${name}: ${error ?? `${pending} rows wait for their interfaces`}`).join("; ")}`;
 }
 
 /** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */

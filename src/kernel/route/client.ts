@@ -35,12 +35,16 @@ import {
 export type { InterfaceAddress } from "./addresses.ts";
 export type { Ipv4Settings, Link, Veth } from "./links.ts";
 export type { Neighbor } from "./neighbors.ts";
+export { IP6_DEFAULT_METRIC } from "./wire.ts";
 export { type KernelRoute, MAIN_TABLE, type NextHop, type RouteType, SCOPE_LINK, SCOPE_UNIVERSE } from "./routes.ts";
 
 export interface RouteChange {
-  readonly do: "replace" | "delete";
+  /** `add` fails with EEXIST where there is a route of that destination, table, type of service and metric; `replace` takes its place. */
+  readonly do: "add" | "replace" | "delete";
   readonly route: KernelRoute;
 }
+
+const FLAGS: { readonly [D in RouteChange["do"]]: number } = { add: NLM_F_CREATE | NLM_F_EXCL, replace: NLM_F_CREATE | NLM_F_REPLACE, delete: 0 };
 
 /** Answers to a lookup: no route, unreachable, prohibit, blackhole. */
 const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
@@ -215,9 +219,9 @@ export class RouteClient {
     const socket = this.#socket;
     socket.begin();
     const sequences = changes.map((change) => {
-      const replace = change.do === "replace";
-      const sequence = socket.message(replace ? RTM_NEWROUTE : RTM_DELROUTE, NLM_F_ACK | (replace ? NLM_F_CREATE | NLM_F_REPLACE : 0));
-      encodeRoute(socket.writer, change.route, replace);
+      const deletes = change.do === "delete";
+      const sequence = socket.message(deletes ? RTM_DELROUTE : RTM_NEWROUTE, NLM_F_ACK | FLAGS[change.do]);
+      encodeRoute(socket.writer, change.route, !deletes);
       return sequence;
     });
     socket.countWrites(changes.length);
