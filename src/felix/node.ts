@@ -17,6 +17,7 @@ import { BirdConfigurator } from "./bird.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
+import { poolsWithoutFamily } from "./families.ts";
 import { serveHealth } from "./health.ts";
 import { Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
@@ -53,10 +54,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   await files.makeDirectory(parent(paths.birdConfiguration));
   await files.makeDirectory(parent(paths.nodename));
   await files.writeText(paths.nodename, node, 0o644);
-  await enableForwarding(sys);
+  const families = enableForwarding(sys);
+  if (!families.has(6)) report("this kernel has no IPv6: going on with IPv4 alone", {});
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
-  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock), new NftablesDriver(sys)], clock, watcher: host.watcher, auditIntervalMs: options.auditIntervalMs, report });
+  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys)], clock, watcher: host.watcher, auditIntervalMs: options.auditIntervalMs, report });
   const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
@@ -82,6 +84,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     observe: (updates) => {
       bird.observe(updates);
       faults.observe(updates);
+      for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);
       leaks.observe(updates);
       if (updates.some((update) => update.kind === "IPPool" || (update.kind === "Node" && update.key.name === node))) refill();

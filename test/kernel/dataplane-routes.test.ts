@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
+import type { Sys } from "../../src/host/sys.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 
 const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
@@ -290,6 +291,33 @@ test("a route that ADD wrote a moment ago is taken for what it is, one of ours t
     driver.read();
     driver.commit();
     expect([driver.pending, shown(namespace)]).toEqual([0, ["10.65.0.1 dev cali1 scope link", "fd00:65::1 dev cali1"]]);
+    driver.close();
+  });
+});
+
+/** As a kernel without IPv6: it asks all families for their routes when IPv6's are wanted, and takes no routes of IPv6. */
+const WITHOUT_IPV6: Sys = {
+  ...sys,
+  send: (fd, bytes, flags, address) => {
+    const RTM_GETROUTE = 26;
+    const copy = bytes.slice();
+    if (new DataView(copy.buffer).getUint16(4, true) === RTM_GETROUTE && copy[16] === 10) copy[16] = 0;
+    return sys.send(fd, copy, flags, address);
+  },
+};
+
+test("where the kernel has no IPv6, IPv4 goes on: its routes are not taken for surplus, and blocks of IPv6 are not waited for", () => {
+  withLinks((namespace) => {
+    const driver = namespace.enter(() => new RoutesDriver(WITHOUT_IPV6, clock, new Set([4])));
+    driver.lower(EMPTY, delta(new Map([...ROUTES].filter(([id, { type }]) => type === "blackhole" || !id.includes(":")))));
+    for (let i = 0; i < 2; i++) {
+      driver.read();
+      driver.commit();
+    }
+    const writes = driver.writes;
+    driver.read();
+    driver.commit();
+    expect([driver.pending, driver.writes - writes, shown(namespace)]).toEqual([0, 0, ["10.65.0.1 dev cali1 scope link", "blackhole 10.65.0.0/26"]]);
     driver.close();
   });
 });

@@ -13,6 +13,7 @@ import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import { IP6_DEFAULT_METRIC, type KernelRoute, MAIN_TABLE, RouteClient, type RouteChange, SCOPE_LINK, SCOPE_UNIVERSE } from "../../kernel/route/client.ts";
 import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
+import { FAMILIES, type Family } from "../../net/addr.ts";
 import { type Prefix, prefixAddr, prefixFamily, prefixOfAddr } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Driver } from "../driver.ts";
@@ -32,12 +33,15 @@ interface Requests {
 export class RoutesDriver implements Driver {
   readonly name = "routes";
   readonly #client: RouteClient;
+  readonly #families: ReadonlySet<Family>;
   readonly #clock: Pick<Clock, "monotonicMs">;
   readonly #tracker = new Tracker<Row>(sameRow);
   /** Until when what blocks leave is wanted, by row. */
   readonly #leaving = new Map<string, number>();
 
-  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">) {
+  /** `families`: those that the kernel has. Blocks of another need no blackhole: nothing can be sent to them. */
+  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">, families: ReadonlySet<Family> = new Set(FAMILIES)) {
+    this.#families = families;
     this.#client = new RouteClient(sys);
     this.#clock = clock;
   }
@@ -61,7 +65,10 @@ export class RoutesDriver implements Driver {
   }
 
   lower(_program: Program, delta: ProgramDelta): void {
-    for (const [id, route] of delta.routes) this.#tracker.setWant(id, route === undefined ? undefined : { is: route });
+    for (const [id, route] of delta.routes) {
+      const isWanted = route !== undefined && (route.type === "local" || this.#families.has(prefixFamily(id)));
+      this.#tracker.setWant(id, isWanted ? { is: route } : undefined);
+    }
   }
 
   read(): void {
