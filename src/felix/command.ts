@@ -5,7 +5,9 @@ import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openHost } from "../host/bun/host.ts";
 import { onTermination } from "../host/bun/termination.ts";
+import { SocketError } from "../host/sockets.ts";
 import { fail, ok, type Result } from "../lib/result.ts";
+import { isRefusal } from "./failures.ts";
 import { runNode } from "./node.ts";
 
 interface CommandOptions {
@@ -52,7 +54,7 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
   }
   const store = openKubernetesStore(credentials.value, host);
   const stop = onTermination();
-  await runNode(
+  const running = runNode(
     {
       node: options.nodeName,
       root: options.root,
@@ -64,6 +66,14 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
     },
     stop,
   );
+  try {
+    await running;
+  } catch (error) {
+    // The disk, the kernel or somebody who listens on our socket: nothing that a stack trace would explain.
+    if (!isRefusal(error) && !(error instanceof SocketError)) throw error;
+    log.fatal({ error: error.message }, "cannot start, or go on");
+    return 1;
+  }
   return 0;
 }
 

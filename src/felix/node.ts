@@ -9,6 +9,7 @@ import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
+import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
@@ -51,9 +52,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
-  await files.makeDirectory(parent(paths.birdConfiguration));
-  await files.makeDirectory(parent(paths.nodename));
-  await files.writeText(paths.nodename, node, 0o644);
+  await writeNodename(files, paths.nodename, node, report);
   const families = enableForwarding(sys);
   if (!families.has(6)) report("this kernel has no IPv6: going on with IPv4 alone", {});
   const journal = await Journal.open(files, paths.journal, report);
@@ -102,13 +101,25 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   for (const attachment of journal.all()) if (attachment.wired && attachment.state === "attached") pipeline.attach(attachment.record);
   pipeline.start();
   const server = await new CniServer({ pipeline, journal, addresses, wiring, requests, random }).listen(sockets, paths.cniSocket);
-  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length });
+  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, birdError: () => bird.error, backlog: () => addresses.backlog, attachments: () => journal.all().length });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
   await Promise.all([server.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
+}
+
+/** Upstream's tools read the file; the daemon does without it, so that a disk that takes nothing does not keep pods from the network. */
+export async function writeNodename(files: Files, path: string, node: string, report: Report): Promise<void> {
+  try {
+    if ((await files.readText(path)) === node) return;
+    await files.makeDirectory(parent(path));
+    await files.writeText(path, node, 0o644);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    report("cannot write the node's name for other tools: going on without", { error: error.message });
+  }
 }
 
 /** What is true of the kernel when the datastore is in sync for the first time. */
