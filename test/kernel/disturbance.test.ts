@@ -77,7 +77,7 @@ async function withBench(run: (bench: Bench) => Promise<void>, options: { readon
   }
 }
 
-/** Sends a datagram a millisecond out of the pod in that family until `done`; how many left the node. */
+/** Sends a datagram each turn, some millisecond, out of the pod in that family until `done`; how many left the node. */
 async function leaked({ pod, world }: Bench, family: 0 | 1, done: Promise<unknown>): Promise<{ readonly sent: number; readonly passed: number }> {
   let running = true;
   void done.then(() => (running = false));
@@ -99,7 +99,8 @@ const COMMANDS = [["flush", "ruleset"], ["delete", "table", "inet", "calico"], [
 
 for (const family of [0, 1] as const) {
   for (const command of COMMANDS) {
-    test(`nft ${command.join(" ")}: of the datagrams that are sent all the while at most one passes (IPv${family === 0 ? 4 : 6})`, () =>
+    // The sender and the loop take turns in one thread, so this does not depend on the load, nor on how long the kernel takes to commit.
+    test(`nft ${command.join(" ")}: undone in the turn of the event loop in which it is heard: at most one datagram passes (IPv${family === 0 ? 4 : 6})`, () =>
       withBench(async (bench) => {
         const { node, loop, reports } = bench;
         // It takes the time to see packets before, during and after.
