@@ -5,11 +5,16 @@
  * the other nodes what lies inside the cluster's pools and covers none of its own blocks. Only what BGP learned goes to the kernel;
  * nothing is read from it. The blackholes of the own blocks in the kernel are not BIRD's work.
  *
- * Times. A peer that is gone without a word (a dead node) is missed when the hold time ends: its routes are withdrawn then, after at
- * most 15 s. A peer whose process ends closes its connection: its routes stay as stale for the restart time, 20 s, which is enough for
- * a supervisor to start it again, and are withdrawn if it is not back by then. BIRD itself is to be started with `-R`: it then leaves
- * the kernel's routes of its previous run alone until its peers have told theirs, or for 20 s at most. Two that start at the same time
- * do not wait for each other (RFC 4724 §4.1): between them routes can be missing for the moment until they are told again.
+ * Times. A peer whose process ends closes its connection; one that is gone without a word (a dead node) is missed when the hold time
+ * ends, after at most 15 s. Its routes stay as stale for 20 s from then, which is enough for a supervisor to start it again, and are
+ * withdrawn if it is not back by then: those of a dead node within 35 s. This is long-lived graceful restart (RFC 9494) after a restart
+ * time of 0. The ordinary one must drop what is stale already when the peer ends once more before it has told its routes (RFC 4724 §4.2),
+ * which costs some 5 s without them. So BIRD may die as often as it likes, if its session is back within 20 s each time. A peer that does
+ * not know RFC 9494 (BIRD before 2.0.8) drops our routes as soon as our BIRD ends.
+ *
+ * BIRD itself is to be started with `-R`: it then leaves the kernel's routes of its previous run alone until its peers have told theirs,
+ * or for 20 s at most. Two that start at the same time do not wait for each other (RFC 4724 §4.1): between them routes can be missing
+ * for the moment until they are told again.
  * Source: https://bird.network.cz/?get_doc&v=20
  */
 import { type Addr, addrFromInteger, bitsOf, FAMILIES, type Family, familyOf } from "../net/addr.ts";
@@ -39,7 +44,7 @@ export interface BirdPeer {
 }
 
 const HOLD_TIME_S = 15;
-const RESTART_TIME_S = 20;
+const STALE_TIME_S = 20;
 
 /**
  * Kernel metric of learned routes: a route that the node itself has to the same destination (metric 0, or 1024 as the kernel gives
@@ -66,7 +71,7 @@ function header(input: BirdInput): string {
   return `# BIRD configuration of node ${quotable(input.node)}: generated, changes are lost.
 router id ${routerId(input)};
 timeformat protocol iso long;
-graceful restart wait ${RESTART_TIME_S};
+graceful restart wait ${STALE_TIME_S};
 
 protocol device {
   scan time 5;
@@ -144,7 +149,9 @@ function session(asNumber: number, own: Addr, peer: BirdPeer, family: Family): s
   connect retry time 5;
   error wait time 1, 5;
   graceful restart on;
-  graceful restart time ${RESTART_TIME_S};
+  graceful restart time 0;
+  long lived graceful restart on;
+  long lived stale time ${STALE_TIME_S};
   ipv${family} {
     import filter mesh_import${family};
     export where source = RTS_STATIC;

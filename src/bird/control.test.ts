@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Connection, Sockets } from "../host/sockets.ts";
+import { type Connection, type Sockets, SocketError } from "../host/sockets.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { AnswerReader, askBird, configureBird, readBirdProtocols, readBirdStatus } from "./control.ts";
 import { parseProtocols } from "./state.ts";
@@ -62,8 +62,10 @@ test("status and protocols", async () => {
 
 test("no BIRD, a silent one and one that hangs up are errors that name socket and command", async () => {
   const clock = new VirtualClock();
-  const nobody: Sockets = { ...bird("").sockets, connect: () => Promise.reject(new Error("ENOENT")) };
-  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow('Cannot run "show status" on the BIRD at /none.ctl: ENOENT');
+  const nobody: Sockets = { ...bird("").sockets, connect: () => Promise.reject(new SocketError("connect to", "/none.ctl", "ENOENT")) };
+  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow('Cannot run "show status" on the BIRD at /none.ctl: Cannot connect to socket "/none.ctl": ENOENT');
+  const bug: Sockets = { ...nobody, connect: () => Promise.reject(new TypeError("undefined is not an object")) };
+  await expect(askBird("/none.ctl", "show status", { sockets: bug, clock })).rejects.toBeInstanceOf(TypeError);
   await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow("closed the connection");
   const forever: AsyncIterable<Uint8Array> = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
   const silent: Sockets = { ...nobody, connect: async () => ({ input: forever, write: async () => {}, end: () => {} }) };

@@ -6,7 +6,7 @@
  * Source: BIRD's doc/reply_codes and nest/cli.c.
  */
 import type { Clock } from "../host/clock.ts";
-import type { Connection, Sockets } from "../host/sockets.ts";
+import { type Connection, SocketError, type Sockets } from "../host/sockets.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import { type BirdLine, type BirdProtocol, type BirdStatus, parseProtocols, parseStatus } from "./state.ts";
 
@@ -49,12 +49,17 @@ function read<T>(command: string, path: string, result: Result<T, ParseError>): 
 
 /** The lines of the answer. Rejects with BirdError for an error code, when nobody listens, or after 5 s. */
 export async function askBird(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
-  let connection: Connection;
   try {
-    connection = await doors.sockets.connect(path);
+    return await askOnce(path, command, doors);
   } catch (error) {
-    throw new BirdError(command, path, error instanceof Error ? error.message : String(error));
+    if (error instanceof SocketError) throw new BirdError(command, path, error.message);
+    throw error;
   }
+}
+
+/** As `askBird`; a connection that cannot be made or breaks is a SocketError. */
+async function askOnce(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
+  const connection = await doors.sockets.connect(path);
   const timer = new AbortController();
   const expired = doors.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
   try {

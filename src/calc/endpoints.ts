@@ -1,5 +1,5 @@
 /**
- * Endpoints: the join of Pod, Namespace, ServiceAccount and CNI record into one row a pod, for every pod of the cluster.
+ * Endpoints: the join of Pod, Namespace, ServiceAccount, IPAMBlock and CNI record into one row a pod, for every pod of the cluster.
  *
  * Labels of namespace and service account are not copied into the rows: a row refers to its parents, and a relabelled parent is told
  * as such, so that only selectors that mention the label need work. A row is immutable; a changed pod is a new row.
@@ -12,6 +12,7 @@ import type { ObjectMeta, Resource } from "../model/resource.ts";
 import { formatParseError } from "../lib/result.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Delta } from "../program/program.ts";
+import { Recorded } from "./recorded.ts";
 
 /** A namespace or service account, known or only referred to. One object for its whole life; `labels` is replaced, prefix included. */
 export interface Parent {
@@ -44,6 +45,7 @@ export interface EndpointInputs {
   readonly pods: Delta<KeyText, Resource<"Pod">>;
   readonly namespaces: Delta<KeyText, Resource<"Namespace">>;
   readonly serviceAccounts: Delta<KeyText, Resource<"ServiceAccount">>;
+  readonly blocks: Delta<KeyText, Resource<"IPAMBlock">>;
   /** By interface. */
   readonly records: Delta<string, CniRecord>;
 }
@@ -64,11 +66,14 @@ export class RowLabels {
   }
 }
 
-/** What a pod contributes, given the CNI records of this node that name it. Shared with the from-scratch calculation. */
-export function wiringOf(pod: PodModel, records: readonly CniRecord[], node: string): Pick<PodRow, "addresses" | "local"> {
+/**
+ * What a pod contributes, given the CNI records of this node that name it, and whether a block records an address for it. Shared with the
+ * from-scratch calculation.
+ */
+export function wiringOf(pod: PodModel, records: readonly CniRecord[], node: string, isRecorded: (addr: Addr) => boolean): Pick<PodRow, "addresses" | "local"> {
   const local = records.filter(({ uid }) => uid === undefined || pod.uid === undefined || uid === pod.uid);
   const isHere = pod.state === "live" && pod.node === node && local.length > 0;
-  if (!isHere) return { addresses: pod.addresses, local: [] };
+  if (!isHere) return { addresses: pod.addressesFrom === "annotation" ? pod.addresses.filter(isRecorded) : pod.addresses, local: [] };
   return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
 }
 
@@ -80,6 +85,9 @@ export class Endpoints {
   /** Interfaces of the records that name a pod, by pod. */
   readonly #interfaces = new Map<KeyText, Set<string>>();
   readonly #parents = new Map<KeyText, Parent>();
+  readonly #recorded = new Recorded();
+  /** Pods that claim the address by annotation. */
+  readonly #claims = new Map<Addr, Set<KeyText>>();
   /** Pods that cannot be read, and why: they have no row. */
   readonly problems = new Map<KeyText, string>();
 
@@ -93,6 +101,7 @@ export class Endpoints {
     for (const [key, account] of inputs.serviceAccounts) this.#relabel(this.#parent(key, SERVICE_ACCOUNT_PREFIX), account, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
+    for (const addr of this.#recorded.step(inputs.blocks)) for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     for (const [key, resource] of inputs.pods) {
       this.#readPod(key, resource);
       touched.add(key);
@@ -117,12 +126,19 @@ export class Endpoints {
   }
 
   #readPod(key: KeyText, resource: Resource<"Pod"> | undefined): void {
+    for (const addr of claimsOf(this.#pods.get(key))) {
+      const claiming = this.#claims.get(addr);
+      claiming?.delete(key);
+      if (claiming?.size === 0) this.#claims.delete(addr);
+    }
     this.#pods.delete(key);
     this.problems.delete(key);
     if (resource === undefined) return;
     const pod = podOf(resource);
-    if (pod.ok) this.#pods.set(key, pod.value);
-    else this.problems.set(key, formatParseError(pod.error));
+    if (pod.ok) {
+      this.#pods.set(key, pod.value);
+      for (const addr of claimsOf(pod.value)) this.#claims.set(addr, (this.#claims.get(addr) ?? new Set()).add(key));
+    } else this.problems.set(key, formatParseError(pod.error));
   }
 
   #setRecord(name: string, record: CniRecord | undefined, touched: Set<KeyText>): void {
@@ -148,7 +164,7 @@ export class Endpoints {
     const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
     const parents = [this.#parent(namespaceId(pod.namespace), NAMESPACE_PREFIX)];
     if (pod.serviceAccount !== undefined) parents.push(this.#parent(serviceAccountId(pod.namespace, pod.serviceAccount), SERVICE_ACCOUNT_PREFIX));
-    return { key, pod, parents, labels: new RowLabels(pod.labels, parents), ...wiringOf(pod, records, this.#node) };
+    return { key, pod, parents, labels: new RowLabels(pod.labels, parents), ...wiringOf(pod, records, this.#node, (addr) => this.#recorded.has(addr, key)) };
   }
 
   /** A parent that is only referred to has just its name. */
@@ -169,6 +185,10 @@ export class Endpoints {
     if (changed.length > 0) into.set(parent, new Set(changed));
     else this.#forget(parent, 0);
   }
+}
+
+function claimsOf(pod: PodModel | undefined): readonly Addr[] {
+  return pod?.addressesFrom === "annotation" ? pod.addresses : [];
 }
 
 function namespaceId(name: string): KeyText {

@@ -1,6 +1,8 @@
 /** From scratch: the program of a node computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
 import type { CniRecord } from "../model/endpoint.ts";
+import type { Key } from "../model/key.ts";
+import { blockModelOf } from "../model/kinds/block-model.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
@@ -60,7 +62,14 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
     ...(serviceAccount === undefined ? [] : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
   ]);
   const records = state.records.filter((record) => equal(record.pod, key)).sort((a, b) => (a.interface < b.interface ? -1 : 1));
-  return [{ pod: pod.value, labels, ...wiringOf(pod.value, records, state.node) }];
+  return [{ pod: pod.value, labels, ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)) }];
+}
+
+function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
+  return blocks.some((resource) => {
+    const block = blockModelOf(resource);
+    return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
+  });
 }
 
 function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<EndpointId, Endpoint> {

@@ -127,3 +127,67 @@ test("an invalid policy closes its pods and is told", () => {
   expect(printProgram(graph.program)).toContain("  ingress no rules\n  egress no rules\n");
   expect([...graph.problems]).toEqual([["KubernetesNetworkPolicy/a/bad", "spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"]] as never);
 });
+
+const CLAIM = "10.0.0.2";
+
+/** A pod of node n2 that its kubelet has not reported, with an annotation. */
+function claiming(name: string, address: string): Resource<"Pod"> {
+  const value = pod(name, [], { labels: { app: "web" }, node: "n2", phase: "Pending" });
+  return { ...value, metadata: { ...value.metadata, annotations: { "cni.projectcalico.org/podIPs": `${address}/32` } } };
+}
+
+/** One that records the address for the pod of that name. */
+function recording(address: string, name: string): Resource<"IPAMBlock"> {
+  const value = block("10.0.0.0/30", "host:n2");
+  const ordinal = Number(address.slice(address.lastIndexOf(".") + 1));
+  const allocations = [0, 1, 2, 3].map((i) => (i === ordinal ? 0 : null));
+  return { ...value, spec: { ...value.spec, allocations, attributes: [{ handle_id: "h", secondary: { namespace: "a", pod: name } }] } };
+}
+
+function webs(graph: Graph): string[] {
+  return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.members] : []));
+}
+
+test("an annotated address counts from the moment that a block records it until none does, in whatever order they come", () => {
+  const isolated = [said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("KubernetesNetworkPolicy", WEB_ONLY)];
+  const news = [said("Pod", claiming("early", CLAIM)), said("IPAMBlock", recording(CLAIM, "early"))];
+  for (const order of [news, [...news].reverse()]) {
+    const graph = graphWith(isolated, [record("db", ["10.0.0.1"])]);
+    const seen = order.map((update) => {
+      graph.update([update]);
+      graph.flush();
+      return webs(graph);
+    });
+    expect(seen).toEqual([[], [CLAIM]]);
+    // The kubelet's report needs no block.
+    graph.update([said("Pod", pod("early", [CLAIM], { labels: { app: "web" }, node: "n2" }))]);
+    expect(isEmptyDelta(graph.flush())).toBe(true);
+    graph.update([said("Pod", claiming("early", CLAIM)), gone("IPAMBlock", recording(CLAIM, "early"))]);
+    graph.flush();
+    expect(webs(graph)).toEqual([]);
+  }
+});
+
+test("a claim that a block records for another pod is worth nothing, and goes over with the block's record", () => {
+  const graph = graphWith(
+    [said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("KubernetesNetworkPolicy", WEB_ONLY), said("Pod", claiming("liar", CLAIM)), said("IPAMBlock", recording(CLAIM, "other"))],
+    [record("db", ["10.0.0.1"])],
+  );
+  expect(webs(graph)).toEqual([]);
+  graph.update([said("IPAMBlock", recording(CLAIM, "liar"))]);
+  graph.flush();
+  expect(webs(graph)).toEqual([CLAIM]);
+  // Other addresses of the block concern nobody.
+  const more = recording(CLAIM, "liar");
+  graph.update([said("IPAMBlock", { ...more, spec: { ...more.spec, allocations: [null, 1, 0, 1], attributes: [...more.spec.attributes, { handle_id: "x", secondary: { namespace: "a", pod: "x" } }] } })]);
+  expect(isEmptyDelta(graph.flush())).toBe(true);
+  graph.update([said("IPAMBlock", recording("10.0.0.3", "liar"))]);
+  graph.flush();
+  expect(webs(graph)).toEqual([]);
+});
+
+test("a pod that is wired here has the addresses of its record, whatever it claims", () => {
+  const here = { ...claiming("liar", CLAIM), spec: { nodeName: "n1", containers: [] } };
+  const graph = graphWith([said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })), said("KubernetesNetworkPolicy", WEB_ONLY), said("Pod", here), said("IPAMBlock", recording(CLAIM, "liar"))], [record("db", ["10.0.0.1"]), record("liar", ["10.0.0.9"])]);
+  expect(webs(graph)).toEqual(["10.0.0.9"]);
+});

@@ -3,6 +3,7 @@
  *
  * Everything is synchronous: netlink answers within the system call, so a change is in the kernel when `commit` returns.
  */
+import type { Watch, Watcher } from "../host/watcher.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
 export interface Driver {
@@ -13,6 +14,11 @@ export interface Driver {
   read(): void;
   /** Makes the kernel agree with the wanted rows; writes nothing when it does already. Throws KernelError; what failed stays pending. */
   commit(): void;
+  /**
+   * Hears at once of what others change of what is ours, until closed; a driver without it learns of that by audits alone. Throws
+   * KernelError.
+   */
+  watch?(watcher: Watcher, events: DriverEvents): Watch;
   /** True when everything of this endpoint is in the kernel. */
   isProgrammed(endpoint: EndpointId, program: Program): boolean;
   /** Rows that differ from the kernel as last known. */
@@ -20,4 +26,11 @@ export interface Driver {
   /** Transactions or requests that changed the kernel, since start. */
   readonly writes: number;
   close(): void;
+}
+
+export interface DriverEvents {
+  /** Somebody else changed what is ours since it was read last; `by` says who. */
+  changed(by: string): void;
+  /** Changes may have been missed, and no more will be told: watch again, then read. */
+  lost(cause: string): void;
 }

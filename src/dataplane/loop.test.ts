@@ -2,12 +2,15 @@ import { expect, test } from "bun:test";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
-import type { Driver } from "./driver.ts";
+import type { Driver, DriverEvents } from "./driver.ts";
 import { Loop } from "./loop.ts";
+import type { Watch, Watcher } from "../host/watcher.ts";
 
 const PROGRAM: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
 const DELTA: ProgramDelta = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
 const EBUSY = 16;
+
+const NO_WATCHER: Watcher = { watch: () => { throw new Error("a driver of this test watches no descriptor"); } };
 
 /** A driver of one row: wanted once lowered, there once committed; refuses while `refuse` is set. */
 class OneRow implements Driver {
@@ -27,6 +30,16 @@ class OneRow implements Driver {
 
   get pending(): number {
     return this.wanted === this.known ? 0 : 1;
+  }
+
+  /** One entry a watch; undefined once it was closed. */
+  readonly watches: (DriverEvents | undefined)[] = [];
+  deaf: Error | undefined;
+
+  watch(_watcher: Watcher, events: DriverEvents): Watch {
+    if (this.deaf !== undefined) throw this.deaf;
+    const index = this.watches.push(events) - 1;
+    return { close: () => (this.watches[index] = undefined) };
   }
 
   isProgrammed(): boolean {
@@ -52,11 +65,11 @@ class OneRow implements Driver {
   close(): void {}
 }
 
-function setUp(): { loop: Loop; a: OneRow; b: OneRow; clock: VirtualClock; reports: string[] } {
+function setUp(auditIntervalMs = 1000): { loop: Loop; a: OneRow; b: OneRow; clock: VirtualClock; reports: string[] } {
   const [a, b] = [new OneRow("a"), new OneRow("b")];
   const clock = new VirtualClock();
   const reports: string[] = [];
-  return { loop: new Loop({ drivers: [a, b], clock, auditIntervalMs: 1000, report: (message) => reports.push(message) }), a, b, clock, reports };
+  return { loop: new Loop({ drivers: [a, b], clock, watcher: NO_WATCHER, auditIntervalMs, report: (message) => reports.push(message) }), a, b, clock, reports };
 }
 
 test("nothing is read or written before the start; then everything is made equal", () => {
@@ -128,4 +141,97 @@ test("an audit finds what was changed behind our back, repairs it and counts it"
   abort.abort();
   await clock.advance(100);
   await running;
+});
+
+/** Starts with one row in the kernel, runs the loop through the test and ends it. */
+async function running(setUpOf: ReturnType<typeof setUp>, body: () => Promise<void>): Promise<void> {
+  const { loop, clock } = setUpOf;
+  loop.step(PROGRAM, DELTA);
+  loop.start();
+  const abort = new AbortController();
+  const run = loop.run(abort.signal);
+  await body();
+  abort.abort();
+  await clock.advance(100);
+  await run;
+}
+
+test("a change of somebody else is repaired as soon as it is heard, and told with who made it", async () => {
+  const all = setUp(1e9);
+  const { loop, a, b, reports } = all;
+  await running(all, async () => {
+    a.kernel = 99;
+    a.watches[0]?.changed("nft (process 7)");
+    expect([a.kernel, loop.repairs, b.reads]).toEqual([1, 1, 1]);
+    expect(reports).toEqual(["kernel differs from the program: repairing"]);
+  });
+  expect([...a.watches, ...b.watches]).toEqual([undefined, undefined]);
+});
+
+test("a heard change that cannot be undone is an error in the status; the next one heard is tried at once", async () => {
+  const all = setUp(1e9);
+  const { loop, a } = all;
+  await running(all, async () => {
+    a.kernel = 99;
+    a.refuse = new KernelError("add", "row", EBUSY);
+    a.watches[0]?.changed("nft");
+    expect(loop.status()[0]).toMatchObject({ pending: 1, error: expect.stringContaining("EBUSY") });
+    a.refuse = undefined;
+    a.watches[0]?.changed("nft");
+    expect([loop.status()[0]?.error, a.kernel]).toEqual([undefined, 1]);
+  });
+});
+
+test("notifications that were lost: it listens anew, then reads; while it cannot listen that is an error", async () => {
+  const all = setUp(1e9);
+  const { loop, a, clock } = all;
+  await running(all, async () => {
+    a.kernel = 99;
+    a.watches[0]?.lost("ENOBUFS");
+    expect([a.kernel, a.watches.length]).toEqual([1, 2]);
+    a.deaf = new KernelError("open", "socket", EBUSY);
+    a.watches[1]?.lost("ENOBUFS");
+    expect(loop.status()[0]?.error).toContain("EBUSY");
+    a.deaf = undefined;
+    await clock.advance(300);
+    expect([loop.status()[0]?.error, a.watches.length]).toEqual([undefined, 3]);
+  });
+});
+
+test("somebody who goes on changing what is ours costs a tenth of the thread", async () => {
+  const all = setUp(1e9);
+  const { a, clock } = all;
+  await running(all, async () => {
+    // Each read takes 100 ms.
+    let slowMs = 0;
+    const now = clock.monotonicMs.bind(clock);
+    clock.monotonicMs = () => now() + slowMs;
+    const read = a.read.bind(a);
+    a.read = () => {
+      slowMs += 100;
+      read();
+    };
+    const before = a.reads;
+    for (let i = 0; i < 1000; i++) {
+      a.kernel = 99;
+      a.watches[0]?.changed("nft");
+      await clock.advance(10);
+    }
+    // 10 s: 1 s at once, 1 s afterwards.
+    expect(a.reads - before).toBeGreaterThan(15);
+    expect(a.reads - before).toBeLessThan(25);
+    await clock.advance(2_000);
+    expect(a.kernel).toBe(1);
+  });
+});
+
+test("the same refusal again is no news", async () => {
+  const all = setUp();
+  const { loop, a, clock, reports } = all;
+  a.refuse = new KernelError("add", "row", EBUSY);
+  await running(all, async () => {
+    await clock.advance(20_000);
+    expect(reports).toEqual(["kernel write failed: will read again and retry"]);
+    expect(loop.status()[0]?.error).toContain("EBUSY");
+  });
 });

@@ -1,9 +1,11 @@
 /**
  * Loop: the only scheduler of kernel writes. Nothing is written before the datastore is in sync; then everything is read and
  * made equal once; afterwards deltas only. A failure makes that driver stale: it is read again and retried with backoff while
- * the others go on. An audit re-reads one driver at a time and repairs drift.
+ * the others go on. What somebody else changes of ours is repaired as soon as the kernel tells of it; an audit, which re-reads one
+ * driver at a time, repairs what was not told.
  */
 import type { Clock } from "../host/clock.ts";
+import type { Watch, Watcher } from "../host/watcher.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver } from "./driver.ts";
@@ -11,6 +13,7 @@ import type { Driver } from "./driver.ts";
 export interface LoopOptions {
   readonly drivers: readonly Driver[];
   readonly clock: Clock;
+  readonly watcher: Watcher;
   /** Time between two audits of one driver. */
   readonly auditIntervalMs: number;
   readonly report: (message: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -22,6 +25,10 @@ interface State {
   error: string | undefined;
   nextAuditMs: number;
   nextRetryMs: number;
+  watch: Watch | undefined;
+  /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
+  spentMs: number;
+  spentAtMs: number;
 }
 
 export interface DriverStatus {
@@ -33,10 +40,14 @@ export interface DriverStatus {
 
 const RETRY_FIRST_MS = 50;
 const RETRY_MOST_MS = 5_000;
+/** Somebody who goes on changing what is ours costs at most this much of the thread at once, and then a tenth of it. */
+const SPEND_MOST_MS = 1_000;
+const SPEND_SHARE = 0.1;
 
 export class Loop {
   readonly #states: State[];
   readonly #clock: Clock;
+  readonly #watcher: Watcher;
   readonly #auditIntervalMs: number;
   readonly #report: LoopOptions["report"];
   #started = false;
@@ -46,9 +57,19 @@ export class Loop {
 
   constructor(options: LoopOptions) {
     this.#clock = options.clock;
+    this.#watcher = options.watcher;
     this.#auditIntervalMs = options.auditIntervalMs;
     this.#report = options.report;
-    this.#states = options.drivers.map((driver) => ({ driver, failures: 0, error: undefined, nextAuditMs: 0, nextRetryMs: 0 }));
+    this.#states = options.drivers.map((driver) => ({
+      driver,
+      failures: 0,
+      error: undefined,
+      nextAuditMs: 0,
+      nextRetryMs: 0,
+      watch: undefined,
+      spentMs: 0,
+      spentAtMs: 0,
+    }));
   }
 
   /** Takes the change in; after `start` it is in the kernel on return, unless a driver failed and will be retried. */
@@ -91,32 +112,63 @@ export class Loop {
       const due = this.#states.find((state) => now >= state.nextAuditMs);
       if (due !== undefined) this.#audit(due);
     }
+    for (const state of this.#states) state.watch?.close();
   }
 
-  #audit(state: State): void {
-    try {
-      state.driver.read();
-    } catch (error) {
-      this.#failed(state, error);
-      return;
-    }
+  /** Reads and repairs what differs, on the account of those who change what is ours. `by`: who is known to have done so. */
+  #audit(state: State, by?: string): void {
+    const begin = this.#clock.monotonicMs();
+    state.spentMs = this.#spent(state, begin);
+    if (state.error === undefined) this.#repair(state, by);
+    else this.#resync(state);
+    state.spentAtMs = this.#clock.monotonicMs();
+    state.spentMs += state.spentAtMs - begin;
+  }
+
+  #spent(state: State, nowMs: number): number {
+    return Math.max(0, state.spentMs - (nowMs - state.spentAtMs) * SPEND_SHARE);
+  }
+
+  #repair(state: State, by: string | undefined): void {
+    if (!this.#read(state)) return;
     if (state.driver.pending > 0) {
       this.repairs += state.driver.pending;
-      this.#report("kernel differs from the program: repairing", { driver: state.driver.name, rows: state.driver.pending });
+      const changedBy = by === undefined ? {} : { changedBy: by };
+      this.#report("kernel differs from the program: repairing", { driver: state.driver.name, rows: state.driver.pending, ...changedBy });
       this.#commit(state);
     }
-    state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
   }
 
   #resync(state: State): void {
+    if (this.#read(state)) this.#commit(state);
+  }
+
+  /** Listens before it reads, so that no change falls between. False when it failed. */
+  #read(state: State): boolean {
     try {
+      state.watch ??= state.driver.watch?.(this.#watcher, {
+        changed: (by) => this.#disturbed(state, by),
+        lost: (cause) => {
+          state.watch = undefined;
+          this.#report("changes of the kernel may have been missed: reading again", { driver: state.driver.name, cause });
+          this.#disturbed(state);
+        },
+      });
       state.driver.read();
     } catch (error) {
       this.#failed(state, error);
-      return;
+      return false;
     }
-    this.#commit(state);
     state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
+    return true;
+  }
+
+  /** Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often. */
+  #disturbed(state: State, by?: string): void {
+    const now = this.#clock.monotonicMs();
+    const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
+    if (excessMs > 0) state.nextAuditMs = Math.min(state.nextAuditMs, now + excessMs / SPEND_SHARE);
+    else this.#audit(state, by);
   }
 
   #commit(state: State): void {
@@ -136,10 +188,13 @@ export class Loop {
 
   #failed(state: State, error: unknown): void {
     if (!(error instanceof KernelError)) throw error;
+    const isNews = state.error !== error.message;
     state.failures++;
     state.error = error.message;
     const delay = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures, 10));
     state.nextRetryMs = this.#clock.monotonicMs() + delay;
-    this.#report("kernel write failed: will read again and retry", { driver: state.driver.name, error: error.message, retryMs: delay });
+    // The retry reads as well as an audit would.
+    state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
+    if (isNews) this.#report("kernel write failed: will read again and retry", { driver: state.driver.name, error: error.message, retryMs: delay });
   }
 }

@@ -2,13 +2,13 @@
  * bird: keeps BIRD's configuration equal to the cluster: nodes, blocks and pools in, a file and a `configure` out.
  *
  * BIRD runs beside the daemon under its own supervisor. While it is away the file is written all the same, and it reads it
- * when it starts.
+ * when it starts. A disk that refuses the file, and a BIRD that refuses it or is away, are tried again until they take it.
  */
-import { configureBird } from "../bird/control.ts";
+import { BirdError, configureBird } from "../bird/control.ts";
 import { renderBirdConfiguration } from "../bird/configuration.ts";
 import { birdInputOf, type BirdSources } from "../bird/input.ts";
 import type { Clock } from "../host/clock.ts";
-import type { Files } from "../host/files.ts";
+import { FileError, type Files } from "../host/files.ts";
 import type { Sockets } from "../host/sockets.ts";
 import { formatKey } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
@@ -16,8 +16,10 @@ import type { Update } from "../model/update.ts";
 import type { NodePaths } from "./paths.ts";
 import type { Report } from "./pipeline.ts";
 
+/** A BIRD that starts should have its configuration soon, and asking costs nothing; a disk is given time. */
 const RETRY_MS = 500;
-/** Failures in a row before it is worth a line: BIRD starts a moment after its first configuration was written. */
+const DISK_RETRY_MOST_MS = 5_000;
+/** Failures in a row before BIRD is worth a line: it starts a moment after its first configuration was written. */
 const REPORT_AFTER = 10;
 
 export class BirdConfigurator {
@@ -38,6 +40,7 @@ export class BirdConfigurator {
   #wake: () => void = () => {};
   #reported: string | undefined;
   #failures = 0;
+  #error: string | undefined;
 
   constructor(options: { node: string; paths: NodePaths; files: Files; sockets: Sockets; clock: Clock; report: Report }) {
     this.#node = options.node;
@@ -51,6 +54,11 @@ export class BirdConfigurator {
   /** True when BIRD has loaded the newest configuration. */
   get current(): boolean {
     return this.#applied !== undefined && this.#applied === this.#written && !this.#dirty;
+  }
+
+  /** Why BIRD does not have the newest configuration, as far as that is known. */
+  get error(): string | undefined {
+    return this.current ? undefined : this.#error;
   }
 
   observe(updates: readonly Update[]): void {
@@ -71,10 +79,18 @@ export class BirdConfigurator {
     this.#dirty = true;
     signal.addEventListener("abort", () => this.#wake(), { once: true });
     while (!signal.aborted) {
-      if (this.#dirty) await this.#write();
-      if (this.#applied !== this.#written) await this.#apply();
-      if (this.#applied !== this.#written) await this.#clock.sleep(RETRY_MS, signal);
-      else if (!this.#dirty) await new Promise<void>((resolve) => (this.#wake = resolve));
+      try {
+        if (this.#dirty) await this.#write();
+        if (this.#applied !== this.#written) await this.#apply();
+        this.#error = undefined;
+        this.#reported = undefined;
+        this.#failures = 0;
+      } catch (error) {
+        if (!(error instanceof FileError) && !(error instanceof BirdError)) throw error;
+        await this.#clock.sleep(this.#failed(error), signal);
+        continue;
+      }
+      if (!this.#dirty && !signal.aborted) await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
 
@@ -87,25 +103,36 @@ export class BirdConfigurator {
     };
     const text = renderBirdConfiguration(birdInputOf(this.#node, sources));
     if (text === this.#written) return;
-    const before = this.#written ?? (await this.#files.readText(this.#paths.birdConfiguration));
-    if (before !== text) await this.#files.writeText(this.#paths.birdConfiguration, text, 0o644);
+    const { birdConfiguration: path } = this.#paths;
+    try {
+      const before = this.#written ?? (await this.#files.readText(path));
+      if (before !== text) {
+        await this.#files.makeDirectory(path.slice(0, path.lastIndexOf("/")));
+        await this.#files.writeText(path, text, 0o644);
+      }
+    } catch (error) {
+      this.#dirty = true;
+      throw error;
+    }
     this.#written = text;
   }
 
   async #apply(): Promise<void> {
     const text = this.#written;
-    try {
-      await configureBird(this.#paths.birdSocket, { sockets: this.#sockets, clock: this.#clock });
-      this.#applied = text;
-      this.#reported = undefined;
-      this.#failures = 0;
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      this.#failures++;
-      if (this.#failures < REPORT_AFTER || message === this.#reported) return;
-      this.#report("BIRD did not take its configuration: will retry", { error: message, socket: this.#paths.birdSocket });
-      this.#reported = message;
+    await configureBird(this.#paths.birdSocket, { sockets: this.#sockets, clock: this.#clock });
+    this.#applied = text;
+  }
+
+  /** Milliseconds until the next attempt. */
+  #failed(error: FileError | BirdError): number {
+    this.#failures++;
+    this.#error = error.message;
+    const isDisk = error instanceof FileError;
+    if (error.message !== this.#reported && (isDisk || this.#failures >= REPORT_AFTER)) {
+      this.#report(isDisk ? "cannot write BIRD's configuration: will retry" : "BIRD did not take its configuration: will retry", { error: error.message, socket: this.#paths.birdSocket });
+      this.#reported = error.message;
     }
+    return isDisk ? Math.min(DISK_RETRY_MOST_MS, RETRY_MS * 2 ** Math.min(this.#failures - 1, 10)) : RETRY_MS;
   }
 }
 

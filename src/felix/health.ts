@@ -13,6 +13,8 @@ export interface HealthSources {
   readonly pipeline: Pipeline;
   readonly loop: Loop;
   readonly birdIsCurrent: () => boolean;
+  /** Why it is not, as far as that is known. */
+  readonly birdError: () => string | undefined;
   readonly backlog: () => number;
   readonly attachments: () => number;
   /** Settings of the cluster's objects that have no effect on this node, in words. */
@@ -54,7 +56,7 @@ export function serveHealth(sockets: Sockets, address: { readonly host: string; 
   const json = (status: number, body: unknown): Response => new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
     const { pathname } = new URL(request.url);
-    const status = { datastore: sources.pipeline.status, datastoreReady: sources.pipeline.datastoreReady, datastoreErrors: sources.pipeline.datastoreErrors, inSync: sources.pipeline.inSync, drivers: sources.loop.status(), bird: sources.birdIsCurrent(), backlog: sources.backlog() };
+    const status = { datastore: sources.pipeline.status, datastoreReady: sources.pipeline.datastoreReady, datastoreErrors: sources.pipeline.datastoreErrors, inSync: sources.pipeline.inSync, drivers: sources.loop.status(), bird: sources.birdIsCurrent(), birdError: sources.birdError(), backlog: sources.backlog() };
     if (pathname === "/liveness") return json(200, { live: true });
     if (pathname === "/readiness") {
       const ready = sources.pipeline.inSync && status.drivers.every((driver) => driver.error === undefined);

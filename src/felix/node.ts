@@ -4,11 +4,12 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
-import { Loop } from "../dataplane/loop.ts";
+import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
+import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
@@ -21,6 +22,7 @@ import { serveBirdFront } from "./bird-front.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
 import { isRefusal } from "./failures.ts";
+import { poolsWithoutFamily } from "./families.ts";
 import { serveHealth } from "./health.ts";
 import { isWired, Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
@@ -62,13 +64,12 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
-  await files.makeDirectory(parent(paths.birdConfiguration));
-  await files.makeDirectory(parent(paths.nodename));
-  await files.writeText(paths.nodename, node, 0o644);
-  await enableForwarding(sys);
+  await writeNodename(files, paths.nodename, node, report);
+  const families = enableForwarding(sys);
+  if (!families.has(6)) report("this kernel has no IPv6: going on with IPv4 alone", {});
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
-  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock), new NftablesDriver(sys)], clock, auditIntervalMs: options.auditIntervalMs, report });
+  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys)], clock, watcher: host.watcher, auditIntervalMs: options.auditIntervalMs, report });
   const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
@@ -97,6 +98,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     observe: (updates) => {
       bird.observe(updates);
       faults.observe(updates);
+      for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);
       leaks.observe(updates);
       registration.observe(updates);
@@ -104,7 +106,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node))) refill();
     },
     onInSync: () => {
-      report("in sync: the kernel agrees with the datastore", { endpoints: pipeline.program.endpoints.size, policies: pipeline.program.policies.size, commits: loop.commits });
+      const { endpoints, policies } = pipeline.program;
+      report(describeStart(loop.status()), { endpoints: endpoints.size, policies: policies.size, commits: loop.commits });
       addresses.resume();
       void bird.run(signal);
       void keepReserve(reserve, options, signal);
@@ -119,13 +122,32 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const server = new CniServer({ pipeline, journal, addresses, wiring, requests: asked, random, report });
   const listener = await server.listen(sockets, paths.cniSocket);
   const birdFront = await serveBirdFront(sockets, paths);
-  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
+  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, birdError: () => bird.error, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
   report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
   await Promise.all([listener.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();
+}
+
+/** Upstream's tools read the file; the daemon does without it, so that a disk that takes nothing does not keep pods from the network. */
+export async function writeNodename(files: Files, path: string, node: string, report: Report): Promise<void> {
+  try {
+    if ((await files.readText(path)) === node) return;
+    await files.makeDirectory(parent(path));
+    await files.writeText(path, node, 0o644);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    report("cannot write the node's name for other tools: going on without", { error: error.message });
+  }
+}
+
+/** What is true of the kernel when the datastore is in sync for the first time. */
+export function describeStart(drivers: readonly DriverStatus[]): string {
+  const behind = drivers.filter(({ pending, error }) => pending > 0 || error !== undefined);
+  if (behind.length === 0) return "in sync: the kernel agrees with the datastore";
+  return `in sync with the datastore, but not yet the kernel: ${behind.map(({ name, pending, error }) => `${name}: ${error ?? `${pending} rows wait for their interfaces`}`).join("; ")}`;
 }
 
 /** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */

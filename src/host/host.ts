@@ -5,6 +5,7 @@ import type { Processes } from "./processes.ts";
 import type { Random } from "./random.ts";
 import type { Sockets } from "./sockets.ts";
 import type { Sys } from "./sys.ts";
+import type { Watcher } from "./watcher.ts";
 
 export interface Host {
   readonly clock: Clock;
@@ -13,4 +14,5 @@ export interface Host {
   readonly processes: Processes;
   readonly sockets: Sockets;
   readonly sys: Sys;
+  readonly watcher: Watcher;
 }

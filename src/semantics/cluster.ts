@@ -7,7 +7,8 @@ import { formatKey, type Key } from "../model/key.ts";
 import { validateNetworkPolicy } from "../model/kubernetes/network-policy-validation.ts";
 import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
 import type { FieldError } from "../model/schema/field-error.ts";
-import { type Addr, parseAddr } from "../net/addr.ts";
+import { type Addr, addrFromInteger, parseAddr } from "../net/addr.ts";
+import { parsePrefix, prefixRange } from "../net/prefix.ts";
 import type { ContainerPort } from "kubernetes-types/core/v1";
 import type { NetworkPolicySpec } from "kubernetes-types/networking/v1";
 
@@ -17,6 +18,7 @@ export interface ClusterResources {
   readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
   readonly serviceAccounts?: readonly Resource<"ServiceAccount">[];
   readonly nodes?: readonly Resource<"Node">[];
+  readonly blocks?: readonly Resource<"IPAMBlock">[];
 }
 
 export type LabelMap = Readonly<Record<string, string>>;
@@ -48,9 +50,10 @@ export interface Cluster {
 }
 
 export function clusterOf(resources: ClusterResources): Cluster {
+  const held = heldAddresses(resources.blocks ?? []);
   return {
     pods: resources.pods.flatMap((pod) => {
-      const addresses = addressesOf(pod);
+      const addresses = addressesOf(pod, held);
       return addresses.length === 0 ? [] : [readPod(pod, addresses, resources)];
     }),
     policies: resources.networkPolicies.map(readPolicy).sort((a, b) => (rank(a) < rank(b) ? -1 : 1)),
@@ -74,8 +77,8 @@ function readPod(pod: Resource<"Pod">, addresses: readonly Addr[], resources: Cl
   return { key, namespace, node: pod.spec?.nodeName ?? "", addresses, labels: labelsOf(pod, namespace, resources), ports: containers.flatMap((container) => container.ports ?? []) };
 }
 
-/** POL-1. */
-function addressesOf(pod: Resource<"Pod">): Addr[] {
+/** POL-1. `held` has a line `NAMESPACE/NAME ADDRESS` for each address that a block records for a pod. */
+function addressesOf(pod: Resource<"Pod">, held: ReadonlySet<string>): Addr[] {
   const { spec, status } = pod;
   const annotations = pod.metadata.annotations ?? {};
   const written = [annotations["cni.projectcalico.org/podIPs"], annotations["cni.projectcalico.org/podIP"]];
@@ -83,7 +86,27 @@ function addressesOf(pod: Resource<"Pod">): Addr[] {
   if (hasFinished || spec?.hostNetwork === true || !spec?.nodeName || written.includes("")) return [];
   if (status?.podIPs !== undefined && status.podIPs.length > 0) return parseAll(status.podIPs.map(({ ip }) => ip ?? ""));
   if (status?.podIP) return parseAll([status.podIP]);
-  return parseAll((written[0] ?? written[1] ?? "").split(",").map((text) => text.replace(/\/(32|128)$/, "")));
+  const claimed = parseAll((written[0] ?? written[1] ?? "").split(",").map((text) => text.trim().replace(/\/(32|128)$/, "")));
+  return claimed.filter((addr) => held.has(`${pod.metadata.namespace ?? "default"}/${pod.metadata.name} ${addr}`));
+}
+
+/** No block is larger. */
+const MOST_ADDRESSES = 4096n;
+
+/** POL-1. Entry i of `allocations` is the block's address i: an index into `attributes`, where the holder is. A block that is not well-formed records nothing. */
+function heldAddresses(blocks: readonly Resource<"IPAMBlock">[]): Set<string> {
+  const held = new Set<string>();
+  for (const { spec } of blocks) {
+    const prefix = parsePrefix(String(spec?.cidr));
+    if (!prefix.ok || !Array.isArray(spec.allocations)) continue;
+    const { family, first, last } = prefixRange(prefix.value);
+    if (last - first >= MOST_ADDRESSES || BigInt(spec.allocations.length) > last - first + 1n) continue;
+    spec.allocations.forEach((index, ordinal) => {
+      const { namespace, pod } = (index === null ? undefined : spec.attributes?.[index]?.secondary) ?? {};
+      if (namespace !== undefined && pod !== undefined) held.add(`${namespace}/${pod} ${addrFromInteger(family, first + BigInt(ordinal))}`);
+    });
+  }
+  return held;
 }
 
 /** All of them, or none if one cannot be read. */

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
+import type { Sys } from "../../src/host/sys.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 
 const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
@@ -176,6 +177,147 @@ test("a route whose interface does not exist waits for it and blocks nothing els
     driver.commit();
     expect(driver.pending).toBe(0);
     expect(driver.isProgrammed("cali1" as EndpointId, program)).toBe(true);
+    driver.close();
+  });
+});
+
+/** All of the main table's routes to the destination, whosever they are. */
+function allTo(namespace: Namespace, destination: string): string[] {
+  const family = destination.includes(":") ? "-6" : "-4";
+  return namespace.run(["ip", family, "route", "show", destination]).split("\n").map((line) => line.replace(/ metric 1024| pref medium| dev lo\b| error -?\d+/g, " ").replace(/\s+/g, " ").trim()).filter((line) => line !== "");
+}
+
+function withLinks(run: (namespace: Namespace) => void): void {
+  withNamespaces(["routes"], (namespace) => {
+    namespace.run(["ip", "link", "add", "cali1", "type", "veth", "peer", "name", "peer"]);
+    for (const link of ["cali1", "peer"]) namespace.run(["ip", "link", "set", link, "up"]);
+    run(namespace);
+  });
+}
+
+const SURPLUS: readonly (readonly string[])[] = [
+  ["add", "10.65.0.1/32", "dev", "cali1", "metric", "7"],
+  ["add", "10.65.0.1/32", "dev", "peer", "metric", "7"],
+  ["append", "10.65.0.1/32", "dev", "peer"],
+  ["prepend", "10.65.0.1/32", "dev", "peer"],
+  ["add", "10.65.0.1/32", "dev", "cali1", "tos", "0x10"],
+  ["add", "blackhole", "10.65.0.0/26", "metric", "7"],
+  ["add", "blackhole", "10.65.0.0/26", "tos", "0x08"],
+  ["add", "unreachable", "10.65.0.0/26", "metric", "9"],
+  ["add", "fd00:65::1/128", "dev", "cali1", "metric", "7"],
+  ["append", "fd00:65::1/128", "dev", "peer"],
+  ["add", "blackhole", "fd00:65::/122", "metric", "7"],
+];
+
+for (const [verb = "", ...words] of SURPLUS) {
+  const what = words.join(" ");
+  test(`a second route of our protocol goes, and ours stays: ${verb} ${what}`, () => {
+    withLinks((namespace) => {
+      const driver = open(namespace, ROUTES);
+      const before = shown(namespace);
+      namespace.run(["ip", what.includes("::") ? "-6" : "-4", "route", verb, ...words, "proto", "80"]);
+      expect(shown(namespace)).not.toEqual(before);
+      driver.read();
+      driver.commit();
+      driver.read();
+      expect([shown(namespace), driver.pending]).toEqual([before, 0]);
+      driver.close();
+    });
+  });
+}
+
+const FOREIGN: readonly (readonly [string, readonly string[]])[] = [
+  ["10.65.0.1/32", ["10.65.0.1/32", "dev", "peer", "proto", "static"]],
+  ["fd00:65::1/128", ["fd00:65::1/128", "dev", "peer", "proto", "static"]],
+  ["10.65.0.0/26", ["unreachable", "10.65.0.0/26", "proto", "static"]],
+  ["fd00:65::/122", ["unreachable", "fd00:65::/122", "proto", "static"]],
+];
+
+for (const [destination, words] of FOREIGN) {
+  const family = destination.includes(":") ? "-6" : "-4";
+
+  test(`somebody else's route to ${destination} stays, is named, keeps nothing else from being written, and ours is written once it is gone`, () => {
+    withLinks((namespace) => {
+      namespace.run(["ip", family, "route", "add", ...words]);
+      const foreign = allTo(namespace, destination);
+      const driver = namespace.enter(() => new RoutesDriver(sys, clock));
+      driver.lower(EMPTY, delta(ROUTES));
+      driver.read();
+      for (let i = 0; i < 2; i++) expect(() => driver.commit()).toThrow(new RegExp(`Cannot add route.*${destination}.*EEXIST.*another's route is there.*protocol 4`));
+      expect([allTo(namespace, destination), driver.pending, shown(namespace).length]).toEqual([foreign, 1, 3]);
+      namespace.run(["ip", family, "route", "del", ...words]);
+      driver.commit();
+      expect([shown(namespace).length, driver.pending]).toEqual([4, 0]);
+      driver.close();
+    });
+  });
+
+  test(`somebody who put his route to ${destination} in place of ours keeps it, whatever ours becomes`, () => {
+    withLinks((namespace) => {
+      const driver = open(namespace, ROUTES);
+      namespace.run(["ip", family, "route", "replace", ...words]);
+      const foreign = allTo(namespace, destination);
+      // The driver has not read since.
+      const other: Route = destination.endsWith("/26") || destination.endsWith("/122") ? { type: "local", interface: "cali1" } : { type: "local", interface: "peer" };
+      driver.lower(EMPTY, delta(new Map([[destination as RouteId, other]])));
+      expect(() => driver.commit()).toThrow("another's route is there");
+      expect(allTo(namespace, destination)).toEqual(foreign);
+      driver.lower(EMPTY, delta(new Map([[destination as RouteId, undefined]])));
+      driver.commit();
+      driver.read();
+      driver.commit();
+      expect(allTo(namespace, destination).filter((line) => line.includes("static"))).toEqual(foreign);
+      driver.close();
+    });
+  });
+}
+
+test("a route that ADD wrote a moment ago is taken for what it is, one of ours to another interface is not", () => {
+  withLinks((namespace) => {
+    const driver = namespace.enter(() => new RoutesDriver(sys, clock));
+    driver.read();
+    for (const [family, addr] of [["-4", "10.65.0.1"], ["-6", "fd00:65::1"]] as const) namespace.run(["ip", family, "route", "add", addr, "dev", "cali1", "proto", "80", ...(family === "-4" ? ["scope", "link"] : [])]);
+    const local = new Map([...ROUTES].filter(([, { type }]) => type === "local"));
+    driver.lower(EMPTY, delta(local));
+    driver.commit();
+    expect([driver.pending, shown(namespace)]).toEqual([0, ["10.65.0.1 dev cali1 scope link", "fd00:65::1 dev cali1"]]);
+    driver.lower(EMPTY, delta(new Map([...local.keys()].map((id) => [id, undefined]))));
+    driver.commit();
+    expect(shown(namespace)).toEqual([]);
+    for (const [family, addr] of [["-4", "10.65.0.1"], ["-6", "fd00:65::1"]] as const) namespace.run(["ip", family, "route", "add", addr, "dev", "peer", "proto", "80"]);
+    driver.lower(EMPTY, delta(local));
+    expect(() => driver.commit()).toThrow("EEXIST");
+    // As the loop does after a failure.
+    driver.read();
+    driver.commit();
+    expect([driver.pending, shown(namespace)]).toEqual([0, ["10.65.0.1 dev cali1 scope link", "fd00:65::1 dev cali1"]]);
+    driver.close();
+  });
+});
+
+/** As a kernel without IPv6: it asks all families for their routes when IPv6's are wanted, and takes no routes of IPv6. */
+const WITHOUT_IPV6: Sys = {
+  ...sys,
+  send: (fd, bytes, flags, address) => {
+    const RTM_GETROUTE = 26;
+    const copy = bytes.slice();
+    if (new DataView(copy.buffer).getUint16(4, true) === RTM_GETROUTE && copy[16] === 10) copy[16] = 0;
+    return sys.send(fd, copy, flags, address);
+  },
+};
+
+test("where the kernel has no IPv6, IPv4 goes on: its routes are not taken for surplus, and blocks of IPv6 are not waited for", () => {
+  withLinks((namespace) => {
+    const driver = namespace.enter(() => new RoutesDriver(WITHOUT_IPV6, clock, new Set([4])));
+    driver.lower(EMPTY, delta(new Map([...ROUTES].filter(([id, { type }]) => type === "blackhole" || !id.includes(":")))));
+    for (let i = 0; i < 2; i++) {
+      driver.read();
+      driver.commit();
+    }
+    const writes = driver.writes;
+    driver.read();
+    driver.commit();
+    expect([driver.pending, driver.writes - writes, shown(namespace)]).toEqual([0, 0, ["10.65.0.1 dev cali1 scope link", "blackhole 10.65.0.0/26"]]);
     driver.close();
   });
 });

@@ -29,11 +29,12 @@ export function withNamespaces<const N extends readonly string[]>(names: N, run:
     // The mapped tuple has exactly one namespace for each name.
     run(...(made as unknown as { [I in keyof N]: Namespace }));
   } finally {
-    for (const { name } of made) execute(["ip", "netns", "delete", name]);
+    for (const namespace of made) removeNamespace(namespace);
   }
 }
 
-function makeNamespace(purpose: string): Namespace {
+/** The caller removes it. */
+export function makeNamespace(purpose: string): Namespace {
   const name = `calico-test-${purpose}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
   execute(["ip", "netns", "add", name]);
   const path = `/var/run/netns/${name}`;
@@ -44,4 +45,8 @@ function makeNamespace(purpose: string): Namespace {
     enter: (run) => withNamespace(sys, path, run),
     run: (command, input) => execute(["ip", "netns", "exec", name, ...command], input),
   };
+}
+
+export function removeNamespace({ name }: Namespace): void {
+  execute(["ip", "netns", "delete", name]);
 }

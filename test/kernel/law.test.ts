@@ -26,14 +26,13 @@ import { decide } from "../../src/semantics/decide.ts";
 import { randomCluster, randomPackets, type RandomCluster } from "../property/clusters.ts";
 import { updatesOf } from "../property/updates.ts";
 import { execute, type Namespace, sys, withNamespaces } from "./fixture.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
 
 const PACKETS = 20_000;
 const PACKETS_PER_CLUSTER = 500;
 const POD_SLOTS = 6;
 const NODE = "n1";
-const HOST_MAC = "ee:ee:ee:ee:ee:ee";
-const POD_MAC = "02:00:00:00:00:01";
 const SEED = Number(process.env["LAW_SEED"] ?? "20261125");
 
 /** Addresses that no router forwards: the kernel drops them before any rule. */
@@ -46,21 +45,11 @@ interface Bench {
 }
 
 function build(node: Namespace, world: Namespace, pods: readonly Namespace[]): Bench {
-  node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv6.conf.default.accept_dad=0"]);
-  const link = (name: string, other: Namespace): void => {
-    node.run(["ip", "link", "add", name, "address", HOST_MAC, "type", "veth", "peer", "name", "eth0", "address", POD_MAC, "netns", other.name]);
-    node.run(["ip", "link", "set", name, "up"]);
-    other.run(["ip", "link", "set", "eth0", "up"]);
-    for (const family of ["-4", "-6"]) {
-      const gateway = family === "-4" ? "169.254.7.7" : "fe80::7";
-      node.run(["ip", family, "neigh", "add", gateway, "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);
-    }
-  };
-  link("world", world);
-  node.run(["ip", "-4", "route", "add", "default", "via", "169.254.7.7", "dev", "world", "onlink"]);
-  node.run(["ip", "-6", "route", "add", "default", "via", "fe80::7", "dev", "world", "onlink"]);
+  makeRouter(node);
+  connect(node, "world", world);
+  routeDefault(node, "world");
   const slots = pods.map((pod, i) => {
-    link(`cali${i}`, pod);
+    connect(node, `cali${i}`, pod);
     return { interface: `cali${i}`, port: new Port(pod, "eth0", HOST_MAC) };
   });
   execute(["ip", "netns", "exec", node.name, "nft", "-f", "-"], "table inet untracked { chain every { type filter hook prerouting priority raw; notrack; }; }");
@@ -88,7 +77,8 @@ class Law {
   #comments = new Map<bigint, string>();
   #before = new Map<bigint, bigint>();
   #recordAt = new Map<Addr, CniRecord>();
-  #marker = 1;
+  /** No frame that the kernel sends by itself ends like this; reports of the group ff02::2 end with 00000002. */
+  #marker = 0xca10_0000;
   checked = 0;
   readonly decisions = new Map<string, number>();
 
@@ -111,8 +101,7 @@ class Law {
       this.#graph.setCniRecord(record);
       for (const addr of record.addresses) {
         this.#recordAt.set(addr, record);
-        node.run(["ip", familyOption(addr), "route", "replace", addr, "dev", record.interface]);
-        node.run(["ip", familyOption(addr), "neigh", "replace", addr, "lladdr", POD_MAC, "dev", record.interface, "nud", "permanent"]);
+        routePod(node, record.interface, addr);
       }
     }
     const driver = node.enter(() => new NftablesDriver(sys));

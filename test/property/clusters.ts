@@ -7,7 +7,7 @@ import { formatKey, type Key } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import { podOf } from "../../src/model/kubernetes/pod.ts";
-import { type Addr, addrFromInteger, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
+import { type Addr, addrFromInteger, addrToInteger, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
 import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
@@ -44,16 +44,81 @@ export function randomCluster(seed: number): RandomCluster {
   const ghosts = random.some(0, 4, (index) => ghostPod(random, `ghost-${index}`, random.pick(live)));
   // An old owner and a new one, both alive for a moment.
   const twins = random.chance(10) ? [livePod(random, "twin", (random.pick(live).status?.podIPs ?? []).map(({ ip }) => ip ?? ""))] : [];
-  const pods = [...live, ...ghosts, ...twins];
+  const settled = [...live, ...ghosts, ...twins];
+  // Their kubelets have not reported them yet.
+  const early = random.some(0, 2, (index) => claimingPod(random, `early-${index}`, addressesAt(random, free.pop() ?? 0)));
+  const liars = random.some(0, 2, (index) => claimingPod(random, `liar-${index}`, claimsOf(random, random.pick([...live, ...early]), free)));
+  const pods = [...settled, ...early, ...liars];
+  const blocks = blocksOf(random, [...live, ...early]);
   return {
     seed,
     pods,
+    blocks,
     namespaces: random.subset(NAMESPACES, 85).map((name) => namespaceNamed(random, name)),
     serviceAccounts: [{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: "alpha", labels: { app: "web" } } }],
     networkPolicies: policiesOf(random),
     nodes: NODES.map((name, i) => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { addresses: [{ type: "InternalIP", address: `192.0.2.${i + 1}` }, { type: "InternalIP", address: `2001:db8::${i + 1}` }] } })),
-    records: pods.flatMap((pod, index) => recordOf(pod, index)),
+    records: pods.flatMap((pod, index) => recordOf(pod, index, (addr) => holderIn(blocks, addr) === formatKey(keyOf("Pod", pod)))),
   };
+}
+
+/** A pod that has these addresses by annotation alone. */
+export function claimingPod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
+  const pod = livePod(random, name, []);
+  const [first = ""] = addresses;
+  const many = addresses.map((addr) => `${addr}${random.chance(50) ? `/${addr.includes(":") ? 128 : 32}` : ""}`).join(random.pick([",", ", "]));
+  const annotations = random.chance(80) ? { "cni.projectcalico.org/podIPs": many } : { "cni.projectcalico.org/podIP": first };
+  return { ...pod, metadata: { ...pod.metadata, annotations }, status: { phase: "Pending" } };
+}
+
+/** What somebody without an address of his own would like to have: another's, one that nobody has, one outside. */
+function claimsOf(random: Random, other: Resource<"Pod">, free: readonly number[]): string[] {
+  const claims = [...addressesNamedBy(other), ...(free[0] === undefined ? [] : [poolAddress(4, free[0]), poolAddress(6, free[0])]), "198.51.100.7", "2001:db8:1::7"];
+  return random.shuffle(random.subset(claims, 60)).concat(claims[0] ?? "198.51.100.7");
+}
+
+/** Addresses of status and annotation. */
+function addressesNamedBy(pod: Resource<"Pod">): readonly Addr[] {
+  const model = podOf(pod);
+  return model.ok ? model.value.addresses : [];
+}
+
+const BLOCKS = ["10.65.0.0/26", "fd00:65::/122"] as const;
+
+/** IPAM's blocks, in which most of the pods' addresses are recorded, a few not yet, and a few for a pod of the same name elsewhere. */
+function blocksOf(random: Random, pods: readonly Resource<"Pod">[]): Resource<"IPAMBlock">[] {
+  const holders = new Map<Addr, { namespace: string; name: string }>();
+  for (const pod of pods) {
+    const { namespace = "default", name } = pod.metadata;
+    for (const addr of addressesNamedBy(pod)) if (random.chance(85)) holders.set(addr, { name, namespace: random.chance(90) ? namespace : random.pick(NAMESPACES) });
+  }
+  return BLOCKS.map((cidr) => blockHolding(cidr, random.pick(["host:n1", "host:n2"]), holders));
+}
+
+export function blockHolding(cidr: string, affinity: string | undefined, holders: ReadonlyMap<Addr, { readonly namespace: string; readonly name: string }>): Resource<"IPAMBlock"> {
+  const prefix = parsePrefix(cidr);
+  const range = prefix.ok ? prefixRange(prefix.value) : undefined;
+  const allocations: (number | null)[] = [];
+  const attributes: { handle_id: string; secondary: Record<string, string> }[] = [];
+  for (let value = range?.first ?? 1n; value <= (range?.last ?? 0n); value++) {
+    const holder = holders.get(addrFromInteger(range?.family ?? 4, value));
+    allocations.push(holder === undefined ? null : attributes.length);
+    if (holder !== undefined) attributes.push({ handle_id: `h.${holder.name}`, secondary: { namespace: holder.namespace, pod: holder.name, node: "n1" } });
+  }
+  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations, unallocated: [], attributes, sequenceNumber: 0, sequenceNumberForAllocation: {}, strictAffinity: false };
+  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: cidr.replaceAll(/[^a-z0-9]/g, "-") }, spec };
+}
+
+/** The text of the key of the pod for which a block records the address. */
+function holderIn(blocks: readonly Resource<"IPAMBlock">[], addr: Addr): string | undefined {
+  for (const { spec } of blocks) {
+    const prefix = parsePrefix(spec.cidr);
+    if (!prefix.ok || prefixRange(prefix.value).family !== familyOf(addr)) continue;
+    const index = spec.allocations[Number(addrToInteger(addr) - prefixRange(prefix.value).first)];
+    const { namespace = "", pod = "" } = (typeof index === "number" ? spec.attributes[index]?.secondary : undefined) ?? {};
+    if (pod !== "") return formatKey({ kind: "Pod", namespace, name: pod });
+  }
+  return undefined;
 }
 
 function policiesOf(random: Random): Resource<"KubernetesNetworkPolicy">[] {
@@ -115,11 +180,14 @@ function ghostPod(random: Random, name: string, owner: Resource<"Pod">): Resourc
   }
 }
 
-export function recordOf(resource: Resource<"Pod">, index: number): CniRecord[] {
+/** `isRecorded`: whether a block records the address for the pod, which counts for annotated ones. */
+export function recordOf(resource: Resource<"Pod">, index: number, isRecorded: (addr: Addr) => boolean = () => true): CniRecord[] {
   const pod = podOf(resource);
-  if (!pod.ok || pod.value.addresses.length === 0) return [];
+  if (!pod.ok) return [];
+  const addresses = pod.value.addressesFrom === "annotation" ? pod.value.addresses.filter(isRecorded) : pod.value.addresses;
+  if (addresses.length === 0) return [];
   const id = index.toString(16).padStart(11, "0");
-  return [{ containerId: `container-${id}`, pod: pod.value.key, interface: `cali${id}`, addresses: pod.value.addresses, mac: "ee:ee:ee:ee:ee:ee", netns: `/run/netns/${id}`, podInterface: "eth0" }];
+  return [{ containerId: `container-${id}`, pod: pod.value.key, interface: `cali${id}`, addresses, mac: "ee:ee:ee:ee:ee:ee", netns: `/run/netns/${id}`, podInterface: "eth0" }];
 }
 
 /** Packets at the ends of the cluster's pods, near the edges of whatever its policies say. */
@@ -147,7 +215,10 @@ interface Edges {
 
 function edgesOf(cluster: RandomCluster): Edges {
   const addresses = new Set<Addr>();
-  for (const pod of cluster.pods) for (const { ip } of pod.status?.podIPs ?? []) addAddress(addresses, ip ?? "");
+  for (const pod of cluster.pods) {
+    for (const addr of addressesNamedBy(pod)) addresses.add(addr);
+    for (const { ip } of pod.status?.podIPs ?? []) addAddress(addresses, ip ?? "");
+  }
   for (const node of cluster.nodes) for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
   const ports = new Set([1, 53, 80, 81, 8080, 65535]);
   walk(cluster.networkPolicies, (field, value) => {

@@ -6,12 +6,13 @@ import { Graph } from "../../src/calc/graph.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type KeyText } from "../../src/model/key.ts";
 import type { Resource } from "../../src/model/resource.ts";
+import type { Addr } from "../../src/net/addr.ts";
 import type { Update } from "../../src/model/update.ts";
 import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";
 import { printProgram } from "../../src/program/print.ts";
 import type { Delta, Program, ProgramDelta } from "../../src/program/program.ts";
-import { livePod, NAMESPACES, namespaceNamed, NODES, poolAddress, randomCluster, recordOf } from "./clusters.ts";
+import { blockHolding, claimingPod, livePod, NAMESPACES, namespaceNamed, NODES, poolAddress, randomCluster, recordOf } from "./clusters.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { deletionOf, updateOf, updatesOf } from "./updates.ts";
@@ -96,11 +97,15 @@ function checkInvariants(program: Program): void {
   expect([...program.sets.keys()].sort()).toEqual([...sets].sort());
 }
 
+/** Addresses recorded for pods that are there, that will be, that are called the same elsewhere; blocks that overlap; blocks that cannot be read. */
 function randomBlock(random: Random): Resource<"IPAMBlock"> {
-  const [cidr, name] = random.pick([["10.65.0.0/26", "b4"], ["fd00:65::/122", "b6"], ["10.65.0.5/32", "one"], ["10.65.0.0/26", "same"], ["10.65.0.0/99", "wrong"]] as const);
-  const affinity = random.pick(["host:n1", "host:n2", undefined]);
-  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations: [], unallocated: [], attributes: [], sequenceNumber: 0, sequenceNumberForAllocation: {}, strictAffinity: false };
-  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name }, spec };
+  const [cidr, name] = random.pick([["10.65.0.0/29", "b4"], ["fd00:65::/125", "b6"], ["10.65.0.5/32", "one"], ["10.65.0.0/29", "same"], ["10.65.0.0/26", "larger"], ["10.65.0.0/99", "wrong"]] as const);
+  const holders = new Map<Addr, { namespace: string; name: string }>();
+  for (let ordinal = 1; ordinal <= 6; ordinal++) {
+    for (const family of [4, 6] as const) if (random.chance(60)) holders.set(poolAddress(family, ordinal) as Addr, { namespace: random.pick(NAMESPACES), name: `pod-${random.below(8)}` });
+  }
+  const block = blockHolding(cidr, random.pick(["host:n1", "host:n2", undefined]), holders);
+  return { ...block, metadata: { name } };
 }
 
 function randomStep(random: Random, world: World, graph: Graph): void {
@@ -118,6 +123,7 @@ function randomStep(random: Random, world: World, graph: Graph): void {
       // The same pod changes its labels, state or addresses, often to those of another pod.
       const name = `pod-${random.below(8)}`;
       const pod = livePod(random, name, random.subset([poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))], 80));
+      if (random.chance(40)) return world.say(updateOf("Pod", claimingPod(random, name, [poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))])), graph);
       return world.say(updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod), graph);
     }
     case 5: {

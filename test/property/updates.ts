@@ -21,6 +21,7 @@ export function updatesOf(cluster: RandomCluster): Update[] {
     ...cluster.namespaces.map((namespace) => updateOf("Namespace", namespace)),
     ...cluster.serviceAccounts.map((account) => updateOf("ServiceAccount", account)),
     ...cluster.networkPolicies.map((policy) => updateOf("KubernetesNetworkPolicy", policy)),
+    ...cluster.blocks.map((block) => updateOf("IPAMBlock", block)),
     ...cluster.nodes.map((node) => updateOf("Node", node)),
   ];
 }

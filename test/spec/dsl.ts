@@ -18,6 +18,7 @@ import { evaluate } from "../../src/program/evaluate.ts";
 import type { EndpointId } from "../../src/program/program.ts";
 import { type ClusterResources, clusterOf } from "../../src/semantics/cluster.ts";
 import { journey } from "../../src/semantics/journey.ts";
+import { blockHolding } from "../property/clusters.ts";
 import { updateOf } from "../property/updates.ts";
 
 export interface PodWords {
@@ -40,6 +41,8 @@ export interface World {
   /** YAML of `spec` by `namespace/name`. */
   readonly policies?: Readonly<Record<string, string>>;
   readonly nodes?: Readonly<Record<string, readonly string[]>>;
+  /** By CIDR: the pod (`namespace/name`) for which the block records each address. */
+  readonly blocks?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 export function resourcesOf(world: World): ClusterResources {
@@ -47,6 +50,7 @@ export function resourcesOf(world: World): ClusterResources {
     pods: Object.entries(world.pods).map(([path, words]) => podResource(path, words)),
     namespaces: Object.entries(world.namespaces ?? {}).map(([name, labels]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } })),
     networkPolicies: Object.entries(world.policies ?? {}).map(([path, text]) => policyResource(path, text)),
+    blocks: Object.entries(world.blocks ?? {}).map(([cidr, held]) => blockHolding(cidr, "host:n1", new Map(Object.entries(held).map(([addr, path]) => [addr as Addr, metadataOf(path)])))),
     nodes: Object.entries(world.nodes ?? {}).map(([name, addresses]) => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) } })),
   };
 }
@@ -111,7 +115,7 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
     const pod = podOf(resource);
     if (!pod.ok || !pod.value.addresses.includes(own)) continue;
     const graph = new Graph({ node: pod.value.node ?? "" });
-    graph.update([...resources.pods.map((each) => updateOf("Pod", each)), ...resources.namespaces.map((each) => updateOf("Namespace", each)), ...resources.networkPolicies.map((each) => updateOf("KubernetesNetworkPolicy", each))]);
+    graph.update([...resources.pods.map((each) => updateOf("Pod", each)), ...resources.namespaces.map((each) => updateOf("Namespace", each)), ...resources.networkPolicies.map((each) => updateOf("KubernetesNetworkPolicy", each)), ...(resources.blocks ?? []).map((each) => updateOf("IPAMBlock", each))]);
     graph.setCniRecord({ containerId: "c", pod: keyOf("Pod", resource), interface: "cali0", addresses: pod.value.addresses, mac: "", netns: "", podInterface: "eth0" });
     graph.flush();
     const found = evaluate(graph.program, "cali0" as EndpointId, direction, packet);

@@ -38,7 +38,6 @@ for (const [what, words] of [
 
 for (const [what, words] of [
   ["pending with addresses", { phase: "Pending", addresses: PEER_ADDRESSES }],
-  ["known by annotation podIPs", { annotations: { "cni.projectcalico.org/podIPs": "10.0.0.2/32,fd00::2/128" } }],
 ] as const) {
   test(`POL-1: a pod ${what} is a peer`, () => {
     expectVerdicts(withPeer(words), `
@@ -46,6 +45,27 @@ for (const [what, words] of [
       fd00::2 → fd00::1/tcp:80 allow`);
   });
 }
+
+const CLAIMS = { annotations: { "cni.projectcalico.org/podIPs": "10.0.0.2/32,fd00::2/128" } };
+
+for (const [what, held, verdicts] of [
+  ["that blocks record for it", { "10.0.0.2": "alpha/peer", "fd00::2": "alpha/peer" }, ["allow", "allow"]],
+  ["that no block records", {}, ["deny", "deny"]],
+  ["of which one is recorded", { "fd00::2": "alpha/peer" }, ["deny", "allow"]],
+  ["that blocks record for a pod of its name elsewhere", { "10.0.0.2": "beta/peer", "fd00::2": "beta/peer" }, ["deny", "deny"]],
+  ["that blocks record for its neighbour", { "10.0.0.2": "alpha/other", "fd00::2": "alpha/other" }, ["deny", "deny"]],
+] as const) {
+  const blocks = Object.fromEntries([["10.0.0.0/26", "."], ["fd00::/122", ":"]].map(([cidr = "", sign = ""]) => [cidr, Object.fromEntries(Object.entries(held).filter(([addr]) => addr.includes(sign)))]));
+  test(`POL-1: annotated addresses ${what}`, () => {
+    expectVerdicts({ ...withPeer(CLAIMS), blocks }, `
+      10.0.0.2 → 10.0.0.1/tcp:80 ${verdicts[0]}
+      fd00::2 → fd00::1/tcp:80 ${verdicts[1]}`);
+  });
+}
+
+test("POL-1: what status reports needs no block", () => {
+  expectVerdicts({ ...withPeer({ addresses: PEER_ADDRESSES }), blocks: { "10.0.0.0/26": { "10.0.0.2": "beta/else" } } }, "10.0.0.2 → 10.0.0.1/tcp:80 allow");
+});
 
 test("POL-1: status wins over the annotation", () => {
   expectVerdicts(withPeer({ addresses: ["10.0.0.2"], annotations: { "cni.projectcalico.org/podIPs": "10.0.0.3/32" } }), `

@@ -1,6 +1,9 @@
 /**
  * base: the fixed part of the table: the hooks, the two checks before anything else, and the dispatch to endpoints.
  *
+ * Before translation and routing, what a pod sends to a loopback address is dropped: the host ends of pods have `route_localnet`, so
+ * that what the node sends from 127.0.0.1 through a translation finds its way back, and it would let pods reach what listens there.
+ *
  * Order in forward and input (docs/semantics.md): an unknown `cali*` interface or a source that is not the endpoint's own is
  * dropped; established flows are accepted; the endpoint's egress stage runs; then its destination's ingress stage. Egress
  * returns by `goto` to the dispatch of the destination, it does not accept, because same-node traffic needs both verdicts.
@@ -12,7 +15,7 @@ import { FAMILIES } from "../../net/addr.ts";
 import { ICMPV6 } from "../../net/protocol.ts";
 import { hex8, hexText } from "./bytes.ts";
 import { isFamily, isProtocol, loadAddr } from "./match.ts";
-import { FORWARD, FROM_ENDPOINT, INPUT, INTERFACE_PREFIX, NEIGHBOR_DISCOVERY, sourcesSet, TO_ENDPOINT, TO_WORKLOAD } from "./names.ts";
+import { FORWARD, FROM_ENDPOINT, INPUT, INTERFACE_PREFIX, NEIGHBOR_DISCOVERY, PREROUTING, sourcesSet, TO_ENDPOINT, TO_WORKLOAD } from "./names.ts";
 import { chainId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
@@ -76,6 +79,15 @@ function icmp6Type(from: number, to: number): Expr[] {
   ];
 }
 
+/** As on the wire: 127.0.0.0/8, by the first byte. A packet from outside for ::1 is dropped by the kernel before any rule (RFC 4291 §2.5.3). */
+function preroutingRules(): NftRule[] {
+  const toLoopback: Expr[] = [
+    { op: "payload", base: "network", offset: 16, length: 1, register: 0 },
+    { op: "cmp", compare: "eq", register: 0, data: "7f" },
+  ];
+  return [rule("loopback destination", interfaceIsOurs("iifname"), isFamily(4), toLoopback, COUNTER, verdict({ type: "drop" }))];
+}
+
 const SPOOFED = "unknown interface or spoofed source";
 
 function forwardRules(): NftRule[] {
@@ -120,16 +132,21 @@ function toWorkloadRules(): NftRule[] {
   ];
 }
 
+/** NF_IP_PRI_RAW of linux/netfilter_ipv4.h: before connection tracking and translation. */
+const PRIORITY_RAW = -300;
+
 /** The rows that exist whatever the program says. */
 export function baseRows(): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
   for (const family of FAMILIES) rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
   for (const map of [FROM_ENDPOINT, TO_ENDPOINT]) rows.set(setId(map), { type: "set", set: map, is: VERDICT_MAP });
-  const chain = (name: string, rules: NftRule[], hook?: "forward" | "input"): void => {
-    rows.set(chainId(name), { type: "chain", chain: name, base: hook === undefined ? undefined : { hook, priority: 0, policy: "accept" }, rules });
+  const chain = (name: string, rules: NftRule[], hook?: "prerouting" | "forward" | "input"): void => {
+    const base = hook === undefined ? undefined : ({ hook, priority: hook === "prerouting" ? PRIORITY_RAW : 0, policy: "accept" } as const);
+    rows.set(chainId(name), { type: "chain", chain: name, base, rules });
   };
   chain(NEIGHBOR_DISCOVERY, discoveryRules());
   chain(TO_WORKLOAD, toWorkloadRules());
+  chain(PREROUTING, preroutingRules(), "prerouting");
   chain(FORWARD, forwardRules(), "forward");
   chain(INPUT, inputRules(), "input");
   return rows;

@@ -5,10 +5,12 @@
  * compared, so that a change made behind our back is found by the next read and undone by the next commit.
  */
 import { NftablesClient } from "../../kernel/nftables/client.ts";
+import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { NftCommand } from "../../kernel/nftables/objects.ts";
 import type { Sys } from "../../host/sys.ts";
+import type { Watch, Watcher } from "../../host/watcher.ts";
 import type { Program, ProgramDelta } from "../../program/program.ts";
-import type { Driver } from "../driver.ts";
+import type { Driver, DriverEvents } from "../driver.ts";
 import { Tracker } from "../tracker.ts";
 import { NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
@@ -16,12 +18,14 @@ import { needsRebuild, type NftRow, planTransaction, rowsOfTable, sameRow } from
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
+  readonly #sys: Sys;
   readonly #client: NftablesClient;
   readonly #tracker = new Tracker<NftRow>(sameRow);
   readonly #lowering: NftablesLowering;
   #tableExists = false;
 
   constructor(sys: Sys) {
+    this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
     this.#lowering = new NftablesLowering((id, row) => this.#tracker.setWant(id, row));
   }
@@ -47,6 +51,19 @@ export class NftablesDriver implements Driver {
     const table = this.#client.read();
     this.#tableExists = table !== undefined;
     this.#tracker.replaceHave(table === undefined ? new Map() : rowsOfTable(table));
+  }
+
+  watch(watcher: Watcher, events: DriverEvents): Watch {
+    const transactions = new ForeignTransactions(TABLE);
+    return watcher.watch(openNftablesNotifications(this.#sys), {
+      received: (datagram) => {
+        for (const { generation, by } of transactions.take(datagram, this.#client.portId)) {
+          // Generations are 32 bits that wrap around. What was read last may have been newer than this news.
+          if (((generation - this.#client.generation) | 0) > 0) events.changed(by);
+        }
+      },
+      lost: (cause) => events.lost(cause),
+    });
   }
 
   commit(): void {

@@ -2,6 +2,7 @@
  * Names of our nf_tables objects. The table is ours alone; chain prefixes are upstream's, because operators search for them:
  * `cali-fw-`/`cali-tw-` from and to a workload, `cali-pi-`/`cali-po-` policy in and out.
  */
+import { sha256 } from "../../lib/sha256.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Family } from "../../net/addr.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
@@ -13,6 +14,7 @@ export const TABLE: TableId = { family: "inet", name: "calico" };
 /** Every host end of a pod's veth begins so; upstream: FELIX_INTERFACEPREFIX. */
 export const INTERFACE_PREFIX = "cali";
 
+export const PREROUTING = "prerouting";
 export const FORWARD = "forward";
 export const INPUT = "input";
 /** Traffic that its source's egress stage (if any) allowed, on its way to a workload or elsewhere; always ends in a verdict. */
@@ -28,13 +30,9 @@ export function sourcesSet(family: Family): string {
   return `sources-${family}`;
 }
 
+/** A SetId is a prefix and a digest (program/lower-rule.ts): short, and of letters, digits and `-` only. */
 export function setName(id: SetId, family: Family): string {
-  return `${safe(id)}-${family}`;
-}
-
-/** nft's identifiers allow letters, digits and `/ - _ .`; the kernel's limit is 255 bytes, and SetIds are short digests. */
-function safe(text: string): string {
-  return text.replace(/[^A-Za-z0-9_./-]/g, "_");
+  return `${id}-${family}`;
 }
 
 export function endpointChain(id: EndpointId, direction: Direction): string {
@@ -42,29 +40,25 @@ export function endpointChain(id: EndpointId, direction: Direction): string {
   return `${direction === "egress" ? "cali-fw-" : "cali-tw-"}${suffix}`;
 }
 
-/** A Kubernetes name has at most 253 bytes and a namespace 63, so a long id keeps its head and gets a digest of the whole. */
 export function policyChain(id: PolicyId, direction: Direction): string {
-  const prefix = direction === "ingress" ? "cali-pi-" : "cali-po-";
-  const name = safe(id);
-  if (name.length <= 200) return prefix + name;
-  return `${prefix}${name.slice(0, 180)}.${digest(id)}`;
+  return `${direction === "ingress" ? "cali-pi-" : "cali-po-"}${unambiguous(id)}`;
 }
 
-/** Chain of one tier of one stage, for the tiers after the first. */
+/** Chain of one tier of one stage, for the tiers after the first. No interface has a `/` in its name. */
 export function tierChain(id: EndpointId, direction: Direction, tier: number): string {
-  return tier === 0 ? endpointChain(id, direction) : `${endpointChain(id, direction)}-tier${tier}`;
+  return tier === 0 ? endpointChain(id, direction) : `${endpointChain(id, direction)}/tier${tier}`;
 }
 
-/** 53 bits of cyrb53 as hex: tells apart long names with the same first 180 bytes. */
-function digest(text: string): string {
-  let high = 0xdeadbeef;
-  let low = 0x41c6ce57;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    high = Math.imul(high ^ code, 2654435761);
-    low = Math.imul(low ^ code, 1597334677);
-  }
-  high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909);
-  low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909);
-  return (4294967296 * (2097151 & low) + (high >>> 0)).toString(16).padStart(14, "0");
+/** The kernel allows 255 bytes (NFT_NAME_MAXLEN less the NUL), the prefix included. */
+const LONGEST_LITERAL = 200;
+const HEAD = 160;
+
+/**
+ * A name that no other text gets, also not one that a tenant made for the purpose. nft's identifiers allow letters, digits and
+ * `/ - _ .`. A text that is short and consists of these stands for itself, unless it has a `_`: that sign marks all others, which
+ * keep their head for the reader and are told apart by the SHA-256 of the whole. Kubernetes names never have one.
+ */
+function unambiguous(text: string): string {
+  if (text.length <= LONGEST_LITERAL && /^[A-Za-z0-9./-]+$/.test(text)) return text;
+  return `${text.slice(0, HEAD).replace(/[^A-Za-z0-9./-]/g, "-")}_${sha256(text)}`;
 }

@@ -1,50 +1,47 @@
 /**
  * Driver of this node's own routes: one on-link route for each local address, one blackhole for each block of this node.
  *
- * Ours are the routes of the main table with protocol 80 (upstream's RTPROT for Calico); all others, BIRD's among them, are
- * left alone. A route whose interface does not exist yet stays pending and is written when the interface has come.
+ * Ours are the routes of the main table with protocol 80 (upstream's RTPROT for Calico); all others, BIRD's among them, are left alone:
+ * nothing is ever written over a route that is there. Where somebody else has a route of the same destination and metric, ours waits, with
+ * an error that names his, until it is gone. A route whose interface does not exist yet stays pending and is written when the interface
+ * has come.
  *
  * A block that is given up leaves a blackhole of the highest metric for a while: until the other nodes have heard of it they still
  * send here, and their packets must not go on by a default route. Any other route to the block comes before it.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
-import { RouteClient, type KernelRoute } from "../../kernel/route/client.ts";
-import type { KernelError } from "../../kernel/errno.ts";
-import { type Prefix, prefixOfAddr } from "../../net/prefix.ts";
-import type { EndpointId, Program, ProgramDelta, Route } from "../../program/program.ts";
+import { IP6_DEFAULT_METRIC, type KernelRoute, MAIN_TABLE, RouteClient, type RouteChange, SCOPE_LINK, SCOPE_UNIVERSE } from "../../kernel/route/client.ts";
+import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
+import { FAMILIES, type Family } from "../../net/addr.ts";
+import { type Prefix, prefixAddr, prefixFamily, prefixOfAddr } from "../../net/prefix.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Driver } from "../driver.ts";
 import { type Change, Tracker } from "../tracker.ts";
+import { destinationOf, LEAVING_METRIC, leavingId, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
 
-/** Upstream: RTPROT 80; operators filter on it (`ip route show proto 80`). */
-export const ROUTE_PROTOCOL = 80;
-/** RT_TABLE_MAIN of linux/rtnetlink.h. */
-const MAIN_TABLE = 254;
-/** RT_SCOPE_UNIVERSE, RT_SCOPE_LINK. */
-const SCOPE_UNIVERSE = 0;
-const SCOPE_LINK = 253;
-
-/** The highest that there is. */
-const LEAVING_METRIC = 0xffff_ffff;
 /** BGP speakers may hold back news for 30 s. Source: RFC 4271, MinRouteAdvertisementIntervalTimer. */
 const LEAVING_MS = 30_000;
 
-type Row = Route | { readonly type: "leaving" } | { readonly type: "foreign" };
-
-/** Id of the row of what a block leaves; a destination is the id of all others. */
-function leavingId(destination: string): string {
-  return `${destination} leaving`;
+/** The requests of one change: what goes of ours, then what comes. */
+interface Requests {
+  readonly change: Change<Row>;
+  readonly add: KernelRoute | undefined;
+  readonly all: readonly RouteChange[];
 }
 
 export class RoutesDriver implements Driver {
   readonly name = "routes";
   readonly #client: RouteClient;
+  readonly #families: ReadonlySet<Family>;
   readonly #clock: Pick<Clock, "monotonicMs">;
-  readonly #tracker = new Tracker<Row>();
+  readonly #tracker = new Tracker<Row>(sameRow);
   /** Until when what blocks leave is wanted, by row. */
   readonly #leaving = new Map<string, number>();
 
-  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">) {
+  /** `families`: those that the kernel has. Blocks of another need no blackhole: nothing can be sent to them. */
+  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">, families: ReadonlySet<Family> = new Set(FAMILIES)) {
+    this.#families = families;
     this.#client = new RouteClient(sys);
     this.#clock = clock;
   }
@@ -68,22 +65,18 @@ export class RoutesDriver implements Driver {
   }
 
   lower(_program: Program, delta: ProgramDelta): void {
-    for (const [id, route] of delta.routes) this.#tracker.setWant(id, route);
+    for (const [id, route] of delta.routes) {
+      const isWanted = route !== undefined && (route.type === "local" || this.#families.has(prefixFamily(id)));
+      this.#tracker.setWant(id, isWanted ? { is: route } : undefined);
+    }
   }
 
   read(): void {
     const names = new Map(this.#client.links().map((link) => [link.index, link.name]));
-    const have = new Map<string, Row>();
-    for (const route of this.#client.routes({ table: MAIN_TABLE })) {
-      if (route.protocol !== ROUTE_PROTOCOL) continue;
-      if (route.metric !== LEAVING_METRIC) {
-        have.set(route.destination, rowOf(route, names));
-        continue;
-      }
-      const id = leavingId(route.destination);
-      have.set(id, { type: "leaving" });
+    const have = rowsOf(this.#client.routes({ table: MAIN_TABLE }), names, this.#tracker.want);
+    for (const [id, { is }] of have) {
       // Left by an earlier process: nobody knows when.
-      if (!this.#leaving.has(id)) this.#leave(id);
+      if (is.type === "leaving" && !this.#leaving.has(id)) this.#leave(id);
     }
     this.#tracker.replaceHave(have);
   }
@@ -95,59 +88,82 @@ export class RoutesDriver implements Driver {
     }
     if (this.#tracker.pending === 0) return;
     for (const { id, want, have } of this.#tracker.changes()) {
-      if (want !== undefined || have?.type !== "blackhole") continue;
-      this.#leave(leavingId(id));
+      if (want === undefined && have?.is.type === "blackhole" && !id.startsWith("surplus ")) this.#leave(leavingId(id));
     }
     // What comes is there before what goes has gone.
-    const changes = this.#tracker.changes().filter((change) => this.#possible(change)).sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
-    const failures = this.#client.changeRoutes(changes.map((change) => this.#requestOf(change)));
-    const done = changes.filter((change, i) => failures[i] === undefined || isAlreadyGone(change, failures[i]));
-    this.#tracker.committed(done);
-    changes.forEach((change, i) => {
-      const failure = failures[i];
-      if (failure !== undefined && !isAlreadyGone(change, failure)) throw failure;
-    });
+    const changes = this.#tracker.changes().filter((change) => this.#isPossible(change)).sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
+    const requests = changes.map((change) => this.#requestsOf(change));
+    const answers = this.#client.changeRoutes(requests.flatMap(({ all }) => all));
+    const failures: { readonly error: KernelError; readonly add: KernelRoute | undefined }[] = [];
+    let at = 0;
+    for (const { change, add, all } of requests) {
+      const errors = all.map((request) => this.#failureOf(request, answers[at++]));
+      const error = errors.find((each) => each !== undefined);
+      if (error === undefined) this.#tracker.setHave(change.id, change.want === undefined || add === undefined ? undefined : { is: change.want.is, kernel: add });
+      else {
+        // Ours may have gone before what should come was refused.
+        if (add !== undefined && change.have !== undefined && errors[0] === undefined) this.#tracker.setHave(change.id, undefined);
+        failures.push({ error, add });
+      }
+    }
+    const [first] = failures;
+    if (first !== undefined) throw this.#explain(first.error, first.add);
   }
 
   /** From now on the row is wanted for a while. */
   #leave(id: string): void {
     this.#leaving.set(id, this.#clock.monotonicMs() + LEAVING_MS);
-    this.#tracker.setWant(id, { type: "leaving" });
+    this.#tracker.setWant(id, { is: { type: "leaving" } });
   }
 
   /** A local route can be written only while its interface exists. */
-  #possible(change: Change<Row>): boolean {
-    return change.want?.type !== "local" || this.#client.linkByName(change.want.interface) !== undefined;
+  #isPossible({ want }: Change<Row>): boolean {
+    return want?.is.type !== "local" || this.#client.linkByName(want.is.interface) !== undefined;
   }
 
-  #requestOf(change: Change<Row>): { do: "replace" | "delete"; route: KernelRoute } {
-    const base = { destination: change.id as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
-    if (change.want?.type === "leaving" || change.have?.type === "leaving") {
-      const destination = change.id.slice(0, -leavingId("").length) as Prefix;
-      return { do: change.want === undefined ? "delete" : "replace", route: { ...base, destination, type: "blackhole", scope: SCOPE_UNIVERSE, metric: LEAVING_METRIC } };
-    }
-    if (change.want?.type === "local") {
-      const interfaceIndex = this.#client.linkByName(change.want.interface)?.index ?? 0;
-      return { do: "replace", route: { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex } };
-    }
-    const type = change.want?.type === "blackhole" || change.have?.type === "blackhole" ? "blackhole" : "unicast";
-    const scope = type === "blackhole" ? SCOPE_UNIVERSE : SCOPE_LINK;
-    return { do: change.want === undefined ? "delete" : "replace", route: { ...base, type, scope } };
+  /** Never a replacement, which would take whatever route is there by then. */
+  #requestsOf(change: Change<Row>): Requests {
+    const add = change.want === undefined ? undefined : this.#routeOf(change.id, change.want);
+    const gone = change.have?.kernel;
+    const all: RouteChange[] = [];
+    // A metric that is left out would match any.
+    if (gone !== undefined) all.push({ do: "delete", route: { ...gone, metric: gone.metric ?? (prefixFamily(gone.destination) === 6 ? IP6_DEFAULT_METRIC : 0) } });
+    if (add !== undefined) all.push({ do: "add", route: add });
+    return { change, add, all };
+  }
+
+  #routeOf(id: string, { is }: Row): KernelRoute {
+    const base = { destination: destinationOf(id) as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
+    if (is.type !== "local") return { ...base, type: "blackhole", scope: SCOPE_UNIVERSE, ...(is.type === "leaving" ? { metric: LEAVING_METRIC } : {}) };
+    const link = this.#client.linkByName(is.interface);
+    return { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link?.index ?? 0 };
+  }
+
+  /** undefined also for a deletion of what has gone (the kernel removes routes of a deleted interface itself), and for what is there already. */
+  #failureOf(request: RouteChange, error: KernelError | undefined): KernelError | undefined {
+    if (request.do === "delete" && error?.errno === ESRCH) return undefined;
+    return request.do === "add" && error?.errno === EEXIST && this.#isThere(request.route) ? undefined : error;
+  }
+
+  /** Whether our route to the local address is in place: ADD writes it too, when it makes the interface. */
+  #isThere(route: KernelRoute): boolean {
+    if (route.type !== "unicast") return false;
+    const there = this.#client.routeTo(prefixAddr(route.destination));
+    return there !== undefined && (["destination", "table", "protocol", "type", "interfaceIndex", "metric", "tos", "gateway"] as const).every((field) => there[field] === route[field]);
+  }
+
+  /** Names the route that stands in the way. */
+  #explain(error: KernelError, add: KernelRoute | undefined): KernelError {
+    if (error.errno !== EEXIST || add === undefined) return error;
+    const other = this.#client.routes({ table: MAIN_TABLE }).find(({ destination, metric, protocol }) => destination === add.destination && metric === add.metric && protocol !== ROUTE_PROTOCOL);
+    if (other === undefined) return error;
+    const name = this.#client.links().find(({ index }) => index === other.interfaceIndex)?.name;
+    const device = name === undefined ? "" : ` dev ${name}`;
+    const via = other.gateway === undefined ? "" : ` via ${other.gateway}`;
+    return new KernelError("add route", `${add.type} ${add.destination}`, EEXIST, `another's route is there: ${other.type} ${other.destination}${via}${device}, protocol ${other.protocol}`);
   }
 
   close(): void {
     this.#client.close();
   }
-}
-
-function rowOf(route: KernelRoute, names: ReadonlyMap<number, string>): Row {
-  if (route.type === "blackhole") return { type: "blackhole" };
-  const name = route.interfaceIndex === undefined ? undefined : names.get(route.interfaceIndex);
-  if (route.type !== "unicast" || name === undefined || route.gateway !== undefined) return { type: "foreign" };
-  return { type: "local", interface: name };
-}
-
-/** ESRCH: the kernel removes routes of a deleted interface itself. */
-function isAlreadyGone(change: Change<Row>, error: KernelError): boolean {
-  return change.want === undefined && error.errno === 3;
 }

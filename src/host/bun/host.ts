@@ -6,8 +6,9 @@ import { openProcesses } from "./processes.ts";
 import { openRandom } from "./random.ts";
 import { openSockets } from "./sockets.ts";
 import { openSys } from "./sys.ts";
+import { openWatcher } from "./watcher.ts";
 
 /** Throws when no way to make system calls passes its self-test. */
 export function openHost(): Host {
-  return { clock: openClock(), random: openRandom(), files: openFiles(), processes: openProcesses(), sockets: openSockets(), sys: openSys() };
+  return { clock: openClock(), random: openRandom(), files: openFiles(), processes: openProcesses(), sockets: openSockets(), sys: openSys(), watcher: openWatcher() };
 }

@@ -105,6 +105,8 @@ export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
+  /** Of an answer: the port id of the socket that asked. Of a notification: of the socket that made the change; 0 is the kernel. */
+  readonly portId: number;
   /** Everything after struct nlmsghdr. */
   readonly body: Span;
 }
@@ -120,6 +122,7 @@ export function eachMessage(bytes: Uint8Array, visit: (message: Message) => void
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       sequence: view.getUint32(at + 8, true),
+      portId: view.getUint32(at + 12, true),
       body: new Span(bytes, view, at + MESSAGE_HEADER, at + length),
     });
     at += (length + 3) & ~3;

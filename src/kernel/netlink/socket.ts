@@ -13,14 +13,14 @@ import { MESSAGE_HEADER, NLM_F_ACK, NLM_F_DUMP, Writer } from "./writer.ts";
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOL_SOCKET = 1;
+export const AF_NETLINK = 16;
+export const SOCK_RAW = 3;
+export const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
-const SO_RCVBUF = 8;
+export const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
-const SOL_NETLINK = 270;
+export const SO_RCVBUFFORCE = 33;
+export const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
@@ -65,6 +65,7 @@ export class NetlinkSocket {
   #sendBytes = 0;
   #sequence = 0;
   #writes = 0;
+  #portId: number | undefined;
 
   /** Opens in the thread's network namespace; throws KernelError. `protocol` is NETLINK_ROUTE or NETLINK_NETFILTER. */
   constructor(sys: Sys, protocol: number) {
@@ -79,6 +80,11 @@ export class NetlinkSocket {
   /** Requests sent that ask for a change. */
   get writes(): number {
     return this.#writes;
+  }
+
+  /** By which the kernel knows the socket; undefined before its first answer. */
+  get portId(): number | undefined {
+    return this.#portId;
   }
 
   close(): void {
@@ -124,6 +130,7 @@ export class NetlinkSocket {
     const done = new Set<number>();
     while (
       this.#receive(op, object, (message) => {
+        this.#portId = message.portId;
         if (message.type !== NLMSG_ERROR) return each?.(message);
         const refusal = refusalOf(message);
         if (refusal === undefined) done.add(message.sequence);

@@ -58,6 +58,7 @@ export class NftablesClient {
   readonly #socket: NetlinkSocket;
   readonly #table: TableId;
   #writes = 0;
+  #generation = 0;
 
   /** Opens in the thread's network namespace; throws KernelError. */
   constructor(sys: Sys, table: TableId) {
@@ -68,6 +69,16 @@ export class NftablesClient {
   /** Transactions committed. */
   get writes(): number {
     return this.#writes;
+  }
+
+  /** The generation of nf_tables that the last successful `read` saw. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Of the socket that commits; undefined before its first answer. */
+  get portId(): number | undefined {
+    return this.#socket.portId;
   }
 
   close(): void {
@@ -126,14 +137,16 @@ export class NftablesClient {
   /** The kernel's generation number changes with every transaction in the namespace, of any table. */
   #atOneMoment<T>(read: () => T): T {
     for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-      const before = this.#generation();
+      const before = this.#readGeneration();
       const result = read();
-      if (this.#generation() === before) return result;
+      if (this.#readGeneration() !== before) continue;
+      this.#generation = before;
+      return result;
     }
     throw new KernelError("read table", formatTable(this.#table), EAGAIN, `changed during each of ${READ_ATTEMPTS} attempts to read`);
   }
 
-  #generation(): number {
+  #readGeneration(): number {
     let generation: number | undefined;
     const take = ({ body }: Message): void => {
       generation = body.after(NFGENMSG)?.attributes()?.get(NFTA_GEN_ID)?.u32Be();

@@ -22,6 +22,7 @@ export const NFT_MSG_DELSET = type(11);
 export const NFT_MSG_NEWSETELEM = type(12);
 export const NFT_MSG_GETSETELEM = type(13);
 export const NFT_MSG_DELSETELEM = type(14);
+export const NFT_MSG_NEWGEN = type(15);
 export const NFT_MSG_GETGEN = type(16);
 
 /** Of struct nfgenmsg: family, version, res_id (big-endian). */
@@ -31,6 +32,10 @@ export const FAMILY: { readonly [F in TableFamily]: number } = { inet: 1, ip: 2,
 export const NFTA_LIST_ELEM = 1;
 export const NFTA_TABLE_NAME = 1;
 export const NFTA_GEN_ID = 1;
+export const NFTA_GEN_PROC_PID = 2;
+export const NFTA_GEN_PROC_NAME = 3;
+/** The table's name in messages about a table and about whatever is in it: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_OBJ_TABLE, … */
+export const NFTA_ANY_TABLE = 1;
 
 export const NFTA_CHAIN_TABLE = 1;
 export const NFTA_CHAIN_NAME = 3;

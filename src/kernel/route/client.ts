@@ -5,7 +5,8 @@
  * Source: linux Documentation/userspace-api/netlink/, rtnetlink(7).
  */
 import type { Sys } from "../../host/sys.ts";
-import { type Addr, FAMILIES, type Family } from "../../net/addr.ts";
+import { type Addr, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { prefixFamily } from "../../net/prefix.ts";
 import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/writer.ts";
@@ -35,12 +36,16 @@ import {
 export type { InterfaceAddress } from "./addresses.ts";
 export type { Ipv4Settings, Link, Veth } from "./links.ts";
 export type { Neighbor } from "./neighbors.ts";
+export { IP6_DEFAULT_METRIC } from "./wire.ts";
 export { type KernelRoute, MAIN_TABLE, type NextHop, type RouteType, SCOPE_LINK, SCOPE_UNIVERSE } from "./routes.ts";
 
 export interface RouteChange {
-  readonly do: "replace" | "delete";
+  /** `add` fails with EEXIST where there is a route of that destination, table, type of service and metric; `replace` takes its place. */
+  readonly do: "add" | "replace" | "delete";
   readonly route: KernelRoute;
 }
+
+const FLAGS: { readonly [D in RouteChange["do"]]: number } = { add: NLM_F_CREATE | NLM_F_EXCL, replace: NLM_F_CREATE | NLM_F_REPLACE, delete: 0 };
 
 /** Answers to a lookup: no route, unreachable, prohibit, blackhole. */
 const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
@@ -140,7 +145,7 @@ export class RouteClient {
 
   /** Of one interface, or of all. */
   addresses(index?: number): InterfaceAddress[] {
-    const all = FAMILIES.flatMap((family) => this.#socket.dump("list", "addresses", RTM_GETADDR, (w) => encodeAddressQuery(w, family, index ?? 0), decodeAddress));
+    const all = FAMILIES.flatMap((family) => this.#socket.dump("list", "addresses", RTM_GETADDR, (w) => encodeAddressQuery(w, family, index ?? 0), decodeAddress).filter(({ addr }) => familyOf(addr) === family));
     return index === undefined ? all : all.filter((address) => address.interfaceIndex === index);
   }
 
@@ -162,9 +167,11 @@ export class RouteClient {
     return filter.table === undefined ? all : all.filter((route) => route.table === filter.table);
   }
 
+  /** A kernel without IPv6 answers the question for IPv6 routes with all that it has, IPv4's once more. Source: linux net/core/rtnetlink.c, rtnl_dump_all. */
   #routesOf(family: Family, table: number | undefined): KernelRoute[] {
     try {
-      return this.#socket.dump("list", "routes", RTM_GETROUTE, (w) => encodeRouteQuery(w, family, table), decodeRoute);
+      const routes = this.#socket.dump("list", "routes", RTM_GETROUTE, (w) => encodeRouteQuery(w, family, table), decodeRoute);
+      return routes.filter(({ destination }) => prefixFamily(destination) === family);
     } catch (error) {
       // The table has never been used.
       if (error instanceof KernelError && error.errno === ENOENT && table !== undefined) return [];
@@ -215,9 +222,9 @@ export class RouteClient {
     const socket = this.#socket;
     socket.begin();
     const sequences = changes.map((change) => {
-      const replace = change.do === "replace";
-      const sequence = socket.message(replace ? RTM_NEWROUTE : RTM_DELROUTE, NLM_F_ACK | (replace ? NLM_F_CREATE | NLM_F_REPLACE : 0));
-      encodeRoute(socket.writer, change.route, replace);
+      const deletes = change.do === "delete";
+      const sequence = socket.message(deletes ? RTM_DELROUTE : RTM_NEWROUTE, NLM_F_ACK | FLAGS[change.do]);
+      encodeRoute(socket.writer, change.route, !deletes);
       return sequence;
     });
     socket.countWrites(changes.length);
@@ -240,7 +247,7 @@ export class RouteClient {
   }
 
   neighbors(): Neighbor[] {
-    return FAMILIES.flatMap((family) => this.#socket.dump("list", "neighbours", RTM_GETNEIGH, (w) => encodeNeighborQuery(w, family), decodeNeighbor));
+    return FAMILIES.flatMap((family) => this.#socket.dump("list", "neighbours", RTM_GETNEIGH, (w) => encodeNeighborQuery(w, family), decodeNeighbor).filter(({ addr }) => familyOf(addr) === family));
   }
 }
 

@@ -40,6 +40,8 @@ export interface KernelRoute {
   /** Who made it: RTPROT_*, 0 to 255. */
   readonly protocol: number;
   readonly type: RouteType;
+  /** Type of service for which alone it counts, of IPv4; absent: 0, any. */
+  readonly tos?: number;
   /** RT_SCOPE_*; IPv6 has none: it takes any and reports 0. */
   readonly scope: number;
   /** Never present for blackhole, unreachable, prohibit and throw. */
@@ -71,6 +73,7 @@ export function encodeRoute(w: Writer, route: KernelRoute, exact: boolean): void
   const at = w.header(RTMSG);
   w.putU8(at, ADDRESS_FAMILY[family]);
   w.putU8(at + 1, prefixLength(route.destination));
+  if (route.tos !== undefined) w.putU8(at + 3, route.tos);
   // Larger numbers are in RTA_TABLE only.
   w.putU8(at + 4, route.table < 256 ? route.table : 0);
   w.putU8(at + 5, route.protocol);
@@ -132,6 +135,7 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
   const interfaceIndex = leadsNowhere(type) ? undefined : attributes.get(RTA_OIF)?.u32();
   const gateway = decodeAddr(attributes.get(RTA_GATEWAY), family);
   const source = decodeAddr(attributes.get(RTA_PREFSRC), family);
+  const tos = body.u8(3) ?? 0;
   const nextHops = decodeNextHops(attributes.get(RTA_MULTIPATH), family);
   return {
     // The kernel keeps destinations with their host bits cleared, and an address's text is canonical.
@@ -139,6 +143,7 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
     table: attributes.get(RTA_TABLE)?.u32() ?? body.u8(4) ?? 0,
     protocol: body.u8(5) ?? 0,
     type,
+    ...(tos === 0 ? {} : { tos }),
     scope: body.u8(6) ?? 0,
     ...(interfaceIndex === undefined ? {} : { interfaceIndex }),
     ...(gateway === undefined ? {} : { gateway }),

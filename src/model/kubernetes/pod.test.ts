@@ -19,6 +19,15 @@ test("addresses: status.podIPs, then podIP, then the annotations; canonical and 
   expect(addresses({ podIP: "10.0.0.999" })).toBe('Cannot parse address "10.0.0.999": must be an IPv4 or IPv6 address such as 10.0.0.1 or fd00::1');
 });
 
+test("whose word the addresses are", () => {
+  const annotations = { "cni.projectcalico.org/podIPs": "10.0.0.3/32" };
+  const from = (status: Status): string => {
+    const pod = podOf({ apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: "a", annotations }, spec: { nodeName: "n1", containers: [] }, ...(status === undefined ? {} : { status }) });
+    return pod.ok ? pod.value.addressesFrom : "";
+  };
+  expect([from({ podIPs: [{ ip: "10.0.0.1" }] }), from({ podIP: "10.0.0.1" }), from({ podIPs: [] }), from(undefined)]).toEqual(["status", "status", "annotation", "annotation"]);
+});
+
 test("no addresses: finished, torn down, on the host's network, not scheduled", () => {
   const podIPs = [{ ip: "10.0.0.1" }];
   expect(addresses({ podIPs, phase: "Succeeded" })).toEqual([]);

@@ -3,6 +3,7 @@
  *
  * Addresses come from `status.podIPs`, else `status.podIP`, else the annotations that the CNI plugin writes. A pod that has finished,
  * was torn down, uses its host's network or is not scheduled has none, whatever its status still says (calico-parity traps 55, 56, 77).
+ * The kubelet alone writes the status; annotations are whatever the pod's creator likes: claims, to be held against IPAM's blocks.
  */
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
@@ -26,6 +27,8 @@ export interface PodModel {
   /** `live`: has or will get a network of its own. */
   readonly state: "live" | "finished" | "host-network";
   readonly addresses: readonly Addr[];
+  /** Whose word `addresses` is. An annotated address counts only if a block records it for this pod. */
+  readonly addressesFrom: "status" | "annotation";
   readonly ports: readonly NamedPort[];
 }
 
@@ -42,10 +45,10 @@ export function podOf(resource: Resource<"Pod">): Result<PodModel, ParseError> {
   if (!labels.ok) return labels;
   const state = spec?.hostNetwork === true ? "host-network" : status?.phase === "Succeeded" || status?.phase === "Failed" ? "finished" : "live";
   const node = spec?.nodeName || undefined;
-  const addresses = state === "live" && node !== undefined ? addressesOf(resource) : ok([]);
+  const addresses = state === "live" && node !== undefined ? addressesOf(resource) : ok(NO_ADDRESSES);
   if (!addresses.ok) return addresses;
   const ports = [...objectsIn(spec?.containers), ...objectsIn(spec?.initContainers)].flatMap(namedPorts);
-  return ok({ key, uid: resource.metadata.uid, node, namespace, serviceAccount, labels: labels.value, state, addresses: addresses.value, ports });
+  return ok({ key, uid: resource.metadata.uid, node, namespace, serviceAccount, labels: labels.value, state, ...addresses.value, ports });
 }
 
 /** A pod cannot pretend to inherit labels, nor to be elsewhere: names with our prefixes are dropped, our own are overwritten (trap 57). */
@@ -79,22 +82,29 @@ export function inheritedLabels(prefix: typeof NAMESPACE_PREFIX | typeof SERVICE
   return inherited.set(prefix + NAME_LABEL, name);
 }
 
+type PodAddresses = Pick<PodModel, "addresses" | "addressesFrom">;
+const NO_ADDRESSES: PodAddresses = { addresses: [], addressesFrom: "status" };
+
 /** The annotation set to nothing is the plugin's own mark that it has torn the pod's network down. */
-function addressesOf(resource: Resource<"Pod">): Result<Addr[], ParseError> {
+function addressesOf(resource: Resource<"Pod">): Result<PodAddresses, ParseError> {
   const annotations = resource.metadata.annotations ?? {};
   const many = annotations[ADDRESSES_ANNOTATION];
   const one = annotations[ADDRESS_ANNOTATION];
-  if (many === "" || one === "") return ok([]);
+  if (many === "" || one === "") return ok(NO_ADDRESSES);
   const reported = objectsIn(resource.status?.podIPs).map(({ ip }) => String(ip ?? ""));
-  const candidates = [reported, [String(resource.status?.podIP ?? "")], (many ?? one ?? "").split(",")];
-  const texts = candidates.map((list) => list.filter((text) => text !== "")).find((list) => list.length > 0) ?? [];
+  const [inStatus, inAnnotation] = [[reported, [String(resource.status?.podIP ?? "")]], [(many ?? one ?? "").split(",")]].map(firstWithText);
+  const texts = inStatus ?? inAnnotation ?? [];
   const addresses = new Set<Addr>();
   for (const text of texts) {
     const addr = parseAddr(text.trim().replace(/\/(32|128)$/, ""));
     if (!addr.ok) return addr;
     addresses.add(addr.value);
   }
-  return ok([...addresses]);
+  return ok({ addresses: [...addresses], addressesFrom: inStatus === undefined ? "annotation" : "status" });
+}
+
+function firstWithText(lists: readonly (readonly string[])[]): readonly string[] | undefined {
+  return lists.map((list) => list.filter((text) => text !== "")).find((list) => list.length > 0);
 }
 
 /** Init containers count too: a sidecar is one (trap 27). */

@@ -1,0 +1,16 @@
+/** Watcher: sockets on which the kernel speaks of its own accord, read as it does; no thread waits and nothing polls. */
+export interface Watcher {
+  /** Takes over a non-blocking datagram socket; it is closed by `close`, or by a failure to read. */
+  watch(fd: number, events: WatchEvents): Watch;
+}
+
+export interface WatchEvents {
+  /** One datagram; its bytes are valid during the call only. */
+  received(datagram: Uint8Array): void;
+  /** Once: the socket could not be read (of netlink with ENOBUFS: datagrams were lost) and is closed. Not after `close`. */
+  lost(cause: string): void;
+}
+
+export interface Watch {
+  close(): void;
+}

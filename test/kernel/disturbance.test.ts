@@ -1,0 +1,150 @@
+/** Somebody else changes our table: heard and undone at once, in both families, also when the notifications overflow. */
+import { expect, test } from "bun:test";
+import { Graph } from "../../src/calc/graph.ts";
+import { Loop } from "../../src/dataplane/loop.ts";
+import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { openWatcher } from "../../src/host/bun/watcher.ts";
+import type { Sys } from "../../src/host/sys.ts";
+import { keyOf, type Resource } from "../../src/model/resource.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import { UDP } from "../../src/net/protocol.ts";
+import { updateOf } from "../property/updates.ts";
+import { makeNamespace, removeNamespace, type Namespace, sys } from "./fixture.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
+import { Port } from "./wire.ts";
+
+const ADDRESSES = ["10.65.0.1", "fd00:65::1"] as const;
+const WORLD = ["198.51.100.7", "2001:db8::7"] as const;
+/** No audit within the test. */
+const NEVER_MS = 3_600_000;
+const SO_RCVBUFFORCE = 33;
+/** Nothing else that a namespace sends ends like this. */
+const MARK = 0xca11_0000;
+
+/** Every socket is opened in the namespace, whenever that may be; notifications have a buffer of that size, if one is given. */
+function sysOf(namespace: Namespace, notificationBytes?: number): Sys {
+  const SOCK_NONBLOCK = 0o4000;
+  const notifying = new Set<number>();
+  return {
+    ...sys,
+    socket: (domain, type, protocol) => {
+      const fd = namespace.enter(() => sys.socket(domain, type, protocol));
+      if ((type & SOCK_NONBLOCK) !== 0) notifying.add(fd);
+      return fd;
+    },
+    setSocketOption: (fd, level, option, value) => sys.setSocketOption(fd, level, option, option === SO_RCVBUFFORCE && notifying.has(fd) ? (notificationBytes ?? value) : value),
+  };
+}
+
+interface Bench {
+  readonly node: Namespace;
+  readonly loop: Loop;
+  readonly driver: NftablesDriver;
+  readonly pod: Port;
+  readonly world: Port;
+  readonly reports: { readonly message: string; readonly fields: Readonly<Record<string, unknown>> }[];
+}
+
+/** A node with one pod that may neither send nor receive, kept so by a loop that never audits. */
+async function withBench(run: (bench: Bench) => Promise<void>, options: { readonly notificationBytes?: number } = {}): Promise<void> {
+  const [node, pod, world] = [makeNamespace("node"), makeNamespace("pod"), makeNamespace("world")];
+  const abort = new AbortController();
+  const reports: Bench["reports"] = [];
+  const driver = new NftablesDriver(sysOf(node, options.notificationBytes));
+  const loop = new Loop({ drivers: [driver], clock: openClock(), watcher: openWatcher(), auditIntervalMs: NEVER_MS, report: (message, fields) => reports.push({ message, fields }) });
+  try {
+    makeRouter(node);
+    connect(node, "world", world);
+    routeDefault(node, "world");
+    connect(node, "cali0", pod);
+    for (const addr of ADDRESSES) routePod(node, "cali0", addr);
+    const graph = new Graph({ node: "n1" });
+    const resource: Resource<"Pod"> = { apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: "a" }, spec: { nodeName: "n1", containers: [] }, status: { podIPs: ADDRESSES.map((ip) => ({ ip })) } };
+    const closed: Resource<"KubernetesNetworkPolicy"> = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "closed", namespace: "a" }, spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] } };
+    graph.update([updateOf("Pod", resource), updateOf("KubernetesNetworkPolicy", closed)]);
+    graph.setCniRecord({ containerId: "c", pod: keyOf("Pod", resource), interface: "cali0", addresses: ADDRESSES as unknown as Addr[], mac: "", netns: "", podInterface: "eth0" });
+    loop.step(graph.program, graph.flush());
+    loop.start();
+    const running = loop.run(abort.signal);
+    await run({ node, loop, driver, pod: new Port(pod, "eth0", HOST_MAC), world: new Port(world, "eth0", HOST_MAC), reports });
+    abort.abort();
+    await running;
+  } finally {
+    abort.abort();
+    driver.close();
+    for (const each of [node, pod, world]) removeNamespace(each);
+  }
+}
+
+/** Sends a datagram each turn, some millisecond, out of the pod in that family until `done`; how many left the node. */
+async function leaked({ pod, world }: Bench, family: 0 | 1, done: Promise<unknown>): Promise<{ readonly sent: number; readonly passed: number }> {
+  let running = true;
+  void done.then(() => (running = false));
+  let sent = 0;
+  const arrived: number[] = [];
+  while (running) {
+    pod.send({ source: ADDRESSES[family] as Addr, destination: WORLD[family] as Addr, protocol: UDP, sourcePort: 4000, destinationPort: 5000 }, MARK + ++sent);
+    await Bun.sleep(1);
+    arrived.push(...world.markers());
+  }
+  return { sent, passed: arrived.filter((marker) => marker > MARK && marker <= MARK + sent).length };
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  for (const end = performance.now() + 20_000; !holds(); await Bun.sleep(5)) if (performance.now() > end) throw new Error("waited 20 s in vain");
+}
+
+const COMMANDS = [["flush", "ruleset"], ["delete", "table", "inet", "calico"], ["flush", "chain", "inet", "calico", "forward"], ["insert", "rule", "inet", "calico", "forward", "accept"]];
+
+for (const family of [0, 1] as const) {
+  for (const command of COMMANDS) {
+    // The sender and the loop take turns in one thread, so this does not depend on the load, nor on how long the kernel takes to commit.
+    test(`nft ${command.join(" ")}: undone in the turn of the event loop in which it is heard: at most one datagram passes (IPv${family === 0 ? 4 : 6})`, () =>
+      withBench(async (bench) => {
+        const { node, loop, reports } = bench;
+        // It takes the time to see packets before, during and after.
+        const done = Bun.sleep(100)
+          .then(() => Bun.spawn(["ip", "netns", "exec", node.name, "nft", ...command]).exited)
+          .then((code) => expect(code).toBe(0))
+          .then(() => until(() => loop.repairs > 0))
+          .then(() => Bun.sleep(50));
+        const { sent, passed } = await leaked(bench, family, done);
+        await done;
+        expect(sent).toBeGreaterThan(50);
+        expect(passed).toBeLessThanOrEqual(1);
+        expect(loop.status()[0]).toMatchObject({ pending: 0, error: undefined });
+        expect(node.run(["nft", "list", "table", "inet", "calico"])).toContain("policy accept");
+        expect(reports[0]).toMatchObject({ message: "kernel differs from the program: repairing", fields: { driver: "nftables", changedBy: expect.stringMatching(/^nft \(process \d+\)$/) } });
+      }));
+  }
+}
+
+test("nothing is read again for own commits, nor for what happens to other tables", () =>
+  withBench(async ({ node, loop, driver, reports }) => {
+    let reads = 0;
+    const read = driver.read.bind(driver);
+    driver.read = () => (reads++, read());
+    const graph = new Graph({ node: "n1" });
+    loop.step(graph.program, graph.flush());
+    node.run(["nft", "add table inet other; add chain inet other c; add rule inet other c counter; add table ip calico"]);
+    // The last change is heard after the others.
+    node.run(["nft", "add", "table", "inet", "calico", "{", "chain", "x", "{", "}", ";", "}"]);
+    await until(() => loop.repairs > 0);
+    expect([reads, loop.repairs, reports.length]).toEqual([1, 1, 1]);
+  }));
+
+test("notifications that overflow are a reason to read again, and later ones are heard", () =>
+  withBench(
+    async ({ node, loop, reports }) => {
+      const elements = Array.from({ length: 5_000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`).join(", ");
+      node.run(["nft", "-f", "-"], `add table inet other\nadd set inet other s { type ipv4_addr; }\nadd element inet other s { ${elements} }\ndelete table inet calico\n`);
+      await until(() => loop.repairs > 0);
+      expect(reports.some(({ fields }) => fields["cause"] === "ENOBUFS")).toBe(true);
+      const repairs = loop.repairs;
+      node.run(["nft", "delete", "table", "inet", "calico"]);
+      await until(() => loop.repairs > repairs);
+      expect(node.run(["nft", "list", "table", "inet", "calico"])).toContain("spoofed");
+    },
+    { notificationBytes: 4096 },
+  ));
