@@ -25,7 +25,7 @@ export async function runNodeCommand(args: readonly string[], environment: Reado
     .option("--node-name <name>", "name of this Node in the API (NODENAME)", environment["NODENAME"])
     .option("--root <dir>", "directory below which all files of the node lie (CALICO_ROOT)", environment["CALICO_ROOT"] ?? "/")
     .option("--kubeconfig <file>", "credentials for the Kubernetes API (KUBECONFIG); default: in-cluster", environment["KUBECONFIG"])
-    .option("--health-host <address>", "address of health and metrics", "127.0.0.1")
+    .option("--health-host <address>", "address of health and metrics; pods may reach any but a loopback address, as policy says", "127.0.0.1")
     .option("--health-port <port>", "port of health and metrics; 0 picks a free one", "9099")
     .option("--audit-seconds <n>", "how often the kernel is compared with the program", "30");
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.

@@ -56,12 +56,3 @@ function isSameFile(one: string, other: string): boolean {
 export function writeStdout(text: string): void {
   process.stdout.write(text);
 }
-
-export function writeStderr(text: string): void {
-  process.stderr.write(text);
-}
-
-/** Whether the system refused: an error with an errno name. */
-export function isSystemError(error: unknown): error is Error {
-  return error instanceof Error && "code" in error && typeof error.code === "string";
-}
