@@ -30,6 +30,13 @@ describe("templates stand for their pods", () => {
     expect((await why(files, "shop/", "web:8080")).out).toContain("shop/front → shop/deployment/web");
   });
 
+  test("a pod's annotation does not say its address: it stands for itself without one", async () => {
+    const front = `{apiVersion: v1, kind: Pod, metadata: {name: front, labels: {app: front}, annotations: {cni.projectcalico.org/podIPs: 10.65.0.9/32}}, spec: {nodeName: n1, containers: [{name: c}]}}`;
+    const { code, out } = await why(`${NAMESPACE}---\n${front}\n${deployment("web")}${ONLY_FRONT}`, "front", "web:8080");
+    expect(out).toContain("(IPv4, not known yet)");
+    expect(code).toBe(0);
+  });
+
   test("pods that are there speak for themselves, and a ReplicaSet of a Deployment for nobody", async () => {
     const owned = pod("web-5f-abc", "10.65.0.4").replace(
       "labels: {app: web-5f-abc}",

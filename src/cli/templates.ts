@@ -64,11 +64,12 @@ export function withStandIns(pods: readonly Resource<"Pod">[], whereOf: (pod: Re
   return pods.map((pod, index) => {
     const model = podOf(pod);
     if (!model.ok) throw new InputError(`Cannot use ${whereOf(pod)}: ${formatParseError(model.error)}`);
-    const { state, addresses, serviceAccount } = model.value;
+    const { state, addresses, addressesFrom, serviceAccount } = model.value;
     const annotations = pod.metadata.annotations ?? {};
     const isTornDown = annotations["cni.projectcalico.org/podIPs"] === "" || annotations["cni.projectcalico.org/podIP"] === "";
     const spec = { ...pod.spec, serviceAccountName: serviceAccount ?? "default" } as NonNullable<Resource<"Pod">["spec"]>;
-    const isKnown = state === "live" ? addresses.length > 0 : (pod.status?.podIPs ?? []).length > 0;
+    // What an annotation claims counts only with a block of IPAM that records it (POL-1), and blocks are not read here.
+    const isKnown = state === "live" ? addresses.length > 0 && addressesFrom === "status" : (pod.status?.podIPs ?? []).length > 0;
     if (state === "finished" || isTornDown || isKnown) return { ...pod, spec };
     const podIPs = placeholders(index).map((ip) => ({ ip }));
     return { ...pod, spec: { ...spec, nodeName: pod.spec?.nodeName || UNKNOWN_NODE }, status: { ...pod.status, podIPs } };
