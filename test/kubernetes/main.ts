@@ -12,7 +12,7 @@ import { removeAbandoned, removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, CLUSTERS_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** Those that take longest come first, so that the clusters end at about the same time. */
-const FILES = ["lives", "troubles", "nodes", "rights", "runtime", "churn", "boot", "pods", "services", "restarts", "upstream", "clients", "api", "policy", "contract"] as const;
+const FILES = ["lives", "troubles", "nodes", "rights", "runtime", "churn", "boot", "pods", "services", "restarts", "upstream", "clients", "hostport", "api", "policy", "contract"] as const;
 /** Needs no cluster: beside the others; what it prints comes at its end. */
 const LAB = "lab";
 /** Looks back at what all others asked of the API, in every cluster. */

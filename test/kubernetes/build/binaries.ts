@@ -28,6 +28,8 @@ export interface Binaries {
   readonly helm: string;
   /** The session of client-go in `test/clients/`. */
   readonly clientGo: string;
+  /** Folder of the reference plugin `portmap` in a version that speaks CNI 1.1.0, which Debian's does not. */
+  readonly plugins: string;
   /** Folder of containerd 2, its shim and ctr. */
   readonly containerd2: string;
   /** Folder below which Debian's packages lie: containerd 1, its shim, ctr, runc, and the reference plugins. */
@@ -128,7 +130,7 @@ function targetsOf(name: "kubernetes" | "containerd" | "crictl" | "helm", progra
 }
 
 function targets(): readonly Target[] {
-  const { etcd, containerd, crictl, helm, clientGo } = versions;
+  const { etcd, containerd, crictl, helm, clientGo, plugins } = versions;
   const session = readFileSync(CLIENT_GO_SOURCE, "utf8");
   return [
     { program: "etcd", pkg: etcd.module, flags: "-s -w", folder: `etcd-${etcd.version}`, moduleFile: (cwd) => plainModule(etcd, cwd) },
@@ -136,6 +138,7 @@ function targets(): readonly Target[] {
     ...targetsOf("containerd", ["containerd", "containerd-shim-runc-v2", "ctr"], `-s -w -X ${containerd.module}/version.Version=${containerd.version.slice(1)}`, (cwd) => plainModule(containerd, cwd)),
     ...targetsOf("crictl", ["crictl"], "-s -w", (cwd) => plainModule(crictl, cwd)),
     ...targetsOf("helm", ["helm"], "-s -w", (cwd) => plainModule(helm, cwd)),
+    { program: "portmap", pkg: `${plugins.module}/plugins/meta/portmap`, flags: "-s -w", folder: `plugins-${plugins.version}`, moduleFile: (cwd) => plainModule(plugins, cwd) },
     { program: "session", pkg: "./session.go", flags: "-s -w", folder: `client-go-${clientGo.version}-${Bun.hash(session).toString(36)}`, moduleFile: (cwd) => plainModule(clientGo, cwd), source: session },
   ];
 }
@@ -200,6 +203,7 @@ export async function prepareBinaries(progress: (line: string) => void): Promise
     crictl: at("crictl"),
     helm: at("helm"),
     clientGo: at("session"),
+    plugins: dirname(at("portmap")),
     containerd2: dirname(at("containerd")),
     debian,
   };

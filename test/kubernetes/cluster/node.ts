@@ -85,11 +85,15 @@ export function bird(node: NodeLayout): DaemonSpec {
   return { name: `${node.name}-bird`, command: inNetns(node.netns, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]) };
 }
 
-/** Puts plugins and configuration in place, as a user does; a node with containerd 1 has Debian's `loopback` already, the others get ours. */
+/**
+ * Puts plugins and configuration in place, as a user does; a node with containerd 1 has Debian's reference plugins, the others get our
+ * `loopback` and a newer `portmap`.
+ */
 export async function installPlugins(node: NodeLayout, binaries: Binaries): Promise<void> {
   mkdirSync(node.cniBinDir, { recursive: true });
   if (node.containerdMajor === 1) copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
-  await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, "--cni-version", node.cniVersion, "--ipv6"]);
+  const reference = node.containerdMajor === 1 ? `${binaries.debian}/usr/lib/cni` : binaries.plugins;
+  await run([CALICO, "cni", "install", "--root", node.root, "--cni-version", node.cniVersion, "--plugins-from", reference, "--ipv6"]);
 }
 
 /** The answer of `calico node`'s health server. */
