@@ -49,7 +49,7 @@ async function run(options: CommandOptions, environment: Readonly<Record<string,
       root: options.root,
       store: openKubernetesStore(credentials.value, host),
       host,
-      report: (message, fields) => log.info(fields, message),
+      report: (message, fields) => ("error" in fields || "reason" in fields ? log.warn(fields, message) : log.info(fields, message)),
       health: { host: options.healthHost, port: healthPort },
       auditIntervalMs: auditSeconds * 1000,
     },
@@ -57,7 +57,7 @@ async function run(options: CommandOptions, environment: Readonly<Record<string,
   );
 }
 
-/** One JSON object a line: `time` as RFC 3339, `level` in words. */
+/** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */
 function openLog(node: string): pino.Logger {
   return pino({ name: "calico-node", base: { node }, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (label) => ({ level: label }) } });
 }
