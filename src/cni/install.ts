@@ -3,7 +3,7 @@ import { installLinks, installUnlessForeign, writeStdout } from "../host/bun/ins
 import { openFiles } from "../host/bun/files.ts";
 import { openProcesses } from "../host/bun/processes.ts";
 import { FileError } from "../host/files.ts";
-import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
+import { newProgram, runProgram, subcommandOf, UsageError } from "../lib/command-line.ts";
 import { type Chain, findChain } from "./chain.ts";
 import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
@@ -50,9 +50,7 @@ function networkConfiguration(options: ListOptions): object {
 
 export function runCniCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>): Promise<number> {
   const program = newProgram("calico cni", "The CNI plugins on this node.");
-  program
-    .command("install")
-    .description("Put the CNI plugins and their configuration in place. May be repeated.")
+  subcommandOf(program, "install", "Put the CNI plugins and their configuration in place. May be repeated.")
     .option("--root <dir>", "directory below which all files of the node lie (CALICO_ROOT)", environment["CALICO_ROOT"] ?? "/")
     .option("--bin-dir <dir>", "where the container runtime looks for plugins (default: opt/cni/bin below the root)")
     .option("--conf-dir <dir>", "where the container runtime looks for network configuration (default: etc/cni/net.d below the root)")

@@ -1,6 +1,6 @@
 /** command: `calico lab` on the command line. */
 import { existsSync, readdirSync } from "node:fs";
-import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
+import { newProgram, runProgram, subcommandOf, UsageError } from "../lib/command-line.ts";
 import { formatParseError, unwrap } from "../lib/result.ts";
 import { parsePrefix, type Prefix, prefixCovers, prefixFamily, prefixLength } from "../net/prefix.ts";
 import { SERVICES4, SERVICES6 } from "./control-plane.ts";
@@ -27,9 +27,7 @@ const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
 export async function runLabCommand(args: readonly string[]): Promise<number> {
   let exitCode = 0;
   const program = newProgram("calico lab", "A whole cluster on this machine: nodes and pods are network namespaces, the programs are the real ones.").enablePositionalOptions();
-  program
-    .command("up")
-    .description("Make the lab and wait until it works. May be repeated.")
+  subcommandOf(program, "up", "Make the lab and wait until it works. May be repeated.")
     .option("--nodes <n>", "number of nodes, 1 to 50", "3")
     .option(...NAME_OPTION)
     .option("--ipv6", "IPv6 only", false)
@@ -41,16 +39,12 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
       const layout = await withoutInterruption(config.name, () => up(config, (text) => console.error(`lab ${config.name}: ${text}`)));
       console.log(`${printStatus(await statusOf(layout))}\n\n${nextSteps(layout)}`);
     });
-  program
-    .command("down")
-    .description("Remove every trace of the lab.")
+  subcommandOf(program, "down", "Remove every trace of the lab.")
     .option(...NAME_OPTION)
     .action(async (options: { name: string }) => {
       console.log((await down(checkName(options.name))) ? `lab ${options.name} is removed` : `there is no lab ${options.name}`);
     });
-  program
-    .command("status")
-    .description("Show the lab's nodes and pods.")
+  subcommandOf(program, "status", "Show the lab's nodes and pods.")
     .option(...NAME_OPTION)
     .option("-o, --output <format>", "table or json", "table")
     .action(async (options: { name: string; output: string }) => {
@@ -58,9 +52,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
       const status = await statusOf(existing(options.name));
       console.log(options.output === "json" ? JSON.stringify(status, undefined, 2) : printStatus(status));
     });
-  program
-    .command("exec")
-    .description("Run a command in a pod's network namespace.")
+  subcommandOf(program, "exec", "Run a command in a pod's network namespace.")
     .argument("<namespace/pod>")
     .argument("<command...>")
     .option(...NAME_OPTION)
@@ -68,9 +60,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
     .action(async (pod: string, command: string[], options: { name: string }) => {
       exitCode = await enter(podNetnsPath(existing(options.name), pod), command);
     });
-  program
-    .command("node-exec")
-    .description("Run a command in a node's network namespace.")
+  subcommandOf(program, "node-exec", "Run a command in a node's network namespace.")
     .argument("<node>")
     .argument("<command...>")
     .option(...NAME_OPTION)
@@ -81,12 +71,10 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
       if (found === undefined) throw new CommandError(`there is no node ${JSON.stringify(node)} in lab ${options.name}, only ${layout.nodes.map((entry) => entry.name).join(", ")}`);
       exitCode = await enter(found.netnsPath, command);
     });
-  program
-    .command("supervise", { hidden: true })
+  subcommandOf(program, "supervise", "", { hidden: true })
     .option(...NAME_OPTION)
     .action((options: { name: string }) => supervise(existing(options.name)));
-  program
-    .command("forward", { hidden: true })
+  subcommandOf(program, "forward", "", { hidden: true })
     .option(...NAME_OPTION)
     .action((options: { name: string }) => forward(existing(options.name)));
   return (await runProgram(program, args, (error) => error instanceof CommandError)) || exitCode;
@@ -96,7 +84,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
 async function withoutInterruption<T>(name: string, work: () => Promise<T>): Promise<T> {
   const interrupted = (signal: "SIGINT" | "SIGTERM"): void => {
     const option = name === "lab" ? "" : ` --name ${name}`;
-    console.error(`\ncalico lab: interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down${option}" removes it, "calico lab up${option}" with the same settings goes on.`);
+    console.error(`\ncalico lab up: interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down${option}" removes it, "calico lab up${option}" with the same settings goes on.`);
     process.exit(signal === "SIGINT" ? 130 : 143);
   };
   process.once("SIGINT", interrupted).once("SIGTERM", interrupted);

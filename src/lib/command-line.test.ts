@@ -1,6 +1,6 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { mkdirSync } from "node:fs";
-import { newProgram, runProgram, UsageError } from "./command-line.ts";
+import { newProgram, runProgram, subcommandOf, UsageError } from "./command-line.ts";
 
 /** Runs `tool ARGS` whose action is this; its exit code and what it wrote to standard error. */
 async function run(action: () => void, ...args: readonly string[]): Promise<{ code: number | undefined; said: string; thrown?: unknown }> {
@@ -10,7 +10,7 @@ async function run(action: () => void, ...args: readonly string[]): Promise<{ co
   const out = spyOn(process.stdout, "write").mockImplementation(() => true);
   try {
     const program = newProgram("tool", "Does things.").option("--size <n>");
-    program.command("sub").description("Does one.").requiredOption("--needed <x>").action(action);
+    subcommandOf(program, "sub", "Does one.").requiredOption("--needed <x>").action(action);
     program.action(action);
     return { code: await runProgram(program, args, (error) => error instanceof RangeError), said };
   } catch (thrown) {
@@ -22,13 +22,14 @@ async function run(action: () => void, ...args: readonly string[]): Promise<{ co
 
 const nothing = (): void => undefined;
 const HELP = 'Run "tool --help" for help.\n';
+const HELP_SUB = 'Run "tool sub --help" for help.\n';
 
 describe("a command line", () => {
   test.each([
     ["an unknown option", ["--frob"], `tool: unknown option '--frob'\n${HELP}`],
     ["an option without its value", ["--size"], `tool: option '--size <n>' argument missing\n${HELP}`],
-    ["an unknown option of a subcommand", ["sub", "--needed", "1", "--frob"], `tool: unknown option '--frob'\n${HELP}`],
-    ["a missing option of a subcommand", ["sub"], `tool: required option '--needed <x>' not specified\n${HELP}`],
+    ["an unknown option of a subcommand", ["sub", "--needed", "1", "--frob"], `tool sub: unknown option '--frob'\n${HELP_SUB}`],
+    ["a missing option of a subcommand", ["sub"], `tool sub: required option '--needed <x>' not specified\n${HELP_SUB}`],
   ] as const)("%s exits 2 and names the program", async (_, args, said) => {
     expect(await run(nothing, ...args)).toEqual({ code: 2, said });
   });
@@ -38,6 +39,13 @@ describe("a command line", () => {
       throw new UsageError("--size is 0, must be at least 1");
     };
     expect(await run(refuse)).toEqual({ code: 2, said: `tool: --size is 0, must be at least 1\n${HELP}` });
+  });
+
+  test("a subcommand's own refusals are reported by its name", async () => {
+    const refuse = (): void => {
+      throw new UsageError("x is y");
+    };
+    expect(await run(refuse, "sub", "--needed", "1")).toEqual({ code: 2, said: `tool sub: x is y\n${HELP_SUB}` });
   });
 
   test("what the world refuses exits 1 with one line; a bug is thrown", async () => {

@@ -21,9 +21,16 @@ export function commandOf(path: string, description: string): Command {
     .configureOutput({ outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${wayToHelp(path)}\n`) });
 }
 
-/** As `commandOf`, for one that no other command holds: its help shows the whole path. Subcommands added by `command` report by its name. */
+/** As `commandOf`, for one that no other command holds: its help shows the whole path. */
 export function newProgram(path: string, description: string): Command {
   return commandOf(path, description).name(path);
+}
+
+/** A new command `name` of the program; a hidden one is not in its help. */
+export function subcommandOf(program: Command, name: string, description: string, options: { readonly hidden?: boolean } = {}): Command {
+  const command = commandOf(`${program.name()} ${name}`, description);
+  program.addCommand(command, options);
+  return command;
 }
 
 function wayToHelp(path: string): string {
@@ -52,6 +59,10 @@ export function many(flags: string, description: string): Option {
  * missing right, a full disk, and what `isRefusal` knows. Other errors are bugs and are the caller's.
  */
 export async function runProgram(program: Command, args: readonly string[], isRefusal: (error: unknown) => boolean = () => false): Promise<number> {
+  let running = program.name();
+  program.hook("preAction", (_, command) => {
+    if (command !== program) running = `${program.name()} ${command.name()}`;
+  });
   try {
     await program.parseAsync([...args], { from: "user" });
     return 0;
@@ -59,11 +70,11 @@ export async function runProgram(program: Command, args: readonly string[], isRe
     // commander has printed what is wrong, or the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
     if (error instanceof UsageError) {
-      console.error(`${program.name()}: ${error.message}\n${wayToHelp(program.name())}`);
+      console.error(`${running}: ${error.message}\n${wayToHelp(running)}`);
       return EXIT_USAGE;
     }
     if (!(error instanceof Error) || !(isRefusal(error) || isSystemError(error))) throw error;
-    console.error(`${program.name()}: ${error.message}`);
+    console.error(`${running}: ${error.message}`);
     return EXIT_FAILED;
   }
 }

@@ -63,7 +63,7 @@ test.each([
 ] as const)("nonsense is refused in words and makes nothing: %p", async (flags, words) => {
   const { exitCode, stderr } = await execute([CALICO, "lab", "up", "--name", "nonsense", ...flags]);
   expect(exitCode).toBe(2);
-  expect(stderr).toContain(`calico lab: ${words}`);
+  expect(stderr).toContain(`calico lab up: ${words}`);
   expect(stderr).toContain("--help");
   expect(traces("nonsense")).toEqual([]);
 });
@@ -74,7 +74,7 @@ test("exec gives the command's own exit code and output", async () => {
   const done = await execute([CALICO, "lab", "exec", "--name", first.name, "lab/one", "--", "sh", "-c", "echo out; exit 7"]);
   expect([done.exitCode, done.stdout]).toEqual([7, "out\n"]);
   const missing = await execute([CALICO, "lab", "exec", "--name", first.name, "lab/two", "--", "true"]);
-  expect([missing.exitCode, missing.stderr]).toEqual([1, `calico lab: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`]);
+  expect([missing.exitCode, missing.stderr]).toEqual([1, `calico lab exec: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`]);
 }, 60_000);
 
 test("a daemon that dies is started again, and counted", async () => {

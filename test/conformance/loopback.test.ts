@@ -156,7 +156,7 @@ describe("calico cni install", () => {
     ] as const) {
       const { exitCode, stdout, stderr } = await execute([CALICO, "cni", "install", "--conf-dir", `${work}/net.d`, "--bin-dir", `${work}/wrong`, ...flags]);
       expect([exitCode, stdout]).toEqual([code, ""]);
-      expect(stderr).toMatch(/^calico cni install: [^\n]*\n$/);
+      expect(stderr).toMatch(/^calico cni install: [^\n]*\n(Run "calico cni install --help" for help\.\n)?$/);
       expect(stderr).toContain(words);
     }
   });

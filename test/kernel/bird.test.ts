@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type BirdInput, renderBirdConfiguration } from "../../src/bird/configuration.ts";
-import { configureBird, readBirdProtocols, readBirdStatus } from "../../src/bird/control.ts";
+import { askBird, configureBird, readBirdProtocols, readBirdStatus } from "../../src/bird/control.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openSockets } from "../../src/host/bun/sockets.ts";
 import type { Addr } from "../../src/net/addr.ts";
@@ -173,6 +173,8 @@ test("BIRD killed again and again, each time when its sessions are back and its 
 }, 3 * MINUTE);
 
 test("a node that dies without a word: its routes are withdrawn when the hold time and the stale time have passed", async () => {
+  // What was stale since an earlier death would go earlier.
+  await until("no stale routes", async () => !(await askBird(one.socket, "show protocols all", doors)).some(({ text }) => /stale timer/i.test(text)));
   // The wire goes first, so that nothing of the death is heard.
   execute(["ip", "-n", two.namespace, "link", "set", "wire", "down"]);
   execute(["ip", "-n", one.namespace, "link", "set", "wire", "up"]);

@@ -205,7 +205,7 @@ test("a server that is not there", async () => {
   );
   const { code, out, error } = await run(["calicoctl", "why", "a", "b"], "", { KUBECONFIG: join(directory, "kubeconfig") });
   expect([code, out]).toEqual([2, ""]);
-  expect(error).toMatch(/^calicoctl why: Cannot list \w+: cannot reach http:\/\/127\.0\.0\.1:1: ECONNREFUSED[^\n]*\n$/);
+  expect(error).toMatch(/^calicoctl why: Cannot list \w+: cannot reach http:\/\/127\.0\.0\.1:1: connection refused \(ECONNREFUSED\)\n$/);
 });
 
 test("help and version are no mistakes", async () => {
@@ -268,7 +268,7 @@ describe("tab completion", () => {
     ["calicoctl why a ", []],
     ["calico ", ["node", "cni", "ctl", "lab", "apiserver", "version", "completion"]],
     ["calico cni ins", ["install"]],
-    ["calico lab ", ["up", "down", "status", "exec", "node-exec", "help"]],
+    ["calico lab ", ["up", "down", "status", "exec", "node-exec"]],
     ["calico lab up --no", ["--nodes"]],
     ["calico ctl why --kube", ["--kubeconfig"]],
     ["calico nothing ", []],
