@@ -149,7 +149,7 @@ export class CniServer {
   async #add(request: CniRequest): Promise<CniResult> {
     const { pipeline, journal, addresses, wiring } = this.#options;
     if (!pipeline.inSync)
-      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node is starting: the datastore is ${pipeline.status}`, this.#datastoreErrors());
+      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node starts no pod now: the datastore is ${pipeline.status}`, this.#datastoreErrors());
     const pod = podOf(request);
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);

@@ -221,7 +221,7 @@ describe("a daemon that starts while the API server is in trouble", () => {
     await waitFor("the word of readiness", 30, async () => (await readiness()).includes("503: not today"), readiness);
     expect(JSON.parse(await readiness())).toMatchObject({ ready: false, datastore: "connecting" });
     const added = await add();
-    expect(added.error).toMatch(/calico node is starting: the datastore is connecting; Cannot list \w+: the server answered 503: not today/);
+    expect(added.error).toMatch(/calico node starts no pod now: the datastore is connecting; Cannot list \w+: the server answered 503: not today/);
     await pastHolds();
     await api.make({ kind: "none" });
     await awaitReady(cluster, NS, [added.name]);
