@@ -23,7 +23,7 @@ export interface Driver {
   isProgrammed(endpoint: EndpointId, program: Program): boolean;
   /** Rows that differ from the kernel as last known. */
   readonly pending: number;
-  /** Transactions or requests that changed the kernel, since start. */
+  /** Transactions or requests that changed the kernel, since start. Becoming the owner of what an earlier process left counts as one. */
   readonly writes: number;
   close(): void;
 }

@@ -47,7 +47,7 @@ for (const file of readdirSync(DIRECTORY).filter((name) => name.endsWith(".yaml"
     for (const resource of resources) wire(graph, resource);
     let printed = "";
     withNamespaces(["golden"], (namespace) => {
-      const driver = namespace.enter(() => new NftablesDriver(sys));
+      const driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
       driver.lower(graph.program, graph.flush());
       driver.read();
       driver.commit();

@@ -1,6 +1,7 @@
 /** fixture: network namespaces of one test, with names that no other run has, removed whatever happens. */
 import { openSys } from "../../src/host/bun/sys.ts";
 import type { Sys } from "../../src/host/sys.ts";
+import { canOwnTables } from "../../src/kernel/nftables/client.ts";
 import { withNamespace } from "../../src/kernel/netns.ts";
 
 export interface Namespace {
@@ -49,4 +50,11 @@ export function makeNamespace(purpose: string): Namespace {
 
 export function removeNamespace({ name }: Namespace): void {
   execute(["ip", "netns", "delete", name]);
+}
+
+/** Whether the kernel of this machine lets a socket own a table that stays when it closes. */
+export function kernelOwnsTables(): boolean {
+  let owns = false;
+  withNamespaces(["probe"], (namespace) => (owns = namespace.enter(() => canOwnTables(sys))));
+  return owns;
 }

@@ -104,7 +104,7 @@ class Law {
         routePod(node, record.interface, addr);
       }
     }
-    const driver = node.enter(() => new NftablesDriver(sys));
+    const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
     driver.lower(this.#graph.program, this.#graph.flush());
     driver.read();
     driver.commit();

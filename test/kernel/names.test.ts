@@ -29,7 +29,7 @@ class Node {
 
   constructor(namespace: Namespace) {
     this.#namespace = namespace;
-    this.driver = namespace.enter(() => new NftablesDriver(sys));
+    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
     this.driver.read();
   }
 

@@ -247,7 +247,7 @@ describe("transactions", () => {
       client.commit([{ do: "delete-table" }]);
       expect(client.read()).toBeUndefined();
       client.commit([{ do: "add-table" }, { do: "delete-table" }, { do: "add-table" }]);
-      expect(client.read()).toEqual({ chains: new Map(), sets: new Map() });
+      expect(client.read()).toEqual({ flags: [], owner: undefined, chains: new Map(), sets: new Map() });
     });
   });
 

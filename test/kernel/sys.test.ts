@@ -100,7 +100,7 @@ describe.each(["trampoline", "libc"] as const)("%s", (implementation) => {
       const [route, nft] = namespace.enter(() => [new RouteClient(sys), new NftablesClient(sys, { family: "ip6", name: "t" })] as const);
       expect(route.links().map(({ name }) => name)).toEqual(["lo"]);
       nft.commit([{ do: "add-table" }]);
-      expect(nft.read()).toEqual({ chains: new Map(), sets: new Map() });
+      expect(nft.read()).toEqual({ flags: [], owner: undefined, chains: new Map(), sets: new Map() });
       sys.close(target);
       route.close();
       nft.close();

@@ -71,7 +71,7 @@ function program(ingress: object[] | undefined): void {
     graph.setCniRecord({ containerId: name, pod: keyOf("Pod", resource), interface: `cali${i}`, addresses: FAMILIES.map((each) => each[name as "server" | "client"]), mac: "", netns: "", podInterface: "eth0" });
   }
   driver?.close();
-  driver = node.enter(() => new NftablesDriver(sys));
+  driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
   driver.lower(graph.program, graph.flush());
   driver.read();
   driver.commit();

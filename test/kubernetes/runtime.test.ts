@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { inNetns } from "./cluster/layout.ts";
-import { waitFor } from "./cluster/run.ts";
+import { tryRun, waitFor } from "./cluster/run.ts";
 import { answers, awaitReady, holders, isReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
 import { type Call, Recorder } from "./recorder.ts";
 
@@ -94,11 +94,14 @@ describe("while calico node is away", () => {
 
 describe("while the kernel refuses our table", () => {
   test("the Node of containerd 2 is not Ready and says so; the pod that waits starts when the kernel gives way", async () => {
-    // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives.
+    // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives. While the daemon does, it is the owner.
+    await cluster.stopDaemon("n2", "calico", "SIGKILL");
     const owner = Bun.spawn([...inNetns(cluster.node("n2").netns, ["nft", "-i"])], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
     try {
       owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
       await owner.stdin.flush();
+      await waitFor("the table to be owned", 20, async () => (await tryRun(inNetns(cluster.node("n2").netns, ["nft", "list", "table", "inet", "calico"]))).stdout.includes("flags owner"));
+      cluster.startDaemon("n2", "calico");
       await cluster.apply(pod({ namespace: NS, name: "refused", node: "n2" }));
       await nodeIs("n2", "False");
       expect((await readyCondition("n2"))?.message).toContain("calico node cannot program the kernel: new pods would stay closed");

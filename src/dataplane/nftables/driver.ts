@@ -1,12 +1,13 @@
 /**
  * Driver of our nf_tables table: policy, sets and dispatch, committed as one transaction: all or nothing, no moment between.
  *
- * Ours is the whole table `inet calico`; nothing outside it is read or touched. The kernel's rule bodies are decoded and
- * compared, so that a change made behind our back is found by the next read and undone by the next commit.
+ * Ours is the whole table `inet calico`; nothing outside it is read or touched. Where the kernel can, our socket owns it: nobody else
+ * can then change it while we live, and it stays when we end. The kernel's rule bodies are decoded and compared, so that a change made
+ * behind our back is found by the next read and undone by the next commit.
  */
+import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
-import type { NftCommand } from "../../kernel/nftables/objects.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
 import type { Program, ProgramDelta } from "../../program/program.ts";
@@ -14,7 +15,7 @@ import type { Driver, DriverEvents } from "../driver.ts";
 import { Tracker } from "../tracker.ts";
 import { NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
-import { needsRebuild, type NftRow, planTransaction, rowsOfTable, sameRow } from "./rows.ts";
+import { needsRebuild, type NftRow, OWNED, planTransaction, rowsOfTable, sameRow, TABLE_ROW, UNOWNED } from "./rows.ts";
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
@@ -22,12 +23,13 @@ export class NftablesDriver implements Driver {
   readonly #client: NftablesClient;
   readonly #tracker = new Tracker<NftRow>(sameRow);
   readonly #lowering: NftablesLowering;
-  #tableExists = false;
 
-  constructor(sys: Sys) {
+  /** `ownsTable`: where the kernel can (`canOwnTables`). Opens its socket in the thread's network namespace. Throws KernelError. */
+  constructor(sys: Sys, { ownsTable }: { readonly ownsTable: boolean }) {
     this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
     this.#lowering = new NftablesLowering((id, row) => this.#tracker.setWant(id, row));
+    this.#tracker.setWant(TABLE_ROW, ownsTable ? OWNED : UNOWNED);
   }
 
   get pending(): number {
@@ -49,8 +51,7 @@ export class NftablesDriver implements Driver {
 
   read(): void {
     const table = this.#client.read();
-    this.#tableExists = table !== undefined;
-    this.#tracker.replaceHave(table === undefined ? new Map() : rowsOfTable(table));
+    this.#tracker.replaceHave(table === undefined ? new Map() : rowsOfTable(table, this.#client.portId));
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -69,19 +70,25 @@ export class NftablesDriver implements Driver {
   commit(): void {
     const changes = this.#tracker.changes();
     if (changes.length === 0) return;
+    this.#refuseForeignOwner();
     if (needsRebuild(changes)) return this.#rebuild();
-    const commands = planTransaction(changes);
-    this.#client.commit(this.#tableExists ? commands : [{ do: "add-table" }, ...commands]);
-    this.#tableExists = true;
+    this.#client.commit(planTransaction(changes));
     this.#tracker.committed(changes);
   }
 
   /** Replaces the table in one transaction: packets see the old table or the new one. */
   #rebuild(): void {
     const all = [...this.#tracker.want].map(([id, want]) => ({ id, want, have: undefined }));
-    const commands: NftCommand[] = [{ do: "delete-table" }, { do: "add-table" }, ...planTransaction(all)];
-    this.#client.commit(commands);
+    this.#client.commit([{ do: "delete-table" }, ...planTransaction(all)]);
     this.#tracker.replaceHave(new Map(this.#tracker.want));
+  }
+
+  /** The kernel would say no more than EPERM. */
+  #refuseForeignOwner(): void {
+    const table = this.#tracker.have.get(TABLE_ROW);
+    if (table?.type !== "table" || typeof table.owner !== "number") return;
+    const owner = `another process owns the table, by its netlink socket of port id ${table.owner} (as a rule its process id): only that process can change it, until it ends`;
+    throw new KernelError("change", `table ${TABLE.family} ${TABLE.name}`, EPERM, owner);
   }
 
   close(): void {

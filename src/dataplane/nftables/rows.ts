@@ -1,17 +1,27 @@
 /**
- * Rows: our nf_tables table as keyed rows, the unit of wanting, having and planning: one for each chain (with its rules), set
- * and set element.
+ * Rows: our nf_tables table as keyed rows, the unit of wanting, having and planning: one for the table itself, and one for each
+ * chain (with its rules), set and set element.
  */
 import { equal } from "../../lib/equal.ts";
-import type { NftBaseChain, NftCommand, NftElement, NftRule, NftSet, NftTableState } from "../../kernel/nftables/objects.ts";
+import type { NftBaseChain, NftCommand, NftElement, NftRule, NftSet, NftTableFlag, NftTableState } from "../../kernel/nftables/objects.ts";
 import type { Change } from "../tracker.ts";
 
 export type NftRow =
+  /** `owner`: us, or the port id of another socket. */
+  | { readonly type: "table"; readonly flags: readonly NftTableFlag[] | undefined; readonly owner: "us" | number | undefined }
   | { readonly type: "set"; readonly set: string; readonly is: NftSet }
   | { readonly type: "element"; readonly set: string; readonly is: NftSet; readonly element: NftElement }
   | { readonly type: "chain"; readonly chain: string; readonly base: NftBaseChain | undefined; readonly rules: readonly NftRule[] }
   /** Something of our table that we could not have written: it must go, and the table is rebuilt. */
   | { readonly type: "foreign"; readonly what: string };
+
+export const TABLE_ROW = "table";
+/** Nobody but us can change it, and it stays when we end. */
+export const OWNED: NftRow = { type: "table", flags: ["owner", "persist"], owner: "us" };
+/** Anybody can change it. */
+export const UNOWNED: NftRow = { type: "table", flags: [], owner: undefined };
+/** What is left of an owned one when its owner ends. */
+const LEFT: NftRow = { type: "table", flags: ["persist"], owner: undefined };
 
 export function chainId(chain: string): string {
   return `chain ${chain}`;
@@ -29,9 +39,10 @@ export function sameRow(a: NftRow, b: NftRow): boolean {
   return equal(a, b);
 }
 
-/** What the kernel holds, as rows. */
-export function rowsOfTable(table: NftTableState): Map<string, NftRow> {
-  const rows = new Map<string, NftRow>();
+/** What the kernel holds, as rows; `portId` is of our socket. */
+export function rowsOfTable(table: NftTableState, portId: number | undefined): Map<string, NftRow> {
+  const owner = table.owner !== undefined && table.owner === portId ? "us" : table.owner;
+  const rows = new Map<string, NftRow>([[TABLE_ROW, { type: "table", flags: table.flags, owner }]]);
   for (const [name, chain] of table.chains) {
     const rules: NftRule[] = [];
     for (const { rule } of chain.rules) if (rule !== undefined) rules.push(rule);
@@ -49,11 +60,12 @@ export function rowsOfTable(table: NftTableState): Map<string, NftRow> {
   return rows;
 }
 
-/** True when the changes cannot be made in place: an unknown object, or another type of set or base chain under our name. */
+/** True when the changes cannot be made in place: an unknown object, another type of set or base chain under our name, or a table that cannot be taken as it is. */
 export function needsRebuild(changes: readonly Change<NftRow>[]): boolean {
   return changes.some(({ want, have }) => {
     if (have?.type === "foreign") return true;
     if (want === undefined || have === undefined) return false;
+    if (want.type === "table") return !sameRow(want, OWNED) || !sameRow(have, LEFT);
     if (want.type === "set" && have.type === "set") return true;
     return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
   });
@@ -61,6 +73,7 @@ export function needsRebuild(changes: readonly Change<NftRow>[]): boolean {
 
 /** One transaction: referents are added first and removed last. */
 export function planTransaction(changes: readonly Change<NftRow>[]): NftCommand[] {
+  const table: NftCommand[] = [];
   const addSets: NftCommand[] = [];
   const addChains: NftCommand[] = [];
   const rules: NftCommand[] = [];
@@ -76,6 +89,7 @@ export function planTransaction(changes: readonly Change<NftRow>[]): NftCommand[
   for (const { want, have } of changes) {
     if (have?.type === "element" && !goneSets.has(have.set)) collect(gone, have.set, have.is, have.element);
     if (want?.type === "element") collect(come, want.set, want.is, want.element);
+    if (want?.type === "table") table.push({ do: sameRow(want, OWNED) ? "own-table" : "add-table" });
     if (want?.type === "set") addSets.push({ do: "add-set", set: want.set, is: want.is });
     if (want === undefined && have?.type === "set") deleteSets.push({ do: "delete-set", set: have.set });
     if (want?.type === "chain") {
@@ -90,7 +104,7 @@ export function planTransaction(changes: readonly Change<NftRow>[]): NftCommand[
   }
   const deleteElements = [...gone].map(([set, { is, elements }]): NftCommand => ({ do: "delete-elements", set, is, elements }));
   const addElements = [...come].map(([set, { is, elements }]): NftCommand => ({ do: "add-elements", set, is, elements }));
-  return [...addSets, ...addChains, ...deleteElements, ...addElements, ...rules, ...flushes, ...deleteChains, ...deleteSets];
+  return [...table, ...addSets, ...addChains, ...deleteElements, ...addElements, ...rules, ...flushes, ...deleteChains, ...deleteSets];
 }
 
 function collect(into: Map<string, { is: NftSet; elements: NftElement[] }>, set: string, is: NftSet, element: NftElement): void {

@@ -5,14 +5,14 @@
  * for an RCU grace period. Source: linux net/netfilter/nfnetlink.c, nf_tables_api.c.
  */
 import type { Sys } from "../../host/sys.ts";
-import { EAGAIN, ENOENT, EPROTO, KernelError } from "../errno.ts";
+import { EAGAIN, EINVAL, ENOENT, EOPNOTSUPP, EPROTO, KernelError } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
 import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "../netlink/socket.ts";
 import { NLM_F_ACK } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeRule, decodeRuleCount, decodeSetMessage, setState } from "./decode.ts";
+import { decodeChain, decodeElements, decodeRule, decodeRuleCount, decodeSetMessage, decodeTable, setState } from "./decode.ts";
 import type { RawElement } from "./elements.ts";
 import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
-import type { NftChainState, NftCommand, NftRuleState, NftSetState, NftTableState, TableId } from "./objects.ts";
+import type { NftChainState, NftCommand, NftRuleState, NftSetState, NftTableHold, NftTableState, TableId } from "./objects.ts";
 import {
   FAMILY,
   NFGENMSG,
@@ -87,7 +87,10 @@ export class NftablesClient {
 
   /** Everything of the table as of one moment; undefined when it does not exist. Throws KernelError. */
   read(): NftTableState | undefined {
-    return this.#atOneMoment(() => (this.#exists() ? this.#readAll() : undefined));
+    return this.#atOneMoment(() => {
+      const hold = this.#readHold();
+      return hold === undefined ? undefined : { ...hold, ...this.#readAll() };
+    });
   }
 
   /** Of each chain, the counters of its rules in order (0 for a rule without one). Empty when the table does not exist. */
@@ -156,21 +159,22 @@ export class NftablesClient {
     return generation;
   }
 
-  #exists(): boolean {
+  /** undefined when the table does not exist. */
+  #readHold(): NftTableHold | undefined {
+    let hold: NftTableHold | undefined;
     const write = (w: NetlinkSocket["writer"]): void => {
       encodeFamily(w, FAMILY[this.#table.family]);
       w.text(NFTA_TABLE_NAME, this.#table.name);
     };
     try {
-      this.#socket.query("read table", formatTable(this.#table), NFT_MSG_GETTABLE, write, () => undefined);
-      return true;
+      this.#socket.query("read table", formatTable(this.#table), NFT_MSG_GETTABLE, write, (message) => (hold = decodeTable(message, this.#table)));
     } catch (error) {
-      if (error instanceof KernelError && error.errno === ENOENT) return false;
-      throw error;
+      if (!(error instanceof KernelError) || error.errno !== ENOENT) throw error;
     }
+    return hold;
   }
 
-  #readAll(): NftTableState {
+  #readAll(): Omit<NftTableState, keyof NftTableHold> {
     const name = formatTable(this.#table);
     const rules = this.#readRules();
     const chains = new Map<string, NftChainState>();
@@ -227,5 +231,25 @@ export class NftablesClient {
       if (error instanceof KernelError && error.errno === ENOENT) return undefined;
       throw error;
     }
+  }
+}
+
+/** In the namespace of whoever asks; in no transaction but one that removes it again. */
+const SCRATCH: TableId = { family: "inet", name: "calico-scratch" };
+
+/**
+ * Whether a socket can own a table that stays when it closes (Linux 6.9 and later): the kernel is asked, in the thread's network
+ * namespace. Throws KernelError when it refuses for another reason than not knowing the flags.
+ */
+export function canOwnTables(sys: Sys): boolean {
+  const client = new NftablesClient(sys, SCRATCH);
+  try {
+    client.commit([{ do: "own-table" }, { do: "delete-table" }]);
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError && (error.errno === EOPNOTSUPP || error.errno === EINVAL)) return false;
+    throw error;
+  } finally {
+    client.close();
   }
 }

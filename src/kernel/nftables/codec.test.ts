@@ -2,13 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { eachMessage, type Message, Span } from "../netlink/reader.ts";
 import { Writer } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeRule, decodeSetMessage, setState } from "./decode.ts";
+import { decodeChain, decodeElements, decodeRule, decodeSetMessage, decodeTable, setState } from "./decode.ts";
 import { hasPairs, joinElements, type RawElement } from "./elements.ts";
 import { encodeCommand, type MessageSink } from "./encode.ts";
 import { decodeExpression, encodeExpression } from "./expressions.ts";
 import type { Expr, KeyField, NftCommand, NftElement, NftRule, NftSet, NftVerdict, TableId } from "./objects.ts";
 import { keyLength } from "./sets.ts";
-import { NFGENMSG, NFTA_RULE_HANDLE } from "./wire.ts";
+import { NFGENMSG, NFTA_RULE_HANDLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER } from "./wire.ts";
 
 const TABLE: TableId = { family: "inet", name: "t" };
 
@@ -82,6 +82,16 @@ describe("round trip", () => {
         expect(message === undefined ? undefined : decodeRule(message, TABLE)).toEqual({ chain: "c", state: { rule: wanted, handle: 7n, packets: 0n, bytes: 0n } });
       }),
     );
+  });
+
+  test("tables, their flags and their owner; a flag without a word is not left out", () => {
+    const decoded = (command: NftCommand, after?: (w: Writer) => void): unknown => messagesOf(command, after).messages.map((message) => decodeTable(message, TABLE))[0];
+    expect(decoded({ do: "own-table" })).toEqual({ flags: ["owner", "persist"], owner: undefined });
+    expect(decoded({ do: "own-table" }, (w) => w.u32Be(NFTA_TABLE_OWNER, 0xffff_f001))).toEqual({ flags: ["owner", "persist"], owner: 0xffff_f001 });
+    for (const [bits, flags] of [[0, []], [1, ["dormant"]], [2, ["owner"]], [4, ["persist"]], [5, ["dormant", "persist"]], [8, undefined], [0x8000_0004, undefined]] as const) {
+      expect(decoded({ do: "add-table" }, (w) => w.u32Be(NFTA_TABLE_FLAGS, bits))).toEqual({ flags, owner: undefined });
+    }
+    expect(decoded({ do: "add-table" })).toEqual({ flags: undefined, owner: undefined });
   });
 
   test("chains", () => {
@@ -169,6 +179,7 @@ describe("ranges of one field", () => {
 
 describe("damaged messages", () => {
   const samples: readonly NftCommand[] = [
+    { do: "own-table" },
     { do: "add-chain", chain: "c", base: { hook: "forward", priority: 0, policy: "drop" } },
     { do: "add-set", set: "s", is: { key: ["inet_proto", "inet_service"], interval: true, verdictMap: false } },
     {
@@ -179,7 +190,7 @@ describe("damaged messages", () => {
     },
     ...fc.sample(rule, { numRuns: 30, seed: 1 }).map((one): NftCommand => ({ do: "add-rule", chain: "c", rule: one })),
   ];
-  const decodeAny = (message: Message): unknown[] => [decodeRule(message, TABLE), decodeChain(message, TABLE), decodeSetMessage(message, TABLE), decodeElements(message, [])];
+  const decodeAny = (message: Message): unknown[] => [decodeTable(message, TABLE), decodeRule(message, TABLE), decodeChain(message, TABLE), decodeSetMessage(message, TABLE), decodeElements(message, [])];
 
   test("an expression cut at any byte is not decoded", () => {
     for (const expr of fc.sample(expression, { numRuns: 200, seed: 2 })) {
@@ -208,7 +219,7 @@ describe("damaged messages", () => {
         const span = Span.of(body.slice(0, cut));
         const whole = span.after(NFGENMSG)?.attributes() !== undefined;
         const decoded = decodeAny({ ...message, body: span });
-        if (!whole) expect(decoded.slice(0, 3)).toEqual([undefined, undefined, undefined]);
+        if (!whole) expect(decoded.slice(0, 4)).toEqual([undefined, undefined, undefined, undefined]);
       }
     }
   });

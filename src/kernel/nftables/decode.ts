@@ -2,7 +2,7 @@
 import type { Message, Span } from "../netlink/reader.ts";
 import { decodeElement, joinElements, type RawElement } from "./elements.ts";
 import { decodeExpression, isCounter } from "./expressions.ts";
-import type { Expr, NftBaseChain, NftRuleState, NftSet, NftSetState } from "./objects.ts";
+import type { Expr, NftBaseChain, NftRuleState, NftSet, NftSetState, NftTableHold } from "./objects.ts";
 import { decodeSet } from "./sets.ts";
 import {
   FAMILY,
@@ -27,6 +27,10 @@ import {
   NFTA_SET_COUNT,
   NFTA_SET_NAME,
   NFTA_SET_TABLE,
+  NFTA_TABLE_FLAGS,
+  NFTA_TABLE_NAME,
+  NFTA_TABLE_OWNER,
+  TABLE_FLAGS,
   UDATA_RULE_COMMENT,
 } from "./wire.ts";
 import type { TableId } from "./objects.ts";
@@ -36,6 +40,14 @@ function attributesOf(message: Message, table: TableId, tableAttribute: number):
   if (message.body.u8() !== FAMILY[table.family]) return undefined;
   const attributes = message.body.after(NFGENMSG)?.attributes();
   return attributes?.get(tableAttribute)?.text() === table.name ? attributes : undefined;
+}
+
+export function decodeTable(message: Message, table: TableId): NftTableHold | undefined {
+  const attributes = attributesOf(message, table, NFTA_TABLE_NAME);
+  if (attributes === undefined) return undefined;
+  const bits = attributes.get(NFTA_TABLE_FLAGS)?.u32Be();
+  const flags = bits !== undefined && bits >>> TABLE_FLAGS.length === 0 ? TABLE_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0) : undefined;
+  return { flags, owner: attributes.get(NFTA_TABLE_OWNER)?.u32Be() };
 }
 
 export interface DecodedChain {

@@ -3,7 +3,7 @@ import { assertNever, BugError } from "../../lib/bug.ts";
 import { NLM_F_APPEND, NLM_F_CREATE, type Writer } from "../netlink/writer.ts";
 import { encodeElement } from "./elements.ts";
 import { encodeExpression } from "./expressions.ts";
-import type { NftBaseChain, NftCommand, NftRule, TableId } from "./objects.ts";
+import type { NftBaseChain, NftCommand, NftRule, NftTableFlag, TableId } from "./objects.ts";
 import { encodeSet } from "./sets.ts";
 import {
   COMMENT_MAX_BYTES,
@@ -36,7 +36,9 @@ import {
   NFTA_SET_ELEM_LIST_SET,
   NFTA_SET_ELEM_LIST_TABLE,
   NFTA_SET_NAME,
+  NFTA_TABLE_FLAGS,
   NFTA_TABLE_NAME,
+  TABLE_FLAGS,
   UDATA_RULE_COMMENT,
 } from "./wire.ts";
 
@@ -70,6 +72,11 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
   switch (command.do) {
     case "add-table":
       return start(NFT_MSG_NEWTABLE, NLM_F_CREATE);
+    case "own-table": {
+      const sequence = start(NFT_MSG_NEWTABLE, NLM_F_CREATE);
+      writer.u32Be(NFTA_TABLE_FLAGS, flagBit("owner") | flagBit("persist"));
+      return sequence;
+    }
     case "delete-table":
       return start(NFT_MSG_DELTABLE, 0);
     case "add-chain": {
@@ -101,6 +108,10 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
     default:
       return assertNever(command);
   }
+}
+
+function flagBit(flag: NftTableFlag): number {
+  return 1 << TABLE_FLAGS.indexOf(flag);
 }
 
 function withName(w: Writer, sequence: number, attribute: number, name: string): number {
@@ -168,6 +179,8 @@ export function describeCommand(command: NftCommand): string {
   switch (command.do) {
     case "add-table":
       return "add table";
+    case "own-table":
+      return "own table";
     case "delete-table":
       return "delete table";
     case "add-chain":

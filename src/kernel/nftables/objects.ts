@@ -63,9 +63,15 @@ export interface NftBaseChain {
   readonly policy: "accept" | "drop";
 }
 
+/** `owner`: one socket alone may change it, while that is open. `persist`: it then stays. `dormant`: its chains see no packets. */
+export type NftTableFlag = "dormant" | "owner" | "persist";
+
 /** One step of a transaction, in the order in which the kernel must see them. */
 export type NftCommand =
+  /** Creates the table unless it is there. */
   | { readonly do: "add-table" }
+  /** Creates the table, or takes one that persists without an owner: `owner` and `persist`. Never `owner` alone: such a table goes with its owner. */
+  | { readonly do: "own-table" }
   | { readonly do: "delete-table" }
   | { readonly do: "add-chain"; readonly chain: string; readonly base: NftBaseChain | undefined }
   | { readonly do: "delete-chain"; readonly chain: string }
@@ -78,8 +84,16 @@ export type NftCommand =
   | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
   | { readonly do: "delete-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] };
 
+/** Who may change a table. */
+export interface NftTableHold {
+  /** In the order of their bits; undefined when one has no word here. */
+  readonly flags: readonly NftTableFlag[] | undefined;
+  /** Port id of the socket that owns it. */
+  readonly owner: number | undefined;
+}
+
 /** Everything of one table, as the kernel has it. */
-export interface NftTableState {
+export interface NftTableState extends NftTableHold {
   readonly chains: ReadonlyMap<string, NftChainState>;
   readonly sets: ReadonlyMap<string, NftSetState>;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Expr, NftRule } from "./objects.ts";
+import type { Expr, NftRule, NftTableState } from "./objects.ts";
 import { printElement, printSetType, printValue } from "./print-values.ts";
 import { printCommands, printRule, printTable } from "./print.ts";
 
@@ -62,13 +62,16 @@ test("a table with what cannot be expressed, elements in order", () => {
   const set = { key: ["inet_service"], interval: false, verdictMap: false } as const;
   const element = (key: string) => ({ key, keyEnd: undefined, verdict: undefined });
   const state = {
+    flags: ["owner", "persist"],
+    owner: 7,
     chains: new Map([["c", { base: { hook: "input", priority: 0, policy: "accept" }, rules: [{ rule: undefined, handle: 1n, packets: 0n, bytes: 0n }, { rule: rule(accept), handle: 2n, packets: 0n, bytes: 0n }] } as const]]),
     sets: new Map([
       ["z", { is: undefined, elements: [] }],
       ["a", { is: set, elements: [element("01bb"), element("0050")] }],
     ]),
-  };
+  } satisfies NftTableState;
   expect(printTable({ family: "ip", name: "t" }, state)).toBe(`table ip t {
+  flags owner,persist
   set a {
     type inet_service;
     elements = {
@@ -93,6 +96,7 @@ test("commands", () => {
   const elements = [{ key: "0a000001", keyEnd: undefined, verdict: { type: "drop" } }] as const;
   const text = printCommands({ family: "inet", name: "t" }, [
     { do: "add-table" },
+    { do: "own-table" },
     { do: "add-set", set: "m", is },
     { do: "add-elements", set: "m", is, elements },
     { do: "delete-elements", set: "m", is, elements },
@@ -103,6 +107,7 @@ test("commands", () => {
     { do: "delete-table" },
   ]);
   expect(text).toBe(`add table inet t
+add table inet t { flags owner,persist; }
 add map inet t m { type ipv4_addr : verdict; }
 add element inet t m { 10.0.0.1 : drop }
 delete element inet t m { 10.0.0.1 : drop }

@@ -184,6 +184,8 @@ function printElements(set: NftSet, elements: readonly NftElement[]): string[] {
 /** The whole table in nft's layout, elements sorted. Objects that cannot be expressed say so. */
 export function printTable(table: TableId, state: NftTableState): string {
   const lines: string[] = [];
+  if (state.flags === undefined) lines.push("  # flags that cannot be expressed");
+  else if (state.flags.length > 0) lines.push(`  flags ${state.flags.join(",")}`);
   for (const [name, { is, elements }] of [...state.sets].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (is === undefined) {
       lines.push(`  set ${name} {`, "    # cannot be expressed", "  }");
@@ -211,6 +213,8 @@ function printCommand(table: string, command: NftCommand): string {
   switch (command.do) {
     case "add-table":
       return `add table ${table}`;
+    case "own-table":
+      return `add table ${table} { flags owner,persist; }`;
     case "delete-table":
       return `delete table ${table}`;
     case "add-chain":

@@ -1,5 +1,5 @@
 /** Numbers of the nf_tables netlink interface. Source: linux/netfilter/nf_tables.h, nfnetlink.h, libnftnl/udata.h. */
-import type { KeyField, NftBaseChain, TableFamily } from "./objects.ts";
+import type { KeyField, NftBaseChain, NftTableFlag, TableFamily } from "./objects.ts";
 
 export const NFNL_MSG_BATCH_BEGIN = 0x10;
 export const NFNL_MSG_BATCH_END = 0x11;
@@ -31,6 +31,10 @@ export const FAMILY: { readonly [F in TableFamily]: number } = { inet: 1, ip: 2,
 
 export const NFTA_LIST_ELEM = 1;
 export const NFTA_TABLE_NAME = 1;
+export const NFTA_TABLE_FLAGS = 2;
+export const NFTA_TABLE_OWNER = 7;
+/** NFT_TABLE_F_DORMANT, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST, by bit. */
+export const TABLE_FLAGS: readonly NftTableFlag[] = ["dormant", "owner", "persist"];
 export const NFTA_GEN_ID = 1;
 export const NFTA_GEN_PROC_PID = 2;
 export const NFTA_GEN_PROC_NAME = 3;
