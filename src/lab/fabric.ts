@@ -55,8 +55,9 @@ function makeNode(layout: Layout, node: NodeLayout): void {
   addNamespace(node.netns);
   const port = `port-${node.name}`;
   if (!hasLink(node.netns, NODE_INTERFACE) || !hasLink(layout.fabricNetns, port)) {
-    // Half of a pair that lost its namespace may still be there.
+    // Half of a pair whose other half lost its namespace may still be there: the kernel clears a namespace away later.
     tryRun(["ip", "-n", layout.fabricNetns, "link", "del", port]);
+    tryRun(["ip", "-n", node.netns, "link", "del", NODE_INTERFACE]);
     run(["ip", "-n", layout.fabricNetns, "link", "add", port, "type", "veth", "peer", "name", NODE_INTERFACE, "netns", node.netns]);
   }
   configure(layout.fabricNetns, [`link set ${port} master ${BRIDGE} up`]);
