@@ -18,7 +18,7 @@ class StringsNamespace {}
 export function registerStrings(environment: Environment): void {
   const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, { async: false });
   add("string.charAt(int): string", (text: string, index: bigint) => substring(text, index, index === BigInt([...text].length) ? index : index + 1n));
-  add(`string.${nameOf("substring")}(int): string`, (text: string, start: bigint) => substring(text, start, BigInt([...text].length)));
+  add(`string.${nameOf("substring")}(int): string`, (text: string, start: bigint) => substring(text, start, undefined));
   add(`string.${nameOf("substring")}(int, int): string`, substring);
   add(`string.${nameOf("indexOf")}(string): int`, (text: string, part: string) => (part === "" ? 0n : indexOf(text, part, 0n)));
   add(`string.${nameOf("indexOf")}(string, int): int`, indexOf);
@@ -27,7 +27,6 @@ export function registerStrings(environment: Environment): void {
   add(`string.${nameOf("lowerAscii")}(): string`, (text: string) => text.replace(/[A-Z]+/g, (part) => part.toLowerCase()));
   add(`string.${nameOf("upperAscii")}(): string`, (text: string) => text.replace(/[a-z]+/g, (part) => part.toUpperCase()));
   add(`string.${nameOf("trim")}(): string`, (text: string) => text.replace(new RegExp(`^${SPACE}`), "").replace(new RegExp(`${SPACE}$`), ""));
-  add("string.reverse(): string", (text: string) => [...text].reverse().join(""));
   add("string.replace(string, string): string", (text: string, from: string, to: string) => replace(text, from, to, -1));
   add("string.replace(string, string, int): string", (text: string, from: string, to: string, limit: bigint) => replace(text, from, to, Number(limit)));
   add(`string.${nameOf("split")}(string): list<string>`, (text: string, by: string) => split(text, by, -1));
@@ -43,11 +42,11 @@ export function registerStrings(environment: Environment): void {
   add("StringsNamespace.quote(string): string", (_: StringsNamespace, text: string) => `"${text.toWellFormed().replace(/[\p{Cc}\\"]/gu, (character) => ESCAPES[character] ?? character)}"`);
 }
 
-function substring(text: string, start: bigint, end: bigint): string {
+function substring(text: string, start: bigint, end: bigint | undefined): string {
   const characters = [...text];
-  if (start > end) throw new Error(`invalid substring range. start: ${start}, end: ${end}`);
-  for (const index of [start, end]) if (index < 0n || index > BigInt(characters.length)) throw new Error(`index out of range: ${index}`);
-  return characters.slice(Number(start), Number(end)).join("");
+  if (end !== undefined && start > end) throw new Error(`invalid substring range. start: ${start}, end: ${end}`);
+  for (const index of [start, end ?? start]) if (index < 0n || index > BigInt(characters.length)) throw new Error(`index out of range: ${index}`);
+  return characters.slice(Number(start), end === undefined ? undefined : Number(end)).join("");
 }
 
 function indexOf(text: string, part: string, offset: bigint): bigint {
