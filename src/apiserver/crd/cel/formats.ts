@@ -32,7 +32,8 @@ class Url {
   }
 }
 
-const URL_PARTS = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/;
+/** A fragment is part of what stands before it, as in a request. */
+const URL_PARTS = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?]*))?([^?]*)(?:\?(.*))?$/;
 const HOST = /^(?:\[[0-9A-Fa-f:.]+(?:%25[^\]]+)?\]|(?:[A-Za-z0-9._~!$&'()*+,;=<>"-]|\P{ASCII}|%[89A-Fa-f][0-9A-Fa-f])*?)(?::\d*)?$/u;
 
 /** Only what is absolute: with a scheme, or a path from the root. */
@@ -45,10 +46,12 @@ function parseUrl(text: string): Url | string {
   if (scheme === undefined && (/^[^/?#]*:/.test(text) || (!text.startsWith("/") && text !== "*"))) return problem(/^[^/?#]*:/.test(text) && /^\d/.test(text) ? "first path segment in URL cannot contain colon" : "invalid URI for request");
   const broken = /%(?![0-9A-Fa-f]{2}).{0,2}/.exec(path);
   if (broken !== null) return problem(`invalid URL escape ${JSON.stringify(broken[0])}`);
-  const host = authority?.replace(/^.*@/, "") ?? "";
+  const [, user = "", host = ""] = /^(?:(.*)@)?(.*)$/.exec(authority ?? "") ?? [];
+  if (!/^[\w\-.:~!$&'()*+,;=%@]*$/.test(user)) return problem("net/url: invalid userinfo");
   if (!HOST.test(host)) return problem(`invalid character in host name ${JSON.stringify(host)}`);
   const isOpaque = authority === undefined && !path.startsWith("/");
-  return new Url(text, (scheme ?? "").toLowerCase(), host, isOpaque ? "" : path, query);
+  const [plainPath = ""] = path.split("#");
+  return new Url(text, (scheme ?? "").toLowerCase(), host, isOpaque ? "" : plainPath, path.includes("#") ? "" : (query.split("#")[0] ?? ""));
 }
 
 function registerUrls(environment: Environment, add: Add): void {

@@ -36,9 +36,9 @@ describe("holds", () => {
     "sets.contains([[1], [2]], [[2]]) && sets.equivalent([1, 1], [1]) && sets.intersects(['a'], ['b', 'a'])",
     // URLs
     "isURL('https://example.com:80/p?q') && isURL('/a/b') && isURL('http:') && isURL('mailto:a@b.c') && isURL('http://[::1]:80/')",
-    "!isURL('../a') && !isURL('') && !isURL('1http://x') && !isURL('https://ex ample.com') && !isURL('https://a/%zz') && !isURL('https://a:b/')",
+    "!isURL('../a') && !isURL('') && !isURL('1http://x') && !isURL('https://ex ample.com') && !isURL('https://a/%zz') && !isURL('https://a:b/') && !isURL('http://#a') && !isURL('http://#a@b') && isURL('http://a:b%2F@c') && isURL('https://a/b#c?d')",
     "url('https://user@Example.com:80/a b?k=1&k=2%263&l#f').getHost() == 'Example.com:80' && url('https://a/b c').getEscapedPath() == '/b%20c' && url('HTTP://a').getScheme() == 'http'",
-    "url('https://[::1]:80/').getHostname() == '::1' && url('https://[::1]:80/').getPort() == '80' && url('https://a').getPort() == '' && url('/a').getHost() == ''",
+    "url('https://[::1]:80/').getHostname() == '::1' && url('https://[::1]:80/').getPort() == '80' && url('https://a').getPort() == '' && url('/a').getHost() == '' && url('https://a/b#c?d').getEscapedPath() == '/b' && url('https://a/b#c?d=e').getQuery().size() == 0",
     "url('https://a?k=1&k=2%263&l').getQuery() == {'k': ['1', '2&3'], 'l': ['']} && url('https://a') == url('https://a')",
     // Named formats
     "!format.dns1123Label().validate('my-label').hasValue() && format.dns1123Label().validate('a b').hasValue() && format.dns1123Label().validate('a.b').value() == ['must not contain dots']",
