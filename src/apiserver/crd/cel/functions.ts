@@ -6,7 +6,6 @@
  * Source: apiserver pkg/cel/environment/base.go, pkg/cel/library/{lists,quantity}.go; cel-go ext/sets.go.
  */
 import { Environment } from "@marcbachmann/cel-js";
-import { Duration } from "@marcbachmann/cel-js/evaluator";
 import { nanosOf } from "../../kinds/quantity.ts";
 import { registerFormats } from "./formats.ts";
 import { registerLanguage } from "./language.ts";
@@ -14,14 +13,15 @@ import { registerMacros } from "./macros.ts";
 import { registerNetworkFunctions } from "./network.ts";
 import { nameOf } from "./source.ts";
 import { registerStrings } from "./strings.ts";
+import { Duration, DURATION, registerTimes, TIMESTAMP, Timestamp } from "./times.ts";
 import { celEquals } from "./values.ts";
 
 const SYNC = { async: false };
-const DURATION = "google.protobuf.Duration";
-const COMPARABLE = ["int", "uint", "double", "string", "bool", "bytes", "google.protobuf.Timestamp", DURATION];
+const COMPARABLE = ["int", "uint", "double", "string", "bool", "bytes", TIMESTAMP, DURATION];
 
 function createEnvironment(): Environment {
   const environment = new Environment({ enableOptionalTypes: true, homogeneousAggregateLiterals: false });
+  registerTimes(environment);
   registerLanguage(environment);
   registerMacros(environment);
   registerStrings(environment);
@@ -44,13 +44,15 @@ function registerLists(environment: Environment): void {
   add(`list<A>.${nameOf("lastIndexOf")}(A): int`, (list: Iterable<unknown>, item: unknown) => BigInt([...list].findLastIndex((other) => celEquals(other, item))));
   add("list<int>.sum(): int", (list: Iterable<bigint>) => [...list].reduce((sum, item) => sum + item, 0n));
   add("list<double>.sum(): double", (list: Iterable<number>) => [...list].reduce((sum, item) => sum + item, 0));
-  add(`list<${DURATION}>.sum(): ${DURATION}`, (list: Iterable<Duration>) => [...list].reduce((sum, item) => sum.addDuration(item), new Duration(0n)));
+  add(`list<${DURATION}>.sum(): ${DURATION}`, (list: Iterable<Duration>) => [...list].reduce((sum, item) => new Duration(sum.nanos + item.nanos), new Duration(0n)));
 }
 
 /** Of two values of one comparable type. */
 function isLess(a: unknown, b: unknown): boolean {
   if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b) < 0;
   if (typeof a === "string" && typeof b === "string") return Buffer.compare(Buffer.from(a), Buffer.from(b)) < 0;
+  if (a instanceof Timestamp && b instanceof Timestamp) return a.nanos < b.nanos;
+  if (a instanceof Duration && b instanceof Duration) return a.nanos < b.nanos;
   return Number(a) < Number(b);
 }
 

@@ -5,6 +5,10 @@
  * functions below get a prefix: the library lets nobody replace its own functions, so this project's stand beside them under another name.
  */
 const PREFIX = "own_";
+/** Of types: there the library allows no underscore. */
+export const TYPE_PREFIX = "own.";
+/** Below it are the types of times: `google.protobuf.Timestamp`. */
+export const TYPES_NAME = `${PREFIX}google`;
 
 /** Functions and macros that are this project's, or that Kubernetes lacks; the library's of the same name are out of reach. */
 const REPLACED: ReadonlySet<string> = new Set([
@@ -16,7 +20,7 @@ const REPLACED: ReadonlySet<string> = new Set([
 const PLAIN = String.raw`"""(?:\\[^]|[^\\])*?"""|'''(?:\\[^]|[^\\])*?'''|"(?:\\.|[^"\\\n\r])*"|'(?:\\.|[^'\\\n\r])*'`;
 const RAW = String.raw`"""[^]*?"""|'''[^]*?'''|"[^"\n\r]*"|'[^'\n\r]*'`;
 const TOKEN = new RegExp(
-  String.raw`(?<comment>//.*)|(?<rawPrefix>[rR][bB]?|[bB][rR])(?<raw>${RAW})|[bB](?<bytes>${PLAIN})|(?<string>${PLAIN})|(?<number>\d[\w.]*)|(?<fraction>\.\d)|(?<name>[A-Za-z_]\w*)(?=\s*\()|[A-Za-z_]\w*|[^]`,
+  String.raw`(?<comment>//.*)|(?<rawPrefix>[rR][bB]?|[bB][rR])(?<raw>${RAW})|[bB](?<bytes>${PLAIN})|(?<string>${PLAIN})|(?<number>\d[\w.]*)|(?<fraction>\.\d)|(?<google>(?<!\.\s*)google\b)|(?<name>[A-Za-z_]\w*)(?=\s*\()|[A-Za-z_]\w*|[^]`,
   "gy",
 );
 
@@ -27,6 +31,7 @@ export function sourceForLibrary(expression: string): string {
     const group = (name: string): string | undefined => (typeof groups === "object" && groups !== null && name in groups ? textOf(Reflect.get(groups, name)) : undefined);
     const name = group("name");
     if (name !== undefined) return nameOf(name);
+    if (group("google") !== undefined) return TYPES_NAME;
     const raw = group("raw");
     if (raw !== undefined) return rawLiteral(raw, (group("rawPrefix") ?? "").length === 2);
     const bytes = group("bytes");
@@ -56,5 +61,5 @@ export function nameOf(name: string): string {
 
 /** Words of the library, with the names as users write them. */
 export function withoutPrefix(words: string): string {
-  return words.replaceAll(PREFIX, "");
+  return words.replaceAll(PREFIX, "").replaceAll(TYPE_PREFIX, "");
 }

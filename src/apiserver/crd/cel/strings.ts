@@ -4,9 +4,10 @@
  * Source: cel-go ext/{strings,formatting}.go; apiserver pkg/cel/library/regex.go.
  */
 import type { Environment } from "@marcbachmann/cel-js";
-import { Duration, UnsignedInt } from "@marcbachmann/cel-js/evaluator";
+import { UnsignedInt } from "@marcbachmann/cel-js/evaluator";
 import { translatePattern } from "../../../model/schema/pattern.ts";
-import { nameOf } from "./source.ts";
+import { nameOf, withoutPrefix } from "./source.ts";
+import { Duration, Timestamp } from "./times.ts";
 import { entriesOf, isList, toText } from "./values.ts";
 
 const SPACE = String.raw`[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+`;
@@ -147,8 +148,8 @@ function textOf(value: unknown): string {
   if (isList(value)) return `[${[...value].map(quoted).join(", ")}]`;
   const entries = entriesOf(value);
   if (entries !== undefined) return `{${entries.map(([key, item]) => `${quoted(key)}:${quoted(item)}`).sort().join(", ")}}`;
-  if (typeof value === "object" && "name" in value && value.constructor.name === "Type") return String(value.name);
-  const known = typeof value !== "object" || value instanceof Date || value instanceof Duration || value instanceof UnsignedInt || value instanceof Uint8Array;
+  if (typeof value === "object" && "name" in value && value.constructor.name === "Type") return withoutPrefix(String(value.name));
+  const known = typeof value !== "object" || value instanceof Timestamp || value instanceof Duration || value instanceof UnsignedInt || value instanceof Uint8Array;
   if (!known) throw new Error("error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps");
   return toText(value);
 }
@@ -157,7 +158,7 @@ function textOf(value: unknown): string {
 function quoted(value: unknown): string {
   if (typeof value === "number" && Number.isFinite(value)) return floating("f", value, 6) ?? "";
   const text = textOf(value);
-  if (value instanceof Date) return `timestamp(${JSON.stringify(text)})`;
+  if (value instanceof Timestamp) return `timestamp(${JSON.stringify(text)})`;
   if (value instanceof Duration) return `duration(${JSON.stringify(text)})`;
   if (value instanceof Uint8Array) return `b${JSON.stringify(text)}`;
   return typeof value === "string" || typeof value === "number" ? JSON.stringify(text) : text;

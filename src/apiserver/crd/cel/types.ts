@@ -8,7 +8,8 @@ import type { Environment } from "@marcbachmann/cel-js";
 import { isJsonObject, type JsonObject, type JsonValue } from "../../../model/schema/json.ts";
 import type { Schema } from "../../../model/schema/schema.ts";
 import { BASE_ENVIRONMENT } from "./functions.ts";
-import { celEquals, readDuration, readTimestamp } from "./values.ts";
+import { DURATION, readDuration, readTimestamp, TIMESTAMP } from "./times.ts";
+import { celEquals } from "./values.ts";
 
 /** The type of one place in a schema. */
 export interface CelType {
@@ -105,11 +106,11 @@ export class TypeDeclarations {
 function stringType(format: string | undefined): CelType {
   switch (format) {
     case "date":
-      return { name: "google.protobuf.Timestamp", convert: (value) => readTimestamp(`${textOf(value)}T00:00:00Z`) };
+      return { name: TIMESTAMP, convert: (value) => readTimestamp(`${textOf(value)}T00:00:00Z`) };
     case "date-time":
-      return { name: "google.protobuf.Timestamp", convert: (value) => readTimestamp(textOf(value)) };
+      return { name: TIMESTAMP, convert: (value) => readTimestamp(textOf(value)) };
     case "duration":
-      return { name: "google.protobuf.Duration", convert: (value) => readDuration(textOf(value)) };
+      return { name: DURATION, convert: (value) => readDuration(textOf(value)) };
     case "byte":
       return { name: "bytes", convert: (value) => Uint8Array.fromBase64(textOf(value)) };
     default:

@@ -1,13 +1,12 @@
 /**
  * Values: what every function of the language needs to know about the library's values: equality, size, conversions.
  *
- * Times are kept to the millisecond. Source: https://github.com/google/cel-spec doc/langdef.md.
+ * Source: https://github.com/google/cel-spec doc/langdef.md.
  */
 import { Optional } from "@marcbachmann/cel-js";
-import { Duration, UnsignedInt } from "@marcbachmann/cel-js/evaluator";
+import { UnsignedInt } from "@marcbachmann/cel-js/evaluator";
+import { Duration, Timestamp } from "./times.ts";
 
-const NANO = 1_000_000_000n;
-const UNITS: Readonly<Record<string, bigint>> = { ns: 1n, us: 1_000n, "µs": 1_000n, "μs": 1_000n, ms: 1_000_000n, s: NANO, m: 60n * NANO, h: 3600n * NANO };
 const LEAST_INT = -(2n ** 63n);
 const MOST_INT = 2n ** 63n - 1n;
 
@@ -16,8 +15,8 @@ export function celEquals(a: unknown, b: unknown): boolean {
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== undefined || y !== undefined) return x !== undefined && y !== undefined && x == y;
   if (a instanceof Uint8Array) return b instanceof Uint8Array && Buffer.compare(a, b) === 0;
-  if (a instanceof Date) return b instanceof Date && a.getTime() === b.getTime();
-  if (a instanceof Duration) return b instanceof Duration && nanosecondsOf(a) === nanosecondsOf(b);
+  if (a instanceof Timestamp) return b instanceof Timestamp && a.nanos === b.nanos;
+  if (a instanceof Duration) return b instanceof Duration && a.nanos === b.nanos;
   if (a instanceof Optional) return b instanceof Optional && a.hasValue() === b.hasValue() && (!a.hasValue() || celEquals(a.value(), b.value()));
   if (isList(a)) return isList(b) && listEquals([...a], [...b]);
   const [entries, others] = [entriesOf(a), entriesOf(b)];
@@ -50,12 +49,12 @@ export function entriesOf(value: unknown): [unknown, unknown][] | undefined {
 export function isZero(value: unknown): boolean {
   if (value === null || value === "" || value === false || numberOf(value) == 0) return true;
   if (value instanceof Uint8Array) return value.length === 0;
-  if (value instanceof Duration) return nanosecondsOf(value) === 0n;
+  if (value instanceof Duration) return value.nanos === 0n;
   return isList(value) ? [...value].length === 0 : entriesOf(value)?.length === 0;
 }
 
 export function toInt(value: unknown): bigint {
-  if (value instanceof Date) return BigInt(Math.floor(value.getTime() / 1000));
+  if (value instanceof Timestamp) return value.seconds;
   const overflow = new Error("integer overflow");
   if (typeof value === "number") {
     if (!(Math.abs(value) < 2 ** 63)) throw overflow;
@@ -68,8 +67,6 @@ export function toInt(value: unknown): bigint {
 }
 
 export function toText(value: unknown): string {
-  if (value instanceof Date) return value.toISOString().replace(/\.?0*Z$/, "Z");
-  if (value instanceof Duration) return `${decimal(nanosecondsOf(value))}s`;
   if (typeof value === "number") return goNumber(value);
   if (!(value instanceof Uint8Array)) return String(value);
   try {
@@ -77,13 +74,6 @@ export function toText(value: unknown): string {
   } catch {
     throw new Error("invalid UTF-8 in bytes, cannot convert to string");
   }
-}
-
-/** Nanoseconds as seconds: `1.5`. */
-function decimal(nanoseconds: bigint): string {
-  const sign = nanoseconds < 0n ? "-" : "";
-  const digits = (nanoseconds < 0n ? -nanoseconds : nanoseconds).toString().padStart(10, "0");
-  return `${sign}${digits.slice(0, -9)}.${digits.slice(-9)}`.replace(/\.?0*$/, "");
 }
 
 /** A double in Go's shortest form: `1e+06`, `0.0001`. */
@@ -94,37 +84,4 @@ function goNumber(value: number): string {
   const exponent = Number(power);
   if (exponent >= -4 && exponent < 6) return value.toString();
   return `${mantissa}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
-}
-
-export function readTimestamp(text: string): Date {
-  const match = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))$/.exec(text);
-  const [year = 0, month = 0, day = 0, hour = 0, , , zoneHour = 0, zoneMinute = 0] = (match ?? []).slice(1).map((part) => Number(part ?? 0));
-  const time = Date.parse(text);
-  const isDay = new Date(Date.UTC(2000 + (year % 400), month - 1, day)).getUTCDate() === day;
-  if (match === null || Number.isNaN(time) || !isDay || hour > 23 || zoneHour > 23 || zoneMinute > 59) throw new Error(`invalid timestamp ${JSON.stringify(text)}`);
-  return timestampAt(time);
-}
-
-/** `milliseconds` since 1970; throws outside the years 1 to 9999. */
-export function timestampAt(milliseconds: number): Date {
-  const date = new Date(milliseconds);
-  if (!(date.getUTCFullYear() >= 1 && date.getUTCFullYear() <= 9999)) throw new Error("timestamp overflow");
-  return date;
-}
-
-/** Go's durations: `1h30m`, `-1.5s`. */
-export function readDuration(text: string): Duration {
-  if (!/^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text) && !/^[+-]?0$/.test(text)) throw new Error(`time: invalid duration ${JSON.stringify(text)}`);
-  let nanoseconds = 0n;
-  for (const [, whole = "", fraction = "", unit = ""] of text.matchAll(/(\d*)\.?(\d*)(ns|us|µs|μs|ms|s|m|h)/g)) {
-    const size = UNITS[unit] ?? 0n;
-    nanoseconds += BigInt(whole === "" ? "0" : whole) * size + (BigInt(fraction === "" ? "0" : fraction) * size) / 10n ** BigInt(fraction.length);
-  }
-  if (nanoseconds > MOST_INT) throw new Error(`time: invalid duration ${JSON.stringify(text)}`);
-  const signed = text.startsWith("-") ? -nanoseconds : nanoseconds;
-  return new Duration(signed / NANO, Number(signed % NANO));
-}
-
-export function nanosecondsOf(duration: Duration): bigint {
-  return duration.seconds * NANO + BigInt(duration.nanos);
 }
