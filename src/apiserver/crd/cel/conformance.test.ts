@@ -24,23 +24,53 @@ function named(path: string, ...names: readonly string[]): string[] {
 /** Cases that are not met, by the reason. One that begins to be met must go from here. */
 const UNMET: Readonly<Record<string, readonly string[]>> = {
   "Kubernetes answers as here: its compiler refuses lists and maps of several types, and names in backquotes": [
-    ...named("comparisons/eq_literal", "not_eq_list_null", "eq_list_mixed_type_numbers", "not_eq_list_mixed_type_numbers", "not_eq_list_false_vs_types", "not_eq_map_null", "eq_map_mixed_type_numbers", "not_eq_map_false_vs_types", "eq_map_value_mixed_types", "not_eq_list_elem_null", "not_eq_map_value_null"),
+    ...named(
+      "comparisons/eq_literal",
+      "not_eq_list_null", "eq_list_mixed_type_numbers", "not_eq_list_mixed_type_numbers", "not_eq_list_false_vs_types",
+      "not_eq_map_null", "eq_map_mixed_type_numbers", "not_eq_map_false_vs_types", "eq_map_value_mixed_types", "not_eq_list_elem_null",
+      "not_eq_map_value_null",
+    ),
     ...named("comparisons/in_list_literal", "elem_in_mixed_type_list", "elem_in_mixed_type_list_cross_type"),
     ...named("comparisons/in_map_literal", "key_in_mixed_key_type_map", "key_in_mixed_key_type_map_cross_type"),
     ...named("conversions/dyn", "dyn_heterogeneous_list"),
-    ...named("fields/map_fields", "map_key_int64", "map_key_uint64", "map_key_mixed_type", "map_key_mixed_numbers_double_key", "map_key_mixed_numbers_uint_key", "map_key_mixed_numbers_int_key", "map_value_mix_type"),
-    ...named("fields/quoted_map_fields", "field_access_slash", "field_access_dash", "field_access_dot", "has_field_slash", "has_field_dash", "has_field_dot"),
+    ...named(
+      "fields/map_fields",
+      "map_key_int64", "map_key_uint64", "map_key_mixed_type", "map_key_mixed_numbers_double_key", "map_key_mixed_numbers_uint_key",
+      "map_key_mixed_numbers_int_key", "map_value_mix_type",
+    ),
+    ...named(
+      "fields/quoted_map_fields",
+      "field_access_slash", "field_access_dash", "field_access_dot", "has_field_slash", "has_field_dash", "has_field_dot",
+    ),
     ...named("fields/in", "mixed_numbers_and_keys_present", "mixed_numbers_and_keys_absent"),
-    ...named("macros/exists", "list_elem_type_shortcircuit", "list_elem_type_exhaustive", "map_key_type_shortcircuit", "map_key_type_exhaustive"),
+    ...named(
+      "macros/exists",
+      "list_elem_type_shortcircuit", "list_elem_type_exhaustive", "map_key_type_shortcircuit", "map_key_type_exhaustive",
+    ),
     ...named("macros/all", "list_elem_type_shortcircuit"),
-    ...named("macros2/exists", "list_elem_type_shortcircuit", "list_elem_type_exhaustive", "map_key_type_shortcircuit", "map_key_type_exhaustive"),
+    ...named(
+      "macros2/exists",
+      "list_elem_type_shortcircuit", "list_elem_type_exhaustive", "map_key_type_shortcircuit", "map_key_type_exhaustive",
+    ),
     ...named("macros2/all", "list_elem_type_shortcircuit", "list_elem_type_exhaustive"),
-    ...named("optionals/optionals", "optional_chaining_13", "map_key_mixed_type_optindex_value", "map_key_mixed_numbers_double_key_optindex_value", "map_key_mixed_numbers_uint_key_optindex_value", "map_key_mixed_numbers_int_key_optindex_value"),
+    ...named(
+      "optionals/optionals",
+      "optional_chaining_13", "map_key_mixed_type_optindex_value", "map_key_mixed_numbers_double_key_optindex_value",
+      "map_key_mixed_numbers_uint_key_optindex_value", "map_key_mixed_numbers_int_key_optindex_value",
+    ),
     ...named("type_deductions/flexible_type_parameter_assignment", "optional_dyn_promotion", "optional_dyn_promotion_2"),
     ...named("type_deductions/legacy_nullable_types", "null_assignable_to_abstract_parameter_candidate"),
   ],
   "Kubernetes answers as here: its library for strings is of version 2, which writes numbers, lists and maps otherwise": [
-    ...named("string_ext/format", "scientific notation formatting clause", "default precision for scientific notation", "NaN support for scientific notation", "positive infinity support for scientific notation", "negative infinity support for scientific notation", "NaN support for decimal", "positive infinity support for decimal", "negative infinity support for decimal", "positive infinity support for fixed-point", "negative infinity support for fixed-point", "list support for string", "map support for string", "dyntype support for scientific notation", "dyntype support for lists", "scientific notation formatting clause in a string variable"),
+    ...named(
+      "string_ext/format",
+      "scientific notation formatting clause", "default precision for scientific notation", "NaN support for scientific notation",
+      "positive infinity support for scientific notation", "negative infinity support for scientific notation",
+      "NaN support for decimal", "positive infinity support for decimal", "negative infinity support for decimal",
+      "positive infinity support for fixed-point", "negative infinity support for fixed-point", "list support for string",
+      "map support for string", "dyntype support for scientific notation", "dyntype support for lists",
+      "scientific notation formatting clause in a string variable",
+    ),
     ...named("string_ext/format/dyntype NaN", "infinity support"),
     ...named("string_ext/value_errors", "indexof_out_of_range", "lastindexof_out_of_range"),
   ],
@@ -52,11 +82,17 @@ const UNMET: Readonly<Record<string, readonly string[]>> = {
     ...named("parse/comments", "new_line_terminated"),
   ],
   "optional elements of lists and maps that are written in an expression: the library cannot read them": [
-    ...named("optionals/optionals", "optional_chaining_12", "optional_chaining_14", "optional_chaining_15", "optional_chaining_16", "map_optional_entry_has"),
+    ...named(
+      "optionals/optionals",
+      "optional_chaining_12", "optional_chaining_14", "optional_chaining_15", "optional_chaining_16", "map_optional_entry_has",
+    ),
   ],
   "what the library knows no type of: members of what is surely absent, parts of an empty list": [
     ...named("macros/all", "list_empty"),
-    ...named("optionals/optionals", "map_undefined_entry_hasValue", "optional_chaining_5", "optional_none_optselect_hasValue", "optional_none_optindex_hasValue"),
+    ...named(
+      "optionals/optionals",
+      "map_undefined_entry_hasValue", "optional_chaining_5", "optional_none_optselect_hasValue", "optional_none_optindex_hasValue",
+    ),
     ...named("type_deductions/flexible_type_parameter_assignment", "unconstrained_type_var_as_dyn"),
   ],
   "integers and doubles at the ends of their ranges are compared as doubles, and negation does not fail there": [

@@ -75,6 +75,7 @@ describe("is refused", () => {
     ["list functions that only stored rules have", "[1, 2].slice(0, 1) == [1]", "found no matching overload for 'list.slice(int, int)'"],
     ["functions for strings of later versions", "'abc'.reverse() == 'cba'", "found no matching overload for 'string.reverse()'"],
     ["authorizers", "authorizer.path('/').check('get').allowed()", "unknown variable: authorizer"],
+    ["names that stand for functions inside", "own_trim('a') == 'a' || 'a'.own_trim() == 'a'", "found no matching overload for 'trim(string)'"],
     ["base64", "base64.decode('YQ==') == b'a'", "unknown variable: base64"],
   ])("%s", (_, expression, words) => {
     let problem = "";

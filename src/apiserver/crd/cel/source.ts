@@ -30,7 +30,8 @@ export function sourceForLibrary(expression: string): string {
     const groups: unknown = match.at(-1);
     const group = (name: string): string | undefined => (typeof groups === "object" && groups !== null && name in groups ? textOf(Reflect.get(groups, name)) : undefined);
     const name = group("name");
-    if (name !== undefined) return nameOf(name);
+    // What is written with the prefix is nobody's function.
+    if (name !== undefined) return name.startsWith(PREFIX) ? `${PREFIX}${name}` : nameOf(name);
     if (group("google") !== undefined) return TYPES_NAME;
     const raw = group("raw");
     if (raw !== undefined) return rawLiteral(raw, (group("rawPrefix") ?? "").length === 2);
