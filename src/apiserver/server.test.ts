@@ -350,6 +350,22 @@ describe("rules in CEL of users' kinds", () => {
     expect((await server.call("PATCH", `${THINGS}/a/status`, { status: { phase: "one" } }, merge)).body["message"]).toContain("status.phase: Invalid value: \"string\": goes on");
   });
 
+  test("a status that comes with an object is not kept, so it cannot be wrong", async () => {
+    const made = await server.call("POST", THINGS, { ...thing("b", 2), status: { phase: 1 } });
+    expect([made.status, made.body["status"]]).toEqual([201, undefined]);
+    const kept = await server.call("PUT", `${THINGS}/b`, { ...made.body, spec: { size: 3 }, status: { phase: 1 } });
+    expect([kept.status, kept.body["status"]]).toEqual([200, undefined]);
+    expect((await server.call("PUT", `${THINGS}/b/status`, { ...kept.body, status: { phase: 1 } })).status).toBe(422);
+  });
+
+  test("finalizers may be names without a path, against which it advises", async () => {
+    const object = thing("c", 2);
+    const made = await server.call("POST", THINGS, { ...object, metadata: { name: "c", finalizers: ["finalizer.example.org", "example.org/f"] } });
+    const words = 'metadata.finalizers: \\"finalizer.example.org\\": prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers';
+    expect([made.status, made.headers.get("warning")]).toEqual([201, `299 - "${words}"`]);
+    expect((await server.call("POST", THINGS, { ...object, metadata: { name: "d", finalizers: ["a b"] } })).status).toBe(422);
+  });
+
   test("a stricter rule refuses no object until its values change", async () => {
     const stored = (await server.call("GET", `${DEFINITIONS}/things.example.org`)).body;
     const next = { ...definition({ rule: "self.size > 9", message: "too small" }), metadata: { name: "things.example.org", resourceVersion: stringAt(fieldAt(stored, "metadata", "resourceVersion")) } };

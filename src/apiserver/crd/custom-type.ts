@@ -3,6 +3,7 @@ import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, object
 import type { Schema } from "../../model/schema/schema.ts";
 import { AGE_COLUMN, NAME_COLUMN } from "../kinds/columns.ts";
 import { schemaOf } from "../kinds/overlay.ts";
+import { STANDARD_FINALIZERS } from "../objects/metadata.ts";
 import type { ApiObject } from "../object.ts";
 import { apiVersionOf, type Column, type ResourceType, type ServedVersion } from "../resource-type.ts";
 import { formatAge } from "../table/age.ts";
@@ -35,8 +36,16 @@ export function customType(definition: ApiObject): ResourceType {
     selectableFields: Object.assign({}, ...served.map(selectableFields)),
     storageVersion: stringAt(versions.find((version) => version["storage"] === true)?.["name"]),
     ...celValidation(group, versions),
+    warn: finalizerWarnings,
     versions: served.sort((a, b) => compareVersions(stringAt(a["name"]), stringAt(b["name"]))).map((version) => servedVersion(version, group, stringAt(names["kind"]))),
   };
+}
+
+/** Kubernetes advises against names of finalizers that say nothing of whose they are. */
+function finalizerWarnings(object: ApiObject): string[] {
+  return (object.metadata.finalizers ?? [])
+    .filter((name) => !name.includes("/") && !STANDARD_FINALIZERS.has(name))
+    .map((name) => `metadata.finalizers: ${JSON.stringify(name)}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers`);
 }
 
 /** The rules in CEL of the version that an object is written in, if any version has some. */

@@ -60,3 +60,8 @@ export function compareQuantities(a: string, b: string): number {
   const difference = (parse(a)?.nano ?? 0n) - (parse(b)?.nano ?? 0n);
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
+
+/** The amount in units of 10^-9, rounded up; undefined when the text is none. */
+export function nanosOf(text: string): bigint | undefined {
+  return parse(text)?.nano;
+}

@@ -91,16 +91,17 @@ function validateOwners(object: ApiObject): FieldError[] {
   return errors;
 }
 
-function validateFinalizers(object: ApiObject): FieldError[] {
+/** Of users' kinds a name need not have a path. */
+function validateFinalizers(type: ResourceType, object: ApiObject): FieldError[] {
   return arrayAt(object.metadata.finalizers).flatMap((entry, index) => {
     const name = stringAt(entry);
     const problems = qualifiedNameProblems(name);
     if (problems.length > 0) return fieldErrors("metadata.finalizers", name, problems);
-    return name.includes("/") || STANDARD_FINALIZERS.has(name) ? [] : fieldErrors(`metadata.finalizers[${index}]`, name, ["name is neither a standard finalizer name nor is it fully qualified"]);
+    return !type.builtIn || name.includes("/") || STANDARD_FINALIZERS.has(name) ? [] : fieldErrors(`metadata.finalizers[${index}]`, name, ["name is neither a standard finalizer name nor is it fully qualified"]);
   });
 }
 
-const STANDARD_FINALIZERS: ReadonlySet<string> = new Set(["kubernetes", "orphan", "foregroundDeletion"]);
+export const STANDARD_FINALIZERS: ReadonlySet<string> = new Set(["kubernetes", "orphan", "foregroundDeletion"]);
 
 /** Everything wrong with the metadata of an object of the type, apart from what its schema says. */
 export function validateMetadata(type: ResourceType, object: ApiObject, current: ApiObject | undefined): FieldError[] {
@@ -111,7 +112,7 @@ export function validateMetadata(type: ResourceType, object: ApiObject, current:
   }
   if (typeof metadata.name !== "string" || metadata.name === "") errors.push({ field: "metadata.name", reason: "Required", value: undefined, detail: "name or generateName is required" });
   else if (current === undefined) errors.push(...fieldErrors("metadata.name", metadata.name, nameProblems(type.nameRule, metadata.name)));
-  errors.push(...validateLabels(metadata.labels ?? {}, "metadata.labels"), ...validateAnnotations(metadata.annotations ?? {}), ...validateOwners(object), ...validateFinalizers(object));
+  errors.push(...validateLabels(metadata.labels ?? {}, "metadata.labels"), ...validateAnnotations(metadata.annotations ?? {}), ...validateOwners(object), ...validateFinalizers(type, object));
   if (current?.metadata.deletionTimestamp !== undefined) errors.push(...noNewFinalizers(object, current));
   return errors;
 }

@@ -45,12 +45,21 @@ export function createObject(context: Context, place: Place, body: Body, options
   type.prepareCreate?.(object, rules);
   const refusal = type.forbid?.(object, rules);
   if (refusal !== undefined) throw forbidden(type, metadata.name ?? "", refusal);
-  check(context, type, object, undefined, errors, "");
+  check(context, type, object, undefined, errorsWithoutStatus(type, version, errors), "");
   object.apiVersion = apiVersionOf(type.group, type.storageVersion);
   const existing = context.storage.get(resourceId(type), metadata.namespace, metadata.name);
   if (existing !== undefined) throw alreadyExists(type, metadata.name, existing.object.metadata.deletionTimestamp !== undefined);
   if (!options.dryRun) context.storage.write(resourceId(type), object);
   return { object, warnings: [...warnings, ...(type.warn?.(object) ?? []), ...advice(context, type, object)] };
+}
+
+/** The status that comes with a user's object is not kept, so nothing in it can be wrong. */
+function errorsWithoutStatus(type: ResourceType, version: ServedVersion, errors: readonly FieldError[]): readonly FieldError[] {
+  return type.builtIn || !version.hasStatus ? errors : errors.filter((error) => !isOfStatus(error));
+}
+
+function isOfStatus({ field }: FieldError): boolean {
+  return /^status(?:$|[.[])/.test(field);
 }
 
 function advice(context: Context, type: ResourceType, object: ApiObject): readonly string[] {
@@ -165,7 +174,7 @@ function update(
   if (subresource !== "") keepAllButStatus(type, next, current);
   else if (version.hasStatus) keepField(next, current, "status");
   if (type.builtIn && subresource === "") type.prepareUpdate?.(next, current, ruleContext(context));
-  const errors = subresource === "" || type.builtIn ? schemaErrors : schemaErrors.filter((error) => error.field.startsWith("status"));
+  const errors = subresource === "" || type.builtIn ? errorsWithoutStatus(type, version, schemaErrors) : schemaErrors.filter(isOfStatus);
   next.apiVersion = current.apiVersion;
   if (type.hasGeneration && subresource === "") bumpGeneration(next, current);
   check(context, type, next, current, errors, subresource);

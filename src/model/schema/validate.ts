@@ -99,10 +99,14 @@ function checkNumber(schema: Schema, value: number, path: string, errors: FieldE
   if (range !== undefined && (value < range[0] || value > range[1])) errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
 }
 
+function itemsOf(count: number): string {
+  return count === 1 ? "1 item" : `${count} items`;
+}
+
 function checkArray(schema: Schema, value: readonly JsonValue[], path: string, errors: FieldError[]): void {
   if (schema.minItems !== undefined && value.length < schema.minItems) errors.push(invalid(path, value.length, `should have at least ${schema.minItems} items`));
   if (schema.maxItems !== undefined && value.length > schema.maxItems) {
-    errors.push({ field: path, reason: "TooMany", value: value.length, detail: `${value.length}: must have at most ${schema.maxItems} items` });
+    errors.push({ field: path, reason: "TooMany", value: value.length, detail: `${value.length}: must have at most ${itemsOf(schema.maxItems)}` });
   }
   const items = schema.items;
   if (items !== undefined) value.forEach((item, index) => check(items, item, `${path}[${index}]`, errors));
@@ -138,7 +142,7 @@ function checkObject(schema: Schema, value: JsonObject, path: string, errors: Fi
   const count = Object.keys(value).length;
   if (schema.minProperties !== undefined && count < schema.minProperties) errors.push(invalid(path, count, `should have at least ${schema.minProperties} properties`));
   if (schema.maxProperties !== undefined && count > schema.maxProperties) {
-    errors.push({ field: path, reason: "TooMany", value: count, detail: `${count}: must have at most ${schema.maxProperties} items` });
+    errors.push({ field: path, reason: "TooMany", value: count, detail: `${count}: must have at most ${itemsOf(schema.maxProperties)}` });
   }
   const additional = typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined;
   for (const [field, child] of Object.entries(value)) {

@@ -6,6 +6,7 @@
 import type { Environment } from "@marcbachmann/cel-js";
 import { type Addr, addrBytes, addrToInteger, bitsOf, familyOf, parseAddr } from "../../../net/addr.ts";
 import { prefixAddr, prefixContains, prefixOf } from "../../../net/prefix.ts";
+import { nameOf } from "./source.ts";
 
 class Ip {
   readonly addr: Addr;
@@ -45,7 +46,7 @@ export function registerNetworkFunctions(environment: Environment): void {
   add("ip(string): net.IP", readIp);
   add("isIP(string): bool", (text: string) => ipOf(text) !== undefined);
   add("net.IPNamespace.isCanonical(string): bool", (_: IpNamespace, text: string) => readIp(text).addr === text);
-  add("string(net.IP): string", (ip: Ip) => ip.addr);
+  add(`${nameOf("string")}(net.IP): string`, (ip: Ip) => ip.addr);
   add("net.IP.family(): int", (ip: Ip) => BigInt(familyOf(ip.addr)));
   add("net.IP.isUnspecified(): bool", (ip: Ip) => addrToInteger(ip.addr) === 0n);
   add("net.IP.isLoopback(): bool", (ip: Ip) => isLoopback(ip.addr));
@@ -55,7 +56,7 @@ export function registerNetworkFunctions(environment: Environment): void {
 
   add("cidr(string): net.CIDR", readCidr);
   add("isCIDR(string): bool", (text: string) => cidrOf(text) !== undefined);
-  add("string(net.CIDR): string", (cidr: Cidr) => `${cidr.addr}/${cidr.length}`);
+  add(`${nameOf("string")}(net.CIDR): string`, (cidr: Cidr) => `${cidr.addr}/${cidr.length}`);
   add("net.CIDR.ip(): net.IP", (cidr: Cidr) => new Ip(cidr.addr));
   add("net.CIDR.prefixLength(): int", (cidr: Cidr) => BigInt(cidr.length));
   add("net.CIDR.masked(): net.CIDR", (cidr: Cidr) => new Cidr(prefixAddr(prefixOf(cidr.addr, cidr.length)), cidr.length));

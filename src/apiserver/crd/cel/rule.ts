@@ -1,14 +1,14 @@
 /**
  * Rule: one entry of `x-kubernetes-validations`: read, compiled, run.
  *
- * Words and order of the checks are Kubernetes'; what the compiler itself says is the library's.
+ * Words and order of the checks are Kubernetes'.
  * Source: apiextensions-apiserver pkg/apis/apiextensions/validation, pkg/apiserver/schema/cel/{compilation,validation}.go.
  */
-import { type ASTNode, type Environment, Optional, type ParseResult } from "@marcbachmann/cel-js";
+import { type Environment, Optional, type ParseResult } from "@marcbachmann/cel-js";
 import type { FieldError } from "../../../model/schema/field-error.ts";
 import { isJsonObject, type JsonValue, stringAt } from "../../../model/schema/json.ts";
-import { compilePattern, translatePattern } from "../../../model/schema/pattern.ts";
 import type { Schema } from "../../../model/schema/schema.ts";
+import { compileExpression, someNode, summaryOf } from "./expression.ts";
 import type { CelType } from "./types.ts";
 
 export interface Rule {
@@ -70,12 +70,12 @@ export function compileRule(entry: JsonValue, schema: Schema, type: CelType, env
   const field = (name: string): string => (isJsonObject(entry) ? stringAt(entry[name]) : "");
   const optionalOldSelf = isJsonObject(entry) && entry["optionalOldSelf"] === true;
   const scope = environment.clone().registerVariable("self", type.name).registerVariable("oldSelf", optionalOldSelf ? `optional<${type.name}>` : type.name);
-  const program = compileExpression(scope, field("rule"), "bool");
+  const program = compileTo("bool", scope, field("rule"));
   if (typeof program === "string") {
     const detail = program === "" ? "cel expression must evaluate to a bool" : `compilation failed: ${program}`;
     return { rule: undefined, errors: [{ field: `${path}.rule`, reason: "Invalid", value: entry, detail }] };
   }
-  const message = field("messageExpression") === "" ? undefined : compileExpression(scope, field("messageExpression"), "string");
+  const message = field("messageExpression") === "" ? undefined : compileTo("string", scope, field("messageExpression"));
   if (typeof message === "string") {
     const detail = message === "" ? "messageExpression must evaluate to a string" : `messageExpression compilation failed: ${message}`;
     return { rule: undefined, errors: [{ field: `${path}.messageExpression`, reason: "Invalid", value: entry, detail }] };
@@ -96,81 +96,19 @@ export function compileRule(entry: JsonValue, schema: Schema, type: CelType, env
 }
 
 /** The program; a text says why there is none, "" that its type is not the wanted one. */
-function compileExpression(scope: Environment, expression: string, wanted: "bool" | "string"): ParseResult | string {
+function compileTo(wanted: "bool" | "string", scope: Environment, expression: string): ParseResult | string {
   try {
-    const program = scope.parse(withTranslatedPatterns(expression, scope.parse(expression).ast));
-    const checked = program.check();
-    if (!checked.valid) return checked.error === undefined ? "unknown" : summaryOf(checked.error);
-    const unseen = scope.check(withFieldsOfHas(program.ast.input, program.ast));
-    if (!unseen.valid && unseen.error !== undefined) return summaryOf(unseen.error);
-    return checked.type === wanted ? program : "";
+    const { program, type } = compileExpression(scope, expression);
+    return type === wanted ? program : "";
   } catch (error) {
     return summaryOf(error);
   }
-}
-
-/** The words of an error of the library or of a function, without the library's picture of where it is, and beginning small as Kubernetes' do. */
-export function summaryOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return "summary" in error && typeof error.summary === "string" ? `${error.summary.slice(0, 1).toLowerCase()}${error.summary.slice(1)}` : error.message;
 }
 
 /** What an API server says of a rule that fails to run. */
 export function failureOf(error: unknown, rule: Rule): string {
   const isOverload = error instanceof Error && "code" in error && (error.code === "no_such_overload" || error.code === "no_matching_overload");
   return isOverload ? `'no such overload': call arguments did not match a supported operator, function or macro signature for rule: ${rule.text}` : `${summaryOf(error)} evaluating rule: ${rule.text}`;
-}
-
-/** The expression with `has(x)` replaced by what fails to compile when x is no field: the library does not look inside `has`. */
-function withFieldsOfHas(expression: string, ast: ASTNode): string {
-  const edits: Edit[] = [];
-  someNode(ast, (node) => {
-    const argument = node.op === "call" && node.args[0] === "has" ? node.args[1][0] : undefined;
-    if (argument !== undefined) edits.push({ ...node.range, text: `cel.bind(present, ${expression.slice(argument.range.start, argument.range.end)}, true)` });
-    return false;
-  });
-  return edit(expression, edits);
-}
-
-/** The expression with the literal patterns of `matches` in JavaScript's syntax, which is the library's; throws when one is no pattern. */
-function withTranslatedPatterns(expression: string, ast: ASTNode): string {
-  const edits: Edit[] = [];
-  someNode(ast, (node) => {
-    const pattern = node.op === "rcall" && node.args[0] === "matches" ? node.args[2][0] : undefined;
-    if (pattern?.op === "value" && typeof pattern.args === "string") edits.push({ ...pattern.range, text: JSON.stringify(translated(pattern.args)) });
-    return false;
-  });
-  return edit(expression, edits);
-}
-
-function translated(pattern: string): string {
-  try {
-    compilePattern(pattern);
-    return translatePattern(pattern);
-  } catch {
-    throw new Error(`invalid matches argument: ${JSON.stringify(pattern)} is no regular expression`);
-  }
-}
-
-interface Edit {
-  readonly start: number;
-  readonly end: number;
-  readonly text: string;
-}
-
-function edit(expression: string, edits: readonly Edit[]): string {
-  return edits.toSorted((a, b) => b.start - a.start).reduce((text, { start, end, text: by }) => `${text.slice(0, start)}${by}${text.slice(end)}`, expression);
-}
-
-/** Whether the test holds for a node of the tree; it is tried on each until then. */
-function someNode(ast: unknown, test: (node: ASTNode) => boolean): boolean {
-  if (Array.isArray(ast)) return ast.some((part) => someNode(part, test));
-  if (!isNode(ast)) return false;
-  return test(ast) || someNode(ast.args, test);
-}
-
-function isNode(value: unknown): value is ASTNode {
-  return typeof value === "object" && value !== null && "op" in value && "args" in value;
 }
 
 /** undefined, so that the rule's own message serves, when the expression fails or gives no usable text. */

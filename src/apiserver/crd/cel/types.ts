@@ -4,10 +4,12 @@
  * What the schema does not describe has no type: rules cannot see it. Fields whose names are no CEL identifiers are escaped as Kubernetes does.
  * Source: apiserver pkg/cel/common/{schemas,values}.go, pkg/cel/escaping.go.
  */
-import { Environment } from "@marcbachmann/cel-js";
+import type { Environment } from "@marcbachmann/cel-js";
 import { isJsonObject, type JsonObject, type JsonValue } from "../../../model/schema/json.ts";
 import type { Schema } from "../../../model/schema/schema.ts";
 import { BASE_ENVIRONMENT } from "./functions.ts";
+import { DURATION, readDuration, readTimestamp, TIMESTAMP } from "./times.ts";
+import { celEquals } from "./values.ts";
 
 /** The type of one place in a schema. */
 export interface CelType {
@@ -20,10 +22,6 @@ export interface CelType {
   /** Of a list or a map. */
   readonly element?: CelType;
 }
-
-const DATES = new Environment().registerVariable("text", "string");
-const readTimestamp = DATES.parse("timestamp(text)");
-const readDuration = DATES.parse("duration(text)");
 
 /** Declares the types of one schema in an environment of its own. */
 export class TypeDeclarations {
@@ -91,7 +89,8 @@ export class TypeDeclarations {
     // One class for each type: the library tells types by the constructor.
     const Instance = class extends Map<string, unknown> {};
     this.environment.registerType(name, { ctor: Instance, fields: Object.fromEntries([...names].map(([field, identifier]) => [identifier, fields.get(field)?.name ?? "dyn"])) });
-    this.environment.registerOperator(`${name} == ${name}`, (a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>) => Bun.deepEquals(a, b));
+    this.environment.registerOperator(`${name} == ${name}`, celEquals);
+    this.environment.registerOperator(`${name} == null`, () => false);
     const convert = (value: JsonValue): unknown => {
       const instance = new Instance();
       for (const [field, entry] of entriesOf(value)) {
@@ -107,11 +106,11 @@ export class TypeDeclarations {
 function stringType(format: string | undefined): CelType {
   switch (format) {
     case "date":
-      return { name: "google.protobuf.Timestamp", convert: (value) => readTimestamp({ text: `${textOf(value)}T00:00:00Z` }) };
+      return { name: TIMESTAMP, convert: (value) => readTimestamp(`${textOf(value)}T00:00:00Z`) };
     case "date-time":
-      return { name: "google.protobuf.Timestamp", convert: (value) => readTimestamp({ text: textOf(value) }) };
+      return { name: TIMESTAMP, convert: (value) => readTimestamp(textOf(value)) };
     case "duration":
-      return { name: "google.protobuf.Duration", convert: (value) => readDuration({ text: textOf(value) }) };
+      return { name: DURATION, convert: (value) => readDuration(textOf(value)) };
     case "byte":
       return { name: "bytes", convert: (value) => Uint8Array.fromBase64(textOf(value)) };
     default:

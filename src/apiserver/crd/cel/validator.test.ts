@@ -56,6 +56,14 @@ describe("expressions hold or do not", () => {
     ["sets.contains(self.tags, ['a']) && !sets.intersects(self.tags, ['c']) && sets.equivalent(self.tags, ['b', 'a'])", { tags: ["a", "b"] }, true],
     ["sets.equivalent(self.tags, ['a']) || sets.equivalent(['a'], self.tags)", { tags: ["a", "b"] }, false],
     ["self.name.charAt(2) == ''", { name: "aa" }, true],
+    ["has(self.items[0].id) && !has(self.items[0].size) && self.items[0] != null", { items: [{ id: "x" }] }, true],
+    ["self.items.all(i, item, item.id == ['x', 'y'][i])", { items: [{ id: "x" }, { id: "y" }] }, true],
+    ["self.items.all(i, item, item.id == ['x', 'y'][i])", { items: [{ id: "x" }, { id: "x" }] }, false],
+    ["isURL(self.name) && url(self.name).getScheme() in ['http', 'https']", { name: "https://example.org" }, true],
+    ["isURL(self.name) && url(self.name).getScheme() in ['http', 'https']", { name: "ftp://example.org" }, false],
+    ["!format.dns1123Label().validate(self.name).hasValue()", { name: "a.b" }, false],
+    ["quantity(self.name).isLessThan(quantity('1Gi')) && int(double(self.count)) == 2", { name: "1G", count: 2 }, true],
+    ["self.since + self.period == timestamp('2024-01-01T01:00:00.000001Z') && string(self.period) == '3600s'", { since: "2024-01-01T00:00:00.000001Z", period: "1h" }, true],
     ["[1, 2, 2].isSorted() && [1, 2, 2].lastIndexOf(2) == 2 && ['b', 'a'].min() == 'a'", {}, true],
   ])("%s of %j: %p", (rule, spec, holds) => {
     expect(errorsOf(withRules(SPEC, { rule }), { spec })).toEqual(holds ? [] : [`spec: Invalid value: "object": failed rule: ${rule}`]);
@@ -81,6 +89,7 @@ describe("what an error says", () => {
   test.each<[string, ValidationRule, JsonValue, string]>([
     ["message", { rule: "self.count > 1", message: "too few" }, { count: 1 }, 'spec: Invalid value: "object": too few'],
     ["messageExpression", { rule: "self.count > 1", message: "too few", messageExpression: "string(self.count) + ' is too few'" }, { count: 1 }, 'spec: Invalid value: "object": 1 is too few'],
+    ["a messageExpression of values of several types", { rule: "self.count > 1", message: "too few", messageExpression: "'%s has %d'.format([self.name, self.count])" }, { name: "x", count: 1 }, 'spec: Invalid value: "object": x has 1'],
     ["a messageExpression that fails", { rule: "self.count > 1", message: "too few", messageExpression: "self.name" }, { count: 1 }, 'spec: Invalid value: "object": too few'],
     ["a messageExpression of two lines", { rule: "self.count > 1", message: "too few", messageExpression: "'a\\nb'" }, { count: 1 }, 'spec: Invalid value: "object": too few'],
     ["reason Forbidden", { rule: "false", message: "no", reason: "FieldValueForbidden" }, {}, "spec: Forbidden: no"],

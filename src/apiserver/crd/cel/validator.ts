@@ -10,7 +10,8 @@ import type { FieldError } from "../../../model/schema/field-error.ts";
 import { fieldAt, isJsonObject, jsonEquals, type JsonValue } from "../../../model/schema/json.ts";
 import type { Schema } from "../../../model/schema/schema.ts";
 import { childPath } from "../../../model/schema/validate.ts";
-import { checkRule, compileRule, failureOf, type Rule, summaryOf } from "./rule.ts";
+import { summaryOf } from "./expression.ts";
+import { checkRule, compileRule, failureOf, type Rule } from "./rule.ts";
 import { type CelType, TypeDeclarations } from "./types.ts";
 
 /** The rules of one place in a schema and below it. */
