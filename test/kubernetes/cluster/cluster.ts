@@ -57,8 +57,12 @@ export class Cluster {
     return inNetns(this.layout.fabric, ["kubectl", `--kubeconfig=${this.layout.adminKubeconfig}`, `--cache-dir=${this.layout.directory}/kubectl-cache`, "--request-timeout=60s", ...args]);
   }
 
+  /** A Namespace may have pods when this resolves. */
   async apply(...objects: readonly object[]): Promise<void> {
     await this.kubectl(["apply", "-f", "-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
+    for (const object of objects) {
+      if ("kind" in object && object.kind === "Namespace" && "metadata" in object) await serviceAccountReady(this, (object.metadata as { readonly name: string }).name);
+    }
   }
 
   /** One object, or a list, as the API has it. */
@@ -168,7 +172,7 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
   for (const node of layout.nodes) await startNode(cluster, node.name);
   await nodesReady(cluster);
   await sessionsUp(cluster);
-  await serviceAccountReady(cluster);
+  await serviceAccountReady(cluster, "default");
   return cluster;
 }
 
@@ -236,6 +240,7 @@ export async function sessionsUp(cluster: Cluster): Promise<void> {
   }
 }
 
-async function serviceAccountReady(cluster: Cluster): Promise<void> {
-  await waitFor("the default service account", 60, async () => (await cluster.tryKubectl(["get", "serviceaccount", "default"])).exitCode === 0);
+/** The controller manager makes it a moment after the namespace; without it the API server refuses pods. */
+async function serviceAccountReady(cluster: Cluster, inNamespace: string): Promise<void> {
+  await waitFor(`the default service account of ${inNamespace}`, 60, async () => (await cluster.tryKubectl(["get", "serviceaccount", "default", "-n", inNamespace])).exitCode === 0);
 }
