@@ -24,7 +24,8 @@ beforeAll(async () => {
   cluster = await attachCluster();
   await embedded.start();
   // A pod, for the objects of address management, and settings of which there are none by themselves.
-  await cluster.apply(namespace(NS), pod({ namespace: NS, name: "one", node: "n1" }), ...SETTINGS);
+  await cluster.apply(namespace(NS));
+  await cluster.apply(pod({ namespace: NS, name: "one", node: "n1" }), ...SETTINGS);
   await awaitReady(cluster, NS, ["one"]);
   for (const definition of CRDS) expect((await embedded.call("POST", DEFINITIONS, plain(definition))).status).toBe(201);
 });
