@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { connect } from "node:tls";
 import { unwrap } from "../lib/result.ts";
@@ -44,6 +44,26 @@ test.each(["127.0.0.1:0", "[::1]:0"])("a server on %s that runs for a year shows
     }
     expect(seen).toContain('"later"');
     await watch?.cancel();
+  } finally {
+    server.stop();
+  }
+});
+
+test("certificates that cannot be renewed are tried again, and the server goes on meanwhile", async () => {
+  let days = 0;
+  const data = `${directory}/broken`;
+  const server = await runApiServer({ dataDirectory: data, listen: [unwrap(parseListenAddress("127.0.0.1:0"))], nowMs: () => Date.now() + days * 86_400_000 });
+  const url = server.urls[0] ?? "";
+  try {
+    const before = await servingSerial(url, server.authority);
+    const key = await Bun.file(`${data}/pki/ca.key`).text();
+    writeFileSync(`${data}/pki/ca.key`, "no key");
+    days = 300;
+    await expect(server.renew()).rejects.toThrow("Cannot make certificates");
+    expect(await servingSerial(url, server.authority)).toBe(before);
+    writeFileSync(`${data}/pki/ca.key`, key);
+    await server.renew();
+    expect(await servingSerial(url, server.authority)).not.toBe(before);
   } finally {
     server.stop();
   }

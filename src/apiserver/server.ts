@@ -77,15 +77,18 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   /** Whoever is connected stays so; new connections see the new certificate. */
   const renew = async (): Promise<void> => {
     if (nowMs() < credentials.renewAtMs) return;
-    credentials = openPki();
+    const renewed = openPki();
     for (const [index, entry] of options.listen.entries()) {
       const before = servers[index];
       if (before !== undefined) retired.push(before);
       before?.stop(false);
-      servers[index] = await listenAt({ ...entry, port: before?.port ?? entry.port }, options, handler, credentials);
+      servers[index] = await listenAt({ ...entry, port: before?.port ?? entry.port }, options, handler, renewed);
     }
+    // Only now: what failed before is tried again.
+    credentials = renewed;
   };
-  const renewal = setInterval(() => void renew(), RENEWAL_CHECK_MS);
+  const failed = (error: unknown): void => options.report?.(`Cannot renew certificates, will try again: ${error instanceof Error ? error.message : String(error)}`);
+  const renewal = setInterval(() => void renew().catch(failed), RENEWAL_CHECK_MS);
   const stop = (): void => {
     clearInterval(renewal);
     endLifecycle();

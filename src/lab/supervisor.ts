@@ -69,9 +69,18 @@ export async function supervise(layout: Layout): Promise<never> {
   };
   keepRunning();
   setInterval(keepRunning, TICK_MS);
-  setInterval(() => prepareControlPlane(layout), RENEWAL_CHECK_MS);
+  setInterval(() => renewCertificates(layout), RENEWAL_CHECK_MS);
   await runKubelets(layout);
   throw new CommandError("the supervisor ended by itself");
+}
+
+/** A failure is said, and made good by the next check: certificates are renewed long before they end. */
+function renewCertificates(layout: Layout): void {
+  try {
+    prepareControlPlane(layout);
+  } catch (error) {
+    console.error(`cannot renew certificates yet: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 async function runKubelets(layout: Layout): Promise<void> {

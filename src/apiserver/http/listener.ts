@@ -47,18 +47,34 @@ export function listenHttps(options: ListenerOptions): Promise<RunningListener> 
   });
 }
 
+/** Never rejects: what a client sends, or that it goes, harms its own connection alone. */
 async function serve(incoming: IncomingMessage, outgoing: ServerResponse, options: ListenerOptions): Promise<void> {
   const body = await readBody(incoming, options.maxBodyBytes);
-  if (body === undefined) {
-    incoming.destroy();
+  const request = body === undefined ? undefined : requestOf(incoming, body);
+  if (request === undefined) {
+    outgoing.writeHead(400, { "Content-Type": "text/plain; charset=utf-8", Connection: "close" }).end("400 Bad Request\n");
     return;
   }
-  const url = `https://${incoming.headers.host ?? "localhost"}${incoming.url ?? "/"}`;
-  const headers = new Headers();
-  for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
-  const method = incoming.method ?? "GET";
-  const request = new Request(url, { method, headers, ...(body.length === 0 || method === "GET" || method === "HEAD" ? {} : { body }) });
-  await send(await options.handle(request), outgoing);
+  const response = await options.handle(request);
+  try {
+    await send(response, outgoing);
+  } catch {
+    outgoing.destroy();
+  }
+}
+
+/** undefined for what is no request to an API: a target that is no path, a method of proxies, a malformed header. The client's Host is not looked at. */
+function requestOf(incoming: IncomingMessage, body: Buffer<ArrayBuffer>): Request | undefined {
+  const { method = "GET", url = "" } = incoming;
+  if (!url.startsWith("/")) return undefined;
+  try {
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
+    return new Request(`https://localhost${url}`, { method, headers, ...(body.length === 0 || method === "GET" || method === "HEAD" ? {} : { body }) });
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return undefined;
+  }
 }
 
 /** undefined when it is too long, or the client went. */
