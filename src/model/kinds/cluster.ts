@@ -6,6 +6,7 @@
 import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
 import type { Schema, ValidationRule } from "../schema/schema.ts";
+import { META } from "./ipam.ts";
 
 export interface ClusterInformationSpec {
   /** 32 hexadecimal digits. */
@@ -31,7 +32,6 @@ export function datastoreReady(information: Resource<"ClusterInformation"> | und
   return information?.spec.datastoreReady !== false;
 }
 
-const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
 /** Any other name would be accepted and do nothing. */
 export const ONLY_DEFAULT: readonly ValidationRule[] = [{ rule: "self.metadata.name == 'default'", message: "metadata.name must be default: it is the only object of its kind that counts" }];
 

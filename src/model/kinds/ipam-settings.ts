@@ -10,6 +10,7 @@ import type { Resource } from "../resource.ts";
 import { ONLY_DEFAULT } from "./cluster.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { Schema } from "../schema/schema.ts";
+import { META } from "./ipam.ts";
 
 export interface IPAMConfigurationSpec {
   strictAffinity?: boolean;
@@ -73,8 +74,6 @@ function rangeOf(text: string): Prefix | undefined {
 function invalid(field: string, value: unknown, detail: string): { readonly ok: false; readonly error: FieldError } {
   return fail({ field, reason: "Invalid", value, detail });
 }
-
-const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
 
 export const IPAM_CONFIGURATION_SCHEMA = {
   type: "object",

@@ -44,7 +44,8 @@ export interface IPAMHandleSpec {
   deleted?: boolean;
 }
 
-const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
+/** The fields that every object has, whose rules are not a schema's. */
+export const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
 const TEXTS = { type: "object", additionalProperties: { type: "string" } } as const;
 
 /** The whole IPAMBlock, as strict as upstream's CRD. */
