@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-kubernetes build check setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-kubernetes build check format setup
 
 lab: build
 	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
@@ -31,8 +31,12 @@ bench-kubernetes: setup-test build
 
 check:
 	@$(BUN) x tsc -p .
+	@$(BUN) x oxfmt --check --no-error-on-unmatched-pattern src test tools >/dev/null || { echo "check: files are not formatted: run make format" >&2; $(BUN) x oxfmt --list-different src test tools >&2; exit 1; }
 	@$(BUN) x oxlint --quiet --deny-warnings src test tools
 	@$(BUN) tools/generate-crds.ts --check
+
+format:
+	@$(BUN) x oxfmt src test tools
 
 build: setup
 	@tools/build

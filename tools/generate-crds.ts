@@ -11,7 +11,10 @@ const folder = new URL("../manifests/crds/", import.meta.url).pathname;
 const yaml = (object: object): string => dump(JSON.parse(JSON.stringify(object)), { lineWidth: 160 });
 const warnings = `# Warns of settings that are accepted and have no effect. Optional; Kubernetes 1.30 or later.\n${WARNING_POLICIES.map(yaml).join("---\n")}`;
 const files: readonly (readonly [string, string])[] = [
-  ...CRDS.map((definition) => [`${folder}${definition.spec.group}_${definition.spec.names.plural}.yaml`, yaml(definition)] as const),
+  ...CRDS.map(
+    (definition) =>
+      [`${folder}${definition.spec.group}_${definition.spec.names.plural}.yaml`, yaml(definition)] as const,
+  ),
   [new URL("../manifests/warnings.yaml", import.meta.url).pathname, warnings],
 ];
 const check = process.argv.includes("--check");

@@ -5,9 +5,20 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 const ROOTS = [
-  "core.v1.Namespace", "core.v1.Node", "core.v1.Pod", "core.v1.Service", "core.v1.ServiceAccount", "core.v1.ConfigMap", "core.v1.Secret", "core.v1.Event",
-  "discovery.v1.EndpointSlice", "networking.v1.NetworkPolicy",
-  "apiextensions.v1.CustomResourceDefinition", "meta.v1.Status", "meta.v1.DeleteOptions", "core.v1.Binding",
+  "core.v1.Namespace",
+  "core.v1.Node",
+  "core.v1.Pod",
+  "core.v1.Service",
+  "core.v1.ServiceAccount",
+  "core.v1.ConfigMap",
+  "core.v1.Secret",
+  "core.v1.Event",
+  "discovery.v1.EndpointSlice",
+  "networking.v1.NetworkPolicy",
+  "apiextensions.v1.CustomResourceDefinition",
+  "meta.v1.Status",
+  "meta.v1.DeleteOptions",
+  "core.v1.Binding",
 ];
 
 /** Fields that Kubernetes v1.34 has, or no longer requires, and the package does not know so. */
@@ -19,7 +30,8 @@ const ADDITIONS: Readonly<Record<string, string>> = {
   "core.v1.ContainerExtendedResourceRequest": "containerName=string! requestName=string! resourceName=string!",
   "core.v1.ContainerRestartRule": "action=string! exitCodes=core.v1.ContainerRestartRuleOnExitCodes",
   "core.v1.ContainerRestartRuleOnExitCodes": "operator=string! values=[int]",
-  "core.v1.ContainerStatus": "stopSignal=string allocatedResourcesStatus=[core.v1.ResourceStatus] user=core.v1.ContainerUser",
+  "core.v1.ContainerStatus":
+    "stopSignal=string allocatedResourcesStatus=[core.v1.ResourceStatus] user=core.v1.ContainerUser",
   "core.v1.ContainerUser": "linux=core.v1.LinuxContainerUser",
   "core.v1.EnvVarSource": "fileKeyRef=core.v1.FileKeySelector",
   "core.v1.EphemeralContainer": "restartPolicyRules=[core.v1.ContainerRestartRule]",
@@ -35,9 +47,11 @@ const ADDITIONS: Readonly<Record<string, string>> = {
   "core.v1.NodeSwapStatus": "capacity=int",
   "core.v1.NodeSystemInfo": "swap=core.v1.NodeSwapStatus",
   "core.v1.PodAffinityTerm": "matchLabelKeys=[string] mismatchLabelKeys=[string]",
-  "core.v1.PodCertificateProjection": "certificateChainPath=string credentialBundlePath=string keyPath=string keyType=string! maxExpirationSeconds=int signerName=string!",
+  "core.v1.PodCertificateProjection":
+    "certificateChainPath=string credentialBundlePath=string keyPath=string keyType=string! maxExpirationSeconds=int signerName=string!",
   "core.v1.PodCondition": "observedGeneration=int",
-  "core.v1.PodExtendedResourceClaimStatus": "requestMappings=[core.v1.ContainerExtendedResourceRequest]! resourceClaimName=string!",
+  "core.v1.PodExtendedResourceClaimStatus":
+    "requestMappings=[core.v1.ContainerExtendedResourceRequest]! resourceClaimName=string!",
   "core.v1.PodIP": "ip=string!",
   "core.v1.PodResourceClaim": "resourceClaimName=string resourceClaimTemplateName=string",
   "core.v1.PodSecurityContext": "seLinuxChangePolicy=string supplementalGroupsPolicy=string",
@@ -55,12 +69,20 @@ const ADDITIONS: Readonly<Record<string, string>> = {
 
 /** Types whose JSON form is not their declaration's. */
 const SPECIAL: Readonly<Record<string, string>> = {
-  "meta.v1.Time": "time", "meta.v1.MicroTime": "microtime", "api.resource.Quantity": "quantity", "meta.v1.FieldsV1": "any",
-  "meta.v1.RawExtension": "any", "apiextensions.v1.JSONSchemaProps": "any",
+  "meta.v1.Time": "time",
+  "meta.v1.MicroTime": "microtime",
+  "api.resource.Quantity": "quantity",
+  "meta.v1.FieldsV1": "any",
+  "meta.v1.RawExtension": "any",
+  "apiextensions.v1.JSONSchemaProps": "any",
 };
 
 const files: Readonly<Record<string, string>> = {
-  "core.v1": "core/v1", "meta.v1": "meta/v1", "networking.v1": "networking/v1", "discovery.v1": "discovery/v1", "apiextensions.v1": "apiextensions/v1",
+  "core.v1": "core/v1",
+  "meta.v1": "meta/v1",
+  "networking.v1": "networking/v1",
+  "discovery.v1": "discovery/v1",
+  "apiextensions.v1": "apiextensions/v1",
 };
 const folder = new URL("../node_modules/kubernetes-types/", import.meta.url).pathname;
 const declarations = new Map<string, Map<string, string>>();
@@ -87,7 +109,8 @@ for (const [home, path] of Object.entries(files)) {
   let mapField: { name: string; required: boolean } | undefined;
   for (const line of readFileSync(`${folder}${path}.d.ts`, "utf8").split("\n")) {
     const imported = /^import \{ (.*) \} from "\.\.\/(.*)"/.exec(line);
-    if (imported !== null) for (const name of (imported[1] ?? "").split(", ")) imports.set(name, (imported[2] ?? "").replace("/", "."));
+    if (imported !== null)
+      for (const name of (imported[1] ?? "").split(", ")) imports.set(name, (imported[2] ?? "").replace("/", "."));
     const start = /^export interface (\w+)/.exec(line);
     if (start !== null) declarations.set(`${home}.${start[1]}`, (fields = new Map()));
     const field = /^ {4}(?:readonly )?"?([\w$-]+)"?(\?)?: (.*?);?$/.exec(line);
@@ -98,7 +121,8 @@ for (const [home, path] of Object.entries(files)) {
       else fields.set(name, typeOf(type, home, imports) + (required ? "!" : ""));
     }
     const member = /^ {8}\[name: string\]: (.*);$/.exec(line);
-    if (member !== null && mapField !== undefined) fields?.set(mapField.name, `{${typeOf(member[1] ?? "", home, imports)}}${mapField.required ? "!" : ""}`);
+    if (member !== null && mapField !== undefined)
+      fields?.set(mapField.name, `{${typeOf(member[1] ?? "", home, imports)}}${mapField.required ? "!" : ""}`);
     if (/^ {4}\};$/.test(line)) mapField = undefined;
   }
 }
@@ -116,7 +140,9 @@ for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
   seen.add(name);
   const fields = declarations.get(name);
   if (fields === undefined) throw new Error(`no declaration of ${name}`);
-  lines.push([name, ...[...fields].sort(([a], [b]) => (a < b ? -1 : 1)).map(([field, type]) => `${field}=${type}`)].join(" "));
+  lines.push(
+    [name, ...[...fields].sort(([a], [b]) => (a < b ? -1 : 1)).map(([field, type]) => `${field}=${type}`)].join(" "),
+  );
   for (const type of fields.values()) {
     const target = type.replace(/[[\]{}!]/g, "");
     if (target.includes(".")) queue.push(target);

@@ -6,14 +6,33 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 const ROOTS = [
-  "core.v1.Namespace", "core.v1.Node", "core.v1.Pod", "core.v1.Service", "core.v1.ServiceAccount", "core.v1.ConfigMap", "core.v1.Secret", "core.v1.Event", "core.v1.Binding",
-  "discovery.v1.EndpointSlice", "networking.v1.NetworkPolicy", "meta.v1.DeleteOptions",
+  "core.v1.Namespace",
+  "core.v1.Node",
+  "core.v1.Pod",
+  "core.v1.Service",
+  "core.v1.ServiceAccount",
+  "core.v1.ConfigMap",
+  "core.v1.Secret",
+  "core.v1.Event",
+  "core.v1.Binding",
+  "discovery.v1.EndpointSlice",
+  "networking.v1.NetworkPolicy",
+  "meta.v1.DeleteOptions",
 ];
 
 /** Go types that are a text, or something else, in JSON. */
 const SCALARS: Readonly<Record<string, string>> = {
-  string: "string", bool: "bool", int: "int", int32: "int", int64: "int", float64: "double", "[]byte": "bytes",
-  "meta.v1.Time": "time", "meta.v1.MicroTime": "time", "resource.Quantity": "quantity", "intstr.IntOrString": "intstr",
+  string: "string",
+  bool: "bool",
+  int: "int",
+  int32: "int",
+  int64: "int",
+  float64: "double",
+  "[]byte": "bytes",
+  "meta.v1.Time": "time",
+  "meta.v1.MicroTime": "time",
+  "resource.Quantity": "quantity",
+  "intstr.IntOrString": "intstr",
 };
 /** Left out: who manages a field is not recorded here. */
 const LEFT_OUT = new Set(["managedFields"]);
@@ -31,21 +50,35 @@ const aliases = new Map<string, string>();
 function readTypes(path: string, group: string): void {
   const text = readFileSync(path, "utf8");
   for (const [, name = "", body = ""] of text.matchAll(/^type (\w+) struct \{\n([^]*?)^\}/gm)) {
-    const fields = [...body.matchAll(/^\t(?:(\w+)[ \t]+)?([\w.*[\]]+)[ \t]+`([^`]*)`/gm)].flatMap(([, , goType = "", tags = ""]): Field[] => {
-      const number = /protobuf:"\w+,(\d+)/.exec(tags)?.[1];
-      const json = /json:"([^",]*)(,inline)?/.exec(tags);
-      return number === undefined || LEFT_OUT.has(json?.[1] ?? "") ? [] : [{ number, json: json?.[1] ?? "", goType, inline: (json?.[1] ?? "") === "" }];
-    });
+    const fields = [...body.matchAll(/^\t(?:(\w+)[ \t]+)?([\w.*[\]]+)[ \t]+`([^`]*)`/gm)].flatMap(
+      ([, , goType = "", tags = ""]): Field[] => {
+        const number = /protobuf:"\w+,(\d+)/.exec(tags)?.[1];
+        const json = /json:"([^",]*)(,inline)?/.exec(tags);
+        return number === undefined || LEFT_OUT.has(json?.[1] ?? "")
+          ? []
+          : [{ number, json: json?.[1] ?? "", goType, inline: (json?.[1] ?? "") === "" }];
+      },
+    );
     structs.set(`${group}.${name}`, fields);
   }
-  for (const [, name = "", goType = ""] of text.matchAll(/^type (\w+) ([\w.[\]]+)$/gm)) aliases.set(`${group}.${name}`, goType);
+  for (const [, name = "", goType = ""] of text.matchAll(/^type (\w+) ([\w.[\]]+)$/gm))
+    aliases.set(`${group}.${name}`, goType);
 }
 
 /** `meta.v1.Time` of `metav1.Time` or of `Time` in its own package. */
 function qualified(goType: string, group: string): string {
-  const known: Readonly<Record<string, string>> = { metav1: "meta.v1", v1: "core.v1", types: "types", resource: "resource", intstr: "intstr", runtime: "runtime" };
+  const known: Readonly<Record<string, string>> = {
+    metav1: "meta.v1",
+    v1: "core.v1",
+    types: "types",
+    resource: "resource",
+    intstr: "intstr",
+    runtime: "runtime",
+  };
   const [first = "", second] = goType.split(".");
-  return second === undefined ? `${group}.${first}` : `${first === "v1" && group !== "core.v1" && group !== "meta.v1" ? "core.v1" : (known[first] ?? first)}.${second}`;
+  return second === undefined
+    ? `${group}.${first}`
+    : `${first === "v1" && group !== "core.v1" && group !== "meta.v1" ? "core.v1" : (known[first] ?? first)}.${second}`;
 }
 
 /** The type in our notation: `*T` a list, `{T}` a map by text, `T?` one whose zero value means something. */
@@ -69,7 +102,8 @@ function notation(goType: string, group: string, used: Set<string>): string {
 }
 
 function main([cache, version]: readonly string[]): void {
-  if (cache === undefined || version === undefined) throw new Error("usage: generate-protobuf-fields.ts GO_MODULE_CACHE VERSION");
+  if (cache === undefined || version === undefined)
+    throw new Error("usage: generate-protobuf-fields.ts GO_MODULE_CACHE VERSION");
   const api = `${cache}/k8s.io/api@${version}`;
   for (const group of ["core", "discovery", "networking"]) readTypes(`${api}/${group}/v1/types.go`, `${group}.v1`);
   readTypes(`${cache}/k8s.io/apimachinery@${version}/pkg/apis/meta/v1/types.go`, "meta.v1");
@@ -77,7 +111,9 @@ function main([cache, version]: readonly string[]): void {
   const lines = new Map<string, string>();
   for (const name of used) {
     const group = name.slice(0, name.lastIndexOf("."));
-    const fields = (structs.get(name) ?? []).map(({ number, json, goType, inline }) => `${number}=${inline ? "^" : json}:${notation(goType, group, used)}`);
+    const fields = (structs.get(name) ?? []).map(
+      ({ number, json, goType, inline }) => `${number}=${inline ? "^" : json}:${notation(goType, group, used)}`,
+    );
     lines.set(name, [name, ...fields].join(" "));
   }
   const header = `/**
@@ -89,7 +125,10 @@ function main([cache, version]: readonly string[]): void {
  */
 export const PROTOBUF_FIELDS = \`
 `;
-  writeFileSync(new URL("../src/apiserver/http/protobuf-fields.ts", import.meta.url), `${header}${[...lines.values()].sort().join("\n")}\n\`;\n`);
+  writeFileSync(
+    new URL("../src/apiserver/http/protobuf-fields.ts", import.meta.url),
+    `${header}${[...lines.values()].sort().join("\n")}\n\`;\n`,
+  );
 }
 
 main(process.argv.slice(2));

@@ -32,10 +32,18 @@ test("what passes, is skipped and fails is counted, and a failure says its name 
 });
 
 test.each([
-  ["a process that ends in the middle", 'test("one", () => {}); test("two", () => process.exit(0));', "some: ended with exit code 0 and no report"],
+  [
+    "a process that ends in the middle",
+    'test("one", () => {}); test("two", () => process.exit(0));',
+    "some: ended with exit code 0 and no report",
+  ],
   ["a file that cannot be read", "import './nothing.ts';", "some: ended with exit code 1"],
   ["a file without tests", "", "some: ended with exit code 0 and no report"],
-  ["an exit code that no test accounts for", 'test("one", () => { process.exitCode = 3; });', "some: ended with exit code 3 though no test failed"],
+  [
+    "an exit code that no test accounts for",
+    'test("one", () => { process.exitCode = 3; });',
+    "some: ended with exit code 3 though no test failed",
+  ],
 ])("%s has failed", async (_, body, words) => {
   const { failures } = await verdict(body);
   expect(failures).toEqual([expect.stringContaining(words)]);

@@ -26,7 +26,9 @@ export interface Suite {
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
 
 function decode(text: string): string {
-  return text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code: string | undefined, name: string | undefined) => (code === undefined ? (ENTITIES[name ?? ""] ?? whole) : String.fromCodePoint(Number(code))));
+  return text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code: string | undefined, name: string | undefined) =>
+    code === undefined ? (ENTITIES[name ?? ""] ?? whole) : String.fromCodePoint(Number(code)),
+  );
 }
 
 function attribute(tag: string, name: string): string {
@@ -43,7 +45,9 @@ export function readReport(suite: string, xml: string): Totals | undefined {
     const failure = /(<(?:failure|error)\b[^>]*>)(?:([^<]*)<)?/.exec(body);
     if (failure === null) continue;
     const [, tag = "", text = ""] = failure;
-    const where = [suite, attribute(open, "file"), attribute(open, "classname"), attribute(open, "name")].filter((part) => part !== "").join(" > ");
+    const where = [suite, attribute(open, "file"), attribute(open, "classname"), attribute(open, "name")]
+      .filter((part) => part !== "")
+      .join(" > ");
     failures.push(`${where}\n${(text === "" ? attribute(tag, "message") : decode(text)).trimEnd()}`);
   }
   return { passed: Number(attribute(head, "tests")) - failures.length - skipped, skipped, failures };
@@ -53,21 +57,42 @@ export function readReport(suite: string, xml: string): Totals | undefined {
 export async function runSuite(suite: Suite): Promise<Totals & { readonly printed: string }> {
   const directory = mkdtempSync(`${tmpdir()}/calico-test-`);
   const report = `${directory}/junit.xml`;
-  const command = [process.execPath, "test", `--timeout=${suite.timeoutSeconds * 1000}`, "--reporter=junit", `--reporter-outfile=${report}`, ...suite.paths];
+  const command = [
+    process.execPath,
+    "test",
+    `--timeout=${suite.timeoutSeconds * 1000}`,
+    "--reporter=junit",
+    `--reporter-outfile=${report}`,
+    ...suite.paths,
+  ];
   const output = suite.quiet === true ? "pipe" : "inherit";
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: output, stderr: output, env: { ...process.env, ...suite.env } });
-  const printed = await Promise.all([child.stdout, child.stderr].map((stream) => (stream instanceof ReadableStream ? new Response(stream).text() : "")));
+  const child = Bun.spawn(command, {
+    stdin: "ignore",
+    stdout: output,
+    stderr: output,
+    env: { ...process.env, ...suite.env },
+  });
+  const printed = await Promise.all(
+    [child.stdout, child.stderr].map((stream) => (stream instanceof ReadableStream ? new Response(stream).text() : "")),
+  );
   const exitCode = await child.exited;
   const totals = existsSync(report) ? readReport(suite.name, readFileSync(report, "utf8")) : undefined;
   rmSync(directory, { recursive: true, force: true });
   const ended = `${suite.name}: ended with exit code ${exitCode}`;
-  if (totals === undefined) return { passed: 0, skipped: 0, failures: [`${ended} and no report`], printed: printed.join("") };
+  if (totals === undefined)
+    return { passed: 0, skipped: 0, failures: [`${ended} and no report`], printed: printed.join("") };
   if (exitCode !== 0 && totals.failures.length === 0) totals.failures.push(`${ended} though no test failed`);
   return { ...totals, printed: printed.join("") };
 }
 
 /** What a run ends with: every failure again, for the place where it came is far above, and the line of totals. */
 export function conclude({ passed, failures, skipped }: Totals): { readonly text: string; readonly exitCode: number } {
-  const again = failures.length === 0 ? "" : `\n== failed\n${failures.map((failure) => failure.replaceAll("\n", "\n    ")).join("\n")}\n`;
-  return { text: `${again}\n${passed} passed, ${failures.length} failed, ${skipped} skipped`, exitCode: failures.length === 0 && passed > 0 ? 0 : 1 };
+  const again =
+    failures.length === 0
+      ? ""
+      : `\n== failed\n${failures.map((failure) => failure.replaceAll("\n", "\n    ")).join("\n")}\n`;
+  return {
+    text: `${again}\n${passed} passed, ${failures.length} failed, ${skipped} skipped`,
+    exitCode: failures.length === 0 && passed > 0 ? 0 : 1,
+  };
 }

@@ -30,7 +30,11 @@ const sum: Totals = { passed: 0, skipped: 0, failures: [] };
 
 async function run(suite: Suite, quiet: boolean): Promise<void> {
   if (!quiet) console.log(`\n== ${suite.name}`);
-  const { passed, skipped, failures, printed } = await runSuite({ ...suite, paths: suite.paths.filter((path) => existsSync(path)), quiet });
+  const { passed, skipped, failures, printed } = await runSuite({
+    ...suite,
+    paths: suite.paths.filter((path) => existsSync(path)),
+    quiet,
+  });
   if (quiet) console.log(`\n== ${suite.name}, which ran beside the others\n${printed}`);
   sum.passed += passed;
   sum.skipped += skipped;

@@ -19,7 +19,9 @@ export const CALICO_ADMISSION: readonly Admission[] = [admitPool];
 export const CALICO_ADVICE: readonly Advice[] = [
   ({ resource, object }) => {
     const kind = ADVISED.get(resource);
-    return kind === undefined ? [] : settingsWithoutEffect(kind, { metadata: object.metadata, spec: object["spec"] }).map(formatWithoutEffect);
+    return kind === undefined
+      ? []
+      : settingsWithoutEffect(kind, { metadata: object.metadata, spec: object["spec"] }).map(formatWithoutEffect);
   },
 ];
 
@@ -42,7 +44,14 @@ function checkOverlap(pool: ApiObject, prefix: Prefix, pools: readonly ApiObject
     if (other.metadata.name === pool.metadata.name) continue;
     const range = parsePrefix(stringAt(fieldAt(other, "spec", "cidr")));
     if (!range.ok || !(prefixCovers(range.value, prefix) || prefixCovers(prefix, range.value))) continue;
-    return [{ field: "spec.cidr", reason: "Invalid", value: prefix, detail: `overlaps ${range.value} of the IPPool ${JSON.stringify(other.metadata.name)}` }];
+    return [
+      {
+        field: "spec.cidr",
+        reason: "Invalid",
+        value: prefix,
+        detail: `overlaps ${range.value} of the IPPool ${JSON.stringify(other.metadata.name)}`,
+      },
+    ];
   }
   return [];
 }
@@ -51,6 +60,8 @@ function checkSelectors(pool: ApiObject): FieldError[] {
   return ["nodeSelector", "namespaceSelector"].flatMap((field): FieldError[] => {
     const text = stringAt(fieldAt(pool, "spec", field));
     const selector = text === "" ? undefined : parseSelector(text);
-    return selector === undefined || selector.ok ? [] : [{ field: `spec.${field}`, reason: "Invalid", value: text, detail: formatParseError(selector.error) }];
+    return selector === undefined || selector.ok
+      ? []
+      : [{ field: `spec.${field}`, reason: "Invalid", value: text, detail: formatParseError(selector.error) }];
   });
 }

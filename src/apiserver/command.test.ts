@@ -19,7 +19,11 @@ interface Started {
 }
 
 async function start(...args: readonly string[]): Promise<Started> {
-  const child = Bun.spawn([process.execPath, "-e", RUN, "--", "--data-dir", join(directory, "data"), ...args], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, "-e", RUN, "--", "--data-dir", join(directory, "data"), ...args], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   running.add(child);
   const wanted = Math.max(1, args.filter((arg) => arg === "--listen").length);
   let text = "";
@@ -31,7 +35,9 @@ async function start(...args: readonly string[]): Promise<Started> {
 }
 
 interface Kubeconfig {
-  readonly clusters: readonly [{ readonly cluster: { readonly server: string; readonly "certificate-authority-data": string } }];
+  readonly clusters: readonly [
+    { readonly cluster: { readonly server: string; readonly "certificate-authority-data": string } },
+  ];
   readonly users: readonly [{ readonly user: { readonly token: string } }];
 }
 
@@ -40,7 +46,12 @@ function client(path: string): (method: string, path: string, body?: unknown) =>
   const { cluster } = config.clusters[0];
   const ca = Buffer.from(cluster["certificate-authority-data"], "base64").toString();
   return (method, at, body) =>
-    fetch(`${cluster.server}${at}`, { method, tls: { ca }, headers: { Authorization: `Bearer ${config.users[0].user.token}`, "Content-Type": "application/json" }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+    fetch(`${cluster.server}${at}`, {
+      method,
+      tls: { ca },
+      headers: { Authorization: `Bearer ${config.users[0].user.token}`, "Content-Type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
 }
 
 test("what was acknowledged before kill -9 is there after it, under the same authority and token", async () => {
@@ -52,7 +63,11 @@ test("what was acknowledged before kill -9 is there after it, under the same aut
   const writers = [0, 1, 2, 3].map(async (writer) => {
     for (let i = 0; ; i++) {
       const name = `m-${writer}-${i}`;
-      const response = await call("POST", "/api/v1/namespaces/default/configmaps", { apiVersion: "v1", kind: "ConfigMap", metadata: { name } });
+      const response = await call("POST", "/api/v1/namespaces/default/configmaps", {
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name },
+      });
       const object = (await response.json()) as { metadata: { resourceVersion: string } };
       acknowledged.set(name, object.metadata.resourceVersion);
       if (acknowledged.size === 300) first.child.kill(9);
@@ -62,17 +77,28 @@ test("what was acknowledged before kill -9 is there after it, under the same aut
   expect(acknowledged.size).toBeGreaterThanOrEqual(300);
   const port = new URL(first.urls[0] ?? "").port;
   const second = await start("--listen", `127.0.0.1:${port}`);
-  const list = (await (await call("GET", "/api/v1/namespaces/default/configmaps")).json()) as { metadata: { resourceVersion: string }; items: readonly { metadata: { name: string; resourceVersion: string } }[] };
+  const list = (await (await call("GET", "/api/v1/namespaces/default/configmaps")).json()) as {
+    metadata: { resourceVersion: string };
+    items: readonly { metadata: { name: string; resourceVersion: string } }[];
+  };
   const found = new Map(list.items.map((item) => [item.metadata.name, item.metadata.resourceVersion]));
   expect([...acknowledged].filter(([name, version]) => found.get(name) !== version)).toEqual([]);
-  expect(Number(list.metadata.resourceVersion)).toBeGreaterThanOrEqual(Math.max(...[...acknowledged.values()].map(Number)));
+  expect(Number(list.metadata.resourceVersion)).toBeGreaterThanOrEqual(
+    Math.max(...[...acknowledged.values()].map(Number)),
+  );
   second.child.kill("SIGTERM");
   expect(await second.child.exited).toBe(0);
 }, 30_000);
 
 test("listens on several addresses, both families, and writes a kubeconfig for each", async () => {
   const paths = [0, 1].map((index) => join(directory, `kubeconfig-${index}`));
-  const { child, urls } = await start("--listen", "127.0.0.1:0", "--listen", "[::1]:0", ...paths.flatMap((path, index) => ["--kubeconfig-out", `${path}=${index}`]));
+  const { child, urls } = await start(
+    "--listen",
+    "127.0.0.1:0",
+    "--listen",
+    "[::1]:0",
+    ...paths.flatMap((path, index) => ["--kubeconfig-out", `${path}=${index}`]),
+  );
   expect(urls).toHaveLength(2);
   for (const path of paths) expect((await client(path)("GET", "/api/v1/namespaces/default")).status).toBe(200);
   child.kill("SIGTERM");
@@ -91,9 +117,26 @@ test("listens inside another network namespace, both families, and nowhere else"
     ip("-n", name, "addr", "add", "10.77.0.1/32", "dev", "lo");
     ip("-n", name, "addr", "add", "fd77::1/128", "dev", "lo", "nodad");
     const netns = `netns:/run/netns/${name}`;
-    const { child, urls } = await start("--listen", `${netns}@10.77.0.1:0`, "--listen", `${netns}@[fd77::1]:0`, "--listen", "127.0.0.1:0");
+    const { child, urls } = await start(
+      "--listen",
+      `${netns}@10.77.0.1:0`,
+      "--listen",
+      `${netns}@[fd77::1]:0`,
+      "--listen",
+      "127.0.0.1:0",
+    );
     const get = (inside: boolean, url: string) =>
-      Bun.spawn([...(inside ? ["nsenter", `--net=/run/netns/${name}`] : []), "curl", "-sk", "--max-time", "5", `${url}/healthz`], { stdout: "pipe" });
+      Bun.spawn(
+        [
+          ...(inside ? ["nsenter", `--net=/run/netns/${name}`] : []),
+          "curl",
+          "-sk",
+          "--max-time",
+          "5",
+          `${url}/healthz`,
+        ],
+        { stdout: "pipe" },
+      );
     for (const url of urls.slice(0, 2)) expect(await new Response(get(true, url).stdout).text()).toBe("ok");
     expect(await get(false, urls[0] ?? "").exited).not.toBe(0);
     expect(await new Response(get(false, urls[2] ?? "").stdout).text()).toBe("ok");

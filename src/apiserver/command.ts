@@ -18,14 +18,28 @@ interface Options {
   readonly serviceClusterIpRange?: string;
 }
 
-const DESCRIPTION = "The embedded Kubernetes-compatible API of the lab: core kinds, NetworkPolicy, EndpointSlice and CustomResourceDefinitions, on SQLite.";
+const DESCRIPTION =
+  "The embedded Kubernetes-compatible API of the lab: core kinds, NetworkPolicy, EndpointSlice and CustomResourceDefinitions, on SQLite.";
 
 /** Runs until SIGTERM or SIGINT; returns the exit code: 0 after a signal, 1 when it cannot start, 2 for wrong options. */
 export async function runApiServerCommand(args: readonly string[]): Promise<number> {
   const program = newProgram("calico apiserver", DESCRIPTION)
-    .requiredOption("--data-dir <dir>", "directory of the state, the certificates and the admin token; made when absent")
-    .option("--listen <address>", "ADDRESS:PORT, [ADDRESS6]:PORT or netns:PATH@ADDRESS:PORT; port 0 takes a free one; may be repeated", append, [])
-    .option("--kubeconfig-out <file>", "write the administrator's kubeconfig for the first listener, or FILE=N for the N-th (from 0); may be repeated", append, [])
+    .requiredOption(
+      "--data-dir <dir>",
+      "directory of the state, the certificates and the admin token; made when absent",
+    )
+    .option(
+      "--listen <address>",
+      "ADDRESS:PORT, [ADDRESS6]:PORT or netns:PATH@ADDRESS:PORT; port 0 takes a free one; may be repeated",
+      append,
+      [],
+    )
+    .option(
+      "--kubeconfig-out <file>",
+      "write the administrator's kubeconfig for the first listener, or FILE=N for the N-th (from 0); may be repeated",
+      append,
+      [],
+    )
     .option("--token-file <file>", 'further bearer tokens, lines token,user,uid[,"group1,group2"]')
     .option("--service-cluster-ip-range <cidr>", "range of service addresses (default 10.96.0.0/16)")
     .action(serve);
@@ -60,10 +74,13 @@ async function start(options: Options): Promise<RunningApiServer> {
     admission: CALICO_ADMISSION,
     advice: CALICO_ADVICE,
     report: (message) => console.error(message),
-    ...(options.serviceClusterIpRange === undefined ? {} : { serviceRange: serviceRange(options.serviceClusterIpRange) }),
+    ...(options.serviceClusterIpRange === undefined
+      ? {}
+      : { serviceRange: serviceRange(options.serviceClusterIpRange) }),
     ...(inNamespace === undefined ? {} : { inNamespace }),
   });
-  for (const { path, index } of outputs) writeKubeconfig(path, { server: server.urls[index] ?? "", authority: server.authority, token: server.adminToken });
+  for (const { path, index } of outputs)
+    writeKubeconfig(path, { server: server.urls[index] ?? "", authority: server.authority, token: server.adminToken });
   return server;
 }
 
@@ -82,7 +99,10 @@ function serviceRange(text: string): Prefix {
 function kubeconfigOutput(text: string, listeners: number): { readonly path: string; readonly index: number } {
   const match = /^(.*)=(\d+)$/.exec(text);
   const output = match === null ? { path: text, index: 0 } : { path: match[1] ?? "", index: Number(match[2]) };
-  if (output.index >= listeners) throw new UsageError(`Cannot write the kubeconfig ${JSON.stringify(text)}: there is no listener ${output.index}, only 0 to ${listeners - 1}`);
+  if (output.index >= listeners)
+    throw new UsageError(
+      `Cannot write the kubeconfig ${JSON.stringify(text)}: there is no listener ${output.index}, only 0 to ${listeners - 1}`,
+    );
   return output;
 }
 

@@ -40,7 +40,10 @@ export function groupsOf(registry: Registry): string[] {
 
 /** `GET /apis/GROUP`; undefined when nothing of the group is served. */
 export function groupDocument(registry: Registry, group: string): JsonObject | undefined {
-  const versions = [...versionsOf(registry, group).keys()].map((version) => ({ groupVersion: apiVersionOf(group, version), version }));
+  const versions = [...versionsOf(registry, group).keys()].map((version) => ({
+    groupVersion: apiVersionOf(group, version),
+    version,
+  }));
   const preferred = versions[0];
   if (preferred === undefined) return undefined;
   return { kind: "APIGroup", apiVersion: "v1", name: group, versions, preferredVersion: preferred };
@@ -67,8 +70,21 @@ export function resourceListDocument(registry: Registry, group: string, version:
   const kinds = versionsOf(registry, group).get(version);
   if (kinds === undefined) return undefined;
   const resources = kinds.flatMap(({ type, version: served }): JsonValue[] => [
-    { ...namesOf(type), name: type.plural, singularName: type.singular, namespaced: type.namespaced, kind: type.kind, verbs: type.lastsInCollections === true ? VERBS_OF_SINGLE : VERBS },
-    ...subresourcesOf(type, served).map((entry) => ({ name: `${type.plural}/${entry.name}`, singularName: "", namespaced: type.namespaced, kind: entry.kind, verbs: [...entry.verbs] })),
+    {
+      ...namesOf(type),
+      name: type.plural,
+      singularName: type.singular,
+      namespaced: type.namespaced,
+      kind: type.kind,
+      verbs: type.lastsInCollections === true ? VERBS_OF_SINGLE : VERBS,
+    },
+    ...subresourcesOf(type, served).map((entry) => ({
+      name: `${type.plural}/${entry.name}`,
+      singularName: "",
+      namespaced: type.namespaced,
+      kind: entry.kind,
+      verbs: [...entry.verbs],
+    })),
   ]);
   return { kind: "APIResourceList", apiVersion: "v1", groupVersion: apiVersionOf(group, version), resources };
 }
@@ -85,15 +101,30 @@ export function aggregatedDocument(registry: Registry, core: boolean, version: s
   const groups = core ? [""] : groupsOf(registry);
   const items = groups.map((group) => ({
     metadata: { name: group, creationTimestamp: null },
-    versions: [...versionsOf(registry, group)].map(([name, kinds]) => ({ version: name, resources: kinds.map(aggregatedResource), freshness: "Current" })),
+    versions: [...versionsOf(registry, group)].map(([name, kinds]) => ({
+      version: name,
+      resources: kinds.map(aggregatedResource),
+      freshness: "Current",
+    })),
   }));
   return { kind: "APIGroupDiscoveryList", apiVersion: `apidiscovery.k8s.io/${version}`, metadata: {}, items };
 }
 
-function aggregatedResource({ type, version }: { readonly type: ResourceType; readonly version: ServedVersion }): JsonObject {
+function aggregatedResource({
+  type,
+  version,
+}: {
+  readonly type: ResourceType;
+  readonly version: ServedVersion;
+}): JsonObject {
   // Kubernetes leaves these empty for the kinds that it is built with.
-  const responseKind = (kind: string): JsonObject => (type.builtIn ? { group: "", version: "", kind } : { group: type.group, version: version.name, kind });
-  const subresources = subresourcesOf(type, version).map((entry) => ({ subresource: entry.name, responseKind: responseKind(entry.kind), verbs: [...entry.verbs] }));
+  const responseKind = (kind: string): JsonObject =>
+    type.builtIn ? { group: "", version: "", kind } : { group: type.group, version: version.name, kind };
+  const subresources = subresourcesOf(type, version).map((entry) => ({
+    subresource: entry.name,
+    responseKind: responseKind(entry.kind),
+    verbs: [...entry.verbs],
+  }));
   return {
     resource: type.plural,
     responseKind: responseKind(type.kind),

@@ -44,7 +44,13 @@ export interface Subject {
 
 /** The `Status` object of a refusal. */
 export function statusOf(error: ApiError): JsonObject {
-  const status: JsonObject = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", message: error.message };
+  const status: JsonObject = {
+    kind: "Status",
+    apiVersion: "v1",
+    metadata: {},
+    status: "Failure",
+    message: error.message,
+  };
   if (error.reason !== "") status["reason"] = error.reason;
   if (error.details !== undefined) status["details"] = JSON.parse(JSON.stringify(error.details));
   status["code"] = error.code;
@@ -57,7 +63,11 @@ export function qualified(subject: { readonly group: string }, word: string): st
 }
 
 function detailsOf(subject: Subject, name: string): StatusDetails {
-  return { ...(name === "" ? {} : { name }), ...(subject.group === "" ? {} : { group: subject.group }), kind: subject.plural };
+  return {
+    ...(name === "" ? {} : { name }),
+    ...(subject.group === "" ? {} : { group: subject.group }),
+    kind: subject.plural,
+  };
 }
 
 export function badRequest(message: string): ApiError {
@@ -65,7 +75,12 @@ export function badRequest(message: string): ApiError {
 }
 
 export function notFound(subject: Subject, name: string): ApiError {
-  return new ApiError(404, "NotFound", `${qualified(subject, subject.plural)} ${JSON.stringify(name)} not found`, detailsOf(subject, name));
+  return new ApiError(
+    404,
+    "NotFound",
+    `${qualified(subject, subject.plural)} ${JSON.stringify(name)} not found`,
+    detailsOf(subject, name),
+  );
 }
 
 /** No such resource or subresource at this path. */
@@ -79,21 +94,34 @@ export function alreadyExists(subject: Subject, name: string, terminating: boole
 }
 
 export function conflict(subject: Subject, name: string, cause: string): ApiError {
-  return new ApiError(409, "Conflict", `Operation cannot be fulfilled on ${qualified(subject, subject.plural)} ${JSON.stringify(name)}: ${cause}`, detailsOf(subject, name));
+  return new ApiError(
+    409,
+    "Conflict",
+    `Operation cannot be fulfilled on ${qualified(subject, subject.plural)} ${JSON.stringify(name)}: ${cause}`,
+    detailsOf(subject, name),
+  );
 }
 
 export const STALE = "the object has been modified; please apply your changes to the latest version and try again";
 
 export function forbidden(subject: Subject, name: string, cause: string, causes?: readonly StatusCause[]): ApiError {
   const message = `${qualified(subject, subject.plural)} ${JSON.stringify(name)} is forbidden: ${cause}`;
-  return new ApiError(403, "Forbidden", message, { ...detailsOf(subject, name), ...(causes === undefined ? {} : { causes }) });
+  return new ApiError(403, "Forbidden", message, {
+    ...detailsOf(subject, name),
+    ...(causes === undefined ? {} : { causes }),
+  });
 }
 
 export function invalid(subject: Subject, name: string, errors: readonly FieldError[]): ApiError {
   const texts = errors.map(formatFieldError);
   const message = `${subject.kind === "" ? "" : qualified(subject, subject.kind)} ${JSON.stringify(name)} is invalid: ${texts.length === 1 ? texts[0] : `[${texts.join(", ")}]`}`;
-  const causes = errors.map((error) => ({ reason: `FieldValue${error.reason}`, message: formatFieldError(error).slice(error.field.length + 2), field: error.field }));
-  const about = subject.kind === "" ? {} : { ...(subject.group === "" ? {} : { group: subject.group }), kind: subject.kind };
+  const causes = errors.map((error) => ({
+    reason: `FieldValue${error.reason}`,
+    message: formatFieldError(error).slice(error.field.length + 2),
+    field: error.field,
+  }));
+  const about =
+    subject.kind === "" ? {} : { ...(subject.group === "" ? {} : { group: subject.group }), kind: subject.kind };
   return new ApiError(422, "Invalid", message, { ...(name === "" ? {} : { name }), ...about, causes });
 }
 
@@ -108,11 +136,19 @@ export function invalidPatch(value: string, detail: string): ApiError {
 }
 
 export function unsupportedMediaType(accepted: readonly string[]): ApiError {
-  return new ApiError(415, "UnsupportedMediaType", `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}`);
+  return new ApiError(
+    415,
+    "UnsupportedMediaType",
+    `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}`,
+  );
 }
 
 export function notAcceptable(): ApiError {
-  return new ApiError(406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml");
+  return new ApiError(
+    406,
+    "NotAcceptable",
+    "only the following media types are accepted: application/json, application/yaml",
+  );
 }
 
 export function methodNotAllowed(): ApiError {

@@ -11,7 +11,8 @@ export interface ListenAddress {
 }
 
 export function parseListenAddress(text: string): Result<ListenAddress, ParseError> {
-  const bad = (wanted: string): Result<ListenAddress, ParseError> => fail({ what: "listen address", found: text, wanted });
+  const bad = (wanted: string): Result<ListenAddress, ParseError> =>
+    fail({ what: "listen address", found: text, wanted });
   const match = /^(?:netns:(.+)@)?(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   if (match === null) return bad("must be ADDRESS:PORT, [ADDRESS6]:PORT or netns:PATH@ADDRESS:PORT");
   const addr = parseAddr(match[2] ?? match[3] ?? "");

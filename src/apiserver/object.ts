@@ -27,7 +27,12 @@ export interface ApiObject {
 
 /** Whether the value has the outline of an object: a `metadata` object with string fields where code reads strings. */
 export function isApiObject(value: JsonValue): value is ApiObject {
-  return isJsonObject(value) && typeof value["apiVersion"] === "string" && typeof value["kind"] === "string" && isJsonObject(value["metadata"]);
+  return (
+    isJsonObject(value) &&
+    typeof value["apiVersion"] === "string" &&
+    typeof value["kind"] === "string" &&
+    isJsonObject(value["metadata"])
+  );
 }
 
 export interface OwnerReference {
@@ -41,7 +46,15 @@ export interface OwnerReference {
 export function ownersOf(object: ApiObject): OwnerReference[] {
   return arrayAt(object.metadata.ownerReferences).flatMap((entry) =>
     isJsonObject(entry)
-      ? [{ apiVersion: stringAt(entry["apiVersion"]), kind: stringAt(entry["kind"]), name: stringAt(entry["name"]), uid: stringAt(entry["uid"]), blocking: entry["blockOwnerDeletion"] === true }]
+      ? [
+          {
+            apiVersion: stringAt(entry["apiVersion"]),
+            kind: stringAt(entry["kind"]),
+            name: stringAt(entry["name"]),
+            uid: stringAt(entry["uid"]),
+            blocking: entry["blockOwnerDeletion"] === true,
+          },
+        ]
       : [],
   );
 }

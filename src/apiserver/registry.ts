@@ -14,7 +14,17 @@ import type { Storage } from "./objects/storage.ts";
 import { resourceId, type ResourceType, type ServedVersion } from "./resource-type.ts";
 
 const BUILT_IN: readonly ResourceType[] = [
-  NAMESPACE, NODE, POD, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, EVENT, ENDPOINT_SLICE, NETWORK_POLICY, CUSTOM_RESOURCE_DEFINITION,
+  NAMESPACE,
+  NODE,
+  POD,
+  SERVICE,
+  SERVICE_ACCOUNT,
+  CONFIG_MAP,
+  SECRET,
+  EVENT,
+  ENDPOINT_SLICE,
+  NETWORK_POLICY,
+  CUSTOM_RESOURCE_DEFINITION,
 ];
 const DEFINITIONS = resourceId(CUSTOM_RESOURCE_DEFINITION);
 
@@ -28,7 +38,8 @@ export class ServedKinds implements Registry {
   constructor(storage: Storage, nowMs: () => number) {
     this.#storage = storage;
     this.#nowMs = nowMs;
-    for (const stored of storage.list(DEFINITIONS)) if (isEstablished(stored.object)) this.#types.set(stored.object.metadata.name, customType(stored.object));
+    for (const stored of storage.list(DEFINITIONS))
+      if (isEstablished(stored.object)) this.#types.set(stored.object.metadata.name, customType(stored.object));
     storage.subscribe((change) => {
       if (change.resource !== DEFINITIONS) return;
       if (change.type === "DELETED" || !isEstablished(change.state.object)) this.#types.delete(change.name);
@@ -43,7 +54,8 @@ export class ServedKinds implements Registry {
     for (const stored of this.#storage.list(DEFINITIONS)) {
       const others = this.#storage.list(DEFINITIONS).map((entry) => entry.object);
       const status = definitionStatus(stored.object, others, this.#nowMs());
-      if (!jsonEquals(stored.object["status"], status)) this.#storage.write(DEFINITIONS, { ...structuredClone(stored.object), status });
+      if (!jsonEquals(stored.object["status"], status))
+        this.#storage.write(DEFINITIONS, { ...structuredClone(stored.object), status });
     }
   }
 
@@ -52,7 +64,11 @@ export class ServedKinds implements Registry {
     return this.#edition;
   }
 
-  find(group: string, version: string, plural: string): { readonly type: ResourceType; readonly version: ServedVersion } | undefined {
+  find(
+    group: string,
+    version: string,
+    plural: string,
+  ): { readonly type: ResourceType; readonly version: ServedVersion } | undefined {
     const type = this.#types.get(resourceId({ group, plural }));
     const served = type?.versions.find((entry) => entry.name === version);
     return type === undefined || served === undefined ? undefined : { type, version: served };

@@ -75,7 +75,12 @@ export interface ResourceType {
   /** Fields of the status that a write to it keeps where it leaves them out. */
   readonly lastingStatus?: readonly string[];
   /** Rules beyond the schema; `current` is undefined at creation. */
-  readonly validate?: (object: ApiObject, current: ApiObject | undefined, subresource: string, context: RuleContext) => readonly FieldError[];
+  readonly validate?: (
+    object: ApiObject,
+    current: ApiObject | undefined,
+    subresource: string,
+    context: RuleContext,
+  ) => readonly FieldError[];
   /** Words for the client about an object that is accepted all the same. */
   readonly warn?: (object: ApiObject) => readonly string[];
   /** A refusal that is not about the object's fields: message of a 403. */

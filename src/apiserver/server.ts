@@ -60,11 +60,23 @@ const DEFAULT_SERVICE_RANGE = unwrap(parsePrefix("10.96.0.0/16"));
 export async function runApiServer(options: ApiServerOptions): Promise<RunningApiServer> {
   mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 });
   const nowMs = options.nowMs ?? Date.now;
-  const openPki = (): Credentials => openCredentials(join(options.dataDirectory, "pki"), options.listen.map((entry) => entry.addr), nowMs());
+  const openPki = (): Credentials =>
+    openCredentials(
+      join(options.dataDirectory, "pki"),
+      options.listen.map((entry) => entry.addr),
+      nowMs(),
+    );
   let credentials = openPki();
   const storage = new Storage(join(options.dataDirectory, "state.sqlite"), options.storageLimits);
   const registry = new ServedKinds(storage, nowMs);
-  const context: Context = { storage, registry, admission: options.admission ?? [], advice: options.advice ?? [], addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE), nowMs };
+  const context: Context = {
+    storage,
+    registry,
+    admission: options.admission ?? [],
+    advice: options.advice ?? [],
+    addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE),
+    nowMs,
+  };
   if (createFirstNamespaces(context)) storage.compact(storage.revision);
   const endLifecycle = new Lifecycle(context).start();
   const tokens = new Tokens();
@@ -87,7 +99,10 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
     // Only now: what failed before is tried again.
     credentials = renewed;
   };
-  const failed = (error: unknown): void => options.report?.(`Cannot renew certificates, will try again: ${error instanceof Error ? error.message : String(error)}`);
+  const failed = (error: unknown): void =>
+    options.report?.(
+      `Cannot renew certificates, will try again: ${error instanceof Error ? error.message : String(error)}`,
+    );
   const renewal = setInterval(() => void renew().catch(failed), RENEWAL_CHECK_MS);
   const stop = (): void => {
     clearInterval(renewal);
@@ -111,17 +126,36 @@ interface KeyPair {
 }
 
 /** Rejects with the address when it cannot be had. */
-async function listenAt(entry: ListenAddress, options: ApiServerOptions, handler: Handler, pair: KeyPair): Promise<RunningListener> {
+async function listenAt(
+  entry: ListenAddress,
+  options: ApiServerOptions,
+  handler: Handler,
+  pair: KeyPair,
+): Promise<RunningListener> {
   // Bodies beyond the API's limit are refused in its words; beyond this one the connection ends.
   const maxBodyBytes = 8 * MAX_BODY_BYTES;
-  const open = (): Promise<RunningListener> => listenHttps({ host: entry.addr, port: entry.port, ...pair, maxBodyBytes, handle: (request) => handler.handle(request) });
+  const open = (): Promise<RunningListener> =>
+    listenHttps({
+      host: entry.addr,
+      port: entry.port,
+      ...pair,
+      maxBodyBytes,
+      handle: (request) => handler.handle(request),
+    });
   if (entry.namespacePath !== undefined && options.inNamespace === undefined) {
-    throw new Error(`Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`);
+    throw new Error(
+      `Cannot listen in the network namespace ${JSON.stringify(entry.namespacePath)}: this process has no system calls for it`,
+    );
   }
   try {
-    return await (entry.namespacePath === undefined ? open() : options.inNamespace?.(entry.namespacePath, open) ?? open());
+    return await (entry.namespacePath === undefined
+      ? open()
+      : (options.inNamespace?.(entry.namespacePath, open) ?? open()));
   } catch (error) {
-    throw new Error(`Cannot listen on ${entry.addr} port ${entry.port}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new Error(
+      `Cannot listen on ${entry.addr} port ${entry.port}: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
   }
 }
 
@@ -148,7 +182,13 @@ class Handler {
       if (error instanceof UnknownResource) return respondText(404, "404 page not found\n");
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       this.#report(`${request.method} ${request.url}: ${text}`);
-      return respondError(new ApiError(500, "InternalError", `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`));
+      return respondError(
+        new ApiError(
+          500,
+          "InternalError",
+          `Internal error occurred: ${error instanceof Error ? error.message : String(error)}`,
+        ),
+      );
     }
   }
 
@@ -158,7 +198,8 @@ class Handler {
     const user = this.#tokens.authenticate(request.headers.get("authorization"));
     if (HEALTH_PATHS.has(path) || HEALTH_PATHS.has(path.slice(0, path.indexOf("/", 1)))) return respondText(200, "ok");
     const target = parseTarget(path);
-    if (user === undefined && path !== "/version") throw forbiddenAnonymous(request.method, target, path, url.searchParams);
+    if (user === undefined && path !== "/version")
+      throw forbiddenAnonymous(request.method, target, path, url.searchParams);
     if (target === undefined) {
       const document = serveDocument(this.#registry, request, path);
       if (document !== undefined) return document;
@@ -167,6 +208,12 @@ class Handler {
     if (Number(request.headers.get("content-length") ?? "0") > MAX_BODY_BYTES) throw tooLarge();
     const body = request.body === null ? new Uint8Array() : new Uint8Array(await request.arrayBuffer());
     if (body.length > MAX_BODY_BYTES) throw tooLarge();
-    return serveResource(this.#context, { method: request.method, target, query: url.searchParams, headers: request.headers, body });
+    return serveResource(this.#context, {
+      method: request.method,
+      target,
+      query: url.searchParams,
+      headers: request.headers,
+      body,
+    });
   }
 }

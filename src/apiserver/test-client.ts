@@ -32,7 +32,11 @@ export class TestServer {
   }
 
   async start(): Promise<void> {
-    this.#server = await runApiServer({ dataDirectory: this.#directory, listen: [unwrap(parseListenAddress("127.0.0.1:0"))], ...this.#options });
+    this.#server = await runApiServer({
+      dataDirectory: this.#directory,
+      listen: [unwrap(parseListenAddress("127.0.0.1:0"))],
+      ...this.#options,
+    });
   }
 
   async stop(): Promise<void> {
@@ -50,7 +54,13 @@ export class TestServer {
     return this.#server;
   }
 
-  fetch(method: string, path: string, body?: JsonValue | Uint8Array<ArrayBuffer>, options: RequestOptions = {}, signal?: AbortSignal): Promise<Response> {
+  fetch(
+    method: string,
+    path: string,
+    body?: JsonValue | Uint8Array<ArrayBuffer>,
+    options: RequestOptions = {},
+    signal?: AbortSignal,
+  ): Promise<Response> {
     const { urls, authority, adminToken } = this.running;
     const token = options.token === undefined ? adminToken : options.token;
     return fetch(`${urls[0]}${path}`, {
@@ -67,7 +77,12 @@ export class TestServer {
     });
   }
 
-  async call(method: string, path: string, body?: JsonValue | Uint8Array<ArrayBuffer>, options: RequestOptions = {}): Promise<Reply> {
+  async call(
+    method: string,
+    path: string,
+    body?: JsonValue | Uint8Array<ArrayBuffer>,
+    options: RequestOptions = {},
+  ): Promise<Reply> {
     const response = await this.fetch(method, path, body, options);
     const text = await response.text();
     const parsed: unknown = text.startsWith("{") ? JSON.parse(text) : { text };
@@ -75,7 +90,12 @@ export class TestServer {
   }
 
   /** Events of a watch, until `count` have come. */
-  async watch(path: string, count: number, during: () => Promise<void> = async () => {}, options: RequestOptions = {}): Promise<JsonObject[]> {
+  async watch(
+    path: string,
+    count: number,
+    during: () => Promise<void> = async () => {},
+    options: RequestOptions = {},
+  ): Promise<JsonObject[]> {
     const abort = new AbortController();
     const response = await this.fetch("GET", path, undefined, options, abort.signal);
     const working = during();

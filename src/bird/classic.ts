@@ -27,7 +27,13 @@ export class ClassicAnswers {
     if (prefix === "2002-") return `${prefix}${HEADER}`;
     const row = prefix === "" ? undefined : parseProtocolLine(text);
     if (row === undefined) return line;
-    const name = row.type === "BGP" ? row.name.replace(/^(Mesh|Global|Node)_(.+)$/, (_, type: string, address: string) => `${type}_${withColons(address)}`) : row.name;
+    const name =
+      row.type === "BGP"
+        ? row.name.replace(
+            /^(Mesh|Global|Node)_(.+)$/,
+            (_, type: string, address: string) => `${type}_${withColons(address)}`,
+          )
+        : row.name;
     return `${prefix}${name} ${row.type} ${row.table} ${row.state} ${row.since.replace(" ", "T")} ${row.info}`;
   }
 }

@@ -53,7 +53,11 @@ const STALE_TIME_S = 20;
 const METRIC = 2048;
 
 export function renderBirdConfiguration(input: BirdInput): string {
-  const sections = [header(input), ...FAMILIES.flatMap((family) => [origin(input, family), importFilter(input, family)]), ...sessions(input)];
+  const sections = [
+    header(input),
+    ...FAMILIES.flatMap((family) => [origin(input, family), importFilter(input, family)]),
+    ...sessions(input),
+  ];
   return `${sections.join("\n\n")}\n`;
 }
 
@@ -102,8 +106,12 @@ function kernel(family: Family): string {
 
 function origin(input: BirdInput, family: Family): string {
   const isExported = (addr: Addr): boolean => !input.unexported.some((range) => prefixContains(range, addr));
-  const blocks = input.blocks.filter((block) => prefixFamily(block) === family && isExported(prefixAddr(block))).map((block) => `  route ${block} blackhole;`);
-  const borrowed = input.borrowed.filter((addr) => familyOf(addr) === family && isExported(addr)).map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
+  const blocks = input.blocks
+    .filter((block) => prefixFamily(block) === family && isExported(prefixAddr(block)))
+    .map((block) => `  route ${block} blackhole;`);
+  const borrowed = input.borrowed
+    .filter((addr) => familyOf(addr) === family && isExported(addr))
+    .map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
   return `# What this node announces: its blocks, then addresses borrowed from blocks of others.
 protocol static own${family} {
   ipv${family};
@@ -114,7 +122,11 @@ function importFilter(input: BirdInput, family: Family): string {
   const own = input.blocks.filter((block) => prefixFamily(block) === family).sort();
   const pools = input.pools.filter((pool) => prefixFamily(pool) === family).sort();
   const lines = [
-    ...(own.length === 0 ? [] : [`  if net ~ [ ${own.map((block) => (prefixLength(block) === 0 ? block : `${block}-`)).join(", ")} ] then reject;`]),
+    ...(own.length === 0
+      ? []
+      : [
+          `  if net ~ [ ${own.map((block) => (prefixLength(block) === 0 ? block : `${block}-`)).join(", ")} ] then reject;`,
+        ]),
     ...(pools.length === 0 ? [] : [`  if net ~ [ ${pools.map((pool) => `${pool}+`).join(", ")} ] then accept;`]),
     "  reject;",
   ];

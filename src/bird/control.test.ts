@@ -22,14 +22,21 @@ function bird(answer: string, size = 7): { sockets: Sockets; heard: string[] } {
       const bytes = encode(answer);
       for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
     }
-    return { input: input(), write: async (bytes) => (heard.push(new TextDecoder().decode(bytes)), release()), end: () => {} };
+    return {
+      input: input(),
+      write: async (bytes) => (heard.push(new TextDecoder().decode(bytes)), release()),
+      end: () => {},
+    };
   };
   return { heard, sockets: { connect, listen: unused, fetch: unused, serve: unused } };
 }
 
 test("configure: done, in progress, and refused in BIRD's words", async () => {
   const clock = new VirtualClock();
-  for (const answer of ["0002-Reading configuration from /b.conf\n0003 Reconfigured\n", "0002-Reading configuration from /b.conf\n0004 Reconfiguration in progress\n"]) {
+  for (const answer of [
+    "0002-Reading configuration from /b.conf\n0003 Reconfigured\n",
+    "0002-Reading configuration from /b.conf\n0004 Reconfiguration in progress\n",
+  ]) {
     const { sockets, heard } = bird(answer);
     await configureBird("/bird.ctl", { sockets, clock });
     expect(heard).toEqual(["configure\n"]);
@@ -44,8 +51,14 @@ test("configure: done, in progress, and refused in BIRD's words", async () => {
 
 test("status and protocols", async () => {
   const clock = new VirtualClock();
-  const status = bird("1000-BIRD 2.0.12\n1011-Router ID is 10.0.0.1\n Hostname is n1\n Current server time is 2026-11-26 01:00:00.123\n0013 Daemon is up and running\n");
-  expect(await readBirdStatus("/b", { sockets: status.sockets, clock })).toMatchObject({ version: "2.0.12", routerId: "10.0.0.1", lines: expect.arrayContaining(["Hostname is n1", "Daemon is up and running"]) });
+  const status = bird(
+    "1000-BIRD 2.0.12\n1011-Router ID is 10.0.0.1\n Hostname is n1\n Current server time is 2026-11-26 01:00:00.123\n0013 Daemon is up and running\n",
+  );
+  expect(await readBirdStatus("/b", { sockets: status.sockets, clock })).toMatchObject({
+    version: "2.0.12",
+    routerId: "10.0.0.1",
+    lines: expect.arrayContaining(["Hostname is n1", "Daemon is up and running"]),
+  });
   const protocols = bird(
     "2002-Name       Proto      Table      State  Since         Info\n" +
       "1002-device1    Device     ---        up     2026-11-26 01:00:00  \n" +
@@ -54,22 +67,50 @@ test("status and protocols", async () => {
   );
   expect(await readBirdProtocols("/b", { sockets: protocols.sockets, clock })).toEqual([
     { name: "device1", type: "Device", table: "---", state: "up", since: "2026-11-26 01:00:00", info: "" },
-    { name: "Mesh_10_0_0_2", type: "BGP", table: "---", state: "up", since: "2026-11-26 01:00:05.123", info: "Established" },
-    { name: "Mesh_fd00__2", type: "BGP", table: "---", state: "start", since: "2026-11-26 01:00:05", info: "Active        Socket: Connection refused" },
+    {
+      name: "Mesh_10_0_0_2",
+      type: "BGP",
+      table: "---",
+      state: "up",
+      since: "2026-11-26 01:00:05.123",
+      info: "Established",
+    },
+    {
+      name: "Mesh_fd00__2",
+      type: "BGP",
+      table: "---",
+      state: "start",
+      since: "2026-11-26 01:00:05",
+      info: "Active        Socket: Connection refused",
+    },
   ]);
   expect(parseProtocols([{ code: 1002, text: "odd" }])).toMatchObject({ ok: false, error: { found: "odd" } });
 });
 
 test("no BIRD, a silent one and one that hangs up are errors that name socket and command", async () => {
   const clock = new VirtualClock();
-  const nobody: Sockets = { ...bird("").sockets, connect: () => Promise.reject(new SocketError("connect to", "/none.ctl", "ENOENT")) };
-  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow('Cannot run "show status" on the BIRD at /none.ctl: Cannot connect to socket "/none.ctl": ENOENT');
+  const nobody: Sockets = {
+    ...bird("").sockets,
+    connect: () => Promise.reject(new SocketError("connect to", "/none.ctl", "ENOENT")),
+  };
+  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow(
+    'Cannot run "show status" on the BIRD at /none.ctl: Cannot connect to socket "/none.ctl": ENOENT',
+  );
   const bug: Sockets = { ...nobody, connect: () => Promise.reject(new TypeError("undefined is not an object")) };
   await expect(askBird("/none.ctl", "show status", { sockets: bug, clock })).rejects.toBeInstanceOf(TypeError);
-  await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow("closed the connection");
-  const forever: AsyncIterable<Uint8Array> = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
-  const silent: Sockets = { ...nobody, connect: async () => ({ input: forever, write: async () => {}, end: () => {} }) };
-  await expect(clock.until(askBird("/b", "show status", { sockets: silent, clock }))).rejects.toThrow("no answer within 5000 ms");
+  await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow(
+    "closed the connection",
+  );
+  const forever: AsyncIterable<Uint8Array> = {
+    [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }),
+  };
+  const silent: Sockets = {
+    ...nobody,
+    connect: async () => ({ input: forever, write: async () => {}, end: () => {} }),
+  };
+  await expect(clock.until(askBird("/b", "show status", { sockets: silent, clock }))).rejects.toThrow(
+    "no answer within 5000 ms",
+  );
 });
 
 test("answers come out the same however they are cut", () => {

@@ -42,5 +42,14 @@ export function birdInputOf(node: string, sources: BirdSources): BirdInput {
     return pool.ok ? [pool.value] : [];
   });
   const addresses = self === undefined ? { ipv4: undefined, ipv6: undefined } : nodeAddressesOf(self);
-  return { node, addresses, asNumber: AS_NUMBER, peers, pools: pools.map(({ prefix }) => prefix), unexported: pools.filter(({ exported }) => !exported).map(({ prefix }) => prefix), blocks, borrowed };
+  return {
+    node,
+    addresses,
+    asNumber: AS_NUMBER,
+    peers,
+    pools: pools.map(({ prefix }) => prefix),
+    unexported: pools.filter(({ exported }) => !exported).map(({ prefix }) => prefix),
+    blocks,
+    borrowed,
+  };
 }

@@ -30,8 +30,17 @@ export interface BirdProtocol {
 export function parseStatus(lines: readonly BirdLine[]): Result<BirdStatus, ParseError> {
   const version = lines.find((line) => line.code === 1000)?.text.replace(/^BIRD\s+/, "");
   const router = lines.find((line) => line.code === 1011 && line.text.startsWith("Router ID is "));
-  if (version === undefined || router === undefined) return fail({ what: "answer of BIRD to show status", found: textOf(lines), wanted: "must name version and router id" });
-  return ok({ version, routerId: router.text.slice("Router ID is ".length), lines: lines.filter((line) => line.code !== 1000).map((line) => line.text) });
+  if (version === undefined || router === undefined)
+    return fail({
+      what: "answer of BIRD to show status",
+      found: textOf(lines),
+      wanted: "must name version and router id",
+    });
+  return ok({
+    version,
+    routerId: router.text.slice("Router ID is ".length),
+    lines: lines.filter((line) => line.code !== 1000).map((line) => line.text),
+  });
 }
 
 /** Name, type, table, state, since (a date and a time, or one word), info. */
@@ -43,7 +52,12 @@ export function parseProtocols(lines: readonly BirdLine[]): Result<BirdProtocol[
   for (const { code, text } of lines) {
     if (code !== 1002) continue;
     const protocol = parseProtocolLine(text);
-    if (protocol === undefined) return fail({ what: "protocol line of BIRD", found: text, wanted: "must be name, type, table, state, since, info" });
+    if (protocol === undefined)
+      return fail({
+        what: "protocol line of BIRD",
+        found: text,
+        wanted: "must be name, type, table, state, since, info",
+      });
     protocols.push(protocol);
   }
   return ok(protocols);
@@ -52,7 +66,8 @@ export function parseProtocols(lines: readonly BirdLine[]): Result<BirdProtocol[
 /** One row of the table; undefined when it is none. */
 export function parseProtocolLine(text: string): BirdProtocol | undefined {
   const [, name, type, table, state, since, info] = PROTOCOL.exec(text) ?? [];
-  if (name === undefined || type === undefined || table === undefined || state === undefined || since === undefined) return undefined;
+  if (name === undefined || type === undefined || table === undefined || state === undefined || since === undefined)
+    return undefined;
   return { name, type, table, state, since, info: (info ?? "").trim() };
 }
 

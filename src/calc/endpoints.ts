@@ -70,10 +70,19 @@ export class RowLabels {
  * What a pod contributes, given the CNI records of this node that name it, and whether a block records an address for it. Shared with the
  * from-scratch calculation.
  */
-export function wiringOf(pod: PodModel, records: readonly CniRecord[], node: string, isRecorded: (addr: Addr) => boolean): Pick<PodRow, "addresses" | "local"> {
+export function wiringOf(
+  pod: PodModel,
+  records: readonly CniRecord[],
+  node: string,
+  isRecorded: (addr: Addr) => boolean,
+): Pick<PodRow, "addresses" | "local"> {
   const local = records.filter(({ uid }) => uid === undefined || pod.uid === undefined || uid === pod.uid);
   const isHere = pod.state === "live" && pod.node === node && local.length > 0;
-  if (!isHere) return { addresses: pod.addressesFrom === "annotation" ? pod.addresses.filter(isRecorded) : pod.addresses, local: [] };
+  if (!isHere)
+    return {
+      addresses: pod.addressesFrom === "annotation" ? pod.addresses.filter(isRecorded) : pod.addresses,
+      local: [],
+    };
   return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
 }
 
@@ -97,11 +106,14 @@ export class Endpoints {
 
   step(inputs: EndpointInputs): EndpointsDelta {
     const relabelled = new Map<Parent, ReadonlySet<string>>();
-    for (const [key, namespace] of inputs.namespaces) this.#relabel(this.#parent(key, NAMESPACE_PREFIX), namespace, relabelled);
-    for (const [key, account] of inputs.serviceAccounts) this.#relabel(this.#parent(key, SERVICE_ACCOUNT_PREFIX), account, relabelled);
+    for (const [key, namespace] of inputs.namespaces)
+      this.#relabel(this.#parent(key, NAMESPACE_PREFIX), namespace, relabelled);
+    for (const [key, account] of inputs.serviceAccounts)
+      this.#relabel(this.#parent(key, SERVICE_ACCOUNT_PREFIX), account, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
-    for (const addr of this.#recorded.step(inputs.blocks)) for (const key of this.#claims.get(addr) ?? []) touched.add(key);
+    for (const addr of this.#recorded.step(inputs.blocks))
+      for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     for (const [key, resource] of inputs.pods) {
       this.#readPod(key, resource);
       touched.add(key);
@@ -163,8 +175,15 @@ export class Endpoints {
     if (pod === undefined) return undefined;
     const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
     const parents = [this.#parent(namespaceId(pod.namespace), NAMESPACE_PREFIX)];
-    if (pod.serviceAccount !== undefined) parents.push(this.#parent(serviceAccountId(pod.namespace, pod.serviceAccount), SERVICE_ACCOUNT_PREFIX));
-    return { key, pod, parents, labels: new RowLabels(pod.labels, parents), ...wiringOf(pod, records, this.#node, (addr) => this.#recorded.has(addr, key)) };
+    if (pod.serviceAccount !== undefined)
+      parents.push(this.#parent(serviceAccountId(pod.namespace, pod.serviceAccount), SERVICE_ACCOUNT_PREFIX));
+    return {
+      key,
+      pod,
+      parents,
+      labels: new RowLabels(pod.labels, parents),
+      ...wiringOf(pod, records, this.#node, (addr) => this.#recorded.has(addr, key)),
+    };
   }
 
   /** A parent that is only referred to has just its name. */
@@ -176,7 +195,11 @@ export class Endpoints {
     return parent;
   }
 
-  #relabel(parent: Parent, object: { readonly metadata: ObjectMeta } | undefined, into: Map<Parent, ReadonlySet<string>>): void {
+  #relabel(
+    parent: Parent,
+    object: { readonly metadata: ObjectMeta } | undefined,
+    into: Map<Parent, ReadonlySet<string>>,
+  ): void {
     const before = parent.labels;
     const now = inheritedLabels(parent.prefix, nameOf(parent.id), object?.metadata.labels);
     const changed = [...before.keys(), ...now.keys()].filter((label) => before.get(label) !== now.get(label));

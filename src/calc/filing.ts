@@ -48,9 +48,12 @@ function isOpen({ namespace, term }: Drawer): boolean {
 
 /** The best conjunct, narrowed by a namespace that another one requires. */
 function combine(conjuncts: readonly (readonly Drawer[])[]): readonly Drawer[] {
-  const namespace = conjuncts.find((drawers) => drawers.length === 1 && drawers[0]?.namespace !== undefined)?.[0]?.namespace;
+  const namespace = conjuncts.find((drawers) => drawers.length === 1 && drawers[0]?.namespace !== undefined)?.[0]
+    ?.namespace;
   const best = conjuncts.reduce((a, b) => (cost(b) < cost(a) ? b : a), [OPEN]);
-  return namespace === undefined ? best : best.map((one) => ({ namespace: one.namespace ?? namespace, term: one.term }));
+  return namespace === undefined
+    ? best
+    : best.map((one) => ({ namespace: one.namespace ?? namespace, term: one.term }));
 }
 
 /** Lower is more selective, as far as can be told without counting: fewer alternatives, a pod's own label before an inherited one. */

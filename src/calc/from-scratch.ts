@@ -40,7 +40,11 @@ export function programOf(state: State): Program {
   const rows = state.pods.flatMap((resource) => rowOf(resource, state));
   const models = state.networkPolicies.map(policyOfNetworkPolicy);
   const endpoints = endpointsOf(rows, models);
-  const named = new Set([...endpoints.values()].flatMap(({ ingress, egress }) => [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies)));
+  const named = new Set(
+    [...endpoints.values()].flatMap(({ ingress, egress }) =>
+      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
+    ),
+  );
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
   for (const model of models.filter((candidate) => named.has(policyIdOf(candidate)))) {
@@ -55,14 +59,30 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
   const pod = podOf(resource);
   if (!pod.ok) return [];
   const { key, namespace, serviceAccount } = pod.value;
-  const account = state.serviceAccounts.find(({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount);
+  const account = state.serviceAccounts.find(
+    ({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount,
+  );
   const labels = new Map([
     ...pod.value.labels,
-    ...inheritedLabels(NAMESPACE_PREFIX, namespace, state.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels),
-    ...(serviceAccount === undefined ? [] : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
+    ...inheritedLabels(
+      NAMESPACE_PREFIX,
+      namespace,
+      state.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels,
+    ),
+    ...(serviceAccount === undefined
+      ? []
+      : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
   ]);
-  const records = state.records.filter((record) => equal(record.pod, key)).sort((a, b) => (a.interface < b.interface ? -1 : 1));
-  return [{ pod: pod.value, labels, ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)) }];
+  const records = state.records
+    .filter((record) => equal(record.pod, key))
+    .sort((a, b) => (a.interface < b.interface ? -1 : 1));
+  return [
+    {
+      pod: pod.value,
+      labels,
+      ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
+    },
+  ];
 }
 
 function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
@@ -77,7 +97,12 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
   for (const { pod, labels, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
-      endpoints.set(record.interface as EndpointId, { source: pod.key, addresses: record.addresses, ingress: stageOf(selecting, "ingress"), egress: stageOf(selecting, "egress") });
+      endpoints.set(record.interface as EndpointId, {
+        source: pod.key,
+        addresses: record.addresses,
+        ingress: stageOf(selecting, "ingress"),
+        egress: stageOf(selecting, "egress"),
+      });
     }
   }
   return endpoints;
@@ -86,7 +111,10 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
 function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
   if (definition.type === "ranges") return rangeMembers(definition);
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
-  return { type: definition.type, members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]) };
+  return {
+    type: definition.type,
+    members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]),
+  };
 }
 
 function routesOf(state: State): Map<RouteId, Route> {
@@ -96,6 +124,7 @@ function routesOf(state: State): Map<RouteId, Route> {
     if (prefix.ok && prefix.value !== undefined) routes.set(prefix.value, { type: "blackhole" });
   }
   const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
-  for (const record of records) for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
+  for (const record of records)
+    for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
   return routes;
 }

@@ -36,10 +36,15 @@ export class Lower {
       }
       for (const set of before) count(set, -1);
       if (lowered === undefined) this.#setsOf.delete(id);
-      else this.#setsOf.set(id, named.map(([set]) => set));
+      else
+        this.#setsOf.set(
+          id,
+          named.map(([set]) => set),
+        );
     }
     const sets = new Map<SetId, SetDefinition | undefined>();
-    for (const [id, before] of wasNamed) if (before !== this.#uses.has(id)) sets.set(id, before ? undefined : definitions.get(id));
+    for (const [id, before] of wasNamed)
+      if (before !== this.#uses.has(id)) sets.set(id, before ? undefined : definitions.get(id));
     return { policies, sets };
   }
 }

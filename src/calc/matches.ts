@@ -23,7 +23,8 @@ export class Matches {
       rows.set(key, local);
       dirty.add(key);
     }
-    for (const matched of this.#index.step({ rows, relabelled: endpoints.relabelled }).values()) for (const key of matched.keys()) dirty.add(key);
+    for (const matched of this.#index.step({ rows, relabelled: endpoints.relabelled }).values())
+      for (const key of matched.keys()) dirty.add(key);
     for (const [key, model] of policies) this.#setPolicy(key, model, dirty);
     return dirty;
   }
@@ -34,7 +35,11 @@ export class Matches {
 
   /** The policies that select the row, in no order. */
   policiesOf(key: KeyText): PolicyModel[] {
-    return this.#index.selectorsOf(key).flatMap((selector) => [...(this.#bySelector.get(selector) ?? [])].flatMap((policy) => this.#policies.get(policy)?.model ?? []));
+    return this.#index
+      .selectorsOf(key)
+      .flatMap((selector) =>
+        [...(this.#bySelector.get(selector) ?? [])].flatMap((policy) => this.#policies.get(policy)?.model ?? []),
+      );
   }
 
   #setPolicy(key: KeyText, model: PolicyModel | undefined, dirty: Set<KeyText>): void {

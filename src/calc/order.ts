@@ -26,7 +26,11 @@ function compareText(a: string, b: string): number {
 export function stageOf(policies: readonly PolicyModel[], direction: Direction): Stage {
   const concerned = policies.filter((policy) => policy[direction] !== undefined).sort(comparePolicies);
   const names = [...new Set(concerned.map((policy) => policy.tier))];
-  const tiers = names.map((tier) => ({ tier, policies: concerned.filter((policy) => policy.tier === tier).map(policyIdOf), otherwise: "deny" as const }));
+  const tiers = names.map((tier) => ({
+    tier,
+    policies: concerned.filter((policy) => policy.tier === tier).map(policyIdOf),
+    otherwise: "deny" as const,
+  }));
   return { tiers, otherwise: tiers.length === 0 ? "allow" : "deny" };
 }
 
@@ -46,8 +50,17 @@ export class Order {
       const policies = matches.policiesOf(key);
       const ingress = stageOf(policies, "ingress");
       const egress = stageOf(policies, "egress");
-      for (const record of row.local) delta.set(record.interface as EndpointId, { source: row.pod.key, addresses: record.addresses, ingress, egress });
-      this.#endpoints.set(key, row.local.map((record) => record.interface as EndpointId));
+      for (const record of row.local)
+        delta.set(record.interface as EndpointId, {
+          source: row.pod.key,
+          addresses: record.addresses,
+          ingress,
+          egress,
+        });
+      this.#endpoints.set(
+        key,
+        row.local.map((record) => record.interface as EndpointId),
+      );
     }
     return delta;
   }

@@ -37,7 +37,8 @@ export class Recorded {
   has(addr: Addr, pod: KeyText): boolean {
     for (const length of this.#lengths.keys()) {
       if (length > (addr.includes(":") ? 128 : 32)) continue;
-      for (const key of this.#byPrefix.get(prefixOf(addr, length)) ?? []) if (this.#blocks.get(key)?.holders.get(addr) === pod) return true;
+      for (const key of this.#byPrefix.get(prefixOf(addr, length)) ?? [])
+        if (this.#blocks.get(key)?.holders.get(addr) === pod) return true;
     }
     return false;
   }

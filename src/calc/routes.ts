@@ -14,7 +14,8 @@ import type { Delta, Route, RouteId } from "../program/program.ts";
 export function blackholeOf(block: Resource<"IPAMBlock">, node: string): Result<Prefix | undefined, ParseError> {
   const { spec } = block;
   if (spec?.affinity !== `host:${node}` || spec.deleted === true) return ok(undefined);
-  if (typeof spec.cidr !== "string") return fail({ what: "block", found: String(spec.cidr), wanted: "spec.cidr must be text" });
+  if (typeof spec.cidr !== "string")
+    return fail({ what: "block", found: String(spec.cidr), wanted: "spec.cidr must be text" });
   const prefix = parsePrefix(spec.cidr);
   if (!prefix.ok) return prefix;
   return ok(prefixLength(prefix.value) === bitsOf(prefixFamily(prefix.value)) ? undefined : prefix.value);

@@ -108,14 +108,17 @@ export class SelectorIndex {
     for (const [label, value] of row.labels.own) addTo(this.#byTerm, `${label}=${value}`, item);
     for (const parent of row.parents) addTo(this.#byParent, parent, item);
     for (const entry of item.entries) this.#check(entry, item);
-    for (const shelf of [this.#filed.get(""), this.#filed.get(row.pod.namespace)]) if (shelf !== undefined) this.#checkShelf(shelf, item);
+    for (const shelf of [this.#filed.get(""), this.#filed.get(row.pod.namespace)])
+      if (shelf !== undefined) this.#checkShelf(shelf, item);
   }
 
   #checkShelf(shelf: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
     for (const entry of shelf.get("") ?? []) this.#check(entry, item);
-    for (const [label, value] of item.row.labels.own) for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
+    for (const [label, value] of item.row.labels.own)
+      for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
     for (const parent of item.row.parents) {
-      for (const [label, value] of parent.labels) for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
+      for (const [label, value] of parent.labels)
+        for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
     }
   }
 
@@ -153,9 +156,12 @@ export class SelectorIndex {
   /** The rows that have the labels of a drawer, or a few more. */
   #candidates({ namespace, term }: Drawer): Iterable<Item> {
     if (namespace === undefined && term === undefined) return this.#items.values();
-    const inNamespace = namespace === undefined ? undefined : (this.#byTerm.get(`${NAMESPACE_LABEL}=${namespace}`) ?? []);
+    const inNamespace =
+      namespace === undefined ? undefined : (this.#byTerm.get(`${NAMESPACE_LABEL}=${namespace}`) ?? []);
     if (term === undefined) return inNamespace ?? [];
-    const withTerm = isInherited(term.label) ? this.#childrenWith(term.label, term.value) : (this.#byTerm.get(termText(term)) ?? []);
+    const withTerm = isInherited(term.label)
+      ? this.#childrenWith(term.label, term.value)
+      : (this.#byTerm.get(termText(term)) ?? []);
     return inNamespace !== undefined && sizeOf(inNamespace) < sizeOf(withTerm) ? inNamespace : withTerm;
   }
 

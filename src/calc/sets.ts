@@ -22,14 +22,25 @@ export interface SetsDelta {
 }
 
 /** What one pod that the selector matches contributes to a set. Shared with the from-scratch calculation. */
-export function contributionOf(definition: Selecting, { pod, addresses }: Pick<PodRow, "pod" | "addresses">): readonly (Addr | AddrPort)[] {
+export function contributionOf(
+  definition: Selecting,
+  { pod, addresses }: Pick<PodRow, "pod" | "addresses">,
+): readonly (Addr | AddrPort)[] {
   if (definition.type === "address") return addresses;
   const ports = pod.ports.filter(({ name, protocol }) => name === definition.port && protocol === definition.protocol);
-  return [...new Set(ports.flatMap(({ protocol, port }) => addresses.map((addr) => formatAddrPort(addr, protocol, port))))];
+  return [
+    ...new Set(ports.flatMap(({ protocol, port }) => addresses.map((addr) => formatAddrPort(addr, protocol, port)))),
+  ];
 }
 
 export function rangeMembers(definition: Extract<SetDefinition, { readonly type: "ranges" }>): SetMembers {
-  return { type: "ranges", ranges: definition.ranges.map(({ family, first, last }) => ({ first: addrFromInteger(family, first), last: addrFromInteger(family, last) })) };
+  return {
+    type: "ranges",
+    ranges: definition.ranges.map(({ family, first, last }) => ({
+      first: addrFromInteger(family, first),
+      last: addrFromInteger(family, last),
+    })),
+  };
 }
 
 export class Sets {
@@ -70,15 +81,18 @@ export class Sets {
       }
     };
     const changes = this.#index.step(endpoints);
-    for (const key of endpoints.rows.keys()) for (const selector of this.#index.selectorsOf(key)) put(selector, key, this.#index.row(key));
-    for (const [selector, keys] of changes) for (const [key, matches] of keys) put(selector, key, matches ? this.#index.row(key) : undefined);
+    for (const key of endpoints.rows.keys())
+      for (const selector of this.#index.selectorsOf(key)) put(selector, key, this.#index.row(key));
+    for (const [selector, keys] of changes)
+      for (const [key, matches] of keys) put(selector, key, matches ? this.#index.row(key) : undefined);
     return touched;
   }
 
   #add(id: SetId, definition: Selecting): MemberSet {
     const selector = formatSelector(definition.selector);
     const sharing = this.#bySelector.get(selector);
-    const rows = sharing === undefined ? this.#index.addSelector(selector, definition.selector) : this.#index.rowsOf(selector);
+    const rows =
+      sharing === undefined ? this.#index.addSelector(selector, definition.selector) : this.#index.rowsOf(selector);
     const set = new MemberSet(id, definition, selector);
     for (const row of rows) set.put(row.key, row);
     set.drain();

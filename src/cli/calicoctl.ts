@@ -43,9 +43,19 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
     .argument("<dst[:port[/proto]]>", "who gets it; the protocol is tcp, udp or sctp")
     .addOption(once("-o, --output <format>", "how to print", ["text", "json"]).default("text"))
     .addOption(once("-n, --namespace <name>", "namespace of what is named without one").default("default"))
-    .addOption(many("-f, --filename <path>", "read manifests, not the API: a file, a folder, or - for standard input; may be repeated"))
+    .addOption(
+      many(
+        "-f, --filename <path>",
+        "read manifests, not the API: a file, a folder, or - for standard input; may be repeated",
+      ),
+    )
     .option("-R, --recursive", "with -f, read the folders below a folder too")
-    .addOption(once("--kubeconfig <file>", "how to reach the API (default: KUBECONFIG, ~/.kube/config, then the pod's service account)"))
+    .addOption(
+      once(
+        "--kubeconfig <file>",
+        "how to reach the API (default: KUBECONFIG, ~/.kube/config, then the pod's service account)",
+      ),
+    )
     .addHelpText("after", WHY_HELP)
     .action(async (source: string, destination: string, options: WhyFlags) => {
       running = "calicoctl why";

@@ -13,11 +13,16 @@ const POD = (name: string, ip: string, namespace = "shop"): object => ({
   spec: { nodeName: "n1", containers: [] },
   status: { phase: "Running", podIP: ip, podIPs: [{ ip }] },
 });
-const GROUP = (name: string, version: string): object => ({ name, preferredVersion: { groupVersion: `${name}/${version}`, version } });
+const GROUP = (name: string, version: string): object => ({
+  name,
+  preferredVersion: { groupVersion: `${name}/${version}`, version },
+});
 const PLAIN: Answers = {
   "/api/v1/pods": [POD("web", "10.65.0.4"), POD("front", "10.65.0.5"), POD("web", "10.65.0.6", "other")],
   "/api/v1/namespaces": [{ metadata: { name: "shop" } }, { metadata: { name: "other" } }],
-  "/api/v1/nodes": [{ metadata: { name: "n1" }, status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } }],
+  "/api/v1/nodes": [
+    { metadata: { name: "n1" }, status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } },
+  ],
   "/api/v1/serviceaccounts": [],
   "/api/v1/services": [
     {
@@ -76,7 +81,10 @@ const server = Bun.serve({
     const { pathname, searchParams } = new URL(request.url);
     asked.push(pathname);
     const refuse = (code: number): Response =>
-      Response.json({ kind: "Status", code, reason: code === 403 ? "Forbidden" : "", message: `${pathname} is refused` }, { status: code });
+      Response.json(
+        { kind: "Status", code, reason: code === 403 ? "Forbidden" : "", message: `${pathname} is refused` },
+        { status: code },
+      );
     if (pathname === "/apis") return typeof groups === "number" ? refuse(groups) : Response.json({ groups });
     const kinds = resources[pathname];
     if (kinds !== undefined) return typeof kinds === "number" ? refuse(kinds) : Response.json({ resources: kinds });
@@ -129,7 +137,10 @@ test("policies, pods of every page, and no Services where none is asked about", 
 });
 
 test("everything is listed once, however many pairs there are", async () => {
-  answers = { ...PLAIN, "/api/v1/pods": Array.from({ length: 12 }, (_, index) => POD(`web${index}`, `10.65.1.${index}`)) };
+  answers = {
+    ...PLAIN,
+    "/api/v1/pods": Array.from({ length: 12 }, (_, index) => POD(`web${index}`, `10.65.1.${index}`)),
+  };
   expect((await why("shop/", "shop/")).out).toStartWith("132 of 132 pairs\n");
   const counts = Map.groupBy(asked, (path) => path);
   expect(counts.get("/api/v1/pods")?.length).toBe(6); // its pages
@@ -204,7 +215,10 @@ describe("a right that is missing", () => {
 
   test("to Nodes: about pods it is certain, about addresses not", async () => {
     answers = { ...PLAIN, "/api/v1/nodes": 403 };
-    expect(await why("front", "web:80")).toMatchObject({ code: 0, error: expect.stringContaining("warning: Nodes were not looked at") });
+    expect(await why("front", "web:80")).toMatchObject({
+      code: 0,
+      error: expect.stringContaining("warning: Nodes were not looked at"),
+    });
     expect(await why("192.0.2.1", "web:80")).toMatchObject({
       code: 2,
       out: expect.stringContaining("not certain: Nodes were not looked at"),

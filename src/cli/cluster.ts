@@ -15,7 +15,15 @@ import { openSockets } from "../host/bun/sockets.ts";
 import { formatParseError } from "../lib/result.ts";
 import { KINDS } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
-import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  objectAt,
+  stringAt,
+} from "../model/schema/json.ts";
 import { endpointSliceOf, serviceOf } from "../verify/services.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings, hasForeignKinds } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
@@ -43,9 +51,16 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
       listed(store, "KubernetesNetworkPolicy"),
       orDoubt(listed(store, "Node"), warnings, "Nodes", "hosts"),
       orDoubt(listed(store, "ServiceAccount"), warnings, "ServiceAccounts", "none"),
-      options.needsServices ? orDoubt(listAt(transport, "Service", "/api/v1/services"), warnings, "Services", "all") : [],
       options.needsServices
-        ? orDoubt(listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"), warnings, "EndpointSlices", "all")
+        ? orDoubt(listAt(transport, "Service", "/api/v1/services"), warnings, "Services", "all")
+        : [],
+      options.needsServices
+        ? orDoubt(
+            listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"),
+            warnings,
+            "EndpointSlices",
+            "all",
+          )
         : [],
       readForeign(transport, warnings),
     ]);
@@ -75,7 +90,9 @@ async function accessOf({ kubeconfig, environment }: ClusterOptions): Promise<Ku
     throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f");
   const access = await kubernetesCredentials(path, files, environment);
   if (!access.ok)
-    throw new InputError(`${formatParseError(access.error)}${path !== undefined && (await files.exists(path)) ? BY_KUBECTL : ""}`);
+    throw new InputError(
+      `${formatParseError(access.error)}${path !== undefined && (await files.exists(path)) ? BY_KUBECTL : ""}`,
+    );
   return access.value;
 }
 
@@ -87,7 +104,12 @@ async function listed<K extends "Pod" | "Namespace" | "KubernetesNetworkPolicy" 
 }
 
 /** Nothing, with a warning, when it may not be read; any other failure is the caller's. */
-async function orDoubt<T>(list: Promise<readonly T[]>, warnings: Warning[], what: string, doubt: Warning["doubt"]): Promise<readonly T[]> {
+async function orDoubt<T>(
+  list: Promise<readonly T[]>,
+  warnings: Warning[],
+  what: string,
+  doubt: Warning["doubt"],
+): Promise<readonly T[]> {
   try {
     return await list;
   } catch (error) {
@@ -105,7 +127,10 @@ async function listAt(transport: Transport, kind: string, path: string): Promise
   let next: string | undefined;
   do {
     const query = `?limit=${PAGE_SIZE}${next === undefined ? "" : `&continue=${encodeURIComponent(next)}`}`;
-    const page = pageOf(kind, await transport.ask({ operation: "list", kind, key: undefined, method: "GET", path: path + query }));
+    const page = pageOf(
+      kind,
+      await transport.ask({ operation: "list", kind, key: undefined, method: "GET", path: path + query }),
+    );
     items.push(...page.items.filter(isJsonObject));
     next = page.next;
   } while (next !== undefined);
@@ -135,14 +160,26 @@ async function readForeign(transport: Transport, warnings: Warning[]): Promise<F
     .filter(({ name }) => !OWN_GROUPS.has(stringAt(name)));
   const found = await Promise.all(
     names.map((group) =>
-      readGroup(transport, stringAt(group["name"]), stringAt(fieldAt(group, "preferredVersion", "groupVersion")), warnings),
+      readGroup(
+        transport,
+        stringAt(group["name"]),
+        stringAt(fieldAt(group, "preferredVersion", "groupVersion")),
+        warnings,
+      ),
     ),
   );
-  const unique = new Map(found.flat().map((object) => [`${object.kind} ${object.namespace ?? ""}/${object.name}`, object]));
+  const unique = new Map(
+    found.flat().map((object) => [`${object.kind} ${object.namespace ?? ""}/${object.name}`, object]),
+  );
   return [...unique.values()];
 }
 
-async function readGroup(transport: Transport, group: string, apiVersion: string, warnings: Warning[]): Promise<ForeignObject[]> {
+async function readGroup(
+  transport: Transport,
+  group: string,
+  apiVersion: string,
+  warnings: Warning[],
+): Promise<ForeignObject[]> {
   const doubt =
     (what: string) =>
     (cause: string): void =>
@@ -153,7 +190,9 @@ async function readGroup(transport: Transport, group: string, apiVersion: string
   );
   const kinds = arrayAt(fieldAt(resources, "resources"))
     .map(objectAt)
-    .filter(({ name, kind }) => !stringAt(name).includes("/") && foreignEffect(apiVersion, stringAt(kind)) !== undefined);
+    .filter(
+      ({ name, kind }) => !stringAt(name).includes("/") && foreignEffect(apiVersion, stringAt(kind)) !== undefined,
+    );
   const lists = await Promise.all(
     kinds.map(async ({ name, kind, namespaced }) => {
       const objects = await attempt(
@@ -162,7 +201,12 @@ async function readGroup(transport: Transport, group: string, apiVersion: string
       );
       return (objects ?? []).map((object) => {
         const { namespace, name: own } = objectAt(object["metadata"]);
-        return { apiVersion, kind: stringAt(kind), namespace: namespaced === true ? stringAt(namespace) : undefined, name: stringAt(own) };
+        return {
+          apiVersion,
+          kind: stringAt(kind),
+          namespace: namespaced === true ? stringAt(namespace) : undefined,
+          name: stringAt(own),
+        };
       });
     }),
   );

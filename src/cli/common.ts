@@ -7,7 +7,11 @@ import { commandOf } from "../lib/command-line.ts";
 export function addCommon(program: Command, name: "calico" | "calicoctl"): Command {
   const print = (text: string): void => void process.stdout.write(text);
   return program
-    .addCommand(commandOf(`${name} version`, "print the version, and the commit that it was built from").action(() => print(versionText())))
+    .addCommand(
+      commandOf(`${name} version`, "print the version, and the commit that it was built from").action(() =>
+        print(versionText()),
+      ),
+    )
     .addCommand(
       commandOf(`${name} completion`, "print the tab completion of a shell, for its start-up file")
         .addArgument(new Argument("<shell>", "which shell").choices(SHELLS))

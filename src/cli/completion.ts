@@ -34,7 +34,8 @@ export function complete(words: readonly string[]): string {
     if (word === "--") return `${FILES}\n`;
     if (word === "=") continue;
     if (open !== undefined) open = undefined;
-    else if (word.startsWith("-")) open = help.options.find(({ names, value }) => names.includes(word) && value !== undefined);
+    else if (word.startsWith("-"))
+      open = help.options.find(({ names, value }) => names.includes(word) && value !== undefined);
     else if (help.commands.includes(word)) {
       path.push(word);
       help = helpOf(path);
@@ -45,7 +46,8 @@ export function complete(words: readonly string[]): string {
   const last = words.at(-1) ?? "";
   const current = last === "=" ? "" : last;
   const wanted = help.commands.length > 0 ? help.commands : valuesOf(help.arguments[positional]);
-  const offered = open !== undefined ? valuesOf(open) : current.startsWith("-") ? help.options.flatMap(({ names }) => names) : wanted;
+  const offered =
+    open !== undefined ? valuesOf(open) : current.startsWith("-") ? help.options.flatMap(({ names }) => names) : wanted;
   if (offered.includes(FILES)) return `${FILES}\n`;
   return offered
     .filter((candidate) => candidate.startsWith(current))
@@ -59,7 +61,11 @@ function valuesOf(taken: Taken | undefined): readonly string[] {
 }
 
 function helpOf(path: readonly string[]): Help {
-  const run = Bun.spawnSync([process.execPath, ...path, "--help"], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+  const run = Bun.spawnSync([process.execPath, ...path, "--help"], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
   return readHelp(run.stdout.toString());
 }
 
@@ -87,13 +93,18 @@ function readEntry(line: string): Taken {
   const head = end < 0 ? line : line.slice(0, end);
   const list = /\(choices: ((?:"[^"]*"(?:, )?)+)/.exec(line)?.[1] ?? "";
   const names = head.split(/[ ,]+/).filter((word) => !/^[<[]/.test(word));
-  return { names, value: /[<[]([^>\]]*)[>\]]/.exec(head)?.[1], choices: [...list.matchAll(/"([^"]*)"/g)].map((match) => match[1] ?? "") };
+  return {
+    names,
+    value: /[<[]([^>\]]*)[>\]]/.exec(head)?.[1],
+    choices: [...list.matchAll(/"([^"]*)"/g)].map((match) => match[1] ?? ""),
+  };
 }
 
 /** The script of a shell for `program`; throws InputError for a shell that is not known. */
 export function completionScript(shell: string, program: string): string {
   const script = SCRIPTS[shell];
-  if (script === undefined) throw new InputError(`there is no completion for ${JSON.stringify(shell)}, only for ${SHELLS.join(", ")}`);
+  if (script === undefined)
+    throw new InputError(`there is no completion for ${JSON.stringify(shell)}, only for ${SHELLS.join(", ")}`);
   return script.replaceAll("PROGRAM", program);
 }
 

@@ -31,7 +31,8 @@ function attemptYaml(text: string): Document[] | undefined {
 
 function decode(bytes: Uint8Array): string {
   const [first, second] = bytes;
-  const encoding = first === 0xff && second === 0xfe ? "utf-16le" : first === 0xfe && second === 0xff ? "utf-16be" : "utf-8";
+  const encoding =
+    first === 0xff && second === 0xfe ? "utf-16le" : first === 0xfe && second === 0xff ? "utf-16be" : "utf-8";
   return new TextDecoder(encoding).decode(bytes);
 }
 
@@ -48,10 +49,16 @@ export interface Item {
 export function itemsOf(value: JsonValue, path = ""): Item[] {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return [{ value, path }];
   const { kind, apiVersion, items } = value;
-  if (typeof kind !== "string" || !kind.endsWith("List") || !(Array.isArray(items) || items === null)) return [{ value, path }];
+  if (typeof kind !== "string" || !kind.endsWith("List") || !(Array.isArray(items) || items === null))
+    return [{ value, path }];
   const itemKind = kind.slice(0, -"List".length);
   return (items ?? []).flatMap((item, index) => {
-    const isTyped = itemKind !== "" && typeof item === "object" && item !== null && !Array.isArray(item) && item["kind"] === undefined;
+    const isTyped =
+      itemKind !== "" &&
+      typeof item === "object" &&
+      item !== null &&
+      !Array.isArray(item) &&
+      item["kind"] === undefined;
     const named = isTyped ? { ...item, kind: itemKind, apiVersion: item["apiVersion"] ?? apiVersion ?? null } : item;
     return itemsOf(named, `${path}${path === "" ? "" : "."}items[${index}]`);
   });

@@ -21,8 +21,16 @@ const CALICO: Readonly<Record<string, Effect>> = {
 const BY_GROUP: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
   "projectcalico.org": CALICO,
   "crd.projectcalico.org": CALICO,
-  "policy.networking.k8s.io": { AdminNetworkPolicy: "decides", BaselineAdminNetworkPolicy: "decides", ClusterNetworkPolicy: "decides" },
-  "cilium.io": { CiliumNetworkPolicy: "decides", CiliumClusterwideNetworkPolicy: "decides", CiliumLocalRedirectPolicy: "decides" },
+  "policy.networking.k8s.io": {
+    AdminNetworkPolicy: "decides",
+    BaselineAdminNetworkPolicy: "decides",
+    ClusterNetworkPolicy: "decides",
+  },
+  "cilium.io": {
+    CiliumNetworkPolicy: "decides",
+    CiliumClusterwideNetworkPolicy: "decides",
+    CiliumLocalRedirectPolicy: "decides",
+  },
   "crd.antrea.io": { NetworkPolicy: "decides", ClusterNetworkPolicy: "decides" },
   "security.istio.io": { AuthorizationPolicy: "decides", PeerAuthentication: "decides" },
   "policy.linkerd.io": { Server: "decides", ServerAuthorization: "decides", AuthorizationPolicy: "decides" },
@@ -76,7 +84,9 @@ export function foreignWarnings(objects: readonly ForeignObject[]): Warning[] {
     const first = members[0];
     const effect = first === undefined ? undefined : foreignEffect(first.apiVersion, first.kind);
     if (effect === undefined) return [];
-    const names = [...new Set(members.map(({ namespace, name }) => (namespace === undefined ? name : `${namespace}/${name}`)))];
+    const names = [
+      ...new Set(members.map(({ namespace, name }) => (namespace === undefined ? name : `${namespace}/${name}`))),
+    ];
     const rest = names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : "";
     const isOld = first?.kind === "NetworkPolicy" && /^(extensions|networking\.k8s\.io)\//.test(first.apiVersion);
     const text = `${what} ${names.slice(0, NAMES_SHOWN).join(", ")}${rest}: ${isOld ? OLD : WORDS[effect]}`;

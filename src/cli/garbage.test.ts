@@ -15,7 +15,12 @@ const POD_SPEC = {
 };
 const OBJECTS: Json[] = [
   { apiVersion: "v1", kind: "Namespace", metadata: { name: "shop", labels: { team: "x" } } },
-  { apiVersion: "v1", kind: "Node", metadata: { name: "n1" }, status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } },
+  {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "n1" },
+    status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] },
+  },
   { apiVersion: "v1", kind: "ServiceAccount", metadata: META },
   {
     apiVersion: "v1",
@@ -77,7 +82,10 @@ const OBJECTS: Json[] = [
       policyTypes: ["Ingress"],
       ingress: [
         {
-          from: [{ namespaceSelector: { matchLabels: { team: "x" } } }, { ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } }],
+          from: [
+            { namespaceSelector: { matchLabels: { team: "x" } } },
+            { ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } },
+          ],
           ports: [
             { port: "http", protocol: "TCP" },
             { port: 80, endPort: 90 },
@@ -113,14 +121,19 @@ const JUNK: Json[] = [
 /** Paths to everything in a value. */
 function paths(value: Json, path: readonly string[] = []): (readonly string[])[] {
   const below =
-    typeof value === "object" && value !== null ? Object.entries(value).flatMap(([name, item]) => paths(item, [...path, name])) : [];
+    typeof value === "object" && value !== null
+      ? Object.entries(value).flatMap(([name, item]) => paths(item, [...path, name]))
+      : [];
   return [path, ...below];
 }
 
 function replaced(value: Json, [first, ...rest]: readonly string[], junk: Json): Json {
   if (first === undefined) return junk;
-  if (Array.isArray(value)) return value.map((item, index) => (String(index) === first ? replaced(item, rest, junk) : item));
-  return typeof value === "object" && value !== null ? { ...value, [first]: replaced(value[first] ?? null, rest, junk) } : value;
+  if (Array.isArray(value))
+    return value.map((item, index) => (String(index) === first ? replaced(item, rest, junk) : item));
+  return typeof value === "object" && value !== null
+    ? { ...value, [first]: replaced(value[first] ?? null, rest, junk) }
+    : value;
 }
 
 const PLACES = OBJECTS.flatMap((object, index) => paths(object).map((path) => ({ index, path })));
@@ -134,11 +147,17 @@ const QUESTIONS = [
 ] as const;
 
 test("junk in any one place", async () => {
-  const place = fc.record({ at: fc.constantFrom(...PLACES), junk: fc.constantFrom(...JUNK), question: fc.constantFrom(...QUESTIONS) });
+  const place = fc.record({
+    at: fc.constantFrom(...PLACES),
+    junk: fc.constantFrom(...JUNK),
+    question: fc.constantFrom(...QUESTIONS),
+  });
   await fc.assert(
     fc.asyncProperty(fc.array(place, { minLength: 1, maxLength: 2 }), async (changes) => {
       const objects = OBJECTS.map((object, index) =>
-        changes.filter(({ at }) => at.index === index).reduce((before, { at, junk }) => replaced(before, at.path, junk), object),
+        changes
+          .filter(({ at }) => at.index === index)
+          .reduce((before, { at, junk }) => replaced(before, at.path, junk), object),
       );
       const text = objects.map((object) => `---\n${JSON.stringify(object)}\n`).join("");
       const [source, destination] = changes[0]?.question ?? QUESTIONS[0];

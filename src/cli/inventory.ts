@@ -72,7 +72,10 @@ export function isOf(pod: Resource<"Pod">, { kind, namespace, name }: Workload):
     if (kind === "deployment")
       return owner.kind === "ReplicaSet" && owner.name === `${name}-${metadata.labels?.["pod-template-hash"] ?? ""}`;
     return (
-      kind === "cronjob" && owner.kind === "Job" && owner.name.startsWith(`${name}-`) && /^\d+$/.test(owner.name.slice(name.length + 1))
+      kind === "cronjob" &&
+      owner.kind === "Job" &&
+      owner.name.startsWith(`${name}-`) &&
+      /^\d+$/.test(owner.name.slice(name.length + 1))
     );
   });
 }
@@ -82,7 +85,9 @@ export function ownersOf(metadata: object): readonly { readonly kind: string; re
   const owners: unknown = "ownerReferences" in metadata ? metadata.ownerReferences : undefined;
   return Array.isArray(owners)
     ? owners.flatMap((owner: { kind?: unknown; name?: unknown } | null) =>
-        typeof owner?.kind === "string" && typeof owner.name === "string" ? [{ kind: owner.kind, name: owner.name }] : [],
+        typeof owner?.kind === "string" && typeof owner.name === "string"
+          ? [{ kind: owner.kind, name: owner.name }]
+          : [],
       )
     : [];
 }

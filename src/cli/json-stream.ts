@@ -50,7 +50,8 @@ function newlines(text: string, from: number, to: number): number {
 /** Where the object that begins at `begin` ends; its braces and fields are looked at, the rest is left to `JSON.parse`. */
 function endOfValue(text: string, begin: number, firstLine: number): number {
   const lineAt = (at: number): number => firstLine + newlines(text, begin, at);
-  if (text[begin] !== "{") throw new SyntaxFault(firstLine, `an object must begin with "{", not with ${JSON.stringify(text[begin])}`);
+  if (text[begin] !== "{")
+    throw new SyntaxFault(firstLine, `an object must begin with "{", not with ${JSON.stringify(text[begin])}`);
   /** The fields of each object that is open, undefined for a list. */
   const open: (Set<string> | undefined)[] = [];
   for (let at = begin; at < text.length; at++) {

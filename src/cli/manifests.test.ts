@@ -32,7 +32,11 @@ describe("templates stand for their pods", () => {
 
   test("a pod's annotation does not say its address: it stands for itself without one", async () => {
     const front = `{apiVersion: v1, kind: Pod, metadata: {name: front, labels: {app: front}, annotations: {cni.projectcalico.org/podIPs: 10.65.0.9/32}}, spec: {nodeName: n1, containers: [{name: c}]}}`;
-    const { code, out } = await why(`${NAMESPACE}---\n${front}\n${deployment("web")}${ONLY_FRONT}`, "front", "web:8080");
+    const { code, out } = await why(
+      `${NAMESPACE}---\n${front}\n${deployment("web")}${ONLY_FRONT}`,
+      "front",
+      "web:8080",
+    );
     expect(out).toContain("(IPv4, not known yet)");
     expect(code).toBe(0);
   });
@@ -46,32 +50,54 @@ describe("templates stand for their pods", () => {
       "name: web-5f,",
       "name: web-5f, ownerReferences: [{kind: Deployment, name: web}],",
     );
-    const { out } = await why(NAMESPACE + owned + set + deployment("web") + deployment("front"), "front", "deploy/web:80");
+    const { out } = await why(
+      NAMESPACE + owned + set + deployment("web") + deployment("front"),
+      "front",
+      "deploy/web:80",
+    );
     expect(out).toStartWith("shop/deployment/front → shop/web-5f-abc: allowed\n  (IPv4, not known yet) → 10.65.0.4\n");
-    expect((await why(NAMESPACE + owned + set + deployment("web") + deployment("front"), "front", "shop/")).out.split("→").length).toBe(2);
+    expect(
+      (await why(NAMESPACE + owned + set + deployment("web") + deployment("front"), "front", "shop/")).out.split("→")
+        .length,
+    ).toBe(2);
   });
 
   test("a service account that is not named is the default one", async () => {
-    const asks = policy("account", "{podSelector: {matchLabels: {projectcalico.org/serviceaccount: default}}, policyTypes: [Ingress]}");
+    const asks = policy(
+      "account",
+      "{podSelector: {matchLabels: {projectcalico.org/serviceaccount: default}}, policyTypes: [Ingress]}",
+    );
     expect((await why(NAMESPACE + deployment("web") + deployment("front") + asks, "front", "web:80")).code).toBe(1);
     expect(
-      (await why(NAMESPACE + deployment("web", "serviceAccountName: own,") + deployment("front") + asks, "front", "web:80")).code,
+      (
+        await why(
+          NAMESPACE + deployment("web", "serviceAccountName: own,") + deployment("front") + asks,
+          "front",
+          "web:80",
+        )
+      ).code,
     ).toBe(0);
   });
 
   test("a name that is a namespace's too must be written out", async () => {
     const files = `${NAMESPACE + deployment("web") + deployment("front")}---\n{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: deployment}, spec: {}}\n`;
     await expect(why(files, "front", "deploy/web")).rejects.toThrow("write shop/deployment/web or deployment/pod/web");
-    expect((await why(files, "front", "deployment/pod/web:80")).out).toStartWith("shop/deployment/front → deployment/web: ");
-    await expect(why(NAMESPACE + deployment("web") + deployment("web", "", "Job") + deployment("front"), "front", "web")).rejects.toThrow(
-      "more than one thing: write shop/deployment/web or shop/job/web",
+    expect((await why(files, "front", "deployment/pod/web:80")).out).toStartWith(
+      "shop/deployment/front → deployment/web: ",
     );
+    await expect(
+      why(NAMESPACE + deployment("web") + deployment("web", "", "Job") + deployment("front"), "front", "web"),
+    ).rejects.toThrow("more than one thing: write shop/deployment/web or shop/job/web");
   });
 });
 
 test("a name that is somewhere else is pointed out", async () => {
-  await expect(why(NAMESPACE + deployment("web"), "web", "other/web")).rejects.toThrow('Cannot find pod "other/web"; there is shop/deployment/web');
-  await expect(why(NAMESPACE + deployment("web"), "web", "other/")).rejects.toThrow('in namespace "other"; there is shop/');
+  await expect(why(NAMESPACE + deployment("web"), "web", "other/web")).rejects.toThrow(
+    'Cannot find pod "other/web"; there is shop/deployment/web',
+  );
+  await expect(why(NAMESPACE + deployment("web"), "web", "other/")).rejects.toThrow(
+    'in namespace "other"; there is shop/',
+  );
 });
 
 test("manifests without a policy: that is said", async () => {
@@ -79,12 +105,18 @@ test("manifests without a policy: that is said", async () => {
     code: 0,
     error: "warning: the manifests hold no NetworkPolicy: as far as they say, everything is allowed\n",
   });
-  expect((await why(NAMESPACE + deployment("web") + deployment("front") + ONLY_FRONT, "front", "web:8080")).error).toBe("");
+  expect((await why(NAMESPACE + deployment("web") + deployment("front") + ONLY_FRONT, "front", "web:8080")).error).toBe(
+    "",
+  );
 });
 
 test("a namespace of one pod has no pairs: that is said, not passed over", async () => {
-  await expect(why(NAMESPACE + deployment("web"), "shop/", "shop/")).rejects.toThrow("Cannot find anybody to ask about");
-  await expect(why(NAMESPACE + deployment("web"), "shop/", "web:80")).rejects.toThrow("Cannot find anybody to ask about");
+  await expect(why(NAMESPACE + deployment("web"), "shop/", "shop/")).rejects.toThrow(
+    "Cannot find anybody to ask about",
+  );
+  await expect(why(NAMESPACE + deployment("web"), "shop/", "web:80")).rejects.toThrow(
+    "Cannot find anybody to ask about",
+  );
 });
 
 describe("what is not known is not taken for certain", () => {
@@ -102,7 +134,9 @@ describe("what is not known is not taken for certain", () => {
     expect(out).toContain(
       "    80/tcp: not known\n      leaving shop/deployment/front: allowed: no policy selects it for egress\n      entering shop/deployment/web: denied: no ingress rule",
     );
-    expect(out).toContain("        or, by what is not known: allowed by ingress rule 1 of NetworkPolicy shop/blocks (spec.ingress[0])\n");
+    expect(out).toContain(
+      "        or, by what is not known: allowed by ingress rule 1 of NetworkPolicy shop/blocks (spec.ingress[0])\n",
+    );
     expect(out).toContain("not certain: not known, and it may decide: the address of shop/deployment/front\n");
     const answer = JSON.parse((await why(files, "front", "web:80", "json")).out);
     expect([answer.allowed, answer.certain, answer.pairs[0].answers[0].source]).toEqual([false, false, null]);
@@ -111,14 +145,23 @@ describe("what is not known is not taken for certain", () => {
   test("an address in the whole of its family is known well enough, and so is one that cannot matter", async () => {
     const all = policy("all", `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: '::/0'}}]}]}`);
     expect((await why(NAMESPACE + deployment("web") + deployment("front") + all, "front", "web:80")).code).toBe(0);
-    const closed = policy("closed", `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 81}]}]}`);
+    const closed = policy(
+      "closed",
+      `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 81}]}]}`,
+    );
     expect((await why(NAMESPACE + deployment("web") + deployment("front") + closed, "front", "web:80")).code).toBe(1);
-    const beside = policy("beside", `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}, {from: [{podSelector: {}}]}]}`);
+    const beside = policy(
+      "beside",
+      `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}, {from: [{podSelector: {}}]}]}`,
+    );
     expect((await why(NAMESPACE + deployment("web") + deployment("front") + beside, "front", "web:80")).code).toBe(0);
   });
 
   test("an exception of a block", async () => {
-    const except = policy("except", `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}`);
+    const except = policy(
+      "except",
+      `{${WEB}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}`,
+    );
     expect((await why(NAMESPACE + deployment("web") + deployment("front") + except, "front", "web:80")).code).toBe(2);
     expect((await why(NAMESPACE + deployment("web") + except, "192.0.2.1", "web:80")).code).toBe(0);
     expect((await why(NAMESPACE + deployment("web") + except, "10.1.2.3", "web:80")).code).toBe(1);
@@ -129,9 +172,14 @@ describe("what is not known is not taken for certain", () => {
       policy("spaces", `{${WEB}, ingress: [{from: [{namespaceSelector: {matchLabels: {${labels}}}}]}]}`);
     const files = `${NAMESPACE + deployment("web")}---\n{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: team}, spec: {}}\n`;
     const { code, out } = await why(files + asks("team: blue"), "team/a", "web:80");
-    expect([code, out]).toEqual([2, expect.stringContaining("the labels of namespace team (there is no Namespace object)")]);
+    expect([code, out]).toEqual([
+      2,
+      expect.stringContaining("the labels of namespace team (there is no Namespace object)"),
+    ]);
     expect((await why(files + asks("kubernetes.io/metadata.name: team"), "team/a", "web:80")).code).toBe(0);
-    expect((await why(files + asks("kubernetes.io/metadata.name: other, team: blue"), "team/a", "web:80")).code).toBe(1);
+    expect((await why(files + asks("kubernetes.io/metadata.name: other, team: blue"), "team/a", "web:80")).code).toBe(
+      1,
+    );
     const known = "---\n{apiVersion: v1, kind: Namespace, metadata: {name: team, labels: {team: blue}}}\n";
     expect((await why(files + known + asks("team: blue"), "team/a", "web:80")).code).toBe(0);
     expect((await why(files + known + asks("team: red"), "team/a", "web:80")).code).toBe(1);
@@ -141,18 +189,33 @@ describe("what is not known is not taken for certain", () => {
   test("labels that a controller adds", async () => {
     const later = policy("later", "{podSelector: {matchLabels: {pod-template-hash: abc}}, policyTypes: [Ingress]}");
     const { code, out } = await why(NAMESPACE + deployment("web") + deployment("front") + later, "front", "web:80");
-    expect([code, out]).toEqual([2, expect.stringContaining("not certain: NetworkPolicy shop/later asks for the label pod-template-hash")]);
+    expect([code, out]).toEqual([
+      2,
+      expect.stringContaining("not certain: NetworkPolicy shop/later asks for the label pod-template-hash"),
+    ]);
   });
 
   test("whether a node is the pod's own", async () => {
-    const node = "---\n{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}\n";
+    const node =
+      "---\n{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}\n";
     const closed = policy("closed", `{${WEB}, policyTypes: [Ingress]}`);
     const { code, out } = await why(NAMESPACE + node + deployment("web") + closed, "192.0.2.1", "web:80");
-    expect([code, out]).toEqual([2, expect.stringContaining("or, by what is not known: allowed: comes from the pod's own node")]);
-    expect(out.match(/^not certain: .*$/gm)).toEqual(["not certain: not known, and it may decide: whether shop/deployment/web runs on the node that sends"]);
+    expect([code, out]).toEqual([
+      2,
+      expect.stringContaining("or, by what is not known: allowed: comes from the pod's own node"),
+    ]);
+    expect(out.match(/^not certain: .*$/gm)).toEqual([
+      "not certain: not known, and it may decide: whether shop/deployment/web runs on the node that sends",
+    ]);
     expect((await why(NAMESPACE + node + deployment("web") + closed, "192.0.2.2", "web:80")).code).toBe(1);
-    expect((await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "agent", "web:80")).code).toBe(2);
-    expect((await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "web", "agent:80")).code).toBe(0);
+    expect(
+      (await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "agent", "web:80"))
+        .code,
+    ).toBe(2);
+    expect(
+      (await why(NAMESPACE + deployment("web") + deployment("agent", "hostNetwork: true,") + closed, "web", "agent:80"))
+        .code,
+    ).toBe(0);
   });
 
   test("an address that may be some pod's is said to be taken for one outside", async () => {
@@ -188,12 +251,18 @@ describe("what is not understood is named, and the answer not certain", () => {
       expect(out).toStartWith("shop/front → shop/web: allowed, but not certainly\n");
       expect(out).toContain(`not certain: ${kind} (${apiVersion}) ${namespace === "" ? "" : "shop/"}x: not understood`);
       const answer = JSON.parse((await why(FILES + object, "front", "web:80", "json")).out);
-      expect([answer.allowed, answer.certain, answer.warnings.length, answer.pairs[0].answers[0].certain]).toEqual([true, false, 1, false]);
+      expect([answer.allowed, answer.certain, answer.warnings.length, answer.pairs[0].answers[0].certain]).toEqual([
+        true,
+        false,
+        1,
+        false,
+      ]);
     });
   }
 
   test("a policy of another namespace has no say, but is told", async () => {
-    const object = "---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: x, namespace: other}, spec: {}}\n";
+    const object =
+      "---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: x, namespace: other}, spec: {}}\n";
     expect(await why(FILES + object, "front", "web:80")).toMatchObject({
       code: 0,
       error: "warning: CiliumNetworkPolicy (cilium.io/v2) other/x: not understood, and may decide otherwise\n",

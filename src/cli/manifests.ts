@@ -62,7 +62,11 @@ export async function readManifests(options: ManifestOptions): Promise<Inventory
   const notes: Warning[] = [...warnings];
   for (const source of sources) {
     const without = readSource(source, collection, options.namespace);
-    if (without > 0) notes.push({ text: `${source.name} is not read: it has no apiVersion and kind, so it is no manifest`, doubt: "none" });
+    if (without > 0)
+      notes.push({
+        text: `${source.name} is not read: it has no apiVersion and kind, so it is no manifest`,
+        doubt: "none",
+      });
   }
   return inventoryOf(collection, notes);
 }
@@ -99,10 +103,17 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
   if (typeof apiVersion !== "string" || typeof kind !== "string")
     throw new InputError(`Cannot use ${where}: apiVersion and kind must be given`);
   if (apiVersion.startsWith("kustomize.config.k8s.io/"))
-    throw new InputError(`Cannot use ${where}: it is a kustomize source; use "kubectl kustomize FOLDER | calicoctl why -f - …"`);
-  const known = READ.find((candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind);
+    throw new InputError(
+      `Cannot use ${where}: it is a kustomize source; use "kubectl kustomize FOLDER | calicoctl why -f - …"`,
+    );
+  const known = READ.find(
+    (candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind,
+  );
   const counts =
-    known !== undefined || isService(apiVersion, kind) || hasTemplate(apiVersion, kind) || foreignEffect(apiVersion, kind) !== undefined;
+    known !== undefined ||
+    isService(apiVersion, kind) ||
+    hasTemplate(apiVersion, kind) ||
+    foreignEffect(apiVersion, kind) !== undefined;
   if (!counts) return;
   const shaped = conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED);
   if (!shaped.ok) throw new InputError(`Cannot use ${where}: ${kind}: ${shaped.error}`);
@@ -125,7 +136,10 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
     where,
     collection.seen,
   );
-  const placed = { ...shaped.value, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } };
+  const placed = {
+    ...shaped.value,
+    metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) },
+  };
   if (namespace !== undefined) collection.namespaces.add(namespace);
   file(placed, { apiVersion, kind, namespace, name, where, known }, collection);
 }
@@ -135,7 +149,11 @@ interface Place extends ForeignObject {
   readonly known: ReadKind | undefined;
 }
 
-function file(object: JsonObject, { apiVersion, kind, namespace, name, where, known }: Place, collection: Collection): void {
+function file(
+  object: JsonObject,
+  { apiVersion, kind, namespace, name, where, known }: Place,
+  collection: Collection,
+): void {
   if (known !== undefined) (collection.objects[known] as Resource[]).push(object as unknown as Resource);
   else if (hasTemplate(apiVersion, kind))
     collection.templates.push({ kind: kind.toLowerCase(), namespace: namespace ?? "default", name, object, where });
@@ -158,7 +176,10 @@ function noteSeen(id: string, named: string, where: string, seen: Map<string, st
   seen.set(id, where);
 }
 
-const NO_POLICY: Warning = { text: "the manifests hold no NetworkPolicy: as far as they say, everything is allowed", doubt: "none" };
+const NO_POLICY: Warning = {
+  text: "the manifests hold no NetworkPolicy: as far as they say, everything is allowed",
+  doubt: "none",
+};
 
 function inventoryOf(
   { objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection,
@@ -183,7 +204,10 @@ function inventoryOf(
   return {
     resources: {
       pods,
-      namespaces: [...objects.Namespace.map(({ metadata }) => named(metadata)), ...unknownNamespaces.map((name) => named({ name }))],
+      namespaces: [
+        ...objects.Namespace.map(({ metadata }) => named(metadata)),
+        ...unknownNamespaces.map((name) => named({ name })),
+      ],
       serviceAccounts: objects.ServiceAccount,
       nodes: objects.Node,
       networkPolicies: policies,

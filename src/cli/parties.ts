@@ -4,7 +4,15 @@ import { keyOf, type Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
 import type { Party } from "../verify/explain.ts";
-import { type Backend, nodePorts, type Outlet, throughService, type Translation, translationOf, type World } from "../verify/services.ts";
+import {
+  type Backend,
+  nodePorts,
+  type Outlet,
+  throughService,
+  type Translation,
+  translationOf,
+  type World,
+} from "../verify/services.ts";
 import { formatTraffic, type Traffic } from "../verify/traffic.ts";
 import { isPlaceholder } from "../verify/unknowns.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
@@ -67,8 +75,14 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
         },
       ];
     });
-  for (const pod of inventory.resources.pods) for (const addr of parseAll([pod.status?.hostIP ?? ""])) nodeAddresses.add(addr);
-  return { inventory, cluster, podsByName, world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses } };
+  for (const pod of inventory.resources.pods)
+    for (const addr of parseAll([pod.status?.hostIP ?? ""])) nodeAddresses.add(addr);
+  return {
+    inventory,
+    cluster,
+    podsByName,
+    world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses },
+  };
 }
 
 /** Throws InputError when nobody is meant. */
@@ -94,16 +108,24 @@ function isSender(addr: Addr, { cluster, world }: Scene): boolean {
 export function aimsOf(target: Target, traffic: Traffic | undefined, scene: Scene): Aims {
   const { world, inventory } = scene;
   if (target.type === "object" && target.kind === "service") {
-    const service = inventory.services.find(({ namespace, name }) => namespace === target.namespace && name === target.name);
-    if (service === undefined) throw new InputError(`Cannot find Service ${JSON.stringify(`${target.namespace}/${target.name}`)}`);
-    return { aims: aimsThrough(throughService(service, "cluster address", traffic, world), undefined, scene), doubts: [] };
+    const service = inventory.services.find(
+      ({ namespace, name }) => namespace === target.namespace && name === target.name,
+    );
+    if (service === undefined)
+      throw new InputError(`Cannot find Service ${JSON.stringify(`${target.namespace}/${target.name}`)}`);
+    return {
+      aims: aimsThrough(throughService(service, "cluster address", traffic, world), undefined, scene),
+      doubts: [],
+    };
   }
   if (target.type === "address" && !scene.cluster.pods.some(({ addresses }) => addresses.includes(target.addr))) {
     const translation = translationOf(target.addr, traffic, world);
     if (translation !== undefined) return { aims: aimsThrough(translation, target.addr, scene), doubts: [] };
     const ports = traffic === undefined && world.nodeAddresses.has(target.addr) ? nodePorts(target.addr, world) : [];
     const doubts =
-      ports.length === 0 ? [] : [`traffic to some ports of ${target.addr} goes elsewhere, ask for them by number: ${ports.join(", ")}`];
+      ports.length === 0
+        ? []
+        : [`traffic to some ports of ${target.addr} goes elsewhere, ask for them by number: ${ports.join(", ")}`];
     return { aims: [{ party: addressParty(target.addr), traffic, passage: undefined }], doubts };
   }
   return { aims: partiesOf(target, scene).map((party) => ({ party, traffic, passage: undefined })), doubts: [] };
@@ -113,13 +135,17 @@ function aimsThrough(translation: Translation, addr: Addr | undefined, scene: Sc
   const { service, via, outlets, problem } = translation;
   if (problem !== undefined)
     throw new InputError(
-      addr === undefined ? `Cannot tell: ${problem}` : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`,
+      addr === undefined
+        ? `Cannot tell: ${problem}`
+        : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`,
     );
   const what = service === undefined ? "host port" : `Service ${service.namespace}/${service.name}`;
   const isExternal = via !== "cluster address";
   return merged(outlets).map((outlet) => {
     const at =
-      addr === undefined ? formatTraffic([outlet.asked]) : `${addr} ${via === "node port" ? "node port" : formatTraffic([outlet.asked])}`;
+      addr === undefined
+        ? formatTraffic([outlet.asked])
+        : `${addr} ${via === "node port" ? "node port" : formatTraffic([outlet.asked])}`;
     const passage = {
       text: `${what}, ${at}`,
       address: addr,
@@ -137,7 +163,9 @@ function merged(outlets: readonly Outlet[]): Outlet[] {
     JSON.stringify([pod?.namespace, pod?.name ?? addresses, traffic, asked]),
   );
   return [...groups.values()].flatMap(([first, ...others]) =>
-    first === undefined ? [] : [{ ...first, addresses: [...new Set([first, ...others].flatMap(({ addresses }) => addresses))] }],
+    first === undefined
+      ? []
+      : [{ ...first, addresses: [...new Set([first, ...others].flatMap(({ addresses }) => addresses))] }],
   );
 }
 
@@ -172,7 +200,8 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
       return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
     case "namespace": {
       const pods = cluster.pods.filter(({ namespace }) => namespace === target.namespace);
-      if (pods.length === 0) throw new InputError(
+      if (pods.length === 0)
+        throw new InputError(
           `Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}${orThere(cluster.pods.map(({ namespace }) => `${namespace}/`))}`,
         );
       return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
@@ -187,11 +216,16 @@ function orThere(names: readonly string[]): string {
 }
 
 /** One pod by its name, or those of a controller. */
-function podsMeant({ kind, namespace, name, isAmbiguous }: ObjectTarget, { resources }: Inventory): readonly Resource<"Pod">[] {
+function podsMeant(
+  { kind, namespace, name, isAmbiguous }: ObjectTarget,
+  { resources }: Inventory,
+): readonly Resource<"Pod">[] {
   const named = (where: string, what: string): Resource<"Pod">[] =>
     resources.pods.filter(({ metadata }) => (metadata.namespace ?? "default") === where && metadata.name === what);
   const found =
-    kind === undefined || kind === "pod" ? named(namespace, name) : resources.pods.filter((pod) => isOf(pod, { kind, namespace, name }));
+    kind === undefined || kind === "pod"
+      ? named(namespace, name)
+      : resources.pods.filter((pod) => isOf(pod, { kind, namespace, name }));
   const other = isAmbiguous && kind !== undefined ? named(kind, name) : [];
   if (found.length > 0 && other.length > 0)
     throw new InputError(
@@ -206,14 +240,22 @@ function podsMeant({ kind, namespace, name, isAmbiguous }: ObjectTarget, { resou
       `${JSON.stringify(`${namespace}/${name}`)} is more than one thing: write ${ofAny.map(({ metadata }) => `${namespace}/${metadata.name}`).join(" or ")}`,
     );
   if (first !== undefined) return [first];
-  const elsewhere = resources.pods.filter(({ metadata }) => metadata.name === name || metadata.name.endsWith(`/${name}`));
+  const elsewhere = resources.pods.filter(
+    ({ metadata }) => metadata.name === name || metadata.name.endsWith(`/${name}`),
+  );
   const what = `${kind ?? "pod"} ${JSON.stringify(`${namespace}/${name}`)}${kind === undefined || kind === "pod" ? "" : " or pods of it"}`;
-  throw new InputError(`Cannot find ${what}${orThere(elsewhere.map(({ metadata }) => `${metadata.namespace ?? "default"}/${metadata.name}`))}`);
+  throw new InputError(
+    `Cannot find ${what}${orThere(elsewhere.map(({ metadata }) => `${metadata.namespace ?? "default"}/${metadata.name}`))}`,
+  );
 }
 
 /** Whether the pod stands for the template of a controller of this name. */
 function isStandIn({ metadata }: Resource<"Pod">, name: string, namespace: string): boolean {
-  return metadata.namespace === namespace && metadata.name.includes("/") && metadata.name.slice(metadata.name.indexOf("/") + 1) === name;
+  return (
+    metadata.namespace === namespace &&
+    metadata.name.includes("/") &&
+    metadata.name.slice(metadata.name.indexOf("/") + 1) === name
+  );
 }
 
 /** Old pods of a controller that have finished say nothing. */

@@ -9,7 +9,11 @@ describe("addresses that are translated", () => {
   const service = (more: string, ports = "{port: 80, targetPort: http, nodePort: 30080}"): string =>
     `---\n{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIPs: [10.96.0.7, 'fd96::7'], clusterIP: 10.96.0.7, selector: {app: web}, ports: [${ports}], ${more}}, status: {loadBalancer: {ingress: [{ip: 203.0.113.9}]}}}\n`;
   const FILES =
-    NAMESPACE + NODES + pod("web", "10.65.0.4 fd00::4", PORTS) + pod("front", "10.65.0.5 fd00::5") + pod("other", "10.65.0.6", "", "n2");
+    NAMESPACE +
+    NODES +
+    pod("web", "10.65.0.4 fd00::4", PORTS) +
+    pod("front", "10.65.0.5 fd00::5") +
+    pod("other", "10.65.0.6", "", "n2");
   const ALL = FILES + service("externalIPs: [198.51.100.7]") + ONLY_FRONT;
 
   for (const address of ["10.96.0.7:80", "[fd96::7]:80", "svc/web:80", "shop/svc/web:80", "shop/service/web"]) {
@@ -53,10 +57,15 @@ describe("addresses that are translated", () => {
     const local =
       FILES +
       service("externalTrafficPolicy: Local, externalIPs: [198.51.100.7]") +
-      policy("outside", "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24}}]}]}");
+      policy(
+        "outside",
+        "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24}}]}]}",
+      );
     expect((await why(local, "203.0.113.77", "192.0.2.1:30080")).code).toBe(0);
     expect((await why(local, "203.0.114.77", "192.0.2.1:30080")).code).toBe(1);
-    expect((await why(local.replace("externalTrafficPolicy: Local,", ""), "203.0.113.77", "192.0.2.1:30080")).code).toBe(2);
+    expect(
+      (await why(local.replace("externalTrafficPolicy: Local,", ""), "203.0.113.77", "192.0.2.1:30080")).code,
+    ).toBe(2);
   });
 
   test("egress may see the address before translation, at another node", async () => {
@@ -113,7 +122,9 @@ describe("addresses that are translated", () => {
     expect((await why(ALL + slice(true), "front", "svc/web:80")).out).toMatch(
       /^shop\/front → shop\/other .*: allowed\n {2}10.65.0.5 → 10.65.0.6\n {4}9090\/tcp: allowed\n[^→]*$/,
     );
-    await expect(why(ALL + slice(false), "front", "svc/web:80")).rejects.toThrow("Service shop/web has nothing behind it: none of its endpoints is ready and has the port");
+    await expect(why(ALL + slice(false), "front", "svc/web:80")).rejects.toThrow(
+      "Service shop/web has nothing behind it: none of its endpoints is ready and has the port",
+    );
     const endpoints =
       "---\n{apiVersion: v1, kind: Endpoints, metadata: {name: web, namespace: shop}, subsets: [{ports: [{port: 5432}], addresses: [{ip: 198.51.100.1}]}]}\n";
     expect((await why(ALL + endpoints, "front", "10.96.0.7:80")).out).toStartWith(
@@ -124,7 +135,10 @@ describe("addresses that are translated", () => {
   test("each backend, by its own number for a port name", async () => {
     const second = pod("web2", "10.65.0.8", PORTS.replace("8080", "8081")).replace("{app: web2}", "{app: web}");
     const { out, code } = await why(
-      FILES + second + service("") + policy("one", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 8080}]}]}"),
+      FILES +
+        second +
+        service("") +
+        policy("one", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 8080}]}]}"),
       "front",
       "10.96.0.7:80",
     );
@@ -146,7 +160,9 @@ describe("addresses that are translated", () => {
       ONLY_FRONT;
     expect(await why(files, "front", "svc/web:80")).toMatchObject({
       code: 0,
-      out: expect.stringMatching(/^shop\/deployment\/front → shop\/deployment\/web \(through Service shop\/web, 80\/tcp\): allowed\n/),
+      out: expect.stringMatching(
+        /^shop\/deployment\/front → shop\/deployment\/web \(through Service shop\/web, 80\/tcp\): allowed\n/,
+      ),
     });
   });
 
@@ -194,8 +210,8 @@ describe("addresses that are translated", () => {
         "svc/ext:80",
       ),
     ).rejects.toThrow("stands for the name db.example.com");
-    await expect(why(ALL.replaceAll("selector: {app: web}", "selector: {app: none}"), "front", "10.96.0.7:80")).rejects.toThrow(
-      "has nothing behind it: no pod that is known has the labels app=none",
-    );
+    await expect(
+      why(ALL.replaceAll("selector: {app: web}", "selector: {app: none}"), "front", "10.96.0.7:80"),
+    ).rejects.toThrow("has nothing behind it: no pod that is known has the labels app=none");
   });
 });

@@ -9,7 +9,15 @@ import { isJsonObject, type JsonObject, type JsonValue } from "../model/schema/j
  * `map` is a mapping of texts; a list is written as a list of the shape of its items; fields that are not named may be anything. What has
  * an exclamation mark must be there.
  */
-type Shape = "text" | "text!" | "number" | "number!" | "boolean" | "map" | readonly [Shape] | { readonly [field: string]: Shape };
+type Shape =
+  | "text"
+  | "text!"
+  | "number"
+  | "number!"
+  | "boolean"
+  | "map"
+  | readonly [Shape]
+  | { readonly [field: string]: Shape };
 
 const METADATA: Shape = {
   name: "text",
@@ -19,7 +27,9 @@ const METADATA: Shape = {
   annotations: "map",
   ownerReferences: [{ kind: "text", name: "text" }],
 };
-const CONTAINERS: Shape = [{ ports: [{ name: "text", containerPort: "number!", hostPort: "number", hostIP: "text", protocol: "text" }] }];
+const CONTAINERS: Shape = [
+  { ports: [{ name: "text", containerPort: "number!", hostPort: "number", hostIP: "text", protocol: "text" }] },
+];
 
 export const POD: Shape = {
   metadata: METADATA,
@@ -31,7 +41,13 @@ export const POD: Shape = {
     containers: CONTAINERS,
     initContainers: CONTAINERS,
   },
-  status: { phase: "text", podIP: "text", podIPs: [{ ip: "text" }], hostIP: "text", conditions: [{ type: "text", status: "text" }] },
+  status: {
+    phase: "text",
+    podIP: "text",
+    podIPs: [{ ip: "text" }],
+    hostIP: "text",
+    conditions: [{ type: "text", status: "text" }],
+  },
 };
 export const NODE: Shape = { metadata: METADATA, status: { addresses: [{ type: "text", address: "text!" }] } };
 /** Of every other kind the metadata alone matters here; specs are read where they are used. */
@@ -73,12 +89,17 @@ function fitted(value: JsonValue, shape: Shape, path: string): JsonValue {
     if (!isJsonObject(value)) throw new Misfit(`${path}: must be a mapping`);
     if (shape !== "map") return fieldsOf(value, shape, path);
     return Object.fromEntries(
-      Object.entries(value).map(([name, text]) => [name, text === null ? "" : fitted(text, "text", `${path}[${JSON.stringify(name)}]`)]),
+      Object.entries(value).map(([name, text]) => [
+        name,
+        text === null ? "" : fitted(text, "text", `${path}[${JSON.stringify(name)}]`),
+      ]),
     );
   }
   const type = shape.replace("!", "");
   if (typeof value !== (type === "text" ? "string" : type))
-    throw new Misfit(`${path}: is ${JSON.stringify(value)}, must be ${type === "text" ? "text; put it in quotes" : `a ${type}`}`);
+    throw new Misfit(
+      `${path}: is ${JSON.stringify(value)}, must be ${type === "text" ? "text; put it in quotes" : `a ${type}`}`,
+    );
   return value;
 }
 

@@ -24,12 +24,18 @@ export interface Sources {
 const MANIFEST = /\.(ya?ml|json)$/;
 
 /** Rejects with InputError. A file that is meant twice is read once. */
-export async function readSources(paths: readonly string[], recursive: boolean, stdin: () => Promise<Uint8Array>): Promise<Sources> {
+export async function readSources(
+  paths: readonly string[],
+  recursive: boolean,
+  stdin: () => Promise<Uint8Array>,
+): Promise<Sources> {
   const found: { readonly path: string; readonly fromFolder: boolean }[] = [];
   const warnings: Warning[] = [];
   for (const path of paths) {
     if (/^https?:\/\//.test(path))
-      throw new InputError(`Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | calicoctl why -f - …"`);
+      throw new InputError(
+        `Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | calicoctl why -f - …"`,
+      );
     if (path !== "-" && (await attempt(() => stat(path), path)).isDirectory()) {
       const files = await filesIn(path, recursive, true, warnings);
       if (files.length === 0)
@@ -49,7 +55,9 @@ export async function readSources(paths: readonly string[], recursive: boolean, 
 }
 
 async function filesIn(path: string, recursive: boolean, isAsked: boolean, warnings: Warning[]): Promise<string[]> {
-  const entries = (await attempt(() => readdir(path, { withFileTypes: true }), path)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const entries = (await attempt(() => readdir(path, { withFileTypes: true }), path)).sort((a, b) =>
+    a.name < b.name ? -1 : 1,
+  );
   const instead = sourceOf(
     path,
     entries.map(({ name }) => name),
@@ -62,7 +70,8 @@ async function filesIn(path: string, recursive: boolean, isAsked: boolean, warni
   const files: string[] = [];
   for (const entry of entries) {
     const below = join(path, entry.name);
-    const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await attempt(() => stat(below), below)).isDirectory());
+    const isFolder =
+      entry.isDirectory() || (entry.isSymbolicLink() && (await attempt(() => stat(below), below)).isDirectory());
     if (entry.name.startsWith(".")) {
       if (!isFolder && MANIFEST.test(entry.name))
         warnings.push({ text: `${below} is not read: it is hidden; name it with -f if it counts`, doubt: "none" });
@@ -82,7 +91,8 @@ async function holdsManifests(path: string): Promise<boolean> {
 
 /** What to run instead, for a folder whose files are no manifests yet. */
 function sourceOf(path: string, names: readonly string[]): string | undefined {
-  if (names.includes("Chart.yaml")) return `it is a Helm chart; use "helm template NAME ${path} | calicoctl why -f - …"`;
+  if (names.includes("Chart.yaml"))
+    return `it is a Helm chart; use "helm template NAME ${path} | calicoctl why -f - …"`;
   if (names.some((name) => ["kustomization.yaml", "kustomization.yml", "Kustomization"].includes(name)))
     return `it is a kustomize source; use "kubectl kustomize ${path} | calicoctl why -f - …", or name its manifests one by one`;
   if (basename(path) === "templates" && names.includes("_helpers.tpl"))

@@ -19,7 +19,9 @@ export interface ObjectTarget {
 }
 
 export type Target =
-  ObjectTarget | { readonly type: "address"; readonly addr: Addr } | { readonly type: "namespace"; readonly namespace: string };
+  | ObjectTarget
+  | { readonly type: "address"; readonly addr: Addr }
+  | { readonly type: "namespace"; readonly namespace: string };
 
 export interface TargetWithPort {
   readonly target: Target;
@@ -37,7 +39,11 @@ export function parseSource(text: string, namespace: string): Result<Target, Par
 
 /** Reads `DST[:PORT[/PROTOCOL]]`; an IPv6 address with a port stands in brackets; the protocol is tcp unless it is given. */
 export function parseDestination(text: string, namespace: string): Result<TargetWithPort, ParseError> {
-  const error: ParseError = { what: "destination", found: text, wanted: `${FORMS}, then :PORT or :PORT/PROTOCOL if wanted` };
+  const error: ParseError = {
+    what: "destination",
+    found: text,
+    wanted: `${FORMS}, then :PORT or :PORT/PROTOCOL if wanted`,
+  };
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
   const isBareV6 = bracketed === null && parseAddr(text).ok;
   const colon = text.indexOf(":");
@@ -65,7 +71,11 @@ function parseTraffic(text: string, whole: string): Result<Traffic, ParseError> 
       wanted: `port is ${JSON.stringify(text)}, must be 1 to 65535, then /tcp, /udp or /sctp if wanted`,
     });
   if (protocol === undefined)
-    return fail({ what: "destination", found: whole, wanted: `protocol is ${JSON.stringify(name)}, must be tcp, udp or sctp` });
+    return fail({
+      what: "destination",
+      found: whole,
+      wanted: `protocol is ${JSON.stringify(name)}, must be tcp, udp or sctp`,
+    });
   return ok({ protocol, from: port, to: port });
 }
 
@@ -77,12 +87,22 @@ function readTarget(text: string, error: ParseError, namespace: string): Result<
   if (addr.ok) return ok({ type: "address", addr: addr.value });
   const parts = text.split("/");
   const [first = "", second = "", third = ""] = parts;
-  const object = (kind: string | undefined, where: string, name: string, isAmbiguous = false): Result<Target, ParseError> =>
-    NAMESPACE.test(where) && NAME.test(name) ? ok({ type: "object", kind, namespace: where, name, isAmbiguous }) : fail(error);
+  const object = (
+    kind: string | undefined,
+    where: string,
+    name: string,
+    isAmbiguous = false,
+  ): Result<Target, ParseError> =>
+    NAMESPACE.test(where) && NAME.test(name)
+      ? ok({ type: "object", kind, namespace: where, name, isAmbiguous })
+      : fail(error);
   if (parts.length === 1) return object(undefined, namespace, first);
-  if (parts.length === 2 && second === "") return NAMESPACE.test(first) ? ok({ type: "namespace", namespace: first }) : fail(error);
+  if (parts.length === 2 && second === "")
+    return NAMESPACE.test(first) ? ok({ type: "namespace", namespace: first }) : fail(error);
   const kind = kindWord(parts.length === 2 ? first : second);
   if (parts.length === 2)
-    return kind === undefined ? object(undefined, first, second) : object(kind, namespace, second, NAMESPACE.test(first));
+    return kind === undefined
+      ? object(undefined, first, second)
+      : object(kind, namespace, second, NAMESPACE.test(first));
   return parts.length === 3 && kind !== undefined ? object(kind, first, third) : fail(error);
 }

@@ -5,7 +5,15 @@
 import { formatParseError } from "../lib/result.ts";
 import { podOf } from "../model/kubernetes/pod.ts";
 import type { Resource } from "../model/resource.ts";
-import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  objectAt,
+  stringAt,
+} from "../model/schema/json.ts";
 import { placeholders, UNKNOWN_NODE } from "../verify/unknowns.ts";
 import { conform, POD } from "./shapes.ts";
 import { InputError, isOf, kindWord, ownersOf, type Warning, type Workload } from "./inventory.ts";
@@ -18,7 +26,10 @@ export interface Template extends Workload {
 
 /** The template's path in the objects that have one. */
 function templateOf(object: JsonObject): JsonObject | undefined {
-  const template = fieldAt(object, ...(object["kind"] === "CronJob" ? ["spec", "jobTemplate", "spec", "template"] : ["spec", "template"]));
+  const template = fieldAt(
+    object,
+    ...(object["kind"] === "CronJob" ? ["spec", "jobTemplate", "spec", "template"] : ["spec", "template"]),
+  );
   return isJsonObject(template) ? template : undefined;
 }
 
@@ -44,8 +55,11 @@ export function podsOfTemplates(templates: readonly Template[], pods: readonly R
       return [];
     const written = templateOf(template.object);
     if (written === undefined)
-      throw new InputError(`Cannot use ${template.where}: the ${stringAt(template.object["kind"])} has no template of pods`);
-    const job = template.kind === "job" ? { "job-name": template.name, "batch.kubernetes.io/job-name": template.name } : {};
+      throw new InputError(
+        `Cannot use ${template.where}: the ${stringAt(template.object["kind"])} has no template of pods`,
+      );
+    const job =
+      template.kind === "job" ? { "job-name": template.name, "batch.kubernetes.io/job-name": template.name } : {};
     const labels = { ...objectAt(fieldAt(written, "metadata", "labels")), ...job };
     const metadata = {
       name: `${template.kind}/${template.name}`,
@@ -54,25 +68,39 @@ export function podsOfTemplates(templates: readonly Template[], pods: readonly R
       annotations: objectAt(fieldAt(written, "metadata", "annotations")),
     };
     const pod = conform({ apiVersion: "v1", kind: "Pod", metadata, spec: written["spec"] ?? null }, POD);
-    if (!pod.ok) throw new InputError(`Cannot use ${template.where}: template of ${stringAt(template.object["kind"])}: ${pod.error}`);
+    if (!pod.ok)
+      throw new InputError(
+        `Cannot use ${template.where}: template of ${stringAt(template.object["kind"])}: ${pod.error}`,
+      );
     return [pod.value as unknown as Resource<"Pod">];
   });
 }
 
 /** Gives pods that have no address yet placeholders, from the `first`-th on, and what the API would add: a service account. */
-export function withStandIns(pods: readonly Resource<"Pod">[], whereOf: (pod: Resource<"Pod">) => string): Resource<"Pod">[] {
+export function withStandIns(
+  pods: readonly Resource<"Pod">[],
+  whereOf: (pod: Resource<"Pod">) => string,
+): Resource<"Pod">[] {
   return pods.map((pod, index) => {
     const model = podOf(pod);
     if (!model.ok) throw new InputError(`Cannot use ${whereOf(pod)}: ${formatParseError(model.error)}`);
     const { state, addresses, addressesFrom, serviceAccount } = model.value;
     const annotations = pod.metadata.annotations ?? {};
-    const isTornDown = annotations["cni.projectcalico.org/podIPs"] === "" || annotations["cni.projectcalico.org/podIP"] === "";
-    const spec = { ...pod.spec, serviceAccountName: serviceAccount ?? "default" } as NonNullable<Resource<"Pod">["spec"]>;
+    const isTornDown =
+      annotations["cni.projectcalico.org/podIPs"] === "" || annotations["cni.projectcalico.org/podIP"] === "";
+    const spec = { ...pod.spec, serviceAccountName: serviceAccount ?? "default" } as NonNullable<
+      Resource<"Pod">["spec"]
+    >;
     // What an annotation claims counts only with a block of IPAM that records it (POL-1), and blocks are not read here.
-    const isKnown = state === "live" ? addresses.length > 0 && addressesFrom === "status" : (pod.status?.podIPs ?? []).length > 0;
+    const isKnown =
+      state === "live" ? addresses.length > 0 && addressesFrom === "status" : (pod.status?.podIPs ?? []).length > 0;
     if (state === "finished" || isTornDown || isKnown) return { ...pod, spec };
     const podIPs = placeholders(index).map((ip) => ({ ip }));
-    return { ...pod, spec: { ...spec, nodeName: pod.spec?.nodeName || UNKNOWN_NODE }, status: { ...pod.status, podIPs } };
+    return {
+      ...pod,
+      spec: { ...spec, nodeName: pod.spec?.nodeName || UNKNOWN_NODE },
+      status: { ...pod.status, podIPs },
+    };
   });
 }
 
@@ -86,7 +114,10 @@ const ADDED_LATER: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Policies that ask for labels which pods of the templates will have, nobody knows with which value. */
-export function laterLabelWarnings(templates: readonly Template[], policies: readonly Resource<"KubernetesNetworkPolicy">[]): Warning[] {
+export function laterLabelWarnings(
+  templates: readonly Template[],
+  policies: readonly Resource<"KubernetesNetworkPolicy">[],
+): Warning[] {
   const added = new Set(templates.flatMap(({ kind }) => ADDED_LATER[kind] ?? []));
   if (added.size === 0) return [];
   return policies.flatMap((policy) => {
@@ -109,5 +140,8 @@ export function laterLabelWarnings(templates: readonly Template[], policies: rea
 
 function keysOf(selector: JsonValue | undefined): string[] {
   const { matchLabels, matchExpressions } = objectAt(selector);
-  return [...Object.keys(objectAt(matchLabels)), ...arrayAt(matchExpressions).map((expression) => stringAt(objectAt(expression)["key"]))];
+  return [
+    ...Object.keys(objectAt(matchLabels)),
+    ...arrayAt(matchExpressions).map((expression) => stringAt(objectAt(expression)["key"])),
+  ];
 }

@@ -1,7 +1,12 @@
 /** Manifests for tests: small ones, and the question that is put to them. */
 import { type CommandResult, runWhy } from "./why.ts";
 
-export function why(manifests: string, source: string, destination: string, output: "text" | "json" = "text"): Promise<CommandResult> {
+export function why(
+  manifests: string,
+  source: string,
+  destination: string,
+  output: "text" | "json" = "text",
+): Promise<CommandResult> {
   const stdin = async (): Promise<Uint8Array> => new TextEncoder().encode(manifests);
   return runWhy({
     source,

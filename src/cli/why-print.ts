@@ -26,7 +26,9 @@ export interface Report {
 const NO_FAMILY = "denied: they have no address family in common";
 
 export function printText({ pairs, doubts, cluster }: Report, isOne: boolean): string {
-  const lines = isOne ? pairs.flatMap((pair) => printPair(pair, cluster, doubts.length > 0)) : printSummary(pairs, cluster);
+  const lines = isOne
+    ? pairs.flatMap((pair) => printPair(pair, cluster, doubts.length > 0))
+    : printSummary(pairs, cluster);
   return [...lines, ...doubts.map((doubt) => `not certain: ${doubt}`)].map((line) => `${line}\n`).join("");
 }
 
@@ -95,7 +97,9 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
       ? [line]
       : [line, `    or, by what is not known: ${describeVerdict(other, cluster)}`];
   };
-  return [head, ...lineOf(leaving, egress, otherwise?.egress), ...lineOf(entering, ingress, otherwise?.ingress)].join("\n");
+  return [head, ...lineOf(leaving, egress, otherwise?.egress), ...lineOf(entering, ingress, otherwise?.ingress)].join(
+    "\n",
+  );
 }
 
 /**

@@ -82,7 +82,9 @@ test("denied, both families at once, with the policy that decided", async () => 
 test("allowed, with the rule as the operator numbers it", async () => {
   const { code, out } = await why("front", "shop/redis:6379");
   expect(code).toBe(0);
-  expect(out).toContain("entering shop/redis: allowed by ingress rule 2 of NetworkPolicy shop/front-only (spec.ingress[1])");
+  expect(out).toContain(
+    "entering shop/redis: allowed by ingress rule 2 of NetworkPolicy shop/front-only (spec.ingress[1])",
+  );
 });
 
 test("families that differ are told", async () => {
@@ -110,7 +112,9 @@ test("addresses of both families, with and without port", async () => {
 });
 
 test("the pod's own node, and a pod on its network", async () => {
-  expect((await why("192.0.2.1", "redis:6379")).out).toContain("entering shop/redis: allowed: comes from the pod's own node\n");
+  expect((await why("192.0.2.1", "redis:6379")).out).toContain(
+    "entering shop/redis: allowed: comes from the pod's own node\n",
+  );
   const { code, out } = await why("agent", "redis:6379");
   expect(code).toBe(0);
   expect(out).toStartWith("shop/agent (on the network of node n1) → shop/redis: allowed\n");
@@ -137,7 +141,10 @@ test("json", async () => {
   expect(code).toBe(1);
   const answer = JSON.parse(out);
   expect(answer.allowed).toBe(false);
-  expect(answer.pairs[0].answers.map((each: { destination: string }) => each.destination)).toEqual(["10.65.0.9", "fd00::9"]);
+  expect(answer.pairs[0].answers.map((each: { destination: string }) => each.destination)).toEqual([
+    "10.65.0.9",
+    "fd00::9",
+  ]);
   expect(answer.pairs[0].answers[0].ingress).toEqual({
     action: "deny",
     reason: {
@@ -150,7 +157,11 @@ test("json", async () => {
 });
 
 for (const [source, destination, message] of [
-  ["client", "redis:http", 'Cannot parse destination "redis:http": port is "http", must be 1 to 65535, then /tcp, /udp or /sctp if wanted'],
+  [
+    "client",
+    "redis:http",
+    'Cannot parse destination "redis:http": port is "http", must be 1 to 65535, then /tcp, /udp or /sctp if wanted',
+  ],
   ["client", "redis:0", "must be 1 to 65535"],
   ["client", "redis:80/icmp", 'protocol is "icmp", must be tcp, udp or sctp'],
   [
@@ -168,7 +179,11 @@ for (const [source, destination, message] of [
 
 for (const [what, text, message] of [
   ["a key twice", "a: 1\n---\nkind: Pod\nkind: Pod\n", 'other.yaml:4: key "kind" is given twice'],
-  ["a key twice in JSON", '{"apiVersion": "v1",\n"kind": "Pod", "kind": "Pod"}', 'other.yaml:2: key "kind" is given twice'],
+  [
+    "a key twice in JSON",
+    '{"apiVersion": "v1",\n"kind": "Pod", "kind": "Pod"}',
+    'other.yaml:2: key "kind" is given twice',
+  ],
   ["no apiVersion", "kind: Pod\n", "other.yaml:1: apiVersion and kind must be given"],
   ["no name", "# first\n---\n{apiVersion: v1, kind: Pod}\n", "other.yaml:3: metadata.name of the Pod must be given"],
   [
@@ -187,9 +202,21 @@ for (const [what, text, message] of [
     "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}\n",
     "the Deployment has no template of pods",
   ],
-  ["what Helm has yet to fill in", "{apiVersion: v1, kind: Pod, metadata: {name: '{{ .Release.Name }}'}}\n", 'use "helm template'],
-  ["what Helm has yet to fill in, unreadable", "{{- if .Values.on }}\napiVersion: v1\n{{ end }}\n", 'use "helm template'],
-  ["a kustomize source", "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}\n", 'use "kubectl kustomize'],
+  [
+    "what Helm has yet to fill in",
+    "{apiVersion: v1, kind: Pod, metadata: {name: '{{ .Release.Name }}'}}\n",
+    'use "helm template',
+  ],
+  [
+    "what Helm has yet to fill in, unreadable",
+    "{{- if .Values.on }}\napiVersion: v1\n{{ end }}\n",
+    'use "helm template',
+  ],
+  [
+    "a kustomize source",
+    "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}\n",
+    'use "kubectl kustomize',
+  ],
 ] as const) {
   test(`a file with ${what} is refused, naming file and line`, async () => {
     const other = join(directory, "other.yaml");
@@ -219,7 +246,9 @@ test("an invalid policy is a warning, and explained", async () => {
     expect(out).toContain("; shop/bad is invalid and allows nothing\n");
     const { out: summary } = await why("shop/", "front:80");
     expect(summary).not.toContain("must be between 1 and 65535");
-    expect(JSON.parse((await why("shop/", "front:80", "json")).out).warnings).toEqual([error.slice("warning: ".length, -1)]);
+    expect(JSON.parse((await why("shop/", "front:80", "json")).out).warnings).toEqual([
+      error.slice("warning: ".length, -1),
+    ]);
   } finally {
     await rm(other);
   }

@@ -58,7 +58,13 @@ export async function runWhy(options: WhyOptions): Promise<CommandResult> {
   }
 }
 
-function answer({ output }: WhyOptions, source: Target, target: Target, traffic: Traffic | undefined, inventory: Inventory): CommandResult {
+function answer(
+  { output }: WhyOptions,
+  source: Target,
+  target: Target,
+  traffic: Traffic | undefined,
+  inventory: Inventory,
+): CommandResult {
   const cluster = clusterOf(inventory.resources);
   const scene = sceneOf(inventory, cluster);
   const sources = sourcesOf(source, scene);
@@ -68,7 +74,8 @@ function answer({ output }: WhyOptions, source: Target, target: Target, traffic:
   const pairs = sources.flatMap((from) =>
     aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
   );
-  if (pairs.length === 0) throw new InputError("Cannot find anybody to ask about: source and destination are the same single pod");
+  if (pairs.length === 0)
+    throw new InputError("Cannot find anybody to ask about: source and destination are the same single pod");
   const allDoubts = new Set([
     ...doubts,
     ...pairs.flatMap((pair) => doubtsOf(pair, explain, scene)),
@@ -100,7 +107,9 @@ function readInventory(options: WhyOptions, targets: readonly Target[]): Promise
   return readCluster({
     kubeconfig,
     environment,
-    needsServices: targets.some((target) => target.type === "address" || (target.type === "object" && target.kind === "service")),
+    needsServices: targets.some(
+      (target) => target.type === "address" || (target.type === "object" && target.kind === "service"),
+    ),
   });
 }
 
@@ -114,7 +123,10 @@ function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: S
   const doubts = answers.some(({ otherwise }) => otherwise !== undefined) ? unknownsOf(pair, inventory) : [];
   if (passage === undefined) return doubts;
   if (source.pod !== undefined && destination.pod !== undefined && source.label === destination.label) {
-    return [...doubts, `${source.label} reaches itself through ${passage.text}: its node translates the source too, and this is not told`];
+    return [
+      ...doubts,
+      `${source.label} reaches itself through ${passage.text}: its node translates the source too, and this is not told`,
+    ];
   }
   if (!passage.isExternal) return doubts;
   const seen =
@@ -152,7 +164,9 @@ function differs(answers: readonly Answer[], others: readonly Answer[], end: "eg
     list
       .filter(({ source }) => familyOf(source) === family)
       .flatMap((answer) => [answer[end].action, answer.otherwise?.[end].action ?? answer[end].action]);
-  return answers.some(({ source, [end]: { action } }) => actions(others, familyOf(source)).some((other) => other !== action));
+  return answers.some(({ source, [end]: { action } }) =>
+    actions(others, familyOf(source)).some((other) => other !== action),
+  );
 }
 
 function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: Cluster): string {
@@ -169,7 +183,9 @@ function unknownsOf({ source, destination, answers }: Pair, { unknownNamespaces 
     .filter((party) => party.addresses.some(isPlaceholder))
     .map(({ label }) => `the address of ${label}`);
   const spaces = new Set(
-    [source, destination].flatMap(({ pod }) => pod?.namespace ?? []).filter((namespace) => unknownNamespaces.includes(namespace)),
+    [source, destination]
+      .flatMap(({ pod }) => pod?.namespace ?? [])
+      .filter((namespace) => unknownNamespaces.includes(namespace)),
   );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
   return [...node, ...addresses, ...labels].map(unknownText);
@@ -194,8 +210,14 @@ function doubtsOfInventory(warnings: readonly Warning[], pairs: readonly Pair[])
 }
 
 /** What is taken for granted about addresses while the manifests do not say those of all pods and Services. */
-function assumptions(targets: readonly Target[], { resources, services }: Inventory, { cluster, world }: Scene): string[] {
-  const isIncomplete = resources.pods.some(({ status }) => (status?.podIPs ?? []).some(({ ip }) => isPlaceholder((ip ?? "") as Addr)));
+function assumptions(
+  targets: readonly Target[],
+  { resources, services }: Inventory,
+  { cluster, world }: Scene,
+): string[] {
+  const isIncomplete = resources.pods.some(({ status }) =>
+    (status?.podIPs ?? []).some(({ ip }) => isPlaceholder((ip ?? "") as Addr)),
+  );
   if (!isIncomplete) return [];
   return targets.flatMap((target) => {
     if (target.type !== "address" || world.nodeAddresses.has(target.addr)) return [];
@@ -204,13 +226,16 @@ function assumptions(targets: readonly Target[], { resources, services }: Invent
       services.some(({ addresses }) => addresses.some(({ addr }) => addr === target.addr));
     return isKnown
       ? []
-      : [`${target.addr} is taken for an address outside the cluster: the manifests do not say the addresses of all pods and Services`];
+      : [
+          `${target.addr} is taken for an address outside the cluster: the manifests do not say the addresses of all pods and Services`,
+        ];
   });
 }
 
 function invalidPolicies(cluster: Cluster): string[] {
   const invalid = cluster.policies.filter(({ errors }) => errors.length > 0);
   return invalid.map(
-    ({ key, errors }) => `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`,
+    ({ key, errors }) =>
+      `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`,
   );
 }

@@ -6,7 +6,15 @@
  * `...`, are refused.
  * Sources: k8s.io/apimachinery pkg/util/yaml (how documents are separated), sigs.k8s.io/yaml goyaml.v2 resolve.go and decode.go.
  */
-import { EVENT_ID, type Event, getScalarValue, parseEvents, type ScalarEvent, SCALAR_STYLE, YAMLException } from "js-yaml";
+import {
+  EVENT_ID,
+  type Event,
+  getScalarValue,
+  parseEvents,
+  type ScalarEvent,
+  SCALAR_STYLE,
+  YAMLException,
+} from "js-yaml";
 import type { JsonObject, JsonValue } from "../model/schema/json.ts";
 
 /** The text cannot be read; `line` counts from 1. */
@@ -44,7 +52,10 @@ function separate(text: string): Part[] {
     if (!line.startsWith("---")) return;
     const rest = line.slice(3).trim();
     if (rest !== "" && !rest.startsWith("#"))
-      throw new SyntaxFault(index + 1, `${JSON.stringify(line)} is no separator of documents: --- must stand alone on its line`);
+      throw new SyntaxFault(
+        index + 1,
+        `${JSON.stringify(line)} is no separator of documents: --- must stand alone on its line`,
+      );
     parts.push({ source: lines.slice(begin, index).join("\n"), line: begin + 1 });
     begin = index + 1;
   });
@@ -102,7 +113,8 @@ class Reader {
   read(): Node {
     this.#next++;
     const first = this.#peek();
-    const root = first === undefined || first.type === EVENT_ID.POP ? { value: null, position: 0, isMerge: false } : this.#node();
+    const root =
+      first === undefined || first.type === EVENT_ID.POP ? { value: null, position: 0, isMerge: false } : this.#node();
     this.#next++;
     if (this.#peek() !== undefined)
       throw new PlacedFault(
@@ -117,7 +129,8 @@ class Reader {
   }
 
   #positionOf(event: Event | undefined): number {
-    if (event === undefined || !("start" in event || "valueStart" in event || event.type === EVENT_ID.ALIAS)) return this.#source.length;
+    if (event === undefined || !("start" in event || "valueStart" in event || event.type === EVENT_ID.ALIAS))
+      return this.#source.length;
     return "start" in event ? event.start : "valueStart" in event ? event.valueStart : event.anchorStart;
   }
 
@@ -127,7 +140,11 @@ class Reader {
     const position = this.#positionOf(event);
     switch (event?.type) {
       case EVENT_ID.ALIAS:
-        return { value: this.#alias(this.#source.slice(event.anchorStart, event.anchorEnd), position), position, isMerge: false };
+        return {
+          value: this.#alias(this.#source.slice(event.anchorStart, event.anchorEnd), position),
+          position,
+          isMerge: false,
+        };
       case EVENT_ID.SCALAR: {
         const value = this.#anchored(event, scalarOf(this.#source, event));
         return { value, position, isMerge: value === "<<" && event.style === SCALAR_STYLE.PLAIN && event.tagStart < 0 };
@@ -247,7 +264,9 @@ const WORDS = new Map<string, Scalar>([
   ...["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"].map((word) => [word, false] as const),
   ...["", "~", "null", "Null", "NULL"].map((word) => [word, null] as const),
   ...[".nan", ".NaN", ".NAN"].map((word) => [word, Number.NaN] as const),
-  ...["", "+"].flatMap((sign) => ["inf", "Inf", "INF"].map((word) => [`${sign}.${word}`, Number.POSITIVE_INFINITY] as const)),
+  ...["", "+"].flatMap((sign) =>
+    ["inf", "Inf", "INF"].map((word) => [`${sign}.${word}`, Number.POSITIVE_INFINITY] as const),
+  ),
   ...["inf", "Inf", "INF"].map((word) => [`-.${word}`, Number.NEGATIVE_INFINITY] as const),
 ]);
 

@@ -56,7 +56,10 @@ export async function findChain(options: ChainOptions): Promise<Chain> {
 }
 
 /** Puts the plugin in place if it is not; why it cannot be used, or undefined. */
-async function whyNot(type: string, { files, processes, binDir, source, cniVersion }: ChainOptions): Promise<string | undefined> {
+async function whyNot(
+  type: string,
+  { files, processes, binDir, source, cniVersion }: ChainOptions,
+): Promise<string | undefined> {
   const path = `${binDir}/${type}`;
   if (!(await files.exists(path))) {
     if (!(await files.exists(`${source}/${type}`)))

@@ -2,7 +2,17 @@
  * execution: what every plugin of ours does alike before its own work: the command, the network configuration, its version, and
  * the error object with exit code 1, as the CNI specification says.
  */
-import { CNI_COMMANDS, CNI_DECODE_FAILURE, CNI_INCOMPATIBLE_VERSION, CNI_INVALID_CONFIG, CNI_INVALID_ENVIRONMENT, type CniCommand, type CniError, whyNotIdentifier, whyNotInterfaceName } from "../podnet/protocol.ts";
+import {
+  CNI_COMMANDS,
+  CNI_DECODE_FAILURE,
+  CNI_INCOMPATIBLE_VERSION,
+  CNI_INVALID_CONFIG,
+  CNI_INVALID_ENVIRONMENT,
+  type CniCommand,
+  type CniError,
+  whyNotIdentifier,
+  whyNotInterfaceName,
+} from "../podnet/protocol.ts";
 import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
 export interface PluginInput {
@@ -36,29 +46,51 @@ const NEEDED: Readonly<Record<CniCommand, readonly string[]>> = {
   GC: [],
 };
 /** What is wrong with a value. */
-const FORM: Readonly<Record<string, (value: string) => string | undefined>> = { CNI_CONTAINERID: whyNotIdentifier, CNI_IFNAME: whyNotInterfaceName };
+const FORM: Readonly<Record<string, (value: string) => string | undefined>> = {
+  CNI_CONTAINERID: whyNotIdentifier,
+  CNI_IFNAME: whyNotInterfaceName,
+};
 
 /** What is asked, or the output that ends it already: VERSION, and whatever is wrong with the request. */
 export function readExecution(input: PluginInput): Execution | PluginOutput {
   const command = input.environment["CNI_COMMAND"] ?? "";
-  if (command === "VERSION") return { exitCode: 0, stdout: print({ cniVersion: HIGHEST, supportedVersions: SUPPORTED_VERSIONS }) };
+  if (command === "VERSION")
+    return { exitCode: 0, stdout: print({ cniVersion: HIGHEST, supportedVersions: SUPPORTED_VERSIONS }) };
   if (!CNI_COMMANDS.some((known) => known === command)) {
-    return failed("", { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ${CNI_COMMANDS.join(", ")}, VERSION` });
+    return failed("", {
+      code: CNI_INVALID_ENVIRONMENT,
+      msg: `CNI_COMMAND is ${JSON.stringify(command)}, must be one of ${CNI_COMMANDS.join(", ")}, VERSION`,
+    });
   }
   const config = parseConfig(input.stdin);
   if ("error" in config) return failed("", config.error);
   const version = String(config.value["cniVersion"] ?? "");
   if (!isSupported(version)) {
-    return failed("", { code: CNI_INCOMPATIBLE_VERSION, msg: `network configuration field cniVersion is ${JSON.stringify(version)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}` });
+    return failed("", {
+      code: CNI_INCOMPATIBLE_VERSION,
+      msg: `network configuration field cniVersion is ${JSON.stringify(version)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}`,
+    });
   }
   const { name } = config.value;
   const wrong = name === undefined ? undefined : typeof name === "string" ? whyNotIdentifier(name) : "a string";
-  if (wrong !== undefined) return failed(version, { code: CNI_INVALID_CONFIG, msg: `network configuration field name is ${JSON.stringify(name)}, must be ${wrong}` });
+  if (wrong !== undefined)
+    return failed(version, {
+      code: CNI_INVALID_CONFIG,
+      msg: `network configuration field name is ${JSON.stringify(name)}, must be ${wrong}`,
+    });
   for (const variable of NEEDED[command as CniCommand]) {
     const value = input.environment[variable] ?? "";
-    if (value === "") return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${variable} is missing, ${command} needs it` });
+    if (value === "")
+      return failed(version, {
+        code: CNI_INVALID_ENVIRONMENT,
+        msg: `environment variable ${variable} is missing, ${command} needs it`,
+      });
     const unfit = FORM[variable]?.(value);
-    if (unfit !== undefined) return failed(version, { code: CNI_INVALID_ENVIRONMENT, msg: `environment variable ${variable} is ${JSON.stringify(value)}, must be ${unfit}` });
+    if (unfit !== undefined)
+      return failed(version, {
+        code: CNI_INVALID_ENVIRONMENT,
+        msg: `environment variable ${variable} is ${JSON.stringify(value)}, must be ${unfit}`,
+      });
   }
   return { command: command as CniCommand, version, config: config.value };
 }
@@ -67,9 +99,17 @@ function parseConfig(text: string): Checked<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return { value: { ...value } };
-    return { error: { code: CNI_DECODE_FAILURE, msg: "network configuration on standard input must be a JSON object" } };
+    return {
+      error: { code: CNI_DECODE_FAILURE, msg: "network configuration on standard input must be a JSON object" },
+    };
   } catch (error) {
-    return { error: { code: CNI_DECODE_FAILURE, msg: "network configuration on standard input is not JSON", details: error instanceof Error ? error.message : String(error) } };
+    return {
+      error: {
+        code: CNI_DECODE_FAILURE,
+        msg: "network configuration on standard input is not JSON",
+        details: error instanceof Error ? error.message : String(error),
+      },
+    };
   }
 }
 

@@ -41,23 +41,39 @@ function networkConfiguration(options: ListOptions): object {
         nodename_file: `${root}/var/lib/calico/nodename`,
         mtu: options.mtuBytes,
         ipam: { type: "calico-ipam", assign_ipv4: String(options.ipv4), assign_ipv6: String(options.ipv6) },
-        ...(unserved.length === 0 ? {} : { capabilities: Object.fromEntries(unserved.map((capability) => [capability, true])) }),
+        ...(unserved.length === 0
+          ? {}
+          : { capabilities: Object.fromEntries(unserved.map((capability) => [capability, true])) }),
       },
       ...plugins,
     ],
   };
 }
 
-export function runCniCommand(args: readonly string[], environment: Readonly<Record<string, string | undefined>>): Promise<number> {
+export function runCniCommand(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
   const program = newProgram("calico cni", "The CNI plugins on this node.");
   subcommandOf(program, "install", "Put the CNI plugins and their configuration in place. May be repeated.")
-    .option("--root <dir>", "directory below which all files of the node lie (CALICO_ROOT)", environment["CALICO_ROOT"] ?? "/")
+    .option(
+      "--root <dir>",
+      "directory below which all files of the node lie (CALICO_ROOT)",
+      environment["CALICO_ROOT"] ?? "/",
+    )
     .option("--bin-dir <dir>", "where the container runtime looks for plugins (default: opt/cni/bin below the root)")
-    .option("--conf-dir <dir>", "where the container runtime looks for network configuration (default: etc/cni/net.d below the root)")
+    .option(
+      "--conf-dir <dir>",
+      "where the container runtime looks for network configuration (default: etc/cni/net.d below the root)",
+    )
     .option("--mtu <bytes>", "MTU of pods; 0 is automatic", "0")
     // containerd 1 refuses results of 1.1.0; containerd 2 asks STATUS of it only from 1.1.0 on.
     .option("--cni-version <version>", `version of the configuration: ${SUPPORTED_VERSIONS.join(", ")}`, "1.0.0")
-    .option("--plugins-from <dir>", "where portmap and bandwidth are copied from unless --bin-dir has them", "/usr/lib/cni")
+    .option(
+      "--plugins-from <dir>",
+      "where portmap and bandwidth are copied from unless --bin-dir has them",
+      "/usr/lib/cni",
+    )
     .option("--ipv6", "also assign an IPv6 address to each pod", false)
     .option("--no-ipv4", "assign no IPv4 address")
     .action((options: InstallOptions) => install(options, (environment["PATH"] ?? "").split(":")));
@@ -71,7 +87,9 @@ async function install(options: InstallOptions, path: readonly string[]): Promis
     throw new UsageError(`--mtu is ${JSON.stringify(options.mtu)}, must be an integer from 0 to 65535`);
   }
   if (!isSupported(options.cniVersion)) {
-    throw new UsageError(`--cni-version is ${JSON.stringify(options.cniVersion)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}`);
+    throw new UsageError(
+      `--cni-version is ${JSON.stringify(options.cniVersion)}, must be one of ${SUPPORTED_VERSIONS.join(", ")}`,
+    );
   }
   const { root, ipv4, ipv6, cniVersion, pluginsFrom: source } = options;
   const below = (directory: string): string => `${root.replace(/\/+$/, "")}/${directory}`;
@@ -85,7 +103,9 @@ async function install(options: InstallOptions, path: readonly string[]): Promis
   const chain = await findChain({ files, processes: openProcesses(), binDir, source, cniVersion, path });
   const configuration = networkConfiguration({ root, ipv4, ipv6, mtuBytes, cniVersion, chain });
   await files.writeText(`${confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
-  const what = loopback ? `calico, calico-ipam and loopback in ${binDir}` : `calico and calico-ipam in ${binDir}, kept the loopback that is there`;
+  const what = loopback
+    ? `calico, calico-ipam and loopback in ${binDir}`
+    : `calico and calico-ipam in ${binDir}, kept the loopback that is there`;
   writeStdout(`installed ${what}, network configuration in ${confDir}/10-calico.conflist\n`);
   for (const note of chain.notes) writeStdout(`${note}\n`);
 }

@@ -21,7 +21,11 @@ export function runLoopback(input: PluginInput, openSys: () => Sys): PluginOutpu
     return run(execution, netns, openSys);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
-    return failed(execution.version, { code: CNI_FAILED, msg: `${execution.command} of interface lo in network namespace ${JSON.stringify(netns)} failed`, details: error.message });
+    return failed(execution.version, {
+      code: CNI_FAILED,
+      msg: `${execution.command} of interface lo in network namespace ${JSON.stringify(netns)} failed`,
+      details: error.message,
+    });
   }
 }
 
@@ -33,7 +37,13 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
       const loopback = setLoopback(openSys(), netns, true);
       const before = config["prevResult"];
       // Later in a chain: what the plugins before have made stays the answer.
-      return { exitCode: 0, stdout: typeof before === "object" && before !== null ? print(before) : print(formatResult(resultOf(loopback, netns), version)) };
+      return {
+        exitCode: 0,
+        stdout:
+          typeof before === "object" && before !== null
+            ? print(before)
+            : print(formatResult(resultOf(loopback, netns), version)),
+      };
     }
     case "DEL":
       // A runtime repeats DEL when the namespace is gone, or when its path is an empty file again.
@@ -41,7 +51,10 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
       return NOTHING;
     case "CHECK":
       if (readLoopback(openSys(), netns).up) return NOTHING;
-      return failed(version, { code: CNI_CHECK_FAILED, msg: `interface lo in network namespace ${JSON.stringify(netns)} is down, must be up` });
+      return failed(version, {
+        code: CNI_CHECK_FAILED,
+        msg: `interface lo in network namespace ${JSON.stringify(netns)} is down, must be up`,
+      });
     default:
       // STATUS: nothing but the kernel is needed. GC: nothing is left once a namespace is gone.
       return NOTHING;
@@ -49,7 +62,12 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
 }
 
 function resultOf({ addresses }: Loopback, netns: string): CniResult {
-  return { interfaces: [{ name: "lo", mac: "00:00:00:00:00:00", sandbox: netns }], ips: addresses.map((address) => ({ address, interface: 0 })), routes: [], dns: {} };
+  return {
+    interfaces: [{ name: "lo", mac: "00:00:00:00:00:00", sandbox: netns }],
+    ips: addresses.map((address) => ({ address, interface: 0 })),
+    routes: [],
+    dns: {},
+  };
 }
 
 function ignoringAbsence(run: () => unknown): void {

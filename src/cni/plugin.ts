@@ -5,8 +5,23 @@
  * this program for every pod. Exit code 0 with a result, 1 with an error object, as the CNI specification says.
  */
 import type { Sockets } from "../host/sockets.ts";
-import { CNI_INVALID_CONFIG, CNI_INVALID_ENVIRONMENT, CNI_NOT_AVAILABLE, CNI_TRY_AGAIN_LATER, type CniAnswer, type CniRequest } from "../podnet/protocol.ts";
-import { type Checked, type Execution, failed, type PluginInput, type PluginOutput, print, readExecution } from "./execution.ts";
+import {
+  CNI_INVALID_CONFIG,
+  CNI_INVALID_ENVIRONMENT,
+  CNI_NOT_AVAILABLE,
+  CNI_TRY_AGAIN_LATER,
+  type CniAnswer,
+  type CniRequest,
+} from "../podnet/protocol.ts";
+import {
+  type Checked,
+  type Execution,
+  failed,
+  type PluginInput,
+  type PluginOutput,
+  print,
+  readExecution,
+} from "./execution.ts";
 import { formatResult } from "./versions.ts";
 
 export type PluginName = CniRequest["plugin"];
@@ -14,7 +29,11 @@ export type PluginName = CniRequest["plugin"];
 /** Where the daemon listens unless the configuration's `daemon_socket` says otherwise. */
 export const DEFAULT_SOCKET = "/var/run/calico/cni.sock";
 
-export async function runPlugin(plugin: PluginName, input: PluginInput, sockets: Pick<Sockets, "connect">): Promise<PluginOutput> {
+export async function runPlugin(
+  plugin: PluginName,
+  input: PluginInput,
+  sockets: Pick<Sockets, "connect">,
+): Promise<PluginOutput> {
   const execution = readExecution(input);
   if ("exitCode" in execution) return execution;
   const { version } = execution;
@@ -30,11 +49,26 @@ function makeRequest(plugin: PluginName, input: PluginInput, { command, config }
   const value = (name: string): string => input.environment[name] ?? "";
   const socket = config["daemon_socket"];
   if (socket !== undefined && (typeof socket !== "string" || !socket.startsWith("/"))) {
-    return { error: { code: CNI_INVALID_CONFIG, msg: `network configuration field daemon_socket is ${JSON.stringify(socket)}, must be an absolute path` } };
+    return {
+      error: {
+        code: CNI_INVALID_CONFIG,
+        msg: `network configuration field daemon_socket is ${JSON.stringify(socket)}, must be an absolute path`,
+      },
+    };
   }
   const args = parseArgs(value("CNI_ARGS"));
   if ("error" in args) return args;
-  return { value: { command, plugin, containerId: value("CNI_CONTAINERID"), netns: value("CNI_NETNS"), interface: value("CNI_IFNAME"), args: args.value, config } };
+  return {
+    value: {
+      command,
+      plugin,
+      containerId: value("CNI_CONTAINERID"),
+      netns: value("CNI_NETNS"),
+      interface: value("CNI_IFNAME"),
+      args: args.value,
+      config,
+    },
+  };
 }
 
 /** `K=V;K=V`, in any order. */
@@ -43,7 +77,13 @@ function parseArgs(text: string): Checked<Record<string, string>> {
   for (const pair of text.split(";")) {
     if (pair === "") continue;
     const equals = pair.indexOf("=");
-    if (equals < 1) return { error: { code: CNI_INVALID_ENVIRONMENT, msg: `CNI_ARGS has ${JSON.stringify(pair)}, must be KEY=VALUE pairs separated by ";"` } };
+    if (equals < 1)
+      return {
+        error: {
+          code: CNI_INVALID_ENVIRONMENT,
+          msg: `CNI_ARGS has ${JSON.stringify(pair)}, must be KEY=VALUE pairs separated by ";"`,
+        },
+      };
     args[pair.slice(0, equals)] = pair.slice(equals + 1);
   }
   return { value: args };
@@ -59,10 +99,17 @@ async function ask(request: CniRequest, sockets: Pick<Sockets, "connect">): Prom
     let text = "";
     for await (const chunk of connection.input) text += decoder.decode(chunk, { stream: true });
     connection.end();
-    if (text === "") return { ok: false, error: { code, msg: `calico node closed ${path} without an answer: it may be restarting, try again` } };
+    if (text === "")
+      return {
+        ok: false,
+        error: { code, msg: `calico node closed ${path} without an answer: it may be restarting, try again` },
+      };
     return JSON.parse(text) as CniAnswer;
   } catch (error) {
     const details = error instanceof Error ? error.message : String(error);
-    return { ok: false, error: { code, msg: `cannot reach calico node at ${path}: is it running on this node?`, details } };
+    return {
+      ok: false,
+      error: { code, msg: `cannot reach calico node at ${path}: is it running on this node?`, details },
+    };
   }
 }

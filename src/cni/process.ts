@@ -2,7 +2,10 @@
 import { openPluginHost } from "../host/bun/plugin.ts";
 import { type PluginName, runPlugin } from "./plugin.ts";
 
-export async function runPluginProcess(plugin: PluginName, environment: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function runPluginProcess(
+  plugin: PluginName,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
   const host = openPluginHost();
   const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : await host.readStdin();
   const { exitCode, stdout } = await runPlugin(plugin, { environment, stdin }, host.sockets);

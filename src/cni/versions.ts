@@ -12,7 +12,9 @@ export function formatResult(result: CniResult, version: string): object {
   const old = version.startsWith("0.");
   return {
     cniVersion: version,
-    interfaces: result.interfaces.map(({ mtu, ...rest }) => (version === "1.1.0" && mtu !== undefined ? { ...rest, mtu } : rest)),
+    interfaces: result.interfaces.map(({ mtu, ...rest }) =>
+      version === "1.1.0" && mtu !== undefined ? { ...rest, mtu } : rest,
+    ),
     ips: result.ips.map((ip) => (old ? { version: ip.address.includes(":") ? "6" : "4", ...ip } : ip)),
     routes: result.routes,
     dns: result.dns,

@@ -7,10 +7,20 @@ import { Loop } from "./loop.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 
 const PROGRAM: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
-const DELTA: ProgramDelta = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+const DELTA: ProgramDelta = {
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+  members: new Map(),
+};
 const EBUSY = 16;
 
-const NO_WATCHER: Watcher = { watch: () => { throw new Error("a driver of this test watches no descriptor"); } };
+const NO_WATCHER: Watcher = {
+  watch: () => {
+    throw new Error("a driver of this test watches no descriptor");
+  },
+};
 
 /** A driver of one row: wanted once lowered, there once committed; refuses while `refuse` is set. */
 class OneRow implements Driver {
@@ -69,7 +79,19 @@ function setUp(auditIntervalMs = 1000): { loop: Loop; a: OneRow; b: OneRow; cloc
   const [a, b] = [new OneRow("a"), new OneRow("b")];
   const clock = new VirtualClock();
   const reports: string[] = [];
-  return { loop: new Loop({ drivers: [a, b], clock, watcher: NO_WATCHER, auditIntervalMs, report: (message) => reports.push(message) }), a, b, clock, reports };
+  return {
+    loop: new Loop({
+      drivers: [a, b],
+      clock,
+      watcher: NO_WATCHER,
+      auditIntervalMs,
+      report: (message) => reports.push(message),
+    }),
+    a,
+    b,
+    clock,
+    reports,
+  };
 }
 
 test("nothing is read or written before the start; then everything is made equal", () => {

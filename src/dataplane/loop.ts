@@ -92,11 +92,20 @@ export class Loop {
 
   /** True when everything of this endpoint is in the kernel, whatever else is pending. */
   isProgrammed(endpoint: EndpointId, program: Program): boolean {
-    return this.#started && program.endpoints.has(endpoint) && this.#states.every(({ driver }) => driver.isProgrammed(endpoint, program));
+    return (
+      this.#started &&
+      program.endpoints.has(endpoint) &&
+      this.#states.every(({ driver }) => driver.isProgrammed(endpoint, program))
+    );
   }
 
   status(): readonly DriverStatus[] {
-    return this.#states.map(({ driver, error }) => ({ name: driver.name, pending: driver.pending, writes: driver.writes, error }));
+    return this.#states.map(({ driver, error }) => ({
+      name: driver.name,
+      pending: driver.pending,
+      writes: driver.writes,
+      error,
+    }));
   }
 
   /** Retries and audits until the signal aborts. */
@@ -134,7 +143,11 @@ export class Loop {
     if (state.driver.pending > 0) {
       this.repairs += state.driver.pending;
       const changedBy = by === undefined ? {} : { changedBy: by };
-      this.#report("kernel differs from the program: repairing", { driver: state.driver.name, rows: state.driver.pending, ...changedBy });
+      this.#report("kernel differs from the program: repairing", {
+        driver: state.driver.name,
+        rows: state.driver.pending,
+        ...changedBy,
+      });
       this.#commit(state);
     }
   }
@@ -150,7 +163,10 @@ export class Loop {
         changed: (by) => this.#disturbed(state, by),
         lost: (cause) => {
           state.watch = undefined;
-          this.#report("changes of the kernel may have been missed: reading again", { driver: state.driver.name, cause });
+          this.#report("changes of the kernel may have been missed: reading again", {
+            driver: state.driver.name,
+            cause,
+          });
           this.#disturbed(state);
         },
       });
@@ -195,6 +211,11 @@ export class Loop {
     state.nextRetryMs = this.#clock.monotonicMs() + delay;
     // The retry reads as well as an audit would.
     state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
-    if (isNews) this.#report("kernel write failed: will read again and retry", { driver: state.driver.name, error: error.message, retryMs: delay });
+    if (isNews)
+      this.#report("kernel write failed: will read again and retry", {
+        driver: state.driver.name,
+        error: error.message,
+        retryMs: delay,
+      });
   }
 }

@@ -29,7 +29,12 @@ test("drift in the kernel becomes pending, and its repair settles it", () => {
   const tracker = new Tracker<{ body: string }>();
   tracker.setWant("x", { body: "drop" });
   tracker.committed(tracker.changes());
-  tracker.replaceHave(new Map([["x", { body: "accept" }], ["y", { body: "accept" }]]));
+  tracker.replaceHave(
+    new Map([
+      ["x", { body: "accept" }],
+      ["y", { body: "accept" }],
+    ]),
+  );
   expect(tracker.changes()).toEqual([
     { id: "x", want: { body: "drop" }, have: { body: "accept" } },
     { id: "y", want: undefined, have: { body: "accept" } },

@@ -8,7 +8,10 @@ import { formatKey, type KeyText } from "../model/key.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 
 /** Wraps a sink. `fraction` is uniform in [0, 1). */
-export function distortSink(sink: (event: SyncEvent) => Promise<void> | void, fraction: () => number): (event: SyncEvent) => Promise<void> {
+export function distortSink(
+  sink: (event: SyncEvent) => Promise<void> | void,
+  fraction: () => number,
+): (event: SyncEvent) => Promise<void> {
   const history = new Map<KeyText, Update[]>();
   return async (event) => {
     if (event.type === "status") return sink(event);
@@ -19,7 +22,8 @@ export function distortSink(sink: (event: SyncEvent) => Promise<void> | void, fr
       lies.push(...liesAbout(update, past, fraction));
     }
     const all = [...shuffled(lies, fraction), ...event.updates];
-    while (all.length > 0) await sink({ type: "updates", updates: all.splice(0, 1 + Math.floor(fraction() * all.length)) });
+    while (all.length > 0)
+      await sink({ type: "updates", updates: all.splice(0, 1 + Math.floor(fraction() * all.length)) });
   };
 }
 

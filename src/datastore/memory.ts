@@ -10,7 +10,15 @@ import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "./stamp.ts";
-import { type ListOptions, type ListResult, type Store, StoreError, type StoreReason, type WatchEvent, type WriteOptions } from "./store.ts";
+import {
+  type ListOptions,
+  type ListResult,
+  type Store,
+  StoreError,
+  type StoreReason,
+  type WatchEvent,
+  type WriteOptions,
+} from "./store.ts";
 
 export type Verb = "get" | "list" | "create" | "update" | "annotate" | "delete" | "watch";
 
@@ -85,14 +93,20 @@ export class MemoryStore implements Store {
     this.#compacted = this.#revision;
   }
 
-  async get<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+  async get<K extends Kind>(
+    key: Key<K>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Resource<K> | undefined> {
     return this.#run("get", key.kind, key, options.signal, () => {
       const object = this.#find(key);
       return object === undefined ? undefined : structuredClone(object);
     });
   }
 
-  async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
+  async list<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<ListResult<K>> {
     return this.#run("list", kind, undefined, options.signal, () => {
       const items: Resource<K>[] = [];
       for (const [text, object] of this.#objects) {
@@ -120,33 +134,67 @@ export class MemoryStore implements Store {
       const stored = this.#expect("update", key);
       const given = object.metadata.resourceVersion;
       const current = stored.metadata.resourceVersion;
-      if (given !== current) throw refused("conflict", "update", key, `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`);
+      if (given !== current)
+        throw refused(
+          "conflict",
+          "update",
+          key,
+          `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`,
+        );
       return this.#write("modified", key, stampUpdated(key, stored, object));
     });
   }
 
-  async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
+  async annotate<K extends Kind>(
+    key: Key<K>,
+    annotations: Readonly<Record<string, string | null>>,
+    options: WriteOptions = {},
+  ): Promise<void> {
     await this.#run("annotate", key.kind, key, options.signal, () => {
       this.#write("modified", key, stampAnnotated(this.#expect("annotate", key), annotations));
     });
   }
 
-  async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
+  async delete<K extends Kind>(
+    key: Key<K>,
+    precondition: { readonly revision?: string; readonly uid?: string } = {},
+    options: WriteOptions = {},
+  ): Promise<void> {
     await this.#run("delete", key.kind, key, options.signal, () => {
       const { resourceVersion, uid } = this.#expect("delete", key).metadata;
       if (precondition.revision !== undefined && precondition.revision !== resourceVersion) {
-        throw refused("conflict", "delete", key, `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`);
+        throw refused(
+          "conflict",
+          "delete",
+          key,
+          `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`,
+        );
       }
       if (precondition.uid !== undefined && precondition.uid !== uid) {
-        throw refused("conflict", "delete", key, `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`);
+        throw refused(
+          "conflict",
+          "delete",
+          key,
+          `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`,
+        );
       }
       this.#remove(key);
     });
   }
 
-  async *watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncGenerator<readonly WatchEvent<K>[]> {
+  async *watch<K extends Kind>(
+    kind: K,
+    revision: string,
+    options: { readonly signal: AbortSignal },
+  ): AsyncGenerator<readonly WatchEvent<K>[]> {
     await this.#strike({ verb: "watch", kind, key: undefined, phase: "request" });
-    if (!/^\d+$/.test(revision)) throw new StoreError("invalid", kind, undefined, `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`);
+    if (!/^\d+$/.test(revision))
+      throw new StoreError(
+        "invalid",
+        kind,
+        undefined,
+        `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`,
+      );
     const watcher: Watcher = { ended: undefined, wake: () => {} };
     const wake = (): void => watcher.wake();
     options.signal.addEventListener("abort", wake);
@@ -163,7 +211,13 @@ export class MemoryStore implements Store {
           continue;
         }
         if (watcher.ended === "server") return;
-        if (watcher.ended !== undefined) throw new StoreError(watcher.ended, kind, undefined, `Cannot watch ${kind}: the watch was dropped on request`);
+        if (watcher.ended !== undefined)
+          throw new StoreError(
+            watcher.ended,
+            kind,
+            undefined,
+            `Cannot watch ${kind}: the watch was dropped on request`,
+          );
         await new Promise<void>((resolve) => (watcher.wake = resolve));
       }
     } finally {
@@ -177,18 +231,35 @@ export class MemoryStore implements Store {
   }
 
   #changesAfter<K extends Kind>(kind: K, seen: number): WatchEvent<K>[] {
-    if (seen < this.#compacted) throw new StoreError("gone", kind, undefined, `Cannot watch ${kind} from revision ${seen}: history begins after ${this.#compacted}`);
+    if (seen < this.#compacted)
+      throw new StoreError(
+        "gone",
+        kind,
+        undefined,
+        `Cannot watch ${kind} from revision ${seen}: history begins after ${this.#compacted}`,
+      );
     const batch: WatchEvent<K>[] = [];
     // Revisions are consecutive, so the place of a revision in the history is known.
     for (const change of this.#history.slice(seen - this.#compacted)) {
       if (change.kind !== kind) continue;
-      batch.push({ type: change.type, object: structuredClone(change.object) as Resource<K>, revision: String(change.revision) });
+      batch.push({
+        type: change.type,
+        object: structuredClone(change.object) as Resource<K>,
+        revision: String(change.revision),
+      });
     }
-    if (batch.length === 0 && this.#revision - seen >= BOOKMARK_EVERY) batch.push({ type: "bookmark", revision: String(this.#revision) });
+    if (batch.length === 0 && this.#revision - seen >= BOOKMARK_EVERY)
+      batch.push({ type: "bookmark", revision: String(this.#revision) });
     return batch;
   }
 
-  async #run<T>(verb: Verb, kind: Kind, key: Key | undefined, signal: AbortSignal | undefined, body: () => T): Promise<T> {
+  async #run<T>(
+    verb: Verb,
+    kind: Kind,
+    key: Key | undefined,
+    signal: AbortSignal | undefined,
+    body: () => T,
+  ): Promise<T> {
     signal?.throwIfAborted();
     await this.#strike({ verb, kind, key, phase: "request" });
     signal?.throwIfAborted();
@@ -201,7 +272,12 @@ export class MemoryStore implements Store {
     const reason = await this.#fault?.(step);
     if (reason === undefined) return;
     const object = step.key === undefined ? step.kind : formatKey(step.key);
-    throw new StoreError(reason, step.kind, step.key, `Cannot ${step.verb} ${object}: ${reason} on request (${step.phase} lost)`);
+    throw new StoreError(
+      reason,
+      step.kind,
+      step.key,
+      `Cannot ${step.verb} ${object}: ${reason} on request (${step.phase} lost)`,
+    );
   }
 
   #find<K extends Kind>(key: Key<K>): Resource<K> | undefined {

@@ -13,16 +13,32 @@ import { StoreError } from "./store.ts";
 export function placeOf<K extends Kind>(kind: K, object: Resource<K>, operation: string): Key<K> {
   const key = keyOf(kind, object);
   const info = KINDS[kind];
-  if (key.name === "") throw new StoreError("invalid", kind, undefined, `Cannot ${operation} ${kind}: metadata.name is "", must not be empty`);
+  if (key.name === "")
+    throw new StoreError(
+      "invalid",
+      kind,
+      undefined,
+      `Cannot ${operation} ${kind}: metadata.name is "", must not be empty`,
+    );
   if (object.apiVersion !== info.apiVersion || object.kind !== info.apiKind) {
     const found = `${JSON.stringify(object.apiVersion)} ${JSON.stringify(object.kind)}`;
-    throw new StoreError("invalid", kind, key, `Cannot ${operation} ${formatKey(key)}: type is ${found}, must be "${info.apiVersion}" "${info.apiKind}"`);
+    throw new StoreError(
+      "invalid",
+      kind,
+      key,
+      `Cannot ${operation} ${formatKey(key)}: type is ${found}, must be "${info.apiVersion}" "${info.apiKind}"`,
+    );
   }
   return key;
 }
 
 /** A new object as it is first stored. */
-export function stampNew<K extends Kind>(key: Key<K>, object: Resource<K>, uid: string, creationTimestamp: string): Resource<K> {
+export function stampNew<K extends Kind>(
+  key: Key<K>,
+  object: Resource<K>,
+  uid: string,
+  creationTimestamp: string,
+): Resource<K> {
   const copy = copyOf(key, object);
   copy.metadata.uid = uid;
   copy.metadata.creationTimestamp = creationTimestamp;
@@ -41,7 +57,10 @@ export function stampUpdated<K extends Kind>(key: Key<K>, stored: Resource<K>, o
 }
 
 /** `stored` with annotations set (or, with null, removed). */
-export function stampAnnotated<K extends Kind>(stored: Resource<K>, annotations: Readonly<Record<string, string | null>>): Resource<K> {
+export function stampAnnotated<K extends Kind>(
+  stored: Resource<K>,
+  annotations: Readonly<Record<string, string | null>>,
+): Resource<K> {
   const copy = structuredClone(stored);
   delete copy.metadata.resourceVersion;
   const merged: Record<string, string> = { ...copy.metadata.annotations };
@@ -55,7 +74,10 @@ export function stampAnnotated<K extends Kind>(stored: Resource<K>, annotations:
 }
 
 /** Whether the object has all these labels with these values. */
-export function hasLabels(object: { readonly metadata: ObjectMeta }, wanted: Readonly<Record<string, string>> | undefined): boolean {
+export function hasLabels(
+  object: { readonly metadata: ObjectMeta },
+  wanted: Readonly<Record<string, string>> | undefined,
+): boolean {
   return Object.entries(wanted ?? {}).every(([name, value]) => object.metadata.labels?.[name] === value);
 }
 

@@ -68,14 +68,26 @@ export interface Store {
   /** Replaces the object if `metadata.resourceVersion` is still current; rejects with `conflict` or `not-found`. */
   update<K extends Kind>(kind: K, object: Resource<K>, options?: WriteOptions): Promise<Resource<K>>;
   /** Sets (or, with null, removes) annotations and leaves everything else alone; no resourceVersion needed. */
-  annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options?: WriteOptions): Promise<void>;
+  annotate<K extends Kind>(
+    key: Key<K>,
+    annotations: Readonly<Record<string, string | null>>,
+    options?: WriteOptions,
+  ): Promise<void>;
   /** Rejects with `not-found`, or with `conflict` if `revision` or `uid` is given and is not current. */
-  delete<K extends Kind>(key: Key<K>, precondition?: { readonly revision?: string; readonly uid?: string }, options?: WriteOptions): Promise<void>;
+  delete<K extends Kind>(
+    key: Key<K>,
+    precondition?: { readonly revision?: string; readonly uid?: string },
+    options?: WriteOptions,
+  ): Promise<void>;
   /**
    * Changes after `revision`, in order, in batches as they arrive. The first batch is empty and says that the watch is established.
    * Ends (returns) when the server closes the watch, or has been silent for long: go on from the last revision seen. Rejects with
    * `gone` when the revision is too old, with `unavailable` when the connection is lost. Aborting the signal ends it without an error.
    */
-  watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]>;
+  watch<K extends Kind>(
+    kind: K,
+    revision: string,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<readonly WatchEvent<K>[]>;
   close(): Promise<void>;
 }

@@ -10,7 +10,12 @@ import { StoreError } from "./store.ts";
 import { startSyncer, type Syncer } from "./syncer.ts";
 
 function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPool"> {
-  return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name, labels }, spec: { cidr: "10.0.0.0/16" } };
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name, labels },
+    spec: { cidr: "10.0.0.0/16" },
+  };
 }
 
 function namespace(name: string): Resource<"Namespace"> {
@@ -36,7 +41,9 @@ class View {
   readonly sink = async (event: SyncEvent): Promise<void> => {
     if (event.type === "status") this.log.push(event.status);
     else {
-      this.log.push(event.updates.map((update) => `${update.value === undefined ? "-" : "+"}${update.key.name}`).join(" "));
+      this.log.push(
+        event.updates.map((update) => `${update.value === undefined ? "-" : "+"}${update.key.name}`).join(" "),
+      );
       for (const update of event.updates) {
         if (update.value === undefined) this.objects.delete(formatKey(update.key));
         else this.objects.set(formatKey(update.key), JSON.stringify(update.value));
@@ -54,7 +61,13 @@ interface Bench {
   readonly syncer: Syncer;
 }
 
-function start(options: { store?: MemoryStore; kinds?: readonly Kind[]; sink?: (view: View) => (event: SyncEvent) => Promise<void> } = {}): Bench {
+function start(
+  options: {
+    store?: MemoryStore;
+    kinds?: readonly Kind[];
+    sink?: (view: View) => (event: SyncEvent) => Promise<void>;
+  } = {},
+): Bench {
   const store = options.store ?? new MemoryStore();
   const clock = new VirtualClock();
   const view = new View();
@@ -74,7 +87,11 @@ function start(options: { store?: MemoryStore; kinds?: readonly Kind[]; sink?: (
 async function storeState(store: MemoryStore, kinds: readonly Kind[]): Promise<Map<string, string>> {
   const state = new Map<string, string>();
   for (const kind of kinds) {
-    for (const object of (await store.list(kind)).items) state.set(formatKey({ kind, namespace: object.metadata.namespace, name: object.metadata.name }), JSON.stringify(object));
+    for (const object of (await store.list(kind)).items)
+      state.set(
+        formatKey({ kind, namespace: object.metadata.namespace, name: object.metadata.name }),
+        JSON.stringify(object),
+      );
   }
   return state;
 }
@@ -200,22 +217,25 @@ test("a server that ends every watch at once is asked less and less often", asyn
   await syncer.stop();
 });
 
-test.each(["unavailable", "gone"] as const)("a server that breaks every watch after its first event (%s) is asked less and less often", async (reason) => {
-  const store = new MemoryStore();
-  let asked = 0;
-  const list = store.list.bind(store);
-  store.list = (kind, options) => (asked++, list(kind, options));
-  store.watch = async function* (kind) {
-    asked++;
-    yield [{ type: "bookmark", revision: String(asked) }];
-    throw new StoreError(reason, kind, undefined, "Cannot watch: broken");
-  };
-  const { clock, syncer } = start({ store, kinds: ["IPPool"] });
-  await clock.advance(60_000);
-  expect(asked).toBeGreaterThan(5);
-  expect(asked).toBeLessThan(50);
-  await syncer.stop();
-});
+test.each(["unavailable", "gone"] as const)(
+  "a server that breaks every watch after its first event (%s) is asked less and less often",
+  async (reason) => {
+    const store = new MemoryStore();
+    let asked = 0;
+    const list = store.list.bind(store);
+    store.list = (kind, options) => (asked++, list(kind, options));
+    store.watch = async function* (kind) {
+      asked++;
+      yield [{ type: "bookmark", revision: String(asked) }];
+      throw new StoreError(reason, kind, undefined, "Cannot watch: broken");
+    };
+    const { clock, syncer } = start({ store, kinds: ["IPPool"] });
+    await clock.advance(60_000);
+    expect(asked).toBeGreaterThan(5);
+    expect(asked).toBeLessThan(50);
+    await syncer.stop();
+  },
+);
 
 test("history gone: lists again, tells what vanished meanwhile and not what stayed", async () => {
   const { store, clock, view, syncer } = start();
@@ -262,27 +282,31 @@ test("what the sink throws ends the syncer and comes out of done", async () => {
   await failed;
 });
 
-test.each([1, 2, 3, 4, 5, 6, 7, 8])("random writes, faults and lies (seed %d): the consumer converges", async (seed) => {
-  const dice = chance(seed);
-  const store = new MemoryStore({ historyLimit: 20 });
-  const { clock, view, syncer } = start({ store, sink: (view) => distortSink(view.sink, dice) });
-  for (let step = 0; step < 300; step++) {
-    const name = `p${Math.floor(dice() * 12)}`;
-    const key = { kind: "IPPool", namespace: undefined, name } as const;
-    const current = await store.get(key);
-    if (current === undefined) await store.create("IPPool", pool(name));
-    else if (dice() < 0.3) await store.delete(key);
-    else await store.update("IPPool", { ...current, metadata: { ...current.metadata, labels: { step: String(step) } } });
-    const event = dice();
-    if (event < 0.05) store.dropWatches(event < 0.02 ? "server" : event < 0.035 ? "unavailable" : "gone");
-    if (event > 0.97) store.compact();
-    if (dice() < 0.3) await clock.advance(dice() * 500);
-  }
-  await clock.advance(60_000);
-  expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool"])));
-  expect(view.log.findLast((line) => /^[a-z-]+$/.test(line) && !line.startsWith("-"))).toBe("in-sync");
-  await syncer.stop();
-});
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  "random writes, faults and lies (seed %d): the consumer converges",
+  async (seed) => {
+    const dice = chance(seed);
+    const store = new MemoryStore({ historyLimit: 20 });
+    const { clock, view, syncer } = start({ store, sink: (view) => distortSink(view.sink, dice) });
+    for (let step = 0; step < 300; step++) {
+      const name = `p${Math.floor(dice() * 12)}`;
+      const key = { kind: "IPPool", namespace: undefined, name } as const;
+      const current = await store.get(key);
+      if (current === undefined) await store.create("IPPool", pool(name));
+      else if (dice() < 0.3) await store.delete(key);
+      else
+        await store.update("IPPool", { ...current, metadata: { ...current.metadata, labels: { step: String(step) } } });
+      const event = dice();
+      if (event < 0.05) store.dropWatches(event < 0.02 ? "server" : event < 0.035 ? "unavailable" : "gone");
+      if (event > 0.97) store.compact();
+      if (dice() < 0.3) await clock.advance(dice() * 500);
+    }
+    await clock.advance(60_000);
+    expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool"])));
+    expect(view.log.findLast((line) => /^[a-z-]+$/.test(line) && !line.startsWith("-"))).toBe("in-sync");
+    await syncer.stop();
+  },
+);
 
 const KEY = { kind: "Namespace", namespace: undefined, name: "n" } as const;
 
@@ -290,7 +314,9 @@ test("an object read out of turn is delivered before the read ends; a list witho
   const { store, clock, view, syncer } = start();
   await clock.advance(100);
   // The watch is lost, and the list has to wait.
-  store.setFault((step) => (step.kind === "Namespace" && (step.verb === "list" || step.verb === "watch") ? "unavailable" : undefined));
+  store.setFault((step) =>
+    step.kind === "Namespace" && (step.verb === "list" || step.verb === "watch") ? "unavailable" : undefined,
+  );
   store.dropWatches("gone");
   await clock.advance(0);
   await store.create("Namespace", namespace("n"));
@@ -329,7 +355,9 @@ for (const { name, change, log } of [
       await clock.advance(100);
       const reading = syncer.read(KEY);
       if (way === "list") {
-        store.setFault((step) => (step.kind === "Namespace" && (step.verb === "list" || step.verb === "watch") ? "unavailable" : undefined));
+        store.setFault((step) =>
+          step.kind === "Namespace" && (step.verb === "list" || step.verb === "watch") ? "unavailable" : undefined,
+        );
         store.dropWatches("gone");
         await clock.advance(0);
         store.setFault(undefined);
@@ -338,7 +366,11 @@ for (const { name, change, log } of [
       if (way === "list") store.compact();
       await clock.advance(30_000);
       const told = [...view.log];
-      expect(told.findLast((line) => line.includes("n") && line !== "in-sync" && line !== "connecting" && line !== "resyncing")).toBe(log);
+      expect(
+        told.findLast(
+          (line) => line.includes("n") && line !== "in-sync" && line !== "connecting" && line !== "resyncing",
+        ),
+      ).toBe(log);
       gate.resolve();
       expect((await reading)?.metadata.name).toBe("n");
       await clock.advance(30_000);
@@ -369,7 +401,11 @@ test("reads between distorted deliveries, while watches break: in the end the co
     const key = { ...KEY, name: `n-${Math.floor(fraction() * 5)}` };
     reads.push(syncer.read(key));
     const exists = (await store.get(key)) !== undefined;
-    await (!exists ? store.create("Namespace", namespace(key.name)) : fraction() < 0.5 ? store.delete(key) : store.annotate(key, { i: String(i) }));
+    await (!exists
+      ? store.create("Namespace", namespace(key.name))
+      : fraction() < 0.5
+        ? store.delete(key)
+        : store.annotate(key, { i: String(i) }));
     reads.push(syncer.read(key));
     if (fraction() < 0.1) store.dropWatches("gone");
     if (fraction() < 0.1) store.compact();

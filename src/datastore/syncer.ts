@@ -89,7 +89,16 @@ class Run implements Syncer {
 
   constructor(options: SyncerOptions) {
     this.#options = options;
-    this.#followers = options.kinds.map((kind) => ({ kind, listing: true, failing: true, trouble: undefined, failures: 0, revision: undefined, known: new Map(), reads: new Set<Read>() }));
+    this.#followers = options.kinds.map((kind) => ({
+      kind,
+      listing: true,
+      failing: true,
+      trouble: undefined,
+      failures: 0,
+      revision: undefined,
+      known: new Map(),
+      reads: new Set<Read>(),
+    }));
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
     // The first task that fails ends the others; all have ended when `done` settles.
     for (const task of tasks) task.catch(() => this.#end());
@@ -112,7 +121,10 @@ class Run implements Syncer {
     return this.#followers.flatMap(({ trouble }) => trouble ?? []);
   }
 
-  async read<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+  async read<K extends Kind>(
+    key: Key<K>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Resource<K> | undefined> {
     const follower = this.#followers.find(({ kind }) => kind === key.kind);
     if (follower === undefined) throw new BugError(`${key.kind} is not followed`);
     const read: Read = { text: formatKey(key), overtaken: false };
@@ -182,7 +194,12 @@ class Run implements Syncer {
       let waitMs = backoffMs(RETRY, follower.failures, random.fraction());
       if (error !== undefined) {
         waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
-        log(error.message, { kind: follower.kind, reason: error.reason, failures: follower.failures, retryInMs: Math.round(waitMs) });
+        log(error.message, {
+          kind: follower.kind,
+          reason: error.reason,
+          failures: follower.failures,
+          retryInMs: Math.round(waitMs),
+        });
       }
       await clock.sleep(waitMs, signal);
     }
@@ -230,7 +247,8 @@ class Run implements Syncer {
       for await (const batch of store.watch(follower.kind, from, { signal: this.#abort.signal })) {
         establishedMs ??= clock.monotonicMs();
         for (const event of batch) {
-          if (event.type !== "bookmark") this.#overtake(follower, this.#tell(follower, event.object, event.type !== "deleted"));
+          if (event.type !== "bookmark")
+            this.#overtake(follower, this.#tell(follower, event.object, event.type !== "deleted"));
           follower.revision = event.revision;
         }
         this.#healthy(follower);

@@ -17,14 +17,19 @@ import { AddressError } from "./failures.ts";
 import { type Attachment, Journal } from "./journal.ts";
 
 /** A store on which calls that `waits` picks wait for the gate. */
-function gated(memory: MemoryStore, waits: (method: string | symbol, kind: string | undefined, name: string | undefined) => boolean, gate: Promise<void>): Store {
+function gated(
+  memory: MemoryStore,
+  waits: (method: string | symbol, kind: string | undefined, name: string | undefined) => boolean,
+  gate: Promise<void>,
+): Store {
   return new Proxy<Store>(memory, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name);
       if (typeof value !== "function") return value;
       return async (...args: readonly ({ kind?: string; name?: string } | string)[]) => {
         const [first] = args;
-        if (typeof first === "string" ? waits(name, first, undefined) : waits(name, first?.kind, first?.name)) await gate;
+        if (typeof first === "string" ? waits(name, first, undefined) : waits(name, first?.kind, first?.name))
+          await gate;
         return Reflect.apply(value, target, args) as unknown;
       };
     },
@@ -45,17 +50,44 @@ test.each([
   ["a fixed address", { ...NOTHING_ASKED, addresses: [unwrap(parseAddr("fd00::7"))] }],
 ])("a datastore that is slow: ADD for %s fails in time, and what comes late is given back", async (_, requests) => {
   const memory = new MemoryStore();
-  await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "fd00::/112" } });
+  await memory.create("IPPool", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name: "p" },
+    spec: { cidr: "fd00::/112" },
+  });
   const gate = Promise.withResolvers<void>();
   const store = gated(memory, (method, kind) => method === "list" && kind === "IPPool", gate.promise);
   const clock = new VirtualClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
-  const taken = addresses.take({ containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [6], requests, namespaceLabels: {} }).catch((error: unknown) => error);
+  const addresses = new Addresses({
+    node: "n1",
+    store,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    closeLoser: async () => {},
+    endFlows: () => {},
+    report: () => {},
+  });
+  const taken = addresses
+    .take({
+      containerId: "c1",
+      network: "net",
+      pod: { kind: "Pod", namespace: "a", name: "b" },
+      families: [6],
+      requests,
+      namespaceLabels: {},
+    })
+    .catch((error: unknown) => error);
   await clock.advance(30_000);
-  expect(await taken).toMatchObject({ name: "AddressError", message: expect.stringContaining("the datastore did not finish within 30000 ms") });
+  expect(await taken).toMatchObject({
+    name: "AddressError",
+    message: expect.stringContaining("the datastore did not finish within 30000 ms"),
+  });
   expect(addresses.backlog).toBe(1);
   gate.resolve();
   for (let seconds = 0; addresses.backlog > 0 && seconds < 60; seconds++) await clock.advance(1_000);
@@ -70,16 +102,44 @@ test.each([
 
 test("many pods at once: what the reserve lacks is fetched for all of them together", async () => {
   const memory = new MemoryStore();
-  for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
+  for (const [name, cidr] of [
+    ["p4", "10.0.0.0/16"],
+    ["p6", "fd00::/112"],
+  ] as const)
+    await memory.create("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name },
+      spec: { cidr },
+    });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   await reserve.refill();
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+  const addresses = new Addresses({
+    node: "n1",
+    store: memory,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    closeLoser: async () => {},
+    endFlows: () => {},
+    report: () => {},
+  });
   let requests = 0;
   memory.setFault(({ phase }) => void (phase === "request" && requests++));
-  const pods = Array.from({ length: 30 }, (_, i) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} }));
+  const pods = Array.from({ length: 30 }, (_, i) =>
+    addresses.take({
+      containerId: `c${i}`,
+      network: "net",
+      pod: { kind: "Pod", namespace: "a", name: `p${i}` },
+      families: [4, 6],
+      requests: NOTHING_ASKED,
+      namespaceLabels: {},
+    }),
+  );
   const given = (await Promise.all(pods)).flatMap((taken) => taken.addresses);
   expect(new Set(given).size).toBe(60);
   expect(given.map(familyOf)).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? 4 : 6)));
@@ -92,31 +152,75 @@ describe("work for the datastore after an answer", () => {
   let memory: MemoryStore;
   let clock: VirtualClock;
   let addresses: Addresses;
-  const record = (name: string, taken: Taken) => ({ containerId: name, pod: { kind: "Pod", namespace: "a", name }, interface: `cali${name}`, addresses: taken.addresses, mac: "", netns: "", podInterface: "eth0" }) as const;
+  const record = (name: string, taken: Taken) =>
+    ({
+      containerId: name,
+      pod: { kind: "Pod", namespace: "a", name },
+      interface: `cali${name}`,
+      addresses: taken.addresses,
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    }) as const;
 
   /** ADD of so many pods, to the end of the answer. */
   async function add(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
-      const taken = await addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `c${i}` }, families: [4, 6], requests: NOTHING_ASKED, namespaceLabels: {} });
-      addresses.confirm({ record: record(`c${i}`, taken), handle: taken.handle, assignedAt: taken.assignedAt, mtuBytes: 1500, state: "attached", wired: false });
+      const taken = await addresses.take({
+        containerId: `c${i}`,
+        network: "net",
+        pod: { kind: "Pod", namespace: "a", name: `c${i}` },
+        families: [4, 6],
+        requests: NOTHING_ASKED,
+        namespaceLabels: {},
+      });
+      addresses.confirm({
+        record: record(`c${i}`, taken),
+        handle: taken.handle,
+        assignedAt: taken.assignedAt,
+        mtuBytes: 1500,
+        state: "attached",
+        wired: false,
+      });
     }
   }
 
   async function recorded(): Promise<string[]> {
-    return (await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID).filter((handle) => handle.startsWith("net."));
+    return (await memory.list("IPAMHandle")).items
+      .map(({ spec }) => spec.handleID)
+      .filter((handle) => handle.startsWith("net."));
   }
 
   beforeEach(async () => {
     memory = new MemoryStore();
     clock = new VirtualClock();
-    for (const [name, cidr] of [["p4", "10.0.0.0/16"], ["p6", "fd00::/112"]] as const) await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
+    for (const [name, cidr] of [
+      ["p4", "10.0.0.0/16"],
+      ["p6", "fd00::/112"],
+    ] as const)
+      await memory.create("IPPool", {
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name },
+        spec: { cidr },
+      });
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
     const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
     // The reserve takes from blocks in which a pod has an address.
     await ipam.assign({ ipv4: 1, ipv6: 1, handle: "other", attributes: { node: "n1" } });
     await clock.until(reserve.refill());
     const journal = await Journal.open(openFiles(), directory, () => {});
-    addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
+    addresses = new Addresses({
+      node: "n1",
+      store: memory,
+      ipam,
+      reserve,
+      journal,
+      clock,
+      closeLoser: async () => {},
+      endFlows: () => {},
+      report: () => {},
+    });
   });
 
   test("waits until the runtime has the pod, and is done for all at once", async () => {
@@ -144,28 +248,74 @@ describe("work for the datastore after an answer", () => {
 
 test("when the pool is used up, ADD says so in words of its own", async () => {
   const memory = new MemoryStore();
-  await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "fd00::/127", blockSize: 127 } });
+  await memory.create("IPPool", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name: "p" },
+    spec: { cidr: "fd00::/127", blockSize: 127 },
+  });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
-  const take = (i: number) => addresses.take({ containerId: `c${i}`, network: "net", pod: { kind: "Pod", namespace: "a", name: `p${i}` }, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} });
+  const addresses = new Addresses({
+    node: "n1",
+    store: memory,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    closeLoser: async () => {},
+    endFlows: () => {},
+    report: () => {},
+  });
+  const take = (i: number) =>
+    addresses.take({
+      containerId: `c${i}`,
+      network: "net",
+      pod: { kind: "Pod", namespace: "a", name: `p${i}` },
+      families: [6],
+      requests: NOTHING_ASKED,
+      namespaceLabels: {},
+    });
   const outcomes = await Promise.allSettled([take(0), take(1), take(2)]);
   expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "fulfilled", "rejected"]);
-  expect(outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [String(outcome.reason)] : []))).toEqual([expect.stringContaining('got 0 of 1 IPv6 addresses for node "n1" from p (fd00::/127): every address is taken')]);
+  expect(outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [String(outcome.reason)] : []))).toEqual([
+    expect.stringContaining('got 0 of 1 IPv6 addresses for node "n1" from p (fd00::/127): every address is taken'),
+  ]);
 });
 
 test("a failed ADD's handle is released in the container's own queue, for which the next ADD of the container waits", async () => {
   const memory = new MemoryStore();
   const gate = Promise.withResolvers<void>();
-  const store = gated(memory, (method, kind, name) => method === "get" && kind === "IPAMHandle" && name === "net.c1", gate.promise);
+  const store = gated(
+    memory,
+    (method, kind, name) => method === "get" && kind === "IPAMHandle" && name === "net.c1",
+    gate.promise,
+  );
   const clock = openClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const addresses = new Addresses({ node: "n1", store, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report: () => {} });
-  const request = { containerId: "c1", network: "net", pod: { kind: "Pod", namespace: "a", name: "b" }, families: [4], requests: NOTHING_ASKED, namespaceLabels: {} } as const;
+  const addresses = new Addresses({
+    node: "n1",
+    store,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    closeLoser: async () => {},
+    endFlows: () => {},
+    report: () => {},
+  });
+  const request = {
+    containerId: "c1",
+    network: "net",
+    pod: { kind: "Pod", namespace: "a", name: "b" },
+    families: [4],
+    requests: NOTHING_ASKED,
+    namespaceLabels: {},
+  } as const;
   expect(await addresses.take(request).catch((error: unknown) => error)).toBeInstanceOf(AddressError);
   expect(await addresses.settled("c1", 20)).toBe(false);
   gate.resolve();
@@ -179,8 +329,19 @@ test("a write that is retried is reported once for each reason that it fails for
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
   const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
   const journal = await Journal.open(openFiles(), directory, () => {});
-  const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void reports.push(`${message}: ${String(fields["error"])}`);
-  const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async () => {}, endFlows: () => {}, report });
+  const report = (message: string, fields: Readonly<Record<string, unknown>>): void =>
+    void reports.push(`${message}: ${String(fields["error"])}`);
+  const addresses = new Addresses({
+    node: "n1",
+    store: memory,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    closeLoser: async () => {},
+    endFlows: () => {},
+    report,
+  });
   memory.setFault(() => "unavailable");
   addresses.releaseHandle("c1", "net.c1");
   await clock.advance(60_000);
@@ -195,31 +356,79 @@ test("a write that is retried is reported once for each reason that it fails for
 describe("what was recorded goes wrong", () => {
   const POD = { kind: "Pod", namespace: "a", name: "b" } as const;
   const attachmentOf = ({ addresses, handle, assignedAt }: Taken): Attachment => ({
-    record: { containerId: handle.slice("net.".length), pod: POD, interface: "cali1", addresses, mac: "02:00:00:00:00:01", netns: "", podInterface: "eth0" },
-    handle, assignedAt, mtuBytes: 1500, state: "attached", wired: true,
+    record: {
+      containerId: handle.slice("net.".length),
+      pod: POD,
+      interface: "cali1",
+      addresses,
+      mac: "02:00:00:00:00:01",
+      netns: "",
+      podInterface: "eth0",
+    },
+    handle,
+    assignedAt,
+    mtuBytes: 1500,
+    state: "attached",
+    wired: true,
   });
 
   /** How a block records an address of the reserve. */
   const RESERVE_RECORD = ownerOf(reserveHandle("n1"), {}).handle_id ?? "";
 
-  async function bench(files: Files = openFiles(), spec: { readonly cidr: string; readonly blockSize: number } = { cidr: "fd00::/122", blockSize: 122 }) {
+  async function bench(
+    files: Files = openFiles(),
+    spec: { readonly cidr: string; readonly blockSize: number } = { cidr: "fd00::/122", blockSize: 122 },
+  ) {
     const memory = new MemoryStore();
-    await memory.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec });
+    await memory.create("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name: "p" },
+      spec,
+    });
     const clock = new VirtualClock();
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
     const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [], size: 1 });
     await clock.until(reserve.refill());
     const journal = await Journal.open(files, directory, () => {});
     const closed: string[] = [];
-    const addresses = new Addresses({ node: "n1", store: memory, ipam, reserve, journal, clock, closeLoser: async ({ handle }, why) => void closed.push(`${handle}: ${why}`), endFlows: () => {}, report: () => {} });
-    const take = (containerId: string) => clock.until(addresses.take({ containerId, network: "net", pod: POD, families: [6], requests: NOTHING_ASKED, namespaceLabels: {} }));
-    const holders = async (): Promise<string[]> => (await memory.list("IPAMBlock")).items.flatMap(({ spec }) => spec.allocations.flatMap((index) => (index === null ? [] : [spec.attributes[index]?.handle_id ?? ""])));
+    const addresses = new Addresses({
+      node: "n1",
+      store: memory,
+      ipam,
+      reserve,
+      journal,
+      clock,
+      closeLoser: async ({ handle }, why) => void closed.push(`${handle}: ${why}`),
+      endFlows: () => {},
+      report: () => {},
+    });
+    const take = (containerId: string) =>
+      clock.until(
+        addresses.take({
+          containerId,
+          network: "net",
+          pod: POD,
+          families: [6],
+          requests: NOTHING_ASKED,
+          namespaceLabels: {},
+        }),
+      );
+    const holders = async (): Promise<string[]> =>
+      (await memory.list("IPAMBlock")).items.flatMap(({ spec }) =>
+        spec.allocations.flatMap((index) => (index === null ? [] : [spec.attributes[index]?.handle_id ?? ""])),
+      );
     return { memory, clock, ipam, reserve, journal, closed, addresses, take, holders };
   }
 
   test("an address that another holder has: the pod is closed, its Pod says that it has none, and nothing is tried again", async () => {
     const { memory, clock, ipam, closed, addresses, take } = await bench();
-    await memory.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { name: "b", namespace: "a" }, spec: { containers: [] } });
+    await memory.create("Pod", {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "b", namespace: "a" },
+      spec: { containers: [] },
+    });
     const taken = await take("c1");
     const [addr] = taken.addresses;
     if (addr === undefined) throw new Error("no address");
@@ -227,9 +436,14 @@ describe("what was recorded goes wrong", () => {
     await clock.until(ipam.assignAddress(addr, "other.c9", { node: "n2" }));
     addresses.confirm(attachmentOf(taken));
     await clock.advance(60_000);
-    expect(closed).toEqual([`net.c1: Cannot move ${addr} from handle "${reserveHandle("n1")}" to "net.c1": handle "other.c9" holds it`]);
+    expect(closed).toEqual([
+      `net.c1: Cannot move ${addr} from handle "${reserveHandle("n1")}" to "net.c1": handle "other.c9" holds it`,
+    ]);
     expect(addresses.backlog).toBe(0);
-    expect((await memory.get(POD))?.metadata.annotations).toMatchObject({ "cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/containerID": "c1" });
+    expect((await memory.get(POD))?.metadata.annotations).toMatchObject({
+      "cni.projectcalico.org/podIPs": "",
+      "cni.projectcalico.org/containerID": "c1",
+    });
     addresses.release(attachmentOf(taken));
     await clock.advance(60_000);
     expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
@@ -238,7 +452,8 @@ describe("what was recorded goes wrong", () => {
   test("an address whose block was deleted is recorded for the pod all the same", async () => {
     const { memory, clock, closed, addresses, take, holders } = await bench();
     const taken = await take("c1");
-    for (const { metadata } of (await memory.list("IPAMBlock")).items) await memory.delete({ kind: "IPAMBlock", namespace: undefined, name: metadata.name });
+    for (const { metadata } of (await memory.list("IPAMBlock")).items)
+      await memory.delete({ kind: "IPAMBlock", namespace: undefined, name: metadata.name });
     addresses.confirm(attachmentOf(taken));
     await clock.advance(60_000);
     expect([closed, addresses.backlog]).toEqual([[], 0]);
@@ -247,7 +462,10 @@ describe("what was recorded goes wrong", () => {
 
   test("a disk that keeps a record does not free the address under its next owner", async () => {
     let refuses = true;
-    const files: Files = { ...openFiles(), remove: (path) => (refuses ? Promise.reject(new FileError("remove", path, "EROFS")) : openFiles().remove(path)) };
+    const files: Files = {
+      ...openFiles(),
+      remove: (path) => (refuses ? Promise.reject(new FileError("remove", path, "EROFS")) : openFiles().remove(path)),
+    };
     const { clock, journal, addresses, take, holders } = await bench(files, { cidr: "fd00::7/128", blockSize: 128 });
     const first = await take("c1");
     await journal.put(attachmentOf(first));

@@ -86,7 +86,13 @@ export class Addresses {
     const handle = `${request.network}.${request.containerId}`;
     this.#taking.add(handle);
     const { addresses: fixed, ipv4Pools, ipv6Pools } = request.requests;
-    if (fixed !== undefined) return { addresses: await this.#takeFixed(fixed, request, handle, assignedAt), handle, assignedAt, assigned: true };
+    if (fixed !== undefined)
+      return {
+        addresses: await this.#takeFixed(fixed, request, handle, assignedAt),
+        handle,
+        assignedAt,
+        assigned: true,
+      };
     const { reserve } = this.#options;
     const addresses: Addr[] = [];
     const missing: Family[] = [];
@@ -114,13 +120,25 @@ export class Addresses {
       for (const addr of addresses) reserve.giveBack(addr);
       this.releaseHandle(request.containerId, handle);
       if (!isRefusal(error)) throw error;
-      throw new AddressError(`no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`);
+      throw new AddressError(
+        `no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`,
+      );
     }
-    return { addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)), handle, assignedAt, assigned };
+    return {
+      addresses: request.families.flatMap((family) => addresses.filter((addr) => familyOf(addr) === family)),
+      handle,
+      assignedAt,
+      assigned,
+    };
   }
 
   /** By way of the reserve, which fetches for all that wait at once; for a pod that asks for pools, or when the reserve gets none, for it alone. */
-  async #findOne(family: Family, { requests, pod, namespaceLabels }: TakeRequest, handle: string, assignedAt: string): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
+  async #findOne(
+    family: Family,
+    { requests, pod, namespaceLabels }: TakeRequest,
+    handle: string,
+    assignedAt: string,
+  ): Promise<{ readonly addr: Addr | undefined; readonly assigned: boolean }> {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
@@ -128,17 +146,31 @@ export class Addresses {
       if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
-    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle, attributes: this.#attributes(pod, assignedAt), pools, namespaceLabels });
+    const { ipv4, ipv6 } = await ipam.assign({
+      ipv4: family === 4 ? 1 : 0,
+      ipv6: family === 6 ? 1 : 0,
+      handle,
+      attributes: this.#attributes(pod, assignedAt),
+      pools,
+      namespaceLabels,
+    });
     return { addr: [...ipv4, ...ipv6][0], assigned: true };
   }
 
-  async #takeFixed(addresses: readonly Addr[], { pod, containerId }: TakeRequest, handle: string, assignedAt: string): Promise<readonly Addr[]> {
+  async #takeFixed(
+    addresses: readonly Addr[],
+    { pod, containerId }: TakeRequest,
+    handle: string,
+    assignedAt: string,
+  ): Promise<readonly Addr[]> {
     // A pod that is replaced keeps its address: its predecessor here may be giving it back just now.
     for (const other of this.#options.journal.all()) {
-      if (other.state === "releasing" && other.record.addresses.some((addr) => addresses.includes(addr))) await this.settled(other.record.containerId, RELEASE_WAIT_MS);
+      if (other.state === "releasing" && other.record.addresses.some((addr) => addresses.includes(addr)))
+        await this.settled(other.record.containerId, RELEASE_WAIT_MS);
     }
     const assign = async (): Promise<void> => {
-      for (const addr of addresses) await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod, assignedAt));
+      for (const addr of addresses)
+        await this.#options.ipam.assignAddress(addr, handle, this.#attributes(pod, assignedAt));
     };
     try {
       await this.#inTime(containerId, assign());
@@ -227,14 +259,20 @@ export class Addresses {
 
   /** The attachment's addresses without those that a pod here got since: a daemon may have died between the release and the journal's word of it. */
   #notInUse({ record, handle }: Attachment): readonly Addr[] {
-    const inUse = new Set(this.#options.journal.all().flatMap((other) => (other.state === "attached" && other.handle !== handle ? other.record.addresses : [])));
+    const inUse = new Set(
+      this.#options.journal
+        .all()
+        .flatMap((other) => (other.state === "attached" && other.handle !== handle ? other.record.addresses : [])),
+    );
     return record.addresses.filter((addr) => !inUse.has(addr));
   }
 
   /** A container of which the journal has nothing: whatever its handle holds. In the container's queue, as all that concerns its handle. */
   releaseHandle(containerId: string, handle: string): void {
     this.#taking.delete(handle);
-    this.#enqueue(containerId, "release addresses by handle", () => this.#options.reserve.release({ handle, addresses: [] }));
+    this.#enqueue(containerId, "release addresses by handle", () =>
+      this.#options.reserve.release({ handle, addresses: [] }),
+    );
   }
 
   /** The handles under which this node knows addresses to be in use, or on their way. */
@@ -270,9 +308,11 @@ export class Addresses {
 
   /** Resolves GATHER_MS after the first call that waits, for all of them. */
   #gathered(): Promise<void> {
-    this.#gathering ??= this.#options.clock.sleep(GATHER_MS, AbortSignal.any([this.#hurry.signal, this.#stopping.signal])).then(() => {
-      this.#gathering = undefined;
-    });
+    this.#gathering ??= this.#options.clock
+      .sleep(GATHER_MS, AbortSignal.any([this.#hurry.signal, this.#stopping.signal]))
+      .then(() => {
+        this.#gathering = undefined;
+      });
     return this.#gathering;
   }
 
@@ -318,9 +358,13 @@ export class Addresses {
           return await work();
         } catch (error) {
           if (!isRefusal(error)) throw error;
-          if (error.message !== told) this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
+          if (error.message !== told)
+            this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           told = error.message;
-          await this.#options.clock.sleep(Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)), this.#stopping.signal);
+          await this.#options.clock.sleep(
+            Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures, 10)),
+            this.#stopping.signal,
+          );
         }
       }
     };

@@ -65,14 +65,31 @@ class Bird {
 }
 
 function pool(name: string, cidr: string): Update {
-  const value: Resource<"IPPool"> = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } };
-  return { kind: "IPPool", key: { kind: "IPPool", namespace: undefined, name }, value, origin: { revision: "1", generation: 1, seenAt: 0 } };
+  const value: Resource<"IPPool"> = {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name },
+    spec: { cidr },
+  };
+  return {
+    kind: "IPPool",
+    key: { kind: "IPPool", namespace: undefined, name },
+    value,
+    origin: { revision: "1", generation: 1, seenAt: 0 },
+  };
 }
 
 function setUp() {
   const [disk, bird, clock] = [new Disk(), new Bird(), new VirtualClock()];
   const reports: string[] = [];
-  const configurator = new BirdConfigurator({ node: "n1", paths: PATHS, files: disk.door, sockets: bird.door, clock, report: (message, fields) => reports.push(`${message}: ${String(fields["error"])}`) });
+  const configurator = new BirdConfigurator({
+    node: "n1",
+    paths: PATHS,
+    files: disk.door,
+    sockets: bird.door,
+    clock,
+    report: (message, fields) => reports.push(`${message}: ${String(fields["error"])}`),
+  });
   return { disk, bird, clock, reports, configurator };
 }
 
@@ -93,8 +110,13 @@ for (const errno of ["ENOSPC", "EROFS"]) {
     disk.refuse = errno;
     await running(all, async () => {
       await clock.advance(60_000);
-      expect([configurator.current, configurator.error]).toEqual([false, `Cannot write "/n/etc/calico/bird.conf": ${errno}`]);
-      expect(reports).toEqual([`cannot write BIRD's configuration: will retry: Cannot write "/n/etc/calico/bird.conf": ${errno}`]);
+      expect([configurator.current, configurator.error]).toEqual([
+        false,
+        `Cannot write "/n/etc/calico/bird.conf": ${errno}`,
+      ]);
+      expect(reports).toEqual([
+        `cannot write BIRD's configuration: will retry: Cannot write "/n/etc/calico/bird.conf": ${errno}`,
+      ]);
       expect(disk.attempts).toBeGreaterThan(10);
       expect(disk.attempts).toBeLessThan(20);
       disk.refuse = undefined;

@@ -23,7 +23,11 @@ const DISK_RETRY_MOST_MS = 5_000;
 const REPORT_AFTER = 10;
 
 export class BirdConfigurator {
-  readonly #sources: { nodes: Map<string, Resource<"Node">>; blocks: Map<string, Resource<"IPAMBlock">>; pools: Map<string, Resource<"IPPool">> } = {
+  readonly #sources: {
+    nodes: Map<string, Resource<"Node">>;
+    blocks: Map<string, Resource<"IPAMBlock">>;
+    pools: Map<string, Resource<"IPPool">>;
+  } = {
     nodes: new Map(),
     blocks: new Map(),
     pools: new Map(),
@@ -42,7 +46,14 @@ export class BirdConfigurator {
   #failures = 0;
   #error: string | undefined;
 
-  constructor(options: { node: string; paths: NodePaths; files: Files; sockets: Sockets; clock: Clock; report: Report }) {
+  constructor(options: {
+    node: string;
+    paths: NodePaths;
+    files: Files;
+    sockets: Sockets;
+    clock: Clock;
+    report: Report;
+  }) {
     this.#node = options.node;
     this.#paths = options.paths;
     this.#files = options.files;
@@ -129,7 +140,10 @@ export class BirdConfigurator {
     this.#error = error.message;
     const isDisk = error instanceof FileError;
     if (error.message !== this.#reported && (isDisk || this.#failures >= REPORT_AFTER)) {
-      this.#report(isDisk ? "cannot write BIRD's configuration: will retry" : "BIRD did not take its configuration: will retry", { error: error.message, socket: this.#paths.birdSocket });
+      this.#report(
+        isDisk ? "cannot write BIRD's configuration: will retry" : "BIRD did not take its configuration: will retry",
+        { error: error.message, socket: this.#paths.birdSocket },
+      );
       this.#reported = error.message;
     }
     return isDisk ? Math.min(DISK_RETRY_MOST_MS, RETRY_MS * 2 ** Math.min(this.#failures - 1, 10)) : RETRY_MS;

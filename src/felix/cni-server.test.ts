@@ -27,18 +27,37 @@ async function bench(options: Partial<CniServerOptions["wiring"]>) {
     random: openRandom(),
     report: (message, fields) => void done.push(`${message}: ${String(fields["error"])}`),
     pipeline: {
-      inSync: true, status: "in-sync", datastoreErrors: [], refused: undefined,
-      attach: () => {}, detach: (name) => void done.push(`detach ${name}`), readPod: () => Promise.resolve(undefined), isProgrammed: () => true, explain: () => "",
+      inSync: true,
+      status: "in-sync",
+      datastoreErrors: [],
+      refused: undefined,
+      attach: () => {},
+      detach: (name) => void done.push(`detach ${name}`),
+      readPod: () => Promise.resolve(undefined),
+      isProgrammed: () => true,
+      explain: () => "",
     },
     addresses: {
-      settled: () => Promise.resolve(true), confirm: () => {}, releaseHandle: () => {},
-      take: ({ containerId }) => Promise.resolve({ addresses: [ADDRESS], handle: `net.${containerId}`, assignedAt: "", assigned: false }),
+      settled: () => Promise.resolve(true),
+      confirm: () => {},
+      releaseHandle: () => {},
+      take: ({ containerId }) =>
+        Promise.resolve({ addresses: [ADDRESS], handle: `net.${containerId}`, assignedAt: "", assigned: false }),
       giveBack: () => void done.push("give back"),
       release: ({ record, state }) => void done.push(`release ${record.containerId} ${state}`),
     },
     wiring: { add: () => {}, remove: () => {}, check: () => [], automaticMtuBytes: () => 1500, ...options },
     requests: {
-      read: () => Promise.resolve({ network: "net", families: [4], requests: { addresses: undefined, ipv4Pools: undefined, ipv6Pools: undefined }, namespaceLabels: {}, uid: undefined, mtuBytes: undefined, mac: undefined }),
+      read: () =>
+        Promise.resolve({
+          network: "net",
+          families: [4],
+          requests: { addresses: undefined, ipv4Pools: undefined, ipv6Pools: undefined },
+          namespaceLabels: {},
+          uid: undefined,
+          mtuBytes: undefined,
+          mac: undefined,
+        }),
       warn: () => {},
     },
   });
@@ -46,7 +65,15 @@ async function bench(options: Partial<CniServerOptions["wiring"]>) {
   const listener = await server.listen(openSockets(), path);
   const ask = async (command: CniRequest["command"], containerId: string, config: object = {}): Promise<CniAnswer> => {
     const connection = await openSockets().connect(path);
-    const request = { command, plugin: "calico", containerId, netns: "/run/netns/x", interface: "eth0", args: { K8S_POD_NAMESPACE: "a", K8S_POD_NAME: containerId }, config: { name: "net", ...config } };
+    const request = {
+      command,
+      plugin: "calico",
+      containerId,
+      netns: "/run/netns/x",
+      interface: "eth0",
+      args: { K8S_POD_NAMESPACE: "a", K8S_POD_NAME: containerId },
+      config: { name: "net", ...config },
+    };
     await connection.write(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
     let text = "";
     for await (const chunk of connection.input) text += new TextDecoder().decode(chunk);
@@ -61,26 +88,51 @@ const refuse = (op: string, errno: number) => (): never => {
 };
 
 test("a failed ADD answers the first error, and gives the addresses back although the interface cannot be removed, which DEL tries again", async () => {
-  const { done, ask, close, journal } = await bench({ add: refuse("add link", EEXIST), remove: refuse("remove link", EBUSY) });
-  expect(await ask("ADD", "c1")).toEqual({ ok: false, error: { code: 101, msg: "ADD of container c1 failed", details: "Cannot add link x: EEXIST (file exists)" } });
+  const { done, ask, close, journal } = await bench({
+    add: refuse("add link", EEXIST),
+    remove: refuse("remove link", EBUSY),
+  });
+  expect(await ask("ADD", "c1")).toEqual({
+    ok: false,
+    error: { code: 101, msg: "ADD of container c1 failed", details: "Cannot add link x: EEXIST (file exists)" },
+  });
   const [{ record } = { record: { interface: "" } }] = journal.all();
-  expect(done).toEqual([`detach ${record.interface}`, expect.stringContaining("cannot undo a failed ADD: DEL will: Cannot remove link x: EBUSY"), "release c1 releasing"]);
-  expect(await ask("DEL", "c1")).toMatchObject({ ok: false, error: { msg: "DEL of container c1 failed", details: expect.stringContaining("Cannot remove link x: EBUSY") } });
+  expect(done).toEqual([
+    `detach ${record.interface}`,
+    expect.stringContaining("cannot undo a failed ADD: DEL will: Cannot remove link x: EBUSY"),
+    "release c1 releasing",
+  ]);
+  expect(await ask("DEL", "c1")).toMatchObject({
+    ok: false,
+    error: { msg: "DEL of container c1 failed", details: expect.stringContaining("Cannot remove link x: EBUSY") },
+  });
   await close();
 });
 
 test("an MTU that cannot be read costs no address, and leaves no record", async () => {
   const { done, ask, close } = await bench({ automaticMtuBytes: refuse("list", EBUSY) });
-  expect(await ask("ADD", "c1")).toMatchObject({ ok: false, error: { details: expect.stringContaining("Cannot list x: EBUSY") } });
+  expect(await ask("ADD", "c1")).toMatchObject({
+    ok: false,
+    error: { details: expect.stringContaining("Cannot list x: EBUSY") },
+  });
   expect([done, readdirSync(`${directory}/journal`)]).toEqual([[], []]);
   await close();
 });
 
 test("GC goes on over what cannot be taken down, and answers it at the end", async () => {
-  const { done, ask, close } = await bench({ remove: ({ record }) => void (record.containerId === "c2" && refuse("remove link", EBUSY)()) });
+  const { done, ask, close } = await bench({
+    remove: ({ record }) => void (record.containerId === "c2" && refuse("remove link", EBUSY)()),
+  });
   for (const container of ["c1", "c2", "c3", "c4"]) expect((await ask("ADD", container)).ok).toBe(true);
   const answer = await ask("GC", "", { "cni.dev/valid-attachments": [{ containerID: "c4", ifname: "eth0" }] });
-  expect(answer).toEqual({ ok: false, error: { code: 101, msg: "GC of network net could not take down 1 attachments", details: expect.stringContaining("container c2: Cannot remove link x: EBUSY") as unknown as string } });
+  expect(answer).toEqual({
+    ok: false,
+    error: {
+      code: 101,
+      msg: "GC of network net could not take down 1 attachments",
+      details: expect.stringContaining("container c2: Cannot remove link x: EBUSY") as unknown as string,
+    },
+  });
   expect(done.filter((line) => line.startsWith("release"))).toEqual(["release c1 releasing", "release c3 releasing"]);
   await close();
 });

@@ -38,7 +38,10 @@ import type { Pipeline, Report } from "./pipeline.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {
-  readonly pipeline: Pick<Pipeline, "inSync" | "status" | "datastoreErrors" | "refused" | "attach" | "detach" | "readPod" | "isProgrammed" | "explain">;
+  readonly pipeline: Pick<
+    Pipeline,
+    "inSync" | "status" | "datastoreErrors" | "refused" | "attach" | "detach" | "readPod" | "isProgrammed" | "explain"
+  >;
   readonly journal: Journal;
   readonly addresses: Pick<Addresses, "settled" | "take" | "giveBack" | "confirm" | "release" | "releaseHandle">;
   readonly wiring: Pick<Wiring, "add" | "remove" | "check" | "automaticMtuBytes">;
@@ -90,7 +93,11 @@ export class CniServer {
       if (!isRefusal(error)) throw error;
       return {
         ok: false,
-        error: { code: CNI_FAILED, msg: `${request.command} of container ${request.containerId} failed`, details: error.message },
+        error: {
+          code: CNI_FAILED,
+          msg: `${request.command} of container ${request.containerId} failed`,
+          details: error.message,
+        },
       };
     }
   }
@@ -114,7 +121,8 @@ export class CniServer {
 
   #inTurn<T>({ containerId, interface: podInterface }: CniRequest, work: () => Promise<T>): Promise<T> {
     const refuse = (field: string, value: string, wanted: string | undefined): void => {
-      if (wanted !== undefined) throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `${field} is ${JSON.stringify(value)}, must be ${wanted}`);
+      if (wanted !== undefined)
+        throw new CniRefusal(CNI_INVALID_ENVIRONMENT, `${field} is ${JSON.stringify(value)}, must be ${wanted}`);
     };
     refuse("container id", containerId, whyNotIdentifier(containerId));
     refuse("interface name", podInterface, whyNotInterfaceName(podInterface));
@@ -131,12 +139,20 @@ export class CniServer {
     }
     const refused = this.#options.pipeline.refused;
     if (refused !== undefined)
-      throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot program the kernel: new pods would stay closed", refused);
+      throw new CniRefusal(
+        CNI_NOT_AVAILABLE,
+        "calico node cannot program the kernel: new pods would stay closed",
+        refused,
+      );
     try {
       await this.#options.journal.probe();
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      throw new CniRefusal(CNI_NOT_AVAILABLE, "calico node cannot record pods: new pods would be refused", error.message);
+      throw new CniRefusal(
+        CNI_NOT_AVAILABLE,
+        "calico node cannot record pods: new pods would be refused",
+        error.message,
+      );
     }
     return undefined;
   }
@@ -149,7 +165,11 @@ export class CniServer {
   async #add(request: CniRequest): Promise<CniResult> {
     const { pipeline, journal, addresses, wiring } = this.#options;
     if (!pipeline.inSync)
-      throw new CniRefusal(CNI_TRY_AGAIN_LATER, `calico node starts no pod now: the datastore is ${pipeline.status}`, this.#datastoreErrors());
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        `calico node starts no pod now: the datastore is ${pipeline.status}`,
+        this.#datastoreErrors(),
+      );
     const pod = podOf(request);
     const wired = request.plugin === "calico";
     const known = journal.get(request.containerId, request.interface);
@@ -263,7 +283,11 @@ export class CniServer {
   /** A new container of the same pod takes its place: the older attachments lose their interfaces, and keep only addresses until their DEL. */
   async #supersede({ record }: Attachment): Promise<void> {
     for (const other of this.#options.journal.all()) {
-      if (!isWired(other) || other.record.containerId === record.containerId || formatKey(other.record.pod) !== formatKey(record.pod))
+      if (
+        !isWired(other) ||
+        other.record.containerId === record.containerId ||
+        formatKey(other.record.pod) !== formatKey(record.pod)
+      )
         continue;
       await this.#close(other, `container ${record.containerId} of the same pod took its place`);
     }
@@ -319,7 +343,10 @@ export class CniServer {
         await step();
       } catch (error) {
         if (!isRefusal(error)) throw error;
-        report("cannot undo a failed ADD: DEL will", { container: attachment.record.containerId, error: error.message });
+        report("cannot undo a failed ADD: DEL will", {
+          container: attachment.record.containerId,
+          error: error.message,
+        });
       }
     }
   }
@@ -338,7 +365,8 @@ export class CniServer {
     const { pipeline, wiring, journal } = this.#options;
     const name = attachment.record.interface;
     if (isWired(attachment)) pipeline.detach(name);
-    const isOthers = this.#choosing.has(name) || journal.all().some((other) => isWired(other) && other.record.interface === name);
+    const isOthers =
+      this.#choosing.has(name) || journal.all().some((other) => isWired(other) && other.record.interface === name);
     if (isWired(attachment) || !isOthers) wiring.remove(attachment);
     await this.#release(attachment);
   }
@@ -364,7 +392,11 @@ export class CniServer {
       }
     }
     if (failures.length > 0)
-      throw new CniRefusal(CNI_FAILED, `GC of network ${network} could not take down ${failures.length} attachments`, failures.join("; "));
+      throw new CniRefusal(
+        CNI_FAILED,
+        `GC of network ${network} could not take down ${failures.length} attachments`,
+        failures.join("; "),
+      );
     return undefined;
   }
 
@@ -383,12 +415,21 @@ export class CniServer {
       );
     }
     if (attachment.closed !== undefined)
-      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} has lost its interface`, attachment.closed);
+      throw new CniRefusal(
+        CNI_CHECK_FAILED,
+        `container ${request.containerId} has lost its interface`,
+        attachment.closed,
+      );
     if (!attachment.wired) return undefined;
     const differences = wiring.check(attachment);
-    if (!pipeline.isProgrammed(attachment.record.interface)) differences.push(pipeline.explain(attachment.record.interface));
+    if (!pipeline.isProgrammed(attachment.record.interface))
+      differences.push(pipeline.explain(attachment.record.interface));
     if (differences.length > 0)
-      throw new CniRefusal(CNI_CHECK_FAILED, `container ${request.containerId} is not as ADD left it`, differences.join("; "));
+      throw new CniRefusal(
+        CNI_CHECK_FAILED,
+        `container ${request.containerId} is not as ADD left it`,
+        differences.join("; "),
+      );
     return undefined;
   }
 }

@@ -10,10 +10,19 @@ function information(ready: boolean | undefined, name = "default"): Update {
 
 function of(kind: "ClusterInformation" | "IPPool", name: string, spec: object | undefined): Update {
   const value = spec === undefined ? undefined : { apiVersion: "projectcalico.org/v3", kind, metadata: { name }, spec };
-  return { kind, key: { kind, namespace: undefined, name }, value, origin: { revision: "", generation: undefined, seenAt: 0 } } as Update;
+  return {
+    kind,
+    key: { kind, namespace: undefined, name },
+    value,
+    origin: { revision: "", generation: undefined, seenAt: 0 },
+  } as Update;
 }
 
-const names = (updates: readonly Update[]): string[] => updates.map(({ key, value }) => `${key.name}${value === undefined ? " gone" : ` ${JSON.stringify("spec" in value ? value.spec : {})}`}`);
+const names = (updates: readonly Update[]): string[] =>
+  updates.map(
+    ({ key, value }) =>
+      `${key.name}${value === undefined ? " gone" : ` ${JSON.stringify("spec" in value ? value.spec : {})}`}`,
+  );
 
 test("while closed nothing passes; opened, the last state of each object does", () => {
   const said: string[] = [];
@@ -23,7 +32,12 @@ test("while closed nothing passes; opened, the last state of each object does", 
   expect(gate.reason).toBe('marked not ready: spec.datastoreReady of ClusterInformation "default" is false');
   expect(gate.pass([of("IPPool", "a", { v: 3 }), of("IPPool", "b", undefined)])).toEqual([]);
   expect(gate.pass([information(true, "other")])).toEqual([]);
-  expect(names(gate.pass([information(true)]))).toEqual(['a {"v":3}', 'default {"datastoreReady":true}', "b gone", 'other {"datastoreReady":true}']);
+  expect(names(gate.pass([information(true)]))).toEqual([
+    'a {"v":3}',
+    'default {"datastoreReady":true}',
+    "b gone",
+    'other {"datastoreReady":true}',
+  ]);
   expect(names(gate.pass([of("IPPool", "c", {})]))).toEqual(["c {}"]);
   expect(said).toHaveLength(2);
 });
@@ -42,12 +56,25 @@ test("Calico's objects are not written while it is closed; others are, and readi
   const gate = new DatastoreGate(() => {});
   const memory = new MemoryStore();
   const store = gatedStore(memory, gate);
-  const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "10.0.0.0/16" } };
+  const pool = {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name: "p" },
+    spec: { cidr: "10.0.0.0/16" },
+  };
   const stored = await store.create("IPPool", pool);
   gate.pass([information(false)]);
   const key = { kind: "IPPool", namespace: undefined, name: "p" } as const;
-  for (const write of [() => store.create("IPPool", pool), () => store.update("IPPool", stored), () => store.delete(key), () => store.annotate(key, { a: "b" })]) {
-    await expect(write()).rejects.toMatchObject({ reason: "unavailable", message: expect.stringContaining("spec.datastoreReady") });
+  for (const write of [
+    () => store.create("IPPool", pool),
+    () => store.update("IPPool", stored),
+    () => store.delete(key),
+    () => store.annotate(key, { a: "b" }),
+  ]) {
+    await expect(write()).rejects.toMatchObject({
+      reason: "unavailable",
+      message: expect.stringContaining("spec.datastoreReady"),
+    });
   }
   await store.create("Node", { apiVersion: "v1", kind: "Node", metadata: { name: "n" } });
   expect((await store.list("IPPool")).items).toEqual([stored]);

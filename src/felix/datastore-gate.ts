@@ -31,7 +31,9 @@ export class DatastoreGate {
 
   /** What may be taken in now: nothing while it is closed; when it opens, first what was held back. */
   pass(updates: readonly Update[]): readonly Update[] {
-    for (const update of updates) if (update.kind === "ClusterInformation" && update.key.name === CLUSTER_INFORMATION.name) this.#set(datastoreReady(update.value));
+    for (const update of updates)
+      if (update.kind === "ClusterInformation" && update.key.name === CLUSTER_INFORMATION.name)
+        this.#set(datastoreReady(update.value));
     if (this.#isOpen && this.#held.size === 0) return updates;
     for (const update of updates) this.#held.set(formatKey(update.key), update);
     if (!this.#isOpen) return [];
@@ -43,8 +45,16 @@ export class DatastoreGate {
   #set(isOpen: boolean): void {
     if (isOpen === this.#isOpen) return;
     this.#isOpen = isOpen;
-    if (isOpen) this.#report("the datastore is marked ready again: changes since are taken in", { object: OBJECT, held: this.#held.size });
-    else this.#report("the datastore is marked not ready: the kernel stays as it is, no pod is started and no change taken in until it is ready", { object: OBJECT, field: "spec.datastoreReady" });
+    if (isOpen)
+      this.#report("the datastore is marked ready again: changes since are taken in", {
+        object: OBJECT,
+        held: this.#held.size,
+      });
+    else
+      this.#report(
+        "the datastore is marked not ready: the kernel stays as it is, no pod is started and no change taken in until it is ready",
+        { object: OBJECT, field: "spec.datastoreReady" },
+      );
   }
 }
 
@@ -52,7 +62,12 @@ export class DatastoreGate {
 export function gatedStore(store: Store, gate: DatastoreGate): Store {
   const check = (kind: keyof typeof KINDS, verb: string): void => {
     if (gate.reason === undefined || !KINDS[kind].apiVersion.startsWith("projectcalico.org/")) return;
-    throw new StoreError("unavailable", kind, undefined, `Cannot ${verb} ${KINDS[kind].plural}: the datastore is ${gate.reason}`);
+    throw new StoreError(
+      "unavailable",
+      kind,
+      undefined,
+      `Cannot ${verb} ${KINDS[kind].plural}: the datastore is ${gate.reason}`,
+    );
   };
   return {
     get: (key, options) => store.get(key, options),

@@ -51,7 +51,12 @@ export class FaultReporter {
   /** By object: its settings that have no effect, in words. */
   readonly #withoutEffect = new Map<KeyText, readonly string[]>();
 
-  constructor(options: { readonly node: string; readonly store: Store; readonly clock: Clock; readonly report: Report }) {
+  constructor(options: {
+    readonly node: string;
+    readonly store: Store;
+    readonly clock: Clock;
+    readonly report: Report;
+  }) {
     this.#node = options.node;
     this.#store = options.store;
     this.#clock = options.clock;
@@ -88,19 +93,43 @@ export class FaultReporter {
   #inspect(update: Update): void {
     if (update.kind === "KubernetesNetworkPolicy" && update.value !== undefined) {
       const { error } = policyOfNetworkPolicy(update.value);
-      if (error !== undefined) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidPolicy", message: `The policy isolates the pods that it selects and allows nothing: ${error}` });
+      if (error !== undefined)
+        this.tell({
+          key: update.key,
+          metadata: update.value.metadata,
+          reason: "InvalidPolicy",
+          message: `The policy isolates the pods that it selects and allows nothing: ${error}`,
+        });
     }
     if (update.kind === "IPPool" && update.value !== undefined) {
       const pool = poolModelOf(update.value);
-      if (!pool.ok) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidPool", message: `The pool gives no addresses: ${formatFieldError(pool.error)}` });
+      if (!pool.ok)
+        this.tell({
+          key: update.key,
+          metadata: update.value.metadata,
+          reason: "InvalidPool",
+          message: `The pool gives no addresses: ${formatFieldError(pool.error)}`,
+        });
     }
     if (update.kind === "IPReservation" && update.value !== undefined) {
       const { errors } = reservedRangesOf(update.value);
-      if (errors.length > 0) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidReservation", message: `These entries reserve nothing: ${errors.map(formatFieldError).join("; ")}` });
+      if (errors.length > 0)
+        this.tell({
+          key: update.key,
+          metadata: update.value.metadata,
+          reason: "InvalidReservation",
+          message: `These entries reserve nothing: ${errors.map(formatFieldError).join("; ")}`,
+        });
     }
     if (update.kind === "IPAMConfiguration" && update.value !== undefined) {
       const settings = ipamSettingsOf(update.value);
-      if (!settings.ok) this.tell({ key: update.key, metadata: update.value.metadata, reason: "InvalidConfiguration", message: `No address is assigned until it is valid: ${formatFieldError(settings.error)}` });
+      if (!settings.ok)
+        this.tell({
+          key: update.key,
+          metadata: update.value.metadata,
+          reason: "InvalidConfiguration",
+          message: `No address is assigned until it is valid: ${formatFieldError(settings.error)}`,
+        });
     }
   }
 
@@ -127,7 +156,14 @@ export class FaultReporter {
       apiVersion: "v1",
       kind: "Event",
       metadata: { name: `${fault.key.name.slice(0, 200)}.calico-${versionOf(fault)}`, namespace },
-      involvedObject: { apiVersion, kind: apiKind, name: fault.key.name, namespace: fault.key.namespace ?? "", uid: fault.metadata.uid ?? "", resourceVersion: fault.metadata.resourceVersion ?? "" },
+      involvedObject: {
+        apiVersion,
+        kind: apiKind,
+        name: fault.key.name,
+        namespace: fault.key.namespace ?? "",
+        uid: fault.metadata.uid ?? "",
+        resourceVersion: fault.metadata.resourceVersion ?? "",
+      },
       type: "Warning",
       reason: fault.reason,
       message: fault.message,
@@ -146,5 +182,7 @@ function idsOf(key: Key): readonly string[] {
 
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {
-  return reason === "WithoutEffect" || reason === "FamilyUnavailable" ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}` : (metadata.resourceVersion ?? "0");
+  return reason === "WithoutEffect" || reason === "FamilyUnavailable"
+    ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}`
+    : (metadata.resourceVersion ?? "0");
 }

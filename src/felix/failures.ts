@@ -11,5 +11,11 @@ export class AddressError extends Error {
 
 /** True when trying again later, or telling the caller, is the right answer. */
 export function isRefusal(error: unknown): error is Error {
-  return error instanceof StoreError || error instanceof IpamError || error instanceof KernelError || error instanceof FileError || error instanceof AddressError;
+  return (
+    error instanceof StoreError ||
+    error instanceof IpamError ||
+    error instanceof KernelError ||
+    error instanceof FileError ||
+    error instanceof AddressError
+  );
 }

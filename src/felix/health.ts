@@ -29,15 +29,25 @@ function metrics(sources: HealthSources): Registry {
     const made: Gauge = new Gauge({ name, help, registers: [registry], collect: () => made.set(read()) });
   };
   const { pipeline, loop } = sources;
-  gauge("felix_active_local_endpoints", "Local endpoints that are programmed or to be programmed.", () => pipeline.program.endpoints.size);
+  gauge(
+    "felix_active_local_endpoints",
+    "Local endpoints that are programmed or to be programmed.",
+    () => pipeline.program.endpoints.size,
+  );
   gauge("felix_active_local_policies", "Policies that select a local endpoint.", () => pipeline.program.policies.size);
   gauge("felix_ipsets_calico", "IP sets in use.", () => pipeline.program.sets.size);
   gauge("felix_calc_graph_updates_processed", "Datastore updates taken in since start.", () => pipeline.updates);
   gauge("felix_int_dataplane_apply_commits", "Commits that changed the kernel since start.", () => loop.commits);
-  gauge("felix_int_dataplane_repairs", "Rows that an audit found changed behind our back and repaired.", () => loop.repairs);
+  gauge(
+    "felix_int_dataplane_repairs",
+    "Rows that an audit found changed behind our back and repaired.",
+    () => loop.repairs,
+  );
   gauge("calico_cni_attachments", "CNI attachments on this node.", sources.attachments);
   gauge("calico_datastore_backlog", "Containers with unfinished writes to the datastore.", sources.backlog);
-  gauge("calico_bird_current", "1 when BIRD has loaded the newest configuration.", () => (sources.birdIsCurrent() ? 1 : 0));
+  gauge("calico_bird_current", "1 when BIRD has loaded the newest configuration.", () =>
+    sources.birdIsCurrent() ? 1 : 0,
+  );
   for (const field of ["pending", "writes"] as const) {
     const made: Gauge<"driver"> = new Gauge({
       name: `calico_dataplane_${field}`,
@@ -51,19 +61,41 @@ function metrics(sources: HealthSources): Registry {
 }
 
 /** Listens on `host:port`; port 0 picks a free one. */
-export function serveHealth(sockets: Sockets, address: { readonly host: string; readonly port: number }, sources: HealthSources): Promise<Listener & { readonly port: number | undefined }> {
+export function serveHealth(
+  sockets: Sockets,
+  address: { readonly host: string; readonly port: number },
+  sources: HealthSources,
+): Promise<Listener & { readonly port: number | undefined }> {
   const registry = metrics(sources);
-  const json = (status: number, body: unknown): Response => new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
+  const json = (status: number, body: unknown): Response =>
+    new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
     const { pathname } = new URL(request.url);
-    const status = { datastore: sources.pipeline.status, datastoreReady: sources.pipeline.datastoreReady, datastoreErrors: sources.pipeline.datastoreErrors, inSync: sources.pipeline.inSync, drivers: sources.loop.status(), bird: sources.birdIsCurrent(), birdError: sources.birdError(), backlog: sources.backlog() };
+    const status = {
+      datastore: sources.pipeline.status,
+      datastoreReady: sources.pipeline.datastoreReady,
+      datastoreErrors: sources.pipeline.datastoreErrors,
+      inSync: sources.pipeline.inSync,
+      drivers: sources.loop.status(),
+      bird: sources.birdIsCurrent(),
+      birdError: sources.birdError(),
+      backlog: sources.backlog(),
+    };
     if (pathname === "/liveness") return json(200, { live: true });
     if (pathname === "/readiness") {
       const ready = sources.pipeline.inSync && status.drivers.every((driver) => driver.error === undefined);
       return json(ready ? 200 : 503, { ready, ...status });
     }
-    if (pathname === "/status") return json(200, { ...status, commits: sources.loop.commits, repairs: sources.loop.repairs, withoutEffect: sources.withoutEffect(), endpoints: [...sources.pipeline.program.endpoints.keys()] });
-    if (pathname === "/metrics") return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
+    if (pathname === "/status")
+      return json(200, {
+        ...status,
+        commits: sources.loop.commits,
+        repairs: sources.loop.repairs,
+        withoutEffect: sources.withoutEffect(),
+        endpoints: [...sources.pipeline.program.endpoints.keys()],
+      });
+    if (pathname === "/metrics")
+      return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
     return json(404, { error: "not found", paths: ["/liveness", "/readiness", "/status", "/metrics"] });
   });
 }

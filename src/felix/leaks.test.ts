@@ -19,13 +19,33 @@ let addresses: readonly Addr[];
 
 beforeEach(async () => {
   store = new MemoryStore();
-  for (const [name, cidr] of [["v4", "10.0.0.0/24"], ["v6", "fd00::/112"]] as const) await store.create("IPPool", { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr } });
+  for (const [name, cidr] of [
+    ["v4", "10.0.0.0/24"],
+    ["v6", "fd00::/112"],
+  ] as const)
+    await store.create("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name },
+      spec: { cidr },
+    });
   ipam = new Ipam({ store, node: "n1", clock: openClock(), random: openRandom(), report: () => undefined });
   known = new Set();
   released = [];
   const releaseHandle = (containerId: string, handle: string): void => void released.push(`${containerId} ${handle}`);
-  collector = new LeakCollector({ node: "n1", store, clock: openClock(), addresses: { handles: () => known, releaseHandle }, report: () => undefined });
-  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 1, ipv6: 1, handle: HANDLE, attributes: { node: "n1", namespace: "a", pod: "b" } });
+  collector = new LeakCollector({
+    node: "n1",
+    store,
+    clock: openClock(),
+    addresses: { handles: () => known, releaseHandle },
+    report: () => undefined,
+  });
+  const { ipv4, ipv6 } = await ipam.assign({
+    ipv4: 1,
+    ipv6: 1,
+    handle: HANDLE,
+    attributes: { node: "n1", namespace: "a", pod: "b" },
+  });
   addresses = [...ipv4, ...ipv6];
   await tell();
 });
@@ -33,7 +53,14 @@ beforeEach(async () => {
 /** What the watch brings. */
 async function tell(): Promise<void> {
   const { items } = await store.list("IPAMBlock");
-  collector.observe(items.map((value): Update => ({ kind: "IPAMBlock", key: keyOf("IPAMBlock", value), value, origin: { revision: "", generation: undefined, seenAt: 0 } })));
+  collector.observe(
+    items.map((value): Update => ({
+      kind: "IPAMBlock",
+      key: keyOf("IPAMBlock", value),
+      value,
+      origin: { revision: "", generation: undefined, seenAt: 0 },
+    })),
+  );
 }
 
 async function looks(count: number): Promise<string[]> {
@@ -42,7 +69,13 @@ async function looks(count: number): Promise<string[]> {
 }
 
 async function pod(status: object, nodeName = "n1", annotations: Readonly<Record<string, string>> = {}): Promise<void> {
-  await store.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { namespace: "a", name: "b", annotations }, spec: { nodeName, containers: [] }, status });
+  await store.create("Pod", {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { namespace: "a", name: "b", annotations },
+    spec: { nodeName, containers: [] },
+    status,
+  });
 }
 
 describe("addresses of a container that this node does not know", () => {

@@ -81,7 +81,11 @@ export class LeakCollector {
     this.#suspects = new Set(found.keys());
     for (const [handle, holding] of found) {
       if (!before.has(handle) || (await this.#isReported(holding)) || addresses.handles().has(handle)) continue;
-      report("addresses that nobody uses are given back", { handle, pod: formatKey(holding.pod), addresses: holding.addresses });
+      report("addresses that nobody uses are given back", {
+        handle,
+        pod: formatKey(holding.pod),
+        addresses: holding.addresses,
+      });
       addresses.releaseHandle(handle.slice(handle.lastIndexOf(".") + 1), handle);
     }
   }
@@ -92,7 +96,8 @@ export class LeakCollector {
     const found = new Map<string, Holding>();
     for (const held of this.#recorded.values()) {
       for (const [handle, { pod, addresses }] of held) {
-        if (!known.has(handle)) found.set(handle, { pod, addresses: [...(found.get(handle)?.addresses ?? []), ...addresses] });
+        if (!known.has(handle))
+          found.set(handle, { pod, addresses: [...(found.get(handle)?.addresses ?? []), ...addresses] });
       }
     }
     return found;

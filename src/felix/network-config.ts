@@ -31,7 +31,10 @@ export interface NetworkConfig {
 const DEFAULT_NETWORK = "k8s-pod-network";
 
 function refuse(field: string, value: unknown, wanted: string): never {
-  throw new CniRefusal(CNI_INVALID_CONFIG, `network configuration field ${field} is ${JSON.stringify(value)}, must be ${wanted}`);
+  throw new CniRefusal(
+    CNI_INVALID_CONFIG,
+    `network configuration field ${field} is ${JSON.stringify(value)}, must be ${wanted}`,
+  );
 }
 
 export function networkOf(config: Fields): string {
@@ -83,7 +86,8 @@ const inside =
 
 const LOGGING = idle("the plugin logs nothing of its own; the daemon logs to its standard error");
 const DATASTORE = idle("the daemon has its own access to the datastore");
-const onlyThisNode = (node: string): Rule => must(`${JSON.stringify(node)}, the name of this node, or absent`, node, "");
+const onlyThisNode = (node: string): Rule =>
+  must(`${JSON.stringify(node)}, the name of this node, or absent`, node, "");
 const NOT_BUILT = "is not supported";
 
 const KUBERNETES_KEYS: Readonly<Record<string, Rule>> = { kubeconfig: quiet, k8s_api_root: quiet };
@@ -106,8 +110,10 @@ const NETWORK_KEYS: Readonly<Record<string, Rule>> = {
   ipam_lock_file: quiet,
   // Rules are in the kernel before ADD answers, whatever the time allowed.
   policy_setup_timeout_seconds: quiet,
-  policy: (field, value) => must('"k8s" or absent', "k8s", "", undefined)(`${field}.type`, objectAt(field, value)["type"]),
-  datastore_type: (_, value) => (value === "kubernetes" || value === "" ? undefined : "the daemon's own datastore counts"),
+  policy: (field, value) =>
+    must('"k8s" or absent', "k8s", "", undefined)(`${field}.type`, objectAt(field, value)["type"]),
+  datastore_type: (_, value) =>
+    value === "kubernetes" || value === "" ? undefined : "the daemon's own datastore counts",
   etcd_endpoints: DATASTORE,
   etcd_discovery_srv: DATASTORE,
   etcd_scheme: DATASTORE,
@@ -181,7 +187,9 @@ function familiesOf(ipam: Fields): readonly Family[] {
   const families: Family[] = [];
   if (wants("assign_ipv4", true)) families.push(4);
   if (wants("assign_ipv6", false)) families.push(6);
-  return families.length === 0 ? refuse("ipam.assign_ipv4", ipam["assign_ipv4"], "true unless ipam.assign_ipv6 is") : families;
+  return families.length === 0
+    ? refuse("ipam.assign_ipv4", ipam["assign_ipv4"], "true unless ipam.assign_ipv6 is")
+    : families;
 }
 
 /** Whether they exist is for IPAM to say. */
@@ -191,7 +199,10 @@ function poolsAt(field: string, value: unknown, family: Family): readonly string
   const names = value.map((name: unknown) => {
     const prefix = typeof name === "string" && name.includes("/") ? parsePrefix(name) : undefined;
     const wrong =
-      typeof name !== "string" || name === "" || prefix?.ok === false || (prefix?.ok === true && prefixFamily(prefix.value) !== family);
+      typeof name !== "string" ||
+      name === "" ||
+      prefix?.ok === false ||
+      (prefix?.ok === true && prefixFamily(prefix.value) !== family);
     return wrong ? refuse(field, value, `a list of names or ranges of IPv${family} pools`) : name;
   });
   return names.length === 0 ? undefined : names;
@@ -213,7 +224,11 @@ function unservedOf(value: unknown): readonly string[] {
     ({ hostPort, protocol }: { hostPort?: unknown; protocol?: unknown }) =>
       `host port ${String(hostPort)}/${String(protocol ?? "tcp").toLowerCase()}: the CNI plugin portmap is not installed on this node`,
   );
-  if (bandwidth !== undefined && bandwidth !== null && Object.keys(objectAt("runtimeConfig.bandwidth", bandwidth)).length > 0)
+  if (
+    bandwidth !== undefined &&
+    bandwidth !== null &&
+    Object.keys(objectAt("runtimeConfig.bandwidth", bandwidth)).length > 0
+  )
     unserved.push("bandwidth limits: the CNI plugin bandwidth is not installed on this node");
   return unserved;
 }
@@ -250,7 +265,9 @@ export function readArgs(args: Readonly<Record<string, string>>): {
 }
 
 /** Attachments that GC must keep, as the CNI specification writes them. Throws CniRefusal: without the list nothing is known to be stale. */
-export function readValidAttachments(config: Fields): readonly { readonly containerId: string; readonly interface: string }[] {
+export function readValidAttachments(
+  config: Fields,
+): readonly { readonly containerId: string; readonly interface: string }[] {
   const field = "cni.dev/valid-attachments";
   const wanted = "a list of objects with containerID and ifname";
   const value = config[field];

@@ -69,22 +69,52 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const families = enableForwarding(sys);
   if (!families.has(6)) report("this kernel has no IPv6: going on with IPv4 alone", {});
   const ownsTable = canOwnTables(sys);
-  if (!ownsTable) report("this kernel cannot keep others from changing the table inet calico (Linux 6.9 and later can): what they change is put back", {});
+  if (!ownsTable)
+    report(
+      "this kernel cannot keep others from changing the table inet calico (Linux 6.9 and later can): what they change is put back",
+      {},
+    );
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
-  const loop = new Loop({ drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable })], clock, watcher: host.watcher, auditIntervalMs: options.auditIntervalMs, report });
+  const loop = new Loop({
+    drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable })],
+    clock,
+    watcher: host.watcher,
+    auditIntervalMs: options.auditIntervalMs,
+    report,
+  });
   const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });
   const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
-  const addresses = new Addresses({ node, store, ipam, reserve, journal, clock, endFlows: (gone) => wiring.endFlows(gone), closeLoser: (attachment, why) => server.closeLoser(attachment, why), report });
+  const addresses = new Addresses({
+    node,
+    store,
+    ipam,
+    reserve,
+    journal,
+    clock,
+    endFlows: (gone) => wiring.endFlows(gone),
+    closeLoser: (attachment, why) => server.closeLoser(attachment, why),
+    report,
+  });
   const leaks = new LeakCollector({ node, store, clock, addresses, report });
-  const registration = new Registration({ node, version: options.version, store, clock, random, localAddresses: () => wiring.localAddresses(), report });
-  const tolerate = (message: string) => (error: unknown): void => {
-    if (!isRefusal(error)) throw error;
-    report(message, { error: error.message });
-  };
+  const registration = new Registration({
+    node,
+    version: options.version,
+    store,
+    clock,
+    random,
+    localAddresses: () => wiring.localAddresses(),
+    report,
+  });
+  const tolerate =
+    (message: string) =>
+    (error: unknown): void => {
+      if (!isRefusal(error)) throw error;
+      report(message, { error: error.message });
+    };
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
   const refill = (): void => {
     if (!pipeline.inSync) return;
@@ -106,11 +136,16 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       leaks.observe(updates);
       registration.observe(updates);
       reserve.observe(updates).catch(tolerate("cannot give up addresses of the reserve yet: will retry"));
-      if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node))) refill();
+      if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node)))
+        refill();
     },
     onInSync: () => {
       const { endpoints, policies } = pipeline.program;
-      report(describeStart(loop.status()), { endpoints: endpoints.size, policies: policies.size, commits: loop.commits });
+      report(describeStart(loop.status()), {
+        endpoints: endpoints.size,
+        policies: policies.size,
+        commits: loop.commits,
+      });
       addresses.resume();
       void bird.run(signal);
       void keepReserve(reserve, options, signal);
@@ -121,12 +156,32 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   for (const attachment of journal.all()) if (isWired(attachment)) pipeline.attach(attachment.record);
   pipeline.start();
-  const asked = new AddRequests({ node, index: requests, pipeline, report, warn: ({ key, metadata, reason, message }) => faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }) });
+  const asked = new AddRequests({
+    node,
+    index: requests,
+    pipeline,
+    report,
+    warn: ({ key, metadata, reason, message }) =>
+      faults.tell({ key, metadata: { name: key.name, ...metadata }, reason, message }),
+  });
   const server = new CniServer({ pipeline, journal, addresses, wiring, requests: asked, random, report });
   const listener = await server.listen(sockets, paths.cniSocket);
   const birdFront = await serveBirdFront(sockets, paths);
-  const health = await serveHealth(sockets, options.health, { pipeline, loop, birdIsCurrent: () => bird.current, birdError: () => bird.error, backlog: () => addresses.backlog, attachments: () => journal.all().length, withoutEffect: () => faults.withoutEffect });
-  report("calico node started", { root: options.root, attachments: journal.all().length, sys: sys.implementation, health: `${options.health.host}:${health.port}` });
+  const health = await serveHealth(sockets, options.health, {
+    pipeline,
+    loop,
+    birdIsCurrent: () => bird.current,
+    birdError: () => bird.error,
+    backlog: () => addresses.backlog,
+    attachments: () => journal.all().length,
+    withoutEffect: () => faults.withoutEffect,
+  });
+  report("calico node started", {
+    root: options.root,
+    attachments: journal.all().length,
+    sys: sys.implementation,
+    health: `${options.health.host}:${health.port}`,
+  });
   await loop.run(signal);
   addresses.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
@@ -164,7 +219,8 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
       waitMs = TIDY_INTERVAL_MS;
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      if (error.message !== reported) report("cannot put the addresses of this node in order: will retry", { error: error.message });
+      if (error.message !== reported)
+        report("cannot put the addresses of this node in order: will retry", { error: error.message });
       waitMs = reported === "" ? TIDY_RETRY_MS : Math.min(TIDY_INTERVAL_MS, waitMs * 2);
       reported = error.message;
     }

@@ -36,7 +36,19 @@ export interface PipelineOptions {
 }
 
 /** What the node reads of the cluster. */
-export const WATCHED: readonly Kind[] = ["Namespace", "ServiceAccount", "Node", "IPPool", "IPAMBlock", "Pod", "KubernetesNetworkPolicy", "IPReservation", "IPAMConfiguration", "ClusterInformation", "KubeControllersConfiguration"];
+export const WATCHED: readonly Kind[] = [
+  "Namespace",
+  "ServiceAccount",
+  "Node",
+  "IPPool",
+  "IPAMBlock",
+  "Pod",
+  "KubernetesNetworkPolicy",
+  "IPReservation",
+  "IPAMConfiguration",
+  "ClusterInformation",
+  "KubeControllersConfiguration",
+];
 /** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
 const SLICE = 200;
 /** How long ADD waits for one read of its Pod. */
@@ -82,7 +94,14 @@ export class Pipeline {
 
   start(): void {
     const { store, clock, random, report } = this.#options;
-    this.#syncer = startSyncer({ store, kinds: WATCHED, clock, random, sink: (event) => this.#receive(event), log: report });
+    this.#syncer = startSyncer({
+      store,
+      kinds: WATCHED,
+      clock,
+      random,
+      sink: (event) => this.#receive(event),
+      log: report,
+    });
   }
 
   async stop(): Promise<void> {
@@ -111,7 +130,13 @@ export class Pipeline {
     try {
       return await syncer.read(key, { signal });
     } catch (error) {
-      if (error instanceof StoreError && signal.aborted) throw new StoreError("unavailable", "Pod", key, `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`);
+      if (error instanceof StoreError && signal.aborted)
+        throw new StoreError(
+          "unavailable",
+          "Pod",
+          key,
+          `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`,
+        );
       throw error;
     }
   }
@@ -123,15 +148,20 @@ export class Pipeline {
 
   /** What the kernel refuses at present, in words; undefined when it takes everything. */
   get refused(): string | undefined {
-    const failing = this.#options.loop.status().flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
+    const failing = this.#options.loop
+      .status()
+      .flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
     return failing.length === 0 ? undefined : failing.join("; ");
   }
 
   /** Why an endpoint is not programmed, for an error message. */
   explain(interfaceName: string): string {
-    if (!this.#graph.program.endpoints.has(interfaceName as EndpointId)) return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
+    if (!this.#graph.program.endpoints.has(interfaceName as EndpointId))
+      return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
     const failing = this.#options.loop.status().filter((status) => status.error !== undefined || status.pending > 0);
-    return failing.map(({ name, pending, error }) => `${name}: ${pending} rows pending${error === undefined ? "" : `, ${error}`}`).join("; ");
+    return failing
+      .map(({ name, pending, error }) => `${name}: ${pending} rows pending${error === undefined ? "" : `, ${error}`}`)
+      .join("; ");
   }
 
   async #receive(event: SyncEvent): Promise<void> {

@@ -49,7 +49,13 @@ interface Asked {
   readonly ignored: readonly string[];
 }
 
-const NOTHING: PodRequests = { addresses: undefined, families: undefined, ipv4Pools: undefined, ipv6Pools: undefined, mac: undefined };
+const NOTHING: PodRequests = {
+  addresses: undefined,
+  families: undefined,
+  ipv4Pools: undefined,
+  ipv6Pools: undefined,
+  mac: undefined,
+};
 const NOTHING_ASKED: Asked = { requests: ok(NOTHING), ignored: [] };
 
 const PREFIX = "cni.projectcalico.org/";
@@ -75,7 +81,8 @@ const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 /** The requests, or what is wrong with them, naming object, annotation, value and what is allowed. An empty annotation counts as absent. */
 function askedBy(key: Key<"Pod"> | Key<"Namespace">, all: Annotations): Asked {
   const set = Object.entries(all).filter(
-    ([name, text]) => (name.startsWith(PREFIX) || name.startsWith(QOS_PREFIX)) && text !== "" && !WRITTEN.includes(name),
+    ([name, text]) =>
+      (name.startsWith(PREFIX) || name.startsWith(QOS_PREFIX)) && text !== "" && !WRITTEN.includes(name),
   );
   if (set.length === 0) return NOTHING_ASKED;
   const read: readonly string[] = READ[key.kind];
@@ -84,14 +91,19 @@ function askedBy(key: Key<"Pod"> | Key<"Namespace">, all: Annotations): Asked {
   const refused =
     key.kind === "Pod"
       ? set.flatMap(([name, text]) =>
-          REFUSED.has(name) ? [`metadata.annotations[${name}]: Invalid value: ${JSON.stringify(text)}: ${REFUSED.get(name)}`] : [],
+          REFUSED.has(name)
+            ? [`metadata.annotations[${name}]: Invalid value: ${JSON.stringify(text)}: ${REFUSED.get(name)}`]
+            : [],
         )
       : [];
   const errors = [...refused, ...validatePodAnnotations(annotations).map(formatFieldError)];
   const ignored = set
     .filter(([name]) => !read.includes(name) && !(key.kind === "Pod" && REFUSED.has(name)))
     .map(([name, text]) => `annotation ${name}=${JSON.stringify(text)} of ${where}: ${whyIgnored(name)}`);
-  return { requests: errors.length > 0 ? fail(`${where}: ${errors.join("; ")}`) : ok(readAnnotations(annotations)), ignored };
+  return {
+    requests: errors.length > 0 ? fail(`${where}: ${errors.join("; ")}`) : ok(readAnnotations(annotations)),
+    ignored,
+  };
 }
 
 function whyIgnored(name: string): string {
@@ -147,7 +159,11 @@ export class PodRequestIndex {
 
   #setNamespace(key: Key<"Namespace">, value: Resource<"Namespace"> | undefined): void {
     if (value === undefined) this.#namespaces.delete(key.name);
-    else this.#namespaces.set(key.name, { ...askedBy(key, value.metadata.annotations ?? {}), labels: value.metadata.labels ?? {} });
+    else
+      this.#namespaces.set(key.name, {
+        ...askedBy(key, value.metadata.annotations ?? {}),
+        labels: value.metadata.labels ?? {},
+      });
   }
 
   #setPod(key: Key<"Pod">, value: Resource<"Pod"> | undefined): void {

@@ -10,7 +10,12 @@ import { missingAddresses, Registration } from "./registration.ts";
 const addr = (text: string): Addr => unwrap(parseAddr(text));
 
 function node(addresses: readonly string[], annotations: Record<string, string> = {}): Resource<"Node"> {
-  return { apiVersion: "v1", kind: "Node", metadata: { name: "n1", annotations }, status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) } };
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "n1", annotations },
+    status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
+  };
 }
 
 const LOCAL = [
@@ -23,11 +28,19 @@ const FOUR = "projectcalico.org/IPv4Address";
 const SIX = "projectcalico.org/IPv6Address";
 
 test.each([
-  ["both families, with the lengths of their subnets", node(["172.30.0.11", "fd00:30::11"]), { [FOUR]: "172.30.0.11/24", [SIX]: "fd00:30::11/64" }],
+  [
+    "both families, with the lengths of their subnets",
+    node(["172.30.0.11", "fd00:30::11"]),
+    { [FOUR]: "172.30.0.11/24", [SIX]: "fd00:30::11/64" },
+  ],
   ["what is right stays", node(["172.30.0.11"], { [FOUR]: "172.30.0.11/24" }), {}],
   ["a length is mended", node(["172.30.0.11"], { [FOUR]: "172.30.0.11" }), { [FOUR]: "172.30.0.11/24" }],
   ["another address of the node that somebody chose stays", node(["172.30.0.11"], { [FOUR]: "192.168.5.1/16" }), {}],
-  ["an address that the node lost is replaced", node(["172.30.0.11", "fd00:30::11"], { [FOUR]: "10.9.9.9/24", [SIX]: "fd00:30::99/64" }), { [FOUR]: "172.30.0.11/24", [SIX]: "fd00:30::11/64" }],
+  [
+    "an address that the node lost is replaced",
+    node(["172.30.0.11", "fd00:30::11"], { [FOUR]: "10.9.9.9/24", [SIX]: "fd00:30::99/64" }),
+    { [FOUR]: "172.30.0.11/24", [SIX]: "fd00:30::11/64" },
+  ],
   ["an address that no interface has is not written", node(["8.8.8.8"]), {}],
 ] as const)("address annotations: %s", (_, self, missing) => {
   expect(missingAddresses(self, LOCAL)).toEqual(missing);
@@ -50,7 +63,12 @@ async function ran(store: MemoryStore, version?: string): Promise<void> {
 test("what the cluster is: written once, filled in later, and a second node changes nothing", async () => {
   const store = new MemoryStore();
   await ran(store);
-  const spec = { clusterGUID: "00112233445546778899aabbccddeeff", clusterType: "k8s,bgp,kdd", calicoVersion: "1.2.3", datastoreReady: true };
+  const spec = {
+    clusterGUID: "00112233445546778899aabbccddeeff",
+    clusterType: "k8s,bgp,kdd",
+    calicoVersion: "1.2.3",
+    datastoreReady: true,
+  };
   const written = await store.get(CLUSTER_INFORMATION);
   expect(written?.spec).toEqual(spec);
   expect((await store.get(KUBE_CONTROLLERS_CONFIGURATION))?.spec).toEqual({ controllers: {} });
@@ -62,10 +80,22 @@ test("what the cluster is: written once, filled in later, and a second node chan
 
 test("words of others, a cluster's identity and datastoreReady: false stay", async () => {
   const store = new MemoryStore();
-  const put = (spec: object) => store.create("ClusterInformation", { apiVersion: "projectcalico.org/v3", kind: "ClusterInformation", metadata: { name: "default" }, spec });
+  const put = (spec: object) =>
+    store.create("ClusterInformation", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "ClusterInformation",
+      metadata: { name: "default" },
+      spec,
+    });
   await put({ clusterGUID: "abc", clusterType: "typha,kdd,k8s", variant: "Calico" });
   await ran(store);
-  expect((await store.get(CLUSTER_INFORMATION))?.spec).toEqual({ clusterGUID: "abc", clusterType: "typha,kdd,k8s,bgp", calicoVersion: "1.2.3", datastoreReady: true, variant: "Calico" });
+  expect((await store.get(CLUSTER_INFORMATION))?.spec).toEqual({
+    clusterGUID: "abc",
+    clusterType: "typha,kdd,k8s,bgp",
+    calicoVersion: "1.2.3",
+    datastoreReady: true,
+    variant: "Calico",
+  });
   await store.delete(CLUSTER_INFORMATION);
   await put({ datastoreReady: false });
   await ran(store);

@@ -11,7 +11,12 @@ import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { equal } from "../lib/equal.ts";
-import { CLUSTER_INFORMATION, type ClusterInformationSpec, datastoreReady, KUBE_CONTROLLERS_CONFIGURATION } from "../model/kinds/cluster.ts";
+import {
+  CLUSTER_INFORMATION,
+  type ClusterInformationSpec,
+  datastoreReady,
+  KUBE_CONTROLLERS_CONFIGURATION,
+} from "../model/kinds/cluster.ts";
 import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/kinds/node-addresses.ts";
 import type { Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
@@ -82,7 +87,8 @@ export class Registration {
       } catch (error) {
         if (!isRefusal(error)) throw error;
         const line = `cannot ${what}: will retry: ${error.message}`;
-        if (line !== this.#reported && !(error instanceof StoreError && error.reason === "conflict")) report(`cannot ${what}: will retry`, { error: error.message });
+        if (line !== this.#reported && !(error instanceof StoreError && error.reason === "conflict"))
+          report(`cannot ${what}: will retry`, { error: error.message });
         this.#reported = line;
       }
       await clock.sleep(backoffMs(RETRY, failures, random.fraction()), signal);
@@ -93,9 +99,14 @@ export class Registration {
     const { store } = this.#options;
     const found = await store.get(CLUSTER_INFORMATION);
     if (found === undefined) {
-      await createUnlessThere(store.create("ClusterInformation", {
-        apiVersion: "projectcalico.org/v3", kind: "ClusterInformation", metadata: { name: CLUSTER_INFORMATION.name }, spec: this.#completed({}),
-      }));
+      await createUnlessThere(
+        store.create("ClusterInformation", {
+          apiVersion: "projectcalico.org/v3",
+          kind: "ClusterInformation",
+          metadata: { name: CLUSTER_INFORMATION.name },
+          spec: this.#completed({}),
+        }),
+      );
       return;
     }
     if (!datastoreReady(found)) return;
@@ -119,9 +130,14 @@ export class Registration {
   async #describeControllers(): Promise<void> {
     const { store } = this.#options;
     if ((await store.get(KUBE_CONTROLLERS_CONFIGURATION)) !== undefined) return;
-    await createUnlessThere(store.create("KubeControllersConfiguration", {
-      apiVersion: "projectcalico.org/v3", kind: "KubeControllersConfiguration", metadata: { name: KUBE_CONTROLLERS_CONFIGURATION.name }, spec: { controllers: {} },
-    }));
+    await createUnlessThere(
+      store.create("KubeControllersConfiguration", {
+        apiVersion: "projectcalico.org/v3",
+        kind: "KubeControllersConfiguration",
+        metadata: { name: KUBE_CONTROLLERS_CONFIGURATION.name },
+        spec: { controllers: {} },
+      }),
+    );
   }
 
   async #describeNode(): Promise<void> {
@@ -129,7 +145,8 @@ export class Registration {
     const self = this.#self;
     if (self === undefined) return;
     const missing = missingAddresses(self, localAddresses());
-    if (Object.keys(missing).length > 0) await store.annotate({ kind: "Node", namespace: undefined, name: node }, missing);
+    if (Object.keys(missing).length > 0)
+      await store.annotate({ kind: "Node", namespace: undefined, name: node }, missing);
   }
 }
 
@@ -137,24 +154,33 @@ export class Registration {
  * The address annotations that a Node lacks: of each family the address by which other nodes reach it, with the length that its interface
  * has. One that names an address of an interface stays; one whose address is gone is replaced.
  */
-export function missingAddresses(node: Resource<"Node">, local: readonly LocalAddress[]): Readonly<Record<string, string>> {
+export function missingAddresses(
+  node: Resource<"Node">,
+  local: readonly LocalAddress[],
+): Readonly<Record<string, string>> {
   const missing: Record<string, string> = {};
   const stated = nodeAddressesOf(node);
   const reported = nodeAddressesOf({ ...node, metadata: { ...node.metadata, annotations: {} } });
   for (const family of FAMILIES) {
     const found = localOf(pick(stated, family), local) ?? localOf(pick(reported, family), local);
     const text = found === undefined ? undefined : `${found.addr}/${found.prefixLength}`;
-    if (text !== undefined && node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]] !== text) missing[ADDRESS_ANNOTATIONS[family]] = text;
+    if (text !== undefined && node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]] !== text)
+      missing[ADDRESS_ANNOTATIONS[family]] = text;
   }
   return missing;
 }
 
-function pick(addresses: { readonly ipv4: Addr | undefined; readonly ipv6: Addr | undefined }, family: Family): Addr | undefined {
+function pick(
+  addresses: { readonly ipv4: Addr | undefined; readonly ipv6: Addr | undefined },
+  family: Family,
+): Addr | undefined {
   return family === 4 ? addresses.ipv4 : addresses.ipv6;
 }
 
 function localOf(addr: Addr | undefined, local: readonly LocalAddress[]): LocalAddress | undefined {
-  return addr === undefined ? undefined : local.find((each) => each.addr === addr && familyOf(each.addr) === familyOf(addr));
+  return addr === undefined
+    ? undefined
+    : local.find((each) => each.addr === addr && familyOf(each.addr) === familyOf(addr));
 }
 
 function nodeView(node: Resource<"Node"> | undefined): unknown {

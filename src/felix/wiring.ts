@@ -18,7 +18,14 @@ export class Wiring {
   /** Makes (or makes anew) the veth pair, the pod's addresses and routes. Throws KernelError and then leaves nothing behind. */
   add(attachment: Attachment): void {
     const { record, mtuBytes } = attachment;
-    this.#network.add({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes, mac: record.mac });
+    this.#network.add({
+      hostInterface: record.interface,
+      podInterface: record.podInterface,
+      netns: record.netns,
+      addresses: record.addresses,
+      mtuBytes,
+      mac: record.mac,
+    });
   }
 
   /** MTU of a pod when its network configuration says 0. */
@@ -35,7 +42,15 @@ export class Wiring {
   /** How the kernel differs from what `add` makes, in words; empty when it does not. */
   check(attachment: Attachment): string[] {
     const { record, mtuBytes } = attachment;
-    return [...this.#network.check({ hostInterface: record.interface, podInterface: record.podInterface, netns: record.netns, addresses: record.addresses, mtuBytes })];
+    return [
+      ...this.#network.check({
+        hostInterface: record.interface,
+        podInterface: record.podInterface,
+        netns: record.netns,
+        addresses: record.addresses,
+        mtuBytes,
+      }),
+    ];
   }
 
   /** The addresses of the node's interfaces, with the lengths of their subnets. */

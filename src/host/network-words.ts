@@ -9,7 +9,8 @@ const WORDS: Readonly<Record<string, string>> = {
   ENETUNREACH: "no route to the network",
   ETIMEDOUT: "the connection timed out",
   EPROTO: "the TLS handshake failed: the server may not speak TLS on this port",
-  FailedToOpenSocket: "the connection could not be opened: the address, or the authority's certificate in the credentials, is malformed",
+  FailedToOpenSocket:
+    "the connection could not be opened: the address, or the authority's certificate in the credentials, is malformed",
   DEPTH_ZERO_SELF_SIGNED_CERT: "the server's certificate is self-signed and not the trusted authority's",
   SELF_SIGNED_CERT_IN_CHAIN: "the server's certificate is not signed by the trusted authority",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "the server's certificate is not signed by the trusted authority",

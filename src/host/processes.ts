@@ -1,7 +1,14 @@
 /** Processes: running another program to its end. Arguments are a list; there is no shell. */
 export interface Processes {
   /** Rejects only when the program cannot be started (the message names it) or the signal aborts. */
-  run(command: readonly string[], options?: { readonly input?: string; readonly signal?: AbortSignal; readonly environment?: Readonly<Record<string, string>> }): Promise<Finished>;
+  run(
+    command: readonly string[],
+    options?: {
+      readonly input?: string;
+      readonly signal?: AbortSignal;
+      readonly environment?: Readonly<Record<string, string>>;
+    },
+  ): Promise<Finished>;
 }
 
 export interface Finished {

@@ -7,7 +7,10 @@ export interface Sockets {
   /** The platform's fetch, with a TLS identity per request; `timeout: false` is always set, so callers bound time by `signal`. */
   fetch(url: string, options: FetchOptions): Promise<Response>;
   /** Serves plain HTTP. */
-  serve(address: { readonly host: string; readonly port: number } | { readonly path: string }, handle: (request: Request) => Promise<Response>): Promise<Listener & { readonly port: number | undefined }>;
+  serve(
+    address: { readonly host: string; readonly port: number } | { readonly path: string },
+    handle: (request: Request) => Promise<Response>,
+  ): Promise<Listener & { readonly port: number | undefined }>;
 }
 
 export interface FetchOptions {

@@ -11,7 +11,16 @@ import type { IpamSettings } from "../model/kinds/ipam-settings.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { ownerOf } from "../model/kinds/reserved.ts";
 import { type Addr, bitsOf, type Family } from "../net/addr.ts";
-import { parsePrefix, type Prefix, prefixAddr, prefixContains, prefixCovers, prefixLength, prefixRange, subtractRanges } from "../net/prefix.ts";
+import {
+  parsePrefix,
+  type Prefix,
+  prefixAddr,
+  prefixContains,
+  prefixCovers,
+  prefixLength,
+  prefixRange,
+  subtractRanges,
+} from "../net/prefix.ts";
 import { addrOf, type Block, blockOf, freeOrdinals, hostAffinity, isEmpty, isUsed, take } from "./block.ts";
 import type { BlockWriter } from "./block-writer.ts";
 import { candidateBlocks, inCandidateOrder } from "./candidates.ts";
@@ -63,14 +72,23 @@ export class Assignment {
   async run(wanted: number): Promise<IpamError | undefined> {
     const owned = await this.#fromOwnBlocks(wanted);
     if (this.count >= wanted) return undefined;
-    if (this.#options.usedBlocks !== undefined) return this.#shortfall("exhausted", wanted, "the node's own blocks are full");
+    if (this.#options.usedBlocks !== undefined)
+      return this.#shortfall("exhausted", wanted, "the node's own blocks are full");
     const { settings } = this.#options;
     let blocks = owned;
     for (let attempt = 0; this.count < wanted; attempt++) {
-      if (attempt >= CLAIM_ATTEMPTS) return this.#shortfall("contended", wanted, "other nodes claimed every block first");
-      if (blocks >= settings.blockLimit) return this.#shortfall("block-limit", wanted, `the node owns ${blocks} blocks and may own ${settings.blockLimit}`);
+      if (attempt >= CLAIM_ATTEMPTS)
+        return this.#shortfall("contended", wanted, "other nodes claimed every block first");
+      if (blocks >= settings.blockLimit)
+        return this.#shortfall(
+          "block-limit",
+          wanted,
+          `the node owns ${blocks} blocks and may own ${settings.blockLimit}`,
+        );
       const existing = await this.#existing();
-      const prefix = settings.autoAllocateBlocks ? (this.#freeBlock(existing) ?? (await this.#reclaim(existing))) : undefined;
+      const prefix = settings.autoAllocateBlocks
+        ? (this.#freeBlock(existing) ?? (await this.#reclaim(existing)))
+        : undefined;
       if (prefix === undefined) {
         if (!settings.strictAffinity) await this.#borrow(existing, wanted);
         return this.count >= wanted ? undefined : this.#shortfall("exhausted", wanted, this.#whyExhausted());
@@ -102,7 +120,8 @@ export class Assignment {
   async #take(prefix: Prefix, wanted: number): Promise<void> {
     const { writer, handle, attributes, reserved, taken, usedBlocks } = this.#options;
     const addresses = await writer.change(prefix, (block) => {
-      const mayTake = usedBlocks === undefined || isUsed(block.spec) || usedBlocks.some((addr) => prefixContains(prefix, addr));
+      const mayTake =
+        usedBlocks === undefined || isUsed(block.spec) || usedBlocks.some((addr) => prefixContains(prefix, addr));
       const ordinals = mayTake ? freeOrdinals(block, reserved).slice(0, wanted - this.count) : [];
       if (ordinals.length > 0) take(block.spec, ordinals, ownerOf(handle, attributes));
       return { result: ordinals.map((ordinal) => addrOf(block, ordinal)), gains: new Map([[handle, ordinals.length]]) };
@@ -116,7 +135,11 @@ export class Assignment {
     for (const resource of (await this.#options.store.list("IPAMBlock")).items) {
       const prefix = parsePrefix(String(resource.spec.cidr));
       const block = blockOf(resource);
-      if (prefix.ok) blocks.set(prefix.value, { prefix: prefix.value, block: block.ok && resource.spec.deleted !== true ? block.value : undefined });
+      if (prefix.ok)
+        blocks.set(prefix.value, {
+          prefix: prefix.value,
+          block: block.ok && resource.spec.deleted !== true ? block.value : undefined,
+        });
     }
     return blocks;
   }
@@ -125,15 +148,30 @@ export class Assignment {
   #freeBlock(existing: ReadonlyMap<Prefix, Existing>): Prefix | undefined {
     const { node, random, pools, family } = this.#options;
     for (const pool of pools) {
-      const inPool = [...existing.values()].filter(({ prefix }) => prefixCovers(pool.prefix, prefix) || prefixCovers(prefix, pool.prefix));
-      const own = inPool.find(({ prefix, block }) => prefixLength(prefix) === pool.blockSize && block?.spec.affinity === hostAffinity(node) && this.#hasSpace(block));
+      const inPool = [...existing.values()].filter(
+        ({ prefix }) => prefixCovers(pool.prefix, prefix) || prefixCovers(prefix, pool.prefix),
+      );
+      const own = inPool.find(
+        ({ prefix, block }) =>
+          prefixLength(prefix) === pool.blockSize &&
+          block?.spec.affinity === hostAffinity(node) &&
+          this.#hasSpace(block),
+      );
       if (own !== undefined) return own.prefix;
       // Blocks of another size are left over from a pool that was made anew: their addresses may be in use.
       const odd = inPool.filter(({ prefix }) => prefixLength(prefix) !== pool.blockSize);
       const total = 1n << BigInt(Math.min(bitsOf(family), pool.blockSize) - prefixLength(pool.prefix));
       if (odd.length === 0 && BigInt(inPool.length) >= total) continue;
       for (const candidate of candidateBlocks(pool, node, () => random.fraction(), this.#options.reserved)) {
-        if (!existing.has(candidate) && !odd.some(({ prefix }) => prefixContains(prefix, prefixAddr(candidate)) || prefixContains(candidate, prefixAddr(prefix))) && !this.#isReserved(candidate)) return candidate;
+        if (
+          !existing.has(candidate) &&
+          !odd.some(
+            ({ prefix }) =>
+              prefixContains(prefix, prefixAddr(candidate)) || prefixContains(candidate, prefixAddr(prefix)),
+          ) &&
+          !this.#isReserved(candidate)
+        )
+          return candidate;
       }
     }
     return undefined;
@@ -145,7 +183,15 @@ export class Assignment {
     for (const { prefix, block } of this.#inOrder(existing)) {
       const spec: IPAMBlockSpec | undefined = block?.spec;
       const owner = spec?.affinity?.startsWith("host:") === true ? spec.affinity.slice("host:".length) : undefined;
-      if (spec === undefined || block === undefined || owner === undefined || owner === node || !isEmpty(spec) || !this.#hasSpace(block)) continue;
+      if (
+        spec === undefined ||
+        block === undefined ||
+        owner === undefined ||
+        owner === node ||
+        !isEmpty(spec) ||
+        !this.#hasSpace(block)
+      )
+        continue;
       const claimed = parseTimestamp(spec.affinityClaimTime ?? "");
       if (claimed.ok && clock.wallMs() - claimed.value < RECLAIM_AGE_MS) continue;
       if (await claims.release(owner, prefix, spec.sequenceNumber)) return prefix;
@@ -173,25 +219,38 @@ export class Assignment {
   #whyExhausted(): string {
     const { settings, reserved } = this.#options;
     const limits = [
-      ...(settings.strictAffinity ? ["strictAffinity of the IPAMConfiguration keeps it from using blocks of other nodes"] : []),
-      ...(settings.autoAllocateBlocks ? [] : ["autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one"]),
+      ...(settings.strictAffinity
+        ? ["strictAffinity of the IPAMConfiguration keeps it from using blocks of other nodes"]
+        : []),
+      ...(settings.autoAllocateBlocks
+        ? []
+        : ["autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one"]),
       ...(reserved.length === 0 ? [] : ["IPReservations exclude some"]),
     ];
-    return limits.length === 0 ? "every address is taken" : ["every address that it may use is taken", ...limits].join("; ");
+    return limits.length === 0
+      ? "every address is taken"
+      : ["every address that it may use is taken", ...limits].join("; ");
   }
 
   /** The existing blocks of the pools (blocks of another size than the pool's left out), in the node's order. */
   #inOrder(existing: ReadonlyMap<Prefix, Existing>): Existing[] {
     const { node, random } = this.#options;
     return this.#options.pools.flatMap((pool) => {
-      const inPool = [...existing.keys()].filter((prefix) => prefixLength(prefix) === pool.blockSize && prefixCovers(pool.prefix, prefix));
-      return inCandidateOrder(inPool, pool, node, () => random.fraction()).flatMap((prefix) => existing.get(prefix) ?? []);
+      const inPool = [...existing.keys()].filter(
+        (prefix) => prefixLength(prefix) === pool.blockSize && prefixCovers(pool.prefix, prefix),
+      );
+      return inCandidateOrder(inPool, pool, node, () => random.fraction()).flatMap(
+        (prefix) => existing.get(prefix) ?? [],
+      );
     });
   }
 
   #shortfall(reason: "exhausted" | "block-limit" | "contended", wanted: number, why: string): IpamError {
     const { family, node, pools } = this.#options;
     const names = pools.map((pool) => `${pool.name} (${pool.prefix})`).join(", ");
-    return new IpamError(reason, `got ${this.count} of ${wanted} IPv${family} addresses for node ${JSON.stringify(node)} from ${names}: ${why}`);
+    return new IpamError(
+      reason,
+      `got ${this.count} of ${wanted} IPv${family} addresses for node ${JSON.stringify(node)} from ${names}: ${why}`,
+    );
   }
 }

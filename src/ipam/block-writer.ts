@@ -53,7 +53,11 @@ export class BlockWriter {
    * Lets `edit` change the block's spec and writes it, the handles that gain by it counted up first; repeated on a fresh read when
    * another writer came first. undefined when there is no such block, or it makes no sense.
    */
-  async change<T>(prefix: Prefix, edit: (block: Block) => Change<T>, { block: given, counted }: ChangeOptions = {}): Promise<T | undefined> {
+  async change<T>(
+    prefix: Prefix,
+    edit: (block: Block) => Change<T>,
+    { block: given, counted }: ChangeOptions = {},
+  ): Promise<T | undefined> {
     let first = given;
     return this.#retrier.run(formatKey(blockKey(prefix)), async () => {
       const block = first ?? (await this.#claims.readBlock(prefix));
@@ -73,7 +77,8 @@ export class BlockWriter {
         await this.#write(block);
       } catch (error) {
         // A refused write changed nothing. One without an answer may have been done: then the counts must stay.
-        if (error instanceof StoreError && error.reason !== "unavailable") for (const [handle, count] of added) await this.#handles.decrement(handle, prefix, count);
+        if (error instanceof StoreError && error.reason !== "unavailable")
+          for (const [handle, count] of added) await this.#handles.decrement(handle, prefix, count);
         throw error;
       }
       return result;

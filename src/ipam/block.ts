@@ -26,17 +26,22 @@ export function blockOf(resource: Resource<"IPAMBlock">): Result<Block, string> 
   if (!model.ok) return fail(formatFieldError(model.error));
   const { spec } = resource;
   const size = sizeOf(model.value.prefix);
-  const wrong = (field: string, value: unknown, detail: string): Result<Block, string> => fail(formatFieldError({ field, reason: "Invalid", value, detail } satisfies FieldError));
-  if (spec.allocations.length !== size) return wrong("spec.allocations", spec.allocations.length, `must have ${size} entries`);
+  const wrong = (field: string, value: unknown, detail: string): Result<Block, string> =>
+    fail(formatFieldError({ field, reason: "Invalid", value, detail } satisfies FieldError));
+  if (spec.allocations.length !== size)
+    return wrong("spec.allocations", spec.allocations.length, `must have ${size} entries`);
   if (!Array.isArray(spec.attributes)) return wrong("spec.attributes", spec.attributes, "must be a list");
   if (!Array.isArray(spec.unallocated)) return wrong("spec.unallocated", spec.unallocated, "must be a list");
   const free = new Set(spec.unallocated);
   for (let ordinal = 0; ordinal < size; ordinal++) {
     const index = spec.allocations[ordinal] ?? null;
-    if ((index === null) !== free.has(ordinal)) return wrong("spec.unallocated", ordinal, "must list exactly the free ordinals");
-    if (index !== null && spec.attributes[index] === undefined) return wrong(`spec.allocations[${ordinal}]`, index, "must be an index into attributes");
+    if ((index === null) !== free.has(ordinal))
+      return wrong("spec.unallocated", ordinal, "must list exactly the free ordinals");
+    if (index !== null && spec.attributes[index] === undefined)
+      return wrong(`spec.allocations[${ordinal}]`, index, "must be an index into attributes");
   }
-  if (free.size !== size - spec.allocations.filter((index) => index !== null).length) return wrong("spec.unallocated", spec.unallocated, "must list exactly the free ordinals");
+  if (free.size !== size - spec.allocations.filter((index) => index !== null).length)
+    return wrong("spec.unallocated", spec.unallocated, "must list exactly the free ordinals");
   return ok({ prefix: model.value.prefix, resource, spec });
 }
 
@@ -99,7 +104,9 @@ export function nextSequence(sequence: number): number {
 export function freeOrdinals(block: Block, reserved: readonly Prefix[]): number[] {
   const ranges = reserved.filter((range) => prefixCovers(range, block.prefix) || prefixCovers(block.prefix, range));
   if (ranges.length === 0) return block.spec.unallocated;
-  return block.spec.unallocated.filter((ordinal) => !ranges.some((range) => prefixContains(range, addrOf(block, ordinal))));
+  return block.spec.unallocated.filter(
+    (ordinal) => !ranges.some((range) => prefixContains(range, addrOf(block, ordinal))),
+  );
 }
 
 export function isEmpty(spec: IPAMBlockSpec): boolean {

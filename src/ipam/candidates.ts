@@ -19,17 +19,26 @@ function countOf(pool: PoolModel): bigint {
  */
 function startOf(pool: PoolModel, node: string, fraction: () => number): bigint {
   const single = pool.blockSize === bitsOf(pool.family);
-  const seed = single ? BigInt(Math.floor(fraction() * 2 ** 48)) : (BigInt(fnv32(node)) << 32n) | BigInt(fnv32(`${node}/${pool.name}`));
+  const seed = single
+    ? BigInt(Math.floor(fraction() * 2 ** 48))
+    : (BigInt(fnv32(node)) << 32n) | BigInt(fnv32(`${node}/${pool.name}`));
   return seed % countOf(pool);
 }
 
 /** All blocks of the pool that no single range of `excluded` covers, each once. A pool may have 2^80 of them: take what is needed. */
-export function* candidateBlocks(pool: PoolModel, node: string, fraction: () => number, excluded: readonly Prefix[] = []): Generator<Prefix> {
+export function* candidateBlocks(
+  pool: PoolModel,
+  node: string,
+  fraction: () => number,
+  excluded: readonly Prefix[] = [],
+): Generator<Prefix> {
   const count = countOf(pool);
   const size = 1n << BigInt(bitsOf(pool.family) - pool.blockSize);
   const first = prefixRange(pool.prefix).first;
   const start = startOf(pool, node, fraction);
-  const holes = excluded.filter((range) => prefixFamily(range) === pool.family && prefixLength(range) <= pool.blockSize).map(prefixRange);
+  const holes = excluded
+    .filter((range) => prefixFamily(range) === pool.family && prefixLength(range) <= pool.blockSize)
+    .map(prefixRange);
   for (let i = 0n; i < count; i++) {
     const place = (start + i) % count;
     const hole = holes.find((range) => range.first <= first + place * size && first + place * size <= range.last);
@@ -44,11 +53,18 @@ function min(a: bigint, b: bigint): bigint {
 }
 
 /** The given blocks of the pool in the node's order. */
-export function inCandidateOrder(blocks: readonly Prefix[], pool: PoolModel, node: string, fraction: () => number): Prefix[] {
+export function inCandidateOrder(
+  blocks: readonly Prefix[],
+  pool: PoolModel,
+  node: string,
+  fraction: () => number,
+): Prefix[] {
   const count = countOf(pool);
   const shift = BigInt(bitsOf(pool.family) - pool.blockSize);
   const first = prefixRange(pool.prefix).first;
   const start = startOf(pool, node, fraction);
-  const places = new Map(blocks.map((block) => [block, (((prefixRange(block).first - first) >> shift) - start + count) % count]));
+  const places = new Map(
+    blocks.map((block) => [block, (((prefixRange(block).first - first) >> shift) - start + count) % count]),
+  );
   return [...blocks].sort((a, b) => ((places.get(a) ?? 0n) < (places.get(b) ?? 0n) ? -1 : 1));
 }

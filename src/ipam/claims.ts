@@ -79,7 +79,13 @@ export class Claims {
     const block = await this.readBlock(affinity.prefix);
     if (block === "unusable") return undefined;
     const state = affinity.resource.spec.state ?? "confirmed";
-    if (block !== "absent" && block.spec.affinity === hostAffinity(node) && state === "confirmed" && affinity.resource.spec.deleted !== true) return block;
+    if (
+      block !== "absent" &&
+      block.spec.affinity === hostAffinity(node) &&
+      state === "confirmed" &&
+      affinity.resource.spec.deleted !== true
+    )
+      return block;
     return this.claim(node, affinity.prefix);
   }
 
@@ -113,12 +119,20 @@ export class Claims {
       return block === "absent";
     }
     if (!isEmpty(block.spec) || (sequence !== undefined && sequence !== block.spec.sequenceNumber)) return false;
-    const leaving = affinity === undefined ? undefined : await unlessLost(this.#store.update("BlockAffinity", withSpec(affinity, { state: "pendingDeletion" })));
+    const leaving =
+      affinity === undefined
+        ? undefined
+        : await unlessLost(this.#store.update("BlockAffinity", withSpec(affinity, { state: "pendingDeletion" })));
     if (affinity !== undefined && leaving === undefined) return false;
-    const deleted = await unlessLost(this.#store.delete(blockKey(prefix), { revision: block.resource.metadata.resourceVersion ?? "" }).then(() => true));
+    const deleted = await unlessLost(
+      this.#store
+        .delete(blockKey(prefix), { revision: block.resource.metadata.resourceVersion ?? "" })
+        .then(() => true),
+    );
     if (leaving === undefined) return deleted === true;
     // The owner took an address in the meantime: it keeps the block.
-    if (deleted === undefined) await unlessLost(this.#store.update("BlockAffinity", withSpec(leaving, { state: "confirmed" })));
+    if (deleted === undefined)
+      await unlessLost(this.#store.update("BlockAffinity", withSpec(leaving, { state: "confirmed" })));
     else await unlessLost(this.#deleteAffinity(leaving));
     return deleted === true;
   }
@@ -135,7 +149,11 @@ export class Claims {
     const found = await this.#store.get(key);
     if (found === undefined) return unlessLost(this.#store.create("BlockAffinity", wanted));
     if (found.spec.node !== node || found.spec.cidr !== prefix) {
-      this.#report("an affinity is left alone because its content does not fit its name", { affinity: formatKey(key), node: found.spec.node, cidr: found.spec.cidr });
+      this.#report("an affinity is left alone because its content does not fit its name", {
+        affinity: formatKey(key),
+        node: found.spec.node,
+        cidr: found.spec.cidr,
+      });
       return undefined;
     }
     if (found.spec.deleted === true) {
@@ -144,7 +162,12 @@ export class Claims {
     }
     if (found.spec.state === "confirmed" || found.spec.state === undefined) return found;
     const labels = { ...found.metadata.labels, ...affinityLabelsOf(node, prefix) };
-    return unlessLost(this.#store.update("BlockAffinity", { ...withSpec(found, { state: "pending" }), metadata: { ...found.metadata, labels } }));
+    return unlessLost(
+      this.#store.update("BlockAffinity", {
+        ...withSpec(found, { state: "pending" }),
+        metadata: { ...found.metadata, labels },
+      }),
+    );
   }
 
   async #confirm(node: string, affinity: Resource<"BlockAffinity">): Promise<boolean> {
@@ -157,7 +180,10 @@ export class Claims {
   }
 
   async #deleteAffinity(affinity: Resource<"BlockAffinity">): Promise<void> {
-    await this.#store.delete({ kind: "BlockAffinity", namespace: undefined, name: affinity.metadata.name }, { revision: affinity.metadata.resourceVersion ?? "" });
+    await this.#store.delete(
+      { kind: "BlockAffinity", namespace: undefined, name: affinity.metadata.name },
+      { revision: affinity.metadata.resourceVersion ?? "" },
+    );
   }
 }
 

@@ -9,7 +9,11 @@ import { Bench } from "./test-bench.ts";
 class Killed extends Error {}
 
 /** The store as a process sees it that is killed at its operation number `at`: `before` it is sent, or `after` it was done. */
-function killedAt(store: MemoryStore, at: number, phase: "before" | "after"): { store: Store; operations: () => number } {
+function killedAt(
+  store: MemoryStore,
+  at: number,
+  phase: "before" | "after",
+): { store: Store; operations: () => number } {
   let count = 0;
   const step = async <T>(operation: () => Promise<T>): Promise<T> => {
     count++;
@@ -45,7 +49,11 @@ interface Scenario {
 let moved: Addr[] = [];
 
 const SCENARIOS: readonly Scenario[] = [
-  { name: "first assignment, new blocks", handles: ["a"], act: async (ipam) => void (await ipam.assign({ ipv4: 2, ipv6: 2, handle: "a", attributes: { node: "n1" } })) },
+  {
+    name: "first assignment, new blocks",
+    handles: ["a"],
+    act: async (ipam) => void (await ipam.assign({ ipv4: 2, ipv6: 2, handle: "a", attributes: { node: "n1" } })),
+  },
   {
     name: "assignment over two blocks",
     handles: ["a", "old"],
@@ -66,7 +74,10 @@ const SCENARIOS: readonly Scenario[] = [
       moved = [...ipv4.slice(0, 1), ...ipv6.slice(0, 1)];
     },
     act: async (ipam) => {
-      await ipam.moveHandles("old", moved.map((addr) => ({ addr, to: "new", attributes: { pod: "p" } })));
+      await ipam.moveHandles(
+        "old",
+        moved.map((addr) => ({ addr, to: "new", attributes: { pod: "p" } })),
+      );
     },
   },
   {
@@ -78,7 +89,15 @@ const SCENARIOS: readonly Scenario[] = [
     },
     act: async (ipam) => {
       const moves = moved.map((addr, i) => ({ addr, to: `new${i}`, attributes: { pod: "p" } }));
-      await ipam.moveHandles("old", moves, { most: new Map([[4, 1], [6, 4]]), pools: ipam.usablePools(await ipam.readView()), reserved: [], attributes: {} });
+      await ipam.moveHandles("old", moves, {
+        most: new Map([
+          [4, 1],
+          [6, 4],
+        ]),
+        pools: ipam.usablePools(await ipam.readView()),
+        reserved: [],
+        attributes: {},
+      });
     },
   },
   {
@@ -139,13 +158,18 @@ async function recover(bench: Bench, scenario: Scenario): Promise<void> {
   const after = await bench.holders();
   for (const [addr, handle] of before) expect(after.get(addr)).toBe(handle);
   expect(after.size).toBe(before.size + 4);
-  for (const handle of [...scenario.handles, "after-1", "after-2"]) await bench.clock.until(next.releaseByHandle(handle));
+  for (const handle of [...scenario.handles, "after-1", "after-2"])
+    await bench.clock.until(next.releaseByHandle(handle));
   expect([...(await bench.holders())]).toEqual([]);
   expect(await bench.names("IPAMHandle")).toEqual([]);
   // The whole of both pools can be had by one node, whatever affinities were left behind.
   await bench.clock.advance(120_000);
-  const free = (await bench.store.list("IPPool")).items.some(({ metadata }) => metadata.name === "next") ? "next" : "v4";
-  const all = await bench.clock.until(next.assign({ ipv4: 16, ipv6: 16, handle: "all", attributes: {}, pools: { ipv4: [free], ipv6: ["v6"] } }));
+  const free = (await bench.store.list("IPPool")).items.some(({ metadata }) => metadata.name === "next")
+    ? "next"
+    : "v4";
+  const all = await bench.clock.until(
+    next.assign({ ipv4: 16, ipv6: 16, handle: "all", attributes: {}, pools: { ipv4: [free], ipv6: ["v6"] } }),
+  );
   expect(new Set([...all.ipv4, ...all.ipv6]).size).toBe(32);
   const affinities = await bench.affinities();
   for (const { spec } of (await bench.store.list("IPAMBlock")).items) {
@@ -161,7 +185,12 @@ test.each(SCENARIOS.map((scenario) => [scenario.name, scenario] as const))("%s",
     for (let at = 1; ; at++) {
       const bench = await begin(scenario);
       const doomed = killedAt(bench.store, at, phase);
-      const outcome = await bench.clock.until(scenario.act(bench.ipam("n1", { store: doomed.store })).then(() => "done", (error: unknown) => error));
+      const outcome = await bench.clock.until(
+        scenario.act(bench.ipam("n1", { store: doomed.store })).then(
+          () => "done",
+          (error: unknown) => error,
+        ),
+      );
       if (outcome !== "done" && !(outcome instanceof Killed)) throw outcome;
       await recover(bench, scenario);
       if (outcome === "done") break;

@@ -37,7 +37,11 @@ export class Handles {
       await unlessLost(this.#store.delete(key, { revision: found.metadata.resourceVersion ?? "" }));
       return undefined;
     }
-    if (found.spec.handleID !== handle) throw new IpamError("in-use", `Cannot use handle ${JSON.stringify(handle)}: its object ${key.name} belongs to handle ${JSON.stringify(found.spec.handleID)}`);
+    if (found.spec.handleID !== handle)
+      throw new IpamError(
+        "in-use",
+        `Cannot use handle ${JSON.stringify(handle)}: its object ${key.name} belongs to handle ${JSON.stringify(found.spec.handleID)}`,
+      );
     return found;
   }
 
@@ -52,7 +56,8 @@ export class Handles {
     if (!this.#searched.has(handle)) {
       for (const resource of (await this.#store.list("IPAMBlock")).items) {
         const block = blockModelOf(resource);
-        if (block.ok && block.value.allocations.some((allocation) => allocation.handle === handle)) blocks.add(block.value.prefix);
+        if (block.ok && block.value.allocations.some((allocation) => allocation.handle === handle))
+          blocks.add(block.value.prefix);
       }
       this.#searched.add(handle);
     }
@@ -69,7 +74,12 @@ export class Handles {
   async begin(handle: string, counts: ReadonlyMap<Prefix, number>): Promise<boolean> {
     if (reserveNode(handle) !== undefined) return false;
     const spec = { handleID: handle, block: Object.fromEntries(counts), deleted: false };
-    const created = this.#store.create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name: handleKey(handle).name }, spec });
+    const created = this.#store.create("IPAMHandle", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPAMHandle",
+      metadata: { name: handleKey(handle).name },
+      spec,
+    });
     return (await unlessLost(created)) !== undefined;
   }
 
@@ -94,7 +104,11 @@ export class Handles {
       const found = await this.read(handle);
       const current = found?.spec.block?.[prefix];
       if (found === undefined || current === undefined) return;
-      if (current > count) await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block: { ...found.spec.block, [prefix]: current - count } } });
+      if (current > count)
+        await this.#store.update("IPAMHandle", {
+          ...found,
+          spec: { ...found.spec, block: { ...found.spec.block, [prefix]: current - count } },
+        });
       else await this.drop(found, [prefix]);
     });
   }
@@ -103,7 +117,8 @@ export class Handles {
   async drop(found: Resource<"IPAMHandle">, prefixes: readonly string[]): Promise<void> {
     const block = { ...found.spec.block };
     for (const prefix of prefixes) delete block[prefix];
-    if (Object.keys(block).length > 0) await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });
+    if (Object.keys(block).length > 0)
+      await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });
     else await this.#store.delete(handleKey(found.spec.handleID), { revision: found.metadata.resourceVersion ?? "" });
   }
 }

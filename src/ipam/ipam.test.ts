@@ -21,14 +21,19 @@ async function dual(): Promise<Bench> {
 }
 
 async function reasonOf(operation: Promise<unknown>): Promise<string> {
-  const error = await operation.then(() => undefined, (caught: unknown) => caught);
+  const error = await operation.then(
+    () => undefined,
+    (caught: unknown) => caught,
+  );
   if (!(error instanceof IpamError)) throw error ?? new Error("it succeeded");
   return `${error.reason}: ${error.message}`;
 }
 
 test("the first address of each family: affinity, block and handle of upstream's shape", async () => {
   const bench = await dual();
-  const { ipv4, ipv6 } = await bench.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "k8s-pod-network.ABC", attributes: POD });
+  const { ipv4, ipv6 } = await bench
+    .ipam("n1")
+    .assign({ ipv4: 1, ipv6: 1, handle: "k8s-pod-network.ABC", attributes: POD });
   const [block4, block6] = (await bench.store.list("IPAMBlock")).items;
   expect(block4?.spec.cidr).toMatch(/^10\.0\.\d+\.\d+\/26$/);
   expect(block4?.metadata.name).toBe(String(block4?.spec.cidr).replace(/[./]/g, "-"));
@@ -46,13 +51,23 @@ test("the first address of each family: affinity, block and handle of upstream's
   const start = bench.clock.wallMs() * 1000;
   expect([block4?.spec.sequenceNumber, block4?.spec.sequenceNumberForAllocation]).toEqual([start + 1, { "0": start }]);
   const affinities = (await bench.store.list("BlockAffinity")).items;
-  expect(affinities.map(({ metadata }) => metadata.name).sort()).toEqual([`n1-${block4?.metadata.name}`, `n1-${block6?.metadata.name}`].sort());
+  expect(affinities.map(({ metadata }) => metadata.name).sort()).toEqual(
+    [`n1-${block4?.metadata.name}`, `n1-${block6?.metadata.name}`].sort(),
+  );
   expect(affinities.map(({ spec }) => spec.state)).toEqual(["confirmed", "confirmed"]);
   const labels = affinities.find(({ spec }) => spec.cidr === block4?.spec.cidr)?.metadata.labels;
-  expect(labels).toEqual({ "projectcalico.org/hostname-hash": expect.stringMatching(/^[A-Z2-7]{52}$/), "projectcalico.org/affinity-type": "host", "projectcalico.org/ip-version": "4" });
+  expect(labels).toEqual({
+    "projectcalico.org/hostname-hash": expect.stringMatching(/^[A-Z2-7]{52}$/),
+    "projectcalico.org/affinity-type": "host",
+    "projectcalico.org/ip-version": "4",
+  });
   const [handle] = (await bench.store.list("IPAMHandle")).items;
   expect(handle?.metadata.name).toBe("k8s-pod-network.abc");
-  expect(handle?.spec).toEqual({ handleID: "k8s-pod-network.ABC", block: { [String(block4?.spec.cidr)]: 1, [String(block6?.spec.cidr)]: 1 }, deleted: false });
+  expect(handle?.spec).toEqual({
+    handleID: "k8s-pod-network.ABC",
+    block: { [String(block4?.spec.cidr)]: 1, [String(block6?.spec.cidr)]: 1 },
+    deleted: false,
+  });
 });
 
 test("a node fills its block before it claims the next; freed addresses are used again last", async () => {
@@ -111,8 +126,12 @@ test("a release whose answer was lost does not free the address again from a lat
   await bench.pool("v4", { cidr: "10.0.0.0/30", blockSize: 32 });
   const ipam = bench.ipam("n1");
   const { ipv4 } = await ipam.assign({ ipv4: 4, ipv6: 0, handle: "pod", attributes: POD });
-  bench.store.setFault((step) => (step.verb === "update" && step.kind === "IPAMBlock" && step.phase === "answer" ? "unavailable" : undefined));
-  await expect(ipam.releaseAddresses(ipv4.slice(0, 1), ["pod", "reserve"])).rejects.toMatchObject({ reason: "unavailable" });
+  bench.store.setFault((step) =>
+    step.verb === "update" && step.kind === "IPAMBlock" && step.phase === "answer" ? "unavailable" : undefined,
+  );
+  await expect(ipam.releaseAddresses(ipv4.slice(0, 1), ["pod", "reserve"])).rejects.toMatchObject({
+    reason: "unavailable",
+  });
   bench.store.setFault(undefined);
   expect((await ipam.assign({ ipv4: 1, ipv6: 0, handle: "reserve", attributes: {} })).ipv4).toEqual(ipv4.slice(0, 1));
   await ipam.releaseAddresses(ipv4.slice(0, 1), ["pod", "reserve"]);
@@ -125,19 +144,34 @@ test("moving an address: one write, the allocation stays, repeated is no error, 
   const bench = await dual();
   const ipam = bench.ipam("n1");
   for (const family of [4, 6] as const) {
-    const { ipv4, ipv6 } = await ipam.assign({ ipv4: family === 4 ? 2 : 0, ipv6: family === 6 ? 2 : 0, handle: "reserve", attributes: { node: "n1" } });
+    const { ipv4, ipv6 } = await ipam.assign({
+      ipv4: family === 4 ? 2 : 0,
+      ipv6: family === 6 ? 2 : 0,
+      handle: "reserve",
+      attributes: { node: "n1" },
+    });
     const [moved, kept] = [...ipv4, ...ipv6] as [Addr, Addr];
-    const sequence = (await bench.store.list("IPAMBlock")).items[family === 4 ? 0 : 1]?.spec.sequenceNumberForAllocation;
-    for (let i = 0; i < 2; i++) expect((await ipam.moveHandles("reserve", [{ addr: moved, to: `pod${family}`, attributes: POD }])).refused.size).toBe(0);
+    const sequence = (await bench.store.list("IPAMBlock")).items[family === 4 ? 0 : 1]?.spec
+      .sequenceNumberForAllocation;
+    for (let i = 0; i < 2; i++)
+      expect(
+        (await ipam.moveHandles("reserve", [{ addr: moved, to: `pod${family}`, attributes: POD }])).refused.size,
+      ).toBe(0);
     const holders = await bench.holders();
     expect([holders.get(moved), holders.get(kept)]).toEqual([`pod${family}`, "reserve"]);
     const block = (await bench.store.list("IPAMBlock")).items[family === 4 ? 0 : 1];
     expect(block?.spec.sequenceNumberForAllocation).toEqual(sequence ?? {});
     expect(block?.spec.attributes.map(({ handle_id }) => handle_id).sort()).toEqual([`pod${family}`, "reserve"]);
     const { refused } = await ipam.moveHandles("reserve", [{ addr: moved, to: "third", attributes: POD }]);
-    expect(await reasonOf(Promise.reject(refused.get(moved)))).toContain(`in-use: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`);
+    expect(await reasonOf(Promise.reject(refused.get(moved)))).toContain(
+      `in-use: Cannot move ${moved} from handle "reserve" to "third": handle "pod${family}" holds it`,
+    );
   }
-  expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ reserve: [1, 1], pod4: [1], pod6: [1] });
+  expect(
+    Object.fromEntries(
+      (await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]),
+    ),
+  ).toEqual({ reserve: [1, 1], pod4: [1], pod6: [1] });
   await ipam.releaseByHandle("pod4");
   await ipam.releaseByHandle("pod6");
   expect([...(await bench.holders()).values()]).toEqual(["reserve", "reserve"]);
@@ -150,18 +184,41 @@ test("many moves are one write of each block and one of each new handle; what le
   const pools = ipam.usablePools(await ipam.readView());
   const asked: string[] = [];
   bench.store.setFault(({ verb, kind, phase }) => void (phase === "request" && asked.push(`${verb} ${kind}`)));
-  const moves = ["a", "b", "c"].flatMap((to, i) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD })));
-  const { replaced } = await ipam.moveHandles("reserve", moves, { most: new Map([[4, 2], [6, 8]]), pools, reserved: [], attributes: { node: "n1" } });
+  const moves = ["a", "b", "c"].flatMap((to, i) =>
+    [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD })),
+  );
+  const { replaced } = await ipam.moveHandles("reserve", moves, {
+    most: new Map([
+      [4, 2],
+      [6, 8],
+    ]),
+    pools,
+    reserved: [],
+    attributes: { node: "n1" },
+  });
   bench.store.setFault(undefined);
   expect(asked.toSorted()).toEqual([
-    "create IPAMHandle", "create IPAMHandle", "create IPAMHandle", "get IPAMBlock", "get IPAMBlock", "get IPAMHandle", "get IPAMHandle",
-    "update IPAMBlock", "update IPAMBlock", "update IPAMHandle", "update IPAMHandle",
+    "create IPAMHandle",
+    "create IPAMHandle",
+    "create IPAMHandle",
+    "get IPAMBlock",
+    "get IPAMBlock",
+    "get IPAMHandle",
+    "get IPAMHandle",
+    "update IPAMBlock",
+    "update IPAMBlock",
+    "update IPAMHandle",
+    "update IPAMHandle",
   ]);
   expect([only(replaced, 4).length, only(replaced, 6).length]).toEqual([2, 8]);
   const holders = await bench.holders();
   for (const { addr: each, to } of moves) expect(holders.get(each)).toBe(to);
   for (const each of replaced) expect(holders.get(each)).toBe("reserve");
-  expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ reserve: [3, 9], a: [1, 1], b: [1, 1], c: [1, 1] });
+  expect(
+    Object.fromEntries(
+      (await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]),
+    ),
+  ).toEqual({ reserve: [3, 9], a: [1, 1], b: [1, 1], c: [1, 1] });
 });
 
 test("a move of an address that nobody holds takes it, also without a handle; from a block that is gone it is refused", async () => {
@@ -173,7 +230,8 @@ test("a move of an address that nobody holds takes it, also without a handle; fr
   expect((await ipam.moveHandles("reserve", moves)).refused.size).toBe(0);
   expect([...(await bench.holders()).values()]).toEqual(["pod", "pod"]);
   await ipam.releaseByHandle("pod");
-  for (const name of await bench.names("IPAMBlock")) await bench.store.delete({ kind: "IPAMBlock", namespace: undefined, name });
+  for (const name of await bench.names("IPAMBlock"))
+    await bench.store.delete({ kind: "IPAMBlock", namespace: undefined, name });
   const { refused } = await ipam.moveHandles("reserve", moves);
   expect([...refused.values()].map(({ reason }) => reason)).toEqual(["not-held", "not-held"]);
 });
@@ -184,9 +242,16 @@ test("moves to a handle that has addresses elsewhere, and beside another writer,
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 2, ipv6: 2, handle: "reserve", attributes: {} });
   await ipam.assignAddress(addr("10.0.77.5"), "pod", POD);
   await ipam.assignAddress(addr("fd00:1::77:5"), "pod", POD);
-  const moves = (i: number, to: string) => [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD }));
-  await bench.clock.until(Promise.all([ipam.moveHandles("reserve", moves(0, "pod")), other.moveHandles("reserve", moves(1, "new"))]));
-  expect(Object.fromEntries((await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]))).toEqual({ pod: [1, 1, 1, 1], new: [1, 1] });
+  const moves = (i: number, to: string) =>
+    [ipv4[i], ipv6[i]].map((each) => ({ addr: each as Addr, to, attributes: POD }));
+  await bench.clock.until(
+    Promise.all([ipam.moveHandles("reserve", moves(0, "pod")), other.moveHandles("reserve", moves(1, "new"))]),
+  );
+  expect(
+    Object.fromEntries(
+      (await bench.store.list("IPAMHandle")).items.map(({ spec }) => [spec.handleID, Object.values(spec.block)]),
+    ),
+  ).toEqual({ pod: [1, 1, 1, 1], new: [1, 1] });
   await ipam.releaseByHandle("pod", "new");
   expect((await bench.holders()).size).toBe(0);
 });
@@ -198,12 +263,21 @@ test("replacements come from blocks of the node and of pools that serve it alone
   const replaced = async (by: Ipam, families: readonly number[]): Promise<readonly Addr[]> => {
     const { ipv4, ipv6 } = await n2.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
     const moves = [...ipv4, ...ipv6].map((each) => ({ addr: each, to: "pod", attributes: POD }));
-    const moved = await by.moveHandles("reserve", moves, { most: new Map([[4, 8], [6, 8]]), pools: pools.filter(({ family }) => families.includes(family)), reserved: [], attributes: {} });
+    const moved = await by.moveHandles("reserve", moves, {
+      most: new Map([
+        [4, 8],
+        [6, 8],
+      ]),
+      pools: pools.filter(({ family }) => families.includes(family)),
+      reserved: [],
+      attributes: {},
+    });
     expect(moved.refused.size).toBe(0);
     return moved.replaced;
   };
   expect(await replaced(n1, [4, 6])).toEqual([]);
-  for (const family of [4, 6] as const) expect((await replaced(n2, [family])).map(familyOf)).toEqual(Array(8).fill(family));
+  for (const family of [4, 6] as const)
+    expect((await replaced(n2, [family])).map(familyOf)).toEqual(Array(8).fill(family));
 });
 
 test("a fixed address: taken, kept by its handle, refused to others, claimed from a disabled pool never", async () => {
@@ -213,7 +287,9 @@ test("a fixed address: taken, kept by its handle, refused to others, claimed fro
     await ipam.assignAddress(addr(text), "a", POD);
     await ipam.assignAddress(addr(text), "a", POD);
     expect((await bench.holders()).get(addr(text))).toBe("a");
-    expect(await reasonOf(bench.ipam("n2").assignAddress(addr(text), "b", POD))).toBe(`in-use: Cannot assign ${text}: handle "a" holds it`);
+    expect(await reasonOf(bench.ipam("n2").assignAddress(addr(text), "b", POD))).toBe(
+      `in-use: Cannot assign ${text}: handle "a" holds it`,
+    );
   }
   expect(await bench.affinities()).toHaveLength(2);
   expect(await reasonOf(ipam.assignAddress(addr("10.9.0.1"), "a", POD))).toContain("no-pool");
@@ -225,7 +301,9 @@ test("pools: selectors, disabled ones, pools asked for by name, and why none ser
   const bench = new Bench();
   await bench.node("n1", { zone: "a" });
   const ipam = bench.ipam("n1");
-  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD }))).toContain("there is no IPPool");
+  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD }))).toContain(
+    "there is no IPPool",
+  );
   await bench.pool("elsewhere", { cidr: "10.1.0.0/16", nodeSelector: "zone == 'b'" });
   await bench.pool("off", { cidr: "10.2.0.0/16", disabled: true });
   await bench.pool("six", { cidr: "fd00::/48" });
@@ -234,9 +312,18 @@ test("pools: selectors, disabled ones, pools asked for by name, and why none ser
     'no-pool: no IPPool serves node "n1" with IPv4: the nodeSelector of elsewhere does not select the node, off is disabled, six is IPv6, broken is invalid (spec.cidr: Invalid value: "10.300.0.0/16": must be an IPv4 or IPv6 address such as 10.0.0.1 or fd00::1)',
   );
   expect(bench.reports.length).toBe(1);
-  expect((await ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD, pools: { ipv4: ["elsewhere"] } })).ipv4[0]).toStartWith("10.1.");
-  for (const [name, why] of [["off", "is disabled"], ["six", "is IPv6, must be IPv4"], ["broken", "is invalid"], ["none", "does not exist"]] as const) {
-    expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD, pools: { ipv4: [name] } }))).toContain(why);
+  expect(
+    (await ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD, pools: { ipv4: ["elsewhere"] } })).ipv4[0],
+  ).toStartWith("10.1.");
+  for (const [name, why] of [
+    ["off", "is disabled"],
+    ["six", "is IPv6, must be IPv4"],
+    ["broken", "is invalid"],
+    ["none", "does not exist"],
+  ] as const) {
+    expect(
+      await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD, pools: { ipv4: [name] } })),
+    ).toContain(why);
   }
   await bench.pool("here", { cidr: "10.4.0.0/16", nodeSelector: "has(zone)" });
   expect((await ipam.assign({ ipv4: 1, ipv6: 1, handle: "h", attributes: POD })).ipv4[0]).toStartWith("10.4.");
@@ -244,10 +331,17 @@ test("pools: selectors, disabled ones, pools asked for by name, and why none ser
 
 test.each([
   ["assignmentMode: Manual", { assignmentMode: "Manual" }, "the assignmentMode of p is Manual"],
-  ["a namespaceSelector", { namespaceSelector: "team == 'a'" }, "the namespaceSelector of p does not select the pod's namespace"],
+  [
+    "a namespaceSelector",
+    { namespaceSelector: "team == 'a'" },
+    "the namespaceSelector of p does not select the pod's namespace",
+  ],
   ["other uses", { allowedUses: ["Tunnel"] }, "the allowedUses of p lack Workload"],
 ] as const)("a pool with %s gives addresses to no pod that does not name it", async (_, spec, why) => {
-  for (const [family, cidr] of [[4, "10.6.0.0/24"], [6, "fd06::/112"]] as const) {
+  for (const [family, cidr] of [
+    [4, "10.6.0.0/24"],
+    [6, "fd06::/112"],
+  ] as const) {
     const bench = new Bench();
     await bench.node("n1", {});
     await bench.pool("p", { cidr, ...spec });
@@ -255,7 +349,8 @@ test.each([
     const request = { ipv4: family === 4 ? 1 : 0, ipv6: family === 6 ? 1 : 0, handle: "h", attributes: POD };
     expect(await reasonOf(ipam.assign(request))).toBe(`no-pool: no IPPool serves node "n1" with IPv${family}: ${why}`);
     const named = ipam.assign({ ...request, pools: family === 4 ? { ipv4: ["p"] } : { ipv6: ["p"] } });
-    if ("allowedUses" in spec) expect(await reasonOf(named)).toContain("is not for pods: its allowedUses lack Workload");
+    if ("allowedUses" in spec)
+      expect(await reasonOf(named)).toContain("is not for pods: its allowedUses lack Workload");
     else expect(Object.values(await named).flat().length).toBe(1);
   }
 });
@@ -283,7 +378,8 @@ test("a block that becomes empty while it is looked at is looked at again; so ar
   const bench = await dual();
   const ipam = bench.ipam("n1");
   for (const name of ["v4", "v6"]) await bench.changePool(name, { nodeSelector: "zone == 'nowhere'" });
-  const take = (): Promise<unknown> => ipam.assign({ ipv4: 1, ipv6: 1, handle: "pod", attributes: POD, pools: { ipv4: ["v4"], ipv6: ["v6"] } });
+  const take = (): Promise<unknown> =>
+    ipam.assign({ ipv4: 1, ipv6: 1, handle: "pod", attributes: POD, pools: { ipv4: ["v4"], ipv6: ["v6"] } });
   await take();
   await ipam.releaseByHandle("pod");
   bench.store.setFault(() => "unavailable");
@@ -294,7 +390,15 @@ test("a block that becomes empty while it is looked at is looked at again; so ar
       looked = 1;
       await take();
       looked = 2;
-    } else if (looked > 1 && looked < 4 && verb === "get" && kind === "IPAMBlock" && phase === "answer" && ++looked === 4) await ipam.releaseByHandle("pod");
+    } else if (
+      looked > 1 &&
+      looked < 4 &&
+      verb === "get" &&
+      kind === "IPAMBlock" &&
+      phase === "answer" &&
+      ++looked === 4
+    )
+      await ipam.releaseByHandle("pod");
     return undefined;
   });
   await ipam.giveUpEmptied();
@@ -309,7 +413,13 @@ test("empty blocks outside the pools are given up when the pools are looked at a
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
   await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
   const ipam = bench.ipam("n1");
-  const { ipv4, ipv6 } = await ipam.assign({ ipv4: 100, ipv6: 100, handle: "many", attributes: POD, pools: { ipv4: ["v4"], ipv6: ["v6"] } });
+  const { ipv4, ipv6 } = await ipam.assign({
+    ipv4: 100,
+    ipv6: 100,
+    handle: "many",
+    attributes: POD,
+    pools: { ipv4: ["v4"], ipv6: ["v6"] },
+  });
   await ipam.assign({ ipv4: 1, ipv6: 1, handle: "last", attributes: POD, pools: { ipv4: ["w4"], ipv6: ["w6"] } });
   await ipam.releaseByHandle("last");
   await ipam.releaseAddresses([ipv4[0], ipv6[0]] as Addr[], ["many"]);
@@ -342,7 +452,9 @@ test("all blocks are owned: addresses are borrowed, and the owner keeps the bloc
   expect([borrowed.ipv4.length, borrowed.ipv6.length]).toEqual([10, 10]);
   expect((await bench.holders()).size).toBe(32);
   expect((await bench.affinities()).map((text) => text.split(" ")[0]).sort()).toEqual(["n1", "n1", "n2", "n2"]);
-  expect(await reasonOf(n1.assign({ ipv4: 1, ipv6: 0, handle: "d", attributes: POD }))).toContain('exhausted: got 0 of 1 IPv4 addresses for node "n1" from v4 (10.0.0.0/28): every address is taken');
+  expect(await reasonOf(n1.assign({ ipv4: 1, ipv6: 0, handle: "d", attributes: POD }))).toContain(
+    'exhausted: got 0 of 1 IPv4 addresses for node "n1" from v4 (10.0.0.0/28): every address is taken',
+  );
 });
 
 test("all or nothing: what was taken of one family is given back when the other fails", async () => {
@@ -350,7 +462,9 @@ test("all or nothing: what was taken of one family is given back when the other 
   await bench.pool("v4", { cidr: "10.0.0.0/26" });
   await bench.pool("v6", { cidr: "fd00::/127", blockSize: 127 });
   const ipam = bench.ipam("n1");
-  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 3, handle: "a", attributes: POD }))).toContain("exhausted: got 2 of 3 IPv6");
+  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 3, handle: "a", attributes: POD }))).toContain(
+    "exhausted: got 2 of 3 IPv6",
+  );
   expect((await bench.holders()).size).toBe(0);
   expect(await bench.names("IPAMHandle")).toEqual([]);
   expect((await ipam.assign({ ipv4: 1, ipv6: 3, handle: "a", attributes: POD, partial: true })).ipv6.length).toBe(2);
@@ -363,7 +477,9 @@ test("the block limit holds before borrowing", async () => {
   const ipam = bench.ipam("n1");
   await bench.ipam("n2").assign({ ipv4: 1, ipv6: 0, handle: "b", attributes: POD });
   await ipam.assign({ ipv4: 8, ipv6: 0, handle: "a", attributes: POD });
-  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD }))).toContain("block-limit: got 0 of 1");
+  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD }))).toContain(
+    "block-limit: got 0 of 1",
+  );
 });
 
 test("an empty block is taken from its owner only a minute after the claim", async () => {
@@ -413,7 +529,10 @@ test("large sequence numbers of upstream's blocks go up, exactly", async () => {
   await ipam.assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD });
   const [block] = (await bench.store.list("IPAMBlock")).items;
   if (block === undefined) throw new Error("no block");
-  await bench.store.update("IPAMBlock", { ...block, spec: { ...block.spec, sequenceNumber: 1_764_117_600_123_456_800 } });
+  await bench.store.update("IPAMBlock", {
+    ...block,
+    spec: { ...block.spec, sequenceNumber: 1_764_117_600_123_456_800 },
+  });
   const seen: number[] = [];
   for (const handle of ["b", "c", "d"]) {
     await ipam.assign({ ipv4: 1, ipv6: 0, handle, attributes: POD });

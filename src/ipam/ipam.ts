@@ -9,7 +9,12 @@ import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { fail, type Result } from "../lib/result.ts";
-import { IPAM_CONFIGURATION, type IpamSettings, ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
+import {
+  IPAM_CONFIGURATION,
+  type IpamSettings,
+  ipamSettingsOf,
+  reservedRangesOf,
+} from "../model/kinds/ipam-settings.ts";
 import type { PoolModel } from "../model/kinds/pool-model.ts";
 import { formerReserveHandle, handleOf, ownerOf, reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
@@ -22,7 +27,15 @@ import { Claims, type Report } from "./claims.ts";
 import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
 import { type Move, type Moved, Moves, type Replacement } from "./moves.ts";
-import { choosePools, type PoolList, readPools, requestedPools, selectsNode, serves, servesAllNamespaces } from "./pools.ts";
+import {
+  choosePools,
+  type PoolList,
+  readPools,
+  requestedPools,
+  selectsNode,
+  serves,
+  servesAllNamespaces,
+} from "./pools.ts";
 import { Retrier } from "./retry.ts";
 
 export interface IpamOptions {
@@ -89,8 +102,15 @@ export class Ipam {
     this.#claims = new Claims(options.store, options.clock, (message, fields) => this.#reportOnce(message, fields));
     this.#handles = new Handles(options.store, retrier);
     this.#writer = new BlockWriter(options.store, retrier, this.#claims, this.#handles);
-    const find = (addresses: readonly Addr[], handles: readonly string[]): Promise<readonly Prefix[]> => this.#blocksHolding(addresses, handles);
-    this.#moves = new Moves({ node: options.node, claims: this.#claims, handles: this.#handles, writer: this.#writer, find });
+    const find = (addresses: readonly Addr[], handles: readonly string[]): Promise<readonly Prefix[]> =>
+      this.#blocksHolding(addresses, handles);
+    this.#moves = new Moves({
+      node: options.node,
+      claims: this.#claims,
+      handles: this.#handles,
+      writer: this.#writer,
+      find,
+    });
   }
 
   /**
@@ -130,12 +150,21 @@ export class Ipam {
       const ordinal = ordinalOf(block, addr);
       const holder = holderOf(block.spec, ordinal);
       if (handleOf(holder) === handle) return { result: true, gains: new Map() };
-      if (holder !== undefined) throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(handleOf(holder))} holds it`);
-      if (strictAffinity && block.spec.affinity !== hostAffinity(this.node)) throw new IpamError("forbidden", `Cannot assign ${addr}: its block ${prefix} belongs to ${JSON.stringify(block.spec.affinity ?? "nobody")}, and strictAffinity of the IPAMConfiguration is true`);
+      if (holder !== undefined)
+        throw new IpamError("in-use", `Cannot assign ${addr}: handle ${JSON.stringify(handleOf(holder))} holds it`);
+      if (strictAffinity && block.spec.affinity !== hostAffinity(this.node))
+        throw new IpamError(
+          "forbidden",
+          `Cannot assign ${addr}: its block ${prefix} belongs to ${JSON.stringify(block.spec.affinity ?? "nobody")}, and strictAffinity of the IPAMConfiguration is true`,
+        );
       take(block.spec, [ordinal], owner);
       return { result: true, gains: new Map([[handle, 1]]) };
     });
-    if (done === undefined) throw new IpamError("contended", `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or makes no sense`);
+    if (done === undefined)
+      throw new IpamError(
+        "contended",
+        `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or makes no sense`,
+      );
   }
 
   /**
@@ -147,15 +176,17 @@ export class Ipam {
     const intent = (addr: Addr): string => `${addr} ${handles.join(" ")}`;
     for (const prefix of await this.#blocksHolding(addresses, handles)) {
       const { freed, emptied } = await this.#writer.free(prefix, (block) =>
-        addresses.filter((addr) => prefixContains(prefix, addr)).flatMap((addr) => {
-          const ordinal = ordinalOf(block, addr);
-          const holder = handleOf(holderOf(block.spec, ordinal));
-          if (holder === undefined || !holders.has(holder)) return [];
-          const sequence = block.spec.sequenceNumberForAllocation?.[String(ordinal)] ?? 0;
-          const meant = this.#releasing.get(intent(addr)) ?? sequence;
-          this.#releasing.set(intent(addr), meant);
-          return meant === sequence ? [ordinal] : [];
-        }),
+        addresses
+          .filter((addr) => prefixContains(prefix, addr))
+          .flatMap((addr) => {
+            const ordinal = ordinalOf(block, addr);
+            const holder = handleOf(holderOf(block.spec, ordinal));
+            if (holder === undefined || !holders.has(holder)) return [];
+            const sequence = block.spec.sequenceNumberForAllocation?.[String(ordinal)] ?? 0;
+            const meant = this.#releasing.get(intent(addr)) ?? sequence;
+            this.#releasing.set(intent(addr), meant);
+            return meant === sequence ? [ordinal] : [];
+          }),
       );
       for (const [handle, count] of freed) await this.#handles.decrement(handle, prefix, count);
       if (emptied === hostAffinity(this.node)) this.#emptied.add(prefix);
@@ -170,14 +201,20 @@ export class Ipam {
   async releaseByHandle(...handles: readonly string[]): Promise<void> {
     await this.#writer.retry("handles that are released", async () => {
       const reserves = handles.filter((handle) => reserveNode(handle) !== undefined);
-      const found = (await Promise.all(handles.filter((handle) => !reserves.includes(handle)).map((handle) => this.#handles.read(handle)))).filter((handle) => handle !== undefined);
+      const found = (
+        await Promise.all(
+          handles.filter((handle) => !reserves.includes(handle)).map((handle) => this.#handles.read(handle)),
+        )
+      ).filter((handle) => handle !== undefined);
       const holders = new Set([...found.map(({ spec }) => spec.handleID), ...reserves]);
       const ofReserves = (await Promise.all(reserves.map((handle) => this.#handles.blocks(handle)))).flat();
       for (const prefix of new Set([...found.flatMap(blocksOf), ...ofReserves])) {
         const { emptied } = await this.#writer.free(prefix, (block) => heldBy(block.spec, holders));
         if (emptied === hostAffinity(this.node)) this.#emptied.add(prefix);
       }
-      const drops = await Promise.allSettled(found.map((handle) => this.#handles.drop(handle, Object.keys(handle.spec.block ?? {}))));
+      const drops = await Promise.allSettled(
+        found.map((handle) => this.#handles.drop(handle, Object.keys(handle.spec.block ?? {}))),
+      );
       for (const drop of drops) if (drop.status === "rejected") throw drop.reason;
     });
   }
@@ -193,7 +230,12 @@ export class Ipam {
 
   /** What several calls that belong together go by. */
   async readView(): Promise<PoolView> {
-    const [pools, labels, settings, reserved] = await Promise.all([this.#pools(), this.#nodeLabels(), this.#settings(), this.#reserved()]);
+    const [pools, labels, settings, reserved] = await Promise.all([
+      this.#pools(),
+      this.#nodeLabels(),
+      this.#settings(),
+      this.#reserved(),
+    ]);
     return { pools, labels, settings, reserved };
   }
 
@@ -235,9 +277,14 @@ export class Ipam {
   /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */
   async giveUpBlocks(view?: PoolView, prefixes?: readonly Prefix[]): Promise<void> {
     const { pools, labels } = view ?? (await this.readView());
-    const candidates = prefixes ?? (await Promise.all(FAMILIES.map((family) => this.#claims.affinities(this.node, family)))).flat().map(({ prefix }) => prefix);
+    const candidates =
+      prefixes ??
+      (await Promise.all(FAMILIES.map((family) => this.#claims.affinities(this.node, family))))
+        .flat()
+        .map(({ prefix }) => prefix);
     for (const prefix of candidates) {
-      if (!pools.valid.some((pool) => prefixCovers(pool.prefix, prefix) && selectsNode(pool, labels))) await this.#claims.release(this.node, prefix);
+      if (!pools.valid.some((pool) => prefixCovers(pool.prefix, prefix) && selectsNode(pool, labels)))
+        await this.#claims.release(this.node, prefix);
     }
   }
 
@@ -247,7 +294,8 @@ export class Ipam {
     const held: Addr[] = [];
     for (const prefix of await this.#handles.blocks(handle)) {
       const block = await this.#claims.readBlock(prefix);
-      if (typeof block === "object") for (const ordinal of heldBy(block.spec, new Set([handle]))) held.push(addrOf(block, ordinal));
+      if (typeof block === "object")
+        for (const ordinal of heldBy(block.spec, new Set([handle]))) held.push(addrOf(block, ordinal));
     }
     return held;
   }
@@ -268,14 +316,35 @@ export class Ipam {
     return pools.valid.filter((pool) => servesAllNamespaces(pool) && serves(pool, labels, undefined));
   }
 
-  async #assignFamily(request: AssignRequest, family: Family, count: number, { pools, labels, settings, reserved }: PoolView, taken: Addr[]): Promise<void> {
-    if (!settings.ok) throw new IpamError("misconfigured", `no IPv${family} address for node ${JSON.stringify(this.node)}: ${settings.error}`);
+  async #assignFamily(
+    request: AssignRequest,
+    family: Family,
+    count: number,
+    { pools, labels, settings, reserved }: PoolView,
+    taken: Addr[],
+  ): Promise<void> {
+    if (!settings.ok)
+      throw new IpamError(
+        "misconfigured",
+        `no IPv${family} address for node ${JSON.stringify(this.node)}: ${settings.error}`,
+      );
     const names = family === 4 ? request.pools?.ipv4 : request.pools?.ipv6;
-    const chosen = names === undefined || names.length === 0 ? choosePools(pools, family, this.node, labels, request.namespaceLabels ?? {}) : requestedPools(pools, family, names);
+    const chosen =
+      names === undefined || names.length === 0
+        ? choosePools(pools, family, this.node, labels, request.namespaceLabels ?? {})
+        : requestedPools(pools, family, names);
     const { clock, random } = this.#options;
     const assignment = new Assignment({
-      store: this.#options.store, claims: this.#claims, writer: this.#writer, node: this.node, clock, random,
-      family, pools: chosen, handle: request.handle, attributes: request.attributes,
+      store: this.#options.store,
+      claims: this.#claims,
+      writer: this.#writer,
+      node: this.node,
+      clock,
+      random,
+      family,
+      pools: chosen,
+      handle: request.handle,
+      attributes: request.attributes,
       settings: settings.value,
       reserved,
       usedBlocks: request.usedBlocks,
@@ -291,7 +360,11 @@ export class Ipam {
       await this.releaseAddresses(addresses, [handle]);
     } catch (error) {
       if (!(error instanceof Error) || error.name === "BugError") throw error;
-      this.#options.report("addresses of a failed assignment stay with their handle until it is released", { handle, addresses, error: error.message });
+      this.#options.report("addresses of a failed assignment stay with their handle until it is released", {
+        handle,
+        addresses,
+        error: error.message,
+      });
     }
   }
 
@@ -307,7 +380,8 @@ export class Ipam {
 
   async #pools(): Promise<PoolList> {
     const pools = await readPools(this.#options.store);
-    for (const [pool, error] of pools.invalid) this.#reportOnce("a pool gives no addresses because it is invalid", { pool, error });
+    for (const [pool, error] of pools.invalid)
+      this.#reportOnce("a pool gives no addresses because it is invalid", { pool, error });
     return pools;
   }
 
@@ -319,7 +393,11 @@ export class Ipam {
   async #reserved(): Promise<readonly Prefix[]> {
     return (await this.#options.store.list("IPReservation")).items.flatMap((reservation) => {
       const { ranges, errors } = reservedRangesOf(reservation);
-      for (const error of errors) this.#reportOnce("an entry of an IPReservation has no effect because it is invalid", { reservation: reservation.metadata.name, error: formatFieldError(error) });
+      for (const error of errors)
+        this.#reportOnce("an entry of an IPReservation has no effect because it is invalid", {
+          reservation: reservation.metadata.name,
+          error: formatFieldError(error),
+        });
       return ranges;
     });
   }

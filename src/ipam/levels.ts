@@ -63,8 +63,10 @@ export class PoolLevels {
     for (const update of updates) {
       const key = formatKey(update.key);
       if (update.kind === "IPAMBlock") this.#putBlock(key, update.value, gone);
-      else if (update.kind === "Node") this.#putNode(key, update.value?.metadata.labels ?? {}, update.value === undefined);
-      else if (update.kind === "IPAMConfiguration" && update.key.name === "default") this.#strict = this.#isStrict(update.value);
+      else if (update.kind === "Node")
+        this.#putNode(key, update.value?.metadata.labels ?? {}, update.value === undefined);
+      else if (update.kind === "IPAMConfiguration" && update.key.name === "default")
+        this.#strict = this.#isStrict(update.value);
       else if (update.kind === "IPPool") {
         const pool = update.value === undefined ? undefined : poolModelOf(update.value);
         if (pool?.ok === true) this.#pools.set(key, pool.value);
@@ -98,7 +100,11 @@ export class PoolLevels {
     return [...this.#idle.values()].filter((prefix) => {
       const pool = this.#poolOf(prefix);
       const level = pool === undefined ? undefined : this.#levels.get(pool.name);
-      return pool !== undefined && level !== undefined && this.#unclaimed(pool, level) < 2 ** (bitsOf(pool.family) - pool.blockSize);
+      return (
+        pool !== undefined &&
+        level !== undefined &&
+        this.#unclaimed(pool, level) < 2 ** (bitsOf(pool.family) - pool.blockSize)
+      );
     });
   }
 
@@ -108,7 +114,8 @@ export class PoolLevels {
     if (before !== undefined) this.#count(before, -1);
     if (before !== undefined && after === undefined) gone.push(before.prefix);
     this.#idle.delete(key);
-    if (after?.owner === this.#node && after.mine > 0 && after.mine === after.reserves && after.used === 0) this.#idle.set(key, after.prefix);
+    if (after?.owner === this.#node && after.mine > 0 && after.mine === after.reserves && after.used === 0)
+      this.#idle.set(key, after.prefix);
     if (after === undefined) this.#blocks.delete(key);
     else {
       this.#blocks.set(key, after);
@@ -155,7 +162,9 @@ export class PoolLevels {
 
   #freeOf({ prefix, held }: Block): number {
     const range = prefixRange(prefix);
-    const holes = this.#reserved.filter((hole) => hole.family === range.family && hole.first <= range.last && range.first <= hole.last);
+    const holes = this.#reserved.filter(
+      (hole) => hole.family === range.family && hole.first <= range.last && range.first <= hole.last,
+    );
     let free = 0;
     for (let i = 0; i < held.length; i++) {
       const at = range.first + BigInt(i);
@@ -173,7 +182,8 @@ export class PoolLevels {
   }
 
   #poolOf(prefix: Prefix): PoolModel | undefined {
-    for (const pool of this.#pools.values()) if (pool.family === prefixFamily(prefix) && prefixCovers(pool.prefix, prefix)) return pool;
+    for (const pool of this.#pools.values())
+      if (pool.family === prefixFamily(prefix) && prefixCovers(pool.prefix, prefix)) return pool;
     return undefined;
   }
 

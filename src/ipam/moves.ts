@@ -70,7 +70,11 @@ export class Moves {
     const counted = await this.#begin(from, groups);
     const rest = new Map(replacement.most);
     for (const [prefix, { block, moves: here }] of groups) {
-      const done = await writer.change(prefix, (current) => this.#edit(current, from, here, replacement, rest.get(prefixFamily(prefix)) ?? 0), { block, counted: counted.get(prefix) ?? new Map<string, number>() });
+      const done = await writer.change(
+        prefix,
+        (current) => this.#edit(current, from, here, replacement, rest.get(prefixFamily(prefix)) ?? 0),
+        { block, counted: counted.get(prefix) ?? new Map<string, number>() },
+      );
       if (done === undefined) {
         for (const move of here) refused.set(move.addr, notHeld(move, from, "its block was deleted"));
         continue;
@@ -101,7 +105,10 @@ export class Moves {
   }
 
   /** Makes the handles that are new in one write each; answers what is counted by that, for each block and handle. */
-  async #begin(from: string, groups: ReadonlyMap<Prefix, Group>): Promise<ReadonlyMap<Prefix, ReadonlyMap<string, number>>> {
+  async #begin(
+    from: string,
+    groups: ReadonlyMap<Prefix, Group>,
+  ): Promise<ReadonlyMap<Prefix, ReadonlyMap<string, number>>> {
     const wanted = new Map<string, Map<Prefix, number>>();
     for (const [prefix, { block, moves }] of groups) {
       for (const { addr, to } of moves) {
@@ -115,13 +122,20 @@ export class Moves {
     await Promise.all(
       [...wanted].map(async ([handle, counts]) => {
         if (!(await this.#options.handles.begin(handle, counts))) return;
-        for (const [prefix, count] of counts) counted.set(prefix, (counted.get(prefix) ?? new Map<string, number>()).set(handle, count));
+        for (const [prefix, count] of counts)
+          counted.set(prefix, (counted.get(prefix) ?? new Map<string, number>()).set(handle, count));
       }),
     );
     return counted;
   }
 
-  #edit(block: Block, from: string, moves: readonly Move[], replacement: Replacement, most: number): { result: Moved & { readonly left: number }; gains: ReadonlyMap<string, number> } {
+  #edit(
+    block: Block,
+    from: string,
+    moves: readonly Move[],
+    replacement: Replacement,
+    most: number,
+  ): { result: Moved & { readonly left: number }; gains: ReadonlyMap<string, number> } {
     const refused = new Map<Addr, IpamError>();
     const gains = new Map<string, number>();
     let left = 0;
@@ -133,13 +147,21 @@ export class Moves {
       const handle = handleOf(holder);
       if (holder === undefined) take(block.spec, [ordinal], owner);
       else if (handle !== from && handle !== to) {
-        refused.set(addr, new IpamError("in-use", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(handle)} holds it`));
+        refused.set(
+          addr,
+          new IpamError(
+            "in-use",
+            `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: handle ${JSON.stringify(handle)} holds it`,
+          ),
+        );
         continue;
       } else if (!equal(holder, owner)) reassign(block.spec, ordinal, owner);
       if (handle !== to) gains.set(to, (gains.get(to) ?? 0) + 1);
       if (handle === from && from !== to) left++;
     }
-    const ordinals = this.#mayReplace(block, replacement) ? freeOrdinals(block, replacement.reserved).slice(0, most) : [];
+    const ordinals = this.#mayReplace(block, replacement)
+      ? freeOrdinals(block, replacement.reserved).slice(0, most)
+      : [];
     if (ordinals.length > 0) take(block.spec, ordinals, ownerOf(from, replacement.attributes));
     if (ordinals.length > left) gains.set(from, ordinals.length - left);
     return { result: { refused, left, replaced: ordinals.map((ordinal) => addrOf(block, ordinal)) }, gains };
@@ -147,10 +169,16 @@ export class Moves {
 
   /** New addresses come from the node's own blocks alone: others need theirs. */
   #mayReplace(block: Block, { pools }: Replacement): boolean {
-    return block.spec.affinity === hostAffinity(this.#options.node) && pools.some((pool) => prefixCovers(pool.prefix, block.prefix));
+    return (
+      block.spec.affinity === hostAffinity(this.#options.node) &&
+      pools.some((pool) => prefixCovers(pool.prefix, block.prefix))
+    );
   }
 }
 
 function notHeld({ addr, to }: Move, from: string, why: string): IpamError {
-  return new IpamError("not-held", `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: ${why}`);
+  return new IpamError(
+    "not-held",
+    `Cannot move ${addr} from handle ${JSON.stringify(from)} to ${JSON.stringify(to)}: ${why}`,
+  );
 }

@@ -37,24 +37,45 @@ export function servesAllNamespaces(pool: PoolModel): boolean {
 }
 
 /** Whether pods of the node in a namespace with these labels (undefined: of any namespace that the pool serves) get addresses of the pool without naming it. */
-export function serves(pool: PoolModel, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>> | undefined): boolean {
+export function serves(
+  pool: PoolModel,
+  labels: Readonly<Record<string, string>>,
+  namespaceLabels: Readonly<Record<string, string>> | undefined,
+): boolean {
   return whyNot(pool, labels, namespaceLabels) === undefined;
 }
 
 /** Why the pool gives such pods no address unless they name it; undefined: it does. */
-function whyNot(pool: PoolModel, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>> | undefined): string | undefined {
+function whyNot(
+  pool: PoolModel,
+  labels: Readonly<Record<string, string>>,
+  namespaceLabels: Readonly<Record<string, string>> | undefined,
+): string | undefined {
   if (pool.disabled) return `${pool.name} is disabled`;
   if (!pool.forWorkloads) return `the allowedUses of ${pool.name} lack Workload`;
   if (pool.manual) return `the assignmentMode of ${pool.name} is Manual`;
-  if (namespaceLabels !== undefined && pool.namespaceSelector !== undefined && !evaluateSelector(pool.namespaceSelector, namespaceLabels)) return `the namespaceSelector of ${pool.name} does not select the pod's namespace`;
+  if (
+    namespaceLabels !== undefined &&
+    pool.namespaceSelector !== undefined &&
+    !evaluateSelector(pool.namespaceSelector, namespaceLabels)
+  )
+    return `the namespaceSelector of ${pool.name} does not select the pod's namespace`;
   return selectsNode(pool, labels) ? undefined : `the nodeSelector of ${pool.name} does not select the node`;
 }
 
 /** Pools of the family that serve pods of the node in such a namespace; rejects with `no-pool`, saying of each pool why it does not serve. */
-export function choosePools(pools: PoolList, family: Family, node: string, labels: Readonly<Record<string, string>>, namespaceLabels: Readonly<Record<string, string>>): PoolModel[] {
+export function choosePools(
+  pools: PoolList,
+  family: Family,
+  node: string,
+  labels: Readonly<Record<string, string>>,
+  namespaceLabels: Readonly<Record<string, string>>,
+): PoolModel[] {
   const chosen = pools.valid.filter((pool) => pool.family === family && serves(pool, labels, namespaceLabels));
   if (chosen.length > 0) return chosen;
-  const reasons = pools.valid.flatMap((pool) => (pool.family === family ? (whyNot(pool, labels, namespaceLabels) ?? []) : `${pool.name} is IPv${pool.family}`));
+  const reasons = pools.valid.flatMap((pool) =>
+    pool.family === family ? (whyNot(pool, labels, namespaceLabels) ?? []) : `${pool.name} is IPv${pool.family}`,
+  );
   for (const [name, error] of pools.invalid) reasons.push(`${name} is invalid (${error})`);
   const why = reasons.length === 0 ? "there is no IPPool" : reasons.join(", ");
   throw new IpamError("no-pool", `no IPPool serves node ${JSON.stringify(node)} with IPv${family}: ${why}`);
@@ -65,7 +86,8 @@ export function requestedPools(pools: PoolList, family: Family, names: readonly 
   return names.map((name) => {
     const pool = pools.valid.find((candidate) => candidate.name === name || candidate.prefix === rangeOf(name));
     const error = pools.invalid.get(name);
-    const no = (why: string): IpamError => new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was asked for, ${why}`);
+    const no = (why: string): IpamError =>
+      new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was asked for, ${why}`);
     if (error !== undefined) throw no(`is invalid: ${error}`);
     if (pool === undefined) throw no("does not exist");
     if (pool.family !== family) throw no(`is IPv${pool.family}, must be IPv${family}`);

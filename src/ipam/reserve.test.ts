@@ -50,7 +50,10 @@ test("a restart offers what the handle holds, but not what pods use", async () =
   const used = [before.take(4), before.take(6)] as Addr[];
   const after = open(bench, used);
   await after.refill();
-  const offered = [...Array.from({ length: 9 }, () => after.take(4)), ...Array.from({ length: 9 }, () => after.take(6))].filter((addr) => addr !== undefined);
+  const offered = [
+    ...Array.from({ length: 9 }, () => after.take(4)),
+    ...Array.from({ length: 9 }, () => after.take(6)),
+  ].filter((addr) => addr !== undefined);
   expect(offered.length).toBe(16);
   expect(offered.filter((addr) => used.includes(addr))).toEqual([]);
 });
@@ -75,7 +78,11 @@ test("recording owners replaces what they took, all that wait at once; releasing
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
-  const owner = (handle: string) => ({ handle, addresses: [reserve.take(4), reserve.take(6)] as Addr[], attributes: { pod: handle } });
+  const owner = (handle: string) => ({
+    handle,
+    addresses: [reserve.take(4), reserve.take(6)] as Addr[],
+    attributes: { pod: handle },
+  });
   let requests = 0;
   bench.store.setFault(({ phase }) => void (phase === "request" && requests++));
   const first = owner("first");
@@ -92,7 +99,8 @@ test("recording owners replaces what they took, all that wait at once; releasing
   // The address that nobody recorded was replaced as well.
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
   const holders = await bench.holders();
-  for (const { handle, addresses } of owners) for (const addr of addresses) expect(holders.get(addr)).toBe(handle === "d" ? "reserve:n1" : handle);
+  for (const { handle, addresses } of owners)
+    for (const addr of addresses) expect(holders.get(addr)).toBe(handle === "d" ? "reserve:n1" : handle);
   await Promise.all(owners.map((each) => reserve.release(each)));
   expect([...new Set((await bench.holders()).values())].sort()).toEqual(["reserve:n1", "seed"]);
   expect((await held(bench)).length).toBe(16);
@@ -108,7 +116,11 @@ test("a third holder's address is refused to the one that has it, and to nobody 
     reserve.record({ handle: "bad", addresses: ipv4, attributes: {} }),
     reserve.record({ handle: "good", addresses: [reserve.take(6) as Addr], attributes: {} }),
   ];
-  expect((await Promise.allSettled(records)).map((result) => (result.status === "rejected" ? String(result.reason) : result.status))).toEqual([expect.stringContaining('handle "third" holds it'), "fulfilled"]);
+  expect(
+    (await Promise.allSettled(records)).map((result) =>
+      result.status === "rejected" ? String(result.reason) : result.status,
+    ),
+  ).toEqual([expect.stringContaining('handle "third" holds it'), "fulfilled"]);
 });
 
 test("what a pod had before a crash, and the reserve has got since, is not freed by the pod's release", async () => {
@@ -117,11 +129,21 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
   await bench.node("n1");
   const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: [], size: 4 });
-  const pod = { handle: "pod", addresses: [await before.takeFound(4), await before.takeFound(6)] as Addr[], attributes: {} };
+  const pod = {
+    handle: "pod",
+    addresses: [await before.takeFound(4), await before.takeFound(6)] as Addr[],
+    attributes: {},
+  };
   await before.record(pod);
   await before.release(pod);
   // The journal still says that the pod has the addresses: the process died before it was told.
-  const after = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: pod.addresses, size: 4 });
+  const after = new AddressReserve({
+    ipam: bench.ipam("n1"),
+    node: "n1",
+    clock: bench.clock,
+    inUse: pod.addresses,
+    size: 4,
+  });
   await after.refill();
   await after.release(pod);
   expect((await held(bench)).length).toBe(6);
@@ -159,7 +181,9 @@ test("a refill that failed is made up for", async () => {
   });
   // However many try again and again: ten seconds see no more than one would ask.
   for (let i = 0; i < 1_000; i++) {
-    await expect(i % 2 === 0 ? reserve.tidy() : reserve.release({ handle: `c${i}`, addresses: [] })).rejects.toMatchObject({ reason: "unavailable" });
+    await expect(
+      i % 2 === 0 ? reserve.tidy() : reserve.release({ handle: `c${i}`, addresses: [] }),
+    ).rejects.toMatchObject({ reason: "unavailable" });
     await bench.clock.advance(10);
   }
   expect(requests).toBe(7);
@@ -175,7 +199,13 @@ test("hundreds of pods that come and go at once leave nothing behind", async () 
   await bench.pool("v6", { cidr: "fd00::/112", blockSize: 122 });
   await bench.node("n1");
   const reserve = open(bench);
-  const pods = await Promise.all(Array.from({ length: 600 }, async (_, i) => ({ handle: `pod-${i}`, addresses: [await reserve.takeFound(4), await reserve.takeFound(6)].filter((addr) => addr !== undefined), attributes: {} })));
+  const pods = await Promise.all(
+    Array.from({ length: 600 }, async (_, i) => ({
+      handle: `pod-${i}`,
+      addresses: [await reserve.takeFound(4), await reserve.takeFound(6)].filter((addr) => addr !== undefined),
+      attributes: {},
+    })),
+  );
   expect(new Set(pods.flatMap(({ addresses }) => addresses)).size).toBe(1200);
   let most = 0;
   let under = 0;
@@ -235,11 +265,16 @@ test("given back, it is offered again", async () => {
 test("after a refill whose answer was lost, nothing is lost and nothing offered twice", async () => {
   const bench = await dual();
   const reserve = open(bench);
-  bench.store.setFault((step) => (step.verb === "update" && step.kind === "IPAMBlock" && step.phase === "answer" ? "unavailable" : undefined));
+  bench.store.setFault((step) =>
+    step.verb === "update" && step.kind === "IPAMBlock" && step.phase === "answer" ? "unavailable" : undefined,
+  );
   await expect(reserve.refill()).rejects.toMatchObject({ reason: "unavailable" });
   bench.store.setFault(undefined);
   await reserve.refill();
-  const offered = [...Array.from({ length: 9 }, () => reserve.take(4)), ...Array.from({ length: 9 }, () => reserve.take(6))].filter((addr) => addr !== undefined);
+  const offered = [
+    ...Array.from({ length: 9 }, () => reserve.take(4)),
+    ...Array.from({ length: 9 }, () => reserve.take(6)),
+  ].filter((addr) => addr !== undefined);
   expect(new Set(offered).size).toBe(16);
   expect(await held(bench)).toEqual(offered.sort());
 });

@@ -162,7 +162,14 @@ export class AddressReserve {
 
   /** Whether a refill is due: a family is not up to size, and the node's blocks may have more. */
   get isLow(): boolean {
-    return this.#due || FAMILIES.some((family) => !this.#exhausted.has(family) && this.#pools.some((pool) => pool.family === family && this.#missingOf(pool) > 0));
+    return (
+      this.#due ||
+      FAMILIES.some(
+        (family) =>
+          !this.#exhausted.has(family) &&
+          this.#pools.some((pool) => pool.family === family && this.#missingOf(pool) > 0),
+      )
+    );
   }
 
   /** Names the owner of addresses, and takes as many new ones where that costs no further request. Rejects with `not-held` when a third handle holds one. */
@@ -243,7 +250,11 @@ export class AddressReserve {
     } catch (error) {
       if (error instanceof StoreError) {
         const failures = (this.#outage?.failures ?? 0) + 1;
-        this.#outage = { failures, error, untilMs: this.#clock.monotonicMs() + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) };
+        this.#outage = {
+          failures,
+          error,
+          untilMs: this.#clock.monotonicMs() + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** (failures - 1)),
+        };
       }
       throw error;
     }
@@ -272,7 +283,10 @@ export class AddressReserve {
     return this.#pools.flatMap((pool) => {
       const here = this.#free.filter((addr) => prefixContains(pool.prefix, addr));
       const most = this.#limit(pool) + this.#demand(pool.family);
-      return here.filter((addr, i) => i >= most || (this.#demand(pool.family) === 0 && blocks.some((prefix) => prefixContains(prefix, addr))));
+      return here.filter(
+        (addr, i) =>
+          i >= most || (this.#demand(pool.family) === 0 && blocks.some((prefix) => prefixContains(prefix, addr))),
+      );
     });
   }
 
@@ -289,12 +303,19 @@ export class AddressReserve {
   }
 
   async #record(owners: readonly Owner[]): Promise<void> {
-    const moves = owners.flatMap(({ addresses, handle, attributes }) => addresses.map((addr) => ({ addr, to: handle, attributes })));
+    const moves = owners.flatMap(({ addresses, handle, attributes }) =>
+      addresses.map((addr) => ({ addr, to: handle, attributes })),
+    );
     const { replaced, refused } = await this.#changing(() => {
       const most = new Map(FAMILIES.map((family) => [family, this.#missing(family)] as const));
       // Where the level allows less than that, a refill looks closer.
       const pools = this.#pools.filter((pool) => this.#missingOf(pool) === this.#missing(pool.family));
-      return this.#ipam.moveHandles(this.handle, moves, { most, pools, reserved: this.#reserved, attributes: { node: this.#node } });
+      return this.#ipam.moveHandles(this.handle, moves, {
+        most,
+        pools,
+        reserved: this.#reserved,
+        attributes: { node: this.#node },
+      });
     });
     for (const { addr } of moves) this.#out.delete(addr);
     this.#gain(replaced);
@@ -318,7 +339,8 @@ export class AddressReserve {
     this.#due = false;
     const [failure] = failures;
     if (failure !== undefined) throw failure;
-    if (this.#pools.length === 0) throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
+    if (this.#pools.length === 0)
+      throw new IpamError("no-pool", `no valid, enabled IPPool selects node ${JSON.stringify(this.#node)}`);
   }
 
   async #refillFamilies(): Promise<readonly IpamError[]> {
@@ -360,7 +382,11 @@ export class AddressReserve {
   }
 
   /** From named pools only what lies in blocks of this node that pods use: those recorded, those that took an address here, and those that wait for one. */
-  async #assign(family: Family, count: number, { view, pools }: { readonly view: PoolView; readonly pools: readonly string[] }): Promise<void> {
+  async #assign(
+    family: Family,
+    count: number,
+    { view, pools }: { readonly view: PoolView; readonly pools: readonly string[] },
+  ): Promise<void> {
     const { ipv4, ipv6 } = await this.#ipam.assign({
       ipv4: family === 4 ? count : 0,
       ipv6: family === 6 ? count : 0,
@@ -383,7 +409,11 @@ export class AddressReserve {
 
   /** Addresses whose pool serves this node no more, and those that are reserved for others. */
   #unusable({ reserved }: PoolView): readonly Addr[] {
-    return this.#free.filter((addr) => !this.#pools.some((pool) => prefixContains(pool.prefix, addr)) || reserved.some((range) => prefixContains(range, addr)));
+    return this.#free.filter(
+      (addr) =>
+        !this.#pools.some((pool) => prefixContains(pool.prefix, addr)) ||
+        reserved.some((range) => prefixContains(range, addr)),
+    );
   }
 
   /** Before anything else they leave the reserve: from then on no pod gets them here. */

@@ -45,7 +45,11 @@ export class Retrier {
         return await attempt();
       } catch (error) {
         if (!isLostRace(error)) throw error;
-        if (failures >= ATTEMPTS) throw new IpamError("contended", `Cannot change ${name}: other writers came first ${ATTEMPTS} times; the last time: ${error.message}`);
+        if (failures >= ATTEMPTS)
+          throw new IpamError(
+            "contended",
+            `Cannot change ${name}: other writers came first ${ATTEMPTS} times; the last time: ${error.message}`,
+          );
       }
       await this.#clock.sleep(backoffMs(WAIT, failures, this.#random.fraction()));
     }

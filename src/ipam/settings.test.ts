@@ -20,20 +20,35 @@ async function dual(): Promise<Bench> {
 }
 
 function reasonOf(work: Promise<unknown>): Promise<string> {
-  return work.then(() => "done", (error: unknown) => `${(error as { reason?: string }).reason}: ${(error as Error).message}`);
+  return work.then(
+    () => "done",
+    (error: unknown) => `${(error as { reason?: string }).reason}: ${(error as Error).message}`,
+  );
 }
 
 test("reserved addresses are given only to those who ask for them; whole blocks of them are not claimed", async () => {
   const bench = await dual();
-  await bench.reserve("r", "10.0.0.4/30", "10.0.0.8/29", "10.0.0.1", "fd00::2/127", "fd00::4/126", "fd00::8/125", "nonsense");
+  await bench.reserve(
+    "r",
+    "10.0.0.4/30",
+    "10.0.0.8/29",
+    "10.0.0.1",
+    "fd00::2/127",
+    "fd00::4/126",
+    "fd00::8/125",
+    "nonsense",
+  );
   const ipam = bench.ipam("n1");
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 9, ipv6: 9, handle: "all", attributes: POD, partial: true });
   expect(ipv4.toSorted()).toEqual(["10.0.0.0", "10.0.0.2", "10.0.0.3"] as Addr[]);
   expect(ipv6.toSorted()).toEqual(["fd00::", "fd00::1"] as Addr[]);
   expect(bench.reports).toEqual([expect.stringContaining("spec.reservedCIDRs[6]")]);
   expect((await bench.names("IPAMBlock")).sort()).toEqual(["10-0-0-0-30", "fd00---126"]);
-  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "more", attributes: POD }))).toContain("IPReservations exclude some");
-  for (const text of ["10.0.0.1", "10.0.0.9", "fd00::9"]) await ipam.assignAddress(unwrap(parseAddr(text)), "asks", POD);
+  expect(await reasonOf(ipam.assign({ ipv4: 1, ipv6: 0, handle: "more", attributes: POD }))).toContain(
+    "IPReservations exclude some",
+  );
+  for (const text of ["10.0.0.1", "10.0.0.9", "fd00::9"])
+    await ipam.assignAddress(unwrap(parseAddr(text)), "asks", POD);
   expect([...(await bench.holders())].filter(([, handle]) => handle === "asks")).toHaveLength(3);
 });
 
@@ -53,7 +68,9 @@ test("a block that small reserved ranges cover together is passed over", async (
   await bench.pool("v4", { cidr: "10.0.0.0/29", blockSize: 30 });
   await bench.node("n1");
   await bench.reserve("r", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.4", "10.0.0.5", "10.0.0.6");
-  expect((await bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD })).ipv4).toEqual(["10.0.0.7"] as Addr[]);
+  expect((await bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "h", attributes: POD })).ipv4).toEqual([
+    "10.0.0.7",
+  ] as Addr[]);
   expect(await bench.names("IPAMBlock")).toEqual(["10-0-0-4-30"]);
 });
 
@@ -81,19 +98,30 @@ test("autoAllocateBlocks: false leaves a node with the blocks that it has", asyn
   await bench.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "a", attributes: POD });
   await bench.configure({ strictAffinity: true, autoAllocateBlocks: false });
   expect((await bench.ipam("n1").assign({ ipv4: 3, ipv6: 3, handle: "b", attributes: POD })).ipv6).toHaveLength(3);
-  for (const node of ["n1", "n2"]) expect(await reasonOf(bench.ipam(node).assign({ ipv4: 0, ipv6: 1, handle: "c", attributes: POD }))).toContain("autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one");
+  for (const node of ["n1", "n2"])
+    expect(await reasonOf(bench.ipam(node).assign({ ipv4: 0, ipv6: 1, handle: "c", attributes: POD }))).toContain(
+      "autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one",
+    );
   expect(await bench.affinities()).toHaveLength(2);
 });
 
 test.each([
   [{}, { strictAffinity: false, blockLimit: 20, autoAllocateBlocks: true }],
-  [{ strictAffinity: true, maxBlocksPerHost: 3 }, { strictAffinity: true, blockLimit: 3, autoAllocateBlocks: true }],
+  [
+    { strictAffinity: true, maxBlocksPerHost: 3 },
+    { strictAffinity: true, blockLimit: 3, autoAllocateBlocks: true },
+  ],
   [{ maxBlocksPerHost: 3 }, "spec.maxBlocksPerHost"],
   [{ autoAllocateBlocks: false }, "spec.autoAllocateBlocks"],
   [{ strictAffinity: "yes" }, "spec.strictAffinity"],
   [{ strictAffinity: true, maxBlocksPerHost: -1 }, "spec.maxBlocksPerHost"],
 ])("IPAMConfiguration %p", (spec, wanted) => {
-  const settings = ipamSettingsOf({ apiVersion: "", kind: "", metadata: { name: "default" }, spec: spec as IPAMConfigurationSpec });
+  const settings = ipamSettingsOf({
+    apiVersion: "",
+    kind: "",
+    metadata: { name: "default" },
+    spec: spec as IPAMConfigurationSpec,
+  });
   if (typeof wanted === "string") expect(settings).toMatchObject({ ok: false, error: { field: wanted } });
   else expect(settings).toEqual({ ok: true, value: wanted });
 });
@@ -107,9 +135,23 @@ test("a configuration that contradicts itself assigns nothing, and says which fi
 });
 
 test("reserved entries: ranges and plain addresses of both families", () => {
-  const read = (reservedCIDRs: unknown) => reservedRangesOf({ apiVersion: "", kind: "", metadata: { name: "r" }, spec: { reservedCIDRs } } as unknown as Resource<"IPReservation">);
-  expect<readonly string[]>(read(["10.0.0.5/24", "10.0.0.7", "fd00::/64", "fd00::1"]).ranges).toEqual(["10.0.0.0/24", "10.0.0.7/32", "fd00::/64", "fd00::1/128"]);
-  expect(read(["10.0.0", 5]).errors.map(({ field }) => field)).toEqual(["spec.reservedCIDRs[0]", "spec.reservedCIDRs[1]"]);
+  const read = (reservedCIDRs: unknown) =>
+    reservedRangesOf({
+      apiVersion: "",
+      kind: "",
+      metadata: { name: "r" },
+      spec: { reservedCIDRs },
+    } as unknown as Resource<"IPReservation">);
+  expect<readonly string[]>(read(["10.0.0.5/24", "10.0.0.7", "fd00::/64", "fd00::1"]).ranges).toEqual([
+    "10.0.0.0/24",
+    "10.0.0.7/32",
+    "fd00::/64",
+    "fd00::1/128",
+  ]);
+  expect(read(["10.0.0", 5]).errors.map(({ field }) => field)).toEqual([
+    "spec.reservedCIDRs[0]",
+    "spec.reservedCIDRs[1]",
+  ]);
   expect(read("10.0.0.1").errors.map(({ field }) => field)).toEqual(["spec.reservedCIDRs"]);
 });
 
@@ -119,14 +161,24 @@ test("namespaceSelector: by the labels of the pod's namespace; not for the reser
   await bench.pool("blue4", { cidr: "10.1.0.0/24", namespaceSelector: "team == 'blue'" });
   await bench.pool("blue6", { cidr: "fd01::/112", namespaceSelector: "team == 'blue'" });
   const ipam = bench.ipam("n1");
-  const ask = (namespaceLabels?: Record<string, string>) => ipam.assign({ ipv4: 1, ipv6: 1, handle: "h", attributes: POD, ...(namespaceLabels === undefined ? {} : { namespaceLabels }) });
+  const ask = (namespaceLabels?: Record<string, string>) =>
+    ipam.assign({
+      ipv4: 1,
+      ipv6: 1,
+      handle: "h",
+      attributes: POD,
+      ...(namespaceLabels === undefined ? {} : { namespaceLabels }),
+    });
   expect((await ask({ team: "blue" })).ipv6[0]).toStartWith("fd01:");
-  for (const labels of [undefined, {}, { team: "red" }]) expect(await reasonOf(ask(labels))).toContain("the namespaceSelector of blue4 does not select the pod's namespace");
+  for (const labels of [undefined, {}, { team: "red" }])
+    expect(await reasonOf(ask(labels))).toContain("the namespaceSelector of blue4 does not select the pod's namespace");
   expect(ipam.usablePools(await ipam.readView())).toEqual([]);
   await bench.pool("all", { cidr: "10.2.0.0/24", namespaceSelector: "all()" });
   await bench.pool("unlabelled", { cidr: "10.3.0.0/24", namespaceSelector: "!has(team)" });
   expect(ipam.usablePools(await ipam.readView()).map(({ name }) => name)).toEqual(["all"]);
-  expect((await ipam.assign({ ipv4: 1, ipv6: 0, handle: "i", attributes: POD, namespaceLabels: { team: "red" } })).ipv4[0]).toStartWith("10.2.");
+  expect(
+    (await ipam.assign({ ipv4: 1, ipv6: 0, handle: "i", attributes: POD, namespaceLabels: { team: "red" } })).ipv4[0],
+  ).toStartWith("10.2.");
 });
 
 test("a reserve of an earlier release is taken over: its form changes, its handle goes, pods' addresses stay", async () => {
@@ -140,7 +192,10 @@ test("a reserve of an earlier release is taken over: its form changes, its handl
     const reserve = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: used });
     let asked = 0;
     bench.store.setFault(({ phase }) => (phase === "request" && asked++ >= deaths ? "unavailable" : undefined));
-    const done = await reserve.refill().then(() => true, () => false);
+    const done = await reserve.refill().then(
+      () => true,
+      () => false,
+    );
     bench.store.setFault(undefined);
     if (!done) continue;
     // Two that no pod has, and the fourth of each block.
@@ -153,6 +208,14 @@ test("a reserve of an earlier release is taken over: its form changes, its handl
   expect([...holders.values()].filter((handle) => handle === "reserve:n1").length).toBeGreaterThanOrEqual(4);
   expect((await bench.names("IPAMHandle")).sort()).toEqual(["pod", "reserve-n2"]);
   const specs: IPAMBlockSpec[] = (await bench.store.list("IPAMBlock")).items.map(({ spec }) => spec);
-  const recorded = new Set(specs.flatMap(({ attributes }) => attributes.map(({ handle_id, secondary }) => `${handle_id} ${secondary?.["node"]} ${secondary?.["type"]}`)));
-  expect([...recorded].sort()).toEqual(["pod n1 undefined", "reserve-n2 n2 undefined", "windows-reserved-ipam-handle n1 reserve"]);
+  const recorded = new Set(
+    specs.flatMap(({ attributes }) =>
+      attributes.map(({ handle_id, secondary }) => `${handle_id} ${secondary?.["node"]} ${secondary?.["type"]}`),
+    ),
+  );
+  expect([...recorded].sort()).toEqual([
+    "pod n1 undefined",
+    "reserve-n2 n2 undefined",
+    "windows-reserved-ipam-handle n1 reserve",
+  ]);
 });

@@ -20,7 +20,13 @@ class Daemon {
 
   constructor(bench: Bench, node: string, inUse: Iterable<Addr> = []) {
     this.#bench = bench;
-    this.reserve = new AddressReserve({ ipam: bench.ipam(node), node, clock: bench.clock, inUse, levels: new PoolLevels(node) });
+    this.reserve = new AddressReserve({
+      ipam: bench.ipam(node),
+      node,
+      clock: bench.clock,
+      inUse,
+      levels: new PoolLevels(node),
+    });
   }
 
   async look(): Promise<void> {
@@ -59,7 +65,11 @@ async function pod(daemon: Daemon, family: Family, handle: string, node: string)
   return addr;
 }
 
-async function cluster(cidr: string, blockSize: number, nodes: readonly string[]): Promise<{ bench: Bench; daemons: Daemon[] }> {
+async function cluster(
+  cidr: string,
+  blockSize: number,
+  nodes: readonly string[],
+): Promise<{ bench: Bench; daemons: Daemon[] }> {
   const bench = new Bench();
   await bench.pool("p", { cidr, blockSize });
   for (const node of nodes) await bench.node(node);
@@ -71,7 +81,10 @@ async function cluster(cidr: string, blockSize: number, nodes: readonly string[]
   return { bench, daemons };
 }
 
-test.each([["10.0.0.0/30", 30, 4], ["fd00::/126", 126, 6]] as const)("%s, one block: what the first node does not use, the second gets", async (cidr, blockSize, family) => {
+test.each([
+  ["10.0.0.0/30", 30, 4],
+  ["fd00::/126", 126, 6],
+] as const)("%s, one block: what the first node does not use, the second gets", async (cidr, blockSize, family) => {
   const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
   const [one, two] = daemons as [Daemon, Daemon];
   expect(await pod(one, family, "a", "n1")).toBeDefined();
@@ -84,7 +97,10 @@ test.each([["10.0.0.0/30", 30, 4], ["fd00::/126", 126, 6]] as const)("%s, one bl
   expect(await bench.clock.until(pod(two, family, "e", "n2"))).toBeUndefined();
 });
 
-test.each([["10.0.0.0/28", 28, 4], ["fd00::/124", 124, 6]] as const)("%s: a pod waits in its ADD for what reserves give up", async (cidr, blockSize, family) => {
+test.each([
+  ["10.0.0.0/28", 28, 4],
+  ["fd00::/124", 124, 6],
+] as const)("%s: a pod waits in its ADD for what reserves give up", async (cidr, blockSize, family) => {
   const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
   const [one, two] = daemons as [Daemon, Daemon];
   await pod(one, family, "a", "n1");
@@ -134,7 +150,10 @@ test("a block that holds nothing but the reserve is emptied when no other is lef
   await bench.clock.advance(61_000);
   expect(await bench.clock.until(pod(three, 4, "c", "n3"))).toBeDefined();
   await settle(one, two, three);
-  expect((await bench.store.list("IPAMBlock")).items.map(({ spec }) => spec.affinity).sort()).toEqual(["host:n2", "host:n3"]);
+  expect((await bench.store.list("IPAMBlock")).items.map(({ spec }) => spec.affinity).sort()).toEqual([
+    "host:n2",
+    "host:n3",
+  ]);
 });
 
 test("what was in a block that somebody deleted is not offered any more", async () => {
@@ -160,81 +179,102 @@ test("reserved ranges count as unusable, and the reserve gives them back", async
   await one.reserve.refill();
   const held = [...(await bench.holders())].filter(([, handle]) => handle === "reserve:n1").map(([addr]) => addr);
   expect(held).toHaveLength(8);
-  expect(held.filter((addr) => ["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"].includes(addr))).toEqual([]);
+  expect(held.filter((addr) => ["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"].includes(addr))).toEqual(
+    [],
+  );
   await bench.reserve("all", "10.0.0.0/26");
   await one.look();
   await one.reserve.refill();
   expect([...(await bench.holders()).values()]).toEqual(["a"]);
 });
 
-test.each([1, 2, 3, 4, 5, 6])("three nodes, restarts and lost requests and answers, seed %p", async (seed) => {
-  const bench = new Bench(seed);
-  await bench.pool("v4", { cidr: "10.0.0.0/28", blockSize: 29 });
-  await bench.pool("v6", { cidr: "fd00::/124", blockSize: 125 });
-  const nodes = ["n1", "n2", "n3"];
-  for (const node of nodes) await bench.node(node);
-  const dice = chance(seed + 77);
-  /** What runs: address to handle. The kernel's truth, beside the datastore's. */
-  const running = new Map<Addr, string>();
-  const pods = new Map<string, { node: string; addresses: Addr[] }>();
-  const daemons = new Map(nodes.map((node) => [node, new Daemon(bench, node)]));
-  const retried = async (work: () => Promise<unknown>): Promise<void> => {
-    for (;;) {
-      try {
-        return void (await work());
-      } catch (error) {
-        if (!(error instanceof StoreError) || error.reason !== "unavailable") throw error;
-        await bench.clock.advance(6_000);
+test.each([1, 2, 3, 4, 5, 6])(
+  "three nodes, restarts and lost requests and answers, seed %p",
+  async (seed) => {
+    const bench = new Bench(seed);
+    await bench.pool("v4", { cidr: "10.0.0.0/28", blockSize: 29 });
+    await bench.pool("v6", { cidr: "fd00::/124", blockSize: 125 });
+    const nodes = ["n1", "n2", "n3"];
+    for (const node of nodes) await bench.node(node);
+    const dice = chance(seed + 77);
+    /** What runs: address to handle. The kernel's truth, beside the datastore's. */
+    const running = new Map<Addr, string>();
+    const pods = new Map<string, { node: string; addresses: Addr[] }>();
+    const daemons = new Map(nodes.map((node) => [node, new Daemon(bench, node)]));
+    const retried = async (work: () => Promise<unknown>): Promise<void> => {
+      for (;;) {
+        try {
+          return void (await work());
+        } catch (error) {
+          if (!(error instanceof StoreError) || error.reason !== "unavailable") throw error;
+          await bench.clock.advance(6_000);
+        }
+      }
+    };
+    bench.store.setFault(() => (dice() < 0.03 ? "unavailable" : undefined));
+    let [started, restarts] = [0, 0];
+    for (let i = 0; i < 250; i++) {
+      const node = nodes[Math.floor(dice() * nodes.length)] ?? "";
+      const daemon = daemons.get(node) as Daemon;
+      const act = dice();
+      if (act < 0.05) {
+        // Killed: the journal knows which addresses pods use.
+        daemons.set(
+          node,
+          new Daemon(
+            bench,
+            node,
+            [...pods.values()].filter((each) => each.node === node).flatMap(({ addresses }) => addresses),
+          ),
+        );
+        restarts++;
+      } else if (act < 0.35) await daemon.look().catch(() => undefined);
+      else if (act < 0.7) {
+        const family: Family = dice() < 0.5 ? 4 : 6;
+        const addr =
+          daemon.reserve.take(family) ??
+          (await bench.clock.until(daemon.reserve.takeFound(family).catch(() => undefined)));
+        if (addr === undefined) continue;
+        const handle = `pod-${i}`;
+        if (running.has(addr)) throw new Error(`${addr} is given to ${handle} while ${running.get(addr)} has it`);
+        running.set(addr, handle);
+        started++;
+        pods.set(handle, { node, addresses: [addr] });
+        if (dice() < 0.8)
+          await bench.clock.until(
+            retried(() => daemon.reserve.record({ handle, addresses: [addr], attributes: { node } })),
+          );
+      } else {
+        const [handle] = [...pods.keys()].filter((each) => pods.get(each)?.node === node);
+        if (handle === undefined) continue;
+        const { addresses } = pods.get(handle) ?? { addresses: [] };
+        for (const addr of addresses) running.delete(addr);
+        pods.delete(handle);
+        await bench.clock.until(retried(() => daemon.reserve.release({ handle, addresses })));
       }
     }
-  };
-  bench.store.setFault(() => (dice() < 0.03 ? "unavailable" : undefined));
-  let [started, restarts] = [0, 0];
-  for (let i = 0; i < 250; i++) {
-    const node = nodes[Math.floor(dice() * nodes.length)] ?? "";
-    const daemon = daemons.get(node) as Daemon;
-    const act = dice();
-    if (act < 0.05) {
-      // Killed: the journal knows which addresses pods use.
-      daemons.set(node, new Daemon(bench, node, [...pods.values()].filter((each) => each.node === node).flatMap(({ addresses }) => addresses)));
-      restarts++;
-    } else if (act < 0.35) await daemon.look().catch(() => undefined);
-    else if (act < 0.7) {
-      const family: Family = dice() < 0.5 ? 4 : 6;
-      const addr = daemon.reserve.take(family) ?? (await bench.clock.until(daemon.reserve.takeFound(family).catch(() => undefined)));
-      if (addr === undefined) continue;
-      const handle = `pod-${i}`;
-      if (running.has(addr)) throw new Error(`${addr} is given to ${handle} while ${running.get(addr)} has it`);
-      running.set(addr, handle);
-      started++;
-      pods.set(handle, { node, addresses: [addr] });
-      if (dice() < 0.8) await bench.clock.until(retried(() => daemon.reserve.record({ handle, addresses: [addr], attributes: { node } })));
-    } else {
-      const [handle] = [...pods.keys()].filter((each) => pods.get(each)?.node === node);
-      if (handle === undefined) continue;
-      const { addresses } = pods.get(handle) ?? { addresses: [] };
-      for (const addr of addresses) running.delete(addr);
-      pods.delete(handle);
-      await bench.clock.until(retried(() => daemon.reserve.release({ handle, addresses })));
+    bench.store.setFault(undefined);
+    expect([started > 30, restarts > 3]).toEqual([true, true]);
+    for (const [handle, { node, addresses }] of pods)
+      await bench.clock.until(
+        retried(() => (daemons.get(node) as Daemon).reserve.record({ handle, addresses, attributes: { node } })),
+      );
+    const holders = await bench.holders();
+    for (const [addr, handle] of running) expect(holders.get(addr)).toBe(handle);
+    for (const [addr, handle] of holders) if (!running.has(addr)) expect(handle).toStartWith("reserve:");
+    // Everything that no pod has can be had by one node, once all have looked.
+    for (const daemon of daemons.values()) await bench.clock.until(retried(() => daemon.reserve.refill()));
+    const last = daemons.get("n1") as Daemon;
+    for (let i = 0; running.size < 32 && i < 40; i++) {
+      await settle(...daemons.values());
+      await bench.clock.advance(61_000);
+      for (const family of [4, 6] as const) {
+        const addr = await bench.clock.until(pod(last, family, `last-${i}-${family}`, "n1"));
+        if (addr !== undefined) running.set(addr, "last");
+      }
     }
-  }
-  bench.store.setFault(undefined);
-  expect([started > 30, restarts > 3]).toEqual([true, true]);
-  for (const [handle, { node, addresses }] of pods) await bench.clock.until(retried(() => (daemons.get(node) as Daemon).reserve.record({ handle, addresses, attributes: { node } })));
-  const holders = await bench.holders();
-  for (const [addr, handle] of running) expect(holders.get(addr)).toBe(handle);
-  for (const [addr, handle] of holders) if (!running.has(addr)) expect(handle).toStartWith("reserve:");
-  // Everything that no pod has can be had by one node, once all have looked.
-  for (const daemon of daemons.values()) await bench.clock.until(retried(() => daemon.reserve.refill()));
-  const last = daemons.get("n1") as Daemon;
-  for (let i = 0; running.size < 32 && i < 40; i++) {
-    await settle(...daemons.values());
-    await bench.clock.advance(61_000);
-    for (const family of [4, 6] as const) {
-      const addr = await bench.clock.until(pod(last, family, `last-${i}-${family}`, "n1"));
-      if (addr !== undefined) running.set(addr, "last");
-    }
-  }
-  expect([...running.keys()].filter((addr) => familyOf(addr) === 4)).toHaveLength(16);
-  expect([...running.keys()].filter((addr) => familyOf(addr) === 6)).toHaveLength(16);
-}, 60_000);
+    expect([...running.keys()].filter((addr) => familyOf(addr) === 4)).toHaveLength(16);
+    expect([...running.keys()].filter((addr) => familyOf(addr) === 6)).toHaveLength(16);
+  },
+  60_000,
+);

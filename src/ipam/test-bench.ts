@@ -43,12 +43,23 @@ export class Bench {
   async configure(spec: IPAMConfigurationSpec): Promise<void> {
     const key = IPAM_CONFIGURATION;
     const found = await this.store.get(key);
-    if (found === undefined) await this.store.create("IPAMConfiguration", { apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name: key.name }, spec });
+    if (found === undefined)
+      await this.store.create("IPAMConfiguration", {
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPAMConfiguration",
+        metadata: { name: key.name },
+        spec,
+      });
     else await this.store.update("IPAMConfiguration", { ...found, spec });
   }
 
   async reserve(name: string, ...reservedCIDRs: string[]): Promise<void> {
-    await this.store.create("IPReservation", { apiVersion: "projectcalico.org/v3", kind: "IPReservation", metadata: { name }, spec: { reservedCIDRs } });
+    await this.store.create("IPReservation", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPReservation",
+      metadata: { name },
+      spec: { reservedCIDRs },
+    });
   }
 
   async node(name: string, labels: Record<string, string> = {}): Promise<void> {
@@ -57,7 +68,8 @@ export class Bench {
 
   ipam(node: string, options: { store?: Store } = {}): Ipam {
     const random = { fraction: this.fraction, uuid: () => "" };
-    const report = (message: string, fields: Readonly<Record<string, unknown>>): void => void this.reports.push(`${message} ${JSON.stringify(fields)}`);
+    const report = (message: string, fields: Readonly<Record<string, unknown>>): void =>
+      void this.reports.push(`${message} ${JSON.stringify(fields)}`);
     return new Ipam({ store: this.store, node, clock: this.clock, random, report, ...options });
   }
 
@@ -69,12 +81,14 @@ export class Bench {
       if (!prefix.ok) throw new Error(spec.cidr);
       const range = prefixRange(prefix.value);
       const free = spec.allocations.flatMap((index, ordinal) => (index === null ? [ordinal] : []));
-      if (JSON.stringify([...spec.unallocated].sort((a, b) => a - b)) !== JSON.stringify(free)) throw new Error(`${spec.cidr}: unallocated is not what allocations leave free`);
+      if (JSON.stringify([...spec.unallocated].sort((a, b) => a - b)) !== JSON.stringify(free))
+        throw new Error(`${spec.cidr}: unallocated is not what allocations leave free`);
       spec.allocations.forEach((index, ordinal) => {
         if (index === null) return;
         const owner = spec.attributes[index];
         if (owner?.handle_id === undefined) throw new Error(`${spec.cidr}: ordinal ${ordinal} has no owner`);
-        if (spec.sequenceNumberForAllocation[String(ordinal)] === undefined) throw new Error(`${spec.cidr}: ordinal ${ordinal} has no sequence number`);
+        if (spec.sequenceNumberForAllocation[String(ordinal)] === undefined)
+          throw new Error(`${spec.cidr}: ordinal ${ordinal} has no sequence number`);
         holders.set(addrFromInteger(range.family, range.first + BigInt(ordinal)), handleOf(owner) ?? "");
       });
     }

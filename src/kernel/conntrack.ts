@@ -50,7 +50,13 @@ export function deleteFlows(sys: Sys, addrs: readonly Addr[]): number {
   const socket = new NetlinkSocket(sys, NETLINK_NETFILTER);
   try {
     // Family 0 asks for both.
-    const entries = socket.dump("list connections of", name, GET, (w) => void w.header(NFGENMSG), (message) => decode(message, wanted));
+    const entries = socket.dump(
+      "list connections of",
+      name,
+      GET,
+      (w) => void w.header(NFGENMSG),
+      (message) => decode(message, wanted),
+    );
     return deleteEntries(socket, name, entries);
   } finally {
     socket.close();
@@ -63,7 +69,12 @@ function decode({ body }: Message, wanted: ReadonlySet<string>): Entry | undefin
   const attributes = list.attributes();
   const original = attributes?.get(CTA_TUPLE_ORIG);
   if (original === undefined) return undefined;
-  return { family: body.u8() ?? 0, tuple: original.copy(), id: attributes?.get(CTA_ID)?.copy(), zone: attributes?.get(CTA_ZONE)?.copy() };
+  return {
+    family: body.u8() ?? 0,
+    tuple: original.copy(),
+    id: attributes?.get(CTA_ID)?.copy(),
+    zone: attributes?.get(CTA_ZONE)?.copy(),
+  };
 }
 
 /** Whether an address of either tuple is wanted. Runs for every connection of the node. */

@@ -178,7 +178,9 @@ export class KernelError extends Error {
   readonly errno: number;
   readonly detail: string | undefined;
   constructor(op: string, object: string, errno: number, detail?: string) {
-    super(`Cannot ${op}${object === "" ? "" : ` ${object}`}: ${formatErrno(errno)}${detail === undefined ? "" : `: ${detail}`}`);
+    super(
+      `Cannot ${op}${object === "" ? "" : ` ${object}`}: ${formatErrno(errno)}${detail === undefined ? "" : `: ${detail}`}`,
+    );
     this.op = op;
     this.object = object;
     this.errno = errno;

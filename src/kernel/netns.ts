@@ -29,7 +29,12 @@ export function withNamespace<T>(sys: Sys, path: string, run: () => T extends Pr
 }
 
 /** As `withNamespace`, in the namespace of an open descriptor; `name` is for messages. */
-export function withNamespaceFd<T>(sys: Sys, target: number, name: string, run: () => T extends PromiseLike<unknown> ? never : T): T {
+export function withNamespaceFd<T>(
+  sys: Sys,
+  target: number,
+  name: string,
+  run: () => T extends PromiseLike<unknown> ? never : T,
+): T {
   const own = openNamespace(sys, OWN);
   try {
     checkResult("enter network namespace", JSON.stringify(name), sys.setNamespace(target, CLONE_NEWNET));

@@ -32,9 +32,20 @@ export class LabApi {
   }
 
   /** Rejects with ApiError for an answer that is no success, with CommandError when there is none. */
-  async request<T = unknown>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
+  async request<T = unknown>(
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType = "application/json",
+  ): Promise<T> {
     const headers = { ...this.#headers, ...(body === undefined ? {} : { "content-type": contentType }) };
-    const init = { method, headers, tls: this.#tls, signal: AbortSignal.timeout(this.#timeoutMs), ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+    const init = {
+      method,
+      headers,
+      tls: this.#tls,
+      signal: AbortSignal.timeout(this.#timeoutMs),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    };
     const { response, text } = await this.#send(path, init).catch((error: unknown) => {
       throw new CommandError(`${method} ${path}: no answer from ${this.#server}: ${networkWords(error)}`);
     });

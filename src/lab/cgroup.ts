@@ -28,7 +28,9 @@ export function spawnIn<T>(cgroup: string, spawn: () => T): T {
 }
 
 function ownCgroup(): string {
-  const line = readFileSync("/proc/self/cgroup", "utf8").split("\n").find((text) => text.startsWith("0::"));
+  const line = readFileSync("/proc/self/cgroup", "utf8")
+    .split("\n")
+    .find((text) => text.startsWith("0::"));
   if (line === undefined) throw new CommandError("this process is in no cgroup2");
   const path = line.slice(3);
   return path === "/" ? "" : path;
@@ -39,12 +41,15 @@ export async function killCgroup(cgroup: string): Promise<void> {
   const path = cgroupPath(cgroup);
   if (!existsSync(path)) return;
   writeFileSync(`${path}/cgroup.kill`, "1");
-  await waitFor(`the processes of ${cgroup} to end`, 20, () => readFileSync(`${path}/cgroup.events`, "utf8").includes("populated 0"));
+  await waitFor(`the processes of ${cgroup} to end`, 20, () =>
+    readFileSync(`${path}/cgroup.events`, "utf8").includes("populated 0"),
+  );
   await removeTree(path);
 }
 
 async function removeTree(path: string): Promise<void> {
-  for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) await removeTree(`${path}/${entry.name}`);
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) await removeTree(`${path}/${entry.name}`);
   await waitFor(`cgroup ${path} to be removable`, 10, () => {
     try {
       rmdirSync(path);

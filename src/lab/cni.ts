@@ -36,22 +36,38 @@ export interface PortMapping {
 }
 
 function configList(node: NodeLayout): ConfigList {
-  const files = existsSync(node.cniConfDir) ? readdirSync(node.cniConfDir).filter((file) => file.endsWith(".conflist")).sort() : [];
+  const files = existsSync(node.cniConfDir)
+    ? readdirSync(node.cniConfDir)
+        .filter((file) => file.endsWith(".conflist"))
+        .sort()
+    : [];
   const [first] = files;
-  if (first === undefined) throw new CniFailure(`cni plugin not initialized: no network configuration in ${node.cniConfDir}`);
+  if (first === undefined)
+    throw new CniFailure(`cni plugin not initialized: no network configuration in ${node.cniConfDir}`);
   return JSON.parse(readFileSync(`${node.cniConfDir}/${first}`, "utf8")) as ConfigList;
 }
 
-async function execute(node: NodeLayout, command: string, plugin: Readonly<Record<string, unknown>>, environment: Record<string, string>, config: object): Promise<unknown> {
+async function execute(
+  node: NodeLayout,
+  command: string,
+  plugin: Readonly<Record<string, unknown>>,
+  environment: Record<string, string>,
+  config: object,
+): Promise<unknown> {
   const path = `${node.cniBinDir}/${String(plugin["type"])}`;
-  if (!existsSync(path)) throw new CniFailure(`failed to find plugin ${JSON.stringify(plugin["type"])} in ${node.cniBinDir}`);
+  if (!existsSync(path))
+    throw new CniFailure(`failed to find plugin ${JSON.stringify(plugin["type"])} in ${node.cniBinDir}`);
   const child = Bun.spawn(["nsenter", `--net=${node.netnsPath}`, "--", path], {
     stdin: Buffer.from(JSON.stringify(config)),
     stdout: "pipe",
     stderr: "pipe",
     env: { PATH: process.env["PATH"] ?? "", CNI_COMMAND: command, CNI_PATH: node.cniBinDir, ...environment },
   });
-  const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   if (exitCode === 0) return stdout.trim() === "" ? undefined : JSON.parse(stdout);
   let words = stderr.trim() || stdout.trim();
   try {
@@ -64,27 +80,48 @@ async function execute(node: NodeLayout, command: string, plugin: Readonly<Recor
 }
 
 function environmentOf(sandbox: Sandbox): Record<string, string> {
-  const args = { IgnoreUnknown: "1", K8S_POD_NAMESPACE: sandbox.namespace, K8S_POD_NAME: sandbox.pod, K8S_POD_INFRA_CONTAINER_ID: sandbox.containerId, K8S_POD_UID: sandbox.uid };
+  const args = {
+    IgnoreUnknown: "1",
+    K8S_POD_NAMESPACE: sandbox.namespace,
+    K8S_POD_NAME: sandbox.pod,
+    K8S_POD_INFRA_CONTAINER_ID: sandbox.containerId,
+    K8S_POD_UID: sandbox.uid,
+  };
   return {
     CNI_CONTAINERID: sandbox.containerId,
     CNI_NETNS: sandbox.netnsPath,
     CNI_IFNAME: "eth0",
-    CNI_ARGS: Object.entries(args).map(([key, value]) => `${key}=${value}`).join(";"),
+    CNI_ARGS: Object.entries(args)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(";"),
   };
 }
 
 /** The plugin's entry of the list, as a runtime completes it: what it asks for by its capabilities, and the result before it. */
-function configOf(list: ConfigList, plugin: Readonly<Record<string, unknown>>, sandbox: Sandbox, previous: unknown): object {
+function configOf(
+  list: ConfigList,
+  plugin: Readonly<Record<string, unknown>>,
+  sandbox: Sandbox,
+  previous: unknown,
+): object {
   const capabilities = plugin["capabilities"] as { readonly portMappings?: boolean } | undefined;
   const { portMappings = [] } = sandbox;
-  const runtimeConfig = capabilities?.portMappings === true && portMappings.length > 0 ? { runtimeConfig: { portMappings } } : {};
-  return { ...plugin, name: list.name, cniVersion: list.cniVersion, ...runtimeConfig, ...(previous === undefined ? {} : { prevResult: previous }) };
+  const runtimeConfig =
+    capabilities?.portMappings === true && portMappings.length > 0 ? { runtimeConfig: { portMappings } } : {};
+  return {
+    ...plugin,
+    name: list.name,
+    cniVersion: list.cniVersion,
+    ...runtimeConfig,
+    ...(previous === undefined ? {} : { prevResult: previous }),
+  };
 }
 
 export async function cniAdd(node: NodeLayout, sandbox: Sandbox): Promise<CniResult> {
   const list = configList(node);
   let result: unknown;
-  for (const plugin of list.plugins) result = await execute(node, "ADD", plugin, environmentOf(sandbox), configOf(list, plugin, sandbox, result));
+  for (const plugin of list.plugins)
+    result = await execute(node, "ADD", plugin, environmentOf(sandbox), configOf(list, plugin, sandbox, result));
   return result as CniResult;
 }
 
@@ -99,5 +136,6 @@ export async function cniDel(node: NodeLayout, sandbox: Sandbox, previous: CniRe
 export async function cniStatus(node: NodeLayout): Promise<void> {
   const list = configList(node);
   const [plugin] = list.plugins;
-  if (plugin !== undefined) await execute(node, "STATUS", plugin, {}, { ...plugin, name: list.name, cniVersion: list.cniVersion });
+  if (plugin !== undefined)
+    await execute(node, "STATUS", plugin, {}, { ...plugin, name: list.name, cniVersion: list.cniVersion });
 }

@@ -34,10 +34,19 @@ export function hostPort(layout: Layout): number {
 export function checkPrograms(): void {
   const missing = PROGRAMS.filter((program) => Bun.which(program) === null);
   const advice = '"make lab-kubernetes" builds them and starts the lab with them';
-  if (missing.length > 0) throw new CommandError(`--api kubernetes needs ${PROGRAMS.join(", ")} on PATH; missing: ${missing.join(", ")}; ${advice}`);
-  const version = /etcd Version: (\d+)\.(\d+)\.(\d+)/.exec(tryRun(["etcd", "--version"]).stdout)?.slice(1).map(Number) ?? [0, 0, 0];
+  if (missing.length > 0)
+    throw new CommandError(
+      `--api kubernetes needs ${PROGRAMS.join(", ")} on PATH; missing: ${missing.join(", ")}; ${advice}`,
+    );
+  const version = /etcd Version: (\d+)\.(\d+)\.(\d+)/
+    .exec(tryRun(["etcd", "--version"]).stdout)
+    ?.slice(1)
+    .map(Number) ?? [0, 0, 0];
   const at = OLDEST_ETCD.findIndex((part, i) => part !== version[i]);
-  if (at >= 0 && (version[at] ?? 0) < (OLDEST_ETCD[at] ?? 0)) throw new CommandError(`${Bun.which("etcd")} is etcd ${version.join(".")}, must be ${OLDEST_ETCD.join(".")} or newer; ${advice}`);
+  if (at >= 0 && (version[at] ?? 0) < (OLDEST_ETCD[at] ?? 0))
+    throw new CommandError(
+      `${Bun.which("etcd")} is etcd ${version.join(".")}, must be ${OLDEST_ETCD.join(".")} or newer; ${advice}`,
+    );
 }
 
 /** Certificates, keys and kubeconfigs of Kubernetes' own API server, which reads renewed ones by itself; the embedded one makes its own. To be repeated, so that certificates that end soon are renewed. */
@@ -53,7 +62,9 @@ export function prepareControlPlane(layout: Layout): void {
 }
 
 export function controlPlane(layout: Layout): readonly DaemonSpec[] {
-  return layout.config.api === "embedded" ? [embedded(layout)] : [etcd(layout), apiserver(layout), controllerManager(layout), forwarder(layout)];
+  return layout.config.api === "embedded"
+    ? [embedded(layout)]
+    : [etcd(layout), apiserver(layout), controllerManager(layout), forwarder(layout)];
 }
 
 function embedded(layout: Layout): DaemonSpec {
@@ -61,7 +72,20 @@ function embedded(layout: Layout): DaemonSpec {
   return {
     name: "api",
     cgroup: `${layout.cgroup}/api`,
-    command: [executable(), "apiserver", "--data-dir", layout.apiDirectory, "--listen", `127.0.0.1:${hostPort(layout)}`, "--listen", nodeListen, "--kubeconfig-out", layout.kubeconfig, "--kubeconfig-out", `${layout.nodeKubeconfig}=1`],
+    command: [
+      executable(),
+      "apiserver",
+      "--data-dir",
+      layout.apiDirectory,
+      "--listen",
+      `127.0.0.1:${hostPort(layout)}`,
+      "--listen",
+      nodeListen,
+      "--kubeconfig-out",
+      layout.kubeconfig,
+      "--kubeconfig-out",
+      `${layout.nodeKubeconfig}=1`,
+    ],
   };
 }
 
@@ -88,7 +112,11 @@ function etcd(layout: Layout): DaemonSpec {
     "unsafe-no-fsync": "true",
     "log-level": "warn",
   };
-  return { name: "etcd", cgroup: `${layout.cgroup}/etcd`, command: inNetns(netnsPath(layout.fabricNetns), ["etcd", ...flags(options)]) };
+  return {
+    name: "etcd",
+    cgroup: `${layout.cgroup}/etcd`,
+    command: inNetns(netnsPath(layout.fabricNetns), ["etcd", ...flags(options)]),
+  };
 }
 
 function apiserver(layout: Layout): DaemonSpec {
@@ -114,7 +142,12 @@ function apiserver(layout: Layout): DaemonSpec {
     // Taints of nodes are the node lifecycle controller's to remove, and that one wants a kubelet's leases.
     "disable-admission-plugins": "TaintNodesByCondition",
   };
-  return { name: "api", cgroup: `${layout.cgroup}/api`, ready: () => existsSync(etcdSocket(layout)), command: ["kube-apiserver", ...flags(options)] };
+  return {
+    name: "api",
+    cgroup: `${layout.cgroup}/api`,
+    ready: () => existsSync(etcdSocket(layout)),
+    command: ["kube-apiserver", ...flags(options)],
+  };
 }
 
 function controllerManager(layout: Layout): DaemonSpec {
@@ -126,9 +159,18 @@ function controllerManager(layout: Layout): DaemonSpec {
     "secure-port": "0",
     controllers: "*,-node-lifecycle-controller,-taint-eviction-controller",
   };
-  return { name: "controllers", cgroup: `${layout.cgroup}/controllers`, ready: () => existsSync(etcdSocket(layout)), command: ["kube-controller-manager", ...flags(options)] };
+  return {
+    name: "controllers",
+    cgroup: `${layout.cgroup}/controllers`,
+    ready: () => existsSync(etcdSocket(layout)),
+    command: ["kube-controller-manager", ...flags(options)],
+  };
 }
 
 function forwarder(layout: Layout): DaemonSpec {
-  return { name: "forward", cgroup: `${layout.cgroup}/forward`, command: [executable(), "lab", "forward", "--name", layout.config.name] };
+  return {
+    name: "forward",
+    cgroup: `${layout.cgroup}/forward`,
+    command: [executable(), "lab", "forward", "--name", layout.config.name],
+  };
 }

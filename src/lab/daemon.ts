@@ -75,7 +75,10 @@ export class Daemon {
       this.#process = undefined;
       this.restarts++;
       this.#failures = now - this.#startedAt > STABLE_MS ? 0 : this.#failures + 1;
-      this.#notBefore = this.#failures === 0 ? 0 : now + Math.min(BACKOFF_MOST_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10));
+      this.#notBefore =
+        this.#failures === 0
+          ? 0
+          : now + Math.min(BACKOFF_MOST_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10));
     }
     if (now < this.#notBefore || this.spec.ready?.() === false) return;
     this.#start(now);
@@ -85,7 +88,13 @@ export class Daemon {
     const log = openSync(this.#log, "a", 0o644);
     try {
       const child = spawnIn(this.spec.cgroup, () =>
-        Bun.spawn([...this.spec.command], { stdin: "ignore", stdout: log, stderr: log, detached: true, env: { PATH: process.env["PATH"] ?? "", HOME: "/root", ...this.spec.environment } }),
+        Bun.spawn([...this.spec.command], {
+          stdin: "ignore",
+          stdout: log,
+          stderr: log,
+          detached: true,
+          env: { PATH: process.env["PATH"] ?? "", HOME: "/root", ...this.spec.environment },
+        }),
       );
       child.unref();
       this.#process = identify(child.pid);

@@ -1,6 +1,15 @@
 /** fabric: the lab's machines as network namespaces on one bridge, which lies in a namespace of its own. */
 import { existsSync, readdirSync } from "node:fs";
-import { BRIDGE, type Layout, netnsPath, netnsPrefix, type NodeLayout, NODE_INTERFACE, SUBNET4, SUBNET6 } from "./layout.ts";
+import {
+  BRIDGE,
+  type Layout,
+  netnsPath,
+  netnsPrefix,
+  type NodeLayout,
+  NODE_INTERFACE,
+  SUBNET4,
+  SUBNET6,
+} from "./layout.ts";
 import { run, tryRun } from "./run.ts";
 
 function addNamespace(name: string): boolean {
@@ -45,7 +54,8 @@ export function makeFabric(layout: Layout): void {
   if (made) {
     // Bridged packets are not the fabric's to filter.
     for (const key of ["iptables", "ip6tables", "arptables"]) {
-      if (existsSync(`/proc/sys/net/bridge/bridge-nf-call-${key}`)) sysctl(layout.fabricNetns, `net.bridge.bridge-nf-call-${key}=0`);
+      if (existsSync(`/proc/sys/net/bridge/bridge-nf-call-${key}`))
+        sysctl(layout.fabricNetns, `net.bridge.bridge-nf-call-${key}=0`);
     }
   }
   for (const node of layout.nodes) makeNode(layout, node);
@@ -58,10 +68,27 @@ function makeNode(layout: Layout, node: NodeLayout): void {
     // Half of a pair whose other half lost its namespace may still be there: the kernel clears a namespace away later.
     tryRun(["ip", "-n", layout.fabricNetns, "link", "del", port]);
     tryRun(["ip", "-n", node.netns, "link", "del", NODE_INTERFACE]);
-    run(["ip", "-n", layout.fabricNetns, "link", "add", port, "type", "veth", "peer", "name", NODE_INTERFACE, "netns", node.netns]);
+    run([
+      "ip",
+      "-n",
+      layout.fabricNetns,
+      "link",
+      "add",
+      port,
+      "type",
+      "veth",
+      "peer",
+      "name",
+      NODE_INTERFACE,
+      "netns",
+      node.netns,
+    ]);
   }
   configure(layout.fabricNetns, [`link set ${port} master ${BRIDGE} up`]);
-  configure(node.netns, [`link set ${NODE_INTERFACE} up`, ...node.addresses.map((text) => address(`${text}/${text.includes(":") ? 64 : 24}`, NODE_INTERFACE))]);
+  configure(node.netns, [
+    `link set ${NODE_INTERFACE} up`,
+    ...node.addresses.map((text) => address(`${text}/${text.includes(":") ? 64 : 24}`, NODE_INTERFACE)),
+  ]);
 }
 
 /** Removes every namespace of the lab, whoever made it. */

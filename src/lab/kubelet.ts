@@ -34,7 +34,8 @@ export class Kubelet {
     this.#layout = layout;
     this.#node = node;
     this.#api = api;
-    for (const state of loadPods(layout.podsDirectory)) if (state.node === node.name) this.#states.set(state.sandbox.uid, state);
+    for (const state of loadPods(layout.podsDirectory))
+      if (state.node === node.name) this.#states.set(state.sandbox.uid, state);
   }
 
   get name(): string {
@@ -43,7 +44,11 @@ export class Kubelet {
 
   /** Registers the Node; may be repeated. */
   async register(): Promise<void> {
-    await this.#api.ensure("/api/v1/nodes", { apiVersion: "v1", kind: "Node", metadata: { name: this.#node.name, labels: { "kubernetes.io/hostname": this.#node.name } } });
+    await this.#api.ensure("/api/v1/nodes", {
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name: this.#node.name, labels: { "kubernetes.io/hostname": this.#node.name } },
+    });
     await this.#reportNode(false, "NetworkPluginNotReady", "not asked yet");
   }
 
@@ -66,7 +71,8 @@ export class Kubelet {
       else if (state?.result === undefined && !isFinished(pod)) void this.#guard(uid, () => this.#setUp(uid, pod));
       else if (state !== undefined) void this.#guard(uid, () => this.#observe(uid, pod, state));
     }
-    for (const uid of this.#states.keys()) if (!this.#pods.has(uid)) void this.#guard(uid, () => this.#tearDown(uid, undefined));
+    for (const uid of this.#states.keys())
+      if (!this.#pods.has(uid)) void this.#guard(uid, () => this.#tearDown(uid, undefined));
   }
 
   async #guard(id: string, work: () => Promise<void>): Promise<void> {
@@ -94,18 +100,50 @@ export class Kubelet {
     }
     const ready = problem === undefined;
     if (ready === this.#ready) return;
-    await this.#reportNode(ready, ready ? "KubeletReady" : "NetworkPluginNotReady", problem ?? "the network plugin is ready");
+    await this.#reportNode(
+      ready,
+      ready ? "KubeletReady" : "NetworkPluginNotReady",
+      problem ?? "the network plugin is ready",
+    );
     this.#ready = ready;
   }
 
   async #reportNode(ready: boolean, reason: string, message: string): Promise<void> {
     const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
     const status = {
-      addresses: [...this.#node.addresses.map((address) => ({ type: "InternalIP", address })), { type: "Hostname", address: this.#node.name }],
-      conditions: [{ type: "Ready", status: ready ? "True" : "False", reason, message, lastHeartbeatTime: now, lastTransitionTime: now }],
-      nodeInfo: { kubeletVersion: "lab", containerRuntimeVersion: "lab", operatingSystem: "linux", architecture: "amd64", osImage: "Linux", kernelVersion: "", kubeProxyVersion: "", machineID: "", systemUUID: "", bootID: "" },
+      addresses: [
+        ...this.#node.addresses.map((address) => ({ type: "InternalIP", address })),
+        { type: "Hostname", address: this.#node.name },
+      ],
+      conditions: [
+        {
+          type: "Ready",
+          status: ready ? "True" : "False",
+          reason,
+          message,
+          lastHeartbeatTime: now,
+          lastTransitionTime: now,
+        },
+      ],
+      nodeInfo: {
+        kubeletVersion: "lab",
+        containerRuntimeVersion: "lab",
+        operatingSystem: "linux",
+        architecture: "amd64",
+        osImage: "Linux",
+        kernelVersion: "",
+        kubeProxyVersion: "",
+        machineID: "",
+        systemUUID: "",
+        bootID: "",
+      },
     };
-    await this.#api.request("PATCH", `/api/v1/nodes/${this.#node.name}/status`, { status }, "application/merge-patch+json");
+    await this.#api.request(
+      "PATCH",
+      `/api/v1/nodes/${this.#node.name}/status`,
+      { status },
+      "application/merge-patch+json",
+    );
   }
 
   async #setUp(uid: string, pod: Pod): Promise<void> {
@@ -113,8 +151,22 @@ export class Kubelet {
     const name = pod.metadata.name ?? "";
     const netns = podNetns(this.#layout.config, namespace, name, uid);
     const containerId = this.#states.get(uid)?.sandbox.containerId ?? crypto.randomUUID().replaceAll("-", "");
-    const sandbox: Sandbox = { containerId, netnsPath: netnsPath(netns), namespace, pod: name, uid, portMappings: portMappingsOf(pod) };
-    let state: PodState = { sandbox, node: this.#node.name, netns, cgroup: `${this.#layout.cgroup}/${this.#node.name}/pods/${uid}`, restarts: 0, startedAt: new Date().toISOString().replace(/\.\d+Z$/, "Z") };
+    const sandbox: Sandbox = {
+      containerId,
+      netnsPath: netnsPath(netns),
+      namespace,
+      pod: name,
+      uid,
+      portMappings: portMappingsOf(pod),
+    };
+    let state: PodState = {
+      sandbox,
+      node: this.#node.name,
+      netns,
+      cgroup: `${this.#layout.cgroup}/${this.#node.name}/pods/${uid}`,
+      restarts: 0,
+      startedAt: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
+    };
     this.#keep(state);
     if (!(await Bun.file(sandbox.netnsPath).exists())) run(["ip", "netns", "add", netns]);
     try {
@@ -140,17 +192,39 @@ export class Kubelet {
     if (container?.command !== undefined) {
       const log = openSync(`${this.#layout.logs}/pod-${state.sandbox.namespace}-${state.sandbox.pod}.log`, "a", 0o644);
       try {
-        const env = { PATH: process.env["PATH"] ?? "", HOME: "/", ...Object.fromEntries((container.env ?? []).map((entry) => [entry.name, entry.value ?? ""])) };
-        const child = spawnIn(state.cgroup, () => Bun.spawn(["nsenter", `--net=${state.sandbox.netnsPath}`, "--", ...command], { stdin: "ignore", stdout: log, stderr: log, detached: true, env }));
+        const env = {
+          PATH: process.env["PATH"] ?? "",
+          HOME: "/",
+          ...Object.fromEntries((container.env ?? []).map((entry) => [entry.name, entry.value ?? ""])),
+        };
+        const child = spawnIn(state.cgroup, () =>
+          Bun.spawn(["nsenter", `--net=${state.sandbox.netnsPath}`, "--", ...command], {
+            stdin: "ignore",
+            stdout: log,
+            stderr: log,
+            detached: true,
+            env,
+          }),
+        );
         child.unref();
         const id = identify(child.pid);
         current = id === undefined ? state : { ...state, process: id };
       } finally {
         closeSync(log);
       }
-      await this.#event(pod, "Normal", "Started", `Started container ${container.name} as a process of this machine; image ${JSON.stringify(container.image ?? "")} is ignored by the lab`);
+      await this.#event(
+        pod,
+        "Normal",
+        "Started",
+        `Started container ${container.name} as a process of this machine; image ${JSON.stringify(container.image ?? "")} is ignored by the lab`,
+      );
     } else {
-      await this.#event(pod, "Normal", "Created", `Created the network of the pod; the lab ignores image ${JSON.stringify(container?.image ?? "")} and starts only a container's command, of which there is none`);
+      await this.#event(
+        pod,
+        "Normal",
+        "Created",
+        `Created the network of the pod; the lab ignores image ${JSON.stringify(container?.image ?? "")} and starts only a container's command, of which there is none`,
+      );
     }
     this.#keep(current);
     await this.#reportPod(pod, current, "Running", undefined);
@@ -176,7 +250,8 @@ export class Kubelet {
       return;
     }
     const shown = (pod.status?.podIPs ?? []).map((entry) => entry.ip).join();
-    if (pod.status?.phase !== "Running" || shown !== addressesOf(state).join()) await this.#reportPod(pod, state, "Running", undefined);
+    if (pod.status?.phase !== "Running" || shown !== addressesOf(state).join())
+      await this.#reportPod(pod, state, "Running", undefined);
   }
 
   async #tearDown(uid: string, pod: Pod | undefined): Promise<void> {
@@ -191,14 +266,24 @@ export class Kubelet {
     if (pod === undefined) return;
     const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}`;
     try {
-      await this.#api.request("DELETE", path, { apiVersion: "v1", kind: "DeleteOptions", gracePeriodSeconds: 0, preconditions: { uid } });
+      await this.#api.request("DELETE", path, {
+        apiVersion: "v1",
+        kind: "DeleteOptions",
+        gracePeriodSeconds: 0,
+        preconditions: { uid },
+      });
     } catch (error) {
       const status = (error as ApiError).status;
       if (status !== 404 && status !== 409) throw error;
     }
   }
 
-  async #reportPod(pod: Pod, state: PodState, phase: "Running" | "Succeeded" | "Failed", ended: string | undefined): Promise<void> {
+  async #reportPod(
+    pod: Pod,
+    state: PodState,
+    phase: "Running" | "Succeeded" | "Failed",
+    ended: string | undefined,
+  ): Promise<void> {
     const ready = phase === "Running" ? "True" : "False";
     const addresses = addressesOf(state);
     const [container] = pod.spec?.containers ?? [];
@@ -209,7 +294,12 @@ export class Kubelet {
       podIP: addresses[0],
       podIPs: addresses.map((ip) => ({ ip })),
       startTime: state.startedAt,
-      conditions: [condition("Initialized", "True"), condition("Ready", ready), condition("ContainersReady", ready), condition("PodScheduled", "True")],
+      conditions: [
+        condition("Initialized", "True"),
+        condition("Ready", ready),
+        condition("ContainersReady", ready),
+        condition("PodScheduled", "True"),
+      ],
       containerStatuses: [
         {
           name: container?.name ?? "",
@@ -217,11 +307,19 @@ export class Kubelet {
           imageID: "",
           ready: phase === "Running",
           restartCount: state.restarts,
-          state: ended === undefined ? { running: { startedAt: state.startedAt } } : { terminated: { exitCode: phase === "Succeeded" ? 0 : 1, reason: ended } },
+          state:
+            ended === undefined
+              ? { running: { startedAt: state.startedAt } }
+              : { terminated: { exitCode: phase === "Succeeded" ? 0 : 1, reason: ended } },
         },
       ],
     };
-    await this.#api.request("PATCH", `/api/v1/namespaces/${state.sandbox.namespace}/pods/${state.sandbox.pod}/status`, { metadata: { uid: state.sandbox.uid }, status }, "application/merge-patch+json");
+    await this.#api.request(
+      "PATCH",
+      `/api/v1/namespaces/${state.sandbox.namespace}/pods/${state.sandbox.pod}/status`,
+      { metadata: { uid: state.sandbox.uid }, status },
+      "application/merge-patch+json",
+    );
   }
 
   async #event(pod: Pod, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
@@ -249,7 +347,9 @@ export class Kubelet {
 function portMappingsOf(pod: Pod): PortMapping[] {
   return (pod.spec?.containers ?? []).flatMap(({ ports = [] }) =>
     ports.flatMap(({ hostPort = 0, containerPort, protocol = "TCP", hostIP }) =>
-      hostPort === 0 ? [] : [{ hostPort, containerPort, protocol: protocol.toLowerCase(), ...(hostIP === undefined ? {} : { hostIP }) }],
+      hostPort === 0
+        ? []
+        : [{ hostPort, containerPort, protocol: protocol.toLowerCase(), ...(hostIP === undefined ? {} : { hostIP }) }],
     ),
   );
 }

@@ -102,7 +102,10 @@ function nodeLayout(config: LabConfig, directory: string, number: number): NodeL
   const name = `n${number}`;
   const root = `${directory}/nodes/${name}`;
   const netns = `${netnsPrefix(config.name)}${name}`;
-  const addresses = [...(config.ipv4 ? [`172.30.0.${10 + number}`] : []), ...(config.ipv6 ? [`fd00:30::${(0x10 + number).toString(16)}`] : [])];
+  const addresses = [
+    ...(config.ipv4 ? [`172.30.0.${10 + number}`] : []),
+    ...(config.ipv6 ? [`fd00:30::${(0x10 + number).toString(16)}`] : []),
+  ];
   return {
     name,
     netns,

@@ -3,10 +3,20 @@ import type { Resource } from "../model/resource.ts";
 import { ApiError } from "./api.ts";
 import { Scheduler } from "./scheduler.ts";
 
-const NODES = ["n1", "n2"].map((name): Resource<"Node"> => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { conditions: [{ type: "Ready", status: "True" }] } }));
+const NODES = ["n1", "n2"].map((name): Resource<"Node"> => ({
+  apiVersion: "v1",
+  kind: "Node",
+  metadata: { name },
+  status: { conditions: [{ type: "Ready", status: "True" }] },
+}));
 
 function pod(name: string, nodeName?: string): Resource<"Pod"> {
-  return { apiVersion: "v1", kind: "Pod", metadata: { namespace: "a", name, uid: `uid-${name}` }, spec: { containers: [], ...(nodeName === undefined ? {} : { nodeName }) } };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { namespace: "a", name, uid: `uid-${name}` },
+    spec: { containers: [], ...(nodeName === undefined ? {} : { nodeName }) },
+  };
 }
 
 /** The bindings asked for, `pod node`; `refuse` answers the next one. */

@@ -16,7 +16,8 @@ export class Scheduler {
 
   step(pods: readonly Pod[], nodes: readonly Node[]): void {
     const load = new Map<string, number>();
-    for (const node of nodes) if (isReady(node) && node.spec?.unschedulable !== true) load.set(node.metadata.name ?? "", 0);
+    for (const node of nodes)
+      if (isReady(node) && node.spec?.unschedulable !== true) load.set(node.metadata.name ?? "", 0);
     if (load.size === 0) return;
     const unbound = new Set(pods.filter((pod) => pod.spec?.nodeName === undefined).map(uidOf));
     for (const uid of this.#given.keys()) if (!unbound.has(uid)) this.#given.delete(uid);
@@ -37,12 +38,18 @@ export class Scheduler {
   /** What is refused is decided anew. */
   async #bind(pod: Pod, node: string): Promise<void> {
     const { name, namespace } = pod.metadata;
-    const binding = { apiVersion: "v1", kind: "Binding", metadata: { name, namespace }, target: { apiVersion: "v1", kind: "Node", name: node } };
+    const binding = {
+      apiVersion: "v1",
+      kind: "Binding",
+      metadata: { name, namespace },
+      target: { apiVersion: "v1", kind: "Node", name: node },
+    };
     try {
       await this.#api.request("POST", `/api/v1/namespaces/${namespace}/pods/${name}/binding`, binding);
     } catch (error) {
       this.#given.delete(uidOf(pod));
-      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 409)) console.error(`cannot bind ${namespace}/${name}: ${String(error)}`);
+      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 409))
+        console.error(`cannot bind ${namespace}/${name}: ${String(error)}`);
     }
   }
 }
@@ -53,9 +60,15 @@ function uidOf(pod: Pod): string {
 
 function wants(pod: Pod): boolean {
   const scheduler = pod.spec?.schedulerName ?? "default-scheduler";
-  return pod.spec?.nodeName === undefined && scheduler === "default-scheduler" && pod.metadata.deletionTimestamp === undefined;
+  return (
+    pod.spec?.nodeName === undefined &&
+    scheduler === "default-scheduler" &&
+    pod.metadata.deletionTimestamp === undefined
+  );
 }
 
 function isReady(node: Node): boolean {
-  return node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True") ?? false;
+  return (
+    node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True") ?? false
+  );
 }

@@ -18,7 +18,12 @@ export interface LabStatus {
   readonly kubeconfig: string;
   readonly api: string;
   readonly supervisor: { readonly pid: number | undefined };
-  readonly fabric: { readonly netns: string; readonly bridge: string; readonly subnet: string | undefined; readonly subnet6: string | undefined };
+  readonly fabric: {
+    readonly netns: string;
+    readonly bridge: string;
+    readonly subnet: string | undefined;
+    readonly subnet6: string | undefined;
+  };
   readonly nodes: readonly {
     readonly name: string;
     readonly netns: string;
@@ -35,7 +40,14 @@ export interface LabStatus {
   readonly apiPid: number | undefined;
   /** What is missing or not ready, a text for each; `lab up` brings back what is missing. */
   readonly problems: readonly string[];
-  readonly pods: readonly { readonly namespace: string; readonly name: string; readonly node: string; readonly netns: string; readonly interface: string | undefined; readonly addresses: readonly string[] }[];
+  readonly pods: readonly {
+    readonly namespace: string;
+    readonly name: string;
+    readonly node: string;
+    readonly netns: string;
+    readonly interface: string | undefined;
+    readonly addresses: readonly string[];
+  }[];
 }
 
 export async function statusOf(layout: Layout): Promise<LabStatus> {
@@ -47,7 +59,12 @@ export async function statusOf(layout: Layout): Promise<LabStatus> {
     apiPid: daemons["api"]?.pid,
     supervisor: { pid: runningSupervisor(layout)?.pid },
     problems: [...missingParts(layout, daemons), ...(await apiProblems(layout))],
-    fabric: { netns: netnsPath(layout.fabricNetns), bridge: BRIDGE, subnet: layout.config.ipv4 ? SUBNET4 : undefined, subnet6: layout.config.ipv6 ? SUBNET6 : undefined },
+    fabric: {
+      netns: netnsPath(layout.fabricNetns),
+      bridge: BRIDGE,
+      subnet: layout.config.ipv4 ? SUBNET4 : undefined,
+      subnet6: layout.config.ipv6 ? SUBNET6 : undefined,
+    },
     nodes: layout.nodes.map((node) => ({
       name: node.name,
       netns: node.netnsPath,
@@ -74,18 +91,23 @@ export async function statusOf(layout: Layout): Promise<LabStatus> {
 
 function missingParts(layout: Layout, daemons: SupervisorState["daemons"]): string[] {
   const problems: string[] = [];
-  if (runningSupervisor(layout) === undefined) problems.push("the supervisor is not running: whatever ends is not started again");
-  if (!existsSync(netnsPath(layout.fabricNetns))) problems.push(`network namespace ${layout.fabricNetns} of the fabric is gone`);
+  if (runningSupervisor(layout) === undefined)
+    problems.push("the supervisor is not running: whatever ends is not started again");
+  if (!existsSync(netnsPath(layout.fabricNetns)))
+    problems.push(`network namespace ${layout.fabricNetns} of the fabric is gone`);
   for (const node of layout.nodes) {
     if (!existsSync(node.netnsPath)) problems.push(`network namespace ${node.netns} of node ${node.name} is gone`);
-    else if (layout.nodes.length > 1 && !sessionsUp(layout, node)) problems.push(`BIRD of node ${node.name} has not all its BGP sessions established`);
+    else if (layout.nodes.length > 1 && !sessionsUp(layout, node))
+      problems.push(`BIRD of node ${node.name} has not all its BGP sessions established`);
   }
   for (const { name } of [...controlPlane(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))]) {
     const pid = daemons[name]?.pid;
-    if (pid === undefined || identify(pid) === undefined) problems.push(`${name} is not running; see ${layout.logs}/${name}.log`);
+    if (pid === undefined || identify(pid) === undefined)
+      problems.push(`${name} is not running; see ${layout.logs}/${name}.log`);
   }
   for (const { sandbox } of loadPods(layout.podsDirectory)) {
-    if (!existsSync(sandbox.netnsPath)) problems.push(`the network namespace of pod ${sandbox.namespace}/${sandbox.pod} is gone`);
+    if (!existsSync(sandbox.netnsPath))
+      problems.push(`the network namespace of pod ${sandbox.namespace}/${sandbox.pod} is gone`);
   }
   return problems;
 }
@@ -95,7 +117,10 @@ async function apiProblems(layout: Layout): Promise<readonly string[]> {
   if (!existsSync(layout.kubeconfig)) return [`${layout.kubeconfig} is gone`];
   const api = new LabApi(layout.kubeconfig, API_TIMEOUT_MS);
   try {
-    const pools = await api.request<{ items: readonly { readonly spec: { readonly cidr: string } }[] }>("GET", "/apis/projectcalico.org/v3/ippools");
+    const pools = await api.request<{ items: readonly { readonly spec: { readonly cidr: string } }[] }>(
+      "GET",
+      "/apis/projectcalico.org/v3/ippools",
+    );
     const missing = layout.config.pools.filter((cidr) => !pools.items.some(({ spec }) => spec.cidr === cidr));
     return [...(await unreadyNodes(layout, api)), ...missing.map((cidr) => `no IPPool has the range ${cidr}`)];
   } catch (error) {
@@ -105,18 +130,53 @@ async function apiProblems(layout: Layout): Promise<readonly string[]> {
 }
 
 export function printStatus(status: LabStatus): string {
-  const lines = [`lab ${status.name}: API ${status.api}, supervisor ${status.supervisor.pid ?? "not running: run \"calico lab up\" again"}`, `kubeconfig ${status.kubeconfig}`, ""];
-  const table = [["NODE", "ADDRESSES", "DAEMON", "RESTARTS", "BIRD"], ...status.nodes.map((node) => [node.name, node.addresses.join(","), String(node.pid ?? "-"), String(node.restarts), String(node.birdPid ?? "-")])];
+  const lines = [
+    `lab ${status.name}: API ${status.api}, supervisor ${status.supervisor.pid ?? 'not running: run "calico lab up" again'}`,
+    `kubeconfig ${status.kubeconfig}`,
+    "",
+  ];
+  const table = [
+    ["NODE", "ADDRESSES", "DAEMON", "RESTARTS", "BIRD"],
+    ...status.nodes.map((node) => [
+      node.name,
+      node.addresses.join(","),
+      String(node.pid ?? "-"),
+      String(node.restarts),
+      String(node.birdPid ?? "-"),
+    ]),
+  ];
   lines.push(...columns(table));
-  if (status.pods.length > 0) lines.push("", ...columns([["POD", "NODE", "INTERFACE", "ADDRESSES"], ...status.pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod.node, pod.interface ?? "-", pod.addresses.join(",")])]));
+  if (status.pods.length > 0)
+    lines.push(
+      "",
+      ...columns([
+        ["POD", "NODE", "INTERFACE", "ADDRESSES"],
+        ...status.pods.map((pod) => [
+          `${pod.namespace}/${pod.name}`,
+          pod.node,
+          pod.interface ?? "-",
+          pod.addresses.join(","),
+        ]),
+      ]),
+    );
   if (status.problems.length > 0) {
     const name = status.name === "lab" ? "" : ` --name ${status.name}`;
-    lines.push("", "Missing or not ready:", ...status.problems.map((problem) => `  ${problem}`), `"calico lab up${name}", with the settings of its making, brings back what is missing.`);
+    lines.push(
+      "",
+      "Missing or not ready:",
+      ...status.problems.map((problem) => `  ${problem}`),
+      `"calico lab up${name}", with the settings of its making, brings back what is missing.`,
+    );
   }
   return lines.join("\n");
 }
 
 function columns(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => (row[i] ?? "").length)));
-  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("   ").trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join("   ")
+      .trimEnd(),
+  );
 }

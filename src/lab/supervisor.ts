@@ -27,14 +27,34 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
       cgroup: `${layout.cgroup}/${node.name}/calico`,
       ready: () => existsSync(layout.nodeKubeconfig),
       // By its name alone, as upstream's `calicoctl node status` looks for it.
-      command: inNetns(node.netnsPath, ["env", `PATH=${links(layout)}:${process.env["PATH"] ?? ""}`, "calico-node", "--node-name", node.name, "--root", node.root, "--kubeconfig", layout.nodeKubeconfig]),
+      command: inNetns(node.netnsPath, [
+        "env",
+        `PATH=${links(layout)}:${process.env["PATH"] ?? ""}`,
+        "calico-node",
+        "--node-name",
+        node.name,
+        "--root",
+        node.root,
+        "--kubeconfig",
+        layout.nodeKubeconfig,
+      ]),
     },
     {
       name: `${node.name}-bird`,
       cgroup: `${layout.cgroup}/${node.name}/bird`,
       ready: () => existsSync(node.birdConfiguration),
       // -R: started again after a crash, it keeps the routes that it finds of itself until its peers have spoken.
-      command: inNetns(node.netnsPath, ["bird", "-f", "-R", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]),
+      command: inNetns(node.netnsPath, [
+        "bird",
+        "-f",
+        "-R",
+        "-c",
+        node.birdConfiguration,
+        "-s",
+        node.birdSocket,
+        "-P",
+        `${node.root}/var/run/calico/bird.pid`,
+      ]),
     },
   ];
 }
@@ -58,11 +78,17 @@ export async function supervise(layout: Layout): Promise<never> {
   rmSync(`${links(layout)}/calico-node`, { force: true });
   symlinkSync(executable(), `${links(layout)}/calico-node`);
   prepareDirectories(layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
-  const daemons = [...controlPlane(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map((spec) => new Daemon(spec, layout));
+  const daemons = [...controlPlane(layout), ...layout.nodes.flatMap((node) => nodeDaemons(layout, node))].map(
+    (spec) => new Daemon(spec, layout),
+  );
   let saved = "";
   const keepRunning = (): void => {
     for (const daemon of daemons) daemon.step();
-    const state: SupervisorState = { daemons: Object.fromEntries(daemons.map((daemon) => [daemon.spec.name, { pid: daemon.pid, restarts: daemon.restarts }])) };
+    const state: SupervisorState = {
+      daemons: Object.fromEntries(
+        daemons.map((daemon) => [daemon.spec.name, { pid: daemon.pid, restarts: daemon.restarts }]),
+      ),
+    };
     const text = JSON.stringify(state);
     if (text !== saved) replaceFile(stateFile(layout), text);
     saved = text;
@@ -105,7 +131,9 @@ async function runKubelets(layout: Layout): Promise<void> {
       kubelet.step();
     }
   };
-  const mirror: Mirror = new Mirror(openKubernetesStore(credentials.value, host), host, ["Pod", "Node"], () => queueMicrotask(step));
+  const mirror: Mirror = new Mirror(openKubernetesStore(credentials.value, host), host, ["Pod", "Node"], () =>
+    queueMicrotask(step),
+  );
   for (;;) {
     step();
     await Bun.sleep(TICK_MS);

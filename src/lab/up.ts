@@ -19,14 +19,18 @@ export function configFile(layout: Layout): string {
 
 /** The lab's configuration, if it has been made. */
 export function readConfig(name: string): LabConfig | undefined {
-  return readJson<LabConfig>(configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" })));
+  return readJson<LabConfig>(
+    configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" })),
+  );
 }
 
 /** Makes the lab, or brings back what somebody removed from it. */
 export async function up(wanted: LabConfig, progress: (text: string) => void): Promise<Layout> {
   const existing = readConfig(wanted.name);
   if (existing !== undefined && JSON.stringify(existing) !== JSON.stringify(wanted)) {
-    throw new CommandError(`lab ${wanted.name} exists with other settings (${describe(existing)}): run "calico lab down --name ${wanted.name}" first, or give it another --name`);
+    throw new CommandError(
+      `lab ${wanted.name} exists with other settings (${describe(existing)}): run "calico lab down --name ${wanted.name}" first, or give it another --name`,
+    );
   }
   if (wanted.api === "kubernetes") checkPrograms();
   const layout = layoutOf(wanted);
@@ -39,7 +43,11 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
   prepareControlPlane(layout);
   startSupervisor(layout);
   progress("starting the API");
-  await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 30, () => existsSync(layout.kubeconfig) && existsSync(layout.nodeKubeconfig));
+  await waitFor(
+    `the API of lab ${wanted.name}; see ${layout.logs}/api.log`,
+    30,
+    () => existsSync(layout.kubeconfig) && existsSync(layout.nodeKubeconfig),
+  );
   const api = new LabApi(layout.kubeconfig);
   await waitFor(`the API of lab ${wanted.name}; see ${layout.logs}/api.log`, 60, () => api.ready());
   await createObjects(layout, api);
@@ -49,10 +57,16 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
     startSupervisor(layout);
   }
   progress("waiting for the nodes to be ready");
-  await waitFor(`the nodes to be ready; see ${layout.logs}`, 60, async () => (await unreadyNodes(layout, api)).length === 0);
+  await waitFor(
+    `the nodes to be ready; see ${layout.logs}`,
+    60,
+    async () => (await unreadyNodes(layout, api)).length === 0,
+  );
   if (layout.nodes.length > 1) {
     progress("waiting for BGP sessions between the nodes");
-    await waitFor("BGP sessions between the nodes; see bird.log in " + layout.logs, 60, () => layout.nodes.every((node) => sessionsUp(layout, node)));
+    await waitFor("BGP sessions between the nodes; see bird.log in " + layout.logs, 60, () =>
+      layout.nodes.every((node) => sessionsUp(layout, node)),
+    );
   }
   return layout;
 }
@@ -89,7 +103,18 @@ function describe(config: LabConfig): string {
 
 function installPlugins(layout: Layout, node: NodeLayout): void {
   const families = [...(layout.config.ipv6 ? ["--ipv6"] : []), ...(layout.config.ipv4 ? [] : ["--no-ipv4"])];
-  run([executable(), "cni", "install", "--root", node.root, "--bin-dir", node.cniBinDir, "--conf-dir", node.cniConfDir, ...families]);
+  run([
+    executable(),
+    "cni",
+    "install",
+    "--root",
+    node.root,
+    "--bin-dir",
+    node.cniBinDir,
+    "--conf-dir",
+    node.cniConfDir,
+    ...families,
+  ]);
   mkdirSync(`${node.root}/var/run/calico`, { recursive: true });
 }
 
@@ -114,7 +139,15 @@ function startSupervisor(layout: Layout): void {
   if (runningSupervisor(layout) !== undefined) return;
   const log = openSync(`${layout.logs}/supervisor.log`, "a", 0o644);
   try {
-    const child = spawnIn(`${layout.cgroup}/supervisor`, () => Bun.spawn([executable(), "lab", "supervise", "--name", layout.config.name], { stdin: "ignore", stdout: log, stderr: log, detached: true, cwd: "/" }));
+    const child = spawnIn(`${layout.cgroup}/supervisor`, () =>
+      Bun.spawn([executable(), "lab", "supervise", "--name", layout.config.name], {
+        stdin: "ignore",
+        stdout: log,
+        stderr: log,
+        detached: true,
+        cwd: "/",
+      }),
+    );
     child.unref();
     const id = identify(child.pid);
     if (id === undefined) throw new CommandError(`the supervisor ended at once; see ${layout.logs}/supervisor.log`);
@@ -129,7 +162,12 @@ async function createObjects(layout: Layout, api: LabApi): Promise<void> {
   for (const [i, cidr] of layout.config.pools.entries()) {
     const family = parseAddr(cidr.slice(0, cidr.indexOf("/")));
     const name = `default-ipv${family.ok && family.value.includes(":") ? 6 : 4}-ippool${i > 1 ? `-${i}` : ""}`;
-    const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "all()" } };
+    const pool = {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name },
+      spec: { cidr, nodeSelector: "all()" },
+    };
     await waitFor("the IPPool kind to be served", 10, async () => {
       try {
         await api.ensure("/apis/projectcalico.org/v3/ippools", pool);
@@ -144,7 +182,9 @@ async function createObjects(layout: Layout, api: LabApi): Promise<void> {
 
 interface NodeObject {
   readonly metadata: { readonly name: string };
-  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[] };
+  readonly status?: {
+    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[];
+  };
 }
 
 async function nodeObjects(api: LabApi): Promise<ReadonlyMap<string, NodeObject>> {

@@ -16,5 +16,6 @@ test.each([
 });
 
 test("never longer than the ceiling", () => {
-  for (let attempt = 1; attempt < 100; attempt++) expect(backoffMs(POLICY, attempt, 0.999999)).toBeLessThanOrEqual(Math.min(5000, 100 * 2 ** (attempt - 1)));
+  for (let attempt = 1; attempt < 100; attempt++)
+    expect(backoffMs(POLICY, attempt, 0.999999)).toBeLessThanOrEqual(Math.min(5000, 100 * 2 ** (attempt - 1)));
 });

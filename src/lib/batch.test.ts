@@ -2,7 +2,10 @@ import { expect, test } from "bun:test";
 import { Batch } from "./batch.ts";
 
 /** A batch whose works run one after another, and what each was given. */
-function serial(work: (items: readonly number[]) => Promise<void>): { batch: Batch<number>; runs: (readonly number[])[] } {
+function serial(work: (items: readonly number[]) => Promise<void>): {
+  batch: Batch<number>;
+  runs: (readonly number[])[];
+} {
   const runs: (readonly number[])[] = [];
   let last = Promise.resolve();
   const batch = new Batch<number>({
@@ -36,7 +39,12 @@ test("no run is for more items than allowed; the others follow in order", async 
     runs.push(items);
     return items.includes(3) ? Promise.reject(new Error("three")) : Promise.resolve();
   };
-  const batch = new Batch<number>({ schedule: (next) => void (last = last.then(next)), work, isShared: () => true, most: 2 });
+  const batch = new Batch<number>({
+    schedule: (next) => void (last = last.then(next)),
+    work,
+    isShared: () => true,
+    most: 2,
+  });
   const settled = await Promise.allSettled([1, 2, 3, 4, 5].map((item) => batch.add(item)));
   expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "rejected", "fulfilled"]);
   expect(runs).toEqual([[1, 2], [3, 4], [5]]);
@@ -45,10 +53,19 @@ test("no run is for more items than allowed; the others follow in order", async 
 });
 
 test("one bad item fails alone; a failure that is nobody's own fails all at once", async () => {
-  const { batch, runs } = serial((items) => (items.includes(2) ? Promise.reject(new Error("two")) : items.includes(9) ? Promise.reject(new RangeError("shared")) : Promise.resolve()));
+  const { batch, runs } = serial((items) =>
+    items.includes(2)
+      ? Promise.reject(new Error("two"))
+      : items.includes(9)
+        ? Promise.reject(new RangeError("shared"))
+        : Promise.resolve(),
+  );
   const settled = await Promise.allSettled([1, 2, 3].map((item) => batch.add(item)));
   expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
   expect(runs).toEqual([[1, 2, 3], [1], [2], [3]]);
-  expect((await Promise.allSettled([8, 9].map((item) => batch.add(item)))).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  expect((await Promise.allSettled([8, 9].map((item) => batch.add(item)))).map(({ status }) => status)).toEqual([
+    "rejected",
+    "rejected",
+  ]);
   expect(runs.slice(4)).toEqual([[8, 9]]);
 });

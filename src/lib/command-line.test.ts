@@ -3,7 +3,10 @@ import { mkdirSync } from "node:fs";
 import { newProgram, runProgram, subcommandOf, UsageError } from "./command-line.ts";
 
 /** Runs `tool ARGS` whose action is this; its exit code and what it wrote to standard error. */
-async function run(action: () => void, ...args: readonly string[]): Promise<{ code: number | undefined; said: string; thrown?: unknown }> {
+async function run(
+  action: () => void,
+  ...args: readonly string[]
+): Promise<{ code: number | undefined; said: string; thrown?: unknown }> {
   let said = "";
   const write = spyOn(process.stderr, "write").mockImplementation((text) => ((said += String(text)), true));
   const log = spyOn(console, "error").mockImplementation((text: unknown) => void (said += `${String(text)}\n`));
@@ -28,8 +31,16 @@ describe("a command line", () => {
   test.each([
     ["an unknown option", ["--frob"], `tool: unknown option '--frob'\n${HELP}`],
     ["an option without its value", ["--size"], `tool: option '--size <n>' argument missing\n${HELP}`],
-    ["an unknown option of a subcommand", ["sub", "--needed", "1", "--frob"], `tool sub: unknown option '--frob'\n${HELP_SUB}`],
-    ["a missing option of a subcommand", ["sub"], `tool sub: required option '--needed <x>' not specified\n${HELP_SUB}`],
+    [
+      "an unknown option of a subcommand",
+      ["sub", "--needed", "1", "--frob"],
+      `tool sub: unknown option '--frob'\n${HELP_SUB}`,
+    ],
+    [
+      "a missing option of a subcommand",
+      ["sub"],
+      `tool sub: required option '--needed <x>' not specified\n${HELP_SUB}`,
+    ],
   ] as const)("%s exits 2 and names the program", async (_, args, said) => {
     expect(await run(nothing, ...args)).toEqual({ code: 2, said });
   });
@@ -49,13 +60,22 @@ describe("a command line", () => {
   });
 
   test("what the world refuses exits 1 with one line; a bug is thrown", async () => {
-    expect(await run(() => void mkdirSync("/proc/none"))).toEqual({ code: 1, said: "tool: ENOENT: no such file or directory, mkdir '/proc/none'\n" });
+    expect(await run(() => void mkdirSync("/proc/none"))).toEqual({
+      code: 1,
+      said: "tool: ENOENT: no such file or directory, mkdir '/proc/none'\n",
+    });
     const ranged = (): void => {
       throw new RangeError("the kernel says no");
     };
     expect(await run(ranged)).toEqual({ code: 1, said: "tool: the kernel says no\n" });
     const bug = new TypeError("undefined is not a function");
-    expect((await run(() => { throw bug; })).thrown).toBe(bug);
+    expect(
+      (
+        await run(() => {
+          throw bug;
+        })
+      ).thrown,
+    ).toBe(bug);
   });
 
   test("help exits 0 and says nothing on standard error", async () => {

@@ -18,7 +18,9 @@ export function commandOf(path: string, description: string): Command {
     .description(description)
     .helpCommand(false)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${wayToHelp(path)}\n`) });
+    .configureOutput({
+      outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${wayToHelp(path)}\n`),
+    });
 }
 
 /** As `commandOf`, for one that no other command holds: its help shows the whole path. */
@@ -27,7 +29,12 @@ export function newProgram(path: string, description: string): Command {
 }
 
 /** A new command `name` of the program; a hidden one is not in its help. */
-export function subcommandOf(program: Command, name: string, description: string, options: { readonly hidden?: boolean } = {}): Command {
+export function subcommandOf(
+  program: Command,
+  name: string,
+  description: string,
+  options: { readonly hidden?: boolean } = {},
+): Command {
   const command = commandOf(`${program.name()} ${name}`, description);
   program.addCommand(command, options);
   return command;
@@ -51,14 +58,21 @@ export function once(flags: string, description: string, values?: readonly strin
 
 /** An option whose values add up. */
 export function many(flags: string, description: string): Option {
-  return new Option(flags, description).argParser((value: string, before: readonly string[] = []) => [...before, value]);
+  return new Option(flags, description).argParser((value: string, before: readonly string[] = []) => [
+    ...before,
+    value,
+  ]);
 }
 
 /**
  * Parses the arguments and runs what they ask for. Returns 0, also for help; EXIT_USAGE; or EXIT_FAILED for what the world refused: a
  * missing right, a full disk, and what `isRefusal` knows. Other errors are bugs and are the caller's.
  */
-export async function runProgram(program: Command, args: readonly string[], isRefusal: (error: unknown) => boolean = () => false): Promise<number> {
+export async function runProgram(
+  program: Command,
+  args: readonly string[],
+  isRefusal: (error: unknown) => boolean = () => false,
+): Promise<number> {
   let running = program.name();
   program.hook("preAction", (_, command) => {
     if (command !== program) running = `${program.name()} ${command.name()}`;

@@ -4,7 +4,9 @@ import { sha1Hex } from "./sha1.ts";
 
 test("RFC 3174 test vectors", () => {
   expect(sha1Hex("abc")).toBe("a9993e364706816aba3e25717850c26c9cd0d89d");
-  expect(sha1Hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")).toBe("84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+  expect(sha1Hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")).toBe(
+    "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
+  );
 });
 
 test("every length around the block size equals the platform's digest", () => {

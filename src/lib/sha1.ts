@@ -22,7 +22,8 @@ type State = readonly [number, number, number, number, number];
 function compress(state: State, view: DataView, at: number): State {
   const words = new Int32Array(80);
   for (let i = 0; i < 16; i++) words[i] = view.getInt32(at + 4 * i);
-  for (let i = 16; i < 80; i++) words[i] = rotate((words[i - 3] ?? 0) ^ (words[i - 8] ?? 0) ^ (words[i - 14] ?? 0) ^ (words[i - 16] ?? 0), 1);
+  for (let i = 16; i < 80; i++)
+    words[i] = rotate((words[i - 3] ?? 0) ^ (words[i - 8] ?? 0) ^ (words[i - 14] ?? 0) ^ (words[i - 16] ?? 0), 1);
   let [a, b, c, d, e] = state;
   for (let i = 0; i < 80; i++) {
     const next = (rotate(a, 5) + mix(i, b, c, d) + e + (words[i] ?? 0)) | 0;

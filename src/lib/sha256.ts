@@ -29,7 +29,7 @@ export function sha256(text: string): string {
 
 /** A one bit, zeros, and the length in bits, to a multiple of 64 bytes. */
 function pad(bytes: Uint8Array): DataView {
-  const padded = new Uint8Array(((bytes.length + 8) >> 6 << 6) + 64);
+  const padded = new Uint8Array((((bytes.length + 8) >> 6) << 6) + 64);
   padded.set(bytes);
   padded[bytes.length] = 0x80;
   const view = new DataView(padded.buffer);

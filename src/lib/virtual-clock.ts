@@ -35,7 +35,10 @@ export class VirtualClock {
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return Promise.resolve();
     return new Promise((resolve) => {
-      const sleeper: Sleeper = { dueMs: this.#nowMs + Math.max(0, ms), wake: () => (this.#sleepers.delete(sleeper), resolve()) };
+      const sleeper: Sleeper = {
+        dueMs: this.#nowMs + Math.max(0, ms),
+        wake: () => (this.#sleepers.delete(sleeper), resolve()),
+      };
       this.#sleepers.add(sleeper);
       signal?.addEventListener("abort", sleeper.wake, { once: true });
     });
@@ -58,7 +61,7 @@ export class VirtualClock {
     let settled = false;
     const mark = (): void => void (settled = true);
     promise.then(mark, mark);
-    for (let idle = 0; ; ) {
+    for (let idle = 0; ;) {
       await settle();
       if (settled) return promise;
       const next = this.#next();

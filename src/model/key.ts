@@ -13,7 +13,9 @@ export interface Key<K extends Kind = Kind> {
 export type KeyText = Brand<string, "KeyText">;
 
 export function formatKey(key: Key): KeyText {
-  return (key.namespace === undefined ? `${key.kind}/${key.name}` : `${key.kind}/${key.namespace}/${key.name}`) as KeyText;
+  return (
+    key.namespace === undefined ? `${key.kind}/${key.name}` : `${key.kind}/${key.namespace}/${key.name}`
+  ) as KeyText;
 }
 
 /** `default/web` or `n1`: how an operator writes the object when its kind is known. */

@@ -40,4 +40,3 @@ export type PortModel =
   | { readonly type: "range"; readonly protocol: Protocol; readonly from: number; readonly to: number }
   /** A port name, resolved at the destination pod, each pod its own number. */
   | { readonly type: "named"; readonly protocol: Protocol; readonly name: string };
-

@@ -47,5 +47,9 @@ export type Resource<K extends Kind = Kind> = K extends Kind
   : never;
 
 export function keyOf<K extends Kind>(kind: K, resource: { readonly metadata: ObjectMeta }): Key<K> {
-  return { kind, namespace: KINDS[kind].namespaced ? (resource.metadata.namespace ?? "default") : undefined, name: resource.metadata.name };
+  return {
+    kind,
+    namespace: KINDS[kind].namespaced ? (resource.metadata.namespace ?? "default") : undefined,
+    name: resource.metadata.name,
+  };
 }

@@ -22,7 +22,12 @@ export function familyOf(addr: Addr): Family {
 
 export function parseAddr(text: string): Result<Addr, ParseError> {
   const bytes = text.includes(":") ? parse6(text) : parse4(text);
-  if (bytes === undefined) return fail({ what: "address", found: text, wanted: "must be an IPv4 or IPv6 address such as 10.0.0.1 or fd00::1" });
+  if (bytes === undefined)
+    return fail({
+      what: "address",
+      found: text,
+      wanted: "must be an IPv4 or IPv6 address such as 10.0.0.1 or fd00::1",
+    });
   return ok(addrFromBytes(bytes));
 }
 
@@ -86,7 +91,7 @@ function format6(bytes: Uint8Array): string {
   for (let i = 0; i < 16; i += 2) groups.push(((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0));
   let best = -1;
   let bestLength = 1;
-  for (let i = 0; i < 8; ) {
+  for (let i = 0; i < 8;) {
     if (groups[i] !== 0) {
       i++;
       continue;

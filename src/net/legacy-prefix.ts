@@ -62,9 +62,16 @@ export function warningsOfLegacyPrefix(field: string, text: string): string[] {
   const { prefix, addr, bits, standard } = parsed.value;
   const quoted = JSON.stringify(text);
   const warnings: string[] = [];
-  if (!prefix.startsWith(`${addr}/`)) warnings.push(`${field}: CIDR value ${quoted} is ambiguous in this context (should be "${prefix}" or "${addr}/${bits}"?)`);
-  if (!standard) warnings.push(`${field}: non-standard CIDR value ${quoted} will be considered invalid in a future Kubernetes release: use "${prefix}"`);
+  if (!prefix.startsWith(`${addr}/`))
+    warnings.push(
+      `${field}: CIDR value ${quoted} is ambiguous in this context (should be "${prefix}" or "${addr}/${bits}"?)`,
+    );
+  if (!standard)
+    warnings.push(
+      `${field}: non-standard CIDR value ${quoted} will be considered invalid in a future Kubernetes release: use "${prefix}"`,
+    );
   const canonical = `${addr}/${prefixLength(prefix)}`;
-  if (warnings.length === 0 && bits === 128 && text !== canonical) warnings.push(`${field}: IPv6 CIDR value ${quoted} should be in RFC 5952 canonical format ("${canonical}")`);
+  if (warnings.length === 0 && bits === 128 && text !== canonical)
+    warnings.push(`${field}: IPv6 CIDR value ${quoted} should be in RFC 5952 canonical format ("${canonical}")`);
   return warnings;
 }

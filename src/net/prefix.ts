@@ -12,7 +12,8 @@ export type Prefix = Brand<string, "Prefix">;
 /** Reads CIDR text; host bits are cleared (calico-parity trap 34). A bare address is refused: use `prefixOfAddr`. */
 export function parsePrefix(text: string): Result<Prefix, ParseError> {
   const slash = text.indexOf("/");
-  if (slash < 0) return fail({ what: "prefix", found: text, wanted: "must be CIDR text such as 10.0.0.0/24 or fd00::/64" });
+  if (slash < 0)
+    return fail({ what: "prefix", found: text, wanted: "must be CIDR text such as 10.0.0.0/24 or fd00::/64" });
   const addr = parseAddr(text.slice(0, slash));
   if (!addr.ok) return fail({ what: "prefix", found: text, wanted: addr.error.wanted });
   const lengthText = text.slice(slash + 1);
@@ -74,7 +75,9 @@ export function prefixCovers(outer: Prefix, inner: Prefix): boolean {
 
 /** Sorted, disjoint, non-adjacent ranges with the same addresses as the input. */
 export function mergeRanges(ranges: readonly AddrRange[]): AddrRange[] {
-  const sorted = [...ranges].sort((a, b) => a.family - b.family || (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
+  const sorted = [...ranges].sort(
+    (a, b) => a.family - b.family || (a.first < b.first ? -1 : a.first > b.first ? 1 : 0),
+  );
   const merged: { family: Family; first: bigint; last: bigint }[] = [];
   for (const range of sorted) {
     const top = merged.at(-1);

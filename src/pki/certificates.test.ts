@@ -14,7 +14,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const open = (days: number, hosts: readonly string[] = ["10.0.0.1"]): Credentials => openCredentials(directory, hosts, now + days * DAY_MS);
+const open = (days: number, hosts: readonly string[] = ["10.0.0.1"]): Credentials =>
+  openCredentials(directory, hosts, now + days * DAY_MS);
 const serving = ({ certificate }: Credentials): X509Certificate => new X509Certificate(certificate);
 
 describe("certificates of an API server", () => {

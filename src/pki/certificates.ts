@@ -29,30 +29,82 @@ export function openCredentials(directory: string, hosts: readonly string[], now
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const path = (name: string): string => join(directory, name);
   if (!existsSync(path("ca.crt"))) {
-    openssl(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", path("ca.key"), "-out", path("ca.crt.new"), "-subj", AUTHORITY, "-days", AUTHORITY_DAYS]);
+    openssl([
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:P-256",
+      "-nodes",
+      "-keyout",
+      path("ca.key"),
+      "-out",
+      path("ca.crt.new"),
+      "-subj",
+      AUTHORITY,
+      "-days",
+      AUTHORITY_DAYS,
+    ]);
     adopt(path("ca.crt"));
     rmSync(path("serving.names"), { force: true });
   } else if (isDue(path("ca.crt"), nowMs)) {
     // Of the same name and key: whoever holds the old one trusts what the new one signs.
-    openssl(["req", "-x509", "-key", path("ca.key"), "-out", path("ca.crt.new"), "-subj", AUTHORITY, "-days", AUTHORITY_DAYS]);
+    openssl([
+      "req",
+      "-x509",
+      "-key",
+      path("ca.key"),
+      "-out",
+      path("ca.crt.new"),
+      "-subj",
+      AUTHORITY,
+      "-days",
+      AUTHORITY_DAYS,
+    ]);
     adopt(path("ca.crt"));
   }
   const names = [...new Set([...FIXED_NAMES, ...hosts])].sort();
   const wanted = `subjectAltName=${names.map(alternativeName).join(",")}\nextendedKeyUsage=serverAuth\n`;
-  if (!existsSync(path("serving.names")) || readFileSync(path("serving.names"), "utf8") !== wanted) makeServing(path, wanted);
+  if (!existsSync(path("serving.names")) || readFileSync(path("serving.names"), "utf8") !== wanted)
+    makeServing(path, wanted);
   else if (isDue(path("serving.crt"), nowMs)) makeServing(path, wanted);
-  if (!existsSync(path("admin.token"))) writePrivate(path("admin.token"), Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url"));
+  if (!existsSync(path("admin.token")))
+    writePrivate(path("admin.token"), Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url"));
   for (const name of ["ca.key", "serving.key"]) chmodSync(path(name), 0o600);
   const read = (name: string): string => readFileSync(path(name), "utf8");
   const renewAtMs = Math.min(dueMs(path("ca.crt")), dueMs(path("serving.crt")));
-  return { authority: read("ca.crt"), certificate: read("serving.crt"), key: read("serving.key"), adminToken: read("admin.token").trim(), renewAtMs };
+  return {
+    authority: read("ca.crt"),
+    certificate: read("serving.crt"),
+    key: read("serving.key"),
+    adminToken: read("admin.token").trim(),
+    renewAtMs,
+  };
 }
 
 function makeServing(path: (name: string) => string, extensions: string): void {
   writePrivate(path("serving.ext"), extensions);
-  if (!existsSync(path("serving.key"))) openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path("serving.key")]);
+  if (!existsSync(path("serving.key")))
+    openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path("serving.key")]);
   openssl(["req", "-new", "-key", path("serving.key"), "-out", path("serving.csr"), "-subj", "/CN=calico-apiserver"]);
-  openssl(["x509", "-req", "-in", path("serving.csr"), "-CA", path("ca.crt"), "-CAkey", path("ca.key"), "-CAcreateserial", "-out", path("serving.crt.new"), "-days", SERVING_DAYS, "-extfile", path("serving.ext")]);
+  openssl([
+    "x509",
+    "-req",
+    "-in",
+    path("serving.csr"),
+    "-CA",
+    path("ca.crt"),
+    "-CAkey",
+    path("ca.key"),
+    "-CAcreateserial",
+    "-out",
+    path("serving.crt.new"),
+    "-days",
+    SERVING_DAYS,
+    "-extfile",
+    path("serving.ext"),
+  ]);
   adopt(path("serving.crt"));
   writePrivate(path("serving.names"), extensions);
 }
@@ -85,6 +137,11 @@ function alternativeName(host: string): string {
 }
 
 function openssl(args: readonly string[]): void {
-  const { exitCode, stderr } = Bun.spawnSync(["openssl", ...args], { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
-  if (exitCode !== 0) throw new Error(`Cannot make certificates: openssl ${args[0]} ended with ${exitCode}: ${stderr.toString().trim()}`);
+  const { exitCode, stderr } = Bun.spawnSync(["openssl", ...args], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  if (exitCode !== 0)
+    throw new Error(`Cannot make certificates: openssl ${args[0]} ended with ${exitCode}: ${stderr.toString().trim()}`);
 }

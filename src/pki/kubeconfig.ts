@@ -16,7 +16,15 @@ export function formatKubeconfig(content: KubeconfigContent): string {
   return dump({
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name, cluster: { server: content.server, "certificate-authority-data": Buffer.from(content.authority).toString("base64") } }],
+    clusters: [
+      {
+        name,
+        cluster: {
+          server: content.server,
+          "certificate-authority-data": Buffer.from(content.authority).toString("base64"),
+        },
+      },
+    ],
     users: [{ name, user: { token: content.token } }],
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,

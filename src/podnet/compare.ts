@@ -19,7 +19,10 @@ export interface Comparison {
 
 export function comparePodNetwork(sys: Sys, host: RouteClient, request: PodRequest): Comparison {
   const link = host.linkByName(request.hostInterface);
-  const differences = link === undefined ? [`interface ${request.hostInterface} does not exist on the node`] : compareHost(sys, host, link, request);
+  const differences =
+    link === undefined
+      ? [`interface ${request.hostInterface} does not exist on the node`]
+      : compareHost(sys, host, link, request);
   const pod = comparePod(sys, link, request);
   return { differences: [...differences, ...pod.differences], mac: pod.mac };
 }
@@ -33,7 +36,11 @@ function compareHost(sys: Sys, host: RouteClient, link: Link, request: PodReques
   expect("state", link.up ? "up" : "down", "up");
   expect("MAC", link.mac, HOST_MAC);
   expect("MTU", String(link.mtuBytes), String(request.mtuBytes));
-  for (const [setting, wanted] of [["forwarding", "1"], ["proxy_arp", "1"], ["rp_filter", "1"]] as const) {
+  for (const [setting, wanted] of [
+    ["forwarding", "1"],
+    ["proxy_arp", "1"],
+    ["rp_filter", "1"],
+  ] as const) {
     expect(`IPv4 setting ${setting}`, readSysctl(sys, `net/ipv4/conf/${link.name}/${setting}`), wanted);
   }
   if (request.addresses.some((addr) => familyOf(addr) === 6)) {
@@ -44,7 +51,9 @@ function compareHost(sys: Sys, host: RouteClient, link: Link, request: PodReques
   for (const addr of request.addresses) {
     const route = host.routeTo(addr);
     if (route === undefined || route.destination !== prefixOfAddr(addr) || route.interfaceIndex !== link.index) {
-      found.push(`node's route to ${addr} is ${route === undefined ? "missing" : formatRoute(route)}, must lead to ${link.name}`);
+      found.push(
+        `node's route to ${addr} is ${route === undefined ? "missing" : formatRoute(route)}, must lead to ${link.name}`,
+      );
     }
   }
   return found;
@@ -55,11 +64,14 @@ function comparePod(sys: Sys, hostLink: Link | undefined, request: PodRequest): 
   if (typeof pod === "string") return { differences: [pod], mac: undefined };
   try {
     const link = pod.linkByName(request.podInterface);
-    if (link === undefined) return { differences: [`interface ${request.podInterface} does not exist in the pod`], mac: undefined };
+    if (link === undefined)
+      return { differences: [`interface ${request.podInterface} does not exist in the pod`], mac: undefined };
     const found: string[] = [];
     if (!link.up) found.push(`interface ${link.name} of the pod is down, must be up`);
-    if (link.mtuBytes !== request.mtuBytes) found.push(`MTU of ${link.name} of the pod is ${link.mtuBytes}, must be ${request.mtuBytes}`);
-    if (request.mac !== undefined && link.mac !== request.mac) found.push(`MAC of ${link.name} of the pod is ${link.mac ?? "missing"}, must be ${request.mac}`);
+    if (link.mtuBytes !== request.mtuBytes)
+      found.push(`MTU of ${link.name} of the pod is ${link.mtuBytes}, must be ${request.mtuBytes}`);
+    if (request.mac !== undefined && link.mac !== request.mac)
+      found.push(`MAC of ${link.name} of the pod is ${link.mac ?? "missing"}, must be ${request.mac}`);
     if (hostLink !== undefined && (hostLink.peerIndex !== link.index || link.peerIndex !== hostLink.index)) {
       found.push(`interface ${link.name} of the pod is not the other end of ${hostLink.name}`);
     }
@@ -80,7 +92,8 @@ function openPodClient(sys: Sys, netns: string): RouteClient | string {
       sys.close(namespace);
     }
   } catch (error) {
-    if (error instanceof KernelError && (error.errno === ENOENT || error.errno === EINVAL)) return `network namespace ${JSON.stringify(netns)} does not exist: ${formatErrno(error.errno)}`;
+    if (error instanceof KernelError && (error.errno === ENOENT || error.errno === EINVAL))
+      return `network namespace ${JSON.stringify(netns)} does not exist: ${formatErrno(error.errno)}`;
     throw error;
   }
 }
@@ -90,14 +103,19 @@ function compareAddresses(pod: RouteClient, link: Link, addresses: readonly Addr
   return addresses.flatMap((addr) => {
     const found = present.find((address) => address.addr === addr);
     if (found === undefined) return [`address ${addr} is missing on ${link.name} of the pod`];
-    return found.usable ? [] : [`address ${addr} of ${link.name} of the pod is not usable: duplicate address detection`];
+    return found.usable
+      ? []
+      : [`address ${addr} of ${link.name} of the pod is not usable: duplicate address detection`];
   });
 }
 
 function compareRoutes(pod: RouteClient, link: Link, addresses: readonly Addr[]): string[] {
   const present = pod.routes({ table: MAIN_TABLE });
   const same = (a: KernelRoute, b: KernelRoute): boolean =>
-    a.destination === b.destination && a.type === b.type && a.gateway === b.gateway && a.interfaceIndex === b.interfaceIndex;
+    a.destination === b.destination &&
+    a.type === b.type &&
+    a.gateway === b.gateway &&
+    a.interfaceIndex === b.interfaceIndex;
   return podRoutes(addresses, link.index)
     .filter((wanted) => !present.some((route) => same(route, wanted)))
     .map((wanted) => `route ${formatRoute(wanted)} is missing in the pod`);

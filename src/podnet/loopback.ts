@@ -49,7 +49,11 @@ export function readLoopback(sys: Sys, netns: string): Loopback {
 
 function withSocket(sys: Sys, netns: string, run: (fd: number) => Loopback): Loopback {
   return withNamespace(sys, netns, () => {
-    const fd = checkResult("open socket in network namespace", JSON.stringify(netns), sys.socket(AF_INET, SOCK_DGRAM, 0));
+    const fd = checkResult(
+      "open socket in network namespace",
+      JSON.stringify(netns),
+      sys.socket(AF_INET, SOCK_DGRAM, 0),
+    );
     try {
       return run(fd);
     } finally {
@@ -99,13 +103,17 @@ function addresses6(sys: Sys): string[] {
   try {
     const buffer = new Uint8Array(READ_BYTES);
     let text = "";
-    for (let length = -1; length !== 0; ) {
+    for (let length = -1; length !== 0;) {
       length = checkResult("read", path, sys.read(fd, buffer));
       text += new TextDecoder().decode(buffer.subarray(0, length));
     }
     return text.split("\n").flatMap((line) => {
       const [hex = "", , length = "", , , name] = line.trim().split(/ +/);
-      return name === "lo" ? [`${addrFromBytes(Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16)))}/${Number.parseInt(length, 16)}`] : [];
+      return name === "lo"
+        ? [
+            `${addrFromBytes(Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16)))}/${Number.parseInt(length, 16)}`,
+          ]
+        : [];
     });
   } finally {
     sys.close(fd);

@@ -5,7 +5,10 @@ import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { parsePrefix, type Prefix, prefixOfAddr } from "../net/prefix.ts";
 import { GATEWAY_4, GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
 
-const DEFAULT: { readonly [F in Family]: Prefix } = { 4: unwrap(parsePrefix("0.0.0.0/0")), 6: unwrap(parsePrefix("::/0")) };
+const DEFAULT: { readonly [F in Family]: Prefix } = {
+  4: unwrap(parsePrefix("0.0.0.0/0")),
+  6: unwrap(parsePrefix("::/0")),
+};
 const GATEWAY: { readonly [F in Family]: Addr } = { 4: GATEWAY_4, 6: GATEWAY_6 };
 
 function familiesOf(addresses: readonly Addr[]): readonly Family[] {

@@ -59,7 +59,10 @@ export class PodNetwork {
 
   /** The MTU that a pod may use when nobody says one. The sweep learns of new interfaces, so that not all of the node's are listed here. */
   uplinkMtuBytes(): number {
-    this.#uplinks ??= this.#host.links().filter(isUplink).map(({ name }) => name);
+    this.#uplinks ??= this.#host
+      .links()
+      .filter(isUplink)
+      .map(({ name }) => name);
     return uplinkMtuBytes(this.#uplinks.flatMap((name) => this.#host.linkByName(name) ?? []));
   }
 
@@ -116,7 +119,12 @@ export class PodNetwork {
         if (link !== undefined) this.#host.deleteLink(link.index);
       } catch (second) {
         if (!(error instanceof KernelError) || !(second instanceof KernelError)) throw error;
-        throw new KernelError(error.op, error.object, error.errno, `${error.detail === undefined ? "" : `${error.detail}; `}and what was made could not be undone: ${second.message}`);
+        throw new KernelError(
+          error.op,
+          error.object,
+          error.errno,
+          `${error.detail === undefined ? "" : `${error.detail}; `}and what was made could not be undone: ${second.message}`,
+        );
       }
       throw error;
     }
@@ -124,11 +132,16 @@ export class PodNetwork {
 
   #setUpHostEnd(link: Link, request: PodRequest): void {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
-    this.#host.setSettings(link.index, { forwarding: true, proxyArp: true, routeLocalnet: true, rpFilter: 1 }, { linkLocalFromMac: with6 });
+    this.#host.setSettings(
+      link.index,
+      { forwarding: true, proxyArp: true, routeLocalnet: true, rpFilter: 1 },
+      { linkLocalFromMac: with6 },
+    );
     writeSysctl(this.#sys, `net/ipv4/neigh/${link.name}/proxy_delay`, "0");
     if (with6) {
       const settings = { disable_ipv6: "0", accept_dad: "0", accept_ra: "0", forwarding: "1", proxy_ndp: "1" };
-      for (const [setting, value] of Object.entries(settings)) writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
+      for (const [setting, value] of Object.entries(settings))
+        writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
     }
     this.#host.setLinkUp(link.index);
     if (with6) ignoring(EEXIST, () => this.#host.addAddress(link.index, GATEWAY_6, LINK_LOCAL_LENGTH, { noDad: true }));
@@ -139,16 +152,20 @@ export class PodNetwork {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
     const pod = withNamespaceFd(this.#sys, namespace, request.netns, () => {
       // The container runtime may have switched IPv6 off.
-      if (with6) for (const name of ["all", "default", "lo", request.podInterface]) writeSysctl(this.#sys, `net/ipv6/conf/${name}/disable_ipv6`, "0");
+      if (with6)
+        for (const name of ["all", "default", "lo", request.podInterface])
+          writeSysctl(this.#sys, `net/ipv6/conf/${name}/disable_ipv6`, "0");
       if (with6) writeSysctl(this.#sys, `net/ipv6/conf/${request.podInterface}/accept_dad`, "0");
       return new RouteClient(this.#sys);
     });
     try {
       const link = pod.linkByName(request.podInterface);
-      if (link === undefined || link.mac === undefined) throw new KernelError("look up link", `${request.podInterface} in ${request.netns}`, ENODEV);
+      if (link === undefined || link.mac === undefined)
+        throw new KernelError("look up link", `${request.podInterface} in ${request.netns}`, ENODEV);
       pod.setLinkUp(LOOPBACK_INDEX);
       pod.setLinkUp(link.index);
-      for (const addr of request.addresses) pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
+      for (const addr of request.addresses)
+        pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
       for (const { addr, mac } of podNeighbors(request.addresses)) pod.addNeighbor(link.index, addr, mac, true);
       for (const route of podRoutes(request.addresses, link.index)) pod.addRoute(route);
       return link.mac;
@@ -180,7 +197,8 @@ export class PodNetwork {
   sweep(orphans: readonly string[] = []): void {
     for (const name of orphans) {
       const link = this.#host.linkByName(name);
-      if (link !== undefined) ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
+      if (link !== undefined)
+        ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
     }
     const links = this.#host.links();
     this.#uplinks = links.filter(isUplink).map(({ name }) => name);
@@ -201,7 +219,14 @@ export class PodNetwork {
 }
 
 function hostRoute(link: Link, addr: Addr): KernelRoute {
-  return { destination: prefixOfAddr(addr), table: MAIN_TABLE, protocol: ROUTE_PROTOCOL, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link.index };
+  return {
+    destination: prefixOfAddr(addr),
+    table: MAIN_TABLE,
+    protocol: ROUTE_PROTOCOL,
+    type: "unicast",
+    scope: SCOPE_LINK,
+    interfaceIndex: link.index,
+  };
 }
 
 function ignoring(errno: number, run: () => void): void {

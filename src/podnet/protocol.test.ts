@@ -1,7 +1,15 @@
 import { expect, test } from "bun:test";
 import { type CniRequest, parseRequest } from "./protocol.ts";
 
-const REQUEST: CniRequest = { command: "ADD", plugin: "calico", containerId: "c", netns: "/run/netns/n", interface: "eth0", args: { K8S_POD_NAME: "p" }, config: { name: "net", mtu: 0 } };
+const REQUEST: CniRequest = {
+  command: "ADD",
+  plugin: "calico",
+  containerId: "c",
+  netns: "/run/netns/n",
+  interface: "eth0",
+  args: { K8S_POD_NAME: "p" },
+  config: { name: "net", mtu: 0 },
+};
 
 test("a request is read as it is; further fields are not", () => {
   expect(parseRequest(JSON.stringify({ ...REQUEST, more: 1 }))).toEqual({ request: REQUEST });

@@ -47,7 +47,12 @@ export const CNI_FAILED = 101;
 
 /** CNI specification 1.0.0, "Success"; the plugin converts to older versions. */
 export interface CniResult {
-  readonly interfaces: readonly { readonly name: string; readonly mac?: string; readonly mtu?: number; readonly sandbox?: string }[];
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly mac?: string;
+    readonly mtu?: number;
+    readonly sandbox?: string;
+  }[];
   readonly ips: readonly { readonly address: string; readonly gateway?: string; readonly interface?: number }[];
   readonly routes: readonly { readonly dst: string; readonly gw?: string }[];
   readonly dns: Readonly<Record<string, never>>;
@@ -55,7 +60,9 @@ export interface CniResult {
 
 /** Why a container id or a network's name is not one by the CNI specification; undefined when it is. */
 export function whyNotIdentifier(text: string): string | undefined {
-  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text) ? undefined : 'a letter or digit, then letters, digits, "_", "." and "-"';
+  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text)
+    ? undefined
+    : 'a letter or digit, then letters, digits, "_", "." and "-"';
 }
 
 /** Why an interface name is not one that the kernel takes; undefined when it is. Source: linux net/core/dev.c, dev_valid_name. */
@@ -120,11 +127,13 @@ function objectAt(request: Readonly<Record<string, unknown>>, field: string): Re
 
 function textsAt(request: Readonly<Record<string, unknown>>, field: string): Readonly<Record<string, string>> {
   const value = objectAt(request, field);
-  return Object.fromEntries(Object.keys(value).map((name) => {
-    const text = value[name];
-    if (typeof text !== "string") throw new WrongField(`${field}.${name}`, text, "a string");
-    return [name, text];
-  }));
+  return Object.fromEntries(
+    Object.keys(value).map((name) => {
+      const text = value[name];
+      if (typeof text !== "string") throw new WrongField(`${field}.${name}`, text, "a string");
+      return [name, text];
+    }),
+  );
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

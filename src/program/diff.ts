@@ -24,7 +24,11 @@ export function isEmptyDelta(delta: ProgramDelta): boolean {
   return delta.sets.size + delta.policies.size + delta.endpoints.size + delta.routes.size === 0;
 }
 
-function diffTable<K, V>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>, same: (a: V, b: V) => boolean): Delta<K, V> {
+function diffTable<K, V>(
+  before: ReadonlyMap<K, V>,
+  after: ReadonlyMap<K, V>,
+  same: (a: V, b: V) => boolean,
+): Delta<K, V> {
   const delta = new Map<K, V | undefined>();
   for (const key of before.keys()) if (!after.has(key)) delta.set(key, undefined);
   for (const [key, value] of after) {
@@ -42,5 +46,8 @@ function sameMembers(a: SetMembers, b: SetMembers): boolean {
 }
 
 function diffMembers(before: ReadonlySet<string>, after: ReadonlySet<string>): MemberChange {
-  return { added: [...after].filter((member) => !before.has(member)), removed: [...before].filter((member) => !after.has(member)) };
+  return {
+    added: [...after].filter((member) => !before.has(member)),
+    removed: [...before].filter((member) => !after.has(member)),
+  };
 }

@@ -22,10 +22,15 @@ export function evaluate(program: Program, endpoint: EndpointId, direction: Dire
       const policy = program.policies.get(id);
       invariant(policy !== undefined, `no policy ${id}`);
       const rule = policy[direction]?.find((candidate) => matches(program, candidate, packet));
-      if (rule !== undefined) return { action: rule.action, reason: { type: "rule", policy: rule.id.source, direction, index: rule.id.index } };
+      if (rule !== undefined)
+        return {
+          action: rule.action,
+          reason: { type: "rule", policy: rule.id.source, direction, index: rule.id.index },
+        };
       passed.push(policy.source);
     }
-    if (tier.otherwise === "deny") return { action: "deny", reason: { type: "no-rule-matched", policies: passed, direction } };
+    if (tier.otherwise === "deny")
+      return { action: "deny", reason: { type: "no-rule-matched", policies: passed, direction } };
   }
   if (passed.length === 0) return { action: stage.otherwise, reason: { type: "not-isolated", direction } };
   return { action: stage.otherwise, reason: { type: "no-rule-matched", policies: passed, direction } };

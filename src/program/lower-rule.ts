@@ -32,12 +32,19 @@ export function policyIdOf(model: PolicyModel): PolicyId {
 
 export function lowerPolicy(model: PolicyModel): LoweredPolicy {
   const sets = new Map<SetId, SetDefinition>();
-  const lowerAll = (direction: Direction): readonly Rule[] | undefined => model[direction]?.map((rule, index) => lowerRule(model, direction, rule, index, sets));
+  const lowerAll = (direction: Direction): readonly Rule[] | undefined =>
+    model[direction]?.map((rule, index) => lowerRule(model, direction, rule, index, sets));
   const policy = { source: model.key, ingress: lowerAll("ingress"), egress: lowerAll("egress"), error: model.error };
   return { policy, sets };
 }
 
-function lowerRule(model: PolicyModel, direction: Direction, rule: RuleModel, index: number, sets: Map<SetId, SetDefinition>): Rule {
+function lowerRule(
+  model: PolicyModel,
+  direction: Direction,
+  rule: RuleModel,
+  index: number,
+  sets: Map<SetId, SetDefinition>,
+): Rule {
   const when: Clause[] = [];
   if (rule.peers !== undefined) when.push({ not: false, any: lowerPeers(rule.peers, direction, sets) });
   if (rule.ports !== undefined) {
@@ -76,7 +83,11 @@ function lowerPort(port: PortModel, holders: Selector, sets: Map<SetId, SetDefin
     case "range":
       return { on: "ports", side: "destination", protocol: port.protocol, from: port.from, to: port.to };
     case "named":
-      return { on: "set", side: "destination", set: define({ type: "address-port", selector: holders, protocol: port.protocol, port: port.name }, sets) };
+      return {
+        on: "set",
+        side: "destination",
+        set: define({ type: "address-port", selector: holders, protocol: port.protocol, port: port.name }, sets),
+      };
   }
 }
 

@@ -20,7 +20,13 @@ export type Action = "allow" | "deny";
 export type Atom =
   | { readonly on: "protocol"; readonly is: Protocol }
   /** Port of that protocol and side in `from`..`to`, inclusive. */
-  | { readonly on: "ports"; readonly side: Side; readonly protocol: Protocol; readonly from: number; readonly to: number }
+  | {
+      readonly on: "ports";
+      readonly side: Side;
+      readonly protocol: Protocol;
+      readonly from: number;
+      readonly to: number;
+    }
   /** Membership of the side's address, or of address, protocol and port, by the set's type. */
   | { readonly on: "set"; readonly side: Side; readonly set: SetId };
 
@@ -80,4 +86,3 @@ export type AddrPort = Brand<string, "AddrPort">;
 export function formatAddrPort(addr: Addr, protocol: Protocol, port: number): AddrPort {
   return `${addr},${protocol},${port}` as AddrPort;
 }
-

@@ -8,7 +8,10 @@ import type { Program, Route } from "./program.ts";
 export function printProgram(program: Program): string {
   const lines = [
     ...rows(program.sets).map(([id, set]) => `set ${id} ${printSet(set)}`),
-    ...rows(program.policies).flatMap(([id, policy]) => [`policy ${id}`, ...printPolicy(policy).map((line) => `  ${line}`)]),
+    ...rows(program.policies).flatMap(([id, policy]) => [
+      `policy ${id}`,
+      ...printPolicy(policy).map((line) => `  ${line}`),
+    ]),
     ...rows(program.endpoints).flatMap(([id, endpoint]) => [
       `endpoint ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
       `  ingress ${printStage(endpoint.ingress)}`,
@@ -36,13 +39,20 @@ function printSet(set: SetMembers): string {
 }
 
 function printPolicy(policy: Policy): string[] {
-  return [...(policy.error === undefined ? [] : [`error ${policy.error}`]), ...printRules("ingress", policy.ingress), ...printRules("egress", policy.egress)];
+  return [
+    ...(policy.error === undefined ? [] : [`error ${policy.error}`]),
+    ...printRules("ingress", policy.ingress),
+    ...printRules("egress", policy.egress),
+  ];
 }
 
 function printRules(direction: string, rules: readonly Rule[] | undefined): string[] {
   if (rules === undefined) return [];
   if (rules.length === 0) return [`${direction} no rules`];
-  return rules.map((rule) => `${direction} ${rule.id.index} ${rule.action} if ${rule.when.length === 0 ? "any" : rule.when.map(printClause).join(" and ")}`);
+  return rules.map(
+    (rule) =>
+      `${direction} ${rule.id.index} ${rule.action} if ${rule.when.length === 0 ? "any" : rule.when.map(printClause).join(" and ")}`,
+  );
 }
 
 function printClause(clause: Clause): string {

@@ -57,7 +57,10 @@ export function clusterOf(resources: ClusterResources): Cluster {
       return addresses.length === 0 ? [] : [readPod(pod, addresses, resources)];
     }),
     policies: resources.networkPolicies.map(readPolicy).sort((a, b) => (rank(a) < rank(b) ? -1 : 1)),
-    nodes: (resources.nodes ?? []).map((node) => ({ name: node.metadata.name, addresses: parseAll((node.status?.addresses ?? []).map(({ address }) => address)) })),
+    nodes: (resources.nodes ?? []).map((node) => ({
+      name: node.metadata.name,
+      addresses: parseAll((node.status?.addresses ?? []).map(({ address }) => address)),
+    })),
   };
 }
 
@@ -74,7 +77,14 @@ function readPod(pod: Resource<"Pod">, addresses: readonly Addr[], resources: Cl
   const key = keyOf("Pod", pod);
   const namespace = key.namespace ?? "default";
   const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
-  return { key, namespace, node: pod.spec?.nodeName ?? "", addresses, labels: labelsOf(pod, namespace, resources), ports: containers.flatMap((container) => container.ports ?? []) };
+  return {
+    key,
+    namespace,
+    node: pod.spec?.nodeName ?? "",
+    addresses,
+    labels: labelsOf(pod, namespace, resources),
+    ports: containers.flatMap((container) => container.ports ?? []),
+  };
 }
 
 /** POL-1. `held` has a line `NAMESPACE/NAME ADDRESS` for each address that a block records for a pod. */
@@ -84,9 +94,12 @@ function addressesOf(pod: Resource<"Pod">, held: ReadonlySet<string>): Addr[] {
   const written = [annotations["cni.projectcalico.org/podIPs"], annotations["cni.projectcalico.org/podIP"]];
   const hasFinished = status?.phase === "Succeeded" || status?.phase === "Failed";
   if (hasFinished || spec?.hostNetwork === true || !spec?.nodeName || written.includes("")) return [];
-  if (status?.podIPs !== undefined && status.podIPs.length > 0) return parseAll(status.podIPs.map(({ ip }) => ip ?? ""));
+  if (status?.podIPs !== undefined && status.podIPs.length > 0)
+    return parseAll(status.podIPs.map(({ ip }) => ip ?? ""));
   if (status?.podIP) return parseAll([status.podIP]);
-  const claimed = parseAll((written[0] ?? written[1] ?? "").split(",").map((text) => text.trim().replace(/\/(32|128)$/, "")));
+  const claimed = parseAll(
+    (written[0] ?? written[1] ?? "").split(",").map((text) => text.trim().replace(/\/(32|128)$/, "")),
+  );
   return claimed.filter((addr) => held.has(`${pod.metadata.namespace ?? "default"}/${pod.metadata.name} ${addr}`));
 }
 
@@ -103,7 +116,8 @@ function heldAddresses(blocks: readonly Resource<"IPAMBlock">[]): Set<string> {
     if (last - first >= MOST_ADDRESSES || BigInt(spec.allocations.length) > last - first + 1n) continue;
     spec.allocations.forEach((index, ordinal) => {
       const { namespace, pod } = (index === null ? undefined : spec.attributes?.[index]?.secondary) ?? {};
-      if (namespace !== undefined && pod !== undefined) held.add(`${namespace}/${pod} ${addrFromInteger(family, first + BigInt(ordinal))}`);
+      if (namespace !== undefined && pod !== undefined)
+        held.add(`${namespace}/${pod} ${addrFromInteger(family, first + BigInt(ordinal))}`);
     });
   }
   return held;
@@ -119,15 +133,21 @@ function parseAll(texts: readonly string[]): Addr[] {
 function labelsOf(pod: Resource<"Pod">, namespace: string, resources: ClusterResources): LabelMap {
   const labels: Record<string, string> = {};
   for (const [label, value] of Object.entries(pod.metadata.labels ?? {})) {
-    if (!label.startsWith("pcns.") && !label.startsWith("pcsa.") && label !== "projectcalico.org/serviceaccount") labels[label] = value;
+    if (!label.startsWith("pcns.") && !label.startsWith("pcsa.") && label !== "projectcalico.org/serviceaccount")
+      labels[label] = value;
   }
   labels["projectcalico.org/namespace"] = namespace;
   labels["projectcalico.org/orchestrator"] = "k8s";
-  Object.assign(labels, inherit("pcns.", namespace, resources.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata));
+  Object.assign(
+    labels,
+    inherit("pcns.", namespace, resources.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata),
+  );
   const account = pod.spec?.serviceAccountName;
   if (!account) return labels;
   labels["projectcalico.org/serviceaccount"] = account;
-  const object = resources.serviceAccounts?.find(({ metadata }) => metadata.namespace === namespace && metadata.name === account);
+  const object = resources.serviceAccounts?.find(
+    ({ metadata }) => metadata.namespace === namespace && metadata.name === account,
+  );
   return Object.assign(labels, inherit("pcsa.", account, object?.metadata));
 }
 
@@ -139,7 +159,9 @@ function inherit(prefix: string, name: string, parent: ObjectMeta | undefined): 
 function readPolicy(policy: Resource<"KubernetesNetworkPolicy">): ClusterPolicy {
   const key = keyOf("KubernetesNetworkPolicy", policy);
   const errors = validateNetworkPolicy(policy);
-  const isUnreadable = errors.some(({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"));
+  const isUnreadable = errors.some(
+    ({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"),
+  );
   const state = errors.length === 0 ? "valid" : isUnreadable ? "closed-to-all" : "closed";
   return { key, namespace: key.namespace ?? "default", spec: policy.spec ?? { podSelector: {} }, state, errors };
 }

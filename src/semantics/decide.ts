@@ -55,21 +55,35 @@ function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
 function hasDirection(policy: ClusterPolicy, direction: Direction): boolean {
   if (policy.state !== "valid") return true;
   const { policyTypes, egress } = policy.spec;
-  if (policyTypes && policyTypes.length > 0) return policyTypes.includes(direction === "ingress" ? "Ingress" : "Egress");
+  if (policyTypes && policyTypes.length > 0)
+    return policyTypes.includes(direction === "ingress" ? "Ingress" : "Egress");
   return direction === "ingress" || (egress ?? []).length > 0;
 }
 
 function rulesOf(policy: ClusterPolicy, direction: Direction): WrittenRule[] {
   if (policy.state !== "valid") return [];
-  if (direction === "ingress") return (policy.spec.ingress ?? []).map(({ from, ports }) => ({ peers: from ?? [], ports: ports ?? [] }));
+  if (direction === "ingress")
+    return (policy.spec.ingress ?? []).map(({ from, ports }) => ({ peers: from ?? [], ports: ports ?? [] }));
   return (policy.spec.egress ?? []).map(({ to, ports }) => ({ peers: to ?? [], ports: ports ?? [] }));
 }
 
 /** POL-11: some peer and some port; an empty list is no restriction. */
-function allows(cluster: Cluster, policy: ClusterPolicy, rule: WrittenRule, direction: Direction, packet: FlowPacket): boolean {
+function allows(
+  cluster: Cluster,
+  policy: ClusterPolicy,
+  rule: WrittenRule,
+  direction: Direction,
+  packet: FlowPacket,
+): boolean {
   const other = direction === "ingress" ? packet.source : packet.destination;
   const isPeer = rule.peers.length === 0 || rule.peers.some((peer) => matchesPeer(cluster, policy, peer, other));
-  return isPeer && (rule.ports.length === 0 || rule.ports.some((port) => matchesPort(port, packet, () => portHolders(cluster, policy, rule, direction, packet.destination))));
+  return (
+    isPeer &&
+    (rule.ports.length === 0 ||
+      rule.ports.some((port) =>
+        matchesPort(port, packet, () => portHolders(cluster, policy, rule, direction, packet.destination)),
+      ))
+  );
 }
 
 /** POL-12, POL-14. */
@@ -80,7 +94,9 @@ function matchesPeer(cluster: Cluster, policy: ClusterPolicy, peer: NetworkPolic
 
 /** POL-12, POL-13. */
 function isPeerPod(policy: ClusterPolicy, peer: NetworkPolicyPeer, pod: ClusterPod): boolean {
-  const isThere = peer.namespaceSelector ? matchesLabels(peer.namespaceSelector, pod.labels, "pcns.") : pod.namespace === policy.namespace;
+  const isThere = peer.namespaceSelector
+    ? matchesLabels(peer.namespaceSelector, pod.labels, "pcns.")
+    : pod.namespace === policy.namespace;
   return isThere && matchesLabels(peer.podSelector ?? {}, pod.labels, "");
 }
 
@@ -103,11 +119,24 @@ function matchesPort(entry: NetworkPolicyPort, packet: FlowPacket, holders: () =
   const { destinationPort } = packet;
   if (destinationPort === undefined) return false;
   if (typeof port === "number") return destinationPort >= port && destinationPort <= (entry.endPort ?? port);
-  return holders().some((pod) => pod.ports.some((own) => own.name === port && protocolByName(own.protocol ?? "TCP") === protocol && own.containerPort === destinationPort));
+  return holders().some((pod) =>
+    pod.ports.some(
+      (own) =>
+        own.name === port &&
+        protocolByName(own.protocol ?? "TCP") === protocol &&
+        own.containerPort === destinationPort,
+    ),
+  );
 }
 
 /** POL-17: the pods at the destination whose port names count. */
-function portHolders(cluster: Cluster, policy: ClusterPolicy, rule: WrittenRule, direction: Direction, destination: Addr): readonly ClusterPod[] {
+function portHolders(
+  cluster: Cluster,
+  policy: ClusterPolicy,
+  rule: WrittenRule,
+  direction: Direction,
+  destination: Addr,
+): readonly ClusterPod[] {
   const pods = podsAt(cluster, destination);
   if (direction === "ingress") return pods.filter((pod) => selects(policy, pod));
   const isAnyone = rule.peers.length === 0 || rule.peers.some((peer) => peer.ipBlock);
@@ -116,13 +145,17 @@ function portHolders(cluster: Cluster, policy: ClusterPolicy, rule: WrittenRule,
 
 /** POL-5; `prefix` stands before the names under which the labels are kept. */
 function matchesLabels(selector: LabelSelector | undefined, labels: LabelMap, prefix: string): boolean {
-  const valueOf = (key: string): string | undefined => (Object.hasOwn(labels, prefix + key) ? labels[prefix + key] : undefined);
+  const valueOf = (key: string): string | undefined =>
+    Object.hasOwn(labels, prefix + key) ? labels[prefix + key] : undefined;
   const hasLabels = Object.entries(selector?.matchLabels ?? {}).every(([key, value]) => valueOf(key) === value);
-  return hasLabels && (selector?.matchExpressions ?? []).every(({ key, operator, values }) => {
-    const value = valueOf(key);
-    if (operator === "Exists") return value !== undefined;
-    if (operator === "DoesNotExist") return value === undefined;
-    const isListed = value !== undefined && (values ?? []).includes(value);
-    return operator === "In" ? isListed : !isListed;
-  });
+  return (
+    hasLabels &&
+    (selector?.matchExpressions ?? []).every(({ key, operator, values }) => {
+      const value = valueOf(key);
+      if (operator === "Exists") return value !== undefined;
+      if (operator === "DoesNotExist") return value === undefined;
+      const isListed = value !== undefined && (values ?? []).includes(value);
+      return operator === "In" ? isListed : !isListed;
+    })
+  );
 }

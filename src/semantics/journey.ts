@@ -25,8 +25,12 @@ export interface Ends {
 export function journey(cluster: Cluster, packet: FlowPacket, ends: Ends = {}): Journey {
   const sources = podsMeant(cluster, packet.source, ends.source);
   const destinations = podsMeant(cluster, packet.destination, ends.destination);
-  if (sources.some((pod) => destinations.includes(pod) && pod.addresses.includes(packet.source))) return { egress: ITSELF, ingress: ITSELF };
-  return { egress: verdictAt(cluster, packet, sources, "egress"), ingress: verdictAt(cluster, packet, destinations, "ingress") };
+  if (sources.some((pod) => destinations.includes(pod) && pod.addresses.includes(packet.source)))
+    return { egress: ITSELF, ingress: ITSELF };
+  return {
+    egress: verdictAt(cluster, packet, sources, "egress"),
+    ingress: verdictAt(cluster, packet, destinations, "ingress"),
+  };
 }
 
 /** POL-20. */
@@ -42,8 +46,13 @@ function podsMeant(cluster: Cluster, addr: Addr, key: Key<"Pod"> | undefined): r
 }
 
 function verdictAt(cluster: Cluster, packet: FlowPacket, pods: readonly ClusterPod[], direction: Direction): Verdict {
-  const verdicts = pods.map((pod) => decide(cluster, packet, { pod: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }));
-  return verdicts.find(({ action }) => action === "deny") ?? verdicts[0] ?? { action: "allow", reason: { type: "not-a-pod" } };
+  const verdicts = pods.map((pod) =>
+    decide(cluster, packet, { pod: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }),
+  );
+  return (
+    verdicts.find(({ action }) => action === "deny") ??
+    verdicts[0] ?? { action: "allow", reason: { type: "not-a-pod" } }
+  );
 }
 
 function isNode(cluster: Cluster, name: string, addr: Addr): boolean {

@@ -14,7 +14,10 @@ function pod(name: string, labels: Record<string, string>, index: number, namesp
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, namespace, labels },
-    spec: { nodeName: `n${index % 2}`, containers: [{ name: "c", ports: [{ name: "http", containerPort: 8000 + index }] }] },
+    spec: {
+      nodeName: `n${index % 2}`,
+      containers: [{ name: "c", ports: [{ name: "http", containerPort: 8000 + index }] }],
+    },
     status: { podIPs },
   };
 }
@@ -41,7 +44,12 @@ const RESOURCES = {
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "other", labels: { team: "x" } } },
   ],
   nodes: [
-    { apiVersion: "v1", kind: "Node", metadata: { name: "n1" }, status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } },
+    {
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name: "n1" },
+      status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] },
+    },
   ],
   networkPolicies: [
     policy("z-both", { podSelector: { matchLabels: { both: "" } }, ...OPEN }),
@@ -69,9 +77,11 @@ const PARTIES: Party[] = [
 
 test("the rule that decides is the first in the order of the cluster, whichever pod brought the policy in", () => {
   const [one, two] = [PARTIES[0] as Party, PARTIES[1] as Party];
-  const [answer] = explainer(CLUSTER)({ source: one, destination: two, traffic: { protocol: 6, from: 8002, to: 8002 } } as Parameters<
-    ReturnType<typeof explainer>
-  >[0]);
+  const [answer] = explainer(CLUSTER)({
+    source: one,
+    destination: two,
+    traffic: { protocol: 6, from: 8002, to: 8002 },
+  } as Parameters<ReturnType<typeof explainer>>[0]);
   expect(answer?.ingress.reason).toMatchObject({ type: "rule", policy: { name: "a-two" } });
 });
 
@@ -105,18 +115,27 @@ test("every class of traffic between every two parties has the verdict that the 
 
 describe("what differs in one thing alone is told apart", () => {
   /** Pods of the same labels and ports, the first on n1, asked one after the other. */
-  function allowed(nodes: readonly string[], spec: object, pairs: readonly (readonly [string, string])[]): (boolean | undefined)[] {
+  function allowed(
+    nodes: readonly string[],
+    spec: object,
+    pairs: readonly (readonly [string, string])[],
+  ): (boolean | undefined)[] {
     const twins = nodes
       .map((nodeName, index) => pod(`twin${index}`, {}, index + 1))
       .map((each, index) => ({
         ...each,
         spec: { nodeName: nodes[index] ?? "", containers: [{ name: "c" }] },
       }));
-    const cluster = clusterOf({ ...RESOURCES, pods: twins, networkPolicies: [policy("one", { podSelector: {}, ...spec })] });
+    const cluster = clusterOf({
+      ...RESOURCES,
+      pods: twins,
+      networkPolicies: [policy("one", { podSelector: {}, ...spec })],
+    });
     const explain = explainer(cluster);
     const party = (addr: string): Party => ({ label: addr, pod: undefined, addresses: [unwrap(parseAddr(addr))] });
     return pairs.map(
-      ([source, destination]) => explain({ source: party(source), destination: party(destination), traffic: undefined })[0]?.allowed,
+      ([source, destination]) =>
+        explain({ source: party(source), destination: party(destination), traffic: undefined })[0]?.allowed,
     );
   }
 

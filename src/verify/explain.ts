@@ -63,7 +63,8 @@ export function explainer(cluster: Cluster, unknownNamespaces: readonly string[]
     const ends = { source: source.pod, destination: destination.pod };
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
       const part = partOf(from, to, ends);
-      const compute = (): readonly Fate[] => fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
+      const compute = (): readonly Fate[] =>
+        fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
       const key = keyOfPair(part, from, to, ends, classOf);
       const text = key === undefined ? "" : `${key} ${JSON.stringify(traffic)}`;
       const fates = (key === undefined ? undefined : known.get(text)) ?? compute();
@@ -80,7 +81,8 @@ function keyOfPair({ pods }: Cluster, from: Addr, to: Addr, ends: EndKeys, class
   const [destination, ...moreDestinations] = destinations ?? [];
   const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean =>
     end === undefined || (pod !== undefined && isSame(pod.key, end));
-  if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination)) return undefined;
+  if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination))
+    return undefined;
   if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
   return `${classOf(from, source)} ${classOf(to, destination)}`;
 }
@@ -102,7 +104,10 @@ function fatesOf(
   for (const each of traffic === undefined ? allTraffic(part, target) : [traffic]) {
     const packet = packetOf(from, to, each);
     const verdicts = journey(part, packet, ends);
-    const fate = fateOf(verdicts, ownNode(cluster, part, packet, other === part ? verdicts : journey(other, packet, ends)));
+    const fate = fateOf(
+      verdicts,
+      ownNode(cluster, part, packet, other === part ? verdicts : journey(other, packet, ends)),
+    );
     const text = JSON.stringify(fate);
     const same = fates.get(text);
     if (same === undefined) fates.set(text, { ...fate, traffic: [each] });
@@ -122,7 +127,9 @@ function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdic
     (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) ||
     cluster.nodes.some(({ addresses }) => addresses.includes(source));
   const mayBe =
-    isHost && verdicts.ingress.action === "deny" && (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
+    isHost &&
+    verdicts.ingress.action === "deny" &&
+    (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
   return mayBe ? { egress: verdicts.egress, ingress: { action: "allow", reason: { type: "own-node" } } } : verdicts;
 }
 
@@ -152,9 +159,13 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
     return found;
   };
   return (source, destination, ends) => {
-    const named = [ends.source, ends.destination].flatMap((key) => (key === undefined ? [] : (byName.get(formatName(key)) ?? [])));
+    const named = [ends.source, ends.destination].flatMap((key) =>
+      key === undefined ? [] : (byName.get(formatName(key)) ?? []),
+    );
     const pods = new Set([...named, ...(byAddress.get(source) ?? []), ...(byAddress.get(destination) ?? [])]);
-    const policies = [...new Set([...pods].flatMap(policiesOf))].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
+    const policies = [...new Set([...pods].flatMap(policiesOf))].sort(
+      (a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0),
+    );
     return { ...cluster, pods: [...pods], policies };
   };
 }
@@ -166,7 +177,8 @@ function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
   invariant(addr !== undefined, "a pod of the cluster has an address");
   const packet = packetOf(addr, addr, "other");
   return DIRECTIONS.some(
-    (direction) => decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
+    (direction) =>
+      decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
   );
 }
 
@@ -183,13 +195,21 @@ function isSame(a: Key, b: Key | undefined): boolean {
 }
 
 function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readonly [Addr, Addr])[] {
-  return sources.flatMap((from) => destinations.filter((to) => familyOf(to) === familyOf(from)).map((to) => [from, to] as const));
+  return sources.flatMap((from) =>
+    destinations.filter((to) => familyOf(to) === familyOf(from)).map((to) => [from, to] as const),
+  );
 }
 
 /** One packet that stands for its class. */
 function packetOf(source: Addr, destination: Addr, traffic: Traffic): FlowPacket {
   if (traffic === "other")
-    return { source, destination, protocol: familyOf(source) === 4 ? ICMP : ICMPV6, sourcePort: undefined, destinationPort: undefined };
+    return {
+      source,
+      destination,
+      protocol: familyOf(source) === 4 ? ICMP : ICMPV6,
+      sourcePort: undefined,
+      destinationPort: undefined,
+    };
   return { source, destination, protocol: traffic.protocol, sourcePort: 0, destinationPort: traffic.from };
 }
 
@@ -224,7 +244,9 @@ export function describeVerdict({ action, reason }: Verdict, cluster: Cluster): 
 
 function describePolicies(policies: readonly Key[]): string {
   const names = policies.map(formatName).join(", ");
-  return policies.length === 1 ? `NetworkPolicy ${names}, which selects it,` : `NetworkPolicies ${names}, which select it,`;
+  return policies.length === 1
+    ? `NetworkPolicy ${names}, which selects it,`
+    : `NetworkPolicies ${names}, which select it,`;
 }
 
 function describeKey(key: Key): string {

@@ -5,7 +5,15 @@
  * Reads Services, EndpointSlices and Endpoints as they come, untrusted: what cannot be read has no address and no backend.
  * Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
  */
-import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  objectAt,
+  stringAt,
+} from "../model/schema/json.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import { type Protocol, TCP } from "../net/protocol.ts";
 import { protocolWithPorts, type Traffic } from "./traffic.ts";
@@ -43,7 +51,11 @@ export interface Endpoints {
   readonly namespace: string;
   readonly service: string;
   readonly ports: readonly { readonly name: string; readonly protocol: Protocol; readonly port: number }[];
-  readonly endpoints: readonly { readonly addresses: readonly Addr[]; readonly pod: string | undefined; readonly isReady: boolean }[];
+  readonly endpoints: readonly {
+    readonly addresses: readonly Addr[];
+    readonly pod: string | undefined;
+    readonly isReady: boolean;
+  }[];
 }
 
 export function serviceOf(object: JsonObject): Service {
@@ -51,7 +63,8 @@ export function serviceOf(object: JsonObject): Service {
   const spec = objectAt(object["spec"]);
   const clusterIps = [...arrayAt(spec["clusterIPs"]), spec["clusterIP"] ?? ""].map(stringAt);
   const selector = objectAt(spec["selector"]);
-  const given = (texts: readonly string[], via: Via): { addr: Addr; via: Via }[] => addressesIn(texts).map((addr) => ({ addr, via }));
+  const given = (texts: readonly string[], via: Via): { addr: Addr; via: Via }[] =>
+    addressesIn(texts).map((addr) => ({ addr, via }));
   return {
     namespace: stringAt(metadata["namespace"]) || "default",
     name: stringAt(metadata["name"]),
@@ -127,7 +140,11 @@ export function endpointsOf(object: JsonObject): Endpoints[] {
       const read = (list: JsonValue | undefined, isReady: boolean): Endpoints["endpoints"] =>
         arrayAt(list)
           .filter(isJsonObject)
-          .map((entry) => ({ addresses: addressesIn([stringAt(entry["ip"])]), pod: podIn(entry["targetRef"]), isReady }));
+          .map((entry) => ({
+            addresses: addressesIn([stringAt(entry["ip"])]),
+            pod: podIn(entry["targetRef"]),
+            isReady,
+          }));
       return {
         namespace: stringAt(fieldAt(object, "metadata", "namespace")) || "default",
         service: stringAt(fieldAt(object, "metadata", "name")),
@@ -216,7 +233,9 @@ export function nodePorts(addr: Addr, world: World): string[] {
         to: `pod ${pod.namespace}/${pod.name}`,
       })),
     );
-  return [...services, ...hosts].map(({ protocol, port, to }) => `${port}/${PROTOCOL_NAMES.get(protocol) ?? protocol} to ${to}`);
+  return [...services, ...hosts].map(
+    ({ protocol, port, to }) => `${port}/${PROTOCOL_NAMES.get(protocol) ?? protocol} to ${to}`,
+  );
 }
 
 const PROTOCOL_NAMES = new Map(["tcp", "udp", "sctp"].map((name) => [protocolWithPorts(name), name]));
@@ -230,14 +249,28 @@ function takes(ports: readonly ServicePort[], traffic: Traffic | undefined): boo
 }
 
 /** The pods behind a Service, by the name of the Service or one of its addresses. */
-export function throughService(service: Service, via: Via, traffic: Traffic | undefined, world: World, addr?: Addr): Translation {
+export function throughService(
+  service: Service,
+  via: Via,
+  traffic: Traffic | undefined,
+  world: World,
+  addr?: Addr,
+): Translation {
   const label = `Service ${service.namespace}/${service.name}`;
   if (service.externalName !== undefined)
-    return { service, via, outlets: [], problem: `${label} stands for the name ${service.externalName}: ask about that name's address` };
+    return {
+      service,
+      via,
+      outlets: [],
+      problem: `${label} stands for the name ${service.externalName}: ask about that name's address`,
+    };
   const asked = service.ports.filter(
-    ({ port, protocol }) => traffic === undefined || (traffic !== "other" && traffic.from === port && traffic.protocol === protocol),
+    ({ port, protocol }) =>
+      traffic === undefined || (traffic !== "other" && traffic.from === port && traffic.protocol === protocol),
   );
-  const offered = service.ports.map(({ port, protocol }) => `${port}/${PROTOCOL_NAMES.get(protocol) ?? protocol}`).join(", ") || "none";
+  const offered =
+    service.ports.map(({ port, protocol }) => `${port}/${PROTOCOL_NAMES.get(protocol) ?? protocol}`).join(", ") ||
+    "none";
   if (asked.length === 0 && !service.isHeadless)
     return { service, via, outlets: [], problem: `${label} has no such port, only ${offered}` };
   const ports =
@@ -262,12 +295,18 @@ export function throughService(service: Service, via: Via, traffic: Traffic | un
 }
 
 function whyEmpty(service: Service, { endpoints, pods }: World): string {
-  const isListed = endpoints.some(({ namespace, service: name }) => namespace === service.namespace && name === service.name);
+  const isListed = endpoints.some(
+    ({ namespace, service: name }) => namespace === service.namespace && name === service.name,
+  );
   if (isListed) return "none of its endpoints is ready and has the port";
   if (service.selector === undefined) return "it has no selector and no endpoints";
   const terms = Object.entries(service.selector);
-  const isThere = pods.some((pod) => pod.namespace === service.namespace && terms.every(([key, value]) => pod.labels[key] === value));
-  return isThere ? "none of its pods is ready and has the port" : `no pod that is known has the labels ${terms.map(([key, value]) => `${key}=${value}`).join(",")}`;
+  const isThere = pods.some(
+    (pod) => pod.namespace === service.namespace && terms.every(([key, value]) => pod.labels[key] === value),
+  );
+  return isThere
+    ? "none of its pods is ready and has the port"
+    : `no pod that is known has the labels ${terms.map(([key, value]) => `${key}=${value}`).join(",")}`;
 }
 
 function portOf(traffic: Traffic): number {
@@ -277,7 +316,9 @@ function portOf(traffic: Traffic): number {
 function outletsOf(service: Service, port: ServicePort, world: World, addr: Addr | undefined): Outlet[] {
   const asked: Traffic = { protocol: port.protocol, from: port.port, to: port.port };
   const isAlike = (other: Addr): boolean => addr === undefined || other.includes(":") === addr.includes(":");
-  const listed = world.endpoints.filter(({ namespace, service: name }) => namespace === service.namespace && name === service.name);
+  const listed = world.endpoints.filter(
+    ({ namespace, service: name }) => namespace === service.namespace && name === service.name,
+  );
   if (listed.length > 0 || service.selector === undefined) {
     return listed.flatMap(({ ports, endpoints }) => {
       const number = service.isHeadless
@@ -324,9 +365,17 @@ function targetOf(pod: Backend, { target, protocol }: ServicePort): number | und
 function throughNode(addr: Addr, traffic: Traffic | undefined, world: World): Translation | undefined {
   if (traffic === undefined || traffic === "other") return undefined;
   for (const service of world.services) {
-    const port = service.ports.find(({ nodePort, protocol }) => nodePort === traffic.from && protocol === traffic.protocol);
+    const port = service.ports.find(
+      ({ nodePort, protocol }) => nodePort === traffic.from && protocol === traffic.protocol,
+    );
     if (port !== undefined)
-      return throughService(service, "node port", { protocol: port.protocol, from: port.port, to: port.port }, world, addr);
+      return throughService(
+        service,
+        "node port",
+        { protocol: port.protocol, from: port.port, to: port.port },
+        world,
+        addr,
+      );
   }
   const outlets = world.pods
     .filter(({ nodeAddresses }) => nodeAddresses.includes(addr))
@@ -351,6 +400,7 @@ function throughNode(addr: Addr, traffic: Traffic | undefined, world: World): Tr
 function hostPorts(pod: Backend, addr: Addr): Backend["ports"] {
   const isAny = (text: string): boolean => ["", "0.0.0.0", "::"].includes(text);
   return pod.ports.filter(
-    ({ hostPort, hostIP = "" }) => hostPort !== undefined && hostPort !== 0 && (isAny(hostIP) || addressesIn([hostIP]).includes(addr)),
+    ({ hostPort, hostIP = "" }) =>
+      hostPort !== undefined && hostPort !== 0 && (isAny(hostIP) || addressesIn([hostIP]).includes(addr)),
   );
 }

@@ -20,14 +20,17 @@ function classesOf(protocol: Protocol, cluster: Cluster, destinations: readonly 
   for (const { port, endPort, protocol: name } of portEntries(cluster))
     if (typeof port === "number" && isOfProtocol(name)) cut(port, endPort ?? port);
   for (const pod of destinations)
-    for (const { containerPort, protocol: name } of pod.ports) if (isOfProtocol(name)) cut(containerPort, containerPort);
+    for (const { containerPort, protocol: name } of pod.ports)
+      if (isOfProtocol(name)) cut(containerPort, containerPort);
   const sorted = [...starts].filter((start) => start <= MAX_PORT).sort((a, b) => a - b);
   return sorted.map((from, i) => ({ protocol, from, to: (sorted[i + 1] ?? MAX_PORT + 1) - 1 }));
 }
 
 function portEntries(cluster: Cluster): NetworkPolicyPort[] {
   const valid = cluster.policies.filter(({ state }) => state === "valid");
-  return valid.flatMap(({ spec }) => [...(spec.ingress ?? []), ...(spec.egress ?? [])].flatMap((rule) => rule.ports ?? []));
+  return valid.flatMap(({ spec }) =>
+    [...(spec.ingress ?? []), ...(spec.egress ?? [])].flatMap((rule) => rule.ports ?? []),
+  );
 }
 
 /** `6379/tcp`, `0-79/tcp, 81-65535/tcp`, `tcp`, `protocols without ports`, `all traffic`; neighbours are joined. */
@@ -39,11 +42,21 @@ export function formatTraffic(classes: readonly Traffic[]): string {
     if (last !== undefined && last.protocol === traffic.protocol && last.to + 1 === traffic.from) last.to = traffic.to;
     else joined.push({ ...traffic });
   }
-  const names = [...joined.map(formatPorts), ...(classes.includes("other") ? ["protocols without ports"] : [])].join(", ");
+  const names = [...joined.map(formatPorts), ...(classes.includes("other") ? ["protocols without ports"] : [])].join(
+    ", ",
+  );
   return names === "tcp, udp, sctp, protocols without ports" ? "all traffic" : names;
 }
 
-function formatPorts({ protocol, from, to }: { readonly protocol: Protocol; readonly from: number; readonly to: number }): string {
+function formatPorts({
+  protocol,
+  from,
+  to,
+}: {
+  readonly protocol: Protocol;
+  readonly from: number;
+  readonly to: number;
+}): string {
   if (from === 0 && to === MAX_PORT) return formatProtocol(protocol);
   return `${from === to ? from : `${from}-${to}`}/${formatProtocol(protocol)}`;
 }

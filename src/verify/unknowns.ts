@@ -22,7 +22,10 @@ export const UNKNOWN_NODE = "(not known)";
 /** The `index`-th pair of placeholders, from 0. */
 export function placeholders(index: number): readonly Addr[] {
   const low = [((index + 1) >> 16) & 255, ((index + 1) >> 8) & 255, (index + 1) & 255];
-  return [addrFromBytes(Uint8Array.from([0, ...low])), addrFromBytes(Uint8Array.from([1, 0, ...Array<number>(11).fill(0), ...low]))];
+  return [
+    addrFromBytes(Uint8Array.from([0, ...low])),
+    addrFromBytes(Uint8Array.from([1, 0, ...Array<number>(11).fill(0), ...low])),
+  ];
 }
 
 /** By its text, which is canonical: asked of every address of every answer. */
@@ -43,7 +46,9 @@ export function readingsOf(cluster: Cluster, namespaces: readonly string[]): Rea
     ...cluster,
     policies: cluster.policies.map((policy) => readPolicy(policy, reading, namespaces)),
   });
-  return hasPlaceholders || namespaces.length > 0 ? { least: change("least"), most: change("most") } : { least: cluster, most: cluster };
+  return hasPlaceholders || namespaces.length > 0
+    ? { least: change("least"), most: change("most") }
+    : { least: cluster, most: cluster };
 }
 
 function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: readonly string[]): ClusterPolicy {
@@ -60,14 +65,23 @@ function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: 
 }
 
 /** The peer as the reading has it. A rule keeps its place, so that it can be named. */
-function readPeer(peer: NetworkPolicyPeer, reading: keyof Readings, namespaces: readonly string[]): NetworkPolicyPeer[] {
+function readPeer(
+  peer: NetworkPolicyPeer,
+  reading: keyof Readings,
+  namespaces: readonly string[],
+): NetworkPolicyPeer[] {
   if (peer.ipBlock) return readBlock(peer.ipBlock, reading).map((ipBlock) => ({ ipBlock }));
   const { namespaceSelector } = peer;
   if (!namespaceSelector || namespaces.length === 0 || !asksMoreThanName(namespaceSelector)) return [peer];
   const { matchExpressions = [] } = namespaceSelector;
   if (reading === "least") {
     const elsewhere = { key: NAMESPACE_NAME_LABEL, operator: "NotIn", values: [...namespaces] };
-    return [{ ...peer, namespaceSelector: { ...namespaceSelector, matchExpressions: [...(matchExpressions ?? []), elsewhere] } }];
+    return [
+      {
+        ...peer,
+        namespaceSelector: { ...namespaceSelector, matchExpressions: [...(matchExpressions ?? []), elsewhere] },
+      },
+    ];
   }
   const there = { key: NAMESPACE_NAME_LABEL, operator: "In", values: [...namespaces] };
   return [peer, { ...peer, namespaceSelector: { matchExpressions: [...termsOnName(namespaceSelector), there] } }];

@@ -39,7 +39,11 @@ interface Import {
 }
 
 const IMPORTS: Import[] = FILES.flatMap(({ path, name, text }) =>
-  [...text.matchAll(/(?:^|\n)\s*(?:import|export)\b[^"';]*?from\s*"([^"]+)"|import\(\s*"([^"]+)"\s*\)|(?:^|\n)import\s+"([^"]+)"/g)].map((match) => {
+  [
+    ...text.matchAll(
+      /(?:^|\n)\s*(?:import|export)\b[^"';]*?from\s*"([^"]+)"|import\(\s*"([^"]+)"\s*\)|(?:^|\n)import\s+"([^"]+)"/g,
+    ),
+  ].map((match) => {
     const to = match[1] ?? match[2] ?? match[3] ?? "";
     return { from: name, to, target: to.startsWith(".") ? relative(SRC, resolve(dirname(path), to)) : undefined };
   }),
@@ -68,20 +72,46 @@ interface Pair {
 }
 
 const FORBIDDEN: readonly Pair[] = [
-  { from: /^(calc|program|semantics|model|net)\/|^bird\/(configuration|input)/, to: /^host\//, because: "they are pure: no promises, no time" },
-  { from: /^semantics\//, to: /^(program|calc)\//, because: "two independent statements of meaning, or agreement proves nothing" },
-  { from: /^(program|calc)\//, to: /^semantics\//, because: "two independent statements of meaning, or agreement proves nothing" },
-  { from: /^semantics\//, to: /^model\/(selector\/(parse|evaluate|canonical)|kubernetes\/(network-policy|pod)\.ts)/, because: "the definition reads the resources itself" },
+  {
+    from: /^(calc|program|semantics|model|net)\/|^bird\/(configuration|input)/,
+    to: /^host\//,
+    because: "they are pure: no promises, no time",
+  },
+  {
+    from: /^semantics\//,
+    to: /^(program|calc)\//,
+    because: "two independent statements of meaning, or agreement proves nothing",
+  },
+  {
+    from: /^(program|calc)\//,
+    to: /^semantics\//,
+    because: "two independent statements of meaning, or agreement proves nothing",
+  },
+  {
+    from: /^semantics\//,
+    to: /^model\/(selector\/(parse|evaluate|canonical)|kubernetes\/(network-policy|pod)\.ts)/,
+    because: "the definition reads the resources itself",
+  },
   { from: /^dataplane\//, to: /^(datastore|calc)\//, because: "if a driver needs it, it belongs in the program" },
-  { from: /^kernel\//, to: /^(model|program|dataplane|calc|datastore)\//, because: "reusable; testable without a cluster" },
+  {
+    from: /^kernel\//,
+    to: /^(model|program|dataplane|calc|datastore)\//,
+    because: "reusable; testable without a cluster",
+  },
   { from: /^felix\//, to: /^(lab|apiserver)\//, because: "nothing in the product knows that a lab exists" },
   { from: /^apiserver\//, to: /^felix\//, because: "the embedded API is not part of the product" },
-  { from: /^lab\//, to: /^(felix|cni|apiserver|calc|dataplane|podnet|ipam|bird)\//, because: "the lab runs the shipped executables" },
+  {
+    from: /^lab\//,
+    to: /^(felix|cni|apiserver|calc|dataplane|podnet|ipam|bird)\//,
+    because: "the lab runs the shipped executables",
+  },
 ];
 
 for (const { from, to, because } of FORBIDDEN) {
   test(`${from.source} may not import ${to.source}: ${because}`, () => {
-    const wrong = IMPORTS.filter((entry) => from.test(entry.from) && entry.target !== undefined && to.test(entry.target));
+    const wrong = IMPORTS.filter(
+      (entry) => from.test(entry.from) && entry.target !== undefined && to.test(entry.target),
+    );
     expect(wrong.map((entry) => `${entry.from} imports ${entry.to}`)).toEqual([]);
   });
 }
@@ -99,13 +129,15 @@ test("bun: and node: modules are imported by host/bun and the edges alone; bun:f
 });
 
 test("time, chance, the process and the network are reached through host/ alone", () => {
-  const globals = /(?<![.\w"'`/-])(?:Date\.|new Date\b|Math\.random|setTimeout\(|setInterval\(|performance\.|process\.|fetch\(|Bun\.)/;
-  const wrong = FILES.filter(({ name }) => !name.startsWith("host/") && !EDGE.test(name) && name !== "main.ts").flatMap(({ name, text }) =>
-    text
-      .split("\n")
-      .map((line, i) => ({ line, at: `${name}:${i + 1}` }))
-      .filter(({ line }) => globals.test(line.replace(/\/\/.*$|^\s*\*.*$|^\s*\/\*\*.*$/, "")))
-      .map(({ at, line }) => `${at}: ${line.trim()}`),
+  const globals =
+    /(?<![.\w"'`/-])(?:Date\.|new Date\b|Math\.random|setTimeout\(|setInterval\(|performance\.|process\.|fetch\(|Bun\.)/;
+  const wrong = FILES.filter(({ name }) => !name.startsWith("host/") && !EDGE.test(name) && name !== "main.ts").flatMap(
+    ({ name, text }) =>
+      text
+        .split("\n")
+        .map((line, i) => ({ line, at: `${name}:${i + 1}` }))
+        .filter(({ line }) => globals.test(line.replace(/\/\/.*$|^\s*\*.*$|^\s*\/\*\*.*$/, "")))
+        .map(({ at, line }) => `${at}: ${line.trim()}`),
   );
   expect(wrong).toEqual([]);
 });
@@ -117,7 +149,8 @@ test("every file opens with its charter", () => {
 
 test("nothing imports in a circle inside a folder", () => {
   const edges = new Map<string, string[]>();
-  for (const { from, target } of IMPORTS) if (target !== undefined) edges.set(from, [...(edges.get(from) ?? []), target]);
+  for (const { from, target } of IMPORTS)
+    if (target !== undefined) edges.set(from, [...(edges.get(from) ?? []), target]);
   const done = new Set<string>();
   const circles: string[] = [];
   const visit = (name: string, path: readonly string[]): void => {
@@ -128,10 +161,16 @@ test("nothing imports in a circle inside a folder", () => {
   };
   const typeOnly = (from: string, to: string): boolean => {
     const text = FILES.find((file) => file.name === from)?.text ?? "";
-    const statement = [...text.matchAll(/import\b[^;]*?from\s*"([^"]+)"/g)].find((match) => relative(SRC, resolve(SRC, dirname(from), match[1] ?? "")) === to)?.[0];
+    const statement = [...text.matchAll(/import\b[^;]*?from\s*"([^"]+)"/g)].find(
+      (match) => relative(SRC, resolve(SRC, dirname(from), match[1] ?? "")) === to,
+    )?.[0];
     return statement?.startsWith("import type") ?? false;
   };
-  for (const [from, targets] of edges) edges.set(from, targets.filter((to) => !typeOnly(from, to)));
+  for (const [from, targets] of edges)
+    edges.set(
+      from,
+      targets.filter((to) => !typeOnly(from, to)),
+    );
   for (const name of edges.keys()) visit(name, []);
   expect(circles).toEqual([]);
 });
@@ -146,6 +185,8 @@ test("the CNI plugin's closure stays small: a container runtime starts it for ev
   visit("cni/process.ts");
   const allowed = /^(cni\/(process|plugin|execution|versions)|podnet\/protocol|host\/|lib\/)/;
   expect([...seen].filter((name) => !allowed.test(name))).toEqual([]);
-  const packages = IMPORTS.filter(({ from, target, to }) => seen.has(from) && target === undefined && !/^(node:|bun)/.test(to));
+  const packages = IMPORTS.filter(
+    ({ from, target, to }) => seen.has(from) && target === undefined && !/^(node:|bun)/.test(to),
+  );
   expect(packages.map(({ from, to }) => `${from} imports ${to}`)).toEqual([]);
 });

@@ -7,11 +7,21 @@ import { percentile, ratio, row } from "./figures.ts";
 
 const PODS = Number(process.env["BENCH_PODS"] ?? "60");
 
-function timed(command: string, config: object, environment: Record<string, string>): { readonly ms: number; readonly stdout: string } {
+function timed(
+  command: string,
+  config: object,
+  environment: Record<string, string>,
+): { readonly ms: number; readonly stdout: string } {
   const start = Bun.nanoseconds();
-  const result = Bun.spawnSync([command], { stdin: Buffer.from(JSON.stringify(config)), stdout: "pipe", stderr: "pipe", env: { PATH: process.env["PATH"] ?? "", ...environment } });
+  const result = Bun.spawnSync([command], {
+    stdin: Buffer.from(JSON.stringify(config)),
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { PATH: process.env["PATH"] ?? "", ...environment },
+  });
   const ms = (Bun.nanoseconds() - start) / 1e6;
-  if (result.exitCode !== 0) throw new Error(`${command} ${environment["CNI_COMMAND"]}: ${result.stdout.toString()}${result.stderr.toString()}`);
+  if (result.exitCode !== 0)
+    throw new Error(`${command} ${environment["CNI_COMMAND"]}: ${result.stdout.toString()}${result.stderr.toString()}`);
   return { ms, stdout: result.stdout.toString() };
 }
 
@@ -24,12 +34,34 @@ export async function benchCni(lab: Lab): Promise<void> {
   const host = `${lab.name}-ptp`;
   const names = Array.from({ length: PODS }, (_, i) => `bench-${i}`);
   // Pods of a node without a kubelet: this program is their runtime.
-  const pods = names.map((name) => ({ apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "bench" }, spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] } }));
+  const pods = names.map((name) => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "bench" },
+    spec: { nodeName: "bare", containers: [{ name: "main", image: "none" }] },
+  }));
   await lab.apply(list(namespace("bench"), ...pods));
   await execute(["ip", "netns", "add", host]);
-  const ours = { cniVersion: "1.0.0", name: "k8s-pod-network", type: "calico", daemon_socket: `${node.root}/var/run/calico/cni.sock`, ipam: { type: "calico-ipam" } };
-  const ptp = { cniVersion: "1.0.0", name: "bench", type: "ptp", ipam: { type: "host-local", subnet: "10.67.0.0/24", dataDir: `${scratch}/ipam` } };
-  const figures = { ourAdd: [] as number[], ptpAdd: [] as number[], ourDel: [] as number[], ptpDel: [] as number[], start: [] as number[] };
+  const ours = {
+    cniVersion: "1.0.0",
+    name: "k8s-pod-network",
+    type: "calico",
+    daemon_socket: `${node.root}/var/run/calico/cni.sock`,
+    ipam: { type: "calico-ipam" },
+  };
+  const ptp = {
+    cniVersion: "1.0.0",
+    name: "bench",
+    type: "ptp",
+    ipam: { type: "host-local", subnet: "10.67.0.0/24", dataDir: `${scratch}/ipam` },
+  };
+  const figures = {
+    ourAdd: [] as number[],
+    ptpAdd: [] as number[],
+    ourDel: [] as number[],
+    ptpDel: [] as number[],
+    start: [] as number[],
+  };
   const environment = (command: string, i: number, netns: string): Record<string, string> => ({
     CNI_COMMAND: command,
     CNI_CONTAINERID: `bench${i}`,
@@ -55,7 +87,8 @@ export async function benchCni(lab: Lab): Promise<void> {
       await until("the daemon to be idle again", async () => (await lab.daemon(node)).backlog === 0);
     }
   } finally {
-    for (let i = 0; i < PODS; i++) for (const kind of ["a", "b"]) await execute(["ip", "netns", "del", `${lab.name}-${kind}${i}`]);
+    for (let i = 0; i < PODS; i++)
+      for (const kind of ["a", "b"]) await execute(["ip", "netns", "del", `${lab.name}-${kind}${i}`]);
     await execute(["ip", "netns", "del", host]);
     rmSync(scratch, { recursive: true, force: true });
     await bare.down();
@@ -81,7 +114,12 @@ function timedIn(netns: string, command: string, config: object, environment: Re
   Bun.spawnSync(["true"]);
   const program = (Bun.nanoseconds() - plain) / 1e6;
   const start = Bun.nanoseconds();
-  const result = Bun.spawnSync(["nsenter", `--net=/run/netns/${netns}`, "--", command], { stdin: Buffer.from(JSON.stringify(config)), stdout: "pipe", stderr: "pipe", env: { PATH: process.env["PATH"] ?? "", ...environment } });
+  const result = Bun.spawnSync(["nsenter", `--net=/run/netns/${netns}`, "--", command], {
+    stdin: Buffer.from(JSON.stringify(config)),
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { PATH: process.env["PATH"] ?? "", ...environment },
+  });
   const ms = (Bun.nanoseconds() - start) / 1e6;
   if (result.exitCode !== 0) throw new Error(`${command}: ${result.stdout.toString()}${result.stderr.toString()}`);
   return Math.max(0, ms - Math.max(0, enter - program));

@@ -6,7 +6,9 @@ export function percentile(values: readonly number[], fraction: number): number 
 
 export function row(name: string, values: readonly number[], unit: string): void {
   const text = (value: number): string => value.toFixed(2).padStart(8);
-  console.log(`${name.padEnd(44)} p50 ${text(percentile(values, 0.5))} ${unit}   p95 ${text(percentile(values, 0.95))} ${unit}   p99 ${text(percentile(values, 0.99))} ${unit}   n ${values.length}`);
+  console.log(
+    `${name.padEnd(44)} p50 ${text(percentile(values, 0.5))} ${unit}   p95 ${text(percentile(values, 0.95))} ${unit}   p99 ${text(percentile(values, 0.99))} ${unit}   n ${values.length}`,
+  );
 }
 
 export function ratio(name: string, value: number, aim: string): void {

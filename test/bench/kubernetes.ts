@@ -9,7 +9,13 @@
  */
 import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { prepareBinaries, Unavailable } from "../kubernetes/build/binaries.ts";
-import { attachCluster, type Cluster, CLUSTER_VARIABLE, newClusterId, startCluster } from "../kubernetes/cluster/cluster.ts";
+import {
+  attachCluster,
+  type Cluster,
+  CLUSTER_VARIABLE,
+  newClusterId,
+  startCluster,
+} from "../kubernetes/cluster/cluster.ts";
 import { removeAbandoned, removeCluster, removeMounted } from "../kubernetes/cluster/clean.ts";
 import { containerdIn, ctrOf, type RuntimeFolders } from "../kubernetes/cluster/containerd.ts";
 import { imageArchive } from "../kubernetes/cluster/image.ts";
@@ -40,7 +46,14 @@ function folderOf(node: NodeLayout, key: string): string {
 
 function contender(node: NodeLayout, key: string, title: string): Contender {
   const root = folderOf(node, key);
-  const folders = { containerdRoot: `${root}/root`, containerdState: `${root}/state`, containerdSocket: `${root}/containerd.sock`, runcRoot: `${root}/runc`, cniBinDir: `${root}/bin`, cniConfDir: `${root}/net.d` };
+  const folders = {
+    containerdRoot: `${root}/root`,
+    containerdState: `${root}/state`,
+    containerdSocket: `${root}/containerd.sock`,
+    runcRoot: `${root}/runc`,
+    cniBinDir: `${root}/bin`,
+    cniConfDir: `${root}/net.d`,
+  };
   for (const folder of [folders.cniBinDir, folders.cniConfDir]) mkdirSync(folder, { recursive: true });
   return { title, key, folders, runMs: [], removeMs: [], atOnceMs: [] };
 }
@@ -52,12 +65,29 @@ async function contenders(cluster: Cluster, node: NodeLayout): Promise<readonly 
   for (const { folders, key } of ours) {
     if (node.containerdMajor === 1) copyFileSync(`${debian}/loopback`, `${folders.cniBinDir}/loopback`);
     const families = key === "dual" ? ["--ipv6"] : [];
-    await run([CALICO, "cni", "install", "--root", node.root, "--bin-dir", folders.cniBinDir, "--conf-dir", folders.cniConfDir, "--cni-version", node.cniVersion, ...families]);
+    await run([
+      CALICO,
+      "cni",
+      "install",
+      "--root",
+      node.root,
+      "--bin-dir",
+      folders.cniBinDir,
+      "--conf-dir",
+      folders.cniConfDir,
+      "--cni-version",
+      node.cniVersion,
+      ...families,
+    ]);
   }
   const ptp = contender(node, "ptp", "ptp + host-local");
-  for (const plugin of ["loopback", "ptp", "host-local"]) copyFileSync(`${debian}/${plugin}`, `${ptp.folders.cniBinDir}/${plugin}`);
+  for (const plugin of ["loopback", "ptp", "host-local"])
+    copyFileSync(`${debian}/${plugin}`, `${ptp.folders.cniBinDir}/${plugin}`);
   const ipam = { type: "host-local", subnet: "10.67.0.0/16", dataDir: `${folderOf(node, "ptp")}/ipam` };
-  writeFileSync(`${ptp.folders.cniConfDir}/10-ptp.conflist`, JSON.stringify({ cniVersion: "1.0.0", name: "bench", plugins: [{ type: "ptp", ipam }] }));
+  writeFileSync(
+    `${ptp.folders.cniConfDir}/10-ptp.conflist`,
+    JSON.stringify({ cniVersion: "1.0.0", name: "bench", plugins: [{ type: "ptp", ipam }] }),
+  );
   return [...ours, ptp];
 }
 
@@ -96,9 +126,23 @@ class Bench {
     const names = Array.from({ length: AT_ONCE }, (_, i) => `${this.#node.name}-${i}`);
     const spec = { tolerations: [{ operator: "Exists" }] };
     await this.#cluster.apply(namespace(NS));
-    await this.#cluster.apply(...names.map((name) => ({ apiVersion: "v1", kind: "Pod", metadata: { namespace: NS, name, labels: { app: name } }, spec: podTemplate({ node: this.#node.name, spec }) })));
+    await this.#cluster.apply(
+      ...names.map((name) => ({
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata: { namespace: NS, name, labels: { app: name } },
+        spec: podTemplate({ node: this.#node.name, spec }),
+      })),
+    );
     names.forEach((name, i) => {
-      writeFileSync(this.#config(i), JSON.stringify({ metadata: { namespace: NS, name, uid: name, attempt: 0 }, hostname: name, linux: { cgroup_parent: `${this.#node.cgroupRoot}/bench` } }));
+      writeFileSync(
+        this.#config(i),
+        JSON.stringify({
+          metadata: { namespace: NS, name, uid: name, attempt: 0 },
+          hostname: name,
+          linux: { cgroup_parent: `${this.#node.cgroupRoot}/bench` },
+        }),
+      );
     });
   }
 
@@ -110,13 +154,35 @@ class Bench {
     const { containerdMajor: major, netns, name } = this.#node;
     const { binaries, daemons, layout } = this.#cluster;
     daemons.start({ name: `${name}-bench-${key}`, ...containerdIn(netns, major, folders, binaries) });
-    await waitFor(`containerd of ${key}`, 60, async () => (await tryRun(ctrOf(major, folders, binaries, "version"))).exitCode === 0, async () => daemons.tail(`${name}-bench-${key}`));
+    await waitFor(
+      `containerd of ${key}`,
+      60,
+      async () => (await tryRun(ctrOf(major, folders, binaries, "version"))).exitCode === 0,
+      async () => daemons.tail(`${name}-bench-${key}`),
+    );
     await run(ctrOf(major, folders, binaries, "images", "import", imageArchive(layout.directory)));
-    await waitFor(`the network of ${key}`, 60, async () => /"NetworkReady",?\s*"status":\s*true|"status":\s*true,\s*"type":\s*"NetworkReady"/.test((await tryRun(this.#crictl(folders, "info"))).stdout), async () => (await tryRun(this.#crictl(folders, "info"))).stdout.slice(0, 2000));
+    await waitFor(
+      `the network of ${key}`,
+      60,
+      async () =>
+        /"NetworkReady",?\s*"status":\s*true|"status":\s*true,\s*"type":\s*"NetworkReady"/.test(
+          (await tryRun(this.#crictl(folders, "info"))).stdout,
+        ),
+      async () => (await tryRun(this.#crictl(folders, "info"))).stdout.slice(0, 2000),
+    );
   }
 
   #crictl(folders: RuntimeFolders, ...args: readonly string[]): readonly string[] {
-    return [this.#cluster.binaries.crictl, "--config", "/dev/null", "--timeout", "60s", "--runtime-endpoint", `unix://${folders.containerdSocket}`, ...args];
+    return [
+      this.#cluster.binaries.crictl,
+      "--config",
+      "/dev/null",
+      "--timeout",
+      "60s",
+      "--runtime-endpoint",
+      `unix://${folders.containerdSocket}`,
+      ...args,
+    ];
   }
 
   async #one(each: Contender, index: number): Promise<void> {
@@ -131,7 +197,9 @@ class Bench {
 
   async #allAtOnce(each: Contender): Promise<void> {
     const started = performance.now();
-    const ids = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => run(this.#crictl(each.folders, "runp", this.#config(i)))));
+    const ids = await Promise.all(
+      Array.from({ length: AT_ONCE }, (_, i) => run(this.#crictl(each.folders, "runp", this.#config(i)))),
+    );
     each.atOnceMs.push(performance.now() - started);
     await run(this.#crictl(each.folders, "rmp", "-f", ...ids.map((id) => id.trim())));
     await this.#idle();
@@ -140,7 +208,17 @@ class Bench {
   /** What one leaves for later must not be paid by the next. */
   async #idle(): Promise<void> {
     await waitFor("calico node to be idle", 60, async () => {
-      const { stdout } = await tryRun(inNetns(this.#node.netns, ["wget", "-qO-", "-T", "5", "-t", "1", `http://127.0.0.1:${this.#node.healthPort}/status`]));
+      const { stdout } = await tryRun(
+        inNetns(this.#node.netns, [
+          "wget",
+          "-qO-",
+          "-T",
+          "5",
+          "-t",
+          "1",
+          `http://127.0.0.1:${this.#node.healthPort}/status`,
+        ]),
+      );
       return /"backlog":0\b/.test(stdout);
     });
   }
@@ -153,7 +231,11 @@ class Bench {
     }
     await this.#cluster.kubectl(["delete", "namespace", NS, "--ignore-not-found", "--wait=false"]);
     await this.#cluster.tryKubectl(["delete", "pods", "-n", NS, "--all", "--force", "--grace-period=0"]);
-    await waitFor("the namespace to be gone", 120, async () => (await this.#cluster.tryKubectl(["get", "namespace", NS])).exitCode !== 0);
+    await waitFor(
+      "the namespace to be gone",
+      120,
+      async () => (await this.#cluster.tryKubectl(["get", "namespace", NS])).exitCode !== 0,
+    );
     rmSync(this.#configs, { recursive: true, force: true });
   }
 }
@@ -168,12 +250,17 @@ async function benchNode(cluster: Cluster, node: NodeLayout): Promise<void> {
   for (const ours of [calico, dual]) {
     ratio(`runp p50, ${ours.title} : ptp`, percentile(ours.runMs, 0.5) / percentile(ptp.runMs, 0.5), "1.0 at most");
     ratio(`runp p99, ${ours.title} : ptp`, percentile(ours.runMs, 0.99) / percentile(ptp.runMs, 0.99), "1.0 at most");
-    ratio(`${AT_ONCE} at once p50, ${ours.title} : ptp`, percentile(ours.atOnceMs, 0.5) / percentile(ptp.atOnceMs, 0.5), "1.0 at most");
+    ratio(
+      `${AT_ONCE} at once p50, ${ours.title} : ptp`,
+      percentile(ours.atOnceMs, 0.5) / percentile(ptp.atOnceMs, 0.5),
+      "1.0 at most",
+    );
   }
 }
 
 async function benchAll(cluster: Cluster, names: readonly string[]): Promise<void> {
-  for (const node of cluster.layout.nodes) if (names.length === 0 || names.includes(node.name)) await benchNode(cluster, node);
+  for (const node of cluster.layout.nodes)
+    if (names.length === 0 || names.includes(node.name)) await benchNode(cluster, node);
 }
 
 async function main(names: readonly string[]): Promise<void> {
@@ -184,7 +271,8 @@ async function main(names: readonly string[]): Promise<void> {
   const binaries = await prepareBinaries(console.log);
   const id = newClusterId();
   const clean = (): Promise<void> => removeCluster(id);
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void clean().then(() => process.exit(1)));
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => void clean().then(() => process.exit(1)));
   try {
     await removeAbandoned(console.log);
     await benchAll(await startCluster(id, binaries, console.log), names);

@@ -13,8 +13,23 @@ const [SOL_NETLINK, NETLINK_ADD_MEMBERSHIP] = [270, 1];
 
 export async function benchLabel(lab: Lab): Promise<void> {
   console.log("\n== one label change, API write to kernel commit");
-  const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "labels", namespace: "labels" }, spec: { podSelector: { matchLabels: { app: "server" } }, ingress: [{ from: [{ podSelector: { matchLabels: { allowed: "yes" } } }] }] } };
-  await lab.apply(list(namespace("labels"), policy, serverPod("labels", "server", { app: "server" }, 80, { nodeName: "n1" }), serverPod("labels", "client", { app: "client" }, 80, { nodeName: "n2" })));
+  const policy = {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name: "labels", namespace: "labels" },
+    spec: {
+      podSelector: { matchLabels: { app: "server" } },
+      ingress: [{ from: [{ podSelector: { matchLabels: { allowed: "yes" } } }] }],
+    },
+  };
+  await lab.apply(
+    list(
+      namespace("labels"),
+      policy,
+      serverPod("labels", "server", { app: "server" }, 80, { nodeName: "n1" }),
+      serverPod("labels", "client", { app: "client" }, 80, { nodeName: "n2" }),
+    ),
+  );
   await lab.pods("labels", "server", "client");
   const node = await lab.node("n1");
   await until("the daemon to be idle", async () => (await lab.daemon(node)).backlog === 0);
@@ -42,7 +57,14 @@ export async function benchLabel(lab: Lab): Promise<void> {
     drain();
     const start = Bun.nanoseconds();
     let answered = 0;
-    const answer = api.request("PATCH", path, { metadata: { labels: { allowed: i % 2 === 0 ? "yes" : null } } }, "application/merge-patch+json").then(() => (answered = Bun.nanoseconds()));
+    const answer = api
+      .request(
+        "PATCH",
+        path,
+        { metadata: { labels: { allowed: i % 2 === 0 ? "yes" : null } } },
+        "application/merge-patch+json",
+      )
+      .then(() => (answered = Bun.nanoseconds()));
     let committed = 0;
     while (committed === 0) {
       if (drain()) committed = Bun.nanoseconds();
@@ -65,5 +87,7 @@ export async function benchLabel(lab: Lab): Promise<void> {
   row("of which the API's own answer to the write", write, "ms");
   row("one start of the nft tool", tool, "ms");
   ratio("change p50 : start of nft p50", percentile(whole, 0.5) / percentile(tool, 0.5), "printed for scale");
-  console.log(`change p99 ${percentile(whole, 0.99).toFixed(2)} ms   (aim: under 10 ms)   load ${readFileSync("/proc/loadavg", "utf8").split(" ")[0]}`);
+  console.log(
+    `change p99 ${percentile(whole, 0.99).toFixed(2)} ms   (aim: under 10 ms)   load ${readFileSync("/proc/loadavg", "utf8").split(" ")[0]}`,
+  );
 }

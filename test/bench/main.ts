@@ -10,7 +10,12 @@ import { benchLabel } from "./label.ts";
 import { benchMemory } from "./memory.ts";
 import { benchPacket } from "./packet.ts";
 
-const BENCHES: Readonly<Record<string, (lab: Lab) => Promise<void>>> = { memory: benchMemory, cni: benchCni, label: benchLabel, packet: benchPacket };
+const BENCHES: Readonly<Record<string, (lab: Lab) => Promise<void>>> = {
+  memory: benchMemory,
+  cni: benchCni,
+  label: benchLabel,
+  packet: benchPacket,
+};
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
@@ -22,7 +27,8 @@ for (const name of wanted) {
 const lab = new Lab();
 try {
   await lab.up("--nodes", "2");
-  for (const [name, bench] of Object.entries(BENCHES)) if (wanted.length === 0 || wanted.includes(name)) await bench(lab);
+  for (const [name, bench] of Object.entries(BENCHES))
+    if (wanted.length === 0 || wanted.includes(name)) await bench(lab);
 } finally {
   await lab.down();
 }

@@ -10,5 +10,8 @@ export async function benchMemory(lab: Lab): Promise<void> {
   console.log("\n== memory of an idle node daemon");
   const { nodes } = await lab.status();
   for (const node of nodes) await until("the daemon to be idle", async () => (await lab.daemon(node)).backlog === 0);
-  for (const node of nodes) console.log(`${node.name}: calico node ${pssMegabytes(node.pid).toFixed(1)} MB PSS (aim: under 80), bird ${pssMegabytes(node.birdPid).toFixed(1)} MB`);
+  for (const node of nodes)
+    console.log(
+      `${node.name}: calico node ${pssMegabytes(node.pid).toFixed(1)} MB PSS (aim: under 80), bird ${pssMegabytes(node.birdPid).toFixed(1)} MB`,
+    );
 }

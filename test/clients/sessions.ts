@@ -46,8 +46,17 @@ export interface Api {
 
 async function run(api: Api, command: readonly string[]): Promise<Said> {
   const entered = api.netnsPath === undefined ? command : ["nsenter", `--net=${api.netnsPath}`, "--", ...command];
-  const child = Bun.spawn([...entered], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: { ...process.env, KUBECONFIG: api.kubeconfig } });
-  const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  const child = Bun.spawn([...entered], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { ...process.env, KUBECONFIG: api.kubeconfig },
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   return { exitCode, lines: stdout.split("\n").filter((line) => line !== ""), stderr };
 }
 

@@ -16,25 +16,46 @@ let victim: LabPod;
 
 beforeAll(async () => {
   await lab.up("--dual-stack");
-  await lab.apply(list(namespace(MALLORY), namespace(VICTIM), serverPod(MALLORY, "mallory", { app: "m" }, 80, { nodeName: "n1" }), serverPod(VICTIM, "victim", { app: "v" }, 80, { nodeName: "n1" })));
+  await lab.apply(
+    list(
+      namespace(MALLORY),
+      namespace(VICTIM),
+      serverPod(MALLORY, "mallory", { app: "m" }, 80, { nodeName: "n1" }),
+      serverPod(VICTIM, "victim", { app: "v" }, 80, { nodeName: "n1" }),
+    ),
+  );
   [mallory] = (await lab.pods(MALLORY, "mallory")) as [LabPod];
   [victim] = (await lab.pods(VICTIM, "victim")) as [LabPod];
 }, 180_000);
 afterAll(() => lab.down(), 60_000);
 
 function denyAll(of: string, name: string): object {
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name, namespace: of }, spec: { podSelector: {}, policyTypes: ["Ingress"] } };
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name, namespace: of },
+    spec: { podSelector: {}, policyTypes: ["Ingress"] },
+  };
 }
 
 /** Packets that the rule with that comment has counted in the chain on the pod's node. */
 async function counted(chain: string, comment: string): Promise<number> {
   const { stdout } = await lab.inNode(await lab.node("n1"), "nft", "list", "chain", "inet", "calico", chain);
-  return [...stdout.matchAll(/counter packets (\d+) .*comment "([^"]*)"/g)].reduce((sum, [, packets, text]) => sum + (text === comment ? Number(packets) : 0), 0);
+  return [...stdout.matchAll(/counter packets (\d+) .*comment "([^"]*)"/g)].reduce(
+    (sum, [, packets, text]) => sum + (text === comment ? Number(packets) : 0),
+    0,
+  );
 }
 
 test("what listens on the node's loopback is not reached by a pod that sends packets for 127.0.0.1 to its gateway", async () => {
   // Its own loopback gives the address up, so that packets for it go out as all others; answers from it would be taken.
-  for (const command of [["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"], ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0"], ["ip", "addr", "del", "127.0.0.1/8", "dev", "lo"], ["ip", "-6", "addr", "del", "::1/128", "dev", "lo"], ["ip", "-6", "route", "add", "::1/128", "via", "fe80::ecee:eeff:feee:eeee", "dev", "eth0"]]) {
+  for (const command of [
+    ["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"],
+    ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0"],
+    ["ip", "addr", "del", "127.0.0.1/8", "dev", "lo"],
+    ["ip", "-6", "addr", "del", "::1/128", "dev", "lo"],
+    ["ip", "-6", "route", "add", "::1/128", "via", "fe80::ecee:eeff:feee:eeee", "dev", "eth0"],
+  ]) {
     await lab.inPod(mallory, ...command);
   }
   const node = await lab.node("n1");
@@ -48,68 +69,110 @@ test("what listens on the node's loopback is not reached by a pod that sends pac
 
 test("two policies whose names are made to collide do not stop the policies and pods of others", async () => {
   await lab.apply(list(...COLLIDING.map((name) => denyAll(MALLORY, name))));
-  await until("the policies to be in the kernel", async () => (await lab.inNode(await lab.node("n1"), "nft", "list", "table", "inet", "calico")).stdout.includes("cali-pi-KubernetesNetworkPolicy/mallory/"));
+  await until("the policies to be in the kernel", async () =>
+    (await lab.inNode(await lab.node("n1"), "nft", "list", "table", "inet", "calico")).stdout.includes(
+      "cali-pi-KubernetesNetworkPolicy/mallory/",
+    ),
+  );
   await lab.must("delete", "networkpolicy", "-n", MALLORY, COLLIDING[0]);
   for (const address of victim.addresses) expect(await lab.connects(mallory, address, 80)).toBe(true);
   await lab.apply(list(denyAll(VICTIM, "deny-all"), serverPod(VICTIM, "late", {}, 80, { nodeName: "n1" })));
-  for (const address of victim.addresses) await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
+  for (const address of victim.addresses)
+    await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
   await lab.pods(VICTIM, "late");
-  expect((await lab.daemon(await lab.node("n1"))).drivers.filter(({ pending, error }) => pending > 0 || error !== undefined)).toEqual([]);
+  expect(
+    (await lab.daemon(await lab.node("n1"))).drivers.filter(({ pending, error }) => pending > 0 || error !== undefined),
+  ).toEqual([]);
   await lab.must("delete", "networkpolicy", "-n", MALLORY, COLLIDING[1]);
   await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
-  for (const address of victim.addresses) await until(`${address} to be open`, () => lab.connects(mallory, address, 80));
+  for (const address of victim.addresses)
+    await until(`${address} to be open`, () => lab.connects(mallory, address, 80));
 }, 120_000);
 
 const OWNS = kernelOwnsTables();
 
-test.skipIf(!OWNS)("a flushed ruleset on the node lets nothing pass and writes nothing: the table is the daemon's alone", async () => {
-  const node = await lab.node("n1");
-  const datagrams = await Datagrams.start(mallory.netns, victim.netns, victim.addresses);
-  const passes = (families: readonly boolean[]) => async (): Promise<boolean> => {
-    const { arrived } = await datagrams.arrivedDuring(async () => undefined);
-    return [arrived.ipv4, arrived.ipv6].every((count, i) => count > 0 === families[i]);
-  };
-  try {
-    await until("datagrams to arrive", passes([true, true]));
-    await lab.apply(list(denyAll(VICTIM, "deny-all")));
-    await until("them to be denied", passes([false, false]));
-    const before = await lab.daemon(node);
-    const { sent, arrived } = await datagrams.arrivedDuring(async () => {
-      for (let i = 0; i < 5; i++) expect((await lab.inNode(node, "nft", "flush", "ruleset")).exitCode).toBe(0);
-    });
-    expect(arrived).toEqual(NONE);
-    expect(Math.min(sent.ipv4, sent.ipv6)).toBeGreaterThan(100);
-    expect(await lab.daemon(node)).toEqual(before);
-    expect((await lab.inNode(node, "nft", "delete", "table", "inet", "calico")).stderr).toContain("Operation not permitted");
-    await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
-    await until("them to arrive again", passes([true, true]));
-  } finally {
-    await datagrams.stop();
-  }
-}, 60_000);
+test.skipIf(!OWNS)(
+  "a flushed ruleset on the node lets nothing pass and writes nothing: the table is the daemon's alone",
+  async () => {
+    const node = await lab.node("n1");
+    const datagrams = await Datagrams.start(mallory.netns, victim.netns, victim.addresses);
+    const passes = (families: readonly boolean[]) => async (): Promise<boolean> => {
+      const { arrived } = await datagrams.arrivedDuring(async () => undefined);
+      return [arrived.ipv4, arrived.ipv6].every((count, i) => count > 0 === families[i]);
+    };
+    try {
+      await until("datagrams to arrive", passes([true, true]));
+      await lab.apply(list(denyAll(VICTIM, "deny-all")));
+      await until("them to be denied", passes([false, false]));
+      const before = await lab.daemon(node);
+      const { sent, arrived } = await datagrams.arrivedDuring(async () => {
+        for (let i = 0; i < 5; i++) expect((await lab.inNode(node, "nft", "flush", "ruleset")).exitCode).toBe(0);
+      });
+      expect(arrived).toEqual(NONE);
+      expect(Math.min(sent.ipv4, sent.ipv6)).toBeGreaterThan(100);
+      expect(await lab.daemon(node)).toEqual(before);
+      expect((await lab.inNode(node, "nft", "delete", "table", "inet", "calico")).stderr).toContain(
+        "Operation not permitted",
+      );
+      await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
+      await until("them to arrive again", passes([true, true]));
+    } finally {
+      await datagrams.stop();
+    }
+  },
+  60_000,
+);
 
-test.skipIf(OWNS)("a flushed ruleset on the node is back before the next audit, and the node says so", async () => {
-  await lab.apply(list(denyAll(VICTIM, "deny-all")));
-  for (const address of victim.addresses) await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
-  const node = await lab.node("n1");
-  const before = await lab.daemon(node);
-  await lab.inNode(node, "nft", "flush", "ruleset");
-  await until("the table to be back", async () => (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).exitCode === 0, 5);
-  for (const address of victim.addresses) expect(await lab.connects(mallory, address, 80)).toBe(false);
-  expect((await lab.daemon(node)).commits).toBeGreaterThan(before.commits);
-  await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
-  for (const address of victim.addresses) await until(`${address} to be open`, () => lab.connects(mallory, address, 80));
-}, 60_000);
+test.skipIf(OWNS)(
+  "a flushed ruleset on the node is back before the next audit, and the node says so",
+  async () => {
+    await lab.apply(list(denyAll(VICTIM, "deny-all")));
+    for (const address of victim.addresses)
+      await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
+    const node = await lab.node("n1");
+    const before = await lab.daemon(node);
+    await lab.inNode(node, "nft", "flush", "ruleset");
+    await until(
+      "the table to be back",
+      async () => (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).exitCode === 0,
+      5,
+    );
+    for (const address of victim.addresses) expect(await lab.connects(mallory, address, 80)).toBe(false);
+    expect((await lab.daemon(node)).commits).toBeGreaterThan(before.commits);
+    await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");
+    for (const address of victim.addresses)
+      await until(`${address} to be open`, () => lab.connects(mallory, address, 80));
+  },
+  60_000,
+);
 
 test("a Pod that never starts does not lend its labels to an address that its annotation names", async () => {
-  const friends = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "friends", namespace: VICTIM }, spec: { podSelector: {}, ingress: [{ from: [{ podSelector: {}, namespaceSelector: { matchLabels: { team: "friends" } } }] }] } };
-  await lab.apply(list(friends, namespace("friends", { team: "friends" }), serverPod("friends", "friend", {}, 80, { nodeName: "n2" })));
+  const friends = {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name: "friends", namespace: VICTIM },
+    spec: {
+      podSelector: {},
+      ingress: [{ from: [{ podSelector: {}, namespaceSelector: { matchLabels: { team: "friends" } } }] }],
+    },
+  };
+  await lab.apply(
+    list(
+      friends,
+      namespace("friends", { team: "friends" }),
+      serverPod("friends", "friend", {}, 80, { nodeName: "n2" }),
+    ),
+  );
   const [friend] = (await lab.pods("friends", "friend")) as [LabPod];
   for (const address of victim.addresses) {
     await until(`${address} to be open to friends`, () => lab.connects(friend, address, 80));
     await until(`${address} to be closed`, async () => !(await lab.connects(mallory, address, 80)));
   }
-  const annotations = { "cni.projectcalico.org/podIPs": mallory.addresses.map((address) => `${address}/${address.includes(":") ? 128 : 32}`).join(",") };
+  const annotations = {
+    "cni.projectcalico.org/podIPs": mallory.addresses
+      .map((address) => `${address}/${address.includes(":") ? 128 : 32}`)
+      .join(","),
+  };
   const ghost = serverPod("friends", "ghost", {}, 80, { nodeName: "no-such-node" }) as { metadata: object };
   await lab.apply(list({ ...ghost, metadata: { ...ghost.metadata, annotations } }));
   // A change that came after the Pod: once it counts, the Pod has been heard of too.

@@ -34,7 +34,17 @@ export class BareNode {
 
   /** As much of a lab's node as the fixture's helpers ask for. */
   get asNode(): LabNode {
-    return { name: this.name, netns: this.path, addresses: [ADDRESS4, ADDRESS6], pid: this.#daemon?.pid ?? 0, birdPid: 0, restarts: 0, root: this.root, cniBinDir: this.cniBinDir, birdSocket: "" };
+    return {
+      name: this.name,
+      netns: this.path,
+      addresses: [ADDRESS4, ADDRESS6],
+      pid: this.#daemon?.pid ?? 0,
+      birdPid: 0,
+      restarts: 0,
+      root: this.root,
+      cniBinDir: this.cniBinDir,
+      birdSocket: "",
+    };
   }
 
   async up(): Promise<void> {
@@ -47,12 +57,37 @@ export class BareNode {
     mkdirSync(this.root);
     await must("ip", "netns", "add", this.#netns);
     await must("ip", "-n", this.#netns, "link", "set", "lo", "up");
-    await must("ip", "-n", fabricName, "link", "add", "port-bare", "type", "veth", "peer", "name", "eth0", "netns", this.#netns);
+    await must(
+      "ip",
+      "-n",
+      fabricName,
+      "link",
+      "add",
+      "port-bare",
+      "type",
+      "veth",
+      "peer",
+      "name",
+      "eth0",
+      "netns",
+      this.#netns,
+    );
     await must("ip", "-n", fabricName, "link", "set", "port-bare", "master", fabric.bridge, "up");
     await must("ip", "-n", this.#netns, "link", "set", "eth0", "up");
     await must("ip", "-n", this.#netns, "addr", "add", `${ADDRESS4}/24`, "dev", "eth0");
     await must("ip", "-n", this.#netns, "addr", "add", `${ADDRESS6}/64`, "dev", "eth0", "nodad");
-    await must(CALICO, "cni", "install", "--root", this.root, "--bin-dir", this.cniBinDir, "--conf-dir", `${this.root}/etc/cni/net.d`, "--ipv6");
+    await must(
+      CALICO,
+      "cni",
+      "install",
+      "--root",
+      this.root,
+      "--bin-dir",
+      this.cniBinDir,
+      "--conf-dir",
+      `${this.root}/etc/cni/net.d`,
+      "--ipv6",
+    );
     await this.#lab.apply(list({ apiVersion: "v1", kind: "Node", metadata: { name: this.name } }));
     await this.start();
   }
@@ -61,8 +96,26 @@ export class BareNode {
   async start(): Promise<void> {
     const log = openSync(`${this.root}/calico.log`, "a");
     const kubeconfig = this.#lab.kubeconfig.replace(/kubeconfig$/, "node-kubeconfig");
-    this.#daemon = Bun.spawn(["nsenter", `--net=${this.path}`, "--", CALICO, "node", "--node-name", this.name, "--root", this.root, "--kubeconfig", kubeconfig], { stdin: "ignore", stdout: log, stderr: log });
-    await until("the daemon to be in sync", async () => (await this.#lab.daemon(this.asNode).catch(() => undefined))?.inSync === true);
+    this.#daemon = Bun.spawn(
+      [
+        "nsenter",
+        `--net=${this.path}`,
+        "--",
+        CALICO,
+        "node",
+        "--node-name",
+        this.name,
+        "--root",
+        this.root,
+        "--kubeconfig",
+        kubeconfig,
+      ],
+      { stdin: "ignore", stdout: log, stderr: log },
+    );
+    await until(
+      "the daemon to be in sync",
+      async () => (await this.#lab.daemon(this.asNode).catch(() => undefined))?.inSync === true,
+    );
   }
 
   /** kill -9. */

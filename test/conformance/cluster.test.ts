@@ -6,7 +6,18 @@ import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
 import { kernelOwnsTables } from "../kernel/fixture.ts";
-import { execute, Lab, LAB_API, type LabNode, type LabPod, list, MEMORY, namespace, serverPod, until } from "./fixture.ts";
+import {
+  execute,
+  Lab,
+  LAB_API,
+  type LabNode,
+  type LabPod,
+  list,
+  MEMORY,
+  namespace,
+  serverPod,
+  until,
+} from "./fixture.ts";
 
 const lab = new Lab();
 beforeAll(() => lab.up("--dual-stack"), 180_000);
@@ -20,7 +31,10 @@ function pod(name: string, node: string, labels: Record<string, string>): object
 
 /** An HTTP get from one pod to an address of another, retried until the answer is as expected: policy takes effect at once, but tests run beside it. */
 function becomes(from: LabPod, address: string, port: number, wanted: boolean): Promise<true> {
-  return until(`${from.name} → ${address}:${port} to be ${wanted ? "allowed" : "denied"}`, async () => (await lab.connects(from, address, port)) === wanted) as Promise<true>;
+  return until(
+    `${from.name} → ${address}:${port} to be ${wanted ? "allowed" : "denied"}`,
+    async () => (await lab.connects(from, address, port)) === wanted,
+  ) as Promise<true>;
 }
 
 async function both(from: LabPod, to: LabPod, port: number, wanted: boolean): Promise<void> {
@@ -33,8 +47,21 @@ let server: LabPod;
 let near: LabPod;
 
 beforeAll(async () => {
-  await lab.apply(list(namespace(NS, { team: "blue" }), pod("client", "n1", { app: "client" }), pod("neighbor", "n1", { app: "neighbor" }), pod("server", "n2", { app: "server" }), pod("near", "n1", { app: "server" })));
-  [client, neighbor, server, near] = (await lab.pods(NS, "client", "neighbor", "server", "near")) as [LabPod, LabPod, LabPod, LabPod];
+  await lab.apply(
+    list(
+      namespace(NS, { team: "blue" }),
+      pod("client", "n1", { app: "client" }),
+      pod("neighbor", "n1", { app: "neighbor" }),
+      pod("server", "n2", { app: "server" }),
+      pod("near", "n1", { app: "server" }),
+    ),
+  );
+  [client, neighbor, server, near] = (await lab.pods(NS, "client", "neighbor", "server", "near")) as [
+    LabPod,
+    LabPod,
+    LabPod,
+    LabPod,
+  ];
 }, 120_000);
 
 describe("pods", () => {
@@ -56,20 +83,45 @@ describe("pods", () => {
 
   test("reach their own node, and it reaches them", async () => {
     const node = await lab.node("n1");
-    for (const address of node.addresses) expect((await lab.inPod(client, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
-    for (const address of client.addresses) expect((await lab.inNode(node, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
+    for (const address of node.addresses)
+      expect((await lab.inPod(client, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
+    for (const address of client.addresses)
+      expect((await lab.inNode(node, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
   });
 
   test("cross the fabric unencapsulated, over routes of protocol bird", async () => {
     const node = await lab.node("n1");
     const [four = "", six = ""] = server.addresses;
-    const routes = (await lab.inNode(node, "ip", "route", "get", four)).stdout + (await lab.inNode(node, "ip", "-6", "route", "get", six)).stdout;
+    const routes =
+      (await lab.inNode(node, "ip", "route", "get", four)).stdout +
+      (await lab.inNode(node, "ip", "-6", "route", "get", six)).stdout;
     expect(routes).toContain("via 172.30.0.12");
-    expect((await lab.inNode(node, "ip", "route", "show", "proto", "bird")).stdout).toMatch(/10\.65\.\d+\.\d+\/26 via 172\.30\.0\.12/);
-    expect((await lab.inNode(node, "ip", "-6", "route", "show", "proto", "bird")).stdout).toMatch(/fd00:65:[0-9a-f:]+\/122 via fd00:30::12/);
+    expect((await lab.inNode(node, "ip", "route", "show", "proto", "bird")).stdout).toMatch(
+      /10\.65\.\d+\.\d+\/26 via 172\.30\.0\.12/,
+    );
+    expect((await lab.inNode(node, "ip", "-6", "route", "show", "proto", "bird")).stdout).toMatch(
+      /fd00:65:[0-9a-f:]+\/122 via fd00:30::12/,
+    );
     const { fabric } = await lab.status();
     for (const address of server.addresses) {
-      const dump = Bun.spawn(["nsenter", `--net=${fabric.netns}`, "--", "tcpdump", "-nn", "-l", "-c1", "-i", fabric.bridge, "icmp or icmp6[icmp6type]==128", "and", "dst", address], { stdout: "pipe", stderr: "pipe" });
+      const dump = Bun.spawn(
+        [
+          "nsenter",
+          `--net=${fabric.netns}`,
+          "--",
+          "tcpdump",
+          "-nn",
+          "-l",
+          "-c1",
+          "-i",
+          fabric.bridge,
+          "icmp or icmp6[icmp6type]==128",
+          "and",
+          "dst",
+          address,
+        ],
+        { stdout: "pipe", stderr: "pipe" },
+      );
       await until("tcpdump to see the packet", async () => {
         await lab.inPod(client, "ping", "-c1", "-W1", address);
         return dump.exitCode !== null;
@@ -84,7 +136,11 @@ describe("policy", () => {
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",
     metadata: { name: "only-neighbor", namespace: NS },
-    spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"], ingress: [{ from: [{ podSelector: { matchLabels: { app: "neighbor" } } }], ports: [{ port: "http" }] }] },
+    spec: {
+      podSelector: { matchLabels: { app: "server" } },
+      policyTypes: ["Ingress"],
+      ingress: [{ from: [{ podSelector: { matchLabels: { app: "neighbor" } } }], ports: [{ port: "http" }] }],
+    },
   };
 
   test("isolates what it selects, on both nodes and in both families, and opens again when it goes", async () => {
@@ -94,7 +150,8 @@ describe("policy", () => {
       await both(neighbor, to, 80, true);
     }
     const node = await lab.node("n2");
-    for (const address of server.addresses) expect((await lab.inNode(node, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
+    for (const address of server.addresses)
+      expect((await lab.inNode(node, "ping", "-c1", "-W2", address)).exitCode).toBe(0);
     await lab.must("delete", "networkpolicy", "-n", NS, "only-neighbor");
     for (const to of [server, near]) await both(client, to, 80, true);
   });
@@ -106,7 +163,12 @@ describe("policy", () => {
     await both(client, server, 80, true);
     await lab.must("label", "pod", "-n", NS, "client", "app=client", "--overwrite");
     await both(client, server, 80, false);
-    await lab.apply(list({ ...onlyNeighbor, spec: { ...onlyNeighbor.spec, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: "red" } } }] }] } }));
+    await lab.apply(
+      list({
+        ...onlyNeighbor,
+        spec: { ...onlyNeighbor.spec, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: "red" } } }] }] },
+      }),
+    );
     await both(neighbor, server, 80, false);
     await lab.must("label", "namespace", NS, "team=red", "--overwrite");
     await both(neighbor, server, 80, true);
@@ -117,7 +179,14 @@ describe("policy", () => {
   });
 
   test("egress: a pod may be kept from speaking, also to its neighbour", async () => {
-    await lab.apply(list({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "silent", namespace: NS }, spec: { podSelector: { matchLabels: { app: "client" } }, policyTypes: ["Egress"] } }));
+    await lab.apply(
+      list({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "silent", namespace: NS },
+        spec: { podSelector: { matchLabels: { app: "client" } }, policyTypes: ["Egress"] },
+      }),
+    );
     await both(client, server, 80, false);
     await both(client, near, 80, false);
     await both(neighbor, client, 80, true);
@@ -130,10 +199,22 @@ describe("closed from birth, unspoofable always", () => {
   /** Sends one UDP datagram with a source address that the kernel would not give: the address is put on the interface first. */
   async function spoof(from: LabPod, source: string, to: string, sourcePort: number, port: number): Promise<void> {
     const bits = source.includes(":") ? "128" : "32";
-    await lab.inPod(from, "ip", "addr", "add", `${source}/${bits}`, "dev", "eth0", ...(bits === "128" ? ["nodad"] : []));
+    await lab.inPod(
+      from,
+      "ip",
+      "addr",
+      "add",
+      `${source}/${bits}`,
+      "dev",
+      "eth0",
+      ...(bits === "128" ? ["nodad"] : []),
+    );
     const host = source.includes(":") ? `[${source}]` : source;
     const target = to.includes(":") ? `UDP6-DATAGRAM:[${to}]:${port}` : `UDP4-DATAGRAM:${to}:${port}`;
-    await execute(["nsenter", `--net=${from.netns}`, "--", "socat", "-u", "-", `${target},bind=${host}:${sourcePort},reuseaddr`], { input: "spoofed\n" });
+    await execute(
+      ["nsenter", `--net=${from.netns}`, "--", "socat", "-u", "-", `${target},bind=${host}:${sourcePort},reuseaddr`],
+      { input: "spoofed\n" },
+    );
     await lab.inPod(from, "ip", "addr", "del", `${source}/${bits}`, "dev", "eth0");
   }
 
@@ -144,12 +225,31 @@ describe("closed from birth, unspoofable always", () => {
       const log = `${MEMORY}/${lab.name}-heard-${family}`;
       const kind = family === 0 ? "UDP4" : "UDP6";
       // Answers each datagram, so that the flow is established, and keeps what it heard.
-      const listener = Bun.spawn(["nsenter", `--net=${server.netns}`, "--", "socat", `${kind}-RECVFROM:5000,fork`, `EXEC:tee -a ${log}`], { stdout: "ignore", stderr: "ignore" });
-      const heard = (): Promise<string> => Bun.file(log).text().catch(() => "");
+      const listener = Bun.spawn(
+        ["nsenter", `--net=${server.netns}`, "--", "socat", `${kind}-RECVFROM:5000,fork`, `EXEC:tee -a ${log}`],
+        { stdout: "ignore", stderr: "ignore" },
+      );
+      const heard = (): Promise<string> =>
+        Bun.file(log)
+          .text()
+          .catch(() => "");
       try {
         const host = family === 0 ? victim : `[${victim}]`;
         const to = family === 0 ? target : `[${target}]`;
-        const say = (text: string): Promise<{ stdout: string }> => execute(["nsenter", `--net=${neighbor.netns}`, "--", "socat", "-t", "0.2", "-", `${kind}-SENDTO:${to}:5000,bind=${host}:4000,reuseaddr`], { input: `${text}\n` });
+        const say = (text: string): Promise<{ stdout: string }> =>
+          execute(
+            [
+              "nsenter",
+              `--net=${neighbor.netns}`,
+              "--",
+              "socat",
+              "-t",
+              "0.2",
+              "-",
+              `${kind}-SENDTO:${to}:5000,bind=${host}:4000,reuseaddr`,
+            ],
+            { input: `${text}\n` },
+          );
         await until("the genuine flow to be answered", async () => (await say("genuine")).stdout.includes("genuine"));
         const before = await dropped();
         await spoof(client, victim, target, 4000, 5000);
@@ -168,8 +268,13 @@ describe("closed from birth, unspoofable always", () => {
   async function dropped(): Promise<number> {
     const node = await lab.node("n1");
     const { stdout } = await lab.inNode(node, "nft", "list", "chain", "inet", "calico", "forward");
-    const counted = [...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "unknown interface or spoofed source"/g)].reduce((sum, match) => sum + Number(match[1]), 0);
-    const lines = (await lab.inNode(node, "cat", "/proc/net/netstat")).stdout.split("\n").filter((line) => line.startsWith("TcpExt:")).map((line) => line.split(" "));
+    const counted = [
+      ...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "unknown interface or spoofed source"/g),
+    ].reduce((sum, match) => sum + Number(match[1]), 0);
+    const lines = (await lab.inNode(node, "cat", "/proc/net/netstat")).stdout
+      .split("\n")
+      .filter((line) => line.startsWith("TcpExt:"))
+      .map((line) => line.split(" "));
     return counted + Number(lines[1]?.[lines[0]?.indexOf("IPReversePathFilter") ?? -1] ?? "0");
   }
 
@@ -178,12 +283,44 @@ describe("closed from birth, unspoofable always", () => {
     const stranger = `${lab.name}-x`;
     await execute(["ip", "netns", "add", stranger]);
     try {
-      await lab.inNode(node, "ip", "link", "add", "calideadbeef000", "address", "ee:ee:ee:ee:ee:ee", "type", "veth", "peer", "name", "eth0", "netns", `/run/netns/${stranger}`);
+      await lab.inNode(
+        node,
+        "ip",
+        "link",
+        "add",
+        "calideadbeef000",
+        "address",
+        "ee:ee:ee:ee:ee:ee",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "netns",
+        `/run/netns/${stranger}`,
+      );
       await lab.inNode(node, "ip", "link", "set", "calideadbeef000", "up");
       await lab.inNode(node, "ip", "route", "add", "10.99.0.1/32", "dev", "calideadbeef000");
-      for (const args of [["addr", "add", "10.99.0.1/32", "dev", "eth0"], ["link", "set", "eth0", "up"], ["neigh", "add", "169.254.1.1", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"], ["route", "add", "169.254.1.1", "dev", "eth0"], ["route", "add", "default", "via", "169.254.1.1", "dev", "eth0"]]) await execute(["ip", "-n", stranger, ...args]);
+      for (const args of [
+        ["addr", "add", "10.99.0.1/32", "dev", "eth0"],
+        ["link", "set", "eth0", "up"],
+        ["neigh", "add", "169.254.1.1", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"],
+        ["route", "add", "169.254.1.1", "dev", "eth0"],
+        ["route", "add", "default", "via", "169.254.1.1", "dev", "eth0"],
+      ])
+        await execute(["ip", "-n", stranger, ...args]);
       const before = await dropped();
-      const sent = await execute(["ip", "netns", "exec", stranger, "ping", "-c2", "-i0.2", "-W1", client.addresses[0] ?? ""]);
+      const sent = await execute([
+        "ip",
+        "netns",
+        "exec",
+        stranger,
+        "ping",
+        "-c2",
+        "-i0.2",
+        "-W1",
+        client.addresses[0] ?? "",
+      ]);
       expect(sent.exitCode).not.toBe(0);
       expect(await dropped()).toBeGreaterThan(before);
       expect((await lab.inPod(client, "ping", "-c1", "-W1", "10.99.0.1")).exitCode).not.toBe(0);
@@ -207,11 +344,20 @@ describe("restarts", () => {
   }
 
   test("kill -9 of the daemon under traffic: nothing lost, nothing let through, nothing written but that the table has an owner again", async () => {
-    await lab.apply(list({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "closed", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"] } }));
+    await lab.apply(
+      list({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "closed", namespace: NS },
+        spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"] },
+      }),
+    );
     await both(client, neighbor, 80, false);
     const [four = "", six = ""] = server.addresses;
     const [denied = ""] = neighbor.addresses;
-    const pings = [four, six].map((address) => execute(["nsenter", `--net=${client.netns}`, "--", "ping", "-q", "-i0.02", "-c150", "-W2", address]));
+    const pings = [four, six].map((address) =>
+      execute(["nsenter", `--net=${client.netns}`, "--", "ping", "-q", "-i0.02", "-c150", "-W2", address]),
+    );
     const blocked = execute(["nsenter", `--net=${client.netns}`, "--", "ping", "-q", "-i0.02", "-c150", "-W1", denied]);
     const node = await killDaemon("n1");
     for (const ping of pings) expect((await ping).stdout).toContain("150 received, 0% packet loss");
@@ -228,7 +374,14 @@ describe("restarts", () => {
   test("a policy changed while the daemon was dead is enforced when it is back", async () => {
     const node = await lab.node("n2");
     process.kill(node.pid, "SIGSTOP");
-    await lab.apply(list({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "late", namespace: NS }, spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] } }));
+    await lab.apply(
+      list({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "late", namespace: NS },
+        spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] },
+      }),
+    );
     await both(client, near, 80, false);
     await both(client, server, 80, true);
     await killDaemon("n2");
@@ -238,15 +391,26 @@ describe("restarts", () => {
   }, 120_000);
 
   test("kill -9 of the API, of BIRD and of the supervisor: forwarding and enforcement stay, then all converges", async () => {
-    await lab.apply(list({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "stays", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"] } }));
+    await lab.apply(
+      list({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "stays", namespace: NS },
+        spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"] },
+      }),
+    );
     await both(client, neighbor, 80, false);
     const status = await lab.status();
     const bird = status.nodes.find((node) => node.name === "n2")?.birdPid ?? 0;
     process.kill(status.supervisor.pid, "SIGKILL");
     process.kill(status.apiPid, "SIGKILL");
     process.kill(bird, "SIGKILL");
-    for (const address of server.addresses) expect((await lab.inPod(client, "ping", "-q", "-c20", "-i0.02", "-W2", address)).stdout).toContain("20 received, 0% packet loss");
-    for (const address of neighbor.addresses) expect((await lab.inPod(client, "ping", "-c2", "-i0.2", "-W1", address)).exitCode).not.toBe(0);
+    for (const address of server.addresses)
+      expect((await lab.inPod(client, "ping", "-q", "-c20", "-i0.02", "-W2", address)).stdout).toContain(
+        "20 received, 0% packet loss",
+      );
+    for (const address of neighbor.addresses)
+      expect((await lab.inPod(client, "ping", "-c2", "-i0.2", "-W1", address)).exitCode).not.toBe(0);
     await lab.up("--dual-stack");
     await lab.must("delete", "networkpolicy", "-n", NS, "stays");
     await both(client, neighbor, 80, true);
@@ -259,49 +423,93 @@ describe("restarts", () => {
 describe("lives of pods", () => {
   test("many at once: no address twice, all given back, and an address used again does not inherit a flow", async () => {
     const names = Array.from({ length: 24 }, (_, i) => `many-${i}`);
-    await lab.apply(list(...names.map((name, i) => ({ apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NS, labels: { app: "many" } }, spec: { nodeName: `n${(i % 3) + 1}`, containers: [{ name: "main", image: "none" }] } }))));
+    await lab.apply(
+      list(
+        ...names.map((name, i) => ({
+          apiVersion: "v1",
+          kind: "Pod",
+          metadata: { name, namespace: NS, labels: { app: "many" } },
+          spec: { nodeName: `n${(i % 3) + 1}`, containers: [{ name: "main", image: "none" }] },
+        })),
+      ),
+    );
     const pods = await lab.pods(NS, ...names);
     const addresses = pods.flatMap((one) => one.addresses);
     expect(addresses.length).toBe(48);
     expect(new Set(addresses).size).toBe(48);
     await lab.must("delete", "pod", "-n", NS, "--wait=true", ...names);
     await until("all addresses to be given back", async () => {
-      const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { attributes: { handle_id?: string; secondary?: Record<string, string> }[] } }[] };
-      return !blocks.items.some((block) => block.spec.attributes.some((attribute) => attribute.secondary?.["pod"]?.startsWith("many-")));
+      const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as {
+        items: { spec: { attributes: { handle_id?: string; secondary?: Record<string, string> }[] } }[];
+      };
+      return !blocks.items.some((block) =>
+        block.spec.attributes.some((attribute) => attribute.secondary?.["pod"]?.startsWith("many-")),
+      );
     });
-    for (const name of ["n1", "n2", "n3"]) expect((await lab.inNode(await lab.node(name), "ip", "-o", "route", "show", "proto", "80")).stdout).not.toContain(addresses[0] ?? "none");
+    for (const name of ["n1", "n2", "n3"])
+      expect((await lab.inNode(await lab.node(name), "ip", "-o", "route", "show", "proto", "80")).stdout).not.toContain(
+        addresses[0] ?? "none",
+      );
   }, 180_000);
 });
 
 describe("bad input", () => {
   test("an invalid NetworkPolicy is refused, naming object, field, value and what is allowed", async () => {
     const { exitCode, stderr } = await execute(["kubectl", "create", "--validate=false", "-f", "-"], {
-      input: JSON.stringify({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "broken", namespace: NS }, spec: { podSelector: {}, ingress: [{ ports: [{ port: 70000 }] }] } }),
+      input: JSON.stringify({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "broken", namespace: NS },
+        spec: { podSelector: {}, ingress: [{ ports: [{ port: 70000 }] }] },
+      }),
       env: { KUBECONFIG: lab.kubeconfig },
     });
     expect(exitCode).not.toBe(0);
-    expect(stderr).toContain('"broken" is invalid: spec.ingress[0].ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive');
+    expect(stderr).toContain(
+      '"broken" is invalid: spec.ingress[0].ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive',
+    );
   });
 
   test("an unusable CNI configuration is refused by name and leaves nothing", async () => {
     const node = await lab.node("n1");
-    const config = { cniVersion: "1.0.0", name: "k8s-pod-network", type: "calico", mtu: 20, daemon_socket: `${node.root}/var/run/calico/cni.sock`, ipam: { type: "calico-ipam" } };
+    const config = {
+      cniVersion: "1.0.0",
+      name: "k8s-pod-network",
+      type: "calico",
+      mtu: 20,
+      daemon_socket: `${node.root}/var/run/calico/cni.sock`,
+      ipam: { type: "calico-ipam" },
+    };
     const answer = await execute([`${node.cniBinDir}/calico`], {
       input: JSON.stringify(config),
-      env: { CNI_COMMAND: "ADD", CNI_CONTAINERID: "bad", CNI_NETNS: "/run/netns/none", CNI_IFNAME: "eth0", CNI_ARGS: `K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=client` },
+      env: {
+        CNI_COMMAND: "ADD",
+        CNI_CONTAINERID: "bad",
+        CNI_NETNS: "/run/netns/none",
+        CNI_IFNAME: "eth0",
+        CNI_ARGS: `K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=client`,
+      },
     });
     expect(answer.exitCode).toBe(1);
-    expect(JSON.parse(answer.stdout)).toMatchObject({ cniVersion: "1.0.0", code: 7, msg: "network configuration field mtu is 20, must be 0 (automatic) or an integer from 68 to 65535" });
+    expect(JSON.parse(answer.stdout)).toMatchObject({
+      cniVersion: "1.0.0",
+      code: 7,
+      msg: "network configuration field mtu is 20, must be 0 (automatic) or an integer from 68 to 65535",
+    });
   });
 });
 
 describe("what the daemon says of itself", () => {
   test("health, readiness and metrics by HTTP", async () => {
     const node = await lab.node("n1");
-    const get = (path: string): Promise<string> => lab.inNode(node, "wget", "-qO-", "-t", "1", `http://127.0.0.1:9099${path}`).then(({ stdout }) => stdout);
+    const get = (path: string): Promise<string> =>
+      lab.inNode(node, "wget", "-qO-", "-t", "1", `http://127.0.0.1:9099${path}`).then(({ stdout }) => stdout);
     expect(JSON.parse(await get("/liveness"))).toEqual({ live: true });
     // The API was away in a test before: a watch that it no longer serves is begun anew.
-    await until("the datastore to be in sync again", async () => (JSON.parse(await get("/readiness")) as { datastore: string }).datastore === "in-sync");
+    await until(
+      "the datastore to be in sync again",
+      async () => (JSON.parse(await get("/readiness")) as { datastore: string }).datastore === "in-sync",
+    );
     expect(JSON.parse(await get("/readiness"))).toMatchObject({ ready: true, datastore: "in-sync", inSync: true });
     const metrics = await get("/metrics");
     expect(metrics).toMatch(/^felix_active_local_endpoints [1-9]/m);
@@ -310,41 +518,71 @@ describe("what the daemon says of itself", () => {
   });
 
   // It is written into the embedded API's own file.
-  test.skipIf(LAB_API !== "embedded")("an invalid policy that got in all the same closes what it selects, an Event says so, and the daemon goes on", async () => {
-    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "got-in", namespace: NS }, spec: { podSelector: { matchLabels: { app: "neighbor" } }, policyTypes: ["Ingress"], ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/8" } }, { ipBlock: { cidr: "fd00::/8" } }] }] } };
-    await lab.apply(list(policy));
-    await both(client, neighbor, 80, true);
-    const status = await lab.status();
-    // Past admission: written into the API's own store while it is away.
-    process.kill(status.supervisor.pid, "SIGSTOP");
-    process.kill(status.apiPid, "SIGKILL");
-    await until("the API to be gone", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode !== 0);
-    const directory = status.kubeconfig.replace(/kubeconfig$/, "api");
-    const file = readdirSync(directory).find((name) => /\.(db|sqlite)$/.test(name)) ?? "";
-    const database = new Database(`${directory}/${file}`);
-    database.run("UPDATE objects SET json = replace(json, '10.0.0.0/8', '10.0.0.0/33') WHERE name = 'got-in'");
-    database.close();
-    process.kill(status.nodes[0]?.pid ?? 0, "SIGKILL");
-    process.kill(status.supervisor.pid, "SIGCONT");
-    await until("the API to be back", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode === 0);
-    await both(client, neighbor, 80, false);
-    await both(client, near, 80, true);
-    const events = await until("the Event", async () => {
-      const { stdout } = await lab.kubectl("get", "events", "-n", NS, "--field-selector", "involvedObject.name=got-in", "-o", "json");
-      const { items } = JSON.parse(stdout) as { items: { reason: string; message: string }[] };
-      return items.length > 0 ? items : undefined;
-    });
-    expect(events).toMatchObject([{ reason: "InvalidPolicy", message: expect.stringContaining('spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33"') }]);
-    await lab.must("delete", "networkpolicy", "-n", NS, "got-in");
-    await both(client, neighbor, 80, true);
-  }, 180_000);
+  test.skipIf(LAB_API !== "embedded")(
+    "an invalid policy that got in all the same closes what it selects, an Event says so, and the daemon goes on",
+    async () => {
+      const policy = {
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "got-in", namespace: NS },
+        spec: {
+          podSelector: { matchLabels: { app: "neighbor" } },
+          policyTypes: ["Ingress"],
+          ingress: [{ from: [{ ipBlock: { cidr: "10.0.0.0/8" } }, { ipBlock: { cidr: "fd00::/8" } }] }],
+        },
+      };
+      await lab.apply(list(policy));
+      await both(client, neighbor, 80, true);
+      const status = await lab.status();
+      // Past admission: written into the API's own store while it is away.
+      process.kill(status.supervisor.pid, "SIGSTOP");
+      process.kill(status.apiPid, "SIGKILL");
+      await until("the API to be gone", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode !== 0);
+      const directory = status.kubeconfig.replace(/kubeconfig$/, "api");
+      const file = readdirSync(directory).find((name) => /\.(db|sqlite)$/.test(name)) ?? "";
+      const database = new Database(`${directory}/${file}`);
+      database.run("UPDATE objects SET json = replace(json, '10.0.0.0/8', '10.0.0.0/33') WHERE name = 'got-in'");
+      database.close();
+      process.kill(status.nodes[0]?.pid ?? 0, "SIGKILL");
+      process.kill(status.supervisor.pid, "SIGCONT");
+      await until("the API to be back", async () => (await lab.kubectl("get", "--raw", "/readyz")).exitCode === 0);
+      await both(client, neighbor, 80, false);
+      await both(client, near, 80, true);
+      const events = await until("the Event", async () => {
+        const { stdout } = await lab.kubectl(
+          "get",
+          "events",
+          "-n",
+          NS,
+          "--field-selector",
+          "involvedObject.name=got-in",
+          "-o",
+          "json",
+        );
+        const { items } = JSON.parse(stdout) as { items: { reason: string; message: string }[] };
+        return items.length > 0 ? items : undefined;
+      });
+      expect(events).toMatchObject([
+        {
+          reason: "InvalidPolicy",
+          message: expect.stringContaining('spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33"'),
+        },
+      ]);
+      await lab.must("delete", "networkpolicy", "-n", NS, "got-in");
+      await both(client, neighbor, 80, true);
+    },
+    180_000,
+  );
 });
 
 describe("the end of a node", () => {
   test("its routes are withdrawn from the others", async () => {
     const routes = async (): Promise<string> => {
       const node = await lab.node("n1");
-      return (await lab.inNode(node, "ip", "route", "show", "proto", "bird")).stdout + (await lab.inNode(node, "ip", "-6", "route", "show", "proto", "bird")).stdout;
+      return (
+        (await lab.inNode(node, "ip", "route", "show", "proto", "bird")).stdout +
+        (await lab.inNode(node, "ip", "-6", "route", "show", "proto", "bird")).stdout
+      );
     };
     expect(await routes()).toContain("via 172.30.0.13");
     const { fabric } = await lab.status();

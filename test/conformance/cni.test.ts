@@ -34,13 +34,19 @@ afterAll(async () => {
 
 describe("versions", () => {
   test("VERSION names what is supported", async () => {
-    expect((await cni("VERSION", "", "", "")).answer).toEqual({ cniVersion: "1.1.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });
+    expect((await cni("VERSION", "", "", "")).answer).toEqual({
+      cniVersion: "1.1.0",
+      supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+    });
   });
 
   test("another version is refused with code 1, naming it", async () => {
     const { exitCode, answer } = await cni("ADD", "v", "/run/netns/none", "pod-0", { version: "2.0.0" });
     expect(exitCode).toBe(1);
-    expect(answer).toMatchObject({ code: 1, msg: 'network configuration field cniVersion is "2.0.0", must be one of 0.3.1, 0.4.0, 1.0.0, 1.1.0' });
+    expect(answer).toMatchObject({
+      code: 1,
+      msg: 'network configuration field cniVersion is "2.0.0", must be one of 0.3.1, 0.4.0, 1.0.0, 1.1.0',
+    });
   });
 
   for (const version of ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]) {
@@ -49,7 +55,9 @@ describe("versions", () => {
       const added = await cni("ADD", `v-${version}`, path, "pod-1", { version });
       expect(added.exitCode).toBe(0);
       expect(added.answer["cniVersion"]).toBe(version);
-      expect(added.answer.ips?.map((ip) => ip.version)).toEqual(version.startsWith("0.") ? ["4", "6"] : [undefined, undefined]);
+      expect(added.answer.ips?.map((ip) => ip.version)).toEqual(
+        version.startsWith("0.") ? ["4", "6"] : [undefined, undefined],
+      );
       expect(added.answer["interfaces"]).toMatchObject([{ mac: "ee:ee:ee:ee:ee:ee" }, { name: "eth0", sandbox: path }]);
       expect((await cni("DEL", `v-${version}`, path, "pod-1", { version })).exitCode).toBe(0);
     });
@@ -75,13 +83,18 @@ describe("repetition and failure", () => {
     const failed = await cni("ADD", "nowhere", "/run/netns/does-not-exist", "pod-3");
     expect(failed.exitCode).toBe(1);
     expect(failed.answer.details).toContain("/run/netns/does-not-exist");
-    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() }).toEqual(before);
+    expect({ recorded: await recorded(), interfaces: await hostInterfaces(), journal: runtime.journal() }).toEqual(
+      before,
+    );
   });
 
   test("ADD for a Pod that the datastore does not have asks to try again and leaves nothing", async () => {
     const before = await recorded();
     const failed = await cni("ADD", "unknown", await netns("unknown"), "no-such-pod");
-    expect(failed.answer).toMatchObject({ code: 11, msg: "pod cni/no-such-pod does not exist in the datastore: its policy cannot be known" });
+    expect(failed.answer).toMatchObject({
+      code: 11,
+      msg: "pod cni/no-such-pod does not exist in the datastore: its policy cannot be known",
+    });
     expect(await recorded()).toBe(before);
   });
 
@@ -112,7 +125,10 @@ describe("repetition and failure", () => {
     const second = await cni("ADD", "young", young, "pod-6");
     expect(second.exitCode).toBe(0);
     expect(addresses(second)).not.toEqual(addresses(first));
-    expect((await cni("CHECK", "old", old, "pod-6")).answer).toMatchObject({ code: 100, details: "container young of the same pod took its place" });
+    expect((await cni("CHECK", "old", old, "pod-6")).answer).toMatchObject({
+      code: 100,
+      details: "container young of the same pod took its place",
+    });
     await cni("DEL", "old", old, "pod-6");
     expect((await cni("CHECK", "young", young, "pod-6")).exitCode).toBe(0);
     expect(await recorded()).toBe(before + 2);
@@ -127,28 +143,67 @@ describe("what reaches the socket", () => {
     let answer = "";
     let rest = Buffer.from(text);
     const closed = Promise.withResolvers<void>();
-    const more = (socket: { write(bytes: Uint8Array): number }): void => void (rest = rest.subarray(Math.max(0, socket.write(rest))));
+    const more = (socket: { write(bytes: Uint8Array): number }): void =>
+      void (rest = rest.subarray(Math.max(0, socket.write(rest))));
     await Bun.connect({
       unix: bare.socket,
-      socket: { open: more, drain: (socket) => void (rest.length > 0 && more(socket)), data: (_, bytes) => void (answer += bytes.toString()), close: () => closed.resolve(), error: () => closed.resolve() },
+      socket: {
+        open: more,
+        drain: (socket) => void (rest.length > 0 && more(socket)),
+        data: (_, bytes) => void (answer += bytes.toString()),
+        close: () => closed.resolve(),
+        error: () => closed.resolve(),
+      },
     });
     await closed.promise;
     return answer;
   }
 
-  const request = { command: "ADD", plugin: "calico", containerId: "x", netns: "/run/netns/x", interface: "eth0", args: {}, config: {} };
+  const request = {
+    command: "ADD",
+    plugin: "calico",
+    containerId: "x",
+    netns: "/run/netns/x",
+    interface: "eth0",
+    args: {},
+    config: {},
+  };
   const garbage: readonly (readonly [string, string, string])[] = [
     ["null", "null\n", "request must be an object"],
     ["a number", "5\n", "request must be an object"],
     ["a list", "[]\n", "request must be an object"],
     ["no JSON", "what?\n", "request is not one line of JSON"],
     ["no fields", "{}\n", "request field command is missing"],
-    ["an unknown command", JSON.stringify({ ...request, command: "MOVE" }) + "\n", 'request field command is \\"MOVE\\", must be one of ADD, DEL, CHECK, STATUS, GC'],
-    ["a container id with a path", JSON.stringify({ ...request, containerId: "../x" }) + "\n", 'container id is \\"../x\\", must be a letter or digit, then letters, digits'],
-    ["an interface name with a path", JSON.stringify({ ...request, interface: "a/b" }) + "\n", 'interface name is \\"a/b\\", must be at most 15 bytes without'],
-    ["a network name with a space", JSON.stringify({ ...request, command: "DEL", config: { name: "a b" } }) + "\n", 'network configuration field name is \\"a b\\", must be a letter or digit'],
-    ["a number for a container", JSON.stringify({ ...request, containerId: 7 }) + "\n", "request field containerId is 7, must be a string"],
-    ["a list for arguments", JSON.stringify({ ...request, args: [] }) + "\n", "request field args is [], must be an object"],
+    [
+      "an unknown command",
+      JSON.stringify({ ...request, command: "MOVE" }) + "\n",
+      'request field command is \\"MOVE\\", must be one of ADD, DEL, CHECK, STATUS, GC',
+    ],
+    [
+      "a container id with a path",
+      JSON.stringify({ ...request, containerId: "../x" }) + "\n",
+      'container id is \\"../x\\", must be a letter or digit, then letters, digits',
+    ],
+    [
+      "an interface name with a path",
+      JSON.stringify({ ...request, interface: "a/b" }) + "\n",
+      'interface name is \\"a/b\\", must be at most 15 bytes without',
+    ],
+    [
+      "a network name with a space",
+      JSON.stringify({ ...request, command: "DEL", config: { name: "a b" } }) + "\n",
+      'network configuration field name is \\"a b\\", must be a letter or digit',
+    ],
+    [
+      "a number for a container",
+      JSON.stringify({ ...request, containerId: 7 }) + "\n",
+      "request field containerId is 7, must be a string",
+    ],
+    [
+      "a list for arguments",
+      JSON.stringify({ ...request, args: [] }) + "\n",
+      "request field args is [], must be an object",
+    ],
     ["a line without end", "x".repeat((1 << 20) + 1), "request is longer than 1048576 bytes"],
   ];
   for (const [name, text, answer] of garbage) {
@@ -162,23 +217,36 @@ describe("what reaches the socket", () => {
 });
 
 describe("names", () => {
-  for (const [container, field] of [["-x", "CNI_CONTAINERID"], ["a/b", "CNI_CONTAINERID"], ["a b", "CNI_CONTAINERID"]] as const) {
+  for (const [container, field] of [
+    ["-x", "CNI_CONTAINERID"],
+    ["a/b", "CNI_CONTAINERID"],
+    ["a b", "CNI_CONTAINERID"],
+  ] as const) {
     test(`container id ${JSON.stringify(container)} is refused with code 4`, async () => {
       for (const command of ["ADD", "CHECK", "DEL"]) {
-        expect((await cni(command, container, "/run/netns/x", "pod-5")).answer).toMatchObject({ code: 4, msg: `environment variable ${field} is ${JSON.stringify(container)}, must be a letter or digit, then letters, digits, "_", "." and "-"` });
+        expect((await cni(command, container, "/run/netns/x", "pod-5")).answer).toMatchObject({
+          code: 4,
+          msg: `environment variable ${field} is ${JSON.stringify(container)}, must be a letter or digit, then letters, digits, "_", "." and "-"`,
+        });
       }
     });
   }
 
   for (const name of ["a/b", "a:b", "a b", ".", "..", "sixteen-bytes-xx"]) {
     test(`interface name ${JSON.stringify(name)} is refused with code 4`, async () => {
-      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { interface: name })).answer).toMatchObject({ code: 4, msg: `environment variable CNI_IFNAME is ${JSON.stringify(name)}, must be at most 15 bytes without "/", ":" and white space, and not "." or ".."` });
+      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { interface: name })).answer).toMatchObject({
+        code: 4,
+        msg: `environment variable CNI_IFNAME is ${JSON.stringify(name)}, must be at most 15 bytes without "/", ":" and white space, and not "." or ".."`,
+      });
     });
   }
 
   test("a network name is refused with code 7", async () => {
     for (const name of ["", "-x", "a/b"]) {
-      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { config: { name } })).answer).toMatchObject({ code: 7, msg: `network configuration field name is ${JSON.stringify(name)}, must be a letter or digit, then letters, digits, "_", "." and "-"` });
+      expect((await cni("ADD", "named", "/run/netns/x", "pod-5", { config: { name } })).answer).toMatchObject({
+        code: 7,
+        msg: `network configuration field name is ${JSON.stringify(name)}, must be a letter or digit, then letters, digits, "_", "." and "-"`,
+      });
     }
   });
 });
@@ -199,11 +267,16 @@ describe("a pod whose host end would have another pod's name", () => {
     expect(hostEnd(own)).toMatch(/^cali[0-9a-f]{11}$/);
     expect(hostEnd(own)).not.toBe(shared);
     const expectBothLive = async (): Promise<void> => {
-      for (const [path, answer] of [[victimPath, theirs], [attackerPath, own]] as const) {
+      for (const [path, answer] of [
+        [victimPath, theirs],
+        [attackerPath, own],
+      ] as const) {
         for (const address of addresses(answer)) {
           const [plain = ""] = address.split("/");
           expect((await lab.inNode(node, "ip", "route", "get", plain)).stdout).toContain(` dev ${hostEnd(answer)} `);
-          expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "address", "show", "eth0"])).stdout).toContain(`${address} `);
+          expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "address", "show", "eth0"])).stdout).toContain(
+            `${address} `,
+          );
           expect((await lab.inNode(node, "ping", "-c", "1", "-W", "2", plain)).exitCode).toBe(0);
         }
       }
@@ -226,23 +299,32 @@ describe("a pod whose host end would have another pod's name", () => {
 
   test("is not taken for it when both start at once", async () => {
     const [victimPath, attackerPath] = [await netns("victim-once"), await netns("attacker-once")];
-    const both = await Promise.all([cni("ADD", "victim-once", victimPath, victim.name), cni("ADD", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" })]);
+    const both = await Promise.all([
+      cni("ADD", "victim-once", victimPath, victim.name),
+      cni("ADD", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" }),
+    ]);
     expect(both.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
     expect(new Set(both.map(hostEnd)).size).toBe(2);
     await cni("DEL", "victim-once", victimPath, victim.name);
-    expect((await cni("CHECK", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" })).exitCode).toBe(0);
+    expect((await cni("CHECK", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" })).exitCode).toBe(
+      0,
+    );
     await cni("DEL", "attacker-once", attackerPath, attacker.name, { namespace: "mallory" });
   });
 });
 
 describe("a pod of the same name", () => {
-  const uidOf = (name: string): Promise<string> => lab.must("get", "pod", "-n", NS, name, "-o", "jsonpath={.metadata.uid}");
+  const uidOf = (name: string): Promise<string> =>
+    lab.must("get", "pod", "-n", NS, name, "-o", "jsonpath={.metadata.uid}");
 
   test("is the Pod that the runtime means, by its uid", async () => {
     const path = await netns("uid");
     const uid = await uidOf("pod-36");
     const refused = await cni("ADD", "uid", path, "pod-36", { args: "K8S_POD_UID=0123" });
-    expect(refused.answer).toMatchObject({ code: 11, msg: `pod cni/pod-36 has uid ${uid} in the datastore, and K8S_POD_UID is 0123: that pod was deleted` });
+    expect(refused.answer).toMatchObject({
+      code: 11,
+      msg: `pod cni/pod-36 has uid ${uid} in the datastore, and K8S_POD_UID is 0123: that pod was deleted`,
+    });
     expect((await cni("ADD", "uid", path, "pod-36", { args: `K8S_POD_UID=${uid}` })).exitCode).toBe(0);
     await cni("DEL", "uid", path, "pod-36");
   });
@@ -252,11 +334,16 @@ describe("a pod of the same name", () => {
     const first = await cni("ADD", "uid-old", old, "pod-37", { args: `K8S_POD_UID=${await uidOf("pod-37")}` });
     await lab.must("delete", "pod", "-n", NS, "pod-37", "--force", "--grace-period=0");
     await lab.apply(list(pod("pod-37")));
-    await until("the old pod to be closed", async () => (await cni("CHECK", "uid-old", old, "pod-37")).answer.details?.includes("is not an endpoint"));
+    await until("the old pod to be closed", async () =>
+      (await cni("CHECK", "uid-old", old, "pod-37")).answer.details?.includes("is not an endpoint"),
+    );
     const second = await cni("ADD", "uid-young", young, "pod-37", { args: `K8S_POD_UID=${await uidOf("pod-37")}` });
     expect(second.exitCode).toBe(0);
     expect(addresses(second)).not.toEqual(addresses(first));
-    expect((await cni("CHECK", "uid-old", old, "pod-37")).answer).toMatchObject({ code: 100, details: "container uid-young of the same pod took its place" });
+    expect((await cni("CHECK", "uid-old", old, "pod-37")).answer).toMatchObject({
+      code: 100,
+      details: "container uid-young of the same pod took its place",
+    });
     await cni("DEL", "uid-old", old, "pod-37");
     expect((await cni("CHECK", "uid-young", young, "pod-37")).exitCode).toBe(0);
     await cni("DEL", "uid-young", young, "pod-37");
@@ -271,10 +358,21 @@ describe("an address that another one has", () => {
     await recorded();
     await bare.kill();
     // As after a datastore that was put back to an older state: somebody else has got the address.
-    const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as { items: { metadata: object; spec: { attributes: { handle_id?: string; secondary?: Record<string, string> }[] } }[] };
-    const block = blocks.items.find(({ metadata, spec }) => JSON.stringify(metadata).includes("10-") && spec.attributes.some(({ handle_id: handle }) => handle === "k8s-pod-network.loser"));
-    for (const attributes of block?.spec.attributes ?? []) if (attributes.handle_id === "k8s-pod-network.loser") Object.assign(attributes, { handle_id: "other.winner", secondary: { node: "elsewhere" } });
-    const replaced = await execute(["kubectl", "replace", "-f", "-"], { input: JSON.stringify(block), env: { KUBECONFIG: lab.kubeconfig } });
+    const blocks = JSON.parse(await lab.must("get", "ipamblocks", "-o", "json")) as {
+      items: { metadata: object; spec: { attributes: { handle_id?: string; secondary?: Record<string, string> }[] } }[];
+    };
+    const block = blocks.items.find(
+      ({ metadata, spec }) =>
+        JSON.stringify(metadata).includes("10-") &&
+        spec.attributes.some(({ handle_id: handle }) => handle === "k8s-pod-network.loser"),
+    );
+    for (const attributes of block?.spec.attributes ?? [])
+      if (attributes.handle_id === "k8s-pod-network.loser")
+        Object.assign(attributes, { handle_id: "other.winner", secondary: { node: "elsewhere" } });
+    const replaced = await execute(["kubectl", "replace", "-f", "-"], {
+      input: JSON.stringify(block),
+      env: { KUBECONFIG: lab.kubeconfig },
+    });
     expect([replaced.exitCode, replaced.stderr]).toEqual([0, ""]);
     await bare.start();
     const why = `Cannot move ${four.replace("/32", "")} from handle "reserve:bare" to "k8s-pod-network.loser": handle "other.winner" holds it`;
@@ -284,19 +382,36 @@ describe("an address that another one has", () => {
     });
     expect(closed).toMatchObject({ code: 100, msg: "container loser has lost its interface" });
     expect((await lab.inNode(node, "ip", "route", "show", four.replace("/32", ""))).stdout).toBe("");
-    await until("the Event", async () => (await lab.must("get", "events", "-n", NS, "-o", "jsonpath={range .items[*]}{.reason} {.involvedObject.name} {.message}{'\\n'}{end}")).includes(`AddressConflict pod-38 The pod is closed and must be deleted: ${why}`));
-    await until("the Pod to say that it has no address", async () => (await lab.must("get", "pod", "-n", NS, "pod-38", "-o", "json")).includes('"cni.projectcalico.org/podIPs": ""'));
+    await until("the Event", async () =>
+      (
+        await lab.must(
+          "get",
+          "events",
+          "-n",
+          NS,
+          "-o",
+          "jsonpath={range .items[*]}{.reason} {.involvedObject.name} {.message}{'\\n'}{end}",
+        )
+      ).includes(`AddressConflict pod-38 The pod is closed and must be deleted: ${why}`),
+    );
+    await until("the Pod to say that it has no address", async () =>
+      (await lab.must("get", "pod", "-n", NS, "pod-38", "-o", "json")).includes('"cni.projectcalico.org/podIPs": ""'),
+    );
     await bare.kill();
     await bare.start();
     expect((await cni("CHECK", "loser", path, "pod-38")).answer.details).toBe(why);
-    expect((await cni("ADD", "loser", path, "pod-38")).answer).toMatchObject({ code: 101, msg: `container loser has lost its interface and needs DEL: ${why}` });
+    expect((await cni("ADD", "loser", path, "pod-38")).answer).toMatchObject({
+      code: 101,
+      msg: `container loser has lost its interface and needs DEL: ${why}`,
+    });
     await cni("DEL", "loser", path, "pod-38");
     expect(await runtime.recordedAddresses()).toEqual([...before, four].sort());
   }, 60_000);
 });
 
 describe("GC", () => {
-  const gc = (valid: unknown, config: object = {}): Promise<Answer> => cni("GC", "", "", "", { config: { "cni.dev/valid-attachments": valid, ...config } });
+  const gc = (valid: unknown, config: object = {}): Promise<Answer> =>
+    cni("GC", "", "", "", { config: { "cni.dev/valid-attachments": valid, ...config } });
 
   test("takes down what is not in the list, of this network alone", async () => {
     const before = await recorded();
@@ -306,7 +421,12 @@ describe("GC", () => {
     expect((await cni("ADD", "gc-keep", keep, "pod-10")).exitCode).toBe(0);
     expect((await cni("ADD", "gc-stale", stale, "pod-11")).exitCode).toBe(0);
     expect((await cni("ADD", "gc-other", other, "pod-12", { config: { name: "other-network" } })).exitCode).toBe(0);
-    expect((await gc([{ containerID: "gc-keep", ifname: "eth0" }, { containerID: "gc-stale", ifname: "eth9" }]))).toEqual({ exitCode: 0, answer: {} });
+    expect(
+      await gc([
+        { containerID: "gc-keep", ifname: "eth0" },
+        { containerID: "gc-stale", ifname: "eth9" },
+      ]),
+    ).toEqual({ exitCode: 0, answer: {} });
     expect(await recorded()).toBe(before + 4);
     expect((await cni("CHECK", "gc-keep", keep, "pod-10")).exitCode).toBe(0);
     expect((await cni("CHECK", "gc-other", other, "pod-12")).exitCode).toBe(0);
@@ -320,7 +440,10 @@ describe("GC", () => {
     const path = await netns("gc-list");
     await cni("ADD", "gc-list", path, "pod-13");
     for (const valid of [undefined, null, {}, "x", ["gc-list"], [{ containerID: "gc-list" }]]) {
-      expect((await gc(valid)).answer).toMatchObject({ code: 7, msg: expect.stringContaining("network configuration field cni.dev/valid-attachments is ") });
+      expect((await gc(valid)).answer).toMatchObject({
+        code: 7,
+        msg: expect.stringContaining("network configuration field cni.dev/valid-attachments is "),
+      });
     }
     expect((await cni("CHECK", "gc-list", path, "pod-13")).exitCode).toBe(0);
     await cni("DEL", "gc-list", path, "pod-13");
@@ -332,11 +455,26 @@ describe("interfaces and restarts", () => {
     const path = await netns("second");
     const first = await cni("ADD", "second", path, "pod-31");
     const { exitCode, stdout } = await execute([`${node.cniBinDir}/calico`], {
-      input: JSON.stringify({ cniVersion: "1.1.0", name: "k8s-pod-network", type: "calico", daemon_socket: bare.socket, ipam: { type: "calico-ipam" } }),
-      env: { CNI_COMMAND: "ADD", CNI_CONTAINERID: "second", CNI_NETNS: path, CNI_IFNAME: "eth1", CNI_ARGS: `K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=pod-31` },
+      input: JSON.stringify({
+        cniVersion: "1.1.0",
+        name: "k8s-pod-network",
+        type: "calico",
+        daemon_socket: bare.socket,
+        ipam: { type: "calico-ipam" },
+      }),
+      env: {
+        CNI_COMMAND: "ADD",
+        CNI_CONTAINERID: "second",
+        CNI_NETNS: path,
+        CNI_IFNAME: "eth1",
+        CNI_ARGS: `K8S_POD_NAMESPACE=${NS};K8S_POD_NAME=pod-31`,
+      },
     });
     expect(exitCode).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({ code: 4, msg: "CNI_IFNAME is \"eth1\", but pod cni/pod-31 has interface eth0 already, and can have one only" });
+    expect(JSON.parse(stdout)).toMatchObject({
+      code: 4,
+      msg: 'CNI_IFNAME is "eth1", but pod cni/pod-31 has interface eth0 already, and can have one only',
+    });
     expect((await cni("CHECK", "second", path, "pod-31")).exitCode).toBe(0);
     expect(addresses(await cni("ADD", "second", path, "pod-31"))).toEqual(addresses(first));
     await cni("DEL", "second", path, "pod-31");
@@ -347,7 +485,12 @@ describe("interfaces and restarts", () => {
     await cni("ADD", "quiet", path, "pod-32");
     const revisions = async (): Promise<string> => {
       await recorded();
-      return lab.must("get", "ipamblocks,ipamhandles,blockaffinities", "-o", "jsonpath={range .items[*]}{.metadata.name}@{.metadata.resourceVersion} {end}");
+      return lab.must(
+        "get",
+        "ipamblocks,ipamhandles,blockaffinities",
+        "-o",
+        "jsonpath={range .items[*]}{.metadata.name}@{.metadata.resourceVersion} {end}",
+      );
     };
     const before = await revisions();
     await bare.kill();
@@ -362,7 +505,9 @@ describe("interfaces and restarts", () => {
     try {
       const path = await netns("mtu");
       await cni("ADD", "mtu", path, "pod-33");
-      expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "-o", "link", "show", "eth0"])).stdout).toContain(" mtu 1400 ");
+      expect((await execute(["nsenter", `--net=${path}`, "--", "ip", "-o", "link", "show", "eth0"])).stdout).toContain(
+        " mtu 1400 ",
+      );
       expect((await cni("CHECK", "mtu", path, "pod-33")).exitCode).toBe(0);
       await cni("DEL", "mtu", path, "pod-33");
     } finally {
@@ -376,18 +521,29 @@ describe("a kernel that refuses", () => {
     const before = await recorded();
     // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives. While the daemon does, it is the owner.
     await bare.kill();
-    const owner = Bun.spawn(["nsenter", `--net=${bare.path}`, "--", "nft", "-i"], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
+    const owner = Bun.spawn(["nsenter", `--net=${bare.path}`, "--", "nft", "-i"], {
+      stdin: "pipe",
+      stdout: "ignore",
+      stderr: "ignore",
+    });
     try {
       owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
       await owner.stdin.flush();
-      await until("the table to be owned", async () => (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).stdout.includes("flags owner"));
+      await until("the table to be owned", async () =>
+        (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).stdout.includes("flags owner"),
+      );
       await bare.start();
       const path = await netns("refused");
       const added = await cni("ADD", "refused", path, "pod-34");
       expect(added.exitCode).toBe(1);
-      expect(added.answer.details).toMatch(/nftables: .*Cannot change table inet calico: EPERM .*: another process owns the table/);
+      expect(added.answer.details).toMatch(
+        /nftables: .*Cannot change table inet calico: EPERM .*: another process owns the table/,
+      );
       const status = await cni("STATUS", "", "", "");
-      expect(status.answer).toMatchObject({ code: 50, msg: "calico node cannot program the kernel: new pods would stay closed" });
+      expect(status.answer).toMatchObject({
+        code: 50,
+        msg: "calico node cannot program the kernel: new pods would stay closed",
+      });
       expect(await recorded()).toBe(before);
     } finally {
       owner.kill("SIGKILL");
@@ -415,7 +571,14 @@ describe("calico-ipam alone", () => {
 
 describe("what a Pod asks for", () => {
   test("a fixed address of each family and a MAC", async () => {
-    await lab.apply(list(pod("fixed", { "cni.projectcalico.org/ipAddrs": '["10.65.200.7", "fd00:65::7"]', "cni.projectcalico.org/hwAddr": "02:00:00:00:00:07" })));
+    await lab.apply(
+      list(
+        pod("fixed", {
+          "cni.projectcalico.org/ipAddrs": '["10.65.200.7", "fd00:65::7"]',
+          "cni.projectcalico.org/hwAddr": "02:00:00:00:00:07",
+        }),
+      ),
+    );
     const path = await netns("fixed");
     const added = await cni("ADD", "fixed", path, "fixed");
     expect(addresses(added)).toEqual(["10.65.200.7/32", "fd00:65::7/128"]);
@@ -424,8 +587,19 @@ describe("what a Pod asks for", () => {
   });
 
   test("a pool by name; one that does not exist is named and nothing is kept", async () => {
-    const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "special" }, spec: { cidr: "10.77.0.0/24", blockSize: 28, nodeSelector: "!all()" } };
-    await lab.apply(list(pool, pod("pooled", { "cni.projectcalico.org/ipv4pools": '["special"]' }), pod("astray", { "cni.projectcalico.org/ipv4pools": '["none"]' })));
+    const pool = {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name: "special" },
+      spec: { cidr: "10.77.0.0/24", blockSize: 28, nodeSelector: "!all()" },
+    };
+    await lab.apply(
+      list(
+        pool,
+        pod("pooled", { "cni.projectcalico.org/ipv4pools": '["special"]' }),
+        pod("astray", { "cni.projectcalico.org/ipv4pools": '["none"]' }),
+      ),
+    );
     const path = await netns("pooled");
     const added = await cni("ADD", "pooled", path, "pooled");
     expect(addresses(added)[0]).toStartWith("10.77.0.");
@@ -441,7 +615,9 @@ describe("what a Pod asks for", () => {
     await lab.apply(list(pod("senseless", { "cni.projectcalico.org/ipAddrs": "10.65.0.1" })));
     const { answer } = await cni("ADD", "senseless", await netns("senseless"), "senseless");
     expect(answer.code).toBe(7);
-    expect(answer.msg).toContain('metadata.annotations[cni.projectcalico.org/ipAddrs]: Invalid value: "10.65.0.1": must be a JSON list of addresses');
+    expect(answer.msg).toContain(
+      'metadata.annotations[cni.projectcalico.org/ipAddrs]: Invalid value: "10.65.0.1": must be a JSON list of addresses',
+    );
   });
 });
 
@@ -450,8 +626,15 @@ describe("an address used again right after DEL", () => {
     test(`does not inherit the flow that its last owner had (IPv${family})`, async () => {
       const fixed = family === 4 ? "10.65.210.9" : "fd00:65::210:9";
       const names = [`before-${family}`, `after-${family}`];
-      const deny = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: `after-${family}`, namespace: NS }, spec: { podSelector: { matchLabels: { app: `after-${family}` } }, policyTypes: ["Ingress"] } };
-      await lab.apply(list(deny, ...names.map((name) => pod(name, { "cni.projectcalico.org/ipAddrs": JSON.stringify([fixed]) }))));
+      const deny = {
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: `after-${family}`, namespace: NS },
+        spec: { podSelector: { matchLabels: { app: `after-${family}` } }, policyTypes: ["Ingress"] },
+      };
+      await lab.apply(
+        list(deny, ...names.map((name) => pod(name, { "cni.projectcalico.org/ipAddrs": JSON.stringify([fixed]) }))),
+      );
       const talker = await netns(`talker-${family}`);
       const first = await netns(`before-${family}`);
       const second = await netns(`after-${family}`);
@@ -459,16 +642,37 @@ describe("an address used again right after DEL", () => {
       expect((await cni("ADD", `before-${family}`, first, `before-${family}`)).exitCode).toBe(0);
       const kind = family === 4 ? "UDP4" : "UDP6";
       const target = family === 4 ? fixed : `[${fixed}]`;
-      const echo = Bun.spawn(["nsenter", `--net=${first}`, "--", "socat", `${kind}-RECVFROM:6000,fork`, "EXEC:cat"], { stdout: "ignore", stderr: "ignore" });
-      const say = (): Promise<{ stdout: string }> => execute(["nsenter", `--net=${talker}`, "--", "socat", "-t", "0.2", "-", `${kind}-SENDTO:${target}:6000,bind=:6001,reuseaddr`], { input: "hello\n" });
+      const echo = Bun.spawn(["nsenter", `--net=${first}`, "--", "socat", `${kind}-RECVFROM:6000,fork`, "EXEC:cat"], {
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      const say = (): Promise<{ stdout: string }> =>
+        execute(
+          [
+            "nsenter",
+            `--net=${talker}`,
+            "--",
+            "socat",
+            "-t",
+            "0.2",
+            "-",
+            `${kind}-SENDTO:${target}:6000,bind=:6001,reuseaddr`,
+          ],
+          { input: "hello\n" },
+        );
       await until("an answered flow", async () => (await say()).stdout.includes("hello"));
       echo.kill();
       expect((await cni("DEL", `before-${family}`, first, `before-${family}`)).exitCode).toBe(0);
       expect((await cni("ADD", `after-${family}`, second, `after-${family}`)).exitCode).toBe(0);
-      const heard = Bun.spawn(["nsenter", `--net=${second}`, "--", "socat", "-u", `${kind}-RECV:6000`, "STDOUT"], { stdout: "pipe", stderr: "ignore" });
+      const heard = Bun.spawn(["nsenter", `--net=${second}`, "--", "socat", "-u", `${kind}-RECV:6000`, "STDOUT"], {
+        stdout: "pipe",
+        stderr: "ignore",
+      });
       const drops = async (): Promise<number> => {
         const { stdout } = await lab.inNode(node, "nft", "list", "table", "inet", "calico");
-        return [...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "ingress no rule of tier default matched"/g)].reduce((sum, match) => sum + Number(match[1]), 0);
+        return [
+          ...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "ingress no rule of tier default matched"/g),
+        ].reduce((sum, match) => sum + Number(match[1]), 0);
       };
       const before = await drops();
       await until("the packets of the old flow to be dropped", async () => {
@@ -512,10 +716,17 @@ describe("a daemon that is killed meanwhile", () => {
       }
     };
     await Promise.all([work(PODS.slice(10, 20)), work(PODS.slice(20, 30))]);
-    for (const name of held.keys()) await until(`DEL of ${name}`, async () => (await cni("DEL", `kill-${name}`, `/run/netns/${lab.name}-kill-${name}`, name)).exitCode === 0);
+    for (const name of held.keys())
+      await until(
+        `DEL of ${name}`,
+        async () => (await cni("DEL", `kill-${name}`, `/run/netns/${lab.name}-kill-${name}`, name)).exitCode === 0,
+      );
     working = false;
     await killer;
-    await until("the daemon to be in sync", async () => (await lab.daemon(node).catch(() => undefined))?.inSync === true);
+    await until(
+      "the daemon to be in sync",
+      async () => (await lab.daemon(node).catch(() => undefined))?.inSync === true,
+    );
     expect(kills).toBeGreaterThan(2);
     expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
     await until("every address to be given back", async () => (await recorded()) === before);
@@ -526,6 +737,9 @@ describe("a daemon that is killed meanwhile", () => {
     const socket = { daemon_socket: `${node.root}/var/run/calico/nobody.sock` };
     expect((await cni("STATUS", "", "", "", { config: socket })).answer.code).toBe(50);
     const added = await cni("ADD", "nobody", "/run/netns/none", "pod-9", { config: socket });
-    expect(added.answer).toMatchObject({ code: 11, msg: `cannot reach calico node at ${node.root}/var/run/calico/nobody.sock: is it running on this node?` });
+    expect(added.answer).toMatchObject({
+      code: 11,
+      msg: `cannot reach calico node at ${node.root}/var/run/calico/nobody.sock: is it running on this node?`,
+    });
   });
 });

@@ -23,11 +23,28 @@ export class Datagrams {
 
   /** Between two network namespaces, by path. */
   static async start(from: string, to: string, addresses: readonly string[]): Promise<Datagrams> {
-    for (const [netns, hook] of [[from, "output"], [to, "prerouting"]] as const) {
-      const rules = ["ipv4", "ipv6"].map((family) => `meta nfproto ${family} udp dport ${PORT} counter comment "${family}"\n`);
-      await run(netns, ["nft", "-f", "-"], `table inet watch {\nchain seen {\ntype filter hook ${hook} priority -400;\n${rules.join("")}}\n}\n`);
+    for (const [netns, hook] of [
+      [from, "output"],
+      [to, "prerouting"],
+    ] as const) {
+      const rules = ["ipv4", "ipv6"].map(
+        (family) => `meta nfproto ${family} udp dport ${PORT} counter comment "${family}"\n`,
+      );
+      await run(
+        netns,
+        ["nft", "-f", "-"],
+        `table inet watch {\nchain seen {\ntype filter hook ${hook} priority -400;\n${rules.join("")}}\n}\n`,
+      );
     }
-    return new Datagrams(from, to, Bun.spawn(["nsenter", `--net=${from}`, "--", process.execPath, SENDER, ...addresses], { stdin: "ignore", stdout: "ignore", stderr: "inherit" }));
+    return new Datagrams(
+      from,
+      to,
+      Bun.spawn(["nsenter", `--net=${from}`, "--", process.execPath, SENDER, ...addresses], {
+        stdin: "ignore",
+        stdout: "ignore",
+        stderr: "inherit",
+      }),
+    );
   }
 
   /** Since the start. */
@@ -40,11 +57,15 @@ export class Datagrams {
   }
 
   /** How many arrive, of each family, while `during` goes on and until `more` of each family have been sent after it. */
-  async arrivedDuring(during: () => Promise<void>, more = 100): Promise<{ readonly sent: Counted; readonly arrived: Counted }> {
+  async arrivedDuring(
+    during: () => Promise<void>,
+    more = 100,
+  ): Promise<{ readonly sent: Counted; readonly arrived: Counted }> {
     const [sentBefore, before] = [await this.sent(), await this.arrived()];
     await during();
     const then = await this.sent();
-    for (let now = then; now.ipv4 < then.ipv4 + more || now.ipv6 < then.ipv6 + more; now = await this.sent()) await Bun.sleep(30);
+    for (let now = then; now.ipv4 < then.ipv4 + more || now.ipv6 < then.ipv6 + more; now = await this.sent())
+      await Bun.sleep(30);
     return { sent: difference(await this.sent(), sentBefore), arrived: difference(await this.arrived(), before) };
   }
 
@@ -61,12 +82,16 @@ function difference(a: Counted, b: Counted): Counted {
 
 async function counted(netns: string): Promise<Counted> {
   const text = await run(netns, ["nft", "list", "table", "inet", "watch"]);
-  const packets = (family: string): number => Number(new RegExp(`counter packets (\\d+) bytes \\d+ comment "${family}"`).exec(text)?.[1] ?? "NaN");
+  const packets = (family: string): number =>
+    Number(new RegExp(`counter packets (\\d+) bytes \\d+ comment "${family}"`).exec(text)?.[1] ?? "NaN");
   return { ipv4: packets("ipv4"), ipv6: packets("ipv6") };
 }
 
 async function run(netns: string, command: readonly string[], input?: string): Promise<string> {
-  const { exitCode, stdout, stderr } = await execute(["nsenter", `--net=${netns}`, "--", ...command], input === undefined ? {} : { input });
+  const { exitCode, stdout, stderr } = await execute(
+    ["nsenter", `--net=${netns}`, "--", ...command],
+    input === undefined ? {} : { input },
+  );
   if (exitCode !== 0) throw new Error(`${command.join(" ")} in ${netns}: ${stderr}`);
   return stdout;
 }

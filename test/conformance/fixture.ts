@@ -47,14 +47,31 @@ export interface LabStatus {
   readonly pods: readonly LabPod[];
 }
 
-export async function execute(command: readonly string[], options: { input?: string; env?: Record<string, string> } = {}): Promise<Output> {
-  const child = Bun.spawn([...command], { cwd: REPOSITORY, stdin: options.input === undefined ? "ignore" : Buffer.from(options.input), stdout: "pipe", stderr: "pipe", env: { ...process.env, ...options.env } });
-  const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+export async function execute(
+  command: readonly string[],
+  options: { input?: string; env?: Record<string, string> } = {},
+): Promise<Output> {
+  const child = Bun.spawn([...command], {
+    cwd: REPOSITORY,
+    stdin: options.input === undefined ? "ignore" : Buffer.from(options.input),
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { ...process.env, ...options.env },
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   return { exitCode, stdout, stderr };
 }
 
 /** Polls until the answer is not undefined or false. */
-export async function until<T>(what: string, ask: () => Promise<T | undefined | false> | T | undefined | false, seconds = 45): Promise<T> {
+export async function until<T>(
+  what: string,
+  ask: () => Promise<T | undefined | false> | T | undefined | false,
+  seconds = 45,
+): Promise<T> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
     const answer = await ask();
@@ -73,7 +90,9 @@ const OWNERS = "/run/calico-test-labs";
 async function removeAbandoned(): Promise<void> {
   for (const name of existsSync(OWNERS) ? readdirSync(OWNERS) : []) {
     // Empty: written, or removed by another run, at this moment.
-    const owner = await Bun.file(`${OWNERS}/${name}`).text().catch(() => "");
+    const owner = await Bun.file(`${OWNERS}/${name}`)
+      .text()
+      .catch(() => "");
     if (owner === "" || describeProcess(Number.parseInt(owner, 10)) === owner) continue;
     await execute([CALICO, "lab", "down", "--name", name]);
     await removeExtras(name);
@@ -83,7 +102,9 @@ async function removeAbandoned(): Promise<void> {
 
 /** What tests add to a lab under names that begin with the lab's: namespaces with their processes, files in memory. */
 async function removeExtras(lab: string): Promise<void> {
-  for (const netns of (existsSync("/run/netns") ? readdirSync("/run/netns") : []).filter((name) => name.startsWith(`${lab}-`))) {
+  for (const netns of (existsSync("/run/netns") ? readdirSync("/run/netns") : []).filter((name) =>
+    name.startsWith(`${lab}-`),
+  )) {
     const { stdout } = await execute(["ip", "netns", "pids", netns]);
     for (const pid of stdout.split("\n").filter((line) => line !== "")) await execute(["kill", "-9", pid]);
     await execute(["ip", "netns", "del", netns]);
@@ -110,7 +131,16 @@ export class Lab {
     await removeAbandoned();
     mkdirSync(OWNERS, { recursive: true });
     writeFileSync(`${OWNERS}/${this.name}`, describeProcess(process.pid) ?? "");
-    const { exitCode, stderr, stdout } = await execute([CALICO, "lab", "up", "--name", this.name, "--api", LAB_API, ...flags]);
+    const { exitCode, stderr, stdout } = await execute([
+      CALICO,
+      "lab",
+      "up",
+      "--name",
+      this.name,
+      "--api",
+      LAB_API,
+      ...flags,
+    ]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
   }
@@ -136,7 +166,10 @@ export class Lab {
 
   /** Applies YAML or JSON text; throws when kubectl refuses. */
   async apply(text: string): Promise<void> {
-    const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], { input: text, env: { KUBECONFIG: this.#kubeconfig } });
+    const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], {
+      input: text,
+      env: { KUBECONFIG: this.#kubeconfig },
+    });
     if (exitCode !== 0) throw new Error(stderr);
   }
 
@@ -154,7 +187,14 @@ export class Lab {
 
   /** Waits until the pods are wired, and answers them in that order. */
   async pods(namespace: string, ...names: readonly string[]): Promise<LabPod[]> {
-    await this.must("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", ...names.map((name) => `pod/${name}`));
+    await this.must(
+      "wait",
+      "-n",
+      namespace,
+      "--for=condition=Ready",
+      "--timeout=60s",
+      ...names.map((name) => `pod/${name}`),
+    );
     const { pods } = await this.status();
     return names.map((name) => {
       const pod = pods.find((entry) => entry.namespace === namespace && entry.name === name);
@@ -172,7 +212,12 @@ export class Lab {
   }
 
   /** The daemon's own account of itself. */
-  async daemon(node: LabNode): Promise<{ inSync: boolean; commits: number; backlog: number; drivers: { name: string; writes: number; pending: number; error?: string }[] }> {
+  async daemon(node: LabNode): Promise<{
+    inSync: boolean;
+    commits: number;
+    backlog: number;
+    drivers: { name: string; writes: number; pending: number; error?: string }[];
+  }> {
     const { stdout } = await this.inNode(node, "wget", "-qO-", "-T", "5", "-t", "1", "http://127.0.0.1:9099/status");
     return JSON.parse(stdout) as Awaited<ReturnType<Lab["daemon"]>>;
   }
@@ -180,18 +225,45 @@ export class Lab {
   /** True when a TCP connection to the address and port is accepted. */
   async connects(from: LabPod, address: string, port: number): Promise<boolean> {
     const host = address.includes(":") ? `[${address}]` : address;
-    const { exitCode } = await this.inPod(from, "wget", "-q", "-T", "1", "-t", "1", "-O", "/dev/null", `http://${host}:${port}/Apache-2.0`);
+    const { exitCode } = await this.inPod(
+      from,
+      "wget",
+      "-q",
+      "-T",
+      "1",
+      "-t",
+      "1",
+      "-O",
+      "/dev/null",
+      `http://${host}:${port}/Apache-2.0`,
+    );
     return exitCode === 0;
   }
 }
 
 /** A Pod that serves files by HTTP on the port. */
-export function serverPod(namespace: string, name: string, labels: Record<string, string>, port = 80, extra: object = {}): object {
+export function serverPod(
+  namespace: string,
+  name: string,
+  labels: Record<string, string>,
+  port = 80,
+  extra: object = {},
+): object {
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, namespace, labels },
-    spec: { containers: [{ name: "main", image: "none", command: ["busybox", "httpd", "-f", "-p", `[::]:${port}`, "-h", "/usr/share/common-licenses"], ports: [{ name: "http", containerPort: port }] }], ...extra },
+    spec: {
+      containers: [
+        {
+          name: "main",
+          image: "none",
+          command: ["busybox", "httpd", "-f", "-p", `[::]:${port}`, "-h", "/usr/share/common-licenses"],
+          ports: [{ name: "http", containerPort: port }],
+        },
+      ],
+      ...extra,
+    },
   };
 }
 

@@ -46,7 +46,11 @@ const add = (name: string): Promise<Answer> => runtime.cni("ADD", name, paths.ge
 async function start(name: string): Promise<boolean> {
   const added = await add(name);
   if (added.exitCode === 0) live.set(name, addressesIn(added));
-  else expect(added.answer).toMatchObject({ msg: expect.stringContaining(name), details: expect.stringMatching(/Cannot write ".*": ENOSPC/) });
+  else
+    expect(added.answer).toMatchObject({
+      msg: expect.stringContaining(name),
+      details: expect.stringMatching(/Cannot write ".*": ENOSPC/),
+    });
   return added.exitCode === 0;
 }
 
@@ -97,7 +101,11 @@ describe("a journal of 64 KiB", () => {
     await stop(name);
     await expectNothingLeaks();
     const free = fill();
-    expect((await runtime.cni("STATUS", "", "", "")).answer).toMatchObject({ code: 50, msg: "calico node cannot record pods: new pods would be refused", details: expect.stringMatching(/Cannot write ".*": ENOSPC/) });
+    expect((await runtime.cni("STATUS", "", "", "")).answer).toMatchObject({
+      code: 50,
+      msg: "calico node cannot record pods: new pods would be refused",
+      details: expect.stringMatching(/Cannot write ".*": ENOSPC/),
+    });
     free();
     expect((await runtime.cni("STATUS", "", "", "")).exitCode).toBe(0);
   });
@@ -128,7 +136,8 @@ describe("a journal of 64 KiB", () => {
     const free = fill();
     await bare.kill();
     await bare.start();
-    for (const name of live.keys()) expect((await runtime.cni("CHECK", name, paths.get(name) ?? "", name)).exitCode).toBe(0);
+    for (const name of live.keys())
+      expect((await runtime.cni("CHECK", name, paths.get(name) ?? "", name)).exitCode).toBe(0);
     free();
     await expectNothingLeaks();
   }, 60_000);

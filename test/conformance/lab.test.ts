@@ -11,22 +11,33 @@ afterAll(async () => {
 
 /** Whatever of the lab is on the machine: processes, namespaces, cgroups, files. */
 function traces(name: string): string[] {
-  const mount = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")).find((fields) => fields[2] === "cgroup2")?.[1] ?? "";
+  const mount =
+    readFileSync("/proc/mounts", "utf8")
+      .split("\n")
+      .map((line) => line.split(" "))
+      .find((fields) => fields[2] === "cgroup2")?.[1] ?? "";
   const processes = readdirSync("/proc")
     .filter((entry) => /^\d+$/.test(entry))
     .filter((pid) => {
       try {
         // A dead process that init has not collected yet is none.
         if (/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
-        return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(name) || readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(`calico-lab-${name}`);
+        return (
+          readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(name) ||
+          readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(`calico-lab-${name}`)
+        );
       } catch {
         return false;
       }
     });
   return [
     ...processes.map((pid) => `process ${pid}`),
-    ...readdirSync("/run/netns").filter((entry) => entry.includes(name)).map((entry) => `namespace ${entry}`),
-    ...readdirSync(mount).filter((entry) => entry.includes(name)).map((entry) => `cgroup ${entry}`),
+    ...readdirSync("/run/netns")
+      .filter((entry) => entry.includes(name))
+      .map((entry) => `namespace ${entry}`),
+    ...readdirSync(mount)
+      .filter((entry) => entry.includes(name))
+      .map((entry) => `cgroup ${entry}`),
     ...(existsSync(`/run/calico-lab/${name}`) ? [`directory ${name}`] : []),
   ];
 }
@@ -37,7 +48,9 @@ test("two labs live side by side, and one may be made twice", async () => {
   await first.up("--nodes", "2");
   expect((await first.status()).nodes.map((node) => node.pid)).toEqual(before);
   expect((await first.must("get", "nodes", "-o", "name")).trim().split("\n")).toEqual(["node/n1", "node/n2"]);
-  expect((await second.must("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[0].address}")).trim()).toBe("fd00:30::11");
+  expect((await second.must("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[0].address}")).trim()).toBe(
+    "fd00:30::11",
+  );
 }, 120_000);
 
 test("other settings under the same name are refused, naming both", async () => {
@@ -71,10 +84,24 @@ test.each([
 test("exec gives the command's own exit code and output", async () => {
   await first.apply(list(namespace("lab"), serverPod("lab", "one", { app: "one" })));
   await first.pods("lab", "one");
-  const done = await execute([CALICO, "lab", "exec", "--name", first.name, "lab/one", "--", "sh", "-c", "echo out; exit 7"]);
+  const done = await execute([
+    CALICO,
+    "lab",
+    "exec",
+    "--name",
+    first.name,
+    "lab/one",
+    "--",
+    "sh",
+    "-c",
+    "echo out; exit 7",
+  ]);
   expect([done.exitCode, done.stdout]).toEqual([7, "out\n"]);
   const missing = await execute([CALICO, "lab", "exec", "--name", first.name, "lab/two", "--", "true"]);
-  expect([missing.exitCode, missing.stderr]).toEqual([1, `calico lab exec: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`]);
+  expect([missing.exitCode, missing.stderr]).toEqual([
+    1,
+    `calico lab exec: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`,
+  ]);
 }, 60_000);
 
 test("a daemon that dies is started again, and counted", async () => {
@@ -97,24 +124,47 @@ test("status says nothing is wrong with a lab that works", async () => {
 });
 
 test.each([
-  ["the interface of a node", (lab: Lab) => ["ip", "-n", `calico-lab.${lab.name}.n1`, "link", "del", "eth0"], "BIRD of node n1 has not all its BGP sessions established"],
-  ["the network namespace of a node", (lab: Lab) => ["ip", "netns", "del", `calico-lab.${lab.name}.n1`], "n1 of node n1 is gone"],
+  [
+    "the interface of a node",
+    (lab: Lab) => ["ip", "-n", `calico-lab.${lab.name}.n1`, "link", "del", "eth0"],
+    "BIRD of node n1 has not all its BGP sessions established",
+  ],
+  [
+    "the network namespace of a node",
+    (lab: Lab) => ["ip", "netns", "del", `calico-lab.${lab.name}.n1`],
+    "n1 of node n1 is gone",
+  ],
   ["the fabric", (lab: Lab) => ["ip", "netns", "del", `calico-lab.${lab.name}.fabric`], "fabric of the fabric is gone"],
-  ["a Node", (lab: Lab) => ["kubectl", `--kubeconfig=${lab.kubeconfig}`, "delete", "node", "n2"], "Node n2 is not in the API"],
-  ["a pool", (lab: Lab) => ["kubectl", `--kubeconfig=${lab.kubeconfig}`, "delete", "ippool", "default-ipv4-ippool"], "no IPPool has the range 10.65.0.0/16"],
+  [
+    "a Node",
+    (lab: Lab) => ["kubectl", `--kubeconfig=${lab.kubeconfig}`, "delete", "node", "n2"],
+    "Node n2 is not in the API",
+  ],
+  [
+    "a pool",
+    (lab: Lab) => ["kubectl", `--kubeconfig=${lab.kubeconfig}`, "delete", "ippool", "default-ipv4-ippool"],
+    "no IPPool has the range 10.65.0.0/16",
+  ],
   ["the kubeconfig", (lab: Lab) => ["rm", lab.kubeconfig], "kubeconfig is gone"],
-] as const)("%s that somebody removed is named by status, and back after up, with the pods that were there", async (_, removal, problem) => {
-  expect((await execute(removal(first))).exitCode).toBe(0);
-  await until(`the words ${problem}`, async () => (await shown(first)).includes(problem));
-  await first.up("--nodes", "2");
-  await until("no problem", async () => !(await shown(first)).includes("Missing or not ready"));
-  const [pod] = await first.pods("lab", "one");
-  const other = await first.node("n1");
-  if (pod === undefined) throw new Error("no pod");
-  for (const node of [other, await first.node("n2")]) {
-    await until(`an answer of the pod to ${node.name}`, async () => (await first.inNode(node, "ping", "-c", "1", "-W", "1", pod.addresses[0] ?? "")).exitCode === 0);
-  }
-}, 180_000);
+] as const)(
+  "%s that somebody removed is named by status, and back after up, with the pods that were there",
+  async (_, removal, problem) => {
+    expect((await execute(removal(first))).exitCode).toBe(0);
+    await until(`the words ${problem}`, async () => (await shown(first)).includes(problem));
+    await first.up("--nodes", "2");
+    await until("no problem", async () => !(await shown(first)).includes("Missing or not ready"));
+    const [pod] = await first.pods("lab", "one");
+    const other = await first.node("n1");
+    if (pod === undefined) throw new Error("no pod");
+    for (const node of [other, await first.node("n2")]) {
+      await until(
+        `an answer of the pod to ${node.name}`,
+        async () => (await first.inNode(node, "ping", "-c", "1", "-W", "1", pod.addresses[0] ?? "")).exitCode === 0,
+      );
+    }
+  },
+  180_000,
+);
 
 test("a pod whose network namespace somebody removed gets another", async () => {
   const [before] = await first.pods("lab", "one");
@@ -124,7 +174,11 @@ test("a pod whose network namespace somebody removed gets another", async () => 
   const node = await first.node(before.node);
   await until("an answer of the pod", async () => {
     const pod = (await first.status()).pods.find(({ name }) => name === "one");
-    return pod?.addresses[0] !== undefined && (await execute(["ls", pod.netns])).exitCode === 0 && (await first.inNode(node, "ping", "-c", "1", "-W", "1", pod.addresses[0])).exitCode === 0;
+    return (
+      pod?.addresses[0] !== undefined &&
+      (await execute(["ls", pod.netns])).exitCode === 0 &&
+      (await first.inNode(node, "ping", "-c", "1", "-W", "1", pod.addresses[0])).exitCode === 0
+    );
   });
 }, 60_000);
 
@@ -146,23 +200,29 @@ test("status bears pods that go while it looks", async () => {
   expect(failures).toEqual([]);
 }, 120_000);
 
-test.each(["SIGINT", "SIGTERM"] as const)("%s while a lab is made says what is left and how to remove it", async (signal) => {
-  const name = `${second.name}-half`;
-  const child = Bun.spawn([CALICO, "lab", "up", "--name", name], { stdout: "pipe", stderr: "pipe" });
-  try {
-    const decoder = new TextDecoder();
-    let said = "";
-    for await (const chunk of child.stderr) {
-      said += decoder.decode(chunk, { stream: true });
-      if (said.includes("starting the API") && !said.includes("interrupted")) child.kill(signal);
+test.each(["SIGINT", "SIGTERM"] as const)(
+  "%s while a lab is made says what is left and how to remove it",
+  async (signal) => {
+    const name = `${second.name}-half`;
+    const child = Bun.spawn([CALICO, "lab", "up", "--name", name], { stdout: "pipe", stderr: "pipe" });
+    try {
+      const decoder = new TextDecoder();
+      let said = "";
+      for await (const chunk of child.stderr) {
+        said += decoder.decode(chunk, { stream: true });
+        if (said.includes("starting the API") && !said.includes("interrupted")) child.kill(signal);
+      }
+      expect(said).toContain(
+        `interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down --name ${name}" removes it`,
+      );
+      expect(await child.exited).toBe(signal === "SIGINT" ? 130 : 143);
+    } finally {
+      await execute([CALICO, "lab", "down", "--name", name]);
     }
-    expect(said).toContain(`interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down --name ${name}" removes it`);
-    expect(await child.exited).toBe(signal === "SIGINT" ? 130 : 143);
-  } finally {
-    await execute([CALICO, "lab", "down", "--name", name]);
-  }
-  expect(traces(name)).toEqual([]);
-}, 60_000);
+    expect(traces(name)).toEqual([]);
+  },
+  60_000,
+);
 
 test("down leaves no trace, also after its supervisor was killed, and touches no other lab", async () => {
   process.kill((await first.status()).supervisor.pid, "SIGKILL");

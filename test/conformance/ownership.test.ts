@@ -19,14 +19,22 @@ const addresses: Record<string, readonly string[]> = {};
 let datagrams: Datagrams;
 
 const OWNS = kernelOwnsTables();
-const deny = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "closed", namespace: NS }, spec: { podSelector: { matchLabels: { app: "closed" } }, policyTypes: ["Ingress"] } };
+const deny = {
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { name: "closed", namespace: NS },
+  spec: { podSelector: { matchLabels: { app: "closed" } }, policyTypes: ["Ingress"] },
+};
 
 const nft = (...words: readonly string[]): Promise<Output> => lab.inNode(bare.asNode, "nft", ...words);
 
 /** Whether the table has an owner; then its handle, which no other table has had, and what is in it, with handles and without counts. */
 async function table(): Promise<{ readonly owned: boolean; readonly contents: string }> {
   const { stdout } = await nft("-a", "-s", "list", "table", "inet", "calico");
-  return { owned: stdout.includes("flags owner"), contents: `${/# handle \d+/.exec(stdout)?.[0] ?? "no handle"}\n${stdout.slice(stdout.indexOf("\tset "))}` };
+  return {
+    owned: stdout.includes("flags owner"),
+    contents: `${/# handle \d+/.exec(stdout)?.[0] ?? "no handle"}\n${stdout.slice(stdout.indexOf("\tset "))}`,
+  };
 }
 
 async function writes(): Promise<number | undefined> {
@@ -39,7 +47,11 @@ async function arrivedMeanwhile(): Promise<Counted> {
 
 /** Pings from the pod that takes no new flows; each answer belongs to the flow that its first request made. Ends with how many were lost. */
 function pinging(address: string): () => Promise<string> {
-  const child = Bun.spawn(["nsenter", `--net=${paths["closed"]}`, "--", "ping", "-q", "-i0.02", address], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+  const child = Bun.spawn(["nsenter", `--net=${paths["closed"]}`, "--", "ping", "-q", "-i0.02", address], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
   return async () => {
     child.kill("SIGINT");
     return /\d+% packet loss/.exec(await new Response(child.stdout).text())?.[0] ?? "no answer";
@@ -53,15 +65,19 @@ describe.skipIf(!OWNS)("the table", () => {
     await lab.apply(list(namespace(NS), ...["open", "closed"].map((name) => runtime.pod(name))));
     for (const name of ["open", "closed"]) {
       paths[name] = await runtime.netns(name);
-      addresses[name] = addressesIn(await until(`ADD of ${name}`, async () => {
-        const added = await runtime.cni("ADD", name, paths[name] ?? "", name);
-        return added.exitCode === 0 ? added : undefined;
-      })).map((prefix) => prefix.slice(0, prefix.indexOf("/")));
+      addresses[name] = addressesIn(
+        await until(`ADD of ${name}`, async () => {
+          const added = await runtime.cni("ADD", name, paths[name] ?? "", name);
+          return added.exitCode === 0 ? added : undefined;
+        }),
+      ).map((prefix) => prefix.slice(0, prefix.indexOf("/")));
     }
     datagrams = await Datagrams.start(paths["open"] ?? "", paths["closed"] ?? "", addresses["closed"] ?? []);
     await until("datagrams to arrive", async () => Object.values(await arrivedMeanwhile()).every((count) => count > 0));
     await lab.apply(list(deny));
-    await until("datagrams to be denied", async () => Object.values(await arrivedMeanwhile()).every((count) => count === 0));
+    await until("datagrams to be denied", async () =>
+      Object.values(await arrivedMeanwhile()).every((count) => count === 0),
+    );
   }, 180_000);
 
   afterAll(async () => {
@@ -77,7 +93,8 @@ describe.skipIf(!OWNS)("the table", () => {
     expect(before.owned).toBe(true);
     const { arrived } = await datagrams.arrivedDuring(async () => {
       expect(await nft("flush", "ruleset")).toMatchObject({ exitCode: 0 });
-      for (const command of ["delete table inet calico", "insert rule inet calico forward accept"]) expect((await nft(command)).stderr).toContain("Operation not permitted");
+      for (const command of ["delete table inet calico", "insert rule inet calico forward accept"])
+        expect((await nft(command)).stderr).toContain("Operation not permitted");
     });
     expect([arrived, await table(), await writes()]).toEqual([NONE, before, written]);
   }, 60_000);

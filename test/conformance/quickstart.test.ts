@@ -26,7 +26,15 @@ function readSteps(): Step[] {
 }
 
 function pattern(line: string): RegExp {
-  const quoted = line.trim().split(/\s+/).map((word) => word.split("…").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join(".*?"));
+  const quoted = line
+    .trim()
+    .split(/\s+/)
+    .map((word) =>
+      word
+        .split("…")
+        .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+        .join(".*?"),
+    );
   return new RegExp(quoted.join("\\s+"));
 }
 
@@ -45,11 +53,15 @@ for (const [i, step] of steps.entries()) {
       .replace("bin/calico lab status", `bin/calico lab status --name ${lab.name}`);
     let last = "";
     // Typed by a person, a command is repeated until what was started is there; so here.
-    await until(`${step.command}\nto print\n${step.expected.join("\n")}\nbut it printed\n`, async () => {
-      const { stdout, stderr } = await execute(["bash", "-c", command], { env: { KUBECONFIG: lab.kubeconfig } });
-      last = stdout + stderr;
-      return step.expected.every((line) => pattern(line).test(last.replace(/\s+/g, " ")));
-    }, 30).catch((error: Error) => {
+    await until(
+      `${step.command}\nto print\n${step.expected.join("\n")}\nbut it printed\n`,
+      async () => {
+        const { stdout, stderr } = await execute(["bash", "-c", command], { env: { KUBECONFIG: lab.kubeconfig } });
+        last = stdout + stderr;
+        return step.expected.every((line) => pattern(line).test(last.replace(/\s+/g, " ")));
+      },
+      30,
+    ).catch((error: Error) => {
       throw new Error(error.message + last);
     });
   });

@@ -8,7 +8,12 @@ import { execute, type Lab, until } from "./fixture.ts";
 
 export interface Answer {
   readonly exitCode: number;
-  readonly answer: Record<string, unknown> & { readonly ips?: readonly { address: string; version?: string }[]; readonly code?: number; readonly msg?: string; readonly details?: string };
+  readonly answer: Record<string, unknown> & {
+    readonly ips?: readonly { address: string; version?: string }[];
+    readonly code?: number;
+    readonly msg?: string;
+    readonly details?: string;
+  };
 }
 
 export interface CniOptions {
@@ -44,10 +49,21 @@ export class Runtime {
 
   /** A Pod bound to the bare node. */
   pod(name: string, annotations: Record<string, string> = {}, namespace = this.#namespace): object {
-    return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace, labels: { app: name }, annotations }, spec: { nodeName: this.#bare.name, containers: [{ name: "main", image: "none" }] } };
+    return {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace, labels: { app: name }, annotations },
+      spec: { nodeName: this.#bare.name, containers: [{ name: "main", image: "none" }] },
+    };
   }
 
-  async cni(command: string, container: string, path: string, podName: string, options: CniOptions = {}): Promise<Answer> {
+  async cni(
+    command: string,
+    container: string,
+    path: string,
+    podName: string,
+    options: CniOptions = {},
+  ): Promise<Answer> {
     const config = {
       cniVersion: options.version ?? "1.1.0",
       name: "k8s-pod-network",
@@ -59,15 +75,27 @@ export class Runtime {
     const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=${options.namespace ?? this.#namespace};K8S_POD_NAME=${podName}${options.args === undefined ? "" : `;${options.args}`}`;
     const { exitCode, stdout } = await execute([`${this.#bare.cniBinDir}/${options.plugin ?? "calico"}`], {
       input: JSON.stringify(config),
-      env: { CNI_COMMAND: command, CNI_CONTAINERID: container, CNI_NETNS: path, CNI_IFNAME: options.interface ?? "eth0", CNI_PATH: this.#bare.cniBinDir, CNI_ARGS: args },
+      env: {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: container,
+        CNI_NETNS: path,
+        CNI_IFNAME: options.interface ?? "eth0",
+        CNI_PATH: this.#bare.cniBinDir,
+        CNI_ARGS: args,
+      },
     });
     return { exitCode, answer: stdout === "" ? {} : (JSON.parse(stdout) as Answer["answer"]) };
   }
 
   /** Addresses with prefix length that the datastore records for pods (not for a node's reserve), sorted, once the daemon has no work left. */
   async recordedAddresses(): Promise<string[]> {
-    await until("the daemon to have told the datastore everything", async () => (await this.#lab.daemon(this.#bare.asNode).catch(() => undefined))?.backlog === 0);
-    const blocks = JSON.parse(await this.#lab.must("get", "ipamblocks", "-o", "json")) as { items: { spec: { cidr: string; allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[] };
+    await until(
+      "the daemon to have told the datastore everything",
+      async () => (await this.#lab.daemon(this.#bare.asNode).catch(() => undefined))?.backlog === 0,
+    );
+    const blocks = JSON.parse(await this.#lab.must("get", "ipamblocks", "-o", "json")) as {
+      items: { spec: { cidr: string; allocations: (number | null)[]; attributes: { handle_id?: string }[] } }[];
+    };
     const found = blocks.items.flatMap(({ spec }) =>
       spec.allocations.flatMap((index, ordinal) => {
         const handle = index === null ? undefined : spec.attributes[index]?.handle_id;

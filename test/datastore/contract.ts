@@ -58,7 +58,13 @@ function revisionOf(object: { readonly metadata: { readonly resourceVersion?: st
 }
 
 /** `added a`, `modified a`, …: events of the names with the prefix, bookmarks left out, up to `count` of them. */
-async function collect<K extends Kind>(store: Store, kind: K, revision: string, prefix: string, count: number): Promise<{ seen: string[]; last: string }> {
+async function collect<K extends Kind>(
+  store: Store,
+  kind: K,
+  revision: string,
+  prefix: string,
+  count: number,
+): Promise<{ seen: string[]; last: string }> {
   const abort = new AbortController();
   const seen: string[] = [];
   let last = revision;
@@ -98,7 +104,8 @@ export function storeContract(name: string, open: () => Promise<OpenStore>): voi
       for (let i = 0; i < 3; i++) await store.create("IPPool", pool(fresh("gone")));
       await opened.compact();
       const drain = async (): Promise<void> => {
-        for await (const batch of store.watch("IPPool", revision, { signal: new AbortController().signal })) expect(batch).toEqual([]);
+        for await (const batch of store.watch("IPPool", revision, { signal: new AbortController().signal }))
+          expect(batch).toEqual([]);
       };
       expect(await reasonOf(drain())).toBe("gone");
     });
@@ -138,19 +145,35 @@ function reads(store: () => Store): void {
       await store().create("ServiceAccount", account(`${label}-y`, namespace, { suite: label, color: "blue" }));
     }
     const names = async (options: { namespace?: string; labels?: Record<string, string> }): Promise<string[]> =>
-      (await store().list("ServiceAccount", options)).items.map((item) => `${item.metadata.namespace}/${item.metadata.name}`).sort();
-    expect(await names({ labels: { suite: label } })).toEqual(["contract-a", "contract-b"].flatMap((at) => [`${at}/${label}-x`, `${at}/${label}-y`]));
-    expect(await names({ labels: { suite: label, color: "red" } })).toEqual([`contract-a/${label}-x`, `contract-b/${label}-x`]);
-    expect(await names({ namespace: "contract-b", labels: { suite: label } })).toEqual([`contract-b/${label}-x`, `contract-b/${label}-y`]);
+      (await store().list("ServiceAccount", options)).items
+        .map((item) => `${item.metadata.namespace}/${item.metadata.name}`)
+        .sort();
+    expect(await names({ labels: { suite: label } })).toEqual(
+      ["contract-a", "contract-b"].flatMap((at) => [`${at}/${label}-x`, `${at}/${label}-y`]),
+    );
+    expect(await names({ labels: { suite: label, color: "red" } })).toEqual([
+      `contract-a/${label}-x`,
+      `contract-b/${label}-x`,
+    ]);
+    expect(await names({ namespace: "contract-b", labels: { suite: label } })).toEqual([
+      `contract-b/${label}-x`,
+      `contract-b/${label}-y`,
+    ]);
     expect(await names({ labels: { suite: label, color: "green" } })).toEqual([]);
-    const [item] = (await store().list("ServiceAccount", { namespace: "contract-a", labels: { suite: label, color: "red" } })).items;
+    const [item] = (
+      await store().list("ServiceAccount", { namespace: "contract-a", labels: { suite: label, color: "red" } })
+    ).items;
     expect([item?.apiVersion, item?.kind]).toEqual(["v1", "ServiceAccount"]);
     expect(item).toEqual((await store().get(accountKey(`${label}-x`, "contract-a"))) as Resource<"ServiceAccount">);
   });
 
   test("list: more objects than fit one page", async () => {
     const label = fresh("page");
-    await Promise.all(Array.from({ length: 30 }, (_, i) => store().create("ServiceAccount", account(`${label}-${i}`, "contract-a", { suite: label }))));
+    await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        store().create("ServiceAccount", account(`${label}-${i}`, "contract-a", { suite: label })),
+      ),
+    );
     expect((await store().list("ServiceAccount", { labels: { suite: label } })).items.length).toBe(30);
   });
 
@@ -175,10 +198,15 @@ function writes(store: () => Store): void {
     const first = await store().create("IPPool", pool(name));
     const second = await store().update("IPPool", { ...first, spec: { ...first.spec, disabled: true } });
     expect(revisionOf(second)).not.toBe(revisionOf(first));
-    expect([second.metadata.uid, second.metadata.creationTimestamp]).toEqual([first.metadata.uid, first.metadata.creationTimestamp]);
+    expect([second.metadata.uid, second.metadata.creationTimestamp]).toEqual([
+      first.metadata.uid,
+      first.metadata.creationTimestamp,
+    ]);
     expect((second.metadata.generation ?? 0) - (first.metadata.generation ?? 0)).toBe(1);
     expect(await store().get(poolKey(name))).toEqual(second);
-    expect(await reasonOf(store().update("IPPool", { ...first, spec: { ...first.spec, disabled: false } }))).toBe("conflict");
+    expect(await reasonOf(store().update("IPPool", { ...first, spec: { ...first.spec, disabled: false } }))).toBe(
+      "conflict",
+    );
     expect((await store().get(poolKey(name)))?.spec.disabled).toBe(true);
     await store().delete(poolKey(name));
     expect(await reasonOf(store().update("IPPool", second))).toBe("not-found");
@@ -190,12 +218,21 @@ function writes(store: () => Store): void {
     await store().delete(poolKey(name));
     const second = await store().create("IPPool", pool(name));
     expect(second.metadata.uid).not.toBe(first.metadata.uid);
-    expect(await reasonOf(store().update("IPPool", { ...second, metadata: { ...second.metadata, resourceVersion: revisionOf(first) } }))).toBe("conflict");
+    expect(
+      await reasonOf(
+        store().update("IPPool", { ...second, metadata: { ...second.metadata, resourceVersion: revisionOf(first) } }),
+      ),
+    ).toBe("conflict");
   });
 
   test("concurrent compare-and-swap loses no increment", async () => {
     const name = fresh("counter");
-    await store().create("IPAMHandle", { apiVersion: "projectcalico.org/v3", kind: "IPAMHandle", metadata: { name }, spec: { handleID: name, block: { b: 0 } } });
+    await store().create("IPAMHandle", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPAMHandle",
+      metadata: { name },
+      spec: { handleID: name, block: { b: 0 } },
+    });
     const key: Key<"IPAMHandle"> = { kind: "IPAMHandle", namespace: undefined, name };
     const increment = async (): Promise<void> => {
       for (;;) {
@@ -205,7 +242,11 @@ function writes(store: () => Store): void {
         if ((await reasonOf(store().update("IPAMHandle", object))) === "no error") return;
       }
     };
-    await Promise.all(Array.from({ length: 5 }, async () => { for (let i = 0; i < 5; i++) await increment(); }));
+    await Promise.all(
+      Array.from({ length: 5 }, async () => {
+        for (let i = 0; i < 5; i++) await increment();
+      }),
+    );
     expect((await store().get(key))?.spec.block["b"]).toBe(25);
   });
 
@@ -220,7 +261,9 @@ function writes(store: () => Store): void {
     expect(read?.metadata.labels).toEqual({ keep: "me" });
     expect(read?.metadata.uid).toBe(created.metadata.uid ?? "");
     expect(await reasonOf(store().update("ServiceAccount", created))).toBe("conflict");
-    expect(await reasonOf(store().annotate(accountKey(fresh("annotate"), "contract-a"), { "example.org/a": "1" }))).toBe("not-found");
+    expect(
+      await reasonOf(store().annotate(accountKey(fresh("annotate"), "contract-a"), { "example.org/a": "1" })),
+    ).toBe("not-found");
   });
 }
 
@@ -241,7 +284,8 @@ function deletes(store: () => Store): void {
 
   test("delete: without preconditions, of a namespaced object, leaves its namesake", async () => {
     const name = fresh("delete");
-    for (const namespace of ["contract-a", "contract-b"]) await store().create("ServiceAccount", account(name, namespace));
+    for (const namespace of ["contract-a", "contract-b"])
+      await store().create("ServiceAccount", account(name, namespace));
     await store().delete(accountKey(name, "contract-a"));
     expect(await store().get(accountKey(name, "contract-a"))).toBeUndefined();
     expect(await store().get(accountKey(name, "contract-b"))).toBeDefined();
@@ -282,7 +326,11 @@ function watches(store: () => Store): void {
     const { revision } = await store().list("IPPool");
     const write = async (writer: number): Promise<void> => {
       let object = await store().create("IPPool", pool(`${prefix}-${writer}`));
-      for (let i = 1; i < 20; i++) object = await store().update("IPPool", { ...object, metadata: { ...object.metadata, labels: { step: String(i) } } });
+      for (let i = 1; i < 20; i++)
+        object = await store().update("IPPool", {
+          ...object,
+          metadata: { ...object.metadata, labels: { step: String(i) } },
+        });
     };
     const watched = newest(store(), revision, prefix, 200);
     await Promise.all(Array.from({ length: 10 }, (_, writer) => write(writer)));
@@ -307,7 +355,12 @@ function watches(store: () => Store): void {
     let pending = iterator.next();
     const name = fresh("abort");
     await store().create("IPPool", pool(name));
-    for (let result = await pending; !(result.value as readonly WatchEvent<"IPPool">[]).some((e) => e.type === "added"); result = await pending) pending = iterator.next();
+    for (
+      let result = await pending;
+      !(result.value as readonly WatchEvent<"IPPool">[]).some((e) => e.type === "added");
+      result = await pending
+    )
+      pending = iterator.next();
     pending = iterator.next();
     abort.abort();
     for (let result = await pending; result.done !== true; result = await iterator.next());
@@ -316,7 +369,12 @@ function watches(store: () => Store): void {
   });
 }
 
-async function newest(store: Store, revision: string, prefix: string, wanted: number): Promise<{ count: number; steps: Map<string, string> }> {
+async function newest(
+  store: Store,
+  revision: string,
+  prefix: string,
+  wanted: number,
+): Promise<{ count: number; steps: Map<string, string> }> {
   const abort = new AbortController();
   const steps = new Map<string, string>();
   let count = 0;

@@ -18,7 +18,8 @@ storeContract("etcd", async () => {
 
 test("a list of several pages is of one moment", async () => {
   const { etcd, store } = await serveEtcd();
-  for (let from = 0; from < 2100; from += 100) await Promise.all(Array.from({ length: 100 }, (_, i) => store.create("IPPool", pool(`p${from + i}`))));
+  for (let from = 0; from < 2100; from += 100)
+    await Promise.all(Array.from({ length: 100 }, (_, i) => store.create("IPPool", pool(`p${from + i}`))));
   const { items, revision } = await store.list("IPPool");
   expect(new Set(items.map((item) => item.metadata.name)).size).toBe(2100);
   expect(items.every((item) => BigInt(item.metadata.resourceVersion ?? "0") <= BigInt(revision))).toBe(true);
@@ -34,7 +35,14 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
     if (event.type === "status") statuses.push(event.status);
     else for (const update of event.updates) told.push(`${update.value === undefined ? "-" : "+"}${update.key.name}`);
   };
-  const syncer = startSyncer({ store, kinds: ["IPPool"], clock: doors.clock, random: doors.random, sink, log: () => {} });
+  const syncer = startSyncer({
+    store,
+    kinds: ["IPPool"],
+    clock: doors.clock,
+    random: doors.random,
+    sink,
+    log: () => {},
+  });
   const until = async (holds: () => boolean): Promise<void> => {
     while (!holds()) await Bun.sleep(10);
   };
@@ -43,7 +51,9 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
   await until(() => told.length === 50);
   await etcd.kill();
   await until(() => statuses.at(-1) === "connecting");
-  expect(await store.create("IPPool", pool("meanwhile")).catch((caught: unknown) => caught)).toMatchObject({ reason: "unavailable" });
+  expect(await store.create("IPPool", pool("meanwhile")).catch((caught: unknown) => caught)).toMatchObject({
+    reason: "unavailable",
+  });
   await etcd.start();
   const second = openEtcdStore({ endpoints: ["http://127.0.0.1:1", etcd.endpoint] }, doors);
   await answering(second);
@@ -62,7 +72,8 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
 test("a watch from a revision that etcd has not reached is gone", async () => {
   const { etcd, store } = await serveEtcd();
   const watch = async (): Promise<void> => {
-    for await (const batch of store.watch("IPPool", "999999", { signal: new AbortController().signal })) expect(batch).toEqual([]);
+    for await (const batch of store.watch("IPPool", "999999", { signal: new AbortController().signal }))
+      expect(batch).toEqual([]);
   };
   // Not by `rejects`: that runs the event loop inside the callback it is called from.
   const error = await watch().catch((caught: unknown) => caught);

@@ -8,12 +8,12 @@ import { StoreError } from "../../src/datastore/store.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { SyncEvent } from "../../src/model/update.ts";
 
-
 storeContract("kubernetes", async () => {
   const server = await serveKubernetes();
   const store = openKubernetesStore(server.access, doors);
   const compact = async (): Promise<void> => {
-    for (let i = 0; i < 4 * HISTORY; i++) await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });
+    for (let i = 0; i < 4 * HISTORY; i++)
+      await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });
   };
   return { store, compact, close: async () => (await store.close(), await server.close()) };
 });
@@ -21,15 +21,27 @@ storeContract("kubernetes", async () => {
 test("wrong credentials are forbidden, an untrusted certificate is unavailable", async () => {
   const server = await serveKubernetes();
   const { access } = server;
-  await expect(openKubernetesStore({ ...access, token: "wrong" }, doors).list("Node")).rejects.toMatchObject({ reason: "forbidden" });
-  await expect(openKubernetesStore({ server: access.server, token: "x" }, doors).list("Node")).rejects.toMatchObject({ reason: "unavailable" });
+  await expect(openKubernetesStore({ ...access, token: "wrong" }, doors).list("Node")).rejects.toMatchObject({
+    reason: "forbidden",
+  });
+  await expect(openKubernetesStore({ server: access.server, token: "x" }, doors).list("Node")).rejects.toMatchObject({
+    reason: "unavailable",
+  });
   await server.close();
 });
 
 test("what a schema refuses is invalid, in the server's words", async () => {
   const server = await serveKubernetes();
-  const bad = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec: { cidr: "10.0.0.0/16", blockSize: "x" } } as unknown as Resource<"IPPool">;
-  await expect(openKubernetesStore(server.access, doors).create("IPPool", bad)).rejects.toMatchObject({ reason: "invalid", message: expect.stringContaining("blockSize") });
+  const bad = {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name: "p" },
+    spec: { cidr: "10.0.0.0/16", blockSize: "x" },
+  } as unknown as Resource<"IPPool">;
+  await expect(openKubernetesStore(server.access, doors).create("IPPool", bad)).rejects.toMatchObject({
+    reason: "invalid",
+    message: expect.stringContaining("blockSize"),
+  });
   await server.close();
 });
 
@@ -38,11 +50,22 @@ test("a Pod is annotated, and what is not its annotations stays", async () => {
   const store = openKubernetesStore(server.access, doors);
   const key = { kind: "Pod", namespace: "pods", name: "p" } as const;
   await store.create("Namespace", { apiVersion: "v1", kind: "Namespace", metadata: { name: "pods" } });
-  await store.create("ServiceAccount", { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: "pods" } }).catch((error: unknown) => {
-    // The server makes one itself, a moment after the namespace.
-    if (!(error instanceof StoreError) || error.reason !== "exists") throw error;
-  });
-  const created = await store.create("Pod", { apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: "pods", annotations: { keep: "me" } }, spec: { containers: [{ name: "c", image: "i:1" }] } } as unknown as Resource<"Pod">);
+  await store
+    .create("ServiceAccount", {
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name: "default", namespace: "pods" },
+    })
+    .catch((error: unknown) => {
+      // The server makes one itself, a moment after the namespace.
+      if (!(error instanceof StoreError) || error.reason !== "exists") throw error;
+    });
+  const created = await store.create("Pod", {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "p", namespace: "pods", annotations: { keep: "me" } },
+    spec: { containers: [{ name: "c", image: "i:1" }] },
+  } as unknown as Resource<"Pod">);
   await store.annotate(key, { "example.org/a": "1", "example.org/b": "2" });
   await store.annotate(key, { "example.org/b": null });
   const read = await store.get(key);
@@ -59,13 +82,27 @@ test("the server stops and starts again under a syncer: it goes on, and misses n
   const statuses: string[] = [];
   const sink = (event: SyncEvent): void => {
     if (event.type === "status") statuses.push(event.status);
-    else for (const { key, value } of event.updates) void (value === undefined ? names.delete(key.name) : names.add(key.name));
+    else
+      for (const { key, value } of event.updates)
+        void (value === undefined ? names.delete(key.name) : names.add(key.name));
   };
-  const syncer = startSyncer({ store, kinds: ["IPPool"], clock: doors.clock, random: doors.random, sink, log: () => {} });
+  const syncer = startSyncer({
+    store,
+    kinds: ["IPPool"],
+    clock: doors.clock,
+    random: doors.random,
+    sink,
+    log: () => {},
+  });
   const until = async (holds: () => boolean): Promise<void> => {
     while (!holds()) await Bun.sleep(10);
   };
-  const pool = (name: string): Resource<"IPPool"> => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "fd00::/48" } });
+  const pool = (name: string): Resource<"IPPool"> => ({
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name },
+    spec: { cidr: "fd00::/48" },
+  });
   await until(() => statuses.at(-1) === "in-sync");
   await store.create("IPPool", pool("before"));
   await until(() => names.has("before"));

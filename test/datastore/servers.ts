@@ -35,13 +35,21 @@ export class Server {
   async start(): Promise<void> {
     open.add(this);
     const listen = [unwrap(parseListenAddress(`127.0.0.1:${this.#port}`))];
-    this.#running = await runApiServer({ dataDirectory: this.#directory, listen, storageLimits: { changes: HISTORY, changeBytes: 1 << 24 } });
+    this.#running = await runApiServer({
+      dataDirectory: this.#directory,
+      listen,
+      storageLimits: { changes: HISTORY, changeBytes: 1 << 24 },
+    });
     this.#port = Number(new URL(this.access.server).port);
   }
 
   get access() {
     if (this.#running === undefined) throw new Error("the server does not run");
-    return { server: this.#running.urls[0] ?? "", tls: { ca: this.#running.authority }, token: this.#running.adminToken };
+    return {
+      server: this.#running.urls[0] ?? "",
+      tls: { ca: this.#running.authority },
+      token: this.#running.adminToken,
+    };
   }
 
   async stop(): Promise<void> {
@@ -61,7 +69,10 @@ export async function serveKubernetes(): Promise<Server> {
   const { server: url, tls, token } = server.access;
   for (const crd of CRDS) {
     const response = await fetch(`${url}/apis/apiextensions.k8s.io/v1/customresourcedefinitions`, {
-      method: "POST", tls, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: JSON.stringify(crd),
+      method: "POST",
+      tls,
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify(crd),
     });
     expect(response.status).toBe(201);
   }
@@ -74,7 +85,9 @@ function freePort(): Promise<number> {
     server.on("error", reject);
     server.listen(0, "127.0.0.1", () => {
       const address = server.address();
-      server.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))));
+      server.close(() =>
+        typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port")),
+      );
     });
   });
 }
@@ -90,8 +103,22 @@ export class Etcd {
     this.#ports ??= [await freePort(), await freePort()];
     const [client, peer] = this.#ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
     this.#process = Bun.spawn(
-      ["etcd", "--data-dir", this.#directory, "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-        "--initial-advertise-peer-urls", peer, "--initial-cluster", `default=${peer}`, "--unsafe-no-fsync"],
+      [
+        "etcd",
+        "--data-dir",
+        this.#directory,
+        "--listen-client-urls",
+        client,
+        "--advertise-client-urls",
+        client,
+        "--listen-peer-urls",
+        peer,
+        "--initial-advertise-peer-urls",
+        peer,
+        "--initial-cluster",
+        `default=${peer}`,
+        "--unsafe-no-fsync",
+      ],
       { stdout: "ignore", stderr: "ignore", env: { ...process.env, ETCD_UNSUPPORTED_ARCH: process.arch } },
     );
   }

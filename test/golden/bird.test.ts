@@ -33,10 +33,25 @@ const V6: BirdInput = {
   borrowed: ["fd00:10::9:1"] as Addr[],
 };
 const CASES: Readonly<Record<string, BirdInput>> = {
-  "ipv4": V4,
-  "ipv6": V6,
-  "dual-stack": { ...V4, addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 }, pools: [...V4.pools, ...V6.pools], blocks: [...V4.blocks, ...V6.blocks], borrowed: [...V4.borrowed, ...V6.borrowed] },
-  "alone": { node: "n1\"; evil {", addresses: { ipv4: undefined, ipv6: undefined }, asNumber: 64512, peers: [], pools: [], unexported: [], blocks: [], borrowed: [] },
+  ipv4: V4,
+  ipv6: V6,
+  "dual-stack": {
+    ...V4,
+    addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 },
+    pools: [...V4.pools, ...V6.pools],
+    blocks: [...V4.blocks, ...V6.blocks],
+    borrowed: [...V4.borrowed, ...V6.borrowed],
+  },
+  alone: {
+    node: 'n1"; evil {',
+    addresses: { ipv4: undefined, ipv6: undefined },
+    asNumber: 64512,
+    peers: [],
+    pools: [],
+    unexported: [],
+    blocks: [],
+    borrowed: [],
+  },
 };
 
 test.each(Object.entries(CASES))("%s", (name, input) => {
@@ -51,6 +66,12 @@ test.each(Object.entries(CASES))("%s", (name, input) => {
 
 test("the order of the input does not matter", () => {
   const input = CASES["dual-stack"] ?? V4;
-  const reversed: BirdInput = { ...input, peers: [...input.peers].reverse(), pools: [...input.pools].reverse(), blocks: [...input.blocks].reverse(), borrowed: [...input.borrowed].reverse() };
+  const reversed: BirdInput = {
+    ...input,
+    peers: [...input.peers].reverse(),
+    pools: [...input.pools].reverse(),
+    blocks: [...input.blocks].reverse(),
+    borrowed: [...input.borrowed].reverse(),
+  };
   expect(renderBirdConfiguration(reversed)).toBe(renderBirdConfiguration(input));
 });

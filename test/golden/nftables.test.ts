@@ -14,12 +14,21 @@ import type { Addr } from "../../src/net/addr.ts";
 import { sys, withNamespaces } from "../kernel/fixture.ts";
 
 const DIRECTORY = `${import.meta.dir}/nftables`;
-const KIND_OF: Readonly<Record<string, Kind>> = { NetworkPolicy: "KubernetesNetworkPolicy", Pod: "Pod", Namespace: "Namespace" };
+const KIND_OF: Readonly<Record<string, Kind>> = {
+  NetworkPolicy: "KubernetesNetworkPolicy",
+  Pod: "Pod",
+  Namespace: "Namespace",
+};
 
 function updateOf(resource: Resource): Update {
   const kind = KIND_OF[resource.kind];
   if (kind === undefined) throw new Error(`the golden has an object of kind ${resource.kind}`);
-  return { kind, key: keyOf(kind, resource), value: resource, origin: { revision: "1", generation: 1, seenAt: 0 } } as Update;
+  return {
+    kind,
+    key: keyOf(kind, resource),
+    value: resource,
+    origin: { revision: "1", generation: 1, seenAt: 0 },
+  } as Update;
 }
 
 /** A pod of node n1 has been wired: its record, as ADD would write it. */
@@ -28,13 +37,24 @@ function wire(graph: Graph, resource: Resource): void {
   const pod = resource as Resource<"Pod">;
   if (pod.spec?.nodeName !== "n1") return;
   const addresses = (pod.status?.podIPs ?? []).map((entry) => entry.ip as Addr);
-  graph.setCniRecord({ containerId: pod.metadata.name, pod: keyOf("Pod", pod), interface: `cali-${pod.metadata.name}`, addresses, mac: "", netns: "", podInterface: "eth0" });
+  graph.setCniRecord({
+    containerId: pod.metadata.name,
+    pod: keyOf("Pod", pod),
+    interface: `cali-${pod.metadata.name}`,
+    addresses,
+    mac: "",
+    netns: "",
+    podInterface: "eth0",
+  });
 }
 
 /** Elements of hash sets come in the kernel's order, which differs from run to run. */
 function sortElements(text: string): string {
   return text.replace(/elements = \{([^}]*)\}/g, (_, list: string) => {
-    const elements = list.split(",").map((element) => element.trim()).sort();
+    const elements = list
+      .split(",")
+      .map((element) => element.trim())
+      .sort();
     return `elements = { ${elements.join(", ")} }`;
   });
 }

@@ -7,14 +7,39 @@ import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 const addr = (text: string) => unwrap(parseAddr(text));
 
 /** Inserts an entry; `-g` (destination NAT) is where the reply comes from. */
-function insert(namespace: Namespace, protocol: "tcp" | "udp", source: string, destination: string, nat: readonly string[] = []): void {
+function insert(
+  namespace: Namespace,
+  protocol: "tcp" | "udp",
+  source: string,
+  destination: string,
+  nat: readonly string[] = [],
+): void {
   const state = protocol === "tcp" ? ["--state", "ESTABLISHED"] : [];
-  namespace.run(["conntrack", "-I", "-p", protocol, "-s", source, "-d", destination, "--sport", "1000", "--dport", "80", "--timeout", "1000", ...state, ...nat]);
+  namespace.run([
+    "conntrack",
+    "-I",
+    "-p",
+    protocol,
+    "-s",
+    source,
+    "-d",
+    destination,
+    "--sport",
+    "1000",
+    "--dport",
+    "80",
+    "--timeout",
+    "1000",
+    ...state,
+    ...nat,
+  ]);
 }
 
 function flows(namespace: Namespace): string[] {
   const list = namespace.run(["conntrack", "-L", "-f", "ipv4"]) + namespace.run(["conntrack", "-L", "-f", "ipv6"]);
-  return [...new Set([...list.matchAll(/src=(\S+) dst=(\S+)/g)].map(([, source, destination]) => `${source}>${destination}`))].sort();
+  return [
+    ...new Set([...list.matchAll(/src=(\S+) dst=(\S+)/g)].map(([, source, destination]) => `${source}>${destination}`)),
+  ].sort();
 }
 
 test("connections from, to and behind an address end; others stay", () => {

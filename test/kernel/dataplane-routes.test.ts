@@ -29,8 +29,19 @@ function open(namespace: Namespace, routes: ProgramDelta["routes"]): RoutesDrive
 }
 
 function shown(namespace: Namespace): string[] {
-  const lines = [...namespace.run(["ip", "route", "show", "proto", "80"]).split("\n"), ...namespace.run(["ip", "-6", "route", "show", "proto", "80"]).split("\n")];
-  return lines.map((line) => line.replace(/ dev lo\b| metric 1024| pref medium| error -?\d+/g, " ").replace(/\s+/g, " ").trim()).filter((line) => line !== "").sort();
+  const lines = [
+    ...namespace.run(["ip", "route", "show", "proto", "80"]).split("\n"),
+    ...namespace.run(["ip", "-6", "route", "show", "proto", "80"]).split("\n"),
+  ];
+  return lines
+    .map((line) =>
+      line
+        .replace(/ dev lo\b| metric 1024| pref medium| error -?\d+/g, " ")
+        .replace(/\s+/g, " ")
+        .trim(),
+    )
+    .filter((line) => line !== "")
+    .sort();
 }
 
 test("programs, adopts, repairs and removes routes", () => {
@@ -41,7 +52,12 @@ test("programs, adopts, repairs and removes routes", () => {
     namespace.run(["ip", "route", "add", "10.65.0.64/26", "dev", "peer", "proto", "bird"]);
     const first = open(namespace, ROUTES);
     expect(first.pending).toBe(0);
-    const all = ["10.65.0.1 dev cali1 scope link", "blackhole 10.65.0.0/26", "blackhole fd00:65::/122", "fd00:65::1 dev cali1"].sort();
+    const all = [
+      "10.65.0.1 dev cali1 scope link",
+      "blackhole 10.65.0.0/26",
+      "blackhole fd00:65::/122",
+      "fd00:65::1 dev cali1",
+    ].sort();
     expect(shown(namespace)).toEqual(all);
     const second = open(namespace, ROUTES);
     expect(second.writes).toBe(0);
@@ -115,7 +131,10 @@ test("what a block leaves is there before its own route goes", () => {
     const blocks = new Map([...ROUTES].filter(([, { type }]) => type === "blackhole"));
     const driver = open(namespace, blocks);
     const directory = mkdtempSync("/dev/shm/calico-routes-");
-    const monitor = Bun.spawn(["ip", "-n", namespace.name, "monitor", "route"], { stdout: Bun.file(`${directory}/seen`), stderr: "ignore" });
+    const monitor = Bun.spawn(["ip", "-n", namespace.name, "monitor", "route"], {
+      stdout: Bun.file(`${directory}/seen`),
+      stderr: "ignore",
+    });
     const seen = (): string[] => readFileSync(`${directory}/seen`, "utf8").split("\n");
     /** Adds routes until the monitor has told of one: it may not listen yet, and the kernel tells nothing of a route that was there. */
     const awaitMark = (mark: string): void => {
@@ -132,7 +151,9 @@ test("what a block leaves is there before its own route goes", () => {
       awaitMark("198.51.100.2");
       for (const block of blocks.keys()) {
         const lines = seen().filter((line) => line.includes(block));
-        expect(lines.map((line) => (line.startsWith("Deleted") ? "goes" : /metric 4294967295/.test(line) ? "left" : line))).toEqual(["left", "goes"]);
+        expect(
+          lines.map((line) => (line.startsWith("Deleted") ? "goes" : /metric 4294967295/.test(line) ? "left" : line)),
+        ).toEqual(["left", "goes"]);
       }
     } finally {
       monitor.kill();
@@ -168,7 +189,12 @@ test("a route whose interface does not exist waits for it and blocks nothing els
   withNamespaces(["routes"], (namespace) => {
     const driver = open(namespace, ROUTES);
     expect(driver.pending).toBe(2);
-    const endpoint = { source: { kind: "Pod", namespace: "a", name: "b" }, addresses: ["10.65.0.1"], ingress: { tiers: [], otherwise: "allow" }, egress: { tiers: [], otherwise: "allow" } } as const;
+    const endpoint = {
+      source: { kind: "Pod", namespace: "a", name: "b" },
+      addresses: ["10.65.0.1"],
+      ingress: { tiers: [], otherwise: "allow" },
+      egress: { tiers: [], otherwise: "allow" },
+    } as const;
     const program = { ...EMPTY, endpoints: new Map([["cali1" as EndpointId, endpoint]]) } as unknown as Program;
     expect(driver.isProgrammed("cali1" as EndpointId, program)).toBe(false);
     namespace.run(["ip", "link", "add", "cali1", "type", "veth", "peer", "name", "peer"]);
@@ -184,7 +210,16 @@ test("a route whose interface does not exist waits for it and blocks nothing els
 /** All of the main table's routes to the destination, whosever they are. */
 function allTo(namespace: Namespace, destination: string): string[] {
   const family = destination.includes(":") ? "-6" : "-4";
-  return namespace.run(["ip", family, "route", "show", destination]).split("\n").map((line) => line.replace(/ metric 1024| pref medium| dev lo\b| error -?\d+/g, " ").replace(/\s+/g, " ").trim()).filter((line) => line !== "");
+  return namespace
+    .run(["ip", family, "route", "show", destination])
+    .split("\n")
+    .map((line) =>
+      line
+        .replace(/ metric 1024| pref medium| dev lo\b| error -?\d+/g, " ")
+        .replace(/\s+/g, " ")
+        .trim(),
+    )
+    .filter((line) => line !== "");
 }
 
 function withLinks(run: (namespace: Namespace) => void): void {
@@ -243,7 +278,10 @@ for (const [destination, words] of FOREIGN) {
       const driver = namespace.enter(() => new RoutesDriver(sys, clock));
       driver.lower(EMPTY, delta(ROUTES));
       driver.read();
-      for (let i = 0; i < 2; i++) expect(() => driver.commit()).toThrow(new RegExp(`Cannot add route.*${destination}.*EEXIST.*another's route is there.*protocol 4`));
+      for (let i = 0; i < 2; i++)
+        expect(() => driver.commit()).toThrow(
+          new RegExp(`Cannot add route.*${destination}.*EEXIST.*another's route is there.*protocol 4`),
+        );
       expect([allTo(namespace, destination), driver.pending, shown(namespace).length]).toEqual([foreign, 1, 3]);
       namespace.run(["ip", family, "route", "del", ...words]);
       driver.commit();
@@ -258,7 +296,10 @@ for (const [destination, words] of FOREIGN) {
       namespace.run(["ip", family, "route", "replace", ...words]);
       const foreign = allTo(namespace, destination);
       // The driver has not read since.
-      const other: Route = destination.endsWith("/26") || destination.endsWith("/122") ? { type: "local", interface: "cali1" } : { type: "local", interface: "peer" };
+      const other: Route =
+        destination.endsWith("/26") || destination.endsWith("/122")
+          ? { type: "local", interface: "cali1" }
+          : { type: "local", interface: "peer" };
       driver.lower(EMPTY, delta(new Map([[destination as RouteId, other]])));
       expect(() => driver.commit()).toThrow("another's route is there");
       expect(allTo(namespace, destination)).toEqual(foreign);
@@ -276,7 +317,22 @@ test("a route that ADD wrote a moment ago is taken for what it is, one of ours t
   withLinks((namespace) => {
     const driver = namespace.enter(() => new RoutesDriver(sys, clock));
     driver.read();
-    for (const [family, addr] of [["-4", "10.65.0.1"], ["-6", "fd00:65::1"]] as const) namespace.run(["ip", family, "route", "add", addr, "dev", "cali1", "proto", "80", ...(family === "-4" ? ["scope", "link"] : [])]);
+    for (const [family, addr] of [
+      ["-4", "10.65.0.1"],
+      ["-6", "fd00:65::1"],
+    ] as const)
+      namespace.run([
+        "ip",
+        family,
+        "route",
+        "add",
+        addr,
+        "dev",
+        "cali1",
+        "proto",
+        "80",
+        ...(family === "-4" ? ["scope", "link"] : []),
+      ]);
     const local = new Map([...ROUTES].filter(([, { type }]) => type === "local"));
     driver.lower(EMPTY, delta(local));
     driver.commit();
@@ -284,7 +340,11 @@ test("a route that ADD wrote a moment ago is taken for what it is, one of ours t
     driver.lower(EMPTY, delta(new Map([...local.keys()].map((id) => [id, undefined]))));
     driver.commit();
     expect(shown(namespace)).toEqual([]);
-    for (const [family, addr] of [["-4", "10.65.0.1"], ["-6", "fd00:65::1"]] as const) namespace.run(["ip", family, "route", "add", addr, "dev", "peer", "proto", "80"]);
+    for (const [family, addr] of [
+      ["-4", "10.65.0.1"],
+      ["-6", "fd00:65::1"],
+    ] as const)
+      namespace.run(["ip", family, "route", "add", addr, "dev", "peer", "proto", "80"]);
     driver.lower(EMPTY, delta(local));
     expect(() => driver.commit()).toThrow("EEXIST");
     // As the loop does after a failure.
@@ -309,7 +369,10 @@ const WITHOUT_IPV6: Sys = {
 test("where the kernel has no IPv6, IPv4 goes on: its routes are not taken for surplus, and blocks of IPv6 are not waited for", () => {
   withLinks((namespace) => {
     const driver = namespace.enter(() => new RoutesDriver(WITHOUT_IPV6, clock, new Set([4])));
-    driver.lower(EMPTY, delta(new Map([...ROUTES].filter(([id, { type }]) => type === "blackhole" || !id.includes(":")))));
+    driver.lower(
+      EMPTY,
+      delta(new Map([...ROUTES].filter(([id, { type }]) => type === "blackhole" || !id.includes(":")))),
+    );
     for (let i = 0; i < 2; i++) {
       driver.read();
       driver.commit();
@@ -317,7 +380,11 @@ test("where the kernel has no IPv6, IPv4 goes on: its routes are not taken for s
     const writes = driver.writes;
     driver.read();
     driver.commit();
-    expect([driver.pending, driver.writes - writes, shown(namespace)]).toEqual([0, 0, ["10.65.0.1 dev cali1 scope link", "blackhole 10.65.0.0/26"]]);
+    expect([driver.pending, driver.writes - writes, shown(namespace)]).toEqual([
+      0,
+      0,
+      ["10.65.0.1 dev cali1 scope link", "blackhole 10.65.0.0/26"],
+    ]);
     driver.close();
   });
 });

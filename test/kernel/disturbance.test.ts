@@ -33,7 +33,13 @@ function sysOf(namespace: Namespace, notificationBytes?: number): Sys {
       if ((type & SOCK_NONBLOCK) !== 0) notifying.add(fd);
       return fd;
     },
-    setSocketOption: (fd, level, option, value) => sys.setSocketOption(fd, level, option, option === SO_RCVBUFFORCE && notifying.has(fd) ? (notificationBytes ?? value) : value),
+    setSocketOption: (fd, level, option, value) =>
+      sys.setSocketOption(
+        fd,
+        level,
+        option,
+        option === SO_RCVBUFFORCE && notifying.has(fd) ? (notificationBytes ?? value) : value,
+      ),
   };
 }
 
@@ -47,12 +53,21 @@ interface Bench {
 }
 
 /** A node with one pod that may neither send nor receive, kept so by a loop that never audits. */
-async function withBench(run: (bench: Bench) => Promise<void>, options: { readonly notificationBytes?: number } = {}): Promise<void> {
+async function withBench(
+  run: (bench: Bench) => Promise<void>,
+  options: { readonly notificationBytes?: number } = {},
+): Promise<void> {
   const [node, pod, world] = [makeNamespace("node"), makeNamespace("pod"), makeNamespace("world")];
   const abort = new AbortController();
   const reports: Bench["reports"] = [];
   const driver = new NftablesDriver(sysOf(node, options.notificationBytes), { ownsTable: false });
-  const loop = new Loop({ drivers: [driver], clock: openClock(), watcher: openWatcher(), auditIntervalMs: NEVER_MS, report: (message, fields) => reports.push({ message, fields }) });
+  const loop = new Loop({
+    drivers: [driver],
+    clock: openClock(),
+    watcher: openWatcher(),
+    auditIntervalMs: NEVER_MS,
+    report: (message, fields) => reports.push({ message, fields }),
+  });
   try {
     makeRouter(node);
     connect(node, "world", world);
@@ -60,14 +75,40 @@ async function withBench(run: (bench: Bench) => Promise<void>, options: { readon
     connect(node, "cali0", pod);
     for (const addr of ADDRESSES) routePod(node, "cali0", addr);
     const graph = new Graph({ node: "n1" });
-    const resource: Resource<"Pod"> = { apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace: "a" }, spec: { nodeName: "n1", containers: [] }, status: { podIPs: ADDRESSES.map((ip) => ({ ip })) } };
-    const closed: Resource<"KubernetesNetworkPolicy"> = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "closed", namespace: "a" }, spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] } };
+    const resource: Resource<"Pod"> = {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "p", namespace: "a" },
+      spec: { nodeName: "n1", containers: [] },
+      status: { podIPs: ADDRESSES.map((ip) => ({ ip })) },
+    };
+    const closed: Resource<"KubernetesNetworkPolicy"> = {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: { name: "closed", namespace: "a" },
+      spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+    };
     graph.update([updateOf("Pod", resource), updateOf("KubernetesNetworkPolicy", closed)]);
-    graph.setCniRecord({ containerId: "c", pod: keyOf("Pod", resource), interface: "cali0", addresses: ADDRESSES as unknown as Addr[], mac: "", netns: "", podInterface: "eth0" });
+    graph.setCniRecord({
+      containerId: "c",
+      pod: keyOf("Pod", resource),
+      interface: "cali0",
+      addresses: ADDRESSES as unknown as Addr[],
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    });
     loop.step(graph.program, graph.flush());
     loop.start();
     const running = loop.run(abort.signal);
-    await run({ node, loop, driver, pod: new Port(pod, "eth0", HOST_MAC), world: new Port(world, "eth0", HOST_MAC), reports });
+    await run({
+      node,
+      loop,
+      driver,
+      pod: new Port(pod, "eth0", HOST_MAC),
+      world: new Port(world, "eth0", HOST_MAC),
+      reports,
+    });
     abort.abort();
     await running;
   } finally {
@@ -78,13 +119,26 @@ async function withBench(run: (bench: Bench) => Promise<void>, options: { readon
 }
 
 /** Sends a datagram each turn, some millisecond, out of the pod in that family until `done`; how many left the node. */
-async function leaked({ pod, world }: Bench, family: 0 | 1, done: Promise<unknown>): Promise<{ readonly sent: number; readonly passed: number }> {
+async function leaked(
+  { pod, world }: Bench,
+  family: 0 | 1,
+  done: Promise<unknown>,
+): Promise<{ readonly sent: number; readonly passed: number }> {
   let running = true;
   void done.then(() => (running = false));
   let sent = 0;
   const arrived: number[] = [];
   while (running) {
-    pod.send({ source: ADDRESSES[family] as Addr, destination: WORLD[family] as Addr, protocol: UDP, sourcePort: 4000, destinationPort: 5000 }, MARK + ++sent);
+    pod.send(
+      {
+        source: ADDRESSES[family] as Addr,
+        destination: WORLD[family] as Addr,
+        protocol: UDP,
+        sourcePort: 4000,
+        destinationPort: 5000,
+      },
+      MARK + ++sent,
+    );
     await Bun.sleep(1);
     arrived.push(...world.markers());
   }
@@ -92,10 +146,17 @@ async function leaked({ pod, world }: Bench, family: 0 | 1, done: Promise<unknow
 }
 
 async function until(holds: () => boolean): Promise<void> {
-  for (const end = performance.now() + 20_000; !holds(); await Bun.sleep(5)) if (performance.now() > end) throw new Error("waited 20 s in vain");
+  for (const end = performance.now() + 20_000; !holds(); await Bun.sleep(5))
+    if (performance.now() > end) throw new Error("waited 20 s in vain");
 }
 
-const COMMANDS = [["flush", "ruleset"], ["delete", "table", "inet", "calico"], ["flush", "chain", "inet", "calico", "forward"], ["insert", "rule", "inet", "calico", "forward", "accept"], ["add", "table", "inet", "calico", "{ flags dormant; }"]];
+const COMMANDS = [
+  ["flush", "ruleset"],
+  ["delete", "table", "inet", "calico"],
+  ["flush", "chain", "inet", "calico", "forward"],
+  ["insert", "rule", "inet", "calico", "forward", "accept"],
+  ["add", "table", "inet", "calico", "{ flags dormant; }"],
+];
 
 for (const family of [0, 1] as const) {
   for (const command of COMMANDS) {
@@ -115,7 +176,10 @@ for (const family of [0, 1] as const) {
         expect(passed).toBeLessThanOrEqual(1);
         expect(loop.status()[0]).toMatchObject({ pending: 0, error: undefined });
         expect(node.run(["nft", "list", "table", "inet", "calico"])).toContain("policy accept");
-        expect(reports[0]).toMatchObject({ message: "kernel differs from the program: repairing", fields: { driver: "nftables", changedBy: expect.stringMatching(/^nft \(process \d+\)$/) } });
+        expect(reports[0]).toMatchObject({
+          message: "kernel differs from the program: repairing",
+          fields: { driver: "nftables", changedBy: expect.stringMatching(/^nft \(process \d+\)$/) },
+        });
       }));
   }
 }
@@ -127,7 +191,10 @@ test("nothing is read again for own commits, nor for what happens to other table
     driver.read = () => (reads++, read());
     const graph = new Graph({ node: "n1" });
     loop.step(graph.program, graph.flush());
-    node.run(["nft", "add table inet other; add chain inet other c; add rule inet other c counter; add table ip calico"]);
+    node.run([
+      "nft",
+      "add table inet other; add chain inet other c; add rule inet other c counter; add table ip calico",
+    ]);
     // The last change is heard after the others.
     node.run(["nft", "add", "table", "inet", "calico", "{", "chain", "x", "{", "}", ";", "}"]);
     await until(() => loop.repairs > 0);
@@ -138,7 +205,10 @@ test("notifications that overflow are a reason to read again, and later ones are
   withBench(
     async ({ node, loop, reports }) => {
       const elements = Array.from({ length: 5_000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`).join(", ");
-      node.run(["nft", "-f", "-"], `add table inet other\nadd set inet other s { type ipv4_addr; }\nadd element inet other s { ${elements} }\ndelete table inet calico\n`);
+      node.run(
+        ["nft", "-f", "-"],
+        `add table inet other\nadd set inet other s { type ipv4_addr; }\nadd element inet other s { ${elements} }\ndelete table inet calico\n`,
+      );
       await until(() => loop.repairs > 0);
       expect(reports.some(({ fields }) => fields["cause"] === "ENOBUFS")).toBe(true);
       const repairs = loop.repairs;

@@ -18,12 +18,18 @@ export const sys: Sys = openSys();
 /** Runs a program; standard output. Throws with its standard error when it fails. */
 export function execute(command: readonly string[], input = ""): string {
   const result = Bun.spawnSync([...command], { stdin: new TextEncoder().encode(input) });
-  if (result.exitCode !== 0) throw new Error(`${command.join(" ")} failed with ${result.exitCode}: ${result.stderr.toString()}${result.stdout.toString()}`);
+  if (result.exitCode !== 0)
+    throw new Error(
+      `${command.join(" ")} failed with ${result.exitCode}: ${result.stderr.toString()}${result.stdout.toString()}`,
+    );
   return result.stdout.toString();
 }
 
 /** Makes one namespace (with its loopback up) for each name and removes them afterwards. */
-export function withNamespaces<const N extends readonly string[]>(names: N, run: (...namespaces: { [I in keyof N]: Namespace }) => void): void {
+export function withNamespaces<const N extends readonly string[]>(
+  names: N,
+  run: (...namespaces: { [I in keyof N]: Namespace }) => void,
+): void {
   const made: Namespace[] = [];
   try {
     for (const name of names) made.push(makeNamespace(name));

@@ -36,7 +36,16 @@ const NODE = "n1";
 const SEED = Number(process.env["LAW_SEED"] ?? "20261125");
 
 /** Addresses that no router forwards: the kernel drops them before any rule. */
-const MARTIAN = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"].map((text) => unwrap(parsePrefix(text)));
+const MARTIAN = [
+  "0.0.0.0/8",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "224.0.0.0/3",
+  "::/127",
+  "::ffff:0:0/96",
+  "fe80::/10",
+  "ff00::/8",
+].map((text) => unwrap(parsePrefix(text)));
 
 interface Bench {
   readonly node: Namespace;
@@ -52,7 +61,10 @@ function build(node: Namespace, world: Namespace, pods: readonly Namespace[]): B
     connect(node, `cali${i}`, pod);
     return { interface: `cali${i}`, port: new Port(pod, "eth0", HOST_MAC) };
   });
-  execute(["ip", "netns", "exec", node.name, "nft", "-f", "-"], "table inet untracked { chain every { type filter hook prerouting priority raw; notrack; }; }");
+  execute(
+    ["ip", "netns", "exec", node.name, "nft", "-f", "-"],
+    "table inet untracked { chain every { type filter hook prerouting priority raw; notrack; }; }",
+  );
   return { node, slots, world: new Port(world, "eth0", HOST_MAC) };
 }
 
@@ -64,8 +76,10 @@ function decidedBy(verdict: Verdict, endpoint: EndpointId): string {
     const action = verdict.action === "allow" ? "allow" : "deny";
     return `${policyChain(id, reason.direction)}: ${action} ${formatName(reason.policy)} ${reason.direction} rule ${reason.index + 1}`;
   }
-  if (reason.type === "no-rule-matched") return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} no rule of tier default matched`;
-  if (reason.type === "not-isolated") return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} not isolated`;
+  if (reason.type === "no-rule-matched")
+    return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} no rule of tier default matched`;
+  if (reason.type === "not-isolated")
+    return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} not isolated`;
   return reason.type;
 }
 
@@ -110,13 +124,15 @@ class Law {
     driver.commit();
     driver.close();
     this.#comments = new Map();
-    for (const [chain, { rules }] of this.#client.read()?.chains ?? []) for (const rule of rules) this.#comments.set(rule.handle, `${chain}: ${rule.rule?.comment ?? ""}`);
+    for (const [chain, { rules }] of this.#client.read()?.chains ?? [])
+      for (const rule of rules) this.#comments.set(rule.handle, `${chain}: ${rule.rule?.comment ?? ""}`);
     this.#before = this.#counts();
   }
 
   #counts(): Map<bigint, bigint> {
     const counts = new Map<bigint, bigint>();
-    for (const rules of this.#client.counters().values()) for (const { handle, packets } of rules) counts.set(handle, packets);
+    for (const rules of this.#client.counters().values())
+      for (const { handle, packets } of rules) counts.set(handle, packets);
     return counts;
   }
 
@@ -128,10 +144,17 @@ class Law {
     const from = source?.interface as EndpointId | undefined;
     const to = destination?.interface as EndpointId | undefined;
     const expected: Record<Direction, Verdict | undefined> = { egress: undefined, ingress: undefined };
-    for (const [direction, record] of [["egress", source], ["ingress", destination]] as const) {
+    for (const [direction, record] of [
+      ["egress", source],
+      ["ingress", destination],
+    ] as const) {
       if (record === undefined) continue;
       const verdict = evaluate(this.#graph.program, record.interface as EndpointId, direction, packet);
-      expect({ packet, direction, verdict }).toEqual({ packet, direction, verdict: decide(this.#meaning, packet, { pod: record.pod, direction, fromOwnNode: false }) });
+      expect({ packet, direction, verdict }).toEqual({
+        packet,
+        direction,
+        verdict: decide(this.#meaning, packet, { pod: record.pod, direction, fromOwnNode: false }),
+      });
       expected[direction] = verdict;
     }
     const decisions: string[] = [];
@@ -139,13 +162,22 @@ class Law {
     const leaves = expected.egress?.action !== "deny";
     if (leaves && expected.ingress !== undefined && to !== undefined) decisions.push(decidedBy(expected.ingress, to));
     const arrives = leaves && expected.ingress?.action !== "deny";
-    const port = (endpoint: EndpointId | undefined): Port => this.#bench.slots.find((slot) => slot.interface === endpoint)?.port ?? this.#bench.world;
+    const port = (endpoint: EndpointId | undefined): Port =>
+      this.#bench.slots.find((slot) => slot.interface === endpoint)?.port ?? this.#bench.world;
     const marker = this.#marker++;
     port(from).send(packet, marker);
     const seen = this.#watch(() => port(to).received(marker));
-    expect({ packet, arrived: seen.arrived, decided: seen.decided.sort() }).toEqual({ packet, arrived: arrives, decided: decisions.sort() });
+    expect({ packet, arrived: seen.arrived, decided: seen.decided.sort() }).toEqual({
+      packet,
+      arrived: arrives,
+      decided: decisions.sort(),
+    });
     this.checked++;
-    for (const decision of decisions) this.decisions.set(decision.slice(decision.indexOf(": ")), (this.decisions.get(decision.slice(decision.indexOf(": "))) ?? 0) + 1);
+    for (const decision of decisions)
+      this.decisions.set(
+        decision.slice(decision.indexOf(": ")),
+        (this.decisions.get(decision.slice(decision.indexOf(": "))) ?? 0) + 1,
+      );
   }
 
   /** Waits until the packet has arrived or a rule has counted its drop. */
@@ -155,7 +187,8 @@ class Law {
       const arrived = received();
       const counts = this.#counts();
       const decided: string[] = [];
-      for (const [handle, packets] of counts) if (packets !== (this.#before.get(handle) ?? 0n)) decided.push(this.#comments.get(handle) ?? `rule ${handle}`);
+      for (const [handle, packets] of counts)
+        if (packets !== (this.#before.get(handle) ?? 0n)) decided.push(this.#comments.get(handle) ?? `rule ${handle}`);
       const dropped = decided.some((text) => /no rule of tier|: deny |spoofed|unknown|invalid| end$/.test(text));
       if (arrived || dropped || performance.now() > end) {
         this.#before = counts;
@@ -176,8 +209,11 @@ function localRecords(cluster: RandomCluster): CniRecord[] {
   const taken = new Set<Addr>();
   const local: CniRecord[] = [];
   for (const record of cluster.records) {
-    const pod = cluster.pods.find(({ metadata }) => metadata.namespace === record.pod.namespace && metadata.name === record.pod.name);
-    if (pod?.spec?.nodeName !== NODE || local.length === POD_SLOTS || record.addresses.some((addr) => taken.has(addr))) continue;
+    const pod = cluster.pods.find(
+      ({ metadata }) => metadata.namespace === record.pod.namespace && metadata.name === record.pod.name,
+    );
+    if (pod?.spec?.nodeName !== NODE || local.length === POD_SLOTS || record.addresses.some((addr) => taken.has(addr)))
+      continue;
     for (const addr of record.addresses) taken.add(addr);
     local.push({ ...record, interface: `cali${local.length}` });
   }
@@ -189,7 +225,10 @@ function familyOption(addr: Addr): "-4" | "-6" {
 }
 
 function routable(packet: FlowPacket): boolean {
-  return packet.source !== packet.destination && ![packet.source, packet.destination].some((addr) => MARTIAN.some((prefix) => prefixContains(prefix, addr)));
+  return (
+    packet.source !== packet.destination &&
+    ![packet.source, packet.destination].some((addr) => MARTIAN.some((prefix) => prefixContains(prefix, addr)))
+  );
 }
 
 test(`${PACKETS} packets: semantics = evaluate = nftables, deciding rule included`, () => {

@@ -14,12 +14,34 @@ import { COLLIDING } from "./colliding-names.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 
 function denyAll(namespace: string, name: string): Resource<"KubernetesNetworkPolicy"> {
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name, namespace }, spec: { podSelector: {} } };
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name, namespace },
+    spec: { podSelector: {} },
+  };
 }
 
 function pod(namespace: string, addr: string): { readonly resource: Resource<"Pod">; readonly record: CniRecord } {
-  const resource: Resource<"Pod"> = { apiVersion: "v1", kind: "Pod", metadata: { name: "p", namespace }, spec: { nodeName: "n1", containers: [] }, status: { podIPs: [{ ip: addr }] } };
-  return { resource, record: { containerId: namespace, pod: keyOf("Pod", resource), interface: `cali-${namespace}`, addresses: [addr as Addr], mac: "", netns: "", podInterface: "eth0" } };
+  const resource: Resource<"Pod"> = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "p", namespace },
+    spec: { nodeName: "n1", containers: [] },
+    status: { podIPs: [{ ip: addr }] },
+  };
+  return {
+    resource,
+    record: {
+      containerId: namespace,
+      pod: keyOf("Pod", resource),
+      interface: `cali-${namespace}`,
+      addresses: [addr as Addr],
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    },
+  };
 }
 
 class Node {
@@ -76,7 +98,14 @@ test("no two ids share a name, whatever they consist of, and every name is short
     ...COLLIDING.map((name) => `KubernetesNetworkPolicy/mallory/${name}`),
     `KubernetesNetworkPolicy/${"n".repeat(63)}/${long}`,
     `KubernetesNetworkPolicy/${"n".repeat(63)}/${long.slice(1)}y`,
-    "K/a/b c", "K/a/b_c", "K/a/b:c", "K/a/b/c", "K/a/b-c", "K/a/b.c", "K/a/ü", "K/a/",
+    "K/a/b c",
+    "K/a/b_c",
+    "K/a/b:c",
+    "K/a/b/c",
+    "K/a/b-c",
+    "K/a/b.c",
+    "K/a/ü",
+    "K/a/",
   ];
   const names = ids.map((id) => policyChain(id as PolicyId, "ingress"));
   // The name of one id, taken as another's.
@@ -87,7 +116,9 @@ test("no two ids share a name, whatever they consist of, and every name is short
     expect(name).toMatch(/^[A-Za-z0-9_./-]+$/);
     expect(name.length).toBeLessThan(256);
   }
-  expect(policyChain("KubernetesNetworkPolicy/shop/web" as PolicyId, "egress")).toBe("cali-po-KubernetesNetworkPolicy/shop/web");
+  expect(policyChain("KubernetesNetworkPolicy/shop/web" as PolicyId, "egress")).toBe(
+    "cali-po-KubernetesNetworkPolicy/shop/web",
+  );
 });
 
 test("the chain of a tier is no endpoint's, and sets are called by their ids", () => {

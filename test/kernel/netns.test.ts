@@ -38,7 +38,10 @@ test("runs inside and comes back, also after an exception, and leaves no descrip
 test("a path without a namespace is refused, and nothing changes", () => {
   const before = own();
   const open = descriptors();
-  for (const [path, cause] of [["/var/run/netns/none", 'Cannot open network namespace "/var/run/netns/none": ENOENT'], ["/dev/null", 'Cannot enter network namespace "/dev/null": EINVAL']] as const) {
+  for (const [path, cause] of [
+    ["/var/run/netns/none", 'Cannot open network namespace "/var/run/netns/none": ENOENT'],
+    ["/dev/null", 'Cannot enter network namespace "/dev/null": EINVAL'],
+  ] as const) {
     expect(() => withNamespace(sys, path, () => 1)).toThrow(cause);
   }
   expect(own()).toBe(before);
@@ -54,7 +57,9 @@ test("settings under net/ are those of the namespace", () => {
       expect(b.enter(() => readSysctl(sys, name))).toBe("0");
     }
     expect(a.enter(() => readSysctl(sys, "net/ipv4/conf/none/forwarding") ?? "absent")).toBe("absent");
-    expect(() => a.enter(() => writeSysctl(sys, "net/ipv4/conf/none/forwarding", "1"))).toThrow("Cannot set sysctl net/ipv4/conf/none/forwarding to 1: ENOENT");
+    expect(() => a.enter(() => writeSysctl(sys, "net/ipv4/conf/none/forwarding", "1"))).toThrow(
+      "Cannot set sysctl net/ipv4/conf/none/forwarding to 1: ENOENT",
+    );
     expect(() => a.enter(() => writeSysctl(sys, "net/ipv6/conf/all/forwarding", "many"))).toThrow(KernelError);
   });
 });

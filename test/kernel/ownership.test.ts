@@ -111,7 +111,15 @@ describe.skipIf(!CAN_OWN)("a table that we own", () => {
       const before = bench.contents();
       expect(before).toContain("chain forward");
       expect(bench.nft("flush", "ruleset")).toBe("");
-      for (const command of ["delete table inet calico", "flush table inet calico", "flush chain inet calico forward", "insert rule inet calico forward accept", "add chain inet calico other", "add table inet calico { flags dormant; }", "delete table inet calico; add table inet calico { flags owner; }"]) {
+      for (const command of [
+        "delete table inet calico",
+        "flush table inet calico",
+        "flush chain inet calico forward",
+        "insert rule inet calico forward accept",
+        "add chain inet calico other",
+        "add table inet calico { flags dormant; }",
+        "delete table inet calico; add table inet calico { flags owner; }",
+      ]) {
         expect([command, bench.nft(command)]).toEqual([command, expect.stringContaining("Operation not permitted")]);
       }
       expect(bench.contents()).toBe(before);
@@ -138,7 +146,11 @@ describe.skipIf(!CAN_OWN)("a table that we own", () => {
   });
 
   for (const [name, ...commands] of [
-    ["made by a version that did not own it", "delete table inet calico", "add table inet calico { chain forward { type filter hook forward priority 0; }; }"],
+    [
+      "made by a version that did not own it",
+      "delete table inet calico",
+      "add table inet calico { chain forward { type filter hook forward priority 0; }; }",
+    ],
     ["asleep", "delete table inet calico", "add table inet calico { flags dormant; }"],
     ["with a chain that we have no word for", "add chain inet calico nat { type nat hook postrouting priority 100; }"],
     ["deleted", "delete table inet calico"],

@@ -16,7 +16,9 @@ function requestFor(pod: Namespace, number: number): PodRequest {
 }
 
 /** A node with forwarding on, as the daemon leaves it; `run` is in its namespace. */
-function onNode(run: (node: Namespace, a: Namespace, b: Namespace, network: PodNetwork, host: RouteClient) => void): void {
+function onNode(
+  run: (node: Namespace, a: Namespace, b: Namespace, network: PodNetwork, host: RouteClient) => void,
+): void {
   withNamespaces(["node", "a", "b"], (node, a, b) => {
     node.enter(() => {
       writeSysctl(sys, "net/ipv4/ip_forward", "1");
@@ -116,7 +118,9 @@ test("remove unroutes and closes at once, may be repeated, and sweep deletes the
     network.sweep(["calitest2", "calinone"]);
     expect(host.linkByName("calitest2")).toBeUndefined();
     network.remove(request);
-    expect(node.run(["ip", "route"])).toMatch(/^169\.254\.1\.1 dev caligateway proto static scope link metric 4294967295[^\n]*\n$/);
+    expect(node.run(["ip", "route"])).toMatch(
+      /^169\.254\.1\.1 dev caligateway proto static scope link metric 4294967295[^\n]*\n$/,
+    );
   });
 });
 
@@ -140,17 +144,40 @@ test("check names each difference, on both sides", () => {
       network.add(request);
       return found;
     };
-    expect(differencesAfter(node, "ip", "route", "delete", "10.65.0.1")).toEqual(["node's route to 10.65.0.1 is missing, must lead to calitest1"]);
-    expect(differencesAfter(node, "ip", "-6", "route", "delete", "fd00:65::1")).toEqual(["node's route to fd00:65::1 is missing, must lead to calitest1"]);
-    expect(differencesAfter(node, "ip", "link", "set", "calitest1", "address", "02:00:00:00:00:09")).toContain(`MAC of calitest1 is 02:00:00:00:00:09, must be ${MAC}`);
-    expect(differencesAfter(node, "sysctl", "-w", "net.ipv4.conf.calitest1.rp_filter=0")).toEqual(["IPv4 setting rp_filter of calitest1 is 0, must be 1"]);
-    expect(differencesAfter(node, "ip", "-6", "address", "flush", "dev", "calitest1")).toContain("address fe80::ecee:eeff:feee:eeee of calitest1 is missing, must be present");
-    expect(differencesAfter(a, "ip", "address", "delete", "fd00:65::1/128", "dev", "eth0")).toEqual(["address fd00:65::1 is missing on eth0 of the pod"]);
-    expect(differencesAfter(a, "ip", "route", "delete", "default")).toEqual([expect.stringContaining("route 0.0.0.0/0 via 169.254.1.1 dev")]);
-    expect(differencesAfter(a, "ip", "-6", "route", "delete", "default")).toEqual([expect.stringContaining("route ::/0 via fe80::ecee:eeff:feee:eeee dev")]);
-    expect(differencesAfter(a, "ip", "link", "set", "eth0", "mtu", "1400")).toEqual(["MTU of eth0 of the pod is 1400, must be 1450"]);
-    expect(differencesAfter(node, "ip", "link", "delete", "calitest1")).toEqual(["interface calitest1 does not exist on the node", "interface eth0 does not exist in the pod"]);
-    expect(network.check({ ...request, netns: "/var/run/netns/none" })).toEqual([expect.stringContaining('network namespace "/var/run/netns/none" does not exist: ENOENT')]);
+    expect(differencesAfter(node, "ip", "route", "delete", "10.65.0.1")).toEqual([
+      "node's route to 10.65.0.1 is missing, must lead to calitest1",
+    ]);
+    expect(differencesAfter(node, "ip", "-6", "route", "delete", "fd00:65::1")).toEqual([
+      "node's route to fd00:65::1 is missing, must lead to calitest1",
+    ]);
+    expect(differencesAfter(node, "ip", "link", "set", "calitest1", "address", "02:00:00:00:00:09")).toContain(
+      `MAC of calitest1 is 02:00:00:00:00:09, must be ${MAC}`,
+    );
+    expect(differencesAfter(node, "sysctl", "-w", "net.ipv4.conf.calitest1.rp_filter=0")).toEqual([
+      "IPv4 setting rp_filter of calitest1 is 0, must be 1",
+    ]);
+    expect(differencesAfter(node, "ip", "-6", "address", "flush", "dev", "calitest1")).toContain(
+      "address fe80::ecee:eeff:feee:eeee of calitest1 is missing, must be present",
+    );
+    expect(differencesAfter(a, "ip", "address", "delete", "fd00:65::1/128", "dev", "eth0")).toEqual([
+      "address fd00:65::1 is missing on eth0 of the pod",
+    ]);
+    expect(differencesAfter(a, "ip", "route", "delete", "default")).toEqual([
+      expect.stringContaining("route 0.0.0.0/0 via 169.254.1.1 dev"),
+    ]);
+    expect(differencesAfter(a, "ip", "-6", "route", "delete", "default")).toEqual([
+      expect.stringContaining("route ::/0 via fe80::ecee:eeff:feee:eeee dev"),
+    ]);
+    expect(differencesAfter(a, "ip", "link", "set", "eth0", "mtu", "1400")).toEqual([
+      "MTU of eth0 of the pod is 1400, must be 1450",
+    ]);
+    expect(differencesAfter(node, "ip", "link", "delete", "calitest1")).toEqual([
+      "interface calitest1 does not exist on the node",
+      "interface eth0 does not exist in the pod",
+    ]);
+    expect(network.check({ ...request, netns: "/var/run/netns/none" })).toEqual([
+      expect.stringContaining('network namespace "/var/run/netns/none" does not exist: ENOENT'),
+    ]);
   });
 });
 
@@ -166,19 +193,36 @@ describe("on a node without a default route, the gateways answer a pod that", ()
   const cases: readonly (readonly [string, readonly (readonly string[])[]])[] = [
     ["has lost its neighbours", []],
     ["has another MAC", [["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"]]],
-    ["set its link down and up", [["ip", "link", "set", "eth0", "down"], ["ip", "link", "set", "eth0", "up"], ...restore6, ...restore4]],
-    ["set its link down, changed its MAC and set it up", [["ip", "link", "set", "eth0", "down"], ["ip", "link", "set", "eth0", "address", "02:00:00:00:00:78"], ["ip", "link", "set", "eth0", "up"], ...restore6, ...restore4]],
+    [
+      "set its link down and up",
+      [["ip", "link", "set", "eth0", "down"], ["ip", "link", "set", "eth0", "up"], ...restore6, ...restore4],
+    ],
+    [
+      "set its link down, changed its MAC and set it up",
+      [
+        ["ip", "link", "set", "eth0", "down"],
+        ["ip", "link", "set", "eth0", "address", "02:00:00:00:00:78"],
+        ["ip", "link", "set", "eth0", "up"],
+        ...restore6,
+        ...restore4,
+      ],
+    ],
   ];
   for (const [name, commands] of cases) {
     test(name, () => {
       onNode((node, a, b, network) => {
-        expect(node.run(["ip", "route", "show", "default"]) + node.run(["ip", "-6", "route", "show", "default"])).toBe("");
+        expect(node.run(["ip", "route", "show", "default"]) + node.run(["ip", "-6", "route", "show", "default"])).toBe(
+          "",
+        );
         network.add(requestFor(a, 1));
         network.add(requestFor(b, 2));
         for (const command of commands) a.run(command);
         for (const family of ["-4", "-6"]) a.run(["ip", family, "neigh", "flush", "nud", "permanent", "dev", "eth0"]);
         expect(a.run(["ip", "neigh", "show", "nud", "permanent"])).toBe("");
-        for (const [target, gateway] of [["10.65.0.2", "169.254.1.1"], ["fd00:65::2", "fe80::ecee:eeff:feee:eeee"]] as const) {
+        for (const [target, gateway] of [
+          ["10.65.0.2", "169.254.1.1"],
+          ["fd00:65::2", "fe80::ecee:eeff:feee:eeee"],
+        ] as const) {
           a.run(["ping", "-c", "1", "-W", "3", target]);
           expect(a.run(["ip", "neigh", "show", gateway])).toContain(`lladdr ${MAC}`);
         }
@@ -191,7 +235,10 @@ test("whoever sends to the gateway itself gets no answer, and the node does not 
   onNode((node, a, _b, network) => {
     network.add(requestFor(a, 1));
     const forwarded = (): number => {
-      const [names = "", values = ""] = node.run(["cat", "/proc/net/snmp"]).split("\n").filter((line) => line.startsWith("Ip:"));
+      const [names = "", values = ""] = node
+        .run(["cat", "/proc/net/snmp"])
+        .split("\n")
+        .filter((line) => line.startsWith("Ip:"));
       return Number(values.split(" ")[names.split(" ").indexOf("ForwDatagrams")]);
     };
     const before = forwarded();

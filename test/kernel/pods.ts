@@ -6,12 +6,36 @@ export const POD_MAC = "02:00:00:00:00:01";
 
 /** Forwards both families and drops nothing before nf_tables sees it. */
 export function makeRouter(node: Namespace): void {
-  node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv6.conf.default.accept_dad=0"]);
+  node.run([
+    "sysctl",
+    "-qw",
+    "net.ipv4.ip_forward=1",
+    "net.ipv6.conf.all.forwarding=1",
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+    "net.ipv6.conf.default.accept_dad=0",
+  ]);
 }
 
 /** `name` on the node, `eth0` in the other; what is routed there by its gateway addresses 169.254.7.7 and fe80::7 reaches it. */
 export function connect(node: Namespace, name: string, other: Namespace): void {
-  node.run(["ip", "link", "add", name, "address", HOST_MAC, "type", "veth", "peer", "name", "eth0", "address", POD_MAC, "netns", other.name]);
+  node.run([
+    "ip",
+    "link",
+    "add",
+    name,
+    "address",
+    HOST_MAC,
+    "type",
+    "veth",
+    "peer",
+    "name",
+    "eth0",
+    "address",
+    POD_MAC,
+    "netns",
+    other.name,
+  ]);
   node.run(["ip", "link", "set", name, "up"]);
   other.run(["ip", "link", "set", "eth0", "up"]);
   node.run(["ip", "-4", "neigh", "add", "169.254.7.7", "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);

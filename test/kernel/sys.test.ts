@@ -16,7 +16,6 @@ const CLONE_NEWNET = 0x40000000;
 /** FIONREAD: bytes waiting, as an int. */
 const FIONREAD = 0x541b;
 
-
 test("the trampoline is chosen where it works", () => {
   expect(openSys().implementation).toBe("trampoline");
 });
@@ -85,7 +84,8 @@ describe.each(["trampoline", "libc"] as const)("%s", (implementation) => {
     for (let i = 0; i < 20_000; i++) {
       const fd = sys.open("/dev/zero", 0);
       const small = new Uint8Array(8).fill(255);
-      if (sys.read(fd, small) !== 8 || small.some((byte) => byte !== 0)) throw new Error(`round ${i}: ${[...small].join()}`);
+      if (sys.read(fd, small) !== 8 || small.some((byte) => byte !== 0))
+        throw new Error(`round ${i}: ${[...small].join()}`);
       if (sys.close(fd) !== 0) throw new Error(`round ${i}: close`);
     }
   });
@@ -97,7 +97,9 @@ describe.each(["trampoline", "libc"] as const)("%s", (implementation) => {
     sys.close(wrong);
     withNamespaces(["sys"], (namespace) => {
       const target = openNamespace(sys, namespace.path);
-      const [route, nft] = namespace.enter(() => [new RouteClient(sys), new NftablesClient(sys, { family: "ip6", name: "t" })] as const);
+      const [route, nft] = namespace.enter(
+        () => [new RouteClient(sys), new NftablesClient(sys, { family: "ip6", name: "t" })] as const,
+      );
       expect(route.links().map(({ name }) => name)).toEqual(["lo"]);
       nft.commit([{ do: "add-table" }]);
       expect(nft.read()).toEqual({ flags: [], owner: undefined, chains: new Map(), sets: new Map() });

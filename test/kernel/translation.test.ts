@@ -57,18 +57,37 @@ let mark = 0xca12_0000;
 
 function pod(name: string): Resource<"Pod"> {
   const addresses = FAMILIES.map((each) => each[name as "server" | "client"]);
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "a", labels: { app: name } }, spec: { nodeName: "n1", containers: [] }, status: { podIPs: addresses.map((ip) => ({ ip })) } };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "a", labels: { app: name } },
+    spec: { nodeName: "n1", containers: [] },
+    status: { podIPs: addresses.map((ip) => ({ ip })) },
+  };
 }
 
 /** Programs the two pods and one ingress policy of the server; undefined: no policy. */
 function program(ingress: object[] | undefined): void {
   const graph = new Graph({ node: "n1" });
-  const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name: "p", namespace: "a" }, spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"], ingress } } as Resource<"KubernetesNetworkPolicy">;
+  const policy = {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name: "p", namespace: "a" },
+    spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"], ingress },
+  } as Resource<"KubernetesNetworkPolicy">;
   graph.update(ingress === undefined ? [] : [updateOf("KubernetesNetworkPolicy", policy)]);
   for (const [i, name] of ["server", "client"].entries()) {
     const resource = pod(name);
     graph.update([updateOf("Pod", resource)]);
-    graph.setCniRecord({ containerId: name, pod: keyOf("Pod", resource), interface: `cali${i}`, addresses: FAMILIES.map((each) => each[name as "server" | "client"]), mac: "", netns: "", podInterface: "eth0" });
+    graph.setCniRecord({
+      containerId: name,
+      pod: keyOf("Pod", resource),
+      interface: `cali${i}`,
+      addresses: FAMILIES.map((each) => each[name as "server" | "client"]),
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    });
   }
   driver?.close();
   driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
@@ -92,7 +111,11 @@ beforeAll(() => {
   node.run(["ip", "addr", "add", `${IPV4.node}/32`, "dev", "world"]);
   node.run(["ip", "-6", "addr", "add", `${IPV6.node}/128`, "dev", "world", "nodad"]);
   node.run(["nft", "-f", "-"], TRANSLATION);
-  [server, client, world] = [first, second, third].map((each) => new Port(each, "eth0", HOST_MAC)) as [Port, Port, Port];
+  [server, client, world] = [first, second, third].map((each) => new Port(each, "eth0", HOST_MAC)) as [
+    Port,
+    Port,
+    Port,
+  ];
 });
 
 afterAll(() => {
@@ -105,13 +128,18 @@ afterAll(() => {
 function arrives(send: (marker: number) => void, wanted: boolean): boolean {
   const marker = ++mark;
   send(marker);
-  for (const end = performance.now() + (wanted ? 1000 : 100); performance.now() < end; Bun.sleepSync(1)) if (server.markers().includes(marker)) return true;
+  for (const end = performance.now() + (wanted ? 1000 : 100); performance.now() < end; Bun.sleepSync(1))
+    if (server.markers().includes(marker)) return true;
   return false;
 }
 
 /** To the node's address and the host port; each from another source port, so that each is a flow of its own. The port exists once a test runs. */
 function toHostPort(from: () => Port, source: Addr, { node: destination }: Family): (marker: number) => void {
-  return (marker) => from().send({ source, destination, protocol: UDP, sourcePort: 1024 + (marker & 0x7fff), destinationPort: HOST_PORT }, marker);
+  return (marker) =>
+    from().send(
+      { source, destination, protocol: UDP, sourcePort: 1024 + (marker & 0x7fff), destinationPort: HOST_PORT },
+      marker,
+    );
 }
 
 describe.each(FAMILIES.map((each) => [each.name, each] as const))("a host port, %s", (_, each) => {
@@ -185,11 +213,14 @@ describe("the node's loopback", () => {
   }
 
   function dropped(comment: string): number {
-    const rules = node.run(["nft", "list", "table", "inet", "calico"]).matchAll(/counter packets (\d+) .*comment "([^"]*)"/g);
+    const rules = node
+      .run(["nft", "list", "table", "inet", "calico"])
+      .matchAll(/counter packets (\d+) .*comment "([^"]*)"/g);
     return [...rules].reduce((sum, [, packets, text]) => sum + (text === comment ? Number(packets) : 0), 0);
   }
 
-  const send = (source: Addr, destination: Addr, destinationPort: number, marker: number): void => client.send({ source, destination, protocol: UDP, sourcePort: 4000 + (marker & 0xff), destinationPort }, marker);
+  const send = (source: Addr, destination: Addr, destinationPort: number, marker: number): void =>
+    client.send({ source, destination, protocol: UDP, sourcePort: 4000 + (marker & 0xff), destinationPort }, marker);
 
   test("a pod's packets for 127.0.0.0/8 are dropped and counted; without our table they would arrive", () => {
     program(undefined);

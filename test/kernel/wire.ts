@@ -59,7 +59,7 @@ export class Port {
   /** The last four bytes of every frame that has arrived since the last look; own frames do not count. */
   markers(): number[] {
     const found: number[] = [];
-    for (let length = 1; length > 0; ) {
+    for (let length = 1; length > 0;) {
       length = sys.receive(this.#fd, this.#buffer, MSG_DONTWAIT);
       const mine = this.#frame.from.every((byte, i) => this.#buffer[6 + i] === byte);
       if (!mine && length >= HEADER + 4) found.push(new DataView(this.#buffer.buffer, 0, length).getUint32(length - 4));

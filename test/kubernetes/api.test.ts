@@ -14,8 +14,18 @@ const DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const POOLS = "/apis/projectcalico.org/v3/ippools";
 const NS = "columns";
 const SETTINGS = [
-  { apiVersion: "projectcalico.org/v3", kind: "IPAMConfiguration", metadata: { name: "default" }, spec: { strictAffinity: false, autoAllocateBlocks: true } },
-  { apiVersion: "projectcalico.org/v3", kind: "IPReservation", metadata: { name: "columns" }, spec: { reservedCIDRs: ["10.98.0.0/24"] } },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPAMConfiguration",
+    metadata: { name: "default" },
+    spec: { strictAffinity: false, autoAllocateBlocks: true },
+  },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPReservation",
+    metadata: { name: "columns" },
+    spec: { reservedCIDRs: ["10.98.0.0/24"] },
+  },
 ];
 const embedded = new TestServer({ admission: CALICO_ADMISSION });
 let cluster: Cluster;
@@ -46,26 +56,48 @@ function pool(name: string, spec: JsonObject): JsonObject {
 
 /** What Kubernetes has against creating the object, one line for each thing, sorted; empty when it takes it. */
 async function realRefusal(path: string, object: JsonObject): Promise<readonly string[]> {
-  return linesOf(await cluster.tryKubectl(["create", "--raw", `${path}?dryRun=All`, "-f", "-"], JSON.stringify(object)));
+  return linesOf(
+    await cluster.tryKubectl(["create", "--raw", `${path}?dryRun=All`, "-f", "-"], JSON.stringify(object)),
+  );
 }
 
 /** The same for a merge patch. */
 async function realPatchRefusal(resource: string, name: string, patch: JsonObject): Promise<readonly string[]> {
-  return linesOf(await cluster.tryKubectl(["patch", resource, name, "--dry-run=server", "--type=merge", "-p", JSON.stringify(patch)]));
+  return linesOf(
+    await cluster.tryKubectl([
+      "patch",
+      resource,
+      name,
+      "--dry-run=server",
+      "--type=merge",
+      "-p",
+      JSON.stringify(patch),
+    ]),
+  );
 }
 
 /** kubectl prints one cause behind the heading, several on lines of their own. */
 function linesOf({ exitCode, stderr }: { readonly exitCode: number; readonly stderr: string }): readonly string[] {
   if (exitCode === 0) return [];
   const text = stderr.trim().replace(/^The \w+ "[^"]*" is invalid:\s*/, "");
-  return text.split(/\n?^\* /m).filter((line) => line !== "").sort();
+  return text
+    .split(/\n?^\* /m)
+    .filter((line) => line !== "")
+    .sort();
 }
 
 /** What the embedded API has against a request, in the same form. */
 async function embeddedRefusal(method: "POST" | "PATCH", path: string, object: JsonObject): Promise<readonly string[]> {
-  const { status, body } = await embedded.call(method, `${path}?dryRun=All`, object, method === "PATCH" ? { type: "application/merge-patch+json" } : {});
+  const { status, body } = await embedded.call(
+    method,
+    `${path}?dryRun=All`,
+    object,
+    method === "PATCH" ? { type: "application/merge-patch+json" } : {},
+  );
   if (status < 300) return [];
-  return arrayAt(fieldAt(body, "details", "causes")).map((cause) => `${stringAt(fieldAt(cause, "field"))}: ${stringAt(fieldAt(cause, "message"))}`).sort();
+  return arrayAt(fieldAt(body, "details", "causes"))
+    .map((cause) => `${stringAt(fieldAt(cause, "field"))}: ${stringAt(fieldAt(cause, "message"))}`)
+    .sort();
 }
 
 describe("CustomResourceDefinitions", () => {
@@ -77,13 +109,19 @@ describe("CustomResourceDefinitions", () => {
   test("are accepted whole: names, schema, storage", async () => {
     interface Definition {
       readonly metadata: { readonly name: string };
-      readonly status: { readonly conditions: readonly { readonly type: string; readonly status: string; readonly message: string }[] };
+      readonly status: {
+        readonly conditions: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+      };
     }
     const { items } = await cluster.get<{ items: readonly Definition[] }>(["crds"]);
     expect(items.length).toBeGreaterThanOrEqual(4);
     for (const { metadata, status } of items) {
       const conditions = Object.fromEntries(status.conditions.map((condition) => [condition.type, condition.status]));
-      expect({ name: metadata.name, ...conditions }).toMatchObject({ name: metadata.name, Established: "True", NamesAccepted: "True" });
+      expect({ name: metadata.name, ...conditions }).toMatchObject({
+        name: metadata.name,
+        Established: "True",
+        NamesAccepted: "True",
+      });
       // Kubernetes says here what its structural schema rules do not allow.
       expect(conditions["NonStructuralSchema"]).toBeUndefined();
     }
@@ -111,7 +149,9 @@ describe("CustomResourceDefinitions", () => {
   });
 
   test("have the names that users know", async () => {
-    const lines = (await cluster.kubectl(["api-resources", "--api-group=projectcalico.org", "--no-headers"])).trim().split("\n");
+    const lines = (await cluster.kubectl(["api-resources", "--api-group=projectcalico.org", "--no-headers"]))
+      .trim()
+      .split("\n");
     expect(lines.map((line) => line.split(/\s+/).join(" ")).sort()).toEqual([
       "blockaffinities affinity,affinities projectcalico.org/v3 false BlockAffinity",
       "clusterinformations clusterinfo,clusterinfos projectcalico.org/v3 false ClusterInformation",
@@ -123,7 +163,8 @@ describe("CustomResourceDefinitions", () => {
       "kubecontrollersconfigurations kcc,kccs projectcalico.org/v3 false KubeControllersConfiguration",
     ]);
     const affinities = await cluster.kubectl(["get", "blockaffinities", "-o", "name"]);
-    for (const word of ["affinity", "affinities", "blockaffinity"]) expect(await cluster.kubectl(["get", word, "-o", "name"])).toBe(affinities);
+    for (const word of ["affinity", "affinities", "blockaffinity"])
+      expect(await cluster.kubectl(["get", word, "-o", "name"])).toBe(affinities);
   });
 
   test.each([
@@ -139,41 +180,135 @@ describe("CustomResourceDefinitions", () => {
   });
 
   test("fill in defaults", async () => {
-    const made = JSON.parse(await cluster.kubectl(["create", "--dry-run=server", "-o", "json", "-f", "-"], JSON.stringify(pool("defaults", { cidr: "10.99.0.0/16" })))) as JsonObject;
+    const made = JSON.parse(
+      await cluster.kubectl(
+        ["create", "--dry-run=server", "-o", "json", "-f", "-"],
+        JSON.stringify(pool("defaults", { cidr: "10.99.0.0/16" })),
+      ),
+    ) as JsonObject;
     expect(made["spec"]).toEqual({ cidr: "10.99.0.0/16", assignmentMode: "Automatic", nodeSelector: "all()" });
-    const affinity = { apiVersion: "projectcalico.org/v3", kind: "BlockAffinity", metadata: { name: "defaults" }, spec: { cidr: "fd99::/122", node: "n1", state: "pending" } };
-    expect(JSON.parse(await cluster.kubectl(["create", "--dry-run=server", "-o", "json", "-f", "-"], JSON.stringify(affinity)))).toMatchObject({ spec: { deleted: false } });
+    const affinity = {
+      apiVersion: "projectcalico.org/v3",
+      kind: "BlockAffinity",
+      metadata: { name: "defaults" },
+      spec: { cidr: "fd99::/122", node: "n1", state: "pending" },
+    };
+    expect(
+      JSON.parse(
+        await cluster.kubectl(["create", "--dry-run=server", "-o", "json", "-f", "-"], JSON.stringify(affinity)),
+      ),
+    ).toMatchObject({ spec: { deleted: false } });
   });
 });
 
 describe("pools", () => {
   test.each<[string, JsonObject, string]>([
     ["no range", {}, "spec.cidr: Required value"],
-    ["an unknown mode", { cidr: "10.99.0.0/16", assignmentMode: "Sometimes" }, 'spec.assignmentMode: Unsupported value: "Sometimes"'],
+    [
+      "an unknown mode",
+      { cidr: "10.99.0.0/16", assignmentMode: "Sometimes" },
+      'spec.assignmentMode: Unsupported value: "Sometimes"',
+    ],
     ["no prefix", { cidr: "10.99.0.0" }, "spec.cidr: Invalid value"],
     ["no prefix, IPv6", { cidr: "fd99::/129" }, "spec.cidr: Invalid value"],
     ["host bits", { cidr: "10.99.0.1/16" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],
     ["host bits, IPv6", { cidr: "fd99::1/64" }, 'spec.cidr: Invalid value: "object": host bits must be zero'],
-    ["blocks too large", { cidr: "10.0.0.0/8", blockSize: 19 }, 'spec.blockSize: Invalid value: "object": must be between 20 and 32, inclusive, for an IPv4 pool'],
-    ["blocks too small", { cidr: "10.99.0.0/16", blockSize: 33 }, 'spec.blockSize: Invalid value: "object": must be between 20 and 32, inclusive, for an IPv4 pool'],
-    ["blocks too large, IPv6", { cidr: "fd99::/64", blockSize: 115 }, 'spec.blockSize: Invalid value: "object": must be between 116 and 128, inclusive, for an IPv6 pool'],
+    [
+      "blocks too large",
+      { cidr: "10.0.0.0/8", blockSize: 19 },
+      'spec.blockSize: Invalid value: "object": must be between 20 and 32, inclusive, for an IPv4 pool',
+    ],
+    [
+      "blocks too small",
+      { cidr: "10.99.0.0/16", blockSize: 33 },
+      'spec.blockSize: Invalid value: "object": must be between 20 and 32, inclusive, for an IPv4 pool',
+    ],
+    [
+      "blocks too large, IPv6",
+      { cidr: "fd99::/64", blockSize: 115 },
+      'spec.blockSize: Invalid value: "object": must be between 116 and 128, inclusive, for an IPv6 pool',
+    ],
     ["blocks too small, IPv6", { cidr: "fd99::/64", blockSize: 129 }, "spec.blockSize: Invalid value: 129"],
-    ["smaller than a block", { cidr: "10.99.0.0/27" }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
-    ["smaller than its block", { cidr: "10.99.0.0/22", blockSize: 21 }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
-    ["smaller than a block, IPv6", { cidr: "fd99::/123" }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
-    ["smaller than its block, IPv6", { cidr: "fd99::/118", blockSize: 117 }, 'spec.cidr: Invalid value: "object": the pool is smaller than one block'],
-    ["two tunnels", { cidr: "10.99.0.0/16", ipipMode: "Always", vxlanMode: "CrossSubnet" }, "spec: Forbidden: ipipMode and vxlanMode cannot both be in use"],
-    ["IPIP for IPv6", { cidr: "fd99::/64", ipipMode: "CrossSubnet" }, "spec.ipipMode: Forbidden: IPIP carries IPv4 only"],
-    ["link-local", { cidr: "169.254.64.0/18" }, 'spec.cidr: Invalid value: "object": must not overlap the link-local range 169.254.0.0/16'],
-    ["everything", { cidr: "0.0.0.0/0" }, 'spec.cidr: Invalid value: "object": must not overlap the link-local range 169.254.0.0/16'],
-    ["link-local, IPv6", { cidr: "fe80::/64" }, 'spec.cidr: Invalid value: "object": must not overlap the link-local range fe80::/10'],
-    ["three uses", { cidr: "10.99.0.0/16", allowedUses: ["LoadBalancer", "Tunnel"] }, "spec.allowedUses: Forbidden: LoadBalancer must be the only use of a pool"],
-    ["load balancers on some nodes", { cidr: "fd99::/64", allowedUses: ["LoadBalancer"], nodeSelector: "a == 'b'" }, 'spec.nodeSelector: Invalid value: "object": must be all()'],
-    ["load balancers behind a tunnel", { cidr: "fd99::/64", allowedUses: ["LoadBalancer"], vxlanMode: "Always" }, "spec: Forbidden: ipipMode and vxlanMode must be Never"],
-    ["load balancers that nobody hears of", { cidr: "10.99.0.0/16", allowedUses: ["LoadBalancer"], disableBGPExport: true }, "spec.disableBGPExport: Forbidden: must be false"],
-    ["tunnels of one namespace", { cidr: "10.99.0.0/16", allowedUses: ["Tunnel"], namespaceSelector: "a == 'b'" }, "spec.namespaceSelector: Forbidden: must be absent"],
-    ["global() for nodes", { cidr: "10.99.0.0/16", nodeSelector: "global()" }, 'spec.nodeSelector: Invalid value: "object": global() has no meaning here'],
-    ["global() for namespaces", { cidr: "10.99.0.0/16", namespaceSelector: "global()" }, 'spec.namespaceSelector: Invalid value: "object": global() has no meaning here'],
+    [
+      "smaller than a block",
+      { cidr: "10.99.0.0/27" },
+      'spec.cidr: Invalid value: "object": the pool is smaller than one block',
+    ],
+    [
+      "smaller than its block",
+      { cidr: "10.99.0.0/22", blockSize: 21 },
+      'spec.cidr: Invalid value: "object": the pool is smaller than one block',
+    ],
+    [
+      "smaller than a block, IPv6",
+      { cidr: "fd99::/123" },
+      'spec.cidr: Invalid value: "object": the pool is smaller than one block',
+    ],
+    [
+      "smaller than its block, IPv6",
+      { cidr: "fd99::/118", blockSize: 117 },
+      'spec.cidr: Invalid value: "object": the pool is smaller than one block',
+    ],
+    [
+      "two tunnels",
+      { cidr: "10.99.0.0/16", ipipMode: "Always", vxlanMode: "CrossSubnet" },
+      "spec: Forbidden: ipipMode and vxlanMode cannot both be in use",
+    ],
+    [
+      "IPIP for IPv6",
+      { cidr: "fd99::/64", ipipMode: "CrossSubnet" },
+      "spec.ipipMode: Forbidden: IPIP carries IPv4 only",
+    ],
+    [
+      "link-local",
+      { cidr: "169.254.64.0/18" },
+      'spec.cidr: Invalid value: "object": must not overlap the link-local range 169.254.0.0/16',
+    ],
+    [
+      "everything",
+      { cidr: "0.0.0.0/0" },
+      'spec.cidr: Invalid value: "object": must not overlap the link-local range 169.254.0.0/16',
+    ],
+    [
+      "link-local, IPv6",
+      { cidr: "fe80::/64" },
+      'spec.cidr: Invalid value: "object": must not overlap the link-local range fe80::/10',
+    ],
+    [
+      "three uses",
+      { cidr: "10.99.0.0/16", allowedUses: ["LoadBalancer", "Tunnel"] },
+      "spec.allowedUses: Forbidden: LoadBalancer must be the only use of a pool",
+    ],
+    [
+      "load balancers on some nodes",
+      { cidr: "fd99::/64", allowedUses: ["LoadBalancer"], nodeSelector: "a == 'b'" },
+      'spec.nodeSelector: Invalid value: "object": must be all()',
+    ],
+    [
+      "load balancers behind a tunnel",
+      { cidr: "fd99::/64", allowedUses: ["LoadBalancer"], vxlanMode: "Always" },
+      "spec: Forbidden: ipipMode and vxlanMode must be Never",
+    ],
+    [
+      "load balancers that nobody hears of",
+      { cidr: "10.99.0.0/16", allowedUses: ["LoadBalancer"], disableBGPExport: true },
+      "spec.disableBGPExport: Forbidden: must be false",
+    ],
+    [
+      "tunnels of one namespace",
+      { cidr: "10.99.0.0/16", allowedUses: ["Tunnel"], namespaceSelector: "a == 'b'" },
+      "spec.namespaceSelector: Forbidden: must be absent",
+    ],
+    [
+      "global() for nodes",
+      { cidr: "10.99.0.0/16", nodeSelector: "global()" },
+      'spec.nodeSelector: Invalid value: "object": global() has no meaning here',
+    ],
+    [
+      "global() for namespaces",
+      { cidr: "10.99.0.0/16", namespaceSelector: "global()" },
+      'spec.namespaceSelector: Invalid value: "object": global() has no meaning here',
+    ],
   ])("are refused by both servers in the same words: %s", async (_, spec, words) => {
     const lines = await realRefusal(POOLS, pool("wrong", spec));
     expect(lines.filter((line) => line.startsWith(words))).toHaveLength(1);
@@ -193,17 +328,51 @@ describe("pools", () => {
     ["one tunnel", { cidr: "10.99.0.0/16", ipipMode: "CrossSubnet", vxlanMode: "Never" }],
     ["VXLAN, IPv6", { cidr: "fd99::/64", ipipMode: "Never", vxlanMode: "Always" }],
     ["load balancers", { cidr: "fd99::/64", allowedUses: ["LoadBalancer"] }],
-    ["all that others act on", { cidr: "10.99.0.0/16", allowedUses: ["Workload", "Tunnel"], natOutgoing: true, disableBGPExport: true, namespaceSelector: "", nodeSelector: "" }],
+    [
+      "all that others act on",
+      {
+        cidr: "10.99.0.0/16",
+        allowedUses: ["Workload", "Tunnel"],
+        natOutgoing: true,
+        disableBGPExport: true,
+        namespaceSelector: "",
+        nodeSelector: "",
+      },
+    ],
   ])("are taken by both servers: %s", async (_, spec) => {
     expect(await realRefusal(POOLS, pool("right", spec))).toEqual([]);
     expect(await embeddedRefusal("POST", POOLS, pool("right", spec))).toEqual([]);
   });
 
   test.each<[string, JsonObject, readonly string[]]>([
-    ["default-ipv4-ippool", { cidr: "10.64.0.0/15" }, ['spec.cidr: Invalid value: "string": the range of a pool cannot be changed: make another pool and disable this one']],
-    ["default-ipv6-ippool", { cidr: "fd00:65::/49" }, ['spec.cidr: Invalid value: "string": the range of a pool cannot be changed: make another pool and disable this one']],
-    ["default-ipv4-ippool", { blockSize: 27 }, ['spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed: make another pool and disable this one']],
-    ["default-ipv6-ippool", { blockSize: 120 }, ['spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed: make another pool and disable this one']],
+    [
+      "default-ipv4-ippool",
+      { cidr: "10.64.0.0/15" },
+      [
+        'spec.cidr: Invalid value: "string": the range of a pool cannot be changed: make another pool and disable this one',
+      ],
+    ],
+    [
+      "default-ipv6-ippool",
+      { cidr: "fd00:65::/49" },
+      [
+        'spec.cidr: Invalid value: "string": the range of a pool cannot be changed: make another pool and disable this one',
+      ],
+    ],
+    [
+      "default-ipv4-ippool",
+      { blockSize: 27 },
+      [
+        'spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed: make another pool and disable this one',
+      ],
+    ],
+    [
+      "default-ipv6-ippool",
+      { blockSize: 120 },
+      [
+        'spec.blockSize: Invalid value: "object": the block size of a pool cannot be changed: make another pool and disable this one',
+      ],
+    ],
     ["default-ipv4-ippool", { blockSize: 26, natOutgoing: true, disabled: true }, []],
     ["default-ipv6-ippool", { blockSize: 122, vxlanMode: "Always" }, []],
   ])("may change in what is no address: %s, %j", async (name, spec, lines) => {
@@ -215,7 +384,11 @@ describe("rules of users' kinds", () => {
   beforeAll(async () => {
     await cluster.apply(PROBE_DEFINITION);
     await cluster.kubectl(["wait", "--for=condition=Established", "crd/probes.example.org", "--timeout=60s"]);
-    await waitFor("the API to serve probes", 60, async () => (await cluster.tryKubectl(["get", "--raw", PROBE_PATH])).exitCode === 0);
+    await waitFor(
+      "the API to serve probes",
+      60,
+      async () => (await cluster.tryKubectl(["get", "--raw", PROBE_PATH])).exitCode === 0,
+    );
     expect((await embedded.call("POST", DEFINITIONS, plain(PROBE_DEFINITION))).status).toBe(201);
     const good = probe("p-good", PROBES.find(([name]) => name === "good")?.[1] ?? {});
     await cluster.apply(good);
@@ -228,7 +401,10 @@ describe("rules of users' kinds", () => {
 
   /** Without what Go's parser has against the text of an address: the embedded API says it in its own words. */
   function withoutParser(line: string): string {
-    return line.replace(/(?:IP address|IPv4-mapped|network address) .* evaluating rule: /i, "not read, evaluating rule: ");
+    return line.replace(
+      /(?:IP address|IPv4-mapped|network address) .* evaluating rule: /i,
+      "not read, evaluating rule: ",
+    );
   }
 
   function probe(name: string, spec: JsonObject): JsonObject {
@@ -238,7 +414,9 @@ describe("rules of users' kinds", () => {
   test.each(PROBES)("both servers say the same of a new object: %s", async (_, spec) => {
     const lines = await realRefusal(PROBE_PATH, probe("q", spec));
     expect(lines).not.toEqual([]);
-    expect((await embeddedRefusal("POST", PROBE_PATH, probe("q", spec))).map(withoutParser)).toEqual(lines.map(withoutParser));
+    expect((await embeddedRefusal("POST", PROBE_PATH, probe("q", spec))).map(withoutParser)).toEqual(
+      lines.map(withoutParser),
+    );
   });
 
   test.each(PROBE_CHANGES)("both servers say the same of a change: %s", async (_, spec) => {
@@ -253,7 +431,14 @@ describe("rules of users' kinds", () => {
     Object.assign(spec as JsonObject, { "x-kubernetes-validations": [rule] });
     Object.assign(fieldAt(definition, "spec") as JsonObject, { names: { plural: "others", kind: "Other" } });
     definition["metadata"] = { name: "others.example.org" };
-    const fields = (lines: readonly string[]): readonly string[] => [...new Set(lines.map((line) => line.replace(/^spec\.(?:validation|versions\[0\]\.schema)\.openAPIV3Schema/, "").split(": ")[0] ?? ""))];
+    const fields = (lines: readonly string[]): readonly string[] => [
+      ...new Set(
+        lines.map(
+          (line) =>
+            line.replace(/^spec\.(?:validation|versions\[0\]\.schema)\.openAPIV3Schema/, "").split(": ")[0] ?? "",
+        ),
+      ),
+    ];
     const lines = await realRefusal(DEFINITIONS, definition);
     expect(fields(lines)).toHaveLength(1);
     expect(fields(await embeddedRefusal("POST", DEFINITIONS, definition))).toEqual(fields(lines));

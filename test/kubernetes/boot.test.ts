@@ -18,7 +18,12 @@ let cluster: Cluster;
 beforeAll(async () => {
   cluster = await attachCluster();
   await cluster.apply(namespace(NS));
-  await cluster.apply({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name: "closed" }, spec: { podSelector: { matchLabels: { app: "closed" } }, policyTypes: ["Ingress", "Egress"] } });
+  await cluster.apply({
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { namespace: NS, name: "closed" },
+    spec: { podSelector: { matchLabels: { app: "closed" } }, policyTypes: ["Ingress", "Egress"] },
+  });
 });
 
 afterAll(async () => {
@@ -27,18 +32,38 @@ afterAll(async () => {
 });
 
 function fixedPod(name: string, addresses: readonly string[], command?: readonly string[]): object {
-  return pod({ namespace: NS, name, labels: { app: name }, addresses, node: "n1", ...(command === undefined ? {} : { command }) });
+  return pod({
+    namespace: NS,
+    name,
+    labels: { app: name },
+    addresses,
+    node: "n1",
+    ...(command === undefined ? {} : { command }),
+  });
 }
 
 async function events(name: string): Promise<string> {
-  return await cluster.kubectl(["get", "events", "-n", NS, `--field-selector=involvedObject.name=${name},reason=FailedCreatePodSandBox`, "-o", "jsonpath={.items[*].message}"]);
+  return await cluster.kubectl([
+    "get",
+    "events",
+    "-n",
+    NS,
+    `--field-selector=involvedObject.name=${name},reason=FailedCreatePodSandBox`,
+    "-o",
+    "jsonpath={.items[*].message}",
+  ]);
 }
 
 describe("while calico node is down", () => {
   test("a new pod does not start, and its Event says why in our words", async () => {
     await cluster.stopDaemon("n1", "calico", "SIGKILL");
     await cluster.apply(pod({ namespace: NS, name: "waits", node: "n1" }));
-    await waitFor("the Event", 60, async () => (await events("waits")).includes("cannot reach calico node"), () => events("waits"));
+    await waitFor(
+      "the Event",
+      60,
+      async () => (await events("waits")).includes("cannot reach calico node"),
+      () => events("waits"),
+    );
     expect(await events("waits")).toContain("is it running on this node?");
     expect(isReady(await cluster.get<Pod>(["pod", "-n", NS, "waits"]))).toBe(false);
   });
@@ -77,18 +102,28 @@ describe("closed from birth", () => {
     expect(await received(cluster, NS, "ear")).toEqual(NONE);
     // It did speak all the time: without the policy it is heard.
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
-    await waitFor("the pod that was closed to be heard", 30, async () => {
-      const { ipv4, ipv6 } = await received(cluster, NS, "ear");
-      return ipv4 > 0 && ipv6 > 0;
-    }, async () => JSON.stringify(await received(cluster, NS, "ear")));
+    await waitFor(
+      "the pod that was closed to be heard",
+      30,
+      async () => {
+        const { ipv4, ipv6 } = await received(cluster, NS, "ear");
+        return ipv4 > 0 && ipv6 > 0;
+      },
+      async () => JSON.stringify(await received(cluster, NS, "ear")),
+    );
   });
 
   /** The open pod shows that the sender is heard; the closed one must have nothing by then. */
   async function checkBirth(): Promise<void> {
-    await waitFor("the open pod to hear the sender", 30, async () => {
-      const { ipv4, ipv6 } = await received(cluster, NS, "open");
-      return ipv4 > 100 && ipv6 > 100;
-    }, async () => JSON.stringify(await received(cluster, NS, "open")));
+    await waitFor(
+      "the open pod to hear the sender",
+      30,
+      async () => {
+        const { ipv4, ipv6 } = await received(cluster, NS, "open");
+        return ipv4 > 100 && ipv6 > 100;
+      },
+      async () => JSON.stringify(await received(cluster, NS, "open")),
+    );
     expect(await received(cluster, NS, "closed")).toEqual(NONE);
   }
 });

@@ -3,7 +3,21 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { waitFor } from "./cluster/run.ts";
 import { NONE, received, speaking, startSender, watchForwarding } from "./datagrams.ts";
-import { addressesOf, allocations, answers, awaitReady, describeTrouble, isReady, namespace, networkPolicy, pod, pods, podTemplate, removeNamespace, urlOf } from "./objects.ts";
+import {
+  addressesOf,
+  allocations,
+  answers,
+  awaitReady,
+  describeTrouble,
+  isReady,
+  namespace,
+  networkPolicy,
+  pod,
+  pods,
+  podTemplate,
+  removeNamespace,
+  urlOf,
+} from "./objects.ts";
 
 const NS = "churn";
 const MANY = 50;
@@ -25,7 +39,12 @@ async function held(): Promise<number> {
 
 function deployment(replicas: number): object {
   const labels = { app: "many" };
-  return { apiVersion: "apps/v1", kind: "Deployment", metadata: { namespace: NS, name: "many" }, spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels }, spec: podTemplate({}) } } };
+  return {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { namespace: NS, name: "many" },
+    spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels }, spec: podTemplate({}) } },
+  };
 }
 
 async function settled(count: number): Promise<boolean> {
@@ -34,11 +53,21 @@ async function settled(count: number): Promise<boolean> {
 }
 
 async function allReady(count: number): Promise<void> {
-  await waitFor(`${count} pods to be Ready`, 240, () => settled(count), () => describeTrouble(cluster, NS));
+  await waitFor(
+    `${count} pods to be Ready`,
+    240,
+    () => settled(count),
+    () => describeTrouble(cluster, NS),
+  );
 }
 
 async function noneHeld(): Promise<void> {
-  await waitFor("every address to be given back", 60, async () => (await held()) === 0, async () => `${await held()} are held`);
+  await waitFor(
+    "every address to be given back",
+    60,
+    async () => (await held()) === 0,
+    async () => `${await held()} are held`,
+  );
 }
 
 describe(`${MANY} pods at once`, () => {
@@ -52,13 +81,21 @@ describe(`${MANY} pods at once`, () => {
     expect(new Set(all).size).toBe(2 * MANY);
     const [first, ...rest] = found;
     for (const other of rest.slice(0, 5)) {
-      for (const address of addressesOf(other)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, first?.metadata.name ?? "", urlOf(address)));
+      for (const address of addressesOf(other))
+        await waitFor(`an answer of ${address}`, 20, () =>
+          answers(cluster, NS, first?.metadata.name ?? "", urlOf(address)),
+        );
     }
   });
 
   test("all end, and every address is given back", async () => {
     await cluster.apply(deployment(0));
-    await waitFor("the pods to be gone", 120, async () => (await pods(cluster, NS, "app=many")).length === 0, () => describeTrouble(cluster, NS));
+    await waitFor(
+      "the pods to be gone",
+      120,
+      async () => (await pods(cluster, NS, "app=many")).length === 0,
+      () => describeTrouble(cluster, NS),
+    );
     await noneHeld();
   });
 });
@@ -74,7 +111,12 @@ describe("calico node killed while pods come and go", () => {
         await cluster.stopDaemon(victim, "calico", "SIGKILL");
         cluster.startDaemon(victim, "calico");
         kills++;
-        await waitFor(`calico node of ${victim}`, 60, () => cluster.calicoReady(victim), async () => cluster.daemons.tail(`${victim}-calico`));
+        await waitFor(
+          `calico node of ${victim}`,
+          60,
+          () => cluster.calicoReady(victim),
+          async () => cluster.daemons.tail(`${victim}-calico`),
+        );
       } while (!(await settled(count)) && kills < 12);
       await allReady(count);
     }
@@ -84,15 +126,26 @@ describe("calico node killed while pods come and go", () => {
 });
 
 describe("packets while calico node is killed and pods come and go", () => {
-  const POOLS = [{ name: "churn-ipv4", cidr: "10.66.0.0/29", blockSize: 29 }, { name: "churn-ipv6", cidr: "fd00:66::/125", blockSize: 125 }] as const;
+  const POOLS = [
+    { name: "churn-ipv4", cidr: "10.66.0.0/29", blockSize: 29 },
+    { name: "churn-ipv6", cidr: "fd00:66::/125", blockSize: 125 },
+  ] as const;
   const everyAddress = Array.from({ length: 8 }, (_, index) => [`10.66.0.${index}`, `fd00:66::${index}`]).flat();
 
   /** On n1, out of the small pools; each speaks to the ear all the time. */
   function closed(replicas: number, ear: readonly string[]): object {
     const labels = { app: "closed" };
-    const annotations = { "cni.projectcalico.org/ipv4pools": `["${POOLS[0].name}"]`, "cni.projectcalico.org/ipv6pools": `["${POOLS[1].name}"]` };
+    const annotations = {
+      "cni.projectcalico.org/ipv4pools": `["${POOLS[0].name}"]`,
+      "cni.projectcalico.org/ipv6pools": `["${POOLS[1].name}"]`,
+    };
     const spec = podTemplate({ command: speaking(ear), spec: { nodeSelector: { "kubernetes.io/hostname": "n1" } } });
-    return { apiVersion: "apps/v1", kind: "Deployment", metadata: { namespace: NS, name: "closed" }, spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels, annotations }, spec } } };
+    return {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { namespace: NS, name: "closed" },
+      spec: { replicas, selector: { matchLabels: labels }, template: { metadata: { labels, annotations }, spec } },
+    };
   }
 
   async function killUntil(done: () => Promise<boolean>): Promise<number> {
@@ -101,20 +154,43 @@ describe("packets while calico node is killed and pods come and go", () => {
       await cluster.stopDaemon("n1", "calico", "SIGKILL");
       cluster.startDaemon("n1", "calico");
       kills++;
-      await waitFor("calico node of n1", 60, () => cluster.calicoReady("n1"), async () => cluster.daemons.tail("n1-calico"));
+      await waitFor(
+        "calico node of n1",
+        60,
+        () => cluster.calicoReady("n1"),
+        async () => cluster.daemons.tail("n1-calico"),
+      );
     } while (!(await done()) && kills < 8);
     return kills;
   }
 
   beforeAll(async () => {
     // They serve pods that name them, and nobody else.
-    await cluster.apply(...POOLS.map(({ name, cidr, blockSize }) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, blockSize, nodeSelector: "!all()" } })));
-    await cluster.apply(networkPolicy({ namespace: NS, name: "closed", selects: { app: "closed" }, ingress: [], egress: [] }));
+    await cluster.apply(
+      ...POOLS.map(({ name, cidr, blockSize }) => ({
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name },
+        spec: { cidr, blockSize, nodeSelector: "!all()" },
+      })),
+    );
+    await cluster.apply(
+      networkPolicy({ namespace: NS, name: "closed", selects: { app: "closed" }, ingress: [], egress: [] }),
+    );
     await cluster.apply(pod({ namespace: NS, name: "ear", labels: { app: "ear" }, node: "n2" }));
   });
 
   afterAll(async () => {
-    await cluster.kubectl(["delete", "deployment", "-n", NS, "closed", "--ignore-not-found", "--cascade=foreground", "--timeout=120s"]);
+    await cluster.kubectl([
+      "delete",
+      "deployment",
+      "-n",
+      NS,
+      "closed",
+      "--ignore-not-found",
+      "--cascade=foreground",
+      "--timeout=120s",
+    ]);
     await cluster.kubectl(["delete", "ippool", ...POOLS.map(({ name }) => name), "--ignore-not-found"]);
   });
 
@@ -134,7 +210,12 @@ describe("packets while calico node is killed and pods come and go", () => {
       for (const count of [4, 0, 4, 1, 4]) {
         await cluster.apply(closed(count, addressesOf(ear)));
         kills += await killUntil(() => settledAt(count));
-        await waitFor(`${count} closed pods`, 240, () => settledAt(count), () => describeTrouble(cluster, NS));
+        await waitFor(
+          `${count} closed pods`,
+          240,
+          () => settledAt(count),
+          () => describeTrouble(cluster, NS),
+        );
         for (const { metadata } of await closedPods()) {
           expect(await received(cluster, NS, metadata.name)).toEqual(NONE);
           seen++;
@@ -145,11 +226,20 @@ describe("packets while calico node is killed and pods come and go", () => {
       console.log(`killed ${kills} times, looked into ${seen} pods`);
       // The same sender, the same pods: only the policy was in the way.
       await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
-      await waitFor("every pod to be heard and to hear", 60, async () => {
-        const found = await Promise.all((await closedPods()).map(({ metadata }) => received(cluster, NS, metadata.name)));
-        const { to, from } = await watch.counts();
-        return [...found, to, from, await received(cluster, NS, "ear")].every(({ ipv4, ipv6 }) => ipv4 > 0 && ipv6 > 0);
-      }, async () => JSON.stringify(await watch.counts()));
+      await waitFor(
+        "every pod to be heard and to hear",
+        60,
+        async () => {
+          const found = await Promise.all(
+            (await closedPods()).map(({ metadata }) => received(cluster, NS, metadata.name)),
+          );
+          const { to, from } = await watch.counts();
+          return [...found, to, from, await received(cluster, NS, "ear")].every(
+            ({ ipv4, ipv6 }) => ipv4 > 0 && ipv6 > 0,
+          );
+        },
+        async () => JSON.stringify(await watch.counts()),
+      );
     } finally {
       await sender.stop();
       await watch.stop();

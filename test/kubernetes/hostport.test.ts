@@ -12,7 +12,11 @@ beforeAll(async () => {
   cluster = await attachCluster();
   await cluster.apply(namespace(NS));
   const ports = [{ name: "http", containerPort: 8080, hostPort: PORT }];
-  await cluster.apply(...["n1", "n2"].map((node) => pod({ namespace: NS, name: `on-${node}`, labels: { app: `on-${node}` }, node, container: { ports } })));
+  await cluster.apply(
+    ...["n1", "n2"].map((node) =>
+      pod({ namespace: NS, name: `on-${node}`, labels: { app: `on-${node}` }, node, container: { ports } }),
+    ),
+  );
   await awaitReady(cluster, NS, ["on-n1", "on-n2"]);
 });
 
@@ -22,23 +26,52 @@ afterAll(() => removeNamespace(cluster, NS));
 async function becomes(expected: boolean, node: string, other: string): Promise<void> {
   for (const address of cluster.node(node).addresses) {
     await waitFor(`port ${PORT} of ${address} to ${expected ? "answer" : "be silent"}`, 30, async () => {
-      const { stdout } = await cluster.nodeExec(other, ["wget", "-q", "-T", "1", "-t", "1", "-O", "-", urlOf(address, PORT)]);
+      const { stdout } = await cluster.nodeExec(other, [
+        "wget",
+        "-q",
+        "-T",
+        "1",
+        "-t",
+        "1",
+        "-O",
+        "-",
+        urlOf(address, PORT),
+      ]);
       return (stdout === "hello\n") === expected;
     });
   }
 }
 
-for (const [node, other, runtime] of [["n1", "n2", "containerd 1"], ["n2", "n1", "containerd 2"]] as const) {
+for (const [node, other, runtime] of [
+  ["n1", "n2", "containerd 1"],
+  ["n2", "n1", "containerd 2"],
+] as const) {
   describe(`a host port of ${runtime}`, () => {
     test("is reached from another node, at the node's addresses of both families", () => becomes(true, node, other));
 
     test("is closed by a policy that selects the pod, and opened by one that names the client's own address and the pod's port", async () => {
       await cluster.apply(networkPolicy({ namespace: NS, name: node, selects: { app: `on-${node}` }, ingress: [] }));
       await becomes(false, node, other);
-      const from = cluster.node(other).addresses.map((address) => ({ ipBlock: { cidr: `${address}/${address.includes(":") ? 128 : 32}` } }));
-      await cluster.apply(networkPolicy({ namespace: NS, name: node, selects: { app: `on-${node}` }, ingress: [{ from, ports: [{ port: 8080 }] }] }));
+      const from = cluster
+        .node(other)
+        .addresses.map((address) => ({ ipBlock: { cidr: `${address}/${address.includes(":") ? 128 : 32}` } }));
+      await cluster.apply(
+        networkPolicy({
+          namespace: NS,
+          name: node,
+          selects: { app: `on-${node}` },
+          ingress: [{ from, ports: [{ port: 8080 }] }],
+        }),
+      );
       await becomes(true, node, other);
-      await cluster.apply(networkPolicy({ namespace: NS, name: node, selects: { app: `on-${node}` }, ingress: [{ from, ports: [{ port: PORT }] }] }));
+      await cluster.apply(
+        networkPolicy({
+          namespace: NS,
+          name: node,
+          selects: { app: `on-${node}` },
+          ingress: [{ from, ports: [{ port: PORT }] }],
+        }),
+      );
       await becomes(false, node, other);
     });
 
@@ -53,7 +86,9 @@ for (const [node, other, runtime] of [["n1", "n2", "containerd 1"], ["n2", "n1",
 
 test("the list names portmap after our plugin on both nodes", async () => {
   for (const { cniConfDir } of cluster.layout.nodes) {
-    const { plugins } = JSON.parse(await Bun.file(`${cniConfDir}/10-calico.conflist`).text()) as { plugins: readonly { type: string }[] };
+    const { plugins } = JSON.parse(await Bun.file(`${cniConfDir}/10-calico.conflist`).text()) as {
+      plugins: readonly { type: string }[];
+    };
     expect(plugins.map(({ type }) => type).slice(0, 2)).toEqual(["calico", "portmap"]);
   }
 });

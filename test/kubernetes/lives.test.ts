@@ -7,7 +7,20 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { attachCluster, type Cluster, nodesReady } from "./cluster/cluster.ts";
 import { inNetns } from "./cluster/layout.ts";
 import { run, tryRun, waitFor } from "./cluster/run.ts";
-import { addressesOf, awaitAnswers, awaitReady, namespace, networkPolicy, pod, type Pod, podsWith, removeNamespace, reporting, urlOf, writeStatus } from "./objects.ts";
+import {
+  addressesOf,
+  awaitAnswers,
+  awaitReady,
+  namespace,
+  networkPolicy,
+  pod,
+  type Pod,
+  podsWith,
+  removeNamespace,
+  reporting,
+  urlOf,
+  writeStatus,
+} from "./objects.ts";
 
 const NS = "lives";
 const PAPER = "paper";
@@ -18,7 +31,10 @@ let client: readonly [string, string];
 beforeAll(async () => {
   cluster = await attachCluster();
   await cluster.apply(namespace(NS), { apiVersion: "v1", kind: "Node", metadata: { name: PAPER } });
-  await cluster.apply(pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1" }), pod({ namespace: NS, name: "client", labels: { app: "client" }, node: "n2" }));
+  await cluster.apply(
+    pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1" }),
+    pod({ namespace: NS, name: "client", labels: { app: "client" }, node: "n2" }),
+  );
   const [first, second] = await awaitReady(cluster, NS, ["server", "client"]);
   if (first === undefined || second === undefined) throw new Error("server and client are not there");
   [server, client] = [addressesOf(first), addressesOf(second)];
@@ -33,7 +49,16 @@ afterAll(async () => {
 /** Policies and the pods of one test; those that stay for the whole file are named by their labels. */
 afterEach(async () => {
   await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "--all"]);
-  await cluster.tryKubectl(["patch", "pod", "-n", NS, "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
+  await cluster.tryKubectl([
+    "patch",
+    "pod",
+    "-n",
+    NS,
+    "held",
+    "--type=merge",
+    "-p",
+    '{"metadata":{"finalizers":null}}',
+  ]);
   const passing = ["delete", "pod", "-n", NS, "-l", "app notin (server, client, asks, host)"];
   await cluster.kubectl([...passing, `--field-selector=spec.nodeName=${PAPER}`, "--force"]);
   await cluster.kubectl([...passing, "--timeout=90s"]);
@@ -47,7 +72,12 @@ async function label(name: string, app: string): Promise<void> {
 async function speakOf(app: string): Promise<void> {
   await cluster.apply(
     networkPolicy({ namespace: NS, name: "closed", selects: { app }, ingress: [], egress: [] }),
-    networkPolicy({ namespace: NS, name: "server", selects: { app: "server" }, ingress: [{ from: [podsWith({ app })] }] }),
+    networkPolicy({
+      namespace: NS,
+      name: "server",
+      selects: { app: "server" },
+      ingress: [{ from: [podsWith({ app })] }],
+    }),
     networkPolicy({ namespace: NS, name: "client", selects: { app: "client" }, egress: [{ to: [podsWith({ app })] }] }),
   );
   await awaitAnswers(cluster, false, NS, "client", server);
@@ -84,7 +114,16 @@ async function phaseOf(name: string): Promise<string> {
 
 async function annotate(name: string, addresses: readonly string[]): Promise<void> {
   const prefixes = addresses.map((address) => `${address}/${address.includes(":") ? 128 : 32}`);
-  await cluster.kubectl(["annotate", "pod", "-n", NS, name, "--overwrite", `cni.projectcalico.org/podIP=${prefixes[0] ?? ""}`, `cni.projectcalico.org/podIPs=${prefixes.join(",")}`]);
+  await cluster.kubectl([
+    "annotate",
+    "pod",
+    "-n",
+    NS,
+    name,
+    "--overwrite",
+    `cni.projectcalico.org/podIP=${prefixes[0] ?? ""}`,
+    `cni.projectcalico.org/podIPs=${prefixes.join(",")}`,
+  ]);
 }
 
 describe("an address that is used again", () => {
@@ -93,12 +132,32 @@ describe("an address that is used again", () => {
     await awaitReady(cluster, NS, ["asks"]);
   });
 
-  for (const [phase, command, number] of [["Succeeded", "true", "11"], ["Failed", "false", "12"]] as const) {
+  for (const [phase, command, number] of [
+    ["Succeeded", "true", "11"],
+    ["Failed", "false", "12"],
+  ] as const) {
     test(`after a pod that is ${phase} concerns the new pod alone`, async () => {
       const addresses = [`10.65.201.${number}`, `fd00:65::201:${number}`];
-      await cluster.apply(pod({ namespace: NS, name: "finished", labels: { app: "old" }, addresses, node: "n1", command: [command], spec: { restartPolicy: "Never" } }));
+      await cluster.apply(
+        pod({
+          namespace: NS,
+          name: "finished",
+          labels: { app: "old" },
+          addresses,
+          node: "n1",
+          command: [command],
+          spec: { restartPolicy: "Never" },
+        }),
+      );
       await waitFor(`the pod to be ${phase}`, 60, async () => (await phaseOf("finished")) === phase);
-      await waitFor("its network to be torn down", 60, async () => (await cluster.get<Pod>(["pod", "-n", NS, "finished"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] === "");
+      await waitFor(
+        "its network to be torn down",
+        60,
+        async () =>
+          (await cluster.get<Pod>(["pod", "-n", NS, "finished"])).metadata.annotations?.[
+            "cni.projectcalico.org/podIPs"
+          ] === "",
+      );
       await withoutKubelet(async () => {
         // Both words that could still give it its addresses: that it has finished must be enough.
         await annotate("finished", addresses);
@@ -114,10 +173,25 @@ describe("an address that is used again", () => {
 
   test("after a pod that is torn down, and held by a finalizer, concerns the new pod alone", async () => {
     const addresses = ["10.65.201.13", "fd00:65::201:13"];
-    await cluster.apply(pod({ namespace: NS, name: "held", labels: { app: "old" }, addresses, node: "n1", finalizers: ["example.org/held"] }));
+    await cluster.apply(
+      pod({
+        namespace: NS,
+        name: "held",
+        labels: { app: "old" },
+        addresses,
+        node: "n1",
+        finalizers: ["example.org/held"],
+      }),
+    );
     await awaitReady(cluster, NS, ["held"]);
     await cluster.kubectl(["delete", "pod", "-n", NS, "held", "--wait=false"]);
-    await waitFor("its network to be torn down", 90, async () => (await cluster.get<Pod>(["pod", "-n", NS, "held"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] === "");
+    await waitFor(
+      "its network to be torn down",
+      90,
+      async () =>
+        (await cluster.get<Pod>(["pod", "-n", NS, "held"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] ===
+        "",
+    );
     await withoutKubelet(async () => {
       // As a kubelet leaves it that dies before it has told the end: the plugin's mark alone says that the network is gone.
       await writeStatus(cluster, NS, "held", { phase: "Running", ...reporting(addresses) });
@@ -136,7 +210,10 @@ describe("an address that is used again", () => {
 
   test("while an earlier pod still claims it stands for both, and for one again when either goes", async () => {
     const addresses = ["10.65.201.14", "fd00:65::201:14"];
-    await cluster.apply(pod({ namespace: NS, name: "true", labels: { app: "true" }, addresses, node: "n1" }), pod({ namespace: NS, name: "claims", labels: { app: "old" }, node: PAPER }));
+    await cluster.apply(
+      pod({ namespace: NS, name: "true", labels: { app: "true" }, addresses, node: "n1" }),
+      pod({ namespace: NS, name: "claims", labels: { app: "old" }, node: PAPER }),
+    );
     await awaitReady(cluster, NS, ["true"]);
     await speakOf("old");
     await awaitAnswers(cluster, false, NS, "true", server);
@@ -146,7 +223,9 @@ describe("an address that is used again", () => {
     await awaitAnswers(cluster, true, NS, "client", addresses);
     await awaitAnswers(cluster, true, NS, "asks", addresses);
     // Nor does it open: a policy that selects the pod itself holds.
-    await cluster.apply(networkPolicy({ namespace: NS, name: "true", selects: { app: "true" }, ingress: [], egress: [] }));
+    await cluster.apply(
+      networkPolicy({ namespace: NS, name: "true", selects: { app: "true" }, ingress: [], egress: [] }),
+    );
     await awaitAnswers(cluster, false, NS, "asks", addresses);
     await awaitAnswers(cluster, false, NS, "true", server);
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "true"]);
@@ -162,7 +241,11 @@ describe("an address that is used again", () => {
     await label("true", "old");
     await awaitAnswers(cluster, true, NS, "true", server);
     await cluster.kubectl(["delete", "pod", "-n", NS, "claims", "--force"]);
-    await waitFor("the claim to be gone", 30, async () => (await cluster.tryKubectl(["get", "pod", "-n", NS, "claims"])).exitCode !== 0);
+    await waitFor(
+      "the claim to be gone",
+      30,
+      async () => (await cluster.tryKubectl(["get", "pod", "-n", NS, "claims"])).exitCode !== 0,
+    );
     for (let i = 0; i < 5; i++) await awaitAnswers(cluster, true, NS, "true", server);
   });
 });
@@ -172,7 +255,12 @@ describe("a pod without an address", () => {
     await speakOf("peer");
     // Never scheduled; bound to a node that never reports an address; announced with text that is none.
     await cluster.apply(
-      pod({ namespace: NS, name: "unscheduled", labels: { app: "peer" }, spec: { nodeSelector: { "example.org/no": "such" } } }),
+      pod({
+        namespace: NS,
+        name: "unscheduled",
+        labels: { app: "peer" },
+        spec: { nodeSelector: { "example.org/no": "such" } },
+      }),
       pod({ namespace: NS, name: "silent", labels: { app: "peer" }, node: PAPER }),
     );
     await cluster.kubectl(["annotate", "pod", "-n", NS, "silent", "cni.projectcalico.org/podIPs=10.65.201.300/32"]);
@@ -186,21 +274,42 @@ describe("a pod without an address", () => {
 });
 
 describe("a pod bound to a node that does not exist", () => {
-  const HOSTS = [["172.30.0.99/24", "172.30.0.11"], ["fd00:30::99/64", "fd00:30::11"]] as const;
+  const HOSTS = [
+    ["172.30.0.99/24", "172.30.0.11"],
+    ["fd00:30::99/64", "fd00:30::11"],
+  ] as const;
   const outside = HOSTS.map(([prefix]) => prefix.split("/")[0] ?? "");
 
   /** A host beside the nodes, which has the addresses that the pod claims, asks the server. */
   async function hostReaches(expected: boolean): Promise<void> {
     for (const [index, address] of outside.entries()) {
-      const ask = ["wget", "-q", "-T", "1", "-t", "1", "-O", "-", `--bind-address=${address}`, urlOf(server[index] ?? "")];
-      await waitFor(`${address} to be ${expected ? "heard" : "kept out"}`, 60, async () => ((await tryRun(inNetns(cluster.layout.fabric, ask))).stdout === "hello\n") === expected);
+      const ask = [
+        "wget",
+        "-q",
+        "-T",
+        "1",
+        "-t",
+        "1",
+        "-O",
+        "-",
+        `--bind-address=${address}`,
+        urlOf(server[index] ?? ""),
+      ];
+      await waitFor(
+        `${address} to be ${expected ? "heard" : "kept out"}`,
+        60,
+        async () => ((await tryRun(inNetns(cluster.layout.fabric, ask))).stdout === "hello\n") === expected,
+      );
     }
   }
 
   async function fabricIp(action: "add" | "del"): Promise<void> {
     for (const [index, [prefix, router]] of HOSTS.entries()) {
       const option = prefix.includes(":") ? ["nodad"] : [];
-      const commands = [["addr", action, prefix, "dev", "fabric", ...(action === "add" ? option : [])], ["route", action, server[index] ?? "", "via", router]];
+      const commands = [
+        ["addr", action, prefix, "dev", "fabric", ...(action === "add" ? option : [])],
+        ["route", action, server[index] ?? "", "via", router],
+      ];
       for (const command of commands) {
         const line = ["ip", "-n", cluster.layout.fabric, ...command];
         if (action === "add") await run(line);
@@ -215,16 +324,28 @@ describe("a pod bound to a node that does not exist", () => {
     await fabricIp("add");
     const before = cluster.layout.nodes.map(({ name }) => cluster.daemons.pid(`${name}-calico`));
     await hostReaches(true);
-    await cluster.apply(networkPolicy({ namespace: NS, name: "server", selects: { app: "server" }, ingress: [{ from: [podsWith({ app: "ghost" })] }] }));
+    await cluster.apply(
+      networkPolicy({
+        namespace: NS,
+        name: "server",
+        selects: { app: "server" },
+        ingress: [{ from: [podsWith({ app: "ghost" })] }],
+      }),
+    );
     await hostReaches(false);
     await cluster.apply(pod({ namespace: NS, name: "ghost", labels: { app: "ghost" }, node: "nowhere" }));
     await hostReaches(false);
     await writeStatus(cluster, NS, "ghost", { phase: "Running", ...reporting(outside) });
     await hostReaches(true);
     for (const { netns } of cluster.layout.nodes) {
-      for (const address of outside) expect(await run(["ip", "-n", netns, address.includes(":") ? "-6" : "-4", "route", "show", address])).toBe("");
+      for (const address of outside)
+        expect(await run(["ip", "-n", netns, address.includes(":") ? "-6" : "-4", "route", "show", address])).toBe("");
     }
-    await waitFor("pod GC to delete the pod", 180, async () => (await cluster.tryKubectl(["get", "pod", "-n", NS, "ghost"])).exitCode !== 0);
+    await waitFor(
+      "pod GC to delete the pod",
+      180,
+      async () => (await cluster.tryKubectl(["get", "pod", "-n", NS, "ghost"])).exitCode !== 0,
+    );
     await hostReaches(false);
     expect(cluster.layout.nodes.map(({ name }) => cluster.daemons.pid(`${name}-calico`))).toEqual(before);
   });
@@ -236,13 +357,25 @@ describe("a pod in its host's network", () => {
 
   beforeAll(async () => {
     node = cluster.node("n1").addresses;
-    await cluster.apply(pod({ namespace: NS, name: "host", labels: { app: "host" }, node: "n1", command: ["httpd", "-f", "-p", String(PORT), "-h", "/www"], container: { ports: [] }, spec: { hostNetwork: true } }));
+    await cluster.apply(
+      pod({
+        namespace: NS,
+        name: "host",
+        labels: { app: "host" },
+        node: "n1",
+        command: ["httpd", "-f", "-p", String(PORT), "-h", "/www"],
+        container: { ports: [] },
+        spec: { hostNetwork: true },
+      }),
+    );
     await awaitReady(cluster, NS, ["host"]);
     await awaitAnswers(cluster, true, NS, "client", node, PORT);
   });
 
   test("is not isolated by a policy that selects its labels", async () => {
-    await cluster.apply(networkPolicy({ namespace: NS, name: "host", selects: { app: "host" }, ingress: [], egress: [] }));
+    await cluster.apply(
+      networkPolicy({ namespace: NS, name: "host", selects: { app: "host" }, ingress: [], egress: [] }),
+    );
     // A second policy, seen to count, was written after the first.
     await cluster.apply(networkPolicy({ namespace: NS, name: "server", selects: { app: "server" }, ingress: [] }));
     await awaitAnswers(cluster, false, NS, "client", server);
@@ -259,7 +392,9 @@ describe("a pod in its host's network", () => {
     await cluster.apply(...policies([podsWith({ app: "host" })]));
     await awaitAnswers(cluster, false, NS, "host", client);
     await awaitAnswers(cluster, false, NS, "client", node, PORT);
-    await cluster.apply(...policies(node.map((address) => ({ ipBlock: { cidr: `${address}/${address.includes(":") ? 128 : 32}` } }))));
+    await cluster.apply(
+      ...policies(node.map((address) => ({ ipBlock: { cidr: `${address}/${address.includes(":") ? 128 : 32}` } }))),
+    );
     await awaitAnswers(cluster, true, NS, "host", client);
     await awaitAnswers(cluster, true, NS, "client", node, PORT);
     await awaitAnswers(cluster, false, NS, "client", server);

@@ -12,7 +12,24 @@ import { removeAbandoned, removeCluster } from "./cluster/clean.ts";
 import { CLUSTER_VARIABLE, CLUSTERS_VARIABLE, newClusterId, startCluster } from "./cluster/cluster.ts";
 
 /** Those that take longest come first, so that the clusters end at about the same time. */
-const FILES = ["lives", "troubles", "nodes", "rights", "runtime", "churn", "boot", "pods", "services", "restarts", "upstream", "clients", "hostport", "api", "policy", "contract"] as const;
+const FILES = [
+  "lives",
+  "troubles",
+  "nodes",
+  "rights",
+  "runtime",
+  "churn",
+  "boot",
+  "pods",
+  "services",
+  "restarts",
+  "upstream",
+  "clients",
+  "hostport",
+  "api",
+  "policy",
+  "contract",
+] as const;
 /** Needs no cluster: beside the others; what it prints comes at its end. */
 const LAB = "lab";
 /** Looks back at what all others asked of the API, in every cluster. */
@@ -31,14 +48,23 @@ function progress(line: string): void {
 }
 
 function labEnvironment(binaries: Binaries): Readonly<Record<string, string>> {
-  return { CALICO_LAB_API: "kubernetes", PATH: [dirname(binaries.etcd), dirname(binaries.apiserver), process.env["PATH"] ?? ""].join(":") };
+  return {
+    CALICO_LAB_API: "kubernetes",
+    PATH: [dirname(binaries.etcd), dirname(binaries.apiserver), process.env["PATH"] ?? ""].join(":"),
+  };
 }
 
 /** A process of its own for each file. */
 async function runFile(name: string, env: Readonly<Record<string, string>>, sum: Totals): Promise<void> {
   progress(`== ${name}`);
   const path = new URL(name === LAB ? LAB_TESTS : `./${name}.test.ts`, import.meta.url).pathname;
-  const { passed, skipped, failures, printed } = await runSuite({ name, paths: [path], timeoutSeconds: TEST_TIMEOUT_SECONDS, env, quiet: true });
+  const { passed, skipped, failures, printed } = await runSuite({
+    name,
+    paths: [path],
+    timeoutSeconds: TEST_TIMEOUT_SECONDS,
+    env,
+    quiet: true,
+  });
   progress(`== ${name} ended: ${passed} passed, ${failures.length} failed, ${skipped} skipped\n${printed}`);
   sum.passed += passed;
   sum.skipped += skipped;
@@ -54,7 +80,9 @@ function printMemory(id: string): void {
 
 /** Holds the clusters for their user; a signal removes it. */
 async function untilEnded(ids: readonly string[]): Promise<void> {
-  progress(`kept until Ctrl-C: ${CLUSTERS_VARIABLE}=${ids.join(",")} ${CLUSTER_VARIABLE}=${ids[0]} bun test --timeout=${TEST_TIMEOUT_SECONDS * 1000} test/kubernetes/NAME.test.ts`);
+  progress(
+    `kept until Ctrl-C: ${CLUSTERS_VARIABLE}=${ids.join(",")} ${CLUSTER_VARIABLE}=${ids[0]} bun test --timeout=${TEST_TIMEOUT_SECONDS * 1000} test/kubernetes/NAME.test.ts`,
+  );
   await new Promise(() => setInterval(() => undefined, 2 ** 30));
 }
 
@@ -66,8 +94,12 @@ async function runAll(binaries: Binaries, files: readonly string[], keep: boolea
     progress(`removing ${ids.join(", ")}`);
     for (const id of ids) await removeCluster(id);
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void clean().then(() => process.exit(1)));
-  const environment = (id: string): Readonly<Record<string, string>> => ({ [CLUSTER_VARIABLE]: id, [CLUSTERS_VARIABLE]: ids.join(",") });
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => void clean().then(() => process.exit(1)));
+  const environment = (id: string): Readonly<Record<string, string>> => ({
+    [CLUSTER_VARIABLE]: id,
+    [CLUSTERS_VARIABLE]: ids.join(","),
+  });
   /** One cluster and the files that it takes from the queue, one after another. */
   const lane = async (id: string): Promise<void> => {
     await startCluster(id, binaries, (line) => progress(`${id}: ${line}`));
@@ -110,7 +142,9 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`no Kubernetes to test against: ${error.message}\n\n0 passed, 0 failed, 1 skipped`);
     return 0;
   }
-  const { text, exitCode } = conclude(await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep")));
+  const { text, exitCode } = conclude(
+    await runAll(binaries, wanted.length > 0 ? wanted : known, args.includes("--keep")),
+  );
   console.log(text);
   return exitCode;
 }

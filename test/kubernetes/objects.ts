@@ -19,7 +19,13 @@ export interface PodOptions {
 }
 
 export interface Pod {
-  readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string; readonly annotations?: Readonly<Record<string, string>>; readonly deletionTimestamp?: string };
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly uid: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly deletionTimestamp?: string;
+  };
   readonly spec: { readonly nodeName?: string; readonly hostNetwork?: boolean };
   readonly status: {
     readonly phase: string;
@@ -58,7 +64,18 @@ export function podTemplate(options: Omit<PodOptions, "namespace" | "name">): ob
 export function pod(options: PodOptions): object {
   const { namespace: inNamespace, name, labels = {}, addresses, finalizers } = options;
   const annotations = addresses === undefined ? {} : { "cni.projectcalico.org/ipAddrs": JSON.stringify(addresses) };
-  return { apiVersion: "v1", kind: "Pod", metadata: { namespace: inNamespace, name, labels, annotations, ...(finalizers === undefined ? {} : { finalizers }) }, spec: podTemplate(options) };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      namespace: inNamespace,
+      name,
+      labels,
+      annotations,
+      ...(finalizers === undefined ? {} : { finalizers }),
+    },
+    spec: podTemplate(options),
+  };
 }
 
 export interface PolicyOptions {
@@ -73,7 +90,12 @@ export interface PolicyOptions {
 
 export function networkPolicy({ namespace: inNamespace, name, selects, ingress, egress }: PolicyOptions): object {
   const policyTypes = [...(ingress === undefined ? [] : ["Ingress"]), ...(egress === undefined ? [] : ["Egress"])];
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: inNamespace, name }, spec: { podSelector: { matchLabels: selects }, policyTypes, ingress, egress } };
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { namespace: inNamespace, name },
+    spec: { podSelector: { matchLabels: selects }, policyTypes, ingress, egress },
+  };
 }
 
 /** A peer: the pods of the policy's namespace with the labels. */
@@ -90,7 +112,12 @@ export function pods(cluster: Cluster, inNamespace: string, selector = ""): Prom
 }
 
 /** Waits until every named Pod is Ready; the Pods. */
-export async function awaitReady(cluster: Cluster, inNamespace: string, names: readonly string[], seconds = 60): Promise<readonly Pod[]> {
+export async function awaitReady(
+  cluster: Cluster,
+  inNamespace: string,
+  names: readonly string[],
+  seconds = 60,
+): Promise<readonly Pod[]> {
   let found: readonly Pod[] = [];
   await waitFor(
     `pods ${names.join(", ")} of ${inNamespace} to be Ready`,
@@ -107,7 +134,15 @@ export async function awaitReady(cluster: Cluster, inNamespace: string, names: r
 /** Pods and warnings of a namespace, for an error message. */
 export async function describeTrouble(cluster: Cluster, inNamespace: string): Promise<string> {
   const listed = await cluster.tryKubectl(["get", "pods", "-n", inNamespace, "-o", "wide"]);
-  const events = await cluster.tryKubectl(["get", "events", "-n", inNamespace, "--field-selector=type=Warning", "-o", 'jsonpath={range .items[*]}{.reason}{": "}{.message}{"\\n"}{end}']);
+  const events = await cluster.tryKubectl([
+    "get",
+    "events",
+    "-n",
+    inNamespace,
+    "--field-selector=type=Warning",
+    "-o",
+    'jsonpath={range .items[*]}{.reason}{": "}{.message}{"\\n"}{end}',
+  ]);
   return `\n${listed.stdout}${events.stdout.split("\n").slice(-8).join("\n")}`;
 }
 
@@ -116,7 +151,8 @@ export function addressesOf(found: Pod): readonly [string, string] {
   const ips = found.status.podIPs?.map(({ ip }) => ip) ?? [];
   const ipv4 = ips.find((ip) => !ip.includes(":"));
   const ipv6 = ips.find((ip) => ip.includes(":"));
-  if (ipv4 === undefined || ipv6 === undefined) throw new Error(`pod ${found.metadata.name} has addresses ${JSON.stringify(ips)}, must have one of each family`);
+  if (ipv4 === undefined || ipv6 === undefined)
+    throw new Error(`pod ${found.metadata.name} has addresses ${JSON.stringify(ips)}, must have one of each family`);
   return [ipv4, ipv6];
 }
 
@@ -134,15 +170,36 @@ export async function answers(cluster: Cluster, inNamespace: string, from: strin
 }
 
 /** Waits until a Pod reaches, or no longer reaches, the port of every address. */
-export async function awaitAnswers(cluster: Cluster, expected: boolean, inNamespace: string, from: string, addresses: readonly string[], port = 8080): Promise<void> {
+export async function awaitAnswers(
+  cluster: Cluster,
+  expected: boolean,
+  inNamespace: string,
+  from: string,
+  addresses: readonly string[],
+  port = 8080,
+): Promise<void> {
   for (const address of addresses) {
-    await waitFor(`${from} to ${expected ? "reach" : "be kept from"} ${address}`, 20, async () => (await answers(cluster, inNamespace, from, urlOf(address, port))) === expected);
+    await waitFor(
+      `${from} to ${expected ? "reach" : "be kept from"} ${address}`,
+      20,
+      async () => (await answers(cluster, inNamespace, from, urlOf(address, port))) === expected,
+    );
   }
 }
 
 /** Writes a Pod's status by hand, as a kubelet would; the kubelet of its node, if there is one, may write it back. */
 export async function writeStatus(cluster: Cluster, inNamespace: string, name: string, status: object): Promise<void> {
-  await cluster.kubectl(["patch", "pod", "-n", inNamespace, name, "--subresource=status", "--type=merge", "-p", JSON.stringify({ status })]);
+  await cluster.kubectl([
+    "patch",
+    "pod",
+    "-n",
+    inNamespace,
+    name,
+    "--subresource=status",
+    "--type=merge",
+    "-p",
+    JSON.stringify({ status }),
+  ]);
 }
 
 /** The part of a Pod's status that tells its addresses. */
@@ -173,7 +230,9 @@ export async function addressTrouble(cluster: Cluster): Promise<readonly string[
   });
   const recorded = held.map(({ addr, pod: holder }) => `${addr} ${holder?.namespace}/${holder?.name}`);
   const named = new Set(held.map(({ handle }) => handle));
-  const handles = (await cluster.get<{ items: readonly Resource<"IPAMHandle">[] }>(["ipamhandles"])).items.map(({ spec }) => spec.handleID);
+  const handles = (await cluster.get<{ items: readonly Resource<"IPAMHandle">[] }>(["ipamhandles"])).items.map(
+    ({ spec }) => spec.handleID,
+  );
   return [
     ...recorded.filter((line) => !reported.includes(line)).map((line) => `recorded, not used: ${line}`),
     ...reported.filter((line) => !recorded.includes(line)).map((line) => `used, not recorded: ${line}`),
@@ -183,7 +242,12 @@ export async function addressTrouble(cluster: Cluster): Promise<readonly string[
 
 /** Waits until address management and the Pods of the API agree. */
 export async function awaitAddressesAgree(cluster: Cluster, seconds: number): Promise<void> {
-  await waitFor("blocks, handles and pods to agree", seconds, async () => (await addressTrouble(cluster)).length === 0, async () => (await addressTrouble(cluster)).join("\n"));
+  await waitFor(
+    "blocks, handles and pods to agree",
+    seconds,
+    async () => (await addressTrouble(cluster)).length === 0,
+    async () => (await addressTrouble(cluster)).join("\n"),
+  );
 }
 
 /** Deletes a namespace and goes on: what comes after does not depend on its end. */

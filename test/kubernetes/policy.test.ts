@@ -14,7 +14,13 @@ beforeAll(async () => {
   await cluster.apply(namespace(NS), namespace(OTHER, { team: "other" }));
   const probe = { httpGet: { path: "/index.html", port: 8080 }, periodSeconds: 1, failureThreshold: 1 };
   await cluster.apply(
-    pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1", container: { readinessProbe: probe, livenessProbe: { ...probe, failureThreshold: 3 } } }),
+    pod({
+      namespace: NS,
+      name: "server",
+      labels: { app: "server" },
+      node: "n1",
+      container: { readinessProbe: probe, livenessProbe: { ...probe, failureThreshold: 3 } },
+    }),
     pod({ namespace: NS, name: "friend", labels: { app: "friend" }, node: "n2" }),
     pod({ namespace: NS, name: "stranger", labels: { app: "stranger" }, node: "n2" }),
     pod({ namespace: NS, name: "neighbour", labels: { app: "stranger" }, node: "n1" }),
@@ -31,12 +37,21 @@ afterAll(async () => {
 });
 
 function ingress(name: string, rules: readonly object[]): object {
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name }, spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"], ingress: rules } };
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { namespace: NS, name },
+    spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"], ingress: rules },
+  };
 }
 
 async function becomes(expected: boolean, inNamespace: string, from: string): Promise<void> {
   for (const address of addressesOf(server)) {
-    await waitFor(`${from} to ${expected ? "reach" : "be kept from"} the server at ${address}`, 20, async () => (await answers(cluster, inNamespace, from, urlOf(address))) === expected);
+    await waitFor(
+      `${from} to ${expected ? "reach" : "be kept from"} the server at ${address}`,
+      20,
+      async () => (await answers(cluster, inNamespace, from, urlOf(address))) === expected,
+    );
   }
 }
 
@@ -51,7 +66,18 @@ describe("ingress", () => {
     for (const from of ["friend", "stranger", "neighbour"]) await becomes(false, NS, from);
     await becomes(false, OTHER, "guest");
     // The probe asks every second and one failure is enough: a later status would say so.
-    const fails = async (): Promise<string> => (await cluster.kubectl(["get", "events", "-n", NS, "--field-selector=involvedObject.name=server,reason=Unhealthy", "-o", "name"])).trim();
+    const fails = async (): Promise<string> =>
+      (
+        await cluster.kubectl([
+          "get",
+          "events",
+          "-n",
+          NS,
+          "--field-selector=involvedObject.name=server,reason=Unhealthy",
+          "-o",
+          "name",
+        ])
+      ).trim();
     expect(await fails()).toBe("");
     for (const address of addressesOf(server)) {
       const own = await cluster.nodeExec("n1", ["wget", "-q", "-T", "2", "-t", "1", "-O", "-", urlOf(address)]);
@@ -89,7 +115,12 @@ describe("ingress", () => {
 
 describe("egress", () => {
   test("a pod that may not speak is not heard, and is heard when it may", async () => {
-    const policy = (rules: readonly object[]): object => ({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name: "silent" }, spec: { podSelector: { matchLabels: { app: "friend" } }, policyTypes: ["Egress"], egress: rules } });
+    const policy = (rules: readonly object[]): object => ({
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: { namespace: NS, name: "silent" },
+      spec: { podSelector: { matchLabels: { app: "friend" } }, policyTypes: ["Egress"], egress: rules },
+    });
     await cluster.apply(policy([]));
     await becomes(false, NS, "friend");
     await becomes(true, NS, "stranger");

@@ -44,56 +44,102 @@ export const PROBE_DEFINITION = {
     group: "example.org",
     names: { plural: "probes", singular: "probe", kind: "Probe", listKind: "ProbeList" },
     scope: "Cluster",
-    versions: [{
-      name: "v1",
-      served: true,
-      storage: true,
-      schema: {
-        openAPIV3Schema: {
-          type: "object",
-          "x-kubernetes-validations": [{ rule: "self.metadata.name.startsWith('p')", message: "names begin with p" }],
-          properties: {
-            spec: {
-              type: "object",
-              "x-kubernetes-validations": [
-                ...RULES.map((rule) => ({ rule, message: rule })),
-                { rule: "!has(self.count) || self.count < 50", message: "unused", messageExpression: "'the count of ' + self.name", reason: "FieldValueForbidden", fieldPath: ".count" },
-                { rule: "!has(self.count) || self.count != 44", message: "used", messageExpression: "self.items[5].id", reason: "FieldValueRequired", fieldPath: ".inner.value" },
-                { rule: "!has(self.count) || self.count != 46" },
-                { rule: "!has(oldSelf.count) || has(self.count)", message: "count stays" },
-                { rule: "oldSelf.hasValue() || !has(self.count) || self.count < 40", message: "count begins below 40", optionalOldSelf: true },
-              ],
-              properties: {
-                name: TEXT,
-                count: { type: "integer", maximum: 99, "x-kubernetes-validations": [{ rule: "self >= oldSelf", message: "count grows", reason: "FieldValueInvalid" }] },
-                share: { type: "number" },
-                port: { "x-kubernetes-int-or-string": true },
-                tags: { type: "array", maxItems: 4, items: TEXT, "x-kubernetes-list-type": "set", "x-kubernetes-validations": [{ rule: "self == oldSelf", message: "tags stay" }] },
-                items: {
-                  type: "array",
-                  maxItems: 4,
-                  "x-kubernetes-list-type": "map",
-                  "x-kubernetes-list-map-keys": ["id"],
-                  items: {
-                    type: "object",
-                    required: ["id"],
-                    properties: { id: TEXT, size: { type: "integer", "x-kubernetes-validations": [{ rule: "self >= oldSelf", message: "sizes grow" }, { rule: "self != 2", message: "two is no size" }] } },
+    versions: [
+      {
+        name: "v1",
+        served: true,
+        storage: true,
+        schema: {
+          openAPIV3Schema: {
+            type: "object",
+            "x-kubernetes-validations": [{ rule: "self.metadata.name.startsWith('p')", message: "names begin with p" }],
+            properties: {
+              spec: {
+                type: "object",
+                "x-kubernetes-validations": [
+                  ...RULES.map((rule) => ({ rule, message: rule })),
+                  {
+                    rule: "!has(self.count) || self.count < 50",
+                    message: "unused",
+                    messageExpression: "'the count of ' + self.name",
+                    reason: "FieldValueForbidden",
+                    fieldPath: ".count",
                   },
+                  {
+                    rule: "!has(self.count) || self.count != 44",
+                    message: "used",
+                    messageExpression: "self.items[5].id",
+                    reason: "FieldValueRequired",
+                    fieldPath: ".inner.value",
+                  },
+                  { rule: "!has(self.count) || self.count != 46" },
+                  { rule: "!has(oldSelf.count) || has(self.count)", message: "count stays" },
+                  {
+                    rule: "oldSelf.hasValue() || !has(self.count) || self.count < 40",
+                    message: "count begins below 40",
+                    optionalOldSelf: true,
+                  },
+                ],
+                properties: {
+                  name: TEXT,
+                  count: {
+                    type: "integer",
+                    maximum: 99,
+                    "x-kubernetes-validations": [
+                      { rule: "self >= oldSelf", message: "count grows", reason: "FieldValueInvalid" },
+                    ],
+                  },
+                  share: { type: "number" },
+                  port: { "x-kubernetes-int-or-string": true },
+                  tags: {
+                    type: "array",
+                    maxItems: 4,
+                    items: TEXT,
+                    "x-kubernetes-list-type": "set",
+                    "x-kubernetes-validations": [{ rule: "self == oldSelf", message: "tags stay" }],
+                  },
+                  items: {
+                    type: "array",
+                    maxItems: 4,
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["id"],
+                    items: {
+                      type: "object",
+                      required: ["id"],
+                      properties: {
+                        id: TEXT,
+                        size: {
+                          type: "integer",
+                          "x-kubernetes-validations": [
+                            { rule: "self >= oldSelf", message: "sizes grow" },
+                            { rule: "self != 2", message: "two is no size" },
+                          ],
+                        },
+                      },
+                    },
+                  },
+                  labels: {
+                    type: "object",
+                    maxProperties: 4,
+                    additionalProperties: {
+                      ...TEXT,
+                      "x-kubernetes-validations": [{ rule: "self != 'bad'", message: "bad label" }],
+                    },
+                  },
+                  since: { type: "string", format: "date-time" },
+                  period: { type: "string", format: "duration", maxLength: 16 },
+                  inner: { type: "object", properties: { value: { type: "integer" } } },
+                  address: TEXT,
+                  range: TEXT,
+                  namespace: TEXT,
+                  "a-b": TEXT,
                 },
-                labels: { type: "object", maxProperties: 4, additionalProperties: { ...TEXT, "x-kubernetes-validations": [{ rule: "self != 'bad'", message: "bad label" }] } },
-                since: { type: "string", format: "date-time" },
-                period: { type: "string", format: "duration", maxLength: 16 },
-                inner: { type: "object", properties: { value: { type: "integer" } } },
-                address: TEXT,
-                range: TEXT,
-                namespace: TEXT,
-                "a-b": TEXT,
               },
             },
           },
         },
       },
-    }],
+    ],
   },
 } as const;
 
@@ -115,17 +161,41 @@ export const WRONG_RULES: readonly (readonly [string, JsonObject])[] = [
 
 export const PROBES: readonly (readonly [string, JsonObject])[] = [
   ["nothing", {}],
-  ["good", {
-    name: "Aac", count: 4, share: 0.5, port: 80, tags: ["ab", "a"], items: [{ id: "x", size: 1 }], labels: { must: "x" }, since: "2024-01-01T00:00:00Z", period: "2h", inner: { value: 1 },
-    address: "fd00::1", range: "fd01::/48", namespace: "n", "a-b": "n",
-  }],
+  [
+    "good",
+    {
+      name: "Aac",
+      count: 4,
+      share: 0.5,
+      port: 80,
+      tags: ["ab", "a"],
+      items: [{ id: "x", size: 1 }],
+      labels: { must: "x" },
+      since: "2024-01-01T00:00:00Z",
+      period: "2h",
+      inner: { value: 1 },
+      address: "fd00::1",
+      range: "fd01::/48",
+      namespace: "n",
+      "a-b": "n",
+    },
+  ],
   ["text", { name: "a1", address: "::1", range: "10.1.0.1/16" }],
   ["short text", { name: "a", port: "http" }],
   ["numbers", { count: 15, share: 1.5, port: 79 }],
   ["a big count", { name: "abc", count: 52, port: "https" }],
   ["a message that fails", { count: 44, port: 80 }],
   ["a rule without a message", { count: 46 }],
-  ["lists", { tags: ["b", "a", "ac"], items: [{ id: "y", size: 2 }, { id: "x", size: 8 }] }],
+  [
+    "lists",
+    {
+      tags: ["b", "a", "ac"],
+      items: [
+        { id: "y", size: 2 },
+        { id: "x", size: 8 },
+      ],
+    },
+  ],
   ["missing below a list", { items: [{ id: "x" }], tags: [] }],
   ["maps", { labels: { a: "a", b: "bad" } }],
   ["times", { since: "2026-01-01T00:00:00Z", period: "5s", inner: { value: 2 } }],
@@ -145,7 +215,15 @@ export const PROBE_CHANGES: readonly (readonly [string, JsonObject])[] = [
   ["no count", { count: null }],
   ["other tags", { tags: ["ab"] }],
   ["tags in another order", { tags: ["a", "ab"] }],
-  ["a size that shrinks", { items: [{ id: "z", size: 0 }, { id: "x", size: 0 }] }],
+  [
+    "a size that shrinks",
+    {
+      items: [
+        { id: "z", size: 0 },
+        { id: "x", size: 0 },
+      ],
+    },
+  ],
   ["a wrong size", { items: [{ id: "z", size: 2 }] }],
   ["nothing", {}],
 ];

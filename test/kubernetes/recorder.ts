@@ -2,7 +2,16 @@
  * recorder: what a container runtime really asks of the plugins of a node, and what it is answered: each plugin is replaced by a
  * script that writes the call down and passes it on unchanged.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import type { NodeLayout } from "./cluster/layout.ts";
 
 const PLUGINS = ["calico", "loopback"] as const;
@@ -52,8 +61,10 @@ export class Recorder {
   }
 
   stop(): void {
-    for (const plugin of PLUGINS) if (existsSync(this.#real(plugin))) renameSync(this.#real(plugin), `${this.#node.cniBinDir}/${plugin}`);
-    for (const folder of [this.#folder, `${this.#node.root}/recorded-plugins`]) rmSync(folder, { recursive: true, force: true });
+    for (const plugin of PLUGINS)
+      if (existsSync(this.#real(plugin))) renameSync(this.#real(plugin), `${this.#node.cniBinDir}/${plugin}`);
+    for (const folder of [this.#folder, `${this.#node.root}/recorded-plugins`])
+      rmSync(folder, { recursive: true, force: true });
   }
 
   /** A folder of its own: `loopback` goes by its name. */
@@ -65,10 +76,16 @@ export class Recorder {
 
   /** Calls that have ended, in the order in which they began. */
   calls(): readonly Call[] {
-    const folders = readdirSync(this.#folder).sort().filter((name) => existsSync(`${this.#folder}/${name}/code`));
+    const folders = readdirSync(this.#folder)
+      .sort()
+      .filter((name) => existsSync(`${this.#folder}/${name}/code`));
     return folders.map((name): Call => {
       const read = (file: string): string => readFileSync(`${this.#folder}/${name}/${file}`, "utf8");
-      const environment = new Map(read("environment").split("\n").map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
+      const environment = new Map(
+        read("environment")
+          .split("\n")
+          .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+      );
       const value = (key: string): string => environment.get(key) ?? "";
       const config: unknown = JSON.parse(read("stdin"));
       return {

@@ -14,7 +14,10 @@ let client: Pod;
 beforeAll(async () => {
   cluster = await attachCluster();
   await cluster.apply(namespace(NS));
-  await cluster.apply(pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1" }), pod({ namespace: NS, name: "client", node: "n2" }));
+  await cluster.apply(
+    pod({ namespace: NS, name: "server", labels: { app: "server" }, node: "n1" }),
+    pod({ namespace: NS, name: "client", node: "n2" }),
+  );
   const [first, second] = await awaitReady(cluster, NS, ["server", "client"]);
   if (first === undefined || second === undefined) throw new Error("not both pods are there");
   [server, client] = [first, second];
@@ -27,7 +30,11 @@ afterAll(async () => {
 
 async function serverAnswers(expected: boolean): Promise<void> {
   for (const address of addressesOf(server)) {
-    await waitFor(`the server to be ${expected ? "open" : "closed"} at ${address}`, 60, async () => (await answers(cluster, NS, "client", urlOf(address))) === expected);
+    await waitFor(
+      `the server to be ${expected ? "open" : "closed"} at ${address}`,
+      60,
+      async () => (await answers(cluster, NS, "client", urlOf(address))) === expected,
+    );
   }
 }
 
@@ -42,11 +49,17 @@ async function worksAsBefore(name: string, node = "n1"): Promise<void> {
   await cluster.apply(pod({ namespace: NS, name, node }));
   const [made] = await awaitReady(cluster, NS, [name]);
   if (made === undefined) throw new Error(`pod ${name} is not there`);
-  for (const address of addressesOf(made)) await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "client", urlOf(address)));
+  for (const address of addressesOf(made))
+    await waitFor(`an answer of ${address}`, 20, () => answers(cluster, NS, "client", urlOf(address)));
   await cluster.kubectl(["delete", "pod", "-n", NS, name, "--timeout=60s"]);
 }
 
-const closed = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name: "closed" }, spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] } };
+const closed = {
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { namespace: NS, name: "closed" },
+  spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] },
+};
 
 describe("ended and started again", () => {
   test("kubelet", async () => {
@@ -56,7 +69,10 @@ describe("ended and started again", () => {
     await worksAsBefore("after-kubelet");
   });
 
-  for (const [node, runtime] of [["n1", "containerd 1"], ["n2", "containerd 2"]] as const) {
+  for (const [node, runtime] of [
+    ["n1", "containerd 1"],
+    ["n2", "containerd 2"],
+  ] as const) {
     test(runtime, async () => {
       await cluster.stopDaemon(node, "containerd", "SIGKILL");
       cluster.startDaemon(node, "containerd");
@@ -78,7 +94,12 @@ describe("ended and started again", () => {
       else await cluster.apply(closed);
       await cluster.daemons.stop("kube-apiserver", "SIGKILL");
       cluster.startApiserver();
-      await waitFor("the API server to be ready", 120, () => cluster.apiReady(), async () => cluster.daemons.tail("kube-apiserver"));
+      await waitFor(
+        "the API server to be ready",
+        120,
+        () => cluster.apiReady(),
+        async () => cluster.daemons.tail("kube-apiserver"),
+      );
       await serverAnswers(expected);
     }
     await worksAsBefore("after-apiserver");
@@ -105,7 +126,17 @@ describe("ended and started again", () => {
     await cluster.rotateToken();
     await waitFor("the old token to be refused", 60, async () => {
       // No other credentials beside the token, which would win over it.
-      const { stderr } = await tryRun(inNetns(cluster.layout.fabric, ["kubectl", `--server=https://${API_ADDRESS}:${API_PORT}`, `--certificate-authority=${cluster.layout.pki}/ca.crt`, `--token=${old}`, "--kubeconfig=/dev/null", "get", "pods"]));
+      const { stderr } = await tryRun(
+        inNetns(cluster.layout.fabric, [
+          "kubectl",
+          `--server=https://${API_ADDRESS}:${API_PORT}`,
+          `--certificate-authority=${cluster.layout.pki}/ca.crt`,
+          `--token=${old}`,
+          "--kubeconfig=/dev/null",
+          "get",
+          "pods",
+        ]),
+      );
       return stderr.includes("logged in") || stderr.includes("Unauthorized");
     });
     await worksAsBefore("after-token");
@@ -115,6 +146,13 @@ describe("ended and started again", () => {
     await serverAnswers(true);
     // Written with the new token: the pod's address in its annotation, before the kubelet's word.
     await cluster.apply(pod({ namespace: NS, name: "annotated", node: "n1" }));
-    await waitFor("the annotation", 30, async () => (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] !== undefined);
+    await waitFor(
+      "the annotation",
+      30,
+      async () =>
+        (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.[
+          "cni.projectcalico.org/podIPs"
+        ] !== undefined,
+    );
   });
 });

@@ -17,7 +17,10 @@ const NS = "rights";
 const NODE = "n1";
 const ROLE = "calico-node";
 const MANIFEST = new URL("../../manifests/calico-node.yaml", import.meta.url).pathname;
-const POOLS = [["rights4", "10.94.0.0/24"], ["rights6", "fd00:94::/112"]] as const;
+const POOLS = [
+  ["rights4", "10.94.0.0/24"],
+  ["rights6", "fd00:94::/112"],
+] as const;
 /** Longest wait between two attempts of the daemon, and a busy machine. */
 const PATIENCE_S = 40;
 
@@ -49,9 +52,15 @@ beforeAll(async () => {
   cluster = await attachCluster();
   at = cluster.node(NODE);
   ({ rules } = await cluster.get<Role>(["clusterrole", ROLE]));
-  granted = rules.flatMap(({ resources, verbs }) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)));
+  granted = rules.flatMap(({ resources, verbs }) =>
+    resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)),
+  );
   await cluster.apply(namespace(NS));
-  await cluster.apply(...["server", "client"].map((name) => pod({ namespace: NS, name, labels: { app: name }, node: name === "server" ? NODE : "n2" })));
+  await cluster.apply(
+    ...["server", "client"].map((name) =>
+      pod({ namespace: NS, name, labels: { app: name }, node: name === "server" ? NODE : "n2" }),
+    ),
+  );
   await awaitReady(cluster, NS, ["server", "client"]);
 });
 
@@ -63,21 +72,44 @@ afterAll(async () => {
 
 /** The role is what it was, less these rights. */
 async function grantAllBut(missing: ReadonlySet<string>): Promise<void> {
-  const left = rules.flatMap(({ apiGroups, resources, verbs }) => resources.map((resource) => ({ apiGroups, resources: [resource], verbs: verbs.filter((verb) => !missing.has(`${verb} ${resource}`)) })));
-  await cluster.kubectl(["replace", "-f", "-"], JSON.stringify({ apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole", metadata: { name: ROLE }, rules: left.filter(({ verbs }) => verbs.length > 0) }));
+  const left = rules.flatMap(({ apiGroups, resources, verbs }) =>
+    resources.map((resource) => ({
+      apiGroups,
+      resources: [resource],
+      verbs: verbs.filter((verb) => !missing.has(`${verb} ${resource}`)),
+    })),
+  );
+  await cluster.kubectl(
+    ["replace", "-f", "-"],
+    JSON.stringify({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name: ROLE },
+      rules: left.filter(({ verbs }) => verbs.length > 0),
+    }),
+  );
 }
 
 /** The API server goes by the role as it is now. */
 async function isDenied(right: string): Promise<boolean> {
   const [verb = "", resource = ""] = right.split(" ");
   const [plural = "", subresource] = resource.split("/");
-  const { stdout } = await cluster.tryKubectl(["auth", "can-i", verb, plural, ...(subresource === undefined ? [] : [`--subresource=${subresource}`]), "-A", `--as=system:serviceaccount:kube-system:${ROLE}`]);
+  const { stdout } = await cluster.tryKubectl([
+    "auth",
+    "can-i",
+    verb,
+    plural,
+    ...(subresource === undefined ? [] : [`--subresource=${subresource}`]),
+    "-A",
+    `--as=system:serviceaccount:kube-system:${ROLE}`,
+  ]);
   return stdout.trim() === "no";
 }
 
 /** These rights, if the role grants them all. */
 function rights(...wanted: readonly string[]): ReadonlySet<string> {
-  for (const right of wanted) if (!granted.includes(right)) throw new Error(`the role does not grant ${JSON.stringify(right)}`);
+  for (const right of wanted)
+    if (!granted.includes(right)) throw new Error(`the role does not grant ${JSON.stringify(right)}`);
   return new Set(wanted);
 }
 
@@ -89,24 +121,40 @@ async function without(missing: ReadonlySet<string>, attempt: () => Promise<Atte
   await waitFor(`${first} to be denied`, 30, () => isDenied(first));
   let words = "";
   let pid: number | undefined;
-  await waitFor("the action to succeed in the end", 120, async () => {
-    const now = await attempt();
-    words = now.words;
-    pid ??= cluster.daemons.pid(`${NODE}-calico`);
-    const found = [...left].filter((right) => words.includes(`cannot ${right.replace(" ", ' resource "')}"`));
-    for (const right of found) {
-      named.add(right);
-      left.delete(right);
-    }
-    if (found.length > 0) await grantAllBut(left);
-    return found.length === 0 && now.succeeded;
-  }, async () => `${[...left].join(", ")} missing; ${words.slice(-1500)}`);
+  await waitFor(
+    "the action to succeed in the end",
+    120,
+    async () => {
+      const now = await attempt();
+      words = now.words;
+      pid ??= cluster.daemons.pid(`${NODE}-calico`);
+      const found = [...left].filter((right) => words.includes(`cannot ${right.replace(" ", ' resource "')}"`));
+      for (const right of found) {
+        named.add(right);
+        left.delete(right);
+      }
+      if (found.length > 0) await grantAllBut(left);
+      return found.length === 0 && now.succeeded;
+    },
+    async () => `${[...left].join(", ")} missing; ${words.slice(-1500)}`,
+  );
   expect([...left]).toEqual([]);
   expect(cluster.daemons.pid(`${NODE}-calico`)).toBe(pid ?? 0);
 }
 
 async function readiness(): Promise<{ readonly ready: boolean; readonly text: string }> {
-  const { exitCode, stdout } = await cluster.nodeExec(NODE, ["wget", "-q", "-T", "2", "-t", "1", "--content-on-error", "-O", "-", `http://127.0.0.1:${at.healthPort}/readiness`]);
+  const { exitCode, stdout } = await cluster.nodeExec(NODE, [
+    "wget",
+    "-q",
+    "-T",
+    "2",
+    "-t",
+    "1",
+    "--content-on-error",
+    "-O",
+    "-",
+    `http://127.0.0.1:${at.healthPort}/readiness`,
+  ]);
   // The text is JSON: what the server said is quoted in it.
   return { ready: exitCode === 0, text: stdout.replaceAll('\\"', '"') };
 }
@@ -130,10 +178,27 @@ function unscheduled(name: string, annotations: Readonly<Record<string, string>>
 
 async function serverIs(open: boolean): Promise<void> {
   const server = await cluster.get<Pod>(["pod", "-n", NS, "server"]);
-  for (const address of addressesOf(server)) await waitFor(`the server to be ${open ? "open" : "closed"} at ${address}`, PATIENCE_S, async () => (await answers(cluster, NS, "client", urlOf(address))) === open);
+  for (const address of addressesOf(server))
+    await waitFor(
+      `the server to be ${open ? "open" : "closed"} at ${address}`,
+      PATIENCE_S,
+      async () => (await answers(cluster, NS, "client", urlOf(address))) === open,
+    );
 }
 
-const WATCHED = ["namespaces", "serviceaccounts", "networkpolicies", "pods", "nodes", "ippools", "ipamblocks", "ipreservations", "ipamconfigurations", "clusterinformations", "kubecontrollersconfigurations"];
+const WATCHED = [
+  "namespaces",
+  "serviceaccounts",
+  "networkpolicies",
+  "pods",
+  "nodes",
+  "ippools",
+  "ipamblocks",
+  "ipreservations",
+  "ipamconfigurations",
+  "clusterinformations",
+  "kubecontrollersconfigurations",
+];
 
 describe("without a right", () => {
   test.each(["list", "watch"])("to %s, a daemon that starts is not ready and says why; CNI too", async (verb) => {
@@ -144,7 +209,13 @@ describe("without a right", () => {
         await cluster.stopDaemon(NODE, "calico");
         cluster.startDaemon(NODE, "calico");
         started = true;
-        await waitFor("the daemon to say what it misses", 60, async () => WATCHED.every((resource) => told.includes(`"${resource}"`)) || ((told = (await readiness()).text), false), async () => told);
+        await waitFor(
+          "the daemon to say what it misses",
+          60,
+          async () =>
+            WATCHED.every((resource) => told.includes(`"${resource}"`)) || ((told = (await readiness()).text), false),
+          async () => told,
+        );
         expect(told).toContain('"ready":false');
         const { stdout } = await plugin("ADD", "server", "rights-early");
         expect(stdout).toContain(`cannot ${verb} resource "networkpolicies"`);
@@ -154,7 +225,12 @@ describe("without a right", () => {
       const { ready, text } = await readiness();
       return { succeeded: ready && text.includes('"datastoreErrors":[]'), words: text };
     });
-    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: NS, name: "closed" }, spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] } };
+    const policy = {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: { namespace: NS, name: "closed" },
+      spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] },
+    };
     await cluster.apply(policy);
     await serverIs(false);
     await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
@@ -162,11 +238,32 @@ describe("without a right", () => {
   });
 
   test("to keep addresses, ADD fails and says why; DEL succeeds and the log says why the addresses are not free", async () => {
-    const annotations = { "cni.projectcalico.org/ipv4pools": '["rights4"]', "cni.projectcalico.org/ipv6pools": '["rights6"]' };
-    await cluster.apply(...POOLS.map(([name, cidr]) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "!all()" } })), unscheduled("asks", annotations));
+    const annotations = {
+      "cni.projectcalico.org/ipv4pools": '["rights4"]',
+      "cni.projectcalico.org/ipv6pools": '["rights6"]',
+    };
+    await cluster.apply(
+      ...POOLS.map(([name, cidr]) => ({
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name },
+        spec: { cidr, nodeSelector: "!all()" },
+      })),
+      unscheduled("asks", annotations),
+    );
     const needed = rights(
-      "get nodes", "get ipamconfigurations", "list blockaffinities", "get blockaffinities", "create blockaffinities", "update blockaffinities",
-      "create ipamblocks", "get ipamblocks", "update ipamblocks", "get ipamhandles", "create ipamhandles", "update ipamhandles",
+      "get nodes",
+      "get ipamconfigurations",
+      "list blockaffinities",
+      "get blockaffinities",
+      "create blockaffinities",
+      "update blockaffinities",
+      "create ipamblocks",
+      "get ipamblocks",
+      "update ipamblocks",
+      "get ipamhandles",
+      "create ipamhandles",
+      "update ipamhandles",
     );
     let container = "";
     await without(needed, async () => {
@@ -176,8 +273,14 @@ describe("without a right", () => {
     });
     const log = logSince();
     expect((await plugin("DEL", "asks", container)).exitCode).toBe(0);
-    const held = async (): Promise<boolean> => (await cluster.kubectl(["get", "ipamhandles"])).includes(`k8s-pod-network.${container}`);
-    await waitFor("the addresses to be free", PATIENCE_S, async () => !(await held()), async () => log());
+    const held = async (): Promise<boolean> =>
+      (await cluster.kubectl(["get", "ipamhandles"])).includes(`k8s-pod-network.${container}`);
+    await waitFor(
+      "the addresses to be free",
+      PATIENCE_S,
+      async () => !(await held()),
+      async () => log(),
+    );
   });
 
   test("to delete what it kept, the log says so", async () => {
@@ -189,18 +292,34 @@ describe("without a right", () => {
         container = "rights-passes";
         // In blocks of pools that do not serve the node by themselves, whether or not it still has those.
         expect((await plugin("ADD", "asks", container)).exitCode).toBe(0);
-        await waitFor("the handle", PATIENCE_S, async () => (await cluster.kubectl(["get", "ipamhandles"])).includes(container), async () => log());
+        await waitFor(
+          "the handle",
+          PATIENCE_S,
+          async () => (await cluster.kubectl(["get", "ipamhandles"])).includes(container),
+          async () => log(),
+        );
         expect((await plugin("DEL", "asks", container)).exitCode).toBe(0);
         await cluster.kubectl(["delete", "ippools", ...POOLS.map(([name]) => name)]);
       }
-      const left = await cluster.kubectl(["get", "ipamblocks,blockaffinities,ipamhandles", "-o", "jsonpath={.items[*].spec}"]);
-      return { succeeded: !left.includes("10.94.0.") && !left.includes("fd00:94::") && !left.includes(container), words: log() };
+      const left = await cluster.kubectl([
+        "get",
+        "ipamblocks,blockaffinities,ipamhandles",
+        "-o",
+        "jsonpath={.items[*].spec}",
+      ]);
+      return {
+        succeeded: !left.includes("10.94.0.") && !left.includes("fd00:94::") && !left.includes(container),
+        words: log(),
+      };
     });
   });
 
   test("to a Pod's annotations and its state, the pod runs all the same and the log says so", async () => {
     const log = logSince();
-    const annotated = async (): Promise<boolean> => (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.["cni.projectcalico.org/podIPs"] !== undefined;
+    const annotated = async (): Promise<boolean> =>
+      (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.[
+        "cni.projectcalico.org/podIPs"
+      ] !== undefined;
     await without(rights("patch pods/status"), async () => {
       await cluster.apply(pod({ namespace: NS, name: "annotated", node: NODE }));
       await awaitReady(cluster, NS, ["annotated"]);
@@ -210,7 +329,10 @@ describe("without a right", () => {
     let container = "";
     await without(rights("get pods"), async () => {
       if (container === "") {
-        container = (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.["cni.projectcalico.org/containerID"] ?? "";
+        container =
+          (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.[
+            "cni.projectcalico.org/containerID"
+          ] ?? "";
         expect(container).not.toBe("");
         await cluster.kubectl(["delete", "pod", "-n", NS, "annotated", "--timeout=60s"]);
       }
@@ -221,9 +343,21 @@ describe("without a right", () => {
   test("to create events, the log says so beside what the Event would have said", async () => {
     const log = logSince();
     await without(rights("create events"), async () => {
-      const pool = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "rights-unreadable", labels: { attempt: String(++serial) } }, spec: { cidr: "10.93.0.0/24", nodeSelector: "rack ==" } };
+      const pool = {
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name: "rights-unreadable", labels: { attempt: String(++serial) } },
+        spec: { cidr: "10.93.0.0/24", nodeSelector: "rack ==" },
+      };
       await cluster.apply(pool);
-      const events = await cluster.kubectl(["get", "events", "-A", "--field-selector=reason=InvalidPool,involvedObject.name=rights-unreadable", "-o", "jsonpath={.items[*].message}"]);
+      const events = await cluster.kubectl([
+        "get",
+        "events",
+        "-A",
+        "--field-selector=reason=InvalidPool,involvedObject.name=rights-unreadable",
+        "-o",
+        "jsonpath={.items[*].message}",
+      ]);
       if (events !== "") await cluster.kubectl(["delete", "ippool", "rights-unreadable"]);
       return { succeeded: events !== "", words: log() };
     });
@@ -231,13 +365,35 @@ describe("without a right", () => {
 
   test("to describe the cluster and the node, it serves pods all the same and the log says so", async () => {
     const described = async (): Promise<boolean> => {
-      const { stdout } = await cluster.tryKubectl(["get", "clusterinformation/default", "kubecontrollersconfiguration/default", "-o", "jsonpath={.items[*].kind} {.items[*].spec.calicoVersion}"]);
+      const { stdout } = await cluster.tryKubectl([
+        "get",
+        "clusterinformation/default",
+        "kubecontrollersconfiguration/default",
+        "-o",
+        "jsonpath={.items[*].kind} {.items[*].spec.calicoVersion}",
+      ]);
       const node = await cluster.get<{ metadata: { annotations?: Record<string, string> } }>(["node", NODE]);
-      return /^ClusterInformation KubeControllersConfiguration [1-9]|^ClusterInformation KubeControllersConfiguration 0\.\d/.test(stdout) && node.metadata.annotations?.["projectcalico.org/IPv4Address"]?.startsWith("10.9.9.9") === false;
+      return (
+        /^ClusterInformation KubeControllersConfiguration [1-9]|^ClusterInformation KubeControllersConfiguration 0\.\d/.test(
+          stdout,
+        ) && node.metadata.annotations?.["projectcalico.org/IPv4Address"]?.startsWith("10.9.9.9") === false
+      );
     };
     for (const [needed, prepare] of [
-      [["get clusterinformations", "create clusterinformations", "get kubecontrollersconfigurations", "create kubecontrollersconfigurations", "patch nodes/status"], ["delete", "clusterinformation/default", "kubecontrollersconfiguration/default"]],
-      [["update clusterinformations"], ["patch", "clusterinformation", "default", "--type=merge", "-p", '{"spec":{"calicoVersion":"unknown"}}']],
+      [
+        [
+          "get clusterinformations",
+          "create clusterinformations",
+          "get kubecontrollersconfigurations",
+          "create kubecontrollersconfigurations",
+          "patch nodes/status",
+        ],
+        ["delete", "clusterinformation/default", "kubecontrollersconfiguration/default"],
+      ],
+      [
+        ["update clusterinformations"],
+        ["patch", "clusterinformation", "default", "--type=merge", "-p", '{"spec":{"calicoVersion":"unknown"}}'],
+      ],
     ] as const) {
       const log = logSince();
       let started = false;
@@ -248,7 +404,12 @@ describe("without a right", () => {
           await cluster.stopDaemon(NODE, "calico");
           cluster.startDaemon(NODE, "calico");
           started = true;
-          await waitFor("the daemon to be ready", PATIENCE_S, async () => (await readiness()).ready, async () => log());
+          await waitFor(
+            "the daemon to be ready",
+            PATIENCE_S,
+            async () => (await readiness()).ready,
+            async () => log(),
+          );
         }
         return { succeeded: await described(), words: log() };
       });

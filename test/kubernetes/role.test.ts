@@ -15,12 +15,20 @@ interface AuditEvent {
 }
 
 interface Role {
-  readonly rules: readonly { readonly apiGroups: readonly string[]; readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
+  readonly rules: readonly {
+    readonly apiGroups: readonly string[];
+    readonly resources: readonly string[];
+    readonly verbs: readonly string[];
+  }[];
 }
 
 beforeAll(async () => {
   cluster = await attachCluster();
-  asked = clusterLayouts().map(({ auditLog }) => readFileSync(auditLog, "utf8").split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as AuditEvent])));
+  asked = clusterLayouts().map(({ auditLog }) =>
+    readFileSync(auditLog, "utf8")
+      .split("\n")
+      .flatMap((line) => (line === "" ? [] : [JSON.parse(line) as AuditEvent])),
+  );
 });
 
 function rightOf({ verb, objectRef }: AuditEvent): string {
@@ -40,7 +48,11 @@ describe("the role of calico node", () => {
 
   test("is the smallest: each right was used", async () => {
     const role = await cluster.get<Role>(["clusterrole", "calico-node"]);
-    const granted = role.rules.flatMap(({ apiGroups, resources, verbs }) => apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`))));
+    const granted = role.rules.flatMap(({ apiGroups, resources, verbs }) =>
+      apiGroups.flatMap((group) =>
+        resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}${group === "" ? "" : `.${group}`}`)),
+      ),
+    );
     const used = new Map(asked.flat().map((event) => [rightOf(event), event.requestURI]));
     for (const right of granted) if (used.has(right)) console.log(`  ${right}: ${used.get(right)}`);
     expect(granted.filter((right) => !used.has(right))).toEqual([]);

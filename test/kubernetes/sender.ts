@@ -5,7 +5,10 @@ const addresses = process.argv.slice(2);
 const sockets = await Promise.all(
   addresses.map(async (address) => {
     // While nobody has the address, routers say so: that is expected.
-    const socket = await Bun.udpSocket({ hostname: address.includes(":") ? "::" : "0.0.0.0", socket: { error: () => undefined } });
+    const socket = await Bun.udpSocket({
+      hostname: address.includes(":") ? "::" : "0.0.0.0",
+      socket: { error: () => undefined },
+    });
     return { address, socket };
   }),
 );

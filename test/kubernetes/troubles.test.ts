@@ -8,7 +8,17 @@ import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { callPlugin } from "./cluster/plugin.ts";
 import { waitFor } from "./cluster/run.ts";
 import { type Account, type Refusal, TroubledApi, type Trouble } from "./cluster/trouble.ts";
-import { addressesOf, answers, awaitReady, isReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
+import {
+  addressesOf,
+  answers,
+  awaitReady,
+  isReady,
+  namespace,
+  pod,
+  type Pod,
+  removeNamespace,
+  urlOf,
+} from "./objects.ts";
 
 const NS = "troubles";
 const PAGES = "troubles-pages";
@@ -27,13 +37,22 @@ let pods: Readonly<Record<"toggled" | "open" | "closed", Pod>>;
 let toggledIsOpen = true;
 let serial = 0;
 
-const closed = (name: string, inNamespace = NS): object => ({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: inNamespace, name }, spec: { podSelector: { matchLabels: { app: name } }, policyTypes: ["Ingress"] } });
+const closed = (name: string, inNamespace = NS): object => ({
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { namespace: inNamespace, name },
+  spec: { podSelector: { matchLabels: { app: name } }, policyTypes: ["Ingress"] },
+});
 
 beforeAll(async () => {
   cluster = await attachCluster();
   api = new TroubledApi(cluster, "n1");
   await cluster.apply(namespace(NS));
-  await cluster.apply(...["toggled", "open", "closed"].map((name) => pod({ namespace: NS, name, labels: { app: name }, node: "n1" })), pod({ namespace: NS, name: "client", node: "n2" }), closed("closed"));
+  await cluster.apply(
+    ...["toggled", "open", "closed"].map((name) => pod({ namespace: NS, name, labels: { app: name }, node: "n1" })),
+    pod({ namespace: NS, name: "client", node: "n2" }),
+    closed("closed"),
+  );
   const [toggled, open, guarded] = await awaitReady(cluster, NS, ["toggled", "open", "closed", "client"]);
   if (toggled === undefined || open === undefined || guarded === undefined) throw new Error("a pod is not there");
   pods = { toggled, open, closed: guarded };
@@ -48,14 +67,21 @@ afterAll(async () => {
 
 /** Whether the client reaches the pod; throws when the two families differ. */
 async function reaches(target: Pod): Promise<boolean> {
-  const [ipv4, ipv6] = await Promise.all(addressesOf(target).map((address) => answers(cluster, NS, "client", urlOf(address))));
+  const [ipv4, ipv6] = await Promise.all(
+    addressesOf(target).map((address) => answers(cluster, NS, "client", urlOf(address))),
+  );
   if (ipv4 !== ipv6) throw new Error(`${target.metadata.name}: IPv4 ${ipv4}, IPv6 ${ipv6}`);
   return ipv4 === true;
 }
 
 async function awaitReach(target: Pod, expected: boolean, seconds: number): Promise<void> {
   const state = (): Promise<boolean> => reaches(target).catch(() => !expected);
-  await waitFor(`${target.metadata.name} to be ${expected ? "open" : "closed"} in both families`, seconds, async () => (await state()) === expected, async () => cluster.daemons.tail("n1-calico"));
+  await waitFor(
+    `${target.metadata.name} to be ${expected ? "open" : "closed"} in both families`,
+    seconds,
+    async () => (await state()) === expected,
+    async () => cluster.daemons.tail("n1-calico"),
+  );
 }
 
 /** What was there before the trouble is as it was. */
@@ -65,7 +91,20 @@ async function pastHolds(): Promise<void> {
 
 /** What the daemon says of itself, JSON. */
 async function readiness(): Promise<string> {
-  return (await cluster.nodeExec("n1", ["wget", "-q", "-T", "2", "-t", "1", "--content-on-error", "-O", "-", `http://127.0.0.1:${cluster.node("n1").healthPort}/readiness`])).stdout;
+  return (
+    await cluster.nodeExec("n1", [
+      "wget",
+      "-q",
+      "-T",
+      "2",
+      "-t",
+      "1",
+      "--content-on-error",
+      "-O",
+      "-",
+      `http://127.0.0.1:${cluster.node("n1").healthPort}/readiness`,
+    ])
+  ).stdout;
 }
 
 /** The policy of the pod `toggled` changes on the real server. */
@@ -88,11 +127,24 @@ async function add(): Promise<Added> {
   const begun = performance.now();
   await cluster.apply(pod({ namespace: NS, name, labels: { app: name }, node: "n1" }));
   let error: string | undefined;
-  await waitFor(`an answer of CNI for ${name}`, ADD_BOUND_S, async () => {
-    const events = await cluster.kubectl(["get", "events", "-n", NS, `--field-selector=involvedObject.name=${name},reason=FailedCreatePodSandBox`, "-o", "jsonpath={.items[*].message}"]);
-    error = events === "" ? undefined : events;
-    return error !== undefined || isReady(await cluster.get<Pod>(["pod", "-n", NS, name]));
-  }, async () => cluster.daemons.tail("n1-calico"));
+  await waitFor(
+    `an answer of CNI for ${name}`,
+    ADD_BOUND_S,
+    async () => {
+      const events = await cluster.kubectl([
+        "get",
+        "events",
+        "-n",
+        NS,
+        `--field-selector=involvedObject.name=${name},reason=FailedCreatePodSandBox`,
+        "-o",
+        "jsonpath={.items[*].message}",
+      ]);
+      error = events === "" ? undefined : events;
+      return error !== undefined || isReady(await cluster.get<Pod>(["pod", "-n", NS, name]));
+    },
+    async () => cluster.daemons.tail("n1-calico"),
+  );
   return { name, error, seconds: (performance.now() - begun) / 1000 };
 }
 
@@ -122,12 +174,43 @@ interface Case {
 
 const UNAVAILABLE: Refusal = { code: 503, reason: "ServiceUnavailable", message: "apiserver is shutting down" };
 const BROKEN: Refusal = { code: 500, reason: "InternalError", message: "etcdserver: request timed out" };
-const BEHIND: Refusal = { code: 504, reason: "Timeout", message: "Too large resource version: 9, current: 8", retryAfterSeconds: 1, causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }] };
+const BEHIND: Refusal = {
+  code: 504,
+  reason: "Timeout",
+  message: "Too large resource version: 9, current: 8",
+  retryAfterSeconds: 1,
+  causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }],
+};
 
 const CASES: readonly (readonly [string, Case])[] = [
-  ["answers that are 3 s late", { trouble: { kind: "slow", seconds: 3 }, during: 40, says: /no answer within 2000 ms/ }],
-  ["429 with Retry-After", { trouble: { kind: "refuse", with: [{ code: 429, reason: "TooManyRequests", message: "too many requests, please try again later", retryAfterSeconds: 3 }] }, says: /429/ }],
-  ["503, 500 and 504", { trouble: { kind: "refuse", with: [UNAVAILABLE, BROKEN, BEHIND] }, says: /503: apiserver is shutting down|500: etcdserver: request timed out|504: Too large resource version/ }],
+  [
+    "answers that are 3 s late",
+    { trouble: { kind: "slow", seconds: 3 }, during: 40, says: /no answer within 2000 ms/ },
+  ],
+  [
+    "429 with Retry-After",
+    {
+      trouble: {
+        kind: "refuse",
+        with: [
+          {
+            code: 429,
+            reason: "TooManyRequests",
+            message: "too many requests, please try again later",
+            retryAfterSeconds: 3,
+          },
+        ],
+      },
+      says: /429/,
+    },
+  ],
+  [
+    "503, 500 and 504",
+    {
+      trouble: { kind: "refuse", with: [UNAVAILABLE, BROKEN, BEHIND] },
+      says: /503: apiserver is shutting down|500: etcdserver: request timed out|504: Too large resource version/,
+    },
+  ],
   ["watches cut again and again", { trouble: { kind: "cut" }, during: 40 }],
   ["watches held silent", { trouble: { kind: "silent" } }],
   ["no bookmarks", { trouble: { kind: "no-bookmarks" }, during: 20 }],
@@ -150,7 +233,9 @@ describe("an API server in trouble", () => {
     await waitFor("the trouble to be long enough", 60, async () => (await api.account()).nowMs - since > OBSERVED_MS);
     if (during === undefined) expect(await reaches(pods.toggled)).toBe(!toggledIsOpen);
     const account = await api.account();
-    console.log(`  ${expectPatience(account, since)}; ADD ${added.error === undefined ? "succeeded" : `failed: ${added.error.slice(-160)}`} after ${added.seconds.toFixed(1)} s`);
+    console.log(
+      `  ${expectPatience(account, since)}; ADD ${added.error === undefined ? "succeeded" : `failed: ${added.error.slice(-160)}`} after ${added.seconds.toFixed(1)} s`,
+    );
     if (added.error !== undefined) expect(added.error).toMatch(says ?? /never fails/);
     await api.make({ kind: "none" });
     await awaitReach(pods.toggled, toggledIsOpen, RECOVERY_S);
@@ -162,18 +247,38 @@ describe("an API server in trouble", () => {
   });
 
   test("answers that are too late for an address that is not in reserve: ADD ends with an error, and takes nothing", async () => {
-    const pools = [["troubles4", "10.92.0.0/24"], ["troubles6", "fd00:92::/112"]] as const;
-    const annotations = { "cni.projectcalico.org/ipv4pools": '["troubles4"]', "cni.projectcalico.org/ipv6pools": '["troubles6"]' };
+    const pools = [
+      ["troubles4", "10.92.0.0/24"],
+      ["troubles6", "fd00:92::/112"],
+    ] as const;
+    const annotations = {
+      "cni.projectcalico.org/ipv4pools": '["troubles4"]',
+      "cni.projectcalico.org/ipv6pools": '["troubles6"]',
+    };
     const asks = pod({ namespace: NS, name: "asks", spec: { schedulerName: "nobody" } }) as { metadata: object };
     // Each kind waits by itself after what came before; the Pod must come by its watch, for there is no asking for it in time.
-    const follows = async (): Promise<boolean> => /"datastore":"in-sync".*"datastoreErrors":\[\]/.test(await readiness());
+    const follows = async (): Promise<boolean> =>
+      /"datastore":"in-sync".*"datastoreErrors":\[\]/.test(await readiness());
     await waitFor("the daemon to follow every kind again", RECOVERY_S, follows, readiness);
-    await cluster.apply(...pools.map(([name, cidr]) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "!all()" } })), { ...asks, metadata: { ...asks.metadata, annotations } });
+    await cluster.apply(
+      ...pools.map(([name, cidr]) => ({
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name },
+        spec: { cidr, nodeSelector: "!all()" },
+      })),
+      { ...asks, metadata: { ...asks.metadata, annotations } },
+    );
     const call = { namespace: NS, pod: "asks", containerId: "troubles-asks" };
     const at = cluster.node("n1");
     // So that the daemon knows the Pod.
-    await waitFor("an ADD that succeeds", RECOVERY_S, async () => (await callPlugin(at, { ...call, command: "ADD" })).exitCode === 0);
-    const held = async (): Promise<boolean> => (await cluster.kubectl(["get", "ipamhandles"])).includes(call.containerId);
+    await waitFor(
+      "an ADD that succeeds",
+      RECOVERY_S,
+      async () => (await callPlugin(at, { ...call, command: "ADD" })).exitCode === 0,
+    );
+    const held = async (): Promise<boolean> =>
+      (await cluster.kubectl(["get", "ipamhandles"])).includes(call.containerId);
     expect((await callPlugin(at, { ...call, command: "DEL" })).exitCode).toBe(0);
     await waitFor("the addresses to be free", RECOVERY_S, async () => !(await held()));
     await api.make({ kind: "slow", seconds: 8 });
@@ -189,7 +294,9 @@ describe("an API server in trouble", () => {
     // Its end does not wait for answers either.
     await api.make({ kind: "slow", seconds: 25 });
     const asked = callPlugin(at, { ...call, command: "ADD" });
-    await waitFor("the search to be on its way", 30, async () => (await api.account()).asked.some(({ url }) => url.includes("/ippools?limit")));
+    await waitFor("the search to be on its way", 30, async () =>
+      (await api.account()).asked.some(({ url }) => url.includes("/ippools?limit")),
+    );
     const ending = performance.now();
     await cluster.stopDaemon("n1", "calico");
     console.log(`  ended in ${((performance.now() - ending) / 1000).toFixed(1)} s`);
@@ -197,7 +304,11 @@ describe("an API server in trouble", () => {
     expect((await asked).exitCode).toBe(1);
     await api.make({ kind: "none" });
     await api.restartNode();
-    await waitFor("DEL to succeed", RECOVERY_S, async () => (await callPlugin(at, { ...call, command: "DEL" })).exitCode === 0);
+    await waitFor(
+      "DEL to succeed",
+      RECOVERY_S,
+      async () => (await callPlugin(at, { ...call, command: "DEL" })).exitCode === 0,
+    );
     await waitFor("what was taken to be given back", RECOVERY_S, async () => !(await held()));
     await cluster.kubectl(["delete", "ippools", ...pools.map(([name]) => name)]);
   });
@@ -221,7 +332,9 @@ describe("a daemon that starts while the API server is in trouble", () => {
     await waitFor("the word of readiness", 30, async () => (await readiness()).includes("503: not today"), readiness);
     expect(JSON.parse(await readiness())).toMatchObject({ ready: false, datastore: "connecting" });
     const added = await add();
-    expect(added.error).toMatch(/calico node starts no pod now: the datastore is connecting; Cannot list \w+: the server answered 503: not today/);
+    expect(added.error).toMatch(
+      /calico node starts no pod now: the datastore is connecting; Cannot list \w+: the server answered 503: not today/,
+    );
     await pastHolds();
     await api.make({ kind: "none" });
     await awaitReady(cluster, NS, [added.name]);
@@ -231,7 +344,10 @@ describe("a daemon that starts while the API server is in trouble", () => {
   test("reads lists of many pages, also when the pages expire", async () => {
     await cluster.apply(namespace(PAGES));
     const policies = Array.from({ length: MANY }, (_, i) => closed(`policy-${String(i).padStart(4, "0")}`, PAGES));
-    await cluster.kubectl(["create", "-f", "-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: [...policies, closed("zz-last", PAGES)] }));
+    await cluster.kubectl(
+      ["create", "-f", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "List", items: [...policies, closed("zz-last", PAGES)] }),
+    );
     await cluster.apply(pod({ namespace: PAGES, name: "zz-last", labels: { app: "zz-last" }, node: "n1" }));
     const [last] = await awaitReady(cluster, PAGES, ["zz-last"]);
     if (last === undefined) throw new Error("the pod is not there");
@@ -244,7 +360,9 @@ describe("a daemon that starts while the API server is in trouble", () => {
       else await cluster.apply(closed("zz-last", PAGES));
       await api.restartNode();
       await awaitReach(last, kind === "none", 60);
-      const lists = (await api.account()).asked.filter(({ url }) => url.includes("/networkpolicies") && !url.includes("watch=")).map(({ url }) => url.replace(/continue=.*/, "continue"));
+      const lists = (await api.account()).asked
+        .filter(({ url }) => url.includes("/networkpolicies") && !url.includes("watch="))
+        .map(({ url }) => url.replace(/continue=.*/, "continue"));
       const path = "/apis/networking.k8s.io/v1/networkpolicies";
       expect(lists).toEqual([`${path}?limit=500`, `${path}?limit=500&continue`, ...(kind === "none" ? [] : [path])]);
       await pastHolds();

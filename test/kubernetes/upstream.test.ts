@@ -8,16 +8,31 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { ClusterError, waitFor } from "./cluster/run.ts";
-import { addressesOf, allocations, awaitAddressesAgree, awaitAnswers, awaitReady, namespace, networkPolicy, pod, podsWith, removeNamespace } from "./objects.ts";
+import {
+  addressesOf,
+  allocations,
+  awaitAddressesAgree,
+  awaitAnswers,
+  awaitReady,
+  namespace,
+  networkPolicy,
+  pod,
+  podsWith,
+  removeNamespace,
+} from "./objects.ts";
 
 const NS = "upstream";
 const OURS = new URL("../../manifests/crds", import.meta.url).pathname;
 const THEIRS = process.env["CALICO_UPSTREAM_CRDS"] ?? "";
 /** What our definitions say of themselves, and upstream's do not. */
 const OUR_WORD = "Written by the product only.";
-const POOLS = [{ name: "upstream-ipv4", cidr: "10.67.0.0/24", blockSize: 28 }, { name: "upstream-ipv6", cidr: "fd00:67::/112", blockSize: 124 }] as const;
+const POOLS = [
+  { name: "upstream-ipv4", cidr: "10.67.0.0/24", blockSize: 28 },
+  { name: "upstream-ipv6", cidr: "fd00:67::/112", blockSize: 124 },
+] as const;
 /** Some seconds after a definition was replaced the server ends its watches, and keeps nothing of what was before. */
-const WATCH_BEGUN_ANEW = /"msg":"Cannot watch (?:IPPool|IPAMBlock): the server answered 410: too old resource version: \d+ \(\d+\)"/;
+const WATCH_BEGUN_ANEW =
+  /"msg":"Cannot watch (?:IPPool|IPAMBlock): the server answered 410: too old resource version: \d+ \(\d+\)"/;
 let cluster: Cluster;
 
 interface Definition {
@@ -36,18 +51,29 @@ function definitionsOf(folder: string): readonly string[] {
 async function install(folder: string): Promise<void> {
   await cluster.kubectl(["apply", "--server-side", "--force-conflicts", "-f", folder]);
   await cluster.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]);
-  const explained = async (): Promise<boolean> => (await cluster.kubectl(["explain", "ipamblock"])).replace(/\s+/g, " ").includes(OUR_WORD);
+  const explained = async (): Promise<boolean> =>
+    (await cluster.kubectl(["explain", "ipamblock"])).replace(/\s+/g, " ").includes(OUR_WORD);
   await waitFor("the definitions to be in force", 60, async () => (await explained()) === (folder === OURS));
   for (const { name } of cluster.layout.nodes) {
     await cluster.stopDaemon(name, "calico");
     cluster.startDaemon(name, "calico");
   }
-  for (const { name } of cluster.layout.nodes) await waitFor(`calico node of ${name}`, 60, () => cluster.calicoReady(name), async () => cluster.daemons.tail(`${name}-calico`));
+  for (const { name } of cluster.layout.nodes)
+    await waitFor(
+      `calico node of ${name}`,
+      60,
+      () => cluster.calicoReady(name),
+      async () => cluster.daemons.tail(`${name}-calico`),
+    );
 }
 
 /** The lines of the daemons' logs so far. */
 function logLines(): readonly string[] {
-  return cluster.layout.nodes.flatMap(({ name }) => readFileSync(cluster.daemons.logFile(`${name}-calico`), "utf8").trim().split("\n"));
+  return cluster.layout.nodes.flatMap(({ name }) =>
+    readFileSync(cluster.daemons.logFile(`${name}-calico`), "utf8")
+      .trim()
+      .split("\n"),
+  );
 }
 
 /** Every stored object of address management, written back as it is, must be taken without a word. Past kubectl, whose own check knows no null in a list. */
@@ -61,7 +87,8 @@ async function storedObjectsAreValid(): Promise<void> {
       await waitFor(`${path} to be taken`, 10, async () => {
         const now = await cluster.tryKubectl(["get", resource, item.metadata.name, "-o", "json"]);
         const { exitCode, stderr } = await cluster.tryKubectl(["replace", "--raw", path, "-f", "-"], now.stdout);
-        if (exitCode !== 0 && !stderr.includes("the object has been modified")) throw new ClusterError(`${path}: ${stderr}`);
+        if (exitCode !== 0 && !stderr.includes("the object has been modified"))
+          throw new ClusterError(`${path}: ${stderr}`);
         return exitCode === 0;
       });
     }
@@ -69,7 +96,12 @@ async function storedObjectsAreValid(): Promise<void> {
 }
 
 function pool({ name, cidr, blockSize }: (typeof POOLS)[number]): object {
-  return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, blockSize, nodeSelector: "all()" } };
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name },
+    spec: { cidr, blockSize, nodeSelector: "all()" },
+  };
 }
 
 /** Claims, takes, gives back and gives up: every write that address management makes; and policy meanwhile. */
@@ -78,32 +110,62 @@ async function everythingWorks(): Promise<void> {
   await cluster.apply(...POOLS.map(pool));
   const asking = (name: string, node: string): object => {
     const made = pod({ namespace: NS, name, labels: { app: name }, node }) as { metadata: object };
-    return { ...made, metadata: { ...made.metadata, annotations: { "cni.projectcalico.org/ipv4pools": `["${POOLS[0].name}"]`, "cni.projectcalico.org/ipv6pools": `["${POOLS[1].name}"]` } } };
+    return {
+      ...made,
+      metadata: {
+        ...made.metadata,
+        annotations: {
+          "cni.projectcalico.org/ipv4pools": `["${POOLS[0].name}"]`,
+          "cni.projectcalico.org/ipv6pools": `["${POOLS[1].name}"]`,
+        },
+      },
+    };
   };
   await cluster.apply(asking("one", "n1"), asking("two", "n2"), pod({ namespace: NS, name: "other", node: "n2" }));
   const [one, two] = await awaitReady(cluster, NS, ["one", "two", "other"]);
   const [first, second] = [one, two].map((found) => (found === undefined ? (["", ""] as const) : addressesOf(found)));
   if (first === undefined || second === undefined) throw new Error("not all pods are there");
-  for (const [ipv4, ipv6] of [first, second]) expect([ipv4.startsWith("10.67.0."), ipv6.startsWith("fd00:67::")]).toEqual([true, true]);
+  for (const [ipv4, ipv6] of [first, second])
+    expect([ipv4.startsWith("10.67.0."), ipv6.startsWith("fd00:67::")]).toEqual([true, true]);
   await awaitAnswers(cluster, true, NS, "one", second);
   await awaitAnswers(cluster, true, NS, "other", first);
-  await cluster.apply(networkPolicy({ namespace: NS, name: "one", selects: { app: "one" }, ingress: [{ from: [podsWith({ app: "two" })] }] }));
+  await cluster.apply(
+    networkPolicy({
+      namespace: NS,
+      name: "one",
+      selects: { app: "one" },
+      ingress: [{ from: [podsWith({ app: "two" })] }],
+    }),
+  );
   await awaitAnswers(cluster, false, NS, "other", first);
   await awaitAnswers(cluster, true, NS, "two", first);
   await awaitAddressesAgree(cluster, 120);
   await storedObjectsAreValid();
   await cluster.kubectl(["delete", "networkpolicy.networking.k8s.io", "-n", NS, "one"]);
   await cluster.kubectl(["delete", "pod", "-n", NS, "--all", "--timeout=90s"]);
-  await waitFor("the addresses to be given back", 60, async () => !(await allocations(cluster)).some(({ pod: holder }) => holder?.namespace === NS));
+  await waitFor(
+    "the addresses to be given back",
+    60,
+    async () => !(await allocations(cluster)).some(({ pod: holder }) => holder?.namespace === NS),
+  );
   await cluster.kubectl(["delete", "ippool", ...POOLS.map(({ name }) => name)]);
-  const left = async (): Promise<string> => (await cluster.kubectl(["get", "ipamblocks,blockaffinities", "-o", "name"])).split("\n").filter((line) => /10-67-0|fd00-67-/.test(line)).join(" ");
+  const left = async (): Promise<string> =>
+    (await cluster.kubectl(["get", "ipamblocks,blockaffinities", "-o", "name"]))
+      .split("\n")
+      .filter((line) => /10-67-0|fd00-67-/.test(line))
+      .join(" ");
   await waitFor("the blocks of the pools to be given up", 60, async () => (await left()) === "", left);
   await awaitAddressesAgree(cluster, 120);
-  const refused = logLines().slice(known).filter((line) => /invalid|strict decoding|unknown field|cannot/i.test(line) && !WATCH_BEGUN_ANEW.test(line));
+  const refused = logLines()
+    .slice(known)
+    .filter((line) => /invalid|strict decoding|unknown field|cannot/i.test(line) && !WATCH_BEGUN_ANEW.test(line));
   expect(refused).toEqual([]);
 }
 
-if (THEIRS === "") console.log("upstream's definitions: skipped: CALICO_UPSTREAM_CRDS must name a folder with the files of upstream's api/config/crd");
+if (THEIRS === "")
+  console.log(
+    "upstream's definitions: skipped: CALICO_UPSTREAM_CRDS must name a folder with the files of upstream's api/config/crd",
+  );
 
 describe.skipIf(THEIRS === "")("upstream's definitions", () => {
   beforeAll(async () => {

@@ -7,7 +7,15 @@ import { formatKey, type Key } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import { podOf } from "../../src/model/kubernetes/pod.ts";
-import { type Addr, addrFromInteger, addrToInteger, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
+import {
+  type Addr,
+  addrFromInteger,
+  addrToInteger,
+  bitsOf,
+  type Family,
+  familyOf,
+  parseAddr,
+} from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
 import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
@@ -43,11 +51,23 @@ export function randomCluster(seed: number): RandomCluster {
   const live = random.some(3, 9, (index) => livePod(random, `pod-${index}`, addressesAt(random, free.pop() ?? 0)));
   const ghosts = random.some(0, 4, (index) => ghostPod(random, `ghost-${index}`, random.pick(live)));
   // An old owner and a new one, both alive for a moment.
-  const twins = random.chance(10) ? [livePod(random, "twin", (random.pick(live).status?.podIPs ?? []).map(({ ip }) => ip ?? ""))] : [];
+  const twins = random.chance(10)
+    ? [
+        livePod(
+          random,
+          "twin",
+          (random.pick(live).status?.podIPs ?? []).map(({ ip }) => ip ?? ""),
+        ),
+      ]
+    : [];
   const settled = [...live, ...ghosts, ...twins];
   // Their kubelets have not reported them yet.
-  const early = random.some(0, 2, (index) => claimingPod(random, `early-${index}`, addressesAt(random, free.pop() ?? 0)));
-  const liars = random.some(0, 2, (index) => claimingPod(random, `liar-${index}`, claimsOf(random, random.pick([...live, ...early]), free)));
+  const early = random.some(0, 2, (index) =>
+    claimingPod(random, `early-${index}`, addressesAt(random, free.pop() ?? 0)),
+  );
+  const liars = random.some(0, 2, (index) =>
+    claimingPod(random, `liar-${index}`, claimsOf(random, random.pick([...live, ...early]), free)),
+  );
   const pods = [...settled, ...early, ...liars];
   const blocks = blocksOf(random, [...live, ...early]);
   return {
@@ -55,10 +75,28 @@ export function randomCluster(seed: number): RandomCluster {
     pods,
     blocks,
     namespaces: random.subset(NAMESPACES, 85).map((name) => namespaceNamed(random, name)),
-    serviceAccounts: [{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: "alpha", labels: { app: "web" } } }],
+    serviceAccounts: [
+      {
+        apiVersion: "v1",
+        kind: "ServiceAccount",
+        metadata: { name: "robot", namespace: "alpha", labels: { app: "web" } },
+      },
+    ],
     networkPolicies: policiesOf(random),
-    nodes: NODES.map((name, i) => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { addresses: [{ type: "InternalIP", address: `192.0.2.${i + 1}` }, { type: "InternalIP", address: `2001:db8::${i + 1}` }] } })),
-    records: pods.flatMap((pod, index) => recordOf(pod, index, (addr) => holderIn(blocks, addr) === formatKey(keyOf("Pod", pod)))),
+    nodes: NODES.map((name, i) => ({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name },
+      status: {
+        addresses: [
+          { type: "InternalIP", address: `192.0.2.${i + 1}` },
+          { type: "InternalIP", address: `2001:db8::${i + 1}` },
+        ],
+      },
+    })),
+    records: pods.flatMap((pod, index) =>
+      recordOf(pod, index, (addr) => holderIn(blocks, addr) === formatKey(keyOf("Pod", pod))),
+    ),
   };
 }
 
@@ -66,14 +104,23 @@ export function randomCluster(seed: number): RandomCluster {
 export function claimingPod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
   const pod = livePod(random, name, []);
   const [first = ""] = addresses;
-  const many = addresses.map((addr) => `${addr}${random.chance(50) ? `/${addr.includes(":") ? 128 : 32}` : ""}`).join(random.pick([",", ", "]));
-  const annotations = random.chance(80) ? { "cni.projectcalico.org/podIPs": many } : { "cni.projectcalico.org/podIP": first };
+  const many = addresses
+    .map((addr) => `${addr}${random.chance(50) ? `/${addr.includes(":") ? 128 : 32}` : ""}`)
+    .join(random.pick([",", ", "]));
+  const annotations = random.chance(80)
+    ? { "cni.projectcalico.org/podIPs": many }
+    : { "cni.projectcalico.org/podIP": first };
   return { ...pod, metadata: { ...pod.metadata, annotations }, status: { phase: "Pending" } };
 }
 
 /** What somebody without an address of his own would like to have: another's, one that nobody has, one outside. */
 function claimsOf(random: Random, other: Resource<"Pod">, free: readonly number[]): string[] {
-  const claims = [...addressesNamedBy(other), ...(free[0] === undefined ? [] : [poolAddress(4, free[0]), poolAddress(6, free[0])]), "198.51.100.7", "2001:db8:1::7"];
+  const claims = [
+    ...addressesNamedBy(other),
+    ...(free[0] === undefined ? [] : [poolAddress(4, free[0]), poolAddress(6, free[0])]),
+    "198.51.100.7",
+    "2001:db8:1::7",
+  ];
   return random.shuffle(random.subset(claims, 60)).concat(claims[0] ?? "198.51.100.7");
 }
 
@@ -90,12 +137,18 @@ function blocksOf(random: Random, pods: readonly Resource<"Pod">[]): Resource<"I
   const holders = new Map<Addr, { namespace: string; name: string }>();
   for (const pod of pods) {
     const { namespace = "default", name } = pod.metadata;
-    for (const addr of addressesNamedBy(pod)) if (random.chance(85)) holders.set(addr, { name, namespace: random.chance(90) ? namespace : random.pick(NAMESPACES) });
+    for (const addr of addressesNamedBy(pod))
+      if (random.chance(85))
+        holders.set(addr, { name, namespace: random.chance(90) ? namespace : random.pick(NAMESPACES) });
   }
   return BLOCKS.map((cidr) => blockHolding(cidr, random.pick(["host:n1", "host:n2"]), holders));
 }
 
-export function blockHolding(cidr: string, affinity: string | undefined, holders: ReadonlyMap<Addr, { readonly namespace: string; readonly name: string }>): Resource<"IPAMBlock"> {
+export function blockHolding(
+  cidr: string,
+  affinity: string | undefined,
+  holders: ReadonlyMap<Addr, { readonly namespace: string; readonly name: string }>,
+): Resource<"IPAMBlock"> {
   const prefix = parsePrefix(cidr);
   const range = prefix.ok ? prefixRange(prefix.value) : undefined;
   const allocations: (number | null)[] = [];
@@ -103,10 +156,28 @@ export function blockHolding(cidr: string, affinity: string | undefined, holders
   for (let value = range?.first ?? 1n; value <= (range?.last ?? 0n); value++) {
     const holder = holders.get(addrFromInteger(range?.family ?? 4, value));
     allocations.push(holder === undefined ? null : attributes.length);
-    if (holder !== undefined) attributes.push({ handle_id: `h.${holder.name}`, secondary: { namespace: holder.namespace, pod: holder.name, node: "n1" } });
+    if (holder !== undefined)
+      attributes.push({
+        handle_id: `h.${holder.name}`,
+        secondary: { namespace: holder.namespace, pod: holder.name, node: "n1" },
+      });
   }
-  const spec = { cidr, ...(affinity === undefined ? {} : { affinity }), allocations, unallocated: [], attributes, sequenceNumber: 0, sequenceNumberForAllocation: {}, strictAffinity: false };
-  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: cidr.replaceAll(/[^a-z0-9]/g, "-") }, spec };
+  const spec = {
+    cidr,
+    ...(affinity === undefined ? {} : { affinity }),
+    allocations,
+    unallocated: [],
+    attributes,
+    sequenceNumber: 0,
+    sequenceNumberForAllocation: {},
+    strictAffinity: false,
+  };
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPAMBlock",
+    metadata: { name: cidr.replaceAll(/[^a-z0-9]/g, "-") },
+    spec,
+  };
 }
 
 /** The text of the key of the pod for which a block records the address. */
@@ -115,7 +186,8 @@ function holderIn(blocks: readonly Resource<"IPAMBlock">[], addr: Addr): string 
     const prefix = parsePrefix(spec.cidr);
     if (!prefix.ok || prefixRange(prefix.value).family !== familyOf(addr)) continue;
     const index = spec.allocations[Number(addrToInteger(addr) - prefixRange(prefix.value).first)];
-    const { namespace = "", pod = "" } = (typeof index === "number" ? spec.attributes[index]?.secondary : undefined) ?? {};
+    const { namespace = "", pod = "" } =
+      (typeof index === "number" ? spec.attributes[index]?.secondary : undefined) ?? {};
     if (pod !== "") return formatKey({ kind: "Pod", namespace, name: pod });
   }
   return undefined;
@@ -123,7 +195,8 @@ function holderIn(blocks: readonly Resource<"IPAMBlock">[], addr: Addr): string 
 
 function policiesOf(random: Random): Resource<"KubernetesNetworkPolicy">[] {
   const named = new Map<string, Resource<"KubernetesNetworkPolicy">>();
-  for (const policy of random.some(0, 7, () => randomPolicy(random))) named.set(formatKey(keyOf("KubernetesNetworkPolicy", policy)), policy);
+  for (const policy of random.some(0, 7, () => randomPolicy(random)))
+    named.set(formatKey(keyOf("KubernetesNetworkPolicy", policy)), policy);
   return [...named.values()];
 }
 
@@ -133,7 +206,10 @@ function addressesAt(random: Random, ordinal: number): string[] {
 }
 
 export function namespaceNamed(random: Random, name: string): Resource<"Namespace"> {
-  const labels = { ...(random.chance(70) ? { team: random.pick(["red", "blue"]) } : {}), ...(random.chance(30) ? { "projectcalico.org/name": "mask" } : {}) };
+  const labels = {
+    ...(random.chance(70) ? { team: random.pick(["red", "blue"]) } : {}),
+    ...(random.chance(30) ? { "projectcalico.org/name": "mask" } : {}),
+  };
   return { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
 }
 
@@ -150,8 +226,19 @@ export function randomLabels(random: Random): Record<string, string> {
 
 export function livePod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
   const metadata = { name, namespace: random.pick(NAMESPACES), labels: randomLabels(random) };
-  const spec = { nodeName: random.pick(NODES), containers: [container(random), container(random)], initContainers: random.some(0, 1, () => container(random)), ...(random.chance(30) ? { serviceAccountName: "robot" } : {}) };
-  return { apiVersion: "v1", kind: "Pod", metadata, spec, status: { phase: random.pick(["Running", "Pending"]), podIPs: addresses.map((ip) => ({ ip })) } };
+  const spec = {
+    nodeName: random.pick(NODES),
+    containers: [container(random), container(random)],
+    initContainers: random.some(0, 1, () => container(random)),
+    ...(random.chance(30) ? { serviceAccountName: "robot" } : {}),
+  };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata,
+    spec,
+    status: { phase: random.pick(["Running", "Pending"]), podIPs: addresses.map((ip) => ({ ip })) },
+  };
 }
 
 function container(random: Random): Container {
@@ -165,7 +252,11 @@ function container(random: Random): Container {
 
 /** A pod that has, or seems to have, an address of another pod, and takes no part. */
 function ghostPod(random: Random, name: string, owner: Resource<"Pod">): Resource<"Pod"> {
-  const pod = livePod(random, name, (owner.status?.podIPs ?? []).map(({ ip }) => ip ?? ""));
+  const pod = livePod(
+    random,
+    name,
+    (owner.status?.podIPs ?? []).map(({ ip }) => ip ?? ""),
+  );
   const spec = pod.spec ?? { containers: [] };
   const { nodeName: _, ...unscheduled } = spec;
   switch (random.below(4)) {
@@ -181,13 +272,28 @@ function ghostPod(random: Random, name: string, owner: Resource<"Pod">): Resourc
 }
 
 /** `isRecorded`: whether a block records the address for the pod, which counts for annotated ones. */
-export function recordOf(resource: Resource<"Pod">, index: number, isRecorded: (addr: Addr) => boolean = () => true): CniRecord[] {
+export function recordOf(
+  resource: Resource<"Pod">,
+  index: number,
+  isRecorded: (addr: Addr) => boolean = () => true,
+): CniRecord[] {
   const pod = podOf(resource);
   if (!pod.ok) return [];
-  const addresses = pod.value.addressesFrom === "annotation" ? pod.value.addresses.filter(isRecorded) : pod.value.addresses;
+  const addresses =
+    pod.value.addressesFrom === "annotation" ? pod.value.addresses.filter(isRecorded) : pod.value.addresses;
   if (addresses.length === 0) return [];
   const id = index.toString(16).padStart(11, "0");
-  return [{ containerId: `container-${id}`, pod: pod.value.key, interface: `cali${id}`, addresses, mac: "ee:ee:ee:ee:ee:ee", netns: `/run/netns/${id}`, podInterface: "eth0" }];
+  return [
+    {
+      containerId: `container-${id}`,
+      pod: pod.value.key,
+      interface: `cali${id}`,
+      addresses,
+      mac: "ee:ee:ee:ee:ee:ee",
+      netns: `/run/netns/${id}`,
+      podInterface: "eth0",
+    },
+  ];
 }
 
 /** Packets at the ends of the cluster's pods, near the edges of whatever its policies say. */
@@ -200,8 +306,19 @@ export function randomPackets(cluster: RandomCluster, count: number, seed: numbe
     const own = random.pick(record.addresses);
     const direction: Direction = random.chance(50) ? "ingress" : "egress";
     const other = random.pick(familyOf(own) === 4 ? edges.addresses4 : edges.addresses6);
-    const protocol = random.pick<Protocol>([TCP, TCP, TCP, UDP, UDP, SCTP, familyOf(own) === 4 ? ICMP : ICMPV6, 47 as Protocol]);
-    const ports = hasPorts(protocol) ? { sourcePort: random.pick(edges.ports), destinationPort: random.pick(edges.ports) } : { sourcePort: undefined, destinationPort: undefined };
+    const protocol = random.pick<Protocol>([
+      TCP,
+      TCP,
+      TCP,
+      UDP,
+      UDP,
+      SCTP,
+      familyOf(own) === 4 ? ICMP : ICMPV6,
+      47 as Protocol,
+    ]);
+    const ports = hasPorts(protocol)
+      ? { sourcePort: random.pick(edges.ports), destinationPort: random.pick(edges.ports) }
+      : { sourcePort: undefined, destinationPort: undefined };
     const ends = direction === "ingress" ? { source: other, destination: own } : { source: own, destination: other };
     return { pod: record.pod, direction, packet: { ...ends, protocol, ...ports } };
   });
@@ -219,15 +336,21 @@ function edgesOf(cluster: RandomCluster): Edges {
     for (const addr of addressesNamedBy(pod)) addresses.add(addr);
     for (const { ip } of pod.status?.podIPs ?? []) addAddress(addresses, ip ?? "");
   }
-  for (const node of cluster.nodes) for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
+  for (const node of cluster.nodes)
+    for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
   const ports = new Set([1, 53, 80, 81, 8080, 65535]);
   walk(cluster.networkPolicies, (field, value) => {
     if (typeof value === "string" && value.includes("/")) addBlockEdges(addresses, value);
-    if (typeof value === "number" && (field === "port" || field === "endPort")) for (const port of [value - 1, value, value + 1]) if (port >= 1 && port <= 65535) ports.add(port);
+    if (typeof value === "number" && (field === "port" || field === "endPort"))
+      for (const port of [value - 1, value, value + 1]) if (port >= 1 && port <= 65535) ports.add(port);
   });
   for (const text of ["198.51.100.7", "2001:db8:1::7"]) addAddress(addresses, text);
   const all = [...addresses];
-  return { addresses4: all.filter((addr) => familyOf(addr) === 4), addresses6: all.filter((addr) => familyOf(addr) === 6), ports: [...ports] };
+  return {
+    addresses4: all.filter((addr) => familyOf(addr) === 4),
+    addresses6: all.filter((addr) => familyOf(addr) === 6),
+    ports: [...ports],
+  };
 }
 
 function addAddress(addresses: Set<Addr>, text: string): void {
@@ -241,11 +364,13 @@ function addBlockEdges(addresses: Set<Addr>, text: string): void {
   if (!prefix.ok) return;
   const { family, first, last } = prefixRange(prefix.value);
   const end = (1n << BigInt(bitsOf(family))) - 1n;
-  for (const value of [first - 1n, first, last, last + 1n]) if (value >= 0n && value <= end) addresses.add(addrFromInteger(family, value));
+  for (const value of [first - 1n, first, last, last + 1n])
+    if (value >= 0n && value <= end) addresses.add(addrFromInteger(family, value));
 }
 
 function walk(value: unknown, visit: (field: string, value: unknown) => void, field = ""): void {
   visit(field, value);
   if (Array.isArray(value)) for (const item of value) walk(item, visit, field);
-  else if (typeof value === "object" && value !== null) for (const [name, child] of Object.entries(value)) walk(child, visit, name);
+  else if (typeof value === "object" && value !== null)
+    for (const [name, child] of Object.entries(value)) walk(child, visit, name);
 }

@@ -12,7 +12,17 @@ import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";
 import { printProgram } from "../../src/program/print.ts";
 import type { Delta, Program, ProgramDelta } from "../../src/program/program.ts";
-import { blockHolding, claimingPod, livePod, NAMESPACES, namespaceNamed, NODES, poolAddress, randomCluster, recordOf } from "./clusters.ts";
+import {
+  blockHolding,
+  claimingPod,
+  livePod,
+  NAMESPACES,
+  namespaceNamed,
+  NODES,
+  poolAddress,
+  randomCluster,
+  recordOf,
+} from "./clusters.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { deletionOf, updateOf, updatesOf } from "./updates.ts";
@@ -42,7 +52,15 @@ class World {
   }
 
   state(node: string): State {
-    const state = { node, pods: [] as Resource<"Pod">[], namespaces: [] as Resource<"Namespace">[], serviceAccounts: [] as Resource<"ServiceAccount">[], networkPolicies: [] as Resource<"KubernetesNetworkPolicy">[], blocks: [] as Resource<"IPAMBlock">[], records: [...this.records.values()] };
+    const state = {
+      node,
+      pods: [] as Resource<"Pod">[],
+      namespaces: [] as Resource<"Namespace">[],
+      serviceAccounts: [] as Resource<"ServiceAccount">[],
+      networkPolicies: [] as Resource<"KubernetesNetworkPolicy">[],
+      blocks: [] as Resource<"IPAMBlock">[],
+      records: [...this.records.values()],
+    };
     for (const update of this.objects.values()) {
       if (update.kind === "Pod" && update.value) state.pods.push(update.value);
       if (update.kind === "Namespace" && update.value) state.namespaces.push(update.value);
@@ -66,9 +84,16 @@ class Replica {
       const change = delta.members.get(id);
       const mine = this.sets.get(id);
       if (value === undefined) this.sets.delete(id);
-      else if (change === undefined) this.sets.set(id, value.type === "ranges" ? value : ({ type: value.type, members: new Set<string>(value.members) } as unknown as SetMembers));
+      else if (change === undefined)
+        this.sets.set(
+          id,
+          value.type === "ranges"
+            ? value
+            : ({ type: value.type, members: new Set<string>(value.members) } as unknown as SetMembers),
+        );
       else {
-        if (mine === undefined || mine.type === "ranges") throw new Error(`a change of members for ${id}, which was not there`);
+        if (mine === undefined || mine.type === "ranges")
+          throw new Error(`a change of members for ${id}, which was not there`);
         const members = mine.members as unknown as Set<string>;
         for (const member of change.added) expect(members.has(member)).toBe(false);
         for (const member of change.removed) expect(members.delete(member)).toBe(true);
@@ -90,26 +115,51 @@ function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
 
 /** Every id named is present; a policy or set exists exactly while it is named. */
 function checkInvariants(program: Program): void {
-  const policies = new Set([...program.endpoints.values()].flatMap(({ ingress, egress }) => [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies)));
-  const rules = [...program.policies.values()].flatMap((policy) => [...(policy.ingress ?? []), ...(policy.egress ?? [])]);
-  const sets = new Set(rules.flatMap((rule) => rule.when.flatMap((clause) => clause.any.flatMap((atom) => (atom.on === "set" ? [atom.set] : [])))));
+  const policies = new Set(
+    [...program.endpoints.values()].flatMap(({ ingress, egress }) =>
+      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
+    ),
+  );
+  const rules = [...program.policies.values()].flatMap((policy) => [
+    ...(policy.ingress ?? []),
+    ...(policy.egress ?? []),
+  ]);
+  const sets = new Set(
+    rules.flatMap((rule) =>
+      rule.when.flatMap((clause) => clause.any.flatMap((atom) => (atom.on === "set" ? [atom.set] : []))),
+    ),
+  );
   expect([...program.policies.keys()].sort()).toEqual([...policies].sort());
   expect([...program.sets.keys()].sort()).toEqual([...sets].sort());
 }
 
 /** Addresses recorded for pods that are there, that will be, that are called the same elsewhere; blocks that overlap; blocks that cannot be read. */
 function randomBlock(random: Random): Resource<"IPAMBlock"> {
-  const [cidr, name] = random.pick([["10.65.0.0/29", "b4"], ["fd00:65::/125", "b6"], ["10.65.0.5/32", "one"], ["10.65.0.0/29", "same"], ["10.65.0.0/26", "larger"], ["10.65.0.0/99", "wrong"]] as const);
+  const [cidr, name] = random.pick([
+    ["10.65.0.0/29", "b4"],
+    ["fd00:65::/125", "b6"],
+    ["10.65.0.5/32", "one"],
+    ["10.65.0.0/29", "same"],
+    ["10.65.0.0/26", "larger"],
+    ["10.65.0.0/99", "wrong"],
+  ] as const);
   const holders = new Map<Addr, { namespace: string; name: string }>();
   for (let ordinal = 1; ordinal <= 6; ordinal++) {
-    for (const family of [4, 6] as const) if (random.chance(60)) holders.set(poolAddress(family, ordinal) as Addr, { namespace: random.pick(NAMESPACES), name: `pod-${random.below(8)}` });
+    for (const family of [4, 6] as const)
+      if (random.chance(60))
+        holders.set(poolAddress(family, ordinal) as Addr, {
+          namespace: random.pick(NAMESPACES),
+          name: `pod-${random.below(8)}`,
+        });
   }
   const block = blockHolding(cidr, random.pick(["host:n1", "host:n2", undefined]), holders);
   return { ...block, metadata: { name } };
 }
 
 function randomStep(random: Random, world: World, graph: Graph): void {
-  const pods = [...world.objects.values()].flatMap((update) => (update.kind === "Pod" && update.value ? [update.value] : []));
+  const pods = [...world.objects.values()].flatMap((update) =>
+    update.kind === "Pod" && update.value ? [update.value] : [],
+  );
   switch (random.below(10)) {
     case 0:
       return world.say(updateOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
@@ -118,13 +168,34 @@ function randomStep(random: Random, world: World, graph: Graph): void {
     case 2:
       return world.say(updateOf("IPAMBlock", randomBlock(random)), graph);
     case 3:
-      return world.say(updateOf("ServiceAccount", { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: random.pick(NAMESPACES), labels: { app: random.pick(["web", "db"]) } } }), graph);
+      return world.say(
+        updateOf("ServiceAccount", {
+          apiVersion: "v1",
+          kind: "ServiceAccount",
+          metadata: { name: "robot", namespace: random.pick(NAMESPACES), labels: { app: random.pick(["web", "db"]) } },
+        }),
+        graph,
+      );
     case 4: {
       // The same pod changes its labels, state or addresses, often to those of another pod.
       const name = `pod-${random.below(8)}`;
-      const pod = livePod(random, name, random.subset([poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))], 80));
-      if (random.chance(40)) return world.say(updateOf("Pod", claimingPod(random, name, [poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))])), graph);
-      return world.say(updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod), graph);
+      const pod = livePod(
+        random,
+        name,
+        random.subset([poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))], 80),
+      );
+      if (random.chance(40))
+        return world.say(
+          updateOf(
+            "Pod",
+            claimingPod(random, name, [poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))]),
+          ),
+          graph,
+        );
+      return world.say(
+        updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod),
+        graph,
+      );
     }
     case 5: {
       const [record] = pods.length === 0 ? [] : recordOf(random.pick(pods), random.below(6));
@@ -133,7 +204,9 @@ function randomStep(random: Random, world: World, graph: Graph): void {
     case 6:
       return world.records.size === 0 ? undefined : world.unwire(random.pick([...world.records.keys()]), graph);
     case 7:
-      return world.objects.size === 0 ? undefined : world.say(deletionOf(random.pick([...world.objects.values()]).key), graph);
+      return world.objects.size === 0
+        ? undefined
+        : world.say(deletionOf(random.pick([...world.objects.values()]).key), graph);
     default:
       // Back in time, or a false delete taken back.
       return world.past.length === 0 ? undefined : world.say(random.pick(world.past), graph);
@@ -156,9 +229,13 @@ function run(seed: number): void {
     }
     const delta = graph.flush();
     const wanted = programOf(world.state(node));
-    if (!isEmptyDelta(diffPrograms(wanted, graph.program))) throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nincremental\n${printProgram(graph.program)}`);
+    if (!isEmptyDelta(diffPrograms(wanted, graph.program)))
+      throw new Error(
+        `step ${step}: from scratch\n${printProgram(wanted)}\nincremental\n${printProgram(graph.program)}`,
+      );
     replica.apply(delta);
-    if (!isEmptyDelta(diffPrograms(wanted, replica))) throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);
+    if (!isEmptyDelta(diffPrograms(wanted, replica)))
+      throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);
     checkInvariants(graph.program);
   }
   // Everything said once more changes nothing; everything taken back leaves nothing.

@@ -27,7 +27,8 @@ function graphsOf(cluster: RandomCluster): Map<string, Graph> {
         graph.update([update]);
         if (random.chance(10)) graph.flush();
       }
-      for (const record of cluster.records) if (nodeOf(cluster, record.pod.namespace, record.pod.name) === node) graph.setCniRecord(record);
+      for (const record of cluster.records)
+        if (nodeOf(cluster, record.pod.namespace, record.pod.name) === node) graph.setCniRecord(record);
       graph.flush();
       return [node, graph];
     }),
@@ -35,7 +36,8 @@ function graphsOf(cluster: RandomCluster): Map<string, Graph> {
 }
 
 function nodeOf(cluster: RandomCluster, namespace: string | undefined, name: string): string | undefined {
-  return cluster.pods.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name)?.spec?.nodeName;
+  return cluster.pods.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name)?.spec
+    ?.nodeName;
 }
 
 /** Throws what is needed to see the disagreement again. Answers how many packets were allowed, denied, and by what. */
@@ -43,19 +45,35 @@ function checkCluster(seed: number, packets: number, tally: Map<string, number>)
   const cluster = randomCluster(seed);
   const meaning = clusterOf(cluster);
   const graphs = graphsOf(cluster);
-  const ends = new Map(cluster.records.map((record) => [formatKey(record.pod), { id: record.interface as EndpointId, program: graphs.get(nodeOf(cluster, record.pod.namespace, record.pod.name) ?? "")?.program }]));
+  const ends = new Map(
+    cluster.records.map((record) => [
+      formatKey(record.pod),
+      {
+        id: record.interface as EndpointId,
+        program: graphs.get(nodeOf(cluster, record.pod.namespace, record.pod.name) ?? "")?.program,
+      },
+    ]),
+  );
   for (const probe of randomPackets(cluster, packets, seed)) {
     const end = ends.get(formatKey(probe.pod));
     if (end?.program === undefined) throw new Error(`seed ${seed}: ${formatKey(probe.pod)} is on no node`);
     const wanted = decide(meaning, probe.packet, { pod: probe.pod, direction: probe.direction, fromOwnNode: false });
     const found = evaluate(end.program, end.id, probe.direction, probe.packet);
-    if (!equal(wanted, found)) throw new Error(disagreement(seed, cluster, probe, wanted, found, printProgram(end.program)));
+    if (!equal(wanted, found))
+      throw new Error(disagreement(seed, cluster, probe, wanted, found, printProgram(end.program)));
     const outcome = `${wanted.action} ${wanted.reason.type}`;
     tally.set(outcome, (tally.get(outcome) ?? 0) + 1);
   }
 }
 
-function disagreement(seed: number, cluster: RandomCluster, probe: Probe, wanted: unknown, found: unknown, program: string): string {
+function disagreement(
+  seed: number,
+  cluster: RandomCluster,
+  probe: Probe,
+  wanted: unknown,
+  found: unknown,
+  program: string,
+): string {
   const shown = { policies: cluster.networkPolicies, pods: cluster.pods, namespaces: cluster.namespaces };
   return `seed ${seed} (add it to failing-seeds.json): ${JSON.stringify(probe)}\nsemantics: ${JSON.stringify(wanted)}\nprogram:   ${JSON.stringify(found)}\n${program}${JSON.stringify(shown, undefined, 1)}`;
 }
@@ -64,15 +82,12 @@ test("seeds that once failed", () => {
   for (const seed of FAILING_SEEDS) checkCluster(seed, PACKETS, new Map());
 });
 
-test(
-  `semantics = program for ${CLUSTERS * PACKETS} packets`,
-  () => {
-    const tally = new Map<string, number>();
-    for (let i = 0; i < CLUSTERS; i++) checkCluster(FIRST_SEED + i, PACKETS, tally);
-    const total = [...tally.values()].reduce((a, b) => a + b, 0);
-    expect(total).toBeGreaterThanOrEqual(1_000_000);
-    // A law that never sees an outcome proves nothing about it.
-    for (const outcome of ["allow rule", "deny no-rule-matched", "allow not-isolated"]) expect((tally.get(outcome) ?? 0) / total).toBeGreaterThan(0.05);
-  },
-  300_000,
-);
+test(`semantics = program for ${CLUSTERS * PACKETS} packets`, () => {
+  const tally = new Map<string, number>();
+  for (let i = 0; i < CLUSTERS; i++) checkCluster(FIRST_SEED + i, PACKETS, tally);
+  const total = [...tally.values()].reduce((a, b) => a + b, 0);
+  expect(total).toBeGreaterThanOrEqual(1_000_000);
+  // A law that never sees an outcome proves nothing about it.
+  for (const outcome of ["allow rule", "deny no-rule-matched", "allow not-isolated"])
+    expect((tally.get(outcome) ?? 0) / total).toBeGreaterThan(0.05);
+}, 300_000);

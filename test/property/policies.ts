@@ -11,14 +11,21 @@ const NAMES = ["a", "a-b", "a.b", "ab", "b", "z"];
 
 export function randomPolicy(random: Random): NetworkPolicy {
   const metadata = { name: random.pick(NAMES), namespace: random.pick(["alpha", "alpha", "beta", "gamma"]) };
-  const policy: NetworkPolicy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata, spec: randomSpec(random) };
+  const policy: NetworkPolicy = {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata,
+    spec: randomSpec(random),
+  };
   return random.chance(8) ? spoil(random, policy) : policy;
 }
 
 function randomSpec(random: Random): NetworkPolicySpec {
   const spec: NetworkPolicySpec = { podSelector: randomSelector(random) };
-  if (random.chance(70)) spec.ingress = random.some(0, 3, () => ({ ...list("from", peers(random)), ...list("ports", ports(random)) }));
-  if (random.chance(60)) spec.egress = random.some(0, 3, () => ({ ...list("to", peers(random)), ...list("ports", ports(random)) }));
+  if (random.chance(70))
+    spec.ingress = random.some(0, 3, () => ({ ...list("from", peers(random)), ...list("ports", ports(random)) }));
+  if (random.chance(60))
+    spec.egress = random.some(0, 3, () => ({ ...list("to", peers(random)), ...list("ports", ports(random)) }));
   const types = random.pick([undefined, undefined, [], ["Ingress"], ["Egress"], ["Egress", "Ingress"]]);
   if (types !== undefined) spec.policyTypes = types;
   return spec;
@@ -47,10 +54,46 @@ export function randomPeer(random: Random): NetworkPolicyPeer {
   }
 }
 
-const BLOCKS4 = ["10.65.0.0/24", "10.65.0.0/28", "10.65.0.9/29", "10.65.0.5/32", "0.0.0.0/0", "10.65.0.3/0", "192.0.2.0/30", "255.255.255.255/32", "0.0.0.0/1"];
-const BLOCKS6 = ["fd00:65::/64", "fd00:65::/124", "fd00:65::9/125", "fd00:65::5/128", "::/0", "fd00:65::3/0", "2001:db8::/126", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128", "::/1"];
-const EXCEPT4 = ["10.65.0.0/29", "10.65.0.4/30", "10.65.0.8/31", "10.65.0.7/32", "10.65.0.0/25", "0.0.0.0/2", "192.0.2.2/32"];
-const EXCEPT6 = ["fd00:65::/125", "fd00:65::4/126", "fd00:65::8/127", "fd00:65::7/128", "fd00:65::/96", "::/2", "2001:db8::2/128"];
+const BLOCKS4 = [
+  "10.65.0.0/24",
+  "10.65.0.0/28",
+  "10.65.0.9/29",
+  "10.65.0.5/32",
+  "0.0.0.0/0",
+  "10.65.0.3/0",
+  "192.0.2.0/30",
+  "255.255.255.255/32",
+  "0.0.0.0/1",
+];
+const BLOCKS6 = [
+  "fd00:65::/64",
+  "fd00:65::/124",
+  "fd00:65::9/125",
+  "fd00:65::5/128",
+  "::/0",
+  "fd00:65::3/0",
+  "2001:db8::/126",
+  "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+  "::/1",
+];
+const EXCEPT4 = [
+  "10.65.0.0/29",
+  "10.65.0.4/30",
+  "10.65.0.8/31",
+  "10.65.0.7/32",
+  "10.65.0.0/25",
+  "0.0.0.0/2",
+  "192.0.2.2/32",
+];
+const EXCEPT6 = [
+  "fd00:65::/125",
+  "fd00:65::4/126",
+  "fd00:65::8/127",
+  "fd00:65::7/128",
+  "fd00:65::/96",
+  "::/2",
+  "2001:db8::2/128",
+];
 
 function randomBlock(random: Random): { cidr: string; except?: string[] } {
   const [blocks, exceptions] = random.chance(55) ? [BLOCKS4, EXCEPT4] : [BLOCKS6, EXCEPT6];
@@ -67,7 +110,9 @@ function isStrictlyInside(inner: string, outer: string): boolean {
 
 function bits(cidr: string): string {
   const [address = "", length = "0"] = cidr.split("/");
-  const all = address.includes(":") ? groups(address).map((group) => Number.parseInt(group, 16).toString(2).padStart(16, "0")) : address.split(".").map((part) => Number(part).toString(2).padStart(8, "0"));
+  const all = address.includes(":")
+    ? groups(address).map((group) => Number.parseInt(group, 16).toString(2).padStart(16, "0"))
+    : address.split(".").map((part) => Number(part).toString(2).padStart(8, "0"));
   return all.join("").slice(0, Number(length));
 }
 
@@ -102,8 +147,14 @@ function randomPort(random: Random): NetworkPolicyPort {
 export function randomSelector(random: Random): LabelSelector {
   const selector: LabelSelector = {};
   if (random.chance(40)) selector.matchLabels = { app: random.pick(["web", "db"]) };
-  if (random.chance(8)) selector.matchLabels = { ...selector.matchLabels, [random.pick(["pcns.team", "projectcalico.org/namespace", "projectcalico.org/serviceaccount", "pcsa.app"])]: random.pick(["red", "alpha", "robot", "web"]) };
-  if (random.chance(35)) selector.matchExpressions = random.some(0, 2, () => expression(random, "role", ["", "front", "back"]));
+  if (random.chance(8))
+    selector.matchLabels = {
+      ...selector.matchLabels,
+      [random.pick(["pcns.team", "projectcalico.org/namespace", "projectcalico.org/serviceaccount", "pcsa.app"])]:
+        random.pick(["red", "alpha", "robot", "web"]),
+    };
+  if (random.chance(35))
+    selector.matchExpressions = random.some(0, 2, () => expression(random, "role", ["", "front", "back"]));
   return selector;
 }
 

@@ -15,7 +15,10 @@ function isAbout({ traffic }: Answer, { protocol, destinationPort }: FlowPacket)
   return traffic.some((each) =>
     each === "other"
       ? destinationPort === undefined
-      : destinationPort !== undefined && each.protocol === protocol && each.from <= destinationPort && destinationPort <= each.to,
+      : destinationPort !== undefined &&
+        each.protocol === protocol &&
+        each.from <= destinationPort &&
+        destinationPort <= each.to,
   );
 }
 
@@ -37,7 +40,12 @@ test("every packet has the fate that its class and its pair are given", () => {
             (each) => each.source === packet.source && each.destination === packet.destination && isAbout(each, packet),
           );
           const { egress, ingress } = journey(cluster, packet, { source: source.pod, destination: destination.pod });
-          expect({ seed, packet, egress: answer?.egress, ingress: answer?.ingress }).toEqual({ seed, packet, egress, ingress });
+          expect({ seed, packet, egress: answer?.egress, ingress: answer?.ingress }).toEqual({
+            seed,
+            packet,
+            egress,
+            ingress,
+          });
           asked++;
         }
       }

@@ -12,7 +12,11 @@ interface Run {
   readonly error: string;
 }
 
-async function run(command: readonly string[], input = "", environment: Readonly<Record<string, string>> = {}): Promise<Run> {
+async function run(
+  command: readonly string[],
+  input = "",
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Run> {
   const [program = "", ...args] = command;
   const env = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...environment };
   const child = Bun.spawn([program.includes("/") || program === "bash" ? program : `${BIN}/${program}`, ...args], {
@@ -22,7 +26,11 @@ async function run(command: readonly string[], input = "", environment: Readonly
     env,
     cwd: directory,
   });
-  const [out, error, code] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  const [out, error, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   return { code, out, error };
 }
 
@@ -95,7 +103,11 @@ describe("what -f takes", () => {
     expect(deep.code).toBe(1);
     expect(deep.error).not.toContain("below");
     const lost = await run(["calicoctl", "why", "-f", "folder", "a", "nobody"]);
-    expect(lost).toMatchObject({ code: 2, out: "", error: `${plain.error}calicoctl why: Cannot find pod "default/nobody"\n` });
+    expect(lost).toMatchObject({
+      code: 2,
+      out: "",
+      error: `${plain.error}calicoctl why: Cannot find pod "default/nobody"\n`,
+    });
     expect(await run(["calicoctl", "why", "-f", "folder/values.yaml", "a", "b:80"])).toMatchObject({
       code: 2,
       error: "calicoctl why: Cannot use folder/values.yaml:1: apiVersion and kind must be given\n",
@@ -113,8 +125,14 @@ describe("what -f takes", () => {
     await write("sources/chart/templates/policy.yaml", "{{ if .Values.closed }}\n");
     await write("sources/base/kustomization.yaml", "resources: [policy.yaml]\n");
     for (const [path, message] of [
-      ["sources/chart", 'Cannot use "sources/chart": it is a Helm chart; use "helm template NAME sources/chart | calicoctl why -f - …"'],
-      ["sources/chart/templates/policy.yaml", 'it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"'],
+      [
+        "sources/chart",
+        'Cannot use "sources/chart": it is a Helm chart; use "helm template NAME sources/chart | calicoctl why -f - …"',
+      ],
+      [
+        "sources/chart/templates/policy.yaml",
+        'it may belong to a Helm chart: use "helm template NAME CHART | calicoctl why -f - …"',
+      ],
       [
         "sources/base",
         'it is a kustomize source; use "kubectl kustomize sources/base | calicoctl why -f - …", or name its manifests one by one',
@@ -149,18 +167,36 @@ describe("mistakes: exit code 2, on standard error, by the name of the program, 
     ["calicoctl why a b c", "calicoctl why: too many arguments for 'why'."],
     ["calicoctl why a b -f", "calicoctl why: option '-f, --filename <path>' argument missing"],
     ["calicoctl why a b --outptu json", "calicoctl why: unknown option '--outptu'\n(Did you mean --output?)"],
-    ["calicoctl why a b -o yaml", "calicoctl why: option '-o, --output <format>' argument 'yaml' is invalid. It must be text or json."],
-    ["calicoctl why a b -n x -n y", "calicoctl why: option '-n, --namespace <name>' argument 'y' is invalid. It may be given once."],
+    [
+      "calicoctl why a b -o yaml",
+      "calicoctl why: option '-o, --output <format>' argument 'yaml' is invalid. It must be text or json.",
+    ],
+    [
+      "calicoctl why a b -n x -n y",
+      "calicoctl why: option '-n, --namespace <name>' argument 'y' is invalid. It may be given once.",
+    ],
     ["calicoctl why a b -o json --output=text", "It may be given once."],
     ["calicoctl why a b --kubeconfig x --kubeconfig y", "It may be given once."],
     ["calicoctl why a b --kubeconfig x -f y", "calicoctl why: --kubeconfig and -f exclude each other"],
     ["calicoctl why a b -f nothing.yaml", 'calicoctl why: Cannot read "nothing.yaml": it does not exist\n'],
-    ["calicoctl why a b -f objects.yaml/x", 'calicoctl why: Cannot read "objects.yaml/x": a part of the path is no folder\n'],
-    ["calicoctl why a b -f https://example.com/x.yaml", "calicoctl why: Cannot read https://example.com/x.yaml: addresses are not fetched"],
-    ["calicoctl why a b --kubeconfig nothing", 'calicoctl why: Cannot parse kubeconfig "nothing": the file does not exist\n'],
+    [
+      "calicoctl why a b -f objects.yaml/x",
+      'calicoctl why: Cannot read "objects.yaml/x": a part of the path is no folder\n',
+    ],
+    [
+      "calicoctl why a b -f https://example.com/x.yaml",
+      "calicoctl why: Cannot read https://example.com/x.yaml: addresses are not fetched",
+    ],
+    [
+      "calicoctl why a b --kubeconfig nothing",
+      'calicoctl why: Cannot parse kubeconfig "nothing": the file does not exist\n',
+    ],
     ["calicoctl why a b --kubeconfig .", "calicoctl why: "],
     ["calicoctl why a b --kubeconfig policy.yaml", "calicoctl why: Cannot parse kubeconfig"],
-    ["calicoctl why a b", "calicoctl why: Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f\n"],
+    [
+      "calicoctl why a b",
+      "calicoctl why: Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f\n",
+    ],
     ["calicoctl why nobody b -f objects.yaml -f policy.yaml", 'calicoctl why: Cannot find pod "default/nobody"\n'],
     ["calicoctl why a b:x -f objects.yaml", 'calicoctl why: Cannot parse destination "b:x"'],
     ["calicoctl completion tcsh", "calicoctl completion: "],
@@ -203,9 +239,13 @@ test("a server that is not there", async () => {
     "kubeconfig",
     "{current-context: c, contexts: [{name: c, context: {cluster: k}}], clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]}\n",
   );
-  const { code, out, error } = await run(["calicoctl", "why", "a", "b"], "", { KUBECONFIG: join(directory, "kubeconfig") });
+  const { code, out, error } = await run(["calicoctl", "why", "a", "b"], "", {
+    KUBECONFIG: join(directory, "kubeconfig"),
+  });
   expect([code, out]).toEqual([2, ""]);
-  expect(error).toMatch(/^calicoctl why: Cannot list \w+: cannot reach http:\/\/127\.0\.0\.1:1: connection refused \(ECONNREFUSED\)\n$/);
+  expect(error).toMatch(
+    /^calicoctl why: Cannot list \w+: cannot reach http:\/\/127\.0\.0\.1:1: connection refused \(ECONNREFUSED\)\n$/,
+  );
 });
 
 test("help and version are no mistakes", async () => {
@@ -234,7 +274,9 @@ test("help and version are no mistakes", async () => {
 });
 
 test("the version says which commit the executable was built from", async () => {
-  expect((await run(["calicoctl", "version"])).out).toEndWith(`Commit:  ${(await readFile(`${BIN}/.commit`, "utf8")).trim()}\n`);
+  expect((await run(["calicoctl", "version"])).out).toEndWith(
+    `Commit:  ${(await readFile(`${BIN}/.commit`, "utf8")).trim()}\n`,
+  );
 });
 
 describe("tab completion", () => {

@@ -24,19 +24,37 @@ afterAll(async () => {
 /** A server without any history; answers its kubeconfig. */
 async function startServer(name: string): Promise<string> {
   const kubeconfig = join(directory, `${name}.kubeconfig`);
-  const server = Bun.spawn([process.execPath, join(root, "src/main.ts"), "apiserver", "--data-dir", join(directory, name), "--listen", "127.0.0.1:0", "--kubeconfig-out", kubeconfig], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  const server = Bun.spawn(
+    [
+      process.execPath,
+      join(root, "src/main.ts"),
+      "apiserver",
+      "--data-dir",
+      join(directory, name),
+      "--listen",
+      "127.0.0.1:0",
+      "--kubeconfig-out",
+      kubeconfig,
+    ],
+    { stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+  );
   running.add(server);
   for await (const chunk of server.stdout) if (new TextDecoder().decode(chunk).includes("Serving")) break;
   return kubeconfig;
 }
 
-const clients = [Bun.which("kubectl") ?? "kubectl", ...(process.env["CONTRACT_KUBECTL"] ?? "").split(":")].filter((path) => path !== "");
+const clients = [Bun.which("kubectl") ?? "kubectl", ...(process.env["CONTRACT_KUBECTL"] ?? "").split(":")].filter(
+  (path) => path !== "",
+);
 
 for (const [index, kubectl] of clients.entries()) {
   test(`answers as Kubernetes does, with ${kubectl}`, async () => {
     const kubeconfig = await startServer(`server-${index}`);
     const child = Bun.spawn([process.execPath, join(root, "test/scripts/kubectl-contract.ts"), "--kubectl", kubectl], {
-      env: { ...process.env, KUBECONFIG: kubeconfig, HOME: directory }, stdin: "ignore", stdout: "pipe", stderr: "pipe",
+      env: { ...process.env, KUBECONFIG: kubeconfig, HOME: directory },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
     });
     const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
     console.log(stdout.trimEnd());
@@ -56,5 +74,10 @@ test("docs/embedded-api.md shows the intended differences", () => {
 test("every listed exchange is recorded", () => {
   const recording = JSON.parse(readFileSync(join(root, "test/scripts/recorded-v1.34.json"), "utf8")) as Recording;
   const names = INTENDED.flatMap(({ where }) => where.flatMap(({ exchanges }) => exchanges));
-  expect(names.filter((name) => !Object.hasOwn(recording.plain, name) && !Object.hasOwn(Object.values(recording.kubectl)[0] ?? {}, name))).toEqual([]);
+  expect(
+    names.filter(
+      (name) =>
+        !Object.hasOwn(recording.plain, name) && !Object.hasOwn(Object.values(recording.kubectl)[0] ?? {}, name),
+    ),
+  ).toEqual([]);
 });

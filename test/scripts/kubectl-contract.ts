@@ -16,8 +16,14 @@ const RECORDING = new URL("./recorded-v1.34.json", import.meta.url).pathname;
 
 /** One exchange a line, by name, so that a change shows as the exchanges it concerns. */
 function formatRecording(recording: Recording): string {
-  const lines = (exchanges: object): string => Object.entries(exchanges).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, exchange]) => `${JSON.stringify(name)}: ${JSON.stringify(exchange)}`).join(",\n");
-  const clients = Object.entries(recording.kubectl).map(([version, exchanges]) => `${JSON.stringify(version)}: {\n${lines(exchanges)}\n}`);
+  const lines = (exchanges: object): string =>
+    Object.entries(exchanges)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, exchange]) => `${JSON.stringify(name)}: ${JSON.stringify(exchange)}`)
+      .join(",\n");
+  const clients = Object.entries(recording.kubectl).map(
+    ([version, exchanges]) => `${JSON.stringify(version)}: {\n${lines(exchanges)}\n}`,
+  );
   return `{"server": ${JSON.stringify(recording.server)}, "plain": {\n${lines(recording.plain)}\n}, "kubectl": {\n${clients.join(",\n")}\n}}\n`;
 }
 
@@ -28,7 +34,11 @@ async function record(recorder: Recorder, kubectl: string): Promise<void> {
   const all = [...recorder.records];
   const said = { ...before?.kubectl, [kubectl]: Object.fromEntries(all.filter(([name]) => isKubectl(name))) };
   const clients = Object.entries(said).sort(([a], [b]) => Bun.semver.order(b, a));
-  const recording = { server: String(version.object["gitVersion"]), plain: Object.fromEntries(all.filter(([name]) => !isKubectl(name))), kubectl: Object.fromEntries(clients) };
+  const recording = {
+    server: String(version.object["gitVersion"]),
+    plain: Object.fromEntries(all.filter(([name]) => !isKubectl(name))),
+    kubectl: Object.fromEntries(clients),
+  };
   writeFileSync(RECORDING, formatRecording(recording));
   console.log(`${all.length} exchanges recorded, of kubectl ${kubectl}`);
 }
@@ -50,7 +60,10 @@ async function main(args: readonly string[]): Promise<number> {
     console.error("KUBECONFIG must name the kubeconfig of an API server");
     return 2;
   }
-  const recorder = new Recorder(new ApiServer(kubeconfig), { kubectl: optionOf(args, "--kubectl") ?? "kubectl", environment: process.env });
+  const recorder = new Recorder(new ApiServer(kubeconfig), {
+    kubectl: optionOf(args, "--kubectl") ?? "kubectl",
+    environment: process.env,
+  });
   await exchangeAll(recorder);
   const kubectl = await clientVersion(recorder);
   if (args.includes("--record")) {
@@ -58,11 +71,18 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const recording = JSON.parse(readFileSync(RECORDING, "utf8")) as Recording;
-  const { compared, notCompared, differing, intended, faults } = compareRecords(recording, recorder.records, kubectl, args.includes("--exact") ? [] : INTENDED);
+  const { compared, notCompared, differing, intended, faults } = compareRecords(
+    recording,
+    recorder.records,
+    kubectl,
+    args.includes("--exact") ? [] : INTENDED,
+  );
   for (const fault of faults) console.log(`DIFFERS ${fault}`);
   const limits = notCompared === 0 ? "" : ` (${notCompared} more not: kubectl ${kubectl} is not recorded)`;
   for (const { what, exchanges } of intended) console.log(`differ as intended in ${what}: ${exchanges.join("; ")}`);
-  console.log(`${compared} exchanges compared with Kubernetes ${recording.server}${limits}, ${differing} differ as intended, ${faults.length} differences are not intended`);
+  console.log(
+    `${compared} exchanges compared with Kubernetes ${recording.server}${limits}, ${differing} differ as intended, ${faults.length} differences are not intended`,
+  );
   return faults.length === 0 ? 0 : 1;
 }
 

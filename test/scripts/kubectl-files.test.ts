@@ -158,12 +158,19 @@ afterAll(() => rm(directory, { recursive: true }));
 async function kubectl(text: string | Uint8Array): Promise<{ readonly objects: unknown[]; readonly error: string }> {
   const path = join(directory, "file.yaml");
   await writeFile(path, text);
-  const child = Bun.spawn(["kubectl", "patch", "--local", "-f", path, "--type=merge", "-p", "{}", "-o", "json", "--show-managed-fields"], {
-    stdout: "pipe",
-    stderr: "pipe",
-    env: { ...process.env, KUBECONFIG: "/dev/null" },
-  });
-  const [out, error] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  const child = Bun.spawn(
+    ["kubectl", "patch", "--local", "-f", path, "--type=merge", "-p", "{}", "-o", "json", "--show-managed-fields"],
+    {
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { ...process.env, KUBECONFIG: "/dev/null" },
+    },
+  );
+  const [out, error] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   return { objects: readJsonStream(out).map(({ value }) => value), error };
 }
 

@@ -48,19 +48,43 @@ export interface World {
 export function resourcesOf(world: World): ClusterResources {
   return {
     pods: Object.entries(world.pods).map(([path, words]) => podResource(path, words)),
-    namespaces: Object.entries(world.namespaces ?? {}).map(([name, labels]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } })),
+    namespaces: Object.entries(world.namespaces ?? {}).map(([name, labels]) => ({
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name, labels },
+    })),
     networkPolicies: Object.entries(world.policies ?? {}).map(([path, text]) => policyResource(path, text)),
-    blocks: Object.entries(world.blocks ?? {}).map(([cidr, held]) => blockHolding(cidr, "host:n1", new Map(Object.entries(held).map(([addr, path]) => [addr as Addr, metadataOf(path)])))),
-    nodes: Object.entries(world.nodes ?? {}).map(([name, addresses]) => ({ apiVersion: "v1", kind: "Node", metadata: { name }, status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) } })),
+    blocks: Object.entries(world.blocks ?? {}).map(([cidr, held]) =>
+      blockHolding(
+        cidr,
+        "host:n1",
+        new Map(Object.entries(held).map(([addr, path]) => [addr as Addr, metadataOf(path)])),
+      ),
+    ),
+    nodes: Object.entries(world.nodes ?? {}).map(([name, addresses]) => ({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name },
+      status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
+    })),
   };
 }
 
 export function policyResource(path: string, spec: string): Resource<"KubernetesNetworkPolicy"> {
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: metadataOf(path), spec: load(spec) as NonNullable<Resource<"KubernetesNetworkPolicy">["spec"]> };
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: metadataOf(path),
+    spec: load(spec) as NonNullable<Resource<"KubernetesNetworkPolicy">["spec"]>,
+  };
 }
 
 export function podResource(path: string, words: PodWords): Resource<"Pod"> {
-  const metadata = { ...metadataOf(path), labels: words.labels ?? {}, ...(words.annotations === undefined ? {} : { annotations: words.annotations }) };
+  const metadata = {
+    ...metadataOf(path),
+    labels: words.labels ?? {},
+    ...(words.annotations === undefined ? {} : { annotations: words.annotations }),
+  };
   const spec = {
     ...(words.node === "" ? {} : { nodeName: words.node ?? "n1" }),
     containers: [{ name: "main", ports: (words.ports ?? []).map(containerPort) }],
@@ -68,7 +92,13 @@ export function podResource(path: string, words: PodWords): Resource<"Pod"> {
     ...(words.hostNetwork === undefined ? {} : { hostNetwork: words.hostNetwork }),
     ...(words.serviceAccount === undefined ? {} : { serviceAccountName: words.serviceAccount }),
   };
-  return { apiVersion: "v1", kind: "Pod", metadata, spec, status: { phase: words.phase ?? "Running", podIPs: (words.addresses ?? []).map((ip) => ({ ip })) } };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata,
+    spec,
+    status: { phase: words.phase ?? "Running", podIPs: (words.addresses ?? []).map((ip) => ({ ip })) },
+  };
 }
 
 function metadataOf(path: string): { namespace: string; name: string } {
@@ -84,7 +114,10 @@ function containerPort(text: string): { name: string; containerPort: number; pro
 /** Checks every line of the table: `FROM → TO/PROTOCOL[:PORT] allow|deny [what decided]`; FROM and TO are pods (both families are tried) or addresses. */
 export function expectVerdicts(world: World, table: string): void {
   const resources = resourcesOf(world);
-  for (const line of table.split("\n").map((text) => text.trim()).filter((text) => text !== "")) {
+  for (const line of table
+    .split("\n")
+    .map((text) => text.trim())
+    .filter((text) => text !== "")) {
     const match = /^(\S+) → (\S+?)\/(tcp|udp|sctp|icmp|47)(?::(\d+))? (allow|deny)(?: (.+))?$/.exec(line);
     if (match === null) throw new Error(`cannot read the line ${JSON.stringify(line)}`);
     const [, from = "", to = "", protocol = "", port, action = "", reason] = match;
@@ -94,17 +127,30 @@ export function expectVerdicts(world: World, table: string): void {
   }
 }
 
-function expectVerdict(resources: ClusterResources, packet: FlowPacket, line: string, action: string, reason: string | undefined): void {
+function expectVerdict(
+  resources: ClusterResources,
+  packet: FlowPacket,
+  line: string,
+  action: string,
+  reason: string | undefined,
+): void {
   const { egress, ingress } = journey(clusterOf(resources), packet);
   const allowed = egress.action === "allow" && ingress.action === "allow";
-  const deciding = egress.action === "deny" || (ingress.action === "allow" && ingress.reason.type !== "rule") ? [egress, ingress] : [ingress];
+  const deciding =
+    egress.action === "deny" || (ingress.action === "allow" && ingress.reason.type !== "rule")
+      ? [egress, ingress]
+      : [ingress];
   expect(`${line}: ${allowed ? "allow" : "deny"}`).toBe(`${line}: ${action}`);
   if (reason !== undefined) expect(deciding.map(describe)).toContain(reason);
   for (const verdict of [egress, ingress]) if (isEvaluated(verdict)) expectProgram(resources, packet, verdict, line);
 }
 
 function isEvaluated(verdict: Verdict): boolean {
-  return verdict.reason.type === "rule" || verdict.reason.type === "no-rule-matched" || verdict.reason.type === "not-isolated";
+  return (
+    verdict.reason.type === "rule" ||
+    verdict.reason.type === "no-rule-matched" ||
+    verdict.reason.type === "not-isolated"
+  );
 }
 
 /** The program of the pod's node, whose endpoints are all pods with an address, must say the same. */
@@ -115,11 +161,26 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
     const pod = podOf(resource);
     if (!pod.ok || !pod.value.addresses.includes(own)) continue;
     const graph = new Graph({ node: pod.value.node ?? "" });
-    graph.update([...resources.pods.map((each) => updateOf("Pod", each)), ...resources.namespaces.map((each) => updateOf("Namespace", each)), ...resources.networkPolicies.map((each) => updateOf("KubernetesNetworkPolicy", each)), ...(resources.blocks ?? []).map((each) => updateOf("IPAMBlock", each))]);
-    graph.setCniRecord({ containerId: "c", pod: keyOf("Pod", resource), interface: "cali0", addresses: pod.value.addresses, mac: "", netns: "", podInterface: "eth0" });
+    graph.update([
+      ...resources.pods.map((each) => updateOf("Pod", each)),
+      ...resources.namespaces.map((each) => updateOf("Namespace", each)),
+      ...resources.networkPolicies.map((each) => updateOf("KubernetesNetworkPolicy", each)),
+      ...(resources.blocks ?? []).map((each) => updateOf("IPAMBlock", each)),
+    ]);
+    graph.setCniRecord({
+      containerId: "c",
+      pod: keyOf("Pod", resource),
+      interface: "cali0",
+      addresses: pod.value.addresses,
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    });
     graph.flush();
     const found = evaluate(graph.program, "cali0" as EndpointId, direction, packet);
-    expect(`${line} (program, ${formatKey(pod.value.key)}): ${describe(found)}`).toBe(`${line} (program, ${formatKey(pod.value.key)}): ${describe(wanted)}`);
+    expect(`${line} (program, ${formatKey(pod.value.key)}): ${describe(found)}`).toBe(
+      `${line} (program, ${formatKey(pod.value.key)}): ${describe(wanted)}`,
+    );
   }
 }
 
@@ -143,7 +204,13 @@ export function describe({ reason }: Verdict): string {
 
 const PROTOCOLS: Readonly<Record<string, Protocol>> = { tcp: TCP, udp: UDP, sctp: SCTP, "47": 47 as Protocol };
 
-function packetsBetween(resources: ClusterResources, from: string, to: string, protocol: string, port: number | undefined): FlowPacket[] {
+function packetsBetween(
+  resources: ClusterResources,
+  from: string,
+  to: string,
+  protocol: string,
+  port: number | undefined,
+): FlowPacket[] {
   return addressesOf(resources, from).flatMap((source) =>
     addressesOf(resources, to)
       .filter((destination) => destination.includes(":") === source.includes(":"))

@@ -1,5 +1,13 @@
 /** CustomType: the served kind that an established CustomResourceDefinition describes. */
-import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  objectAt,
+  stringAt,
+} from "../../model/schema/json.ts";
 import type { Schema } from "../../model/schema/schema.ts";
 import { AGE_COLUMN, NAME_COLUMN } from "../kinds/columns.ts";
 import { schemaOf } from "../kinds/overlay.ts";
@@ -37,7 +45,9 @@ export function customType(definition: ApiObject): ResourceType {
     storageVersion: stringAt(versions.find((version) => version["storage"] === true)?.["name"]),
     ...celValidation(group, versions),
     warn: finalizerWarnings,
-    versions: served.sort((a, b) => compareVersions(stringAt(a["name"]), stringAt(b["name"]))).map((version) => servedVersion(version, group, stringAt(names["kind"]))),
+    versions: served
+      .sort((a, b) => compareVersions(stringAt(a["name"]), stringAt(b["name"])))
+      .map((version) => servedVersion(version, group, stringAt(names["kind"]))),
   };
 }
 
@@ -45,12 +55,20 @@ export function customType(definition: ApiObject): ResourceType {
 function finalizerWarnings(object: ApiObject): string[] {
   return (object.metadata.finalizers ?? [])
     .filter((name) => !name.includes("/") && !STANDARD_FINALIZERS.has(name))
-    .map((name) => `metadata.finalizers: ${JSON.stringify(name)}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers`);
+    .map(
+      (name) =>
+        `metadata.finalizers: ${JSON.stringify(name)}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers`,
+    );
 }
 
 /** The rules in CEL of the version that an object is written in, if any version has some. */
 function celValidation(group: string, versions: readonly JsonObject[]): Pick<ResourceType, "validate"> {
-  const checks = new Map(versions.map((version) => [apiVersionOf(group, stringAt(version["name"])), compileRules(objectAt(fieldAt(version, "schema", "openAPIV3Schema")) as Schema, "").check]));
+  const checks = new Map(
+    versions.map((version) => [
+      apiVersionOf(group, stringAt(version["name"])),
+      compileRules(objectAt(fieldAt(version, "schema", "openAPIV3Schema")) as Schema, "").check,
+    ]),
+  );
   if ([...checks.values()].every((check) => check === undefined)) return {};
   return { validate: (object, current) => checks.get(object.apiVersion)?.(object, current) ?? [] };
 }
@@ -59,9 +77,21 @@ function servedVersion(version: JsonObject, group: string, kind: string): Served
   const own = objectAt(fieldAt(version, "schema", "openAPIV3Schema")) as Schema;
   const name = stringAt(version["name"]);
   const definition = `${group.split(".").reverse().join(".")}.${name}.${kind}`;
-  const schema: Schema = { ...own, definition, properties: { ...own.properties, apiVersion: { type: "string" }, kind: { type: "string" }, metadata: schemaOf("meta.v1.ObjectMeta") } };
+  const schema: Schema = {
+    ...own,
+    definition,
+    properties: {
+      ...own.properties,
+      apiVersion: { type: "string" },
+      kind: { type: "string" },
+      metadata: schemaOf("meta.v1.ObjectMeta"),
+    },
+  };
   const columns = arrayAt(version["additionalPrinterColumns"]).map(objectAt).map(printerColumn);
-  const deprecation = version["deprecated"] === true ? stringAt(version["deprecationWarning"]) || `${group}/${name} ${kind} is deprecated` : undefined;
+  const deprecation =
+    version["deprecated"] === true
+      ? stringAt(version["deprecationWarning"]) || `${group}/${name} ${kind} is deprecated`
+      : undefined;
   return {
     name,
     schema,
@@ -88,7 +118,9 @@ function printerColumn(entry: JsonObject): Column {
     name: stringAt(entry["name"]),
     type,
     format: stringAt(entry["format"]),
-    description: stringAt(entry["description"]) || `Custom resource definition column (in JSONPath format): ${stringAt(entry["jsonPath"])}`,
+    description:
+      stringAt(entry["description"]) ||
+      `Custom resource definition column (in JSONPath format): ${stringAt(entry["jsonPath"])}`,
     priority: typeof entry["priority"] === "number" && entry["priority"] > 0 ? 1 : 0,
     cell: (object, nowMs) => (path.ok ? cellValue(type, readJsonPath(path.value, object)[0], nowMs) : undefined),
   };

@@ -13,20 +13,32 @@ type Step =
 
 export type JsonPath = readonly Step[];
 
-const TOKEN = /^(?:\.((?:\\.|[^.[\\])+)|\[(\d+|\*)\]|\[['"]([^'"]*)['"]\]|\[\?\(\s*@((?:\.[\w-]+)+)\s*(==|!=)\s*("[^"]*"|'[^']*'|\d+|true|false)\s*\)\])/;
+const TOKEN =
+  /^(?:\.((?:\\.|[^.[\\])+)|\[(\d+|\*)\]|\[['"]([^'"]*)['"]\]|\[\?\(\s*@((?:\.[\w-]+)+)\s*(==|!=)\s*("[^"]*"|'[^']*'|\d+|true|false)\s*\)\])/;
 
 export function parseJsonPath(text: string): Result<JsonPath, ParseError> {
   const steps: Step[] = [];
   let rest = text.replace(/^\{(.*)\}$/, "$1");
   while (rest !== "") {
     const match = TOKEN.exec(rest);
-    if (match === null) return fail({ what: "JSON path", found: text, wanted: `cannot read ${JSON.stringify(rest)}: must be like .spec.field, [0], [*] or [?(@.type=="Ready")]` });
+    if (match === null)
+      return fail({
+        what: "JSON path",
+        found: text,
+        wanted: `cannot read ${JSON.stringify(rest)}: must be like .spec.field, [0], [*] or [?(@.type=="Ready")]`,
+      });
     const [whole, field, index, quoted, path, operator, literal] = match;
     rest = rest.slice(whole.length);
     if (field !== undefined) steps.push({ step: "field", name: field.replace(/\\(.)/g, "$1") });
     else if (quoted !== undefined) steps.push({ step: "field", name: quoted });
     else if (index !== undefined) steps.push(index === "*" ? { step: "all" } : { step: "index", index: Number(index) });
-    else steps.push({ step: "filter", path: (path ?? "").slice(1).split("."), equal: operator === "==", value: parseLiteral(literal ?? "") });
+    else
+      steps.push({
+        step: "filter",
+        path: (path ?? "").slice(1).split("."),
+        equal: operator === "==",
+        value: parseLiteral(literal ?? ""),
+      });
   }
   return ok(steps);
 }

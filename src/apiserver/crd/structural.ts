@@ -11,9 +11,35 @@ import { validate } from "../../model/schema/validate.ts";
 
 /** Keywords with a list, a map of schemas, one schema, or a plain value; anything else is unknown. */
 const PLAIN: ReadonlySet<string> = new Set([
-  "type", "description", "title", "required", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format",
-  "nullable", "default", "example", "externalDocs", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "x-kubernetes-int-or-string",
-  "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type",
+  "type",
+  "description",
+  "title",
+  "required",
+  "enum",
+  "minimum",
+  "maximum",
+  "exclusiveMinimum",
+  "exclusiveMaximum",
+  "multipleOf",
+  "minLength",
+  "maxLength",
+  "pattern",
+  "format",
+  "nullable",
+  "default",
+  "example",
+  "externalDocs",
+  "minItems",
+  "maxItems",
+  "uniqueItems",
+  "minProperties",
+  "maxProperties",
+  "x-kubernetes-int-or-string",
+  "x-kubernetes-preserve-unknown-fields",
+  "x-kubernetes-embedded-resource",
+  "x-kubernetes-list-type",
+  "x-kubernetes-list-map-keys",
+  "x-kubernetes-map-type",
 ]);
 
 /** Where a schema stands: on the spine that gives each value its type, or nested in a combination; `allOf` may hold rules in CEL, the others not. */
@@ -24,8 +50,15 @@ const TYPES: ReadonlySet<JsonValue> = new Set(["object", "array", "string", "int
 /** Everything that keeps the schema from being used; empty when it is structural. */
 export function validateStructural(schema: JsonValue | undefined, path: string): FieldError[] {
   const errors: FieldError[] = [];
-  if (!isJsonObject(schema)) return [{ field: path, reason: "Required", value: undefined, detail: "schemas are required" }];
-  if (schema["type"] !== "object") errors.push({ field: `${path}.type`, reason: "Invalid", value: schema["type"] ?? "", detail: "must be object at the root" });
+  if (!isJsonObject(schema))
+    return [{ field: path, reason: "Required", value: undefined, detail: "schemas are required" }];
+  if (schema["type"] !== "object")
+    errors.push({
+      field: `${path}.type`,
+      reason: "Invalid",
+      value: schema["type"] ?? "",
+      detail: "must be object at the root",
+    });
   checkNode(schema, path, "spine", errors);
   if (errors.length === 0) checkDefaults(schema as Schema, path, errors);
   return errors;
@@ -35,14 +68,38 @@ function checkNode(schema: JsonObject, path: string, standing: Standing, errors:
   const typed = TYPES.has(schema["type"] ?? null);
   const open = schema["x-kubernetes-int-or-string"] === true || schema["x-kubernetes-preserve-unknown-fields"] === true;
   const structural = standing === "spine";
-  if (structural && !typed && !open) errors.push({ field: `${path}.type`, reason: "Required", value: undefined, detail: "must not be empty for specified object fields" });
-  if (schema["type"] !== undefined && !typed) errors.push({ field: `${path}.type`, reason: "NotSupported", value: schema["type"], detail: [...TYPES].map((type) => JSON.stringify(type)).join(", ") });
-  if (structural && schema["type"] === "array" && schema["items"] === undefined) errors.push({ field: `${path}.items`, reason: "Required", value: undefined, detail: "must be specified" });
+  if (structural && !typed && !open)
+    errors.push({
+      field: `${path}.type`,
+      reason: "Required",
+      value: undefined,
+      detail: "must not be empty for specified object fields",
+    });
+  if (schema["type"] !== undefined && !typed)
+    errors.push({
+      field: `${path}.type`,
+      reason: "NotSupported",
+      value: schema["type"],
+      detail: [...TYPES].map((type) => JSON.stringify(type)).join(", "),
+    });
+  if (structural && schema["type"] === "array" && schema["items"] === undefined)
+    errors.push({ field: `${path}.items`, reason: "Required", value: undefined, detail: "must be specified" });
   if (schema["properties"] !== undefined && schema["additionalProperties"] !== undefined) {
-    errors.push({ field: `${path}.additionalProperties`, reason: "Forbidden", value: undefined, detail: "additionalProperties and properties are mutual exclusive" });
+    errors.push({
+      field: `${path}.additionalProperties`,
+      reason: "Forbidden",
+      value: undefined,
+      detail: "additionalProperties and properties are mutual exclusive",
+    });
   }
   checkPattern(schema, path, errors);
-  if (standing === "combination" && schema["x-kubernetes-validations"] !== undefined) errors.push({ field: `${path}.x-kubernetes-validations`, reason: "Forbidden", value: undefined, detail: "must be empty to be structural" });
+  if (standing === "combination" && schema["x-kubernetes-validations"] !== undefined)
+    errors.push({
+      field: `${path}.x-kubernetes-validations`,
+      reason: "Forbidden",
+      value: undefined,
+      detail: "must be empty to be structural",
+    });
   for (const [keyword, value] of Object.entries(schema)) checkKeyword(keyword, value, path, standing, errors);
 }
 
@@ -52,7 +109,12 @@ function checkPattern(schema: JsonObject, path: string, errors: FieldError[]): v
   try {
     compilePattern(String(pattern));
   } catch {
-    errors.push({ field: `${path}.pattern`, reason: "Invalid", value: pattern, detail: "must be a valid regular expression" });
+    errors.push({
+      field: `${path}.pattern`,
+      reason: "Invalid",
+      value: pattern,
+      detail: "must be a valid regular expression",
+    });
   }
 }
 
@@ -60,7 +122,8 @@ function checkKeyword(keyword: string, value: JsonValue, path: string, standing:
   const at = `${path}.${keyword}`;
   switch (keyword) {
     case "properties":
-      if (isJsonObject(value)) for (const [field, child] of Object.entries(value)) checkChild(child, `${at}[${field}]`, standing, errors);
+      if (isJsonObject(value))
+        for (const [field, child] of Object.entries(value)) checkChild(child, `${at}[${field}]`, standing, errors);
       return;
     case "items":
       checkChild(value, at, standing, errors);
@@ -69,7 +132,9 @@ function checkKeyword(keyword: string, value: JsonValue, path: string, standing:
       if (typeof value !== "boolean") checkChild(value, at, standing, errors);
       return;
     case "allOf":
-      arrayAt(value).forEach((child, index) => checkChild(child, `${at}[${index}]`, standing === "combination" ? standing : "allOf", errors));
+      arrayAt(value).forEach((child, index) =>
+        checkChild(child, `${at}[${index}]`, standing === "combination" ? standing : "allOf", errors),
+      );
       return;
     case "anyOf":
     case "oneOf":
@@ -79,10 +144,17 @@ function checkKeyword(keyword: string, value: JsonValue, path: string, standing:
       checkChild(value, at, "combination", errors);
       return;
     case "x-kubernetes-validations":
-      if (!Array.isArray(value) || !value.every(isJsonObject)) errors.push({ field: at, reason: "Invalid", value, detail: "must be a list of rules" });
+      if (!Array.isArray(value) || !value.every(isJsonObject))
+        errors.push({ field: at, reason: "Invalid", value, detail: "must be a list of rules" });
       return;
     default:
-      if (!PLAIN.has(keyword)) errors.push({ field: at, reason: "Forbidden", value: undefined, detail: "is no keyword of a structural schema" });
+      if (!PLAIN.has(keyword))
+        errors.push({
+          field: at,
+          reason: "Forbidden",
+          value: undefined,
+          detail: "is no keyword of a structural schema",
+        });
   }
 }
 
@@ -95,7 +167,9 @@ function checkDefaults(schema: Schema, path: string, errors: FieldError[]): void
   if (schema.default !== undefined) {
     for (const error of validate({ ...schema }, schema.default as JsonValue, `${path}.default`)) errors.push(error);
   }
-  for (const [field, child] of Object.entries(schema.properties ?? {})) checkDefaults(child, `${path}.properties[${field}]`, errors);
+  for (const [field, child] of Object.entries(schema.properties ?? {}))
+    checkDefaults(child, `${path}.properties[${field}]`, errors);
   if (schema.items !== undefined) checkDefaults(schema.items, `${path}.items`, errors);
-  if (typeof schema.additionalProperties === "object") checkDefaults(schema.additionalProperties, `${path}.additionalProperties`, errors);
+  if (typeof schema.additionalProperties === "object")
+    checkDefaults(schema.additionalProperties, `${path}.additionalProperties`, errors);
 }

@@ -32,14 +32,19 @@ export function parseBody(bytes: Uint8Array, mediaType: string, accepted: readon
   if (mediaType === PROTOBUF) return { value: decodeProtobuf(bytes), repeated: [] };
   const text = new TextDecoder().decode(bytes);
   if (mediaType === "application/yaml" || mediaType.endsWith("+yaml")) return parseYaml(text);
-  return { value: parseJson(text), repeated: duplicateFields(text).map((path) => `duplicate field ${JSON.stringify(path)}`) };
+  return {
+    value: parseJson(text),
+    repeated: duplicateFields(text).map((path) => `duplicate field ${JSON.stringify(path)}`),
+  };
 }
 
 function parseJson(text: string): JsonValue {
   try {
     return JSON.parse(text) as JsonValue;
   } catch (error) {
-    throw badRequest(`the object provided is not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
+    throw badRequest(
+      `the object provided is not valid JSON: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
 }
 
@@ -50,7 +55,9 @@ function parseYaml(text: string): Body {
   } catch (error) {
     const repeated = error instanceof YAMLException ? repeatedKey(text, error) : undefined;
     if (repeated !== undefined) return { value: plain(load(text, { json: true })), repeated: [repeated] };
-    throw badRequest(`the object provided is not valid YAML: ${error instanceof Error ? error.message : String(error)}`);
+    throw badRequest(
+      `the object provided is not valid YAML: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
 }
 

@@ -21,7 +21,8 @@ class Scanner {
 
   #string(): string {
     const start = this.#at++;
-    while (this.#at < this.#text.length && this.#text[this.#at] !== '"') this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
+    while (this.#at < this.#text.length && this.#text[this.#at] !== '"')
+      this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
     this.#at++;
     return JSON.parse(this.#text.slice(start, this.#at)) as string;
   }

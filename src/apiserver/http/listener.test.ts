@@ -11,7 +11,10 @@ function answerTo(bytes: string): Promise<string> {
   const { port } = new URL(server.running.urls[0] ?? "");
   return new Promise((resolve) => {
     let said = "";
-    const socket = connect({ host: "127.0.0.1", port: Number(port), ca: server.running.authority, servername: "localhost" }, () => socket.write(bytes, "latin1"));
+    const socket = connect(
+      { host: "127.0.0.1", port: Number(port), ca: server.running.authority, servername: "localhost" },
+      () => socket.write(bytes, "latin1"),
+    );
     const end = (): void => {
       socket.destroy();
       resolve(said.split("\r\n")[0] ?? "");
@@ -39,9 +42,15 @@ test.each([
 
 test("a client that goes in the middle of its body, or of a watch, harms nobody", async () => {
   const { port } = new URL(server.running.urls[0] ?? "");
-  for (const bytes of ["POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", `GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.running.adminToken}\r\n\r\n`]) {
+  for (const bytes of [
+    "POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc",
+    `GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.running.adminToken}\r\n\r\n`,
+  ]) {
     await new Promise<void>((resolve) => {
-      const socket = connect({ host: "127.0.0.1", port: Number(port), ca: server.running.authority, servername: "localhost" }, () => socket.write(bytes, () => socket.destroy()));
+      const socket = connect(
+        { host: "127.0.0.1", port: Number(port), ca: server.running.authority, servername: "localhost" },
+        () => socket.write(bytes, () => socket.destroy()),
+      );
       socket.once("close", () => resolve());
     });
     expect((await server.call("GET", "/version", undefined, { token: null })).status).toBe(200);

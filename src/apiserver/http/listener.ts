@@ -29,7 +29,10 @@ const IDLE_TIMEOUT_MS = 240_000;
 
 /** Rejects when the address cannot be had. The socket is made before this returns, so in the network namespace of the calling thread. */
 export function listenHttps(options: ListenerOptions): Promise<RunningListener> {
-  const server = createServer({ cert: options.certificate, key: options.key }, (incoming, outgoing) => void serve(incoming, outgoing, options));
+  const server = createServer(
+    { cert: options.certificate, key: options.key },
+    (incoming, outgoing) => void serve(incoming, outgoing, options),
+  );
   server.keepAliveTimeout = IDLE_TIMEOUT_MS;
   server.requestTimeout = 0;
   server.timeout = 0;
@@ -52,7 +55,9 @@ async function serve(incoming: IncomingMessage, outgoing: ServerResponse, option
   const body = await readBody(incoming, options.maxBodyBytes);
   const request = body === undefined ? undefined : requestOf(incoming, body);
   if (request === undefined) {
-    outgoing.writeHead(400, { "Content-Type": "text/plain; charset=utf-8", Connection: "close" }).end("400 Bad Request\n");
+    outgoing
+      .writeHead(400, { "Content-Type": "text/plain; charset=utf-8", Connection: "close" })
+      .end("400 Bad Request\n");
     return;
   }
   const response = await options.handle(request);
@@ -69,8 +74,13 @@ function requestOf(incoming: IncomingMessage, body: Buffer<ArrayBuffer>): Reques
   if (!url.startsWith("/")) return undefined;
   try {
     const headers = new Headers();
-    for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
-    return new Request(`https://localhost${url}`, { method, headers, ...(body.length === 0 || method === "GET" || method === "HEAD" ? {} : { body }) });
+    for (const [name, value] of Object.entries(incoming.headers))
+      if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
+    return new Request(`https://localhost${url}`, {
+      method,
+      headers,
+      ...(body.length === 0 || method === "GET" || method === "HEAD" ? {} : { body }),
+    });
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     return undefined;
@@ -109,7 +119,8 @@ async function send(response: Response, outgoing: ServerResponse): Promise<void>
   const reader = response.body.getReader();
   outgoing.once("close", () => void reader.cancel());
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
-    if (!outgoing.write(next.value)) await new Promise<void>((resolve) => outgoing.once("drain", resolve).once("close", resolve));
+    if (!outgoing.write(next.value))
+      await new Promise<void>((resolve) => outgoing.once("drain", resolve).once("close", resolve));
   }
   outgoing.end();
 }

@@ -16,7 +16,12 @@ export interface MediaType {
 export function parseAccept(header: string | null): MediaType[] {
   return (header ?? "*/*").split(",").map((part) => {
     const [type, ...parameters] = part.split(";").map((piece) => piece.trim());
-    return { type: (type ?? "").toLowerCase(), parameters: new Map(parameters.map((piece) => [piece.slice(0, piece.indexOf("=")), piece.slice(piece.indexOf("=") + 1)])) };
+    return {
+      type: (type ?? "").toLowerCase(),
+      parameters: new Map(
+        parameters.map((piece) => [piece.slice(0, piece.indexOf("=")), piece.slice(piece.indexOf("=") + 1)]),
+      ),
+    };
   });
 }
 
@@ -29,7 +34,8 @@ export function negotiate(header: string | null): Format {
     const as = parameters.get("as");
     if (as === undefined) return { media, as: "object", version: "" };
     const version = parameters.get("v") ?? "v1";
-    if ((parameters.get("g") ?? "meta.k8s.io") !== "meta.k8s.io" || (version !== "v1" && version !== "v1beta1")) continue;
+    if ((parameters.get("g") ?? "meta.k8s.io") !== "meta.k8s.io" || (version !== "v1" && version !== "v1beta1"))
+      continue;
     if (as === "Table") return { media, as: "table", version };
     if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList") return { media, as: "metadata", version };
   }

@@ -14,10 +14,20 @@ const JSON_PATCH = "application/json-patch+json";
 const MERGE_PATCH = "application/merge-patch+json";
 const STRATEGIC = "application/strategic-merge-patch+json";
 
-export function patchResource(context: Context, place: Place, name: string, subresource: string, request: ResourceRequest): Written {
+export function patchResource(
+  context: Context,
+  place: Place,
+  name: string,
+  subresource: string,
+  request: ResourceRequest,
+): Written {
   const mediaType = mediaTypeOf(request.headers.get("content-type"));
   if (mediaType.startsWith("application/apply-patch+")) {
-    throw new ApiError(415, "UnsupportedMediaType", "server-side apply is not served by this API server: use `kubectl apply` without --server-side");
+    throw new ApiError(
+      415,
+      "UnsupportedMediaType",
+      "server-side apply is not served by this API server: use `kubectl apply` without --server-side",
+    );
   }
   const accepted = place.type.builtIn ? [JSON_PATCH, MERGE_PATCH, STRATEGIC] : [JSON_PATCH, MERGE_PATCH];
   if (!accepted.includes(mediaType)) throw unsupportedMediaType(accepted);
@@ -25,7 +35,9 @@ export function patchResource(context: Context, place: Place, name: string, subr
   const apply = (current: JsonObject): JsonValue => {
     if (mediaType === JSON_PATCH) return jsonPatched(current, patch.value);
     if (!isJsonObject(patch.value)) throw badRequest("error decoding patch: it must be a JSON object");
-    return mediaType === MERGE_PATCH ? applyMergePatch(current, patch.value) : strategicPatched(place, current, patch.value);
+    return mediaType === MERGE_PATCH
+      ? applyMergePatch(current, patch.value)
+      : strategicPatched(place, current, patch.value);
   };
   const { dryRun, fieldValidation } = parseWriteOptions(request.query, "PatchOptions");
   return patchObject(context, place, name, subresource, patch, apply, { dryRun, fieldValidation });

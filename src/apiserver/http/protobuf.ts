@@ -24,13 +24,24 @@ quantity 1=text:string
 intstr 1=type:int 2=intVal:int? 3=strVal:string?
 `;
 
-const MESSAGES: ReadonlyMap<string, Fields> = new Map((OWN_MESSAGES + PROTOBUF_FIELDS).trim().split("\n").filter((line) => line !== "").map((line) => {
-  const [message = "", ...fields] = line.split(" ");
-  return [message, new Map(fields.map((field) => {
-    const [, number = "", name = "", type = ""] = /^(\d+)=([^:]+):(.+)$/.exec(field) ?? [];
-    return [Number(number), [name, type]] as const;
-  }))] as const;
-}));
+const MESSAGES: ReadonlyMap<string, Fields> = new Map(
+  (OWN_MESSAGES + PROTOBUF_FIELDS)
+    .trim()
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => {
+      const [message = "", ...fields] = line.split(" ");
+      return [
+        message,
+        new Map(
+          fields.map((field) => {
+            const [, number = "", name = "", type = ""] = /^(\d+)=([^:]+):(.+)$/.exec(field) ?? [];
+            return [Number(number), [name, type]] as const;
+          }),
+        ),
+      ] as const;
+    }),
+);
 
 /** The messages that may be the body of a request, by apiVersion and kind. */
 function messageOf(apiVersion: string, kind: string): string | undefined {
@@ -45,13 +56,18 @@ const MAGIC = [0x6b, 0x38, 0x73, 0x00];
 
 /** The object in the body; 400 for bytes that are no such message. */
 export function decodeProtobuf(bytes: Uint8Array): JsonObject {
-  if (!MAGIC.every((byte, index) => bytes[index] === byte)) throw badRequest('the body is no Kubernetes protobuf message: it does not start with "k8s\\0"');
+  if (!MAGIC.every((byte, index) => bytes[index] === byte))
+    throw badRequest('the body is no Kubernetes protobuf message: it does not start with "k8s\\0"');
   let raw: Uint8Array = new Uint8Array();
   const envelope = new Reader(bytes.subarray(4)).message("Unknown", (value) => (raw = value));
   const typeMeta = envelope["typeMeta"];
-  const { apiVersion = "", kind = "" } = typeof typeMeta === "object" && typeMeta !== null && !Array.isArray(typeMeta) ? typeMeta : {};
+  const { apiVersion = "", kind = "" } =
+    typeof typeMeta === "object" && typeMeta !== null && !Array.isArray(typeMeta) ? typeMeta : {};
   const message = messageOf(String(apiVersion), String(kind));
-  if (message === undefined) throw badRequest(`a ${String(apiVersion)} ${String(kind)} is not read from protobuf by this API server: send application/json`);
+  if (message === undefined)
+    throw badRequest(
+      `a ${String(apiVersion)} ${String(kind)} is not read from protobuf by this API server: send application/json`,
+    );
   return { apiVersion, kind, ...new Reader(raw).message(message) };
 }
 
@@ -89,7 +105,10 @@ class Reader {
     while (this.#at < this.#bytes.length) {
       const key = Number(this.#varint());
       const [field, wire] = [key >> 3, key & 7];
-      const value: bigint | Uint8Array = wire === 0 ? this.#varint() : this.#slice(wire === 1 ? 8 : wire === 5 ? 4 : wire === 2 ? Number(this.#varint()) : -1);
+      const value: bigint | Uint8Array =
+        wire === 0
+          ? this.#varint()
+          : this.#slice(wire === 1 ? 8 : wire === 5 ? 4 : wire === 2 ? Number(this.#varint()) : -1);
       const [name, type] = known.get(field) ?? [];
       if (name === undefined || type === undefined) continue;
       if (name === "^" && value instanceof Uint8Array) Object.assign(out, new Reader(value).message(type));
@@ -123,7 +142,8 @@ function scalar(type: string, value: bigint | Uint8Array): JsonValue | undefined
     if (!kept && value === 0n) return undefined;
     return type.startsWith("bool") ? value !== 0n : Number(value);
   }
-  if (type === "string" || type === "string?") return value.length === 0 && !kept ? undefined : new TextDecoder().decode(value);
+  if (type === "string" || type === "string?")
+    return value.length === 0 && !kept ? undefined : new TextDecoder().decode(value);
   if (type === "bytes") return Buffer.from(value).toString("base64");
   if (type === "double") return new DataView(value.buffer, value.byteOffset, value.byteLength).getFloat64(0, true);
   const message = new Reader(value).message(type);
@@ -141,6 +161,11 @@ function timeOf({ seconds = 0, nanos = 0 }: JsonObject): string {
 
 function mapEntry(type: string, value: bigint | Uint8Array): readonly [string, JsonValue] {
   if (typeof value === "bigint") throw badRequest("a map in the protobuf body holds a number where an entry must be");
-  const read = new Reader(value).fields(new Map([[1, ["name", "string"]], [2, ["item", type]]]));
+  const read = new Reader(value).fields(
+    new Map([
+      [1, ["name", "string"]],
+      [2, ["item", type]],
+    ]),
+  );
   return [typeof read["name"] === "string" ? read["name"] : "", read["item"] ?? ""];
 }

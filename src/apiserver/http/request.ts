@@ -24,8 +24,12 @@ export function parseTarget(path: string): Target | undefined {
   const group = core ? "" : parts[1];
   const version = core ? parts[1] : parts[2];
   const rest = parts.slice(core ? 2 : 3);
-  if (group === undefined || version === undefined || rest.length === 0 || rest.some((part) => part === "")) return undefined;
-  const inNamespace = rest[0] === "namespaces" && rest.length > 2 && !(group === "" && (rest[2] === "status" || rest[2] === "finalize") && rest.length === 3);
+  if (group === undefined || version === undefined || rest.length === 0 || rest.some((part) => part === ""))
+    return undefined;
+  const inNamespace =
+    rest[0] === "namespaces" &&
+    rest.length > 2 &&
+    !(group === "" && (rest[2] === "status" || rest[2] === "finalize") && rest.length === 3);
   const [resource, name, subresource, ...more] = inNamespace ? rest.slice(2) : rest;
   if (resource === undefined || (more.length > 0 && subresource !== "proxy")) return undefined;
   return { group, version, resource, namespace: inNamespace ? rest[1] : undefined, name, subresource };
@@ -48,7 +52,9 @@ export interface WriteOptions {
 
 /** What is wrong with the values of `dryRun`. */
 export function dryRunProblems(values: readonly unknown[]): FieldError[] {
-  return values.some((value) => value !== "All") ? [{ field: "dryRun", reason: "NotSupported", value: values, detail: '"All"' }] : [];
+  return values.some((value) => value !== "All")
+    ? [{ field: "dryRun", reason: "NotSupported", value: values, detail: '"All"' }]
+    : [];
 }
 
 /** `dryRun` and `fieldValidation` of a write; `kind` is the name of its options: `CreateOptions`. */
@@ -56,9 +62,18 @@ export function parseWriteOptions(query: URLSearchParams, kind: string): WriteOp
   const dryRun = query.getAll("dryRun").filter((value) => value !== "");
   const fieldValidation = query.get("fieldValidation") ?? "";
   const errors = dryRunProblems(dryRun);
-  if (!["", "Warn", "Strict", "Ignore"].includes(fieldValidation)) errors.push({ field: "fieldValidation", reason: "NotSupported", value: fieldValidation, detail: '"", "Ignore", "Strict", "Warn"' });
+  if (!["", "Warn", "Strict", "Ignore"].includes(fieldValidation))
+    errors.push({
+      field: "fieldValidation",
+      reason: "NotSupported",
+      value: fieldValidation,
+      detail: '"", "Ignore", "Strict", "Warn"',
+    });
   if (errors.length > 0) throw invalidOptions(kind, errors);
-  return { dryRun: dryRun.length > 0, fieldValidation: fieldValidation === "Strict" || fieldValidation === "Ignore" ? fieldValidation : "Warn" };
+  return {
+    dryRun: dryRun.length > 0,
+    fieldValidation: fieldValidation === "Strict" || fieldValidation === "Ignore" ? fieldValidation : "Warn",
+  };
 }
 
 /** A query parameter that is a boolean, in Go's spellings. */

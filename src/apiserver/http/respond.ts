@@ -12,14 +12,19 @@ export interface Answer {
 }
 
 export function textOf(body: Answer["body"]): string {
-  return typeof body === "object" && body !== null && "jsonText" in body && typeof body.jsonText === "string" ? body.jsonText : JSON.stringify(body);
+  return typeof body === "object" && body !== null && "jsonText" in body && typeof body.jsonText === "string"
+    ? body.jsonText
+    : JSON.stringify(body);
 }
 
 export function respond(answer: Answer, media: "application/json" | "application/yaml"): Response {
   const headers = new Headers({ "Content-Type": media, "Cache-Control": "no-cache, private", ...answer.headers });
   for (const warning of answer.warnings ?? []) headers.append("Warning", `299 - ${JSON.stringify(warning)}`);
   const text = textOf(answer.body);
-  return new Response(media === "application/yaml" ? dump(JSON.parse(text), { sortKeys: true, lineWidth: -1 }) : goLine(text), { status: answer.status, headers });
+  return new Response(
+    media === "application/yaml" ? dump(JSON.parse(text), { sortKeys: true, lineWidth: -1 }) : goLine(text),
+    { status: answer.status, headers },
+  );
 }
 
 /** A refusal. */
@@ -35,5 +40,12 @@ export function goLine(json: string): string {
 }
 
 export function respondText(status: number, text: string): Response {
-  return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff" } });
+  return new Response(text, {
+    status,
+    headers: {
+      "Content-Type": "text/plain; charset=utf-8",
+      "Cache-Control": "no-cache, private",
+      "X-Content-Type-Options": "nosniff",
+    },
+  });
 }

@@ -19,7 +19,12 @@ export interface Particulars extends Partial<Omit<ResourceType, "versions" | "st
 export function builtIn(particulars: Particulars): ResourceType {
   const { shape, middle = [], columns, hasStatus = false, ...rest } = particulars;
   const schema = schemaOf(shape);
-  const shown = columns ?? [NAME_COLUMN, ...middle.filter((entry) => entry.priority === 0), AGE_COLUMN, ...middle.filter((entry) => entry.priority === 1)];
+  const shown = columns ?? [
+    NAME_COLUMN,
+    ...middle.filter((entry) => entry.priority === 0),
+    AGE_COLUMN,
+    ...middle.filter((entry) => entry.priority === 1),
+  ];
   return {
     group: "",
     singular: rest.kind.toLowerCase(),

@@ -6,8 +6,21 @@ import { formatAge } from "../table/age.ts";
 
 type Cell = (object: ApiObject, nowMs: number) => JsonValue | undefined;
 
-export const NAME_COLUMN: Column = { name: "Name", type: "string", format: "name", description: "Name of the object", priority: 0, cell: (object) => object.metadata.name };
-export const AGE_COLUMN: Column = { name: "Age", type: "string", description: "Time since creation", priority: 0, cell: (object, nowMs) => formatAge(object.metadata.creationTimestamp, nowMs) };
+export const NAME_COLUMN: Column = {
+  name: "Name",
+  type: "string",
+  format: "name",
+  description: "Name of the object",
+  priority: 0,
+  cell: (object) => object.metadata.name,
+};
+export const AGE_COLUMN: Column = {
+  name: "Age",
+  type: "string",
+  description: "Time since creation",
+  priority: 0,
+  cell: (object, nowMs) => formatAge(object.metadata.creationTimestamp, nowMs),
+};
 
 export function column(name: string, description: string, cell: Cell, type: Column["type"] = "string"): Column {
   return { name, type, description, priority: 0, cell };
@@ -19,8 +32,13 @@ export function wide(name: string, description: string, cell: Cell, format = "")
 }
 
 /** `a=b,c in (d,e)`, or `<none>`: a label selector as kubectl prints it. */
-export function formatLabelSelector(labels: Readonly<Record<string, JsonValue>>, expressions: readonly JsonValue[]): string {
-  const parts = Object.entries(labels).map(([key, value]) => `${key}=${String(value)}`).sort();
+export function formatLabelSelector(
+  labels: Readonly<Record<string, JsonValue>>,
+  expressions: readonly JsonValue[],
+): string {
+  const parts = Object.entries(labels)
+    .map(([key, value]) => `${key}=${String(value)}`)
+    .sort();
   for (const entry of expressions) {
     if (typeof entry !== "object" || entry === null || Array.isArray(entry)) continue;
     const values = Array.isArray(entry["values"]) ? `(${entry["values"].join(",")})` : "";

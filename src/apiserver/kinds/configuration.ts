@@ -5,7 +5,8 @@ import type { ApiObject } from "../object.ts";
 import { builtIn } from "./built-in.ts";
 import { column } from "./columns.ts";
 
-const KEY_WORDS = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+const KEY_WORDS =
+  "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const MAX_BYTES = 1024 * 1024;
 
 function keyProblem(key: string): string | undefined {
@@ -23,18 +24,40 @@ function validateKeys(object: ApiObject, field: string): FieldError[] {
 }
 
 /** All values together are at most 1 MiB; `bytes` are the fields whose values are base64. */
-function validateSize(object: ApiObject, text: readonly string[], bytes: readonly string[], field: string): FieldError[] {
-  const lengths = (fields: readonly string[], encoding: "utf8" | "base64"): number => fields.flatMap((name) => Object.values(objectAt(object[name]))).reduce<number>((sum, value) => sum + Buffer.byteLength(stringAt(value), encoding), 0);
-  return lengths(text, "utf8") + lengths(bytes, "base64") <= MAX_BYTES ? [] : [{ field, reason: "TooLong", value: "", detail: `may not be more than ${MAX_BYTES} bytes` }];
+function validateSize(
+  object: ApiObject,
+  text: readonly string[],
+  bytes: readonly string[],
+  field: string,
+): FieldError[] {
+  const lengths = (fields: readonly string[], encoding: "utf8" | "base64"): number =>
+    fields
+      .flatMap((name) => Object.values(objectAt(object[name])))
+      .reduce<number>((sum, value) => sum + Buffer.byteLength(stringAt(value), encoding), 0);
+  return lengths(text, "utf8") + lengths(bytes, "base64") <= MAX_BYTES
+    ? []
+    : [{ field, reason: "TooLong", value: "", detail: `may not be more than ${MAX_BYTES} bytes` }];
 }
 
 /** An object marked immutable stays as it is, the mark included. */
 function validateImmutable(object: ApiObject, current: ApiObject | undefined, fields: readonly string[]): FieldError[] {
   if (current?.["immutable"] !== true) return [];
   const errors: FieldError[] = [];
-  if (object["immutable"] !== true) errors.push({ field: "immutable", reason: "Forbidden", value: undefined, detail: "field is immutable when `immutable` is set" });
+  if (object["immutable"] !== true)
+    errors.push({
+      field: "immutable",
+      reason: "Forbidden",
+      value: undefined,
+      detail: "field is immutable when `immutable` is set",
+    });
   for (const field of fields) {
-    if (!jsonEquals(object[field], current[field])) errors.push({ field, reason: "Forbidden", value: undefined, detail: "field is immutable when `immutable` is set" });
+    if (!jsonEquals(object[field], current[field]))
+      errors.push({
+        field,
+        reason: "Forbidden",
+        value: undefined,
+        detail: "field is immutable when `immutable` is set",
+      });
   }
   return errors;
 }
@@ -55,12 +78,20 @@ export const CONFIG_MAP = builtIn({
   shape: "core.v1.ConfigMap",
   namespaced: true,
   shortNames: ["cm"],
-  middle: [column("Data", "Number of keys", (object) => Object.keys(objectAt(object["data"])).length + Object.keys(objectAt(object["binaryData"])).length)],
+  middle: [
+    column(
+      "Data",
+      "Number of keys",
+      (object) => Object.keys(objectAt(object["data"])).length + Object.keys(objectAt(object["binaryData"])).length,
+    ),
+  ],
   validate: (object, current) => [
     ...validateKeys(object, "data"),
     ...validateKeys(object, "binaryData"),
     ...Object.keys(objectAt(object["data"])).flatMap((key): FieldError[] =>
-      Object.hasOwn(objectAt(object["binaryData"]), key) ? [{ field: `data[${key}]`, reason: "Invalid", value: key, detail: "duplicate of key present in binaryData" }] : [],
+      Object.hasOwn(objectAt(object["binaryData"]), key)
+        ? [{ field: `data[${key}]`, reason: "Invalid", value: key, detail: "duplicate of key present in binaryData" }]
+        : [],
     ),
     ...validateSize(object, ["data"], ["binaryData"], "[]"),
     ...validateImmutable(object, current, ["data", "binaryData"]),
@@ -89,7 +120,9 @@ const ACCOUNT = "kubernetes.io/service-account.name";
 function requiredKeys(secret: ApiObject): FieldError[] {
   const type = stringAt(secret["type"]);
   if (type === "kubernetes.io/service-account-token") {
-    return (secret.metadata.annotations?.[ACCOUNT] ?? "") === "" ? [{ field: `metadata.annotations[${ACCOUNT}]`, reason: "Required", value: undefined, detail: "" }] : [];
+    return (secret.metadata.annotations?.[ACCOUNT] ?? "") === ""
+      ? [{ field: `metadata.annotations[${ACCOUNT}]`, reason: "Required", value: undefined, detail: "" }]
+      : [];
   }
   const missing = (KEYS_OF_TYPE[type] ?? []).filter((key) => !Object.hasOwn(objectAt(secret["data"]), key));
   if (type === "kubernetes.io/basic-auth" && missing.length < 2) return [];
@@ -112,7 +145,9 @@ export const SECRET = builtIn({
     ...validateKeys(secret, "data"),
     ...validateSize(secret, [], ["data"], "data"),
     ...requiredKeys(secret),
-    ...(current !== undefined && !jsonEquals(fieldAt(current, "type"), secret["type"]) ? [{ field: "type", reason: "Invalid", value: secret["type"], detail: "field is immutable" } as const] : []),
+    ...(current !== undefined && !jsonEquals(fieldAt(current, "type"), secret["type"])
+      ? [{ field: "type", reason: "Invalid", value: secret["type"], detail: "field is immutable" } as const]
+      : []),
     ...validateImmutable(secret, current, ["data"]),
   ],
 });

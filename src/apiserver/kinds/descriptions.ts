@@ -14,7 +14,8 @@ export const DESCRIPTIONS: Readonly<Record<string, string>> = {
   "meta.v1.ObjectMeta.finalizers": "Who must agree before a deleted object disappears.",
   "meta.v1.ObjectMeta.ownerReferences": "Objects that this one depends on; it is deleted when they are all gone.",
   "meta.v1.ObjectMeta.resourceVersion": "Version of the object, opaque, for optimistic concurrency and watches.",
-  "meta.v1.LabelSelector": "A query over labels: matchLabels and matchExpressions must all hold. An empty selector selects everything.",
+  "meta.v1.LabelSelector":
+    "A query over labels: matchLabels and matchExpressions must all hold. An empty selector selects everything.",
   "core.v1.Namespace": "A scope for names.",
   "core.v1.Node": "A machine on which pods run.",
   "core.v1.NodeSpec.unschedulable": "True: no new pods are placed on this node.",
@@ -65,12 +66,15 @@ export const DESCRIPTIONS: Readonly<Record<string, string>> = {
   "networking.v1.NetworkPolicy": "What traffic is allowed to and from a set of pods.",
   "networking.v1.NetworkPolicy.spec": "The policy itself.",
   "networking.v1.NetworkPolicySpec": "What traffic is allowed to and from a set of pods.",
-  "networking.v1.NetworkPolicySpec.podSelector": "The pods of this namespace that the policy applies to; empty selects all.",
-  "networking.v1.NetworkPolicySpec.policyTypes": "Ingress, Egress or both; when absent, Ingress, and Egress if there are egress rules.",
+  "networking.v1.NetworkPolicySpec.podSelector":
+    "The pods of this namespace that the policy applies to; empty selects all.",
+  "networking.v1.NetworkPolicySpec.policyTypes":
+    "Ingress, Egress or both; when absent, Ingress, and Egress if there are egress rules.",
   "networking.v1.NetworkPolicySpec.ingress": "Traffic allowed to the pods: what matches at least one rule.",
   "networking.v1.NetworkPolicySpec.egress": "Traffic allowed from the pods: what matches at least one rule.",
   "networking.v1.NetworkPolicyIngressRule.from": "Sources; any of them. Absent or empty allows all sources.",
-  "networking.v1.NetworkPolicyIngressRule.ports": "Ports of the selected pods; any of them. Absent or empty allows all ports.",
+  "networking.v1.NetworkPolicyIngressRule.ports":
+    "Ports of the selected pods; any of them. Absent or empty allows all ports.",
   "networking.v1.NetworkPolicyEgressRule.to": "Destinations; any of them. Absent or empty allows all destinations.",
   "networking.v1.NetworkPolicyEgressRule.ports": "Destination ports; any of them. Absent or empty allows all ports.",
   "networking.v1.NetworkPolicyPeer.podSelector": "Pods, in the policy's namespace or in those of namespaceSelector.",

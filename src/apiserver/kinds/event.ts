@@ -18,7 +18,10 @@ function objectText(event: ApiObject): string {
 }
 
 function sourceText(event: ApiObject): string {
-  const parts = [stringAt(fieldAt(event, "source", "component")) || stringAt(event["reportingComponent"]), stringAt(fieldAt(event, "source", "host")) || stringAt(event["reportingInstance"])];
+  const parts = [
+    stringAt(fieldAt(event, "source", "component")) || stringAt(event["reportingComponent"]),
+    stringAt(fieldAt(event, "source", "host")) || stringAt(event["reportingInstance"]),
+  ];
   return parts.filter((part) => part !== "").join(", ");
 }
 
@@ -27,7 +30,14 @@ function validate(event: ApiObject): FieldError[] {
   const namespace = stringAt(fieldAt(event, "involvedObject", "namespace"));
   const wanted = namespace === "" ? ["default", "kube-system"] : [namespace];
   if (wanted.includes(event.metadata.namespace ?? "")) return [];
-  return [{ field: "involvedObject.namespace", reason: "Invalid", value: namespace, detail: "does not match event.namespace" }];
+  return [
+    {
+      field: "involvedObject.namespace",
+      reason: "Invalid",
+      value: namespace,
+      detail: "does not match event.namespace",
+    },
+  ];
 }
 
 export const EVENT = builtIn({
@@ -44,12 +54,19 @@ export const EVENT = builtIn({
     wide("Subobject", "Part of the object", (event) => stringAt(fieldAt(event, "involvedObject", "fieldPath"))),
     wide("Source", "Who reported it", sourceText),
     column("Message", "What happened", (event) => stringAt(event["message"]).trim()),
-    wide("First Seen", "Time since it was first seen", (event, nowMs) => formatAge(event["firstTimestamp"] ?? event["eventTime"], nowMs)),
+    wide("First Seen", "Time since it was first seen", (event, nowMs) =>
+      formatAge(event["firstTimestamp"] ?? event["eventTime"], nowMs),
+    ),
     wide("Count", "How often it happened", (event) => (typeof event["count"] === "number" ? event["count"] : 1)),
     wide("Name", "Name of the object", (event) => event.metadata.name, "name"),
   ],
   selectableFields: {
-    ...Object.fromEntries(INVOLVED.map((field) => [`involvedObject.${field}`, (event: ApiObject) => stringAt(fieldAt(event, "involvedObject", field))])),
+    ...Object.fromEntries(
+      INVOLVED.map((field) => [
+        `involvedObject.${field}`,
+        (event: ApiObject) => stringAt(fieldAt(event, "involvedObject", field)),
+      ]),
+    ),
     reason: (event) => stringAt(event["reason"]),
     reportingComponent: (event) => stringAt(event["reportingComponent"]),
     source: (event) => stringAt(fieldAt(event, "source", "component")) || stringAt(event["reportingComponent"]),

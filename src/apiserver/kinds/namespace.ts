@@ -16,7 +16,13 @@ export const NAMESPACE = builtIn({
   middle: [column("Status", "Active or Terminating", (object) => stringAt(fieldAt(object, "status", "phase")))],
   selectableFields: { "status.phase": (object) => stringAt(fieldAt(object, "status", "phase")) },
   prepareCreate: (object) => {
-    object["spec"] = { ...objectAt(object["spec"]), finalizers: [...arrayAt(fieldAt(object, "spec", "finalizers")).filter((name) => name !== "kubernetes"), "kubernetes"] };
+    object["spec"] = {
+      ...objectAt(object["spec"]),
+      finalizers: [
+        ...arrayAt(fieldAt(object, "spec", "finalizers")).filter((name) => name !== "kubernetes"),
+        "kubernetes",
+      ],
+    };
     object["status"] = { phase: "Active" };
     object.metadata.labels = { ...object.metadata.labels, "kubernetes.io/metadata.name": object.metadata.name };
   },

@@ -19,13 +19,23 @@ function fillPolicyTypes(policy: ApiObject): void {
 
 /** What Kubernetes says about ranges that it takes although they are not as they should be. */
 function rangeWarnings(policy: ApiObject): string[] {
-  const sides = [["ingress", "from"], ["egress", "to"]] as const;
-  return sides.flatMap(([direction, side]) => arrayAt(fieldAt(policy, "spec", direction)).flatMap((rule, r) => arrayAt(fieldAt(rule, side)).flatMap((peer, p) => {
-    const block = fieldAt(peer, "ipBlock");
-    const at = `spec.${direction}[${r}].${side}[${p}].ipBlock`;
-    const ranges = [[`${at}.cidr`, fieldAt(block, "cidr")] as const, ...arrayAt(fieldAt(block, "except")).map((entry, index) => [`${at}.except[${index}]`, entry] as const)];
-    return ranges.flatMap(([field, value]) => warningsOfLegacyPrefix(field, stringAt(value)));
-  })));
+  const sides = [
+    ["ingress", "from"],
+    ["egress", "to"],
+  ] as const;
+  return sides.flatMap(([direction, side]) =>
+    arrayAt(fieldAt(policy, "spec", direction)).flatMap((rule, r) =>
+      arrayAt(fieldAt(rule, side)).flatMap((peer, p) => {
+        const block = fieldAt(peer, "ipBlock");
+        const at = `spec.${direction}[${r}].${side}[${p}].ipBlock`;
+        const ranges = [
+          [`${at}.cidr`, fieldAt(block, "cidr")] as const,
+          ...arrayAt(fieldAt(block, "except")).map((entry, index) => [`${at}.except[${index}]`, entry] as const),
+        ];
+        return ranges.flatMap(([field, value]) => warningsOfLegacyPrefix(field, stringAt(value)));
+      }),
+    ),
+  );
 }
 
 export const NETWORK_POLICY = builtIn({
@@ -65,16 +75,33 @@ function shorten(texts: readonly string[]): string {
 
 function validateSlice(slice: ApiObject, current: ApiObject | undefined): FieldError[] {
   const errors: FieldError[] = [];
-  if (stringAt(slice["addressType"]) === "") errors.push({ field: "addressType", reason: "Required", value: undefined, detail: "" });
-  if (current !== undefined && !jsonEquals(current["addressType"], slice["addressType"])) errors.push({ field: "addressType", reason: "Invalid", value: slice["addressType"], detail: "field is immutable" });
+  if (stringAt(slice["addressType"]) === "")
+    errors.push({ field: "addressType", reason: "Required", value: undefined, detail: "" });
+  if (current !== undefined && !jsonEquals(current["addressType"], slice["addressType"]))
+    errors.push({ field: "addressType", reason: "Invalid", value: slice["addressType"], detail: "field is immutable" });
   arrayAt(slice["endpoints"]).forEach((entry, index) => {
     for (const address of arrayAt(fieldAt(entry, "addresses"))) {
       const family = slice["addressType"];
       const parsed = parseAddr(stringAt(address));
-      if ((family !== "IPv4" && family !== "IPv6") || (parsed.ok && familyOf(parsed.value) === (family === "IPv4" ? 4 : 6))) continue;
-      errors.push({ field: `endpoints[${index}].addresses`, reason: "Invalid", value: address, detail: family === "IPv4" ? "must be an IPv4 address" : "must be an IPv6 address" });
+      if (
+        (family !== "IPv4" && family !== "IPv6") ||
+        (parsed.ok && familyOf(parsed.value) === (family === "IPv4" ? 4 : 6))
+      )
+        continue;
+      errors.push({
+        field: `endpoints[${index}].addresses`,
+        reason: "Invalid",
+        value: address,
+        detail: family === "IPv4" ? "must be an IPv4 address" : "must be an IPv6 address",
+      });
     }
-    if (arrayAt(fieldAt(entry, "addresses")).length === 0) errors.push({ field: `endpoints[${index}].addresses`, reason: "Required", value: undefined, detail: "must contain at least 1 address" });
+    if (arrayAt(fieldAt(entry, "addresses")).length === 0)
+      errors.push({
+        field: `endpoints[${index}].addresses`,
+        reason: "Required",
+        value: undefined,
+        detail: "must contain at least 1 address",
+      });
   });
   return errors;
 }

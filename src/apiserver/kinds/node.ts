@@ -16,13 +16,19 @@ function statusText(node: ApiObject): string {
 function roles(node: ApiObject): string {
   const prefix = "node-role.kubernetes.io/";
   const found = Object.entries(node.metadata.labels ?? {}).flatMap(([key, value]) =>
-    key.startsWith(prefix) && key !== prefix ? [key.slice(prefix.length)] : key === "kubernetes.io/role" && value !== "" ? [value] : [],
+    key.startsWith(prefix) && key !== prefix
+      ? [key.slice(prefix.length)]
+      : key === "kubernetes.io/role" && value !== ""
+        ? [value]
+        : [],
   );
   return found.length === 0 ? "<none>" : found.sort().join(",");
 }
 
 function address(node: ApiObject, type: string): string {
-  const found = arrayAt(fieldAt(node, "status", "addresses")).find((entry) => isJsonObject(entry) && entry["type"] === type);
+  const found = arrayAt(fieldAt(node, "status", "addresses")).find(
+    (entry) => isJsonObject(entry) && entry["type"] === type,
+  );
   return stringAt(fieldAt(found, "address")) || "<none>";
 }
 
@@ -38,11 +44,30 @@ function validateTaints(node: ApiObject): FieldError[] {
   return arrayAt(fieldAt(node, "spec", "taints")).flatMap((entry, index): FieldError[] => {
     const at = `metadata.taints[${index}]`;
     const [key, value, effect] = ["key", "value", "effect"].map((field) => stringAt(fieldAt(entry, field)));
-    const errors = qualifiedNameProblems(key ?? "").map((detail): FieldError => ({ field: `${at}.key`, reason: "Invalid", value: key, detail }));
-    errors.push(...labelValueProblems(value ?? "").map((detail): FieldError => ({ field: `${at}.value`, reason: "Invalid", value, detail })));
+    const errors = qualifiedNameProblems(key ?? "").map((detail): FieldError => ({
+      field: `${at}.key`,
+      reason: "Invalid",
+      value: key,
+      detail,
+    }));
+    errors.push(
+      ...labelValueProblems(value ?? "").map((detail): FieldError => ({
+        field: `${at}.value`,
+        reason: "Invalid",
+        value,
+        detail,
+      })),
+    );
     if (effect === "") errors.push({ field: `${at}.effect`, reason: "Required", value: undefined, detail: "" });
-    else if (!EFFECTS.includes(effect ?? "")) errors.push({ field: `${at}.effect`, reason: "NotSupported", value: effect, detail: EFFECTS.map((name) => JSON.stringify(name)).join(", ") });
-    if (errors.length === 0 && seen.has(`${key} ${effect}`)) errors.push({ field: at, reason: "Duplicate", value: { key, effect }, detail: "" });
+    else if (!EFFECTS.includes(effect ?? ""))
+      errors.push({
+        field: `${at}.effect`,
+        reason: "NotSupported",
+        value: effect,
+        detail: EFFECTS.map((name) => JSON.stringify(name)).join(", "),
+      });
+    if (errors.length === 0 && seen.has(`${key} ${effect}`))
+      errors.push({ field: at, reason: "Duplicate", value: { key, effect }, detail: "" });
     seen.add(`${key} ${effect}`);
     return errors;
   });
@@ -50,11 +75,31 @@ function validateTaints(node: ApiObject): FieldError[] {
 
 function validateRanges(node: ApiObject): FieldError[] {
   return arrayAt(fieldAt(node, "spec", "podCIDRs")).flatMap((entry, index): FieldError[] =>
-    parsePrefix(stringAt(entry)).ok ? [] : [{ field: `spec.podCIDRs[${index}]`, reason: "Invalid", value: entry, detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)" }],
+    parsePrefix(stringAt(entry)).ok
+      ? []
+      : [
+          {
+            field: `spec.podCIDRs[${index}]`,
+            reason: "Invalid",
+            value: entry,
+            detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+          },
+        ],
   );
 }
 
-const INFO = ["architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"];
+const INFO = [
+  "architecture",
+  "bootID",
+  "containerRuntimeVersion",
+  "kernelVersion",
+  "kubeProxyVersion",
+  "kubeletVersion",
+  "machineID",
+  "operatingSystem",
+  "osImage",
+  "systemUUID",
+];
 
 /** Go writes these parts of a status even when nothing is known. */
 function fillStatus(node: ApiObject): void {
@@ -73,7 +118,8 @@ export const NODE = builtIn({
   hasStatus: true,
   createsWithStatus: true,
   prepareCreate: fillStatus,
-  validate: (node, _current, subresource) => (subresource === "status" ? [] : [...validateRanges(node), ...validateTaints(node)]),
+  validate: (node, _current, subresource) =>
+    subresource === "status" ? [] : [...validateRanges(node), ...validateTaints(node)],
   selectableFields: { "spec.unschedulable": (node) => String(fieldAt(node, "spec", "unschedulable") === true) },
   columns: [
     NAME_COLUMN,

@@ -11,8 +11,14 @@ import { SHAPES } from "./shapes.ts";
 
 type Fields = Readonly<Record<string, Schema>>;
 
-const merge = (key?: string): Schema => ({ "x-kubernetes-patch-strategy": "merge", ...(key === undefined ? {} : { "x-kubernetes-patch-merge-key": key }) });
-const mergeRetain = (key: string): Schema => ({ "x-kubernetes-patch-strategy": "merge,retainKeys", "x-kubernetes-patch-merge-key": key });
+const merge = (key?: string): Schema => ({
+  "x-kubernetes-patch-strategy": "merge",
+  ...(key === undefined ? {} : { "x-kubernetes-patch-merge-key": key }),
+});
+const mergeRetain = (key: string): Schema => ({
+  "x-kubernetes-patch-strategy": "merge,retainKeys",
+  "x-kubernetes-patch-merge-key": key,
+});
 const PROTOCOL: Schema = { default: "TCP", enum: ["SCTP", "TCP", "UDP"] };
 const CONTAINER: Fields = {
   ports: merge("containerPort"),
@@ -54,7 +60,12 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   "core.v1.Container": CONTAINER,
   "core.v1.EphemeralContainer": CONTAINER,
   "core.v1.ContainerStatus": { allocatedResourcesStatus: merge("name"), volumeMounts: merge("mountPath") },
-  "core.v1.Probe": { timeoutSeconds: { default: 1 }, periodSeconds: { default: 10 }, successThreshold: { default: 1 }, failureThreshold: { default: 3 } },
+  "core.v1.Probe": {
+    timeoutSeconds: { default: 1 },
+    periodSeconds: { default: 10 },
+    successThreshold: { default: 1 },
+    failureThreshold: { default: 3 },
+  },
   "core.v1.HTTPGetAction": { path: { default: "/" }, scheme: { default: "HTTP", enum: ["HTTP", "HTTPS"] } },
   "core.v1.ObjectFieldSelector": { apiVersion: { default: "v1" } },
   "core.v1.ConfigMapVolumeSource": DEFAULT_MODE,
@@ -64,7 +75,13 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   "core.v1.ServiceAccountTokenProjection": { expirationSeconds: { default: 3600 } },
   "core.v1.PodCondition": { lastProbeTime: ABSENT_TIME, lastTransitionTime: ABSENT_TIME },
   "core.v1.NodeCondition": { lastHeartbeatTime: ABSENT_TIME, lastTransitionTime: ABSENT_TIME },
-  "core.v1.Event": { eventTime: ABSENT_TIME, firstTimestamp: ABSENT_TIME, lastTimestamp: ABSENT_TIME, reportingComponent: { default: "" }, reportingInstance: { default: "" } },
+  "core.v1.Event": {
+    eventTime: ABSENT_TIME,
+    firstTimestamp: ABSENT_TIME,
+    lastTimestamp: ABSENT_TIME,
+    reportingComponent: { default: "" },
+    reportingInstance: { default: "" },
+  },
   "core.v1.HostPathVolumeSource": { type: { default: "" } },
   "core.v1.ContainerPort": { protocol: PROTOCOL },
   "core.v1.PodStatus": {
@@ -86,14 +103,25 @@ const OVERLAYS: Readonly<Record<string, Fields>> = {
   "core.v1.NamespaceStatus": { conditions: merge("type") },
   "core.v1.ConfigMap": { binaryData: BYTES },
   "core.v1.Secret": { data: BYTES, type: { default: "Opaque" } },
-  "discovery.v1.EndpointSlice": { addressType: { enum: ["FQDN", "IPv4", "IPv6"] }, endpoints: { "x-kubernetes-list-type": "atomic" }, ports: { "x-kubernetes-list-type": "atomic" } },
+  "discovery.v1.EndpointSlice": {
+    addressType: { enum: ["FQDN", "IPv4", "IPv6"] },
+    endpoints: { "x-kubernetes-list-type": "atomic" },
+    ports: { "x-kubernetes-list-type": "atomic" },
+  },
   "discovery.v1.Endpoint": { conditions: { default: {} } },
   "discovery.v1.EndpointPort": { protocol: PROTOCOL, name: { default: "" } },
   "networking.v1.NetworkPolicyPort": { protocol: { default: "TCP" } },
-  "apiextensions.v1.CustomResourceDefinitionSpec": { scope: { enum: ["Cluster", "Namespaced"] }, conversion: { default: { strategy: "None" } } },
+  "apiextensions.v1.CustomResourceDefinitionSpec": {
+    scope: { enum: ["Cluster", "Namespaced"] },
+    conversion: { default: { strategy: "None" } },
+  },
 };
 
-const shapes = new Map(SHAPES.trim().split("\n").map((line) => [line.split(" ", 1)[0] ?? "", line]));
+const shapes = new Map(
+  SHAPES.trim()
+    .split("\n")
+    .map((line) => [line.split(" ", 1)[0] ?? "", line]),
+);
 const schemas = new Map<string, Schema>();
 const required = new Map<string, readonly string[]>();
 
@@ -116,7 +144,10 @@ export function schemaOf(shape: string): Schema {
     const at = item.indexOf("=");
     const field = item.slice(0, at);
     if (item.endsWith("!")) needed.push(field);
-    properties[field] = describe(shape, field, { ...typeSchema(item.slice(at + 1).replace(/!$/, "")), ...OVERLAYS[shape]?.[field] });
+    properties[field] = describe(shape, field, {
+      ...typeSchema(item.slice(at + 1).replace(/!$/, "")),
+      ...OVERLAYS[shape]?.[field],
+    });
   }
   const definition = definitionName(shape);
   const schema: Schema = { type: "object", definition, description: DESCRIPTIONS[shape] ?? "", properties };
@@ -150,7 +181,10 @@ function typeSchema(type: string): Schema {
     case "microtime":
       return { definition: "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", type: "string", format: "date-time" };
     case "quantity":
-      return { definition: "io.k8s.apimachinery.pkg.api.resource.Quantity", anyOf: [{ type: "string" }, { type: "number" }] };
+      return {
+        definition: "io.k8s.apimachinery.pkg.api.resource.Quantity",
+        anyOf: [{ type: "string" }, { type: "number" }],
+      };
     case "intstr":
       return { definition: "io.k8s.apimachinery.pkg.util.intstr.IntOrString", "x-kubernetes-int-or-string": true };
     case "any":

@@ -1,5 +1,13 @@
 /** PodColumns: READY, STATUS and RESTARTS as kubectl shows them. Source: pkg/printers/internalversion/printers.go, printPod. */
-import { arrayAt, fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  objectAt,
+  stringAt,
+} from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
 import type { Column } from "../resource-type.ts";
 import { formatAge } from "../table/age.ts";
@@ -11,14 +19,18 @@ function statuses(pod: ApiObject, list: string): JsonObject[] {
 
 function readyText(pod: ApiObject): string {
   const total = arrayAt(fieldAt(pod, "spec", "containers")).length;
-  const ready = statuses(pod, "containerStatuses").filter((status) => status["ready"] === true && isJsonObject(fieldAt(status, "state", "running"))).length;
+  const ready = statuses(pod, "containerStatuses").filter(
+    (status) => status["ready"] === true && isJsonObject(fieldAt(status, "state", "running")),
+  ).length;
   return `${ready}/${total}`;
 }
 
 function endedText(terminated: JsonObject): string {
   const reason = stringAt(terminated["reason"]);
   if (reason !== "") return reason;
-  return typeof terminated["signal"] === "number" && terminated["signal"] !== 0 ? `Signal:${terminated["signal"]}` : `ExitCode:${String(terminated["exitCode"] ?? 0)}`;
+  return typeof terminated["signal"] === "number" && terminated["signal"] !== 0
+    ? `Signal:${terminated["signal"]}`
+    : `ExitCode:${String(terminated["exitCode"] ?? 0)}`;
 }
 
 function statusText(pod: ApiObject): string {
@@ -43,7 +55,9 @@ function statusText(pod: ApiObject): string {
 }
 
 function isReady(pod: ApiObject): boolean {
-  return arrayAt(fieldAt(pod, "status", "conditions")).some((entry) => fieldAt(entry, "type") === "Ready" && fieldAt(entry, "status") === "True");
+  return arrayAt(fieldAt(pod, "status", "conditions")).some(
+    (entry) => fieldAt(entry, "type") === "Ready" && fieldAt(entry, "status") === "True",
+  );
 }
 
 /** `Init:…` while an init container has not ended well; undefined afterwards. */
@@ -77,7 +91,9 @@ function gates(pod: ApiObject): JsonValue {
   const list = arrayAt(fieldAt(pod, "spec", "readinessGates"));
   if (list.length === 0) return "<none>";
   const conditions = arrayAt(fieldAt(pod, "status", "conditions")).map(objectAt);
-  const met = list.filter((gate) => conditions.some((entry) => entry["type"] === fieldAt(gate, "conditionType") && entry["status"] === "True")).length;
+  const met = list.filter((gate) =>
+    conditions.some((entry) => entry["type"] === fieldAt(gate, "conditionType") && entry["status"] === "True"),
+  ).length;
   return `${met}/${list.length}`;
 }
 
@@ -87,8 +103,19 @@ export const podColumns: readonly Column[] = [
   column("Status", "State of the pod and its containers", statusText),
   column("Restarts", "How often containers were started again", restarts),
   AGE_COLUMN,
-  wide("IP", "First address", (pod) => stringAt(fieldAt(arrayAt(fieldAt(pod, "status", "podIPs"))[0], "ip")) || stringAt(fieldAt(pod, "status", "podIP")) || "<none>"),
+  wide(
+    "IP",
+    "First address",
+    (pod) =>
+      stringAt(fieldAt(arrayAt(fieldAt(pod, "status", "podIPs"))[0], "ip")) ||
+      stringAt(fieldAt(pod, "status", "podIP")) ||
+      "<none>",
+  ),
   wide("Node", "Node of the pod", (pod) => stringAt(fieldAt(pod, "spec", "nodeName")) || "<none>"),
-  wide("Nominated Node", "Node that is being cleared for the pod", (pod) => stringAt(fieldAt(pod, "status", "nominatedNodeName")) || "<none>"),
+  wide(
+    "Nominated Node",
+    "Node that is being cleared for the pod",
+    (pod) => stringAt(fieldAt(pod, "status", "nominatedNodeName")) || "<none>",
+  ),
   wide("Readiness Gates", "Conditions that the pod waits for", gates),
 ];

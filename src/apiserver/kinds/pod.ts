@@ -1,6 +1,14 @@
 /** Pod: defaults and rules of `spec`, columns of its state. Source: pkg/apis/core/validation, pkg/printers/internalversion. */
 import type { FieldError } from "../../model/schema/field-error.ts";
-import { arrayAt, fieldAt, isJsonObject, jsonEquals, type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
+import {
+  arrayAt,
+  fieldAt,
+  isJsonObject,
+  jsonEquals,
+  type JsonObject,
+  objectAt,
+  stringAt,
+} from "../../model/schema/json.ts";
 import type { ApiObject } from "../object.ts";
 import { builtIn } from "./built-in.ts";
 import { podColumns } from "./pod-columns.ts";
@@ -18,10 +26,13 @@ function prepareCreate(pod: ApiObject): void {
   const spec = objectAt(pod["spec"]);
   pod["spec"] = spec;
   for (const list of ["containers", "initContainers"]) {
-    for (const container of arrayAt(spec[list])) if (isJsonObject(container)) completeContainer(container, spec["hostNetwork"] === true);
+    for (const container of arrayAt(spec[list]))
+      if (isJsonObject(container)) completeContainer(container, spec["hostNetwork"] === true);
   }
-  for (const volume of arrayAt(spec["volumes"])) if (isJsonObject(volume) && Object.keys(volume).every((field) => field === "name")) volume["emptyDir"] = {};
-  if (typeof spec["terminationGracePeriodSeconds"] === "number" && spec["terminationGracePeriodSeconds"] < 0) spec["terminationGracePeriodSeconds"] = 1;
+  for (const volume of arrayAt(spec["volumes"]))
+    if (isJsonObject(volume) && Object.keys(volume).every((field) => field === "name")) volume["emptyDir"] = {};
+  if (typeof spec["terminationGracePeriodSeconds"] === "number" && spec["terminationGracePeriodSeconds"] < 0)
+    spec["terminationGracePeriodSeconds"] = 1;
   const account = stringAt(spec["serviceAccountName"]) || stringAt(spec["serviceAccount"]) || "default";
   spec["serviceAccountName"] = account;
   spec["serviceAccount"] = account;
@@ -32,11 +43,14 @@ function prepareCreate(pod: ApiObject): void {
 
 function completeContainer(container: JsonObject, hostNetwork: boolean): void {
   container["imagePullPolicy"] ??= imageTag(stringAt(container["image"])) === "latest" ? "Always" : "IfNotPresent";
-  if (hostNetwork) for (const port of arrayAt(container["ports"])) if (isJsonObject(port)) port["hostPort"] ??= port["containerPort"] ?? 0;
+  if (hostNetwork)
+    for (const port of arrayAt(container["ports"]))
+      if (isJsonObject(port)) port["hostPort"] ??= port["containerPort"] ?? 0;
   const resources = objectAt(container["resources"]);
   for (const field of ["limits", "requests"]) {
     const quantities = objectAt(resources[field]);
-    for (const [name, quantity] of Object.entries(quantities)) quantities[name] = canonicalQuantity(quantity) ?? quantity;
+    for (const [name, quantity] of Object.entries(quantities))
+      quantities[name] = canonicalQuantity(quantity) ?? quantity;
   }
   const limits = objectAt(resources["limits"]);
   if (Object.keys(limits).length > 0) resources["requests"] = { ...limits, ...objectAt(resources["requests"]) };
@@ -46,7 +60,12 @@ function completeContainer(container: JsonObject, hostNetwork: boolean): void {
 function addDefaultTolerations(spec: JsonObject): void {
   const tolerations = [...arrayAt(spec["tolerations"])];
   for (const key of ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]) {
-    const covered = tolerations.some((entry) => isJsonObject(entry) && (entry["key"] === key || stringAt(entry["key"]) === "") && (entry["effect"] === "NoExecute" || stringAt(entry["effect"]) === ""));
+    const covered = tolerations.some(
+      (entry) =>
+        isJsonObject(entry) &&
+        (entry["key"] === key || stringAt(entry["key"]) === "") &&
+        (entry["effect"] === "NoExecute" || stringAt(entry["effect"]) === ""),
+    );
     if (!covered) tolerations.push({ key, operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 });
   }
   spec["tolerations"] = tolerations;
@@ -56,13 +75,24 @@ function qosClass(spec: JsonObject): string {
   const containers = [...arrayAt(spec["containers"]), ...arrayAt(spec["initContainers"])];
   const requests = containers.map((entry) => objectAt(fieldAt(entry, "resources", "requests")));
   const limits = containers.map((entry) => objectAt(fieldAt(entry, "resources", "limits")));
-  const guaranteed = limits.every((limit, index) => ["cpu", "memory"].every((name) => limit[name] !== undefined && (requests[index]?.[name] === undefined || jsonEquals(requests[index]?.[name], limit[name]))));
+  const guaranteed = limits.every((limit, index) =>
+    ["cpu", "memory"].every(
+      (name) =>
+        limit[name] !== undefined &&
+        (requests[index]?.[name] === undefined || jsonEquals(requests[index]?.[name], limit[name])),
+    ),
+  );
   if (containers.length > 0 && guaranteed) return "Guaranteed";
-  return [...requests, ...limits].some((entry) => entry["cpu"] !== undefined || entry["memory"] !== undefined) ? "Burstable" : "BestEffort";
+  return [...requests, ...limits].some((entry) => entry["cpu"] !== undefined || entry["memory"] !== undefined)
+    ? "Burstable"
+    : "BestEffort";
 }
 
 function validate(pod: ApiObject, current: ApiObject | undefined, subresource: string): FieldError[] {
-  if (subresource === "status") return arrayAt(fieldAt(pod, "status", "podIPs")).flatMap((entry, index) => addressProblems(`status.podIPs[${index}]`, stringAt(fieldAt(entry, "ip"))));
+  if (subresource === "status")
+    return arrayAt(fieldAt(pod, "status", "podIPs")).flatMap((entry, index) =>
+      addressProblems(`status.podIPs[${index}]`, stringAt(fieldAt(entry, "ip"))),
+    );
   const spec = objectAt(pod["spec"]);
   const errors = [...validateVolumes(spec), ...validateContainers(spec), ...validateSpec(spec)];
   if (current === undefined) return errors;
@@ -96,7 +126,8 @@ export const POD = builtIn({
   prepareUpdate: (next, current) => {
     const [spec, before] = [objectAt(next["spec"]), objectAt(current["spec"])];
     if (spec["priority"] === undefined && before["priority"] !== undefined) spec["priority"] = before["priority"];
-    if (stringAt(spec["serviceAccount"]) === "" && spec["serviceAccountName"] !== undefined) spec["serviceAccount"] = spec["serviceAccountName"];
+    if (stringAt(spec["serviceAccount"]) === "" && spec["serviceAccountName"] !== undefined)
+      spec["serviceAccount"] = spec["serviceAccountName"];
     for (const list of ["containers", "initContainers"]) {
       arrayAt(spec[list]).forEach((container, index) => {
         const policy = fieldAt(arrayAt(before[list])[index], "imagePullPolicy");

@@ -30,8 +30,10 @@ function parse(text: string): Quantity | undefined {
     const divisor = 10n ** BigInt(-power);
     return (numerator + divisor - 1n) / divisor;
   };
-  if (BINARY.includes(suffix)) return { nano: negative * scaled(digits * 1024n ** BigInt(BINARY.indexOf(suffix) + 1), 0), form: "binary" };
-  if (/^[eE][+-]?\d/.test(suffix)) return { nano: negative * scaled(digits, Number(suffix.slice(1))), form: "exponent" };
+  if (BINARY.includes(suffix))
+    return { nano: negative * scaled(digits * 1024n ** BigInt(BINARY.indexOf(suffix) + 1), 0), form: "binary" };
+  if (/^[eE][+-]?\d/.test(suffix))
+    return { nano: negative * scaled(digits, Number(suffix.slice(1))), form: "exponent" };
   return { nano: negative * scaled(digits, 3 * (DECIMAL.indexOf(suffix) - 3)), form: "decimal" };
 }
 

@@ -17,7 +17,9 @@ function portsText(service: ApiObject): string {
 function externalText(service: ApiObject): string {
   if (fieldAt(service, "spec", "type") === "ExternalName") return stringAt(fieldAt(service, "spec", "externalName"));
   const external = arrayAt(fieldAt(service, "spec", "externalIPs")).map(stringAt);
-  const balanced = arrayAt(fieldAt(service, "status", "loadBalancer", "ingress")).map((entry) => stringAt(fieldAt(entry, "ip")) || stringAt(fieldAt(entry, "hostname")));
+  const balanced = arrayAt(fieldAt(service, "status", "loadBalancer", "ingress")).map(
+    (entry) => stringAt(fieldAt(entry, "ip")) || stringAt(fieldAt(entry, "hostname")),
+  );
   const all = [...balanced, ...external];
   if (all.length > 0) return all.join(",");
   return fieldAt(service, "spec", "type") === "LoadBalancer" ? "<pending>" : "<none>";
@@ -33,13 +35,22 @@ export const SERVICE = builtIn({
   nameRule: "service",
   hasStatus: true,
   answersDeleted: true,
-  selectableFields: { "spec.clusterIP": (service) => stringAt(fieldAt(service, "spec", "clusterIP")), "spec.type": (service) => stringAt(fieldAt(service, "spec", "type")) },
+  selectableFields: {
+    "spec.clusterIP": (service) => stringAt(fieldAt(service, "spec", "clusterIP")),
+    "spec.type": (service) => stringAt(fieldAt(service, "spec", "type")),
+  },
   middle: [
     column("Type", "How the service is reached", (service) => stringAt(fieldAt(service, "spec", "type"))),
-    column("Cluster-IP", "Address of the service", (service) => stringAt(fieldAt(service, "spec", "clusterIP")) || "<none>"),
+    column(
+      "Cluster-IP",
+      "Address of the service",
+      (service) => stringAt(fieldAt(service, "spec", "clusterIP")) || "<none>",
+    ),
     column("External-IP", "Addresses outside the cluster", externalText),
     column("Port(s)", "Ports of the service", portsText),
-    wide("Selector", "Labels of the pods behind it", (service) => formatLabelSelector(objectAt(fieldAt(service, "spec", "selector")), [])),
+    wide("Selector", "Labels of the pods behind it", (service) =>
+      formatLabelSelector(objectAt(fieldAt(service, "spec", "selector")), []),
+    ),
   ],
   prepareCreate: completeService,
   prepareUpdate: keepService,

@@ -7,7 +7,11 @@ import type { Storage } from "./storage.ts";
 
 /** The kinds that are served now; CustomResourceDefinitions change it. */
 export interface Registry {
-  find(group: string, version: string, plural: string): { readonly type: ResourceType; readonly version: ServedVersion } | undefined;
+  find(
+    group: string,
+    version: string,
+    plural: string,
+  ): { readonly type: ResourceType; readonly version: ServedVersion } | undefined;
   /** By `plural` or `plural.group`. */
   byId(resource: string): ResourceType | undefined;
   byKind(group: string, kind: string): ResourceType | undefined;

@@ -25,31 +25,56 @@ export interface Decoded {
 }
 
 /** The object in the body of a POST or PUT. */
-export function decodeObject(type: ResourceType, version: ServedVersion, body: Body, fieldValidation: FieldValidation): Decoded {
-  if (!isJsonObject(body.value)) throw badRequest(`the object provided is unrecognized (must be of type ${type.kind}): it is no JSON object`);
+export function decodeObject(
+  type: ResourceType,
+  version: ServedVersion,
+  body: Body,
+  fieldValidation: FieldValidation,
+): Decoded {
+  if (!isJsonObject(body.value))
+    throw badRequest(`the object provided is unrecognized (must be of type ${type.kind}): it is no JSON object`);
   if (!type.builtIn && body.value["kind"] === undefined) {
     const text = JSON.stringify(body.value);
-    throw badRequest(`the object provided is unrecognized (must be of type ${type.kind}): Object 'Kind' is missing in '${text}' (${text})`);
+    throw badRequest(
+      `the object provided is unrecognized (must be of type ${type.kind}): Object 'Kind' is missing in '${text}' (${text})`,
+    );
   }
   const object = withIdentity(type, version, body.value);
   const problems = normalize(type, version, object);
   const strict = [...unknownFields(type, problems.unknown), ...body.repeated];
-  if (fieldValidation === "Strict" && strict.length > 0) throw badRequest(cannotHandle(type, version, `strict decoding error: ${strict.join(", ")}`));
-  return { object, warnings: fieldValidation === "Ignore" ? [] : strict.map((text) => text.replace(YAML_ERRORS, "")), errors: problems.errors };
+  if (fieldValidation === "Strict" && strict.length > 0)
+    throw badRequest(cannotHandle(type, version, `strict decoding error: ${strict.join(", ")}`));
+  return {
+    object,
+    warnings: fieldValidation === "Ignore" ? [] : strict.map((text) => text.replace(YAML_ERRORS, "")),
+    errors: problems.errors,
+  };
 }
 
 /** The object that a patch made; strict problems are told as those of the patch. */
-export function decodePatched(type: ResourceType, version: ServedVersion, patched: JsonValue, fieldValidation: FieldValidation, patch: Body): Decoded {
+export function decodePatched(
+  type: ResourceType,
+  version: ServedVersion,
+  patched: JsonValue,
+  fieldValidation: FieldValidation,
+  patch: Body,
+): Decoded {
   if (!isJsonObject(patched)) throw badRequest(`the patched ${type.kind} is no JSON object`);
   const before = JSON.stringify(patched);
   const [object, problems] = readPatched(type, version, patched, before);
   const strict = [...unknownFields(type, problems.unknown), ...patch.repeated];
-  if (fieldValidation === "Strict" && strict.length > 0) throw invalidPatch(before, `strict decoding error: ${strict.join(", ")}`);
+  if (fieldValidation === "Strict" && strict.length > 0)
+    throw invalidPatch(before, `strict decoding error: ${strict.join(", ")}`);
   return { object, warnings: fieldValidation === "Ignore" ? [] : strict, errors: problems.errors };
 }
 
 /** What a built-in kind cannot hold is told as a fault of the patch. */
-function readPatched(type: ResourceType, version: ServedVersion, patched: JsonObject, before: string): [ApiObject, Problems] {
+function readPatched(
+  type: ResourceType,
+  version: ServedVersion,
+  patched: JsonObject,
+  before: string,
+): [ApiObject, Problems] {
   try {
     const object = withIdentity(type, version, patched);
     return [object, normalize(type, version, object)];
@@ -74,11 +99,17 @@ function withIdentity(type: ResourceType, version: ServedVersion, value: JsonObj
   value["kind"] ??= type.kind;
   value["metadata"] ??= {};
   if (value["apiVersion"] !== apiVersion) {
-    throw badRequest(`the API version in the data (${String(value["apiVersion"])}) does not match the expected API version (${apiVersion})`);
+    throw badRequest(
+      `the API version in the data (${String(value["apiVersion"])}) does not match the expected API version (${apiVersion})`,
+    );
   }
   const { kind } = value;
-  if (!type.builtIn && typeof kind === "string" && kind !== type.kind) throw invalid({ ...type, kind }, stringAt(fieldAt(value, "metadata", "name")), [{ field: "kind", reason: "Invalid", value: kind, detail: `must be ${type.kind}` }]);
-  if (value["kind"] !== type.kind) throw badRequest(`the kind in the data (${String(value["kind"])}) does not match the expected kind (${type.kind})`);
+  if (!type.builtIn && typeof kind === "string" && kind !== type.kind)
+    throw invalid({ ...type, kind }, stringAt(fieldAt(value, "metadata", "name")), [
+      { field: "kind", reason: "Invalid", value: kind, detail: `must be ${type.kind}` },
+    ]);
+  if (value["kind"] !== type.kind)
+    throw badRequest(`the kind in the data (${String(value["kind"])}) does not match the expected kind (${type.kind})`);
   if (!isApiObject(value)) throw badRequest(cannotHandle(type, version, "metadata must be an object"));
   return value;
 }
@@ -127,9 +158,13 @@ function dropEmpty(schema: Schema, value: JsonValue): void {
   if (!isJsonObject(value)) return;
   const always = requiredOf(schema.definition ?? "");
   for (const [field, child] of Object.entries(value)) {
-    const rule = schema.properties?.[field] ?? (typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined);
+    const rule =
+      schema.properties?.[field] ??
+      (typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined);
     if (rule === undefined) continue;
-    const isEmpty = Array.isArray(child) ? child.length === 0 : isJsonObject(child) && rule.additionalProperties !== undefined && Object.keys(child).length === 0;
+    const isEmpty = Array.isArray(child)
+      ? child.length === 0
+      : isJsonObject(child) && rule.additionalProperties !== undefined && Object.keys(child).length === 0;
     if (isEmpty && schema.properties !== undefined && !always.includes(field)) delete value[field];
     else dropEmpty(rule, child);
   }
@@ -137,9 +172,16 @@ function dropEmpty(schema: Schema, value: JsonValue): void {
 
 /** How Go's decoder words a wrong JSON type, or bytes that are not base64. */
 function goTypeError(error: FieldError, kind: string): string {
-  if (error.detail.includes("must be of type byte")) return `illegal base64 data at input byte ${Math.max(0, String(error.value).search(/[^A-Za-z0-9+/]/))}`;
+  if (error.detail.includes("must be of type byte"))
+    return `illegal base64 data at input byte ${Math.max(0, String(error.value).search(/[^A-Za-z0-9+/]/))}`;
   const wanted = /of type ([a-z0-9,-]+):/.exec(error.detail)?.[1] ?? "object";
   const found = error.value === "integer" ? "number" : error.value === "boolean" ? "bool" : String(error.value);
-  const goType: Readonly<Record<string, string>> = { integer: "int32", boolean: "bool", array: "slice", object: "struct", number: "float64" };
+  const goType: Readonly<Record<string, string>> = {
+    integer: "int32",
+    boolean: "bool",
+    array: "slice",
+    object: "struct",
+    number: "float64",
+  };
   return `json: cannot unmarshal ${found} into Go struct field ${kind}.${error.field.replace(/\[\d+\]/g, "")} of type ${goType[wanted] ?? wanted}`;
 }

@@ -19,7 +19,7 @@ function tokensOf(text: string): string[] {
       tokens.push(piece);
       continue;
     }
-    for (let rest = piece; rest !== ""; ) {
+    for (let rest = piece; rest !== "";) {
       const symbol = SYMBOLS.has(rest.slice(0, 2)) && rest.length > 1 ? rest.slice(0, 2) : rest.slice(0, 1);
       tokens.push(symbol);
       rest = rest.slice(symbol.length);
@@ -45,12 +45,14 @@ class Parser {
     const found: Requirement[] = [];
     if (this.#next === "") return found;
     for (;;) {
-      if (isSymbol(this.#next) && this.#next !== "!") throw badRequest(`found '${this.#next}', expected: !, identifier, or 'end of string'`);
+      if (isSymbol(this.#next) && this.#next !== "!")
+        throw badRequest(`found '${this.#next}', expected: !, identifier, or 'end of string'`);
       found.push(this.#requirement());
       const separator = this.#take();
       if (separator === "") return found;
       if (separator !== ",") throw badRequest(`found '${separator}', expected: ',' or 'end of string'`);
-      if (this.#next === "" || (isSymbol(this.#next) && this.#next !== "!")) throw badRequest(`found '${this.#next}', expected: identifier after ','`);
+      if (this.#next === "" || (isSymbol(this.#next) && this.#next !== "!"))
+        throw badRequest(`found '${this.#next}', expected: identifier after ','`);
     }
   }
 
@@ -73,7 +75,8 @@ class Parser {
     if (absent) return (labels) => !Object.hasOwn(labels, key);
     if (this.#next === "" || this.#next === ",") return (labels) => Object.hasOwn(labels, key);
     const operator = this.#take();
-    const has = (labels: Labels, values: readonly string[]): boolean => Object.hasOwn(labels, key) && values.includes(labels[key] ?? "");
+    const has = (labels: Labels, values: readonly string[]): boolean =>
+      Object.hasOwn(labels, key) && values.includes(labels[key] ?? "");
     switch (operator) {
       case "in":
       case "notin": {
@@ -134,10 +137,13 @@ function refused(field: string, value: string, problem: string): Error {
 }
 
 function comparison(key: string, operator: ">" | "<", value: string): Requirement {
-  if (!/^[-+]?\d+$/.test(value)) throw refused("values[0]", value, "for 'Gt', 'Lt' operators, the value must be an integer");
+  if (!/^[-+]?\d+$/.test(value))
+    throw refused("values[0]", value, "for 'Gt', 'Lt' operators, the value must be an integer");
   return (labels) => {
     const label = labels[key] ?? "";
-    return /^[-+]?\d+$/.test(label) && (operator === ">" ? Number(label) > Number(value) : Number(label) < Number(value));
+    return (
+      /^[-+]?\d+$/.test(label) && (operator === ">" ? Number(label) > Number(value) : Number(label) < Number(value))
+    );
   };
 }
 

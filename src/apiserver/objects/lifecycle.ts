@@ -13,7 +13,13 @@ import { type Context, timestamp } from "./context.ts";
 import { CLEANUP_FINALIZER, finishDeletion, removeObject } from "./remove.ts";
 import type { Change } from "./storage.ts";
 
-const BACKGROUND = { gracePeriodSeconds: undefined, propagation: "Background", uid: undefined, resourceVersion: undefined, dryRun: false } as const;
+const BACKGROUND = {
+  gracePeriodSeconds: undefined,
+  propagation: "Background",
+  uid: undefined,
+  resourceVersion: undefined,
+  dryRun: false,
+} as const;
 
 const NAMESPACE_REST_MS = 500;
 const EVENT_LIFE_MS = 3_600_000;
@@ -48,15 +54,22 @@ export class Lifecycle {
   }
 
   #observe(change: Change): void {
-    if (change.resource === "namespaces" && change.type === "MODIFIED" && change.previous?.object.metadata.deletionTimestamp === undefined) this.#rest(change.state.object);
+    if (
+      change.resource === "namespaces" &&
+      change.type === "MODIFIED" &&
+      change.previous?.object.metadata.deletionTimestamp === undefined
+    )
+      this.#rest(change.state.object);
     if (change.previous !== undefined) this.#index(change.resource, change.previous.object, false);
     if (change.type !== "DELETED") {
       this.#consider(change.resource, change.state.object);
       return;
     }
     const { metadata } = change.state.object;
-    for (const dependent of this.#dependents.get(metadata.uid ?? "") ?? []) this.#enqueue(`owners ${dependent}`, () => this.#collect(dependent));
-    for (const owner of ownersOf(change.state.object)) this.#enqueue(`foreground ${owner.uid}`, () => this.#finishForeground(owner.uid));
+    for (const dependent of this.#dependents.get(metadata.uid ?? "") ?? [])
+      this.#enqueue(`owners ${dependent}`, () => this.#collect(dependent));
+    for (const owner of ownersOf(change.state.object))
+      this.#enqueue(`foreground ${owner.uid}`, () => this.#finishForeground(owner.uid));
     if (change.namespace !== undefined) this.#enqueueNamespace(change.namespace);
     this.#enqueueDefinition(change.resource);
   }
@@ -66,7 +79,8 @@ export class Lifecycle {
     const { metadata } = object;
     this.#index(resource, object, true);
     if (resource === "namespaces") this.#enqueueNamespace(metadata.name);
-    if (resource === "customresourcedefinitions.apiextensions.k8s.io" && metadata.deletionTimestamp !== undefined) this.#enqueueDefinition(metadata.name);
+    if (resource === "customresourcedefinitions.apiextensions.k8s.io" && metadata.deletionTimestamp !== undefined)
+      this.#enqueueDefinition(metadata.name);
     if (ownersOf(object).length > 0) {
       const key = `${resource} ${metadata.namespace ?? ""}/${metadata.name}`;
       this.#enqueue(`owners ${key}`, () => this.#collect(key));
@@ -110,10 +124,13 @@ export class Lifecycle {
   #rest(namespace: ApiObject): void {
     const { name, deletionTimestamp } = namespace.metadata;
     if (deletionTimestamp === undefined) return;
-    this.#resting.set(name, setTimeout(() => {
-      this.#resting.delete(name);
-      this.#enqueueNamespace(name);
-    }, NAMESPACE_REST_MS));
+    this.#resting.set(
+      name,
+      setTimeout(() => {
+        this.#resting.delete(name);
+        this.#enqueueNamespace(name);
+      }, NAMESPACE_REST_MS),
+    );
   }
 
   #enqueueNamespace(name: string): void {
@@ -169,7 +186,12 @@ export class Lifecycle {
     this.#context.storage.write("serviceaccounts", {
       apiVersion: "v1",
       kind: "ServiceAccount",
-      metadata: { name: "default", namespace, uid: crypto.randomUUID(), creationTimestamp: timestamp(this.#context.nowMs()) },
+      metadata: {
+        name: "default",
+        namespace,
+        uid: crypto.randomUUID(),
+        creationTimestamp: timestamp(this.#context.nowMs()),
+      },
     });
   }
 
@@ -201,11 +223,15 @@ export class Lifecycle {
     const found = this.#object(key);
     if (found === undefined) return;
     const owners = ownersOf(found.object);
-    if (owners.length > 0 && !owners.some((owner) => this.#ownerExists(owner, found.object.metadata.namespace))) this.#delete(found.resource, found.object);
+    if (owners.length > 0 && !owners.some((owner) => this.#ownerExists(owner, found.object.metadata.namespace)))
+      this.#delete(found.resource, found.object);
   }
 
   /** An owner whose kind is not served counts as existing: nothing can be said of it. */
-  #ownerExists(owner: { readonly apiVersion: string; readonly kind: string; readonly name: string; readonly uid: string }, namespace: string | undefined): boolean {
+  #ownerExists(
+    owner: { readonly apiVersion: string; readonly kind: string; readonly name: string; readonly uid: string },
+    namespace: string | undefined,
+  ): boolean {
     const slash = owner.apiVersion.indexOf("/");
     const type = this.#context.registry.byKind(slash < 0 ? "" : owner.apiVersion.slice(0, slash), owner.kind);
     if (type === undefined) return true;
@@ -246,7 +272,12 @@ export function createFirstNamespaces(context: Context): boolean {
     context.storage.write("namespaces", {
       apiVersion: apiVersionOf("", "v1"),
       kind: "Namespace",
-      metadata: { name, uid: crypto.randomUUID(), creationTimestamp: timestamp(context.nowMs()), labels: { "kubernetes.io/metadata.name": name } },
+      metadata: {
+        name,
+        uid: crypto.randomUUID(),
+        creationTimestamp: timestamp(context.nowMs()),
+        labels: { "kubernetes.io/metadata.name": name },
+      },
       spec: { finalizers: ["kubernetes"] },
       status: { phase: "Active" },
     });

@@ -29,7 +29,12 @@ export type NameRule = ResourceType["nameRule"];
 
 /** What is wrong with the name under the rule; empty when nothing is. */
 export function nameProblems(rule: NameRule, name: string): string[] {
-  const [limit, pattern, words] = rule === "subdomain" ? ([253, SUBDOMAIN, SUBDOMAIN_WORDS] as const) : rule === "label" ? ([63, LABEL, LABEL_WORDS] as const) : ([63, SERVICE, SERVICE_WORDS] as const);
+  const [limit, pattern, words] =
+    rule === "subdomain"
+      ? ([253, SUBDOMAIN, SUBDOMAIN_WORDS] as const)
+      : rule === "label"
+        ? ([63, LABEL, LABEL_WORDS] as const)
+        : ([63, SERVICE, SERVICE_WORDS] as const);
   const problems = name.length > limit ? [`must be no more than ${limit} characters`] : [];
   if (!pattern.test(name)) problems.push(rule === "label" && SUBDOMAIN.test(name) ? "must not contain dots" : words);
   return problems;
@@ -37,7 +42,10 @@ export function nameProblems(rule: NameRule, name: string): string[] {
 
 /** What is wrong with `prefix/name` as a label key; empty when nothing is. */
 export function qualifiedNameProblems(key: string): string[] {
-  if (key.split("/").length > 2) return [`a qualified name ${QUALIFIED_WORDS.slice("name part ".length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
+  if (key.split("/").length > 2)
+    return [
+      `a qualified name ${QUALIFIED_WORDS.slice("name part ".length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`,
+    ];
   const slash = key.lastIndexOf("/");
   const name = key.slice(slash + 1);
   const problems: string[] = [];
@@ -58,7 +66,10 @@ function fieldErrors(field: string, value: unknown, problems: readonly string[])
 
 /** What is wrong with the value of a label; empty when nothing is. */
 export function labelValueProblems(value: string): string[] {
-  return [...(value.length > 63 ? ["must be no more than 63 characters"] : []), ...(LABEL_VALUE.test(value) ? [] : [VALUE_WORDS])];
+  return [
+    ...(value.length > 63 ? ["must be no more than 63 characters"] : []),
+    ...(LABEL_VALUE.test(value) ? [] : [VALUE_WORDS]),
+  ];
 }
 
 /** Labels as they stand at `field`: keys are qualified names, values label values. */
@@ -72,9 +83,20 @@ export function validateLabels(labels: Readonly<Record<string, string>>, field: 
 const MAX_ANNOTATION_BYTES = 256 * 1024;
 
 function validateAnnotations(annotations: Readonly<Record<string, string>>): FieldError[] {
-  const errors = Object.keys(annotations).flatMap((key) => fieldErrors("metadata.annotations", key, qualifiedNameProblems(key.toLowerCase())));
-  const size = Object.entries(annotations).reduce((sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value), 0);
-  if (size > MAX_ANNOTATION_BYTES) errors.push({ field: "metadata.annotations", reason: "TooLong", value: "", detail: `may not be more than ${MAX_ANNOTATION_BYTES} bytes` });
+  const errors = Object.keys(annotations).flatMap((key) =>
+    fieldErrors("metadata.annotations", key, qualifiedNameProblems(key.toLowerCase())),
+  );
+  const size = Object.entries(annotations).reduce(
+    (sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value),
+    0,
+  );
+  if (size > MAX_ANNOTATION_BYTES)
+    errors.push({
+      field: "metadata.annotations",
+      reason: "TooLong",
+      value: "",
+      detail: `may not be more than ${MAX_ANNOTATION_BYTES} bytes`,
+    });
   return errors;
 }
 
@@ -83,11 +105,25 @@ function validateOwners(object: ApiObject): FieldError[] {
   const field = "metadata.ownerReferences";
   const errors = owners.flatMap((owner): FieldError[] => {
     const missing = ["apiVersion", "kind", "name", "uid"].filter((name) => stringAt(owner[name]) === "");
-    if (owner["apiVersion"] === "v1" && owner["kind"] === "Event") return [{ field, reason: "Invalid", value: owner, detail: "/v1, Kind=Event is disallowed from being an owner" }];
-    return missing.map((name) => ({ field: `${field}.${name}`, reason: "Invalid", value: "", detail: name === "apiVersion" ? "version must not be empty" : "must not be empty" }));
+    if (owner["apiVersion"] === "v1" && owner["kind"] === "Event")
+      return [{ field, reason: "Invalid", value: owner, detail: "/v1, Kind=Event is disallowed from being an owner" }];
+    return missing.map((name) => ({
+      field: `${field}.${name}`,
+      reason: "Invalid",
+      value: "",
+      detail: name === "apiVersion" ? "version must not be empty" : "must not be empty",
+    }));
   });
-  const [first, second] = owners.filter((owner) => owner["controller"] === true).map((owner) => `${stringAt(owner["kind"])}/${stringAt(owner["name"])}`);
-  if (second !== undefined) errors.push({ field, reason: "Invalid", value: owners, detail: `Only one reference can have Controller set to true. Found "true" in references for ${first} and ${second}` });
+  const [first, second] = owners
+    .filter((owner) => owner["controller"] === true)
+    .map((owner) => `${stringAt(owner["kind"])}/${stringAt(owner["name"])}`);
+  if (second !== undefined)
+    errors.push({
+      field,
+      reason: "Invalid",
+      value: owners,
+      detail: `Only one reference can have Controller set to true. Found "true" in references for ${first} and ${second}`,
+    });
   return errors;
 }
 
@@ -97,7 +133,11 @@ function validateFinalizers(type: ResourceType, object: ApiObject): FieldError[]
     const name = stringAt(entry);
     const problems = qualifiedNameProblems(name);
     if (problems.length > 0) return fieldErrors("metadata.finalizers", name, problems);
-    return !type.builtIn || name.includes("/") || STANDARD_FINALIZERS.has(name) ? [] : fieldErrors(`metadata.finalizers[${index}]`, name, ["name is neither a standard finalizer name nor is it fully qualified"]);
+    return !type.builtIn || name.includes("/") || STANDARD_FINALIZERS.has(name)
+      ? []
+      : fieldErrors(`metadata.finalizers[${index}]`, name, [
+          "name is neither a standard finalizer name nor is it fully qualified",
+        ]);
   });
 }
 
@@ -108,18 +148,45 @@ export function validateMetadata(type: ResourceType, object: ApiObject, current:
   const { metadata } = object;
   const errors: FieldError[] = [];
   if (metadata.generateName !== undefined && current === undefined) {
-    errors.push(...fieldErrors("metadata.generateName", metadata.generateName, nameProblems(type.nameRule, metadata.generateName.replace(/-$/, "a"))));
+    errors.push(
+      ...fieldErrors(
+        "metadata.generateName",
+        metadata.generateName,
+        nameProblems(type.nameRule, metadata.generateName.replace(/-$/, "a")),
+      ),
+    );
   }
-  if (typeof metadata.name !== "string" || metadata.name === "") errors.push({ field: "metadata.name", reason: "Required", value: undefined, detail: "name or generateName is required" });
-  else if (current === undefined) errors.push(...fieldErrors("metadata.name", metadata.name, nameProblems(type.nameRule, metadata.name)));
-  errors.push(...validateLabels(metadata.labels ?? {}, "metadata.labels"), ...validateAnnotations(metadata.annotations ?? {}), ...validateOwners(object), ...validateFinalizers(type, object));
+  if (typeof metadata.name !== "string" || metadata.name === "")
+    errors.push({
+      field: "metadata.name",
+      reason: "Required",
+      value: undefined,
+      detail: "name or generateName is required",
+    });
+  else if (current === undefined)
+    errors.push(...fieldErrors("metadata.name", metadata.name, nameProblems(type.nameRule, metadata.name)));
+  errors.push(
+    ...validateLabels(metadata.labels ?? {}, "metadata.labels"),
+    ...validateAnnotations(metadata.annotations ?? {}),
+    ...validateOwners(object),
+    ...validateFinalizers(type, object),
+  );
   if (current?.metadata.deletionTimestamp !== undefined) errors.push(...noNewFinalizers(object, current));
   return errors;
 }
 
 function noNewFinalizers(object: ApiObject, current: ApiObject): FieldError[] {
   const known = arrayAt(current.metadata.finalizers);
-  const added = arrayAt(object.metadata.finalizers).filter((finalizer) => !known.some((entry) => jsonEquals(entry, finalizer)));
+  const added = arrayAt(object.metadata.finalizers).filter(
+    (finalizer) => !known.some((entry) => jsonEquals(entry, finalizer)),
+  );
   if (added.length === 0) return [];
-  return [{ field: "metadata.finalizers", reason: "Forbidden", value: added, detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((entry) => JSON.stringify(entry)).join(", ")}}` }];
+  return [
+    {
+      field: "metadata.finalizers",
+      reason: "Forbidden",
+      value: added,
+      detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((entry) => JSON.stringify(entry)).join(", ")}}`,
+    },
+  ];
 }

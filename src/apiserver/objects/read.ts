@@ -39,7 +39,11 @@ export function listObjects(context: Context, request: ListRequest): Page {
   const token = parseToken(query.get("continue") ?? "");
   const revision = token?.revision ?? exactRevision(storage, query) ?? storage.revision;
   if (revision < storage.oldestRevision && revision < storage.revision) {
-    throw expired(token === undefined ? "The resourceVersion for the provided list is too old." : "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.");
+    throw expired(
+      token === undefined
+        ? "The resourceVersion for the provided list is too old."
+        : "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+    );
   }
   const earlier = earlierStates(storage, resource, revision);
   const items: Stored[] = [];
@@ -77,22 +81,36 @@ function checkListOptions(query: URLSearchParams): void {
   const match = query.get("resourceVersionMatch") ?? "";
   const revision = query.get("resourceVersion") ?? "";
   const errors: FieldError[] = [];
-  const forbid = (field: string, detail: string): void => void errors.push({ field, reason: "Forbidden", value: undefined, detail });
+  const forbid = (field: string, detail: string): void =>
+    void errors.push({ field, reason: "Forbidden", value: undefined, detail });
   if (match !== "") {
-    if (revision === "") forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
-    if ((query.get("continue") ?? "") !== "") forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
-    if (match !== "Exact" && match !== "NotOlderThan") errors.push({ field: "resourceVersionMatch", reason: "NotSupported", value: match, detail: '"Exact", "NotOlderThan", ""' });
-    if (match === "Exact" && revision === "0") forbid("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
+    if (revision === "")
+      forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+    if ((query.get("continue") ?? "") !== "")
+      forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+    if (match !== "Exact" && match !== "NotOlderThan")
+      errors.push({
+        field: "resourceVersionMatch",
+        reason: "NotSupported",
+        value: match,
+        detail: '"Exact", "NotOlderThan", ""',
+      });
+    if (match === "Exact" && revision === "0")
+      forbid("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
   }
   if (query.has("sendInitialEvents")) forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
   if (errors.length > 0) throw invalidOptions("ListOptions", errors);
-  if ((query.get("continue") ?? "") !== "" && revision !== "" && revision !== "0") throw badRequest("specifying resource version is not allowed when using continue");
+  if ((query.get("continue") ?? "") !== "" && revision !== "" && revision !== "0")
+    throw badRequest("specifying resource version is not allowed when using continue");
 }
 
 /** A `resourceVersion` parameter as a number; undefined when absent. */
 export function parseRevision(text: string | null): number | undefined {
   if (text === null || text === "") return undefined;
-  if (!/^\d{1,15}$/.test(text)) throw badRequest(`invalid resource version: resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (!/^\d{1,15}$/.test(text))
+    throw badRequest(
+      `invalid resource version: resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`,
+    );
   return Number(text);
 }
 
@@ -107,22 +125,34 @@ function earlierStates(storage: Storage, resource: string, revision: number): Ma
   return states;
 }
 
-function stateAt(storage: Storage, resource: string, key: string, earlier: ReadonlyMap<string, Stored | undefined>): Stored | undefined {
+function stateAt(
+  storage: Storage,
+  resource: string,
+  key: string,
+  earlier: ReadonlyMap<string, Stored | undefined>,
+): Stored | undefined {
   return earlier.has(key) ? earlier.get(key) : storage.at(resource, key);
 }
 
-function keysWith(storage: Storage, resource: string, earlier: ReadonlyMap<string, Stored | undefined>): readonly string[] {
+function keysWith(
+  storage: Storage,
+  resource: string,
+  earlier: ReadonlyMap<string, Stored | undefined>,
+): readonly string[] {
   const keys = storage.keys(resource);
   return earlier.size === 0 ? keys : [...new Set([...keys, ...earlier.keys()])].sort();
 }
 
 function formatToken(token: Token): string {
-  return Buffer.from(JSON.stringify({ v: "meta.k8s.io/v1", rv: token.revision, start: `${token.after}\u0000` })).toString("base64url");
+  return Buffer.from(
+    JSON.stringify({ v: "meta.k8s.io/v1", rv: token.revision, start: `${token.after}\u0000` }),
+  ).toString("base64url");
 }
 
 function parseToken(text: string): Token | undefined {
   if (text === "") return undefined;
-  const bad = (): ApiError => badRequest("invalid continue token: continue key is not valid: it must be the value of a list's metadata.continue");
+  const bad = (): ApiError =>
+    badRequest("invalid continue token: continue key is not valid: it must be the value of a list's metadata.continue");
   let token: unknown;
   try {
     token = JSON.parse(Buffer.from(text, "base64url").toString());
@@ -153,5 +183,8 @@ export async function awaitRevision(storage: Storage, revision: number | undefin
   });
   if (reached) return;
   const message = `Timeout: Too large resource version: ${revision}, current: ${storage.revision}`;
-  throw new ApiError(504, "Timeout", message, { causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }], retryAfterSeconds: 1 });
+  throw new ApiError(504, "Timeout", message, {
+    causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }],
+    retryAfterSeconds: 1,
+  });
 }

@@ -25,20 +25,42 @@ const PROPAGATIONS = ["Foreground", "Background", "Orphan"] as const;
 export function parseDeleteOptions(body: JsonValue, query: URLSearchParams): DeleteOptions {
   const options = isJsonObject(body) ? body : {};
   const preconditions = fieldAt(options, "preconditions");
-  const grace = options["gracePeriodSeconds"] ?? (query.has("gracePeriodSeconds") ? Number(query.get("gracePeriodSeconds")) : undefined);
-  if (grace !== undefined && !Number.isInteger(grace)) throw badRequest(`invalid gracePeriodSeconds ${JSON.stringify(grace)}: must be a whole number`);
+  const grace =
+    options["gracePeriodSeconds"] ??
+    (query.has("gracePeriodSeconds") ? Number(query.get("gracePeriodSeconds")) : undefined);
+  if (grace !== undefined && !Number.isInteger(grace))
+    throw badRequest(`invalid gracePeriodSeconds ${JSON.stringify(grace)}: must be a whole number`);
   const orphanGiven = options["orphanDependents"] ?? query.get("orphanDependents") ?? undefined;
   const orphan = orphanGiven === true || orphanGiven === "true";
   const wanted = stringAt(options["propagationPolicy"]) || query.get("propagationPolicy") || "";
-  const propagation = wanted === "" ? (orphan ? "Orphan" : "Background") : PROPAGATIONS.find((policy) => policy === wanted);
+  const propagation =
+    wanted === "" ? (orphan ? "Orphan" : "Background") : PROPAGATIONS.find((policy) => policy === wanted);
   const dryRuns = [...arrayAt(options["dryRun"]), ...query.getAll("dryRun").filter((value) => value !== "")];
   const errors: FieldError[] = [];
-  if (orphanGiven !== undefined && wanted !== "") errors.push({ field: "propagationPolicy", reason: "Invalid", value: wanted, detail: "orphanDependents and deletionPropagation cannot be both set" });
-  if (propagation === undefined) errors.push({ field: "propagationPolicy", reason: "NotSupported", value: wanted, detail: '"Foreground", "Background", "Orphan", "nil"' });
+  if (orphanGiven !== undefined && wanted !== "")
+    errors.push({
+      field: "propagationPolicy",
+      reason: "Invalid",
+      value: wanted,
+      detail: "orphanDependents and deletionPropagation cannot be both set",
+    });
+  if (propagation === undefined)
+    errors.push({
+      field: "propagationPolicy",
+      reason: "NotSupported",
+      value: wanted,
+      detail: '"Foreground", "Background", "Orphan", "nil"',
+    });
   errors.push(...dryRunProblems(dryRuns));
   if (propagation === undefined || errors.length > 0) throw invalidOptions("DeleteOptions", errors);
   const text = (field: string): string | undefined => stringAt(fieldAt(preconditions, field)) || undefined;
-  return { gracePeriodSeconds: typeof grace === "number" ? grace : undefined, propagation, uid: text("uid"), resourceVersion: text("resourceVersion"), dryRun: dryRuns.length > 0 };
+  return {
+    gracePeriodSeconds: typeof grace === "number" ? grace : undefined,
+    propagation,
+    uid: text("uid"),
+    resourceVersion: text("resourceVersion"),
+    dryRun: dryRuns.length > 0,
+  };
 }
 
 const LASTING_NAMESPACES: ReadonlySet<string> = new Set(["default", "kube-system", "kube-public"]);
@@ -49,23 +71,33 @@ export interface Removed {
   readonly gone: boolean;
 }
 
-export function removeObject(context: Context, type: ResourceType, namespace: string | undefined, name: string, options: DeleteOptions): Removed {
+export function removeObject(
+  context: Context,
+  type: ResourceType,
+  namespace: string | undefined,
+  name: string,
+  options: DeleteOptions,
+): Removed {
   const current = context.storage.get(resourceId(type), namespace, name)?.object;
   if (current === undefined) throw notFound(type, name);
   checkPreconditions(type, current, options);
-  if (resourceId(type) === "namespaces" && LASTING_NAMESPACES.has(name)) throw forbidden(type, name, "this namespace may not be deleted");
+  if (resourceId(type) === "namespaces" && LASTING_NAMESPACES.has(name))
+    throw forbidden(type, name, "this namespace may not be deleted");
   if (options.propagation === "Orphan" && !options.dryRun) orphanDependents(context, current);
   const next = structuredClone(current);
   const alreadyDeleting = current.metadata.deletionTimestamp !== undefined;
   const grace = type.kind === "Pod" && type.builtIn ? podGrace(current, options) : 0;
-  if (options.propagation === "Foreground" && !alreadyDeleting) next.metadata.finalizers = [...(next.metadata.finalizers ?? []), "foregroundDeletion"];
+  if (options.propagation === "Foreground" && !alreadyDeleting)
+    next.metadata.finalizers = [...(next.metadata.finalizers ?? []), "foregroundDeletion"];
   if (type.kind === "CustomResourceDefinition" && type.builtIn && !alreadyDeleting) addCleanupFinalizer(next);
   if (grace === 0 && !isHeld(type, next)) return removeNow(context, type, current, options.dryRun);
-  if (alreadyDeleting && grace >= (current.metadata.deletionGracePeriodSeconds ?? 0)) return { object: current, gone: false };
+  if (alreadyDeleting && grace >= (current.metadata.deletionGracePeriodSeconds ?? 0))
+    return { object: current, gone: false };
   next.metadata.deletionTimestamp = timestamp(context.nowMs() + grace * 1000);
   next.metadata.deletionGracePeriodSeconds = grace;
   if (next.metadata.generation !== undefined && !alreadyDeleting) next.metadata.generation += 1;
-  if (type.kind === "Namespace" && type.builtIn) next["status"] = { ...(isJsonObject(next["status"]) ? next["status"] : {}), phase: "Terminating" };
+  if (type.kind === "Namespace" && type.builtIn)
+    next["status"] = { ...(isJsonObject(next["status"]) ? next["status"] : {}), phase: "Terminating" };
   if (options.dryRun) return { object: next, gone: false };
   return { object: context.storage.write(resourceId(type), next).object, gone: false };
 }
@@ -74,7 +106,8 @@ export function removeObject(context: Context, type: ResourceType, namespace: st
 function removeNow(context: Context, type: ResourceType, current: ApiObject, dryRun: boolean): Removed {
   const { namespace, name, deletionTimestamp, generation } = current.metadata;
   const resource = resourceId(type);
-  if (resource !== "pods") return { object: dryRun ? current : context.storage.remove(resource, namespace, name).object, gone: true };
+  if (resource !== "pods")
+    return { object: dryRun ? current : context.storage.remove(resource, namespace, name).object, gone: true };
   const next = structuredClone(current);
   next.metadata.deletionTimestamp = timestamp(context.nowMs());
   next.metadata.deletionGracePeriodSeconds = 0;
@@ -88,9 +121,18 @@ function removeNow(context: Context, type: ResourceType, current: ApiObject, dry
 function checkPreconditions(type: ResourceType, current: ApiObject, options: DeleteOptions): void {
   const { name, uid, resourceVersion } = current.metadata;
   const subject = { ...type, plural: type.kind };
-  if (options.uid !== undefined && options.uid !== uid) throw conflict(subject, name, `the UID in the precondition (${options.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`);
+  if (options.uid !== undefined && options.uid !== uid)
+    throw conflict(
+      subject,
+      name,
+      `the UID in the precondition (${options.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`,
+    );
   if (options.resourceVersion !== undefined && options.resourceVersion !== resourceVersion) {
-    throw conflict(subject, name, `the ResourceVersion in the precondition (${options.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}). The object might have been modified`);
+    throw conflict(
+      subject,
+      name,
+      `the ResourceVersion in the precondition (${options.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}). The object might have been modified`,
+    );
   }
 }
 
@@ -120,7 +162,8 @@ function isHeld(type: ResourceType, object: ApiObject): boolean {
 export function finishDeletion(context: Context, type: ResourceType, object: ApiObject): boolean {
   const { deletionTimestamp, deletionGracePeriodSeconds, namespace, name } = object.metadata;
   if (deletionTimestamp === undefined || (deletionGracePeriodSeconds ?? 0) > 0 || isHeld(type, object)) return false;
-  if (context.storage.get(resourceId(type), namespace, name) !== undefined) context.storage.remove(resourceId(type), namespace, name);
+  if (context.storage.get(resourceId(type), namespace, name) !== undefined)
+    context.storage.remove(resourceId(type), namespace, name);
   return true;
 }
 

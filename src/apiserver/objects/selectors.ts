@@ -33,9 +33,15 @@ export function parseFieldSelector(text: string, type: ResourceType): Predicate 
 
 function fieldReader(field: string, type: ResourceType): (object: ApiObject) => string {
   if (field === "metadata.name") return (object) => object.metadata.name;
-  if (field === "metadata.namespace" && (type.namespaced || type.builtIn)) return (object) => object.metadata.namespace ?? "";
+  if (field === "metadata.namespace" && (type.namespaced || type.builtIn))
+    return (object) => object.metadata.namespace ?? "";
   const read = Object.hasOwn(type.selectableFields, field) ? type.selectableFields[field] : undefined;
-  if (read === undefined) throw badRequest(type.builtIn && Object.keys(type.selectableFields).length === 0 ? `${JSON.stringify(field)} is not a known field selector: only "metadata.name", "metadata.namespace"` : `field label not supported: ${field}`);
+  if (read === undefined)
+    throw badRequest(
+      type.builtIn && Object.keys(type.selectableFields).length === 0
+        ? `${JSON.stringify(field)} is not a known field selector: only "metadata.name", "metadata.namespace"`
+        : `field label not supported: ${field}`,
+    );
   return read;
 }
 

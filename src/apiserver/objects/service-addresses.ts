@@ -20,7 +20,8 @@ export class ServiceAddresses {
   /** Why no Service can be given the address; undefined: one can. The text must be an address. */
   problem(storage: Storage, address: string): string | undefined {
     const parsed = parseAddr(address);
-    if (!parsed.ok || !prefixContains(this.#range, parsed.value)) return `the provided IP (${address}) is not in the valid range. The range of valid IPs is ${this.#range}`;
+    if (!parsed.ok || !prefixContains(this.#range, parsed.value))
+      return `the provided IP (${address}) is not in the valid range. The range of valid IPs is ${this.#range}`;
     return usedAddresses(storage).has(parsed.value) ? "provided IP is already allocated" : undefined;
   }
 

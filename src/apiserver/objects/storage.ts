@@ -51,8 +51,23 @@ export interface StorageLimits {
 
 const DEFAULT_LIMITS: StorageLimits = { changes: 8192, changeBytes: 24 * 1024 * 1024 };
 
-interface ChangeRow { revision: number; resource: string; namespace: string; name: string; type: string; json: string; previous: string | null; previousRevision: number | null }
-interface ObjectRow { resource: string; namespace: string; name: string; revision: number; json: string }
+interface ChangeRow {
+  revision: number;
+  resource: string;
+  namespace: string;
+  name: string;
+  type: string;
+  json: string;
+  previous: string | null;
+  previousRevision: number | null;
+}
+interface ObjectRow {
+  resource: string;
+  namespace: string;
+  name: string;
+  revision: number;
+  json: string;
+}
 
 export class Storage {
   readonly #database: Database;
@@ -75,8 +90,12 @@ export class Storage {
     this.#database = new Database(path, { create: true, strict: true });
     this.#database.run("PRAGMA journal_mode = WAL");
     this.#database.run("PRAGMA synchronous = OFF");
-    this.#database.run("CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, revision INTEGER, json TEXT, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID");
-    this.#database.run("CREATE TABLE IF NOT EXISTS changes (revision INTEGER PRIMARY KEY, resource TEXT, namespace TEXT, name TEXT, type TEXT, json TEXT, previous TEXT, previousRevision INTEGER)");
+    this.#database.run(
+      "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, revision INTEGER, json TEXT, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID",
+    );
+    this.#database.run(
+      "CREATE TABLE IF NOT EXISTS changes (revision INTEGER PRIMARY KEY, resource TEXT, namespace TEXT, name TEXT, type TEXT, json TEXT, previous TEXT, previousRevision INTEGER)",
+    );
     this.#database.run("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID");
     this.#put = this.#database.prepare("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)");
     this.#remove = this.#database.prepare("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?");
@@ -86,7 +105,9 @@ export class Storage {
   }
 
   #load(): void {
-    for (const row of this.#database.query<ObjectRow, []>("SELECT resource, namespace, name, revision, json FROM objects").iterate()) {
+    for (const row of this.#database
+      .query<ObjectRow, []>("SELECT resource, namespace, name, revision, json FROM objects")
+      .iterate()) {
       this.#resource(row.resource).set(`${row.namespace}/${row.name}`, new Stored(row.revision, row.json));
       this.#revision = Math.max(this.#revision, row.revision);
     }
@@ -94,7 +115,16 @@ export class Storage {
       const previous = row.previous === null ? undefined : new Stored(row.previousRevision ?? 0, row.previous);
       const type = row.type === "ADDED" || row.type === "MODIFIED" ? row.type : "DELETED";
       const namespace = row.namespace === "" ? undefined : row.namespace;
-      this.#remember({ revision: row.revision, resource: row.resource, namespace, name: row.name, type, state: new Stored(row.revision, row.json), previous, encoded: new Map() });
+      this.#remember({
+        revision: row.revision,
+        resource: row.resource,
+        namespace,
+        name: row.name,
+        type,
+        state: new Stored(row.revision, row.json),
+        previous,
+        encoded: new Map(),
+      });
       this.#revision = Math.max(this.#revision, row.revision);
     }
     const oldest = this.#database.query<{ value: number }, []>("SELECT value FROM meta WHERE key = 'oldest'").get();
@@ -129,7 +159,8 @@ export class Storage {
   /** Keys `namespace/name` (`/name` without namespace) of the resource, sorted. */
   keys(resource: string): readonly string[] {
     let sorted = this.#sorted.get(resource);
-    if (sorted === undefined) this.#sorted.set(resource, (sorted = [...(this.#resources.get(resource)?.keys() ?? [])].sort()));
+    if (sorted === undefined)
+      this.#sorted.set(resource, (sorted = [...(this.#resources.get(resource)?.keys() ?? [])].sort()));
     return sorted;
   }
 
@@ -160,7 +191,16 @@ export class Storage {
     const revision = this.#revision + 1;
     object.metadata.resourceVersion = String(revision);
     const stored = new Stored(revision, textOf(object), object);
-    const change: Change = { revision, resource, namespace, name, type: previous === undefined ? "ADDED" : "MODIFIED", state: stored, previous, encoded: new Map() };
+    const change: Change = {
+      revision,
+      resource,
+      namespace,
+      name,
+      type: previous === undefined ? "ADDED" : "MODIFIED",
+      state: stored,
+      previous,
+      encoded: new Map(),
+    };
     this.#commit(() => {
       this.#put.run(resource, namespace ?? "", name, revision, stored.json);
       this.#record(change);
@@ -180,7 +220,16 @@ export class Storage {
     const last = structuredClone(previous.object);
     last.metadata.resourceVersion = String(revision);
     const stored = new Stored(revision, textOf(last), last);
-    const change: Change = { revision, resource, namespace, name, type: "DELETED", state: stored, previous, encoded: new Map() };
+    const change: Change = {
+      revision,
+      resource,
+      namespace,
+      name,
+      type: "DELETED",
+      state: stored,
+      previous,
+      encoded: new Map(),
+    };
     this.#commit(() => {
       this.#remove.run(resource, namespace ?? "", name);
       this.#record(change);
@@ -193,7 +242,16 @@ export class Storage {
   }
 
   #record(change: Change): void {
-    this.#log.run(change.revision, change.resource, change.namespace ?? "", change.name, change.type, change.state.json, change.previous?.json ?? null, change.previous?.revision ?? null);
+    this.#log.run(
+      change.revision,
+      change.resource,
+      change.namespace ?? "",
+      change.name,
+      change.type,
+      change.state.json,
+      change.previous?.json ?? null,
+      change.previous?.revision ?? null,
+    );
   }
 
   #publish(change: Change): void {
@@ -201,13 +259,18 @@ export class Storage {
     for (const listener of this.#listeners) listener(change);
     change.previous?.release();
     if (change.type === "DELETED") change.state.release();
-    if (this.#changes.length > this.#limits.changes * 1.25 || this.#changeBytes > this.#limits.changeBytes * 1.25) this.#trim();
+    if (this.#changes.length > this.#limits.changes * 1.25 || this.#changeBytes > this.#limits.changeBytes * 1.25)
+      this.#trim();
   }
 
   #trim(): void {
     let bytes = this.#changeBytes;
     let drop = 0;
-    while (drop < this.#changes.length && (this.#changes.length - drop > this.#limits.changes || bytes > this.#limits.changeBytes)) bytes -= sizeOf(this.#changes[drop++]);
+    while (
+      drop < this.#changes.length &&
+      (this.#changes.length - drop > this.#limits.changes || bytes > this.#limits.changeBytes)
+    )
+      bytes -= sizeOf(this.#changes[drop++]);
     const last = this.#changes[drop - 1];
     if (last !== undefined) this.compact(last.revision);
   }

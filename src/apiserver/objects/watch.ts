@@ -72,7 +72,9 @@ class Watcher {
     const { storage } = this.#context;
     const { from, resource, timeoutMs, bookmarks } = this.#request;
     if (from !== undefined && from !== 0 && from < storage.oldestRevision) {
-      this.#send(this.#line("ERROR", statusOf(expired(`too old resource version: ${from} (${storage.oldestRevision})`))));
+      this.#send(
+        this.#line("ERROR", statusOf(expired(`too old resource version: ${from} (${storage.oldestRevision})`))),
+      );
       this.#end();
       return;
     }
@@ -85,7 +87,8 @@ class Watcher {
     });
     this.#timers.push(setTimeout(() => this.#end(), timeoutMs));
     if (!bookmarks) return;
-    if (timeoutMs > FINAL_BOOKMARK_MS) this.#timers.push(setTimeout(() => this.#sendBookmark(), timeoutMs - FINAL_BOOKMARK_MS));
+    if (timeoutMs > FINAL_BOOKMARK_MS)
+      this.#timers.push(setTimeout(() => this.#sendBookmark(), timeoutMs - FINAL_BOOKMARK_MS));
     this.#timers.push(setInterval(() => this.#sendBookmark(), BOOKMARK_INTERVAL_MS));
   }
 
@@ -118,10 +121,19 @@ class Watcher {
 
   #sendBookmark(annotations?: { [name: string]: string }): void {
     const { type, version, format } = this.#request;
-    const metadata: JsonObject = { resourceVersion: String(this.#context.storage.revision), ...(annotations === undefined ? {} : { annotations }) };
+    const metadata: JsonObject = {
+      resourceVersion: String(this.#context.storage.revision),
+      ...(annotations === undefined ? {} : { annotations }),
+    };
     const bookmark: JsonObject = { kind: type.kind, apiVersion: apiVersionOf(type.group, version.name), metadata };
     if (format.as !== "table") this.#send(this.#line("BOOKMARK", bookmark));
-    else this.#send(this.#line("BOOKMARK", { ...tableOf(version, [], metadata, this.#tableRequest(), !this.#sentColumns), rows: [{ cells: [], object: bookmark }] }));
+    else
+      this.#send(
+        this.#line("BOOKMARK", {
+          ...tableOf(version, [], metadata, this.#tableRequest(), !this.#sentColumns),
+          rows: [{ cells: [], object: bookmark }],
+        }),
+      );
   }
 
   /** A change, as it looks through the selection: entering it is an ADDED, leaving it a DELETED. */
@@ -150,13 +162,20 @@ class Watcher {
   #sendEvent(event: EventType, stored: Stored, change: Change | undefined): void {
     const { format, type, version } = this.#request;
     if (format.as === "table" || change === undefined) {
-      this.#send(format.as === "object" && version.name === type.storageVersion ? encodeLine(event, stored.json) : this.#line(event, this.#shape(stored.object)));
+      this.#send(
+        format.as === "object" && version.name === type.storageVersion
+          ? encodeLine(event, stored.json)
+          : this.#line(event, this.#shape(stored.object)),
+      );
       return;
     }
     const key = `${event} ${format.as} ${format.version} ${version.name}`;
     let bytes = change.encoded.get(key);
     if (bytes === undefined) {
-      bytes = format.as === "object" && version.name === type.storageVersion ? encodeLine(event, stored.json) : this.#line(event, this.#shape(stored.object));
+      bytes =
+        format.as === "object" && version.name === type.storageVersion
+          ? encodeLine(event, stored.json)
+          : this.#line(event, this.#shape(stored.object));
       change.encoded.set(key, bytes);
     }
     this.#send(bytes);
@@ -167,7 +186,13 @@ class Watcher {
     const visible = { ...object, apiVersion: apiVersionOf(type.group, version.name) };
     if (format.as === "object") return visible;
     if (format.as === "metadata") return metadataOnly(visible, format.version);
-    const table = tableOf(version, [visible], { resourceVersion: object.metadata.resourceVersion ?? "" }, this.#tableRequest(), !this.#sentColumns);
+    const table = tableOf(
+      version,
+      [visible],
+      { resourceVersion: object.metadata.resourceVersion ?? "" },
+      this.#tableRequest(),
+      !this.#sentColumns,
+    );
     this.#sentColumns = true;
     return table;
   }

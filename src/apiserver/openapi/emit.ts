@@ -16,13 +16,34 @@ export interface Dialect {
 }
 
 const KEYWORDS = [
-  "description", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems",
-  "x-kubernetes-patch-strategy", "x-kubernetes-patch-merge-key", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type",
-  "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string", "x-kubernetes-embedded-resource",
+  "description",
+  "enum",
+  "minimum",
+  "maximum",
+  "minLength",
+  "maxLength",
+  "pattern",
+  "format",
+  "minItems",
+  "maxItems",
+  "uniqueItems",
+  "x-kubernetes-patch-strategy",
+  "x-kubernetes-patch-merge-key",
+  "x-kubernetes-list-type",
+  "x-kubernetes-list-map-keys",
+  "x-kubernetes-map-type",
+  "x-kubernetes-preserve-unknown-fields",
+  "x-kubernetes-int-or-string",
+  "x-kubernetes-embedded-resource",
 ] as const;
 
 /** Adds the kind's schema and everything that it refers to. */
-export function collect(definitions: Map<string, JsonObject>, type: ResourceType, version: ServedVersion, dialect: Dialect): void {
+export function collect(
+  definitions: Map<string, JsonObject>,
+  type: ResourceType,
+  version: ServedVersion,
+  dialect: Dialect,
+): void {
   const name = version.schema.definition ?? "";
   reference(definitions, version.schema, dialect);
   const kind = { group: type.group, kind: type.kind, version: version.name };
@@ -32,7 +53,12 @@ export function collect(definitions: Map<string, JsonObject>, type: ResourceType
     description: `${type.listKind} is a list of ${type.kind}`,
     type: "object",
     required: ["items"],
-    properties: { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" }, items: { type: "array", items: { $ref: `${dialect.prefix}${name}` } } },
+    properties: {
+      apiVersion: { type: "string" },
+      kind: { type: "string" },
+      metadata: { type: "object" },
+      items: { type: "array", items: { $ref: `${dialect.prefix}${name}` } },
+    },
     "x-kubernetes-group-version-kind": [{ ...kind, kind: type.listKind }],
   });
 }
@@ -47,10 +73,19 @@ function reference(definitions: Map<string, JsonObject>, schema: Schema, dialect
   return { $ref: `${dialect.prefix}${name}` };
 }
 
-function definitionOf(definitions: Map<string, JsonObject>, schema: Schema, name: string, dialect: Dialect): JsonObject {
-  if (name.endsWith(".Quantity")) return dialect.version === 2 ? { type: "string" } : { oneOf: [{ type: "string" }, { type: "number" }] };
+function definitionOf(
+  definitions: Map<string, JsonObject>,
+  schema: Schema,
+  name: string,
+  dialect: Dialect,
+): JsonObject {
+  if (name.endsWith(".Quantity"))
+    return dialect.version === 2 ? { type: "string" } : { oneOf: [{ type: "string" }, { type: "number" }] };
   if (name.endsWith("Time")) return { type: "string", format: "date-time" };
-  if (name.endsWith(".IntOrString")) return dialect.version === 2 ? { type: "string", format: "int-or-string" } : { format: "int-or-string", oneOf: [{ type: "integer" }, { type: "string" }] };
+  if (name.endsWith(".IntOrString"))
+    return dialect.version === 2
+      ? { type: "string", format: "int-or-string" }
+      : { format: "int-or-string", oneOf: [{ type: "integer" }, { type: "string" }] };
   const { definition: _, ...rest } = schema;
   const emitted = inline(definitions, rest, dialect);
   const required = [...new Set([...(schema.required ?? []), ...requiredOf(name)])];
@@ -71,9 +106,13 @@ function inline(definitions: Map<string, JsonObject>, schema: Schema, dialect: D
     if (schema.default !== undefined) out["default"] = schema.default as JsonValue;
     if (intOrString) out["oneOf"] = [{ type: "integer" }, { type: "string" }];
   }
-  if (schema.properties !== undefined) out["properties"] = Object.fromEntries(Object.entries(schema.properties).map(([field, rule]) => [field, child(definitions, rule, dialect)]));
+  if (schema.properties !== undefined)
+    out["properties"] = Object.fromEntries(
+      Object.entries(schema.properties).map(([field, rule]) => [field, child(definitions, rule, dialect)]),
+    );
   if (schema.items !== undefined) out["items"] = child(definitions, schema.items, dialect);
-  if (typeof schema.additionalProperties === "object") out["additionalProperties"] = child(definitions, schema.additionalProperties, dialect);
+  if (typeof schema.additionalProperties === "object")
+    out["additionalProperties"] = child(definitions, schema.additionalProperties, dialect);
   return out;
 }
 
@@ -81,17 +120,35 @@ function inline(definitions: Map<string, JsonObject>, schema: Schema, dialect: D
 function child(definitions: Map<string, JsonObject>, schema: Schema, dialect: Dialect): JsonObject {
   const emitted = reference(definitions, schema, dialect);
   if (emitted["$ref"] === undefined || schema.description === undefined || schema.description === "") return emitted;
-  return dialect.version === 3 ? { description: schema.description, allOf: [emitted] } : { description: schema.description, ...emitted };
+  return dialect.version === 3
+    ? { description: schema.description, allOf: [emitted] }
+    : { description: schema.description, ...emitted };
 }
 
 /** Paths of the kind with their operations, as kubectl reads them: GVK, action, parameters of writes. */
-export function pathsOf(type: ResourceType, version: ServedVersion, parameters: readonly JsonObject[], responses: JsonObject): JsonObject {
+export function pathsOf(
+  type: ResourceType,
+  version: ServedVersion,
+  parameters: readonly JsonObject[],
+  responses: JsonObject,
+): JsonObject {
   const root = type.group === "" ? `/api/${version.name}` : `/apis/${apiVersionOf(type.group, version.name)}`;
   const collection = `${root}/${type.namespaced ? "namespaces/{namespace}/" : ""}${type.plural}`;
   const kind = { group: type.group, kind: type.kind, version: version.name };
-  const operation = (action: string): JsonObject => ({ operationId: `${action}${type.kind}${version.name}${type.group}`, parameters: [...parameters], responses, "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind });
+  const operation = (action: string): JsonObject => ({
+    operationId: `${action}${type.kind}${version.name}${type.group}`,
+    parameters: [...parameters],
+    responses,
+    "x-kubernetes-action": action,
+    "x-kubernetes-group-version-kind": kind,
+  });
   return {
     [collection]: { get: operation("list"), post: operation("post"), delete: operation("deletecollection") },
-    [`${collection}/{name}`]: { get: operation("get"), put: operation("put"), patch: operation("patch"), delete: operation("delete") },
+    [`${collection}/{name}`]: {
+      get: operation("get"),
+      put: operation("put"),
+      patch: operation("patch"),
+      delete: operation("delete"),
+    },
   };
 }

@@ -76,9 +76,11 @@ function varint(value: number): Uint8Array {
 export function encodeOpenApiV2(document: JsonObject): Uint8Array<ArrayBuffer> {
   const info = objectAt(document["info"]);
   const paths = new Message();
-  for (const [path, item] of Object.entries(objectAt(document["paths"]))) paths.message(2, new Message().string(1, path).message(2, pathItem(objectAt(item))));
+  for (const [path, item] of Object.entries(objectAt(document["paths"])))
+    paths.message(2, new Message().string(1, path).message(2, pathItem(objectAt(item))));
   const definitions = new Message();
-  for (const [name, schema] of Object.entries(objectAt(document["definitions"]))) definitions.message(1, new Message().string(1, name).message(2, schemaOf(objectAt(schema))));
+  for (const [name, schema] of Object.entries(objectAt(document["definitions"])))
+    definitions.message(1, new Message().string(1, name).message(2, schemaOf(objectAt(schema))));
   return new Message()
     .string(1, stringAt(document["swagger"]))
     .message(2, new Message().string(1, stringAt(info["title"])).string(2, stringAt(info["version"])))
@@ -91,7 +93,8 @@ const METHODS: Readonly<Record<string, number>> = { get: 2, put: 3, post: 4, del
 
 function pathItem(item: JsonObject): Message {
   const message = new Message();
-  for (const [method, field] of Object.entries(METHODS)) if (isJsonObject(item[method])) message.message(field, operation(objectAt(item[method])));
+  for (const [method, field] of Object.entries(METHODS))
+    if (isJsonObject(item[method])) message.message(field, operation(objectAt(item[method])));
   return message;
 }
 
@@ -106,14 +109,18 @@ function operation(entry: JsonObject): Message {
 
 /** ParametersItem{Parameter{NonBodyParameter{QueryParameterSubSchema}}}. */
 function queryParameter(parameter: JsonObject): Message {
-  const query = new Message().string(2, "query").string(4, stringAt(parameter["name"])).string(6, stringAt(parameter["type"]));
+  const query = new Message()
+    .string(2, "query")
+    .string(4, stringAt(parameter["name"]))
+    .string(6, stringAt(parameter["type"]));
   const nonBody = new Message().message(3, query);
   return new Message().message(1, new Message().message(2, nonBody));
 }
 
 /** Vendor extensions: NamedAny{name, Any{yaml}}. */
 function extensions(message: Message, field: number, source: JsonObject): void {
-  for (const [name, value] of Object.entries(source)) if (name.startsWith("x-")) message.message(field, new Message().string(1, name).message(2, anyOf(value)));
+  for (const [name, value] of Object.entries(source))
+    if (name.startsWith("x-")) message.message(field, new Message().string(1, name).message(2, anyOf(value)));
 }
 
 function anyOf(value: JsonValue): Message {
@@ -121,7 +128,10 @@ function anyOf(value: JsonValue): Message {
 }
 
 function schemaOf(schema: JsonObject): Message {
-  const message = new Message().string(1, stringAt(schema["$ref"])).string(2, stringAt(schema["format"])).string(4, stringAt(schema["description"]));
+  const message = new Message()
+    .string(1, stringAt(schema["$ref"]))
+    .string(2, stringAt(schema["format"]))
+    .string(4, stringAt(schema["description"]));
   if (typeof schema["maximum"] === "number") message.double(7, schema["maximum"]);
   if (typeof schema["minimum"] === "number") message.double(9, schema["minimum"]);
   if (typeof schema["maxLength"] === "number") message.integer(11, schema["maxLength"]);
@@ -129,7 +139,8 @@ function schemaOf(schema: JsonObject): Message {
   message.string(13, stringAt(schema["pattern"]));
   for (const field of arrayAt(schema["required"])) message.string(19, stringAt(field));
   for (const value of arrayAt(schema["enum"])) message.message(20, anyOf(value));
-  if (isJsonObject(schema["additionalProperties"])) message.message(21, new Message().message(1, schemaOf(schema["additionalProperties"])));
+  if (isJsonObject(schema["additionalProperties"]))
+    message.message(21, new Message().message(1, schemaOf(schema["additionalProperties"])));
   if (typeof schema["type"] === "string") message.message(22, new Message().string(1, schema["type"]));
   if (isJsonObject(schema["items"])) message.message(23, new Message().message(1, schemaOf(schema["items"])));
   if (isJsonObject(schema["properties"])) message.message(25, properties(schema["properties"]));
@@ -139,6 +150,7 @@ function schemaOf(schema: JsonObject): Message {
 
 function properties(entries: JsonObject): Message {
   const message = new Message();
-  for (const [name, schema] of Object.entries(entries)) message.message(1, new Message().string(1, name).message(2, schemaOf(objectAt(schema))));
+  for (const [name, schema] of Object.entries(entries))
+    message.message(1, new Message().string(1, name).message(2, schemaOf(objectAt(schema))));
   return message;
 }

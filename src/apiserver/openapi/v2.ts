@@ -4,7 +4,12 @@ import type { Registry } from "../objects/context.ts";
 import { collect, pathsOf } from "./emit.ts";
 
 const DIALECT = { prefix: "#/definitions/", version: 2 } as const;
-const PARAMETERS: readonly JsonObject[] = ["dryRun", "fieldManager", "fieldValidation"].map((name) => ({ name, in: "query", type: "string", uniqueItems: true }));
+const PARAMETERS: readonly JsonObject[] = ["dryRun", "fieldManager", "fieldValidation"].map((name) => ({
+  name,
+  in: "query",
+  type: "string",
+  uniqueItems: true,
+}));
 
 export function openApiV2Document(registry: Registry): JsonObject {
   const definitions = new Map<string, JsonObject>();
@@ -15,5 +20,10 @@ export function openApiV2Document(registry: Registry): JsonObject {
       Object.assign(paths, pathsOf(type, version, PARAMETERS, { "200": { description: "OK" } }));
     }
   }
-  return { swagger: "2.0", info: { title: "Kubernetes", version: "v1" }, paths, definitions: Object.fromEntries(definitions) };
+  return {
+    swagger: "2.0",
+    info: { title: "Kubernetes", version: "v1" },
+    paths,
+    definitions: Object.fromEntries(definitions),
+  };
 }

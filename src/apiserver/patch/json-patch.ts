@@ -40,15 +40,27 @@ export function applyJsonPatch(original: JsonValue, patch: JsonValue): Result<Js
 function parseOperation(entry: JsonValue): Operation | string {
   if (!isJsonObject(entry)) return "a JSON patch must be a list of operations";
   const { op, path, from } = entry;
-  if (typeof op !== "string" || !["add", "remove", "replace", "move", "copy", "test"].includes(op)) return `unknown operation ${JSON.stringify(op)}`;
-  if (typeof path !== "string" || (path !== "" && !path.startsWith("/"))) return `path ${JSON.stringify(path)} is no JSON pointer`;
+  if (typeof op !== "string" || !["add", "remove", "replace", "move", "copy", "test"].includes(op))
+    return `unknown operation ${JSON.stringify(op)}`;
+  if (typeof path !== "string" || (path !== "" && !path.startsWith("/")))
+    return `path ${JSON.stringify(path)} is no JSON pointer`;
   if ((op === "move" || op === "copy") && typeof from !== "string") return `operation ${op} needs "from"`;
   if (["add", "replace", "test"].includes(op) && !Object.hasOwn(entry, "value")) return `operation ${op} needs "value"`;
-  return { op, path: splitPointer(path), from: typeof from === "string" ? splitPointer(from) : undefined, value: entry["value"] };
+  return {
+    op,
+    path: splitPointer(path),
+    from: typeof from === "string" ? splitPointer(from) : undefined,
+    value: entry["value"],
+  };
 }
 
 function splitPointer(pointer: string): string[] {
-  return pointer === "" ? [] : pointer.slice(1).split("/").map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+  return pointer === ""
+    ? []
+    : pointer
+        .slice(1)
+        .split("/")
+        .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
 }
 
 function applyOperation(root: { value: JsonValue }, operation: Operation): void {

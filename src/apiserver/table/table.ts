@@ -14,13 +14,22 @@ export interface TableRequest {
 }
 
 /** A Table of the objects; `withColumns` false leaves the definitions out, as later events of a watch do. */
-export function tableOf(served: ServedVersion, objects: readonly ApiObject[], metadata: JsonObject, request: TableRequest, withColumns: boolean): JsonObject {
+export function tableOf(
+  served: ServedVersion,
+  objects: readonly ApiObject[],
+  metadata: JsonObject,
+  request: TableRequest,
+  withColumns: boolean,
+): JsonObject {
   return {
     kind: "Table",
     apiVersion: `meta.k8s.io/${request.version}`,
     metadata,
     columnDefinitions: withColumns ? served.columns.map(definitionOf) : null,
-    rows: objects.map((object) => ({ cells: served.columns.map((column) => column.cell(object, request.nowMs) ?? null), object: includedObject(object, request) })),
+    rows: objects.map((object) => ({
+      cells: served.columns.map((column) => column.cell(object, request.nowMs) ?? null),
+      object: includedObject(object, request),
+    })),
   };
 }
 

@@ -15,7 +15,17 @@ import { FAMILIES } from "../../net/addr.ts";
 import { ICMPV6 } from "../../net/protocol.ts";
 import { hex8, hexText } from "./bytes.ts";
 import { isFamily, isProtocol, loadAddr } from "./match.ts";
-import { FORWARD, FROM_ENDPOINT, INPUT, INTERFACE_PREFIX, NEIGHBOR_DISCOVERY, PREROUTING, sourcesSet, TO_ENDPOINT, TO_WORKLOAD } from "./names.ts";
+import {
+  FORWARD,
+  FROM_ENDPOINT,
+  INPUT,
+  INTERFACE_PREFIX,
+  NEIGHBOR_DISCOVERY,
+  PREROUTING,
+  sourcesSet,
+  TO_ENDPOINT,
+  TO_WORKLOAD,
+} from "./names.ts";
 import { chainId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
@@ -68,7 +78,11 @@ function sourceIsForeign(family: Family): Expr[] {
 function sourceIs6(prefix: "link-local" | "unspecified"): Expr[] {
   const load = loadAddr("source", 6, 0);
   if (prefix === "unspecified") return [load, { op: "cmp", compare: "eq", register: 0, data: ZERO.repeat(4) }];
-  return [load, { op: "bitwise", source: 0, destination: 0, mask: `ffc00000${ZERO.repeat(3)}`, xor: ZERO.repeat(4) }, { op: "cmp", compare: "eq", register: 0, data: `fe800000${ZERO.repeat(3)}` }];
+  return [
+    load,
+    { op: "bitwise", source: 0, destination: 0, mask: `ffc00000${ZERO.repeat(3)}`, xor: ZERO.repeat(4) },
+    { op: "cmp", compare: "eq", register: 0, data: `fe800000${ZERO.repeat(3)}` },
+  ];
 }
 
 function icmp6Type(from: number, to: number): Expr[] {
@@ -85,7 +99,16 @@ function preroutingRules(): NftRule[] {
     { op: "payload", base: "network", offset: 16, length: 1, register: 0 },
     { op: "cmp", compare: "eq", register: 0, data: "7f" },
   ];
-  return [rule("loopback destination", interfaceIsOurs("iifname"), isFamily(4), toLoopback, COUNTER, verdict({ type: "drop" }))];
+  return [
+    rule(
+      "loopback destination",
+      interfaceIsOurs("iifname"),
+      isFamily(4),
+      toLoopback,
+      COUNTER,
+      verdict({ type: "drop" }),
+    ),
+  ];
 }
 
 const SPOOFED = "unknown interface or spoofed source";
@@ -94,8 +117,17 @@ function forwardRules(): NftRule[] {
   return [
     ...FAMILIES.map((family) => rule(SPOOFED, sourceIsForeign(family), COUNTER, verdict({ type: "drop" }))),
     rule(undefined, connectionIs(ESTABLISHED_OR_RELATED), verdict({ type: "accept" })),
-    rule("invalid connection state", interfaceIsOurs("iifname"), connectionIs(INVALID), COUNTER, verdict({ type: "drop" })),
-    rule(undefined, [{ op: "meta", key: "iifname", register: 0 }, { op: "verdict-map", map: FROM_ENDPOINT, register: 0 }]),
+    rule(
+      "invalid connection state",
+      interfaceIsOurs("iifname"),
+      connectionIs(INVALID),
+      COUNTER,
+      verdict({ type: "drop" }),
+    ),
+    rule(undefined, [
+      { op: "meta", key: "iifname", register: 0 },
+      { op: "verdict-map", map: FROM_ENDPOINT, register: 0 },
+    ]),
     rule(undefined, interfaceIsOurs("oifname"), verdict({ type: "goto", chain: TO_WORKLOAD })),
   ];
 }
@@ -108,8 +140,17 @@ function inputRules(): NftRule[] {
     ...FAMILIES.map((family) => rule(SPOOFED, sourceIsForeign(family), COUNTER, verdict({ type: "drop" }))),
     rule(undefined, connectionIs(ESTABLISHED_OR_RELATED), verdict({ type: "accept" })),
     rule(undefined, interfaceIsOurs("iifname"), icmp6Type(135, 136), verdict({ type: "accept" })),
-    rule("invalid connection state", interfaceIsOurs("iifname"), connectionIs(INVALID), COUNTER, verdict({ type: "drop" })),
-    rule(undefined, [{ op: "meta", key: "iifname", register: 0 }, { op: "verdict-map", map: FROM_ENDPOINT, register: 0 }]),
+    rule(
+      "invalid connection state",
+      interfaceIsOurs("iifname"),
+      connectionIs(INVALID),
+      COUNTER,
+      verdict({ type: "drop" }),
+    ),
+    rule(undefined, [
+      { op: "meta", key: "iifname", register: 0 },
+      { op: "verdict-map", map: FROM_ENDPOINT, register: 0 },
+    ]),
   ];
 }
 
@@ -125,8 +166,17 @@ function discoveryRules(): NftRule[] {
 
 function toWorkloadRules(): NftRule[] {
   return [
-    rule("invalid connection state", interfaceIsOurs("oifname"), connectionIs(INVALID), COUNTER, verdict({ type: "drop" })),
-    rule(undefined, [{ op: "meta", key: "oifname", register: 0 }, { op: "verdict-map", map: TO_ENDPOINT, register: 0 }]),
+    rule(
+      "invalid connection state",
+      interfaceIsOurs("oifname"),
+      connectionIs(INVALID),
+      COUNTER,
+      verdict({ type: "drop" }),
+    ),
+    rule(undefined, [
+      { op: "meta", key: "oifname", register: 0 },
+      { op: "verdict-map", map: TO_ENDPOINT, register: 0 },
+    ]),
     rule("unknown interface", interfaceIsOurs("oifname"), COUNTER, verdict({ type: "drop" })),
     rule(undefined, verdict({ type: "accept" })),
   ];
@@ -138,10 +188,14 @@ const PRIORITY_RAW = -300;
 /** The rows that exist whatever the program says. */
 export function baseRows(): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
-  for (const family of FAMILIES) rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
+  for (const family of FAMILIES)
+    rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
   for (const map of [FROM_ENDPOINT, TO_ENDPOINT]) rows.set(setId(map), { type: "set", set: map, is: VERDICT_MAP });
   const chain = (name: string, rules: NftRule[], hook?: "prerouting" | "forward" | "input"): void => {
-    const base = hook === undefined ? undefined : ({ hook, priority: hook === "prerouting" ? PRIORITY_RAW : 0, policy: "accept" } as const);
+    const base =
+      hook === undefined
+        ? undefined
+        : ({ hook, priority: hook === "prerouting" ? PRIORITY_RAW : 0, policy: "accept" } as const);
     rows.set(chainId(name), { type: "chain", chain: name, base, rules });
   };
   chain(NEIGHBOR_DISCOVERY, discoveryRules());

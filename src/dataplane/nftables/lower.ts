@@ -12,7 +12,16 @@ import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/
 import { baseRows, sourcesOf, VERDICT_MAP, verdict } from "./base.ts";
 import { hex16, hex8, hexAddr, hexInterface, padField } from "./bytes.ts";
 import { lowerMatch, type PortSet } from "./match.ts";
-import { endpointChain, FROM_ENDPOINT, policyChain, setName, sourcesSet, tierChain, TO_ENDPOINT, TO_WORKLOAD } from "./names.ts";
+import {
+  endpointChain,
+  FROM_ENDPOINT,
+  policyChain,
+  setName,
+  sourcesSet,
+  tierChain,
+  TO_ENDPOINT,
+  TO_WORKLOAD,
+} from "./names.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 
 type SetRow = (id: string, row: NftRow | undefined) => void;
@@ -34,7 +43,8 @@ export class NftablesLowering {
   step(program: Program, delta: ProgramDelta): void {
     for (const [id, members] of delta.sets) this.#stepSet(id, members, delta);
     for (const [id, policy] of delta.policies) this.#stepPolicy(id, policy, program);
-    for (const [id, endpoint] of delta.endpoints) this.#replace(`endpoint ${id}`, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint));
+    for (const [id, endpoint] of delta.endpoints)
+      this.#replace(`endpoint ${id}`, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint));
   }
 
   #stepSet(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): void {
@@ -58,7 +68,10 @@ export class NftablesLowering {
   }
 
   #stepPolicy(id: PolicyId, policy: Policy | undefined, program: Program): void {
-    const { rows, portSets } = policy === undefined ? { rows: new Map<string, NftRow>(), portSets: new Map<string, PortSet>() } : lowerPolicy(id, policy, program);
+    const { rows, portSets } =
+      policy === undefined
+        ? { rows: new Map<string, NftRow>(), portSets: new Map<string, PortSet>() }
+        : lowerPolicy(id, policy, program);
     for (const [name, set] of portSets) this.#usePortSet(name, set);
     this.#replace(`policy ${id}`, rows);
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
@@ -73,7 +86,8 @@ export class NftablesLowering {
       return;
     }
     const rows = new Map<string, NftRow>([[setId(name), { type: "set", set: name, is: set.is }]]);
-    for (const element of set.elements) rows.set(elementId(name, element), { type: "element", set: name, is: set.is, element });
+    for (const element of set.elements)
+      rows.set(elementId(name, element), { type: "element", set: name, is: set.is, element });
     for (const [id, row] of rows) this.#set(id, row);
     this.#portSetUsers.set(name, { users: 1, rows: new Set(rows.keys()) });
   }
@@ -130,12 +144,19 @@ function memberRow(id: SetId, type: "address" | "address-port", member: string):
   const addr = addrText as Addr;
   const family = familyOf(addr);
   const set = setName(id, family);
-  const key = type === "address" ? hexAddr(addr) : hexAddr(addr) + padField(hex8(Number(protocol))) + padField(hex16(Number(port)));
+  const key =
+    type === "address"
+      ? hexAddr(addr)
+      : hexAddr(addr) + padField(hex8(Number(protocol))) + padField(hex16(Number(port)));
   const element: NftElement = { key, keyEnd: undefined, verdict: undefined };
   return [elementId(set, element), { type: "element", set, is: nftSetOf(type, family), element }];
 }
 
-function lowerPolicy(id: PolicyId, policy: Policy, program: Program): { rows: Map<string, NftRow>; portSets: Map<string, PortSet> } {
+function lowerPolicy(
+  id: PolicyId,
+  policy: Policy,
+  program: Program,
+): { rows: Map<string, NftRow>; portSets: Map<string, PortSet> } {
   const rows = new Map<string, NftRow>();
   const portSets = new Map<string, PortSet>();
   for (const direction of DIRECTIONS) {
@@ -145,7 +166,10 @@ function lowerPolicy(id: PolicyId, policy: Policy, program: Program): { rows: Ma
     for (const rule of written) {
       for (const alternative of lowerMatch(rule, (set) => program.sets.get(set) ?? missing(set))) {
         for (const [name, set] of alternative.portSets) portSets.set(name, set);
-        rules.push({ expressions: [...alternative.expressions, { op: "counter" }, ...verdictOf(rule)], comment: comment(`${rule.action} ${formatName(rule.id.source)} ${direction} rule ${rule.id.index + 1}`) });
+        rules.push({
+          expressions: [...alternative.expressions, { op: "counter" }, ...verdictOf(rule)],
+          comment: comment(`${rule.action} ${formatName(rule.id.source)} ${direction} rule ${rule.id.index + 1}`),
+        });
       }
     }
     const chain = policyChain(id, direction);
@@ -179,13 +203,22 @@ function lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> 
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
     }
     const map = direction === "egress" ? FROM_ENDPOINT : TO_ENDPOINT;
-    const element: NftElement = { key: hexInterface(id), keyEnd: undefined, verdict: { type: "goto", chain: endpointChain(id, direction) } };
+    const element: NftElement = {
+      key: hexInterface(id),
+      keyEnd: undefined,
+      verdict: { type: "goto", chain: endpointChain(id, direction) },
+    };
     rows.set(elementId(map, element), { type: "element", set: map, is: VERDICT_MAP, element });
   }
   for (const addr of endpoint.addresses) {
     const family = familyOf(addr);
     const element: NftElement = { key: hexInterface(id) + hexAddr(addr), keyEnd: undefined, verdict: undefined };
-    rows.set(elementId(sourcesSet(family), element), { type: "element", set: sourcesSet(family), is: sourcesOf(family), element });
+    rows.set(elementId(sourcesSet(family), element), {
+      type: "element",
+      set: sourcesSet(family),
+      is: sourcesOf(family),
+      element,
+    });
   }
   return rows;
 }
@@ -199,9 +232,20 @@ function lowerStage(id: EndpointId, direction: Direction, stage: Stage): Map<str
       : { expressions: [{ op: "counter" }, ...verdict({ type: "drop" })], comment: `${direction} end` };
   if (stage.tiers.length === 0) chains.set(endpointChain(id, direction), [end()]);
   stage.tiers.forEach((tier, i) => {
-    const rules: NftRule[] = tier.policies.map((policy) => ({ expressions: verdict({ type: "jump", chain: policyChain(policy, direction) }), comment: undefined }));
-    if (tier.otherwise === "deny") rules.push({ expressions: [{ op: "counter" }, ...verdict({ type: "drop" })], comment: comment(`${direction} no rule of tier ${tier.tier} matched`) });
-    else if (i + 1 < stage.tiers.length) rules.push({ expressions: verdict({ type: "goto", chain: tierChain(id, direction, i + 1) }), comment: undefined });
+    const rules: NftRule[] = tier.policies.map((policy) => ({
+      expressions: verdict({ type: "jump", chain: policyChain(policy, direction) }),
+      comment: undefined,
+    }));
+    if (tier.otherwise === "deny")
+      rules.push({
+        expressions: [{ op: "counter" }, ...verdict({ type: "drop" })],
+        comment: comment(`${direction} no rule of tier ${tier.tier} matched`),
+      });
+    else if (i + 1 < stage.tiers.length)
+      rules.push({
+        expressions: verdict({ type: "goto", chain: tierChain(id, direction, i + 1) }),
+        comment: undefined,
+      });
     else rules.push(end());
     chains.set(tierChain(id, direction, i), rules);
   });

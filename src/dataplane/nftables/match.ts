@@ -79,7 +79,11 @@ function lowerNegated(atom: Atom, family: Family, setOf: SetTypeOf): Alternative
     case "ports":
       return [
         plain(isProtocol(atom.protocol, "neq")),
-        plain([...isProtocol(atom.protocol, "eq"), loadPort(atom.side, 1), { op: "range", compare: "neq", register: 1, from: hex16(atom.from), to: hex16(atom.to) }]),
+        plain([
+          ...isProtocol(atom.protocol, "eq"),
+          loadPort(atom.side, 1),
+          { op: "range", compare: "neq", register: 1, from: hex16(atom.from), to: hex16(atom.to) },
+        ]),
       ];
     default:
       return assertNever(atom);
@@ -101,7 +105,11 @@ function lowerPorts(ports: readonly PortsAtom[], side: Side): Alternative[] {
   for (let i = 0; i < merged.length; i += PORTS_PER_SET) {
     const chunk = merged.slice(i, i + PORTS_PER_SET);
     const name = `ports-${chunk.map((p) => `${p.protocol}.${p.from}-${p.to}`).join(".")}`;
-    const elements = chunk.map((p) => ({ key: portKey(p.protocol, p.from), keyEnd: portKey(p.protocol, p.to), verdict: undefined }));
+    const elements = chunk.map((p) => ({
+      key: portKey(p.protocol, p.from),
+      keyEnd: portKey(p.protocol, p.to),
+      verdict: undefined,
+    }));
     alternatives.push({
       expressions: [loadProtocol(0), loadPort(side, 1), { op: "lookup", set: name, register: 0, not: false }],
       portSets: new Map([[name, { is: PORT_SET, elements }]]),

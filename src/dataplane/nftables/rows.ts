@@ -3,15 +3,32 @@
  * chain (with its rules), set and set element.
  */
 import { equal } from "../../lib/equal.ts";
-import type { NftBaseChain, NftCommand, NftElement, NftRule, NftSet, NftTableFlag, NftTableState } from "../../kernel/nftables/objects.ts";
+import type {
+  NftBaseChain,
+  NftCommand,
+  NftElement,
+  NftRule,
+  NftSet,
+  NftTableFlag,
+  NftTableState,
+} from "../../kernel/nftables/objects.ts";
 import type { Change } from "../tracker.ts";
 
 export type NftRow =
   /** `owner`: us, or the port id of another socket. */
-  | { readonly type: "table"; readonly flags: readonly NftTableFlag[] | undefined; readonly owner: "us" | number | undefined }
+  | {
+      readonly type: "table";
+      readonly flags: readonly NftTableFlag[] | undefined;
+      readonly owner: "us" | number | undefined;
+    }
   | { readonly type: "set"; readonly set: string; readonly is: NftSet }
   | { readonly type: "element"; readonly set: string; readonly is: NftSet; readonly element: NftElement }
-  | { readonly type: "chain"; readonly chain: string; readonly base: NftBaseChain | undefined; readonly rules: readonly NftRule[] }
+  | {
+      readonly type: "chain";
+      readonly chain: string;
+      readonly base: NftBaseChain | undefined;
+      readonly rules: readonly NftRule[];
+    }
   /** Something of our table that we could not have written: it must go, and the table is rebuilt. */
   | { readonly type: "foreign"; readonly what: string };
 
@@ -32,7 +49,9 @@ export function setId(set: string): string {
 }
 
 export function elementId(set: string, element: Pick<NftElement, "key" | "keyEnd">): string {
-  return element.keyEnd === undefined ? `element ${set} ${element.key}` : `element ${set} ${element.key}-${element.keyEnd}`;
+  return element.keyEnd === undefined
+    ? `element ${set} ${element.key}`
+    : `element ${set} ${element.key}-${element.keyEnd}`;
 }
 
 export function sameRow(a: NftRow, b: NftRow): boolean {
@@ -46,7 +65,8 @@ export function rowsOfTable(table: NftTableState, portId: number | undefined): M
   for (const [name, chain] of table.chains) {
     const rules: NftRule[] = [];
     for (const { rule } of chain.rules) if (rule !== undefined) rules.push(rule);
-    if (rules.length !== chain.rules.length) rows.set(`foreign chain ${name}`, { type: "foreign", what: `chain ${name}` });
+    if (rules.length !== chain.rules.length)
+      rows.set(`foreign chain ${name}`, { type: "foreign", what: `chain ${name}` });
     rows.set(chainId(name), { type: "chain", chain: name, base: chain.base, rules });
   }
   for (const [name, { is, elements }] of table.sets) {
@@ -102,12 +122,37 @@ export function planTransaction(changes: readonly Change<NftRow>[]): NftCommand[
       deleteChains.push({ do: "delete-chain", chain: have.chain });
     }
   }
-  const deleteElements = [...gone].map(([set, { is, elements }]): NftCommand => ({ do: "delete-elements", set, is, elements }));
-  const addElements = [...come].map(([set, { is, elements }]): NftCommand => ({ do: "add-elements", set, is, elements }));
-  return [...table, ...addSets, ...addChains, ...deleteElements, ...addElements, ...rules, ...flushes, ...deleteChains, ...deleteSets];
+  const deleteElements = [...gone].map(([set, { is, elements }]): NftCommand => ({
+    do: "delete-elements",
+    set,
+    is,
+    elements,
+  }));
+  const addElements = [...come].map(([set, { is, elements }]): NftCommand => ({
+    do: "add-elements",
+    set,
+    is,
+    elements,
+  }));
+  return [
+    ...table,
+    ...addSets,
+    ...addChains,
+    ...deleteElements,
+    ...addElements,
+    ...rules,
+    ...flushes,
+    ...deleteChains,
+    ...deleteSets,
+  ];
 }
 
-function collect(into: Map<string, { is: NftSet; elements: NftElement[] }>, set: string, is: NftSet, element: NftElement): void {
+function collect(
+  into: Map<string, { is: NftSet; elements: NftElement[] }>,
+  set: string,
+  is: NftSet,
+  element: NftElement,
+): void {
   const entry = into.get(set);
   if (entry === undefined) into.set(set, { is, elements: [element] });
   else entry.elements.push(element);

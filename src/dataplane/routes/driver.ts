@@ -11,7 +11,15 @@
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
-import { IP6_DEFAULT_METRIC, type KernelRoute, MAIN_TABLE, RouteClient, type RouteChange, SCOPE_LINK, SCOPE_UNIVERSE } from "../../kernel/route/client.ts";
+import {
+  IP6_DEFAULT_METRIC,
+  type KernelRoute,
+  MAIN_TABLE,
+  RouteClient,
+  type RouteChange,
+  SCOPE_LINK,
+  SCOPE_UNIVERSE,
+} from "../../kernel/route/client.ts";
 import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import { type Prefix, prefixAddr, prefixFamily, prefixOfAddr } from "../../net/prefix.ts";
@@ -91,7 +99,10 @@ export class RoutesDriver implements Driver {
       if (want === undefined && have?.is.type === "blackhole" && !id.startsWith("surplus ")) this.#leave(leavingId(id));
     }
     // What comes is there before what goes has gone.
-    const changes = this.#tracker.changes().filter((change) => this.#isPossible(change)).sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
+    const changes = this.#tracker
+      .changes()
+      .filter((change) => this.#isPossible(change))
+      .sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
     const requests = changes.map((change) => this.#requestsOf(change));
     const answers = this.#client.changeRoutes(requests.flatMap(({ all }) => all));
     const failures: { readonly error: KernelError; readonly add: KernelRoute | undefined }[] = [];
@@ -99,10 +110,15 @@ export class RoutesDriver implements Driver {
     for (const { change, add, all } of requests) {
       const errors = all.map((request) => this.#failureOf(request, answers[at++]));
       const error = errors.find((each) => each !== undefined);
-      if (error === undefined) this.#tracker.setHave(change.id, change.want === undefined || add === undefined ? undefined : { is: change.want.is, kernel: add });
+      if (error === undefined)
+        this.#tracker.setHave(
+          change.id,
+          change.want === undefined || add === undefined ? undefined : { is: change.want.is, kernel: add },
+        );
       else {
         // Ours may have gone before what should come was refused.
-        if (add !== undefined && change.have !== undefined && errors[0] === undefined) this.#tracker.setHave(change.id, undefined);
+        if (add !== undefined && change.have !== undefined && errors[0] === undefined)
+          this.#tracker.setHave(change.id, undefined);
         failures.push({ error, add });
       }
     }
@@ -127,14 +143,24 @@ export class RoutesDriver implements Driver {
     const gone = change.have?.kernel;
     const all: RouteChange[] = [];
     // A metric that is left out would match any.
-    if (gone !== undefined) all.push({ do: "delete", route: { ...gone, metric: gone.metric ?? (prefixFamily(gone.destination) === 6 ? IP6_DEFAULT_METRIC : 0) } });
+    if (gone !== undefined)
+      all.push({
+        do: "delete",
+        route: { ...gone, metric: gone.metric ?? (prefixFamily(gone.destination) === 6 ? IP6_DEFAULT_METRIC : 0) },
+      });
     if (add !== undefined) all.push({ do: "add", route: add });
     return { change, add, all };
   }
 
   #routeOf(id: string, { is }: Row): KernelRoute {
     const base = { destination: destinationOf(id) as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
-    if (is.type !== "local") return { ...base, type: "blackhole", scope: SCOPE_UNIVERSE, ...(is.type === "leaving" ? { metric: LEAVING_METRIC } : {}) };
+    if (is.type !== "local")
+      return {
+        ...base,
+        type: "blackhole",
+        scope: SCOPE_UNIVERSE,
+        ...(is.type === "leaving" ? { metric: LEAVING_METRIC } : {}),
+      };
     const link = this.#client.linkByName(is.interface);
     return { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link?.index ?? 0 };
   }
@@ -149,18 +175,33 @@ export class RoutesDriver implements Driver {
   #isThere(route: KernelRoute): boolean {
     if (route.type !== "unicast") return false;
     const there = this.#client.routeTo(prefixAddr(route.destination));
-    return there !== undefined && (["destination", "table", "protocol", "type", "interfaceIndex", "metric", "tos", "gateway"] as const).every((field) => there[field] === route[field]);
+    return (
+      there !== undefined &&
+      (["destination", "table", "protocol", "type", "interfaceIndex", "metric", "tos", "gateway"] as const).every(
+        (field) => there[field] === route[field],
+      )
+    );
   }
 
   /** Names the route that stands in the way. */
   #explain(error: KernelError, add: KernelRoute | undefined): KernelError {
     if (error.errno !== EEXIST || add === undefined) return error;
-    const other = this.#client.routes({ table: MAIN_TABLE }).find(({ destination, metric, protocol }) => destination === add.destination && metric === add.metric && protocol !== ROUTE_PROTOCOL);
+    const other = this.#client
+      .routes({ table: MAIN_TABLE })
+      .find(
+        ({ destination, metric, protocol }) =>
+          destination === add.destination && metric === add.metric && protocol !== ROUTE_PROTOCOL,
+      );
     if (other === undefined) return error;
     const name = this.#client.links().find(({ index }) => index === other.interfaceIndex)?.name;
     const device = name === undefined ? "" : ` dev ${name}`;
     const via = other.gateway === undefined ? "" : ` via ${other.gateway}`;
-    return new KernelError("add route", `${add.type} ${add.destination}`, EEXIST, `another's route is there: ${other.type} ${other.destination}${via}${device}, protocol ${other.protocol}`);
+    return new KernelError(
+      "add route",
+      `${add.type} ${add.destination}`,
+      EEXIST,
+      `another's route is there: ${other.type} ${other.destination}${via}${device}, protocol ${other.protocol}`,
+    );
   }
 
   close(): void {

@@ -36,7 +36,11 @@ export function sameRow(a: Row, b: Row): boolean {
 }
 
 /** The rows of our routes among these; of several that would have one id, the wanted one has it. */
-export function rowsOf(routes: readonly KernelRoute[], linkNames: ReadonlyMap<number, string>, want: ReadonlyMap<string, Row>): Map<string, Row> {
+export function rowsOf(
+  routes: readonly KernelRoute[],
+  linkNames: ReadonlyMap<number, string>,
+  want: ReadonlyMap<string, Row>,
+): Map<string, Row> {
   const rows = new Map<string, Row>();
   const surplus: Row[] = [];
   for (const kernel of routes) {

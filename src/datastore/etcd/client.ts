@@ -60,7 +60,10 @@ export class EtcdClient {
     this.#clients = access.endpoints.map((endpoint) => {
       const { protocol, host } = new URL(endpoint);
       const { ca, cert, key } = access.tls ?? {};
-      const secured = protocol === "https:" ? credentials.createSsl(bytes(ca), bytes(key), bytes(cert)) : credentials.createInsecure();
+      const secured =
+        protocol === "https:"
+          ? credentials.createSsl(bytes(ca), bytes(key), bytes(cert))
+          : credentials.createInsecure();
       return { endpoint, client: new Client(host, secured, CHANNEL) };
     });
     if (this.#clients.length === 0) throw new BugError("an etcd client needs an endpoint");
@@ -76,14 +79,28 @@ export class EtcdClient {
 
   /** Forgets what changed before the revision. */
   async compact(revision: string): Promise<void> {
-    await this.#call({ operation: "compact before", kind: "Event", key: undefined }, methodOf("KV", "Compact"), { revision, physical: true }, undefined);
+    await this.#call(
+      { operation: "compact before", kind: "Event", key: undefined },
+      methodOf("KV", "Compact"),
+      { revision, physical: true },
+      undefined,
+    );
   }
 
   /** A watch stream with its first request sent; its end is asked for with `cancel`. */
-  watch(createRequest: object): { readonly stream: EtcdWatchStream; readonly failed: (error: unknown, purpose: Purpose) => StoreError } {
+  watch(createRequest: object): {
+    readonly stream: EtcdWatchStream;
+    readonly failed: (error: unknown, purpose: Purpose) => StoreError;
+  } {
     const { client, endpoint } = this.#pick();
     const { path, requestSerialize, responseDeserialize } = methodOf("Watch", "Watch");
-    const stream = client.makeBidiStreamRequest<object, WatchResponse>(path, requestSerialize, (bytes) => responseDeserialize(bytes) as unknown as WatchResponse, new Metadata(), {});
+    const stream = client.makeBidiStreamRequest<object, WatchResponse>(
+      path,
+      requestSerialize,
+      (bytes) => responseDeserialize(bytes) as unknown as WatchResponse,
+      new Metadata(),
+      {},
+    );
     stream.write({ createRequest });
     return { stream, failed: (error, purpose) => this.#failure(purpose, endpoint, error) };
   }
@@ -104,13 +121,21 @@ export class EtcdClient {
     const { path, requestSerialize, responseDeserialize } = method;
     const options = { deadline: this.#clock.wallMs() + CALL_TIMEOUT_MS };
     return new Promise<T>((resolve, reject) => {
-      const call = client.makeUnaryRequest<object, T>(path, requestSerialize, (bytes) => responseDeserialize(bytes) as unknown as T, request, new Metadata(), options, (error, answer) => {
-        signal?.removeEventListener("abort", cancel);
-        if (signal?.aborted === true) reject(signal.reason);
-        else if (error !== null) reject(this.#failure(purpose, endpoint, error));
-        else if (answer === undefined) reject(this.#failure(purpose, endpoint, new Error("an empty answer")));
-        else resolve(answer);
-      });
+      const call = client.makeUnaryRequest<object, T>(
+        path,
+        requestSerialize,
+        (bytes) => responseDeserialize(bytes) as unknown as T,
+        request,
+        new Metadata(),
+        options,
+        (error, answer) => {
+          signal?.removeEventListener("abort", cancel);
+          if (signal?.aborted === true) reject(signal.reason);
+          else if (error !== null) reject(this.#failure(purpose, endpoint, error));
+          else if (answer === undefined) reject(this.#failure(purpose, endpoint, new Error("an empty answer")));
+          else resolve(answer);
+        },
+      );
       const cancel = (): void => call.cancel();
       signal?.addEventListener("abort", cancel, { once: true });
     });
@@ -122,7 +147,12 @@ export class EtcdClient {
     if (reason === "unavailable" && this.#pick().endpoint === endpoint) this.#current++;
     const object = purpose.key === undefined ? purpose.kind : formatKey(purpose.key);
     const cause = error instanceof Error ? error.message : String(error);
-    return new StoreError(reason, purpose.kind, purpose.key, `Cannot ${purpose.operation} ${object}: etcd at ${endpoint} says: ${cause}`);
+    return new StoreError(
+      reason,
+      purpose.kind,
+      purpose.key,
+      `Cannot ${purpose.operation} ${object}: etcd at ${endpoint} says: ${cause}`,
+    );
   }
 }
 

@@ -18,9 +18,18 @@ export const ETCD_DESCRIPTOR: Descriptor = {
     mvccpb: {
       nested: {
         KeyValue: {
-          fields: { key: field("bytes", 1), createRevision: field("int64", 2), modRevision: field("int64", 3), version: field("int64", 4), value: field("bytes", 5) },
+          fields: {
+            key: field("bytes", 1),
+            createRevision: field("int64", 2),
+            modRevision: field("int64", 3),
+            version: field("int64", 4),
+            value: field("bytes", 5),
+          },
         },
-        Event: { fields: { type: field("EventType", 1), kv: field("KeyValue", 2), prevKv: field("KeyValue", 3) }, nested: { EventType: { values: { PUT: 0, DELETE: 1 } } } },
+        Event: {
+          fields: { type: field("EventType", 1), kv: field("KeyValue", 2), prevKv: field("KeyValue", 3) },
+          nested: { EventType: { values: { PUT: 0, DELETE: 1 } } },
+        },
       },
     },
     etcdserverpb: {
@@ -32,49 +41,108 @@ export const ETCD_DESCRIPTOR: Descriptor = {
             Compact: { comment: "", requestType: "CompactionRequest", responseType: "CompactionResponse" },
           },
         },
-        Watch: { methods: { Watch: { comment: "", requestType: "WatchRequest", requestStream: true, responseType: "WatchResponse", responseStream: true } } },
+        Watch: {
+          methods: {
+            Watch: {
+              comment: "",
+              requestType: "WatchRequest",
+              requestStream: true,
+              responseType: "WatchResponse",
+              responseStream: true,
+            },
+          },
+        },
         ResponseHeader: { fields: { revision: field("int64", 3) } },
         RangeRequest: {
-          fields: { key: field("bytes", 1), rangeEnd: field("bytes", 2), limit: field("int64", 3), revision: field("int64", 4), serializable: field("bool", 7) },
+          fields: {
+            key: field("bytes", 1),
+            rangeEnd: field("bytes", 2),
+            limit: field("int64", 3),
+            revision: field("int64", 4),
+            serializable: field("bool", 7),
+          },
         },
-        RangeResponse: { fields: { header: field("ResponseHeader", 1), kvs: list("mvccpb.KeyValue", 2), more: field("bool", 3), count: field("int64", 4) } },
+        RangeResponse: {
+          fields: {
+            header: field("ResponseHeader", 1),
+            kvs: list("mvccpb.KeyValue", 2),
+            more: field("bool", 3),
+            count: field("int64", 4),
+          },
+        },
         PutRequest: { fields: { key: field("bytes", 1), value: field("bytes", 2) } },
         PutResponse: { fields: { header: field("ResponseHeader", 1) } },
         DeleteRangeRequest: { fields: { key: field("bytes", 1), rangeEnd: field("bytes", 2) } },
         DeleteRangeResponse: { fields: { header: field("ResponseHeader", 1), deleted: field("int64", 2) } },
         RequestOp: {
           oneofs: { request: { oneof: ["requestRange", "requestPut", "requestDeleteRange"] } },
-          fields: { requestRange: field("RangeRequest", 1), requestPut: field("PutRequest", 2), requestDeleteRange: field("DeleteRangeRequest", 3) },
+          fields: {
+            requestRange: field("RangeRequest", 1),
+            requestPut: field("PutRequest", 2),
+            requestDeleteRange: field("DeleteRangeRequest", 3),
+          },
         },
         ResponseOp: {
           oneofs: { response: { oneof: ["responseRange", "responsePut", "responseDeleteRange"] } },
-          fields: { responseRange: field("RangeResponse", 1), responsePut: field("PutResponse", 2), responseDeleteRange: field("DeleteRangeResponse", 3) },
+          fields: {
+            responseRange: field("RangeResponse", 1),
+            responsePut: field("PutResponse", 2),
+            responseDeleteRange: field("DeleteRangeResponse", 3),
+          },
         },
         Compare: {
           oneofs: { targetUnion: { oneof: ["version", "createRevision", "modRevision"] } },
           fields: {
-            result: field("CompareResult", 1), target: field("CompareTarget", 2), key: field("bytes", 3),
-            version: field("int64", 4), createRevision: field("int64", 5), modRevision: field("int64", 6),
+            result: field("CompareResult", 1),
+            target: field("CompareTarget", 2),
+            key: field("bytes", 3),
+            version: field("int64", 4),
+            createRevision: field("int64", 5),
+            modRevision: field("int64", 6),
           },
-          nested: { CompareResult: { values: { EQUAL: 0, GREATER: 1, LESS: 2, NOT_EQUAL: 3 } }, CompareTarget: { values: { VERSION: 0, CREATE: 1, MOD: 2, VALUE: 3 } } },
+          nested: {
+            CompareResult: { values: { EQUAL: 0, GREATER: 1, LESS: 2, NOT_EQUAL: 3 } },
+            CompareTarget: { values: { VERSION: 0, CREATE: 1, MOD: 2, VALUE: 3 } },
+          },
         },
-        TxnRequest: { fields: { compare: list("Compare", 1), success: list("RequestOp", 2), failure: list("RequestOp", 3) } },
-        TxnResponse: { fields: { header: field("ResponseHeader", 1), succeeded: field("bool", 2), responses: list("ResponseOp", 3) } },
+        TxnRequest: {
+          fields: { compare: list("Compare", 1), success: list("RequestOp", 2), failure: list("RequestOp", 3) },
+        },
+        TxnResponse: {
+          fields: { header: field("ResponseHeader", 1), succeeded: field("bool", 2), responses: list("ResponseOp", 3) },
+        },
         CompactionRequest: { fields: { revision: field("int64", 1), physical: field("bool", 2) } },
         CompactionResponse: { fields: { header: field("ResponseHeader", 1) } },
         WatchRequest: {
           oneofs: { requestUnion: { oneof: ["createRequest", "cancelRequest", "progressRequest"] } },
-          fields: { createRequest: field("WatchCreateRequest", 1), cancelRequest: field("WatchCancelRequest", 2), progressRequest: field("WatchProgressRequest", 3) },
+          fields: {
+            createRequest: field("WatchCreateRequest", 1),
+            cancelRequest: field("WatchCancelRequest", 2),
+            progressRequest: field("WatchProgressRequest", 3),
+          },
         },
         WatchCreateRequest: {
-          fields: { key: field("bytes", 1), rangeEnd: field("bytes", 2), startRevision: field("int64", 3), progressNotify: field("bool", 4), prevKv: field("bool", 6), fragment: field("bool", 8) },
+          fields: {
+            key: field("bytes", 1),
+            rangeEnd: field("bytes", 2),
+            startRevision: field("int64", 3),
+            progressNotify: field("bool", 4),
+            prevKv: field("bool", 6),
+            fragment: field("bool", 8),
+          },
         },
         WatchCancelRequest: { fields: { watchId: field("int64", 1) } },
         WatchProgressRequest: { fields: {} },
         WatchResponse: {
           fields: {
-            header: field("ResponseHeader", 1), watchId: field("int64", 2), created: field("bool", 3), canceled: field("bool", 4),
-            compactRevision: field("int64", 5), cancelReason: field("string", 6), fragment: field("bool", 7), events: list("mvccpb.Event", 11),
+            header: field("ResponseHeader", 1),
+            watchId: field("int64", 2),
+            created: field("bool", 3),
+            canceled: field("bool", 4),
+            compactRevision: field("int64", 5),
+            cancelReason: field("string", 6),
+            fragment: field("bool", 7),
+            events: list("mvccpb.Event", 11),
           },
         },
       },
@@ -108,5 +176,9 @@ export interface WatchResponse {
   readonly compactRevision: string;
   readonly cancelReason: string;
   readonly fragment: boolean;
-  readonly events: readonly { readonly type: "PUT" | "DELETE"; readonly kv: KeyValue | null; readonly prevKv: KeyValue | null }[];
+  readonly events: readonly {
+    readonly type: "PUT" | "DELETE";
+    readonly kv: KeyValue | null;
+    readonly prevKv: KeyValue | null;
+  }[];
 }

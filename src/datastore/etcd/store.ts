@@ -10,7 +10,14 @@ import { formatKey, type Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "../stamp.ts";
-import { type ListOptions, type ListResult, type Store, StoreError, type WatchEvent, type WriteOptions } from "../store.ts";
+import {
+  type ListOptions,
+  type ListResult,
+  type Store,
+  StoreError,
+  type WatchEvent,
+  type WriteOptions,
+} from "../store.ts";
 import { type EtcdAccess, EtcdClient } from "./client.ts";
 import { kindPrefix, objectKey, prefixEnd } from "./keys.ts";
 import type { KeyValue } from "./protocol.ts";
@@ -47,16 +54,26 @@ class Etcd implements EtcdStore {
     this.#doors = doors;
   }
 
-  async get<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
-    const { kvs } = await this.#client.range({ operation: "get", kind: key.kind, key }, { key: encodeKey(objectKey(key)) }, options.signal);
+  async get<K extends Kind>(
+    key: Key<K>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Resource<K> | undefined> {
+    const { kvs } = await this.#client.range(
+      { operation: "get", kind: key.kind, key },
+      { key: encodeKey(objectKey(key)) },
+      options.signal,
+    );
     return kvs[0] === undefined ? undefined : decodeValue(key, kvs[0]);
   }
 
-  async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
+  async list<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<ListResult<K>> {
     const prefix = kindPrefix(kind, options.namespace);
     const found: KeyValue[] = [];
     let revision = "0";
-    for (let from = encodeKey(prefix); ; ) {
+    for (let from = encodeKey(prefix); ;) {
       const request = { key: from, rangeEnd: prefixEnd(prefix), limit: String(PAGE_SIZE), revision };
       const page = await this.#client.range({ operation: "list", kind, key: undefined }, request, options.signal);
       // All pages are of the moment of the first one.
@@ -76,9 +93,17 @@ class Etcd implements EtcdStore {
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = placeOf(kind, object, "create");
-    const stamped = stampNew(key, object, this.#doors.random.uuid(), formatTimestampSeconds(this.#doors.clock.wallMs()));
+    const stamped = stampNew(
+      key,
+      object,
+      this.#doors.random.uuid(),
+      formatTimestampSeconds(this.#doors.clock.wallMs()),
+    );
     const name = encodeKey(objectKey(key));
-    const request = { compare: [{ result: "EQUAL", target: "CREATE", key: name, createRevision: "0" }], success: [{ requestPut: { key: name, value: encodeValue(stamped) } }] };
+    const request = {
+      compare: [{ result: "EQUAL", target: "CREATE", key: name, createRevision: "0" }],
+      success: [{ requestPut: { key: name, value: encodeValue(stamped) } }],
+    };
     const answer = await this.#client.txn({ operation: "create", kind, key }, request, options.signal);
     if (!answer.succeeded) throw refused("exists", "create", key, "it exists already");
     stamped.metadata.resourceVersion = answer.header?.revision ?? "";
@@ -89,25 +114,55 @@ class Etcd implements EtcdStore {
     const key = placeOf(kind, object, "update");
     const stored = await this.#expect("update", key, options.signal);
     const [given, current] = [object.metadata.resourceVersion, stored.metadata.resourceVersion];
-    if (given !== current) throw refused("conflict", "update", key, `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`);
+    if (given !== current)
+      throw refused(
+        "conflict",
+        "update",
+        key,
+        `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`,
+      );
     return this.#replace("update", key, stampUpdated(key, stored, object), current ?? "", options.signal);
   }
 
-  async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
+  async annotate<K extends Kind>(
+    key: Key<K>,
+    annotations: Readonly<Record<string, string | null>>,
+    options: WriteOptions = {},
+  ): Promise<void> {
     await this.#again(async () => {
       const stored = await this.#expect("annotate", key, options.signal);
-      await this.#replace("annotate", key, stampAnnotated(stored, annotations), stored.metadata.resourceVersion ?? "", options.signal);
+      await this.#replace(
+        "annotate",
+        key,
+        stampAnnotated(stored, annotations),
+        stored.metadata.resourceVersion ?? "",
+        options.signal,
+      );
     });
   }
 
-  async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
+  async delete<K extends Kind>(
+    key: Key<K>,
+    precondition: { readonly revision?: string; readonly uid?: string } = {},
+    options: WriteOptions = {},
+  ): Promise<void> {
     const attempt = async (): Promise<void> => {
       const { resourceVersion, uid } = (await this.#expect("delete", key, options.signal)).metadata;
       if (precondition.revision !== undefined && precondition.revision !== resourceVersion) {
-        throw refused("conflict", "delete", key, `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`);
+        throw refused(
+          "conflict",
+          "delete",
+          key,
+          `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`,
+        );
       }
       if (precondition.uid !== undefined && precondition.uid !== uid) {
-        throw refused("conflict", "delete", key, `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`);
+        throw refused(
+          "conflict",
+          "delete",
+          key,
+          `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`,
+        );
       }
       const name = encodeKey(objectKey(key));
       await this.#swap("delete", key, resourceVersion ?? "", { requestDeleteRange: { key: name } }, options.signal);
@@ -116,7 +171,11 @@ class Etcd implements EtcdStore {
     else await attempt();
   }
 
-  watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]> {
+  watch<K extends Kind>(
+    kind: K,
+    revision: string,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<readonly WatchEvent<K>[]> {
     return watchPrefix(this.#client, kind, revision, AbortSignal.any([options.signal, this.#closed.signal]));
   }
 
@@ -131,20 +190,36 @@ class Etcd implements EtcdStore {
   }
 
   async #expect<K extends Kind>(operation: string, key: Key<K>, signal: AbortSignal | undefined): Promise<Resource<K>> {
-    const { kvs } = await this.#client.range({ operation, kind: key.kind, key }, { key: encodeKey(objectKey(key)) }, signal);
+    const { kvs } = await this.#client.range(
+      { operation, kind: key.kind, key },
+      { key: encodeKey(objectKey(key)) },
+      signal,
+    );
     const stored = kvs[0] === undefined ? undefined : decodeValue(key, kvs[0]);
     if (stored === undefined) throw refused("not-found", operation, key, "it does not exist");
     return stored;
   }
 
-  async #replace<K extends Kind>(operation: string, key: Key<K>, object: Resource<K>, revision: string, signal: AbortSignal | undefined): Promise<Resource<K>> {
+  async #replace<K extends Kind>(
+    operation: string,
+    key: Key<K>,
+    object: Resource<K>,
+    revision: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Resource<K>> {
     const put = { requestPut: { key: encodeKey(objectKey(key)), value: encodeValue(object) } };
     object.metadata.resourceVersion = await this.#swap(operation, key, revision, put, signal);
     return object;
   }
 
   /** Does the one operation if the key is still at the revision; answers the new one. */
-  async #swap(operation: string, key: Key, revision: string, write: object, signal: AbortSignal | undefined): Promise<string> {
+  async #swap(
+    operation: string,
+    key: Key,
+    revision: string,
+    write: object,
+    signal: AbortSignal | undefined,
+  ): Promise<string> {
     const name = encodeKey(objectKey(key));
     const request = {
       compare: [{ result: "EQUAL", target: "MOD", key: name, modRevision: revision }],
@@ -155,7 +230,12 @@ class Etcd implements EtcdStore {
     if (answer.succeeded) return answer.header?.revision ?? "";
     const current = answer.responses[0]?.responseRange?.kvs[0]?.modRevision;
     if (current === undefined) throw refused("not-found", operation, key, "it does not exist");
-    throw refused("conflict", operation, key, `resourceVersion is ${JSON.stringify(revision)}, must be the current ${JSON.stringify(current)}`);
+    throw refused(
+      "conflict",
+      operation,
+      key,
+      `resourceVersion is ${JSON.stringify(revision)}, must be the current ${JSON.stringify(current)}`,
+    );
   }
 
   /** Repeats a write that depends on no revision of the caller's when another writer came between its read and its write. */

@@ -37,8 +37,14 @@ function objectOf<K extends Kind>(kind: K, key: Key<K>, text: string, revision: 
   } catch {
     value = { spec: {} };
   }
-  const fields: { metadata?: object } = typeof value === "object" && value !== null ? value : { };
+  const fields: { metadata?: object } = typeof value === "object" && value !== null ? value : {};
   const place = key.namespace === undefined ? { name: key.name } : { name: key.name, namespace: key.namespace };
   const { apiVersion, apiKind } = KINDS[kind];
-  return { spec: {}, ...fields, apiVersion, kind: apiKind, metadata: { ...fields.metadata, ...place, resourceVersion: revision } } as unknown as Resource<K>;
+  return {
+    spec: {},
+    ...fields,
+    apiVersion,
+    kind: apiKind,
+    metadata: { ...fields.metadata, ...place, resourceVersion: revision },
+  } as unknown as Resource<K>;
 }

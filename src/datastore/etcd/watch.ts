@@ -10,13 +10,31 @@ import { kindPrefix, parseObjectKey, prefixEnd } from "./keys.ts";
 import type { WatchResponse } from "./protocol.ts";
 import { decodeValue, encodeKey, nameOnly } from "./values.ts";
 
-export async function* watchPrefix<K extends Kind>(client: EtcdClient, kind: K, revision: string, signal: AbortSignal): AsyncGenerator<readonly WatchEvent<K>[]> {
+export async function* watchPrefix<K extends Kind>(
+  client: EtcdClient,
+  kind: K,
+  revision: string,
+  signal: AbortSignal,
+): AsyncGenerator<readonly WatchEvent<K>[]> {
   if (signal.aborted) return;
-  if (!/^\d+$/.test(revision)) throw new StoreError("invalid", kind, undefined, `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`);
+  if (!/^\d+$/.test(revision))
+    throw new StoreError(
+      "invalid",
+      kind,
+      undefined,
+      `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`,
+    );
   const purpose: Purpose = { operation: "watch", kind, key: undefined };
   const prefix = kindPrefix(kind);
   const startRevision = String(BigInt(revision) + 1n);
-  const { stream, failed } = client.watch({ key: encodeKey(prefix), rangeEnd: prefixEnd(prefix), startRevision, progressNotify: true, prevKv: true, fragment: true });
+  const { stream, failed } = client.watch({
+    key: encodeKey(prefix),
+    rangeEnd: prefixEnd(prefix),
+    startRevision,
+    progressNotify: true,
+    prevKv: true,
+    fragment: true,
+  });
   const messages = new MessageQueue(stream);
   const cancel = (): void => stream.cancel();
   signal.addEventListener("abort", cancel);
@@ -26,7 +44,8 @@ export async function* watchPrefix<K extends Kind>(client: EtcdClient, kind: K, 
       refuseIfOver(kind, revision, response);
       partial.push(...eventsOf(kind, response));
       if (response.fragment) continue;
-      if (partial.length === 0 && !response.created && response.header !== null) partial.push({ type: "bookmark", revision: response.header.revision });
+      if (partial.length === 0 && !response.created && response.header !== null)
+        partial.push({ type: "bookmark", revision: response.header.revision });
       yield partial;
       partial = [];
     }
@@ -82,9 +101,16 @@ class MessageQueue {
 }
 
 function refuseIfOver(kind: Kind, revision: string, response: WatchResponse): void {
-  const gone = (why: string): StoreError => new StoreError("gone", kind, undefined, `Cannot watch ${kind} from revision ${revision}: ${why}`);
+  const gone = (why: string): StoreError =>
+    new StoreError("gone", kind, undefined, `Cannot watch ${kind} from revision ${revision}: ${why}`);
   if (response.compactRevision !== "0") throw gone(`etcd keeps nothing before revision ${response.compactRevision}`);
-  if (response.canceled) throw new StoreError("unavailable", kind, undefined, `Cannot watch ${kind}: etcd ended the watch: ${response.cancelReason}`);
+  if (response.canceled)
+    throw new StoreError(
+      "unavailable",
+      kind,
+      undefined,
+      `Cannot watch ${kind}: etcd ended the watch: ${response.cancelReason}`,
+    );
   if (response.created && response.header !== null && BigInt(response.header.revision) < BigInt(revision)) {
     throw gone(`etcd is at revision ${response.header.revision}, as if restored from a backup`);
   }
@@ -97,7 +123,9 @@ function eventsOf<K extends Kind>(kind: K, response: WatchResponse): WatchEvent<
     const revision = kv.modRevision;
     if (type === "PUT") {
       const object = decodeValue(key, kv);
-      return object === undefined ? [] : [{ type: kv.createRevision === revision ? "added" : "modified", object, revision }];
+      return object === undefined
+        ? []
+        : [{ type: kv.createRevision === revision ? "added" : "modified", object, revision }];
     }
     const last = prevKv === null ? undefined : decodeValue(key, { ...prevKv, modRevision: revision });
     return [{ type: "deleted", object: last ?? nameOnly(key, revision), revision }];

@@ -15,5 +15,7 @@ export async function kubernetesCredentials(
   if (path === undefined || path === "") return inClusterAccess(environment);
   const text = await files.readText(path);
   if (text === undefined) return fail({ what: "kubeconfig", found: path, wanted: "the file does not exist" });
-  return parseKubeconfig(text, { directory: path.slice(0, Math.max(0, path.lastIndexOf("/"))) || (path.startsWith("/") ? "/" : ".") });
+  return parseKubeconfig(text, {
+    directory: path.slice(0, Math.max(0, path.lastIndexOf("/"))) || (path.startsWith("/") ? "/" : "."),
+  });
 }

@@ -34,5 +34,10 @@ export function startDeadline(clock: Clock, ms: number, outer: AbortSignal | und
     outer?.removeEventListener("abort", follow);
   };
   void run();
-  return { signal: controller.signal, expired: () => expired, renew: (later) => (due = Math.max(due, clock.monotonicMs() + later)), clear };
+  return {
+    signal: controller.signal,
+    expired: () => expired,
+    renew: (later) => (due = Math.max(due, clock.monotonicMs() + later)),
+    clear,
+  };
 }

@@ -9,7 +9,12 @@ export function resourceOf<K extends Kind>(kind: K, value: unknown, operation: s
   if (typeof value === "object" && value !== null && "metadata" in value && hasName(value.metadata)) {
     return { ...value, apiVersion, kind: apiKind } as Resource<K>;
   }
-  throw unansweredError(operation, kind, undefined, `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a ${apiKind}`);
+  throw unansweredError(
+    operation,
+    kind,
+    undefined,
+    `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a ${apiKind}`,
+  );
 }
 
 function hasName(metadata: unknown): boolean {
@@ -28,7 +33,12 @@ export function pageOf(kind: string, value: unknown): Page {
   const revision = list?.metadata?.resourceVersion;
   const items = list?.items ?? [];
   if (typeof revision !== "string" || !Array.isArray(items)) {
-    throw unansweredError("list", kind, undefined, `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a list`);
+    throw unansweredError(
+      "list",
+      kind,
+      undefined,
+      `the server sent ${JSON.stringify(value).slice(0, 100)}, must be a list`,
+    );
   }
   const next = list?.metadata?.continue;
   return { items, revision, next: typeof next === "string" && next !== "" ? next : undefined };

@@ -23,8 +23,16 @@ users:
 
 test.each([
   ["server: 'https://10.0.0.1:6443/'", "token: abc", { server: "https://10.0.0.1:6443", token: "abc" }],
-  ["server: 'https://[fd00::1]:6443', insecure-skip-tls-verify: true", "token: abc", { server: "https://[fd00::1]:6443", token: "abc", tls: { insecure: true } }],
-  ["server: 'https://a', certificate-authority: ca.crt", "tokenFile: /run/token, token: old", { server: "https://a", tls: { caFile: "/etc/calico/ca.crt" }, tokenFile: "/run/token" }],
+  [
+    "server: 'https://[fd00::1]:6443', insecure-skip-tls-verify: true",
+    "token: abc",
+    { server: "https://[fd00::1]:6443", token: "abc", tls: { insecure: true } },
+  ],
+  [
+    "server: 'https://a', certificate-authority: ca.crt",
+    "tokenFile: /run/token, token: old",
+    { server: "https://a", tls: { caFile: "/etc/calico/ca.crt" }, tokenFile: "/run/token" },
+  ],
   [
     "server: 'https://a', certificate-authority: ignored, certificate-authority-data: Q0E=",
     "client-certificate-data: Q1JU, client-key: pki/me.key",
@@ -63,7 +71,13 @@ test.each([
 });
 
 test("inside a pod, both families", () => {
-  expect(inClusterAccess({ KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" })).toMatchObject({ ok: true, value: { server: "https://10.96.0.1:443" } });
-  expect(inClusterAccess({ KUBERNETES_SERVICE_HOST: "fd00::1" })).toMatchObject({ ok: true, value: { server: "https://[fd00::1]:443", tokenFile: expect.stringContaining("/token") } });
+  expect(inClusterAccess({ KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" })).toMatchObject({
+    ok: true,
+    value: { server: "https://10.96.0.1:443" },
+  });
+  expect(inClusterAccess({ KUBERNETES_SERVICE_HOST: "fd00::1" })).toMatchObject({
+    ok: true,
+    value: { server: "https://[fd00::1]:443", tokenFile: expect.stringContaining("/token") },
+  });
   expect(inClusterAccess({}).ok).toBe(false);
 });

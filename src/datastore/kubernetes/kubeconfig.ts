@@ -35,7 +35,10 @@ type Fields = Readonly<Record<string, unknown>>;
  * The access that the kubeconfig's current context (or the context named) describes. `directory` is where the file lies: relative
  * paths in it are relative to that.
  */
-export function parseKubeconfig(text: string, options: { readonly directory?: string; readonly context?: string } = {}): Result<KubernetesAccess, ParseError> {
+export function parseKubeconfig(
+  text: string,
+  options: { readonly directory?: string; readonly context?: string } = {},
+): Result<KubernetesAccess, ParseError> {
   let document: unknown;
   try {
     document = load(text);
@@ -49,18 +52,28 @@ export function parseKubeconfig(text: string, options: { readonly directory?: st
   const context = named(root["contexts"], contextName, "context");
   if (context === undefined) return wrong(contextName, "context must be one of contexts");
   const cluster = named(root["clusters"], stringOf(context["cluster"]) ?? "", "cluster");
-  if (cluster === undefined) return wrong(String(context["cluster"]), `cluster of context ${JSON.stringify(contextName)} must be one of clusters`);
+  if (cluster === undefined)
+    return wrong(
+      String(context["cluster"]),
+      `cluster of context ${JSON.stringify(contextName)} must be one of clusters`,
+    );
   const userName = stringOf(context["user"]);
   const user = userName === undefined || userName === "" ? {} : named(root["users"], userName, "user");
-  if (user === undefined) return wrong(String(userName), `user of context ${JSON.stringify(contextName)} must be one of users`);
+  if (user === undefined)
+    return wrong(String(userName), `user of context ${JSON.stringify(contextName)} must be one of users`);
   return accessOf(cluster, user, options.directory ?? ".");
 }
 
 function accessOf(cluster: Fields, user: Fields, directory: string): Result<KubernetesAccess, ParseError> {
   const server = stringOf(cluster["server"]) ?? "";
-  if (!/^https?:\/\/[^/]/.test(server)) return wrong(server, "cluster.server must be a URL such as https://10.0.0.1:6443");
+  if (!/^https?:\/\/[^/]/.test(server))
+    return wrong(server, "cluster.server must be a URL such as https://10.0.0.1:6443");
   for (const field of ["exec", "auth-provider", "username", "password", "impersonate", "as"]) {
-    if (user[field] !== undefined) return wrong(field, "this way to log in is not supported: user must have token, tokenFile or client-certificate and client-key");
+    if (user[field] !== undefined)
+      return wrong(
+        field,
+        "this way to log in is not supported: user must have token, tokenFile or client-certificate and client-key",
+      );
   }
   for (const field of ["proxy-url", "tls-server-name"]) {
     if (cluster[field] !== undefined) return wrong(field, "this field of a cluster is not supported");
@@ -71,8 +84,14 @@ function accessOf(cluster: Fields, user: Fields, directory: string): Result<Kube
   if (!certificate.ok) return certificate;
   const key = pemOf(user, "client-key", directory, "key");
   if (!key.ok) return key;
-  if (isEmpty(certificate.value) !== isEmpty(key.value)) return wrong("client-certificate", "client-certificate and client-key must be given together");
-  const tls = { ...ca.value, ...certificate.value, ...key.value, ...(cluster["insecure-skip-tls-verify"] === true ? { insecure: true } : {}) };
+  if (isEmpty(certificate.value) !== isEmpty(key.value))
+    return wrong("client-certificate", "client-certificate and client-key must be given together");
+  const tls = {
+    ...ca.value,
+    ...certificate.value,
+    ...key.value,
+    ...(cluster["insecure-skip-tls-verify"] === true ? { insecure: true } : {}),
+  };
   const tokenFile = stringOf(user["tokenFile"]) ?? "";
   const token = stringOf(user["token"]) ?? "";
   return ok({
@@ -86,16 +105,32 @@ function accessOf(cluster: Fields, user: Fields, directory: string): Result<Kube
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** The access of a pod, from its environment variables; a failure when the process does not run in a pod. */
-export function inClusterAccess(environment: Readonly<Record<string, string | undefined>>): Result<KubernetesAccess, ParseError> {
+export function inClusterAccess(
+  environment: Readonly<Record<string, string | undefined>>,
+): Result<KubernetesAccess, ParseError> {
   const host = environment["KUBERNETES_SERVICE_HOST"] ?? "";
   const port = environment["KUBERNETES_SERVICE_PORT"] ?? "443";
-  if (host === "") return fail({ what: "pod environment", found: "", wanted: "KUBERNETES_SERVICE_HOST must be set (it is in every pod)" });
+  if (host === "")
+    return fail({
+      what: "pod environment",
+      found: "",
+      wanted: "KUBERNETES_SERVICE_HOST must be set (it is in every pod)",
+    });
   const authority = host.includes(":") ? `[${host}]` : host;
-  return ok({ server: `https://${authority}:${port}`, tls: { caFile: `${SERVICE_ACCOUNT}/ca.crt` }, tokenFile: `${SERVICE_ACCOUNT}/token` });
+  return ok({
+    server: `https://${authority}:${port}`,
+    tls: { caFile: `${SERVICE_ACCOUNT}/ca.crt` },
+    tokenFile: `${SERVICE_ACCOUNT}/token`,
+  });
 }
 
 /** `FIELD-data` (base64) as `name`, or `FIELD` (a path) as `nameFile`; the data wins, as in kubectl. */
-function pemOf(fields: Fields, field: string, directory: string, name: "ca" | "cert" | "key"): Result<Readonly<Record<string, string>>, ParseError> {
+function pemOf(
+  fields: Fields,
+  field: string,
+  directory: string,
+  name: "ca" | "cert" | "key",
+): Result<Readonly<Record<string, string>>, ParseError> {
   const data = stringOf(fields[`${field}-data`]);
   if (data !== undefined && data !== "") {
     try {

@@ -6,7 +6,9 @@ import type { Key } from "../../model/key.ts";
 export function collectionPath(kind: Kind, namespace: string | undefined): string {
   const { apiVersion, plural, namespaced } = KINDS[kind];
   const root = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
-  return namespaced && namespace !== undefined ? `${root}/namespaces/${encodeURIComponent(namespace)}/${plural}` : `${root}/${plural}`;
+  return namespaced && namespace !== undefined
+    ? `${root}/namespaces/${encodeURIComponent(namespace)}/${plural}`
+    : `${root}/${plural}`;
 }
 
 export function objectPath(key: Key): string {
@@ -23,7 +25,9 @@ export function annotationPath(key: Key): string {
 
 /** `?a=b&c=d`, empty without parameters; undefined values are left out. */
 export function queryText(parameters: Readonly<Record<string, string | undefined>>): string {
-  const parts = Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`]));
+  const parts = Object.entries(parameters).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`],
+  );
   return parts.length === 0 ? "" : `?${parts.join("&")}`;
 }
 

@@ -49,20 +49,43 @@ export function readRefusal(code: number, body: string, retryAfter: string | nul
 }
 
 /** `reason` and `message` of a Status object, also as an ERROR event of a watch holds it. */
-export function statusFields(status: unknown): { readonly code?: number; readonly reason: string; readonly message: string } {
+export function statusFields(status: unknown): {
+  readonly code?: number;
+  readonly reason: string;
+  readonly message: string;
+} {
   const fields: Readonly<Record<string, unknown>> = typeof status === "object" && status !== null ? { ...status } : {};
   const text = (field: string): string => (typeof fields[field] === "string" ? fields[field] : "");
-  return { ...(typeof fields["code"] === "number" ? { code: fields["code"] } : {}), reason: text("reason"), message: text("message") };
+  return {
+    ...(typeof fields["code"] === "number" ? { code: fields["code"] } : {}),
+    reason: text("reason"),
+    message: text("message"),
+  };
 }
 
 /** The StoreError for an operation that the server refused. */
 export function refusedError(operation: string, kind: string, key: Key | undefined, refusal: Refusal): StoreError {
   const object = key === undefined ? kind : formatKey(key);
-  const cause = refusal.message === "" ? `the server answered ${refusal.code}` : `the server answered ${refusal.code}: ${refusal.message}`;
+  const cause =
+    refusal.message === ""
+      ? `the server answered ${refusal.code}`
+      : `the server answered ${refusal.code}: ${refusal.message}`;
   return new StoreError(reasonOf(refusal), kind, key, `Cannot ${operation} ${object}: ${cause}`, refusal.retryAfterMs);
 }
 
 /** The StoreError for an operation without an answer. */
-export function unansweredError(operation: string, kind: string, key: Key | undefined, cause: string, retryAfterMs?: number): StoreError {
-  return new StoreError("unavailable", kind, key, `Cannot ${operation} ${key === undefined ? kind : formatKey(key)}: ${cause}`, retryAfterMs);
+export function unansweredError(
+  operation: string,
+  kind: string,
+  key: Key | undefined,
+  cause: string,
+  retryAfterMs?: number,
+): StoreError {
+  return new StoreError(
+    "unavailable",
+    kind,
+    key,
+    `Cannot ${operation} ${key === undefined ? kind : formatKey(key)}: ${cause}`,
+    retryAfterMs,
+  );
 }

@@ -35,21 +35,44 @@ function unused(): never {
 }
 
 function open(access: Partial<KubernetesAccess> = {}, clock = new VirtualClock()): Store {
-  const sockets: Sockets = { connect: unused, listen: unused, serve: unused, fetch: (url, options) => fetch(url, { ...options, timeout: false } as RequestInit) };
+  const sockets: Sockets = {
+    connect: unused,
+    listen: unused,
+    serve: unused,
+    fetch: (url, options) => fetch(url, { ...options, timeout: false } as RequestInit),
+  };
   const reads: Files = {
     readText: async (path) => files.get(path),
-    writeText: unused, writeVolatile: unused, rename: unused, list: unused, remove: unused, makeDirectory: unused, exists: unused, copy: unused,
+    writeText: unused,
+    writeVolatile: unused,
+    rename: unused,
+    list: unused,
+    remove: unused,
+    makeDirectory: unused,
+    exists: unused,
+    copy: unused,
   };
   asked.length = 0;
-  return openKubernetesStore({ server: `http://127.0.0.1:${server.port}`, ...access }, { sockets, files: reads, clock, random: { fraction: () => 0.5, uuid: unused } });
+  return openKubernetesStore(
+    { server: `http://127.0.0.1:${server.port}`, ...access },
+    { sockets, files: reads, clock, random: { fraction: () => 0.5, uuid: unused } },
+  );
 }
 
-const POOL: Resource<"IPPool"> = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p", resourceVersion: "5" }, spec: { cidr: "fd00::/48" } };
+const POOL: Resource<"IPPool"> = {
+  apiVersion: "projectcalico.org/v3",
+  kind: "IPPool",
+  metadata: { name: "p", resourceVersion: "5" },
+  spec: { cidr: "fd00::/48" },
+};
 const POOL_KEY = { kind: "IPPool", namespace: undefined, name: "p" } as const;
 const WEB = { kind: "Pod", namespace: "ns", name: "web" } as const;
 
 function status(code: number, reason: string, message: string, headers: Record<string, string> = {}): Response {
-  return Response.json({ kind: "Status", apiVersion: "v1", status: "Failure", code, reason, message }, { status: code, headers });
+  return Response.json(
+    { kind: "Status", apiVersion: "v1", status: "Failure", code, reason, message },
+    { status: code, headers },
+  );
 }
 
 test.each([
@@ -66,7 +89,9 @@ test.each([
   [503, "ServiceUnavailable", "unavailable"],
 ])("%d %s means %s, in the server's words", async (code, reason, wanted) => {
   answer = () => status(code, reason, "spec.cidr: no good", { "retry-after": "7" });
-  const error = await open().create("IPPool", POOL).catch((caught: unknown) => caught);
+  const error = await open()
+    .create("IPPool", POOL)
+    .catch((caught: unknown) => caught);
   if (!(error instanceof StoreError)) throw error;
   expect([error.reason as string, error.retryAfterMs]).toEqual([wanted, 7000]);
   expect(error.message).toBe(`Cannot create IPPool/p: the server answered ${code}: spec.cidr: no good`);
@@ -86,7 +111,10 @@ test("an answer that is no Status, no JSON, or no object of the kind is unavaila
 test("a 404 that is not the API server's own does not say that the object is not there", async () => {
   for (const body of ["404 page not found\n", "<html>no such site</html>", "{}"]) {
     answer = () => new Response(body, { status: 404 });
-    await expect(open().get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", message: expect.stringContaining("404") });
+    await expect(open().get(POOL_KEY)).rejects.toMatchObject({
+      reason: "unavailable",
+      message: expect.stringContaining("404"),
+    });
     await expect(open().delete(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable" });
   }
   answer = () => status(404, "NotFound", 'ippools.projectcalico.org "p" not found');
@@ -94,7 +122,10 @@ test("a 404 that is not the API server's own does not say that the object is not
 });
 
 test("a server that has too many requests is asked nothing until it said, a minute at most", async () => {
-  for (const [seconds, obeyedMs] of [["7", 7_000], ["86400", 60_000]] as const) {
+  for (const [seconds, obeyedMs] of [
+    ["7", 7_000],
+    ["86400", 60_000],
+  ] as const) {
     const clock = new VirtualClock();
     const store = open({}, clock);
     answer = () => status(429, "TooManyRequests", "slow down", { "retry-after": seconds });
@@ -103,7 +134,9 @@ test("a server that has too many requests is asked nothing until it said, a minu
     await clock.advance(obeyedMs - 1);
     const message = `Cannot get IPPool/p: http://127.0.0.1:${server.port} answered 429 to an earlier request and wants none for another 1 ms`;
     await expect(store.get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", retryAfterMs: 1, message });
-    await expect(store.watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]().next()).rejects.toMatchObject({ reason: "unavailable" });
+    await expect(
+      store.watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]().next(),
+    ).rejects.toMatchObject({ reason: "unavailable" });
     expect(asked.length).toBe(1);
     await clock.advance(1);
     expect((await store.get(POOL_KEY))?.metadata.name).toBe("p");
@@ -111,20 +144,36 @@ test("a server that has too many requests is asked nothing until it said, a minu
 });
 
 test("nobody listens: unavailable, naming the server", async () => {
-  await expect(open({ server: "http://127.0.0.1:1" }).get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", message: expect.stringContaining("http://127.0.0.1:1") });
+  await expect(open({ server: "http://127.0.0.1:1" }).get(POOL_KEY)).rejects.toMatchObject({
+    reason: "unavailable",
+    message: expect.stringContaining("http://127.0.0.1:1"),
+  });
 });
 
 test("a list is read page by page", async () => {
   answer = (request) => {
     const next = new URL(request.url).searchParams.get("continue");
     const items = [{ metadata: { name: next === null ? "a" : "b", namespace: "ns" } }];
-    return Response.json({ kind: "PodList", metadata: { resourceVersion: "77", ...(next === null ? { continue: "x/y=" } : {}) }, items });
+    return Response.json({
+      kind: "PodList",
+      metadata: { resourceVersion: "77", ...(next === null ? { continue: "x/y=" } : {}) },
+      items,
+    });
   };
-  const { items, revision } = await open().list("Pod", { namespace: "ns", labels: { app: "web", "example.org/x": "y" } });
-  expect(items.map((item) => [item.apiVersion, item.kind, item.metadata.name])).toEqual([["v1", "Pod", "a"], ["v1", "Pod", "b"]]);
+  const { items, revision } = await open().list("Pod", {
+    namespace: "ns",
+    labels: { app: "web", "example.org/x": "y" },
+  });
+  expect(items.map((item) => [item.apiVersion, item.kind, item.metadata.name])).toEqual([
+    ["v1", "Pod", "a"],
+    ["v1", "Pod", "b"],
+  ]);
   expect(revision).toBe("77");
   const selector = "labelSelector=app%3Dweb%2Cexample.org%2Fx%3Dy";
-  expect(asked.map(({ url }) => url)).toEqual([`/api/v1/namespaces/ns/pods?limit=500&${selector}`, `/api/v1/namespaces/ns/pods?limit=500&${selector}&continue=x%2Fy%3D`]);
+  expect(asked.map(({ url }) => url)).toEqual([
+    `/api/v1/namespaces/ns/pods?limit=500&${selector}`,
+    `/api/v1/namespaces/ns/pods?limit=500&${selector}&continue=x%2Fy%3D`,
+  ]);
 });
 
 test("a list whose next page is gone is read whole, from the start", async () => {
@@ -132,11 +181,19 @@ test("a list whose next page is gone is read whole, from the start", async () =>
     const { searchParams } = new URL(request.url);
     if (searchParams.has("continue")) return status(410, "Expired", "The provided continue parameter is too old");
     const names = searchParams.has("limit") ? ["a"] : ["b", "c"];
-    return Response.json({ kind: "PodList", metadata: { resourceVersion: "77", ...(searchParams.has("limit") ? { continue: "x" } : {}) }, items: names.map((name) => ({ metadata: { name, namespace: "ns" } })) });
+    return Response.json({
+      kind: "PodList",
+      metadata: { resourceVersion: "77", ...(searchParams.has("limit") ? { continue: "x" } : {}) },
+      items: names.map((name) => ({ metadata: { name, namespace: "ns" } })),
+    });
   };
   const { items } = await open().list("Pod", { labels: { app: "web" } });
   expect(items.map((item) => item.metadata.name)).toEqual(["b", "c"]);
-  expect(asked.map(({ url }) => url)).toEqual(["/api/v1/pods?limit=500&labelSelector=app%3Dweb", "/api/v1/pods?limit=500&labelSelector=app%3Dweb&continue=x", "/api/v1/pods?labelSelector=app%3Dweb"]);
+  expect(asked.map(({ url }) => url)).toEqual([
+    "/api/v1/pods?limit=500&labelSelector=app%3Dweb",
+    "/api/v1/pods?limit=500&labelSelector=app%3Dweb&continue=x",
+    "/api/v1/pods?labelSelector=app%3Dweb",
+  ]);
 });
 
 test("a list that is gone at its first page is gone", async () => {
@@ -159,7 +216,13 @@ test("writes: method, path, type and body", async () => {
     "PATCH /api/v1/namespaces/ns/pods/web/status",
     "PATCH /api/v1/namespaces/ns/serviceaccounts/a",
   ]);
-  expect(asked.map(({ headers }) => headers.get("content-type"))).toEqual(["application/json", "application/json", "application/json", "application/merge-patch+json", "application/merge-patch+json"]);
+  expect(asked.map(({ headers }) => headers.get("content-type"))).toEqual([
+    "application/json",
+    "application/json",
+    "application/json",
+    "application/merge-patch+json",
+    "application/merge-patch+json",
+  ]);
   expect(asked[0]?.headers.get("authorization")).toBe("Bearer secret");
   expect(JSON.parse(asked[0]?.body ?? "").metadata).toEqual({ name: "p" });
   expect(JSON.parse(asked[2]?.body ?? "").preconditions).toEqual({ resourceVersion: "5", uid: "u" });
@@ -175,11 +238,16 @@ test("the token file is read again for each request; a missing one is said", asy
   await store.get(POOL_KEY);
   expect(asked.map(({ headers }) => headers.get("authorization"))).toEqual(["Bearer one", "Bearer two"]);
   files.delete("/token");
-  await expect(store.get(POOL_KEY)).rejects.toMatchObject({ reason: "forbidden", message: expect.stringContaining('"/token" does not exist') });
+  await expect(store.get(POOL_KEY)).rejects.toMatchObject({
+    reason: "forbidden",
+    message: expect.stringContaining('"/token" does not exist'),
+  });
 });
 
 test("an update without a version never reaches the server", async () => {
-  await expect(open().update("IPPool", { ...POOL, metadata: { name: "p" } })).rejects.toMatchObject({ reason: "invalid" });
+  await expect(open().update("IPPool", { ...POOL, metadata: { name: "p" } })).rejects.toMatchObject({
+    reason: "invalid",
+  });
   expect(asked.length).toBe(0);
 });
 
@@ -188,7 +256,9 @@ test("a request without an answer ends after 30 s", async () => {
   const hanging = Promise.withResolvers<Response>();
   const reached = Promise.withResolvers<void>();
   answer = () => (reached.resolve(), hanging.promise);
-  const got = open({}, clock).get(POOL_KEY).catch((error: unknown) => error);
+  const got = open({}, clock)
+    .get(POOL_KEY)
+    .catch((error: unknown) => error);
   await reached.promise;
   await clock.advance(30_000);
   expect(await got).toMatchObject({ reason: "unavailable", message: expect.stringContaining("within 30000 ms") });
@@ -202,7 +272,10 @@ test("close ends a request that waits, and those that come later", async () => {
   const got = store.get(POOL_KEY).catch((error: unknown) => error);
   await reached.promise;
   await store.close();
-  expect(await got).toMatchObject({ reason: "unavailable", message: "Cannot get IPPool/p: the client was closed before an answer came" });
+  expect(await got).toMatchObject({
+    reason: "unavailable",
+    message: "Cannot get IPPool/p: the client was closed before an answer came",
+  });
   await expect(store.list("Pod")).rejects.toMatchObject({ reason: "unavailable" });
 });
 
@@ -210,7 +283,10 @@ test("close ends a request that waits, and those that come later", async () => {
 function stream(): { response: Response; send: (text: string) => void; end: () => void; cancelled: Promise<void> } {
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   const cancelled = Promise.withResolvers<void>();
-  const body = new ReadableStream<Uint8Array>({ start: (given) => void (controller = given), cancel: () => cancelled.resolve() });
+  const body = new ReadableStream<Uint8Array>({
+    start: (given) => void (controller = given),
+    cancel: () => cancelled.resolve(),
+  });
   const send = (text: string): void => controller?.enqueue(new TextEncoder().encode(text));
   return { response: new Response(body), send, end: () => controller?.close(), cancelled: cancelled.promise };
 }
@@ -222,7 +298,9 @@ function event(type: string, name: string, revision: string): string {
 async function next(iterator: AsyncIterator<readonly WatchEvent<"IPPool">[]>): Promise<string[]> {
   const { value, done } = await iterator.next();
   if (done === true) return ["done"];
-  return (value as readonly WatchEvent<"IPPool">[]).map((item) => `${item.type} ${item.type === "bookmark" ? "" : item.object.metadata.name} ${item.revision}`);
+  return (value as readonly WatchEvent<"IPPool">[]).map(
+    (item) => `${item.type} ${item.type === "bookmark" ? "" : item.object.metadata.name} ${item.revision}`,
+  );
 }
 
 test("watch: asks for bookmarks and an end, gives batches, ends when the server ends", async () => {
@@ -232,8 +310,13 @@ test("watch: asks for bookmarks and an end, gives batches, ends when the server 
   send(event("ADDED", "a", "6"));
   expect(await next(iterator)).toEqual([]);
   expect(await next(iterator)).toEqual(["added a 6"]);
-  expect(asked[0]?.url).toBe("/apis/projectcalico.org/v3/ippools?watch=1&resourceVersion=5&allowWatchBookmarks=true&timeoutSeconds=450");
-  const second = event("MODIFIED", "ä", "7") + event("DELETED", "a", "8") + `${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: "9" } } })}\n`;
+  expect(asked[0]?.url).toBe(
+    "/apis/projectcalico.org/v3/ippools?watch=1&resourceVersion=5&allowWatchBookmarks=true&timeoutSeconds=450",
+  );
+  const second =
+    event("MODIFIED", "ä", "7") +
+    event("DELETED", "a", "8") +
+    `${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: "9" } } })}\n`;
   send(second);
   expect(await next(iterator)).toEqual(["modified ä 7", "deleted a 8", "bookmark  9"]);
   end();
@@ -246,15 +329,25 @@ test("watch: too old is gone, as an answer and inside the stream, after what cam
   await expect(refused.next()).rejects.toMatchObject({ reason: "gone" });
   const { response, send } = stream();
   answer = () => response;
-  send(event("ADDED", "a", "6") + `${JSON.stringify({ type: "ERROR", object: { kind: "Status", code: 410, reason: "Expired", message: "too old" } })}\n`);
+  send(
+    event("ADDED", "a", "6") +
+      `${JSON.stringify({ type: "ERROR", object: { kind: "Status", code: 410, reason: "Expired", message: "too old" } })}\n`,
+  );
   const iterator = open().watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
   await next(iterator);
   expect(await next(iterator)).toEqual(["added a 6"]);
-  await expect(iterator.next()).rejects.toMatchObject({ reason: "gone", message: "Cannot watch IPPool: the server answered 410: too old" });
+  await expect(iterator.next()).rejects.toMatchObject({
+    reason: "gone",
+    message: "Cannot watch IPPool: the server answered 410: too old",
+  });
 });
 
 test("watch: cut inside an event, and nonsense, are unavailable", async () => {
-  for (const text of [event("ADDED", "a", "6").slice(0, 30), "nonsense\n", '{"type":"ODD","object":{"metadata":{"resourceVersion":"1"}}}\n']) {
+  for (const text of [
+    event("ADDED", "a", "6").slice(0, 30),
+    "nonsense\n",
+    '{"type":"ODD","object":{"metadata":{"resourceVersion":"1"}}}\n',
+  ]) {
     const { response, send, end } = stream();
     answer = () => response;
     send(text);
@@ -270,7 +363,9 @@ test("watch: silence longer than the limit ends it, whatever comes keeps it aliv
   const { response, send } = stream();
   answer = () => response;
   send(event("ADDED", "a", "6"));
-  const iterator = open({}, clock).watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
+  const iterator = open({}, clock)
+    .watch("IPPool", "5", { signal: new AbortController().signal })
+    [Symbol.asyncIterator]();
   await next(iterator);
   await next(iterator);
   await clock.advance(IDLE_LIMIT_MS - 1000);
@@ -288,11 +383,19 @@ test("watch: without an answer in 30 s it is unavailable", async () => {
   const clock = new VirtualClock();
   const reached = Promise.withResolvers<void>();
   answer = () => (reached.resolve(), new Promise(() => undefined));
-  const iterator = open({}, clock).watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
-  const lost = iterator.next().then(() => "went on", (error: unknown) => error);
+  const iterator = open({}, clock)
+    .watch("IPPool", "5", { signal: new AbortController().signal })
+    [Symbol.asyncIterator]();
+  const lost = iterator.next().then(
+    () => "went on",
+    (error: unknown) => error,
+  );
   await reached.promise;
   await clock.advance(30_000);
-  expect(await lost).toMatchObject({ reason: "unavailable", message: "Cannot watch IPPool: no answer within 30000 ms" });
+  expect(await lost).toMatchObject({
+    reason: "unavailable",
+    message: "Cannot watch IPPool: no answer within 30000 ms",
+  });
 });
 
 test("watch: leaving the loop and close() both end the connection", async () => {

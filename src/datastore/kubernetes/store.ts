@@ -9,7 +9,14 @@ import type { Random } from "../../host/random.ts";
 import { formatKey, type Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
-import { type ListOptions, type ListResult, type Store, StoreError, type WatchEvent, type WriteOptions } from "../store.ts";
+import {
+  type ListOptions,
+  type ListResult,
+  type Store,
+  StoreError,
+  type WatchEvent,
+  type WriteOptions,
+} from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { type Page, pageOf, resourceOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
@@ -37,9 +44,15 @@ class KubernetesStore implements Store {
     this.#doors = doors;
   }
 
-  async get<K extends Kind>(key: Key<K>, options: { readonly signal?: AbortSignal } = {}): Promise<Resource<K> | undefined> {
+  async get<K extends Kind>(
+    key: Key<K>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Resource<K> | undefined> {
     try {
-      const answer = await this.#transport.ask({ operation: "get", kind: key.kind, key, method: "GET", path: objectPath(key) }, options.signal);
+      const answer = await this.#transport.ask(
+        { operation: "get", kind: key.kind, key, method: "GET", path: objectPath(key) },
+        options.signal,
+      );
       return resourceOf(key.kind, answer, "get");
     } catch (error) {
       if (error instanceof StoreError && error.reason === "not-found") return undefined;
@@ -47,7 +60,10 @@ class KubernetesStore implements Store {
     }
   }
 
-  async list<K extends Kind>(kind: K, options: ListOptions & { readonly signal?: AbortSignal } = {}): Promise<ListResult<K>> {
+  async list<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<ListResult<K>> {
     let items: Resource<K>[] = [];
     let limit: string | undefined = String(PAGE_SIZE);
     let next: string | undefined;
@@ -68,9 +84,17 @@ class KubernetesStore implements Store {
   }
 
   /** undefined: the page is the continuation of a list whose state is gone. */
-  async #page(kind: Kind, path: string, continues: boolean, signal: AbortSignal | undefined): Promise<Page | undefined> {
+  async #page(
+    kind: Kind,
+    path: string,
+    continues: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<Page | undefined> {
     try {
-      return pageOf(kind, await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, signal));
+      return pageOf(
+        kind,
+        await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, signal),
+      );
     } catch (error) {
       if (continues && error instanceof StoreError && error.reason === "gone") return undefined;
       throw error;
@@ -80,34 +104,70 @@ class KubernetesStore implements Store {
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = keyOf(kind, object);
     const body = withoutRevision(object);
-    const answer = await this.#transport.ask({ operation: "create", kind, key, method: "POST", path: collectionPath(kind, key.namespace), body }, options.signal);
+    const answer = await this.#transport.ask(
+      { operation: "create", kind, key, method: "POST", path: collectionPath(kind, key.namespace), body },
+      options.signal,
+    );
     return resourceOf(kind, answer, "create");
   }
 
   async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = keyOf(kind, object);
-    if (object.metadata.resourceVersion === undefined) throw new StoreError("invalid", kind, key, `Cannot update ${formatKey(key)}: resourceVersion is absent, must come from a read`);
-    const answer = await this.#transport.ask({ operation: "update", kind, key, method: "PUT", path: objectPath(key), body: object }, options.signal);
+    if (object.metadata.resourceVersion === undefined)
+      throw new StoreError(
+        "invalid",
+        kind,
+        key,
+        `Cannot update ${formatKey(key)}: resourceVersion is absent, must come from a read`,
+      );
+    const answer = await this.#transport.ask(
+      { operation: "update", kind, key, method: "PUT", path: objectPath(key), body: object },
+      options.signal,
+    );
     return resourceOf(kind, answer, "update");
   }
 
-  async annotate<K extends Kind>(key: Key<K>, annotations: Readonly<Record<string, string | null>>, options: WriteOptions = {}): Promise<void> {
+  async annotate<K extends Kind>(
+    key: Key<K>,
+    annotations: Readonly<Record<string, string | null>>,
+    options: WriteOptions = {},
+  ): Promise<void> {
     const body = { metadata: { annotations } };
     const contentType = "application/merge-patch+json";
-    await this.#transport.ask({ operation: "annotate", kind: key.kind, key, method: "PATCH", path: annotationPath(key), body, contentType }, options.signal);
+    await this.#transport.ask(
+      { operation: "annotate", kind: key.kind, key, method: "PATCH", path: annotationPath(key), body, contentType },
+      options.signal,
+    );
   }
 
-  async delete<K extends Kind>(key: Key<K>, precondition: { readonly revision?: string; readonly uid?: string } = {}, options: WriteOptions = {}): Promise<void> {
+  async delete<K extends Kind>(
+    key: Key<K>,
+    precondition: { readonly revision?: string; readonly uid?: string } = {},
+    options: WriteOptions = {},
+  ): Promise<void> {
     const preconditions = {
       ...(precondition.revision === undefined ? {} : { resourceVersion: precondition.revision }),
       ...(precondition.uid === undefined ? {} : { uid: precondition.uid }),
     };
     const body = { apiVersion: "v1", kind: "DeleteOptions", preconditions };
-    await this.#transport.ask({ operation: "delete", kind: key.kind, key, method: "DELETE", path: objectPath(key), body }, options.signal);
+    await this.#transport.ask(
+      { operation: "delete", kind: key.kind, key, method: "DELETE", path: objectPath(key), body },
+      options.signal,
+    );
   }
 
-  watch<K extends Kind>(kind: K, revision: string, options: { readonly signal: AbortSignal }): AsyncIterable<readonly WatchEvent<K>[]> {
-    return watchKind(this.#transport, this.#doors, kind, revision, AbortSignal.any([options.signal, this.#transport.closed]));
+  watch<K extends Kind>(
+    kind: K,
+    revision: string,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<readonly WatchEvent<K>[]> {
+    return watchKind(
+      this.#transport,
+      this.#doors,
+      kind,
+      revision,
+      AbortSignal.any([options.signal, this.#transport.closed]),
+    );
   }
 
   /** Ends all watches without an error, and all other requests as unavailable. */

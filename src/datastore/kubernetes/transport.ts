@@ -63,9 +63,21 @@ export class Transport {
     } catch (error) {
       outer?.throwIfAborted();
       if (error instanceof StoreError) throw error;
-      if (this.#closed.signal.aborted) throw unansweredError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
-      if (deadline.expired()) throw unansweredError(ask.operation, ask.kind, ask.key, `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`);
-      throw unansweredError(ask.operation, ask.kind, ask.key, `answer of ${this.#access.server} cannot be read: ${networkWords(error)}`);
+      if (this.#closed.signal.aborted)
+        throw unansweredError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
+      if (deadline.expired())
+        throw unansweredError(
+          ask.operation,
+          ask.kind,
+          ask.key,
+          `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`,
+        );
+      throw unansweredError(
+        ask.operation,
+        ask.kind,
+        ask.key,
+        `answer of ${this.#access.server} cannot be read: ${networkWords(error)}`,
+      );
     } finally {
       deadline.clear();
     }
@@ -87,14 +99,22 @@ export class Transport {
     if (response.ok) return response;
     const body = await response.text();
     const refusal = readRefusal(response.status, body, response.headers.get("retry-after"));
-    if (refusal.code === TOO_MANY_REQUESTS) this.#notBeforeMs = this.#doors.clock.monotonicMs() + Math.min(refusal.retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
+    if (refusal.code === TOO_MANY_REQUESTS)
+      this.#notBeforeMs = this.#doors.clock.monotonicMs() + Math.min(refusal.retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
     throw refusedError(ask.operation, ask.kind, ask.key, refusal);
   }
 
   /** Throws while the server wants no requests. */
   #respectSilence(ask: Ask): void {
     const left = this.#notBeforeMs - this.#doors.clock.monotonicMs();
-    if (left > 0) throw unansweredError(ask.operation, ask.kind, ask.key, `${this.#access.server} answered ${TOO_MANY_REQUESTS} to an earlier request and wants none for another ${Math.ceil(left)} ms`, left);
+    if (left > 0)
+      throw unansweredError(
+        ask.operation,
+        ask.kind,
+        ask.key,
+        `${this.#access.server} answered ${TOO_MANY_REQUESTS} to an earlier request and wants none for another ${Math.ceil(left)} ms`,
+        left,
+      );
   }
 
   async #send(ask: Ask, signal: AbortSignal): Promise<Response> {
@@ -104,7 +124,12 @@ export class Transport {
       return await this.#doors.sockets.fetch(this.#access.server + ask.path, options);
     } catch (error) {
       if (signal.aborted) throw error;
-      throw unansweredError(ask.operation, ask.kind, ask.key, `cannot reach ${this.#access.server}: ${networkWords(error)}`);
+      throw unansweredError(
+        ask.operation,
+        ask.kind,
+        ask.key,
+        `cannot reach ${this.#access.server}: ${networkWords(error)}`,
+      );
     }
   }
 
@@ -123,7 +148,13 @@ export class Transport {
       ...(key === undefined ? {} : { key }),
       ...(access.tls?.insecure === true ? { insecure: true } : {}),
     };
-    return { method: ask.method, headers, signal, ...(ask.body === undefined ? {} : { body: JSON.stringify(ask.body) }), tls };
+    return {
+      method: ask.method,
+      headers,
+      signal,
+      ...(ask.body === undefined ? {} : { body: JSON.stringify(ask.body) }),
+      tls,
+    };
   }
 
   async #text(text: string | undefined, file: string | undefined, ask: Ask): Promise<string | undefined> {
@@ -132,7 +163,13 @@ export class Transport {
 
   async #file(path: string, ask: Ask): Promise<string> {
     const text = await this.#doors.files.readText(path);
-    if (text === undefined) throw new StoreError("forbidden", ask.kind, ask.key, `Cannot ${ask.operation} ${ask.kind}: credential file ${JSON.stringify(path)} does not exist`);
+    if (text === undefined)
+      throw new StoreError(
+        "forbidden",
+        ask.kind,
+        ask.key,
+        `Cannot ${ask.operation} ${ask.kind}: credential file ${JSON.stringify(path)} does not exist`,
+      );
     return text;
   }
 }

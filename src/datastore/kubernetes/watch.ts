@@ -44,7 +44,10 @@ export async function* watchKind<K extends Kind>(
   let established = false;
   try {
     const path = collectionPath(kind, undefined) + query;
-    const response = await transport.open({ operation: "watch", kind, key: undefined, method: "GET", path }, deadline.signal);
+    const response = await transport.open(
+      { operation: "watch", kind, key: undefined, method: "GET", path },
+      deadline.signal,
+    );
     established = true;
     deadline.renew(IDLE_LIMIT_MS);
     yield [];
@@ -53,14 +56,24 @@ export async function* watchKind<K extends Kind>(
     if (signal.aborted) return;
     if (error instanceof StoreError) throw error;
     if (deadline.expired() && established) return;
-    if (deadline.expired()) throw unansweredError("watch", kind, undefined, `no answer within ${REQUEST_TIMEOUT_MS} ms`);
-    throw unansweredError("watch", kind, undefined, `the connection was lost: ${error instanceof Error ? error.message : String(error)}`);
+    if (deadline.expired())
+      throw unansweredError("watch", kind, undefined, `no answer within ${REQUEST_TIMEOUT_MS} ms`);
+    throw unansweredError(
+      "watch",
+      kind,
+      undefined,
+      `the connection was lost: ${error instanceof Error ? error.message : String(error)}`,
+    );
   } finally {
     deadline.clear();
   }
 }
 
-async function* eventsOf<K extends Kind>(kind: K, body: ReadableStream<Uint8Array>, deadline: Deadline): AsyncGenerator<readonly WatchEvent<K>[]> {
+async function* eventsOf<K extends Kind>(
+  kind: K,
+  body: ReadableStream<Uint8Array>,
+  deadline: Deadline,
+): AsyncGenerator<readonly WatchEvent<K>[]> {
   const splitter = new LineSplitter();
   const reader = body.getReader();
   try {
@@ -88,10 +101,28 @@ async function* eventsOf<K extends Kind>(kind: K, body: ReadableStream<Uint8Arra
 
 function eventOf<K extends Kind>(kind: K, document: unknown): WatchEvent<K> | StoreError {
   const event = document as { type?: unknown; object?: { metadata?: { resourceVersion?: unknown } } } | null;
-  if (event?.type === "ERROR") return refusedError("watch", kind, undefined, { code: 500, retryAfterMs: undefined, ...statusFields(event.object) });
+  if (event?.type === "ERROR")
+    return refusedError("watch", kind, undefined, {
+      code: 500,
+      retryAfterMs: undefined,
+      ...statusFields(event.object),
+    });
   const revision = event?.object?.metadata?.resourceVersion;
-  const type = event?.type === "ADDED" ? "added" : event?.type === "MODIFIED" ? "modified" : event?.type === "DELETED" ? "deleted" : undefined;
+  const type =
+    event?.type === "ADDED"
+      ? "added"
+      : event?.type === "MODIFIED"
+        ? "modified"
+        : event?.type === "DELETED"
+          ? "deleted"
+          : undefined;
   if (typeof revision === "string" && event?.type === "BOOKMARK") return { type: "bookmark", revision };
-  if (typeof revision !== "string" || type === undefined) return unansweredError("watch", kind, undefined, `the server sent ${JSON.stringify(document).slice(0, 100)}, must be a watch event`);
+  if (typeof revision !== "string" || type === undefined)
+    return unansweredError(
+      "watch",
+      kind,
+      undefined,
+      `the server sent ${JSON.stringify(document).slice(0, 100)}, must be a watch event`,
+    );
   return { type, object: resourceOf(kind, event?.object, "watch") as Resource<K>, revision };
 }

@@ -46,7 +46,9 @@ test("a file under another name replaces what had the name, and must exist", asy
   await files.writeText(`${directory}/to`, "old");
   await files.rename(`${directory}/from`, `${directory}/to`);
   expect(readFileSync(`${directory}/to`, "utf8")).toBe("new");
-  await expect(files.rename(`${directory}/from`, `${directory}/to`)).rejects.toThrow(`Cannot rename "${directory}/from": ENOENT`);
+  await expect(files.rename(`${directory}/from`, `${directory}/to`)).rejects.toThrow(
+    `Cannot rename "${directory}/from": ENOENT`,
+  );
 });
 
 test("directories: made with parents, listed in order, absent ones are empty", async () => {

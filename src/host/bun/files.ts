@@ -6,14 +6,19 @@ import { FileError, type Files } from "../files.ts";
 export function openFiles(): Files {
   return {
     readText: (path) => absentAs(undefined, "read", path, () => readFile(path, "utf8")),
-    writeText: (path, text, mode = 0o644) => attempt("write", path, () => replace(path, true, (temporary) => writeNew(temporary, text, mode), mode)),
-    writeVolatile: (path, text, mode) => attempt("write", path, () => replace(path, false, (temporary) => writeNew(temporary, text, mode), mode)),
+    writeText: (path, text, mode = 0o644) =>
+      attempt("write", path, () => replace(path, true, (temporary) => writeNew(temporary, text, mode), mode)),
+    writeVolatile: (path, text, mode) =>
+      attempt("write", path, () => replace(path, false, (temporary) => writeNew(temporary, text, mode), mode)),
     rename: (path, to) => attempt("rename", path, () => rename(path, to)),
     list: (path) => absentAs([], "list", path, async () => (await readdir(path)).sort()),
     remove: (path) => absentAs(undefined, "remove", path, () => rm(path)),
     makeDirectory: (path) => attempt("make directory", path, async () => void (await mkdir(path, { recursive: true }))),
     exists: (path) => absentAs(false, "look at", path, async () => (await stat(path), true)),
-    copy: (from, to, mode) => attempt(`copy ${JSON.stringify(from)} to`, to, () => replace(to, true, (temporary) => copyNew(from, temporary), mode)),
+    copy: (from, to, mode) =>
+      attempt(`copy ${JSON.stringify(from)} to`, to, () =>
+        replace(to, true, (temporary) => copyNew(from, temporary), mode),
+      ),
   };
 }
 
@@ -42,7 +47,12 @@ async function absentAs<A, T>(absent: A, operation: string, path: string, run: (
 
 let temporaries = 0;
 
-async function replace(path: string, durable: boolean, make: (temporary: string) => Promise<FileHandle>, mode: number): Promise<void> {
+async function replace(
+  path: string,
+  durable: boolean,
+  make: (temporary: string) => Promise<FileHandle>,
+  mode: number,
+): Promise<void> {
   temporaries++;
   const temporary = `${path}.${process.pid}-${temporaries}.tmp`;
   try {

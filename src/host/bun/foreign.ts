@@ -22,7 +22,8 @@ export function mapPages(length: number): number {
   mapping ??= openMapping();
   const address = mapping.mmap(null, length, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
   // MAP_FAILED is all ones.
-  if (typeof address !== "number" || address < 0 || address > Number.MAX_SAFE_INTEGER) throw new BugError(`Cannot map ${length} bytes of memory`);
+  if (typeof address !== "number" || address < 0 || address > Number.MAX_SAFE_INTEGER)
+    throw new BugError(`Cannot map ${length} bytes of memory`);
   return address;
 }
 
@@ -56,7 +57,8 @@ export class Arena {
   /** Offset of `length` bytes of undefined content. */
   reserve(length: number): number {
     const offset = (this.#top + 7) & ~7;
-    if (offset + length > this.#bytes.length) throw new BugError("arena is too small: reset with the sum of all reservations");
+    if (offset + length > this.#bytes.length)
+      throw new BugError("arena is too small: reset with the sum of all reservations");
     this.#top = offset + length;
     return offset;
   }

@@ -10,5 +10,13 @@ import { openWatcher } from "./watcher.ts";
 
 /** Throws when no way to make system calls passes its self-test. */
 export function openHost(): Host {
-  return { clock: openClock(), random: openRandom(), files: openFiles(), processes: openProcesses(), sockets: openSockets(), sys: openSys(), watcher: openWatcher() };
+  return {
+    clock: openClock(),
+    random: openRandom(),
+    files: openFiles(),
+    processes: openProcesses(),
+    sockets: openSockets(),
+    sys: openSys(),
+    watcher: openWatcher(),
+  };
 }

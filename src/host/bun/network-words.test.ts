@@ -38,11 +38,16 @@ test("the server closes before and in the middle of its answer", async () => {
 
 test("the server does not speak TLS", async () => {
   const plain = await serve((socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
-  expect(await words(`https://127.0.0.1:${plain}/`)).toBe("the TLS handshake failed: the server may not speak TLS on this port (EPROTO)");
+  expect(await words(`https://127.0.0.1:${plain}/`)).toBe(
+    "the TLS handshake failed: the server may not speak TLS on this port (EPROTO)",
+  );
 });
 
 test("what is not known keeps its own words, without the runtime's advice", () => {
-  const odd = Object.assign(new TypeError("ODD: it failed. For more information, pass `verbose: true` in the second argument to fetch()"), { code: "ODD" });
+  const odd = Object.assign(
+    new TypeError("ODD: it failed. For more information, pass `verbose: true` in the second argument to fetch()"),
+    { code: "ODD" },
+  );
   expect(networkWords(odd)).toBe("ODD: it failed.");
   expect(networkWords(Object.assign(new Error("it failed"), { code: "ODD" }))).toBe("it failed (ODD)");
   expect(networkWords(new Error("plain"))).toBe("plain");

@@ -14,7 +14,9 @@ test("outputs larger than a pipe", async () => {
 });
 
 test("without input standard input is empty; the environment is added to ours", async () => {
-  const finished = await processes.run(["sh", "-c", "cat; echo $EXTRA; test -n \"$PATH\""], { environment: { EXTRA: "yes" } });
+  const finished = await processes.run(["sh", "-c", 'cat; echo $EXTRA; test -n "$PATH"'], {
+    environment: { EXTRA: "yes" },
+  });
   expect(finished).toEqual({ exitCode: 0, stdout: "yes\n", stderr: "" });
 });
 
@@ -23,7 +25,9 @@ test("a signal is 128 and its number", async () => {
 });
 
 test("a program that does not exist is named", async () => {
-  await expect(processes.run(["calico-no-such-program"])).rejects.toThrow('Cannot run "calico-no-such-program": ENOENT');
+  await expect(processes.run(["calico-no-such-program"])).rejects.toThrow(
+    'Cannot run "calico-no-such-program": ENOENT',
+  );
 });
 
 test("aborting ends the program and rejects", async () => {

@@ -8,14 +8,22 @@ export function openProcesses(): Processes {
 
 async function run(
   command: readonly string[],
-  options: { readonly input?: string; readonly signal?: AbortSignal; readonly environment?: Readonly<Record<string, string>> } = {},
+  options: {
+    readonly input?: string;
+    readonly signal?: AbortSignal;
+    readonly environment?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<Finished> {
   options.signal?.throwIfAborted();
   const child = start(command, options);
   const stop = (): void => child.kill("SIGKILL");
   options.signal?.addEventListener("abort", stop, { once: true });
   try {
-    const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+    const [stdout, stderr] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
     options.signal?.throwIfAborted();
     return { exitCode: exitCodeOf(child), stdout, stderr };
   } finally {
@@ -23,7 +31,10 @@ async function run(
   }
 }
 
-function start(command: readonly string[], options: { readonly input?: string; readonly environment?: Readonly<Record<string, string>> }) {
+function start(
+  command: readonly string[],
+  options: { readonly input?: string; readonly environment?: Readonly<Record<string, string>> },
+) {
   try {
     return Bun.spawn([...command], {
       stdin: options.input === undefined ? "ignore" : new TextEncoder().encode(options.input),

@@ -8,25 +8,60 @@ import { dlopen, FFIType, linkSymbols, type Pointer, read } from "bun:ffi";
 import { BugError } from "../../lib/bug.ts";
 import { LIBC, mapPages } from "./foreign.ts";
 
-export type RawCall = (number: number, a?: number, b?: number, c?: number, d?: number, e?: number, f?: number) => number;
+export type RawCall = (
+  number: number,
+  a?: number,
+  b?: number,
+  c?: number,
+  d?: number,
+  e?: number,
+  f?: number,
+) => number;
 
 const LONG = FFIType.i64_fast;
 const CALL = { args: [LONG, LONG, LONG, LONG, LONG, LONG, LONG], returns: LONG } as const;
 
 /** x86-64: rdi rsi rdx rcx r8 r9 [rsp+8] become rax rdi rsi rdx r10 r8 r9. */
 const X64 = Uint8Array.of(
-  0x48, 0x89, 0xf8, // mov rax, rdi
-  0x48, 0x89, 0xf7, // mov rdi, rsi
-  0x48, 0x89, 0xd6, // mov rsi, rdx
-  0x48, 0x89, 0xca, // mov rdx, rcx
-  0x4d, 0x89, 0xc2, // mov r10, r8
-  0x4d, 0x89, 0xc8, // mov r8, r9
-  0x4c, 0x8b, 0x4c, 0x24, 0x08, // mov r9, [rsp+8]
-  0x0f, 0x05, // syscall
+  0x48,
+  0x89,
+  0xf8, // mov rax, rdi
+  0x48,
+  0x89,
+  0xf7, // mov rdi, rsi
+  0x48,
+  0x89,
+  0xd6, // mov rsi, rdx
+  0x48,
+  0x89,
+  0xca, // mov rdx, rcx
+  0x4d,
+  0x89,
+  0xc2, // mov r10, r8
+  0x4d,
+  0x89,
+  0xc8, // mov r8, r9
+  0x4c,
+  0x8b,
+  0x4c,
+  0x24,
+  0x08, // mov r9, [rsp+8]
+  0x0f,
+  0x05, // syscall
   0xc3, // ret
 );
 /** arm64: x0 to x6 become x8 and x0 to x5; `svc #0`; `ret`. */
-const ARM64 = Uint32Array.of(0xaa0003e8, 0xaa0103e0, 0xaa0203e1, 0xaa0303e2, 0xaa0403e3, 0xaa0503e4, 0xaa0603e5, 0xd4000001, 0xd65f03c0);
+const ARM64 = Uint32Array.of(
+  0xaa0003e8,
+  0xaa0103e0,
+  0xaa0203e1,
+  0xaa0303e2,
+  0xaa0403e3,
+  0xaa0503e4,
+  0xaa0603e5,
+  0xd4000001,
+  0xd65f03c0,
+);
 
 const PAGE = 4096;
 const PROT_READ_EXECUTE = 5;

@@ -54,7 +54,11 @@ test("a slow reader holds the writer back, and gets every byte in order", async 
     done();
   });
   const connection = await sockets.connect(path);
-  const writes = [connection.write(data.subarray(0, 5 << 20)), connection.write(data.subarray(5 << 20)), connection.write(new Uint8Array(0))];
+  const writes = [
+    connection.write(data.subarray(0, 5 << 20)),
+    connection.write(data.subarray(5 << 20)),
+    connection.write(new Uint8Array(0)),
+  ];
   release();
   await Promise.all(writes);
   connection.end();
@@ -81,12 +85,18 @@ test("writing to a peer that is gone is an error, not a hang", async () => {
 test("nobody listens: connecting is refused; a stale file is replaced, one in use is not, a plain file neither", async () => {
   const path = `${directory}/stale`;
   await expect(sockets.connect(path)).rejects.toThrow(`Cannot connect to socket "${path}": ENOENT`);
-  const child = Bun.spawnSync([process.execPath, "-e", `Bun.listen({ unix: ${JSON.stringify(path)}, socket: { data() {} } }); process.kill(process.pid, "SIGKILL")`]);
+  const child = Bun.spawnSync([
+    process.execPath,
+    "-e",
+    `Bun.listen({ unix: ${JSON.stringify(path)}, socket: { data() {} } }); process.kill(process.pid, "SIGKILL")`,
+  ]);
   expect(child.exitCode).not.toBe(0);
   expect(existsSync(path)).toBe(true);
   await expect(sockets.connect(path)).rejects.toThrow("ECONNREFUSED");
   const listener = await sockets.listen(path, 0o600, async () => undefined);
-  await expect(sockets.listen(path, 0o600, async () => undefined)).rejects.toThrow(`Cannot listen on socket "${path}": EADDRINUSE`);
+  await expect(sockets.listen(path, 0o600, async () => undefined)).rejects.toThrow(
+    `Cannot listen on socket "${path}": EADDRINUSE`,
+  );
   (await sockets.connect(path)).end();
   await listener.close();
   writeFileSync(`${directory}/file`, "precious");
@@ -95,9 +105,16 @@ test("nobody listens: connecting is refused; a stale file is replaced, one in us
 });
 
 test("HTTP over TCP and over a unix socket", async () => {
-  const handle = async (request: Request): Promise<Response> => new Response(`${request.method} ${new URL(request.url).pathname} ${request.headers.get("x-test") ?? ""} ${await request.text()}`);
+  const handle = async (request: Request): Promise<Response> =>
+    new Response(
+      `${request.method} ${new URL(request.url).pathname} ${request.headers.get("x-test") ?? ""} ${await request.text()}`,
+    );
   const tcp = await sockets.serve({ host: "127.0.0.1", port: 0 }, handle);
-  const response = await sockets.fetch(`http://127.0.0.1:${tcp.port}/path`, { method: "POST", headers: { "x-test": "yes" }, body: "content" });
+  const response = await sockets.fetch(`http://127.0.0.1:${tcp.port}/path`, {
+    method: "POST",
+    headers: { "x-test": "yes" },
+    body: "content",
+  });
   expect(await response.text()).toBe("POST /path yes content");
   await tcp.close();
   const unix = await sockets.serve({ path: `${directory}/http` }, handle);
@@ -112,10 +129,33 @@ test("TLS: the server must be known, unless that is not asked for; a client may 
     const made = Bun.spawnSync(["openssl", ...command], { cwd: directory });
     if (made.exitCode !== 0) throw new Error(made.stderr.toString());
   };
-  make("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1");
+  make(
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-keyout",
+    "key.pem",
+    "-out",
+    "cert.pem",
+    "-days",
+    "1",
+    "-subj",
+    "/CN=localhost",
+    "-addext",
+    "subjectAltName=IP:127.0.0.1",
+  );
   const read = (name: string): Promise<string> => Bun.file(`${directory}/${name}`).text();
   const [key, cert] = [await read("key.pem"), await read("cert.pem")];
-  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, tls: { key, cert, ca: cert, requestCert: true, rejectUnauthorized: false }, fetch: () => new Response("secret") });
+  const server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    tls: { key, cert, ca: cert, requestCert: true, rejectUnauthorized: false },
+    fetch: () => new Response("secret"),
+  });
   const url = `https://127.0.0.1:${server.port}/`;
   expect(await (await sockets.fetch(url, { tls: { ca: cert } })).text()).toBe("secret");
   expect(await (await sockets.fetch(url, { tls: { ca: cert, cert, key } })).text()).toBe("secret");

@@ -20,7 +20,12 @@ function request(url: string, options: FetchOptions): Promise<Response> {
   });
 }
 
-function tlsOptions(tls: NonNullable<FetchOptions["tls"]>): { ca?: string; cert?: string; key?: string; rejectUnauthorized: boolean } {
+function tlsOptions(tls: NonNullable<FetchOptions["tls"]>): {
+  ca?: string;
+  cert?: string;
+  key?: string;
+  rejectUnauthorized: boolean;
+} {
   return {
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
     ...(tls.cert === undefined ? {} : { cert: tls.cert }),

@@ -26,8 +26,36 @@ interface Numbers {
 
 /** Source: linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. */
 const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
-  x64: { read: 0, write: 1, close: 3, ioctl: 16, socket: 41, sendto: 44, recvfrom: 45, bind: 49, setsockopt: 54, openat: 257, ppoll: 271, setns: 308, getppid: 110 },
-  arm64: { read: 63, write: 64, close: 57, ioctl: 29, socket: 198, sendto: 206, recvfrom: 207, bind: 200, setsockopt: 208, openat: 56, ppoll: 73, setns: 268, getppid: 173 },
+  x64: {
+    read: 0,
+    write: 1,
+    close: 3,
+    ioctl: 16,
+    socket: 41,
+    sendto: 44,
+    recvfrom: 45,
+    bind: 49,
+    setsockopt: 54,
+    openat: 257,
+    ppoll: 271,
+    setns: 308,
+    getppid: 110,
+  },
+  arm64: {
+    read: 63,
+    write: 64,
+    close: 57,
+    ioctl: 29,
+    socket: 198,
+    sendto: 206,
+    recvfrom: 207,
+    bind: 200,
+    setsockopt: 208,
+    openat: 56,
+    ppoll: 73,
+    setns: 268,
+    getppid: 173,
+  },
 };
 
 const AT_FDCWD = -100;
@@ -41,7 +69,8 @@ const EBADF = 9;
 export function openSys(options: { readonly implementation?: Sys["implementation"] } = {}): Sys {
   const { arch } = process;
   if (arch !== "x64") throw new Error(`Cannot make system calls: architecture is ${arch}, must be x64`);
-  const candidates: Sys["implementation"][] = options.implementation === undefined ? ["trampoline", "libc"] : [options.implementation];
+  const candidates: Sys["implementation"][] =
+    options.implementation === undefined ? ["trampoline", "libc"] : [options.implementation];
   const refused: string[] = [];
   for (const implementation of candidates) {
     try {
@@ -113,7 +142,8 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
     receive: (fd, buffer, flags) => into(buffer, (at) => call(numbers.recvfrom, fd, at, buffer.length, flags)),
     read: (fd, buffer) => into(buffer, (at) => call(numbers.read, fd, at, buffer.length)),
     write: (fd, bytes) => withBytes(bytes, (at) => call(numbers.write, fd, at, bytes.length)),
-    open: (path, flags) => withBytes(text.encode(`${path}\0`), (at) => call(numbers.openat, AT_FDCWD, at, flags | O_CLOEXEC, 0)),
+    open: (path, flags) =>
+      withBytes(text.encode(`${path}\0`), (at) => call(numbers.openat, AT_FDCWD, at, flags | O_CLOEXEC, 0)),
     close: (fd) => call(numbers.close, fd),
     setNamespace: (fd, type) => call(numbers.setns, fd, type),
     ioctl(fd, request, argument) {

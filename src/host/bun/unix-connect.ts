@@ -9,7 +9,11 @@ export interface State {
 }
 
 /** The callbacks that lead a socket's events to its connection. */
-export function handlers(path: string, opened?: (connection: UnixConnection) => void, closed?: (connection: UnixConnection) => void) {
+export function handlers(
+  path: string,
+  opened?: (connection: UnixConnection) => void,
+  closed?: (connection: UnixConnection) => void,
+) {
   const close = ({ data: { connection } }: Socket<State>): void => {
     if (connection === undefined) return;
     connection.close();
@@ -37,7 +41,12 @@ function connectionOf(socket: Socket<State>): UnixConnection {
 /** Rejects with SocketError when nobody listens. */
 export async function connect(path: string): Promise<Connection> {
   try {
-    const socket = await Bun.connect<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path) });
+    const socket = await Bun.connect<State>({
+      unix: path,
+      allowHalfOpen: true,
+      data: { connection: undefined },
+      socket: handlers(path),
+    });
     return connectionOf(socket);
   } catch (error) {
     throw new SocketError("connect to", path, codeOf(error));

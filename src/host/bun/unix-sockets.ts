@@ -8,7 +8,11 @@ export function openUnixSockets(): Pick<Sockets, "connect" | "listen"> {
   return { connect, listen };
 }
 
-async function listen(path: string, mode: number, serveOne: (connection: Connection) => Promise<void>): Promise<Listener> {
+async function listen(
+  path: string,
+  mode: number,
+  serveOne: (connection: Connection) => Promise<void>,
+): Promise<Listener> {
   await removeStale(path);
   const open = new Set<UnixConnection>();
   const opened = (connection: UnixConnection): void => {
@@ -26,7 +30,12 @@ async function listen(path: string, mode: number, serveOne: (connection: Connect
   const before = process.umask(0o177);
   let listener;
   try {
-    listener = Bun.listen<State>({ unix: path, allowHalfOpen: true, data: { connection: undefined }, socket: handlers(path, opened, (connection) => open.delete(connection)) });
+    listener = Bun.listen<State>({
+      unix: path,
+      allowHalfOpen: true,
+      data: { connection: undefined },
+      socket: handlers(path, opened, (connection) => open.delete(connection)),
+    });
   } catch (error) {
     throw new SocketError("listen on", path, codeOf(error));
   } finally {

@@ -29,7 +29,11 @@ describe("writer and reader", () => {
     expect(eachMessage(w.bytes, (message) => messages.push(message))).toBe(true);
     expect(messages.length).toBe(1);
     const [message] = messages;
-    expect({ type: message?.type, flags: message?.flags, sequence: message?.sequence }).toEqual({ type: 7, flags: 0x101, sequence: 42 });
+    expect({ type: message?.type, flags: message?.flags, sequence: message?.sequence }).toEqual({
+      type: 7,
+      flags: 0x101,
+      sequence: 42,
+    });
     expect(message?.body.u16Be()).toBe(0x1234);
     const attributes = message?.body.after(4)?.attributes();
     expect(attributes?.get(1)?.length).toBe(0);
@@ -87,12 +91,25 @@ describe("writer and reader", () => {
 
   test("values shorter than asked for are undefined", () => {
     const span = Span.of(Uint8Array.of(1, 2, 3));
-    expect([span.u8(3), span.u16(2), span.u32(), span.u32Be(), span.i32(), span.u64Be(), span.after(4), span.slice(2, 4)]).toEqual(Array(8).fill(undefined));
+    expect([
+      span.u8(3),
+      span.u16(2),
+      span.u32(),
+      span.u32Be(),
+      span.i32(),
+      span.u64Be(),
+      span.after(4),
+      span.slice(2, 4),
+    ]).toEqual(Array(8).fill(undefined));
   });
 });
 
 /** A Sys whose socket answers with prepared datagrams, or errors; the sequence number of the request is filled in. */
-function scripted(answers: readonly (((sequence: number) => Uint8Array) | number)[]): { sys: Sys; sent: Uint8Array[]; left: () => number } {
+function scripted(answers: readonly (((sequence: number) => Uint8Array) | number)[]): {
+  sys: Sys;
+  sent: Uint8Array[];
+  left: () => number;
+} {
   const queue = [...answers];
   const sent: Uint8Array[] = [];
   const unused = (): never => {
@@ -142,7 +159,14 @@ function answer(type: number, flags: number, words: readonly number[]): (sequenc
 
 const object = (value: number, flags = 0) => answer(20, flags, [value]);
 const done = answer(NLMSG_DONE, 0, [0]);
-const dumpOf = (socket: NetlinkSocket): (number | undefined)[] => socket.dump("list", "things", 18, () => undefined, ({ body }) => body.u32());
+const dumpOf = (socket: NetlinkSocket): (number | undefined)[] =>
+  socket.dump(
+    "list",
+    "things",
+    18,
+    () => undefined,
+    ({ body }) => body.u32(),
+  );
 
 describe("dumps", () => {
   test("objects of all datagrams until the end", () => {
@@ -206,11 +230,16 @@ describe("changes", () => {
       return w.bytes.slice();
     };
     const { sys } = scripted([words]);
-    expect(() => new NetlinkSocket(sys, NETLINK_ROUTE).change("add", "thing", 1, 0, () => undefined)).toThrow("Cannot add thing: EEXIST (file exists): it is there");
+    expect(() => new NetlinkSocket(sys, NETLINK_ROUTE).change("add", "thing", 1, 0, () => undefined)).toThrow(
+      "Cannot add thing: EEXIST (file exists): it is there",
+    );
   });
 
   test("no answer, or lost ones, are errors", () => {
-    for (const [answers, errno] of [[[], EPROTO], [[-ENOBUFS], ENOBUFS]] as const) {
+    for (const [answers, errno] of [
+      [[], EPROTO],
+      [[-ENOBUFS], ENOBUFS],
+    ] as const) {
       const { sys } = scripted(answers);
       try {
         new NetlinkSocket(sys, NETLINK_ROUTE).change("add", "thing", 1, 0, () => undefined);

@@ -16,9 +16,14 @@ const ADDRESS_BYTES = 12;
 /** Opens in the thread's network namespace and joins the multicast group; the descriptor is the caller's. Throws KernelError. */
 export function openNotifications(sys: Sys, protocol: number, group: number, receiveBytes: number): number {
   const name = `of group ${group} of netlink protocol ${protocol}`;
-  const fd = checkResult("open socket for notifications", name, sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, protocol));
+  const fd = checkResult(
+    "open socket for notifications",
+    name,
+    sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, protocol),
+  );
   try {
-    if (sys.setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveBytes) < 0) sys.setSocketOption(fd, SOL_SOCKET, SO_RCVBUF, receiveBytes);
+    if (sys.setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveBytes) < 0)
+      sys.setSocketOption(fd, SOL_SOCKET, SO_RCVBUF, receiveBytes);
     const address = new Uint8Array(ADDRESS_BYTES);
     new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
     // Without a port id the kernel delivers nothing.

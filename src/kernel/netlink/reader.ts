@@ -38,7 +38,9 @@ export class Span {
 
   /** From `from` to `to` of this span; undefined when it is shorter. */
   slice(from: number, to: number): Span | undefined {
-    return from > to || to > this.length ? undefined : new Span(this.bytes, this.view, this.from + from, this.from + to);
+    return from > to || to > this.length
+      ? undefined
+      : new Span(this.bytes, this.view, this.from + from, this.from + to);
   }
 
   u8(offset = 0): number | undefined {
@@ -94,7 +96,10 @@ export class Span {
     while (at + ATTRIBUTE_HEADER <= this.to) {
       const length = this.view.getUint16(at, true);
       if (length < ATTRIBUTE_HEADER || at + length > this.to) return false;
-      visit(this.view.getUint16(at + 2, true) & TYPE_MASK, new Span(this.bytes, this.view, at + ATTRIBUTE_HEADER, at + length));
+      visit(
+        this.view.getUint16(at + 2, true) & TYPE_MASK,
+        new Span(this.bytes, this.view, at + ATTRIBUTE_HEADER, at + length),
+      );
       at += (length + 3) & ~3;
     }
     return at >= this.to;

@@ -74,7 +74,8 @@ export class NetlinkSocket {
     this.#allowSending(SEND_BYTES);
     this.#setBufferSize(SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BYTES);
     // Each is an improvement that an older kernel may lack: filtering of dumps is repeated by the readers.
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) sys.setSocketOption(this.#fd, SOL_NETLINK, option, 1);
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])
+      sys.setSocketOption(this.#fd, SOL_NETLINK, option, 1);
   }
 
   /** Requests sent that ask for a change. */
@@ -98,7 +99,8 @@ export class NetlinkSocket {
 
   /** Beyond the system's limit if that is permitted, else up to it. */
   #setBufferSize(force: number, plain: number, bytes: number): void {
-    if (this.#sys.setSocketOption(this.#fd, SOL_SOCKET, force, bytes) < 0) this.#sys.setSocketOption(this.#fd, SOL_SOCKET, plain, bytes);
+    if (this.#sys.setSocketOption(this.#fd, SOL_SOCKET, force, bytes) < 0)
+      this.#sys.setSocketOption(this.#fd, SOL_SOCKET, plain, bytes);
   }
 
   /** Forgets what was written, sent or not. */
@@ -147,11 +149,24 @@ export class NetlinkSocket {
   }
 
   /** One question; throws KernelError when it is refused. */
-  query(op: string, object: string, type: number, write: (writer: Writer) => void, each: (message: Message) => void): void {
+  query(
+    op: string,
+    object: string,
+    type: number,
+    write: (writer: Writer) => void,
+    each: (message: Message) => void,
+  ): void {
     this.#request(op, object, type, 0, write, each);
   }
 
-  #request(op: string, object: string, type: number, flags: number, write: (writer: Writer) => void, each?: (message: Message) => void): void {
+  #request(
+    op: string,
+    object: string,
+    type: number,
+    flags: number,
+    write: (writer: Writer) => void,
+    each?: (message: Message) => void,
+  ): void {
     this.begin();
     const sequence = this.message(type, flags | NLM_F_ACK);
     write(this.writer);
@@ -167,7 +182,13 @@ export class NetlinkSocket {
    * All objects of a dump, from one consistent pass: what `decode` returns, undefined left out. A pass during which the
    * objects changed, or whose messages were lost, is repeated. Throws KernelError.
    */
-  dump<T>(op: string, object: string, type: number, write: (writer: Writer) => void, decode: (message: Message) => T | undefined): T[] {
+  dump<T>(
+    op: string,
+    object: string,
+    type: number,
+    write: (writer: Writer) => void,
+    decode: (message: Message) => T | undefined,
+  ): T[] {
     for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
       const found = this.#pass(op, object, type, write, decode);
       if (found !== undefined) return found;
@@ -175,7 +196,13 @@ export class NetlinkSocket {
     throw new KernelError(op, object, EAGAIN, `changed during each of ${DUMP_ATTEMPTS} attempts to read`);
   }
 
-  #pass<T>(op: string, object: string, type: number, write: (writer: Writer) => void, decode: (message: Message) => T | undefined): T[] | undefined {
+  #pass<T>(
+    op: string,
+    object: string,
+    type: number,
+    write: (writer: Writer) => void,
+    decode: (message: Message) => T | undefined,
+  ): T[] | undefined {
     this.begin();
     const sequence = this.message(type, NLM_F_DUMP);
     write(this.writer);
@@ -232,8 +259,10 @@ export class NetlinkSocket {
       if (length === -EINTR) continue;
       if (length === -EAGAIN) return false;
       checkResult(op, object, length);
-      if (length > this.#buffer.length) throw new KernelError(op, object, EMSGSIZE, `an answer of ${length} bytes is over ${this.#buffer.length}`);
-      if (!eachMessage(this.#buffer.subarray(0, length), visit)) throw new KernelError(op, object, EPROTO, "the kernel's answer is malformed");
+      if (length > this.#buffer.length)
+        throw new KernelError(op, object, EMSGSIZE, `an answer of ${length} bytes is over ${this.#buffer.length}`);
+      if (!eachMessage(this.#buffer.subarray(0, length), visit))
+        throw new KernelError(op, object, EPROTO, "the kernel's answer is malformed");
       return true;
     }
   }
@@ -258,5 +287,7 @@ function detailOf({ body }: Message, flags: number): string | undefined {
 
 function errorOfDone(message: Message): Refusal | undefined {
   const error = message.body.i32() ?? 0;
-  return error < 0 ? { errno: -error, detail: message.body.after(4)?.attributes()?.get(NLMSGERR_ATTR_MSG)?.text() } : undefined;
+  return error < 0
+    ? { errno: -error, detail: message.body.after(4)?.attributes()?.get(NLMSGERR_ATTR_MSG)?.text() }
+    : undefined;
 }

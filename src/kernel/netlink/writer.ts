@@ -103,7 +103,8 @@ export class Writer {
 
   /** Offset of the payload of a new attribute of that payload length. */
   #attribute(type: number, length: number): number {
-    if (length + ATTRIBUTE_HEADER > ATTRIBUTE_MAX) throw new BugError(`attribute ${type} of ${length} bytes is over 64 KiB`);
+    if (length + ATTRIBUTE_HEADER > ATTRIBUTE_MAX)
+      throw new BugError(`attribute ${type} of ${length} bytes is over 64 KiB`);
     const at = this.#grow(ATTRIBUTE_HEADER + length);
     this.#view.setUint16(at, ATTRIBUTE_HEADER + length, true);
     this.#view.setUint16(at + 2, type, true);

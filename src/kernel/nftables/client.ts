@@ -9,10 +9,26 @@ import { EAGAIN, EINVAL, ENOENT, EOPNOTSUPP, EPROTO, KernelError } from "../errn
 import type { Message } from "../netlink/reader.ts";
 import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "../netlink/socket.ts";
 import { NLM_F_ACK } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeRule, decodeRuleCount, decodeSetMessage, decodeTable, setState } from "./decode.ts";
+import {
+  decodeChain,
+  decodeElements,
+  decodeRule,
+  decodeRuleCount,
+  decodeSetMessage,
+  decodeTable,
+  setState,
+} from "./decode.ts";
 import type { RawElement } from "./elements.ts";
 import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
-import type { NftChainState, NftCommand, NftRuleState, NftSetState, NftTableHold, NftTableState, TableId } from "./objects.ts";
+import type {
+  NftChainState,
+  NftCommand,
+  NftRuleState,
+  NftSetState,
+  NftTableHold,
+  NftTableState,
+  TableId,
+} from "./objects.ts";
 import {
   FAMILY,
   NFGENMSG,
@@ -35,7 +51,12 @@ export class NftCommitError extends KernelError {
   readonly index: number;
   readonly command: NftCommand;
   constructor(table: TableId, index: number, command: NftCommand, refusal: Refusal) {
-    super(describeCommand(command), `(command ${index} of the transaction) in table ${formatTable(table)}`, refusal.errno, refusal.detail);
+    super(
+      describeCommand(command),
+      `(command ${index} of the transaction) in table ${formatTable(table)}`,
+      refusal.errno,
+      refusal.detail,
+    );
     this.index = index;
     this.command = command;
   }
@@ -98,7 +119,13 @@ export class NftablesClient {
     const counts = new Map<string, RuleCount[]>();
     const name = formatTable(this.#table);
     const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
-    for (const { chain, ...count } of this.#socket.dump("read counters of table", name, NFT_MSG_GETRULE, write, (message) => decodeRuleCount(message, this.#table))) {
+    for (const { chain, ...count } of this.#socket.dump(
+      "read counters of table",
+      name,
+      NFT_MSG_GETRULE,
+      write,
+      (message) => decodeRuleCount(message, this.#table),
+    )) {
       const known = counts.get(chain);
       if (known === undefined) counts.set(chain, [count]);
       else known.push(count);
@@ -124,7 +151,13 @@ export class NftablesClient {
     this.#writes++;
   }
 
-  #check(commands: readonly NftCommand[], firsts: readonly number[], answers: Answers, begin: number, end: number): void {
+  #check(
+    commands: readonly NftCommand[],
+    firsts: readonly number[],
+    answers: Answers,
+    begin: number,
+    end: number,
+  ): void {
     for (const [index, command] of commands.entries()) {
       const next = firsts[index + 1] ?? end;
       for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
@@ -133,8 +166,15 @@ export class NftablesClient {
       }
     }
     const whole = answers.refused.get(begin) ?? answers.refused.get(end);
-    if (whole !== undefined) throw new KernelError("commit transaction to table", formatTable(this.#table), whole.errno, whole.detail);
-    if (!answers.done.has(end - 1)) throw new KernelError("commit transaction to table", formatTable(this.#table), EPROTO, "the kernel did not acknowledge it");
+    if (whole !== undefined)
+      throw new KernelError("commit transaction to table", formatTable(this.#table), whole.errno, whole.detail);
+    if (!answers.done.has(end - 1))
+      throw new KernelError(
+        "commit transaction to table",
+        formatTable(this.#table),
+        EPROTO,
+        "the kernel did not acknowledge it",
+      );
   }
 
   /** The kernel's generation number changes with every transaction in the namespace, of any table. */
@@ -146,7 +186,12 @@ export class NftablesClient {
       this.#generation = before;
       return result;
     }
-    throw new KernelError("read table", formatTable(this.#table), EAGAIN, `changed during each of ${READ_ATTEMPTS} attempts to read`);
+    throw new KernelError(
+      "read table",
+      formatTable(this.#table),
+      EAGAIN,
+      `changed during each of ${READ_ATTEMPTS} attempts to read`,
+    );
   }
 
   #readGeneration(): number {
@@ -167,7 +212,13 @@ export class NftablesClient {
       w.text(NFTA_TABLE_NAME, this.#table.name);
     };
     try {
-      this.#socket.query("read table", formatTable(this.#table), NFT_MSG_GETTABLE, write, (message) => (hold = decodeTable(message, this.#table)));
+      this.#socket.query(
+        "read table",
+        formatTable(this.#table),
+        NFT_MSG_GETTABLE,
+        write,
+        (message) => (hold = decodeTable(message, this.#table)),
+      );
     } catch (error) {
       if (!(error instanceof KernelError) || error.errno !== ENOENT) throw error;
     }
@@ -179,14 +230,31 @@ export class NftablesClient {
     const rules = this.#readRules();
     const chains = new Map<string, NftChainState>();
     const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
-    for (const { chain, base, known } of this.#socket.dump("read chains of table", name, NFT_MSG_GETCHAIN, write, (message) => decodeChain(message, this.#table))) {
+    for (const { chain, base, known } of this.#socket.dump(
+      "read chains of table",
+      name,
+      NFT_MSG_GETCHAIN,
+      write,
+      (message) => decodeChain(message, this.#table),
+    )) {
       const own = rules.get(chain) ?? [];
       // A chain of a kind for which there is no word counts as one with a rule for which there is none.
-      chains.set(chain, { base, rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own] });
+      chains.set(chain, {
+        base,
+        rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own],
+      });
     }
     const sets = new Map<string, NftSetState>();
-    for (const { set, is, count } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) => decodeSetMessage(message, this.#table))) {
-      sets.set(set, setState(is, is === undefined ? undefined : is.interval ? this.#readElements(set) : this.#readWhole(set, count)));
+    for (const { set, is, count } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) =>
+      decodeSetMessage(message, this.#table),
+    )) {
+      sets.set(
+        set,
+        setState(
+          is,
+          is === undefined ? undefined : is.interval ? this.#readElements(set) : this.#readWhole(set, count),
+        ),
+      );
     }
     return { chains, sets };
   }
@@ -194,7 +262,13 @@ export class NftablesClient {
   #readRules(): Map<string, NftRuleState[]> {
     const rules = new Map<string, NftRuleState[]>();
     const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
-    for (const { chain, state } of this.#socket.dump("read rules of table", formatTable(this.#table), NFT_MSG_GETRULE, write, (message) => decodeRule(message, this.#table))) {
+    for (const { chain, state } of this.#socket.dump(
+      "read rules of table",
+      formatTable(this.#table),
+      NFT_MSG_GETRULE,
+      write,
+      (message) => decodeRule(message, this.#table),
+    )) {
       const known = rules.get(chain);
       if (known === undefined) rules.set(chain, [state]);
       else known.push(state);
@@ -214,7 +288,12 @@ export class NftablesClient {
       const distinct = new Set(elements.map((element) => element.key)).size;
       if (distinct === elements.length && (count === undefined || distinct === count)) return elements;
     }
-    throw new KernelError("read elements of set", `${set} of table ${formatTable(this.#table)}`, EAGAIN, `incomplete in each of ${READ_ATTEMPTS} attempts`);
+    throw new KernelError(
+      "read elements of set",
+      `${set} of table ${formatTable(this.#table)}`,
+      EAGAIN,
+      `incomplete in each of ${READ_ATTEMPTS} attempts`,
+    );
   }
 
   /** undefined when an element cannot be expressed, or when the set has gone (the read is then repeated). */
@@ -225,7 +304,13 @@ export class NftablesClient {
       return { elements, known: decodeElements(message, elements) };
     };
     try {
-      const parts = this.#socket.dump("read elements of set", `${set} of table ${formatTable(this.#table)}`, NFT_MSG_GETSETELEM, write, decode);
+      const parts = this.#socket.dump(
+        "read elements of set",
+        `${set} of table ${formatTable(this.#table)}`,
+        NFT_MSG_GETSETELEM,
+        write,
+        decode,
+      );
       return parts.every(({ known }) => known) ? parts.flatMap(({ elements }) => elements) : undefined;
     } catch (error) {
       if (error instanceof KernelError && error.errno === ENOENT) return undefined;

@@ -46,7 +46,10 @@ export function decodeTable(message: Message, table: TableId): NftTableHold | un
   const attributes = attributesOf(message, table, NFTA_TABLE_NAME);
   if (attributes === undefined) return undefined;
   const bits = attributes.get(NFTA_TABLE_FLAGS)?.u32Be();
-  const flags = bits !== undefined && bits >>> TABLE_FLAGS.length === 0 ? TABLE_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0) : undefined;
+  const flags =
+    bits !== undefined && bits >>> TABLE_FLAGS.length === 0
+      ? TABLE_FLAGS.filter((_, bit) => (bits & (1 << bit)) !== 0)
+      : undefined;
   return { flags, owner: attributes.get(NFTA_TABLE_OWNER)?.u32Be() };
 }
 
@@ -72,7 +75,8 @@ function decodeBase(hookSpan: Span, attributes: ReadonlyMap<number, Span>): NftB
   const hook = HOOKS[parts?.get(NFTA_HOOK_HOOKNUM)?.u32Be() ?? -1];
   const priority = parts?.get(NFTA_HOOK_PRIORITY)?.i32Be();
   const policy = attributes.get(NFTA_CHAIN_POLICY)?.u32Be();
-  if (hook === undefined || priority === undefined || attributes.get(NFTA_CHAIN_TYPE)?.text() !== "filter") return undefined;
+  if (hook === undefined || priority === undefined || attributes.get(NFTA_CHAIN_TYPE)?.text() !== "filter")
+    return undefined;
   if (policy !== NF_ACCEPT && policy !== NF_DROP) return undefined;
   return { hook, priority, policy: policy === NF_ACCEPT ? "accept" : "drop" };
 }
@@ -96,7 +100,8 @@ export function decodeRule(message: Message, table: TableId): DecodedRule | unde
     if (expr === undefined) known = false;
     else expressions.push(expr);
   });
-  const rule = known && whole !== false ? { expressions, comment: decodeComment(attributes.get(NFTA_RULE_USERDATA)) } : undefined;
+  const rule =
+    known && whole !== false ? { expressions, comment: decodeComment(attributes.get(NFTA_RULE_USERDATA)) } : undefined;
   return { chain, state: { rule, handle, packets, bytes } };
 }
 
@@ -146,7 +151,9 @@ export interface DecodedSet {
 export function decodeSetMessage(message: Message, table: TableId): DecodedSet | undefined {
   const attributes = attributesOf(message, table, NFTA_SET_TABLE);
   const set = attributes?.get(NFTA_SET_NAME)?.text();
-  return attributes === undefined || set === undefined ? undefined : { set, is: decodeSet(attributes), count: attributes.get(NFTA_SET_COUNT)?.u32Be() };
+  return attributes === undefined || set === undefined
+    ? undefined
+    : { set, is: decodeSet(attributes), count: attributes.get(NFTA_SET_COUNT)?.u32Be() };
 }
 
 /** Adds the elements of one message of the set's dump; false when one cannot be expressed. */

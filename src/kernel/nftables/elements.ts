@@ -30,8 +30,10 @@ export function hasPairs(set: NftSet): boolean {
 
 /** Writes the element as one or two NFTA_LIST_ELEM. */
 export function encodeElement(w: Writer, set: NftSet, element: NftElement): void {
-  if (set.interval !== (element.keyEnd !== undefined)) throw new BugError(`element ${element.key}: an end key is given exactly in interval sets`);
-  if (set.verdictMap !== (element.verdict !== undefined)) throw new BugError(`element ${element.key}: a verdict is given exactly in verdict maps`);
+  if (set.interval !== (element.keyEnd !== undefined))
+    throw new BugError(`element ${element.key}: an end key is given exactly in interval sets`);
+  if (set.verdictMap !== (element.verdict !== undefined))
+    throw new BugError(`element ${element.key}: a verdict is given exactly in verdict maps`);
   const open = w.open(NFTA_LIST_ELEM);
   key(w, NFTA_SET_ELEM_KEY, element.key);
   if (element.keyEnd !== undefined && !hasPairs(set)) key(w, NFTA_SET_ELEM_KEY_END, element.keyEnd);
@@ -129,7 +131,9 @@ function joinOne(set: NftSet, raw: RawElement): NftElement | undefined {
 /** Ranges in order of their keys. A range ends before the next element, whatever that is; the last one may reach to the end. */
 function joinPairs(raw: readonly RawElement[]): (NftElement | undefined)[] {
   // An end sorts before a start of the same key.
-  const sorted = [...raw].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : Number(b.intervalEnd) - Number(a.intervalEnd)));
+  const sorted = [...raw].sort((a, b) =>
+    a.key < b.key ? -1 : a.key > b.key ? 1 : Number(b.intervalEnd) - Number(a.intervalEnd),
+  );
   const joined: (NftElement | undefined)[] = [];
   let open: RawElement | undefined;
   for (const one of sorted) {
@@ -142,5 +146,7 @@ function joinPairs(raw: readonly RawElement[]): (NftElement | undefined)[] {
 }
 
 function closed(open: RawElement, keyEnd: string | undefined): NftElement | undefined {
-  return keyEnd === undefined || keyEnd < open.key || open.keyEnd !== undefined ? undefined : { key: open.key, keyEnd, verdict: open.verdict };
+  return keyEnd === undefined || keyEnd < open.key || open.keyEnd !== undefined
+    ? undefined
+    : { key: open.key, keyEnd, verdict: open.verdict };
 }

@@ -90,7 +90,12 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
     case "flush-chain":
       return withName(writer, start(NFT_MSG_DELRULE, 0), NFTA_RULE_CHAIN, command.chain);
     case "add-rule": {
-      const sequence = withName(writer, start(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND), NFTA_RULE_CHAIN, command.chain);
+      const sequence = withName(
+        writer,
+        start(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND),
+        NFTA_RULE_CHAIN,
+        command.chain,
+      );
       encodeRule(writer, command.rule);
       return sequence;
     }
@@ -134,7 +139,10 @@ function encodeRule(w: Writer, rule: NftRule): void {
   w.close(list);
   if (rule.comment === undefined) return;
   const bytes = text.encode(rule.comment);
-  if (bytes.length > COMMENT_MAX_BYTES) throw new BugError(`comment ${JSON.stringify(rule.comment)} has ${bytes.length} bytes, must be at most ${COMMENT_MAX_BYTES}`);
+  if (bytes.length > COMMENT_MAX_BYTES)
+    throw new BugError(
+      `comment ${JSON.stringify(rule.comment)} has ${bytes.length} bytes, must be at most ${COMMENT_MAX_BYTES}`,
+    );
   const userdata = new Uint8Array(bytes.length + 3);
   userdata.set([UDATA_RULE_COMMENT, bytes.length + 1]);
   userdata.set(bytes, 2);
@@ -152,7 +160,11 @@ function encodeElements(w: Writer, command: ElementCommand, start: () => number)
     w.text(NFTA_SET_ELEM_LIST_SET, command.set);
     const list = w.open(NFTA_SET_ELEM_LIST_ELEMENTS);
     const limit = w.length + LIST_BYTES;
-    for (let element = command.elements[next]; element !== undefined && w.length < limit; element = command.elements[next]) {
+    for (
+      let element = command.elements[next];
+      element !== undefined && w.length < limit;
+      element = command.elements[next]
+    ) {
       encodeElement(w, command.is, element);
       next++;
     }

@@ -31,7 +31,8 @@ const REG32_00 = 8;
 const SLOTS = 16;
 
 function register(slot: number): number {
-  if (!Number.isInteger(slot) || slot < 0 || slot >= SLOTS) throw new BugError(`register slot is ${slot}, must be 0 to 15`);
+  if (!Number.isInteger(slot) || slot < 0 || slot >= SLOTS)
+    throw new BugError(`register slot is ${slot}, must be 0 to 15`);
   return REG32_00 + slot;
 }
 
@@ -91,7 +92,8 @@ function encodeData(w: Writer, expr: Expr): void {
       value(w, 4, expr.to);
       return;
     case "bitwise":
-      if (expr.mask.length !== expr.xor.length) throw new BugError(`mask ${expr.mask} and xor ${expr.xor} have different lengths`);
+      if (expr.mask.length !== expr.xor.length)
+        throw new BugError(`mask ${expr.mask} and xor ${expr.xor} have different lengths`);
       w.u32Be(1, register(expr.source));
       w.u32Be(2, register(expr.destination));
       w.u32Be(3, expr.mask.length / 2);
@@ -188,7 +190,9 @@ function decodeData(name: string, a: Attributes, count: (packets: bigint, bytes:
       const slot = a.slot(1);
       const compare = COMPARISONS[a.u32(2) ?? -1];
       const data = a.value(3);
-      return slot === undefined || compare === undefined || data === undefined ? undefined : { op: "cmp", compare, register: slot, data };
+      return slot === undefined || compare === undefined || data === undefined
+        ? undefined
+        : { op: "cmp", compare, register: slot, data };
     }
     case "range": {
       const slot = a.slot(1);
@@ -247,7 +251,10 @@ function decodeLookup(a: Attributes): Expr | undefined {
   const target = a.get(3);
   const flags = a.get(5);
   const inverted = flags === undefined ? 0 : flags.u32Be();
-  if (set === undefined || slot === undefined || inverted === undefined || inverted > NFT_LOOKUP_F_INV) return undefined;
+  if (set === undefined || slot === undefined || inverted === undefined || inverted > NFT_LOOKUP_F_INV)
+    return undefined;
   if (target === undefined) return { op: "lookup", set, register: slot, not: inverted === NFT_LOOKUP_F_INV };
-  return target.u32Be() === NFT_REG_VERDICT && inverted === 0 ? { op: "verdict-map", map: set, register: slot } : undefined;
+  return target.u32Be() === NFT_REG_VERDICT && inverted === 0
+    ? { op: "verdict-map", map: set, register: slot }
+    : undefined;
 }

@@ -10,7 +10,16 @@ import { openNotifications } from "../netlink/notifications.ts";
 import { eachMessage, type Message } from "../netlink/reader.ts";
 import { NETLINK_NETFILTER } from "../netlink/socket.ts";
 import type { TableId } from "./objects.ts";
-import { FAMILY, NFGENMSG, NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN, NFTA_ANY_TABLE, NFTA_GEN_ID, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID } from "./wire.ts";
+import {
+  FAMILY,
+  NFGENMSG,
+  NFNL_SUBSYS_NFTABLES,
+  NFT_MSG_NEWGEN,
+  NFTA_ANY_TABLE,
+  NFTA_GEN_ID,
+  NFTA_GEN_PROC_NAME,
+  NFTA_GEN_PROC_PID,
+} from "./wire.ts";
 
 const NFNLGRP_NFTABLES = 7;
 /** A limit, not an allocation: room for what one transaction with some 100,000 elements says. */
@@ -62,5 +71,8 @@ export class ForeignTransactions {
 function endOf({ body }: Message): ForeignTransaction {
   const attributes = body.after(NFGENMSG)?.attributes();
   const name = attributes?.get(NFTA_GEN_PROC_NAME)?.text() ?? "unknown";
-  return { generation: attributes?.get(NFTA_GEN_ID)?.u32Be() ?? 0, by: `${name} (process ${attributes?.get(NFTA_GEN_PROC_PID)?.u32Be() ?? "unknown"})` };
+  return {
+    generation: attributes?.get(NFTA_GEN_ID)?.u32Be() ?? 0,
+    by: `${name} (process ${attributes?.get(NFTA_GEN_PROC_PID)?.u32Be() ?? "unknown"})`,
+  };
 }

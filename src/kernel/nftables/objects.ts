@@ -17,13 +17,40 @@ export type NftVerdict =
   | { readonly type: "jump" | "goto"; readonly chain: string };
 
 export type Expr =
-  | { readonly op: "payload"; readonly base: "network" | "transport"; readonly offset: number; readonly length: number; readonly register: number }
-  | { readonly op: "meta"; readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark"; readonly register: number }
+  | {
+      readonly op: "payload";
+      readonly base: "network" | "transport";
+      readonly offset: number;
+      readonly length: number;
+      readonly register: number;
+    }
+  | {
+      readonly op: "meta";
+      readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark";
+      readonly register: number;
+    }
   | { readonly op: "ct"; readonly key: "state"; readonly register: number }
   /** The first bytes of the register against `data`; its length is the length compared. */
-  | { readonly op: "cmp"; readonly compare: "eq" | "neq" | "lt" | "lte" | "gt" | "gte"; readonly register: number; readonly data: string }
-  | { readonly op: "range"; readonly compare: "eq" | "neq"; readonly register: number; readonly from: string; readonly to: string }
-  | { readonly op: "bitwise"; readonly source: number; readonly destination: number; readonly mask: string; readonly xor: string }
+  | {
+      readonly op: "cmp";
+      readonly compare: "eq" | "neq" | "lt" | "lte" | "gt" | "gte";
+      readonly register: number;
+      readonly data: string;
+    }
+  | {
+      readonly op: "range";
+      readonly compare: "eq" | "neq";
+      readonly register: number;
+      readonly from: string;
+      readonly to: string;
+    }
+  | {
+      readonly op: "bitwise";
+      readonly source: number;
+      readonly destination: number;
+      readonly mask: string;
+      readonly xor: string;
+    }
   /** True when the set has the key in `register` (or, `not`, has not). */
   | { readonly op: "lookup"; readonly set: string; readonly register: number; readonly not: boolean }
   /** Runs the verdict that the map holds for the key in `register`; no entry: the rule does not match. */
@@ -82,7 +109,12 @@ export type NftCommand =
   | { readonly do: "add-set"; readonly set: string; readonly is: NftSet }
   | { readonly do: "delete-set"; readonly set: string }
   | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
-  | { readonly do: "delete-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] };
+  | {
+      readonly do: "delete-elements";
+      readonly set: string;
+      readonly is: NftSet;
+      readonly elements: readonly NftElement[];
+    };
 
 /** Who may change a table. */
 export interface NftTableHold {

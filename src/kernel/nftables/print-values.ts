@@ -7,8 +7,20 @@ import { KEY_FIELDS } from "./wire.ts";
 /** What a register holds, which decides how a value compared with it is written. */
 export type ValueKind = KeyField | "nfproto" | "ct_state" | "mark" | "raw";
 
-const PROTOCOLS: ReadonlyMap<number, string> = new Map([[1, "icmp"], [6, "tcp"], [17, "udp"], [58, "ipv6-icmp"], [132, "sctp"]]);
-const STATES: readonly (readonly [number, string])[] = [[1, "invalid"], [2, "established"], [4, "related"], [8, "new"], [64, "untracked"]];
+const PROTOCOLS: ReadonlyMap<number, string> = new Map([
+  [1, "icmp"],
+  [6, "tcp"],
+  [17, "udp"],
+  [58, "ipv6-icmp"],
+  [132, "sctp"],
+]);
+const STATES: readonly (readonly [number, string])[] = [
+  [1, "invalid"],
+  [2, "established"],
+  [4, "related"],
+  [8, "new"],
+  [64, "untracked"],
+];
 
 /** Hex of one value, without padding. What does not fit its kind is written as `0x…`. */
 export function printValue(kind: ValueKind, hex: string): string {
@@ -91,7 +103,9 @@ function printRange(field: KeyField, from: string, to: string): string {
   if (from === to) return printValue(field, from);
   const address = field === "ipv4_addr" || field === "ipv6_addr";
   const length = address ? prefixLengthOf(from, to) : undefined;
-  return length === undefined ? `${printValue(field, from)}-${printValue(field, to)}` : `${printValue(field, from)}/${length}`;
+  return length === undefined
+    ? `${printValue(field, from)}-${printValue(field, to)}`
+    : `${printValue(field, from)}/${length}`;
 }
 
 /** Length of the prefix whose first and last address these are; undefined when there is none. */

@@ -111,8 +111,10 @@ class RulePrinter {
     if (load.mask !== undefined) {
       const zero = /^0*$/.test(expr.data);
       // nft's short form for flags.
-      if (load.kind === "ct_state" && zero && expr.compare === "neq") return this.#say(`${load.name} ${printValue(load.kind, load.mask)}`);
-      if (load.kind === "ct_state" && zero && expr.compare === "eq") return this.#say(`${load.name} ! ${printValue(load.kind, load.mask)}`);
+      if (load.kind === "ct_state" && zero && expr.compare === "neq")
+        return this.#say(`${load.name} ${printValue(load.kind, load.mask)}`);
+      if (load.kind === "ct_state" && zero && expr.compare === "eq")
+        return this.#say(`${load.name} ! ${printValue(load.kind, load.mask)}`);
       return this.#say(`${masked(load)} ${expr.compare === "eq" ? "== " : COMPARISON[expr.compare]}${value}`);
     }
     this.#say(`${load.name} ${COMPARISON[expr.compare]}${value}`);
@@ -130,7 +132,9 @@ class RulePrinter {
 }
 
 function masked(load: Load): string {
-  return load.mask === undefined ? load.name : `${load.name} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
+  return load.mask === undefined
+    ? load.name
+    : `${load.name} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
 }
 
 function unknown(slot: number): Load {
@@ -192,13 +196,15 @@ export function printTable(table: TableId, state: NftTableState): string {
       continue;
     }
     lines.push(`  ${is.verdictMap ? "map" : "set"} ${name} {`, `    ${printSetType(is)}`);
-    if (elements.length > 0) lines.push("    elements = {", ...printElements(is, elements).map((text) => `      ${text},`), "    }");
+    if (elements.length > 0)
+      lines.push("    elements = {", ...printElements(is, elements).map((text) => `      ${text},`), "    }");
     lines.push("  }");
   }
   for (const [name, { base, rules }] of state.chains) {
     lines.push(`  chain ${name} {`);
     if (base !== undefined) lines.push(`    ${printBase(base)}`);
-    for (const { rule } of rules) lines.push(`    ${rule === undefined ? "# a rule that cannot be expressed" : printRule(rule)}`);
+    for (const { rule } of rules)
+      lines.push(`    ${rule === undefined ? "# a rule that cannot be expressed" : printRule(rule)}`);
     lines.push("  }");
   }
   return `table ${table.family} ${table.name} {\n${lines.map((line) => `${line}\n`).join("")}}\n`;

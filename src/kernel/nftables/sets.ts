@@ -27,7 +27,10 @@ import {
 
 /** By type number. */
 const FIELD_NAMES: ReadonlyMap<number, KeyField> = new Map(
-  (["ipv4_addr", "ipv6_addr", "ifname", "inet_proto", "inet_service"] as const).map((field) => [KEY_FIELDS[field].type, field]),
+  (["ipv4_addr", "ipv6_addr", "ifname", "inet_proto", "inet_service"] as const).map((field) => [
+    KEY_FIELDS[field].type,
+    field,
+  ]),
 );
 
 /** Bytes of a key: the field's own length, or, in a concatenation, each field padded to 4. */
@@ -53,7 +56,10 @@ export function encodeSet(w: Writer, set: NftSet, id: number): void {
   w.u32Be(NFTA_SET_ID, id);
   // Without it `nft` shows interface names of sets reversed.
   const host = set.key.length === 1 && set.key[0] === "ifname";
-  w.bytesOf(NFTA_SET_USERDATA, Uint8Array.of(UDATA_SET_KEYBYTEORDER, 4, host ? BYTEORDER_HOST : BYTEORDER_BIG, 0, 0, 0));
+  w.bytesOf(
+    NFTA_SET_USERDATA,
+    Uint8Array.of(UDATA_SET_KEYBYTEORDER, 4, host ? BYTEORDER_HOST : BYTEORDER_BIG, 0, 0, 0),
+  );
   if (set.interval && set.key.length > 1) encodeConcatenation(w, set.key);
 }
 
@@ -74,7 +80,8 @@ export function decodeSet(attributes: ReadonlyMap<number, Span>): NftSet | undef
   const flagsSpan = attributes.get(NFTA_SET_FLAGS);
   const flags = flagsSpan === undefined ? 0 : flagsSpan.u32Be();
   const key = decodeKeyType(attributes.get(NFTA_SET_KEY_TYPE)?.u32Be());
-  if (flags === undefined || key === undefined || attributes.get(NFTA_SET_KEY_LEN)?.u32Be() !== keyLength(key)) return undefined;
+  if (flags === undefined || key === undefined || attributes.get(NFTA_SET_KEY_LEN)?.u32Be() !== keyLength(key))
+    return undefined;
   if ((flags & ~(NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT)) !== 0) return undefined;
   const interval = (flags & NFT_SET_INTERVAL) !== 0;
   const verdictMap = (flags & NFT_SET_MAP) !== 0;

@@ -5,7 +5,14 @@ import type { NftVerdict } from "./objects.ts";
 import { NF_ACCEPT, NF_DROP, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE } from "./wire.ts";
 
 /** enum nft_verdicts. */
-const CODES: { readonly [T in NftVerdict["type"]]: number } = { drop: NF_DROP, accept: NF_ACCEPT, continue: -1, jump: -3, goto: -4, return: -5 };
+const CODES: { readonly [T in NftVerdict["type"]]: number } = {
+  drop: NF_DROP,
+  accept: NF_ACCEPT,
+  continue: -1,
+  jump: -3,
+  goto: -4,
+  return: -5,
+};
 
 export function encodeVerdict(w: Writer, verdict: NftVerdict): void {
   const nested = w.open(NFTA_DATA_VERDICT);

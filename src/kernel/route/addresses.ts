@@ -23,7 +23,13 @@ export interface InterfaceAddress {
 }
 
 /** `noDad`: usable at once, without duplicate address detection (IPv6). */
-export function encodeAddress(w: Writer, interfaceIndex: number, addr: Addr, prefixLength: number, noDad: boolean): void {
+export function encodeAddress(
+  w: Writer,
+  interfaceIndex: number,
+  addr: Addr,
+  prefixLength: number,
+  noDad: boolean,
+): void {
   const at = w.header(IFADDRMSG);
   w.putU8(at, ADDRESS_FAMILY[familyOf(addr)]);
   w.putU8(at + 1, prefixLength);
@@ -51,9 +57,12 @@ export function decodeAddress({ body }: Message): InterfaceAddress | undefined {
   const prefixLength = body.u8(1);
   const interfaceIndex = body.u32(4);
   const attributes = body.after(IFADDRMSG)?.attributes();
-  if (family === undefined || prefixLength === undefined || interfaceIndex === undefined || attributes === undefined) return undefined;
+  if (family === undefined || prefixLength === undefined || interfaceIndex === undefined || attributes === undefined)
+    return undefined;
   // On point-to-point interfaces IFA_ADDRESS is the peer's.
   const addr = decodeAddr(attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS), family);
   const flags = attributes.get(IFA_FLAGS)?.u32() ?? body.u8(2) ?? 0;
-  return addr === undefined ? undefined : { interfaceIndex, addr, prefixLength, usable: (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) === 0 };
+  return addr === undefined
+    ? undefined
+    : { interfaceIndex, addr, prefixLength, usable: (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) === 0 };
 }

@@ -11,7 +11,16 @@ import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, Kern
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/writer.ts";
 import { decodeAddress, encodeAddress, encodeAddressQuery, type InterfaceAddress } from "./addresses.ts";
-import { decodeLink, encodeLinkHeader, encodeLinkQuery, encodeSettings, encodeVeth, type Ipv4Settings, type Link, type Veth } from "./links.ts";
+import {
+  decodeLink,
+  encodeLinkHeader,
+  encodeLinkQuery,
+  encodeSettings,
+  encodeVeth,
+  type Ipv4Settings,
+  type Link,
+  type Veth,
+} from "./links.ts";
 import { macBytes } from "./mac.ts";
 import { decodeNeighbor, encodeNeighbor, encodeNeighborQuery, type Neighbor } from "./neighbors.ts";
 import { decodeRoute, encodeLookup, encodeRoute, encodeRouteQuery, type KernelRoute } from "./routes.ts";
@@ -45,7 +54,11 @@ export interface RouteChange {
   readonly route: KernelRoute;
 }
 
-const FLAGS: { readonly [D in RouteChange["do"]]: number } = { add: NLM_F_CREATE | NLM_F_EXCL, replace: NLM_F_CREATE | NLM_F_REPLACE, delete: 0 };
+const FLAGS: { readonly [D in RouteChange["do"]]: number } = {
+  add: NLM_F_CREATE | NLM_F_EXCL,
+  replace: NLM_F_CREATE | NLM_F_REPLACE,
+  delete: 0,
+};
 
 /** Answers to a lookup: no route, unreachable, prohibit, blackhole. */
 const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
@@ -75,7 +88,13 @@ export class RouteClient {
   linkByName(name: string): Link | undefined {
     let link: Link | undefined;
     try {
-      this.#socket.query("look up link", name, RTM_GETLINK, (w) => encodeLinkQuery(w, name), (message) => (link = decodeLink(message)));
+      this.#socket.query(
+        "look up link",
+        name,
+        RTM_GETLINK,
+        (w) => encodeLinkQuery(w, name),
+        (message) => (link = decodeLink(message)),
+      );
     } catch (error) {
       if (error instanceof KernelError && error.errno === ENODEV) return undefined;
       throw error;
@@ -86,12 +105,20 @@ export class RouteClient {
 
   /** Both ends in one request. EEXIST: one of the names is taken. */
   createVeth(veth: Veth): void {
-    this.#socket.change("create veth pair", `${veth.name}, ${veth.peerName}`, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, (w) => encodeVeth(w, veth));
+    this.#socket.change(
+      "create veth pair",
+      `${veth.name}, ${veth.peerName}`,
+      RTM_NEWLINK,
+      NLM_F_CREATE | NLM_F_EXCL,
+      (w) => encodeVeth(w, veth),
+    );
   }
 
   /** `linkLocalFromMac`: also have the IPv6 link-local address made from the MAC when the link comes up, whatever the node's default is. */
   setSettings(index: number, settings: Ipv4Settings, options: { readonly linkLocalFromMac?: boolean } = {}): void {
-    this.#socket.change("set IPv4 settings of link", String(index), RTM_NEWLINK, 0, (w) => encodeSettings(w, index, settings, options.linkLocalFromMac === true));
+    this.#socket.change("set IPv4 settings of link", String(index), RTM_NEWLINK, 0, (w) =>
+      encodeSettings(w, index, settings, options.linkLocalFromMac === true),
+    );
   }
 
   setLinkUp(index: number): void {
@@ -145,19 +172,27 @@ export class RouteClient {
 
   /** Of one interface, or of all. */
   addresses(index?: number): InterfaceAddress[] {
-    const all = FAMILIES.flatMap((family) => this.#socket.dump("list", "addresses", RTM_GETADDR, (w) => encodeAddressQuery(w, family, index ?? 0), decodeAddress).filter(({ addr }) => familyOf(addr) === family));
+    const all = FAMILIES.flatMap((family) =>
+      this.#socket
+        .dump("list", "addresses", RTM_GETADDR, (w) => encodeAddressQuery(w, family, index ?? 0), decodeAddress)
+        .filter(({ addr }) => familyOf(addr) === family),
+    );
     return index === undefined ? all : all.filter((address) => address.interfaceIndex === index);
   }
 
   /** EEXIST: the interface has it already. */
   addAddress(index: number, addr: Addr, prefixLength: number, options: { readonly noDad?: boolean } = {}): void {
     const write = NLM_F_CREATE | NLM_F_EXCL;
-    this.#socket.change("add address", `${addr}/${prefixLength} to link ${index}`, RTM_NEWADDR, write, (w) => encodeAddress(w, index, addr, prefixLength, options.noDad === true));
+    this.#socket.change("add address", `${addr}/${prefixLength} to link ${index}`, RTM_NEWADDR, write, (w) =>
+      encodeAddress(w, index, addr, prefixLength, options.noDad === true),
+    );
   }
 
   /** EADDRNOTAVAIL: the interface does not have it. */
   deleteAddress(index: number, addr: Addr, prefixLength: number): void {
-    this.#socket.change("delete address", `${addr}/${prefixLength} of link ${index}`, RTM_DELADDR, 0, (w) => encodeAddress(w, index, addr, prefixLength, false));
+    this.#socket.change("delete address", `${addr}/${prefixLength} of link ${index}`, RTM_DELADDR, 0, (w) =>
+      encodeAddress(w, index, addr, prefixLength, false),
+    );
   }
 
   routes(filter: { readonly family?: Family; readonly table?: number } = {}): KernelRoute[] {
@@ -170,7 +205,13 @@ export class RouteClient {
   /** A kernel without IPv6 answers the question for IPv6 routes with all that it has, IPv4's once more. Source: linux net/core/rtnetlink.c, rtnl_dump_all. */
   #routesOf(family: Family, table: number | undefined): KernelRoute[] {
     try {
-      const routes = this.#socket.dump("list", "routes", RTM_GETROUTE, (w) => encodeRouteQuery(w, family, table), decodeRoute);
+      const routes = this.#socket.dump(
+        "list",
+        "routes",
+        RTM_GETROUTE,
+        (w) => encodeRouteQuery(w, family, table),
+        decodeRoute,
+      );
       return routes.filter(({ destination }) => prefixFamily(destination) === family);
     } catch (error) {
       // The table has never been used.
@@ -183,7 +224,13 @@ export class RouteClient {
   routeTo(addr: Addr): KernelRoute | undefined {
     let route: KernelRoute | undefined;
     try {
-      this.#socket.query("look up route to", addr, RTM_GETROUTE, (w) => encodeLookup(w, addr), (message) => (route = decodeRoute(message)));
+      this.#socket.query(
+        "look up route to",
+        addr,
+        RTM_GETROUTE,
+        (w) => encodeLookup(w, addr),
+        (message) => (route = decodeRoute(message)),
+      );
     } catch (error) {
       if (error instanceof KernelError && LEADS_NOWHERE.has(error.errno)) return undefined;
       throw error;
@@ -193,7 +240,9 @@ export class RouteClient {
 
   /** EEXIST: there is a route of that destination, table and metric. */
   addRoute(route: KernelRoute): void {
-    this.#socket.change("add route", formatRoute(route), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, (w) => encodeRoute(w, route, true));
+    this.#socket.change("add route", formatRoute(route), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, (w) =>
+      encodeRoute(w, route, true),
+    );
   }
 
   /** Adds the route, in place of one of the same destination, table and metric if there is one. */
@@ -239,15 +288,27 @@ export class RouteClient {
 
   /** Adds or replaces; a permanent one does not age. */
   addNeighbor(index: number, addr: Addr, mac: string, permanent: boolean): void {
-    this.#socket.change("add neighbour", `${addr} ${mac} on link ${index}`, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, (w) => encodeNeighbor(w, index, addr, mac, permanent));
+    this.#socket.change(
+      "add neighbour",
+      `${addr} ${mac} on link ${index}`,
+      RTM_NEWNEIGH,
+      NLM_F_CREATE | NLM_F_REPLACE,
+      (w) => encodeNeighbor(w, index, addr, mac, permanent),
+    );
   }
 
   deleteNeighbor(index: number, addr: Addr): void {
-    this.#socket.change("delete neighbour", `${addr} on link ${index}`, RTM_DELNEIGH, 0, (w) => encodeNeighbor(w, index, addr, undefined, false));
+    this.#socket.change("delete neighbour", `${addr} on link ${index}`, RTM_DELNEIGH, 0, (w) =>
+      encodeNeighbor(w, index, addr, undefined, false),
+    );
   }
 
   neighbors(): Neighbor[] {
-    return FAMILIES.flatMap((family) => this.#socket.dump("list", "neighbours", RTM_GETNEIGH, (w) => encodeNeighborQuery(w, family), decodeNeighbor).filter(({ addr }) => familyOf(addr) === family));
+    return FAMILIES.flatMap((family) =>
+      this.#socket
+        .dump("list", "neighbours", RTM_GETNEIGH, (w) => encodeNeighborQuery(w, family), decodeNeighbor)
+        .filter(({ addr }) => familyOf(addr) === family),
+    );
   }
 }
 

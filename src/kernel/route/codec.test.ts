@@ -34,9 +34,11 @@ function expectCutsRefused(message: Message, decode: (message: Message) => unkno
   }
 }
 
-const addr = (family: Family): fc.Arbitrary<Addr> => fc.bigInt({ min: 1n, max: (1n << BigInt(bitsOf(family))) - 1n }).map((value) => addrFromInteger(family, value));
+const addr = (family: Family): fc.Arbitrary<Addr> =>
+  fc.bigInt({ min: 1n, max: (1n << BigInt(bitsOf(family))) - 1n }).map((value) => addrFromInteger(family, value));
 const family = fc.constantFrom<Family>(4, 6);
-const prefix = (of: Family): fc.Arbitrary<Prefix> => fc.tuple(addr(of), fc.integer({ min: 0, max: bitsOf(of) })).map(([base, length]) => prefixOf(base, length));
+const prefix = (of: Family): fc.Arbitrary<Prefix> =>
+  fc.tuple(addr(of), fc.integer({ min: 0, max: bitsOf(of) })).map(([base, length]) => prefixOf(base, length));
 
 const route: fc.Arbitrary<KernelRoute> = family.chain((of) =>
   fc.record(
@@ -52,7 +54,14 @@ const route: fc.Arbitrary<KernelRoute> = family.chain((of) =>
       // The families' defaults (0, 1024) are reported as absent.
       metric: fc.integer({ min: 1, max: 1023 }),
       source: addr(of),
-      nextHops: fc.array(fc.record({ interfaceIndex: fc.integer({ min: 1, max: 1000 }), gateway: fc.option(addr(of), { nil: undefined }), weight: fc.integer({ min: 1, max: 256 }) }), { minLength: 1, maxLength: 4 }),
+      nextHops: fc.array(
+        fc.record({
+          interfaceIndex: fc.integer({ min: 1, max: 1000 }),
+          gateway: fc.option(addr(of), { nil: undefined }),
+          weight: fc.integer({ min: 1, max: 256 }),
+        }),
+        { minLength: 1, maxLength: 4 },
+      ),
     },
     { requiredKeys: ["destination", "table", "protocol", "type", "scope"] },
   ),
@@ -60,18 +69,37 @@ const route: fc.Arbitrary<KernelRoute> = family.chain((of) =>
 
 describe("routes", () => {
   test("come back as written", () => {
-    fc.assert(fc.property(route, (wanted) => expect(decodeRoute(messageOf((w) => encodeRoute(w, wanted, true)))).toEqual(wanted)));
+    fc.assert(
+      fc.property(route, (wanted) =>
+        expect(decodeRoute(messageOf((w) => encodeRoute(w, wanted, true)))).toEqual(wanted),
+      ),
+    );
   });
 
   test("those that lead nowhere have no interface, and default metrics are absent", () => {
-    const blackhole: KernelRoute = { destination: prefixOf(unwrap(parseAddr("fd00::")), 64), table: 254, protocol: 80, type: "blackhole", scope: 0 };
-    expect(decodeRoute(messageOf((w) => encodeRoute(w, { ...blackhole, interfaceIndex: 1, metric: 1024 }, true)))).toEqual(blackhole);
+    const blackhole: KernelRoute = {
+      destination: prefixOf(unwrap(parseAddr("fd00::")), 64),
+      table: 254,
+      protocol: 80,
+      type: "blackhole",
+      scope: 0,
+    };
+    expect(
+      decodeRoute(messageOf((w) => encodeRoute(w, { ...blackhole, interfaceIndex: 1, metric: 1024 }, true))),
+    ).toEqual(blackhole);
     const four: KernelRoute = { ...blackhole, destination: prefixOf(unwrap(parseAddr("10.0.0.0")), 8) };
-    expect(decodeRoute(messageOf((w) => encodeRoute(w, { ...four, metric: 1024 }, true)))).toEqual({ ...four, metric: 1024 });
+    expect(decodeRoute(messageOf((w) => encodeRoute(w, { ...four, metric: 1024 }, true)))).toEqual({
+      ...four,
+      metric: 1024,
+    });
   });
 
   test("cut at any byte they are refused or lack only whole attributes", () => {
-    for (const wanted of fc.sample(route, { numRuns: 50, seed: 3 })) expectCutsRefused(messageOf((w) => encodeRoute(w, wanted, true)), decodeRoute);
+    for (const wanted of fc.sample(route, { numRuns: 50, seed: 3 }))
+      expectCutsRefused(
+        messageOf((w) => encodeRoute(w, wanted, true)),
+        decodeRoute,
+      );
   });
 
   test("flipped bytes never throw", () => {
@@ -103,19 +131,44 @@ test("neighbours come back as written, and cuts are refused", () => {
   for (const text of ["10.0.0.1", "fd00::1"]) {
     const own = unwrap(parseAddr(text));
     const message = messageOf((w) => encodeNeighbor(w, 7, own, "aa:bb:cc:dd:ee:ff", true));
-    expect(decodeNeighbor(message)).toEqual({ interfaceIndex: 7, addr: own, mac: "aa:bb:cc:dd:ee:ff", permanent: true });
+    expect(decodeNeighbor(message)).toEqual({
+      interfaceIndex: 7,
+      addr: own,
+      mac: "aa:bb:cc:dd:ee:ff",
+      permanent: true,
+    });
     expectCutsRefused(message, decodeNeighbor);
   }
 });
 
 test("links: what a request for a pair says of its own end", () => {
-  const message = messageOf((w) => encodeVeth(w, { name: "cali1", mac: "ee:ee:ee:ee:ee:ee", mtuBytes: 1450, up: true, peerName: "eth0", peerMac: undefined, peerNamespaceFd: 3 }));
-  expect(decodeLink(message)).toEqual({ index: 0, name: "cali1", kind: "veth", mac: "ee:ee:ee:ee:ee:ee", mtuBytes: 1450, up: true, group: 0, peerIndex: undefined });
+  const message = messageOf((w) =>
+    encodeVeth(w, {
+      name: "cali1",
+      mac: "ee:ee:ee:ee:ee:ee",
+      mtuBytes: 1450,
+      up: true,
+      peerName: "eth0",
+      peerMac: undefined,
+      peerNamespaceFd: 3,
+    }),
+  );
+  expect(decodeLink(message)).toEqual({
+    index: 0,
+    name: "cali1",
+    kind: "veth",
+    mac: "ee:ee:ee:ee:ee:ee",
+    mtuBytes: 1450,
+    up: true,
+    group: 0,
+    peerIndex: undefined,
+  });
   expectCutsRefused(message, decodeLink);
 });
 
 test("MAC addresses", () => {
   expect(decodeMac(Span.of(macBytes("0a:00:ff:10:20:30")))).toBe("0a:00:ff:10:20:30");
   expect(decodeMac(Span.of(new Uint8Array(8)))).toBeUndefined();
-  for (const text of ["", "0A:00:ff:10:20:30", "0a:00:ff:10:20", "0a00ff102030"]) expect(() => macBytes(text)).toThrow("not a canonical MAC");
+  for (const text of ["", "0A:00:ff:10:20:30", "0a:00:ff:10:20", "0a00ff102030"])
+    expect(() => macBytes(text)).toThrow("not a canonical MAC");
 });

@@ -4,7 +4,16 @@ import type { Message } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
 import { decodeAddr } from "./addresses.ts";
 import { decodeMac, macBytes } from "./mac.ts";
-import { ADDRESS_FAMILY, familyOfNumber, NDA_DST, NDA_LLADDR, NDMSG, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE } from "./wire.ts";
+import {
+  ADDRESS_FAMILY,
+  familyOfNumber,
+  NDA_DST,
+  NDA_LLADDR,
+  NDMSG,
+  NUD_NOARP,
+  NUD_PERMANENT,
+  NUD_REACHABLE,
+} from "./wire.ts";
 
 export interface Neighbor {
   readonly interfaceIndex: number;
@@ -15,7 +24,13 @@ export interface Neighbor {
   readonly permanent: boolean;
 }
 
-export function encodeNeighbor(w: Writer, interfaceIndex: number, addr: Addr, mac: string | undefined, permanent: boolean): void {
+export function encodeNeighbor(
+  w: Writer,
+  interfaceIndex: number,
+  addr: Addr,
+  mac: string | undefined,
+  permanent: boolean,
+): void {
   const at = w.header(NDMSG);
   w.putU8(at, ADDRESS_FAMILY[familyOf(addr)]);
   w.putU32(at + 4, interfaceIndex);
@@ -34,7 +49,8 @@ export function decodeNeighbor({ body }: Message): Neighbor | undefined {
   const interfaceIndex = body.u32(4);
   const state = body.u16(8);
   const attributes = body.after(NDMSG)?.attributes();
-  if (family === undefined || interfaceIndex === undefined || state === undefined || attributes === undefined) return undefined;
+  if (family === undefined || interfaceIndex === undefined || state === undefined || attributes === undefined)
+    return undefined;
   const addr = decodeAddr(attributes.get(NDA_DST), family);
   if (addr === undefined || (state & NUD_NOARP) !== 0) return undefined;
   return { interfaceIndex, addr, mac: decodeMac(attributes.get(NDA_LLADDR)), permanent: (state & NUD_PERMANENT) !== 0 };

@@ -23,10 +23,29 @@ import {
   RTNH_F_ONLINK,
 } from "./wire.ts";
 
-export type RouteType = "unicast" | "local" | "broadcast" | "anycast" | "multicast" | "blackhole" | "unreachable" | "prohibit" | "throw";
+export type RouteType =
+  | "unicast"
+  | "local"
+  | "broadcast"
+  | "anycast"
+  | "multicast"
+  | "blackhole"
+  | "unreachable"
+  | "prohibit"
+  | "throw";
 
 /** RTN_UNICAST … RTN_THROW of linux/rtnetlink.h, from 1. */
-const TYPES: readonly RouteType[] = ["unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"];
+const TYPES: readonly RouteType[] = [
+  "unicast",
+  "local",
+  "broadcast",
+  "anycast",
+  "multicast",
+  "blackhole",
+  "unreachable",
+  "prohibit",
+  "throw",
+];
 
 /** RT_SCOPE_UNIVERSE and RT_SCOPE_LINK. */
 export const SCOPE_UNIVERSE = 0;
@@ -128,7 +147,14 @@ export function decodeRoute({ body }: Message): KernelRoute | undefined {
   const flags = body.u32(8);
   const type = TYPES[(body.u8(7) ?? 0) - 1];
   const attributes = body.after(RTMSG)?.attributes();
-  if (family === undefined || length === undefined || flags === undefined || type === undefined || attributes === undefined) return undefined;
+  if (
+    family === undefined ||
+    length === undefined ||
+    flags === undefined ||
+    type === undefined ||
+    attributes === undefined
+  )
+    return undefined;
   const destination = length === 0 ? UNSPECIFIED[family] : decodeAddr(attributes.get(RTA_DST), family);
   if (destination === undefined || length > (family === 4 ? 32 : 128)) return undefined;
   const metric = attributes.get(RTA_PRIORITY)?.u32();
@@ -162,7 +188,7 @@ function leadsNowhere(type: RouteType): boolean {
 function decodeNextHops(list: Span | undefined, family: Family): NextHop[] | undefined {
   if (list === undefined) return undefined;
   const hops: NextHop[] = [];
-  for (let rest: Span | undefined = list; rest !== undefined && rest.length >= RTNEXTHOP; ) {
+  for (let rest: Span | undefined = list; rest !== undefined && rest.length >= RTNEXTHOP;) {
     const length = rest.u16() ?? 0;
     const interfaceIndex = rest.u32(4);
     if (length < RTNEXTHOP || length > rest.length || interfaceIndex === undefined) return undefined;

@@ -36,15 +36,22 @@ export function blockModelOf(block: Resource<"IPAMBlock">): Result<BlockModel, F
   const family = prefixFamily(prefix.value);
   const size = 2 ** (bitsOf(family) - prefixLength(prefix.value));
   if (size > MOST_ADDRESSES) return invalid("spec.cidr", cidr, `must hold at most ${MOST_ADDRESSES} addresses`);
-  if (!Array.isArray(allocations) || allocations.length > size) return invalid("spec.allocations", allocations, `must be a list of ${size} entries`);
-  if (affinity !== undefined && affinity !== null && typeof affinity !== "string") return invalid("spec.affinity", affinity, "must be text such as host:NODE");
+  if (!Array.isArray(allocations) || allocations.length > size)
+    return invalid("spec.allocations", allocations, `must be a list of ${size} entries`);
+  if (affinity !== undefined && affinity !== null && typeof affinity !== "string")
+    return invalid("spec.affinity", affinity, "must be text such as host:NODE");
   const node = affinity?.startsWith("host:") === true && deleted !== true ? affinity.slice("host:".length) : undefined;
   const first = prefixRange(prefix.value).first;
   const held: Allocation[] = [];
   allocations.forEach((index, ordinal) => {
     if (index === null || index === undefined) return;
     const owner = attributes?.[index];
-    held.push({ addr: addrFromInteger(family, first + BigInt(ordinal)), handle: handleOf(owner), node: owner?.secondary?.["node"], pod: podOf(owner) });
+    held.push({
+      addr: addrFromInteger(family, first + BigInt(ordinal)),
+      handle: handleOf(owner),
+      node: owner?.secondary?.["node"],
+      pod: podOf(owner),
+    });
   });
   return ok({ prefix: prefix.value, family, node, allocations: held });
 }

@@ -24,8 +24,16 @@ export interface KubeControllersConfigurationSpec {
   controllers: { loadBalancer?: { assignIPs?: "AllServices" | "RequestedServicesOnly" } };
 }
 
-export const CLUSTER_INFORMATION: Key<"ClusterInformation"> = { kind: "ClusterInformation", namespace: undefined, name: "default" };
-export const KUBE_CONTROLLERS_CONFIGURATION: Key<"KubeControllersConfiguration"> = { kind: "KubeControllersConfiguration", namespace: undefined, name: "default" };
+export const CLUSTER_INFORMATION: Key<"ClusterInformation"> = {
+  kind: "ClusterInformation",
+  namespace: undefined,
+  name: "default",
+};
+export const KUBE_CONTROLLERS_CONFIGURATION: Key<"KubeControllersConfiguration"> = {
+  kind: "KubeControllersConfiguration",
+  namespace: undefined,
+  name: "default",
+};
 
 /** Whether the datastore may be used. An absent object or field says yes, as upstream's. */
 export function datastoreReady(information: Resource<"ClusterInformation"> | undefined): boolean {
@@ -33,11 +41,17 @@ export function datastoreReady(information: Resource<"ClusterInformation"> | und
 }
 
 /** Any other name would be accepted and do nothing. */
-export const ONLY_DEFAULT: readonly ValidationRule[] = [{ rule: "self.metadata.name == 'default'", message: "metadata.name must be default: it is the only object of its kind that counts" }];
+export const ONLY_DEFAULT: readonly ValidationRule[] = [
+  {
+    rule: "self.metadata.name == 'default'",
+    message: "metadata.name must be default: it is the only object of its kind that counts",
+  },
+];
 
 export const CLUSTER_INFORMATION_SCHEMA = {
   type: "object",
-  description: "What the cluster is, and whether its datastore may be used. Written by the product; datastoreReady may be set by hand.",
+  description:
+    "What the cluster is, and whether its datastore may be used. Written by the product; datastoreReady may be set by hand.",
   required: ["metadata", "spec"],
   "x-kubernetes-validations": ONLY_DEFAULT,
   properties: {
@@ -48,7 +62,10 @@ export const CLUSTER_INFORMATION_SCHEMA = {
         calicoVersion: { type: "string", description: "Version of Calico that the nodes run." },
         clusterGUID: { type: "string", description: "Identifies the cluster." },
         clusterType: { type: "string", description: "Comma-separated words such as k8s,bgp,kdd." },
-        datastoreReady: { type: "boolean", description: "False: nodes start no pods and take in no changes until it is true again." },
+        datastoreReady: {
+          type: "boolean",
+          description: "False: nodes start no pods and take in no changes until it is true again.",
+        },
         variant: { type: "string", description: "Variant of Calico." },
       },
     },
@@ -71,7 +88,14 @@ const CONTROLLERS_SPEC = {
       properties: {
         loadBalancer: {
           type: "object",
-          properties: { assignIPs: { type: "string", description: "Which Services of type LoadBalancer get an address.", enum: ["AllServices", "RequestedServicesOnly"], default: "AllServices" } },
+          properties: {
+            assignIPs: {
+              type: "string",
+              description: "Which Services of type LoadBalancer get an address.",
+              enum: ["AllServices", "RequestedServicesOnly"],
+              default: "AllServices",
+            },
+          },
         },
         migration: { type: "object", properties: { policyNameMigrator: { ...SWITCH, default: "Enabled" } } },
         namespace: PERIODIC,
@@ -100,7 +124,10 @@ const CONTROLLERS_SPEC = {
                 },
               },
             },
-            leakGracePeriod: { type: "string", description: "How long an address must look leaked before it is released." },
+            leakGracePeriod: {
+              type: "string",
+              description: "How long an address must look leaked before it is released.",
+            },
             reconcilerPeriod: PERIOD,
             syncLabels: SWITCH,
           },

@@ -7,10 +7,13 @@ import type { BLOCK_AFFINITY_SCHEMA, IPAM_BLOCK_SCHEMA, IPAM_HANDLE_SCHEMA } fro
 import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./ipam.ts";
 import type { IP_POOL_SCHEMA, IPPoolSpec } from "./ip-pool.ts";
 
-test.each(CRDS.map((definition) => [definition.spec.names.plural, definition] as const))("manifests/crds holds what the constant says: %s", (plural, definition) => {
-  const path = new URL(`../../../manifests/crds/projectcalico.org_${plural}.yaml`, import.meta.url).pathname;
-  expect(load(readFileSync(path, "utf8"))).toEqual(JSON.parse(JSON.stringify(definition)));
-});
+test.each(CRDS.map((definition) => [definition.spec.names.plural, definition] as const))(
+  "manifests/crds holds what the constant says: %s",
+  (plural, definition) => {
+    const path = new URL(`../../../manifests/crds/projectcalico.org_${plural}.yaml`, import.meta.url).pathname;
+    expect(load(readFileSync(path, "utf8"))).toEqual(JSON.parse(JSON.stringify(definition)));
+  },
+);
 
 /** Compiles only while what the program writes fits the schemas. */
 type Fits<Written, Allowed> = Written extends Allowed ? true : false;
@@ -18,7 +21,10 @@ type Fits<Written, Allowed> = Written extends Allowed ? true : false;
 test("what the program writes fits the schemas", () => {
   const pool: Fits<IPPoolSpec, Infer<(typeof IP_POOL_SCHEMA)["properties"]["spec"]>> = true;
   const block: Fits<IPAMBlockSpec, Infer<(typeof IPAM_BLOCK_SCHEMA)["properties"]["spec"]>> = true;
-  const affinity: Fits<Omit<BlockAffinitySpec, "deleted" | "state">, Omit<Infer<(typeof BLOCK_AFFINITY_SCHEMA)["properties"]["spec"]>, "deleted" | "state">> = true;
+  const affinity: Fits<
+    Omit<BlockAffinitySpec, "deleted" | "state">,
+    Omit<Infer<(typeof BLOCK_AFFINITY_SCHEMA)["properties"]["spec"]>, "deleted" | "state">
+  > = true;
   const handle: Fits<IPAMHandleSpec, Infer<(typeof IPAM_HANDLE_SCHEMA)["properties"]["spec"]>> = true;
   expect([pool, block, affinity, handle]).toEqual([true, true, true, true]);
 });

@@ -23,7 +23,13 @@ export interface CustomResourceDefinition {
   readonly metadata: { readonly name: string };
   readonly spec: {
     readonly group: string;
-    readonly names: { readonly kind: string; readonly listKind: string; readonly plural: string; readonly singular: string; readonly shortNames?: readonly string[] };
+    readonly names: {
+      readonly kind: string;
+      readonly listKind: string;
+      readonly plural: string;
+      readonly singular: string;
+      readonly shortNames?: readonly string[];
+    };
     readonly scope: "Cluster" | "Namespaced";
     readonly versions: readonly {
       readonly name: string;
@@ -47,23 +53,48 @@ interface Particulars {
   readonly hasStatus?: boolean;
 }
 
-function define({ kind, plural, shortNames, schema, columns, hasStatus = false }: Particulars): CustomResourceDefinition {
+function define({
+  kind,
+  plural,
+  shortNames,
+  schema,
+  columns,
+  hasStatus = false,
+}: Particulars): CustomResourceDefinition {
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
     metadata: { name: `${plural}.${GROUP}` },
     spec: {
       group: GROUP,
-      names: { kind, listKind: `${kind}List`, plural, singular: kind.toLowerCase(), ...(shortNames === undefined ? {} : { shortNames }) },
+      names: {
+        kind,
+        listKind: `${kind}List`,
+        plural,
+        singular: kind.toLowerCase(),
+        ...(shortNames === undefined ? {} : { shortNames }),
+      },
       scope: "Cluster",
       versions: [
-        { name: "v3", served: true, storage: true, schema: { openAPIV3Schema: schema }, ...(hasStatus ? { subresources: { status: {} } } : {}), additionalPrinterColumns: columns },
+        {
+          name: "v3",
+          served: true,
+          storage: true,
+          schema: { openAPIV3Schema: schema },
+          ...(hasStatus ? { subresources: { status: {} } } : {}),
+          additionalPrinterColumns: columns,
+        },
       ],
     },
   };
 }
 
-function column(name: string, jsonPath: string, description: string, type: PrinterColumn["type"] = "string"): PrinterColumn {
+function column(
+  name: string,
+  jsonPath: string,
+  description: string,
+  type: PrinterColumn["type"] = "string",
+): PrinterColumn {
   return { name, type, jsonPath, description };
 }
 
@@ -100,9 +131,18 @@ export const CRDS: readonly CustomResourceDefinition[] = [
     plural: "blockaffinities",
     shortNames: ["affinity", "affinities"],
     schema: BLOCK_AFFINITY_SCHEMA,
-    columns: [column("CIDR", ".spec.cidr", "The block"), column("Node", ".spec.node", "The node"), column("Type", ".spec.type", "host, or virtual for owners that are no nodes")],
+    columns: [
+      column("CIDR", ".spec.cidr", "The block"),
+      column("Node", ".spec.node", "The node"),
+      column("Type", ".spec.type", "host, or virtual for owners that are no nodes"),
+    ],
   }),
-  define({ kind: "IPAMHandle", plural: "ipamhandles", schema: IPAM_HANDLE_SCHEMA, columns: [column("ID", ".spec.handleID", "Who holds the addresses")] }),
+  define({
+    kind: "IPAMHandle",
+    plural: "ipamhandles",
+    schema: IPAM_HANDLE_SCHEMA,
+    columns: [column("ID", ".spec.handleID", "Who holds the addresses")],
+  }),
   define({
     kind: "ClusterInformation",
     plural: "clusterinformations",

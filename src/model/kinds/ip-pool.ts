@@ -24,8 +24,10 @@ const TUNNEL_MODE = { type: "string", enum: ["Never", "Always", "CrossSubnet"] }
 const blockSize = (of: "self" | "oldSelf"): string =>
   `(has(${of}.blockSize) && ${of}.blockSize != 0 ? ${of}.blockSize : cidr(${of}.cidr).ip().family() == 4 ? 26 : 122)`;
 const tunnels = (field: "ipipMode" | "vxlanMode"): string => `has(self.${field}) && self.${field} != 'Never'`;
-const isUsedFor = (use: "Workload" | "Tunnel" | "LoadBalancer"): string => `(has(self.allowedUses) && '${use}' in self.allowedUses)`;
-const overlaps = (range: string): string => `(cidr('${range}').containsIP(cidr(self.cidr).ip()) || cidr(self.cidr).containsIP(cidr('${range}').ip()))`;
+const isUsedFor = (use: "Workload" | "Tunnel" | "LoadBalancer"): string =>
+  `(has(self.allowedUses) && '${use}' in self.allowedUses)`;
+const overlaps = (range: string): string =>
+  `(cidr('${range}').containsIP(cidr(self.cidr).ip()) || cidr(self.cidr).containsIP(cidr('${range}').ip()))`;
 
 function blockSizeRule(family: 4 | 6, least: number, most: number): ValidationRule {
   return {
@@ -40,19 +42,41 @@ function blockSizeRule(family: 4 | 6, least: number, most: number): ValidationRu
  * API servers count one made from an address as too costly.
  */
 const POOL_RULES: readonly ValidationRule[] = [
-  { rule: "cidr(self.cidr) == cidr(self.cidr).masked()", message: "host bits must be zero, as in 10.0.0.0/16 or fd00::/64", fieldPath: ".cidr" },
-  { rule: `!${overlaps("169.254.0.0/16")}`, message: "must not overlap the link-local range 169.254.0.0/16", fieldPath: ".cidr" },
+  {
+    rule: "cidr(self.cidr) == cidr(self.cidr).masked()",
+    message: "host bits must be zero, as in 10.0.0.0/16 or fd00::/64",
+    fieldPath: ".cidr",
+  },
+  {
+    rule: `!${overlaps("169.254.0.0/16")}`,
+    message: "must not overlap the link-local range 169.254.0.0/16",
+    fieldPath: ".cidr",
+  },
   { rule: `!${overlaps("fe80::/10")}`, message: "must not overlap the link-local range fe80::/10", fieldPath: ".cidr" },
   blockSizeRule(4, 20, 32),
   blockSizeRule(6, 116, 128),
   {
     rule: `(has(self.disabled) && self.disabled) || cidr(self.cidr).prefixLength() <= ${blockSize("self")}`,
-    message: "the pool is smaller than one block: its length must be at most the block size (when absent 26 for IPv4, 122 for IPv6)",
+    message:
+      "the pool is smaller than one block: its length must be at most the block size (when absent 26 for IPv4, 122 for IPv6)",
     fieldPath: ".cidr",
   },
-  { rule: `${blockSize("self")} == ${blockSize("oldSelf")}`, message: "the block size of a pool cannot be changed: make another pool and disable this one", fieldPath: ".blockSize" },
-  { rule: `!(${tunnels("ipipMode")} && ${tunnels("vxlanMode")})`, message: "ipipMode and vxlanMode cannot both be in use: set one of them to Never", reason: "FieldValueForbidden" },
-  { rule: `!(${tunnels("ipipMode")} && cidr(self.cidr).ip().family() == 6)`, message: "IPIP carries IPv4 only: must be Never for an IPv6 pool", reason: "FieldValueForbidden", fieldPath: ".ipipMode" },
+  {
+    rule: `${blockSize("self")} == ${blockSize("oldSelf")}`,
+    message: "the block size of a pool cannot be changed: make another pool and disable this one",
+    fieldPath: ".blockSize",
+  },
+  {
+    rule: `!(${tunnels("ipipMode")} && ${tunnels("vxlanMode")})`,
+    message: "ipipMode and vxlanMode cannot both be in use: set one of them to Never",
+    reason: "FieldValueForbidden",
+  },
+  {
+    rule: `!(${tunnels("ipipMode")} && cidr(self.cidr).ip().family() == 6)`,
+    message: "IPIP carries IPv4 only: must be Never for an IPv6 pool",
+    reason: "FieldValueForbidden",
+    fieldPath: ".ipipMode",
+  },
   {
     rule: `!(${isUsedFor("LoadBalancer")} && (${tunnels("ipipMode")} || ${tunnels("vxlanMode")}))`,
     message: "ipipMode and vxlanMode must be Never for a pool of load balancer addresses",
@@ -70,15 +94,27 @@ const POOL_RULES: readonly ValidationRule[] = [
     reason: "FieldValueForbidden",
     fieldPath: ".disableBGPExport",
   },
-  { rule: `!${isUsedFor("LoadBalancer")} || self.nodeSelector == 'all()'`, message: "must be all() for a pool of load balancer addresses", fieldPath: ".nodeSelector" },
+  {
+    rule: `!${isUsedFor("LoadBalancer")} || self.nodeSelector == 'all()'`,
+    message: "must be all() for a pool of load balancer addresses",
+    fieldPath: ".nodeSelector",
+  },
   {
     rule: `!(${isUsedFor("Tunnel")} && has(self.namespaceSelector) && self.namespaceSelector != '')`,
     message: "must be absent for a pool of tunnel addresses",
     reason: "FieldValueForbidden",
     fieldPath: ".namespaceSelector",
   },
-  { rule: "!has(self.nodeSelector) || !self.nodeSelector.contains('global(')", message: "global() has no meaning here", fieldPath: ".nodeSelector" },
-  { rule: "!has(self.namespaceSelector) || !self.namespaceSelector.contains('global(')", message: "global() has no meaning here", fieldPath: ".namespaceSelector" },
+  {
+    rule: "!has(self.nodeSelector) || !self.nodeSelector.contains('global(')",
+    message: "global() has no meaning here",
+    fieldPath: ".nodeSelector",
+  },
+  {
+    rule: "!has(self.namespaceSelector) || !self.namespaceSelector.contains('global(')",
+    message: "global() has no meaning here",
+    fieldPath: ".namespaceSelector",
+  },
 ];
 
 /** The whole IPPool, as strict as upstream's CRD; fields that this product does not act on are kept for those that do. */
@@ -103,21 +139,49 @@ export const IP_POOL_SCHEMA = {
           maxItems: 10,
           "x-kubernetes-list-type": "set",
         },
-        assignmentMode: { type: "string", description: "Whether addresses are assigned by themselves or only on request.", enum: ["Automatic", "Manual"], default: "Automatic" },
-        blockSize: { type: "integer", description: "Prefix length of a block: 20 to 32 for IPv4 (26 when absent), 116 to 128 for IPv6 (122 when absent).", minimum: 0, maximum: 128 },
+        assignmentMode: {
+          type: "string",
+          description: "Whether addresses are assigned by themselves or only on request.",
+          enum: ["Automatic", "Manual"],
+          default: "Automatic",
+        },
+        blockSize: {
+          type: "integer",
+          description:
+            "Prefix length of a block: 20 to 32 for IPv4 (26 when absent), 116 to 128 for IPv6 (122 when absent).",
+          minimum: 0,
+          maximum: 128,
+        },
         cidr: {
           type: "string",
           description: "The range, such as 10.0.0.0/16 or fd00::/64; it cannot be changed.",
           format: "cidr",
           maxLength: 48,
-          "x-kubernetes-validations": [{ rule: "self == oldSelf", message: "the range of a pool cannot be changed: make another pool and disable this one" }],
+          "x-kubernetes-validations": [
+            {
+              rule: "self == oldSelf",
+              message: "the range of a pool cannot be changed: make another pool and disable this one",
+            },
+          ],
         },
         disableBGPExport: { type: "boolean", description: "True: routes of the pool are not exported over BGP." },
         disabled: { type: "boolean", description: "True: no new addresses from this pool; those in use keep working." },
         ipipMode: { ...TUNNEL_MODE, description: "When packets to the pool are tunnelled by IPIP." },
-        namespaceSelector: { type: "string", description: "Selects the namespaces whose pods may have addresses of the pool.", maxLength: 1024 },
-        natOutgoing: { type: "boolean", description: "True: packets from the pool to other destinations are masqueraded." },
-        nodeSelector: { type: "string", description: "Selects the nodes that may take blocks.", default: "all()", maxLength: 1024 },
+        namespaceSelector: {
+          type: "string",
+          description: "Selects the namespaces whose pods may have addresses of the pool.",
+          maxLength: 1024,
+        },
+        natOutgoing: {
+          type: "boolean",
+          description: "True: packets from the pool to other destinations are masqueraded.",
+        },
+        nodeSelector: {
+          type: "string",
+          description: "Selects the nodes that may take blocks.",
+          default: "all()",
+          maxLength: 1024,
+        },
         vxlanMode: { ...TUNNEL_MODE, description: "When packets to the pool are tunnelled by VXLAN." },
       },
     },
@@ -137,9 +201,19 @@ export const IP_POOL_SCHEMA = {
               lastTransitionTime: { type: "string", format: "date-time" },
               message: { type: "string", maxLength: 32768 },
               observedGeneration: { type: "integer", format: "int64", minimum: 0 },
-              reason: { type: "string", minLength: 1, maxLength: 1024, pattern: "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$" },
+              reason: {
+                type: "string",
+                minLength: 1,
+                maxLength: 1024,
+                pattern: "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+              },
               status: { type: "string", enum: ["True", "False", "Unknown"] },
-              type: { type: "string", maxLength: 316, pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$" },
+              type: {
+                type: "string",
+                maxLength: 316,
+                pattern:
+                  "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+              },
             },
           },
         },

@@ -5,17 +5,36 @@ import { nodeAddressesOf } from "./node-addresses.ts";
 import { poolModelOf } from "./pool-model.ts";
 
 function pool(spec: Record<string, unknown>): Resource<"IPPool"> {
-  return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "p" }, spec } as unknown as Resource<"IPPool">;
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name: "p" },
+    spec,
+  } as unknown as Resource<"IPPool">;
 }
 
 function block(spec: Record<string, unknown>): Resource<"IPAMBlock"> {
-  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: "b" }, spec } as unknown as Resource<"IPAMBlock">;
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPAMBlock",
+    metadata: { name: "b" },
+    spec,
+  } as unknown as Resource<"IPAMBlock">;
 }
 
 test.each([
-  [{ cidr: "10.0.0.7/16" }, { prefix: "10.0.0.0/16", family: 4, blockSize: 26, disabled: false, nodeSelector: { op: "all" } }],
-  [{ cidr: "fd00::/48", disabled: true, nodeSelector: "" }, { prefix: "fd00::/48", family: 6, blockSize: 122, disabled: true }],
-  [{ cidr: "10.0.0.0/28", blockSize: 32, nodeSelector: "zone == 'a'" }, { blockSize: 32, nodeSelector: { op: "equal", label: "zone", value: "a" } }],
+  [
+    { cidr: "10.0.0.7/16" },
+    { prefix: "10.0.0.0/16", family: 4, blockSize: 26, disabled: false, nodeSelector: { op: "all" } },
+  ],
+  [
+    { cidr: "fd00::/48", disabled: true, nodeSelector: "" },
+    { prefix: "fd00::/48", family: 6, blockSize: 122, disabled: true },
+  ],
+  [
+    { cidr: "10.0.0.0/28", blockSize: 32, nodeSelector: "zone == 'a'" },
+    { blockSize: 32, nodeSelector: { op: "equal", label: "zone", value: "a" } },
+  ],
   [{ cidr: "fd00::/120", blockSize: 0 }, { blockSize: 122 }],
 ])("pool %p", (spec, wanted) => {
   expect(poolModelOf(pool(spec))).toMatchObject({ ok: true, value: wanted });
@@ -38,12 +57,38 @@ test.each([
 
 test("block: owner and holders of both families", () => {
   const attributes = [{ handle_id: "h", secondary: { node: "n2" } }, {}];
-  const four = blockModelOf(block({ cidr: "10.0.0.4/30", affinity: "host:n1", allocations: [null, 0, 1, null], unallocated: [0, 3], attributes }));
-  expect(four).toEqual({ ok: true, value: { prefix: "10.0.0.4/30", family: 4, node: "n1", allocations: [{ addr: "10.0.0.5", handle: "h", node: "n2" }, { addr: "10.0.0.6", handle: undefined, node: undefined }] } } as never);
+  const four = blockModelOf(
+    block({
+      cidr: "10.0.0.4/30",
+      affinity: "host:n1",
+      allocations: [null, 0, 1, null],
+      unallocated: [0, 3],
+      attributes,
+    }),
+  );
+  expect(four).toEqual({
+    ok: true,
+    value: {
+      prefix: "10.0.0.4/30",
+      family: 4,
+      node: "n1",
+      allocations: [
+        { addr: "10.0.0.5", handle: "h", node: "n2" },
+        { addr: "10.0.0.6", handle: undefined, node: undefined },
+      ],
+    },
+  } as never);
   const six = blockModelOf(block({ cidr: "fd00::/126", affinity: null, allocations: [0], attributes }));
-  expect(six).toMatchObject({ ok: true, value: { node: undefined, allocations: [{ addr: "fd00::", node: "n2" }] } } as never);
-  expect(blockModelOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes }))).toMatchObject({ ok: true, value: { node: undefined } } as never);
-  expect(blockModelOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes }))).toMatchObject({ ok: true, value: { node: undefined } } as never);
+  expect(six).toMatchObject({
+    ok: true,
+    value: { node: undefined, allocations: [{ addr: "fd00::", node: "n2" }] },
+  } as never);
+  expect(
+    blockModelOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes })),
+  ).toMatchObject({ ok: true, value: { node: undefined } } as never);
+  expect(
+    blockModelOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes })),
+  ).toMatchObject({ ok: true, value: { node: undefined } } as never);
 });
 
 test.each([
@@ -57,9 +102,28 @@ test.each([
 });
 
 test("node addresses: annotation before status, one a family", () => {
-  const node = (annotations: Record<string, string>, addresses: readonly string[]): Resource<"Node"> =>
-    ({ apiVersion: "v1", kind: "Node", metadata: { name: "n", annotations }, status: { addresses: [{ type: "Hostname", address: "10.9.9.9" }, ...addresses.map((address) => ({ type: "InternalIP", address }))] } });
-  expect(nodeAddressesOf(node({}, ["fd00::1", "10.0.0.1", "10.0.0.2"]))).toEqual({ ipv4: "10.0.0.1", ipv6: "fd00::1" } as never);
-  expect(nodeAddressesOf(node({ "projectcalico.org/IPv4Address": "10.0.0.7/24", "projectcalico.org/IPv6Address": "nonsense" }, ["fd00::1", "10.0.0.1"]))).toEqual({ ipv4: "10.0.0.7", ipv6: "fd00::1" } as never);
+  const node = (annotations: Record<string, string>, addresses: readonly string[]): Resource<"Node"> => ({
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "n", annotations },
+    status: {
+      addresses: [
+        { type: "Hostname", address: "10.9.9.9" },
+        ...addresses.map((address) => ({ type: "InternalIP", address })),
+      ],
+    },
+  });
+  expect(nodeAddressesOf(node({}, ["fd00::1", "10.0.0.1", "10.0.0.2"]))).toEqual({
+    ipv4: "10.0.0.1",
+    ipv6: "fd00::1",
+  } as never);
+  expect(
+    nodeAddressesOf(
+      node({ "projectcalico.org/IPv4Address": "10.0.0.7/24", "projectcalico.org/IPv6Address": "nonsense" }, [
+        "fd00::1",
+        "10.0.0.1",
+      ]),
+    ),
+  ).toEqual({ ipv4: "10.0.0.7", ipv6: "fd00::1" } as never);
   expect(nodeAddressesOf(node({}, []))).toEqual({ ipv4: undefined, ipv6: undefined });
 });

@@ -40,18 +40,29 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
   // 0 and absent both mean the default: upstream's type cannot tell them apart.
   const given = spec["blockSize"] === undefined || spec["blockSize"] === 0 ? usual : spec["blockSize"];
   if (typeof given !== "number" || !Number.isInteger(given) || given < least || given > most) {
-    return invalid("spec.blockSize", given, `must be between ${least} and ${most}, inclusive, for an IPv${family} pool`);
+    return invalid(
+      "spec.blockSize",
+      given,
+      `must be between ${least} and ${most}, inclusive, for an IPv${family} pool`,
+    );
   }
-  if (given < prefixLength(prefix.value)) return invalid("spec.blockSize", given, `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`);
+  if (given < prefixLength(prefix.value))
+    return invalid(
+      "spec.blockSize",
+      given,
+      `must be between ${prefixLength(prefix.value)} (the pool's own length) and ${bitsOf(family)}`,
+    );
   const disabled = spec["disabled"] ?? false;
   if (typeof disabled !== "boolean") return invalid("spec.disabled", disabled, "must be true or false");
   const unexported = spec["disableBGPExport"] ?? false;
   if (typeof unexported !== "boolean") return invalid("spec.disableBGPExport", unexported, "must be true or false");
   const mode = spec["assignmentMode"] ?? "Automatic";
-  if (mode !== "Automatic" && mode !== "Manual") return invalid("spec.assignmentMode", mode, "must be Automatic or Manual");
+  if (mode !== "Automatic" && mode !== "Manual")
+    return invalid("spec.assignmentMode", mode, "must be Automatic or Manual");
   // Absent or empty means Workload and Tunnel.
   const uses = spec["allowedUses"] ?? [];
-  if (!Array.isArray(uses)) return invalid("spec.allowedUses", uses, "must be a list of Workload, Tunnel and LoadBalancer");
+  if (!Array.isArray(uses))
+    return invalid("spec.allowedUses", uses, "must be a list of Workload, Tunnel and LoadBalancer");
   const namespaces = selectorOf(spec, "namespaceSelector");
   if (!namespaces.ok) return namespaces;
   const nodes = selectorOf(spec, "nodeSelector");
@@ -71,7 +82,10 @@ export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldEr
 }
 
 /** An absent or empty selector selects all. */
-function selectorOf(spec: Readonly<Record<string, unknown>>, field: "nodeSelector" | "namespaceSelector"): Result<Selector, FieldError> {
+function selectorOf(
+  spec: Readonly<Record<string, unknown>>,
+  field: "nodeSelector" | "namespaceSelector",
+): Result<Selector, FieldError> {
   const text = spec[field] ?? "";
   if (typeof text !== "string") return invalid(`spec.${field}`, text, "must be a selector such as all()");
   const selector = parseSelector(text === "" ? "all()" : text);

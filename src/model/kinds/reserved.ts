@@ -41,5 +41,7 @@ export function handleOf(owner: AllocationAttributes | undefined): string | unde
 /** What a block is to record for the handle. */
 export function ownerOf(handle: string, attributes: Readonly<Record<string, string>>): AllocationAttributes {
   const node = reserveNode(handle);
-  return node === undefined ? { handle_id: handle, secondary: { ...attributes } } : { handle_id: PLATFORM_HANDLE, secondary: { ...attributes, node, type: TYPE } };
+  return node === undefined
+    ? { handle_id: handle, secondary: { ...attributes } }
+    : { handle_id: PLATFORM_HANDLE, secondary: { ...attributes, node, type: TYPE } };
 }

@@ -12,7 +12,10 @@ export const WARNING_POLICIES: readonly object[] = WARNED.flatMap((kind) => {
   const { apiVersion, plural } = KINDS[kind];
   const [group = "", version = ""] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
   const name = `settings-without-effect.${plural}.projectcalico.org`;
-  const validations = WITHOUT_EFFECT.filter((row) => row.kind === kind).map((row) => ({ expression: ruleOf(row), message: `${fieldOf(row)} has no effect: ${row.instead}` }));
+  const validations = WITHOUT_EFFECT.filter((row) => row.kind === kind).map((row) => ({
+    expression: ruleOf(row),
+    message: `${fieldOf(row)} has no effect: ${row.instead}`,
+  }));
   return [
     {
       apiVersion: "admissionregistration.k8s.io/v1",
@@ -20,11 +23,20 @@ export const WARNING_POLICIES: readonly object[] = WARNED.flatMap((kind) => {
       metadata: { name },
       spec: {
         failurePolicy: "Ignore",
-        matchConstraints: { resourceRules: [{ apiGroups: [group], apiVersions: [version], operations: ["CREATE", "UPDATE"], resources: [plural] }] },
+        matchConstraints: {
+          resourceRules: [
+            { apiGroups: [group], apiVersions: [version], operations: ["CREATE", "UPDATE"], resources: [plural] },
+          ],
+        },
         validations,
       },
     },
-    { apiVersion: "admissionregistration.k8s.io/v1", kind: "ValidatingAdmissionPolicyBinding", metadata: { name }, spec: { policyName: name, validationActions: ["Warn"] } },
+    {
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingAdmissionPolicyBinding",
+      metadata: { name },
+      spec: { policyName: name, validationActions: ["Warn"] },
+    },
   ];
 });
 
@@ -34,7 +46,8 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
 
 /** True when there is nothing to warn of. */
 export function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
-  if (spec === undefined) return `!has(object.metadata.annotations) || !('${annotation}' in object.metadata.annotations) || !(${conditionOf(asks, `object.metadata.annotations['${annotation}']`)})`;
+  if (spec === undefined)
+    return `!has(object.metadata.annotations) || !('${annotation}' in object.metadata.annotations) || !(${conditionOf(asks, `object.metadata.annotations['${annotation}']`)})`;
   const paths = spec.map((_, i) => ["object.spec", ...spec.slice(0, i + 1)].join("."));
   const absent = paths.map((path) => `!has(${path})`);
   return asks === "any" ? absent.join(" || ") : `${absent.join(" || ")} || !(${conditionOf(asks, paths.at(-1) ?? "")})`;

@@ -2,7 +2,9 @@ import { expect, test } from "bun:test";
 import type { Kind } from "../kind.ts";
 import { formatWithoutEffect, settingsWithoutEffect, WITHOUT_EFFECT } from "./without-effect.ts";
 
-const annotated = (name: string, value = "x") => ({ metadata: { annotations: { [name]: value, "example.org/other": "y" } } });
+const annotated = (name: string, value = "x") => ({
+  metadata: { annotations: { [name]: value, "example.org/other": "y" } },
+});
 const specified = (spec: object) => ({ metadata: {}, spec });
 
 /** For each row of the table an object that asks for it, and where it can be said, one that does not. */
@@ -10,17 +12,80 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
   ["IPPool", "spec.ipipMode", specified({ ipipMode: "CrossSubnet" }), specified({ ipipMode: "Never" })],
   ["IPPool", "spec.vxlanMode", specified({ vxlanMode: "Always" }), specified({ vxlanMode: "Never" })],
   ["IPPool", "spec.natOutgoing", specified({ natOutgoing: true }), specified({ natOutgoing: false })],
-  ["IPPool", "spec.allowedUses", specified({ allowedUses: ["Tunnel"] }), specified({ allowedUses: ["Workload", "Tunnel"] })],
-  ["IPPool", "spec.allowedUses", specified({ allowedUses: ["LoadBalancer"] }), specified({ allowedUses: ["Workload"] })],
-  ["IPAMConfiguration", "spec.ipCooldownSeconds", specified({ ipCooldownSeconds: 5 }), specified({ ipCooldownSeconds: 0 })],
-  ["IPAMConfiguration", "spec.kubeVirtVMAddressPersistence", specified({ kubeVirtVMAddressPersistence: "Enabled" }), specified({ kubeVirtVMAddressPersistence: "Disabled" })],
-  ...["loadBalancer", "migration", "namespace", "node", "policy", "serviceAccount", "workloadEndpoint"].map((name) => ["KubeControllersConfiguration", `spec.controllers.${name}`, specified({ controllers: { [name]: {} } }), specified({ controllers: {} })] as const),
-  ["KubeControllersConfiguration", "spec.debugProfilePort", specified({ debugProfilePort: 1 }), specified({ debugProfilePort: 0 })],
-  ["KubeControllersConfiguration", "spec.etcdV3CompactionPeriod", specified({ etcdV3CompactionPeriod: "10m" }), specified({ healthChecks: "Enabled" })],
+  [
+    "IPPool",
+    "spec.allowedUses",
+    specified({ allowedUses: ["Tunnel"] }),
+    specified({ allowedUses: ["Workload", "Tunnel"] }),
+  ],
+  [
+    "IPPool",
+    "spec.allowedUses",
+    specified({ allowedUses: ["LoadBalancer"] }),
+    specified({ allowedUses: ["Workload"] }),
+  ],
+  [
+    "IPAMConfiguration",
+    "spec.ipCooldownSeconds",
+    specified({ ipCooldownSeconds: 5 }),
+    specified({ ipCooldownSeconds: 0 }),
+  ],
+  [
+    "IPAMConfiguration",
+    "spec.kubeVirtVMAddressPersistence",
+    specified({ kubeVirtVMAddressPersistence: "Enabled" }),
+    specified({ kubeVirtVMAddressPersistence: "Disabled" }),
+  ],
+  ...["loadBalancer", "migration", "namespace", "node", "policy", "serviceAccount", "workloadEndpoint"].map(
+    (name) =>
+      [
+        "KubeControllersConfiguration",
+        `spec.controllers.${name}`,
+        specified({ controllers: { [name]: {} } }),
+        specified({ controllers: {} }),
+      ] as const,
+  ),
+  [
+    "KubeControllersConfiguration",
+    "spec.debugProfilePort",
+    specified({ debugProfilePort: 1 }),
+    specified({ debugProfilePort: 0 }),
+  ],
+  [
+    "KubeControllersConfiguration",
+    "spec.etcdV3CompactionPeriod",
+    specified({ etcdV3CompactionPeriod: "10m" }),
+    specified({ healthChecks: "Enabled" }),
+  ],
   ["KubeControllersConfiguration", "spec.logSeverityScreen", specified({ logSeverityScreen: "Info" }), specified({})],
-  ["KubeControllersConfiguration", "spec.prometheusMetricsPort", specified({ prometheusMetricsPort: 9094 }), specified({ prometheusMetricsPort: 0 })],
-  ...["ASNumber", "RouteReflectorClusterID", "IPv4IPIPTunnelAddr", "IPv4VXLANTunnelAddr", "IPv6VXLANTunnelAddr", "VXLANTunnelMACAddr", "VXLANTunnelMACAddrV6", "IPv4WireguardInterfaceAddr", "IPv6WireguardInterfaceAddr", "WireguardPublicKey", "WireguardPublicKeyV6", "Interfaces"]
-    .map((name) => ["Node", `metadata.annotations[projectcalico.org/${name}]`, annotated(`projectcalico.org/${name}`), annotated("projectcalico.org/IPv4Address", "10.0.0.1/24")] as const),
+  [
+    "KubeControllersConfiguration",
+    "spec.prometheusMetricsPort",
+    specified({ prometheusMetricsPort: 9094 }),
+    specified({ prometheusMetricsPort: 0 }),
+  ],
+  ...[
+    "ASNumber",
+    "RouteReflectorClusterID",
+    "IPv4IPIPTunnelAddr",
+    "IPv4VXLANTunnelAddr",
+    "IPv6VXLANTunnelAddr",
+    "VXLANTunnelMACAddr",
+    "VXLANTunnelMACAddrV6",
+    "IPv4WireguardInterfaceAddr",
+    "IPv6WireguardInterfaceAddr",
+    "WireguardPublicKey",
+    "WireguardPublicKeyV6",
+    "Interfaces",
+  ].map(
+    (name) =>
+      [
+        "Node",
+        `metadata.annotations[projectcalico.org/${name}]`,
+        annotated(`projectcalico.org/${name}`),
+        annotated("projectcalico.org/IPv4Address", "10.0.0.1/24"),
+      ] as const,
+  ),
 ];
 
 test.each(CASES)("%s: %s", (kind, field, asking, silent) => {
@@ -31,14 +96,31 @@ test.each(CASES)("%s: %s", (kind, field, asking, silent) => {
 });
 
 test("every row of the table has its case, and none speaks of another kind", () => {
-  const asked = new Set(CASES.flatMap(([kind, , asking]) => settingsWithoutEffect(kind, asking as never).map(({ field, instead }) => `${kind} ${field} ${instead}`)));
-  const rows = WITHOUT_EFFECT.map((row) => `${row.kind} ${row.spec === undefined ? `metadata.annotations[${row.annotation}]` : `spec.${row.spec.join(".")}`} ${row.instead}`);
+  const asked = new Set(
+    CASES.flatMap(([kind, , asking]) =>
+      settingsWithoutEffect(kind, asking as never).map(({ field, instead }) => `${kind} ${field} ${instead}`),
+    ),
+  );
+  const rows = WITHOUT_EFFECT.map(
+    (row) =>
+      `${row.kind} ${row.spec === undefined ? `metadata.annotations[${row.annotation}]` : `spec.${row.spec.join(".")}`} ${row.instead}`,
+  );
   expect([...asked].sort()).toEqual(rows.toSorted());
   expect(settingsWithoutEffect("Namespace", annotated("projectcalico.org/ASNumber"))).toEqual([]);
 });
 
 test("upstream's default pool has two of them", () => {
-  const pool = specified({ cidr: "192.168.0.0/16", ipipMode: "Always", vxlanMode: "Never", natOutgoing: true, nodeSelector: "all()", blockSize: 26, allowedUses: ["Workload", "Tunnel"], assignmentMode: "Automatic", disableBGPExport: false });
+  const pool = specified({
+    cidr: "192.168.0.0/16",
+    ipipMode: "Always",
+    vxlanMode: "Never",
+    natOutgoing: true,
+    nodeSelector: "all()",
+    blockSize: 26,
+    allowedUses: ["Workload", "Tunnel"],
+    assignmentMode: "Automatic",
+    disableBGPExport: false,
+  });
   expect(settingsWithoutEffect("IPPool", pool).map(formatWithoutEffect)).toEqual([
     'spec.ipipMode: "Always" has no effect: packets to pods of other nodes are not encapsulated: the network between the nodes must route them, or the nodes share one subnet',
     "spec.natOutgoing: true has no effect: packets that leave the pool keep the pod's address: the network must route it",

@@ -14,7 +14,12 @@ export interface WithoutEffect {
 }
 
 /** Which values ask for something that is not done: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
-export type Asks = "any" | "positive" | { readonly is: boolean | string } | { readonly isNot: readonly string[] } | { readonly has: string; readonly lacks?: string };
+export type Asks =
+  | "any"
+  | "positive"
+  | { readonly is: boolean | string }
+  | { readonly isNot: readonly string[] }
+  | { readonly has: string; readonly lacks?: string };
 
 export interface WithoutEffectRow {
   readonly kind: Kind;
@@ -25,7 +30,8 @@ export interface WithoutEffectRow {
   readonly instead: string;
 }
 
-const UNENCAPSULATED = "packets to pods of other nodes are not encapsulated: the network between the nodes must route them, or the nodes share one subnet";
+const UNENCAPSULATED =
+  "packets to pods of other nodes are not encapsulated: the network between the nodes must route them, or the nodes share one subnet";
 const NO_TUNNEL = "there are no tunnels between nodes";
 const NO_WIREGUARD = "traffic between nodes is not encrypted";
 const NO_CONTROLLER = "no such controller runs";
@@ -43,15 +49,28 @@ function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
   spec("IPPool", "vxlanMode", UNENCAPSULATED, TUNNELS),
-  spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", { is: true }),
+  spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", {
+    is: true,
+  }),
   spec("IPPool", "allowedUses", "no address is assigned to tunnels", { has: "Tunnel", lacks: "Workload" }),
   spec("IPPool", "allowedUses", "no address is assigned to Services", { has: "LoadBalancer" }),
-  spec("IPAMConfiguration", "ipCooldownSeconds", "a released address may be used again at once, though those released longest ago come first", "positive"),
-  spec("IPAMConfiguration", "kubeVirtVMAddressPersistence", "virtual machines get a new address with every pod", { is: "Enabled" }),
+  spec(
+    "IPAMConfiguration",
+    "ipCooldownSeconds",
+    "a released address may be used again at once, though those released longest ago come first",
+    "positive",
+  ),
+  spec("IPAMConfiguration", "kubeVirtVMAddressPersistence", "virtual machines get a new address with every pod", {
+    is: "Enabled",
+  }),
   spec("KubeControllersConfiguration", "controllers.loadBalancer", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.migration", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.namespace", NO_CONTROLLER),
-  spec("KubeControllersConfiguration", "controllers.node", "no such controller runs: each node looks for leaked addresses by itself, and there are no automatic host endpoints"),
+  spec(
+    "KubeControllersConfiguration",
+    "controllers.node",
+    "no such controller runs: each node looks for leaked addresses by itself, and there are no automatic host endpoints",
+  ),
   spec("KubeControllersConfiguration", "controllers.policy", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.serviceAccount", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "controllers.workloadEndpoint", NO_CONTROLLER),
@@ -60,7 +79,11 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
   annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
-  annotation("Node", "projectcalico.org/RouteReflectorClusterID", "the node is a member of the full mesh and reflects no routes"),
+  annotation(
+    "Node",
+    "projectcalico.org/RouteReflectorClusterID",
+    "the node is a member of the full mesh and reflects no routes",
+  ),
   annotation("Node", "projectcalico.org/IPv4IPIPTunnelAddr", NO_TUNNEL),
   annotation("Node", "projectcalico.org/IPv4VXLANTunnelAddr", NO_TUNNEL),
   annotation("Node", "projectcalico.org/IPv6VXLANTunnelAddr", NO_TUNNEL),
@@ -74,16 +97,23 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
 ];
 
 /** The settings of the object that have no effect, in the order of the table. */
-export function settingsWithoutEffect(kind: Kind, resource: { readonly metadata: Pick<ObjectMeta, "annotations">; readonly spec?: unknown }): readonly WithoutEffect[] {
+export function settingsWithoutEffect(
+  kind: Kind,
+  resource: { readonly metadata: Pick<ObjectMeta, "annotations">; readonly spec?: unknown },
+): readonly WithoutEffect[] {
   return WITHOUT_EFFECT.flatMap((row) => {
     if (row.kind !== kind) return [];
     if (row.spec !== undefined) {
       const value = valueAt(resource.spec, row.spec);
-      return value === undefined || value === null || !holds(row.asks, value) ? [] : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
+      return value === undefined || value === null || !holds(row.asks, value)
+        ? []
+        : [{ field: `spec.${row.spec.join(".")}`, value, instead: row.instead }];
     }
     const name = row.annotation ?? "";
     const value = resource.metadata.annotations?.[name];
-    return value === undefined || !holds(row.asks, value) ? [] : [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }];
+    return value === undefined || !holds(row.asks, value)
+      ? []
+      : [{ field: `metadata.annotations[${name}]`, value, instead: row.instead }];
   });
 }
 

@@ -16,7 +16,11 @@ export function checkObject(value: unknown, field: string, errors: FieldError[])
 }
 
 /** The items with their paths; none for an absent or null list, none after noting an error for what is no list. */
-export function checkList(value: unknown, field: string, errors: FieldError[]): readonly (readonly [item: unknown, path: string])[] {
+export function checkList(
+  value: unknown,
+  field: string,
+  errors: FieldError[],
+): readonly (readonly [item: unknown, path: string])[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.map((item: unknown, index) => [item, `${field}[${index}]`] as const);
   errors.push(wrongType(field, value, "a list"));
@@ -27,7 +31,12 @@ export function checkList(value: unknown, field: string, errors: FieldError[]): 
 export function checkFields(object: Fields, path: string, known: readonly string[], errors: FieldError[]): void {
   for (const name of Object.keys(object)) {
     if (known.includes(name)) continue;
-    errors.push({ field: path === "" ? name : `${path}.${name}`, reason: "Forbidden", value: object[name], detail: `unknown field, must be one of ${known.join(", ")}` });
+    errors.push({
+      field: path === "" ? name : `${path}.${name}`,
+      reason: "Forbidden",
+      value: object[name],
+      detail: `unknown field, must be one of ${known.join(", ")}`,
+    });
   }
 }
 

@@ -19,7 +19,8 @@ export function checkLabelSelector(value: unknown, path: string, errors: FieldEr
     checkKey(key, field, errors);
     checkValue(label, field, errors);
   }
-  for (const [item, itemPath] of checkList(selector["matchExpressions"], `${path}.matchExpressions`, errors)) checkExpression(item, itemPath, errors);
+  for (const [item, itemPath] of checkList(selector["matchExpressions"], `${path}.matchExpressions`, errors))
+    checkExpression(item, itemPath, errors);
 }
 
 function checkExpression(value: unknown, path: string, errors: FieldError[]): void {
@@ -29,10 +30,28 @@ function checkExpression(value: unknown, path: string, errors: FieldError[]): vo
   const values = checkList(expression["values"], `${path}.values`, errors);
   const operator = expression["operator"] ?? "";
   if (operator === "In" || operator === "NotIn") {
-    if (values.length === 0) errors.push({ field: `${path}.values`, reason: "Required", value: undefined, detail: "must be specified when `operator` is 'In' or 'NotIn'" });
+    if (values.length === 0)
+      errors.push({
+        field: `${path}.values`,
+        reason: "Required",
+        value: undefined,
+        detail: "must be specified when `operator` is 'In' or 'NotIn'",
+      });
   } else if (operator === "Exists" || operator === "DoesNotExist") {
-    if (values.length > 0) errors.push({ field: `${path}.values`, reason: "Forbidden", value: undefined, detail: "may not be specified when `operator` is 'Exists' or 'DoesNotExist'" });
-  } else errors.push({ field: `${path}.operator`, reason: "Invalid", value: operator, detail: "not a valid selector operator" });
+    if (values.length > 0)
+      errors.push({
+        field: `${path}.values`,
+        reason: "Forbidden",
+        value: undefined,
+        detail: "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+      });
+  } else
+    errors.push({
+      field: `${path}.operator`,
+      reason: "Invalid",
+      value: operator,
+      detail: "not a valid selector operator",
+    });
   checkKey(expression["key"] ?? "", `${path}.key`, errors);
   for (const [item, field] of values) checkValue(item, field, errors);
 }
@@ -52,9 +71,12 @@ export function termsOfLabelSelector(value: unknown, prefix: string): Selector[]
   if (!isJsonObject(value)) return [];
   const terms: Selector[] = [];
   const labels = value["matchLabels"];
-  if (isJsonObject(labels)) for (const [key, label] of Object.entries(labels)) terms.push({ op: "equal", label: prefix + key, value: String(label) });
+  if (isJsonObject(labels))
+    for (const [key, label] of Object.entries(labels))
+      terms.push({ op: "equal", label: prefix + key, value: String(label) });
   const expressions = value["matchExpressions"];
-  for (const item of Array.isArray(expressions) ? expressions : []) if (isJsonObject(item)) terms.push(termOfExpression(item, prefix));
+  for (const item of Array.isArray(expressions) ? expressions : [])
+    if (isJsonObject(item)) terms.push(termOfExpression(item, prefix));
   return terms;
 }
 

@@ -45,12 +45,14 @@ function checkPort(value: unknown, path: string, errors: FieldError[]): void {
   checkFields(entry, path, ["protocol", "port", "endPort"], errors);
   const protocol = entry["protocol"] ?? undefined;
   const port = entry["port"] ?? undefined;
-  if (protocol !== undefined && typeof protocol !== "string") errors.push(wrongType(`${path}.protocol`, protocol, "a string"));
+  if (protocol !== undefined && typeof protocol !== "string")
+    errors.push(wrongType(`${path}.protocol`, protocol, "a string"));
   else if (protocol !== undefined && !PROTOCOLS.includes(protocol)) {
     errors.push({ field: `${path}.protocol`, reason: "NotSupported", value: protocol, detail: quoted(PROTOCOLS) });
   }
   if (typeof port === "string") {
-    for (const detail of portNameErrors(port)) errors.push({ field: `${path}.port`, reason: "Invalid", value: port, detail });
+    for (const detail of portNameErrors(port))
+      errors.push({ field: `${path}.port`, reason: "Invalid", value: port, detail });
   } else if (port !== undefined) checkPortNumber(port, `${path}.port`, "an integer or a string", errors);
   checkEndPort(entry["endPort"] ?? undefined, port, `${path}.endPort`, errors);
 }
@@ -66,7 +68,8 @@ function checkEndPort(endPort: unknown, port: unknown, field: string, errors: Fi
 
 function checkPortNumber(value: unknown, field: string, wanted: string, errors: FieldError[]): void {
   if (typeof value !== "number" || !Number.isInteger(value)) errors.push(wrongType(field, value, wanted));
-  else if (value < 1 || value > 65535) errors.push({ field, reason: "Invalid", value, detail: "must be between 1 and 65535, inclusive" });
+  else if (value < 1 || value > 65535)
+    errors.push({ field, reason: "Invalid", value, detail: "must be between 1 and 65535, inclusive" });
 }
 
 /** Source: apimachinery IsValidPortName (RFC 6335 §5.1). */
@@ -91,8 +94,15 @@ function checkPeer(value: unknown, path: string, errors: FieldError[]): void {
   if (namespaces !== undefined) checkLabelSelector(namespaces, `${path}.namespaceSelector`, errors);
   if (block !== undefined) checkBlock(block, `${path}.ipBlock`, errors);
   const selects = pods !== undefined || namespaces !== undefined;
-  if (!selects && block === undefined) errors.push({ field: path, reason: "Required", value: undefined, detail: "must specify a peer" });
-  if (selects && block !== undefined) errors.push({ field: path, reason: "Forbidden", value: undefined, detail: "may not specify both ipBlock and another peer" });
+  if (!selects && block === undefined)
+    errors.push({ field: path, reason: "Required", value: undefined, detail: "must specify a peer" });
+  if (selects && block !== undefined)
+    errors.push({
+      field: path,
+      reason: "Forbidden",
+      value: undefined,
+      detail: "may not specify both ipBlock and another peer",
+    });
 }
 
 function checkBlock(value: unknown, path: string, errors: FieldError[]): void {
@@ -121,7 +131,12 @@ function checkCidr(value: unknown, field: string, errors: FieldError[]): LegacyP
   }
   const parsed = parseLegacyPrefix(value);
   if (parsed.ok) return parsed.value;
-  errors.push({ field, reason: "Invalid", value, detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)" });
+  errors.push({
+    field,
+    reason: "Invalid",
+    value,
+    detail: "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+  });
   return undefined;
 }
 
@@ -134,7 +149,8 @@ function checkPolicyTypes(value: unknown, errors: FieldError[]): void {
   }
   for (const [type, path] of types) {
     if (typeof type !== "string") errors.push(wrongType(path, type, "a string"));
-    else if (!POLICY_TYPES.includes(type)) errors.push({ field: path, reason: "NotSupported", value: type, detail: quoted(POLICY_TYPES) });
+    else if (!POLICY_TYPES.includes(type))
+      errors.push({ field: path, reason: "NotSupported", value: type, detail: quoted(POLICY_TYPES) });
   }
 }
 

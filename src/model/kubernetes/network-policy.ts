@@ -28,7 +28,9 @@ export function policyOfNetworkPolicy(resource: NetworkPolicyResource): PolicyMo
   const key = keyOf("KubernetesNetworkPolicy", resource);
   const namespace = key.namespace ?? "default";
   const errors = validateNetworkPolicy(resource);
-  const unreadable = errors.some(({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"));
+  const unreadable = errors.some(
+    ({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"),
+  );
   const own = unreadable ? [] : termsOfLabelSelector(resource.spec?.podSelector, "");
   const selects: Selector = { op: "and", of: [IS_POD, inNamespace(namespace), ...own] };
   const common = { key, tier: TIER, order: ORDER, selects };
@@ -36,7 +38,9 @@ export function policyOfNetworkPolicy(resource: NetworkPolicyResource): PolicyMo
   const { ingress, egress } = policyTypes(resource);
   return {
     ...common,
-    ingress: ingress ? (resource.spec?.ingress ?? []).map((rule) => ruleModel(rule.from, rule.ports, namespace)) : undefined,
+    ingress: ingress
+      ? (resource.spec?.ingress ?? []).map((rule) => ruleModel(rule.from, rule.ports, namespace))
+      : undefined,
     egress: egress ? (resource.spec?.egress ?? []).map((rule) => ruleModel(rule.to, rule.ports, namespace)) : undefined,
     error: undefined,
   };
@@ -54,7 +58,11 @@ function inNamespace(namespace: string): Selector {
 }
 
 /** Absent and empty lists of peers or ports mean "any" alike. */
-function ruleModel(peers: readonly NetworkPolicyPeer[] | null | undefined, ports: readonly NetworkPolicyPort[] | null | undefined, namespace: string): RuleModel {
+function ruleModel(
+  peers: readonly NetworkPolicyPeer[] | null | undefined,
+  ports: readonly NetworkPolicyPort[] | null | undefined,
+  namespace: string,
+): RuleModel {
   return {
     action: "allow",
     peers: peers && peers.length > 0 ? peers.map((peer) => peerModel(peer, namespace)) : undefined,
@@ -68,8 +76,13 @@ function peerModel(peer: NetworkPolicyPeer, namespace: string): PeerModel {
     const except = (peer.ipBlock.except ?? []).map((text) => prefixRange(unwrap(parseLegacyPrefix(text)).prefix));
     return { type: "ranges", ranges: subtractRanges([block], except) };
   }
-  const where = peer.namespaceSelector ? termsOfLabelSelector(peer.namespaceSelector, NAMESPACE_PREFIX) : [inNamespace(namespace)];
-  return { type: "selector", selector: { op: "and", of: [IS_POD, ...where, ...termsOfLabelSelector(peer.podSelector, "")] } };
+  const where = peer.namespaceSelector
+    ? termsOfLabelSelector(peer.namespaceSelector, NAMESPACE_PREFIX)
+    : [inNamespace(namespace)];
+  return {
+    type: "selector",
+    selector: { op: "and", of: [IS_POD, ...where, ...termsOfLabelSelector(peer.podSelector, "")] },
+  };
 }
 
 function portModel(entry: NetworkPolicyPort): PortModel {

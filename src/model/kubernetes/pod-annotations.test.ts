@@ -22,7 +22,9 @@ test.each([
   ["hwAddr", "01:2b:3c:4d:5e:6f", "must be a unicast address"],
   ["other", "anything", ""],
 ])("%s: %s", (name, text, words) => {
-  const errors = validatePodAnnotations({ [`cni.projectcalico.org/${name}`]: text }).map(formatFieldError).join("; ");
+  const errors = validatePodAnnotations({ [`cni.projectcalico.org/${name}`]: text })
+    .map(formatFieldError)
+    .join("; ");
   if (words === "") expect(errors).toBe("");
   else expect(errors).toContain(words);
   if (words !== "") expect(errors).toStartWith(`metadata.annotations[cni.projectcalico.org/${name}]: Invalid value: `);

@@ -32,7 +32,9 @@ function validateOne(name: string, text: string): FieldError[] {
     case IP_FAMILIES_ANNOTATION:
       return validateFamilies(name, text);
     case MAC_ANNOTATION:
-      return MAC.test(text) ? validateUnicast(name, text) : [invalid(name, text, "must be a MAC address such as 1a:2b:3c:4d:5e:6f")];
+      return MAC.test(text)
+        ? validateUnicast(name, text)
+        : [invalid(name, text, "must be a MAC address such as 1a:2b:3c:4d:5e:6f")];
     default:
       return [];
   }
@@ -56,14 +58,16 @@ function parseList(text: string): readonly string[] | undefined {
 /** At most one address of each family. */
 function validateAddresses(name: string, text: string): FieldError[] {
   const list = parseList(text);
-  if (list === undefined) return [invalid(name, text, 'must be a JSON list of addresses such as ["10.0.0.1", "fd00::1"]')];
+  if (list === undefined)
+    return [invalid(name, text, 'must be a JSON list of addresses such as ["10.0.0.1", "fd00::1"]')];
   if (list.length === 0) return [invalid(name, text, "must name at least one address")];
   const errors: FieldError[] = [];
   const families = new Set<Family>();
   for (const entry of list) {
     const addr = parseAddr(entry);
     if (!addr.ok) errors.push(invalid(name, text, `${JSON.stringify(entry)} ${addr.error.wanted}`));
-    else if (families.has(familyOf(addr.value))) errors.push(invalid(name, text, `must name at most one IPv${familyOf(addr.value)} address`));
+    else if (families.has(familyOf(addr.value)))
+      errors.push(invalid(name, text, `must name at most one IPv${familyOf(addr.value)} address`));
     else families.add(familyOf(addr.value));
   }
   return errors;
@@ -71,12 +75,30 @@ function validateAddresses(name: string, text: string): FieldError[] {
 
 function validatePools(name: string, text: string, family: Family): FieldError[] {
   const list = parseList(text);
-  if (list === undefined) return [invalid(name, text, `must be a JSON list of names or ranges of IPv${family} pools such as ["${family === 4 ? "10.0.0.0/16" : "fd00::/64"}"]`)];
+  if (list === undefined)
+    return [
+      invalid(
+        name,
+        text,
+        `must be a JSON list of names or ranges of IPv${family} pools such as ["${family === 4 ? "10.0.0.0/16" : "fd00::/64"}"]`,
+      ),
+    ];
   return list.flatMap((entry) => {
-    if (!entry.includes("/")) return POOL_NAME.test(entry) && entry.length <= 253 ? [] : [invalid(name, text, `${JSON.stringify(entry)} is neither the name of a pool nor a range`)];
+    if (!entry.includes("/"))
+      return POOL_NAME.test(entry) && entry.length <= 253
+        ? []
+        : [invalid(name, text, `${JSON.stringify(entry)} is neither the name of a pool nor a range`)];
     const prefix = parsePrefix(entry);
     if (!prefix.ok) return [invalid(name, text, `${JSON.stringify(entry)}: ${prefix.error.wanted}`)];
-    return prefixFamily(prefix.value) === family ? [] : [invalid(name, text, `${JSON.stringify(entry)} is an IPv${prefixFamily(prefix.value)} range, must be IPv${family}`)];
+    return prefixFamily(prefix.value) === family
+      ? []
+      : [
+          invalid(
+            name,
+            text,
+            `${JSON.stringify(entry)} is an IPv${prefixFamily(prefix.value)} range, must be IPv${family}`,
+          ),
+        ];
   });
 }
 
@@ -88,5 +110,7 @@ function validateFamilies(name: string, text: string): FieldError[] {
 
 /** A group address cannot be an interface's own. */
 function validateUnicast(name: string, text: string): FieldError[] {
-  return (Number.parseInt(text.slice(0, 2), 16) & 1) === 1 ? [invalid(name, text, "must be a unicast address: the lowest bit of the first byte must be 0")] : [];
+  return (Number.parseInt(text.slice(0, 2), 16) & 1) === 1
+    ? [invalid(name, text, "must be a unicast address: the lowest bit of the first byte must be 0")]
+    : [];
 }

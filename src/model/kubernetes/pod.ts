@@ -10,7 +10,14 @@ import { type Addr, parseAddr } from "../../net/addr.ts";
 import { protocolByName } from "../../net/protocol.ts";
 import type { NamedPort } from "../endpoint.ts";
 import type { Key } from "../key.ts";
-import { NAME_LABEL, NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL, SERVICE_ACCOUNT_PREFIX } from "../labels.ts";
+import {
+  NAME_LABEL,
+  NAMESPACE_LABEL,
+  NAMESPACE_PREFIX,
+  ORCHESTRATOR_LABEL,
+  SERVICE_ACCOUNT_LABEL,
+  SERVICE_ACCOUNT_PREFIX,
+} from "../labels.ts";
 import { keyOf, type Resource } from "../resource.ts";
 import { isJsonObject } from "../schema/json.ts";
 import { type Fields, objectsIn } from "./fields.ts";
@@ -43,20 +50,40 @@ export function podOf(resource: Resource<"Pod">): Result<PodModel, ParseError> {
   const serviceAccount = spec?.serviceAccountName || spec?.serviceAccount || undefined;
   const labels = ownLabels(resource, namespace, serviceAccount);
   if (!labels.ok) return labels;
-  const state = spec?.hostNetwork === true ? "host-network" : status?.phase === "Succeeded" || status?.phase === "Failed" ? "finished" : "live";
+  const state =
+    spec?.hostNetwork === true
+      ? "host-network"
+      : status?.phase === "Succeeded" || status?.phase === "Failed"
+        ? "finished"
+        : "live";
   const node = spec?.nodeName || undefined;
   const addresses = state === "live" && node !== undefined ? addressesOf(resource) : ok(NO_ADDRESSES);
   if (!addresses.ok) return addresses;
   const ports = [...objectsIn(spec?.containers), ...objectsIn(spec?.initContainers)].flatMap(namedPorts);
-  return ok({ key, uid: resource.metadata.uid, node, namespace, serviceAccount, labels: labels.value, state, ...addresses.value, ports });
+  return ok({
+    key,
+    uid: resource.metadata.uid,
+    node,
+    namespace,
+    serviceAccount,
+    labels: labels.value,
+    state,
+    ...addresses.value,
+    ports,
+  });
 }
 
 /** A pod cannot pretend to inherit labels, nor to be elsewhere: names with our prefixes are dropped, our own are overwritten (trap 57). */
-function ownLabels(resource: Resource<"Pod">, namespace: string, serviceAccount: string | undefined): Result<Map<string, string>, ParseError> {
+function ownLabels(
+  resource: Resource<"Pod">,
+  namespace: string,
+  serviceAccount: string | undefined,
+): Result<Map<string, string>, ParseError> {
   const read = readLabels(resource.metadata.labels);
   if (!read.ok) return read;
   const labels = new Map<string, string>();
-  for (const [name, value] of read.value) if (!name.startsWith(NAMESPACE_PREFIX) && !name.startsWith(SERVICE_ACCOUNT_PREFIX)) labels.set(name, value);
+  for (const [name, value] of read.value)
+    if (!name.startsWith(NAMESPACE_PREFIX) && !name.startsWith(SERVICE_ACCOUNT_PREFIX)) labels.set(name, value);
   labels.set(NAMESPACE_LABEL, namespace);
   labels.set(ORCHESTRATOR_LABEL, "k8s");
   if (serviceAccount === undefined) labels.delete(SERVICE_ACCOUNT_LABEL);
@@ -66,17 +93,23 @@ function ownLabels(resource: Resource<"Pod">, namespace: string, serviceAccount:
 
 function readLabels(labels: unknown): Result<readonly (readonly [string, string])[], ParseError> {
   if (labels === undefined || labels === null) return ok([]);
-  if (!isJsonObject(labels)) return fail({ what: "labels", found: JSON.stringify(labels), wanted: "must be an object of strings" });
+  if (!isJsonObject(labels))
+    return fail({ what: "labels", found: JSON.stringify(labels), wanted: "must be an object of strings" });
   const pairs: [string, string][] = [];
   for (const [name, value] of Object.entries(labels)) {
-    if (typeof value !== "string") return fail({ what: `value of label ${name}`, found: JSON.stringify(value), wanted: "must be a string" });
+    if (typeof value !== "string")
+      return fail({ what: `value of label ${name}`, found: JSON.stringify(value), wanted: "must be a string" });
     pairs.push([name, value]);
   }
   return ok(pairs);
 }
 
 /** What a pod inherits from its Namespace or ServiceAccount: the labels behind the prefix, and the name, which nobody can overwrite. */
-export function inheritedLabels(prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX, name: string, labels: Readonly<Record<string, string>> | undefined): Map<string, string> {
+export function inheritedLabels(
+  prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX,
+  name: string,
+  labels: Readonly<Record<string, string>> | undefined,
+): Map<string, string> {
   const inherited = new Map<string, string>();
   for (const [label, value] of Object.entries(labels ?? {})) inherited.set(prefix + label, String(value));
   return inherited.set(prefix + NAME_LABEL, name);
@@ -92,7 +125,10 @@ function addressesOf(resource: Resource<"Pod">): Result<PodAddresses, ParseError
   const one = annotations[ADDRESS_ANNOTATION];
   if (many === "" || one === "") return ok(NO_ADDRESSES);
   const reported = objectsIn(resource.status?.podIPs).map(({ ip }) => String(ip ?? ""));
-  const [inStatus, inAnnotation] = [[reported, [String(resource.status?.podIP ?? "")]], [(many ?? one ?? "").split(",")]].map(firstWithText);
+  const [inStatus, inAnnotation] = [
+    [reported, [String(resource.status?.podIP ?? "")]],
+    [(many ?? one ?? "").split(",")],
+  ].map(firstWithText);
   const texts = inStatus ?? inAnnotation ?? [];
   const addresses = new Set<Addr>();
   for (const text of texts) {

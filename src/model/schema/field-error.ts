@@ -2,7 +2,16 @@
 export interface FieldError {
   /** `spec.ingress[0].ports[1].endPort`; `<nil>` for the whole object. */
   readonly field: string;
-  readonly reason: "Required" | "Invalid" | "NotSupported" | "TypeInvalid" | "Duplicate" | "Forbidden" | "TooLong" | "TooMany" | "NotFound";
+  readonly reason:
+    | "Required"
+    | "Invalid"
+    | "NotSupported"
+    | "TypeInvalid"
+    | "Duplicate"
+    | "Forbidden"
+    | "TooLong"
+    | "TooMany"
+    | "NotFound";
   /** The value found; undefined for `Required`. */
   readonly value: unknown;
   /** What is allowed: `must be between 1 and 65535, inclusive`; for `NotSupported` the supported values, quoted. */
@@ -11,7 +20,7 @@ export interface FieldError {
 
 /** `spec.order: Invalid value: "x": must be a number`, as kube-apiserver prints it (field.Error in apimachinery). */
 export function formatFieldError(error: FieldError): string {
-  const value = typeof error.value === "string" ? JSON.stringify(error.value) : JSON.stringify(error.value) ?? "null";
+  const value = typeof error.value === "string" ? JSON.stringify(error.value) : (JSON.stringify(error.value) ?? "null");
   switch (error.reason) {
     case "Required":
       return `${error.field}: Required value${error.detail === "" ? "" : `: ${error.detail}`}`;

@@ -65,7 +65,8 @@ export function applyDefaults(schema: Schema, value: JsonValue): void {
   }
   if (!isJsonObject(value)) return;
   for (const [field, rule] of Object.entries(schema.properties ?? {})) fillIn(value, field, rule);
-  if (typeof schema.additionalProperties === "object") for (const child of Object.values(value)) applyDefaults(schema.additionalProperties, child);
+  if (typeof schema.additionalProperties === "object")
+    for (const child of Object.values(value)) applyDefaults(schema.additionalProperties, child);
 }
 
 function fillIn(value: JsonObject, field: string, rule: Schema): void {

@@ -27,10 +27,30 @@ test.each([
   ["^[\\w-.]+[\\d-]+[+-\\.]$", ["a-.1-,"], ["a1a"]],
   ["^[[:alpha:]-]+\\_\\%\\@$", ["a-_%@"], ["1_%@"]],
 ])("%s", (pattern, accepted, refused) => {
-  for (const text of accepted) expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: true });
-  for (const text of refused) expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: false });
+  for (const text of accepted)
+    expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: true });
+  for (const text of refused)
+    expect({ text, matches: compilePattern(pattern).test(text) }).toEqual({ text, matches: false });
 });
 
-test.each(["(?=a)", "(?!a)", "(?<=a)b", "(a)\\1", "(?U)a+", "\\k<a>", "\\u0041", "\\p{Nothing}", "\\pX", "[[:^alpha:]]", "[[:nothing:]]", "\\012", "[\\B]", "[a", "(a", "a)", "*"])("is no pattern: %s", (pattern) => {
+test.each([
+  "(?=a)",
+  "(?!a)",
+  "(?<=a)b",
+  "(a)\\1",
+  "(?U)a+",
+  "\\k<a>",
+  "\\u0041",
+  "\\p{Nothing}",
+  "\\pX",
+  "[[:^alpha:]]",
+  "[[:nothing:]]",
+  "\\012",
+  "[\\B]",
+  "[a",
+  "(a",
+  "a)",
+  "*",
+])("is no pattern: %s", (pattern) => {
   expect(() => compilePattern(pattern)).toThrow();
 });

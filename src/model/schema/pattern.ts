@@ -7,8 +7,20 @@
  * Source: https://github.com/google/re2/wiki/Syntax
  */
 const CLASSES: Readonly<Record<string, string>> = {
-  alnum: "0-9A-Za-z", alpha: "A-Za-z", ascii: "\\x00-\\x7F", blank: "\\t ", cntrl: "\\x00-\\x1F\\x7F", digit: "0-9", graph: "!-~", lower: "a-z", print: " -~",
-  punct: "!-/:-@\\[-`{-~", space: "\\t\\n\\v\\f\\r ", upper: "A-Z", word: "0-9A-Za-z_", xdigit: "0-9A-Fa-f",
+  alnum: "0-9A-Za-z",
+  alpha: "A-Za-z",
+  ascii: "\\x00-\\x7F",
+  blank: "\\t ",
+  cntrl: "\\x00-\\x1F\\x7F",
+  digit: "0-9",
+  graph: "!-~",
+  lower: "a-z",
+  print: " -~",
+  punct: "!-/:-@\\[-`{-~",
+  space: "\\t\\n\\v\\f\\r ",
+  upper: "A-Z",
+  word: "0-9A-Za-z_",
+  xdigit: "0-9A-Fa-f",
 };
 const FLAGS = /^\(\?([imsU]*(?:-[imsU]+)?)([:)])/;
 const UNLIKE_RE2 = /^\(\?<?[=!]/;
@@ -40,7 +52,8 @@ export function translatePattern(source: string): string {
   const closing = (): string => ")".repeat(groups.at(-1)?.length ?? 0);
   while (rest !== "") {
     const flags = FLAGS.exec(rest);
-    if (UNLIKE_RE2.test(rest) || flags?.[1]?.includes("U") === true) throw new SyntaxError(`not supported in a pattern: ${rest}`);
+    if (UNLIKE_RE2.test(rest) || flags?.[1]?.includes("U") === true)
+      throw new SyntaxError(`not supported in a pattern: ${rest}`);
     if (flags?.[2] === ")") {
       const opening = `(?${flags[1]}:`;
       groups.at(-1)?.push(opening);
@@ -85,7 +98,8 @@ function translateEscape(text: string, isInClass: boolean): [number, string] {
   if (text.startsWith("\\S")) return [2, isInClass ? NO_SPACE : `[^${SPACE}]`];
   if (/^\\[bB]/.test(text) && !isInClass) return [2, text.slice(0, 2)];
   const literal = /^\\([^A-Za-z0-9])/u.exec(text)?.[1];
-  if (literal !== undefined) return [1 + literal.length, literal === "-" && isInClass ? "\\-" : literal.replace(SYNTAX, "\\$&")];
+  if (literal !== undefined)
+    return [1 + literal.length, literal === "-" && isInClass ? "\\-" : literal.replace(SYNTAX, "\\$&")];
   const same = SAME_ESCAPE.exec(text);
   if (same === null) throw new SyntaxError(`not supported in a pattern: ${text}`);
   return [same[0].length, same[0]];
@@ -102,13 +116,19 @@ function translateClass(text: string): [number, string] {
   if (match === null) throw new SyntaxError(`missing ] in a pattern: ${text}`);
   const [whole, negation = "", members = ""] = match;
   let inside = "";
-  for (let rest = members.replace(/^\]/, "\\]"); rest !== ""; ) {
+  for (let rest = members.replace(/^\]/, "\\]"); rest !== "";) {
     const named = /^\[:(\^?[a-z]+):\]/.exec(rest);
     const posix = CLASSES[named?.[1] ?? ""];
     if (named !== null && posix === undefined) throw new SyntaxError(`not supported in a pattern: ${named[0]}`);
-    const [length, out] = named !== null && posix !== undefined ? [named[0].length, posix] : rest.startsWith("\\") ? translateEscape(rest, true) : [1, rest.slice(0, 1)];
+    const [length, out] =
+      named !== null && posix !== undefined
+        ? [named[0].length, posix]
+        : rest.startsWith("\\")
+          ? translateEscape(rest, true)
+          : [1, rest.slice(0, 1)];
     // A dash beside a class is itself, which the flag u wants in words.
-    const isBesideClass = out === "-" && (/(?:\\[dDwWpP](?:\{[^}]*\})?)$/.test(inside) || /^\\[dDwWsSpP]|^\[:/.test(rest.slice(1)));
+    const isBesideClass =
+      out === "-" && (/(?:\\[dDwWpP](?:\{[^}]*\})?)$/.test(inside) || /^\\[dDwWsSpP]|^\[:/.test(rest.slice(1)));
     rest = rest.slice(length);
     inside += isBesideClass ? "\\-" : out;
   }

@@ -64,19 +64,35 @@ export interface ValidationRule {
 }
 
 /** A JSON value as a constant of the program. */
-export type JsonConstant = null | boolean | number | string | readonly JsonConstant[] | { readonly [field: string]: JsonConstant };
+export type JsonConstant =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly JsonConstant[]
+  | { readonly [field: string]: JsonConstant };
 
 /** The TypeScript type of what a schema constant (`as const satisfies Schema`) accepts. */
 export type Infer<S> = S extends { readonly nullable: true } ? InferPresent<S> | null : InferPresent<S>;
 
-type InferPresent<S> = S extends { readonly "x-kubernetes-int-or-string": true } ? number | string
-  : S extends { readonly enum: readonly (infer E)[] } ? E
-  : S extends { readonly type: "string" } ? string
-  : S extends { readonly type: "integer" | "number" } ? number
-  : S extends { readonly type: "boolean" } ? boolean
-  : S extends { readonly type: "array"; readonly items: infer I } ? Infer<I>[]
-  : S extends { readonly type: "object"; readonly properties: infer P } ? InferObject<P, S extends { readonly required: readonly (infer R)[] } ? R : never>
-  : S extends { readonly type: "object"; readonly additionalProperties: infer A } ? Record<string, Infer<A>>
-  : JsonValue;
+type InferPresent<S> = S extends { readonly "x-kubernetes-int-or-string": true }
+  ? number | string
+  : S extends { readonly enum: readonly (infer E)[] }
+    ? E
+    : S extends { readonly type: "string" }
+      ? string
+      : S extends { readonly type: "integer" | "number" }
+        ? number
+        : S extends { readonly type: "boolean" }
+          ? boolean
+          : S extends { readonly type: "array"; readonly items: infer I }
+            ? Infer<I>[]
+            : S extends { readonly type: "object"; readonly properties: infer P }
+              ? InferObject<P, S extends { readonly required: readonly (infer R)[] } ? R : never>
+              : S extends { readonly type: "object"; readonly additionalProperties: infer A }
+                ? Record<string, Infer<A>>
+                : JsonValue;
 
-type InferObject<P, R> = { [K in keyof P as K extends R ? K : never]: Infer<P[K]> } & { [K in keyof P as K extends R ? never : K]?: Infer<P[K]> };
+type InferObject<P, R> = { [K in keyof P as K extends R ? K : never]: Infer<P[K]> } & {
+  [K in keyof P as K extends R ? never : K]?: Infer<P[K]>;
+};

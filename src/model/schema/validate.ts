@@ -31,7 +31,12 @@ function check(schema: Schema, value: JsonValue, path: string, errors: FieldErro
     return;
   }
   if (schema.enum !== undefined && !schema.enum.some((allowed) => jsonEquals(allowed as JsonValue, value))) {
-    errors.push({ field: path, reason: "NotSupported", value, detail: schema.enum.map((allowed) => JSON.stringify(allowed)).join(", ") });
+    errors.push({
+      field: path,
+      reason: "NotSupported",
+      value,
+      detail: schema.enum.map((allowed) => JSON.stringify(allowed)).join(", "),
+    });
   }
   if (typeof value === "string") checkString(schema, value, path, errors);
   else if (typeof value === "number") checkNumber(schema, value, path, errors);
@@ -65,7 +70,12 @@ function typeName(value: JsonValue): string {
 
 function wrongType(path: string, value: JsonValue, wanted: string): FieldError {
   const found = typeName(value);
-  return { field: nameOf(path), reason: "TypeInvalid", value: found, detail: `${path} in body must be of type ${wanted}: ${JSON.stringify(found)}` };
+  return {
+    field: nameOf(path),
+    reason: "TypeInvalid",
+    value: found,
+    detail: `${path} in body must be of type ${wanted}: ${JSON.stringify(found)}`,
+  };
 }
 
 function nameOf(path: string): string {
@@ -79,24 +89,51 @@ function invalid(path: string, value: unknown, detail: string): FieldError {
 function checkString(schema: Schema, value: string, path: string, errors: FieldError[]): void {
   if (schema.maxLength !== undefined && [...value].length > schema.maxLength) {
     errors.push({ field: path, reason: "TooLong", value, detail: `may not be more than ${schema.maxLength} bytes` });
-  }
-  else if (schema.minLength !== undefined && [...value].length < schema.minLength) errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
-  else if (schema.pattern !== undefined && !compilePattern(schema.pattern).test(value)) errors.push(invalid(path, value, `should match '${schema.pattern}'`));
+  } else if (schema.minLength !== undefined && [...value].length < schema.minLength)
+    errors.push(invalid(path, value, `should be at least ${schema.minLength} chars long`));
+  else if (schema.pattern !== undefined && !compilePattern(schema.pattern).test(value))
+    errors.push(invalid(path, value, `should match '${schema.pattern}'`));
   if (schema.format !== undefined && !hasFormat(schema.format, value)) {
-    errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
+    errors.push({
+      ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`),
+      reason: "TypeInvalid",
+    });
   }
 }
 
 function checkNumber(schema: Schema, value: number, path: string, errors: FieldError[]): void {
-  if (schema.minimum !== undefined && (schema.exclusiveMinimum === true ? value <= schema.minimum : value < schema.minimum)) {
-    errors.push(invalid(path, value, `should be greater than ${schema.exclusiveMinimum === true ? "" : "or equal to "}${schema.minimum}`));
+  if (
+    schema.minimum !== undefined &&
+    (schema.exclusiveMinimum === true ? value <= schema.minimum : value < schema.minimum)
+  ) {
+    errors.push(
+      invalid(
+        path,
+        value,
+        `should be greater than ${schema.exclusiveMinimum === true ? "" : "or equal to "}${schema.minimum}`,
+      ),
+    );
   }
-  if (schema.maximum !== undefined && (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)) {
-    errors.push(invalid(path, value, `should be less than ${schema.exclusiveMaximum === true ? "" : "or equal to "}${schema.maximum}`));
+  if (
+    schema.maximum !== undefined &&
+    (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)
+  ) {
+    errors.push(
+      invalid(
+        path,
+        value,
+        `should be less than ${schema.exclusiveMaximum === true ? "" : "or equal to "}${schema.maximum}`,
+      ),
+    );
   }
-  if (schema.multipleOf !== undefined && value % schema.multipleOf !== 0) errors.push(invalid(path, value, `should be a multiple of ${schema.multipleOf}`));
+  if (schema.multipleOf !== undefined && value % schema.multipleOf !== 0)
+    errors.push(invalid(path, value, `should be a multiple of ${schema.multipleOf}`));
   const range = integerRange(schema.format);
-  if (range !== undefined && (value < range[0] || value > range[1])) errors.push({ ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`), reason: "TypeInvalid" });
+  if (range !== undefined && (value < range[0] || value > range[1]))
+    errors.push({
+      ...invalid(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`),
+      reason: "TypeInvalid",
+    });
 }
 
 function itemsOf(count: number): string {
@@ -104,9 +141,15 @@ function itemsOf(count: number): string {
 }
 
 function checkArray(schema: Schema, value: readonly JsonValue[], path: string, errors: FieldError[]): void {
-  if (schema.minItems !== undefined && value.length < schema.minItems) errors.push(invalid(path, value.length, `should have at least ${schema.minItems} items`));
+  if (schema.minItems !== undefined && value.length < schema.minItems)
+    errors.push(invalid(path, value.length, `should have at least ${schema.minItems} items`));
   if (schema.maxItems !== undefined && value.length > schema.maxItems) {
-    errors.push({ field: path, reason: "TooMany", value: value.length, detail: `${value.length}: must have at most ${itemsOf(schema.maxItems)}` });
+    errors.push({
+      field: path,
+      reason: "TooMany",
+      value: value.length,
+      detail: `${value.length}: must have at most ${itemsOf(schema.maxItems)}`,
+    });
   }
   const items = schema.items;
   if (items !== undefined) value.forEach((item, index) => check(items, item, `${path}[${index}]`, errors));
@@ -129,7 +172,9 @@ function checkDuplicates(schema: Schema, value: readonly JsonValue[], path: stri
 function keyOfItem(schema: Schema, item: JsonValue, keys: readonly string[]): JsonObject {
   const key: JsonObject = {};
   for (const name of keys) {
-    const value = (isJsonObject(item) ? item[name] : undefined) ?? (schema.items?.properties?.[name]?.default as JsonValue | undefined);
+    const value =
+      (isJsonObject(item) ? item[name] : undefined) ??
+      (schema.items?.properties?.[name]?.default as JsonValue | undefined);
     if (value !== undefined) key[name] = value;
   }
   return key;
@@ -137,16 +182,24 @@ function keyOfItem(schema: Schema, item: JsonValue, keys: readonly string[]): Js
 
 function checkObject(schema: Schema, value: JsonObject, path: string, errors: FieldError[]): void {
   for (const field of schema.required ?? []) {
-    if (!Object.hasOwn(value, field)) errors.push({ field: childPath(path, field), reason: "Required", value: undefined, detail: "" });
+    if (!Object.hasOwn(value, field))
+      errors.push({ field: childPath(path, field), reason: "Required", value: undefined, detail: "" });
   }
   const count = Object.keys(value).length;
-  if (schema.minProperties !== undefined && count < schema.minProperties) errors.push(invalid(path, count, `should have at least ${schema.minProperties} properties`));
+  if (schema.minProperties !== undefined && count < schema.minProperties)
+    errors.push(invalid(path, count, `should have at least ${schema.minProperties} properties`));
   if (schema.maxProperties !== undefined && count > schema.maxProperties) {
-    errors.push({ field: path, reason: "TooMany", value: count, detail: `${count}: must have at most ${itemsOf(schema.maxProperties)}` });
+    errors.push({
+      field: path,
+      reason: "TooMany",
+      value: count,
+      detail: `${count}: must have at most ${itemsOf(schema.maxProperties)}`,
+    });
   }
   const additional = typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined;
   for (const [field, child] of Object.entries(value)) {
-    const known = schema.properties !== undefined && Object.hasOwn(schema.properties, field) ? schema.properties[field] : undefined;
+    const known =
+      schema.properties !== undefined && Object.hasOwn(schema.properties, field) ? schema.properties[field] : undefined;
     const rule = known ?? additional;
     if (rule !== undefined) check(rule, child, childPath(path, field), errors);
   }
@@ -157,8 +210,12 @@ function checkCombinations(schema: Schema, value: JsonValue, path: string, error
   if (schema.anyOf !== undefined && !schema.anyOf.some((part) => validate(part, value, path).length === 0)) {
     errors.push(invalid(path, value, "must validate at least one schema (anyOf)"));
   }
-  if (schema.oneOf !== undefined && schema.oneOf.filter((part) => validate(part, value, path).length === 0).length !== 1) {
+  if (
+    schema.oneOf !== undefined &&
+    schema.oneOf.filter((part) => validate(part, value, path).length === 0).length !== 1
+  ) {
     errors.push(invalid(path, value, "must validate one and only one schema (oneOf)"));
   }
-  if (schema.not !== undefined && validate(schema.not, value, path).length === 0) errors.push(invalid(path, value, "must not validate the schema (not)"));
+  if (schema.not !== undefined && validate(schema.not, value, path).length === 0)
+    errors.push(invalid(path, value, "must not validate the schema (not)"));
 }

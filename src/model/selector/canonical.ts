@@ -31,7 +31,8 @@ function normalize(selector: Selector): Selector {
 /** `all()` is neutral in an AND and decides an OR; the empty AND is everything, the empty OR nothing. */
 function normalizeTerms(op: "and" | "or", terms: readonly Selector[]): Selector {
   const byText = new Map<string, Selector>();
-  for (const term of terms.map(normalize)) for (const each of term.op === op ? term.of : [term]) byText.set(print(each), each);
+  for (const term of terms.map(normalize))
+    for (const each of term.op === op ? term.of : [term]) byText.set(print(each), each);
   if (op === "or" && byText.has("all()")) return { op: "all" };
   if (op === "and") byText.delete("all()");
   const sorted = [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, term]) => term);
@@ -77,7 +78,10 @@ function printTerm(term: Selector): string {
 }
 
 function quote(value: string): string {
-  invariant(!value.includes('"') || !value.includes("'"), `a selector cannot hold a value with both kinds of quotes: ${value}`);
+  invariant(
+    !value.includes('"') || !value.includes("'"),
+    `a selector cannot hold a value with both kinds of quotes: ${value}`,
+  );
   return value.includes('"') ? `'${value}'` : `"${value}"`;
 }
 

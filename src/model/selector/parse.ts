@@ -56,7 +56,9 @@ class Reader {
   refuse(wanted: string): never {
     this.#skipBlanks();
     const rest = this.#text.slice(this.#at, this.#at + 12);
-    throw new Refusal(`at character ${this.#at + 1}${rest === "" ? " (the end)" : `, ${JSON.stringify(rest)}`}: ${wanted}`);
+    throw new Refusal(
+      `at character ${this.#at + 1}${rest === "" ? " (the end)" : `, ${JSON.stringify(rest)}`}: ${wanted}`,
+    );
   }
 
   #skipBlanks(): void {
@@ -107,7 +109,9 @@ function parseComparison(reader: Reader, label: string): Selector {
   if (reader.take(/ends[ \t]*with/y) !== undefined) return { op: "ends-with", label, value: parseText(reader) };
   if (reader.take(/not[ \t]*in/y) !== undefined) return { op: "not-in", label, values: parseList(reader) };
   if (reader.take(/in/y) !== undefined) return { op: "in", label, values: parseList(reader) };
-  return reader.refuse(`after label ${JSON.stringify(label)} must come ==, !=, in, not in, contains, starts with or ends with`);
+  return reader.refuse(
+    `after label ${JSON.stringify(label)} must come ==, !=, in, not in, contains, starts with or ends with`,
+  );
 }
 
 function parseText(reader: Reader): string {

@@ -59,7 +59,10 @@ for (const [text, expected] of [
 }
 
 for (const [text, wanted] of [
-  ["app", 'at character 4 (the end): after label "app" must come ==, !=, in, not in, contains, starts with or ends with'],
+  [
+    "app",
+    'at character 4 (the end): after label "app" must come ==, !=, in, not in, contains, starts with or ends with',
+  ],
   ["app = 'x'", 'at character 5, "= \'x\'": after label "app" must come'],
   ["app == x", 'at character 8, "x": must be text in quotes'],
   ["app == 'x", "must be text in quotes"],
@@ -86,8 +89,22 @@ const selectors: fc.Arbitrary<Selector> = fc.letrec<{ any: Selector }>((tie) => 
     { depthSize: "small" },
     fc.constant<Selector>({ op: "all" }),
     fc.record({ op: fc.constant("has" as const), label: names }),
-    fc.record({ op: fc.constantFrom("equal" as const, "not-equal" as const, "contains" as const, "starts-with" as const, "ends-with" as const), label: names, value: texts }),
-    fc.record({ op: fc.constantFrom("in" as const, "not-in" as const), label: names, values: fc.array(texts, { maxLength: 3 }) }),
+    fc.record({
+      op: fc.constantFrom(
+        "equal" as const,
+        "not-equal" as const,
+        "contains" as const,
+        "starts-with" as const,
+        "ends-with" as const,
+      ),
+      label: names,
+      value: texts,
+    }),
+    fc.record({
+      op: fc.constantFrom("in" as const, "not-in" as const),
+      label: names,
+      values: fc.array(texts, { maxLength: 3 }),
+    }),
     fc.record({ op: fc.constant("not" as const), of: tie("any") }),
     fc.record({ op: fc.constantFrom("and" as const, "or" as const), of: fc.array(tie("any"), { maxLength: 3 }) }),
   ),
@@ -100,13 +117,26 @@ test("canonical text reads back to the same meaning and the same text, and order
       const back = unwrap(parseSelector(text));
       expect(formatSelector(back)).toBe(text);
       expect(evaluateSelector(back, labels)).toBe(evaluateSelector(selector, labels));
-      if (selector.op === "and" || selector.op === "or") expect(formatSelector({ op: selector.op, of: [...selector.of].reverse() })).toBe(text);
+      if (selector.op === "and" || selector.op === "or")
+        expect(formatSelector({ op: selector.op, of: [...selector.of].reverse() })).toBe(text);
     }),
     { seed: 7, numRuns: 3000 },
   );
 });
 
 test("different meanings have different texts", () => {
-  const distinct = ["has(a)", "!has(a)", "a == 'b'", "a != 'b'", "a in {'b', 'c'}", "a not in {'b', 'c'}", "a in {'b, c'}", "has(a) && has(b)", "has(a) || has(b)", "all()", "!all()"];
+  const distinct = [
+    "has(a)",
+    "!has(a)",
+    "a == 'b'",
+    "a != 'b'",
+    "a in {'b', 'c'}",
+    "a not in {'b', 'c'}",
+    "a in {'b, c'}",
+    "has(a) && has(b)",
+    "has(a) || has(b)",
+    "all()",
+    "!all()",
+  ];
   expect(new Set(distinct.map((text) => formatSelector(unwrap(parseSelector(text))))).size).toBe(distinct.length);
 });

@@ -98,7 +98,10 @@ async function kubernetesModule(cwd: string): Promise<string> {
 }
 
 /** The go.mod for a module whose own go.mod replaces nothing. */
-async function plainModule({ module, version }: { readonly module: string; readonly version: string }, cwd: string): Promise<string> {
+async function plainModule(
+  { module, version }: { readonly module: string; readonly version: string },
+  cwd: string,
+): Promise<string> {
   const go = /^go (\S+)$/m.exec(await readModuleFile(module, version, cwd))?.[1] ?? "1.24.0";
   return `module calico-test-dependency\ngo ${go}\nrequire ${module} ${version}\n`;
 }
@@ -124,22 +127,62 @@ interface Target {
 }
 
 /** Programs of one module, each the package `cmd/<program>`. */
-function targetsOf(name: "kubernetes" | "containerd" | "crictl" | "helm", programs: readonly string[], flags: string, moduleFile: Target["moduleFile"]): readonly Target[] {
+function targetsOf(
+  name: "kubernetes" | "containerd" | "crictl" | "helm",
+  programs: readonly string[],
+  flags: string,
+  moduleFile: Target["moduleFile"],
+): readonly Target[] {
   const { module, version } = versions[name];
-  return programs.map((program) => ({ program, pkg: `${module}/cmd/${program}`, flags, folder: `${name}-${version}`, moduleFile }));
+  return programs.map((program) => ({
+    program,
+    pkg: `${module}/cmd/${program}`,
+    flags,
+    folder: `${name}-${version}`,
+    moduleFile,
+  }));
 }
 
 function targets(): readonly Target[] {
   const { etcd, containerd, crictl, helm, clientGo, plugins } = versions;
   const session = readFileSync(CLIENT_GO_SOURCE, "utf8");
   return [
-    { program: "etcd", pkg: etcd.module, flags: "-s -w", folder: `etcd-${etcd.version}`, moduleFile: (cwd) => plainModule(etcd, cwd) },
-    ...targetsOf("kubernetes", ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"], linkerFlags(), kubernetesModule),
-    ...targetsOf("containerd", ["containerd", "containerd-shim-runc-v2", "ctr"], `-s -w -X ${containerd.module}/version.Version=${containerd.version.slice(1)}`, (cwd) => plainModule(containerd, cwd)),
+    {
+      program: "etcd",
+      pkg: etcd.module,
+      flags: "-s -w",
+      folder: `etcd-${etcd.version}`,
+      moduleFile: (cwd) => plainModule(etcd, cwd),
+    },
+    ...targetsOf(
+      "kubernetes",
+      ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"],
+      linkerFlags(),
+      kubernetesModule,
+    ),
+    ...targetsOf(
+      "containerd",
+      ["containerd", "containerd-shim-runc-v2", "ctr"],
+      `-s -w -X ${containerd.module}/version.Version=${containerd.version.slice(1)}`,
+      (cwd) => plainModule(containerd, cwd),
+    ),
     ...targetsOf("crictl", ["crictl"], "-s -w", (cwd) => plainModule(crictl, cwd)),
     ...targetsOf("helm", ["helm"], "-s -w", (cwd) => plainModule(helm, cwd)),
-    { program: "portmap", pkg: `${plugins.module}/plugins/meta/portmap`, flags: "-s -w", folder: `plugins-${plugins.version}`, moduleFile: (cwd) => plainModule(plugins, cwd) },
-    { program: "session", pkg: "./session.go", flags: "-s -w", folder: `client-go-${clientGo.version}-${Bun.hash(session).toString(36)}`, moduleFile: (cwd) => plainModule(clientGo, cwd), source: session },
+    {
+      program: "portmap",
+      pkg: `${plugins.module}/plugins/meta/portmap`,
+      flags: "-s -w",
+      folder: `plugins-${plugins.version}`,
+      moduleFile: (cwd) => plainModule(plugins, cwd),
+    },
+    {
+      program: "session",
+      pkg: "./session.go",
+      flags: "-s -w",
+      folder: `client-go-${clientGo.version}-${Bun.hash(session).toString(36)}`,
+      moduleFile: (cwd) => plainModule(clientGo, cwd),
+      source: session,
+    },
   ];
 }
 
@@ -154,7 +197,10 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
   const started = performance.now();
   progress(`building ${target.program} (${target.pkg})`);
   const unfinished = `${output}.unfinished-${process.pid}`;
-  const ended = await run(["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg], module);
+  const ended = await run(
+    ["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg],
+    module,
+  );
   if (ended.code !== 0) {
     rmSync(unfinished, { force: true });
     throw new Unavailable(`cannot build ${target.program}: ${lastLines(ended.output)}`);
@@ -166,12 +212,14 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
 /** Unpacks Debian's container runtime and reference plugins beside the other programs. */
 async function unpackDebian(cache: string, progress: (line: string) => void): Promise<string> {
   const root = join(cache, "debian");
-  if (["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file)))) return root;
+  if (["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file))))
+    return root;
   const unfinished = `${root}.unfinished-${process.pid}`;
   mkdirSync(unfinished, { recursive: true });
   progress(`fetching ${versions.debian.join(", ")} from Debian`);
   const fetched = await run(["apt-get", "download", ...versions.debian], unfinished);
-  if (fetched.code !== 0) throw new Unavailable(`cannot fetch ${versions.debian.join(", ")}: ${lastLines(fetched.output)}`);
+  if (fetched.code !== 0)
+    throw new Unavailable(`cannot fetch ${versions.debian.join(", ")}: ${lastLines(fetched.output)}`);
   for (const name of readdirSync(unfinished).filter((file) => file.endsWith(".deb"))) {
     const unpacked = await run(["dpkg-deb", "-x", join(unfinished, name), unfinished], unfinished);
     if (unpacked.code !== 0) throw new Unavailable(`cannot unpack ${name}: ${lastLines(unpacked.output)}`);
@@ -212,7 +260,9 @@ export async function prepareBinaries(progress: (line: string) => void): Promise
 /** Run by itself: makes what `calico lab up --api kubernetes` wants and prints the folders to put on PATH. */
 async function main(): Promise<void> {
   const cache = cacheDirectory();
-  const wanted = targets().filter(({ program }) => ["etcd", "kube-apiserver", "kube-controller-manager"].includes(program));
+  const wanted = targets().filter(({ program }) =>
+    ["etcd", "kube-apiserver", "kube-controller-manager"].includes(program),
+  );
   try {
     for (const target of wanted) await buildTarget(target, cache, (line) => console.error(line));
   } catch (error) {

@@ -17,16 +17,74 @@ export function issued(layout: Layout, name: string): Issued {
 
 async function issue(layout: Layout, name: string, subject: string, names: readonly string[] = []): Promise<void> {
   const { certificate, key } = issued(layout, name);
-  const extensions = ["keyUsage=digitalSignature", "extendedKeyUsage=clientAuth,serverAuth", ...(names.length === 0 ? [] : [`subjectAltName=${names.join(",")}`])];
+  const extensions = [
+    "keyUsage=digitalSignature",
+    "extendedKeyUsage=clientAuth,serverAuth",
+    ...(names.length === 0 ? [] : [`subjectAltName=${names.join(",")}`]),
+  ];
   const options = extensions.flatMap((extension) => ["-addext", extension]);
-  await run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", DAYS, "-subj", subject, "-CA", `${layout.pki}/ca.crt`, "-CAkey", `${layout.pki}/ca.key`, "-addext", "basicConstraints=critical,CA:FALSE", ...options, "-out", certificate, "-keyout", key]);
+  await run([
+    "openssl",
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-days",
+    DAYS,
+    "-subj",
+    subject,
+    "-CA",
+    `${layout.pki}/ca.crt`,
+    "-CAkey",
+    `${layout.pki}/ca.key`,
+    "-addext",
+    "basicConstraints=critical,CA:FALSE",
+    ...options,
+    "-out",
+    certificate,
+    "-keyout",
+    key,
+  ]);
 }
 
 /** Makes every certificate of the cluster. */
 export async function makeCertificates(layout: Layout): Promise<void> {
   const ca = issued(layout, "ca");
-  await run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", DAYS, "-subj", "/CN=calico-test-kubernetes", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign,cRLSign", "-out", ca.certificate, "-keyout", ca.key]);
-  const apiNames = ["IP:127.0.0.1", `IP:${API_ADDRESS}`, `IP:${API_ADDRESS6}`, "IP:10.96.0.1", "IP:fd00:96::1", "DNS:kubernetes", "DNS:kubernetes.default", "DNS:kubernetes.default.svc"];
+  await run([
+    "openssl",
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-days",
+    DAYS,
+    "-subj",
+    "/CN=calico-test-kubernetes",
+    "-addext",
+    "basicConstraints=critical,CA:TRUE",
+    "-addext",
+    "keyUsage=keyCertSign,cRLSign",
+    "-out",
+    ca.certificate,
+    "-keyout",
+    ca.key,
+  ]);
+  const apiNames = [
+    "IP:127.0.0.1",
+    `IP:${API_ADDRESS}`,
+    `IP:${API_ADDRESS6}`,
+    "IP:10.96.0.1",
+    "IP:fd00:96::1",
+    "DNS:kubernetes",
+    "DNS:kubernetes.default",
+    "DNS:kubernetes.default.svc",
+  ];
   await Promise.all([
     issue(layout, "apiserver", "/CN=kube-apiserver", apiNames),
     issue(layout, "admin", "/O=system:masters/CN=admin"),
@@ -36,19 +94,43 @@ export async function makeCertificates(layout: Layout): Promise<void> {
     issue(layout, "front-proxy", "/CN=front-proxy-client"),
     ...layout.nodes.flatMap((node) => [
       issue(layout, `kubelet-${node.name}`, `/O=system:nodes/CN=system:node:${node.name}`),
-      issue(layout, `serving-${node.name}`, `/CN=${node.name}`, [`DNS:${node.name}`, ...node.addresses.map((address) => `IP:${address}`)]),
+      issue(layout, `serving-${node.name}`, `/CN=${node.name}`, [
+        `DNS:${node.name}`,
+        ...node.addresses.map((address) => `IP:${address}`),
+      ]),
     ]),
     run(["openssl", "genrsa", "-out", `${layout.pki}/service-account.key`, "2048"]),
   ]);
-  await run(["openssl", "rsa", "-in", `${layout.pki}/service-account.key`, "-pubout", "-out", `${layout.pki}/service-account.pub`]);
+  await run([
+    "openssl",
+    "rsa",
+    "-in",
+    `${layout.pki}/service-account.key`,
+    "-pubout",
+    "-out",
+    `${layout.pki}/service-account.pub`,
+  ]);
 }
 
 /** Writes a kubeconfig whose user is `user` (JSON is YAML too); `port` is where the API server, or what stands before it, listens. */
-export function writeKubeconfig(layout: Layout, path: string, user: Readonly<Record<string, string>>, port = API_PORT): void {
+export function writeKubeconfig(
+  layout: Layout,
+  path: string,
+  user: Readonly<Record<string, string>>,
+  port = API_PORT,
+): void {
   const config = {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "cluster", cluster: { server: `https://${API_ADDRESS}:${port}`, "certificate-authority": issued(layout, "ca").certificate } }],
+    clusters: [
+      {
+        name: "cluster",
+        cluster: {
+          server: `https://${API_ADDRESS}:${port}`,
+          "certificate-authority": issued(layout, "ca").certificate,
+        },
+      },
+    ],
     users: [{ name: "user", user }],
     contexts: [{ name: "context", context: { cluster: "cluster", user: "user" } }],
     "current-context": "context",

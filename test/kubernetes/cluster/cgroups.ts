@@ -13,7 +13,9 @@ interface Mounts {
 }
 
 function mounts(): Mounts {
-  const lines = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" "));
+  const lines = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" "));
   const unified = lines.find(([, , type]) => type === "cgroup2")?.[1];
   if (unified === undefined) throw new ClusterError("no cgroup2 is mounted: the cluster needs it to end its processes");
   return { unified, v1: lines.flatMap(([, path, type]) => (type === "cgroup" && path !== undefined ? [path] : [])) };
@@ -26,9 +28,13 @@ export function makeCgroup(name: string): void {
   mkdirSync(`${unified}/${name}`, { recursive: true });
   const controllers = readFileSync(`${unified}/cgroup.controllers`, "utf8").trim();
   if (controllers === "") return;
-  const enable = controllers.split(" ").map((controller) => `+${controller}`).join(" ");
+  const enable = controllers
+    .split(" ")
+    .map((controller) => `+${controller}`)
+    .join(" ");
   const parts = name.split("/");
-  for (let i = 0; i < parts.length; i++) writeFileSync(`${[unified, ...parts.slice(0, i)].join("/")}/cgroup.subtree_control`, enable);
+  for (let i = 0; i < parts.length; i++)
+    writeFileSync(`${[unified, ...parts.slice(0, i)].join("/")}/cgroup.subtree_control`, enable);
 }
 
 function makeV1(mount: string, name: string): void {
@@ -39,7 +45,8 @@ function makeV1(mount: string, name: string): void {
     mkdirSync(path, { recursive: true });
     // An empty cpuset takes no process.
     for (const file of ["cpuset.cpus", "cpuset.mems"]) {
-      if (existsSync(`${path}/${file}`)) writeFileSync(`${path}/${file}`, readFileSync(`${parent}/${file}`, "utf8").trim());
+      if (existsSync(`${path}/${file}`))
+        writeFileSync(`${path}/${file}`, readFileSync(`${parent}/${file}`, "utf8").trim());
     }
   }
 }
@@ -47,7 +54,11 @@ function makeV1(mount: string, name: string): void {
 /** Runs `spawn` with this process inside the cgroup2 group, so that the child is born there; then goes back. */
 export function spawnIn<T>(name: string, spawn: () => T): T {
   const { unified } = mounts();
-  const home = readFileSync("/proc/self/cgroup", "utf8").split("\n").find((line) => line.startsWith("0::"))?.slice(3) ?? "/";
+  const home =
+    readFileSync("/proc/self/cgroup", "utf8")
+      .split("\n")
+      .find((line) => line.startsWith("0::"))
+      ?.slice(3) ?? "/";
   mkdirSync(`${unified}/${name}`, { recursive: true });
   writeFileSync(`${unified}/${name}/cgroup.procs`, "0");
   try {
@@ -63,7 +74,9 @@ export async function removeCgroup(name: string): Promise<void> {
   const path = `${unified}/${name}`;
   if (existsSync(path)) {
     writeFileSync(`${path}/cgroup.kill`, "1");
-    await waitFor(`the processes of ${name} to end`, 30, () => readFileSync(`${path}/cgroup.events`, "utf8").includes("populated 0"));
+    await waitFor(`the processes of ${name} to end`, 30, () =>
+      readFileSync(`${path}/cgroup.events`, "utf8").includes("populated 0"),
+    );
   }
   for (const mount of [...v1, unified]) await removeTree(`${mount}/${name}`);
 }
@@ -72,7 +85,9 @@ export async function removeCgroup(name: string): Promise<void> {
 export function residentBytes(name: string): ReadonlyMap<string, number> {
   const sums = new Map<string, number>();
   const visit = (path: string): void => {
-    for (const pid of readFileSync(`${path}/cgroup.procs`, "utf8").split("\n").filter((text) => text !== "")) {
+    for (const pid of readFileSync(`${path}/cgroup.procs`, "utf8")
+      .split("\n")
+      .filter((text) => text !== "")) {
       try {
         const status = readFileSync(`/proc/${pid}/status`, "utf8");
         const program = /^Name:\s+(\S+)/m.exec(status)?.[1] ?? "?";
@@ -81,7 +96,8 @@ export function residentBytes(name: string): ReadonlyMap<string, number> {
         // It ended meanwhile.
       }
     }
-    for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) visit(`${path}/${entry.name}`);
+    for (const entry of readdirSync(path, { withFileTypes: true }))
+      if (entry.isDirectory()) visit(`${path}/${entry.name}`);
   };
   const { unified } = mounts();
   if (existsSync(`${unified}/${name}`)) visit(`${unified}/${name}`);
@@ -90,10 +106,13 @@ export function residentBytes(name: string): ReadonlyMap<string, number> {
 
 async function removeTree(path: string): Promise<void> {
   if (!existsSync(path)) return;
-  for (const pid of existsSync(`${path}/cgroup.procs`) ? readFileSync(`${path}/cgroup.procs`, "utf8").split("\n") : []) {
+  for (const pid of existsSync(`${path}/cgroup.procs`)
+    ? readFileSync(`${path}/cgroup.procs`, "utf8").split("\n")
+    : []) {
     if (pid !== "") process.kill(Number(pid), "SIGKILL");
   }
-  for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) await removeTree(`${path}/${entry.name}`);
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) await removeTree(`${path}/${entry.name}`);
   await waitFor(`cgroup ${path} to be removable`, 10, () => {
     try {
       rmdirSync(path);

@@ -38,7 +38,9 @@ function isAbandoned(id: string): boolean {
 
 /** Mount points below a folder, deepest first. */
 function mountsBelow(folder: string): readonly string[] {
-  const paths = readFileSync("/proc/self/mounts", "utf8").split("\n").flatMap((line) => line.split(" ")[1] ?? []);
+  const paths = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .flatMap((line) => line.split(" ")[1] ?? []);
   return paths.filter((path) => path.startsWith(`${folder}/`)).reverse();
 }
 
@@ -57,7 +59,14 @@ function shimSocket(bundle: string): string | undefined {
 
 /** Sockets of container shims lie in /run/containerd/s, named by a hash; each container's folder says its own. */
 function removeShimSockets(directory: string): void {
-  const bundles = existsSync(directory) ? [...new Glob("*/*/state/io.containerd.runtime.v2.task/k8s.io/*/config.json").scanSync({ cwd: directory, absolute: true })] : [];
+  const bundles = existsSync(directory)
+    ? [
+        ...new Glob("*/*/state/io.containerd.runtime.v2.task/k8s.io/*/config.json").scanSync({
+          cwd: directory,
+          absolute: true,
+        }),
+      ]
+    : [];
   for (const bundle of bundles.map((file) => dirname(file))) {
     const socket = shimSocket(bundle);
     if (socket?.startsWith("/run/containerd/s/") === true) rmSync(socket, { force: true });
@@ -68,7 +77,8 @@ function removeShimSockets(directory: string): void {
 function removeCniResults(directory: string): void {
   for (const name of existsSync(CNI_RESULTS) ? readdirSync(CNI_RESULTS) : []) {
     try {
-      if (readFileSync(`${CNI_RESULTS}/${name}`, "utf8").includes(`"${directory}/`)) rmSync(`${CNI_RESULTS}/${name}`, { force: true });
+      if (readFileSync(`${CNI_RESULTS}/${name}`, "utf8").includes(`"${directory}/`))
+        rmSync(`${CNI_RESULTS}/${name}`, { force: true });
     } catch (error) {
       // Another cluster's runtime removed it meanwhile.
       if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;

@@ -54,14 +54,21 @@ export class Cluster {
   }
 
   #kubectl(args: readonly string[]): readonly string[] {
-    return inNetns(this.layout.fabric, ["kubectl", `--kubeconfig=${this.layout.adminKubeconfig}`, `--cache-dir=${this.layout.directory}/kubectl-cache`, "--request-timeout=60s", ...args]);
+    return inNetns(this.layout.fabric, [
+      "kubectl",
+      `--kubeconfig=${this.layout.adminKubeconfig}`,
+      `--cache-dir=${this.layout.directory}/kubectl-cache`,
+      "--request-timeout=60s",
+      ...args,
+    ]);
   }
 
   /** A Namespace may have pods when this resolves. */
   async apply(...objects: readonly object[]): Promise<void> {
     await this.kubectl(["apply", "-f", "-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
     for (const object of objects) {
-      if ("kind" in object && object.kind === "Namespace" && "metadata" in object) await serviceAccountReady(this, (object.metadata as { readonly name: string }).name);
+      if ("kind" in object && object.kind === "Namespace" && "metadata" in object)
+        await serviceAccountReady(this, (object.metadata as { readonly name: string }).name);
     }
   }
 
@@ -131,14 +138,16 @@ export class Cluster {
 /** The cluster that `make test-kubernetes` started. */
 export async function attachCluster(): Promise<Cluster> {
   const id = process.env[CLUSTER_VARIABLE];
-  if (id === undefined) throw new ClusterError(`no cluster: run "make test-kubernetes", which starts one and sets ${CLUSTER_VARIABLE}`);
+  if (id === undefined)
+    throw new ClusterError(`no cluster: run "make test-kubernetes", which starts one and sets ${CLUSTER_VARIABLE}`);
   return new Cluster(layoutOf(id), await prepareBinaries(() => undefined));
 }
 
 /** All clusters of the run: what each asked of its API server is in its own audit log. */
 export function clusterLayouts(): readonly Layout[] {
   const ids = process.env[CLUSTERS_VARIABLE];
-  if (ids === undefined) throw new ClusterError(`no clusters: run "make test-kubernetes", which starts them and sets ${CLUSTERS_VARIABLE}`);
+  if (ids === undefined)
+    throw new ClusterError(`no clusters: run "make test-kubernetes", which starts them and sets ${CLUSTERS_VARIABLE}`);
   return ids.split(",").map((id) => layoutOf(id));
 }
 
@@ -164,7 +173,12 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
     cluster.startDaemon(node.name, "containerd");
   }
   await Promise.all(layout.nodes.map((node) => importImages(cluster, node)));
-  await waitFor("the API server to be ready", 120, () => cluster.apiReady(), async () => cluster.daemons.tail("kube-apiserver"));
+  await waitFor(
+    "the API server to be ready",
+    120,
+    () => cluster.apiReady(),
+    async () => cluster.daemons.tail("kube-apiserver"),
+  );
   cluster.daemons.start(controllerManager(layout, binaries));
   cluster.daemons.start(scheduler(layout, binaries));
   await installProduct(cluster);
@@ -177,18 +191,33 @@ export async function startCluster(id: string, binaries: Binaries, progress: (li
 }
 
 function prepareFolders(layout: Layout): void {
-  for (const folder of [layout.pki, layout.logs, layout.pids, ...layout.nodes.flatMap((node) => [`${node.root}/var/run/calico`, `${node.root}/containerd`, node.kubeletRoot])]) {
+  for (const folder of [
+    layout.pki,
+    layout.logs,
+    layout.pids,
+    ...layout.nodes.flatMap((node) => [`${node.root}/var/run/calico`, `${node.root}/containerd`, node.kubeletRoot]),
+  ]) {
     mkdirSync(folder, { recursive: true, mode: 0o755 });
   }
   chmodSync(layout.directory, 0o755);
   writeFileSync(ownerFile(layout.id), describeProcess(process.pid) ?? "");
-  keepSysctls(sysctlFile(layout.id), clusterIds().filter((other) => other !== layout.id).map(sysctlFile));
+  keepSysctls(
+    sysctlFile(layout.id),
+    clusterIds()
+      .filter((other) => other !== layout.id)
+      .map(sysctlFile),
+  );
 }
 
 /** Once containerd of the node answers. */
 export async function importImages(cluster: Cluster, node: NodeLayout): Promise<void> {
   const command = ctr(node, cluster.binaries, "images", "import", imageArchive(cluster.layout.directory));
-  await waitFor(`containerd of ${node.name}`, 60, async () => (await tryRun(ctr(node, cluster.binaries, "version"))).exitCode === 0, async () => cluster.daemons.tail(`${node.name}-containerd`));
+  await waitFor(
+    `containerd of ${node.name}`,
+    60,
+    async () => (await tryRun(ctr(node, cluster.binaries, "version"))).exitCode === 0,
+    async () => cluster.daemons.tail(`${node.name}-containerd`),
+  );
   await run(command);
 }
 
@@ -200,7 +229,12 @@ async function installProduct(cluster: Cluster): Promise<void> {
   await cluster.kubectl(["apply", "-f", `${MANIFESTS}/calico-node.yaml`]);
   await cluster.rotateToken();
   writeKubeconfig(layout, layout.calicoKubeconfig, { tokenFile: layout.calicoToken });
-  const pools = POOLS.map(({ name, cidr }) => ({ apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr, nodeSelector: "all()" } }));
+  const pools = POOLS.map(({ name, cidr }) => ({
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPPool",
+    metadata: { name },
+    spec: { cidr, nodeSelector: "all()" },
+  }));
   await waitFor("IPPools to be served", 30, async () => (await cluster.tryKubectl(["get", "ippools"])).exitCode === 0);
   await cluster.apply(...pools);
 }
@@ -211,36 +245,76 @@ export async function startNode(cluster: Cluster, name: string): Promise<void> {
   cluster.startDaemon(name, "kubelet");
   cluster.startDaemon(name, "calico");
   cluster.startDaemon(name, "kube-proxy");
-  await waitFor(`the BIRD configuration of ${name}`, 60, () => existsSync(node.birdConfiguration), async () => cluster.daemons.tail(`${name}-calico`));
+  await waitFor(
+    `the BIRD configuration of ${name}`,
+    60,
+    () => existsSync(node.birdConfiguration),
+    async () => cluster.daemons.tail(`${name}-calico`),
+  );
   cluster.startDaemon(name, "bird");
 }
 
 interface NodeObject {
   readonly metadata: { readonly name: string };
-  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[] };
+  readonly status?: {
+    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[];
+  };
 }
 
 export async function nodesReady(cluster: Cluster): Promise<void> {
-  const tails = async (): Promise<string> => cluster.layout.nodes.map((node) => cluster.daemons.tail(`${node.name}-kubelet`, 8)).join("\n");
-  await waitFor("the nodes to be Ready", 120, async () => {
-    const { items } = await cluster.get<{ items: readonly NodeObject[] }>(["nodes"]);
-    return cluster.layout.nodes.every(({ name }) => items.some((node) => node.metadata.name === name && node.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True")));
-  }, tails);
-  for (const { name } of cluster.layout.nodes) await waitFor(`calico node of ${name} to be ready`, 60, () => cluster.calicoReady(name), async () => cluster.daemons.tail(`${name}-calico`));
+  const tails = async (): Promise<string> =>
+    cluster.layout.nodes.map((node) => cluster.daemons.tail(`${node.name}-kubelet`, 8)).join("\n");
+  await waitFor(
+    "the nodes to be Ready",
+    120,
+    async () => {
+      const { items } = await cluster.get<{ items: readonly NodeObject[] }>(["nodes"]);
+      return cluster.layout.nodes.every(({ name }) =>
+        items.some(
+          (node) =>
+            node.metadata.name === name &&
+            node.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True"),
+        ),
+      );
+    },
+    tails,
+  );
+  for (const { name } of cluster.layout.nodes)
+    await waitFor(
+      `calico node of ${name} to be ready`,
+      60,
+      () => cluster.calicoReady(name),
+      async () => cluster.daemons.tail(`${name}-calico`),
+    );
 }
 
 /** Every BGP session is established, as BIRD itself says. */
 export async function sessionsUp(cluster: Cluster): Promise<void> {
   for (const node of cluster.layout.nodes) {
-    await waitFor(`the BGP sessions of ${node.name}`, 60, async () => {
-      const { exitCode, stdout } = await tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"]);
-      const sessions = stdout.split("\n").filter((line) => /\bBGP\b/.test(line));
-      return exitCode === 0 && sessions.length >= 2 * (cluster.layout.nodes.length - 1) && sessions.every((line) => line.includes("Established"));
-    }, async () => (await tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"])).stdout + cluster.daemons.tail(`${node.name}-calico`));
+    await waitFor(
+      `the BGP sessions of ${node.name}`,
+      60,
+      async () => {
+        const { exitCode, stdout } = await tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"]);
+        const sessions = stdout.split("\n").filter((line) => /\bBGP\b/.test(line));
+        return (
+          exitCode === 0 &&
+          sessions.length >= 2 * (cluster.layout.nodes.length - 1) &&
+          sessions.every((line) => line.includes("Established"))
+        );
+      },
+      async () =>
+        (await tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"])).stdout +
+        cluster.daemons.tail(`${node.name}-calico`),
+    );
   }
 }
 
 /** The controller manager makes it a moment after the namespace; without it the API server refuses pods. */
 async function serviceAccountReady(cluster: Cluster, inNamespace: string): Promise<void> {
-  await waitFor(`the default service account of ${inNamespace}`, 60, async () => (await cluster.tryKubectl(["get", "serviceaccount", "default", "-n", inNamespace])).exitCode === 0);
+  await waitFor(
+    `the default service account of ${inNamespace}`,
+    60,
+    async () => (await cluster.tryKubectl(["get", "serviceaccount", "default", "-n", inNamespace])).exitCode === 0,
+  );
 }

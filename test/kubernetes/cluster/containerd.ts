@@ -42,7 +42,13 @@ function common(folders: RuntimeFolders): readonly string[] {
 }
 
 /** The keys that both majors have, under the name that each gives the plugin. */
-function runtime(plugin: string, folders: RuntimeFolders, binaries: Binaries, cni: readonly string[], own: readonly string[]): readonly string[] {
+function runtime(
+  plugin: string,
+  folders: RuntimeFolders,
+  binaries: Binaries,
+  cni: readonly string[],
+  own: readonly string[],
+): readonly string[] {
   return [
     `[plugins.${quote(plugin)}]`,
     ...own,
@@ -67,7 +73,11 @@ function runtime(plugin: string, folders: RuntimeFolders, binaries: Binaries, cn
 function configuration(major: Major, folders: RuntimeFolders, binaries: Binaries): readonly string[] {
   if (major === 1) {
     const own = [`sandbox_image = ${quote(PAUSE_IMAGE)}`];
-    return ["version = 2", ...common(folders), ...runtime("io.containerd.grpc.v1.cri", folders, binaries, [`bin_dir = ${quote(folders.cniBinDir)}`], own)];
+    return [
+      "version = 2",
+      ...common(folders),
+      ...runtime("io.containerd.grpc.v1.cri", folders, binaries, [`bin_dir = ${quote(folders.cniBinDir)}`], own),
+    ];
   }
   return [
     "version = 3",
@@ -87,15 +97,28 @@ function programs(major: Major, binaries: Binaries): string {
 }
 
 /** Writes the configuration; the command that runs a containerd of that major in the network namespace. */
-export function containerdIn(netns: string, major: Major, folders: RuntimeFolders, binaries: Binaries): { readonly command: readonly string[]; readonly environment: Readonly<Record<string, string>> } {
+export function containerdIn(
+  netns: string,
+  major: Major,
+  folders: RuntimeFolders,
+  binaries: Binaries,
+): { readonly command: readonly string[]; readonly environment: Readonly<Record<string, string>> } {
   for (const folder of [folders.containerdRoot, folders.containerdState]) mkdirSync(folder, { recursive: true });
   const config = `${folders.containerdRoot}/../config.toml`;
   writeFileSync(config, configuration(major, folders, binaries).join("\n"));
   const path = [programs(major, binaries), `${binaries.debian}/usr/bin`, process.env["PATH"] ?? ""].join(":");
-  return { command: inNetns(netns, [`${programs(major, binaries)}/containerd`, "-c", config]), environment: { PATH: path } };
+  return {
+    command: inNetns(netns, [`${programs(major, binaries)}/containerd`, "-c", config]),
+    environment: { PATH: path },
+  };
 }
 
 /** Asks a containerd, with its own client. */
-export function ctrOf(major: Major, folders: RuntimeFolders, binaries: Binaries, ...args: readonly string[]): readonly string[] {
+export function ctrOf(
+  major: Major,
+  folders: RuntimeFolders,
+  binaries: Binaries,
+  ...args: readonly string[]
+): readonly string[] {
   return [`${programs(major, binaries)}/ctr`, "-a", folders.containerdSocket, "-n", "k8s.io", ...args];
 }

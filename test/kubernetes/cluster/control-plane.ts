@@ -88,7 +88,10 @@ export function controllerManager(layout: Layout, binaries: Binaries): DaemonSpe
     "service-cluster-ip-range": SERVICE_RANGES.join(","),
     "secure-port": "0",
   };
-  return { name: "kube-controller-manager", command: inNetns(layout.fabric, [binaries.controllerManager, ...flags(options)]) };
+  return {
+    name: "kube-controller-manager",
+    command: inNetns(layout.fabric, [binaries.controllerManager, ...flags(options)]),
+  };
 }
 
 export function scheduler(layout: Layout, binaries: Binaries): DaemonSpec {

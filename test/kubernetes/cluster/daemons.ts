@@ -46,10 +46,20 @@ export class Daemons {
     const log = openSync(this.logFile(spec.name), "a", 0o644);
     try {
       const child = spawnIn(`${this.#layout.cgroup}/daemons/${spec.name}`, () =>
-        Bun.spawn([...spec.command], { cwd: "/", stdin: "ignore", stdout: log, stderr: log, detached: true, env: { PATH: process.env["PATH"] ?? "", HOME: "/root", ...spec.environment } }),
+        Bun.spawn([...spec.command], {
+          cwd: "/",
+          stdin: "ignore",
+          stdout: log,
+          stderr: log,
+          detached: true,
+          env: { PATH: process.env["PATH"] ?? "", HOME: "/root", ...spec.environment },
+        }),
       );
       child.unref();
-      writeFileSync(`${this.#layout.pids}/${spec.name}.json`, JSON.stringify({ pid: child.pid, startTicks: startTicks(child.pid) }));
+      writeFileSync(
+        `${this.#layout.pids}/${spec.name}.json`,
+        JSON.stringify({ pid: child.pid, startTicks: startTicks(child.pid) }),
+      );
     } finally {
       closeSync(log);
     }

@@ -11,7 +11,11 @@ function digest(bytes: Uint8Array): string {
 }
 
 /** Stores bytes as a blob of the layout; their descriptor. */
-function addBlob(layout: string, mediaType: string, bytes: Uint8Array): { mediaType: string; digest: string; size: number } {
+function addBlob(
+  layout: string,
+  mediaType: string,
+  bytes: Uint8Array,
+): { mediaType: string; digest: string; size: number } {
   const name = digest(bytes);
   writeFileSync(`${layout}/blobs/sha256/${name.slice("sha256:".length)}`, bytes);
   return { mediaType, digest: name, size: bytes.length };
@@ -19,7 +23,8 @@ function addBlob(layout: string, mediaType: string, bytes: Uint8Array): { mediaT
 
 async function makeLayer(directory: string): Promise<Uint8Array> {
   const root = `${directory}/layer`;
-  for (const folder of ["bin", "etc", "www", "tmp", "proc", "sys", "dev"]) mkdirSync(`${root}/${folder}`, { recursive: true });
+  for (const folder of ["bin", "etc", "www", "tmp", "proc", "sys", "dev"])
+    mkdirSync(`${root}/${folder}`, { recursive: true });
   const busybox = Bun.which("busybox");
   if (busybox === null) throw new Error("busybox is not installed: apt-get install busybox-static");
   copyFileSync(busybox, `${root}/bin/busybox`);
@@ -27,7 +32,18 @@ async function makeLayer(directory: string): Promise<Uint8Array> {
   for (const applet of applets) if (applet !== "busybox") symlinkSync("busybox", `${root}/bin/${applet}`);
   writeFileSync(`${root}/etc/passwd`, "root:x:0:0:root:/:/bin/sh\n");
   writeFileSync(`${root}/www/index.html`, "hello\n");
-  await run(["tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-C", root, "-cf", `${directory}/layer.tar`, "."]);
+  await run([
+    "tar",
+    "--sort=name",
+    "--mtime=@0",
+    "--owner=0",
+    "--group=0",
+    "-C",
+    root,
+    "-cf",
+    `${directory}/layer.tar`,
+    ".",
+  ]);
   return await Bun.file(`${directory}/layer.tar`).bytes();
 }
 
@@ -50,9 +66,25 @@ export async function makeImages(directory: string): Promise<void> {
   ];
   const json = (value: object): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
   const manifests = images.map(({ name, command }) => {
-    const config = addBlob(layout, "application/vnd.oci.image.config.v1+json", json({ architecture, os: "linux", config: { Cmd: command, Env: ["PATH=/bin"] }, rootfs: { type: "layers", diff_ids: [layer.digest] } }));
-    const manifest = addBlob(layout, "application/vnd.oci.image.manifest.v1+json", json({ schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config, layers: [layer] }));
-    return { ...manifest, annotations: { "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name } };
+    const config = addBlob(
+      layout,
+      "application/vnd.oci.image.config.v1+json",
+      json({
+        architecture,
+        os: "linux",
+        config: { Cmd: command, Env: ["PATH=/bin"] },
+        rootfs: { type: "layers", diff_ids: [layer.digest] },
+      }),
+    );
+    const manifest = addBlob(
+      layout,
+      "application/vnd.oci.image.manifest.v1+json",
+      json({ schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config, layers: [layer] }),
+    );
+    return {
+      ...manifest,
+      annotations: { "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name },
+    };
   });
   writeFileSync(`${layout}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
   writeFileSync(`${layout}/index.json`, JSON.stringify({ schemaVersion: 2, manifests }));

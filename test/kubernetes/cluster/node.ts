@@ -27,7 +27,11 @@ export function kubelet(layout: Layout, node: NodeLayout, binaries: Binaries): D
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
     address: "0.0.0.0",
-    authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile: issued(layout, "ca").certificate } },
+    authentication: {
+      anonymous: { enabled: false },
+      webhook: { enabled: true },
+      x509: { clientCAFile: issued(layout, "ca").certificate },
+    },
     authorization: { mode: "Webhook" },
     tlsCertFile: serving.certificate,
     tlsPrivateKeyFile: serving.key,
@@ -57,11 +61,23 @@ export function kubelet(layout: Layout, node: NodeLayout, binaries: Binaries): D
   };
   writeFileSync(path, JSON.stringify(config));
   const kubeconfig = certificateKubeconfig(layout, `kubelet-${node.name}`);
-  const options = [`--config=${path}`, `--kubeconfig=${kubeconfig}`, `--root-dir=${node.kubeletRoot}`, `--cert-dir=${node.kubeletRoot}/pki`, `--hostname-override=${node.name}`, `--node-ip=${node.addresses.join(",")}`];
+  const options = [
+    `--config=${path}`,
+    `--kubeconfig=${kubeconfig}`,
+    `--root-dir=${node.kubeletRoot}`,
+    `--cert-dir=${node.kubeletRoot}/pki`,
+    `--hostname-override=${node.name}`,
+    `--node-ip=${node.addresses.join(",")}`,
+  ];
   return { name: `${node.name}-kubelet`, command: inNetns(node.netns, [binaries.kubelet, ...options]) };
 }
 
-export function kubeProxy(layout: Layout, node: NodeLayout, binaries: Binaries, mode: "nftables" | "iptables" = "nftables"): DaemonSpec {
+export function kubeProxy(
+  layout: Layout,
+  node: NodeLayout,
+  binaries: Binaries,
+  mode: "nftables" | "iptables" = "nftables",
+): DaemonSpec {
   const path = `${node.root}/kube-proxy.yaml`;
   const config = {
     apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
@@ -78,11 +94,37 @@ export function kubeProxy(layout: Layout, node: NodeLayout, binaries: Binaries, 
 
 /** The node daemon with the kubeconfig of its own role. */
 export function calicoNode(layout: Layout, node: NodeLayout): DaemonSpec {
-  return { name: `${node.name}-calico`, command: inNetns(node.netns, [CALICO, "node", "--node-name", node.name, "--root", node.root, "--kubeconfig", layout.calicoKubeconfig, "--health-port", String(node.healthPort)]) };
+  return {
+    name: `${node.name}-calico`,
+    command: inNetns(node.netns, [
+      CALICO,
+      "node",
+      "--node-name",
+      node.name,
+      "--root",
+      node.root,
+      "--kubeconfig",
+      layout.calicoKubeconfig,
+      "--health-port",
+      String(node.healthPort),
+    ]),
+  };
 }
 
 export function bird(node: NodeLayout): DaemonSpec {
-  return { name: `${node.name}-bird`, command: inNetns(node.netns, ["bird", "-f", "-c", node.birdConfiguration, "-s", node.birdSocket, "-P", `${node.root}/var/run/calico/bird.pid`]) };
+  return {
+    name: `${node.name}-bird`,
+    command: inNetns(node.netns, [
+      "bird",
+      "-f",
+      "-c",
+      node.birdConfiguration,
+      "-s",
+      node.birdSocket,
+      "-P",
+      `${node.root}/var/run/calico/bird.pid`,
+    ]),
+  };
 }
 
 /**
@@ -93,11 +135,38 @@ export async function installPlugins(node: NodeLayout, binaries: Binaries): Prom
   mkdirSync(node.cniBinDir, { recursive: true });
   if (node.containerdMajor === 1) copyFileSync(`${binaries.debian}/usr/lib/cni/loopback`, `${node.cniBinDir}/loopback`);
   const reference = node.containerdMajor === 1 ? `${binaries.debian}/usr/lib/cni` : binaries.plugins;
-  await run([CALICO, "cni", "install", "--root", node.root, "--cni-version", node.cniVersion, "--plugins-from", reference, "--ipv6"]);
+  await run([
+    CALICO,
+    "cni",
+    "install",
+    "--root",
+    node.root,
+    "--cni-version",
+    node.cniVersion,
+    "--plugins-from",
+    reference,
+    "--ipv6",
+  ]);
 }
 
 /** The answer of `calico node`'s health server. */
 export async function calicoReady(node: NodeLayout): Promise<boolean> {
-  const child = Bun.spawn(["nsenter", `--net=${netnsPath(node.netns)}`, "--", "wget", "-q", "-T", "2", "-t", "1", "-O", "/dev/null", `http://127.0.0.1:${node.healthPort}/readiness`], { stdout: "ignore", stderr: "ignore" });
+  const child = Bun.spawn(
+    [
+      "nsenter",
+      `--net=${netnsPath(node.netns)}`,
+      "--",
+      "wget",
+      "-q",
+      "-T",
+      "2",
+      "-t",
+      "1",
+      "-O",
+      "/dev/null",
+      `http://127.0.0.1:${node.healthPort}/readiness`,
+    ],
+    { stdout: "ignore", stderr: "ignore" },
+  );
   return (await child.exited) === 0;
 }

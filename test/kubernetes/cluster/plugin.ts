@@ -11,8 +11,15 @@ export interface PluginCall {
 }
 
 /** What the plugin prints and its exit code; quotes in the text of an error are not escaped. */
-export async function callPlugin(node: NodeLayout, { command, namespace, pod, containerId }: PluginCall): Promise<Output> {
-  const { name, cniVersion, plugins } = JSON.parse(readFileSync(`${node.cniConfDir}/10-calico.conflist`, "utf8")) as { name: string; cniVersion: string; plugins: readonly object[] };
+export async function callPlugin(
+  node: NodeLayout,
+  { command, namespace, pod, containerId }: PluginCall,
+): Promise<Output> {
+  const { name, cniVersion, plugins } = JSON.parse(readFileSync(`${node.cniConfDir}/10-calico.conflist`, "utf8")) as {
+    name: string;
+    cniVersion: string;
+    plugins: readonly object[];
+  };
   const variables = {
     CNI_COMMAND: command,
     CNI_CONTAINERID: containerId,
@@ -23,6 +30,9 @@ export async function callPlugin(node: NodeLayout, { command, namespace, pod, co
     CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${pod}`,
   };
   const environment = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
-  const output = await tryRun(inNetns(node.netns, ["env", ...environment, `${node.cniBinDir}/calico-ipam`]), JSON.stringify({ ...plugins[0], name, cniVersion }));
+  const output = await tryRun(
+    inNetns(node.netns, ["env", ...environment, `${node.cniBinDir}/calico-ipam`]),
+    JSON.stringify({ ...plugins[0], name, cniVersion }),
+  );
   return { ...output, stdout: output.stdout.replaceAll('\\"', '"') };
 }

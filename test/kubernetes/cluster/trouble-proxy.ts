@@ -36,7 +36,8 @@ class OpenWatch {
   /** Lines as the server sent them, under the trouble of the moment. */
   pass(lines: readonly string[]): void {
     if (this.stalled) return;
-    const kept = trouble.kind === "no-bookmarks" ? lines.filter((line) => !line.startsWith('{"type":"BOOKMARK"')) : lines;
+    const kept =
+      trouble.kind === "no-bookmarks" ? lines.filter((line) => !line.startsWith('{"type":"BOOKMARK"')) : lines;
     this.#held.push(...kept);
     if (trouble.kind !== "silent") this.release();
   }
@@ -61,11 +62,31 @@ function change(next: Trouble): void {
   }
 }
 
-function statusBody(code: number, reason: string, message: string, causes: readonly { readonly reason: string; readonly message: string }[] = []): string {
-  return JSON.stringify({ kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", code, reason, message, ...(causes.length === 0 ? {} : { details: { causes } }) });
+function statusBody(
+  code: number,
+  reason: string,
+  message: string,
+  causes: readonly { readonly reason: string; readonly message: string }[] = [],
+): string {
+  return JSON.stringify({
+    kind: "Status",
+    apiVersion: "v1",
+    metadata: {},
+    status: "Failure",
+    code,
+    reason,
+    message,
+    ...(causes.length === 0 ? {} : { details: { causes } }),
+  });
 }
 
-function answer(response: ServerResponse, code: number, type: string, body: string, headers: Readonly<Record<string, string>> = {}): void {
+function answer(
+  response: ServerResponse,
+  code: number,
+  type: string,
+  body: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   response.writeHead(code, { "content-type": type, ...headers });
   response.end(body);
 }
@@ -84,9 +105,16 @@ async function intervene(path: URL, response: ServerResponse): Promise<boolean> 
   const watch = path.searchParams.has("watch");
   switch (trouble.kind) {
     case "refuse": {
-      const { code, reason, message, retryAfterSeconds, causes } = trouble.with[asked.length % trouble.with.length] ?? trouble.with[0];
+      const { code, reason, message, retryAfterSeconds, causes } =
+        trouble.with[asked.length % trouble.with.length] ?? trouble.with[0];
       if (code === 429) refusal = { atMs: performance.now(), forMs: (retryAfterSeconds ?? 0) * 1000 };
-      answer(response, code, "application/json", statusBody(code, reason, message, causes), retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) });
+      answer(
+        response,
+        code,
+        "application/json",
+        statusBody(code, reason, message, causes),
+        retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) },
+      );
       return true;
     }
     case "html":
@@ -96,15 +124,30 @@ async function intervene(path: URL, response: ServerResponse): Promise<boolean> 
       await breakOff(response, "");
       return true;
     case "half-line":
-      await breakOff(response, watch ? '{"type":"ADDED","object":{"kind":"Po' : '{"kind":"List","metadata":{"resourceVersion":"1"},"items":[{"meta');
+      await breakOff(
+        response,
+        watch
+          ? '{"type":"ADDED","object":{"kind":"Po'
+          : '{"kind":"List","metadata":{"resourceVersion":"1"},"items":[{"meta',
+      );
       return true;
     case "expired-pages":
       if (!path.searchParams.has("continue")) return false;
-      answer(response, 410, "application/json", statusBody(410, "Expired", "The provided continue parameter is too old to display a consistent list result."));
+      answer(
+        response,
+        410,
+        "application/json",
+        statusBody(410, "Expired", "The provided continue parameter is too old to display a consistent list result."),
+      );
       return true;
     case "expired-watch":
       if (!watch) return false;
-      answer(response, 200, "application/json", `${JSON.stringify({ type: "ERROR", object: JSON.parse(statusBody(410, "Expired", "too old resource version: 1 (2)")) as unknown })}\n`);
+      answer(
+        response,
+        200,
+        "application/json",
+        `${JSON.stringify({ type: "ERROR", object: JSON.parse(statusBody(410, "Expired", "too old resource version: 1 (2)")) as unknown })}\n`,
+      );
       return true;
     case "slow":
       await Bun.sleep(trouble.seconds * 1000);
@@ -120,7 +163,12 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function forward(request: IncomingMessage, body: Buffer, watch: boolean, response: ServerResponse): Promise<void> {
+async function forward(
+  request: IncomingMessage,
+  body: Buffer,
+  watch: boolean,
+  response: ServerResponse,
+): Promise<void> {
   const abort = new AbortController();
   response.on("close", () => abort.abort());
   const headers: Record<string, string> = {};
@@ -129,10 +177,23 @@ async function forward(request: IncomingMessage, body: Buffer, watch: boolean, r
     if (typeof value === "string") headers[name] = value;
   }
   const method = request.method ?? "GET";
-  const upstream = await fetch(config.upstream + (request.url ?? "/"), { method, headers, signal: abort.signal, tls: { ca }, timeout: false, ...(method === "GET" ? {} : { body }) } as RequestInit);
+  const upstream = await fetch(config.upstream + (request.url ?? "/"), {
+    method,
+    headers,
+    signal: abort.signal,
+    tls: { ca },
+    timeout: false,
+    ...(method === "GET" ? {} : { body }),
+  } as RequestInit);
   if (watch && upstream.ok && upstream.body !== null) return follow(upstream.body, response);
   const retryAfter = upstream.headers.get("retry-after");
-  answer(response, upstream.status, upstream.headers.get("content-type") ?? "application/json", await upstream.text(), retryAfter === null ? {} : { "retry-after": retryAfter });
+  answer(
+    response,
+    upstream.status,
+    upstream.headers.get("content-type") ?? "application/json",
+    await upstream.text(),
+    retryAfter === null ? {} : { "retry-after": retryAfter },
+  );
 }
 
 async function follow(body: ReadableStream<Uint8Array>, response: ServerResponse): Promise<void> {

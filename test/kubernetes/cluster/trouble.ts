@@ -98,14 +98,26 @@ export class TroubledApi {
     const { layout, daemons } = this.#cluster;
     const { certificate, key } = issued(layout, "apiserver");
     const upstream = `https://${API_ADDRESS}:${API_PORT}`;
-    const config: ProxyConfig = { port: PORT, certificate, key, upstream, ca: issued(layout, "ca").certificate, control: this.#control };
+    const config: ProxyConfig = {
+      port: PORT,
+      certificate,
+      key,
+      upstream,
+      ca: issued(layout, "ca").certificate,
+      control: this.#control,
+    };
     const path = `${layout.directory}/${PROXY}.json`;
     rmSync(this.#control, { force: true });
     writeFileSync(path, JSON.stringify(config));
     writeKubeconfig(layout, this.#kubeconfig, { tokenFile: layout.calicoToken }, PORT);
     const program = new URL("./trouble-proxy.ts", import.meta.url).pathname;
     daemons.start({ name: PROXY, command: inNetns(layout.fabric, [process.execPath, program, path]) });
-    await waitFor("the proxy of the API server", 60, () => existsSync(this.#control), async () => daemons.tail(PROXY));
+    await waitFor(
+      "the proxy of the API server",
+      60,
+      () => existsSync(this.#control),
+      async () => daemons.tail(PROXY),
+    );
     await this.restartNode();
     await this.#ready();
   }
@@ -114,7 +126,10 @@ export class TroubledApi {
   async restartNode(): Promise<void> {
     await this.#cluster.stopDaemon(this.#node, "calico");
     const spec = this.#cluster.spec(this.#node, "calico");
-    this.#cluster.daemons.start({ ...spec, command: spec.command.map((arg) => (arg === this.#cluster.layout.calicoKubeconfig ? this.#kubeconfig : arg)) });
+    this.#cluster.daemons.start({
+      ...spec,
+      command: spec.command.map((arg) => (arg === this.#cluster.layout.calicoKubeconfig ? this.#kubeconfig : arg)),
+    });
   }
 
   /** Ends the proxy; the node's `calico node` talks to the real server again. */
@@ -136,6 +151,11 @@ export class TroubledApi {
   }
 
   #ready(): Promise<void> {
-    return waitFor(`calico node of ${this.#node} to be ready`, 60, () => this.#cluster.calicoReady(this.#node), async () => this.#cluster.daemons.tail(`${this.#node}-calico`));
+    return waitFor(
+      `calico node of ${this.#node} to be ready`,
+      60,
+      () => this.#cluster.calicoReady(this.#node),
+      async () => this.#cluster.daemons.tail(`${this.#node}-calico`),
+    );
   }
 }

@@ -41,10 +41,14 @@ export interface Comparison {
 export function differencesOf(wanted: Json | undefined, found: Json | undefined, path = ""): Difference[] {
   if (isObject(wanted) && isObject(found)) {
     const fields = [...new Set([...Object.keys(wanted), ...Object.keys(found)])];
-    return fields.flatMap((field) => differencesOf(wanted[field], found[field], path === "" ? field : `${path}.${field}`));
+    return fields.flatMap((field) =>
+      differencesOf(wanted[field], found[field], path === "" ? field : `${path}.${field}`),
+    );
   }
   if (Array.isArray(wanted) && Array.isArray(found) && wanted.length === found.length) {
-    return (wanted as readonly Json[]).flatMap((item, index) => differencesOf(item, (found as readonly Json[])[index], `${path}[${index}]`));
+    return (wanted as readonly Json[]).flatMap((item, index) =>
+      differencesOf(item, (found as readonly Json[])[index], `${path}[${index}]`),
+    );
   }
   return Bun.deepEquals(wanted, found) ? [] : [{ path, wanted, found }];
 }
@@ -53,7 +57,12 @@ function isObject(value: Json | undefined): value is { readonly [name: string]: 
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-export function compareRecords(recording: Recording, records: Records, kubectl: string, intended: readonly IntendedDifference[]): Comparison {
+export function compareRecords(
+  recording: Recording,
+  records: Records,
+  kubectl: string,
+  intended: readonly IntendedDifference[],
+): Comparison {
   const faults: string[] = [];
   const places = intended.flatMap(placesOf);
   const met = new Set<Place>();
@@ -67,7 +76,9 @@ export function compareRecords(recording: Recording, records: Records, kubectl: 
     }
     const recorded = isKubectl(name) ? said?.[name] : recording.plain[name];
     if (recorded === undefined || !Bun.deepEquals(recorded.asked, exchange.asked)) {
-      faults.push(`${name}: ${recorded === undefined ? "it is not recorded" : "something else was asked when it was recorded"}; record again`);
+      faults.push(
+        `${name}: ${recorded === undefined ? "it is not recorded" : "something else was asked when it was recorded"}; record again`,
+      );
       continue;
     }
     compared++;
@@ -77,17 +88,25 @@ export function compareRecords(recording: Recording, records: Records, kubectl: 
       for (const place of known) met.add(place);
     }
   }
-  for (const name of [...Object.keys(recording.plain), ...Object.keys(said ?? {})]) if (!records.has(name)) faults.push(`${name}: it is recorded, but was not carried out; record again`);
+  for (const name of [...Object.keys(recording.plain), ...Object.keys(said ?? {})])
+    if (!records.has(name)) faults.push(`${name}: it is recorded, but was not carried out; record again`);
   // An older kubectl lacks some of what the list is about.
   const isNewest = kubectl === Object.keys(recording.kubectl)[0];
   for (const place of places) {
-    if (!met.has(place) && (isNewest || !isKubectl(place.exchange))) faults.push(`${place.exchange}: it no longer differs at ${place.path}; take it out of "${place.what}"`);
+    if (!met.has(place) && (isNewest || !isKubectl(place.exchange)))
+      faults.push(`${place.exchange}: it no longer differs at ${place.path}; take it out of "${place.what}"`);
   }
   const found = intended.flatMap(({ what }) => {
     const exchanges = [...new Set([...met].filter((place) => place.what === what).map((place) => place.exchange))];
     return exchanges.length === 0 ? [] : [{ what, exchanges }];
   });
-  return { compared, notCompared, differing: new Set([...met].map((place) => place.exchange)).size, intended: found, faults };
+  return {
+    compared,
+    notCompared,
+    differing: new Set([...met].map((place) => place.exchange)).size,
+    intended: found,
+    faults,
+  };
 }
 
 /** One place of one exchange where an entry of the list says that answers differ. */
@@ -98,12 +117,17 @@ interface Place {
 }
 
 function placesOf(entry: IntendedDifference): Place[] {
-  return entry.where.flatMap(({ exchanges, at }) => exchanges.flatMap((exchange) => at.map((path) => ({ what: entry.what, exchange, path }))));
+  return entry.where.flatMap(({ exchanges, at }) =>
+    exchanges.flatMap((exchange) => at.map((path) => ({ what: entry.what, exchange, path }))),
+  );
 }
 
 /** A place stands for all that lies below it. */
 function covers(place: Place, name: string, path: string): boolean {
-  return place.exchange === name && (path === place.path || path.startsWith(`${place.path}.`) || path.startsWith(`${place.path}[`));
+  return (
+    place.exchange === name &&
+    (path === place.path || path.startsWith(`${place.path}.`) || path.startsWith(`${place.path}[`))
+  );
 }
 
 function describe({ path, wanted, found }: Difference): string {

@@ -25,7 +25,17 @@ export const INTENDED: readonly IntendedDifference[] = [
     what: "server-side apply",
     here: "415 with words that name `kubectl apply`: there is no record of who manages a field",
     where: [
-      { at: WHOLE_ANSWER, exchanges: ["server-side apply of a new object", "server-side apply without a manager", "server-side apply against another manager", "server-side apply with force", "unknown field in an apply", "apply a custom object"] },
+      {
+        at: WHOLE_ANSWER,
+        exchanges: [
+          "server-side apply of a new object",
+          "server-side apply without a manager",
+          "server-side apply against another manager",
+          "server-side apply with force",
+          "unknown field in an apply",
+          "apply a custom object",
+        ],
+      },
       { at: WORDS, exchanges: ["strategic patch of a custom object"] },
       { at: ["exit", "stdout", "stderr"], exchanges: ["kubectl: apply at the server"] },
     ],
@@ -33,17 +43,33 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "logs, exec, attach, port-forward",
     here: "501 with words that name `calico lab exec`: there is no kubelet",
-    where: [{ at: ["exit", "stderr"], exchanges: ["kubectl: logs of a pod without node"] }, { at: ["stderr"], exchanges: ["kubectl: exec in a pod without node"] }],
+    where: [
+      { at: ["exit", "stderr"], exchanges: ["kubectl: logs of a pod without node"] },
+      { at: ["stderr"], exchanges: ["kubectl: exec in a pod without node"] },
+    ],
   },
   {
     what: "kinds that nothing here acts on",
     here: "not served: Deployments, token requests, access reviews and so on are unknown to kubectl, not silently idle",
-    where: [{ at: ["exit", "stdout", "stderr"], exchanges: ["kubectl: auth can-i", "kubectl: auth whoami", "kubectl: create token", "kubectl: create deployment"] }],
+    where: [
+      {
+        at: ["exit", "stdout", "stderr"],
+        exchanges: [
+          "kubectl: auth can-i",
+          "kubectl: auth whoami",
+          "kubectl: create token",
+          "kubectl: create deployment",
+        ],
+      },
+    ],
   },
   {
     what: "subresources in discovery",
     here: "only status, binding and finalize",
-    where: [{ at: ["body"], exchanges: ["resources of v1"] }, { at: ["body.resources"], exchanges: ["aggregated resources of v1"] }],
+    where: [
+      { at: ["body"], exchanges: ["resources of v1"] },
+      { at: ["body.resources"], exchanges: ["aggregated resources of v1"] },
+    ],
   },
   {
     what: "answers in protobuf",
@@ -52,18 +78,38 @@ export const INTENDED: readonly IntendedDifference[] = [
       { at: ["status", "headers.content-type", "form"], exchanges: ["answer in protobuf"] },
       { at: ["headers.content-type", "form", "body"], exchanges: ["custom object in protobuf"] },
       { at: [...WORDS_AND_CAUSES, "form"], exchanges: ["answer in a form that is not served"] },
-      { at: [...WORDS, "form"], exchanges: ["custom object in a form that is not served", "table in a version that is not served"] },
+      {
+        at: [...WORDS, "form"],
+        exchanges: ["custom object in a form that is not served", "table in a version that is not served"],
+      },
     ],
   },
   {
     what: "white space in JSON",
     here: "none: Kubernetes indents when a client asks for it, and a few refusals; and it leaves `<`, `>` and `&` in OpenAPI as they are",
-    where: [{ at: ["form"], exchanges: ["pretty printing", "table of what does not exist", "includeObject that does not exist", "OpenAPI v2", "OpenAPI v2 in protobuf"] }],
+    where: [
+      {
+        at: ["form"],
+        exchanges: [
+          "pretty printing",
+          "table of what does not exist",
+          "includeObject that does not exist",
+          "OpenAPI v2",
+          "OpenAPI v2 in protobuf",
+        ],
+      },
+    ],
   },
   {
     what: "service addresses of both families",
     here: "one range, so one family, as in a cluster with a single range; the other family is refused",
-    where: [{ at: ["body.spec"], exchanges: ["service: headless", "service: headless without ports", "service: both families"] }, { at: WHOLE_ANSWER, exchanges: ["service: IPv6", "service: both families required, IPv6 first"] }],
+    where: [
+      {
+        at: ["body.spec"],
+        exchanges: ["service: headless", "service: headless without ports", "service: both families"],
+      },
+      { at: WHOLE_ANSWER, exchanges: ["service: IPv6", "service: both families required, IPv6 first"] },
+    ],
   },
   {
     what: "tokens of pods",
@@ -73,7 +119,9 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "the taint of new nodes",
     here: "no `not-ready` taint: no controller would take it away again",
-    where: [{ at: ["body.spec"], exchanges: ["node: plain", "node: pod range", "node: with status", "node: with taints"] }],
+    where: [
+      { at: ["body.spec"], exchanges: ["node: plain", "node: pod range", "node: with status", "node: with taints"] },
+    ],
   },
   {
     what: "orphaned dependents",
@@ -98,7 +146,17 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "faults of the client that Kubernetes answers with 500",
     here: "400 or 422",
-    where: [{ at: WHOLE_ANSWER, exchanges: ["strategic patch with a wrong directive", "resourceVersion that is no number, one object", "resourceVersion that is no number, watch", "bind to nothing"] }],
+    where: [
+      {
+        at: WHOLE_ANSWER,
+        exchanges: [
+          "strategic patch with a wrong directive",
+          "resourceVersion that is no number, one object",
+          "resourceVersion that is no number, watch",
+          "bind to nothing",
+        ],
+      },
+    ],
   },
   {
     what: "bodies that cannot be read",
@@ -107,11 +165,24 @@ export const INTENDED: readonly IntendedDifference[] = [
       {
         at: WORDS,
         exchanges: [
-          "object of another version", "object of another group", "object of another kind", "object of a kind that is not served", "body that is no JSON", "empty body", "body that is a list", "body in bad YAML",
-          "JSON patch that is no list", "merge patch that is a list", "merge patch that is no JSON", "continue that is no token",
+          "object of another version",
+          "object of another group",
+          "object of another kind",
+          "object of a kind that is not served",
+          "body that is no JSON",
+          "empty body",
+          "body that is a list",
+          "body in bad YAML",
+          "JSON patch that is no list",
+          "merge patch that is a list",
+          "merge patch that is no JSON",
+          "continue that is no token",
         ],
       },
-      { at: WORDS_AND_CAUSES, exchanges: ["patch of the kind", "patch of plain JSON", "unknown field in a strategic patch, Strict"] },
+      {
+        at: WORDS_AND_CAUSES,
+        exchanges: ["patch of the kind", "patch of plain JSON", "unknown field in a strategic patch, Strict"],
+      },
     ],
   },
   {
@@ -121,7 +192,12 @@ export const INTENDED: readonly IntendedDifference[] = [
       {
         at: WORDS,
         exchanges: [
-          "a number for a text, built-in kind", "a text for a boolean, built-in kind", "an object for a list, built-in kind", "a number for the whole spec, built-in kind", "a text for labels", "a number for a label",
+          "a number for a text, built-in kind",
+          "a text for a boolean, built-in kind",
+          "an object for a list, built-in kind",
+          "a number for the whole spec, built-in kind",
+          "a text for labels",
+          "a number for a label",
           "custom object refused: labels of a wrong type",
         ],
       },
@@ -131,12 +207,26 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "values in messages",
     here: "the value at fault, as it was given; Kubernetes prints Go's structures, and for `endPort` the port",
-    where: [{ at: WORDS_AND_CAUSES, exchanges: ["service refused: the same port twice", "node: the same taint twice", "policy refused: end before begin"] }],
+    where: [
+      {
+        at: WORDS_AND_CAUSES,
+        exchanges: [
+          "service refused: the same port twice",
+          "node: the same taint twice",
+          "policy refused: end before begin",
+        ],
+      },
+    ],
   },
   {
     what: "schemas with `oneOf`",
     here: "the message names the field, and not what else the alternatives want",
-    where: [{ at: WORDS_AND_CAUSES, exchanges: ["custom object refused: neither of two", "custom object refused: both of two"] }],
+    where: [
+      {
+        at: WORDS_AND_CAUSES,
+        exchanges: ["custom object refused: neither of two", "custom object refused: both of two"],
+      },
+    ],
   },
   {
     what: "messages about CustomResourceDefinitions",
@@ -145,8 +235,15 @@ export const INTENDED: readonly IntendedDifference[] = [
       {
         at: WORDS_AND_CAUSES,
         exchanges: [
-          "definition refused: field without type", "definition refused: default outside of its bounds", "definition refused: no stored version", "definition refused: no schema", "definition refused: bad plural",
-          "definition refused: pattern that is none", "definition refused: column without path", "definition refused: column of an unknown type", "definition refused: additional properties beside properties",
+          "definition refused: field without type",
+          "definition refused: default outside of its bounds",
+          "definition refused: no stored version",
+          "definition refused: no schema",
+          "definition refused: bad plural",
+          "definition refused: pattern that is none",
+          "definition refused: column without path",
+          "definition refused: column of an unknown type",
+          "definition refused: additional properties beside properties",
           "definition refused: no spec",
         ],
       },
@@ -155,6 +252,8 @@ export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "rules for schemas of CustomResourceDefinitions",
     here: "`uniqueItems` and a map without keys are accepted and mean nothing",
-    where: [{ at: WHOLE_ANSWER, exchanges: ["definition refused: map without keys", "definition refused: uniqueItems"] }],
+    where: [
+      { at: WHOLE_ANSWER, exchanges: ["definition refused: map without keys", "definition refused: uniqueItems"] },
+    ],
   },
 ];

@@ -46,12 +46,17 @@ export class Normaliser {
   }
 
   text(text: string): string {
-    return WORDS.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), text.replaceAll(this.#suffix, SUFFIX));
+    return WORDS.reduce(
+      (result, [pattern, replacement]) => result.replace(pattern, replacement),
+      text.replaceAll(this.#suffix, SUFFIX),
+    );
   }
 
   /** A path with its query. */
   path(path: string): string {
-    return this.text(path).replace(/\bresourceVersion=\d{2,}/g, "resourceVersion=VERSION").replace(/\bcontinue=[\w-]{20,}/g, "continue=TOKEN");
+    return this.text(path)
+      .replace(/\bresourceVersion=\d{2,}/g, "resourceVersion=VERSION")
+      .replace(/\bcontinue=[\w-]{20,}/g, "continue=TOKEN");
   }
 
   /** Output of kubectl, older versions of which show `managedFields`: columns keep their order but not their width, which ages change. */
@@ -60,7 +65,13 @@ export class Normaliser {
       .replace(MANAGED_YAML, "")
       .replace(MANAGED_JSON, "")
       .split("\n")
-      .map((line) => line.replace(/(?<=\S) {2,}|\t+/g, "  ").replace(AGE_COLUMN, "AGE").replace(/\b10\.96\.\d+\.\d+|\bfd00:96::[0-9a-f:]+/g, "SERVICE-ADDRESS").trimEnd())
+      .map((line) =>
+        line
+          .replace(/(?<=\S) {2,}|\t+/g, "  ")
+          .replace(AGE_COLUMN, "AGE")
+          .replace(/\b10\.96\.\d+\.\d+|\bfd00:96::[0-9a-f:]+/g, "SERVICE-ADDRESS")
+          .trimEnd(),
+      )
       .join("\n")
       .replace(/resourceVersion: "\d+"/g, 'resourceVersion: "VERSION"')
       .replace(/"resourceVersion": ?"\d+"/g, '"resourceVersion":"VERSION"');
@@ -77,9 +88,20 @@ export class Normaliser {
     }
     if (typeof value !== "object" || value === undefined) throw new Error(`no JSON value: ${String(value)}`);
     const inDefinition = name === "columnDefinitions";
-    const entries = Object.entries(value).filter(([field]) => field !== "managedFields" && !(inDefinition && field === "description"));
+    const entries = Object.entries(value).filter(
+      ([field]) => field !== "managedFields" && !(inDefinition && field === "description"),
+    );
     const isTable = "columnDefinitions" in value || "rows" in value;
-    return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([field, child]) => [this.text(field), isTable && field === "rows" && Array.isArray(child) ? child.map((row) => this.#row(row)) : this.value(child, field)]));
+    return Object.fromEntries(
+      entries
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([field, child]) => [
+          this.text(field),
+          isTable && field === "rows" && Array.isArray(child)
+            ? child.map((row) => this.#row(row))
+            : this.value(child, field),
+        ]),
+    );
   }
 
   #string(value: string, name: string): string {
@@ -94,6 +116,8 @@ export class Normaliser {
     const result = this.value(row);
     if (typeof result !== "object" || result === null || Array.isArray(result)) return result;
     const { cells } = result as { readonly [field: string]: Json };
-    return Array.isArray(cells) ? { ...result, cells: cells.map((cell: Json) => (typeof cell === "string" && AGE.test(cell) ? "AGE" : cell)) } : result;
+    return Array.isArray(cells)
+      ? { ...result, cells: cells.map((cell: Json) => (typeof cell === "string" && AGE.test(cell) ? "AGE" : cell)) }
+      : result;
   }
 }

@@ -95,9 +95,25 @@ export class Recorder {
   /** One request and its answer, not recorded. */
   async send(method: string, path: string, asking: Asking = {}): Promise<Reply> {
     const { body, type, accept, credentials } = asking;
-    const headers = { ...(body === undefined ? {} : { "Content-Type": type ?? "application/json" }), Accept: accept ?? "application/json" };
-    const encoded = body === undefined ? undefined : typeof body === "string" ? body : body instanceof Uint8Array ? new Uint8Array(body) : JSON.stringify(body);
-    const response = await this.#server.fetch({ method, path, headers, body: encoded, credentials: credentials ?? "administrator" });
+    const headers = {
+      ...(body === undefined ? {} : { "Content-Type": type ?? "application/json" }),
+      Accept: accept ?? "application/json",
+    };
+    const encoded =
+      body === undefined
+        ? undefined
+        : typeof body === "string"
+          ? body
+          : body instanceof Uint8Array
+            ? new Uint8Array(body)
+            : JSON.stringify(body);
+    const response = await this.#server.fetch({
+      method,
+      path,
+      headers,
+      body: encoded,
+      credentials: credentials ?? "administrator",
+    });
     const text = await response.text();
     return { status: response.status, text, headers: response.headers, object: objectOf(text) };
   }
@@ -106,9 +122,20 @@ export class Recorder {
   async request(name: string, method: string, path: string, asking: Asking = {}): Promise<Reply> {
     const reply = await this.send(method, path, asking);
     const { body, saying, type, accept, credentials, select } = asking;
-    const asked = { request: `${method} ${this.#normaliser.path(path)}`, ...(type === undefined ? {} : { type }), ...(accept === undefined ? {} : { accept }), ...(credentials === undefined ? {} : { credentials }), ...(body === undefined ? {} : { body: saying ?? this.#askedBody(body) }) };
+    const asked = {
+      request: `${method} ${this.#normaliser.path(path)}`,
+      ...(type === undefined ? {} : { type }),
+      ...(accept === undefined ? {} : { accept }),
+      ...(credentials === undefined ? {} : { credentials }),
+      ...(body === undefined ? {} : { body: saying ?? this.#askedBody(body) }),
+    };
     const whole = this.#answeredBody(reply);
-    this.#keep(name, asked, { status: reply.status, headers: this.#headers(reply.headers), form: formOf(reply.text), body: select === undefined ? whole : select(whole) });
+    this.#keep(name, asked, {
+      status: reply.status,
+      headers: this.#headers(reply.headers),
+      form: formOf(reply.text),
+      body: select === undefined ? whole : select(whole),
+    });
     return reply;
   }
 
@@ -119,11 +146,15 @@ export class Recorder {
 
   #askedBody(body: unknown): Json {
     if (body instanceof Uint8Array) return `${body.length} bytes`;
-    return typeof body === "string" ? this.#normaliser.text(body.length > 200 ? `${body.slice(0, 40)}… ${body.length} characters` : body) : this.#normaliser.value(JSON.parse(JSON.stringify(body)));
+    return typeof body === "string"
+      ? this.#normaliser.text(body.length > 200 ? `${body.slice(0, 40)}… ${body.length} characters` : body)
+      : this.#normaliser.value(JSON.parse(JSON.stringify(body)));
   }
 
   #answeredBody(reply: Reply): Json {
-    return reply.text.startsWith("{") ? this.#normaliser.value(JSON.parse(reply.text)) : this.#normaliser.text(reply.text);
+    return reply.text.startsWith("{")
+      ? this.#normaliser.value(JSON.parse(reply.text))
+      : this.#normaliser.text(reply.text);
   }
 
   #headers(headers: Headers): Json {
@@ -132,7 +163,11 @@ export class Recorder {
       return value === null ? [] : [[name, this.#normaliser.text(value)]];
     });
     const warnings = headers.get("warning");
-    return { ...Object.fromEntries(shown), ...(warnings === null ? {} : { warning: this.#normaliser.text(warnings) }), ...(headers.has("etag") ? { etag: "TAG" } : {}) };
+    return {
+      ...Object.fromEntries(shown),
+      ...(warnings === null ? {} : { warning: this.#normaliser.text(warnings) }),
+      ...(headers.has("etag") ? { etag: "TAG" } : {}),
+    };
   }
 
   /** The events of a watch, line by line, in order; equal bookmarks that follow each other count as one. */
@@ -140,7 +175,14 @@ export class Recorder {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), WATCH_LIMIT_MS);
     const headers = { Accept: watching.accept ?? "application/json" };
-    const response = await this.#server.fetch({ method: "GET", path, headers, body: undefined, credentials: "administrator", signal: abort.signal });
+    const response = await this.#server.fetch({
+      method: "GET",
+      path,
+      headers,
+      body: undefined,
+      credentials: "administrator",
+      signal: abort.signal,
+    });
     const working = watching.during?.();
     const events: Json[] = [];
     const forms = new Set<string>();
@@ -154,14 +196,31 @@ export class Recorder {
     await working;
     clearTimeout(timer);
     abort.abort();
-    const asked = { watch: this.#normaliser.path(path), ...(watching.accept === undefined ? {} : { accept: watching.accept }) };
-    this.#keep(name, asked, { status: response.status, headers: this.#headers(response.headers), form: [...forms].sort().join(" and "), events });
+    const asked = {
+      watch: this.#normaliser.path(path),
+      ...(watching.accept === undefined ? {} : { accept: watching.accept }),
+    };
+    this.#keep(name, asked, {
+      status: response.status,
+      headers: this.#headers(response.headers),
+      form: [...forms].sort().join(" and "),
+      events,
+    });
   }
 
   /** kubectl, not recorded. */
   async run(args: readonly string[], input = ""): Promise<Outcome> {
-    const child = Bun.spawn([this.#client.kubectl, ...args], { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe", env: this.#client.environment });
-    const [stdout, stderr, exitCode] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+    const child = Bun.spawn([this.#client.kubectl, ...args], {
+      stdin: Buffer.from(input),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: this.#client.environment,
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
     return { exitCode, stdout, stderr };
   }
 
@@ -169,9 +228,17 @@ export class Recorder {
   async kubectl(name: string, args: readonly string[], typing: Typing = {}): Promise<Outcome> {
     const outcome = await this.run(args, typing.input);
     const { select, selectError } = typing;
-    const asked = { kubectl: args.map((arg) => this.#normaliser.text(arg)), ...(typing.input === undefined ? {} : { input: this.#normaliser.text(typing.input) }) };
-    const said = (text: string, part: ((text: string) => string) | undefined): string => this.#normaliser.output((part === undefined ? text : part(text)).replaceAll(this.#server.url, "SERVER"));
-    this.#keep(name, asked, { exit: outcome.exitCode, stdout: said(outcome.stdout, select), stderr: said(outcome.stderr, selectError) });
+    const asked = {
+      kubectl: args.map((arg) => this.#normaliser.text(arg)),
+      ...(typing.input === undefined ? {} : { input: this.#normaliser.text(typing.input) }),
+    };
+    const said = (text: string, part: ((text: string) => string) | undefined): string =>
+      this.#normaliser.output((part === undefined ? text : part(text)).replaceAll(this.#server.url, "SERVER"));
+    this.#keep(name, asked, {
+      exit: outcome.exitCode,
+      stdout: said(outcome.stdout, select),
+      stderr: said(outcome.stderr, selectError),
+    });
     return outcome;
   }
 
@@ -181,7 +248,10 @@ export class Recorder {
     for (;;) {
       const reply = await this.send("GET", path);
       if (reply.status === status) return;
-      if (Date.now() > end) throw new Error(`GET ${path} is answered with ${reply.status} after a minute, not with ${status}: ${reply.text.slice(0, 300)}`);
+      if (Date.now() > end)
+        throw new Error(
+          `GET ${path} is answered with ${reply.status} after a minute, not with ${status}: ${reply.text.slice(0, 300)}`,
+        );
       await Bun.sleep(50);
     }
   }
@@ -226,7 +296,13 @@ function formOf(text: string): string {
 
 /** A field of an object, step by step; undefined when there is none. */
 export function at(value: unknown, ...path: readonly (string | number)[]): unknown {
-  return path.reduce<unknown>((current, step) => (typeof current === "object" && current !== null ? (current as Readonly<Record<string | number, unknown>>)[step] : undefined), value);
+  return path.reduce<unknown>(
+    (current, step) =>
+      typeof current === "object" && current !== null
+        ? (current as Readonly<Record<string | number, unknown>>)[step]
+        : undefined,
+    value,
+  );
 }
 
 export function textAt(value: unknown, ...path: readonly (string | number)[]): string {

@@ -4,7 +4,10 @@ import { load } from "js-yaml";
 
 interface Kubeconfig {
   readonly "current-context": string;
-  readonly contexts: readonly { readonly name: string; readonly context: { readonly cluster: string; readonly user: string } }[];
+  readonly contexts: readonly {
+    readonly name: string;
+    readonly context: { readonly cluster: string; readonly user: string };
+  }[];
   readonly clusters: readonly { readonly name: string; readonly cluster: Readonly<Record<string, string>> }[];
   readonly users: readonly { readonly name: string; readonly user: Readonly<Record<string, string>> }[];
 }
@@ -39,13 +42,18 @@ export class ApiServer {
     const { credentials } = options;
     const administrator = credentials === "administrator";
     const token = administrator ? this.#user["token"] : credentials === "none" ? undefined : "wrong";
-    const [cert, key] = administrator ? [content(this.#user, "client-certificate"), content(this.#user, "client-key")] : [undefined, undefined];
+    const [cert, key] = administrator
+      ? [content(this.#user, "client-certificate"), content(this.#user, "client-key")]
+      : [undefined, undefined];
     return fetch(`${this.url}${options.path}`, {
       method: options.method,
       headers: { ...options.headers, ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }) },
       // A connection of one's own for requests without the administrator's certificate, which belongs to the connection.
       keepalive: administrator,
-      tls: { ...(this.#authority === undefined ? {} : { ca: this.#authority }), ...(cert === undefined || key === undefined ? {} : { cert, key }) },
+      tls: {
+        ...(this.#authority === undefined ? {} : { ca: this.#authority }),
+        ...(cert === undefined || key === undefined ? {} : { cert, key }),
+      },
       ...(options.body === undefined ? {} : { body: options.body }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });

@@ -34,17 +34,24 @@ function createEnvironment(): Environment {
 }
 
 function registerLists(environment: Environment): void {
-  const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, SYNC);
+  const add = (signature: string, handler: (...args: never[]) => unknown): void =>
+    void environment.registerFunction(signature, handler, SYNC);
   for (const type of COMPARABLE) {
     add(`list<${type}>.isSorted(): bool`, (list: Iterable<unknown>) => isSorted([...list]));
     add(`list<${type}>.min(): ${type}`, (list: Iterable<unknown>) => extreme("min", [...list], (a, b) => isLess(a, b)));
     add(`list<${type}>.max(): ${type}`, (list: Iterable<unknown>) => extreme("max", [...list], (a, b) => isLess(b, a)));
   }
-  add(`list<A>.${nameOf("indexOf")}(A): int`, (list: Iterable<unknown>, item: unknown) => BigInt([...list].findIndex((other) => celEquals(other, item))));
-  add(`list<A>.${nameOf("lastIndexOf")}(A): int`, (list: Iterable<unknown>, item: unknown) => BigInt([...list].findLastIndex((other) => celEquals(other, item))));
+  add(`list<A>.${nameOf("indexOf")}(A): int`, (list: Iterable<unknown>, item: unknown) =>
+    BigInt([...list].findIndex((other) => celEquals(other, item))),
+  );
+  add(`list<A>.${nameOf("lastIndexOf")}(A): int`, (list: Iterable<unknown>, item: unknown) =>
+    BigInt([...list].findLastIndex((other) => celEquals(other, item))),
+  );
   add("list<int>.sum(): int", (list: Iterable<bigint>) => [...list].reduce((sum, item) => sum + item, 0n));
   add("list<double>.sum(): double", (list: Iterable<number>) => [...list].reduce((sum, item) => sum + item, 0));
-  add(`list<${DURATION}>.sum(): ${DURATION}`, (list: Iterable<Duration>) => [...list].reduce((sum, item) => new Duration(sum.nanos + item.nanos), new Duration(0n)));
+  add(`list<${DURATION}>.sum(): ${DURATION}`, (list: Iterable<Duration>) =>
+    [...list].reduce((sum, item) => new Duration(sum.nanos + item.nanos), new Duration(0n)),
+  );
 }
 
 /** Of two values of one comparable type. */
@@ -71,9 +78,14 @@ class SetsNamespace {}
 function registerSets(environment: Environment): void {
   environment.registerType("SetsNamespace", SetsNamespace);
   environment.registerConstant("sets", "SetsNamespace", new SetsNamespace());
-  const has = (all: Iterable<unknown>, some: Iterable<unknown>): boolean => [...some].every((item) => [...all].some((other) => celEquals(item, other)));
+  const has = (all: Iterable<unknown>, some: Iterable<unknown>): boolean =>
+    [...some].every((item) => [...all].some((other) => celEquals(item, other)));
   const add = (name: string, handler: (a: Iterable<unknown>, b: Iterable<unknown>) => boolean): void =>
-    void environment.registerFunction(`SetsNamespace.${name}(list<A>, list<A>): bool`, (_: SetsNamespace, a: Iterable<unknown>, b: Iterable<unknown>) => handler(a, b), SYNC);
+    void environment.registerFunction(
+      `SetsNamespace.${name}(list<A>, list<A>): bool`,
+      (_: SetsNamespace, a: Iterable<unknown>, b: Iterable<unknown>) => handler(a, b),
+      SYNC,
+    );
   add("contains", has);
   add("equivalent", (a, b) => has(a, b) && has(b, a));
   add("intersects", (a, b) => [...a].some((item) => has(b, [item])));
@@ -90,10 +102,12 @@ class Quantity {
 const NANO = 1_000_000_000n;
 
 function registerQuantities(environment: Environment): void {
-  const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, SYNC);
+  const add = (signature: string, handler: (...args: never[]) => unknown): void =>
+    void environment.registerFunction(signature, handler, SYNC);
   const type = "kubernetes.Quantity";
   const order = (a: Quantity, b: Quantity): bigint => (a.nanos < b.nanos ? -1n : a.nanos > b.nanos ? 1n : 0n);
-  const isInteger = ({ nanos }: Quantity): boolean => nanos % NANO === 0n && BigInt.asIntN(64, nanos / NANO) === nanos / NANO;
+  const isInteger = ({ nanos }: Quantity): boolean =>
+    nanos % NANO === 0n && BigInt.asIntN(64, nanos / NANO) === nanos / NANO;
   environment.registerType(type, Quantity);
   environment.registerOperator(`${type} == ${type}`, (a: Quantity, b: Quantity) => a.nanos === b.nanos);
   add(`quantity(string): ${type}`, (text: string) => {
@@ -112,7 +126,10 @@ function registerQuantities(environment: Environment): void {
     return quantity.nanos / NANO;
   });
   add(`${type}.asApproximateFloat(): double`, (quantity: Quantity) => Number(quantity.nanos) / 1e9);
-  for (const [name, sign] of [["add", 1n], ["sub", -1n]] as const) {
+  for (const [name, sign] of [
+    ["add", 1n],
+    ["sub", -1n],
+  ] as const) {
     add(`${type}.${name}(${type}): ${type}`, (a: Quantity, b: Quantity) => new Quantity(a.nanos + sign * b.nanos));
     add(`${type}.${name}(int): ${type}`, (a: Quantity, b: bigint) => new Quantity(a.nanos + sign * b * NANO));
   }

@@ -13,9 +13,11 @@ import { celEquals, isZero, toInt, toText } from "./values.ts";
 const SYNC = { async: false };
 
 export function registerLanguage(environment: Environment): void {
-  const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, SYNC);
+  const add = (signature: string, handler: (...args: never[]) => unknown): void =>
+    void environment.registerFunction(signature, handler, SYNC);
   for (const type of ["int", "uint", "double", "string", TIMESTAMP]) add(`${nameOf("int")}(${type}): int`, toInt);
-  for (const type of ["string", "bool", "int", "uint", "double", "bytes", TIMESTAMP, DURATION]) add(`${nameOf("string")}(${type}): string`, toText);
+  for (const type of ["string", "bool", "int", "uint", "double", "bytes", TIMESTAMP, DURATION])
+    add(`${nameOf("string")}(${type}): string`, toText);
   add(`string.${nameOf("matches")}(string): bool`, matches);
   add(`${nameOf("matches")}(string, string): bool`, matches);
   registerOptionals(environment, add);
@@ -29,7 +31,9 @@ function matches(text: string, pattern: string): boolean {
 }
 
 function registerOptionals(environment: Environment, add: Add): void {
-  add("OptionalNamespace.ofNonZeroValue(A): optional<A>", (_: unknown, value: unknown) => (isZero(value) ? Optional.none() : Optional.of(value)));
+  add("OptionalNamespace.ofNonZeroValue(A): optional<A>", (_: unknown, value: unknown) =>
+    isZero(value) ? Optional.none() : Optional.of(value),
+  );
   environment.registerOperator("optional<A> == optional<A>", celEquals);
   environment.registerOperator("optional == null", () => false);
 }

@@ -54,16 +54,22 @@ interface Macro {
 export function registerMacros(environment: Environment): void {
   environment.registerFunction(`${nameOf("has")}(ast): bool`, expandHas, { async: false });
   for (const collection of ["list", "map"]) {
-    const add = (signature: string, expand: (call: Call) => Macro): void => void environment.registerFunction(`${collection}.${signature}`, expand, { async: false });
-    for (const name of ["all", "exists", "existsOne", "exists_one"] as const) add(`${name}(ast, ast, ast): bool`, (call) => expandPair(call, quantifier(name)));
+    const add = (signature: string, expand: (call: Call) => Macro): void =>
+      void environment.registerFunction(`${collection}.${signature}`, expand, { async: false });
+    for (const name of ["all", "exists", "existsOne", "exists_one"] as const)
+      add(`${name}(ast, ast, ast): bool`, (call) => expandPair(call, quantifier(name)));
     for (const filtered of ["", ", ast"]) {
       add(`transformList(ast, ast, ast${filtered}): list<dyn>`, (call) => expandPair(call, TRANSFORM_LIST));
       add(`transformMap(ast, ast, ast${filtered}): map<dyn, dyn>`, (call) => expandPair(call, TRANSFORM_MAP));
       add(`transformMapEntry(ast, ast, ast${filtered}): map<dyn, dyn>`, (call) => expandPair(call, TRANSFORM_ENTRY));
     }
   }
-  environment.registerFunction("optional.optMap(ast, ast): dyn", (call: Call) => expandOptional(call, false), { async: false });
-  environment.registerFunction("optional.optFlatMap(ast, ast): dyn", (call: Call) => expandOptional(call, true), { async: false });
+  environment.registerFunction("optional.optMap(ast, ast): dyn", (call: Call) => expandOptional(call, false), {
+    async: false,
+  });
+  environment.registerFunction("optional.optFlatMap(ast, ast): dyn", (call: Call) => expandOptional(call, true), {
+    async: false,
+  });
 }
 
 function expandHas({ args }: Call): Macro {
@@ -71,7 +77,8 @@ function expandHas({ args }: Call): Macro {
   return {
     async: false,
     typeCheck: (checker, _, scope) => {
-      if (selection === undefined || (selection.op !== "." && selection.op !== ".?")) throw new Error("invalid argument to has() macro");
+      if (selection === undefined || (selection.op !== "." && selection.op !== ".?"))
+        throw new Error("invalid argument to has() macro");
       const operand = checker.check(selection.args[0], scope);
       const type = operand.kind === "optional" && operand.valueType !== undefined ? operand.valueType : operand;
       if (type.kind !== "param") checker.checkAccessOnType(selection, scope, type);
@@ -151,14 +158,20 @@ function boolType(checker: Checker): Type {
 }
 
 function requireBool(checker: Checker, node: ASTNode, type: Type): void {
-  if (type.kind !== "dyn" && type.name !== "bool") throw checker.createError("invalid_condition_type", `expected type 'bool' but found '${type.name}'`, node);
+  if (type.kind !== "dyn" && type.name !== "bool")
+    throw checker.createError("invalid_condition_type", `expected type 'bool' but found '${type.name}'`, node);
 }
 
 function entryTypes(checker: Checker, node: ASTNode, type: Type): readonly [Type, Type] {
-  const known = (part: Type | undefined): Type => (part === undefined || part.kind === "param" ? checker.getType("dyn") : part);
+  const known = (part: Type | undefined): Type =>
+    part === undefined || part.kind === "param" ? checker.getType("dyn") : part;
   if (type.kind === "list") return [checker.getType("int"), known(type.valueType)];
   if (type.kind === "map" || type.kind === "dyn") return [known(type.keyType), known(type.valueType)];
-  throw checker.createError("invalid_comprehension_range", `expression of type '${type.name}' cannot be range of a comprehension (must be list, map, or dynamic)`, node);
+  throw checker.createError(
+    "invalid_comprehension_range",
+    `expression of type '${type.name}' cannot be range of a comprehension (must be list, map, or dynamic)`,
+    node,
+  );
 }
 
 function pairsOf(collection: unknown, keyType: string): [unknown, unknown][] {

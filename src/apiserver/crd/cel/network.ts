@@ -35,13 +35,17 @@ class IpNamespace {}
 const SYNC = { async: false };
 
 export function registerNetworkFunctions(environment: Environment): void {
-  const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, SYNC);
+  const add = (signature: string, handler: (...args: never[]) => unknown): void =>
+    void environment.registerFunction(signature, handler, SYNC);
   environment.registerType("net.IP", Ip);
   environment.registerType("net.CIDR", Cidr);
   environment.registerType("net.IPNamespace", IpNamespace);
   environment.registerConstant("ip", "net.IPNamespace", new IpNamespace());
   environment.registerOperator("net.IP == net.IP", (a: Ip, b: Ip) => a.addr === b.addr);
-  environment.registerOperator("net.CIDR == net.CIDR", (a: Cidr, b: Cidr) => a.addr === b.addr && a.length === b.length);
+  environment.registerOperator(
+    "net.CIDR == net.CIDR",
+    (a: Cidr, b: Cidr) => a.addr === b.addr && a.length === b.length,
+  );
 
   add("ip(string): net.IP", readIp);
   add("isIP(string): bool", (text: string) => ipOf(text) !== undefined);
@@ -59,7 +63,10 @@ export function registerNetworkFunctions(environment: Environment): void {
   add(`${nameOf("string")}(net.CIDR): string`, (cidr: Cidr) => `${cidr.addr}/${cidr.length}`);
   add("net.CIDR.ip(): net.IP", (cidr: Cidr) => new Ip(cidr.addr));
   add("net.CIDR.prefixLength(): int", (cidr: Cidr) => BigInt(cidr.length));
-  add("net.CIDR.masked(): net.CIDR", (cidr: Cidr) => new Cidr(prefixAddr(prefixOf(cidr.addr, cidr.length)), cidr.length));
+  add(
+    "net.CIDR.masked(): net.CIDR",
+    (cidr: Cidr) => new Cidr(prefixAddr(prefixOf(cidr.addr, cidr.length)), cidr.length),
+  );
   add("net.CIDR.containsIP(net.IP): bool", (cidr: Cidr, ip: Ip) => cidr.contains(ip.addr));
   add("net.CIDR.containsIP(string): bool", (cidr: Cidr, text: string) => cidr.contains(readIp(text).addr));
   add("net.CIDR.containsCIDR(net.CIDR): bool", covers);
@@ -79,7 +86,10 @@ function ipOf(text: string): Ip | undefined {
 
 function readIp(text: string): Ip {
   const ip = ipOf(text);
-  if (ip === undefined) throw new Error(`IP Address ${JSON.stringify(text)} parse error during conversion from string: must be like 10.0.0.1 or fd00::1`);
+  if (ip === undefined)
+    throw new Error(
+      `IP Address ${JSON.stringify(text)} parse error during conversion from string: must be like 10.0.0.1 or fd00::1`,
+    );
   return ip;
 }
 
@@ -92,7 +102,10 @@ function cidrOf(text: string): Cidr | undefined {
 
 function readCidr(text: string): Cidr {
   const cidr = cidrOf(text);
-  if (cidr === undefined) throw new Error(`network address parse error during conversion from string: ${JSON.stringify(text)}: must be like 10.0.0.0/16 or fd00::/64`);
+  if (cidr === undefined)
+    throw new Error(
+      `network address parse error during conversion from string: ${JSON.stringify(text)}: must be like 10.0.0.0/16 or fd00::/64`,
+    );
   return cidr;
 }
 
@@ -116,5 +129,11 @@ function isLinkLocalUnicast(addr: Addr): boolean {
 }
 
 function isGlobalUnicast(addr: Addr): boolean {
-  return addrToInteger(addr) !== 0n && addr !== "255.255.255.255" && !isLoopback(addr) && !isMulticast(addr) && !isLinkLocalUnicast(addr);
+  return (
+    addrToInteger(addr) !== 0n &&
+    addr !== "255.255.255.255" &&
+    !isLoopback(addr) &&
+    !isMulticast(addr) &&
+    !isLinkLocalUnicast(addr)
+  );
 }

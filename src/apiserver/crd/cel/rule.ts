@@ -25,7 +25,10 @@ export interface Rule {
 }
 
 const REASONS: Readonly<Record<string, FieldError["reason"]>> = {
-  FieldValueDuplicate: "Duplicate", FieldValueForbidden: "Forbidden", FieldValueInvalid: "Invalid", FieldValueRequired: "Required",
+  FieldValueDuplicate: "Duplicate",
+  FieldValueForbidden: "Forbidden",
+  FieldValueInvalid: "Invalid",
+  FieldValueRequired: "Required",
 };
 const MOST_MESSAGE_BYTES = 5 * 1024;
 
@@ -34,19 +37,53 @@ export function checkRule(entry: JsonValue, schema: Schema, path: string): Field
   if (!isJsonObject(entry)) return [{ field: path, reason: "Invalid", value: entry, detail: "must be a rule" }];
   const errors: FieldError[] = [];
   const rule = stringAt(entry["rule"]).trim();
-  const given = (field: string): string | undefined => (entry[field] === undefined ? undefined : stringAt(entry[field]));
+  const given = (field: string): string | undefined =>
+    entry[field] === undefined ? undefined : stringAt(entry[field]);
   const message = given("message");
-  if (rule === "") errors.push({ field: `${path}.rule`, reason: "Required", value: undefined, detail: "rule is not specified" });
-  else if (message !== undefined && message.trim() === "") errors.push({ field: `${path}.message`, reason: "Invalid", value: message, detail: "must be non-empty if specified" });
-  else if (message?.trim().includes("\n") === true) errors.push({ field: `${path}.message`, reason: "Invalid", value: message, detail: "must not contain line breaks" });
-  else if (rule.includes("\n") && message === undefined) errors.push({ field: `${path}.message`, reason: "Required", value: undefined, detail: "message must be specified if rule contains line breaks" });
-  if (given("messageExpression")?.trim() === "") errors.push({ field: `${path}.messageExpression`, reason: "Required", value: undefined, detail: "messageExpression must be non-empty if specified" });
+  if (rule === "")
+    errors.push({ field: `${path}.rule`, reason: "Required", value: undefined, detail: "rule is not specified" });
+  else if (message !== undefined && message.trim() === "")
+    errors.push({
+      field: `${path}.message`,
+      reason: "Invalid",
+      value: message,
+      detail: "must be non-empty if specified",
+    });
+  else if (message?.trim().includes("\n") === true)
+    errors.push({
+      field: `${path}.message`,
+      reason: "Invalid",
+      value: message,
+      detail: "must not contain line breaks",
+    });
+  else if (rule.includes("\n") && message === undefined)
+    errors.push({
+      field: `${path}.message`,
+      reason: "Required",
+      value: undefined,
+      detail: "message must be specified if rule contains line breaks",
+    });
+  if (given("messageExpression")?.trim() === "")
+    errors.push({
+      field: `${path}.messageExpression`,
+      reason: "Required",
+      value: undefined,
+      detail: "messageExpression must be non-empty if specified",
+    });
   const reason = entry["reason"];
   if (reason !== undefined && REASONS[stringAt(reason)] === undefined) {
-    errors.push({ field: `${path}.reason`, reason: "NotSupported", value: reason, detail: Object.keys(REASONS).map((name) => JSON.stringify(name)).join(", ") });
+    errors.push({
+      field: `${path}.reason`,
+      reason: "NotSupported",
+      value: reason,
+      detail: Object.keys(REASONS)
+        .map((name) => JSON.stringify(name))
+        .join(", "),
+    });
   }
   const fieldPath = given("fieldPath");
-  if (fieldPath !== undefined && resolveFieldPath(fieldPath, schema) === undefined) errors.push({ field: `${path}.fieldPath`, reason: "Invalid", value: fieldPath, detail: "must be a valid path" });
+  if (fieldPath !== undefined && resolveFieldPath(fieldPath, schema) === undefined)
+    errors.push({ field: `${path}.fieldPath`, reason: "Invalid", value: fieldPath, detail: "must be a valid path" });
   return errors;
 }
 
@@ -66,32 +103,68 @@ function resolveFieldPath(text: string, schema: Schema): string | undefined {
 }
 
 /** The rule, which must have passed `checkRule`, ready to run; or the problems of its expressions. */
-export function compileRule(entry: JsonValue, schema: Schema, type: CelType, environment: Environment, path: string): { readonly rule: Rule | undefined; readonly errors: readonly FieldError[] } {
+export function compileRule(
+  entry: JsonValue,
+  schema: Schema,
+  type: CelType,
+  environment: Environment,
+  path: string,
+): { readonly rule: Rule | undefined; readonly errors: readonly FieldError[] } {
   const field = (name: string): string => (isJsonObject(entry) ? stringAt(entry[name]) : "");
   const optionalOldSelf = isJsonObject(entry) && entry["optionalOldSelf"] === true;
-  const scope = environment.clone().registerVariable("self", type.name).registerVariable("oldSelf", optionalOldSelf ? `optional<${type.name}>` : type.name);
+  const scope = environment
+    .clone()
+    .registerVariable("self", type.name)
+    .registerVariable("oldSelf", optionalOldSelf ? `optional<${type.name}>` : type.name);
   const program = compileTo("bool", scope, field("rule"));
   if (typeof program === "string") {
     const detail = program === "" ? "cel expression must evaluate to a bool" : `compilation failed: ${program}`;
     return { rule: undefined, errors: [{ field: `${path}.rule`, reason: "Invalid", value: entry, detail }] };
   }
-  const message = field("messageExpression") === "" ? undefined : compileTo("string", scope, field("messageExpression"));
+  const message =
+    field("messageExpression") === "" ? undefined : compileTo("string", scope, field("messageExpression"));
   if (typeof message === "string") {
-    const detail = message === "" ? "messageExpression must evaluate to a string" : `messageExpression compilation failed: ${message}`;
-    return { rule: undefined, errors: [{ field: `${path}.messageExpression`, reason: "Invalid", value: entry, detail }] };
+    const detail =
+      message === ""
+        ? "messageExpression must evaluate to a string"
+        : `messageExpression compilation failed: ${message}`;
+    return {
+      rule: undefined,
+      errors: [{ field: `${path}.messageExpression`, reason: "Invalid", value: entry, detail }],
+    };
   }
   const usesOldSelf = someNode(program.ast, (node) => node.op === "id" && node.args === "oldSelf");
   if (!usesOldSelf && isJsonObject(entry) && entry["optionalOldSelf"] !== undefined) {
-    return { rule: undefined, errors: [{ field: `${path}.optionalOldSelf`, reason: "Invalid", value: entry["optionalOldSelf"], detail: "may not be set if oldSelf is not used in rule" }] };
+    return {
+      rule: undefined,
+      errors: [
+        {
+          field: `${path}.optionalOldSelf`,
+          reason: "Invalid",
+          value: entry["optionalOldSelf"],
+          detail: "may not be set if oldSelf is not used in rule",
+        },
+      ],
+    };
   }
   const text = field("message").trim() || field("rule").trim();
   const usual = field("message").trim() || `failed rule: ${text}`;
   const run = (self: unknown, oldSelf: unknown): string | undefined => {
-    const variables = { self, ...(optionalOldSelf ? { oldSelf: oldSelf === undefined ? Optional.none() : Optional.of(oldSelf) } : { oldSelf }) };
+    const variables = {
+      self,
+      ...(optionalOldSelf ? { oldSelf: oldSelf === undefined ? Optional.none() : Optional.of(oldSelf) } : { oldSelf }),
+    };
     if (program(variables) === true) return undefined;
     return (message === undefined ? undefined : messageFrom(message, variables)) ?? usual;
   };
-  const rule = { text, usesOldSelf, optionalOldSelf, run, reason: REASONS[field("reason")] ?? "Invalid", fieldPath: resolveFieldPath(field("fieldPath"), schema) ?? "" };
+  const rule = {
+    text,
+    usesOldSelf,
+    optionalOldSelf,
+    run,
+    reason: REASONS[field("reason")] ?? "Invalid",
+    fieldPath: resolveFieldPath(field("fieldPath"), schema) ?? "",
+  };
   return { rule, errors: [] };
 }
 
@@ -107,8 +180,13 @@ function compileTo(wanted: "bool" | "string", scope: Environment, expression: st
 
 /** What an API server says of a rule that fails to run. */
 export function failureOf(error: unknown, rule: Rule): string {
-  const isOverload = error instanceof Error && "code" in error && (error.code === "no_such_overload" || error.code === "no_matching_overload");
-  return isOverload ? `'no such overload': call arguments did not match a supported operator, function or macro signature for rule: ${rule.text}` : `${summaryOf(error)} evaluating rule: ${rule.text}`;
+  const isOverload =
+    error instanceof Error &&
+    "code" in error &&
+    (error.code === "no_such_overload" || error.code === "no_matching_overload");
+  return isOverload
+    ? `'no such overload': call arguments did not match a supported operator, function or macro signature for rule: ${rule.text}`
+    : `${summaryOf(error)} evaluating rule: ${rule.text}`;
 }
 
 /** undefined, so that the rule's own message serves, when the expression fails or gives no usable text. */

@@ -12,9 +12,35 @@ export const TYPES_NAME = `${PREFIX}google`;
 
 /** Functions and macros that are this project's, or that Kubernetes lacks; the library's of the same name are out of reach. */
 const REPLACED: ReadonlySet<string> = new Set([
-  "has", "int", "string", "timestamp", "duration", "matches", "trim", "lowerAscii", "upperAscii", "indexOf", "lastIndexOf", "substring", "split", "join",
-  "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getMonth", "getHours", "getMinutes", "getSeconds", "getMilliseconds",
-  "bind", "json", "hex", "base64", "at",
+  "has",
+  "int",
+  "string",
+  "timestamp",
+  "duration",
+  "matches",
+  "trim",
+  "lowerAscii",
+  "upperAscii",
+  "indexOf",
+  "lastIndexOf",
+  "substring",
+  "split",
+  "join",
+  "getDate",
+  "getDayOfMonth",
+  "getDayOfWeek",
+  "getDayOfYear",
+  "getFullYear",
+  "getMonth",
+  "getHours",
+  "getMinutes",
+  "getSeconds",
+  "getMilliseconds",
+  "bind",
+  "json",
+  "hex",
+  "base64",
+  "at",
 ]);
 
 const PLAIN = String.raw`"""(?:\\[^]|[^\\])*?"""|'''(?:\\[^]|[^\\])*?'''|"(?:\\.|[^"\\\n\r])*"|'(?:\\.|[^'\\\n\r])*'`;
@@ -28,7 +54,8 @@ export function sourceForLibrary(expression: string): string {
   return expression.replace(TOKEN, (...match) => {
     const [token] = match;
     const groups: unknown = match.at(-1);
-    const group = (name: string): string | undefined => (typeof groups === "object" && groups !== null && name in groups ? textOf(Reflect.get(groups, name)) : undefined);
+    const group = (name: string): string | undefined =>
+      typeof groups === "object" && groups !== null && name in groups ? textOf(Reflect.get(groups, name)) : undefined;
     const name = group("name");
     // What is written with the prefix is nobody's function.
     if (name !== undefined) return name.startsWith(PREFIX) ? `${PREFIX}${name}` : nameOf(name);

@@ -11,7 +11,16 @@ export const TIMESTAMP = `${TYPE_PREFIX}google.protobuf.Timestamp`;
 export const DURATION = `${TYPE_PREFIX}google.protobuf.Duration`;
 
 const SECOND = 1_000_000_000n;
-const UNITS: Readonly<Record<string, bigint>> = { ns: 1n, us: 1_000n, "µs": 1_000n, "μs": 1_000n, ms: 1_000_000n, s: SECOND, m: 60n * SECOND, h: 3600n * SECOND };
+const UNITS: Readonly<Record<string, bigint>> = {
+  ns: 1n,
+  us: 1_000n,
+  µs: 1_000n,
+  μs: 1_000n,
+  ms: 1_000_000n,
+  s: SECOND,
+  m: 60n * SECOND,
+  h: 3600n * SECOND,
+};
 const FIRST = -62_135_596_800n * SECOND;
 const LAST = 253_402_300_800n * SECOND - 1n;
 
@@ -57,10 +66,14 @@ function fractionOf(nanos: bigint): string {
 
 /** RFC 3339. */
 export function readTimestamp(text: string): Timestamp {
-  const match = /^(\d{4}-(\d\d)-(\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9})\d*)?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/.exec(text);
+  const match =
+    /^(\d{4}-(\d\d)-(\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9})\d*)?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/.exec(
+      text,
+    );
   const [, whole = "", , day = "", , fraction = "", zone = ""] = match ?? [];
   const local = new Date(`${whole}Z`);
-  if (match === null || Number.isNaN(local.getTime()) || local.getUTCDate() !== Number(day)) throw new Error(`invalid timestamp ${JSON.stringify(text)}`);
+  if (match === null || Number.isNaN(local.getTime()) || local.getUTCDate() !== Number(day))
+    throw new Error(`invalid timestamp ${JSON.stringify(text)}`);
   return new Timestamp(BigInt(Date.parse(`${whole}${zone}`)) * 1_000_000n + BigInt(fraction.padEnd(9, "0")));
 }
 
@@ -96,9 +109,21 @@ const PARTS: Readonly<Record<string, (time: Date) => number>> = {
 function inZone(time: Timestamp, zone: string): Date {
   const milliseconds = Number(floorDivide(time.nanos, 1_000_000n));
   const offset = /^([+-]?)(\d\d):(\d\d)$/.exec(zone);
-  if (offset !== null) return new Date(milliseconds + (offset[1] === "-" ? -1 : 1) * (Number(offset[2]) * 60 + Number(offset[3])) * 60_000);
+  if (offset !== null)
+    return new Date(
+      milliseconds + (offset[1] === "-" ? -1 : 1) * (Number(offset[2]) * 60 + Number(offset[3])) * 60_000,
+    );
   const date = new Date(milliseconds);
-  const format = new Intl.DateTimeFormat("en-US", { timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" });
+  const format = new Intl.DateTimeFormat("en-US", {
+    timeZone: zone,
+    hourCycle: "h23",
+    year: "numeric",
+    month: "numeric",
+    day: "numeric",
+    hour: "numeric",
+    minute: "numeric",
+    second: "numeric",
+  });
   const parts = new Map(format.formatToParts(date).map(({ type, value }) => [type, Number(value)]));
   const at = (part: Intl.DateTimeFormatPartTypes): number => parts.get(part) ?? 0;
   const local = new Date(0);
@@ -108,7 +133,8 @@ function inZone(time: Timestamp, zone: string): Date {
 }
 
 export function registerTimes(environment: Environment): void {
-  const add = (signature: string, handler: (...args: never[]) => unknown): void => void environment.registerFunction(signature, handler, { async: false });
+  const add = (signature: string, handler: (...args: never[]) => unknown): void =>
+    void environment.registerFunction(signature, handler, { async: false });
   environment.registerType(TIMESTAMP, Timestamp);
   environment.registerType(DURATION, Duration);
   add(`${nameOf("timestamp")}(string): ${TIMESTAMP}`, readTimestamp);
@@ -118,20 +144,49 @@ export function registerTimes(environment: Environment): void {
   add(`${nameOf("duration")}(${DURATION}): ${DURATION}`, (duration: Duration) => duration);
   for (const [name, part] of Object.entries(PARTS)) {
     add(`${TIMESTAMP}.${nameOf(name)}(): int`, (time: Timestamp) => BigInt(part(inZone(time, "+00:00"))));
-    add(`${TIMESTAMP}.${nameOf(name)}(string): int`, (time: Timestamp, zone: string) => BigInt(part(inZone(time, zone))));
+    add(`${TIMESTAMP}.${nameOf(name)}(string): int`, (time: Timestamp, zone: string) =>
+      BigInt(part(inZone(time, zone))),
+    );
   }
-  for (const [name, unit] of [["getHours", "h"], ["getMinutes", "m"], ["getSeconds", "s"], ["getMilliseconds", "ms"]] as const) {
+  for (const [name, unit] of [
+    ["getHours", "h"],
+    ["getMinutes", "m"],
+    ["getSeconds", "s"],
+    ["getMilliseconds", "ms"],
+  ] as const) {
     add(`${DURATION}.${nameOf(name)}(): int`, (duration: Duration) => duration.nanos / (UNITS[unit] ?? 1n));
   }
-  environment.registerOperator(`${TIMESTAMP} - ${TIMESTAMP}: ${DURATION}`, (a: Timestamp, b: Timestamp) => new Duration(a.nanos - b.nanos));
-  environment.registerOperator(`${TIMESTAMP} + ${DURATION}`, (a: Timestamp, b: Duration) => new Timestamp(a.nanos + b.nanos));
-  environment.registerOperator(`${DURATION} + ${TIMESTAMP}: ${TIMESTAMP}`, (a: Duration, b: Timestamp) => new Timestamp(a.nanos + b.nanos));
-  environment.registerOperator(`${TIMESTAMP} - ${DURATION}`, (a: Timestamp, b: Duration) => new Timestamp(a.nanos - b.nanos));
-  environment.registerOperator(`${DURATION} + ${DURATION}`, (a: Duration, b: Duration) => new Duration(a.nanos + b.nanos));
-  environment.registerOperator(`${DURATION} - ${DURATION}`, (a: Duration, b: Duration) => new Duration(a.nanos - b.nanos));
+  environment.registerOperator(
+    `${TIMESTAMP} - ${TIMESTAMP}: ${DURATION}`,
+    (a: Timestamp, b: Timestamp) => new Duration(a.nanos - b.nanos),
+  );
+  environment.registerOperator(
+    `${TIMESTAMP} + ${DURATION}`,
+    (a: Timestamp, b: Duration) => new Timestamp(a.nanos + b.nanos),
+  );
+  environment.registerOperator(
+    `${DURATION} + ${TIMESTAMP}: ${TIMESTAMP}`,
+    (a: Duration, b: Timestamp) => new Timestamp(a.nanos + b.nanos),
+  );
+  environment.registerOperator(
+    `${TIMESTAMP} - ${DURATION}`,
+    (a: Timestamp, b: Duration) => new Timestamp(a.nanos - b.nanos),
+  );
+  environment.registerOperator(
+    `${DURATION} + ${DURATION}`,
+    (a: Duration, b: Duration) => new Duration(a.nanos + b.nanos),
+  );
+  environment.registerOperator(
+    `${DURATION} - ${DURATION}`,
+    (a: Duration, b: Duration) => new Duration(a.nanos - b.nanos),
+  );
   for (const type of [TIMESTAMP, DURATION]) registerOrder(environment, type);
-  const typeOf = (name: string, argument: string): unknown => environment.evaluate(`type(${nameOf(name)}(${argument}))`);
-  const types = new Map([["Timestamp", typeOf("timestamp", "0")], ["Duration", typeOf("duration", "'0'")]]);
+  const typeOf = (name: string, argument: string): unknown =>
+    environment.evaluate(`type(${nameOf(name)}(${argument}))`);
+  const types = new Map([
+    ["Timestamp", typeOf("timestamp", "0")],
+    ["Duration", typeOf("duration", "'0'")],
+  ]);
   environment.registerConstant(TYPES_NAME, "map<string, map<string, type>>", new Map([["protobuf", types]]));
 }
 

@@ -36,12 +36,15 @@ export class TypeDeclarations {
   }
 
   #declarePresent(schema: Schema): CelType | undefined {
-    if (schema["x-kubernetes-int-or-string"] === true) return { name: "dyn", convert: (value) => (typeof value === "number" ? BigInt(value) : textOf(value)) };
+    if (schema["x-kubernetes-int-or-string"] === true)
+      return { name: "dyn", convert: (value) => (typeof value === "number" ? BigInt(value) : textOf(value)) };
     switch (schema.type) {
       case "array":
         return this.#declareList(schema);
       case "object":
-        return typeof schema.additionalProperties === "object" ? this.#declareMap(schema.additionalProperties) : this.#declareObject(schema);
+        return typeof schema.additionalProperties === "object"
+          ? this.#declareMap(schema.additionalProperties)
+          : this.#declareObject(schema);
       case "string":
         return stringType(schema.format);
       case "boolean":
@@ -49,7 +52,10 @@ export class TypeDeclarations {
       case "number":
         return { name: "double", convert: (value) => expectType(value, typeof value === "number", "number") };
       case "integer":
-        return { name: "int", convert: (value) => BigInt(Number(expectType(value, Number.isInteger(value), "integer"))) };
+        return {
+          name: "int",
+          convert: (value) => BigInt(Number(expectType(value, Number.isInteger(value), "integer"))),
+        };
       case undefined:
         return undefined;
     }
@@ -57,7 +63,8 @@ export class TypeDeclarations {
 
   #declareList(schema: Schema): CelType | undefined {
     const items = schema.items;
-    const element = items === undefined ? undefined : this.declare(items, items["x-kubernetes-embedded-resource"] === true);
+    const element =
+      items === undefined ? undefined : this.declare(items, items["x-kubernetes-embedded-resource"] === true);
     if (element === undefined) return undefined;
     // The library compares values of the class Set without regard to order, which is what a list of type set means.
     const isSet = schema["x-kubernetes-list-type"] === "set";
@@ -72,7 +79,11 @@ export class TypeDeclarations {
   #declareMap(values: Schema): CelType | undefined {
     const element = this.declare(values, values["x-kubernetes-embedded-resource"] === true);
     if (element === undefined) return undefined;
-    return { name: `map<string, ${element.name}>`, element, convert: (value) => new Map(entriesOf(value).map(([key, entry]) => [key, element.convert(entry)])) };
+    return {
+      name: `map<string, ${element.name}>`,
+      element,
+      convert: (value) => new Map(entriesOf(value).map(([key, entry]) => [key, element.convert(entry)])),
+    };
   }
 
   #declareObject(schema: Schema): CelType {
@@ -88,7 +99,12 @@ export class TypeDeclarations {
     }
     // One class for each type: the library tells types by the constructor.
     const Instance = class extends Map<string, unknown> {};
-    this.environment.registerType(name, { ctor: Instance, fields: Object.fromEntries([...names].map(([field, identifier]) => [identifier, fields.get(field)?.name ?? "dyn"])) });
+    this.environment.registerType(name, {
+      ctor: Instance,
+      fields: Object.fromEntries(
+        [...names].map(([field, identifier]) => [identifier, fields.get(field)?.name ?? "dyn"]),
+      ),
+    });
     this.environment.registerOperator(`${name} == ${name}`, celEquals);
     this.environment.registerOperator(`${name} == null`, () => false);
     const convert = (value: JsonValue): unknown => {
@@ -120,11 +136,22 @@ function stringType(format: string | undefined): CelType {
 
 function withMetadata(schema: Schema): Schema {
   const text = { type: "string" } as const;
-  return { ...schema, properties: { ...schema.properties, apiVersion: text, kind: text, metadata: { type: "object", properties: { name: text, generateName: text } } } };
+  return {
+    ...schema,
+    properties: {
+      ...schema.properties,
+      apiVersion: text,
+      kind: text,
+      metadata: { type: "object", properties: { name: text, generateName: text } },
+    },
+  };
 }
 
 function expectType(value: JsonValue, isOfType: boolean, type: string): JsonValue {
-  if (!isOfType) throw new Error(`invalid data, expected ${type}, got ${value === null ? "null" : Array.isArray(value) ? "array" : typeof value}`);
+  if (!isOfType)
+    throw new Error(
+      `invalid data, expected ${type}, got ${value === null ? "null" : Array.isArray(value) ? "array" : typeof value}`,
+    );
   return value;
 }
 
@@ -139,9 +166,34 @@ function entriesOf(value: JsonValue): [string, JsonValue][] {
 }
 
 const RESERVED: ReadonlySet<string> = new Set([
-  "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+  "true",
+  "false",
+  "null",
+  "in",
+  "as",
+  "break",
+  "const",
+  "continue",
+  "else",
+  "for",
+  "function",
+  "if",
+  "import",
+  "let",
+  "loop",
+  "package",
+  "namespace",
+  "return",
+  "var",
+  "void",
+  "while",
 ]);
-const ESCAPES: Readonly<Record<string, string>> = { __: "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__" };
+const ESCAPES: Readonly<Record<string, string>> = {
+  __: "__underscores__",
+  ".": "__dot__",
+  "-": "__dash__",
+  "/": "__slash__",
+};
 
 /** The identifier under which rules know the field; undefined when there is none. */
 export function escapeName(name: string): string | undefined {

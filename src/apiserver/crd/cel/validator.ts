@@ -43,11 +43,14 @@ export function compileRules(schema: Schema, path: string): CompiledRules {
   const type = declarations.declare(schema, true);
   const compiler = new Compiler(declarations.environment);
   const place = type === undefined ? undefined : compiler.compile(schema, schema, type, path, undefined);
-  const check = place === undefined ? undefined : (value: JsonValue, old: JsonValue | undefined): FieldError[] => {
-    const errors: FieldError[] = [];
-    run(place, value, { path: "", old, unchanged: old !== undefined && jsonEquals(value, old) }, errors);
-    return errors;
-  };
+  const check =
+    place === undefined
+      ? undefined
+      : (value: JsonValue, old: JsonValue | undefined): FieldError[] => {
+          const errors: FieldError[] = [];
+          run(place, value, { path: "", old, unchanged: old !== undefined && jsonEquals(value, old) }, errors);
+          return errors;
+        };
   return { check, problems: compiler.problems };
 }
 
@@ -66,14 +69,25 @@ class Compiler {
   }
 
   /** `schema` holds the rules, `spine` the values' shape: they differ inside `allOf`. `uncorrelated`: the list or map that new and old values cannot be matched below. */
-  compile(schema: Schema, spine: Schema, type: CelType, path: string, uncorrelated: string | undefined): Place | undefined {
+  compile(
+    schema: Schema,
+    spine: Schema,
+    type: CelType,
+    path: string,
+    uncorrelated: string | undefined,
+  ): Place | undefined {
     const { rules, broken } = this.#compileHere(schema, spine, type, path, uncorrelated);
-    const all = (schema.allOf ?? []).map((part, index) => this.compile(part, spine, type, `${path}.allOf[${index}]`, uncorrelated)).filter((place) => place !== undefined);
+    const all = (schema.allOf ?? [])
+      .map((part, index) => this.compile(part, spine, type, `${path}.allOf[${index}]`, uncorrelated))
+      .filter((place) => place !== undefined);
     const properties = new Map<string, Place>();
     const below = uncorrelated ?? (spine["x-kubernetes-map-type"] === "atomic" ? path : undefined);
     for (const [field, rule] of Object.entries(schema.properties ?? {})) {
       const [shape, fieldType] = [spine.properties?.[field], type.fields?.get(field)];
-      const place = shape === undefined || fieldType === undefined ? undefined : this.compile(rule, shape, fieldType, `${path}.properties[${field}]`, below);
+      const place =
+        shape === undefined || fieldType === undefined
+          ? undefined
+          : this.compile(rule, shape, fieldType, `${path}.properties[${field}]`, below);
       if (place !== undefined) properties.set(field, place);
     }
     const element = this.#compileElement(schema, spine, type, path, uncorrelated);
@@ -81,24 +95,47 @@ class Compiler {
     return { schema: spine, type, rules, broken, all, properties, element };
   }
 
-  #compileElement(schema: Schema, spine: Schema, type: CelType, path: string, uncorrelated: string | undefined): Place | undefined {
+  #compileElement(
+    schema: Schema,
+    spine: Schema,
+    type: CelType,
+    path: string,
+    uncorrelated: string | undefined,
+  ): Place | undefined {
     if (type.element === undefined) return undefined;
     const atomic = spine["x-kubernetes-list-type"] === "map" ? undefined : path;
-    if (schema.items !== undefined && spine.items !== undefined) return this.compile(schema.items, spine.items, type.element, `${path}.items`, uncorrelated ?? atomic);
+    if (schema.items !== undefined && spine.items !== undefined)
+      return this.compile(schema.items, spine.items, type.element, `${path}.items`, uncorrelated ?? atomic);
     const [rule, shape] = [schema.additionalProperties, spine.additionalProperties];
-    return typeof rule === "object" && typeof shape === "object" ? this.compile(rule, shape, type.element, `${path}.additionalProperties`, uncorrelated) : undefined;
+    return typeof rule === "object" && typeof shape === "object"
+      ? this.compile(rule, shape, type.element, `${path}.additionalProperties`, uncorrelated)
+      : undefined;
   }
 
-  #compileHere(schema: Schema, spine: Schema, type: CelType, path: string, uncorrelated: string | undefined): Pick<Place, "rules" | "broken"> {
+  #compileHere(
+    schema: Schema,
+    spine: Schema,
+    type: CelType,
+    path: string,
+    uncorrelated: string | undefined,
+  ): Pick<Place, "rules" | "broken"> {
     const rules: Rule[] = [];
     const broken: string[] = [];
     (schema["x-kubernetes-validations"] ?? []).forEach((entry, index) => {
       const at = `${path}.x-kubernetes-validations[${index}]`;
       const value: JsonValue = { ...entry };
       const problems = checkRule(value, spine, at);
-      const { rule, errors } = problems.length > 0 ? { rule: undefined, errors: problems } : compileRule(value, spine, type, this.#environment, at);
+      const { rule, errors } =
+        problems.length > 0
+          ? { rule: undefined, errors: problems }
+          : compileRule(value, spine, type, this.#environment, at);
       if (rule?.usesOldSelf === true && uncorrelated !== undefined) {
-        this.problems.push({ field: `${at}.rule`, reason: "Invalid", value: entry.rule, detail: `oldSelf cannot be used on the uncorrelatable portion of the schema within ${uncorrelated}` });
+        this.problems.push({
+          field: `${at}.rule`,
+          reason: "Invalid",
+          value: entry.rule,
+          detail: `oldSelf cannot be used on the uncorrelatable portion of the schema within ${uncorrelated}`,
+        });
       }
       this.problems.push(...errors);
       if (rule === undefined) broken.push(errors.map((error) => error.detail).join(", "));
@@ -124,21 +161,43 @@ function run(place: Place, value: JsonValue, position: Position, errors: FieldEr
     if (place.element === undefined) return;
     const { element, schema } = place;
     const oldItems = oldItemsOf(schema, position.old);
-    value.forEach((item, index) => run(element, item, step(position, `${position.path}[${index}]`, item, oldItems === undefined ? undefined : { old: oldItems.get(itemKey(schema, item)) }), errors));
+    value.forEach((item, index) =>
+      run(
+        element,
+        item,
+        step(
+          position,
+          `${position.path}[${index}]`,
+          item,
+          oldItems === undefined ? undefined : { old: oldItems.get(itemKey(schema, item)) },
+        ),
+        errors,
+      ),
+    );
   } else if (isJsonObject(value)) {
     for (const [field, child] of Object.entries(value)) {
       const known = place.properties.get(field);
       const below = known ?? place.element;
       const path = known === undefined ? `${position.path}[${field}]` : childPath(position.path, field);
-      if (below !== undefined) run(below, child, step(position, path, child, { old: fieldAt(position.old, field) }), errors);
+      if (below !== undefined)
+        run(below, child, step(position, path, child, { old: fieldAt(position.old, field) }), errors);
     }
   }
 }
 
 /** `match`: what the old value of the child is; undefined when old and new cannot be matched there. */
-function step(position: Position, path: string, child: JsonValue, match: { readonly old: JsonValue | undefined } | undefined): Position {
+function step(
+  position: Position,
+  path: string,
+  child: JsonValue,
+  match: { readonly old: JsonValue | undefined } | undefined,
+): Position {
   if (match === undefined) return { path, old: undefined, unchanged: position.unchanged };
-  return { path, old: match.old, unchanged: position.unchanged || (match.old !== undefined && jsonEquals(child, match.old)) };
+  return {
+    path,
+    old: match.old,
+    unchanged: position.unchanged || (match.old !== undefined && jsonEquals(child, match.old)),
+  };
 }
 
 /** Old items of a list of type map, by their keys; undefined for other lists. */
@@ -148,12 +207,17 @@ function oldItemsOf(schema: Schema, old: JsonValue | undefined): ReadonlyMap<str
 }
 
 function itemKey(schema: Schema, item: JsonValue): string {
-  return JSON.stringify((schema["x-kubernetes-list-map-keys"] ?? []).map((key) => fieldAt(item, key) ?? schema.items?.properties?.[key]?.default ?? null));
+  return JSON.stringify(
+    (schema["x-kubernetes-list-map-keys"] ?? []).map(
+      (key) => fieldAt(item, key) ?? schema.items?.properties?.[key]?.default ?? null,
+    ),
+  );
 }
 
 function runRules(place: Place, value: JsonValue, { path, old, unchanged }: Position, errors: FieldError[]): void {
   const field = path === "" ? "<nil>" : path;
-  const refuse = (detail: string): void => void errors.push({ field, reason: "Invalid", value: place.schema.type ?? "", detail });
+  const refuse = (detail: string): void =>
+    void errors.push({ field, reason: "Invalid", value: place.schema.type ?? "", detail });
   for (const words of place.broken) refuse(`rule compile error: ${words}`);
   if (place.rules.length === 0) return;
   let self: unknown;
@@ -177,5 +241,10 @@ function runRules(place: Place, value: JsonValue, { path, old, unchanged }: Posi
 
 function errorOf(rule: Rule, place: Place, path: string, detail: string): FieldError {
   const field = rule.fieldPath === "" ? path : childPath(path, rule.fieldPath);
-  return { field: field === "" ? "<nil>" : field, reason: rule.reason, value: rule.reason === "Required" ? undefined : place.schema.type ?? "", detail };
+  return {
+    field: field === "" ? "<nil>" : field,
+    reason: rule.reason,
+    value: rule.reason === "Required" ? undefined : (place.schema.type ?? ""),
+    detail,
+  };
 }

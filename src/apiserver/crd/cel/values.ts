@@ -17,11 +17,15 @@ export function celEquals(a: unknown, b: unknown): boolean {
   if (a instanceof Uint8Array) return b instanceof Uint8Array && Buffer.compare(a, b) === 0;
   if (a instanceof Timestamp) return b instanceof Timestamp && a.nanos === b.nanos;
   if (a instanceof Duration) return b instanceof Duration && a.nanos === b.nanos;
-  if (a instanceof Optional) return b instanceof Optional && a.hasValue() === b.hasValue() && (!a.hasValue() || celEquals(a.value(), b.value()));
+  if (a instanceof Optional)
+    return b instanceof Optional && a.hasValue() === b.hasValue() && (!a.hasValue() || celEquals(a.value(), b.value()));
   if (isList(a)) return isList(b) && listEquals([...a], [...b]);
   const [entries, others] = [entriesOf(a), entriesOf(b)];
   if (entries === undefined || others === undefined) return a === b;
-  return entries.length === others.length && entries.every(([key, value]) => others.some(([other, second]) => celEquals(key, other) && celEquals(value, second)));
+  return (
+    entries.length === others.length &&
+    entries.every(([key, value]) => others.some(([other, second]) => celEquals(key, other) && celEquals(value, second)))
+  );
 }
 
 function listEquals(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -60,7 +64,8 @@ export function toInt(value: unknown): bigint {
     if (!(Math.abs(value) < 2 ** 63)) throw overflow;
     return BigInt(Math.trunc(value));
   }
-  if (typeof value === "string" && !/^[+-]?\d+$/.test(value)) throw new Error("type conversion error from 'string' to 'int'");
+  if (typeof value === "string" && !/^[+-]?\d+$/.test(value))
+    throw new Error("type conversion error from 'string' to 'int'");
   const integer = typeof value === "string" ? BigInt(value.replace(/^\+/, "")) : (numberOf(value) ?? 0n);
   if (integer < LEAST_INT || integer > MOST_INT) throw overflow;
   return BigInt(integer);

@@ -14,7 +14,9 @@ export async function exchangeAll(recorder: Recorder): Promise<void> {
   const places = placesOf(recorder);
   const namespaces = places.all("namespaces");
   try {
-    await recorder.request("create a namespace", "POST", namespaces, { body: { apiVersion: "v1", kind: "Namespace", metadata: { name: places.namespace } } });
+    await recorder.request("create a namespace", "POST", namespaces, {
+      body: { apiVersion: "v1", kind: "Namespace", metadata: { name: places.namespace } },
+    });
     await recorder.until(`${places.in("serviceaccounts")}/default`, 200);
     await recorder.request("its service account", "GET", `${places.in("serviceaccounts")}/default`);
     await discovery(recorder, places);
@@ -26,7 +28,8 @@ export async function exchangeAll(recorder: Recorder): Promise<void> {
     await kubectlSessions(recorder, places);
   } finally {
     await recorder.send("DELETE", `${places.all("customresourcedefinitions", DEFINITIONS)}/widgets.${places.group}`);
-    for (const name of [places.namespace, places.kubectlNamespace]) await recorder.send("DELETE", `${namespaces}/${name}`);
+    for (const name of [places.namespace, places.kubectlNamespace])
+      await recorder.send("DELETE", `${namespaces}/${name}`);
     await recorder.send("DELETE", `${places.all("nodes")}/contract-${recorder.suffix}`);
   }
 }

@@ -35,7 +35,12 @@ export function configMap(name: string, metadata: Metadata = {}, rest: object = 
 /** A Pod that no scheduler takes, and that is given no token: its volume would have a random name. */
 export function pod(name: string, spec: object = {}, metadata: Metadata = {}): object {
   const containers = [{ name: "main", image: "registry.example/app:1", ports: [{ name: "http", containerPort: 80 }] }];
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, labels: { app: name }, ...metadata }, spec: { schedulerName: "nobody", automountServiceAccountToken: false, containers, ...spec } };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, labels: { app: name }, ...metadata },
+    spec: { schedulerName: "nobody", automountServiceAccountToken: false, containers, ...spec },
+  };
 }
 
 export function service(name: string, spec: object): object {
