@@ -14,10 +14,12 @@ import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
 import type { Endpoint, EndpointId, Program, Route, RouteId } from "../program/program.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { wiringOf } from "./endpoints.ts";
-import { stageOf } from "./order.ts";
+import { policiesOf } from "./active.ts";
+import { workloadStages } from "./order.ts";
 import { blackholeOf } from "./routes.ts";
-import { contributionOf, rangeMembers } from "./sets.ts";
+import { contributionOf, netMembers } from "./sets.ts";
 
 export interface State {
   readonly node: string;
@@ -40,11 +42,7 @@ export function programOf(state: State): Program {
   const rows = state.pods.flatMap((resource) => rowOf(resource, state));
   const models = state.networkPolicies.map(policyOfNetworkPolicy);
   const endpoints = endpointsOf(rows, models);
-  const named = new Set(
-    [...endpoints.values()].flatMap(({ ingress, egress }) =>
-      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
-    ),
-  );
+  const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
   for (const model of models.filter((candidate) => named.has(policyIdOf(candidate)))) {
@@ -52,7 +50,7 @@ export function programOf(state: State): Program {
     policies.set(policyIdOf(model), lowered.policy);
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows));
   }
-  return { sets, policies, endpoints, routes: routesOf(state) };
+  return { settings: DEFAULT_SETTINGS, sets, policies, endpoints, routes: routesOf(state) };
 }
 
 function rowOf(resource: Resource<"Pod">, state: State): Row[] {
@@ -98,10 +96,10 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
       endpoints.set(record.interface as EndpointId, {
+        kind: "workload",
         source: pod.key,
         addresses: record.addresses,
-        ingress: stageOf(selecting, "ingress"),
-        egress: stageOf(selecting, "egress"),
+        stages: workloadStages(selecting),
       });
     }
   }
@@ -109,12 +107,12 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
 }
 
 function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
-  if (definition.type === "ranges") return rangeMembers(definition);
+  if (definition.type === "nets") return netMembers(definition);
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
-  return {
-    type: definition.type,
-    members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]),
-  };
+  const members = new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]);
+  return definition.type === "address"
+    ? { type: "address", hosts: members, nets: new Set() }
+    : { type: "address-port", members };
 }
 
 function routesOf(state: State): Map<RouteId, Route> {

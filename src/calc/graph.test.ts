@@ -4,8 +4,8 @@ import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import type { Addr } from "../net/addr.ts";
-import { isEmptyDelta } from "../program/diff.ts";
-import { printProgram } from "../program/print.ts";
+import { isEmptyDelta } from "../../test/program/diff.ts";
+import { printProgram } from "../../test/program/print.ts";
 import { Graph } from "./graph.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 };
@@ -101,10 +101,10 @@ test("a whole program, printed", () => {
     .toBe(`set n address-port {10.0.0.1,6,8080 fd00::1,6,8080}
 set s address {10.0.0.2 fd00::2}
 policy KubernetesNetworkPolicy/a/p
-  ingress 0 allow if (source in s) and (destination in n or tcp destination port 443)
-endpoint cali-db a/db 10.0.0.1 fd00::1
-  ingress tier default [KubernetesNetworkPolicy/a/p] else deny; deny
-  egress allow
+  ingress 0 allow if (source in s) and (tcp destination in n or tcp destination port 443)
+workload cali-db a/db 10.0.0.1 fd00::1
+  normal ingress tier default [KubernetesNetworkPolicy/a/p] else deny; allow
+  normal egress allow
 route 10.0.0.0/26 blackhole
 route 10.0.0.1/32 dev cali-db
 route fd00::1/128 dev cali-db
@@ -231,7 +231,7 @@ function recording(address: string, name: string): Resource<"IPAMBlock"> {
 }
 
 function webs(graph: Graph): string[] {
-  return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.members] : []));
+  return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.hosts] : []));
 }
 
 test("an annotated address counts from the moment that a block records it until none does, in whatever order they come", () => {

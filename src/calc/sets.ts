@@ -7,14 +7,15 @@
  */
 import type { KeyText } from "../model/key.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
-import { type Addr, addrFromInteger } from "../net/addr.ts";
+import type { Addr } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { SetDefinition } from "../program/lower-rule.ts";
 import { type AddrPort, formatAddrPort, type SetId, type SetMembers } from "../program/policy.ts";
 import type { Delta, MemberChange } from "../program/program.ts";
 import type { EndpointsDelta, PodRow } from "./endpoints.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
-type Selecting = Exclude<SetDefinition, { readonly type: "ranges" }>;
+type Selecting = Exclude<SetDefinition, { readonly type: "nets" }>;
 
 export interface SetsDelta {
   readonly sets: Delta<SetId, SetMembers>;
@@ -33,14 +34,8 @@ export function contributionOf(
   ];
 }
 
-export function rangeMembers(definition: Extract<SetDefinition, { readonly type: "ranges" }>): SetMembers {
-  return {
-    type: "ranges",
-    ranges: definition.ranges.map(({ family, first, last }) => ({
-      first: addrFromInteger(family, first),
-      last: addrFromInteger(family, last),
-    })),
-  };
+export function netMembers({ nets }: Extract<SetDefinition, { readonly type: "nets" }>): SetMembers {
+  return { type: "nets", nets: new Set(nets) };
 }
 
 export class Sets {
@@ -65,7 +60,7 @@ export class Sets {
       members.set(set.id, change);
     }
     for (const [id, definition] of definitions) {
-      if (definition?.type === "ranges") sets.set(id, rangeMembers(definition));
+      if (definition?.type === "nets") sets.set(id, netMembers(definition));
       else if (definition !== undefined) sets.set(id, this.#add(id, definition).members);
     }
     return { sets, members };
@@ -114,6 +109,9 @@ export class Sets {
   }
 }
 
+/** No object of the cluster has nets yet that a selector can select. */
+const NO_NETS: ReadonlySet<Prefix> = new Set();
+
 /** The members of one set, and how many pods stand behind each. */
 class MemberSet {
   readonly id: SetId;
@@ -131,7 +129,10 @@ class MemberSet {
     this.id = id;
     this.selector = selector;
     this.#definition = definition;
-    this.members = { type: definition.type, members: this.#live };
+    this.members =
+      definition.type === "address"
+        ? { type: "address", hosts: this.#live, nets: NO_NETS }
+        : { type: "address-port", members: this.#live };
   }
 
   /** undefined: the pod contributes nothing any more. */

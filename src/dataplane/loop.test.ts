@@ -2,11 +2,18 @@ import { expect, test } from "bun:test";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import type { Driver, DriverEvents } from "./driver.ts";
 import { Loop } from "./loop.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 
-const PROGRAM: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
+const PROGRAM: Program = {
+  settings: DEFAULT_SETTINGS,
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+};
 const DELTA: ProgramDelta = {
   sets: new Map(),
   policies: new Map(),

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 
@@ -14,7 +15,13 @@ const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
 ]);
 let nowMs = 0;
 const clock = { monotonicMs: () => nowMs };
-const EMPTY: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
+const EMPTY: Program = {
+  settings: DEFAULT_SETTINGS,
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+};
 
 function delta(routes: ProgramDelta["routes"]): ProgramDelta {
   return { sets: new Map(), policies: new Map(), endpoints: new Map(), routes, members: new Map() };

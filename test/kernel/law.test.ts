@@ -8,7 +8,7 @@
 import { expect, test } from "bun:test";
 import { Graph } from "../../src/calc/graph.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
-import { endpointChain, policyChain, TABLE } from "../../src/dataplane/nftables/names.ts";
+import { policyChain, stageChain, TABLE } from "../../src/dataplane/nftables/names.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { formatName } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
@@ -74,12 +74,12 @@ function decidedBy(verdict: Verdict, endpoint: EndpointId): string {
   if (reason.type === "rule") {
     const id = `${reason.policy.kind}/${formatName(reason.policy)}` as PolicyId;
     const action = verdict.action === "allow" ? "allow" : "deny";
-    return `${policyChain(id, reason.direction)}: ${action} ${formatName(reason.policy)} ${reason.direction} rule ${reason.index + 1}`;
+    return `${policyChain(id, reason.direction, reason.direction === "ingress" ? "accept" : "continue")}: ${action} ${formatName(reason.policy)} ${reason.direction} rule ${reason.index + 1}`;
   }
   if (reason.type === "no-rule-matched")
-    return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} no rule of tier default matched`;
+    return `${stageChain(endpoint, { kind: "workload" }, "normal", reason.direction)}: ${reason.direction} no rule of tier ${reason.tier} matched`;
   if (reason.type === "not-isolated")
-    return `${endpointChain(endpoint, reason.direction)}: ${reason.direction} not isolated`;
+    return `${stageChain(endpoint, { kind: "workload" }, "normal", reason.direction)}: ${reason.direction} not isolated`;
   return reason.type;
 }
 
@@ -87,7 +87,7 @@ class Law {
   readonly #bench: Bench;
   readonly #client: NftablesClient;
   #graph = new Graph({ node: NODE });
-  #meaning: Cluster = { pods: [], policies: [], nodes: [] };
+  #meaning: Cluster = { pods: [], hostEndpoints: [], tiers: [], policies: [], nodes: [] };
   #comments = new Map<bigint, string>();
   #before = new Map<bigint, bigint>();
   #recordAt = new Map<Addr, CniRecord>();
@@ -153,7 +153,7 @@ class Law {
       expect({ packet, direction, verdict }).toEqual({
         packet,
         direction,
-        verdict: decide(this.#meaning, packet, { pod: record.pod, direction, fromOwnNode: false }),
+        verdict: decide(this.#meaning, packet, { endpoint: record.pod, direction, fromOwnNode: false }),
       });
       expected[direction] = verdict;
     }

@@ -8,10 +8,10 @@ import { formatKey, type KeyText } from "../../src/model/key.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Update } from "../../src/model/update.ts";
-import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
+import { diffPrograms, isEmptyDelta, membersOf } from "../program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";
-import { printProgram } from "../../src/program/print.ts";
-import type { Delta, Program, ProgramDelta } from "../../src/program/program.ts";
+import { printProgram } from "../program/print.ts";
+import { type Delta, policiesNamedBy, type Program, type ProgramDelta, stagesOf } from "../../src/program/program.ts";
 import {
   blockHolding,
   claimingPod,
@@ -84,26 +84,30 @@ class Replica {
       const change = delta.members.get(id);
       const mine = this.sets.get(id);
       if (value === undefined) this.sets.delete(id);
-      else if (change === undefined)
-        this.sets.set(
-          id,
-          value.type === "ranges"
-            ? value
-            : ({ type: value.type, members: new Set<string>(value.members) } as unknown as SetMembers),
-        );
+      else if (change === undefined) this.sets.set(id, copyOf(value));
       else {
-        if (mine === undefined || mine.type === "ranges")
-          throw new Error(`a change of members for ${id}, which was not there`);
-        const members = mine.members as unknown as Set<string>;
-        for (const member of change.added) expect(members.has(member)).toBe(false);
-        for (const member of change.removed) expect(members.delete(member)).toBe(true);
-        for (const member of change.added) members.add(member);
+        if (mine === undefined) throw new Error(`a change of members for ${id}, which was not there`);
+        for (const member of change.added) expect(membersOf(mine).has(member)).toBe(false);
+        for (const member of change.removed) expect(partOf(mine, member).delete(member)).toBe(true);
+        for (const member of change.added) partOf(mine, member).add(member);
       }
     }
     applyTo(this.policies, delta.policies);
     applyTo(this.endpoints, delta.endpoints);
     applyTo(this.routes, delta.routes);
   }
+}
+
+function copyOf(set: SetMembers): SetMembers {
+  if (set.type === "address") return { type: "address", hosts: new Set(set.hosts), nets: new Set(set.nets) };
+  return set.type === "nets" ? set : { type: "address-port", members: new Set(set.members) };
+}
+
+/** The part of the set in which a member with that text belongs. */
+function partOf(set: SetMembers, member: string): Set<string> {
+  if (set.type === "nets") throw new Error("a set of nets never changes");
+  if (set.type === "address-port") return set.members as ReadonlySet<string> as Set<string>;
+  return (member.includes("/") ? set.nets : set.hosts) as ReadonlySet<string> as Set<string>;
 }
 
 function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
@@ -116,8 +120,8 @@ function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
 /** Every id named is present; a policy or set exists exactly while it is named. */
 function checkInvariants(program: Program): void {
   const policies = new Set(
-    [...program.endpoints.values()].flatMap(({ ingress, egress }) =>
-      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
+    [...program.endpoints.values()].flatMap((endpoint) =>
+      stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)),
     ),
   );
   const rules = [...program.policies.values()].flatMap((policy) => [
@@ -126,7 +130,7 @@ function checkInvariants(program: Program): void {
   ]);
   const sets = new Set(
     rules.flatMap((rule) =>
-      rule.when.flatMap((clause) => clause.any.flatMap((atom) => (atom.on === "set" ? [atom.set] : []))),
+      rule.when.flatMap((clause) => clause.any.flatMap((atom) => ("set" in atom ? [atom.set] : []))),
     ),
   );
   expect([...program.policies.keys()].sort()).toEqual([...policies].sort());

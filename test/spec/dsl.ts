@@ -191,6 +191,8 @@ export function describe({ reason }: Verdict): string {
       return `${reason.direction} rule ${reason.index} of ${formatName(reason.policy)}`;
     case "no-rule-matched":
       return `no ${reason.direction} rule of ${reason.policies.map(formatName).join(", ")}`;
+    case "end":
+      return "end";
     case "not-isolated":
       return "not isolated";
     case "own-node":

@@ -360,8 +360,10 @@ describe("damaged messages", () => {
       (w: Writer) =>
         pairs.forEach(([type, value]) => w.u32Be(type, value));
     expect(unknown("meta", words([1, 8], [2, 16]))).toEqual({ op: "meta", key: "l4proto", register: 0 });
-    // Writing a key (source register 3), an unknown key, a register out of range.
-    expect(unknown("meta", words([2, 3], [3, 8]))).toBeUndefined();
+    expect(unknown("meta", words([2, 3], [3, 8]))).toEqual({ op: "meta-set", key: "mark", register: 0 });
+    // Writing a key that is only read here, reading and writing at once, an unknown key, a register out of range.
+    expect(unknown("meta", words([2, 16], [3, 8]))).toBeUndefined();
+    expect(unknown("meta", words([1, 8], [2, 3], [3, 8]))).toBeUndefined();
     expect(unknown("meta", words([1, 8], [2, 16], [3, 8]))).toBeUndefined();
     expect(unknown("meta", words([1, 8], [2, 99]))).toBeUndefined();
     expect(unknown("meta", words([1, 24], [2, 16]))).toBeUndefined();

@@ -29,7 +29,13 @@ export type Expr =
       readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark";
       readonly register: number;
     }
+  /** Writes the register into the packet's metadata. */
+  | { readonly op: "meta-set"; readonly key: "mark"; readonly register: number }
   | { readonly op: "ct"; readonly key: "state"; readonly register: number }
+  /** Connection tracking passes over the packet; before it alone (priority below -200). */
+  | { readonly op: "notrack" }
+  /** To the kernel's log, at level warning. */
+  | { readonly op: "log"; readonly prefix: string }
   /** The first bytes of the register against `data`; its length is the length compared. */
   | {
       readonly op: "cmp";

@@ -12,8 +12,9 @@ interface Load {
   readonly kind: ValueKind;
   /** In 32-bit slots. */
   readonly slots: number;
-  /** Hex of the mask that `bitwise` applied. */
+  /** Hex of the mask that `bitwise` applied, and of what it flipped then. */
   readonly mask: string | undefined;
+  readonly xor?: string;
 }
 
 const SLOT_BYTES = 4;
@@ -49,9 +50,14 @@ class RulePrinter {
         return this.#load(expr.register, { name: "ct state", kind: "ct_state", slots: 1, mask: undefined });
       case "bitwise": {
         const { name, kind, slots } = this.#registers.get(expr.source) ?? unknown(expr.source);
-        const xor = /^0*$/.test(expr.xor) ? "" : ` ^ 0x${expr.xor}`;
-        return this.#load(expr.destination, { name: `${name}${xor}`, kind, slots, mask: expr.mask });
+        return this.#load(expr.destination, { name, kind, slots, mask: expr.mask, xor: expr.xor });
       }
+      case "meta-set":
+        return this.#say(`meta mark set ${stored(this.#look(expr.register))}`);
+      case "notrack":
+        return this.#say("notrack");
+      case "log":
+        return this.#say(`log prefix ${JSON.stringify(expr.prefix)}`);
       case "cmp":
         return this.#compare(expr);
       case "range": {
@@ -132,9 +138,20 @@ class RulePrinter {
 }
 
 function masked(load: Load): string {
-  return load.mask === undefined
-    ? load.name
-    : `${load.name} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
+  if (load.mask === undefined) return load.name;
+  const flipped = isZero(load.xor) ? "" : ` ^ 0x${load.xor}`;
+  return `${load.name}${flipped} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
+}
+
+function isZero(hex: string | undefined): boolean {
+  return hex === undefined || /^0*$/.test(hex);
+}
+
+/** A value as it is written back: the bits of `xor` are set, and those that the mask lacks cleared. */
+function stored(load: Load): string {
+  const { xor } = load;
+  if (xor === undefined || isZero(xor)) return masked(load);
+  return `${load.name} | ${printValue(load.kind, xor)}`;
 }
 
 function unknown(slot: number): Load {

@@ -7,20 +7,25 @@
  */
 import { unwrap } from "../../lib/result.ts";
 import { parseLegacyPrefix } from "../../net/legacy-prefix.ts";
-import { prefixRange, subtractRanges } from "../../net/prefix.ts";
+import { prefixRange, rangesToPrefixes, subtractRanges } from "../../net/prefix.ts";
 import { type Protocol, protocolByName, TCP } from "../../net/protocol.ts";
+import { DEFAULT_TIER } from "../tier.ts";
 import { NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL } from "../labels.ts";
-import type { PeerModel, PolicyModel, PortModel, RuleModel } from "../policy.ts";
+import type { AddressesModel, Entity, PolicyModel, PortModel, RuleModel } from "../policy.ts";
 import { keyOf, type Resource } from "../resource.ts";
 import { formatFieldError } from "../schema/field-error.ts";
 import type { Selector } from "../selector/selector.ts";
 import { termsOfLabelSelector } from "./label-selector.ts";
 import { validateNetworkPolicy } from "./network-policy-validation.ts";
-import type { NetworkPolicyPeer, NetworkPolicyPort } from "kubernetes-types/networking/v1";
+import type {
+  NetworkPolicyEgressRule,
+  NetworkPolicyIngressRule,
+  NetworkPolicyPeer,
+  NetworkPolicyPort,
+} from "kubernetes-types/networking/v1";
 
 type NetworkPolicyResource = Resource<"KubernetesNetworkPolicy">;
 
-export const TIER = "default";
 export const ORDER = 1000;
 const IS_POD: Selector = { op: "equal", label: ORCHESTRATOR_LABEL, value: "k8s" };
 
@@ -33,15 +38,14 @@ export function policyOfNetworkPolicy(resource: NetworkPolicyResource): PolicyMo
   );
   const own = unreadable ? [] : termsOfLabelSelector(resource.spec?.podSelector, "");
   const selects: Selector = { op: "and", of: [IS_POD, inNamespace(namespace), ...own] };
-  const common = { key, tier: TIER, order: ORDER, selects };
+  const common = { key, tier: DEFAULT_TIER, order: ORDER, selects, hooks: ["normal"] as const };
   if (errors.length > 0) return { ...common, ingress: [], egress: [], error: errors.map(formatFieldError).join("; ") };
   const { ingress, egress } = policyTypes(resource);
+  const rules = resource.spec;
   return {
     ...common,
-    ingress: ingress
-      ? (resource.spec?.ingress ?? []).map((rule) => ruleModel(rule.from, rule.ports, namespace))
-      : undefined,
-    egress: egress ? (resource.spec?.egress ?? []).map((rule) => ruleModel(rule.to, rule.ports, namespace)) : undefined,
+    ingress: ingress ? (rules?.ingress ?? []).map((rule) => ingressRule(rule, namespace, selects)) : undefined,
+    egress: egress ? (rules?.egress ?? []).map((rule) => egressRule(rule, namespace)) : undefined,
     error: undefined,
   };
 }
@@ -57,38 +61,58 @@ function inNamespace(namespace: string): Selector {
   return { op: "equal", label: NAMESPACE_LABEL, value: namespace };
 }
 
-/** Absent and empty lists of peers or ports mean "any" alike. */
-function ruleModel(
-  peers: readonly NetworkPolicyPeer[] | null | undefined,
-  ports: readonly NetworkPolicyPort[] | null | undefined,
-  namespace: string,
-): RuleModel {
+/** Names of ports are those of the pods that the policy selects. */
+function ingressRule({ from, ports }: NetworkPolicyIngressRule, namespace: string, selects: Selector): RuleModel {
+  const peers = (from ?? []).map((peer) => peerModel(peer, namespace));
+  return { action: "allow", source: among(peers), destination: portsOf(ports, selects) };
+}
+
+/** Names of ports are those of the peers, if every peer is a selector, else any endpoint's. */
+function egressRule({ to, ports }: NetworkPolicyEgressRule, namespace: string): RuleModel {
+  const peers = (to ?? []).map((peer) => peerModel(peer, namespace));
+  const selector = peers.length > 0 && peers.every((peer) => peer.nets === undefined) ? selectorOf(peers) : undefined;
   return {
     action: "allow",
-    peers: peers && peers.length > 0 ? peers.map((peer) => peerModel(peer, namespace)) : undefined,
-    ports: ports && ports.length > 0 ? ports.map(portModel) : undefined,
+    source: {},
+    destination: { ...among(peers), ...portsOf(ports, selector ?? { op: "all" }) },
   };
 }
 
-function peerModel(peer: NetworkPolicyPeer, namespace: string): PeerModel {
+/** Absent and empty lists of peers mean "any" alike. */
+function among(peers: readonly AddressesModel[]): Entity {
+  if (peers.length === 0) return {};
+  const nets = peers.flatMap((peer) => peer.nets ?? []);
+  const selector = selectorOf(peers);
+  return { in: [{ selector, nets: rangesToPrefixes(nets.map(prefixRange)) }] };
+}
+
+/** undefined when no peer is a selector. */
+function selectorOf(peers: readonly AddressesModel[]): Selector | undefined {
+  const selectors = peers.flatMap(({ selector }) => (selector === undefined ? [] : [selector]));
+  return selectors.length === 0 ? undefined : { op: "or", of: selectors };
+}
+
+/** Absent and empty lists of ports mean "any" alike. */
+function portsOf(ports: readonly NetworkPolicyPort[] | null | undefined, holders: Selector): Entity {
+  return ports && ports.length > 0 ? { ports: ports.map((port) => portModel(port, holders)) } : {};
+}
+
+function peerModel(peer: NetworkPolicyPeer, namespace: string): AddressesModel {
   if (peer.ipBlock) {
     const block = prefixRange(unwrap(parseLegacyPrefix(peer.ipBlock.cidr)).prefix);
     const except = (peer.ipBlock.except ?? []).map((text) => prefixRange(unwrap(parseLegacyPrefix(text)).prefix));
-    return { type: "ranges", ranges: subtractRanges([block], except) };
+    return { nets: rangesToPrefixes(subtractRanges([block], except)) };
   }
   const where = peer.namespaceSelector
     ? termsOfLabelSelector(peer.namespaceSelector, NAMESPACE_PREFIX)
     : [inNamespace(namespace)];
-  return {
-    type: "selector",
-    selector: { op: "and", of: [IS_POD, ...where, ...termsOfLabelSelector(peer.podSelector, "")] },
-  };
+  return { selector: { op: "and", of: [IS_POD, ...where, ...termsOfLabelSelector(peer.podSelector, "")] } };
 }
 
-function portModel(entry: NetworkPolicyPort): PortModel {
+function portModel(entry: NetworkPolicyPort, holders: Selector): PortModel {
   const protocol: Protocol = protocolByName(entry.protocol ?? "TCP") ?? TCP;
   const port: unknown = entry.port ?? undefined;
-  if (typeof port === "string") return { type: "named", protocol, name: port };
+  if (typeof port === "string") return { type: "named", protocol, name: port, holders };
   if (typeof port === "number") return { type: "range", protocol, from: port, to: entry.endPort ?? port };
   return { type: "protocol", protocol };
 }

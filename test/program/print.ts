@@ -1,11 +1,12 @@
-/** Print: a program as text for people: one row a line, tables and rows in a fixed order, so that two programs can be compared by eye or by diff. */
-import { assertNever } from "../lib/bug.ts";
-import { formatName } from "../model/key.ts";
-import { formatProtocol } from "../net/protocol.ts";
-import type { Atom, Clause, Policy, Rule, SetMembers, Stage } from "./policy.ts";
-import type { Program, Route } from "./program.ts";
+/** Print: a program as text for people: one row a line, tables and rows in a fixed order, so that two programs can be compared by eye. */
+import { assertNever } from "../../src/lib/bug.ts";
+import { formatName } from "../../src/model/key.ts";
+import { formatProtocol } from "../../src/net/protocol.ts";
+import type { Atom, Clause, Policy, Rule, SetMembers, Stage } from "../../src/program/policy.ts";
+import { type Route, stagesOf } from "../../src/program/program.ts";
+import { membersOf, type Tables } from "./diff.ts";
 
-export function printProgram(program: Program): string {
+export function printProgram(program: Tables): string {
   const lines = [
     ...rows(program.sets).map(([id, set]) => `set ${id} ${printSet(set)}`),
     ...rows(program.policies).flatMap(([id, policy]) => [
@@ -13,9 +14,8 @@ export function printProgram(program: Program): string {
       ...printPolicy(policy).map((line) => `  ${line}`),
     ]),
     ...rows(program.endpoints).flatMap(([id, endpoint]) => [
-      `endpoint ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
-      `  ingress ${printStage(endpoint.ingress)}`,
-      `  egress ${printStage(endpoint.egress)}`,
+      `${endpoint.kind} ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
+      ...stagesOf(endpoint).map(({ hook, direction, stage }) => `  ${hook} ${direction} ${printStage(stage)}`),
     ]),
     ...rows(program.routes).map(([id, route]) => `route ${id} ${printRoute(route)}`),
   ];
@@ -27,15 +27,7 @@ function rows<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
 }
 
 function printSet(set: SetMembers): string {
-  switch (set.type) {
-    case "address":
-    case "address-port":
-      return `${set.type} {${[...set.members].sort().join(" ")}}`;
-    case "ranges":
-      return `ranges {${set.ranges.map(({ first, last }) => (first === last ? first : `${first}-${last}`)).join(" ")}}`;
-    default:
-      return assertNever(set);
-  }
+  return `${set.type} {${[...membersOf(set)].sort().join(" ")}}`;
 }
 
 function printPolicy(policy: Policy): string[] {
@@ -61,12 +53,18 @@ function printClause(clause: Clause): string {
 
 function printAtom(atom: Atom): string {
   switch (atom.on) {
+    case "ip-version":
+      return `IPv${atom.is}`;
     case "protocol":
       return formatProtocol(atom.is);
+    case "icmp":
+      return `${formatProtocol(atom.protocol)} type ${atom.type}${atom.code === undefined ? "" : ` code ${atom.code}`}`;
     case "ports":
       return `${formatProtocol(atom.protocol)} ${atom.side} port ${atom.from === atom.to ? atom.from : `${atom.from}-${atom.to}`}`;
     case "set":
       return `${atom.side} in ${atom.set}`;
+    case "named-port":
+      return `${formatProtocol(atom.protocol)} ${atom.side} in ${atom.set}`;
     default:
       return assertNever(atom);
   }
@@ -74,7 +72,8 @@ function printAtom(atom: Atom): string {
 
 function printStage(stage: Stage): string {
   const tiers = stage.tiers.map((tier) => `tier ${tier.tier} [${tier.policies.join(", ")}] else ${tier.otherwise}`);
-  return [...tiers, stage.otherwise].join("; ");
+  const profiles = stage.profiles.length === 0 ? [] : [`profiles [${stage.profiles.join(", ")}]`];
+  return [...tiers, ...profiles, stage.otherwise].join("; ");
 }
 
 function printRoute(route: Route): string {

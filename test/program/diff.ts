@@ -1,15 +1,15 @@
-/** Diff: the change that turns one program into another, found by comparing everything: for tests, start of day and people. */
-import { equal } from "../lib/equal.ts";
-import type { SetId, SetMembers } from "./policy.ts";
-import type { Delta, MemberChange, Program, ProgramDelta } from "./program.ts";
+/** Diff: the change that turns one program into another, found by comparing everything: the oracle of what the graph reports. */
+import { equal } from "../../src/lib/equal.ts";
+import type { SetId, SetMembers } from "../../src/program/policy.ts";
+import type { Delta, MemberChange, Program, ProgramDelta } from "../../src/program/program.ts";
 
-export function diffPrograms(before: Program, after: Program): ProgramDelta {
+export function diffPrograms(before: Tables, after: Tables): ProgramDelta {
   const sets = diffTable(before.sets, after.sets, sameMembers);
   const members = new Map<SetId, MemberChange>();
   for (const [id, now] of sets) {
     const old = before.sets.get(id);
-    if (now === undefined || old === undefined || now.type === "ranges" || old.type !== now.type) continue;
-    members.set(id, diffMembers(old.members, now.members));
+    if (now === undefined || old === undefined || now.type === "nets" || old.type !== now.type) continue;
+    members.set(id, diffMembers(membersOf(old), membersOf(now)));
   }
   return {
     sets,
@@ -20,8 +20,22 @@ export function diffPrograms(before: Program, after: Program): ProgramDelta {
   };
 }
 
+export type Tables = Omit<Program, "settings">;
+
 export function isEmptyDelta(delta: ProgramDelta): boolean {
   return delta.sets.size + delta.policies.size + delta.endpoints.size + delta.routes.size === 0;
+}
+
+/** The members of a set by their text, which says what each is. */
+export function membersOf(set: SetMembers): ReadonlySet<string> {
+  switch (set.type) {
+    case "address":
+      return new Set([...set.hosts, ...set.nets]);
+    case "nets":
+      return set.nets;
+    case "address-port":
+      return set.members;
+  }
 }
 
 function diffTable<K, V>(
@@ -39,10 +53,8 @@ function diffTable<K, V>(
 }
 
 function sameMembers(a: SetMembers, b: SetMembers): boolean {
-  if (a.type === "ranges" || b.type === "ranges") return equal(a, b);
-  if (a.type !== b.type || a.members.size !== b.members.size) return false;
-  const members: ReadonlySet<string> = b.members;
-  return [...a.members].every((member) => members.has(member));
+  const [left, right] = [membersOf(a), membersOf(b)];
+  return a.type === b.type && left.size === right.size && [...left].every((member) => right.has(member));
 }
 
 function diffMembers(before: ReadonlySet<string>, after: ReadonlySet<string>): MemberChange {
