@@ -53,8 +53,10 @@ export async function runApiServerCommand(args: readonly string[]): Promise<numb
 
 async function serve(options: Options): Promise<void> {
   const server = await start(options);
+  // Whoever reads that it serves may end it at once.
+  const signal = awaitSignal();
   for (const url of server.urls) console.log(`Serving ${url}`);
-  await awaitSignal();
+  await signal;
   server.stop();
 }
 
