@@ -99,7 +99,10 @@ test.each(["lab", "apiserver"])("calico %s without it says what to install", asy
 test("a file that cannot be executed is no calico-lab", async () => {
   writeFileSync(`${directory}/calico-lab`, STAND_IN);
   const { code, error } = await run([`${directory}/calico`, "lab", "up"]);
-  expect([code, error]).toEqual([1, expect.stringContaining(`cannot run ${directory}/calico-lab: EACCES; `)]);
+  expect([code, error]).toEqual([
+    1,
+    `calico lab: cannot run ${directory}/calico-lab: EACCES; the lab is an executable of its own: install calico-lab, of the same build, beside calico\n`,
+  ]);
 });
 
 test("calico-lab without calico beside it names what is missing and makes nothing", async () => {
