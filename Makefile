@@ -5,14 +5,14 @@ NAME ?= lab
 .PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-kubernetes build check format setup
 
 lab: build
-	@bin/calico lab up --name $(NAME) $(LAB_FLAGS)
+	@bin/calico-lab up --name $(NAME) $(LAB_FLAGS)
 
 # The same lab on Kubernetes' own API server, which is built from Go modules the first time.
 lab-kubernetes: build
-	@path=$$($(BUN) test/kubernetes/build/binaries.ts) && PATH="$$path:$$PATH" bin/calico lab up --api kubernetes --name $(NAME) $(LAB_FLAGS)
+	@path=$$($(BUN) test/kubernetes/build/binaries.ts) && PATH="$$path:$$PATH" bin/calico-lab up --api kubernetes --name $(NAME) $(LAB_FLAGS)
 
 lab-down: build
-	@bin/calico lab down --name $(NAME)
+	@bin/calico-lab down --name $(NAME)
 
 # SUITES="unit kernel" runs those alone.
 test: setup-test build check
@@ -31,12 +31,12 @@ bench-kubernetes: setup-test build
 
 check:
 	@$(BUN) x tsc -p .
-	@$(BUN) x oxfmt --check --no-error-on-unmatched-pattern src test tools >/dev/null || { echo "check: files are not formatted: run make format" >&2; $(BUN) x oxfmt --list-different src test tools >&2; exit 1; }
-	@$(BUN) x oxlint --quiet --deny-warnings src test tools
+	@$(BUN) x oxfmt --check --no-error-on-unmatched-pattern src lab test tools >/dev/null || { echo "check: files are not formatted: run make format" >&2; $(BUN) x oxfmt --list-different src lab test tools >&2; exit 1; }
+	@$(BUN) x oxlint --quiet --deny-warnings src lab test tools
 	@$(BUN) tools/generate-crds.ts --check
 
 format:
-	@$(BUN) x oxfmt src test tools
+	@$(BUN) x oxfmt src lab test tools
 
 build: setup
 	@tools/build

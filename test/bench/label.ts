@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { openSys } from "../../src/host/bun/sys.ts";
 import { withNamespace } from "../../src/kernel/netns.ts";
-import { LabApi } from "../../src/lab/api.ts";
+import { LabApi } from "../../lab/cluster/api.ts";
 import { type Lab, list, namespace, serverPod, until } from "../conformance/fixture.ts";
 import { percentile, ratio, row } from "./figures.ts";
 
