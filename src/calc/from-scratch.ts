@@ -7,6 +7,7 @@ import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
 import type { PolicyModel } from "../model/policy.ts";
+import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import type { Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Addr } from "../net/addr.ts";
@@ -38,10 +39,19 @@ interface Row {
   readonly local: readonly CniRecord[];
 }
 
-export function programOf(state: State): Program {
+/** What no kind says yet: policies beyond those of the state, with their tiers, and endpoints of the host. */
+export interface ByHand {
+  readonly models: readonly PolicyModel[];
+  readonly tiers: ReadonlyMap<string, TierModel>;
+  readonly hosts: ReadonlyMap<EndpointId, Endpoint>;
+}
+
+const NOTHING: ByHand = { models: [], tiers: BUILT_IN_TIERS, hosts: new Map() };
+
+export function programOf(state: State, byHand: ByHand = NOTHING): Program {
   const rows = state.pods.flatMap((resource) => rowOf(resource, state));
-  const models = state.networkPolicies.map(policyOfNetworkPolicy);
-  const endpoints = endpointsOf(rows, models);
+  const models = [...state.networkPolicies.map(policyOfNetworkPolicy), ...byHand.models];
+  const endpoints = endpointsOf(rows, models, byHand);
   const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
@@ -90,8 +100,12 @@ function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boole
   });
 }
 
-function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<EndpointId, Endpoint> {
-  const endpoints = new Map<EndpointId, Endpoint>();
+function endpointsOf(
+  rows: readonly Row[],
+  models: readonly PolicyModel[],
+  { tiers, hosts }: ByHand,
+): Map<EndpointId, Endpoint> {
+  const endpoints = new Map<EndpointId, Endpoint>(hosts);
   for (const { pod, labels, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
@@ -99,7 +113,7 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
         kind: "workload",
         source: pod.key,
         addresses: record.addresses,
-        stages: workloadStages(selecting),
+        stages: workloadStages(selecting, tiers),
       });
     }
   }

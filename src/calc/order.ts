@@ -55,9 +55,12 @@ function tierNamed(name: string, tiers: ReadonlyMap<string, TierModel>): TierMod
   return tiers.get(name) ?? { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
 }
 
-export function workloadStages(policies: readonly PolicyModel[]): Stages {
+export function workloadStages(
+  policies: readonly PolicyModel[],
+  tiers: ReadonlyMap<string, TierModel> = BUILT_IN_TIERS,
+): Stages {
   const stage = (direction: Direction): Stage =>
-    stageOf(policies, BUILT_IN_TIERS, { kind: "workload", hook: "normal", direction });
+    stageOf(policies, tiers, { kind: "workload", hook: "normal", direction });
   return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
 }
 

@@ -50,7 +50,7 @@ export function evaluateStage(program: Program, stage: Stage, direction: Directi
   const outcome = runPolicies(program, stage.profiles, direction, packet, trace);
   if (outcome.type === "decided") return verdict(outcome.rule.action, reasonOf(outcome.rule));
   const isPlain = stage.tiers.length === 0 && stage.profiles.length === 0;
-  return verdict(stage.otherwise, { type: isPlain ? "not-isolated" : "end", direction });
+  return verdict(stage.otherwise, { type: isPlain && stage.otherwise === "allow" ? "not-isolated" : "end", direction });
 }
 
 type DecidingRule = Rule & { readonly action: Verdict["action"] };

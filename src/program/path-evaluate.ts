@@ -117,7 +117,11 @@ class Run {
     const verdict = evaluateStage(this.#program, stage, step.direction, packet);
     this.verdicts.push({ endpoint: found[0], hook: step.hook, direction: step.direction, verdict });
     if (verdict.action === "deny") return "drop";
-    if (step.hook === "untracked") this.#untracked = true;
+    if (step.hook === "untracked") {
+      // What no rule decided is tracked as everything else is.
+      if (verdict.reason.type !== "rule") return undefined;
+      this.#untracked = true;
+    }
     return step.allowed === "accept" ? "accept" : undefined;
   }
 

@@ -114,7 +114,7 @@ export const PATH: { readonly [H in PathHook]: readonly Step[] } = {
     failsafe("egress", true),
     stage("host", "untracked", "ingress"),
   ],
-  prerouting: [ESTABLISHED, failsafe("ingress", false), stage("host", "pre-dnat", "ingress")],
+  prerouting: [ESTABLISHED, UNTRACKED, failsafe("ingress", false), stage("host", "pre-dnat", "ingress")],
   input: [
     discovery("fe80::/10"),
     discovery("::/128"),

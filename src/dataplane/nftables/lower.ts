@@ -24,8 +24,8 @@ import {
 import { baseRows, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { hostMap, policyChain, sourcesSet, stageChain, workloadMap } from "./names.ts";
-import { canPass, type Continuation, lowerPolicyChain } from "./policy-chains.ts";
+import { type Continuation, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 import { lowerSet, memberRow } from "./set-rows.ts";
 import { lowerStage } from "./stage-chains.ts";
@@ -181,8 +181,8 @@ export class NftablesLowering {
       const lowered = lowerPolicyChain(policy, direction, continuation, program.sets);
       if (lowered === undefined) continue;
       for (const [name, set] of lowered.portSets) portSets.set(name, set);
-      const chain = policyChain(id, direction, continuation);
-      rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules: lowered.rules });
+      for (const [chain, rules] of lowered.chains)
+        rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
     }
     for (const [name, set] of portSets) this.#usePortSet(name, set);
     this.#replace(`policy ${id}`, rows);

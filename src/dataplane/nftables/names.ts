@@ -9,7 +9,6 @@ import type { PolicyId, SetId } from "../../program/policy.ts";
 import { type PathHook, WORKLOAD_PREFIX } from "../../program/path.ts";
 import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
 import type { TableId } from "../../kernel/nftables/objects.ts";
-import type { Continuation } from "./policy-chains.ts";
 
 export const TABLE: TableId = { family: "inet", name: "calico" };
 
@@ -87,6 +86,12 @@ export function stageChain(
   return part === 0 ? first : `${first}/part${part}`;
 }
 
+/**
+ * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
+ * packet is not tracked and this hook ends (`untracked`).
+ */
+export type Continuation = "accept" | "continue" | "untracked";
+
 /** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */
 const CONTINUATIONS: { readonly [D in Direction]: { readonly [C in Continuation]: string } } = {
   ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-" },
@@ -95,6 +100,11 @@ const CONTINUATIONS: { readonly [D in Direction]: { readonly [C in Continuation]
 
 export function policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string {
   return `${CONTINUATIONS[direction][continuation]}${unambiguous(id)}`;
+}
+
+/** Chain of a logging rule; no id of a policy has as many `/`. */
+export function logChain(chain: string, index: number): string {
+  return `${chain}/log${index}`;
 }
 
 /** The kernel allows 255 bytes (NFT_NAME_MAXLEN less the NUL), the prefix included. */

@@ -6,8 +6,8 @@ import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
 import { clearMarks, hasMark } from "./marks.ts";
-import { policyChain } from "./names.ts";
-import { canPass, comment, type Continuation, untracked } from "./policy-chains.ts";
+import { type Continuation, policyChain } from "./names.ts";
+import { canPass, comment } from "./policy-chains.ts";
 
 export interface StageContext {
   readonly direction: Direction;
@@ -78,16 +78,9 @@ function lowerEnd(stage: Stage, context: StageContext): NftRule[] {
 
 const RETURN: readonly Expr[] = [{ op: "verdict", verdict: { type: "return" } }];
 
-/** A chain that ends goes back to whoever jumped to it. */
+/** A chain that ends goes back to whoever jumped to it. What no rule allowed is tracked as everything else is. */
 function allowedAtEnd(continuation: Continuation): Expr[] {
-  switch (continuation) {
-    case "accept":
-      return [{ op: "verdict", verdict: { type: "accept" } }];
-    case "continue":
-      return [];
-    case "untracked":
-      return untracked();
-  }
+  return continuation === "accept" ? [{ op: "verdict", verdict: { type: "accept" } }] : [];
 }
 
 function goTo(chain: string): Expr[] {

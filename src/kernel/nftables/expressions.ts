@@ -174,11 +174,14 @@ export function isCounter(element: Span): boolean {
   return element.slice(4, 4 + COUNTER.length)?.text() === COUNTER;
 }
 
+const NO_DATA: ReadonlyMap<number, Span> = new Map();
+
 /** One NFTA_LIST_ELEM; a counter's packets and bytes go to `count`. undefined when `Expr` cannot say what it does. */
 export function decodeExpression(element: Span, count: (packets: bigint, bytes: bigint) => void): Expr | undefined {
   const parts = element.attributes();
   const name = parts?.get(NFTA_EXPR_NAME)?.text();
-  const spans = parts?.get(NFTA_EXPR_DATA)?.attributes();
+  // An expression without parameters is reported without data.
+  const spans = name === "notrack" ? NO_DATA : parts?.get(NFTA_EXPR_DATA)?.attributes();
   if (name === undefined || spans === undefined) return undefined;
   const attributes = new Attributes(spans);
   const expr = decodeData(name, attributes, count);
