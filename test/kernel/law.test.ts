@@ -45,6 +45,9 @@ const OBSERVER = `table inet observer {
     meta l4proto { tcp, udp } th sport ${TRACKED_PORT} accept
     notrack
   }
+  chain silence {
+    type filter hook output priority -400; policy drop;
+  }
   chain arrived {
     type filter hook input priority 10;
     meta l4proto tcp @th,160,16 0xca10 counter drop
@@ -53,7 +56,7 @@ const OBSERVER = `table inet observer {
   }
 }`;
 
-/** The kernel of a pod says nothing of its own: raw frames pass by its rules. */
+/** The kernels of node and pods say nothing of their own: raw frames pass by their rules. */
 const SILENCE = "table inet silence { chain output { type filter hook output priority 0; policy drop; }; }";
 
 function build(node: Namespace, world: Namespace, pods: readonly Namespace[]): Bench {
