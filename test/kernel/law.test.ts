@@ -7,6 +7,7 @@
  */
 import { expect, test } from "bun:test";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { endpointChain, policyChain, TABLE } from "../../src/dataplane/nftables/names.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
@@ -118,7 +119,7 @@ class Law {
         routePod(node, record.interface, addr);
       }
     }
-    const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+    const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
     driver.lower(this.#graph.program, this.#graph.flush());
     driver.read();
     driver.commit();

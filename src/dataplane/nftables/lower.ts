@@ -1,155 +1,143 @@
 /**
- * lower: the program as rows of our nf_tables table. Pure but for its own index of what it lowered before, so that the work is
- * proportional to the change: a set member is one row, a policy two chains, an endpoint two chains and a few elements.
+ * lower: the program as rows of our nf_tables table, and the members of its sets as elements. Pure but for its own index of what it
+ * lowered before, so that the work is proportional to the change: a member is one element, a policy two chains, an endpoint two chains
+ * and a few rows of dispatch.
  */
-import type { Expr, NftElement, NftRule, NftSet } from "../../kernel/nftables/objects.ts";
+import type { Expr, NftElement, NftRule } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
 import { formatName } from "../../model/key.ts";
 import type { Direction } from "../../model/policy.ts";
-import { type Addr, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { familyOf } from "../../net/addr.ts";
 import type { Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { baseRows, sourcesOf, VERDICT_MAP, verdict } from "./base.ts";
-import { hex16, hex8, hexAddr, hexInterface, padField } from "./bytes.ts";
+import { hexAddr, hexInterface } from "./bytes.ts";
 import { lowerMatch, type PortSet } from "./match.ts";
-import {
-  endpointChain,
-  FROM_ENDPOINT,
-  policyChain,
-  setName,
-  sourcesSet,
-  tierChain,
-  TO_ENDPOINT,
-  TO_WORKLOAD,
-} from "./names.ts";
+import { endpointChain, FROM_ENDPOINT, policyChain, sourcesSet, tierChain, TO_ENDPOINT, TO_WORKLOAD } from "./names.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
+import { kernelSetsOf, memberElement } from "./sets.ts";
+import { BASE_UNIT, type Unit } from "./units.ts";
 
-type SetRow = (id: string, row: NftRow | undefined) => void;
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
+/** What became of the elements of one kernel set: all are new, or these came and went. */
+export type ElementChange =
+  | { readonly type: "all" }
+  | { readonly type: "some"; readonly added: readonly NftElement[]; readonly removed: readonly NftElement[] };
+
+/** What a change of the program is in the table. */
+export interface NftChange {
+  /** undefined: no longer wanted. Elements of dispatch and of lists of ports are rows; members of the program's sets are not. */
+  readonly rows: ReadonlyMap<string, OwnedRow | undefined>;
+  /** By kernel set, those of the program's sets that exist. */
+  readonly elements: ReadonlyMap<string, ElementChange>;
+}
+
+export interface OwnedRow {
+  readonly row: NftRow;
+  readonly unit: Unit;
+}
+
 export class NftablesLowering {
-  readonly #set: SetRow;
-  /** Row ids that each object of the program lowered to, so that they can be taken back. */
+  /** Row ids that each unit lowered to, so that they can be taken back. */
   readonly #rowsOf = new Map<string, ReadonlySet<string>>();
-  readonly #portSetUsers = new Map<string, { users: number; readonly rows: ReadonlySet<string> }>();
+  readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
+  #rows = new Map<string, OwnedRow | undefined>();
 
-  /** `set` receives each wanted row, or undefined for one that is no longer wanted. */
-  constructor(set: SetRow) {
-    this.#set = set;
-    for (const [id, row] of baseRows()) set(id, row);
+  /** The rows that exist whatever the program says. */
+  base(): NftChange {
+    return {
+      rows: new Map([...baseRows()].map(([id, row]) => [id, { row, unit: BASE_UNIT }])),
+      elements: new Map(),
+    };
   }
 
-  step(program: Program, delta: ProgramDelta): void {
-    for (const [id, members] of delta.sets) this.#stepSet(id, members, delta);
-    for (const [id, policy] of delta.policies) this.#stepPolicy(id, policy, program);
-    for (const [id, endpoint] of delta.endpoints)
-      this.#replace(`endpoint ${id}`, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint));
+  /** `program` is the state after `delta`. Work is proportional to the delta. */
+  lower(program: Program, delta: ProgramDelta): NftChange {
+    this.#rows = new Map();
+    const elements = new Map<string, ElementChange>();
+    for (const [id, members] of delta.sets) this.#lowerSet(id, members, delta, elements);
+    for (const [id, policy] of delta.policies) this.#lowerPolicy(id, policy, program);
+    for (const [id, endpoint] of delta.endpoints) {
+      const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
+      this.#replace(unit, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint));
+    }
+    return { rows: this.#rows, elements };
   }
 
-  #stepSet(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): void {
-    const change = delta.members.get(id);
+  #lowerSet(
+    id: SetId,
+    members: SetMembers | undefined,
+    { members: changes }: ProgramDelta,
+    elements: Map<string, ElementChange>,
+  ): void {
+    const unit: Unit = { kind: "set", id: `set ${id}`, object: undefined };
+    const sets = members === undefined ? [] : kernelSetsOf(id, members);
+    const change = changes.get(id);
     if (members === undefined || members.type === "ranges" || change === undefined) {
-      this.#replace(`set ${id}`, members === undefined ? new Map() : lowerSet(id, members));
+      this.#replace(
+        unit,
+        new Map(sets.map(({ name, is }): [string, NftRow] => [setId(name), { type: "set", set: name, is }])),
+      );
+      for (const { name } of sets) elements.set(name, { type: "all" });
       return;
     }
-    const known = new Set(this.#rowsOf.get(`set ${id}`));
-    for (const member of change.removed) {
-      const [rowId] = memberRow(id, members.type, member);
-      known.delete(rowId);
-      this.#set(rowId, undefined);
+    const bySet = new Map<string, { added: NftElement[]; removed: NftElement[] }>();
+    for (const which of ["added", "removed"] as const) {
+      for (const member of change[which]) {
+        const { set, element } = memberElement(id, members.type, member);
+        const entry = bySet.get(set) ?? { added: [], removed: [] };
+        entry[which].push(element);
+        bySet.set(set, entry);
+      }
     }
-    for (const member of change.added) {
-      const [rowId, row] = memberRow(id, members.type, member);
-      known.add(rowId);
-      this.#set(rowId, row);
-    }
-    this.#rowsOf.set(`set ${id}`, known);
+    for (const [set, entry] of bySet) elements.set(set, { type: "some", ...entry });
   }
 
-  #stepPolicy(id: PolicyId, policy: Policy | undefined, program: Program): void {
+  #lowerPolicy(id: PolicyId, policy: Policy | undefined, program: Program): void {
     const { rows, portSets } =
       policy === undefined
         ? { rows: new Map<string, NftRow>(), portSets: new Map<string, PortSet>() }
         : lowerPolicy(id, policy, program);
     for (const [name, set] of portSets) this.#usePortSet(name, set);
-    this.#replace(`policy ${id}`, rows);
+    this.#replace({ kind: "policy", id: `policy ${id}`, object: policy?.source }, rows);
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
     if (policy === undefined) this.#portSetsOf.delete(id);
     else this.#portSetsOf.set(id, new Set(portSets.keys()));
   }
 
   #usePortSet(name: string, set: PortSet): void {
-    const entry = this.#portSetUsers.get(name);
-    if (entry !== undefined) {
-      entry.users++;
-      return;
-    }
+    const users = this.#portSetUsers.get(name) ?? 0;
+    this.#portSetUsers.set(name, users + 1);
+    if (users > 0) return;
     const rows = new Map<string, NftRow>([[setId(name), { type: "set", set: name, is: set.is }]]);
     for (const element of set.elements)
       rows.set(elementId(name, element), { type: "element", set: name, is: set.is, element });
-    for (const [id, row] of rows) this.#set(id, row);
-    this.#portSetUsers.set(name, { users: 1, rows: new Set(rows.keys()) });
+    this.#replace(portSetUnit(name), rows);
   }
 
   #dropPortSet(name: string): void {
-    const entry = this.#portSetUsers.get(name);
-    invariant(entry !== undefined, `port set ${name} is dropped more often than used`);
-    entry.users--;
-    if (entry.users > 0) return;
-    for (const id of entry.rows) this.#set(id, undefined);
+    const users = this.#portSetUsers.get(name);
+    invariant(users !== undefined, `port set ${name} is dropped more often than used`);
+    if (users > 1) {
+      this.#portSetUsers.set(name, users - 1);
+      return;
+    }
     this.#portSetUsers.delete(name);
+    this.#replace(portSetUnit(name), new Map());
   }
 
-  #replace(object: string, rows: ReadonlyMap<string, NftRow>): void {
-    for (const id of this.#rowsOf.get(object) ?? []) if (!rows.has(id)) this.#set(id, undefined);
-    for (const [id, row] of rows) this.#set(id, row);
-    if (rows.size === 0) this.#rowsOf.delete(object);
-    else this.#rowsOf.set(object, new Set(rows.keys()));
+  #replace(unit: Unit, rows: ReadonlyMap<string, NftRow>): void {
+    for (const id of this.#rowsOf.get(unit.id) ?? []) if (!rows.has(id)) this.#rows.set(id, undefined);
+    for (const [id, row] of rows) this.#rows.set(id, { row, unit });
+    if (rows.size === 0) this.#rowsOf.delete(unit.id);
+    else this.#rowsOf.set(unit.id, new Set(rows.keys()));
   }
 }
 
-function nftSetOf(type: SetMembers["type"], family: Family): NftSet {
-  const addr = family === 4 ? "ipv4_addr" : "ipv6_addr";
-  if (type === "address-port") return { key: [addr, "inet_proto", "inet_service"], interval: false, verdictMap: false };
-  return { key: [addr], interval: type === "ranges", verdictMap: false };
-}
-
-function lowerSet(id: SetId, members: SetMembers): Map<string, NftRow> {
-  const rows = new Map<string, NftRow>();
-  for (const family of FAMILIES) {
-    const set = setName(id, family);
-    const is = nftSetOf(members.type, family);
-    if (members.type !== "ranges") {
-      rows.set(setId(set), { type: "set", set, is });
-      continue;
-    }
-    const ranges = members.ranges.filter((range) => familyOf(range.first) === family);
-    if (ranges.length === 0) continue;
-    rows.set(setId(set), { type: "set", set, is });
-    for (const { first, last } of ranges) {
-      const element = { key: hexAddr(first), keyEnd: hexAddr(last), verdict: undefined };
-      rows.set(elementId(set, element), { type: "element", set, is, element });
-    }
-  }
-  if (members.type !== "ranges") {
-    for (const member of members.members) rows.set(...memberRow(id, members.type, member));
-  }
-  return rows;
-}
-
-/** The element of one member: `ADDR`, or `ADDR,PROTOCOL,PORT`. */
-function memberRow(id: SetId, type: "address" | "address-port", member: string): [string, NftRow] {
-  const [addrText = "", protocol = "", port = ""] = member.split(",");
-  const addr = addrText as Addr;
-  const family = familyOf(addr);
-  const set = setName(id, family);
-  const key =
-    type === "address"
-      ? hexAddr(addr)
-      : hexAddr(addr) + padField(hex8(Number(protocol))) + padField(hex16(Number(port)));
-  const element: NftElement = { key, keyEnd: undefined, verdict: undefined };
-  return [elementId(set, element), { type: "element", set, is: nftSetOf(type, family), element }];
+function portSetUnit(name: string): Unit {
+  return { kind: "set", id: `ports ${name}`, object: undefined };
 }
 
 function lowerPolicy(

@@ -104,8 +104,9 @@ export type NftCommand =
   | { readonly do: "delete-chain"; readonly chain: string }
   /** Removes all rules of the chain. */
   | { readonly do: "flush-chain"; readonly chain: string }
-  /** Appends. */
-  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule }
+  /** Appends; `before`: puts it before the rule with that handle. */
+  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule; readonly before?: bigint }
+  | { readonly do: "delete-rule"; readonly chain: string; readonly handle: bigint }
   | { readonly do: "add-set"; readonly set: string; readonly is: NftSet }
   | { readonly do: "delete-set"; readonly set: string }
   | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
@@ -132,6 +133,8 @@ export interface NftTableState extends NftTableHold {
 
 export interface NftChainState {
   readonly base: NftBaseChain | undefined;
+  /** Present for a base chain that is not one of `NftBaseChain`: of another type, or on another hook. */
+  readonly unknownBase?: true;
   readonly rules: readonly NftRuleState[];
 }
 

@@ -176,7 +176,7 @@ function payloadOf({ base, offset, length }: Extract<Expr, { op: "payload" }>): 
 }
 
 /** `type filter hook forward priority 0; policy drop;` */
-function printBase(base: NftBaseChain): string {
+export function printBase(base: NftBaseChain): string {
   return `type filter hook ${base.hook} priority ${base.priority}; policy ${base.policy};`;
 }
 
@@ -230,7 +230,11 @@ function printCommand(table: string, command: NftCommand): string {
     case "flush-chain":
       return `flush chain ${table} ${command.chain}`;
     case "add-rule":
-      return `add rule ${table} ${command.chain} ${printRule(command.rule)}`;
+      return command.before === undefined
+        ? `add rule ${table} ${command.chain} ${printRule(command.rule)}`
+        : `insert rule ${table} ${command.chain} handle ${command.before} ${printRule(command.rule)}`;
+    case "delete-rule":
+      return `delete rule ${table} ${command.chain} handle ${command.handle}`;
     case "add-set":
       return `add ${command.is.verdictMap ? "map" : "set"} ${table} ${command.set} { ${printSetType(command.is)} }`;
     case "delete-set":
