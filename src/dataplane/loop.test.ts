@@ -67,6 +67,7 @@ class OneRow implements Driver {
 
   *reading(): Steps {
     this.read();
+    yield;
   }
 
   *committing(): Steps {
@@ -74,6 +75,7 @@ class OneRow implements Driver {
     if (this.refuse !== undefined) throw this.refuse;
     this.kernel = this.known = this.wanted;
     this.writes++;
+    yield;
   }
 
   readonly isFresh = false;

@@ -189,13 +189,6 @@ test("a route whose interface does not exist waits for it and blocks nothing els
   withNamespaces(["routes"], (namespace) => {
     const driver = open(namespace, ROUTES);
     expect(driver.pending).toBe(2);
-    const endpoint = {
-      source: { kind: "Pod", namespace: "a", name: "b" },
-      addresses: ["10.65.0.1"],
-      ingress: { tiers: [], otherwise: "allow" },
-      egress: { tiers: [], otherwise: "allow" },
-    } as const;
-    const program = { ...EMPTY, endpoints: new Map([["cali1" as EndpointId, endpoint]]) } as unknown as Program;
     expect(driver.isProgrammed("cali1" as EndpointId)).toBe(false);
     namespace.run(["ip", "link", "add", "cali1", "type", "veth", "peer", "name", "peer"]);
     namespace.run(["ip", "link", "set", "cali1", "up"]);

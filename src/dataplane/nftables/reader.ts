@@ -42,7 +42,7 @@ export function* readTable(reading: Reading, only: Touched | undefined): Steps {
 
 /** There is no table. */
 export function forgetTable({ state, elements, program }: Pick<Reading, "state" | "elements" | "program">): void {
-  for (const id of [...state.have.keys()]) state.setHave(id, undefined);
+  for (const id of state.have.keys()) state.setHave(id, undefined);
   for (const [id, row] of state.want) {
     if (row.type !== "set" || row.is === undefined) continue;
     const wanted = wantedElements(program(), row.set);

@@ -25,7 +25,7 @@ import { openRouteNotifications, readNews, ROUTE_GROUPS, type RouteNews } from "
 import { formatTimestamp } from "../../lib/timestamp.ts";
 import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import { type Prefix, prefixAddr, prefixFamily, prefixOfAddr } from "../../net/prefix.ts";
+import { type Prefix, prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps } from "../driver.ts";
 import { Failures } from "../failures.ts";
