@@ -3,7 +3,7 @@ import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
-import type { Driver, DriverEvents } from "./driver.ts";
+import type { Driver, DriverEvents, Steps } from "./driver.ts";
 import { Loop } from "./loop.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 
@@ -72,12 +72,28 @@ class OneRow implements Driver {
     this.known = this.kernel;
   }
 
-  commit(): void {
+  *reading(): Steps {
+    this.read();
+    yield;
+  }
+
+  *committing(): Steps {
     if (this.pending === 0) return;
     if (this.refuse !== undefined) throw this.refuse;
     this.kernel = this.known = this.wanted;
     this.writes++;
+    yield;
   }
+
+  readonly isFresh = false;
+  readonly failures = [];
+  readonly dueMs = undefined;
+
+  plan(): [] {
+    return [];
+  }
+
+  explain(): undefined {}
 
   close(): void {}
 }
@@ -105,13 +121,13 @@ test("nothing is read or written before the start; then everything is made equal
   const { loop, a, b } = setUp();
   loop.step(PROGRAM, DELTA);
   expect([a.reads, a.writes, b.writes]).toEqual([0, 0, 0]);
-  loop.start();
+  void loop.start();
   expect([a.reads, a.writes, b.writes]).toEqual([1, 1, 1]);
 });
 
 test("what the kernel refuses is said, held against that driver alone, and retried until it is taken", async () => {
   const { loop, a, b, clock, reports } = setUp();
-  loop.start();
+  void loop.start();
   a.refuse = new KernelError("add", "row", EBUSY);
   loop.step(PROGRAM, DELTA);
   expect(loop.status().map(({ error }) => error === undefined)).toEqual([false, true]);
@@ -132,7 +148,7 @@ test("what the kernel refuses is said, held against that driver alone, and retri
 test("a wish taken back does not make a refusal undone: the kernel is read before it is believed again", async () => {
   const { loop, a, clock } = setUp();
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   a.kernel = 99;
   a.refuse = new KernelError("add", "row", EBUSY);
   loop.step(PROGRAM, DELTA);
@@ -153,7 +169,7 @@ test("a wish taken back does not make a refusal undone: the kernel is read befor
 
 test("a mistake of a driver is nobody's to retry", () => {
   const { loop, a } = setUp();
-  loop.start();
+  void loop.start();
   a.refuse = new TypeError("undefined is not an object");
   expect(() => loop.step(PROGRAM, DELTA)).toThrow(TypeError);
 });
@@ -161,7 +177,7 @@ test("a mistake of a driver is nobody's to retry", () => {
 test("an audit finds what was changed behind our back, repairs it and counts it", async () => {
   const { loop, a, clock } = setUp();
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   a.kernel = 99;
   const abort = new AbortController();
   const running = loop.run(abort.signal);
@@ -176,7 +192,7 @@ test("an audit finds what was changed behind our back, repairs it and counts it"
 async function running(setUpOf: ReturnType<typeof setUp>, body: () => Promise<void>): Promise<void> {
   const { loop, clock } = setUpOf;
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   const abort = new AbortController();
   const run = loop.run(abort.signal);
   await body();
@@ -260,7 +276,7 @@ test("the same refusal again is no news", async () => {
   a.refuse = new KernelError("add", "row", EBUSY);
   await running(all, async () => {
     await clock.advance(20_000);
-    expect(reports).toEqual(["kernel write failed: will read again and retry"]);
+    expect(reports).toEqual(["kernel cannot be read or written: will read again and retry"]);
     expect(loop.status()[0]?.error).toContain("EBUSY");
   });
 });

@@ -268,7 +268,11 @@ export class CniServer {
       );
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
-    if (wiring.check(attachment).length > 0) wiring.add(attachment);
+    if (wiring.check(attachment).length > 0) {
+      // The routes to the interface go with it: they are made anew with the new one.
+      pipeline.detach(attachment.record.interface);
+      wiring.add(attachment);
+    }
     pipeline.attach(attachment.record);
     await this.#awaitRules(attachment);
     return resultOf(attachment);

@@ -5,6 +5,7 @@
  * All nodes see the same fault, so the Event's name is made of the object and its version (or, as an object may get new versions without
  * end, of what is said): the first node creates it and the others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
  */
+import type { RowStatus } from "../dataplane/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
@@ -31,6 +32,7 @@ const REPORTS = {
   RequestIgnored: "what a pod asks for has no effect",
   AddressConflict: "a pod is closed, because it has no right to its address",
   FamilyUnavailable: "a pool is of no use on this node",
+  NotProgrammed: "the kernel refuses what an object of the datastore asks for",
 } as const;
 
 type Reason = keyof typeof REPORTS;
@@ -133,6 +135,21 @@ export class FaultReporter {
     }
   }
 
+  /** The kernel refuses a row of an object: of a policy, or of a pod. Of rows that are nobody's the log and the status speak. */
+  tellRefused({ object, error }: RowStatus): void {
+    if (object === undefined) return;
+    const effect =
+      object.kind === "Pod"
+        ? "The pod is closed on this node until the kernel takes it"
+        : "The pods that it selects are closed on this node until the kernel takes it";
+    this.tell({
+      key: object,
+      metadata: { name: object.name },
+      reason: "NotProgrammed",
+      message: `${effect}: ${error}`,
+    });
+  }
+
   /** Once for each version of the object, or for each thing that is said of its settings: a line in the log and an Event. */
   tell(fault: Fault): void {
     const id = `${formatKey(fault.key)} ${fault.reason}`;
@@ -182,7 +199,7 @@ function idsOf(key: Key): readonly string[] {
 
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {
-  return reason === "WithoutEffect" || reason === "FamilyUnavailable"
+  return reason === "WithoutEffect" || reason === "FamilyUnavailable" || reason === "NotProgrammed"
     ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}`
     : (metadata.resourceVersion ?? "0");
 }

@@ -77,11 +77,12 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({
-    drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable })],
+    drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable, clock })],
     clock,
     watcher: host.watcher,
     auditIntervalMs: options.auditIntervalMs,
     report,
+    refused: (row) => faults.tellRefused(row),
   });
   const requests = new PodRequestIndex(node);
   const faults = new FaultReporter({ node, store, clock, report });
@@ -205,7 +206,14 @@ export async function writeNodename(files: Files, path: string, node: string, re
 export function describeStart(drivers: readonly DriverStatus[]): string {
   const behind = drivers.filter(({ pending, error }) => pending > 0 || error !== undefined);
   if (behind.length === 0) return "in sync: the kernel agrees with the datastore";
-  return `in sync with the datastore, but not yet the kernel: ${behind.map(({ name, pending, error }) => `${name}: ${error ?? `${pending} rows wait for their interfaces`}`).join("; ")}`;
+  return `in sync with the datastore, but not yet the kernel: ${behind.map((driver) => `${driver.name}: ${whyBehind(driver)}`).join("; ")}`;
+}
+
+function whyBehind({ pending, error, rows }: DriverStatus): string {
+  if (error !== undefined) return error;
+  const refused = rows.filter(({ state }) => state === "failed");
+  if (refused.length > 0) return refused.map(({ row, error: why }) => `${row}: ${why}`).join(", ");
+  return `${pending} rows wait for their interfaces`;
 }
 
 /** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */

@@ -58,6 +58,7 @@ export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #graph: Graph;
   #syncer: Syncer | undefined;
+  #begun = false;
   #inSync = false;
   #status = "connecting";
   /** Updates received since start. */
@@ -146,7 +147,7 @@ export class Pipeline {
     return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
   }
 
-  /** What the kernel refuses at present, in words; undefined when it takes everything. */
+  /** Why no pod could be programmed at present, in words: a driver that fails as a whole. Single rows that are refused concern others nothing. */
   get refused(): string | undefined {
     const failing = this.#options.loop
       .status()
@@ -158,16 +159,13 @@ export class Pipeline {
   explain(interfaceName: string): string {
     if (!this.#graph.program.endpoints.has(interfaceName as EndpointId))
       return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
-    const failing = this.#options.loop.status().filter((status) => status.error !== undefined || status.pending > 0);
-    return failing
-      .map(({ name, pending, error }) => `${name}: ${pending} rows pending${error === undefined ? "" : `, ${error}`}`)
-      .join("; ");
+    return this.#options.loop.explain(interfaceName as EndpointId);
   }
 
   async #receive(event: SyncEvent): Promise<void> {
     if (event.type === "status") {
       this.#status = event.status;
-      this.#begin();
+      await this.#begin();
       return;
     }
     const updates = this.#options.gate.pass(event.updates);
@@ -179,14 +177,15 @@ export class Pipeline {
       this.#flush();
       if (i + SLICE < updates.length) await this.#options.clock.sleep(0);
     }
-    this.#begin();
+    await this.#begin();
   }
 
   /** The kernel is touched for the first time when everything is known and the datastore may be used. */
-  #begin(): void {
-    if (this.#inSync || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
+  async #begin(): Promise<void> {
+    if (this.#begun || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
+    this.#begun = true;
     this.#flush();
-    this.#options.loop.start();
+    await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
   }

@@ -6,10 +6,8 @@ export function equal(a: unknown, b: unknown): boolean {
   if (Array.isArray(a) && Array.isArray(b)) {
     return a.length === b.length && a.every((item, i) => equal(item, b[i]));
   }
-  const left: Record<string, unknown> = { ...a };
-  const right: Record<string, unknown> = { ...b };
-  for (const key of new Set([...Object.keys(left), ...Object.keys(right)])) {
-    if (!equal(left[key], right[key])) return false;
-  }
+  // No copies: audits compare whole tables.
+  for (const key of Object.keys(b)) if (!equal(Reflect.get(a, key), Reflect.get(b, key))) return false;
+  for (const key of Object.keys(a)) if (!Object.hasOwn(b, key) && Reflect.get(a, key) !== undefined) return false;
   return true;
 }

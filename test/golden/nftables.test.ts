@@ -6,6 +6,7 @@ import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { load } from "js-yaml";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Kind } from "../../src/model/kind.ts";
@@ -67,7 +68,7 @@ for (const file of readdirSync(DIRECTORY).filter((name) => name.endsWith(".yaml"
     for (const resource of resources) wire(graph, resource);
     let printed = "";
     withNamespaces(["golden"], (namespace) => {
-      const driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+      const driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
       driver.lower(graph.program, graph.flush());
       driver.read();
       driver.commit();

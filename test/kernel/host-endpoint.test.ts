@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { stageOf } from "../../src/calc/order.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import type { Key } from "../../src/model/key.ts";
@@ -133,7 +134,7 @@ beforeAll(() => {
     { ...state, pods: [resource], records: [record] },
     { models: POLICIES, tiers: BUILT_IN_TIERS, hosts: new Map([[WORLD, host()]]) },
   );
-  const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+  const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
   const { settings: _, ...tables } = program;
   driver.lower(program, { ...tables, members: new Map() });
   driver.read();

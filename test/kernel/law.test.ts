@@ -10,6 +10,7 @@
 import { expect, test } from "bun:test";
 import { type Program, type EndpointId, EVERY_INTERFACE } from "../../src/program/program.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
@@ -124,7 +125,7 @@ class Law {
 
   #commit(program: Program): void {
     const { settings: _, ...tables } = program;
-    const driver = this.#bench.node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+    const driver = this.#bench.node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
     driver.lower(program, { ...tables, members: new Map() });
     driver.read();
     driver.commit();

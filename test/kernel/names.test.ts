@@ -1,6 +1,7 @@
 /** Names of kernel objects as an attack: whoever may write policies in one namespace tries to give two of them one chain. */
 import { expect, test } from "bun:test";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { policyChain, setName, stageChain } from "../../src/dataplane/nftables/names.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
@@ -52,7 +53,7 @@ class Node {
 
   constructor(namespace: Namespace) {
     this.#namespace = namespace;
-    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
     this.driver.read();
   }
 

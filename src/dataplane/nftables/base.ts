@@ -22,14 +22,16 @@ import {
   stepsInUse,
   WORKLOAD_PREFIX,
 } from "../../program/path.ts";
-import { type Endpoint, EVERY_INTERFACE, type FailsafePort, type Settings } from "../../program/program.ts";
+import type { FailsafePort, Settings } from "../../program/program.ts";
 import { hex, hex16, hex8, hexText } from "./bytes.ts";
 import { hasMark } from "./marks.ts";
 import { isFamily, isProtocol, loadAddr, loadPort } from "./match.ts";
-import { hookChain, hostDispatchChain, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { everyHostMap, hookChain, hostDispatchChain, hostMap, sourcesSet, workloadMap } from "./names.ts";
 import { chainId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
+/** For what does not depend on the interface: both IP versions have the same verdict. */
+export const FAMILY_MAP: NftSet = { key: ["nf_proto"], interval: false, verdictMap: true };
 
 export function sourcesOf(family: Family): NftSet {
   return { key: ["ifname", family === 4 ? "ipv4_addr" : "ipv6_addr"], interval: false, verdictMap: false };
@@ -39,8 +41,6 @@ export function sourcesOf(family: Family): NftSet {
 export interface HostStage {
   readonly hook: Hook;
   readonly direction: Direction;
-  /** The endpoint of every interface has one. */
-  readonly forEveryInterface: boolean;
 }
 
 /** The rows that follow from the path, the settings and the stages that host endpoints have, and from no single endpoint. */
@@ -48,9 +48,10 @@ export function baseRows(settings: Settings, hostStages: readonly HostStage[]): 
   const rows = new Map<string, NftRow>();
   for (const family of FAMILIES)
     rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
-  for (const direction of ["egress", "ingress"] as const) addMap(rows, workloadMap(direction));
+  for (const direction of ["egress", "ingress"] as const) addMap(rows, workloadMap(direction), VERDICT_MAP);
   for (const stage of hostStages) {
-    addMap(rows, hostMap(stage.hook, stage.direction));
+    addMap(rows, hostMap(stage.hook, stage.direction), VERDICT_MAP);
+    addMap(rows, everyHostMap(stage.hook, stage.direction), FAMILY_MAP);
     addChain(rows, hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage));
   }
   const has = ({ hook, direction }: StageStep): boolean =>
@@ -79,24 +80,23 @@ const BASES = {
   output: { hook: "output", priority: FILTER, policy: "accept" },
 } as const;
 
-function addMap(rows: Map<string, NftRow>, name: string): void {
-  rows.set(setId(name), { type: "set", set: name, is: VERDICT_MAP });
+function addMap(rows: Map<string, NftRow>, name: string, is: NftSet): void {
+  rows.set(setId(name), { type: "set", set: name, is });
 }
 
 function addChain(rows: Map<string, NftRow>, chain: string, rules: readonly NftRule[]): void {
   rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
 }
 
-function dispatchToHost({ hook, direction, forEveryInterface }: HostStage): NftRule[] {
-  const map = hostMap(hook, direction);
-  const rest = stageChain(EVERY_INTERFACE, HOST, hook, direction);
+/** The device's own endpoint, else the one of every device. */
+function dispatchToHost({ hook, direction }: HostStage): NftRule[] {
+  const device = loadInterface(direction === "ingress" ? "iifname" : "oifname");
+  const version: Expr = { op: "meta", key: "nfproto", register: 0 };
   return [
-    rule(undefined, [loadInterface(direction === "ingress" ? "iifname" : "oifname"), lookUpVerdict(map)]),
-    ...(forEveryInterface ? [rule(undefined, verdict({ type: "goto", chain: rest }))] : []),
+    rule(undefined, [device, lookUpVerdict(hostMap(hook, direction))]),
+    rule(undefined, [version, lookUpVerdict(everyHostMap(hook, direction))]),
   ];
 }
-
-const HOST: Pick<Endpoint, "kind"> = { kind: "host" };
 
 function rule(comment: string | undefined, ...parts: readonly (readonly Expr[])[]): NftRule {
   return { expressions: parts.flat(), comment };

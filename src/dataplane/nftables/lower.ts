@@ -1,11 +1,12 @@
 /**
- * lower: the program as rows of our nf_tables table. Pure but for its own index of what it lowered before, so that the work is
- * proportional to the change: a set member is one row, a policy two chains, an endpoint two chains and a few elements.
+ * lower: the program as rows of our nf_tables table, and the members of its sets as elements. Pure but for its own index of what it
+ * lowered before, so that the work is proportional to the change: a member is one element, a policy a chain for each way in which it is
+ * used, an endpoint a few chains and rows of dispatch.
  */
-import type { NftElement } from "../../kernel/nftables/objects.ts";
+import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
-import { familyOf } from "../../net/addr.ts";
+import { FAMILIES, familyOf } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
 import { allowedAt } from "../../program/path.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
@@ -16,21 +17,39 @@ import {
   type EndpointId,
   EVERY_INTERFACE,
   HOOKS,
+  type MemberChange,
   policiesNamedBy,
   type Program,
   type ProgramDelta,
   stagesOf,
 } from "../../program/program.ts";
-import { baseRows, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
-import { hexAddr, hexInterface } from "./bytes.ts";
+import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
+import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { type Continuation, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { type Continuation, everyHostMap, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
-import { lowerSet, memberRow } from "./set-rows.ts";
+import { isNet, kernelSetsOf, memberElement } from "./sets.ts";
 import { lowerStage } from "./stage-chains.ts";
+import { BASE_UNIT, type Unit } from "./units.ts";
 
-type SetRow = (id: string, row: NftRow | undefined) => void;
+/** What became of the elements of one kernel set: all are new, or these came and went. */
+export type ElementChange =
+  | { readonly type: "all" }
+  | { readonly type: "some"; readonly added: readonly NftElement[]; readonly removed: readonly NftElement[] };
+
+/** What a change of the program is in the table. */
+export interface NftChange {
+  /** undefined: no longer wanted. Elements of dispatch and of lists of ports are rows; members of the program's sets are not. */
+  readonly rows: ReadonlyMap<string, OwnedRow | undefined>;
+  /** By kernel set, those of the program's sets that exist. */
+  readonly elements: ReadonlyMap<string, ElementChange>;
+}
+
+export interface OwnedRow {
+  readonly row: NftRow;
+  readonly unit: Unit;
+}
 
 /** One way in which a policy is used. */
 interface Use {
@@ -53,10 +72,9 @@ function useKey(policy: PolicyId, { direction, continuation }: Use): string {
 }
 
 export class NftablesLowering {
-  readonly #set: SetRow;
-  /** Row ids that each object of the program lowered to, so that they can be taken back. */
+  /** Row ids that each unit lowered to, so that they can be taken back. */
   readonly #rowsOf = new Map<string, ReadonlySet<string>>();
-  readonly #portSetUsers = new Map<string, { users: number; readonly rows: ReadonlySet<string> }>();
+  readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
   readonly #policies = new Map<PolicyId, Policy>();
@@ -68,13 +86,13 @@ export class NftablesLowering {
   /** Families of which the set has nets, as a rule that names it sees them. */
   readonly #netFamilies = new Map<SetId, string>();
   #base: string | undefined;
+  #rows = new Map<string, OwnedRow | undefined>();
+  #elements = new Map<string, ElementChange>();
 
-  /** `set` receives each wanted row, or undefined for one that is no longer wanted. */
-  constructor(set: SetRow) {
-    this.#set = set;
-  }
-
-  step(program: Program, delta: ProgramDelta): void {
+  /** `program` is the state after `delta`. Work is proportional to the delta. */
+  lower(program: Program, delta: ProgramDelta): NftChange {
+    this.#rows = new Map();
+    this.#elements = new Map();
     const policies = new Set<PolicyId>(delta.policies.keys());
     for (const id of this.#countUses(delta.endpoints)) policies.add(id);
     if (this.#base === undefined || delta.endpoints.size > 0) this.#stepBase(program);
@@ -89,11 +107,11 @@ export class NftablesLowering {
     for (const id of policies) this.#stepPolicy(id, program);
     for (const id of endpoints) {
       const endpoint = this.#endpoints.get(id);
-      this.#replace(
-        `endpoint ${id}`,
-        endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint, (policy) => this.#policyOf(policy)),
-      );
+      const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
+      const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
+      this.#replace(unit, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint, policyOf));
     }
+    return { rows: this.#rows, elements: this.#elements };
   }
 
   /** The policies of which a use has come or gone. */
@@ -153,22 +171,25 @@ export class NftablesLowering {
 
   #stepSet(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): void {
     const change = delta.members.get(id);
-    if (members === undefined || change === undefined || members.type === "nets" || hasNets(change)) {
-      this.#replace(`set ${id}`, members === undefined ? new Map() : lowerSet(id, members));
+    if (members === undefined || members.type === "nets" || change === undefined || hasNets(change)) {
+      const sets = members === undefined ? [] : kernelSetsOf(id, members);
+      this.#replace(
+        { kind: "set", id: `set ${id}`, object: undefined },
+        new Map(sets.map(({ name, is }): [string, NftRow] => [setId(name), { type: "set", set: name, is }])),
+      );
+      for (const { name } of sets) this.#elements.set(name, { type: "all" });
       return;
     }
-    const known = new Set(this.#rowsOf.get(`set ${id}`));
-    for (const member of change.removed) {
-      const [rowId] = memberRow(id, members.type, member);
-      known.delete(rowId);
-      this.#set(rowId, undefined);
+    const bySet = new Map<string, { added: NftElement[]; removed: NftElement[] }>();
+    for (const which of ["added", "removed"] as const) {
+      for (const member of change[which]) {
+        const { set, element } = memberElement(id, members.type, member);
+        const entry = bySet.get(set) ?? { added: [], removed: [] };
+        entry[which].push(element);
+        bySet.set(set, entry);
+      }
     }
-    for (const member of change.added) {
-      const [rowId, row] = memberRow(id, members.type, member);
-      known.add(rowId);
-      this.#set(rowId, row);
-    }
-    this.#rowsOf.set(`set ${id}`, known);
+    for (const [set, entry] of bySet) this.#elements.set(set, { type: "some", ...entry });
   }
 
   #stepPolicy(id: PolicyId, program: Program): void {
@@ -185,7 +206,7 @@ export class NftablesLowering {
         rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
     }
     for (const [name, set] of portSets) this.#usePortSet(name, set);
-    this.#replace(`policy ${id}`, rows);
+    this.#replace({ kind: "policy", id: `policy ${id}`, object: policy?.source }, rows);
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
     if (policy === undefined) this.#portSetsOf.delete(id);
     else this.#portSetsOf.set(id, new Set(portSets.keys()));
@@ -196,47 +217,44 @@ export class NftablesLowering {
     const text = JSON.stringify([program.settings, stages]);
     if (text === this.#base) return;
     this.#base = text;
-    this.#replace("base", baseRows(program.settings, stages));
+    this.#replace(BASE_UNIT, baseRows(program.settings, stages));
   }
 
   #usePortSet(name: string, set: PortSet): void {
-    const entry = this.#portSetUsers.get(name);
-    if (entry !== undefined) {
-      entry.users++;
-      return;
-    }
+    const users = this.#portSetUsers.get(name) ?? 0;
+    this.#portSetUsers.set(name, users + 1);
+    if (users > 0) return;
     const rows = new Map<string, NftRow>([[setId(name), { type: "set", set: name, is: set.is }]]);
     for (const element of set.elements)
       rows.set(elementId(name, element), { type: "element", set: name, is: set.is, element });
-    for (const [id, row] of rows) this.#set(id, row);
-    this.#portSetUsers.set(name, { users: 1, rows: new Set(rows.keys()) });
+    this.#replace(portSetUnit(name), rows);
   }
 
   #dropPortSet(name: string): void {
-    const entry = this.#portSetUsers.get(name);
-    invariant(entry !== undefined, `port set ${name} is dropped more often than used`);
-    entry.users--;
-    if (entry.users > 0) return;
-    for (const id of entry.rows) this.#set(id, undefined);
+    const users = this.#portSetUsers.get(name);
+    invariant(users !== undefined, `port set ${name} is dropped more often than used`);
+    if (users > 1) {
+      this.#portSetUsers.set(name, users - 1);
+      return;
+    }
     this.#portSetUsers.delete(name);
+    this.#replace(portSetUnit(name), new Map());
   }
 
-  #replace(object: string, rows: ReadonlyMap<string, NftRow>): void {
-    for (const id of this.#rowsOf.get(object) ?? []) if (!rows.has(id)) this.#set(id, undefined);
-    for (const [id, row] of rows) this.#set(id, row);
-    if (rows.size === 0) this.#rowsOf.delete(object);
-    else this.#rowsOf.set(object, new Set(rows.keys()));
+  #replace(unit: Unit, rows: ReadonlyMap<string, NftRow>): void {
+    for (const id of this.#rowsOf.get(unit.id) ?? []) if (!rows.has(id)) this.#rows.set(id, undefined);
+    for (const [id, row] of rows) this.#rows.set(id, { row, unit });
+    if (rows.size === 0) this.#rowsOf.delete(unit.id);
+    else this.#rowsOf.set(unit.id, new Set(rows.keys()));
   }
 }
 
-function hasNets({
-  added,
-  removed,
-}: {
-  readonly added: readonly string[];
-  readonly removed: readonly string[];
-}): boolean {
-  return added.some((member) => member.includes("/")) || removed.some((member) => member.includes("/"));
+function portSetUnit(name: string): Unit {
+  return { kind: "set", id: `ports ${name}`, object: undefined };
+}
+
+function hasNets({ added, removed }: MemberChange): boolean {
+  return added.some(isNet) || removed.some(isNet);
 }
 
 function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
@@ -264,14 +282,13 @@ function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {
   );
 }
 
+/** Hooks and directions for which some host endpoint has a stage. */
 function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[] {
-  const hosts = [...endpoints].filter(([, { kind }]) => kind === "host");
+  const hosts = [...endpoints.values()].filter(({ kind }) => kind === "host");
   return HOOKS.flatMap((hook) =>
-    DIRECTIONS.flatMap((direction) => {
-      const having = hosts.filter(([, { stages }]) => stages[hook]?.[direction] !== undefined);
-      const forEveryInterface = having.some(([id]) => id === EVERY_INTERFACE);
-      return having.length === 0 ? [] : [{ hook, direction, forEveryInterface }];
-    }),
+    DIRECTIONS.flatMap((direction) =>
+      hosts.some(({ stages }) => stages[hook]?.[direction] !== undefined) ? [{ hook, direction }] : [],
+    ),
   );
 }
 
@@ -283,12 +300,12 @@ function lowerEndpoint(id: EndpointId, endpoint: Endpoint, policyOf: (id: Policy
     const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
     for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
-    if (id === EVERY_INTERFACE) continue;
-    const map = kind === "workload" ? workloadMap(direction) : hostMap(hook, direction);
     // The base chain goes on after a stage that allows by returning to it.
     const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
-    const element: NftElement = { key: hexInterface(id), keyEnd: undefined, verdict: { type, chain: chain(0) } };
-    rows.set(elementId(map, element), { type: "element", set: map, is: VERDICT_MAP, element });
+    for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
+      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
+      rows.set(elementId(map, element), { type: "element", set: map, is, element });
+    }
   }
   if (kind === "host") return rows;
   for (const addr of endpoint.addresses) {
@@ -298,4 +315,17 @@ function lowerEndpoint(id: EndpointId, endpoint: Endpoint, policyOf: (id: Policy
     rows.set(elementId(set, element), { type: "element", set, is: sourcesOf(family), element });
   }
   return rows;
+}
+
+/** Where the dispatch to the stage of an endpoint is written down. */
+function dispatchOf(
+  id: EndpointId,
+  kind: Endpoint["kind"],
+  hook: Hook,
+  direction: Direction,
+): readonly { readonly map: string; readonly is: NftSet; readonly key: string }[] {
+  if (kind === "workload") return [{ map: workloadMap(direction), is: VERDICT_MAP, key: hexInterface(id) }];
+  if (id !== EVERY_INTERFACE) return [{ map: hostMap(hook, direction), is: VERDICT_MAP, key: hexInterface(id) }];
+  const map = everyHostMap(hook, direction);
+  return FAMILIES.map((family) => ({ map, is: FAMILY_MAP, key: hexFamily(family) }));
 }

@@ -12,7 +12,7 @@ import { FAMILIES, type Family } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
 import type { Protocol } from "../../net/protocol.ts";
 import type { Atom, Clause, Rule, SetId, SetMembers, Side } from "../../program/policy.ts";
-import { hex16, hex8, padField } from "./bytes.ts";
+import { hex16, hex8, hexFamily, padField } from "./bytes.ts";
 import { netsSetName, setName } from "./names.ts";
 
 /** A set that a rule needs and that is no set of the program: a list of ports. */
@@ -243,11 +243,10 @@ function plain(expressions: readonly Expr[]): Alternative {
   return { expressions, portSets: new Map() };
 }
 
-/** `meta nfproto`: 2 is NFPROTO_IPV4, 10 NFPROTO_IPV6. */
 export function isFamily(family: Family): Expr[] {
   return [
     { op: "meta", key: "nfproto", register: 0 },
-    { op: "cmp", compare: "eq", register: 0, data: family === 4 ? "02" : "0a" },
+    { op: "cmp", compare: "eq", register: 0, data: hexFamily(family) },
   ];
 }
 

@@ -41,6 +41,12 @@ export function setName(id: SetId, family: Family): string {
   return `${id}-${family}`;
 }
 
+/** The inverse of `setName` and `netsSetName`; undefined for another name. */
+export function parseSetName(name: string): { readonly id: SetId; readonly family: Family } | undefined {
+  const [, id, family] = /^([snr]-[0-9a-f]+)-([46])(?:-nets)?$/.exec(name) ?? [];
+  return id === undefined ? undefined : { id: id as SetId, family: family === "6" ? 6 : 4 };
+}
+
 /** The nets of a set; one that can have hosts too keeps them in a set of their own. */
 export function netsSetName(id: SetId, type: "address" | "nets", family: Family): string {
   return type === "nets" ? setName(id, family) : `${setName(id, family)}-nets`;
@@ -56,6 +62,11 @@ export function hostDispatchChain(hook: Hook, direction: Direction): string {
 /** Verdict map from the device of a host endpoint to the chain of its stage. */
 export function hostMap(hook: Hook, direction: Direction): string {
   return `host-${hook}-${direction}`;
+}
+
+/** Verdict map from the IP version to the chain of the endpoint of every other device. */
+export function everyHostMap(hook: Hook, direction: Direction): string {
+  return `${hostMap(hook, direction)}-every`;
 }
 
 const HOST_CHAINS: { readonly [H in Hook]: string } = {

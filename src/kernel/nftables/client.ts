@@ -11,6 +11,8 @@ import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "..
 import { NLM_F_ACK } from "../netlink/writer.ts";
 import {
   decodeChain,
+  type DecodedChain,
+  type DecodedSet,
   decodeElements,
   decodeRule,
   decodeRuleCount,
@@ -18,11 +20,12 @@ import {
   decodeTable,
   setState,
 } from "./decode.ts";
-import type { RawElement } from "./elements.ts";
+import { joinElements, type RawElement } from "./elements.ts";
 import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
 import type {
   NftChainState,
   NftCommand,
+  NftElement,
   NftRuleState,
   NftSetState,
   NftTableHold,
@@ -45,20 +48,27 @@ import {
   NFTA_TABLE_NAME,
 } from "./wire.ts";
 
-/** A transaction was refused and has changed nothing. `index` and `command` are the first command that the kernel refused. */
+export interface RefusedCommand extends Refusal {
+  readonly index: number;
+  readonly command: NftCommand;
+}
+
+/** A transaction was refused and has changed nothing. `index` and `command` are the first command that the kernel refused, `refused` all. */
 export class NftCommitError extends KernelError {
   override readonly name = "NftCommitError";
   readonly index: number;
   readonly command: NftCommand;
-  constructor(table: TableId, index: number, command: NftCommand, refusal: Refusal) {
+  readonly refused: readonly RefusedCommand[];
+  constructor(table: TableId, first: RefusedCommand, refused: readonly RefusedCommand[]) {
     super(
-      describeCommand(command),
-      `(command ${index} of the transaction) in table ${formatTable(table)}`,
-      refusal.errno,
-      refusal.detail,
+      describeCommand(first.command),
+      `(command ${first.index} of the transaction) in table ${formatTable(table)}`,
+      first.errno,
+      first.detail,
     );
-    this.index = index;
-    this.command = command;
+    this.index = first.index;
+    this.command = first.command;
+    this.refused = refused;
   }
 }
 
@@ -70,6 +80,8 @@ export interface RuleCount {
 
 /** How often a read is repeated when other transactions come between its parts. */
 const READ_ATTEMPTS = 50;
+/** Of which the first are made in steps. */
+const STEPPED_ATTEMPTS = 5;
 
 function formatTable(table: TableId): string {
   return `${table.family} ${table.name}`;
@@ -77,6 +89,8 @@ function formatTable(table: TableId): string {
 
 export class NftablesClient {
   readonly #socket: NetlinkSocket;
+  /** For reads in steps, between which transactions may be made. */
+  readonly #reader: NetlinkSocket;
   readonly #table: TableId;
   #writes = 0;
   #generation = 0;
@@ -84,6 +98,7 @@ export class NftablesClient {
   /** Opens in the thread's network namespace; throws KernelError. */
   constructor(sys: Sys, table: TableId) {
     this.#socket = new NetlinkSocket(sys, NETLINK_NETFILTER);
+    this.#reader = new NetlinkSocket(sys, NETLINK_NETFILTER);
     this.#table = table;
   }
 
@@ -92,7 +107,7 @@ export class NftablesClient {
     return this.#writes;
   }
 
-  /** The generation of nf_tables that the last successful `read` saw. */
+  /** The generation of nf_tables that the last successful `read` saw, or that was current at the last `beginRead`. */
   get generation(): number {
     return this.#generation;
   }
@@ -104,6 +119,118 @@ export class NftablesClient {
 
   close(): void {
     this.#socket.close();
+    this.#reader.close();
+  }
+
+  /** From here on everything is read: what others did up to now will be seen. Throws KernelError. */
+  beginRead(): void {
+    this.#generation = this.#readGeneration();
+  }
+
+  /** Who holds the table at this moment; undefined when it does not exist. Throws KernelError. */
+  hold(): NftTableHold | undefined {
+    return this.#readHold();
+  }
+
+  /** All chains with their rules, or one, in steps. Throws KernelError. */
+  chainsInSteps(only?: string): Generator<undefined, ReadonlyMap<string, NftChainState>> {
+    const name = formatTable(this.#table);
+    const reader = this.#reader;
+    const table = this.#table;
+    return this.#steadily(function* () {
+      const rules = new Map<string, NftRuleState[]>();
+      const chains = new Map<string, NftChainState>();
+      const ofChain = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, table, only);
+      const wholeRules = yield* reader.dumpInSteps("read rules of table", name, NFT_MSG_GETRULE, ofChain, (message) =>
+        collectRule(rules, message, table),
+      );
+      const all = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, table);
+      const whole = yield* reader.dumpInSteps("read chains of table", name, NFT_MSG_GETCHAIN, all, (message) => {
+        const found = decodeChain(message, table);
+        if (found !== undefined && (only === undefined || found.chain === only))
+          chains.set(found.chain, chainState(found, rules));
+      });
+      return wholeRules && whole ? chains : undefined;
+    });
+  }
+
+  /** The sets as they are declared. Throws KernelError. */
+  setsInSteps(): Generator<undefined, ReadonlyMap<string, DecodedSet>> {
+    const name = formatTable(this.#table);
+    const reader = this.#reader;
+    const table = this.#table;
+    return this.#steadily(function* () {
+      const sets = new Map<string, DecodedSet>();
+      const all = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, table);
+      const whole = yield* reader.dumpInSteps("read sets of table", name, NFT_MSG_GETSET, all, (message) => {
+        const found = decodeSetMessage(message, table);
+        if (found !== undefined) sets.set(found.set, found);
+      });
+      return whole ? sets : undefined;
+    });
+  }
+
+  /** The elements of a set; undefined when one cannot be expressed, or when the set does not exist. Throws KernelError. */
+  elementsInSteps({ set, is, count }: DecodedSet): Generator<undefined, readonly NftElement[] | undefined> {
+    const object = `${set} of table ${formatTable(this.#table)}`;
+    const reader = this.#reader;
+    const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
+    const steps = this.#steadily(function* () {
+      const elements: RawElement[] = [];
+      let known = true;
+      try {
+        const whole = yield* reader.dumpInSteps(
+          "read elements of set",
+          object,
+          NFT_MSG_GETSETELEM,
+          write,
+          (message) => (known = decodeElements(message, elements) && known),
+        );
+        if (!whole) return undefined;
+      } catch (error) {
+        if (error instanceof KernelError && error.errno === ENOENT) return { elements: undefined };
+        throw error;
+      }
+      if (is === undefined || !known) return { elements: undefined };
+      return is.interval || isComplete(elements, count) ? { elements: joinElements(is, elements) } : undefined;
+    });
+    return (function* () {
+      return (yield* steps).elements;
+    })();
+  }
+
+  /** The rules of one chain at this moment, with their handles. Throws KernelError. */
+  rulesOf(chain: string): readonly NftRuleState[] {
+    const rules = new Map<string, NftRuleState[]>();
+    this.#socket.dump(
+      "read rules of chain",
+      `${chain} of table ${formatTable(this.#table)}`,
+      NFT_MSG_GETRULE,
+      (w) => encodeTableQuery(w, this.#table, chain),
+      (message) => collectRule(rules, message, this.#table),
+    );
+    return rules.get(chain) ?? [];
+  }
+
+  /**
+   * One part as of one moment: a pass during which the generation changed, or that answers undefined, is repeated. After a few
+   * attempts it no longer stops between its steps, so that somebody who writes all the time cannot keep it from ending.
+   */
+  *#steadily<T>(pass: () => Generator<undefined, T | undefined>): Generator<undefined, T> {
+    for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+      const before = this.#readGeneration();
+      const steps = pass();
+      let step = steps.next();
+      for (; step.done !== true; step = steps.next()) if (attempt < STEPPED_ATTEMPTS) yield;
+      if (step.value !== undefined && this.#readGeneration() === before) return step.value;
+      if (attempt < STEPPED_ATTEMPTS) yield;
+    }
+    throw new KernelError(
+      "read table",
+      formatTable(this.#table),
+      EAGAIN,
+      `changed during each of ${READ_ATTEMPTS} attempts to read`,
+    );
   }
 
   /** Everything of the table as of one moment; undefined when it does not exist. Throws KernelError. */
@@ -158,13 +285,17 @@ export class NftablesClient {
     begin: number,
     end: number,
   ): void {
-    for (const [index, command] of commands.entries()) {
-      const next = firsts[index + 1] ?? end;
-      for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
-        const refusal = answers.refused.get(sequence);
-        if (refusal !== undefined) throw new NftCommitError(this.#table, index, command, refusal);
+    const refused: RefusedCommand[] = [];
+    if (answers.refused.size > 0)
+      for (const [index, command] of commands.entries()) {
+        const next = firsts[index + 1] ?? end;
+        for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
+          const refusal = answers.refused.get(sequence);
+          if (refusal !== undefined) refused.push({ ...refusal, index, command });
+        }
       }
-    }
+    const [first] = refused;
+    if (first !== undefined) throw new NftCommitError(this.#table, first, refused);
     const whole = answers.refused.get(begin) ?? answers.refused.get(end);
     if (whole !== undefined)
       throw new KernelError("commit transaction to table", formatTable(this.#table), whole.errno, whole.detail);
@@ -237,12 +368,7 @@ export class NftablesClient {
       write,
       (message) => decodeChain(message, this.#table),
     )) {
-      const own = rules.get(chain) ?? [];
-      // A chain of a kind for which there is no word counts as one with a rule for which there is none.
-      chains.set(chain, {
-        base,
-        rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own],
-      });
+      chains.set(chain, chainState({ chain, base, known }, rules));
     }
     const sets = new Map<string, NftSetState>();
     for (const { set, is, count } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) =>
@@ -317,6 +443,30 @@ export class NftablesClient {
       throw error;
     }
   }
+}
+
+/** A chain of a kind for which there is no word counts as one with a rule for which there is none. */
+function chainState(
+  { chain, base, known }: DecodedChain,
+  rules: ReadonlyMap<string, readonly NftRuleState[]>,
+): NftChainState {
+  const own = rules.get(chain) ?? [];
+  if (known) return { base, rules: own };
+  return { base, unknownBase: true, rules: [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own] };
+}
+
+function collectRule(rules: Map<string, NftRuleState[]>, message: Message, table: TableId): undefined {
+  const found = decodeRule(message, table);
+  if (found === undefined) return;
+  const known = rules.get(found.chain);
+  if (known === undefined) rules.set(found.chain, [found.state]);
+  else known.push(found.state);
+}
+
+/** As many elements as the kernel counts, none twice. See `#readWhole`. */
+function isComplete(elements: readonly RawElement[], count: number | undefined): boolean {
+  const distinct = new Set(elements.map(({ key }) => key)).size;
+  return distinct === elements.length && (count === undefined || distinct === count);
 }
 
 /** In the namespace of whoever asks; in no transaction but one that removes it again. */

@@ -125,7 +125,7 @@ class RulePrinter {
     }
     this.#say(`${load.name} ${COMPARISON[expr.compare]}${value}`);
     if (expr.compare !== "eq") return;
-    if (load.kind === "nfproto") this.#implied = { at: this.words.length - 1, by: "network" };
+    if (load.kind === "nf_proto") this.#implied = { at: this.words.length - 1, by: "network" };
     if (load.name !== "meta l4proto") return;
     this.#protocol = value;
     this.#implied = { at: this.words.length - 1, by: "transport" };
@@ -164,7 +164,7 @@ function metaOf(key: Extract<Expr, { op: "meta" }>["key"]): Load {
     case "oifname":
       return { name: key, kind: "ifname", slots: IFNAME_SLOTS, mask: undefined };
     case "nfproto":
-      return { name: "meta nfproto", kind: "nfproto", slots: 1, mask: undefined };
+      return { name: "meta nfproto", kind: "nf_proto", slots: 1, mask: undefined };
     case "l4proto":
       return { name: "meta l4proto", kind: "inet_proto", slots: 1, mask: undefined };
     case "mark":
@@ -193,7 +193,7 @@ function payloadOf({ base, offset, length }: Extract<Expr, { op: "payload" }>): 
 }
 
 /** `type filter hook forward priority 0; policy drop;` */
-function printBase(base: NftBaseChain): string {
+export function printBase(base: NftBaseChain): string {
   return `type filter hook ${base.hook} priority ${base.priority}; policy ${base.policy};`;
 }
 
@@ -247,7 +247,11 @@ function printCommand(table: string, command: NftCommand): string {
     case "flush-chain":
       return `flush chain ${table} ${command.chain}`;
     case "add-rule":
-      return `add rule ${table} ${command.chain} ${printRule(command.rule)}`;
+      return command.before === undefined
+        ? `add rule ${table} ${command.chain} ${printRule(command.rule)}`
+        : `insert rule ${table} ${command.chain} handle ${command.before} ${printRule(command.rule)}`;
+    case "delete-rule":
+      return `delete rule ${table} ${command.chain} handle ${command.handle}`;
     case "add-set":
       return `add ${command.is.verdictMap ? "map" : "set"} ${table} ${command.set} { ${printSetType(command.is)} }`;
     case "delete-set":

@@ -14,6 +14,12 @@ export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
 
+export const RTM_NEWNETCONF = 80;
+
+/** struct netconfmsg: family u8, with padding. Source: linux/netconf.h. */
+export const NETCONFMSG = 4;
+export const NETCONFA_IFINDEX = 1;
+
 /** AF_INET and AF_INET6. */
 export const ADDRESS_FAMILY: { readonly [F in Family]: number } = { 4: 2, 6: 10 };
 
