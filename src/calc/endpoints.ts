@@ -6,6 +6,7 @@
  */
 import { formatKey, type KeyText } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
+import type { BlockRow } from "../model/convert/block.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
@@ -45,7 +46,7 @@ export interface EndpointInputs {
   readonly pods: Delta<KeyText, Resource<"Pod">>;
   readonly namespaces: Delta<KeyText, Resource<"Namespace">>;
   readonly serviceAccounts: Delta<KeyText, Resource<"ServiceAccount">>;
-  readonly blocks: Delta<KeyText, Resource<"IPAMBlock">>;
+  readonly blocks: Delta<KeyText, BlockRow>;
   /** By interface. */
   readonly records: Delta<string, CniRecord>;
 }

@@ -1,13 +1,16 @@
-/** From scratch: the program of a node computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
+/** From scratch: the program of a node, and what its BIRD has to know, computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { CniRecord } from "../model/endpoint.ts";
-import type { Key } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import { formatKey, type Key } from "../model/key.ts";
+import { blockRowOf } from "../model/convert/block.ts";
+import { nodeAddressesOf } from "../model/convert/node.ts";
+import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
 import type { PolicyModel } from "../model/policy.ts";
-import type { Resource } from "../model/resource.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
@@ -26,6 +29,8 @@ export interface State {
   readonly serviceAccounts: readonly Resource<"ServiceAccount">[];
   readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
   readonly blocks: readonly Resource<"IPAMBlock">[];
+  readonly pools: readonly Resource<"IPPool">[];
+  readonly nodes: readonly Resource<"Node">[];
   readonly records: readonly CniRecord[];
 }
 
@@ -87,7 +92,7 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
 
 function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
   return blocks.some((resource) => {
-    const block = blockModelOf(resource);
+    const block = blockRowOf(resource);
     return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
   });
 }
@@ -120,11 +125,38 @@ function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers 
 function routesOf(state: State): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
   for (const block of state.blocks) {
-    const prefix = blackholeOf(block, state.node);
-    if (prefix.ok && prefix.value !== undefined) routes.set(prefix.value, { type: "blackhole" });
+    const row = blockRowOf(block);
+    const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
+    if (prefix !== undefined) routes.set(prefix, { type: "blackhole" });
   }
   const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
   for (const record of records)
     for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
   return routes;
+}
+
+/** What BIRD has to know. */
+export function bgpOf(state: State): Bgp {
+  const nodes = state.nodes.map((node) => [node.metadata.name, nodeAddressesOf(node)] as const);
+  const pools = state.pools.map((pool) => [formatKey(keyOf("IPPool", pool)), poolRowOf(pool)] as const);
+  const blocks = state.blocks.flatMap((resource) => {
+    const row = blockRowOf(resource);
+    return row.ok ? [[formatKey(keyOf("IPAMBlock", resource)), row.value] as const] : [];
+  });
+  const others = blocks.filter(([, block]) => block.node !== state.node);
+  const borrowed = others.map(
+    ([key, { allocations }]) =>
+      [key, allocations.flatMap(({ addr, node }) => (node === state.node ? [addr] : []))] as const,
+  );
+  return {
+    addresses: nodes.find(([name]) => name === state.node)?.[1] ?? { ipv4: undefined, ipv6: undefined },
+    peers: new Map(nodes.filter(([name, { ipv4, ipv6 }]) => name !== state.node && (ipv4 ?? ipv6) !== undefined)),
+    pools: new Map(
+      pools.flatMap(([key, pool]) =>
+        pool.ok ? [[key, { prefix: pool.value.prefix, exported: pool.value.exported }] as const] : [],
+      ),
+    ),
+    blocks: new Map(blocks.flatMap(([key, { node, prefix }]) => (node === state.node ? [[key, prefix] as const] : []))),
+    borrowed: new Map(borrowed.filter(([, addresses]) => addresses.length > 0)),
+  };
 }

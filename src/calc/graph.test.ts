@@ -189,7 +189,7 @@ test("blackholes: this node's blocks, not those of one address, and below an end
   );
   expect(printProgram(graph.program)).toBe("route 10.0.0.0/26 blackhole\nroute fd00::/122 blackhole\n");
   expect([...graph.problems.values()]).toEqual([
-    'Cannot parse prefix "junk": must be CIDR text such as 10.0.0.0/24 or fd00::/64',
+    'spec.cidr: Invalid value: "junk": must be CIDR text such as 10.0.0.0/26',
   ]);
 });
 

@@ -1,8 +1,6 @@
 /** Recorded: for which pod IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
-import type { KeyText } from "../model/key.ts";
-import { formatKey } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
-import type { Resource } from "../model/resource.ts";
+import type { BlockRow } from "../model/convert/block.ts";
+import { formatKey, type KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
 import { type Prefix, prefixLength, prefixOf } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
@@ -20,12 +18,12 @@ export class Recorded {
   /** How many prefixes there are of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. A block that cannot be read records nothing. */
-  step(blocks: Delta<KeyText, Resource<"IPAMBlock">>): ReadonlySet<Addr> {
+  /** Addresses whose holder changed. */
+  step(blocks: Delta<KeyText, BlockRow>): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
-    for (const [key, resource] of blocks) {
+    for (const [key, row] of blocks) {
       const before = this.#blocks.get(key);
-      const now = resource === undefined ? undefined : readBlock(resource);
+      const now = row === undefined ? undefined : readBlock(row);
       for (const [addr, pod] of before?.holders ?? []) if (now?.holders.get(addr) !== pod) changed.add(addr);
       for (const [addr, pod] of now?.holders ?? []) if (before?.holders.get(addr) !== pod) changed.add(addr);
       this.#file(key, before, now);
@@ -72,10 +70,8 @@ export class Recorded {
   }
 }
 
-function readBlock(resource: Resource<"IPAMBlock">): Block | undefined {
-  const block = blockModelOf(resource);
-  if (!block.ok) return undefined;
+function readBlock({ prefix, allocations }: BlockRow): Block {
   const holders = new Map<Addr, KeyText>();
-  for (const { addr, pod } of block.value.allocations) if (pod !== undefined) holders.set(addr, formatKey(pod));
-  return { prefix: block.value.prefix, holders };
+  for (const { addr, pod } of allocations) if (pod !== undefined) holders.set(addr, formatKey(pod));
+  return { prefix, holders };
 }

@@ -13,7 +13,7 @@ import { fnv32 } from "../lib/fnv.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { poolModelOf } from "../model/kinds/pool-model.ts";
+import { poolRowOf } from "../model/convert/pool.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
@@ -102,7 +102,7 @@ export class FaultReporter {
         });
     }
     if (update.kind === "IPPool" && update.value !== undefined) {
-      const pool = poolModelOf(update.value);
+      const pool = poolRowOf(update.value);
       if (!pool.ok)
         this.tell({
           key: update.key,

@@ -10,7 +10,7 @@
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import { blockRowOf } from "../model/convert/block.ts";
 import { podOf } from "../model/kubernetes/pod.ts";
 import type { Update } from "../model/update.ts";
 import type { Addr } from "../net/addr.ts";
@@ -49,7 +49,7 @@ export class LeakCollector {
     for (const update of updates) {
       if (update.kind !== "IPAMBlock") continue;
       const held = new Map<string, Holding>();
-      const block = update.value === undefined ? undefined : blockModelOf(update.value);
+      const block = update.value === undefined ? undefined : blockRowOf(update.value);
       for (const { addr, handle, node, pod } of block?.ok === true ? block.value.allocations : []) {
         if (node !== this.#options.node || handle === undefined || pod === undefined) continue;
         held.set(handle, { pod, addresses: [...(held.get(handle)?.addresses ?? []), addr] });

@@ -128,8 +128,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     random,
     report,
     gate,
+    onBgp: (bgp) => bird.observe(bgp),
     observe: (updates) => {
-      bird.observe(updates);
       faults.observe(updates);
       for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);

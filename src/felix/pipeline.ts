@@ -11,6 +11,7 @@ import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { invariant } from "../lib/bug.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
@@ -29,7 +30,9 @@ export interface PipelineOptions {
   readonly random: Random;
   readonly report: Report;
   readonly gate: DatastoreGate;
-  /** Sees every update too: BIRD's configuration, Events. */
+  /** Hears of what BIRD has to know whenever some of it changed. */
+  readonly onBgp: (bgp: Bgp) => void;
+  /** Sees every update too: Events, the reserve of addresses. */
   readonly observe: (updates: readonly Update[]) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
@@ -192,7 +195,9 @@ export class Pipeline {
   }
 
   #flush(): void {
+    const { bgpChanges } = this.#graph;
     const delta = this.#graph.flush();
+    if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
     this.#options.loop.step(this.#graph.program, delta);
   }
 }

@@ -17,7 +17,7 @@ import {
   datastoreReady,
   KUBE_CONTROLLERS_CONFIGURATION,
 } from "../model/kinds/cluster.ts";
-import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/kinds/node-addresses.ts";
+import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/convert/node.ts";
 import type { Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";

@@ -8,7 +8,7 @@ import type { Random } from "../host/random.ts";
 import { parseTimestamp } from "../lib/timestamp.ts";
 import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import type { IpamSettings } from "../model/kinds/ipam-settings.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { ownerOf } from "../model/kinds/reserved.ts";
 import { type Addr, bitsOf, type Family } from "../net/addr.ts";
 import {
@@ -36,7 +36,7 @@ export interface AssignmentOptions {
   readonly random: Random;
   readonly family: Family;
   /** In the order in which they are to be used. */
-  readonly pools: readonly PoolModel[];
+  readonly pools: readonly PoolRow[];
   readonly handle: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly settings: IpamSettings;

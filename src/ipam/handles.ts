@@ -8,7 +8,7 @@
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import { blockRowOf } from "../model/convert/block.ts";
 import { reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
@@ -55,7 +55,7 @@ export class Handles {
     const blocks = this.#reserve(handle);
     if (!this.#searched.has(handle)) {
       for (const resource of (await this.#store.list("IPAMBlock")).items) {
-        const block = blockModelOf(resource);
+        const block = blockRowOf(resource);
         if (block.ok && block.value.allocations.some((allocation) => allocation.handle === handle))
           blocks.add(block.value.prefix);
       }

@@ -15,7 +15,7 @@ import {
   ipamSettingsOf,
   reservedRangesOf,
 } from "../model/kinds/ipam-settings.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { formerReserveHandle, handleOf, ownerOf, reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
@@ -312,7 +312,7 @@ export class Ipam {
   }
 
   /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
-  usablePools({ pools, labels }: PoolView): PoolModel[] {
+  usablePools({ pools, labels }: PoolView): PoolRow[] {
     return pools.valid.filter((pool) => servesAllNamespaces(pool) && serves(pool, labels, undefined));
   }
 

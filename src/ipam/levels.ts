@@ -6,9 +6,9 @@
  * no node has to ask another.
  */
 import type { Resource } from "../model/resource.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import { blockRowOf } from "../model/convert/block.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
+import { type PoolRow, poolRowOf } from "../model/convert/pool.ts";
 import { reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import type { Update } from "../model/update.ts";
@@ -43,7 +43,7 @@ export class PoolLevels {
   readonly #blocks = new Map<KeyText, Block>();
   /** Blocks of this node that hold nothing but its reserve. */
   readonly #idle = new Map<KeyText, Prefix>();
-  readonly #pools = new Map<KeyText, PoolModel>();
+  readonly #pools = new Map<KeyText, PoolRow>();
   readonly #reservations = new Map<KeyText, readonly Prefix[]>();
   readonly #nodes = new Map<KeyText, Readonly<Record<string, string>>>();
   readonly #levels = new Map<string, Level>();
@@ -68,7 +68,7 @@ export class PoolLevels {
       else if (update.kind === "IPAMConfiguration" && update.key.name === "default")
         this.#strict = this.#isStrict(update.value);
       else if (update.kind === "IPPool") {
-        const pool = update.value === undefined ? undefined : poolModelOf(update.value);
+        const pool = update.value === undefined ? undefined : poolRowOf(update.value);
         if (pool?.ok === true) this.#pools.set(key, pool.value);
         else this.#pools.delete(key);
         recount = true;
@@ -83,14 +83,14 @@ export class PoolLevels {
   }
 
   /** How many addresses of the pool the reserve of this node may hold. With strictAffinity no other node could use them anyway. */
-  limit(pool: PoolModel): number {
+  limit(pool: PoolRow): number {
     const level = this.#levels.get(pool.name);
     if (level === undefined || this.#strict) return Number.POSITIVE_INFINITY;
     return Math.floor((level.free + level.reserves + this.#unclaimed(pool, level)) / (2 * this.#nodesOf(pool)));
   }
 
   /** Whether other nodes' reserves hold addresses of the pool. */
-  othersHold(pool: PoolModel): boolean {
+  othersHold(pool: PoolRow): boolean {
     const level = this.#levels.get(pool.name);
     return level !== undefined && level.reserves > level.mine;
   }
@@ -125,7 +125,7 @@ export class PoolLevels {
 
   /** A block that does not convert counts as absent: nothing of it can be assigned. */
   #blockOf(value: Resource<"IPAMBlock">): Block | undefined {
-    const model = blockModelOf(value);
+    const model = blockRowOf(value);
     if (!model.ok) return undefined;
     const { prefix, node, allocations } = model.value;
     const { first, last } = prefixRange(prefix);
@@ -181,14 +181,14 @@ export class PoolLevels {
     for (const block of this.#blocks.values()) this.#count(block, 1);
   }
 
-  #poolOf(prefix: Prefix): PoolModel | undefined {
+  #poolOf(prefix: Prefix): PoolRow | undefined {
     for (const pool of this.#pools.values())
       if (pool.family === prefixFamily(prefix) && prefixCovers(pool.prefix, prefix)) return pool;
     return undefined;
   }
 
   /** Addresses outside of blocks. Reserved ranges are taken off whole, wherever they lie: better too few than too many. */
-  #unclaimed(pool: PoolModel, level: Level): number {
+  #unclaimed(pool: PoolRow, level: Level): number {
     const { family, first, last } = prefixRange(pool.prefix);
     let reserved = 0n;
     for (const hole of this.#reserved) {
@@ -198,7 +198,7 @@ export class PoolLevels {
     return Math.max(0, Number(last - first + 1n - reserved) - level.claimed);
   }
 
-  #nodesOf(pool: PoolModel): number {
+  #nodesOf(pool: PoolRow): number {
     let count = this.#selected.get(pool.name);
     if (count === undefined) {
       count = [...this.#nodes.values()].filter((labels) => selectsNode(pool, labels)).length;

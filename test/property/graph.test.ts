@@ -1,8 +1,9 @@
 /** The graph against its oracle: after every batch of random updates, the incremental program is the one computed from scratch, its deltas replay to it, and the program's invariants hold. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { programOf, type State } from "../../src/calc/from-scratch.ts";
+import { bgpOf, programOf, type State } from "../../src/calc/from-scratch.ts";
 import { Graph } from "../../src/calc/graph.ts";
+import type { Bgp } from "../../src/model/bgp.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type KeyText } from "../../src/model/key.ts";
 import type { Resource } from "../../src/model/resource.ts";
@@ -59,6 +60,8 @@ class World {
       serviceAccounts: [] as Resource<"ServiceAccount">[],
       networkPolicies: [] as Resource<"KubernetesNetworkPolicy">[],
       blocks: [] as Resource<"IPAMBlock">[],
+      pools: [] as Resource<"IPPool">[],
+      nodes: [] as Resource<"Node">[],
       records: [...this.records.values()],
     };
     for (const update of this.objects.values()) {
@@ -67,6 +70,8 @@ class World {
       if (update.kind === "ServiceAccount" && update.value) state.serviceAccounts.push(update.value);
       if (update.kind === "KubernetesNetworkPolicy" && update.value) state.networkPolicies.push(update.value);
       if (update.kind === "IPAMBlock" && update.value) state.blocks.push(update.value);
+      if (update.kind === "IPPool" && update.value) state.pools.push(update.value);
+      if (update.kind === "Node" && update.value) state.nodes.push(update.value);
     }
     return state;
   }
@@ -156,11 +161,48 @@ function randomBlock(random: Random): Resource<"IPAMBlock"> {
   return { ...block, metadata: { name } };
 }
 
+/** Nodes with and without addresses, and pools that are announced or not, or cannot be read. */
+function randomBgpSource(random: Random): Update {
+  if (random.chance(40))
+    return updateOf("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name: random.pick(["p", "q"]) },
+      spec: {
+        cidr: random.pick(["10.65.0.0/16", "fd00:65::/64", "10.65.0.0"]),
+        disableBGPExport: random.chance(30),
+        disabled: random.chance(30),
+      },
+    });
+  const addresses = random.subset(["192.0.2.1", "192.0.2.2", "2001:db8::1", "no address"], 50);
+  return updateOf("Node", {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: {
+      name: random.pick([...NODES, "n3"]),
+      annotations: random.chance(20) ? { "projectcalico.org/IPv4Address": "192.0.2.7/24" } : {},
+      labels: { beat: String(random.below(9)) },
+    },
+    status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
+  });
+}
+
+function sorted<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
+  return [...table].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** By which two can be compared: rows in no order. */
+function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
+  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed)];
+}
+
 function randomStep(random: Random, world: World, graph: Graph): void {
   const pods = [...world.objects.values()].flatMap((update) =>
     update.kind === "Pod" && update.value ? [update.value] : [],
   );
-  switch (random.below(10)) {
+  switch (random.below(11)) {
+    case 10:
+      return world.say(randomBgpSource(random), graph);
     case 0:
       return world.say(updateOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
     case 1:
@@ -220,6 +262,7 @@ function run(seed: number): void {
   const cluster = randomCluster(seed);
   const start = random.chance(70) ? random.shuffle(updatesOf(cluster)) : [];
   for (const record of random.subset(cluster.records, 60)) world.wire(record, graph);
+  let [bgpChanges, bgpBefore] = [0, plainBgp(graph.bgp)];
   for (let step = 0; step < 40; step++) {
     const batch = random.pick([1, 1, 1, 2, 5, 20]);
     for (let i = 0; i < batch; i++) {
@@ -237,6 +280,11 @@ function run(seed: number): void {
     if (!isEmptyDelta(diffPrograms(wanted, replica)))
       throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);
     checkInvariants(graph.program);
+    // It is said to have changed exactly when it did.
+    const bgp = plainBgp(bgpOf(world.state(node)));
+    expect(plainBgp(graph.bgp)).toEqual(bgp);
+    expect(graph.bgpChanges - bgpChanges).toBe(Bun.deepEquals(bgp, bgpBefore) ? 0 : 1);
+    [bgpChanges, bgpBefore] = [graph.bgpChanges, bgp];
   }
   // Everything said once more changes nothing; everything taken back leaves nothing.
   graph.update([...world.objects.values()]);
@@ -246,6 +294,7 @@ function run(seed: number): void {
   for (const name of world.records.keys()) graph.removeCniRecord(name);
   graph.flush();
   expect(printProgram(graph.program)).toBe("");
+  expect(plainBgp(graph.bgp)).toEqual(plainBgp(new Graph({ node }).bgp));
 }
 
 test(
