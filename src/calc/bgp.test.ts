@@ -1,13 +1,19 @@
 import { expect, test } from "bun:test";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
 import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import { Graph } from "./graph.ts";
 
-function said<K extends Kind>(kind: K, value: Resource<K>, isGone = false): Update {
+function said<K extends Kind>(kind: K, value: Resource<K>, isGone = false): RowUpdate {
   const origin = { revision: "1", generation: undefined, seenAt: 0 };
-  return { kind, key: keyOf(kind, value), value: isGone ? undefined : value, origin } as unknown as Update;
+  return rowsFor("n1")({
+    kind,
+    key: keyOf(kind, value),
+    value: isGone ? undefined : value,
+    origin,
+  } as unknown as Update);
 }
 
 function node(
@@ -49,7 +55,7 @@ function block(
   return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: cidr }, spec };
 }
 
-function graphWith(...updates: readonly Update[]): Graph {
+function graphWith(...updates: readonly RowUpdate[]): Graph {
   const graph = new Graph({ node: "n1" });
   graph.update(updates);
   graph.flush();
@@ -97,7 +103,7 @@ test("an update that changes no row is no change", () => {
     said("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", undefined])),
     said("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", undefined, "n2"])),
   );
-  const changes = (...updates: readonly Update[]): number => {
+  const changes = (...updates: readonly RowUpdate[]): number => {
     const before = graph.bgpChanges;
     graph.update(updates);
     graph.flush();

@@ -1,14 +1,15 @@
 /** From scratch: the program of a node, and what its BIRD has to know, computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
 import type { Bgp } from "../model/bgp.ts";
-import type { CniRecord } from "../model/endpoint.ts";
+import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import { blockRowOf } from "../model/convert/block.ts";
 import { nodeAddressesOf } from "../model/convert/node.ts";
 import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
-import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
+import { endpointOfPod } from "../model/convert/pod.ts";
+import { inheritedLabels } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
@@ -35,7 +36,8 @@ export interface State {
 }
 
 interface Row {
-  readonly pod: PodModel;
+  readonly key: Key<"Pod">;
+  readonly row: EndpointRow;
   readonly labels: ReadonlyMap<string, string>;
   readonly addresses: readonly Addr[];
   readonly local: readonly CniRecord[];
@@ -61,14 +63,17 @@ export function programOf(state: State): Program {
 }
 
 function rowOf(resource: Resource<"Pod">, state: State): Row[] {
-  const pod = podOf(resource);
-  if (!pod.ok) return [];
-  const { key, namespace, serviceAccount } = pod.value;
+  const read = endpointOfPod(resource);
+  if (!read.ok) return [];
+  const row = read.value;
+  const key = keyOf("Pod", resource);
+  const { serviceAccount } = row;
+  const namespace = row.namespace ?? "";
   const account = state.serviceAccounts.find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount,
   );
   const labels = new Map([
-    ...pod.value.labels,
+    ...row.labels,
     ...inheritedLabels(
       NAMESPACE_PREFIX,
       namespace,
@@ -83,9 +88,10 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
     .sort((a, b) => (a.interface < b.interface ? -1 : 1));
   return [
     {
-      pod: pod.value,
+      key,
+      row,
       labels,
-      ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
+      ...wiringOf(row, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
     },
   ];
 }
@@ -99,11 +105,11 @@ function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boole
 
 function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<EndpointId, Endpoint> {
   const endpoints = new Map<EndpointId, Endpoint>();
-  for (const { pod, labels, local } of rows) {
+  for (const { key, labels, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
       endpoints.set(record.interface as EndpointId, {
-        source: pod.key,
+        source: key,
         addresses: record.addresses,
         ingress: stageOf(selecting, "ingress"),
         egress: stageOf(selecting, "egress"),
@@ -118,7 +124,9 @@ function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers 
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
   return {
     type: definition.type,
-    members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]),
+    members: new Set(
+      matching.flatMap(({ row, addresses }) => contributionOf(definition, row.ports, addresses)) as (Addr & AddrPort)[],
+    ),
   };
 }
 

@@ -52,7 +52,7 @@ export class Order {
       const egress = stageOf(policies, "egress");
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
-          source: row.pod.key,
+          source: record.pod,
           addresses: record.addresses,
           ingress,
           egress,

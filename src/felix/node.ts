@@ -83,7 +83,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     auditIntervalMs: options.auditIntervalMs,
     report,
   });
-  const requests = new PodRequestIndex(node);
+  const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
   const ipam = new Ipam({ store, node, clock, random, report });

@@ -1,7 +1,7 @@
 /**
  * pipeline: the whole way of a change through the node: store → syncer → graph → loop → kernel.
  *
- * Start reading here. The syncer says what the cluster says; the graph turns it into the program of this node; the loop makes
+ * Start reading here. The syncer says what the cluster says, as rows; the graph turns it into the program of this node; the loop makes
  * the kernel agree. Local pods come from the CNI server straight into the graph.
  */
 import { Graph } from "../calc/graph.ts";
@@ -15,9 +15,10 @@ import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
-import type { SyncEvent, Update } from "../model/update.ts";
+import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 
 export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -33,7 +34,7 @@ export interface PipelineOptions {
   /** Hears of what BIRD has to know whenever some of it changed. */
   readonly onBgp: (bgp: Bgp) => void;
   /** Sees every update too: Events, the reserve of addresses. */
-  readonly observe: (updates: readonly Update[]) => void;
+  readonly observe: (updates: readonly RowUpdate[]) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -96,12 +97,13 @@ export class Pipeline {
   }
 
   start(): void {
-    const { store, clock, random, report } = this.#options;
+    const { node, store, clock, random, report } = this.#options;
     this.#syncer = startSyncer({
       store,
       kinds: WATCHED,
       clock,
       random,
+      reduce: rowsFor(node),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -167,7 +169,7 @@ export class Pipeline {
       .join("; ");
   }
 
-  async #receive(event: SyncEvent): Promise<void> {
+  async #receive(event: SyncEvent<RowUpdate>): Promise<void> {
     if (event.type === "status") {
       this.#status = event.status;
       this.#begin();

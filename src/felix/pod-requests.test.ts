@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { rowsFor } from "../model/convert/rows.ts";
 import type { Update } from "../model/update.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
 
@@ -26,8 +27,8 @@ function namespace(annotations: Record<string, string>, labels: Record<string, s
 }
 
 function indexOf(...updates: readonly Update[]): PodRequestIndex {
-  const index = new PodRequestIndex("n1");
-  index.observe(updates);
+  const index = new PodRequestIndex();
+  index.observe(updates.map((update) => rowsFor("n1")(update)));
   return index;
 }
 

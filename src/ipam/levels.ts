@@ -6,13 +6,13 @@
  * no node has to ask another.
  */
 import type { Resource } from "../model/resource.ts";
-import { blockRowOf } from "../model/convert/block.ts";
+import type { BlockRow } from "../model/convert/block.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { type PoolRow, poolRowOf } from "../model/convert/pool.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import { reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
-import { formatKey, type KeyText } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
-import { addrToInteger, bitsOf } from "../net/addr.ts";
+import type { KeyText } from "../model/key.ts";
+import { bitsOf } from "../net/addr.ts";
 import { type AddrRange, mergeRanges, type Prefix, prefixCovers, prefixFamily, prefixRange } from "../net/prefix.ts";
 import { equal } from "../lib/equal.ts";
 import { selectsNode } from "./pools.ts";
@@ -40,6 +40,7 @@ interface Level {
 
 export class PoolLevels {
   readonly #node: string;
+  readonly #handle: string;
   readonly #blocks = new Map<KeyText, Block>();
   /** Blocks of this node that hold nothing but its reserve. */
   readonly #idle = new Map<KeyText, Prefix>();
@@ -54,21 +55,22 @@ export class PoolLevels {
 
   constructor(node: string) {
     this.#node = node;
+    this.#handle = reserveHandle(node);
   }
 
-  /** Answers which blocks are gone. */
-  observe(updates: readonly Update[]): readonly Prefix[] {
+  /** Answers which blocks are gone. One that cannot be read counts as absent: nothing of it can be assigned. */
+  observe(updates: readonly RowUpdate[]): readonly Prefix[] {
     const gone: Prefix[] = [];
     let recount = false;
     for (const update of updates) {
-      const key = formatKey(update.key);
-      if (update.kind === "IPAMBlock") this.#putBlock(key, update.value, gone);
-      else if (update.kind === "Node")
-        this.#putNode(key, update.value?.metadata.labels ?? {}, update.value === undefined);
+      const key = update.id;
+      if (update.kind === "IPAMBlock")
+        this.#putBlock(key, update.value?.ok === true ? update.value.value : undefined, gone);
+      else if (update.kind === "Node") this.#putNode(key, update.value?.labels ?? {}, update.value === undefined);
       else if (update.kind === "IPAMConfiguration" && update.key.name === "default")
         this.#strict = this.#isStrict(update.value);
       else if (update.kind === "IPPool") {
-        const pool = update.value === undefined ? undefined : poolRowOf(update.value);
+        const pool = update.value?.row;
         if (pool?.ok === true) this.#pools.set(key, pool.value);
         else this.#pools.delete(key);
         recount = true;
@@ -108,9 +110,9 @@ export class PoolLevels {
     });
   }
 
-  #putBlock(key: KeyText, value: Resource<"IPAMBlock"> | undefined, gone: Prefix[]): void {
+  #putBlock(key: KeyText, row: BlockRow | undefined, gone: Prefix[]): void {
     const before = this.#blocks.get(key);
-    const after = value === undefined ? undefined : this.#blockOf(value);
+    const after = row === undefined ? undefined : this.#blockOf(row);
     if (before !== undefined) this.#count(before, -1);
     if (before !== undefined && after === undefined) gone.push(before.prefix);
     this.#idle.delete(key);
@@ -123,18 +125,13 @@ export class PoolLevels {
     }
   }
 
-  /** A block that does not convert counts as absent: nothing of it can be assigned. */
-  #blockOf(value: Resource<"IPAMBlock">): Block | undefined {
-    const model = blockRowOf(value);
-    if (!model.ok) return undefined;
-    const { prefix, node, allocations } = model.value;
-    const { first, last } = prefixRange(prefix);
-    const held = new Uint8Array(Number(last - first) + 1);
+  #blockOf({ prefix, node, size, allocations }: BlockRow): Block {
+    const held = new Uint8Array(size);
     let [reserves, mine] = [0, 0];
-    for (const { addr, handle } of allocations) {
-      held[Number(addrToInteger(addr) - first)] = 1;
+    for (const { ordinal, handle } of allocations) {
+      held[ordinal] = 1;
       if (handle !== undefined && reserveNode(handle) !== undefined) reserves++;
-      if (handle === reserveHandle(this.#node)) mine++;
+      if (handle === this.#handle) mine++;
     }
     return { prefix, owner: node, held, reserves, mine, used: allocations.length - reserves };
   }

@@ -17,10 +17,10 @@ import { Batch } from "../lib/batch.ts";
 import { equal } from "../lib/equal.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains } from "../net/prefix.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
 import { reserveHandle } from "../model/kinds/reserved.ts";
-import type { Update } from "../model/update.ts";
 import { IpamError } from "./errors.ts";
 import type { Ipam, PoolView } from "./ipam.ts";
 import type { PoolLevels } from "./levels.ts";
@@ -183,7 +183,7 @@ export class AddressReserve {
   }
 
   /** What the watch brings. Rejects when addresses that are to be given up could not be: `tidy` makes up for it. */
-  async observe(updates: readonly Update[]): Promise<void> {
+  async observe(updates: readonly RowUpdate[]): Promise<void> {
     if (this.#levels === undefined || !updates.some(({ kind }) => LEVEL_KINDS.includes(kind))) return;
     for (const prefix of this.#levels.observe(updates)) this.#forget(prefix);
     this.#changed.resolve();

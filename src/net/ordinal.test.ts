@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { addrFromInteger } from "./addr.ts";
-import { addressesOf } from "./ordinal.ts";
+import { addressesOf, ordinalIn } from "./ordinal.ts";
 import { type Prefix, prefixRange } from "./prefix.ts";
 
 test.each([
@@ -20,6 +20,8 @@ test.each([
 ] as Prefix[])("the addresses of %s by number are those of its range", (prefix) => {
   const { family, first, last } = prefixRange(prefix);
   const at = addressesOf(prefix);
-  for (let value = first; value <= last; value++)
+  for (let value = first; value <= last; value++) {
     expect(at(Number(value - first))).toBe(addrFromInteger(family, value));
+    expect(ordinalIn(prefix, addrFromInteger(family, value))).toBe(Number(value - first));
+  }
 });

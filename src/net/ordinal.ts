@@ -1,6 +1,6 @@
 /** Ordinal: the addresses of a small prefix by their number in it, without arithmetic on 128 bits: blocks name their addresses so. */
 import { invariant } from "../lib/bug.ts";
-import { type Addr, addrBytes, addrFromBytes } from "./addr.ts";
+import { type Addr, addrBytes, addrFromBytes, addrToInteger } from "./addr.ts";
 import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "./prefix.ts";
 
 /** Host bits that one group of an IPv6 address holds. */
@@ -25,4 +25,9 @@ export function addressesOf(prefix: Prefix): (ordinal: number) => Addr {
   bytes[15] = 1;
   const head = addrFromBytes(bytes).slice(0, -1);
   return (ordinal) => (low + ordinal === 0 ? zero : `${head}${(low + ordinal).toString(16)}`) as Addr;
+}
+
+/** The number of an address in a prefix that contains it: the inverse. */
+export function ordinalIn(prefix: Prefix, addr: Addr): number {
+  return Number(addrToInteger(addr) - addrToInteger(prefixAddr(prefix)));
 }

@@ -26,7 +26,7 @@ import {
 } from "./clusters.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
-import { deletionOf, updateOf, updatesOf } from "./updates.ts";
+import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
 
 /** What has been said last about every key: the truth that the graph must have understood. */
 class World {
@@ -36,7 +36,7 @@ class World {
   readonly past: Update[] = [];
 
   say(update: Update, graph: Graph): void {
-    graph.update([update]);
+    graph.update([rowOf(update)]);
     this.past.push(update);
     if (update.value === undefined) this.objects.delete(formatKey(update.key));
     else this.objects.set(formatKey(update.key), update);
@@ -164,7 +164,7 @@ function randomBlock(random: Random): Resource<"IPAMBlock"> {
 /** Nodes with and without addresses, and pools that are announced or not, or cannot be read. */
 function randomBgpSource(random: Random): Update {
   if (random.chance(40))
-    return updateOf("IPPool", {
+    return saidOf("IPPool", {
       apiVersion: "projectcalico.org/v3",
       kind: "IPPool",
       metadata: { name: random.pick(["p", "q"]) },
@@ -175,7 +175,7 @@ function randomBgpSource(random: Random): Update {
       },
     });
   const addresses = random.subset(["192.0.2.1", "192.0.2.2", "2001:db8::1", "no address"], 50);
-  return updateOf("Node", {
+  return saidOf("Node", {
     apiVersion: "v1",
     kind: "Node",
     metadata: {
@@ -204,14 +204,14 @@ function randomStep(random: Random, world: World, graph: Graph): void {
     case 10:
       return world.say(randomBgpSource(random), graph);
     case 0:
-      return world.say(updateOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
+      return world.say(saidOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
     case 1:
-      return world.say(updateOf("Namespace", namespaceNamed(random, random.pick(NAMESPACES))), graph);
+      return world.say(saidOf("Namespace", namespaceNamed(random, random.pick(NAMESPACES))), graph);
     case 2:
-      return world.say(updateOf("IPAMBlock", randomBlock(random)), graph);
+      return world.say(saidOf("IPAMBlock", randomBlock(random)), graph);
     case 3:
       return world.say(
-        updateOf("ServiceAccount", {
+        saidOf("ServiceAccount", {
           apiVersion: "v1",
           kind: "ServiceAccount",
           metadata: { name: "robot", namespace: random.pick(NAMESPACES), labels: { app: random.pick(["web", "db"]) } },
@@ -228,14 +228,14 @@ function randomStep(random: Random, world: World, graph: Graph): void {
       );
       if (random.chance(40))
         return world.say(
-          updateOf(
+          saidOf(
             "Pod",
             claimingPod(random, name, [poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))]),
           ),
           graph,
         );
       return world.say(
-        updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod),
+        saidOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod),
         graph,
       );
     }
@@ -248,7 +248,7 @@ function randomStep(random: Random, world: World, graph: Graph): void {
     case 7:
       return world.objects.size === 0
         ? undefined
-        : world.say(deletionOf(random.pick([...world.objects.values()]).key), graph);
+        : world.say(deniedOf(random.pick([...world.objects.values()]).key), graph);
     default:
       // Back in time, or a false delete taken back.
       return world.past.length === 0 ? undefined : world.say(random.pick(world.past), graph);
@@ -260,7 +260,7 @@ function run(seed: number): void {
   const node = random.pick(NODES);
   const [graph, world, replica] = [new Graph({ node }), new World(), new Replica()];
   const cluster = randomCluster(seed);
-  const start = random.chance(70) ? random.shuffle(updatesOf(cluster)) : [];
+  const start = random.chance(70) ? random.shuffle(saidOfCluster(cluster)) : [];
   for (const record of random.subset(cluster.records, 60)) world.wire(record, graph);
   let [bgpChanges, bgpBefore] = [0, plainBgp(graph.bgp)];
   for (let step = 0; step < 40; step++) {
@@ -287,10 +287,10 @@ function run(seed: number): void {
     [bgpChanges, bgpBefore] = [graph.bgpChanges, bgp];
   }
   // Everything said once more changes nothing; everything taken back leaves nothing.
-  graph.update([...world.objects.values()]);
+  graph.update([...world.objects.values()].map((update) => rowOf(update)));
   for (const record of world.records.values()) graph.setCniRecord(record);
   expect(isEmptyDelta(graph.flush())).toBe(true);
-  for (const update of random.shuffle([...world.objects.values()])) graph.update([deletionOf(update.key)]);
+  for (const update of random.shuffle([...world.objects.values()])) graph.update([rowOf(deniedOf(update.key))]);
   for (const name of world.records.keys()) graph.removeCniRecord(name);
   graph.flush();
   expect(printProgram(graph.program)).toBe("");
