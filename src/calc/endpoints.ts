@@ -92,7 +92,7 @@ export class Endpoints {
       this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
-    for (const addr of this.#recorded.step(inputs.blocks))
+    for (const addr of this.#recorded.step(inputs.blocks, (key) => this.#rows.get(key)?.key ?? key))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     const rows = new Map<KeyText, RowChange>();
     const released: Group[] = [];

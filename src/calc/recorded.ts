@@ -19,12 +19,12 @@ export class Recorded {
   /** How many prefixes there are of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. */
-  step(blocks: Delta<KeyText, BlockRow>): ReadonlySet<Addr> {
+  /** Addresses whose holder changed. `known` answers the same text, as it is kept elsewhere already. */
+  step(blocks: Delta<KeyText, BlockRow>, known: (key: KeyText) => KeyText): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
     for (const [key, row] of blocks) {
       const before = this.#blocks.get(key);
-      const now = row === undefined ? undefined : readBlock(row, before);
+      const now = row === undefined ? undefined : readBlock(row, known);
       if (before?.prefix === now?.prefix) addDifference(before, now, changed);
       else {
         addDifference(before, undefined, changed);
@@ -75,13 +75,11 @@ export class Recorded {
   }
 }
 
-/** Texts that stay are those of `before`: a block changes often, and mostly at one place. */
-function readBlock({ prefix, allocations }: BlockRow, before: Block | undefined): Block {
+function readBlock({ prefix, allocations }: BlockRow, known: (key: KeyText) => KeyText): Block {
   const holders: (KeyText | undefined)[] = [];
   for (const { ordinal, pod } of allocations) {
     while (holders.length < ordinal) holders.push(undefined);
-    const text = pod === undefined ? undefined : formatKey(pod);
-    holders.push(before?.holders[ordinal] === text ? before?.holders[ordinal] : text);
+    holders.push(pod === undefined ? undefined : known(formatKey(pod)));
   }
   return { prefix, holders };
 }
