@@ -95,6 +95,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     reserve,
     journal,
     clock,
+    annotationsOf: (pod) => requests.written(pod),
     endFlows: (gone) => wiring.endFlows(gone),
     closeLoser: (attachment, why) => server.closeLoser(attachment, why),
     report,

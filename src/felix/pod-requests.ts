@@ -143,7 +143,10 @@ function merged(pod: PodRequests, namespace: PodRequests): PodRequests {
 }
 
 export class PodRequestIndex {
-  readonly #pods = new Map<KeyText, Asked & Pick<KnownPod, "metadata" | "staticUid">>();
+  readonly #pods = new Map<
+    KeyText,
+    Asked & Pick<KnownPod, "metadata" | "staticUid"> & { readonly written: Annotations }
+  >();
   readonly #namespaces = new Map<string, Asked & { readonly labels: Readonly<Record<string, string>> }>();
 
   observe(updates: readonly RowUpdate[]): void {
@@ -165,7 +168,13 @@ export class PodRequestIndex {
       ...askedBy(key, annotations),
       metadata: { uid, resourceVersion: revision },
       staticUid: annotations[MIRROR_ANNOTATION],
+      written: Object.fromEntries(Object.entries(annotations).filter(([name]) => WRITTEN.includes(name))),
     });
+  }
+
+  /** What the Pod says of its network by the plugin's own annotations, as the watch brought it last. */
+  written(key: Key<"Pod">): Annotations {
+    return this.#pods.get(formatKey(key))?.written ?? {};
   }
 
   /** undefined: the watch has not brought the Pod, or it is another node's. */
