@@ -70,7 +70,7 @@ export function wiringOf(
 
 export class Endpoints {
   readonly #node: string;
-  readonly #groups = new Groups();
+  readonly groups = new Groups();
   readonly #rows = new Map<KeyText, Row>();
   /** What the rows are made of that may change without their objects: those of this node, and those that claim addresses by annotation. */
   readonly #sources = new Map<KeyText, EndpointRow>();
@@ -105,8 +105,8 @@ export class Endpoints {
       if (source !== undefined && !inputs.endpoints.has(key)) this.#setRow(key, source, rows, released);
     }
     // Last, so that a group whose only row changed is the same group.
-    for (const group of released) this.#groups.release(group);
-    for (const parent of relabelled.keys()) this.#groups.parents.tidy(parent);
+    for (const group of released) this.groups.release(group);
+    for (const parent of relabelled.keys()) this.groups.parents.tidy(parent);
     return { rows, relabelled };
   }
 
@@ -153,7 +153,7 @@ export class Endpoints {
   #rowOf(key: KeyText, source: EndpointRow): Row {
     const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
     const { addresses, local } = wiringOf(source, records, this.#node, (addr) => this.#recorded.has(addr, key));
-    return { key, group: this.#groups.take(source), addresses, local };
+    return { key, group: this.groups.take(source), addresses, local };
   }
 
   #relabel(
@@ -162,10 +162,10 @@ export class Endpoints {
     row: NamespaceRow | ServiceAccountRow | undefined,
     into: Map<Parent, ReadonlySet<string>>,
   ): void {
-    const parent = this.#groups.parents.of(key, prefix);
-    const changed = this.#groups.parents.relabel(parent, row?.profile);
+    const parent = this.groups.parents.of(key, prefix);
+    const changed = this.groups.parents.relabel(parent, row?.profile);
     if (changed.size > 0) into.set(parent, changed);
-    else this.#groups.parents.tidy(parent);
+    else this.groups.parents.tidy(parent);
   }
 }
 

@@ -65,6 +65,11 @@ export class Groups {
   readonly #terms = new Map<string, Term>();
   #lastTerm = 0;
 
+  /** How many there are. */
+  get size(): { readonly groups: number; readonly terms: number; readonly parents: number } {
+    return { groups: this.#groups.size, terms: this.#terms.size, parents: this.parents.size };
+  }
+
   /** The group of such endpoints, with one more row. */
   take(row: EndpointRow): Group {
     const terms = [...row.labels].map(([label, value]) => this.#term(label, value)).sort((a, b) => a.number - b.number);

@@ -19,6 +19,10 @@ export interface Parent {
 export class Parents {
   readonly #parents = new Map<KeyText, Parent>();
 
+  get size(): number {
+    return this.#parents.size;
+  }
+
   of(id: KeyText, prefix: Parent["prefix"]): Parent {
     const known = this.#parents.get(id);
     if (known !== undefined) return known;

@@ -41,6 +41,11 @@ export class SelectorIndex {
   readonly #byTerm = new Map<string, Bag<Item>>();
   readonly #byParent = new Map<Parent, Bag<Item>>();
 
+  /** Groups of which it has rows. */
+  get size(): number {
+    return this.#items.size;
+  }
+
   /** Takes in changed rows and relabelled parents, and tells what changed for the selectors that are in the index. */
   step(delta: EndpointsDelta, visit: Visit): void {
     const left = new Set<Item>();
