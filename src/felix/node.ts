@@ -14,6 +14,7 @@ import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import type { KnownBlocks } from "../ipam/known-blocks.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { AddRequests } from "./add-requests.ts";
@@ -86,8 +87,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
-  const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
+  const levels = new PoolLevels(node);
+  // While the watch is lost, the datastore is asked.
+  const knownBlocks: KnownBlocks = () => (pipeline.status === "in-sync" ? levels.blocks() : undefined);
+  const ipam = new Ipam({ store, node, clock, random, knownBlocks, report });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels });
   const addresses = new Addresses({
     node,
     store,

@@ -15,6 +15,7 @@ import type { KeyText } from "../model/key.ts";
 import { bitsOf } from "../net/addr.ts";
 import { type AddrRange, mergeRanges, type Prefix, prefixCovers, prefixFamily, prefixRange } from "../net/prefix.ts";
 import { equal } from "../lib/equal.ts";
+import type { KnownBlock } from "./known-blocks.ts";
 import { selectsNode } from "./pools.ts";
 
 interface Block {
@@ -82,6 +83,14 @@ export class PoolLevels {
     }
     if (recount) this.#recount();
     return gone;
+  }
+
+  /** All blocks that can be read. */
+  blocks(): ReadonlyMap<Prefix, KnownBlock> {
+    const known = new Map<Prefix, KnownBlock>();
+    for (const { prefix, owner, held, reserves, mine, used } of this.#blocks.values())
+      known.set(prefix, { prefix, owner, free: held.length - reserves - used, mine });
+    return known;
   }
 
   /** How many addresses of the pool the reserve of this node may hold. With strictAffinity no other node could use them anyway. */
