@@ -17,6 +17,7 @@ export class Mirror {
       kinds,
       clock: host.clock,
       random: host.random,
+      reduce: (update) => update,
       log: () => {},
       sink: (event) => {
         if (event.type === "status") this.inSync ||= event.status === "in-sync";

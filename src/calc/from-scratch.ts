@@ -1,14 +1,18 @@
-/** From scratch: the program of a node computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
+/** From scratch: the program of a node, and what its BIRD has to know, computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
-import type { CniRecord } from "../model/endpoint.ts";
-import type { Key } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import type { Bgp } from "../model/bgp.ts";
+import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import { formatKey, type Key } from "../model/key.ts";
+import { blockRowOf } from "../model/convert/block.ts";
+import { nodeAddressesOf } from "../model/convert/node.ts";
+import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
-import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
+import { endpointOfPod } from "../model/convert/pod.ts";
+import { inheritedLabels } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
-import type { Resource } from "../model/resource.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
@@ -29,11 +33,14 @@ export interface State {
   readonly serviceAccounts: readonly Resource<"ServiceAccount">[];
   readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
   readonly blocks: readonly Resource<"IPAMBlock">[];
+  readonly pools: readonly Resource<"IPPool">[];
+  readonly nodes: readonly Resource<"Node">[];
   readonly records: readonly CniRecord[];
 }
 
 interface Row {
-  readonly pod: PodModel;
+  readonly key: Key<"Pod">;
+  readonly row: EndpointRow;
   readonly labels: ReadonlyMap<string, string>;
   readonly addresses: readonly Addr[];
   readonly local: readonly CniRecord[];
@@ -64,14 +71,17 @@ export function programOf(state: State, byHand: ByHand = NOTHING): Program {
 }
 
 function rowOf(resource: Resource<"Pod">, state: State): Row[] {
-  const pod = podOf(resource);
-  if (!pod.ok) return [];
-  const { key, namespace, serviceAccount } = pod.value;
+  const read = endpointOfPod(resource);
+  if (!read.ok) return [];
+  const row = read.value;
+  const key = keyOf("Pod", resource);
+  const { serviceAccount } = row;
+  const namespace = row.namespace ?? "";
   const account = state.serviceAccounts.find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount,
   );
   const labels = new Map([
-    ...pod.value.labels,
+    ...row.labels,
     ...inheritedLabels(
       NAMESPACE_PREFIX,
       namespace,
@@ -86,16 +96,17 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
     .sort((a, b) => (a.interface < b.interface ? -1 : 1));
   return [
     {
-      pod: pod.value,
+      key,
+      row,
       labels,
-      ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
+      ...wiringOf(row, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
     },
   ];
 }
 
 function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
   return blocks.some((resource) => {
-    const block = blockModelOf(resource);
+    const block = blockRowOf(resource);
     return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
   });
 }
@@ -106,12 +117,12 @@ function endpointsOf(
   { tiers, hosts }: ByHand,
 ): Map<EndpointId, Endpoint> {
   const endpoints = new Map<EndpointId, Endpoint>(hosts);
-  for (const { pod, labels, local } of rows) {
+  for (const { key, labels, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
       endpoints.set(record.interface as EndpointId, {
         kind: "workload",
-        source: pod.key,
+        source: key,
         addresses: record.addresses,
         stages: workloadStages(selecting, tiers),
       });
@@ -123,7 +134,9 @@ function endpointsOf(
 function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
   if (definition.type === "nets") return netMembers(definition);
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
-  const members = new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]);
+  const members = new Set(
+    matching.flatMap(({ row, addresses }) => contributionOf(definition, row.ports, addresses)) as (Addr & AddrPort)[],
+  );
   return definition.type === "address"
     ? { type: "address", hosts: members, nets: new Set() }
     : { type: "address-port", members };
@@ -132,11 +145,38 @@ function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers 
 function routesOf(state: State): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
   for (const block of state.blocks) {
-    const prefix = blackholeOf(block, state.node);
-    if (prefix.ok && prefix.value !== undefined) routes.set(prefix.value, { type: "blackhole" });
+    const row = blockRowOf(block);
+    const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
+    if (prefix !== undefined) routes.set(prefix, { type: "blackhole" });
   }
   const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
   for (const record of records)
     for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
   return routes;
+}
+
+/** What BIRD has to know. */
+export function bgpOf(state: State): Bgp {
+  const nodes = state.nodes.map((node) => [node.metadata.name, nodeAddressesOf(node)] as const);
+  const pools = state.pools.map((pool) => [formatKey(keyOf("IPPool", pool)), poolRowOf(pool)] as const);
+  const blocks = state.blocks.flatMap((resource) => {
+    const row = blockRowOf(resource);
+    return row.ok ? [[formatKey(keyOf("IPAMBlock", resource)), row.value] as const] : [];
+  });
+  const others = blocks.filter(([, block]) => block.node !== state.node);
+  const borrowed = others.map(
+    ([key, { allocations }]) =>
+      [key, allocations.flatMap(({ addr, node }) => (node === state.node ? [addr] : []))] as const,
+  );
+  return {
+    addresses: nodes.find(([name]) => name === state.node)?.[1] ?? { ipv4: undefined, ipv6: undefined },
+    peers: new Map(nodes.filter(([name, { ipv4, ipv6 }]) => name !== state.node && (ipv4 ?? ipv6) !== undefined)),
+    pools: new Map(
+      pools.flatMap(([key, pool]) =>
+        pool.ok ? [[key, { prefix: pool.value.prefix, exported: pool.value.exported }] as const] : [],
+      ),
+    ),
+    blocks: new Map(blocks.flatMap(([key, { node, prefix }]) => (node === state.node ? [[key, prefix] as const] : []))),
+    borrowed: new Map(borrowed.filter(([, addresses]) => addresses.length > 0)),
+  };
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { CniRecord } from "../model/endpoint.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
@@ -10,12 +11,12 @@ import { Graph } from "./graph.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 };
 
-function said<K extends Kind>(kind: K, value: Resource<K>): Update {
-  return { kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update;
+function said<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+  return rowsFor("n1")({ kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update);
 }
 
-function gone<K extends Kind>(kind: K, value: Resource<K>): Update {
-  return { kind, key: keyOf(kind, value), value: undefined, origin: ORIGIN } as unknown as Update;
+function gone<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+  return rowsFor("n1")({ kind, key: keyOf(kind, value), value: undefined, origin: ORIGIN } as unknown as Update);
 }
 
 function pod(
@@ -74,7 +75,7 @@ function block(cidr: string, affinity: string | undefined): Resource<"IPAMBlock"
   };
 }
 
-function graphWith(updates: readonly Update[], records: readonly CniRecord[]): Graph {
+function graphWith(updates: readonly RowUpdate[], records: readonly CniRecord[]): Graph {
   const graph = new Graph({ node: "n1" });
   graph.update(updates);
   for (const each of records) graph.setCniRecord(each);
@@ -189,7 +190,7 @@ test("blackholes: this node's blocks, not those of one address, and below an end
   );
   expect(printProgram(graph.program)).toBe("route 10.0.0.0/26 blackhole\nroute fd00::/122 blackhole\n");
   expect([...graph.problems.values()]).toEqual([
-    'Cannot parse prefix "junk": must be CIDR text such as 10.0.0.0/24 or fd00::/64',
+    'spec.cidr: Invalid value: "junk": must be CIDR text such as 10.0.0.0/26',
   ]);
 });
 

@@ -82,7 +82,7 @@ export class Order {
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
           kind: "workload",
-          source: row.pod.key,
+          source: record.pod,
           addresses: record.addresses,
           stages,
         });

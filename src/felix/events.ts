@@ -14,12 +14,11 @@ import { fnv32 } from "../lib/fnv.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { poolModelOf } from "../model/kinds/pool-model.ts";
+import { objectOf, type RowUpdate } from "../model/convert/rows.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
 import type { Report } from "./pipeline.ts";
 
 /** Of an Event, and what the log says of it. */
@@ -65,17 +64,18 @@ export class FaultReporter {
     this.#report = options.report;
   }
 
-  observe(updates: readonly Update[]): void {
+  /** Of a Pod the CNI server speaks when it wires it. */
+  observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
       // Each node speaks of its own Node.
       if (update.kind === "Node" && update.key.name !== this.#node) continue;
       if (update.value === undefined) {
         if (this.#told.size > 0) for (const id of idsOf(update.key)) this.#told.delete(id);
-        this.#withoutEffect.delete(formatKey(update.key));
-      } else if (update.kind !== "Pod") {
-        // Of a Pod the CNI server speaks when it wires it.
+        this.#withoutEffect.delete(update.id);
+      } else {
         this.#inspect(update);
-        this.#inspectSettings(update.key, update.value);
+        const object = objectOf(update);
+        if (object !== undefined) this.#inspectSettings(update.key, object);
       }
     }
   }
@@ -92,7 +92,7 @@ export class FaultReporter {
     this.tell({ key, metadata: value.metadata, reason: "WithoutEffect", message: lines.join("; ") });
   }
 
-  #inspect(update: Update): void {
+  #inspect(update: RowUpdate): void {
     if (update.kind === "KubernetesNetworkPolicy" && update.value !== undefined) {
       const { error } = policyOfNetworkPolicy(update.value);
       if (error !== undefined)
@@ -104,13 +104,13 @@ export class FaultReporter {
         });
     }
     if (update.kind === "IPPool" && update.value !== undefined) {
-      const pool = poolModelOf(update.value);
-      if (!pool.ok)
+      const { row, object } = update.value;
+      if (!row.ok)
         this.tell({
           key: update.key,
-          metadata: update.value.metadata,
+          metadata: object.metadata,
           reason: "InvalidPool",
-          message: `The pool gives no addresses: ${formatFieldError(pool.error)}`,
+          message: `The pool gives no addresses: ${formatFieldError(row.error)}`,
         });
     }
     if (update.kind === "IPReservation" && update.value !== undefined) {

@@ -14,6 +14,7 @@ import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import type { KnownBlocks } from "../ipam/known-blocks.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { AddRequests } from "./add-requests.ts";
@@ -84,11 +85,14 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     report,
     refused: (row) => faults.tellRefused(row),
   });
-  const requests = new PodRequestIndex(node);
+  const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
-  const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
+  const levels = new PoolLevels(node);
+  // While the watch is lost, the datastore is asked.
+  const knownBlocks: KnownBlocks = () => (pipeline.status === "in-sync" ? levels.blocks() : undefined);
+  const ipam = new Ipam({ store, node, clock, random, knownBlocks, report });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels });
   const addresses = new Addresses({
     node,
     store,
@@ -96,6 +100,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     reserve,
     journal,
     clock,
+    annotationsOf: (pod) => requests.written(pod),
     endFlows: (gone) => wiring.endFlows(gone),
     closeLoser: (attachment, why) => server.closeLoser(attachment, why),
     report,
@@ -129,8 +134,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     random,
     report,
     gate,
+    onBgp: (bgp) => bird.observe(bgp),
     observe: (updates) => {
-      bird.observe(updates);
       faults.observe(updates);
       for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);

@@ -1,7 +1,7 @@
 /**
  * pipeline: the whole way of a change through the node: store → syncer → graph → loop → kernel.
  *
- * Start reading here. The syncer says what the cluster says; the graph turns it into the program of this node; the loop makes
+ * Start reading here. The syncer says what the cluster says, as rows; the graph turns it into the program of this node; the loop makes
  * the kernel agree. Local pods come from the CNI server straight into the graph.
  */
 import { Graph } from "../calc/graph.ts";
@@ -11,12 +11,14 @@ import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { invariant } from "../lib/bug.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
-import type { SyncEvent, Update } from "../model/update.ts";
+import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 
 export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -29,8 +31,10 @@ export interface PipelineOptions {
   readonly random: Random;
   readonly report: Report;
   readonly gate: DatastoreGate;
-  /** Sees every update too: BIRD's configuration, Events. */
-  readonly observe: (updates: readonly Update[]) => void;
+  /** Hears of what BIRD has to know whenever some of it changed. */
+  readonly onBgp: (bgp: Bgp) => void;
+  /** Sees every update too: Events, the reserve of addresses. */
+  readonly observe: (updates: readonly RowUpdate[]) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -94,12 +98,13 @@ export class Pipeline {
   }
 
   start(): void {
-    const { store, clock, random, report } = this.#options;
+    const { node, store, clock, random, report } = this.#options;
     this.#syncer = startSyncer({
       store,
       kinds: WATCHED,
       clock,
       random,
+      reduce: rowsFor(node),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -162,7 +167,7 @@ export class Pipeline {
     return this.#options.loop.explain(interfaceName as EndpointId);
   }
 
-  async #receive(event: SyncEvent): Promise<void> {
+  async #receive(event: SyncEvent<RowUpdate>): Promise<void> {
     if (event.type === "status") {
       this.#status = event.status;
       await this.#begin();
@@ -191,7 +196,9 @@ export class Pipeline {
   }
 
   #flush(): void {
+    const { bgpChanges } = this.#graph;
     const delta = this.#graph.flush();
+    if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
     this.#options.loop.step(this.#graph.program, delta);
   }
 }

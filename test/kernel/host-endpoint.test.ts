@@ -129,7 +129,15 @@ beforeAll(() => {
     netns: "",
     podInterface: "eth0",
   };
-  const state = { node: "n1", namespaces: [], serviceAccounts: [], networkPolicies: [], blocks: [] };
+  const state = {
+    node: "n1",
+    pools: [],
+    nodes: [],
+    namespaces: [],
+    serviceAccounts: [],
+    networkPolicies: [],
+    blocks: [],
+  };
   program = programOf(
     { ...state, pods: [resource], records: [record] },
     { models: POLICIES, tiers: BUILT_IN_TIERS, hosts: new Map([[WORLD, host()]]) },

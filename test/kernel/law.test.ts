@@ -109,7 +109,7 @@ class Law {
       record.addresses.map((addr) => ({ addr, interface: record.interface, pod: record.pod })),
     );
     for (const { addr, interface: name } of this.#places) routePod(node, name, addr);
-    const state = { ...cluster, node: NODE, records };
+    const state = { ...cluster, pools: [], node: NODE, records };
     if (random.chance(50)) {
       const devices = random.pick<readonly EndpointId[]>([[], [WORLD], [EVERY_INTERFACE], [WORLD, EVERY_INTERFACE]]);
       const { meaning, byHand } = addByHand(cluster, random, devices);

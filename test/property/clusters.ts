@@ -6,7 +6,7 @@ import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type Key } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
-import { podOf } from "../../src/model/kubernetes/pod.ts";
+import { endpointOfPod } from "../../src/model/convert/pod.ts";
 import {
   type Addr,
   addrFromInteger,
@@ -126,7 +126,7 @@ function claimsOf(random: Random, other: Resource<"Pod">, free: readonly number[
 
 /** Addresses of status and annotation. */
 function addressesNamedBy(pod: Resource<"Pod">): readonly Addr[] {
-  const model = podOf(pod);
+  const model = endpointOfPod(pod);
   return model.ok ? model.value.addresses : [];
 }
 
@@ -277,7 +277,7 @@ export function recordOf(
   index: number,
   isRecorded: (addr: Addr) => boolean = () => true,
 ): CniRecord[] {
-  const pod = podOf(resource);
+  const pod = endpointOfPod(resource);
   if (!pod.ok) return [];
   const addresses =
     pod.value.addressesFrom === "annotation" ? pod.value.addresses.filter(isRecorded) : pod.value.addresses;
@@ -286,7 +286,7 @@ export function recordOf(
   return [
     {
       containerId: `container-${id}`,
-      pod: pod.value.key,
+      pod: keyOf("Pod", resource),
       interface: `cali${id}`,
       addresses,
       mac: "ee:ee:ee:ee:ee:ee",

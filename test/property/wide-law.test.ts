@@ -24,7 +24,7 @@ function checkCluster(seed: number, tally: Map<string, number>): void {
   const cluster = randomCluster(seed);
   const random = new Random(seed ^ 0x5eed);
   const { meaning, byHand } = addByHand(cluster, random, random.subset(DEVICES, 60));
-  const programs = new Map(NODES.map((node) => [node as string, programOf({ node, ...cluster }, byHand)]));
+  const programs = new Map(NODES.map((node) => [node as string, programOf({ node, pools: [], ...cluster }, byHand)]));
   const check = (what: unknown, wanted: Verdict, found: Verdict, node: string): void => {
     if (!equal(wanted, found)) {
       const program = programs.get(node);

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { formatParseError } from "../../lib/result.ts";
 import type { Resource } from "../resource.ts";
-import { podOf } from "./pod.ts";
+import { endpointOfPod } from "./pod.ts";
 
 type Status = Resource<"Pod">["status"];
 
@@ -10,7 +10,7 @@ function addresses(
   annotations: Record<string, string> = {},
   spec: object = { nodeName: "n1" },
 ): readonly string[] | string {
-  const pod = podOf({
+  const pod = endpointOfPod({
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name: "p", namespace: "a", annotations },
@@ -42,7 +42,7 @@ test("addresses: status.podIPs, then podIP, then the annotations; canonical and 
 test("whose word the addresses are", () => {
   const annotations = { "cni.projectcalico.org/podIPs": "10.0.0.3/32" };
   const from = (status: Status): string => {
-    const pod = podOf({
+    const pod = endpointOfPod({
       apiVersion: "v1",
       kind: "Pod",
       metadata: { name: "p", namespace: "a", annotations },
@@ -79,7 +79,7 @@ test("labels: given ones overwrite, those that pretend to be inherited are dropp
     "projectcalico.org/serviceaccount": "root",
   };
   const read = (spec: object): [string, string][] => {
-    const pod = podOf({
+    const pod = endpointOfPod({
       apiVersion: "v1",
       kind: "Pod",
       metadata: { name: "p", namespace: "a", labels },
@@ -104,6 +104,6 @@ test("nothing that a stored object can hold makes reading throw", () => {
       spec: { nodeName: "n", containers: junk, initContainers: junk },
       status: { podIPs: junk },
     } as unknown as Resource<"Pod">;
-    expect(() => podOf(hostile)).not.toThrow();
+    expect(() => endpointOfPod(hostile)).not.toThrow();
   }
 });

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import type { Resource } from "../resource.ts";
-import { blockModelOf } from "./block-model.ts";
-import { nodeAddressesOf } from "./node-addresses.ts";
-import { poolModelOf } from "./pool-model.ts";
+import { blockRowOf } from "./block.ts";
+import { nodeAddressesOf } from "./node.ts";
+import { poolRowOf } from "./pool.ts";
 
 function pool(spec: Record<string, unknown>): Resource<"IPPool"> {
   return {
@@ -37,7 +37,7 @@ test.each([
   ],
   [{ cidr: "fd00::/120", blockSize: 0 }, { blockSize: 122 }],
 ])("pool %p", (spec, wanted) => {
-  expect(poolModelOf(pool(spec))).toMatchObject({ ok: true, value: wanted });
+  expect(poolRowOf(pool(spec))).toMatchObject({ ok: true, value: wanted });
 });
 
 test.each([
@@ -52,12 +52,12 @@ test.each([
   [{ cidr: "10.0.0.0/16", disabled: "yes" }, "spec.disabled"],
   [{ cidr: "10.0.0.0/16", nodeSelector: "zone ==" }, "spec.nodeSelector"],
 ])("pool %p is refused for %s", (spec, field) => {
-  expect(poolModelOf(pool(spec))).toMatchObject({ ok: false, error: { field } });
+  expect(poolRowOf(pool(spec))).toMatchObject({ ok: false, error: { field } });
 });
 
 test("block: owner and holders of both families", () => {
   const attributes = [{ handle_id: "h", secondary: { node: "n2" } }, {}];
-  const four = blockModelOf(
+  const four = blockRowOf(
     block({
       cidr: "10.0.0.4/30",
       affinity: "host:n1",
@@ -71,23 +71,24 @@ test("block: owner and holders of both families", () => {
     value: {
       prefix: "10.0.0.4/30",
       family: 4,
+      size: 4,
       node: "n1",
       allocations: [
-        { addr: "10.0.0.5", handle: "h", node: "n2" },
-        { addr: "10.0.0.6", handle: undefined, node: undefined },
+        { addr: "10.0.0.5", ordinal: 1, handle: "h", node: "n2" },
+        { addr: "10.0.0.6", ordinal: 2, handle: undefined, node: undefined },
       ],
     },
   } as never);
-  const six = blockModelOf(block({ cidr: "fd00::/126", affinity: null, allocations: [0], attributes }));
+  const six = blockRowOf(block({ cidr: "fd00::/126", affinity: null, allocations: [0], attributes }));
   expect(six).toMatchObject({
     ok: true,
     value: { node: undefined, allocations: [{ addr: "fd00::", node: "n2" }] },
   } as never);
   expect(
-    blockModelOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes })),
+    blockRowOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes })),
   ).toMatchObject({ ok: true, value: { node: undefined } } as never);
   expect(
-    blockModelOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes })),
+    blockRowOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes })),
   ).toMatchObject({ ok: true, value: { node: undefined } } as never);
 });
 
@@ -98,7 +99,7 @@ test.each([
   [{ cidr: "10.0.0.0/30", allocations: [0, 0, 0, 0, 0] }, "spec.allocations"],
   [{ cidr: "10.0.0.0/30", allocations: [], affinity: 5 }, "spec.affinity"],
 ])("block %p is refused for %s", (spec, field) => {
-  expect(blockModelOf(block(spec))).toMatchObject({ ok: false, error: { field } });
+  expect(blockRowOf(block(spec))).toMatchObject({ ok: false, error: { field } });
 });
 
 test("node addresses: annotation before status, one a family", () => {

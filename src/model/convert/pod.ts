@@ -1,5 +1,5 @@
 /**
- * Pod: what policy knows of a pod: its labels (those it has and those it is given), addresses and named ports.
+ * Pod: a Pod as a row: what policy knows of it: its labels (those it has and those it is given), addresses and named ports.
  *
  * Addresses come from `status.podIPs`, else `status.podIP`, else the annotations that the CNI plugin writes. A pod that has finished,
  * was torn down, uses its host's network or is not scheduled has none, whatever its status still says (calico-parity traps 55, 56, 77).
@@ -8,44 +8,24 @@
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
 import { protocolByName } from "../../net/protocol.ts";
-import type { NamedPort } from "../endpoint.ts";
-import type { Key } from "../key.ts";
+import type { EndpointRow, NamedPort } from "../endpoint.ts";
+import { type Fields, objectsIn } from "../kubernetes/fields.ts";
 import {
-  NAME_LABEL,
   NAMESPACE_LABEL,
   NAMESPACE_PREFIX,
   ORCHESTRATOR_LABEL,
   SERVICE_ACCOUNT_LABEL,
   SERVICE_ACCOUNT_PREFIX,
 } from "../labels.ts";
-import { keyOf, type Resource } from "../resource.ts";
+import type { Resource } from "../resource.ts";
 import { isJsonObject } from "../schema/json.ts";
-import { type Fields, objectsIn } from "./fields.ts";
-
-export interface PodModel {
-  readonly key: Key<"Pod">;
-  readonly uid: string | undefined;
-  /** undefined until the pod is scheduled. */
-  readonly node: string | undefined;
-  readonly namespace: string;
-  readonly serviceAccount: string | undefined;
-  /** Without what is inherited from namespace and service account. */
-  readonly labels: ReadonlyMap<string, string>;
-  /** `live`: has or will get a network of its own. */
-  readonly state: "live" | "finished" | "host-network";
-  readonly addresses: readonly Addr[];
-  /** Whose word `addresses` is. An annotated address counts only if a block records it for this pod. */
-  readonly addressesFrom: "status" | "annotation";
-  readonly ports: readonly NamedPort[];
-}
 
 const ADDRESSES_ANNOTATION = "cni.projectcalico.org/podIPs";
 const ADDRESS_ANNOTATION = "cni.projectcalico.org/podIP";
 
 /** Fails on labels that are not text and on addresses that cannot be read; such a pod takes no part in policy, so it stays closed. */
-export function podOf(resource: Resource<"Pod">): Result<PodModel, ParseError> {
-  const key = keyOf("Pod", resource);
-  const namespace = key.namespace ?? "default";
+export function endpointOfPod(resource: Resource<"Pod">): Result<EndpointRow, ParseError> {
+  const namespace = resource.metadata.namespace ?? "default";
   const { spec, status } = resource;
   const serviceAccount = spec?.serviceAccountName || spec?.serviceAccount || undefined;
   const labels = ownLabels(resource, namespace, serviceAccount);
@@ -61,7 +41,6 @@ export function podOf(resource: Resource<"Pod">): Result<PodModel, ParseError> {
   if (!addresses.ok) return addresses;
   const ports = [...objectsIn(spec?.containers), ...objectsIn(spec?.initContainers)].flatMap(namedPorts);
   return ok({
-    key,
     uid: resource.metadata.uid,
     node,
     namespace,
@@ -104,18 +83,7 @@ function readLabels(labels: unknown): Result<readonly (readonly [string, string]
   return ok(pairs);
 }
 
-/** What a pod inherits from its Namespace or ServiceAccount: the labels behind the prefix, and the name, which nobody can overwrite. */
-export function inheritedLabels(
-  prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX,
-  name: string,
-  labels: Readonly<Record<string, string>> | undefined,
-): Map<string, string> {
-  const inherited = new Map<string, string>();
-  for (const [label, value] of Object.entries(labels ?? {})) inherited.set(prefix + label, String(value));
-  return inherited.set(prefix + NAME_LABEL, name);
-}
-
-type PodAddresses = Pick<PodModel, "addresses" | "addressesFrom">;
+type PodAddresses = Pick<EndpointRow, "addresses" | "addressesFrom">;
 const NO_ADDRESSES: PodAddresses = { addresses: [], addressesFrom: "status" };
 
 /** The annotation set to nothing is the plugin's own mark that it has torn the pod's network down. */

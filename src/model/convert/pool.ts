@@ -1,4 +1,4 @@
-/** PoolModel: an IPPool after conversion, defaults filled in. A pool that does not convert gives no addresses and is reported. */
+/** Pool: an IPPool as everybody reads it, defaults filled in. A pool that does not convert gives no addresses and is reported. */
 import { fail, formatParseError, ok, type Result } from "../../lib/result.ts";
 import { bitsOf, type Family } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixFamily, prefixLength } from "../../net/prefix.ts";
@@ -7,7 +7,7 @@ import type { FieldError } from "../schema/field-error.ts";
 import { parseSelector } from "../selector/parse.ts";
 import type { Selector } from "../selector/selector.ts";
 
-export interface PoolModel {
+export interface PoolRow {
   readonly name: string;
   readonly prefix: Prefix;
   readonly family: Family;
@@ -29,7 +29,7 @@ export interface PoolModel {
 /** Shortest and longest prefix of a block, and the default. Upstream: libcalico-go/lib/validator/v3. */
 const BLOCK_SIZES = { 4: { least: 20, most: 32, usual: 26 }, 6: { least: 116, most: 128, usual: 122 } } as const;
 
-export function poolModelOf(pool: Resource<"IPPool">): Result<PoolModel, FieldError> {
+export function poolRowOf(pool: Resource<"IPPool">): Result<PoolRow, FieldError> {
   const spec: Readonly<Record<string, unknown>> = { ...pool.spec };
   const cidr = spec["cidr"];
   if (typeof cidr !== "string") return invalid("spec.cidr", cidr, "must be CIDR text such as 10.0.0.0/16 or fd00::/48");

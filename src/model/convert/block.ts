@@ -1,16 +1,19 @@
-/** BlockModel: an IPAMBlock after conversion, as routing and IPAM read it: its owner and who holds which address. */
+/** Block: an IPAMBlock as everybody reads it: its owner and who holds which address. Each block that arrives is read once, for all who need it. */
 import { fail, ok, type Result } from "../../lib/result.ts";
-import { type Addr, addrFromInteger, bitsOf, type Family } from "../../net/addr.ts";
-import { parsePrefix, type Prefix, prefixFamily, prefixLength, prefixRange } from "../../net/prefix.ts";
+import { type Addr, bitsOf, type Family } from "../../net/addr.ts";
+import { addressesOf } from "../../net/ordinal.ts";
+import { parsePrefix, type Prefix, prefixFamily, prefixLength } from "../../net/prefix.ts";
 import type { Key } from "../key.ts";
 import type { Resource } from "../resource.ts";
 import type { FieldError } from "../schema/field-error.ts";
-import type { AllocationAttributes } from "./ipam.ts";
-import { handleOf } from "./reserved.ts";
+import type { AllocationAttributes } from "../kinds/ipam.ts";
+import { handleOf } from "../kinds/reserved.ts";
 
-export interface BlockModel {
+export interface BlockRow {
   readonly prefix: Prefix;
   readonly family: Family;
+  /** Number of its addresses. */
+  readonly size: number;
   /** The node that owns the block; undefined when no node does (or it is being deleted). */
   readonly node: string | undefined;
   readonly allocations: readonly Allocation[];
@@ -18,6 +21,8 @@ export interface BlockModel {
 
 export interface Allocation {
   readonly addr: Addr;
+  /** Its number in the block, from 0. */
+  readonly ordinal: number;
   /** A handle as it is recorded, or `reserve:NODE`. */
   readonly handle: string | undefined;
   /** The node that the holder runs on, from the attributes. */
@@ -29,7 +34,7 @@ export interface Allocation {
 /** Blocks of more addresses than this are refused: a slot list of that length is no block of ours or of upstream. */
 const MOST_ADDRESSES = 4096;
 
-export function blockModelOf(block: Resource<"IPAMBlock">): Result<BlockModel, FieldError> {
+export function blockRowOf(block: Resource<"IPAMBlock">): Result<BlockRow, FieldError> {
   const { cidr, affinity, allocations, attributes, deleted } = block.spec;
   const prefix = typeof cidr === "string" ? parsePrefix(cidr) : undefined;
   if (prefix === undefined || !prefix.ok) return invalid("spec.cidr", cidr, "must be CIDR text such as 10.0.0.0/26");
@@ -41,19 +46,20 @@ export function blockModelOf(block: Resource<"IPAMBlock">): Result<BlockModel, F
   if (affinity !== undefined && affinity !== null && typeof affinity !== "string")
     return invalid("spec.affinity", affinity, "must be text such as host:NODE");
   const node = affinity?.startsWith("host:") === true && deleted !== true ? affinity.slice("host:".length) : undefined;
-  const first = prefixRange(prefix.value).first;
+  const addressAt = addressesOf(prefix.value);
   const held: Allocation[] = [];
   allocations.forEach((index, ordinal) => {
     if (index === null || index === undefined) return;
     const owner = attributes?.[index];
     held.push({
-      addr: addrFromInteger(family, first + BigInt(ordinal)),
+      addr: addressAt(ordinal),
+      ordinal,
       handle: handleOf(owner),
       node: owner?.secondary?.["node"],
       pod: podOf(owner),
     });
   });
-  return ok({ prefix: prefix.value, family, node, allocations: held });
+  return ok({ prefix: prefix.value, family, size, node, allocations: held });
 }
 
 function podOf(owner: AllocationAttributes | undefined): Key<"Pod"> | undefined {
