@@ -86,6 +86,8 @@ class Law {
   #drops = new Set<bigint>();
   #before = new Map<bigint, bigint>();
   #places: readonly Place[] = [];
+  /** Known to connection tracking. */
+  readonly #flows = new Set<string>();
   /** No frame that the kernel sends by itself ends like this; reports of the group ff02::2 end with 00000002. */
   #marker = 0xca10_0000;
   checked = 0;
@@ -210,8 +212,10 @@ class Law {
       "--dport",
       `${destinationPort}`,
     ];
-    this.#bench.node.run(["conntrack", "-F"]);
-    this.#bench.node.run(["conntrack", "-I", ...tuple, "--timeout", "100", "-u", "SEEN_REPLY,ASSURED"]);
+    const flow = tuple.join(" ");
+    if (this.#flows.has(flow)) return;
+    this.#flows.add(flow);
+    this.#bench.node.run(["conntrack", "-I", ...tuple, "--timeout", "10000", "-u", "SEEN_REPLY,ASSURED"]);
   }
 
   /** Waits until the packet has arrived or a rule has counted its drop. */
