@@ -62,12 +62,15 @@ export class Group {
 export class Groups {
   readonly parents = new Parents();
   readonly #groups = new Map<string, Group>();
-  readonly #terms = new Map<string, Term>();
+  /** By label, then by value. */
+  readonly #terms = new Map<string, { readonly label: string; readonly values: Map<string, Term> }>();
   #lastTerm = 0;
 
   /** How many there are. */
   get size(): { readonly groups: number; readonly terms: number; readonly parents: number } {
-    return { groups: this.#groups.size, terms: this.#terms.size, parents: this.parents.size };
+    let terms = 0;
+    for (const { values } of this.#terms.values()) terms += values.size;
+    return { groups: this.#groups.size, terms, parents: this.parents.size };
   }
 
   /** The group of such endpoints, with one more row. */
@@ -84,7 +87,7 @@ export class Groups {
   release(group: Group): void {
     if (--group.rows > 0) return;
     this.#groups.delete(group.id);
-    for (const term of group.terms) if (--term.groups === 0) this.#terms.delete(term.text);
+    for (const term of group.terms) if (--term.groups === 0) this.#forget(term);
     for (const parent of group.parents) {
       parent.uses--;
       this.parents.tidy(parent);
@@ -111,11 +114,20 @@ export class Groups {
   }
 
   #term(label: string, value: string): Term {
-    const text = termText(label, value);
-    const known = this.#terms.get(text);
-    if (known !== undefined) return known;
-    const term = { number: ++this.#lastTerm, label, value, text, groups: 0 };
-    this.#terms.set(text, term);
+    let named = this.#terms.get(label);
+    if (named === undefined) this.#terms.set(label, (named = { label, values: new Map() }));
+    let term = named.values.get(value);
+    if (term === undefined) {
+      // One text for the label in all its terms.
+      term = { number: ++this.#lastTerm, label: named.label, value, text: termText(label, value), groups: 0 };
+      named.values.set(value, term);
+    }
     return term;
+  }
+
+  #forget({ label, value }: Term): void {
+    const values = this.#terms.get(label)?.values;
+    values?.delete(value);
+    if (values?.size === 0) this.#terms.delete(label);
   }
 }

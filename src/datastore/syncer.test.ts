@@ -68,6 +68,7 @@ function start(
     store?: MemoryStore;
     kinds?: readonly Kind[];
     reduce?: (update: Update) => Update;
+    afterPage?: () => void;
     sink?: (view: View) => (event: SyncEvent) => Promise<void>;
   } = {},
 ): Bench {
@@ -82,6 +83,7 @@ function start(
     clock,
     random: { fraction, uuid: () => "" },
     reduce: options.reduce ?? ((update) => update),
+    ...(options.afterPage === undefined ? {} : { afterPage: options.afterPage }),
     sink: options.sink?.(view) ?? view.sink,
     log: (message) => errors.push(message),
   });
@@ -272,7 +274,8 @@ test("a list comes in pages: all of them are told, what is on none of them vanis
     reduced++;
     return update;
   };
-  const { clock, view, syncer } = start({ store, kinds: ["Namespace"], reduce });
+  let pages = 0;
+  const { clock, view, syncer } = start({ store, kinds: ["Namespace"], reduce, afterPage: () => pages++ });
   view.gate = gate.promise;
   await clock.advance(100);
   // No more than the page that the consumer has, and the pages that may wait for it.
@@ -280,7 +283,7 @@ test("a list comes in pages: all of them are told, what is on none of them vanis
   view.gate = undefined;
   gate.resolve();
   await clock.advance(100);
-  expect([reduced, view.objects.size, view.log.at(-1)]).toEqual([2_000, 2_000, "in-sync"]);
+  expect([reduced, view.objects.size, view.log.at(-1), pages]).toEqual([2_000, 2_000, "in-sync", 5]);
   for (const i of [0, 399, 400, 1_999]) await store.delete({ ...KEY, name: `n-${i}` });
   store.compact();
   store.dropWatches("gone");

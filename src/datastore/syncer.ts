@@ -31,6 +31,8 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly random: Random;
   /** Reduces an update to what the sink is told; `text` is that of its key. It drops no update, and its `value` is undefined for the same ones. */
   readonly reduce: (update: Update, text: KeyText) => U;
+  /** Called after each page of a list: what it was parsed from is garbage by then. */
+  readonly afterPage?: () => void;
   /** Called one at a time. A rejection is a mistake of the consumer: it ends the syncer and comes out of `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
   /** Hears of every failure that is being retried. */
@@ -243,6 +245,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         this.#overtake(follower, text);
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
+      this.#options.afterPage?.();
     }
     for (const read of follower.reads) if (!present.has(read.text)) read.overtaken = true;
     for (const text of follower.known.keys()) {

@@ -9,6 +9,7 @@ import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
+import type { Memory } from "../host/memory.ts";
 import type { Random } from "../host/random.ts";
 import { invariant } from "../lib/bug.ts";
 import type { Bgp } from "../model/bgp.ts";
@@ -29,6 +30,7 @@ export interface PipelineOptions {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
+  readonly memory: Memory;
   readonly report: Report;
   readonly gate: DatastoreGate;
   /** Hears of what BIRD has to know whenever some of it changed. */
@@ -105,6 +107,7 @@ export class Pipeline {
       clock,
       random,
       reduce: rowsFor(node),
+      afterPage: () => this.#trim(),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -193,6 +196,11 @@ export class Pipeline {
     await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
+  }
+
+  /** The first lists of a large cluster are hundreds of megabytes of text. Later ones must not hold up what runs. */
+  #trim(): void {
+    if (!this.#inSync) this.#options.memory.trim();
   }
 
   #flush(): void {

@@ -166,15 +166,14 @@ export class PoolLevels {
     level.mine += sign * block.mine;
   }
 
-  #freeOf({ prefix, held }: Block): number {
-    const range = prefixRange(prefix);
-    const holes = this.#reserved.filter(
-      (hole) => hole.family === range.family && hole.first <= range.last && range.first <= hole.last,
-    );
-    let free = 0;
-    for (let i = 0; i < held.length; i++) {
-      const at = range.first + BigInt(i);
-      if (held[i] === 0 && !holes.some((hole) => hole.first <= at && at <= hole.last)) free++;
+  #freeOf({ prefix, held, reserves, used }: Block): number {
+    let free = held.length - reserves - used;
+    if (this.#reserved.length === 0) return free;
+    const { family, first, last } = prefixRange(prefix);
+    for (const hole of this.#reserved) {
+      if (hole.family !== family || hole.first > last || hole.last < first) continue;
+      const end = hole.last > last ? held.length - 1 : Number(hole.last - first);
+      for (let i = hole.first < first ? 0 : Number(hole.first - first); i <= end; i++) if (held[i] === 0) free--;
     }
     return free;
   }

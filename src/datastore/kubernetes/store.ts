@@ -25,8 +25,8 @@ import { annotationPath, collectionPath, labelSelectorText, objectPath, queryTex
 import { Transport, type TransportDoors } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
-/** Objects a page of a list. */
-const PAGE_SIZE = 500;
+/** Objects a page of a list: a megabyte of pods as they are in practice, of which several may be in memory at a time. */
+const PAGE_SIZE = 200;
 
 export interface KubernetesDoors extends TransportDoors {
   readonly random: Random;
