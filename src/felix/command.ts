@@ -45,7 +45,7 @@ export async function runNodeCommand(
       "127.0.0.1",
     )
     .option("--health-port <port>", "port of health and metrics; 0 picks a free one", "9099")
-    .option("--audit-seconds <n>", "how often the kernel is compared with the program", "30");
+    .option("--audit-seconds <n>", "how often everything is compared with the kernel; what others change is heard at once", "600");
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean => isRefusal(error) || error instanceof SocketError;
   return runProgram(

@@ -24,7 +24,7 @@ import { commandsOf, describePlan, type Plan, type PlannedCommand } from "./plan
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
-import { needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
 import { TableState } from "./table-state.ts";
@@ -195,7 +195,9 @@ export class NftablesDriver implements Driver {
       received: (datagram) => {
         for (const { generation, by, touched } of transactions.take(datagram, this.#client.portId)) {
           // Generations are 32 bits that wrap around. What was read last may have been newer than this news.
-          if (((generation - this.#client.generation) | 0) > 0) events.changed(by, touched);
+          if (((generation - this.#client.generation) | 0) <= 0) continue;
+          const ids = touched && new Set([...[...touched.chains].map(chainId), ...[...touched.sets].map(setId)]);
+          events.changed(by, ids);
         }
       },
       lost: (cause) => events.lost(cause),
@@ -205,9 +207,9 @@ export class NftablesDriver implements Driver {
   *committing(): Steps {
     this.#refuseForeignOwner();
     if (this.#unread.size > 0) {
-      const sets = new Set(this.#unread);
+      const sets = new Set([...this.#unread].map(setId));
       this.#unread.clear();
-      yield* this.reading({ chains: new Set(), sets });
+      yield* this.reading(sets);
     }
     do {
       for (;;) {
@@ -349,7 +351,7 @@ export class NftablesDriver implements Driver {
 
   /** undefined: it is in the kernel now. */
   #send(plan: Plan): Refused | undefined {
-    const planned = commandsOf(plan, (chain) => this.#client.rulesOf(chain));
+    const planned = commandsOf(plan, (chain) => this.#client.handlesOf(chain));
     const malformed = malformedIn(planned);
     if (malformed !== undefined) return malformed;
     try {

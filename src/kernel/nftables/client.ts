@@ -14,6 +14,7 @@ import {
   type DecodedChain,
   type DecodedSet,
   decodeElements,
+  decodeHandle,
   decodeRule,
   decodeRuleCount,
   decodeSetMessage,
@@ -199,17 +200,15 @@ export class NftablesClient {
     })();
   }
 
-  /** The rules of one chain at this moment, with their handles. Throws KernelError. */
-  rulesOf(chain: string): readonly NftRuleState[] {
-    const rules = new Map<string, NftRuleState[]>();
-    this.#socket.dump(
+  /** The handles of the rules of one chain at this moment, in order. Throws KernelError. */
+  handlesOf(chain: string): readonly bigint[] {
+    return this.#socket.dump(
       "read rules of chain",
       `${chain} of table ${formatTable(this.#table)}`,
       NFT_MSG_GETRULE,
       (w) => encodeTableQuery(w, this.#table, chain),
-      (message) => collectRule(rules, message, this.#table),
+      (message) => decodeHandle(message, this.#table, chain),
     );
-    return rules.get(chain) ?? [];
   }
 
   /**
