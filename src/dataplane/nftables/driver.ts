@@ -56,6 +56,7 @@ export class NftablesDriver implements Driver {
   readonly #refusals: Refusals;
   readonly #planner: Planner;
   readonly #reading: Reading;
+  readonly #onlyLooks: boolean;
   #program = NOTHING;
   /** Units with something to do, as far as is known; and of these, those that changed last. */
   readonly #todo = new Set<Unit>();
@@ -66,10 +67,13 @@ export class NftablesDriver implements Driver {
   #replaces = false;
   #refusalsInRow = 0;
 
-  /** `ownsTable`: where the kernel can (`canOwnTables`). Opens its sockets in the thread's network namespace. Throws KernelError. */
+  /** `ownsTable`: where the kernel can (`canOwnTables`); undefined for one that only looks. Opens its sockets in the thread's network namespace. Throws KernelError. */
   constructor(
     sys: Sys,
-    { ownsTable, clock }: { readonly ownsTable: boolean; readonly clock: Pick<Clock, "monotonicMs" | "wallMs"> },
+    {
+      ownsTable,
+      clock,
+    }: { readonly ownsTable: boolean | undefined; readonly clock: Pick<Clock, "monotonicMs" | "wallMs"> },
   ) {
     this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
@@ -83,7 +87,8 @@ export class NftablesDriver implements Driver {
       written: new Set(),
       changed: new Set(),
     };
-    const table = { row: ownsTable ? OWNED : UNOWNED, unit: BASE_UNIT };
+    this.#onlyLooks = ownsTable === undefined;
+    const table = { row: ownsTable === true ? OWNED : UNOWNED, unit: BASE_UNIT };
     const base = this.#lowering.base();
     this.#take({ ...base, rows: new Map([[TABLE_ROW, table], ...base.rows]) });
   }
@@ -229,11 +234,11 @@ export class NftablesDriver implements Driver {
   }
 
   plan(): readonly PlannedChange[] {
-    return describePlan(this.#planOf(this.#everyUnit(), Infinity));
-  }
-
-  *#everyUnit(): Generator<Unit> {
-    yield* this.#state.units;
+    this.#settle();
+    const plan = this.#planOf(this.#state.units, Infinity);
+    if (!this.#onlyLooks) return describePlan(plan);
+    // Whoever holds the table, it is there.
+    return describePlan({ ...plan, rows: plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined) });
   }
 
   /** What changed last comes first, with what it refers to. */
