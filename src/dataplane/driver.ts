@@ -70,11 +70,8 @@ export interface RowStatus {
   readonly attempts: number;
 }
 
-/** What somebody else touched of ours: names of objects within the driver's part of the kernel. */
-export interface Touched {
-  readonly chains: ReadonlySet<string>;
-  readonly sets: ReadonlySet<string>;
-}
+/** What somebody else touched of ours: ids of the driver's own rows. */
+export type Touched = ReadonlySet<string>;
 
 export interface DriverEvents {
   /** Somebody else changed what is ours since it was read last; `by` says who, `touched` what, if it is known and not everything. */

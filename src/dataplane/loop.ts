@@ -372,12 +372,6 @@ function isBusy({ reading, writing }: State): boolean {
 }
 
 function merged(a: ReadRequest, b: ReadRequest): ReadRequest {
-  const only =
-    a.only === undefined || b.only === undefined
-      ? undefined
-      : {
-          chains: new Set([...a.only.chains, ...b.only.chains]),
-          sets: new Set([...a.only.sets, ...b.only.sets]),
-        };
+  const only = a.only === undefined || b.only === undefined ? undefined : new Set([...a.only, ...b.only]);
   return { atMs: Math.min(a.atMs, b.atMs), only, by: a.by ?? b.by };
 }

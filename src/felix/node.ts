@@ -5,6 +5,7 @@
  * kernel (after in-sync), then the CNI server answers.
  */
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
+import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -78,7 +79,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({
-    drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable, clock })],
+    drivers: [
+      new LinksDriver(sys, clock, families),
+      new RoutesDriver(sys, clock, families),
+      new NftablesDriver(sys, { ownsTable, clock }),
+    ],
     clock,
     watcher: host.watcher,
     auditIntervalMs: options.auditIntervalMs,

@@ -6,6 +6,7 @@
  * is in the node's network namespace.
  * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
  */
+import { HOST_END_IPV4, HOST_END_IPV6 } from "../dataplane/links/settings.ts";
 import type { Sys } from "../host/sys.ts";
 import { EEXIST, ENODEV, KernelError } from "../kernel/errno.ts";
 import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
@@ -127,15 +128,10 @@ export class PodNetwork {
 
   #setUpHostEnd(link: Link, request: PodRequest): void {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
-    this.#host.setSettings(
-      link.index,
-      { forwarding: true, proxyArp: true, routeLocalnet: true, rpFilter: 1 },
-      { linkLocalFromMac: with6 },
-    );
+    this.#host.setSettings(link.index, HOST_END_IPV4, { linkLocalFromMac: with6 });
     writeSysctl(this.#sys, `net/ipv4/neigh/${link.name}/proxy_delay`, "0");
     if (with6) {
-      const settings = { disable_ipv6: "0", accept_dad: "0", accept_ra: "0", forwarding: "1", proxy_ndp: "1" };
-      for (const [setting, value] of Object.entries(settings))
+      for (const [setting, value] of Object.entries(HOST_END_IPV6))
         writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
     }
     this.#host.setLinkUp(link.index);

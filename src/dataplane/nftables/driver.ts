@@ -25,7 +25,7 @@ import { commandsOf, describePlan, type Plan, type PlannedCommand } from "./plan
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
-import { needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
 import { TableState } from "./table-state.ts";
@@ -63,6 +63,7 @@ export class NftablesDriver implements Driver {
   readonly #refusals: Refusals;
   readonly #planner: Planner;
   readonly #reading: Reading;
+  readonly #onlyLooks: boolean;
   #program = NOTHING;
   /** Units with something to do, as far as is known; and of these, those that changed last. */
   readonly #todo = new Set<Unit>();
@@ -73,10 +74,13 @@ export class NftablesDriver implements Driver {
   #replaces = false;
   #refusalsInRow = 0;
 
-  /** `ownsTable`: where the kernel can (`canOwnTables`). Opens its sockets in the thread's network namespace. Throws KernelError. */
+  /** `ownsTable`: where the kernel can (`canOwnTables`); undefined for one that only looks. Opens its sockets in the thread's network namespace. Throws KernelError. */
   constructor(
     sys: Sys,
-    { ownsTable, clock }: { readonly ownsTable: boolean; readonly clock: Pick<Clock, "monotonicMs" | "wallMs"> },
+    {
+      ownsTable,
+      clock,
+    }: { readonly ownsTable: boolean | undefined; readonly clock: Pick<Clock, "monotonicMs" | "wallMs"> },
   ) {
     this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
@@ -90,7 +94,8 @@ export class NftablesDriver implements Driver {
       written: new Set(),
       changed: new Set(),
     };
-    const table = { row: ownsTable ? OWNED : UNOWNED, unit: BASE_UNIT };
+    this.#onlyLooks = ownsTable === undefined;
+    const table = { row: ownsTable === true ? OWNED : UNOWNED, unit: BASE_UNIT };
     const base = this.#lowering.lower(NOTHING, { ...NOTHING, members: new Map() });
     this.#take({ ...base, rows: new Map([[TABLE_ROW, table], ...base.rows]) });
   }
@@ -202,7 +207,9 @@ export class NftablesDriver implements Driver {
       received: (datagram) => {
         for (const { generation, by, touched } of transactions.take(datagram, this.#client.portId)) {
           // Generations are 32 bits that wrap around. What was read last may have been newer than this news.
-          if (((generation - this.#client.generation) | 0) > 0) events.changed(by, touched);
+          if (((generation - this.#client.generation) | 0) <= 0) continue;
+          const ids = touched && new Set([...[...touched.chains].map(chainId), ...[...touched.sets].map(setId)]);
+          events.changed(by, ids);
         }
       },
       lost: (cause) => events.lost(cause),
@@ -212,9 +219,9 @@ export class NftablesDriver implements Driver {
   *committing(): Steps {
     this.#refuseForeignOwner();
     if (this.#unread.size > 0) {
-      const sets = new Set(this.#unread);
+      const sets = new Set([...this.#unread].map(setId));
       this.#unread.clear();
-      yield* this.reading({ chains: new Set(), sets });
+      yield* this.reading(sets);
     }
     do {
       for (;;) {
@@ -234,11 +241,11 @@ export class NftablesDriver implements Driver {
   }
 
   plan(): readonly PlannedChange[] {
-    return describePlan(this.#planOf(this.#everyUnit(), Infinity));
-  }
-
-  *#everyUnit(): Generator<Unit> {
-    yield* this.#state.units;
+    this.#settle();
+    const plan = this.#planOf(this.#state.units, Infinity);
+    if (!this.#onlyLooks) return describePlan(plan);
+    // Whoever holds the table, it is there.
+    return describePlan({ ...plan, rows: plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined) });
   }
 
   /** What changed last comes first, with what it refers to. */
@@ -356,7 +363,7 @@ export class NftablesDriver implements Driver {
 
   /** undefined: it is in the kernel now. */
   #send(plan: Plan): Refused | undefined {
-    const planned = commandsOf(plan, (chain) => this.#client.rulesOf(chain));
+    const planned = commandsOf(plan, (chain) => this.#client.handlesOf(chain));
     const malformed = malformedIn(planned);
     if (malformed !== undefined) return malformed;
     try {

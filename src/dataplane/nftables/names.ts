@@ -43,7 +43,7 @@ export function setName(id: SetId, family: Family): string {
 
 /** The inverse of `setName` and `netsSetName`; undefined for another name. */
 export function parseSetName(name: string): { readonly id: SetId; readonly family: Family } | undefined {
-  const [, id, family] = /^([snr]-[0-9a-f]+)-([46])(?:-nets)?$/.exec(name) ?? [];
+  const [, id, family] = /^(.+)-([46])(?:-nets)?$/.exec(name) ?? [];
   return id === undefined ? undefined : { id: id as SetId, family: family === "6" ? 6 : 4 };
 }
 

@@ -4,7 +4,7 @@
  * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common at either end,
  * with its counters: only what lies between goes and comes.
  */
-import type { NftCommand, NftElement, NftRule, NftRuleState, NftSet } from "../../kernel/nftables/objects.ts";
+import type { NftCommand, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { printElement } from "../../kernel/nftables/print-values.ts";
 import { printBase, printRule } from "../../kernel/nftables/print.ts";
 import { equal } from "../../lib/equal.ts";
@@ -40,8 +40,8 @@ export interface Plan {
   readonly replaces: boolean;
 }
 
-/** The rules of one chain at this moment, with their handles. */
-export type RulesOf = (chain: string) => readonly NftRuleState[];
+/** The handles of the rules of one chain at this moment, in order. */
+export type HandlesOf = (chain: string) => readonly bigint[];
 
 /** By stage of the transaction, in order. */
 const STAGES = [
@@ -57,7 +57,7 @@ const STAGES = [
 ] as const;
 type Stage = (typeof STAGES)[number];
 
-export function commandsOf(plan: Plan, rulesOf: RulesOf): readonly PlannedCommand[] {
+export function commandsOf(plan: Plan, handlesOf: HandlesOf): readonly PlannedCommand[] {
   const stages = new Map<Stage, PlannedCommand[]>(STAGES.map((stage) => [stage, []]));
   const put = (stage: Stage, unit: Unit, command: NftCommand): void => void stages.get(stage)?.push({ command, unit });
   const [first] = plan.units;
@@ -65,7 +65,7 @@ export function commandsOf(plan: Plan, rulesOf: RulesOf): readonly PlannedComman
   const goneSets = new Set(
     plan.rows.flatMap(({ want, have }) => (want === undefined && have?.type === "set" ? [have.set] : [])),
   );
-  for (const change of plan.rows) commandsOfRow(change, goneSets, rulesOf, put);
+  for (const change of plan.rows) commandsOfRow(change, goneSets, handlesOf, put);
   for (const { set, unit, is, add, remove, unsure } of plan.elements) {
     if (unsure.length > 0) put("remove elements", unit, { do: "add-elements", set, is, elements: unsure });
     const gone = [...unsure, ...remove];
@@ -80,7 +80,7 @@ type Put = (stage: Stage, unit: Unit, command: NftCommand) => void;
 function commandsOfRow(
   { unit, want, have }: RowChange,
   goneSets: ReadonlySet<string>,
-  rulesOf: RulesOf,
+  handlesOf: HandlesOf,
   put: Put,
 ): void {
   if (have?.type === "element" && !goneSets.has(have.set))
@@ -91,19 +91,19 @@ function commandsOfRow(
   if (want?.type === "set" && want.is !== undefined)
     put("add sets", unit, { do: "add-set", set: want.set, is: want.is });
   if (want === undefined && have?.type === "set") put("remove sets", unit, { do: "delete-set", set: have.set });
-  if (want?.type === "chain") commandsOfChain(unit, want, have?.type === "chain" ? have : undefined, rulesOf, put);
+  if (want?.type === "chain") commandsOfChain(unit, want, have?.type === "chain" ? have : undefined, handlesOf, put);
   if (want === undefined && have?.type === "chain") {
     put("flushes", unit, { do: "flush-chain", chain: have.chain });
     put("remove chains", unit, { do: "delete-chain", chain: have.chain });
   }
 }
 
-function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined, rulesOf: RulesOf, put: Put): void {
+function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined, handlesOf: HandlesOf, put: Put): void {
   const { chain, base } = want;
   const rules = want.rules.flatMap((rule) => rule ?? []);
   if (have === undefined)
     put("add chains", unit, { do: "add-chain", chain, base: base === "unknown" ? undefined : base });
-  const kept = have === undefined ? undefined : commonEnds(have.rules, rules, () => rulesOf(chain));
+  const kept = have === undefined ? undefined : commonEnds(have.rules, rules, () => handlesOf(chain));
   if (kept === undefined) {
     if (have !== undefined && have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
     for (const rule of rules) put("rules", unit, { do: "add-rule", chain, rule });
@@ -123,23 +123,23 @@ interface CommonEnds {
   readonly before: bigint | undefined;
 }
 
-/** undefined when nothing is in common, or when the chain is no longer as we believe. */
+/** undefined when nothing is in common, or when the chain no longer has as many rules as we believe. */
 function commonEnds(
   have: ChainRow["rules"],
-  want: readonly NftRule[],
-  read: () => readonly NftRuleState[],
+  want: ChainRow["rules"],
+  read: () => readonly bigint[],
 ): CommonEnds | undefined {
   const { head, tail } = commonCounts(have, want);
   if (head + tail === 0) return undefined;
-  const rules = read();
-  if (rules.length !== have.length || rules.some(({ rule }, i) => !equal(rule, have[i]))) return undefined;
+  const handles = read();
   const end = have.length - tail;
-  return { head, tail, gone: rules.slice(head, end).map(({ handle }) => handle), before: rules[end]?.handle };
+  if (handles.length !== have.length) return undefined;
+  return { head, tail, gone: handles.slice(head, end), before: handles[end] };
 }
 
 function commonCounts(
   have: ChainRow["rules"],
-  want: readonly NftRule[],
+  want: ChainRow["rules"],
 ): { readonly head: number; readonly tail: number } {
   const most = Math.min(have.length, want.length);
   let head = 0;
@@ -150,10 +150,16 @@ function commonCounts(
 }
 
 /** Rough cost of a change in microseconds of the thread, ours and the kernel's. */
-export function costOf(change: RowChange): number {
-  const rules = (row: RowChange["want"]): number => (row?.type === "chain" ? row.rules.length : 0);
-  return 5 + 20 * Math.max(rules(change.want), rules(change.have) / 2);
+export function costOf({ want, have }: RowChange): number {
+  const wanted = want?.type === "chain" ? want.rules : [];
+  const had = have?.type === "chain" ? have.rules : [];
+  if (wanted.length === 0 || had.length === 0) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
+  const { head, tail } = commonCounts(had, wanted);
+  return ROW_US + RULE_US * (Math.max(wanted.length, had.length) - head - tail);
 }
+
+const ROW_US = 15;
+const RULE_US = 20;
 
 /** The plan as lines, sets with their elements counted or, if few, named. */
 export function describePlan(plan: Plan): readonly PlannedChange[] {

@@ -55,7 +55,7 @@ export class Planner {
   #finds(draft: Draft, id: string, want: NftRow | undefined, own: readonly RowChange[]): boolean {
     return (
       want === undefined ||
-      referencesOf(want).every(
+      [...referencesOf(want)].every(
         (reference) =>
           reference === id ||
           own.some((change) => change.id === reference) ||
@@ -166,7 +166,7 @@ class Draft {
     for (const user of this.#state.usersOf(rowId)) {
       if (user === rowId) continue;
       const row = this.#after.has(user) ? this.#after.get(user) : this.#state.have.get(user);
-      if (row !== undefined && referencesOf(row).includes(rowId)) return true;
+      if (row !== undefined && referencesOf(row).has(rowId)) return true;
     }
     return false;
   }

@@ -36,8 +36,13 @@ export function* readTable(reading: Reading, only: Touched | undefined): Steps {
   const owner = hold?.owner !== undefined && hold.owner === client.portId ? "us" : hold?.owner;
   state.setHave(TABLE_ROW, hold === undefined ? undefined : { type: "table", flags: hold.flags, owner });
   if (hold === undefined) return forgetTable(reading);
-  yield* readChains(reading, only?.chains);
-  yield* readSets(reading, only?.sets);
+  yield* readChains(reading, only && namesOf(only, chainId("")));
+  yield* readSets(reading, only && namesOf(only, setId("")));
+}
+
+/** Of the ids that begin so, the rest. */
+function namesOf(ids: Touched, prefix: string): ReadonlySet<string> {
+  return new Set([...ids].flatMap((id) => (id.startsWith(prefix) ? [id.slice(prefix.length)] : [])));
 }
 
 /** There is no table. */

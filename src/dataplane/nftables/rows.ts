@@ -66,10 +66,10 @@ export function needsRebuild(want: NftRow, have: NftRow): boolean {
   return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
 }
 
-const REFERENCES = new WeakMap<NftRow, readonly string[]>();
+const REFERENCES = new WeakMap<NftRow, ReadonlySet<string>>();
 
 /** Ids of the rows that must be there before this one, its own among them if it refers to itself. */
-export function referencesOf(row: NftRow): readonly string[] {
+export function referencesOf(row: NftRow): ReadonlySet<string> {
   const known = REFERENCES.get(row);
   if (known !== undefined) return known;
   const found = new Set<string>();
@@ -87,7 +87,6 @@ export function referencesOf(row: NftRow): readonly string[] {
         else if (expr.op === "verdict-map") found.add(setId(expr.map));
         else if (expr.op === "verdict") verdict(expr.verdict);
       }
-  const references = [...found];
-  REFERENCES.set(row, references);
-  return references;
+  REFERENCES.set(row, found);
+  return found;
 }

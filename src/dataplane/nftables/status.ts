@@ -58,7 +58,7 @@ function usersOf(state: TableState, set: Unit): Unit[] {
   for (const [id, row] of state.want) {
     const owner = state.ownerOf(id);
     if (owner === undefined || owner.id === set.id) continue;
-    if (referencesOf(row).some((reference) => state.ownerOf(reference)?.id === set.id)) users.add(owner);
+    if ([...referencesOf(row)].some((reference) => state.ownerOf(reference)?.id === set.id)) users.add(owner);
   }
   return [...users];
 }

@@ -71,20 +71,26 @@ export class TableState {
 
   setHave(id: string, row: NftRow | undefined): void {
     const before = this.#rows.have.get(id);
-    if (before !== undefined)
-      for (const reference of referencesOf(before)) {
-        const users = this.#users.get(reference);
-        users?.delete(id);
-        if (users?.size === 0) this.#users.delete(reference);
-      }
+    const had = before === undefined ? NONE : referencesOf(before);
+    const has = row === undefined ? NONE : referencesOf(row);
     this.#rows.setHave(id, row);
-    if (row === undefined) return this.#disown(id);
-    if (!this.#owners.has(id)) this.#own(id, restUnit(id));
-    for (const reference of referencesOf(row)) {
-      const users = this.#users.get(reference);
-      if (users === undefined) this.#users.set(reference, new Set([id]));
-      else users.add(id);
-    }
+    if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
+    if (row === undefined) this.#disown(id);
+    // As a rule a row goes on referring to the same ones.
+    for (const reference of had) if (!has.has(reference)) this.#unuse(reference, id);
+    for (const reference of has) if (!had.has(reference)) this.#use(reference, id);
+  }
+
+  #use(reference: string, id: string): void {
+    const users = this.#users.get(reference);
+    if (users === undefined) this.#users.set(reference, new Set([id]));
+    else users.add(id);
+  }
+
+  #unuse(reference: string, id: string): void {
+    const users = this.#users.get(reference);
+    users?.delete(id);
+    if (users?.size === 0) this.#users.delete(reference);
   }
 
   #own(id: string, unit: Unit): void {

@@ -184,8 +184,8 @@ export class RoutesDriver implements Driver {
       const { protocol, table, destination, metric } = news.route;
       if (news.by !== 0 && news.by === this.#client.portId) return false;
       if (table !== MAIN_TABLE) return false;
-      // Another's route in the place of ours: once it goes, ours can come.
-      return protocol === ROUTE_PROTOCOL || (metric === undefined && this.#tracker.isPending(destination));
+      // Another's may have taken the place of ours, or may have left it.
+      return protocol === ROUTE_PROTOCOL || (metric === undefined && this.#tracker.want.has(destination));
     }
     const { gone, link } = news;
     const ids = [...(this.#byInterface.get(link.name) ?? [])];

@@ -14,6 +14,7 @@ import {
   type DecodedChain,
   type DecodedSet,
   decodeElements,
+  decodeHandle,
   decodeRule,
   decodeRuleCount,
   decodeSetMessage,
@@ -171,10 +172,11 @@ export class NftablesClient {
   }
 
   /** The elements of a set; undefined when one cannot be expressed, or when the set does not exist. Throws KernelError. */
-  elementsInSteps({ set, is, count }: DecodedSet): Generator<undefined, readonly NftElement[] | undefined> {
+  elementsInSteps({ set, is }: DecodedSet): Generator<undefined, readonly NftElement[] | undefined> {
     const object = `${set} of table ${formatTable(this.#table)}`;
     const reader = this.#reader;
     const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
+    const count = (): number | undefined => this.#countOf(set);
     const steps = this.#steadily(function* () {
       const elements: RawElement[] = [];
       let known = true;
@@ -186,30 +188,42 @@ export class NftablesClient {
           write,
           (message) => (known = decodeElements(message, elements) && known),
         );
-        if (!whole) return undefined;
+        if (!whole || (known && is?.interval === false && !isComplete(elements, count()))) return undefined;
       } catch (error) {
         if (error instanceof KernelError && error.errno === ENOENT) return { elements: undefined };
         throw error;
       }
       if (is === undefined || !known) return { elements: undefined };
-      return is.interval || isComplete(elements, count) ? { elements: joinElements(is, elements) } : undefined;
+      return { elements: joinElements(is, elements) };
     });
     return (function* () {
       return (yield* steps).elements;
     })();
   }
 
-  /** The rules of one chain at this moment, with their handles. Throws KernelError. */
-  rulesOf(chain: string): readonly NftRuleState[] {
-    const rules = new Map<string, NftRuleState[]>();
-    this.#socket.dump(
+  /** Elements of the set at this moment, as the kernel counts them; undefined where it does not say. */
+  #countOf(set: string): number | undefined {
+    let count: number | undefined;
+    this.#socket.query(
+      "read set",
+      `${set} of table ${formatTable(this.#table)}`,
+      NFT_MSG_GETSET,
+      // Table and name are the same attributes for a set as for its elements.
+      (w) => encodeElementQuery(w, this.#table, set),
+      (message) => (count = decodeSetMessage(message, this.#table)?.count),
+    );
+    return count;
+  }
+
+  /** The handles of the rules of one chain at this moment, in order. Throws KernelError. */
+  handlesOf(chain: string): readonly bigint[] {
+    return this.#socket.dump(
       "read rules of chain",
       `${chain} of table ${formatTable(this.#table)}`,
       NFT_MSG_GETRULE,
       (w) => encodeTableQuery(w, this.#table, chain),
-      (message) => collectRule(rules, message, this.#table),
+      (message) => decodeHandle(message, this.#table, chain),
     );
-    return rules.get(chain) ?? [];
   }
 
   /**

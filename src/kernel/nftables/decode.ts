@@ -126,6 +126,12 @@ export function decodeRuleCount(message: Message, table: TableId): DecodedCount 
   return { chain, handle, packets, bytes };
 }
 
+/** Of a rule of that chain only its handle. */
+export function decodeHandle(message: Message, table: TableId, chain: string): bigint | undefined {
+  const attributes = attributesOf(message, table, NFTA_RULE_TABLE);
+  return attributes?.get(NFTA_RULE_CHAIN)?.text() === chain ? attributes.get(NFTA_RULE_HANDLE)?.u64Be() : undefined;
+}
+
 /** Type, length, value with one byte each for type and length. */
 function decodeComment(userdata: Span | undefined): string | undefined {
   if (userdata === undefined) return undefined;

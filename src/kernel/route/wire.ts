@@ -44,6 +44,7 @@ export const IFLA_INFO_DATA = 2;
 export const VETH_INFO_PEER = 1;
 export const RTEXT_FILTER_SKIP_STATS = 8;
 export const IFLA_INET_CONF = 1;
+export const IFLA_INET6_CONF = 2;
 export const IFLA_INET6_ADDR_GEN_MODE = 8;
 
 /** struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32. */
