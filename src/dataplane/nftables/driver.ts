@@ -32,7 +32,7 @@ import { BASE_UNIT, type Unit } from "./units.ts";
 
 const NOTHING: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
 /** Of the thread, for one transaction, as far as it can be cut. */
-const TRANSACTION_US = 6_000;
+const TRANSACTION_US = 4_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;
 /** Refusals with nothing taken in between after which it is no fault of single rows. */
