@@ -3,7 +3,7 @@ import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
-import type { Driver, DriverEvents, Steps } from "./driver.ts";
+import type { Driver, DriverEvents, RowStatus, Steps } from "./driver.ts";
 import { Loop } from "./loop.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 
@@ -279,4 +279,96 @@ test("the same refusal again is no news", async () => {
     expect(reports).toEqual(["kernel cannot be read or written: will read again and retry"]);
     expect(loop.status()[0]?.error).toContain("EBUSY");
   });
+});
+
+test("while nothing is due nobody wakes", async () => {
+  const all = setUp(600_000);
+  const { clock, a } = all;
+  let sleeps = 0;
+  const sleep = clock.sleep.bind(clock);
+  clock.sleep = (ms, signal) => (sleeps++, sleep(ms, signal));
+  await running(all, async () => {
+    await clock.advance(0);
+    const before = sleeps;
+    await clock.advance(599_000);
+    expect([sleeps - before, a.reads]).toEqual([0, 1]);
+    await clock.advance(1_000);
+    expect(a.reads).toBe(2);
+  });
+});
+
+test("a driver that cannot be read is tried less and less often, and starves none", async () => {
+  const all = setUp(1_000);
+  const { clock, a, b, loop, reports } = all;
+  await running(all, async () => {
+    let attempts = 0;
+    a.read = () => {
+      attempts++;
+      throw new KernelError("read", "table", EBUSY);
+    };
+    const before = b.reads;
+    await clock.advance(60_000);
+    expect(attempts).toBeLessThan(20);
+    expect(b.reads - before).toBe(60);
+    expect(reports.filter((message) => message.startsWith("kernel cannot be read"))).toHaveLength(1);
+    b.kernel = 99;
+    b.watches[0]?.changed("nft");
+    expect([b.kernel, loop.status()[0]?.error]).toEqual([1, "Cannot read table: EBUSY (device or resource busy)"]);
+  });
+});
+
+test("what is read in many steps is read in slices, and what changes meanwhile is written at once", async () => {
+  const all = setUp(1e9);
+  const { clock, a, loop } = all;
+  await running(all, async () => {
+    let tookMs = 0;
+    const now = clock.monotonicMs.bind(clock);
+    clock.monotonicMs = () => now() + tookMs;
+    a.reading = function* () {
+      for (let i = 0; i < 100; i++) {
+        tookMs += 2;
+        yield;
+      }
+      this.read();
+    };
+    const begin = tookMs;
+    a.kernel = 99;
+    a.watches[0]?.changed("nft");
+    // One urgent slice, then the thread is given back.
+    expect(tookMs - begin).toBeLessThan(1_100);
+    const { writes } = a;
+    loop.step(PROGRAM, DELTA);
+    expect(a.writes).toBe(writes + 1);
+    await clock.advance(1_000);
+    expect([a.kernel, a.pending]).toEqual([2, 0]);
+  });
+});
+
+test("rows that are refused are told once, with what became of them, and are no error of the driver", async () => {
+  const rows: RowStatus[] = [];
+  const told: string[] = [];
+  const [a, clock, reports] = [new OneRow("a"), new VirtualClock(), [] as string[]];
+  Object.defineProperty(a, "failures", { get: () => rows });
+  const loop = new Loop({
+    drivers: [a],
+    clock,
+    watcher: NO_WATCHER,
+    auditIntervalMs: 1e9,
+    report: (message) => reports.push(message),
+    refused: ({ row, error }) => told.push(`${row}: ${error}`),
+  });
+  void loop.start();
+  const row = { object: undefined, errno: EBUSY, since: "2025-01-01T00:00:00Z", attempts: 1 } as const;
+  rows.push({ ...row, row: "policy a/b", state: "failed", error: "EBUSY" });
+  rows.push({ ...row, row: "pod a/p", state: "closed", error: "waits for policy a/b" });
+  loop.step(PROGRAM, DELTA);
+  loop.step(PROGRAM, DELTA);
+  expect(told).toEqual(["policy a/b: EBUSY"]);
+  rows[0] = { ...row, row: "policy a/b", state: "failed", error: "ENOMEM" };
+  loop.step(PROGRAM, DELTA);
+  expect(told).toEqual(["policy a/b: EBUSY", "policy a/b: ENOMEM"]);
+  expect(loop.status()[0]).toMatchObject({ error: undefined, rows });
+  rows.length = 0;
+  loop.step(PROGRAM, DELTA);
+  expect(reports.at(-1)).toBe("a row that the kernel refused is programmed or gone");
 });

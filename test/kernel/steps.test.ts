@@ -144,7 +144,10 @@ test("one that changes while a large set is being filled does not wait for it", 
     const { driver } = node;
     driver.read();
     driver.commit();
-    node.endpoint("cali0", Array.from({ length: 150 }, (_, i) => node.policy(`other${i}`)));
+    node.endpoint(
+      "cali0",
+      Array.from({ length: 150 }, (_, i) => node.policy(`other${i}`)),
+    );
     node.addSet(addresses(20_000));
     node.endpoint("cali1", [node.policy("p", [SET])]);
     const work = driver.committing();

@@ -39,7 +39,7 @@ const NOTHING: Program = {
   routes: new Map(),
 };
 /** Of the thread, for one transaction, as far as it can be cut. */
-const TRANSACTION_US = 6_000;
+const TRANSACTION_US = 4_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;
 /** Refusals with nothing taken in between after which it is no fault of single rows. */
@@ -68,6 +68,8 @@ export class NftablesDriver implements Driver {
   /** Units with something to do, as far as is known; and of these, those that changed last. */
   readonly #todo = new Set<Unit>();
   readonly #fresh = new Set<Unit>();
+  /** Units of which it is not known whether they can be made of what the kernel has. */
+  readonly #suspects = new Set<Unit>();
   /** Sets that are wanted again before they had gone: what they hold must be known first. */
   readonly #unread = new Set<string>();
   /** The next transaction replaces the table. */
@@ -164,13 +166,16 @@ export class NftablesDriver implements Driver {
 
   #take({ rows, elements }: NftChange): void {
     const touched = new Set(this.#state.setWants(rows));
+    this.#refusals.changed(touched, "rows");
+    for (const unit of touched) this.#suspects.add(unit);
+    const filled = new Set<Unit>();
     for (const [id, owned] of rows)
       if (owned === undefined && id.startsWith("set ")) this.#elements.forget(id.slice("set ".length));
     for (const [set, change] of elements) {
       const unit = this.#state.ownerOf(setId(set));
       const row = this.#state.want.get(setId(set));
       if (unit === undefined || row?.type !== "set" || row.is === undefined) continue;
-      touched.add(unit);
+      filled.add(unit);
       this.#reading.changed.add(set);
       if (change.type === "some") this.#elements.change(set, change.added, change.removed);
       else if (this.#state.have.has(setId(set))) this.#unread.add(set);
@@ -179,11 +184,11 @@ export class NftablesDriver implements Driver {
         if (wanted !== undefined) this.#elements.fill(set, unit.id, row.is, wanted.elements());
       }
     }
-    for (const unit of touched) {
+    this.#refusals.changed(filled, "elements");
+    for (const unit of [...touched, ...filled]) {
       this.#todo.add(unit);
       this.#fresh.add(unit);
     }
-    this.#refusals.changed(touched);
   }
 
   *reading(only?: Touched): Steps {
@@ -191,7 +196,9 @@ export class NftablesDriver implements Driver {
     yield* readTable(this.#reading, only);
     for (const id of this.#state.pendingRows) {
       const unit = this.#state.ownerOf(id);
-      if (unit !== undefined) this.#todo.add(unit);
+      if (unit === undefined) continue;
+      this.#todo.add(unit);
+      this.#suspects.add(unit);
     }
     for (const unit of this.#state.units) if (unit.kind === "set") this.#todo.add(unit);
   }
@@ -280,13 +287,14 @@ export class NftablesDriver implements Driver {
   }
 
   #needsRebuild(): boolean {
-    for (const unit of this.#todo)
-      for (const id of this.#state.rowsOf(unit.id)) {
+    const suspects = [...this.#suspects];
+    this.#suspects.clear();
+    return suspects.some((unit) =>
+      [...this.#state.rowsOf(unit.id)].some((id) => {
         const [want, have] = [this.#state.want.get(id), this.#state.have.get(id)];
-        if (want !== undefined && have !== undefined && this.#state.isPending(id) && needsRebuild(want, have))
-          return true;
-      }
-    return false;
+        return want !== undefined && have !== undefined && this.#state.isPending(id) && needsRebuild(want, have);
+      }),
+    );
   }
 
   /** Replaces the table in one transaction: packets see the old table or the new one. */

@@ -155,10 +155,12 @@ export function costOf({ want, have }: RowChange): number {
   const had = have?.type === "chain" ? have.rules : [];
   if (wanted.length === 0 || had.length === 0) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
   const { head, tail } = commonCounts(had, wanted);
-  return ROW_US + RULE_US * (Math.max(wanted.length, had.length) - head - tail);
+  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - head - tail);
 }
 
 const ROW_US = 15;
+/** Of a chain that is edited: its handles are read. */
+const EDIT_US = 80;
 const RULE_US = 20;
 
 /** The plan as lines, sets with their elements counted or, if few, named. */

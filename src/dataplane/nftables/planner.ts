@@ -10,7 +10,8 @@ import { type NftRow, referencesOf, setId } from "./rows.ts";
 import type { TableState } from "./table-state.ts";
 import { rankOf, type Unit } from "./units.ts";
 
-const ELEMENT_US = 2;
+/** Rough cost of one element in microseconds of the thread, ours and the kernel's. */
+const ELEMENT_US = 5;
 
 export class Planner {
   readonly #state: TableState;
@@ -36,6 +37,8 @@ export class Planner {
       }
       for (const change of changes) if (change.want === undefined) removals.push(change);
       this.#take(draft, unit, changes, pending);
+      // The rest is for the next one.
+      if (draft.isFull) break;
     }
     draft.remove(removals);
     return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces };
@@ -45,7 +48,7 @@ export class Planner {
     const rows = changes.filter(({ want }) => want !== undefined);
     if (rows.length === 0 && pending.length === 0) return;
     const costUs = rows.reduce((sum, change) => sum + costOf(change), 0);
-    if (!draft.hasRoom(costUs)) return;
+    if (!draft.hasRoom(costUs)) return void (draft.isFull = true);
     if (!rows.every(({ id, want }) => this.#finds(draft, id, want, rows))) return;
     draft.add(unit, rows, costUs);
     for (const [set, entry] of pending) this.#takeElements(draft, unit, set, entry);
@@ -108,6 +111,8 @@ class Draft {
   readonly #after = new Map<string, NftRow | undefined>();
   readonly #whole = new Set<string>();
   roomUs: number;
+  /** Something did not fit. */
+  isFull = false;
 
   constructor(state: TableState, mostUs: number) {
     this.#state = state;

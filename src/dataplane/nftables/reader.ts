@@ -26,7 +26,7 @@ export interface Reading {
 /** Rows compared in one step. */
 const ROWS_PER_STEP = 64;
 /** Elements compared in one step. */
-const ELEMENTS_PER_STEP = 2_000;
+const ELEMENTS_PER_STEP = 1_000;
 
 /** Everything, or only the chains and sets that are named. Throws KernelError. */
 export function* readTable(reading: Reading, only: Touched | undefined): Steps {

@@ -80,11 +80,18 @@ export class Refusals {
     this.#isStale = true;
   }
 
-  /** What is wanted of these has changed. */
-  changed(units: Iterable<Unit>): void {
+  /** What is wanted of these has changed: their rows, or only elements of their sets. */
+  changed(units: Iterable<Unit>, what: "rows" | "elements"): void {
     if (this.#failures.size === 0) return;
-    for (const { id } of units) this.#failures.hasten(id);
-    this.#isStale = true;
+    for (const unit of units) {
+      this.#failures.hasten(unit.id);
+      const cause = what === "rows" ? this.#causeOf(unit) : this.#blocked.get(unit.id);
+      if (cause === this.#blocked.get(unit.id)) continue;
+      // Nothing refers to an endpoint.
+      if (unit.kind !== "endpoint") this.#isStale = true;
+      else if (cause === undefined) this.#blocked.delete(unit.id);
+      else this.#blocked.set(unit.id, cause);
+    }
   }
 
   /** Works out anew which units wait; returns those for which that has changed. */

@@ -28,6 +28,7 @@ import type {
   NftCommand,
   NftElement,
   NftRuleState,
+  NftSet,
   NftSetState,
   NftTableHold,
   NftTableState,
@@ -178,23 +179,17 @@ export class NftablesClient {
     const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
     const count = (): number | undefined => this.#countOf(set);
     const steps = this.#steadily(function* () {
-      const elements: RawElement[] = [];
-      let known = true;
+      const found = new ElementCollector(is);
       try {
-        const whole = yield* reader.dumpInSteps(
-          "read elements of set",
-          object,
-          NFT_MSG_GETSETELEM,
-          write,
-          (message) => (known = decodeElements(message, elements) && known),
+        const whole = yield* reader.dumpInSteps("read elements of set", object, NFT_MSG_GETSETELEM, write, (message) =>
+          found.take(message),
         );
-        if (!whole || (known && is?.interval === false && !isComplete(elements, count()))) return undefined;
+        if (!whole || !found.isComplete(count)) return undefined;
       } catch (error) {
         if (error instanceof KernelError && error.errno === ENOENT) return { elements: undefined };
         throw error;
       }
-      if (is === undefined || !known) return { elements: undefined };
-      return { elements: joinElements(is, elements) };
+      return { elements: found.elements };
     });
     return (function* () {
       return (yield* steps).elements;
@@ -477,10 +472,44 @@ function collectRule(rules: Map<string, NftRuleState[]>, message: Message, table
   else known.push(found.state);
 }
 
-/** As many elements as the kernel counts, none twice. See `#readWhole`. */
-function isComplete(elements: readonly RawElement[], count: number | undefined): boolean {
-  const distinct = new Set(elements.map(({ key }) => key)).size;
-  return distinct === elements.length && (count === undefined || distinct === count);
+/** The elements of one pass over a set, joined as they come where each stands for itself. */
+class ElementCollector {
+  readonly #is: NftSet | undefined;
+  readonly #raw: RawElement[] = [];
+  readonly #joined: NftElement[] = [];
+  readonly #keys = new Set<string>();
+  #isKnown: boolean;
+
+  constructor(is: NftSet | undefined) {
+    this.#is = is;
+    this.#isKnown = is !== undefined;
+  }
+
+  take(message: Message): void {
+    const raw: RawElement[] = [];
+    this.#isKnown = decodeElements(message, raw) && this.#isKnown;
+    if (this.#is === undefined || !this.#isKnown) return;
+    if (this.#is.interval) return void this.#raw.push(...raw);
+    const joined = joinElements(this.#is, raw);
+    this.#isKnown = joined !== undefined;
+    for (const element of joined ?? []) {
+      this.#keys.add(element.key);
+      this.#joined.push(element);
+    }
+  }
+
+  /** Of a hash set: as many as the kernel counts, none twice. See `#readWhole`. */
+  isComplete(count: () => number | undefined): boolean {
+    if (!this.#isKnown || this.#is?.interval !== false) return true;
+    const counted = this.#keys.size === this.#joined.length ? count() : -1;
+    return counted === undefined || counted === this.#keys.size;
+  }
+
+  /** undefined when one cannot be expressed. */
+  get elements(): readonly NftElement[] | undefined {
+    if (this.#is === undefined || !this.#isKnown) return undefined;
+    return this.#is.interval ? joinElements(this.#is, this.#raw) : this.#joined;
+  }
 }
 
 /** In the namespace of whoever asks; in no transaction but one that removes it again. */

@@ -23,6 +23,7 @@ import {
   NFT_MSG_NEWRULE,
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
+  NFT_MSG_NEWTABLE,
   NFTA_ANY_TABLE,
   NFTA_CHAIN_NAME,
   NFTA_RULE_CHAIN,
@@ -47,7 +48,7 @@ export interface ForeignTransaction {
   readonly generation: number;
   /** `nft (process 4711)`. */
   readonly by: string;
-  /** Names of what it touched; undefined when that is not all that it touched, or not known. */
+  /** Names of what it touched beside the table's own flags; undefined when that is not all that it touched, or not known. */
   readonly touched: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> } | undefined;
 }
 
@@ -94,6 +95,8 @@ export class ForeignTransactions {
     const attributes = body.after(NFGENMSG)?.attributes();
     if (attributes?.get(NFTA_ANY_TABLE)?.text() !== this.#table.name) return;
     this.#touched = true;
+    // Its flags are read whatever else is.
+    if (type === NFT_MSG_NEWTABLE) return;
     const [attribute, names] = NAMED.get(type) ?? [0, undefined];
     const name = attributes.get(attribute)?.text();
     if (names === undefined || name === undefined) this.#isNamed = false;
