@@ -18,7 +18,8 @@ import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Endpoint, EndpointId, Program, Route, RouteId } from "../program/program.ts";
+import type { Endpoint, EndpointId, Program } from "../program/program.ts";
+import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
@@ -144,14 +145,15 @@ function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers 
 
 function routesOf(state: State): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
+  const put = (route: Route): void => void routes.set(routeIdOf(route), route);
   for (const block of state.blocks) {
     const row = blockRowOf(block);
     const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
-    if (prefix !== undefined) routes.set(prefix, { type: "blackhole" });
+    if (prefix !== undefined) put(blackholeRoute(prefix));
   }
   const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
   for (const record of records)
-    for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
+    for (const addr of record.addresses) put(localRoute(prefixOfAddr(addr), record.interface));
   return routes;
 }
 

@@ -106,7 +106,7 @@ policy KubernetesNetworkPolicy/a/p
 workload cali-db a/db 10.0.0.1 fd00::1
   normal ingress tier default [KubernetesNetworkPolicy/a/p] else deny; allow
   normal egress allow
-route 10.0.0.0/26 blackhole
+route blackhole 10.0.0.0/26
 route 10.0.0.1/32 dev cali-db
 route fd00::1/128 dev cali-db
 `);
@@ -188,7 +188,7 @@ test("blackholes: this node's blocks, not those of one address, and below an end
     ].map((each) => said("IPAMBlock", each)),
     [],
   );
-  expect(printProgram(graph.program)).toBe("route 10.0.0.0/26 blackhole\nroute fd00::/122 blackhole\n");
+  expect(printProgram(graph.program)).toBe("route blackhole 10.0.0.0/26\nroute blackhole fd00::/122\n");
   expect([...graph.problems.values()]).toEqual([
     'spec.cidr: Invalid value: "junk": must be CIDR text such as 10.0.0.0/26',
   ]);

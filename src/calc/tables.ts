@@ -1,7 +1,8 @@
 /** Tables: the program as it stands, changed in place once a flush; passes on only rows that really differ from what was there. */
 import { equal } from "../lib/equal.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId, Program, ProgramDelta, Route, RouteId } from "../program/program.ts";
+import type { Delta, Endpoint, EndpointId, Program, ProgramDelta } from "../program/program.ts";
+import type { Route, RouteId } from "../program/route.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import type { SetsDelta } from "./sets.ts";
 

@@ -11,11 +11,10 @@ import type { Addr } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "./policy.ts";
+import type { Route, RouteId } from "./route.ts";
 
 /** The interface of the endpoint: of a workload its host-side name, `cali…`; of the host its device, or `*` for every other one. */
 export type EndpointId = Brand<string, "EndpointId">;
-/** The destination prefix of the route: this product has one route per destination. */
-export type RouteId = Prefix;
 
 /** The host endpoint that stands for every interface that is neither a workload's nor another host endpoint's. */
 export const EVERY_INTERFACE = "*" as EndpointId;
@@ -51,12 +50,6 @@ export const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
   return [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
 }
-
-export type Route =
-  /** One address of a local endpoint, on link. */
-  | { readonly type: "local"; readonly interface: string }
-  /** A block of this node: whatever has no more specific route does not exist. */
-  | { readonly type: "blackhole" };
 
 /** What holds for the whole node. */
 export interface Settings {

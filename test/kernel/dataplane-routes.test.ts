@@ -2,17 +2,21 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
-import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
+import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../../src/program/route.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import type { Prefix } from "../../src/net/prefix.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 
-const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
-  ["10.65.0.1/32" as RouteId, { type: "local", interface: "cali1" }],
-  ["fd00:65::1/128" as RouteId, { type: "local", interface: "cali1" }],
-  ["10.65.0.0/26" as RouteId, { type: "blackhole" }],
-  ["fd00:65::/122" as RouteId, { type: "blackhole" }],
-]);
+const ROUTES: ReadonlyMap<RouteId, Route> = new Map(
+  [
+    localRoute("10.65.0.1/32" as Prefix, "cali1"),
+    localRoute("fd00:65::1/128" as Prefix, "cali1"),
+    blackholeRoute("10.65.0.0/26" as Prefix),
+    blackholeRoute("fd00:65::/122" as Prefix),
+  ].map((route) => [routeIdOf(route), route]),
+);
 let nowMs = 0;
 const clock = { monotonicMs: () => nowMs, wallMs: () => nowMs };
 const EMPTY: Program = {
@@ -296,10 +300,8 @@ for (const [destination, words] of FOREIGN) {
       namespace.run(["ip", family, "route", "replace", ...words]);
       const foreign = allTo(namespace, destination);
       // The driver has not read since.
-      const other: Route =
-        destination.endsWith("/26") || destination.endsWith("/122")
-          ? { type: "local", interface: "cali1" }
-          : { type: "local", interface: "peer" };
+      const isBlock = destination.endsWith("/26") || destination.endsWith("/122");
+      const other = localRoute(destination as Prefix, isBlock ? "cali1" : "peer");
       driver.lower(EMPTY, delta(new Map([[destination as RouteId, other]])));
       expect(() => driver.commit()).toThrow("another's route is there");
       expect(allTo(namespace, destination)).toEqual(foreign);
@@ -333,7 +335,7 @@ test("a route that ADD wrote a moment ago is taken for what it is, one of ours t
         "80",
         ...(family === "-4" ? ["scope", "link"] : []),
       ]);
-    const local = new Map([...ROUTES].filter(([, { type }]) => type === "local"));
+    const local = new Map([...ROUTES].filter(([, { type }]) => type === "unicast"));
     driver.lower(EMPTY, delta(local));
     driver.commit();
     expect([driver.pending, shown(namespace)]).toEqual([0, ["10.65.0.1 dev cali1 scope link", "fd00:65::1 dev cali1"]]);

@@ -7,7 +7,9 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import type { Addr } from "../../src/net/addr.ts";
-import type { Endpoint, EndpointId, Route, RouteId } from "../../src/program/program.ts";
+import type { Prefix } from "../../src/net/prefix.ts";
+import type { Endpoint, EndpointId } from "../../src/program/program.ts";
+import { localRoute, routeIdOf } from "../../src/program/route.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { PodNetwork } from "../../src/podnet/podnet.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -69,11 +71,11 @@ async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
       stages: { normal: { ingress: stage, egress: stage } },
     };
     const endpoints = new Map([["cali0" as EndpointId, endpoint]]);
-    const local: Route = { type: "local", interface: "cali0" };
-    const wanted = new Map<RouteId, Route>([
-      ["10.65.0.1/32" as RouteId, local],
-      ["fd00:65::1/128" as RouteId, local],
-    ]);
+    const wanted = new Map(
+      ["10.65.0.1/32", "fd00:65::1/128"]
+        .map((prefix) => localRoute(prefix as Prefix, "cali0"))
+        .map((route) => [routeIdOf(route), route]),
+    );
     const program = {
       settings: DEFAULT_SETTINGS,
       sets: new Map(),

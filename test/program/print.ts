@@ -3,7 +3,8 @@ import { assertNever } from "../../src/lib/bug.ts";
 import { formatName } from "../../src/model/key.ts";
 import { formatProtocol } from "../../src/net/protocol.ts";
 import type { Atom, Clause, Policy, Rule, SetMembers, Stage } from "../../src/program/policy.ts";
-import { type Route, stagesOf } from "../../src/program/program.ts";
+import { stagesOf } from "../../src/program/program.ts";
+import { formatRoute } from "../../src/program/route.ts";
 import { membersOf, type Tables } from "./diff.ts";
 
 export function printProgram(program: Tables): string {
@@ -17,7 +18,7 @@ export function printProgram(program: Tables): string {
       `${endpoint.kind} ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
       ...stagesOf(endpoint).map(({ hook, direction, stage }) => `  ${hook} ${direction} ${printStage(stage)}`),
     ]),
-    ...rows(program.routes).map(([id, route]) => `route ${id} ${printRoute(route)}`),
+    ...rows(program.routes).map(([, route]) => `route ${formatRoute(route)}`),
   ];
   return lines.map((line) => `${line}\n`).join("");
 }
@@ -74,8 +75,4 @@ function printStage(stage: Stage): string {
   const tiers = stage.tiers.map((tier) => `tier ${tier.tier} [${tier.policies.join(", ")}] else ${tier.otherwise}`);
   const profiles = stage.profiles.length === 0 ? [] : [`profiles [${stage.profiles.join(", ")}]`];
   return [...tiers, ...profiles, stage.otherwise].join("; ");
-}
-
-function printRoute(route: Route): string {
-  return route.type === "local" ? `dev ${route.interface}` : route.type;
 }

@@ -15,22 +15,23 @@ import type { Watch, Watcher } from "../../host/watcher.ts";
 import {
   IP6_DEFAULT_METRIC,
   type KernelRoute,
-  MAIN_TABLE,
   RouteClient,
   type RouteChange,
   SCOPE_LINK,
   SCOPE_UNIVERSE,
 } from "../../kernel/route/client.ts";
 import { openRouteNotifications, readNews, ROUTE_GROUPS, type RouteNews } from "../../kernel/route/monitor.ts";
+import { invariant } from "../../lib/bug.ts";
 import { formatTimestamp } from "../../lib/timestamp.ts";
 import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import { type Prefix, prefixAddr, prefixFamily } from "../../net/prefix.ts";
+import { prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
+import { blackholeRoute, formatRoute, MAIN_TABLE, type Route, routeIdOf } from "../../program/route.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps } from "../driver.ts";
 import { Failures } from "../failures.ts";
 import { type Change, Tracker } from "../tracker.ts";
-import { destinationOf, LEAVING_METRIC, leavingId, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
+import { LEAVING_METRIC, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
 
 /** BGP speakers may hold back news for 30 s. Source: RFC 4271, MinRouteAdvertisementIntervalTimer. */
 const LEAVING_MS = 30_000;
@@ -122,22 +123,23 @@ export class RoutesDriver implements Driver {
 
   lower(_program: Program, delta: ProgramDelta): void {
     for (const [id, route] of delta.routes) {
-      const isWanted = route !== undefined && (route.type === "local" || this.#families.has(prefixFamily(id)));
-      this.#index(id, this.#tracker.want.get(id)?.is, isWanted ? route : undefined);
+      const isWanted =
+        route !== undefined && (route.type === "unicast" || this.#families.has(prefixFamily(route.destination)));
+      this.#index(id, deviceOf(this.#tracker.want.get(id)), isWanted ? route.device : undefined);
       this.#tracker.setWant(id, isWanted ? { is: route } : undefined);
       this.#failures.hasten(id);
     }
   }
 
-  #index(id: string, before: Row["is"] | undefined, now: Row["is"] | undefined): void {
-    if (before?.type === "local") {
-      const ids = this.#byInterface.get(before.interface);
+  #index(id: string, before: string | undefined, now: string | undefined): void {
+    if (before !== undefined) {
+      const ids = this.#byInterface.get(before);
       ids?.delete(id);
-      if (ids?.size === 0) this.#byInterface.delete(before.interface);
+      if (ids?.size === 0) this.#byInterface.delete(before);
     }
-    if (now?.type !== "local") return;
-    const ids = this.#byInterface.get(now.interface);
-    if (ids === undefined) this.#byInterface.set(now.interface, new Set([id]));
+    if (now === undefined) return;
+    const ids = this.#byInterface.get(now);
+    if (ids === undefined) this.#byInterface.set(now, new Set([id]));
     else ids.add(id);
   }
 
@@ -156,7 +158,7 @@ export class RoutesDriver implements Driver {
   #adopt(have: ReadonlyMap<string, Row>): void {
     for (const [id, { is }] of have) {
       // Left by an earlier process: nobody knows when.
-      if (is.type === "leaving" && !this.#leaving.has(id)) this.#leave(id);
+      if (is !== "other" && isLeft(is) && !this.#leaving.has(id)) this.#leave(is);
     }
     this.#tracker.replaceHave(have);
     // Whatever stood in the way may have gone.
@@ -220,7 +222,8 @@ export class RoutesDriver implements Driver {
     for (const id of this.#failures.all.keys()) if (!this.#tracker.isPending(id)) this.#failures.forget(id);
     if (this.#tracker.pending === 0) return;
     for (const { id, want, have } of this.#tracker.changes()) {
-      if (want === undefined && have?.is.type === "blackhole" && !id.startsWith("surplus ")) this.#leave(leavingId(id));
+      if (want === undefined && have !== undefined && isBlock(have.is) && !id.startsWith("surplus "))
+        this.#leave(blackholeRoute(have.is.destination, LEAVING_METRIC));
     }
     const due = new Set(this.#failures.due());
     const isDue = (id: string): boolean => this.#failures.get(id) === undefined || due.has(id);
@@ -260,19 +263,21 @@ export class RoutesDriver implements Driver {
   }
 
   /** From now on the row is wanted for a while. */
-  #leave(id: string): void {
+  #leave(route: Route): void {
+    const id = routeIdOf(route);
     this.#leaving.set(id, this.#clock.monotonicMs() + LEAVING_MS);
-    this.#tracker.setWant(id, { is: { type: "leaving" } });
+    this.#tracker.setWant(id, { is: route });
   }
 
   /** A local route can be written only while its interface exists and is up. */
   #isPossible({ want }: Change<Row>): boolean {
-    return want?.is.type !== "local" || this.#client.linkByName(want.is.interface)?.up === true;
+    const device = deviceOf(want);
+    return device === undefined || this.#client.linkByName(device)?.up === true;
   }
 
   /** Never a replacement, which would take whatever route is there by then. */
   #requestsOf(change: Change<Row>): Requests {
-    const add = change.want === undefined ? undefined : this.#routeOf(change.id, change.want);
+    const add = change.want === undefined ? undefined : this.#routeOf(change.want);
     const gone = change.have?.kernel;
     const all: RouteChange[] = [];
     // A metric that is left out would match any.
@@ -285,17 +290,20 @@ export class RoutesDriver implements Driver {
     return { change, add, all };
   }
 
-  #routeOf(id: string, { is }: Row): KernelRoute {
-    const base = { destination: destinationOf(id) as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
-    if (is.type !== "local")
-      return {
-        ...base,
-        type: "blackhole",
-        scope: SCOPE_UNIVERSE,
-        ...(is.type === "leaving" ? { metric: LEAVING_METRIC } : {}),
-      };
-    const link = this.#client.linkByName(is.interface);
-    return { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link?.index ?? 0 };
+  #routeOf({ is }: Row): KernelRoute {
+    invariant(is !== "other", "only routes of the program are wanted");
+    const { table, destination, type, device, via, metric } = is;
+    const link = device === undefined ? undefined : this.#client.linkByName(device);
+    return {
+      destination,
+      table,
+      protocol: ROUTE_PROTOCOL,
+      type,
+      scope: device !== undefined && via === undefined ? SCOPE_LINK : SCOPE_UNIVERSE,
+      ...(device === undefined ? {} : { interfaceIndex: link?.index ?? 0 }),
+      ...(via === undefined ? {} : { gateway: via }),
+      ...(metric === undefined ? {} : { metric }),
+    };
   }
 
   /** undefined also for a deletion of what has gone (the kernel removes routes of a deleted interface itself), and for what is there already. */
@@ -343,10 +351,20 @@ export class RoutesDriver implements Driver {
   }
 }
 
+function deviceOf(row: Row | undefined): string | undefined {
+  return row === undefined || row.is === "other" ? undefined : row.is.device;
+}
+
+/** What a block leaves when it is given up. */
+function isLeft({ type, metric }: Route): boolean {
+  return type === "blackhole" && metric === LEAVING_METRIC;
+}
+
+function isBlock(is: Row["is"]): is is Route {
+  return is !== "other" && is.type === "blackhole" && is.metric === undefined;
+}
+
 /** As `ip route` writes it. */
 function describeRow(id: string, row: Row | undefined): string {
-  const destination = row?.kernel?.destination ?? destinationOf(id);
-  if (row === undefined || row.is.type === "other") return destination;
-  if (row.is.type === "local") return `${destination} dev ${row.is.interface}`;
-  return `blackhole ${destination}${row.is.type === "leaving" ? ` metric ${LEAVING_METRIC}` : ""}`;
+  return row === undefined || row.is === "other" ? (row?.kernel?.destination ?? id) : formatRoute(row.is);
 }
