@@ -63,13 +63,13 @@ export class Groups {
   readonly parents = new Parents();
   readonly #groups = new Map<string, Group>();
   /** By label, then by value. */
-  readonly #terms = new Map<string, { readonly label: string; readonly values: Map<string, Term> }>();
+  readonly #terms = new Map<string, Map<string, Term>>();
   #lastTerm = 0;
 
   /** How many there are. */
   get size(): { readonly groups: number; readonly terms: number; readonly parents: number } {
     let terms = 0;
-    for (const { values } of this.#terms.values()) terms += values.size;
+    for (const values of this.#terms.values()) terms += values.size;
     return { groups: this.#groups.size, terms, parents: this.parents.size };
   }
 
@@ -114,19 +114,18 @@ export class Groups {
   }
 
   #term(label: string, value: string): Term {
-    let named = this.#terms.get(label);
-    if (named === undefined) this.#terms.set(label, (named = { label, values: new Map() }));
-    let term = named.values.get(value);
+    let values = this.#terms.get(label);
+    if (values === undefined) this.#terms.set(label, (values = new Map()));
+    let term = values.get(value);
     if (term === undefined) {
-      // One text for the label in all its terms.
-      term = { number: ++this.#lastTerm, label: named.label, value, text: termText(label, value), groups: 0 };
-      named.values.set(value, term);
+      term = { number: ++this.#lastTerm, label, value, text: termText(label, value), groups: 0 };
+      values.set(value, term);
     }
     return term;
   }
 
   #forget({ label, value }: Term): void {
-    const values = this.#terms.get(label)?.values;
+    const values = this.#terms.get(label);
     values?.delete(value);
     if (values?.size === 0) this.#terms.delete(label);
   }
