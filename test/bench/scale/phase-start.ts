@@ -14,9 +14,7 @@ const PROBED_MS = 10_000;
 const TABLE = ["table", "inet", "calico"];
 
 /** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. */
-async function start(
-  bench: Bench,
-): Promise<{
+async function start(bench: Bench): Promise<{
   readonly inSyncMs: number;
   readonly committedMs: number | undefined;
   readonly commits: readonly Commit[];
