@@ -19,9 +19,9 @@ export function spread(values: readonly number[], unit: string): string {
 }
 
 export function row(name: string, values: readonly number[], unit: string): void {
-  console.log(`${name.padEnd(52)} ${spread(values, unit)}`);
+  console.log(`${name.padEnd(56)} ${spread(values, unit)}`);
 }
 
 export function ratio(name: string, value: number, aim: string): void {
-  console.log(`${name.padEnd(52)} ${value.toFixed(2)} times   (aim: ${aim})`);
+  console.log(`${name.padEnd(56)} ${value.toFixed(2)} times   (aim: ${aim})`);
 }

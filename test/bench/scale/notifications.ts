@@ -14,6 +14,7 @@ import {
   NFT_MSG_NEWGEN,
   NFT_MSG_NEWRULE,
   NFT_MSG_NEWSETELEM,
+  NFTA_ANY_TABLE,
   NFTA_DATA_VALUE,
   NFTA_GEN_PROC_PID,
   NFTA_SET_ELEM_KEY,
@@ -24,6 +25,8 @@ export interface Commit {
   /** When its last message was read, `wallMs`. */
   readonly atMs: number;
   readonly pid: number;
+  /** Names of the tables that it touched. */
+  readonly tables: readonly string[];
   readonly messages: number;
   readonly rulesAdded: number;
   readonly rulesDeleted: number;
@@ -43,7 +46,7 @@ export function openCommits(sys: Sys): number {
   return openNotifications(sys, NETLINK_NETFILTER, NFNLGRP_NFTABLES, RECEIVE_BYTES);
 }
 
-type Counts = { -readonly [K in keyof Omit<Commit, "atMs" | "pid" | "keys">]: number };
+type Counts = { -readonly [K in keyof Omit<Commit, "atMs" | "pid" | "tables" | "keys">]: number };
 
 function noCounts(): Counts {
   return { messages: 0, rulesAdded: 0, rulesDeleted: 0, elementsAdded: 0, elementsDeleted: 0 };
@@ -53,6 +56,7 @@ function noCounts(): Counts {
 export class CommitReader {
   #counts = noCounts();
   #keys: string[] = [];
+  #tables = new Set<string>();
 
   /** The transactions that ended in the datagram. */
   take(datagram: Uint8Array, atMs: number): Commit[] {
@@ -62,12 +66,14 @@ export class CommitReader {
       const attributes = body.after(NFGENMSG)?.attributes();
       if (type === NFT_MSG_NEWGEN) {
         const pid = attributes?.get(NFTA_GEN_PROC_PID)?.u32Be() ?? 0;
-        ended.push({ atMs, pid, ...this.#counts, keys: this.#keys });
+        ended.push({ atMs, pid, tables: [...this.#tables], ...this.#counts, keys: this.#keys });
         this.#counts = noCounts();
         this.#keys = [];
+        this.#tables = new Set();
         return;
       }
       this.#counts.messages++;
+      this.#tables.add(attributes?.get(NFTA_ANY_TABLE)?.text() ?? "");
       if (type === NFT_MSG_NEWRULE) this.#counts.rulesAdded++;
       if (type === NFT_MSG_DELRULE) this.#counts.rulesDeleted++;
       if (type === NFT_MSG_NEWSETELEM) this.#counts.elementsAdded += this.#elements(attributes);

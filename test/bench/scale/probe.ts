@@ -1,5 +1,5 @@
 /**
- * probe: a process that asks the daemon's health endpoint 2 ms after each answer, and now and then an HTTP server that does nothing,
+ * probe: a process that asks the daemon's health endpoint 2 ms after each answer, and apart from that an HTTP server that does nothing,
  * which tells the machine's own delays. It prints `WHICH AT-MS MS` a line; the bench keeps what it wants.
  * Usage: bun probe.ts HOST PORT; `bun probe.ts idle` is the server that does nothing.
  */
@@ -8,7 +8,7 @@ import { writeSync } from "node:fs";
 import { wallMs } from "./clock.ts";
 
 const PAUSE_MS = 2;
-const EVERY = 10;
+const IDLE_PAUSE_MS = 20;
 const PATH = "/liveness";
 
 /** One kept-alive connection; asks again when it was closed. */
@@ -43,7 +43,7 @@ async function measure(which: string, ask: () => Promise<void>): Promise<string>
   return `${which} ${at.toFixed(3)} ${(wallMs() - at).toFixed(3)}\n`;
 }
 
-async function probe(host: string, port: number): Promise<never> {
+async function probe(host: string, port: number): Promise<void> {
   const idle = Bun.spawn([process.execPath, import.meta.path, "idle"], {
     stdin: "pipe",
     stdout: "pipe",
@@ -53,11 +53,14 @@ async function probe(host: string, port: number): Promise<never> {
   const other = asker("127.0.0.1", Number(new TextDecoder().decode(value)));
   const daemon = asker(host, port);
   writeSync(1, `listening ${idle.pid} 0\n`);
-  for (let i = 0; ; i++) {
-    let text = await measure("daemon", daemon);
-    if (i % EVERY === 0) text += await measure("idle", other);
-    if (text !== "") writeSync(1, text);
-    await Bun.sleep(PAUSE_MS);
+  await Promise.all([repeat("daemon", PAUSE_MS, daemon), repeat("idle", IDLE_PAUSE_MS, other)]);
+}
+
+async function repeat(which: string, pauseMs: number, ask: () => Promise<void>): Promise<never> {
+  for (;;) {
+    const line = await measure(which, ask);
+    if (line !== "") writeSync(1, line);
+    await Bun.sleep(pauseMs);
   }
 }
 

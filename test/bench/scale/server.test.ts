@@ -96,7 +96,7 @@ test("the block of a pod that moved holds its new address and not the one before
   const { items: blocks } = await list("/apis/projectcalico.org/v3/ipamblocks");
   const held = blocks.flatMap(({ spec }) => {
     const first = String(spec?.["cidr"]).split("/")[0] ?? "";
-    return (spec?.["allocations"] as (number | null)[]).flatMap((index, ordinal) =>
+    return ((spec?.["allocations"] ?? []) as (number | null)[]).flatMap((index, ordinal) =>
       index === null ? [] : [Number.parseInt(hexOf(first), 16) + ordinal],
     );
   });

@@ -7,6 +7,7 @@ import { lineOf, summaryOf } from "./table.ts";
 const commit = (atMs: number, ...keys: readonly string[]): Commit => ({
   atMs,
   pid: 1,
+  tables: ["calico"],
   messages: 2,
   rulesAdded: 0,
   rulesDeleted: 0,
