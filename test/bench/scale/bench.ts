@@ -7,7 +7,7 @@ import type { PodWeight, Size } from "./scenario.ts";
 import type { Stage } from "./stage.ts";
 import type { Table } from "./table.ts";
 import type { HealthSamples, KernelMonitor } from "./watchers.ts";
-import { milliseconds } from "./watchers.ts";
+import { longest } from "./watchers.ts";
 
 export interface Bench {
   readonly stage: Stage;
@@ -15,6 +15,8 @@ export interface Bench {
   readonly weight: PodWeight;
   readonly node: Node;
   readonly cluster: Cluster;
+  /** The process of the API. */
+  readonly apiPid: number;
   readonly monitor: KernelMonitor;
   readonly table: Table;
 }
@@ -32,14 +34,13 @@ export async function withCpu<T>(
 
 /** The longest that the health endpoint took, beside the server that does nothing. */
 export function addStall({ table }: Bench, phase: string, { daemon, idle }: HealthSamples): void {
-  const longest = Math.max(...milliseconds(daemon));
-  const machine = Math.max(...milliseconds(idle));
+  const [worst, machine] = [longest(daemon), longest(idle)];
   table.add({
     what: `worst stall of the thread: ${phase}`,
     unit: "ms",
-    values: [longest],
+    values: [worst],
     aim: "10 ms",
-    ratio: { value: longest / machine, to: `a server that does nothing (${machine.toFixed(1)} ms)` },
+    ratio: { value: worst / machine, to: `a server that does nothing (${machine.toFixed(1)} ms)` },
   });
 }
 

@@ -5,7 +5,7 @@
  * Every size and weight of pods is a run of its own on a stage of its own, removed at its end, however it ends.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { loadavg } from "node:os";
+import { availableParallelism, loadavg, release } from "node:os";
 import { parseArgs } from "node:util";
 import { spawnIn } from "../../../lab/cluster/cgroup.ts";
 import { type PodWeight, SIZES, type Size } from "./scenario.ts";
@@ -87,6 +87,8 @@ function load(): string {
   return (loadavg()[0] ?? 0).toFixed(2);
 }
 
+const BUSY = 2;
+
 let current: string | undefined;
 
 async function perform({ size, weight, phases }: Plan, churnSeconds: number): Promise<readonly RowSummary[]> {
@@ -129,11 +131,16 @@ async function main({ plans, churnSeconds, json }: Options): Promise<void> {
   const runs: object[] = [];
   for (const plan of plans) {
     const before = load();
+    if (Number(before) > BUSY)
+      console.log(`\nThe load is ${before}: figures are of a machine that is busy with something else.`);
     console.log(`\n==== ${plan.size.name}, ${plan.weight} pods: ${plan.phases.join(", ")}; load before it ${before}`);
     const rows = await perform(plan, churnSeconds);
     runs.push({ size: plan.size.name, weight: plan.weight, loadBefore: before, loadAfter: load(), rows });
     if (json !== undefined)
-      writeFileSync(json, `${JSON.stringify({ at: new Date().toISOString(), runs }, undefined, 1)}\n`);
+      writeFileSync(
+        json,
+        `${JSON.stringify({ at: new Date().toISOString(), kernel: release(), cpus: availableParallelism(), runs }, undefined, 1)}\n`,
+      );
   }
 }
 

@@ -4,7 +4,7 @@ import { addStall, type Bench, timedIn, withCpu } from "./bench.ts";
 import { wallMs } from "./clock.ts";
 import type { Commit } from "./notifications.ts";
 import { median } from "./table.ts";
-import { milliseconds, whileProbed } from "./watchers.ts";
+import { asSeen, whileProbed } from "./watchers.ts";
 import type { MemberChange } from "./world.ts";
 
 const RATE = 100;
@@ -46,19 +46,20 @@ function addElementByNft({ stage }: Bench): readonly number[] {
 }
 
 export async function measureChurn(bench: Bench, seconds: number): Promise<void> {
-  const { node, table, size, cluster, stage } = bench;
+  const { node, table, size, cluster, stage, apiPid } = bench;
   table.heading(
     `churn: ${RATE} addresses a second with their IPAMBlocks for ${seconds} s, a BIRD that answers, at ${size.name}`,
   );
   await node.idle();
   resetPeak(node.pid);
   const { result, samples } = await whileProbed(stage, async () => {
-    const bird = await withCpu(node.birdPid, () =>
-      withCpu(node.pid, () => cluster.changes("addresses", RATE, RATE * seconds, true)),
+    const api = await withCpu(apiPid, () =>
+      withCpu(node.birdPid, () => withCpu(node.pid, () => cluster.changes("addresses", RATE, RATE * seconds, true))),
     );
-    return { bird, daemon: bird.result, delays: await followMembers(bench, bird.result.result) };
+    const { result: bird } = api;
+    return { api, bird, daemon: bird.result, delays: await followMembers(bench, bird.result.result) };
   });
-  const { bird, daemon, delays } = result;
+  const { api, bird, daemon, delays } = result;
   const byNft = addElementByNft(bench);
   const came = delays.filter(Number.isFinite);
   table.add({
@@ -75,10 +76,11 @@ export async function measureChurn(bench: Bench, seconds: number): Promise<void>
     aim: "0",
   });
   table.add({ what: "CPU of the daemon", unit: "% of a core", values: [daemon.percent] });
+  table.add({ what: "CPU of the bench's API", unit: "% of a core", values: [api.percent] });
   table.add({ what: "CPU of BIRD", unit: "% of a core", values: [bird.percent] });
-  const [asked, idle] = [milliseconds(samples.daemon), milliseconds(samples.idle)];
+  const [asked, idle] = [asSeen(samples.daemon, 2), asSeen(samples.idle, 20)];
   table.add({
-    what: "health endpoint",
+    what: "health endpoint, asked each 2 ms",
     unit: "ms",
     values: asked,
     ratio: { value: median(asked) / median(idle), to: `a server that does nothing (${median(idle).toFixed(2)} ms)` },

@@ -169,6 +169,11 @@ export async function measureRestart(bench: Bench, base: Baseline | undefined): 
       : { ratio: { value: median(times) / least, to: `lists + parse (${least.toFixed(0)} ms)` } }),
   });
   addCommits(table, commits);
+  const { samples } = await whileProbed(bench.stage, async () => {
+    await node.end("SIGTERM");
+    await start(bench);
+  });
+  addStall(bench, "restart", samples);
   const total = Object.entries(after).reduce((sum, [what, count]) => sum + count - (before[what] ?? 0), 0);
   table.add({
     what: "writes to the API a restart",

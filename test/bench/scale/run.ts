@@ -14,8 +14,8 @@ import { Stage, WORLD_ADDRESS } from "./stage.ts";
 import { Table } from "./table.ts";
 import { KernelMonitor } from "./watchers.ts";
 
-/** Resolves when it serves: all objects are made then. */
-async function startApi(size: Size, weight: PodWeight): Promise<void> {
+/** Its process; resolves when it serves: all objects are made then. */
+async function startApi(size: Size, weight: PodWeight): Promise<number> {
   const child = Bun.spawn(
     [process.execPath, `${import.meta.dir}/server.ts`, size.name, weight, WORLD_ADDRESS, String(API_PORT)],
     {
@@ -26,6 +26,7 @@ async function startApi(size: Size, weight: PodWeight): Promise<void> {
   );
   const { value } = await child.stdout.getReader().read();
   if (value === undefined) throw new Error("the API did not start");
+  return child.pid;
 }
 
 async function main(): Promise<void> {
@@ -33,13 +34,14 @@ async function main(): Promise<void> {
   const size = SIZES.find((each) => each.name === name);
   if (size === undefined || (weight !== "lean" && weight !== "fat")) throw new Error(`no size ${name}, ${weight}`);
   const stage = new Stage(id);
-  await startApi(size, weight);
+  const apiPid = await startApi(size, weight);
   const bench: Bench = {
     stage,
     size,
     weight,
     node: new Node(stage),
     cluster: new Cluster(),
+    apiPid,
     monitor: new KernelMonitor(stage),
     table: new Table(file),
   };

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Commit } from "./notifications.ts";
 import { delaysOf } from "./phase-churn.ts";
 import { lineOf, summaryOf } from "./table.ts";
+import { asSeen } from "./watchers.ts";
 
 const commit = (atMs: number, ...keys: readonly string[]): Commit => ({
   atMs,
@@ -44,4 +45,9 @@ test("a row of many values says its distribution, a row of one its figure", () =
   expect(lineOf({ what: "x", unit: "MB", values: [1.5], ratio: { value: 2, to: "y", aim: "3x" } })).toMatch(
     /^x +1\.50 MB +2\.00x y \(aim 3x\)$/,
   );
+});
+
+test("an answer that took long stands for those that would have been asked for meanwhile", () => {
+  const at = (ms: number): { atMs: number; ms: number } => ({ atMs: 0, ms });
+  expect(asSeen([at(1), at(9), at(2)], 2)).toEqual([1, 9, 7, 5, 3, 2]);
 });

@@ -123,6 +123,18 @@ export async function whileProbed<T>(
   }
 }
 
-export function milliseconds(samples: readonly Sample[]): readonly number[] {
-  return samples.map(({ ms }) => ms);
+/**
+ * The times as someone sees them who asks at that interval whatever happens: the probe asks nothing while an answer is out, so a long
+ * answer stands for all those that would have been asked for meanwhile.
+ */
+export function asSeen(samples: readonly Sample[], intervalMs: number): readonly number[] {
+  return samples.flatMap(({ ms }) => {
+    const seen = [ms];
+    for (let left = ms - intervalMs; left > intervalMs; left -= intervalMs) seen.push(left);
+    return seen;
+  });
+}
+
+export function longest(samples: readonly Sample[]): number {
+  return samples.reduce((most, { ms }) => Math.max(most, ms), 0);
 }
