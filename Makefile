@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-graph bench-kubernetes build check format setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-graph bench-scale bench-kubernetes build check format setup
 
 lab: build
 	@bin/calico-lab up --name $(NAME) $(LAB_FLAGS)
@@ -28,6 +28,10 @@ bench: setup-test build
 # What the calculation of one node costs with 100,000 pods and 10,000 policies; it needs no lab.
 bench-graph: setup-test
 	@$(BUN) test/bench/graph.ts
+
+# One node in clusters of up to 10,000 policies and 100,000 pods: BENCH_FLAGS="--size 10k/100k --pods lean --phase churn --json FILE".
+bench-scale: setup-test build
+	@$(BUN) test/bench/scale/main.ts $(BENCH_FLAGS)
 
 # What the start of a pod costs under both container runtimes, on the cluster of test-kubernetes.
 bench-kubernetes: setup-test build
