@@ -18,7 +18,7 @@ import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } f
 import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
-import { describePlan, type Plan } from "./plan.ts";
+import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
@@ -394,10 +394,6 @@ export class NftablesDriver implements Driver {
   close(): void {
     this.#client.close();
   }
-}
-
-function isEmpty({ rows, elements }: Plan): boolean {
-  return rows.length === 0 && elements.length === 0;
 }
 
 function finish(steps: Steps): void {
