@@ -13,6 +13,7 @@ import { KernelError } from "../kernel/errno.ts";
 import { canOwnTables } from "../kernel/nftables/client.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
+import { Retry } from "../lib/retry.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import type { KnownBlocks } from "../ipam/known-blocks.ts";
@@ -58,6 +59,7 @@ const TIDY_RETRY_MS = 500;
 const POOL_KINDS: readonly Kind[] = ["IPPool", "IPReservation", "IPAMConfiguration"];
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
+const SWEEP_MOST_MS = 60_000;
 
 /** Runs until the signal aborts; rejects when the node cannot start. */
 export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
@@ -229,33 +231,32 @@ function whyBehind({ pending, error, rows }: DriverStatus): string {
 
 /** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */
 async function keepReserve(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
-  let reported = "";
-  let waitMs = TIDY_RETRY_MS;
+  const retry = new Retry({ baseMs: TIDY_RETRY_MS, maxMs: TIDY_INTERVAL_MS }, host.clock);
   while (!signal.aborted) {
     try {
       await reserve.tidy();
-      reported = "";
-      waitMs = TIDY_INTERVAL_MS;
+      retry.succeeded();
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      if (error.message !== reported)
+      if (retry.failed(error.message))
         report("cannot put the addresses of this node in order: will retry", { error: error.message });
-      waitMs = reported === "" ? TIDY_RETRY_MS : Math.min(TIDY_INTERVAL_MS, waitMs * 2);
-      reported = error.message;
     }
-    await host.clock.sleep(waitMs, signal);
+    await host.clock.sleep(retry.waitMs ?? TIDY_INTERVAL_MS, signal);
   }
 }
 
 async function keepSwept(wiring: Wiring, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
+  const retry = new Retry({ baseMs: SWEEP_INTERVAL_MS, maxMs: SWEEP_MOST_MS }, host.clock);
   while (!signal.aborted) {
     try {
       wiring.sweep();
+      retry.succeeded();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      report("cannot delete the host ends of pods that are gone: will retry", { error: error.message });
+      if (retry.failed(error.message))
+        report("cannot delete the host ends of pods that are gone: will retry", { error: error.message });
     }
-    await host.clock.sleep(SWEEP_INTERVAL_MS, signal);
+    await host.clock.sleep(retry.waitMs ?? SWEEP_INTERVAL_MS, signal);
   }
 }
 

@@ -150,6 +150,11 @@ export class Pipeline {
     }
   }
 
+  /** True when the endpoint is part of the program: its Pod is known, and on this node. */
+  isEndpoint(interfaceName: string): boolean {
+    return this.#graph.program.endpoints.has(interfaceName as EndpointId);
+  }
+
   /** True when the endpoint is part of the program and its rules and routes are in the kernel. */
   isProgrammed(interfaceName: string): boolean {
     return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
@@ -165,7 +170,7 @@ export class Pipeline {
 
   /** Why an endpoint is not programmed, for an error message. */
   explain(interfaceName: string): string {
-    if (!this.#graph.program.endpoints.has(interfaceName as EndpointId))
+    if (!this.isEndpoint(interfaceName))
       return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
     return this.#options.loop.explain(interfaceName as EndpointId);
   }

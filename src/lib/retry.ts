@@ -26,6 +26,11 @@ export class Retry {
     return this.#error === undefined ? undefined : this.#atMs;
   }
 
+  /** How long until then; undefined when the last attempt succeeded. */
+  get waitMs(): number | undefined {
+    return this.#error === undefined ? undefined : Math.max(0, this.#atMs - this.#clock.monotonicMs());
+  }
+
   get isDue(): boolean {
     return this.#error !== undefined && this.#clock.monotonicMs() >= this.#atMs;
   }

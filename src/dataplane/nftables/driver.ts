@@ -10,10 +10,8 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { EACCES, EINVAL, ENAMETOOLONG, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
-import { NftablesClient, NftCommitError } from "../../kernel/nftables/client.ts";
-import { describeCommand } from "../../kernel/nftables/encode.ts";
-import { whyNotSendable } from "../../kernel/nftables/limits.ts";
+import { EACCES, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
+import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
@@ -21,10 +19,11 @@ import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } f
 import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
-import { commandsOf, describePlan, type Plan, type PlannedCommand } from "./plan.ts";
+import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
+import { type Refused, sendPlan } from "./send.ts";
 import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
@@ -46,12 +45,6 @@ const FEW_UNITS = 100;
 const MOST_REFUSALS = 32;
 /** Refusals that say something of us or of the socket, not of what was asked. */
 const OF_THE_WHOLE: ReadonlySet<number> = new Set([EPERM, EACCES, EPROTO, ENOBUFS]);
-
-interface Refused {
-  readonly error: KernelError;
-  /** Those whose commands the kernel named, each with its error. */
-  readonly units: ReadonlyMap<Unit, KernelError>;
-}
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
@@ -371,18 +364,9 @@ export class NftablesDriver implements Driver {
 
   /** undefined: it is in the kernel now. */
   #send(plan: Plan): Refused | undefined {
-    const planned = commandsOf(plan, (chain) => this.#client.handlesOf(chain));
-    const malformed = malformedIn(planned);
-    if (malformed !== undefined) return malformed;
-    try {
-      this.#client.commit(planned.map(({ command }) => command));
-    } catch (error) {
-      if (error instanceof NftCommitError) return { error, units: this.#culpritsOf(error, planned) };
-      if (error instanceof KernelError) return { error, units: new Map() };
-      throw error;
-    }
-    this.#committed(plan);
-    return undefined;
+    const refused = sendPlan(this.#client, this.#state, plan);
+    if (refused === undefined) this.#committed(plan);
+    return refused;
   }
 
   #committed({ rows, elements }: Plan): void {
@@ -397,36 +381,6 @@ export class NftablesDriver implements Driver {
       this.#elements.committed(set, add, remove, unsure);
       written.add(setId(set));
     }
-  }
-
-  /** Not those that were refused only because another was that they refer to. */
-  #culpritsOf({ refused }: NftCommitError, planned: readonly PlannedCommand[]): ReadonlyMap<Unit, KernelError> {
-    const named = new Map<Unit, KernelError>();
-    for (const { index, command, errno, detail } of refused) {
-      const unit = planned[index]?.unit;
-      if (unit === undefined || named.has(unit)) continue;
-      const references = this.#withAllReferences(unit);
-      if ([...named.keys()].some((other) => references.has(other.id))) continue;
-      named.set(
-        unit,
-        new KernelError(describeCommand(command), `in table ${TABLE.family} ${TABLE.name}`, errno, detail),
-      );
-    }
-    return named;
-  }
-
-  #withAllReferences(unit: Unit): ReadonlySet<string> {
-    const all = new Set([unit.id]);
-    for (const unitId of all)
-      for (const id of this.#state.rowsOf(unitId)) {
-        const row = this.#state.want.get(id);
-        for (const reference of row === undefined ? [] : referencesOf(row)) {
-          const owner = this.#state.ownerOf(reference);
-          if (owner !== undefined && owner.kind !== "base") all.add(owner.id);
-        }
-      }
-    all.delete(unit.id);
-    return all;
   }
 
   #settle(): void {
@@ -449,23 +403,6 @@ export class NftablesDriver implements Driver {
   }
 }
 
-function isEmpty({ rows, elements }: Plan): boolean {
-  return rows.length === 0 && elements.length === 0;
-}
-
 function finish(steps: Steps): void {
   for (let step = steps.next(); step.done !== true; step = steps.next());
-}
-
-/** What the kernel would refuse for its form is not sent: it would refuse everybody's transaction. */
-function malformedIn(planned: readonly PlannedCommand[]): Refused | undefined {
-  const units = new Map<Unit, KernelError>();
-  for (const { command, unit } of planned) {
-    const why = units.has(unit) ? undefined : whyNotSendable(command);
-    if (why === undefined) continue;
-    const errno = why.startsWith("name of") ? ENAMETOOLONG : EINVAL;
-    units.set(unit, new KernelError(describeCommand(command), `in table ${TABLE.family} ${TABLE.name}`, errno, why));
-  }
-  const [error] = units.values();
-  return error === undefined ? undefined : { error, units };
 }

@@ -25,6 +25,10 @@ export interface ElementsChange {
   readonly isPartial: boolean;
 }
 
+export function isEmpty({ rows, elements }: Plan): boolean {
+  return rows.length === 0 && elements.length === 0;
+}
+
 export interface PlannedCommand {
   readonly command: NftCommand;
   readonly unit: Unit;

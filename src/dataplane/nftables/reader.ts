@@ -60,7 +60,7 @@ function* readChains({ client, state, written }: Reading, only: ReadonlySet<stri
   if (only?.size === 0) return;
   written.clear();
   const [single] = only?.size === 1 ? only : [];
-  const chains = yield* client.chainsInSteps(single);
+  const chains = yield* client.steps.chains(single);
   const names = only ?? new Set([...chains.keys(), ...chainsOf(state)]);
   let count = 0;
   for (const name of names) {
@@ -83,7 +83,7 @@ function* readSets(reading: Reading, only: ReadonlySet<string> | undefined): Ste
   if (only?.size === 0) return;
   const { client, state, written } = reading;
   written.clear();
-  const sets = yield* client.setsInSteps();
+  const sets = yield* client.steps.sets();
   const before = new Set([...state.have.values()].flatMap((row) => (row.type === "set" ? [row.set] : [])));
   for (const name of only ?? new Set([...sets.keys(), ...before])) {
     const found = sets.get(name);
@@ -114,7 +114,7 @@ function* readSet(reading: Reading, declared: DecodedSet): Steps {
   const { client, state, written, program } = reading;
   const { set, is } = declared;
   written.clear();
-  const found = yield* client.elementsInSteps(declared);
+  const found = yield* client.steps.elements(declared);
   if (written.has(setId(set))) return;
   const row: NftRow = { type: "set", set, is: found === undefined ? undefined : is };
   state.setHave(setId(set), row);
