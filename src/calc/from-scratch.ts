@@ -7,7 +7,7 @@ import { blockRowOf } from "../model/convert/block.ts";
 import { nodeAddressesOf } from "../model/convert/node.ts";
 import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
-import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
+import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
 import { inheritedLabels } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";

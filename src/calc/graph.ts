@@ -17,7 +17,6 @@ import { Inputs } from "./inputs.ts";
 import { Lower } from "./lower.ts";
 import { Matches } from "./matches.ts";
 import { Order } from "./order.ts";
-import { Policies } from "./policies.ts";
 import { Routes } from "./routes.ts";
 import { Sets } from "./sets.ts";
 import { Tables } from "./tables.ts";
@@ -25,7 +24,6 @@ import { Tables } from "./tables.ts";
 export class Graph {
   #inputs = new Inputs();
   readonly #endpoints: Endpoints;
-  readonly #policies = new Policies();
   readonly #matches = new Matches();
   readonly #order = new Order();
   readonly #active = new Active();
@@ -67,7 +65,7 @@ export class Graph {
       if (problem === undefined) this.#unreadable.delete(key);
       else this.#unreadable.set(key, problem);
     const rows = this.#endpoints.step(inputs);
-    const policies = this.#policies.step(inputs.networkPolicies);
+    const { policies } = inputs;
     const dirty = this.#matches.step(rows, policies);
     const endpoints = this.#order.step(dirty, this.#matches);
     const active = this.#active.step(endpoints, policies);
@@ -90,6 +88,6 @@ export class Graph {
 
   /** Objects that are without effect, or closed, because they cannot be read, and why. */
   get problems(): ReadonlyMap<KeyText, string> {
-    return new Map([...this.#policies.problems, ...this.#unreadable]);
+    return this.#unreadable;
   }
 }

@@ -12,7 +12,7 @@ import type { RowUpdate } from "../model/convert/rows.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";
-import type { Resource } from "../model/resource.ts";
+import type { PolicyModel } from "../model/policy.ts";
 import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 
 type Pending<T> = Map<KeyText, T | undefined>;
@@ -21,14 +21,15 @@ export class Inputs {
   readonly endpoints: Pending<EndpointRow> = new Map();
   readonly namespaces: Pending<NamespaceRow> = new Map();
   readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
-  readonly networkPolicies: Pending<Resource<"KubernetesNetworkPolicy">> = new Map();
+  /** One that is not valid is here, closed. */
+  readonly policies: Pending<PolicyModel> = new Map();
   readonly blocks: Pending<BlockRow> = new Map();
   readonly pools: Pending<PoolRow> = new Map();
   /** By name. */
   readonly nodes = new Map<string, NodeAddresses | undefined>();
   /** By interface. */
   readonly records = new Map<string, CniRecord | undefined>();
-  /** Of endpoints, blocks and pools: why it cannot be read; undefined: nothing is wrong with it. */
+  /** Of policies, endpoints, blocks and pools: why it cannot be read; undefined: nothing is wrong with it. */
   readonly problems: Pending<string> = new Map();
 
   put(update: RowUpdate): void {
@@ -40,7 +41,7 @@ export class Inputs {
       case "ServiceAccount":
         return void this.serviceAccounts.set(update.id, update.value);
       case "KubernetesNetworkPolicy":
-        return void this.networkPolicies.set(update.id, update.value);
+        return this.#putPolicy(update.id, update.value?.model);
       case "IPAMBlock":
         return this.#put(this.blocks, update.id, update.value);
       case "IPPool":
@@ -59,6 +60,11 @@ export class Inputs {
       default:
         assertNever(update);
     }
+  }
+
+  #putPolicy(key: KeyText, model: PolicyModel | undefined): void {
+    this.problems.set(key, model?.error);
+    this.policies.set(key, model);
   }
 
   #put<T>(table: Pending<T>, key: KeyText, row: Result<T, FieldError | ParseError> | undefined): void {

@@ -17,7 +17,6 @@ import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.t
 import { objectOf, type RowUpdate } from "../model/convert/rows.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
-import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
 import type { Report } from "./pipeline.ts";
 
@@ -94,7 +93,7 @@ export class FaultReporter {
 
   #inspect(update: RowUpdate): void {
     if (update.kind === "KubernetesNetworkPolicy" && update.value !== undefined) {
-      const { error } = policyOfNetworkPolicy(update.value);
+      const { error } = update.value.model;
       if (error !== undefined)
         this.tell({
           key: update.key,

@@ -106,7 +106,7 @@ const FORBIDDEN: readonly Pair[] = [
   },
   {
     from: /^semantics\//,
-    to: /^model\/(selector\/(parse|evaluate|canonical)|kubernetes\/(network-policy|pod)\.ts)/,
+    to: /^model\/(selector\/(parse|evaluate|canonical)|convert\/)/,
     because: "the definition reads the resources itself",
   },
   { from: /^dataplane\//, to: /^(datastore|calc)\//, because: "if a driver needs it, it belongs in the program" },

@@ -4,7 +4,7 @@
  */
 import type { ByHand } from "../../src/calc/from-scratch.ts";
 import { stageOf } from "../../src/calc/order.ts";
-import { policyOfNetworkPolicy } from "../../src/model/kubernetes/network-policy.ts";
+import { policyOfNetworkPolicy } from "../../src/model/convert/network-policy.ts";
 import type { Key } from "../../src/model/key.ts";
 import type {
   Action,

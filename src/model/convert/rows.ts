@@ -7,10 +7,12 @@ import type { ParseError, Result } from "../../lib/result.ts";
 import type { EndpointRow } from "../endpoint.ts";
 import { formatKey, type Key, type KeyText } from "../key.ts";
 import type { Kind } from "../kind.ts";
-import type { Resource } from "../resource.ts";
+import type { PolicyModel } from "../policy.ts";
+import type { ObjectMeta, Resource } from "../resource.ts";
 import type { Origin, Update } from "../update.ts";
 import { type BlockRow, blockRowOf } from "./block.ts";
 import { type NamespaceRow, namespaceRowOf } from "./namespace.ts";
+import { policyOfNetworkPolicy } from "./network-policy.ts";
 import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
 import { endpointOfPod } from "./pod.ts";
 import { type PoolRow, poolRowOf } from "./pool.ts";
@@ -37,7 +39,14 @@ export interface PoolObject {
 
 type Annotations = Readonly<Record<string, string>>;
 
+export interface PolicyRow {
+  readonly model: PolicyModel;
+  /** Of the object, as far as an Event about it needs it. */
+  readonly metadata: ObjectMeta;
+}
+
 interface Reduced {
+  KubernetesNetworkPolicy: PolicyRow;
   Pod: PodRow;
   Namespace: NamespaceRow;
   ServiceAccount: ServiceAccountRow;
@@ -67,6 +76,8 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
     switch (update.kind) {
       case "Pod":
         return { ...update, id, value: update.value && podRowOf(update.value, node) };
+      case "KubernetesNetworkPolicy":
+        return { ...update, id, value: update.value && policyRowOf(update.value) };
       case "Namespace":
         return { ...update, id, value: update.value && namespaceRowOf(update.value) };
       case "ServiceAccount":
@@ -87,6 +98,7 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
 export function objectOf(update: RowUpdate): Resource | undefined {
   switch (update.kind) {
     case "Pod":
+    case "KubernetesNetworkPolicy":
     case "Namespace":
     case "ServiceAccount":
     case "IPAMBlock":
@@ -107,6 +119,16 @@ function podRowOf(pod: Resource<"Pod">, node: string): PodRow {
     endpoint: endpointOfPod(pod),
     here: where === undefined || where === node ? { uid, revision, annotations } : undefined,
   };
+}
+
+function policyRowOf(policy: Resource<"KubernetesNetworkPolicy">): PolicyRow {
+  const { name, uid, resourceVersion } = policy.metadata;
+  const metadata = {
+    name,
+    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  };
+  return { model: policyOfNetworkPolicy(policy), metadata };
 }
 
 function nodeRowOf(object: Resource<"Node">, node: string): NodeRow {

@@ -15,8 +15,8 @@ import type { AddressesModel, Entity, PolicyModel, PortModel, RuleModel } from "
 import { keyOf, type Resource } from "../resource.ts";
 import { formatFieldError } from "../schema/field-error.ts";
 import type { Selector } from "../selector/selector.ts";
-import { termsOfLabelSelector } from "./label-selector.ts";
-import { validateNetworkPolicy } from "./network-policy-validation.ts";
+import { termsOfLabelSelector } from "../kubernetes/label-selector.ts";
+import { validateNetworkPolicy } from "../kubernetes/network-policy-validation.ts";
 import type {
   NetworkPolicyEgressRule,
   NetworkPolicyIngressRule,
