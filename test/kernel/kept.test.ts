@@ -7,6 +7,7 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import type { Addr } from "../../src/net/addr.ts";
+import { prefixOfAddr } from "../../src/net/prefix.ts";
 import type { Endpoint, EndpointId, Route, RouteId } from "../../src/program/program.ts";
 import { PodNetwork } from "../../src/podnet/podnet.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -31,7 +32,7 @@ interface Bench {
 }
 
 /** A node with one pod, kept by a loop that never looks by itself. */
-async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
+async function withBench(run: (bench: Bench) => Promise<void>, addresses = ADDRESSES): Promise<void> {
   const [node, pod] = [makeNamespace("node"), makeNamespace("pod")];
   const abort = new AbortController();
   const own = sysOf(node);
@@ -52,7 +53,7 @@ async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
       hostInterface: "cali0",
       podInterface: "eth0",
       netns: pod.path,
-      addresses: ADDRESSES,
+      addresses,
       mtuBytes: 1450,
     };
     node.enter(() => {
@@ -63,16 +64,13 @@ async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
     const stage = { tiers: [], otherwise: "allow" } as const;
     const endpoint: Endpoint = {
       source: { kind: "Pod", namespace: "a", name: "p" },
-      addresses: ADDRESSES,
+      addresses,
       ingress: stage,
       egress: stage,
     };
     const endpoints = new Map([["cali0" as EndpointId, endpoint]]);
     const local: Route = { type: "local", interface: "cali0" };
-    const wanted = new Map<RouteId, Route>([
-      ["10.65.0.1/32" as RouteId, local],
-      ["fd00:65::1/128" as RouteId, local],
-    ]);
+    const wanted = new Map<RouteId, Route>(addresses.map((addr) => [prefixOfAddr(addr), local]));
     const program = { sets: new Map(), policies: new Map(), endpoints, routes: wanted };
     loop.step(program, { ...program, members: new Map() });
     await loop.start();
@@ -130,6 +128,18 @@ for (const [command, show, wanted] of CHANGES)
       await until(() => all().includes("10.65.0.1 dev cali0") && all().includes("fd00:65::1 dev cali0"));
       expect(node.run(["sysctl", "-n", "net.ipv4.conf.cali0.rp_filter"])).toBe("1\n");
     }));
+
+test("the routes of an IPv4 pod whose interface is set down, which the kernel takes away without a word", () =>
+  withBench(
+    async ({ node, reports }) => {
+      node.run(["ip", "link", "set", "cali0", "down"]);
+      await until(() => node.run(["ip", "-br", "link", "show", "cali0"]).includes("UP"));
+      await until(() => node.run(["ip", "route", "show", "proto", "80"]).includes("10.65.0.1 dev cali0"));
+      // While it is down its routes wait: that is no refusal.
+      expect(reports.filter((message) => message.includes("refuses"))).toEqual([]);
+    },
+    ADDRESSES.slice(0, 1),
+  ));
 
 test("another's route in the place of ours is left alone and named; ours comes when it goes", () =>
   withBench(async ({ node, loop, reports }) => {

@@ -163,7 +163,7 @@ test("what others did to members is found by a read in steps, between which memb
     node.namespace.run(["nft", "add", "element", "inet", "calico", `${SET}-4`, "{ 1.2.3.4 }"]);
     let steps = 0;
     for (const work = driver.reading(); work.next().done !== true; steps++) {
-      node.change([`10.72.0.${steps % 250}` as Addr], []);
+      node.change([`10.72.0.${steps % 250}` as Addr], [`10.70.10.${steps % 250}` as Addr]);
       if (steps % 2 === 0) driver.commit();
     }
     expect(steps).toBeGreaterThan(2);

@@ -40,11 +40,11 @@ function culpritsOf(
   for (const { index, command, errno, detail } of refused) {
     const unit = planned[index]?.unit;
     if (unit === undefined || named.has(unit)) continue;
-    const references = withAllReferences(unit, state);
-    if ([...named.keys()].some((other) => references.has(other.id))) continue;
     named.set(unit, new KernelError(describeCommand(command), `in table ${TABLE.family} ${TABLE.name}`, errno, detail));
   }
-  return named;
+  if (named.size < 2) return named;
+  const ids = new Set([...named.keys()].map(({ id }) => id));
+  return new Map([...named].filter(([unit]) => withAllReferences(unit, state).isDisjointFrom(ids)));
 }
 
 /** Ids of the units that the unit refers to, directly or not. */
