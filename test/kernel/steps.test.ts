@@ -175,6 +175,22 @@ test("what others did to members is found by a read in steps, between which memb
   });
 });
 
+test("members that go while a set is compared with the kernel in steps are not forgotten", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    node.addSet(addresses(8_000));
+    node.policy("p", [SET]);
+    driver.commit();
+    let steps = 0;
+    for (const work = driver.reading(); work.next().done !== true; steps++)
+      node.change([`10.72.${steps >> 8}.${steps & 255}` as Addr], [`10.70.${steps >> 8}.${steps & 255}` as Addr]);
+    expect(steps).toBeGreaterThan(10);
+    driver.commit();
+    expect(node.elements(`${SET}-4`)).toEqual(new Set([...node.members] as string[]));
+  });
+});
+
 test("a chain whose rules change keeps those that it has in common, handles and all", () => {
   withNode((node) => {
     const { driver } = node;
