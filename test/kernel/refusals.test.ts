@@ -306,6 +306,20 @@ test("a set whose elements are refused: the policies that name it wait, and it i
     expect(bench.node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("peers");
   }));
 
+test("one tenant's many refused policies, one after another, are no error of the whole", () =>
+  withBench((bench) => {
+    bench.unwilling.words = ["/mallory/"];
+    bench.pod("mallory", "m", "10.65.1.1");
+    for (let i = 0; i < 60; i++) bench.policy("mallory", `bad${i}`, 80);
+    bench.pod("b", "q", "10.65.0.2");
+    bench.policy("b", "web", 80);
+    bench.step();
+    expect(bench.loop.status()[0]?.error).toBeUndefined();
+    expect([bench.isProgrammed("q"), bench.isProgrammed("m")]).toEqual([true, false]);
+    expect(bench.states().filter((state) => state.endsWith("failed")).length).toBe(60);
+    expect(bench.node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("probe");
+  }));
+
 test("want of everything is an error of the whole, tried again", () =>
   withBench(async (bench) => {
     for (let i = 0; i < 100; i++) bench.pod("a", `p${i}`, `10.65.0.${i + 1}`);

@@ -10,7 +10,7 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { EACCES, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
+import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
@@ -22,7 +22,7 @@ import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
-import { type Refused, sendPlan } from "./send.ts";
+import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
 import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
@@ -34,10 +34,8 @@ const NOTHING: Program = { sets: new Map(), policies: new Map(), endpoints: new 
 const TRANSACTION_US = 4_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;
-/** Refusals with nothing taken in between after which it is no fault of single rows. */
+/** Refusals with nothing taken in between after which the kernel is asked whether it takes anything. */
 const MOST_REFUSALS = 32;
-/** Refusals that say something of us or of the socket, not of what was asked. */
-const OF_THE_WHOLE: ReadonlySet<number> = new Set([EPERM, EACCES, EPROTO, ENOBUFS]);
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
@@ -295,8 +293,11 @@ export class NftablesDriver implements Driver {
     const refused = this.#send(plan);
     if (refused === undefined) return;
     const { error, units } = refused;
-    if (OF_THE_WHOLE.has(error.errno) || ++this.#refusalsInRow > MOST_REFUSALS || !this.#isTableAsKnown(plan))
-      throw error;
+    if (isOfTheWhole(error) || !this.#isTableAsKnown(plan)) throw error;
+    if (++this.#refusalsInRow > MOST_REFUSALS) {
+      if (!takesAnything(this.#client)) throw error;
+      this.#refusalsInRow = 0;
+    }
     const culprits = units.size > 0 ? units : plan.units.length === 1 ? new Map([[plan.units[0], error]]) : undefined;
     if (culprits !== undefined) {
       for (const [unit, each] of culprits) {

@@ -1,5 +1,5 @@
 /** send: a plan as one transaction, and when the kernel refuses it, the units whose fault that is, as far as it says so. */
-import { EINVAL, ENAMETOOLONG, KernelError } from "../../kernel/errno.ts";
+import { EACCES, EINVAL, ENAMETOOLONG, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
 import { type NftablesClient, NftCommitError } from "../../kernel/nftables/client.ts";
 import { describeCommand } from "../../kernel/nftables/encode.ts";
 import { whyNotSendable } from "../../kernel/nftables/limits.ts";
@@ -8,6 +8,9 @@ import { commandsOf, type Plan, type PlannedCommand } from "./plan.ts";
 import { referencesOf } from "./rows.ts";
 import type { TableState } from "./table-state.ts";
 import type { Unit } from "./units.ts";
+
+/** No other chain is called so. */
+const PROBE = "cali-probe";
 
 export interface Refused {
   readonly error: KernelError;
@@ -26,6 +29,25 @@ export function sendPlan(client: NftablesClient, state: TableState, plan: Plan):
   } catch (error) {
     if (error instanceof NftCommitError) return { error, units: culpritsOf(error, planned, state) };
     if (error instanceof KernelError) return { error, units: new Map() };
+    throw error;
+  }
+}
+
+/** True for what says something of us or of the socket, not of what was asked. */
+export function isOfTheWhole({ errno }: KernelError): boolean {
+  return errno === EPERM || errno === EACCES || errno === EPROTO || errno === ENOBUFS;
+}
+
+/** Whether the kernel takes a transaction that nobody's object is to blame for: it leaves nothing behind. */
+export function takesAnything(client: NftablesClient): boolean {
+  try {
+    client.commit([
+      { do: "add-chain", chain: PROBE, base: undefined },
+      { do: "delete-chain", chain: PROBE },
+    ]);
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError) return false;
     throw error;
   }
 }
