@@ -3,9 +3,8 @@
  * much at once (a start) as several, of which none opens anything: rules come after what they refer to, dispatch after its chains.
  *
  * A transaction that the kernel refuses is cut until the culprit stands alone (see `refusals.ts` for what stands in its place); all
- * others go on. Ours is the whole table `inet calico`; nothing outside it is read or touched. Where the kernel can, our socket owns it:
- * nobody else can then change it while we live, and it stays when we end. The kernel's rule bodies are decoded and compared, so that a
- * change made behind our back is found by the next read and undone by the next commit.
+ * others go on. Ours is the whole table `inet calico`. Where the kernel can, our socket owns it: nobody else can then change it while we
+ * live, and it stays when we end. Rule bodies are compared, so that a change made behind our back is found and undone.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
@@ -14,7 +13,15 @@ import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
-import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+  type Touched,
+} from "../driver.ts";
 import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
@@ -189,7 +196,7 @@ export class NftablesDriver implements Driver {
 
   /** Reads all at once. */
   read(): void {
-    finish(this.reading());
+    finishSteps(this.reading());
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -226,7 +233,7 @@ export class NftablesDriver implements Driver {
 
   /** Commits all at once. Throws the first refusal that stands then. */
   commit(): void {
-    finish(this.committing());
+    finishSteps(this.committing());
     const [first] = this.#refusals.failures.all.values();
     if (first !== undefined) throw first.error;
   }
@@ -395,8 +402,4 @@ export class NftablesDriver implements Driver {
   close(): void {
     this.#client.close();
   }
-}
-
-function finish(steps: Steps): void {
-  for (let step = steps.next(); step.done !== true; step = steps.next());
 }

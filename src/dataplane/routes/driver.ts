@@ -27,7 +27,14 @@ import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import { type Prefix, prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
-import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps } from "../driver.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+} from "../driver.ts";
 import { Failures } from "../failures.ts";
 import { type Change, Tracker } from "../tracker.ts";
 import { destinationOf, LEAVING_METRIC, leavingId, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
@@ -165,7 +172,7 @@ export class RoutesDriver implements Driver {
 
   /** Reads all at once. */
   read(): void {
-    for (const steps = this.reading(); steps.next().done !== true;);
+    finishSteps(this.reading());
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -207,7 +214,7 @@ export class RoutesDriver implements Driver {
   /** Writes all at once. Throws the first refusal that stands then. */
   commit(): void {
     for (const id of this.#failures.all.keys()) this.#failures.hasten(id);
-    for (const steps = this.committing(); steps.next().done !== true;);
+    finishSteps(this.committing());
     const [first] = this.#failures.all.values();
     if (first !== undefined) throw first.error;
   }
