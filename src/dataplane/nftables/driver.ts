@@ -30,7 +30,7 @@ import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
 import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
-import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { chainId, needsRebuild, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
 import { TableState } from "./table-state.ts";
@@ -128,14 +128,7 @@ export class NftablesDriver implements Driver {
     const unit = this.#state.unit(`endpoint ${endpoint}`);
     if (unit === undefined) return [];
     const seen = new Set([unit]);
-    for (const each of seen)
-      for (const id of this.#state.rowsOf(each.id)) {
-        const row = this.#state.want.get(id);
-        for (const reference of row === undefined ? [] : referencesOf(row)) {
-          const owner = this.#state.ownerOf(reference);
-          if (owner !== undefined) seen.add(owner);
-        }
-      }
+    for (const each of seen) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
     return [...seen].filter((each) => !this.#isFinished(each));
   }
 
@@ -267,13 +260,7 @@ export class NftablesDriver implements Driver {
   #withReferences(units: Iterable<Unit>): ReadonlySet<Unit> {
     const all = new Set(units);
     for (const unit of all)
-      for (const id of this.#state.rowsOf(unit.id)) {
-        const row = this.#state.want.get(id);
-        for (const reference of row === undefined ? [] : referencesOf(row)) {
-          const owner = this.#state.ownerOf(reference);
-          if (owner !== undefined && this.#todo.has(owner)) all.add(owner);
-        }
-      }
+      for (const referred of this.#state.referredBy(unit.id)) if (this.#todo.has(referred)) all.add(referred);
     return all;
   }
 

@@ -5,7 +5,6 @@ import { describeCommand } from "../../kernel/nftables/encode.ts";
 import { whyNotSendable } from "../../kernel/nftables/limits.ts";
 import { TABLE } from "./names.ts";
 import { commandsOf, type Plan, type PlannedCommand } from "./plan.ts";
-import { referencesOf } from "./rows.ts";
 import type { TableState } from "./table-state.ts";
 import type { Unit } from "./units.ts";
 
@@ -73,13 +72,7 @@ function culpritsOf(
 function withAllReferences(unit: Unit, state: TableState): ReadonlySet<string> {
   const all = new Set([unit.id]);
   for (const unitId of all)
-    for (const id of state.rowsOf(unitId)) {
-      const row = state.want.get(id);
-      for (const reference of row === undefined ? [] : referencesOf(row)) {
-        const owner = state.ownerOf(reference);
-        if (owner !== undefined && owner.kind !== "base") all.add(owner.id);
-      }
-    }
+    for (const referred of state.referredBy(unitId)) if (referred.kind !== "base") all.add(referred.id);
   all.delete(unit.id);
   return all;
 }

@@ -56,6 +56,17 @@ export class TableState {
     return this.#users.get(rowId) ?? NONE;
   }
 
+  /** The units that the wanted rows of this one refer to; itself among them if it does. */
+  *referredBy(unitId: string): Generator<Unit> {
+    for (const id of this.rowsOf(unitId)) {
+      const row = this.want.get(id);
+      for (const reference of row === undefined ? NONE : referencesOf(row)) {
+        const owner = this.#owners.get(reference);
+        if (owner !== undefined) yield owner;
+      }
+    }
+  }
+
   /** Returns the units that the rows belong to. */
   setWants(rows: NftChange["rows"]): ReadonlySet<Unit> {
     const touched = new Set<Unit>();
