@@ -220,6 +220,28 @@ test("a chain whose rules change keeps those that it has in common, handles and 
   });
 });
 
+test("what changes, goes and comes again before it is committed is written once", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    const id = node.policy("p");
+    node.endpoint("cali1", [id]);
+    node.policy("p");
+    node.program.policies.delete(id);
+    node.program.endpoints.delete("cali1" as EndpointId);
+    node.tell({
+      policies: new Map([[id, undefined]]),
+      endpoints: new Map([["cali1" as EndpointId, undefined]]),
+    });
+    node.endpoint("cali1", [node.policy("p")]);
+    driver.commit();
+    expect(node.table().match(/allow a\/p ingress rule 1/g)).toHaveLength(1);
+    expect(node.table().match(/jump cali-pi/g)).toHaveLength(1);
+    driver.read();
+    expect(driver.pending).toBe(0);
+  });
+});
+
 test("a plan says in lines what a commit would write, and writes nothing", () => {
   withNamespaces(["plan"], (namespace) => {
     const node = new Node(namespace);

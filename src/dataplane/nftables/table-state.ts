@@ -104,9 +104,11 @@ export class TableState {
     if (users?.size === 0) this.#users.delete(reference);
   }
 
-  #own(id: string, unit: Unit): void {
+  #own(id: string, given: Unit): void {
     const before = this.#owners.get(id);
-    if (before !== undefined && before.id !== unit.id) this.#drop(id, before);
+    if (before !== undefined && before.id !== given.id) this.#drop(id, before);
+    // One object for each unit, as long as it has rows.
+    const unit = this.#units.get(given.id) ?? given;
     this.#owners.set(id, unit);
     this.#units.set(unit.id, unit);
     const rows = this.#rowsOf.get(unit.id);
