@@ -79,3 +79,8 @@ export interface DriverEvents {
   /** Changes may have been missed, and no more will be told: watch again, then read. */
   lost(cause: string): void;
 }
+
+/** Does all of them at once. Throws what they throw. */
+export function finishSteps(steps: Steps): void {
+  for (let step = steps.next(); step.done !== true; step = steps.next());
+}

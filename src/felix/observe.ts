@@ -3,7 +3,7 @@
  * nothing: no setting, no table, no file, nothing to the datastore.
  */
 import { Graph } from "../calc/graph.ts";
-import type { Driver, PlannedChange } from "../dataplane/driver.ts";
+import { type Driver, finishSteps, type PlannedChange } from "../dataplane/driver.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
@@ -47,7 +47,7 @@ export async function observe({ node, root, store, host, report }: ObserveOption
   const delta = graph.flush();
   return drivers.flatMap((driver) => {
     driver.lower(graph.program, delta);
-    for (const steps = driver.reading(); steps.next().done !== true;);
+    finishSteps(driver.reading());
     const changes = driver.plan().map((change) => ({ driver: driver.name, ...change }));
     driver.close();
     return changes;

@@ -7,7 +7,7 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import type { Addr } from "../../src/net/addr.ts";
-import type { Prefix } from "../../src/net/prefix.ts";
+import { prefixOfAddr } from "../../src/net/prefix.ts";
 import type { Endpoint, EndpointId } from "../../src/program/program.ts";
 import { localRoute, routeIdOf } from "../../src/program/route.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
@@ -34,7 +34,7 @@ interface Bench {
 }
 
 /** A node with one pod, kept by a loop that never looks by itself. */
-async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
+async function withBench(run: (bench: Bench) => Promise<void>, addresses = ADDRESSES): Promise<void> {
   const [node, pod] = [makeNamespace("node"), makeNamespace("pod")];
   const abort = new AbortController();
   const own = sysOf(node);
@@ -55,7 +55,7 @@ async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
       hostInterface: "cali0",
       podInterface: "eth0",
       netns: pod.path,
-      addresses: ADDRESSES,
+      addresses,
       mtuBytes: 1450,
     };
     node.enter(() => {
@@ -67,14 +67,12 @@ async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
     const endpoint: Endpoint = {
       kind: "workload",
       source: { kind: "Pod", namespace: "a", name: "p" },
-      addresses: ADDRESSES,
+      addresses,
       stages: { normal: { ingress: stage, egress: stage } },
     };
     const endpoints = new Map([["cali0" as EndpointId, endpoint]]);
     const wanted = new Map(
-      ["10.65.0.1/32", "fd00:65::1/128"]
-        .map((prefix) => localRoute(prefix as Prefix, "cali0"))
-        .map((route) => [routeIdOf(route), route]),
+      addresses.map((addr) => localRoute(prefixOfAddr(addr), "cali0")).map((route) => [routeIdOf(route), route]),
     );
     const program = {
       settings: DEFAULT_SETTINGS,
@@ -139,6 +137,18 @@ for (const [command, show, wanted] of CHANGES)
       await until(() => all().includes("10.65.0.1 dev cali0") && all().includes("fd00:65::1 dev cali0"));
       expect(node.run(["sysctl", "-n", "net.ipv4.conf.cali0.rp_filter"])).toBe("1\n");
     }));
+
+test("the routes of an IPv4 pod whose interface is set down, which the kernel takes away without a word", () =>
+  withBench(
+    async ({ node, reports }) => {
+      node.run(["ip", "link", "set", "cali0", "down"]);
+      await until(() => node.run(["ip", "-br", "link", "show", "cali0"]).includes("UP"));
+      await until(() => node.run(["ip", "route", "show", "proto", "80"]).includes("10.65.0.1 dev cali0"));
+      // While it is down its routes wait: that is no refusal.
+      expect(reports.filter((message) => message.includes("refuses"))).toEqual([]);
+    },
+    ADDRESSES.slice(0, 1),
+  ));
 
 test("another's route in the place of ours is left alone and named; ours comes when it goes", () =>
   withBench(async ({ node, loop, reports }) => {

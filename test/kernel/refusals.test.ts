@@ -24,6 +24,8 @@ const NLMSG_ERROR = 2;
 /** A kernel that refuses, for want of memory, each transaction with a message in which the words occur; without saying for which command, or saying it. */
 class Unwilling {
   words: readonly string[] = [];
+  /** Refused too, when something else is: what refers to it. */
+  alsoWithin: string | undefined;
   refusals = 0;
   names = false;
   readonly sys: Sys;
@@ -37,7 +39,11 @@ class Unwilling {
         const hit = type === NFNL_MSG_BATCH_BEGIN ? this.#messageWith(bytes) : undefined;
         if (hit === undefined) return sys.send(fd, bytes, flags, address);
         this.refusals++;
-        this.#answers = [refusalOf(this.names ? hit : bytes)];
+        const others =
+          this.alsoWithin === undefined
+            ? []
+            : messagesIn(bytes).filter((each) => textOf(each).includes(this.alsoWithin ?? ""));
+        this.#answers = [this.names ? hit : bytes, ...others].map(refusalOf);
         return bytes.length;
       },
       receive: (fd, buffer, flags) => {
@@ -49,18 +55,26 @@ class Unwilling {
     };
   }
 
-  /** The first message in which a word occurs, from its header on. */
   #messageWith(bytes: Uint8Array): Uint8Array | undefined {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at + 16 <= bytes.length;) {
-      const length = view.getUint32(at, true);
-      const message = bytes.slice(at, at + length);
-      const text = Buffer.from(message).toString("latin1");
-      if (this.words.length > 0 && this.words.every((word) => text.includes(word))) return message;
-      at += (length + 3) & ~3;
-    }
-    return undefined;
+    if (this.words.length === 0) return undefined;
+    return messagesIn(bytes).find((message) => this.words.every((word) => textOf(message).includes(word)));
   }
+}
+
+function textOf(message: Uint8Array): string {
+  return Buffer.from(message).toString("latin1");
+}
+
+/** Each from its header on. */
+function messagesIn(bytes: Uint8Array): Uint8Array[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const messages: Uint8Array[] = [];
+  for (let at = 0; at + 16 <= bytes.length;) {
+    const length = view.getUint32(at, true);
+    messages.push(bytes.slice(at, at + length));
+    at += (length + 3) & ~3;
+  }
+  return messages;
 }
 
 /** NLMSG_ERROR about the message. */
@@ -279,6 +293,8 @@ test("a set whose elements are refused: the policies that name it wait, and it i
     // The bytes of 10.65.0.1 as an element's key.
     bench.unwilling.words = ["\x08\0\x01\0\x0a\x41\0\x01"];
     bench.unwilling.names = true;
+    // The kernel goes on after the first refusal, and refuses what refers to it too.
+    bench.unwilling.alsoWithin = "/a/peers";
     bench.graph.update([updateOf("KubernetesNetworkPolicy", peers)]);
     bench.step();
     const [row] = bench.driver.failures;
@@ -290,6 +306,20 @@ test("a set whose elements are refused: the policies that name it wait, and it i
     bench.step();
     expect([bench.isProgrammed("p"), bench.states(), bench.driver.pending]).toEqual([true, [], 0]);
     expect(bench.node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("peers");
+  }));
+
+test("one tenant's many refused policies, one after another, are no error of the whole", () =>
+  withBench((bench) => {
+    bench.unwilling.words = ["/mallory/"];
+    bench.pod("mallory", "m", "10.65.1.1");
+    for (let i = 0; i < 60; i++) bench.policy("mallory", `bad${i}`, 80);
+    bench.pod("b", "q", "10.65.0.2");
+    bench.policy("b", "web", 80);
+    bench.step();
+    expect(bench.loop.status()[0]?.error).toBeUndefined();
+    expect([bench.isProgrammed("q"), bench.isProgrammed("m")]).toEqual([true, false]);
+    expect(bench.states().filter((state) => state.endsWith("failed")).length).toBe(60);
+    expect(bench.node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("probe");
   }));
 
 test("want of everything is an error of the whole, tried again", () =>

@@ -173,7 +173,7 @@ test("what others did to members is found by a read in steps, between which memb
     node.namespace.run(["nft", "add", "element", "inet", "calico", `${SET}-4`, "{ 1.2.3.4 }"]);
     let steps = 0;
     for (const work = driver.reading(); work.next().done !== true; steps++) {
-      node.change([`10.72.0.${steps % 250}` as Addr], []);
+      node.change([`10.72.0.${steps % 250}` as Addr], [`10.70.10.${steps % 250}` as Addr]);
       if (steps % 2 === 0) driver.commit();
     }
     expect(steps).toBeGreaterThan(2);
@@ -181,6 +181,22 @@ test("what others did to members is found by a read in steps, between which memb
     driver.read();
     driver.commit();
     expect(driver.pending).toBe(0);
+    expect(node.elements(`${SET}-4`)).toEqual(new Set([...node.members] as string[]));
+  });
+});
+
+test("members that go while a set is compared with the kernel in steps are not forgotten", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    node.addSet(addresses(8_000));
+    node.policy("p", [SET]);
+    driver.commit();
+    let steps = 0;
+    for (const work = driver.reading(); work.next().done !== true; steps++)
+      node.change([`10.72.${steps >> 8}.${steps & 255}` as Addr], [`10.70.${steps >> 8}.${steps & 255}` as Addr]);
+    expect(steps).toBeGreaterThan(10);
+    driver.commit();
     expect(node.elements(`${SET}-4`)).toEqual(new Set([...node.members] as string[]));
   });
 });
@@ -209,6 +225,28 @@ test("a chain whose rules change keeps those that it has in common, handles and 
     node.endpoint("cali1", [a, b, d]);
     driver.commit();
     expect(rules()).toEqual(before);
+    driver.read();
+    expect(driver.pending).toBe(0);
+  });
+});
+
+test("what changes, goes and comes again before it is committed is written once", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    const id = node.policy("p");
+    node.endpoint("cali1", [id]);
+    node.policy("p");
+    node.program.policies.delete(id);
+    node.program.endpoints.delete("cali1" as EndpointId);
+    node.tell({
+      policies: new Map([[id, undefined]]),
+      endpoints: new Map([["cali1" as EndpointId, undefined]]),
+    });
+    node.endpoint("cali1", [node.policy("p")]);
+    driver.commit();
+    expect(node.table().match(/allow a\/p ingress rule 1/g)).toHaveLength(1);
+    expect(node.table().match(/jump cali-pi/g)).toHaveLength(1);
     driver.read();
     expect(driver.pending).toBe(0);
   });

@@ -3,19 +3,26 @@
  * much at once (a start) as several, of which none opens anything: rules come after what they refer to, dispatch after its chains.
  *
  * A transaction that the kernel refuses is cut until the culprit stands alone (see `refusals.ts` for what stands in its place); all
- * others go on. Ours is the whole table `inet calico`; nothing outside it is read or touched. Where the kernel can, our socket owns it:
- * nobody else can then change it while we live, and it stays when we end. The kernel's rule bodies are decoded and compared, so that a
- * change made behind our back is found by the next read and undone by the next commit.
+ * others go on. Ours is the whole table `inet calico`. Where the kernel can, our socket owns it: nobody else can then change it while we
+ * live, and it stays when we end. Rule bodies are compared, so that a change made behind our back is found and undone.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { EACCES, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
+import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
-import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+  type Touched,
+} from "../driver.ts";
 import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
@@ -23,8 +30,8 @@ import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "./refusals.ts";
-import { type Refused, sendPlan } from "./send.ts";
-import { chainId, needsRebuild, OWNED, referencesOf, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
+import { chainId, needsRebuild, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "./status.ts";
 import { TableState } from "./table-state.ts";
@@ -41,10 +48,8 @@ const NOTHING: Program = {
 const TRANSACTION_US = 4_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;
-/** Refusals with nothing taken in between after which it is no fault of single rows. */
+/** Refusals with nothing taken in between after which the kernel is asked whether it takes anything. */
 const MOST_REFUSALS = 32;
-/** Refusals that say something of us or of the socket, not of what was asked. */
-const OF_THE_WHOLE: ReadonlySet<number> = new Set([EPERM, EACCES, EPROTO, ENOBUFS]);
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
@@ -130,14 +135,7 @@ export class NftablesDriver implements Driver {
     const unit = this.#state.unit(`endpoint ${endpoint}`);
     if (unit === undefined) return [];
     const seen = new Set([unit]);
-    for (const each of seen)
-      for (const id of this.#state.rowsOf(each.id)) {
-        const row = this.#state.want.get(id);
-        for (const reference of row === undefined ? [] : referencesOf(row)) {
-          const owner = this.#state.ownerOf(reference);
-          if (owner !== undefined) seen.add(owner);
-        }
-      }
+    for (const each of seen) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
     return [...seen].filter((each) => !this.#isFinished(each));
   }
 
@@ -198,7 +196,7 @@ export class NftablesDriver implements Driver {
 
   /** Reads all at once. */
   read(): void {
-    finish(this.reading());
+    finishSteps(this.reading());
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -235,7 +233,7 @@ export class NftablesDriver implements Driver {
 
   /** Commits all at once. Throws the first refusal that stands then. */
   commit(): void {
-    finish(this.committing());
+    finishSteps(this.committing());
     const [first] = this.#refusals.failures.all.values();
     if (first !== undefined) throw first.error;
   }
@@ -269,13 +267,7 @@ export class NftablesDriver implements Driver {
   #withReferences(units: Iterable<Unit>): ReadonlySet<Unit> {
     const all = new Set(units);
     for (const unit of all)
-      for (const id of this.#state.rowsOf(unit.id)) {
-        const row = this.#state.want.get(id);
-        for (const reference of row === undefined ? [] : referencesOf(row)) {
-          const owner = this.#state.ownerOf(reference);
-          if (owner !== undefined && this.#todo.has(owner)) all.add(owner);
-        }
-      }
+      for (const referred of this.#state.referredBy(unit.id)) if (this.#todo.has(referred)) all.add(referred);
     return all;
   }
 
@@ -302,8 +294,11 @@ export class NftablesDriver implements Driver {
     const refused = this.#send(plan);
     if (refused === undefined) return;
     const { error, units } = refused;
-    if (OF_THE_WHOLE.has(error.errno) || ++this.#refusalsInRow > MOST_REFUSALS || !this.#isTableAsKnown(plan))
-      throw error;
+    if (isOfTheWhole(error) || !this.#isTableAsKnown(plan)) throw error;
+    if (++this.#refusalsInRow > MOST_REFUSALS) {
+      if (!takesAnything(this.#client)) throw error;
+      this.#refusalsInRow = 0;
+    }
     const culprits = units.size > 0 ? units : plan.units.length === 1 ? new Map([[plan.units[0], error]]) : undefined;
     if (culprits !== undefined) {
       for (const [unit, each] of culprits) {
@@ -401,8 +396,4 @@ export class NftablesDriver implements Driver {
   close(): void {
     this.#client.close();
   }
-}
-
-function finish(steps: Steps): void {
-  for (let step = steps.next(); step.done !== true; step = steps.next());
 }

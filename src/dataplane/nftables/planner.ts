@@ -29,6 +29,11 @@ export class Planner {
     const draft = new Draft(this.#state, mostUs);
     const removals: RowChange[] = [];
     for (const unit of [...units].sort((a, b) => rankOf(a) - rankOf(b))) {
+      // One that had gone, and has come again as another, is planned as that.
+      if (this.#state.unit(unit.id) !== unit) {
+        done(unit);
+        continue;
+      }
       const changes = this.#refusals.changesOf(unit);
       const pending = this.#pendingOf(unit);
       if (changes.length === 0 && pending.length === 0) {

@@ -58,9 +58,10 @@ export function forgetTable({ state, elements, program }: Pick<Reading, "state" 
 
 function* readChains({ client, state, written }: Reading, only: ReadonlySet<string> | undefined): Steps {
   if (only?.size === 0) return;
-  written.clear();
   const [single] = only?.size === 1 ? only : [];
   const chains = yield* client.steps.chains(single);
+  // What was read is as of now.
+  written.clear();
   const names = only ?? new Set([...chains.keys(), ...chainsOf(state)]);
   let count = 0;
   for (const name of names) {
@@ -82,7 +83,6 @@ function chainRow(chain: string, { base, rules, unknownBase }: NftChainState): N
 function* readSets(reading: Reading, only: ReadonlySet<string> | undefined): Steps {
   if (only?.size === 0) return;
   const { client, state, written } = reading;
-  written.clear();
   const sets = yield* client.steps.sets();
   const before = new Set([...state.have.values()].flatMap((row) => (row.type === "set" ? [row.set] : [])));
   for (const name of only ?? new Set([...sets.keys(), ...before])) {
@@ -113,9 +113,10 @@ function elementRowsOf({ have }: TableState, set: string): string[] {
 function* readSet(reading: Reading, declared: DecodedSet): Steps {
   const { client, state, written, program } = reading;
   const { set, is } = declared;
-  written.clear();
   const found = yield* client.steps.elements(declared);
-  if (written.has(setId(set))) return;
+  // We, or others of whom we shall hear, have removed it since it was listed.
+  if (found === "gone") return;
+  written.clear();
   const row: NftRow = { type: "set", set, is: found === undefined ? undefined : is };
   state.setHave(setId(set), row);
   if (is === undefined || found === undefined) return;

@@ -1,13 +1,15 @@
 /** send: a plan as one transaction, and when the kernel refuses it, the units whose fault that is, as far as it says so. */
-import { EINVAL, ENAMETOOLONG, KernelError } from "../../kernel/errno.ts";
+import { EACCES, EINVAL, ENAMETOOLONG, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
 import { type NftablesClient, NftCommitError } from "../../kernel/nftables/client.ts";
 import { describeCommand } from "../../kernel/nftables/encode.ts";
 import { whyNotSendable } from "../../kernel/nftables/limits.ts";
 import { TABLE } from "./names.ts";
 import { commandsOf, type Plan, type PlannedCommand } from "./plan.ts";
-import { referencesOf } from "./rows.ts";
 import type { TableState } from "./table-state.ts";
 import type { Unit } from "./units.ts";
+
+/** No other chain is called so. */
+const PROBE = "cali-probe";
 
 export interface Refused {
   readonly error: KernelError;
@@ -30,6 +32,25 @@ export function sendPlan(client: NftablesClient, state: TableState, plan: Plan):
   }
 }
 
+/** True for what says something of us or of the socket, not of what was asked. */
+export function isOfTheWhole({ errno }: KernelError): boolean {
+  return errno === EPERM || errno === EACCES || errno === EPROTO || errno === ENOBUFS;
+}
+
+/** Whether the kernel takes a transaction that nobody's object is to blame for: it leaves nothing behind. */
+export function takesAnything(client: NftablesClient): boolean {
+  try {
+    client.commit([
+      { do: "add-chain", chain: PROBE, base: undefined },
+      { do: "delete-chain", chain: PROBE },
+    ]);
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError) return false;
+    throw error;
+  }
+}
+
 /** Not those that were refused only because another was that they refer to. */
 function culpritsOf(
   { refused }: NftCommitError,
@@ -40,24 +61,18 @@ function culpritsOf(
   for (const { index, command, errno, detail } of refused) {
     const unit = planned[index]?.unit;
     if (unit === undefined || named.has(unit)) continue;
-    const references = withAllReferences(unit, state);
-    if ([...named.keys()].some((other) => references.has(other.id))) continue;
     named.set(unit, new KernelError(describeCommand(command), `in table ${TABLE.family} ${TABLE.name}`, errno, detail));
   }
-  return named;
+  if (named.size < 2) return named;
+  const ids = new Set([...named.keys()].map(({ id }) => id));
+  return new Map([...named].filter(([unit]) => withAllReferences(unit, state).isDisjointFrom(ids)));
 }
 
 /** Ids of the units that the unit refers to, directly or not. */
 function withAllReferences(unit: Unit, state: TableState): ReadonlySet<string> {
   const all = new Set([unit.id]);
   for (const unitId of all)
-    for (const id of state.rowsOf(unitId)) {
-      const row = state.want.get(id);
-      for (const reference of row === undefined ? [] : referencesOf(row)) {
-        const owner = state.ownerOf(reference);
-        if (owner !== undefined && owner.kind !== "base") all.add(owner.id);
-      }
-    }
+    for (const referred of state.referredBy(unitId)) if (referred.kind !== "base") all.add(referred.id);
   all.delete(unit.id);
   return all;
 }

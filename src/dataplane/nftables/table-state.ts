@@ -56,6 +56,17 @@ export class TableState {
     return this.#users.get(rowId) ?? NONE;
   }
 
+  /** The units that the wanted rows of this one refer to; itself among them if it does. */
+  *referredBy(unitId: string): Generator<Unit> {
+    for (const id of this.rowsOf(unitId)) {
+      const row = this.want.get(id);
+      for (const reference of row === undefined ? NONE : referencesOf(row)) {
+        const owner = this.#owners.get(reference);
+        if (owner !== undefined) yield owner;
+      }
+    }
+  }
+
   /** Returns the units that the rows belong to. */
   setWants(rows: NftChange["rows"]): ReadonlySet<Unit> {
     const touched = new Set<Unit>();
@@ -93,9 +104,11 @@ export class TableState {
     if (users?.size === 0) this.#users.delete(reference);
   }
 
-  #own(id: string, unit: Unit): void {
+  #own(id: string, given: Unit): void {
     const before = this.#owners.get(id);
-    if (before !== undefined && before.id !== unit.id) this.#drop(id, before);
+    if (before !== undefined && before.id !== given.id) this.#drop(id, before);
+    // One object for each unit, as long as it has rows.
+    const unit = this.#units.get(given.id) ?? given;
     this.#owners.set(id, unit);
     this.#units.set(unit.id, unit);
     const rows = this.#rowsOf.get(unit.id);

@@ -28,7 +28,14 @@ import { FAMILIES, type Family } from "../../net/addr.ts";
 import { prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { blackholeRoute, formatRoute, MAIN_TABLE, type Route, routeIdOf } from "../../program/route.ts";
-import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps } from "../driver.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+} from "../driver.ts";
 import { Failures } from "../failures.ts";
 import { type Change, Tracker } from "../tracker.ts";
 import { LEAVING_METRIC, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
@@ -167,7 +174,7 @@ export class RoutesDriver implements Driver {
 
   /** Reads all at once. */
   read(): void {
-    for (const steps = this.reading(); steps.next().done !== true;);
+    finishSteps(this.reading());
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -209,7 +216,7 @@ export class RoutesDriver implements Driver {
   /** Writes all at once. Throws the first refusal that stands then. */
   commit(): void {
     for (const id of this.#failures.all.keys()) this.#failures.hasten(id);
-    for (const steps = this.committing(); steps.next().done !== true;);
+    finishSteps(this.committing());
     const [first] = this.#failures.all.values();
     if (first !== undefined) throw first.error;
   }

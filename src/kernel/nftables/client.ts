@@ -236,7 +236,11 @@ export class NftablesClient {
     const sets = new Map<string, NftSetState>();
     for (const [set, declared] of finish(this.#steps.sets())) {
       const elements = declared.is === undefined ? undefined : finish(this.#steps.elements(declared));
-      sets.set(set, elements === undefined ? { is: undefined, elements: [] } : { is: declared.is, elements });
+      // One that has gone meanwhile makes the whole be read again.
+      sets.set(
+        set,
+        elements === undefined || elements === "gone" ? { is: undefined, elements: [] } : { is: declared.is, elements },
+      );
     }
     return { chains: finish(this.#steps.chains()), sets };
   }

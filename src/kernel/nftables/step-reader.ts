@@ -91,8 +91,8 @@ export class StepReader {
     });
   }
 
-  /** The elements of a set; undefined when one cannot be expressed, or when the set does not exist. Throws KernelError. */
-  elements({ set, is }: DecodedSet): Generator<undefined, readonly NftElement[] | undefined> {
+  /** The elements of a set; undefined when one cannot be expressed. Throws KernelError. */
+  elements({ set, is }: DecodedSet): Generator<undefined, readonly NftElement[] | "gone" | undefined> {
     const object = `${set} of table ${formatTable(this.#table)}`;
     const reader = this.#socket;
     const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
@@ -105,7 +105,7 @@ export class StepReader {
         );
         if (!whole || !found.isComplete(count)) return undefined;
       } catch (error) {
-        if (error instanceof KernelError && error.errno === ENOENT) return { elements: undefined };
+        if (error instanceof KernelError && error.errno === ENOENT) return { elements: "gone" as const };
         throw error;
       }
       return { elements: found.elements };
