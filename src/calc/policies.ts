@@ -1,4 +1,4 @@
-/** Policies: every policy kind of the cluster, converted to the one model. One that is invalid is still here, closed, with its error. */
+/** Policies: every policy kind of the cluster, converted to one model. An invalid policy is kept, closed, with its error. */
 import type { KeyText } from "../model/key.ts";
 import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { PolicyModel } from "../model/policy.ts";
@@ -6,7 +6,7 @@ import type { Resource } from "../model/resource.ts";
 import type { Delta } from "../program/program.ts";
 
 export class Policies {
-  /** Policies that cannot be translated, and why. */
+  /** Policies that cannot be converted, and why. */
   readonly problems = new Map<KeyText, string>();
 
   step(networkPolicies: Delta<KeyText, Resource<"KubernetesNetworkPolicy">>): Delta<KeyText, PolicyModel> {
