@@ -10,7 +10,7 @@ import { type Connection, SocketError, type Sockets } from "../host/sockets.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import { type BirdLine, type BirdProtocol, type BirdStatus, parseProtocols, parseStatus } from "./state.ts";
 
-export interface BirdDoors {
+export interface BirdDependencies {
   readonly sockets: Sockets;
   readonly clock: Clock;
 }
@@ -30,16 +30,16 @@ const COMMAND_TIMEOUT_MS = 5_000;
 const FIRST_ERROR = 8000;
 
 /** Makes BIRD read its configuration file again. Rejects with BIRD's own words when the file is wrong; it then keeps the old one. */
-export async function configureBird(path: string, doors: BirdDoors): Promise<void> {
-  await askBird(path, "configure", doors);
+export async function configureBird(path: string, dependencies: BirdDependencies): Promise<void> {
+  await askBird(path, "configure", dependencies);
 }
 
-export async function readBirdStatus(path: string, doors: BirdDoors): Promise<BirdStatus> {
-  return read("show status", path, parseStatus(await askBird(path, "show status", doors)));
+export async function readBirdStatus(path: string, dependencies: BirdDependencies): Promise<BirdStatus> {
+  return read("show status", path, parseStatus(await askBird(path, "show status", dependencies)));
 }
 
-export async function readBirdProtocols(path: string, doors: BirdDoors): Promise<BirdProtocol[]> {
-  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", doors)));
+export async function readBirdProtocols(path: string, dependencies: BirdDependencies): Promise<BirdProtocol[]> {
+  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", dependencies)));
 }
 
 function read<T>(command: string, path: string, result: Result<T, ParseError>): T {
@@ -48,9 +48,13 @@ function read<T>(command: string, path: string, result: Result<T, ParseError>): 
 }
 
 /** The lines of the answer. Rejects with BirdError for an error code, when nobody listens, or after 5 s. */
-export async function askBird(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
+export async function askBird(
+  path: string,
+  command: string,
+  dependencies: BirdDependencies,
+): Promise<readonly BirdLine[]> {
   try {
-    return await askOnce(path, command, doors);
+    return await askOnce(path, command, dependencies);
   } catch (error) {
     if (error instanceof SocketError) throw new BirdError(command, path, error.message);
     throw error;
@@ -58,10 +62,10 @@ export async function askBird(path: string, command: string, doors: BirdDoors): 
 }
 
 /** As `askBird`; a connection that cannot be made or breaks is a SocketError. */
-async function askOnce(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
-  const connection = await doors.sockets.connect(path);
+async function askOnce(path: string, command: string, dependencies: BirdDependencies): Promise<readonly BirdLine[]> {
+  const connection = await dependencies.sockets.connect(path);
   const timer = new AbortController();
-  const expired = doors.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
+  const expired = dependencies.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
   try {
     const answer = await Promise.race([converse(connection, command), expired]);
     if (answer === "expired") throw new BirdError(command, path, `no answer within ${COMMAND_TIMEOUT_MS} ms`);

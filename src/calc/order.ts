@@ -1,4 +1,4 @@
-/** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the end. */
+/** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
 import type { KeyText } from "../model/key.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
@@ -20,12 +20,12 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Before translation and before connection tracking, what no rule decided goes on: nothing else would get through. */
+/** Before translation and before connection tracking, what no rule decided continues: otherwise nothing would get through. */
 const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
 
 /**
- * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction does not exist; with none at all
- * the endpoint is not isolated. Of a host endpoint's own traffic nothing passes that no rule allows.
+ * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction is left out; without any tier
+ * the endpoint is not isolated. A host endpoint's own traffic passes only if a rule allows it.
  */
 export function stageOf(
   policies: readonly PolicyModel[],
@@ -50,7 +50,7 @@ export function stageOf(
   };
 }
 
-/** A tier that nobody has described is asked last and denies. */
+/** An undefined tier comes last and denies. */
 function tierNamed(name: string, tiers: ReadonlyMap<string, TierModel>): TierModel {
   return tiers.get(name) ?? { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
 }
@@ -65,7 +65,7 @@ export function workloadStages(
 }
 
 export class Order {
-  /** Endpoints by the row that they came from. */
+  /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
 
   step(dirty: ReadonlySet<KeyText>, matches: Matches): Delta<EndpointId, Endpoint> {

@@ -92,7 +92,7 @@ export class Pipeline {
 
   /** What the datastore refuses at present, in its words. */
   get datastoreErrors(): readonly string[] {
-    return this.#syncer?.troubles ?? [];
+    return this.#syncer?.errors ?? [];
   }
 
   get program(): Program {

@@ -4,7 +4,7 @@
  * Owns the words of refusal, as kube-apiserver says them (apimachinery pkg/util/validation).
  */
 
-/** Namespace, orchestrator and service account of an endpoint; set by us, never by the pod (calico-parity trap 57). */
+/** Namespace, orchestrator and service account of an endpoint; set by us: what a pod itself says of them is overwritten. */
 export const NAMESPACE_LABEL = "projectcalico.org/namespace";
 export const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
 export const SERVICE_ACCOUNT_LABEL = "projectcalico.org/serviceaccount";

@@ -9,7 +9,7 @@ import { type Addr, addrFromInteger, addrToInteger, bitsOf, type Family, familyO
 
 export type Prefix = Brand<string, "Prefix">;
 
-/** Reads CIDR text; host bits are cleared (calico-parity trap 34). A bare address is refused: use `prefixOfAddr`. */
+/** Reads CIDR text; host bits are cleared. A bare address is refused: use `prefixOfAddr`. */
 export function parsePrefix(text: string): Result<Prefix, ParseError> {
   const slash = text.indexOf("/");
   if (slash < 0)

@@ -29,7 +29,7 @@ export interface AllocationAttributes {
 }
 
 export interface BlockAffinitySpec {
-  /** A pending affinity confers nothing (calico-parity trap 61); an absent state means confirmed. */
+  /** A pending affinity gives the node no routes and no ownership, and is not announced; an absent state means confirmed. */
   state?: "pending" | "confirmed" | "pendingDeletion";
   node: string;
   type?: "host" | "virtual";

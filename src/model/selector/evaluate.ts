@@ -1,4 +1,4 @@
-/** Evaluate: whether labels satisfy a selector. A label that is absent satisfies `!=`, `not in` and `!has`, and nothing else (calico-parity trap 20). */
+/** Evaluate: whether labels satisfy a selector. An absent label satisfies `!=`, `not in` and `!has`, and nothing else. */
 import { assertNever } from "../../lib/bug.ts";
 import type { Selector } from "./selector.ts";
 
