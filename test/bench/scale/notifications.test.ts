@@ -21,9 +21,10 @@ test("a transaction says whose it was, which tables it touched, and what of them
       if (length > 0) commits.push(...reader.take(buffer.subarray(0, length), 5));
     }
     sys.close(fd);
-    expect(commits.map(({ pid: _, ...commit }) => ({ ...commit, keys: commit.keys.toSorted() }))).toEqual([
+    expect(commits.map((commit) => ({ ...commit, pid: 0, keys: commit.keys.toSorted() }))).toEqual([
       {
         atMs: 5,
+        pid: 0,
         tables: ["a"],
         messages: 6,
         rulesAdded: 1,
@@ -34,6 +35,7 @@ test("a transaction says whose it was, which tables it touched, and what of them
       },
       {
         atMs: 5,
+        pid: 0,
         tables: ["a"],
         messages: 1,
         rulesAdded: 0,

@@ -7,14 +7,18 @@ import { whileProbed } from "./watchers.ts";
 
 const STARTS = 3;
 const QUIET_MS = 1_000;
+const START_MOST_MS = 180_000;
 const REST_MS = 30_000;
 /** At rest too, and health asked all the time. */
 const PROBED_MS = 10_000;
 /** Table of the node, in the namespace of its copy. */
 const TABLE = ["table", "inet", "calico"];
 
-/** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. */
-async function start(bench: Bench): Promise<{
+/** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. `empty`: it cannot, and one must come. */
+async function start(
+  bench: Bench,
+  empty = false,
+): Promise<{
   readonly inSyncMs: number;
   readonly committedMs: number | undefined;
   readonly commits: readonly Commit[];
@@ -22,11 +26,13 @@ async function start(bench: Bench): Promise<{
   const { node, monitor } = bench;
   const execMs = node.spawn();
   const inSync = await node.inSync();
+  // The monitor may be behind what the daemon has done.
+  if (empty) await monitor.first(node.pid, execMs, START_MOST_MS);
   const last = await monitor.last(node.pid, execMs, QUIET_MS);
   return {
     inSyncMs: inSync - execMs,
     committedMs: last === undefined ? undefined : last.atMs - execMs,
-    commits: monitor.since(node.pid, execMs),
+    commits: monitor.all(node.pid, execMs),
   };
 }
 
@@ -75,7 +81,7 @@ async function coldStart(bench: Bench): Promise<number> {
   const { node, stage } = bench;
   await node.end("SIGKILL");
   stage.in("node", "nft", "delete", ...TABLE);
-  const { committedMs } = await start(bench);
+  const { committedMs } = await start(bench, true);
   if (committedMs === undefined) throw new Error("the daemon committed nothing though the kernel was empty");
   return committedMs;
 }
