@@ -1,4 +1,4 @@
-/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content where no platform may be asked. */
+/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content in pure code. */
 
 const PRIMES = firstPrimes(64);
 /** First 32 bits of the fractional part of the root of each prime: square roots start the state, cube roots are the round constants. */
