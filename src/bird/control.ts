@@ -1,8 +1,8 @@
 /**
  * Control: commands to BIRD on its control socket.
  *
- * One connection a command, bounded in time. An answer is lines that begin with a four digit code: `CODE-text` goes on, `CODE text`
- * is the last; a line that begins with a space has the code of the one before. Codes from 8000 are errors.
+ * One connection per command, bounded in time. The lines of an answer begin with a four-digit code: `CODE-text` is continued,
+ * `CODE text` is the last; a line that begins with a space has the code of the line before. Codes from 8000 are errors.
  * Source: BIRD's doc/reply_codes and nest/cli.c.
  */
 import type { Clock } from "../host/clock.ts";
@@ -15,7 +15,7 @@ export interface BirdDependencies {
   readonly clock: Clock;
 }
 
-/** BIRD refused the command, does not answer, or does not run. */
+/** BIRD refused the command, does not answer, or is not running. */
 export class BirdError extends Error {
   override readonly name = "BirdError";
   /** BIRD's reply code; undefined when there was no answer. */
@@ -29,7 +29,7 @@ export class BirdError extends Error {
 const COMMAND_TIMEOUT_MS = 5_000;
 const FIRST_ERROR = 8000;
 
-/** Makes BIRD read its configuration file again. Rejects with BIRD's own words when the file is wrong; it then keeps the old one. */
+/** Makes BIRD reload its configuration file. Rejects with BIRD's error when the file is invalid; BIRD then keeps the old configuration. */
 export async function configureBird(path: string, dependencies: BirdDependencies): Promise<void> {
   await askBird(path, "configure", dependencies);
 }
@@ -47,7 +47,7 @@ function read<T>(command: string, path: string, result: Result<T, ParseError>): 
   throw new BirdError(command, path, formatParseError(result.error));
 }
 
-/** The lines of the answer. Rejects with BirdError for an error code, when nobody listens, or after 5 s. */
+/** Returns the lines of the answer. Rejects with BirdError for an error code, when BIRD is not listening, or after 5 s. */
 export async function askBird(
   path: string,
   command: string,
@@ -61,7 +61,7 @@ export async function askBird(
   }
 }
 
-/** As `askBird`; a connection that cannot be made or breaks is a SocketError. */
+/** As `askBird`, but a failed connection rejects with SocketError. */
 async function askOnce(path: string, command: string, dependencies: BirdDependencies): Promise<readonly BirdLine[]> {
   const connection = await dependencies.sockets.connect(path);
   const timer = new AbortController();
@@ -80,7 +80,7 @@ async function askOnce(path: string, command: string, dependencies: BirdDependen
   }
 }
 
-/** Waits for the greeting, sends the command, gives the lines of the answer up to its last (or none, if BIRD closed before). */
+/** Waits for the greeting, sends the command, returns the lines of the answer (none if BIRD closed the connection first). */
 async function converse(connection: Connection, command: string): Promise<BirdLine[]> {
   const reader = new AnswerReader();
   let greeted = false;
@@ -94,7 +94,7 @@ async function converse(connection: Connection, command: string): Promise<BirdLi
   return [];
 }
 
-/** Cuts BIRD's output into whole answers. */
+/** Splits BIRD's output into whole answers. */
 export class AnswerReader {
   readonly #decoder = new TextDecoder();
   #rest = "";

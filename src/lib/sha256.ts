@@ -1,4 +1,4 @@
-/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content where no platform may be asked. */
+/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content in pure code. */
 
 const ENCODER = new TextEncoder();
 const PRIMES = firstPrimes(64);

@@ -1,7 +1,7 @@
 /** Version: of this product, which package.json alone states, and the commit that the executable was built from. */
 import manifest from "../../package.json" with { type: "json" };
 
-/** Put in by tools/build; absent when the sources run as they are. */
+/** Defined by tools/build; absent when the sources are run directly. */
 declare const BUILD_COMMIT: string | undefined;
 
 export const VERSION: string = manifest.version;

@@ -119,7 +119,7 @@ export function addrToInteger(addr: Addr): bigint {
 /** The inverse of `addrToInteger`; out of range is a bug of the caller. */
 export function addrFromInteger(family: Family, value: bigint): Addr {
   const length = family === 4 ? 4 : 16;
-  if (value < 0n || value >> BigInt(length * 8) !== 0n) throw new BugError(`${value} is no IPv${family} address`);
+  if (value < 0n || value >> BigInt(length * 8) !== 0n) throw new BugError(`${value} is not an IPv${family} address`);
   const bytes = new Uint8Array(length);
   let rest = value;
   for (let i = length - 1; i >= 0; i--) {

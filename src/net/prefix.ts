@@ -1,7 +1,7 @@
 /**
  * Prefix: an address range written as CIDR, canonical text with host bits cleared (`10.0.0.0/24`, `fd00::/64`).
  *
- * Also inclusive ranges of addresses, the form in which lists with exceptions are computed.
+ * Also inclusive ranges of addresses, the form for computing lists with exceptions.
  */
 import type { Brand } from "../lib/brand.ts";
 import { fail, ok, type ParseError, type Result } from "../lib/result.ts";
@@ -94,7 +94,7 @@ export function rangesToPrefixes(ranges: readonly AddrRange[]): Prefix[] {
   for (const { family, first, last } of mergeRanges(ranges)) {
     const bits = bitsOf(family);
     for (let next = first; next <= last;) {
-      // The largest that begins here and does not go beyond the end.
+      // The largest prefix that starts here and does not extend beyond the end.
       let size = 0;
       while (
         size < bits &&

@@ -1,6 +1,6 @@
 /**
- * Settings of address management: IPAMConfiguration `default` (how nodes get blocks) and IPReservation (addresses that nobody is given
- * unless he asks for them). Upstream: api/pkg/apis/projectcalico/v3/{ipamconfig,ipreservation}.go.
+ * Settings of address management: IPAMConfiguration `default` (how nodes get blocks) and IPReservation (addresses that are assigned only
+ * on request). Upstream: api/pkg/apis/projectcalico/v3/{ipamconfig,ipreservation}.go.
  */
 import { fail, ok, type Result } from "../../lib/result.ts";
 import { parseAddr } from "../../net/addr.ts";
@@ -33,7 +33,7 @@ export interface IpamSettings {
   readonly strictAffinity: boolean;
   /** Blocks that a node may own in each family. */
   readonly blockLimit: number;
-  /** Nodes claim blocks by themselves. */
+  /** Nodes claim blocks automatically. */
   readonly autoAllocateBlocks: boolean;
 }
 
@@ -61,7 +61,7 @@ export function ipamSettingsOf(
   return ok({ strictAffinity, blockLimit: blocks === 0 ? BLOCK_LIMIT : blocks, autoAllocateBlocks });
 }
 
-/** The ranges of a reservation (a single address is a range of one), and what is wrong with the entries that are left out. */
+/** The ranges of a reservation (a single address is a range of one), and the errors of the entries that are left out. */
 export function reservedRangesOf(reservation: Resource<"IPReservation">): {
   readonly ranges: readonly Prefix[];
   readonly errors: readonly FieldError[];
@@ -123,7 +123,7 @@ export const IPAM_CONFIGURATION_SCHEMA = {
       properties: {
         autoAllocateBlocks: {
           type: "boolean",
-          description: "Whether nodes claim blocks by themselves.",
+          description: "Whether nodes claim blocks automatically.",
           default: true,
         },
         ipCooldownSeconds: {
@@ -158,7 +158,7 @@ export const IPAM_CONFIGURATION_SCHEMA = {
 
 export const IP_RESERVATION_SCHEMA = {
   type: "object",
-  description: "Addresses that pods get only by asking for them. Those in use stay in use.",
+  description: "Addresses that pods get only on request. Those in use stay in use.",
   required: ["metadata", "spec"],
   properties: {
     ...META,
