@@ -1,4 +1,5 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
+import { equal } from "../lib/equal.ts";
 import type { KeyText } from "../model/key.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
@@ -67,6 +68,8 @@ export function workloadStages(
 export class Order {
   /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
+  /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
+  readonly #stages = new Map<KeyText, Stages>();
 
   step(dirty: ReadonlySet<KeyText>, matches: Matches): Delta<EndpointId, Endpoint> {
     const delta = new Map<EndpointId, Endpoint | undefined>();
@@ -75,10 +78,12 @@ export class Order {
       const row = matches.row(key);
       if (row === undefined) {
         this.#endpoints.delete(key);
+        this.#stages.delete(key);
         continue;
       }
       const policies = matches.policiesOf(key);
-      const stages = workloadStages(policies);
+      const stages = sharing(this.#stages.get(key), workloadStages(policies));
+      this.#stages.set(key, stages);
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
           kind: "workload",
@@ -93,4 +98,13 @@ export class Order {
     }
     return delta;
   }
+}
+
+/** The new stages, made of the old ones where these are equal. */
+function sharing(before: Stages | undefined, now: Stages): Stages {
+  const [old, current] = [before?.normal, now.normal];
+  if (old === undefined || current === undefined) return now;
+  const ingress = equal(old.ingress, current.ingress) ? old.ingress : current.ingress;
+  const egress = equal(old.egress, current.egress) ? old.egress : current.egress;
+  return { normal: { ...(ingress === undefined ? {} : { ingress }), ...(egress === undefined ? {} : { egress }) } };
 }
