@@ -109,7 +109,7 @@ export class NftablesLowering {
   #lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> {
     const before = this.#stageRows.get(id);
     const kept = new Map<string, StageRows>();
-    const rows = addressRows(id, endpoint);
+    const rows = new Map<string, NftRow>();
     for (const { hook, direction, stage } of stagesOf(endpoint)) {
       const slot = `${endpoint.kind} ${hook} ${direction}`;
       const known = before?.get(slot);
@@ -119,6 +119,7 @@ export class NftablesLowering {
       for (const [rowId, row] of own.rows) rows.set(rowId, row);
     }
     this.#stageRows.set(id, kept);
+    for (const [rowId, row] of addressRows(id, endpoint)) rows.set(rowId, row);
     return rows;
   }
 
