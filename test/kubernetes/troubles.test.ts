@@ -22,9 +22,9 @@ import {
 
 const NS = "troubles";
 const PAGES = "troubles-pages";
-/** More than one page of the daemon's lists, together with what else there is. */
 /** Objects that the daemon asks for at a time. */
 const PAGE = 200;
+/** More than one page of the daemon's lists, together with what else there is. */
 const MANY = 520;
 /** Longest that ADD may take: an error or success. */
 const ADD_BOUND_S = 45;
