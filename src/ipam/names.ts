@@ -8,7 +8,7 @@ import type { Key } from "../model/key.ts";
 import { type Prefix, prefixFamily } from "../net/prefix.ts";
 
 /** `10.0.0.0/26` is `10-0-0-0-26`, `fd00::/122` is `fd00---122`. */
-export function cidrName(prefix: Prefix): string {
+function cidrName(prefix: Prefix): string {
   return prefix.replace(/[.:/]/g, "-");
 }
 

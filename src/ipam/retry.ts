@@ -59,7 +59,7 @@ export class Retrier {
 const RACES: readonly StoreReason[] = ["conflict", "exists", "not-found"];
 
 /** Whether a write failed because the object is not as it was read. */
-export function isLostRace(error: unknown): error is StoreError {
+function isLostRace(error: unknown): error is StoreError {
   return error instanceof StoreError && RACES.includes(error.reason);
 }
 

@@ -116,12 +116,7 @@ test.each([
   [{ strictAffinity: "yes" }, "spec.strictAffinity"],
   [{ strictAffinity: true, maxBlocksPerHost: -1 }, "spec.maxBlocksPerHost"],
 ])("IPAMConfiguration %p", (spec, wanted) => {
-  const settings = ipamSettingsOf({
-    apiVersion: "",
-    kind: "",
-    metadata: { name: "default" },
-    spec: spec as IPAMConfigurationSpec,
-  });
+  const settings = ipamSettingsOf({ spec: spec as IPAMConfigurationSpec });
   if (typeof wanted === "string") expect(settings).toMatchObject({ ok: false, error: { field: wanted } });
   else expect(settings).toEqual({ ok: true, value: wanted });
 });
