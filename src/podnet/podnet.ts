@@ -12,7 +12,7 @@ import { EEXIST, ENODEV, KernelError } from "../kernel/errno.ts";
 import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
 import { type Link, RouteClient } from "../kernel/route/client.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
-import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
+import { bitsOf, familyOf } from "../net/addr.ts";
 import { comparePodNetwork } from "./compare.ts";
 import { LOOPBACK_INDEX } from "./loopback.ts";
 import { ensureGateway } from "./gateway.ts";
