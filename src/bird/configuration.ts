@@ -67,7 +67,7 @@ export function routerId(input: Pick<BirdInput, "node" | "addresses">): Addr {
 }
 
 /** `Mesh_10_0_0_1`, `Mesh_fd00__1`. */
-export function sessionName(address: Addr): string {
+function sessionName(address: Addr): string {
   return `Mesh_${address.replace(/[.:]/g, "_")}`;
 }
 

@@ -9,7 +9,7 @@ import type { Delta, Endpoint, EndpointId, Stages } from "../program/program.ts"
 import type { Matches } from "./matches.ts";
 
 /** Ascending order, then the text `name/namespace/kind`. */
-export function comparePolicies(a: PolicyModel, b: PolicyModel): number {
+function comparePolicies(a: PolicyModel, b: PolicyModel): number {
   return a.order - b.order || compareText(tieText(a), tieText(b));
 }
 

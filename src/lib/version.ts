@@ -6,7 +6,7 @@ declare const BUILD_COMMIT: string | undefined;
 
 export const VERSION: string = manifest.version;
 /** `9f2c01ab34de`, with `+changes` behind it when the sources were not those of the commit; `unknown` without git. */
-export const COMMIT: string = typeof BUILD_COMMIT === "string" ? BUILD_COMMIT : "unknown";
+const COMMIT: string = typeof BUILD_COMMIT === "string" ? BUILD_COMMIT : "unknown";
 
 /** For people: one fact a line. */
 export function versionText(): string {

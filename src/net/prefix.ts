@@ -124,8 +124,3 @@ export function subtractRanges(from: readonly AddrRange[], without: readonly Add
   }
   return left;
 }
-
-/** `first-last` in canonical text: the key under which a range is a set member. */
-export function formatRange(range: AddrRange): string {
-  return `${addrFromInteger(range.family, range.first)}-${addrFromInteger(range.family, range.last)}`;
-}

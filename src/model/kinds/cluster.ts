@@ -4,7 +4,6 @@
  * Upstream: api/pkg/apis/projectcalico/v3/{clusterinfo,kubecontrollersconfig}.go.
  */
 import type { Key } from "../key.ts";
-import type { Resource } from "../resource.ts";
 import type { Schema, ValidationRule } from "../schema/schema.ts";
 import { META } from "./ipam.ts";
 
@@ -36,7 +35,7 @@ export const KUBE_CONTROLLERS_CONFIGURATION: Key<"KubeControllersConfiguration">
 };
 
 /** Whether the datastore may be used. It may if the object or field is absent, as upstream. */
-export function datastoreReady(information: Resource<"ClusterInformation"> | undefined): boolean {
+export function datastoreReady(information: { readonly spec: ClusterInformationSpec } | undefined): boolean {
   return information?.spec.datastoreReady !== false;
 }
 

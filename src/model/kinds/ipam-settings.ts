@@ -6,7 +6,6 @@ import { fail, ok, type Result } from "../../lib/result.ts";
 import { parseAddr } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixOfAddr } from "../../net/prefix.ts";
 import type { Key } from "../key.ts";
-import type { Resource } from "../resource.ts";
 import { ONLY_DEFAULT } from "./cluster.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { Schema } from "../schema/schema.ts";
@@ -42,7 +41,7 @@ const MOST_BLOCKS = 1_000_000;
 
 /** An absent object means the defaults. */
 export function ipamSettingsOf(
-  configuration: Resource<"IPAMConfiguration"> | undefined,
+  configuration: { readonly spec?: IPAMConfigurationSpec } | undefined,
 ): Result<IpamSettings, FieldError> {
   const spec: Readonly<Record<string, unknown>> = { ...configuration?.spec };
   const strictAffinity = spec["strictAffinity"] ?? false;
@@ -62,7 +61,7 @@ export function ipamSettingsOf(
 }
 
 /** The ranges of a reservation (a single address is a range of one), and the errors of the entries that are left out. */
-export function reservedRangesOf(reservation: Resource<"IPReservation">): {
+export function reservedRangesOf(reservation: { readonly spec?: IPReservationSpec }): {
   readonly ranges: readonly Prefix[];
   readonly errors: readonly FieldError[];
 } {

@@ -45,7 +45,7 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
 }
 
 /** A CEL expression that is true when there is nothing to warn about. */
-export function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
+function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
   if (spec === undefined)
     return `!has(object.metadata.annotations) || !('${annotation}' in object.metadata.annotations) || !(${conditionOf(asks, `object.metadata.annotations['${annotation}']`)})`;
   const paths = spec.map((_, i) => ["object.spec", ...spec.slice(0, i + 1)].join("."));
