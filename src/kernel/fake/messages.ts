@@ -1,0 +1,108 @@
+/**
+ * Messages: netlink answers as the kernel writes them: replies, acknowledgements, dumps in several datagrams, notifications.
+ *
+ * Source: linux net/netlink/af_netlink.c (netlink_ack, netlink_dump), include/uapi/linux/netlink.h.
+ */
+import type { Message } from "../netlink/reader.ts";
+import { MESSAGE_HEADER, Writer } from "../netlink/writer.ts";
+import type { Refusal } from "./refusal.ts";
+
+export const NLMSG_ERROR = 2;
+export const NLMSG_DONE = 3;
+export const NLM_F_MULTI = 0x2;
+export const NLM_F_DUMP_INTR = 0x10;
+const NLM_F_CAPPED = 0x100;
+const NLM_F_ACK_TLVS = 0x200;
+const NLMSGERR_ATTR_MSG = 1;
+/** The kernel fills buffers of up to 32 KiB for readers who offer as much. */
+const DATAGRAM_BYTES = 16 * 1024;
+
+export interface Address {
+  readonly sequence: number;
+  readonly portId: number;
+}
+
+/** What is written behind the header of one message. */
+export type Body = (w: Writer) => void;
+
+/** One answer or notification: its type and what follows the header. */
+export interface Part {
+  readonly type: number;
+  readonly body: Body;
+}
+
+/** One message as bytes. `flags` are exactly these: answers do not carry NLM_F_REQUEST. */
+function appendMessage(w: Writer, type: number, flags: number, { sequence, portId }: Address, body: Body): void {
+  const at = w.length;
+  w.message(type, 0, sequence);
+  w.putU16(at + 6, flags);
+  w.putU32(at + 12, portId);
+  body(w);
+  w.finish();
+}
+
+export function datagramOf(type: number, flags: number, to: Address, body: Body): Uint8Array {
+  const w = new Writer();
+  appendMessage(w, type, flags, to, body);
+  return w.bytes.slice();
+}
+
+/** A dump: its parts, then NLMSG_DONE, in as many datagrams as it takes. */
+export function dumpDatagrams(parts: readonly Part[], to: Address, interrupted: boolean): Uint8Array[] {
+  const datagrams: Uint8Array[] = [];
+  const w = new Writer();
+  const flush = (): void => {
+    if (w.length > 0) datagrams.push(w.bytes.slice());
+    w.reset();
+  };
+  const flags = NLM_F_MULTI | (interrupted ? NLM_F_DUMP_INTR : 0);
+  for (const { type, body } of parts) {
+    if (w.length > DATAGRAM_BYTES) flush();
+    appendMessage(w, type, flags, to, body);
+  }
+  flush();
+  appendMessage(w, NLMSG_DONE, flags, to, (at) => void at.header(4));
+  flush();
+  return datagrams;
+}
+
+/** Notifications of one transaction, as many messages to a datagram as fit. */
+export function notificationDatagrams(parts: readonly Part[], from: Address): Uint8Array[] {
+  const datagrams: Uint8Array[] = [];
+  const w = new Writer();
+  for (const { type, body } of parts) {
+    appendMessage(w, type, 0, from, body);
+    if (w.length <= DATAGRAM_BYTES / 4) continue;
+    datagrams.push(w.bytes.slice());
+    w.reset();
+  }
+  if (w.length > 0) datagrams.push(w.bytes.slice());
+  return datagrams;
+}
+
+/** Options of the socket that asks, as far as they change an acknowledgement. */
+export interface AckOptions {
+  readonly capped: boolean;
+  readonly extended: boolean;
+}
+
+/** The acknowledgement of a request (`refusal` undefined), or its error. */
+export function ackDatagram(
+  request: Pick<Message, "type" | "flags" | "sequence">,
+  requestBytes: Uint8Array,
+  portId: number,
+  refusal: Refusal | undefined,
+  options: AckOptions,
+): Uint8Array {
+  const capped = options.capped || refusal === undefined;
+  const words = options.extended ? refusal?.words : undefined;
+  const flags = (capped ? NLM_F_CAPPED : 0) | (words === undefined ? 0 : NLM_F_ACK_TLVS);
+  return datagramOf(NLMSG_ERROR, flags, { sequence: request.sequence, portId }, (w) => {
+    const at = w.header(4);
+    w.putU32(at, refusal === undefined ? 0 : 2 ** 32 - refusal.errno);
+    const kept = requestBytes.subarray(0, capped ? MESSAGE_HEADER : requestBytes.length);
+    const copy = w.header(kept.length);
+    kept.forEach((byte, i) => w.putU8(copy + i, byte));
+    if (words !== undefined) w.text(NLMSGERR_ATTR_MSG, words);
+  });
+}
