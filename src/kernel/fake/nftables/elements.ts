@@ -34,6 +34,11 @@ export class SetElements {
     return this.#byId.size;
   }
 
+  /** Of a hash: what it has for the key. */
+  get(key: string): FakeElement | undefined {
+    return this.#byId.get(key);
+  }
+
   all(): Iterable<FakeElement> {
     return this.#kind === "bounds" ? this.#sorted : this.#byId.values();
   }

@@ -1,0 +1,235 @@
+/**
+ * Runtime: kubelet and container runtime of one machine: they make a sandbox for each pod, ask the daemon over its CNI socket as the plugin does,
+ * report the addresses, and take down what is deleted. They try again, as the real ones do, with a new sandbox after each failure.
+ */
+import type { CniAnswer, CniCommand, CniRequest, CniResult } from "../../src/podnet/protocol.ts";
+import { SocketError } from "../../src/host/sockets.ts";
+import { StoreError } from "../../src/datastore/store.ts";
+import type { Key } from "../../src/model/key.ts";
+import type { SimNode } from "./machine.ts";
+import type { World } from "./world.ts";
+
+export const NETWORK = "k8s-pod-network";
+/** A kubelet gives the runtime so long for a sandbox. */
+const REQUEST_MS = 240_000;
+const RETRY_MS = 1_000;
+
+export interface Sandbox {
+  readonly containerId: string;
+  readonly netns: string;
+  readonly pod: Key<"Pod">;
+  readonly boot: number;
+  /** Answered and not asked to go: its addresses are in use. */
+  addresses: readonly string[] | undefined;
+}
+
+interface PodState {
+  readonly key: Key<"Pod">;
+  readonly uid: string;
+  /** Deleted: taken down, then forgotten. */
+  leaving: boolean;
+  sandbox: Sandbox | undefined;
+}
+
+export class Runtime {
+  readonly node: SimNode;
+  readonly pods = new Map<string, PodState>();
+  /** Sandboxes whose DEL nobody will send; GC takes them. */
+  readonly forgotten = new Set<Sandbox>();
+  readonly #world: World;
+  #containers = 0;
+
+  constructor(world: World, node: SimNode) {
+    this.#world = world;
+    this.node = node;
+  }
+
+  get busy(): boolean {
+    return [...this.pods.values()].some(({ leaving, sandbox }) => leaving || sandbox?.addresses === undefined);
+  }
+
+  /** Those whose addresses are in use. */
+  live(): readonly Sandbox[] {
+    return [...this.pods.values()].flatMap(({ sandbox }) =>
+      sandbox?.addresses !== undefined && sandbox.boot === this.node.boot ? [sandbox] : [],
+    );
+  }
+
+  start(key: Key<"Pod">, uid: string): void {
+    const pod: PodState = { key, uid, leaving: false, sandbox: undefined };
+    this.pods.set(key.name, pod);
+    void this.#run(pod);
+  }
+
+  /** The machine lost power: every sandbox is gone, and made anew. */
+  rebooted(): void {
+    this.forgotten.clear();
+    for (const pod of this.pods.values()) pod.sandbox = undefined;
+    for (const pod of this.pods.values()) void this.#run(pod);
+  }
+
+  async #run(pod: PodState): Promise<void> {
+    const { boot } = this.node;
+    const { clock } = this.#world;
+    const isCurrent = (): boolean => this.node.boot === boot && !this.#world.ended;
+    while (isCurrent() && !pod.leaving) {
+      if (await this.#setUp(pod)) break;
+      await clock.sleep(RETRY_MS);
+    }
+    while (isCurrent() && !pod.leaving) await clock.sleep(RETRY_MS / 4);
+    if (!isCurrent()) return;
+    if (pod.sandbox !== undefined) await this.#takeDown(pod.sandbox);
+    if (!isCurrent()) return;
+    await this.#forget(pod);
+  }
+
+  async #forget({ key, uid }: PodState): Promise<void> {
+    try {
+      await this.#world.store.delete(key, { uid });
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
+    this.pods.delete(key.name);
+    this.#world.say(`${this.node.name} pod ${key.name} is gone`);
+  }
+
+  /** True when the pod is on the network. What failed is taken down. */
+  async #setUp(pod: PodState): Promise<boolean> {
+    const world = this.#world;
+    const { node } = this;
+    const containerId = `${pod.key.name}-${++this.#containers}-${node.boot}`;
+    const netns = `/var/run/netns/${containerId}`;
+    node.kernel.addNamespace(netns);
+    const sandbox: Sandbox = { containerId, netns, pod: pod.key, boot: node.boot, addresses: undefined };
+    pod.sandbox = sandbox;
+    const begin = world.clock.monotonicMs();
+    const answer = await this.#ask("ADD", sandbox, pod.uid);
+    if (node.boot !== sandbox.boot) return false;
+    const result = answer?.ok === true ? answer.result : undefined;
+    world.say(
+      `${node.name} ADD ${containerId}: ${answer === undefined ? "no answer" : answer.ok ? addressesOf(result).join(" ") : `${answer.error.code} ${answer.error.msg}: ${answer.error.details ?? ""}`}`,
+    );
+    world.answered(pod.key, answer, world.clock.monotonicMs() - begin);
+    if (result === undefined) {
+      await this.#takeDown(sandbox);
+      if (pod.sandbox === sandbox) pod.sandbox = undefined;
+      return false;
+    }
+    sandbox.addresses = addressesOf(result);
+    world.checkAddresses();
+    await this.#report(pod, sandbox.addresses);
+    return true;
+  }
+
+  /** The kubelet tells the addresses in the Pod's status. */
+  async #report({ key, uid }: PodState, addresses: readonly string[]): Promise<void> {
+    const { store } = this.#world;
+    for (let attempt = 0; attempt < 20; attempt++) {
+      const pod = await store.get(key);
+      if (pod === undefined || pod.metadata.uid !== uid) return;
+      const podIPs = addresses.map((ip) => ({ ip }));
+      try {
+        await store.update("Pod", {
+          ...pod,
+          status: { phase: "Running", podIP: addresses[0] ?? "", podIPs },
+        });
+        return;
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+      }
+    }
+  }
+
+  /** DEL until it succeeds, then the namespace goes. */
+  async #takeDown(sandbox: Sandbox): Promise<void> {
+    const { node } = this;
+    const world = this.#world;
+    sandbox.addresses = undefined;
+    if (world.forgetsDel()) {
+      world.say(`${node.name} DEL ${sandbox.containerId} is never sent`);
+      this.forgotten.add(sandbox);
+      node.kernel.removeNamespace(sandbox.netns);
+      return;
+    }
+    while (node.boot === sandbox.boot && !world.ended) {
+      const answer = await this.#ask("DEL", sandbox, "");
+      world.say(
+        `${node.name} DEL ${sandbox.containerId}: ${answer === undefined ? "no answer" : answer.ok ? "done" : `${answer.error.msg}: ${answer.error.details ?? ""}`}`,
+      );
+      if (answer?.ok === true) break;
+      await world.clock.sleep(RETRY_MS);
+    }
+    if (node.boot === sandbox.boot) node.kernel.removeNamespace(sandbox.netns);
+  }
+
+  /** Everything that is not valid goes. */
+  async collect(): Promise<boolean> {
+    const valid = [...this.pods.values()].flatMap(({ sandbox }) =>
+      sandbox === undefined ? [] : [{ containerID: sandbox.containerId, ifname: "eth0" }],
+    );
+    const answer = await this.#request("GC", "", "", {}, { "cni.dev/valid-attachments": valid });
+    this.#world.say(`${this.node.name} GC: ${answer?.ok === true ? "done" : JSON.stringify(answer)}`);
+    if (answer?.ok === true) this.forgotten.clear();
+    return answer?.ok === true;
+  }
+
+  /** CHECK of one sandbox; undefined when there was no answer. */
+  check(sandbox: Sandbox): Promise<CniAnswer | undefined> {
+    return this.#ask("CHECK", sandbox, "");
+  }
+
+  #ask(command: CniCommand, { containerId, netns, pod }: Sandbox, uid: string): Promise<CniAnswer | undefined> {
+    const args = {
+      IgnoreUnknown: "1",
+      K8S_POD_NAMESPACE: pod.namespace ?? "",
+      K8S_POD_NAME: pod.name,
+      K8S_POD_INFRA_CONTAINER_ID: containerId,
+      ...(uid === "" ? {} : { K8S_POD_UID: uid }),
+    };
+    return this.#request(command, containerId, netns, args, {});
+  }
+
+  /** undefined: nobody listened, or the connection broke, or the time was over. */
+  async #request(
+    command: CniCommand,
+    containerId: string,
+    netns: string,
+    args: Readonly<Record<string, string>>,
+    more: Readonly<Record<string, unknown>>,
+  ): Promise<CniAnswer | undefined> {
+    const config = {
+      cniVersion: "1.0.0",
+      name: NETWORK,
+      type: "calico",
+      ipam: { type: "calico-ipam", assign_ipv6: "true" },
+    };
+    const request: CniRequest = {
+      command,
+      plugin: "calico",
+      containerId,
+      netns,
+      interface: "eth0",
+      args,
+      config: { ...config, ...more },
+    };
+    const late = this.#world.clock.sleep(REQUEST_MS).then(() => undefined);
+    return Promise.race([this.#converse(JSON.stringify(request)), late]);
+  }
+
+  async #converse(line: string): Promise<CniAnswer | undefined> {
+    try {
+      const connection = this.node.sockets.connect(this.node.paths.cniSocket);
+      await connection.write(new TextEncoder().encode(`${line}\n`));
+      let text = "";
+      for await (const chunk of connection.input) text += new TextDecoder().decode(chunk);
+      return text.endsWith("\n") ? (JSON.parse(text) as CniAnswer) : undefined;
+    } catch (error) {
+      if (error instanceof SocketError) return undefined;
+      throw error;
+    }
+  }
+}
+
+function addressesOf(result: CniResult | undefined): string[] {
+  return (result?.ips ?? []).map(({ address }) => address.slice(0, address.lastIndexOf("/")));
+}

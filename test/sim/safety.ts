@@ -1,0 +1,47 @@
+/** Safety: what must hold of a node's kernel after every operation: an interface of a pod that is not programmed passes nothing. */
+import type { FakeKernel } from "../../src/kernel/fake/kernel.ts";
+import { bytesToHex } from "../../src/lib/bytes.ts";
+import { unwrap } from "../../src/lib/result.ts";
+import { type Addr, parseAddr } from "../../src/net/addr.ts";
+import { fateOf, type Packet } from "./evaluate.ts";
+import { UPLINK } from "./machine.ts";
+
+const addr = (text: string): Addr => unwrap(parseAddr(text));
+/** Of nobody; and of pods, whether these are somebody's or not. */
+const FOREIGN = [addr("203.0.113.9"), addr("2001:db8::9")];
+const WORLD = [addr("198.51.100.7"), addr("2001:db8::7")];
+const POOLS = [addr("10.65.0.1"), addr("fd00:65::1")];
+
+/** Which interface is open that should not be, in words; undefined when none is. */
+export function checkClosed(kernel: FakeKernel): string | undefined {
+  const table = kernel.root.nftables.tables.find(({ name }) => name === "calico");
+  const dispatch = table?.sets.get("from-endpoint");
+  for (const link of kernel.root.route.links.all()) {
+    if (!link.name.startsWith("cali") || link.name.startsWith("caligateway") || !link.up) continue;
+    const isKnown =
+      dispatch?.elements.get(bytesToHex(new TextEncoder().encode(link.name)).padEnd(32, "0")) !== undefined;
+    for (const family of [0, 1] as const) {
+      const spoofed: Packet = packet(link.name, UPLINK, FOREIGN[family], WORLD[family]);
+      const sent: Packet = packet(link.name, UPLINK, POOLS[family], WORLD[family]);
+      const received: Packet = packet(UPLINK, link.name, WORLD[family], POOLS[family]);
+      const closed: [string, Packet, "forward" | "input"][] = [
+        ["forwards a packet with a source that is nobody's", spoofed, "forward"],
+        ["takes a packet with a source that is nobody's", spoofed, "input"],
+      ];
+      if (!isKnown)
+        closed.push(
+          ["forwards a packet of a pod that is not programmed", sent, "forward"],
+          ["forwards a packet to a pod that is not programmed", received, "forward"],
+        );
+      for (const [what, one, hook] of closed)
+        if (fateOf(table, hook, one) !== "drop")
+          return `interface ${link.name} ${what} (${one.source} to ${one.destination})`;
+    }
+  }
+  return undefined;
+}
+
+function packet(input: string, output: string, source: Addr | undefined, destination: Addr | undefined): Packet {
+  if (source === undefined || destination === undefined) throw new Error("no address");
+  return { input, output, source, destination };
+}

@@ -1,0 +1,223 @@
+/**
+ * World: a cluster of three machines in one thread, out of one seed: real daemons on simulated hosts and kernels, one datastore, BIRD and container
+ * runtimes as models, and what befalls them. The same seed is the same history.
+ */
+import { MemoryStore } from "../../src/datastore/memory.ts";
+import { StoreError } from "../../src/datastore/store.ts";
+import { SimClock } from "../../src/host/sim/clock.ts";
+import { formatName, type Key } from "../../src/model/key.ts";
+import { keyOf, type Resource } from "../../src/model/resource.ts";
+import type { CniAnswer } from "../../src/podnet/protocol.ts";
+import { randomPolicy } from "../property/policies.ts";
+import { Random } from "../property/random.ts";
+import { Birds } from "./bird.ts";
+import { type FaultKind, NO_TROUBLE, type StoreTrouble } from "./faults.ts";
+import { History } from "./history.ts";
+import { SimNode } from "./machine.ts";
+import { Runtime } from "./runtime.ts";
+import { checkClosed } from "./safety.ts";
+
+export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
+const NODES = 3;
+/** No answer to a CNI request may take longer, whatever befalls other objects. */
+const ANSWER_MS = 120_000;
+
+/** What was promised and does not hold; the world ends with it. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+}
+
+export class World {
+  readonly seed: number;
+  readonly faults: ReadonlySet<FaultKind>;
+  readonly clock = new SimClock();
+  readonly store = new MemoryStore({ wallMs: () => this.clock.wallMs(), historyLimit: 400 });
+  /** What is done, and what befalls the network: apart, so that more of the one does not change the other. */
+  readonly choices: Random;
+  readonly network: Random;
+  readonly history = new History();
+  readonly nodes: readonly SimNode[];
+  readonly runtimes: readonly Runtime[];
+  readonly birds: Birds;
+  trouble: StoreTrouble = NO_TROUBLE;
+  quiet = false;
+  ended = false;
+  violation: Error | undefined;
+  readonly #checked = new Map<SimNode, string>();
+  #pods = 0;
+
+  constructor(seed: number, faults: readonly FaultKind[]) {
+    this.seed = seed;
+    this.faults = new Set(faults);
+    this.choices = new Random(seed);
+    this.network = new Random(seed ^ 0x5eed);
+    this.nodes = Array.from({ length: NODES }, (_, i) => new SimNode(this, i + 1));
+    this.runtimes = this.nodes.map((node) => new Runtime(this, node));
+    this.birds = new Birds(this);
+  }
+
+  /** Something that people want to read of. */
+  say(line: string): void {
+    this.history.add(`${this.#time()} ${line}`);
+  }
+
+  /** Every step: read when something is wrong. */
+  note(line: string): void {
+    this.history.add(`${this.#time()}   ${line}`);
+  }
+
+  #time(): string {
+    return (this.clock.monotonicMs() / 1000).toFixed(3).padStart(8);
+  }
+
+  violate(what: string): void {
+    if (this.violation !== undefined) return;
+    this.violation = new Violation(what);
+    this.say(`VIOLATION: ${what}`);
+  }
+
+  /** The product threw what nobody catches: its process would end. */
+  mistake(error: unknown): void {
+    this.violate(
+      `a mistake of the program: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
+  }
+
+  /** Before each operation of a daemon. */
+  observe(node: SimNode, operation: string): void {
+    this.note(`${node.name} ${operation}`);
+    const state = `${node.boot} ${node.kernel.changes}`;
+    if (this.#checked.get(node) === state) return;
+    this.#checked.set(node, state);
+    const open = checkClosed(node.kernel);
+    if (open !== undefined) this.violate(`${node.name}: ${open}`);
+  }
+
+  /** No address is held by two live pods. */
+  checkAddresses(): void {
+    const holders = new Map<string, string>();
+    for (const { node, sandbox } of this.runtimes.flatMap((runtime) =>
+      runtime.live().map((sandbox) => ({ node: runtime.node.name, sandbox })),
+    ))
+      for (const addr of sandbox.addresses ?? []) {
+        const holder = `${sandbox.containerId} on ${node}`;
+        const other = holders.get(addr);
+        if (other !== undefined) this.violate(`${addr} is held by ${other} and by ${holder}`);
+        holders.set(addr, holder);
+      }
+  }
+
+  answered(pod: Key<"Pod">, answer: CniAnswer | undefined, tookMs: number): void {
+    if (answer !== undefined && tookMs > ANSWER_MS)
+      this.violate(`ADD of pod ${formatName(pod)} was answered after ${Math.round(tookMs / 1000)} s`);
+  }
+
+  forgetsDel(): boolean {
+    return this.faults.has("runtime") && !this.quiet && this.choices.chance(15);
+  }
+
+  async begin(): Promise<void> {
+    for (const [name, cidr, blockSize] of [
+      ["pool-4", "10.65.0.0/27", 30],
+      ["pool-6", "fd00:65::/123", 126],
+    ] as const)
+      await this.store.create("IPPool", {
+        apiVersion: "projectcalico.org/v3",
+        kind: "IPPool",
+        metadata: { name },
+        spec: { cidr, blockSize },
+      });
+    for (const name of NAMESPACES)
+      await this.store.create("Namespace", {
+        apiVersion: "v1",
+        kind: "Namespace",
+        metadata: { name, labels: { ns: name } },
+      });
+    for (const node of this.nodes) {
+      const addresses = node.addresses.map((address) => ({ type: "InternalIP", address }));
+      await this.store.create("Node", {
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name: node.name },
+        status: { addresses },
+      });
+    }
+    for (const node of this.nodes) {
+      this.birds.start(node);
+      void node.supervise();
+    }
+  }
+
+  end(): void {
+    this.ended = true;
+    for (const node of this.nodes) node.kill();
+  }
+
+  async createPod(): Promise<void> {
+    const { choices } = this;
+    const runtime = choices.pick(this.runtimes);
+    const pod: Resource<"Pod"> = {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: {
+        name: `p${++this.#pods}`,
+        namespace: choices.pick(NAMESPACES),
+        labels: { app: choices.pick(["web", "db", "cache"]), tier: choices.pick(["front", "back"]) },
+      },
+      spec: { nodeName: runtime.node.name, containers: [] },
+    };
+    const stored = await this.store.create("Pod", pod);
+    this.say(`pod ${pod.metadata.namespace}/${pod.metadata.name} on ${runtime.node.name}`);
+    runtime.start(keyOf("Pod", stored), stored.metadata.uid ?? "");
+  }
+
+  async deletePod(): Promise<void> {
+    const runtime = this.choices.pick(this.runtimes);
+    const pods = [...runtime.pods.values()].filter(({ leaving }) => !leaving);
+    if (pods.length === 0) return;
+    const pod = this.choices.pick(pods);
+    this.say(`pod ${pod.key.name} on ${runtime.node.name} is deleted`);
+    pod.leaving = true;
+    // Now and then by force: its object goes at once.
+    if (this.choices.chance(20)) await this.unlessRefused(() => this.store.delete(pod.key, { uid: pod.uid }));
+  }
+
+  async changePolicy(): Promise<void> {
+    const policy = randomPolicy(this.choices) as Resource<"KubernetesNetworkPolicy">;
+    const key = keyOf("KubernetesNetworkPolicy", policy);
+    const found = await this.store.get(key);
+    this.say(`policy ${formatName(key)} ${found === undefined ? "comes" : "changes or goes"}`);
+    await this.unlessRefused(async () => {
+      if (found === undefined) await this.store.create("KubernetesNetworkPolicy", policy);
+      else if (this.choices.chance(40)) await this.store.delete(key);
+      else await this.store.update("KubernetesNetworkPolicy", { ...policy, metadata: found.metadata });
+    });
+  }
+
+  async relabelNamespace(): Promise<void> {
+    const key: Key<"Namespace"> = { kind: "Namespace", namespace: undefined, name: this.choices.pick(NAMESPACES) };
+    const found = await this.store.get(key);
+    if (found === undefined) return;
+    const labels = { ns: this.choices.pick(NAMESPACES), team: this.choices.pick(["a", "b"]) };
+    await this.unlessRefused(() =>
+      this.store.update("Namespace", { ...found, metadata: { ...found.metadata, labels } }),
+    );
+  }
+
+  async unlessRefused(run: () => Promise<unknown>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
+  }
+
+  reboot(runtime: Runtime): void {
+    const { node } = runtime;
+    this.say(`${node.name} loses power`);
+    node.reboot(() => this.choices.chance(50));
+    runtime.rebooted();
+    this.birds.start(node);
+    void node.supervise();
+  }
+}
