@@ -21,7 +21,7 @@ import type { World } from "./world.ts";
 export const ROOT = "/node";
 export const UPLINK = "eth0";
 const SUPERVISOR_MS = 1_000;
-const AUDIT_MS = 10_000;
+const AUDIT_MS = 30_000;
 
 export class SimNode {
   readonly name: string;
