@@ -1,9 +1,9 @@
 /** Faults: what a world may do to the product, by kinds, so that each can be tried alone; and how much of it at a moment. */
 
 /** `store`: requests and answers are lost, watches break, answers are slow. `kill`: daemons end between two operations. `disk`: full or read-only.
- * `kernel`: requests are refused now and then. `reboot`: machines lose power. `runtime`: DELs are forgotten, left to GC. `rows`: the kernel never
- * takes a certain chain or set. */
-export const FAULT_KINDS = ["store", "kill", "disk", "kernel", "reboot", "runtime", "rows"] as const;
+ * `kernel`: requests are refused now and then. `reboot`: machines lose power. `runtime`: DELs are forgotten, left to GC. `others`: somebody
+ * else changes our table, on kernels that cannot keep him from it, and our routes. `rows`: the kernel takes no chain of a certain pod. */
+export const FAULT_KINDS = ["store", "kill", "disk", "kernel", "reboot", "runtime", "others", "rows"] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** Percentages, for each request to the datastore. */

@@ -20,7 +20,7 @@ import type { World } from "./world.ts";
 
 export const ROOT = "/node";
 export const UPLINK = "eth0";
-const SUPERVISOR_MS = 1_000;
+const SUPERVISOR_MOST_MS = 1_500;
 const AUDIT_MS = 30_000;
 
 export class SimNode {
@@ -37,6 +37,10 @@ export class SimNode {
   /** Ends the daemon before its operation of that number. */
   killAt: number | undefined;
   operations = 0;
+  /** When somebody else changed our table, until it is closed again; undefined: nobody has. */
+  tamperedAtMs: number | undefined;
+  /** The pod of which the kernel takes no chain. */
+  culprit: { readonly pod: string; readonly sinceMs: number } | undefined;
   #daemon: SimProcess | undefined;
 
   constructor(world: World, ordinal: number) {
@@ -48,7 +52,7 @@ export class SimNode {
   }
 
   #newKernel(): FakeKernel {
-    const kernel = new FakeKernel();
+    const kernel = new FakeKernel({ ownsTables: !this.#world.faults.has("others") });
     kernel.addNamespace("/switch");
     const setup = kernel.startProcess("setup");
     const client = new RouteClient(setup.sys);
@@ -70,16 +74,15 @@ export class SimNode {
     return kernel;
   }
 
-  get running(): boolean {
-    return this.#daemon?.stopped === false;
-  }
+  /** Infinity while there is no daemon. */
+  runningSinceMs = Infinity;
 
   /** The daemon, again and again, until the machine reboots. */
   async supervise(): Promise<void> {
     const { boot } = this;
     while (this.boot === boot && !this.#world.ended) {
       await this.#runDaemon();
-      await this.#world.clock.sleep(SUPERVISOR_MS);
+      await this.#world.clock.sleep(1 + this.#world.network.below(SUPERVISOR_MOST_MS));
     }
   }
 
@@ -111,8 +114,10 @@ export class SimNode {
       trouble: () => world.trouble,
     });
     world.say(`${this.name} daemon starts`);
+    this.runningSinceMs = clock.monotonicMs();
     return new Promise((resolve) => {
       daemon.atEnd(() => {
+        this.runningSinceMs = Infinity;
         world.say(`${this.name} daemon ended after ${this.operations} operations`);
         resolve();
       });
@@ -154,6 +159,7 @@ export class SimNode {
     this.boot++;
     this.killAt = undefined;
     this.kill();
+    this.tamperedAtMs = undefined;
     this.disk.crash(`${ROOT}/var/run`, survives);
     this.sockets = new SimSockets();
     this.kernel = this.#newKernel();

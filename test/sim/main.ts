@@ -1,7 +1,7 @@
 /**
  * main: runs seeds, each a cluster of its own, and prints of each that fails what was violated, its last lines and how to run it again.
  *
- * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…] [--trace] [--twice]
+ * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…|none] [--trace]
  */
 import { parseArgs } from "node:util";
 import { Stopped } from "../../src/host/sim/process.ts";
@@ -23,7 +23,6 @@ const { values } = parseArgs({
     only: { type: "string" },
     faults: { type: "string" },
     trace: { type: "boolean", default: false },
-    twice: { type: "boolean", default: false },
   },
 });
 
@@ -51,13 +50,6 @@ let failed = 0;
 for (let seed = from; seed < from + count; seed++) {
   const faults = kindsOf(seed);
   const outcome = await simulate(seed, faults);
-  if (values.twice) {
-    const again = await simulate(seed, faults);
-    if (again.digest !== outcome.digest) {
-      console.log(`seed ${seed}: two histories of one seed: ${outcome.digest}; ${again.digest}`);
-      failed++;
-    }
-  }
   if (outcome.violation !== undefined) failed++;
   if (outcome.violation !== undefined || values.trace || values.only !== undefined) print(outcome, faults);
 }

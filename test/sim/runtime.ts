@@ -5,7 +5,9 @@
 import type { CniAnswer, CniCommand, CniRequest, CniResult } from "../../src/podnet/protocol.ts";
 import { SocketError } from "../../src/host/sockets.ts";
 import { StoreError } from "../../src/datastore/store.ts";
+import { unwrap } from "../../src/lib/result.ts";
 import type { Key } from "../../src/model/key.ts";
+import { parseAddr } from "../../src/net/addr.ts";
 import type { SimNode } from "./machine.ts";
 import type { World } from "./world.ts";
 
@@ -74,7 +76,7 @@ export class Runtime {
     const isCurrent = (): boolean => this.node.boot === boot && !this.#world.ended;
     while (isCurrent() && !pod.leaving) {
       if (await this.#setUp(pod)) break;
-      await clock.sleep(RETRY_MS);
+      await clock.sleep(1 + this.#world.network.below(RETRY_MS));
     }
     while (isCurrent() && !pod.leaving) await clock.sleep(RETRY_MS / 4);
     if (!isCurrent()) return;
@@ -117,8 +119,20 @@ export class Runtime {
     }
     sandbox.addresses = addressesOf(result);
     world.checkAddresses();
+    this.#connect(sandbox);
     await this.#report(pod, sandbox.addresses);
     return true;
+  }
+
+  /** The pod talks to somebody. What an earlier holder of its addresses said must be forgotten by then: replies would reach the wrong pod. */
+  #connect({ addresses, containerId }: Sandbox): void {
+    const { conntrack } = this.node.kernel.root;
+    for (const text of addresses ?? []) {
+      const addr = unwrap(parseAddr(text));
+      const old = [...conntrack.flows.values()].some(({ source }) => source === addr);
+      if (old) this.#world.violate(`connections of an earlier holder of ${addr} are left when ${containerId} gets it`);
+      conntrack.add(addr, unwrap(parseAddr(text.includes(":") ? "2001:db8::7" : "198.51.100.7")));
+    }
   }
 
   /** The kubelet tells the addresses in the Pod's status. */

@@ -1,7 +1,13 @@
 /** simulate: one world out of one seed: things happen, then all comes to rest, and what must hold is checked. */
-import { ENOBUFS, EBUSY } from "../../src/kernel/errno.ts";
+import { TABLE } from "../../src/dataplane/nftables/names.ts";
+import { EBUSY, ENOBUFS, KernelError } from "../../src/kernel/errno.ts";
+import { NftablesClient } from "../../src/kernel/nftables/client.ts";
+import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
+import { hostInterfaceName, ROUTE_PROTOCOL } from "../../src/podnet/names.ts";
 import { type FaultKind, NO_TROUBLE } from "./faults.ts";
 import { checkRest } from "./invariants.ts";
+import type { SimNode } from "./machine.ts";
+import type { Runtime } from "./runtime.ts";
 import { World } from "./world.ts";
 
 export interface Outcome {
@@ -15,10 +21,14 @@ export interface Outcome {
 const ENOMEM = 12;
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 4;
-const STEPS = 18;
+const STEPS = 12;
 const MOST_PODS = 10;
+/** Some. */
+const OPERATIONS_OF_ADD = 300;
 const GAP_MS = 2_500;
 /** Until every pod is on the network once nothing is wrong any more: longer than the longest of the product's retries, several times. */
+/** Longer than any retry of the product. */
+const INNOCENTS_MS = 60_000;
 const GC_TRIES = 30;
 const SETTLE_MS = 300_000;
 /** Two looks for leaks, a pass over the blocks, routes that linger, an audit. */
@@ -34,6 +44,7 @@ export async function simulate(seed: number, faults: readonly FaultKind[]): Prom
     const rounds = seed % TWO_ROUNDS_IN === 0 ? 2 : 1;
     for (let round = 0; round < rounds && world.violation === undefined; round++) {
       await disturb(world);
+      await checkInnocents(world);
       await comeToRest(world);
     }
   } catch (error) {
@@ -63,11 +74,21 @@ async function act(world: World): Promise<void> {
   const { choices } = world;
   const pods = world.runtimes.reduce((sum, { pods: some }) => sum + some.size, 0);
   const dice = choices.below(100);
-  if (dice < 30) return pods < MOST_PODS ? world.createPod() : world.deletePod();
+  if (dice < 32) return pods < MOST_PODS ? createPods(world) : world.deletePod();
   if (dice < 42) return world.deletePod();
   if (dice < 54) return world.changePolicy();
   if (dice < 58) return world.relabelNamespace();
   befall(world);
+}
+
+/** One, or some at once on one node, whose daemon may not live to see them answered. */
+async function createPods(world: World): Promise<void> {
+  const { choices } = world;
+  const runtime = choices.pick(world.runtimes);
+  if (world.faults.has("kill") && choices.chance(50))
+    runtime.node.killAt = runtime.node.operations + 1 + choices.below(OPERATIONS_OF_ADD);
+  const count = choices.chance(30) ? 2 + choices.below(3) : 1;
+  for (let i = 0; i < count; i++) await world.createPod(runtime);
 }
 
 /** One of the faults of this world begins, or ends. */
@@ -99,6 +120,8 @@ function befall(world: World): void {
     case "runtime":
       void runtime.collect();
       return;
+    case "others":
+      return tamper(world, node);
     case "rows":
       return refuseRows(world, runtime);
   }
@@ -117,18 +140,54 @@ function befallStore(world: World): void {
   );
 }
 
-/** From now on the kernel takes nothing of one pod. */
-function refuseRows(world: World, { node, pods }: World["runtimes"][number]): void {
-  const names = [...pods.keys()];
-  if (names.length === 0) return;
-  const culprit = world.choices.pick(names);
-  world.say(`${node.name} kernel takes no chain of pod ${culprit}`);
+/** Somebody else changes what is ours. */
+function tamper(world: World, node: SimNode): void {
+  const process = node.kernel.startProcess("somebody");
+  const nft = new NftablesClient(process.sys, TABLE);
+  const routes = new RouteClient(process.sys);
+  const what = world.choices.pick(["table", "chain", "route"] as const);
+  world.say(`${node.name}: somebody deletes our ${what}`);
+  try {
+    if (what === "route") {
+      const [route] = routes.routes({ table: MAIN_TABLE }).filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+      if (route !== undefined) routes.deleteRoute(route);
+      return;
+    }
+    if (nft.read() === undefined) return;
+    node.tamperedAtMs = world.clock.monotonicMs();
+    nft.commit([what === "table" ? { do: "delete-table" } : { do: "flush-chain", chain: "forward" }]);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    world.say(`${node.name}: and cannot: ${error.message}`);
+  } finally {
+    process.end();
+  }
+}
+
+/** From now on the kernel takes no chain of one pod of the node, which may be there already or come anew. */
+function refuseRows(world: World, runtime: Runtime): void {
+  const { node, pods } = runtime;
+  const [key] = [...pods.values()].filter(({ leaving }) => !leaving).map((pod) => pod.key);
+  if (key === undefined || node.culprit !== undefined) return;
+  world.say(`${node.name} kernel takes no chain of pod ${key.name} any more`);
+  node.culprit = { pod: key.name, sinceMs: world.clock.monotonicMs() };
+  const suffix = hostInterfaceName(key.namespace ?? "", key.name).slice("cali".length);
   node.kernel.faults = {
     request: ({ subsystem, does, object }) =>
-      subsystem === "nftables" && does === "add" && /^chain cali-[ft]w-/.test(object) && object.length % 2 === 0
-        ? ENOMEM
-        : undefined,
+      subsystem === "nftables" && does === "add" && object.endsWith(suffix) ? ENOMEM : undefined,
   };
+}
+
+/** Nobody else's pod waits for a culprit: long after its fault began, all others are on the network. */
+async function checkInnocents(world: World): Promise<void> {
+  if (world.nodes.every(({ culprit }) => culprit === undefined)) return;
+  await world.clock.advance(INNOCENTS_MS);
+  for (const { node, pods } of world.runtimes)
+    for (const { key, leaving, sandbox } of pods.values())
+      if (node.culprit !== undefined && node.culprit.pod !== key.name && !leaving && sandbox?.addresses === undefined)
+        world.violate(
+          `pod ${key.name} on ${node.name} waits, because the kernel takes no chain of pod ${node.culprit.pod}`,
+        );
 }
 
 /** Nothing is wrong any more: all must come to rest, and then hold. */
@@ -141,6 +200,7 @@ async function comeToRest(world: World): Promise<void> {
     node.killAt = undefined;
     node.disk.takes = "everything";
     node.kernel.faults = {};
+    node.culprit = undefined;
   }
   const isBusy = (): boolean => world.runtimes.some(({ busy }) => busy);
   for (let waited = 0; isBusy() && waited < SETTLE_MS; waited += 1_000) await world.clock.advance(1_000);
