@@ -1,8 +1,9 @@
 /**
- * fake-commands: the programs `ip` and `sysctl`, as far as the tests of the kernel run them, on a fake kernel: words into netlink, answers into
+ * fake-commands: the programs `ip`, `sysctl` and `conntrack`, as far as the tests of the kernel run them, on a fake kernel: words into netlink, answers into
  * the programs' text. What they do not know they refuse.
  */
 import type { Sys } from "../../src/host/sys.ts";
+import type { FakeNamespace } from "../../src/kernel/fake/kernel.ts";
 import { openNamespace } from "../../src/kernel/netns.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../src/kernel/netlink/socket.ts";
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../../src/kernel/netlink/writer.ts";
@@ -12,7 +13,7 @@ import { encodeRoute } from "../../src/kernel/route/routes.ts";
 import { IFLA_MTU, RTM_NEWLINK, RTM_NEWROUTE } from "../../src/kernel/route/wire.ts";
 import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import { bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
+import { type Addr, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
 import { parsePrefix, type Prefix, prefixFamily } from "../../src/net/prefix.ts";
 
 const PROTOCOLS: ReadonlyMap<string, number> = new Map([
@@ -30,9 +31,10 @@ const VERBS: ReadonlyMap<string, number> = new Map([
 ]);
 
 /** Standard output. Throws when the program would fail. */
-export function runFake(sys: Sys, command: readonly string[]): string {
+export function runFake(sys: Sys, namespace: FakeNamespace, command: readonly string[]): string {
   const [program = "", ...words] = command;
   if (program === "sysctl") return runSysctl(sys, words);
+  if (program === "conntrack") return runConntrack(namespace, words);
   if (program !== "ip") throw new Error(`no program ${program} on the fake kernel`);
   const client = new RouteClient(sys);
   try {
@@ -52,6 +54,24 @@ function runSysctl(sys: Sys, words: readonly string[]): string {
     else writeSysctl(sys, path, value);
   }
   return lines.join("");
+}
+
+/** `-I` with addresses (`-g`: where replies come from), and `-L -f FAMILY`. */
+function runConntrack({ conntrack }: FakeNamespace, words: readonly string[]): string {
+  const addr = (name: string): Addr | undefined => {
+    const text = words.includes(name) ? words[words.indexOf(name) + 1] : undefined;
+    return text === undefined ? undefined : unwrap(parseAddr(text));
+  };
+  const [source, destination] = [addr("-s"), addr("-d")];
+  if (words[0] === "-I" && source !== undefined && destination !== undefined) {
+    conntrack.add(source, destination, addr("-g") ?? destination);
+    return "";
+  }
+  if (words[0] !== "-L") throw new Error(`no conntrack ${words.join(" ")} on the fake kernel`);
+  return [...conntrack.flows.values()]
+    .filter((flow) => (familyOf(flow.source) === 6) === words.includes("ipv6"))
+    .map((flow) => `src=${flow.source} dst=${flow.destination} src=${flow.replySource} dst=${flow.source}\n`)
+    .join("");
 }
 
 class Ip {

@@ -92,9 +92,9 @@ function fakeKernel(): Kernel {
     makeNamespace: (purpose: string): Namespace => {
       const name = `${purpose}-${++made}`;
       const path = `/var/run/netns/${name}`;
-      kernel.addNamespace(path);
+      const namespace = kernel.addNamespace(path);
       const enter: Namespace["enter"] = (run) => withNamespace(own, path, run);
-      const run: Namespace["run"] = (command) => enter(() => runFake(own, command));
+      const run: Namespace["run"] = (command) => enter(() => runFake(own, namespace, command));
       run(["ip", "link", "set", "lo", "up"]);
       return { name, path, enter, run };
     },

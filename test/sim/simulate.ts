@@ -199,6 +199,8 @@ async function comeToRest(world: World): Promise<void> {
   for (const node of world.nodes) {
     node.killAt = undefined;
     node.disk.takes = "everything";
+    // What the kernel refused is tried again with backoff.
+    if (node.kernel.faults.request !== undefined && node.tamperedAtMs !== undefined) node.tamperedAtMs = Infinity;
     node.kernel.faults = {};
     node.culprit = undefined;
   }
