@@ -10,6 +10,7 @@ const addr = (text: string): Addr => unwrap(parseAddr(text));
 /** Of nobody; and of pods, whether these are somebody's or not. */
 const FOREIGN = [addr("203.0.113.9"), addr("2001:db8::9")];
 const WORLD = [addr("198.51.100.7"), addr("2001:db8::7")];
+const STRANGER = "calistranger";
 const POOLS = [addr("10.65.0.1"), addr("fd00:65::1")];
 
 /** Which interface is open that should not be, in words; undefined when none is. */
@@ -39,6 +40,20 @@ export function checkClosed(kernel: FakeKernel): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Whether the table closes an interface that it does not know, whichever there are. */
+export function isWhole(kernel: FakeKernel): boolean {
+  const table = kernel.root.nftables.tables.find(({ name }) => name === "calico");
+  return ([0, 1] as const).every((family) => {
+    const sent = packet(STRANGER, UPLINK, POOLS[family], WORLD[family]);
+    const received = packet(UPLINK, STRANGER, WORLD[family], POOLS[family]);
+    return (
+      fateOf(table, "forward", sent) === "drop" &&
+      fateOf(table, "input", sent) === "drop" &&
+      fateOf(table, "forward", received) === "drop"
+    );
+  });
 }
 
 function packet(input: string, output: string, source: Addr | undefined, destination: Addr | undefined): Packet {

@@ -15,7 +15,7 @@ import { type FaultKind, NO_TROUBLE, type StoreTrouble } from "./faults.ts";
 import { History } from "./history.ts";
 import { SimNode } from "./machine.ts";
 import { Runtime } from "./runtime.ts";
-import { checkClosed } from "./safety.ts";
+import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
 const NODES = 3;
@@ -93,8 +93,9 @@ export class World {
     if (this.#checked.get(node) === state) return;
     this.#checked.set(node, state);
     const open = checkClosed(node.kernel);
-    if (open === undefined) node.tamperedAtMs = undefined;
-    else if (!this.#isExcused(node)) this.violate(`${node.name}: ${open}`);
+    if (node.tamperedAtMs !== undefined && isWhole(node.kernel)) node.tamperedAtMs = undefined;
+    if (open === undefined) return;
+    if (!this.#isExcused(node)) this.violate(`${node.name}: ${open}`);
     else this.#checked.delete(node);
   }
 
