@@ -30,6 +30,8 @@ interface PodState {
   readonly uid: string;
   /** Deleted: taken down, then forgotten. */
   leaving: boolean;
+  /** A new sandbox is wanted in place of the one there is. */
+  renewed: boolean;
   sandbox: Sandbox | undefined;
 }
 
@@ -47,7 +49,9 @@ export class Runtime {
   }
 
   get busy(): boolean {
-    return [...this.pods.values()].some(({ leaving, sandbox }) => leaving || sandbox?.addresses === undefined);
+    return [...this.pods.values()].some(
+      ({ leaving, renewed, sandbox }) => leaving || renewed || sandbox?.addresses === undefined,
+    );
   }
 
   /** Those whose addresses are in use. */
@@ -58,7 +62,7 @@ export class Runtime {
   }
 
   start(key: Key<"Pod">, uid: string): void {
-    const pod: PodState = { key, uid, leaving: false, sandbox: undefined };
+    const pod: PodState = { key, uid, leaving: false, renewed: false, sandbox: undefined };
     this.pods.set(key.name, pod);
     void this.#run(pod);
   }
@@ -75,14 +79,44 @@ export class Runtime {
     const { clock } = this.#world;
     const isCurrent = (): boolean => this.node.boot === boot && !this.#world.ended;
     while (isCurrent() && !pod.leaving) {
-      if (await this.#setUp(pod)) break;
-      await clock.sleep(1 + this.#world.network.below(RETRY_MS));
+      pod.renewed = false;
+      if (!(await this.#setUp(pod))) {
+        await clock.sleep(1 + this.#world.network.below(RETRY_MS));
+        continue;
+      }
+      while (isCurrent() && !pod.leaving && !pod.renewed) await clock.sleep(RETRY_MS / 4);
+      if (isCurrent() && pod.renewed && !pod.leaving) await this.#replace(pod);
     }
-    while (isCurrent() && !pod.leaving) await clock.sleep(RETRY_MS / 4);
     if (!isCurrent()) return;
     if (pod.sandbox !== undefined) await this.#takeDown(pod.sandbox);
     if (!isCurrent()) return;
     await this.#forget(pod);
+  }
+
+  /** A container runtime that has lost its memory knows nothing of the old sandbox; another takes it down first. */
+  async #replace({ sandbox }: PodState): Promise<void> {
+    if (sandbox === undefined) return;
+    if (this.#world.choices.chance(50)) return this.#takeDown(sandbox);
+    this.#world.say(`${this.node.name} sandbox ${sandbox.containerId} is forgotten`);
+    sandbox.addresses = undefined;
+    this.forgotten.add(sandbox);
+  }
+
+  /** ADD once more for what is there: the same answer, or none. */
+  async askAgain(): Promise<void> {
+    const [sandbox] = this.live();
+    if (sandbox === undefined) return;
+    const { addresses } = sandbox;
+    const answer = await this.#ask("ADD", sandbox, "");
+    this.#world.say(
+      `${this.node.name} ADD ${sandbox.containerId} again: ${answer?.ok === true ? "the same" : "refused"}`,
+    );
+    if (answer?.ok !== true || sandbox.addresses === undefined || sandbox.boot !== this.node.boot) return;
+    const again = addressesOf(answer.result);
+    if (JSON.stringify(again) !== JSON.stringify(addresses))
+      this.#world.violate(
+        `ADD of ${sandbox.containerId} answers ${again.join(" ")}, and before ${addresses?.join(" ")}`,
+      );
   }
 
   async #forget({ key, uid }: PodState): Promise<void> {

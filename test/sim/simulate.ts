@@ -77,7 +77,15 @@ async function act(world: World): Promise<void> {
   if (dice < 32) return pods < MOST_PODS ? createPods(world) : world.deletePod();
   if (dice < 42) return world.deletePod();
   if (dice < 54) return world.changePolicy();
-  if (dice < 58) return world.relabelNamespace();
+  if (dice < 57) return world.relabelNamespace();
+  if (dice < 60) return world.switchPool();
+  const runtime = choices.pick(world.runtimes);
+  if (dice < 63) return void runtime.askAgain();
+  if (dice < 67) {
+    const pods = [...runtime.pods.values()].filter(({ leaving }) => !leaving);
+    if (pods.length > 0) choices.pick(pods).renewed = true;
+    return;
+  }
   befall(world);
 }
 
@@ -130,9 +138,10 @@ function befall(world: World): void {
 function befallStore(world: World): void {
   const { choices } = world;
   const some = (most: number): number => (choices.chance(50) ? choices.below(most) : 0);
-  const what = choices.below(4);
+  const what = choices.below(5);
   if (what === 0) world.store.dropWatches(choices.pick(["server", "gone", "unavailable"] as const));
   if (what === 1) world.store.compact();
+  if (what === 4) return void world.setReady(choices.chance(50));
   world.trouble =
     what === 3 ? NO_TROUBLE : { unreached: some(40), answerLost: some(25), slow: some(30), watchBroken: some(20) };
   world.say(
@@ -196,6 +205,7 @@ async function comeToRest(world: World): Promise<void> {
   world.say("all is well again");
   world.quiet = true;
   world.trouble = NO_TROUBLE;
+  await world.setReady(true);
   for (const node of world.nodes) {
     node.killAt = undefined;
     node.disk.takes = "everything";

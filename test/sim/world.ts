@@ -5,6 +5,7 @@
 import { MemoryStore } from "../../src/datastore/memory.ts";
 import { StoreError } from "../../src/datastore/store.ts";
 import { SimClock } from "../../src/host/sim/clock.ts";
+import { CLUSTER_INFORMATION } from "../../src/model/kinds/cluster.ts";
 import { formatName, type Key } from "../../src/model/key.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { CniAnswer } from "../../src/podnet/protocol.ts";
@@ -133,6 +134,8 @@ export class World {
     for (const [name, cidr, blockSize] of [
       ["pool-4", "10.65.0.0/27", 30],
       ["pool-6", "fd00:65::/123", 126],
+      ["extra-4", "10.66.0.0/28", 30],
+      ["extra-6", "fd00:66::/124", 126],
     ] as const)
       await this.store.create("IPPool", {
         apiVersion: "projectcalico.org/v3",
@@ -213,6 +216,26 @@ export class World {
     const labels = { ns: this.choices.pick(NAMESPACES), team: this.choices.pick(["a", "b"]) };
     await this.unlessRefused(() =>
       this.store.update("Namespace", { ...found, metadata: { ...found.metadata, labels } }),
+    );
+  }
+
+  /** One of the pools gives no new addresses any more, or gives them again; one of each family always does. */
+  async switchPool(): Promise<void> {
+    const name = this.choices.pick(["extra-4", "extra-6"]);
+    const found = await this.store.get({ kind: "IPPool", namespace: undefined, name });
+    if (found === undefined) return;
+    const disabled = found.spec.disabled !== true;
+    this.say(`pool ${name} is ${disabled ? "disabled" : "enabled"}`);
+    await this.unlessRefused(() => this.store.update("IPPool", { ...found, spec: { ...found.spec, disabled } }));
+  }
+
+  /** Whether the datastore may be used, as its ClusterInformation says. */
+  async setReady(datastoreReady: boolean): Promise<void> {
+    const found = await this.store.get(CLUSTER_INFORMATION);
+    if (found === undefined) return;
+    this.say(`datastoreReady is ${datastoreReady}`);
+    await this.unlessRefused(() =>
+      this.store.update("ClusterInformation", { ...found, spec: { ...found.spec, datastoreReady } }),
     );
   }
 
