@@ -1,7 +1,7 @@
 /**
  * main: runs seeds, each a cluster of its own, and prints of each that fails what was violated, its last lines and how to run it again.
  *
- * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…|none] [--trace]
+ * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…|none] [--steps N] [--trace]
  */
 import { parseArgs } from "node:util";
 import { Stopped } from "../../src/host/sim/process.ts";
@@ -22,6 +22,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "200" },
     only: { type: "string" },
     faults: { type: "string" },
+    steps: { type: "string", default: "12" },
     trace: { type: "boolean", default: false },
   },
 });
@@ -41,7 +42,9 @@ function print({ seed, violation, digest, world }: Outcome, faults: readonly Fau
   const lines = values.trace ? world.history.last(8000) : world.history.last(LAST_LINES, isWorthReading);
   for (const line of lines) console.log(`  ${line}`);
   console.log(`  ${digest}`);
-  console.log(`  again: bun test/sim/main.ts --only ${seed} --faults ${faults.join(",") || "none"} [--trace]`);
+  console.log(
+    `  again: bun test/sim/main.ts --only ${seed} --faults ${faults.join(",") || "none"} --steps ${values.steps} [--trace]`,
+  );
 }
 
 const from = Number(values.only ?? values.from);
@@ -49,7 +52,7 @@ const count = values.only === undefined ? Number(values.seeds) : 1;
 let failed = 0;
 for (let seed = from; seed < from + count; seed++) {
   const faults = kindsOf(seed);
-  const outcome = await simulate(seed, faults);
+  const outcome = await simulate(seed, faults, Number(values.steps));
   if (outcome.violation !== undefined) failed++;
   if (outcome.violation !== undefined || values.trace || values.only !== undefined) print(outcome, faults);
 }

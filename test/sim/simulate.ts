@@ -21,7 +21,6 @@ export interface Outcome {
 const ENOMEM = 12;
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 4;
-const STEPS = 12;
 const MOST_PODS = 10;
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
@@ -34,8 +33,8 @@ const SETTLE_MS = 300_000;
 /** Two looks for leaks, a pass over the blocks, routes that linger, an audit. */
 const REST_MS = 75_000;
 
-/** Runs the seed to its end, or to the first violation. */
-export async function simulate(seed: number, faults: readonly FaultKind[]): Promise<Outcome> {
+/** Runs the seed to its end, or to the first violation. `steps`: things that happen before all comes to rest. */
+export async function simulate(seed: number, faults: readonly FaultKind[], steps: number): Promise<Outcome> {
   const world = new World(seed, faults);
   current = world;
   try {
@@ -43,7 +42,7 @@ export async function simulate(seed: number, faults: readonly FaultKind[]): Prom
     await world.clock.advance(3_000);
     const rounds = seed % TWO_ROUNDS_IN === 0 ? 2 : 1;
     for (let round = 0; round < rounds && world.violation === undefined; round++) {
-      await disturb(world);
+      await disturb(world, steps);
       await checkInnocents(world);
       await comeToRest(world);
     }
@@ -62,9 +61,9 @@ export function blame(error: unknown): void {
   current?.mistake(error);
 }
 
-async function disturb(world: World): Promise<void> {
+async function disturb(world: World, steps: number): Promise<void> {
   world.quiet = false;
-  for (let step = 0; step < STEPS && world.violation === undefined; step++) {
+  for (let step = 0; step < steps && world.violation === undefined; step++) {
     await act(world);
     await world.clock.advance(world.choices.below(GAP_MS));
   }
