@@ -39,8 +39,8 @@ export class SimNode {
   operations = 0;
   /** When somebody else changed our table, until it is closed again; undefined: nobody has. */
   tamperedAtMs: number | undefined;
-  /** The pod of which the kernel takes no chain. */
-  culprit: { readonly pod: string; readonly sinceMs: number } | undefined;
+  /** Its kernel takes no chain of a certain policy. */
+  refusesPolicy = false;
   #daemon: SimProcess | undefined;
 
   constructor(world: World, ordinal: number) {

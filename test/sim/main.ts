@@ -36,25 +36,41 @@ function kindsOf(seed: number): readonly FaultKind[] {
   return FAULT_KINDS.filter((kind, i) => kind !== "rows" && ((seed * 0x9e3779b1) >>> (7 + i * 3)) % 5 < 2);
 }
 
-function print({ seed, violation, digest, world }: Outcome, faults: readonly FaultKind[]): void {
+function print({ seed, violation, digest, world }: Outcome, taken: number, faults: readonly FaultKind[]): void {
   console.log(`seed ${seed} (${faults.join(",") || "no faults"}): ${violation ?? "all held"}`);
   if (violation === undefined && !values.trace) return;
   const lines = values.trace ? world.history.last(8000) : world.history.last(LAST_LINES, isWorthReading);
   for (const line of lines) console.log(`  ${line}`);
   console.log(`  ${digest}`);
   console.log(
-    `  again: bun test/sim/main.ts --only ${seed} --faults ${faults.join(",") || "none"} --steps ${values.steps} [--trace]`,
+    `  again: bun test/sim/main.ts --only ${seed} --faults ${faults.join(",") || "none"} --steps ${taken} [--trace]`,
   );
 }
 
+/** The fewest steps after which the seed still fails: what happens before is the same. */
+async function shorten(
+  first: Outcome,
+  faults: readonly FaultKind[],
+  steps: number,
+): Promise<readonly [Outcome, number]> {
+  for (let fewer = 1; fewer < steps && !values.trace; fewer++) {
+    const outcome = await simulate(first.seed, faults, fewer);
+    if (outcome.violation !== undefined) return [outcome, fewer];
+  }
+  return [first, steps];
+}
+
+const steps = Number(values.steps);
 const from = Number(values.only ?? values.from);
 const count = values.only === undefined ? Number(values.seeds) : 1;
 let failed = 0;
 for (let seed = from; seed < from + count; seed++) {
   const faults = kindsOf(seed);
-  const outcome = await simulate(seed, faults, Number(values.steps));
-  if (outcome.violation !== undefined) failed++;
-  if (outcome.violation !== undefined || values.trace || values.only !== undefined) print(outcome, faults);
+  const outcome = await simulate(seed, faults, steps);
+  if (outcome.violation !== undefined) {
+    failed++;
+    print(...(await shorten(outcome, faults, steps)), faults);
+  } else if (values.trace || values.only !== undefined) print(outcome, steps, faults);
 }
 console.log(`${count} seeds, ${failed} failed`);
 process.exit(failed > 0 ? 1 : 0);

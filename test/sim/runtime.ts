@@ -15,6 +15,8 @@ export const NETWORK = "k8s-pod-network";
 /** A kubelet gives the runtime so long for a sandbox. */
 const REQUEST_MS = 240_000;
 const RETRY_MS = 1_000;
+/** Of that, while sandboxes fail. */
+const MOST_DOUBLINGS = 3;
 
 export interface Sandbox {
   readonly containerId: string;
@@ -78,12 +80,14 @@ export class Runtime {
     const { boot } = this.node;
     const { clock } = this.#world;
     const isCurrent = (): boolean => this.node.boot === boot && !this.#world.ended;
+    let failures = 0;
     while (isCurrent() && !pod.leaving) {
       pod.renewed = false;
       if (!(await this.#setUp(pod))) {
-        await clock.sleep(1 + this.#world.network.below(RETRY_MS));
+        await clock.sleep(1 + this.#world.network.below(RETRY_MS * 2 ** Math.min(failures++, MOST_DOUBLINGS)));
         continue;
       }
+      failures = 0;
       while (isCurrent() && !pod.leaving && !pod.renewed) await clock.sleep(RETRY_MS / 4);
       if (isCurrent() && pod.renewed && !pod.leaving) await this.#replace(pod);
     }

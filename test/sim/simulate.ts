@@ -3,12 +3,13 @@ import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import { EBUSY, ENOBUFS, KernelError } from "../../src/kernel/errno.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
-import { hostInterfaceName, ROUTE_PROTOCOL } from "../../src/podnet/names.ts";
+import { formatName } from "../../src/model/key.ts";
+import { ROUTE_PROTOCOL } from "../../src/podnet/names.ts";
 import { type FaultKind, NO_TROUBLE } from "./faults.ts";
 import { checkRest } from "./invariants.ts";
 import type { SimNode } from "./machine.ts";
 import type { Runtime } from "./runtime.ts";
-import { World } from "./world.ts";
+import { NAMESPACES, World } from "./world.ts";
 
 export interface Outcome {
   readonly seed: number;
@@ -21,6 +22,8 @@ export interface Outcome {
 const ENOMEM = 12;
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 4;
+const CULPRIT_NAMESPACE = NAMESPACES[2];
+const CULPRIT = "culprit";
 const MOST_PODS = 10;
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
@@ -85,7 +88,7 @@ async function act(world: World): Promise<void> {
     if (pods.length > 0) choices.pick(pods).renewed = true;
     return;
   }
-  befall(world);
+  await befall(world);
 }
 
 /** One, or some at once on one node, whose daemon may not live to see them answered. */
@@ -99,7 +102,7 @@ async function createPods(world: World): Promise<void> {
 }
 
 /** One of the faults of this world begins, or ends. */
-function befall(world: World): void {
+async function befall(world: World): Promise<void> {
   const { choices, faults } = world;
   if (faults.size === 0) return;
   const fault = choices.pick([...faults]);
@@ -172,29 +175,31 @@ function tamper(world: World, node: SimNode): void {
   }
 }
 
-/** From now on the kernel takes no chain of one pod of the node, which may be there already or come anew. */
-function refuseRows(world: World, runtime: Runtime): void {
-  const { node, pods } = runtime;
-  const [key] = [...pods.values()].filter(({ leaving }) => !leaving).map((pod) => pod.key);
-  if (key === undefined || node.culprit !== undefined) return;
-  world.say(`${node.name} kernel takes no chain of pod ${key.name} any more`);
-  node.culprit = { pod: key.name, sinceMs: world.clock.monotonicMs() };
-  const suffix = hostInterfaceName(key.namespace ?? "", key.name).slice("cali".length);
+/** A policy comes of which the kernel takes no chain, for pods of one namespace; and then a pod of another, which must not wait for that. */
+async function refuseRows(world: World, runtime: Runtime): Promise<void> {
+  const { node } = runtime;
+  if (node.refusesPolicy) return;
+  world.say(`${node.name} kernel takes no chain of policy ${CULPRIT_NAMESPACE}/${CULPRIT}`);
+  node.refusesPolicy = true;
   node.kernel.faults = {
     request: ({ subsystem, does, object }) =>
-      subsystem === "nftables" && does === "add" && object.endsWith(suffix) ? ENOMEM : undefined,
+      subsystem === "nftables" && does === "add" && object.includes(CULPRIT) ? EBUSY : undefined,
   };
+  await world.createPod(runtime, CULPRIT_NAMESPACE);
+  await world.isolate(CULPRIT_NAMESPACE, CULPRIT);
+  await world.clock.advance(GAP_MS);
+  await world.createPod(runtime, NAMESPACES[0]);
 }
 
 /** Nobody else's pod waits for a culprit: long after its fault began, all others are on the network. */
 async function checkInnocents(world: World): Promise<void> {
-  if (world.nodes.every(({ culprit }) => culprit === undefined)) return;
+  if (!world.nodes.some(({ refusesPolicy }) => refusesPolicy)) return;
   await world.clock.advance(INNOCENTS_MS);
   for (const { node, pods } of world.runtimes)
     for (const { key, leaving, sandbox } of pods.values())
-      if (node.culprit !== undefined && node.culprit.pod !== key.name && !leaving && sandbox?.addresses === undefined)
+      if (key.namespace !== CULPRIT_NAMESPACE && !leaving && sandbox?.addresses === undefined)
         world.violate(
-          `pod ${key.name} on ${node.name} waits, because the kernel takes no chain of pod ${node.culprit.pod}`,
+          `pod ${formatName(key)} on ${node.name} waits, because the kernel takes no chain of policy ${CULPRIT_NAMESPACE}/${CULPRIT}`,
         );
 }
 
@@ -211,7 +216,7 @@ async function comeToRest(world: World): Promise<void> {
     // What the kernel refused is tried again with backoff.
     if (node.kernel.faults.request !== undefined && node.tamperedAtMs !== undefined) node.tamperedAtMs = Infinity;
     node.kernel.faults = {};
-    node.culprit = undefined;
+    node.refusesPolicy = false;
   }
   const isBusy = (): boolean => world.runtimes.some(({ busy }) => busy);
   for (let waited = 0; isBusy() && waited < SETTLE_MS; waited += 1_000) await world.clock.advance(1_000);

@@ -169,21 +169,23 @@ export class World {
     for (const node of this.nodes) node.kill();
   }
 
-  async createPod(runtime: Runtime): Promise<void> {
+  async createPod(runtime: Runtime, namespace: string = this.choices.pick(NAMESPACES)): Promise<Key<"Pod">> {
     const { choices } = this;
     const pod: Resource<"Pod"> = {
       apiVersion: "v1",
       kind: "Pod",
       metadata: {
         name: `p${++this.#pods}`,
-        namespace: choices.pick(NAMESPACES),
+        namespace,
         labels: { app: choices.pick(["web", "db", "cache"]), tier: choices.pick(["front", "back"]) },
       },
       spec: { nodeName: runtime.node.name, containers: [] },
     };
     const stored = await this.store.create("Pod", pod);
     this.say(`pod ${pod.metadata.namespace}/${pod.metadata.name} on ${runtime.node.name}`);
-    runtime.start(keyOf("Pod", stored), stored.metadata.uid ?? "");
+    const key = keyOf("Pod", stored);
+    runtime.start(key, stored.metadata.uid ?? "");
+    return key;
   }
 
   async deletePod(): Promise<void> {
@@ -207,6 +209,18 @@ export class World {
       else if (this.choices.chance(40)) await this.store.delete(key);
       else await this.store.update("KubernetesNetworkPolicy", { ...policy, metadata: found.metadata });
     });
+  }
+
+  /** A policy for all pods of the namespace. */
+  async isolate(namespace: string, name: string): Promise<void> {
+    await this.unlessRefused(() =>
+      this.store.create("KubernetesNetworkPolicy", {
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name, namespace },
+        spec: { podSelector: {}, ingress: [{ ports: [{ port: 80 }] }] },
+      }),
+    );
   }
 
   async relabelNamespace(): Promise<void> {
