@@ -42,6 +42,7 @@ export class SimNode {
   /** Its kernel takes no chain of a certain policy. */
   refusesPolicy = false;
   #daemon: SimProcess | undefined;
+  #termination = new AbortController();
 
   constructor(world: World, ordinal: number) {
     this.#world = world;
@@ -93,6 +94,7 @@ export class SimNode {
     const daemon = new SimProcess((operation) => this.#strikes(operation));
     daemon.atEnd(() => process.end());
     this.#daemon = daemon;
+    this.#termination = new AbortController();
     this.operations = 0;
     const { clock } = world;
     const host = openSimHost(
@@ -132,12 +134,13 @@ export class SimNode {
           health: { host: "127.0.0.1", port: 0 },
           auditIntervalMs: AUDIT_MS,
         },
-        new AbortController().signal,
-      ).catch((error: unknown) => {
-        if (!(error instanceof Stopped) && !isRefusal(error) && !(error instanceof SocketError)) world.mistake(error);
-        else if (!daemon.stopped) world.say(`${this.name} daemon cannot start: ${String(error)}`);
-        daemon.stop();
-      });
+        this.#termination.signal,
+      )
+        .catch((error: unknown) => {
+          if (!(error instanceof Stopped) && !isRefusal(error) && !(error instanceof SocketError)) world.mistake(error);
+          else if (!daemon.stopped) world.say(`${this.name} daemon cannot start: ${String(error)}`);
+        })
+        .then(() => daemon.stop());
     });
   }
 
@@ -152,6 +155,14 @@ export class SimNode {
 
   kill(): void {
     this.#daemon?.stop();
+  }
+
+  /** As a supervisor asks a process to end: it has so long, else it hangs. */
+  async terminate(mostMs: number): Promise<void> {
+    const daemon = this.#daemon;
+    this.#termination.abort();
+    await this.#world.clock.sleep(mostMs);
+    if (daemon?.stopped === false) this.#world.violate(`the daemon of ${this.name} does not end when it is asked to`);
   }
 
   /** Power fails and comes back: the kernel is new, and of the disk's files what was synced. */

@@ -31,6 +31,8 @@ const GAP_MS = 2_500;
 /** Until every pod is on the network once nothing is wrong any more: longer than the longest of the product's retries, several times. */
 /** Longer than any retry of the product. */
 const INNOCENTS_MS = 60_000;
+/** What a kubelet gives the container. */
+const TERMINATION_MS = 30_000;
 const GC_TRIES = 30;
 const SETTLE_MS = 300_000;
 /** Two looks for leaks, a pass over the blocks, routes that linger, an audit. */
@@ -112,6 +114,10 @@ async function befall(world: World): Promise<void> {
     case "store":
       return befallStore(world);
     case "kill":
+      if (choices.chance(25)) {
+        world.say(`${node.name} daemon is asked to end`);
+        return void node.terminate(TERMINATION_MS);
+      }
       node.killAt = node.operations + 1 + choices.below(choices.pick([40, 400, 2000]));
       return world.say(`${node.name} daemon will be killed before operation ${node.killAt}`);
     case "disk":
