@@ -24,7 +24,9 @@ const ENOMEM = 12;
 const TWO_ROUNDS_IN = 4;
 const CULPRIT_NAMESPACE = NAMESPACES[2];
 const CULPRIT = "culprit";
-const MOST_PODS = 10;
+/** Fewer than the addresses of the pools that are never disabled: what nobody uses must come free. */
+const MOST_PODS = 13;
+const MOST_AT_ONCE = 4;
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
 const GAP_MS = 2_500;
@@ -78,7 +80,7 @@ async function act(world: World): Promise<void> {
   const { choices } = world;
   const pods = world.runtimes.reduce((sum, { pods: some }) => sum + some.size, 0);
   const dice = choices.below(100);
-  if (dice < 32) return pods < MOST_PODS ? createPods(world) : world.deletePod();
+  if (dice < 32) return pods <= MOST_PODS - MOST_AT_ONCE ? createPods(world) : world.deletePod();
   if (dice < 42) return world.deletePod();
   if (dice < 54) return world.changePolicy();
   if (dice < 57) return world.relabelNamespace();
@@ -99,7 +101,7 @@ async function createPods(world: World): Promise<void> {
   const runtime = choices.pick(world.runtimes);
   if (world.faults.has("kill") && choices.chance(50))
     runtime.node.killAt = runtime.node.operations + 1 + choices.below(OPERATIONS_OF_ADD);
-  const count = choices.chance(30) ? 2 + choices.below(3) : 1;
+  const count = choices.chance(30) ? 2 + choices.below(MOST_AT_ONCE - 1) : 1;
   for (let i = 0; i < count; i++) await world.createPod(runtime);
 }
 
@@ -224,10 +226,21 @@ async function comeToRest(world: World): Promise<void> {
     node.kernel.faults = {};
     node.refusesPolicy = false;
   }
+  // What was forgotten keeps its addresses until then.
+  if (!(await collectAll(world))) return;
   const isBusy = (): boolean => world.runtimes.some(({ busy }) => busy);
   for (let waited = 0; isBusy() && waited < SETTLE_MS; waited += 1_000) await world.clock.advance(1_000);
   if (isBusy())
     return world.violate(`pods are not on the network, or not gone, after ${SETTLE_MS / 1000} s: ${waiting(world)}`);
+  if (!(await collectAll(world))) return;
+  await world.clock.advance(REST_MS);
+  const checked = checkRest(world);
+  if (!(await world.clock.until(checked, SETTLE_MS))) return world.violate("CHECK is not answered");
+  for (const wrong of await checked) world.violate(wrong);
+}
+
+/** False when a daemon does not do it. */
+async function collectAll(world: World): Promise<boolean> {
   for (const runtime of world.runtimes) {
     // A daemon may be between two lives.
     let done = false;
@@ -236,12 +249,11 @@ async function comeToRest(world: World): Promise<void> {
       done = (await world.clock.until(collected, SETTLE_MS)) && (await collected);
       if (!done) await world.clock.advance(1_000);
     }
-    if (!done) return world.violate(`GC on ${runtime.node.name} does not succeed`);
+    if (done) continue;
+    world.violate(`GC on ${runtime.node.name} does not succeed`);
+    return false;
   }
-  await world.clock.advance(REST_MS);
-  const checked = checkRest(world);
-  if (!(await world.clock.until(checked, SETTLE_MS))) return world.violate("CHECK is not answered");
-  for (const wrong of await checked) world.violate(wrong);
+  return true;
 }
 
 function waiting(world: World): string {

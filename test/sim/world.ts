@@ -132,10 +132,10 @@ export class World {
 
   async begin(): Promise<void> {
     for (const [name, cidr, blockSize] of [
-      ["pool-4", "10.65.0.0/27", 30],
-      ["pool-6", "fd00:65::/123", 126],
-      ["extra-4", "10.66.0.0/28", 30],
-      ["extra-6", "fd00:66::/124", 126],
+      ["pool-4", "10.65.0.0/28", 30],
+      ["pool-6", "fd00:65::/124", 126],
+      ["extra-4", "10.66.0.0/29", 30],
+      ["extra-6", "fd00:66::/125", 126],
     ] as const)
       await this.store.create("IPPool", {
         apiVersion: "projectcalico.org/v3",
