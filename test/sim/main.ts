@@ -32,7 +32,7 @@ const isWorthReading = (line: string): boolean => !line.slice(8).startsWith("   
 
 function kindsOf(seed: number): readonly FaultKind[] {
   if (values.faults !== undefined) return FAULT_KINDS.filter((kind) => values.faults?.split(",").includes(kind));
-  // Every set of kinds comes by and by; one in eight worlds has no fault at all.
+  // Every set of kinds comes by and by, and worlds without any fault.
   return FAULT_KINDS.filter((kind, i) => kind !== "rows" && ((seed * 0x9e3779b1) >>> (7 + i * 3)) % 5 < 2);
 }
 
