@@ -25,9 +25,9 @@ async function main(): Promise<number> {
     case "ctl":
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
     case "apiserver":
-      return (await import("./apiserver/command.ts")).runApiServerCommand(rest);
+      return (await import("./cli/lab.ts")).runCalicoLab(command, words);
     case "lab":
-      return (await import("./lab/command.ts")).runLabCommand(rest);
+      return (await import("./cli/lab.ts")).runCalicoLab(command, rest);
     default:
       return (await import("./cli/calico.ts")).runCalico(words);
   }

@@ -1,5 +1,5 @@
 /**
- * Writes src/apiserver/kinds/shapes.ts: the field names and types of the Kubernetes kinds that the embedded API serves, read from
+ * Writes lab/apiserver/kinds/shapes.ts: the field names and types of the Kubernetes kinds that the embedded API serves, read from
  * the type declarations of the package `kubernetes-types`. Run it again after changing ROOTS or ADDITIONS: `bun tools/generate-kubernetes-shapes.ts`.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -159,4 +159,4 @@ export const SHAPES = \`
 ${lines.join("\n")}
 \`;
 `;
-writeFileSync(new URL("../src/apiserver/kinds/shapes.ts", import.meta.url).pathname, out);
+writeFileSync(new URL("../lab/apiserver/kinds/shapes.ts", import.meta.url).pathname, out);

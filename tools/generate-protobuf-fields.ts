@@ -1,5 +1,5 @@
 /**
- * Writes src/apiserver/http/protobuf-fields.ts: the protobuf fields of the Kubernetes kinds that the embedded API reads in that form, from
+ * Writes lab/apiserver/http/protobuf-fields.ts: the protobuf fields of the Kubernetes kinds that the embedded API reads in that form, from
  * the struct tags of Kubernetes' Go types. Run it again for another version: `bun tools/generate-protobuf-fields.ts GO_MODULE_CACHE VERSION`,
  * as `bun tools/generate-protobuf-fields.ts $(go env GOMODCACHE) v0.34.4`; the modules k8s.io/api and k8s.io/apimachinery must be there.
  */
@@ -126,7 +126,7 @@ function main([cache, version]: readonly string[]): void {
 export const PROTOBUF_FIELDS = \`
 `;
   writeFileSync(
-    new URL("../src/apiserver/http/protobuf-fields.ts", import.meta.url),
+    new URL("../lab/apiserver/http/protobuf-fields.ts", import.meta.url),
     `${header}${[...lines.values()].sort().join("\n")}\n\`;\n`,
   );
 }

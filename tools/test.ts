@@ -9,7 +9,7 @@ import { conclude, runSuite, type Suite, type Totals } from "./suite.ts";
 
 const SUITES: readonly Suite[] = [
   { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
-  { name: "unit", paths: ["./src", "./tools", "test/spec", "test/golden"], timeoutSeconds: 60 },
+  { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
   { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
   { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
   { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },

@@ -2,7 +2,7 @@
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import type { PolicyId } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId } from "../program/program.ts";
+import { type Delta, type Endpoint, type EndpointId, policiesNamedBy, stagesOf } from "../program/program.ts";
 
 export class Active {
   readonly #models = new Map<PolicyId, PolicyModel>();
@@ -15,7 +15,7 @@ export class Active {
     const touched = new Map<PolicyId, boolean>();
     const touch = (id: PolicyId): void => void (touched.has(id) || touched.set(id, this.#uses.has(id)));
     for (const [id, endpoint] of endpoints) {
-      const named = endpoint === undefined ? [] : policiesNamedBy(endpoint);
+      const named = endpoint === undefined ? [] : policiesOf(endpoint);
       for (const policy of [...named, ...(this.#namedBy.get(id) ?? [])]) touch(policy);
       for (const policy of named) this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);
       for (const policy of this.#namedBy.get(id) ?? []) this.#release(policy);
@@ -45,6 +45,7 @@ export class Active {
   }
 }
 
-export function policiesNamedBy(endpoint: Endpoint): readonly PolicyId[] {
-  return [...new Set([...endpoint.ingress.tiers, ...endpoint.egress.tiers].flatMap((tier) => tier.policies))];
+/** The policies that any stage of the endpoint names, each once. */
+export function policiesOf(endpoint: Endpoint): readonly PolicyId[] {
+  return [...new Set(stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)))];
 }

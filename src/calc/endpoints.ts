@@ -1,104 +1,85 @@
 /**
- * Endpoints: the join of Pod, Namespace, ServiceAccount, IPAMBlock and CNI record into one row a pod, for every pod of the cluster.
+ * Endpoints: the join of what has labels and addresses, its parents, IPAM's blocks and the CNI records, into one row each, for every endpoint of
+ * the cluster.
  *
- * Labels of namespace and service account are not copied into the rows: a row refers to its parents, and a relabelled parent is told
- * as such, so that only selectors that mention the label need work. A row is immutable; a changed pod is a new row.
+ * A row is immutable; a changed endpoint is a new row, and one that is as it was is no change. Of another node's pod nothing but the row is kept;
+ * what it was made of is kept only where a CNI record or a block may yet change it.
  */
+import { equal } from "../lib/equal.ts";
+import type { BlockRow } from "../model/convert/block.ts";
+import type { NamespaceRow } from "../model/convert/namespace.ts";
+import type { ServiceAccountRow } from "../model/convert/service-account.ts";
+import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
-import type { CniRecord } from "../model/endpoint.ts";
-import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
-import type { ObjectMeta, Resource } from "../model/resource.ts";
-import { formatParseError } from "../lib/result.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Delta } from "../program/program.ts";
+import { type Group, Groups } from "./groups.ts";
+import type { Parent } from "./parents.ts";
 import { Recorded } from "./recorded.ts";
 
-/** A namespace or service account, known or only referred to. One object for its whole life; `labels` is replaced, prefix included. */
-export interface Parent {
-  readonly id: KeyText;
-  readonly prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX;
-  labels: ReadonlyMap<string, string>;
-  /** Rows that refer to it; forgotten at none, unless its object exists. */
-  rows: number;
-  exists: boolean;
-}
-
-export interface PodRow {
+export interface Row {
   readonly key: KeyText;
-  readonly pod: PodModel;
-  readonly parents: readonly Parent[];
-  readonly labels: RowLabels;
-  /** Members that the pod contributes to sets. */
+  readonly group: Group;
+  /** Members that the endpoint contributes to sets. */
   readonly addresses: readonly Addr[];
-  /** Its endpoints on this node, by interface; empty for pods elsewhere and for those that are not wired, finished or gone. */
+  /** Where it is on this node, by interface; empty for pods elsewhere and for those that are not wired, finished or gone. */
   readonly local: readonly CniRecord[];
 }
 
+/** What an endpoint was and is; undefined: it was not, or is no more. */
+export interface RowChange {
+  readonly before: Row | undefined;
+  readonly now: Row | undefined;
+}
+
 export interface EndpointsDelta {
-  readonly rows: Delta<KeyText, PodRow>;
+  readonly rows: ReadonlyMap<KeyText, RowChange>;
   /** Parents whose labels changed, and the names of those labels. */
   readonly relabelled: ReadonlyMap<Parent, ReadonlySet<string>>;
 }
 
 export interface EndpointInputs {
-  readonly pods: Delta<KeyText, Resource<"Pod">>;
-  readonly namespaces: Delta<KeyText, Resource<"Namespace">>;
-  readonly serviceAccounts: Delta<KeyText, Resource<"ServiceAccount">>;
-  readonly blocks: Delta<KeyText, Resource<"IPAMBlock">>;
+  readonly endpoints: Delta<KeyText, EndpointRow>;
+  readonly namespaces: Delta<KeyText, NamespaceRow>;
+  readonly serviceAccounts: Delta<KeyText, ServiceAccountRow>;
+  readonly blocks: Delta<KeyText, BlockRow>;
   /** By interface. */
   readonly records: Delta<string, CniRecord>;
 }
 
-/** The labels of a row as selectors see them: its own, and those of its parents as they are now. */
-export class RowLabels {
-  readonly own: ReadonlyMap<string, string>;
-  readonly #parents: readonly Parent[];
-
-  constructor(own: ReadonlyMap<string, string>, parents: readonly Parent[]) {
-    this.own = own;
-    this.#parents = parents;
-  }
-
-  get(label: string): string | undefined {
-    for (const parent of this.#parents) if (label.startsWith(parent.prefix)) return parent.labels.get(label);
-    return this.own.get(label);
-  }
-}
+const NO_ADDRESSES: readonly Addr[] = [];
+const NOT_HERE: readonly CniRecord[] = [];
 
 /**
- * What a pod contributes, given the CNI records of this node that name it, and whether a block records an address for it. Shared with the
+ * What an endpoint contributes, given the CNI records of this node that name it, and whether a block records an address for it. Shared with the
  * from-scratch calculation.
  */
 export function wiringOf(
-  pod: PodModel,
+  row: EndpointRow,
   records: readonly CniRecord[],
   node: string,
   isRecorded: (addr: Addr) => boolean,
-): Pick<PodRow, "addresses" | "local"> {
-  const local = records.filter(({ uid }) => uid === undefined || pod.uid === undefined || uid === pod.uid);
-  const isHere = pod.state === "live" && pod.node === node && local.length > 0;
-  if (!isHere)
-    return {
-      addresses: pod.addressesFrom === "annotation" ? pod.addresses.filter(isRecorded) : pod.addresses,
-      local: [],
-    };
-  return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
+): Pick<Row, "addresses" | "local"> {
+  const local = records.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
+  const isHere = row.state === "live" && row.node === node && local.length > 0;
+  if (isHere) return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
+  const addresses = row.addressesFrom === "annotation" ? row.addresses.filter(isRecorded) : row.addresses;
+  return { addresses: addresses.length === 0 ? NO_ADDRESSES : addresses, local: NOT_HERE };
 }
 
 export class Endpoints {
   readonly #node: string;
-  readonly #pods = new Map<KeyText, PodModel>();
-  readonly #rows = new Map<KeyText, PodRow>();
+  readonly groups = new Groups();
+  readonly #rows = new Map<KeyText, Row>();
+  /** What the rows are made of that may change without their objects: those of this node, and those that claim addresses by annotation. */
+  readonly #sources = new Map<KeyText, EndpointRow>();
   readonly #records = new Map<string, CniRecord>();
-  /** Interfaces of the records that name a pod, by pod. */
+  /** Interfaces of the records that name an endpoint, by endpoint. */
   readonly #interfaces = new Map<KeyText, Set<string>>();
-  readonly #parents = new Map<KeyText, Parent>();
   readonly #recorded = new Recorded();
-  /** Pods that claim the address by annotation. */
+  /** Endpoints that claim the address by annotation. */
   readonly #claims = new Map<Addr, Set<KeyText>>();
-  /** Pods that cannot be read, and why: they have no row. */
-  readonly problems = new Map<KeyText, string>();
 
   constructor(node: string) {
     this.#node = node;
@@ -106,51 +87,50 @@ export class Endpoints {
 
   step(inputs: EndpointInputs): EndpointsDelta {
     const relabelled = new Map<Parent, ReadonlySet<string>>();
-    for (const [key, namespace] of inputs.namespaces)
-      this.#relabel(this.#parent(key, NAMESPACE_PREFIX), namespace, relabelled);
+    for (const [key, namespace] of inputs.namespaces) this.#relabel(key, NAMESPACE_PREFIX, namespace, relabelled);
     for (const [key, account] of inputs.serviceAccounts)
-      this.#relabel(this.#parent(key, SERVICE_ACCOUNT_PREFIX), account, relabelled);
+      this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
-    for (const addr of this.#recorded.step(inputs.blocks))
+    for (const addr of this.#recorded.step(inputs.blocks, (key) => this.#rows.get(key)?.key ?? key))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
-    for (const [key, resource] of inputs.pods) {
-      this.#readPod(key, resource);
-      touched.add(key);
+    const rows = new Map<KeyText, RowChange>();
+    const released: Group[] = [];
+    for (const [key, source] of inputs.endpoints) {
+      this.#keep(key, source);
+      this.#setRow(key, source, rows, released);
     }
-    const rows = new Map<KeyText, PodRow | undefined>();
     for (const key of touched) {
-      const before = this.#rows.get(key);
-      const row = this.#rowOf(key);
-      if (row !== undefined) this.#rows.set(key, row);
-      else this.#rows.delete(key);
-      if (before !== undefined || row !== undefined) rows.set(key, row);
-      for (const parent of row?.parents ?? []) parent.rows++;
-      for (const parent of before?.parents ?? []) this.#forget(parent, 1);
+      const source = this.#sources.get(key);
+      if (source !== undefined && !inputs.endpoints.has(key)) this.#setRow(key, source, rows, released);
     }
-    for (const parent of relabelled.keys()) this.#forget(parent, 0);
+    // Last, so that a group whose only row changed is the same group.
+    for (const group of released) this.groups.release(group);
+    for (const parent of relabelled.keys()) this.groups.parents.tidy(parent);
     return { rows, relabelled };
   }
 
-  #forget(parent: Parent, rows: number): void {
-    parent.rows -= rows;
-    if (parent.rows === 0 && !parent.exists) this.#parents.delete(parent.id);
+  #setRow(key: KeyText, source: EndpointRow | undefined, into: Map<KeyText, RowChange>, released: Group[]): void {
+    const before = this.#rows.get(key);
+    const now = source === undefined ? undefined : this.#rowOf(key, source);
+    if (now !== undefined && before !== undefined && isSame(before, now)) return void released.push(now.group);
+    if (before !== undefined) released.push(before.group);
+    if (now !== undefined) this.#rows.set(key, now);
+    else this.#rows.delete(key);
+    if (before !== undefined || now !== undefined) into.set(key, { before, now });
   }
 
-  #readPod(key: KeyText, resource: Resource<"Pod"> | undefined): void {
-    for (const addr of claimsOf(this.#pods.get(key))) {
+  /** Keeps what the row may have to be made of again. */
+  #keep(key: KeyText, source: EndpointRow | undefined): void {
+    for (const addr of claimsOf(this.#sources.get(key))) {
       const claiming = this.#claims.get(addr);
       claiming?.delete(key);
       if (claiming?.size === 0) this.#claims.delete(addr);
     }
-    this.#pods.delete(key);
-    this.problems.delete(key);
-    if (resource === undefined) return;
-    const pod = podOf(resource);
-    if (pod.ok) {
-      this.#pods.set(key, pod.value);
-      for (const addr of claimsOf(pod.value)) this.#claims.set(addr, (this.#claims.get(addr) ?? new Set()).add(key));
-    } else this.problems.set(key, formatParseError(pod.error));
+    if (source === undefined || (source.node !== this.#node && claimsOf(source).length === 0))
+      return void this.#sources.delete(key);
+    this.#sources.set(key, source);
+    for (const addr of claimsOf(source)) this.#claims.set(addr, (this.#claims.get(addr) ?? new Set()).add(key));
   }
 
   #setRecord(name: string, record: CniRecord | undefined, touched: Set<KeyText>): void {
@@ -170,58 +150,29 @@ export class Endpoints {
     touched.add(key);
   }
 
-  #rowOf(key: KeyText): PodRow | undefined {
-    const pod = this.#pods.get(key);
-    if (pod === undefined) return undefined;
+  #rowOf(key: KeyText, source: EndpointRow): Row {
     const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
-    const parents = [this.#parent(namespaceId(pod.namespace), NAMESPACE_PREFIX)];
-    if (pod.serviceAccount !== undefined)
-      parents.push(this.#parent(serviceAccountId(pod.namespace, pod.serviceAccount), SERVICE_ACCOUNT_PREFIX));
-    return {
-      key,
-      pod,
-      parents,
-      labels: new RowLabels(pod.labels, parents),
-      ...wiringOf(pod, records, this.#node, (addr) => this.#recorded.has(addr, key)),
-    };
-  }
-
-  /** A parent that is only referred to has just its name. */
-  #parent(id: KeyText, prefix: Parent["prefix"]): Parent {
-    const known = this.#parents.get(id);
-    if (known !== undefined) return known;
-    const parent = { id, prefix, labels: inheritedLabels(prefix, nameOf(id), undefined), rows: 0, exists: false };
-    this.#parents.set(id, parent);
-    return parent;
+    const { addresses, local } = wiringOf(source, records, this.#node, (addr) => this.#recorded.has(addr, key));
+    return { key, group: this.groups.take(source), addresses, local };
   }
 
   #relabel(
-    parent: Parent,
-    object: { readonly metadata: ObjectMeta } | undefined,
+    key: KeyText,
+    prefix: Parent["prefix"],
+    row: NamespaceRow | ServiceAccountRow | undefined,
     into: Map<Parent, ReadonlySet<string>>,
   ): void {
-    const before = parent.labels;
-    const now = inheritedLabels(parent.prefix, nameOf(parent.id), object?.metadata.labels);
-    const changed = [...before.keys(), ...now.keys()].filter((label) => before.get(label) !== now.get(label));
-    parent.labels = now;
-    parent.exists = object !== undefined;
-    if (changed.length > 0) into.set(parent, new Set(changed));
-    else this.#forget(parent, 0);
+    const parent = this.groups.parents.of(key, prefix);
+    const changed = this.groups.parents.relabel(parent, row?.profile);
+    if (changed.size > 0) into.set(parent, changed);
+    else this.groups.parents.tidy(parent);
   }
 }
 
-function claimsOf(pod: PodModel | undefined): readonly Addr[] {
-  return pod?.addressesFrom === "annotation" ? pod.addresses : [];
+function isSame(a: Row, b: Row): boolean {
+  return a.group === b.group && equal(a.addresses, b.addresses) && equal(a.local, b.local);
 }
 
-function namespaceId(name: string): KeyText {
-  return formatKey({ kind: "Namespace", namespace: undefined, name });
-}
-
-function serviceAccountId(namespace: string, name: string): KeyText {
-  return formatKey({ kind: "ServiceAccount", namespace, name });
-}
-
-function nameOf(id: KeyText): string {
-  return id.slice(id.lastIndexOf("/") + 1);
+function claimsOf(row: EndpointRow | undefined): readonly Addr[] {
+  return row?.addressesFrom === "annotation" ? row.addresses : NO_ADDRESSES;
 }

@@ -1,23 +1,31 @@
-/** From scratch: the program of a node computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
+/** From scratch: the program of a node, and what its BIRD has to know, computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
-import type { CniRecord } from "../model/endpoint.ts";
-import type { Key } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import type { Bgp } from "../model/bgp.ts";
+import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import { formatKey, type Key } from "../model/key.ts";
+import { blockRowOf } from "../model/convert/block.ts";
+import { nodeAddressesOf } from "../model/convert/node.ts";
+import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
-import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
-import { inheritedLabels, podOf, type PodModel } from "../model/kubernetes/pod.ts";
+import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
+import { endpointOfPod } from "../model/convert/pod.ts";
+import { inheritedLabels } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
-import type { Resource } from "../model/resource.ts";
+import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Endpoint, EndpointId, Program, Route, RouteId } from "../program/program.ts";
+import type { Endpoint, EndpointId, Program } from "../program/program.ts";
+import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { wiringOf } from "./endpoints.ts";
-import { stageOf } from "./order.ts";
+import { policiesOf } from "./active.ts";
+import { workloadStages } from "./order.ts";
 import { blackholeOf } from "./routes.ts";
-import { contributionOf, rangeMembers } from "./sets.ts";
+import { contributionOf, netMembers } from "./sets.ts";
 
 export interface State {
   readonly node: string;
@@ -26,25 +34,33 @@ export interface State {
   readonly serviceAccounts: readonly Resource<"ServiceAccount">[];
   readonly networkPolicies: readonly Resource<"KubernetesNetworkPolicy">[];
   readonly blocks: readonly Resource<"IPAMBlock">[];
+  readonly pools: readonly Resource<"IPPool">[];
+  readonly nodes: readonly Resource<"Node">[];
   readonly records: readonly CniRecord[];
 }
 
 interface Row {
-  readonly pod: PodModel;
+  readonly key: Key<"Pod">;
+  readonly row: EndpointRow;
   readonly labels: ReadonlyMap<string, string>;
   readonly addresses: readonly Addr[];
   readonly local: readonly CniRecord[];
 }
 
-export function programOf(state: State): Program {
+/** What no kind says yet: policies beyond those of the state, with their tiers, and endpoints of the host. */
+export interface ByHand {
+  readonly models: readonly PolicyModel[];
+  readonly tiers: ReadonlyMap<string, TierModel>;
+  readonly hosts: ReadonlyMap<EndpointId, Endpoint>;
+}
+
+const NOTHING: ByHand = { models: [], tiers: BUILT_IN_TIERS, hosts: new Map() };
+
+export function programOf(state: State, byHand: ByHand = NOTHING): Program {
   const rows = state.pods.flatMap((resource) => rowOf(resource, state));
-  const models = state.networkPolicies.map(policyOfNetworkPolicy);
-  const endpoints = endpointsOf(rows, models);
-  const named = new Set(
-    [...endpoints.values()].flatMap(({ ingress, egress }) =>
-      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
-    ),
-  );
+  const models = [...state.networkPolicies.map(policyOfNetworkPolicy), ...byHand.models];
+  const endpoints = endpointsOf(rows, models, byHand);
+  const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
   for (const model of models.filter((candidate) => named.has(policyIdOf(candidate)))) {
@@ -52,18 +68,21 @@ export function programOf(state: State): Program {
     policies.set(policyIdOf(model), lowered.policy);
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows));
   }
-  return { sets, policies, endpoints, routes: routesOf(state) };
+  return { settings: DEFAULT_SETTINGS, sets, policies, endpoints, routes: routesOf(state) };
 }
 
 function rowOf(resource: Resource<"Pod">, state: State): Row[] {
-  const pod = podOf(resource);
-  if (!pod.ok) return [];
-  const { key, namespace, serviceAccount } = pod.value;
+  const read = endpointOfPod(resource);
+  if (!read.ok) return [];
+  const row = read.value;
+  const key = keyOf("Pod", resource);
+  const { serviceAccount } = row;
+  const namespace = row.namespace ?? "";
   const account = state.serviceAccounts.find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount,
   );
   const labels = new Map([
-    ...pod.value.labels,
+    ...row.labels,
     ...inheritedLabels(
       NAMESPACE_PREFIX,
       namespace,
@@ -78,30 +97,35 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
     .sort((a, b) => (a.interface < b.interface ? -1 : 1));
   return [
     {
-      pod: pod.value,
+      key,
+      row,
       labels,
-      ...wiringOf(pod.value, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
+      ...wiringOf(row, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
     },
   ];
 }
 
 function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
   return blocks.some((resource) => {
-    const block = blockModelOf(resource);
+    const block = blockRowOf(resource);
     return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
   });
 }
 
-function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<EndpointId, Endpoint> {
-  const endpoints = new Map<EndpointId, Endpoint>();
-  for (const { pod, labels, local } of rows) {
+function endpointsOf(
+  rows: readonly Row[],
+  models: readonly PolicyModel[],
+  { tiers, hosts }: ByHand,
+): Map<EndpointId, Endpoint> {
+  const endpoints = new Map<EndpointId, Endpoint>(hosts);
+  for (const { key, labels, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
       endpoints.set(record.interface as EndpointId, {
-        source: pod.key,
+        kind: "workload",
+        source: key,
         addresses: record.addresses,
-        ingress: stageOf(selecting, "ingress"),
-        egress: stageOf(selecting, "egress"),
+        stages: workloadStages(selecting, tiers),
       });
     }
   }
@@ -109,22 +133,52 @@ function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[]): Map<
 }
 
 function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
-  if (definition.type === "ranges") return rangeMembers(definition);
+  if (definition.type === "nets") return netMembers(definition);
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
-  return {
-    type: definition.type,
-    members: new Set(matching.flatMap((row) => contributionOf(definition, row)) as (Addr & AddrPort)[]),
-  };
+  const members = new Set(
+    matching.flatMap(({ row, addresses }) => contributionOf(definition, row.ports, addresses)) as (Addr & AddrPort)[],
+  );
+  return definition.type === "address"
+    ? { type: "address", hosts: members, nets: new Set() }
+    : { type: "address-port", members };
 }
 
 function routesOf(state: State): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
+  const put = (route: Route): void => void routes.set(routeIdOf(route), route);
   for (const block of state.blocks) {
-    const prefix = blackholeOf(block, state.node);
-    if (prefix.ok && prefix.value !== undefined) routes.set(prefix.value, { type: "blackhole" });
+    const row = blockRowOf(block);
+    const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
+    if (prefix !== undefined) put(blackholeRoute(prefix));
   }
   const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
   for (const record of records)
-    for (const addr of record.addresses) routes.set(prefixOfAddr(addr), { type: "local", interface: record.interface });
+    for (const addr of record.addresses) put(localRoute(prefixOfAddr(addr), record.interface));
   return routes;
+}
+
+/** What BIRD has to know. */
+export function bgpOf(state: State): Bgp {
+  const nodes = state.nodes.map((node) => [node.metadata.name, nodeAddressesOf(node)] as const);
+  const pools = state.pools.map((pool) => [formatKey(keyOf("IPPool", pool)), poolRowOf(pool)] as const);
+  const blocks = state.blocks.flatMap((resource) => {
+    const row = blockRowOf(resource);
+    return row.ok ? [[formatKey(keyOf("IPAMBlock", resource)), row.value] as const] : [];
+  });
+  const others = blocks.filter(([, block]) => block.node !== state.node);
+  const borrowed = others.map(
+    ([key, { allocations }]) =>
+      [key, allocations.flatMap(({ addr, node }) => (node === state.node ? [addr] : []))] as const,
+  );
+  return {
+    addresses: nodes.find(([name]) => name === state.node)?.[1] ?? { ipv4: undefined, ipv6: undefined },
+    peers: new Map(nodes.filter(([name, { ipv4, ipv6 }]) => name !== state.node && (ipv4 ?? ipv6) !== undefined)),
+    pools: new Map(
+      pools.flatMap(([key, pool]) =>
+        pool.ok ? [[key, { prefix: pool.value.prefix, exported: pool.value.exported }] as const] : [],
+      ),
+    ),
+    blocks: new Map(blocks.flatMap(([key, { node, prefix }]) => (node === state.node ? [[key, prefix] as const] : []))),
+    borrowed: new Map(borrowed.filter(([, addresses]) => addresses.length > 0)),
+  };
 }

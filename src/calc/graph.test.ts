@@ -1,21 +1,22 @@
 import { expect, test } from "bun:test";
 import type { CniRecord } from "../model/endpoint.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import type { Addr } from "../net/addr.ts";
-import { isEmptyDelta } from "../program/diff.ts";
-import { printProgram } from "../program/print.ts";
+import { isEmptyDelta } from "../../test/program/diff.ts";
+import { printProgram } from "../../test/program/print.ts";
 import { Graph } from "./graph.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 };
 
-function said<K extends Kind>(kind: K, value: Resource<K>): Update {
-  return { kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update;
+function said<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+  return rowsFor("n1")({ kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update);
 }
 
-function gone<K extends Kind>(kind: K, value: Resource<K>): Update {
-  return { kind, key: keyOf(kind, value), value: undefined, origin: ORIGIN } as unknown as Update;
+function gone<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+  return rowsFor("n1")({ kind, key: keyOf(kind, value), value: undefined, origin: ORIGIN } as unknown as Update);
 }
 
 function pod(
@@ -74,7 +75,7 @@ function block(cidr: string, affinity: string | undefined): Resource<"IPAMBlock"
   };
 }
 
-function graphWith(updates: readonly Update[], records: readonly CniRecord[]): Graph {
+function graphWith(updates: readonly RowUpdate[], records: readonly CniRecord[]): Graph {
   const graph = new Graph({ node: "n1" });
   graph.update(updates);
   for (const each of records) graph.setCniRecord(each);
@@ -101,11 +102,11 @@ test("a whole program, printed", () => {
     .toBe(`set n address-port {10.0.0.1,6,8080 fd00::1,6,8080}
 set s address {10.0.0.2 fd00::2}
 policy KubernetesNetworkPolicy/a/p
-  ingress 0 allow if (source in s) and (destination in n or tcp destination port 443)
-endpoint cali-db a/db 10.0.0.1 fd00::1
-  ingress tier default [KubernetesNetworkPolicy/a/p] else deny; deny
-  egress allow
-route 10.0.0.0/26 blackhole
+  ingress 0 allow if (source in s) and (tcp destination in n or tcp destination port 443)
+workload cali-db a/db 10.0.0.1 fd00::1
+  normal ingress tier default [KubernetesNetworkPolicy/a/p] else deny; allow
+  normal egress allow
+route blackhole 10.0.0.0/26
 route 10.0.0.1/32 dev cali-db
 route fd00::1/128 dev cali-db
 `);
@@ -187,9 +188,9 @@ test("blackholes: this node's blocks, not those of one address, and below an end
     ].map((each) => said("IPAMBlock", each)),
     [],
   );
-  expect(printProgram(graph.program)).toBe("route 10.0.0.0/26 blackhole\nroute fd00::/122 blackhole\n");
+  expect(printProgram(graph.program)).toBe("route blackhole 10.0.0.0/26\nroute blackhole fd00::/122\n");
   expect([...graph.problems.values()]).toEqual([
-    'Cannot parse prefix "junk": must be CIDR text such as 10.0.0.0/24 or fd00::/64',
+    'spec.cidr: Invalid value: "junk": must be CIDR text such as 10.0.0.0/26',
   ]);
 });
 
@@ -231,7 +232,7 @@ function recording(address: string, name: string): Resource<"IPAMBlock"> {
 }
 
 function webs(graph: Graph): string[] {
-  return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.members] : []));
+  return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.hosts] : []));
 }
 
 test("an annotated address counts from the moment that a block records it until none does, in whatever order they come", () => {

@@ -5,17 +5,18 @@
  * hold an index of the current state and no history, so the result depends on what is true and not on how it came about; the
  * from-scratch calculation (`from-scratch.ts`) says the same, naively. No promises, no time, no input or output.
  */
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { KeyText } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
 import { Active } from "./active.ts";
+import { BgpTable } from "./bgp.ts";
 import { Endpoints } from "./endpoints.ts";
 import { Inputs } from "./inputs.ts";
 import { Lower } from "./lower.ts";
 import { Matches } from "./matches.ts";
 import { Order } from "./order.ts";
-import { Policies } from "./policies.ts";
 import { Routes } from "./routes.ts";
 import { Sets } from "./sets.ts";
 import { Tables } from "./tables.ts";
@@ -23,7 +24,6 @@ import { Tables } from "./tables.ts";
 export class Graph {
   #inputs = new Inputs();
   readonly #endpoints: Endpoints;
-  readonly #policies = new Policies();
   readonly #matches = new Matches();
   readonly #order = new Order();
   readonly #active = new Active();
@@ -31,14 +31,20 @@ export class Graph {
   readonly #sets = new Sets();
   readonly #routes: Routes;
   readonly #tables = new Tables();
+  readonly #bgp: BgpTable;
+  /** Objects that cannot be read as rows, and why. */
+  readonly #unreadable = new Map<KeyText, string>();
+  /** Changes of `bgp` so far: it is another one exactly when this is. */
+  bgpChanges = 0;
 
   constructor({ node }: { readonly node: string }) {
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
+    this.#bgp = new BgpTable(node);
   }
 
   /** Takes note; nothing is calculated before `flush`. */
-  update(updates: readonly Update[]): void {
+  update(updates: readonly RowUpdate[]): void {
     for (const update of updates) this.#inputs.put(update);
   }
 
@@ -55,14 +61,18 @@ export class Graph {
   flush(): ProgramDelta {
     const inputs = this.#inputs;
     this.#inputs = new Inputs();
-    const pods = this.#endpoints.step(inputs);
-    const policies = this.#policies.step(inputs.networkPolicies);
-    const dirty = this.#matches.step(pods, policies);
+    for (const [key, problem] of inputs.problems)
+      if (problem === undefined) this.#unreadable.delete(key);
+      else this.#unreadable.set(key, problem);
+    const rows = this.#endpoints.step(inputs);
+    const { policies } = inputs;
+    const dirty = this.#matches.step(rows, policies);
     const endpoints = this.#order.step(dirty, this.#matches);
     const active = this.#active.step(endpoints, policies);
     const lowered = this.#lower.step(active);
-    const sets = this.#sets.step(lowered.sets, pods);
+    const sets = this.#sets.step(lowered.sets, rows);
     const routes = this.#routes.step(inputs.records, inputs.blocks);
+    if (this.#bgp.step(inputs)) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes });
   }
 
@@ -71,8 +81,13 @@ export class Graph {
     return this.#tables;
   }
 
+  /** What BIRD has to know, as of the last flush. Live too. */
+  get bgp(): Bgp {
+    return this.#bgp;
+  }
+
   /** Objects that are without effect, or closed, because they cannot be read, and why. */
   get problems(): ReadonlyMap<KeyText, string> {
-    return new Map([...this.#endpoints.problems, ...this.#policies.problems, ...this.#routes.problems]);
+    return this.#unreadable;
   }
 }

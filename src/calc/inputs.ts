@@ -1,47 +1,78 @@
-/** Inputs: what has been said since the last step, one pending change a key: the newest word counts, by the contract of `model/update.ts`. */
+/**
+ * Inputs: what has been said since the last step, as rows, one pending change a key: the newest word counts, by the contract of
+ * `model/update.ts`. An object that could not be read counts as absent, and why is a problem.
+ */
 import { assertNever } from "../lib/bug.ts";
-import type { CniRecord } from "../model/endpoint.ts";
-import { formatKey, type KeyText } from "../model/key.ts";
-import type { Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
+import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
+import type { BlockRow } from "../model/convert/block.ts";
+import type { NamespaceRow } from "../model/convert/namespace.ts";
+import type { NodeAddresses } from "../model/convert/node.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
+import type { ServiceAccountRow } from "../model/convert/service-account.ts";
+import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import type { KeyText } from "../model/key.ts";
+import type { PolicyModel } from "../model/policy.ts";
+import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 
 type Pending<T> = Map<KeyText, T | undefined>;
 
 export class Inputs {
-  readonly pods: Pending<Resource<"Pod">> = new Map();
-  readonly namespaces: Pending<Resource<"Namespace">> = new Map();
-  readonly serviceAccounts: Pending<Resource<"ServiceAccount">> = new Map();
-  readonly networkPolicies: Pending<Resource<"KubernetesNetworkPolicy">> = new Map();
-  readonly blocks: Pending<Resource<"IPAMBlock">> = new Map();
+  readonly endpoints: Pending<EndpointRow> = new Map();
+  readonly namespaces: Pending<NamespaceRow> = new Map();
+  readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
+  /** One that is not valid is here, closed. */
+  readonly policies: Pending<PolicyModel> = new Map();
+  readonly blocks: Pending<BlockRow> = new Map();
+  readonly pools: Pending<PoolRow> = new Map();
+  /** By name. */
+  readonly nodes = new Map<string, NodeAddresses | undefined>();
   /** By interface. */
   readonly records = new Map<string, CniRecord | undefined>();
+  /** Of policies, endpoints, blocks and pools: why it cannot be read; undefined: nothing is wrong with it. */
+  readonly problems: Pending<string> = new Map();
 
-  put(update: Update): void {
-    const key = formatKey(update.key);
+  put(update: RowUpdate): void {
     switch (update.kind) {
       case "Pod":
-        return void this.pods.set(key, update.value);
+        return this.#put(this.endpoints, update.id, update.value?.endpoint);
       case "Namespace":
-        return void this.namespaces.set(key, update.value);
+        return void this.namespaces.set(update.id, update.value);
       case "ServiceAccount":
-        return void this.serviceAccounts.set(key, update.value);
+        return void this.serviceAccounts.set(update.id, update.value);
       case "KubernetesNetworkPolicy":
-        return void this.networkPolicies.set(key, update.value);
+        return this.#putPolicy(update.id, update.value?.model);
       case "IPAMBlock":
-        return void this.blocks.set(key, update.value);
-      case "Node":
-      case "Event":
+        return this.#put(this.blocks, update.id, update.value);
       case "IPPool":
+        return this.#put(this.pools, update.id, update.value?.row);
+      case "Node":
+        return void this.nodes.set(update.key.name, update.value?.addresses);
+      case "Event":
       case "BlockAffinity":
       case "IPAMHandle":
       case "ClusterInformation":
       case "KubeControllersConfiguration":
       case "IPAMConfiguration":
       case "IPReservation":
-        // Nothing that a kernel should do on this node follows from them.
+        // Nothing that this node should do follows from them.
         return;
       default:
         assertNever(update);
     }
   }
+
+  #putPolicy(key: KeyText, model: PolicyModel | undefined): void {
+    this.problems.set(key, model?.error);
+    this.policies.set(key, model);
+  }
+
+  #put<T>(table: Pending<T>, key: KeyText, row: Result<T, FieldError | ParseError> | undefined): void {
+    this.problems.set(key, row?.ok === false ? formatError(row.error) : undefined);
+    table.set(key, row?.ok === true ? row.value : undefined);
+  }
+}
+
+function formatError(error: FieldError | ParseError): string {
+  return "what" in error ? formatParseError(error) : formatFieldError(error);
 }

@@ -3,12 +3,13 @@ import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Delta } from "../program/program.ts";
-import type { EndpointsDelta, PodRow } from "./endpoints.ts";
+import type { EndpointsDelta, Row, RowChange } from "./endpoints.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
 export class Matches {
   /** Holds only rows with endpoints on this node, and the `selects` of every policy. */
   readonly #index = new SelectorIndex();
+  readonly #rows = new Map<KeyText, Row>();
   readonly #policies = new Map<KeyText, { readonly model: PolicyModel; readonly selector: string }>();
   /** Policies that select by the same text. */
   readonly #bySelector = new Map<string, Set<KeyText>>();
@@ -16,27 +17,30 @@ export class Matches {
   /** The local rows whose list of policies, or one of whose policies, changed, or which changed themselves. */
   step(endpoints: EndpointsDelta, policies: Delta<KeyText, PolicyModel>): ReadonlySet<KeyText> {
     const dirty = new Set<KeyText>();
-    const rows = new Map<KeyText, PodRow | undefined>();
-    for (const [key, row] of endpoints.rows) {
-      const local = row !== undefined && row.local.length > 0 ? row : undefined;
-      if (local === undefined && this.#index.row(key) === undefined) continue;
-      rows.set(key, local);
+    const rows = new Map<KeyText, RowChange>();
+    for (const [key, change] of endpoints.rows) {
+      const [before, now] = [localOf(change.before), localOf(change.now)];
+      if (before === undefined && now === undefined) continue;
+      rows.set(key, { before, now });
       dirty.add(key);
+      if (now === undefined) this.#rows.delete(key);
+      else this.#rows.set(key, now);
     }
-    for (const matched of this.#index.step({ rows, relabelled: endpoints.relabelled }).values())
-      for (const key of matched.keys()) dirty.add(key);
+    this.#index.step({ rows, relabelled: endpoints.relabelled }, (_, row) => void dirty.add(row.key));
     for (const [key, model] of policies) this.#setPolicy(key, model, dirty);
     return dirty;
   }
 
-  row(key: KeyText): PodRow | undefined {
-    return this.#index.row(key);
+  row(key: KeyText): Row | undefined {
+    return this.#rows.get(key);
   }
 
   /** The policies that select the row, in no order. */
   policiesOf(key: KeyText): PolicyModel[] {
+    const row = this.#rows.get(key);
+    if (row === undefined) return [];
     return this.#index
-      .selectorsOf(key)
+      .selectorsOf(row.group)
       .flatMap((selector) =>
         [...(this.#bySelector.get(selector) ?? [])].flatMap((policy) => this.#policies.get(policy)?.model ?? []),
       );
@@ -65,4 +69,8 @@ export class Matches {
       this.#index.removeSelector(before.selector);
     }
   }
+}
+
+function localOf(row: Row | undefined): Row | undefined {
+  return row !== undefined && row.local.length > 0 ? row : undefined;
 }

@@ -1,12 +1,13 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the end. */
 import type { KeyText } from "../model/key.ts";
-import type { Direction, PolicyModel } from "../model/policy.ts";
+import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
+import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
 import type { Stage } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId } from "../program/program.ts";
+import type { Delta, Endpoint, EndpointId, Stages } from "../program/program.ts";
 import type { Matches } from "./matches.ts";
 
-/** Ascending order, then the text `name/namespace/kind` (calico-parity trap 8). */
+/** Ascending order, then the text `name/namespace/kind`. */
 export function comparePolicies(a: PolicyModel, b: PolicyModel): number {
   return a.order - b.order || compareText(tieText(a), tieText(b));
 }
@@ -19,19 +20,48 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** Before translation and before connection tracking, what no rule decided goes on: nothing else would get through. */
+const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
+
 /**
- * The stage of an endpoint that these policies select. A tier without a policy for the direction does not exist; with none at all the
- * endpoint is not isolated.
+ * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction does not exist; with none at all
+ * the endpoint is not isolated. Of a host endpoint's own traffic nothing passes that no rule allows.
  */
-export function stageOf(policies: readonly PolicyModel[], direction: Direction): Stage {
-  const concerned = policies.filter((policy) => policy[direction] !== undefined).sort(comparePolicies);
-  const names = [...new Set(concerned.map((policy) => policy.tier))];
-  const tiers = names.map((tier) => ({
-    tier,
-    policies: concerned.filter((policy) => policy.tier === tier).map(policyIdOf),
-    otherwise: "deny" as const,
-  }));
-  return { tiers, otherwise: tiers.length === 0 ? "allow" : "deny" };
+export function stageOf(
+  policies: readonly PolicyModel[],
+  tiers: ReadonlyMap<string, TierModel>,
+  where: { readonly kind: Endpoint["kind"]; readonly hook: Hook; readonly direction: Direction },
+): Stage {
+  const { kind, hook, direction } = where;
+  const concerned = policies.filter((policy) => policy[direction] !== undefined && policy.hooks.includes(hook));
+  const byTier = new Map<string, PolicyModel[]>();
+  for (const policy of concerned.sort(comparePolicies))
+    byTier.set(policy.tier, [...(byTier.get(policy.tier) ?? []), policy]);
+  const sorted = [...byTier].map(([name, members]) => ({ tier: tierNamed(name, tiers), members }));
+  sorted.sort((a, b) => a.tier.order - b.tier.order || compareText(a.tier.name, b.tier.name));
+  return {
+    tiers: sorted.map(({ tier, members }) => ({
+      tier: tier.name,
+      policies: members.map(policyIdOf),
+      otherwise: PASSING_HOOKS.includes(hook) ? "pass" : tier.otherwise,
+    })),
+    profiles: [],
+    otherwise: kind === "workload" || hook !== "normal" ? "allow" : "deny",
+  };
+}
+
+/** A tier that nobody has described is asked last and denies. */
+function tierNamed(name: string, tiers: ReadonlyMap<string, TierModel>): TierModel {
+  return tiers.get(name) ?? { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
+}
+
+export function workloadStages(
+  policies: readonly PolicyModel[],
+  tiers: ReadonlyMap<string, TierModel> = BUILT_IN_TIERS,
+): Stages {
+  const stage = (direction: Direction): Stage =>
+    stageOf(policies, tiers, { kind: "workload", hook: "normal", direction });
+  return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
 }
 
 export class Order {
@@ -48,14 +78,13 @@ export class Order {
         continue;
       }
       const policies = matches.policiesOf(key);
-      const ingress = stageOf(policies, "ingress");
-      const egress = stageOf(policies, "egress");
+      const stages = workloadStages(policies);
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
-          source: row.pod.key,
+          kind: "workload",
+          source: record.pod,
           addresses: record.addresses,
-          ingress,
-          egress,
+          stages,
         });
       this.#endpoints.set(
         key,

@@ -1,16 +1,15 @@
 /** Recorded: for which pod IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
-import type { KeyText } from "../model/key.ts";
-import { formatKey } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
-import type { Resource } from "../model/resource.ts";
+import type { BlockRow } from "../model/convert/block.ts";
+import { formatKey, type KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
+import { addressesOf, ordinalIn } from "../net/ordinal.ts";
 import { type Prefix, prefixLength, prefixOf } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
 
 interface Block {
   readonly prefix: Prefix;
-  /** The pod that holds each address that a pod holds. */
-  readonly holders: ReadonlyMap<Addr, KeyText>;
+  /** By number of the address in the block: the pod that holds it, if a pod does. */
+  readonly holders: readonly (KeyText | undefined)[];
 }
 
 export class Recorded {
@@ -20,14 +19,17 @@ export class Recorded {
   /** How many prefixes there are of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. A block that cannot be read records nothing. */
-  step(blocks: Delta<KeyText, Resource<"IPAMBlock">>): ReadonlySet<Addr> {
+  /** Addresses whose holder changed. `known` answers the same text, as it is kept elsewhere already. */
+  step(blocks: Delta<KeyText, BlockRow>, known: (key: KeyText) => KeyText): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
-    for (const [key, resource] of blocks) {
+    for (const [key, row] of blocks) {
       const before = this.#blocks.get(key);
-      const now = resource === undefined ? undefined : readBlock(resource);
-      for (const [addr, pod] of before?.holders ?? []) if (now?.holders.get(addr) !== pod) changed.add(addr);
-      for (const [addr, pod] of now?.holders ?? []) if (before?.holders.get(addr) !== pod) changed.add(addr);
+      const now = row === undefined ? undefined : readBlock(row, known);
+      if (before?.prefix === now?.prefix) addDifference(before, now, changed);
+      else {
+        addDifference(before, undefined, changed);
+        addDifference(undefined, now, changed);
+      }
       this.#file(key, before, now);
     }
     return changed;
@@ -37,8 +39,9 @@ export class Recorded {
   has(addr: Addr, pod: KeyText): boolean {
     for (const length of this.#lengths.keys()) {
       if (length > (addr.includes(":") ? 128 : 32)) continue;
-      for (const key of this.#byPrefix.get(prefixOf(addr, length)) ?? [])
-        if (this.#blocks.get(key)?.holders.get(addr) === pod) return true;
+      const prefix = prefixOf(addr, length);
+      for (const key of this.#byPrefix.get(prefix) ?? [])
+        if (this.#blocks.get(key)?.holders[ordinalIn(prefix, addr)] === pod) return true;
     }
     return false;
   }
@@ -72,10 +75,24 @@ export class Recorded {
   }
 }
 
-function readBlock(resource: Resource<"IPAMBlock">): Block | undefined {
-  const block = blockModelOf(resource);
-  if (!block.ok) return undefined;
-  const holders = new Map<Addr, KeyText>();
-  for (const { addr, pod } of block.value.allocations) if (pod !== undefined) holders.set(addr, formatKey(pod));
-  return { prefix: block.value.prefix, holders };
+function readBlock({ prefix, allocations }: BlockRow, known: (key: KeyText) => KeyText): Block {
+  const holders: (KeyText | undefined)[] = [];
+  for (const { ordinal, pod } of allocations) {
+    while (holders.length < ordinal) holders.push(undefined);
+    holders.push(pod === undefined ? undefined : known(formatKey(pod)));
+  }
+  return { prefix, holders };
+}
+
+/** The addresses of two states of one block that have different holders. */
+function addDifference(before: Block | undefined, now: Block | undefined, into: Set<Addr>): void {
+  const [old, current] = [before?.holders ?? [], now?.holders ?? []];
+  const prefix = before?.prefix ?? now?.prefix;
+  if (prefix === undefined) return;
+  let addressAt: ((ordinal: number) => Addr) | undefined;
+  for (let ordinal = 0; ordinal < old.length || ordinal < current.length; ordinal++) {
+    if (old[ordinal] === current[ordinal]) continue;
+    addressAt ??= addressesOf(prefix);
+    into.add(addressAt(ordinal));
+  }
 }

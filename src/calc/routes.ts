@@ -2,23 +2,16 @@
  * Routes: one to each address of this node's endpoints, known Pod or not, and a blackhole for each block of this node, so that what is sent to an
  * address nobody has is dropped here. The route of an endpoint beats the blackhole of the same prefix.
  */
+import type { BlockRow } from "../model/convert/block.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";
-import type { Resource } from "../model/resource.ts";
-import { fail, formatParseError, ok, type ParseError, type Result } from "../lib/result.ts";
-import { bitsOf } from "../net/addr.ts";
-import { parsePrefix, type Prefix, prefixFamily, prefixLength, prefixOfAddr } from "../net/prefix.ts";
-import type { Delta, Route, RouteId } from "../program/program.ts";
+import { type Prefix, prefixOfAddr } from "../net/prefix.ts";
+import type { Delta } from "../program/program.ts";
+import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 
 /** The prefix of a block that this node routes; undefined for other nodes' blocks and for blocks of one address (calico-parity trap 69). */
-export function blackholeOf(block: Resource<"IPAMBlock">, node: string): Result<Prefix | undefined, ParseError> {
-  const { spec } = block;
-  if (spec?.affinity !== `host:${node}` || spec.deleted === true) return ok(undefined);
-  if (typeof spec.cidr !== "string")
-    return fail({ what: "block", found: String(spec.cidr), wanted: "spec.cidr must be text" });
-  const prefix = parsePrefix(spec.cidr);
-  if (!prefix.ok) return prefix;
-  return ok(prefixLength(prefix.value) === bitsOf(prefixFamily(prefix.value)) ? undefined : prefix.value);
+export function blackholeOf(block: BlockRow, node: string): Prefix | undefined {
+  return block.node === node && block.size > 1 ? block.prefix : undefined;
 }
 
 export class Routes {
@@ -26,17 +19,15 @@ export class Routes {
   /** Prefixes by who wants them, and who wants each prefix: interfaces, and blocks by key. */
   readonly #byInterface = new Map<string, readonly Prefix[]>();
   readonly #byBlock = new Map<KeyText, Prefix>();
-  readonly #interfaces = new Map<RouteId, Set<string>>();
-  readonly #blocks = new Map<RouteId, Set<KeyText>>();
-  /** Blocks of this node that cannot be read, and why. */
-  readonly problems = new Map<KeyText, string>();
+  readonly #interfaces = new Map<Prefix, Set<string>>();
+  readonly #blocks = new Map<Prefix, Set<KeyText>>();
 
   constructor(node: string) {
     this.#node = node;
   }
 
-  step(records: Delta<string, CniRecord>, blocks: Delta<KeyText, Resource<"IPAMBlock">>): Delta<RouteId, Route> {
-    const touched = new Set<RouteId>();
+  step(records: Delta<string, CniRecord>, blocks: Delta<KeyText, BlockRow>): Delta<RouteId, Route> {
+    const touched = new Set<Prefix>();
     for (const [name, record] of records) {
       const prefixes = (record?.addresses ?? []).map(prefixOfAddr);
       for (const prefix of this.#byInterface.get(name) ?? []) remove(this.#interfaces, prefix, name, touched);
@@ -48,31 +39,29 @@ export class Routes {
       const before = this.#byBlock.get(key);
       if (before !== undefined) remove(this.#blocks, before, key, touched);
       this.#byBlock.delete(key);
-      const prefix = block === undefined ? ok(undefined) : blackholeOf(block, this.#node);
-      if (prefix.ok) this.problems.delete(key);
-      else this.problems.set(key, formatParseError(prefix.error));
-      if (!prefix.ok || prefix.value === undefined) continue;
-      add(this.#blocks, prefix.value, key, touched);
-      this.#byBlock.set(key, prefix.value);
+      const prefix = block === undefined ? undefined : blackholeOf(block, this.#node);
+      if (prefix === undefined) continue;
+      add(this.#blocks, prefix, key, touched);
+      this.#byBlock.set(key, prefix);
     }
     const delta = new Map<RouteId, Route | undefined>();
-    for (const id of touched) delta.set(id, this.#routeOf(id));
+    for (const prefix of touched) delta.set(routeIdOf(blackholeRoute(prefix)), this.#routeTo(prefix));
     return delta;
   }
 
-  #routeOf(id: RouteId): Route | undefined {
-    const [first] = [...(this.#interfaces.get(id) ?? [])].sort();
-    if (first !== undefined) return { type: "local", interface: first };
-    return this.#blocks.has(id) ? { type: "blackhole" } : undefined;
+  #routeTo(prefix: Prefix): Route | undefined {
+    const [first] = [...(this.#interfaces.get(prefix) ?? [])].sort();
+    if (first !== undefined) return localRoute(prefix, first);
+    return this.#blocks.has(prefix) ? blackholeRoute(prefix) : undefined;
   }
 }
 
-function add<T>(sets: Map<RouteId, Set<T>>, id: RouteId, value: T, touched: Set<RouteId>): void {
+function add<T>(sets: Map<Prefix, Set<T>>, id: Prefix, value: T, touched: Set<Prefix>): void {
   sets.set(id, (sets.get(id) ?? new Set<T>()).add(value));
   touched.add(id);
 }
 
-function remove<T>(sets: Map<RouteId, Set<T>>, id: RouteId, value: T, touched: Set<RouteId>): void {
+function remove<T>(sets: Map<Prefix, Set<T>>, id: Prefix, value: T, touched: Set<Prefix>): void {
   const set = sets.get(id);
   set?.delete(value);
   if (set?.size === 0) sets.delete(id);

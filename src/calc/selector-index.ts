@@ -1,18 +1,21 @@
 /**
  * Selector index: which rows satisfy which selectors, kept up to date as either side changes.
  *
- * Work for a changed row is proportional to the selectors filed under its labels; for a new selector, to the rows with the label it is
- * filed under; for a relabelled namespace, to the selectors that mention the label, times the rows of that namespace. A hot loop.
+ * Selectors are held against groups of rows that no selector can tell apart. Work for a changed row is proportional to the selectors that match
+ * it, and if it is the first of its group, to those filed under its labels; for a new selector, to the groups with the label it is filed under;
+ * for a relabelled namespace, to the selectors that mention the label, times the groups of that namespace. A hot loop.
  */
-import type { KeyText } from "../model/key.ts";
-import { NAMESPACE_LABEL, NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
+import { NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Selector } from "../model/selector/selector.ts";
+import { type Bag, hasValue, sizeOf, valuesOf, withoutValue, withValue } from "./bag.ts";
+import type { EndpointsDelta, Row } from "./endpoints.ts";
 import { type Drawer, drawersOf } from "./filing.ts";
-import type { EndpointsDelta, Parent, PodRow } from "./endpoints.ts";
+import { type Group, termText } from "./groups.ts";
+import type { Parent } from "./parents.ts";
 
-/** Rows that came to match (true) or no longer do (false), by the selector's id. */
-export type MatchChanges = ReadonlyMap<string, ReadonlyMap<KeyText, boolean>>;
+/** A row came to satisfy the selector of that id (true), or no longer does (false). One that is replaced goes, and its successor comes. */
+export type Visit = (id: string, row: Row, matches: boolean) => void;
 
 interface Entry {
   readonly id: string;
@@ -22,47 +25,58 @@ interface Entry {
 }
 
 interface Item {
-  row: PodRow;
-  readonly entries: Set<Entry>;
+  readonly group: Group;
+  rows: Bag<Row>;
+  entries: Bag<Entry>;
 }
 
 export class SelectorIndex {
   readonly #entries = new Map<string, Entry>();
-  readonly #items = new Map<KeyText, Item>();
+  readonly #items = new Map<Group, Item>();
   /** Entries by namespace (or "") and term (or ""). */
   readonly #filed = new Map<string, Map<string, Set<Entry>>>();
   /** Entries by the inherited labels that occur anywhere in them. */
   readonly #mentions = new Map<string, Set<Entry>>();
   /** Items by each of their own labels, and by parent. */
-  readonly #byTerm = new Map<string, Set<Item>>();
-  readonly #byParent = new Map<Parent, Set<Item>>();
-  #changes = new Map<string, Map<KeyText, boolean>>();
+  readonly #byTerm = new Map<string, Bag<Item>>();
+  readonly #byParent = new Map<Parent, Bag<Item>>();
 
-  /** Takes in changed rows and relabelled parents, and answers what changed for the selectors that are in the index. */
-  step(delta: EndpointsDelta): MatchChanges {
-    for (const [key, row] of delta.rows) this.#setRow(key, row);
-    for (const [parent, labels] of delta.relabelled) this.#relabel(parent, labels);
-    const changes = this.#changes;
-    this.#changes = new Map();
-    return changes;
+  /** Groups of which it has rows. */
+  get size(): number {
+    return this.#items.size;
   }
 
-  /** The rows that satisfy a selector new to the index. `id` stands for the selector from here on. */
-  addSelector(id: string, selector: Selector): readonly PodRow[] {
+  /** Takes in changed rows and relabelled parents, and tells what changed for the selectors that are in the index. */
+  step(delta: EndpointsDelta, visit: Visit): void {
+    const left = new Set<Item>();
+    for (const { before } of delta.rows.values()) {
+      const item = before === undefined ? undefined : this.#items.get(before.group);
+      if (before === undefined || item === undefined) continue;
+      for (const { id } of valuesOf(item.entries)) visit(id, before, false);
+      item.rows = withoutValue(item.rows, before);
+      if (item.rows === undefined) left.add(item);
+    }
+    for (const [parent, labels] of delta.relabelled) this.#relabel(parent, labels, visit);
+    for (const { now } of delta.rows.values()) {
+      if (now === undefined) continue;
+      const item = this.#items.get(now.group) ?? this.#put(now.group);
+      item.rows = withValue(item.rows, now);
+      for (const { id } of valuesOf(item.entries)) visit(id, now, true);
+    }
+    for (const item of left) if (item.rows === undefined) this.#remove(item);
+  }
+
+  /** `id` stands for the selector, which is new to the index, from here on. */
+  addSelector(id: string, selector: Selector): void {
     const entry: Entry = { id, selector, drawers: drawersOf(selector), items: new Set() };
     this.#entries.set(id, entry);
     for (const drawer of entry.drawers) {
       const shelf = this.#filed.get(drawer.namespace ?? "") ?? new Map<string, Set<Entry>>();
       this.#filed.set(drawer.namespace ?? "", shelf);
-      addTo(shelf, termText(drawer.term), entry);
-      for (const item of this.#candidates(drawer)) {
-        if (!evaluateSelector(selector, item.row.labels)) continue;
-        entry.items.add(item);
-        item.entries.add(entry);
-      }
+      addTo(shelf, drawerText(drawer), entry);
+      for (const item of this.#candidates(drawer)) if (evaluateSelector(selector, item.group)) join(entry, item);
     }
     for (const label of inheritedLabelsIn(selector)) addTo(this.#mentions, label, entry);
-    return [...entry.items].map(({ row }) => row);
   }
 
   removeSelector(id: string): void {
@@ -72,110 +86,94 @@ export class SelectorIndex {
     for (const drawer of entry.drawers) {
       const shelf = this.#filed.get(drawer.namespace ?? "");
       if (shelf === undefined) continue;
-      removeFrom(shelf, termText(drawer.term), entry);
+      removeFrom(shelf, drawerText(drawer), entry);
       if (shelf.size === 0) this.#filed.delete(drawer.namespace ?? "");
     }
     for (const label of inheritedLabelsIn(entry.selector)) removeFrom(this.#mentions, label, entry);
-    for (const item of entry.items) item.entries.delete(entry);
+    for (const item of entry.items) item.entries = withoutValue(item.entries, entry);
   }
 
-  rowsOf(id: string): readonly PodRow[] {
-    return [...(this.#entries.get(id)?.items ?? [])].map(({ row }) => row);
+  /** The rows that satisfy the selector. */
+  *rowsOf(id: string): Iterable<Row> {
+    for (const item of this.#entries.get(id)?.items ?? []) yield* valuesOf(item.rows);
   }
 
-  /** Ids of the selectors that the row satisfies. */
-  selectorsOf(key: KeyText): readonly string[] {
-    return [...(this.#items.get(key)?.entries ?? [])].map(({ id }) => id);
+  /** Ids of the selectors that the rows of the group satisfy. */
+  selectorsOf(group: Group): readonly string[] {
+    return [...valuesOf(this.#items.get(group)?.entries)].map(({ id }) => id);
   }
 
-  row(key: KeyText): PodRow | undefined {
-    return this.#items.get(key)?.row;
+  #put(group: Group): Item {
+    const item: Item = { group, rows: undefined, entries: undefined };
+    this.#items.set(group, item);
+    for (const term of group.terms)
+      if (term.label !== ORCHESTRATOR_LABEL) this.#byTerm.set(term.text, withValue(this.#byTerm.get(term.text), item));
+    for (const parent of group.parents) this.#byParent.set(parent, withValue(this.#byParent.get(parent), item));
+    for (const shelf of [this.#filed.get(""), this.#filed.get(group.get(NAMESPACE_LABEL) ?? "")])
+      if (shelf !== undefined) this.#joinFiled(shelf, item);
+    return item;
   }
 
-  #setRow(key: KeyText, row: PodRow | undefined): void {
-    const known = this.#items.get(key);
-    if (known !== undefined) this.#unfile(known);
-    if (row === undefined) {
-      if (known === undefined) return;
-      for (const entry of known.entries) this.#note(entry, key, false);
-      for (const entry of known.entries) entry.items.delete(known);
-      this.#items.delete(key);
-      return;
-    }
-    const item = known ?? { row, entries: new Set() };
-    item.row = row;
-    this.#items.set(key, item);
-    for (const [label, value] of row.labels.own) addTo(this.#byTerm, `${label}=${value}`, item);
-    for (const parent of row.parents) addTo(this.#byParent, parent, item);
-    for (const entry of item.entries) this.#check(entry, item);
-    for (const shelf of [this.#filed.get(""), this.#filed.get(row.pod.namespace)])
-      if (shelf !== undefined) this.#checkShelf(shelf, item);
+  #remove(item: Item): void {
+    for (const entry of valuesOf(item.entries)) entry.items.delete(item);
+    for (const { text } of item.group.terms) removeItem(this.#byTerm, text, item);
+    for (const parent of item.group.parents) removeItem(this.#byParent, parent, item);
+    this.#items.delete(item.group);
   }
 
-  #checkShelf(shelf: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
-    for (const entry of shelf.get("") ?? []) this.#check(entry, item);
-    for (const [label, value] of item.row.labels.own)
-      for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
-    for (const parent of item.row.parents) {
-      for (const [label, value] of parent.labels)
-        for (const entry of shelf.get(`${label}=${value}`) ?? []) this.#check(entry, item);
-    }
+  /** Joins an item to those entries of a shelf that it satisfies. */
+  #joinFiled(shelf: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
+    const look = (text: string): void => {
+      for (const entry of shelf.get(text) ?? []) if (evaluateSelector(entry.selector, item.group)) join(entry, item);
+    };
+    look("");
+    for (const { text } of item.group.terms) look(text);
+    for (const parent of item.group.parents) for (const [label, value] of parent.labels) look(termText(label, value));
   }
 
-  #relabel(parent: Parent, labels: ReadonlySet<string>): void {
+  #relabel(parent: Parent, labels: ReadonlySet<string>, visit: Visit): void {
     const affected = new Set<Entry>();
     for (const label of labels) for (const entry of this.#mentions.get(label) ?? []) affected.add(entry);
-    for (const entry of affected) for (const item of this.#byParent.get(parent) ?? []) this.#check(entry, item);
+    for (const entry of affected)
+      for (const item of valuesOf(this.#byParent.get(parent))) {
+        const matches = evaluateSelector(entry.selector, item.group);
+        if (matches === hasValue(item.entries, entry)) continue;
+        if (matches) join(entry, item);
+        else {
+          entry.items.delete(item);
+          item.entries = withoutValue(item.entries, entry);
+        }
+        for (const row of valuesOf(item.rows)) visit(entry.id, row, matches);
+      }
   }
 
-  #check(entry: Entry, item: Item): void {
-    const matches = evaluateSelector(entry.selector, item.row.labels);
-    if (matches === entry.items.has(item)) return;
-    if (matches) {
-      entry.items.add(item);
-      item.entries.add(entry);
-    } else {
-      entry.items.delete(item);
-      item.entries.delete(entry);
-    }
-    this.#note(entry, item.row.key, matches);
-  }
-
-  /** A row that came and went within one step did not change. */
-  #note(entry: Entry, key: KeyText, matches: boolean): void {
-    const changes = this.#changes.get(entry.id) ?? new Map<KeyText, boolean>();
-    this.#changes.set(entry.id, changes);
-    if (!changes.delete(key)) changes.set(key, matches);
-  }
-
-  #unfile(item: Item): void {
-    for (const [label, value] of item.row.labels.own) removeFrom(this.#byTerm, `${label}=${value}`, item);
-    for (const parent of item.row.parents) removeFrom(this.#byParent, parent, item);
-  }
-
-  /** The rows that have the labels of a drawer, or a few more. */
+  /** The items that have the labels of a drawer, or a few more. */
   #candidates({ namespace, term }: Drawer): Iterable<Item> {
     if (namespace === undefined && term === undefined) return this.#items.values();
-    const inNamespace =
-      namespace === undefined ? undefined : (this.#byTerm.get(`${NAMESPACE_LABEL}=${namespace}`) ?? []);
-    if (term === undefined) return inNamespace ?? [];
-    const withTerm = isInherited(term.label)
-      ? this.#childrenWith(term.label, term.value)
-      : (this.#byTerm.get(termText(term)) ?? []);
-    return inNamespace !== undefined && sizeOf(inNamespace) < sizeOf(withTerm) ? inNamespace : withTerm;
+    const inNamespace = namespace === undefined ? undefined : this.#byTerm.get(termText(NAMESPACE_LABEL, namespace));
+    if (term === undefined) return valuesOf(inNamespace);
+    if (isInherited(term.label)) {
+      const children = this.#childrenWith(term.label, term.value);
+      return namespace !== undefined && sizeOf(inNamespace) < children.length ? valuesOf(inNamespace) : children;
+    }
+    const withTerm = this.#byTerm.get(termText(term.label, term.value));
+    return valuesOf(namespace !== undefined && sizeOf(inNamespace) < sizeOf(withTerm) ? inNamespace : withTerm);
   }
 
   #childrenWith(label: string, value: string): Item[] {
-    return [...this.#byParent].flatMap(([parent, items]) => (parent.labels.get(label) === value ? [...items] : []));
+    return [...this.#byParent].flatMap(([parent, items]) =>
+      parent.labels.get(label) === value ? [...valuesOf(items)] : [],
+    );
   }
 }
 
-function termText(term: Drawer["term"]): string {
-  return term === undefined ? "" : `${term.label}=${term.value}`;
+function join(entry: Entry, item: Item): void {
+  entry.items.add(item);
+  item.entries = withValue(item.entries, entry);
 }
 
-function sizeOf(items: ReadonlySet<Item> | readonly Item[]): number {
-  return "size" in items ? items.size : items.length;
+function drawerText({ term }: Drawer): string {
+  return term === undefined ? "" : termText(term.label, term.value);
 }
 
 function isInherited(label: string): boolean {
@@ -206,4 +204,10 @@ function removeFrom<K, V>(sets: Map<K, Set<V>>, key: K, value: V): void {
   const set = sets.get(key);
   set?.delete(value);
   if (set?.size === 0) sets.delete(key);
+}
+
+function removeItem<K>(bags: Map<K, Bag<Item>>, key: K, item: Item): void {
+  const left = withoutValue(bags.get(key), item);
+  if (left === undefined) bags.delete(key);
+  else bags.set(key, left);
 }

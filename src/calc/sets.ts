@@ -2,45 +2,41 @@
  * Sets: the members of every set that a rule of this node names, found among all pods of the cluster.
  *
  * Members are counted by pod, not by address: a new owner may appear before the old one is gone, and the removal of the old one must
- * not take the address away. What a pod contributed is remembered and taken back exactly. A set's members live in one mutable Set that
+ * not take the address away. Rows are immutable, so what one contributed is found again, not remembered. A set's members live in one mutable Set that
  * the program shows: work is proportional to the change, not to the set. A hot loop.
  */
-import type { KeyText } from "../model/key.ts";
+import type { NamedPort } from "../model/endpoint.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
-import { type Addr, addrFromInteger } from "../net/addr.ts";
+import type { Addr } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { SetDefinition } from "../program/lower-rule.ts";
 import { type AddrPort, formatAddrPort, type SetId, type SetMembers } from "../program/policy.ts";
 import type { Delta, MemberChange } from "../program/program.ts";
-import type { EndpointsDelta, PodRow } from "./endpoints.ts";
+import type { EndpointsDelta, Row } from "./endpoints.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
-type Selecting = Exclude<SetDefinition, { readonly type: "ranges" }>;
+type Selecting = Exclude<SetDefinition, { readonly type: "nets" }>;
 
 export interface SetsDelta {
   readonly sets: Delta<SetId, SetMembers>;
   readonly members: ReadonlyMap<SetId, MemberChange>;
 }
 
-/** What one pod that the selector matches contributes to a set. Shared with the from-scratch calculation. */
+/** What an endpoint that the selector matches contributes to a set. Shared with the from-scratch calculation. */
 export function contributionOf(
   definition: Selecting,
-  { pod, addresses }: Pick<PodRow, "pod" | "addresses">,
+  named: readonly NamedPort[],
+  addresses: readonly Addr[],
 ): readonly (Addr | AddrPort)[] {
   if (definition.type === "address") return addresses;
-  const ports = pod.ports.filter(({ name, protocol }) => name === definition.port && protocol === definition.protocol);
+  const ports = named.filter(({ name, protocol }) => name === definition.port && protocol === definition.protocol);
   return [
     ...new Set(ports.flatMap(({ protocol, port }) => addresses.map((addr) => formatAddrPort(addr, protocol, port)))),
   ];
 }
 
-export function rangeMembers(definition: Extract<SetDefinition, { readonly type: "ranges" }>): SetMembers {
-  return {
-    type: "ranges",
-    ranges: definition.ranges.map(({ family, first, last }) => ({
-      first: addrFromInteger(family, first),
-      last: addrFromInteger(family, last),
-    })),
-  };
+export function netMembers({ nets }: Extract<SetDefinition, { readonly type: "nets" }>): SetMembers {
+  return { type: "nets", nets: new Set(nets) };
 }
 
 export class Sets {
@@ -65,7 +61,7 @@ export class Sets {
       members.set(set.id, change);
     }
     for (const [id, definition] of definitions) {
-      if (definition?.type === "ranges") sets.set(id, rangeMembers(definition));
+      if (definition?.type === "nets") sets.set(id, netMembers(definition));
       else if (definition !== undefined) sets.set(id, this.#add(id, definition).members);
     }
     return { sets, members };
@@ -74,27 +70,22 @@ export class Sets {
   /** Takes in pods that changed, or that came to match or no longer do; answers the sets that may have changed. */
   #applyRows(endpoints: EndpointsDelta): ReadonlySet<MemberSet> {
     const touched = new Set<MemberSet>();
-    const put = (selector: string, key: KeyText, row: PodRow | undefined): void => {
+    this.#index.step(endpoints, (selector, row, matches) => {
       for (const set of this.#bySelector.get(selector) ?? []) {
-        set.put(key, row);
+        if (matches) set.add(row);
+        else set.remove(row);
         touched.add(set);
       }
-    };
-    const changes = this.#index.step(endpoints);
-    for (const key of endpoints.rows.keys())
-      for (const selector of this.#index.selectorsOf(key)) put(selector, key, this.#index.row(key));
-    for (const [selector, keys] of changes)
-      for (const [key, matches] of keys) put(selector, key, matches ? this.#index.row(key) : undefined);
+    });
     return touched;
   }
 
   #add(id: SetId, definition: Selecting): MemberSet {
     const selector = formatSelector(definition.selector);
     const sharing = this.#bySelector.get(selector);
-    const rows =
-      sharing === undefined ? this.#index.addSelector(selector, definition.selector) : this.#index.rowsOf(selector);
+    if (sharing === undefined) this.#index.addSelector(selector, definition.selector);
     const set = new MemberSet(id, definition, selector);
-    for (const row of rows) set.put(row.key, row);
+    for (const row of this.#index.rowsOf(selector)) set.add(row);
     set.drain();
     this.#sets.set(id, set);
     if (sharing === undefined) this.#bySelector.set(selector, new Set([set]));
@@ -114,6 +105,9 @@ export class Sets {
   }
 }
 
+/** No object of the cluster has nets yet that a selector can select. */
+const NO_NETS: ReadonlySet<Prefix> = new Set();
+
 /** The members of one set, and how many pods stand behind each. */
 class MemberSet {
   readonly id: SetId;
@@ -123,7 +117,6 @@ class MemberSet {
   readonly #live = new Set<Addr & AddrPort>();
   /** Pods behind a member beyond the first; absent for the usual one. */
   readonly #more = new Map<string, number>();
-  readonly #contributed = new Map<KeyText, readonly string[]>();
   readonly #added = new Set<string>();
   readonly #removed = new Set<string>();
 
@@ -131,17 +124,21 @@ class MemberSet {
     this.id = id;
     this.selector = selector;
     this.#definition = definition;
-    this.members = { type: definition.type, members: this.#live };
+    this.members =
+      definition.type === "address"
+        ? { type: "address", hosts: this.#live, nets: NO_NETS }
+        : { type: "address-port", members: this.#live };
   }
 
-  /** undefined: the pod contributes nothing any more. */
-  put(key: KeyText, row: PodRow | undefined): void {
-    const before = this.#contributed.get(key) ?? [];
-    const now = row === undefined ? [] : contributionOf(this.#definition, row);
-    for (const member of now) this.#increment(member as Addr & AddrPort);
-    for (const member of before) this.#decrement(member as Addr & AddrPort);
-    if (now.length === 0) this.#contributed.delete(key);
-    else this.#contributed.set(key, now);
+  add({ group, addresses }: Row): void {
+    for (const member of contributionOf(this.#definition, group.ports, addresses))
+      this.#increment(member as Addr & AddrPort);
+  }
+
+  /** A row that was added. */
+  remove({ group, addresses }: Row): void {
+    for (const member of contributionOf(this.#definition, group.ports, addresses))
+      this.#decrement(member as Addr & AddrPort);
   }
 
   /** What came and went since the last call. */

@@ -1,7 +1,9 @@
 /** Tables: the program as it stands, changed in place once a flush; passes on only rows that really differ from what was there. */
 import { equal } from "../lib/equal.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId, Program, ProgramDelta, Route, RouteId } from "../program/program.ts";
+import type { Delta, Endpoint, EndpointId, Program, ProgramDelta } from "../program/program.ts";
+import type { Route, RouteId } from "../program/route.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import type { SetsDelta } from "./sets.ts";
 
 export interface Changes {
@@ -12,6 +14,7 @@ export interface Changes {
 }
 
 export class Tables implements Program {
+  readonly settings = DEFAULT_SETTINGS;
   readonly sets = new Map<SetId, SetMembers>();
   readonly policies = new Map<PolicyId, Policy>();
   readonly endpoints = new Map<EndpointId, Endpoint>();

@@ -9,8 +9,8 @@ const STARTED = [
   ["node", "run the node daemon: policy, routes, CNI server, BIRD's configuration"],
   ["cni", "put the CNI plugins and their configuration in place"],
   ["ctl", "ask and explain what Calico does; also installed as calicoctl"],
-  ["lab", "a whole cluster on this machine"],
-  ["apiserver", "the embedded Kubernetes-compatible API of the lab"],
+  ["lab", "a whole cluster on this machine (by the executable calico-lab)"],
+  ["apiserver", "the embedded Kubernetes-compatible API of the lab (by calico-lab)"],
 ] as const;
 
 /** Answers the exit code: 2 for wrong usage, which is told on standard error. */

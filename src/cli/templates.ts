@@ -3,7 +3,7 @@
  * pod that does not run yet stands for itself. Both have placeholders for addresses.
  */
 import { formatParseError } from "../lib/result.ts";
-import { podOf } from "../model/kubernetes/pod.ts";
+import { endpointOfPod } from "../model/convert/pod.ts";
 import type { Resource } from "../model/resource.ts";
 import {
   arrayAt,
@@ -82,7 +82,7 @@ export function withStandIns(
   whereOf: (pod: Resource<"Pod">) => string,
 ): Resource<"Pod">[] {
   return pods.map((pod, index) => {
-    const model = podOf(pod);
+    const model = endpointOfPod(pod);
     if (!model.ok) throw new InputError(`Cannot use ${whereOf(pod)}: ${formatParseError(model.error)}`);
     const { state, addresses, addressesFrom, serviceAccount } = model.value;
     const annotations = pod.metadata.annotations ?? {};

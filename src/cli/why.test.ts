@@ -149,6 +149,7 @@ test("json", async () => {
     action: "deny",
     reason: {
       type: "no-rule-matched",
+      tier: "default",
       policies: [{ kind: "KubernetesNetworkPolicy", namespace: "shop", name: "front-only" }],
       direction: "ingress",
     },

@@ -1,36 +1,86 @@
 /**
- * Driver: one kind of kernel object kept equal to the program: lower (pure), read (the kernel, bodies included), commit.
+ * Driver: one kind of kernel object kept equal to the program: lower (pure), read (the kernel, bodies included), plan, commit.
  *
- * Everything is synchronous: netlink answers within the system call, so a change is in the kernel when `commit` returns.
+ * Netlink answers within the system call, so what a step of `commit` sent is in the kernel when the step ends. Work that takes long is
+ * done in steps: between two of them the thread may be given back, the program may change, and another commit may run.
  */
 import type { Watch, Watcher } from "../host/watcher.ts";
+import type { Key } from "../model/key.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
+
+/** Each `next` does some milliseconds of work at most, where it can be cut. Throws KernelError for what concerns the driver as a whole. */
+export type Steps = Generator<undefined, void>;
 
 export interface Driver {
   readonly name: string;
-  /** Takes a change of the program into the wanted rows; touches no kernel. Work is proportional to the delta. */
+  /** Takes a change of the program in; touches no kernel. Work is proportional to the delta. */
   lower(program: Program, delta: ProgramDelta): void;
-  /** Learns what the kernel has of what is ours. Throws KernelError. */
-  read(): void;
-  /** Makes the kernel agree with the wanted rows; writes nothing when it does already. Throws KernelError; what failed stays pending. */
-  commit(): void;
+  /** Learns what the kernel has of what is ours: all, or what somebody is known to have changed. */
+  reading(only?: Touched): Steps;
+  /**
+   * Makes the kernel agree with what is wanted, what changed last first; writes nothing when it does already. What the kernel refuses is
+   * set apart and tried again by itself: it is no error of the whole.
+   */
+  committing(): Steps;
+  /** True while something that changed last has not been tried yet. */
+  readonly isFresh: boolean;
+  /** What `committing` would write, in the order in which it would. Nothing when the kernel agrees. */
+  plan(): readonly PlannedChange[];
   /**
    * Hears at once of what others change of what is ours, until closed; a driver without it learns of that by audits alone. Throws
    * KernelError.
    */
   watch?(watcher: Watcher, events: DriverEvents): Watch;
-  /** True when everything of this endpoint is in the kernel. */
-  isProgrammed(endpoint: EndpointId, program: Program): boolean;
+  /** True when everything of this endpoint, and everything that it refers to, is in the kernel. */
+  isProgrammed(endpoint: EndpointId): boolean;
+  /** Why not, in words; undefined when it is, or when it only has to wait for its turn. */
+  explain(endpoint: EndpointId): string | undefined;
   /** Rows that differ from the kernel as last known. */
   readonly pending: number;
+  /** Rows that the kernel refuses, and what waits for them. */
+  readonly failures: readonly RowStatus[];
+  /** When something is next due, by the monotonic clock: a refused row, or one that goes after a while. */
+  readonly dueMs: number | undefined;
   /** Transactions or requests that changed the kernel, since start. Becoming the owner of what an earlier process left counts as one. */
   readonly writes: number;
   close(): void;
 }
 
+/** One line of a plan. */
+export interface PlannedChange {
+  readonly sign: "+" | "-" | "~";
+  /** `chain cali-tw-0123456789a (12 rules)`. */
+  readonly what: string;
+  /** Below it, in the tool's own syntax. */
+  readonly lines: readonly string[];
+}
+
+export interface RowStatus {
+  /** As its user calls it: `policy shop/web`, `pod shop/web-0`, `set s-0123456789`, `route 10.65.0.1/32`. */
+  readonly row: string;
+  /** The object of the datastore whose row it is. */
+  readonly object: Key | undefined;
+  /** `closed`: an endpoint that drops everything (of the direction concerned) because of another row. */
+  readonly state: "failed" | "waiting" | "closed";
+  readonly error: string;
+  /** Of the kernel; undefined for what waits for another row. */
+  readonly errno: number | undefined;
+  /** RFC 3339. */
+  readonly since: string;
+  readonly attempts: number;
+}
+
+/** What somebody else touched of ours: ids of the driver's own rows. */
+export type Touched = ReadonlySet<string>;
+
 export interface DriverEvents {
-  /** Somebody else changed what is ours since it was read last; `by` says who. */
-  changed(by: string): void;
+  /** Somebody else changed what is ours since it was read last; `by` says who, `touched` what, if it is known and not everything. */
+  changed(by: string, touched?: Touched): void;
   /** Changes may have been missed, and no more will be told: watch again, then read. */
   lost(cause: string): void;
+}
+
+/** Does all of them at once. Throws what they throw. */
+export function finishSteps(steps: Steps): void {
+  for (let step = steps.next(); step.done !== true; step = steps.next());
 }

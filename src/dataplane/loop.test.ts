@@ -2,11 +2,18 @@ import { expect, test } from "bun:test";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
-import type { Driver, DriverEvents } from "./driver.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
+import type { Driver, DriverEvents, RowStatus, Steps } from "./driver.ts";
 import { Loop } from "./loop.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 
-const PROGRAM: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
+const PROGRAM: Program = {
+  settings: DEFAULT_SETTINGS,
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+};
 const DELTA: ProgramDelta = {
   sets: new Map(),
   policies: new Map(),
@@ -65,12 +72,28 @@ class OneRow implements Driver {
     this.known = this.kernel;
   }
 
-  commit(): void {
+  *reading(): Steps {
+    this.read();
+    yield;
+  }
+
+  *committing(): Steps {
     if (this.pending === 0) return;
     if (this.refuse !== undefined) throw this.refuse;
     this.kernel = this.known = this.wanted;
     this.writes++;
+    yield;
   }
+
+  readonly isFresh = false;
+  readonly failures = [];
+  readonly dueMs = undefined;
+
+  plan(): [] {
+    return [];
+  }
+
+  explain(): undefined {}
 
   close(): void {}
 }
@@ -98,13 +121,13 @@ test("nothing is read or written before the start; then everything is made equal
   const { loop, a, b } = setUp();
   loop.step(PROGRAM, DELTA);
   expect([a.reads, a.writes, b.writes]).toEqual([0, 0, 0]);
-  loop.start();
+  void loop.start();
   expect([a.reads, a.writes, b.writes]).toEqual([1, 1, 1]);
 });
 
 test("what the kernel refuses is said, held against that driver alone, and retried until it is taken", async () => {
   const { loop, a, b, clock, reports } = setUp();
-  loop.start();
+  void loop.start();
   a.refuse = new KernelError("add", "row", EBUSY);
   loop.step(PROGRAM, DELTA);
   expect(loop.status().map(({ error }) => error === undefined)).toEqual([false, true]);
@@ -125,7 +148,7 @@ test("what the kernel refuses is said, held against that driver alone, and retri
 test("a wish taken back does not make a refusal undone: the kernel is read before it is believed again", async () => {
   const { loop, a, clock } = setUp();
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   a.kernel = 99;
   a.refuse = new KernelError("add", "row", EBUSY);
   loop.step(PROGRAM, DELTA);
@@ -146,7 +169,7 @@ test("a wish taken back does not make a refusal undone: the kernel is read befor
 
 test("a mistake of a driver is nobody's to retry", () => {
   const { loop, a } = setUp();
-  loop.start();
+  void loop.start();
   a.refuse = new TypeError("undefined is not an object");
   expect(() => loop.step(PROGRAM, DELTA)).toThrow(TypeError);
 });
@@ -154,7 +177,7 @@ test("a mistake of a driver is nobody's to retry", () => {
 test("an audit finds what was changed behind our back, repairs it and counts it", async () => {
   const { loop, a, clock } = setUp();
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   a.kernel = 99;
   const abort = new AbortController();
   const running = loop.run(abort.signal);
@@ -169,7 +192,7 @@ test("an audit finds what was changed behind our back, repairs it and counts it"
 async function running(setUpOf: ReturnType<typeof setUp>, body: () => Promise<void>): Promise<void> {
   const { loop, clock } = setUpOf;
   loop.step(PROGRAM, DELTA);
-  loop.start();
+  void loop.start();
   const abort = new AbortController();
   const run = loop.run(abort.signal);
   await body();
@@ -253,7 +276,103 @@ test("the same refusal again is no news", async () => {
   a.refuse = new KernelError("add", "row", EBUSY);
   await running(all, async () => {
     await clock.advance(20_000);
-    expect(reports).toEqual(["kernel write failed: will read again and retry"]);
+    expect(reports).toEqual(["kernel cannot be read or written: will read again and retry"]);
     expect(loop.status()[0]?.error).toContain("EBUSY");
   });
+});
+
+test("while nothing is due nobody wakes", async () => {
+  const all = setUp(600_000);
+  const { clock, a } = all;
+  let sleeps = 0;
+  const sleep = clock.sleep.bind(clock);
+  clock.sleep = (ms, signal) => (sleeps++, sleep(ms, signal));
+  await running(all, async () => {
+    await clock.advance(0);
+    const before = sleeps;
+    await clock.advance(599_000);
+    expect([sleeps - before, a.reads]).toEqual([0, 1]);
+    await clock.advance(1_000);
+    expect(a.reads).toBe(2);
+  });
+});
+
+test("a driver that cannot be read is tried less and less often, and starves none", async () => {
+  const all = setUp(1_000);
+  const { clock, a, b, loop, reports } = all;
+  await running(all, async () => {
+    let attempts = 0;
+    a.read = () => {
+      attempts++;
+      throw new KernelError("read", "table", EBUSY);
+    };
+    const before = b.reads;
+    await clock.advance(60_000);
+    expect(attempts).toBeLessThan(20);
+    // What the kernel has is not known: nothing is written on top of it.
+    const { writes } = a;
+    loop.step(PROGRAM, DELTA);
+    expect([a.writes - writes, a.pending]).toEqual([0, 1]);
+    expect(b.reads - before).toBe(60);
+    expect(reports.filter((message) => message.startsWith("kernel cannot be read"))).toHaveLength(1);
+    b.kernel = 99;
+    b.watches[0]?.changed("nft");
+    expect([b.kernel, loop.status()[0]?.error]).toEqual([2, "Cannot read table: EBUSY (device or resource busy)"]);
+  });
+});
+
+test("what is read in many steps is read in slices, and what changes meanwhile is written at once", async () => {
+  const all = setUp(1e9);
+  const { clock, a, loop } = all;
+  await running(all, async () => {
+    let tookMs = 0;
+    const now = clock.monotonicMs.bind(clock);
+    clock.monotonicMs = () => now() + tookMs;
+    a.reading = function* () {
+      for (let i = 0; i < 100; i++) {
+        tookMs += 2;
+        yield;
+      }
+      this.read();
+    };
+    const begin = tookMs;
+    a.kernel = 99;
+    a.watches[0]?.changed("nft");
+    // One urgent slice, then the thread is given back.
+    expect(tookMs - begin).toBeLessThan(1_100);
+    const { writes } = a;
+    loop.step(PROGRAM, DELTA);
+    expect(a.writes).toBe(writes + 1);
+    await clock.advance(1_000);
+    expect([a.kernel, a.pending]).toEqual([2, 0]);
+  });
+});
+
+test("rows that are refused are told once, with what became of them, and are no error of the driver", async () => {
+  const rows: RowStatus[] = [];
+  const told: string[] = [];
+  const [a, clock, reports] = [new OneRow("a"), new VirtualClock(), [] as string[]];
+  Object.defineProperty(a, "failures", { get: () => rows });
+  const loop = new Loop({
+    drivers: [a],
+    clock,
+    watcher: NO_WATCHER,
+    auditIntervalMs: 1e9,
+    report: (message) => reports.push(message),
+    refused: ({ row, error }) => told.push(`${row}: ${error}`),
+  });
+  void loop.start();
+  const row = { object: undefined, errno: EBUSY, since: "2025-01-01T00:00:00Z", attempts: 1 } as const;
+  rows.push({ ...row, row: "policy a/b", state: "failed", error: "EBUSY" });
+  rows.push({ ...row, row: "pod a/p", state: "closed", error: "waits for policy a/b" });
+  loop.step(PROGRAM, DELTA);
+  loop.step(PROGRAM, DELTA);
+  expect(told).toEqual(["policy a/b: EBUSY"]);
+  rows[0] = { ...row, row: "policy a/b", state: "failed", error: "ENOMEM" };
+  loop.step(PROGRAM, DELTA);
+  expect(told).toEqual(["policy a/b: EBUSY", "policy a/b: ENOMEM"]);
+  expect(loop.status()[0]).toMatchObject({ error: undefined, rows });
+  rows.length = 0;
+  loop.step(PROGRAM, DELTA);
+  expect(reports.at(-1)).toBe("a row that the kernel refused is programmed or gone");
 });

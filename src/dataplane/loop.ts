@@ -1,45 +1,78 @@
 /**
- * Loop: the only scheduler of kernel writes. Nothing is written before the datastore is in sync; then everything is read and
- * made equal once; afterwards deltas only. A failure makes that driver stale: it is read again and retried with backoff while
- * the others go on. What somebody else changes of ours is repaired as soon as the kernel tells of it; an audit, which re-reads one
- * driver at a time, repairs what was not told.
+ * Loop: the only scheduler of kernel writes. Nothing is written before the datastore is in sync; then everything is read and made equal
+ * once; afterwards deltas only. A change that is small is in the kernel when `step` returns; what takes longer is done in steps of a few
+ * milliseconds, between which the thread is given back.
+ *
+ * A row that the kernel refuses concerns that row alone (`Driver.failures`). What fails as a whole makes its driver stale: it is read
+ * again and retried with backoff, while the others go on. What somebody else changes of ours is repaired as soon as the kernel tells of
+ * it. A full look at everything comes rarely, in case something was not told. Nothing polls: timers stand for what is due.
  */
 import type { Clock } from "../host/clock.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 import { KernelError } from "../kernel/errno.ts";
+import { Retry } from "../lib/retry.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
-import type { Driver } from "./driver.ts";
+import type { Driver, RowStatus, Steps, Touched } from "./driver.ts";
 
 export interface LoopOptions {
   readonly drivers: readonly Driver[];
   readonly clock: Clock;
   readonly watcher: Watcher;
-  /** Time between two audits of one driver. */
+  /** Time between two full looks of one driver. */
   readonly auditIntervalMs: number;
   readonly report: (message: string, fields: Readonly<Record<string, unknown>>) => void;
+  /** Hears of each row when the kernel begins to refuse it, or refuses it for another reason than before. */
+  readonly refused?: (row: RowStatus) => void;
+}
+
+/** What is to be read, and why. */
+interface ReadRequest {
+  readonly atMs: number;
+  /** undefined: everything. */
+  readonly only: Touched | undefined;
+  /** Who is known to have changed it. */
+  readonly by: string | undefined;
+}
+
+interface Reading {
+  readonly steps: Steps;
+  readonly by: string | undefined;
+  readonly pendingBefore: number;
+  /** It is on the account of those who change what is ours. */
+  readonly isOthersDoing: boolean;
 }
 
 interface State {
   readonly driver: Driver;
-  failures: number;
-  error: string | undefined;
+  readonly retry: Retry;
   nextAuditMs: number;
-  nextRetryMs: number;
   watch: Watch | undefined;
+  /** False until everything was read, and again after a failure: then nothing is written. */
+  isKnown: boolean;
+  request: ReadRequest | undefined;
+  reading: Reading | undefined;
+  writing: Steps | undefined;
   /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
   spentMs: number;
   spentAtMs: number;
+  /** Errors of the rows that were reported as refused. */
+  reported: ReadonlyMap<string, string>;
 }
 
 export interface DriverStatus {
   readonly name: string;
   readonly pending: number;
   readonly writes: number;
+  /** Of the driver as a whole. */
   readonly error: string | undefined;
+  readonly rows: readonly RowStatus[];
 }
 
-const RETRY_FIRST_MS = 50;
-const RETRY_MOST_MS = 5_000;
+const RETRY = { baseMs: 100, maxMs: 5_000 };
+/** Of the thread at a time. */
+const SLICE_MS = 5;
+/** What changed last, and what others changed, may hold the thread longer: whoever asked for it waits, or packets pass that must not. */
+const URGENT_MS = 50;
 /** Somebody who goes on changing what is ours costs at most this much of the thread at once, and then a tenth of it. */
 const SPEND_MOST_MS = 1_000;
 const SPEND_SHARE = 0.1;
@@ -47,47 +80,53 @@ const SPEND_SHARE = 0.1;
 export class Loop {
   readonly #states: State[];
   readonly #clock: Clock;
-  readonly #watcher: Watcher;
-  readonly #auditIntervalMs: number;
-  readonly #report: LoopOptions["report"];
+  readonly #options: LoopOptions;
   #started = false;
-  /** Commits that changed something, and rows repaired by audits, since start. */
+  #wake = new AbortController();
+  /** Commits that changed something, and rows repaired that others had changed, since start. */
   commits = 0;
   repairs = 0;
 
   constructor(options: LoopOptions) {
+    this.#options = options;
     this.#clock = options.clock;
-    this.#watcher = options.watcher;
-    this.#auditIntervalMs = options.auditIntervalMs;
-    this.#report = options.report;
     this.#states = options.drivers.map((driver) => ({
       driver,
-      failures: 0,
-      error: undefined,
-      nextAuditMs: 0,
-      nextRetryMs: 0,
+      retry: new Retry(RETRY, options.clock),
+      nextAuditMs: Infinity,
       watch: undefined,
+      isKnown: false,
+      request: undefined,
+      reading: undefined,
+      writing: undefined,
       spentMs: 0,
       spentAtMs: 0,
+      reported: new Map(),
     }));
   }
 
-  /** Takes the change in; after `start` it is in the kernel on return, unless a driver failed and will be retried. */
+  /** Takes the change in; after `start` it is in the kernel on return, unless it is refused, large, or the driver is being read anew. */
   step(program: Program, delta: ProgramDelta): void {
     for (const state of this.#states) {
       state.driver.lower(program, delta);
       if (!this.#started) continue;
-      // After a refusal what we know of the kernel is not to be trusted: it is read first, and no more often than a retry.
-      if (state.error === undefined) this.#commit(state);
-      else if (this.#clock.monotonicMs() >= state.nextRetryMs) this.#resync(state);
+      if (state.isKnown) this.#writeFresh(state);
+      else this.#pump(state, SLICE_MS);
     }
+    this.#kick();
   }
 
-  /** The datastore is in sync: adopt what the kernel has, then make it agree. */
-  start(): void {
+  /** The datastore is in sync: adopt what the kernel has, then make it agree. Resolves when each driver has done so, or has failed to. */
+  async start(): Promise<void> {
     if (this.#started) return;
     this.#started = true;
     for (const state of this.#states) this.#resync(state);
+    for (;;) {
+      for (const state of this.#states) this.#pump(state, SLICE_MS);
+      if (this.#states.every((state) => !isBusy(state))) break;
+      await this.#clock.sleep(0);
+    }
+    this.#kick();
   }
 
   /** True when everything of this endpoint is in the kernel, whatever else is pending. */
@@ -95,41 +134,199 @@ export class Loop {
     return (
       this.#started &&
       program.endpoints.has(endpoint) &&
-      this.#states.every(({ driver }) => driver.isProgrammed(endpoint, program))
+      this.#states.every(({ driver, isKnown }) => isKnown && driver.isProgrammed(endpoint))
     );
   }
 
+  /** Why an endpoint of the program is not programmed, in words. */
+  explain(endpoint: EndpointId): string {
+    const reasons = this.#states.flatMap(({ driver, retry, isKnown }) => {
+      if (isKnown && driver.isProgrammed(endpoint)) return [];
+      const why = retry.error ?? driver.explain(endpoint) ?? `${driver.pending} rows are still to be written`;
+      return [`${driver.name}: ${why}`];
+    });
+    return reasons.join("; ");
+  }
+
   status(): readonly DriverStatus[] {
-    return this.#states.map(({ driver, error }) => ({
+    return this.#states.map(({ driver, retry }) => ({
       name: driver.name,
       pending: driver.pending,
       writes: driver.writes,
-      error,
+      error: retry.error,
+      rows: driver.failures,
     }));
   }
 
-  /** Retries and audits until the signal aborts. */
+  /** Goes on with what is under way, retries and looks, each when it is due, until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    const stop = (): void => this.#wake.abort();
+    signal.addEventListener("abort", stop);
     while (!signal.aborted) {
-      await this.#clock.sleep(RETRY_FIRST_MS, signal);
-      if (signal.aborted || !this.#started) continue;
-      const now = this.#clock.monotonicMs();
-      for (const state of this.#states) {
-        const stale = state.error !== undefined || state.driver.pending > 0;
-        if (stale && now >= state.nextRetryMs) this.#resync(state);
-      }
-      const due = this.#states.find((state) => now >= state.nextAuditMs);
-      if (due !== undefined) this.#audit(due);
+      this.#wake = new AbortController();
+      if (this.#started) for (const state of this.#states) this.#pump(state, SLICE_MS);
+      const waitMs = Math.min(...this.#states.map((state) => this.#dueMs(state))) - this.#clock.monotonicMs();
+      // Timers hold 31 bits.
+      await this.#clock.sleep(Math.max(0, Math.min(waitMs, 2 ** 31 - 1)), this.#wake.signal);
     }
+    signal.removeEventListener("abort", stop);
     for (const state of this.#states) state.watch?.close();
   }
 
-  /** Reads and repairs what differs, on the account of those who change what is ours. `by`: who is known to have done so. */
-  #audit(state: State, by?: string): void {
+  /** When there is next something to do. */
+  #dueMs(state: State): number {
+    if (!this.#started) return Infinity;
+    if (isBusy(state)) return 0;
+    const { request, retry, driver, nextAuditMs } = state;
+    if (retry.atMs !== undefined) return retry.atMs;
+    const own = state.isKnown ? (driver.dueMs ?? Infinity) : Infinity;
+    return Math.min(request?.atMs ?? Infinity, own, nextAuditMs);
+  }
+
+  #kick(): void {
+    this.#wake.abort();
+  }
+
+  /** What changed last, beside whatever else is under way. */
+  #writeFresh(state: State): void {
     const begin = this.#clock.monotonicMs();
+    const steps = state.driver.committing();
+    const goesOn = (): boolean => this.#clock.monotonicMs() - begin < (state.driver.isFresh ? URGENT_MS : SLICE_MS);
+    const isDone = this.#write(state, steps, goesOn);
+    if (!isDone) state.writing ??= steps;
+    this.#reportRows(state);
+  }
+
+  /** Does what is under way and what is due, for about so long, or much longer while it is urgent. */
+  #pump(state: State, mostMs: number, isUrgent: () => boolean = () => false): void {
+    const begin = this.#clock.monotonicMs();
+    const goesOn = (): boolean => {
+      const tookMs = this.#clock.monotonicMs() - begin;
+      return tookMs < mostMs || (tookMs < SPEND_MOST_MS && isUrgent());
+    };
+    const isOthersDoing = state.reading?.isOthersDoing === true || state.request !== undefined;
+    do {
+      const now = this.#clock.monotonicMs();
+      if (state.writing !== undefined) {
+        if (!this.#write(state, state.writing, goesOn)) break;
+      } else if (state.reading !== undefined) {
+        if (!this.#readOn(state, goesOn)) break;
+      } else if (!this.#beginDue(state, now)) break;
+    } while (goesOn());
+    if (isOthersDoing) this.#charge(state, begin);
+    this.#reportRows(state);
+  }
+
+  /** False when nothing is due. */
+  #beginDue(state: State, now: number): boolean {
+    const { request, driver } = state;
+    if (state.retry.error !== undefined) {
+      if (!state.retry.isDue) return false;
+      this.#resync(state);
+    } else if (request !== undefined && request.atMs <= now) {
+      state.request = undefined;
+      this.#beginReading(state, request);
+    } else if (state.isKnown && (driver.dueMs ?? Infinity) <= now) {
+      state.writing = driver.committing();
+    } else if (now >= state.nextAuditMs) this.#beginReading(state, { atMs: now, only: undefined, by: undefined });
+    else return false;
+    return true;
+  }
+
+  /** Everything is read, then written. */
+  #resync(state: State): void {
+    state.isKnown = false;
+    state.writing = undefined;
+    state.request = undefined;
+    this.#beginReading(state, { atMs: 0, only: undefined, by: undefined });
+  }
+
+  /** Listens before it reads, so that no change falls between. */
+  #beginReading(state: State, { only, by }: ReadRequest): void {
+    try {
+      state.watch ??= state.driver.watch?.(this.#options.watcher, {
+        changed: (who, touched) => this.#disturbed(state, who, touched),
+        lost: (cause) => {
+          state.watch = undefined;
+          this.#options.report("changes of the kernel may have been missed: reading again", {
+            driver: state.driver.name,
+            cause,
+          });
+          this.#disturbed(state, undefined, undefined);
+        },
+      });
+    } catch (error) {
+      return this.#failed(state, error);
+    }
+    if (only === undefined) state.nextAuditMs = this.#clock.monotonicMs() + this.#options.auditIntervalMs;
+    state.reading = {
+      steps: state.driver.reading(only),
+      by,
+      pendingBefore: state.driver.pending,
+      isOthersDoing: state.isKnown && (by !== undefined || only !== undefined),
+    };
+  }
+
+  /** True when it is over. */
+  #readOn(state: State, goesOn: () => boolean): boolean {
+    const { reading } = state;
+    if (reading === undefined) return true;
+    const outcome = this.#advance(state, reading.steps, goesOn);
+    if (outcome !== "done") return outcome === "failed";
+    state.reading = undefined;
+    const rows = state.driver.pending - reading.pendingBefore;
+    if (state.isKnown && rows > 0) {
+      this.repairs += rows;
+      const changedBy = reading.by === undefined ? {} : { changedBy: reading.by };
+      this.#options.report("kernel differs from the program: repairing", {
+        driver: state.driver.name,
+        rows,
+        ...changedBy,
+      });
+    }
+    state.isKnown = true;
+    state.writing = state.driver.committing();
+    return true;
+  }
+
+  /** True when it is over. */
+  #write(state: State, steps: Steps, goesOn: () => boolean): boolean {
+    const before = state.driver.writes;
+    const outcome = this.#advance(state, steps, goesOn);
+    if (state.driver.writes > before) this.commits++;
+    if (outcome !== "done") return outcome === "failed";
+    if (state.writing === steps) state.writing = undefined;
+    if (state.retry.succeeded()) this.#options.report("kernel agrees again", { driver: state.driver.name });
+    return true;
+  }
+
+  #advance(state: State, steps: Steps, goesOn: () => boolean): "done" | "more" | "failed" {
+    try {
+      do if (steps.next().done === true) return "done";
+      while (goesOn());
+      return "more";
+    } catch (error) {
+      this.#failed(state, error);
+      return "failed";
+    }
+  }
+
+  /** Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often or takes long. */
+  #disturbed(state: State, by: string | undefined, touched: Touched | undefined): void {
+    const now = this.#clock.monotonicMs();
+    const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
+    const atMs = excessMs > 0 ? now + excessMs / SPEND_SHARE : now;
+    const { request } = state;
+    state.request = request === undefined ? { atMs, by, only: touched } : merged(request, { atMs, by, only: touched });
+    // Who disturbs is a reason to try at once what failed before.
+    if (state.retry.error !== undefined && atMs <= now) this.#resync(state);
+    const { writes } = state.driver;
+    this.#pump(state, URGENT_MS, () => state.driver.writes === writes);
+    this.#kick();
+  }
+
+  #charge(state: State, begin: number): void {
     state.spentMs = this.#spent(state, begin);
-    if (state.error === undefined) this.#repair(state, by);
-    else this.#resync(state);
     state.spentAtMs = this.#clock.monotonicMs();
     state.spentMs += state.spentAtMs - begin;
   }
@@ -138,84 +335,43 @@ export class Loop {
     return Math.max(0, state.spentMs - (nowMs - state.spentAtMs) * SPEND_SHARE);
   }
 
-  #repair(state: State, by: string | undefined): void {
-    if (!this.#read(state)) return;
-    if (state.driver.pending > 0) {
-      this.repairs += state.driver.pending;
-      const changedBy = by === undefined ? {} : { changedBy: by };
-      this.#report("kernel differs from the program: repairing", {
-        driver: state.driver.name,
-        rows: state.driver.pending,
-        ...changedBy,
-      });
-      this.#commit(state);
-    }
-  }
-
-  #resync(state: State): void {
-    if (this.#read(state)) this.#commit(state);
-  }
-
-  /** Listens before it reads, so that no change falls between. False when it failed. */
-  #read(state: State): boolean {
-    try {
-      state.watch ??= state.driver.watch?.(this.#watcher, {
-        changed: (by) => this.#disturbed(state, by),
-        lost: (cause) => {
-          state.watch = undefined;
-          this.#report("changes of the kernel may have been missed: reading again", {
-            driver: state.driver.name,
-            cause,
-          });
-          this.#disturbed(state);
-        },
-      });
-      state.driver.read();
-    } catch (error) {
-      this.#failed(state, error);
-      return false;
-    }
-    state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
-    return true;
-  }
-
-  /** Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often. */
-  #disturbed(state: State, by?: string): void {
-    const now = this.#clock.monotonicMs();
-    const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
-    if (excessMs > 0) state.nextAuditMs = Math.min(state.nextAuditMs, now + excessMs / SPEND_SHARE);
-    else this.#audit(state, by);
-  }
-
-  #commit(state: State): void {
-    const before = state.driver.writes;
-    try {
-      state.driver.commit();
-    } catch (error) {
-      this.#failed(state, error);
-      return;
-    }
-    if (state.driver.writes > before) this.commits++;
-    if (state.error !== undefined) this.#report("kernel agrees again", { driver: state.driver.name });
-    state.error = undefined;
-    state.failures = 0;
-    state.nextRetryMs = state.driver.pending > 0 ? this.#clock.monotonicMs() + RETRY_FIRST_MS * 10 : 0;
-  }
-
   #failed(state: State, error: unknown): void {
     if (!(error instanceof KernelError)) throw error;
-    const isNews = state.error !== error.message;
-    state.failures++;
-    state.error = error.message;
-    const delay = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures, 10));
-    state.nextRetryMs = this.#clock.monotonicMs() + delay;
-    // The retry reads as well as an audit would.
-    state.nextAuditMs = this.#clock.monotonicMs() + this.#auditIntervalMs;
+    const isNews = state.retry.failed(error.message);
+    // What we know of the kernel is not to be trusted: it is read first.
+    state.isKnown = false;
+    state.reading = undefined;
+    state.writing = undefined;
     if (isNews)
-      this.#report("kernel write failed: will read again and retry", {
+      this.#options.report("kernel cannot be read or written: will read again and retry", {
         driver: state.driver.name,
         error: error.message,
-        retryMs: delay,
       });
   }
+
+  #reportRows(state: State): void {
+    const failures = state.driver.failures.filter((row) => row.state === "failed");
+    if (failures.length === 0 && state.reported.size === 0) return;
+    const now = new Map(failures.map((row) => [row.row, row.error]));
+    for (const row of failures) {
+      if (state.reported.get(row.row) === row.error) continue;
+      this.#options.report("the kernel refuses a row: all others go on, will retry", {
+        row: row.row,
+        error: row.error,
+      });
+      this.#options.refused?.(row);
+    }
+    for (const row of state.reported.keys())
+      if (!now.has(row)) this.#options.report("a row that the kernel refused is programmed or gone", { row });
+    state.reported = now;
+  }
+}
+
+function isBusy({ reading, writing }: State): boolean {
+  return reading !== undefined || writing !== undefined;
+}
+
+function merged(a: ReadRequest, b: ReadRequest): ReadRequest {
+  const only = a.only === undefined || b.only === undefined ? undefined : new Set([...a.only, ...b.only]);
+  return { atMs: Math.min(a.atMs, b.atMs), only, by: a.by ?? b.by };
 }

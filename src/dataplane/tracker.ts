@@ -39,6 +39,10 @@ export class Tracker<Row> {
     return this.#pending.has(id);
   }
 
+  get pendingIds(): Iterable<string> {
+    return this.#pending;
+  }
+
   /** The row must exist like this; undefined: it must not exist. */
   setWant(id: string, row: Row | undefined): void {
     if (row === undefined) this.#want.delete(id);

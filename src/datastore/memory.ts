@@ -12,6 +12,7 @@ import type { ObjectMeta, Resource } from "../model/resource.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "./stamp.ts";
 import {
   type ListOptions,
+  type ListPage,
   type ListResult,
   type Store,
   StoreError,
@@ -36,6 +37,8 @@ export type Fault = (step: Step) => StoreReason | undefined | Promise<StoreReaso
 export interface MemoryStoreOptions {
   /** Events kept for watches; default 10,000. */
   readonly historyLimit?: number;
+  /** Objects a page of a list; default: all. */
+  readonly pageSize?: number;
   /** Milliseconds since 1970-01-01 UTC, for creation timestamps; default: always 1970. */
   readonly wallMs?: () => number;
 }
@@ -61,6 +64,7 @@ export class MemoryStore implements Store {
   readonly #kinds = new Map<KeyText, Kind>();
   readonly #watchers = new Set<Watcher>();
   readonly #historyLimit: number;
+  readonly #pageSize: number;
   readonly #wallMs: () => number;
   #history: Change[] = [];
   /** The newest revision that is no longer in the history. */
@@ -71,6 +75,7 @@ export class MemoryStore implements Store {
 
   constructor(options: MemoryStoreOptions = {}) {
     this.#historyLimit = options.historyLimit ?? 10_000;
+    this.#pageSize = options.pageSize ?? Number.MAX_SAFE_INTEGER;
     this.#wallMs = options.wallMs ?? (() => 0);
   }
 
@@ -117,6 +122,15 @@ export class MemoryStore implements Store {
       items.sort((a, b) => compareText(placeText(a.metadata), placeText(b.metadata)));
       return { items, revision: String(this.#revision) };
     });
+  }
+
+  async *pages<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<ListPage<K>> {
+    const { items, revision } = await this.list(kind, options);
+    for (let at = 0; at === 0 || at < items.length; at += this.#pageSize)
+      yield { items: items.slice(at, at + this.#pageSize), isFirst: at === 0, revision };
   }
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {

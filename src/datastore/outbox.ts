@@ -5,21 +5,25 @@
  * nothing, so that the outbox never holds more than the objects that exist plus those that the consumer believes in.
  */
 import type { KeyText } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
 
-export class Outbox {
-  #pending = new Map<KeyText, Update>();
+/** `value`: undefined when the object does not exist. */
+interface Told {
+  readonly value: unknown;
+}
+
+export class Outbox<U extends Told> {
+  #pending = new Map<KeyText, U>();
   /** Keys whose existence the consumer was told. */
   readonly #told = new Set<KeyText>();
 
-  put(text: KeyText, update: Update): void {
+  put(text: KeyText, update: U): void {
     // A replaced entry moves to the end: the order of delivery is that of the last changes.
     this.#pending.delete(text);
     if (update.value !== undefined || this.#told.has(text)) this.#pending.set(text, update);
   }
 
   /** Everything undelivered; from now on it counts as told. */
-  take(): readonly Update[] {
+  take(): readonly U[] {
     const taken = this.#pending;
     this.#pending = new Map();
     for (const [text, update] of taken) {

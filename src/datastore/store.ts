@@ -51,6 +51,15 @@ export interface ListResult<K extends Kind> {
   readonly revision: string;
 }
 
+/** A part of a list. */
+export interface ListPage<K extends Kind> {
+  readonly items: readonly Resource<K>[];
+  /** The first of a list. It can come again, when the datastore forgot the state that the list began with: pages before it count no more. */
+  readonly isFirst: boolean;
+  /** Of the last page: watch from here to miss nothing. */
+  readonly revision: string;
+}
+
 export type WatchEvent<K extends Kind> =
   | { readonly type: "added" | "modified" | "deleted"; readonly object: Resource<K>; readonly revision: string }
   /** Nothing changed up to this revision. */
@@ -63,6 +72,8 @@ export interface WriteOptions {
 export interface Store {
   get<K extends Kind>(key: Key<K>, options?: { readonly signal?: AbortSignal }): Promise<Resource<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions & { readonly signal?: AbortSignal }): Promise<ListResult<K>>;
+  /** The same in parts, so that nobody has to hold a large list whole; there is always one at least. */
+  pages<K extends Kind>(kind: K, options?: ListOptions & { readonly signal?: AbortSignal }): AsyncIterable<ListPage<K>>;
   /** Rejects with `exists`. Answers the object as stored, with its resourceVersion. */
   create<K extends Kind>(kind: K, object: Resource<K>, options?: WriteOptions): Promise<Resource<K>>;
   /** Replaces the object if `metadata.resourceVersion` is still current; rejects with `conflict` or `not-found`. */

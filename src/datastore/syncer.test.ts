@@ -3,7 +3,7 @@ import { VirtualClock } from "../lib/virtual-clock.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
-import type { SyncEvent } from "../model/update.ts";
+import type { SyncEvent, Update } from "../model/update.ts";
 import { distortSink } from "./distort.ts";
 import { MemoryStore } from "./memory.ts";
 import { StoreError } from "./store.ts";
@@ -21,6 +21,8 @@ function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPo
 function namespace(name: string): Resource<"Namespace"> {
   return { apiVersion: "v1", kind: "Namespace", metadata: { name } };
 }
+
+const KEY = { kind: "Namespace", namespace: undefined, name: "n" } as const;
 
 /** A deterministic source of chance (mulberry32). */
 function chance(seed: number): () => number {
@@ -65,6 +67,8 @@ function start(
   options: {
     store?: MemoryStore;
     kinds?: readonly Kind[];
+    reduce?: (update: Update) => Update;
+    afterPage?: () => void;
     sink?: (view: View) => (event: SyncEvent) => Promise<void>;
   } = {},
 ): Bench {
@@ -78,6 +82,8 @@ function start(
     kinds: options.kinds ?? ["IPPool", "Namespace"],
     clock,
     random: { fraction, uuid: () => "" },
+    reduce: options.reduce ?? ((update) => update),
+    ...(options.afterPage === undefined ? {} : { afterPage: options.afterPage }),
     sink: options.sink?.(view) ?? view.sink,
     log: (message) => errors.push(message),
   });
@@ -245,16 +251,84 @@ test("history gone: lists again, tells what vanished meanwhile and not what stay
   store.setFault((step) => (step.verb === "watch" ? "unavailable" : undefined));
   store.dropWatches("unavailable");
   await clock.advance(0);
-  const changes = await store.get({ kind: "IPPool", namespace: undefined, name: "changes" });
-  if (changes !== undefined) await store.update("IPPool", { ...changes, spec: { ...changes.spec, disabled: true } });
+  const changed = await store.get({ kind: "IPPool", namespace: undefined, name: "changes" });
+  if (changed !== undefined) await store.update("IPPool", { ...changed, spec: { ...changed.spec, disabled: true } });
   await store.delete({ kind: "IPPool", namespace: undefined, name: "goes" });
   store.compact();
   store.setFault(undefined);
   await clock.advance(20_000);
   const told = view.log.slice(before);
-  expect(told.filter((line) => !["connecting", "resyncing", "in-sync"].includes(line))).toEqual(["+changes -goes"]);
+  const changes = told.filter((line) => !["connecting", "resyncing", "in-sync"].includes(line));
+  expect(changes.join(" ")).toBe("+changes -goes");
   expect(told.at(-1)).toBe("in-sync");
   expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool", "Namespace"])));
+  await syncer.stop();
+});
+
+test("a list comes in pages: all of them are told, what is on none of them vanished, and it waits for a consumer that is busy", async () => {
+  const store = new MemoryStore({ pageSize: 400 });
+  for (let i = 0; i < 2_000; i++) await store.create("Namespace", namespace(`n-${i}`));
+  let reduced = 0;
+  const gate = Promise.withResolvers<void>();
+  const reduce = (update: Update): Update => {
+    reduced++;
+    return update;
+  };
+  let pages = 0;
+  const { clock, view, syncer } = start({ store, kinds: ["Namespace"], reduce, afterPage: () => pages++ });
+  view.gate = gate.promise;
+  await clock.advance(100);
+  // No more than the page that the consumer has, and the pages that may wait for it.
+  expect([reduced < 2_000, view.objects.size < 2_000, view.log.includes("in-sync")]).toEqual([true, true, false]);
+  view.gate = undefined;
+  gate.resolve();
+  await clock.advance(100);
+  expect([reduced, view.objects.size, view.log.at(-1), pages]).toEqual([2_000, 2_000, "in-sync", 5]);
+  for (const i of [0, 399, 400, 1_999]) await store.delete({ ...KEY, name: `n-${i}` });
+  store.compact();
+  store.dropWatches("gone");
+  await clock.advance(20_000);
+  expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["Namespace"])));
+  await syncer.stop();
+});
+
+test("a list that begins anew: only its last beginning counts", async () => {
+  const store = new MemoryStore();
+  for (const name of ["stays", "goes"]) await store.create("Namespace", namespace(name));
+  const { list } = store;
+  store.pages = async function* (kind, options) {
+    const first = await list.call(store, kind, options);
+    yield { items: first.items as never, isFirst: true, revision: first.revision };
+    if ((await store.get({ ...KEY, name: "goes" })) !== undefined) await store.delete({ ...KEY, name: "goes" });
+    const again = await list.call(store, kind, options);
+    yield { items: again.items as never, isFirst: true, revision: again.revision };
+  };
+  const { clock, view, syncer } = start({ store, kinds: ["Namespace"] });
+  await clock.advance(100);
+  expect(view.log.at(-1)).toBe("in-sync");
+  expect([...view.objects.keys()]).toEqual(["Namespace/stays"]);
+  await syncer.stop();
+});
+
+test("the sink is told what an update was reduced to, and whole objects are kept nowhere", async () => {
+  const store = new MemoryStore();
+  await store.create("Namespace", namespace("a"));
+  const told: string[] = [];
+  const syncer = startSyncer({
+    store,
+    kinds: ["Namespace"],
+    clock: new VirtualClock(),
+    random: { fraction: chance(7), uuid: () => "" },
+    reduce: ({ value }, text) => ({ text, value: value?.metadata.name.length }),
+    sink: (event) => {
+      if (event.type === "updates") for (const { text, value } of event.updates) told.push(`${text} ${value}`);
+    },
+    log: () => {},
+  });
+  await syncer.read({ ...KEY, name: "a" });
+  await store.delete({ ...KEY, name: "a" });
+  await syncer.read({ ...KEY, name: "a" });
+  expect(told).toEqual(["Namespace/a 1", "Namespace/a undefined"]);
   await syncer.stop();
 });
 
@@ -307,8 +381,6 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     await syncer.stop();
   },
 );
-
-const KEY = { kind: "Namespace", namespace: undefined, name: "n" } as const;
 
 test("an object read out of turn is delivered before the read ends; a list without it says that it is gone", async () => {
   const { store, clock, view, syncer } = start();

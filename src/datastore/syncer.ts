@@ -4,7 +4,8 @@
  * Promises: one call of the sink at a time; while it is busy, changes are coalesced by key, so memory is bounded by the number of
  * objects; `in-sync` only after every kind has been listed and is being watched, and all of that was delivered; after a loss it
  * goes on from the last revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the
- * revision.
+ * revision; what the consumer keeps of it is made the moment it arrives, a list comes page by page and waits for a busy consumer, so that no more
+ * than a few pages of whole objects exist at a time.
  * A single object may be read out of turn: the answer counts only if neither watch nor list said anything of it meanwhile, so nobody
  * hears an older state of it through a read, and what vanished afterwards is told as of any other object.
  * It never gives up: whatever the store refuses is tried again with backoff, and said to `log`.
@@ -13,7 +14,7 @@ import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { BugError } from "../lib/bug.ts";
-import { formatKey, type Key, type KeyText } from "../model/key.ts";
+import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
@@ -22,13 +23,18 @@ import { type Store, StoreError } from "./store.ts";
 
 export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
 
-export interface SyncerOptions {
+/** `U`: what the consumer keeps of an update. */
+export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly store: Store;
   readonly kinds: readonly Kind[];
   readonly clock: Clock;
   readonly random: Random;
+  /** Reduces an update to what the sink is told; `text` is that of its key. It drops no update, and its `value` is undefined for the same ones. */
+  readonly reduce: (update: Update, text: KeyText) => U;
+  /** Called after each page of a list: what it was parsed from is garbage by then. */
+  readonly afterPage?: () => void;
   /** Called one at a time. A rejection is a mistake of the consumer: it ends the syncer and comes out of `done`. */
-  readonly sink: (event: SyncEvent) => Promise<void> | void;
+  readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
   /** Hears of every failure that is being retried. */
   readonly log: (message: string, fields: Readonly<Record<string, unknown>>) => void;
 }
@@ -47,11 +53,13 @@ export interface Syncer {
   readonly done: Promise<void>;
 }
 
+/** Updates that a list may have undelivered before it waits for the consumer. */
+const LIST_AHEAD = 1_000;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** A watch that lived so long was healthy: after it the backoff starts anew. */
 const HEALTHY_WATCH_MS = 5_000;
 
-export function startSyncer(options: SyncerOptions): Syncer {
+export function startSyncer<U extends { readonly value: unknown }>(options: SyncerOptions<U>): Syncer {
   return new Run(options);
 }
 
@@ -64,8 +72,8 @@ interface Follower {
   failures: number;
   /** Where to go on watching; undefined: list first. */
   revision: string | undefined;
-  /** Object key to its newest revision seen. */
-  readonly known: Map<KeyText, { readonly key: Key; readonly revision: string }>;
+  /** Object key to its newest revision seen: `compactRevision` of it. */
+  readonly known: Map<KeyText, number | string>;
   /** Under way. */
   readonly reads: Set<Read>;
 }
@@ -76,10 +84,10 @@ interface Read {
   overtaken: boolean;
 }
 
-class Run implements Syncer {
-  readonly #options: SyncerOptions;
+class Run<U extends { readonly value: unknown }> implements Syncer {
+  readonly #options: SyncerOptions<U>;
   readonly #abort = new AbortController();
-  readonly #outbox = new Outbox();
+  readonly #outbox = new Outbox<U>();
   readonly #followers: readonly Follower[];
   readonly done: Promise<void>;
   #delivered: SyncStatus | undefined;
@@ -87,7 +95,7 @@ class Run implements Syncer {
   #waiting: (() => void)[] = [];
   #wakePump: () => void = () => {};
 
-  constructor(options: SyncerOptions) {
+  constructor(options: SyncerOptions<U>) {
     this.#options = options;
     this.#followers = options.kinds.map((kind) => ({
       kind,
@@ -226,14 +234,24 @@ class Run implements Syncer {
 
   async #list(follower: Follower): Promise<string> {
     const { store } = this.#options;
-    const { items, revision } = await store.list(follower.kind, { signal: this.#abort.signal });
-    for (const read of follower.reads) read.overtaken = true;
     const present = new Set<KeyText>();
-    for (const item of items) present.add(this.#tell(follower, item, true));
-    for (const [text, { key }] of follower.known) {
+    let revision = "";
+    for await (const page of store.pages(follower.kind, { signal: this.#abort.signal })) {
+      if (page.isFirst) present.clear();
+      revision = page.revision;
+      for (const item of page.items) {
+        const text = this.#tell(follower, item, true);
+        present.add(text);
+        this.#overtake(follower, text);
+      }
+      if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
+      this.#options.afterPage?.();
+    }
+    for (const read of follower.reads) if (!present.has(read.text)) read.overtaken = true;
+    for (const text of follower.known.keys()) {
       if (present.has(text)) continue;
       follower.known.delete(text);
-      this.#put(text, updateOf(key, undefined, this.#origin(revision, undefined)));
+      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined));
     }
     follower.listing = false;
     this.#wakePump();
@@ -273,15 +291,18 @@ class Run implements Syncer {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
-    if (exists && follower.known.get(text)?.revision === revision) return text;
-    if (exists) follower.known.set(text, { key, revision });
+    const compact = compactRevision(revision);
+    if (exists && follower.known.get(text) === compact) return text;
+    if (exists) follower.known.set(text, compact);
     else follower.known.delete(text);
-    this.#put(text, updateOf(key, exists ? object : undefined, this.#origin(revision, object.metadata.generation)));
+    this.#put(text, key, exists ? object : undefined, this.#origin(revision, object.metadata.generation));
     return text;
   }
 
-  #put(text: KeyText, update: Update): void {
-    this.#outbox.put(text, update);
+  /** Key and value come from the same follower, so their kinds agree; the compiler cannot see that over a union. */
+  #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"]): void {
+    const update = { kind: key.kind, key, value, origin } as Update;
+    this.#outbox.put(text, this.#options.reduce(update, text));
     this.#wakePump();
   }
 
@@ -290,7 +311,8 @@ class Run implements Syncer {
   }
 }
 
-/** Key and value come from the same follower, so their kinds agree; the compiler cannot see that over a union. */
-function updateOf(key: Key, value: Resource | undefined, origin: Update["origin"]): Update {
-  return { kind: key.kind, key, value, origin } as Update;
+/** The revision itself where it is a number, as they are in practice: a hundred thousand of them need no text. Equal ones stay equal, different ones different. */
+function compactRevision(revision: string): number | string {
+  const number = Number(revision);
+  return Number.isSafeInteger(number) && String(number) === revision ? number : revision;
 }

@@ -69,6 +69,7 @@ test.each([
     reserve,
     journal,
     clock,
+    annotationsOf: () => ({}),
     closeLoser: async () => {},
     endFlows: () => {},
     report: () => {},
@@ -124,6 +125,7 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
     reserve,
     journal,
     clock,
+    annotationsOf: () => ({}),
     closeLoser: async () => {},
     endFlows: () => {},
     report: () => {},
@@ -217,6 +219,7 @@ describe("work for the datastore after an answer", () => {
       reserve,
       journal,
       clock,
+      annotationsOf: () => ({}),
       closeLoser: async () => {},
       endFlows: () => {},
       report: () => {},
@@ -265,6 +268,7 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
     reserve,
     journal,
     clock,
+    annotationsOf: () => ({}),
     closeLoser: async () => {},
     endFlows: () => {},
     report: () => {},
@@ -304,6 +308,7 @@ test("a failed ADD's handle is released in the container's own queue, for which 
     reserve,
     journal,
     clock,
+    annotationsOf: () => ({}),
     closeLoser: async () => {},
     endFlows: () => {},
     report: () => {},
@@ -338,6 +343,7 @@ test("a write that is retried is reported once for each reason that it fails for
     reserve,
     journal,
     clock,
+    annotationsOf: () => ({}),
     closeLoser: async () => {},
     endFlows: () => {},
     report,
@@ -392,6 +398,7 @@ describe("what was recorded goes wrong", () => {
     await clock.until(reserve.refill());
     const journal = await Journal.open(files, directory, () => {});
     const closed: string[] = [];
+    const said: Record<string, string> = {};
     const addresses = new Addresses({
       node: "n1",
       store: memory,
@@ -399,6 +406,7 @@ describe("what was recorded goes wrong", () => {
       reserve,
       journal,
       clock,
+      annotationsOf: () => said,
       closeLoser: async ({ handle }, why) => void closed.push(`${handle}: ${why}`),
       endFlows: () => {},
       report: () => {},
@@ -418,7 +426,7 @@ describe("what was recorded goes wrong", () => {
       (await memory.list("IPAMBlock")).items.flatMap(({ spec }) =>
         spec.allocations.flatMap((index) => (index === null ? [] : [spec.attributes[index]?.handle_id ?? ""])),
       );
-    return { memory, clock, ipam, reserve, journal, closed, addresses, take, holders };
+    return { memory, clock, ipam, reserve, journal, closed, said, addresses, take, holders };
   }
 
   test("an address that another holder has: the pod is closed, its Pod says that it has none, and nothing is tried again", async () => {
@@ -447,6 +455,45 @@ describe("what was recorded goes wrong", () => {
     addresses.release(attachmentOf(taken));
     await clock.advance(60_000);
     expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
+  });
+
+  test("what was done before a restart is not written again; what is missing is", async () => {
+    const { memory, clock, journal, said, addresses, take, holders } = await bench();
+    await memory.create("Pod", {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "b", namespace: "a" },
+      spec: { containers: [] },
+    });
+    const taken = await take("c1");
+    await journal.put(attachmentOf(taken));
+    addresses.confirm(attachmentOf(taken));
+    await clock.advance(60_000);
+    expect(await holders()).toContain("net.c1");
+    const annotations = (await memory.get(POD))?.metadata.annotations ?? {};
+    const writes: string[] = [];
+    memory.setFault(({ verb, kind, phase }) => {
+      if (phase === "request" && verb !== "get" && verb !== "list") writes.push(`${verb} ${kind}`);
+      return undefined;
+    });
+    // What a daemon does that starts, when the watch has brought its pods.
+    Object.assign(said, annotations);
+    addresses.resume();
+    await clock.advance(60_000);
+    expect([writes, addresses.backlog]).toEqual([[], 0]);
+    // The machine went down before the Pod was told, or somebody took it away; or it speaks of an earlier container.
+    for (const [name, value] of [
+      ["cni.projectcalico.org/podIP", undefined],
+      ["cni.projectcalico.org/podIPs", ""],
+      ["cni.projectcalico.org/containerID", "c0"],
+    ] as const) {
+      if (value === undefined) delete said[name];
+      else said[name] = value;
+      addresses.resume();
+      await clock.advance(60_000);
+      expect(writes.splice(0)).toEqual(["annotate Pod"]);
+      Object.assign(said, annotations);
+    }
   });
 
   test("an address whose block was deleted is recorded for the pod all the same", async () => {

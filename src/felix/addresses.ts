@@ -28,6 +28,8 @@ export interface AddressesOptions {
   readonly reserve: AddressReserve;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** The annotations that a Pod is known to have: those are not written once more. */
+  readonly annotationsOf: (pod: Key<"Pod">) => Readonly<Record<string, string>>;
   /** Closes a pod one of whose addresses belongs to somebody else by the datastore's word. */
   readonly closeLoser: (attachment: Attachment, why: string) => Promise<void>;
   /** Forgets the connections of the addresses; throws KernelError. */
@@ -213,7 +215,7 @@ export class Addresses {
     this.#enqueue(record.containerId, "record the owner of addresses", async () => {
       const { reserve } = this.#options;
       // First what others wait for: a Pod's status comes much later.
-      if (attachment.wired) await this.#annotate(record.pod, wiredAnnotations(record));
+      if (attachment.wired) await this.#say(record.pod, wiredAnnotations(record));
       await this.#gathered();
       try {
         await this.#record(attachment);
@@ -335,6 +337,12 @@ export class Addresses {
     const stored = await this.#options.store.get(pod);
     if (stored?.metadata.annotations?.["cni.projectcalico.org/containerID"] !== containerId) return;
     await this.#annotate(pod, { "cni.projectcalico.org/podIP": "", "cni.projectcalico.org/podIPs": "" });
+  }
+
+  /** Unless the Pod says so already, as after a restart of the daemon. */
+  async #say(pod: Key<"Pod">, wanted: Readonly<Record<string, string>>): Promise<void> {
+    const said = this.#options.annotationsOf(pod);
+    if (Object.entries(wanted).some(([name, text]) => said[name] !== text)) await this.#annotate(pod, wanted);
   }
 
   async #annotate(pod: Key<"Pod">, annotations: Readonly<Record<string, string>>): Promise<void> {

@@ -2,8 +2,9 @@ import { expect, test } from "bun:test";
 import { FileError, type Files } from "../host/files.ts";
 import { type Connection, SocketError, type Sockets } from "../host/sockets.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
-import type { Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
+import type { Bgp } from "../model/bgp.ts";
+import type { KeyText } from "../model/key.ts";
+import type { Prefix } from "../net/prefix.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { writeNodename } from "./node.ts";
 import { nodePaths } from "./paths.ts";
@@ -64,18 +65,14 @@ class Bird {
   }
 }
 
-function pool(name: string, cidr: string): Update {
-  const value: Resource<"IPPool"> = {
-    apiVersion: "projectcalico.org/v3",
-    kind: "IPPool",
-    metadata: { name },
-    spec: { cidr },
-  };
+/** A cluster of which only the pools are known. */
+function bgp(...pools: readonly string[]): Bgp {
   return {
-    kind: "IPPool",
-    key: { kind: "IPPool", namespace: undefined, name },
-    value,
-    origin: { revision: "1", generation: 1, seenAt: 0 },
+    addresses: { ipv4: undefined, ipv6: undefined },
+    peers: new Map(),
+    pools: new Map(pools.map((cidr) => [cidr as KeyText, { prefix: cidr as Prefix, exported: true }])),
+    blocks: new Map(),
+    borrowed: new Map(),
   };
 }
 
@@ -123,8 +120,8 @@ for (const errno of ["ENOSPC", "EROFS"]) {
       await clock.advance(5_000);
       expect([configurator.current, configurator.error, bird.configured]).toEqual([true, undefined, 1]);
       // The newest configuration, and what comes later too.
-      configurator.observe([pool("p", "10.65.0.0/16")]);
-      await clock.advance(0);
+      configurator.observe(bgp("10.65.0.0/16"));
+      await clock.advance(100);
       expect(disk.files.get(PATHS.birdConfiguration)).toContain("10.65.0.0/16+");
       expect([configurator.current, bird.configured]).toEqual([true, 2]);
     });
@@ -137,14 +134,36 @@ test("what changes while the disk refuses is in the file that it takes at last",
   await running(all, async () => {
     await clock.advance(0);
     disk.refuse = "ENOSPC";
-    configurator.observe([pool("p", "10.65.0.0/16")]);
+    configurator.observe(bgp("10.65.0.0/16"));
     await clock.advance(1_000);
-    configurator.observe([pool("q", "10.66.0.0/16")]);
+    configurator.observe(bgp("10.65.0.0/16", "10.66.0.0/16"));
     await clock.advance(1_000);
     disk.refuse = undefined;
     await clock.advance(5_000);
     expect(disk.files.get(PATHS.birdConfiguration)).toContain("10.65.0.0/16+, 10.66.0.0/16+");
     expect(configurator.current).toBe(true);
+  });
+});
+
+test("changes are gathered for a moment, and one that leaves the text as it is asks BIRD for nothing", async () => {
+  const all = setUp();
+  const { disk, bird, clock, configurator } = all;
+  configurator.observe(bgp("10.65.0.0/16"));
+  await running(all, async () => {
+    // What is known at the start waits for nothing.
+    await clock.advance(0);
+    expect([configurator.current, bird.configured, disk.attempts]).toEqual([true, 1, 1]);
+    for (let i = 0; i < 9; i++) {
+      configurator.observe(bgp("10.65.0.0/16", `10.${66 + i}.0.0/16`));
+      await clock.advance(10);
+    }
+    expect([configurator.current, bird.configured]).toEqual([false, 1]);
+    await clock.advance(100);
+    expect([configurator.current, bird.configured, disk.attempts]).toEqual([true, 2, 2]);
+    expect(disk.files.get(PATHS.birdConfiguration)).toContain("10.65.0.0/16+, 10.74.0.0/16+");
+    configurator.observe(bgp("10.74.0.0/16", "10.65.0.0/16"));
+    await clock.advance(1_000);
+    expect([configurator.current, bird.configured, disk.attempts]).toEqual([true, 2, 2]);
   });
 });
 

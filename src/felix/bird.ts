@@ -1,43 +1,44 @@
 /**
- * bird: keeps BIRD's configuration equal to the cluster: nodes, blocks and pools in, a file and a `configure` out.
+ * bird: keeps BIRD's configuration equal to what the calculation says of the cluster: a file and a `configure` out.
  *
+ * Changes are gathered for a moment, and one after which the text is the same is written nowhere.
  * BIRD runs beside the daemon under its own supervisor. While it is away the file is written all the same, and it reads it
  * when it starts. A disk that refuses the file, and a BIRD that refuses it or is away, are tried again until they take it.
  */
 import { BirdError, configureBird } from "../bird/control.ts";
 import { renderBirdConfiguration } from "../bird/configuration.ts";
-import { birdInputOf, type BirdSources } from "../bird/input.ts";
+import { birdInputOf } from "../bird/input.ts";
 import type { Clock } from "../host/clock.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Sockets } from "../host/sockets.ts";
-import { formatKey } from "../model/key.ts";
-import type { Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { NodePaths } from "./paths.ts";
 import type { Report } from "./pipeline.ts";
 
+/** How long changes are gathered: many nodes and blocks come and go together, and BIRD takes the whole file each time. */
+const GATHER_MS = 100;
 /** A BIRD that starts should have its configuration soon, and asking costs nothing; a disk is given time. */
 const RETRY_MS = 500;
 const DISK_RETRY_MOST_MS = 5_000;
 /** Failures in a row before BIRD is worth a line: it starts a moment after its first configuration was written. */
 const REPORT_AFTER = 10;
 
+const NOTHING_KNOWN: Bgp = {
+  addresses: { ipv4: undefined, ipv6: undefined },
+  peers: new Map(),
+  pools: new Map(),
+  blocks: new Map(),
+  borrowed: new Map(),
+};
+
 export class BirdConfigurator {
-  readonly #sources: {
-    nodes: Map<string, Resource<"Node">>;
-    blocks: Map<string, Resource<"IPAMBlock">>;
-    pools: Map<string, Resource<"IPPool">>;
-  } = {
-    nodes: new Map(),
-    blocks: new Map(),
-    pools: new Map(),
-  };
   readonly #node: string;
   readonly #paths: NodePaths;
   readonly #files: Files;
   readonly #sockets: Sockets;
   readonly #clock: Clock;
   readonly #report: Report;
+  #bgp: Bgp | undefined;
   #dirty = false;
   #written: string | undefined;
   #applied: string | undefined;
@@ -72,16 +73,11 @@ export class BirdConfigurator {
     return this.current ? undefined : this.#error;
   }
 
-  observe(updates: readonly Update[]): void {
-    for (const update of updates) {
-      const id = formatKey(update.key);
-      if (update.kind === "Node") set(this.#sources.nodes, id, update.value);
-      else if (update.kind === "IPAMBlock") set(this.#sources.blocks, id, update.value);
-      else if (update.kind === "IPPool") set(this.#sources.pools, id, update.value);
-      else continue;
-      this.#dirty = true;
-    }
-    if (this.#dirty) this.#wake();
+  /** To be called with what BIRD has to know whenever some of it changed; it is read later, as it is then. */
+  observe(bgp: Bgp): void {
+    this.#bgp = bgp;
+    this.#dirty = true;
+    this.#wake();
   }
 
   /** Writes and applies changes until the signal aborts; call when the datastore is in sync. */
@@ -102,17 +98,13 @@ export class BirdConfigurator {
         continue;
       }
       if (!this.#dirty && !signal.aborted) await new Promise<void>((resolve) => (this.#wake = resolve));
+      await this.#clock.sleep(GATHER_MS, signal);
     }
   }
 
   async #write(): Promise<void> {
     this.#dirty = false;
-    const sources: BirdSources = {
-      nodes: [...this.#sources.nodes.values()],
-      blocks: [...this.#sources.blocks.values()],
-      pools: [...this.#sources.pools.values()],
-    };
-    const text = renderBirdConfiguration(birdInputOf(this.#node, sources));
+    const text = renderBirdConfiguration(birdInputOf(this.#node, this.#bgp ?? NOTHING_KNOWN));
     if (text === this.#written) return;
     const { birdConfiguration: path } = this.#paths;
     try {
@@ -148,9 +140,4 @@ export class BirdConfigurator {
     }
     return isDisk ? Math.min(DISK_RETRY_MOST_MS, RETRY_MS * 2 ** Math.min(this.#failures - 1, 10)) : RETRY_MS;
   }
-}
-
-function set<V>(map: Map<string, V>, id: string, value: V | undefined): void {
-  if (value === undefined) map.delete(id);
-  else map.set(id, value);
 }

@@ -19,7 +19,10 @@ afterEach(() => rmSync(directory, { recursive: true }));
 const ADDRESS = unwrap(parseAddr("10.0.0.1"));
 
 /** A server whose surroundings take everything, but what `options` replaces; what it did, in words. */
-async function bench(options: Partial<CniServerOptions["wiring"]>) {
+async function bench(
+  options: Partial<CniServerOptions["wiring"]>,
+  pipeline: Partial<CniServerOptions["pipeline"]> = {},
+) {
   const done: string[] = [];
   const journal = await Journal.open(openFiles(), `${directory}/journal`, () => {});
   const server = new CniServer({
@@ -34,8 +37,10 @@ async function bench(options: Partial<CniServerOptions["wiring"]>) {
       attach: () => {},
       detach: (name) => void done.push(`detach ${name}`),
       readPod: () => Promise.resolve(undefined),
+      isEndpoint: () => true,
       isProgrammed: () => true,
       explain: () => "",
+      ...pipeline,
     },
     addresses: {
       settled: () => Promise.resolve(true),
@@ -134,5 +139,26 @@ test("GC goes on over what cannot be taken down, and answers it at the end", asy
     },
   });
   expect(done.filter((line) => line.startsWith("release"))).toEqual(["release c1 releasing", "release c3 releasing"]);
+  await close();
+});
+
+test("ADD of a pod whose policy the kernel refuses fails at once with the reason, and gives everything back", async () => {
+  const { ask, done, close } = await bench(
+    {},
+    {
+      isProgrammed: () => false,
+      explain: () => "nftables: policy a/web: Cannot add set: ENOMEM",
+      readPod: () => Promise.reject(new Error("the Pod is known")),
+    },
+  );
+  expect(await ask("ADD", "c1")).toMatchObject({
+    ok: false,
+    error: {
+      msg: "rules of pod a/c1 are not in the kernel: the pod stays closed",
+      details: "nftables: policy a/web: Cannot add set: ENOMEM",
+    },
+  });
+  expect(done.some((line) => line.startsWith("detach cali"))).toBe(true);
+  expect(done).toContain("release c1 releasing");
   await close();
 });

@@ -40,7 +40,16 @@ import type { Wiring } from "./wiring.ts";
 export interface CniServerOptions {
   readonly pipeline: Pick<
     Pipeline,
-    "inSync" | "status" | "datastoreErrors" | "refused" | "attach" | "detach" | "readPod" | "isProgrammed" | "explain"
+    | "inSync"
+    | "status"
+    | "datastoreErrors"
+    | "refused"
+    | "attach"
+    | "detach"
+    | "readPod"
+    | "isEndpoint"
+    | "isProgrammed"
+    | "explain"
   >;
   readonly journal: Journal;
   readonly addresses: Pick<Addresses, "settled" | "take" | "giveBack" | "confirm" | "release" | "releaseHandle">;
@@ -268,7 +277,11 @@ export class CniServer {
       );
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
-    if (wiring.check(attachment).length > 0) wiring.add(attachment);
+    if (wiring.check(attachment).length > 0) {
+      // The routes to the interface go with it: they are made anew with the new one.
+      pipeline.detach(attachment.record.interface);
+      wiring.add(attachment);
+    }
     pipeline.attach(attachment.record);
     await this.#awaitRules(attachment);
     return resultOf(attachment);
@@ -315,7 +328,8 @@ export class CniServer {
   async #awaitRules({ record }: Attachment): Promise<void> {
     const { pipeline } = this.#options;
     const { pod, interface: name } = record;
-    if (!pipeline.isProgrammed(name) && (await pipeline.readPod(pod)) === undefined) {
+    // What is an endpoint and not programmed is refused by the kernel: to read its Pod again changes nothing.
+    if (!pipeline.isEndpoint(name) && (await pipeline.readPod(pod)) === undefined) {
       throw new CniRefusal(
         CNI_TRY_AGAIN_LATER,
         `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`,

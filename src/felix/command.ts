@@ -3,13 +3,17 @@ import pino from "pino";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import { openHost } from "../host/bun/host.ts";
+import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
-import { newProgram, runProgram, UsageError } from "../lib/command-line.ts";
+import { EXIT_FAILED, EXIT_USAGE, newProgram, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
 import { isRefusal } from "./failures.ts";
 import { runNode } from "./node.ts";
+import { formatChanges, observe } from "./observe.ts";
+import type { Report } from "./pipeline.ts";
+import { readStatus } from "./status.ts";
 
 interface CommandOptions {
   readonly nodeName: string | undefined;
@@ -18,6 +22,10 @@ interface CommandOptions {
   readonly healthHost: string;
   readonly healthPort: string;
   readonly auditSeconds: string;
+  readonly observe: boolean | undefined;
+  readonly once: boolean | undefined;
+  readonly status: boolean | undefined;
+  readonly output: string;
 }
 
 export async function runNodeCommand(
@@ -45,18 +53,49 @@ export async function runNodeCommand(
       "127.0.0.1",
     )
     .option("--health-port <port>", "port of health and metrics; 0 picks a free one", "9099")
-    .option("--audit-seconds <n>", "how often the kernel is compared with the program", "30");
+    .addOption(once("-o, --output <format>", "of --status and --observe", ["text", "json"]).default("text"))
+    .option("--status", "ask the daemon that runs how it is, and end: 0 all is programmed, 1 it is not, 2 no answer")
+    .option(
+      "--observe",
+      "with --once: print what would be written to the kernel and end, writing nothing: 0 nothing, 1 something, 2 it cannot be told",
+    )
+    .option("--once", "look once")
+    .option(
+      "--audit-seconds <n>",
+      "how often everything is compared with the kernel; what others change is heard at once",
+      "600",
+    );
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean => isRefusal(error) || error instanceof SocketError;
-  return runProgram(
-    program.action((options: CommandOptions) => run(options, environment)),
+  let looked: number | undefined;
+  let isLook = false;
+  const code = await runProgram(
+    program.action(async (options: CommandOptions) => {
+      isLook = options.status === true || options.observe === true;
+      looked = options.status === true ? await askStatus(options) : await run(options, environment);
+    }),
     args,
     isExpected,
   );
+  // As diff(1): 1 is a difference, 2 is trouble.
+  return isLook && code !== 0 ? EXIT_USAGE : (looked ?? code);
 }
 
-async function run(options: CommandOptions, environment: Readonly<Record<string, string | undefined>>): Promise<void> {
+async function askStatus({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
+  const port = numberIn("--health-port", healthPort, 1, 65535);
+  const { text, isWell } = await readStatus(openHost().sockets, { host: healthHost, port }, output === "json");
+  writeStdout(text);
+  return isWell ? 0 : EXIT_FAILED;
+}
+
+/** The daemon, or with `--observe` one look; that one's exit code. */
+async function run(
+  options: CommandOptions,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<number | undefined> {
   const { nodeName: node } = options;
+  if ((options.observe === true) !== (options.once === true))
+    throw new UsageError("--observe and --once are given together: the daemon itself always writes");
   if (node === undefined || node === "")
     throw new UsageError("the node's name is unknown: give --node-name or set NODENAME");
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
@@ -65,13 +104,21 @@ async function run(options: CommandOptions, environment: Readonly<Record<string,
   const credentials = await kubernetesCredentials(options.kubeconfig, host.files, environment);
   if (!credentials.ok)
     throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
+  const store = openKubernetesStore(credentials.value, host);
+  if (options.observe === true) {
+    const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
+    const changes = await observe({ node, root: options.root, store, host, report });
+    await store.close();
+    writeStdout(options.output === "json" ? `${JSON.stringify({ changes }, null, 2)}\n` : formatChanges(changes));
+    return changes.length === 0 ? 0 : EXIT_FAILED;
+  }
   const log = openLog(node);
   await runNode(
     {
       node,
       version: VERSION,
       root: options.root,
-      store: openKubernetesStore(credentials.value, host),
+      store,
       host,
       report: (message, fields) =>
         "error" in fields || "reason" in fields ? log.warn(fields, message) : log.info(fields, message),
@@ -80,6 +127,7 @@ async function run(options: CommandOptions, environment: Readonly<Record<string,
     },
     onTermination(),
   );
+  return undefined;
 }
 
 /** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */

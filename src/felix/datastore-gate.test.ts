@@ -1,28 +1,29 @@
 import { expect, test } from "bun:test";
 import { MemoryStore } from "../datastore/memory.ts";
+import { objectOf, type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { Update } from "../model/update.ts";
 import { DatastoreGate, gatedStore } from "./datastore-gate.ts";
 
-function information(ready: boolean | undefined, name = "default"): Update {
+function information(ready: boolean | undefined, name = "default"): RowUpdate {
   const spec = ready === undefined ? {} : { datastoreReady: ready };
   return of("ClusterInformation", name, spec);
 }
 
-function of(kind: "ClusterInformation" | "IPPool", name: string, spec: object | undefined): Update {
+function of(kind: "ClusterInformation" | "IPPool", name: string, spec: object | undefined): RowUpdate {
   const value = spec === undefined ? undefined : { apiVersion: "projectcalico.org/v3", kind, metadata: { name }, spec };
-  return {
+  return rowsFor("n1")({
     kind,
     key: { kind, namespace: undefined, name },
     value,
     origin: { revision: "", generation: undefined, seenAt: 0 },
-  } as Update;
+  } as Update);
 }
 
-const names = (updates: readonly Update[]): string[] =>
-  updates.map(
-    ({ key, value }) =>
-      `${key.name}${value === undefined ? " gone" : ` ${JSON.stringify("spec" in value ? value.spec : {})}`}`,
-  );
+const names = (updates: readonly RowUpdate[]): string[] =>
+  updates.map((update) => {
+    const object = objectOf(update);
+    return `${update.key.name}${object === undefined ? " gone" : ` ${JSON.stringify("spec" in object ? object.spec : {})}`}`;
+  });
 
 test("while closed nothing passes; opened, the last state of each object does", () => {
   const said: string[] = [];

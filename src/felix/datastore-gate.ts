@@ -4,10 +4,10 @@
  * While it is closed the node takes in no changes, starts no pods and writes nothing of Calico's; the kernel stays as it is. What the watch
  * brings is held back, the last state of each object, until it opens again.
  */
-import { formatKey, type KeyText } from "../model/key.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
+import type { KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
 import { CLUSTER_INFORMATION, datastoreReady } from "../model/kinds/cluster.ts";
-import type { Update } from "../model/update.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 
 type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -17,7 +17,7 @@ const REASON = `marked not ready: spec.datastoreReady of ${OBJECT} is false`;
 
 export class DatastoreGate {
   readonly #report: Report;
-  readonly #held = new Map<KeyText, Update>();
+  readonly #held = new Map<KeyText, RowUpdate>();
   #isOpen = true;
 
   constructor(report: Report) {
@@ -30,12 +30,12 @@ export class DatastoreGate {
   }
 
   /** What may be taken in now: nothing while it is closed; when it opens, first what was held back. */
-  pass(updates: readonly Update[]): readonly Update[] {
+  pass(updates: readonly RowUpdate[]): readonly RowUpdate[] {
     for (const update of updates)
       if (update.kind === "ClusterInformation" && update.key.name === CLUSTER_INFORMATION.name)
         this.#set(datastoreReady(update.value));
     if (this.#isOpen && this.#held.size === 0) return updates;
-    for (const update of updates) this.#held.set(formatKey(update.key), update);
+    for (const update of updates) this.#held.set(update.id, update);
     if (!this.#isOpen) return [];
     const held = [...this.#held.values()];
     this.#held.clear();
@@ -72,6 +72,7 @@ export function gatedStore(store: Store, gate: DatastoreGate): Store {
   return {
     get: (key, options) => store.get(key, options),
     list: (kind, options) => store.list(kind, options),
+    pages: (kind, options) => store.pages(kind, options),
     create: async (kind, object, options) => {
       check(kind, "create");
       return store.create(kind, object, options);

@@ -5,6 +5,7 @@
  * All nodes see the same fault, so the Event's name is made of the object and its version (or, as an object may get new versions without
  * end, of what is said): the first node creates it and the others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
  */
+import type { RowStatus } from "../dataplane/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
@@ -13,12 +14,10 @@ import { fnv32 } from "../lib/fnv.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { poolModelOf } from "../model/kinds/pool-model.ts";
+import { objectOf, type RowUpdate } from "../model/convert/rows.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
-import { policyOfNetworkPolicy } from "../model/kubernetes/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
 import type { Report } from "./pipeline.ts";
 
 /** Of an Event, and what the log says of it. */
@@ -31,6 +30,7 @@ const REPORTS = {
   RequestIgnored: "what a pod asks for has no effect",
   AddressConflict: "a pod is closed, because it has no right to its address",
   FamilyUnavailable: "a pool is of no use on this node",
+  NotProgrammed: "the kernel refuses what an object of the datastore asks for",
 } as const;
 
 type Reason = keyof typeof REPORTS;
@@ -63,17 +63,18 @@ export class FaultReporter {
     this.#report = options.report;
   }
 
-  observe(updates: readonly Update[]): void {
+  /** Of a Pod the CNI server speaks when it wires it. */
+  observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
       // Each node speaks of its own Node.
       if (update.kind === "Node" && update.key.name !== this.#node) continue;
       if (update.value === undefined) {
         if (this.#told.size > 0) for (const id of idsOf(update.key)) this.#told.delete(id);
-        this.#withoutEffect.delete(formatKey(update.key));
-      } else if (update.kind !== "Pod") {
-        // Of a Pod the CNI server speaks when it wires it.
+        this.#withoutEffect.delete(update.id);
+      } else {
         this.#inspect(update);
-        this.#inspectSettings(update.key, update.value);
+        const object = objectOf(update);
+        if (object !== undefined) this.#inspectSettings(update.key, object);
       }
     }
   }
@@ -90,9 +91,9 @@ export class FaultReporter {
     this.tell({ key, metadata: value.metadata, reason: "WithoutEffect", message: lines.join("; ") });
   }
 
-  #inspect(update: Update): void {
+  #inspect(update: RowUpdate): void {
     if (update.kind === "KubernetesNetworkPolicy" && update.value !== undefined) {
-      const { error } = policyOfNetworkPolicy(update.value);
+      const { error } = update.value.model;
       if (error !== undefined)
         this.tell({
           key: update.key,
@@ -102,13 +103,13 @@ export class FaultReporter {
         });
     }
     if (update.kind === "IPPool" && update.value !== undefined) {
-      const pool = poolModelOf(update.value);
-      if (!pool.ok)
+      const { row, object } = update.value;
+      if (!row.ok)
         this.tell({
           key: update.key,
-          metadata: update.value.metadata,
+          metadata: object.metadata,
           reason: "InvalidPool",
-          message: `The pool gives no addresses: ${formatFieldError(pool.error)}`,
+          message: `The pool gives no addresses: ${formatFieldError(row.error)}`,
         });
     }
     if (update.kind === "IPReservation" && update.value !== undefined) {
@@ -131,6 +132,21 @@ export class FaultReporter {
           message: `No address is assigned until it is valid: ${formatFieldError(settings.error)}`,
         });
     }
+  }
+
+  /** The kernel refuses a row of an object: of a policy, or of a pod. Of rows that are nobody's the log and the status speak. */
+  tellRefused({ object, error }: RowStatus): void {
+    if (object === undefined) return;
+    const effect =
+      object.kind === "Pod"
+        ? "The pod is closed on this node until the kernel takes it"
+        : "The pods that it selects are closed on this node until the kernel takes it";
+    this.tell({
+      key: object,
+      metadata: { name: object.name },
+      reason: "NotProgrammed",
+      message: `${effect}: ${error}`,
+    });
   }
 
   /** Once for each version of the object, or for each thing that is said of its settings: a line in the log and an Event. */
@@ -182,7 +198,7 @@ function idsOf(key: Key): readonly string[] {
 
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {
-  return reason === "WithoutEffect" || reason === "FamilyUnavailable"
+  return reason === "WithoutEffect" || reason === "FamilyUnavailable" || reason === "NotProgrammed"
     ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}`
     : (metadata.resourceVersion ?? "0");
 }

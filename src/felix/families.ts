@@ -1,16 +1,19 @@
 /** families: what a node cannot do because its kernel lacks an address family. */
-import { poolModelOf } from "../model/kinds/pool-model.ts";
-import type { Update } from "../model/update.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Family } from "../net/addr.ts";
 import type { Fault } from "./events.ts";
 
 /** A fault for each pool among the updates whose family the kernel of this node does not have. */
-export function poolsWithoutFamily(updates: readonly Update[], node: string, families: ReadonlySet<Family>): Fault[] {
+export function poolsWithoutFamily(
+  updates: readonly RowUpdate[],
+  node: string,
+  families: ReadonlySet<Family>,
+): Fault[] {
   return updates.flatMap((update): Fault[] => {
     if (update.kind !== "IPPool" || update.value === undefined) return [];
-    const pool = poolModelOf(update.value);
+    const { row: pool, object } = update.value;
     if (!pool.ok || pool.value.disabled || families.has(pool.value.family)) return [];
     const message = `The pool is of no use on node ${node}: its kernel has no IPv${pool.value.family}. Pods there cannot get addresses of the pool; other families go on`;
-    return [{ key: update.key, metadata: update.value.metadata, reason: "FamilyUnavailable", message }];
+    return [{ key: update.key, metadata: object.metadata, reason: "FamilyUnavailable", message }];
   });
 }

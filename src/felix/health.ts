@@ -1,8 +1,9 @@
 /**
  * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON).
  *
- * Live: the process answers. Ready: the datastore was in sync once and the kernel agrees with the program. What the datastore
- * refuses at present is told in any case, in its words (`datastoreErrors`). Not ready: the datastore is marked not ready (`datastoreReady`).
+ * Live: the process answers. Ready: the datastore was in sync once, and the kernel can be programmed. Objects that the kernel refuses
+ * (`refused`, by their own names) do not make the node unready: nobody else's pods pay for them. What the datastore refuses at present is
+ * told in any case, in its words (`datastoreErrors`). Not ready: the datastore is marked not ready (`datastoreReady`).
  */
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
@@ -48,6 +49,9 @@ function metrics(sources: HealthSources): Registry {
   gauge("calico_bird_current", "1 when BIRD has loaded the newest configuration.", () =>
     sources.birdIsCurrent() ? 1 : 0,
   );
+  gauge("calico_dataplane_refused", "Objects that the kernel refuses, or that wait for one that it refuses.", () =>
+    loop.status().reduce((sum, { rows }) => sum + rows.length, 0),
+  );
   for (const field of ["pending", "writes"] as const) {
     const made: Gauge<"driver"> = new Gauge({
       name: `calico_dataplane_${field}`,
@@ -72,12 +76,14 @@ export function serveHealth(
     new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
     const { pathname } = new URL(request.url);
+    const drivers = sources.loop.status();
     const status = {
       datastore: sources.pipeline.status,
       datastoreReady: sources.pipeline.datastoreReady,
       datastoreErrors: sources.pipeline.datastoreErrors,
       inSync: sources.pipeline.inSync,
-      drivers: sources.loop.status(),
+      drivers,
+      refused: drivers.flatMap(({ rows }) => rows.map(({ row, state, error }) => `${row} is ${state}: ${error}`)),
       bird: sources.birdIsCurrent(),
       birdError: sources.birdError(),
       backlog: sources.backlog(),

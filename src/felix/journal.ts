@@ -57,16 +57,11 @@ export class Journal {
   ): Promise<Journal> {
     await files.makeDirectory(directory);
     const journal = new Journal(files, directory);
-    for (const name of await files.list(directory)) {
-      const path = `${directory}/${name}`;
-      // A write that a crash interrupted: the whole file beside it is the truth.
-      if (name.endsWith(TEMPORARY)) await files.remove(path);
-      if (!name.endsWith(ATTACHED) && !name.endsWith(RELEASING)) continue;
-      const text = await files.readText(path);
-      const attachment = text === undefined ? undefined : parseAttachment(text);
-      if (attachment === undefined) report("journal file is not a CNI attachment: ignored", { path });
-      else journal.#attachments.set(idOf(attachment), name.endsWith(RELEASING) ? releasing(attachment) : attachment);
-    }
+    // A write that a crash interrupted: the whole file beside it is the truth.
+    for (const name of await files.list(directory))
+      if (name.endsWith(TEMPORARY)) await files.remove(`${directory}/${name}`);
+    for (const attachment of await readAttachments(files, directory, report))
+      journal.#attachments.set(idOf(attachment), attachment);
     return journal;
   }
 
@@ -133,6 +128,24 @@ export class Journal {
   #path(id: string, suffix: string): string {
     return `${this.#directory}/${id}${suffix}`;
   }
+}
+
+/** The attachments that are recorded; writes nothing. Rejects with FileError. */
+export async function readAttachments(
+  files: Files,
+  directory: string,
+  report: (message: string, fields: Readonly<Record<string, unknown>>) => void,
+): Promise<readonly Attachment[]> {
+  const found: Attachment[] = [];
+  for (const name of await files.list(directory)) {
+    if (!name.endsWith(ATTACHED) && !name.endsWith(RELEASING)) continue;
+    const path = `${directory}/${name}`;
+    const text = await files.readText(path);
+    const attachment = text === undefined ? undefined : parseAttachment(text);
+    if (attachment === undefined) report("journal file is not a CNI attachment: ignored", { path });
+    else found.push(name.endsWith(RELEASING) ? releasing(attachment) : attachment);
+  }
+  return found;
 }
 
 function releasing(attachment: Attachment): Attachment {

@@ -3,9 +3,9 @@ import { MemoryStore } from "../datastore/memory.ts";
 import { openClock } from "../host/bun/clock.ts";
 import { openRandom } from "../host/bun/random.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import { rowsFor } from "../model/convert/rows.ts";
 import { formatKey } from "../model/key.ts";
 import { keyOf } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
 import type { Addr } from "../net/addr.ts";
 import { LeakCollector } from "./leaks.ts";
 
@@ -54,12 +54,14 @@ beforeEach(async () => {
 async function tell(): Promise<void> {
   const { items } = await store.list("IPAMBlock");
   collector.observe(
-    items.map((value): Update => ({
-      kind: "IPAMBlock",
-      key: keyOf("IPAMBlock", value),
-      value,
-      origin: { revision: "", generation: undefined, seenAt: 0 },
-    })),
+    items.map((value) =>
+      rowsFor("n1")({
+        kind: "IPAMBlock",
+        key: keyOf("IPAMBlock", value),
+        value,
+        origin: { revision: "", generation: undefined, seenAt: 0 },
+      }),
+    ),
   );
 }
 

@@ -10,9 +10,8 @@
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
-import { podOf } from "../model/kubernetes/pod.ts";
-import type { Update } from "../model/update.ts";
+import { endpointOfPod } from "../model/convert/pod.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Addresses } from "./addresses.ts";
 import { isRefusal } from "./failures.ts";
@@ -45,17 +44,17 @@ export class LeakCollector {
     this.#options = options;
   }
 
-  observe(updates: readonly Update[]): void {
+  observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
       if (update.kind !== "IPAMBlock") continue;
       const held = new Map<string, Holding>();
-      const block = update.value === undefined ? undefined : blockModelOf(update.value);
+      const block = update.value;
       for (const { addr, handle, node, pod } of block?.ok === true ? block.value.allocations : []) {
         if (node !== this.#options.node || handle === undefined || pod === undefined) continue;
         held.set(handle, { pod, addresses: [...(held.get(handle)?.addresses ?? []), addr] });
       }
-      if (held.size > 0) this.#recorded.set(formatKey(update.key), held);
-      else this.#recorded.delete(formatKey(update.key));
+      if (held.size > 0) this.#recorded.set(update.id, held);
+      else this.#recorded.delete(update.id);
     }
   }
 
@@ -106,7 +105,7 @@ export class LeakCollector {
   /** A Pod that cannot be read may well have the address. */
   async #isReported({ pod, addresses }: Holding): Promise<boolean> {
     const stored = await this.#options.store.get(pod);
-    const model = stored === undefined ? undefined : podOf(stored);
+    const model = stored === undefined ? undefined : endpointOfPod(stored);
     if (model === undefined) return false;
     return !model.ok || model.value.addresses.some((addr) => addresses.includes(addr));
   }

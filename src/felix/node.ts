@@ -5,6 +5,7 @@
  * kernel (after in-sync), then the CNI server answers.
  */
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
+import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -12,8 +13,10 @@ import { KernelError } from "../kernel/errno.ts";
 import { canOwnTables } from "../kernel/nftables/client.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
+import { Retry } from "../lib/retry.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
+import type { KnownBlocks } from "../ipam/known-blocks.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { AddRequests } from "./add-requests.ts";
@@ -56,13 +59,14 @@ const TIDY_RETRY_MS = 500;
 const POOL_KINDS: readonly Kind[] = ["IPPool", "IPReservation", "IPAMConfiguration"];
 /** How long an unrouted host end may wait for its deletion. */
 const SWEEP_INTERVAL_MS = 5_000;
+const SWEEP_MOST_MS = 60_000;
 
 /** Runs until the signal aborts; rejects when the node cannot start. */
 export async function runNode(options: NodeOptions, signal: AbortSignal): Promise<void> {
   const { node, host, report } = options;
   const gate = new DatastoreGate(report);
   const store = gatedStore(options.store, gate);
-  const { clock, random, files, sockets, sys } = host;
+  const { clock, random, memory, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
   await writeNodename(files, paths.nodename, node, report);
@@ -77,17 +81,25 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({
-    drivers: [new RoutesDriver(sys, clock, families), new NftablesDriver(sys, { ownsTable })],
+    drivers: [
+      new LinksDriver(sys, clock, families),
+      new RoutesDriver(sys, clock, families),
+      new NftablesDriver(sys, { ownsTable, clock }),
+    ],
     clock,
     watcher: host.watcher,
     auditIntervalMs: options.auditIntervalMs,
     report,
+    refused: (row) => faults.tellRefused(row),
   });
-  const requests = new PodRequestIndex(node);
+  const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
-  const ipam = new Ipam({ store, node, clock, random, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels: new PoolLevels(node) });
+  const levels = new PoolLevels(node);
+  // While the watch is lost, the datastore is asked.
+  const knownBlocks: KnownBlocks = () => (pipeline.status === "in-sync" ? levels.blocks() : undefined);
+  const ipam = new Ipam({ store, node, clock, random, knownBlocks, report });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels });
   const addresses = new Addresses({
     node,
     store,
@@ -95,6 +107,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     reserve,
     journal,
     clock,
+    annotationsOf: (pod) => requests.written(pod),
     endFlows: (gone) => wiring.endFlows(gone),
     closeLoser: (attachment, why) => server.closeLoser(attachment, why),
     report,
@@ -126,10 +139,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     loop,
     clock,
     random,
+    memory,
     report,
     gate,
+    onBgp: (bgp) => bird.observe(bgp),
     observe: (updates) => {
-      bird.observe(updates);
       faults.observe(updates);
       for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);
@@ -205,38 +219,44 @@ export async function writeNodename(files: Files, path: string, node: string, re
 export function describeStart(drivers: readonly DriverStatus[]): string {
   const behind = drivers.filter(({ pending, error }) => pending > 0 || error !== undefined);
   if (behind.length === 0) return "in sync: the kernel agrees with the datastore";
-  return `in sync with the datastore, but not yet the kernel: ${behind.map(({ name, pending, error }) => `${name}: ${error ?? `${pending} rows wait for their interfaces`}`).join("; ")}`;
+  return `in sync with the datastore, but not yet the kernel: ${behind.map((driver) => `${driver.name}: ${whyBehind(driver)}`).join("; ")}`;
+}
+
+function whyBehind({ pending, error, rows }: DriverStatus): string {
+  if (error !== undefined) return error;
+  const refused = rows.filter(({ state }) => state === "failed");
+  if (refused.length > 0) return refused.map(({ row, error: why }) => `${row}: ${why}`).join(", ");
+  return `${pending} rows wait for their interfaces`;
 }
 
 /** Fills the reserve at start, so that the first ADD finds addresses (afterwards what ADD takes is replaced), and keeps the node's addresses in order. */
 async function keepReserve(reserve: AddressReserve, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
-  let reported = "";
-  let waitMs = TIDY_RETRY_MS;
+  const retry = new Retry({ baseMs: TIDY_RETRY_MS, maxMs: TIDY_INTERVAL_MS }, host.clock);
   while (!signal.aborted) {
     try {
       await reserve.tidy();
-      reported = "";
-      waitMs = TIDY_INTERVAL_MS;
+      retry.succeeded();
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      if (error.message !== reported)
+      if (retry.failed(error.message))
         report("cannot put the addresses of this node in order: will retry", { error: error.message });
-      waitMs = reported === "" ? TIDY_RETRY_MS : Math.min(TIDY_INTERVAL_MS, waitMs * 2);
-      reported = error.message;
     }
-    await host.clock.sleep(waitMs, signal);
+    await host.clock.sleep(retry.waitMs ?? TIDY_INTERVAL_MS, signal);
   }
 }
 
 async function keepSwept(wiring: Wiring, { host, report }: NodeOptions, signal: AbortSignal): Promise<void> {
+  const retry = new Retry({ baseMs: SWEEP_INTERVAL_MS, maxMs: SWEEP_MOST_MS }, host.clock);
   while (!signal.aborted) {
     try {
       wiring.sweep();
+      retry.succeeded();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      report("cannot delete the host ends of pods that are gone: will retry", { error: error.message });
+      if (retry.failed(error.message))
+        report("cannot delete the host ends of pods that are gone: will retry", { error: error.message });
     }
-    await host.clock.sleep(SWEEP_INTERVAL_MS, signal);
+    await host.clock.sleep(retry.waitMs ?? SWEEP_INTERVAL_MS, signal);
   }
 }
 

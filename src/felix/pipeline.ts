@@ -1,7 +1,7 @@
 /**
  * pipeline: the whole way of a change through the node: store → syncer → graph → loop → kernel.
  *
- * Start reading here. The syncer says what the cluster says; the graph turns it into the program of this node; the loop makes
+ * Start reading here. The syncer says what the cluster says, as rows; the graph turns it into the program of this node; the loop makes
  * the kernel agree. Local pods come from the CNI server straight into the graph.
  */
 import { Graph } from "../calc/graph.ts";
@@ -9,14 +9,17 @@ import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
+import type { Memory } from "../host/memory.ts";
 import type { Random } from "../host/random.ts";
 import { BugError, invariant } from "../lib/bug.ts";
+import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
-import type { SyncEvent, Update } from "../model/update.ts";
+import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 
 export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
@@ -27,10 +30,13 @@ export interface PipelineOptions {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
+  readonly memory: Memory;
   readonly report: Report;
   readonly gate: DatastoreGate;
-  /** Sees every update too: BIRD's configuration, Events. */
-  readonly observe: (updates: readonly Update[]) => void;
+  /** Hears of what BIRD has to know whenever some of it changed. */
+  readonly onBgp: (bgp: Bgp) => void;
+  /** Sees every update too: Events, the reserve of addresses. */
+  readonly observe: (updates: readonly RowUpdate[]) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -58,6 +64,7 @@ export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #graph: Graph;
   #syncer: Syncer | undefined;
+  #begun = false;
   #inSync = false;
   #status = "connecting";
   /** Updates received since start. */
@@ -93,12 +100,14 @@ export class Pipeline {
   }
 
   start(): void {
-    const { store, clock, random, report } = this.#options;
+    const { node, store, clock, random, report } = this.#options;
     this.#syncer = startSyncer({
       store,
       kinds: WATCHED,
       clock,
       random,
+      reduce: rowsFor(node),
+      afterPage: () => this.#trim(),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -146,12 +155,17 @@ export class Pipeline {
     }
   }
 
+  /** True when the endpoint is part of the program: its Pod is known, and on this node. */
+  isEndpoint(interfaceName: string): boolean {
+    return this.#graph.program.endpoints.has(interfaceName as EndpointId);
+  }
+
   /** True when the endpoint is part of the program and its rules and routes are in the kernel. */
   isProgrammed(interfaceName: string): boolean {
     return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
   }
 
-  /** What the kernel refuses at present, in words; undefined when it takes everything. */
+  /** Why no pod could be programmed at present, in words: a driver that fails as a whole. Single rows that are refused concern others nothing. */
   get refused(): string | undefined {
     const failing = this.#options.loop
       .status()
@@ -161,18 +175,15 @@ export class Pipeline {
 
   /** Why an endpoint is not programmed, for an error message. */
   explain(interfaceName: string): string {
-    if (!this.#graph.program.endpoints.has(interfaceName as EndpointId))
+    if (!this.isEndpoint(interfaceName))
       return `${interfaceName} is not an endpoint: its Pod is unknown, finished or on another node`;
-    const failing = this.#options.loop.status().filter((status) => status.error !== undefined || status.pending > 0);
-    return failing
-      .map(({ name, pending, error }) => `${name}: ${pending} rows pending${error === undefined ? "" : `, ${error}`}`)
-      .join("; ");
+    return this.#options.loop.explain(interfaceName as EndpointId);
   }
 
-  async #receive(event: SyncEvent): Promise<void> {
+  async #receive(event: SyncEvent<RowUpdate>): Promise<void> {
     if (event.type === "status") {
       this.#status = event.status;
-      this.#begin();
+      await this.#begin();
       return;
     }
     const updates = this.#options.gate.pass(event.updates);
@@ -184,20 +195,28 @@ export class Pipeline {
       this.#flush();
       if (i + SLICE < updates.length) await this.#options.clock.sleep(0);
     }
-    this.#begin();
+    await this.#begin();
   }
 
   /** The kernel is touched for the first time when everything is known and the datastore may be used. */
-  #begin(): void {
-    if (this.#inSync || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
+  async #begin(): Promise<void> {
+    if (this.#begun || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
+    this.#begun = true;
     this.#flush();
-    this.#options.loop.start();
+    await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
   }
 
+  /** The first lists of a large cluster are hundreds of megabytes of text. Later ones must not hold up what runs. */
+  #trim(): void {
+    if (!this.#inSync) this.#options.memory.trim();
+  }
+
   #flush(): void {
+    const { bgpChanges } = this.#graph;
     const delta = this.#graph.flush();
+    if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
     this.#options.loop.step(this.#graph.program, delta);
   }
 }

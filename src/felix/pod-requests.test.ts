@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { rowsFor } from "../model/convert/rows.ts";
 import type { Update } from "../model/update.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
 
@@ -26,8 +27,8 @@ function namespace(annotations: Record<string, string>, labels: Record<string, s
 }
 
 function indexOf(...updates: readonly Update[]): PodRequestIndex {
-  const index = new PodRequestIndex("n1");
-  index.observe(updates);
+  const index = new PodRequestIndex();
+  index.observe(updates.map((update) => rowsFor("n1")(update)));
   return index;
 }
 
@@ -110,4 +111,12 @@ test("a static pod is known by the kubelet's uid too; another node's Pods, and t
   expect(indexOf(pod({}), pod({}, { nodeName: "n2" })).get(POD)).toBeUndefined();
   expect(indexOf(pod({}), { kind: "Pod", key: POD, value: undefined, origin: ORIGIN }).get(POD)).toBeUndefined();
   expect(indexOf(pod({}, { nodeName: "n1" })).get(POD)).toBeDefined();
+});
+
+test("what the plugin wrote of the Pod is known, for pods that are here or may come to be", () => {
+  const written = { [`${P}podIP`]: "10.0.0.1/32", [`${P}podIPs`]: "10.0.0.1/32", [`${P}containerID`]: "c" };
+  const index = indexOf(pod({ ...written, [`${P}hwAddr`]: "02-00-00-00-00-0A", other: "x" }, { nodeName: "n1" }));
+  expect(index.written(POD)).toEqual(written);
+  index.observe([rowsFor("n1")(pod(written, { nodeName: "n2" }))]);
+  expect([index.written(POD), index.get(POD)]).toEqual([{}, undefined]);
 });

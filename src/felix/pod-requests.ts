@@ -14,9 +14,10 @@ import {
   MAC_ANNOTATION,
   validatePodAnnotations,
 } from "../model/kubernetes/pod-annotations.ts";
-import type { ObjectMeta, Resource } from "../model/resource.ts";
+import type { NamespaceRow } from "../model/convert/namespace.ts";
+import type { PodRow, RowUpdate } from "../model/convert/rows.ts";
+import type { ObjectMeta } from "../model/resource.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
-import type { Update } from "../model/update.ts";
 import { type Addr, type Family, parseAddr } from "../net/addr.ts";
 import { fail, ok, type Result, unwrap } from "../lib/result.ts";
 
@@ -142,42 +143,38 @@ function merged(pod: PodRequests, namespace: PodRequests): PodRequests {
 }
 
 export class PodRequestIndex {
-  readonly #node: string;
-  readonly #pods = new Map<KeyText, Asked & Pick<KnownPod, "metadata" | "staticUid">>();
+  readonly #pods = new Map<
+    KeyText,
+    Asked & Pick<KnownPod, "metadata" | "staticUid"> & { readonly written: Annotations }
+  >();
   readonly #namespaces = new Map<string, Asked & { readonly labels: Readonly<Record<string, string>> }>();
 
-  constructor(node: string) {
-    this.#node = node;
-  }
-
-  observe(updates: readonly Update[]): void {
+  observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
       if (update.kind === "Namespace") this.#setNamespace(update.key, update.value);
-      if (update.kind === "Pod") this.#setPod(update.key, update.value);
+      if (update.kind === "Pod") this.#setPod(update.key, update.id, update.value?.here);
     }
   }
 
-  #setNamespace(key: Key<"Namespace">, value: Resource<"Namespace"> | undefined): void {
-    if (value === undefined) this.#namespaces.delete(key.name);
-    else
-      this.#namespaces.set(key.name, {
-        ...askedBy(key, value.metadata.annotations ?? {}),
-        labels: value.metadata.labels ?? {},
-      });
+  #setNamespace(key: Key<"Namespace">, row: NamespaceRow | undefined): void {
+    if (row === undefined) this.#namespaces.delete(key.name);
+    else this.#namespaces.set(key.name, { ...askedBy(key, row.annotations), labels: row.labels });
   }
 
-  #setPod(key: Key<"Pod">, value: Resource<"Pod"> | undefined): void {
-    const node = value?.spec?.nodeName;
-    if (value === undefined || (node !== undefined && node !== this.#node)) {
-      this.#pods.delete(formatKey(key));
-      return;
-    }
-    const { uid = "", resourceVersion = "", annotations = {} } = value.metadata;
-    this.#pods.set(formatKey(key), {
+  #setPod(key: Key<"Pod">, id: KeyText, pod: PodRow["here"]): void {
+    if (pod === undefined) return void this.#pods.delete(id);
+    const { uid, revision, annotations } = pod;
+    this.#pods.set(id, {
       ...askedBy(key, annotations),
-      metadata: { uid, resourceVersion },
+      metadata: { uid, resourceVersion: revision },
       staticUid: annotations[MIRROR_ANNOTATION],
+      written: Object.fromEntries(Object.entries(annotations).filter(([name]) => WRITTEN.includes(name))),
     });
+  }
+
+  /** What the Pod says of its network by the plugin's own annotations, as the watch brought it last. */
+  written(key: Key<"Pod">): Annotations {
+    return this.#pods.get(formatKey(key))?.written ?? {};
   }
 
   /** undefined: the watch has not brought the Pod, or it is another node's. */

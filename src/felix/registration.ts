@@ -17,9 +17,9 @@ import {
   datastoreReady,
   KUBE_CONTROLLERS_CONFIGURATION,
 } from "../model/kinds/cluster.ts";
-import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/kinds/node-addresses.ts";
+import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/convert/node.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { isRefusal } from "./failures.ts";
 import type { Report } from "./pipeline.ts";
@@ -57,11 +57,12 @@ export class Registration {
     this.#options = options;
   }
 
-  observe(updates: readonly Update[]): void {
+  observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
       if (update.kind !== "Node" || update.key.name !== this.#options.node) continue;
-      const changed = !equal(nodeView(this.#self), nodeView(update.value));
-      this.#self = update.value;
+      const self = update.value?.own;
+      const changed = !equal(nodeView(this.#self), nodeView(self));
+      this.#self = self;
       if (changed) this.#dirty = true;
     }
     if (this.#dirty) this.#wake();

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { KernelError } from "../kernel/errno.ts";
 import type { Sys } from "../host/sys.ts";
 import type { Resource } from "../model/resource.ts";
-import type { Update } from "../model/update.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import { poolsWithoutFamily } from "./families.ts";
 import { enableForwarding } from "./sysctls.ts";
 
@@ -47,19 +47,19 @@ test("what is refused for another reason, and IPv4 that is missing, is an error 
   expect(() => enableForwarding(kernelWith({ [IPV6]: undefined }).sys)).toThrow("net/ipv4/ip_forward");
 });
 
-function poolUpdate(cidr: string, disabled = false): Update {
+function poolUpdate(cidr: string, disabled = false): RowUpdate {
   const value: Resource<"IPPool"> = {
     apiVersion: "projectcalico.org/v3",
     kind: "IPPool",
     metadata: { name: "p" },
     spec: { cidr, disabled },
   };
-  return {
+  return rowsFor("n1")({
     kind: "IPPool",
     key: { kind: "IPPool", namespace: undefined, name: "p" },
     value,
     origin: { revision: "1", generation: 1, seenAt: 0 },
-  };
+  });
 }
 
 test("a pool of a family that the kernel lacks is named, with the node", () => {

@@ -1,7 +1,7 @@
 /** sysctls: what a node must allow to forward packets for its pods. Per-interface settings belong to each pod's link. */
 import { ENOENT, KernelError } from "../kernel/errno.ts";
-import { writeSysctl } from "../kernel/sysctl.ts";
-import type { Family } from "../net/addr.ts";
+import { readSysctl, writeSysctl } from "../kernel/sysctl.ts";
+import { FAMILIES, type Family } from "../net/addr.ts";
 import type { Sys } from "../host/sys.ts";
 
 /** Source: linux Documentation/networking/ip-sysctl.rst. */
@@ -20,4 +20,9 @@ export function enableForwarding(sys: Sys): ReadonlySet<Family> {
     throw error;
   }
   return new Set([4, 6]);
+}
+
+/** The families that this kernel has; changes nothing. Throws KernelError. */
+export function readFamilies(sys: Sys): ReadonlySet<Family> {
+  return new Set(FAMILIES.filter((family) => readSysctl(sys, FORWARDING[family]) !== undefined));
 }

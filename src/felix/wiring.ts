@@ -15,7 +15,7 @@ export class Wiring {
     this.#network = new PodNetwork(sys);
   }
 
-  /** Makes (or makes anew) the veth pair, the pod's addresses and routes. Throws KernelError and then leaves nothing behind. */
+  /** Makes (or makes anew) the veth pair, the pod's addresses and the routes in it. Throws KernelError and then leaves nothing behind. */
   add(attachment: Attachment): void {
     const { record, mtuBytes } = attachment;
     this.#network.add({
@@ -35,8 +35,7 @@ export class Wiring {
 
   /** Succeeds for what is gone already. */
   remove(attachment: Attachment): void {
-    const { record } = attachment;
-    this.#network.remove({ hostInterface: record.interface, addresses: record.addresses });
+    this.#network.remove({ hostInterface: attachment.record.interface });
   }
 
   /** How the kernel differs from what `add` makes, in words; empty when it does not. */

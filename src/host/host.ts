@@ -1,6 +1,7 @@
 /** Host: every door to the outside world in one value; a module takes only the doors that it uses. */
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
+import type { Memory } from "./memory.ts";
 import type { Processes } from "./processes.ts";
 import type { Random } from "./random.ts";
 import type { Sockets } from "./sockets.ts";
@@ -11,6 +12,7 @@ export interface Host {
   readonly clock: Clock;
   readonly random: Random;
   readonly files: Files;
+  readonly memory: Memory;
   readonly processes: Processes;
   readonly sockets: Sockets;
   readonly sys: Sys;

@@ -8,7 +8,7 @@ import type { Random } from "../host/random.ts";
 import { parseTimestamp } from "../lib/timestamp.ts";
 import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import type { IpamSettings } from "../model/kinds/ipam-settings.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { ownerOf } from "../model/kinds/reserved.ts";
 import { type Addr, bitsOf, type Family } from "../net/addr.ts";
 import {
@@ -26,6 +26,7 @@ import type { BlockWriter } from "./block-writer.ts";
 import { candidateBlocks, inCandidateOrder } from "./candidates.ts";
 import type { Claims } from "./claims.ts";
 import { IpamError } from "./errors.ts";
+import type { KnownBlock, KnownBlocks } from "./known-blocks.ts";
 
 export interface AssignmentOptions {
   readonly store: Store;
@@ -36,12 +37,13 @@ export interface AssignmentOptions {
   readonly random: Random;
   readonly family: Family;
   /** In the order in which they are to be used. */
-  readonly pools: readonly PoolModel[];
+  readonly pools: readonly PoolRow[];
   readonly handle: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly settings: IpamSettings;
   /** Ranges from which nothing is taken. */
   readonly reserved: readonly Prefix[];
+  readonly knownBlocks: KnownBlocks;
   /** See AssignRequest. */
   readonly usedBlocks: readonly Addr[] | undefined;
   /** Every address is added here as soon as it is recorded. */
@@ -85,20 +87,38 @@ export class Assignment {
           wanted,
           `the node owns ${blocks} blocks and may own ${settings.blockLimit}`,
         );
-      const existing = await this.#existing();
-      const prefix = settings.autoAllocateBlocks
-        ? (this.#freeBlock(existing) ?? (await this.#reclaim(existing)))
-        : undefined;
-      if (prefix === undefined) {
-        if (!settings.strictAffinity) await this.#borrow(existing, wanted);
+      const prefix = (attempt === 0 ? this.#guess() : undefined) ?? (await this.#search(wanted));
+      if (prefix === undefined)
         return this.count >= wanted ? undefined : this.#shortfall("exhausted", wanted, this.#whyExhausted());
-      }
       const block = await this.#options.claims.claim(this.#options.node, prefix);
       if (block === undefined) continue;
       blocks++;
       await this.#take(prefix, wanted);
     }
     return undefined;
+  }
+
+  /** A block that nobody has, as far as is known without reading all blocks of the cluster. */
+  #guess(): Prefix | undefined {
+    const known = this.#options.settings.autoAllocateBlocks ? this.#options.knownBlocks() : undefined;
+    return known === undefined ? undefined : this.#freeBlock(known);
+  }
+
+  /** The block to claim next, by what the datastore says of all blocks; without one, addresses are borrowed. */
+  async #search(wanted: number): Promise<Prefix | undefined> {
+    const { settings, node } = this.#options;
+    const existing = await this.#existing();
+    const blocks = new Map<Prefix, KnownBlock>();
+    for (const { prefix, block } of existing.values()) {
+      const owner = block?.spec.affinity === hostAffinity(node) ? node : undefined;
+      const free = block !== undefined && owner === node ? freeOrdinals(block, this.#options.reserved).length : 0;
+      blocks.set(prefix, { prefix, owner, free, mine: 0 });
+    }
+    const prefix = settings.autoAllocateBlocks
+      ? (this.#freeBlock(blocks) ?? (await this.#reclaim(existing)))
+      : undefined;
+    if (prefix === undefined && !settings.strictAffinity) await this.#borrow(existing, wanted);
+    return prefix;
   }
 
   /** Takes from the blocks that the node owns; answers how many those are. */
@@ -145,17 +165,14 @@ export class Assignment {
   }
 
   /** A block that nobody has, or one of this node with space whose affinity is missing. */
-  #freeBlock(existing: ReadonlyMap<Prefix, Existing>): Prefix | undefined {
+  #freeBlock(existing: ReadonlyMap<Prefix, KnownBlock>): Prefix | undefined {
     const { node, random, pools, family } = this.#options;
     for (const pool of pools) {
       const inPool = [...existing.values()].filter(
         ({ prefix }) => prefixCovers(pool.prefix, prefix) || prefixCovers(prefix, pool.prefix),
       );
       const own = inPool.find(
-        ({ prefix, block }) =>
-          prefixLength(prefix) === pool.blockSize &&
-          block?.spec.affinity === hostAffinity(node) &&
-          this.#hasSpace(block),
+        ({ prefix, owner, free }) => prefixLength(prefix) === pool.blockSize && owner === node && free > 0,
       );
       if (own !== undefined) return own.prefix;
       // Blocks of another size are left over from a pool that was made anew: their addresses may be in use.

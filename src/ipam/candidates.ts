@@ -5,11 +5,11 @@
  * parallel requests of it meet in one block; different nodes start apart. Upstream: ipam_block_reader_writer.go.
  */
 import { fnv32 } from "../lib/fnv.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { addrFromInteger, bitsOf } from "../net/addr.ts";
 import { type Prefix, prefixFamily, prefixLength, prefixOf, prefixRange } from "../net/prefix.ts";
 
-function countOf(pool: PoolModel): bigint {
+function countOf(pool: PoolRow): bigint {
   return 1n << BigInt(pool.blockSize - prefixLength(pool.prefix));
 }
 
@@ -17,7 +17,7 @@ function countOf(pool: PoolModel): bigint {
  * Where the node starts in the pool. Blocks of a single address start by chance instead: there is nothing to gain from meeting in
  * one, and less to read until a free one is found. `fraction` is uniform in [0, 1).
  */
-function startOf(pool: PoolModel, node: string, fraction: () => number): bigint {
+function startOf(pool: PoolRow, node: string, fraction: () => number): bigint {
   const single = pool.blockSize === bitsOf(pool.family);
   const seed = single
     ? BigInt(Math.floor(fraction() * 2 ** 48))
@@ -27,7 +27,7 @@ function startOf(pool: PoolModel, node: string, fraction: () => number): bigint 
 
 /** All blocks of the pool that no single range of `excluded` covers, each once. A pool may have 2^80 of them: take what is needed. */
 export function* candidateBlocks(
-  pool: PoolModel,
+  pool: PoolRow,
   node: string,
   fraction: () => number,
   excluded: readonly Prefix[] = [],
@@ -55,7 +55,7 @@ function min(a: bigint, b: bigint): bigint {
 /** The given blocks of the pool in the node's order. */
 export function inCandidateOrder(
   blocks: readonly Prefix[],
-  pool: PoolModel,
+  pool: PoolRow,
   node: string,
   fraction: () => number,
 ): Prefix[] {

@@ -27,6 +27,7 @@ function killedAt(
     store: {
       get: (key, options) => step(() => store.get(key, options)),
       list: (kind, options) => step(() => store.list(kind, options)),
+      pages: (kind, options) => store.pages(kind, options),
       create: (kind, object) => step(() => store.create(kind, object)),
       update: (kind, object) => step(() => store.update(kind, object)),
       annotate: (key, annotations) => step(() => store.annotate(key, annotations)),

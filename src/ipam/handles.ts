@@ -3,16 +3,17 @@
  *
  * A handle is counted up before a block is written and down after, so that after a crash it may name too much, never too little:
  * counts that are too high, and blocks without an address of the handle, are expected everywhere.
- * A node's reserve has no object (see model/kinds/reserved.ts): its blocks are remembered here, and are first searched for in all blocks.
+ * A node's reserve has no object (see model/kinds/reserved.ts): its blocks are remembered here, and are first searched for in all blocks, known or read.
  * Upstream: libcalico-go/lib/ipam/ipam_handle.go.
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import { blockRowOf } from "../model/convert/block.ts";
 import { reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
+import type { KnownBlocks } from "./known-blocks.ts";
 import { handleKey } from "./names.ts";
 import { type Retrier, unlessLost } from "./retry.ts";
 
@@ -22,9 +23,14 @@ export class Handles {
   /** The blocks of each reserve since the first search; they may be too many, never too few. */
   readonly #reserves = new Map<string, Set<Prefix>>();
   readonly #searched = new Set<string>();
+  readonly #knownBlocks: KnownBlocks;
+  readonly #node: string;
 
-  constructor(store: Store, retrier: Retrier) {
+  /** `knownBlocks` says what is in the reserve of that node. */
+  constructor(store: Store, retrier: Retrier, node: string, knownBlocks: KnownBlocks) {
     this.#store = store;
+    this.#node = node;
+    this.#knownBlocks = knownBlocks;
     this.#retrier = retrier;
   }
 
@@ -54,14 +60,23 @@ export class Handles {
   async #blocksOfReserve(handle: string): Promise<Prefix[]> {
     const blocks = this.#reserve(handle);
     if (!this.#searched.has(handle)) {
-      for (const resource of (await this.#store.list("IPAMBlock")).items) {
-        const block = blockModelOf(resource);
-        if (block.ok && block.value.allocations.some((allocation) => allocation.handle === handle))
-          blocks.add(block.value.prefix);
-      }
+      for (const prefix of this.#knownInReserve(handle) ?? (await this.#searchFor(handle))) blocks.add(prefix);
       this.#searched.add(handle);
     }
     return [...blocks];
+  }
+
+  #knownInReserve(handle: string): readonly Prefix[] | undefined {
+    const known = reserveNode(handle) === this.#node ? this.#knownBlocks() : undefined;
+    return known && [...known.values()].flatMap(({ prefix, mine }) => (mine > 0 ? [prefix] : []));
+  }
+
+  async #searchFor(handle: string): Promise<readonly Prefix[]> {
+    return (await this.#store.list("IPAMBlock")).items.flatMap((resource) => {
+      const block = blockRowOf(resource);
+      const holds = block.ok && block.value.allocations.some((allocation) => allocation.handle === handle);
+      return holds ? [block.value.prefix] : [];
+    });
   }
 
   #reserve(handle: string): Set<Prefix> {

@@ -15,7 +15,7 @@ import {
   ipamSettingsOf,
   reservedRangesOf,
 } from "../model/kinds/ipam-settings.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { formerReserveHandle, handleOf, ownerOf, reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
@@ -26,6 +26,7 @@ import { BlockWriter } from "./block-writer.ts";
 import { Claims, type Report } from "./claims.ts";
 import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
+import type { KnownBlocks } from "./known-blocks.ts";
 import { type Move, type Moved, Moves, type Replacement } from "./moves.ts";
 import {
   choosePools,
@@ -43,6 +44,8 @@ export interface IpamOptions {
   readonly node: string;
   readonly clock: Clock;
   readonly random: Random;
+  /** By a daemon that watches the blocks; others read them all whenever they need one. */
+  readonly knownBlocks?: KnownBlocks;
   /** Hears of pools and blocks that are left out because they make no sense, once each. */
   readonly report: Report;
 }
@@ -85,6 +88,7 @@ const NO_REPLACEMENT: Replacement = { most: new Map(), pools: [], reserved: [], 
 export class Ipam {
   readonly node: string;
   readonly #options: IpamOptions;
+  readonly #knownBlocks: KnownBlocks;
   readonly #claims: Claims;
   readonly #handles: Handles;
   readonly #writer: BlockWriter;
@@ -98,9 +102,10 @@ export class Ipam {
   constructor(options: IpamOptions) {
     this.node = options.node;
     this.#options = options;
+    this.#knownBlocks = options.knownBlocks ?? (() => undefined);
     const retrier = new Retrier(options.clock, options.random);
     this.#claims = new Claims(options.store, options.clock, (message, fields) => this.#reportOnce(message, fields));
-    this.#handles = new Handles(options.store, retrier);
+    this.#handles = new Handles(options.store, retrier, options.node, this.#knownBlocks);
     this.#writer = new BlockWriter(options.store, retrier, this.#claims, this.#handles);
     const find = (addresses: readonly Addr[], handles: readonly string[]): Promise<readonly Prefix[]> =>
       this.#blocksHolding(addresses, handles);
@@ -312,7 +317,7 @@ export class Ipam {
   }
 
   /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
-  usablePools({ pools, labels }: PoolView): PoolModel[] {
+  usablePools({ pools, labels }: PoolView): PoolRow[] {
     return pools.valid.filter((pool) => servesAllNamespaces(pool) && serves(pool, labels, undefined));
   }
 
@@ -347,6 +352,7 @@ export class Ipam {
       attributes: request.attributes,
       settings: settings.value,
       reserved,
+      knownBlocks: this.#knownBlocks,
       usedBlocks: request.usedBlocks,
       taken,
     });

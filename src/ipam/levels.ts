@@ -6,15 +6,16 @@
  * no node has to ask another.
  */
 import type { Resource } from "../model/resource.ts";
-import { blockModelOf } from "../model/kinds/block-model.ts";
+import type { BlockRow } from "../model/convert/block.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
-import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import { reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
-import { formatKey, type KeyText } from "../model/key.ts";
-import type { Update } from "../model/update.ts";
-import { addrToInteger, bitsOf } from "../net/addr.ts";
+import type { KeyText } from "../model/key.ts";
+import { bitsOf } from "../net/addr.ts";
 import { type AddrRange, mergeRanges, type Prefix, prefixCovers, prefixFamily, prefixRange } from "../net/prefix.ts";
 import { equal } from "../lib/equal.ts";
+import type { KnownBlock } from "./known-blocks.ts";
 import { selectsNode } from "./pools.ts";
 
 interface Block {
@@ -40,10 +41,11 @@ interface Level {
 
 export class PoolLevels {
   readonly #node: string;
+  readonly #handle: string;
   readonly #blocks = new Map<KeyText, Block>();
   /** Blocks of this node that hold nothing but its reserve. */
   readonly #idle = new Map<KeyText, Prefix>();
-  readonly #pools = new Map<KeyText, PoolModel>();
+  readonly #pools = new Map<KeyText, PoolRow>();
   readonly #reservations = new Map<KeyText, readonly Prefix[]>();
   readonly #nodes = new Map<KeyText, Readonly<Record<string, string>>>();
   readonly #levels = new Map<string, Level>();
@@ -54,21 +56,22 @@ export class PoolLevels {
 
   constructor(node: string) {
     this.#node = node;
+    this.#handle = reserveHandle(node);
   }
 
-  /** Answers which blocks are gone. */
-  observe(updates: readonly Update[]): readonly Prefix[] {
+  /** Answers which blocks are gone. One that cannot be read counts as absent: nothing of it can be assigned. */
+  observe(updates: readonly RowUpdate[]): readonly Prefix[] {
     const gone: Prefix[] = [];
     let recount = false;
     for (const update of updates) {
-      const key = formatKey(update.key);
-      if (update.kind === "IPAMBlock") this.#putBlock(key, update.value, gone);
-      else if (update.kind === "Node")
-        this.#putNode(key, update.value?.metadata.labels ?? {}, update.value === undefined);
+      const key = update.id;
+      if (update.kind === "IPAMBlock")
+        this.#putBlock(key, update.value?.ok === true ? update.value.value : undefined, gone);
+      else if (update.kind === "Node") this.#putNode(key, update.value?.labels ?? {}, update.value === undefined);
       else if (update.kind === "IPAMConfiguration" && update.key.name === "default")
         this.#strict = this.#isStrict(update.value);
       else if (update.kind === "IPPool") {
-        const pool = update.value === undefined ? undefined : poolModelOf(update.value);
+        const pool = update.value?.row;
         if (pool?.ok === true) this.#pools.set(key, pool.value);
         else this.#pools.delete(key);
         recount = true;
@@ -82,15 +85,23 @@ export class PoolLevels {
     return gone;
   }
 
+  /** All blocks that can be read. */
+  blocks(): ReadonlyMap<Prefix, KnownBlock> {
+    const known = new Map<Prefix, KnownBlock>();
+    for (const { prefix, owner, held, reserves, mine, used } of this.#blocks.values())
+      known.set(prefix, { prefix, owner, free: held.length - reserves - used, mine });
+    return known;
+  }
+
   /** How many addresses of the pool the reserve of this node may hold. With strictAffinity no other node could use them anyway. */
-  limit(pool: PoolModel): number {
+  limit(pool: PoolRow): number {
     const level = this.#levels.get(pool.name);
     if (level === undefined || this.#strict) return Number.POSITIVE_INFINITY;
     return Math.floor((level.free + level.reserves + this.#unclaimed(pool, level)) / (2 * this.#nodesOf(pool)));
   }
 
   /** Whether other nodes' reserves hold addresses of the pool. */
-  othersHold(pool: PoolModel): boolean {
+  othersHold(pool: PoolRow): boolean {
     const level = this.#levels.get(pool.name);
     return level !== undefined && level.reserves > level.mine;
   }
@@ -108,9 +119,9 @@ export class PoolLevels {
     });
   }
 
-  #putBlock(key: KeyText, value: Resource<"IPAMBlock"> | undefined, gone: Prefix[]): void {
+  #putBlock(key: KeyText, row: BlockRow | undefined, gone: Prefix[]): void {
     const before = this.#blocks.get(key);
-    const after = value === undefined ? undefined : this.#blockOf(value);
+    const after = row === undefined ? undefined : this.#blockOf(row);
     if (before !== undefined) this.#count(before, -1);
     if (before !== undefined && after === undefined) gone.push(before.prefix);
     this.#idle.delete(key);
@@ -123,18 +134,13 @@ export class PoolLevels {
     }
   }
 
-  /** A block that does not convert counts as absent: nothing of it can be assigned. */
-  #blockOf(value: Resource<"IPAMBlock">): Block | undefined {
-    const model = blockModelOf(value);
-    if (!model.ok) return undefined;
-    const { prefix, node, allocations } = model.value;
-    const { first, last } = prefixRange(prefix);
-    const held = new Uint8Array(Number(last - first) + 1);
+  #blockOf({ prefix, node, size, allocations }: BlockRow): Block {
+    const held = new Uint8Array(size);
     let [reserves, mine] = [0, 0];
-    for (const { addr, handle } of allocations) {
-      held[Number(addrToInteger(addr) - first)] = 1;
+    for (const { ordinal, handle } of allocations) {
+      held[ordinal] = 1;
       if (handle !== undefined && reserveNode(handle) !== undefined) reserves++;
-      if (handle === reserveHandle(this.#node)) mine++;
+      if (handle === this.#handle) mine++;
     }
     return { prefix, owner: node, held, reserves, mine, used: allocations.length - reserves };
   }
@@ -160,15 +166,14 @@ export class PoolLevels {
     level.mine += sign * block.mine;
   }
 
-  #freeOf({ prefix, held }: Block): number {
-    const range = prefixRange(prefix);
-    const holes = this.#reserved.filter(
-      (hole) => hole.family === range.family && hole.first <= range.last && range.first <= hole.last,
-    );
-    let free = 0;
-    for (let i = 0; i < held.length; i++) {
-      const at = range.first + BigInt(i);
-      if (held[i] === 0 && !holes.some((hole) => hole.first <= at && at <= hole.last)) free++;
+  #freeOf({ prefix, held, reserves, used }: Block): number {
+    let free = held.length - reserves - used;
+    if (this.#reserved.length === 0) return free;
+    const { family, first, last } = prefixRange(prefix);
+    for (const hole of this.#reserved) {
+      if (hole.family !== family || hole.first > last || hole.last < first) continue;
+      const end = hole.last > last ? held.length - 1 : Number(hole.last - first);
+      for (let i = hole.first < first ? 0 : Number(hole.first - first); i <= end; i++) if (held[i] === 0) free--;
     }
     return free;
   }
@@ -181,14 +186,14 @@ export class PoolLevels {
     for (const block of this.#blocks.values()) this.#count(block, 1);
   }
 
-  #poolOf(prefix: Prefix): PoolModel | undefined {
+  #poolOf(prefix: Prefix): PoolRow | undefined {
     for (const pool of this.#pools.values())
       if (pool.family === prefixFamily(prefix) && prefixCovers(pool.prefix, prefix)) return pool;
     return undefined;
   }
 
   /** Addresses outside of blocks. Reserved ranges are taken off whole, wherever they lie: better too few than too many. */
-  #unclaimed(pool: PoolModel, level: Level): number {
+  #unclaimed(pool: PoolRow, level: Level): number {
     const { family, first, last } = prefixRange(pool.prefix);
     let reserved = 0n;
     for (const hole of this.#reserved) {
@@ -198,7 +203,7 @@ export class PoolLevels {
     return Math.max(0, Number(last - first + 1n - reserved) - level.claimed);
   }
 
-  #nodesOf(pool: PoolModel): number {
+  #nodesOf(pool: PoolRow): number {
     let count = this.#selected.get(pool.name);
     if (count === undefined) {
       count = [...this.#nodes.values()].filter((labels) => selectsNode(pool, labels)).length;

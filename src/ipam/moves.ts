@@ -3,7 +3,7 @@
  * away may take as many new ones.
  */
 import { equal } from "../lib/equal.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { handleOf, ownerOf } from "../model/kinds/reserved.ts";
 import type { Addr, Family } from "../net/addr.ts";
 import { type Prefix, prefixContains, prefixCovers, prefixFamily } from "../net/prefix.ts";
@@ -23,7 +23,7 @@ export interface Move {
 /** What the giving handle takes anew in blocks that are written anyway: at most so many addresses of each family, of these pools. */
 export interface Replacement {
   readonly most: ReadonlyMap<Family, number>;
-  readonly pools: readonly PoolModel[];
+  readonly pools: readonly PoolRow[];
   /** Ranges that are not given without being asked for. */
   readonly reserved: readonly Prefix[];
   readonly attributes: Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
 /** Pools: which pools may serve a node, and why the others may not. */
 import type { Store } from "../datastore/store.ts";
-import { type PoolModel, poolModelOf } from "../model/kinds/pool-model.ts";
+import { type PoolRow, poolRowOf } from "../model/convert/pool.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Family } from "../net/addr.ts";
@@ -9,16 +9,16 @@ import { IpamError } from "./errors.ts";
 
 export interface PoolList {
   /** In name order. */
-  readonly valid: readonly PoolModel[];
+  readonly valid: readonly PoolRow[];
   /** Name to what is wrong with it. */
   readonly invalid: ReadonlyMap<string, string>;
 }
 
 export async function readPools(store: Store): Promise<PoolList> {
-  const valid: PoolModel[] = [];
+  const valid: PoolRow[] = [];
   const invalid = new Map<string, string>();
   for (const resource of (await store.list("IPPool")).items) {
-    const pool = poolModelOf(resource);
+    const pool = poolRowOf(resource);
     if (pool.ok) valid.push(pool.value);
     else invalid.set(resource.metadata.name, formatFieldError(pool.error));
   }
@@ -27,18 +27,18 @@ export async function readPools(store: Store): Promise<PoolList> {
 }
 
 /** Whether the pool's nodeSelector selects a node with these labels. */
-export function selectsNode(pool: PoolModel, labels: Readonly<Record<string, string>>): boolean {
+export function selectsNode(pool: PoolRow, labels: Readonly<Record<string, string>>): boolean {
   return evaluateSelector(pool.nodeSelector, labels);
 }
 
 /** True when pods get addresses of the pool whatever their namespace. */
-export function servesAllNamespaces(pool: PoolModel): boolean {
+export function servesAllNamespaces(pool: PoolRow): boolean {
   return pool.namespaceSelector === undefined;
 }
 
 /** Whether pods of the node in a namespace with these labels (undefined: of any namespace that the pool serves) get addresses of the pool without naming it. */
 export function serves(
-  pool: PoolModel,
+  pool: PoolRow,
   labels: Readonly<Record<string, string>>,
   namespaceLabels: Readonly<Record<string, string>> | undefined,
 ): boolean {
@@ -47,7 +47,7 @@ export function serves(
 
 /** Why the pool gives such pods no address unless they name it; undefined: it does. */
 function whyNot(
-  pool: PoolModel,
+  pool: PoolRow,
   labels: Readonly<Record<string, string>>,
   namespaceLabels: Readonly<Record<string, string>> | undefined,
 ): string | undefined {
@@ -70,7 +70,7 @@ export function choosePools(
   node: string,
   labels: Readonly<Record<string, string>>,
   namespaceLabels: Readonly<Record<string, string>>,
-): PoolModel[] {
+): PoolRow[] {
   const chosen = pools.valid.filter((pool) => pool.family === family && serves(pool, labels, namespaceLabels));
   if (chosen.length > 0) return chosen;
   const reasons = pools.valid.flatMap((pool) =>
@@ -82,7 +82,7 @@ export function choosePools(
 }
 
 /** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist, be enabled and be for pods. */
-export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolModel[] {
+export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolRow[] {
   return names.map((name) => {
     const pool = pools.valid.find((candidate) => candidate.name === name || candidate.prefix === rangeOf(name));
     const error = pools.invalid.get(name);

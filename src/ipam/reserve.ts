@@ -17,10 +17,10 @@ import { Batch } from "../lib/batch.ts";
 import { equal } from "../lib/equal.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains } from "../net/prefix.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
-import type { PoolModel } from "../model/kinds/pool-model.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
 import { reserveHandle } from "../model/kinds/reserved.ts";
-import type { Update } from "../model/update.ts";
 import { IpamError } from "./errors.ts";
 import type { Ipam, PoolView } from "./ipam.ts";
 import type { PoolLevels } from "./levels.ts";
@@ -80,7 +80,7 @@ export class AddressReserve {
   /** Recoveries that failed in a row, the last one's error, and when the next may be tried. */
   #outage: { readonly failures: number; readonly error: StoreError; readonly untilMs: number } | undefined;
   /** The pools that served this node at the last refill. */
-  #pools: readonly PoolModel[] = [];
+  #pools: readonly PoolRow[] = [];
   /** Ranges from which nothing is taken, as of the last refill. */
   #reserved: readonly Prefix[] = [];
   /** Families of which the node's blocks had no more at the last refill. */
@@ -183,7 +183,7 @@ export class AddressReserve {
   }
 
   /** What the watch brings. Rejects when addresses that are to be given up could not be: `tidy` makes up for it. */
-  async observe(updates: readonly Update[]): Promise<void> {
+  async observe(updates: readonly RowUpdate[]): Promise<void> {
     if (this.#levels === undefined || !updates.some(({ kind }) => LEVEL_KINDS.includes(kind))) return;
     for (const prefix of this.#levels.observe(updates)) this.#forget(prefix);
     this.#changed.resolve();
@@ -265,15 +265,15 @@ export class AddressReserve {
   }
 
   /** How many more the reserve may take of the pool. */
-  #missingOf(pool: PoolModel): number {
+  #missingOf(pool: PoolRow): number {
     return Math.min(this.#missing(pool.family), Math.max(0, this.#limit(pool) - this.#countIn(pool)));
   }
 
-  #limit(pool: PoolModel): number {
+  #limit(pool: PoolRow): number {
     return this.#levels?.limit(pool) ?? Number.POSITIVE_INFINITY;
   }
 
-  #countIn(pool: PoolModel): number {
+  #countIn(pool: PoolRow): number {
     return this.#free.filter((addr) => prefixContains(pool.prefix, addr)).length;
   }
 

@@ -4,6 +4,7 @@ import { StoreError } from "../datastore/store.ts";
 import { equal } from "../lib/equal.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
+import { rowsFor } from "../model/convert/rows.ts";
 import type { Update } from "../model/update.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { PoolLevels } from "./levels.ts";
@@ -17,9 +18,11 @@ class Daemon {
   readonly reserve: AddressReserve;
   readonly #bench: Bench;
   readonly #seen = new Map<string, Update>();
+  readonly #reduce: ReturnType<typeof rowsFor>;
 
   constructor(bench: Bench, node: string, inUse: Iterable<Addr> = []) {
     this.#bench = bench;
+    this.#reduce = rowsFor(node);
     this.reserve = new AddressReserve({
       ipam: bench.ipam(node),
       node,
@@ -49,7 +52,7 @@ class Daemon {
       updates.push({ ...update, value: undefined } as Update);
       this.#seen.delete(id);
     }
-    await this.reserve.observe(updates);
+    await this.reserve.observe(updates.map((update) => this.#reduce(update)));
   }
 }
 

@@ -8,6 +8,7 @@ import { handleOf } from "../model/kinds/reserved.ts";
 import { type Addr, addrFromInteger, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixRange } from "../net/prefix.ts";
 import { Ipam } from "./ipam.ts";
+import type { KnownBlocks } from "./known-blocks.ts";
 
 /** A deterministic source of chance (mulberry32). */
 export function chance(seed: number): () => number {
@@ -66,7 +67,7 @@ export class Bench {
     await this.store.create("Node", { apiVersion: "v1", kind: "Node", metadata: { name, labels } });
   }
 
-  ipam(node: string, options: { store?: Store } = {}): Ipam {
+  ipam(node: string, options: { store?: Store; knownBlocks?: KnownBlocks } = {}): Ipam {
     const random = { fraction: this.fraction, uuid: () => "" };
     const report = (message: string, fields: Readonly<Record<string, unknown>>): void =>
       void this.reports.push(`${message} ${JSON.stringify(fields)}`);

@@ -146,6 +146,7 @@ export const EBUSY = 16;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
+export const ENAMETOOLONG = 36;
 export const EPROTO = 71;
 export const EMSGSIZE = 90;
 export const EOPNOTSUPP = 95;

@@ -9,6 +9,24 @@ export interface NamedPort {
   readonly port: number;
 }
 
+/** What policy needs of an object that has addresses and labels, and nothing else of it. */
+export interface EndpointRow {
+  readonly uid: string | undefined;
+  /** undefined until it is scheduled. */
+  readonly node: string | undefined;
+  /** undefined for objects of the cluster's scope. */
+  readonly namespace: string | undefined;
+  readonly serviceAccount: string | undefined;
+  /** Without what is inherited from namespace and service account. */
+  readonly labels: ReadonlyMap<string, string>;
+  /** `live`: has or will get a network of its own. */
+  readonly state: "live" | "finished" | "host-network";
+  readonly addresses: readonly Addr[];
+  /** Whose word `addresses` is. An annotated address counts only if a block records it for this endpoint. */
+  readonly addressesFrom: "status" | "annotation";
+  readonly ports: readonly NamedPort[];
+}
+
 /** What the network knows of a local pod: written by CNI ADD, journalled on disk, gone after DEL. */
 export interface CniRecord {
   readonly containerId: string;

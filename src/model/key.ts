@@ -1,6 +1,6 @@
 /** Key: which object of which kind; the identity under which everything about one resource is filed. */
 import type { Brand } from "../lib/brand.ts";
-import type { Kind } from "./kind.ts";
+import { type Kind, KINDS } from "./kind.ts";
 
 export interface Key<K extends Kind = Kind> {
   readonly kind: K;
@@ -16,6 +16,15 @@ export function formatKey(key: Key): KeyText {
   return (
     key.namespace === undefined ? `${key.kind}/${key.name}` : `${key.kind}/${key.namespace}/${key.name}`
   ) as KeyText;
+}
+
+/** The key of an object of that kind from its text, `formatKey` undone. */
+export function keyOfText<K extends Kind>(kind: K, text: KeyText): Key<K> {
+  const path = text.slice(kind.length + 1);
+  const slash = KINDS[kind].namespaced ? path.indexOf("/") : -1;
+  return slash < 0
+    ? { kind, namespace: undefined, name: path }
+    : { kind, namespace: path.slice(0, slash), name: path.slice(slash + 1) };
 }
 
 /** `default/web` or `n1`: how an operator writes the object when its kind is known. */

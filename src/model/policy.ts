@@ -1,42 +1,80 @@
 /**
- * PolicyModel: a policy of any kind after conversion, as the calculation consumes it. Kubernetes NetworkPolicy becomes one of
- * tier `default`. A policy that could not be converted is still here: it selects what it would have selected and allows nothing
+ * PolicyModel: a policy of any kind after conversion, as the calculation consumes it. Converters of Kubernetes' and of Calico's kinds
+ * produce it. A policy that could not be converted is still here: it selects what it would have selected and allows nothing
  * (fail closed), with the reason in `error`.
  */
-import type { AddrRange } from "../net/prefix.ts";
+import type { Family } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
 import type { Key } from "./key.ts";
 import type { Selector } from "./selector/selector.ts";
 
 export type Direction = "ingress" | "egress";
 
+/**
+ * Where on a packet's path policy is asked. `normal`: at workload endpoints, and for what host processes send and receive. `forward`: what
+ * a host endpoint's interface forwards. `pre-dnat` (ingress only): before translation. `untracked`: before connection tracking.
+ */
+export type Hook = "untracked" | "pre-dnat" | "forward" | "normal";
+
+/** `pass` skips the rest of the tier; `log` logs and goes on with the next rule. */
+export type Action = "allow" | "deny" | "pass" | "log";
+
 export interface PolicyModel {
   readonly key: Key;
   readonly tier: string;
-  /** Ascending; equal orders are decided by `name/namespace/kind` (calico-parity trap 8). */
+  /** Ascending; equal orders are decided by the text `name/namespace/kind`. Infinity: last. */
   readonly order: number;
   /** Which endpoints the policy applies to, namespace included. */
   readonly selects: Selector;
+  /** Where its rules are asked; workload endpoints have `normal` alone. */
+  readonly hooks: readonly Hook[];
   readonly ingress: readonly RuleModel[] | undefined;
   readonly egress: readonly RuleModel[] | undefined;
   readonly error: string | undefined;
 }
 
-/** One written rule: any peer AND any port. An undefined list means "any"; an empty list matches nothing. */
+/** One written rule. Everything that is given must hold. */
 export interface RuleModel {
-  readonly action: "allow" | "deny";
-  readonly peers: readonly PeerModel[] | undefined;
-  readonly ports: readonly PortModel[] | undefined;
+  readonly action: Action;
+  readonly ipVersion?: Family | undefined;
+  readonly protocol?: Protocol | undefined;
+  readonly notProtocol?: Protocol | undefined;
+  readonly icmp?: IcmpModel | undefined;
+  readonly notIcmp?: IcmpModel | undefined;
+  readonly source: Entity;
+  readonly destination: Entity;
 }
 
-export type PeerModel =
-  | { readonly type: "selector"; readonly selector: Selector }
-  /** Addresses of a block less its own exceptions, already computed. */
-  | { readonly type: "ranges"; readonly ranges: readonly AddrRange[] };
+/** A type of ICMP or ICMPv6, with every code or with one. */
+export interface IcmpModel {
+  readonly protocol: Protocol;
+  readonly type: number;
+  readonly code?: number | undefined;
+}
+
+/** One side of a packet. Everything that is given must hold. */
+export interface Entity {
+  /** The address is in each of these. */
+  readonly in?: readonly AddressesModel[] | undefined;
+  /** The address is in none of these. */
+  readonly notIn?: readonly AddressesModel[] | undefined;
+  /** The port is one of these; an empty list has none. */
+  readonly ports?: readonly PortModel[] | undefined;
+  /** The packet's protocol and port are none of these. */
+  readonly notPorts?: readonly PortModel[] | undefined;
+}
+
+/** The addresses of the endpoints that the selector selects, and those in the nets: a union. */
+export interface AddressesModel {
+  readonly selector?: Selector | undefined;
+  readonly nets?: readonly Prefix[] | undefined;
+}
 
 export type PortModel =
+  /** Every packet of the protocol, whatever its port. */
   | { readonly type: "protocol"; readonly protocol: Protocol }
-  /** Destination ports, inclusive. */
+  /** Inclusive. */
   | { readonly type: "range"; readonly protocol: Protocol; readonly from: number; readonly to: number }
-  /** A port name, resolved at the destination pod, each pod its own number. */
-  | { readonly type: "named"; readonly protocol: Protocol; readonly name: string };
+  /** What the endpoints that `holders` selects call a port of theirs: each its own number. */
+  | { readonly type: "named"; readonly protocol: Protocol; readonly name: string; readonly holders: Selector };

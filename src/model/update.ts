@@ -20,6 +20,7 @@ export type Update<K extends Kind = Kind> = K extends Kind
   ? { readonly kind: K; readonly key: Key<K>; readonly value: Resource<K> | undefined; readonly origin: Origin }
   : never;
 
-export type SyncEvent =
-  | { readonly type: "updates"; readonly updates: readonly Update[] }
+/** `U`: an update, or what its consumer keeps of it. */
+export type SyncEvent<U = Update> =
+  | { readonly type: "updates"; readonly updates: readonly U[] }
   | { readonly type: "status"; readonly status: "connecting" | "resyncing" | "in-sync" };

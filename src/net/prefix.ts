@@ -88,6 +88,27 @@ export function mergeRanges(ranges: readonly AddrRange[]): AddrRange[] {
   return merged;
 }
 
+/** The fewest prefixes that have the same addresses, sorted and disjoint. */
+export function rangesToPrefixes(ranges: readonly AddrRange[]): Prefix[] {
+  const prefixes: Prefix[] = [];
+  for (const { family, first, last } of mergeRanges(ranges)) {
+    const bits = bitsOf(family);
+    for (let next = first; next <= last;) {
+      // The largest that begins here and does not go beyond the end.
+      let size = 0;
+      while (
+        size < bits &&
+        (next & ((1n << BigInt(size + 1)) - 1n)) === 0n &&
+        next + (1n << BigInt(size + 1)) - 1n <= last
+      )
+        size++;
+      prefixes.push(`${addrFromInteger(family, next)}/${bits - size}` as Prefix);
+      next += 1n << BigInt(size);
+    }
+  }
+  return prefixes;
+}
+
 /** The addresses of `from` that are in none of `without`, merged. */
 export function subtractRanges(from: readonly AddrRange[], without: readonly AddrRange[]): AddrRange[] {
   const holes = mergeRanges(without);

@@ -2,22 +2,22 @@
  * PodNetwork: one pod's veth pair, addresses and routes, on both sides: made, compared, taken away. Synchronous kernel work.
  *
  * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, which
- * the host end answers for (see `gateway.ts`). A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
+ * the host end answers for (see `gateway.ts`). The node's route to the pod is not made here: it is the routes driver's. A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
  * is in the node's network namespace.
  * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
  */
+import { HOST_END_IPV4, HOST_END_IPV6 } from "../dataplane/links/settings.ts";
 import type { Sys } from "../host/sys.ts";
-import { EEXIST, ENODEV, ESRCH, KernelError } from "../kernel/errno.ts";
+import { EEXIST, ENODEV, KernelError } from "../kernel/errno.ts";
 import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
-import { type KernelRoute, type Link, MAIN_TABLE, RouteClient, SCOPE_LINK } from "../kernel/route/client.ts";
+import { type Link, RouteClient } from "../kernel/route/client.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
-import { prefixOfAddr } from "../net/prefix.ts";
 import { comparePodNetwork } from "./compare.ts";
 import { LOOPBACK_INDEX } from "./loopback.ts";
 import { ensureGateway } from "./gateway.ts";
 import { isUplink, uplinkMtuBytes } from "./mtu.ts";
-import { GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
+import { GATEWAY_6, HOST_MAC } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
 
 export interface PodRequest {
@@ -66,10 +66,7 @@ export class PodNetwork {
     return uplinkMtuBytes(this.#uplinks.flatMap((name) => this.#host.linkByName(name) ?? []));
   }
 
-  /**
-   * Makes the pair, in place of whatever had the host end's name. Throws KernelError and leaves nothing behind; EEXIST also when one
-   * of the addresses is already routed to another interface.
-   */
+  /** Makes the pair, in place of whatever had the host end's name. Throws KernelError and leaves nothing behind. */
   add(request: PodRequest): PodResult {
     if (!this.#gatewayIsThere) this.#ensureGateway();
     const namespace = openNamespace(this.#sys, request.netns);
@@ -90,7 +87,6 @@ export class PodNetwork {
         const link = this.#hostLink(request.hostInterface);
         this.#setUpHostEnd(link, request);
         const mac = this.#setUpPodEnd(namespace, request);
-        for (const addr of request.addresses) this.#addHostRoute(link, addr);
         return { mac };
       });
     } finally {
@@ -132,15 +128,10 @@ export class PodNetwork {
 
   #setUpHostEnd(link: Link, request: PodRequest): void {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
-    this.#host.setSettings(
-      link.index,
-      { forwarding: true, proxyArp: true, routeLocalnet: true, rpFilter: 1 },
-      { linkLocalFromMac: with6 },
-    );
+    this.#host.setSettings(link.index, HOST_END_IPV4, { linkLocalFromMac: with6 });
     writeSysctl(this.#sys, `net/ipv4/neigh/${link.name}/proxy_delay`, "0");
     if (with6) {
-      const settings = { disable_ipv6: "0", accept_dad: "0", accept_ra: "0", forwarding: "1", proxy_ndp: "1" };
-      for (const [setting, value] of Object.entries(settings))
+      for (const [setting, value] of Object.entries(HOST_END_IPV6))
         writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
     }
     this.#host.setLinkUp(link.index);
@@ -174,22 +165,13 @@ export class PodNetwork {
     }
   }
 
-  #addHostRoute(link: Link, addr: Addr): void {
-    this.#host.addRoute(hostRoute(link, addr));
-  }
-
   /**
-   * Takes the pod off the network at once; the pair itself goes with the pod's namespace or with the next `sweep`, because
-   * deleting it would wait for the kernel. Succeeds for what is gone already.
+   * Takes the pod off the network at once, and whatever routes lead to it; the pair itself goes with the pod's namespace or with the next
+   * `sweep`, because deleting it would wait for the kernel. Succeeds for what is gone already.
    */
-  remove(request: Pick<PodRequest, "hostInterface" | "addresses">): void {
+  remove(request: Pick<PodRequest, "hostInterface">): void {
     const link = this.#host.linkByName(request.hostInterface);
     if (link === undefined) return;
-    const deletions = request.addresses.map((addr) => ({ do: "delete" as const, route: hostRoute(link, addr) }));
-    for (const error of this.#host.changeRoutes(deletions)) {
-      // ENODEV: the namespace went meanwhile, and the link and its routes with it.
-      if (error !== undefined && error.errno !== ESRCH && error.errno !== ENODEV) throw error;
-    }
     ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
   }
 
@@ -216,17 +198,6 @@ export class PodNetwork {
     const { differences, mac } = comparePodNetwork(this.#sys, this.#host, request);
     return differences.length > 0 || mac === undefined ? undefined : { mac };
   }
-}
-
-function hostRoute(link: Link, addr: Addr): KernelRoute {
-  return {
-    destination: prefixOfAddr(addr),
-    table: MAIN_TABLE,
-    protocol: ROUTE_PROTOCOL,
-    type: "unicast",
-    scope: SCOPE_LINK,
-    interfaceIndex: link.index,
-  };
 }
 
 function ignoring(errno: number, run: () => void): void {

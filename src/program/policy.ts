@@ -5,8 +5,9 @@
  */
 import type { Brand } from "../lib/brand.ts";
 import type { Key } from "../model/key.ts";
-import type { Direction } from "../model/policy.ts";
-import type { Addr } from "../net/addr.ts";
+import type { Action, Direction } from "../model/policy.ts";
+import type { Addr, Family } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
 
 /** Text of the policy's key (`formatKey`). */
@@ -15,9 +16,9 @@ export type PolicyId = Brand<string, "PolicyId">;
 export type SetId = Brand<string, "SetId">;
 
 export type Side = "source" | "destination";
-export type Action = "allow" | "deny";
 
 export type Atom =
+  | { readonly on: "ip-version"; readonly is: Family }
   | { readonly on: "protocol"; readonly is: Protocol }
   /** Port of that protocol and side in `from`..`to`, inclusive. */
   | {
@@ -27,8 +28,12 @@ export type Atom =
       readonly from: number;
       readonly to: number;
     }
-  /** Membership of the side's address, or of address, protocol and port, by the set's type. */
-  | { readonly on: "set"; readonly side: Side; readonly set: SetId };
+  /** The type of that protocol (ICMP or ICMPv6), and the code unless it is undefined. */
+  | { readonly on: "icmp"; readonly protocol: Protocol; readonly type: number; readonly code: number | undefined }
+  /** The side's address is in the set, which is of type `address` or `nets`. */
+  | { readonly on: "set"; readonly side: Side; readonly set: SetId }
+  /** The packet is of the protocol, and the side's address, protocol and port are in the set, which is of type `address-port`. */
+  | { readonly on: "named-port"; readonly side: Side; readonly protocol: Protocol; readonly set: SetId };
 
 /** True when any atom holds or, negated, when none does. An empty `any` is never true (negated: always). */
 export interface Clause {
@@ -50,7 +55,7 @@ export interface RuleId {
   readonly index: number;
 }
 
-/** A policy's rules for each direction; undefined: the policy does not concern that direction. */
+/** A policy's rules for each direction; undefined: the policy does not concern that direction. Profiles are policies too. */
 export interface Policy {
   readonly source: Key;
   readonly ingress: readonly Rule[] | undefined;
@@ -63,20 +68,24 @@ export interface TierBinding {
   readonly tier: string;
   /** In order; a policy is listed only for the directions it has. */
   readonly policies: readonly PolicyId[];
-  /** What happens to a packet that none of the policies decided. */
+  /** What happens to a packet that none of the policies decided; `pass` goes on with the next tier. */
   readonly otherwise: "deny" | "pass";
 }
 
-/** What one direction of one endpoint runs, in order: the tiers, then the end. No tiers: not isolated. */
+/** What one direction of one hook of one endpoint runs, in order: the tiers, then the profiles, then the end. */
 export interface Stage {
   readonly tiers: readonly TierBinding[];
+  /** In order; the first rule that matches decides. */
+  readonly profiles: readonly PolicyId[];
   readonly otherwise: "allow" | "deny";
 }
 
-/** What a set holds. Ranges cover prefixes too: `first-last`, inclusive, sorted and disjoint within a family. */
+/** What a set holds. */
 export type SetMembers =
-  | { readonly type: "address"; readonly members: ReadonlySet<Addr> }
-  | { readonly type: "ranges"; readonly ranges: readonly { readonly first: Addr; readonly last: Addr }[] }
+  /** Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of them or in one of them. */
+  | { readonly type: "address"; readonly hosts: ReadonlySet<Addr>; readonly nets: ReadonlySet<Prefix> }
+  /** Nets that a policy names itself. They may overlap. A set of this type never changes. */
+  | { readonly type: "nets"; readonly nets: ReadonlySet<Prefix> }
   /** Members are `ADDR,PROTOCOL,PORT` as made by `formatAddrPort`. */
   | { readonly type: "address-port"; readonly members: ReadonlySet<AddrPort> };
 

@@ -1,38 +1,71 @@
 /**
  * Program: everything this node's kernel should be doing, as plain data in a few keyed tables. The waist of the product:
- * all that decides is left of it and pure, all that acts is right of it and dumb.
+ * all that decides is left of it and pure, all that acts is right of it and makes no decision.
  *
  * Invariants: every id named is present; a set exists exactly while a rule names it; v4 and v6 live in the same tables.
  */
 import type { Brand } from "../lib/brand.ts";
 import type { Key } from "../model/key.ts";
+import type { Direction, Hook } from "../model/policy.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
+import type { Protocol } from "../net/protocol.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "./policy.ts";
+import type { Route, RouteId } from "./route.ts";
 
-/** The host-side interface name of the endpoint, `cali…`: unique on a node. */
+/** The interface of the endpoint: of a workload its host-side name, `cali…`; of the host its device, or `*` for every other one. */
 export type EndpointId = Brand<string, "EndpointId">;
-/** The destination prefix of the route: this product has one route per destination. */
-export type RouteId = Prefix;
 
-/** A local workload endpoint: where its traffic enters and leaves, and what each direction runs. */
+/** The host endpoint that stands for every interface that is neither a workload's nor another host endpoint's. */
+export const EVERY_INTERFACE = "*" as EndpointId;
+
+/** Where traffic enters and leaves, and what each hook and direction runs. */
 export interface Endpoint {
-  readonly source: Key<"Pod">;
-  /** The only source addresses accepted from it, and the only destinations delivered to it. */
+  readonly kind: "workload" | "host";
+  readonly source: Key;
+  /** Of a workload: the only source addresses accepted from it, and the only destinations delivered to it. Of the host: its own. */
   readonly addresses: readonly Addr[];
-  /** Traffic towards the endpoint. */
-  readonly ingress: Stage;
-  /** Traffic from the endpoint. */
-  readonly egress: Stage;
+  /** A workload has both directions of `normal` and nothing else. What a host endpoint has no stage for passes. */
+  readonly stages: Stages;
 }
 
-export type Route =
-  /** One address of a local endpoint, on link. */
-  | { readonly type: "local"; readonly interface: string }
-  /** A block of this node: whatever has no more specific route does not exist. */
-  | { readonly type: "blackhole" };
+/** `ingress`: towards the endpoint. `egress`: from it. */
+export type Stages = { readonly [H in Hook]?: { readonly [D in Direction]?: Stage } };
+
+export function stagesOf(
+  endpoint: Endpoint,
+): readonly { readonly hook: Hook; readonly direction: Direction; readonly stage: Stage }[] {
+  return HOOKS.flatMap((hook) =>
+    DIRECTIONS.flatMap((direction) => {
+      const stage = endpoint.stages[hook]?.[direction];
+      return stage === undefined ? [] : [{ hook, direction, stage }];
+    }),
+  );
+}
+
+export const HOOKS: readonly Hook[] = ["untracked", "pre-dnat", "forward", "normal"];
+export const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+
+/** The policies and profiles that the stage names, each once for each time that it is named. */
+export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
+  return [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
+}
+
+/** What holds for the whole node. */
+export interface Settings {
+  /** Traffic of the host that its own policy never denies, so that nobody locks himself out. */
+  readonly failsafes: { readonly [D in Direction]: readonly FailsafePort[] };
+}
+
+/** A port of the host (`ingress`), or a port that the host calls (`egress`), at any address or at those of `net`. */
+export interface FailsafePort {
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly net?: Prefix | undefined;
+}
 
 export interface Program {
+  readonly settings: Settings;
   readonly sets: ReadonlyMap<SetId, SetMembers>;
   readonly policies: ReadonlyMap<PolicyId, Policy>;
   readonly endpoints: ReadonlyMap<EndpointId, Endpoint>;
@@ -52,7 +85,7 @@ export interface ProgramDelta {
   readonly members: ReadonlyMap<SetId, MemberChange>;
 }
 
-/** Members by their text (address, or address-port). */
+/** Members by their text: address, prefix, or address-port. */
 export interface MemberChange {
   readonly added: readonly string[];
   readonly removed: readonly string[];

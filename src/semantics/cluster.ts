@@ -9,8 +9,13 @@ import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
 import type { FieldError } from "../model/schema/field-error.ts";
 import { type Addr, addrFromInteger, parseAddr } from "../net/addr.ts";
 import { parsePrefix, prefixRange } from "../net/prefix.ts";
+import type { Action, Hook } from "../model/policy.ts";
+import type { Family } from "../net/addr.ts";
+import type { Icmp } from "../net/flow.ts";
+import type { Protocol } from "../net/protocol.ts";
 import type { ContainerPort } from "kubernetes-types/core/v1";
-import type { NetworkPolicySpec } from "kubernetes-types/networking/v1";
+import type { LabelSelector } from "kubernetes-types/meta/v1";
+import type { NetworkPolicyPeer, NetworkPolicyPort } from "kubernetes-types/networking/v1";
 
 export interface ClusterResources {
   readonly pods: readonly Resource<"Pod">[];
@@ -33,21 +38,73 @@ export interface ClusterPod {
   readonly ports: readonly ContainerPort[];
 }
 
+/** An interface of a node that policy protects. */
+export interface ClusterHostEndpoint {
+  readonly key: Key;
+  readonly labels: LabelMap;
+}
+
+/** POL-26. */
+export interface ClusterTier {
+  readonly name: string;
+  readonly order: number;
+  /** What happens to what none of its policies decided. */
+  readonly otherwise: "deny" | "pass";
+}
+
 export interface ClusterPolicy {
-  readonly key: Key<"KubernetesNetworkPolicy">;
-  readonly namespace: string;
-  readonly spec: NetworkPolicySpec;
-  /** POL-19: `closed` selects what its podSelector says, `closed-to-all` every pod of its namespace; neither allows anything. */
+  readonly key: Key;
+  /** undefined: of the whole cluster. */
+  readonly namespace: string | undefined;
+  readonly tier: string;
+  readonly order: number;
+  /** POL-31. */
+  readonly hooks: readonly Hook[];
+  /** POL-19: `closed` selects what its selector says, `closed-to-all` every pod of its namespace; neither allows anything. */
   readonly state: "valid" | "closed" | "closed-to-all";
   readonly errors: readonly FieldError[];
+  readonly selector: LabelSelector;
+  /** undefined: has no say in the direction. */
+  readonly ingress: readonly WrittenRule[] | undefined;
+  readonly egress: readonly WrittenRule[] | undefined;
+}
+
+/** A rule as written: everything that is given must hold. */
+export interface WrittenRule {
+  readonly action: Action;
+  readonly ipVersion?: Family;
+  readonly protocol?: Protocol;
+  readonly notProtocol?: Protocol;
+  /** Of ICMP or ICMPv6, by the protocol. */
+  readonly icmp?: Partial<Icmp> & { readonly protocol: Protocol };
+  readonly notIcmp?: Partial<Icmp> & { readonly protocol: Protocol };
+  readonly source: WrittenSide;
+  readonly destination: WrittenSide;
+}
+
+export interface WrittenSide {
+  /** One peer of each list must match. */
+  readonly among?: readonly (readonly NetworkPolicyPeer[])[];
+  /** None of these may match. */
+  readonly notAmong?: readonly NetworkPolicyPeer[];
+  /** One of these must match. */
+  readonly ports?: readonly NetworkPolicyPort[];
+  /** None of these may match. */
+  readonly notPorts?: readonly NetworkPolicyPort[];
 }
 
 export interface Cluster {
   readonly pods: readonly ClusterPod[];
-  /** POL-8: in the order in which they are asked. */
+  readonly hostEndpoints: readonly ClusterHostEndpoint[];
+  /** In the order in which they are asked. */
+  readonly tiers: readonly ClusterTier[];
+  /** POL-8: in the order in which they are asked within their tier. */
   readonly policies: readonly ClusterPolicy[];
   readonly nodes: readonly { readonly name: string; readonly addresses: readonly Addr[] }[];
 }
+
+/** Kubernetes' policies are in it. */
+const DEFAULT_TIER: ClusterTier = { name: "default", order: 1_000_000, otherwise: "deny" };
 
 export function clusterOf(resources: ClusterResources): Cluster {
   const held = heldAddresses(resources.blocks ?? []);
@@ -56,7 +113,9 @@ export function clusterOf(resources: ClusterResources): Cluster {
       const addresses = addressesOf(pod, held);
       return addresses.length === 0 ? [] : [readPod(pod, addresses, resources)];
     }),
-    policies: resources.networkPolicies.map(readPolicy).sort((a, b) => (rank(a) < rank(b) ? -1 : 1)),
+    hostEndpoints: [],
+    tiers: [DEFAULT_TIER],
+    policies: sortPolicies(resources.networkPolicies.map(readPolicy)),
     nodes: (resources.nodes ?? []).map((node) => ({
       name: node.metadata.name,
       addresses: parseAll((node.status?.addresses ?? []).map(({ address }) => address)),
@@ -71,6 +130,11 @@ export function podsAt(cluster: Cluster, addr: Addr): readonly ClusterPod[] {
 
 export function findPod(cluster: Cluster, key: Key<"Pod">): ClusterPod | undefined {
   return cluster.pods.find((pod) => formatKey(pod.key) === formatKey(key));
+}
+
+/** The rules of every policy. */
+export function rulesOf(cluster: Cluster): readonly WrittenRule[] {
+  return cluster.policies.flatMap(({ ingress, egress }) => [...(ingress ?? []), ...(egress ?? [])]);
 }
 
 function readPod(pod: Resource<"Pod">, addresses: readonly Addr[], resources: ClusterResources): ClusterPod {
@@ -163,7 +227,52 @@ function readPolicy(policy: Resource<"KubernetesNetworkPolicy">): ClusterPolicy 
     ({ field }) => field === "<nil>" || field === "spec" || field.startsWith("spec.podSelector"),
   );
   const state = errors.length === 0 ? "valid" : isUnreadable ? "closed-to-all" : "closed";
-  return { key, namespace: key.namespace ?? "default", spec: policy.spec ?? { podSelector: {} }, state, errors };
+  return {
+    key,
+    namespace: key.namespace ?? "default",
+    tier: DEFAULT_TIER.name,
+    order: 1000,
+    hooks: ["normal"],
+    state,
+    errors,
+    selector: policy.spec?.podSelector ?? {},
+    ...(state === "valid" ? readRules(policy.spec) : { ingress: [], egress: [] }),
+  };
+}
+
+/** POL-6. */
+function readRules(spec: Resource<"KubernetesNetworkPolicy">["spec"]): Pick<ClusterPolicy, "ingress" | "egress"> {
+  const types = spec?.policyTypes ?? [];
+  const egress = spec?.egress ?? [];
+  const has = (type: string, implied: boolean): boolean => (types.length > 0 ? types.includes(type) : implied);
+  return {
+    ingress: has("Ingress", true)
+      ? (spec?.ingress ?? []).map(({ from, ports }) => allow(readSide(from), readSide(undefined, ports)))
+      : undefined,
+    egress: has("Egress", egress.length > 0)
+      ? egress.map(({ to, ports }) => allow({}, readSide(to, ports)))
+      : undefined,
+  };
+}
+
+function allow(source: WrittenSide, destination: WrittenSide): WrittenRule {
+  return { action: "allow", source, destination };
+}
+
+/** POL-11: an empty list is no restriction. */
+function readSide(
+  peers: readonly NetworkPolicyPeer[] | null | undefined,
+  ports?: readonly NetworkPolicyPort[] | null,
+): WrittenSide {
+  return {
+    ...(peers && peers.length > 0 ? { among: [peers] } : {}),
+    ...(ports && ports.length > 0 ? { ports } : {}),
+  };
+}
+
+/** POL-8, POL-26. */
+export function sortPolicies(policies: readonly ClusterPolicy[]): ClusterPolicy[] {
+  return [...policies].sort((a, b) => a.order - b.order || (rank(a) < rank(b) ? -1 : 1));
 }
 
 function rank({ key }: ClusterPolicy): string {

@@ -47,7 +47,7 @@ function podsMeant(cluster: Cluster, addr: Addr, key: Key<"Pod"> | undefined): r
 
 function verdictAt(cluster: Cluster, packet: FlowPacket, pods: readonly ClusterPod[], direction: Direction): Verdict {
   const verdicts = pods.map((pod) =>
-    decide(cluster, packet, { pod: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }),
+    decide(cluster, packet, { endpoint: pod.key, direction, fromOwnNode: isNode(cluster, pod.node, packet.source) }),
   );
   return (
     verdicts.find(({ action }) => action === "deny") ??

@@ -2,10 +2,9 @@
  * Classes: addresses that no policy of a cluster can tell apart: those of pods with the same namespace, labels, ports and node, which are in
  * the same blocks and belong to the same nodes. What holds for one of two such addresses as source or destination holds for the other.
  */
-import type { NetworkPolicyPeer } from "kubernetes-types/networking/v1";
 import { type Addr, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixContains } from "../net/prefix.ts";
-import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
 import { isPlaceholder } from "./unknowns.ts";
 
 /** The class of an address that the pod has, or, with undefined, that no pod has. */
@@ -35,12 +34,8 @@ export function classifier(cluster: Cluster): ClassOf {
 
 /** Every block and exception that a policy names, once. */
 function blocksOf(cluster: Cluster): string[] {
-  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): string[] =>
-    (peers ?? []).flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
-  const valid = cluster.policies.filter(({ state }) => state === "valid");
-  const texts = valid.flatMap(({ spec }) => [
-    ...(spec.ingress ?? []).flatMap((rule) => peersOf(rule.from)),
-    ...(spec.egress ?? []).flatMap((rule) => peersOf(rule.to)),
-  ]);
+  const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
+  const peers = sides.flatMap(({ among = [], notAmong = [] }) => [...among.flat(), ...notAmong]);
+  const texts = peers.flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
   return [...new Set(texts)];
 }

@@ -142,7 +142,7 @@ interface EndKeys {
 function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
   const byAddress = new Map<string, ClusterPod[]>();
   const byName = new Map<string, ClusterPod>();
-  const byNamespace = new Map<string, ClusterPolicy[]>();
+  const byNamespace = new Map<string | undefined, ClusterPolicy[]>();
   for (const pod of cluster.pods) {
     byName.set(formatName(pod.key), pod);
     for (const addr of pod.addresses) append(byAddress, addr, pod);
@@ -154,7 +154,8 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
   const policiesOf = (pod: ClusterPod): readonly ClusterPolicy[] => {
     const known = selecting.get(pod);
     if (known !== undefined) return known;
-    const found = (byNamespace.get(pod.namespace) ?? []).filter((policy) => selects(policy, pod));
+    const candidates = [...(byNamespace.get(pod.namespace) ?? []), ...(byNamespace.get(undefined) ?? [])];
+    const found = candidates.filter((policy) => selects(policy, pod, cluster));
     selecting.set(pod, found);
     return found;
   };
@@ -171,20 +172,20 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
 }
 
 /** Whether the policy has a say about the pod, in either direction: the definition is asked, in a cluster of these two. */
-function selects(policy: ClusterPolicy, pod: ClusterPod): boolean {
-  const alone: Cluster = { pods: [pod], policies: [policy], nodes: [] };
+function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): boolean {
+  const alone: Cluster = { pods: [pod], hostEndpoints: [], tiers, policies: [policy], nodes: [] };
   const [addr] = pod.addresses;
   invariant(addr !== undefined, "a pod of the cluster has an address");
   const packet = packetOf(addr, addr, "other");
   return DIRECTIONS.some(
     (direction) =>
-      decide(alone, packet, { pod: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
+      decide(alone, packet, { endpoint: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
   );
 }
 
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
-function append<T>(map: Map<string, T[]>, key: string, value: T): void {
+function append<K, T>(map: Map<K, T[]>, key: K, value: T): void {
   const list = map.get(key);
   if (list === undefined) map.set(key, [value]);
   else list.push(value);
@@ -229,6 +230,8 @@ export function describeVerdict({ action, reason }: Verdict, cluster: Cluster): 
       return `${word} by ${reason.direction} rule ${reason.index + 1} of ${describeKey(reason.policy)} (spec.${reason.direction}[${reason.index}])`;
     case "no-rule-matched":
       return `${word}: no ${reason.direction} rule of ${describePolicies(reason.policies)} matched${describeErrors(reason.policies, cluster)}`;
+    case "end":
+      return `${word}: every tier passed it on, and no profile decided`;
     case "not-isolated":
       return `${word}: no policy selects it for ${reason.direction}`;
     case "own-node":

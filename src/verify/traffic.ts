@@ -1,5 +1,5 @@
 /** Traffic: protocols and destination ports, cut into the classes within which no policy of a cluster can tell two packets apart. */
-import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
 import { formatProtocol, type Protocol, protocolByName, SCTP, TCP, UDP } from "../net/protocol.ts";
 import type { NetworkPolicyPort } from "kubernetes-types/networking/v1";
 
@@ -27,9 +27,8 @@ function classesOf(protocol: Protocol, cluster: Cluster, destinations: readonly 
 }
 
 function portEntries(cluster: Cluster): NetworkPolicyPort[] {
-  const valid = cluster.policies.filter(({ state }) => state === "valid");
-  return valid.flatMap(({ spec }) =>
-    [...(spec.ingress ?? []), ...(spec.egress ?? [])].flatMap((rule) => rule.ports ?? []),
+  return rulesOf(cluster).flatMap(({ source, destination }) =>
+    [source, destination].flatMap((side) => [...(side.ports ?? []), ...(side.notPorts ?? [])]),
   );
 }
 

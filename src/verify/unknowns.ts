@@ -10,7 +10,7 @@ import type { IPBlock, NetworkPolicyPeer } from "kubernetes-types/networking/v1"
 import { type Addr, addrFromBytes, type Family } from "../net/addr.ts";
 import { parsePrefix, prefixFamily, prefixLength } from "../net/prefix.ts";
 import { unwrap } from "../lib/result.ts";
-import type { Cluster, ClusterPolicy } from "../semantics/cluster.ts";
+import type { Cluster, ClusterPolicy, WrittenRule, WrittenSide } from "../semantics/cluster.ts";
 
 /** Ranges that no pod and no peer can have: "this network" (RFC 1122 §3.2.1.3) and the discard prefix (RFC 6666). */
 const PLACEHOLDERS: Readonly<Record<Family, string>> = { 4: "0.0.0.0/8", 6: "100::/64" };
@@ -53,15 +53,16 @@ export function readingsOf(cluster: Cluster, namespaces: readonly string[]): Rea
 
 function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: readonly string[]): ClusterPolicy {
   if (policy.state !== "valid") return policy;
-  const peersOf = (peers: readonly NetworkPolicyPeer[] | null | undefined): NetworkPolicyPeer[] =>
-    (peers ?? []).flatMap((peer) => readPeer(peer, reading, namespaces));
-  const { ingress, egress } = policy.spec;
-  const spec = {
-    ...policy.spec,
-    ...(ingress ? { ingress: ingress.map((rule) => ({ ...rule, from: peersOf(rule.from) })) } : {}),
-    ...(egress ? { egress: egress.map((rule) => ({ ...rule, to: peersOf(rule.to) })) } : {}),
-  };
-  return { ...policy, spec };
+  const readSide = (side: WrittenSide): WrittenSide =>
+    side.among === undefined
+      ? side
+      : { ...side, among: side.among.map((peers) => peers.flatMap((peer) => readPeer(peer, reading, namespaces))) };
+  const readRule = (rule: WrittenRule): WrittenRule => ({
+    ...rule,
+    source: readSide(rule.source),
+    destination: readSide(rule.destination),
+  });
+  return { ...policy, ingress: policy.ingress?.map(readRule), egress: policy.egress?.map(readRule) };
 }
 
 /** The peer as the reading has it. A rule keeps its place, so that it can be named. */

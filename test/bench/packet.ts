@@ -1,8 +1,7 @@
 /**
- * packet: CPU per packet of 1,500 bytes from pod to pod across nodes, with policy and the source check, against the very same
- * path with no table at all. Runs alternate; the figure is CPU time of sender and receiver, which on veth includes the path.
+ * packet: CPU per packet of 1,500 bytes, and per new TCP connection, from pod to pod across nodes, with policy and the source check,
+ * against the very same path with no table at all. Runs alternate; the figure is CPU time of both ends, which on veth includes the path.
  */
-import { readFileSync } from "node:fs";
 import {
   execute,
   type Lab,
@@ -13,16 +12,28 @@ import {
   serverPod,
   until,
 } from "../conformance/fixture.ts";
+import { cpuPerConnection, startAcceptor } from "./connects.ts";
 import { percentile, ratio, row } from "./figures.ts";
+import { cpuPerPacket, startIperf } from "./iperf.ts";
 
 const ROUNDS = 10;
 /** What any stateful filter pays: the kernel's connection tracking and one rule. */
 const CONNTRACK_ALONE =
   "table inet alone { chain forward { type filter hook forward priority 0; ct state established,related accept; }; }";
 const SECONDS = 2;
+const [PACKET_PORT, CONNECTION_PORT] = [5201, 5202];
+
+/** Figures of one kind in the three states of the nodes' tables. */
+interface Figures {
+  readonly filtered: number[];
+  readonly tracked: number[];
+  readonly plain: number[];
+}
+
+const empty = (): Figures => ({ filtered: [], tracked: [], plain: [] });
 
 export async function benchPacket(lab: Lab): Promise<void> {
-  console.log("\n== CPU per 1,500-byte packet, pod to pod across nodes");
+  console.log("\n== CPU per 1,500-byte packet and per new connection, pod to pod across nodes");
   const policies = ["server", "client"].map((app) => ({
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",
@@ -48,70 +59,31 @@ export async function benchPacket(lab: Lab): Promise<void> {
   const { supervisor } = await lab.status();
   process.kill(supervisor.pid, "SIGSTOP");
   for (const node of nodes) process.kill(node.pid, "SIGKILL");
-  const iperf = Bun.spawn(["nsenter", `--net=${server.netns}`, "--", "iperf3", "-s"], {
-    stdout: "ignore",
-    stderr: "ignore",
-  });
+  const iperf = startIperf(server.netns, PACKET_PORT);
+  const acceptor = startAcceptor(server.netns, CONNECTION_PORT);
+  const [packets, connections] = [empty(), empty()];
+  const address = server.addresses.find((each) => !each.includes(":")) ?? "";
+  const options = { netns: client.netns, address, seconds: SECONDS };
   try {
     for (const pod of [server, client])
       await lab.inPod(pod, "ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off");
     await until(
-      "iperf3 to listen",
+      "the servers to listen",
       async () =>
-        (
-          await execute([
-            "nsenter",
-            `--net=${client.netns}`,
-            "--",
-            "iperf3",
-            "-c",
-            server.addresses[0] ?? "",
-            "-n",
-            "1K",
-          ])
-        ).exitCode === 0,
+        (await lab.connects(client, address, 80)) &&
+        (await execute(["nsenter", `--net=${server.netns}`, "--", "ss", "-Hltn"])).stdout.includes(
+          `:${CONNECTION_PORT}`,
+        ),
     );
-    const tables = new Map<string, string>();
-    for (const node of nodes)
-      tables.set(
-        node.name,
-        await until(`the table of ${node.name} to have no owner`, () => rulesWithoutOwner(lab, node)),
+    await alternate(lab, nodes, async (state) => {
+      packets[state].push(await cpuPerPacket({ ...options, port: PACKET_PORT, serverPid: iperf.pid }));
+      connections[state].push(
+        await cpuPerConnection({ ...options, port: CONNECTION_PORT, serverPid: acceptor.pid, seconds: 1 }),
       );
-    const filtered: number[] = [];
-    const plain: number[] = [];
-    const tracked: number[] = [];
-    for (let i = 0; i < ROUNDS; i++) {
-      filtered.push(await measure(client, server, iperf.pid));
-      for (const node of nodes) await lab.inNode(node, "nft", "delete", "table", "inet", "calico");
-      plain.push(await measure(client, server, iperf.pid));
-      for (const node of nodes) await restore(node, CONNTRACK_ALONE);
-      tracked.push(await measure(client, server, iperf.pid));
-      for (const node of nodes) await lab.inNode(node, "nft", "delete", "table", "inet", "alone");
-      for (const node of nodes) await restore(node, tables.get(node.name) ?? "");
-    }
-    row("with policy and source check", filtered, "µs");
-    row("one rule: established connections accepted", tracked, "µs");
-    row("no table at all", plain, "µs");
-    ratio(
-      "CPU per packet, connection tracking alone : plain",
-      percentile(tracked, 0.5) / percentile(plain, 0.5),
-      "printed for scale",
-    );
-    ratio(
-      "CPU per packet, filtered : plain (of medians)",
-      percentile(filtered, 0.5) / percentile(plain, 0.5),
-      "1.25 at most",
-    );
-    ratio(
-      "the same, median of the rounds' own ratios",
-      percentile(
-        filtered.map((value, i) => value / (plain[i] ?? 1)),
-        0.5,
-      ),
-      "1.25 at most",
-    );
+    });
   } finally {
     iperf.kill();
+    acceptor.kill();
     process.kill(supervisor.pid, "SIGCONT");
     for (const { name } of nodes)
       await until(
@@ -120,6 +92,42 @@ export async function benchPacket(lab: Lab): Promise<void> {
       );
     await lab.must("delete", "namespace", "packets");
   }
+  say("CPU per packet", packets, "1.25 at most");
+  say("CPU per new connection", connections, "1.18 at most");
+}
+
+/** Measures with the nodes' own tables, with none, and with tracking alone, in turn. */
+async function alternate(
+  lab: Lab,
+  nodes: readonly LabNode[],
+  measure: (state: keyof Figures) => Promise<void>,
+): Promise<void> {
+  const tables = new Map<string, string>();
+  for (const node of nodes)
+    tables.set(
+      node.name,
+      await until(`the table of ${node.name} to have no owner`, () => rulesWithoutOwner(lab, node)),
+    );
+  for (let i = 0; i < ROUNDS; i++) {
+    await measure("filtered");
+    for (const node of nodes) await lab.inNode(node, "nft", "delete", "table", "inet", "calico");
+    await measure("plain");
+    for (const node of nodes) await restore(node, CONNTRACK_ALONE);
+    await measure("tracked");
+    for (const node of nodes) await lab.inNode(node, "nft", "delete", "table", "inet", "alone");
+    for (const node of nodes) await restore(node, tables.get(node.name) ?? "");
+  }
+}
+
+function say(what: string, { filtered, tracked, plain }: Figures, aim: string): void {
+  row(`${what}, with policy and source check`, filtered, "µs");
+  row(`${what}, one rule: established accepted`, tracked, "µs");
+  row(`${what}, no table at all`, plain, "µs");
+  const [one, of] = [percentile(filtered, 0.5), percentile(plain, 0.5)];
+  ratio(`${what}, connection tracking alone : plain`, percentile(tracked, 0.5) / of, "printed for scale");
+  ratio(`${what}, filtered : plain (of medians)`, one / of, aim);
+  const rounds = filtered.map((value, i) => value / (plain[i] ?? Number.NaN));
+  ratio("the same, median of the rounds' own ratios", percentile(rounds, 0.5), aim);
 }
 
 /** The node's rules without the flags of their tables, which this nft cannot read again; undefined while one has an owner. */
@@ -133,33 +141,4 @@ async function restore(node: LabNode, ruleset: string): Promise<void> {
     input: ruleset,
   });
   if (exitCode !== 0) throw new Error(stderr);
-}
-
-/** Microseconds of CPU of client and server for each packet of 1,448 bytes of payload. */
-async function measure(client: LabPod, server: LabPod, serverPid: number): Promise<number> {
-  const before = cpuNanoseconds(serverPid);
-  const { stdout } = await execute([
-    "nsenter",
-    `--net=${client.netns}`,
-    "--",
-    "iperf3",
-    "-J",
-    "-t",
-    String(SECONDS),
-    "-M",
-    "1448",
-    "-c",
-    server.addresses[0] ?? "",
-  ]);
-  const result = JSON.parse(stdout) as {
-    end: { sum_received: { bytes: number }; cpu_utilization_percent: { host_total: number } };
-  };
-  const serverCpu = cpuNanoseconds(serverPid) - before;
-  const clientCpu = (result.end.cpu_utilization_percent.host_total / 100) * SECONDS * 1e9;
-  return (serverCpu + clientCpu) / 1e3 / (result.end.sum_received.bytes / 1448);
-}
-
-/** Run time of a process so far; /proc/PID/schedstat, first field. */
-function cpuNanoseconds(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[0]);
 }

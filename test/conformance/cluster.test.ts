@@ -364,6 +364,7 @@ describe("restarts", () => {
     expect((await blocked).stdout).toContain(" 0 received");
     const status = await lab.daemon(node);
     expect(status.drivers.map(({ name, writes, pending }) => ({ name, writes, pending }))).toEqual([
+      { name: "links", writes: 0, pending: 0 },
       { name: "routes", writes: 0, pending: 0 },
       { name: "nftables", writes: kernelOwnsTables() ? 1 : 0, pending: 0 },
     ]);

@@ -6,6 +6,7 @@ import { describeProcess } from "../processes.ts";
 
 export const REPOSITORY = resolve(import.meta.dir, "../..");
 export const CALICO = `${REPOSITORY}/bin/calico`;
+export const CALICO_LAB = `${REPOSITORY}/bin/calico-lab`;
 export const CALICOCTL = `${REPOSITORY}/bin/calicoctl`;
 
 /** `embedded`, or `kubernetes` for the same tests on Kubernetes' own API server, whose programs must then be on PATH. */
@@ -94,7 +95,7 @@ async function removeAbandoned(): Promise<void> {
       .text()
       .catch(() => "");
     if (owner === "" || describeProcess(Number.parseInt(owner, 10)) === owner) continue;
-    await execute([CALICO, "lab", "down", "--name", name]);
+    await execute([CALICO_LAB, "down", "--name", name]);
     await removeExtras(name);
     rmSync(`${OWNERS}/${name}`, { force: true });
   }
@@ -132,8 +133,7 @@ export class Lab {
     mkdirSync(OWNERS, { recursive: true });
     writeFileSync(`${OWNERS}/${this.name}`, describeProcess(process.pid) ?? "");
     const { exitCode, stderr, stdout } = await execute([
-      CALICO,
-      "lab",
+      CALICO_LAB,
       "up",
       "--name",
       this.name,
@@ -146,7 +146,7 @@ export class Lab {
   }
 
   async down(): Promise<void> {
-    await execute([CALICO, "lab", "down", "--name", this.name]);
+    await execute([CALICO_LAB, "down", "--name", this.name]);
     rmSync(`${OWNERS}/${this.name}`, { force: true });
   }
 
@@ -155,7 +155,7 @@ export class Lab {
   }
 
   async status(): Promise<LabStatus> {
-    const { stdout, stderr } = await execute([CALICO, "lab", "status", "--name", this.name, "-o", "json"]);
+    const { stdout, stderr } = await execute([CALICO_LAB, "status", "--name", this.name, "-o", "json"]);
     if (stdout === "") throw new Error(stderr);
     return JSON.parse(stdout) as LabStatus;
   }

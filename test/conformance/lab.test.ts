@@ -1,7 +1,7 @@
 /** The lab itself: side by side with another, made twice, removed without a trace also after a crash, and refusing nonsense in words. */
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { CALICO, execute, Lab, list, namespace, serverPod, until } from "./fixture.ts";
+import { CALICO, CALICO_LAB, execute, Lab, list, namespace, serverPod, until } from "./fixture.ts";
 
 const [first, second] = [new Lab(), new Lab()];
 afterAll(async () => {
@@ -54,7 +54,7 @@ test("two labs live side by side, and one may be made twice", async () => {
 }, 120_000);
 
 test("other settings under the same name are refused, naming both", async () => {
-  const { exitCode, stderr } = await execute([CALICO, "lab", "up", "--name", first.name, "--nodes", "3"]);
+  const { exitCode, stderr } = await execute([CALICO_LAB, "up", "--name", first.name, "--nodes", "3"]);
   expect(exitCode).toBe(1);
   expect(stderr).toContain(`lab ${first.name} exists with other settings (2 nodes, IPv4, pools 10.65.0.0/16)`);
 });
@@ -74,9 +74,9 @@ test.each([
   [["--pool", "10.1.0.0/27"], "--pool 10.1.0.0/27 is smaller than one block: its length must be at most 26"],
   [["--frob"], "unknown option '--frob'"],
 ] as const)("nonsense is refused in words and makes nothing: %p", async (flags, words) => {
-  const { exitCode, stderr } = await execute([CALICO, "lab", "up", "--name", "nonsense", ...flags]);
+  const { exitCode, stderr } = await execute([CALICO_LAB, "up", "--name", "nonsense", ...flags]);
   expect(exitCode).toBe(2);
-  expect(stderr).toContain(`calico lab up: ${words}`);
+  expect(stderr).toContain(`calico-lab up: ${words}`);
   expect(stderr).toContain("--help");
   expect(traces("nonsense")).toEqual([]);
 });
@@ -85,8 +85,7 @@ test("exec gives the command's own exit code and output", async () => {
   await first.apply(list(namespace("lab"), serverPod("lab", "one", { app: "one" })));
   await first.pods("lab", "one");
   const done = await execute([
-    CALICO,
-    "lab",
+    CALICO_LAB,
     "exec",
     "--name",
     first.name,
@@ -97,10 +96,10 @@ test("exec gives the command's own exit code and output", async () => {
     "echo out; exit 7",
   ]);
   expect([done.exitCode, done.stdout]).toEqual([7, "out\n"]);
-  const missing = await execute([CALICO, "lab", "exec", "--name", first.name, "lab/two", "--", "true"]);
+  const missing = await execute([CALICO_LAB, "exec", "--name", first.name, "lab/two", "--", "true"]);
   expect([missing.exitCode, missing.stderr]).toEqual([
     1,
-    `calico lab exec: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`,
+    `calico-lab exec: there is no running pod lab/two in lab ${first.name}; see "kubectl get pods -A"\n`,
   ]);
 }, 60_000);
 
@@ -116,7 +115,7 @@ test("a daemon that dies is started again, and counted", async () => {
 
 /** What `lab status` prints for people. */
 async function shown(lab: Lab): Promise<string> {
-  return (await execute([CALICO, "lab", "status", "--name", lab.name])).stdout;
+  return (await execute([CALICO_LAB, "status", "--name", lab.name])).stdout;
 }
 
 test("status says nothing is wrong with a lab that works", async () => {
@@ -193,7 +192,7 @@ test("status bears pods that go while it looks", async () => {
   })();
   const failures: string[] = [];
   while (going) {
-    const { exitCode, stderr } = await execute([CALICO, "lab", "status", "--name", first.name]);
+    const { exitCode, stderr } = await execute([CALICO_LAB, "status", "--name", first.name]);
     if (exitCode !== 0) failures.push(stderr);
   }
   await churn;
@@ -201,7 +200,7 @@ test("status bears pods that go while it looks", async () => {
 }, 120_000);
 
 test.each(["SIGINT", "SIGTERM"] as const)(
-  "%s while a lab is made says what is left and how to remove it",
+  "%s while `calico lab` makes a lab says once what is left and how to remove it",
   async (signal) => {
     const name = `${second.name}-half`;
     const child = Bun.spawn([CALICO, "lab", "up", "--name", name], { stdout: "pipe", stderr: "pipe" });
@@ -213,11 +212,12 @@ test.each(["SIGINT", "SIGTERM"] as const)(
         if (said.includes("starting the API") && !said.includes("interrupted")) child.kill(signal);
       }
       expect(said).toContain(
-        `interrupted. What is made of lab ${name} so far stays, and may be running: "calico lab down --name ${name}" removes it`,
+        `interrupted. What is made of lab ${name} so far stays, and may be running: "calico-lab down --name ${name}" removes it`,
       );
+      expect(said.split("interrupted").length).toBe(2);
       expect(await child.exited).toBe(signal === "SIGINT" ? 130 : 143);
     } finally {
-      await execute([CALICO, "lab", "down", "--name", name]);
+      await execute([CALICO_LAB, "down", "--name", name]);
     }
     expect(traces(name)).toEqual([]);
   },
@@ -227,9 +227,9 @@ test.each(["SIGINT", "SIGTERM"] as const)(
 test("down leaves no trace, also after its supervisor was killed, and touches no other lab", async () => {
   process.kill((await first.status()).supervisor.pid, "SIGKILL");
   expect(traces(first.name).length).toBeGreaterThan(10);
-  const { exitCode, stdout } = await execute([CALICO, "lab", "down", "--name", first.name]);
+  const { exitCode, stdout } = await execute([CALICO_LAB, "down", "--name", first.name]);
   expect([exitCode, stdout]).toEqual([0, `lab ${first.name} is removed\n`]);
   expect(traces(first.name)).toEqual([]);
   expect((await second.must("get", "nodes", "-o", "name")).trim()).toBe("node/n1");
-  expect((await execute([CALICO, "lab", "down", "--name", first.name])).stdout).toBe(`there is no lab ${first.name}\n`);
+  expect((await execute([CALICO_LAB, "down", "--name", first.name])).stdout).toBe(`there is no lab ${first.name}\n`);
 }, 60_000);

@@ -48,9 +48,9 @@ for (const [i, step] of steps.entries()) {
   test(`${i + 1}. ${step.command}`, async () => {
     if (/^(make |export )/.test(step.command)) return;
     const command = step.command
-      .replace("bin/calico lab exec ", `bin/calico lab exec --name ${lab.name} `)
-      .replace("bin/calico lab node-exec ", `bin/calico lab node-exec --name ${lab.name} `)
-      .replace("bin/calico lab status", `bin/calico lab status --name ${lab.name}`);
+      .replace("bin/calico-lab exec ", `bin/calico-lab exec --name ${lab.name} `)
+      .replace("bin/calico-lab node-exec ", `bin/calico-lab node-exec --name ${lab.name} `)
+      .replace("bin/calico-lab status", `bin/calico-lab status --name ${lab.name}`);
     let last = "";
     // Typed by a person, a command is repeated until what was started is there; so here.
     await until(

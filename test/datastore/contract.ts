@@ -177,6 +177,24 @@ function reads(store: () => Store): void {
     expect((await store().list("ServiceAccount", { labels: { suite: label } })).items.length).toBe(30);
   });
 
+  test("pages: together they are the list, and the first one says that it is; of nothing there is one, to watch from", async () => {
+    const label = fresh("pages");
+    for (let i = 0; i < 5; i++)
+      await store().create("ServiceAccount", account(fresh("pages"), "contract-a", { suite: label }));
+    for (const [suite, count] of [
+      [label, 5],
+      ["nobody", 0],
+    ] as const) {
+      const options = { labels: { suite } };
+      const pages = await Array.fromAsync(store().pages("ServiceAccount", options));
+      expect(pages.map(({ isFirst }) => isFirst)).toEqual(pages.map((_, index) => index === 0));
+      expect(pages.length).toBeGreaterThan(0);
+      expect(pages.flatMap(({ items }) => items)).toEqual([...(await store().list("ServiceAccount", options)).items]);
+      expect(pages.flatMap(({ items }) => items).length).toBe(count);
+      expect(pages.at(-1)?.revision).toMatch(/^[1-9]\d*$/);
+    }
+  });
+
   test("an aborted signal rejects before anything is done", async () => {
     const name = fresh("abort");
     const signal = AbortSignal.abort(new Error("stopped"));

@@ -40,6 +40,7 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
     kinds: ["IPPool"],
     clock: doors.clock,
     random: doors.random,
+    reduce: (update) => update,
     sink,
     log: () => {},
   });

@@ -91,6 +91,7 @@ test("the server stops and starts again under a syncer: it goes on, and misses n
     kinds: ["IPPool"],
     clock: doors.clock,
     random: doors.random,
+    reduce: (update) => update,
     sink,
     log: () => {},
   });

@@ -6,9 +6,11 @@ import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { load } from "js-yaml";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Kind } from "../../src/model/kind.ts";
+import { type RowUpdate, rowsFor } from "../../src/model/convert/rows.ts";
 import type { Update } from "../../src/model/update.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { sys, withNamespaces } from "../kernel/fixture.ts";
@@ -20,15 +22,15 @@ const KIND_OF: Readonly<Record<string, Kind>> = {
   Namespace: "Namespace",
 };
 
-function updateOf(resource: Resource): Update {
+function updateOf(resource: Resource): RowUpdate {
   const kind = KIND_OF[resource.kind];
   if (kind === undefined) throw new Error(`the golden has an object of kind ${resource.kind}`);
-  return {
+  return rowsFor("n1")({
     kind,
     key: keyOf(kind, resource),
     value: resource,
     origin: { revision: "1", generation: 1, seenAt: 0 },
-  } as Update;
+  } as Update);
 }
 
 /** A pod of node n1 has been wired: its record, as ADD would write it. */
@@ -67,7 +69,7 @@ for (const file of readdirSync(DIRECTORY).filter((name) => name.endsWith(".yaml"
     for (const resource of resources) wire(graph, resource);
     let printed = "";
     withNamespaces(["golden"], (namespace) => {
-      const driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+      const driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
       driver.lower(graph.program, graph.flush());
       driver.read();
       driver.commit();

@@ -2,19 +2,30 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "bun:test";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
-import type { EndpointId, Program, ProgramDelta, Route, RouteId } from "../../src/program/program.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
+import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../../src/program/route.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import type { Prefix } from "../../src/net/prefix.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { type Namespace, onBothKernels } from "./fixture.ts";
 
-const ROUTES: ReadonlyMap<RouteId, Route> = new Map<RouteId, Route>([
-  ["10.65.0.1/32" as RouteId, { type: "local", interface: "cali1" }],
-  ["fd00:65::1/128" as RouteId, { type: "local", interface: "cali1" }],
-  ["10.65.0.0/26" as RouteId, { type: "blackhole" }],
-  ["fd00:65::/122" as RouteId, { type: "blackhole" }],
-]);
+const ROUTES: ReadonlyMap<RouteId, Route> = new Map(
+  [
+    localRoute("10.65.0.1/32" as Prefix, "cali1"),
+    localRoute("fd00:65::1/128" as Prefix, "cali1"),
+    blackholeRoute("10.65.0.0/26" as Prefix),
+    blackholeRoute("fd00:65::/122" as Prefix),
+  ].map((route) => [routeIdOf(route), route]),
+);
 let nowMs = 0;
-const clock = { monotonicMs: () => nowMs };
-const EMPTY: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
+const clock = { monotonicMs: () => nowMs, wallMs: () => nowMs };
+const EMPTY: Program = {
+  settings: DEFAULT_SETTINGS,
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+};
 
 function delta(routes: ProgramDelta["routes"]): ProgramDelta {
   return { sets: new Map(), policies: new Map(), endpoints: new Map(), routes, members: new Map() };
@@ -192,20 +203,13 @@ onBothKernels(({ name: kernel, sys, withNamespaces }) => {
     withNamespaces(["routes"], (namespace) => {
       const driver = open(namespace, ROUTES);
       expect(driver.pending).toBe(2);
-      const endpoint = {
-        source: { kind: "Pod", namespace: "a", name: "b" },
-        addresses: ["10.65.0.1"],
-        ingress: { tiers: [], otherwise: "allow" },
-        egress: { tiers: [], otherwise: "allow" },
-      } as const;
-      const program = { ...EMPTY, endpoints: new Map([["cali1" as EndpointId, endpoint]]) } as unknown as Program;
-      expect(driver.isProgrammed("cali1" as EndpointId, program)).toBe(false);
+      expect(driver.isProgrammed("cali1" as EndpointId)).toBe(false);
       namespace.run(["ip", "link", "add", "cali1", "type", "veth", "peer", "name", "peer"]);
       namespace.run(["ip", "link", "set", "cali1", "up"]);
       namespace.run(["ip", "link", "set", "peer", "up"]);
       driver.commit();
       expect(driver.pending).toBe(0);
-      expect(driver.isProgrammed("cali1" as EndpointId, program)).toBe(true);
+      expect(driver.isProgrammed("cali1" as EndpointId)).toBe(true);
       driver.close();
     });
   });
@@ -299,10 +303,8 @@ onBothKernels(({ name: kernel, sys, withNamespaces }) => {
         namespace.run(["ip", family, "route", "replace", ...words]);
         const foreign = allTo(namespace, destination);
         // The driver has not read since.
-        const other: Route =
-          destination.endsWith("/26") || destination.endsWith("/122")
-            ? { type: "local", interface: "cali1" }
-            : { type: "local", interface: "peer" };
+        const isBlock = destination.endsWith("/26") || destination.endsWith("/122");
+        const other = localRoute(destination as Prefix, isBlock ? "cali1" : "peer");
         driver.lower(EMPTY, delta(new Map([[destination as RouteId, other]])));
         expect(() => driver.commit()).toThrow("another's route is there");
         expect(allTo(namespace, destination)).toEqual(foreign);
@@ -336,7 +338,7 @@ onBothKernels(({ name: kernel, sys, withNamespaces }) => {
           "80",
           ...(family === "-4" ? ["scope", "link"] : []),
         ]);
-      const local = new Map([...ROUTES].filter(([, { type }]) => type === "local"));
+      const local = new Map([...ROUTES].filter(([, { type }]) => type === "unicast"));
       driver.lower(EMPTY, delta(local));
       driver.commit();
       expect([driver.pending, shown(namespace)]).toEqual([

@@ -60,7 +60,7 @@ async function withBench(
   const [node, pod, world] = [makeNamespace("node"), makeNamespace("pod"), makeNamespace("world")];
   const abort = new AbortController();
   const reports: Bench["reports"] = [];
-  const driver = new NftablesDriver(sysOf(node, options.notificationBytes), { ownsTable: false });
+  const driver = new NftablesDriver(sysOf(node, options.notificationBytes), { ownsTable: false, clock: openClock() });
   const loop = new Loop({
     drivers: [driver],
     clock: openClock(),
@@ -99,7 +99,7 @@ async function withBench(
       podInterface: "eth0",
     });
     loop.step(graph.program, graph.flush());
-    loop.start();
+    await loop.start();
     const running = loop.run(abort.signal);
     await run({
       node,
@@ -187,8 +187,8 @@ for (const family of [0, 1] as const) {
 test("nothing is read again for own commits, nor for what happens to other tables", () =>
   withBench(async ({ node, loop, driver, reports }) => {
     let reads = 0;
-    const read = driver.read.bind(driver);
-    driver.read = () => (reads++, read());
+    const reading = driver.reading.bind(driver);
+    driver.reading = (only) => (reads++, reading(only));
     const graph = new Graph({ node: "n1" });
     loop.step(graph.program, graph.flush());
     node.run([

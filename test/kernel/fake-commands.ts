@@ -107,6 +107,11 @@ class Ip {
   }
 
   #link(verb: string): string {
+    if (verb === "")
+      return this.#client
+        .links()
+        .map(({ name }) => `${name}\n`)
+        .join("");
     const name = this.#next();
     if (verb === "delete") this.#client.deleteLink(this.#index(name));
     else if (verb === "add") {

@@ -1,12 +1,14 @@
 /** Names of kernel objects as an attack: whoever may write policies in one namespace tries to give two of them one chain. */
 import { expect, test } from "bun:test";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
-import { endpointChain, policyChain, setName, tierChain } from "../../src/dataplane/nftables/names.ts";
+import { policyChain, setName, stageChain } from "../../src/dataplane/nftables/names.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { PolicyId, SetId } from "../../src/program/policy.ts";
+import type { Direction } from "../../src/model/policy.ts";
 import type { EndpointId } from "../../src/program/program.ts";
 import { deletionOf, updateOf } from "../property/updates.ts";
 import { keyOf } from "../../src/model/resource.ts";
@@ -51,7 +53,7 @@ class Node {
 
   constructor(namespace: Namespace) {
     this.#namespace = namespace;
-    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
     this.driver.read();
   }
 
@@ -107,22 +109,26 @@ test("no two ids share a name, whatever they consist of, and every name is short
     "K/a/ü",
     "K/a/",
   ];
-  const names = ids.map((id) => policyChain(id as PolicyId, "ingress"));
+  const names = ids.map((id) => policyChain(id as PolicyId, "ingress", "accept"));
   // The name of one id, taken as another's.
-  const crafted = names.map((name) => policyChain(name.slice("cali-pi-".length) as PolicyId, "ingress"));
+  const crafted = names.map((name) => policyChain(name.slice("cali-pi-".length) as PolicyId, "ingress", "accept"));
   const literal = ids.flatMap((id, i) => (names[i] === `cali-pi-${id}` ? [`cali-pi-${id}`] : []));
   expect(new Set([...names, ...crafted]).size).toBe(2 * ids.length - literal.length);
   for (const name of [...names, ...crafted]) {
     expect(name).toMatch(/^[A-Za-z0-9_./-]+$/);
     expect(name.length).toBeLessThan(256);
   }
-  expect(policyChain("KubernetesNetworkPolicy/shop/web" as PolicyId, "egress")).toBe(
+  expect(policyChain("KubernetesNetworkPolicy/shop/web" as PolicyId, "egress", "continue")).toBe(
     "cali-po-KubernetesNetworkPolicy/shop/web",
   );
 });
 
 test("the chain of a tier is no endpoint's, and sets are called by their ids", () => {
-  expect(tierChain("cali1" as EndpointId, "egress", 1)).not.toBe(endpointChain("cali1-tier1" as EndpointId, "egress"));
-  expect(endpointChain("cali0123456789a" as EndpointId, "ingress")).toBe("cali-tw-0123456789a");
+  const chain = (id: string, kind: "workload" | "host", direction: Direction, part?: number): string =>
+    stageChain(id as EndpointId, { kind }, "normal", direction, part);
+  expect(chain("cali1", "workload", "egress", 1)).not.toBe(chain("cali1-part1", "workload", "egress"));
+  expect(chain("cali0123456789a", "workload", "ingress")).toBe("cali-tw-0123456789a");
+  expect(chain("eth0", "host", "ingress")).toBe("cali-fh-eth0");
+  expect(chain("*", "host", "egress")).toBe("cali-th-any-interface-at-all");
   expect(setName("s-00" as SetId, 6)).toBe("s-00-6");
 });

@@ -61,6 +61,8 @@ onBothKernels(({ sys, withNamespaces }) => {
           up: true,
           group: 0,
           peerIndex: podIndex,
+          ipv4: expect.anything(),
+          ipv6: expect.anything(),
         });
         expect(pod.linkByName("eth0")).toMatchObject({
           mac: "02:00:00:00:00:01",

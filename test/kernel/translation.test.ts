@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Graph } from "../../src/calc/graph.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Addr } from "../../src/net/addr.ts";
@@ -90,7 +91,7 @@ function program(ingress: object[] | undefined): void {
     });
   }
   driver?.close();
-  driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false }));
+  driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
   driver.lower(graph.program, graph.flush());
   driver.read();
   driver.commit();

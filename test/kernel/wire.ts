@@ -106,10 +106,12 @@ export function encodePacket(packet: FlowPacket, marker: number): Uint8Array {
   return concat(header, payload);
 }
 
-/** TCP SYN, SCTP INIT (RFC 9260 §3.3.2), UDP, or an echo request; anything else eight bytes of zeros. */
+/** TCP SYN, SCTP INIT (RFC 9260 §3.3.2), UDP, or ICMP of the packet's type; anything else looks like an echo request. */
 function encodeTransport(packet: FlowPacket): Uint8Array {
   const { protocol } = packet;
-  if (!hasPorts(protocol)) return Uint8Array.from([protocol === 58 ? 128 : 8, 0, 0, 0, 0, 1, 0, 1]);
+  const echo = { type: protocol === 58 ? 128 : 8, code: 0 };
+  const { type, code } = packet.icmp ?? echo;
+  if (!hasPorts(protocol)) return Uint8Array.from([type, code, 0, 0, 0, 1, 0, 1]);
   const bytes = new Uint8Array(protocol === TCP ? 20 : protocol === SCTP ? 32 : 8);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, packet.sourcePort ?? 0);

@@ -1,7 +1,7 @@
 /** What the product's definitions are to a real API server, and that the embedded API judges by rules in CEL as the real one does. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { CALICO_ADMISSION } from "../../src/apiserver/admission.ts";
-import { TestServer } from "../../src/apiserver/test-client.ts";
+import { CALICO_ADMISSION } from "../../lab/apiserver/admission.ts";
+import { TestServer } from "../../lab/apiserver/test-client.ts";
 import { CRDS } from "../../src/model/kinds/crds.ts";
 import { arrayAt, cloneJson, fieldAt, type JsonObject, stringAt } from "../../src/model/schema/json.ts";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";

@@ -6,7 +6,7 @@ import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type Key } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
-import { podOf } from "../../src/model/kubernetes/pod.ts";
+import { endpointOfPod } from "../../src/model/convert/pod.ts";
 import {
   type Addr,
   addrFromInteger,
@@ -16,7 +16,7 @@ import {
   familyOf,
   parseAddr,
 } from "../../src/net/addr.ts";
-import type { FlowPacket } from "../../src/net/flow.ts";
+import type { FlowPacket, Icmp } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
 import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
@@ -126,7 +126,7 @@ function claimsOf(random: Random, other: Resource<"Pod">, free: readonly number[
 
 /** Addresses of status and annotation. */
 function addressesNamedBy(pod: Resource<"Pod">): readonly Addr[] {
-  const model = podOf(pod);
+  const model = endpointOfPod(pod);
   return model.ok ? model.value.addresses : [];
 }
 
@@ -277,7 +277,7 @@ export function recordOf(
   index: number,
   isRecorded: (addr: Addr) => boolean = () => true,
 ): CniRecord[] {
-  const pod = podOf(resource);
+  const pod = endpointOfPod(resource);
   if (!pod.ok) return [];
   const addresses =
     pod.value.addressesFrom === "annotation" ? pod.value.addresses.filter(isRecorded) : pod.value.addresses;
@@ -286,7 +286,7 @@ export function recordOf(
   return [
     {
       containerId: `container-${id}`,
-      pod: pod.value.key,
+      pod: keyOf("Pod", resource),
       interface: `cali${id}`,
       addresses,
       mac: "ee:ee:ee:ee:ee:ee",
@@ -320,8 +320,17 @@ export function randomPackets(cluster: RandomCluster, count: number, seed: numbe
       ? { sourcePort: random.pick(edges.ports), destinationPort: random.pick(edges.ports) }
       : { sourcePort: undefined, destinationPort: undefined };
     const ends = direction === "ingress" ? { source: other, destination: own } : { source: own, destination: other };
-    return { pod: record.pod, direction, packet: { ...ends, protocol, ...ports } };
+    const icmp = protocol === ICMP || protocol === ICMPV6 ? { icmp: randomIcmp(random) } : {};
+    return { pod: record.pod, direction, packet: { ...ends, protocol, ...ports, ...icmp } };
   });
+}
+
+/** Echo, unreachable and time exceeded of either version: routers forward them all. */
+export const ICMP_TYPES = [0, 1, 3, 8, 11, 128, 129] as const;
+export const ICMP_CODES = [0, 1, 3] as const;
+
+function randomIcmp(random: Random): Icmp {
+  return { type: random.pick(ICMP_TYPES), code: random.pick(ICMP_CODES) };
 }
 
 interface Edges {
@@ -338,7 +347,7 @@ function edgesOf(cluster: RandomCluster): Edges {
   }
   for (const node of cluster.nodes)
     for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
-  const ports = new Set([1, 53, 80, 81, 8080, 65535]);
+  const ports = new Set([1, 22, 53, 80, 81, 8080, 65535]);
   walk(cluster.networkPolicies, (field, value) => {
     if (typeof value === "string" && value.includes("/")) addBlockEdges(addresses, value);
     if (typeof value === "number" && (field === "port" || field === "endPort"))

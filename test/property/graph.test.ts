@@ -1,17 +1,18 @@
 /** The graph against its oracle: after every batch of random updates, the incremental program is the one computed from scratch, its deltas replay to it, and the program's invariants hold. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { programOf, type State } from "../../src/calc/from-scratch.ts";
+import { bgpOf, programOf, type State } from "../../src/calc/from-scratch.ts";
 import { Graph } from "../../src/calc/graph.ts";
+import type { Bgp } from "../../src/model/bgp.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { formatKey, type KeyText } from "../../src/model/key.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Update } from "../../src/model/update.ts";
-import { diffPrograms, isEmptyDelta } from "../../src/program/diff.ts";
+import { diffPrograms, isEmptyDelta, membersOf } from "../program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";
-import { printProgram } from "../../src/program/print.ts";
-import type { Delta, Program, ProgramDelta } from "../../src/program/program.ts";
+import { printProgram } from "../program/print.ts";
+import { type Delta, policiesNamedBy, type Program, type ProgramDelta, stagesOf } from "../../src/program/program.ts";
 import {
   blockHolding,
   claimingPod,
@@ -25,7 +26,7 @@ import {
 } from "./clusters.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
-import { deletionOf, updateOf, updatesOf } from "./updates.ts";
+import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
 
 /** What has been said last about every key: the truth that the graph must have understood. */
 class World {
@@ -35,7 +36,7 @@ class World {
   readonly past: Update[] = [];
 
   say(update: Update, graph: Graph): void {
-    graph.update([update]);
+    graph.update([rowOf(update)]);
     this.past.push(update);
     if (update.value === undefined) this.objects.delete(formatKey(update.key));
     else this.objects.set(formatKey(update.key), update);
@@ -59,6 +60,8 @@ class World {
       serviceAccounts: [] as Resource<"ServiceAccount">[],
       networkPolicies: [] as Resource<"KubernetesNetworkPolicy">[],
       blocks: [] as Resource<"IPAMBlock">[],
+      pools: [] as Resource<"IPPool">[],
+      nodes: [] as Resource<"Node">[],
       records: [...this.records.values()],
     };
     for (const update of this.objects.values()) {
@@ -67,6 +70,8 @@ class World {
       if (update.kind === "ServiceAccount" && update.value) state.serviceAccounts.push(update.value);
       if (update.kind === "KubernetesNetworkPolicy" && update.value) state.networkPolicies.push(update.value);
       if (update.kind === "IPAMBlock" && update.value) state.blocks.push(update.value);
+      if (update.kind === "IPPool" && update.value) state.pools.push(update.value);
+      if (update.kind === "Node" && update.value) state.nodes.push(update.value);
     }
     return state;
   }
@@ -84,26 +89,30 @@ class Replica {
       const change = delta.members.get(id);
       const mine = this.sets.get(id);
       if (value === undefined) this.sets.delete(id);
-      else if (change === undefined)
-        this.sets.set(
-          id,
-          value.type === "ranges"
-            ? value
-            : ({ type: value.type, members: new Set<string>(value.members) } as unknown as SetMembers),
-        );
+      else if (change === undefined) this.sets.set(id, copyOf(value));
       else {
-        if (mine === undefined || mine.type === "ranges")
-          throw new Error(`a change of members for ${id}, which was not there`);
-        const members = mine.members as unknown as Set<string>;
-        for (const member of change.added) expect(members.has(member)).toBe(false);
-        for (const member of change.removed) expect(members.delete(member)).toBe(true);
-        for (const member of change.added) members.add(member);
+        if (mine === undefined) throw new Error(`a change of members for ${id}, which was not there`);
+        for (const member of change.added) expect(membersOf(mine).has(member)).toBe(false);
+        for (const member of change.removed) expect(partOf(mine, member).delete(member)).toBe(true);
+        for (const member of change.added) partOf(mine, member).add(member);
       }
     }
     applyTo(this.policies, delta.policies);
     applyTo(this.endpoints, delta.endpoints);
     applyTo(this.routes, delta.routes);
   }
+}
+
+function copyOf(set: SetMembers): SetMembers {
+  if (set.type === "address") return { type: "address", hosts: new Set(set.hosts), nets: new Set(set.nets) };
+  return set.type === "nets" ? set : { type: "address-port", members: new Set(set.members) };
+}
+
+/** The part of the set in which a member with that text belongs. */
+function partOf(set: SetMembers, member: string): Set<string> {
+  if (set.type === "nets") throw new Error("a set of nets never changes");
+  if (set.type === "address-port") return set.members as ReadonlySet<string> as Set<string>;
+  return (member.includes("/") ? set.nets : set.hosts) as ReadonlySet<string> as Set<string>;
 }
 
 function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
@@ -116,8 +125,8 @@ function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
 /** Every id named is present; a policy or set exists exactly while it is named. */
 function checkInvariants(program: Program): void {
   const policies = new Set(
-    [...program.endpoints.values()].flatMap(({ ingress, egress }) =>
-      [...ingress.tiers, ...egress.tiers].flatMap((tier) => tier.policies),
+    [...program.endpoints.values()].flatMap((endpoint) =>
+      stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)),
     ),
   );
   const rules = [...program.policies.values()].flatMap((policy) => [
@@ -126,7 +135,7 @@ function checkInvariants(program: Program): void {
   ]);
   const sets = new Set(
     rules.flatMap((rule) =>
-      rule.when.flatMap((clause) => clause.any.flatMap((atom) => (atom.on === "set" ? [atom.set] : []))),
+      rule.when.flatMap((clause) => clause.any.flatMap((atom) => ("set" in atom ? [atom.set] : []))),
     ),
   );
   expect([...program.policies.keys()].sort()).toEqual([...policies].sort());
@@ -156,20 +165,57 @@ function randomBlock(random: Random): Resource<"IPAMBlock"> {
   return { ...block, metadata: { name } };
 }
 
+/** Nodes with and without addresses, and pools that are announced or not, or cannot be read. */
+function randomBgpSource(random: Random): Update {
+  if (random.chance(40))
+    return saidOf("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name: random.pick(["p", "q"]) },
+      spec: {
+        cidr: random.pick(["10.65.0.0/16", "fd00:65::/64", "10.65.0.0"]),
+        disableBGPExport: random.chance(30),
+        disabled: random.chance(30),
+      },
+    });
+  const addresses = random.subset(["192.0.2.1", "192.0.2.2", "2001:db8::1", "no address"], 50);
+  return saidOf("Node", {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: {
+      name: random.pick([...NODES, "n3"]),
+      annotations: random.chance(20) ? { "projectcalico.org/IPv4Address": "192.0.2.7/24" } : {},
+      labels: { beat: String(random.below(9)) },
+    },
+    status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
+  });
+}
+
+function sorted<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
+  return [...table].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** By which two can be compared: rows in no order. */
+function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
+  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed)];
+}
+
 function randomStep(random: Random, world: World, graph: Graph): void {
   const pods = [...world.objects.values()].flatMap((update) =>
     update.kind === "Pod" && update.value ? [update.value] : [],
   );
-  switch (random.below(10)) {
+  switch (random.below(11)) {
+    case 10:
+      return world.say(randomBgpSource(random), graph);
     case 0:
-      return world.say(updateOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
+      return world.say(saidOf("KubernetesNetworkPolicy", randomPolicy(random)), graph);
     case 1:
-      return world.say(updateOf("Namespace", namespaceNamed(random, random.pick(NAMESPACES))), graph);
+      return world.say(saidOf("Namespace", namespaceNamed(random, random.pick(NAMESPACES))), graph);
     case 2:
-      return world.say(updateOf("IPAMBlock", randomBlock(random)), graph);
+      return world.say(saidOf("IPAMBlock", randomBlock(random)), graph);
     case 3:
       return world.say(
-        updateOf("ServiceAccount", {
+        saidOf("ServiceAccount", {
           apiVersion: "v1",
           kind: "ServiceAccount",
           metadata: { name: "robot", namespace: random.pick(NAMESPACES), labels: { app: random.pick(["web", "db"]) } },
@@ -186,14 +232,14 @@ function randomStep(random: Random, world: World, graph: Graph): void {
       );
       if (random.chance(40))
         return world.say(
-          updateOf(
+          saidOf(
             "Pod",
             claimingPod(random, name, [poolAddress(4, 1 + random.below(6)), poolAddress(6, 1 + random.below(6))]),
           ),
           graph,
         );
       return world.say(
-        updateOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod),
+        saidOf("Pod", random.chance(15) ? { ...pod, status: { ...pod.status, phase: "Succeeded" } } : pod),
         graph,
       );
     }
@@ -206,7 +252,7 @@ function randomStep(random: Random, world: World, graph: Graph): void {
     case 7:
       return world.objects.size === 0
         ? undefined
-        : world.say(deletionOf(random.pick([...world.objects.values()]).key), graph);
+        : world.say(deniedOf(random.pick([...world.objects.values()]).key), graph);
     default:
       // Back in time, or a false delete taken back.
       return world.past.length === 0 ? undefined : world.say(random.pick(world.past), graph);
@@ -218,8 +264,9 @@ function run(seed: number): void {
   const node = random.pick(NODES);
   const [graph, world, replica] = [new Graph({ node }), new World(), new Replica()];
   const cluster = randomCluster(seed);
-  const start = random.chance(70) ? random.shuffle(updatesOf(cluster)) : [];
+  const start = random.chance(70) ? random.shuffle(saidOfCluster(cluster)) : [];
   for (const record of random.subset(cluster.records, 60)) world.wire(record, graph);
+  let [bgpChanges, bgpBefore] = [0, plainBgp(graph.bgp)];
   for (let step = 0; step < 40; step++) {
     const batch = random.pick([1, 1, 1, 2, 5, 20]);
     for (let i = 0; i < batch; i++) {
@@ -237,15 +284,21 @@ function run(seed: number): void {
     if (!isEmptyDelta(diffPrograms(wanted, replica)))
       throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);
     checkInvariants(graph.program);
+    // It is said to have changed exactly when it did.
+    const bgp = plainBgp(bgpOf(world.state(node)));
+    expect(plainBgp(graph.bgp)).toEqual(bgp);
+    expect(graph.bgpChanges - bgpChanges).toBe(Bun.deepEquals(bgp, bgpBefore) ? 0 : 1);
+    [bgpChanges, bgpBefore] = [graph.bgpChanges, bgp];
   }
   // Everything said once more changes nothing; everything taken back leaves nothing.
-  graph.update([...world.objects.values()]);
+  graph.update([...world.objects.values()].map((update) => rowOf(update)));
   for (const record of world.records.values()) graph.setCniRecord(record);
   expect(isEmptyDelta(graph.flush())).toBe(true);
-  for (const update of random.shuffle([...world.objects.values()])) graph.update([deletionOf(update.key)]);
+  for (const update of random.shuffle([...world.objects.values()])) graph.update([rowOf(deniedOf(update.key))]);
   for (const name of world.records.keys()) graph.removeCniRecord(name);
   graph.flush();
   expect(printProgram(graph.program)).toBe("");
+  expect(plainBgp(graph.bgp)).toEqual(plainBgp(new Graph({ node }).bgp));
 }
 
 test(

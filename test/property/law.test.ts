@@ -4,7 +4,7 @@ import { Graph } from "../../src/calc/graph.ts";
 import { equal } from "../../src/lib/equal.ts";
 import { formatKey } from "../../src/model/key.ts";
 import { evaluate } from "../../src/program/evaluate.ts";
-import { printProgram } from "../../src/program/print.ts";
+import { printProgram } from "../program/print.ts";
 import type { EndpointId } from "../../src/program/program.ts";
 import { clusterOf } from "../../src/semantics/cluster.ts";
 import { decide } from "../../src/semantics/decide.ts";
@@ -57,7 +57,11 @@ function checkCluster(seed: number, packets: number, tally: Map<string, number>)
   for (const probe of randomPackets(cluster, packets, seed)) {
     const end = ends.get(formatKey(probe.pod));
     if (end?.program === undefined) throw new Error(`seed ${seed}: ${formatKey(probe.pod)} is on no node`);
-    const wanted = decide(meaning, probe.packet, { pod: probe.pod, direction: probe.direction, fromOwnNode: false });
+    const wanted = decide(meaning, probe.packet, {
+      endpoint: probe.pod,
+      direction: probe.direction,
+      fromOwnNode: false,
+    });
     const found = evaluate(end.program, end.id, probe.direction, probe.packet);
     if (!equal(wanted, found))
       throw new Error(disagreement(seed, cluster, probe, wanted, found, printProgram(end.program)));

@@ -128,7 +128,7 @@ function ports(random: Random): NetworkPolicyPort[] | undefined {
   return random.some(random.chance(20) ? 0 : 1, 3, () => randomPort(random));
 }
 
-function randomPort(random: Random): NetworkPolicyPort {
+export function randomPort(random: Random): NetworkPolicyPort {
   const protocol = random.chance(65) ? { protocol: random.pick(["TCP", "UDP", "SCTP"]) } : {};
   switch (random.below(5)) {
     case 0:

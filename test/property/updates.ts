@@ -1,4 +1,5 @@
-/** Updates: a cluster as a syncer would tell it. */
+/** Updates: a cluster as a syncer would tell it, as objects and as the rows that are kept of them. */
+import { type RowUpdate, rowsFor } from "../../src/model/convert/rows.ts";
 import type { Key } from "../../src/model/key.ts";
 import type { Kind } from "../../src/model/kind.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
@@ -7,21 +8,36 @@ import type { RandomCluster } from "./clusters.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 } as const;
 
-export function updateOf<K extends Kind>(kind: K, value: Resource<K>): Update {
+/** What calculation is told. */
+export const rowOf = rowsFor("n1");
+
+export function saidOf<K extends Kind>(kind: K, value: Resource<K>): Update {
   return { kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update;
 }
 
-export function deletionOf(key: Key): Update {
+export function deniedOf(key: Key): Update {
   return { kind: key.kind, key, value: undefined, origin: ORIGIN } as Update;
 }
 
-export function updatesOf(cluster: RandomCluster): Update[] {
+export function saidOfCluster(cluster: RandomCluster): Update[] {
   return [
-    ...cluster.pods.map((pod) => updateOf("Pod", pod)),
-    ...cluster.namespaces.map((namespace) => updateOf("Namespace", namespace)),
-    ...cluster.serviceAccounts.map((account) => updateOf("ServiceAccount", account)),
-    ...cluster.networkPolicies.map((policy) => updateOf("KubernetesNetworkPolicy", policy)),
-    ...cluster.blocks.map((block) => updateOf("IPAMBlock", block)),
-    ...cluster.nodes.map((node) => updateOf("Node", node)),
+    ...cluster.pods.map((pod) => saidOf("Pod", pod)),
+    ...cluster.namespaces.map((namespace) => saidOf("Namespace", namespace)),
+    ...cluster.serviceAccounts.map((account) => saidOf("ServiceAccount", account)),
+    ...cluster.networkPolicies.map((policy) => saidOf("KubernetesNetworkPolicy", policy)),
+    ...cluster.blocks.map((block) => saidOf("IPAMBlock", block)),
+    ...cluster.nodes.map((node) => saidOf("Node", node)),
   ];
+}
+
+export function updateOf<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+  return rowOf(saidOf(kind, value));
+}
+
+export function deletionOf(key: Key): RowUpdate {
+  return rowOf(deniedOf(key));
+}
+
+export function updatesOf(cluster: RandomCluster): RowUpdate[] {
+  return saidOfCluster(cluster).map((update) => rowOf(update));
 }

@@ -256,6 +256,8 @@ test("help and version are no mistakes", async () => {
     ["calicoctl", "why", "--help"],
     ["calico", "help", "cni", "install"],
     ["calico", "lab", "up", "--help"],
+    ["calico", "help", "apiserver"],
+    ["calico-lab", "--help"],
   ]) {
     expect(await run(command)).toMatchObject({ code: 0, error: "", out: expect.stringContaining("Usage: ") });
   }
@@ -264,6 +266,7 @@ test("help and version are no mistakes", async () => {
     ["calico", "--version"],
     ["calico", "-v"],
     ["calicoctl", "version"],
+    ["calico-lab", "--version"],
   ]) {
     expect(await run(command)).toMatchObject({
       code: 0,
@@ -310,7 +313,7 @@ describe("tab completion", () => {
     ["calicoctl why a ", []],
     ["calico ", ["node", "cni", "ctl", "lab", "apiserver", "version", "completion"]],
     ["calico cni ins", ["install"]],
-    ["calico lab ", ["up", "down", "status", "exec", "node-exec"]],
+    ["calico lab ", ["up", "down", "status", "exec", "node-exec", "apiserver"]],
     ["calico lab up --no", ["--nodes"]],
     ["calico ctl why --kube", ["--kubeconfig"]],
     ["calico nothing ", []],

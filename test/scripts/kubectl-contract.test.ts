@@ -27,7 +27,7 @@ async function startServer(name: string): Promise<string> {
   const server = Bun.spawn(
     [
       process.execPath,
-      join(root, "src/main.ts"),
+      join(root, "lab/main.ts"),
       "apiserver",
       "--data-dir",
       join(directory, name),

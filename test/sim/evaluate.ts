@@ -20,6 +20,13 @@ export type Fate = "accept" | "drop" | "unsure";
 const HOOKS = { input: 1, forward: 2 } as const;
 const NEW = "08000000";
 const UDP = "11";
+/** NFT_META_MARK. */
+const MARK = 3;
+
+/** A packet on its way, with the mark that rules have written on it. */
+interface Traveller extends Packet {
+  readonly mark: { value: string };
+}
 
 /** Of all base chains of the hook, in their order. */
 export function fateOf(table: FakeTable | undefined, hook: keyof typeof HOOKS, packet: Packet): Fate {
@@ -27,15 +34,16 @@ export function fateOf(table: FakeTable | undefined, hook: keyof typeof HOOKS, p
     .filter(({ base }) => base?.hook === HOOKS[hook])
     .sort((a, b) => (a.base?.priority ?? 0) - (b.base?.priority ?? 0));
   if (table === undefined || (table.flags & 1) !== 0) return "accept";
+  const traveller = { ...packet, mark: { value: "00000000" } };
   for (const chain of chains) {
-    const fate = runChain(table, chain, packet) ?? (chain.base?.policy === 0 ? "drop" : "accept");
+    const fate = runChain(table, chain, traveller) ?? (chain.base?.policy === 0 ? "drop" : "accept");
     if (fate !== "accept") return fate;
   }
   return "accept";
 }
 
 /** undefined: the chain came to its end. */
-function runChain(table: FakeTable, chain: FakeChain, packet: Packet): Fate | undefined {
+function runChain(table: FakeTable, chain: FakeChain, packet: Traveller): Fate | undefined {
   for (const rule of chain.rules) {
     const verdict = runRule(table, rule, packet);
     if (verdict === "unsure") return "unsure";
@@ -54,7 +62,7 @@ function runChain(table: FakeTable, chain: FakeChain, packet: Packet): Fate | un
 type Registers = Map<number, string>;
 
 /** undefined: the rule does not match, or says nothing. */
-function runRule(table: FakeTable, { expressions }: FakeRule, packet: Packet): FakeVerdict | "unsure" | undefined {
+function runRule(table: FakeTable, { expressions }: FakeRule, packet: Traveller): FakeVerdict | "unsure" | undefined {
   const registers: Registers = new Map();
   for (const expression of expressions) {
     const result = step(table, expression, packet, registers);
@@ -96,15 +104,18 @@ function store(registers: Registers, at: number, hex: string): void {
 
 type Step = FakeVerdict | "unsure" | "next" | "break";
 
-function step(table: FakeTable, e: FakeExpression, packet: Packet, registers: Registers): Step {
+function step(table: FakeTable, e: FakeExpression, packet: Traveller, registers: Registers): Step {
   switch (e.name) {
     case "counter":
+    case "notrack":
+    case "log":
       return "next";
     case "immediate":
       return e.verdict ?? "unsure";
     case "meta":
     case "ct":
     case "payload": {
+      if (e.name === "meta" && e.attributes.has(3)) return setMark(e, packet, registers);
       const value = e.name === "ct" ? NEW : e.name === "meta" ? metaOf(number(e, 2), packet) : payloadOf(e, packet);
       if (value === undefined) return "unsure";
       store(registers, slot(e, 1), value);
@@ -163,10 +174,18 @@ function lookup(table: FakeTable, e: FakeExpression, registers: Registers): Step
   return (found !== undefined) !== (number(e, 5) === 1) ? "next" : "break";
 }
 
-function metaOf(key: number, { input, output, source }: Packet): string | undefined {
+function setMark(e: FakeExpression, { mark }: Traveller, registers: Registers): Step {
+  const value = load(registers, slot(e, 3), 8);
+  if (number(e, 2) !== MARK || value === undefined) return "unsure";
+  mark.value = value;
+  return "next";
+}
+
+function metaOf(key: number, { input, output, source, mark }: Traveller): string | undefined {
   const name = (text: string): string => bytesToHex(new TextEncoder().encode(text)).padEnd(32, "0");
   if (key === 6) return name(input);
   if (key === 7) return name(output);
+  if (key === MARK) return mark.value;
   if (key === 15) return familyOf(source) === 4 ? "02" : "0a";
   return key === 16 ? UDP : undefined;
 }

@@ -1,27 +1,30 @@
 /** Invariants: what must hold when a world has come to rest: every pod on the network, no address lost, kernels as the program from scratch says. */
 import { programOf, type State } from "../../src/calc/from-scratch.ts";
+import { HOST_END_IPV4 } from "../../src/dataplane/links/settings.ts";
 import { NftablesLowering } from "../../src/dataplane/nftables/lower.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
-import { type NftRow, rowsOfTable, sameRow, TABLE_ROW } from "../../src/dataplane/nftables/rows.ts";
+import { chainId, elementId, setId } from "../../src/dataplane/nftables/rows.ts";
+import { wantedElements } from "../../src/dataplane/nftables/sets.ts";
 import { type Attachment, isWired } from "../../src/felix/journal.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
+import type { NftTableState } from "../../src/kernel/nftables/objects.ts";
 import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
-import { blockModelOf, type BlockModel } from "../../src/model/kinds/block-model.ts";
+import { readSysctl } from "../../src/kernel/sysctl.ts";
+import { equal } from "../../src/lib/equal.ts";
+import { blockRowOf, type BlockRow } from "../../src/model/convert/block.ts";
 import { reserveNode } from "../../src/model/kinds/reserved.ts";
 import { prefixAddr } from "../../src/net/prefix.ts";
-import { diffPrograms } from "../../src/program/diff.ts";
 import type { Program } from "../../src/program/program.ts";
+import { formatRoute } from "../../src/program/route.ts";
 import { PROTOCOL } from "./bird.ts";
 import type { SimNode } from "./machine.ts";
 import { NETWORK } from "./runtime.ts";
 import type { World } from "./world.ts";
 
-const EMPTY: Program = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() };
-
 /** Every invariant of a world at rest that does not hold. */
 export async function checkRest(world: World): Promise<string[]> {
   const blocks = (await world.store.list("IPAMBlock")).items.flatMap((block) => {
-    const model = blockModelOf(block);
+    const model = blockRowOf(block);
     return model.ok ? [model.value] : [];
   });
   const wrong = checkBlocks(world, blocks);
@@ -44,7 +47,7 @@ export async function checkRest(world: World): Promise<string[]> {
 }
 
 /** Addresses are recorded for those who hold them, and for nobody else. */
-function checkBlocks(world: World, blocks: readonly BlockModel[]): string[] {
+function checkBlocks(world: World, blocks: readonly BlockRow[]): string[] {
   const wrong: string[] = [];
   const live = new Map(
     world.runtimes.flatMap((runtime) =>
@@ -82,6 +85,8 @@ async function programFromScratch({ store }: World, node: SimNode): Promise<Prog
     serviceAccounts: (await store.list("ServiceAccount")).items,
     networkPolicies: (await store.list("KubernetesNetworkPolicy")).items,
     blocks: (await store.list("IPAMBlock")).items,
+    pools: (await store.list("IPPool")).items,
+    nodes: (await store.list("Node")).items,
     records: attachmentsOf(node)
       .filter(isWired)
       .map(({ record }) => record),
@@ -99,20 +104,47 @@ function looking<T>(node: SimNode, look: (sys: ReturnType<SimNode["kernel"]["sta
   }
 }
 
+/** Chains, declarations of sets and elements by their ids, as the lowering makes them of the program. */
+function wantedTable(program: Program): Map<string, unknown> {
+  const want = new Map<string, unknown>();
+  const delta = { ...program, members: new Map() };
+  for (const [id, owned] of new NftablesLowering().lower(program, delta).rows) {
+    if (owned === undefined) continue;
+    const { row } = owned;
+    if (row.type === "chain") want.set(id, { base: row.base, rules: row.rules });
+    else if (row.type === "element") want.set(id, row.element);
+    else if (row.type === "set") {
+      want.set(id, row.is);
+      for (const element of wantedElements(program, row.set)?.elements() ?? [])
+        want.set(elementId(row.set, element), element);
+    }
+  }
+  return want;
+}
+
+/** The same of what a kernel has. */
+function tableOf(table: NftTableState | undefined): Map<string, unknown> {
+  const have = new Map<string, unknown>();
+  for (const [chain, { base, rules }] of table?.chains ?? [])
+    have.set(chainId(chain), { base, rules: rules.map(({ rule }) => rule) });
+  for (const [set, { is, elements }] of table?.sets ?? []) {
+    have.set(setId(set), is);
+    for (const element of elements) have.set(elementId(set, element), element);
+  }
+  return have;
+}
+
 function checkTable(node: SimNode, program: Program): string[] {
-  const want = new Map<string, NftRow>();
-  const lowering = new NftablesLowering((id, row) => (row === undefined ? want.delete(id) : want.set(id, row)));
-  lowering.step(program, diffPrograms(EMPTY, program));
+  const want = wantedTable(program);
   const have = looking(node, (sys) => {
     const client = new NftablesClient(sys, TABLE);
     const table = client.read();
     client.close();
-    return table === undefined ? new Map<string, NftRow>() : rowsOfTable(table, undefined);
+    return tableOf(table);
   });
-  have.delete(TABLE_ROW);
   return [...new Set([...want.keys(), ...have.keys()])].flatMap((id) => {
     const [wanted, found] = [want.get(id), have.get(id)];
-    if (wanted !== undefined && found !== undefined && sameRow(wanted, found)) return [];
+    if (wanted !== undefined && found !== undefined && equal(wanted, found)) return [];
     const how = wanted === undefined ? "is not wanted" : found === undefined ? "is missing" : "differs";
     return [`${node.name}: ${id} of the table ${how}`];
   });
@@ -124,14 +156,13 @@ function checkRoutes(node: SimNode, program: Program): string[] {
     const names = new Map(client.links().map((link) => [link.index, link.name]));
     const routes = client.routes({ table: MAIN_TABLE }).filter(({ protocol }) => protocol === 80);
     client.close();
-    return routes.map(
-      ({ destination, type, interfaceIndex, metric }) =>
-        `${destination} ${type === "unicast" ? `local ${names.get(interfaceIndex ?? 0)}` : type}${metric === undefined ? "" : ` metric ${metric}`}`,
-    );
+    return routes.map(({ destination, table, type, interfaceIndex, metric, gateway }) => {
+      if (type !== "unicast" && type !== "blackhole") return `${type} ${destination}`;
+      const device = type === "blackhole" ? undefined : names.get(interfaceIndex ?? 0);
+      return formatRoute({ destination, table, type, metric, device, via: gateway });
+    });
   });
-  const want = [...program.routes].map(([destination, route]) =>
-    route.type === "local" ? `${destination} local ${route.interface}` : `${destination} ${route.type}`,
-  );
+  const want = [...program.routes.values()].map(formatRoute);
   return [
     ...want.filter((route) => !have.includes(route)).map((route) => `${node.name}: route ${route} is missing`),
     ...have.filter((route) => !want.includes(route)).map((route) => `${node.name}: route ${route} is not wanted`),
@@ -139,7 +170,7 @@ function checkRoutes(node: SimNode, program: Program): string[] {
 }
 
 /** Each block of another node is reached by that node. */
-function checkLearned(node: SimNode, blocks: readonly BlockModel[]): string[] {
+function checkLearned(node: SimNode, blocks: readonly BlockRow[]): string[] {
   const routes = looking(node, (sys) => {
     const client = new RouteClient(sys);
     const found = client.routes({ table: MAIN_TABLE }).filter(({ protocol }) => protocol === PROTOCOL);
@@ -176,7 +207,26 @@ function checkLinks(world: World, node: SimNode): string[] {
   const wanted = live.map(({ containerId }) => containerId).sort();
   if (JSON.stringify(containers) !== JSON.stringify(wanted))
     wrong.push(`${node.name}: records are of ${containers.join(" ")}, live are ${wanted.join(" ")}`);
+  wrong.push(...checkSettings(node, names));
   const left = node.disk.below(node.paths.journal).filter((path) => !path.endsWith(".json"));
   if (left.length > 0) wrong.push(`${node.name}: files are left: ${left.join(" ")}`);
+  return wrong;
+}
+
+/** Host ends are up and have their settings, and the node forwards. */
+function checkSettings(node: SimNode, names: readonly string[]): string[] {
+  const wrong: string[] = [];
+  looking(node, (sys) => {
+    const client = new RouteClient(sys);
+    for (const name of names) {
+      const link = client.linkByName(name);
+      const six = { forwarding: true, proxyNdp: true, acceptRa: false, disabled: false };
+      if (link?.up !== true || !equal(link.ipv4, HOST_END_IPV4) || !equal(link.ipv6, six))
+        wrong.push(`${node.name}: interface ${name} is ${JSON.stringify(link)}`);
+    }
+    client.close();
+    for (const name of ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"])
+      if (readSysctl(sys, name) !== "1") wrong.push(`${node.name}: ${name} is not 1`);
+  });
   return wrong;
 }

@@ -8,6 +8,7 @@ import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { Graph } from "../../src/calc/graph.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
+import { SimClock } from "../../src/host/sim/clock.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { openNamespace } from "../../src/kernel/netns.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
@@ -86,7 +87,7 @@ test("an interface counts as open without our table, without a rule of it, and n
   routes.setLinkUp(routes.linkByName("cali1")?.index ?? 0);
   expect(checkClosed(kernel)).toContain("cali1");
   const graph = new Graph({ node: "n1" });
-  const driver = new NftablesDriver(sys, { ownsTable: false });
+  const driver = new NftablesDriver(sys, { ownsTable: false, clock: new SimClock() });
   driver.lower(graph.program, graph.flush());
   driver.read();
   driver.commit();

@@ -72,6 +72,9 @@ export function openSimStore({ store, clock, random, owner, trouble }: SimStoreO
   return {
     get: (key, options) => request("get", key.kind, key, options?.signal, () => store.get(key)),
     list: (kind, options) => request("list", kind, undefined, options?.signal, () => store.list(kind, options)),
+    async *pages(kind, options) {
+      yield { ...(await this.list(kind, options)), isFirst: true };
+    },
     create: (kind, object, options) =>
       request("create", kind, metadataKey(kind, object), options?.signal, () => store.create(kind, object)),
     update: (kind, object, options) =>

@@ -7,7 +7,7 @@
 import { expect } from "bun:test";
 import { load } from "js-yaml";
 import { Graph } from "../../src/calc/graph.ts";
-import { podOf } from "../../src/model/kubernetes/pod.ts";
+import { endpointOfPod } from "../../src/model/convert/pod.ts";
 import { formatKey, formatName } from "../../src/model/key.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Verdict } from "../../src/model/verdict.ts";
@@ -158,7 +158,7 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
   const direction = "direction" in wanted.reason ? wanted.reason.direction : "ingress";
   const own = direction === "ingress" ? packet.destination : packet.source;
   for (const resource of resources.pods) {
-    const pod = podOf(resource);
+    const pod = endpointOfPod(resource);
     if (!pod.ok || !pod.value.addresses.includes(own)) continue;
     const graph = new Graph({ node: pod.value.node ?? "" });
     graph.update([
@@ -178,8 +178,8 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
     });
     graph.flush();
     const found = evaluate(graph.program, "cali0" as EndpointId, direction, packet);
-    expect(`${line} (program, ${formatKey(pod.value.key)}): ${describe(found)}`).toBe(
-      `${line} (program, ${formatKey(pod.value.key)}): ${describe(wanted)}`,
+    expect(`${line} (program, ${formatKey(keyOf("Pod", resource))}): ${describe(found)}`).toBe(
+      `${line} (program, ${formatKey(keyOf("Pod", resource))}): ${describe(wanted)}`,
     );
   }
 }
@@ -191,6 +191,8 @@ export function describe({ reason }: Verdict): string {
       return `${reason.direction} rule ${reason.index} of ${formatName(reason.policy)}`;
     case "no-rule-matched":
       return `no ${reason.direction} rule of ${reason.policies.map(formatName).join(", ")}`;
+    case "end":
+      return "end";
     case "not-isolated":
       return "not isolated";
     case "own-node":

@@ -1,6 +1,6 @@
 /** POL-11 to POL-19: what a rule matches, and what becomes of a policy that is not valid. */
 import { expect, test } from "bun:test";
-import { policyOfNetworkPolicy } from "../../src/model/kubernetes/network-policy.ts";
+import { policyOfNetworkPolicy } from "../../src/model/convert/network-policy.ts";
 import { expectVerdicts, policyResource, type World } from "./dsl.ts";
 
 const PODS: World["pods"] = {

@@ -1,43 +1,102 @@
 /**
- * base: the fixed part of the table: the hooks, the two checks before anything else, and the dispatch to endpoints.
+ * base: the packet's path (program/path.ts) as base chains, one for each hook that is in use: the checks around policy, and the dispatch to
+ * the stages of endpoints.
  *
- * Before translation and routing, what a pod sends to a loopback address is dropped: the host ends of pods have `route_localnet`, so
- * that what the node sends from 127.0.0.1 through a translation finds its way back, and it would let pods reach what listens there.
- *
- * Order in forward and input (docs/semantics.md): an unknown `cali*` interface or a source that is not the endpoint's own is
- * dropped; established flows are accepted; the endpoint's egress stage runs; then its destination's ingress stage. Egress
- * returns by `goto` to the dispatch of the destination, it does not accept, because same-node traffic needs both verdicts.
- * Traffic that the node itself sends to its pods has no hook here: Kubernetes asks that it always pass.
+ * A stage of a workload that allows by `continue` returns here, so that no endpoint's chain leads to another endpoint's: the kernel follows
+ * every way through the table whenever a rule changes.
  */
 import type { Expr, NftRule, NftSet, NftVerdict } from "../../kernel/nftables/objects.ts";
-import type { Family } from "../../net/addr.ts";
-import { FAMILIES } from "../../net/addr.ts";
+import { assertNever } from "../../lib/bug.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
+import { addrBytes, FAMILIES, type Family } from "../../net/addr.ts";
+import { prefixAddr, prefixFamily, prefixLength, type Prefix } from "../../net/prefix.ts";
 import { ICMPV6 } from "../../net/protocol.ts";
-import { hex8, hexText } from "./bytes.ts";
-import { isFamily, isProtocol, loadAddr } from "./match.ts";
+import type { Side } from "../../program/policy.ts";
 import {
-  FORWARD,
-  FROM_ENDPOINT,
-  INPUT,
-  INTERFACE_PREFIX,
-  NEIGHBOR_DISCOVERY,
-  PREROUTING,
-  sourcesSet,
-  TO_ENDPOINT,
-  TO_WORKLOAD,
-} from "./names.ts";
+  type Condition,
+  type Connection,
+  LOOPBACK,
+  PATH_HOOKS,
+  type StageStep,
+  type Step,
+  stepsInUse,
+  WORKLOAD_PREFIX,
+} from "../../program/path.ts";
+import type { FailsafePort, Settings } from "../../program/program.ts";
+import { hex, hex16, hex8, hexText } from "./bytes.ts";
+import { hasMark } from "./marks.ts";
+import { isFamily, isProtocol, loadAddr, loadPort } from "./match.ts";
+import { everyHostMap, hookChain, hostDispatchChain, hostMap, sourcesSet, workloadMap } from "./names.ts";
 import { chainId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
+/** For what does not depend on the interface: both IP versions have the same verdict. */
+export const FAMILY_MAP: NftSet = { key: ["nf_proto"], interval: false, verdictMap: true };
 
 export function sourcesOf(family: Family): NftSet {
   return { key: ["ifname", family === 4 ? "ipv4_addr" : "ipv6_addr"], interval: false, verdictMap: false };
 }
 
-/** `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h, as the u32 in host order (little-endian) that the kernel compares. */
-const INVALID = "01000000";
-const ESTABLISHED_OR_RELATED = "06000000";
-const ZERO = "00000000";
+/** A hook and direction for which some host endpoint has a stage. */
+export interface HostStage {
+  readonly hook: Hook;
+  readonly direction: Direction;
+}
+
+/** The rows that follow from the path, the settings and the stages that host endpoints have, and from no single endpoint. */
+export function baseRows(settings: Settings, hostStages: readonly HostStage[]): Map<string, NftRow> {
+  const rows = new Map<string, NftRow>();
+  for (const family of FAMILIES)
+    rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
+  for (const direction of ["egress", "ingress"] as const) addMap(rows, workloadMap(direction), VERDICT_MAP);
+  for (const stage of hostStages) {
+    addMap(rows, hostMap(stage.hook, stage.direction), VERDICT_MAP);
+    addMap(rows, everyHostMap(stage.hook, stage.direction), FAMILY_MAP);
+    addChain(rows, hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage));
+  }
+  const has = ({ hook, direction }: StageStep): boolean =>
+    hostStages.some((stage) => stage.hook === hook && stage.direction === direction);
+  for (const hook of PATH_HOOKS) {
+    const steps = stepsInUse(hook, has);
+    if (steps.length === 0) continue;
+    const compiler = new HookCompiler(settings, rows);
+    const chain = hookChain(hook);
+    rows.set(chainId(chain), { type: "chain", chain, base: BASES[hook], rules: compiler.rules(steps) });
+  }
+  return rows;
+}
+
+/** Priorities of linux/netfilter_ipv4.h: raw before connection tracking, mangle before translation, filter. */
+const RAW = -300;
+const MANGLE = -150;
+const FILTER = 0;
+
+const BASES = {
+  "raw-prerouting": { hook: "prerouting", priority: RAW, policy: "accept" },
+  prerouting: { hook: "prerouting", priority: MANGLE, policy: "accept" },
+  input: { hook: "input", priority: FILTER, policy: "accept" },
+  forward: { hook: "forward", priority: FILTER, policy: "accept" },
+  "raw-output": { hook: "output", priority: RAW, policy: "accept" },
+  output: { hook: "output", priority: FILTER, policy: "accept" },
+} as const;
+
+function addMap(rows: Map<string, NftRow>, name: string, is: NftSet): void {
+  rows.set(setId(name), { type: "set", set: name, is });
+}
+
+function addChain(rows: Map<string, NftRow>, chain: string, rules: readonly NftRule[]): void {
+  rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
+}
+
+/** The device's own endpoint, else the one of every device. */
+function dispatchToHost({ hook, direction }: HostStage): NftRule[] {
+  const device = loadInterface(direction === "ingress" ? "iifname" : "oifname");
+  const version: Expr = { op: "meta", key: "nfproto", register: 0 };
+  return [
+    rule(undefined, [device, lookUpVerdict(hostMap(hook, direction))]),
+    rule(undefined, [version, lookUpVerdict(everyHostMap(hook, direction))]),
+  ];
+}
 
 function rule(comment: string | undefined, ...parts: readonly (readonly Expr[])[]): NftRule {
   return { expressions: parts.flat(), comment };
@@ -49,14 +108,166 @@ export function verdict(verdict: NftVerdict): Expr[] {
 
 const COUNTER: readonly Expr[] = [{ op: "counter" }];
 
-function interfaceIsOurs(key: "iifname" | "oifname"): Expr[] {
+type InterfaceKey = "iifname" | "oifname";
+
+function loadInterface(key: InterfaceKey): Expr {
+  return { op: "meta", key, register: 0 };
+}
+
+function lookUpVerdict(map: string): Expr {
+  return { op: "verdict-map", map, register: 0 };
+}
+
+/** The interface name takes slots 0 to 3. */
+function isWorkload(key: InterfaceKey, compare: "eq" | "neq"): Expr[] {
+  return [loadInterface(key), { op: "cmp", compare, register: 0, data: hexText(WORKLOAD_PREFIX) }];
+}
+
+class HookCompiler {
+  readonly #settings: Settings;
+  readonly #rows: Map<string, NftRow>;
+
+  /** Chains of groups are added to `rows`. */
+  constructor(settings: Settings, rows: Map<string, NftRow>) {
+    this.#settings = settings;
+    this.#rows = rows;
+  }
+
+  rules(steps: readonly Step[]): NftRule[] {
+    return steps.flatMap((step) => this.#step(step));
+  }
+
+  #step(step: Step): NftRule[] {
+    switch (step.do) {
+      case "accept":
+        return this.#when(step.when).map((match) => rule(undefined, match, verdict({ type: "accept" })));
+      case "drop":
+        return this.#when(step.when).map((match) => rule(step.name, match, COUNTER, verdict({ type: "drop" })));
+      case "stage":
+        return [step.of === "workload" ? dispatchToWorkload(step) : this.#dispatchToHost(step)];
+      case "group":
+        this.#group(step.name, step.steps);
+        return this.#when(step.when).map((match) =>
+          rule(undefined, match, verdict({ type: "goto", chain: step.name })),
+        );
+      default:
+        return assertNever(step);
+    }
+  }
+
+  /** Accepts at its end, unless its last step leaves nothing over. */
+  #group(chain: string, steps: readonly Step[]): void {
+    const last = steps.at(-1);
+    const isOpen = last === undefined || last.do !== "drop" || last.when.length > 0;
+    const rules = this.rules(steps);
+    addChain(this.#rows, chain, isOpen ? [...rules, rule(undefined, verdict({ type: "accept" }))] : rules);
+  }
+
+  /** What belongs to a workload is none of its business. */
+  #dispatchToHost({ hook, direction }: StageStep): NftRule {
+    const key = direction === "ingress" ? "iifname" : "oifname";
+    return rule(
+      undefined,
+      isWorkload(key, "neq"),
+      verdict({ type: "jump", chain: hostDispatchChain(hook, direction) }),
+    );
+  }
+
+  /** All conditions as one list of expressions; several where an OR cannot be said in one rule. */
+  #when(conditions: readonly Condition[]): Expr[][] {
+    if (!conditions.some(readsFamily)) return this.#whenOf(conditions, 4);
+    const families = FAMILIES.filter((family) => conditions.every((condition) => isOfFamily(condition, family)));
+    return families.flatMap((family) =>
+      this.#whenOf(conditions, family).map((expressions) => [...isFamily(family), ...expressions]),
+    );
+  }
+
+  #whenOf(conditions: readonly Condition[], family: Family): Expr[][] {
+    let matches: Expr[][] = [[]];
+    for (const condition of conditions) {
+      const alternatives = this.#condition(condition, family);
+      matches = matches.flatMap((match) => alternatives.map((expressions) => [...match, ...expressions]));
+    }
+    return matches;
+  }
+
+  #condition(condition: Condition, family: Family): Expr[][] {
+    switch (condition.is) {
+      case "from-workload":
+        return [isWorkload("iifname", "eq")];
+      case "to-workload":
+        return [isWorkload("oifname", "eq")];
+      case "foreign-source":
+        return [sourceIsForeign(family)];
+      case "loopback-destination":
+        return [isIn(LOOPBACK[family], "destination")];
+      case "connection":
+        return [connectionIs(condition.in)];
+      case "source-in":
+        return [isIn(condition.prefix, "source")];
+      case "icmp6":
+        return [icmp6Type(condition.from, condition.to)];
+      case "failsafe":
+        return this.#failsafe(condition.direction, condition.reply);
+      case "allowed-untracked":
+        return [[...connectionIs(["untracked"]), ...hasMark("allowed")]];
+      default:
+        return assertNever(condition);
+    }
+  }
+
+  /** At the host's own devices alone. */
+  #failsafe(direction: Direction, reply: boolean): Expr[][] {
+    const arrives = (direction === "ingress") !== reply;
+    const device = isWorkload(arrives ? "iifname" : "oifname", "neq");
+    return this.#settings.failsafes[direction].map((entry) => [
+      ...device,
+      ...failsafePort(entry, reply, arrives ? "source" : "destination"),
+    ]);
+  }
+}
+
+function failsafePort({ protocol, port, net }: FailsafePort, reply: boolean, other: Side): Expr[] {
+  const isNet = net === undefined ? [] : [...isFamily(prefixFamily(net)), ...isIn(net, other)];
   return [
-    { op: "meta", key, register: 0 },
-    { op: "cmp", compare: "eq", register: 0, data: hexText(INTERFACE_PREFIX) },
+    ...isNet,
+    ...isProtocol(protocol, "eq"),
+    loadPort(reply ? "source" : "destination", 1),
+    { op: "cmp", compare: "eq", register: 1, data: hex16(port) },
   ];
 }
 
-function connectionIs(mask: string): Expr[] {
+function readsFamily({ is }: Condition): boolean {
+  return is === "foreign-source" || is === "source-in" || is === "loopback-destination" || is === "icmp6";
+}
+
+/** The kernel drops what is for `::1` by itself. */
+function isOfFamily(condition: Condition, family: Family): boolean {
+  if (condition.is === "source-in") return prefixFamily(condition.prefix) === family;
+  if (condition.is === "loopback-destination") return family === 4;
+  return condition.is === "icmp6" ? family === 6 : true;
+}
+
+function dispatchToWorkload({ direction }: StageStep): NftRule {
+  return rule(undefined, [
+    loadInterface(direction === "egress" ? "iifname" : "oifname"),
+    lookUpVerdict(workloadMap(direction)),
+  ]);
+}
+
+/** `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h. */
+const STATE_BITS: { readonly [C in Connection]: number } = {
+  invalid: 1,
+  established: 2,
+  related: 4,
+  new: 8,
+  untracked: 64,
+};
+const ZERO = "00000000";
+
+/** The state is a u32 in host order (little-endian), as the kernel compares it. */
+function connectionIs(states: readonly Connection[]): Expr[] {
+  const mask = hex8(states.reduce((bits, state) => bits | STATE_BITS[state], 0)).padEnd(8, "0");
   return [
     { op: "ct", key: "state", register: 0 },
     { op: "bitwise", source: 0, destination: 0, mask, xor: ZERO },
@@ -67,21 +278,29 @@ function connectionIs(mask: string): Expr[] {
 /** The interface name takes slots 0 to 3, the address the slots after it. */
 function sourceIsForeign(family: Family): Expr[] {
   return [
-    { op: "meta", key: "nfproto", register: 0 },
-    { op: "cmp", compare: "eq", register: 0, data: family === 4 ? "02" : "0a" },
-    ...interfaceIsOurs("iifname"),
+    ...isWorkload("iifname", "eq"),
     loadAddr("source", family, 4),
     { op: "lookup", set: sourcesSet(family), register: 0, not: true },
   ];
 }
 
-function sourceIs6(prefix: "link-local" | "unspecified"): Expr[] {
-  const load = loadAddr("source", 6, 0);
-  if (prefix === "unspecified") return [load, { op: "cmp", compare: "eq", register: 0, data: ZERO.repeat(4) }];
+/** Whole bytes are compared as they are, as `nft` does it; other lengths by their bits. */
+function isIn(prefix: Prefix, side: Side): Expr[] {
+  const family = prefixFamily(prefix);
+  const length = prefixLength(prefix);
+  const bytes = addrBytes(prefixAddr(prefix));
+  const load = loadAddr(side, family, 0);
+  if (load.op !== "payload" || length === 0) return [];
+  if (length % 8 === 0)
+    return [
+      { ...load, length: length / 8 },
+      { op: "cmp", compare: "eq", register: 0, data: hex(bytes.subarray(0, length / 8)) },
+    ];
+  const mask = hex(bytes.map((_, i) => 0xff & ~(0xff >>> Math.max(0, Math.min(8, length - i * 8)))));
   return [
     load,
-    { op: "bitwise", source: 0, destination: 0, mask: `ffc00000${ZERO.repeat(3)}`, xor: ZERO.repeat(4) },
-    { op: "cmp", compare: "eq", register: 0, data: `fe800000${ZERO.repeat(3)}` },
+    { op: "bitwise", source: 0, destination: 0, mask, xor: ZERO.repeat(bytes.length / 4) },
+    { op: "cmp", compare: "eq", register: 0, data: hex(bytes) },
   ];
 }
 
@@ -91,117 +310,4 @@ function icmp6Type(from: number, to: number): Expr[] {
     { op: "payload", base: "transport", offset: 0, length: 1, register: 0 },
     { op: "range", compare: "eq", register: 0, from: hex8(from), to: hex8(to) },
   ];
-}
-
-/** As on the wire: 127.0.0.0/8, by the first byte. A packet from outside for ::1 is dropped by the kernel before any rule (RFC 4291 §2.5.3). */
-function preroutingRules(): NftRule[] {
-  const toLoopback: Expr[] = [
-    { op: "payload", base: "network", offset: 16, length: 1, register: 0 },
-    { op: "cmp", compare: "eq", register: 0, data: "7f" },
-  ];
-  return [
-    rule(
-      "loopback destination",
-      interfaceIsOurs("iifname"),
-      isFamily(4),
-      toLoopback,
-      COUNTER,
-      verdict({ type: "drop" }),
-    ),
-  ];
-}
-
-const SPOOFED = "unknown interface or spoofed source";
-
-function forwardRules(): NftRule[] {
-  return [
-    ...FAMILIES.map((family) => rule(SPOOFED, sourceIsForeign(family), COUNTER, verdict({ type: "drop" }))),
-    rule(undefined, connectionIs(ESTABLISHED_OR_RELATED), verdict({ type: "accept" })),
-    rule(
-      "invalid connection state",
-      interfaceIsOurs("iifname"),
-      connectionIs(INVALID),
-      COUNTER,
-      verdict({ type: "drop" }),
-    ),
-    rule(undefined, [
-      { op: "meta", key: "iifname", register: 0 },
-      { op: "verdict-map", map: FROM_ENDPOINT, register: 0 },
-    ]),
-    rule(undefined, interfaceIsOurs("oifname"), verdict({ type: "goto", chain: TO_WORKLOAD })),
-  ];
-}
-
-function inputRules(): NftRule[] {
-  const toDiscovery = verdict({ type: "goto", chain: NEIGHBOR_DISCOVERY });
-  return [
-    rule(undefined, isFamily(6), interfaceIsOurs("iifname"), sourceIs6("link-local"), toDiscovery),
-    rule(undefined, isFamily(6), interfaceIsOurs("iifname"), sourceIs6("unspecified"), toDiscovery),
-    ...FAMILIES.map((family) => rule(SPOOFED, sourceIsForeign(family), COUNTER, verdict({ type: "drop" }))),
-    rule(undefined, connectionIs(ESTABLISHED_OR_RELATED), verdict({ type: "accept" })),
-    rule(undefined, interfaceIsOurs("iifname"), icmp6Type(135, 136), verdict({ type: "accept" })),
-    rule(
-      "invalid connection state",
-      interfaceIsOurs("iifname"),
-      connectionIs(INVALID),
-      COUNTER,
-      verdict({ type: "drop" }),
-    ),
-    rule(undefined, [
-      { op: "meta", key: "iifname", register: 0 },
-      { op: "verdict-map", map: FROM_ENDPOINT, register: 0 },
-    ]),
-  ];
-}
-
-/** RFC 4861 and RFC 3810: what a host must be able to say to its router from a link-local or unspecified source. */
-function discoveryRules(): NftRule[] {
-  return [
-    rule(undefined, icmp6Type(130, 133), verdict({ type: "accept" })),
-    rule(undefined, icmp6Type(135, 136), verdict({ type: "accept" })),
-    rule(undefined, icmp6Type(143, 143), verdict({ type: "accept" })),
-    rule("link-local source", COUNTER, verdict({ type: "drop" })),
-  ];
-}
-
-function toWorkloadRules(): NftRule[] {
-  return [
-    rule(
-      "invalid connection state",
-      interfaceIsOurs("oifname"),
-      connectionIs(INVALID),
-      COUNTER,
-      verdict({ type: "drop" }),
-    ),
-    rule(undefined, [
-      { op: "meta", key: "oifname", register: 0 },
-      { op: "verdict-map", map: TO_ENDPOINT, register: 0 },
-    ]),
-    rule("unknown interface", interfaceIsOurs("oifname"), COUNTER, verdict({ type: "drop" })),
-    rule(undefined, verdict({ type: "accept" })),
-  ];
-}
-
-/** NF_IP_PRI_RAW of linux/netfilter_ipv4.h: before connection tracking and translation. */
-const PRIORITY_RAW = -300;
-
-/** The rows that exist whatever the program says. */
-export function baseRows(): Map<string, NftRow> {
-  const rows = new Map<string, NftRow>();
-  for (const family of FAMILIES)
-    rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
-  for (const map of [FROM_ENDPOINT, TO_ENDPOINT]) rows.set(setId(map), { type: "set", set: map, is: VERDICT_MAP });
-  const chain = (name: string, rules: NftRule[], hook?: "prerouting" | "forward" | "input"): void => {
-    const base =
-      hook === undefined
-        ? undefined
-        : ({ hook, priority: hook === "prerouting" ? PRIORITY_RAW : 0, policy: "accept" } as const);
-    rows.set(chainId(name), { type: "chain", chain: name, base, rules });
-  };
-  chain(NEIGHBOR_DISCOVERY, discoveryRules());
-  chain(TO_WORKLOAD, toWorkloadRules());
-  chain(PREROUTING, preroutingRules(), "prerouting");
-  chain(FORWARD, forwardRules(), "forward");
-  chain(INPUT, inputRules(), "input");
-  return rows;
 }

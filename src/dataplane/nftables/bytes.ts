@@ -1,5 +1,5 @@
 /** Set keys and compare data as the hex text of kernel/nftables/objects.ts. */
-import { type Addr, addrBytes } from "../../net/addr.ts";
+import { type Addr, addrBytes, type Family } from "../../net/addr.ts";
 
 export function hex(bytes: Uint8Array): string {
   let text = "";
@@ -9,6 +9,11 @@ export function hex(bytes: Uint8Array): string {
 
 export function hexAddr(addr: Addr): string {
   return hex(addrBytes(addr));
+}
+
+/** NFPROTO_IPV4 or NFPROTO_IPV6 of linux/netfilter.h. */
+export function hexFamily(family: Family): string {
+  return family === 4 ? "02" : "0a";
 }
 
 /** One byte. */

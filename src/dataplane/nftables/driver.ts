@@ -1,91 +1,393 @@
 /**
- * Driver of our nf_tables table: policy, sets and dispatch, committed as one transaction: all or nothing, no moment between.
+ * Driver of our nf_tables table: policy, sets and dispatch. A change is committed as one transaction, all or nothing, no moment between;
+ * much at once (a start) as several, of which none opens anything: rules come after what they refer to, dispatch after its chains.
  *
- * Ours is the whole table `inet calico`; nothing outside it is read or touched. Where the kernel can, our socket owns it: nobody else
- * can then change it while we live, and it stays when we end. The kernel's rule bodies are decoded and compared, so that a change made
- * behind our back is found by the next read and undone by the next commit.
+ * A transaction that the kernel refuses is cut until the culprit stands alone (see `refusals.ts` for what stands in its place); all
+ * others go on. Ours is the whole table `inet calico`. Where the kernel can, our socket owns it: nobody else can then change it while we
+ * live, and it stays when we end. Rule bodies are compared, so that a change made behind our back is found and undone.
  */
+import type { Clock } from "../../host/clock.ts";
+import type { Sys } from "../../host/sys.ts";
+import type { Watch, Watcher } from "../../host/watcher.ts";
 import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
-import type { Sys } from "../../host/sys.ts";
-import type { Watch, Watcher } from "../../host/watcher.ts";
-import type { Program, ProgramDelta } from "../../program/program.ts";
-import type { Driver, DriverEvents } from "../driver.ts";
-import { Tracker } from "../tracker.ts";
-import { NftablesLowering } from "./lower.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
+import { DEFAULT_SETTINGS } from "../../program/settings.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+  type Touched,
+} from "../driver.ts";
+import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
-import { needsRebuild, type NftRow, OWNED, planTransaction, rowsOfTable, sameRow, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { isSettled, PendingElements } from "./pending-elements.ts";
+import { describePlan, isEmpty, type Plan } from "./plan.ts";
+import { Planner } from "./planner.ts";
+import { forgetTable, readTable, type Reading } from "./reader.ts";
+import { Refusals } from "./refusals.ts";
+import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
+import { chainId, needsRebuild, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { wantedElements } from "./sets.ts";
+import { explainUnits, statusOf } from "./status.ts";
+import { TableState } from "./table-state.ts";
+import { BASE_UNIT, type Unit } from "./units.ts";
+
+const NOTHING: Program = {
+  settings: DEFAULT_SETTINGS,
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+};
+/** Of the thread, for one transaction, as far as it can be cut. */
+const TRANSACTION_US = 4_000;
+/** So many are looked at together with what changed last. */
+const FEW_UNITS = 100;
+/** Refusals with nothing taken in between after which the kernel is asked whether it takes anything. */
+const MOST_REFUSALS = 32;
 
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
   readonly #sys: Sys;
   readonly #client: NftablesClient;
-  readonly #tracker = new Tracker<NftRow>(sameRow);
-  readonly #lowering: NftablesLowering;
+  readonly #lowering = new NftablesLowering();
+  readonly #state = new TableState();
+  readonly #elements = new PendingElements();
+  readonly #refusals: Refusals;
+  readonly #planner: Planner;
+  readonly #reading: Reading;
+  readonly #onlyLooks: boolean;
+  #program = NOTHING;
+  /** Units with something to do, as far as is known; and of these, those that changed last. */
+  readonly #todo = new Set<Unit>();
+  readonly #fresh = new Set<Unit>();
+  /** Units of which it is not known whether they can be made of what the kernel has. */
+  readonly #suspects = new Set<Unit>();
+  /** Sets that are wanted again before they had gone: what they hold must be known first. */
+  readonly #unread = new Set<string>();
+  /** The next transaction replaces the table. */
+  #replaces = false;
+  #refusalsInRow = 0;
 
-  /** `ownsTable`: where the kernel can (`canOwnTables`). Opens its socket in the thread's network namespace. Throws KernelError. */
-  constructor(sys: Sys, { ownsTable }: { readonly ownsTable: boolean }) {
+  /** `ownsTable`: where the kernel can (`canOwnTables`); undefined for one that only looks. Opens its sockets in the thread's network namespace. Throws KernelError. */
+  constructor(
+    sys: Sys,
+    {
+      ownsTable,
+      clock,
+    }: { readonly ownsTable: boolean | undefined; readonly clock: Pick<Clock, "monotonicMs" | "wallMs"> },
+  ) {
     this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
-    this.#lowering = new NftablesLowering((id, row) => this.#tracker.setWant(id, row));
-    this.#tracker.setWant(TABLE_ROW, ownsTable ? OWNED : UNOWNED);
+    this.#refusals = new Refusals(this.#state, clock);
+    this.#planner = new Planner(this.#state, this.#elements, this.#refusals);
+    this.#reading = {
+      client: this.#client,
+      state: this.#state,
+      elements: this.#elements,
+      program: () => this.#program,
+      written: new Set(),
+      changed: new Set(),
+    };
+    this.#onlyLooks = ownsTable === undefined;
+    const table = { row: ownsTable === true ? OWNED : UNOWNED, unit: BASE_UNIT };
+    const base = this.#lowering.lower(NOTHING, { ...NOTHING, members: new Map() });
+    this.#take({ ...base, rows: new Map([[TABLE_ROW, table], ...base.rows]) });
   }
 
   get pending(): number {
-    return this.#tracker.pending;
+    return this.#state.pending + this.#elements.count();
+  }
+
+  get isFresh(): boolean {
+    return this.#fresh.size > 0;
   }
 
   get writes(): number {
     return this.#client.writes;
   }
 
-  /** The table is committed as a whole, so an endpoint is in it when nothing is pending. */
-  isProgrammed(): boolean {
-    return this.#tracker.pending === 0;
+  get dueMs(): number | undefined {
+    return this.#refusals.failures.nextMs;
+  }
+
+  get failures(): readonly RowStatus[] {
+    this.#settle();
+    return statusOf(this.#state, this.#refusals);
+  }
+
+  isProgrammed(endpoint: EndpointId): boolean {
+    return this.#state.unit(`endpoint ${endpoint}`) !== undefined && this.#unfinished(endpoint).length === 0;
+  }
+
+  explain(endpoint: EndpointId): string | undefined {
+    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint));
+  }
+
+  /** The endpoint's unit and those that it refers to, as far as they are not in the kernel as wanted. */
+  #unfinished(endpoint: EndpointId): Unit[] {
+    this.#settle();
+    const unit = this.#state.unit(`endpoint ${endpoint}`);
+    if (unit === undefined) return [];
+    const seen = new Set([unit]);
+    for (const each of seen) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
+    return [...seen].filter((each) => !this.#isFinished(each));
+  }
+
+  #isFinished(unit: Unit): boolean {
+    if (this.#refusals.isHeld(unit.id)) return false;
+    for (const id of this.#state.rowsOf(unit.id)) {
+      if (this.#state.isPending(id)) return false;
+      const row = this.#state.want.get(id);
+      const entry = row?.type === "set" ? this.#elements.get(row.set) : undefined;
+      if (entry !== undefined && !isSettled(entry)) return false;
+    }
+    return true;
   }
 
   lower(program: Program, delta: ProgramDelta): void {
-    this.#lowering.step(program, delta);
+    this.#program = program;
+    this.#take(this.#lowering.lower(program, delta));
   }
 
+  #take({ rows, elements }: NftChange): void {
+    const touched = new Set(this.#state.setWants(rows));
+    this.#refusals.changed(touched, "rows");
+    for (const unit of touched) this.#suspects.add(unit);
+    const filled = new Set<Unit>();
+    for (const [id, owned] of rows)
+      if (owned === undefined && id.startsWith("set ")) this.#elements.forget(id.slice("set ".length));
+    for (const [set, change] of elements) {
+      const unit = this.#state.ownerOf(setId(set));
+      const row = this.#state.want.get(setId(set));
+      if (unit === undefined || row?.type !== "set" || row.is === undefined) continue;
+      filled.add(unit);
+      this.#reading.changed.add(set);
+      if (change.type === "some") this.#elements.change(set, change.added, change.removed);
+      else if (this.#state.have.has(setId(set))) this.#unread.add(set);
+      else {
+        const wanted = wantedElements(this.#program, set);
+        if (wanted !== undefined) this.#elements.fill(set, unit.id, row.is, wanted.elements());
+      }
+    }
+    this.#refusals.changed(filled, "elements");
+    for (const unit of [...touched, ...filled]) {
+      this.#todo.add(unit);
+      this.#fresh.add(unit);
+    }
+  }
+
+  *reading(only?: Touched): Steps {
+    this.#reading.changed.clear();
+    yield* readTable(this.#reading, only);
+    for (const id of this.#state.pendingRows) {
+      const unit = this.#state.ownerOf(id);
+      if (unit === undefined) continue;
+      this.#todo.add(unit);
+      this.#suspects.add(unit);
+    }
+    for (const unit of this.#state.units) if (unit.kind === "set") this.#todo.add(unit);
+  }
+
+  /** Reads all at once. */
   read(): void {
-    const table = this.#client.read();
-    this.#tracker.replaceHave(table === undefined ? new Map() : rowsOfTable(table, this.#client.portId));
+    finishSteps(this.reading());
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
     const transactions = new ForeignTransactions(TABLE);
     return watcher.watch(openNftablesNotifications(this.#sys), {
       received: (datagram) => {
-        for (const { generation, by } of transactions.take(datagram, this.#client.portId)) {
+        for (const { generation, by, touched } of transactions.take(datagram, this.#client.portId)) {
           // Generations are 32 bits that wrap around. What was read last may have been newer than this news.
-          if (((generation - this.#client.generation) | 0) > 0) events.changed(by);
+          if (((generation - this.#client.generation) | 0) <= 0) continue;
+          const ids = touched && new Set([...[...touched.chains].map(chainId), ...[...touched.sets].map(setId)]);
+          events.changed(by, ids);
         }
       },
       lost: (cause) => events.lost(cause),
     });
   }
 
-  commit(): void {
-    const changes = this.#tracker.changes();
-    if (changes.length === 0) return;
+  *committing(): Steps {
     this.#refuseForeignOwner();
-    if (needsRebuild(changes)) return this.#rebuild();
-    this.#client.commit(planTransaction(changes));
-    this.#tracker.committed(changes);
+    if (this.#unread.size > 0) {
+      const sets = new Set([...this.#unread].map(setId));
+      this.#unread.clear();
+      yield* this.reading(sets);
+    }
+    do {
+      for (;;) {
+        const plan = this.#next();
+        if (isEmpty(plan)) break;
+        yield* this.#land(plan);
+        yield;
+      }
+    } while (yield* this.#retry());
+  }
+
+  /** Commits all at once. Throws the first refusal that stands then. */
+  commit(): void {
+    finishSteps(this.committing());
+    const [first] = this.#refusals.failures.all.values();
+    if (first !== undefined) throw first.error;
+  }
+
+  plan(): readonly PlannedChange[] {
+    this.#settle();
+    const plan = this.#planOf(this.#state.units, Infinity);
+    if (!this.#onlyLooks) return describePlan(plan);
+    // Whoever holds the table, it is there.
+    return describePlan({ ...plan, rows: plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined) });
+  }
+
+  /** What changed last comes first, with what it refers to. */
+  #next(): Plan {
+    this.#settle();
+    this.#replaces ||= this.#needsRebuild();
+    if (this.#replaces) return this.#startAnew();
+    if (this.#fresh.size > 0 && this.#todo.size > FEW_UNITS) {
+      const plan = this.#planOf(this.#withReferences(this.#fresh), TRANSACTION_US);
+      this.#fresh.clear();
+      if (!isEmpty(plan)) return plan;
+    }
+    this.#fresh.clear();
+    return this.#planOf(this.#todo, TRANSACTION_US);
+  }
+
+  #planOf(units: Iterable<Unit>, mostUs: number): Plan {
+    return this.#planner.plan(units, mostUs, this.#replaces, (unit) => this.#todo.delete(unit));
+  }
+
+  #withReferences(units: Iterable<Unit>): ReadonlySet<Unit> {
+    const all = new Set(units);
+    for (const unit of all)
+      for (const referred of this.#state.referredBy(unit.id)) if (this.#todo.has(referred)) all.add(referred);
+    return all;
+  }
+
+  #needsRebuild(): boolean {
+    const suspects = [...this.#suspects];
+    this.#suspects.clear();
+    return suspects.some((unit) =>
+      [...this.#state.rowsOf(unit.id)].some((id) => {
+        const [want, have] = [this.#state.want.get(id), this.#state.have.get(id)];
+        return want !== undefined && have !== undefined && this.#state.isPending(id) && needsRebuild(want, have);
+      }),
+    );
   }
 
   /** Replaces the table in one transaction: packets see the old table or the new one. */
-  #rebuild(): void {
-    const all = [...this.#tracker.want].map(([id, want]) => ({ id, want, have: undefined }));
-    this.#client.commit([{ do: "delete-table" }, ...planTransaction(all)]);
-    this.#tracker.replaceHave(new Map(this.#tracker.want));
+  #startAnew(): Plan {
+    forgetTable({ state: this.#state, elements: this.#elements, program: () => this.#program });
+    for (const unit of this.#state.units) this.#todo.add(unit);
+    return this.#planOf(this.#todo, Infinity);
+  }
+
+  /** One transaction; if it is refused, as many as it takes to find the culprits. Throws when it is no fault of single rows. */
+  *#land(plan: Plan): Steps {
+    const refused = this.#send(plan);
+    if (refused === undefined) return;
+    const { error, units } = refused;
+    if (isOfTheWhole(error) || !this.#isTableAsKnown(plan)) throw error;
+    if (++this.#refusalsInRow > MOST_REFUSALS) {
+      if (!takesAnything(this.#client)) throw error;
+      this.#refusalsInRow = 0;
+    }
+    const culprits = units.size > 0 ? units : plan.units.length === 1 ? new Map([[plan.units[0], error]]) : undefined;
+    if (culprits !== undefined) {
+      for (const [unit, each] of culprits) {
+        if (unit === undefined || unit.kind === "base") throw each;
+        this.#refuse(unit, each);
+      }
+      return;
+    }
+    const middle = Math.ceil(plan.units.length / 2);
+    for (const part of [plan.units.slice(0, middle), plan.units.slice(middle)]) {
+      yield;
+      this.#settle();
+      const half = this.#planOf(part, Infinity);
+      if (!isEmpty(half)) yield* this.#land(half);
+    }
+  }
+
+  #refuse(unit: Unit, error: KernelError): void {
+    this.#refusals.refuse(unit, error);
+    this.#todo.add(unit);
+  }
+
+  /** Somebody may have removed the table, which no row is to blame for. */
+  #isTableAsKnown({ replaces }: Plan): boolean {
+    return replaces || !this.#state.have.has(TABLE_ROW) || this.#client.hold() !== undefined;
+  }
+
+  /** Those refused before whose time has come, each alone. True when one was taken, so that others may go on. */
+  *#retry(): Generator<undefined, boolean> {
+    let taken = false;
+    for (const id of this.#refusals.failures.due()) {
+      const unit = this.#state.unit(id);
+      if (unit === undefined) {
+        this.#refusals.accept(id);
+        continue;
+      }
+      this.#refusals.tryAgain(id);
+      for (;;) {
+        this.#settle();
+        const plan = this.#planOf([unit], TRANSACTION_US);
+        const refused = isEmpty(plan) ? undefined : this.#send(plan);
+        if (refused !== undefined) {
+          this.#refusals.tryAgain(undefined);
+          this.#refuse(unit, refused.units.get(unit) ?? refused.error);
+          break;
+        }
+        if (!isEmpty(plan)) continue;
+        // It is done, or waits for another that is refused.
+        this.#refusals.tryAgain(undefined);
+        this.#refusals.accept(id);
+        taken = true;
+        break;
+      }
+      yield;
+    }
+    return taken;
+  }
+
+  /** undefined: it is in the kernel now. */
+  #send(plan: Plan): Refused | undefined {
+    const refused = sendPlan(this.#client, this.#state, plan);
+    if (refused === undefined) this.#committed(plan);
+    return refused;
+  }
+
+  #committed({ rows, elements }: Plan): void {
+    this.#refusalsInRow = 0;
+    this.#replaces = false;
+    const { written } = this.#reading;
+    for (const { id, want } of rows) {
+      this.#state.setHave(id, want);
+      written.add(id);
+    }
+    for (const { set, add, remove, unsure } of elements) {
+      this.#elements.committed(set, add, remove, unsure);
+      written.add(setId(set));
+    }
+  }
+
+  #settle(): void {
+    for (const id of this.#refusals.settle()) {
+      const unit = this.#state.unit(id);
+      if (unit !== undefined) this.#todo.add(unit);
+    }
   }
 
   /** The kernel would say no more than EPERM. */
   #refuseForeignOwner(): void {
-    const table = this.#tracker.have.get(TABLE_ROW);
+    const table = this.#state.have.get(TABLE_ROW);
     if (table?.type !== "table" || typeof table.owner !== "number") return;
     const owner = `another process owns the table, by its netlink socket of port id ${table.owner} (as a rule its process id): only that process can change it, until it ends`;
     throw new KernelError("change", `table ${TABLE.family} ${TABLE.name}`, EPERM, owner);

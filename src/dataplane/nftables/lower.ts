@@ -1,253 +1,331 @@
 /**
- * lower: the program as rows of our nf_tables table. Pure but for its own index of what it lowered before, so that the work is
- * proportional to the change: a set member is one row, a policy two chains, an endpoint two chains and a few elements.
+ * lower: the program as rows of our nf_tables table, and the members of its sets as elements. Pure but for its own index of what it
+ * lowered before, so that the work is proportional to the change: a member is one element, a policy a chain for each way in which it is
+ * used, an endpoint a few chains and rows of dispatch.
  */
-import type { Expr, NftElement, NftRule, NftSet } from "../../kernel/nftables/objects.ts";
+import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
-import { formatName } from "../../model/key.ts";
-import type { Direction } from "../../model/policy.ts";
-import { type Addr, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
-import type { Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../../program/policy.ts";
-import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/program.ts";
-import { baseRows, sourcesOf, VERDICT_MAP, verdict } from "./base.ts";
-import { hex16, hex8, hexAddr, hexInterface, padField } from "./bytes.ts";
-import { lowerMatch, type PortSet } from "./match.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
+import { FAMILIES, familyOf } from "../../net/addr.ts";
+import { prefixFamily } from "../../net/prefix.ts";
+import { allowedAt } from "../../program/path.ts";
+import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
 import {
-  endpointChain,
-  FROM_ENDPOINT,
-  policyChain,
-  setName,
-  sourcesSet,
-  tierChain,
-  TO_ENDPOINT,
-  TO_WORKLOAD,
-} from "./names.ts";
+  type Delta,
+  DIRECTIONS,
+  type Endpoint,
+  type EndpointId,
+  EVERY_INTERFACE,
+  HOOKS,
+  type MemberChange,
+  policiesNamedBy,
+  type Program,
+  type ProgramDelta,
+  stagesOf,
+} from "../../program/program.ts";
+import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
+import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
+import type { PortSet } from "./match.ts";
+import { type Continuation, everyHostMap, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
+import { isNet, kernelSetsOf, memberElement } from "./sets.ts";
+import { lowerStage } from "./stage-chains.ts";
+import { BASE_UNIT, type Unit } from "./units.ts";
 
-type SetRow = (id: string, row: NftRow | undefined) => void;
-const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+/** What became of the elements of one kernel set: all are new, or these came and went. */
+export type ElementChange =
+  | { readonly type: "all" }
+  | { readonly type: "some"; readonly added: readonly NftElement[]; readonly removed: readonly NftElement[] };
+
+/** What a change of the program is in the table. */
+export interface NftChange {
+  /** undefined: no longer wanted. Elements of dispatch and of lists of ports are rows; members of the program's sets are not. */
+  readonly rows: ReadonlyMap<string, OwnedRow | undefined>;
+  /** By kernel set, those of the program's sets that exist. */
+  readonly elements: ReadonlyMap<string, ElementChange>;
+}
+
+export interface OwnedRow {
+  readonly row: NftRow;
+  readonly unit: Unit;
+}
+
+/** One way in which a policy is used. */
+interface Use {
+  readonly direction: Direction;
+  readonly continuation: Continuation;
+}
+
+/** What *allowed* means at the stage. */
+export function continuationOf(kind: Endpoint["kind"], hook: Hook, direction: Direction): Continuation {
+  return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
+}
+
+const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
+const USES: readonly Use[] = DIRECTIONS.flatMap((direction) =>
+  CONTINUATIONS.map((continuation) => ({ direction, continuation })),
+);
+
+function useKey(policy: PolicyId, { direction, continuation }: Use): string {
+  return `${direction} ${continuation} ${policy}`;
+}
 
 export class NftablesLowering {
-  readonly #set: SetRow;
-  /** Row ids that each object of the program lowered to, so that they can be taken back. */
+  /** Row ids that each unit lowered to, so that they can be taken back. */
   readonly #rowsOf = new Map<string, ReadonlySet<string>>();
-  readonly #portSetUsers = new Map<string, { users: number; readonly rows: ReadonlySet<string> }>();
+  readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
+  readonly #endpoints = new Map<EndpointId, Endpoint>();
+  readonly #policies = new Map<PolicyId, Policy>();
+  /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
+  readonly #endpointsOf = new Map<PolicyId, Set<EndpointId>>();
+  readonly #uses = new Map<string, number>();
+  /** Policies that name the set. */
+  readonly #policiesOf = new Map<SetId, Set<PolicyId>>();
+  /** Families of which the set has nets, as a rule that names it sees them. */
+  readonly #netFamilies = new Map<SetId, string>();
+  #base: string | undefined;
+  #rows = new Map<string, OwnedRow | undefined>();
+  #elements = new Map<string, ElementChange>();
 
-  /** `set` receives each wanted row, or undefined for one that is no longer wanted. */
-  constructor(set: SetRow) {
-    this.#set = set;
-    for (const [id, row] of baseRows()) set(id, row);
+  /** `program` is the state after `delta`. Work is proportional to the delta. */
+  lower(program: Program, delta: ProgramDelta): NftChange {
+    this.#rows = new Map();
+    this.#elements = new Map();
+    const policies = new Set<PolicyId>(delta.policies.keys());
+    for (const id of this.#countUses(delta.endpoints)) policies.add(id);
+    if (this.#base === undefined || delta.endpoints.size > 0) this.#stepBase(program);
+    for (const [id, members] of delta.sets) {
+      this.#stepSet(id, members, delta);
+      if (this.#changesRules(id, members, delta))
+        for (const policy of this.#policiesOf.get(id) ?? []) policies.add(policy);
+    }
+    const endpoints = new Set<EndpointId>(delta.endpoints.keys());
+    for (const [id, policy] of delta.policies)
+      if (this.#setPolicy(id, policy)) for (const endpoint of this.#endpointsOf.get(id) ?? []) endpoints.add(endpoint);
+    for (const id of policies) this.#stepPolicy(id, program);
+    for (const id of endpoints) {
+      const endpoint = this.#endpoints.get(id);
+      const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
+      const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
+      this.#replace(unit, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint, policyOf));
+    }
+    return { rows: this.#rows, elements: this.#elements };
   }
 
-  step(program: Program, delta: ProgramDelta): void {
-    for (const [id, members] of delta.sets) this.#stepSet(id, members, delta);
-    for (const [id, policy] of delta.policies) this.#stepPolicy(id, policy, program);
-    for (const [id, endpoint] of delta.endpoints)
-      this.#replace(`endpoint ${id}`, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint));
+  /** The policies of which a use has come or gone. */
+  #countUses(endpoints: Delta<EndpointId, Endpoint>): ReadonlySet<PolicyId> {
+    const touched = new Map<string, { readonly policy: PolicyId; readonly before: boolean }>();
+    const count = (endpoint: Endpoint | undefined, by: 1 | -1): void => {
+      for (const { policy, use } of usesOf(endpoint)) {
+        const key = useKey(policy, use);
+        const uses = this.#uses.get(key) ?? 0;
+        if (!touched.has(key)) touched.set(key, { policy, before: uses > 0 });
+        if (uses + by === 0) this.#uses.delete(key);
+        else this.#uses.set(key, uses + by);
+      }
+    };
+    for (const [id, endpoint] of endpoints) {
+      const before = this.#endpoints.get(id);
+      count(endpoint, 1);
+      count(before, -1);
+      for (const { policy } of usesOf(before)) removeFrom(this.#endpointsOf, policy, id);
+      for (const { policy } of usesOf(endpoint)) addTo(this.#endpointsOf, policy, id);
+      if (endpoint === undefined) this.#endpoints.delete(id);
+      else this.#endpoints.set(id, endpoint);
+    }
+    return new Set(
+      [...touched].flatMap(([key, { policy, before }]) => (this.#uses.has(key) === before ? [] : [policy])),
+    );
+  }
+
+  /** True when the endpoints that name the policy must be lowered anew: whether it can pass decides what follows its jump. */
+  #setPolicy(id: PolicyId, policy: Policy | undefined): boolean {
+    const before = this.#policies.get(id);
+    for (const set of setsOf(before)) removeFrom(this.#policiesOf, set, id);
+    for (const set of setsOf(policy)) addTo(this.#policiesOf, set, id);
+    if (policy === undefined) this.#policies.delete(id);
+    else this.#policies.set(id, policy);
+    if (policy === undefined || before === undefined) return false;
+    return DIRECTIONS.some((direction) => canPass(policy, direction) !== canPass(before, direction));
+  }
+
+  #policyOf(id: PolicyId): Policy {
+    const policy = this.#policies.get(id);
+    invariant(policy !== undefined, `the program names policy ${id} but has it not`);
+    return policy;
+  }
+
+  /** True when rules that name the set must be lowered anew: its nets have come or gone. */
+  #changesRules(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): boolean {
+    const change = delta.members.get(id);
+    if (change !== undefined && !hasNets(change)) return false;
+    const before = this.#netFamilies.get(id);
+    const nets = members === undefined || members.type === "address-port" ? [] : [...members.nets];
+    const now = [...new Set(nets.map(prefixFamily))].sort().join();
+    if (members === undefined) this.#netFamilies.delete(id);
+    else this.#netFamilies.set(id, now);
+    return before !== undefined && members !== undefined && before !== now;
   }
 
   #stepSet(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): void {
     const change = delta.members.get(id);
-    if (members === undefined || members.type === "ranges" || change === undefined) {
-      this.#replace(`set ${id}`, members === undefined ? new Map() : lowerSet(id, members));
+    if (members === undefined || members.type === "nets" || change === undefined || hasNets(change)) {
+      const sets = members === undefined ? [] : kernelSetsOf(id, members);
+      this.#replace(
+        { kind: "set", id: `set ${id}`, object: undefined },
+        new Map(sets.map(({ name, is }): [string, NftRow] => [setId(name), { type: "set", set: name, is }])),
+      );
+      for (const { name } of sets) this.#elements.set(name, { type: "all" });
       return;
     }
-    const known = new Set(this.#rowsOf.get(`set ${id}`));
-    for (const member of change.removed) {
-      const [rowId] = memberRow(id, members.type, member);
-      known.delete(rowId);
-      this.#set(rowId, undefined);
+    const bySet = new Map<string, { added: NftElement[]; removed: NftElement[] }>();
+    for (const which of ["added", "removed"] as const) {
+      for (const member of change[which]) {
+        const { set, element } = memberElement(id, members.type, member);
+        const entry = bySet.get(set) ?? { added: [], removed: [] };
+        entry[which].push(element);
+        bySet.set(set, entry);
+      }
     }
-    for (const member of change.added) {
-      const [rowId, row] = memberRow(id, members.type, member);
-      known.add(rowId);
-      this.#set(rowId, row);
-    }
-    this.#rowsOf.set(`set ${id}`, known);
+    for (const [set, entry] of bySet) this.#elements.set(set, { type: "some", ...entry });
   }
 
-  #stepPolicy(id: PolicyId, policy: Policy | undefined, program: Program): void {
-    const { rows, portSets } =
-      policy === undefined
-        ? { rows: new Map<string, NftRow>(), portSets: new Map<string, PortSet>() }
-        : lowerPolicy(id, policy, program);
+  #stepPolicy(id: PolicyId, program: Program): void {
+    const rows = new Map<string, NftRow>();
+    const portSets = new Map<string, PortSet>();
+    const policy = this.#policies.get(id);
+    for (const use of policy === undefined ? [] : USES) {
+      if (policy === undefined || !this.#uses.has(useKey(id, use))) continue;
+      const { direction, continuation } = use;
+      const lowered = lowerPolicyChain(policy, direction, continuation, program.sets);
+      if (lowered === undefined) continue;
+      for (const [name, set] of lowered.portSets) portSets.set(name, set);
+      for (const [chain, rules] of lowered.chains)
+        rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
+    }
     for (const [name, set] of portSets) this.#usePortSet(name, set);
-    this.#replace(`policy ${id}`, rows);
+    this.#replace({ kind: "policy", id: `policy ${id}`, object: policy?.source }, rows);
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
     if (policy === undefined) this.#portSetsOf.delete(id);
     else this.#portSetsOf.set(id, new Set(portSets.keys()));
   }
 
+  #stepBase(program: Program): void {
+    const stages = hostStagesOf(this.#endpoints);
+    const text = JSON.stringify([program.settings, stages]);
+    if (text === this.#base) return;
+    this.#base = text;
+    this.#replace(BASE_UNIT, baseRows(program.settings, stages));
+  }
+
   #usePortSet(name: string, set: PortSet): void {
-    const entry = this.#portSetUsers.get(name);
-    if (entry !== undefined) {
-      entry.users++;
-      return;
-    }
+    const users = this.#portSetUsers.get(name) ?? 0;
+    this.#portSetUsers.set(name, users + 1);
+    if (users > 0) return;
     const rows = new Map<string, NftRow>([[setId(name), { type: "set", set: name, is: set.is }]]);
     for (const element of set.elements)
       rows.set(elementId(name, element), { type: "element", set: name, is: set.is, element });
-    for (const [id, row] of rows) this.#set(id, row);
-    this.#portSetUsers.set(name, { users: 1, rows: new Set(rows.keys()) });
+    this.#replace(portSetUnit(name), rows);
   }
 
   #dropPortSet(name: string): void {
-    const entry = this.#portSetUsers.get(name);
-    invariant(entry !== undefined, `port set ${name} is dropped more often than used`);
-    entry.users--;
-    if (entry.users > 0) return;
-    for (const id of entry.rows) this.#set(id, undefined);
+    const users = this.#portSetUsers.get(name);
+    invariant(users !== undefined, `port set ${name} is dropped more often than used`);
+    if (users > 1) {
+      this.#portSetUsers.set(name, users - 1);
+      return;
+    }
     this.#portSetUsers.delete(name);
+    this.#replace(portSetUnit(name), new Map());
   }
 
-  #replace(object: string, rows: ReadonlyMap<string, NftRow>): void {
-    for (const id of this.#rowsOf.get(object) ?? []) if (!rows.has(id)) this.#set(id, undefined);
-    for (const [id, row] of rows) this.#set(id, row);
-    if (rows.size === 0) this.#rowsOf.delete(object);
-    else this.#rowsOf.set(object, new Set(rows.keys()));
+  #replace(unit: Unit, rows: ReadonlyMap<string, NftRow>): void {
+    for (const id of this.#rowsOf.get(unit.id) ?? []) if (!rows.has(id)) this.#rows.set(id, undefined);
+    for (const [id, row] of rows) this.#rows.set(id, { row, unit });
+    if (rows.size === 0) this.#rowsOf.delete(unit.id);
+    else this.#rowsOf.set(unit.id, new Set(rows.keys()));
   }
 }
 
-function nftSetOf(type: SetMembers["type"], family: Family): NftSet {
-  const addr = family === 4 ? "ipv4_addr" : "ipv6_addr";
-  if (type === "address-port") return { key: [addr, "inet_proto", "inet_service"], interval: false, verdictMap: false };
-  return { key: [addr], interval: type === "ranges", verdictMap: false };
+function portSetUnit(name: string): Unit {
+  return { kind: "set", id: `ports ${name}`, object: undefined };
 }
 
-function lowerSet(id: SetId, members: SetMembers): Map<string, NftRow> {
+function hasNets({ added, removed }: MemberChange): boolean {
+  return added.some(isNet) || removed.some(isNet);
+}
+
+function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  index.set(key, (index.get(key) ?? new Set<V>()).add(value));
+}
+
+function removeFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  const values = index.get(key);
+  values?.delete(value);
+  if (values?.size === 0) index.delete(key);
+}
+
+function usesOf(endpoint: Endpoint | undefined): readonly { readonly policy: PolicyId; readonly use: Use }[] {
+  if (endpoint === undefined) return [];
+  return stagesOf(endpoint).flatMap(({ hook, direction, stage }) => {
+    const use = { direction, continuation: continuationOf(endpoint.kind, hook, direction) };
+    return policiesNamedBy(stage).map((policy) => ({ policy, use }));
+  });
+}
+
+function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {
+  const rules = DIRECTIONS.flatMap((direction) => policy?.[direction] ?? []);
+  return new Set(
+    rules.flatMap(({ when }) => when.flatMap(({ any }) => any.flatMap((atom) => ("set" in atom ? [atom.set] : [])))),
+  );
+}
+
+/** Hooks and directions for which some host endpoint has a stage. */
+function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[] {
+  const hosts = [...endpoints.values()].filter(({ kind }) => kind === "host");
+  return HOOKS.flatMap((hook) =>
+    DIRECTIONS.flatMap((direction) =>
+      hosts.some(({ stages }) => stages[hook]?.[direction] !== undefined) ? [{ hook, direction }] : [],
+    ),
+  );
+}
+
+function lowerEndpoint(id: EndpointId, endpoint: Endpoint, policyOf: (id: PolicyId) => Policy): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
-  for (const family of FAMILIES) {
-    const set = setName(id, family);
-    const is = nftSetOf(members.type, family);
-    if (members.type !== "ranges") {
-      rows.set(setId(set), { type: "set", set, is });
-      continue;
-    }
-    const ranges = members.ranges.filter((range) => familyOf(range.first) === family);
-    if (ranges.length === 0) continue;
-    rows.set(setId(set), { type: "set", set, is });
-    for (const { first, last } of ranges) {
-      const element = { key: hexAddr(first), keyEnd: hexAddr(last), verdict: undefined };
-      rows.set(elementId(set, element), { type: "element", set, is, element });
-    }
-  }
-  if (members.type !== "ranges") {
-    for (const member of members.members) rows.set(...memberRow(id, members.type, member));
-  }
-  return rows;
-}
-
-/** The element of one member: `ADDR`, or `ADDR,PROTOCOL,PORT`. */
-function memberRow(id: SetId, type: "address" | "address-port", member: string): [string, NftRow] {
-  const [addrText = "", protocol = "", port = ""] = member.split(",");
-  const addr = addrText as Addr;
-  const family = familyOf(addr);
-  const set = setName(id, family);
-  const key =
-    type === "address"
-      ? hexAddr(addr)
-      : hexAddr(addr) + padField(hex8(Number(protocol))) + padField(hex16(Number(port)));
-  const element: NftElement = { key, keyEnd: undefined, verdict: undefined };
-  return [elementId(set, element), { type: "element", set, is: nftSetOf(type, family), element }];
-}
-
-function lowerPolicy(
-  id: PolicyId,
-  policy: Policy,
-  program: Program,
-): { rows: Map<string, NftRow>; portSets: Map<string, PortSet> } {
-  const rows = new Map<string, NftRow>();
-  const portSets = new Map<string, PortSet>();
-  for (const direction of DIRECTIONS) {
-    const written = policy[direction];
-    if (written === undefined) continue;
-    const rules: NftRule[] = [];
-    for (const rule of written) {
-      for (const alternative of lowerMatch(rule, (set) => program.sets.get(set) ?? missing(set))) {
-        for (const [name, set] of alternative.portSets) portSets.set(name, set);
-        rules.push({
-          expressions: [...alternative.expressions, { op: "counter" }, ...verdictOf(rule)],
-          comment: comment(`${rule.action} ${formatName(rule.id.source)} ${direction} rule ${rule.id.index + 1}`),
-        });
-      }
-    }
-    const chain = policyChain(id, direction);
-    rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
-  }
-  return { rows, portSets };
-}
-
-function missing(set: SetId): never {
-  invariant(false, `the program names set ${set} but has it not`);
-}
-
-function verdictOf(rule: Rule): Expr[] {
-  return rule.action === "deny" ? verdict({ type: "drop" }) : allow(rule.id.direction);
-}
-
-/** Allowed by egress means: now ask the destination. Allowed by ingress, the last stage, means: accept. */
-function allow(direction: Direction): Expr[] {
-  return verdict(direction === "egress" ? { type: "goto", chain: TO_WORKLOAD } : { type: "accept" });
-}
-
-/** At most 128 bytes of UTF-8, the limit of nftables' comments; names are ASCII. */
-function comment(text: string): string {
-  return text.length <= 127 ? text : `${text.slice(0, 60)}…${text.slice(-60)}`;
-}
-
-function lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> {
-  const rows = new Map<string, NftRow>();
-  for (const direction of DIRECTIONS) {
-    for (const [name, rules] of lowerStage(id, direction, endpoint[direction])) {
+  const { kind } = endpoint;
+  for (const { hook, direction, stage } of stagesOf(endpoint)) {
+    const continuation = continuationOf(kind, hook, direction);
+    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
+    for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
+    // The base chain goes on after a stage that allows by returning to it.
+    const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
+    for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
+      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
+      rows.set(elementId(map, element), { type: "element", set: map, is, element });
     }
-    const map = direction === "egress" ? FROM_ENDPOINT : TO_ENDPOINT;
-    const element: NftElement = {
-      key: hexInterface(id),
-      keyEnd: undefined,
-      verdict: { type: "goto", chain: endpointChain(id, direction) },
-    };
-    rows.set(elementId(map, element), { type: "element", set: map, is: VERDICT_MAP, element });
   }
+  if (kind === "host") return rows;
   for (const addr of endpoint.addresses) {
     const family = familyOf(addr);
+    const set = sourcesSet(family);
     const element: NftElement = { key: hexInterface(id) + hexAddr(addr), keyEnd: undefined, verdict: undefined };
-    rows.set(elementId(sourcesSet(family), element), {
-      type: "element",
-      set: sourcesSet(family),
-      is: sourcesOf(family),
-      element,
-    });
+    rows.set(elementId(set, element), { type: "element", set, is: sourcesOf(family), element });
   }
   return rows;
 }
 
-/** One chain for each tier; the first is the endpoint's own. */
-function lowerStage(id: EndpointId, direction: Direction, stage: Stage): Map<string, NftRule[]> {
-  const chains = new Map<string, NftRule[]>();
-  const end = (): NftRule =>
-    stage.otherwise === "allow"
-      ? { expressions: [{ op: "counter" }, ...allow(direction)], comment: `${direction} not isolated` }
-      : { expressions: [{ op: "counter" }, ...verdict({ type: "drop" })], comment: `${direction} end` };
-  if (stage.tiers.length === 0) chains.set(endpointChain(id, direction), [end()]);
-  stage.tiers.forEach((tier, i) => {
-    const rules: NftRule[] = tier.policies.map((policy) => ({
-      expressions: verdict({ type: "jump", chain: policyChain(policy, direction) }),
-      comment: undefined,
-    }));
-    if (tier.otherwise === "deny")
-      rules.push({
-        expressions: [{ op: "counter" }, ...verdict({ type: "drop" })],
-        comment: comment(`${direction} no rule of tier ${tier.tier} matched`),
-      });
-    else if (i + 1 < stage.tiers.length)
-      rules.push({
-        expressions: verdict({ type: "goto", chain: tierChain(id, direction, i + 1) }),
-        comment: undefined,
-      });
-    else rules.push(end());
-    chains.set(tierChain(id, direction, i), rules);
-  });
-  return chains;
+/** Where the dispatch to the stage of an endpoint is written down. */
+function dispatchOf(
+  id: EndpointId,
+  kind: Endpoint["kind"],
+  hook: Hook,
+  direction: Direction,
+): readonly { readonly map: string; readonly is: NftSet; readonly key: string }[] {
+  if (kind === "workload") return [{ map: workloadMap(direction), is: VERDICT_MAP, key: hexInterface(id) }];
+  if (id !== EVERY_INTERFACE) return [{ map: hostMap(hook, direction), is: VERDICT_MAP, key: hexInterface(id) }];
+  const map = everyHostMap(hook, direction);
+  return FAMILIES.map((family) => ({ map, is: FAMILY_MAP, key: hexFamily(family) }));
 }

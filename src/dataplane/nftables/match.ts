@@ -1,16 +1,19 @@
 /**
  * match: a rule's clauses as nf_tables expressions. An OR cannot be said inside one nftables rule unless a set says it, so the
- * clauses become alternatives: lists of expressions, one nftables rule each.
+ * clauses become alternatives: lists of expressions, one nftables rule each. Their number grows with the *kinds* of things that a
+ * clause names, never with how many there are: a list of ports, negated or not, is one look-up.
  *
  * Port lists become one lookup in a set of (protocol, port range), whose name says its content; a single port or range is
  * compared in place.
  */
 import type { Expr, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
-import { assertNever, invariant } from "../../lib/bug.ts";
-import type { Family } from "../../net/addr.ts";
+import { invariant } from "../../lib/bug.ts";
+import { FAMILIES, type Family } from "../../net/addr.ts";
+import { prefixFamily } from "../../net/prefix.ts";
+import type { Protocol } from "../../net/protocol.ts";
 import type { Atom, Clause, Rule, SetId, SetMembers, Side } from "../../program/policy.ts";
-import { hex16, hex8, padField } from "./bytes.ts";
-import { setName } from "./names.ts";
+import { hex16, hex8, hexFamily, padField } from "./bytes.ts";
+import { netsSetName, setName } from "./names.ts";
 
 /** A set that a rule needs and that is no set of the program: a list of ports. */
 export interface PortSet {
@@ -27,79 +30,151 @@ export const PORT_SET: NftSet = { key: ["inet_proto", "inet_service"], interval:
 /** Ranges a port set; keeps its name, which spells them, below the kernel's 255 bytes. */
 const PORTS_PER_SET = 12;
 
-type PortsAtom = Extract<Atom, { on: "ports" }>;
+type AtomOn<On extends Atom["on"]> = Extract<Atom, { on: On }>;
 type SetTypeOf = (id: SetId) => SetMembers;
+
+/** In which a clause is compiled: of one family, in a rule that is known to match packets of one protocol alone, if any. */
+interface Context {
+  readonly family: Family;
+  readonly protocol: Protocol | undefined;
+  readonly setOf: SetTypeOf;
+}
+
+const NEVER: readonly Alternative[] = [];
+const ALWAYS: readonly Alternative[] = [plain([])];
 
 /** The nftables rules (without counter and verdict) that together match what the rule matches; none when nothing can match. */
 export function lowerMatch(rule: Rule, setOf: SetTypeOf): Alternative[] {
-  const needsFamily = rule.when.some((clause) => clause.any.some((atom) => atom.on === "set"));
-  if (!needsFamily) return product(rule.when.map((clause) => lowerClause(clause, 4, setOf)));
-  const families: readonly Family[] = [4, 6];
-  return families.flatMap((family) =>
-    product(rule.when.map((clause) => lowerClause(clause, family, setOf))).map((alternative) => ({
+  const protocol = onlyProtocol(rule);
+  const lowerAll = (family: Family): Alternative[] =>
+    product(rule.when.map((clause) => lowerClause(clause, { family, protocol, setOf })));
+  if (!rule.when.some((clause) => clause.any.some(isOfFamily))) return lowerAll(4);
+  return FAMILIES.flatMap((family) =>
+    lowerAll(family).map((alternative) => ({
       ...alternative,
       expressions: [...isFamily(family), ...alternative.expressions],
     })),
   );
 }
 
+/** Whether it reads differently in the two families. */
+function isOfFamily({ on }: Atom): boolean {
+  return on === "ip-version" || on === "set" || on === "named-port";
+}
+
+/** The one protocol of every packet that the rule can match, where a clause says so. */
+function onlyProtocol(rule: Rule): Protocol | undefined {
+  for (const { not, any } of rule.when) {
+    const protocols = new Set(any.map(protocolOf));
+    const [first] = protocols;
+    if (!not && protocols.size === 1 && first !== undefined) return first;
+  }
+  return undefined;
+}
+
+function protocolOf(atom: Atom): Protocol | undefined {
+  if (atom.on === "protocol") return atom.is;
+  return atom.on === "ip-version" || atom.on === "set" ? undefined : atom.protocol;
+}
+
 function product(clauses: readonly (readonly Alternative[])[]): Alternative[] {
-  let result: Alternative[] = [{ expressions: [], portSets: new Map() }];
-  for (const alternatives of clauses) {
-    result = result.flatMap((left) =>
-      alternatives.map((right) => ({
-        expressions: [...left.expressions, ...right.expressions],
-        portSets: new Map([...left.portSets, ...right.portSets]),
-      })),
-    );
-  }
-  return result;
+  let result: readonly Alternative[] = ALWAYS;
+  for (const alternatives of clauses) result = result.flatMap((left) => alternatives.map((right) => both(left, right)));
+  return [...result];
 }
 
-function lowerClause(clause: Clause, family: Family, setOf: SetTypeOf): Alternative[] {
-  if (clause.not) return product(clause.any.map((atom) => lowerNegated(atom, family, setOf)));
-  const alternatives: Alternative[] = [];
-  for (const side of ["source", "destination"] as const) {
-    const ports = clause.any.filter((atom): atom is PortsAtom => atom.on === "ports" && atom.side === side);
-    alternatives.push(...lowerPorts(ports, side));
-  }
-  for (const atom of clause.any) {
-    if (atom.on === "protocol") alternatives.push(plain(isProtocol(atom.is, "eq")));
-    else if (atom.on === "set") alternatives.push(...lowerSet(atom.set, atom.side, false, family, setOf));
-  }
-  return alternatives;
+function both(left: Alternative, right: Alternative): Alternative {
+  return {
+    expressions: [...left.expressions, ...right.expressions],
+    portSets: new Map([...left.portSets, ...right.portSets]),
+  };
 }
 
-function lowerNegated(atom: Atom, family: Family, setOf: SetTypeOf): Alternative[] {
-  switch (atom.on) {
-    case "protocol":
-      return [plain(isProtocol(atom.is, "neq"))];
-    case "set":
-      return lowerSet(atom.set, atom.side, true, family, setOf);
-    case "ports":
-      return [
-        plain(isProtocol(atom.protocol, "neq")),
-        plain([
-          ...isProtocol(atom.protocol, "eq"),
-          loadPort(atom.side, 1),
-          { op: "range", compare: "neq", register: 1, from: hex16(atom.from), to: hex16(atom.to) },
-        ]),
-      ];
-    default:
-      return assertNever(atom);
-  }
+function atomsOn<On extends Atom["on"]>(atoms: readonly Atom[], on: On): AtomOn<On>[] {
+  return atoms.filter((atom): atom is AtomOn<On> => atom.on === on);
 }
 
-function lowerPorts(ports: readonly PortsAtom[], side: Side): Alternative[] {
+function lowerClause(clause: Clause, context: Context): readonly Alternative[] {
+  return clause.not ? lowerNone(clause.any, context) : lowerAny(clause.any, context);
+}
+
+function lowerAny(atoms: readonly Atom[], context: Context): readonly Alternative[] {
+  if (atomsOn(atoms, "ip-version").some(({ is }) => is === context.family)) return ALWAYS;
+  return [
+    ...SIDES.flatMap((side) => lowerPorts(portsAt(atoms, side), side)),
+    ...atomsOn(atoms, "protocol").map(({ is }) => plain(isProtocol(is, "eq"))),
+    ...atomsOn(atoms, "icmp").map((atom) => plain([...isProtocol(atom.protocol, "eq"), ...icmpIs(atom, "eq")])),
+    ...atomsOn(atoms, "set").flatMap((atom) => lookUps(atom, false, context).map(plain)),
+    ...atomsOn(atoms, "named-port").map((atom) => plain(lookUpPort(atom, false, context))),
+  ];
+}
+
+const SIDES: readonly Side[] = ["source", "destination"];
+
+function portsAt(atoms: readonly Atom[], side: Side): AtomOn<"ports">[] {
+  return atomsOn(atoms, "ports").filter((atom) => atom.side === side);
+}
+
+/**
+ * None of the atoms holds. What reads the transport header is asked of packets of its protocol alone: the others pass, and that is an
+ * alternative of its own, unless the rule says the protocol anyway.
+ */
+function lowerNone(atoms: readonly Atom[], context: Context): readonly Alternative[] {
+  if (atomsOn(atoms, "ip-version").some(({ is }) => is === context.family)) return NEVER;
+  const protocols = atomsOn(atoms, "protocol").map(({ is }) => is);
+  const addresses = atomsOn(atoms, "set").flatMap((atom) => lookUps(atom, true, context).flat());
+  const always = plain([...protocols.flatMap((protocol) => isProtocol(protocol, "neq")), ...addresses]);
+  return ofProtocols(atoms, context).map((alternative) => both(alternative, always));
+}
+
+/** One alternative for each protocol whose header the atoms read, and one for all others. */
+function ofProtocols(atoms: readonly Atom[], context: Context): readonly Alternative[] {
+  const reading = atoms.flatMap((atom) =>
+    atom.on === "ports" || atom.on === "icmp" || atom.on === "named-port" ? [atom.protocol] : [],
+  );
+  const protocols = [...new Set(reading)];
+  if (protocols.length === 0) return ALWAYS;
+  if (context.protocol !== undefined) return lowerNoneOf(context.protocol, atoms, context);
+  const others = plain(protocols.flatMap((protocol) => isProtocol(protocol, "neq")));
+  const own = protocols.flatMap((protocol) =>
+    lowerNoneOf(protocol, atoms, context).map((alternative) => both(plain(isProtocol(protocol, "eq")), alternative)),
+  );
+  return [others, ...own];
+}
+
+/** For packets of the protocol; their protocol has been compared already. */
+function lowerNoneOf(protocol: Protocol, all: readonly Atom[], context: Context): readonly Alternative[] {
+  const atoms = all.filter((atom) => protocolOf(atom) === protocol);
+  const ports = SIDES.map((side) => lowerNoPorts(portsAt(atoms, side), side));
+  const icmp = atomsOn(atoms, "icmp").flatMap((atom) => icmpIs(atom, "neq"));
+  const named = atomsOn(atoms, "named-port").flatMap((atom) => lookUpPort(atom, true, context));
+  return [[...ports, plain([...icmp, ...named])].reduce(both)];
+}
+
+/** The whole clause: one alternative, or one for each set of ports. */
+function lowerPorts(ports: readonly AtomOn<"ports">[], side: Side): Alternative[] {
   const [only] = ports;
   if (only === undefined) return [];
-  if (ports.length === 1) {
-    const compare: Expr =
-      only.from === only.to
-        ? { op: "cmp", compare: "eq", register: 1, data: hex16(only.from) }
-        : { op: "range", compare: "eq", register: 1, from: hex16(only.from), to: hex16(only.to) };
-    return [plain([...isProtocol(only.protocol, "eq"), loadPort(side, 1), compare])];
-  }
+  if (ports.length === 1)
+    return [plain([...isProtocol(only.protocol, "eq"), loadPort(side, 1), comparePort(only, "eq")])];
+  return portSetsOf(ports, side, false);
+}
+
+/** All of it in one alternative, for packets of a protocol with ports. */
+function lowerNoPorts(ports: readonly AtomOn<"ports">[], side: Side): Alternative {
+  const [only] = ports;
+  if (only === undefined) return plain([]);
+  if (ports.length === 1) return plain([loadPort(side, 1), comparePort(only, "neq")]);
+  return portSetsOf(ports, side, true).reduce(both);
+}
+
+function comparePort({ from, to }: AtomOn<"ports">, compare: "eq" | "neq"): Expr {
+  return from === to
+    ? { op: "cmp", compare, register: 1, data: hex16(from) }
+    : { op: "range", compare, register: 1, from: hex16(from), to: hex16(to) };
+}
+
+function portSetsOf(ports: readonly AtomOn<"ports">[], side: Side, not: boolean): Alternative[] {
   const merged = mergePorts(ports);
   const alternatives: Alternative[] = [];
   for (let i = 0; i < merged.length; i += PORTS_PER_SET) {
@@ -111,7 +186,7 @@ function lowerPorts(ports: readonly PortsAtom[], side: Side): Alternative[] {
       verdict: undefined,
     }));
     alternatives.push({
-      expressions: [loadProtocol(0), loadPort(side, 1), { op: "lookup", set: name, register: 0, not: false }],
+      expressions: [loadProtocol(0), loadPort(side, 1), { op: "lookup", set: name, register: 0, not }],
       portSets: new Map([[name, { is: PORT_SET, elements }]]),
     });
   }
@@ -119,7 +194,7 @@ function lowerPorts(ports: readonly PortsAtom[], side: Side): Alternative[] {
 }
 
 /** Sorted, disjoint ranges for each protocol: an interval set refuses overlaps. */
-function mergePorts(ports: readonly PortsAtom[]): { protocol: number; from: number; to: number }[] {
+function mergePorts(ports: readonly AtomOn<"ports">[]): { protocol: number; from: number; to: number }[] {
   const sorted = [...ports].sort((a, b) => a.protocol - b.protocol || a.from - b.from);
   const merged: { protocol: number; from: number; to: number }[] = [];
   for (const { protocol, from, to } of sorted) {
@@ -134,30 +209,44 @@ function portKey(protocol: number, port: number): string {
   return padField(hex8(protocol)) + padField(hex16(port));
 }
 
-function lowerSet(id: SetId, side: Side, not: boolean, family: Family, setOf: SetTypeOf): Alternative[] {
-  const set = setOf(id);
-  if (set.type === "ranges" && !set.ranges.some((range) => range.first.includes(":") === (family === 6))) {
-    return not ? [plain([])] : [];
-  }
-  const expressions: Expr[] = [loadAddr(side, family, 0)];
-  if (set.type === "address-port") {
-    invariant(!not, "an address-port set is not used negated: a packet without ports has no key to look up");
-    const next = family === 4 ? 1 : 4;
-    expressions.push(loadProtocol(next), loadPort(side, next + 1));
-  }
-  expressions.push({ op: "lookup", set: setName(id, family), register: 0, not });
-  return [plain(expressions)];
+/** Type, or type and code, are the first bytes of the header. */
+function icmpIs({ type, code }: AtomOn<"icmp">, compare: "eq" | "neq"): Expr[] {
+  const data = code === undefined ? hex8(type) : hex8(type) + hex8(code);
+  return [
+    { op: "payload", base: "transport", offset: 0, length: data.length / 2, register: 1 },
+    { op: "cmp", compare, register: 1, data },
+  ];
+}
+
+/** One look-up for each kernel set that holds a part of the members: hosts and nets are kept apart. */
+function lookUps({ set, side }: AtomOn<"set">, not: boolean, { family, setOf }: Context): Expr[][] {
+  const members = setOf(set);
+  invariant(members.type !== "address-port", `set ${set} is looked up by address alone`);
+  const hasNets = [...members.nets].some((net) => prefixFamily(net) === family);
+  const hosts = members.type === "address" ? [setName(set, family)] : [];
+  const nets = hasNets ? [netsSetName(set, members.type, family)] : [];
+  return [...hosts, ...nets].map((name) => [loadAddr(side, family, 0), { op: "lookup", set: name, register: 0, not }]);
+}
+
+/** The protocol is a part of the key. */
+function lookUpPort({ set, side }: AtomOn<"named-port">, not: boolean, { family }: Context): Expr[] {
+  const next = family === 4 ? 1 : 4;
+  return [
+    loadAddr(side, family, 0),
+    loadProtocol(next),
+    loadPort(side, next + 1),
+    { op: "lookup", set: setName(set, family), register: 0, not },
+  ];
 }
 
 function plain(expressions: readonly Expr[]): Alternative {
   return { expressions, portSets: new Map() };
 }
 
-/** `meta nfproto`: 2 is NFPROTO_IPV4, 10 NFPROTO_IPV6. */
 export function isFamily(family: Family): Expr[] {
   return [
     { op: "meta", key: "nfproto", register: 0 },
-    { op: "cmp", compare: "eq", register: 0, data: family === 4 ? "02" : "0a" },
+    { op: "cmp", compare: "eq", register: 0, data: hexFamily(family) },
   ];
 }
 
@@ -165,12 +254,12 @@ export function isProtocol(protocol: number, compare: "eq" | "neq"): Expr[] {
   return [loadProtocol(0), { op: "cmp", compare, register: 0, data: hex8(protocol) }];
 }
 
-function loadProtocol(register: number): Expr {
+export function loadProtocol(register: number): Expr {
   return { op: "meta", key: "l4proto", register };
 }
 
 /** Source and destination port are at the same place for TCP, UDP and SCTP. */
-function loadPort(side: Side, register: number): Expr {
+export function loadPort(side: Side, register: number): Expr {
   return { op: "payload", base: "transport", offset: side === "source" ? 0 : 2, length: 2, register };
 }
 

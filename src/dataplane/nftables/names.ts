@@ -3,50 +3,119 @@
  * `cali-fw-`/`cali-tw-` from and to a workload, `cali-pi-`/`cali-po-` policy in and out.
  */
 import { sha256 } from "../../lib/sha256.ts";
-import type { Direction } from "../../model/policy.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
 import type { Family } from "../../net/addr.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
-import type { EndpointId } from "../../program/program.ts";
+import { type PathHook, WORKLOAD_PREFIX } from "../../program/path.ts";
+import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
 import type { TableId } from "../../kernel/nftables/objects.ts";
 
 export const TABLE: TableId = { family: "inet", name: "calico" };
 
-/** Every host end of a pod's veth begins so; upstream: FELIX_INTERFACEPREFIX. */
-export const INTERFACE_PREFIX = "cali";
+/** Base chains, by the hook of the path. */
+export function hookChain(hook: PathHook): string {
+  return HOOK_CHAINS[hook];
+}
 
-export const PREROUTING = "prerouting";
-export const FORWARD = "forward";
-export const INPUT = "input";
-/** Traffic that its source's egress stage (if any) allowed, on its way to a workload or elsewhere; always ends in a verdict. */
-export const TO_WORKLOAD = "cali-to-workload";
-/** Neighbour discovery and multicast listener messages of a pod to its node. */
-export const NEIGHBOR_DISCOVERY = "cali-neighbor-discovery";
+const HOOK_CHAINS: { readonly [H in PathHook]: string } = {
+  "raw-prerouting": "prerouting",
+  prerouting: "pre-dnat",
+  input: "input",
+  forward: "forward",
+  "raw-output": "raw-output",
+  output: "output",
+};
 
-export const FROM_ENDPOINT = "from-endpoint";
-export const TO_ENDPOINT = "to-endpoint";
+/** Verdict map from the interface of a workload to the chain of its stage. */
+export function workloadMap(direction: Direction): string {
+  return direction === "egress" ? "from-endpoint" : "to-endpoint";
+}
 
 /** (interface, source address) pairs that may send. */
 export function sourcesSet(family: Family): string {
   return `sources-${family}`;
 }
 
-/** A SetId is a prefix and a digest (program/lower-rule.ts): short, and of letters, digits and `-` only. */
+/** Hosts of a set, or its addresses and ports. A SetId is a prefix and a digest (program/lower-rule.ts): short, and of letters, digits and `-` only. */
 export function setName(id: SetId, family: Family): string {
   return `${id}-${family}`;
 }
 
-export function endpointChain(id: EndpointId, direction: Direction): string {
-  const suffix = id.startsWith(INTERFACE_PREFIX) ? id.slice(INTERFACE_PREFIX.length) : id;
-  return `${direction === "egress" ? "cali-fw-" : "cali-tw-"}${suffix}`;
+/** The inverse of `setName` and `netsSetName`; undefined for another name. */
+export function parseSetName(name: string): { readonly id: SetId; readonly family: Family } | undefined {
+  const [, id, family] = /^(.+)-([46])(?:-nets)?$/.exec(name) ?? [];
+  return id === undefined ? undefined : { id: id as SetId, family: family === "6" ? 6 : 4 };
 }
 
-export function policyChain(id: PolicyId, direction: Direction): string {
-  return `${direction === "ingress" ? "cali-pi-" : "cali-po-"}${unambiguous(id)}`;
+/** The nets of a set; one that can have hosts too keeps them in a set of their own. */
+export function netsSetName(id: SetId, type: "address" | "nets", family: Family): string {
+  return type === "nets" ? setName(id, family) : `${setName(id, family)}-nets`;
 }
 
-/** Chain of one tier of one stage, for the tiers after the first. No interface has a `/` in its name. */
-export function tierChain(id: EndpointId, direction: Direction, tier: number): string {
-  return tier === 0 ? endpointChain(id, direction) : `${endpointChain(id, direction)}/tier${tier}`;
+/** Where the dispatch to host endpoints for one hook and direction begins. */
+export function hostDispatchChain(hook: Hook, direction: Direction): string {
+  const side = direction === "ingress" ? "from" : "to";
+  if (hook === "normal") return `cali-${side}-host-endpoint`;
+  return hook === "forward" ? `cali-${side}-hep-forward` : `cali-${side}-host-${hook}`;
+}
+
+/** Verdict map from the device of a host endpoint to the chain of its stage. */
+export function hostMap(hook: Hook, direction: Direction): string {
+  return `host-${hook}-${direction}`;
+}
+
+/** Verdict map from the IP version to the chain of the endpoint of every other device. */
+export function everyHostMap(hook: Hook, direction: Direction): string {
+  return `${hostMap(hook, direction)}-every`;
+}
+
+const HOST_CHAINS: { readonly [H in Hook]: string } = {
+  normal: "h-",
+  forward: "hfw-",
+  "pre-dnat": "hpd-",
+  untracked: "hut-",
+};
+
+/** `cali-fw-`/`cali-tw-` from and to a workload, `cali-fh-`/`cali-th-` from and to a device of the host, and so on. */
+function stagePrefix(kind: Endpoint["kind"], hook: Hook, direction: Direction): string {
+  // A packet that comes from a device of the host comes to the host endpoint.
+  const isFrom = (kind === "workload") === (direction === "egress");
+  return `cali-${isFrom ? "f" : "t"}${kind === "workload" ? "w-" : HOST_CHAINS[hook]}`;
+}
+
+/** Chain of part i of a stage: a tier, or the profiles. No interface has a `/` in its name. */
+export function stageChain(
+  id: EndpointId,
+  { kind }: Pick<Endpoint, "kind">,
+  hook: Hook,
+  direction: Direction,
+  part = 0,
+): string {
+  const bare = kind === "workload" && id.startsWith(WORKLOAD_PREFIX) ? id.slice(WORKLOAD_PREFIX.length) : id;
+  const name = id === EVERY_INTERFACE ? "any-interface-at-all" : unambiguous(bare);
+  const first = `${stagePrefix(kind, hook, direction)}${name}`;
+  return part === 0 ? first : `${first}/part${part}`;
+}
+
+/**
+ * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
+ * packet is not tracked and this hook ends (`untracked`).
+ */
+export type Continuation = "accept" | "continue" | "untracked";
+
+/** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */
+const CONTINUATIONS: { readonly [D in Direction]: { readonly [C in Continuation]: string } } = {
+  ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-" },
+  egress: { continue: "cali-po-", accept: "cali-poa-", untracked: "cali-pou-" },
+};
+
+export function policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string {
+  return `${CONTINUATIONS[direction][continuation]}${unambiguous(id)}`;
+}
+
+/** Chain of a logging rule; no id of a policy has as many `/`. */
+export function logChain(chain: string, index: number): string {
+  return `${chain}/log${index}`;
 }
 
 /** The kernel allows 255 bytes (NFT_NAME_MAXLEN less the NUL), the prefix included. */

@@ -3,33 +3,47 @@
  *
  * Ours are the routes of the main table with protocol 80 (upstream's RTPROT for Calico); all others, BIRD's among them, are left alone:
  * nothing is ever written over a route that is there. Where somebody else has a route of the same destination and metric, ours waits, with
- * an error that names his, until it is gone. A route whose interface does not exist yet stays pending and is written when the interface
- * has come.
+ * an error that names his, until it is gone. A route whose interface does not exist yet, or is down, stays pending and is written when
+ * the kernel tells that the interface has come. Nobody else writes these routes, and what others do to them is put back as it is heard.
  *
  * A block that is given up leaves a blackhole of the highest metric for a while: until the other nodes have heard of it they still
  * send here, and their packets must not go on by a default route. Any other route to the block comes before it.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
+import type { Watch, Watcher } from "../../host/watcher.ts";
 import {
   IP6_DEFAULT_METRIC,
   type KernelRoute,
-  MAIN_TABLE,
   RouteClient,
   type RouteChange,
   SCOPE_LINK,
   SCOPE_UNIVERSE,
 } from "../../kernel/route/client.ts";
+import { openRouteNotifications, readNews, ROUTE_GROUPS, type RouteNews } from "../../kernel/route/monitor.ts";
+import { invariant } from "../../lib/bug.ts";
+import { formatTimestamp } from "../../lib/timestamp.ts";
 import { EEXIST, ESRCH, KernelError } from "../../kernel/errno.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import { type Prefix, prefixAddr, prefixFamily, prefixOfAddr } from "../../net/prefix.ts";
+import { prefixAddr, prefixFamily } from "../../net/prefix.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
-import type { Driver } from "../driver.ts";
+import { blackholeRoute, formatRoute, MAIN_TABLE, type Route, routeIdOf } from "../../program/route.ts";
+import {
+  type Driver,
+  type DriverEvents,
+  finishSteps,
+  type PlannedChange,
+  type RowStatus,
+  type Steps,
+} from "../driver.ts";
+import { Failures } from "../failures.ts";
 import { type Change, Tracker } from "../tracker.ts";
-import { destinationOf, LEAVING_METRIC, leavingId, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
+import { LEAVING_METRIC, ROUTE_PROTOCOL, type Row, rowsOf, sameRow } from "./rows.ts";
 
 /** BGP speakers may hold back news for 30 s. Source: RFC 4271, MinRouteAdvertisementIntervalTimer. */
 const LEAVING_MS = 30_000;
+/** Routes written in one step. */
+const BATCH = 300;
 
 /** The requests of one change: what goes of ours, then what comes. */
 interface Requests {
@@ -40,18 +54,32 @@ interface Requests {
 
 export class RoutesDriver implements Driver {
   readonly name = "routes";
+  readonly isFresh = false;
+  readonly #sys: Sys;
   readonly #client: RouteClient;
+  /** For reads in steps, between which routes may be written. */
+  readonly #reader: RouteClient;
   readonly #families: ReadonlySet<Family>;
   readonly #clock: Pick<Clock, "monotonicMs">;
   readonly #tracker = new Tracker<Row>(sameRow);
+  readonly #failures: Failures;
   /** Until when what blocks leave is wanted, by row. */
   readonly #leaving = new Map<string, number>();
+  /** Wanted routes by interface. */
+  readonly #byInterface = new Map<string, Set<string>>();
 
   /** `families`: those that the kernel has. Blocks of another need no blackhole: nothing can be sent to them. */
-  constructor(sys: Sys, clock: Pick<Clock, "monotonicMs">, families: ReadonlySet<Family> = new Set(FAMILIES)) {
+  constructor(
+    sys: Sys,
+    clock: Pick<Clock, "monotonicMs" | "wallMs">,
+    families: ReadonlySet<Family> = new Set(FAMILIES),
+  ) {
+    this.#sys = sys;
     this.#families = families;
     this.#client = new RouteClient(sys);
+    this.#reader = new RouteClient(sys);
     this.#clock = clock;
+    this.#failures = new Failures(clock);
   }
 
   get pending(): number {
@@ -67,79 +95,196 @@ export class RoutesDriver implements Driver {
     return this.#client.writes;
   }
 
-  isProgrammed(endpoint: EndpointId, program: Program): boolean {
-    const addresses = program.endpoints.get(endpoint)?.addresses ?? [];
-    return addresses.every((addr) => !this.#tracker.isPending(prefixOfAddr(addr)));
+  get dueMs(): number | undefined {
+    const due = [...this.#leaving.values()];
+    if (this.#failures.nextMs !== undefined) due.push(this.#failures.nextMs);
+    return due.length === 0 ? undefined : Math.min(...due);
+  }
+
+  get failures(): readonly RowStatus[] {
+    return [...this.#failures.all].map(([id, { error, sinceMs, attempts }]) => ({
+      row: `route ${id}`,
+      object: undefined,
+      state: "failed",
+      error: error.message,
+      errno: error.errno,
+      since: formatTimestamp(sinceMs),
+      attempts,
+    }));
+  }
+
+  isProgrammed(endpoint: EndpointId): boolean {
+    return this.#pendingOf(endpoint).length === 0;
+  }
+
+  explain(endpoint: EndpointId): string | undefined {
+    const reasons = this.#pendingOf(endpoint).map(
+      (id) => this.#failures.get(id)?.error.message ?? `route ${id} waits for interface ${endpoint}`,
+    );
+    return reasons.length === 0 ? undefined : reasons.join("; ");
+  }
+
+  #pendingOf(endpoint: EndpointId): string[] {
+    return [...(this.#byInterface.get(endpoint) ?? [])].filter((id) => this.#tracker.isPending(id));
   }
 
   lower(_program: Program, delta: ProgramDelta): void {
     for (const [id, route] of delta.routes) {
-      const isWanted = route !== undefined && (route.type === "local" || this.#families.has(prefixFamily(id)));
+      const isWanted =
+        route !== undefined && (route.type === "unicast" || this.#families.has(prefixFamily(route.destination)));
+      this.#index(id, deviceOf(this.#tracker.want.get(id)), isWanted ? route.device : undefined);
       this.#tracker.setWant(id, isWanted ? { is: route } : undefined);
+      this.#failures.hasten(id);
     }
   }
 
-  read(): void {
-    const names = new Map(this.#client.links().map((link) => [link.index, link.name]));
-    const have = rowsOf(this.#client.routes({ table: MAIN_TABLE }), names, this.#tracker.want);
+  #index(id: string, before: string | undefined, now: string | undefined): void {
+    if (before !== undefined) {
+      const ids = this.#byInterface.get(before);
+      ids?.delete(id);
+      if (ids?.size === 0) this.#byInterface.delete(before);
+    }
+    if (now === undefined) return;
+    const ids = this.#byInterface.get(now);
+    if (ids === undefined) this.#byInterface.set(now, new Set([id]));
+    else ids.add(id);
+  }
+
+  *reading(): Steps {
+    for (let attempt = 0; ; attempt++) {
+      const { writes } = this.#client;
+      const names = new Map(this.#reader.links().map((link) => [link.index, link.name]));
+      const steps = this.#reader.routesInSteps(MAIN_TABLE);
+      let step = steps.next();
+      // What was written meanwhile may or may not be in it: then it is read once more, in one go.
+      for (; step.done !== true; step = steps.next()) if (attempt === 0) yield;
+      if (this.#client.writes === writes) return this.#adopt(rowsOf(step.value, names, this.#tracker.want));
+    }
+  }
+
+  #adopt(have: ReadonlyMap<string, Row>): void {
     for (const [id, { is }] of have) {
       // Left by an earlier process: nobody knows when.
-      if (is.type === "leaving" && !this.#leaving.has(id)) this.#leave(id);
+      if (is !== "other" && isLeft(is) && !this.#leaving.has(id)) this.#leave(is);
     }
     this.#tracker.replaceHave(have);
+    // Whatever stood in the way may have gone.
+    for (const id of this.#failures.all.keys()) this.#failures.hasten(id);
   }
 
+  /** Reads all at once. */
+  read(): void {
+    finishSteps(this.reading());
+  }
+
+  watch(watcher: Watcher, events: DriverEvents): Watch {
+    return watcher.watch(openRouteNotifications(this.#sys, ROUTE_GROUPS), {
+      received: (datagram) => {
+        if (readNews(datagram).some((news) => this.#concerns(news))) events.changed("somebody else");
+      },
+      lost: (cause) => events.lost(cause),
+    });
+  }
+
+  /** Whether it may be about what is ours: then all of it is read. */
+  #concerns(news: RouteNews): boolean {
+    if (news.type === "settings") return false;
+    if (news.type === "route") {
+      const { protocol, table, destination, metric } = news.route;
+      if (news.by !== 0 && news.by === this.#client.portId) return false;
+      if (table !== MAIN_TABLE) return false;
+      // Another's may have taken the place of ours, or may have left it.
+      return protocol === ROUTE_PROTOCOL || (metric === undefined && this.#tracker.want.has(destination));
+    }
+    const { gone, link } = news;
+    const ids = [...(this.#byInterface.get(link.name) ?? [])];
+    if (gone || !link.up) return ids.some((id) => this.#tracker.have.get(id)?.kernel?.interfaceIndex === link.index);
+    return ids.some(
+      (id) => this.#tracker.isPending(id) || this.#tracker.have.get(id)?.kernel?.interfaceIndex !== link.index,
+    );
+  }
+
+  plan(): readonly PlannedChange[] {
+    return this.#tracker.changes().map(({ id, want, have }) => ({
+      sign: want === undefined ? "-" : have === undefined ? "+" : "~",
+      what: `route ${describeRow(id, want ?? have)}`,
+      lines:
+        want !== undefined && have !== undefined ? [`- ${describeRow(id, have)}`, `+ ${describeRow(id, want)}`] : [],
+    }));
+  }
+
+  /** Writes all at once. Throws the first refusal that stands then. */
   commit(): void {
+    for (const id of this.#failures.all.keys()) this.#failures.hasten(id);
+    finishSteps(this.committing());
+    const [first] = this.#failures.all.values();
+    if (first !== undefined) throw first.error;
+  }
+
+  *committing(): Steps {
     for (const id of this.#expired()) {
       this.#leaving.delete(id);
       this.#tracker.setWant(id, undefined);
     }
+    for (const id of this.#failures.all.keys()) if (!this.#tracker.isPending(id)) this.#failures.forget(id);
     if (this.#tracker.pending === 0) return;
     for (const { id, want, have } of this.#tracker.changes()) {
-      if (want === undefined && have?.is.type === "blackhole" && !id.startsWith("surplus ")) this.#leave(leavingId(id));
+      if (want === undefined && have !== undefined && isBlock(have.is) && !id.startsWith("surplus "))
+        this.#leave(blackholeRoute(have.is.destination, LEAVING_METRIC));
     }
+    const due = new Set(this.#failures.due());
+    const isDue = (id: string): boolean => this.#failures.get(id) === undefined || due.has(id);
     // What comes is there before what goes has gone.
     const changes = this.#tracker
       .changes()
-      .filter((change) => this.#isPossible(change))
+      .filter((change) => isDue(change.id) && this.#isPossible(change))
       .sort((a, b) => Number(a.want === undefined) - Number(b.want === undefined));
+    for (let at = 0; at < changes.length; at += BATCH) {
+      if (at > 0) yield;
+      // What is wanted may have changed meanwhile.
+      this.#write(changes.slice(at, at + BATCH).filter((change) => this.#tracker.want.get(change.id) === change.want));
+    }
+    for (const id of due) if (!changes.some((change) => change.id === id)) this.#failures.forget(id);
+  }
+
+  #write(changes: readonly Change<Row>[]): void {
     const requests = changes.map((change) => this.#requestsOf(change));
     const answers = this.#client.changeRoutes(requests.flatMap(({ all }) => all));
-    const failures: { readonly error: KernelError; readonly add: KernelRoute | undefined }[] = [];
     let at = 0;
     for (const { change, add, all } of requests) {
       const errors = all.map((request) => this.#failureOf(request, answers[at++]));
       const error = errors.find((each) => each !== undefined);
-      if (error === undefined)
+      if (error === undefined) {
+        this.#failures.forget(change.id);
         this.#tracker.setHave(
           change.id,
           change.want === undefined || add === undefined ? undefined : { is: change.want.is, kernel: add },
         );
-      else {
-        // Ours may have gone before what should come was refused.
-        if (add !== undefined && change.have !== undefined && errors[0] === undefined)
-          this.#tracker.setHave(change.id, undefined);
-        failures.push({ error, add });
+        continue;
       }
+      // Ours may have gone before what should come was refused.
+      if (add !== undefined && change.have !== undefined && errors[0] === undefined)
+        this.#tracker.setHave(change.id, undefined);
+      this.#failures.add(change.id, this.#explain(error, add));
     }
-    const [first] = failures;
-    if (first !== undefined) throw this.#explain(first.error, first.add);
   }
 
   /** From now on the row is wanted for a while. */
-  #leave(id: string): void {
+  #leave(route: Route): void {
+    const id = routeIdOf(route);
     this.#leaving.set(id, this.#clock.monotonicMs() + LEAVING_MS);
-    this.#tracker.setWant(id, { is: { type: "leaving" } });
+    this.#tracker.setWant(id, { is: route });
   }
 
-  /** A local route can be written only while its interface exists. */
+  /** A local route can be written only while its interface exists and is up. */
   #isPossible({ want }: Change<Row>): boolean {
-    return want?.is.type !== "local" || this.#client.linkByName(want.is.interface) !== undefined;
+    const device = deviceOf(want);
+    return device === undefined || this.#client.linkByName(device)?.up === true;
   }
 
   /** Never a replacement, which would take whatever route is there by then. */
   #requestsOf(change: Change<Row>): Requests {
-    const add = change.want === undefined ? undefined : this.#routeOf(change.id, change.want);
+    const add = change.want === undefined ? undefined : this.#routeOf(change.want);
     const gone = change.have?.kernel;
     const all: RouteChange[] = [];
     // A metric that is left out would match any.
@@ -152,17 +297,20 @@ export class RoutesDriver implements Driver {
     return { change, add, all };
   }
 
-  #routeOf(id: string, { is }: Row): KernelRoute {
-    const base = { destination: destinationOf(id) as Prefix, table: MAIN_TABLE, protocol: ROUTE_PROTOCOL };
-    if (is.type !== "local")
-      return {
-        ...base,
-        type: "blackhole",
-        scope: SCOPE_UNIVERSE,
-        ...(is.type === "leaving" ? { metric: LEAVING_METRIC } : {}),
-      };
-    const link = this.#client.linkByName(is.interface);
-    return { ...base, type: "unicast", scope: SCOPE_LINK, interfaceIndex: link?.index ?? 0 };
+  #routeOf({ is }: Row): KernelRoute {
+    invariant(is !== "other", "only routes of the program are wanted");
+    const { table, destination, type, device, via, metric } = is;
+    const link = device === undefined ? undefined : this.#client.linkByName(device);
+    return {
+      destination,
+      table,
+      protocol: ROUTE_PROTOCOL,
+      type,
+      scope: device !== undefined && via === undefined ? SCOPE_LINK : SCOPE_UNIVERSE,
+      ...(device === undefined ? {} : { interfaceIndex: link?.index ?? 0 }),
+      ...(via === undefined ? {} : { gateway: via }),
+      ...(metric === undefined ? {} : { metric }),
+    };
   }
 
   /** undefined also for a deletion of what has gone (the kernel removes routes of a deleted interface itself), and for what is there already. */
@@ -206,5 +354,24 @@ export class RoutesDriver implements Driver {
 
   close(): void {
     this.#client.close();
+    this.#reader.close();
   }
+}
+
+function deviceOf(row: Row | undefined): string | undefined {
+  return row === undefined || row.is === "other" ? undefined : row.is.device;
+}
+
+/** What a block leaves when it is given up. */
+function isLeft({ type, metric }: Route): boolean {
+  return type === "blackhole" && metric === LEAVING_METRIC;
+}
+
+function isBlock(is: Row["is"]): is is Route {
+  return is !== "other" && is.type === "blackhole" && is.metric === undefined;
+}
+
+/** As `ip route` writes it. */
+function describeRow(id: string, row: Row | undefined): string {
+  return row === undefined || row.is === "other" ? (row?.kernel?.destination ?? id) : formatRoute(row.is);
 }

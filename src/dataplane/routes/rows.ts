@@ -1,35 +1,24 @@
 /**
- * Rows: this node's own routes as keyed rows: what is wanted by destination, and what the kernel has, route by route.
+ * Rows: this node's own routes as keyed rows: what is wanted, and what the kernel has, route by route.
  *
- * A destination is the id of its route of the usual metric. Whatever else of our protocol is found (another metric or type of service, a
- * second route of the same) has a row of its own, which nobody wants.
+ * Whatever of our protocol cannot be a route of the program (a type of service, a type or an attribute that we do not use), and a second
+ * one of the same identity, has a row of its own, which nobody wants.
  */
 import type { KernelRoute } from "../../kernel/route/client.ts";
 import { equal } from "../../lib/equal.ts";
-import type { Route } from "../../program/program.ts";
+import { type Route, routeIdOf } from "../../program/route.ts";
 
 /** Upstream: RTPROT 80; operators filter on it (`ip route show proto 80`). */
 export const ROUTE_PROTOCOL = 80;
 
 export interface Row {
-  readonly is: Route | { readonly type: "leaving" } | { readonly type: "other" };
+  readonly is: Route | "other";
   /** As the kernel has it; absent in what is wanted. */
   readonly kernel?: KernelRoute;
 }
 
-/** The highest that there is. */
+/** The highest that there is: of what a block leaves for a while when it is given up. */
 export const LEAVING_METRIC = 0xffff_ffff;
-const LEAVING = " leaving";
-
-/** Id of the row of what a block leaves; a destination is the id of all others. */
-export function leavingId(destination: string): string {
-  return destination + LEAVING;
-}
-
-/** The destination of a wanted row. */
-export function destinationOf(id: string): string {
-  return id.endsWith(LEAVING) ? id.slice(0, -LEAVING.length) : id;
-}
 
 export function sameRow(a: Row, b: Row): boolean {
   return equal(a.is, b.is);
@@ -61,15 +50,13 @@ export function rowsOf(
   return rows;
 }
 
-function idOf({ destination, metric, tos }: KernelRoute): string | undefined {
-  if (tos !== undefined) return undefined;
-  if (metric === undefined) return destination;
-  return metric === LEAVING_METRIC ? leavingId(destination) : undefined;
+function idOf({ table, destination, metric, tos }: KernelRoute): string | undefined {
+  return tos === undefined ? routeIdOf({ table, destination, metric }) : undefined;
 }
 
 function readRoute(route: KernelRoute, linkNames: ReadonlyMap<number, string>): Row["is"] {
-  if (route.type === "blackhole") return { type: route.metric === LEAVING_METRIC ? "leaving" : "blackhole" };
-  const name = route.interfaceIndex === undefined ? undefined : linkNames.get(route.interfaceIndex);
-  if (route.type !== "unicast" || name === undefined || route.gateway !== undefined) return { type: "other" };
-  return { type: "local", interface: name };
+  const { table, destination, metric, type, gateway: via } = route;
+  if (type === "blackhole") return { table, destination, metric, type, device: undefined, via: undefined };
+  const device = route.interfaceIndex === undefined ? undefined : linkNames.get(route.interfaceIndex);
+  return type !== "unicast" || device === undefined ? "other" : { table, destination, metric, type, device, via };
 }

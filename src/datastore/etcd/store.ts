@@ -12,15 +12,16 @@ import type { Resource } from "../../model/resource.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "../stamp.ts";
 import {
   type ListOptions,
+  type ListPage,
   type ListResult,
   type Store,
   StoreError,
   type WatchEvent,
   type WriteOptions,
 } from "../store.ts";
+import { wholeList } from "../whole-list.ts";
 import { type EtcdAccess, EtcdClient } from "./client.ts";
 import { kindPrefix, objectKey, prefixEnd } from "./keys.ts";
-import type { KeyValue } from "./protocol.ts";
 import { decodeValue, encodeKey, encodeValue } from "./values.ts";
 import { watchPrefix } from "./watch.ts";
 
@@ -70,25 +71,30 @@ class Etcd implements EtcdStore {
     kind: K,
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): Promise<ListResult<K>> {
+    return wholeList(this.pages(kind, options));
+  }
+
+  async *pages<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<ListPage<K>> {
     const prefix = kindPrefix(kind, options.namespace);
-    const found: KeyValue[] = [];
     let revision = "0";
     for (let from = encodeKey(prefix); ;) {
+      const isFirst = revision === "0";
       const request = { key: from, rangeEnd: prefixEnd(prefix), limit: String(PAGE_SIZE), revision };
       const page = await this.#client.range({ operation: "list", kind, key: undefined }, request, options.signal);
       // All pages are of the moment of the first one.
-      if (revision === "0") revision = page.header?.revision ?? "0";
-      found.push(...page.kvs);
+      if (isFirst) revision = page.header?.revision ?? "0";
+      const items = page.kvs.flatMap((entry) => {
+        const object = decodeValue(kind, entry);
+        return object !== undefined && hasLabels(object, options.labels) ? [object] : [];
+      });
+      yield { items, isFirst, revision };
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) break;
+      if (!page.more || last === undefined) return;
       from = Uint8Array.of(...last.key, 0);
     }
-    const items: Resource<K>[] = [];
-    for (const entry of found) {
-      const object = decodeValue(kind, entry);
-      if (object !== undefined && hasLabels(object, options.labels)) items.push(object);
-    }
-    return { items, revision };
   }
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {

@@ -171,8 +171,8 @@ test("a list is read page by page", async () => {
   expect(revision).toBe("77");
   const selector = "labelSelector=app%3Dweb%2Cexample.org%2Fx%3Dy";
   expect(asked.map(({ url }) => url)).toEqual([
-    `/api/v1/namespaces/ns/pods?limit=500&${selector}`,
-    `/api/v1/namespaces/ns/pods?limit=500&${selector}&continue=x%2Fy%3D`,
+    `/api/v1/namespaces/ns/pods?limit=200&${selector}`,
+    `/api/v1/namespaces/ns/pods?limit=200&${selector}&continue=x%2Fy%3D`,
   ]);
 });
 
@@ -190,8 +190,8 @@ test("a list whose next page is gone is read whole, from the start", async () =>
   const { items } = await open().list("Pod", { labels: { app: "web" } });
   expect(items.map((item) => item.metadata.name)).toEqual(["b", "c"]);
   expect(asked.map(({ url }) => url)).toEqual([
-    "/api/v1/pods?limit=500&labelSelector=app%3Dweb",
-    "/api/v1/pods?limit=500&labelSelector=app%3Dweb&continue=x",
+    "/api/v1/pods?limit=200&labelSelector=app%3Dweb",
+    "/api/v1/pods?limit=200&labelSelector=app%3Dweb&continue=x",
     "/api/v1/pods?labelSelector=app%3Dweb",
   ]);
 });

@@ -11,6 +11,7 @@ import type { Kind } from "../../model/kind.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
 import {
   type ListOptions,
+  type ListPage,
   type ListResult,
   type Store,
   StoreError,
@@ -18,13 +19,14 @@ import {
   type WriteOptions,
 } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
+import { wholeList } from "../whole-list.ts";
 import { type Page, pageOf, resourceOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
 import { Transport, type TransportDoors } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
-/** Objects a page of a list. */
-const PAGE_SIZE = 500;
+/** Objects a page of a list: a megabyte of pods as they are in practice, of which several may be in memory at a time. */
+const PAGE_SIZE = 200;
 
 export interface KubernetesDoors extends TransportDoors {
   readonly random: Random;
@@ -64,7 +66,13 @@ class KubernetesStore implements Store {
     kind: K,
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): Promise<ListResult<K>> {
-    let items: Resource<K>[] = [];
+    return wholeList(this.pages(kind, options));
+  }
+
+  async *pages<K extends Kind>(
+    kind: K,
+    options: ListOptions & { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<ListPage<K>> {
     let limit: string | undefined = String(PAGE_SIZE);
     let next: string | undefined;
     for (;;) {
@@ -73,12 +81,12 @@ class KubernetesStore implements Store {
       const page = await this.#page(kind, path, next !== undefined, options.signal);
       if (page === undefined) {
         // The list took longer than the server keeps the state that it began with. In one answer it cannot happen again.
-        items = [];
         limit = next = undefined;
         continue;
       }
-      for (const item of page.items) items.push(resourceOf(kind, item, "list"));
-      if (page.next === undefined) return { items, revision: page.revision };
+      const items = page.items.map((item) => resourceOf(kind, item, "list"));
+      yield { items, isFirst: next === undefined, revision: page.revision };
+      if (page.next === undefined) return;
       next = page.next;
     }
   }

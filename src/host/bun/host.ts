@@ -2,6 +2,7 @@
 import type { Host } from "../host.ts";
 import { openClock } from "./clock.ts";
 import { openFiles } from "./files.ts";
+import { openMemory } from "./memory.ts";
 import { openProcesses } from "./processes.ts";
 import { openRandom } from "./random.ts";
 import { openSockets } from "./sockets.ts";
@@ -14,6 +15,7 @@ export function openHost(): Host {
     clock: openClock(),
     random: openRandom(),
     files: openFiles(),
+    memory: openMemory(),
     processes: openProcesses(),
     sockets: openSockets(),
     sys: openSys(),

@@ -47,23 +47,42 @@ export function datagramOf(type: number, flags: number, to: Address, body: Body)
   return w.bytes.slice();
 }
 
-/** A dump: its parts, then NLMSG_DONE, in as many datagrams as it takes. */
-export function dumpDatagrams(parts: readonly Part[], to: Address, interrupted: boolean): Uint8Array[] {
-  const datagrams: Uint8Array[] = [];
-  const w = new Writer();
-  const flush = (): void => {
-    if (w.length > 0) datagrams.push(w.bytes.slice());
-    w.reset();
-  };
-  const flags = NLM_F_MULTI | (interrupted ? NLM_F_DUMP_INTR : 0);
-  for (const { type, body } of parts) {
-    if (w.length > DATAGRAM_BYTES) flush();
-    appendMessage(w, type, flags, to, body);
+/** A dump: its parts, then NLMSG_DONE, in as many datagrams as it takes, each made when the one before it has been read. */
+export class Dump {
+  readonly #parts: readonly Part[];
+  readonly #to: Address;
+  readonly #version: () => number;
+  readonly #before: number;
+  #interrupted: boolean;
+  #at = 0;
+  isOver = false;
+
+  constructor(parts: readonly Part[], to: Address, interrupted: boolean, version: () => number = () => 0) {
+    this.#parts = parts;
+    this.#to = to;
+    this.#interrupted = interrupted;
+    this.#version = version;
+    this.#before = version();
   }
-  flush();
-  appendMessage(w, NLMSG_DONE, flags, to, (at) => void at.header(4));
-  flush();
-  return datagrams;
+
+  next(): Uint8Array {
+    this.#interrupted ||= this.#version() !== this.#before;
+    const flags = NLM_F_MULTI | (this.#interrupted ? NLM_F_DUMP_INTR : 0);
+    const w = new Writer();
+    for (
+      let part = this.#parts[this.#at];
+      part !== undefined && w.length <= DATAGRAM_BYTES;
+      part = this.#parts[this.#at]
+    ) {
+      appendMessage(w, part.type, flags, this.#to, part.body);
+      this.#at++;
+    }
+    if (w.length === 0) {
+      appendMessage(w, NLMSG_DONE, flags, this.#to, (at) => void at.header(4));
+      this.isOver = true;
+    }
+    return w.bytes.slice();
+  }
 }
 
 /** Notifications of one transaction, as many messages to a datagram as fit. */

@@ -38,6 +38,12 @@ export class FakeNamespace {
     return this.#rover;
   }
 
+  /** Notifications for whoever listens to the group of the protocol. */
+  tell(protocol: number, group: number, datagrams: readonly Uint8Array[]): void {
+    for (const socket of this.sockets)
+      if (socket.protocol === protocol) for (const datagram of datagrams) socket.notify(group, datagram);
+  }
+
   /** Ends when nobody can reach it any more: its interfaces go, and their other ends with them. */
   reap(): void {
     if (!this.named && this.holders === 0 && this.sockets.size === 0 && !this.kernel.isCurrent(this))

@@ -3,7 +3,7 @@
  *
  * Work is done within `send`, so answers are in the queue when it returns. Source: linux net/netlink/af_netlink.c.
  */
-import { EAGAIN, ENOBUFS } from "../errno.ts";
+import { EAGAIN, EBUSY, ENOBUFS } from "../errno.ts";
 import { eachMessage, type Message } from "../netlink/reader.ts";
 import {
   NETLINK_NETFILTER,
@@ -16,14 +16,15 @@ import {
 import { NLM_F_ACK, NLM_F_DUMP } from "../netlink/writer.ts";
 import type { FakeNamespace } from "./namespace.ts";
 import type { FakeProcess } from "./process.ts";
-import { ackDatagram, datagramOf, dumpDatagrams, type Part } from "./messages.ts";
-import { Refusal, unmodelled } from "./refusal.ts";
+import { ackDatagram, datagramOf, Dump, type Part } from "./messages.ts";
+import { Refusal, refuse, unmodelled } from "./refusal.ts";
 
 /** What a request that is no part of a batch answers. */
 export type Answer =
   | { readonly kind: "done" }
   | { readonly kind: "reply"; readonly part: Part }
-  | { readonly kind: "dump"; readonly parts: readonly Part[] };
+  /** `version` changes with the objects: a dump during which it does says so. */
+  | { readonly kind: "dump"; readonly parts: readonly Part[]; readonly version?: () => number };
 
 /** One message and the bytes that it came in, header included. */
 export interface Received {
@@ -43,7 +44,11 @@ const MSG_DONTWAIT = 0x40;
 const DEFAULT_RECEIVE_BYTES = 212_992;
 /** What the kernel counts for a datagram besides its bytes: struct sk_buff and its shared info. */
 const DATAGRAM_OVERHEAD = 768;
-const NFNLGRP_NFTABLES = 7;
+/** Groups that can be joined: of nf_tables its only one; of rtnetlink links, routes and settings of interfaces. */
+const GROUPS: ReadonlyMap<number, readonly number[]> = new Map([
+  [NETLINK_NETFILTER, [7]],
+  [NETLINK_ROUTE, [1, 7, 11, 24, 25]],
+]);
 
 export class FakeNetlink {
   readonly protocol: number;
@@ -60,6 +65,8 @@ export class FakeNetlink {
   #queued = 0;
   #receiveBytes = DEFAULT_RECEIVE_BYTES;
   #lost = false;
+  /** The dump whose rest is made when it is asked for. */
+  #dump: Dump | undefined;
 
   constructor(namespace: FakeNamespace, protocol: number, process: FakeProcess) {
     if (protocol !== NETLINK_ROUTE && protocol !== NETLINK_NETFILTER) unmodelled(`netlink protocol ${protocol}`);
@@ -83,7 +90,7 @@ export class FakeNetlink {
       if (option === NETLINK_CAP_ACK) this.capped = value !== 0;
       else if (option === NETLINK_EXT_ACK) this.extended = value !== 0;
       else if (option === NETLINK_GET_STRICT_CHK) this.strict = value !== 0;
-      else if (option === NETLINK_ADD_MEMBERSHIP && this.protocol === NETLINK_NETFILTER && value === NFNLGRP_NFTABLES)
+      else if (option === NETLINK_ADD_MEMBERSHIP && GROUPS.get(this.protocol)?.includes(value) === true)
         this.#groups.add(value);
       else unmodelled(`option ${option} with value ${value} of SOL_NETLINK on protocol ${this.protocol}`);
     } else unmodelled(`socket option level ${level}`);
@@ -108,11 +115,13 @@ export class FakeNetlink {
     const to = { sequence: message.sequence, portId: this.portId };
     const isDump = (message.flags & NLM_F_DUMP) === NLM_F_DUMP && isGet(message.type);
     try {
+      // A socket has one dump at a time.
+      if (isDump && this.#dump !== undefined) refuse(EBUSY);
       const answer = this.#subsystem(message, isDump);
       if (answer.kind === "dump") {
         const interrupted = this.namespace.kernel.faults.interruptDump?.() ?? false;
-        for (const datagram of dumpDatagrams(answer.parts, to, interrupted)) this.deliver(datagram);
-        return;
+        this.#dump = new Dump(answer.parts, to, interrupted, answer.version);
+        return this.#goOn();
       }
       if (answer.kind === "reply") this.deliver(datagramOf(answer.part.type, 0, to, answer.part.body));
       if ((message.flags & NLM_F_ACK) !== 0) this.deliver(ackDatagram(message, bytes, this.portId, undefined, this));
@@ -120,6 +129,13 @@ export class FakeNetlink {
       if (!(error instanceof Refusal)) throw error;
       this.deliver(ackDatagram(message, bytes, this.portId, error, this));
     }
+  }
+
+  /** The next datagram of the dump under way. */
+  #goOn(): void {
+    const datagram = this.#dump?.next();
+    if (datagram !== undefined) this.deliver(datagram);
+    if (this.#dump?.isOver === true) this.#dump = undefined;
   }
 
   #subsystem(message: Message, isDump: boolean): Answer {
@@ -159,6 +175,7 @@ export class FakeNetlink {
     if (datagram === undefined) return -EAGAIN;
     this.#queued -= datagram.length + DATAGRAM_OVERHEAD;
     buffer.set(datagram.subarray(0, buffer.length));
+    if (this.#queue.length === 0) this.#goOn();
     return (flags & MSG_TRUNC) === 0 ? Math.min(datagram.length, buffer.length) : datagram.length;
   }
 

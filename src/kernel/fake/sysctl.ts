@@ -14,6 +14,14 @@ const DEFAULTS: { readonly [family in "ipv4" | "ipv6"]: Readonly<Record<string, 
   ipv6: { forwarding: "0", disable_ipv6: "0", accept_dad: "1", accept_ra: "1", proxy_ndp: "0" },
 };
 const NEIGHBOR_DEFAULTS: Readonly<Record<string, string>> = { proxy_delay: "80" };
+/** Of which the kernel tells those who listen to the group of the family (RTM_NEWNETCONF). */
+const TOLD: ReadonlySet<string> = new Set([
+  "ipv4 forwarding",
+  "ipv4 rp_filter",
+  "ipv4 proxy_arp",
+  "ipv6 forwarding",
+  "ipv6 proxy_ndp",
+]);
 /** A write to `all` is one to each interface, and to `default`. */
 const SPREADS: ReadonlySet<string> = new Set(["ipv4 forwarding", "ipv6 forwarding", "ipv6 disable_ipv6"]);
 
@@ -65,7 +73,8 @@ export class FakeSysctl {
     return this.#folders.get(`${family}/conf/${name}`)?.get(setting) ?? "0";
   }
 
-  set(family: "ipv4" | "ipv6", name: string, setting: string, value: string): void {
+  /** By a file; `tells` false: by netlink, which tells of the link instead. */
+  set(family: "ipv4" | "ipv6", name: string, setting: string, value: string, tells = true): void {
     const folder = this.#folders.get(`${family}/conf/${name}`);
     if (folder?.has(setting) !== true) unmodelled(`the ${family} setting ${setting}`);
     const before = folder.get(setting);
@@ -75,12 +84,13 @@ export class FakeSysctl {
         if (!path.startsWith(`${family}/conf/`)) continue;
         const changed = other.get(setting) !== value;
         other.set(setting, value);
-        if (changed) this.#took(family, path.slice(`${family}/conf/`.length), setting, value);
+        if (changed) this.#took(family, path.slice(`${family}/conf/`.length), setting, value, tells);
       }
-    if (before !== value) this.#took(family, name, setting, value);
+    if (before !== value) this.#took(family, name, setting, value, tells);
   }
 
-  #took(family: "ipv4" | "ipv6", name: string, setting: string, value: string): void {
+  #took(family: "ipv4" | "ipv6", name: string, setting: string, value: string, tells: boolean): void {
+    if (tells && TOLD.has(`${family} ${setting}`)) this.#namespace.route.settingsChanged(family, name);
     if (family === "ipv6" && setting === "disable_ipv6" && name !== "all" && name !== "default")
       this.#namespace.route.switchIpv6(name, value === "0");
   }

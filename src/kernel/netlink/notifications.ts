@@ -13,9 +13,9 @@ const NETLINK_ADD_MEMBERSHIP = 1;
 /** Of struct sockaddr_nl. */
 const ADDRESS_BYTES = 12;
 
-/** Opens in the thread's network namespace and joins the multicast group; the descriptor is the caller's. Throws KernelError. */
-export function openNotifications(sys: Sys, protocol: number, group: number, receiveBytes: number): number {
-  const name = `of group ${group} of netlink protocol ${protocol}`;
+/** Opens in the thread's network namespace and joins the multicast groups; the descriptor is the caller's. Throws KernelError. */
+export function openNotifications(sys: Sys, protocol: number, groups: readonly number[], receiveBytes: number): number {
+  const name = `of groups ${groups.join(", ")} of netlink protocol ${protocol}`;
   const fd = checkResult(
     "open socket for notifications",
     name,
@@ -28,7 +28,8 @@ export function openNotifications(sys: Sys, protocol: number, group: number, rec
     new DataView(address.buffer).setUint16(0, AF_NETLINK, true);
     // Without a port id the kernel delivers nothing.
     checkResult("bind socket for notifications", name, sys.bind(fd, address));
-    checkResult("ask for notifications", name, sys.setSocketOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group));
+    for (const group of groups)
+      checkResult("ask for notifications", name, sys.setSocketOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group));
     return fd;
   } catch (error) {
     sys.close(fd);

@@ -66,6 +66,7 @@ export class NetlinkSocket {
   #sequence = 0;
   #writes = 0;
   #portId: number | undefined;
+  #dumping = false;
 
   /** Opens in the thread's network namespace; throws KernelError. `protocol` is NETLINK_ROUTE or NETLINK_NETFILTER. */
   constructor(sys: Sys, protocol: number) {
@@ -203,39 +204,67 @@ export class NetlinkSocket {
     write: (writer: Writer) => void,
     decode: (message: Message) => T | undefined,
   ): T[] | undefined {
+    const found: T[] = [];
+    const steps = this.dumpInSteps(op, object, type, write, (message) => {
+      const value = decode(message);
+      if (value !== undefined) found.push(value);
+    });
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value ? found : undefined;
+    }
+  }
+
+  /**
+   * One pass of a dump, a datagram a step, so that the thread can be given back between: the kernel makes the next one when it is asked.
+   * Returns false when the objects changed meanwhile or messages were lost. Nothing else may be asked of this socket until it returns,
+   * or is abandoned. Throws KernelError.
+   */
+  *dumpInSteps(
+    op: string,
+    object: string,
+    type: number,
+    write: (writer: Writer) => void,
+    each: (message: Message) => void,
+  ): Generator<undefined, boolean> {
+    this.#finishDump(op, object);
     this.begin();
     const sequence = this.message(type, NLM_F_DUMP);
     write(this.writer);
     this.#send(op, object);
-    const found: T[] = [];
-    let state: "more" | "done" | "interrupted" = "more";
+    this.#dumping = true;
     let interrupted = false;
-    while (state === "more") {
-      let any: boolean;
+    while (this.#dumping) {
+      let any = true;
       try {
         any = this.#receive(op, object, (message) => {
           if (message.sequence !== sequence) return;
           if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
-          if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
-            state = "done";
-            const refusal = message.type === NLMSG_ERROR ? refusalOf(message) : errorOfDone(message);
-            if (refusal?.errno === EINTR || refusal?.errno === EAGAIN) interrupted = true;
-            else if (refusal !== undefined) throw new KernelError(op, object, refusal.errno, refusal.detail);
-            return;
-          }
-          const value = decode(message);
-          if (value !== undefined) found.push(value);
+          if (message.type !== NLMSG_DONE && message.type !== NLMSG_ERROR) return each(message);
+          this.#dumping = false;
+          const refusal = message.type === NLMSG_ERROR ? refusalOf(message) : errorOfDone(message);
+          if (refusal?.errno === EINTR || refusal?.errno === EAGAIN) interrupted = true;
+          else if (refusal !== undefined) throw new KernelError(op, object, refusal.errno, refusal.detail);
         });
       } catch (error) {
         // Messages were lost, but the dump goes on: read it to its end, then repeat it.
         if (!(error instanceof KernelError) || error.errno !== ENOBUFS) throw error;
         interrupted = true;
-        any = true;
       }
-      if (!any && interrupted) return undefined;
-      if (!any) throw new KernelError(op, object, EPROTO, "the kernel's answer has no end");
+      if (!any) {
+        this.#dumping = false;
+        if (!interrupted) throw new KernelError(op, object, EPROTO, "the kernel's answer has no end");
+      }
+      if (this.#dumping) yield;
     }
-    return interrupted ? undefined : found;
+    return !interrupted;
+  }
+
+  /** Of a dump that was abandoned, the kernel still has the rest for us. */
+  #finishDump(op: string, object: string): void {
+    if (!this.#dumping) return;
+    this.#dumping = false;
+    while (this.#receive(op, object, () => {}));
   }
 
   #send(op: string, object: string): void {

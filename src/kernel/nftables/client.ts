@@ -6,59 +6,43 @@
  */
 import type { Sys } from "../../host/sys.ts";
 import { EAGAIN, EINVAL, ENOENT, EOPNOTSUPP, EPROTO, KernelError } from "../errno.ts";
-import type { Message } from "../netlink/reader.ts";
 import { type Answers, NETLINK_NETFILTER, NetlinkSocket, type Refusal } from "../netlink/socket.ts";
 import { NLM_F_ACK } from "../netlink/writer.ts";
-import {
-  decodeChain,
-  decodeElements,
-  decodeRule,
-  decodeRuleCount,
-  decodeSetMessage,
-  decodeTable,
-  setState,
-} from "./decode.ts";
-import type { RawElement } from "./elements.ts";
-import { describeCommand, encodeCommand, encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
-import type {
-  NftChainState,
-  NftCommand,
-  NftRuleState,
-  NftSetState,
-  NftTableHold,
-  NftTableState,
-  TableId,
-} from "./objects.ts";
+import { decodeHandle, decodeRuleCount, decodeTable } from "./decode.ts";
+import { readGeneration, StepReader } from "./step-reader.ts";
+import { describeCommand, encodeCommand, encodeFamily, encodeTableQuery } from "./encode.ts";
+import type { NftCommand, NftSetState, NftTableHold, NftTableState, TableId } from "./objects.ts";
 import {
   FAMILY,
-  NFGENMSG,
   NFNL_MSG_BATCH_BEGIN,
   NFNL_MSG_BATCH_END,
   NFNL_SUBSYS_NFTABLES,
-  NFT_MSG_GETCHAIN,
-  NFT_MSG_GETGEN,
   NFT_MSG_GETRULE,
-  NFT_MSG_GETSET,
-  NFT_MSG_GETSETELEM,
   NFT_MSG_GETTABLE,
-  NFTA_GEN_ID,
   NFTA_TABLE_NAME,
 } from "./wire.ts";
 
-/** A transaction was refused and has changed nothing. `index` and `command` are the first command that the kernel refused. */
+export interface RefusedCommand extends Refusal {
+  readonly index: number;
+  readonly command: NftCommand;
+}
+
+/** A transaction was refused and has changed nothing. `index` and `command` are the first command that the kernel refused, `refused` all. */
 export class NftCommitError extends KernelError {
   override readonly name = "NftCommitError";
   readonly index: number;
   readonly command: NftCommand;
-  constructor(table: TableId, index: number, command: NftCommand, refusal: Refusal) {
+  readonly refused: readonly RefusedCommand[];
+  constructor(table: TableId, first: RefusedCommand, refused: readonly RefusedCommand[]) {
     super(
-      describeCommand(command),
-      `(command ${index} of the transaction) in table ${formatTable(table)}`,
-      refusal.errno,
-      refusal.detail,
+      describeCommand(first.command),
+      `(command ${first.index} of the transaction) in table ${formatTable(table)}`,
+      first.errno,
+      first.detail,
     );
-    this.index = index;
-    this.command = command;
+    this.index = first.index;
+    this.command = first.command;
+    this.refused = refused;
   }
 }
 
@@ -77,6 +61,7 @@ function formatTable(table: TableId): string {
 
 export class NftablesClient {
   readonly #socket: NetlinkSocket;
+  readonly #steps: StepReader;
   readonly #table: TableId;
   #writes = 0;
   #generation = 0;
@@ -84,6 +69,7 @@ export class NftablesClient {
   /** Opens in the thread's network namespace; throws KernelError. */
   constructor(sys: Sys, table: TableId) {
     this.#socket = new NetlinkSocket(sys, NETLINK_NETFILTER);
+    this.#steps = new StepReader(sys, table);
     this.#table = table;
   }
 
@@ -92,7 +78,7 @@ export class NftablesClient {
     return this.#writes;
   }
 
-  /** The generation of nf_tables that the last successful `read` saw. */
+  /** The generation of nf_tables that the last successful `read` saw, or that was current at the last `beginRead`. */
   get generation(): number {
     return this.#generation;
   }
@@ -104,6 +90,22 @@ export class NftablesClient {
 
   close(): void {
     this.#socket.close();
+    this.#steps.close();
+  }
+
+  /** For reads between which transactions may be made. */
+  get steps(): Pick<StepReader, "chains" | "sets" | "elements"> {
+    return this.#steps;
+  }
+
+  /** From here on everything is read: what others did up to now will be seen. Throws KernelError. */
+  beginRead(): void {
+    this.#generation = readGeneration(this.#socket);
+  }
+
+  /** Who holds the table at this moment; undefined when it does not exist. Throws KernelError. */
+  hold(): NftTableHold | undefined {
+    return this.#readHold();
   }
 
   /** Everything of the table as of one moment; undefined when it does not exist. Throws KernelError. */
@@ -112,6 +114,17 @@ export class NftablesClient {
       const hold = this.#readHold();
       return hold === undefined ? undefined : { ...hold, ...this.#readAll() };
     });
+  }
+
+  /** The handles of the rules of one chain at this moment, in order. Throws KernelError. */
+  handlesOf(chain: string): readonly bigint[] {
+    return this.#socket.dump(
+      "read rules of chain",
+      `${chain} of table ${formatTable(this.#table)}`,
+      NFT_MSG_GETRULE,
+      (w) => encodeTableQuery(w, this.#table, chain),
+      (message) => decodeHandle(message, this.#table, chain),
+    );
   }
 
   /** Of each chain, the counters of its rules in order (0 for a rule without one). Empty when the table does not exist. */
@@ -158,13 +171,17 @@ export class NftablesClient {
     begin: number,
     end: number,
   ): void {
-    for (const [index, command] of commands.entries()) {
-      const next = firsts[index + 1] ?? end;
-      for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
-        const refusal = answers.refused.get(sequence);
-        if (refusal !== undefined) throw new NftCommitError(this.#table, index, command, refusal);
+    const refused: RefusedCommand[] = [];
+    if (answers.refused.size > 0)
+      for (const [index, command] of commands.entries()) {
+        const next = firsts[index + 1] ?? end;
+        for (let sequence = firsts[index] ?? next; sequence < next; sequence++) {
+          const refusal = answers.refused.get(sequence);
+          if (refusal !== undefined) refused.push({ ...refusal, index, command });
+        }
       }
-    }
+    const [first] = refused;
+    if (first !== undefined) throw new NftCommitError(this.#table, first, refused);
     const whole = answers.refused.get(begin) ?? answers.refused.get(end);
     if (whole !== undefined)
       throw new KernelError("commit transaction to table", formatTable(this.#table), whole.errno, whole.detail);
@@ -180,9 +197,9 @@ export class NftablesClient {
   /** The kernel's generation number changes with every transaction in the namespace, of any table. */
   #atOneMoment<T>(read: () => T): T {
     for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-      const before = this.#readGeneration();
+      const before = readGeneration(this.#socket);
       const result = read();
-      if (this.#readGeneration() !== before) continue;
+      if (readGeneration(this.#socket) !== before) continue;
       this.#generation = before;
       return result;
     }
@@ -192,16 +209,6 @@ export class NftablesClient {
       EAGAIN,
       `changed during each of ${READ_ATTEMPTS} attempts to read`,
     );
-  }
-
-  #readGeneration(): number {
-    let generation: number | undefined;
-    const take = ({ body }: Message): void => {
-      generation = body.after(NFGENMSG)?.attributes()?.get(NFTA_GEN_ID)?.u32Be();
-    };
-    this.#socket.query("read generation of", "nf_tables", NFT_MSG_GETGEN, (w) => encodeFamily(w, 0), take);
-    if (generation === undefined) throw new KernelError("read generation of", "nf_tables", EPROTO);
-    return generation;
   }
 
   /** undefined when the table does not exist. */
@@ -226,96 +233,23 @@ export class NftablesClient {
   }
 
   #readAll(): Omit<NftTableState, keyof NftTableHold> {
-    const name = formatTable(this.#table);
-    const rules = this.#readRules();
-    const chains = new Map<string, NftChainState>();
-    const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
-    for (const { chain, base, known } of this.#socket.dump(
-      "read chains of table",
-      name,
-      NFT_MSG_GETCHAIN,
-      write,
-      (message) => decodeChain(message, this.#table),
-    )) {
-      const own = rules.get(chain) ?? [];
-      // A chain of a kind for which there is no word counts as one with a rule for which there is none.
-      chains.set(chain, {
-        base,
-        rules: known ? own : [{ rule: undefined, handle: 0n, packets: 0n, bytes: 0n }, ...own],
-      });
-    }
     const sets = new Map<string, NftSetState>();
-    for (const { set, is, count } of this.#socket.dump("read sets of table", name, NFT_MSG_GETSET, write, (message) =>
-      decodeSetMessage(message, this.#table),
-    )) {
+    for (const [set, declared] of finish(this.#steps.sets())) {
+      const elements = declared.is === undefined ? undefined : finish(this.#steps.elements(declared));
+      // One that has gone meanwhile makes the whole be read again.
       sets.set(
         set,
-        setState(
-          is,
-          is === undefined ? undefined : is.interval ? this.#readElements(set) : this.#readWhole(set, count),
-        ),
+        elements === undefined || elements === "gone" ? { is: undefined, elements: [] } : { is: declared.is, elements },
       );
     }
-    return { chains, sets };
+    return { chains: finish(this.#steps.chains()), sets };
   }
+}
 
-  #readRules(): Map<string, NftRuleState[]> {
-    const rules = new Map<string, NftRuleState[]>();
-    const write = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, this.#table);
-    for (const { chain, state } of this.#socket.dump(
-      "read rules of table",
-      formatTable(this.#table),
-      NFT_MSG_GETRULE,
-      write,
-      (message) => decodeRule(message, this.#table),
-    )) {
-      const known = rules.get(chain);
-      if (known === undefined) rules.set(chain, [state]);
-      else known.push(state);
-    }
-    return rules;
-  }
-
-  /**
-   * Elements of a hash set. While the kernel makes its hash table larger, in the background and without a new generation, a dump
-   * tells some elements twice and leaves others out: it is repeated until there are as many as the kernel counts, or, where it does
-   * not say, until none comes twice. Source: linux net/netfilter/nft_set_hash.c, nft_rhash_walk.
-   */
-  #readWhole(set: string, count: number | undefined): readonly RawElement[] | undefined {
-    for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-      const elements = this.#readElements(set);
-      if (elements === undefined) return undefined;
-      const distinct = new Set(elements.map((element) => element.key)).size;
-      if (distinct === elements.length && (count === undefined || distinct === count)) return elements;
-    }
-    throw new KernelError(
-      "read elements of set",
-      `${set} of table ${formatTable(this.#table)}`,
-      EAGAIN,
-      `incomplete in each of ${READ_ATTEMPTS} attempts`,
-    );
-  }
-
-  /** undefined when an element cannot be expressed, or when the set has gone (the read is then repeated). */
-  #readElements(set: string): readonly RawElement[] | undefined {
-    const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
-    const decode = (message: Message): { readonly elements: RawElement[]; readonly known: boolean } => {
-      const elements: RawElement[] = [];
-      return { elements, known: decodeElements(message, elements) };
-    };
-    try {
-      const parts = this.#socket.dump(
-        "read elements of set",
-        `${set} of table ${formatTable(this.#table)}`,
-        NFT_MSG_GETSETELEM,
-        write,
-        decode,
-      );
-      return parts.every(({ known }) => known) ? parts.flatMap(({ elements }) => elements) : undefined;
-    } catch (error) {
-      if (error instanceof KernelError && error.errno === ENOENT) return undefined;
-      throw error;
-    }
+function finish<T>(steps: Generator<undefined, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
   }
 }
 

@@ -1,8 +1,8 @@
 /** Chains, rules and sets as the kernel reports them. What `objects.ts` has no word for is undefined in them, never left out. */
 import type { Message, Span } from "../netlink/reader.ts";
-import { decodeElement, joinElements, type RawElement } from "./elements.ts";
+import { decodeElement, type RawElement } from "./elements.ts";
 import { decodeExpression, isCounter } from "./expressions.ts";
-import type { Expr, NftBaseChain, NftRuleState, NftSet, NftSetState, NftTableHold } from "./objects.ts";
+import type { Expr, NftBaseChain, NftRuleState, NftSet, NftTableHold } from "./objects.ts";
 import { decodeSet } from "./sets.ts";
 import {
   FAMILY,
@@ -126,6 +126,12 @@ export function decodeRuleCount(message: Message, table: TableId): DecodedCount 
   return { chain, handle, packets, bytes };
 }
 
+/** Of a rule of that chain only its handle. */
+export function decodeHandle(message: Message, table: TableId, chain: string): bigint | undefined {
+  const attributes = attributesOf(message, table, NFTA_RULE_TABLE);
+  return attributes?.get(NFTA_RULE_CHAIN)?.text() === chain ? attributes.get(NFTA_RULE_HANDLE)?.u64Be() : undefined;
+}
+
 /** Type, length, value with one byte each for type and length. */
 function decodeComment(userdata: Span | undefined): string | undefined {
   if (userdata === undefined) return undefined;
@@ -167,10 +173,4 @@ export function decodeElements(message: Message, into: RawElement[]): boolean {
     else into.push(element);
   });
   return known && whole;
-}
-
-/** A set with its elements; `is` is undefined when one of them cannot be expressed. */
-export function setState(is: NftSet | undefined, raw: readonly RawElement[] | undefined): NftSetState {
-  const elements = is === undefined || raw === undefined ? undefined : joinElements(is, raw);
-  return elements === undefined ? { is: undefined, elements: [] } : { is, elements };
 }

@@ -30,6 +30,8 @@ import {
   NFTA_HOOK_PRIORITY,
   NFTA_RULE_CHAIN,
   NFTA_RULE_EXPRESSIONS,
+  NFTA_RULE_HANDLE,
+  NFTA_RULE_POSITION,
   NFTA_RULE_TABLE,
   NFTA_RULE_USERDATA,
   NFTA_SET_ELEM_LIST_ELEMENTS,
@@ -92,11 +94,18 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
     case "add-rule": {
       const sequence = withName(
         writer,
-        start(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND),
+        // Without a position it goes to the end; without NLM_F_APPEND it goes before its position.
+        start(NFT_MSG_NEWRULE, NLM_F_CREATE | (command.before === undefined ? NLM_F_APPEND : 0)),
         NFTA_RULE_CHAIN,
         command.chain,
       );
       encodeRule(writer, command.rule);
+      if (command.before !== undefined) writer.u64Be(NFTA_RULE_POSITION, command.before);
+      return sequence;
+    }
+    case "delete-rule": {
+      const sequence = withName(writer, start(NFT_MSG_DELRULE, 0), NFTA_RULE_CHAIN, command.chain);
+      writer.u64Be(NFTA_RULE_HANDLE, command.handle);
       return sequence;
     }
     case "add-set": {
@@ -180,10 +189,11 @@ export function encodeElementQuery(w: Writer, table: TableId, set: string): void
   w.text(NFTA_SET_ELEM_LIST_SET, set);
 }
 
-/** The header and table name with which the chains, rules or sets of a table are asked for. */
-export function encodeTableQuery(w: Writer, table: TableId): void {
+/** The header and table name with which the chains, rules or sets of a table are asked for; of the rules those of one chain, if it is given. */
+export function encodeTableQuery(w: Writer, table: TableId, chain?: string): void {
   encodeFamily(w, FAMILY[table.family]);
   w.text(NFTA_RULE_TABLE, table.name);
+  if (chain !== undefined) w.text(NFTA_RULE_CHAIN, chain);
 }
 
 /** What a command does, for an error message: `add rule to chain "x"`. */
@@ -203,6 +213,8 @@ export function describeCommand(command: NftCommand): string {
       return `flush chain ${JSON.stringify(command.chain)}`;
     case "add-rule":
       return `add rule to chain ${JSON.stringify(command.chain)}`;
+    case "delete-rule":
+      return `delete rule of chain ${JSON.stringify(command.chain)}`;
     case "add-set":
       return `add set ${JSON.stringify(command.set)}`;
     case "delete-set":

@@ -23,6 +23,8 @@ const META_NAMES: ReadonlyMap<number, MetaKey> = new Map(
 const NETWORK_HEADER = 1;
 const TRANSPORT_HEADER = 2;
 const NFT_CT_STATE = 0;
+/** enum nft_log_level; what the kernel takes where none is given. */
+const LOG_LEVEL_WARNING = 4;
 const NFT_LOOKUP_F_INV = 1;
 const NFT_REG_VERDICT = 0;
 
@@ -54,6 +56,7 @@ export function encodeExpression(w: Writer, expr: Expr): void {
 }
 
 function kernelName(expr: Expr): string {
+  if (expr.op === "meta-set") return "meta";
   if (expr.op === "verdict-map") return "lookup";
   return expr.op === "verdict" ? "immediate" : expr.op;
 }
@@ -75,6 +78,15 @@ function encodeData(w: Writer, expr: Expr): void {
     case "meta":
       w.u32Be(1, register(expr.register));
       w.u32Be(2, META_KEYS[expr.key]);
+      return;
+    case "meta-set":
+      w.u32Be(2, META_KEYS[expr.key]);
+      w.u32Be(3, register(expr.register));
+      return;
+    case "notrack":
+      return;
+    case "log":
+      w.text(2, expr.prefix);
       return;
     case "ct":
       w.u32Be(1, register(expr.register));
@@ -162,11 +174,14 @@ export function isCounter(element: Span): boolean {
   return element.slice(4, 4 + COUNTER.length)?.text() === COUNTER;
 }
 
+const NO_DATA: ReadonlyMap<number, Span> = new Map();
+
 /** One NFTA_LIST_ELEM; a counter's packets and bytes go to `count`. undefined when `Expr` cannot say what it does. */
 export function decodeExpression(element: Span, count: (packets: bigint, bytes: bigint) => void): Expr | undefined {
   const parts = element.attributes();
   const name = parts?.get(NFTA_EXPR_NAME)?.text();
-  const spans = parts?.get(NFTA_EXPR_DATA)?.attributes();
+  // An expression without parameters is reported without data.
+  const spans = name === "notrack" ? NO_DATA : parts?.get(NFTA_EXPR_DATA)?.attributes();
   if (name === undefined || spans === undefined) return undefined;
   const attributes = new Attributes(spans);
   const expr = decodeData(name, attributes, count);
@@ -177,10 +192,13 @@ function decodeData(name: string, a: Attributes, count: (packets: bigint, bytes:
   switch (name) {
     case "payload":
       return decodePayload(a);
-    case "meta": {
-      const slot = a.slot(1);
-      const key = META_NAMES.get(a.u32(2) ?? -1);
-      return slot === undefined || key === undefined ? undefined : { op: "meta", key, register: slot };
+    case "meta":
+      return decodeMeta(a);
+    case "notrack":
+      return { op: "notrack" };
+    case "log": {
+      const prefix = a.get(2)?.text();
+      return prefix === undefined || a.u32(5) !== LOG_LEVEL_WARNING ? undefined : { op: "log", prefix };
     }
     case "ct": {
       const slot = a.slot(1);
@@ -220,6 +238,16 @@ function decodeData(name: string, a: Attributes, count: (packets: bigint, bytes:
     default:
       return undefined;
   }
+}
+
+/** Source register: the expression writes; destination register: it reads. */
+function decodeMeta(a: Attributes): Expr | undefined {
+  const key = META_NAMES.get(a.u32(2) ?? -1);
+  const to = a.slot(1);
+  const from = a.slot(3);
+  if (key === undefined) return undefined;
+  if (to !== undefined) return from === undefined ? { op: "meta", key, register: to } : undefined;
+  return from === undefined || key !== "mark" ? undefined : { op: "meta-set", key, register: from };
 }
 
 function decodePayload(a: Attributes): Expr | undefined {

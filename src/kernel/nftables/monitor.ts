@@ -14,8 +14,21 @@ import {
   FAMILY,
   NFGENMSG,
   NFNL_SUBSYS_NFTABLES,
+  NFT_MSG_DELCHAIN,
+  NFT_MSG_DELRULE,
+  NFT_MSG_DELSET,
+  NFT_MSG_DELSETELEM,
+  NFT_MSG_NEWCHAIN,
   NFT_MSG_NEWGEN,
+  NFT_MSG_NEWRULE,
+  NFT_MSG_NEWSET,
+  NFT_MSG_NEWSETELEM,
+  NFT_MSG_NEWTABLE,
   NFTA_ANY_TABLE,
+  NFTA_CHAIN_NAME,
+  NFTA_RULE_CHAIN,
+  NFTA_SET_ELEM_LIST_SET,
+  NFTA_SET_NAME,
   NFTA_GEN_ID,
   NFTA_GEN_PROC_NAME,
   NFTA_GEN_PROC_PID,
@@ -27,7 +40,7 @@ const RECEIVE_BYTES = 64 << 20;
 
 /** A descriptor on which the notifications of all tables arrive. Throws KernelError. */
 export function openNftablesNotifications(sys: Sys): number {
-  return openNotifications(sys, NETLINK_NETFILTER, NFNLGRP_NFTABLES, RECEIVE_BYTES);
+  return openNotifications(sys, NETLINK_NETFILTER, [NFNLGRP_NFTABLES], RECEIVE_BYTES);
 }
 
 export interface ForeignTransaction {
@@ -35,11 +48,17 @@ export interface ForeignTransaction {
   readonly generation: number;
   /** `nft (process 4711)`. */
   readonly by: string;
+  /** Names of what it touched beside the table's own flags; undefined when that is not all that it touched, or not known. */
+  readonly touched: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> } | undefined;
 }
 
 export class ForeignTransactions {
   readonly #table: TableId;
   #touched = false;
+  /** Whether `#chains` and `#sets` name all that was touched. */
+  #isNamed = true;
+  #chains = new Set<string>();
+  #sets = new Set<string>();
 
   constructor(table: TableId) {
     this.#table = table;
@@ -51,24 +70,53 @@ export class ForeignTransactions {
     const whole = eachMessage(datagram, (message) => {
       if (message.portId === own) return;
       if (message.type !== NFT_MSG_NEWGEN) {
-        this.#touched ||= this.#isOfTable(message);
+        this.#note(message);
         return;
       }
-      if (this.#touched) found.push(endOf(message));
+      if (this.#touched) found.push({ ...endOf(message), touched: this.#names() });
       this.#touched = false;
+      this.#isNamed = true;
     });
     // What cannot be read may have been about the table.
     this.#touched ||= !whole;
+    this.#isNamed &&= whole;
     return found;
   }
 
-  #isOfTable({ type, body }: Message): boolean {
-    if (type >> 8 !== NFNL_SUBSYS_NFTABLES || body.u8() !== FAMILY[this.#table.family]) return false;
-    return body.after(NFGENMSG)?.attributes()?.get(NFTA_ANY_TABLE)?.text() === this.#table.name;
+  #names(): ForeignTransaction["touched"] {
+    const names = { chains: this.#chains, sets: this.#sets };
+    this.#chains = new Set();
+    this.#sets = new Set();
+    return this.#isNamed ? names : undefined;
+  }
+
+  #note({ type, body }: Message): void {
+    if (type >> 8 !== NFNL_SUBSYS_NFTABLES || body.u8() !== FAMILY[this.#table.family]) return;
+    const attributes = body.after(NFGENMSG)?.attributes();
+    if (attributes?.get(NFTA_ANY_TABLE)?.text() !== this.#table.name) return;
+    this.#touched = true;
+    // Its flags are read whatever else is.
+    if (type === NFT_MSG_NEWTABLE) return;
+    const [attribute, names] = NAMED.get(type) ?? [0, undefined];
+    const name = attributes.get(attribute)?.text();
+    if (names === undefined || name === undefined) this.#isNamed = false;
+    else (names === "chains" ? this.#chains : this.#sets).add(name);
   }
 }
 
-function endOf({ body }: Message): ForeignTransaction {
+/** By type of message: the attribute that names the chain or set. */
+const NAMED: ReadonlyMap<number, readonly [number, "chains" | "sets"]> = new Map([
+  [NFT_MSG_NEWCHAIN, [NFTA_CHAIN_NAME, "chains"]],
+  [NFT_MSG_DELCHAIN, [NFTA_CHAIN_NAME, "chains"]],
+  [NFT_MSG_NEWRULE, [NFTA_RULE_CHAIN, "chains"]],
+  [NFT_MSG_DELRULE, [NFTA_RULE_CHAIN, "chains"]],
+  [NFT_MSG_NEWSET, [NFTA_SET_NAME, "sets"]],
+  [NFT_MSG_DELSET, [NFTA_SET_NAME, "sets"]],
+  [NFT_MSG_NEWSETELEM, [NFTA_SET_ELEM_LIST_SET, "sets"]],
+  [NFT_MSG_DELSETELEM, [NFTA_SET_ELEM_LIST_SET, "sets"]],
+] as const);
+
+function endOf({ body }: Message): Omit<ForeignTransaction, "touched"> {
   const attributes = body.after(NFGENMSG)?.attributes();
   const name = attributes?.get(NFTA_GEN_PROC_NAME)?.text() ?? "unknown";
   return {

@@ -29,7 +29,13 @@ export type Expr =
       readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark";
       readonly register: number;
     }
+  /** Writes the register into the packet's metadata. */
+  | { readonly op: "meta-set"; readonly key: "mark"; readonly register: number }
   | { readonly op: "ct"; readonly key: "state"; readonly register: number }
+  /** Connection tracking passes over the packet; before it alone (priority below -200). */
+  | { readonly op: "notrack" }
+  /** To the kernel's log, at level warning. */
+  | { readonly op: "log"; readonly prefix: string }
   /** The first bytes of the register against `data`; its length is the length compared. */
   | {
       readonly op: "cmp";
@@ -64,8 +70,8 @@ export interface NftRule {
   readonly comment: string | undefined;
 }
 
-/** One field of a set's key: its type as `nft` names it, which also fixes its length (ifname 16, ipv4_addr 4, ipv6_addr 16, inet_proto 1, inet_service 2). */
-export type KeyField = "ipv4_addr" | "ipv6_addr" | "ifname" | "inet_proto" | "inet_service";
+/** One field of a set's key: its type as `nft` names it, which also fixes its length (ifname 16, ipv4_addr 4, ipv6_addr 16, nf_proto 1, inet_proto 1, inet_service 2). */
+export type KeyField = "ipv4_addr" | "ipv6_addr" | "ifname" | "nf_proto" | "inet_proto" | "inet_service";
 
 export interface NftSet {
   /** One field, or several concatenated; each field of a concatenation is padded to 4 bytes in keys. */
@@ -104,8 +110,9 @@ export type NftCommand =
   | { readonly do: "delete-chain"; readonly chain: string }
   /** Removes all rules of the chain. */
   | { readonly do: "flush-chain"; readonly chain: string }
-  /** Appends. */
-  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule }
+  /** Appends; `before`: puts it before the rule with that handle. */
+  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule; readonly before?: bigint }
+  | { readonly do: "delete-rule"; readonly chain: string; readonly handle: bigint }
   | { readonly do: "add-set"; readonly set: string; readonly is: NftSet }
   | { readonly do: "delete-set"; readonly set: string }
   | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
@@ -132,6 +139,8 @@ export interface NftTableState extends NftTableHold {
 
 export interface NftChainState {
   readonly base: NftBaseChain | undefined;
+  /** Present for a base chain that is not one of `NftBaseChain`: of another type, or on another hook. */
+  readonly unknownBase?: true;
   readonly rules: readonly NftRuleState[];
 }
 

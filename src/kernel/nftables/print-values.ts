@@ -5,7 +5,7 @@ import type { KeyField, NftElement, NftSet, NftVerdict } from "./objects.ts";
 import { KEY_FIELDS } from "./wire.ts";
 
 /** What a register holds, which decides how a value compared with it is written. */
-export type ValueKind = KeyField | "nfproto" | "ct_state" | "mark" | "raw";
+export type ValueKind = KeyField | "ct_state" | "mark" | "raw";
 
 const PROTOCOLS: ReadonlyMap<number, string> = new Map([
   [1, "icmp"],
@@ -34,7 +34,7 @@ export function printValue(kind: ValueKind, hex: string): string {
       return bytes.length === 2 ? String(Number.parseInt(hex, 16)) : raw(hex);
     case "inet_proto":
       return bytes.length === 1 ? (PROTOCOLS.get(bytes[0] ?? 0) ?? String(bytes[0])) : raw(hex);
-    case "nfproto":
+    case "nf_proto":
       return hex === "02" ? "ipv4" : hex === "0a" ? "ipv6" : raw(hex);
     case "ifname":
       return printName(bytes);

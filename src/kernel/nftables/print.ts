@@ -12,8 +12,9 @@ interface Load {
   readonly kind: ValueKind;
   /** In 32-bit slots. */
   readonly slots: number;
-  /** Hex of the mask that `bitwise` applied. */
+  /** Hex of the mask that `bitwise` applied, and of what it flipped then. */
   readonly mask: string | undefined;
+  readonly xor?: string;
 }
 
 const SLOT_BYTES = 4;
@@ -49,9 +50,14 @@ class RulePrinter {
         return this.#load(expr.register, { name: "ct state", kind: "ct_state", slots: 1, mask: undefined });
       case "bitwise": {
         const { name, kind, slots } = this.#registers.get(expr.source) ?? unknown(expr.source);
-        const xor = /^0*$/.test(expr.xor) ? "" : ` ^ 0x${expr.xor}`;
-        return this.#load(expr.destination, { name: `${name}${xor}`, kind, slots, mask: expr.mask });
+        return this.#load(expr.destination, { name, kind, slots, mask: expr.mask, xor: expr.xor });
       }
+      case "meta-set":
+        return this.#say(`meta mark set ${stored(this.#look(expr.register))}`);
+      case "notrack":
+        return this.#say("notrack");
+      case "log":
+        return this.#say(`log prefix ${JSON.stringify(expr.prefix)}`);
       case "cmp":
         return this.#compare(expr);
       case "range": {
@@ -119,7 +125,7 @@ class RulePrinter {
     }
     this.#say(`${load.name} ${COMPARISON[expr.compare]}${value}`);
     if (expr.compare !== "eq") return;
-    if (load.kind === "nfproto") this.#implied = { at: this.words.length - 1, by: "network" };
+    if (load.kind === "nf_proto") this.#implied = { at: this.words.length - 1, by: "network" };
     if (load.name !== "meta l4proto") return;
     this.#protocol = value;
     this.#implied = { at: this.words.length - 1, by: "transport" };
@@ -132,9 +138,20 @@ class RulePrinter {
 }
 
 function masked(load: Load): string {
-  return load.mask === undefined
-    ? load.name
-    : `${load.name} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
+  if (load.mask === undefined) return load.name;
+  const flipped = isZero(load.xor) ? "" : ` ^ 0x${load.xor}`;
+  return `${load.name}${flipped} & ${printValue(load.kind === "ct_state" ? "mark" : load.kind, load.mask)}`;
+}
+
+function isZero(hex: string | undefined): boolean {
+  return hex === undefined || /^0*$/.test(hex);
+}
+
+/** A value as it is written back: the bits of `xor` are set, and those that the mask lacks cleared. */
+function stored(load: Load): string {
+  const { xor } = load;
+  if (xor === undefined || isZero(xor)) return masked(load);
+  return `${load.name} | ${printValue(load.kind, xor)}`;
 }
 
 function unknown(slot: number): Load {
@@ -147,7 +164,7 @@ function metaOf(key: Extract<Expr, { op: "meta" }>["key"]): Load {
     case "oifname":
       return { name: key, kind: "ifname", slots: IFNAME_SLOTS, mask: undefined };
     case "nfproto":
-      return { name: "meta nfproto", kind: "nfproto", slots: 1, mask: undefined };
+      return { name: "meta nfproto", kind: "nf_proto", slots: 1, mask: undefined };
     case "l4proto":
       return { name: "meta l4proto", kind: "inet_proto", slots: 1, mask: undefined };
     case "mark":
@@ -176,7 +193,7 @@ function payloadOf({ base, offset, length }: Extract<Expr, { op: "payload" }>): 
 }
 
 /** `type filter hook forward priority 0; policy drop;` */
-function printBase(base: NftBaseChain): string {
+export function printBase(base: NftBaseChain): string {
   return `type filter hook ${base.hook} priority ${base.priority}; policy ${base.policy};`;
 }
 
@@ -230,7 +247,11 @@ function printCommand(table: string, command: NftCommand): string {
     case "flush-chain":
       return `flush chain ${table} ${command.chain}`;
     case "add-rule":
-      return `add rule ${table} ${command.chain} ${printRule(command.rule)}`;
+      return command.before === undefined
+        ? `add rule ${table} ${command.chain} ${printRule(command.rule)}`
+        : `insert rule ${table} ${command.chain} handle ${command.before} ${printRule(command.rule)}`;
+    case "delete-rule":
+      return `delete rule ${table} ${command.chain} handle ${command.handle}`;
     case "add-set":
       return `add ${command.is.verdictMap ? "map" : "set"} ${table} ${command.set} { ${printSetType(command.is)} }`;
     case "delete-set":

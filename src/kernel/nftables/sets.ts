@@ -27,7 +27,7 @@ import {
 
 /** By type number. */
 const FIELD_NAMES: ReadonlyMap<number, KeyField> = new Map(
-  (["ipv4_addr", "ipv6_addr", "ifname", "inet_proto", "inet_service"] as const).map((field) => [
+  (["ipv4_addr", "ipv6_addr", "ifname", "nf_proto", "inet_proto", "inet_service"] as const).map((field) => [
     KEY_FIELDS[field].type,
     field,
   ]),

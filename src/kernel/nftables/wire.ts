@@ -53,6 +53,7 @@ export const NFTA_RULE_TABLE = 1;
 export const NFTA_RULE_CHAIN = 2;
 export const NFTA_RULE_HANDLE = 3;
 export const NFTA_RULE_EXPRESSIONS = 4;
+export const NFTA_RULE_POSITION = 6;
 export const NFTA_RULE_USERDATA = 7;
 
 export const NFTA_EXPR_NAME = 1;
@@ -101,6 +102,7 @@ export const HOOKS: readonly NftBaseChain["hook"][] = ["prerouting", "input", "f
 
 /** `nft`'s number of the type, and its length in bytes. `nft` shows elements by these; the kernel only stores them. Source: nftables include/datatype.h. */
 export const KEY_FIELDS: { readonly [F in KeyField]: { readonly type: number; readonly length: number } } = {
+  nf_proto: { type: 2, length: 1 },
   ipv4_addr: { type: 7, length: 4 },
   ipv6_addr: { type: 8, length: 16 },
   inet_proto: { type: 12, length: 1 },

@@ -7,7 +7,7 @@
 import type { Sys } from "../../host/sys.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
-import { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
+import { EACCES, EAGAIN, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/writer.ts";
 import { decodeAddress, encodeAddress, encodeAddressQuery, type InterfaceAddress } from "./addresses.ts";
@@ -64,6 +64,8 @@ const FLAGS: { readonly [D in RouteChange["do"]]: number } = {
 const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
 /** Messages in one send: their acknowledgements must fit into the receive buffer. */
 const BATCH = 1000;
+/** How often a dump in steps is repeated when routes change meanwhile. */
+const DUMP_ATTEMPTS = 50;
 
 export class RouteClient {
   readonly #socket: NetlinkSocket;
@@ -79,6 +81,11 @@ export class RouteClient {
   /** Requests for a change sent so far. */
   get writes(): number {
     return this.#socket.writes;
+  }
+
+  /** Of the socket; undefined before its first answer. */
+  get portId(): number | undefined {
+    return this.#socket.portId;
   }
 
   links(): Link[] {
@@ -202,6 +209,33 @@ export class RouteClient {
     return filter.table === undefined ? all : all.filter((route) => route.table === filter.table);
   }
 
+  /** As `routes`, of one table, in steps. Nothing else may be asked of this client until it returns or is abandoned. */
+  *routesInSteps(table: number): Generator<undefined, KernelRoute[]> {
+    const all: KernelRoute[] = [];
+    for (const family of FAMILIES) {
+      for (let attempt = 1; ; attempt++) {
+        const found: KernelRoute[] = [];
+        const steps = this.#socket.dumpInSteps(
+          "list",
+          "routes",
+          RTM_GETROUTE,
+          (w) => encodeRouteQuery(w, family, table),
+          (message) => {
+            const route = decodeRoute(message);
+            if (route?.table === table && prefixFamily(route.destination) === family) found.push(route);
+          },
+        );
+        if (yield* orAbsent(steps)) {
+          all.push(...found);
+          break;
+        }
+        if (attempt === DUMP_ATTEMPTS)
+          throw new KernelError("list", "routes", EAGAIN, `changed during each of ${attempt} attempts to read`);
+      }
+    }
+    return all;
+  }
+
   /** A kernel without IPv6 answers the question for IPv6 routes with all that it has, IPv4's once more. Source: linux net/core/rtnetlink.c, rtnl_dump_all. */
   #routesOf(family: Family, table: number | undefined): KernelRoute[] {
     try {
@@ -309,6 +343,16 @@ export class RouteClient {
         .dump("list", "neighbours", RTM_GETNEIGH, (w) => encodeNeighborQuery(w, family), decodeNeighbor)
         .filter(({ addr }) => familyOf(addr) === family),
     );
+  }
+}
+
+/** A table that has never been used does not exist: then it has no routes. */
+function* orAbsent(steps: Generator<undefined, boolean>): Generator<undefined, boolean> {
+  try {
+    return yield* steps;
+  } catch (error) {
+    if (error instanceof KernelError && error.errno === ENOENT) return true;
+    throw error;
   }
 }
 

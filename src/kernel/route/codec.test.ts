@@ -162,6 +162,8 @@ test("links: what a request for a pair says of its own end", () => {
     up: true,
     group: 0,
     peerIndex: undefined,
+    ipv4: undefined,
+    ipv6: undefined,
   });
   expectCutsRefused(message, decodeLink);
 });

@@ -1,5 +1,5 @@
 /** Links: network interfaces, and what is set on them by netlink. */
-import type { Message } from "../netlink/reader.ts";
+import type { Message, Span } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
 import { decodeMac, macBytes } from "./mac.ts";
 import {
@@ -12,6 +12,7 @@ import {
   IFLA_GROUP,
   IFLA_IFNAME,
   IFLA_INET6_ADDR_GEN_MODE,
+  IFLA_INET6_CONF,
   IFLA_INET_CONF,
   IFLA_INFO_DATA,
   IFLA_INFO_KIND,
@@ -37,6 +38,17 @@ export interface Link {
   readonly group: number;
   /** Index of the interface that this one is tied to, in whatever namespace that is: a veth's other end. */
   readonly peerIndex: number | undefined;
+  /** As under /proc/sys/net/ipv4/conf/; undefined where the kernel does not say. */
+  readonly ipv4: Required<Ipv4Settings> | undefined;
+  /** As under /proc/sys/net/ipv6/conf/; undefined where the kernel does not say, or the interface has no IPv6. */
+  readonly ipv6: Ipv6Settings | undefined;
+}
+
+export interface Ipv6Settings {
+  readonly forwarding: boolean;
+  readonly proxyNdp: boolean;
+  readonly acceptRa: boolean;
+  readonly disabled: boolean;
 }
 
 export interface Veth {
@@ -65,6 +77,11 @@ const DEVCONF_FORWARDING = 1;
 const DEVCONF_PROXY_ARP = 3;
 const DEVCONF_RP_FILTER = 8;
 const DEVCONF_ROUTE_LOCALNET = 26;
+/** DEVCONF_* of linux/ipv6.h, as indices. */
+const DEVCONF6_FORWARDING = 0;
+const DEVCONF6_ACCEPT_RA = 3;
+const DEVCONF6_PROXY_NDP = 22;
+const DEVCONF6_DISABLE_IPV6 = 26;
 /** IN6_ADDR_GEN_MODE_EUI64 of linux/if_link.h: the link-local address is made from the MAC. */
 const GENERATE_FROM_MAC = 0;
 
@@ -139,5 +156,30 @@ export function decodeLink({ body }: Message): Link | undefined {
     up: (flags & IFF_UP) !== 0,
     group: attributes.get(IFLA_GROUP)?.u32() ?? 0,
     peerIndex: attributes.get(IFLA_LINK)?.u32(),
+    ...decodeSettings(attributes.get(IFLA_AF_SPEC)),
+  };
+}
+
+function decodeSettings(families: Span | undefined): Pick<Link, "ipv4" | "ipv6"> {
+  const of = families?.attributes();
+  const four = of?.get(ADDRESS_FAMILY[4])?.attributes()?.get(IFLA_INET_CONF);
+  const six = of?.get(ADDRESS_FAMILY[6])?.attributes()?.get(IFLA_INET6_CONF);
+  /** IPV4_DEVCONF_* count from 1. */
+  const at4 = (number: number): number => four?.u32((number - 1) * 4) ?? 0;
+  const at6 = (index: number): number => six?.u32(index * 4) ?? 0;
+  const rpFilter = at4(DEVCONF_RP_FILTER);
+  return {
+    ipv4: four && {
+      forwarding: at4(DEVCONF_FORWARDING) !== 0,
+      proxyArp: at4(DEVCONF_PROXY_ARP) !== 0,
+      routeLocalnet: at4(DEVCONF_ROUTE_LOCALNET) !== 0,
+      rpFilter: rpFilter === 1 || rpFilter === 2 ? rpFilter : 0,
+    },
+    ipv6: six && {
+      forwarding: at6(DEVCONF6_FORWARDING) !== 0,
+      proxyNdp: at6(DEVCONF6_PROXY_NDP) !== 0,
+      acceptRa: at6(DEVCONF6_ACCEPT_RA) !== 0,
+      disabled: at6(DEVCONF6_DISABLE_IPV6) !== 0,
+    },
   };
 }

@@ -14,6 +14,12 @@ export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
 
+export const RTM_NEWNETCONF = 80;
+
+/** struct netconfmsg: family u8, with padding. Source: linux/netconf.h. */
+export const NETCONFMSG = 4;
+export const NETCONFA_IFINDEX = 1;
+
 /** AF_INET and AF_INET6. */
 export const ADDRESS_FAMILY: { readonly [F in Family]: number } = { 4: 2, 6: 10 };
 
@@ -38,6 +44,7 @@ export const IFLA_INFO_DATA = 2;
 export const VETH_INFO_PEER = 1;
 export const RTEXT_FILTER_SKIP_STATS = 8;
 export const IFLA_INET_CONF = 1;
+export const IFLA_INET6_CONF = 2;
 export const IFLA_INET6_ADDR_GEN_MODE = 8;
 
 /** struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32. */

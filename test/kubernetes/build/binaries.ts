@@ -257,7 +257,7 @@ export async function prepareBinaries(progress: (line: string) => void): Promise
   };
 }
 
-/** Run by itself: makes what `calico lab up --api kubernetes` wants and prints the folders to put on PATH. */
+/** Run by itself: makes what `calico-lab up --api kubernetes` wants and prints the folders to put on PATH. */
 async function main(): Promise<void> {
   const cache = cacheDirectory();
   const wanted = targets().filter(({ program }) =>

@@ -42,7 +42,7 @@ export const INTENDED: readonly IntendedDifference[] = [
   },
   {
     what: "logs, exec, attach, port-forward",
-    here: "501 with words that name `calico lab exec`: there is no kubelet",
+    here: "501 with words that name `calico-lab exec`: there is no kubelet",
     where: [
       { at: ["exit", "stderr"], exchanges: ["kubectl: logs of a pod without node"] },
       { at: ["stderr"], exchanges: ["kubectl: exec in a pod without node"] },

@@ -53,6 +53,8 @@ const META_LENGTHS: ReadonlyMap<number, number> = new Map([
   [16, 1],
 ]);
 const CT_STATE = 0;
+const META_MARK = 3;
+const LOG_LEVEL_WARNING = 4;
 const VERDICT_REGISTER = 0;
 const LOOKUP_INVERTED = 1;
 
@@ -148,8 +150,13 @@ const PARSERS: Readonly<
     return NOTHING;
   },
   meta: (c) => {
-    const target = register(c, 1);
     const key = u32(c, 2);
+    if (c.attributes.has(3)) {
+      if (key !== META_MARK) unmodelled(`writing the meta key ${key}`);
+      c.registers.load(register(c, 3), 4);
+      return NOTHING;
+    }
+    const target = register(c, 1);
     c.registers.store(target, META_LENGTHS.get(key) ?? unmodelled(`the meta key ${key}`));
     return NOTHING;
   },
@@ -185,6 +192,13 @@ const PARSERS: Readonly<
     return NOTHING;
   },
   lookup: parseLookup,
+  notrack: () => NOTHING,
+  log: (c) => {
+    c.out.set(2, { as: "text", text: required(c.attributes.get(2)).text() });
+    // Reported also where it was not sent.
+    c.out.set(5, { as: "u32", value: LOG_LEVEL_WARNING });
+    return NOTHING;
+  },
   counter: (c) => {
     c.out.set(1, { as: "u32", value: 0 });
     c.out.set(2, { as: "u32", value: 0 });
@@ -237,6 +251,7 @@ export function writeVerdict(w: Writer, { code, chain }: FakeVerdict): void {
 export function writeExpression(w: Writer, { name, attributes }: FakeExpression, packets: bigint, bytes: bigint): void {
   const element = w.open(NFTA_LIST_ELEM);
   w.text(NFTA_EXPR_NAME, name);
+  if (attributes.size === 0) return w.close(element);
   const body = w.open(NFTA_EXPR_DATA);
   for (const [type, value] of attributes) {
     if (name === "counter") w.u64Be(type, type === 1 ? bytes : packets);

@@ -5,6 +5,7 @@
  */
 import { EINVAL, ENOENT, EOPNOTSUPP } from "../../errno.ts";
 import type { Message } from "../../netlink/reader.ts";
+import { NETLINK_NETFILTER } from "../../netlink/socket.ts";
 import { NLM_F_ACK } from "../../netlink/writer.ts";
 import {
   NFGENMSG,
@@ -23,8 +24,10 @@ import {
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
   NFT_MSG_NEWTABLE,
+  NFTA_RULE_CHAIN,
   NFTA_SET_ELEM_LIST_SET,
   NFTA_SET_ELEM_LIST_TABLE,
+  NFTA_SET_NAME,
   NFTA_TABLE_NAME,
 } from "../../nftables/wire.ts";
 import { ackDatagram, notificationDatagrams, type Part } from "../messages.ts";
@@ -161,8 +164,7 @@ export class FakeNftables {
       ...notificationDatagrams(parts, { sequence: 0, portId: from.portId }),
       ...notificationDatagrams([generation], { sequence: 0, portId: from.portId }),
     ];
-    for (const socket of this.#namespace.sockets)
-      if (socket !== from) for (const datagram of datagrams) socket.notify(NFNLGRP_NFTABLES, datagram);
+    this.#namespace.tell(NETLINK_NETFILTER, NFNLGRP_NFTABLES, datagrams);
   }
 
   /** nft_rcv_nl_event: the tables that the socket owned stay without an owner, or go. */
@@ -196,8 +198,15 @@ export class FakeNftables {
       if (table === undefined) return refuse(ENOENT);
       return { kind: "reply", part: { type: NFT_MSG_NEWTABLE, body: tableBody(table, this.#generation) } };
     }
+    if (message.type === NFT_MSG_GETSET && !isDump) {
+      const [table] = named;
+      const set = table?.sets.get(attributes.get(NFTA_SET_NAME)?.text() ?? "");
+      if (table === undefined || set === undefined) return refuse(ENOENT);
+      return { kind: "reply", part: { type: NFT_MSG_NEWSET, body: setBody(table, set, this.#generation) } };
+    }
     if (!isDump) return unmodelled(`nf_tables question ${message.type & 255} about one object`);
-    return { kind: "dump", parts: this.#dump(message.type, tables, named, attributes) };
+    const parts = this.#dump(message.type, tables, named, attributes);
+    return { kind: "dump", parts, version: () => this.#generation };
   }
 
   #dump(
@@ -216,12 +225,19 @@ export class FakeNftables {
             body: chainBody(table, chain, generation),
           })),
         );
-      case NFT_MSG_GETRULE:
+      case NFT_MSG_GETRULE: {
+        const only = attributes.get(NFTA_RULE_CHAIN)?.text();
         return named.flatMap((table) =>
           [...table.chains.values()].flatMap((chain) =>
-            chain.rules.map((rule) => ({ type: NFT_MSG_NEWRULE, body: ruleBody(table, chain, rule, generation) })),
+            only !== undefined && chain.name !== only
+              ? []
+              : chain.rules.map((rule) => ({
+                  type: NFT_MSG_NEWRULE,
+                  body: ruleBody(table, chain, rule, generation),
+                })),
           ),
         );
+      }
       case NFT_MSG_GETSET:
         return named.flatMap((table) =>
           [...table.sets.values()].map((set) => ({ type: NFT_MSG_NEWSET, body: setBody(table, set, generation) })),

@@ -9,6 +9,7 @@ import {
   NFTA_RULE_CHAIN,
   NFTA_RULE_EXPRESSIONS,
   NFTA_RULE_HANDLE,
+  NFTA_RULE_POSITION,
   NFTA_RULE_USERDATA,
 } from "../../nftables/wire.ts";
 import { EMLINK, refuse, unmodelled } from "../refusal.ts";
@@ -37,7 +38,7 @@ export function addRule(command: Command): void {
   const { table, attributes, flags, transaction } = command;
   const chain = chainAt(command, NFTA_RULE_CHAIN);
   transaction.ask("add", `rules of ${chain.name}`);
-  if (attributes.has(NFTA_RULE_HANDLE)) unmodelled("rules at a place of one's choice");
+  if (attributes.has(NFTA_RULE_HANDLE)) unmodelled("rules in place of another");
   if ((flags & NLM_F_CREATE) === 0) refuse(EINVAL);
   const rule: FakeRule = {
     handle: ++table.handles,
@@ -46,7 +47,9 @@ export function addRule(command: Command): void {
     packets: 0n,
     bytes: 0n,
   };
-  const at = (flags & NLM_F_APPEND) === 0 ? 0 : chain.rules.length;
+  const position = attributes.get(NFTA_RULE_POSITION)?.u64Be();
+  const appends = (flags & NLM_F_APPEND) !== 0;
+  const at = position === undefined ? (appends ? chain.rules.length : 0) : placeOf(chain, position) + Number(appends);
   chain.rules.splice(at, 0, rule);
   referByRule(table, rule, 1);
   transaction.jumps ||= rule.expressions.some(({ set, verdict }) => set !== undefined || verdict?.chain !== undefined);
@@ -55,6 +58,24 @@ export function addRule(command: Command): void {
     chain.rules.splice(chain.rules.indexOf(rule), 1);
   };
   transaction.did(undo, { type: NFT_MSG_NEWRULE, body: ruleBody(table, chain, rule, transaction.generation) });
+}
+
+/** Index of the rule with that handle; ENOENT when there is none. */
+function placeOf(chain: FakeChain, handle: bigint): number {
+  const at = chain.rules.findIndex((rule) => BigInt(rule.handle) === handle);
+  return at < 0 ? refuse(ENOENT) : at;
+}
+
+export function deleteRule(transaction: Transaction, table: FakeTable, chain: FakeChain, handle: bigint): void {
+  const at = placeOf(chain, handle);
+  const [rule] = chain.rules.splice(at, 1);
+  if (rule === undefined) return;
+  referByRule(table, rule, -1);
+  const undo = (): void => {
+    chain.rules.splice(at, 0, rule);
+    referByRule(table, rule, 1);
+  };
+  transaction.did(undo, { type: NFT_MSG_DELRULE, body: ruleBody(table, chain, rule, transaction.generation) });
 }
 
 export function deleteRules(transaction: Transaction, table: FakeTable, chain: FakeChain): void {

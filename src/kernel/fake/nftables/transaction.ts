@@ -35,7 +35,7 @@ import { refuse, required, unmodelled } from "../refusal.ts";
 import { chainBody, tableBody } from "./bodies.ts";
 import { type Attributes, chainAt, type Command, nameAt } from "./command.ts";
 import { type FakeBase, type FakeChain, type FakeTable, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST } from "./objects.ts";
-import { addRule, deleteChain, deleteRules, deleteSetsOf } from "./references.ts";
+import { addRule, deleteChain, deleteRule, deleteRules, deleteSetsOf } from "./references.ts";
 import { addElements, addSet, deleteElements, deleteSet } from "./set-commands.ts";
 
 export class Transaction {
@@ -245,7 +245,12 @@ const NFTA_RULE_HANDLE = 3;
 
 function deleteRulesCommand(command: Command): void {
   const { table, attributes, transaction } = command;
-  if (attributes.has(NFTA_RULE_HANDLE)) unmodelled("deletion of one rule by its handle");
+  const handle = attributes.get(NFTA_RULE_HANDLE)?.u64Be();
+  if (handle !== undefined) {
+    const chain = chainAt(command, NFTA_RULE_CHAIN);
+    transaction.ask("delete", `rules of ${chain.name}`);
+    return deleteRule(transaction, table, chain, handle);
+  }
   const chains = attributes.has(NFTA_RULE_CHAIN) ? [chainAt(command, NFTA_RULE_CHAIN)] : [...table.chains.values()];
   for (const chain of chains) {
     transaction.ask("delete", `rules of ${chain.name}`);

@@ -16,6 +16,7 @@ import {
   IFLA_GROUP,
   IFLA_IFNAME,
   IFLA_INET6_ADDR_GEN_MODE,
+  IFLA_INET6_CONF,
   IFLA_INET_CONF,
   IFLA_INFO_DATA,
   IFLA_INFO_KIND,
@@ -23,9 +24,12 @@ import {
   IFLA_LINKINFO,
   IFLA_MTU,
   IFLA_NET_NS_FD,
+  RTM_DELLINK,
+  RTM_NEWLINK,
   VETH_INFO_PEER,
 } from "../../route/wire.ts";
-import type { Body } from "../messages.ts";
+import { NETLINK_ROUTE } from "../../netlink/socket.ts";
+import { type Body, notificationDatagrams } from "../messages.ts";
 import type { FakeNamespace } from "../namespace.ts";
 import { ERANGE, refuse, required, unmodelled } from "../refusal.ts";
 
@@ -49,13 +53,24 @@ const VETH_MTU = 1500;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
-/** IPV4_DEVCONF_* of linux/ip.h. */
+/** IPV4_DEVCONF_* of linux/ip.h, which count from 1. */
 const DEVCONF: ReadonlyMap<number, string> = new Map([
   [1, "forwarding"],
   [3, "proxy_arp"],
   [8, "rp_filter"],
   [26, "route_localnet"],
 ]);
+
+/** DEVCONF_* of linux/ipv6.h, which count from 0. */
+const DEVCONF6: ReadonlyMap<number, string> = new Map([
+  [0, "forwarding"],
+  [3, "accept_ra"],
+  [22, "proxy_ndp"],
+  [26, "disable_ipv6"],
+]);
+/** How many settings the kernel reports. */
+const DEVCONFS = { ipv4: 33, ipv6: 60 };
+const RTNLGRP_LINK = 1;
 
 export class FakeLinks {
   readonly #namespace: FakeNamespace;
@@ -97,7 +112,13 @@ export class FakeLinks {
     this.#links.set(index, made);
     this.#namespace.sysctl.addInterface(link.name);
     this.#namespace.kernel.changes++;
+    this.#tell(made, RTM_NEWLINK);
     return made;
+  }
+
+  #tell(link: FakeLink, type: number): void {
+    const part = { type, body: this.body(link, type === RTM_NEWLINK) };
+    this.#namespace.tell(NETLINK_ROUTE, RTNLGRP_LINK, notificationDatagrams([part], { sequence: 0, portId: 0 }));
   }
 
   /** RTM_NEWLINK with NLM_F_CREATE: a veth pair. */
@@ -167,6 +188,9 @@ export class FakeLinks {
     const name = attributes.get(IFLA_IFNAME)?.text();
     if (name !== undefined && name !== link.name) this.#rename(link, linkName(attributes));
     this.#settings(link, attributes.get(IFLA_AF_SPEC)?.attributes());
+    const isTold = attributes.has(IFLA_ADDRESS) || attributes.has(IFLA_MTU) || attributes.has(IFLA_IFNAME);
+    const isToldWhileUp = attributes.has(IFLA_GROUP) || attributes.has(IFLA_AF_SPEC);
+    if (isTold || (link.up && isToldWhileUp)) this.#tell(link, RTM_NEWLINK);
     if ((change.mask & IFF_UP) !== 0) this.#setUp(link, (change.flags & IFF_UP) !== 0);
     this.#namespace.kernel.changes++;
   }
@@ -185,7 +209,7 @@ export class FakeLinks {
       ?.get(IFLA_INET_CONF)
       ?.eachAttribute((type, value) => {
         const setting = DEVCONF.get(type) ?? unmodelled(`IPv4 setting ${type} of a link`);
-        this.#namespace.sysctl.set("ipv4", link.name, setting, String(required(value.u32())));
+        this.#namespace.sysctl.set("ipv4", link.name, setting, String(required(value.u32())), false);
       });
     const mode = families?.get(ADDRESS_FAMILY[6])?.attributes()?.get(IFLA_INET6_ADDR_GEN_MODE)?.u8() ?? 0;
     if (mode !== 0) unmodelled(`link-local addresses made in mode ${mode}`);
@@ -197,6 +221,7 @@ export class FakeLinks {
     this.#namespace.kernel.changes++;
     if (up) this.#namespace.route.linkCameUp(link);
     else this.#namespace.route.linkWentDown(link);
+    this.#tell(link, RTM_NEWLINK);
     // The kernel tells the other end of its carrier a moment later; here at once.
     const peer = link.peer?.namespace.route.links.get(link.peer.index);
     if (up && peer !== undefined && peer.up) link.peer?.namespace.route.carrierCame(peer);
@@ -216,6 +241,7 @@ export class FakeLinks {
     this.#links.delete(link.index);
     this.#namespace.sysctl.removeInterface(link.name);
     this.#namespace.kernel.changes++;
+    this.#tell(link, RTM_DELLINK);
   }
 
   removeGroup(group: number): void {
@@ -228,7 +254,8 @@ export class FakeLinks {
     for (const link of this.all()) if (link.kind === "veth" && this.#links.has(link.index)) this.remove(link);
   }
 
-  body(link: FakeLink): Body {
+  /** Of one that is going the settings are gone already. */
+  body(link: FakeLink, hasSettings = true): Body {
     return (w: Writer) => {
       const at = w.header(IFINFOMSG);
       w.putU16(at + 2, link.kind === "loopback" ? ARPHRD_LOOPBACK : ARPHRD_ETHER);
@@ -238,12 +265,30 @@ export class FakeLinks {
       w.bytesOf(IFLA_ADDRESS, link.mac);
       w.u32(IFLA_MTU, link.mtuBytes);
       w.u32(IFLA_GROUP, link.group);
+      if (hasSettings) this.#writeSettings(w, link);
       if (link.peer === undefined) return;
       w.u32(IFLA_LINK, link.peer.index);
       const info = w.open(IFLA_LINKINFO);
       w.text(IFLA_INFO_KIND, link.kind);
       w.close(info);
     };
+  }
+
+  #writeSettings(w: Writer, { name }: FakeLink): void {
+    const families = w.open(IFLA_AF_SPEC);
+    for (const [family, number, type, first, known] of [
+      ["ipv4", ADDRESS_FAMILY[4], IFLA_INET_CONF, 1, DEVCONF],
+      ["ipv6", ADDRESS_FAMILY[6], IFLA_INET6_CONF, 0, DEVCONF6],
+    ] as const) {
+      const values = new Uint8Array(DEVCONFS[family] * 4);
+      const view = new DataView(values.buffer);
+      for (const [setting, text] of known)
+        view.setInt32((setting - first) * 4, Number(this.#namespace.sysctl.get(family, name, text)), true);
+      const own = w.open(number);
+      w.bytesOf(type, values);
+      w.close(own);
+    }
+    w.close(families);
   }
 }
 

@@ -4,11 +4,13 @@
  * Source: linux net/core/rtnetlink.c, net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c, net/core/neighbour.c.
  */
 import { type Addr, addrBytes, bitsOf, type Family, familyOf } from "../../../net/addr.ts";
-import { type Prefix, prefixOfAddr } from "../../../net/prefix.ts";
+import { type Prefix, prefixFamily, prefixOfAddr } from "../../../net/prefix.ts";
 import { EACCES, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP } from "../../errno.ts";
 import type { Message, Span } from "../../netlink/reader.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Writer } from "../../netlink/writer.ts";
 import * as wire from "../../route/wire.ts";
+import { NETLINK_ROUTE } from "../../netlink/socket.ts";
+import { notificationDatagrams, type Part } from "../messages.ts";
 import type { FakeNamespace } from "../namespace.ts";
 import type { Answer, FakeNetlink } from "../netlink.ts";
 import { refuse, required, unmodelled } from "../refusal.ts";
@@ -33,6 +35,12 @@ const IFA_F_PERMANENT = 0x80;
 const ADDRCONF_METRIC = 256;
 const LINK_LOCAL_LENGTH = 64;
 const DONE: Answer = { kind: "done" };
+/** RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF. */
+const ROUTE_GROUPS: { readonly [F in Family]: number } = { 4: 7, 6: 11 };
+const NETCONF_GROUPS: { readonly [F in Family]: number } = { 4: 24, 6: 25 };
+/** NETCONFA_IFINDEX_ALL and NETCONFA_IFINDEX_DEFAULT. */
+const ALL = -1;
+const DEFAULT = -2;
 
 export class FakeRoute {
   readonly links: FakeLinks;
@@ -47,7 +55,30 @@ export class FakeRoute {
     this.routes = new FakeRoutes({
       link: (index) => this.links.get(index),
       hasAddress: (addr) => this.#addresses.some((one) => one.addr === addr),
+      tell: (route, gone, by) =>
+        this.#tell(
+          ROUTE_GROUPS[prefixFamily(route.destination)],
+          { type: gone ? wire.RTM_DELROUTE : wire.RTM_NEWROUTE, body: routeBody(route) },
+          by,
+        ),
     });
+  }
+
+  /** `by`: port id of the socket that asked for it; 0: the kernel does it by itself. */
+  #tell(group: number, part: Part, by: number): void {
+    this.#namespace.tell(NETLINK_ROUTE, group, notificationDatagrams([part], { sequence: 0, portId: by }));
+  }
+
+  /** Some setting of an interface, or of `all` or `default`, was written. */
+  settingsChanged(family: "ipv4" | "ipv6", name: string): void {
+    const index = name === "all" ? ALL : name === "default" ? DEFAULT : this.links.byName(name)?.index;
+    if (index === undefined) return;
+    const number = family === "ipv4" ? 4 : 6;
+    const body = (w: Writer): void => {
+      w.putU8(w.header(wire.NETCONFMSG), wire.ADDRESS_FAMILY[number]);
+      w.u32(wire.NETCONFA_IFINDEX, index >>> 0);
+    };
+    this.#tell(NETCONF_GROUPS[number], { type: wire.RTM_NEWNETCONF, body }, 0);
   }
 
   answer(message: Message, isDump: boolean, socket: FakeNetlink): Answer {
@@ -67,7 +98,7 @@ export class FakeRoute {
         return this.#getAddresses(body, isDump);
       case wire.RTM_NEWROUTE:
       case wire.RTM_DELROUTE:
-        return this.#changeRoute(body, type === wire.RTM_NEWROUTE ? flags : undefined);
+        return this.#changeRoute(body, type === wire.RTM_NEWROUTE ? flags : undefined, socket.portId);
       case wire.RTM_GETROUTE:
         return this.#getRoutes(body, isDump, socket);
       case wire.RTM_NEWNEIGH:
@@ -233,11 +264,11 @@ export class FakeRoute {
     return { kind: "dump", parts };
   }
 
-  #changeRoute(body: Span, flags: number | undefined): Answer {
+  #changeRoute(body: Span, flags: number | undefined, by: number): Answer {
     const route = readRoute(body);
     this.#ask(flags === undefined ? "delete" : "add", `route ${route.destination}`);
-    if (flags === undefined) this.routes.delete(patternOf(route));
-    else this.routes.add(entryOf(route), flags);
+    if (flags === undefined) this.routes.delete(patternOf(route), by);
+    else this.routes.add(entryOf(route), flags, by);
     return DONE;
   }
 
@@ -251,6 +282,7 @@ export class FakeRoute {
       const families: readonly Family[] = family === undefined ? [4, 6] : [family];
       return {
         kind: "dump",
+        version: () => this.routes.changes,
         parts: families
           .flatMap((one) => this.routes.of(one, table ?? TABLE_MAIN))
           .map((route) => ({ type: wire.RTM_NEWROUTE, body: routeBody(route) })),

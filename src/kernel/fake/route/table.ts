@@ -49,6 +49,8 @@ export const SCOPE_NOWHERE = 255;
 export interface Surroundings {
   link(index: number): FakeLink | undefined;
   hasAddress(addr: Addr): boolean;
+  /** A route came or went; `by`: port id of the socket that asked for it, 0 when the kernel did it by itself. */
+  tell(route: FakeRouteEntry, gone: boolean, by: number): void;
 }
 
 /** Which routes a deletion means; what is undefined matches anything. */
@@ -67,6 +69,8 @@ export interface RoutePattern {
 export class FakeRoutes {
   readonly #around: Surroundings;
   #routes: FakeRouteEntry[] = [];
+  /** Grows with every change. */
+  changes = 0;
   /** Tables that were ever used, by family. */
   readonly #tables: { readonly [F in Family]: Set<number> } = {
     4: new Set([253, TABLE_MAIN, TABLE_LOCAL]),
@@ -83,7 +87,7 @@ export class FakeRoutes {
     return this.#routes.filter((route) => prefixFamily(route.destination) === family && route.table === table);
   }
 
-  add(route: FakeRouteEntry, flags: number): void {
+  add(route: FakeRouteEntry, flags: number, by: number): void {
     const family = prefixFamily(route.destination);
     this.#check(route, family);
     const isSame = (other: FakeRouteEntry): boolean =>
@@ -96,6 +100,7 @@ export class FakeRoutes {
       if ((flags & NLM_F_EXCL) !== 0) refuse(EEXIST);
       if ((flags & NLM_F_REPLACE) !== 0) {
         this.#routes[at] = route;
+        this.#changed(route, false, by);
         return;
       }
       if (this.#routes.some((other) => isSame(other) && sameWay(other, route, family))) refuse(EEXIST);
@@ -104,6 +109,12 @@ export class FakeRoutes {
     // IPv4: a route is put before those of its destination and metric unless it is appended.
     if (at >= 0 && family === 4 && (flags & NLM_F_APPEND) === 0) this.#routes.splice(at, 0, route);
     else this.#routes.push(route);
+    this.#changed(route, false, by);
+  }
+
+  #changed(route: FakeRouteEntry, gone: boolean, by: number): void {
+    this.changes++;
+    this.#around.tell(route, gone, by);
   }
 
   #check(route: FakeRouteEntry, family: Family): void {
@@ -146,7 +157,7 @@ export class FakeRoutes {
   }
 
   /** The first that matches, the lowest metric first. ESRCH when none does. */
-  delete(pattern: RoutePattern): void {
+  delete(pattern: RoutePattern, by: number): void {
     const family = prefixFamily(pattern.destination);
     const found = this.#routes
       .filter(
@@ -166,11 +177,18 @@ export class FakeRoutes {
       .sort((a, b) => a.metric - b.metric)[0];
     if (found === undefined) return refuse(ESRCH);
     this.#routes.splice(this.#routes.indexOf(found), 1);
+    this.#changed(found, true, by);
   }
 
-  /** Whatever the kernel itself made or takes away. */
+  /** Whatever the kernel itself made or takes away. Of IPv4 routes that it takes away it tells nobody. */
   set(change: (routes: readonly FakeRouteEntry[]) => FakeRouteEntry[]): void {
-    this.#routes = change(this.#routes);
+    const before = this.#routes;
+    this.#routes = change(before);
+    this.changes++;
+    const kept = new Set(this.#routes);
+    for (const route of before)
+      if (!kept.delete(route) && prefixFamily(route.destination) === 6) this.#changed(route, true, 0);
+    for (const route of kept) this.#changed(route, false, 0);
   }
 
   /** The route that a packet of this host takes. Throws Refusal as the kernel answers. */

@@ -1,0 +1,67 @@
+/**
+ * Admission: the rules for Calico's objects that a schema and its rules in CEL cannot say (overlapping pools, selector
+ * syntax), as a list for the API server, which itself knows nothing of Calico. Upstream's client library refuses the same;
+ * here kubectl is refused, too.
+ */
+import { formatParseError } from "../../src/lib/result.ts";
+import type { Kind } from "../../src/model/kind.ts";
+import { formatWithoutEffect, settingsWithoutEffect } from "../../src/model/kinds/without-effect.ts";
+import type { FieldError } from "../../src/model/schema/field-error.ts";
+import { fieldAt, stringAt } from "../../src/model/schema/json.ts";
+import { parseSelector } from "../../src/model/selector/parse.ts";
+import { parsePrefix, type Prefix, prefixCovers } from "../../src/net/prefix.ts";
+import type { Admission, AdmissionRequest, Advice } from "./objects/context.ts";
+import type { ApiObject } from "./object.ts";
+
+export const CALICO_ADMISSION: readonly Admission[] = [admitPool];
+
+/** Settings that Calico does nothing about. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
+export const CALICO_ADVICE: readonly Advice[] = [
+  ({ resource, object }) => {
+    const kind = ADVISED.get(resource);
+    return kind === undefined
+      ? []
+      : settingsWithoutEffect(kind, { metadata: object.metadata, spec: object["spec"] }).map(formatWithoutEffect);
+  },
+];
+
+const ADVISED: ReadonlyMap<string, Kind> = new Map([
+  ["nodes", "Node"],
+  ["ippools.projectcalico.org", "IPPool"],
+  ["ipamconfigurations.projectcalico.org", "IPAMConfiguration"],
+  ["kubecontrollersconfigurations.projectcalico.org", "KubeControllersConfiguration"],
+]);
+
+function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {
+  if (resource !== "ippools.projectcalico.org") return [];
+  const prefix = parsePrefix(stringAt(fieldAt(object, "spec", "cidr")));
+  const overlap = prefix.ok ? checkOverlap(object, prefix.value, list("ippools.projectcalico.org", undefined)) : [];
+  return [...overlap, ...checkSelectors(object)];
+}
+
+function checkOverlap(pool: ApiObject, prefix: Prefix, pools: readonly ApiObject[]): FieldError[] {
+  for (const other of pools) {
+    if (other.metadata.name === pool.metadata.name) continue;
+    const range = parsePrefix(stringAt(fieldAt(other, "spec", "cidr")));
+    if (!range.ok || !(prefixCovers(range.value, prefix) || prefixCovers(prefix, range.value))) continue;
+    return [
+      {
+        field: "spec.cidr",
+        reason: "Invalid",
+        value: prefix,
+        detail: `overlaps ${range.value} of the IPPool ${JSON.stringify(other.metadata.name)}`,
+      },
+    ];
+  }
+  return [];
+}
+
+function checkSelectors(pool: ApiObject): FieldError[] {
+  return ["nodeSelector", "namespaceSelector"].flatMap((field): FieldError[] => {
+    const text = stringAt(fieldAt(pool, "spec", field));
+    const selector = text === "" ? undefined : parseSelector(text);
+    return selector === undefined || selector.ok
+      ? []
+      : [{ field: `spec.${field}`, reason: "Invalid", value: text, detail: formatParseError(selector.error) }];
+  });
+}

@@ -1,0 +1,11 @@
+/** main: the first argument of calico-lab → the embedded API or the cluster, loaded lazily; nothing else. */
+import { endOnBug } from "../src/host/bun/bug.ts";
+
+async function main(args: readonly string[]): Promise<number> {
+  const [command, ...rest] = args;
+  if (command === "apiserver") return (await import("./apiserver/command.ts")).runApiServerCommand(rest);
+  return (await import("./cluster/command.ts")).runLabCommand(args);
+}
+
+endOnBug();
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,74 @@
+/**
+ * Bgp: what the routing daemon of this node has to know of the cluster's nodes, pools and blocks, kept up to date row by row.
+ *
+ * Most updates change nothing here: a heartbeat of a Node, an address taken in a block of another node. Work is proportional to the updated
+ * object, and only a row that differs counts as a change. An object that does not convert is left out; who owns its kind reports it.
+ */
+import { equal } from "../lib/equal.ts";
+import type { Bgp, BgpPool } from "../model/bgp.ts";
+import type { BlockRow } from "../model/convert/block.ts";
+import type { NodeAddresses } from "../model/convert/node.ts";
+import type { PoolRow } from "../model/convert/pool.ts";
+import type { KeyText } from "../model/key.ts";
+import type { Addr } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
+import type { Delta } from "../program/program.ts";
+
+export interface BgpInputs {
+  /** By name. */
+  readonly nodes: Delta<string, NodeAddresses>;
+  readonly pools: Delta<KeyText, PoolRow>;
+  readonly blocks: Delta<KeyText, BlockRow>;
+}
+
+const NO_ADDRESSES: NodeAddresses = { ipv4: undefined, ipv6: undefined };
+
+export class BgpTable implements Bgp {
+  readonly #node: string;
+  addresses: NodeAddresses = NO_ADDRESSES;
+  readonly peers = new Map<string, NodeAddresses>();
+  readonly pools = new Map<KeyText, BgpPool>();
+  readonly blocks = new Map<KeyText, Prefix>();
+  readonly borrowed = new Map<KeyText, readonly Addr[]>();
+
+  constructor(node: string) {
+    this.#node = node;
+  }
+
+  /** Whether a row came, went or changed. */
+  step({ nodes, pools, blocks }: BgpInputs): boolean {
+    let changed = false;
+    for (const [name, addresses] of nodes) changed = this.#setNode(name, addresses) || changed;
+    for (const [key, pool] of pools)
+      changed =
+        write(this.pools, key, pool === undefined ? undefined : { prefix: pool.prefix, exported: pool.exported }) ||
+        changed;
+    for (const [key, block] of blocks) {
+      const own = block !== undefined && block.node === this.#node;
+      changed = write(this.blocks, key, own ? block.prefix : undefined) || changed;
+      changed = write(this.borrowed, key, own ? undefined : borrowedFrom(block, this.#node)) || changed;
+    }
+    return changed;
+  }
+
+  #setNode(name: string, addresses: NodeAddresses = NO_ADDRESSES): boolean {
+    const isPeer = addresses.ipv4 !== undefined || addresses.ipv6 !== undefined;
+    if (name !== this.#node) return write(this.peers, name, isPeer ? addresses : undefined);
+    const changed = !equal(this.addresses, addresses);
+    this.addresses = addresses;
+    return changed;
+  }
+}
+
+/** undefined: none. */
+function borrowedFrom(block: BlockRow | undefined, node: string): readonly Addr[] | undefined {
+  const borrowed = (block?.allocations ?? []).filter((held) => held.node === node).map(({ addr }) => addr);
+  return borrowed.length === 0 ? undefined : borrowed;
+}
+
+function write<K, V>(table: Map<K, V>, key: K, value: V | undefined): boolean {
+  if (value === undefined) return table.delete(key);
+  if (equal(table.get(key), value)) return false;
+  table.set(key, value);
+  return true;
+}

@@ -1,0 +1,162 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { NftElement } from "../../kernel/nftables/objects.ts";
+import { addrFromBytes, type Addr } from "../../net/addr.ts";
+import { formatAddrPort, type SetId, type SetMembers } from "../../program/policy.ts";
+import type { Prefix } from "../../net/prefix.ts";
+import type { Program, ProgramDelta } from "../../program/program.ts";
+import { DEFAULT_SETTINGS } from "../../program/settings.ts";
+import { NftablesLowering } from "./lower.ts";
+import { isSettled, PendingElements } from "./pending-elements.ts";
+import { elementText, kernelSetsOf, memberElement, wantedElements } from "./sets.ts";
+
+const ID = "s-0" as SetId;
+
+function programOf(members: SetMembers): Program {
+  const sets = new Map([[ID, members]]);
+  return { settings: DEFAULT_SETTINGS, sets, policies: new Map(), endpoints: new Map(), routes: new Map() };
+}
+
+function deltaOf(members: SetMembers, change?: { added: string[]; removed: string[] }): ProgramDelta {
+  return {
+    sets: new Map([[ID, members]]),
+    policies: new Map(),
+    endpoints: new Map(),
+    routes: new Map(),
+    members: change === undefined ? new Map() : new Map([[ID, change]]),
+  };
+}
+
+/** A set that tells how often it was gone through. */
+class Counting extends Set<Addr> {
+  walks = 0;
+  override [Symbol.iterator](): SetIterator<Addr> {
+    this.walks++;
+    return super[Symbol.iterator]();
+  }
+}
+
+test("a member that changes is one element, and nobody goes through the set", () => {
+  const lowering = new NftablesLowering();
+  const live = new Counting(["10.0.0.1", "10.0.0.2", "fd00::1"] as Addr[]);
+  const members: SetMembers = { type: "address", hosts: live, nets: new Set() };
+  const first = lowering.lower(programOf(members), deltaOf(members));
+  expect([...first.rows.keys()].filter((id) => id.startsWith("set s-"))).toEqual(["set s-0-4", "set s-0-6"]);
+  expect([...first.elements]).toEqual([
+    ["s-0-4", { type: "all" }],
+    ["s-0-6", { type: "all" }],
+  ]);
+  const change = { added: ["10.0.0.3"], removed: ["fd00::1"] };
+  const next = lowering.lower(programOf(members), deltaOf(members, change));
+  expect(next.rows.size).toBe(0);
+  expect([...next.elements]).toEqual([
+    ["s-0-4", { type: "some", added: [expect.objectContaining({ key: "0a000003" })], removed: [] }],
+    [
+      "s-0-6",
+      { type: "some", added: [], removed: [expect.objectContaining({ key: "fd000000000000000000000000000001" })] },
+    ],
+  ]);
+  expect(live.walks).toBe(0);
+});
+
+const addr = fc
+  .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
+  .map((bytes) => addrFromBytes(bytes));
+
+test("every member has one element in the set of its family, and is found again by its key", () => {
+  fc.assert(
+    fc.property(fc.uniqueArray(addr), fc.nat(255), fc.nat(65_535), (addresses, protocol, port) => {
+      const withPorts = new Set(addresses.map((each) => formatAddrPort(each, protocol as never, port)));
+      for (const members of [
+        { type: "address", hosts: new Set(addresses), nets: new Set<Prefix>() },
+        { type: "address-port", members: withPorts },
+      ] as const) {
+        const program = programOf(members);
+        let count = 0;
+        for (const { name } of kernelSetsOf(ID, members)) {
+          const wanted = wantedElements(program, name);
+          for (const element of wanted?.elements() ?? []) {
+            count++;
+            expect(wanted?.has(element)).toBe(true);
+          }
+        }
+        expect(count).toBe(addresses.length);
+        for (const member of members.type === "address" ? members.hosts : members.members) {
+          const { set, element } = memberElement(ID, members.type, member);
+          expect(wantedElements(program, set)?.has(element)).toBe(true);
+          // The same key with something where the kernel has padding, or another length, is no member's.
+          expect(wantedElements(program, set)?.has({ ...element, key: `${element.key}00000001` })).toBe(false);
+        }
+      }
+    }),
+  );
+});
+
+test("nets that overlap or touch are one element, hosts and nets are kept apart, and a family without nets has no set for them", () => {
+  const nets = ["10.0.0.0/25", "10.0.0.128/25", "10.0.0.64/26", "10.1.0.0/16", "fd00::/64"] as string[] as Prefix[];
+  const host = "10.9.0.1" as Addr;
+  const keys = (members: SetMembers): Record<string, string[]> => {
+    const program = programOf(members);
+    const names = kernelSetsOf(ID, members).map(({ name }) => name);
+    return Object.fromEntries(
+      names.map((name) => [name, [...(wantedElements(program, name)?.elements() ?? [])].map(elementText)]),
+    );
+  };
+  const merged = ["0a000000-0a0000ff", "0a010000-0a01ffff"];
+  expect(keys({ type: "address", hosts: new Set([host]), nets: new Set(nets.slice(0, 4)) })).toEqual({
+    "s-0-4": ["0a090001"],
+    "s-0-4-nets": merged,
+    "s-0-6": [],
+  });
+  const all = { type: "nets", nets: new Set(nets) } as const;
+  expect(Object.keys(keys(all))).toEqual(["s-0-4", "s-0-6"]);
+  expect(keys(all)["s-0-4"]).toEqual(merged);
+});
+
+test("whatever comes and goes while a set is filled in slices, the kernel ends with what is wanted", () => {
+  const member = fc.integer({ min: 0, max: 30 }).map((number) => `10.0.0.${number}` as Addr);
+  const step = fc.record({ change: fc.array(member, { maxLength: 6 }), most: fc.integer({ min: 1, max: 8 }) });
+  fc.assert(
+    fc.property(fc.uniqueArray(member), fc.array(step, { maxLength: 12 }), (first, steps) => {
+      const live = new Set<Addr>(first);
+      const members: SetMembers = { type: "address", hosts: live, nets: new Set() };
+      const [set] = kernelSetsOf(ID, members);
+      const wanted = wantedElements(programOf(members), "s-0-4");
+      if (set === undefined || wanted === undefined) throw new Error("no set");
+      const pending = new PendingElements();
+      pending.fill(set.name, "set s-0", set.is, wanted.elements());
+      const kernel = new Set<string>();
+      const commit = (most: number): void => {
+        const entry = pending.get(set.name);
+        if (entry === undefined) throw new Error("no entry");
+        pending.pull(entry, most);
+        const [add, remove, unsure] = [entry.add, entry.remove, entry.unsure].map((map) => [...map.values()]) as [
+          NftElement[],
+          NftElement[],
+          NftElement[],
+        ];
+        for (const element of unsure) kernel.add(elementText(element));
+        for (const element of [...unsure, ...remove]) {
+          // The kernel refuses to delete what is not there.
+          expect(kernel.delete(elementText(element))).toBe(true);
+        }
+        for (const element of add) kernel.add(elementText(element));
+        pending.committed(set.name, add, remove, unsure);
+      };
+      for (const { change, most } of steps) {
+        const toggled = [...new Set(change)];
+        const removed = toggled.filter((each) => live.delete(each));
+        const added = toggled.filter((each) => !removed.includes(each));
+        for (const each of added) live.add(each);
+        const elements = (list: readonly Addr[]): NftElement[] =>
+          list.map((each) => memberElement(ID, "address", each).element);
+        pending.change(set.name, elements(added), elements(removed));
+        commit(most);
+      }
+      for (let i = 0; i < 40; i++) commit(1);
+      const entry = pending.get(set.name);
+      expect(entry !== undefined && isSettled(entry)).toBe(true);
+      expect([...kernel].sort()).toEqual([...wanted.elements()].map(elementText).sort());
+    }),
+  );
+});

@@ -1,0 +1,183 @@
+/**
+ * planner: which changes the next transaction makes. Units come in order of rank, so that each finds what it refers to; what goes, goes
+ * once nothing in the kernel refers to it any more. A transaction takes about as long as `mostUs` at most, where it can be cut.
+ */
+import type { NftElement } from "../../kernel/nftables/objects.ts";
+import { isSettled, type PendingElements, type SetPending } from "./pending-elements.ts";
+import { costOf, type ElementsChange, type Plan } from "./plan.ts";
+import type { Refusals, RowChange } from "./refusals.ts";
+import { type NftRow, referencesOf, setId } from "./rows.ts";
+import type { TableState } from "./table-state.ts";
+import { rankOf, type Unit } from "./units.ts";
+
+/** Rough cost of one element in microseconds of the thread, ours and the kernel's. */
+const ELEMENT_US = 5;
+
+export class Planner {
+  readonly #state: TableState;
+  readonly #elements: PendingElements;
+  readonly #refusals: Refusals;
+
+  constructor(state: TableState, elements: PendingElements, refusals: Refusals) {
+    this.#state = state;
+    this.#elements = elements;
+    this.#refusals = refusals;
+  }
+
+  /** Calls `done` with the units for which there is nothing to do at present. */
+  plan(units: Iterable<Unit>, mostUs: number, replaces: boolean, done: (unit: Unit) => void): Plan {
+    const draft = new Draft(this.#state, mostUs);
+    const removals: RowChange[] = [];
+    for (const unit of [...units].sort((a, b) => rankOf(a) - rankOf(b))) {
+      // One that had gone, and has come again as another, is planned as that.
+      if (this.#state.unit(unit.id) !== unit) {
+        done(unit);
+        continue;
+      }
+      const changes = this.#refusals.changesOf(unit);
+      const pending = this.#pendingOf(unit);
+      if (changes.length === 0 && pending.length === 0) {
+        done(unit);
+        continue;
+      }
+      for (const change of changes) if (change.want === undefined) removals.push(change);
+      this.#take(draft, unit, changes, pending);
+      // The rest is for the next one.
+      if (draft.isFull) break;
+    }
+    draft.remove(removals);
+    return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces };
+  }
+
+  #take(draft: Draft, unit: Unit, changes: readonly RowChange[], pending: readonly [string, SetPending][]): void {
+    const rows = changes.filter(({ want }) => want !== undefined);
+    if (rows.length === 0 && pending.length === 0) return;
+    const costUs = rows.reduce((sum, change) => sum + costOf(change), 0);
+    if (!draft.hasRoom(costUs)) return void (draft.isFull = true);
+    if (!rows.every(({ id, want }) => this.#finds(draft, id, want, rows))) return;
+    draft.add(unit, rows, costUs);
+    for (const [set, entry] of pending) this.#takeElements(draft, unit, set, entry);
+  }
+
+  /** Whether all that the row refers to is in the kernel, or will be with what is drafted, whole. */
+  #finds(draft: Draft, id: string, want: NftRow | undefined, own: readonly RowChange[]): boolean {
+    return (
+      want === undefined ||
+      [...referencesOf(want)].every(
+        (reference) =>
+          reference === id ||
+          own.some((change) => change.id === reference) ||
+          (draft.willHave(reference) && this.#isWhole(draft, reference)),
+      )
+    );
+  }
+
+  /** A set is named by a rule only once it has all of its elements. */
+  #isWhole(draft: Draft, rowId: string): boolean {
+    const unit = this.#state.ownerOf(rowId);
+    if (unit?.kind !== "set" || draft.holdsWhole(rowId)) return true;
+    const row = this.#state.want.get(rowId);
+    const entry = row?.type === "set" ? this.#elements.get(row.set) : undefined;
+    return entry === undefined || (entry.filling === undefined && (this.#state.have.has(rowId) || isSettled(entry)));
+  }
+
+  #pendingOf(unit: Unit): [string, SetPending][] {
+    if (unit.kind !== "set" || this.#refusals.isHeld(unit.id)) return [];
+    const found: [string, SetPending][] = [];
+    for (const id of this.#state.rowsOf(unit.id)) {
+      const row = this.#state.want.get(id);
+      const entry = row?.type === "set" ? this.#elements.get(row.set) : undefined;
+      if (row?.type === "set" && entry !== undefined && !isSettled(entry)) found.push([row.set, entry]);
+    }
+    return found;
+  }
+
+  #takeElements(draft: Draft, unit: Unit, set: string, entry: SetPending): void {
+    const room = draft.roomUs / ELEMENT_US;
+    const take = (from: ReadonlyMap<string, NftElement>, most: number): NftElement[] =>
+      [...from.values()].slice(0, most);
+    // What goes is never left for later: it may allow something.
+    const remove = [...entry.remove.values()];
+    const unsure = [...entry.unsure.values()];
+    const most = Math.max(1, Math.floor(room) - remove.length - unsure.length);
+    this.#elements.pull(entry, most);
+    const add = take(entry.add, most);
+    const isPartial = entry.filling !== undefined || add.length < entry.add.size;
+    draft.addElements({ set, unit, is: entry.is, add, remove, unsure, isPartial });
+  }
+}
+
+/** What is chosen so far. */
+class Draft {
+  readonly units: Unit[] = [];
+  readonly rows: RowChange[] = [];
+  readonly elements: ElementsChange[] = [];
+  readonly #state: TableState;
+  readonly #after = new Map<string, NftRow | undefined>();
+  readonly #whole = new Set<string>();
+  roomUs: number;
+  /** Something did not fit. */
+  isFull = false;
+
+  constructor(state: TableState, mostUs: number) {
+    this.#state = state;
+    this.roomUs = mostUs;
+  }
+
+  hasRoom(costUs: number): boolean {
+    return this.units.length === 0 || costUs <= this.roomUs;
+  }
+
+  add(unit: Unit, rows: readonly RowChange[], costUs: number): void {
+    this.#name(unit);
+    for (const row of rows) {
+      this.rows.push(row);
+      this.#after.set(row.id, row.want);
+    }
+    this.roomUs -= costUs;
+  }
+
+  addElements(change: ElementsChange): void {
+    this.elements.push(change);
+    this.roomUs -= (change.add.length + change.remove.length) * ELEMENT_US;
+    if (!change.isPartial) this.#whole.add(setId(change.set));
+  }
+
+  #name(unit: Unit): void {
+    if (this.units.at(-1)?.id !== unit.id) this.units.push(unit);
+  }
+
+  holdsWhole(rowId: string): boolean {
+    return this.#whole.has(rowId);
+  }
+
+  willHave(rowId: string): boolean {
+    return this.#after.has(rowId) ? this.#after.get(rowId) !== undefined : this.#state.have.has(rowId);
+  }
+
+  /** Of these, what nothing will refer to; those that refer to others first. */
+  remove(removals: readonly RowChange[]): void {
+    let left = [...removals].sort((a, b) => rankOf(b.unit) - rankOf(a.unit));
+    for (let before = -1; left.length !== before && left.length > 0;) {
+      before = left.length;
+      left = left.filter((change) => {
+        const cost = costOf(change);
+        if (!this.hasRoom(cost) || this.#isUsed(change.id)) return true;
+        this.#after.set(change.id, undefined);
+        this.rows.push(change);
+        if (!this.units.some(({ id }) => id === change.unit.id)) this.units.push(change.unit);
+        this.roomUs -= cost;
+        return false;
+      });
+    }
+  }
+
+  #isUsed(rowId: string): boolean {
+    for (const user of this.#state.usersOf(rowId)) {
+      if (user === rowId) continue;
+      const row = this.#after.has(user) ? this.#after.get(user) : this.#state.have.get(user);
+      if (row !== undefined && referencesOf(row).has(rowId)) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,102 @@
+/** policy-chains: what a policy becomes: one chain for each direction and each thing that *allowed* means where it is used. */
+import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
+import { invariant } from "../../lib/bug.ts";
+import { formatKey, formatName } from "../../model/key.ts";
+import type { Direction } from "../../model/policy.ts";
+import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../program/policy.ts";
+import { clearMarks, setMark } from "./marks.ts";
+import { lowerMatch, type PortSet } from "./match.ts";
+import { type Continuation, logChain, policyChain } from "./names.ts";
+
+export interface PolicyChains {
+  /** The policy's own chain, and one for each logging rule that is several rules of nftables. */
+  readonly chains: ReadonlyMap<string, readonly NftRule[]>;
+  readonly portSets: ReadonlyMap<string, PortSet>;
+}
+
+/** undefined: the policy has no say in the direction. */
+export function lowerPolicyChain(
+  policy: Policy,
+  direction: Direction,
+  continuation: Continuation,
+  sets: ReadonlyMap<SetId, SetMembers>,
+): PolicyChains | undefined {
+  const written = policy[direction];
+  if (written === undefined) return undefined;
+  const chain = policyChain(formatKey(policy.source) as string as PolicyId, direction, continuation);
+  const chains = new Map<string, readonly NftRule[]>();
+  const portSets = new Map<string, PortSet>();
+  const rules: NftRule[] = [];
+  chains.set(chain, rules);
+  const setOf = (id: SetId): SetMembers => {
+    const set = sets.get(id);
+    invariant(set !== undefined, `the program names set ${id} but has it not`);
+    return set;
+  };
+  for (const rule of written) {
+    const alternatives = lowerMatch(rule, setOf);
+    for (const alternative of alternatives) for (const [name, set] of alternative.portSets) portSets.set(name, set);
+    const text = comment(`${rule.action} ${formatName(rule.id.source)} ${direction} rule ${rule.id.index + 1}`);
+    const action = lowerAction(rule, continuation);
+    if (rule.action !== "log" || alternatives.length <= 1) {
+      rules.push(...alternatives.map(({ expressions }) => counted(expressions, action, text)));
+      continue;
+    }
+    // A packet that several of them match is logged once.
+    const own = logChain(chain, rule.id.index);
+    const end: readonly Expr[] = [...action, { op: "verdict", verdict: { type: "return" } }];
+    chains.set(
+      own,
+      alternatives.map(({ expressions }) => counted(expressions, end, text)),
+    );
+    rules.push({ expressions: [{ op: "verdict", verdict: { type: "jump", chain: own } }], comment: undefined });
+  }
+  return { chains, portSets };
+}
+
+function counted(match: readonly Expr[], action: readonly Expr[], text: string): NftRule {
+  return { expressions: [...match, { op: "counter" }, ...action], comment: text };
+}
+
+/** Whether a rule of the policy passes packets on to the next tier. */
+export function canPass(policy: Policy, direction: Direction): boolean {
+  return (policy[direction] ?? []).some((rule) => rule.action === "pass");
+}
+
+function lowerAction({ action }: Rule, continuation: Continuation): Expr[] {
+  switch (action) {
+    case "allow":
+      return allowed(continuation);
+    case "deny":
+      return [{ op: "verdict", verdict: { type: "drop" } }];
+    case "pass":
+      return [...setMark("passed"), { op: "verdict", verdict: { type: "return" } }];
+    case "log":
+      return [{ op: "log", prefix: LOG_PREFIX }];
+  }
+}
+
+/** Upstream: FELIX_LOGPREFIX. */
+const LOG_PREFIX = "calico-packet: ";
+
+function allowed(continuation: Continuation): Expr[] {
+  switch (continuation) {
+    case "accept":
+      return [{ op: "verdict", verdict: { type: "accept" } }];
+    case "continue":
+      return [...setMark("allowed"), { op: "verdict", verdict: { type: "return" } }];
+    case "untracked":
+      // The mark tells the later hooks, which see a packet without connection, that policy has allowed it.
+      return [
+        ...clearMarks(),
+        ...setMark("allowed"),
+        { op: "notrack" },
+        { op: "verdict", verdict: { type: "accept" } },
+      ];
+  }
+}
+
+/** At most 128 bytes of UTF-8, the limit of nftables' comments; names are ASCII. */
+export function comment(text: string): string {
+  return text.length <= 127 ? text : `${text.slice(0, 60)}…${text.slice(-60)}`;
+}

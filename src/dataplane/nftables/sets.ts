@@ -1,0 +1,137 @@
+/**
+ * sets: the program's sets as kernel sets, one of hosts and one of nets for each family, and their members as elements. Nothing of the
+ * members is kept here: the program's own Set is what is wanted, and is enumerated, counted and asked in place.
+ */
+import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
+import { bytesFromHex } from "../../lib/bytes.ts";
+import { type Addr, addrFromBytes, addrFromInteger, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { mergeRanges, type Prefix, prefixFamily, prefixRange } from "../../net/prefix.ts";
+import type { SetId, SetMembers } from "../../program/policy.ts";
+import type { Program } from "../../program/program.ts";
+import { hex16, hex8, hexAddr, padField } from "./bytes.ts";
+import { netsSetName, parseSetName, setName } from "./names.ts";
+
+type HashType = "address" | "address-port";
+
+export interface KernelSet {
+  readonly name: string;
+  readonly is: NftSet;
+}
+
+/** The kernel sets that hold the members. A family without nets needs none for them; hosts may come at any time. */
+export function kernelSetsOf(id: SetId, members: SetMembers): KernelSet[] {
+  return FAMILIES.flatMap((family) => {
+    const { type } = members;
+    const hosts = type === "nets" ? [] : [{ name: setName(id, family), is: hashSet(type, family) }];
+    if (type === "address-port" || !hasNets(members.nets, family)) return hosts;
+    return [...hosts, { name: netsSetName(id, type, family), is: intervalSet(family) }];
+  });
+}
+
+function hasNets(nets: ReadonlySet<Prefix>, family: Family): boolean {
+  for (const net of nets) if (prefixFamily(net) === family) return true;
+  return false;
+}
+
+function addrField(family: Family): "ipv4_addr" | "ipv6_addr" {
+  return family === 4 ? "ipv4_addr" : "ipv6_addr";
+}
+
+function hashSet(type: HashType, family: Family): NftSet {
+  const key = type === "address" ? [addrField(family)] : ([addrField(family), "inet_proto", "inet_service"] as const);
+  return { key, interval: false, verdictMap: false };
+}
+
+function intervalSet(family: Family): NftSet {
+  return { key: [addrField(family)], interval: true, verdictMap: false };
+}
+
+/** What is wanted in one kernel set, read from the program: it changes as that does. */
+export interface WantedElements {
+  /** In the order of the members; goes on with those that come while it is iterated. */
+  elements(): IterableIterator<NftElement>;
+  has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
+}
+
+/** undefined: no set of the program has that kernel set. */
+export function wantedElements(program: Program, kernelSet: string): WantedElements | undefined {
+  const name = parseSetName(kernelSet);
+  const members = name === undefined ? undefined : program.sets.get(name.id);
+  if (name === undefined || members === undefined) return undefined;
+  const { id, family } = name;
+  if (members.type === "address-port")
+    return kernelSet === setName(id, family) ? hosts(members.type, members.members, family) : undefined;
+  if (kernelSet === netsSetName(id, members.type, family)) return nets(members.nets, family);
+  return members.type === "address" ? hosts(members.type, members.hosts, family) : undefined;
+}
+
+function hosts(type: HashType, known: ReadonlySet<string>, family: Family): WantedElements {
+  return {
+    *elements() {
+      for (const member of known) if (familyOfMember(member) === family) yield elementOfMember(type, member);
+    },
+    has({ key }) {
+      const text = memberOfKey(type, family, key);
+      return text !== undefined && known.has(text);
+    },
+  };
+}
+
+/** Nets may overlap and touch; the kernel refuses elements that do. */
+function nets(members: ReadonlySet<Prefix>, family: Family): WantedElements {
+  const own = [...members].filter((net) => prefixFamily(net) === family).map(prefixRange);
+  const elements = new Map<string, NftElement>();
+  for (const { first, last } of mergeRanges(own)) {
+    const element = {
+      key: hexAddr(addrFromInteger(family, first)),
+      keyEnd: hexAddr(addrFromInteger(family, last)),
+      verdict: undefined,
+    };
+    elements.set(elementText(element), element);
+  }
+  return { elements: () => elements.values(), has: (element) => elements.has(elementText(element)) };
+}
+
+/** Whether the text of a member is that of a net. */
+export function isNet(member: string): boolean {
+  return member.includes("/");
+}
+
+/** The kernel set and element of one member that is no net: `ADDR`, or `ADDR,PROTOCOL,PORT`. */
+export function memberElement(
+  id: SetId,
+  type: HashType,
+  member: string,
+): { readonly set: string; readonly element: NftElement } {
+  return { set: setName(id, familyOfMember(member)), element: elementOfMember(type, member) };
+}
+
+/** `KEY`, or `KEY-END`: what tells the elements of one set apart. */
+export function elementText({ key, keyEnd }: Pick<NftElement, "key" | "keyEnd">): string {
+  return keyEnd === undefined ? key : `${key}-${keyEnd}`;
+}
+
+function familyOfMember(member: string): Family {
+  return familyOf(member as Addr);
+}
+
+function elementOfMember(type: HashType, member: string): NftElement {
+  if (type === "address") return { key: hexAddr(member as Addr), keyEnd: undefined, verdict: undefined };
+  const [addr = "", protocol = "", port = ""] = member.split(",");
+  const key = hexAddr(addr as Addr) + padField(hex8(Number(protocol))) + padField(hex16(Number(port)));
+  return { key, keyEnd: undefined, verdict: undefined };
+}
+
+const DIGITS = { 4: 8, 6: 32 } as const;
+
+/** The inverse of `elementOfMember`; undefined for a key that no member has. */
+function memberOfKey(type: HashType, family: Family, key: string): string | undefined {
+  const bytes = bytesFromHex(key.slice(0, DIGITS[family]));
+  if (bytes === undefined || bytes.length * 2 !== DIGITS[family]) return undefined;
+  const addr = addrFromBytes(bytes);
+  if (type === "address") return key.length === DIGITS[family] ? addr : undefined;
+  const rest = bytesFromHex(key.slice(DIGITS[family]));
+  if (rest === undefined || rest.length !== 8 || [1, 2, 3, 6, 7].some((padding) => rest[padding] !== 0))
+    return undefined;
+  return `${addr},${rest[0]},${((rest[4] ?? 0) << 8) | (rest[5] ?? 0)}`;
+}

@@ -1,0 +1,136 @@
+/**
+ * TableState: the rows of our table, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
+ */
+import type { NftChange } from "./lower.ts";
+import { Tracker } from "../tracker.ts";
+import { type NftRow, referencesOf, sameRow } from "./rows.ts";
+import { restUnit, type Unit } from "./units.ts";
+
+export class TableState {
+  readonly #rows = new Tracker<NftRow>(sameRow);
+  /** Of every row that is wanted or had. */
+  readonly #owners = new Map<string, Unit>();
+  readonly #rowsOf = new Map<string, Set<string>>();
+  readonly #units = new Map<string, Unit>();
+  /** Of the rows that the kernel has: those that refer to this one. */
+  readonly #users = new Map<string, Set<string>>();
+
+  get want(): ReadonlyMap<string, NftRow> {
+    return this.#rows.want;
+  }
+
+  get have(): ReadonlyMap<string, NftRow> {
+    return this.#rows.have;
+  }
+
+  get pending(): number {
+    return this.#rows.pending;
+  }
+
+  isPending(rowId: string): boolean {
+    return this.#rows.isPending(rowId);
+  }
+
+  get pendingRows(): Iterable<string> {
+    return this.#rows.pendingIds;
+  }
+
+  /** undefined: it is neither wanted nor had. */
+  ownerOf(rowId: string): Unit | undefined {
+    return this.#owners.get(rowId);
+  }
+
+  unit(id: string): Unit | undefined {
+    return this.#units.get(id);
+  }
+
+  get units(): Iterable<Unit> {
+    return this.#units.values();
+  }
+
+  rowsOf(unitId: string): Iterable<string> {
+    return this.#rowsOf.get(unitId) ?? [];
+  }
+
+  usersOf(rowId: string): ReadonlySet<string> {
+    return this.#users.get(rowId) ?? NONE;
+  }
+
+  /** The units that the wanted rows of this one refer to; itself among them if it does. */
+  *referredBy(unitId: string): Generator<Unit> {
+    for (const id of this.rowsOf(unitId)) {
+      const row = this.want.get(id);
+      for (const reference of row === undefined ? NONE : referencesOf(row)) {
+        const owner = this.#owners.get(reference);
+        if (owner !== undefined) yield owner;
+      }
+    }
+  }
+
+  /** Returns the units that the rows belong to. */
+  setWants(rows: NftChange["rows"]): ReadonlySet<Unit> {
+    const touched = new Set<Unit>();
+    for (const [id, owned] of rows) {
+      if (owned !== undefined) this.#own(id, owned.unit);
+      const owner = this.#owners.get(id);
+      if (owner !== undefined) touched.add(owner);
+      this.#rows.setWant(id, owned?.row);
+      this.#disown(id);
+    }
+    return touched;
+  }
+
+  setHave(id: string, row: NftRow | undefined): void {
+    const before = this.#rows.have.get(id);
+    const had = before === undefined ? NONE : referencesOf(before);
+    const has = row === undefined ? NONE : referencesOf(row);
+    this.#rows.setHave(id, row);
+    if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
+    if (row === undefined) this.#disown(id);
+    // As a rule a row goes on referring to the same ones.
+    for (const reference of had) if (!has.has(reference)) this.#unuse(reference, id);
+    for (const reference of has) if (!had.has(reference)) this.#use(reference, id);
+  }
+
+  #use(reference: string, id: string): void {
+    const users = this.#users.get(reference);
+    if (users === undefined) this.#users.set(reference, new Set([id]));
+    else users.add(id);
+  }
+
+  #unuse(reference: string, id: string): void {
+    const users = this.#users.get(reference);
+    users?.delete(id);
+    if (users?.size === 0) this.#users.delete(reference);
+  }
+
+  #own(id: string, given: Unit): void {
+    const before = this.#owners.get(id);
+    if (before !== undefined && before.id !== given.id) this.#drop(id, before);
+    // One object for each unit, as long as it has rows.
+    const unit = this.#units.get(given.id) ?? given;
+    this.#owners.set(id, unit);
+    this.#units.set(unit.id, unit);
+    const rows = this.#rowsOf.get(unit.id);
+    if (rows === undefined) this.#rowsOf.set(unit.id, new Set([id]));
+    else rows.add(id);
+  }
+
+  /** Once it is neither wanted nor had. */
+  #disown(id: string): void {
+    const owner = this.#owners.get(id);
+    if (owner === undefined || this.want.has(id) || this.have.has(id)) return;
+    this.#owners.delete(id);
+    this.#drop(id, owner);
+  }
+
+  #drop(id: string, unit: Unit): void {
+    const rows = this.#rowsOf.get(unit.id);
+    rows?.delete(id);
+    if (rows === undefined || rows.size > 0) return;
+    this.#rowsOf.delete(unit.id);
+    this.#units.delete(unit.id);
+  }
+}
+
+const NONE: ReadonlySet<string> = new Set();

@@ -1,0 +1,99 @@
+/**
+ * observe: what the daemon would write to the kernel if it started now, computed from the cluster and compared with the kernel. It writes
+ * nothing: no setting, no table, no file, nothing to the datastore.
+ */
+import { Graph } from "../calc/graph.ts";
+import { type Driver, finishSteps, type PlannedChange } from "../dataplane/driver.ts";
+import { LinksDriver } from "../dataplane/links/driver.ts";
+import { NftablesDriver } from "../dataplane/nftables/driver.ts";
+import { RoutesDriver } from "../dataplane/routes/driver.ts";
+import { type Store, StoreError } from "../datastore/store.ts";
+import { startSyncer } from "../datastore/syncer.ts";
+import type { Host } from "../host/host.ts";
+import { rowsFor } from "../model/convert/rows.ts";
+import { DatastoreGate } from "./datastore-gate.ts";
+import { isWired, readAttachments } from "./journal.ts";
+import { nodePaths } from "./paths.ts";
+import { type Report, WATCHED } from "./pipeline.ts";
+import { readFamilies } from "./sysctls.ts";
+
+export interface ObserveOptions {
+  readonly node: string;
+  readonly root: string;
+  readonly store: Store;
+  readonly host: Host;
+  readonly report: Report;
+}
+
+export interface ObservedChange extends PlannedChange {
+  readonly driver: string;
+}
+
+/** How long the datastore may take to tell everything. */
+const SYNC_MS = 60_000;
+
+/** Rejects with KernelError, FileError, or StoreError when the datastore does not tell everything in time or is marked not ready. */
+export async function observe({ node, root, store, host, report }: ObserveOptions): Promise<readonly ObservedChange[]> {
+  const { sys, clock, files } = host;
+  const graph = new Graph({ node });
+  for (const attachment of await readAttachments(files, nodePaths(root).journal, report))
+    if (isWired(attachment)) graph.setCniRecord(attachment.record);
+  await readCluster(graph, { node, root, store, host, report });
+  const drivers: readonly Driver[] = [
+    new LinksDriver(sys, clock, readFamilies(sys)),
+    new RoutesDriver(sys, clock, readFamilies(sys)),
+    new NftablesDriver(sys, { ownsTable: undefined, clock }),
+  ];
+  const delta = graph.flush();
+  return drivers.flatMap((driver) => {
+    driver.lower(graph.program, delta);
+    finishSteps(driver.reading());
+    const changes = driver.plan().map((change) => ({ driver: driver.name, ...change }));
+    driver.close();
+    return changes;
+  });
+}
+
+/** Takes in what the cluster is once. */
+async function readCluster(graph: Graph, { node, store, host, report }: ObserveOptions): Promise<void> {
+  const gate = new DatastoreGate(report);
+  const inSync = new AbortController();
+  const syncer = startSyncer({
+    store,
+    kinds: WATCHED,
+    clock: host.clock,
+    random: host.random,
+    reduce: rowsFor(node),
+    sink: (event) => {
+      if (event.type === "updates") graph.update(gate.pass(event.updates));
+      else if (event.status === "in-sync") inSync.abort();
+    },
+    log: report,
+  });
+  await host.clock.sleep(SYNC_MS, inSync.signal);
+  const { troubles } = syncer;
+  await syncer.stop();
+  if (!inSync.signal.aborted)
+    throw new StoreError(
+      "unavailable",
+      "cluster",
+      undefined,
+      `Cannot read the cluster within ${SYNC_MS} ms: ${troubles.length === 0 ? "no answer" : troubles.join("; ")}`,
+    );
+  if (gate.reason !== undefined)
+    throw new StoreError(
+      "unavailable",
+      "cluster",
+      undefined,
+      `Cannot read the cluster: the datastore is ${gate.reason}`,
+    );
+}
+
+/** One line a change, and below it, indented, what it consists of. */
+export function formatChanges(changes: readonly ObservedChange[]): string {
+  return changes
+    .map(({ sign, what, lines }) =>
+      [`${sign} ${what}`, ...lines.map((line) => `    ${line}`)].map((line) => `${line}\n`).join(""),
+    )
+    .join("");
+}

@@ -1,0 +1,65 @@
+import { expect, test } from "bun:test";
+import { SocketError } from "../host/sockets.ts";
+import { readStatus } from "./status.ts";
+
+const ROUTES = { name: "routes", pending: 0, writes: 3, rows: [] };
+const STATUS = {
+  datastore: "in-sync",
+  datastoreErrors: [],
+  inSync: true,
+  endpoints: ["cali1", "cali2"],
+  withoutEffect: [],
+  drivers: [ROUTES],
+};
+const REFUSED = {
+  name: "nftables",
+  pending: 3,
+  rows: [
+    {
+      row: "policy shop/web",
+      state: "failed",
+      error: "Cannot add set: ENOMEM",
+      since: "2025-01-01T00:00:00Z",
+      attempts: 4,
+    },
+    {
+      row: "pod shop/web-0",
+      state: "closed",
+      error: "waits for policy shop/web",
+      since: "2025-01-01T00:00:00Z",
+      attempts: 0,
+    },
+  ],
+};
+
+function daemon(body: string, urls: string[] = []) {
+  return { fetch: async (url: string) => (urls.push(url), new Response(body)) };
+}
+
+test("all is well, for people", async () => {
+  const urls: string[] = [];
+  expect(await readStatus(daemon(JSON.stringify(STATUS), urls), { host: "::1", port: 9099 }, false)).toEqual({
+    text: "datastore: in-sync\nendpoints: 2\nroutes: the kernel agrees\n",
+    isWell: true,
+  });
+  expect(urls).toEqual(["http://[::1]:9099/status"]);
+});
+
+test("what the kernel refuses is listed by its user's name, with how often it was tried", async () => {
+  const body = JSON.stringify({ ...STATUS, drivers: [ROUTES, REFUSED] });
+  const { text, isWell } = await readStatus(daemon(body), { host: "127.0.0.1", port: 9099 }, false);
+  expect(isWell).toBe(false);
+  expect(text).toContain(
+    "nftables: 3 rows differ from the kernel\n" +
+      "  policy shop/web failed since 2025-01-01T00:00:00Z (4 attempts): Cannot add set: ENOMEM\n" +
+      "  pod shop/web-0 closed since 2025-01-01T00:00:00Z: waits for policy shop/web\n",
+  );
+  const json = await readStatus(daemon(body), { host: "127.0.0.1", port: 9099 }, true);
+  expect(JSON.parse(json.text)).toEqual({ ...STATUS, drivers: [ROUTES, REFUSED] });
+});
+
+test("no daemon, or something else that answers, is an error that names the address", async () => {
+  const deaf = { fetch: () => Promise.reject(new Error("ConnectionRefused")) };
+  for (const sockets of [deaf, daemon("not found"), daemon("{}")])
+    await expect(readStatus(sockets, { host: "127.0.0.1", port: 1 }, false)).rejects.toThrow(SocketError);
+});

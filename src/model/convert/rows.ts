@@ -1,0 +1,137 @@
+/**
+ * Rows: what is kept of each object that the datastore tells of, made of it the moment it arrives. No object of the API lives longer than that, but
+ * for the few that are needed whole: the settings of the cluster, and this node's own Node.
+ */
+import { type FieldError } from "../schema/field-error.ts";
+import type { ParseError, Result } from "../../lib/result.ts";
+import type { EndpointRow } from "../endpoint.ts";
+import { formatKey, type Key, type KeyText } from "../key.ts";
+import type { Kind } from "../kind.ts";
+import type { PolicyModel } from "../policy.ts";
+import type { ObjectMeta, Resource } from "../resource.ts";
+import type { Origin, Update } from "../update.ts";
+import { type BlockRow, blockRowOf } from "./block.ts";
+import { type NamespaceRow, namespaceRowOf } from "./namespace.ts";
+import { policyOfNetworkPolicy } from "./network-policy.ts";
+import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
+import { endpointOfPod } from "./pod.ts";
+import { type PoolRow, poolRowOf } from "./pool.ts";
+import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
+
+export interface PodRow {
+  readonly endpoint: Result<EndpointRow, ParseError>;
+  /** Of a pod that is on this node, or may come to be: what ADD needs to know. */
+  readonly here: { readonly uid: string; readonly revision: string; readonly annotations: Annotations } | undefined;
+}
+
+export interface NodeRow {
+  readonly addresses: NodeAddresses;
+  /** By which pools select it. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** The whole Node, if it is this node's. */
+  readonly own: Resource<"Node"> | undefined;
+}
+
+export interface PoolObject {
+  readonly row: Result<PoolRow, FieldError>;
+  readonly object: Resource<"IPPool">;
+}
+
+type Annotations = Readonly<Record<string, string>>;
+
+export interface PolicyRow {
+  readonly model: PolicyModel;
+  /** Of the object, as far as an Event about it needs it. */
+  readonly metadata: ObjectMeta;
+}
+
+interface Reduced {
+  KubernetesNetworkPolicy: PolicyRow;
+  Pod: PodRow;
+  Namespace: NamespaceRow;
+  ServiceAccount: ServiceAccountRow;
+  Node: NodeRow;
+  IPAMBlock: Result<BlockRow, FieldError>;
+  IPPool: PoolObject;
+}
+
+/** What is kept of an object of the kind. */
+export type Row<K extends Kind> = K extends keyof Reduced ? Reduced[K] : Resource<K>;
+
+/** An `Update` of which that is left. */
+export type RowUpdate<K extends Kind = Kind> = K extends Kind
+  ? {
+      readonly kind: K;
+      readonly key: Key<K>;
+      /** The text of the key. */
+      readonly id: KeyText;
+      readonly value: Row<K> | undefined;
+      readonly origin: Origin;
+    }
+  : never;
+
+/** For the node of that name. */
+export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpdate {
+  return (update, id = formatKey(update.key)) => {
+    switch (update.kind) {
+      case "Pod":
+        return { ...update, id, value: update.value && podRowOf(update.value, node) };
+      case "KubernetesNetworkPolicy":
+        return { ...update, id, value: update.value && policyRowOf(update.value) };
+      case "Namespace":
+        return { ...update, id, value: update.value && namespaceRowOf(update.value) };
+      case "ServiceAccount":
+        return { ...update, id, value: update.value && serviceAccountRowOf(update.value) };
+      case "Node":
+        return { ...update, id, value: update.value && nodeRowOf(update.value, node) };
+      case "IPAMBlock":
+        return { ...update, id, value: update.value && blockRowOf(update.value) };
+      case "IPPool":
+        return { ...update, id, value: update.value && { row: poolRowOf(update.value), object: update.value } };
+      default:
+        return { ...update, id };
+    }
+  };
+}
+
+/** The whole object, where it is kept. */
+export function objectOf(update: RowUpdate): Resource | undefined {
+  switch (update.kind) {
+    case "Pod":
+    case "KubernetesNetworkPolicy":
+    case "Namespace":
+    case "ServiceAccount":
+    case "IPAMBlock":
+      return undefined;
+    case "Node":
+      return update.value?.own;
+    case "IPPool":
+      return update.value?.object;
+    default:
+      return update.value;
+  }
+}
+
+function podRowOf(pod: Resource<"Pod">, node: string): PodRow {
+  const { uid = "", resourceVersion: revision = "", annotations = {} } = pod.metadata;
+  const where = pod.spec?.nodeName || undefined;
+  return {
+    endpoint: endpointOfPod(pod),
+    here: where === undefined || where === node ? { uid, revision, annotations } : undefined,
+  };
+}
+
+function policyRowOf(policy: Resource<"KubernetesNetworkPolicy">): PolicyRow {
+  const { name, uid, resourceVersion } = policy.metadata;
+  const metadata = {
+    name,
+    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  };
+  return { model: policyOfNetworkPolicy(policy), metadata };
+}
+
+function nodeRowOf(object: Resource<"Node">, node: string): NodeRow {
+  const { name, labels = {} } = object.metadata;
+  return { addresses: nodeAddressesOf(object), labels, own: name === node ? object : undefined };
+}

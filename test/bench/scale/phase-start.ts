@@ -1,0 +1,201 @@
+/** phase-start: start with an empty kernel and with nothing changed, the memory that it takes, and what a node at rest costs. */
+import { memoryOf, wakeUps } from "../processes.ts";
+import { addStall, type Bench, timedIn, withCpu } from "./bench.ts";
+import type { Commit } from "./notifications.ts";
+import { median, type Table } from "./table.ts";
+import { whileProbed } from "./watchers.ts";
+
+const STARTS = 3;
+const QUIET_MS = 1_000;
+const REST_MS = 30_000;
+/** At rest too, and health asked all the time. */
+const PROBED_MS = 10_000;
+/** Table of the node, in the namespace of its copy. */
+const TABLE = ["table", "inet", "calico"];
+
+/** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. */
+async function start(bench: Bench): Promise<{
+  readonly inSyncMs: number;
+  readonly committedMs: number | undefined;
+  readonly commits: readonly Commit[];
+}> {
+  const { node, monitor } = bench;
+  const execMs = node.spawn();
+  const inSync = await node.inSync();
+  const last = await monitor.last(node.pid, execMs, QUIET_MS);
+  return {
+    inSyncMs: inSync - execMs,
+    committedMs: last === undefined ? undefined : last.atMs - execMs,
+    commits: monitor.since(node.pid, execMs),
+  };
+}
+
+/** The node's rules as nft reads them: without the flags of their tables, which it cannot read again. */
+export function dumpTable({ stage }: Bench): string {
+  return stage.in("node", "nft", "list", ...TABLE).replace(/^\tflags.*\n/gm, "");
+}
+
+/** Puts the rules into a namespace of their own, which later phases use too; what `nft -f` took. */
+export function loadCopy(bench: Bench, rules: string): number {
+  const { stage } = bench;
+  timedIn(stage, "copy", ["nft", "-f", "-"], "table inet calico {}\ndelete table inet calico\n");
+  return timedIn(stage, "copy", ["nft", "-f", "-"], rules);
+}
+
+async function readAll({ stage, cluster }: Bench): Promise<number> {
+  const from = performance.now();
+  const child = Bun.spawn(
+    ["nsenter", `--net=${stage.netns("node")}`, "--", process.execPath, `${import.meta.dir}/reader.ts`, cluster.url],
+    { stdout: "ignore", stderr: "inherit" },
+  );
+  if ((await child.exited) !== 0) throw new Error("the lists could not be read");
+  return performance.now() - from;
+}
+
+export interface Baseline {
+  /** Reading and parsing the lists; `nft -f`. Medians, milliseconds. */
+  readonly readMs: number;
+  readonly loadMs: number;
+}
+
+async function baseline(bench: Bench): Promise<Baseline> {
+  const rules = dumpTable(bench);
+  const reads: number[] = [];
+  const loads: number[] = [];
+  for (let i = 0; i < STARTS; i++) {
+    reads.push(await readAll(bench));
+    loads.push(loadCopy(bench, rules));
+  }
+  bench.table.add({ what: "reading the same lists and parsing them", unit: "ms", values: reads });
+  bench.table.add({ what: "nft -f of the same rules", unit: "ms", values: loads });
+  return { readMs: median(reads), loadMs: median(loads) };
+}
+
+async function coldStart(bench: Bench): Promise<number> {
+  const { node, stage } = bench;
+  await node.end("SIGKILL");
+  stage.in("node", "nft", "delete", ...TABLE);
+  const { committedMs } = await start(bench);
+  if (committedMs === undefined) throw new Error("the daemon committed nothing though the kernel was empty");
+  return committedMs;
+}
+
+function addMemory(
+  { table, node, weight }: Bench,
+  when: string,
+  aims: { readonly peak?: string; readonly rest?: string },
+): void {
+  const { peak, rss, pss, executable } = memoryOf(node.pid);
+  const add = (what: string, value: number, aim?: string): void =>
+    table.add({
+      what: `memory ${when}, ${weight}: ${what}`,
+      unit: "MB",
+      values: [value],
+      ...(aim === undefined ? {} : { aim }),
+    });
+  add("peak (VmHWM)", peak, aims.peak);
+  add("RSS", rss, aims.rest);
+  add("PSS", pss);
+  add("of RSS, file pages (the executable)", executable);
+}
+
+export async function measureStart(bench: Bench): Promise<Baseline> {
+  const { node, table, size } = bench;
+  table.heading(`start with an empty kernel, 200 local pods, at ${size.name}`);
+  const starts: number[] = [];
+  for (let i = 0; i < STARTS; i++) starts.push(await coldStart(bench));
+  addMemory(bench, "after start", { peak: "350 MB" });
+  const base = await baseline(bench);
+  const least = base.readMs + base.loadMs;
+  table.add({
+    what: "start: exec to last commit",
+    unit: "ms",
+    values: starts,
+    aim: "2x",
+    ratio: { value: median(starts) / least, to: `lists + parse + nft -f (${least.toFixed(0)} ms)` },
+  });
+  const { samples } = await whileProbed(bench.stage, () => coldStart(bench));
+  addStall(bench, "start", samples);
+  await node.idle();
+  return base;
+}
+
+export async function measureRest(bench: Bench): Promise<void> {
+  const { node, table, size, stage } = bench;
+  table.heading(`at rest, ${REST_MS / 1000} s, at ${size.name}`);
+  await node.idle();
+  const wakes = wakeUps(node.pid);
+  const alone = await withCpu(node.pid, () => Bun.sleep(REST_MS));
+  const perSecond = ((wakeUps(node.pid) - wakes) * 1_000) / alone.wallMs;
+  addMemory(bench, "at rest", { rest: "250 MB (2k/20k: 120)" });
+  const { result, samples } = await whileProbed(stage, async (idlePid) => {
+    const probed = await withCpu(node.pid, () => Bun.sleep(PROBED_MS));
+    return { probed, idle: memoryOf(idlePid) };
+  });
+  const { probed, idle } = result;
+  table.add({ what: "memory of the runtime alone, doing nothing: RSS", unit: "MB", values: [idle.rss] });
+  table.add({ what: "CPU at rest", unit: "% of a core", values: [alone.percent], aim: "0.5 %" });
+  table.add({ what: "CPU at rest, health asked each 2 ms", unit: "% of a core", values: [probed.percent] });
+  table.add({ what: "wake-ups at rest", unit: "a second", values: [perSecond] });
+  addStall(bench, "at rest", samples);
+}
+
+export async function measureRestart(bench: Bench, base: Baseline | undefined): Promise<void> {
+  const { node, table, cluster, size } = bench;
+  table.heading(`restart with nothing changed, at ${size.name}`);
+  const times: number[] = [];
+  const commits: Commit[] = [];
+  const before = await cluster.writes();
+  for (let i = 0; i < STARTS; i++) {
+    await node.end("SIGTERM");
+    const started = await start(bench);
+    times.push(started.inSyncMs);
+    commits.push(...started.commits);
+    await node.idle();
+  }
+  const after = await cluster.writes();
+  const written = Object.entries(after).flatMap(([what, count]) => {
+    const more = count - (before[what] ?? 0);
+    return more === 0 ? [] : [`${more / STARTS} ${what}`];
+  });
+  const least = base === undefined ? undefined : base.readMs;
+  table.add({
+    what: "restart: exec to in sync",
+    unit: "ms",
+    values: times,
+    aim: "2 s",
+    ...(least === undefined
+      ? {}
+      : { ratio: { value: median(times) / least, to: `lists + parse (${least.toFixed(0)} ms)` } }),
+  });
+  addCommits(table, commits);
+  const { samples } = await whileProbed(bench.stage, async () => {
+    await node.end("SIGTERM");
+    await start(bench);
+  });
+  addStall(bench, "restart", samples);
+  const total = Object.entries(after).reduce((sum, [what, count]) => sum + count - (before[what] ?? 0), 0);
+  table.add({
+    what: "writes to the API a restart",
+    unit: `(${written.join(", ") || "none"})`,
+    values: [total / STARTS],
+    aim: "0",
+  });
+}
+
+/** Of the node's own table: what a daemon asks of the kernel with a table that it removes again changes nothing. */
+function addCommits(table: Table, all: readonly Commit[]): void {
+  const commits = all.filter(({ tables }) => tables.includes("calico"));
+  const sum = (of: (commit: Commit) => number): number => commits.reduce((total, each) => total + of(each), 0) / STARTS;
+  const rules = sum((each) => each.rulesAdded + each.rulesDeleted);
+  const elements = sum((each) => each.elementsAdded + each.elementsDeleted);
+  const content = `${sum(({ messages }) => messages)} objects, of them ${rules} rules, ${elements} elements`;
+  table.add({
+    what: `commits to table calico a restart`,
+    unit: `(${content})`,
+    values: [commits.length / STARTS],
+    aim: "0",
+  });
+  const other = all.filter(({ tables }) => !tables.includes("calico")).length / STARTS;
+  table.add({ what: "commits that touch other tables alone", unit: "", values: [other] });
+}

@@ -1,0 +1,236 @@
+/**
+ * A host endpoint, made by hand, beside a real translation: policy before translation sees the port that was called, policy of what is
+ * forwarded the pod's; the host's own services are closed but for what a rule or a failsafe port opens. All three statements agree.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { programOf } from "../../src/calc/from-scratch.ts";
+import { stageOf } from "../../src/calc/order.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
+import { unwrap } from "../../src/lib/result.ts";
+import type { Key } from "../../src/model/key.ts";
+import type { PolicyModel, RuleModel } from "../../src/model/policy.ts";
+import { BUILT_IN_TIERS } from "../../src/model/tier.ts";
+import { type Addr, FAMILIES, type Family, familyOf } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
+import { parsePrefix, type Prefix } from "../../src/net/prefix.ts";
+import { TCP, UDP } from "../../src/net/protocol.ts";
+import { evaluatePacket } from "../../src/program/path-evaluate.ts";
+import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
+import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
+import { Port } from "./wire.ts";
+
+const WORLD = "world" as EndpointId;
+const NODE_PORT = 30080;
+const POD_PORT = 80;
+
+interface Net {
+  readonly pod: Addr;
+  readonly node: Addr;
+  readonly friend: Addr;
+  readonly stranger: Addr;
+}
+
+const NETS: { readonly [F in Family]: Net } = {
+  4: net("10.65.0.1", "203.0.113.1", "198.51.100.7", "198.51.100.66"),
+  6: net("fd00:65::1", "2001:db8:f::1", "2001:db8:1::7", "2001:db8:1::66"),
+};
+
+function net(pod: string, node: string, friend: string, stranger: string): Net {
+  return { pod: pod as Addr, node: node as Addr, friend: friend as Addr, stranger: stranger as Addr };
+}
+
+const STRANGERS = ["198.51.100.64/26", "2001:db8:1::60/124"].map((text) => unwrap(parsePrefix(text)));
+
+const TRANSLATION = `
+table inet nodeport {
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    ip daddr ${NETS[4].node} udp dport ${NODE_PORT} dnat ip to ${NETS[4].pod}:${POD_PORT}
+    ip6 daddr ${NETS[6].node} udp dport ${NODE_PORT} dnat ip6 to [${NETS[6].pod}]:${POD_PORT}
+  }
+  chain arrived {
+    type filter hook input priority 10;
+    iifname "${WORLD}" counter drop
+  }
+}`;
+
+let node: Namespace;
+let others: Namespace[] = [];
+let server: Port;
+let world: Port;
+let program: Program;
+let mark = 0xca14_0000;
+
+function policy(
+  name: string,
+  hooks: PolicyModel["hooks"],
+  rules: Pick<PolicyModel, "ingress" | "egress">,
+): PolicyModel {
+  const key: Key = { kind: "KubernetesNetworkPolicy", namespace: undefined, name };
+  return { key, tier: "default", order: 1, selects: { op: "or", of: [] }, hooks, error: undefined, ...rules };
+}
+
+function from(nets: readonly Prefix[], port: number, action: RuleModel["action"]): RuleModel {
+  const ports = [{ type: "range", protocol: UDP, from: port, to: port }] as const;
+  return { action, source: { in: [{ nets }] }, destination: { ports } };
+}
+
+const POLICIES: readonly PolicyModel[] = [
+  policy("node-port", ["pre-dnat"], { ingress: [from(STRANGERS, NODE_PORT, "deny")], egress: undefined }),
+  policy("services", ["normal"], { ingress: [from(STRANGERS, 5353, "deny"), open(5353)], egress: [open(53)] }),
+];
+
+function open(port: number): RuleModel {
+  const ports = [{ type: "range", protocol: UDP, from: port, to: port }] as const;
+  return { action: "allow", source: {}, destination: { ports } };
+}
+
+function host(): Endpoint {
+  const stage = (hook: "pre-dnat" | "normal", direction: "ingress" | "egress") =>
+    stageOf(POLICIES, BUILT_IN_TIERS, { kind: "host", hook, direction });
+  return {
+    kind: "host",
+    source: { kind: "Node", namespace: undefined, name: "n1" },
+    addresses: FAMILIES.map((family) => NETS[family].node),
+    stages: {
+      "pre-dnat": { ingress: stage("pre-dnat", "ingress") },
+      normal: { ingress: stage("normal", "ingress"), egress: stage("normal", "egress") },
+    },
+  };
+}
+
+beforeAll(() => {
+  [node, ...others] = ["node", "pod", "world"].map(makeNamespace) as [Namespace, ...Namespace[]];
+  const [pod, outside] = others as [Namespace, Namespace];
+  makeRouter(node);
+  connect(node, "cali1", pod);
+  connect(node, WORLD, outside);
+  routeDefault(node, WORLD);
+  for (const { pod: addr, node: own } of Object.values(NETS)) {
+    routePod(node, "cali1", addr);
+    node.run(["ip", "addr", "add", own, "dev", "lo"]);
+  }
+  node.run(["nft", "-f", "-"], TRANSLATION);
+  const resource = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "server", namespace: "shop" },
+    spec: { nodeName: "n1", containers: [] },
+    status: { podIPs: FAMILIES.map((family) => ({ ip: NETS[family].pod })) },
+  };
+  const record = {
+    containerId: "c",
+    pod: { kind: "Pod", namespace: "shop", name: "server" } as const,
+    interface: "cali1",
+    addresses: FAMILIES.map((family) => NETS[family].pod),
+    mac: "",
+    netns: "",
+    podInterface: "eth0",
+  };
+  const state = {
+    node: "n1",
+    pools: [],
+    nodes: [],
+    namespaces: [],
+    serviceAccounts: [],
+    networkPolicies: [],
+    blocks: [],
+  };
+  program = programOf(
+    { ...state, pods: [resource], records: [record] },
+    { models: POLICIES, tiers: BUILT_IN_TIERS, hosts: new Map([[WORLD, host()]]) },
+  );
+  const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
+  const { settings: _, ...tables } = program;
+  driver.lower(program, { ...tables, members: new Map() });
+  driver.read();
+  driver.commit();
+  driver.close();
+  server = new Port(pod, "eth0", HOST_MAC);
+  world = new Port(outside, "eth0", HOST_MAC);
+});
+
+afterAll(() => {
+  server?.close();
+  world?.close();
+  for (const namespace of [node, ...others]) if (namespace !== undefined) removeNamespace(namespace);
+});
+
+function udp(source: Addr, destination: Addr, destinationPort: number): FlowPacket {
+  return { source, destination, protocol: UDP, sourcePort: 20_000 + (mark & 0xfff), destinationPort };
+}
+
+/** Packets for the node that got through our table. */
+function arrivals(): number {
+  return Number(/counter packets (\d+)/.exec(node.run(["nft", "list", "chain", "inet", "nodeport", "arrived"]))?.[1]);
+}
+
+/** Whether it arrives, of which both the kernel and the program are asked. */
+function arrives(packet: FlowPacket, translated: FlowPacket, to: "cali1" | undefined): boolean {
+  const fate = evaluatePacket(program, { original: packet, packet: translated, from: WORLD, to, connection: "new" });
+  const before = arrivals();
+  const marker = mark++;
+  world.send(packet, marker);
+  // Behind it comes a packet of which is known that it arrives: frames of one wire stay in order.
+  const last = mark++;
+  world.send(udp(packet.source, NETS[familyOf(packet.source)].pod, 9), last);
+  const seen: number[] = [];
+  while (!seen.includes(last)) seen.push(...server.markers());
+  const arrived = to === undefined ? arrivals() > before : seen.includes(marker);
+  expect(`${JSON.stringify(packet)}: ${arrived}`).toBe(`${JSON.stringify(packet)}: ${fate.action === "accept"}`);
+  return arrived;
+}
+
+for (const family of FAMILIES) {
+  const { pod, node: own, friend, stranger } = NETS[family];
+
+  test(`IPv${family}: before translation the port that was called counts`, () => {
+    const call = (source: Addr): boolean => arrives(udp(source, own, NODE_PORT), udp(source, pod, POD_PORT), "cali1");
+    expect([call(friend), call(stranger)]).toEqual([true, false]);
+    const direct = udp(stranger, pod, POD_PORT);
+    expect(arrives(direct, direct, "cali1")).toBe(true);
+  });
+
+  test(`IPv${family}: the host's own services are closed but for rules and failsafe ports`, () => {
+    const call = (packet: FlowPacket): boolean => arrives(packet, packet, undefined);
+    expect(call(udp(friend, own, 5353))).toBe(true);
+    expect(call(udp(stranger, own, 5353))).toBe(false);
+    expect(call(udp(friend, own, 5354))).toBe(false);
+    // DHCP's is UDP and needs no checksum.
+    expect(call(udp(stranger, own, 68))).toBe(true);
+  });
+
+  test(`IPv${family}: what the host calls, and its own pods`, () => {
+    const sends = (to: Addr, port: number): boolean => {
+      try {
+        const program =
+          "import socket,sys;socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',(sys.argv[1],int(sys.argv[2])))";
+        node.run(["python3", "-c", program, to, `${port}`]);
+        return true;
+      } catch (error) {
+        if (!String(error).includes("Operation not permitted")) throw error;
+        return false;
+      }
+    };
+    const says = (to: Addr, port: number, device: string): boolean => {
+      const packet = { source: own, destination: to, protocol: UDP, sourcePort: 1, destinationPort: port };
+      const path = { original: packet, packet, from: undefined, to: device, connection: "new" } as const;
+      return evaluatePacket(program, path).action === "accept";
+    };
+    for (const [to, port, device, allowed] of [
+      [friend, 53, WORLD, true],
+      [friend, 54, WORLD, false],
+      [friend, 67, WORLD, true],
+      [pod, 54, "cali1", true],
+    ] as const)
+      expect([to, port, sends(to, port), says(to, port, device)]).toEqual([to, port, allowed, allowed]);
+  });
+}
+
+test("TCP has failsafe ports of its own", () => {
+  const packet = { ...udp(NETS[4].stranger, NETS[4].node, 22), protocol: TCP };
+  const path = { original: packet, packet, from: WORLD, to: undefined, connection: "new" } as const;
+  expect(evaluatePacket(program, path).step).toBe("failsafe");
+});

@@ -1,0 +1,303 @@
+/** The nftables driver step by step on a real kernel: large sets filled in slices, reads between commits, rules edited in place, plans. */
+import { expect, test } from "bun:test";
+import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import type { Policy, PolicyId, SetId, SetMembers } from "../../src/program/policy.ts";
+import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import { type Namespace, sys, withNamespaces } from "./fixture.ts";
+
+const SET = "s-large" as SetId;
+
+/** A program whose tables are changed in place, as the graph does, and the deltas that tell of it. */
+class Node {
+  readonly namespace: Namespace;
+  readonly driver: NftablesDriver;
+  readonly program = {
+    settings: DEFAULT_SETTINGS,
+    sets: new Map<SetId, SetMembers>(),
+    policies: new Map<PolicyId, Policy>(),
+    endpoints: new Map<EndpointId, Endpoint>(),
+    routes: new Map(),
+  } satisfies Program;
+  readonly members = new Set<Addr>();
+
+  constructor(namespace: Namespace) {
+    this.namespace = namespace;
+    this.driver = namespace.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
+  }
+
+  tell(delta: Partial<ProgramDelta>): void {
+    const nothing = {
+      sets: new Map(),
+      policies: new Map(),
+      endpoints: new Map(),
+      routes: new Map(),
+      members: new Map(),
+    };
+    this.driver.lower(this.program, { ...nothing, ...delta });
+  }
+
+  addSet(members: Iterable<Addr>): void {
+    for (const member of members) this.members.add(member);
+    this.program.sets.set(SET, { type: "address", hosts: this.members, nets: new Set() });
+    this.tell({ sets: new Map(this.program.sets) });
+  }
+
+  change(added: readonly Addr[], removed: readonly Addr[]): void {
+    for (const member of removed) this.members.delete(member);
+    for (const member of added) this.members.add(member);
+    this.tell({ sets: new Map(this.program.sets), members: new Map([[SET, { added, removed }]]) });
+  }
+
+  policy(name: string, sets: readonly SetId[] = []): PolicyId {
+    const id = `KubernetesNetworkPolicy/a/${name}` as PolicyId;
+    const source = { kind: "KubernetesNetworkPolicy", namespace: "a", name } as const;
+    const ingress = [
+      {
+        id: { source, direction: "ingress", index: 0 },
+        when: sets.map((set) => ({ not: false, any: [{ on: "set", side: "source", set }] }) as const),
+        action: "allow",
+      } as const,
+    ];
+    const policy: Policy = { source, ingress, egress: undefined, error: undefined };
+    this.program.policies.set(id, policy);
+    this.tell({ policies: new Map([[id, policy]]) });
+    return id;
+  }
+
+  endpoint(name: string, policies: readonly PolicyId[]): void {
+    const endpoint: Endpoint = {
+      kind: "workload",
+      source: { kind: "Pod", namespace: "a", name },
+      addresses: ["10.65.0.1" as Addr],
+      stages: {
+        normal: {
+          ingress: { tiers: [{ tier: "default", policies, otherwise: "deny" }], profiles: [], otherwise: "allow" },
+          egress: { tiers: [], profiles: [], otherwise: "allow" },
+        },
+      },
+    };
+    this.program.endpoints.set(name as EndpointId, endpoint);
+    this.tell({ endpoints: new Map([[name as EndpointId, endpoint]]) });
+  }
+
+  table(): string {
+    return this.namespace.run(["nft", "-s", "list", "table", "inet", "calico"]);
+  }
+
+  elements(set: string): Set<string> {
+    const text = this.namespace.run(["nft", "list", "set", "inet", "calico", set]);
+    const list = /elements = \{([^}]*)\}/.exec(text)?.[1] ?? "";
+    return new Set(list.split(",").flatMap((element) => element.trim() || []));
+  }
+}
+
+function withNode(run: (node: Node) => void): void {
+  withNamespaces(["steps"], (namespace) => {
+    const node = new Node(namespace);
+    try {
+      run(node);
+    } finally {
+      node.driver.close();
+    }
+  });
+}
+
+function addresses(count: number, second = 70): Addr[] {
+  return Array.from({ length: count }, (_, i) => `10.${second}.${i >> 8}.${i & 255}` as Addr);
+}
+
+test("a large set is filled in slices before a rule names it, whatever comes and goes meanwhile", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    driver.commit();
+    node.addSet([...addresses(12_000), "fd00:70::1" as Addr]);
+    node.endpoint("cali1", [node.policy("p", [SET])]);
+    let steps = 0;
+    let wasNamedEarly = false;
+    for (const work = driver.committing(); work.next().done !== true; steps++) {
+      const size = node.elements(`${SET}-4`).size;
+      wasNamedEarly ||= size < 11_900 && node.table().includes(`@${SET}-4`);
+      // Some that are in the kernel already, some that are to come; one comes back.
+      if (steps === 1)
+        node.change(
+          addresses(50, 71),
+          addresses(12_000).filter((_, i) => i % 200 === 0),
+        );
+      if (steps === 2) node.change(["10.70.0.0" as Addr], addresses(10, 71));
+    }
+    expect([wasNamedEarly, driver.pending]).toEqual([false, 0]);
+    expect(steps).toBeGreaterThan(3);
+    const wanted = new Set([...node.members].filter((member) => !member.includes(":")) as string[]);
+    expect(node.elements(`${SET}-4`)).toEqual(wanted);
+    expect(driver.isProgrammed("cali1" as EndpointId)).toBe(true);
+    driver.read();
+    expect(driver.pending).toBe(0);
+  });
+});
+
+test("one that changes while a large set is being filled does not wait for it", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    driver.commit();
+    node.endpoint(
+      "cali0",
+      Array.from({ length: 150 }, (_, i) => node.policy(`other${i}`)),
+    );
+    node.addSet(addresses(20_000));
+    node.endpoint("cali1", [node.policy("p", [SET])]);
+    const work = driver.committing();
+    work.next();
+    work.next();
+    expect(driver.isProgrammed("cali1" as EndpointId)).toBe(false);
+    node.endpoint("cali2", [node.policy("small")]);
+    driver.committing().next();
+    expect(driver.isProgrammed("cali2" as EndpointId)).toBe(true);
+    while (work.next().done !== true);
+    expect([driver.pending, driver.isProgrammed("cali1" as EndpointId)]).toEqual([0, true]);
+  });
+});
+
+test("what others did to members is found by a read in steps, between which members change and are committed", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    node.addSet(addresses(5_000));
+    node.policy("p", [SET]);
+    driver.commit();
+    node.namespace.run(["nft", "delete", "element", "inet", "calico", `${SET}-4`, "{ 10.70.0.7, 10.70.0.8 }"]);
+    node.namespace.run(["nft", "add", "element", "inet", "calico", `${SET}-4`, "{ 1.2.3.4 }"]);
+    let steps = 0;
+    for (const work = driver.reading(); work.next().done !== true; steps++) {
+      node.change([`10.72.0.${steps % 250}` as Addr], [`10.70.10.${steps % 250}` as Addr]);
+      if (steps % 2 === 0) driver.commit();
+    }
+    expect(steps).toBeGreaterThan(2);
+    driver.commit();
+    driver.read();
+    driver.commit();
+    expect(driver.pending).toBe(0);
+    expect(node.elements(`${SET}-4`)).toEqual(new Set([...node.members] as string[]));
+  });
+});
+
+test("members that go while a set is compared with the kernel in steps are not forgotten", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    node.addSet(addresses(8_000));
+    node.policy("p", [SET]);
+    driver.commit();
+    let steps = 0;
+    for (const work = driver.reading(); work.next().done !== true; steps++)
+      node.change([`10.72.${steps >> 8}.${steps & 255}` as Addr], [`10.70.${steps >> 8}.${steps & 255}` as Addr]);
+    expect(steps).toBeGreaterThan(10);
+    driver.commit();
+    expect(node.elements(`${SET}-4`)).toEqual(new Set([...node.members] as string[]));
+  });
+});
+
+test("a chain whose rules change keeps those that it has in common, handles and all", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    const policies = ["a", "b", "c", "d"].map((name) => node.policy(name));
+    const [a, b, c, d] = policies as [PolicyId, PolicyId, PolicyId, PolicyId];
+    const rules = (): string[] =>
+      [
+        ...node.namespace
+          .run(["nft", "-a", "list", "chain", "inet", "calico", "cali-tw-1"])
+          .matchAll(/a\/(\w) # handle (\d+)/g),
+      ].map(([, name, handle]) => `${name} ${handle}`);
+    node.endpoint("cali1", [a, b, d]);
+    driver.commit();
+    const before = rules();
+    expect(before.map((rule) => rule[0])).toEqual(["a", "b", "d"]);
+    node.endpoint("cali1", [a, b, c, d]);
+    driver.commit();
+    const after = rules();
+    expect(after.map((rule) => rule[0])).toEqual(["a", "b", "c", "d"]);
+    expect(after.filter((rule) => !rule.startsWith("c"))).toEqual(before);
+    node.endpoint("cali1", [a, b, d]);
+    driver.commit();
+    expect(rules()).toEqual(before);
+    driver.read();
+    expect(driver.pending).toBe(0);
+  });
+});
+
+test("what changes, goes and comes again before it is committed is written once", () => {
+  withNode((node) => {
+    const { driver } = node;
+    driver.read();
+    const id = node.policy("p");
+    node.endpoint("cali1", [id]);
+    node.policy("p");
+    node.program.policies.delete(id);
+    node.program.endpoints.delete("cali1" as EndpointId);
+    node.tell({
+      policies: new Map([[id, undefined]]),
+      endpoints: new Map([["cali1" as EndpointId, undefined]]),
+    });
+    node.endpoint("cali1", [node.policy("p")]);
+    driver.commit();
+    expect(node.table().match(/allow a\/p ingress rule 1/g)).toHaveLength(1);
+    expect(node.table().match(/jump cali-pi/g)).toHaveLength(1);
+    driver.read();
+    expect(driver.pending).toBe(0);
+  });
+});
+
+test("a plan says in lines what a commit would write, and writes nothing", () => {
+  withNamespaces(["plan"], (namespace) => {
+    const node = new Node(namespace);
+    const watcher = namespace.enter(() => new NftablesDriver(sys, { ownsTable: undefined, clock: openClock() }));
+    const nothing = {
+      sets: new Map(),
+      policies: new Map(),
+      endpoints: new Map(),
+      routes: new Map(),
+      members: new Map(),
+    };
+    const planned = (): string[] => {
+      watcher.lower(node.program, { ...node.program, members: new Map() });
+      watcher.read();
+      return watcher
+        .plan()
+        .flatMap(({ sign, what, lines }) => [`${sign} ${what}`, ...lines.map((line) => `    ${line}`)]);
+    };
+    try {
+      node.driver.read();
+      node.endpoint("cali1", [node.policy("p")]);
+      const before = planned();
+      expect(before).toContain("+ chain cali-tw-1 (2 rules)");
+      expect(before).toContain("    + jump cali-pi-KubernetesNetworkPolicy/a/p");
+      expect(before).toContain('+ element to-endpoint { "cali1" : goto cali-tw-1 }');
+      expect([watcher.writes, namespace.run(["nft", "list", "ruleset"])]).toEqual([0, ""]);
+      node.driver.commit();
+      expect(planned()).toEqual([]);
+      node.endpoint("cali1", [node.policy("p"), node.policy("q")]);
+      expect(planned()).toEqual([
+        "+ chain cali-pi-KubernetesNetworkPolicy/a/q (1 rule)",
+        '    + counter accept comment "allow a/q ingress rule 1"',
+        "~ chain cali-tw-1 (3 rules)",
+        "    + jump cali-pi-KubernetesNetworkPolicy/a/q",
+      ]);
+      node.driver.commit();
+      node.program.endpoints.clear();
+      watcher.lower(node.program, { ...nothing, endpoints: new Map([["cali1" as EndpointId, undefined]]) });
+      watcher.read();
+      expect(watcher.plan().map(({ sign, what }) => `${sign} ${what}`)).toContain(
+        '- element to-endpoint { "cali1" : goto cali-tw-1 }',
+      );
+      expect(watcher.writes).toBe(0);
+    } finally {
+      node.driver.close();
+      watcher.close();
+    }
+  });
+});
