@@ -36,14 +36,27 @@ export async function checkRest(world: World): Promise<string[]> {
     }
   for (const node of world.nodes) {
     const program = await programFromScratch(world, node);
-    wrong.push(
-      ...checkTable(node, program),
-      ...checkRoutes(node, program),
-      ...checkLearned(node, blocks),
-      ...checkLinks(world, node),
-    );
+    wrong.push(...checkNode(node, program), ...checkLearned(node, blocks), ...checkLinks(world, node));
   }
   return wrong;
+}
+
+/** What of the node's kernel is not as the program from scratch says. */
+export async function nodeDifferences(world: World, node: SimNode): Promise<string[]> {
+  return checkNode(node, await programFromScratch(world, node));
+}
+
+function checkNode(node: SimNode, program: Program): string[] {
+  const names = attachmentsOf(node).flatMap((one) => (isWired(one) ? [one.record.interface] : []));
+  return [
+    ...checkTable(node, program).map(({ text }) => text),
+    ...checkRoutes(node, program),
+    ...checkSettings(node, names),
+  ];
+}
+
+export async function tableDifferences(world: World, node: SimNode): Promise<Difference[]> {
+  return checkTable(node, await programFromScratch(world, node));
 }
 
 /** Addresses are recorded for those who hold them, and for nobody else. */
@@ -134,7 +147,13 @@ function tableOf(table: NftTableState | undefined): Map<string, unknown> {
   return have;
 }
 
-function checkTable(node: SimNode, program: Program): string[] {
+interface Difference {
+  /** Of a chain, set or element. */
+  readonly id: string;
+  readonly text: string;
+}
+
+function checkTable(node: SimNode, program: Program): Difference[] {
   const want = wantedTable(program);
   const have = looking(node, (sys) => {
     const client = new NftablesClient(sys, TABLE);
@@ -146,7 +165,7 @@ function checkTable(node: SimNode, program: Program): string[] {
     const [wanted, found] = [want.get(id), have.get(id)];
     if (wanted !== undefined && found !== undefined && equal(wanted, found)) return [];
     const how = wanted === undefined ? "is not wanted" : found === undefined ? "is missing" : "differs";
-    return [`${node.name}: ${id} of the table ${how}`];
+    return [{ id, text: `${node.name}: ${id} of the table ${how}` }];
   });
 }
 
@@ -207,7 +226,6 @@ function checkLinks(world: World, node: SimNode): string[] {
   const wanted = live.map(({ containerId }) => containerId).sort();
   if (JSON.stringify(containers) !== JSON.stringify(wanted))
     wrong.push(`${node.name}: records are of ${containers.join(" ")}, live are ${wanted.join(" ")}`);
-  wrong.push(...checkSettings(node, names));
   const left = node.disk.below(node.paths.journal).filter((path) => !path.endsWith(".json"));
   if (left.length > 0) wrong.push(`${node.name}: files are left: ${left.join(" ")}`);
   return wrong;

@@ -1,6 +1,8 @@
 /**
  * SimNode: one machine of the cluster: its kernel, disk and sockets, and the daemon on it, which a supervisor starts again when it ends.
  */
+import { EBUSY, ENOBUFS } from "../../src/kernel/errno.ts";
+import type { FakeRequest } from "../../src/kernel/fake/faults.ts";
 import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { openNamespace } from "../../src/kernel/netns.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
@@ -15,6 +17,7 @@ import { runNode } from "../../src/felix/node.ts";
 import { nodePaths } from "../../src/felix/paths.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import { parseAddr } from "../../src/net/addr.ts";
+import { type Refused, refuses } from "./culprits.ts";
 import { openSimStore } from "./store.ts";
 import type { World } from "./world.ts";
 
@@ -22,6 +25,7 @@ export const ROOT = "/node";
 export const UPLINK = "eth0";
 const SUPERVISOR_MOST_MS = 1_500;
 const AUDIT_MS = 30_000;
+const ENOMEM = 12;
 
 export class SimNode {
   readonly name: string;
@@ -39,8 +43,12 @@ export class SimNode {
   operations = 0;
   /** When somebody else changed our table, until it is closed again; undefined: nobody has. */
   tamperedAtMs: number | undefined;
-  /** Its kernel takes no chain of a certain policy. */
-  refusesPolicy = false;
+  /** What its kernel refuses of somebody; undefined: nothing. */
+  refused: Refused | undefined;
+  /** How many requests of a hundred its kernel refuses, of whomever. */
+  #refusesPercent = 0;
+  /** Since when its daemon is in sync; Infinity while it is not. */
+  inSyncSinceMs = Infinity;
   #daemon: SimProcess | undefined;
   #termination = new AbortController();
 
@@ -50,6 +58,36 @@ export class SimNode {
     this.addresses = [`192.168.0.${ordinal}`, `fd00:168::${ordinal}`];
     this.#random = new SimRandom(world.seed * 100 + ordinal);
     this.kernel = this.#newKernel();
+  }
+
+  /** Whether nothing is wrong with the machine itself. */
+  get isWell(): boolean {
+    return (
+      this.inSyncSinceMs !== Infinity &&
+      this.#refusesPercent === 0 &&
+      this.refused === undefined &&
+      this.disk.takes === "everything"
+    );
+  }
+
+  get refusesPercent(): number {
+    return this.#refusesPercent;
+  }
+
+  set refusesPercent(percent: number) {
+    this.#refusesPercent = percent;
+    const { choices } = this.#world;
+    this.kernel.faults = {
+      ...this.kernel.faults,
+      call: (name) => (name === "recv" && percent > 0 && choices.below(1000) < percent ? ENOBUFS : undefined),
+    };
+  }
+
+  #errnoOf(request: FakeRequest): number | undefined {
+    const { choices } = this.#world;
+    if (this.refused !== undefined && refuses(this.#world, this.refused, request)) return this.refused.errno;
+    if (this.#refusesPercent === 0 || !choices.chance(this.#refusesPercent)) return undefined;
+    return choices.pick([ENOMEM, EBUSY]);
   }
 
   #newKernel(): FakeKernel {
@@ -72,6 +110,7 @@ export class SimNode {
     client.addAddress(index, unwrap(parseAddr(this.addresses[1])), 64, { noDad: true });
     client.close();
     setup.end();
+    kernel.faults = { request: (request) => this.#errnoOf(request) };
     return kernel;
   }
 
@@ -120,6 +159,7 @@ export class SimNode {
     return new Promise((resolve) => {
       daemon.atEnd(() => {
         this.runningSinceMs = Infinity;
+        this.inSyncSinceMs = Infinity;
         world.say(`${this.name} daemon ended after ${this.operations} operations`);
         resolve();
       });
@@ -130,7 +170,10 @@ export class SimNode {
           root: ROOT,
           store,
           host,
-          report: (message, fields) => world.note(`${this.name} reports ${message} ${JSON.stringify(fields)}`),
+          report: (message, fields) => {
+            if (message.startsWith("in sync")) this.inSyncSinceMs = clock.monotonicMs();
+            world.note(`${this.name} reports ${message} ${JSON.stringify(fields)}`);
+          },
           health: { host: "127.0.0.1", port: 0 },
           auditIntervalMs: AUDIT_MS,
         },
@@ -174,5 +217,6 @@ export class SimNode {
     this.disk.crash(`${ROOT}/var/run`, survives);
     this.sockets = new SimSockets();
     this.kernel = this.#newKernel();
+    this.refusesPercent = 0;
   }
 }

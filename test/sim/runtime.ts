@@ -5,10 +5,12 @@
 import type { CniAnswer, CniCommand, CniRequest, CniResult } from "../../src/podnet/protocol.ts";
 import { SocketError } from "../../src/host/sockets.ts";
 import { StoreError } from "../../src/datastore/store.ts";
+import { hostInterfaceName } from "../../src/podnet/names.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import type { Key } from "../../src/model/key.ts";
 import { parseAddr } from "../../src/net/addr.ts";
 import type { SimNode } from "./machine.ts";
+import { whyNotProgrammed } from "./safety.ts";
 import type { World } from "./world.ts";
 
 export const NETWORK = "k8s-pod-network";
@@ -157,6 +159,12 @@ export class Runtime {
     }
     sandbox.addresses = addressesOf(result);
     world.checkAddresses();
+    const missing = whyNotProgrammed(
+      node.kernel,
+      hostInterfaceName(pod.key.namespace ?? "", pod.key.name),
+      sandbox.addresses,
+    );
+    if (missing !== undefined) world.violate(`ADD of ${containerId} on ${node.name} was answered although ${missing}`);
     this.#connect(sandbox);
     await this.#report(pod, sandbox.addresses);
     return true;
@@ -208,7 +216,10 @@ export class Runtime {
       world.say(
         `${node.name} DEL ${sandbox.containerId}: ${answer === undefined ? "no answer" : answer.ok ? "done" : `${answer.error.msg}: ${answer.error.details ?? ""}`}`,
       );
-      if (answer?.ok === true) break;
+      if (answer?.ok === true) {
+        world.mustRelease(node, `${NETWORK}.${sandbox.containerId}`);
+        break;
+      }
       await world.clock.sleep(RETRY_MS);
     }
     if (node.boot === sandbox.boot) node.kernel.removeNamespace(sandbox.netns);

@@ -1,8 +1,11 @@
 /** Safety: what must hold of a node's kernel after every operation: an interface of a pod that is not programmed passes nothing. */
+import { hexInterface } from "../../src/dataplane/nftables/bytes.ts";
+import { TABLE, workloadMap } from "../../src/dataplane/nftables/names.ts";
+import { MAIN_TABLE } from "../../src/kernel/route/client.ts";
 import type { FakeKernel } from "../../src/kernel/fake/kernel.ts";
-import { bytesToHex } from "../../src/lib/bytes.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import { type Addr, parseAddr } from "../../src/net/addr.ts";
+import { type Addr, familyOf, parseAddr } from "../../src/net/addr.ts";
+import { prefixOfAddr } from "../../src/net/prefix.ts";
 import { fateOf, type Packet } from "./evaluate.ts";
 import { UPLINK } from "./machine.ts";
 
@@ -16,11 +19,10 @@ const POOLS = [addr("10.65.0.1"), addr("fd00:65::1")];
 /** Which interface is open that should not be, in words; undefined when none is. */
 export function checkClosed(kernel: FakeKernel): string | undefined {
   const table = kernel.root.nftables.tables.find(({ name }) => name === "calico");
-  const dispatch = table?.sets.get("from-endpoint");
+  const dispatch = table?.sets.get(workloadMap("egress"));
   for (const link of kernel.root.route.links.all()) {
     if (!link.name.startsWith("cali") || link.name.startsWith("caligateway") || !link.up) continue;
-    const isKnown =
-      dispatch?.elements.get(bytesToHex(new TextEncoder().encode(link.name)).padEnd(32, "0")) !== undefined;
+    const isKnown = dispatch?.elements.get(hexInterface(link.name)) !== undefined;
     for (const family of [0, 1] as const) {
       const spoofed: Packet = packet(link.name, UPLINK, FOREIGN[family], WORLD[family]);
       const sent: Packet = packet(link.name, UPLINK, POOLS[family], WORLD[family]);
@@ -38,6 +40,28 @@ export function checkClosed(kernel: FakeKernel): string | undefined {
         if (fateOf(table, hook, one) !== "drop")
           return `interface ${link.name} ${what} (${one.source} to ${one.destination})`;
     }
+  }
+  return undefined;
+}
+
+/** What of a pod is not in the kernel, in words; undefined when all is. */
+export function whyNotProgrammed({ root }: FakeKernel, name: string, addresses: readonly string[]): string | undefined {
+  const link = root.route.links.byName(name);
+  if (link?.up !== true) return `interface ${name} is not up`;
+  const table = root.nftables.tables.find((one) => one.name === TABLE.name);
+  const key = hexInterface(name);
+  for (const direction of ["ingress", "egress"] as const)
+    if (table?.sets.get(workloadMap(direction))?.elements.get(key) === undefined)
+      return `${name} has no ${direction} rules`;
+  for (const text of addresses) {
+    const family = familyOf(addr(text));
+    const has = root.route.routes
+      .of(family, MAIN_TABLE)
+      .some(
+        ({ destination, hops }) =>
+          destination === prefixOfAddr(addr(text)) && hops.some(({ index }) => index === link.index),
+      );
+    if (!has) return `there is no route to ${text}`;
   }
   return undefined;
 }

@@ -1,15 +1,9 @@
 /** simulate: one world out of one seed: things happen, then all comes to rest, and what must hold is checked. */
-import { TABLE } from "../../src/dataplane/nftables/names.ts";
-import { EBUSY, ENOBUFS, KernelError } from "../../src/kernel/errno.ts";
-import { NftablesClient } from "../../src/kernel/nftables/client.ts";
-import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
-import { formatName } from "../../src/model/key.ts";
-import { ROUTE_PROTOCOL } from "../../src/podnet/names.ts";
+import { checkInnocents, refuseRows } from "./culprits.ts";
 import { type FaultKind, NO_TROUBLE } from "./faults.ts";
 import { checkRest } from "./invariants.ts";
-import type { SimNode } from "./machine.ts";
-import type { Runtime } from "./runtime.ts";
-import { NAMESPACES, World } from "./world.ts";
+import { tamper, checkRepairs } from "./tamper.ts";
+import { World } from "./world.ts";
 
 export interface Outcome {
   readonly seed: number;
@@ -19,20 +13,14 @@ export interface Outcome {
   readonly world: World;
 }
 
-const ENOMEM = 12;
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
-const TWO_ROUNDS_IN = 4;
-const CULPRIT_NAMESPACE = NAMESPACES[2];
-const CULPRIT = "culprit";
+const TWO_ROUNDS_IN = 8;
 /** Fewer than the addresses of the pools that are never disabled: what nobody uses must come free. */
 const MOST_PODS = 13;
 const MOST_AT_ONCE = 4;
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
 const GAP_MS = 2_500;
-/** Until every pod is on the network once nothing is wrong any more: longer than the longest of the product's retries, several times. */
-/** Longer than any retry of the product. */
-const INNOCENTS_MS = 60_000;
 /** What a kubelet gives the container. */
 const TERMINATION_MS = 30_000;
 const GC_TRIES = 30;
@@ -50,6 +38,7 @@ export async function simulate(seed: number, faults: readonly FaultKind[], steps
     const rounds = seed % TWO_ROUNDS_IN === 0 ? 2 : 1;
     for (let round = 0; round < rounds && world.violation === undefined; round++) {
       await disturb(world, steps);
+      await calm(world);
       await checkInnocents(world);
       await comeToRest(world);
     }
@@ -127,10 +116,7 @@ async function befall(world: World): Promise<void> {
       return world.say(`${node.name} disk takes ${node.disk.takes}`);
     case "kernel": {
       const percent = choices.pick([0, 2, 15]);
-      node.kernel.faults = {
-        request: () => (choices.chance(percent) ? choices.pick([ENOMEM, EBUSY]) : undefined),
-        call: (name) => (name === "recv" && percent > 0 && choices.below(1000) < percent ? ENOBUFS : undefined),
-      };
+      node.refusesPercent = percent;
       return world.say(`${node.name} kernel refuses ${percent} of a hundred requests`);
     }
     case "reboot":
@@ -139,7 +125,7 @@ async function befall(world: World): Promise<void> {
       void runtime.collect();
       return;
     case "others":
-      return tamper(world, node);
+      return void tamper(world, node);
     case "rows":
       return refuseRows(world, runtime);
   }
@@ -159,62 +145,9 @@ function befallStore(world: World): void {
   );
 }
 
-/** Somebody else changes what is ours. */
-function tamper(world: World, node: SimNode): void {
-  const process = node.kernel.startProcess("somebody");
-  const nft = new NftablesClient(process.sys, TABLE);
-  const routes = new RouteClient(process.sys);
-  const what = world.choices.pick(["table", "chain", "route"] as const);
-  world.say(`${node.name}: somebody deletes our ${what}`);
-  try {
-    if (what === "route") {
-      const [route] = routes.routes({ table: MAIN_TABLE }).filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
-      if (route !== undefined) routes.deleteRoute(route);
-      return;
-    }
-    if (nft.read() === undefined) return;
-    node.tamperedAtMs = world.clock.monotonicMs();
-    nft.commit([what === "table" ? { do: "delete-table" } : { do: "flush-chain", chain: "forward" }]);
-  } catch (error) {
-    if (!(error instanceof KernelError)) throw error;
-    world.say(`${node.name}: and cannot: ${error.message}`);
-  } finally {
-    process.end();
-  }
-}
-
-/** A policy comes of which the kernel takes no chain, for pods of one namespace; and then a pod of another, which must not wait for that. */
-async function refuseRows(world: World, runtime: Runtime): Promise<void> {
-  const { node } = runtime;
-  if (node.refusesPolicy) return;
-  world.say(`${node.name} kernel takes no chain of policy ${CULPRIT_NAMESPACE}/${CULPRIT}`);
-  node.refusesPolicy = true;
-  node.kernel.faults = {
-    request: ({ subsystem, does, object }) =>
-      subsystem === "nftables" && does === "add" && object.includes(CULPRIT) ? EBUSY : undefined,
-  };
-  await world.createPod(runtime, CULPRIT_NAMESPACE);
-  await world.isolate(CULPRIT_NAMESPACE, CULPRIT);
-  await world.clock.advance(GAP_MS);
-  await world.createPod(runtime, NAMESPACES[0]);
-}
-
-/** Nobody else's pod waits for a culprit: long after its fault began, all others are on the network. */
-async function checkInnocents(world: World): Promise<void> {
-  if (!world.nodes.some(({ refusesPolicy }) => refusesPolicy)) return;
-  await world.clock.advance(INNOCENTS_MS);
-  for (const { node, pods } of world.runtimes)
-    for (const { key, leaving, sandbox } of pods.values())
-      if (key.namespace !== CULPRIT_NAMESPACE && !leaving && sandbox?.addresses === undefined)
-        world.violate(
-          `pod ${formatName(key)} on ${node.name} waits, because the kernel takes no chain of policy ${CULPRIT_NAMESPACE}/${CULPRIT}`,
-        );
-}
-
-/** Nothing is wrong any more: all must come to rest, and then hold. */
-async function comeToRest(world: World): Promise<void> {
+/** Nothing else is wrong any more than what kernels refuse of culprits. */
+async function calm(world: World): Promise<void> {
   if (world.violation !== undefined) return;
-  world.say("all is well again");
   world.quiet = true;
   world.trouble = NO_TROUBLE;
   await world.setReady(true);
@@ -222,12 +155,18 @@ async function comeToRest(world: World): Promise<void> {
     node.killAt = undefined;
     node.disk.takes = "everything";
     // What the kernel refused is tried again with backoff.
-    if (node.kernel.faults.request !== undefined && node.tamperedAtMs !== undefined) node.tamperedAtMs = Infinity;
-    node.kernel.faults = {};
-    node.refusesPolicy = false;
+    if (node.refusesPercent > 0 && node.tamperedAtMs !== undefined) node.tamperedAtMs = Infinity;
+    node.refusesPercent = 0;
   }
   // What was forgotten keeps its addresses until then.
   if (!(await collectAll(world))) return;
+}
+
+/** Nothing is wrong any more: all must come to rest, and then hold. */
+async function comeToRest(world: World): Promise<void> {
+  if (world.violation !== undefined) return;
+  world.say("all is well again");
+  for (const node of world.nodes) node.refused = undefined;
   const isBusy = (): boolean => world.runtimes.some(({ busy }) => busy);
   for (let waited = 0; isBusy() && waited < SETTLE_MS; waited += 1_000) await world.clock.advance(1_000);
   if (isBusy())
@@ -237,6 +176,7 @@ async function comeToRest(world: World): Promise<void> {
   const checked = checkRest(world);
   if (!(await world.clock.until(checked, SETTLE_MS))) return world.violate("CHECK is not answered");
   for (const wrong of await checked) world.violate(wrong);
+  if (world.faults.has("others") && world.violation === undefined) await checkRepairs(world);
 }
 
 /** False when a daemon does not do it. */

@@ -5,6 +5,7 @@
 import { MemoryStore } from "../../src/datastore/memory.ts";
 import { StoreError } from "../../src/datastore/store.ts";
 import { SimClock } from "../../src/host/sim/clock.ts";
+import { blockRowOf } from "../../src/model/convert/block.ts";
 import { CLUSTER_INFORMATION } from "../../src/model/kinds/cluster.ts";
 import { formatName, type Key } from "../../src/model/key.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
@@ -19,7 +20,11 @@ import { Runtime } from "./runtime.ts";
 import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
-const NODES = 3;
+/** Three in one world of so many, else two. */
+const THREE_NODES_IN = 4;
+const TICK_MS = 1_000;
+/** An address is free again so long after DEL, while nothing is wrong: the collector of leaks, which would free it too, takes longer. */
+const RELEASE_MS = 20_000;
 /** No answer to a CNI request may take longer, whatever befalls other objects. */
 const ANSWER_MS = 120_000;
 
@@ -45,6 +50,9 @@ export class World {
   readonly birds: Birds;
   trouble: StoreTrouble = NO_TROUBLE;
   quiet = false;
+  #ready = true;
+  /** By handle: addresses that a DEL gave back, and how long nothing has been wrong since. */
+  readonly #releasing = new Map<string, { readonly node: SimNode; readonly boot: number; wellMs: number }>();
   ended = false;
   violation: Error | undefined;
   readonly #checked = new Map<SimNode, string>();
@@ -55,7 +63,7 @@ export class World {
     this.faults = new Set(faults);
     this.choices = new Random(seed);
     this.network = new Random(seed ^ 0x5eed);
-    this.nodes = Array.from({ length: NODES }, (_, i) => new SimNode(this, i + 1));
+    this.nodes = Array.from({ length: seed % THREE_NODES_IN === 0 ? 3 : 2 }, (_, i) => new SimNode(this, i + 1));
     this.runtimes = this.nodes.map((node) => new Runtime(this, node));
     this.birds = new Birds(this);
   }
@@ -101,9 +109,10 @@ export class World {
   }
 
   /** Somebody else opened it: it is closed in the turn in which the daemon hears of that, if the daemon lives and the kernel lets it. */
-  #isExcused({ tamperedAtMs, kernel, runningSinceMs }: SimNode): boolean {
+  #isExcused({ tamperedAtMs, refused, refusesPercent, runningSinceMs }: SimNode): boolean {
+    const isRefusing = refused !== undefined || refusesPercent > 0;
     if (tamperedAtMs === undefined) return false;
-    const couldRepair = runningSinceMs < tamperedAtMs - START_MS && kernel.faults.request === undefined;
+    const couldRepair = runningSinceMs < tamperedAtMs - START_MS && !isRefusing;
     return !couldRepair || this.clock.monotonicMs() <= tamperedAtMs;
   }
 
@@ -119,6 +128,37 @@ export class World {
         if (other !== undefined) this.violate(`${addr} is held by ${other} and by ${holder}`);
         holders.set(addr, holder);
       }
+  }
+
+  /** DEL was answered: from now on the addresses of the handle are due. */
+  mustRelease(node: SimNode, handle: string): void {
+    this.#releasing.set(handle, { node, boot: node.boot, wellMs: 0 });
+  }
+
+  /** Looks once a second at what is due. */
+  async #keepTime(): Promise<void> {
+    while (!this.ended) {
+      await this.clock.sleep(TICK_MS);
+      if (this.#releasing.size > 0) await this.#checkReleases();
+    }
+  }
+
+  async #checkReleases(): Promise<void> {
+    const held = new Set<string>();
+    for (const block of (await this.store.list("IPAMBlock")).items) {
+      const row = blockRowOf(block);
+      for (const { handle } of row.ok ? row.value.allocations : []) if (handle !== undefined) held.add(handle);
+    }
+    for (const [handle, due] of this.#releasing) {
+      const { node, boot } = due;
+      // A machine that lost its journal leaves it to the collector of leaks.
+      if (node.boot !== boot || !held.has(handle)) this.#releasing.delete(handle);
+      else if (!node.isWell || !this.#ready || this.trouble !== NO_TROUBLE) due.wellMs = 0;
+      else if ((due.wellMs += TICK_MS) > RELEASE_MS)
+        this.violate(
+          `${node.name}: the addresses of ${handle} are still recorded for it ${RELEASE_MS / 1000} s after DEL`,
+        );
+    }
   }
 
   answered(pod: Key<"Pod">, answer: CniAnswer | undefined, tookMs: number): void {
@@ -158,6 +198,7 @@ export class World {
         status: { addresses },
       });
     }
+    void this.#keepTime();
     for (const node of this.nodes) {
       this.birds.start(node);
       void node.supervise();
@@ -169,7 +210,11 @@ export class World {
     for (const node of this.nodes) node.kill();
   }
 
-  async createPod(runtime: Runtime, namespace: string = this.choices.pick(NAMESPACES)): Promise<Key<"Pod">> {
+  async createPod(
+    runtime: Runtime,
+    namespace: string = this.choices.pick(NAMESPACES),
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<Key<"Pod">> {
     const { choices } = this;
     const pod: Resource<"Pod"> = {
       apiVersion: "v1",
@@ -177,7 +222,7 @@ export class World {
       metadata: {
         name: `p${++this.#pods}`,
         namespace,
-        labels: { app: choices.pick(["web", "db", "cache"]), tier: choices.pick(["front", "back"]) },
+        labels: { app: choices.pick(["web", "db", "cache"]), tier: choices.pick(["front", "back"]), ...more },
       },
       spec: { nodeName: runtime.node.name, containers: [] },
     };
@@ -211,18 +256,6 @@ export class World {
     });
   }
 
-  /** A policy for all pods of the namespace. */
-  async isolate(namespace: string, name: string): Promise<void> {
-    await this.unlessRefused(() =>
-      this.store.create("KubernetesNetworkPolicy", {
-        apiVersion: "networking.k8s.io/v1",
-        kind: "NetworkPolicy",
-        metadata: { name, namespace },
-        spec: { podSelector: {}, ingress: [{ ports: [{ port: 80 }] }] },
-      }),
-    );
-  }
-
   async relabelNamespace(): Promise<void> {
     const key: Key<"Namespace"> = { kind: "Namespace", namespace: undefined, name: this.choices.pick(NAMESPACES) };
     const found = await this.store.get(key);
@@ -248,6 +281,7 @@ export class World {
     const found = await this.store.get(CLUSTER_INFORMATION);
     if (found === undefined) return;
     this.say(`datastoreReady is ${datastoreReady}`);
+    this.#ready = datastoreReady;
     await this.unlessRefused(() =>
       this.store.update("ClusterInformation", { ...found, spec: { ...found.spec, datastoreReady } }),
     );

@@ -77,6 +77,12 @@ export class SimSockets {
     };
   }
 
+  /** The answer of the HTTP server that was opened last, to somebody outside every simulated process; undefined when there is none. */
+  async request(path: string): Promise<Response | undefined> {
+    const handle = [...this.#http.values()].at(-1);
+    return handle?.(new Request(`http://127.0.0.1${path}`));
+  }
+
   /** As the process sees them. */
   open(owner: SimProcess): Sockets {
     return {

@@ -18,4 +18,6 @@ export interface KernelFaults {
   readonly setLimit?: (set: string) => number | undefined;
   /** Whether the dump that begins now says at its end that the objects changed meanwhile (NLM_F_DUMP_INTR). */
   readonly interruptDump?: () => boolean;
+  /** Whether there is no room for this notification: it is lost, and its reader is told so (ENOBUFS). */
+  readonly loseNews?: () => boolean;
 }

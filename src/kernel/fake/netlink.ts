@@ -156,7 +156,9 @@ export class FakeNetlink {
   /** A notification of the group; it is lost, and the reader told so, when the queue is full. */
   notify(group: number, datagram: Uint8Array): void {
     if (!this.#groups.has(group)) return;
-    if (this.#lost || this.#queued + datagram.length + DATAGRAM_OVERHEAD > this.#receiveBytes) this.#lost = true;
+    const isLost = this.namespace.kernel.faults.loseNews?.() ?? false;
+    if (this.#lost || isLost || this.#queued + datagram.length + DATAGRAM_OVERHEAD > this.#receiveBytes)
+      this.#lost = true;
     else this.deliver(datagram);
     this.readable?.();
   }
