@@ -1,7 +1,8 @@
 /**
  * main: runs seeds, each a cluster of its own, and prints of each that fails what was violated, its last lines and how to run it again.
  *
- * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…|none] [--steps N] [--trace]
+ * Usage: bun test/sim/main.ts [--from N] [--seeds N] [--only SEED] [--faults store,kill,…|none] [--steps N] [--trace] [--first]
+ * `--first`: ends with the first seed that fails.
  */
 import { parseArgs } from "node:util";
 import { Stopped } from "../../src/host/sim/process.ts";
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     faults: { type: "string" },
     steps: { type: "string" },
+    first: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
   },
 });
@@ -74,6 +76,10 @@ for (let seed = from; seed < from + count; seed++) {
   const outcome = await simulate(seed, faults, steps);
   if (outcome.violation !== undefined) {
     failed++;
+    if (values.first) {
+      console.log(`seed ${seed} (${faults.join(",") || "no faults"}): ${outcome.violation}`);
+      break;
+    }
     print(...(await shorten(outcome, faults, steps)), faults);
   } else if (values.trace || values.only !== undefined) print(outcome, steps, faults);
 }

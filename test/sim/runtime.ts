@@ -29,14 +29,39 @@ export interface Sandbox {
   addresses: readonly string[] | undefined;
 }
 
-interface PodState {
+class PodState {
   readonly key: Key<"Pod">;
   readonly uid: string;
-  /** Deleted: taken down, then forgotten. */
-  leaving: boolean;
-  /** A new sandbox is wanted in place of the one there is. */
-  renewed: boolean;
   sandbox: Sandbox | undefined;
+  /** Called when one of the two changes, or the machine loses power. */
+  wake: () => void = () => {};
+  #leaving = false;
+  #renewed = false;
+
+  constructor(key: Key<"Pod">, uid: string) {
+    this.key = key;
+    this.uid = uid;
+  }
+
+  /** Deleted: taken down, then forgotten. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /** A new sandbox is wanted in place of the one there is. */
+  get renewed(): boolean {
+    return this.#renewed;
+  }
+
+  leave(): void {
+    this.#leaving = true;
+    this.wake();
+  }
+
+  renew(isWanted: boolean): void {
+    this.#renewed = isWanted;
+    this.wake();
+  }
 }
 
 export class Runtime {
@@ -66,7 +91,7 @@ export class Runtime {
   }
 
   start(key: Key<"Pod">, uid: string): void {
-    const pod: PodState = { key, uid, leaving: false, renewed: false, sandbox: undefined };
+    const pod = new PodState(key, uid);
     this.pods.set(key.name, pod);
     void this.#run(pod);
   }
@@ -74,7 +99,10 @@ export class Runtime {
   /** The machine lost power: every sandbox is gone, and made anew. */
   rebooted(): void {
     this.forgotten.clear();
-    for (const pod of this.pods.values()) pod.sandbox = undefined;
+    for (const pod of this.pods.values()) {
+      pod.sandbox = undefined;
+      pod.wake();
+    }
     for (const pod of this.pods.values()) void this.#run(pod);
   }
 
@@ -84,13 +112,13 @@ export class Runtime {
     const isCurrent = (): boolean => this.node.boot === boot && !this.#world.ended;
     let failures = 0;
     while (isCurrent() && !pod.leaving) {
-      pod.renewed = false;
+      pod.renew(false);
       if (!(await this.#setUp(pod))) {
         await clock.sleep(1 + this.#world.network.below(RETRY_MS * 2 ** Math.min(failures++, MOST_DOUBLINGS)));
         continue;
       }
       failures = 0;
-      while (isCurrent() && !pod.leaving && !pod.renewed) await clock.sleep(RETRY_MS / 4);
+      while (isCurrent() && !pod.leaving && !pod.renewed) await new Promise<void>((resolve) => (pod.wake = resolve));
       if (isCurrent() && pod.renewed && !pod.leaving) await this.#replace(pod);
     }
     if (!isCurrent()) return;
@@ -145,7 +173,10 @@ export class Runtime {
     const sandbox: Sandbox = { containerId, netns, pod: pod.key, boot: node.boot, addresses: undefined };
     pod.sandbox = sandbox;
     const begin = world.clock.monotonicMs();
+    // A runtime that gave up waiting asks again while the first request is still under way.
+    const twice = world.choices.chance(10) ? this.#ask("ADD", sandbox, pod.uid) : undefined;
     const answer = await this.#ask("ADD", sandbox, pod.uid);
+    await this.#compare(sandbox, answer, twice);
     if (node.boot !== sandbox.boot) return false;
     const result = answer?.ok === true ? answer.result : undefined;
     world.say(
@@ -168,6 +199,19 @@ export class Runtime {
     this.#connect(sandbox);
     await this.#report(pod, sandbox.addresses);
     return true;
+  }
+
+  /** Both answers of two requests at once say the same. */
+  async #compare(
+    { containerId }: Sandbox,
+    answer: CniAnswer | undefined,
+    other: Promise<CniAnswer | undefined> | undefined,
+  ): Promise<void> {
+    const before = await other;
+    if (before?.ok !== true || answer?.ok !== true) return;
+    const [one, two] = [addressesOf(before.result), addressesOf(answer.result)];
+    if (JSON.stringify(one) !== JSON.stringify(two))
+      this.#world.violate(`two ADDs of ${containerId} at once are answered with ${one.join(" ")} and ${two.join(" ")}`);
   }
 
   /** The pod talks to somebody. What an earlier holder of its addresses said must be forgotten by then: replies would reach the wrong pod. */

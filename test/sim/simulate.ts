@@ -78,7 +78,7 @@ async function act(world: World): Promise<void> {
   if (dice < 63) return void runtime.askAgain();
   if (dice < 67) {
     const pods = [...runtime.pods.values()].filter(({ leaving }) => !leaving);
-    if (pods.length > 0) choices.pick(pods).renewed = true;
+    if (pods.length > 0) choices.pick(pods).renew(true);
     return;
   }
   await befall(world);

@@ -239,7 +239,7 @@ export class World {
     if (pods.length === 0) return;
     const pod = this.choices.pick(pods);
     this.say(`pod ${pod.key.name} on ${runtime.node.name} is deleted`);
-    pod.leaving = true;
+    pod.leave();
     // Now and then by force: its object goes at once.
     if (this.choices.chance(20)) await this.unlessRefused(() => this.store.delete(pod.key, { uid: pod.uid }));
   }

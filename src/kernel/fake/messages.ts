@@ -41,8 +41,16 @@ function appendMessage(w: Writer, type: number, flags: number, { sequence, portI
   w.finish();
 }
 
+/** One for all datagrams: each is copied out before the next begins. */
+const WRITER = new Writer();
+
+function emptied(): Writer {
+  WRITER.reset();
+  return WRITER;
+}
+
 export function datagramOf(type: number, flags: number, to: Address, body: Body): Uint8Array {
-  const w = new Writer();
+  const w = emptied();
   appendMessage(w, type, flags, to, body);
   return w.bytes.slice();
 }
@@ -68,7 +76,7 @@ export class Dump {
   next(): Uint8Array {
     this.#interrupted ||= this.#version() !== this.#before;
     const flags = NLM_F_MULTI | (this.#interrupted ? NLM_F_DUMP_INTR : 0);
-    const w = new Writer();
+    const w = emptied();
     for (
       let part = this.#parts[this.#at];
       part !== undefined && w.length <= DATAGRAM_BYTES;
@@ -88,7 +96,7 @@ export class Dump {
 /** Notifications of one transaction, as many messages to a datagram as fit. */
 export function notificationDatagrams(parts: readonly Part[], from: Address): Uint8Array[] {
   const datagrams: Uint8Array[] = [];
-  const w = new Writer();
+  const w = emptied();
   for (const { type, body } of parts) {
     appendMessage(w, type, 0, from, body);
     if (w.length <= DATAGRAM_BYTES / 4) continue;
