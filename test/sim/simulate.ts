@@ -16,14 +16,16 @@ export interface Outcome {
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 8;
 /** Fewer than the addresses of the pools that are never disabled: what nobody uses must come free. */
-const MOST_PODS = 13;
-const MOST_AT_ONCE = 4;
+const MOST_PODS = { wide: 13, tight: 5 };
+const MOST_AT_ONCE = { wide: 4, tight: 2 };
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
 const GAP_MS = 2_500;
 /** What a kubelet gives the container. */
 const TERMINATION_MS = 30_000;
 const GC_TRIES = 30;
+/** Until what DEL promised has come. */
+const DUE_MS = 30_000;
 const SETTLE_MS = 300_000;
 /** Two looks for leaks, a pass over the blocks, routes that linger, an audit. */
 const REST_MS = 75_000;
@@ -69,7 +71,9 @@ async function act(world: World): Promise<void> {
   const { choices } = world;
   const pods = world.runtimes.reduce((sum, { pods: some }) => sum + some.size, 0);
   const dice = choices.below(100);
-  if (dice < 32) return pods <= MOST_PODS - MOST_AT_ONCE ? createPods(world) : world.deletePod();
+  const size = world.tight ? "tight" : "wide";
+  if (dice < 32)
+    return pods <= MOST_PODS[size] - MOST_AT_ONCE[size] ? createPods(world, MOST_AT_ONCE[size]) : world.deletePod();
   if (dice < 42) return world.deletePod();
   if (dice < 54) return world.changePolicy();
   if (dice < 57) return world.relabelNamespace();
@@ -85,12 +89,12 @@ async function act(world: World): Promise<void> {
 }
 
 /** One, or some at once on one node, whose daemon may not live to see them answered. */
-async function createPods(world: World): Promise<void> {
+async function createPods(world: World, most: number): Promise<void> {
   const { choices } = world;
   const runtime = choices.pick(world.runtimes);
   if (world.faults.has("kill") && choices.chance(50))
     runtime.node.killAt = runtime.node.operations + 1 + choices.below(OPERATIONS_OF_ADD);
-  const count = choices.chance(30) ? 2 + choices.below(MOST_AT_ONCE - 1) : 1;
+  const count = choices.chance(30) ? 2 + choices.below(most - 1) : 1;
   for (let i = 0; i < count; i++) await world.createPod(runtime);
 }
 
@@ -158,6 +162,9 @@ async function calm(world: World): Promise<void> {
     if (node.refusesPercent > 0 && node.tamperedAtMs !== undefined) node.tamperedAtMs = Infinity;
     node.refusesPercent = 0;
   }
+  // What DEL promised comes without GC.
+  for (let waited = 0; world.isReleasing && world.violation === undefined && waited < DUE_MS; waited += 1_000)
+    await world.clock.advance(1_000);
   // What was forgotten keeps its addresses until then.
   if (!(await collectAll(world))) return;
 }

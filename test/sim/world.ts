@@ -20,11 +20,16 @@ import { Runtime } from "./runtime.ts";
 import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
-/** Three in one world of so many, else two. */
+/** One world of so many has three nodes, else two, and one has hardly more addresses than pods: there nodes share blocks. */
 const THREE_NODES_IN = 4;
+const TIGHT_IN = 3;
+const POOLS = {
+  wide: { "pool-4": "10.65.0.0/28", "pool-6": "fd00:65::/124", "extra-4": "10.66.0.0/29", "extra-6": "fd00:66::/125" },
+  tight: { "pool-4": "10.65.0.0/29", "pool-6": "fd00:65::/125", "extra-4": "10.66.0.0/30", "extra-6": "fd00:66::/126" },
+} as const;
 const TICK_MS = 1_000;
 /** An address is free again so long after DEL, while nothing is wrong: the collector of leaks, which would free it too, takes longer. */
-const RELEASE_MS = 20_000;
+const RELEASE_MS = 13_000;
 /** No answer to a CNI request may take longer, whatever befalls other objects. */
 const ANSWER_MS = 120_000;
 
@@ -38,6 +43,7 @@ export class Violation extends Error {
 
 export class World {
   readonly seed: number;
+  readonly tight: boolean;
   readonly faults: ReadonlySet<FaultKind>;
   readonly clock = new SimClock();
   readonly store = new MemoryStore({ wallMs: () => this.clock.wallMs(), historyLimit: 400 });
@@ -61,9 +67,13 @@ export class World {
   constructor(seed: number, faults: readonly FaultKind[]) {
     this.seed = seed;
     this.faults = new Set(faults);
+    this.tight = seed % TIGHT_IN === 0;
     this.choices = new Random(seed);
     this.network = new Random(seed ^ 0x5eed);
-    this.nodes = Array.from({ length: seed % THREE_NODES_IN === 0 ? 3 : 2 }, (_, i) => new SimNode(this, i + 1));
+    this.nodes = Array.from(
+      { length: this.tight || seed % THREE_NODES_IN === 0 ? 3 : 2 },
+      (_, i) => new SimNode(this, i + 1),
+    );
     this.runtimes = this.nodes.map((node) => new Runtime(this, node));
     this.birds = new Birds(this);
   }
@@ -135,6 +145,11 @@ export class World {
     this.#releasing.set(handle, { node, boot: node.boot, wellMs: 0 });
   }
 
+  /** Whether addresses are due that were not freed yet. */
+  get isReleasing(): boolean {
+    return this.#releasing.size > 0;
+  }
+
   /** Looks once a second at what is due. */
   async #keepTime(): Promise<void> {
     while (!this.ended) {
@@ -171,17 +186,12 @@ export class World {
   }
 
   async begin(): Promise<void> {
-    for (const [name, cidr, blockSize] of [
-      ["pool-4", "10.65.0.0/28", 30],
-      ["pool-6", "fd00:65::/124", 126],
-      ["extra-4", "10.66.0.0/29", 30],
-      ["extra-6", "fd00:66::/125", 126],
-    ] as const)
+    for (const [name, cidr] of Object.entries(POOLS[this.tight ? "tight" : "wide"]))
       await this.store.create("IPPool", {
         apiVersion: "projectcalico.org/v3",
         kind: "IPPool",
         metadata: { name },
-        spec: { cidr, blockSize },
+        spec: { cidr, blockSize: cidr.includes(":") ? 126 : 30 },
       });
     for (const name of NAMESPACES)
       await this.store.create("Namespace", {
