@@ -14,7 +14,7 @@ lab-kubernetes: build
 lab-down: build
 	@bin/calico-lab down --name $(NAME)
 
-# SUITES="unit kernel" runs those alone.
+# SUITES="unit kernel" runs those alone; SEEDS=20000 SUITES=sim simulates so many clusters.
 test: setup-test build check
 	@$(BUN) tools/test.ts $(SUITES)
 

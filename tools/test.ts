@@ -12,6 +12,7 @@ const SUITES: readonly Suite[] = [
   { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
   { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
   { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
+  { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },
   { name: "kernel", paths: ["test/kernel"], timeoutSeconds: 120 },
   { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180 },
   { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300 },

@@ -5,6 +5,7 @@
  * that starts before it is refused with `gone`. Faults are injected only on request, and are those of a real datastore: a lost
  * request, an answer lost after the write was done, and watches that end, break or start too far back.
  */
+import { copyJson } from "../lib/copy.ts";
 import { formatTimestampSeconds } from "../lib/timestamp.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
@@ -105,7 +106,7 @@ export class MemoryStore implements Store {
   ): Promise<Resource<K> | undefined> {
     return this.#run("get", key.kind, key, options.signal, () => {
       const object = this.#find(key);
-      return object === undefined ? undefined : structuredClone(object);
+      return object === undefined ? undefined : copyJson(object);
     });
   }
 
@@ -118,7 +119,7 @@ export class MemoryStore implements Store {
       for (const [text, object] of this.#objects) {
         if (this.#kinds.get(text) !== kind || !hasLabels(object, options.labels)) continue;
         if (options.namespace !== undefined && object.metadata.namespace !== options.namespace) continue;
-        items.push(structuredClone(object) as Resource<K>);
+        items.push(copyJson(object) as Resource<K>);
       }
       items.sort((a, b) => compareText(placeText(a.metadata), placeText(b.metadata)));
       return { items, revision: String(this.#revision) };
@@ -229,7 +230,7 @@ export class MemoryStore implements Store {
       if (change.kind !== kind) continue;
       batch.push({
         type: change.type,
-        object: structuredClone(change.object) as Resource<K>,
+        object: copyJson(change.object) as Resource<K>,
         revision: String(change.revision),
       });
     }
@@ -280,11 +281,11 @@ export class MemoryStore implements Store {
     this.#objects.set(formatKey(key), object);
     this.#kinds.set(formatKey(key), key.kind);
     this.#record({ revision: this.#revision, kind: key.kind, type, object });
-    return structuredClone(object);
+    return copyJson(object);
   }
 
   #remove(key: Key): void {
-    const object = structuredClone(this.#expect("delete", key));
+    const object = copyJson(this.#expect("delete", key));
     object.metadata.resourceVersion = String(++this.#revision);
     this.#objects.delete(formatKey(key));
     this.#kinds.delete(formatKey(key));

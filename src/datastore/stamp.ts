@@ -4,6 +4,7 @@
  *
  * `resourceVersion` is not part of a stamped object: each store adds its own.
  */
+import { copyJson } from "../lib/copy.ts";
 import { KINDS, type Kind } from "../model/kind.ts";
 import { type Key, formatKey } from "../model/key.ts";
 import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
@@ -61,7 +62,7 @@ export function stampAnnotated<K extends Kind>(
   stored: Resource<K>,
   annotations: Readonly<Record<string, string | null>>,
 ): Resource<K> {
-  const copy = structuredClone(stored);
+  const copy = copyJson(stored);
   delete copy.metadata.resourceVersion;
   const merged: Record<string, string> = { ...copy.metadata.annotations };
   for (const [name, value] of Object.entries(annotations)) {
@@ -82,7 +83,7 @@ export function hasLabels(
 }
 
 function copyOf<K extends Kind>(key: Key<K>, object: Resource<K>): Resource<K> {
-  const copy = structuredClone(object);
+  const copy = copyJson(object);
   delete copy.metadata.resourceVersion;
   if (key.namespace !== undefined) copy.metadata.namespace = key.namespace;
   return copy;

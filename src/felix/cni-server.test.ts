@@ -163,3 +163,20 @@ test("ADD of a pod whose policy the kernel refuses fails at once with the reason
   expect(done).toContain("release c1 releasing");
   await close();
 });
+
+test("ADD sets no host end up while the kernel cannot be programmed, and gives everything back", async () => {
+  const { ask, done, close } = await bench(
+    { add: () => void done.push("set up") },
+    { refused: "nftables: Cannot read table inet calico: ENOBUFS" },
+  );
+  expect(await ask("ADD", "c1")).toMatchObject({
+    ok: false,
+    error: {
+      msg: "calico node cannot program the kernel: the pod gets no interface",
+      details: "nftables: Cannot read table inet calico: ENOBUFS",
+    },
+  });
+  expect(done).not.toContain("set up");
+  expect(done).toContain("release c1 releasing");
+  await close();
+});

@@ -230,6 +230,7 @@ export class CniServer {
     try {
       if (attachment.wired) {
         await this.#supersede(attachment);
+        this.#refuseWhileFailing();
         wiring.add(attachment);
         pipeline.attach(attachment.record);
         await this.#awaitRules(attachment);
@@ -240,6 +241,17 @@ export class CniServer {
       await this.#undo(attachment);
       throw error;
     }
+  }
+
+  /** While a driver fails as a whole it is not known what is in the kernel: no host end is set up that nothing may close. */
+  #refuseWhileFailing(): void {
+    const { refused } = this.#options.pipeline;
+    if (refused !== undefined)
+      throw new CniRefusal(
+        CNI_TRY_AGAIN_LATER,
+        "calico node cannot program the kernel: the pod gets no interface",
+        refused,
+      );
   }
 
   /**
@@ -279,6 +291,7 @@ export class CniServer {
     if (!attachment.wired) return resultOf(attachment);
     const { pipeline, wiring } = this.#options;
     if (wiring.check(attachment).length > 0) {
+      this.#refuseWhileFailing();
       // The routes to the interface go with it: they are made anew with the new one.
       pipeline.detach(attachment.record.interface);
       wiring.add(attachment);

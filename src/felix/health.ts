@@ -70,7 +70,8 @@ export function serveHealth(
   address: { readonly host: string; readonly port: number },
   sources: HealthSources,
 ): Promise<Listener & { readonly port: number | undefined }> {
-  const registry = metrics(sources);
+  // Made when somebody asks: the platform's own metrics watch the event loop from then on.
+  let registry: Registry | undefined;
   const json = (status: number, body: unknown): Response =>
     new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
@@ -100,8 +101,10 @@ export function serveHealth(
         withoutEffect: sources.withoutEffect(),
         endpoints: [...sources.pipeline.program.endpoints.keys()],
       });
-    if (pathname === "/metrics")
+    if (pathname === "/metrics") {
+      registry ??= metrics(sources);
       return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
+    }
     return json(404, { error: "not found", paths: ["/liveness", "/readiness", "/status", "/metrics"] });
   });
 }

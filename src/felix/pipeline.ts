@@ -11,7 +11,7 @@ import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Memory } from "../host/memory.ts";
 import type { Random } from "../host/random.ts";
-import { invariant } from "../lib/bug.ts";
+import { BugError, invariant } from "../lib/bug.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey, type Key } from "../model/key.ts";
@@ -137,11 +137,14 @@ export class Pipeline {
   async readPod(key: Key<"Pod">): Promise<Resource<"Pod"> | undefined> {
     const syncer = this.#syncer;
     invariant(syncer !== undefined, "the pipeline was not started");
-    const signal = AbortSignal.timeout(READ_POD_MS);
+    const late = new AbortController();
+    const done = new AbortController();
+    void this.#options.clock.sleep(READ_POD_MS, done.signal).then(() => late.abort());
     try {
-      return await syncer.read(key, { signal });
+      return await syncer.read(key, { signal: late.signal });
     } catch (error) {
-      if (error instanceof StoreError && signal.aborted)
+      // A store whose caller gave up rejects with the reason for that.
+      if (late.signal.aborted && !(error instanceof BugError))
         throw new StoreError(
           "unavailable",
           "Pod",
@@ -149,6 +152,8 @@ export class Pipeline {
           `Cannot get ${formatKey(key)}: no answer within ${READ_POD_MS} ms`,
         );
       throw error;
+    } finally {
+      done.abort();
     }
   }
 

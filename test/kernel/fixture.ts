@@ -1,8 +1,14 @@
-/** fixture: network namespaces of one test, with names that no other run has, removed whatever happens. */
+/**
+ * fixture: network namespaces of one test, with names that no other run has, removed whatever happens; on the machine's own kernel, and, for
+ * tests that send no packets, on the fake one too: what both must answer is one test body.
+ */
+import { describe } from "bun:test";
 import { openSys } from "../../src/host/bun/sys.ts";
 import type { Sys } from "../../src/host/sys.ts";
+import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { canOwnTables } from "../../src/kernel/nftables/client.ts";
 import { withNamespace } from "../../src/kernel/netns.ts";
+import { runFake } from "./fake-commands.ts";
 
 export interface Namespace {
   readonly name: string;
@@ -25,19 +31,33 @@ export function execute(command: readonly string[], input = ""): string {
   return result.stdout.toString();
 }
 
-/** Makes one namespace (with its loopback up) for each name and removes them afterwards. */
-export function withNamespaces<const N extends readonly string[]>(
+/** A kernel on which a test runs. */
+export interface Kernel {
+  readonly name: "real" | "fake";
+  readonly sys: Sys;
+  /** The caller removes it. */
+  makeNamespace(purpose: string): Namespace;
+  removeNamespace(namespace: Namespace): void;
+  withNamespaces: WithNamespaces;
+}
+
+type WithNamespaces = <const N extends readonly string[]>(
   names: N,
   run: (...namespaces: { [I in keyof N]: Namespace }) => void,
-): void {
-  const made: Namespace[] = [];
-  try {
-    for (const name of names) made.push(makeNamespace(name));
-    // The mapped tuple has exactly one namespace for each name.
-    run(...(made as unknown as { [I in keyof N]: Namespace }));
-  } finally {
-    for (const namespace of made) removeNamespace(namespace);
-  }
+) => void;
+
+/** Makes one namespace (with its loopback up) for each name and removes them afterwards. */
+function withNamespacesOf(kernel: Pick<Kernel, "makeNamespace" | "removeNamespace">): WithNamespaces {
+  return (names, run) => {
+    const made: Namespace[] = [];
+    try {
+      for (const name of names) made.push(kernel.makeNamespace(name));
+      // The mapped tuple has exactly one namespace for each name.
+      run(...(made as unknown as { [I in keyof typeof names]: Namespace }));
+    } finally {
+      for (const namespace of made) kernel.removeNamespace(namespace);
+    }
+  };
 }
 
 /** The caller removes it. */
@@ -58,9 +78,41 @@ export function removeNamespace({ name }: Namespace): void {
   execute(["ip", "netns", "delete", name]);
 }
 
+const real = { name: "real", sys, makeNamespace, removeNamespace } as const;
+export const REAL: Kernel = { ...real, withNamespaces: withNamespacesOf(real) };
+export const withNamespaces: WithNamespaces = REAL.withNamespaces;
+
+function fakeKernel(): Kernel {
+  const kernel = new FakeKernel();
+  const { sys: own } = kernel.startProcess();
+  let made = 0;
+  const parts = {
+    name: "fake" as const,
+    sys: own,
+    makeNamespace: (purpose: string): Namespace => {
+      const name = `${purpose}-${++made}`;
+      const path = `/var/run/netns/${name}`;
+      const namespace = kernel.addNamespace(path);
+      const enter: Namespace["enter"] = (run) => withNamespace(own, path, run);
+      const run: Namespace["run"] = (command) => enter(() => runFake(own, namespace, command));
+      run(["ip", "link", "set", "lo", "up"]);
+      return { name, path, enter, run };
+    },
+    removeNamespace: ({ path }: Namespace): void => kernel.removeNamespace(path),
+  };
+  return { ...parts, withNamespaces: withNamespacesOf(parts) };
+}
+
+export const FAKE: Kernel = fakeKernel();
+
+/** The tests once for each kernel: where they differ, the fake is wrong. */
+export function onBothKernels(tests: (kernel: Kernel) => void): void {
+  for (const kernel of [REAL, FAKE]) describe(`${kernel.name} kernel`, () => tests(kernel));
+}
+
 /** Whether the kernel of this machine lets a socket own a table that stays when it closes. */
-export function kernelOwnsTables(): boolean {
+export function kernelOwnsTables(kernel: Kernel = REAL): boolean {
   let owns = false;
-  withNamespaces(["probe"], (namespace) => (owns = namespace.enter(() => canOwnTables(sys))));
+  kernel.withNamespaces(["probe"], (namespace) => (owns = namespace.enter(() => canOwnTables(kernel.sys))));
   return owns;
 }

@@ -6,13 +6,13 @@ import { printCommands, printTable } from "../../src/kernel/nftables/print.ts";
 import { addrBytes, parseAddr } from "../../src/net/addr.ts";
 import { bytesToHex } from "../../src/lib/bytes.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import { type Namespace, sys, withNamespaces } from "./fixture.ts";
+import { type Kernel, type Namespace, onBothKernels, REAL } from "./fixture.ts";
 
 const TABLE: TableId = { family: "inet", name: "calico-test" };
 
-function withTable(run: (client: NftablesClient, namespace: Namespace) => void): void {
-  withNamespaces(["nft"], (namespace) => {
-    const client = namespace.enter(() => new NftablesClient(sys, TABLE));
+function withTable(run: (client: NftablesClient, namespace: Namespace) => void, kernel: Kernel = REAL): void {
+  kernel.withNamespaces(["nft"], (namespace) => {
+    const client = namespace.enter(() => new NftablesClient(kernel.sys, TABLE));
     try {
       run(client, namespace);
     } finally {
@@ -207,23 +207,6 @@ describe("what is written", () => {
     });
   });
 
-  test("is read back as the same objects", () => {
-    withTable((client) => {
-      expect(client.read()).toBeUndefined();
-      client.commit(COMMANDS);
-      expect(client.writes).toBe(1);
-      const state = client.read();
-      expect(state?.chains.get("web")).toEqual({ base: undefined, rules: [] });
-      expect(state?.chains.get("forward")?.base).toEqual({ hook: "forward", priority: -7, policy: "drop" });
-      expect(state?.chains.get("forward")?.rules.map((one) => one.rule)).toEqual(RULES.map(([wanted]) => wanted));
-      for (const [name, wanted] of Object.entries(SETS)) {
-        const found = state?.sets.get(name);
-        expect(found?.is).toEqual(wanted.is);
-        expect(sorted(found?.elements ?? [])).toEqual(sorted(wanted.elements));
-      }
-    });
-  });
-
   test("what nft makes of its own text is read as the same objects", () => {
     withTable((client, namespace) => {
       client.commit(SAME_FROM_TEXT);
@@ -291,123 +274,143 @@ describe("what is not ours to say", () => {
   });
 });
 
-describe("transactions", () => {
-  test("are all or nothing, and the error names the command", () => {
+onBothKernels((kernel) => {
+  test("is read back as the same objects", () => {
     withTable((client) => {
-      client.commit([{ do: "add-table" }, { do: "add-chain", chain: "a", base: undefined }]);
-      const commands: NftCommand[] = [
-        { do: "add-chain", chain: "b", base: undefined },
-        { do: "add-rule", chain: "b", rule: rule(undefined, { op: "lookup", set: "none", register: 0, not: false }) },
-        { do: "delete-chain", chain: "never" },
-      ];
-      try {
-        client.commit(commands);
-        expect.unreachable();
-      } catch (error) {
-        if (!(error instanceof NftCommitError)) throw error;
-        expect({ index: error.index, errno: error.errno, command: error.command }).toEqual({
-          index: 1,
-          errno: ENOENT,
-          command: commands[1] as NftCommand,
-        });
-        expect(error.message).toBe(
-          'Cannot add rule to chain "b" (command 1 of the transaction) in table inet calico-test: ENOENT (no such file or directory)',
-        );
-      }
-      expect([...(client.read()?.chains.keys() ?? [])]).toEqual(["a"]);
-      expect(client.writes).toBe(1);
-    });
-  });
-
-  test("a loop of chains is refused as a whole", () => {
-    withTable((client) => {
-      const jump = (chain: string): NftRule => rule(undefined, { op: "verdict", verdict: { type: "jump", chain } });
-      const commands: NftCommand[] = [
-        { do: "add-table" },
-        { do: "add-chain", chain: "a", base: { hook: "forward", priority: 0, policy: "accept" } },
-        { do: "add-chain", chain: "b", base: undefined },
-        { do: "add-rule", chain: "a", rule: jump("b") },
-        { do: "add-rule", chain: "b", rule: jump("b") },
-      ];
-      expect(() => client.commit(commands)).toThrow(KernelError);
       expect(client.read()).toBeUndefined();
-    });
-  });
-
-  test("nothing to do is nothing sent", () => {
-    withTable((client) => {
-      client.commit([]);
-      expect(client.writes).toBe(0);
-    });
-  });
-
-  test("rules, elements, sets, chains and the table go again", () => {
-    withTable((client) => {
       client.commit(COMMANDS);
-      client.commit([
-        { do: "flush-chain", chain: "forward" },
-        ...Object.entries(SETS).map(([set, { is, elements }]): NftCommand => ({
-          do: "delete-elements",
-          set,
-          is,
-          elements: elements.slice(0, 1),
-        })),
-      ]);
+      expect(client.writes).toBe(1);
       const state = client.read();
-      expect(state?.chains.get("forward")?.rules).toEqual([]);
-      for (const [name, { elements }] of Object.entries(SETS))
-        expect(sorted(state?.sets.get(name)?.elements ?? [])).toEqual(sorted(elements.slice(1)));
-      client.commit([
-        ...Object.keys(SETS).map((set): NftCommand => ({ do: "delete-set", set })),
-        { do: "delete-chain", chain: "web" },
-      ]);
-      expect([...(client.read()?.sets.keys() ?? [])]).toEqual([]);
-      client.commit([{ do: "delete-table" }]);
-      expect(client.read()).toBeUndefined();
-      client.commit([{ do: "add-table" }, { do: "delete-table" }, { do: "add-table" }]);
-      expect(client.read()).toEqual({ flags: [], owner: undefined, chains: new Map(), sets: new Map() });
-    });
+      expect(state?.chains.get("web")).toEqual({ base: undefined, rules: [] });
+      expect(state?.chains.get("forward")?.base).toEqual({ hook: "forward", priority: -7, policy: "drop" });
+      expect(state?.chains.get("forward")?.rules.map((one) => one.rule)).toEqual(RULES.map(([wanted]) => wanted));
+      for (const [name, wanted] of Object.entries(SETS)) {
+        const found = state?.sets.get(name);
+        expect(found?.is).toEqual(wanted.is);
+        expect(sorted(found?.elements ?? [])).toEqual(sorted(wanted.elements));
+      }
+    }, kernel);
   });
 
-  test("ranges may be added beside, between and after one another, one transaction each", () => {
-    withTable((client, namespace) => {
-      const is = SETS["networks"]?.is;
-      if (is === undefined) throw new Error("no set");
-      client.commit([{ do: "add-table" }, { do: "add-set", set: "r", is }]);
-      const ranges = [
-        range("00000006", "0000000a"),
-        range("00000001", "00000005"),
-        range("0000000b", "0000000b"),
-        range("00000000", "00000000"),
-        range("fffffff0", "ffffffff"),
-        range("ffffffef", "ffffffef"),
-      ];
-      for (const element of ranges) client.commit([{ do: "add-elements", set: "r", is, elements: [element] }]);
-      expect(sorted(client.read()?.sets.get("r")?.elements ?? [])).toEqual(sorted(ranges));
-      expect(namespace.run(["nft", "list", "set", "inet", "calico-test", "r"]).replace(/\s+/g, " ")).toContain(
-        "elements = { 0.0.0.0, 0.0.0.1-0.0.0.5, 0.0.0.6-0.0.0.10, 0.0.0.11, 255.255.255.239, 255.255.255.240/28 }",
-      );
-      for (const element of ranges.slice(1))
-        client.commit([{ do: "delete-elements", set: "r", is, elements: [element] }]);
-      expect(client.read()?.sets.get("r")?.elements).toEqual(ranges.slice(0, 1));
+  describe("transactions", () => {
+    test("are all or nothing, and the error names the command", () => {
+      withTable((client) => {
+        client.commit([{ do: "add-table" }, { do: "add-chain", chain: "a", base: undefined }]);
+        const commands: NftCommand[] = [
+          { do: "add-chain", chain: "b", base: undefined },
+          { do: "add-rule", chain: "b", rule: rule(undefined, { op: "lookup", set: "none", register: 0, not: false }) },
+          { do: "delete-chain", chain: "never" },
+        ];
+        try {
+          client.commit(commands);
+          expect.unreachable();
+        } catch (error) {
+          if (!(error instanceof NftCommitError)) throw error;
+          expect({ index: error.index, errno: error.errno, command: error.command }).toEqual({
+            index: 1,
+            errno: ENOENT,
+            command: commands[1] as NftCommand,
+          });
+          expect(error.message).toBe(
+            'Cannot add rule to chain "b" (command 1 of the transaction) in table inet calico-test: ENOENT (no such file or directory)',
+          );
+        }
+        expect([...(client.read()?.chains.keys() ?? [])]).toEqual(["a"]);
+        expect(client.writes).toBe(1);
+      }, kernel);
     });
-  });
 
-  test("ten thousand elements, and one more", () => {
-    withTable((client) => {
-      const is: NftSet = { key: ["ipv4_addr"], interval: false, verdictMap: false };
-      const elements = Array.from({ length: 10_000 }, (_, i) => one((0x0a000000 + i).toString(16).padStart(8, "0")));
-      client.commit([
-        { do: "add-table" },
-        { do: "add-set", set: "s", is },
-        { do: "add-elements", set: "s", is, elements },
-      ]);
-      client.commit([{ do: "add-elements", set: "s", is, elements: [one("0b000000")] }]);
-      const found = client.read()?.sets.get("s")?.elements ?? [];
-      expect(found.length).toBe(10_001);
-      expect(sorted(found)).toEqual([...elements, one("0b000000")]);
-      client.commit([{ do: "delete-elements", set: "s", is, elements }]);
-      expect(client.read()?.sets.get("s")?.elements).toEqual([one("0b000000")]);
+    test("a loop of chains is refused as a whole", () => {
+      withTable((client) => {
+        const jump = (chain: string): NftRule => rule(undefined, { op: "verdict", verdict: { type: "jump", chain } });
+        const commands: NftCommand[] = [
+          { do: "add-table" },
+          { do: "add-chain", chain: "a", base: { hook: "forward", priority: 0, policy: "accept" } },
+          { do: "add-chain", chain: "b", base: undefined },
+          { do: "add-rule", chain: "a", rule: jump("b") },
+          { do: "add-rule", chain: "b", rule: jump("b") },
+        ];
+        expect(() => client.commit(commands)).toThrow(KernelError);
+        expect(client.read()).toBeUndefined();
+      }, kernel);
+    });
+
+    test("nothing to do is nothing sent", () => {
+      withTable((client) => {
+        client.commit([]);
+        expect(client.writes).toBe(0);
+      }, kernel);
+    });
+
+    test("rules, elements, sets, chains and the table go again", () => {
+      withTable((client) => {
+        client.commit(COMMANDS);
+        client.commit([
+          { do: "flush-chain", chain: "forward" },
+          ...Object.entries(SETS).map(([set, { is, elements }]): NftCommand => ({
+            do: "delete-elements",
+            set,
+            is,
+            elements: elements.slice(0, 1),
+          })),
+        ]);
+        const state = client.read();
+        expect(state?.chains.get("forward")?.rules).toEqual([]);
+        for (const [name, { elements }] of Object.entries(SETS))
+          expect(sorted(state?.sets.get(name)?.elements ?? [])).toEqual(sorted(elements.slice(1)));
+        client.commit([
+          ...Object.keys(SETS).map((set): NftCommand => ({ do: "delete-set", set })),
+          { do: "delete-chain", chain: "web" },
+        ]);
+        expect([...(client.read()?.sets.keys() ?? [])]).toEqual([]);
+        client.commit([{ do: "delete-table" }]);
+        expect(client.read()).toBeUndefined();
+        client.commit([{ do: "add-table" }, { do: "delete-table" }, { do: "add-table" }]);
+        expect(client.read()).toEqual({ flags: [], owner: undefined, chains: new Map(), sets: new Map() });
+      }, kernel);
+    });
+
+    test("ranges may be added beside, between and after one another, one transaction each", () => {
+      withTable((client, namespace) => {
+        const is = SETS["networks"]?.is;
+        if (is === undefined) throw new Error("no set");
+        client.commit([{ do: "add-table" }, { do: "add-set", set: "r", is }]);
+        const ranges = [
+          range("00000006", "0000000a"),
+          range("00000001", "00000005"),
+          range("0000000b", "0000000b"),
+          range("00000000", "00000000"),
+          range("fffffff0", "ffffffff"),
+          range("ffffffef", "ffffffef"),
+        ];
+        for (const element of ranges) client.commit([{ do: "add-elements", set: "r", is, elements: [element] }]);
+        expect(sorted(client.read()?.sets.get("r")?.elements ?? [])).toEqual(sorted(ranges));
+        if (kernel.name === "real")
+          expect(namespace.run(["nft", "list", "set", "inet", "calico-test", "r"]).replace(/\s+/g, " ")).toContain(
+            "elements = { 0.0.0.0, 0.0.0.1-0.0.0.5, 0.0.0.6-0.0.0.10, 0.0.0.11, 255.255.255.239, 255.255.255.240/28 }",
+          );
+        for (const element of ranges.slice(1))
+          client.commit([{ do: "delete-elements", set: "r", is, elements: [element] }]);
+        expect(client.read()?.sets.get("r")?.elements).toEqual(ranges.slice(0, 1));
+      }, kernel);
+    });
+
+    test("ten thousand elements, and one more", () => {
+      withTable((client) => {
+        const is: NftSet = { key: ["ipv4_addr"], interval: false, verdictMap: false };
+        const elements = Array.from({ length: 10_000 }, (_, i) => one((0x0a000000 + i).toString(16).padStart(8, "0")));
+        client.commit([
+          { do: "add-table" },
+          { do: "add-set", set: "s", is },
+          { do: "add-elements", set: "s", is, elements },
+        ]);
+        client.commit([{ do: "add-elements", set: "s", is, elements: [one("0b000000")] }]);
+        const found = client.read()?.sets.get("s")?.elements ?? [];
+        expect(found.length).toBe(10_001);
+        expect(sorted(found)).toEqual([...elements, one("0b000000")]);
+        client.commit([{ do: "delete-elements", set: "s", is, elements }]);
+        expect(client.read()?.sets.get("s")?.elements).toEqual([one("0b000000")]);
+      }, kernel);
     });
   });
 });

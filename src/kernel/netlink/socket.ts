@@ -56,12 +56,14 @@ export interface Answers {
   readonly done: ReadonlySet<number>;
 }
 
+/** One for all sockets: what is received is read before anything else is. */
+const RECEIVED = new Uint8Array(BUFFER_BYTES);
+
 export class NetlinkSocket {
   /** Requests are written here between `begin` and `exchange`. */
   readonly writer = new Writer();
   readonly #sys: Sys;
   readonly #fd: number;
-  readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #sendBytes = 0;
   #sequence = 0;
   #writes = 0;
@@ -284,13 +286,13 @@ export class NetlinkSocket {
   /** Visits the messages of one datagram; false when there is none. */
   #receive(op: string, object: string, visit: (message: Message) => void): boolean {
     for (;;) {
-      const length = this.#sys.receive(this.#fd, this.#buffer, MSG_DONTWAIT | MSG_TRUNC);
+      const length = this.#sys.receive(this.#fd, RECEIVED, MSG_DONTWAIT | MSG_TRUNC);
       if (length === -EINTR) continue;
       if (length === -EAGAIN) return false;
       checkResult(op, object, length);
-      if (length > this.#buffer.length)
-        throw new KernelError(op, object, EMSGSIZE, `an answer of ${length} bytes is over ${this.#buffer.length}`);
-      if (!eachMessage(this.#buffer.subarray(0, length), visit))
+      if (length > RECEIVED.length)
+        throw new KernelError(op, object, EMSGSIZE, `an answer of ${length} bytes is over ${RECEIVED.length}`);
+      if (!eachMessage(RECEIVED.subarray(0, length), visit))
         throw new KernelError(op, object, EPROTO, "the kernel's answer is malformed");
       return true;
     }

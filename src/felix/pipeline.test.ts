@@ -1,0 +1,37 @@
+import { expect, test } from "bun:test";
+import { Loop } from "../dataplane/loop.ts";
+import { MemoryStore } from "../datastore/memory.ts";
+import { StoreError } from "../datastore/store.ts";
+import { VirtualClock } from "../lib/virtual-clock.ts";
+import { DatastoreGate } from "./datastore-gate.ts";
+import { Pipeline } from "./pipeline.ts";
+
+test("a Pod that the datastore does not answer for in time is a refusal that says so, by the clock of the node", async () => {
+  const clock = new VirtualClock();
+  const store = new MemoryStore();
+  store.setFault((step) => (step.verb === "get" ? clock.sleep(60_000).then(() => undefined) : undefined));
+  const report = (): void => {};
+  const watcher = { watch: () => ({ close: () => {} }) };
+  const pipeline = new Pipeline({
+    node: "n1",
+    store,
+    loop: new Loop({ drivers: [], clock, watcher, auditIntervalMs: 1e9, report }),
+    clock,
+    random: { fraction: () => 0.5, uuid: () => "" },
+    report,
+    memory: { trim: () => {} },
+    gate: new DatastoreGate(report),
+    onBgp: () => {},
+    observe: () => {},
+    onInSync: () => {},
+  });
+  pipeline.start();
+  const read = pipeline.readPod({ kind: "Pod", namespace: "a", name: "p" }).then(
+    () => "answered",
+    (error: unknown) => error,
+  );
+  const error = await clock.until(read);
+  expect(error).toBeInstanceOf(StoreError);
+  expect(String(error)).toContain("Cannot get Pod/a/p: no answer within 2000 ms");
+  await pipeline.stop();
+});
