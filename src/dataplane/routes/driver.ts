@@ -200,12 +200,18 @@ export class RoutesDriver implements Driver {
     if (ids.length === 0) return false;
     // The news may be older than what has been written since: an interface is made, set up and routed at once. But the kernel takes the
     // routes of an interface that goes down away without a word.
-    const link = this.#client.linkByName(news.link.name);
-    return ids.some((id) => {
-      const kernel = this.#tracker.have.get(id)?.kernel;
-      if (link?.up !== true) return kernel !== undefined;
-      return this.#tracker.isPending(id) || kernel?.interfaceIndex !== link.index || !this.#isThere(kernel);
-    });
+    try {
+      const link = this.#client.linkByName(news.link.name);
+      return ids.some((id) => {
+        const kernel = this.#tracker.have.get(id)?.kernel;
+        if (link?.up !== true) return kernel !== undefined;
+        return this.#tracker.isPending(id) || kernel?.interfaceIndex !== link.index || !this.#isThere(kernel);
+      });
+    } catch (error) {
+      // Not known: then all of it is read, and what the kernel refuses then is retried.
+      if (error instanceof KernelError) return true;
+      throw error;
+    }
   }
 
   plan(): readonly PlannedChange[] {
