@@ -1,6 +1,6 @@
 /**
- * A faulty API server, seen by one node: pods keep their network and policy, what changes meanwhile is enforced as soon as it
- * can be known, CNI answers, and the daemon neither spins nor dies. The other node and the kubelets talk to the real server.
+ * A faulty API server, as seen by one node: pods keep their network and policy, changes are enforced as soon as they can be known, CNI
+ * answers, and the daemon neither spins nor dies. The other node and the kubelets use the real server.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -310,7 +310,7 @@ describe("a faulty API server", () => {
     await cluster.kubectl(["delete", "ippools", ...pools.map(([name]) => name)]);
   });
 
-  test("watches that say nothing for ever are asked for anew", async () => {
+  test("watches that stay silent forever are replaced", async () => {
     await awaitReach(pods.toggled, toggledIsOpen, RECOVERY_S);
     await api.make({ kind: "stalled" });
     await toggle();
@@ -323,7 +323,7 @@ describe("a faulty API server", () => {
 });
 
 describe("a daemon that starts while the API server is faulty", () => {
-  test("keeps what the kernel enforces, says what is wrong, and begins when it can", async () => {
+  test("keeps what the kernel enforces, reports the error, and starts when it can", async () => {
     await api.make({ kind: "refuse", with: [{ ...UNAVAILABLE, message: "not today" }] });
     await api.restartNode();
     await waitFor("the word of readiness", 30, async () => (await readiness()).includes("503: not today"), readiness);

@@ -152,7 +152,7 @@ function check(
   if (errors.length > 0) throw invalid(type, object.metadata.name ?? "", errors);
 }
 
-/** What is told in place of a custom kind's rules when the schema has too much against the object for them to run. */
+/** Reported in place of a custom kind's rules when the schema has too many errors in the object for them to run. */
 const UNCHECKED: FieldError = {
   field: "<nil>",
   reason: "Invalid",

@@ -1,7 +1,7 @@
 /**
- * fault-proxy: a TLS proxy before kube-apiserver that does to `calico node` what networks, load balancers and busy servers do.
+ * fault-proxy: a TLS proxy in front of kube-apiserver that injects the faults of networks, load balancers and busy servers for `calico node`.
  *
- * A process of its own in the fabric's namespace. `fault.ts` starts it and tells it over a unix socket which fault it makes.
+ * A separate process in the fabric's namespace. `fault.ts` starts it and sets the fault over a unix socket.
  * Usage: bun fault-proxy.ts CONFIG (a JSON file, `ProxyConfig`)
  */
 import { createServer } from "node:https";

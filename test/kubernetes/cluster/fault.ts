@@ -1,8 +1,7 @@
 /**
- * fault: a kube-apiserver that is slow, busy, broken or half gone, for the `calico node` of one node; everybody else talks to the
- * real one as before.
+ * fault: a kube-apiserver that is slow, busy, broken or partly down, for the `calico node` of one node; all other clients use the real one.
  *
- * `fault-proxy.ts` stands between them; here it is started and told what to do, and its account of the requests is read.
+ * `fault-proxy.ts` is between them; this file starts and controls it, and reads its log of requests.
  */
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { issued, writeKubeconfig } from "./certificates.ts";
