@@ -222,7 +222,7 @@ export function familiesDiffer(answers: readonly Answer[]): boolean {
   return families.size === 2 && !equal(fate(4), fate(6));
 }
 
-/** The verdict and what decided, in the operator's words: `denied: no ingress rule of NetworkPolicy a/b, which selects it, matched`. */
+/** The verdict and what decided, for the operator: `denied: no ingress rule of NetworkPolicy a/b, which selects it, matched`. */
 export function describeVerdict({ action, reason }: Verdict, cluster: Cluster): string {
   const word = action === "allow" ? "allowed" : "denied";
   switch (reason.type) {

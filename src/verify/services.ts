@@ -39,7 +39,7 @@ export interface Service {
   readonly selector: Readonly<Record<string, string>> | undefined;
   /** Headless: its name resolves to its backends; it has no address of its own. */
   readonly isHeadless: boolean;
-  /** The name that it stands for, of a Service of type ExternalName. */
+  /** The external name of a Service of type ExternalName. */
   readonly externalName: string | undefined;
   /** Packets from outside keep their source. */
   readonly keepsSource: boolean;
@@ -189,7 +189,7 @@ export interface World {
 
 /** One place where the packet may come out. */
 export interface Outlet {
-  /** undefined: an address that is no pod's. */
+  /** undefined: the address is not a pod's. */
   readonly pod: { readonly namespace: string; readonly name: string } | undefined;
   readonly addresses: readonly Addr[];
   readonly traffic: Traffic;
