@@ -1,4 +1,4 @@
-/** main: the first argument of calico-lab → the embedded API or the cluster, loaded lazily; nothing else. */
+/** main: picks the embedded API or the cluster by the first argument of calico-lab, and loads it lazily. */
 import { endOnBug } from "../src/host/bun/bug.ts";
 
 async function main(args: readonly string[]): Promise<number> {

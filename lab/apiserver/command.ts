@@ -53,7 +53,7 @@ export async function runApiServerCommand(args: readonly string[]): Promise<numb
 
 async function serve(options: Options): Promise<void> {
   const server = await start(options);
-  // Whoever reads that it serves may end it at once.
+  // A reader of this line may end the server at once.
   const signal = awaitSignal();
   for (const url of server.urls) console.log(`Serving ${url}`);
   await signal;

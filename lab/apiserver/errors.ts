@@ -1,5 +1,5 @@
 /**
- * ApiError: a refusal as Kubernetes words it: HTTP code, machine-readable reason, message, details.
+ * ApiError: an error answer in Kubernetes' format: HTTP code, machine-readable reason, message, details.
  *
  * `details.kind` is the kind in validation errors and the plural resource elsewhere.
  * Source: apimachinery pkg/api/errors.

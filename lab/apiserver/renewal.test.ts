@@ -65,7 +65,7 @@ test.each(["127.0.0.1:0", "[::1]:0"])(
   },
 );
 
-test("certificates that cannot be renewed are tried again, and the server goes on meanwhile", async () => {
+test("a failed renewal of certificates is retried, and the server keeps running", async () => {
   let days = 0;
   const data = `${directory}/broken`;
   const server = await runApiServer({

@@ -121,7 +121,7 @@ test("the status of a pod takes labels and annotations too, and no spec", async 
 });
 
 describe("watching", () => {
-  test("resumes after a restart from where it was, and is told when that is too long ago", async () => {
+  test("resumes after a restart from where it was, and gets an error when that is too old", async () => {
     const small = new TestServer({ storageLimits: { changes: 8, changeBytes: 1 << 20 } });
     try {
       await small.start();
@@ -236,7 +236,7 @@ test("a namespace in its end takes nothing new and waits for its pods", async ()
   expect(types(await gone)).toBe("ADDED DELETED");
 });
 
-describe("what is refused in words", () => {
+describe("requests that are refused with a message", () => {
   test("server-side apply", async () => {
     const reply = await server.call("PATCH", `${MAPS}/x?fieldManager=k`, configMap("x"), {
       type: "application/apply-patch+yaml",
@@ -250,7 +250,7 @@ describe("what is refused in words", () => {
       true,
     ]);
   });
-  test("a form that nobody serves", async () => {
+  test("a media type that is not served", async () => {
     expect((await server.call("GET", MAPS, undefined, { accept: "text/html" })).status).toBe(406);
     expect((await server.call("POST", MAPS, configMap("x"), { type: "text/plain" })).status).toBe(415);
   });

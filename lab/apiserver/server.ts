@@ -37,7 +37,7 @@ export interface ApiServerOptions {
   readonly inNamespace?: <T>(path: string, action: () => T) => T;
   /** Milliseconds since 1970; the machine's clock when absent. */
   readonly nowMs?: () => number;
-  /** Told of failures of the server itself. */
+  /** Called for failures of the server itself. */
   readonly report?: (message: string) => void;
 }
 
@@ -86,7 +86,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
   const servers: RunningListener[] = [];
   /** Listen no more, but serve those who were connected when a certificate was renewed. */
   const retired: RunningListener[] = [];
-  /** Whoever is connected stays so; new connections see the new certificate. */
+  /** Existing connections continue; new ones get the new certificate. */
   const renew = async (): Promise<void> => {
     if (nowMs() < credentials.renewAtMs) return;
     const renewed = openPki();
@@ -132,7 +132,7 @@ async function listenAt(
   handler: Handler,
   pair: KeyPair,
 ): Promise<RunningListener> {
-  // Bodies beyond the API's limit are refused in its words; beyond this one the connection ends.
+  // Bodies beyond the API's limit are refused with its message; beyond this one the connection ends.
   const maxBodyBytes = 8 * MAX_BODY_BYTES;
   const open = (): Promise<RunningListener> =>
     listenHttps({

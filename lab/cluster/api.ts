@@ -1,4 +1,4 @@
-/** api: the lab's way to its Kubernetes API: plain requests with the kubeconfig's credentials. */
+/** api: the lab's client of its Kubernetes API: plain requests with the kubeconfig's credentials. */
 import { readFileSync } from "node:fs";
 import { parseKubeconfig } from "../../src/datastore/kubernetes/kubeconfig.ts";
 import { networkWords } from "../../src/host/network-words.ts";
@@ -31,7 +31,7 @@ export class LabApi {
     this.#tls = tls?.ca === undefined ? {} : { ca: tls.ca };
   }
 
-  /** Rejects with ApiError for an answer that is no success, with CommandError when there is none. */
+  /** Rejects with ApiError for an unsuccessful answer, with CommandError when there is no answer. */
   async request<T = unknown>(
     method: string,
     path: string,

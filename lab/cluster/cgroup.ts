@@ -15,7 +15,7 @@ function cgroupPath(name: string): string {
   return `${cgroupMount()}/${name}`;
 }
 
-/** Runs `spawn` with this process inside the cgroup, so that the child is born there; then goes back. */
+/** Runs `spawn` with this process inside the cgroup, so that the child starts there; then returns to its own. */
 export function spawnIn<T>(cgroup: string, spawn: () => T): T {
   const home = ownCgroup();
   mkdirSync(cgroupPath(cgroup), { recursive: true });

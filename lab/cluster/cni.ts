@@ -23,7 +23,7 @@ export interface Sandbox {
   readonly namespace: string;
   readonly pod: string;
   readonly uid: string;
-  /** What its containers' host ports mean, for the plugin that asks for it. Absent: none. */
+  /** The containers' host ports, for the plugin with that capability. Absent: none. */
   readonly portMappings?: readonly PortMapping[];
 }
 
@@ -74,7 +74,7 @@ async function execute(
     const error = JSON.parse(stdout) as { msg?: string; details?: string };
     words = [error.msg, error.details].filter((text) => text !== undefined && text !== "").join("; ");
   } catch {
-    // The plugin died without an error object: its own words must do.
+    // The plugin died without an error object: report its output.
   }
   throw new CniFailure(`plugin type=${JSON.stringify(plugin["type"])} failed (${command.toLowerCase()}): ${words}`);
 }
@@ -97,7 +97,7 @@ function environmentOf(sandbox: Sandbox): Record<string, string> {
   };
 }
 
-/** The plugin's entry of the list, as a runtime completes it: what it asks for by its capabilities, and the result before it. */
+/** The plugin's entry of the list, completed as by a runtime: what its capabilities request, and the previous result. */
 function configOf(
   list: ConfigList,
   plugin: Readonly<Record<string, unknown>>,

@@ -104,7 +104,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
         );
       exitCode = await enter(found.netnsPath, command);
     });
-  // `main` starts it; here it is known by name alone.
+  // `main` starts it; here only its name is known.
   program.addCommand(commandOf("calico-lab apiserver", "The embedded Kubernetes-compatible API of the lab."));
   subcommandOf(program, "supervise", "", { hidden: true })
     .option(...NAME_OPTION)
@@ -115,7 +115,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
   return (await runProgram(program, args, (error) => error instanceof CommandError)) || exitCode;
 }
 
-/** Ctrl-C says what is left and how to remove it, and exits as a shell expects: 128 and the signal's number. */
+/** On Ctrl-C, reports what is left and how to remove it, and exits as a shell expects: 128 plus the signal's number. */
 async function withoutInterruption<T>(name: string, work: () => Promise<T>): Promise<T> {
   const interrupted = (signal: "SIGINT" | "SIGTERM"): void => {
     const option = name === "lab" ? "" : ` --name ${name}`;
@@ -128,7 +128,7 @@ async function withoutInterruption<T>(name: string, work: () => Promise<T>): Pro
   try {
     return await work();
   } catch (error) {
-    // The signal ended a command that was run, too: what it says comes first.
+    // The signal also ended a running command: let its output come first.
     await Bun.sleep(10);
     throw error;
   } finally {
@@ -136,7 +136,7 @@ async function withoutInterruption<T>(name: string, work: () => Promise<T>): Pro
   }
 }
 
-/** Ranges that the lab itself uses, or that are no pod's. */
+/** Ranges that the lab itself uses, or that pods cannot have. */
 const TAKEN: readonly (readonly [string, string])[] = [
   [SUBNET4, "the lab's fabric"],
   [SUBNET6, "the lab's fabric"],
@@ -151,7 +151,7 @@ const TAKEN: readonly (readonly [string, string])[] = [
   ["ff00::/8", "multicast addresses"],
 ];
 
-/** Refuses at once what the API would refuse when half of the lab is made, or what would break the lab. */
+/** Refuses early what the API would refuse when the lab is half created, or what would break the lab. */
 function checkPools(pools: readonly Prefix[]): void {
   const overlap = (a: Prefix, b: Prefix): boolean =>
     prefixFamily(a) === prefixFamily(b) && (prefixCovers(a, b) || prefixCovers(b, a));

@@ -1,8 +1,8 @@
 /**
  * control-plane: the programs that make up the lab's API: our embedded one, or Kubernetes' own from PATH (`--api kubernetes`).
  *
- * Kubernetes' API server listens on this machine's loopback; the nodes, which are on a network of their own, reach it through
- * `calico-lab forward`. etcd lies behind a Unix socket; its port for peers, which it has none of, is inside the fabric.
+ * Kubernetes' API server listens on this machine's loopback; the nodes, which are on a separate network, reach it through
+ * `calico-lab forward`. etcd listens on a Unix socket; its unused port for peers is inside the fabric.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { openCredentials } from "../pki/certificates.ts";
@@ -12,14 +12,14 @@ import { labExecutable } from "./executables.ts";
 import { inNetns, type Layout, netnsPath } from "./layout.ts";
 import { CommandError, run, tryRun } from "./run.ts";
 
-/** Both APIs give services addresses of these. */
+/** Both APIs assign service addresses from these. */
 export const SERVICES4 = "10.96.0.0/16";
 export const SERVICES6 = "fd00:96::/112";
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager"] as const;
-/** The oldest etcd whose watches carry progress; without it kube-apiserver 1.34 ends watches that ask for bookmarks. */
+/** The oldest etcd whose watches have progress notifications; without them kube-apiserver 1.34 ends watches that ask for bookmarks. */
 const OLDEST_ETCD = [3, 5, 13] as const;
 
-/** The port on loopback, chosen once, so that a kubeconfig stays true when the API is started again. */
+/** The port on loopback, chosen once, so that a kubeconfig stays valid when the API restarts. */
 export function hostPort(layout: Layout): number {
   const file = `${layout.directory}/api-port`;
   if (existsSync(file)) return Number(readFileSync(file, "utf8"));
@@ -30,7 +30,7 @@ export function hostPort(layout: Layout): number {
   return port;
 }
 
-/** Throws a CommandError that names what is missing, before anything is made. */
+/** Throws a CommandError that names what is missing, before anything is created. */
 export function checkPrograms(): void {
   const missing = PROGRAMS.filter((program) => Bun.which(program) === null);
   const advice = '"make lab-kubernetes" builds them and starts the lab with them';
@@ -49,7 +49,7 @@ export function checkPrograms(): void {
     );
 }
 
-/** Certificates, keys and kubeconfigs of Kubernetes' own API server, which reads renewed ones by itself; the embedded one makes its own. To be repeated, so that certificates that end soon are renewed. */
+/** Certificates, keys and kubeconfigs of Kubernetes' own API server, which reloads renewed ones; the embedded one creates its own. Call repeatedly to renew certificates that expire soon. */
 export function prepareControlPlane(layout: Layout): void {
   if (layout.config.api === "embedded") return;
   prepareDirectories(layout.apiDirectory);
@@ -103,12 +103,12 @@ function etcd(layout: Layout): DaemonSpec {
     name: "lab",
     "data-dir": `${layout.apiDirectory}/etcd`,
     "listen-client-urls": `unix://${etcdSocket(layout)}`,
-    // What it would tell other members must have a port.
+    // The advertised address must have a port.
     "advertise-client-urls": "http://127.0.0.1:2379",
     "listen-peer-urls": peer,
     "initial-advertise-peer-urls": peer,
     "initial-cluster": `lab=${peer}`,
-    // A lab's objects may be lost with the machine.
+    // A lab's objects need not survive the machine.
     "unsafe-no-fsync": "true",
     "log-level": "warn",
   };
@@ -127,7 +127,7 @@ function apiserver(layout: Layout): DaemonSpec {
     "bind-address": "127.0.0.1",
     "secure-port": String(hostPort(layout)),
     "advertise-address": layout.apiHost,
-    // The address that it would write into the service `kubernetes` is not one that it listens on.
+    // It does not listen on the address that it would write into the service `kubernetes`.
     "endpoint-reconciler-type": "none",
     "service-cluster-ip-range": [...(ipv4 ? [SERVICES4] : []), ...(ipv6 ? [SERVICES6] : [])].join(","),
     "service-account-issuer": "https://kubernetes.default.svc",
@@ -139,7 +139,7 @@ function apiserver(layout: Layout): DaemonSpec {
     "token-auth-file": `${layout.apiDirectory}/tokens.csv`,
     "authorization-mode": "RBAC",
     "allow-privileged": "true",
-    // Taints of nodes are the node lifecycle controller's to remove, and that one wants a kubelet's leases.
+    // Only the node lifecycle controller would remove node taints, and it needs a kubelet's leases.
     "disable-admission-plugins": "TaintNodesByCondition",
   };
   return {

@@ -1,6 +1,6 @@
 /**
- * daemon: a process that is kept running: started detached in its cgroup with its own log, started again with backoff when it
- * ends, and adopted (by pid and start time) when the supervisor itself has been started again.
+ * daemon: keeps a process running: starts it detached in its cgroup with its own log, restarts it with backoff when it ends, and adopts it
+ * (by pid and start time) after a restart of the supervisor.
  */
 import { mkdirSync, openSync, closeSync, readFileSync, rmSync } from "node:fs";
 import { spawnIn } from "./cgroup.ts";
@@ -17,7 +17,7 @@ export interface DaemonSpec {
 
 export interface ProcessId {
   readonly pid: number;
-  /** Clock ticks since boot, field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
+  /** Clock ticks since boot, field 22 of /proc/PID/stat: distinguishes a process from a later one with the same pid. */
   readonly startTicks: string;
 }
 
@@ -38,7 +38,7 @@ export function isAlive(id: ProcessId): boolean {
 
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MOST_MS = 5_000;
-/** A process that lived this long is started again without delay. */
+/** A process that lived this long is restarted without delay. */
 const STABLE_MS = 10_000;
 
 export class Daemon {
@@ -67,7 +67,7 @@ export class Daemon {
     return this.#process?.pid;
   }
 
-  /** Starts the process if it should run and does not. */
+  /** Starts the process if it should be running and is not. */
   step(): void {
     const now = performance.now();
     if (this.#process !== undefined) {

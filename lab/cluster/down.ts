@@ -1,4 +1,4 @@
-/** down: removes every trace of a lab, also of one that crashed half made: processes, cgroups, namespaces, files. */
+/** down: removes every trace of a lab, even of one that crashed half created: processes, cgroups, namespaces, files. */
 import { existsSync, rmSync } from "node:fs";
 import { killCgroup } from "./cgroup.ts";
 import { removeNamespaces } from "./fabric.ts";

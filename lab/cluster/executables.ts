@@ -1,4 +1,4 @@
-/** executables: what the lab runs of its own build: itself, and the shipped executable of a node, which lies beside it. */
+/** executables: what the lab runs of its own build: itself, and the node's executable beside it. */
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { CommandError } from "./run.ts";

@@ -1,4 +1,4 @@
-/** fabric: the lab's machines as network namespaces on one bridge, which lies in a namespace of its own. */
+/** fabric: the lab's machines as network namespaces on one bridge, which is in its own namespace. */
 import { existsSync, readdirSync } from "node:fs";
 import {
   BRIDGE,
@@ -31,7 +31,7 @@ function configure(netns: string, commands: readonly string[]): void {
   run(["ip", "-n", netns, "-batch", "-"], `${commands.join("\n")}\n`);
 }
 
-/** An address is there afterwards, whether or not it was. */
+/** Ensures that an address exists. */
 function address(text: string, link: string): string {
   return `addr replace ${text} dev ${link}${text.includes(":") ? " nodad" : ""}`;
 }
@@ -41,7 +41,7 @@ export function missingNamespaces(layout: Layout): readonly NodeLayout[] {
   return layout.nodes.filter((node) => !existsSync(node.netnsPath));
 }
 
-/** Makes what does not exist, and mends what does; may be repeated. */
+/** Creates what does not exist and repairs what does; idempotent. */
 export function makeFabric(layout: Layout): void {
   const { ipv4, ipv6 } = layout.config;
   const made = addNamespace(layout.fabricNetns);
@@ -52,7 +52,7 @@ export function makeFabric(layout: Layout): void {
     ...(ipv6 ? [address(`fd00:30::1/${SUBNET6.split("/")[1]}`, BRIDGE)] : []),
   ]);
   if (made) {
-    // Bridged packets are not the fabric's to filter.
+    // The fabric must not filter bridged packets.
     for (const key of ["iptables", "ip6tables", "arptables"]) {
       if (existsSync(`/proc/sys/net/bridge/bridge-nf-call-${key}`))
         sysctl(layout.fabricNetns, `net.bridge.bridge-nf-call-${key}=0`);
@@ -65,7 +65,7 @@ function makeNode(layout: Layout, node: NodeLayout): void {
   addNamespace(node.netns);
   const port = `port-${node.name}`;
   if (!hasLink(node.netns, NODE_INTERFACE) || !hasLink(layout.fabricNetns, port)) {
-    // Half of a pair whose other half lost its namespace may still be there: the kernel clears a namespace away later.
+    // Half of a pair whose other half lost its namespace may still exist: the kernel cleans up a namespace later.
     tryRun(["ip", "-n", layout.fabricNetns, "link", "del", port]);
     tryRun(["ip", "-n", node.netns, "link", "del", NODE_INTERFACE]);
     run([
@@ -91,7 +91,7 @@ function makeNode(layout: Layout, node: NodeLayout): void {
   ]);
 }
 
-/** Removes every namespace of the lab, whoever made it. */
+/** Removes every namespace of the lab, whichever process created it. */
 export function removeNamespaces(name: string): number {
   let removed = 0;
   if (!existsSync("/run/netns")) return 0;

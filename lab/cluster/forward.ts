@@ -1,16 +1,16 @@
-/** forward: takes the nodes' connections at the API's address on the fabric to the API server on this machine's loopback. */
+/** forward: forwards the nodes' connections from the API's address on the fabric to the API server on this machine's loopback. */
 import { connect, createServer, type Server } from "node:net";
 import { inNetworkNamespace } from "../netns/namespace.ts";
 import { openSys } from "../../src/host/bun/sys.ts";
 import { hostPort } from "./control-plane.ts";
 import { type Layout, API_PORT, netnsPath } from "./layout.ts";
 
-/** Runs until it is ended. Rejects when the address cannot be taken. */
+/** Runs until the process ends. Rejects when it cannot listen on the address. */
 export async function forward(layout: Layout): Promise<never> {
   const port = hostPort(layout);
   const server = createServer({ noDelay: true }, (incoming) => {
     const outgoing = connect({ host: "127.0.0.1", port, noDelay: true });
-    // An end of either side, good or bad, is the end of both.
+    // The end of either side, normal or not, ends both.
     incoming.on("error", () => outgoing.destroy()).on("close", () => outgoing.destroy());
     outgoing.on("error", () => incoming.destroy()).on("close", () => incoming.destroy());
     incoming.pipe(outgoing).pipe(incoming);

@@ -1,8 +1,8 @@
 /**
- * kubelet: what a kubelet and its container runtime do, as little of it as the network needs: for each Pod bound to this node
- * a network namespace, the CNI plugin executed, the first container's command started in it, status and Events reported.
+ * kubelet: the part of a kubelet and its container runtime that the network needs: for each Pod bound to this node, creates a network
+ * namespace, executes the CNI plugin, starts the first container's command in it, and reports status and Events.
  *
- * Containers are processes of this machine in the pod's network namespace; `image` is ignored, and an Event says so.
+ * Containers are processes of this machine in the pod's network namespace; `image` is ignored, which an Event reports.
  */
 import { closeSync, existsSync, openSync } from "node:fs";
 import { type ApiError, type LabApi } from "./api.ts";
@@ -42,7 +42,7 @@ export class Kubelet {
     return this.#node.name;
   }
 
-  /** Registers the Node; may be repeated. */
+  /** Registers the Node; idempotent. */
   async register(): Promise<void> {
     await this.#api.ensure("/api/v1/nodes", {
       apiVersion: "v1",
@@ -52,13 +52,13 @@ export class Kubelet {
     await this.#reportNode(false, "NetworkPluginNotReady", "not asked yet");
   }
 
-  /** All pods bound to this node, as the watch knows them now. */
+  /** All pods bound to this node, as of the watch. */
   setPods(pods: readonly Pod[]): void {
     this.#pods.clear();
     for (const pod of pods) this.#pods.set(pod.metadata.uid ?? "", pod);
   }
 
-  /** Starts what is due; each pod is worked on by one task at a time. */
+  /** Starts the work that is due; one task per pod at a time. */
   step(): void {
     const now = performance.now();
     if (now >= this.#nextStatusMs) {
@@ -230,11 +230,11 @@ export class Kubelet {
     await this.#reportPod(pod, current, "Running", undefined);
   }
 
-  /** A container that ended is started again, or finishes the pod, as restartPolicy says. */
+  /** Restarts a container that ended, or finishes the pod, according to restartPolicy. */
   async #observe(uid: string, pod: Pod, state: PodState): Promise<void> {
     if (isFinished(pod)) return;
     if (!existsSync(state.sandbox.netnsPath)) {
-      // Somebody removed its network namespace: the pod is given a new sandbox, as a kubelet does.
+      // Its network namespace was removed: the pod gets a new sandbox, as from a kubelet.
       await this.#tearDown(uid, undefined);
       return;
     }

@@ -1,4 +1,4 @@
-/** layout: where a lab keeps its things, and the names of everything it makes. Two labs differ in name only. */
+/** layout: a lab's paths, and the names of everything it creates. Two labs differ only in their name. */
 import { createHash } from "node:crypto";
 
 export interface LabConfig {
@@ -67,7 +67,7 @@ export function inNetns(path: string, command: readonly string[]): readonly stri
   return ["nsenter", `--net=${path}`, "--", ...command];
 }
 
-/** Every namespace of the lab begins so; `down` removes what does. */
+/** The prefix of every namespace of the lab; `down` removes all that have it. */
 export function netnsPrefix(name: string): string {
   return `calico-lab.${name}.`;
 }

@@ -1,4 +1,4 @@
-/** pod-state: what the lab's kubelet remembers of a pod sandbox, on disk, so that pods survive the supervisor. */
+/** pod-state: what the lab's kubelet stores about a pod sandbox on disk, so that pods survive the supervisor. */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import type { CniResult, Sandbox } from "./cni.ts";
 import type { ProcessId } from "./daemon.ts";
@@ -16,7 +16,7 @@ export interface PodState {
   readonly startedAt: string;
 }
 
-/** The pods that have a sandbox, or are getting one. */
+/** The pods that have a sandbox, or are about to get one. */
 export function loadPods(directory: string): PodState[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory)

@@ -1,4 +1,4 @@
-/** run: one command to its end, with its words in the error when it fails. */
+/** run: runs one command to its end; the error of a failed one contains its output. */
 export class CommandError extends Error {
   override readonly name = "CommandError";
 }
@@ -28,7 +28,7 @@ export function run(command: readonly string[], input?: string): string {
   return stdout;
 }
 
-/** Polls until the condition holds; rejects naming what was waited for. */
+/** Polls until the condition holds; on timeout rejects with what was waited for. */
 export async function waitFor(
   what: string,
   seconds: number,

@@ -7,7 +7,7 @@ type Node = Resource<"Node">;
 
 export class Scheduler {
   readonly #api: Pick<LabApi, "request">;
-  /** By uid of the Pod the node that it was given, until the watch says so too: it fills its node from the first. */
+  /** By uid of the Pod, the node that it was bound to, until the watch shows the binding, so that it counts for its node at once. */
   readonly #given = new Map<string, string>();
 
   constructor(api: Pick<LabApi, "request">) {
@@ -35,7 +35,7 @@ export class Scheduler {
     }
   }
 
-  /** What is refused is decided anew. */
+  /** A refused binding is decided again. */
   async #bind(pod: Pod, node: string): Promise<void> {
     const { name, namespace } = pod.metadata;
     const binding = {

@@ -10,7 +10,7 @@ import { CommandError } from "./run.ts";
 import { nodeDaemons, stateFile, type SupervisorState } from "./supervisor.ts";
 import { runningSupervisor, sessionsUp, unreadyNodes } from "./up.ts";
 
-/** How long the API may take: a status is for people who wait. */
+/** How long the API may take, as an operator is waiting for the status. */
 const API_TIMEOUT_MS = 3_000;
 
 export interface LabStatus {
@@ -38,7 +38,7 @@ export interface LabStatus {
     readonly cniConfDir: string;
   }[];
   readonly apiPid: number | undefined;
-  /** What is missing or not ready, a text for each; `lab up` brings back what is missing. */
+  /** What is missing or not ready, one text each; `lab up` restores what is missing. */
   readonly problems: readonly string[];
   readonly pods: readonly {
     readonly namespace: string;
@@ -112,7 +112,7 @@ function missingParts(layout: Layout, daemons: SupervisorState["daemons"]): stri
   return problems;
 }
 
-/** What of the lab the API lacks, or why it cannot be told. */
+/** The lab's objects that the API lacks, or why it cannot be read. */
 async function apiProblems(layout: Layout): Promise<readonly string[]> {
   if (!existsSync(layout.kubeconfig)) return [`${layout.kubeconfig} is gone`];
   const api = new LabApi(layout.kubeconfig, API_TIMEOUT_MS);

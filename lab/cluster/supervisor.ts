@@ -1,6 +1,6 @@
 /**
- * supervisor: one process for each lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and
- * the scheduler. Its death touches none of them; the next one adopts what runs.
+ * supervisor: one process per lab: keeps the API, the node daemons and BIRD running, and is the kubelet of every node and the scheduler.
+ * Its death does not affect them; the next supervisor adopts what is running.
  */
 import { existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { kubernetesCredentials } from "../../src/datastore/kubernetes/credentials.ts";
@@ -26,7 +26,7 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
       name: `${node.name}-calico`,
       cgroup: `${layout.cgroup}/${node.name}/calico`,
       ready: () => existsSync(layout.nodeKubeconfig),
-      // By its name alone, as upstream's `calicoctl node status` looks for it.
+      // Under this name upstream's `calicoctl node status` finds the process.
       command: inNetns(node.netnsPath, [
         "env",
         `PATH=${links(layout)}:${process.env["PATH"] ?? ""}`,
@@ -43,7 +43,7 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
       name: `${node.name}-bird`,
       cgroup: `${layout.cgroup}/${node.name}/bird`,
       ready: () => existsSync(node.birdConfiguration),
-      // -R: started again after a crash, it keeps the routes that it finds of itself until its peers have spoken.
+      // -R: restarted after a crash, it keeps its own routes in the kernel until its peers have announced theirs.
       command: inNetns(node.netnsPath, [
         "bird",
         "-f",
@@ -59,7 +59,7 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
   ];
 }
 
-/** What `status` reads: written when it changes. */
+/** The state that `status` reads, written when it changes. */
 export interface SupervisorState {
   readonly daemons: Readonly<Record<string, { readonly pid: number | undefined; readonly restarts: number }>>;
 }
@@ -68,7 +68,7 @@ export function stateFile(layout: Layout): string {
   return `${layout.directory}/state.json`;
 }
 
-/** A directory of the lab for names of the node's executable. */
+/** The lab's directory with links to the node's executable. */
 function links(layout: Layout): string {
   return `${layout.directory}/bin`;
 }
@@ -100,7 +100,7 @@ export async function supervise(layout: Layout): Promise<never> {
   throw new CommandError("the supervisor ended by itself");
 }
 
-/** A failure is said, and made good by the next check: certificates are renewed long before they end. */
+/** A failure is reported and retried by the next check: certificates are renewed long before they expire. */
 function renewCertificates(layout: Layout): void {
   try {
     prepareControlPlane(layout);

@@ -1,4 +1,4 @@
-/** up: makes a lab and waits until it works: namespaces, supervisor, API, pools, nodes, sessions of BIRD. May be repeated. */
+/** up: creates a lab and waits until it works: namespaces, supervisor, API, pools, nodes, BIRD sessions. Idempotent. */
 import { existsSync, mkdirSync, openSync, closeSync, rmSync } from "node:fs";
 import { CRDS } from "../../src/model/kinds/crds.ts";
 import { parseAddr } from "../../src/net/addr.ts";
@@ -17,14 +17,14 @@ function configFile(layout: Layout): string {
   return `${layout.directory}/lab.json`;
 }
 
-/** The lab's configuration, if it has been made. */
+/** The lab's configuration, if the lab exists. */
 export function readConfig(name: string): LabConfig | undefined {
   return readJson<LabConfig>(
     configFile(layoutOf({ name, nodes: 0, ipv4: true, ipv6: false, pools: [], api: "embedded" })),
   );
 }
 
-/** Makes the lab, or brings back what somebody removed from it. */
+/** Creates the lab, or restores what was removed from it. */
 export async function up(wanted: LabConfig, progress: (text: string) => void): Promise<Layout> {
   const existing = readConfig(wanted.name);
   if (existing !== undefined && JSON.stringify(existing) !== JSON.stringify(wanted)) {
@@ -73,8 +73,8 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
 }
 
 /**
- * Ends processes whose network namespace, or whose kubeconfig, somebody removed, so that they are started again in the new ones. A node
- * without its namespace is a machine that was lost: it forgets its pods, which are started anew.
+ * Ends processes whose network namespace or kubeconfig was removed, so that they restart with the new ones. A node without its namespace is
+ * a lost machine: its pod state is dropped, and its pods start again.
  */
 async function endWhatLostItsPlace(layout: Layout, progress: (text: string) => void): Promise<void> {
   const fabricIsLost = !existsSync(netnsPath(layout.fabricNetns));
@@ -128,7 +128,7 @@ export function runningSupervisor(layout: Layout): ProcessId | undefined {
   return id !== undefined && isAlive(id) ? id : undefined;
 }
 
-/** The lab's other processes go on: the next supervisor adopts them. */
+/** The lab's other processes continue: the next supervisor adopts them. */
 async function stopSupervisor(layout: Layout): Promise<void> {
   const id = runningSupervisor(layout);
   if (id === undefined) return;
@@ -198,7 +198,7 @@ async function missingNodes(layout: Layout, api: LabApi): Promise<readonly NodeL
   return layout.nodes.filter(({ name }) => !nodes.has(name));
 }
 
-/** What is wrong with the Nodes that are not Ready, a text for each. */
+/** The errors of the Nodes that are not Ready, one text each. */
 export async function unreadyNodes(layout: Layout, api: LabApi): Promise<readonly string[]> {
   const nodes = await nodeObjects(api);
   return layout.nodes.flatMap(({ name }) => {
@@ -209,7 +209,7 @@ export async function unreadyNodes(layout: Layout, api: LabApi): Promise<readonl
   });
 }
 
-/** Every mesh session of the node is established, as BIRD itself says. */
+/** Whether every mesh session of the node is established, according to BIRD. */
 export function sessionsUp(layout: Layout, node: NodeLayout): boolean {
   const { exitCode, stdout } = tryRun(["birdc", "-s", node.birdSocket, "show", "protocols"]);
   if (exitCode !== 0) return false;

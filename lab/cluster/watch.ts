@@ -1,4 +1,4 @@
-/** watch: a live copy of one collection of the API: list, then watch, for ever. */
+/** watch: a live copy of one collection of the API: lists, then watches, indefinitely. */
 import type { Kind } from "../../src/model/kind.ts";
 import { formatKey } from "../../src/model/key.ts";
 import type { Resource } from "../../src/model/resource.ts";

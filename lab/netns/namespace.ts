@@ -1,10 +1,10 @@
-/** Namespace: the thread in another network namespace for the time of one synchronous action, so that a socket opened there stays there. */
+/** Namespace: runs one synchronous action with the thread in another network namespace; a socket opened there stays there. */
 import { closeSync, openSync } from "node:fs";
 import type { Sys } from "../../src/host/sys.ts";
 
 const CLONE_NEWNET = 0x40000000;
 
-/** Runs the action inside the network namespace of the file and comes back, also when the action throws. */
+/** Runs the action inside the network namespace of the file and returns to the own one, even when the action throws. */
 export function inNetworkNamespace<T>(sys: Sys, path: string, action: () => T): T {
   const home = openSync("/proc/thread-self/ns/net", "r");
   try {

@@ -1,8 +1,8 @@
 /**
- * Certificates: an API server's own authority, serving certificate and admin token, made with `openssl` and kept in the data directory.
+ * Certificates: an API server's own authority, serving certificate and admin token, created with `openssl` and stored in the data directory.
  *
- * The serving certificate is made anew when the names or addresses that it must carry change, and when two thirds of its life are over.
- * The authority outlives every lab; its key and the token stay, so that kubeconfigs stay true.
+ * The serving certificate is renewed when the names or addresses that it must contain change, and after two thirds of its lifetime.
+ * The authority outlives every lab; its key and the token stay, so that kubeconfigs stay valid.
  */
 import { X509Certificate } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ export interface Credentials {
   readonly certificate: string;
   readonly key: string;
   readonly adminToken: string;
-  /** When `openCredentials` is to be called again, in ms since 1970: it then renews what ends soon. */
+  /** When to call `openCredentials` again, in ms since 1970: it then renews what expires soon. */
   readonly renewAtMs: number;
 }
 
@@ -24,7 +24,7 @@ const SERVING_DAYS = "365";
 const AUTHORITY = "/CN=calico-apiserver-ca";
 const FIXED_NAMES = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "::1"];
 
-/** Reads the credentials in the directory, making what is missing or ends soon. Throws with openssl's words when it fails. */
+/** Reads the credentials in the directory, creating what is missing or expires soon. Throws with openssl's output when it fails. */
 export function openCredentials(directory: string, hosts: readonly string[], nowMs: number): Credentials {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const path = (name: string): string => join(directory, name);
@@ -49,7 +49,7 @@ export function openCredentials(directory: string, hosts: readonly string[], now
     adopt(path("ca.crt"));
     rmSync(path("serving.names"), { force: true });
   } else if (isDue(path("ca.crt"), nowMs)) {
-    // Of the same name and key: whoever holds the old one trusts what the new one signs.
+    // With the same name and key, so that clients with the old certificate trust what the new one signs.
     openssl([
       "req",
       "-x509",
@@ -109,20 +109,20 @@ function makeServing(path: (name: string) => string, extensions: string): void {
   writePrivate(path("serving.names"), extensions);
 }
 
-/** When two thirds of the certificate's life are over. */
+/** The time after two thirds of the certificate's lifetime. */
 function dueMs(path: string): number {
   const { validFrom, validTo } = new X509Certificate(readFileSync(path, "utf8"));
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
   return from + ((to - from) * 2) / 3;
 }
 
-/** Also when the certificate is of the future: the clock was wrong when it was made. */
+/** Also when the certificate begins in the future, because the clock was wrong when it was created. */
 function isDue(path: string, nowMs: number): boolean {
   const { validFrom } = new X509Certificate(readFileSync(path, "utf8"));
   return nowMs >= dueMs(path) || nowMs < Date.parse(validFrom);
 }
 
-/** The finished file takes its name last, so that a crash leaves none that is half written. */
+/** The complete file is renamed last, so that a crash leaves no partial file. */
 function adopt(path: string): void {
   writePrivate(path, readFileSync(`${path}.new`, "utf8"));
   rmSync(`${path}.new`);

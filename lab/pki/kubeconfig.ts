@@ -1,4 +1,4 @@
-/** Kubeconfig: the file with which kubectl and the product's own programs reach an API server of ours as its administrator. */
+/** Kubeconfig: the file with which kubectl and the product's programs connect to our API server as administrator. */
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { dump } from "js-yaml";
@@ -31,7 +31,7 @@ function formatKubeconfig(content: KubeconfigContent): string {
   });
 }
 
-/** Replaces the file in one step, readable by its owner only. */
+/** Replaces the file atomically, readable only by its owner. */
 export function writeKubeconfig(path: string, content: KubeconfigContent): void {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(`${path}.new`, formatKubeconfig(content), { mode: 0o600 });

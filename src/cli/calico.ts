@@ -1,10 +1,10 @@
-/** calico: the top of the command line: its help, its version, its tab completion, and what to say to a command that does not exist. */
+/** calico: the top level of the command line: help, version, tab completion, and the error for an unknown command. */
 import { CommanderError } from "commander";
 import { versionText } from "../lib/version.ts";
 import { addCommon } from "./common.ts";
 import { commandOf } from "../lib/command-line.ts";
 
-/** Those that `main` starts, each in a file of its own; here they are known by name alone. */
+/** The commands that `main` starts, each in its own file; here only their names are known. */
 const STARTED = [
   ["node", "run the node daemon: policy, routes, CNI server, BIRD's configuration"],
   ["cni", "put the CNI plugins and their configuration in place"],
@@ -13,7 +13,7 @@ const STARTED = [
   ["apiserver", "the embedded Kubernetes-compatible API of the lab (by calico-lab)"],
 ] as const;
 
-/** Answers the exit code: 2 for wrong usage, which is told on standard error. */
+/** Returns the exit code: 2 for a usage error, which is reported on standard error. */
 export async function runCalico(args: readonly string[]): Promise<number> {
   const program = commandOf("calico", "Networking and network policy for Kubernetes.").version(
     versionText().trimEnd(),

@@ -1,4 +1,4 @@
-/** calicoctl: the command line: which subcommands there are, their options and their help. Each runs in a file of its own. */
+/** calicoctl: the command line: subcommands, their options and their help. Each is implemented in its own file. */
 import { CommanderError } from "commander";
 import { StoreError } from "../datastore/store.ts";
 import { FileError } from "../host/files.ts";
@@ -34,7 +34,7 @@ interface WhyFlags {
   readonly kubeconfig?: string;
 }
 
-/** Runs one command; answers its exit code. Everything the operator did wrong is told on standard error with exit code 2. */
+/** Runs one command and returns its exit code. Errors in the input are reported on standard error with exit code 2. */
 export async function runCalicoctl(argv: readonly string[]): Promise<number> {
   let code = 0;
   let running = "calicoctl";
@@ -67,7 +67,7 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
     await program.parseAsync([...argv], { from: "user" });
     return code;
   } catch (error) {
-    // commander has printed what was wrong, or the help that was asked for.
+    // commander has printed the error, or the help.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (!(error instanceof InputError || error instanceof StoreError || error instanceof FileError)) throw error;
     const notes = error instanceof InputError ? error.notes : [];

@@ -130,7 +130,7 @@ function why(source: string, destination: string, output: "text" | "json" = "tex
   });
 }
 
-test("policies, pods of every page, and no Services where none is asked about", async () => {
+test("policies, pods of every page, and no Services where the question needs none", async () => {
   expect(await why("front", "web:80")).toMatchObject({ code: 0, error: "" });
   expect(asked).not.toContain("/api/v1/services");
   expect((await why("front", "other/web:80")).code).toBe(1);
@@ -207,7 +207,7 @@ describe("policies of other kinds", () => {
 
 describe("a right that is missing", () => {
   for (const path of ["/api/v1/pods", "/api/v1/namespaces", "/apis/networking.k8s.io/v1/networkpolicies"]) {
-    test(`to ${path}: nothing can be told`, async () => {
+    test(`to ${path}: no answer is possible`, async () => {
       answers = { ...PLAIN, [path]: 403 };
       await expect(why("front", "web:80")).rejects.toThrow(`the server answered 403: ${path} is refused`);
     });
@@ -235,7 +235,7 @@ describe("a right that is missing", () => {
   });
 });
 
-test("a way to log in that only kubectl knows: what to do instead", async () => {
+test("an authentication method that only kubectl supports: the error names the alternative", async () => {
   const kubeconfig = join(directory, "exec");
   await writeFile(
     kubeconfig,

@@ -1,6 +1,6 @@
 /**
- * Cluster: what `why` reads of a cluster through its API, once: what policy is about, Services where an address or a Service is asked
- * about, and whatever else may decide traffic. It only reads, and what it may not read it says.
+ * Cluster: reads what `why` needs of a cluster through its API, once: what policy applies to, Services where the question is about an address
+ * or a Service, and other objects that may decide traffic. It only reads, and reports what it is not permitted to read.
  */
 import { pageOf } from "../datastore/kubernetes/decode.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
@@ -77,11 +77,11 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   }
 }
 
-/** For the ways to log in that only kubectl knows. */
+/** The alternative for authentication methods that only kubectl supports. */
 const BY_KUBECTL =
   '; or use "kubectl get namespaces,nodes,serviceaccounts,pods,services,endpointslices,networkpolicies -A -o json | calicoctl why -f - …"';
 
-/** Where kubectl looks too: the file that is named, else ~/.kube/config, else the pod that we run in. */
+/** Looks where kubectl does: the given file, else ~/.kube/config, else the pod that we run in. */
 async function accessOf({ kubeconfig, environment }: ClusterOptions): Promise<KubernetesAccess> {
   const files = openFiles();
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
@@ -103,7 +103,7 @@ async function listed<K extends "Pod" | "Namespace" | "KubernetesNetworkPolicy" 
   return (await store.list(kind)).items;
 }
 
-/** Nothing, with a warning, when it may not be read; any other failure is the caller's. */
+/** Returns nothing, with a warning, when reading is not permitted; any other error is rethrown. */
 async function orDoubt<T>(
   list: Promise<readonly T[]>,
   warnings: Warning[],
@@ -121,7 +121,7 @@ async function orDoubt<T>(
 
 const PAGE_SIZE = 500;
 
-/** Every object of a collection, whatever its kind. */
+/** All objects of a collection, of any kind. */
 async function listAt(transport: Transport, kind: string, path: string): Promise<JsonObject[]> {
   const items: JsonObject[] = [];
   let next: string | undefined;
@@ -149,7 +149,7 @@ const OWN_GROUPS = new Set(
   ].filter((group) => group !== "projectcalico.org"),
 );
 
-/** Objects that may decide traffic, of every API group that the server has; what could not be looked at is a warning. */
+/** Objects that may decide traffic, of every API group of the server; one that could not be read is a warning. */
 async function readForeign(transport: Transport, warnings: Warning[]): Promise<ForeignObject[]> {
   const groups = await attempt(
     () => get(transport, "API groups", "/apis"),
@@ -217,7 +217,7 @@ async function get(transport: Transport, what: string, path: string): Promise<Js
   return (await transport.ask({ operation: "get", kind: what, key: undefined, method: "GET", path })) as JsonValue;
 }
 
-/** undefined, after telling why, when the server says no or nothing. */
+/** undefined, after a warning, when the server refuses or does not answer. */
 async function attempt<T>(run: () => Promise<T>, tell: (cause: string) => void): Promise<T | undefined> {
   try {
     return await run();

@@ -1,4 +1,4 @@
-/** Common: the commands that both `calico` and `calicoctl` have: version and tab completion. */
+/** Common: the commands that `calico` and `calicoctl` share: version and tab completion. */
 import { Argument, type Command } from "commander";
 import { versionText } from "../lib/version.ts";
 import { complete, completionScript, SHELLS } from "./completion.ts";

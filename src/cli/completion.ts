@@ -1,15 +1,15 @@
 /**
- * Completion: tab completion for bash, zsh and fish. The shell asks the program itself (the hidden command `complete`), which reads the
- * help of its commands: so what is offered is what they take.
+ * Completion: tab completion for bash, zsh and fish. The shell runs the program itself (the hidden command `complete`), which reads the
+ * help of its commands, so that completion always matches what they accept.
  */
 import { InputError } from "./inventory.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"];
 
-/** The answer that tells the shell to complete names of files. */
+/** The answer that makes the shell complete file names. */
 const FILES = ":files";
 
-/** What the help of one command says that it takes. */
+/** What one command accepts, according to its help. */
 interface Help {
   readonly commands: readonly string[];
   readonly options: readonly Taken[];
@@ -24,7 +24,7 @@ interface Taken {
   readonly choices: readonly string[];
 }
 
-/** Candidates for the last of `words`, one a line, or the sign for names of files. `words` begin behind the name of the program. */
+/** Candidates for the last of `words`, one per line, or `FILES`. `words` begin after the name of the program. */
 export function complete(words: readonly string[]): string {
   const path: string[] = [];
   let help = helpOf(path);
@@ -42,7 +42,7 @@ export function complete(words: readonly string[]): string {
     } else if (help.commands.length > 0) return "";
     else positional++;
   }
-  // bash makes a word of the "=" in --output=json.
+  // bash splits "=" in --output=json into a word of its own.
   const last = words.at(-1) ?? "";
   const current = last === "=" ? "" : last;
   const wanted = help.commands.length > 0 ? help.commands : valuesOf(help.arguments[positional]);

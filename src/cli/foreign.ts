@@ -1,10 +1,10 @@
 /**
  * Foreign: kinds that decide traffic, or may, and that `why` does not understand: the policies of other implementations, of service
- * meshes and of old API versions. Where one of them has a say, no answer is certain.
+ * meshes and of old API versions. Where one of them applies, no answer is certain.
  */
 import type { Warning } from "./inventory.ts";
 
-/** `decides`: it allows, denies or redirects traffic. `hosts`: traffic of nodes alone. `idle`: nothing by itself, whatever its name says. */
+/** `decides`: it allows, denies or redirects traffic. `hosts`: traffic of nodes alone. `idle`: nothing by itself, in spite of its name. */
 type Effect = "decides" | "hosts" | "idle";
 
 const CALICO: Readonly<Record<string, Effect>> = {
@@ -46,10 +46,10 @@ const BY_GROUP: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
   extensions: { NetworkPolicy: "decides" },
 };
 
-/** By group, then by kind; maps, since both are whatever somebody wrote. */
+/** By group, then by kind; maps instead of objects, because both are untrusted text. */
 const KINDS_OF = new Map(Object.entries(BY_GROUP).map(([group, kinds]) => [group, new Map(Object.entries(kinds))]));
 
-/** Groups that serve what others derive from NetworkPolicies: the same thing a second time. */
+/** Groups whose objects are derived from NetworkPolicies: the same policy a second time. */
 const DERIVED = ["controlplane.antrea.io", "stats.antrea.io", "system.antrea.io"];
 
 /** The effect of a kind, or undefined when it has no part in policy. */

@@ -1,4 +1,4 @@
-/** Whatever stands in a manifest, `why` answers or says what is wrong with it: never a fault of its own. */
+/** For any content of a manifest, `why` answers or reports an error in it; it never fails with a bug. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { InputError } from "./inventory.ts";

@@ -1,12 +1,12 @@
-/** Inventory: all that `why` knows of a cluster, from the API or from manifests, and what it does not know. */
+/** Inventory: what `why` knows about a cluster, from the API or from manifests, and what it does not know. */
 import type { ClusterResources } from "../semantics/cluster.ts";
 import type { Resource } from "../model/resource.ts";
 import type { Endpoints, Service } from "../verify/services.ts";
 
-/** What the operator gave cannot be used; the message is for the operator. */
+/** An error in the operator's input; the message is for the operator. */
 export class InputError extends Error {
   override readonly name = "InputError";
-  /** What was noticed before, and may be the cause. */
+  /** Earlier warnings, which may be the cause. */
   readonly notes: readonly string[];
   constructor(message: string, notes: readonly string[] = []) {
     super(message);
@@ -24,7 +24,7 @@ export interface Warning {
   readonly namespaces?: readonly string[] | undefined;
 }
 
-/** A controller of pods: the pods of a cluster name theirs, and in manifests one pod stands for its template. */
+/** A controller of pods: the pods of a cluster refer to theirs, and in manifests one pod represents its template. */
 export interface Workload {
   /** `deployment`, in lower case. */
   readonly kind: string;
@@ -62,7 +62,7 @@ export function kindWord(text: string): string | undefined {
   return ["pod", "service", ...CONTROLLERS].includes(singular) ? singular : undefined;
 }
 
-/** Whether the pod was made by the controller, or stands for its template. */
+/** Whether the pod was created by the controller, or represents its template. */
 export function isOf(pod: Resource<"Pod">, { kind, namespace, name }: Workload): boolean {
   const { metadata } = pod;
   if ((metadata.namespace ?? "default") !== namespace) return false;

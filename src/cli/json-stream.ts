@@ -1,6 +1,6 @@
 /**
  * JSON stream: the objects of a text of JSON, one after the other with or without white space between them, as kubectl reads them. A field
- * given twice in an object is refused: `JSON.parse` would keep the last one in silence.
+ * given twice in an object is refused: `JSON.parse` would silently keep the last one.
  */
 import type { JsonValue } from "../model/schema/json.ts";
 import { type Document, SyntaxFault } from "./yaml.ts";
@@ -26,7 +26,7 @@ export function readJsonStream(text: string): Document[] {
   }
 }
 
-/** `lineOf` is asked only for a text that is wrong: counting lines costs as much as reading. */
+/** `lineOf` is called only for a malformed text: counting lines costs as much as reading. */
 function parse(text: string, lineOf: () => number): JsonValue {
   try {
     return JSON.parse(text) as JsonValue;

@@ -1,12 +1,12 @@
-/** lab: gives `calico lab` and `calico apiserver` over to calico-lab, an executable of its own that no node needs. */
+/** lab: hands `calico lab` and `calico apiserver` over to calico-lab, a separate executable that nodes do not need. */
 import { accessSync, constants } from "node:fs";
 import { dirname } from "node:path";
 import { BugError } from "../lib/bug.ts";
 import { EXIT_FAILED } from "../lib/command-line.ts";
 
 /**
- * Replaces this process by the calico-lab that lies beside the running executable, with these arguments. Standard streams, signals and
- * the exit code are then calico-lab's own. Returns only when it cannot be run: the exit code, after the error on standard error.
+ * Replaces this process by the calico-lab beside the running executable, with these arguments. Standard streams, signals and the exit
+ * code are then calico-lab's. Returns only if it cannot be run: the exit code, after printing the error.
  */
 export function runCalicoLab(command: "lab" | "apiserver", args: readonly string[]): number {
   const path = `${dirname(process.execPath)}/calico-lab`;

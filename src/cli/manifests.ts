@@ -1,8 +1,8 @@
 /**
  * Manifests: the objects of a cluster from files, as kubectl reads them.
  *
- * Refused, naming file and line: text that cannot be read, an object without kind or name, a Pod or template that cannot be understood, the
- * same object twice, and templates of Helm. Kinds that have no part in policy are passed over; those that may are named (`foreign.ts`).
+ * Refused, with file and line: malformed text, an object without kind or name, a malformed Pod or template, the same object twice, and Helm
+ * templates. Kinds that do not affect policy are skipped; those that may are reported (`foreign.ts`).
  */
 import { KINDS } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
@@ -22,7 +22,7 @@ export interface ManifestOptions {
   readonly paths: readonly string[];
   /** Folders below folders too. */
   readonly recursive: boolean;
-  /** Of objects that name none, as with kubectl. */
+  /** The namespace of objects that name none, as with kubectl. */
   readonly namespace: string;
   readonly stdin: () => Promise<Uint8Array>;
 }
@@ -33,7 +33,7 @@ type ReadKind = (typeof READ)[number];
 /** Kinds of the cluster's scope among those of which `why` needs the namespace. */
 const CLUSTER_SCOPE = /^(Staged)?Global|^(Cluster|CiliumClusterwide|Admin|Baseline|HostEndpoint|NetNamespace)/;
 
-/** What the files say so far. */
+/** The content of the files so far. */
 interface Collection {
   readonly objects: { [K in ReadKind]: Resource<K>[] };
   readonly templates: Template[];
@@ -71,7 +71,7 @@ export async function readManifests(options: ManifestOptions): Promise<Inventory
   return inventoryOf(collection, notes);
 }
 
-/** Answers how many documents were no objects. */
+/** Returns the number of documents that are not objects. */
 function readSource(source: Source, collection: Collection, namespace: string): number {
   let without = 0;
   for (const { value, line } of documentsOf(source)) {
@@ -194,7 +194,7 @@ function inventoryOf(
   const pods = withStandIns([...objects.Pod, ...podsOfTemplates(templates, objects.Pod)], whereOf);
   const written = new Set(objects.Namespace.map(({ metadata }) => metadata.name));
   const unknownNamespaces = [...namespaces].filter((name) => !written.has(name));
-  // What kube-apiserver gives every Namespace.
+  // kube-apiserver adds this to every Namespace.
   const named = (metadata: Resource<"Namespace">["metadata"]): Resource<"Namespace"> => ({
     apiVersion: "v1",
     kind: "Namespace",
@@ -224,7 +224,7 @@ function inventoryOf(
   };
 }
 
-/** Endpoints of a Service that has slices say the same a second time. */
+/** Endpoints of a Service that has slices repeat them. */
 function withoutMirrored(slices: readonly Endpoints[], endpoints: readonly Endpoints[]): Endpoints[] {
   const has = new Set(slices.map(({ namespace, service }) => `${namespace}/${service}`));
   return [...slices, ...endpoints.filter(({ namespace, service }) => !has.has(`${namespace}/${service}`))];

@@ -1,4 +1,4 @@
-/** Parties: who is meant by a source or a destination, and by which way a packet comes to a destination whose address is translated. */
+/** Parties: resolves a source or destination, and how a packet reaches a destination whose address is translated. */
 import { formatName } from "../model/key.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
@@ -18,7 +18,7 @@ import { isPlaceholder } from "../verify/unknowns.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
 import type { ObjectTarget, Target } from "./target.ts";
 
-/** Everything that names are looked up in. */
+/** Everything needed to resolve names. */
 export interface Scene {
   readonly inventory: Inventory;
   readonly cluster: Cluster;
@@ -27,14 +27,14 @@ export interface Scene {
   readonly world: World;
 }
 
-/** How a packet came to a destination that is not the one it was sent to. */
+/** How a packet reached a destination other than the one it was sent to. */
 export interface Passage {
   /** `Service shop/web, 80/tcp`. */
   readonly text: string;
-  /** What the sender wrote into the packet; undefined when a Service was named and not its address. */
+  /** The destination in the packet as sent; undefined when a Service was named and not its address. */
   readonly address: Addr | undefined;
   readonly traffic: Traffic;
-  /** Others than pods of the cluster use it too, and the node that takes the packet may put its own address for the sender's. */
+  /** Clients outside the cluster use it too, and the node that receives the packet may replace the sender's address with its own. */
   readonly isExternal: boolean;
   readonly keepsSource: boolean;
 }
@@ -85,7 +85,7 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
   };
 }
 
-/** Throws InputError when nobody is meant. */
+/** Throws InputError when nothing matches. */
 export function sourcesOf(target: Target, scene: Scene): Party[] {
   if (target.type === "address") {
     const translation = isSender(target.addr, scene) ? undefined : translationOf(target.addr, undefined, scene.world);
@@ -104,7 +104,7 @@ function isSender(addr: Addr, { cluster, world }: Scene): boolean {
   return world.nodeAddresses.has(addr) || cluster.pods.some(({ addresses }) => addresses.includes(addr));
 }
 
-/** Throws InputError when nobody is meant, or when nobody would get the packet. */
+/** Throws InputError when nothing matches, or when the packet would reach no pod. */
 export function aimsOf(target: Target, traffic: Traffic | undefined, scene: Scene): Aims {
   const { world, inventory } = scene;
   if (target.type === "object" && target.kind === "service") {
@@ -136,8 +136,8 @@ function aimsThrough(translation: Translation, addr: Addr | undefined, scene: Sc
   if (problem !== undefined)
     throw new InputError(
       addr === undefined
-        ? `Cannot tell: ${problem}`
-        : `Cannot tell about ${addr}, the ${describe(translation)}: ${problem}`,
+        ? `Cannot explain: ${problem}`
+        : `Cannot explain ${addr}, the ${describe(translation)}: ${problem}`,
     );
   const what = service === undefined ? "host port" : `Service ${service.namespace}/${service.name}`;
   const isExternal = via !== "cluster address";
@@ -157,7 +157,7 @@ function aimsThrough(translation: Translation, addr: Addr | undefined, scene: Sc
   });
 }
 
-/** A pod that is listed once for each family is one outlet. */
+/** A pod that is listed once per family is one outlet. */
 function merged(outlets: readonly Outlet[]): Outlet[] {
   const groups = Map.groupBy(outlets, ({ pod, addresses, traffic, asked }) =>
     JSON.stringify([pod?.namespace, pod?.name ?? addresses, traffic, asked]),
@@ -209,7 +209,7 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
   }
 }
 
-/** `; there is shop/web, other/web`: what may have been meant. */
+/** `; there is shop/web, other/web`: suggestions. */
 function orThere(names: readonly string[]): string {
   const found = [...new Set(names)].slice(0, 5);
   return found.length === 0 ? "" : `; there is ${found.join(", ")}`;
@@ -249,7 +249,7 @@ function podsMeant(
   );
 }
 
-/** Whether the pod stands for the template of a controller of this name. */
+/** Whether the pod represents the template of a controller of this name. */
 function isStandIn({ metadata }: Resource<"Pod">, name: string, namespace: string): boolean {
   return (
     metadata.namespace === namespace &&
@@ -258,13 +258,13 @@ function isStandIn({ metadata }: Resource<"Pod">, name: string, namespace: strin
   );
 }
 
-/** Old pods of a controller that have finished say nothing. */
+/** Without old pods of a controller that have finished. */
 function withAddress(pods: readonly Resource<"Pod">[]): readonly Resource<"Pod">[] {
   const live = pods.filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed");
   return live.length > 0 ? live : pods;
 }
 
-/** A pod on its host's network speaks from its node's addresses; policy does not know it as a pod. undefined: it has no address. */
+/** A host-network pod sends from its node's addresses, and policy does not treat it as a pod. undefined: it has no address. */
 function partyOf(resource: Resource<"Pod">, podsByName: ReadonlyMap<string, ClusterPod>): Party | undefined {
   const key = keyOf("Pod", resource);
   const label = formatName(key);

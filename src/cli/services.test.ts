@@ -1,4 +1,4 @@
-/** What `why` makes of addresses that are translated before policy: of Services, node ports and host ports. */
+/** `why` with addresses that are translated before policy: Services, node ports and host ports. */
 import { describe, expect, test } from "bun:test";
 import { deployment, NAMESPACE, ONLY_FRONT, pod, policy, why } from "./test-manifests.ts";
 
@@ -187,7 +187,7 @@ describe("addresses that are translated", () => {
       "a port that the Service lacks",
       "front",
       "10.96.0.7:81",
-      "Cannot tell about 10.96.0.7, the cluster address of Service shop/web: Service shop/web has no such port, only 80/tcp",
+      "Cannot explain 10.96.0.7, the cluster address of Service shop/web: Service shop/web has no such port, only 80/tcp",
     ],
     ["a Service that is not there", "front", "svc/nothing:80", 'Cannot find Service "shop/nothing"'],
     [
@@ -202,7 +202,7 @@ describe("addresses that are translated", () => {
     test(`refused: ${what}`, () => expect(why(ALL, source, destination)).rejects.toThrow(message));
   }
 
-  test("refused: a name outside, and nobody behind", async () => {
+  test("refused: an external name, and a Service without backends", async () => {
     await expect(
       why(
         `${FILES}---\n{apiVersion: v1, kind: Service, metadata: {name: ext}, spec: {type: ExternalName, externalName: db.example.com}}\n`,

@@ -2,7 +2,7 @@
  * Sources: which files `-f` means: a file, standard input (`-`), or a folder, of which kubectl reads the .yaml, .yml and .json files, and
  * those of the folders below it with `-R`.
  *
- * A Helm chart or a kustomize source is no manifest yet: it is named, with what makes manifests of it. Whatever is passed over is told.
+ * A Helm chart or a kustomize source is not a manifest: it is refused, with the command that renders it. Skipped files are reported.
  */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join, normalize } from "node:path";
@@ -12,7 +12,7 @@ export interface Source {
   /** As messages name it. */
   readonly name: string;
   readonly bytes: Uint8Array;
-  /** A folder brought it, not the operator's own word: a file without objects is passed over. */
+  /** Found in a folder, not named by the operator: a file without objects is skipped. */
   readonly fromFolder: boolean;
 }
 
@@ -23,7 +23,7 @@ export interface Sources {
 
 const MANIFEST = /\.(ya?ml|json)$/;
 
-/** Rejects with InputError. A file that is meant twice is read once. */
+/** Rejects with InputError. A file that is named twice is read once. */
 export async function readSources(
   paths: readonly string[],
   recursive: boolean,
@@ -89,7 +89,7 @@ async function holdsManifests(path: string): Promise<boolean> {
   return names.some((name) => MANIFEST.test(name));
 }
 
-/** What to run instead, for a folder whose files are no manifests yet. */
+/** What to run instead, for a folder whose files are not manifests. */
 function sourceOf(path: string, names: readonly string[]): string | undefined {
   if (names.includes("Chart.yaml"))
     return `it is a Helm chart; use "helm template NAME ${path} | calicoctl why -f - …"`;

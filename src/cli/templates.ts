@@ -1,6 +1,6 @@
 /**
- * Templates: pods that manifests will make: one pod stands for each template of a Deployment and its like, named `deployment/NAME`, and a
- * pod that does not run yet stands for itself. Both have placeholders for addresses.
+ * Templates: pods that will be created from manifests: one pod represents each template of a Deployment and similar kinds, named
+ * `deployment/NAME`, and a pod that does not run yet represents itself. Both have placeholders for addresses.
  */
 import { formatParseError } from "../lib/result.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
@@ -44,10 +44,10 @@ export function hasTemplate(apiVersion: string, kind: string): boolean {
   return GROUPS.get(apiVersion.split("/")[0] ?? "")?.includes(kind) === true;
 }
 
-/** The pods that stand for the templates whose pods are not among `pods`. Throws InputError for one that cannot be read. */
+/** The pods that represent the templates whose pods are not among `pods`. Throws InputError for a malformed one. */
 export function podsOfTemplates(templates: readonly Template[], pods: readonly Resource<"Pod">[]): Resource<"Pod">[] {
   return templates.flatMap((template) => {
-    // What another object keeps (the ReplicaSet of a Deployment) is there with its owner.
+    // An owned object (the ReplicaSet of a Deployment) is represented by its owner.
     if (
       ownersOf(objectAt(template.object["metadata"])).some(({ kind }) => kindWord(kind) !== undefined) ||
       pods.some((pod) => isOf(pod, template))
@@ -104,7 +104,7 @@ export function withStandIns(
   });
 }
 
-/** Labels that controllers give their pods, with values that no manifest says. */
+/** Labels that controllers add to their pods, with values that no manifest contains. */
 const ADDED_LATER: Readonly<Record<string, readonly string[]>> = {
   deployment: ["pod-template-hash"],
   statefulset: ["controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"],
@@ -113,7 +113,7 @@ const ADDED_LATER: Readonly<Record<string, readonly string[]>> = {
   cronjob: ["controller-uid", "batch.kubernetes.io/controller-uid", "job-name", "batch.kubernetes.io/job-name"],
 };
 
-/** Policies that ask for labels which pods of the templates will have, nobody knows with which value. */
+/** Policies that match labels which controllers will add to pods of the templates with values that are not known yet. */
 export function laterLabelWarnings(
   templates: readonly Template[],
   policies: readonly Resource<"KubernetesNetworkPolicy">[],

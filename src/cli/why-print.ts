@@ -1,4 +1,4 @@
-/** Why, printed: the answers for people, one block a pair or a summary of many pairs, and for programs. */
+/** Why, printed: the answers for people, one block per pair or a summary of many pairs, and for programs. */
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
 import { type Answer, describeVerdict, familiesDiffer, type Party } from "../verify/explain.ts";
@@ -13,7 +13,7 @@ export interface Pair {
   readonly answers: readonly Answer[];
 }
 
-export interface Report {
+export interface WhyReport {
   readonly pairs: readonly Pair[];
   readonly allowed: boolean;
   /** Why the answer is not certain; empty when it is. */
@@ -25,7 +25,7 @@ export interface Report {
 
 const NO_FAMILY = "denied: they have no address family in common";
 
-export function printText({ pairs, doubts, cluster }: Report, isOne: boolean): string {
+export function printText({ pairs, doubts, cluster }: WhyReport, isOne: boolean): string {
   const lines = isOne
     ? pairs.flatMap((pair) => printPair(pair, cluster, doubts.length > 0))
     : printSummary(pairs, cluster);
@@ -87,7 +87,7 @@ function printSummary(pairs: readonly Pair[], cluster: Cluster): string[] {
   });
 }
 
-/** What becomes of the traffic, and why, on three lines; another for each end that what is not known may turn. */
+/** The verdict on the traffic and the reasons, on three lines; one more for each end where something unknown may change it. */
 function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], cluster: Cluster): string {
   const { egress, ingress, otherwise } = answer;
   const head = `${formatTraffic(answer.traffic)}: ${answer.allowed ? "allowed" : otherwise === undefined ? "denied" : "not known"}`;
@@ -106,7 +106,7 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
  * `{"allowed", "certain", "warnings", "pairs": [{"source", "destination", "through", "answers": [{"source", "destination", "traffic",
  * "allowed", "certain", "egress", "ingress"}]}]}`; an address that is not known is null. Warnings begin with what makes it uncertain.
  */
-export function printJson({ pairs, allowed, doubts, notes, cluster }: Report): string {
+export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport): string {
   const shown = pairs.map(({ source, destination, passage, answers }) => ({
     source: source.label,
     destination: destination.label,

@@ -87,7 +87,7 @@ test("allowed, with the rule as the operator numbers it", async () => {
   );
 });
 
-test("families that differ are told", async () => {
+test("a difference between the families is reported", async () => {
   const { code, out } = await why("client", "redis:22");
   expect(code).toBe(1);
   expect(out).toStartWith("shop/client → shop/redis: partly denied\n");
@@ -175,7 +175,7 @@ for (const [source, destination, message] of [
   ["done", "redis", 'Cannot find an address of pod "shop/done": it has finished (phase Succeeded)'],
   ["empty/", "redis", 'Cannot find a pod with an address in namespace "empty"'],
 ] as const) {
-  test(`${source} → ${destination} cannot be told`, () => expect(why(source, destination)).rejects.toThrow(message));
+  test(`${source} → ${destination} is an error`, () => expect(why(source, destination)).rejects.toThrow(message));
 }
 
 for (const [what, text, message] of [

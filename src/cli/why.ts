@@ -2,7 +2,7 @@
  * Why: `calicoctl why SRC DST[:PORT[/PROTOCOL]]`: whether traffic passes, and which rule decides at each end. Needs no daemon: a kubeconfig
  * or manifests are enough, and it changes nothing.
  *
- * Exit code 0: all that was asked about is allowed. 1: some or all of it is denied. 2: it could not be told, or not with certainty.
+ * Exit code 0: everything in question is allowed. 1: some or all of it is denied. 2: there is no answer, or no certain one.
  */
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import { formatName } from "../model/key.ts";
@@ -25,7 +25,7 @@ export interface WhyOptions {
   /** Namespace of whatever is named without one. */
   readonly namespace: string;
   readonly output: "text" | "json";
-  /** Files and folders of manifests, `-` for standard input; if there are any, no cluster is asked. */
+  /** Files and folders of manifests, `-` for standard input; if there are any, no cluster is read. */
   readonly files: readonly string[];
   /** Folders below folders too. */
   readonly recursive: boolean;
@@ -48,7 +48,7 @@ export async function runWhy(options: WhyOptions): Promise<CommandResult> {
   try {
     return answer(options, source, target, traffic, inventory);
   } catch (error) {
-    // Whoever looks for a pod that is not there wants to know what was not read.
+    // When a pod is not found, the cause may be what could not be read.
     throw error instanceof InputError
       ? new InputError(
           error.message,
@@ -75,7 +75,7 @@ function answer(
     aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
   );
   if (pairs.length === 0)
-    throw new InputError("Cannot find anybody to ask about: source and destination are the same single pod");
+    throw new InputError("Cannot find a pair to explain: source and destination are the same single pod");
   const allDoubts = new Set([
     ...doubts,
     ...pairs.flatMap((pair) => doubtsOf(pair, explain, scene)),
@@ -125,7 +125,7 @@ function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: S
   if (source.pod !== undefined && destination.pod !== undefined && source.label === destination.label) {
     return [
       ...doubts,
-      `${source.label} reaches itself through ${passage.text}: its node translates the source too, and this is not told`,
+      `${source.label} reaches itself through ${passage.text}: its node translates the source too, which is not explained`,
     ];
   }
   if (!passage.isExternal) return doubts;
@@ -155,10 +155,10 @@ function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: S
   return doubts;
 }
 
-/** Stands for the address of a node that no manifest names. */
+/** Represents the address of a node that no manifest contains. */
 const NO_NODE: readonly Addr[] = placeholders(0xff_fff0);
 
-/** Whether another way of the packet has another fate at one end, or one that is not known. */
+/** Whether another path of the packet has another verdict at one end, or an unknown one. */
 function differs(answers: readonly Answer[], others: readonly Answer[], end: "egress" | "ingress"): boolean {
   const actions = (list: readonly Answer[], family: number): string[] =>
     list
@@ -195,7 +195,7 @@ function unknownText(what: string): string {
   return `not known, and it may decide: ${what}`;
 }
 
-/** The warnings that have a say in these pairs. */
+/** The warnings that affect these pairs. */
 function doubtsOfInventory(warnings: readonly Warning[], pairs: readonly Pair[]): string[] {
   const parties = pairs.flatMap(({ source, destination }) => [source, destination]);
   const namespaces = new Set(parties.map(({ pod }) => pod?.namespace));
@@ -209,7 +209,7 @@ function doubtsOfInventory(warnings: readonly Warning[], pairs: readonly Pair[])
     .map(({ text }) => text);
 }
 
-/** What is taken for granted about addresses while the manifests do not say those of all pods and Services. */
+/** What is assumed about addresses where the manifests do not contain those of all pods and Services. */
 function assumptions(
   targets: readonly Target[],
   { resources, services }: Inventory,

@@ -2,8 +2,8 @@
  * YAML: the documents of a text exactly as kubectl reads them, which is YAML 1.1 as `go-yaml` version 2 has it: `yes`, `on` and `y` are
  * booleans, `0777` is octal, base 60 is text, `<<` merges in the order of the lines, and keys become text as in JSON.
  *
- * Stricter in two points, because kubectl would lose in silence what was written: a key given twice in a mapping, and text after a line
- * `...`, are refused.
+ * Stricter in two points, in which kubectl would silently lose content: a key given twice in a mapping, and text after a line `...`, are
+ * refused.
  * Sources: k8s.io/apimachinery pkg/util/yaml (how documents are separated), sigs.k8s.io/yaml goyaml.v2 resolve.go and decode.go.
  */
 import {
@@ -43,7 +43,7 @@ interface Part {
   readonly line: number;
 }
 
-/** Cuts at lines `---`, before anything is parsed, as kubectl does. */
+/** Splits at lines `---`, before anything is parsed, as kubectl does. */
 function separate(text: string): Part[] {
   const lines = text.split("\n");
   const parts: Part[] = [];
@@ -270,7 +270,7 @@ const WORDS = new Map<string, Scalar>([
   ...["inf", "Inf", "INF"].map((word) => [`-.${word}`, Number.NEGATIVE_INFINITY] as const),
 ]);
 
-/** What plain text means. */
+/** The value of a plain scalar. */
 function resolve(text: string): Scalar {
   const word = WORDS.get(text);
   if (word !== undefined) return word;

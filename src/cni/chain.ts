@@ -1,8 +1,8 @@
 /**
- * chain: the reference plugins that follow ours in upstream's list: portmap serves the host ports of pods, bandwidth limits their rates.
+ * chain: the reference plugins that follow ours in upstream's list: portmap implements the host ports of pods, bandwidth limits their rates.
  *
- * Each is taken from the directory of plugins where it is there, or else copied into it from where the distribution installs it, and
- * must speak the version of the list: a runtime would refuse every pod for one that does not.
+ * Each is used from the directory of plugins if it is there, or else copied into it from where the distribution installs it, and must
+ * support the version of the list: a runtime would refuse every pod for one that does not.
  */
 import type { Files } from "../host/files.ts";
 import type { Processes } from "../host/processes.ts";
@@ -10,9 +10,9 @@ import type { Processes } from "../host/processes.ts";
 export interface Chain {
   /** Entries of the configuration list, after ours. */
   readonly plugins: readonly object[];
-  /** What nobody in the list serves: our plugin asks for them, so that a pod that needs them hears of it. */
+  /** Capabilities that no plugin in the list serves: ours declares them, so that a pod that needs them gets a report. */
   readonly unserved: readonly string[];
-  /** For people, one line each. */
+  /** Messages for the operator, one line each. */
   readonly notes: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export async function findChain(options: ChainOptions): Promise<Chain> {
   return { plugins, unserved, notes };
 }
 
-/** Puts the plugin in place if it is not; why it cannot be used, or undefined. */
+/** Installs the plugin if necessary; returns why it cannot be used, or undefined. */
 async function whyNot(
   type: string,
   { files, processes, binDir, source, cniVersion }: ChainOptions,
@@ -81,7 +81,7 @@ async function askVersions(path: string, processes: Processes): Promise<readonly
     const { supportedVersions } = JSON.parse(stdout) as { supportedVersions?: unknown };
     return exitCode === 0 && Array.isArray(supportedVersions) ? supportedVersions.map(String) : undefined;
   } catch {
-    // It cannot be executed, says something else than JSON, or nothing in time.
+    // It cannot be executed, its output is not JSON, or it did not answer in time.
     return undefined;
   }
 }

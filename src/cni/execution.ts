@@ -1,6 +1,6 @@
 /**
- * execution: what every plugin of ours does alike before its own work: the command, the network configuration, its version, and
- * the error object with exit code 1, as the CNI specification says.
+ * execution: the common part of our plugins: reads the command, the network configuration and its version, and prints the error object
+ * with exit code 1, by the CNI specification.
  */
 import {
   CNI_COMMANDS,
@@ -30,7 +30,7 @@ export interface Execution {
   readonly command: CniCommand;
   /** `cniVersion` of the configuration, one of those supported. */
   readonly version: string;
-  /** Network configuration from standard input, as it came. */
+  /** Network configuration from standard input, unchanged. */
   readonly config: Readonly<Record<string, unknown>>;
 }
 
@@ -45,13 +45,13 @@ const NEEDED: Readonly<Record<CniCommand, readonly string[]>> = {
   STATUS: [],
   GC: [],
 };
-/** What is wrong with a value. */
+/** The error for an invalid value. */
 const FORM: Readonly<Record<string, (value: string) => string | undefined>> = {
   CNI_CONTAINERID: whyNotIdentifier,
   CNI_IFNAME: whyNotInterfaceName,
 };
 
-/** What is asked, or the output that ends it already: VERSION, and whatever is wrong with the request. */
+/** The request, or the output that already ends the execution: of VERSION, or an error. */
 export function readExecution(input: PluginInput): Execution | PluginOutput {
   const command = input.environment["CNI_COMMAND"] ?? "";
   if (command === "VERSION")

@@ -1,4 +1,4 @@
-/** install: `calico cni install`: the plugins and their network configuration put where the container runtime looks. */
+/** install: `calico cni install`: installs the plugins and their network configuration where the container runtime looks. */
 import { installLinks, installUnlessForeign, writeStdout } from "../host/bun/install.ts";
 import { openFiles } from "../host/bun/files.ts";
 import { openProcesses } from "../host/bun/processes.ts";
@@ -67,7 +67,7 @@ export function runCniCommand(
       "where the container runtime looks for network configuration (default: etc/cni/net.d below the root)",
     )
     .option("--mtu <bytes>", "MTU of pods; 0 is automatic", "0")
-    // containerd 1 refuses results of 1.1.0; containerd 2 asks STATUS of it only from 1.1.0 on.
+    // containerd 1 refuses results of 1.1.0; containerd 2 calls STATUS only from 1.1.0 on.
     .option("--cni-version <version>", `version of the configuration: ${SUPPORTED_VERSIONS.join(", ")}`, "1.0.0")
     .option(
       "--plugins-from <dir>",
@@ -97,7 +97,7 @@ async function install(options: InstallOptions, path: readonly string[]): Promis
   const files = openFiles();
   await files.makeDirectory(binDir);
   await files.makeDirectory(confDir);
-  // The reference plugin starts faster than ours: whoever has it keeps it.
+  // The reference plugin starts faster than ours, so an existing one is kept.
   const loopback = await installUnlessForeign(binDir, "loopback", "calico");
   await installLinks(binDir, ["calico", "calico-ipam"]);
   const chain = await findChain({ files, processes: openProcesses(), binDir, source, cniVersion, path });

@@ -1,4 +1,4 @@
-/** loopback-process: the plugin `loopback` as a process; apart from `process.ts`, whose plugins need no system calls and so start faster. */
+/** loopback-process: the plugin `loopback` as a process; separate from `process.ts`, whose plugins need no system calls and so start faster. */
 import { openPluginHost } from "../host/bun/plugin.ts";
 import { openSys } from "../host/bun/sys.ts";
 import { runLoopback } from "./loopback.ts";

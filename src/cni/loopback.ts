@@ -1,9 +1,9 @@
 /**
- * loopback: the CNI plugin `loopback`, which every container runtime calls for each pod beside the network's own plugin: it sets
- * `lo` up and says the addresses that the kernel gave it.
+ * loopback: the CNI plugin `loopback`, which every container runtime calls for each pod in addition to the network's plugin: it sets
+ * `lo` up and returns the addresses that the kernel gave it.
  *
- * Works by itself, without the daemon: a pod has its loopback whatever the network says. `CNI_IFNAME` is not looked at, because
- * there is one loopback.
+ * Works without the daemon: a pod has its loopback whatever the state of the network. `CNI_IFNAME` is ignored, because there is only one
+ * loopback.
  */
 import type { Sys } from "../host/sys.ts";
 import { EINVAL, ENOENT, KernelError } from "../kernel/errno.ts";
@@ -36,7 +36,7 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
     case "ADD": {
       const loopback = setLoopback(openSys(), netns, true);
       const before = config["prevResult"];
-      // Later in a chain: what the plugins before have made stays the answer.
+      // Later in a chain, the result of the previous plugins stays the answer.
       return {
         exitCode: 0,
         stdout:
@@ -46,7 +46,7 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
       };
     }
     case "DEL":
-      // A runtime repeats DEL when the namespace is gone, or when its path is an empty file again.
+      // A runtime repeats DEL after the namespace is gone, or when its path is an empty file again.
       if (netns !== "") ignoringAbsence(() => setLoopback(openSys(), netns, false));
       return NOTHING;
     case "CHECK":
@@ -56,7 +56,7 @@ function run({ command, version, config }: Execution, netns: string, openSys: ()
         msg: `interface lo in network namespace ${JSON.stringify(netns)} is down, must be up`,
       });
     default:
-      // STATUS: nothing but the kernel is needed. GC: nothing is left once a namespace is gone.
+      // STATUS: only the kernel is needed. GC: nothing is left once a namespace is gone.
       return NOTHING;
   }
 }

@@ -1,8 +1,8 @@
 /**
  * plugin: the CNI plugins `calico` and `calico-ipam`: read the request, pass it to the node daemon, print the answer.
  *
- * They hold no credentials and touch no kernel object. The import closure stays as small as it is: a container runtime starts
- * this program for every pod. Exit code 0 with a result, 1 with an error object, as the CNI specification says.
+ * They hold no credentials and touch no kernel object. The import closure must stay small: a container runtime starts this program for
+ * every pod. Exit code 0 with a result, 1 with an error object, by the CNI specification.
  */
 import type { Sockets } from "../host/sockets.ts";
 import {

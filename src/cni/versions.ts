@@ -1,4 +1,4 @@
-/** versions: the CNI specification versions that the plugin speaks, and results in the shape of each. */
+/** versions: the CNI specification versions that the plugin supports, and results in the format of each. */
 import type { CniResult } from "../podnet/protocol.ts";
 
 export const SUPPORTED_VERSIONS = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;

@@ -162,8 +162,8 @@ test("a busy consumer receives the newest state of each key once, and nothing of
   let object = await store.create("IPPool", pool("busy"));
   for (let i = 0; i < 50; i++) {
     object = await store.update("IPPool", { ...object, metadata: { ...object.metadata, labels: { i: String(i) } } });
-    await store.create("IPPool", pool(`pshort-lived-${i}`));
-    await store.delete({ kind: "IPPool", namespace: undefined, name: `pshort-lived-${i}` });
+    await store.create("IPPool", pool(`short-lived-${i}`));
+    await store.delete({ kind: "IPPool", namespace: undefined, name: `short-lived-${i}` });
   }
   await clock.advance(0);
   view.gate = undefined;

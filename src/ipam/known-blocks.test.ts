@@ -101,7 +101,7 @@ test("the addresses of a node's reserve are found in the known blocks, without r
   await bench.ipam("n1").assign({ ipv4: 2, ipv6: 2, handle: reserveHandle("n1"), attributes: { node: "n1" } });
   await bench.ipam("n2").assign({ ipv4: 2, ipv6: 2, handle: reserveHandle("n2"), attributes: { node: "n2" } });
   const levels = await watched(bench);
-  // A daemon that was started anew.
+  // A restarted daemon.
   const ipam = bench.ipam("n1", { knownBlocks: () => levels.blocks() });
   expect(await listsIn(bench, () => ipam.releaseByHandle(reserveHandle("n1")))).toBe(0);
   expect([...(await bench.holders()).values()]).toEqual(Array.from({ length: 4 }, () => reserveHandle("n2")));

@@ -1,4 +1,4 @@
-/** compare: one pod's network as it is in the kernel against what `add` makes, on both sides. Reads only. */
+/** compare: compares one pod's network in the kernel with what `add` creates, on both sides. Reads only. */
 import type { Sys } from "../host/sys.ts";
 import { EINVAL, ENOENT, formatErrno, KernelError } from "../kernel/errno.ts";
 import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
@@ -11,7 +11,7 @@ import { podRoutes } from "./pod-side.ts";
 import type { PodRequest } from "./request.ts";
 
 export interface Comparison {
-  /** One sentence for each. */
+  /** One sentence per difference. */
   readonly differences: readonly string[];
   /** Of the pod's end; undefined when there is none. */
   readonly mac: string | undefined;
@@ -82,7 +82,7 @@ function comparePod(sys: Sys, hostLink: Link | undefined, request: PodRequest): 
   }
 }
 
-/** A client in the pod's namespace, or why there is none. */
+/** A client in the pod's namespace, or the reason why there is none. */
 function openPodClient(sys: Sys, netns: string): RouteClient | string {
   try {
     const namespace = openNamespace(sys, netns);

@@ -1,10 +1,10 @@
 /**
- * gateway: a route of the node to 169.254.1.1, the pods' IPv4 gateway, which makes every host end answer for it.
+ * gateway: the node's route to 169.254.1.1, the pods' IPv4 gateway, which makes every host end answer ARP for it.
  *
- * The kernel answers by proxy ARP only for an address that it would route by another interface. Most nodes have a default route;
- * on one without, a pod that has lost its neighbour entry would ask in vain. The route leads into a pair whose other end is down, so
- * what is sent to the gateway itself is lost there and is not forwarded in circles. It has the highest metric: a node that has a
- * route of its own to that address, as the pod of another cluster has, keeps it.
+ * Proxy ARP answers only for an address that the kernel would route through another interface. Most nodes have a default route; on a
+ * node without one, a pod that has lost its neighbour entry would get no answer. The route leads into a pair whose other end is down,
+ * so packets to the gateway itself are dropped there and do not loop. It has the highest metric: a node that already has a route to
+ * that address, such as a pod of another cluster, keeps using it.
  * Source: linux net/ipv4/arp.c, arp_process.
  */
 import type { Sys } from "../host/sys.ts";
@@ -14,17 +14,17 @@ import { type Link, MAIN_TABLE, type RouteClient, SCOPE_LINK } from "../kernel/r
 import { prefixOfAddr } from "../net/prefix.ts";
 import { GATEWAY_4, HOST_MAC } from "./names.ts";
 
-/** Begins as a pod's does, so that whatever would come from it is dropped and nobody takes it for the node's own. */
+/** Has a workload's prefix, so that packets from it are dropped and it is not mistaken for an uplink. */
 const NAME = "caligateway";
 const PEER = "caligateway-end";
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";
 /** No packet passes through. */
 const MTU_BYTES = 1500;
-/** RTPROT_STATIC: protocol 80 is what the routes driver answers for. */
+/** RTPROT_STATIC, because the routes driver owns all routes of protocol 80. */
 const PROTOCOL = 4;
 const LAST_METRIC = 0xffff_ffff;
 
-/** Makes what is missing; costs two requests when nothing is. Throws KernelError. */
+/** Creates what is missing; costs two requests when nothing is. Throws KernelError. */
 export function ensureGateway(sys: Sys, host: RouteClient): void {
   const link = host.linkByName(NAME) ?? createPair(sys, host);
   if (!link.up) host.setLinkUp(link.index);

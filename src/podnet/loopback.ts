@@ -1,7 +1,7 @@
 /**
- * loopback: `lo` of a pod's network namespace: set up or down, and read. Synchronous kernel work.
+ * loopback: sets `lo` of a pod's network namespace up or down, and reads it. Synchronous kernel work.
  *
- * By ioctl(2) and not by netlink, because a plugin process that does this and nothing else starts sooner without netlink's codecs.
+ * Uses ioctl(2) instead of netlink, because a plugin process that does only this starts faster without netlink's codecs.
  */
 import type { Sys } from "../host/sys.ts";
 import { checkResult, EADDRNOTAVAIL, ENOENT } from "../kernel/errno.ts";
@@ -31,7 +31,7 @@ const UNION_AT = 16;
 const ADDRESS_AT = UNION_AT + 4;
 const READ_BYTES = 4096;
 
-/** Throws KernelError; ENOENT when nothing is at the path, EINVAL when it is no namespace. */
+/** Throws KernelError; ENOENT when nothing is at the path, EINVAL when it is not a namespace. */
 export function setLoopback(sys: Sys, netns: string, up: boolean): Loopback {
   return withSocket(sys, netns, (fd) => {
     const wanted = up ? flags(sys, fd) | IFF_UP : flags(sys, fd) & ~IFF_UP;
@@ -42,7 +42,7 @@ export function setLoopback(sys: Sys, netns: string, up: boolean): Loopback {
   });
 }
 
-/** As `setLoopback`, changing nothing. */
+/** As `setLoopback`, without changing anything. */
 export function readLoopback(sys: Sys, netns: string): Loopback {
   return withSocket(sys, netns, (fd) => read(sys, fd));
 }

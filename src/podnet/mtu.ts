@@ -1,12 +1,12 @@
-/** uplinkMtuBytes: the MTU that a pod may use when nobody says one: the smallest of the interfaces by which the node reaches others. */
+/** uplinkMtuBytes: a pod's default MTU: the smallest of the interfaces through which the node reaches others. */
 import type { Link } from "../kernel/route/client.ts";
 
 /** Upstream: `mtuIfacePattern` of felix/config/config_params.go. */
 const UPLINK = /^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)$/;
-/** Ethernet's, when the node has no interface of such a name. */
+/** Ethernet's MTU, for a node without an interface of such a name. */
 const USUAL_BYTES = 1500;
 
-/** Whether the node reaches others by the interface, to judge by its name. */
+/** Whether the node reaches others through the interface, judging by its name. */
 export function isUplink({ name }: Pick<Link, "name">): boolean {
   return UPLINK.test(name);
 }

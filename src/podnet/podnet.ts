@@ -1,9 +1,9 @@
 /**
- * PodNetwork: one pod's veth pair, addresses and routes, on both sides: made, compared, taken away. Synchronous kernel work.
+ * PodNetwork: creates, compares and removes one pod's veth pair, addresses and routes on both sides. Synchronous kernel work.
  *
- * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, which
- * the host end answers for (see `gateway.ts`). The node's route to the pod is not made here: it is the routes driver's. A failed `add` leaves nothing behind. It must be made, and each function called, while the thread
- * is in the node's network namespace.
+ * The host end is `cali…` with a fixed MAC; the pod has its addresses as /32 and /128 and one gateway of each family, for which the host
+ * end answers (see `gateway.ts`). The routes driver creates the node's route to the pod. A failed `add` leaves nothing behind. The
+ * constructor and all methods must be called while the thread is in the node's network namespace.
  * Upstream: cni-plugin/pkg/dataplane/linux/dataplane_linux.go.
  */
 import { HOST_END_IPV4, HOST_END_IPV6 } from "../dataplane/links/settings.ts";
@@ -22,19 +22,19 @@ import { podNeighbors, podRoutes } from "./pod-side.ts";
 import type { PodRequest } from "./request.ts";
 
 export interface PodResult {
-  /** Of the pod's end. */
+  /** MAC of the pod's end. */
   readonly mac: string;
 }
 
-/** Device group of host ends that `remove` has left to be deleted ("cali"). */
-const LEAVING_GROUP = 0x63616c69;
+/** Device group of host ends that `remove` has left for deletion ("cali"). */
+const REMOVED_GROUP = 0x63616c69;
 const LINK_LOCAL_LENGTH = 64;
 
 export class PodNetwork {
   readonly #sys: Sys;
   readonly #host: RouteClient;
-  #gatewayIsThere = false;
-  /** Names. */
+  #gatewayExists = false;
+  /** Names of the uplinks. */
   #uplinks: readonly string[] | undefined;
 
   constructor(sys: Sys) {
@@ -46,7 +46,7 @@ export class PodNetwork {
     this.#host.close();
   }
 
-  /** The MTU that a pod may use when nobody says one. The sweep learns of new interfaces, so that not all of the node's are listed here. */
+  /** A pod's default MTU. `sweep` finds new uplinks, so that this need not list all of the node's interfaces. */
   uplinkMtuBytes(): number {
     this.#uplinks ??= this.#host
       .links()
@@ -55,9 +55,9 @@ export class PodNetwork {
     return uplinkMtuBytes(this.#uplinks.flatMap((name) => this.#host.linkByName(name) ?? []));
   }
 
-  /** Makes the pair, in place of whatever had the host end's name. Throws KernelError and leaves nothing behind. */
+  /** Creates the pair, replacing any interface with the host end's name. Throws KernelError and leaves nothing behind. */
   add(request: PodRequest): PodResult {
-    if (!this.#gatewayIsThere) this.#ensureGateway();
+    if (!this.#gatewayExists) this.#ensureGateway();
     const namespace = openNamespace(this.#sys, request.netns);
     try {
       const stale = this.#host.linkByName(request.hostInterface);
@@ -66,7 +66,7 @@ export class PodNetwork {
         name: request.hostInterface,
         mac: HOST_MAC,
         mtuBytes: request.mtuBytes,
-        // The IPv6 settings must be there before the link comes up.
+        // The IPv6 settings must be in place before the link comes up.
         up: false,
         peerName: request.podInterface,
         peerMac: request.mac,
@@ -85,7 +85,7 @@ export class PodNetwork {
 
   #ensureGateway(): void {
     ensureGateway(this.#sys, this.#host);
-    this.#gatewayIsThere = true;
+    this.#gatewayExists = true;
   }
 
   #hostLink(name: string): Link {
@@ -94,7 +94,7 @@ export class PodNetwork {
     return link;
   }
 
-  /** The pair goes with its host end, and the routes with the interface. */
+  /** Runs the steps and deletes the host end if they fail: the kernel removes the pair and its routes with it. */
   #orUndo<T>(hostInterface: string, run: () => T): T {
     try {
       return run();
@@ -108,7 +108,7 @@ export class PodNetwork {
           error.op,
           error.object,
           error.errno,
-          `${error.detail === undefined ? "" : `${error.detail}; `}and what was made could not be undone: ${second.message}`,
+          `${error.detail === undefined ? "" : `${error.detail}; `}and the changes could not be undone: ${second.message}`,
         );
       }
       throw error;
@@ -131,7 +131,7 @@ export class PodNetwork {
   #setUpPodEnd(namespace: number, request: PodRequest): string {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
     const pod = withNamespaceFd(this.#sys, namespace, request.netns, () => {
-      // The container runtime may have switched IPv6 off.
+      // The container runtime may have disabled IPv6.
       if (with6)
         for (const name of ["all", "default", "lo", request.podInterface])
           writeSysctl(this.#sys, `net/ipv6/conf/${name}/disable_ipv6`, "0");
@@ -155,34 +155,34 @@ export class PodNetwork {
   }
 
   /**
-   * Takes the pod off the network at once, and whatever routes lead to it; the pair itself goes with the pod's namespace or with the next
-   * `sweep`, because deleting it would wait for the kernel. Succeeds for what is gone already.
+   * Disconnects the pod at once, with all routes to it; the pair itself is deleted with the pod's namespace or by the next `sweep`, because
+   * deleting it waits for the kernel. Succeeds if it is gone already.
    */
   remove(request: Pick<PodRequest, "hostInterface">): void {
     const link = this.#host.linkByName(request.hostInterface);
     if (link === undefined) return;
-    ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
+    ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, REMOVED_GROUP, { down: true }));
   }
 
-  /** Deletes what `remove` has left, and these host ends too, all together, and makes the gateway's route anew if it is gone. Waits for the kernel: some 20 to 40 ms if there is any. */
+  /** Deletes what `remove` has left and the given host ends, in one request, and restores the gateway's route. Waits for the kernel: 20 to 40 ms if there is any. */
   sweep(orphans: readonly string[] = []): void {
     for (const name of orphans) {
       const link = this.#host.linkByName(name);
       if (link !== undefined)
-        ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, LEAVING_GROUP, { down: true }));
+        ignoring(ENODEV, () => this.#host.setLinkGroup(link.index, REMOVED_GROUP, { down: true }));
     }
     const links = this.#host.links();
     this.#uplinks = links.filter(isUplink).map(({ name }) => name);
-    if (links.some((link) => link.group === LEAVING_GROUP)) this.#host.deleteLinkGroup(LEAVING_GROUP);
-    if (this.#gatewayIsThere) this.#ensureGateway();
+    if (links.some((link) => link.group === REMOVED_GROUP)) this.#host.deleteLinkGroup(REMOVED_GROUP);
+    if (this.#gatewayExists) this.#ensureGateway();
   }
 
-  /** How the kernel differs from what `add` makes, in words, for people; empty when it does not. Throws KernelError when it cannot be read. */
+  /** Describes how the kernel differs from what `add` creates; empty when it does not. Throws KernelError when it cannot be read. */
   check(request: PodRequest): readonly string[] {
     return comparePodNetwork(this.#sys, this.#host, request).differences;
   }
 
-  /** What `add` answered, when the kernel is still as it made it: an ADD repeated for the same pod has nothing to do. undefined otherwise. */
+  /** The result of `add` if the kernel is still as `add` left it, so that a repeated ADD for the same pod has nothing to do; otherwise undefined. */
   inspect(request: PodRequest): PodResult | undefined {
     const { differences, mac } = comparePodNetwork(this.#sys, this.#host, request);
     return differences.length > 0 || mac === undefined ? undefined : { mac };

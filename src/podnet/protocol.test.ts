@@ -11,7 +11,7 @@ const REQUEST: CniRequest = {
   config: { name: "net", mtu: 0 },
 };
 
-test("a request is read as it is; further fields are not", () => {
+test("a request is read unchanged; unknown fields are ignored", () => {
   expect(parseRequest(JSON.stringify({ ...REQUEST, more: 1 }))).toEqual({ request: REQUEST });
 });
 
@@ -19,7 +19,7 @@ test.each([
   ["{", "request is not one line of JSON"],
   ["null", "request must be an object"],
   ["[]", "request must be an object"],
-])("garbage is refused in words: %s", (text, error) => {
+])("malformed requests are refused with a message: %s", (text, error) => {
   expect(parseRequest(text)).toEqual({ error });
 });
 

@@ -1,6 +1,6 @@
 /**
- * protocol: what the CNI plugin and the node daemon say to each other: one JSON object a line, one request and one answer a
- * connection, over a unix socket that only root may open.
+ * protocol: the protocol between the CNI plugin and the node daemon: one JSON object per line, one request and one answer per connection,
+ * over a unix socket that only root may open.
  */
 
 export const CNI_COMMANDS = ["ADD", "DEL", "CHECK", "STATUS", "GC"] as const;
@@ -13,12 +13,12 @@ export interface CniRequest {
   /** The plugin's own name: `calico` wires a pod; `calico-ipam` only assigns or releases addresses. */
   readonly plugin: (typeof PLUGINS)[number];
   readonly containerId: string;
-  /** Path of the network namespace; empty when it is gone already. */
+  /** Path of the network namespace; empty when it is already gone. */
   readonly netns: string;
   readonly interface: string;
   /** `CNI_ARGS` as key and value. */
   readonly args: Readonly<Record<string, string>>;
-  /** Network configuration from standard input, as it came. */
+  /** Network configuration from standard input, unchanged. */
   readonly config: Readonly<Record<string, unknown>>;
 }
 
@@ -58,14 +58,14 @@ export interface CniResult {
   readonly dns: Readonly<Record<string, never>>;
 }
 
-/** Why a container id or a network's name is not one by the CNI specification; undefined when it is. */
+/** Why a container id or a network's name is invalid by the CNI specification; undefined when it is valid. */
 export function whyNotIdentifier(text: string): string | undefined {
   return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text)
     ? undefined
     : 'a letter or digit, then letters, digits, "_", "." and "-"';
 }
 
-/** Why an interface name is not one that the kernel takes; undefined when it is. Source: linux net/core/dev.c, dev_valid_name. */
+/** Why the kernel would refuse an interface name; undefined when it is valid. Source: linux net/core/dev.c, dev_valid_name. */
 export function whyNotInterfaceName(text: string): string | undefined {
   const valid = new TextEncoder().encode(text).length <= 15 && /^[^/:\s]+$/.test(text) && text !== "." && text !== "..";
   return valid ? undefined : 'at most 15 bytes without "/", ":" and white space, and not "." or ".."';
@@ -74,7 +74,7 @@ export function whyNotInterfaceName(text: string): string | undefined {
 /** Longer requests are refused: a network configuration has a few thousand bytes. */
 export const MAX_REQUEST_BYTES = 1 << 20;
 
-/** The request in one line of JSON, or what is wrong with it. What the fields say is for the server to judge. */
+/** Reads the request from one line of JSON, or returns the error. The server validates the content of the fields. */
 export function parseRequest(text: string): { readonly request: CniRequest } | { readonly error: string } {
   let value: unknown;
   try {

@@ -1,4 +1,4 @@
-/** PodRequest: the network of one pod as it is to be made. */
+/** PodRequest: the network of one pod to create. */
 import type { Addr } from "../net/addr.ts";
 
 export interface PodRequest {
@@ -9,6 +9,6 @@ export interface PodRequest {
   /** At most one of each family. */
   readonly addresses: readonly Addr[];
   readonly mtuBytes: number;
-  /** Of the pod's end; undefined: the kernel's choice. */
+  /** MAC of the pod's end; undefined: the kernel's choice. */
   readonly mac?: string | undefined;
 }

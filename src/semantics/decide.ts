@@ -113,7 +113,7 @@ function askTier(
   return undefined;
 }
 
-/** POL-31: before translation and before connection tracking, what no rule decided goes on. */
+/** POL-31: before translation and before connection tracking, what no rule decided continues. */
 function otherwiseOf(tier: ClusterTier, hook: Hook): ClusterTier["otherwise"] {
   return hook === "pre-dnat" || hook === "untracked" ? "pass" : tier.otherwise;
 }

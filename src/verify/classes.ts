@@ -1,13 +1,13 @@
 /**
- * Classes: addresses that no policy of a cluster can tell apart: those of pods with the same namespace, labels, ports and node, which are in
- * the same blocks and belong to the same nodes. What holds for one of two such addresses as source or destination holds for the other.
+ * Classes: addresses that no policy of a cluster can distinguish: those of pods with the same namespace, labels, ports and node, which are in
+ * the same blocks and belong to the same nodes. Two such addresses have the same verdicts as source or destination.
  */
 import { type Addr, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixContains } from "../net/prefix.ts";
 import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
 import { isPlaceholder } from "./unknowns.ts";
 
-/** The class of an address that the pod has, or, with undefined, that no pod has. */
+/** The class of an address of the pod or, with undefined, of no pod. */
 export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => string;
 
 export function classifier(cluster: Cluster): ClassOf {

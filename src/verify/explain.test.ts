@@ -1,4 +1,4 @@
-/** Explain puts each question to a part of the cluster; the whole cluster gives the same verdicts. */
+/** Explain evaluates each question in a part of the cluster; the whole cluster gives the same verdicts. */
 import { describe, expect, test } from "bun:test";
 import type { Resource } from "../model/resource.ts";
 import { familyOf, parseAddr } from "../net/addr.ts";
@@ -75,7 +75,7 @@ const PARTIES: Party[] = [
   { label: "node", pod: undefined, addresses: [unwrap(parseAddr("192.0.2.1"))] },
 ];
 
-test("the rule that decides is the first in the order of the cluster, whichever pod brought the policy in", () => {
+test("the rule that decides is the first in the order of the cluster, whichever pod the policy was selected for", () => {
   const [one, two] = [PARTIES[0] as Party, PARTIES[1] as Party];
   const [answer] = explainer(CLUSTER)({
     source: one,
@@ -113,7 +113,7 @@ test("every class of traffic between every two parties has the verdict that the 
   expect(asked).toBeGreaterThan(500);
 });
 
-describe("what differs in one thing alone is told apart", () => {
+describe("a difference in a single respect is distinguished", () => {
   /** Pods of the same labels and ports, the first on n1, asked one after the other. */
   function allowed(
     nodes: readonly string[],

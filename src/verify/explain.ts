@@ -1,9 +1,9 @@
 /**
- * Explain: what becomes of traffic from one party to another, and which written rule, or which lack of one, decides at each end.
+ * Explain: what happens to traffic from one party to another, and which written rule, or lack of one, decides at each end.
  *
- * Every pair of addresses of the same family is asked; traffic with the same fate for the same reasons is one answer. The verdicts are
- * those of `semantics/`: this file asks, groups and finds words, and judges nothing itself. Each question is put to the part of the
- * cluster that can have a say in it, so that many pairs cost no more than their number.
+ * Every pair of addresses of the same family is evaluated; traffic with the same verdicts for the same reasons is one answer. The verdicts
+ * come from `semantics/`: this file only evaluates, groups and words them. Each question is evaluated in the part of the cluster that can
+ * affect it, so that the cost is linear in the number of pairs.
  */
 import { assertNever, invariant } from "../lib/bug.ts";
 import { equal } from "../lib/equal.ts";
@@ -20,11 +20,11 @@ import { type ClassOf, classifier } from "./classes.ts";
 import { allTraffic, type Traffic } from "./traffic.ts";
 import { isPlaceholder, readingsOf, UNKNOWN_NODE } from "./unknowns.ts";
 
-/** Who sends or gets the traffic. */
+/** The sender or receiver of traffic. */
 export interface Party {
   /** As the operator writes it. */
   readonly label: string;
-  /** undefined for an address that is asked about as such. */
+  /** undefined for a plain address. */
   readonly pod: Key<"Pod"> | undefined;
   readonly addresses: readonly Addr[];
 }
@@ -32,21 +32,21 @@ export interface Party {
 export interface Question {
   readonly source: Party;
   readonly destination: Party;
-  /** undefined asks about all traffic. */
+  /** undefined: all traffic. */
   readonly traffic: Traffic | undefined;
 }
 
-/** One fate: this traffic between these two addresses. */
+/** What happens to some traffic between two addresses. */
 export interface Answer extends Journey {
   readonly source: Addr;
   readonly destination: Addr;
   readonly traffic: readonly Traffic[];
   readonly allowed: boolean;
-  /** What may be true as well, because something is not known; absent when it makes no difference. Then `allowed` is false. */
+  /** The other possible verdicts, where something unknown makes a difference; absent otherwise. With them, `allowed` is false. */
   readonly otherwise?: Journey;
 }
 
-/** Answers one question. Empty when the parties have no address family in common: then nothing can pass. */
+/** Answers one question. Empty when the parties have no address family in common, so that nothing can pass. */
 export type Explain = (question: Question) => Answer[];
 
 /** Traffic of one fate. */
@@ -121,7 +121,7 @@ function fateOf(verdicts: Journey, otherwise: Journey): Omit<Fate, "traffic"> {
   return allowed === isAllowed(otherwise) ? { ...verdicts, allowed } : { ...verdicts, allowed, otherwise };
 }
 
-/** A pod that is on no node yet may come to run on the very node that sends (POL-10). */
+/** A pod that is not scheduled yet may be scheduled to the very node that sends (POL-10). */
 function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdicts: Journey): Journey {
   const isHost =
     (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) ||
@@ -138,7 +138,7 @@ interface EndKeys {
   readonly destination: Key<"Pod"> | undefined;
 }
 
-/** The part of the cluster that can have a say in a packet: the pods at its two addresses, and the policies that select one of them. */
+/** The part of the cluster that can affect a packet: the pods at its two addresses, and the policies that select one of them. */
 function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
   const byAddress = new Map<string, ClusterPod[]>();
   const byName = new Map<string, ClusterPod>();
@@ -148,7 +148,7 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
     for (const addr of pod.addresses) append(byAddress, addr, pod);
   }
   for (const policy of cluster.policies) append(byNamespace, policy.namespace, policy);
-  /** POL-8: the order in which they are asked. */
+  /** POL-8: in order of evaluation. */
   const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
   const selecting = new Map<ClusterPod, readonly ClusterPolicy[]>();
   const policiesOf = (pod: ClusterPod): readonly ClusterPolicy[] => {
@@ -171,7 +171,7 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
   };
 }
 
-/** Whether the policy has a say about the pod, in either direction: the definition is asked, in a cluster of these two. */
+/** Whether the policy applies to the pod, in either direction: evaluates the definition in a cluster of these two. */
 function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): boolean {
   const alone: Cluster = { pods: [pod], hostEndpoints: [], tiers, policies: [policy], nodes: [] };
   const [addr] = pod.addresses;
@@ -201,7 +201,7 @@ function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readon
   );
 }
 
-/** One packet that stands for its class. */
+/** One packet that represents its class. */
 function packetOf(source: Addr, destination: Addr, traffic: Traffic): FlowPacket {
   if (traffic === "other")
     return {
@@ -222,7 +222,7 @@ export function familiesDiffer(answers: readonly Answer[]): boolean {
   return families.size === 2 && !equal(fate(4), fate(6));
 }
 
-/** The verdict and what decided, in the operator's words: `denied: no ingress rule of NetworkPolicy a/b, which selects it, matched`. */
+/** The verdict and what decided, for the operator: `denied: no ingress rule of NetworkPolicy a/b, which selects it, matched`. */
 export function describeVerdict({ action, reason }: Verdict, cluster: Cluster): string {
   const word = action === "allow" ? "allowed" : "denied";
   switch (reason.type) {

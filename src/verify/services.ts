@@ -1,8 +1,8 @@
 /**
- * Services: addresses that are translated before policy sees the packet (POL-22): a Service's own, a node port, a host port; and the
- * backends that stand behind each.
+ * Services: addresses that are translated before policy sees the packet (POL-22): a Service's own, a node port, a host port; and their
+ * backends.
  *
- * Reads Services, EndpointSlices and Endpoints as they come, untrusted: what cannot be read has no address and no backend.
+ * Services, EndpointSlices and Endpoints are untrusted: a malformed one has no address and no backend.
  * Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
  */
 import {
@@ -35,11 +35,11 @@ export interface Service {
   readonly name: string;
   readonly addresses: readonly { readonly addr: Addr; readonly via: Via }[];
   readonly ports: readonly ServicePort[];
-  /** undefined: somebody else keeps its endpoints. */
+  /** undefined: its endpoints are maintained by another process. */
   readonly selector: Readonly<Record<string, string>> | undefined;
-  /** Its name stands for its backends; it has no address of its own. */
+  /** Headless: its name resolves to its backends; it has no address of its own. */
   readonly isHeadless: boolean;
-  /** The name that it stands for, of a Service of type ExternalName. */
+  /** The external name of a Service of type ExternalName. */
   readonly externalName: string | undefined;
   /** Packets from outside keep their source. */
   readonly keepsSource: boolean;
@@ -189,7 +189,7 @@ export interface World {
 
 /** One place where the packet may come out. */
 export interface Outlet {
-  /** undefined: an address that is no pod's. */
+  /** undefined: the address is not a pod's. */
   readonly pod: { readonly namespace: string; readonly name: string } | undefined;
   readonly addresses: readonly Addr[];
   readonly traffic: Traffic;
@@ -210,7 +210,7 @@ export interface Translation {
 export function translationOf(addr: Addr, traffic: Traffic | undefined, world: World): Translation | undefined {
   for (const service of world.services) {
     const entry = service.addresses.find((each) => each.addr === addr);
-    // An address of a node may be given to a Service as well; then only the Service's ports are the Service's.
+    // A node's address may also be a Service's; then only the Service's ports are translated by it.
     if (entry === undefined || (world.nodeAddresses.has(addr) && !takes(service.ports, traffic))) continue;
     return throughService(service, entry.via, traffic, world, addr);
   }

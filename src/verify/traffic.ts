@@ -1,4 +1,4 @@
-/** Traffic: protocols and destination ports, cut into the classes within which no policy of a cluster can tell two packets apart. */
+/** Traffic: protocols and destination ports, divided into classes within which no policy of a cluster can distinguish two packets. */
 import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
 import { formatProtocol, type Protocol, protocolByName, SCTP, TCP, UDP } from "../net/protocol.ts";
 import type { NetworkPolicyPort } from "kubernetes-types/networking/v1";

@@ -1,9 +1,9 @@
 /**
- * Unknowns: what manifests do not say: the addresses of pods that do not run yet, and the labels of namespaces that are defined elsewhere.
+ * Unknowns: what manifests do not contain: the addresses of pods that do not run yet, and the labels of namespaces that are defined elsewhere.
  *
- * A pod without address gets a placeholder of each family. Then two clusters stand for all that could be true: in `least` no block and no
- * namespace selector matches what is not known, in `most` all of them do. More matches allow more (POL-7, POL-8), so what both say alike
- * is so in every case between.
+ * A pod without address gets a placeholder of each family. Two clusters then bound all possibilities: in `least` no block and no namespace
+ * selector matches what is unknown, in `most` all of them do. More matches allow more (POL-7, POL-8), so a verdict that both give holds in
+ * every case in between.
  */
 import type { LabelSelector } from "kubernetes-types/meta/v1";
 import type { IPBlock, NetworkPolicyPeer } from "kubernetes-types/networking/v1";
@@ -16,7 +16,7 @@ import type { Cluster, ClusterPolicy, WrittenRule, WrittenSide } from "../semant
 const PLACEHOLDERS: Readonly<Record<Family, string>> = { 4: "0.0.0.0/8", 6: "100::/64" };
 /** The label that Kubernetes gives every Namespace: its name. */
 export const NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name";
-/** The node of a pod that is on no node yet. */
+/** The node of a pod that is not scheduled yet. */
 export const UNKNOWN_NODE = "(not known)";
 
 /** The `index`-th pair of placeholders, from 0. */
@@ -35,7 +35,7 @@ export function isPlaceholder(addr: Addr): boolean {
 
 export interface Readings {
   readonly least: Cluster;
-  /** The same object as `least` when no policy asks about anything that is not known. */
+  /** The same object as `least` when no policy depends on anything unknown. */
   readonly most: Cluster;
 }
 

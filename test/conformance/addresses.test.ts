@@ -107,7 +107,7 @@ describe("a pool of four addresses in one block", () => {
 });
 
 describe("settings", () => {
-  test("IPReservation: its addresses are given to nobody who does not ask for them", async () => {
+  test("IPReservation: its addresses are assigned only on request", async () => {
     await lab.apply(
       JSON.stringify({
         apiVersion: "projectcalico.org/v3",

@@ -500,7 +500,7 @@ describe("bad input", () => {
   });
 });
 
-describe("what the daemon says of itself", () => {
+describe("the daemon's status", () => {
   test("health, readiness and metrics by HTTP", async () => {
     const node = await lab.node("n1");
     const get = (path: string): Promise<string> =>

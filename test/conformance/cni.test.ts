@@ -50,7 +50,7 @@ describe("versions", () => {
   });
 
   for (const version of ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]) {
-    test(`ADD answers in the words of ${version}`, async () => {
+    test(`ADD answers in the format of ${version}`, async () => {
       const path = await netns(`v${version}`);
       const added = await cni("ADD", `v-${version}`, path, "pod-1", { version });
       expect(added.exitCode).toBe(0);
@@ -98,7 +98,7 @@ describe("repetition and failure", () => {
     expect(await recorded()).toBe(before);
   });
 
-  test("CHECK looks at the kernel, and ADD repeated mends it", async () => {
+  test("CHECK compares the kernel, and a repeated ADD repairs it", async () => {
     const path = await netns("check");
     const added = await cni("ADD", "check", path, "pod-4");
     const [four = ""] = addresses(added);
@@ -207,7 +207,7 @@ describe("what reaches the socket", () => {
     ["a line without end", "x".repeat((1 << 20) + 1), "request is longer than 1048576 bytes"],
   ];
   for (const [name, text, answer] of garbage) {
-    test(`${name} is refused in words, and the daemon lives on`, async () => {
+    test(`${name} is refused with a message, and the daemon survives`, async () => {
       const before = bare.asNode.pid;
       expect(await say(text)).toContain(answer);
       expect((await cni("STATUS", "", "", "")).exitCode).toBe(0);
@@ -351,7 +351,7 @@ describe("a pod of the same name", () => {
 });
 
 describe("an address that another one has", () => {
-  test("closes the pod, says so in an Event, by CHECK and through a restart, and DEL leaves the other one's", async () => {
+  test("closes the pod, reports it in an Event, by CHECK and across a restart, and DEL leaves the other owner's", async () => {
     const before = await runtime.recordedAddresses();
     const path = await netns("loser");
     const [four = ""] = addresses(await cni("ADD", "loser", path, "pod-38"));
@@ -517,7 +517,7 @@ describe("interfaces and restarts", () => {
 });
 
 describe("a kernel that refuses", () => {
-  test("STATUS says so, ADD fails and leaves nothing, and all is well again when the kernel gives way", async () => {
+  test("STATUS reports it, ADD fails and leaves nothing, and both recover when the kernel accepts", async () => {
     const before = await recorded();
     // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives. While the daemon does, it is the owner.
     await bare.kill();
@@ -689,7 +689,7 @@ describe("an address used again right after DEL", () => {
 });
 
 describe("a daemon that is killed meanwhile", () => {
-  test("pods come and go under kill -9: no address twice, none lost, STATUS tells the truth", async () => {
+  test("pods start and stop under kill -9: no address is assigned twice or lost, and STATUS is right", async () => {
     const before = await recorded();
     const held = new Map<string, readonly string[]>();
     let kills = 0;
@@ -733,7 +733,7 @@ describe("a daemon that is killed meanwhile", () => {
     expect(runtime.journal()).toEqual([]);
   }, 240_000);
 
-  test("without a daemon STATUS says that the network is not available, and ADD that it may be tried again", async () => {
+  test("without a daemon STATUS reports that the network is unavailable, and ADD that it can be retried", async () => {
     const socket = { daemon_socket: `${node.root}/var/run/calico/nobody.sock` };
     expect((await cni("STATUS", "", "", "", { config: socket })).answer.code).toBe(50);
     const added = await cni("ADD", "nobody", "/run/netns/none", "pod-9", { config: socket });

@@ -202,7 +202,7 @@ describe("where the other plugins are missing", () => {
     ]);
   }
 
-  test("they are left out by name, and a Pod with a host port hears that nobody serves it", async () => {
+  test("they are left out by name, and a Pod with a host port gets an Event that it has no effect", async () => {
     const { exitCode, stdout } = await install("none", "--plugins-from", "/nonexistent");
     expect(exitCode).toBe(0);
     expect(stdout).toContain("left out portmap (host ports): it is neither in ");

@@ -79,7 +79,7 @@ async function expectNothingLeaks(): Promise<void> {
 }
 
 describe("a journal of 64 KiB", () => {
-  test(`${STARTS} pods are started and stopped: what fails says why, and nothing leaks`, async () => {
+  test(`${STARTS} pods are started and stopped: failures give the reason, and nothing leaks`, async () => {
     let refused = 0;
     for (let i = 0; i < STARTS; i += AT_ONCE) {
       const names = Array.from({ length: AT_ONCE }, (_, j) => PODS[(i + j) % PODS.length] ?? "");
@@ -96,7 +96,7 @@ describe("a journal of 64 KiB", () => {
     await expectNothingLeaks();
   }, 120_000);
 
-  test("STATUS says so while there is no place for one more record, and is well when there is", async () => {
+  test("STATUS fails while there is no space for another record, and succeeds when there is", async () => {
     const [name = ""] = live.keys();
     await stop(name);
     await expectNothingLeaks();

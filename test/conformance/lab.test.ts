@@ -118,7 +118,7 @@ async function shown(lab: Lab): Promise<string> {
   return (await execute([CALICO_LAB, "status", "--name", lab.name])).stdout;
 }
 
-test("status says nothing is wrong with a lab that works", async () => {
+test("status reports no errors for a lab that works", async () => {
   await until("a lab without problems", async () => !(await shown(first)).includes("Missing or not ready"));
 });
 
@@ -165,7 +165,7 @@ test.each([
   180_000,
 );
 
-test("a pod whose network namespace somebody removed gets another", async () => {
+test("a pod whose network namespace was removed gets another", async () => {
   const [before] = await first.pods("lab", "one");
   if (before === undefined) throw new Error("no pod");
   expect((await execute(["umount", before.netns])).exitCode).toBe(0);

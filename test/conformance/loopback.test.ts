@@ -79,7 +79,7 @@ async function isUp(path: string): Promise<boolean> {
 const SUCCESS = { exitCode: 0, answer: {} };
 
 describe("loopback", () => {
-  test("ADD gives the namespace 127.0.0.1 and ::1, which work, and says so", async () => {
+  test("ADD gives the namespace working addresses 127.0.0.1 and ::1, and returns them", async () => {
     const path = await netns("add");
     expect((await inside(path, "ping", "-c", "1", "-W", "1", "127.0.0.1")).exitCode).not.toBe(0);
     const added = await loopback("ADD", path);
@@ -101,7 +101,7 @@ describe("loopback", () => {
     expect(await loopback("ADD", path)).toEqual(added);
   });
 
-  test("ADD answers in the words of the version that containerd uses for it", async () => {
+  test("ADD answers in the format of the version that containerd uses for it", async () => {
     const { answer } = await loopback("ADD", await netns("old"), { cniVersion: "0.3.1" });
     expect(answer).toMatchObject({
       cniVersion: "0.3.1",
@@ -118,7 +118,7 @@ describe("loopback", () => {
     expect((await loopback("ADD", path)).answer["ips"]).toEqual([{ address: "127.0.0.1/8", interface: 0 }]);
   });
 
-  test("ADD says the addresses of lo alone, however many others there are", async () => {
+  test("ADD returns only the addresses of lo, however many others there are", async () => {
     const path = await netns("many");
     await inside(path, "ip", "link", "add", "other", "type", "veth", "peer", "name", "peer");
     const others = Array.from(
@@ -198,14 +198,14 @@ describe("loopback", () => {
 const INSTALLED = ["bandwidth", "calico", "calico-ipam", "loopback", "portmap"];
 
 describe("calico cni install", () => {
-  test("says what it did, may be repeated, and leaves nothing else", async () => {
+  test("reports what it did, is idempotent, and leaves nothing else", async () => {
     expect(await install(bin)).toStartWith(
       `installed calico, calico-ipam and loopback in ${bin}, network configuration`,
     );
     expect(readdirSync(bin).sort()).toEqual(INSTALLED);
   });
 
-  test("keeps another loopback, and says so", async () => {
+  test("keeps another loopback, and reports it", async () => {
     const folder = `${work}/other`;
     mkdirSync(folder);
     writeFileSync(`${folder}/loopback`, "the reference plugin", { mode: 0o755 });
@@ -217,7 +217,7 @@ describe("calico cni install", () => {
     expect(readdirSync(folder).sort()).toEqual(INSTALLED);
   });
 
-  test("says on standard error what is wrong, in a line, with the exit code of its kind", async () => {
+  test("reports errors on standard error, in one line, with the exit code of their kind", async () => {
     const file = `${work}/in-the-way`;
     writeFileSync(file, "");
     for (const [flags, code, words] of [

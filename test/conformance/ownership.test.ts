@@ -87,7 +87,7 @@ describe.skipIf(!OWNS)("the table", () => {
     await lab.down();
   }, 60_000);
 
-  test("is the daemon's alone while that lives: a flushed ruleset changes nothing, in either family, and anybody may look", async () => {
+  test("belongs to the daemon alone while it lives: flushing the ruleset changes nothing, in either family, and everyone may read it", async () => {
     const before = await table();
     const written = await writes();
     expect(before.owned).toBe(true);

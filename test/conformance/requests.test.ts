@@ -94,7 +94,7 @@ const ipam = (keys: object): CniOptions => ({
 });
 
 describe("pools", () => {
-  test("nobody asks: those that serve the node", async () => {
+  test("without a request: the pools that serve the node", async () => {
     expect(poolsOf(await once("p"))).toEqual(["default", "default"]);
   });
 

@@ -55,7 +55,7 @@ async function events(name: string): Promise<string> {
 }
 
 describe("while calico node is down", () => {
-  test("a new pod does not start, and its Event says why in our words", async () => {
+  test("a new pod does not start, and its Event has our reason", async () => {
     await cluster.stopDaemon("n1", "calico", "SIGKILL");
     await cluster.apply(pod({ namespace: NS, name: "waits", node: "n1" }));
     await waitFor(

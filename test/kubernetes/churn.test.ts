@@ -8,7 +8,7 @@ import {
   allocations,
   answers,
   awaitReady,
-  describeTrouble,
+  describeFailures,
   isReady,
   namespace,
   networkPolicy,
@@ -57,7 +57,7 @@ async function allReady(count: number): Promise<void> {
     `${count} pods to be Ready`,
     240,
     () => settled(count),
-    () => describeTrouble(cluster, NS),
+    () => describeFailures(cluster, NS),
   );
 }
 
@@ -94,7 +94,7 @@ describe(`${MANY} pods at once`, () => {
       "the pods to be gone",
       120,
       async () => (await pods(cluster, NS, "app=many")).length === 0,
-      () => describeTrouble(cluster, NS),
+      () => describeFailures(cluster, NS),
     );
     await noneHeld();
   });
@@ -214,7 +214,7 @@ describe("packets while calico node is killed and pods come and go", () => {
           `${count} closed pods`,
           240,
           () => settledAt(count),
-          () => describeTrouble(cluster, NS),
+          () => describeFailures(cluster, NS),
         );
         for (const { metadata } of await closedPods()) {
           expect(await received(cluster, NS, metadata.name)).toEqual(NONE);

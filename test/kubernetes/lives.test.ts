@@ -320,7 +320,7 @@ describe("a pod bound to a node that does not exist", () => {
 
   afterAll(() => fabricIp("del"));
 
-  test("makes no route and harms nobody; its address counts as policy says, until pod GC takes the pod away", async () => {
+  test("has no route and does no harm; its address counts for policy until pod GC removes the pod", async () => {
     await fabricIp("add");
     const before = cluster.layout.nodes.map(({ name }) => cluster.daemons.pid(`${name}-calico`));
     await hostReaches(true);

@@ -14,7 +14,7 @@ import { CLUSTER_VARIABLE, CLUSTERS_VARIABLE, newClusterId, startCluster } from 
 /** Those that take longest come first, so that the clusters end at about the same time. */
 const FILES = [
   "lives",
-  "troubles",
+  "faults",
   "nodes",
   "rights",
   "runtime",

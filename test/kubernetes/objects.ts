@@ -126,13 +126,13 @@ export async function awaitReady(
       found = (await pods(cluster, inNamespace)).filter((item) => names.includes(item.metadata.name));
       return found.length === names.length && found.every(isReady);
     },
-    () => describeTrouble(cluster, inNamespace),
+    () => describeFailures(cluster, inNamespace),
   );
   return names.map((name) => found.find((item) => item.metadata.name === name)).filter((item) => item !== undefined);
 }
 
 /** Pods and warnings of a namespace, for an error message. */
-export async function describeTrouble(cluster: Cluster, inNamespace: string): Promise<string> {
+export async function describeFailures(cluster: Cluster, inNamespace: string): Promise<string> {
   const listed = await cluster.tryKubectl(["get", "pods", "-n", inNamespace, "-o", "wide"]);
   const events = await cluster.tryKubectl([
     "get",
@@ -221,7 +221,7 @@ export async function allocations(cluster: Cluster): Promise<readonly Allocation
  * What address management and the Pods of the API say differently, in words: an address without its Pod, a Pod's address that is
  * recorded for another one or not at all, a handle of a pod without an address. Empty when all agree.
  */
-export async function addressTrouble(cluster: Cluster): Promise<readonly string[]> {
+export async function addressErrors(cluster: Cluster): Promise<readonly string[]> {
   const held = (await allocations(cluster)).filter(({ pod: holder }) => holder !== undefined);
   const { items } = await cluster.get<{ items: readonly Pod[] }>(["pods", "-A"]);
   const reported = items.flatMap(({ metadata, spec, status }) => {
@@ -245,8 +245,8 @@ export async function awaitAddressesAgree(cluster: Cluster, seconds: number): Pr
   await waitFor(
     "blocks, handles and pods to agree",
     seconds,
-    async () => (await addressTrouble(cluster)).length === 0,
-    async () => (await addressTrouble(cluster)).join("\n"),
+    async () => (await addressErrors(cluster)).length === 0,
+    async () => (await addressErrors(cluster)).join("\n"),
   );
 }
 

@@ -214,7 +214,7 @@ describe("lives of pods", () => {
       await givenBack(name);
     });
 
-    test(`a sandbox that dies is made anew, with rules and address (${node})`, async () => {
+    test(`a sandbox that dies is recreated, with rules and address (${node})`, async () => {
       const name = `reborn-${node}`;
       const asks = `asks-${node}`;
       await cluster.apply(
@@ -294,7 +294,7 @@ describe("pools", () => {
     );
   });
 
-  test("a pool that cannot be used is told in an Event", async () => {
+  test("a pool that cannot be used is reported in an Event", async () => {
     await cluster.apply(pool("unreadable", "10.98.0.0/24", "rack =="));
     const message = (): Promise<string> =>
       cluster.kubectl([

@@ -201,43 +201,46 @@ const WATCHED = [
 ];
 
 describe("without a right", () => {
-  test.each(["list", "watch"])("to %s, a daemon that starts is not ready and says why; CNI too", async (verb) => {
-    let started = false;
-    let told = "";
-    await without(rights(...WATCHED.map((resource) => `${verb} ${resource}`)), async () => {
-      if (!started) {
-        await cluster.stopDaemon(NODE, "calico");
-        cluster.startDaemon(NODE, "calico");
-        started = true;
-        await waitFor(
-          "the daemon to say what it misses",
-          60,
-          async () =>
-            WATCHED.every((resource) => told.includes(`"${resource}"`)) || ((told = (await readiness()).text), false),
-          async () => told,
-        );
-        expect(told).toContain('"ready":false');
-        const { stdout } = await plugin("ADD", "server", "rights-early");
-        expect(stdout).toContain(`cannot ${verb} resource "networkpolicies"`);
-        await plugin("DEL", "server", "rights-early");
-        return { succeeded: false, words: told };
-      }
-      const { ready, text } = await readiness();
-      return { succeeded: ready && text.includes('"datastoreErrors":[]'), words: text };
-    });
-    const policy = {
-      apiVersion: "networking.k8s.io/v1",
-      kind: "NetworkPolicy",
-      metadata: { namespace: NS, name: "closed" },
-      spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] },
-    };
-    await cluster.apply(policy);
-    await serverIs(false);
-    await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
-    await serverIs(true);
-  });
+  test.each(["list", "watch"])(
+    "to %s, a daemon that starts is not ready and reports why, as does CNI",
+    async (verb) => {
+      let started = false;
+      let told = "";
+      await without(rights(...WATCHED.map((resource) => `${verb} ${resource}`)), async () => {
+        if (!started) {
+          await cluster.stopDaemon(NODE, "calico");
+          cluster.startDaemon(NODE, "calico");
+          started = true;
+          await waitFor(
+            "the daemon to say what it misses",
+            60,
+            async () =>
+              WATCHED.every((resource) => told.includes(`"${resource}"`)) || ((told = (await readiness()).text), false),
+            async () => told,
+          );
+          expect(told).toContain('"ready":false');
+          const { stdout } = await plugin("ADD", "server", "rights-early");
+          expect(stdout).toContain(`cannot ${verb} resource "networkpolicies"`);
+          await plugin("DEL", "server", "rights-early");
+          return { succeeded: false, words: told };
+        }
+        const { ready, text } = await readiness();
+        return { succeeded: ready && text.includes('"datastoreErrors":[]'), words: text };
+      });
+      const policy = {
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { namespace: NS, name: "closed" },
+        spec: { podSelector: { matchLabels: { app: "server" } }, policyTypes: ["Ingress"] },
+      };
+      await cluster.apply(policy);
+      await serverIs(false);
+      await cluster.kubectl(["delete", "networkpolicy", "-n", NS, "closed"]);
+      await serverIs(true);
+    },
+  );
 
-  test("to keep addresses, ADD fails and says why; DEL succeeds and the log says why the addresses are not free", async () => {
+  test("to keep addresses, ADD fails with the reason; DEL succeeds and the log has the reason why the addresses are not free", async () => {
     const annotations = {
       "cni.projectcalico.org/ipv4pools": '["rights4"]',
       "cni.projectcalico.org/ipv6pools": '["rights6"]',
@@ -283,7 +286,7 @@ describe("without a right", () => {
     );
   });
 
-  test("to delete what it kept, the log says so", async () => {
+  test("to delete what it kept, the log reports it", async () => {
     // The addresses of a container, and the blocks of a pool that is gone.
     const log = logSince();
     let container = "";
@@ -314,7 +317,7 @@ describe("without a right", () => {
     });
   });
 
-  test("to a Pod's annotations and its state, the pod runs all the same and the log says so", async () => {
+  test("to a Pod's annotations and its state, the pod still runs and the log reports it", async () => {
     const log = logSince();
     const annotated = async (): Promise<boolean> =>
       (await cluster.get<Pod>(["pod", "-n", NS, "annotated"])).metadata.annotations?.[
@@ -340,7 +343,7 @@ describe("without a right", () => {
     });
   });
 
-  test("to create events, the log says so beside what the Event would have said", async () => {
+  test("to create events, the log reports it together with the content of the Event", async () => {
     const log = logSince();
     await without(rights("create events"), async () => {
       const pool = {
@@ -363,7 +366,7 @@ describe("without a right", () => {
     });
   });
 
-  test("to describe the cluster and the node, it serves pods all the same and the log says so", async () => {
+  test("to describe the cluster and the node, it still serves pods and the log reports it", async () => {
     const described = async (): Promise<boolean> => {
       const { stdout } = await cluster.tryKubectl([
         "get",
@@ -416,7 +419,7 @@ describe("without a right", () => {
     }
   });
 
-  test("nothing is granted whose loss nobody would notice", () => {
+  test("every granted permission is needed", () => {
     expect(granted.filter((right) => !named.has(right))).toEqual([]);
   });
 });

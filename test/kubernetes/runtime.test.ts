@@ -87,7 +87,7 @@ describe("while calico node is away", () => {
     await cluster.apply(...NODES.map((node) => pod({ namespace: NS, name: `waits-${node}`, node })));
   });
 
-  test("containerd 2: the Node is not Ready, and its description says why in our words", async () => {
+  test("containerd 2: the Node is not Ready, and its condition has our reason", async () => {
     await nodeIs("n2", "False");
     const ours = `cannot reach calico node at ${cluster.node("n2").root}/var/run/calico/cni.sock: is it running on this node?`;
     expect((await readyCondition("n2"))?.message).toContain(ours);
@@ -100,7 +100,7 @@ describe("while calico node is away", () => {
     );
   });
 
-  test("containerd 1 never asks: the Node stays Ready, and the pod's Event says why in our words", async () => {
+  test("containerd 1 never calls STATUS: the Node stays Ready, and the pod's Event has our reason", async () => {
     const ours = `cannot reach calico node at ${cluster.node("n1").root}/var/run/calico/cni.sock: is it running on this node?`;
     await waitFor(
       "the warning of the pod that waits",
@@ -148,7 +148,7 @@ describe("while calico node is away", () => {
 });
 
 describe("while the kernel refuses our table", () => {
-  test("the Node of containerd 2 is not Ready and says so; the pod that waits starts when the kernel gives way", async () => {
+  test("the Node of containerd 2 is not Ready with the reason; the waiting pod starts when the kernel accepts", async () => {
     // Another process owns a table of our name (NFT_TABLE_F_OWNER): nobody else may change it while that process lives. While the daemon does, it is the owner.
     await cluster.stopDaemon("n2", "calico", "SIGKILL");
     const owner = Bun.spawn([...inNetns(cluster.node("n2").netns, ["nft", "-i"])], {

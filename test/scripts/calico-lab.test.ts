@@ -87,7 +87,7 @@ test("calico-lab is looked for beside the real executable, not beside a link to 
   expect((await run([`${directory}/links/calico`, "lab", "status"])).code).toBe(7);
 });
 
-test.each(["lab", "apiserver"])("calico %s without it says what to install", async (command) => {
+test.each(["lab", "apiserver"])("calico %s without it reports what to install", async (command) => {
   const { code, out, error } = await run([`${directory}/calico`, command, "up"]);
   expect([code, out, error]).toEqual([
     1,

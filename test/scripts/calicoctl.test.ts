@@ -276,7 +276,7 @@ test("help and version are no mistakes", async () => {
   }
 });
 
-test("the version says which commit the executable was built from", async () => {
+test("version prints the commit that the executable was built from", async () => {
   expect((await run(["calicoctl", "version"])).out).toEndWith(
     `Commit:  ${(await readFile(`${BIN}/.commit`, "utf8")).trim()}\n`,
   );

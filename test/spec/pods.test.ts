@@ -112,7 +112,7 @@ test("POL-1: a finished pod lends its next owner nothing", () => {
   );
 });
 
-test("POL-1: a pod without address stops nobody", () => {
+test("POL-1: a pod without address affects no traffic", () => {
   const world = withPeer({ addresses: PEER_ADDRESSES });
   expectVerdicts(
     { ...world, pods: { "alpha/starting": { labels: { app: "web" } }, ...world.pods } },

@@ -81,7 +81,7 @@ for (const [spec, ingress, egress] of [
   });
 }
 
-test("POL-7: without a policy everything passes, and one direction says nothing of the other", () => {
+test("POL-7: without a policy everything passes, and the directions are independent", () => {
   expectVerdicts(
     withPolicies({}),
     `

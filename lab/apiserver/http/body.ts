@@ -48,7 +48,7 @@ function parseJson(text: string): JsonValue {
   }
 }
 
-/** Of a field that is given twice the last one counts; only the first such field is told. */
+/** The last of duplicate fields counts; only the first duplicate is reported. */
 function parseYaml(text: string): Body {
   try {
     return { value: plain(load(text)), repeated: [] };

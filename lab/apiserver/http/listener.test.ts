@@ -40,7 +40,7 @@ test.each([
   expect((await server.call("GET", "/version", undefined, { token: null })).status).toBe(200);
 });
 
-test("a client that goes in the middle of its body, or of a watch, harms nobody", async () => {
+test("a client that disconnects in the middle of its body, or of a watch, does not affect others", async () => {
   const { port } = new URL(server.running.urls[0] ?? "");
   for (const bytes of [
     "POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc",

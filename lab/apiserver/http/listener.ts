@@ -68,7 +68,7 @@ async function serve(incoming: IncomingMessage, outgoing: ServerResponse, option
   }
 }
 
-/** undefined for what is no request to an API: a target that is no path, a method of proxies, a malformed header. The client's Host is not looked at. */
+/** undefined for anything but a request to an API: a target that is not a path, a method of proxies, a malformed header. The client's Host is ignored. */
 function requestOf(incoming: IncomingMessage, body: Buffer<ArrayBuffer>): Request | undefined {
   const { method = "GET", url = "" } = incoming;
   if (!url.startsWith("/")) return undefined;

@@ -1,4 +1,4 @@
-/** Patch: PATCH in its three forms; server-side apply is refused in words. */
+/** Patch: PATCH in its three forms; server-side apply is refused with a message. */
 import { isJsonObject, type JsonObject, type JsonValue } from "../../../src/model/schema/json.ts";
 import { ApiError, badRequest, unsupportedMediaType } from "../errors.ts";
 import type { Context } from "../objects/context.ts";

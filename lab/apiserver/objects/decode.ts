@@ -51,7 +51,7 @@ export function decodeObject(
   };
 }
 
-/** The object that a patch made; strict problems are told as those of the patch. */
+/** The object that a patch produced; strict problems are reported as those of the patch. */
 export function decodePatched(
   type: ResourceType,
   version: ServedVersion,
@@ -68,7 +68,7 @@ export function decodePatched(
   return { object, warnings: fieldValidation === "Ignore" ? [] : strict, errors: problems.errors };
 }
 
-/** What a built-in kind cannot hold is told as a fault of the patch. */
+/** What a built-in kind cannot hold is reported as an error of the patch. */
 function readPatched(
   type: ResourceType,
   version: ServedVersion,
@@ -84,7 +84,7 @@ function readPatched(
   }
 }
 
-/** Kubernetes tells those of custom kinds by name, those of built-in ones in the order of the text. */
+/** Kubernetes reports those of custom kinds by name, those of built-in ones in the order of the text. */
 function unknownFields(type: ResourceType, paths: readonly string[]): string[] {
   return (type.builtIn ? [...paths] : paths.toSorted()).map((path) => `unknown field ${JSON.stringify(path)}`);
 }

@@ -209,7 +209,7 @@ export class Lifecycle {
     this.#settle(resource, next);
   }
 
-  /** Removes events that nobody has seen for an hour. */
+  /** Removes events that were last seen more than an hour ago. */
   #expireEvents(): void {
     const { storage, nowMs } = this.#context;
     for (const { object } of storage.list("events")) {

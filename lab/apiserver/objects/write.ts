@@ -152,7 +152,7 @@ function check(
   if (errors.length > 0) throw invalid(type, object.metadata.name ?? "", errors);
 }
 
-/** What is told in place of a custom kind's rules when the schema has too much against the object for them to run. */
+/** Reported in place of a custom kind's rules when the schema has too many errors in the object for them to run. */
 const UNCHECKED: FieldError = {
   field: "<nil>",
   reason: "Invalid",
@@ -263,7 +263,7 @@ function update(
   check(context, type, next, current, errors, subresource);
   if (jsonEquals(next, current)) return current;
   if (options.dryRun) return next;
-  // The write that takes away an object's last reason to stay is no change of its own: watchers see the object go.
+  // The write that completes a deletion is not a separate change: watchers see only the deletion.
   if (finishDeletion(context, type, next)) return next;
   return context.storage.write(resourceId(type), next).object;
 }

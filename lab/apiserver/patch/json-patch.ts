@@ -2,7 +2,7 @@
 import { fail, ok, type Result } from "../../../src/lib/result.ts";
 import { cloneJson, isJsonObject, jsonEquals, type JsonValue } from "../../../src/model/schema/json.ts";
 
-/** `malformed`: the patch is no list of operations. `rejected`: a test failed or a path does not exist. */
+/** `malformed`: the patch is not a list of operations. `rejected`: a test failed or a path does not exist. */
 export interface PatchFailure {
   readonly kind: "malformed" | "rejected";
   readonly detail: string;

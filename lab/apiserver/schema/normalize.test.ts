@@ -25,7 +25,7 @@ const SCHEMA = {
   },
 } as const satisfies Schema;
 
-test("prune tells what it drops and keeps what is free", () => {
+test("prune reports what it drops, and keeps free-form content", () => {
   const value = { name: "x", extra: 1, free: { any: 1, known: { inner: 1 } }, list: [{ port: 1, wat: 2 }] };
   expect(prune(SCHEMA, value, "")).toEqual(["extra", "free.known.inner", "list[0].wat"]);
   expect(value).toEqual({ name: "x", free: { any: 1, known: {} }, list: [{ port: 1 }] } as never);

@@ -25,7 +25,7 @@ const CLASSES: Readonly<Record<string, string>> = {
 const FLAGS = /^\(\?([imsU]*(?:-[imsU]+)?)([:)])/;
 const UNLIKE_RE2 = /^\(\?<?[=!]/;
 
-/** Patterns are also read from objects, of which there is no end. */
+/** Bounded, because patterns are also read from objects. */
 const MOST_COMPILED = 5000;
 const compiled = new Map<string, RegExp>();
 

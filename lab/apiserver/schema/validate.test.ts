@@ -7,7 +7,7 @@ import { validate } from "./validate.ts";
 const text = (schema: Schema, value: JsonValue): string =>
   validate(schema, value, "spec").map(formatFieldError).join("; ");
 
-describe("validate, in kube-apiserver's words", () => {
+describe("validate, with kube-apiserver's messages", () => {
   test.each<[string, Schema, JsonValue, string]>([
     ["a fitting object", { type: "object", properties: { a: { type: "integer" } } }, { a: 1 }, ""],
     [

@@ -1,5 +1,5 @@
 /**
- * Validate: whether a value fits a schema, told in kube-apiserver's words and field paths.
+ * Validate: whether a value matches a schema, with kube-apiserver's messages and field paths.
  *
  * Reads only; prune and default first (`normalize.ts`). Unknown fields are no error here.
  * Source of the words: apiextensions-apiserver pkg/apiserver/validation, kube-openapi pkg/validation/errors.

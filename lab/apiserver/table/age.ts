@@ -1,6 +1,6 @@
 /** Age: spans of time as kubectl's tables print them. Source: apimachinery pkg/util/duration. */
 
-/** `42s`, `5m30s`, `3h`, `2d4h`; `<unknown>` for what is no time. */
+/** `42s`, `5m30s`, `3h`, `2d4h`; `<unknown>` for a malformed time. */
 export function formatAge(timestamp: unknown, nowMs: number): string {
   const from = typeof timestamp === "string" ? Date.parse(timestamp) : Number.NaN;
   return Number.isNaN(from) ? "<unknown>" : formatDuration(Math.floor((nowMs - from) / 1000));

@@ -62,7 +62,7 @@ test("exchanges that are missing, new or asked otherwise fail", () => {
   ]);
 });
 
-test("each kubectl is held to what that version said; one that is not recorded is not compared", () => {
+test("each kubectl is compared with the recording of its version; one that is not recorded is not compared", () => {
   const said = (stdout: string): Exchange => ({ asked: "kubectl", answered: { exit: 0, stdout, stderr: "" } });
   const clients: Recording = {
     server: "v1",

@@ -1,5 +1,5 @@
 /**
- * differences: where the embedded API means to answer otherwise than Kubernetes. `docs/embedded-api.md` shows this list, and a test holds the
+ * differences: where the embedded API intentionally answers differently from Kubernetes. `docs/embedded-api.md` shows this list, and a test holds the
  * two together. A difference that is not listed fails the contract; so does one that is listed and no longer found.
  */
 export interface IntendedDifference {
@@ -23,7 +23,7 @@ const WHOLE_ANSWER = ["status", "body"];
 export const INTENDED: readonly IntendedDifference[] = [
   {
     what: "server-side apply",
-    here: "415 with words that name `kubectl apply`: there is no record of who manages a field",
+    here: "415 with a message that names `kubectl apply`: field ownership is not recorded",
     where: [
       {
         at: WHOLE_ANSWER,
@@ -42,7 +42,7 @@ export const INTENDED: readonly IntendedDifference[] = [
   },
   {
     what: "logs, exec, attach, port-forward",
-    here: "501 with words that name `calico-lab exec`: there is no kubelet",
+    here: "501 with a message that names `calico-lab exec`: there is no kubelet",
     where: [
       { at: ["exit", "stderr"], exchanges: ["kubectl: logs of a pod without node"] },
       { at: ["stderr"], exchanges: ["kubectl: exec in a pod without node"] },
@@ -118,7 +118,7 @@ export const INTENDED: readonly IntendedDifference[] = [
   },
   {
     what: "the taint of new nodes",
-    here: "no `not-ready` taint: no controller would take it away again",
+    here: "no `not-ready` taint: no controller would remove it",
     where: [
       { at: ["body.spec"], exchanges: ["node: plain", "node: pod range", "node: with status", "node: with taints"] },
     ],
@@ -139,12 +139,12 @@ export const INTENDED: readonly IntendedDifference[] = [
     where: [{ at: WHOLE_ANSWER, exchanges: ["product: pool, selector"] }],
   },
   {
-    what: "amounts that are none",
+    what: "malformed quantities",
     here: "422 naming the field, where Kubernetes answers 400 without one",
     where: [{ at: WHOLE_ANSWER, exchanges: ["pod refused: quantity"] }],
   },
   {
-    what: "faults of the client that Kubernetes answers with 500",
+    what: "client errors that Kubernetes answers with 500",
     here: "400 or 422",
     where: [
       {
@@ -159,8 +159,8 @@ export const INTENDED: readonly IntendedDifference[] = [
     ],
   },
   {
-    what: "bodies that cannot be read",
-    here: "refused with the same status in words of its own, not in those of Go's readers",
+    what: "malformed bodies",
+    here: "refused with the same status and its own message, not Go's",
     where: [
       {
         at: WORDS,
@@ -251,7 +251,7 @@ export const INTENDED: readonly IntendedDifference[] = [
   },
   {
     what: "rules for schemas of CustomResourceDefinitions",
-    here: "`uniqueItems` and a map without keys are accepted and mean nothing",
+    here: "`uniqueItems` and a map without keys are accepted and ignored",
     where: [
       { at: WHOLE_ANSWER, exchanges: ["definition refused: map without keys", "definition refused: uniqueItems"] },
     ],

@@ -2,7 +2,7 @@
  * Source: the text of an expression as the library is given it, where its own reading differs from the language's.
  *
  * Literals: numbers that begin with a point get a digit before it, raw strings become plain ones, bytes are written in escapes. Calls of the
- * functions below get a prefix: the library lets nobody replace its own functions, so this project's stand beside them under another name.
+ * functions below get a prefix: the library's own functions cannot be replaced, so this project's exist beside them under another name.
  */
 const PREFIX = "own_";
 /** Of types: there the library allows no underscore. */
@@ -57,7 +57,7 @@ export function sourceForLibrary(expression: string): string {
     const group = (name: string): string | undefined =>
       typeof groups === "object" && groups !== null && name in groups ? textOf(Reflect.get(groups, name)) : undefined;
     const name = group("name");
-    // What is written with the prefix is nobody's function.
+    // A call written with the prefix is an unknown function.
     if (name !== undefined) return name.startsWith(PREFIX) ? `${PREFIX}${name}` : nameOf(name);
     if (group("google") !== undefined) return TYPES_NAME;
     const raw = group("raw");

@@ -97,7 +97,7 @@ export class TypeDeclarations {
       const identifier = escapeName(field);
       if (identifier !== undefined) names.set(field, identifier);
     }
-    // One class for each type: the library tells types by the constructor.
+    // One class per type: the library distinguishes types by their constructor.
     const Instance = class extends Map<string, unknown> {};
     this.environment.registerType(name, {
       ctor: Instance,

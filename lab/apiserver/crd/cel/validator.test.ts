@@ -140,7 +140,7 @@ describe("expressions hold or do not", () => {
   ])("%s", (rule) => expect(errorsOf(withRules(SPEC, { rule }), { spec: {} })).toEqual([]));
 });
 
-describe("what an error says", () => {
+describe("error messages", () => {
   test.each<[string, ValidationRule, JsonValue, string]>([
     ["message", { rule: "self.count > 1", message: "too few" }, { count: 1 }, 'spec: Invalid value: "object": too few'],
     [

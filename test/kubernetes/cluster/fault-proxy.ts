@@ -1,22 +1,22 @@
 /**
- * trouble-proxy: a TLS proxy before kube-apiserver that does to `calico node` what networks, load balancers and busy servers do.
+ * fault-proxy: a TLS proxy in front of kube-apiserver that injects the faults of networks, load balancers and busy servers for `calico node`.
  *
- * A process of its own in the fabric's namespace. `trouble.ts` starts it and tells it over a unix socket which trouble it makes.
- * Usage: bun trouble-proxy.ts CONFIG (a JSON file, `ProxyConfig`)
+ * A separate process in the fabric's namespace. `fault.ts` starts it and sets the fault over a unix socket.
+ * Usage: bun fault-proxy.ts CONFIG (a JSON file, `ProxyConfig`)
  */
 import { createServer } from "node:https";
 import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Asked, ProxyConfig, Trouble } from "./trouble.ts";
+import type { Asked, ProxyConfig, Fault } from "./fault.ts";
 
-/** A watch lives so long under the trouble `cut`. */
+/** A watch lives so long under the fault `cut`. */
 const CUT_AFTER_MS = 100;
 /** Bytes that were written have left the process by then. */
 const FLUSH_MS = 50;
 
 const config = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as ProxyConfig;
 const ca = readFileSync(config.ca, "utf8");
-let trouble: Trouble = { kind: "none" };
+let fault: Fault = { kind: "none" };
 let asked: Asked[] = [];
 /** When the last answer 429 went out, and how long nothing may come after it. */
 let refusal = { atMs: Number.NEGATIVE_INFINITY, forMs: 0 };
@@ -33,13 +33,12 @@ class OpenWatch {
     this.#response = response;
   }
 
-  /** Lines as the server sent them, under the trouble of the moment. */
+  /** Lines as the server sent them, under the fault of the moment. */
   pass(lines: readonly string[]): void {
     if (this.stalled) return;
-    const kept =
-      trouble.kind === "no-bookmarks" ? lines.filter((line) => !line.startsWith('{"type":"BOOKMARK"')) : lines;
+    const kept = fault.kind === "no-bookmarks" ? lines.filter((line) => !line.startsWith('{"type":"BOOKMARK"')) : lines;
     this.#held.push(...kept);
-    if (trouble.kind !== "silent") this.release();
+    if (fault.kind !== "silent") this.release();
   }
 
   /** What was held back, in order. */
@@ -52,8 +51,8 @@ class OpenWatch {
   }
 }
 
-function change(next: Trouble): void {
-  trouble = next;
+function change(next: Fault): void {
+  fault = next;
   const lasts = ["none", "silent", "no-bookmarks", "expired-pages"].includes(next.kind);
   for (const watch of watches) {
     if (next.kind === "stalled") watch.stalled = true;
@@ -100,13 +99,13 @@ async function breakOff(response: ServerResponse, beginning: string): Promise<vo
   response.socket?.destroy();
 }
 
-/** Whether the trouble answered in the server's stead. */
+/** Whether the fault answered in the server's stead. */
 async function intervene(path: URL, response: ServerResponse): Promise<boolean> {
   const watch = path.searchParams.has("watch");
-  switch (trouble.kind) {
+  switch (fault.kind) {
     case "refuse": {
       const { code, reason, message, retryAfterSeconds, causes } =
-        trouble.with[asked.length % trouble.with.length] ?? trouble.with[0];
+        fault.with[asked.length % fault.with.length] ?? fault.with[0];
       if (code === 429) refusal = { atMs: performance.now(), forMs: (retryAfterSeconds ?? 0) * 1000 };
       answer(
         response,
@@ -150,7 +149,7 @@ async function intervene(path: URL, response: ServerResponse): Promise<boolean> 
       );
       return true;
     case "slow":
-      await Bun.sleep(trouble.seconds * 1000);
+      await Bun.sleep(fault.seconds * 1000);
       return false;
     default:
       return false;
@@ -201,7 +200,7 @@ async function follow(body: ReadableStream<Uint8Array>, response: ServerResponse
   response.flushHeaders();
   const watch = new OpenWatch(response);
   watches.add(watch);
-  if (trouble.kind === "cut") setTimeout(() => watch.cut(), CUT_AFTER_MS);
+  if (fault.kind === "cut") setTimeout(() => watch.cut(), CUT_AFTER_MS);
   const decoder = new TextDecoder();
   let rest = "";
   try {
@@ -237,7 +236,7 @@ Bun.serve({
   unix: config.control,
   async fetch(request) {
     if (request.method === "PUT") {
-      change((await request.json()) as Trouble);
+      change((await request.json()) as Fault);
       asked = [];
       refusal = { atMs: Number.NEGATIVE_INFINITY, forMs: 0 };
     }

@@ -1,13 +1,13 @@
 /**
- * An API server in trouble, seen by one node: pods keep their network and policy, what changes meanwhile is enforced as soon as it
- * can be known, CNI answers, and the daemon neither spins nor dies. The other node and the kubelets talk to the real server.
+ * A faulty API server, as seen by one node: pods keep their network and policy, changes are enforced as soon as they can be known, CNI
+ * answers, and the daemon neither spins nor dies. The other node and the kubelets use the real server.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { callPlugin } from "./cluster/plugin.ts";
 import { waitFor } from "./cluster/run.ts";
-import { type Account, type Refusal, TroubledApi, type Trouble } from "./cluster/trouble.ts";
+import { type Account, type Refusal, FaultyApi, type Fault } from "./cluster/fault.ts";
 import {
   addressesOf,
   answers,
@@ -20,21 +20,21 @@ import {
   urlOf,
 } from "./objects.ts";
 
-const NS = "troubles";
-const PAGES = "troubles-pages";
+const NS = "faults";
+const PAGES = "faults-pages";
 /** Objects that the daemon asks for at a time. */
 const PAGE = 200;
 /** More than one page of the daemon's lists, together with what else there is. */
 const MANY = 520;
 /** Longest that ADD may take: an error or success. */
 const ADD_BOUND_S = 45;
-/** After the end of a trouble: the longest wait between two attempts, and a busy machine. */
+/** After the end of a fault: the longest wait between two attempts, and a busy machine. */
 const RECOVERY_S = 30;
-/** How long a trouble is watched at least. */
+/** How long a fault is watched at least. */
 const OBSERVED_MS = 8_000;
 
 let cluster: Cluster;
-let api: TroubledApi;
+let api: FaultyApi;
 let pods: Readonly<Record<"toggled" | "open" | "closed", Pod>>;
 let toggledIsOpen = true;
 let serial = 0;
@@ -48,7 +48,7 @@ const closed = (name: string, inNamespace = NS): object => ({
 
 beforeAll(async () => {
   cluster = await attachCluster();
-  api = new TroubledApi(cluster, "n1");
+  api = new FaultyApi(cluster, "n1");
   await cluster.apply(namespace(NS));
   await cluster.apply(
     ...["toggled", "open", "closed"].map((name) => pod({ namespace: NS, name, labels: { app: name }, node: "n1" })),
@@ -86,7 +86,7 @@ async function awaitReach(target: Pod, expected: boolean, seconds: number): Prom
   );
 }
 
-/** What was there before the trouble is as it was. */
+/** What was there before the fault is as it was. */
 async function pastHolds(): Promise<void> {
   expect({ open: await reaches(pods.open), closed: await reaches(pods.closed) }).toEqual({ open: true, closed: false });
 }
@@ -150,7 +150,7 @@ async function add(): Promise<Added> {
   return { name, error, seconds: (performance.now() - begun) / 1000 };
 }
 
-/** Attempts at one thing in the time of a trouble: with a wait that doubles from 0.1 s to 10 s there are fewer. */
+/** Attempts at one thing in the time of a fault: with a wait that doubles from 0.1 s to 10 s there are fewer. */
 const PATIENT = 16;
 
 /** Nothing is asked again and again without a pause, and nothing before a Retry-After is over; in words. */
@@ -167,8 +167,8 @@ function expectPatience({ nowMs, asked }: Account, sinceMs: number): string {
 }
 
 interface Case {
-  readonly trouble: Trouble;
-  /** Changes reach the node also while the trouble lasts, within so many seconds. */
+  readonly fault: Fault;
+  /** Changes reach the node also while the fault lasts, within so many seconds. */
   readonly during?: number;
   /** What an ADD that fails says. */
   readonly says?: RegExp;
@@ -185,14 +185,11 @@ const BEHIND: Refusal = {
 };
 
 const CASES: readonly (readonly [string, Case])[] = [
-  [
-    "answers that are 3 s late",
-    { trouble: { kind: "slow", seconds: 3 }, during: 40, says: /no answer within 2000 ms/ },
-  ],
+  ["answers that are 3 s late", { fault: { kind: "slow", seconds: 3 }, during: 40, says: /no answer within 2000 ms/ }],
   [
     "429 with Retry-After",
     {
-      trouble: {
+      fault: {
         kind: "refuse",
         with: [
           {
@@ -209,30 +206,30 @@ const CASES: readonly (readonly [string, Case])[] = [
   [
     "503, 500 and 504",
     {
-      trouble: { kind: "refuse", with: [UNAVAILABLE, BROKEN, BEHIND] },
+      fault: { kind: "refuse", with: [UNAVAILABLE, BROKEN, BEHIND] },
       says: /503: apiserver is shutting down|500: etcdserver: request timed out|504: Too large resource version/,
     },
   ],
-  ["watches cut again and again", { trouble: { kind: "cut" }, during: 40 }],
-  ["watches held silent", { trouble: { kind: "silent" } }],
-  ["no bookmarks", { trouble: { kind: "no-bookmarks" }, during: 20 }],
-  ["watches that end with 410", { trouble: { kind: "expired-watch" }, during: 40 }],
-  ["connections closed after the headers", { trouble: { kind: "headers-only" }, says: /cannot be read|cannot reach/ }],
-  ["a web page with 200", { trouble: { kind: "html" }, says: /cannot be read/ }],
-  ["answers that end in the middle of a line", { trouble: { kind: "half-line" }, says: /cannot be read/ }],
+  ["watches cut again and again", { fault: { kind: "cut" }, during: 40 }],
+  ["watches held silent", { fault: { kind: "silent" } }],
+  ["no bookmarks", { fault: { kind: "no-bookmarks" }, during: 20 }],
+  ["watches that end with 410", { fault: { kind: "expired-watch" }, during: 40 }],
+  ["connections closed after the headers", { fault: { kind: "headers-only" }, says: /cannot be read|cannot reach/ }],
+  ["a web page with 200", { fault: { kind: "html" }, says: /cannot be read/ }],
+  ["answers that end in the middle of a line", { fault: { kind: "half-line" }, says: /cannot be read/ }],
 ];
 
-describe("an API server in trouble", () => {
-  test.each(CASES)("%s", async (_, { trouble, during, says }) => {
+describe("a faulty API server", () => {
+  test.each(CASES)("%s", async (_, { fault, during, says }) => {
     await awaitReach(pods.toggled, toggledIsOpen, RECOVERY_S);
     const pid = cluster.daemons.pid("n1-calico");
-    await api.make(trouble);
+    await api.make(fault);
     const { nowMs: since } = await api.account();
     await toggle();
     if (during !== undefined) await awaitReach(pods.toggled, toggledIsOpen, during);
     const added = await add();
     await pastHolds();
-    await waitFor("the trouble to be long enough", 60, async () => (await api.account()).nowMs - since > OBSERVED_MS);
+    await waitFor("the fault to be long enough", 60, async () => (await api.account()).nowMs - since > OBSERVED_MS);
     if (during === undefined) expect(await reaches(pods.toggled)).toBe(!toggledIsOpen);
     const account = await api.account();
     console.log(
@@ -250,12 +247,12 @@ describe("an API server in trouble", () => {
 
   test("answers that are too late for an address that is not in reserve: ADD ends with an error, and takes nothing", async () => {
     const pools = [
-      ["troubles4", "10.92.0.0/24"],
-      ["troubles6", "fd00:92::/112"],
+      ["faults4", "10.92.0.0/24"],
+      ["faults6", "fd00:92::/112"],
     ] as const;
     const annotations = {
-      "cni.projectcalico.org/ipv4pools": '["troubles4"]',
-      "cni.projectcalico.org/ipv6pools": '["troubles6"]',
+      "cni.projectcalico.org/ipv4pools": '["faults4"]',
+      "cni.projectcalico.org/ipv6pools": '["faults6"]',
     };
     const asks = pod({ namespace: NS, name: "asks", spec: { schedulerName: "nobody" } }) as { metadata: object };
     // Each kind waits by itself after what came before; the Pod must come by its watch, for there is no asking for it in time.
@@ -271,7 +268,7 @@ describe("an API server in trouble", () => {
       })),
       { ...asks, metadata: { ...asks.metadata, annotations } },
     );
-    const call = { namespace: NS, pod: "asks", containerId: "troubles-asks" };
+    const call = { namespace: NS, pod: "asks", containerId: "faults-asks" };
     const at = cluster.node("n1");
     // So that the daemon knows the Pod.
     await waitFor(
@@ -315,7 +312,7 @@ describe("an API server in trouble", () => {
     await cluster.kubectl(["delete", "ippools", ...pools.map(([name]) => name)]);
   });
 
-  test("watches that say nothing for ever are asked for anew", async () => {
+  test("watches that stay silent forever are replaced", async () => {
     await awaitReach(pods.toggled, toggledIsOpen, RECOVERY_S);
     await api.make({ kind: "stalled" });
     await toggle();
@@ -327,8 +324,8 @@ describe("an API server in trouble", () => {
   });
 });
 
-describe("a daemon that starts while the API server is in trouble", () => {
-  test("keeps what the kernel enforces, says what is wrong, and begins when it can", async () => {
+describe("a daemon that starts while the API server is faulty", () => {
+  test("keeps what the kernel enforces, reports the error, and starts when it can", async () => {
     await api.make({ kind: "refuse", with: [{ ...UNAVAILABLE, message: "not today" }] });
     await api.restartNode();
     await waitFor("the word of readiness", 30, async () => (await readiness()).includes("503: not today"), readiness);

@@ -1,8 +1,7 @@
 /**
- * trouble: a kube-apiserver that is slow, busy, broken or half gone, for the `calico node` of one node; everybody else talks to the
- * real one as before.
+ * fault: a kube-apiserver that is slow, busy, broken or partly down, for the `calico node` of one node; all other clients use the real one.
  *
- * `trouble-proxy.ts` stands between them; here it is started and told what to do, and its account of the requests is read.
+ * `fault-proxy.ts` is between them; this file starts and controls it, and reads its log of requests.
  */
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { issued, writeKubeconfig } from "./certificates.ts";
@@ -11,7 +10,7 @@ import { API_ADDRESS, API_PORT, inNetns } from "./layout.ts";
 import { waitFor } from "./run.ts";
 
 /** What the proxy does to requests that come, and to watches that are open. All but those marked (*) cut open watches when they begin. */
-export type Trouble =
+export type Fault =
   /** (*) Passes everything. */
   | { readonly kind: "none" }
   /** Each answer begins so much later. */
@@ -20,7 +19,7 @@ export type Trouble =
   | { readonly kind: "refuse"; readonly with: readonly [Refusal, ...Refusal[]] }
   /** Each watch is cut a tenth of a second after it began. */
   | { readonly kind: "cut" }
-  /** (*) Watches stay open and say nothing; what they had to say comes when the trouble ends. */
+  /** (*) Watches stay open and say nothing; what they had to say comes when the fault ends. */
   | { readonly kind: "silent" }
   /** (*) The watches that are open now never say anything again, and do not end; new ones are whole. */
   | { readonly kind: "stalled" }
@@ -61,11 +60,11 @@ export interface ProxyConfig {
   readonly key: string;
   readonly upstream: string;
   readonly ca: string;
-  /** Unix socket on which the trouble is set and the account is read. */
+  /** Unix socket on which the fault is set and the account is read. */
   readonly control: string;
 }
 
-/** What the proxy has seen since the trouble began. */
+/** What the proxy has seen since the fault began. */
 export interface Account {
   readonly nowMs: number;
   /** Watches that are open. */
@@ -74,9 +73,9 @@ export interface Account {
 }
 
 const PORT = API_PORT + 1;
-const PROXY = "trouble-proxy";
+const PROXY = "fault-proxy";
 
-export class TroubledApi {
+export class FaultyApi {
   readonly #cluster: Cluster;
   readonly #node: string;
 
@@ -110,7 +109,7 @@ export class TroubledApi {
     rmSync(this.#control, { force: true });
     writeFileSync(path, JSON.stringify(config));
     writeKubeconfig(layout, this.#kubeconfig, { tokenFile: layout.calicoToken }, PORT);
-    const program = new URL("./trouble-proxy.ts", import.meta.url).pathname;
+    const program = new URL("./fault-proxy.ts", import.meta.url).pathname;
     daemons.start({ name: PROXY, command: inNetns(layout.fabric, [process.execPath, program, path]) });
     await waitFor(
       "the proxy of the API server",
@@ -140,9 +139,9 @@ export class TroubledApi {
     await this.#ready();
   }
 
-  /** Ends the present trouble and begins this one. */
-  async make(trouble: Trouble): Promise<void> {
-    await fetch("http://proxy/", { unix: this.#control, method: "PUT", body: JSON.stringify(trouble) });
+  /** Ends the present fault and begins this one. */
+  async make(fault: Fault): Promise<void> {
+    await fetch("http://proxy/", { unix: this.#control, method: "PUT", body: JSON.stringify(fault) });
   }
 
   async account(): Promise<Account> {
