@@ -121,7 +121,9 @@ async function befall(world: World): Promise<void> {
       return world.say(`${node.name} daemon will be killed before operation ${node.killAt}`);
     case "disk":
       node.disk.takes = choices.pick(["everything", "nothing new", "nothing"] as const);
-      return world.say(`${node.name} disk takes ${node.disk.takes}`);
+      world.say(`${node.name} disk takes ${node.disk.takes}`);
+      if (node.disk.takes !== "everything" && choices.chance(50)) await world.deletePod(runtime);
+      return;
     case "kernel": {
       const percent = choices.pick([0, 2, 15]);
       node.refusesPercent = percent;

@@ -254,8 +254,7 @@ export class World {
     return key;
   }
 
-  async deletePod(): Promise<void> {
-    const runtime = this.choices.pick(this.runtimes);
+  async deletePod(runtime: Runtime = this.choices.pick(this.runtimes)): Promise<void> {
     const pods = [...runtime.pods.values()].filter(({ leaving }) => !leaving);
     if (pods.length === 0) return;
     const pod = this.choices.pick(pods);
