@@ -1,4 +1,4 @@
-/** main: name of the executable or of the subcommand → application, loaded lazily; nothing else. */
+/** main: picks the application by the name of the executable or the subcommand, and loads it lazily. */
 import { endOnBug } from "./host/bun/bug.ts";
 
 const name = process.execPath.slice(process.execPath.lastIndexOf("/") + 1);
@@ -11,10 +11,10 @@ async function main(): Promise<number> {
     const { runPluginProcess } = await import("./cni/process.ts");
     return runPluginProcess(name === "calico-ipam" ? "calico-ipam" : "calico", environment);
   }
-  // A link by which a supervisor starts the daemon: upstream's `calicoctl node status` knows the process by this name.
+  // A link with which a supervisor starts the daemon: upstream's `calicoctl node status` finds the process by this name.
   if (process.argv0.slice(process.argv0.lastIndexOf("/") + 1) === "calico-node") return runNode(args);
   if (name === "calicoctl") return (await import("./cli/calicoctl.ts")).runCalicoctl(args);
-  // `calico help node` is `calico node --help`.
+  // `calico help node` means `calico node --help`.
   const words = args[0] === "help" ? [...args.slice(1), "--help"] : args;
   const [command, ...rest] = words;
   switch (command) {

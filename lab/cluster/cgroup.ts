@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { CommandError, waitFor } from "./run.ts";
 
 /** Mount point of cgroup2, also where v1 controllers are mounted beside it. */
-export function cgroupMount(): string {
+function cgroupMount(): string {
   for (const line of readFileSync("/proc/mounts", "utf8").split("\n")) {
     const [, path, type] = line.split(" ");
     if (type === "cgroup2" && path !== undefined) return path;
@@ -11,7 +11,7 @@ export function cgroupMount(): string {
   throw new CommandError("no cgroup2 is mounted: the lab needs it to end its processes");
 }
 
-export function cgroupPath(name: string): string {
+function cgroupPath(name: string): string {
   return `${cgroupMount()}/${name}`;
 }
 

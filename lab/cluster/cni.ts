@@ -7,7 +7,7 @@ export interface CniResult {
   readonly interfaces?: readonly { readonly name: string; readonly sandbox?: string }[];
 }
 
-export class CniFailure extends Error {
+class CniFailure extends Error {
   override readonly name = "CniFailure";
 }
 

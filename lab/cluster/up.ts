@@ -13,7 +13,7 @@ import { forgetPod, loadPods } from "./pod-state.ts";
 import { CommandError, run, tryRun, waitFor } from "./run.ts";
 import { labExecutable, nodeExecutable } from "./executables.ts";
 
-export function configFile(layout: Layout): string {
+function configFile(layout: Layout): string {
   return `${layout.directory}/lab.json`;
 }
 
@@ -119,7 +119,7 @@ function installPlugins(layout: Layout, node: NodeLayout): void {
   mkdirSync(`${node.root}/var/run/calico`, { recursive: true });
 }
 
-export function supervisorFile(layout: Layout): string {
+function supervisorFile(layout: Layout): string {
   return `${layout.directory}/supervisor.json`;
 }
 

@@ -11,7 +11,7 @@ export interface KubeconfigContent {
   readonly token: string;
 }
 
-export function formatKubeconfig(content: KubeconfigContent): string {
+function formatKubeconfig(content: KubeconfigContent): string {
   const name = "calico";
   return dump({
     apiVersion: "v1",

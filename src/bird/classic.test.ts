@@ -10,7 +10,7 @@ const ANSWER = [
   "0000 ",
 ];
 
-test("show protocols: header in lower case, one word of time, IPv6 sessions with their address", () => {
+test("show protocols: header in lower case, time in one word, IPv6 sessions with their address", () => {
   const answers = new ClassicAnswers();
   expect(answers.answer("0001 BIRD 2.0.12 ready.")).toBe("0001 BIRD 2.0.12 ready.");
   answers.command("show protocols");
@@ -24,7 +24,7 @@ test("show protocols: header in lower case, one word of time, IPv6 sessions with
   ]);
 });
 
-test("other commands pass as they are, also between", () => {
+test("other commands pass unchanged, also in between", () => {
   const answers = new ClassicAnswers();
   answers.answer("0001 BIRD 2.0.12 ready.");
   for (const command of ["show protocols all", "sh prot", "show status"]) answers.command(command);

@@ -1,8 +1,8 @@
 /**
- * Classic: BIRD 2's `show protocols` in the form of BIRD 1, which upstream's `calicoctl node status` reads. Pure.
+ * Classic: translates BIRD 2's `show protocols` to the format of BIRD 1, which upstream's `calicoctl node status` reads. Pure.
  *
- * There the header is in lower case, the time is one word, and the name of a session says the peer's address with dots for underscores: an
- * IPv6 session therefore gets its address as it is. All other commands and answers pass unchanged.
+ * In that format the header is in lower case, the time is one word, and that tool derives the peer's address from the session name by
+ * replacing underscores with dots: so an IPv6 session's name gets the address itself. All other commands and answers pass unchanged.
  * Source: calicoctl/calicoctl/commands/node/status.go; BIRD's doc/reply_codes.
  */
 import { parseProtocolLine } from "./state.ts";
@@ -11,14 +11,14 @@ const HEADER = "name     proto    table    state  since       info";
 
 /** The commands of one connection and their answers, line by line. */
 export class ClassicAnswers {
-  /** Commands that are not answered yet, oldest first: whether each is to be translated. BIRD greets before the first. */
+  /** For each unanswered command, oldest first, whether its answer is to be translated. The first entry is BIRD's greeting. */
   readonly #pending: boolean[] = [false];
 
   command(line: string): void {
     this.#pending.push(/^\s*sh(o|ow)?\s+prot(o(c(o(ls?)?)?)?)?\s*$/i.test(line));
   }
 
-  /** One line of BIRD's output as it is to be passed on. */
+  /** Translates one line of BIRD's output. */
   answer(line: string): string {
     const translates = this.#pending[0] === true;
     if (/^\d{4} /.test(line)) this.#pending.shift();
@@ -38,7 +38,7 @@ export class ClassicAnswers {
   }
 }
 
-/** An IPv6 address of a session's name; an IPv4 one, four numbers, stays. */
+/** The IPv6 address in a session's name; the IPv4 form, four numbers, is unchanged. */
 function withColons(address: string): string {
   return /^\d+(_\d+){3}$/.test(address) ? address : address.replaceAll("_", ":");
 }

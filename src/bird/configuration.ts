@@ -1,20 +1,20 @@
 /**
  * Configuration: the text of bird.conf for one node, for BIRD 2.0. Pure.
  *
- * The node originates its own blocks, and one route for each address that it borrowed out of another node's block. It accepts from
- * the other nodes what lies inside the cluster's pools and covers none of its own blocks. Only what BGP learned goes to the kernel;
- * nothing is read from it. The blackholes of the own blocks in the kernel are not BIRD's work.
+ * The node originates its own blocks, and one route for each address that it borrowed from another node's block. From the other nodes
+ * it accepts prefixes inside the cluster's pools that cover none of its own blocks. Only routes learned by BGP go to the kernel; nothing
+ * is read from it. BIRD does not create the kernel's blackholes for the node's own blocks.
  *
- * Times. A peer whose process ends closes its connection; one that is gone without a word (a dead node) is missed when the hold time
- * ends, after at most 15 s. Its routes stay as stale for 20 s from then, which is enough for a supervisor to start it again, and are
- * withdrawn if it is not back by then: those of a dead node within 35 s. This is long-lived graceful restart (RFC 9494) after a restart
- * time of 0. The ordinary one must drop what is stale already when the peer ends once more before it has told its routes (RFC 4724 §4.2),
- * which costs some 5 s without them. So BIRD may die as often as it likes, if its session is back within 20 s each time. A peer that does
- * not know RFC 9494 (BIRD before 2.0.8) drops our routes as soon as our BIRD ends.
+ * Times. A peer whose process ends closes its connection; one that disappears silently (a dead node) is detected when the hold time
+ * ends, after at most 15 s. Its routes are then stale for 20 s, enough for a supervisor to restart it, and are withdrawn if it is not
+ * back by then: those of a dead node within 35 s. This is long-lived graceful restart (RFC 9494) with a restart time of 0. Ordinary
+ * graceful restart must drop stale routes when the peer ends again before it has announced its routes (RFC 4724 §4.2), which costs some
+ * 5 s without them. So BIRD may die any number of times if its session is back within 20 s each time. A peer that does not support
+ * RFC 9494 (BIRD before 2.0.8) drops our routes as soon as our BIRD ends.
  *
- * BIRD itself is to be started with `-R`: it then leaves the kernel's routes of its previous run alone until its peers have told theirs,
- * or for 20 s at most. Two that start at the same time do not wait for each other (RFC 4724 §4.1): between them routes can be missing
- * for the moment until they are told again.
+ * BIRD must be started with `-R`: it then keeps the kernel's routes of its previous run until its peers have announced theirs, or for
+ * 20 s at most. Two that start at the same time do not wait for each other (RFC 4724 §4.1): routes between them can be missing for a
+ * moment until they are announced again.
  * Source: https://bird.network.cz/?get_doc&v=20
  */
 import { type Addr, addrFromInteger, bitsOf, FAMILIES, type Family, familyOf } from "../net/addr.ts";
@@ -24,17 +24,17 @@ import { fnv32 } from "../lib/fnv.ts";
 export interface BirdInput {
   /** Name of this node. */
   readonly node: string;
-  /** This node's own address of each family; without one there are no sessions of the family. */
+  /** This node's address of each family; without one there are no sessions of the family. */
   readonly addresses: { readonly ipv4: Addr | undefined; readonly ipv6: Addr | undefined };
   readonly asNumber: number;
   readonly peers: readonly BirdPeer[];
-  /** Ranges out of which peers may announce routes. */
+  /** Ranges in which peers may announce routes. */
   readonly pools: readonly Prefix[];
-  /** Ranges of which this node announces nothing. */
+  /** Ranges in which this node announces nothing. */
   readonly unexported: readonly Prefix[];
   /** Blocks that this node owns. */
   readonly blocks: readonly Prefix[];
-  /** Addresses that this node has out of blocks that it does not own. */
+  /** Addresses that this node has borrowed from blocks that it does not own. */
   readonly borrowed: readonly Addr[];
 }
 
@@ -47,8 +47,8 @@ const HOLD_TIME_S = 15;
 const STALE_TIME_S = 20;
 
 /**
- * Kernel metric of learned routes: a route that the node itself has to the same destination (metric 0, or 1024 as the kernel gives
- * IPv6 routes) wins.
+ * Kernel metric of learned routes: the node's own route to the same destination (metric 0, or 1024, the kernel's default for IPv6)
+ * takes precedence.
  */
 const METRIC = 2048;
 
@@ -61,13 +61,13 @@ export function renderBirdConfiguration(input: BirdInput): string {
   return `${sections.join("\n\n")}\n`;
 }
 
-/** The node's IPv4 address, or 32 bits of the hash of its name where there is none (RFC 6286: any number but 0 will do). */
+/** The node's IPv4 address, or a 32-bit hash of its name where there is none (RFC 6286 allows any number but 0). */
 export function routerId(input: Pick<BirdInput, "node" | "addresses">): Addr {
   return input.addresses.ipv4 ?? addrFromInteger(4, BigInt(fnv32(input.node) || 1));
 }
 
 /** `Mesh_10_0_0_1`, `Mesh_fd00__1`. */
-export function sessionName(address: Addr): string {
+function sessionName(address: Addr): string {
   return `Mesh_${address.replace(/[.:]/g, "_")}`;
 }
 
@@ -139,7 +139,7 @@ function sessions(input: BirdInput): string[] {
     const own = family === 4 ? input.addresses.ipv4 : input.addresses.ipv6;
     if (own === undefined) continue;
     const peers = input.peers.filter((peer) => familyOf(peer.address) === family && peer.address !== own);
-    // Two nodes with one address are a mistake of the cluster; BIRD would refuse the whole file.
+    // Two nodes with one address are an error of the cluster, for which BIRD would refuse the whole file.
     const byAddress = new Map(peers.map((peer) => [peer.address, peer]));
     const sorted = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
     for (const peer of sorted) texts.push(session(input.asNumber, own, peer, family));
@@ -147,7 +147,7 @@ function sessions(input: BirdInput): string[] {
   return texts;
 }
 
-/** The side whose peer has the address that is greater as a string waits to be called, so that one connection is made, not two. */
+/** The side whose peer has the greater address as a string is passive, so that only one connection is made. */
 function session(asNumber: number, own: Addr, peer: BirdPeer, family: Family): string {
   return `protocol bgp ${sessionName(peer.address)} {
   description "node ${quotable(peer.node)}";
@@ -172,7 +172,7 @@ function session(asNumber: number, own: Addr, peer: BirdPeer, family: Family): s
 }`;
 }
 
-/** Node names are DNS names; anything else must not end a comment or a string. */
+/** Removes what could end a comment or a string; node names are DNS names. */
 function quotable(text: string): string {
   return text.replace(/[^A-Za-z0-9._-]/g, "?");
 }

@@ -10,9 +10,9 @@ function unused(): never {
   throw new Error("not used here");
 }
 
-/** A BIRD that greets and answers the one command with a text, cut into pieces of `size` bytes. */
-function bird(answer: string, size = 7): { sockets: Sockets; heard: string[] } {
-  const heard: string[] = [];
+/** A BIRD that sends its greeting and answers one command with a text, in chunks of `size` bytes. */
+function bird(answer: string, size = 7): { sockets: Sockets; sent: string[] } {
+  const sent: string[] = [];
   const connect = async (): Promise<Connection> => {
     let release = (): void => {};
     const asked = new Promise<void>((resolve) => (release = resolve));
@@ -24,22 +24,22 @@ function bird(answer: string, size = 7): { sockets: Sockets; heard: string[] } {
     }
     return {
       input: input(),
-      write: async (bytes) => (heard.push(new TextDecoder().decode(bytes)), release()),
+      write: async (bytes) => (sent.push(new TextDecoder().decode(bytes)), release()),
       end: () => {},
     };
   };
-  return { heard, sockets: { connect, listen: unused, fetch: unused, serve: unused } };
+  return { sent, sockets: { connect, listen: unused, fetch: unused, serve: unused } };
 }
 
-test("configure: done, in progress, and refused in BIRD's words", async () => {
+test("configure: done, in progress, and refused with BIRD's error", async () => {
   const clock = new VirtualClock();
   for (const answer of [
     "0002-Reading configuration from /b.conf\n0003 Reconfigured\n",
     "0002-Reading configuration from /b.conf\n0004 Reconfiguration in progress\n",
   ]) {
-    const { sockets, heard } = bird(answer);
+    const { sockets, sent } = bird(answer);
     await configureBird("/bird.ctl", { sockets, clock });
-    expect(heard).toEqual(["configure\n"]);
+    expect(sent).toEqual(["configure\n"]);
   }
   const { sockets } = bird("0002-Reading configuration from /b.conf\n8002 /b.conf:3:1 syntax error, unexpected '}'\n");
   await expect(configureBird("/bird.ctl", { sockets, clock })).rejects.toMatchObject({
@@ -87,16 +87,16 @@ test("status and protocols", async () => {
   expect(parseProtocols([{ code: 1002, text: "odd" }])).toMatchObject({ ok: false, error: { found: "odd" } });
 });
 
-test("no BIRD, a silent one and one that hangs up are errors that name socket and command", async () => {
+test("no BIRD, a silent one and one that closes the connection are errors that name socket and command", async () => {
   const clock = new VirtualClock();
-  const nobody: Sockets = {
+  const refusing: Sockets = {
     ...bird("").sockets,
     connect: () => Promise.reject(new SocketError("connect to", "/none.ctl", "ENOENT")),
   };
-  await expect(askBird("/none.ctl", "show status", { sockets: nobody, clock })).rejects.toThrow(
+  await expect(askBird("/none.ctl", "show status", { sockets: refusing, clock })).rejects.toThrow(
     'Cannot run "show status" on the BIRD at /none.ctl: Cannot connect to socket "/none.ctl": ENOENT',
   );
-  const bug: Sockets = { ...nobody, connect: () => Promise.reject(new TypeError("undefined is not an object")) };
+  const bug: Sockets = { ...refusing, connect: () => Promise.reject(new TypeError("undefined is not an object")) };
   await expect(askBird("/none.ctl", "show status", { sockets: bug, clock })).rejects.toBeInstanceOf(TypeError);
   await expect(askBird("/b", "show status", { sockets: bird("1000-BIRD\n").sockets, clock })).rejects.toThrow(
     "closed the connection",
@@ -105,7 +105,7 @@ test("no BIRD, a silent one and one that hangs up are errors that name socket an
     [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }),
   };
   const silent: Sockets = {
-    ...nobody,
+    ...refusing,
     connect: async () => ({ input: forever, write: async () => {}, end: () => {} }),
   };
   await expect(clock.until(askBird("/b", "show status", { sockets: silent, clock }))).rejects.toThrow(
@@ -113,7 +113,7 @@ test("no BIRD, a silent one and one that hangs up are errors that name socket an
   );
 });
 
-test("answers come out the same however they are cut", () => {
+test("answers are the same however they are split", () => {
   const text = "0001 BIRD ready.\n1000-BIRD 2.0.12\n  more ü\n0013 up\n9001 syntax error\n";
   const whole = new AnswerReader().push(encode(text));
   expect(whole.map((answer) => answer.length)).toEqual([1, 3, 1]);

@@ -1,8 +1,8 @@
 /**
  * Control: commands to BIRD on its control socket.
  *
- * One connection a command, bounded in time. An answer is lines that begin with a four digit code: `CODE-text` goes on, `CODE text`
- * is the last; a line that begins with a space has the code of the one before. Codes from 8000 are errors.
+ * One connection per command, bounded in time. The lines of an answer begin with a four-digit code: `CODE-text` is continued,
+ * `CODE text` is the last; a line that begins with a space has the code of the line before. Codes from 8000 are errors.
  * Source: BIRD's doc/reply_codes and nest/cli.c.
  */
 import type { Clock } from "../host/clock.ts";
@@ -10,12 +10,12 @@ import { type Connection, SocketError, type Sockets } from "../host/sockets.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import { type BirdLine, type BirdProtocol, type BirdStatus, parseProtocols, parseStatus } from "./state.ts";
 
-export interface BirdDoors {
+export interface BirdDependencies {
   readonly sockets: Sockets;
   readonly clock: Clock;
 }
 
-/** BIRD refused the command, does not answer, or does not run. */
+/** BIRD refused the command, does not answer, or is not running. */
 export class BirdError extends Error {
   override readonly name = "BirdError";
   /** BIRD's reply code; undefined when there was no answer. */
@@ -29,17 +29,17 @@ export class BirdError extends Error {
 const COMMAND_TIMEOUT_MS = 5_000;
 const FIRST_ERROR = 8000;
 
-/** Makes BIRD read its configuration file again. Rejects with BIRD's own words when the file is wrong; it then keeps the old one. */
-export async function configureBird(path: string, doors: BirdDoors): Promise<void> {
-  await askBird(path, "configure", doors);
+/** Makes BIRD reload its configuration file. Rejects with BIRD's error when the file is invalid; BIRD then keeps the old configuration. */
+export async function configureBird(path: string, dependencies: BirdDependencies): Promise<void> {
+  await askBird(path, "configure", dependencies);
 }
 
-export async function readBirdStatus(path: string, doors: BirdDoors): Promise<BirdStatus> {
-  return read("show status", path, parseStatus(await askBird(path, "show status", doors)));
+export async function readBirdStatus(path: string, dependencies: BirdDependencies): Promise<BirdStatus> {
+  return read("show status", path, parseStatus(await askBird(path, "show status", dependencies)));
 }
 
-export async function readBirdProtocols(path: string, doors: BirdDoors): Promise<BirdProtocol[]> {
-  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", doors)));
+export async function readBirdProtocols(path: string, dependencies: BirdDependencies): Promise<BirdProtocol[]> {
+  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", dependencies)));
 }
 
 function read<T>(command: string, path: string, result: Result<T, ParseError>): T {
@@ -47,21 +47,25 @@ function read<T>(command: string, path: string, result: Result<T, ParseError>): 
   throw new BirdError(command, path, formatParseError(result.error));
 }
 
-/** The lines of the answer. Rejects with BirdError for an error code, when nobody listens, or after 5 s. */
-export async function askBird(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
+/** Returns the lines of the answer. Rejects with BirdError for an error code, when BIRD is not listening, or after 5 s. */
+export async function askBird(
+  path: string,
+  command: string,
+  dependencies: BirdDependencies,
+): Promise<readonly BirdLine[]> {
   try {
-    return await askOnce(path, command, doors);
+    return await askOnce(path, command, dependencies);
   } catch (error) {
     if (error instanceof SocketError) throw new BirdError(command, path, error.message);
     throw error;
   }
 }
 
-/** As `askBird`; a connection that cannot be made or breaks is a SocketError. */
-async function askOnce(path: string, command: string, doors: BirdDoors): Promise<readonly BirdLine[]> {
-  const connection = await doors.sockets.connect(path);
+/** As `askBird`, but a failed connection rejects with SocketError. */
+async function askOnce(path: string, command: string, dependencies: BirdDependencies): Promise<readonly BirdLine[]> {
+  const connection = await dependencies.sockets.connect(path);
   const timer = new AbortController();
-  const expired = doors.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
+  const expired = dependencies.clock.sleep(COMMAND_TIMEOUT_MS, timer.signal).then(() => "expired" as const);
   try {
     const answer = await Promise.race([converse(connection, command), expired]);
     if (answer === "expired") throw new BirdError(command, path, `no answer within ${COMMAND_TIMEOUT_MS} ms`);
@@ -76,7 +80,7 @@ async function askOnce(path: string, command: string, doors: BirdDoors): Promise
   }
 }
 
-/** Waits for the greeting, sends the command, gives the lines of the answer up to its last (or none, if BIRD closed before). */
+/** Waits for the greeting, sends the command, returns the lines of the answer (none if BIRD closed the connection first). */
 async function converse(connection: Connection, command: string): Promise<BirdLine[]> {
   const reader = new AnswerReader();
   let greeted = false;
@@ -90,7 +94,7 @@ async function converse(connection: Connection, command: string): Promise<BirdLi
   return [];
 }
 
-/** Cuts BIRD's output into whole answers. */
+/** Splits BIRD's output into whole answers. */
 export class AnswerReader {
   readonly #decoder = new TextDecoder();
   #rest = "";

@@ -31,7 +31,7 @@ function bgp(
   };
 }
 
-test("peers of both families by name, whatever the order in which they came; pools, blocks and borrowed addresses", () => {
+test("peers of both families by name, whatever their order of arrival; pools, blocks and borrowed addresses", () => {
   const peers = {
     n3: addresses("10.0.0.3", "fd00::3"),
     n2: addresses("10.0.0.2", "fd00::2"),
@@ -63,14 +63,14 @@ test("peers of both families by name, whatever the order in which they came; poo
   } as never);
 });
 
-test("a node that is not known yet has no sessions but a router id", () => {
+test("a node that is not known yet has a router id but no sessions", () => {
   const input = birdInputOf("n9", bgp(addresses(undefined), { n1: addresses("10.0.0.1") }));
   expect(renderBirdConfiguration(input)).not.toContain("protocol bgp");
   expect(routerId(input)).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
   expect(routerId(input)).not.toBe(routerId({ ...input, node: "n8" }));
 });
 
-test("a pool with disableBGPExport: its blocks stay own, and nothing of it is announced", () => {
+test("a pool with disableBGPExport: its blocks still belong to the node, and nothing in it is announced", () => {
   const pools = [
     ["10.244.0.0/16", false],
     ["fd01::/48", false],

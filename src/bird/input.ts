@@ -1,11 +1,11 @@
-/** Input: what BIRD's configuration follows from, out of what the calculation knows of the cluster. */
+/** Input: derives the input of BIRD's configuration from the calculation's BGP table. */
 import type { Bgp } from "../model/bgp.ts";
 import type { BirdInput, BirdPeer } from "./configuration.ts";
 
-/** The number of upstream's mesh. */
+/** The AS number of upstream's mesh. */
 const AS_NUMBER = 64512;
 
-/** Full mesh: every other Node with an address is a peer. Pools that are disabled still have routes: they only give no new addresses. */
+/** Full mesh: every other Node with an address is a peer. Disabled pools still have routes: they only give no new addresses. */
 export function birdInputOf(node: string, { addresses, peers, pools, blocks, borrowed }: Bgp): BirdInput {
   const byName = [...peers].sort(([a], [b]) => (a < b ? -1 : 1));
   return {

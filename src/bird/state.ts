@@ -11,7 +11,7 @@ export interface BirdStatus {
   /** `2.0.12`. */
   readonly version: string;
   readonly routerId: string;
-  /** `Daemon is up and running`, or what it does instead (`Reconfiguration in progress`, `Graceful restart recovery in progress`). */
+  /** `Daemon is up and running`, or another state (`Reconfiguration in progress`, `Graceful restart recovery in progress`). */
   readonly lines: readonly string[];
 }
 
@@ -19,7 +19,7 @@ export interface BirdStatus {
 export interface BirdProtocol {
   readonly name: string;
   readonly type: string;
-  /** `---` for a protocol of several. */
+  /** `---` for a protocol with several tables. */
   readonly table: string;
   readonly state: string;
   readonly since: string;
@@ -63,7 +63,7 @@ export function parseProtocols(lines: readonly BirdLine[]): Result<BirdProtocol[
   return ok(protocols);
 }
 
-/** One row of the table; undefined when it is none. */
+/** One row of the table; undefined for any other line. */
 export function parseProtocolLine(text: string): BirdProtocol | undefined {
   const [, name, type, table, state, since, info] = PROTOCOL.exec(text) ?? [];
   if (name === undefined || type === undefined || table === undefined || state === undefined || since === undefined)

@@ -10,7 +10,7 @@ export class Active {
   /** How many endpoints run the policy. */
   readonly #uses = new Map<PolicyId, number>();
 
-  /** Active policies that are new, changed or (undefined) active no longer. */
+  /** Active policies that are new, changed or (undefined) no longer active. */
   step(endpoints: Delta<EndpointId, Endpoint>, policies: Delta<KeyText, PolicyModel>): Delta<PolicyId, PolicyModel> {
     const touched = new Map<PolicyId, boolean>();
     const touch = (id: PolicyId): void => void (touched.has(id) || touched.set(id, this.#uses.has(id)));

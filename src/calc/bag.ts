@@ -1,9 +1,9 @@
-/** Bag: a set that mostly has one member or none, and then costs no object: 100,000 of them matter. */
+/** Bag: a set that usually has one member or none and then allocates nothing, which matters at 100,000 of them. */
 export type Bag<T extends object> = T | Set<T> | undefined;
 
 const NONE: readonly never[] = [];
 
-/** The bag with the value in it; the one given counts no more. The values themselves are no Sets. */
+/** The bag with the value in it; the bag passed in must not be used afterwards. Values may not be Sets themselves. */
 export function withValue<T extends object>(bag: Bag<T>, value: T): Bag<T> {
   if (bag === undefined || bag === value) return value;
   return bag instanceof Set ? bag.add(value) : new Set([bag, value]);

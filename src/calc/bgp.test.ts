@@ -6,7 +6,7 @@ import { keyOf, type Resource } from "../model/resource.ts";
 import type { Update } from "../model/update.ts";
 import { Graph } from "./graph.ts";
 
-function said<K extends Kind>(kind: K, value: Resource<K>, isGone = false): RowUpdate {
+function updateOf<K extends Kind>(kind: K, value: Resource<K>, isGone = false): RowUpdate {
   const origin = { revision: "1", generation: undefined, seenAt: 0 };
   return rowsFor("n1")({
     kind,
@@ -66,20 +66,20 @@ function values<V>(table: ReadonlyMap<string, V>): readonly V[] {
   return [...table.values()];
 }
 
-test("own blocks, borrowed addresses, peers of both families, pools also when disabled", () => {
+test("own blocks, borrowed addresses, peers of both families, and pools even when disabled", () => {
   const { bgp, problems } = graphWith(
-    said("Node", node("n1", ["10.0.0.1", "fd00::1"])),
-    said("Node", node("n2", ["10.0.0.2", "fd00::2", "10.0.0.22"])),
-    said("Node", node("n3", ["fd00::3"], { "projectcalico.org/IPv4Address": "10.0.0.3/24" })),
-    said("Node", node("n4", [])),
-    said("IPPool", pool("a", "10.244.0.0/16", { disabled: true })),
-    said("IPPool", pool("b", "fd01::/48", { disableBGPExport: true })),
-    said("IPPool", pool("broken", "x")),
-    said("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", "n2", undefined, undefined])),
-    said("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", "n2", undefined, "n1"])),
-    said("IPAMBlock", block("fd01::4/126", undefined, ["n1", undefined, "n3", undefined])),
-    said("IPAMBlock", block("fd01::8/126", "virtual:load-balancer", [])),
-    said("IPAMBlock", block("nonsense", "host:n1", [])),
+    updateOf("Node", node("n1", ["10.0.0.1", "fd00::1"])),
+    updateOf("Node", node("n2", ["10.0.0.2", "fd00::2", "10.0.0.22"])),
+    updateOf("Node", node("n3", ["fd00::3"], { "projectcalico.org/IPv4Address": "10.0.0.3/24" })),
+    updateOf("Node", node("n4", [])),
+    updateOf("IPPool", pool("a", "10.244.0.0/16", { disabled: true })),
+    updateOf("IPPool", pool("b", "fd01::/48", { disableBGPExport: true })),
+    updateOf("IPPool", pool("broken", "x")),
+    updateOf("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", "n2", undefined, undefined])),
+    updateOf("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", "n2", undefined, "n1"])),
+    updateOf("IPAMBlock", block("fd01::4/126", undefined, ["n1", undefined, "n3", undefined])),
+    updateOf("IPAMBlock", block("fd01::8/126", "virtual:load-balancer", [])),
+    updateOf("IPAMBlock", block("nonsense", "host:n1", [])),
   );
   expect(bgp.addresses).toEqual({ ipv4: "10.0.0.1", ipv6: "fd00::1" } as never);
   expect(Object.fromEntries(bgp.peers)).toEqual({
@@ -95,13 +95,13 @@ test("own blocks, borrowed addresses, peers of both families, pools also when di
   expect([...problems.keys()].sort()).toEqual(["IPAMBlock/nonsense", "IPPool/broken"] as never);
 });
 
-test("an update that changes no row is no change", () => {
+test("an update that changes no row is not a change", () => {
   const graph = graphWith(
-    said("Node", node("n1", ["10.0.0.1"])),
-    said("Node", node("n2", ["10.0.0.2"])),
-    said("IPPool", pool("a", "10.244.0.0/16")),
-    said("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", undefined])),
-    said("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", undefined, "n2"])),
+    updateOf("Node", node("n1", ["10.0.0.1"])),
+    updateOf("Node", node("n2", ["10.0.0.2"])),
+    updateOf("IPPool", pool("a", "10.244.0.0/16")),
+    updateOf("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", undefined])),
+    updateOf("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", undefined, "n2"])),
   );
   const changes = (...updates: readonly RowUpdate[]): number => {
     const before = graph.bgpChanges;
@@ -111,22 +111,22 @@ test("an update that changes no row is no change", () => {
   };
   expect(changes()).toBe(0);
   for (const quiet of [
-    said("Node", node("n2", ["10.0.0.2"], {}, { beat: "1" })),
-    said("Node", node("n3", [])),
-    said("Node", node("n9", ["10.0.0.9"]), true),
-    said("IPPool", pool("a", "10.244.0.0/16", { disabled: true, nodeSelector: "a == 'b'" })),
-    said("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", "n1"])),
-    said("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", "n3", "n2"])),
-    said("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n2"])),
+    updateOf("Node", node("n2", ["10.0.0.2"], {}, { beat: "1" })),
+    updateOf("Node", node("n3", [])),
+    updateOf("Node", node("n9", ["10.0.0.9"]), true),
+    updateOf("IPPool", pool("a", "10.244.0.0/16", { disabled: true, nodeSelector: "a == 'b'" })),
+    updateOf("IPAMBlock", block("10.244.0.0/30", "host:n1", ["n1", "n1"])),
+    updateOf("IPAMBlock", block("10.244.0.4/30", "host:n2", ["n1", "n3", "n2"])),
+    updateOf("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n2"])),
   ])
     expect([quiet.key.name, changes(quiet)]).toEqual([quiet.key.name, 0]);
   for (const loud of [
-    said("Node", node("n1", ["10.0.0.11"])),
-    said("Node", node("n2", ["10.0.0.2", "fd00::2"])),
-    said("IPPool", pool("a", "10.244.0.0/16", { disableBGPExport: true })),
-    said("IPAMBlock", block("10.244.0.4/30", "host:n1", ["n1"])),
-    said("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n1"])),
-    said("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n1"]), true),
+    updateOf("Node", node("n1", ["10.0.0.11"])),
+    updateOf("Node", node("n2", ["10.0.0.2", "fd00::2"])),
+    updateOf("IPPool", pool("a", "10.244.0.0/16", { disableBGPExport: true })),
+    updateOf("IPAMBlock", block("10.244.0.4/30", "host:n1", ["n1"])),
+    updateOf("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n1"])),
+    updateOf("IPAMBlock", block("10.244.0.8/30", "host:n2", ["n1"]), true),
   ])
     expect([loud.key.name, changes(loud)]).toEqual([loud.key.name, 1]);
 });

@@ -1,8 +1,8 @@
 /**
- * Bgp: what the routing daemon of this node has to know of the cluster's nodes, pools and blocks, kept up to date row by row.
+ * Bgp: what the routing daemon of this node needs to know about the cluster's nodes, pools and blocks, kept up to date row by row.
  *
- * Most updates change nothing here: a heartbeat of a Node, an address taken in a block of another node. Work is proportional to the updated
- * object, and only a row that differs counts as a change. An object that does not convert is left out; who owns its kind reports it.
+ * Most updates change nothing here: a Node's heartbeat, an address assigned from another node's block. Work is proportional to the updated
+ * object, and only a row that differs counts as a change. An object that does not convert is left out; the owner of its kind reports it.
  */
 import { equal } from "../lib/equal.ts";
 import type { Bgp, BgpPool } from "../model/bgp.ts";
@@ -35,7 +35,7 @@ export class BgpTable implements Bgp {
     this.#node = node;
   }
 
-  /** Whether a row came, went or changed. */
+  /** Whether a row was added, removed or changed. */
   step({ nodes, pools, blocks }: BgpInputs): boolean {
     let changed = false;
     for (const [name, addresses] of nodes) changed = this.#setNode(name, addresses) || changed;

@@ -29,7 +29,7 @@ function row(
   };
 }
 
-function told(
+function inputs(
   endpoints: Readonly<Record<string, EndpointRow | undefined>>,
   serviceAccounts: Readonly<Record<string, ServiceAccountRow | undefined>> = {},
 ): EndpointInputs {
@@ -54,10 +54,10 @@ function groupIn(delta: EndpointsDelta, key: string): unknown {
 }
 
 describe("groups", () => {
-  test("endpoints that are alike in labels, parents and ports are one group, whatever the order of their labels", () => {
+  test("endpoints with equal labels, parents and ports are one group, whatever the order of their labels", () => {
     const endpoints = new Endpoints("n1");
     const delta = endpoints.step(
-      told({
+      inputs({
         a: row({ app: "web", tier: "x" }),
         b: row({ tier: "x", app: "web" }, ["10.0.0.2"]),
         c: row({ app: "web", tier: "y" }),
@@ -69,23 +69,23 @@ describe("groups", () => {
     expect(endpoints.groups.size).toEqual({ groups: 3, terms: 6, parents: 2 });
   });
 
-  test("a label that is made to look like another is not that", () => {
-    const delta = new Endpoints("n1").step(told({ a: row({ "x=y": "z" }), b: row({ x: "y=z" }) }));
+  test("labels whose text runs together are still different labels", () => {
+    const delta = new Endpoints("n1").step(inputs({ a: row({ "x=y": "z" }), b: row({ x: "y=z" }) }));
     expect(groupIn(delta, "a")).not.toBe(groupIn(delta, "b"));
   });
 
-  test("an endpoint that is told again as it was is no change", () => {
+  test("an endpoint that is repeated unchanged is no change", () => {
     const endpoints = new Endpoints("n1");
-    endpoints.step(told({ a: row({ app: "web" }) }));
-    expect(endpoints.step(told({ a: row({ app: "web" }) })).rows.size).toBe(0);
-    expect(endpoints.step(told({ a: row({ app: "web" }, ["10.0.0.2"]) })).rows.size).toBe(1);
+    endpoints.step(inputs({ a: row({ app: "web" }) }));
+    expect(endpoints.step(inputs({ a: row({ app: "web" }) })).rows.size).toBe(0);
+    expect(endpoints.step(inputs({ a: row({ app: "web" }, ["10.0.0.2"]) })).rows.size).toBe(1);
   });
 });
 
-test("nothing is left of endpoints that came, changed and went: no group, no label, no parent, nothing in the index", () => {
+test("endpoints that were added, changed and removed leave nothing behind: no group, label, parent or index entry", () => {
   const endpoints = new Endpoints("n1");
   const index = new SelectorIndex();
-  const step = (...args: Parameters<typeof told>): void => index.step(endpoints.step(told(...args)), () => {});
+  const step = (...args: Parameters<typeof inputs>): void => index.step(endpoints.step(inputs(...args)), () => {});
   index.addSelector("s", unwrap(parseSelector("app == 'web'")));
   index.addSelector("inherited", unwrap(parseSelector("pcsa.team == 'red'")));
   const account: ServiceAccountRow = { profile: new Map([["pcsa.team", "red"]]) };

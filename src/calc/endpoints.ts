@@ -1,9 +1,8 @@
 /**
- * Endpoints: the join of what has labels and addresses, its parents, IPAM's blocks and the CNI records, into one row each, for every endpoint of
- * the cluster.
+ * Endpoints: joins labels and addresses with their parents, IPAM's blocks and the CNI records, into one row for every endpoint of the cluster.
  *
- * A row is immutable; a changed endpoint is a new row, and one that is as it was is no change. Of another node's pod nothing but the row is kept;
- * what it was made of is kept only where a CNI record or a block may yet change it.
+ * A row is immutable: a changed endpoint is a new row, and an equal row is no change. For another node's pod only the row is kept; the source
+ * of a row is kept only where a CNI record or a block can still change it.
  */
 import { equal } from "../lib/equal.ts";
 import type { BlockRow } from "../model/convert/block.ts";
@@ -23,11 +22,11 @@ export interface Row {
   readonly group: Group;
   /** Members that the endpoint contributes to sets. */
   readonly addresses: readonly Addr[];
-  /** Where it is on this node, by interface; empty for pods elsewhere and for those that are not wired, finished or gone. */
+  /** Its interfaces on this node; empty for pods elsewhere and for those that are not wired, finished or gone. */
   readonly local: readonly CniRecord[];
 }
 
-/** What an endpoint was and is; undefined: it was not, or is no more. */
+/** What an endpoint was and is; undefined: it did not exist before, or does not any more. */
 export interface RowChange {
   readonly before: Row | undefined;
   readonly now: Row | undefined;
@@ -72,7 +71,7 @@ export class Endpoints {
   readonly #node: string;
   readonly groups = new Groups();
   readonly #rows = new Map<KeyText, Row>();
-  /** What the rows are made of that may change without their objects: those of this node, and those that claim addresses by annotation. */
+  /** Sources of the rows that can change while their object does not: those of this node, and those that claim addresses by annotation. */
   readonly #sources = new Map<KeyText, EndpointRow>();
   readonly #records = new Map<string, CniRecord>();
   /** Interfaces of the records that name an endpoint, by endpoint. */
@@ -120,7 +119,7 @@ export class Endpoints {
     if (before !== undefined || now !== undefined) into.set(key, { before, now });
   }
 
-  /** Keeps what the row may have to be made of again. */
+  /** Keeps the source if its row may have to be rebuilt. */
   #keep(key: KeyText, source: EndpointRow | undefined): void {
     for (const addr of claimsOf(this.#sources.get(key))) {
       const claiming = this.#claims.get(addr);

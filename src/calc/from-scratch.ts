@@ -1,4 +1,4 @@
-/** From scratch: the program of a node, and what its BIRD has to know, computed naively from everything that is true, as the graph's oracle. Shares only conversions with it. */
+/** From scratch: the program of a node and the input of its BIRD, computed naively from the whole state. The graph's oracle: shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
@@ -47,7 +47,7 @@ interface Row {
   readonly local: readonly CniRecord[];
 }
 
-/** What no kind says yet: policies beyond those of the state, with their tiers, and endpoints of the host. */
+/** What no kind can express yet: policies beyond those of the state, with their tiers, and host endpoints. */
 export interface ByHand {
   readonly models: readonly PolicyModel[];
   readonly tiers: ReadonlyMap<string, TierModel>;
@@ -157,7 +157,7 @@ function routesOf(state: State): Map<RouteId, Route> {
   return routes;
 }
 
-/** What BIRD has to know. */
+/** What BIRD needs to know. */
 export function bgpOf(state: State): Bgp {
   const nodes = state.nodes.map((node) => [node.metadata.name, nodeAddressesOf(node)] as const);
   const pools = state.pools.map((pool) => [formatKey(keyOf("IPPool", pool)), poolRowOf(pool)] as const);

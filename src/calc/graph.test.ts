@@ -11,7 +11,7 @@ import { Graph } from "./graph.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 };
 
-function said<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
+function present<K extends Kind>(kind: K, value: Resource<K>): RowUpdate {
   return rowsFor("n1")({ kind, key: keyOf(kind, value), value, origin: ORIGIN } as unknown as Update);
 }
 
@@ -88,13 +88,13 @@ const WEB_ONLY = policy("p", {
   ingress: [{ from: [{ podSelector: { matchLabels: { app: "web" } } }], ports: [{ port: "http" }, { port: 443 }] }],
 });
 
-test("a whole program, printed", () => {
+test("prints a whole program", () => {
   const graph = graphWith(
     [
-      said("Pod", pod("db", ["10.0.0.1", "fd00::1"], { labels: { app: "db" } })),
-      said("Pod", pod("web", ["10.0.0.2", "fd00::2"], { labels: { app: "web" }, node: "n2" })),
-      said("KubernetesNetworkPolicy", WEB_ONLY),
-      said("IPAMBlock", block("10.0.0.0/26", "host:n1")),
+      present("Pod", pod("db", ["10.0.0.1", "fd00::1"], { labels: { app: "db" } })),
+      present("Pod", pod("web", ["10.0.0.2", "fd00::2"], { labels: { app: "web" }, node: "n2" })),
+      present("KubernetesNetworkPolicy", WEB_ONLY),
+      present("IPAMBlock", block("10.0.0.0/26", "host:n1")),
     ],
     [record("db", ["10.0.0.1", "fd00::1"])],
   );
@@ -115,7 +115,7 @@ route fd00::1/128 dev cali-db
 test("a wired pod has routes at once, and is an endpoint once its Pod is known", () => {
   const graph = graphWith([], [record("db", ["10.0.0.1"])]);
   expect(printProgram(graph.program)).toBe("route 10.0.0.1/32 dev cali-db\n");
-  graph.update([said("Pod", pod("db", []))]);
+  graph.update([present("Pod", pod("db", []))]);
   expect([...graph.flush().endpoints.keys()].map(String)).toEqual(["cali-db"]);
 });
 
@@ -124,21 +124,21 @@ for (const [what, value] of [
   ["has finished", pod("db", ["10.0.0.1"], { phase: "Succeeded" })],
   ["cannot be read", pod("db", ["10.0.0.1 or so"], {})],
 ] as const) {
-  test(`a wired pod that ${what} is no endpoint`, () => {
-    const graph = graphWith([said("Pod", value)], [record("db", ["10.0.0.1"])]);
+  test(`a wired pod that ${what} is not an endpoint`, () => {
+    const graph = graphWith([present("Pod", value)], [record("db", ["10.0.0.1"])]);
     expect(graph.program.endpoints.size).toBe(0);
     expect(graph.problems.size).toBe(what === "cannot be read" ? 1 : 0);
   });
 }
 
-test("a member counts once a pod: the old owner's end does not take the new one's address", () => {
+test("members are counted by pod: removing the old owner of an address keeps the new owner's", () => {
   const both = [
-    said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-    said("KubernetesNetworkPolicy", WEB_ONLY),
+    present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+    present("KubernetesNetworkPolicy", WEB_ONLY),
   ];
   const old = pod("old", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" });
-  const graph = graphWith([...both, said("Pod", old)], [record("db", ["10.0.0.1"])]);
-  graph.update([said("Pod", pod("new", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
+  const graph = graphWith([...both, present("Pod", old)], [record("db", ["10.0.0.1"])]);
+  graph.update([present("Pod", pod("new", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
   expect(isEmptyDelta(graph.flush())).toBe(true);
   graph.update([gone("Pod", old)]);
   expect(isEmptyDelta(graph.flush())).toBe(true);
@@ -147,35 +147,35 @@ test("a member counts once a pod: the old owner's end does not take the new one'
   expect(change).toEqual({ added: [], removed: ["10.0.0.2"] });
 });
 
-test("a changed label is a changed member and nothing else", () => {
+test("a changed label changes members and nothing else", () => {
   const graph = graphWith(
     [
-      said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-      said("Pod", pod("web", ["10.0.0.2"], { node: "n2" })),
-      said("KubernetesNetworkPolicy", WEB_ONLY),
+      present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+      present("Pod", pod("web", ["10.0.0.2"], { node: "n2" })),
+      present("KubernetesNetworkPolicy", WEB_ONLY),
     ],
     [record("db", ["10.0.0.1"])],
   );
-  graph.update([said("Pod", pod("web", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
+  graph.update([present("Pod", pod("web", ["10.0.0.2"], { labels: { app: "web" }, node: "n2" }))]);
   const delta = graph.flush();
   expect([...delta.members.values()]).toEqual([{ added: ["10.0.0.2"], removed: [] }]);
   expect([delta.sets.size, delta.policies.size, delta.endpoints.size, delta.routes.size]).toEqual([1, 0, 0, 0]);
 });
 
-test("saying the same again, or a lie taken back within a batch, changes nothing", () => {
+test("repeating an update, or a false one corrected within a batch, changes nothing", () => {
   const updates = [
-    said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-    said("KubernetesNetworkPolicy", WEB_ONLY),
-    said("IPAMBlock", block("10.0.0.0/26", "host:n1")),
+    present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+    present("KubernetesNetworkPolicy", WEB_ONLY),
+    present("IPAMBlock", block("10.0.0.0/26", "host:n1")),
   ];
   const graph = graphWith(updates, [record("db", ["10.0.0.1"])]);
   graph.update(updates);
   graph.setCniRecord(record("db", ["10.0.0.1"]));
-  graph.update([gone("KubernetesNetworkPolicy", WEB_ONLY), said("KubernetesNetworkPolicy", WEB_ONLY)]);
+  graph.update([gone("KubernetesNetworkPolicy", WEB_ONLY), present("KubernetesNetworkPolicy", WEB_ONLY)]);
   expect(isEmptyDelta(graph.flush())).toBe(true);
 });
 
-test("blackholes: this node's blocks, not those of one address, and below an endpoint's own route", () => {
+test("blackholes: for this node's blocks except those of one address, and an endpoint's own route takes precedence", () => {
   const graph = graphWith(
     [
       block("10.0.0.0/26", "host:n1"),
@@ -185,7 +185,7 @@ test("blackholes: this node's blocks, not those of one address, and below an end
       block("fd00::/122", "host:n1"),
       block("fd00::1:1/128", "host:n1"),
       block("junk", "host:n1"),
-    ].map((each) => said("IPAMBlock", each)),
+    ].map((each) => present("IPAMBlock", each)),
     [],
   );
   expect(printProgram(graph.program)).toBe("route blackhole 10.0.0.0/26\nroute blackhole fd00::/122\n");
@@ -194,10 +194,10 @@ test("blackholes: this node's blocks, not those of one address, and below an end
   ]);
 });
 
-test("an invalid policy closes its pods and is told", () => {
+test("an invalid policy closes its pods and is reported", () => {
   const bad = policy("bad", { podSelector: {}, ingress: [{ ports: [{ port: 0 }] }] });
   const graph = graphWith(
-    [said("Pod", pod("db", ["10.0.0.1"])), said("KubernetesNetworkPolicy", bad)],
+    [present("Pod", pod("db", ["10.0.0.1"])), present("KubernetesNetworkPolicy", bad)],
     [record("db", ["10.0.0.1"])],
   );
   expect(printProgram(graph.program)).toContain("  ingress no rules\n  egress no rules\n");
@@ -211,7 +211,7 @@ test("an invalid policy closes its pods and is told", () => {
 
 const CLAIM = "10.0.0.2";
 
-/** A pod of node n2 that its kubelet has not reported, with an annotation. */
+/** A pod of node n2 whose status its kubelet has not reported, and which claims the address by annotation. */
 function claiming(name: string, address: string): Resource<"Pod"> {
   const value = pod(name, [], { labels: { app: "web" }, node: "n2", phase: "Pending" });
   return {
@@ -220,7 +220,7 @@ function claiming(name: string, address: string): Resource<"Pod"> {
   };
 }
 
-/** One that records the address for the pod of that name. */
+/** A block that records the address for the pod of that name. */
 function recording(address: string, name: string): Resource<"IPAMBlock"> {
   const value = block("10.0.0.0/30", "host:n2");
   const ordinal = Number(address.slice(address.lastIndexOf(".") + 1));
@@ -235,13 +235,13 @@ function webs(graph: Graph): string[] {
   return [...graph.program.sets.values()].flatMap((set) => (set.type === "address" ? [...set.hosts] : []));
 }
 
-test("an annotated address counts from the moment that a block records it until none does, in whatever order they come", () => {
+test("an annotated address counts exactly while a block records it, whichever arrives first", () => {
   const isolated = [
-    said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-    said("KubernetesNetworkPolicy", WEB_ONLY),
+    present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+    present("KubernetesNetworkPolicy", WEB_ONLY),
   ];
-  const news = [said("Pod", claiming("early", CLAIM)), said("IPAMBlock", recording(CLAIM, "early"))];
-  for (const order of [news, [...news].reverse()]) {
+  const updates = [present("Pod", claiming("early", CLAIM)), present("IPAMBlock", recording(CLAIM, "early"))];
+  for (const order of [updates, [...updates].reverse()]) {
     const graph = graphWith(isolated, [record("db", ["10.0.0.1"])]);
     const seen = order.map((update) => {
       graph.update([update]);
@@ -249,33 +249,33 @@ test("an annotated address counts from the moment that a block records it until 
       return webs(graph);
     });
     expect(seen).toEqual([[], [CLAIM]]);
-    // The kubelet's report needs no block.
-    graph.update([said("Pod", pod("early", [CLAIM], { labels: { app: "web" }, node: "n2" }))]);
+    // An address in the pod's status needs no block.
+    graph.update([present("Pod", pod("early", [CLAIM], { labels: { app: "web" }, node: "n2" }))]);
     expect(isEmptyDelta(graph.flush())).toBe(true);
-    graph.update([said("Pod", claiming("early", CLAIM)), gone("IPAMBlock", recording(CLAIM, "early"))]);
+    graph.update([present("Pod", claiming("early", CLAIM)), gone("IPAMBlock", recording(CLAIM, "early"))]);
     graph.flush();
     expect(webs(graph)).toEqual([]);
   }
 });
 
-test("a claim that a block records for another pod is worth nothing, and goes over with the block's record", () => {
+test("a claim has no effect while the block records the address for another pod", () => {
   const graph = graphWith(
     [
-      said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-      said("KubernetesNetworkPolicy", WEB_ONLY),
-      said("Pod", claiming("liar", CLAIM)),
-      said("IPAMBlock", recording(CLAIM, "other")),
+      present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+      present("KubernetesNetworkPolicy", WEB_ONLY),
+      present("Pod", claiming("liar", CLAIM)),
+      present("IPAMBlock", recording(CLAIM, "other")),
     ],
     [record("db", ["10.0.0.1"])],
   );
   expect(webs(graph)).toEqual([]);
-  graph.update([said("IPAMBlock", recording(CLAIM, "liar"))]);
+  graph.update([present("IPAMBlock", recording(CLAIM, "liar"))]);
   graph.flush();
   expect(webs(graph)).toEqual([CLAIM]);
-  // Other addresses of the block concern nobody.
+  // Other addresses of the block change nothing.
   const more = recording(CLAIM, "liar");
   graph.update([
-    said("IPAMBlock", {
+    present("IPAMBlock", {
       ...more,
       spec: {
         ...more.spec,
@@ -285,19 +285,19 @@ test("a claim that a block records for another pod is worth nothing, and goes ov
     }),
   ]);
   expect(isEmptyDelta(graph.flush())).toBe(true);
-  graph.update([said("IPAMBlock", recording("10.0.0.3", "liar"))]);
+  graph.update([present("IPAMBlock", recording("10.0.0.3", "liar"))]);
   graph.flush();
   expect(webs(graph)).toEqual([]);
 });
 
-test("a pod that is wired here has the addresses of its record, whatever it claims", () => {
+test("a pod that is wired here has the addresses of its CNI record, whatever it claims", () => {
   const here = { ...claiming("liar", CLAIM), spec: { nodeName: "n1", containers: [] } };
   const graph = graphWith(
     [
-      said("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
-      said("KubernetesNetworkPolicy", WEB_ONLY),
-      said("Pod", here),
-      said("IPAMBlock", recording(CLAIM, "liar")),
+      present("Pod", pod("db", ["10.0.0.1"], { labels: { app: "db" } })),
+      present("KubernetesNetworkPolicy", WEB_ONLY),
+      present("Pod", here),
+      present("IPAMBlock", recording(CLAIM, "liar")),
     ],
     [record("db", ["10.0.0.1"]), record("liar", ["10.0.0.9"])],
   );

@@ -1,9 +1,9 @@
 /**
- * Graph: the whole calculation, from what the cluster says to what this node's kernel should be doing, on one screen.
+ * Graph: the whole calculation on one screen, from the state of the cluster to what this node's kernel should be doing.
  *
  * A short list of operators, stepped once a batch in a fixed order: each line sees complete inputs and yields one complete change. They
- * hold an index of the current state and no history, so the result depends on what is true and not on how it came about; the
- * from-scratch calculation (`from-scratch.ts`) says the same, naively. No promises, no time, no input or output.
+ * hold an index of the current state and no history, so the result depends on the state and not on how it came about; the
+ * from-scratch calculation (`from-scratch.ts`) computes the same, naively. No promises, no time, no input or output.
  */
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
@@ -34,7 +34,7 @@ export class Graph {
   readonly #bgp: BgpTable;
   /** Objects that cannot be read as rows, and why. */
   readonly #unreadable = new Map<KeyText, string>();
-  /** Changes of `bgp` so far: it is another one exactly when this is. */
+  /** Number of changes of `bgp` so far: `bgp` has changed if and only if this has. */
   bgpChanges = 0;
 
   constructor({ node }: { readonly node: string }) {
@@ -43,7 +43,7 @@ export class Graph {
     this.#bgp = new BgpTable(node);
   }
 
-  /** Takes note; nothing is calculated before `flush`. */
+  /** Records the updates; nothing is calculated before `flush`. */
   update(updates: readonly RowUpdate[]): void {
     for (const update of updates) this.#inputs.put(update);
   }
@@ -81,12 +81,12 @@ export class Graph {
     return this.#tables;
   }
 
-  /** What BIRD has to know, as of the last flush. Live too. */
+  /** What BIRD needs to know, as of the last flush. Also live. */
   get bgp(): Bgp {
     return this.#bgp;
   }
 
-  /** Objects that are without effect, or closed, because they cannot be read, and why. */
+  /** Objects that have no effect, or are closed, because they cannot be read, and why. */
   get problems(): ReadonlyMap<KeyText, string> {
     return this.#unreadable;
   }

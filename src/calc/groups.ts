@@ -1,8 +1,8 @@
 /**
- * Groups: endpoints that are alike to every selector and every named port: same labels, same parents, same ports. A cluster has far fewer of
- * them than pods, so what is kept and evaluated for selectors is kept and evaluated once a group.
+ * Groups: endpoints that no selector and no named port can tell apart: same labels, same parents, same ports. A cluster has far fewer groups
+ * than pods, so selectors are evaluated, and their results kept, once per group.
  *
- * Labels are interned: the same name and value is the same object in all groups. Both are counted, and gone with their last user.
+ * Labels are interned: the same name and value is the same object in all groups. Labels and groups are reference-counted.
  */
 import type { EndpointRow, NamedPort } from "../model/endpoint.ts";
 import { formatKey } from "../model/key.ts";
@@ -19,12 +19,12 @@ interface Term {
   groups: number;
 }
 
-/** Label and value as one text; different ones never have the same. */
+/** Label and value as one text, injective. */
 export function termText(label: string, value: string): string {
   return `${label.length} ${label}=${value}`;
 }
 
-/** The labels of a group as selectors see them: its own, and those of its parents as they are now. */
+/** The labels of a group as selectors see them: its own, and the current ones of its parents. */
 export class Group {
   readonly id: string;
   readonly terms: readonly Term[];
@@ -66,24 +66,24 @@ export class Groups {
   readonly #terms = new Map<string, Map<string, Term>>();
   #lastTerm = 0;
 
-  /** How many there are. */
+  /** The number of groups. */
   get size(): { readonly groups: number; readonly terms: number; readonly parents: number } {
     let terms = 0;
     for (const values of this.#terms.values()) terms += values.size;
     return { groups: this.#groups.size, terms, parents: this.parents.size };
   }
 
-  /** The group of such endpoints, with one more row. */
+  /** The group of endpoints like this one, with one more row. */
   take(row: EndpointRow): Group {
     const terms = [...row.labels].map(([label, value]) => this.#term(label, value)).sort((a, b) => a.number - b.number);
-    // The labels name the parents too: who converts an object puts them there.
+    // The labels include the names of the parents: the converter adds them.
     const id = `${terms.map(({ number }) => number).join()}${row.ports.length === 0 ? "" : JSON.stringify(row.ports)}`;
     const group = this.#groups.get(id) ?? this.#create(id, terms, row);
     group.rows++;
     return group;
   }
 
-  /** One row less. */
+  /** One row fewer. */
   release(group: Group): void {
     if (--group.rows > 0) return;
     this.#groups.delete(group.id);

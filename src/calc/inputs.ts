@@ -1,6 +1,6 @@
 /**
- * Inputs: what has been said since the last step, as rows, one pending change a key: the newest word counts, by the contract of
- * `model/update.ts`. An object that could not be read counts as absent, and why is a problem.
+ * Inputs: the updates since the last step, as rows, one pending change per key: last write wins, by the contract of `model/update.ts`.
+ * An object that could not be read counts as absent, and the reason is a problem.
  */
 import { assertNever } from "../lib/bug.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
@@ -29,7 +29,7 @@ export class Inputs {
   readonly nodes = new Map<string, NodeAddresses | undefined>();
   /** By interface. */
   readonly records = new Map<string, CniRecord | undefined>();
-  /** Of policies, endpoints, blocks and pools: why it cannot be read; undefined: nothing is wrong with it. */
+  /** Of policies, endpoints, blocks and pools: why it cannot be read; undefined: it can. */
   readonly problems: Pending<string> = new Map();
 
   put(update: RowUpdate): void {
@@ -55,7 +55,7 @@ export class Inputs {
       case "KubeControllersConfiguration":
       case "IPAMConfiguration":
       case "IPReservation":
-        // Nothing that this node should do follows from them.
+        // They do not affect what this node should do.
         return;
       default:
         assertNever(update);

@@ -1,4 +1,4 @@
-/** Lower: active policies become policies of the program; counts which sets they name, so that a set exists exactly while it is named. */
+/** Lower: turns active policies into policies of the program, and counts references to sets, so that a set exists exactly while a policy names it. */
 import type { PolicyModel } from "../model/policy.ts";
 import { lowerPolicy, type SetDefinition } from "../program/lower-rule.ts";
 import type { Policy, PolicyId, SetId } from "../program/policy.ts";
@@ -6,7 +6,7 @@ import type { Delta } from "../program/program.ts";
 
 export interface Lowered {
   readonly policies: Delta<PolicyId, Policy>;
-  /** Sets that are named for the first time, or (undefined) no longer. */
+  /** Sets that are newly named, or (undefined) no longer named. */
   readonly sets: Delta<SetId, SetDefinition>;
 }
 

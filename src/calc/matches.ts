@@ -1,4 +1,4 @@
-/** Matches: which policies select which of this node's endpoints, and which endpoints must therefore be looked at again. */
+/** Matches: which policies select which of this node's endpoints, and which endpoints must therefore be recomputed. */
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
@@ -14,7 +14,7 @@ export class Matches {
   /** Policies that select by the same text. */
   readonly #bySelector = new Map<string, Set<KeyText>>();
 
-  /** The local rows whose list of policies, or one of whose policies, changed, or which changed themselves. */
+  /** The local rows that changed, whose list of policies changed, or one of whose policies changed. */
   step(endpoints: EndpointsDelta, policies: Delta<KeyText, PolicyModel>): ReadonlySet<KeyText> {
     const dirty = new Set<KeyText>();
     const rows = new Map<KeyText, RowChange>();

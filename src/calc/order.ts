@@ -1,4 +1,5 @@
-/** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the end. */
+/** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
+import { equal } from "../lib/equal.ts";
 import type { KeyText } from "../model/key.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
@@ -8,7 +9,7 @@ import type { Delta, Endpoint, EndpointId, Stages } from "../program/program.ts"
 import type { Matches } from "./matches.ts";
 
 /** Ascending order, then the text `name/namespace/kind`. */
-export function comparePolicies(a: PolicyModel, b: PolicyModel): number {
+function comparePolicies(a: PolicyModel, b: PolicyModel): number {
   return a.order - b.order || compareText(tieText(a), tieText(b));
 }
 
@@ -20,12 +21,12 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Before translation and before connection tracking, what no rule decided goes on: nothing else would get through. */
+/** Before translation and before connection tracking, what no rule decided continues: otherwise nothing would get through. */
 const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
 
 /**
- * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction does not exist; with none at all
- * the endpoint is not isolated. Of a host endpoint's own traffic nothing passes that no rule allows.
+ * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction is left out; without any tier
+ * the endpoint is not isolated. A host endpoint's own traffic passes only if a rule allows it.
  */
 export function stageOf(
   policies: readonly PolicyModel[],
@@ -50,7 +51,7 @@ export function stageOf(
   };
 }
 
-/** A tier that nobody has described is asked last and denies. */
+/** An undefined tier comes last and denies. */
 function tierNamed(name: string, tiers: ReadonlyMap<string, TierModel>): TierModel {
   return tiers.get(name) ?? { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
 }
@@ -65,8 +66,10 @@ export function workloadStages(
 }
 
 export class Order {
-  /** Endpoints by the row that they came from. */
+  /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
+  /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
+  readonly #stages = new Map<KeyText, Stages>();
 
   step(dirty: ReadonlySet<KeyText>, matches: Matches): Delta<EndpointId, Endpoint> {
     const delta = new Map<EndpointId, Endpoint | undefined>();
@@ -75,10 +78,12 @@ export class Order {
       const row = matches.row(key);
       if (row === undefined) {
         this.#endpoints.delete(key);
+        this.#stages.delete(key);
         continue;
       }
       const policies = matches.policiesOf(key);
-      const stages = workloadStages(policies);
+      const stages = sharing(this.#stages.get(key), workloadStages(policies));
+      this.#stages.set(key, stages);
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
           kind: "workload",
@@ -93,4 +98,13 @@ export class Order {
     }
     return delta;
   }
+}
+
+/** The new stages, made of the old ones where these are equal. */
+function sharing(before: Stages | undefined, now: Stages): Stages {
+  const [old, current] = [before?.normal, now.normal];
+  if (old === undefined || current === undefined) return now;
+  const ingress = equal(old.ingress, current.ingress) ? old.ingress : current.ingress;
+  const egress = equal(old.egress, current.egress) ? old.egress : current.egress;
+  return { normal: { ...(ingress === undefined ? {} : { ingress }), ...(egress === undefined ? {} : { egress }) } };
 }

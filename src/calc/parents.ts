@@ -1,17 +1,17 @@
 /**
- * Parents: the namespaces and service accounts whose labels endpoints inherit. Labels are not copied into the endpoints: these refer to
- * their parents, and a relabelled parent is told as such, so that only selectors that mention the label need work.
+ * Parents: the namespaces and service accounts whose labels endpoints inherit. Endpoints refer to their parents instead of copying labels,
+ * and a relabelled parent is a change of its own, so that only selectors that mention the label need work.
  */
 import { inheritedLabels, type ProfileLabels } from "../model/convert/profile.ts";
 import type { KeyText } from "../model/key.ts";
 import type { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 
-/** Known, or only referred to: then it has just its name. One object for its whole life; `labels` is replaced, prefix included. */
+/** Known, or only referred to: then its name is its one label. Mutable: `labels` is replaced, with names that include the prefix. */
 export interface Parent {
   readonly id: KeyText;
   readonly prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX;
   labels: ProfileLabels;
-  /** Groups that refer to it; forgotten at none, unless its object exists. */
+  /** Groups that refer to it; at zero it is dropped, unless its object exists. */
   uses: number;
   exists: boolean;
 }
@@ -31,7 +31,7 @@ export class Parents {
     return parent;
   }
 
-  /** undefined: its object is gone. Answers the names of the labels that changed. */
+  /** undefined: its object is gone. Returns the names of the labels that changed. */
   relabel(parent: Parent, labels: ProfileLabels | undefined): ReadonlySet<string> {
     const before = parent.labels;
     const now = labels ?? inheritedLabels(parent.prefix, nameOf(parent.id), undefined);
@@ -40,7 +40,7 @@ export class Parents {
     return new Set([...before.keys(), ...now.keys()].filter((label) => before.get(label) !== now.get(label)));
   }
 
-  /** Forgets a parent that nobody refers to and that does not exist. */
+  /** Drops a parent that has no object and that no group refers to. */
   tidy(parent: Parent): void {
     if (parent.uses === 0 && !parent.exists) this.#parents.delete(parent.id);
   }

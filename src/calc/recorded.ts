@@ -1,4 +1,4 @@
-/** Recorded: for which pod IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
+/** Recorded: the pod for which IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
 import type { BlockRow } from "../model/convert/block.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
@@ -8,7 +8,7 @@ import type { Delta } from "../program/program.ts";
 
 interface Block {
   readonly prefix: Prefix;
-  /** By number of the address in the block: the pod that holds it, if a pod does. */
+  /** By ordinal of the address in the block: the pod that holds it, if a pod does. */
   readonly holders: readonly (KeyText | undefined)[];
 }
 
@@ -16,10 +16,10 @@ export class Recorded {
   readonly #blocks = new Map<KeyText, Block>();
   /** Blocks of one prefix: one, unless the datastore is broken. */
   readonly #byPrefix = new Map<Prefix, Set<KeyText>>();
-  /** How many prefixes there are of each length. */
+  /** The number of prefixes of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. `known` answers the same text, as it is kept elsewhere already. */
+  /** Addresses whose holder changed. `known` returns an equal key that is in memory already, to share it. */
   step(blocks: Delta<KeyText, BlockRow>, known: (key: KeyText) => KeyText): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
     for (const [key, row] of blocks) {
@@ -30,7 +30,7 @@ export class Recorded {
         addDifference(before, undefined, changed);
         addDifference(undefined, now, changed);
       }
-      this.#file(key, before, now);
+      this.#index(key, before, now);
     }
     return changed;
   }
@@ -46,7 +46,7 @@ export class Recorded {
     return false;
   }
 
-  #file(key: KeyText, before: Block | undefined, now: Block | undefined): void {
+  #index(key: KeyText, before: Block | undefined, now: Block | undefined): void {
     if (now === undefined) this.#blocks.delete(key);
     else this.#blocks.set(key, now);
     if (before?.prefix === now?.prefix) return;
@@ -84,7 +84,7 @@ function readBlock({ prefix, allocations }: BlockRow, known: (key: KeyText) => K
   return { prefix, holders };
 }
 
-/** The addresses of two states of one block that have different holders. */
+/** Adds the addresses whose holders differ between two states of one block. */
 function addDifference(before: Block | undefined, now: Block | undefined, into: Set<Addr>): void {
   const [old, current] = [before?.holders ?? [], now?.holders ?? []];
   const prefix = before?.prefix ?? now?.prefix;

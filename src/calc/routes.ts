@@ -1,6 +1,6 @@
 /**
- * Routes: one to each address of this node's endpoints, known Pod or not, and a blackhole for each block of this node, so that what is sent to an
- * address nobody has is dropped here. The route of an endpoint beats the blackhole of the same prefix.
+ * Routes: one to each address of this node's endpoints, whether their Pod is known or not, and a blackhole for each block of this node, so that
+ * packets to unassigned addresses are dropped here. The route of an endpoint takes precedence over a blackhole of the same prefix.
  */
 import type { BlockRow } from "../model/convert/block.ts";
 import type { CniRecord } from "../model/endpoint.ts";
@@ -9,14 +9,17 @@ import { type Prefix, prefixOfAddr } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
 import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 
-/** The prefix of a block that this node routes; undefined for other nodes' blocks and for blocks of one address (calico-parity trap 69). */
+/**
+ * The prefix of a block that this node routes; undefined for other nodes' blocks and for blocks of one address, whose blackhole would be the
+ * route of the address itself.
+ */
 export function blackholeOf(block: BlockRow, node: string): Prefix | undefined {
   return block.node === node && block.size > 1 ? block.prefix : undefined;
 }
 
 export class Routes {
   readonly #node: string;
-  /** Prefixes by who wants them, and who wants each prefix: interfaces, and blocks by key. */
+  /** Prefixes by interface and by key of block, and the interfaces and blocks that want each prefix. */
   readonly #byInterface = new Map<string, readonly Prefix[]>();
   readonly #byBlock = new Map<KeyText, Prefix>();
   readonly #interfaces = new Map<Prefix, Set<string>>();

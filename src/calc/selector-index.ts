@@ -1,26 +1,26 @@
 /**
  * Selector index: which rows satisfy which selectors, kept up to date as either side changes.
  *
- * Selectors are held against groups of rows that no selector can tell apart. Work for a changed row is proportional to the selectors that match
- * it, and if it is the first of its group, to those filed under its labels; for a new selector, to the groups with the label it is filed under;
- * for a relabelled namespace, to the selectors that mention the label, times the groups of that namespace. A hot loop.
+ * Selectors are evaluated against groups of rows that no selector can tell apart. Work for a changed row is proportional to the selectors that
+ * match it, and if it is the first of its group, to those indexed by its labels; for a new selector, to the groups with the labels of its index
+ * keys; for a relabelled namespace, to the selectors that mention the label, times the groups of that namespace. A hot loop.
  */
 import { NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Selector } from "../model/selector/selector.ts";
 import { type Bag, hasValue, sizeOf, valuesOf, withoutValue, withValue } from "./bag.ts";
 import type { EndpointsDelta, Row } from "./endpoints.ts";
-import { type Drawer, drawersOf } from "./filing.ts";
 import { type Group, termText } from "./groups.ts";
+import { type IndexKey, indexKeysOf } from "./index-key.ts";
 import type { Parent } from "./parents.ts";
 
-/** A row came to satisfy the selector of that id (true), or no longer does (false). One that is replaced goes, and its successor comes. */
+/** A row now satisfies the selector of that id (true), or no longer does (false). A replaced row is removed, then its successor is added. */
 export type Visit = (id: string, row: Row, matches: boolean) => void;
 
 interface Entry {
   readonly id: string;
   readonly selector: Selector;
-  readonly drawers: readonly Drawer[];
+  readonly keys: readonly IndexKey[];
   readonly items: Set<Item>;
 }
 
@@ -33,28 +33,28 @@ interface Item {
 export class SelectorIndex {
   readonly #entries = new Map<string, Entry>();
   readonly #items = new Map<Group, Item>();
-  /** Entries by namespace (or "") and term (or ""). */
-  readonly #filed = new Map<string, Map<string, Set<Entry>>>();
+  /** Entries by namespace (or ""), then by term (or ""). */
+  readonly #buckets = new Map<string, Map<string, Set<Entry>>>();
   /** Entries by the inherited labels that occur anywhere in them. */
   readonly #mentions = new Map<string, Set<Entry>>();
   /** Items by each of their own labels, and by parent. */
   readonly #byTerm = new Map<string, Bag<Item>>();
   readonly #byParent = new Map<Parent, Bag<Item>>();
 
-  /** Groups of which it has rows. */
+  /** The number of groups that have rows. */
   get size(): number {
     return this.#items.size;
   }
 
-  /** Takes in changed rows and relabelled parents, and tells what changed for the selectors that are in the index. */
+  /** Applies changed rows and relabelled parents, and visits each match gained or lost by the selectors in the index. */
   step(delta: EndpointsDelta, visit: Visit): void {
-    const left = new Set<Item>();
+    const emptied = new Set<Item>();
     for (const { before } of delta.rows.values()) {
       const item = before === undefined ? undefined : this.#items.get(before.group);
       if (before === undefined || item === undefined) continue;
       for (const { id } of valuesOf(item.entries)) visit(id, before, false);
       item.rows = withoutValue(item.rows, before);
-      if (item.rows === undefined) left.add(item);
+      if (item.rows === undefined) emptied.add(item);
     }
     for (const [parent, labels] of delta.relabelled) this.#relabel(parent, labels, visit);
     for (const { now } of delta.rows.values()) {
@@ -63,18 +63,18 @@ export class SelectorIndex {
       item.rows = withValue(item.rows, now);
       for (const { id } of valuesOf(item.entries)) visit(id, now, true);
     }
-    for (const item of left) if (item.rows === undefined) this.#remove(item);
+    for (const item of emptied) if (item.rows === undefined) this.#remove(item);
   }
 
-  /** `id` stands for the selector, which is new to the index, from here on. */
+  /** Adds a selector that is not in the index yet, under `id`. */
   addSelector(id: string, selector: Selector): void {
-    const entry: Entry = { id, selector, drawers: drawersOf(selector), items: new Set() };
+    const entry: Entry = { id, selector, keys: indexKeysOf(selector), items: new Set() };
     this.#entries.set(id, entry);
-    for (const drawer of entry.drawers) {
-      const shelf = this.#filed.get(drawer.namespace ?? "") ?? new Map<string, Set<Entry>>();
-      this.#filed.set(drawer.namespace ?? "", shelf);
-      addTo(shelf, drawerText(drawer), entry);
-      for (const item of this.#candidates(drawer)) if (evaluateSelector(selector, item.group)) join(entry, item);
+    for (const key of entry.keys) {
+      const bucket = this.#buckets.get(key.namespace ?? "") ?? new Map<string, Set<Entry>>();
+      this.#buckets.set(key.namespace ?? "", bucket);
+      addTo(bucket, termTextOf(key), entry);
+      for (const item of this.#candidates(key)) if (evaluateSelector(selector, item.group)) join(entry, item);
     }
     for (const label of inheritedLabelsIn(selector)) addTo(this.#mentions, label, entry);
   }
@@ -83,11 +83,11 @@ export class SelectorIndex {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
     this.#entries.delete(id);
-    for (const drawer of entry.drawers) {
-      const shelf = this.#filed.get(drawer.namespace ?? "");
-      if (shelf === undefined) continue;
-      removeFrom(shelf, drawerText(drawer), entry);
-      if (shelf.size === 0) this.#filed.delete(drawer.namespace ?? "");
+    for (const key of entry.keys) {
+      const bucket = this.#buckets.get(key.namespace ?? "");
+      if (bucket === undefined) continue;
+      removeFrom(bucket, termTextOf(key), entry);
+      if (bucket.size === 0) this.#buckets.delete(key.namespace ?? "");
     }
     for (const label of inheritedLabelsIn(entry.selector)) removeFrom(this.#mentions, label, entry);
     for (const item of entry.items) item.entries = withoutValue(item.entries, entry);
@@ -109,8 +109,8 @@ export class SelectorIndex {
     for (const term of group.terms)
       if (term.label !== ORCHESTRATOR_LABEL) this.#byTerm.set(term.text, withValue(this.#byTerm.get(term.text), item));
     for (const parent of group.parents) this.#byParent.set(parent, withValue(this.#byParent.get(parent), item));
-    for (const shelf of [this.#filed.get(""), this.#filed.get(group.get(NAMESPACE_LABEL) ?? "")])
-      if (shelf !== undefined) this.#joinFiled(shelf, item);
+    for (const bucket of [this.#buckets.get(""), this.#buckets.get(group.get(NAMESPACE_LABEL) ?? "")])
+      if (bucket !== undefined) this.#joinBucket(bucket, item);
     return item;
   }
 
@@ -121,14 +121,15 @@ export class SelectorIndex {
     this.#items.delete(item.group);
   }
 
-  /** Joins an item to those entries of a shelf that it satisfies. */
-  #joinFiled(shelf: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
-    const look = (text: string): void => {
-      for (const entry of shelf.get(text) ?? []) if (evaluateSelector(entry.selector, item.group)) join(entry, item);
+  /** Joins an item to those entries of a bucket that it satisfies. */
+  #joinBucket(bucket: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
+    const joinIndexedBy = (text: string): void => {
+      for (const entry of bucket.get(text) ?? []) if (evaluateSelector(entry.selector, item.group)) join(entry, item);
     };
-    look("");
-    for (const { text } of item.group.terms) look(text);
-    for (const parent of item.group.parents) for (const [label, value] of parent.labels) look(termText(label, value));
+    joinIndexedBy("");
+    for (const { text } of item.group.terms) joinIndexedBy(text);
+    for (const parent of item.group.parents)
+      for (const [label, value] of parent.labels) joinIndexedBy(termText(label, value));
   }
 
   #relabel(parent: Parent, labels: ReadonlySet<string>, visit: Visit): void {
@@ -147,8 +148,8 @@ export class SelectorIndex {
       }
   }
 
-  /** The items that have the labels of a drawer, or a few more. */
-  #candidates({ namespace, term }: Drawer): Iterable<Item> {
+  /** All items that have the labels of the key, and possibly some that do not. */
+  #candidates({ namespace, term }: IndexKey): Iterable<Item> {
     if (namespace === undefined && term === undefined) return this.#items.values();
     const inNamespace = namespace === undefined ? undefined : this.#byTerm.get(termText(NAMESPACE_LABEL, namespace));
     if (term === undefined) return valuesOf(inNamespace);
@@ -172,7 +173,7 @@ function join(entry: Entry, item: Item): void {
   item.entries = withValue(item.entries, entry);
 }
 
-function drawerText({ term }: Drawer): string {
+function termTextOf({ term }: IndexKey): string {
   return term === undefined ? "" : termText(term.label, term.value);
 }
 
@@ -207,7 +208,7 @@ function removeFrom<K, V>(sets: Map<K, Set<V>>, key: K, value: V): void {
 }
 
 function removeItem<K>(bags: Map<K, Bag<Item>>, key: K, item: Item): void {
-  const left = withoutValue(bags.get(key), item);
-  if (left === undefined) bags.delete(key);
-  else bags.set(key, left);
+  const rest = withoutValue(bags.get(key), item);
+  if (rest === undefined) bags.delete(key);
+  else bags.set(key, rest);
 }

@@ -1,9 +1,9 @@
 /**
- * Sets: the members of every set that a rule of this node names, found among all pods of the cluster.
+ * Sets: the members, among all pods of the cluster, of every set that a rule of this node names.
  *
- * Members are counted by pod, not by address: a new owner may appear before the old one is gone, and the removal of the old one must
- * not take the address away. Rows are immutable, so what one contributed is found again, not remembered. A set's members live in one mutable Set that
- * the program shows: work is proportional to the change, not to the set. A hot loop.
+ * Each member counts the pods that contribute it: a new owner of an address may appear before the old one is gone, and removing the old one
+ * must not remove the address. Rows are immutable, so a row's contribution is recomputed, not stored. A set's members are one mutable Set that
+ * the program exposes: work is proportional to the change, not to the set. A hot loop.
  */
 import type { NamedPort } from "../model/endpoint.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
@@ -67,7 +67,7 @@ export class Sets {
     return { sets, members };
   }
 
-  /** Takes in pods that changed, or that came to match or no longer do; answers the sets that may have changed. */
+  /** Applies rows that changed, or that started or stopped matching; returns the sets that may have changed. */
   #applyRows(endpoints: EndpointsDelta): ReadonlySet<MemberSet> {
     const touched = new Set<MemberSet>();
     this.#index.step(endpoints, (selector, row, matches) => {
@@ -105,17 +105,17 @@ export class Sets {
   }
 }
 
-/** No object of the cluster has nets yet that a selector can select. */
+/** No kind yet has nets that a selector can select. */
 const NO_NETS: ReadonlySet<Prefix> = new Set();
 
-/** The members of one set, and how many pods stand behind each. */
+/** The members of one set, and how many pods contribute each. */
 class MemberSet {
   readonly id: SetId;
   readonly selector: string;
   readonly members: SetMembers;
   readonly #definition: Selecting;
   readonly #live = new Set<Addr & AddrPort>();
-  /** Pods behind a member beyond the first; absent for the usual one. */
+  /** Pods that contribute a member, beyond the first; absent in the usual case of one. */
   readonly #more = new Map<string, number>();
   readonly #added = new Set<string>();
   readonly #removed = new Set<string>();
@@ -135,13 +135,13 @@ class MemberSet {
       this.#increment(member as Addr & AddrPort);
   }
 
-  /** A row that was added. */
+  /** Removes a row that was added. */
   remove({ group, addresses }: Row): void {
     for (const member of contributionOf(this.#definition, group.ports, addresses))
       this.#decrement(member as Addr & AddrPort);
   }
 
-  /** What came and went since the last call. */
+  /** What was added and removed since the last call. */
   drain(): MemberChange {
     const change = { added: [...this.#added], removed: [...this.#removed] };
     this.#added.clear();

@@ -1,4 +1,4 @@
-/** Tables: the program as it stands, changed in place once a flush; passes on only rows that really differ from what was there. */
+/** Tables: the current program, changed in place once per flush; passes on only rows that differ from what was there. */
 import { equal } from "../lib/equal.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
 import type { Delta, Endpoint, EndpointId, Program, ProgramDelta } from "../program/program.ts";
@@ -21,7 +21,7 @@ export class Tables implements Program {
   readonly routes = new Map<RouteId, Route>();
 
   apply(changes: Changes): ProgramDelta {
-    // Sets change in place and arrive only when they changed: comparing them with themselves would tell nothing.
+    // Sets change in place and arrive only when they changed: there is no earlier state to compare with.
     for (const [id, members] of changes.sets.sets) write(this.sets, id, members);
     return {
       sets: changes.sets.sets,

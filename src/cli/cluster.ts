@@ -40,9 +40,9 @@ export interface ClusterOptions {
 /** Rejects with InputError or StoreError when the cluster cannot be read. */
 export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   const access = await accessOf(options);
-  const doors = { files: openFiles(), clock: openClock(), random: openRandom(), sockets: openSockets() };
-  const store = openKubernetesStore(access, doors);
-  const transport = new Transport(access, doors);
+  const dependencies = { files: openFiles(), clock: openClock(), random: openRandom(), sockets: openSockets() };
+  const store = openKubernetesStore(access, dependencies);
+  const transport = new Transport(access, dependencies);
   const warnings: Warning[] = [];
   try {
     const [pods, namespaces, networkPolicies, nodes, serviceAccounts, services, slices, foreign] = await Promise.all([

@@ -70,7 +70,7 @@ function helpOf(path: readonly string[]): Help {
 }
 
 /** Reads the help as commander prints it: sections, each entry indented by two, its description behind at least two spaces. */
-export function readHelp(text: string): Help {
+function readHelp(text: string): Help {
   const sections = new Map<string, string[]>();
   let section: string[] = [];
   for (const line of text.split("\n")) {

@@ -27,7 +27,7 @@ import { formatResult } from "./versions.ts";
 export type PluginName = CniRequest["plugin"];
 
 /** Where the daemon listens unless the configuration's `daemon_socket` says otherwise. */
-export const DEFAULT_SOCKET = "/var/run/calico/cni.sock";
+const DEFAULT_SOCKET = "/var/run/calico/cni.sock";
 
 export async function runPlugin(
   plugin: PluginName,

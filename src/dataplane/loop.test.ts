@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { KernelError } from "../kernel/errno.ts";
-import type { Program, ProgramDelta } from "../program/program.ts";
+import type { Endpoint, EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import type { Driver, DriverEvents, RowStatus, Steps } from "./driver.ts";
 import { Loop } from "./loop.ts";
@@ -375,4 +375,32 @@ test("rows that are refused are told once, with what became of them, and are no 
   rows.length = 0;
   loop.step(PROGRAM, DELTA);
   expect(reports.at(-1)).toBe("a row that the kernel refused is programmed or gone");
+});
+
+test("whoever waits for an endpoint whose change takes several steps waits for these, and no longer than it is known why not", async () => {
+  let nowMs = 0;
+  const clock = { monotonicMs: () => nowMs, wallMs: () => nowMs, sleep: () => Promise.resolve() };
+  const a = new OneRow("a");
+  const loop = new Loop({ drivers: [a], clock, watcher: NO_WATCHER, auditIntervalMs: 1e9, report: () => {} });
+  await loop.start();
+  const endpoint = "cali1" as EndpointId;
+  const program = { ...PROGRAM, endpoints: new Map([[endpoint, {} as Endpoint]]) };
+  let steps = 0;
+  a.committing = function* (): Steps {
+    for (steps = 0; steps < 5; steps++) {
+      nowMs += 6;
+      yield;
+    }
+    this.kernel = this.known = this.wanted;
+    this.writes++;
+  };
+  loop.step(program, DELTA);
+  expect([steps < 5, loop.isProgrammed(endpoint, program)]).toEqual([true, false]);
+  expect(await loop.settle(endpoint, program, 1000)).toBe(true);
+  expect(steps).toBe(5);
+  loop.step(program, DELTA);
+  expect(await loop.settle(endpoint, program, 0)).toBe(false);
+  a.explain = () => "it is refused" as unknown as undefined;
+  expect(await loop.settle(endpoint, program, 1000)).toBe(false);
+  expect(steps).toBeLessThan(5);
 });

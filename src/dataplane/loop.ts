@@ -138,6 +138,21 @@ export class Loop {
     );
   }
 
+  /**
+   * Works until the endpoint is programmed, or until it is known why it is not, for about so long; then true or false. A change that is too
+   * large for one turn (an endpoint with many large sets) takes a few.
+   */
+  async settle(endpoint: EndpointId, program: Program, mostMs: number): Promise<boolean> {
+    const end = this.#clock.monotonicMs() + mostMs;
+    for (;;) {
+      if (this.isProgrammed(endpoint, program)) return true;
+      const isUnderWay = this.#states.some((state) => isBusy(state) && state.driver.explain(endpoint) === undefined);
+      if (!isUnderWay || this.#clock.monotonicMs() >= end) return false;
+      await this.#clock.sleep(0);
+      for (const state of this.#states) if (isBusy(state)) this.#pump(state, SLICE_MS);
+    }
+  }
+
   /** Why an endpoint of the program is not programmed, in words. */
   explain(endpoint: EndpointId): string {
     const reasons = this.#states.flatMap(({ driver, retry, isKnown }) => {

@@ -1,8 +1,8 @@
 /**
- * Distort: a syncer's events made as unpleasant as the syncer contract allows, for tests of consumers.
+ * Distort: makes a syncer's events as adverse as the syncer contract allows, to test consumers.
  *
- * Before some updates the consumer hears an older state of the key again, a deletion that is not true, or the same update twice, and
- * batches are split. After each event given, the consumer has been told the truth about every key in it.
+ * Before some updates the consumer receives an older state of the key, a false deletion, or the same update twice, and batches are
+ * split. After each original event, the consumer has received the current state of every key in it.
  */
 import { formatKey, type KeyText } from "../model/key.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
@@ -15,19 +15,19 @@ export function distortSink(
   const history = new Map<KeyText, Update[]>();
   return async (event) => {
     if (event.type === "status") return sink(event);
-    const lies: Update[] = [];
+    const distortions: Update[] = [];
     for (const update of event.updates) {
       const past = history.get(formatKey(update.key)) ?? [];
       history.set(formatKey(update.key), [...past.slice(-4), update]);
-      lies.push(...liesAbout(update, past, fraction));
+      distortions.push(...distortionsOf(update, past, fraction));
     }
-    const all = [...shuffled(lies, fraction), ...event.updates];
+    const all = [...shuffled(distortions, fraction), ...event.updates];
     while (all.length > 0)
       await sink({ type: "updates", updates: all.splice(0, 1 + Math.floor(fraction() * all.length)) });
   };
 }
 
-function liesAbout(update: Update, past: readonly Update[], fraction: () => number): Update[] {
+function distortionsOf(update: Update, past: readonly Update[], fraction: () => number): Update[] {
   const stale = past[Math.floor(fraction() * past.length)];
   const dice = fraction();
   if (dice < 0.2 && stale !== undefined) return [stale];

@@ -7,7 +7,7 @@ function pool(name: string): Resource<"IPPool"> {
   return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "fd00::/48" } };
 }
 
-/** The first batch that is not the sign of establishment. */
+/** The first batch after the empty one that means the watch is established. */
 async function firstBatch(store: MemoryStore, kind: "IPPool" | "Node", revision: string) {
   const watch = store.watch(kind, revision, { signal: new AbortController().signal });
   await watch.next();
@@ -35,7 +35,7 @@ test("a bounded history refuses watches from before it", async () => {
   expect((await firstBatch(store, "IPPool", "20")).value).toMatchObject([{ type: "modified", revision: "21" }]);
 });
 
-test("a watch of a quiet kind hears bookmarks", async () => {
+test("a watch of a quiet kind gets bookmarks", async () => {
   const store = new MemoryStore();
   const first = firstBatch(store, "Node", "0");
   let object = await store.create("IPPool", pool("p"));

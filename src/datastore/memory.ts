@@ -1,15 +1,16 @@
 /**
- * Memory store: the reference implementation of Store, and the model in which faults are tried.
+ * Memory store: the reference implementation of Store, with fault injection.
  *
- * One counter numbers all writes, as in etcd. Objects go in and come out as deep copies. The history behind watches is bounded:
- * a watch that starts before it is refused with `gone`. Faults come only on request and are of the kinds that a real datastore
- * has: a request that never arrives, an answer that is lost after the write was done, watches that end, break or are too old.
+ * One counter numbers all writes, as in etcd. Objects are deep-copied in and out. The history behind watches is bounded: a watch
+ * that starts before it is refused with `gone`. Faults are injected only on request, and are those of a real datastore: a lost
+ * request, an answer lost after the write was done, and watches that end, break or start too far back.
  */
 import { copyJson } from "../lib/copy.ts";
 import { formatTimestampSeconds } from "../lib/timestamp.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
+import { checkPrecondition, checkRevision, checkVersion, refused } from "./conditions.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "./stamp.ts";
 import {
   type ListOptions,
@@ -24,7 +25,7 @@ import {
 
 export type Verb = "get" | "list" | "create" | "update" | "annotate" | "delete" | "watch";
 
-/** One step of an operation, at which a fault may strike: before it is done (`request`), or after, losing the answer (`answer`). */
+/** A point in an operation at which a fault can be injected: before it is done (`request`), or after, losing the answer (`answer`). */
 export interface Step {
   readonly verb: Verb;
   readonly kind: Kind;
@@ -32,13 +33,13 @@ export interface Step {
   readonly phase: "request" | "answer";
 }
 
-/** What befalls a step: a reason makes the operation reject; a promise delays it. */
+/** What happens at a step: a reason makes the operation reject; a promise delays it. */
 export type Fault = (step: Step) => StoreReason | undefined | Promise<StoreReason | undefined>;
 
 export interface MemoryStoreOptions {
   /** Events kept for watches; default 10,000. */
   readonly historyLimit?: number;
-  /** Objects a page of a list; default: all. */
+  /** Objects per page of a list; default: all. */
   readonly pageSize?: number;
   /** Milliseconds since 1970-01-01 UTC, for creation timestamps; default: always 1970. */
   readonly wallMs?: () => number;
@@ -57,7 +58,7 @@ interface Watcher {
   wake: () => void;
 }
 
-/** A quiet watch hears a bookmark once the store has moved on by this many revisions. */
+/** A quiet watch gets a bookmark once the store has advanced by this many revisions. */
 const BOOKMARK_EVERY = 100;
 
 export class MemoryStore implements Store {
@@ -80,7 +81,7 @@ export class MemoryStore implements Store {
     this.#wallMs = options.wallMs ?? (() => 0);
   }
 
-  /** Every later step passes through `fault`; undefined ends all faults. */
+  /** Sets the fault that every later step passes through; undefined: none. */
   setFault(fault: Fault | undefined): void {
     this.#fault = fault;
   }
@@ -93,7 +94,7 @@ export class MemoryStore implements Store {
     }
   }
 
-  /** Forgets the history: watches from an earlier revision than now are `gone`. */
+  /** Discards the history: watches from an earlier revision than the current one are `gone`. */
   compact(): void {
     this.#history = [];
     this.#compacted = this.#revision;
@@ -147,15 +148,7 @@ export class MemoryStore implements Store {
     const key = placeOf(kind, object, "update");
     return this.#run("update", kind, key, options.signal, () => {
       const stored = this.#expect("update", key);
-      const given = object.metadata.resourceVersion;
-      const current = stored.metadata.resourceVersion;
-      if (given !== current)
-        throw refused(
-          "conflict",
-          "update",
-          key,
-          `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`,
-        );
+      checkVersion("update", key, object.metadata.resourceVersion, stored.metadata.resourceVersion);
       return this.#write("modified", key, stampUpdated(key, stored, object));
     });
   }
@@ -176,23 +169,7 @@ export class MemoryStore implements Store {
     options: WriteOptions = {},
   ): Promise<void> {
     await this.#run("delete", key.kind, key, options.signal, () => {
-      const { resourceVersion, uid } = this.#expect("delete", key).metadata;
-      if (precondition.revision !== undefined && precondition.revision !== resourceVersion) {
-        throw refused(
-          "conflict",
-          "delete",
-          key,
-          `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`,
-        );
-      }
-      if (precondition.uid !== undefined && precondition.uid !== uid) {
-        throw refused(
-          "conflict",
-          "delete",
-          key,
-          `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`,
-        );
-      }
+      checkPrecondition(key, this.#expect("delete", key), precondition);
       this.#remove(key);
     });
   }
@@ -202,14 +179,8 @@ export class MemoryStore implements Store {
     revision: string,
     options: { readonly signal: AbortSignal },
   ): AsyncGenerator<readonly WatchEvent<K>[]> {
-    await this.#strike({ verb: "watch", kind, key: undefined, phase: "request" });
-    if (!/^\d+$/.test(revision))
-      throw new StoreError(
-        "invalid",
-        kind,
-        undefined,
-        `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`,
-      );
+    await this.#inject({ verb: "watch", kind, key: undefined, phase: "request" });
+    checkRevision(kind, revision);
     const watcher: Watcher = { ended: undefined, wake: () => {} };
     const wake = (): void => watcher.wake();
     options.signal.addEventListener("abort", wake);
@@ -254,7 +225,7 @@ export class MemoryStore implements Store {
         `Cannot watch ${kind} from revision ${seen}: history begins after ${this.#compacted}`,
       );
     const batch: WatchEvent<K>[] = [];
-    // Revisions are consecutive, so the place of a revision in the history is known.
+    // Revisions are consecutive, so the index of a revision in the history is known.
     for (const change of this.#history.slice(seen - this.#compacted)) {
       if (change.kind !== kind) continue;
       batch.push({
@@ -276,14 +247,14 @@ export class MemoryStore implements Store {
     body: () => T,
   ): Promise<T> {
     signal?.throwIfAborted();
-    await this.#strike({ verb, kind, key, phase: "request" });
+    await this.#inject({ verb, kind, key, phase: "request" });
     signal?.throwIfAborted();
     const answer = body();
-    await this.#strike({ verb, kind, key, phase: "answer" });
+    await this.#inject({ verb, kind, key, phase: "answer" });
     return answer;
   }
 
-  async #strike(step: Step): Promise<void> {
+  async #inject(step: Step): Promise<void> {
     const reason = await this.#fault?.(step);
     if (reason === undefined) return;
     const object = step.key === undefined ? step.kind : formatKey(step.key);
@@ -329,10 +300,6 @@ export class MemoryStore implements Store {
     }
     for (const watcher of this.#watchers) watcher.wake();
   }
-}
-
-function refused(reason: StoreReason, verb: Verb, key: Key, cause: string): StoreError {
-  return new StoreError(reason, key.kind, key, `Cannot ${verb} ${formatKey(key)}: ${cause}`);
 }
 
 function placeText(metadata: ObjectMeta): string {

@@ -1,34 +1,34 @@
 /**
- * Outbox: what a slow consumer has still to be told, one entry a key.
+ * Outbox: updates not yet delivered to a slow consumer, one entry per key.
  *
- * Newer states of a key replace older ones that were not delivered. An object that came and went before it was delivered leaves
- * nothing, so that the outbox never holds more than the objects that exist plus those that the consumer believes in.
+ * A newer state of a key replaces an older one that was not delivered. An object that was created and deleted before delivery leaves
+ * no entry, so the outbox never holds more than the objects that exist plus those that the consumer has.
  */
 import type { KeyText } from "../model/key.ts";
 
 /** `value`: undefined when the object does not exist. */
-interface Told {
+interface Entry {
   readonly value: unknown;
 }
 
-export class Outbox<U extends Told> {
+export class Outbox<U extends Entry> {
   #pending = new Map<KeyText, U>();
-  /** Keys whose existence the consumer was told. */
-  readonly #told = new Set<KeyText>();
+  /** Keys of the objects that the consumer has. */
+  readonly #delivered = new Set<KeyText>();
 
   put(text: KeyText, update: U): void {
-    // A replaced entry moves to the end: the order of delivery is that of the last changes.
+    // A replaced entry moves to the end: delivery is in the order of the last changes.
     this.#pending.delete(text);
-    if (update.value !== undefined || this.#told.has(text)) this.#pending.set(text, update);
+    if (update.value !== undefined || this.#delivered.has(text)) this.#pending.set(text, update);
   }
 
-  /** Everything undelivered; from now on it counts as told. */
+  /** Returns everything undelivered, which counts as delivered from now on. */
   take(): readonly U[] {
     const taken = this.#pending;
     this.#pending = new Map();
     for (const [text, update] of taken) {
-      if (update.value === undefined) this.#told.delete(text);
-      else this.#told.add(text);
+      if (update.value === undefined) this.#delivered.delete(text);
+      else this.#delivered.add(text);
     }
     return [...taken.values()];
   }

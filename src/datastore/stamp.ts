@@ -1,6 +1,6 @@
 /**
- * Stamp: what the server's side of a store fills in on writes, for the stores that have no API server in front of them: identity,
- * creation time, generation, and a copy that shares nothing with the caller's object.
+ * Stamp: what the server side fills in on writes, for the stores without an API server: identity, creation time, generation, and a
+ * deep copy of the caller's object.
  *
  * `resourceVersion` is not part of a stamped object: each store adds its own.
  */
@@ -10,7 +10,7 @@ import { type Key, formatKey } from "../model/key.ts";
 import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
 import { StoreError } from "./store.ts";
 
-/** The key under which the object is stored; rejects with `invalid` an object that names no place or is of another kind. */
+/** The key under which the object is stored. Throws `invalid` for an object without a name or of another kind. */
 export function placeOf<K extends Kind>(kind: K, object: Resource<K>, operation: string): Key<K> {
   const key = keyOf(kind, object);
   const info = KINDS[kind];
@@ -47,7 +47,7 @@ export function stampNew<K extends Kind>(
   return copy;
 }
 
-/** `object` as it replaces `stored`: identity is kept, the generation counts changes outside metadata and status. */
+/** `object` as it replaces `stored`: identity is kept, and a change outside metadata and status increments the generation. */
 export function stampUpdated<K extends Kind>(key: Key<K>, stored: Resource<K>, object: Resource<K>): Resource<K> {
   const copy = copyOf(key, object);
   const old: ObjectMeta = stored.metadata;

@@ -9,7 +9,7 @@ import type { Kind } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
 
 export type StoreReason =
-  /** The object does not exist (get of a missing object is not an error: it answers undefined). */
+  /** The object does not exist. (Getting a missing object is not an error: it returns undefined.) */
   | "not-found"
   | "exists"
   /** The object changed since it was read, or a precondition does not hold. */
@@ -20,10 +20,10 @@ export type StoreReason =
   | "invalid"
   /** Credentials are missing, wrong or insufficient. */
   | "forbidden"
-  /** No answer, or an answer that says "later": retry with backoff. */
+  /** No answer, or the answer was to try again later: retry with backoff. */
   | "unavailable";
 
-/** The datastore said no, or nothing. `message` names the operation, the object and the cause. */
+/** The datastore refused or did not answer. `message` names the operation, the object and the cause. */
 export class StoreError extends Error {
   override readonly name = "StoreError";
   readonly reason: StoreReason;
@@ -54,7 +54,7 @@ export interface ListResult<K extends Kind> {
 /** A part of a list. */
 export interface ListPage<K extends Kind> {
   readonly items: readonly Resource<K>[];
-  /** The first of a list. It can come again, when the datastore forgot the state that the list began with: pages before it count no more. */
+  /** The first page. The list restarts, discarding the pages so far, when the datastore no longer keeps the state that it began with. */
   readonly isFirst: boolean;
   /** Of the last page: watch from here to miss nothing. */
   readonly revision: string;
@@ -72,9 +72,9 @@ export interface WriteOptions {
 export interface Store {
   get<K extends Kind>(key: Key<K>, options?: { readonly signal?: AbortSignal }): Promise<Resource<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions & { readonly signal?: AbortSignal }): Promise<ListResult<K>>;
-  /** The same in parts, so that nobody has to hold a large list whole; there is always one at least. */
+  /** The same in pages, so that a large list is never held whole; there is always at least one page. */
   pages<K extends Kind>(kind: K, options?: ListOptions & { readonly signal?: AbortSignal }): AsyncIterable<ListPage<K>>;
-  /** Rejects with `exists`. Answers the object as stored, with its resourceVersion. */
+  /** Rejects with `exists`. Returns the object as stored, with its resourceVersion. */
   create<K extends Kind>(kind: K, object: Resource<K>, options?: WriteOptions): Promise<Resource<K>>;
   /** Replaces the object if `metadata.resourceVersion` is still current; rejects with `conflict` or `not-found`. */
   update<K extends Kind>(kind: K, object: Resource<K>, options?: WriteOptions): Promise<Resource<K>>;
@@ -91,9 +91,9 @@ export interface Store {
     options?: WriteOptions,
   ): Promise<void>;
   /**
-   * Changes after `revision`, in order, in batches as they arrive. The first batch is empty and says that the watch is established.
-   * Ends (returns) when the server closes the watch, or has been silent for long: go on from the last revision seen. Rejects with
-   * `gone` when the revision is too old, with `unavailable` when the connection is lost. Aborting the signal ends it without an error.
+   * Changes after `revision`, in order, in batches as they arrive. The first batch is empty and means that the watch is established.
+   * Returns when the server closes the watch or has been silent too long: resume from the last revision seen. Rejects with `gone`
+   * when the revision is too old, with `unavailable` when the connection is lost. Aborting the signal ends it without an error.
    */
   watch<K extends Kind>(
     kind: K,

@@ -35,7 +35,7 @@ function chance(seed: number): () => number {
   };
 }
 
-/** A consumer that keeps what it was told. */
+/** A consumer that keeps what was delivered. */
 class View {
   readonly objects = new Map<string, string>();
   readonly log: string[] = [];
@@ -121,7 +121,7 @@ test("everything is delivered before in-sync, then changes as they come", async 
   await syncer.stop();
 });
 
-test("no in-sync while one kind cannot be listed; the failure is said and retried", async () => {
+test("no in-sync while one kind cannot be listed; the failure is reported and retried", async () => {
   const store = new MemoryStore();
   store.setFault((step) => (step.verb === "list" && step.kind === "Namespace" ? "forbidden" : undefined));
   await store.create("IPPool", pool("a"));
@@ -131,28 +131,28 @@ test("no in-sync while one kind cannot be listed; the failure is said and retrie
   expect(errors.length).toBeGreaterThan(5);
   expect(errors.length).toBeLessThan(30);
   expect(errors[0]).toContain("Cannot list Namespace");
-  expect(syncer.troubles).toEqual(errors.slice(-1));
+  expect(syncer.errors).toEqual(errors.slice(-1));
   store.setFault(undefined);
   await clock.advance(15_000);
   expect(view.log.at(-1)).toBe("in-sync");
-  expect(syncer.troubles).toEqual([]);
+  expect(syncer.errors).toEqual([]);
   await syncer.stop();
 });
 
-test("no in-sync while one kind can be listed and not watched", async () => {
+test("no in-sync while one kind can be listed but not watched", async () => {
   const store = new MemoryStore();
   store.setFault((step) => (step.verb === "watch" && step.kind === "Namespace" ? "forbidden" : undefined));
   const { clock, view, syncer } = start({ store });
   await clock.advance(60_000);
   expect(view.log).toEqual(["connecting"]);
-  expect(syncer.troubles).toEqual([expect.stringContaining("Cannot watch Namespace")]);
+  expect(syncer.errors).toEqual([expect.stringContaining("Cannot watch Namespace")]);
   store.setFault(undefined);
   await clock.advance(15_000);
   expect(view.log).toEqual(["connecting", "in-sync"]);
   await syncer.stop();
 });
 
-test("a busy consumer is told the newest state of each key once, and of passing objects nothing", async () => {
+test("a busy consumer receives the newest state of each key once, and nothing of short-lived objects", async () => {
   const { store, clock, view, syncer } = start();
   await clock.advance(100);
   let open = (): void => {};
@@ -162,8 +162,8 @@ test("a busy consumer is told the newest state of each key once, and of passing 
   let object = await store.create("IPPool", pool("busy"));
   for (let i = 0; i < 50; i++) {
     object = await store.update("IPPool", { ...object, metadata: { ...object.metadata, labels: { i: String(i) } } });
-    await store.create("IPPool", pool(`passing-${i}`));
-    await store.delete({ kind: "IPPool", namespace: undefined, name: `passing-${i}` });
+    await store.create("IPPool", pool(`pshort-lived-${i}`));
+    await store.delete({ kind: "IPPool", namespace: undefined, name: `pshort-lived-${i}` });
   }
   await clock.advance(0);
   view.gate = undefined;
@@ -174,7 +174,7 @@ test("a busy consumer is told the newest state of each key once, and of passing 
   await syncer.stop();
 });
 
-test("a lost watch goes on from the last revision: nothing is told twice", async () => {
+test("a lost watch resumes from the last revision: nothing is delivered twice", async () => {
   const { store, clock, view, errors, syncer } = start();
   const revisions: string[] = [];
   const watch = store.watch.bind(store);
@@ -197,7 +197,7 @@ test("a lost watch goes on from the last revision: nothing is told twice", async
   await syncer.stop();
 });
 
-test("a watch that the server ends is no failure", async () => {
+test("a watch that the server ends is not a failure", async () => {
   const { store, clock, view, errors, syncer } = start();
   await clock.advance(100);
   store.dropWatches("server");
@@ -209,7 +209,7 @@ test("a watch that the server ends is no failure", async () => {
   await syncer.stop();
 });
 
-test("a server that ends every watch at once is asked less and less often", async () => {
+test("a server that ends every watch at once gets watches with growing backoff", async () => {
   const store = new MemoryStore();
   let watches = 0;
   store.watch = async function* () {
@@ -224,7 +224,7 @@ test("a server that ends every watch at once is asked less and less often", asyn
 });
 
 test.each(["unavailable", "gone"] as const)(
-  "a server that breaks every watch after its first event (%s) is asked less and less often",
+  "a server that breaks every watch after its first event (%s) gets requests with growing backoff",
   async (reason) => {
     const store = new MemoryStore();
     let asked = 0;
@@ -243,7 +243,7 @@ test.each(["unavailable", "gone"] as const)(
   },
 );
 
-test("history gone: lists again, tells what vanished meanwhile and not what stayed", async () => {
+test("history gone: lists again, and delivers what changed and vanished meanwhile but not what stayed", async () => {
   const { store, clock, view, syncer } = start();
   for (const name of ["stays", "changes", "goes"]) await store.create("IPPool", pool(name));
   await clock.advance(100);
@@ -257,15 +257,15 @@ test("history gone: lists again, tells what vanished meanwhile and not what stay
   store.compact();
   store.setFault(undefined);
   await clock.advance(20_000);
-  const told = view.log.slice(before);
-  const changes = told.filter((line) => !["connecting", "resyncing", "in-sync"].includes(line));
+  const delivered = view.log.slice(before);
+  const changes = delivered.filter((line) => !["connecting", "resyncing", "in-sync"].includes(line));
   expect(changes.join(" ")).toBe("+changes -goes");
-  expect(told.at(-1)).toBe("in-sync");
+  expect(delivered.at(-1)).toBe("in-sync");
   expect(sorted(view.objects)).toEqual(sorted(await storeState(store, ["IPPool", "Namespace"])));
   await syncer.stop();
 });
 
-test("a list comes in pages: all of them are told, what is on none of them vanished, and it waits for a consumer that is busy", async () => {
+test("a list in pages: all are delivered, what is on none of them is deleted, and paging waits for a busy consumer", async () => {
   const store = new MemoryStore({ pageSize: 400 });
   for (let i = 0; i < 2_000; i++) await store.create("Namespace", namespace(`n-${i}`));
   let reduced = 0;
@@ -278,7 +278,7 @@ test("a list comes in pages: all of them are told, what is on none of them vanis
   const { clock, view, syncer } = start({ store, kinds: ["Namespace"], reduce, afterPage: () => pages++ });
   view.gate = gate.promise;
   await clock.advance(100);
-  // No more than the page that the consumer has, and the pages that may wait for it.
+  // Only the page that the consumer has, and the pages that may wait for it.
   expect([reduced < 2_000, view.objects.size < 2_000, view.log.includes("in-sync")]).toEqual([true, true, false]);
   view.gate = undefined;
   gate.resolve();
@@ -292,7 +292,7 @@ test("a list comes in pages: all of them are told, what is on none of them vanis
   await syncer.stop();
 });
 
-test("a list that begins anew: only its last beginning counts", async () => {
+test("a list that restarts: only what follows the last restart counts", async () => {
   const store = new MemoryStore();
   for (const name of ["stays", "goes"]) await store.create("Namespace", namespace(name));
   const { list } = store;
@@ -310,10 +310,10 @@ test("a list that begins anew: only its last beginning counts", async () => {
   await syncer.stop();
 });
 
-test("the sink is told what an update was reduced to, and whole objects are kept nowhere", async () => {
+test("the sink receives reduced updates", async () => {
   const store = new MemoryStore();
   await store.create("Namespace", namespace("a"));
-  const told: string[] = [];
+  const delivered: string[] = [];
   const syncer = startSyncer({
     store,
     kinds: ["Namespace"],
@@ -321,14 +321,14 @@ test("the sink is told what an update was reduced to, and whole objects are kept
     random: { fraction: chance(7), uuid: () => "" },
     reduce: ({ value }, text) => ({ text, value: value?.metadata.name.length }),
     sink: (event) => {
-      if (event.type === "updates") for (const { text, value } of event.updates) told.push(`${text} ${value}`);
+      if (event.type === "updates") for (const { text, value } of event.updates) delivered.push(`${text} ${value}`);
     },
     log: () => {},
   });
   await syncer.read({ ...KEY, name: "a" });
   await store.delete({ ...KEY, name: "a" });
   await syncer.read({ ...KEY, name: "a" });
-  expect(told).toEqual(["Namespace/a 1", "Namespace/a undefined"]);
+  expect(delivered).toEqual(["Namespace/a 1", "Namespace/a undefined"]);
   await syncer.stop();
 });
 
@@ -349,7 +349,7 @@ test("retry-after is obeyed", async () => {
   await syncer.stop();
 });
 
-test("what the sink throws ends the syncer and comes out of done", async () => {
+test("what the sink throws ends the syncer and rejects done", async () => {
   const { syncer, clock } = start({ sink: () => async () => Promise.reject(new Error("consumer broke")) });
   const failed = expect(syncer.done).rejects.toThrow("consumer broke");
   await clock.advance(10);
@@ -357,7 +357,7 @@ test("what the sink throws ends the syncer and comes out of done", async () => {
 });
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
-  "random writes, faults and lies (seed %d): the consumer converges",
+  "random writes, faults and distortions (seed %d): the consumer converges",
   async (seed) => {
     const dice = chance(seed);
     const store = new MemoryStore({ historyLimit: 20 });
@@ -382,7 +382,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   },
 );
 
-test("an object read out of turn is delivered before the read ends; a list without it says that it is gone", async () => {
+test("an object read out of turn is delivered before the read ends; a later list without it delivers its deletion", async () => {
   const { store, clock, view, syncer } = start();
   await clock.advance(100);
   // The watch is lost, and the list has to wait.
@@ -403,7 +403,7 @@ test("an object read out of turn is delivered before the read ends; a list witho
   await syncer.stop();
 });
 
-/** A store whose `get` answers, when the gate opens, with what was true when it was asked. */
+/** A store whose `get` returns the state at the time of the call, once the gate opens. */
 function slowlyRead(store: MemoryStore, gate: Promise<void>): MemoryStore {
   const { get } = store;
   store.get = async (...args) => {
@@ -419,7 +419,7 @@ for (const { name, change, log } of [
   { name: "deleted", change: (store: MemoryStore) => store.delete(KEY), log: "-n" },
 ]) {
   for (const way of ["watch", "list"] as const) {
-    test(`a slow read of an object that was ${name} meanwhile, as the ${way} says: the older answer is not delivered`, async () => {
+    test(`a slow read of an object that was ${name} meanwhile, as seen by the ${way}: the older state is not delivered`, async () => {
       const gate = Promise.withResolvers<void>();
       const store = new MemoryStore();
       await store.create("Namespace", namespace("n"));
@@ -437,34 +437,34 @@ for (const { name, change, log } of [
       await change(store);
       if (way === "list") store.compact();
       await clock.advance(30_000);
-      const told = [...view.log];
+      const delivered = [...view.log];
       expect(
-        told.findLast(
+        delivered.findLast(
           (line) => line.includes("n") && line !== "in-sync" && line !== "connecting" && line !== "resyncing",
         ),
       ).toBe(log);
       gate.resolve();
       expect((await reading)?.metadata.name).toBe("n");
       await clock.advance(30_000);
-      expect(view.log).toEqual(told);
+      expect(view.log).toEqual(delivered);
       await syncer.stop();
     });
   }
 }
 
-test("a read of an object that was not changed since delivers nothing; one of no object answers undefined", async () => {
+test("a read of an unchanged object delivers nothing; a read of a missing object returns undefined", async () => {
   const store = new MemoryStore();
   await store.create("Namespace", namespace("n"));
   const { clock, view, syncer } = start({ store });
   await clock.advance(100);
-  const told = [...view.log];
+  const delivered = [...view.log];
   expect((await syncer.read(KEY))?.metadata.name).toBe("n");
   expect(await syncer.read({ ...KEY, name: "none" })).toBeUndefined();
-  expect(view.log).toEqual(told);
+  expect(view.log).toEqual(delivered);
   await syncer.stop();
 });
 
-test("reads between distorted deliveries, while watches break: in the end the consumer knows the truth", async () => {
+test("reads between distorted deliveries, while watches break: the consumer converges", async () => {
   const fraction = chance(11);
   const { store, clock, view, syncer } = start({ sink: (inner) => distortSink(inner.sink, fraction) });
   await clock.advance(100);
@@ -489,7 +489,7 @@ test("reads between distorted deliveries, while watches break: in the end the co
   await syncer.stop();
 });
 
-test("a read waits until the consumer has had its object", async () => {
+test("a read waits until the consumer has received its object", async () => {
   const { store, clock, view, syncer } = start();
   await clock.advance(100);
   const gate = Promise.withResolvers<void>();

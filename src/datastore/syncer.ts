@@ -1,19 +1,20 @@
 /**
- * Syncer: follows a set of kinds in a store (list, then watch) and tells one consumer what it sees, by the contract of `model/update.ts`.
+ * Syncer: follows a set of kinds in a store (list, then watch) and delivers updates to one consumer, by the contract of `model/update.ts`.
  *
  * Promises: one call of the sink at a time; while it is busy, changes are coalesced by key, so memory is bounded by the number of
- * objects; `in-sync` only after every kind has been listed and is being watched, and all of that was delivered; after a loss it
- * goes on from the last revision seen; when that is gone, it lists again and tells what vanished. Of an object it keeps only the
- * revision; what the consumer keeps of it is made the moment it arrives, a list comes page by page and waits for a busy consumer, so that no more
- * than a few pages of whole objects exist at a time.
- * A single object may be read out of turn: the answer counts only if neither watch nor list said anything of it meanwhile, so nobody
- * hears an older state of it through a read, and what vanished afterwards is told as of any other object.
- * It never gives up: whatever the store refuses is tried again with backoff, and said to `log`.
+ * objects; `in-sync` only after every kind has been listed and is being watched, and all of that was delivered; after a lost watch it
+ * resumes from the last revision seen; when that is gone, it lists again and delivers deletions of what vanished. It keeps only the
+ * revision of each object: an object is reduced to what the consumer keeps the moment it arrives, and a list comes page by page and
+ * waits for a busy consumer, so that no more than a few pages of whole objects exist at a time.
+ * A single object may be read out of turn: the answer is delivered only if neither watch nor list saw the object meanwhile, so a read
+ * never delivers an older state, and a later deletion is delivered as for any other object.
+ * It never stops trying: whatever the store refuses is retried with backoff and reported.
  */
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { BugError } from "../lib/bug.ts";
+import type { Report } from "../lib/report.ts";
 import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
@@ -29,56 +30,56 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly kinds: readonly Kind[];
   readonly clock: Clock;
   readonly random: Random;
-  /** Reduces an update to what the sink is told; `text` is that of its key. It drops no update, and its `value` is undefined for the same ones. */
+  /** Reduces an update to what is delivered; `text` is its key. The result's `value` is undefined exactly when the update's is. */
   readonly reduce: (update: Update, text: KeyText) => U;
-  /** Called after each page of a list: what it was parsed from is garbage by then. */
+  /** Called after each page of a list, when the memory it was parsed from is garbage. */
   readonly afterPage?: () => void;
-  /** Called one at a time. A rejection is a mistake of the consumer: it ends the syncer and comes out of `done`. */
+  /** Called one at a time. A rejection is a bug of the consumer: it ends the syncer and rejects `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
-  /** Hears of every failure that is being retried. */
-  readonly log: (message: string, fields: Readonly<Record<string, unknown>>) => void;
+  /** Called for every failure that will be retried. */
+  readonly log: Report;
 }
 
 export interface Syncer {
   /** No call of the sink begins after this resolves. */
   stop(): Promise<void>;
-  /** What each kind that cannot be followed at present failed with, in the store's words. */
-  readonly troubles: readonly string[];
+  /** The store's errors for the kinds that cannot be followed at present. */
+  readonly errors: readonly string[];
   /**
-   * Reads one object of a kind that is followed; undefined when there is none. On return the sink has had it, or something newer.
+   * Reads one object of a kind that is followed; undefined when there is none. On return the sink has received it or a newer state.
    * Rejects with StoreError.
    */
   read<K extends Kind>(key: Key<K>, options?: { readonly signal?: AbortSignal }): Promise<Resource<K> | undefined>;
-  /** Resolves after stop; rejects with what the sink threw, or with a mistake of the store. */
+  /** Resolves after stop; rejects with what the sink threw, or with a bug of the store. */
   readonly done: Promise<void>;
 }
 
-/** Updates that a list may have undelivered before it waits for the consumer. */
+/** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
-/** A watch that lived so long was healthy: after it the backoff starts anew. */
+/** A watch that lasted this long was healthy and resets the backoff. */
 const HEALTHY_WATCH_MS = 5_000;
 
 export function startSyncer<U extends { readonly value: unknown }>(options: SyncerOptions<U>): Syncer {
   return new Run(options);
 }
 
-/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered, for the reason in `trouble`. */
+/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered, with `error`. */
 interface Follower {
   readonly kind: Kind;
   listing: boolean;
   failing: boolean;
-  trouble: string | undefined;
+  error: string | undefined;
   failures: number;
-  /** Where to go on watching; undefined: list first. */
+  /** Where to resume watching; undefined: list first. */
   revision: string | undefined;
-  /** Object key to its newest revision seen: `compactRevision` of it. */
+  /** Key of each object to its newest revision seen, as `compactRevision` returns it. */
   readonly known: Map<KeyText, number | string>;
-  /** Under way. */
+  /** Reads in progress. */
   readonly reads: Set<Read>;
 }
 
-/** A read of one object out of turn. `overtaken`: watch or list said something of the object since it began. */
+/** A read of one object out of turn. `overtaken`: watch or list has seen the object since the read began. */
 interface Read {
   readonly text: KeyText;
   overtaken: boolean;
@@ -91,7 +92,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   readonly #followers: readonly Follower[];
   readonly done: Promise<void>;
   #delivered: SyncStatus | undefined;
-  /** Called when the sink has had everything that was in the outbox when they came, or when the syncer ends. */
+  /** Called when the sink has received everything that was in the outbox at the time of waiting, or when the syncer ends. */
   #waiting: (() => void)[] = [];
   #wakePump: () => void = () => {};
 
@@ -101,14 +102,14 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       kind,
       listing: true,
       failing: true,
-      trouble: undefined,
+      error: undefined,
       failures: 0,
       revision: undefined,
       known: new Map(),
       reads: new Set<Read>(),
     }));
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
-    // The first task that fails ends the others; all have ended when `done` settles.
+    // The first task to fail ends the others; all have ended when `done` settles.
     for (const task of tasks) task.catch(() => this.#end());
     this.done = Promise.allSettled(tasks).then((results) => {
       for (const result of results) if (result.status === "rejected") throw result.reason;
@@ -125,8 +126,8 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     this.#wakePump();
   }
 
-  get troubles(): readonly string[] {
-    return this.#followers.flatMap(({ trouble }) => trouble ?? []);
+  get errors(): readonly string[] {
+    return this.#followers.flatMap(({ error }) => error ?? []);
   }
 
   async read<K extends Kind>(
@@ -139,7 +140,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     follower.reads.add(read);
     try {
       const object = await this.#options.store.get(key, options);
-      if (object !== undefined && !read.overtaken) this.#tell(follower, object, true);
+      if (object !== undefined && !read.overtaken) this.#record(follower, object, true);
       await this.#drained();
       return object;
     } finally {
@@ -175,7 +176,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   async #deliver(): Promise<void> {
     const signal = this.#abort.signal;
     while (!signal.aborted) {
-      // Status and updates are read at one moment: what the status promises is in this batch or in an earlier one.
+      // Status and updates are taken together: what the status promises is in this batch or in an earlier one.
       const status = this.#status;
       const updates = this.#outbox.take();
       const waiting = this.#waiting.length;
@@ -213,7 +214,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     }
   }
 
-  /** Lists if need be, then watches to the end of the watch. Answers why it failed, or undefined when the server just ended it. */
+  /** Lists if necessary, then watches until the watch ends. Returns the error, or undefined when the server just ended the watch. */
   async #attempt(follower: Follower): Promise<StoreError | undefined> {
     try {
       if (follower.revision === undefined) follower.revision = await this.#list(follower);
@@ -226,7 +227,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         follower.revision = undefined;
         follower.listing = true;
       } else follower.failing = true;
-      follower.trouble = error.message;
+      follower.error = error.message;
       this.#wakePump();
       return error;
     }
@@ -240,7 +241,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       if (page.isFirst) present.clear();
       revision = page.revision;
       for (const item of page.items) {
-        const text = this.#tell(follower, item, true);
+        const text = this.#record(follower, item, true);
         present.add(text);
         this.#overtake(follower, text);
       }
@@ -266,19 +267,19 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         establishedMs ??= clock.monotonicMs();
         for (const event of batch) {
           if (event.type !== "bookmark")
-            this.#overtake(follower, this.#tell(follower, event.object, event.type !== "deleted"));
+            this.#overtake(follower, this.#record(follower, event.object, event.type !== "deleted"));
           follower.revision = event.revision;
         }
-        this.#healthy(follower);
+        this.#markHealthy(follower);
       }
     } finally {
       if (establishedMs !== undefined && clock.monotonicMs() - establishedMs >= HEALTHY_WATCH_MS) follower.failures = 0;
     }
   }
 
-  #healthy(follower: Follower): void {
+  #markHealthy(follower: Follower): void {
     follower.failing = false;
-    follower.trouble = undefined;
+    follower.error = undefined;
     this.#wakePump();
   }
 
@@ -286,8 +287,8 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     for (const read of follower.reads) if (read.text === text) read.overtaken = true;
   }
 
-  /** The key of the object. */
-  #tell(follower: Follower, object: Resource, exists: boolean): KeyText {
+  /** Puts a state of an object that is new into the outbox. Returns the object's key. */
+  #record(follower: Follower, object: Resource, exists: boolean): KeyText {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
@@ -299,7 +300,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     return text;
   }
 
-  /** Key and value come from the same follower, so their kinds agree; the compiler cannot see that over a union. */
+  /** The cast holds because key and value come from the same follower, so their kinds agree. */
   #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"]): void {
     const update = { kind: key.kind, key, value, origin } as Update;
     this.#outbox.put(text, this.#options.reduce(update, text));
@@ -311,7 +312,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   }
 }
 
-/** The revision itself where it is a number, as they are in practice: a hundred thousand of them need no text. Equal ones stay equal, different ones different. */
+/** The revision as a number where it is one, as in practice: 100,000 of them need no text. Injective. */
 function compactRevision(revision: string): number | string {
   const number = Number(revision);
   return Number.isSafeInteger(number) && String(number) === revision ? number : revision;

@@ -1,4 +1,4 @@
-/** Whole list: the pages of a list put together, for lists that are short. */
+/** Whole list: joins the pages of a list, for lists that are short. */
 import type { Kind } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
 import type { ListPage, ListResult } from "./store.ts";

@@ -39,6 +39,7 @@ async function bench(
       readPod: () => Promise.resolve(undefined),
       isEndpoint: () => true,
       isProgrammed: () => true,
+      settleEndpoint: () => Promise.resolve(true),
       explain: () => "",
       ...pipeline,
     },
@@ -146,7 +147,7 @@ test("ADD of a pod whose policy the kernel refuses fails at once with the reason
   const { ask, done, close } = await bench(
     {},
     {
-      isProgrammed: () => false,
+      settleEndpoint: () => Promise.resolve(false),
       explain: () => "nftables: policy a/web: Cannot add set: ENOMEM",
       readPod: () => Promise.reject(new Error("the Pod is known")),
     },

@@ -49,6 +49,7 @@ export interface CniServerOptions {
     | "readPod"
     | "isEndpoint"
     | "isProgrammed"
+    | "settleEndpoint"
     | "explain"
   >;
   readonly journal: Journal;
@@ -348,7 +349,7 @@ export class CniServer {
         `pod ${pod.namespace}/${pod.name} does not exist in the datastore: its policy cannot be known`,
       );
     }
-    if (!pipeline.isProgrammed(name))
+    if (!(await pipeline.settleEndpoint(name)))
       throw new CniRefusal(
         CNI_TRY_AGAIN_LATER,
         `rules of pod ${pod.namespace}/${pod.name} are not in the kernel: the pod stays closed`,

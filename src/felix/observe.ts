@@ -71,14 +71,14 @@ async function readCluster(graph: Graph, { node, store, host, report }: ObserveO
     log: report,
   });
   await host.clock.sleep(SYNC_MS, inSync.signal);
-  const { troubles } = syncer;
+  const { errors } = syncer;
   await syncer.stop();
   if (!inSync.signal.aborted)
     throw new StoreError(
       "unavailable",
       "cluster",
       undefined,
-      `Cannot read the cluster within ${SYNC_MS} ms: ${troubles.length === 0 ? "no answer" : troubles.join("; ")}`,
+      `Cannot read the cluster within ${SYNC_MS} ms: ${errors.length === 0 ? "no answer" : errors.join("; ")}`,
     );
   if (gate.reason !== undefined)
     throw new StoreError(

@@ -57,6 +57,8 @@ export const WATCHED: readonly Kind[] = [
 ];
 /** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
 const SLICE = 200;
+/** How long ADD waits for its rules, which may be many. */
+const SETTLE_MS = 10_000;
 /** How long ADD waits for one read of its Pod. */
 const READ_POD_MS = 2_000;
 
@@ -92,7 +94,7 @@ export class Pipeline {
 
   /** What the datastore refuses at present, in its words. */
   get datastoreErrors(): readonly string[] {
-    return this.#syncer?.troubles ?? [];
+    return this.#syncer?.errors ?? [];
   }
 
   get program(): Program {
@@ -163,6 +165,11 @@ export class Pipeline {
   /** True when the endpoint is part of the program and its rules and routes are in the kernel. */
   isProgrammed(interfaceName: string): boolean {
     return this.#options.loop.isProgrammed(interfaceName as EndpointId, this.#graph.program);
+  }
+
+  /** The same, once what is still being written of it is written, or could not be in some seconds. */
+  settleEndpoint(interfaceName: string): Promise<boolean> {
+    return this.#options.loop.settle(interfaceName as EndpointId, this.#graph.program, SETTLE_MS);
   }
 
   /** Why no pod could be programmed at present, in words: a driver that fails as a whole. Single rows that are refused concern others nothing. */

@@ -1,12 +1,12 @@
-/** Files: the file system, as little of it as the product needs. Rejections are `FileError` with the path and errno name. */
+/** Files: the part of the file system that the product needs. Rejections are `FileError` with the path and errno name. */
 export interface Files {
   /** undefined when the file does not exist. */
   readText(path: string): Promise<string | undefined>;
-  /** Replaces the file in one step (temporary file, fsync, rename), so that a crash leaves the old or the new content. */
+  /** Replaces the file atomically (temporary file, fsync, rename), so that a crash leaves the old or the new content. */
   writeText(path: string, text: string, mode?: number): Promise<void>;
-  /** As `writeText`, without fsync: a crash of the process leaves the old or the new content, one of the machine may leave anything. */
+  /** As `writeText`, without fsync: a crash of the process leaves the old or the new content, a crash of the machine may leave anything. */
   writeVolatile(path: string, text: string, mode: number): Promise<void>;
-  /** Gives the file another name in its directory, in one step, in place of whatever has that name: needs no space for content. */
+  /** Renames the file within its directory atomically, replacing a file of that name: needs no disk space. */
   rename(path: string, to: string): Promise<void>;
   /** Names in the directory, sorted; empty when it does not exist. */
   list(path: string): Promise<readonly string[]>;
@@ -15,7 +15,7 @@ export interface Files {
   /** With parents; succeeds when it exists. */
   makeDirectory(path: string): Promise<void>;
   exists(path: string): Promise<boolean>;
-  /** Copies with mode, replacing in one step. */
+  /** Copies with mode, replacing atomically. */
   copy(from: string, to: string, mode: number): Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-/** Host: every door to the outside world in one value; a module takes only the doors that it uses. */
+/** Host: all interfaces to the outside world in one value; a module depends only on those that it uses. */
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
 import type { Memory } from "./memory.ts";

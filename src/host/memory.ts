@@ -1,5 +1,5 @@
-/** Memory: the garbage of this process, which the runtime by itself lets grow to a multiple of what is in use. */
+/** Memory: garbage collection of this process; left alone, the runtime lets the heap grow to a multiple of what is in use. */
 export interface Memory {
-  /** Collects it if a lot has come together since it was last collected here; that takes a tenth of a second with a large heap. */
+  /** Collects garbage if the process has grown a lot since the last call that did; takes a tenth of a second with a large heap. */
   trim(): void;
 }

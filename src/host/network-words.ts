@@ -1,4 +1,4 @@
-/** network-words: why a request had no answer, in words for an operator: the runtime's own advice is about its API, not about the network. */
+/** network-words: why a request had no answer, worded for an operator: the runtime's own advice is about its API, not about the network. */
 
 const WORDS: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",

@@ -1,4 +1,4 @@
-/** Processes: running another program to its end. Arguments are a list; there is no shell. */
+/** Processes: runs another program to its end. Arguments are a list; no shell is involved. */
 export interface Processes {
   /** Rejects only when the program cannot be started (the message names it) or the signal aborts. */
   run(

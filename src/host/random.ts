@@ -1,4 +1,4 @@
-/** Random: the only source of chance; seeded in tests. */
+/** Random: the only source of random numbers; seeded in tests. */
 export interface Random {
   /** Uniform in [0, 1). */
   fraction(): number;

@@ -1,6 +1,6 @@
 /** Sockets: unix stream sockets (CNI server, BIRD control) and HTTP (Kubernetes API, health and metrics). */
 export interface Sockets {
-  /** Connects to a unix stream socket; rejects when nobody listens. */
+  /** Connects to a unix stream socket; rejects when there is no listener. */
   connect(path: string): Promise<Connection>;
   /** Accepts on a unix stream socket with that file mode, replacing a stale socket file. */
   listen(path: string, mode: number, serve: (connection: Connection) => Promise<void>): Promise<Listener>;
@@ -34,7 +34,7 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-/** A unix socket could not be connected to, listened on or written to. */
+/** Connecting to, listening on or writing to a unix socket failed. */
 export class SocketError extends Error {
   override readonly name = "SocketError";
   readonly path: string;

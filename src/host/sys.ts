@@ -1,8 +1,8 @@
 /**
- * Sys: the system calls that the product makes itself, about a dozen, each returning a value or `-errno`, all synchronous.
+ * Sys: the dozen system calls that the product makes directly, each returning a value or `-errno`, all synchronous.
  *
  * Two implementations (a system call trampoline; libc's `syscall` with `errno`), one of which a self-test chooses at start.
- * Everything above speaks in these terms, so that another runtime could provide them.
+ * Everything above depends only on this interface, so that another runtime could provide it.
  */
 export interface Sys {
   readonly implementation: "trampoline" | "libc";

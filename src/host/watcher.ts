@@ -1,6 +1,6 @@
-/** Watcher: sockets on which the kernel speaks of its own accord, read as it does; no thread waits and nothing polls. */
+/** Watcher: sockets on which the kernel sends notifications, read as they arrive; no thread waits and nothing polls. */
 export interface Watcher {
-  /** Takes over a non-blocking datagram socket; it is closed by `close`, or by a failure to read. */
+  /** Takes ownership of a non-blocking datagram socket; it is closed by `close`, or by a failure to read. */
   watch(fd: number, events: WatchEvents): Watch;
 }
 

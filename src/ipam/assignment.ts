@@ -36,7 +36,7 @@ export interface AssignmentOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly family: Family;
-  /** In the order in which they are to be used. */
+  /** In order of use. */
   readonly pools: readonly PoolRow[];
   readonly handle: string;
   readonly attributes: Readonly<Record<string, string>>;
@@ -52,13 +52,13 @@ export interface AssignmentOptions {
 
 interface Existing {
   readonly prefix: Prefix;
-  /** undefined when the block makes no sense: then nothing is taken from it, but its addresses count as taken. */
+  /** undefined when the block is malformed: nothing is taken from it, and its addresses count as taken. */
   readonly block: Block | undefined;
 }
 
-/** A block is not taken from another node within this time of its claim, or two nodes could pass it to and fro without using it. */
+/** A block is not taken from another node within this time of its claim, or two nodes could pass it back and forth without using it. */
 const RECLAIM_AGE_MS = 60_000;
-/** Claims that may be lost to other nodes in one search. */
+/** The most claims that one search may lose to other nodes. */
 const CLAIM_ATTEMPTS = 50;
 
 export class Assignment {
@@ -70,7 +70,7 @@ export class Assignment {
     this.#options = options;
   }
 
-  /** Searches for so many addresses; answers why there are fewer, or undefined. */
+  /** Searches for that many addresses; returns the error if there are fewer. */
   async run(wanted: number): Promise<IpamError | undefined> {
     const owned = await this.#fromOwnBlocks(wanted);
     if (this.count >= wanted) return undefined;
@@ -98,13 +98,13 @@ export class Assignment {
     return undefined;
   }
 
-  /** A block that nobody has, as far as is known without reading all blocks of the cluster. */
+  /** A free block, as far as is known without reading all blocks of the cluster. */
   #guess(): Prefix | undefined {
     const known = this.#options.settings.autoAllocateBlocks ? this.#options.knownBlocks() : undefined;
     return known === undefined ? undefined : this.#freeBlock(known);
   }
 
-  /** The block to claim next, by what the datastore says of all blocks; without one, addresses are borrowed. */
+  /** The block to claim next, after reading all blocks from the datastore; without one, addresses are borrowed. */
   async #search(wanted: number): Promise<Prefix | undefined> {
     const { settings, node } = this.#options;
     const existing = await this.#existing();
@@ -121,7 +121,7 @@ export class Assignment {
     return prefix;
   }
 
-  /** Takes from the blocks that the node owns; answers how many those are. */
+  /** Takes from the blocks that the node owns; returns their number. */
   async #fromOwnBlocks(wanted: number): Promise<number> {
     const { claims, node, family, pools } = this.#options;
     let owned = 0;
@@ -136,7 +136,7 @@ export class Assignment {
     return owned;
   }
 
-  /** Takes what is missing from one block, whoever owns it. */
+  /** Takes what is missing from one block of any owner. */
   async #take(prefix: Prefix, wanted: number): Promise<void> {
     const { writer, handle, attributes, reserved, taken, usedBlocks } = this.#options;
     const addresses = await writer.change(prefix, (block) => {
@@ -164,7 +164,7 @@ export class Assignment {
     return blocks;
   }
 
-  /** A block that nobody has, or one of this node with space whose affinity is missing. */
+  /** A free block, or one of this node with space whose affinity is missing. */
   #freeBlock(existing: ReadonlyMap<Prefix, KnownBlock>): Prefix | undefined {
     const { node, random, pools, family } = this.#options;
     for (const pool of pools) {
@@ -175,7 +175,7 @@ export class Assignment {
         ({ prefix, owner, free }) => prefixLength(prefix) === pool.blockSize && owner === node && free > 0,
       );
       if (own !== undefined) return own.prefix;
-      // Blocks of another size are left over from a pool that was made anew: their addresses may be in use.
+      // Blocks of another size remain from an earlier pool of the same range: their addresses may be in use.
       const odd = inPool.filter(({ prefix }) => prefixLength(prefix) !== pool.blockSize);
       const total = 1n << BigInt(Math.min(bitsOf(family), pool.blockSize) - prefixLength(pool.prefix));
       if (odd.length === 0 && BigInt(inPool.length) >= total) continue;
@@ -223,7 +223,7 @@ export class Assignment {
     }
   }
 
-  /** Whether reserved ranges leave nothing of the block. */
+  /** Whether reserved ranges cover the whole block. */
   #isReserved(prefix: Prefix): boolean {
     const ranges = this.#options.reserved.filter((range) => prefixCovers(prefix, range)).map(prefixRange);
     return ranges.length > 0 && subtractRanges([prefixRange(prefix)], ranges).length === 0;
@@ -237,11 +237,11 @@ export class Assignment {
     const { settings, reserved } = this.#options;
     const limits = [
       ...(settings.strictAffinity
-        ? ["strictAffinity of the IPAMConfiguration keeps it from using blocks of other nodes"]
+        ? ["strictAffinity of the IPAMConfiguration prevents it from using blocks of other nodes"]
         : []),
       ...(settings.autoAllocateBlocks
         ? []
-        : ["autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one"]),
+        : ["autoAllocateBlocks of the IPAMConfiguration prevents it from claiming one"]),
       ...(reserved.length === 0 ? [] : ["IPReservations exclude some"]),
     ];
     return limits.length === 0

@@ -1,5 +1,5 @@
 /**
- * Block writer: changes to one block, each one compare-and-swap with the handle counted up before and down when it was in vain.
+ * Block writer: changes one block by compare-and-swap, incrementing the handles' counts before the write and decrementing them if it failed.
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
@@ -11,7 +11,7 @@ import type { Handles } from "./handles.ts";
 import { blockKey } from "./names.ts";
 import type { Retrier } from "./retry.ts";
 
-/** What a change came to: handle to the addresses that it has more. Nothing is written when the block is as it was. */
+/** The result of a change: handle to the number of addresses it gained. Nothing is written when the block is unchanged. */
 export interface Change<T> {
   readonly result: T;
   readonly gains: ReadonlyMap<string, number>;
@@ -20,14 +20,14 @@ export interface Change<T> {
 export interface ChangeOptions {
   /** The block as it was just read, for the first attempt. */
   readonly block?: Block;
-  /** What the handles were counted up for this change already. */
+  /** By how much the handles' counts were already incremented for this change. */
   readonly counted?: ReadonlyMap<string, number>;
 }
 
 export interface Freed {
   /** How many addresses each handle lost. */
   readonly freed: ReadonlyMap<string, number>;
-  /** Who owns the block, as the block says it, when it became empty and is kept. */
+  /** The block's recorded owner, when the block became empty and is kept. */
   readonly emptied: string | undefined;
 }
 
@@ -50,8 +50,8 @@ export class BlockWriter {
   }
 
   /**
-   * Lets `edit` change the block's spec and writes it, the handles that gain by it counted up first; repeated on a fresh read when
-   * another writer came first. undefined when there is no such block, or it makes no sense.
+   * Lets `edit` change the block's spec and writes it, after incrementing the counts of handles that gain addresses; repeats on a fresh read
+   * when another writer was first. undefined when the block does not exist or is malformed.
    */
   async change<T>(
     prefix: Prefix,
@@ -76,7 +76,7 @@ export class BlockWriter {
         }
         await this.#write(block);
       } catch (error) {
-        // A refused write changed nothing. One without an answer may have been done: then the counts must stay.
+        // A refused write changed nothing. One without an answer may have succeeded: then the counts must stay.
         if (error instanceof StoreError && error.reason !== "unavailable")
           for (const [handle, count] of added) await this.#handles.decrement(handle, prefix, count);
         throw error;

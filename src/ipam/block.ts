@@ -1,5 +1,5 @@
 /**
- * Block: taking and freeing addresses inside one block, on plain data; nothing here is written to the datastore.
+ * Block: takes and frees addresses inside one block, on plain data; nothing here writes to the datastore.
  * Upstream: libcalico-go/lib/ipam/ipam_block.go.
  */
 import { equal } from "../lib/equal.ts";
@@ -20,7 +20,7 @@ export interface Block {
   readonly spec: IPAMBlockSpec;
 }
 
-/** Checks what taking and freeing rely on; a block that fails is left alone. */
+/** Checks what taking and freeing rely on; a block that fails is ignored. */
 export function blockOf(resource: Resource<"IPAMBlock">): Result<Block, string> {
   const model = blockRowOf(resource);
   if (!model.ok) return fail(formatFieldError(model.error));
@@ -66,7 +66,7 @@ export function hostAffinity(node: string): string {
 /**
  * A new block owned by the node, all addresses free in ascending order.
  *
- * The sequence number starts from the clock so that a block that is deleted and made again does not repeat numbers. Upstream starts
+ * The sequence number starts from the clock so that a block that is deleted and created again does not repeat numbers. Upstream starts
  * from nanoseconds, which JavaScript's numbers cannot count one by one (2^53 ns was in 1970); microseconds are exact until the
  * year 2255.
  */
@@ -100,7 +100,7 @@ export function nextSequence(sequence: number): number {
   return sequence + 2 ** (Math.floor(Math.log2(sequence)) - 52);
 }
 
-/** Free ordinals, those freed longest ago first, without those in the reserved ranges. */
+/** Free ordinals, longest-freed first, without those in the reserved ranges. */
 export function freeOrdinals(block: Block, reserved: readonly Prefix[]): number[] {
   const ranges = reserved.filter((range) => prefixCovers(range, block.prefix) || prefixCovers(block.prefix, range));
   if (ranges.length === 0) return block.spec.unallocated;
@@ -113,7 +113,7 @@ export function isEmpty(spec: IPAMBlockSpec): boolean {
   return spec.allocations.every((index) => index === null);
 }
 
-/** Whether anybody but reserves has an address of the block. */
+/** Whether any owner other than reserves has an address of the block. */
 export function isUsed(spec: IPAMBlockSpec): boolean {
   return spec.attributes.some((owner) => reserveNode(handleOf(owner) ?? "") === undefined);
 }
@@ -131,7 +131,7 @@ export function holderOf(spec: IPAMBlockSpec, ordinal: number): AllocationAttrib
   return index === null ? undefined : spec.attributes[index];
 }
 
-/** Gives free ordinals to the owner. */
+/** Assigns free ordinals to the owner. */
 export function take(spec: IPAMBlockSpec, ordinals: readonly number[], owner: AllocationAttributes): void {
   const taken = new Set(ordinals);
   spec.unallocated = spec.unallocated.filter((ordinal) => !taken.has(ordinal));
@@ -143,7 +143,7 @@ export function take(spec: IPAMBlockSpec, ordinals: readonly number[], owner: Al
   }
 }
 
-/** Frees allocated ordinals; they go to the end of the queue, so that an address rests before it is used again. */
+/** Frees allocated ordinals; they go to the end of the queue, so that an address is reused as late as possible. */
 export function free(spec: IPAMBlockSpec, ordinals: readonly number[]): void {
   for (const ordinal of ordinals) {
     spec.allocations[ordinal] = null;
@@ -153,7 +153,7 @@ export function free(spec: IPAMBlockSpec, ordinals: readonly number[]): void {
   dropUnusedAttributes(spec);
 }
 
-/** Gives an allocated ordinal to another owner; the allocation itself, and its sequence number, stay. */
+/** Moves an allocated ordinal to another owner; the allocation itself, and its sequence number, stay. */
 export function reassign(spec: IPAMBlockSpec, ordinal: number, owner: AllocationAttributes): void {
   spec.allocations[ordinal] = attributeIndex(spec, owner);
   dropUnusedAttributes(spec);

@@ -1,8 +1,8 @@
 /**
  * Candidates: the blocks of a pool in the order in which a node tries them.
  *
- * Each node starts at a place that its name determines and walks round from there: one node always takes the same order, so that
- * parallel requests of it meet in one block; different nodes start apart. Upstream: ipam_block_reader_writer.go.
+ * Each node starts at a position derived from its name and wraps around: one node always uses the same order, so that its parallel
+ * requests meet in one block; different nodes start apart. Upstream: ipam_block_reader_writer.go.
  */
 import { fnv32 } from "../lib/fnv.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
@@ -14,8 +14,8 @@ function countOf(pool: PoolRow): bigint {
 }
 
 /**
- * Where the node starts in the pool. Blocks of a single address start by chance instead: there is nothing to gain from meeting in
- * one, and less to read until a free one is found. `fraction` is uniform in [0, 1).
+ * Where the node starts in the pool. With blocks of a single address the start is random instead: meeting in one gains nothing, and a
+ * free one is found with fewer reads. `fraction` is uniform in [0, 1).
  */
 function startOf(pool: PoolRow, node: string, fraction: () => number): bigint {
   const single = pool.blockSize === bitsOf(pool.family);
@@ -43,7 +43,7 @@ export function* candidateBlocks(
     const place = (start + i) % count;
     const hole = holes.find((range) => range.first <= first + place * size && first + place * size <= range.last);
     if (hole === undefined) yield prefixOf(addrFromInteger(pool.family, first + place * size), pool.blockSize);
-    // Behind the hole in one step, or to the end of the pool: a reserved range may hold 2^60 blocks.
+    // Skip the whole reserved range in one step: it may contain 2^60 blocks.
     else i += min((hole.last - first) / size, count - 1n) - place;
   }
 }

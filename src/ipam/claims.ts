@@ -1,11 +1,12 @@
 /**
- * Claims: how a node comes to own a block, and gives it up.
+ * Claims: how a node becomes the owner of a block, and releases it.
  *
- * Claiming: create the affinity as `pending`, create the block with the owner in it, set the affinity to `confirmed`. The block is
- * what decides: it is created once. An affinity that is pending, or is left over by a crash at any step, confers nothing and is
- * settled when its node next looks at it. Releasing goes the other way: `pendingDeletion`, block away, affinity away.
+ * Claiming: create the affinity as `pending`, create the block with the owner in it, set the affinity to `confirmed`. The creation of the
+ * block decides, because it succeeds only once. An affinity that is pending, or left by a crash at any step, has no effect until its node
+ * next processes it. Releasing is the reverse: set `pendingDeletion`, delete the block, delete the affinity.
  * Upstream: libcalico-go/lib/ipam/ipam_block_reader_writer.go.
  */
+import type { Report } from "../lib/report.ts";
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import { formatKey } from "../model/key.ts";
@@ -17,9 +18,7 @@ import { type Block, blockOf, hostAffinity, isEmpty, newBlock } from "./block.ts
 import { affinityKey, affinityLabels, affinityLabelsOf, blockKey } from "./names.ts";
 import { unlessLost } from "./retry.ts";
 
-export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
-
-/** An affinity of a node with the block it is about. */
+/** An affinity of a node, and its block. */
 export interface Affinity {
   readonly prefix: Prefix;
   readonly resource: Resource<"BlockAffinity">;
@@ -29,7 +28,7 @@ export class Claims {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #report: Report;
-  /** Blocks that were there when they were last read here. */
+  /** Blocks that existed when they were last read here. */
   readonly #seen = new Set<Prefix>();
 
   constructor(store: Store, clock: Clock, report: Report) {
@@ -38,7 +37,7 @@ export class Claims {
     this.#report = report;
   }
 
-  /** The stored block; `unusable` when it is there but makes no sense (reported). Finishes a deletion that upstream's client began. */
+  /** The stored block; `unusable` when it is malformed (reported). Finishes a deletion that upstream's client began. */
   async readBlock(prefix: Prefix): Promise<Block | "absent" | "unusable"> {
     const found = await this.#store.get(blockKey(prefix));
     if (found === undefined) {
@@ -52,11 +51,11 @@ export class Claims {
     }
     const block = blockOf(found);
     if (block.ok) return block.value;
-    this.#report("a block is left alone because it makes no sense", { block: found.metadata.name, error: block.error });
+    this.#report("a block is ignored because it is malformed", { block: found.metadata.name, error: block.error });
     return "unusable";
   }
 
-  /** A block that contains the address and was there when it was last read here; no request is made. */
+  /** A block that contains the address and existed when it was last read here; no request is made. */
   seen(addr: Addr): Prefix | undefined {
     return [...this.#seen].find((prefix) => prefixContains(prefix, addr));
   }
@@ -72,7 +71,7 @@ export class Claims {
   }
 
   /**
-   * The node's block of an affinity, whatever a crash left behind: a claim that was begun is finished, an affinity to a block that
+   * The node's block of an affinity, after repairing what a crash left: a claim that was begun is finished, an affinity to a block that
    * another node owns is deleted. undefined: the node has no such block.
    */
   async settle(node: string, affinity: Affinity): Promise<Block | undefined> {
@@ -105,8 +104,8 @@ export class Claims {
   }
 
   /**
-   * Takes the ownership of an empty block away from a node. With `sequence`, only if the block is still as it was read. Answers
-   * whether the block is gone.
+   * Releases a node's ownership of an empty block. With `sequence`, only if the block is unchanged since it was read. Returns whether the
+   * block is gone.
    */
   async release(node: string, prefix: Prefix, sequence?: number): Promise<boolean> {
     const key = await affinityKey(node, prefix);
@@ -130,14 +129,14 @@ export class Claims {
         .then(() => true),
     );
     if (leaving === undefined) return deleted === true;
-    // The owner took an address in the meantime: it keeps the block.
+    // The owner took an address meanwhile: it keeps the block.
     if (deleted === undefined)
       await unlessLost(this.#store.update("BlockAffinity", withSpec(leaving, { state: "confirmed" })));
     else await unlessLost(this.#deleteAffinity(leaving));
     return deleted === true;
   }
 
-  /** The affinity in state pending (or confirmed, when it is already); undefined when somebody is changing it just now. */
+  /** The affinity in state pending (or confirmed, if it already is); undefined when another process is changing it. */
   async #begin(node: string, prefix: Prefix): Promise<Resource<"BlockAffinity"> | undefined> {
     const key = await affinityKey(node, prefix);
     const wanted: Resource<"BlockAffinity"> = {
@@ -149,7 +148,7 @@ export class Claims {
     const found = await this.#store.get(key);
     if (found === undefined) return unlessLost(this.#store.create("BlockAffinity", wanted));
     if (found.spec.node !== node || found.spec.cidr !== prefix) {
-      this.#report("an affinity is left alone because its content does not fit its name", {
+      this.#report("an affinity is ignored because its content does not match its name", {
         affinity: formatKey(key),
         node: found.spec.node,
         cidr: found.spec.cidr,

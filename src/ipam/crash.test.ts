@@ -1,4 +1,4 @@
-/** A client that dies at every possible operation, before it or after it, and what the next client finds. */
+/** A client that dies before or after every possible operation, and what the next client finds. */
 import { expect, test } from "bun:test";
 import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
@@ -8,7 +8,7 @@ import { Bench } from "./test-bench.ts";
 
 class Killed extends Error {}
 
-/** The store as a process sees it that is killed at its operation number `at`: `before` it is sent, or `after` it was done. */
+/** The store of a process that is killed at its operation number `at`: `before` it is sent, or `after` it was done. */
 function killedAt(
   store: MemoryStore,
   at: number,
@@ -121,7 +121,7 @@ const SCENARIOS: readonly Scenario[] = [
     act: async (ipam) => void (await ipam.assign({ ipv4: 1, ipv6: 1, handle: "a", attributes: {} })),
   },
   {
-    name: "giving up a block outside the pools",
+    name: "releasing a block outside the pools",
     handles: ["a"],
     prepare: async (ipam, bench) => {
       await ipam.assign({ ipv4: 1, ipv6: 1, handle: "x", attributes: {} });
@@ -129,7 +129,7 @@ const SCENARIOS: readonly Scenario[] = [
       await bench.changePool("v4", { nodeSelector: "has(nothing)" });
       await bench.pool("next", { cidr: "10.9.0.0/28", blockSize: 30 });
     },
-    act: (ipam) => ipam.giveUpBlocks(),
+    act: (ipam) => ipam.releaseBlocks(),
   },
 ];
 
@@ -142,13 +142,13 @@ async function begin(scenario: Scenario): Promise<Bench> {
   return bench;
 }
 
-/** What must hold after a death: others can use every address, none twice, and releasing the handles frees everything. */
+/** Invariants after a death: others can use every address, none is assigned twice, and releasing the handles frees everything. */
 async function recover(bench: Bench, scenario: Scenario): Promise<void> {
   const before = await bench.holders();
   const next = bench.ipam("n1");
   const neighbor = bench.ipam("n2");
   // As every start does.
-  await bench.clock.until(next.giveUpBlocks());
+  await bench.clock.until(next.releaseBlocks());
   const [mine, theirs] = await bench.clock.until(
     Promise.all([
       next.assign({ ipv4: 1, ipv6: 1, handle: "after-1", attributes: { node: "n1" } }),
@@ -163,7 +163,7 @@ async function recover(bench: Bench, scenario: Scenario): Promise<void> {
     await bench.clock.until(next.releaseByHandle(handle));
   expect([...(await bench.holders())]).toEqual([]);
   expect(await bench.names("IPAMHandle")).toEqual([]);
-  // The whole of both pools can be had by one node, whatever affinities were left behind.
+  // One node can get all addresses of both pools, whatever affinities were left behind.
   await bench.clock.advance(120_000);
   const free = (await bench.store.list("IPPool")).items.some(({ metadata }) => metadata.name === "next")
     ? "next"

@@ -1,20 +1,20 @@
-/** IpamError: an address could not be given, for a reason that is not the datastore's failure. */
+/** IpamError: an address could not be assigned, for a reason other than a failure of the datastore. */
 export type IpamReason =
-  /** No enabled pool of the family serves the node, or a pool asked for is missing, disabled or of the wrong family. */
+  /** No enabled pool of the family serves the node, or a requested pool is missing, disabled or of the wrong family. */
   | "no-pool"
   /** The node owns as many blocks as it may and all are full. */
   | "block-limit"
   /** Every address of every usable pool is taken. */
   | "exhausted"
-  /** The address asked for belongs to another handle. */
+  /** The requested address belongs to another handle. */
   | "in-use"
-  /** The address is in no pool, or not held by the handle named. */
+  /** The address is in no pool, or not held by the named handle. */
   | "not-held"
   /** The IPAMConfiguration does not allow it. */
   | "forbidden"
   /** The IPAMConfiguration contradicts itself; the message names the field. */
   | "misconfigured"
-  /** Other writers won every time: try again later. */
+  /** Other writers won every race: try again later. */
   | "contended";
 
 export class IpamError extends Error {

@@ -1,9 +1,9 @@
 /**
  * Handles: which blocks hold addresses of a handle, so that everything of one owner can be found and freed.
  *
- * A handle is counted up before a block is written and down after, so that after a crash it may name too much, never too little:
- * counts that are too high, and blocks without an address of the handle, are expected everywhere.
- * A node's reserve has no object (see model/kinds/reserved.ts): its blocks are remembered here, and are first searched for in all blocks, known or read.
+ * A handle's count is incremented before a block is written and decremented after, so that after a crash it may be too high, never too
+ * low: all readers expect counts that are too high, and blocks without an address of the handle.
+ * A node's reserve has no object (see model/kinds/reserved.ts): its blocks are kept in memory, after a first search of all blocks.
  * Upstream: libcalico-go/lib/ipam/ipam_handle.go.
  */
 import { type Store, StoreError } from "../datastore/store.ts";
@@ -20,13 +20,13 @@ import { type Retrier, unlessLost } from "./retry.ts";
 export class Handles {
   readonly #store: Store;
   readonly #retrier: Retrier;
-  /** The blocks of each reserve since the first search; they may be too many, never too few. */
+  /** The blocks of each reserve, since the first search; possibly too many, never too few. */
   readonly #reserves = new Map<string, Set<Prefix>>();
   readonly #searched = new Set<string>();
   readonly #knownBlocks: KnownBlocks;
   readonly #node: string;
 
-  /** `knownBlocks` says what is in the reserve of that node. */
+  /** `knownBlocks` is about the reserve of that node. */
   constructor(store: Store, retrier: Retrier, node: string, knownBlocks: KnownBlocks) {
     this.#store = store;
     this.#node = node;
@@ -85,7 +85,7 @@ export class Handles {
     return blocks;
   }
 
-  /** Makes a handle with these counts; false when there is one already, which is left as it is. */
+  /** Creates a handle with these counts; returns false, without a change, when it exists. */
   async begin(handle: string, counts: ReadonlyMap<Prefix, number>): Promise<boolean> {
     if (reserveNode(handle) !== undefined) return false;
     const spec = { handleID: handle, block: Object.fromEntries(counts), deleted: false };
@@ -105,14 +105,14 @@ export class Handles {
       const found = await this.read(handle);
       if (found === undefined) {
         if (await this.begin(handle, new Map([[prefix, count]]))) return;
-        throw new StoreError("exists", "IPAMHandle", key, `Cannot create ${formatKey(key)}: another writer came first`);
+        throw new StoreError("exists", "IPAMHandle", key, `Cannot create ${formatKey(key)}: another writer was first`);
       }
       const block = { ...found.spec.block, [prefix]: (found.spec.block?.[prefix] ?? 0) + count };
       await this.#store.update("IPAMHandle", { ...found, spec: { ...found.spec, block } });
     });
   }
 
-  /** Counts down; a block that reaches zero is dropped, and with the last one the handle. */
+  /** Decrements the count; a block that reaches zero is removed, and with the last one the handle. */
   async decrement(handle: string, prefix: Prefix, count: number): Promise<void> {
     if (reserveNode(handle) !== undefined) return;
     await this.#retrier.run(formatKey(handleKey(handle)), async () => {
@@ -128,7 +128,7 @@ export class Handles {
     });
   }
 
-  /** Removes blocks from the handle as it was read; rejects with a lost race when it has changed since. */
+  /** Removes blocks from the handle; rejects with a lost race when it has changed since it was read. */
   async drop(found: Resource<"IPAMHandle">, prefixes: readonly string[]): Promise<void> {
     const block = { ...found.spec.block };
     for (const prefix of prefixes) delete block[prefix];
@@ -138,7 +138,7 @@ export class Handles {
   }
 }
 
-/** The blocks a stored handle names; text that is no prefix names none. */
+/** The blocks that a stored handle names; malformed ones are ignored. */
 export function blocksOf(handle: Resource<"IPAMHandle"> | undefined): Prefix[] {
   return Object.keys(handle?.spec.block ?? {}).flatMap((text) => {
     const prefix = parsePrefix(text);

@@ -70,7 +70,7 @@ test("the first address of each family: affinity, block and handle of upstream's
   });
 });
 
-test("a node fills its block before it claims the next; freed addresses are used again last", async () => {
+test("a node fills its block before it claims the next; freed addresses are reused last", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/16", blockSize: 29 });
   const ipam = bench.ipam("n1");
@@ -83,7 +83,7 @@ test("a node fills its block before it claims the next; freed addresses are used
   expect((await bench.names("IPAMBlock")).length).toBe(2);
 });
 
-test("different nodes start in different blocks, one node always in the same", async () => {
+test("different nodes start in different blocks, one node always in the same block", async () => {
   const bench = await dual();
   const [a] = (await bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD })).ipv4;
   const [b] = (await bench.ipam("n2").assign({ ipv4: 1, ipv6: 0, handle: "b", attributes: POD })).ipv4;
@@ -94,7 +94,7 @@ test("different nodes start in different blocks, one node always in the same", a
   expect(a).toBe(c);
 });
 
-test("release by handle frees all families and removes the handle; twice, and of an unknown handle, is no error", async () => {
+test("release by handle frees all families and removes the handle; repeating it, or an unknown handle, is not an error", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   await ipam.assign({ ipv4: 3, ipv6: 2, handle: "a", attributes: POD });
@@ -140,7 +140,7 @@ test("a release whose answer was lost does not free the address again from a lat
   expect((await bench.holders()).get(ipv4[0] as Addr)).toBeUndefined();
 });
 
-test("moving an address: one write, the allocation stays, repeated is no error, a third holder is refused", async () => {
+test("moving an address: one write, the allocation stays, repeating is not an error, a third holder is refused", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   for (const family of [4, 6] as const) {
@@ -177,7 +177,7 @@ test("moving an address: one write, the allocation stays, repeated is no error, 
   expect([...(await bench.holders()).values()]).toEqual(["reserve", "reserve"]);
 });
 
-test("many moves are one write of each block and one of each new handle; what leaves is replaced in the same writes", async () => {
+test("many moves are one write per block and one per new handle; moved addresses are replaced in the same writes", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 4, ipv6: 4, handle: "reserve", attributes: { node: "n1" } });
@@ -221,7 +221,7 @@ test("many moves are one write of each block and one of each new handle; what le
   ).toEqual({ reserve: [3, 9], a: [1, 1], b: [1, 1], c: [1, 1] });
 });
 
-test("a move of an address that nobody holds takes it, also without a handle; from a block that is gone it is refused", async () => {
+test("moving a free address takes it, also without a handle; moving one of a deleted block is refused", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 1, ipv6: 1, handle: "reserve", attributes: {} });
@@ -236,7 +236,7 @@ test("a move of an address that nobody holds takes it, also without a handle; fr
   expect([...refused.values()].map(({ reason }) => reason)).toEqual(["not-held", "not-held"]);
 });
 
-test("moves to a handle that has addresses elsewhere, and beside another writer, count every block", async () => {
+test("moves to a handle with addresses elsewhere, and with a concurrent writer, count every block", async () => {
   const bench = await dual();
   const [ipam, other] = [bench.ipam("n1"), bench.ipam("n1")];
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 2, ipv6: 2, handle: "reserve", attributes: {} });
@@ -280,7 +280,7 @@ test("replacements come from blocks of the node and of pools that serve it alone
     expect((await replaced(n2, [family])).map(familyOf)).toEqual(Array(8).fill(family));
 });
 
-test("a fixed address: taken, kept by its handle, refused to others, claimed from a disabled pool never", async () => {
+test("a fixed address: assigned, kept by its handle, refused to others, never from a disabled pool", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   for (const text of ["10.0.77.5", "fd00:1::77:5"]) {
@@ -297,7 +297,7 @@ test("a fixed address: taken, kept by its handle, refused to others, claimed fro
   expect(await reasonOf(ipam.assignAddress(addr("10.0.77.6"), "a", POD))).toContain("no-pool");
 });
 
-test("pools: selectors, disabled ones, pools asked for by name, and why none serves", async () => {
+test("pools: selectors, disabled pools, pools requested by name, and why none serves", async () => {
   const bench = new Bench();
   await bench.node("n1", { zone: "a" });
   const ipam = bench.ipam("n1");
@@ -337,7 +337,7 @@ test.each([
     "the namespaceSelector of p does not select the pod's namespace",
   ],
   ["other uses", { allowedUses: ["Tunnel"] }, "the allowedUses of p lack Workload"],
-] as const)("a pool with %s gives addresses to no pod that does not name it", async (_, spec, why) => {
+] as const)("a pool with %s gives addresses only to pods that name it", async (_, spec, why) => {
   for (const [family, cidr] of [
     [4, "10.6.0.0/24"],
     [6, "fd06::/112"],
@@ -355,7 +355,7 @@ test.each([
   }
 });
 
-test("a pool that no longer selects the node gives no new address; its empty blocks are given up, used ones stay", async () => {
+test("a pool that no longer selects the node gives no new address; its empty blocks are released, used ones stay", async () => {
   const bench = await dual();
   await bench.pool("other", { cidr: "10.5.0.0/16", nodeSelector: "zone == 'nowhere'" });
   const ipam = bench.ipam("n1");
@@ -366,15 +366,15 @@ test("a pool that no longer selects the node gives no new address; its empty blo
   expect((await bench.affinities()).length).toBe(2);
   await ipam.releaseByHandle("stays");
   expect((await bench.affinities()).length).toBe(2);
-  await ipam.giveUpEmptied();
+  await ipam.releaseEmptied();
   expect((await bench.affinities()).map((text) => text.split(" ")[1]?.slice(0, 5))).toEqual(["10.5."]);
   const { ipv4 } = await ipam.assign({ ipv4: 1, ipv6: 0, handle: "named", attributes: POD, pools: { ipv4: ["v4"] } });
   await ipam.releaseAddresses(ipv4, ["named"]);
-  await ipam.giveUpEmptied();
+  await ipam.releaseEmptied();
   expect((await bench.affinities()).length).toBe(1);
 });
 
-test("a block that becomes empty while it is looked at is looked at again; so are all after a failure", async () => {
+test("a block that becomes empty while it is processed is processed again; after a failure all are", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   for (const name of ["v4", "v6"]) await bench.changePool(name, { nodeSelector: "zone == 'nowhere'" });
@@ -383,7 +383,7 @@ test("a block that becomes empty while it is looked at is looked at again; so ar
   await take();
   await ipam.releaseByHandle("pod");
   bench.store.setFault(() => "unavailable");
-  await expect(ipam.giveUpEmptied()).rejects.toMatchObject({ reason: "unavailable" });
+  await expect(ipam.releaseEmptied()).rejects.toMatchObject({ reason: "unavailable" });
   let looked = 0;
   bench.store.setFault(async ({ verb, kind, phase }) => {
     if (looked === 0 && kind === "IPPool") {
@@ -401,14 +401,14 @@ test("a block that becomes empty while it is looked at is looked at again; so ar
       await ipam.releaseByHandle("pod");
     return undefined;
   });
-  await ipam.giveUpEmptied();
+  await ipam.releaseEmptied();
   bench.store.setFault(undefined);
   expect([looked, (await bench.affinities()).length]).toEqual([4, 2]);
-  await ipam.giveUpEmptied();
+  await ipam.releaseEmptied();
   expect(await bench.affinities()).toEqual([]);
 });
 
-test("empty blocks outside the pools are given up when the pools are looked at again", async () => {
+test("empty blocks outside the pools are released when the pools are read again", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
   await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
@@ -425,12 +425,12 @@ test("empty blocks outside the pools are given up when the pools are looked at a
   await ipam.releaseAddresses([ipv4[0], ipv6[0]] as Addr[], ["many"]);
   for (const name of ["w4", "w6"]) await bench.store.delete({ kind: "IPPool", namespace: undefined, name });
   expect((await bench.affinities()).length).toBe(6);
-  await ipam.giveUpBlocks();
+  await ipam.releaseBlocks();
   expect((await bench.affinities()).filter((text) => /10\.9\.|fd09:/.test(text))).toEqual([]);
   expect((await bench.affinities()).length).toBe(4);
 });
 
-test("a disabled pool keeps its blocks, and gives nothing", async () => {
+test("a disabled pool keeps its blocks, and gives no addresses", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const { ipv4 } = await ipam.assign({ ipv4: 1, ipv6: 1, handle: "a", attributes: POD });
@@ -457,7 +457,7 @@ test("all blocks are owned: addresses are borrowed, and the owner keeps the bloc
   );
 });
 
-test("all or nothing: what was taken of one family is given back when the other fails", async () => {
+test("all or nothing: addresses of one family are released when the other fails", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/26" });
   await bench.pool("v6", { cidr: "fd00::/127", blockSize: 127 });
@@ -488,7 +488,7 @@ test("an empty block is taken from its owner only a minute after the claim", asy
   const [n1, n2] = [bench.ipam("n1"), bench.ipam("n2")];
   const { ipv4 } = await n1.assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD });
   await n1.releaseAddresses(ipv4, ["a"]);
-  // Not old enough to be taken over: the address is borrowed.
+  // The claim is too recent to be taken over: the address is borrowed.
   expect((await n2.assign({ ipv4: 1, ipv6: 0, handle: "b", attributes: POD })).ipv4).toEqual([...ipv4]);
   expect(await bench.affinities()).toEqual(["n1 10.0.0.0/32 confirmed"]);
   await n2.releaseByHandle("b");
@@ -498,7 +498,7 @@ test("an empty block is taken from its owner only a minute after the claim", asy
   expect(await n2.blocksOf("n2")).toEqual(["10.0.0.0/32"] as never);
 });
 
-test("blocks left over from a pool of another block size are not given out twice", async () => {
+test("addresses in blocks of an earlier pool with another block size are not assigned twice", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/28", blockSize: 28 });
   await bench.ipam("n1").assign({ ipv4: 4, ipv6: 0, handle: "a", attributes: POD });
@@ -509,7 +509,7 @@ test("blocks left over from a pool of another block size are not given out twice
   expect([...holders.values()].filter((handle) => handle === "a").length).toBe(4);
 });
 
-test("a block that makes no sense is left alone and reported", async () => {
+test("a malformed block is ignored and reported", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/28", blockSize: 29 });
   const ipam = bench.ipam("n1");
@@ -522,7 +522,7 @@ test("a block that makes no sense is left alone and reported", async () => {
   expect(bench.reports.join()).toContain("spec.unallocated");
 });
 
-test("large sequence numbers of upstream's blocks go up, exactly", async () => {
+test("large sequence numbers of upstream's blocks increase exactly", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/26" });
   const ipam = bench.ipam("n1");

@@ -1,8 +1,8 @@
 /**
- * Ipam: gives addresses to handles and takes them back, by compare-and-swap on the blocks in the datastore.
+ * Ipam: assigns addresses to handles and releases them, by compare-and-swap on the blocks in the datastore.
  *
- * Promises: an address that was answered is recorded in its block first; a crash between any two writes leaves nothing that is given
- * twice and nothing that `releaseByHandle` cannot free; an operation that is repeated does no harm.
+ * Promises: an address is recorded in its block before it is returned; after a crash between any two writes no address is assigned twice
+ * and `releaseByHandle` can free every one; operations are idempotent.
  * Upstream: libcalico-go/lib/ipam/ipam.go.
  */
 import type { Store } from "../datastore/store.ts";
@@ -23,7 +23,8 @@ import { type Prefix, prefixContains, prefixCovers, prefixOf } from "../net/pref
 import { Assignment } from "./assignment.ts";
 import { addrOf, heldBy, holderOf, hostAffinity, ordinalOf, reassign, take } from "./block.ts";
 import { BlockWriter } from "./block-writer.ts";
-import { Claims, type Report } from "./claims.ts";
+import { Claims } from "./claims.ts";
+import type { Report } from "../lib/report.ts";
 import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
 import type { KnownBlocks } from "./known-blocks.ts";
@@ -44,9 +45,9 @@ export interface IpamOptions {
   readonly node: string;
   readonly clock: Clock;
   readonly random: Random;
-  /** By a daemon that watches the blocks; others read them all whenever they need one. */
+  /** Given by a daemon that watches the blocks; without it all blocks are read whenever one is needed. */
   readonly knownBlocks?: KnownBlocks;
-  /** Hears of pools and blocks that are left out because they make no sense, once each. */
+  /** Called for pools and blocks that are ignored because they are malformed, once each. */
   readonly report: Report;
 }
 
@@ -54,7 +55,7 @@ export interface IpamOptions {
 export interface PoolView {
   readonly pools: PoolList;
   readonly labels: Readonly<Record<string, string>>;
-  /** Or what is wrong with them: then nothing new is assigned. */
+  /** Or their error: then nothing new is assigned. */
   readonly settings: Result<IpamSettings, string>;
   readonly reserved: readonly Prefix[];
 }
@@ -66,15 +67,15 @@ export interface AssignRequest {
   readonly handle: string;
   /** `pod`, `namespace`, `node`, `timestamp`. */
   readonly attributes: Readonly<Record<string, string>>;
-  /** Names of the pools to take from; then their selectors do not count. */
+  /** Names of the pools to take from; their selectors are then ignored. */
   readonly pools?: { readonly ipv4?: readonly string[]; readonly ipv6?: readonly string[] };
   /** Labels of the namespace of the pod that the addresses are for, by which pools select it; none when absent. */
   readonly namespaceLabels?: Readonly<Record<string, string>>;
-  /** As it was just read, if it was. */
+  /** The view, if the caller has just read it. */
   readonly view?: PoolView;
-  /** True: fewer addresses than asked for are an answer too, unless there are none. */
+  /** True: fewer addresses than requested are a success too, unless there are none. */
   readonly partial?: boolean;
-  /** Given: take only from blocks that the node owns and in which a pod has an address, recorded, or one of these. */
+  /** If given: take only from blocks that the node owns and in which a pod has an address, recorded or one of these. */
   readonly usedBlocks?: readonly Addr[];
 }
 
@@ -96,7 +97,7 @@ export class Ipam {
   readonly #reported = new Set<string>();
   /** Blocks of this node that became empty. */
   readonly #emptied = new Set<Prefix>();
-  /** Releases of unknown outcome: the address and who released it, to the sequence number of the allocation that was meant. */
+  /** Releases of unknown outcome: the address and the releasing handle, to the sequence number of the allocation that was meant. */
   readonly #releasing = new Map<string, number>();
 
   constructor(options: IpamOptions) {
@@ -119,8 +120,8 @@ export class Ipam {
   }
 
   /**
-   * As many addresses as asked for, or none: rejects with IpamError (no pool, limit, exhausted) or StoreError, having given back
-   * what it had taken. If giving back fails too, `releaseByHandle` finds the rest.
+   * Assigns as many addresses as requested, or none: rejects with IpamError (no pool, limit, exhausted) or StoreError after releasing what
+   * it had taken. If that fails too, `releaseByHandle` finds the rest.
    */
   async assign(request: AssignRequest): Promise<Assigned> {
     const taken: Addr[] = [];
@@ -138,9 +139,9 @@ export class Ipam {
   }
 
   /**
-   * This very address, for the handle. Succeeds when the handle has it already. Rejects with `in-use` when another one has it, with
-   * `no-pool` when no enabled pool contains it, with `forbidden` when its block is another node's and strictAffinity is on. An unowned
-   * block becomes this node's. Reserved ranges do not matter: the request is explicit.
+   * Assigns a specific address to the handle. Succeeds when the handle already has it. Rejects with `in-use` when another handle has it,
+   * with `no-pool` when no enabled pool contains it, with `forbidden` when its block is another node's and strictAffinity is on. An
+   * unowned block becomes this node's. Reserved ranges are ignored, as the request is explicit.
    */
   async assignAddress(addr: Addr, handle: string, attributes: Readonly<Record<string, string>>): Promise<void> {
     const { pools, settings } = await this.readView();
@@ -160,7 +161,7 @@ export class Ipam {
       if (strictAffinity && block.spec.affinity !== hostAffinity(this.node))
         throw new IpamError(
           "forbidden",
-          `Cannot assign ${addr}: its block ${prefix} belongs to ${JSON.stringify(block.spec.affinity ?? "nobody")}, and strictAffinity of the IPAMConfiguration is true`,
+          `Cannot assign ${addr}: its block ${prefix} belongs to ${JSON.stringify(block.spec.affinity ?? "no node")}, and strictAffinity of the IPAMConfiguration is true`,
         );
       take(block.spec, [ordinal], owner);
       return { result: true, gains: new Map([[handle, 1]]) };
@@ -168,13 +169,13 @@ export class Ipam {
     if (done === undefined)
       throw new IpamError(
         "contended",
-        `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or makes no sense`,
+        `Cannot assign ${addr}: its block ${prefix} is being claimed by another node, or is malformed`,
       );
   }
 
   /**
-   * Frees those of the addresses that one of the handles holds; others are left alone. Repeated after a failure, it frees only the
-   * allocation that the first call meant, even if one of the handles has got the address anew since.
+   * Frees those of the addresses that one of the handles holds; others are unchanged. A repetition after a failure frees only the
+   * allocation that the first call meant, even if one of the handles has been assigned the address again since.
    */
   async releaseAddresses(addresses: readonly Addr[], handles: readonly string[]): Promise<void> {
     const holders = new Set(handles);
@@ -200,8 +201,8 @@ export class Ipam {
   }
 
   /**
-   * Frees every address of the handles and removes them, in one write of each block. No other call may be assigning to one of the
-   * handles meanwhile: what it takes could be missed.
+   * Frees every address of the handles and removes the handles, with one write per block. No other call may assign to one of the handles
+   * meanwhile: what it takes could be missed.
    */
   async releaseByHandle(...handles: readonly string[]): Promise<void> {
     await this.#writer.retry("handles that are released", async () => {
@@ -225,15 +226,15 @@ export class Ipam {
   }
 
   /**
-   * Makes addresses that handle `from` holds those of other handles; no address is ever free in between. An address that was moved
-   * already stays so, one that nobody holds is taken; one that a third handle holds is refused. What `replacement` asks for becomes
-   * `from`'s own in the same writes.
+   * Moves addresses from the handle `from` to other handles; no address is ever free in between. An address that was moved already stays
+   * moved, a free one is taken, and one that a third handle holds is refused. What `replacement` requests is assigned to `from` in the
+   * same writes.
    */
   moveHandles(from: string, moves: readonly Move[], replacement: Replacement = NO_REPLACEMENT): Promise<Moved> {
     return this.#moves.run(from, moves, replacement);
   }
 
-  /** What several calls that belong together go by. */
+  /** Reads the view, for several calls that belong together. */
   async readView(): Promise<PoolView> {
     const [pools, labels, settings, reserved] = await Promise.all([
       this.#pools(),
@@ -244,7 +245,7 @@ export class Ipam {
     return { pools, labels, settings, reserved };
   }
 
-  /** Gives addresses that an earlier release recorded for the node's reserve the present form, and removes the handle they had. */
+  /** Converts addresses that an earlier release recorded for the node's reserve to the present form, and removes their handle. */
   async migrateReserve(): Promise<void> {
     const former = formerReserveHandle(this.node);
     const handle = reserveHandle(this.node);
@@ -265,22 +266,22 @@ export class Ipam {
     });
   }
 
-  /** As `giveUpBlocks`, for blocks that became empty since; no request is made when there are none. Not at once: the next pod may want the block. */
-  async giveUpEmptied(): Promise<void> {
+  /** As `releaseBlocks`, for blocks that became empty since the last call, without a request when there are none. Not at once, as the next pod may need the block. */
+  async releaseEmptied(): Promise<void> {
     const prefixes = [...this.#emptied];
     if (prefixes.length === 0) return;
-    // What becomes empty from here on is for the next time.
+    // Blocks that become empty from here on are for the next call.
     this.#emptied.clear();
     try {
-      await this.giveUpBlocks(undefined, prefixes);
+      await this.releaseBlocks(undefined, prefixes);
     } catch (error) {
       for (const prefix of prefixes) this.#emptied.add(prefix);
       throw error;
     }
   }
 
-  /** Gives up those of the node's blocks (or of these) that are empty and lie in no pool that selects the node. A disabled pool keeps its blocks. */
-  async giveUpBlocks(view?: PoolView, prefixes?: readonly Prefix[]): Promise<void> {
+  /** Releases those of the node's blocks (or of these) that are empty and in no pool that selects the node. A disabled pool keeps its blocks. */
+  async releaseBlocks(view?: PoolView, prefixes?: readonly Prefix[]): Promise<void> {
     const { pools, labels } = view ?? (await this.readView());
     const candidates =
       prefixes ??
@@ -293,7 +294,7 @@ export class Ipam {
     }
   }
 
-  /** The addresses that blocks record for the handle. A later release of one of them means what was read here, whatever became of an earlier one. */
+  /** The addresses that blocks record for the handle. A later release of one of them refers to the allocation read here. */
   async addressesOf(handle: string): Promise<Addr[]> {
     for (const intent of this.#releasing.keys()) if (intent.endsWith(` ${handle}`)) this.#releasing.delete(intent);
     const held: Addr[] = [];
@@ -316,7 +317,7 @@ export class Ipam {
     return owned;
   }
 
-  /** The pools from which this node gets new addresses without asking for one by name; none is no error. */
+  /** The pools from which this node gets new addresses without naming a pool; none is not an error. */
   usablePools({ pools, labels }: PoolView): PoolRow[] {
     return pools.valid.filter((pool) => servesAllNamespaces(pool) && serves(pool, labels, undefined));
   }
@@ -374,7 +375,7 @@ export class Ipam {
     }
   }
 
-  /** Blocks that hold the addresses for one of the handles: those that the handles name, else all are searched. */
+  /** Blocks that hold the addresses for one of the handles: those that the handles name, otherwise all blocks are searched. */
   async #blocksHolding(addresses: readonly Addr[], handles: readonly string[]): Promise<Prefix[]> {
     const named = new Set<Prefix>();
     for (const handle of handles) for (const prefix of await this.#handles.blocks(handle)) named.add(prefix);

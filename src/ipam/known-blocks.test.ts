@@ -46,7 +46,7 @@ function assignOne(ipam: Ipam, handle: string, node = "n1"): Promise<unknown> {
   return ipam.assign({ ipv4: 1, ipv6: 1, handle, attributes: { node } });
 }
 
-test("a node that watches the blocks claims one without reading them all, and takes the one that it would take anyway", async () => {
+test("a node that watches the blocks claims one without reading them all: the same one that it would claim otherwise", async () => {
   const [asking, watching] = [await benchWithPools(), await benchWithPools()];
   for (const bench of [asking, watching])
     for (const node of ["n2", "n3"]) await assignOne(bench.ipam(node), `h-${node}`, node);
@@ -57,7 +57,7 @@ test("a node that watches the blocks claims one without reading them all, and ta
   expect(await watching.affinities()).toEqual(await asking.affinities());
 });
 
-test("a block of its own that is full is not looked at again", async () => {
+test("its own full block is not read again", async () => {
   const bench = await benchWithPools();
   await bench.ipam("n1").assign({ ipv4: 64, ipv6: 64, handle: "h", attributes: { node: "n1" } });
   const levels = await watched(bench);
@@ -66,7 +66,7 @@ test("a block of its own that is full is not looked at again", async () => {
   expect((await bench.affinities()).length).toBe(4);
 });
 
-test("one whose watch is late finds out by the write, and then asks", async () => {
+test("with an outdated watch the write fails, and the datastore is read", async () => {
   const [alone, bench] = [await benchWithPools(), await benchWithPools()];
   const first = await alone.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "h", attributes: { node: "n1" } });
   const levels = await watched(bench);
@@ -84,7 +84,7 @@ test("one whose watch is late finds out by the write, and then asks", async () =
   ]);
 });
 
-test("a pool that is used up, by what the watch says, is looked at in the datastore before anybody gives up", async () => {
+test("a pool that the watch shows as full is read from the datastore before assignment fails", async () => {
   const bench = new Bench();
   await bench.pool("p", { cidr: "10.0.0.0/31", blockSize: 31 });
   await bench.ipam("n2").assign({ ipv4: 2, ipv6: 0, handle: "h-n2", attributes: { node: "n2" } });
@@ -96,7 +96,7 @@ test("a pool that is used up, by what the watch says, is looked at in the datast
   expect(await assign()).toMatchObject({ ipv4: ["10.0.0.0"] });
 });
 
-test("the addresses of a node's reserve are found in the blocks that it knows, not by reading all", async () => {
+test("the addresses of a node's reserve are found in the known blocks, without reading all", async () => {
   const bench = await benchWithPools();
   await bench.ipam("n1").assign({ ipv4: 2, ipv6: 2, handle: reserveHandle("n1"), attributes: { node: "n1" } });
   await bench.ipam("n2").assign({ ipv4: 2, ipv6: 2, handle: reserveHandle("n2"), attributes: { node: "n2" } });

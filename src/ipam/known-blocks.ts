@@ -1,6 +1,6 @@
 /**
- * Known blocks: what a daemon that watches the cluster's blocks knows of them without asking. It may be late: whoever acts on it finds out by the
- * write that follows, and asks the datastore then.
+ * Known blocks: what a daemon that watches the cluster's blocks knows about them without a request. It may be outdated: the write that follows
+ * fails in that case, and the caller then reads the datastore.
  */
 import type { Prefix } from "../net/prefix.ts";
 
@@ -8,11 +8,11 @@ export interface KnownBlock {
   readonly prefix: Prefix;
   /** The node that owns it. */
   readonly owner: string | undefined;
-  /** Addresses that nobody has, reserved ranges included. */
+  /** Number of free addresses, reserved ranges included. */
   readonly free: number;
-  /** Addresses in the reserve of this node. */
+  /** Number of addresses in the reserve of this node. */
   readonly mine: number;
 }
 
-/** undefined: not everything has been heard, so the datastore must be asked. */
+/** undefined: not in sync yet, so the datastore must be read. */
 export type KnownBlocks = () => ReadonlyMap<Prefix, KnownBlock> | undefined;

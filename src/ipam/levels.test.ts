@@ -46,7 +46,7 @@ const RESERVED: readonly { readonly ranges: readonly string[]; readonly excludes
 ];
 
 for (const { ranges, excludes } of RESERVED) {
-  test(`the reserve of the only node may hold half of what nobody has and ${ranges.join(" ") || "nothing"} does not exclude`, () => {
+  test(`the reserve of the only node may hold half of what is free and ${ranges.join(" ") || "nothing"} does not exclude`, () => {
     for (const { pool, blockSize, blocks } of FAMILIES) {
       const levels = new PoolLevels("n1");
       const held = [0, 1, 5, 13];

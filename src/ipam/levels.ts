@@ -1,9 +1,9 @@
 /**
- * Levels: how full the pools are, counted along with the watch, and what that leaves to the reserve of this node.
+ * Levels: how full the pools are, maintained from the watch, and how much of each the reserve of this node may hold.
  *
- * Of the addresses of a pool that no pod has, the reserves of all nodes together may hold half: each node at most its share of that half.
- * So as long as anything is unused, some of it is free for the node that needs it. All nodes see the same blocks and follow the same rule;
- * no node has to ask another.
+ * Of a pool's addresses that no pod has, the reserves of all nodes together may hold half: each node at most its share of that half. So
+ * while any address is unused, some are free for a node that needs them. All nodes see the same blocks and follow the same rule; no node
+ * has to ask another.
  */
 import type { Resource } from "../model/resource.ts";
 import type { BlockRow } from "../model/convert/block.ts";
@@ -21,21 +21,21 @@ import { selectsNode } from "./pools.ts";
 interface Block {
   readonly prefix: Prefix;
   readonly owner: string | undefined;
-  /** One entry for each address: whether anybody has it. */
+  /** One entry per address: whether it is assigned. */
   readonly held: Uint8Array;
-  /** Addresses in the reserve of any node, and in that of this one. */
+  /** Number of addresses in the reserves of all nodes, and in that of this node. */
   readonly reserves: number;
   readonly mine: number;
-  /** Addresses of anybody else. */
+  /** Number of addresses that other owners have. */
   readonly used: number;
 }
 
 interface Level {
-  /** Addresses in blocks that nobody has and that may be assigned without being asked for. */
+  /** Number of free addresses in blocks, without reserved ranges. */
   free: number;
   reserves: number;
   mine: number;
-  /** Addresses of all blocks. */
+  /** Number of addresses in all blocks. */
   claimed: number;
 }
 
@@ -59,7 +59,7 @@ export class PoolLevels {
     this.#handle = reserveHandle(node);
   }
 
-  /** Answers which blocks are gone. One that cannot be read counts as absent: nothing of it can be assigned. */
+  /** Returns the blocks that are gone. A malformed block counts as absent: nothing in it can be assigned. */
   observe(updates: readonly RowUpdate[]): readonly Prefix[] {
     const gone: Prefix[] = [];
     let recount = false;
@@ -85,7 +85,7 @@ export class PoolLevels {
     return gone;
   }
 
-  /** All blocks that can be read. */
+  /** All well-formed blocks. */
   blocks(): ReadonlyMap<Prefix, KnownBlock> {
     const known = new Map<Prefix, KnownBlock>();
     for (const { prefix, owner, held, reserves, mine, used } of this.#blocks.values())
@@ -192,7 +192,7 @@ export class PoolLevels {
     return undefined;
   }
 
-  /** Addresses outside of blocks. Reserved ranges are taken off whole, wherever they lie: better too few than too many. */
+  /** Number of addresses outside blocks. Reserved ranges are subtracted whole, wherever they are: rather too few than too many. */
   #unclaimed(pool: PoolRow, level: Level): number {
     const { family, first, last } = prefixRange(pool.prefix);
     let reserved = 0n;

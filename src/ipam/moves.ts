@@ -1,6 +1,5 @@
 /**
- * Moves: addresses change from one handle to others, many at a time: one write of each block, in which the handle that gives them
- * away may take as many new ones.
+ * Moves: moves addresses from one handle to others in batches: one write per block, in which the source handle may take as many new ones.
  */
 import { equal } from "../lib/equal.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
@@ -20,11 +19,11 @@ export interface Move {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** What the giving handle takes anew in blocks that are written anyway: at most so many addresses of each family, of these pools. */
+/** What the source handle takes in blocks that are written anyway: at most so many addresses of each family, from these pools. */
 export interface Replacement {
   readonly most: ReadonlyMap<Family, number>;
   readonly pools: readonly PoolRow[];
-  /** Ranges that are not given without being asked for. */
+  /** Ranges that are assigned only on request. */
   readonly reserved: readonly Prefix[];
   readonly attributes: Readonly<Record<string, string>>;
 }
@@ -36,7 +35,7 @@ export interface Moved {
 }
 
 interface Group {
-  /** As it was read for the plan. */
+  /** The block as read for the plan. */
   readonly block: Block;
   readonly moves: Move[];
 }
@@ -87,7 +86,7 @@ export class Moves {
     return { replaced, refused };
   }
 
-  /** A block that was seen before costs no search. */
+  /** A block that was seen before needs no search. */
   async #groupOf({ addr, to }: Move, from: string, groups: Map<Prefix, Group>): Promise<Group | undefined> {
     const { claims, find } = this.#options;
     const read = async (prefix: Prefix | undefined): Promise<Group | undefined> => {
@@ -104,7 +103,7 @@ export class Moves {
     return (await read(known)) ?? read((await find([addr], [from, to]))[0]);
   }
 
-  /** Makes the handles that are new in one write each; answers what is counted by that, for each block and handle. */
+  /** Creates the new handles in one write each; returns the counts that this wrote, by block and handle. */
   async #begin(
     from: string,
     groups: ReadonlyMap<Prefix, Group>,

@@ -8,7 +8,7 @@ import type { Key } from "../model/key.ts";
 import { type Prefix, prefixFamily } from "../net/prefix.ts";
 
 /** `10.0.0.0/26` is `10-0-0-0-26`, `fd00::/122` is `fd00---122`. */
-export function cidrName(prefix: Prefix): string {
+function cidrName(prefix: Prefix): string {
   return prefix.replace(/[.:/]/g, "-");
 }
 
@@ -52,7 +52,7 @@ export function affinityLabelsOf(node: string, prefix: Prefix): Record<string, s
   return affinityLabels(node, prefixFamily(prefix));
 }
 
-/** Lower case, as upstream; what else a name may not contain becomes a dash. */
+/** Lower case, as upstream; other characters that a name may not contain become dashes. */
 export function handleKey(handle: string): Key<"IPAMHandle"> {
   return { kind: "IPAMHandle", namespace: undefined, name: handle.toLowerCase().replace(/[^a-z0-9.-]/g, "-") };
 }

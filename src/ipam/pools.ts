@@ -1,4 +1,4 @@
-/** Pools: which pools may serve a node, and why the others may not. */
+/** Pools: which pools can serve a node, and why the others cannot. */
 import type { Store } from "../datastore/store.ts";
 import { type PoolRow, poolRowOf } from "../model/convert/pool.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
@@ -10,7 +10,7 @@ import { IpamError } from "./errors.ts";
 export interface PoolList {
   /** In name order. */
   readonly valid: readonly PoolRow[];
-  /** Name to what is wrong with it. */
+  /** Errors by name of the invalid pool. */
   readonly invalid: ReadonlyMap<string, string>;
 }
 
@@ -63,7 +63,7 @@ function whyNot(
   return selectsNode(pool, labels) ? undefined : `the nodeSelector of ${pool.name} does not select the node`;
 }
 
-/** Pools of the family that serve pods of the node in such a namespace; rejects with `no-pool`, saying of each pool why it does not serve. */
+/** Pools of the family that serve pods of the node in such a namespace; throws `no-pool` with the reason for each pool. */
 export function choosePools(
   pools: PoolList,
   family: Family,
@@ -81,13 +81,13 @@ export function choosePools(
   throw new IpamError("no-pool", `no IPPool serves node ${JSON.stringify(node)} with IPv${family}: ${why}`);
 }
 
-/** The pools asked for by name, in that order. Selectors are ignored, as the request is explicit; each must exist, be enabled and be for pods. */
+/** The pools requested by name, in that order. Selectors are ignored, as the request is explicit; each must exist, be enabled and be for pods. */
 export function requestedPools(pools: PoolList, family: Family, names: readonly string[]): PoolRow[] {
   return names.map((name) => {
     const pool = pools.valid.find((candidate) => candidate.name === name || candidate.prefix === rangeOf(name));
     const error = pools.invalid.get(name);
     const no = (why: string): IpamError =>
-      new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was asked for, ${why}`);
+      new IpamError("no-pool", `IPPool ${JSON.stringify(name)}, which was requested, ${why}`);
     if (error !== undefined) throw no(`is invalid: ${error}`);
     if (pool === undefined) throw no("does not exist");
     if (pool.family !== family) throw no(`is IPv${pool.family}, must be IPv${family}`);
@@ -97,7 +97,7 @@ export function requestedPools(pools: PoolList, family: Family, names: readonly 
   });
 }
 
-/** A pool may be asked for by its range too. */
+/** A pool may also be requested by its range. */
 function rangeOf(text: string): Prefix | undefined {
   const prefix = parsePrefix(text);
   return prefix.ok ? prefix.value : undefined;

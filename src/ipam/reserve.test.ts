@@ -8,7 +8,7 @@ async function dual(): Promise<Bench> {
   await bench.pool("v4", { cidr: "10.0.0.0/24", blockSize: 28 });
   await bench.pool("v6", { cidr: "fd00::/120", blockSize: 124 });
   await bench.node("n1");
-  // The reserve takes from blocks in which a pod has an address.
+  // The reserve takes only from blocks in which a pod has an address.
   await bench.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "seed", attributes: { node: "n1" } });
   return bench;
 }
@@ -29,7 +29,7 @@ async function rereads(bench: Bench, reserve: AddressReserve): Promise<void> {
   await reserve.release({ handle: "nobody", addresses: [] });
 }
 
-test("keeps eight of each family, recorded before they are offered; take is at once", async () => {
+test("keeps eight of each family, recorded before they are offered; take is synchronous", async () => {
   const bench = await dual();
   const reserve = open(bench);
   expect(reserve.take(4)).toBeUndefined();
@@ -58,7 +58,7 @@ test("a restart offers what the handle holds, but not what pods use", async () =
   expect(offered.filter((addr) => used.includes(addr))).toEqual([]);
 });
 
-test("an address that was given out is not offered again by a recovery, before and after it moved, and is once it was freed and assigned anew", async () => {
+test("a recovery does not offer a taken address, before or after its move, until it was freed and assigned again", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: [], size: 15 });
@@ -74,7 +74,7 @@ test("an address that was given out is not offered again by a recovery, before a
   expect(Array.from({ length: 15 }, () => reserve.take(6))).toContain(addr);
 });
 
-test("recording owners replaces what they took, all that wait at once; releasing frees it, recorded or not", async () => {
+test("recording owners replaces what they took, in one batch; releasing frees it, recorded or not", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
@@ -96,7 +96,7 @@ test("recording owners replaces what they took, all that wait at once; releasing
   await Promise.all(owners.slice(0, 3).map((each) => reserve.record(each)));
   // Three handles, and the blocks: the reserve has no handle to count up.
   expect(requests).toBe(11 + 3 + 4);
-  // The address that nobody recorded was replaced as well.
+  // The address that was never recorded was replaced as well.
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
   const holders = await bench.holders();
   for (const { handle, addresses } of owners)
@@ -107,7 +107,7 @@ test("recording owners replaces what they took, all that wait at once; releasing
   expect(await bench.names("IPAMHandle")).toEqual(["seed"]);
 });
 
-test("a third holder's address is refused to the one that has it, and to nobody else", async () => {
+test("an address of a third holder fails only the owner that wants it", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
@@ -123,7 +123,7 @@ test("a third holder's address is refused to the one that has it, and to nobody 
   ).toEqual([expect.stringContaining('handle "third" holds it'), "fulfilled"]);
 });
 
-test("what a pod had before a crash, and the reserve has got since, is not freed by the pod's release", async () => {
+test("an address that a pod had before a crash, and the reserve has taken since, is not freed by the pod's release", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/30", blockSize: 30 });
   await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
@@ -136,7 +136,7 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   };
   await before.record(pod);
   await before.release(pod);
-  // The journal still says that the pod has the addresses: the process died before it was told.
+  // The journal still has the pod's addresses: the process died before it was updated.
   const after = new AddressReserve({
     ipam: bench.ipam("n1"),
     node: "n1",
@@ -150,7 +150,7 @@ test("what a pod had before a crash, and the reserve has got since, is not freed
   expect([after.count(4), after.count(6)]).toEqual([3, 3]);
 });
 
-test("a block of a pool that is gone is given up after its last pod, not with it", async () => {
+test("a block of a deleted pool is released after its last pod, not together with it", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
@@ -171,7 +171,7 @@ test("a block of a pool that is gone is given up after its last pod, not with it
   expect(requests).toBe(0);
 });
 
-test("a refill that failed is made up for", async () => {
+test("a failed refill is retried", async () => {
   const bench = await dual();
   const reserve = open(bench);
   let requests = 0;
@@ -179,7 +179,7 @@ test("a refill that failed is made up for", async () => {
     requests++;
     return "unavailable";
   });
-  // However many try again and again: ten seconds see no more than one would ask.
+  // However many callers retry, ten seconds see no more requests than a single caller would make.
   for (let i = 0; i < 1_000; i++) {
     await expect(
       i % 2 === 0 ? reserve.tidy() : reserve.release({ handle: `c${i}`, addresses: [] }),
@@ -193,7 +193,7 @@ test("a refill that failed is made up for", async () => {
   expect([reserve.count(4), reserve.count(6), reserve.isLow]).toEqual([8, 8, false]);
 });
 
-test("hundreds of pods that come and go at once leave nothing behind", async () => {
+test("hundreds of concurrent pods leave nothing behind", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/16", blockSize: 26 });
   await bench.pool("v6", { cidr: "fd00::/112", blockSize: 122 });
@@ -224,7 +224,7 @@ test("hundreds of pods that come and go at once leave nothing behind", async () 
   expect(await bench.names("IPAMHandle")).toEqual([]);
 });
 
-test("an empty block is given up when its pool goes", async () => {
+test("an empty block is released when its pool is deleted", async () => {
   const bench = await dual();
   await bench.pool("w4", { cidr: "10.9.0.0/24", blockSize: 28 });
   await bench.pool("w6", { cidr: "fd09::/120", blockSize: 124 });
@@ -239,7 +239,7 @@ test("an empty block is given up when its pool goes", async () => {
   expect(await bench.affinities()).toHaveLength(2);
 });
 
-test("an address is fetched for everybody who waits, of the family that has some", async () => {
+test("an address is fetched for every waiting pod, of the family that has some", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/24", blockSize: 28 });
   await bench.pool("v6", { cidr: "fd00::/128", blockSize: 128 });
@@ -252,7 +252,7 @@ test("an address is fetched for everybody who waits, of the family that has some
   expect([await reserve.takeFound(6), (await reserve.takeFound(4))?.startsWith("10.0.0.")]).toEqual([undefined, true]);
 });
 
-test("given back, it is offered again", async () => {
+test("a returned address is offered again", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
@@ -262,7 +262,7 @@ test("given back, it is offered again", async () => {
   expect(reserve.take(4)).toBeUndefined();
 });
 
-test("after a refill whose answer was lost, nothing is lost and nothing offered twice", async () => {
+test("after a refill with a lost answer, no address is lost or offered twice", async () => {
   const bench = await dual();
   const reserve = open(bench);
   bench.store.setFault((step) =>
@@ -305,7 +305,7 @@ test("addresses of a pool that no longer serves the node are freed", async () =>
   expect(only(await held(bench), 4)).toEqual([]);
 });
 
-test("no pool, or none left: said; and better later", async () => {
+test("no pool, or none left: an error, and recovery later", async () => {
   const bench = new Bench();
   await bench.node("n1");
   const reserve = open(bench);

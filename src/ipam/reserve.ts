@@ -1,20 +1,21 @@
 /**
- * Address reserve: a few addresses of each family that the datastore records for the node already, so that a pod gets one without a
+ * Address reserve: a few addresses of each family that the datastore already records for the node, so that a pod gets one without a
  * request to the datastore.
  *
- * `take` is synchronous; `record` names the new owner afterwards, and `release` ends that. Both are done for all pods that wait at once,
- * and one after another with `refill`, so that what is `out` is known exactly. It never goes by its own memory alone: whatever write had an
- * unknown outcome, the blocks are read again before more is taken.
+ * `take` is synchronous; `record` records the new owner afterwards, and `release` frees the address. Both are batched over all waiting pods
+ * and serialized with `refill`, so that `out` is exact. The in-memory state is never trusted after a write of unknown outcome: the blocks are
+ * read again before more is taken.
  *
- * It claims a block or borrows only for those who wait. Beyond that it takes from blocks of the node in which a pod has an address, as many
- * as the pool's level allows (see levels.ts), and gives up what is more as soon as the watch shows it: a pod of another node that finds
- * every address taken waits that long. So an address that nobody uses is free within the time that a change takes through the watch and
- * one write; only the reserve of a node whose daemon does not run stays as it is.
+ * It claims a block or borrows only for waiting pods. Otherwise it takes from the node's blocks in which a pod has an address, as many as
+ * the pool's level allows (see levels.ts), and releases the surplus as soon as the watch shows it: a pod of another node that finds every
+ * address taken waits that long. So an unused address is free after one change through the watch and one write; only the reserve of a node
+ * whose daemon is down stays as it is.
  */
 import type { Clock } from "../host/clock.ts";
 import { StoreError } from "../datastore/store.ts";
 import { Batch } from "../lib/batch.ts";
 import { equal } from "../lib/equal.ts";
+import { Retry } from "../lib/retry.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains } from "../net/prefix.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
@@ -29,7 +30,7 @@ export interface AddressReserveOptions {
   readonly ipam: Ipam;
   readonly node: string;
   readonly clock: Clock;
-  /** Addresses that pods of this node use according to the journal; the reserve does not offer them again. */
+  /** Addresses that pods of this node use according to the journal; the reserve does not offer them. */
   readonly inUse: Iterable<Addr>;
   /** Addresses to keep in each family; default 8. */
   readonly size?: number;
@@ -40,27 +41,25 @@ export interface AddressReserveOptions {
 /** What the level of a pool depends on. */
 const LEVEL_KINDS: readonly Kind[] = ["IPAMBlock", "IPPool", "IPReservation", "IPAMConfiguration", "Node"];
 
-/** A container's handle, the addresses it has, and what is noted with them. */
+/** A container's handle, its addresses, and the attributes to record with them. */
 export interface Owner {
   readonly handle: string;
   readonly addresses: readonly Addr[];
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** What a container had: all that its handle holds, and those of the addresses that are recorded for the reserve still. */
-export interface Leaving {
+/** What a container had: everything its handle holds, and those of the addresses that are still recorded for the reserve. */
+export interface Released {
   readonly handle: string;
   readonly addresses: readonly Addr[];
 }
 
-/** Each costs a request or two of its own, which are made together. */
+/** Pods per batch: each costs one or two requests, which are made concurrently. */
 const PODS_AT_ONCE = 50;
-/** How long a pod waits for addresses that reserves of other nodes hold, and how often it looks when the watch says nothing. */
-const GIVE_WAY_MS = 5_000;
-const LOOK_MS = 500;
-/** Between recoveries that fail, doubling. */
-const RETRY_FIRST_MS = 100;
-const RETRY_MOST_MS = 5_000;
+/** How long a pod waits for addresses in the reserves of other nodes, and how often it checks when the watch brings no change. */
+const WAIT_MS = 5_000;
+const CHECK_MS = 500;
+const RETRY = { baseMs: 100, maxMs: 5_000 } as const;
 
 export class AddressReserve {
   /** The handle under which reserved addresses are recorded. */
@@ -71,30 +70,31 @@ export class AddressReserve {
   /** Addresses to keep of each family. */
   readonly size: number;
   #free: Addr[] = [];
-  /** Given out, and perhaps still recorded for the reserve's handle. */
+  /** Taken, and possibly still recorded for the reserve's handle. */
   readonly #out: Set<Addr>;
-  /** Of those who wait for an address. */
+  /** The family of each pod that is waiting for an address. */
   readonly #waiting: Family[] = [];
   /** Whether the blocks may record more for the handle than is known here. */
   #stale = true;
-  /** Recoveries that failed in a row, the last one's error, and when the next may be tried. */
-  #outage: { readonly failures: number; readonly error: StoreError; readonly untilMs: number } | undefined;
+  /** The error of the last recovery, if it failed. */
+  #outage: StoreError | undefined;
+  readonly #retry: Retry;
   /** The pools that served this node at the last refill. */
   #pools: readonly PoolRow[] = [];
   /** Ranges from which nothing is taken, as of the last refill. */
   #reserved: readonly Prefix[] = [];
-  /** Families of which the node's blocks had no more at the last refill. */
+  /** Families for which the node's blocks had no more at the last refill. */
   readonly #exhausted = new Set<Family>();
   readonly #levels: PoolLevels | undefined;
   #changed = Promise.withResolvers<void>();
   /** Whether the last refill failed, or there was none. */
   #due = true;
   #migrated = false;
-  /** What the node's blocks were last compared with: those of no use are given up when it changes. */
+  /** What the node's blocks were last compared with: useless ones are released when it changes. */
   #tidied: PoolView | undefined;
   #work: Promise<void> = Promise.resolve();
   readonly #records: Batch<Owner>;
-  readonly #releases: Batch<Leaving>;
+  readonly #releases: Batch<Released>;
   readonly #refills: Batch<undefined>;
 
   constructor(options: AddressReserveOptions) {
@@ -103,16 +103,17 @@ export class AddressReserve {
     this.#ipam = options.ipam;
     this.#node = options.node;
     this.#clock = options.clock;
+    this.#retry = new Retry(RETRY, options.clock);
     this.size = options.size ?? 8;
     this.#out = new Set(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
     const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
     this.#records = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (owners) => this.#record(owners) });
-    this.#releases = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (leaving) => this.#release(leaving) });
+    this.#releases = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (released) => this.#release(released) });
     this.#refills = new Batch({ schedule, isShared: () => true, work: () => this.#refill() });
   }
 
-  /** An address of the family for a pod, or undefined when there is none at hand. */
+  /** Takes an address of the family for a pod; undefined when there is none. */
   take(family: Family): Addr | undefined {
     const at = this.#free.findIndex((addr) => familyOf(addr) === family);
     const [addr] = at < 0 ? [] : this.#free.splice(at, 1);
@@ -121,18 +122,18 @@ export class AddressReserve {
   }
 
   /**
-   * As `take`, after a refill that fetches one more for everybody who waits here; again for some seconds while reserves of other nodes hold
-   * what is missing. Rejects when the datastore does not answer.
+   * As `take`, after a refill that fetches one address for each waiting pod; repeated for some seconds while reserves of other nodes hold the
+   * missing addresses. Rejects when the datastore does not answer.
    */
   async takeFound(family: Family): Promise<Addr | undefined> {
-    const untilMs = this.#clock.monotonicMs() + GIVE_WAY_MS;
+    const untilMs = this.#clock.monotonicMs() + WAIT_MS;
     for (;;) {
       const changed = this.#changed.promise;
       const addr = await this.#findOne(family);
       const others = this.#pools.some((pool) => pool.family === family && this.#levels?.othersHold(pool) === true);
       if (addr !== undefined || !others || this.#clock.monotonicMs() >= untilMs) return addr;
       const timer = new AbortController();
-      await Promise.race([changed, this.#clock.sleep(LOOK_MS, timer.signal)]);
+      await Promise.race([changed, this.#clock.sleep(CHECK_MS, timer.signal)]);
       timer.abort();
     }
   }
@@ -142,7 +143,7 @@ export class AddressReserve {
     try {
       await this.refill();
     } catch (error) {
-      // Of some family there is none; it need not be this one.
+      // Some family has none, but not necessarily this one.
       if (!(error instanceof IpamError)) throw error;
     } finally {
       this.#waiting.splice(this.#waiting.indexOf(family), 1);
@@ -150,17 +151,17 @@ export class AddressReserve {
     return this.take(family);
   }
 
-  /** Returns an address that was taken and not used, before anybody else was recorded as its owner. */
+  /** Returns an address that was taken but not used, before `record` was called for it. */
   giveBack(addr: Addr): void {
     if (this.#out.delete(addr)) this.#free.push(addr);
   }
 
-  /** Number of addresses at hand. */
+  /** Number of available addresses. */
   count(family: Family): number {
     return this.#free.filter((addr) => familyOf(addr) === family).length;
   }
 
-  /** Whether a refill is due: a family is not up to size, and the node's blocks may have more. */
+  /** Whether a refill is due: a family is below its size, and the node's blocks may have more. */
   get isLow(): boolean {
     return (
       this.#due ||
@@ -172,20 +173,20 @@ export class AddressReserve {
     );
   }
 
-  /** Names the owner of addresses, and takes as many new ones where that costs no further request. Rejects with `not-held` when a third handle holds one. */
+  /** Records the owner of addresses, and takes as many new ones where that costs no extra request. Rejects with `not-held` when a third handle holds one. */
   record(owner: Owner): Promise<void> {
     return this.#records.add(owner);
   }
 
   /** Frees what a container had; also when `record` was never called for it. */
-  release(leaving: Leaving): Promise<void> {
-    return this.#releases.add(leaving);
+  release(released: Released): Promise<void> {
+    return this.#releases.add(released);
   }
 
-  /** What the watch brings. Rejects when addresses that are to be given up could not be: `tidy` makes up for it. */
+  /** Applies updates of the watch. Rejects when a surplus could not be released: `tidy` retries it. */
   async observe(updates: readonly RowUpdate[]): Promise<void> {
     if (this.#levels === undefined || !updates.some(({ kind }) => LEVEL_KINDS.includes(kind))) return;
-    for (const prefix of this.#levels.observe(updates)) this.#forget(prefix);
+    for (const prefix of this.#levels.observe(updates)) this.#dropBlock(prefix);
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
     if (this.#surplus().length === 0) return;
@@ -197,31 +198,31 @@ export class AddressReserve {
   }
 
   /**
-   * Brings each family that a pool serves up to size; frees addresses whose pool serves this node no more, and gives up blocks of no
-   * use. Call when the reserve is low and when pools or the node's labels changed. Rejects when the datastore does not answer, or
-   * when somebody waits for a family that has not one address.
+   * Fills each family that a pool serves up to its size; frees addresses whose pool no longer serves this node, and releases useless
+   * blocks. Call when the reserve is low and when pools or the node's labels changed. Rejects when the datastore does not answer, or when
+   * a pod waits for a family without a single address.
    */
   refill(): Promise<void> {
     return this.#refills.add(undefined);
   }
 
-  /** The first refill; later gives up blocks of no use that became empty since, and makes up for a refill that failed: call now and then. */
+  /** Does the first refill, and repeats one that failed; releases useless blocks that became empty since. Call periodically. */
   tidy(): Promise<void> {
     return this.#serially(async () => {
       if (this.#due) await this.#refill();
-      await this.#ipam.giveUpEmptied();
+      await this.#ipam.releaseEmptied();
     });
   }
 
   #serially(work: () => Promise<void>): Promise<void> {
     const mine = this.#work.then(work, work);
     this.#work = mine;
-    // Whoever called hears of a failure; the chain itself goes on.
+    // The caller gets the failure; the chain itself continues.
     mine.catch(() => undefined);
     return mine;
   }
 
-  /** Learns from the blocks what the handle holds; at start, and after a failure of unknown outcome. */
+  /** Reads from the blocks what the handle holds; at start, and after a failure of unknown outcome. */
   async #recover(): Promise<void> {
     if (!this.#migrated) await this.#ipam.migrateReserve();
     this.#migrated = true;
@@ -232,29 +233,26 @@ export class AddressReserve {
     this.#stale = false;
   }
 
-  /** Runs work that changes what the handle holds: if it fails, the blocks are read before the next. */
+  /** Runs work that changes what the handle holds; if it fails, the blocks are read before the next. */
   async #changing<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#stale) await this.#recoverPatiently();
+    if (this.#stale) await this.#recoverWithBackoff();
     this.#stale = true;
     const result = await work();
     this.#stale = false;
     return result;
   }
 
-  /** Everybody who has work here tries again by himself: all of them together ask no more often than one would. */
-  async #recoverPatiently(): Promise<void> {
-    if (this.#outage !== undefined && this.#clock.monotonicMs() < this.#outage.untilMs) throw this.#outage.error;
+  /** Each caller retries separately: with this backoff all of them together make no more requests than one would. */
+  async #recoverWithBackoff(): Promise<void> {
+    if (this.#outage !== undefined && !this.#retry.isDue) throw this.#outage;
     try {
       await this.#recover();
       this.#outage = undefined;
+      this.#retry.succeeded();
     } catch (error) {
       if (error instanceof StoreError) {
-        const failures = (this.#outage?.failures ?? 0) + 1;
-        this.#outage = {
-          failures,
-          error,
-          untilMs: this.#clock.monotonicMs() + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** (failures - 1)),
-        };
+        this.#outage = error;
+        this.#retry.failed(error.message);
       }
       throw error;
     }
@@ -264,7 +262,7 @@ export class AddressReserve {
     return Math.max(0, this.size + this.#demand(family) - this.count(family));
   }
 
-  /** How many more the reserve may take of the pool. */
+  /** How many more addresses of the pool the reserve may take. */
   #missingOf(pool: PoolRow): number {
     return Math.min(this.#missing(pool.family), Math.max(0, this.#limit(pool) - this.#countIn(pool)));
   }
@@ -277,7 +275,7 @@ export class AddressReserve {
     return this.#free.filter((addr) => prefixContains(pool.prefix, addr)).length;
   }
 
-  /** Addresses at hand beyond what the pools' levels allow, and those that alone keep a block from other nodes. Those who wait are served first. */
+  /** Available addresses beyond what the pools' levels allow, and those that alone keep a block from other nodes; waiting pods come first. */
   #surplus(): readonly Addr[] {
     const blocks = this.#levels?.blocksToEmpty() ?? [];
     return this.#pools.flatMap((pool) => {
@@ -290,14 +288,14 @@ export class AddressReserve {
     });
   }
 
-  /** The block is gone: whatever was in it may be somebody else's soon. */
-  #forget(prefix: Prefix): void {
+  /** The block was deleted: its addresses may soon be another owner's. */
+  #dropBlock(prefix: Prefix): void {
     const before = this.#free.length;
     this.#free = this.#free.filter((addr) => !prefixContains(prefix, addr));
     if (this.#free.length < before) this.#stale = true;
   }
 
-  /** Number of those who wait for an address of the family. */
+  /** Number of pods waiting for an address of the family. */
   #demand(family: Family): number {
     return this.#waiting.filter((each) => each === family).length;
   }
@@ -308,7 +306,7 @@ export class AddressReserve {
     );
     const { replaced, refused } = await this.#changing(() => {
       const most = new Map(FAMILIES.map((family) => [family, this.#missing(family)] as const));
-      // Where the level allows less than that, a refill looks closer.
+      // Where the level allows less than that, the refill decides.
       const pools = this.#pools.filter((pool) => this.#missingOf(pool) === this.#missing(pool.family));
       return this.#ipam.moveHandles(this.handle, moves, {
         most,
@@ -323,12 +321,12 @@ export class AddressReserve {
     if (refusal !== undefined) throw refusal;
   }
 
-  async #release(leaving: readonly Leaving[]): Promise<void> {
+  async #release(released: readonly Released[]): Promise<void> {
     await this.#changing(async () => {
-      const out = leaving.flatMap(({ addresses }) => addresses.filter((addr) => this.#out.has(addr)));
+      const out = released.flatMap(({ addresses }) => addresses.filter((addr) => this.#out.has(addr)));
       if (out.length > 0) await this.#ipam.releaseAddresses(out, [this.handle]);
       for (const addr of out) this.#out.delete(addr);
-      await this.#ipam.releaseByHandle(...leaving.map(({ handle }) => handle));
+      await this.#ipam.releaseByHandle(...released.map(({ handle }) => handle));
       this.#exhausted.clear();
     });
   }
@@ -350,7 +348,7 @@ export class AddressReserve {
     this.#reserved = view.reserved;
     this.#exhausted.clear();
     await this.#drop([...this.#unusable(view), ...this.#surplus()]);
-    if (!equal(view, this.#tidied)) await this.#ipam.giveUpBlocks(view);
+    if (!equal(view, this.#tidied)) await this.#ipam.releaseBlocks(view);
     this.#tidied = view;
     const failures: IpamError[] = [];
     for (const family of FAMILIES) {
@@ -367,7 +365,7 @@ export class AddressReserve {
     return failures;
   }
 
-  /** What the node's blocks have to spare. */
+  /** Takes what the node's blocks can spare. */
   async #fill(family: Family, view: PoolView): Promise<void> {
     for (const pool of this.#pools) {
       const missing = this.#missingOf(pool);
@@ -381,7 +379,7 @@ export class AddressReserve {
     if (this.#pools.some((pool) => pool.family === family && this.#missingOf(pool) > 0)) this.#exhausted.add(family);
   }
 
-  /** From named pools only what lies in blocks of this node that pods use: those recorded, those that took an address here, and those that wait for one. */
+  /** From named pools, takes only from this node's blocks that pods use: pods that are recorded, took an address here, or wait for one. */
   async #assign(
     family: Family,
     count: number,
@@ -407,7 +405,7 @@ export class AddressReserve {
     }
   }
 
-  /** Addresses whose pool serves this node no more, and those that are reserved for others. */
+  /** Addresses whose pool no longer serves this node, and those in reserved ranges. */
   #unusable({ reserved }: PoolView): readonly Addr[] {
     return this.#free.filter(
       (addr) =>
@@ -416,7 +414,7 @@ export class AddressReserve {
     );
   }
 
-  /** Before anything else they leave the reserve: from then on no pod gets them here. */
+  /** Removes addresses from the reserve first, so that no pod gets them, and then frees them. */
   async #drop(addresses: readonly Addr[]): Promise<void> {
     if (addresses.length === 0) return;
     this.#free = this.#free.filter((addr) => !addresses.includes(addr));

@@ -1,5 +1,5 @@
 /**
- * Retry: compare-and-swap loops. A conflict means that another writer came first: read again and try again, a bounded number of times.
+ * Retry: compare-and-swap loops. A conflict means that another writer was first: read and try again, a bounded number of times.
  *
  * Writers inside this process take turns by name, so that they do not conflict with each other.
  */
@@ -48,7 +48,7 @@ export class Retrier {
         if (failures >= ATTEMPTS)
           throw new IpamError(
             "contended",
-            `Cannot change ${name}: other writers came first ${ATTEMPTS} times; the last time: ${error.message}`,
+            `Cannot change ${name}: other writers were first ${ATTEMPTS} times; the last time: ${error.message}`,
           );
       }
       await this.#clock.sleep(backoffMs(WAIT, failures, this.#random.fraction()));
@@ -59,7 +59,7 @@ export class Retrier {
 const RACES: readonly StoreReason[] = ["conflict", "exists", "not-found"];
 
 /** Whether a write failed because the object is not as it was read. */
-export function isLostRace(error: unknown): error is StoreError {
+function isLostRace(error: unknown): error is StoreError {
   return error instanceof StoreError && RACES.includes(error.reason);
 }
 

@@ -1,4 +1,4 @@
-/** IPReservation, IPAMConfiguration and the selectors of pools: what they keep from whom. */
+/** IPReservation, IPAMConfiguration and the selectors of pools: which addresses they exclude for which pods. */
 import { expect, test } from "bun:test";
 import type { IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import { ipamSettingsOf, type IPAMConfigurationSpec, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
@@ -26,7 +26,7 @@ function reasonOf(work: Promise<unknown>): Promise<string> {
   );
 }
 
-test("reserved addresses are given only to those who ask for them; whole blocks of them are not claimed", async () => {
+test("reserved addresses are assigned only on request; wholly reserved blocks are not claimed", async () => {
   const bench = await dual();
   await bench.reserve(
     "r",
@@ -52,7 +52,7 @@ test("reserved addresses are given only to those who ask for them; whole blocks 
   expect([...(await bench.holders())].filter(([, handle]) => handle === "asks")).toHaveLength(3);
 });
 
-test("a reserved range of 2^60 blocks is stepped over, wherever the node starts", async () => {
+test("a reserved range of 2^60 blocks is skipped, wherever the node starts", async () => {
   for (const node of ["n1", "n2", "n3", "n4", "n5"]) {
     const bench = new Bench();
     await bench.pool("v6", { cidr: "fd00::/48" });
@@ -63,7 +63,7 @@ test("a reserved range of 2^60 blocks is stepped over, wherever the node starts"
   }
 });
 
-test("a block that small reserved ranges cover together is passed over", async () => {
+test("a block that several small reserved ranges cover is skipped", async () => {
   const bench = new Bench();
   await bench.pool("v4", { cidr: "10.0.0.0/29", blockSize: 30 });
   await bench.node("n1");
@@ -74,14 +74,14 @@ test("a block that small reserved ranges cover together is passed over", async (
   expect(await bench.names("IPAMBlock")).toEqual(["10-0-0-4-30"]);
 });
 
-test("strictAffinity: no address out of another node's block, also when it is asked for", async () => {
+test("strictAffinity: no address from another node's block, not even on request", async () => {
   const bench = await dual();
   await bench.configure({ strictAffinity: true });
   const [n1, n2] = [bench.ipam("n1"), bench.ipam("n2")];
   await n1.assign({ ipv4: 13, ipv6: 13, handle: "a", attributes: POD });
   const refusal = await reasonOf(n2.assign({ ipv4: 1, ipv6: 0, handle: "b", attributes: POD }));
   expect(refusal).toStartWith("exhausted: ");
-  expect(refusal).toContain("strictAffinity of the IPAMConfiguration keeps it from using blocks of other nodes");
+  expect(refusal).toContain("strictAffinity of the IPAMConfiguration prevents it from using blocks of other nodes");
   const holders = await bench.holders();
   for (const text of Array.from({ length: 16 }, (_, i) => `10.0.0.${i}`)) {
     if (holders.has(text as Addr)) continue;
@@ -93,14 +93,14 @@ test("strictAffinity: no address out of another node's block, also when it is as
   expect((await n2.assign({ ipv4: 1, ipv6: 1, handle: "b", attributes: POD })).ipv4).toHaveLength(1);
 });
 
-test("autoAllocateBlocks: false leaves a node with the blocks that it has", async () => {
+test("autoAllocateBlocks: false: a node claims no further blocks", async () => {
   const bench = await dual();
   await bench.ipam("n1").assign({ ipv4: 1, ipv6: 1, handle: "a", attributes: POD });
   await bench.configure({ strictAffinity: true, autoAllocateBlocks: false });
   expect((await bench.ipam("n1").assign({ ipv4: 3, ipv6: 3, handle: "b", attributes: POD })).ipv6).toHaveLength(3);
   for (const node of ["n1", "n2"])
     expect(await reasonOf(bench.ipam(node).assign({ ipv4: 0, ipv6: 1, handle: "c", attributes: POD }))).toContain(
-      "autoAllocateBlocks of the IPAMConfiguration keeps it from claiming one",
+      "autoAllocateBlocks of the IPAMConfiguration prevents it from claiming one",
     );
   expect(await bench.affinities()).toHaveLength(2);
 });
@@ -116,17 +116,12 @@ test.each([
   [{ strictAffinity: "yes" }, "spec.strictAffinity"],
   [{ strictAffinity: true, maxBlocksPerHost: -1 }, "spec.maxBlocksPerHost"],
 ])("IPAMConfiguration %p", (spec, wanted) => {
-  const settings = ipamSettingsOf({
-    apiVersion: "",
-    kind: "",
-    metadata: { name: "default" },
-    spec: spec as IPAMConfigurationSpec,
-  });
+  const settings = ipamSettingsOf({ spec: spec as IPAMConfigurationSpec });
   if (typeof wanted === "string") expect(settings).toMatchObject({ ok: false, error: { field: wanted } });
   else expect(settings).toEqual({ ok: true, value: wanted });
 });
 
-test("a configuration that contradicts itself assigns nothing, and says which field", async () => {
+test("with a contradictory configuration nothing is assigned, and the error names the field", async () => {
   const bench = await dual();
   await bench.configure({ autoAllocateBlocks: false });
   const refusal = await reasonOf(bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "a", attributes: POD }));
@@ -155,7 +150,7 @@ test("reserved entries: ranges and plain addresses of both families", () => {
   expect(read("10.0.0.1").errors.map(({ field }) => field)).toEqual(["spec.reservedCIDRs"]);
 });
 
-test("namespaceSelector: by the labels of the pod's namespace; not for the reserve, which is for all", async () => {
+test("namespaceSelector: by the labels of the pod's namespace; the reserve takes only from pools that serve all namespaces", async () => {
   const bench = new Bench();
   await bench.node("n1");
   await bench.pool("blue4", { cidr: "10.1.0.0/24", namespaceSelector: "team == 'blue'" });
@@ -181,14 +176,14 @@ test("namespaceSelector: by the labels of the pod's namespace; not for the reser
   ).toStartWith("10.2.");
 });
 
-test("a reserve of an earlier release is taken over: its form changes, its handle goes, pods' addresses stay", async () => {
+test("a reserve of an earlier release is migrated: its form changes, its handle is removed, pods' addresses stay", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
   const { ipv4, ipv6 } = await ipam.assign({ ipv4: 3, ipv6: 3, handle: "reserve-n1", attributes: { node: "n1" } });
   await bench.ipam("n2").assign({ ipv4: 1, ipv6: 0, handle: "reserve-n2", attributes: { node: "n2" } });
   const used = [ipv4[0], ipv6[0]] as Addr[];
   for (let deaths = 0; ; deaths++) {
-    // Whatever request the process dies at, the next one goes on.
+    // Whichever request the process dies at, the next process continues.
     const reserve = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: used });
     let asked = 0;
     bench.store.setFault(({ phase }) => (phase === "request" && asked++ >= deaths ? "unavailable" : undefined));

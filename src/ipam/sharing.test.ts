@@ -1,4 +1,4 @@
-/** Several nodes share small pools: reserves leave to others what nobody uses, whatever fails, and no address is ever with two. */
+/** Several nodes share small pools: reserves leave unused addresses to others, whatever fails, and no address is ever assigned twice. */
 import { expect, test } from "bun:test";
 import { StoreError } from "../datastore/store.ts";
 import { equal } from "../lib/equal.ts";
@@ -57,7 +57,7 @@ class Daemon {
 }
 
 async function settle(...daemons: readonly Daemon[]): Promise<void> {
-  // What one gives up another sees.
+  // What one releases another sees.
   for (let i = 0; i < 3; i++) for (const daemon of daemons) await daemon.look();
 }
 
@@ -103,7 +103,7 @@ test.each([
 test.each([
   ["10.0.0.0/28", 28, 4],
   ["fd00::/124", 124, 6],
-] as const)("%s: a pod waits in its ADD for what reserves give up", async (cidr, blockSize, family) => {
+] as const)("%s: a pod waits in its ADD for what reserves release", async (cidr, blockSize, family) => {
   const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
   const [one, two] = daemons as [Daemon, Daemon];
   await pod(one, family, "a", "n1");
@@ -159,7 +159,7 @@ test("a block that holds nothing but the reserve is emptied when no other is lef
   ]);
 });
 
-test("what was in a block that somebody deleted is not offered any more", async () => {
+test("addresses of a deleted block are not offered any more", async () => {
   const { bench, daemons } = await cluster("10.0.0.0/24", 26, ["n1"]);
   const [one] = daemons as [Daemon];
   await pod(one, 4, "a", "n1");
@@ -171,7 +171,7 @@ test("what was in a block that somebody deleted is not offered any more", async 
   expect(one.reserve.take(4)).toBeUndefined();
 });
 
-test("reserved ranges count as unusable, and the reserve gives them back", async () => {
+test("reserved ranges count as unusable, and the reserve releases them", async () => {
   const { bench, daemons } = await cluster("10.0.0.0/26", 26, ["n1"]);
   const [one] = daemons as [Daemon];
   await pod(one, 4, "a", "n1");

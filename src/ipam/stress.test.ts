@@ -4,7 +4,7 @@ import { IpamError } from "./errors.ts";
 import { StoreError } from "../datastore/store.ts";
 import { Bench, chance } from "./test-bench.ts";
 
-/** Several nodes at once, with delays and lost requests and answers: no address is ever held twice, and all come free in the end. */
+/** Several nodes at once, with delays and lost requests and answers: no address is ever held twice, and all are free in the end. */
 test.each([
   { seed: 1, faults: false, operations: 400 },
   { seed: 2, faults: false, operations: 400 },

@@ -1,7 +1,7 @@
 /**
  * Backoff: how long to wait before the next attempt, growing and jittered, so that many clients do not retry in step.
  *
- * Pure arithmetic: the caller owns the clock and the source of chance.
+ * Pure arithmetic: the caller owns the clock and the random numbers.
  */
 export interface BackoffPolicy {
   /** Longest wait after the first failure. */

@@ -52,7 +52,7 @@ test("no run is for more items than allowed; the others follow in order", async 
   expect(runs.at(-1)).toEqual([6]);
 });
 
-test("one bad item fails alone; a failure that is nobody's own fails all at once", async () => {
+test("one bad item fails alone; a shared error fails all items at once", async () => {
   const { batch, runs } = serial((items) =>
     items.includes(2)
       ? Promise.reject(new Error("two"))

@@ -1,4 +1,4 @@
-/** Batch: items that arrive while earlier work runs are worked on together. */
+/** Batch: items that arrive while earlier work runs are processed together. */
 
 interface Waiting<T> {
   readonly item: T;
@@ -8,11 +8,11 @@ interface Waiting<T> {
 export interface BatchOptions<T> {
   /** Runs the work later, once. */
   readonly schedule: (work: () => Promise<void>) => void;
-  /** Must be repeatable: when it rejects for several items with an error that is not `isShared`, it is run for each of them alone. */
+  /** Must be idempotent: when it rejects for several items with an error that is not `isShared`, it is run for each of them alone. */
   readonly work: (items: readonly T[]) => Promise<void>;
-  /** Whether the error says nothing of the items. */
+  /** Whether the error is independent of the items, as when the server is unreachable. */
   readonly isShared: (error: unknown) => boolean;
-  /** Items for one run at most; default all. */
+  /** The most items per run; default: all. */
   readonly most?: number;
 }
 
@@ -24,7 +24,7 @@ export class Batch<T> {
     this.#options = options;
   }
 
-  /** Settles as the item's work does. */
+  /** Settles as the work for the item does. */
   add(item: T): Promise<void> {
     const done = Promise.withResolvers<void>();
     this.#waiting.push({ item, done });

@@ -1,4 +1,4 @@
-/** BugError: a mistake of this program, not of its input. Nobody catches it: the process logs, exits and restarts. */
+/** BugError: a bug of this program, not an error in its input. It is not caught: the process logs it, exits and is restarted. */
 export class BugError extends Error {
   override readonly name = "BugError";
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { bytesFromHex, bytesToHex, hexInto } from "./bytes.ts";
 
-test("every byte there and back", () => {
+test("every byte round-trips", () => {
   const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
   const hex = bytesToHex(bytes);
   expect(hex.slice(0, 6)).toBe("000102");

@@ -1,4 +1,4 @@
-/** bytes: lower-case hex text of byte strings and back. */
+/** bytes: byte strings to lower-case hex text and back. */
 
 const HEX: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 

@@ -6,18 +6,18 @@ import { newProgram, runProgram, subcommandOf, UsageError } from "./command-line
 async function run(
   action: () => void,
   ...args: readonly string[]
-): Promise<{ code: number | undefined; said: string; thrown?: unknown }> {
-  let said = "";
-  const write = spyOn(process.stderr, "write").mockImplementation((text) => ((said += String(text)), true));
-  const log = spyOn(console, "error").mockImplementation((text: unknown) => void (said += `${String(text)}\n`));
+): Promise<{ code: number | undefined; stderr: string; thrown?: unknown }> {
+  let stderr = "";
+  const write = spyOn(process.stderr, "write").mockImplementation((text) => ((stderr += String(text)), true));
+  const log = spyOn(console, "error").mockImplementation((text: unknown) => void (stderr += `${String(text)}\n`));
   const out = spyOn(process.stdout, "write").mockImplementation(() => true);
   try {
     const program = newProgram("tool", "Does things.").option("--size <n>");
     subcommandOf(program, "sub", "Does one.").requiredOption("--needed <x>").action(action);
     program.action(action);
-    return { code: await runProgram(program, args, (error) => error instanceof RangeError), said };
+    return { code: await runProgram(program, args, (error) => error instanceof RangeError), stderr };
   } catch (thrown) {
-    return { code: undefined, said, thrown };
+    return { code: undefined, stderr, thrown };
   } finally {
     for (const spy of [write, log, out]) spy.mockRestore();
   }
@@ -41,33 +41,33 @@ describe("a command line", () => {
       ["sub"],
       `tool sub: required option '--needed <x>' not specified\n${HELP_SUB}`,
     ],
-  ] as const)("%s exits 2 and names the program", async (_, args, said) => {
-    expect(await run(nothing, ...args)).toEqual({ code: 2, said });
+  ] as const)("%s exits 2 and names the program", async (_, args, stderr) => {
+    expect(await run(nothing, ...args)).toEqual({ code: 2, stderr });
   });
 
-  test("a value that cannot be used exits 2 with its words", async () => {
+  test("an invalid value exits 2 with its message", async () => {
     const refuse = (): void => {
       throw new UsageError("--size is 0, must be at least 1");
     };
-    expect(await run(refuse)).toEqual({ code: 2, said: `tool: --size is 0, must be at least 1\n${HELP}` });
+    expect(await run(refuse)).toEqual({ code: 2, stderr: `tool: --size is 0, must be at least 1\n${HELP}` });
   });
 
-  test("a subcommand's own refusals are reported by its name", async () => {
+  test("a subcommand's own usage errors are reported with its name", async () => {
     const refuse = (): void => {
       throw new UsageError("x is y");
     };
-    expect(await run(refuse, "sub", "--needed", "1")).toEqual({ code: 2, said: `tool sub: x is y\n${HELP_SUB}` });
+    expect(await run(refuse, "sub", "--needed", "1")).toEqual({ code: 2, stderr: `tool sub: x is y\n${HELP_SUB}` });
   });
 
-  test("what the world refuses exits 1 with one line; a bug is thrown", async () => {
+  test("an error of the outside world exits 1 with one line; a bug is thrown", async () => {
     expect(await run(() => void mkdirSync("/proc/none"))).toEqual({
       code: 1,
-      said: "tool: ENOENT: no such file or directory, mkdir '/proc/none'\n",
+      stderr: "tool: ENOENT: no such file or directory, mkdir '/proc/none'\n",
     });
     const ranged = (): void => {
       throw new RangeError("the kernel says no");
     };
-    expect(await run(ranged)).toEqual({ code: 1, said: "tool: the kernel says no\n" });
+    expect(await run(ranged)).toEqual({ code: 1, stderr: "tool: the kernel says no\n" });
     const bug = new TypeError("undefined is not a function");
     expect(
       (
@@ -78,7 +78,7 @@ describe("a command line", () => {
     ).toBe(bug);
   });
 
-  test("help exits 0 and says nothing on standard error", async () => {
-    expect(await run(nothing, "--help")).toEqual({ code: 0, said: "" });
+  test("help exits 0 and writes nothing to standard error", async () => {
+    expect(await run(nothing, "--help")).toEqual({ code: 0, stderr: "" });
   });
 });

@@ -1,10 +1,10 @@
 /**
- * command-line: what every command of ours does alike: wrong usage is reported on standard error by the program's name, with the way
- * to its help, and exits 2; help exits 0.
+ * command-line: what all our commands have in common: a usage error is reported on standard error with the program's name and how to
+ * get help, and exits 2; help exits 0.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 
-/** The operator gave an option or argument that cannot be used; the message names it and what is allowed. */
+/** An option or argument is invalid; the message names it and what is allowed. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
@@ -12,18 +12,18 @@ export class UsageError extends Error {
 export const EXIT_USAGE = 2;
 export const EXIT_FAILED = 1;
 
-/** The command that is typed as `path` (`calicoctl why`). Its errors are reported as `calicoctl why: what is wrong`, with the way to its help. */
+/** The command typed as `path` (`calicoctl why`). Its errors are reported as `calicoctl why: ERROR`, with how to get its help. */
 export function commandOf(path: string, description: string): Command {
   return new Command(path.slice(path.lastIndexOf(" ") + 1))
     .description(description)
     .helpCommand(false)
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${wayToHelp(path)}\n`),
+      outputError: (text, write) => write(`${path}: ${text.replace(/^error: /, "").trimEnd()}\n${helpHint(path)}\n`),
     });
 }
 
-/** As `commandOf`, for one that no other command holds: its help shows the whole path. */
+/** As `commandOf`, for a command without a parent: its help shows the whole path. */
 export function newProgram(path: string, description: string): Command {
   return commandOf(path, description).name(path);
 }
@@ -40,11 +40,11 @@ export function subcommandOf(
   return command;
 }
 
-function wayToHelp(path: string): string {
+function helpHint(path: string): string {
   return `Run "${path} --help" for help.`;
 }
 
-/** An option with a value, of `values` if they are given, that may be given once. */
+/** An option that takes a value (one of `values`, if given) and may be given once. */
 export function once(flags: string, description: string, values?: readonly string[]): Option {
   const option = new Option(flags, description);
   let isGiven = false;
@@ -56,7 +56,7 @@ export function once(flags: string, description: string, values?: readonly strin
   });
 }
 
-/** An option whose values add up. */
+/** An option that may be given several times. */
 export function many(flags: string, description: string): Option {
   return new Option(flags, description).argParser((value: string, before: readonly string[] = []) => [
     ...before,
@@ -65,13 +65,13 @@ export function many(flags: string, description: string): Option {
 }
 
 /**
- * Parses the arguments and runs what they ask for. Returns 0, also for help; EXIT_USAGE; or EXIT_FAILED for what the world refused: a
- * missing right, a full disk, and what `isRefusal` knows. Other errors are bugs and are the caller's.
+ * Parses the arguments and runs the command. Returns 0, also for help; EXIT_USAGE; or EXIT_FAILED for errors of the outside world: a
+ * missing permission, a full disk, and those for which `isExpected` holds. Other errors are bugs and are rethrown.
  */
 export async function runProgram(
   program: Command,
   args: readonly string[],
-  isRefusal: (error: unknown) => boolean = () => false,
+  isExpected: (error: unknown) => boolean = () => false,
 ): Promise<number> {
   let running = program.name();
   program.hook("preAction", (_, command) => {
@@ -81,19 +81,19 @@ export async function runProgram(
     await program.parseAsync([...args], { from: "user" });
     return 0;
   } catch (error) {
-    // commander has printed what is wrong, or the help that was asked for.
+    // commander has printed the error, or the help.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
     if (error instanceof UsageError) {
-      console.error(`${running}: ${error.message}\n${wayToHelp(running)}`);
+      console.error(`${running}: ${error.message}\n${helpHint(running)}`);
       return EXIT_USAGE;
     }
-    if (!(error instanceof Error) || !(isRefusal(error) || isSystemError(error))) throw error;
+    if (!(error instanceof Error) || !(isExpected(error) || isSystemError(error))) throw error;
     console.error(`${running}: ${error.message}`);
     return EXIT_FAILED;
   }
 }
 
-/** Errors of the platform's own calls name the call and its errno; the message has both and the path. */
+/** Errors of the platform's calls have the name of the call and its errno; the message has both and the path. */
 function isSystemError(error: Error): boolean {
   return "syscall" in error && "code" in error && typeof error.code === "string" && /^E[A-Z0-9]+$/.test(error.code);
 }

@@ -8,7 +8,7 @@ export function equal(a: unknown, b: unknown): boolean {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Always: it only tells the compiler that the fields may be asked for by name. */
+/** Always true: it narrows the type, so that fields can be read by name. */
 function isFields(value: object): value is Fields {
   return value !== undefined;
 }
@@ -19,7 +19,7 @@ function equalItems(a: readonly unknown[], b: readonly unknown[]): boolean {
   return true;
 }
 
-/** Without copies or lists of keys: audits compare whole tables. Plain data inherits nothing that could be enumerated. */
+/** Allocates nothing, because audits compare whole tables. Plain data has no inherited enumerable properties. */
 function equalFields(a: Fields, b: Fields): boolean {
   for (const key in b) if (!equal(a[key], b[key])) return false;
   for (const key in a) if (b[key] === undefined && a[key] !== undefined) return false;

@@ -2,7 +2,7 @@
  * Result: a computed outcome that may be an expected failure.
  *
  * Bad data (text, packets, attributes, resources) is a value, handled by the caller at once; it is never thrown.
- * What the outside world refused (errno, HTTP) is a rejection; what is our own mistake is a `BugError`.
+ * What the outside world refused (errno, HTTP) is a rejection; our own bug is a `BugError`.
  */
 export type Result<T, E> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E };
 

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { Retry } from "./retry.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
-test("the waits grow up to the longest, an error is news once, and success begins anew", async () => {
+test("waits grow up to the longest, an error is reported once, and success resets both", async () => {
   const clock = new VirtualClock();
   const retry = new Retry({ baseMs: 100, maxMs: 300 }, clock);
   expect([retry.error, retry.atMs, retry.isDue, retry.succeeded()]).toEqual([undefined, undefined, false, false]);
@@ -21,7 +21,7 @@ test("the waits grow up to the longest, an error is news once, and success begin
   expect((retry.atMs ?? 0) - clock.monotonicMs()).toBe(100);
 });
 
-test("chance shortens a wait to half of it at most", () => {
+test("jitter shortens a wait by half at most", () => {
   const clock = new VirtualClock();
   const retry = new Retry({ baseMs: 100, maxMs: 300 }, clock, () => 0);
   retry.failed("a");

@@ -1,4 +1,4 @@
-/** Retry: what is tried for ever, less and less often while it fails: when next, and whether there is news to report. The caller waits. */
+/** Retry: the state of something that is retried indefinitely with backoff: when to try next, and whether there is a change to report. The caller waits. */
 import { type BackoffPolicy, backoffMs } from "./backoff.ts";
 
 export class Retry {
@@ -9,24 +9,24 @@ export class Retry {
   #error: string | undefined;
   #atMs = 0;
 
-  /** `fraction`: uniform in [0, 1), where many retry the same; else the longest wait is taken. */
+  /** `fraction`: uniform in [0, 1), for jitter where many retry the same thing; by default each wait is the longest. */
   constructor(policy: BackoffPolicy, clock: { monotonicMs(): number }, fraction: () => number = () => 1) {
     this.#policy = policy;
     this.#clock = clock;
     this.#fraction = fraction;
   }
 
-  /** Of the last attempt; undefined when that succeeded, or there was none. */
+  /** The error of the last attempt; undefined if it succeeded or there was none. */
   get error(): string | undefined {
     return this.#error;
   }
 
-  /** When to try again, by the monotonic clock; undefined when the last attempt succeeded. */
+  /** When to try again, on the monotonic clock; undefined if the last attempt succeeded. */
   get atMs(): number | undefined {
     return this.#error === undefined ? undefined : this.#atMs;
   }
 
-  /** How long until then; undefined when the last attempt succeeded. */
+  /** Time until `atMs`; undefined if the last attempt succeeded. */
   get waitMs(): number | undefined {
     return this.#error === undefined ? undefined : Math.max(0, this.#atMs - this.#clock.monotonicMs());
   }
@@ -35,7 +35,7 @@ export class Retry {
     return this.#error !== undefined && this.#clock.monotonicMs() >= this.#atMs;
   }
 
-  /** Returns true when it is not the same error as the last time: then it is to be reported. */
+  /** Returns whether to report the error: it differs from the last attempt's. */
   failed(error: string): boolean {
     const isNews = this.#error !== error;
     this.#failures++;
@@ -44,7 +44,7 @@ export class Retry {
     return isNews;
   }
 
-  /** Returns true when it failed before: then that it is over is to be reported. */
+  /** Returns whether to report the recovery: the last attempt had failed. */
   succeeded(): boolean {
     const isNews = this.#error !== undefined;
     this.#failures = 0;

@@ -1,4 +1,4 @@
-/** sha1: the SHA-1 digest (RFC 3174), for names that are contracts with existing users; not for security. */
+/** sha1: the SHA-1 digest (RFC 3174), for names that existing users depend on; not for security. */
 
 function rotate(value: number, by: number): number {
   return (value << by) | (value >>> (32 - by));

@@ -1,9 +1,10 @@
-/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content where no platform may be asked. */
+/** SHA-256 in plain arithmetic (FIPS 180-4), for names derived from content in pure code. */
 
+const ENCODER = new TextEncoder();
 const PRIMES = firstPrimes(64);
 /** First 32 bits of the fractional part of the root of each prime: square roots start the state, cube roots are the round constants. */
 const START = PRIMES.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
-const ROUND = PRIMES.map((prime) => fraction(Math.cbrt(prime)));
+const ROUND = Int32Array.from(PRIMES.map((prime) => fraction(Math.cbrt(prime))));
 
 function firstPrimes(count: number): number[] {
   const primes: number[] = [];
@@ -17,14 +18,14 @@ function fraction(x: number): number {
 
 /** The digest of the text's UTF-8 bytes as 64 hex digits. */
 export function sha256(text: string): string {
-  const message = pad(new TextEncoder().encode(text));
-  const state = [...START];
+  const message = pad(ENCODER.encode(text));
+  const state = Int32Array.from(START);
   const schedule = new Int32Array(64);
   for (let at = 0; at < message.byteLength; at += 64) {
     for (let i = 0; i < 16; i++) schedule[i] = message.getInt32(at + 4 * i);
     compress(state, schedule);
   }
-  return state.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
+  return Array.from(state, (word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
 /** A one bit, zeros, and the length in bits, to a multiple of 64 bytes. */
@@ -37,7 +38,7 @@ function pad(bytes: Uint8Array): DataView {
   return view;
 }
 
-function compress(state: number[], w: Int32Array): void {
+function compress(state: Int32Array, w: Int32Array): void {
   for (let i = 16; i < 64; i++) {
     const a = w[i - 15] ?? 0;
     const b = w[i - 2] ?? 0;
@@ -52,9 +53,23 @@ function compress(state: number[], w: Int32Array): void {
     const t1 = (h + s1 + choice + (ROUND[i] ?? 0) + (w[i] ?? 0)) | 0;
     const s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
     const majority = (a & b) ^ (a & c) ^ (b & c);
-    [h, g, f, e, d, c, b, a] = [g, f, e, (d + t1) | 0, c, b, a, (t1 + s0 + majority) | 0];
+    h = g;
+    g = f;
+    f = e;
+    e = (d + t1) | 0;
+    d = c;
+    c = b;
+    b = a;
+    a = (t1 + s0 + majority) | 0;
   }
-  [a, b, c, d, e, f, g, h].forEach((word, i) => (state[i] = ((state[i] ?? 0) + word) | 0));
+  state[0] = ((state[0] ?? 0) + a) | 0;
+  state[1] = ((state[1] ?? 0) + b) | 0;
+  state[2] = ((state[2] ?? 0) + c) | 0;
+  state[3] = ((state[3] ?? 0) + d) | 0;
+  state[4] = ((state[4] ?? 0) + e) | 0;
+  state[5] = ((state[5] ?? 0) + f) | 0;
+  state[6] = ((state[6] ?? 0) + g) | 0;
+  state[7] = ((state[7] ?? 0) + h) | 0;
 }
 
 function rotate(x: number, by: number): number {

@@ -1,8 +1,8 @@
-/** Turns: work for one key runs one after another, in order of arrival; work for different keys runs at the same time. */
+/** Turns: runs work for one key one after another, in order of arrival, and work for different keys concurrently. */
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
 
-  /** Settles as the work does. A failure does not keep the next one from running. */
+  /** Settles as the work does. A failure does not prevent the next work from running. */
   async run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key);
     const mine = (async () => {

@@ -1,17 +1,17 @@
 /**
- * Virtual clock: time that passes only when told, for tests and simulation. Has the shape of the Clock interface.
+ * Virtual clock: time that advances only on request, for tests and simulation. Has the shape of the Clock interface.
  *
- * Whoever sleeps wakes in order of due time; between two wake-ups everything that can run without time passing does run.
+ * Sleepers wake in order of due time; between two wake-ups everything that can run without time passing runs.
  */
 interface Sleeper {
   readonly dueMs: number;
   readonly wake: () => void;
 }
 
-/** Turns of the microtask queue that are granted to woken code before time moves on. */
+/** Turns of the microtask queue that woken code gets before time advances. */
 const SETTLE_TURNS = 200;
 
-/** Rounds of that without a sleeper after which nothing more is expected to happen by itself. */
+/** Rounds of these turns without a sleeper after which nothing more can happen without time passing. */
 const IDLE_ROUNDS = 1000;
 
 export class VirtualClock {
@@ -44,7 +44,7 @@ export class VirtualClock {
     });
   }
 
-  /** Lets so much time pass, waking sleepers on the way. */
+  /** Advances time by that much, waking sleepers on the way. */
   async advance(ms: number): Promise<void> {
     const target = this.#nowMs + ms;
     await settle();
@@ -56,7 +56,7 @@ export class VirtualClock {
     this.#nowMs = target;
   }
 
-  /** Lets time pass until the promise settles; fails when nobody sleeps any more and it still has not. */
+  /** Advances time until the promise settles; fails when there is no sleeper left and it still has not settled. */
   async until<T>(promise: Promise<T>): Promise<T> {
     let settled = false;
     const mark = (): void => void (settled = true);

@@ -9,7 +9,7 @@ export interface NamedPort {
   readonly port: number;
 }
 
-/** What policy needs of an object that has addresses and labels, and nothing else of it. */
+/** What policy needs of an object that has addresses and labels. */
 export interface EndpointRow {
   readonly uid: string | undefined;
   /** undefined until it is scheduled. */
@@ -19,19 +19,19 @@ export interface EndpointRow {
   readonly serviceAccount: string | undefined;
   /** Without what is inherited from namespace and service account. */
   readonly labels: ReadonlyMap<string, string>;
-  /** `live`: has or will get a network of its own. */
+  /** `live`: has, or will get, its own network. */
   readonly state: "live" | "finished" | "host-network";
   readonly addresses: readonly Addr[];
-  /** Whose word `addresses` is. An annotated address counts only if a block records it for this endpoint. */
+  /** The source of `addresses`. An annotated address counts only if a block records it for this endpoint. */
   readonly addressesFrom: "status" | "annotation";
   readonly ports: readonly NamedPort[];
 }
 
-/** What the network knows of a local pod: written by CNI ADD, journalled on disk, gone after DEL. */
+/** How a local pod is wired: written by CNI ADD, journalled on disk, removed by DEL. */
 export interface CniRecord {
   readonly containerId: string;
   readonly pod: Key<"Pod">;
-  /** Of the Pod at ADD; a later Pod of the same name is not this one. undefined: not known. */
+  /** The Pod's uid at ADD; a later Pod of the same name has another. undefined: unknown. */
   readonly uid?: string | undefined;
   /** Host end, `cali` + 11 hex digits. */
   readonly interface: string;

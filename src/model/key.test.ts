@@ -6,6 +6,6 @@ test.each([
   { kind: "Pod", namespace: "a", name: "b/c" },
   { kind: "Node", namespace: undefined, name: "n1.example" },
   { kind: "IPAMBlock", namespace: undefined, name: "fd00--/122" },
-] as Key[])("the text of a key says which it is: %p", (key) => {
+] as Key[])("the text of a key reads back as the key: %p", (key) => {
   expect(keyOfText(key.kind, formatKey(key))).toEqual(key);
 });

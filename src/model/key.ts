@@ -1,4 +1,4 @@
-/** Key: which object of which kind; the identity under which everything about one resource is filed. */
+/** Key: the identity of a resource: kind, namespace and name. */
 import type { Brand } from "../lib/brand.ts";
 import { type Kind, KINDS } from "./kind.ts";
 
@@ -18,7 +18,7 @@ export function formatKey(key: Key): KeyText {
   ) as KeyText;
 }
 
-/** The key of an object of that kind from its text, `formatKey` undone. */
+/** The inverse of `formatKey`, for an object of that kind. */
 export function keyOfText<K extends Kind>(kind: K, text: KeyText): Key<K> {
   const path = text.slice(kind.length + 1);
   const slash = KINDS[kind].namespaced ? path.indexOf("/") : -1;

@@ -1,5 +1,5 @@
 /**
- * Kind: the kinds of resource that the product reads or writes, with their place in the API.
+ * Kind: the kinds of resource that the product reads or writes, and where the API serves them.
  *
  * One table, so that the datastores, the syncer and the command line agree on paths, scope and plural names.
  * Kubernetes' NetworkPolicy is `KubernetesNetworkPolicy` here, as upstream names it, because Calico has a kind of the same name.

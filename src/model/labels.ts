@@ -1,23 +1,23 @@
 /**
- * Labels: names with a meaning of their own, and what Kubernetes allows as label key and value.
+ * Labels: label names that we define, and what Kubernetes allows as label key and value.
  *
- * Owns the words of refusal, as kube-apiserver says them (apimachinery pkg/util/validation).
+ * The error messages are kube-apiserver's (apimachinery pkg/util/validation).
  */
 
-/** Namespace, orchestrator and service account of an endpoint; set by us, never by the pod (calico-parity trap 57). */
+/** Namespace, orchestrator and service account of an endpoint; set by us, overwriting a pod's own. */
 export const NAMESPACE_LABEL = "projectcalico.org/namespace";
 export const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
 export const SERVICE_ACCOUNT_LABEL = "projectcalico.org/serviceaccount";
 /** Name of a namespace or service account, below its prefix. */
 export const NAME_LABEL = "projectcalico.org/name";
-/** Before the labels that an endpoint inherits from its namespace, and from its service account. */
+/** Prefixes of the labels that an endpoint inherits from its namespace and from its service account. */
 export const NAMESPACE_PREFIX = "pcns.";
 export const SERVICE_ACCOUNT_PREFIX = "pcsa.";
 
 const NAME = /^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$/;
 const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 
-/** What is wrong with a label key (`name` or `prefix.example/name`), in Kubernetes' words; empty when it is valid. */
+/** Kubernetes' errors for a label key (`name` or `prefix.example/name`); empty when it is valid. */
 export function labelKeyErrors(key: string): string[] {
   const parts = key.split("/");
   if (parts.length > 2)
@@ -36,7 +36,7 @@ export function labelKeyErrors(key: string): string[] {
   return errors;
 }
 
-/** What is wrong with a label value, in Kubernetes' words; empty when it is valid. */
+/** Kubernetes' errors for a label value; empty when it is valid. */
 export function labelValueErrors(value: string): string[] {
   const errors: string[] = [];
   if (value.length > 63) errors.push("must be no more than 63 bytes");

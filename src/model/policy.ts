@@ -12,12 +12,12 @@ import type { Selector } from "./selector/selector.ts";
 export type Direction = "ingress" | "egress";
 
 /**
- * Where on a packet's path policy is asked. `normal`: at workload endpoints, and for what host processes send and receive. `forward`: what
- * a host endpoint's interface forwards. `pre-dnat` (ingress only): before translation. `untracked`: before connection tracking.
+ * Where on a packet's path policy is applied. `normal`: at workload endpoints, and to what host processes send and receive. `forward`: to
+ * what a host endpoint's interface forwards. `pre-dnat` (ingress only): before translation. `untracked`: before connection tracking.
  */
 export type Hook = "untracked" | "pre-dnat" | "forward" | "normal";
 
-/** `pass` skips the rest of the tier; `log` logs and goes on with the next rule. */
+/** `pass` skips the rest of the tier; `log` logs and continues with the next rule. */
 export type Action = "allow" | "deny" | "pass" | "log";
 
 export interface PolicyModel {
@@ -27,14 +27,14 @@ export interface PolicyModel {
   readonly order: number;
   /** Which endpoints the policy applies to, namespace included. */
   readonly selects: Selector;
-  /** Where its rules are asked; workload endpoints have `normal` alone. */
+  /** Where its rules apply; workload endpoints have only `normal`. */
   readonly hooks: readonly Hook[];
   readonly ingress: readonly RuleModel[] | undefined;
   readonly egress: readonly RuleModel[] | undefined;
   readonly error: string | undefined;
 }
 
-/** One written rule. Everything that is given must hold. */
+/** One written rule. All given conditions must hold. */
 export interface RuleModel {
   readonly action: Action;
   readonly ipVersion?: Family | undefined;
@@ -53,7 +53,7 @@ export interface IcmpModel {
   readonly code?: number | undefined;
 }
 
-/** One side of a packet. Everything that is given must hold. */
+/** One side of a packet. All given conditions must hold. */
 export interface Entity {
   /** The address is in each of these. */
   readonly in?: readonly AddressesModel[] | undefined;
@@ -76,5 +76,5 @@ export type PortModel =
   | { readonly type: "protocol"; readonly protocol: Protocol }
   /** Inclusive. */
   | { readonly type: "range"; readonly protocol: Protocol; readonly from: number; readonly to: number }
-  /** What the endpoints that `holders` selects call a port of theirs: each its own number. */
+  /** A named port of the endpoints that `holders` selects; each endpoint has its own number for the name. */
   | { readonly type: "named"; readonly protocol: Protocol; readonly name: string; readonly holders: Selector };

@@ -1,6 +1,6 @@
 /**
- * Resource: an object as the API holds it. Everything below `metadata` is the cluster's word, not ours: readers treat
- * each field as untrusted and convert with `model/kubernetes/` or `model/kinds/`, which return a Result.
+ * Resource: an object as the API holds it. Everything below `metadata` is untrusted input: readers convert it with `model/convert/`,
+ * `model/kubernetes/` or `model/kinds/`, which return a Result.
  */
 import type { Kind } from "./kind.ts";
 import { KINDS } from "./kind.ts";

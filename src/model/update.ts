@@ -1,13 +1,13 @@
 /**
- * Update: what a syncer may say. Its only promise is eventual convergence: values may be skipped, go back in time, or be
- * falsely deleted and return. `in-sync` means that every key existing at some instant has been delivered. A consumer decides
- * existence from `value` and may not look at order or revision.
+ * Update: what a syncer may deliver. The only promise is eventual convergence: values may be skipped, go back in time, or be falsely
+ * deleted and return. `in-sync` means that every key existing at some instant has been delivered. A consumer decides existence from
+ * `value` alone, never from order or revision.
  */
 import type { Key } from "./key.ts";
 import type { Kind } from "./kind.ts";
 import type { Resource } from "./resource.ts";
 
-/** Where and when a value was seen; calculation passes it through unread, status reports it. */
+/** Where and when a value was seen; the calculation passes it through, status reports it. */
 export interface Origin {
   readonly revision: string;
   readonly generation: number | undefined;
@@ -15,7 +15,7 @@ export interface Origin {
   readonly seenAt: number;
 }
 
-/** One key's newest known state; undefined = does not exist. */
+/** The newest known state of one key; undefined: it does not exist. */
 export type Update<K extends Kind = Kind> = K extends Kind
   ? { readonly kind: K; readonly key: Key<K>; readonly value: Resource<K> | undefined; readonly origin: Origin }
   : never;

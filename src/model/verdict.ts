@@ -1,4 +1,4 @@
-/** Verdict: what became of a packet at one end, and which written rule (or lack of one) decided. */
+/** Verdict: what happens to a packet at one end, and which written rule (or lack of one) decides. */
 import type { Action, Direction } from "./policy.ts";
 import type { Key } from "./key.ts";
 
@@ -18,7 +18,7 @@ export type Reason =
   | { readonly type: "not-isolated"; readonly direction: Direction }
   /** Traffic between a pod and the node it runs on, originated by the node. */
   | { readonly type: "own-node" }
-  /** A pod's traffic to its own address never leaves it. */
+  /** A pod's traffic to its own address, which never leaves the pod. */
   | { readonly type: "itself" }
   /** The end is not a pod of the cluster: nothing is enforced there. */
   | { readonly type: "not-a-pod" };

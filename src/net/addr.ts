@@ -21,7 +21,9 @@ export function familyOf(addr: Addr): Family {
 }
 
 export function parseAddr(text: string): Result<Addr, ParseError> {
-  const bytes = text.includes(":") ? parse6(text) : parse4(text);
+  // What is valid is canonical already.
+  if (IPV4.test(text)) return ok(text as Addr);
+  const bytes = text.includes(":") ? parse6(text) : undefined;
   if (bytes === undefined)
     return fail({
       what: "address",
@@ -31,16 +33,11 @@ export function parseAddr(text: string): Result<Addr, ParseError> {
   return ok(addrFromBytes(bytes));
 }
 
+/** Decimal numbers of 0 to 255 without leading zeros. */
+const IPV4 = /^(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/;
+
 function parse4(text: string): Uint8Array | undefined {
-  const parts = text.split(".");
-  if (parts.length !== 4) return undefined;
-  const bytes = new Uint8Array(4);
-  for (let i = 0; i < 4; i++) {
-    const part = parts[i] ?? "";
-    if (!/^(0|[1-9]\d{0,2})$/.test(part) || Number(part) > 255) return undefined;
-    bytes[i] = Number(part);
-  }
-  return bytes;
+  return IPV4.test(text) ? Uint8Array.from(text.split("."), Number) : undefined;
 }
 
 function parse6(text: string): Uint8Array | undefined {
@@ -119,7 +116,7 @@ export function addrToInteger(addr: Addr): bigint {
 /** The inverse of `addrToInteger`; out of range is a bug of the caller. */
 export function addrFromInteger(family: Family, value: bigint): Addr {
   const length = family === 4 ? 4 : 16;
-  if (value < 0n || value >> BigInt(length * 8) !== 0n) throw new BugError(`${value} is no IPv${family} address`);
+  if (value < 0n || value >> BigInt(length * 8) !== 0n) throw new BugError(`${value} is not an IPv${family} address`);
   const bytes = new Uint8Array(length);
   let rest = value;
   for (let i = length - 1; i >= 0; i--) {

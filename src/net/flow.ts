@@ -1,4 +1,4 @@
-/** FlowPacket: the fields of a packet that policy can see; input of both statements of its meaning. */
+/** FlowPacket: the fields of a packet that policy can see; input of both definitions of its meaning. */
 import type { Addr } from "./addr.ts";
 import type { Protocol } from "./protocol.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { parseLegacyPrefix, warningsOfLegacyPrefix } from "./legacy-prefix.ts";
 
-/** Text, what ParseCIDRSloppy of k8s.io/utils makes of it (empty: refused), and what GetWarningsForCIDR of Kubernetes 1.34 says. */
+/** Text, the result of ParseCIDRSloppy of k8s.io/utils (empty: refused), and the warnings of GetWarningsForCIDR of Kubernetes 1.34. */
 const CASES: readonly (readonly [string, string, ...string[]])[] = [
   ["10.0.0.0/8", "10.0.0.0/8"],
   [

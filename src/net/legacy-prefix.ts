@@ -1,5 +1,5 @@
 /**
- * Legacy prefix: CIDR text as Kubernetes' older fields take it (`ipBlock`): also with leading zeros, which are decimal, and with an
+ * Legacy prefix: CIDR text as Kubernetes' older fields (`ipBlock`) accept it: also with leading zeros, which are decimal, and with an
  * IPv4-mapped IPv6 address, which means the IPv4 range.
  *
  * Source: k8s.io/utils/net ParseCIDRSloppy; k8s.io/apimachinery/pkg/util/validation/ip.go, GetWarningsForCIDR.
@@ -13,7 +13,7 @@ export interface LegacyPrefix {
   readonly prefix: Prefix;
   /** The address as written, in canonical form; IPv4 when it is IPv4-mapped. */
   readonly addr: Addr;
-  /** Bits of an address, and of the network, in the form that was written: of 128 also for an IPv4-mapped one. */
+  /** Length of an address and of the prefix in the form as written: up to 128 also for an IPv4-mapped one. */
   readonly bits: 32 | 128;
   readonly length: number;
   /** False for text that a future Kubernetes refuses: leading zeros, an IPv4-mapped address. */
@@ -41,12 +41,12 @@ export function parseLegacyPrefix(text: string): Result<LegacyPrefix, ParseError
   return ok({ prefix: prefixOf(four, length - MAPPED_BITS), addr: four, bits, length, standard });
 }
 
-/** Also of an embedded IPv4 address; a group of hex digits may be of any length. */
+/** Also handles an embedded IPv4 address; a group of hex digits may have any length. */
 function withoutLeadingZeros(text: string): string {
   return text.replace(/[0-9a-fA-F]+/g, (group) => group.replace(/^0+(?=.)/, ""));
 }
 
-/** The IPv4 address that an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2) stands for. */
+/** The IPv4 address in an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2). */
 function mappedAddr(addr: Addr): Addr | undefined {
   const [, high, low] = MAPPED.exec(addr) ?? [];
   if (high === undefined || low === undefined) return undefined;
@@ -55,7 +55,7 @@ function mappedAddr(addr: Addr): Addr | undefined {
   return dotted.ok ? dotted.value : undefined;
 }
 
-/** What Kubernetes says about text that it takes, each beginning with the field; none for text as it should be. */
+/** Kubernetes' warnings about text that it accepts, each beginning with the field; none for canonical text. */
 export function warningsOfLegacyPrefix(field: string, text: string): string[] {
   const parsed = parseLegacyPrefix(text);
   if (!parsed.ok) return [];

@@ -1,4 +1,4 @@
-/** Ordinal: the addresses of a small prefix by their number in it, without arithmetic on 128 bits: blocks name their addresses so. */
+/** Ordinal: the addresses of a small prefix by their index in it, as blocks name them, without 128-bit arithmetic. */
 import { invariant } from "../lib/bug.ts";
 import { type Addr, addrBytes, addrFromBytes, addrToInteger } from "./addr.ts";
 import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "./prefix.ts";
@@ -6,7 +6,7 @@ import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "./prefix.ts
 /** Host bits that one group of an IPv6 address holds. */
 const GROUP_BITS = 16;
 
-/** The address with that number, counted from 0; the prefix has at most 65,536 addresses, and the number lies in it. */
+/** Returns the address at an ordinal, counted from 0; the prefix has at most 65,536 addresses, and the ordinal must be in it. */
 export function addressesOf(prefix: Prefix): (ordinal: number) => Addr {
   const family = prefixFamily(prefix);
   const first = prefixAddr(prefix);
@@ -18,7 +18,7 @@ export function addressesOf(prefix: Prefix): (ordinal: number) => Addr {
     return (ordinal) => `${head}${(low + ordinal) >> 8}.${(low + ordinal) & 255}` as Addr;
   }
   const low = ((bytes[14] ?? 0) << 8) | (bytes[15] ?? 0);
-  // Where `::` stands depends on whether the last group is 0, and on nothing else in it.
+  // The position of `::` depends only on whether the last group is 0.
   bytes[14] = 0;
   bytes[15] = 0;
   const zero = addrFromBytes(bytes);
@@ -27,7 +27,7 @@ export function addressesOf(prefix: Prefix): (ordinal: number) => Addr {
   return (ordinal) => (low + ordinal === 0 ? zero : `${head}${(low + ordinal).toString(16)}`) as Addr;
 }
 
-/** The number of an address in a prefix that contains it: the inverse. */
+/** The inverse: the ordinal of an address in a prefix that contains it. */
 export function ordinalIn(prefix: Prefix, addr: Addr): number {
   return Number(addrToInteger(addr) - addrToInteger(prefixAddr(prefix)));
 }

@@ -1,7 +1,7 @@
 /**
  * Prefix: an address range written as CIDR, canonical text with host bits cleared (`10.0.0.0/24`, `fd00::/64`).
  *
- * Also inclusive ranges of addresses, the form in which lists with exceptions are computed.
+ * Also inclusive ranges of addresses, the form for computing lists with exceptions.
  */
 import type { Brand } from "../lib/brand.ts";
 import { fail, ok, type ParseError, type Result } from "../lib/result.ts";
@@ -9,7 +9,7 @@ import { type Addr, addrFromInteger, addrToInteger, bitsOf, type Family, familyO
 
 export type Prefix = Brand<string, "Prefix">;
 
-/** Reads CIDR text; host bits are cleared (calico-parity trap 34). A bare address is refused: use `prefixOfAddr`. */
+/** Reads CIDR text; host bits are cleared. A bare address is refused: use `prefixOfAddr`. */
 export function parsePrefix(text: string): Result<Prefix, ParseError> {
   const slash = text.indexOf("/");
   if (slash < 0)
@@ -94,7 +94,7 @@ export function rangesToPrefixes(ranges: readonly AddrRange[]): Prefix[] {
   for (const { family, first, last } of mergeRanges(ranges)) {
     const bits = bitsOf(family);
     for (let next = first; next <= last;) {
-      // The largest that begins here and does not go beyond the end.
+      // The largest prefix that starts here and does not extend beyond the end.
       let size = 0;
       while (
         size < bits &&
@@ -123,9 +123,4 @@ export function subtractRanges(from: readonly AddrRange[], without: readonly Add
     if (next <= range.last) left.push({ family: range.family, first: next, last: range.last });
   }
   return left;
-}
-
-/** `first-last` in canonical text: the key under which a range is a set member. */
-export function formatRange(range: AddrRange): string {
-  return `${addrFromInteger(range.family, range.first)}-${addrFromInteger(range.family, range.last)}`;
 }

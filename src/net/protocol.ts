@@ -29,7 +29,7 @@ export function formatProtocol(protocol: Protocol): string {
   return String(protocol);
 }
 
-/** Whether packets of the protocol carry source and destination ports at the same place. */
+/** Whether packets of the protocol begin with source and destination ports. */
 export function hasPorts(protocol: Protocol): boolean {
   return protocol === TCP || protocol === UDP || protocol === SCTP;
 }

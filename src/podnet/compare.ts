@@ -7,8 +7,8 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { GATEWAY_6, HOST_MAC } from "./names.ts";
-import type { PodRequest } from "./podnet.ts";
 import { podRoutes } from "./pod-side.ts";
+import type { PodRequest } from "./request.ts";
 
 export interface Comparison {
   /** One sentence for each. */

@@ -2,9 +2,9 @@
 import { sha1Hex } from "../lib/sha1.ts";
 import { unwrap } from "../lib/result.ts";
 import { parseAddr } from "../net/addr.ts";
+import { WORKLOAD_PREFIX } from "../program/path.ts";
 
 /** Upstream: libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go. */
-const PREFIX = "cali";
 const HASH_DIGITS = 11;
 
 /**
@@ -14,7 +14,7 @@ const HASH_DIGITS = 11;
 export function hostInterfaceName(namespace: string, pod: string, attempt = 0): string {
   // No name of a pod has a `#`.
   const salt = attempt === 0 ? "" : `#${attempt}`;
-  return `${PREFIX}${sha1Hex(`${namespace}.${pod}${salt}`).slice(0, HASH_DIGITS)}`;
+  return `${WORKLOAD_PREFIX}${sha1Hex(`${namespace}.${pod}${salt}`).slice(0, HASH_DIGITS)}`;
 }
 
 /** MAC of every host end. */
@@ -23,5 +23,3 @@ export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
 export const GATEWAY_4 = unwrap(parseAddr("169.254.1.1"));
 /** The pod's IPv6 gateway: the link-local address that the host end has by its MAC. */
 export const GATEWAY_6 = unwrap(parseAddr("fe80::ecee:eeff:feee:eeee"));
-/** Upstream's RTPROT for its routes. */
-export const ROUTE_PROTOCOL = 80;

@@ -1,9 +1,10 @@
 /** pod-side: routes and neighbours inside a pod, as `add` makes them and `check` expects them. Pure. */
+import { ROUTE_PROTOCOL } from "../dataplane/routes/rows.ts";
 import { type KernelRoute, MAIN_TABLE, SCOPE_LINK, SCOPE_UNIVERSE } from "../kernel/route/client.ts";
 import { unwrap } from "../lib/result.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { parsePrefix, type Prefix, prefixOfAddr } from "../net/prefix.ts";
-import { GATEWAY_4, GATEWAY_6, HOST_MAC, ROUTE_PROTOCOL } from "./names.ts";
+import { GATEWAY_4, GATEWAY_6, HOST_MAC } from "./names.ts";
 
 const DEFAULT: { readonly [F in Family]: Prefix } = {
   4: unwrap(parsePrefix("0.0.0.0/0")),

@@ -12,25 +12,14 @@ import { EEXIST, ENODEV, KernelError } from "../kernel/errno.ts";
 import { openNamespace, withNamespaceFd } from "../kernel/netns.ts";
 import { type Link, RouteClient } from "../kernel/route/client.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
-import { type Addr, bitsOf, familyOf } from "../net/addr.ts";
+import { bitsOf, familyOf } from "../net/addr.ts";
 import { comparePodNetwork } from "./compare.ts";
 import { LOOPBACK_INDEX } from "./loopback.ts";
 import { ensureGateway } from "./gateway.ts";
 import { isUplink, uplinkMtuBytes } from "./mtu.ts";
 import { GATEWAY_6, HOST_MAC } from "./names.ts";
 import { podNeighbors, podRoutes } from "./pod-side.ts";
-
-export interface PodRequest {
-  readonly hostInterface: string;
-  readonly podInterface: string;
-  /** Path of the pod's network namespace. */
-  readonly netns: string;
-  /** At most one of each family. */
-  readonly addresses: readonly Addr[];
-  readonly mtuBytes: number;
-  /** Of the pod's end; undefined: the kernel's choice. */
-  readonly mac?: string | undefined;
-}
+import type { PodRequest } from "./request.ts";
 
 export interface PodResult {
   /** Of the pod's end. */

@@ -1,7 +1,7 @@
 /**
  * Evaluate: what a program does with a packet at one stage of one endpoint, and which rule decided.
  *
- * The second statement of the meaning of policy (the first is over resources); every backend compiles a program to do exactly this.
+ * The second definition of the meaning of policy (the first is over resources); every backend compiles a program to do exactly this.
  */
 import { assertNever, invariant } from "../lib/bug.ts";
 import type { Key } from "../model/key.ts";
@@ -60,7 +60,7 @@ type Outcome =
   | { readonly type: "passed" }
   | { readonly type: "nothing"; readonly asked: readonly Key[] };
 
-/** The policies of one tier, or the profiles; what passes and logs is added to the trace. */
+/** Runs the policies of one tier, or the profiles; rules that pass or log are added to the trace. */
 function runPolicies(
   program: Program,
   ids: readonly PolicyId[],

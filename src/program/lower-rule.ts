@@ -1,8 +1,8 @@
 /**
- * Lower a rule: a policy of the model to a policy of the program, and the definitions of the sets that its rules name.
+ * Lower a rule: lowers a policy of the model to a policy of the program and the definitions of the sets that its rules name.
  *
- * One written rule becomes one program rule: every field is a clause, every list an OR inside one. What the sets hold is for the
- * calculation to find out; what they are called follows from their definition, so that equal definitions are one set.
+ * One written rule becomes one program rule: every field is a clause, every list an OR inside one. The calculation computes the members
+ * of the sets; the name of a set is derived from its definition, so that equal definitions are one set.
  */
 import { formatKey } from "../model/key.ts";
 import type {
@@ -25,7 +25,7 @@ import type { Atom, Clause, Policy, PolicyId, Rule, SetId, Side } from "./policy
 export type SetDefinition =
   | { readonly type: "address"; readonly selector: Selector }
   | { readonly type: "address-port"; readonly selector: Selector; readonly protocol: Protocol; readonly port: string }
-  /** Sorted as text, each once. */
+  /** Sorted as text, without duplicates. */
   | { readonly type: "nets"; readonly nets: readonly Prefix[] };
 
 export interface LoweredPolicy {
@@ -124,7 +124,7 @@ function lowerPort(port: PortModel, side: Side, define: Define): Atom {
   }
 }
 
-/** `s-`, `n-` or `r-` and 128 bits of the SHA-256 of the canonical definition: nobody can craft two selectors that share a set. */
+/** `s-`, `n-` or `r-` and 128 bits of the SHA-256 of the canonical definition: two selectors that share a set cannot be crafted. */
 function setIdOf(definition: SetDefinition): SetId {
   switch (definition.type) {
     case "address":

@@ -35,7 +35,7 @@ export interface Fate {
   readonly action: "accept" | "drop";
   /** Name of the step that dropped it, or accepted it before a stage did; undefined: a stage did, or nothing. */
   readonly step: string | undefined;
-  /** What the stages on the way said, in order. */
+  /** The verdicts of the stages on the way, in order. */
   readonly verdicts: readonly StageVerdict[];
 }
 

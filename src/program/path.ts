@@ -1,9 +1,9 @@
 /**
- * Path: what happens to a packet on its way through the node, hook by hook and step by step, as data. Policy is asked at its stages;
- * everything around them is here: interfaces that nobody knows, forged sources, loopback destinations, neighbour discovery, flows that
- * were accepted before, failsafe ports.
+ * Path: what happens to a packet on its way through the node, hook by hook and step by step, as data. Stages run policy; everything
+ * around them is here: unknown interfaces, forged sources, loopback destinations, neighbour discovery, established flows, failsafe
+ * ports.
  *
- * Every backend compiles PATH; `evaluatePacket` (path-evaluate.ts) is what it means.
+ * Every backend compiles PATH; `evaluatePacket` (path-evaluate.ts) defines its meaning.
  */
 import { invariant } from "../lib/bug.ts";
 import type { Direction, Hook } from "../model/policy.ts";
@@ -23,13 +23,13 @@ export const PATH_HOOKS: readonly PathHook[] = [
   "output",
 ];
 
-/** What connection tracking says. `related`: an error about an established flow, or a flow that one has announced. */
+/** The state in connection tracking. `related`: an error about an established flow, or a flow that an established one announced. */
 export type Connection = "new" | "established" | "related" | "invalid" | "untracked";
 
 export type Condition =
-  /** The packet arrives from (or leaves to) an interface with the name of a workload's, whether there is such an endpoint or not. */
+  /** The packet arrives from (or leaves to) an interface with a workload's name, whether or not there is such an endpoint. */
   | { readonly is: "from-workload" | "to-workload" }
-  /** It arrives from such an interface, and the source is no address of a workload endpoint of that interface. */
+  /** It arrives from such an interface, and its source is not an address of a workload endpoint of that interface. */
   | { readonly is: "foreign-source" }
   /** The destination is a loopback address. */
   | { readonly is: "loopback-destination" }
@@ -38,17 +38,17 @@ export type Condition =
   | { readonly is: "source-in"; readonly prefix: Prefix }
   /** ICMPv6 of a type in `from`..`to`. */
   | { readonly is: "icmp6"; readonly from: number; readonly to: number }
-  /** The destination port is a failsafe one of that direction or, for a reply, the source port is one. */
+  /** The destination port (for a reply, the source port) is a failsafe port of that direction. */
   | { readonly is: "failsafe"; readonly direction: Direction; readonly reply: boolean }
   /** An untracked stage has allowed it. */
   | { readonly is: "allowed-untracked" };
 
 export type Step =
-  /** All conditions hold: the hook ends here. `name` is what a dropped packet is counted under. */
+  /** All conditions hold: the hook ends here. `name` is the counter of dropped packets. */
   | { readonly do: "accept" | "drop"; readonly when: readonly Condition[]; readonly name: string }
   /**
    * Runs the stage of the endpoint whose interface the packet comes from or goes to, if there is one. Denied: dropped. Allowed: the hook
-   * ends (`accept`), or the next step comes (`continue`).
+   * ends (`accept`), or the next step follows (`continue`).
    */
   | {
       readonly do: "stage";
@@ -57,7 +57,7 @@ export type Step =
       readonly direction: Direction;
       readonly allowed: "accept" | "continue";
     }
-  /** All conditions hold: these steps, and then the hook ends with `accept`. */
+  /** All conditions hold: these steps follow, and then the hook ends with `accept`. */
   | {
       readonly do: "group";
       readonly when: readonly Condition[];
@@ -67,7 +67,7 @@ export type Step =
 
 export type StageStep = Extract<Step, { readonly do: "stage" }>;
 
-/** The host end of every workload's interface begins with it. Upstream: FELIX_INTERFACEPREFIX. */
+/** Prefix of the name of every workload's host-side interface. Upstream: FELIX_INTERFACEPREFIX. */
 export const WORKLOAD_PREFIX = "cali";
 
 export function isWorkloadInterface(name: string): boolean {
@@ -90,12 +90,12 @@ function stage(of: StageStep["of"], hook: Hook, direction: Direction, allowed: S
   return { do: "stage", of, hook, direction, allowed };
 }
 
-/** Before any established flow is accepted: IPv6 has no reverse path filter, and a pod must not speak in a neighbour's flow. */
+/** Before any established flow is accepted: IPv6 has no reverse path filter, and a pod must not inject into another pod's flow. */
 const FOREIGN = drop("unknown interface or spoofed source", { is: "foreign-source" });
 const ESTABLISHED = accept("established", { is: "connection", in: ["established", "related"] });
 const UNTRACKED = accept("allowed untracked", { is: "allowed-untracked" });
 
-/** RFC 4861 and RFC 3810: what a host must be able to say to its router from a link-local or unspecified source. */
+/** RFC 4861 and RFC 3810: what a host must be able to send to its router from a link-local or unspecified source. */
 function discovery(prefix: string): Step {
   const types = (from: number, to: number): Step => accept("neighbor discovery", { is: "icmp6", from, to });
   const steps = [types(130, 133), types(135, 136), types(143, 143), drop("link-local source")];
@@ -127,7 +127,7 @@ export const PATH: { readonly [H in PathHook]: readonly Step[] } = {
     failsafe("ingress", false),
     stage("host", "normal", "ingress"),
   ],
-  // The source's egress stage does not accept: on one node the destination's verdict is needed too.
+  // The source's egress stage does not accept: when both are on one node, the destination's verdict is needed too.
   forward: [
     FOREIGN,
     ESTABLISHED,
@@ -148,7 +148,7 @@ export const PATH: { readonly [H in PathHook]: readonly Step[] } = {
     stage("host", "forward", "egress"),
   ],
   "raw-output": [failsafe("egress", false), failsafe("ingress", true), stage("host", "untracked", "egress")],
-  // What the node sends to its own pods always passes: probes of the kubelet.
+  // What the node sends to its own pods always passes, as the kubelet's probes must.
   output: [
     ESTABLISHED,
     UNTRACKED,
@@ -158,7 +158,7 @@ export const PATH: { readonly [H in PathHook]: readonly Step[] } = {
   ],
 };
 
-/** What comes after a stage that allowed the packet. */
+/** What follows a stage that allowed the packet. */
 export function allowedAt(of: StageStep["of"], hook: Hook, direction: Direction): StageStep["allowed"] {
   const find = (steps: readonly Step[]): StageStep | undefined => {
     for (const step of steps) {
@@ -173,7 +173,7 @@ export function allowedAt(of: StageStep["of"], hook: Hook, direction: Direction)
   return step.allowed;
 }
 
-/** The steps of a hook that can decide anything, given which stages some endpoint has; none: the hook is not needed. */
+/** The steps of a hook that can have an effect, given which stages any endpoint has; none: the hook is not needed. */
 export function stepsInUse(hook: PathHook, has: (step: StageStep) => boolean): readonly Step[] {
   const steps = PATH[hook].filter((step) => isInUse(step, has));
   const hasHost = steps.some((step) => step.do === "stage" && step.of === "host");
@@ -181,7 +181,7 @@ export function stepsInUse(hook: PathHook, has: (step: StageStep) => boolean): r
   return used.some((step) => step.do !== "accept") ? used : [];
 }
 
-/** Dispatch to workloads is always there: pods come and go. */
+/** Dispatch to workloads is always present, because pods come and go. */
 function isInUse(step: Step, has: (step: StageStep) => boolean): boolean {
   if (step.do === "accept" && step.when.some(({ is }) => is === "allowed-untracked"))
     return (["ingress", "egress"] as const).some((direction) =>
@@ -194,5 +194,5 @@ function isForHost(step: Step): boolean {
   return step.do === "accept" && step.when.some(({ is }) => is === "failsafe");
 }
 
-/** Addresses that no packet of the wire may have as its destination. The kernel itself drops `::1` (RFC 4291 §2.5.3). */
+/** Addresses that no packet from the wire may have as its destination. The kernel itself drops `::1` (RFC 4291 §2.5.3). */
 export const LOOPBACK: { readonly [F in Family]: Prefix } = { 4: "127.0.0.0/8" as Prefix, 6: "::1/128" as Prefix };

@@ -68,11 +68,11 @@ export interface TierBinding {
   readonly tier: string;
   /** In order; a policy is listed only for the directions it has. */
   readonly policies: readonly PolicyId[];
-  /** What happens to a packet that none of the policies decided; `pass` goes on with the next tier. */
+  /** What happens to a packet that none of the policies decided; `pass` continues with the next tier. */
   readonly otherwise: "deny" | "pass";
 }
 
-/** What one direction of one hook of one endpoint runs, in order: the tiers, then the profiles, then the end. */
+/** What one direction of one hook of one endpoint runs, in order: the tiers, then the profiles, then the end action. */
 export interface Stage {
   readonly tiers: readonly TierBinding[];
   /** In order; the first rule that matches decides. */
@@ -82,9 +82,9 @@ export interface Stage {
 
 /** What a set holds. */
 export type SetMembers =
-  /** Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of them or in one of them. */
+  /** Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of the hosts or in one of the nets. */
   | { readonly type: "address"; readonly hosts: ReadonlySet<Addr>; readonly nets: ReadonlySet<Prefix> }
-  /** Nets that a policy names itself. They may overlap. A set of this type never changes. */
+  /** Nets that a policy lists. They may overlap. A set of this type never changes. */
   | { readonly type: "nets"; readonly nets: ReadonlySet<Prefix> }
   /** Members are `ADDR,PROTOCOL,PORT` as made by `formatAddrPort`. */
   | { readonly type: "address-port"; readonly members: ReadonlySet<AddrPort> };

@@ -1,6 +1,6 @@
 /**
- * Program: everything this node's kernel should be doing, as plain data in a few keyed tables. The waist of the product:
- * all that decides is left of it and pure, all that acts is right of it and makes no decision.
+ * Program: everything this node's kernel should be doing, as plain data in a few keyed tables. The waist of the product: everything
+ * left of it decides and is pure, everything right of it acts and makes no decision.
  *
  * Invariants: every id named is present; a set exists exactly while a rule names it; v4 and v6 live in the same tables.
  */
@@ -13,19 +13,19 @@ import type { Protocol } from "../net/protocol.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "./policy.ts";
 import type { Route, RouteId } from "./route.ts";
 
-/** The interface of the endpoint: of a workload its host-side name, `cali…`; of the host its device, or `*` for every other one. */
+/** The interface of the endpoint: the host-side interface of a workload, `cali…`; the device of a host endpoint, or `*` for all other devices. */
 export type EndpointId = Brand<string, "EndpointId">;
 
-/** The host endpoint that stands for every interface that is neither a workload's nor another host endpoint's. */
+/** The host endpoint for every interface that is neither a workload's nor another host endpoint's. */
 export const EVERY_INTERFACE = "*" as EndpointId;
 
 /** Where traffic enters and leaves, and what each hook and direction runs. */
 export interface Endpoint {
   readonly kind: "workload" | "host";
   readonly source: Key;
-  /** Of a workload: the only source addresses accepted from it, and the only destinations delivered to it. Of the host: its own. */
+  /** Of a workload: the only source addresses accepted from it, and the only destinations delivered to it. Of a host endpoint: its addresses. */
   readonly addresses: readonly Addr[];
-  /** A workload has both directions of `normal` and nothing else. What a host endpoint has no stage for passes. */
+  /** A workload has exactly the two directions of `normal`. Traffic passes where a host endpoint has no stage. */
   readonly stages: Stages;
 }
 
@@ -46,18 +46,18 @@ export function stagesOf(
 export const HOOKS: readonly Hook[] = ["untracked", "pre-dnat", "forward", "normal"];
 export const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
-/** The policies and profiles that the stage names, each once for each time that it is named. */
+/** The policies and profiles that the stage names, with repetitions. */
 export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
   return [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
 }
 
 /** What holds for the whole node. */
 export interface Settings {
-  /** Traffic of the host that its own policy never denies, so that nobody locks himself out. */
+  /** Traffic of the host that policy never denies, so that operators cannot lock themselves out. */
   readonly failsafes: { readonly [D in Direction]: readonly FailsafePort[] };
 }
 
-/** A port of the host (`ingress`), or a port that the host calls (`egress`), at any address or at those of `net`. */
+/** A port of the host (`ingress`), or a port that the host connects to (`egress`), at any address or at those of `net`. */
 export interface FailsafePort {
   readonly protocol: Protocol;
   readonly port: number;
@@ -72,16 +72,16 @@ export interface Program {
   readonly routes: ReadonlyMap<RouteId, Route>;
 }
 
-/** What became of each key that changed; undefined means gone. */
+/** The new value of each key that changed; undefined: removed. */
 export type Delta<K, V> = ReadonlyMap<K, V | undefined>;
 
-/** Changed rows by table. For a changed set the whole new value is given together with the members that came and went. */
+/** Changed rows by table. For a changed set, the whole new value and the members that were added and removed. */
 export interface ProgramDelta {
   readonly sets: Delta<SetId, SetMembers>;
   readonly policies: Delta<PolicyId, Policy>;
   readonly endpoints: Delta<EndpointId, Endpoint>;
   readonly routes: Delta<RouteId, Route>;
-  /** For sets of `sets` that existed before and keep their type: the change, so that work stays proportional to it. */
+  /** The change of each set in `sets` that existed before and keeps its type, so that work stays proportional to the change. */
   readonly members: ReadonlyMap<SetId, MemberChange>;
 }
 

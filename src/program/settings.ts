@@ -1,4 +1,4 @@
-/** Settings: what holds for a node of which nobody has said otherwise. Upstream: FelixConfiguration's defaults. */
+/** Settings: the defaults for a node. Upstream: FelixConfiguration's defaults. */
 import { type Protocol, TCP, UDP } from "../net/protocol.ts";
 import type { FailsafePort, Settings } from "./program.ts";
 

@@ -1,7 +1,7 @@
 /**
  * Cluster: what policy sees of raw resources, read naively: pods with their labels and addresses, namespaces, policies.
  *
- * Part of the definition of meaning (docs/semantics.md), so it shares no conversion with the calculation that it judges.
+ * Part of the definition of meaning (docs/semantics.md), so it shares no conversion with the calculation, which is tested against it.
  */
 import { formatKey, type Key } from "../model/key.ts";
 import { validateNetworkPolicy } from "../model/kubernetes/network-policy-validation.ts";
@@ -48,13 +48,13 @@ export interface ClusterHostEndpoint {
 export interface ClusterTier {
   readonly name: string;
   readonly order: number;
-  /** What happens to what none of its policies decided. */
+  /** What happens to packets that none of its policies decided. */
   readonly otherwise: "deny" | "pass";
 }
 
 export interface ClusterPolicy {
   readonly key: Key;
-  /** undefined: of the whole cluster. */
+  /** undefined: cluster-wide. */
   readonly namespace: string | undefined;
   readonly tier: string;
   readonly order: number;
@@ -64,12 +64,12 @@ export interface ClusterPolicy {
   readonly state: "valid" | "closed" | "closed-to-all";
   readonly errors: readonly FieldError[];
   readonly selector: LabelSelector;
-  /** undefined: has no say in the direction. */
+  /** undefined: the policy does not apply to the direction. */
   readonly ingress: readonly WrittenRule[] | undefined;
   readonly egress: readonly WrittenRule[] | undefined;
 }
 
-/** A rule as written: everything that is given must hold. */
+/** A rule as written: all given conditions must hold. */
 export interface WrittenRule {
   readonly action: Action;
   readonly ipVersion?: Family;
@@ -96,14 +96,14 @@ export interface WrittenSide {
 export interface Cluster {
   readonly pods: readonly ClusterPod[];
   readonly hostEndpoints: readonly ClusterHostEndpoint[];
-  /** In the order in which they are asked. */
+  /** In order of evaluation. */
   readonly tiers: readonly ClusterTier[];
-  /** POL-8: in the order in which they are asked within their tier. */
+  /** POL-8: in order of evaluation within their tier. */
   readonly policies: readonly ClusterPolicy[];
   readonly nodes: readonly { readonly name: string; readonly addresses: readonly Addr[] }[];
 }
 
-/** Kubernetes' policies are in it. */
+/** The tier of Kubernetes' policies. */
 const DEFAULT_TIER: ClusterTier = { name: "default", order: 1_000_000, otherwise: "deny" };
 
 export function clusterOf(resources: ClusterResources): Cluster {
@@ -123,7 +123,7 @@ export function clusterOf(resources: ClusterResources): Cluster {
   };
 }
 
-/** POL-3: an address stands for every pod that has it. */
+/** POL-3: an address means every pod that has it. */
 export function podsAt(cluster: Cluster, addr: Addr): readonly ClusterPod[] {
   return cluster.pods.filter((pod) => pod.addresses.includes(addr));
 }
@@ -167,10 +167,10 @@ function addressesOf(pod: Resource<"Pod">, held: ReadonlySet<string>): Addr[] {
   return claimed.filter((addr) => held.has(`${pod.metadata.namespace ?? "default"}/${pod.metadata.name} ${addr}`));
 }
 
-/** No block is larger. */
+/** The size of the largest block. */
 const MOST_ADDRESSES = 4096n;
 
-/** POL-1. Entry i of `allocations` is the block's address i: an index into `attributes`, where the holder is. A block that is not well-formed records nothing. */
+/** POL-1. Entry i of `allocations` is the block's address i: an index into `attributes`, where the holder is. A malformed block records nothing. */
 function heldAddresses(blocks: readonly Resource<"IPAMBlock">[]): Set<string> {
   const held = new Set<string>();
   for (const { spec } of blocks) {
@@ -187,7 +187,7 @@ function heldAddresses(blocks: readonly Resource<"IPAMBlock">[]): Set<string> {
   return held;
 }
 
-/** All of them, or none if one cannot be read. */
+/** All of them, or none if one is malformed. */
 function parseAll(texts: readonly string[]): Addr[] {
   const parsed = texts.filter((text) => text !== "").map((text) => parseAddr(text.trim()));
   return parsed.every((addr) => addr.ok) ? parsed.map((addr) => addr.value) : [];
@@ -259,7 +259,7 @@ function allow(source: WrittenSide, destination: WrittenSide): WrittenRule {
   return { action: "allow", source, destination };
 }
 
-/** POL-11: an empty list is no restriction. */
+/** POL-11: an empty list does not restrict. */
 function readSide(
   peers: readonly NetworkPolicyPeer[] | null | undefined,
   ports?: readonly NetworkPolicyPort[] | null,

@@ -25,7 +25,7 @@ import {
 import type { LabelSelector } from "kubernetes-types/meta/v1";
 import type { IPBlock, NetworkPolicyPeer, NetworkPolicyPort } from "kubernetes-types/networking/v1";
 
-/** One end of a packet's way: the endpoint that it leaves (egress) or comes to (ingress). */
+/** One end of a packet's path: the endpoint that it leaves (egress) or reaches (ingress). */
 export interface End {
   /** A pod that has an address in the cluster, or a host endpoint. */
   readonly endpoint: Key;
@@ -93,7 +93,7 @@ function tiersOf(question: Question): { readonly tier: ClusterTier; readonly pol
   });
 }
 
-/** POL-8, POL-27, POL-28: what the first rule that matches and decides says; undefined when there is none. */
+/** POL-8, POL-27, POL-28: the verdict of the first rule that matches and decides; undefined when there is none. */
 function askTier(
   question: Question,
   policies: readonly ClusterPolicy[],
@@ -189,7 +189,7 @@ function isPeerPod(policy: ClusterPolicy, peer: NetworkPolicyPeer, pod: ClusterP
   return isThere && matchesLabels(peer.podSelector ?? {}, pod.labels, "");
 }
 
-/** POL-14: an exception takes away from its own block only. */
+/** POL-14: an exception applies to its own block only. */
 function isInBlock(block: IPBlock, addr: Addr): boolean {
   return isInCidr(block.cidr, addr) && !(block.except ?? []).some((cidr) => isInCidr(cidr, addr));
 }

@@ -1,4 +1,4 @@
-/** Journey: both ends of a packet's way (POL-9): the source's egress and the destination's ingress; it arrives if both allow it. */
+/** Journey: both ends of a packet's path (POL-9): the source's egress and the destination's ingress; it arrives if both allow it. */
 import type { Key } from "../model/key.ts";
 import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
@@ -12,15 +12,15 @@ export interface Journey {
   readonly ingress: Verdict;
 }
 
-/** Which pods are meant, where an address alone would not say. */
+/** The pods at both ends, where an address alone is ambiguous. */
 export interface Ends {
   readonly source?: Key<"Pod"> | undefined;
   readonly destination?: Key<"Pod"> | undefined;
 }
 
 /**
- * Ends that are not given are found by address; where several pods share one (an old owner and a new one), the first that denies speaks
- * for all.
+ * Ends that are not given are found by address; where several pods share one (an old owner and a new one), the first that denies
+ * decides.
  */
 export function journey(cluster: Cluster, packet: FlowPacket, ends: Ends = {}): Journey {
   const sources = podsMeant(cluster, packet.source, ends.source);

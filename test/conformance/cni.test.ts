@@ -606,7 +606,7 @@ describe("what a Pod asks for", () => {
     await cni("DEL", "pooled", path, "pooled");
     const before = await recorded();
     const failed = await cni("ADD", "astray", await netns("astray"), "astray");
-    expect(failed.answer.details).toContain('IPPool "none", which was asked for, does not exist');
+    expect(failed.answer.details).toContain('IPPool "none", which was requested, does not exist');
     expect(await recorded()).toBe(before);
     await lab.must("delete", "ippool", "special");
   });

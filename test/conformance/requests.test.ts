@@ -121,13 +121,13 @@ describe("pools", () => {
     const before = await runtime.recorded();
     expect((await once("p", ipam({ ipv4_pools: ["none"] }))).answer).toMatchObject({
       code: 101,
-      details: expect.stringContaining('IPPool "none", which was asked for, does not exist'),
+      details: expect.stringContaining('IPPool "none", which was requested, does not exist'),
     });
     expect((await once("p", ipam({ ipv4_pools: ["off4"] }))).answer.details).toContain(
-      'IPPool "off4", which was asked for, is disabled',
+      'IPPool "off4", which was requested, is disabled',
     );
     expect((await once("p", ipam({ ipv4_pools: ["a6"] }))).answer.details).toContain(
-      'IPPool "a6", which was asked for, is IPv6, must be IPv4',
+      'IPPool "a6", which was requested, is IPv6, must be IPv4',
     );
     expect((await once("p", ipam({ ipv4_pools: ["fd00:81::/112"] }))).answer).toMatchObject({
       code: 7,

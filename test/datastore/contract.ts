@@ -12,7 +12,7 @@ import { type Store, StoreError, type WatchEvent } from "../../src/datastore/sto
 export interface OpenStore {
   readonly store: Store;
   readonly close: () => Promise<void>;
-  /** Makes the store forget its history. */
+  /** Makes the store discard its history. */
   readonly compact: () => Promise<void>;
 }
 
@@ -177,7 +177,7 @@ function reads(store: () => Store): void {
     expect((await store().list("ServiceAccount", { labels: { suite: label } })).items.length).toBe(30);
   });
 
-  test("pages: together they are the list, and the first one says that it is; of nothing there is one, to watch from", async () => {
+  test("pages: together they are the list, only the first is marked as first, and an empty list has one page to watch from", async () => {
     const label = fresh("pages");
     for (let i = 0; i < 5; i++)
       await store().create("ServiceAccount", account(fresh("pages"), "contract-a", { suite: label }));
@@ -204,7 +204,7 @@ function reads(store: () => Store): void {
 }
 
 function writes(store: () => Store): void {
-  test("create: refuses what exists, leaves it as it is", async () => {
+  test("create: refuses an object that exists and leaves it unchanged", async () => {
     const name = fresh("create");
     const created = await store().create("IPPool", pool(name));
     expect(await reasonOf(store().create("IPPool", pool(name, "10.1.0.0/16")))).toBe("exists");
@@ -311,7 +311,7 @@ function deletes(store: () => Store): void {
 }
 
 function watches(store: () => Store): void {
-  test("watch: everything after the list, in order, then on from the last revision", async () => {
+  test("watch: everything after the list, in order, and resumes from the last revision", async () => {
     const prefix = fresh("watch");
     const [a, b] = [`${prefix}-a`, `${prefix}-b`];
     await store().create("IPPool", pool(`${prefix}-before`));
@@ -357,7 +357,7 @@ function watches(store: () => Store): void {
     expect([...steps.values()]).toEqual(Array.from({ length: 10 }, () => "19"));
   });
 
-  test("watch: the first batch is empty and comes at once, though nothing changes", async () => {
+  test("watch: the first batch is empty and comes at once, without any change", async () => {
     const { revision } = await store().list("IPPool");
     const abort = new AbortController();
     const iterator = store().watch("IPPool", revision, { signal: abort.signal })[Symbol.asyncIterator]();
@@ -366,7 +366,7 @@ function watches(store: () => Store): void {
     await iterator.return?.();
   });
 
-  test("watch: aborting ends it without an error, also while it waits", async () => {
+  test("watch: aborting ends it without an error, even while it waits", async () => {
     const { revision } = await store().list("IPPool");
     const abort = new AbortController();
     const iterator = store().watch("IPPool", revision, { signal: abort.signal })[Symbol.asyncIterator]();

@@ -1,7 +1,7 @@
-/** The etcd store held to the store contract against Debian's etcd, and what happens when etcd dies under it. */
+/** The etcd store against Debian's etcd: the store contract, and deaths of etcd. */
 import { expect, test } from "bun:test";
 import { storeContract } from "./contract.ts";
-import { answering, doors, serveEtcd } from "./servers.ts";
+import { answering, dependencies, serveEtcd } from "./servers.ts";
 import { openEtcdStore } from "../../src/datastore/etcd/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
 import type { Resource } from "../../src/model/resource.ts";
@@ -16,7 +16,7 @@ storeContract("etcd", async () => {
   return { store, compact: () => store.compact(), close: async () => (await store.close(), await etcd.close()) };
 });
 
-test("a list of several pages is of one moment", async () => {
+test("a list of several pages is of one revision", async () => {
   const { etcd, store } = await serveEtcd();
   for (let from = 0; from < 2100; from += 100)
     await Promise.all(Array.from({ length: 100 }, (_, i) => store.create("IPPool", pool(`p${from + i}`))));
@@ -27,19 +27,20 @@ test("a list of several pages is of one moment", async () => {
   await etcd.close();
 }, 60_000);
 
-test("etcd killed and started again under a syncer: no event is lost, none is told twice", async () => {
+test("etcd killed and restarted under a syncer: no event is lost or delivered twice", async () => {
   const { etcd, store } = await serveEtcd();
-  const told: string[] = [];
+  const delivered: string[] = [];
   const statuses: string[] = [];
   const sink = (event: SyncEvent): void => {
     if (event.type === "status") statuses.push(event.status);
-    else for (const update of event.updates) told.push(`${update.value === undefined ? "-" : "+"}${update.key.name}`);
+    else
+      for (const update of event.updates) delivered.push(`${update.value === undefined ? "-" : "+"}${update.key.name}`);
   };
   const syncer = startSyncer({
     store,
     kinds: ["IPPool"],
-    clock: doors.clock,
-    random: doors.random,
+    clock: dependencies.clock,
+    random: dependencies.random,
     reduce: (update) => update,
     sink,
     log: () => {},
@@ -49,20 +50,20 @@ test("etcd killed and started again under a syncer: no event is lost, none is to
   };
   await until(() => statuses.at(-1) === "in-sync");
   for (let i = 0; i < 50; i++) await store.create("IPPool", pool(`before-${i}`));
-  await until(() => told.length === 50);
+  await until(() => delivered.length === 50);
   await etcd.kill();
   await until(() => statuses.at(-1) === "connecting");
   expect(await store.create("IPPool", pool("meanwhile")).catch((caught: unknown) => caught)).toMatchObject({
     reason: "unavailable",
   });
   await etcd.start();
-  const second = openEtcdStore({ endpoints: ["http://127.0.0.1:1", etcd.endpoint] }, doors);
+  const second = openEtcdStore({ endpoints: ["http://127.0.0.1:1", etcd.endpoint] }, dependencies);
   await answering(second);
   for (let i = 0; i < 50; i++) await second.create("IPPool", pool(`after-${i}`));
   await second.delete({ kind: "IPPool", namespace: undefined, name: "before-7" });
-  await until(() => told.at(-1) === "-before-7");
-  expect(told.length).toBe(101);
-  expect(new Set(told).size).toBe(101);
+  await until(() => delivered.at(-1) === "-before-7");
+  expect(delivered.length).toBe(101);
+  expect(new Set(delivered).size).toBe(101);
   expect(statuses.at(-1)).toBe("in-sync");
   await syncer.stop();
   await second.close();
@@ -76,7 +77,7 @@ test("a watch from a revision that etcd has not reached is gone", async () => {
     for await (const batch of store.watch("IPPool", "999999", { signal: new AbortController().signal }))
       expect(batch).toEqual([]);
   };
-  // Not by `rejects`: that runs the event loop inside the callback it is called from.
+  // Not with `rejects`, which runs the event loop inside the callback it is called from.
   const error = await watch().catch((caught: unknown) => caught);
   expect(error).toMatchObject({ reason: "gone" });
   await store.close();

@@ -1,16 +1,16 @@
-/** IPAM over the real datastores: our objects pass the schemas of the API server, and nodes that race give no address twice. */
+/** IPAM over the real datastores: our objects pass the schemas of the API server, and racing nodes never assign an address twice. */
 import { expect, test } from "bun:test";
 import { openKubernetesStore } from "../../src/datastore/kubernetes/store.ts";
 import type { Store } from "../../src/datastore/store.ts";
 import { Ipam } from "../../src/ipam/ipam.ts";
 import { AddressReserve } from "../../src/ipam/reserve.ts";
 import type { Addr } from "../../src/net/addr.ts";
-import { doors, serveEtcd, serveKubernetes } from "./servers.ts";
+import { dependencies, serveEtcd, serveKubernetes } from "./servers.ts";
 
 const STORES: Readonly<Record<string, () => Promise<{ store: Store; close: () => Promise<void> }>>> = {
   kubernetes: async () => {
     const server = await serveKubernetes();
-    return { store: openKubernetesStore(server.access, doors), close: () => server.close() };
+    return { store: openKubernetesStore(server.access, dependencies), close: () => server.close() };
   },
   etcd: async () => {
     const { etcd, store } = await serveEtcd();
@@ -37,8 +37,8 @@ test.each(Object.entries(STORES))(
         new Ipam({
           store,
           node,
-          clock: doors.clock,
-          random: doors.random,
+          clock: dependencies.clock,
+          random: dependencies.random,
           report: (message, fields) => void reports.push(`${message} ${JSON.stringify(fields)}`),
         }),
     );
@@ -58,7 +58,7 @@ test.each(Object.entries(STORES))(
     expect(new Set(given.flat()).size).toBe(45);
     const [ipam] = ipams;
     if (ipam === undefined) throw new Error("no IPAM");
-    const reserve = new AddressReserve({ ipam, node: "n1", clock: doors.clock, inUse: [] });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock: dependencies.clock, inUse: [] });
     const addr = (await reserve.takeFound(6)) as Addr;
     expect(given.flat()).not.toContain(addr);
     await reserve.record({ handle: "k8s-pod-network.n1-0", addresses: [addr], attributes: { node: "n1" } });

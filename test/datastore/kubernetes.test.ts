@@ -1,7 +1,7 @@
-/** The Kubernetes store held to the store contract, and the syncer over it, against the embedded API server over TLS. */
+/** The Kubernetes store against the embedded API server over TLS: the store contract, and the syncer on top. */
 import { expect, test } from "bun:test";
 import { storeContract } from "./contract.ts";
-import { doors, HISTORY, serveKubernetes } from "./servers.ts";
+import { dependencies, HISTORY, serveKubernetes } from "./servers.ts";
 import { openKubernetesStore } from "../../src/datastore/kubernetes/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
 import { StoreError } from "../../src/datastore/store.ts";
@@ -10,7 +10,7 @@ import type { SyncEvent } from "../../src/model/update.ts";
 
 storeContract("kubernetes", async () => {
   const server = await serveKubernetes();
-  const store = openKubernetesStore(server.access, doors);
+  const store = openKubernetesStore(server.access, dependencies);
   const compact = async (): Promise<void> => {
     for (let i = 0; i < 4 * HISTORY; i++)
       await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });
@@ -21,16 +21,18 @@ storeContract("kubernetes", async () => {
 test("wrong credentials are forbidden, an untrusted certificate is unavailable", async () => {
   const server = await serveKubernetes();
   const { access } = server;
-  await expect(openKubernetesStore({ ...access, token: "wrong" }, doors).list("Node")).rejects.toMatchObject({
+  await expect(openKubernetesStore({ ...access, token: "wrong" }, dependencies).list("Node")).rejects.toMatchObject({
     reason: "forbidden",
   });
-  await expect(openKubernetesStore({ server: access.server, token: "x" }, doors).list("Node")).rejects.toMatchObject({
+  await expect(
+    openKubernetesStore({ server: access.server, token: "x" }, dependencies).list("Node"),
+  ).rejects.toMatchObject({
     reason: "unavailable",
   });
   await server.close();
 });
 
-test("what a schema refuses is invalid, in the server's words", async () => {
+test("what a schema refuses is invalid, with the server's message", async () => {
   const server = await serveKubernetes();
   const bad = {
     apiVersion: "projectcalico.org/v3",
@@ -38,16 +40,16 @@ test("what a schema refuses is invalid, in the server's words", async () => {
     metadata: { name: "p" },
     spec: { cidr: "10.0.0.0/16", blockSize: "x" },
   } as unknown as Resource<"IPPool">;
-  await expect(openKubernetesStore(server.access, doors).create("IPPool", bad)).rejects.toMatchObject({
+  await expect(openKubernetesStore(server.access, dependencies).create("IPPool", bad)).rejects.toMatchObject({
     reason: "invalid",
     message: expect.stringContaining("blockSize"),
   });
   await server.close();
 });
 
-test("a Pod is annotated, and what is not its annotations stays", async () => {
+test("annotating a Pod leaves everything else unchanged", async () => {
   const server = await serveKubernetes();
-  const store = openKubernetesStore(server.access, doors);
+  const store = openKubernetesStore(server.access, dependencies);
   const key = { kind: "Pod", namespace: "pods", name: "p" } as const;
   await store.create("Namespace", { apiVersion: "v1", kind: "Namespace", metadata: { name: "pods" } });
   await store
@@ -57,7 +59,7 @@ test("a Pod is annotated, and what is not its annotations stays", async () => {
       metadata: { name: "default", namespace: "pods" },
     })
     .catch((error: unknown) => {
-      // The server makes one itself, a moment after the namespace.
+      // The server creates one itself, shortly after the namespace.
       if (!(error instanceof StoreError) || error.reason !== "exists") throw error;
     });
   const created = await store.create("Pod", {
@@ -75,9 +77,9 @@ test("a Pod is annotated, and what is not its annotations stays", async () => {
   await server.close();
 });
 
-test("the server stops and starts again under a syncer: it goes on, and misses nothing", async () => {
+test("the server restarts under a syncer: it resumes and misses nothing", async () => {
   const server = await serveKubernetes();
-  const store = openKubernetesStore(server.access, doors);
+  const store = openKubernetesStore(server.access, dependencies);
   const names = new Set<string>();
   const statuses: string[] = [];
   const sink = (event: SyncEvent): void => {
@@ -89,8 +91,8 @@ test("the server stops and starts again under a syncer: it goes on, and misses n
   const syncer = startSyncer({
     store,
     kinds: ["IPPool"],
-    clock: doors.clock,
-    random: doors.random,
+    clock: dependencies.clock,
+    random: dependencies.random,
     reduce: (update) => update,
     sink,
     log: () => {},

@@ -1,4 +1,4 @@
-/** The memory store held to the store contract. */
+/** The store contract for the memory store. */
 import { MemoryStore } from "../../src/datastore/memory.ts";
 import { storeContract } from "./contract.ts";
 

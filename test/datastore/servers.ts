@@ -1,4 +1,4 @@
-/** servers: a real API server (the embedded one) and a real etcd for the tests of this folder, each in a directory of its own. */
+/** servers: an API server (the embedded one) and a real etcd for the tests of this folder, each in its own directory. */
 import { afterAll, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -15,18 +15,18 @@ import { openSockets } from "../../src/host/bun/sockets.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import { CRDS } from "../../src/model/kinds/crds.ts";
 
-export const doors = { clock: openClock(), files: openFiles(), random: openRandom(), sockets: openSockets() };
+export const dependencies = { clock: openClock(), files: openFiles(), random: openRandom(), sockets: openSockets() };
 
-/** What a failed test left running. */
+/** Processes that a failed test left running. */
 const open = new Set<{ close(): Promise<void> }>();
 afterAll(async () => {
   for (const server of open) await server.close();
 });
 
-/** Changes that the API server keeps for watches. */
+/** Number of changes that the API server keeps for watches. */
 export const HISTORY = 300;
 
-/** An API server with our CRDs in a directory of its own, which can stop and start again at the same address. */
+/** An API server with our CRDs in its own directory, which can restart at the same address. */
 export class Server {
   readonly #directory = mkdtempSync(join(tmpdir(), "calico-datastore-"));
   #running: RunningApiServer | undefined;
@@ -44,7 +44,7 @@ export class Server {
   }
 
   get access() {
-    if (this.#running === undefined) throw new Error("the server does not run");
+    if (this.#running === undefined) throw new Error("the server is not running");
     return {
       server: this.#running.urls[0] ?? "",
       tls: { ca: this.#running.authority },
@@ -92,7 +92,7 @@ function freePort(): Promise<number> {
   });
 }
 
-/** An etcd with a data directory of its own on free ports of the loopback. */
+/** An etcd with its own data directory on free loopback ports. */
 export class Etcd {
   readonly #directory = mkdtempSync(join(tmpdir(), "calico-etcd-"));
   #ports: readonly [number, number] | undefined;
@@ -155,7 +155,7 @@ export async function answering(store: EtcdStore): Promise<void> {
 export async function serveEtcd(): Promise<{ etcd: Etcd; store: EtcdStore }> {
   const etcd = new Etcd();
   await etcd.start();
-  const store = openEtcdStore({ endpoints: [etcd.endpoint] }, doors);
+  const store = openEtcdStore({ endpoints: [etcd.endpoint] }, dependencies);
   await answering(store);
   return { etcd, store };
 }

@@ -5,7 +5,8 @@ import { RouteClient } from "../../src/kernel/route/client.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import { parseAddr } from "../../src/net/addr.ts";
-import { PodNetwork, type PodRequest, type PodResult } from "../../src/podnet/podnet.ts";
+import { PodNetwork, type PodResult } from "../../src/podnet/podnet.ts";
+import type { PodRequest } from "../../src/podnet/request.ts";
 import { type Kernel, type Namespace, onBothKernels, REAL } from "./fixture.ts";
 
 const addr = (text: string) => unwrap(parseAddr(text));

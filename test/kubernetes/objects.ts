@@ -212,7 +212,7 @@ export async function allocations(cluster: Cluster): Promise<readonly Allocation
   const { items } = await cluster.get<{ items: readonly Resource<"IPAMBlock">[] }>(["ipamblocks"]);
   return items.flatMap((item) => {
     const block = blockRowOf(item);
-    if (!block.ok) throw new Error(`block ${item.metadata.name} makes no sense: ${JSON.stringify(block.error)}`);
+    if (!block.ok) throw new Error(`block ${item.metadata.name} is malformed: ${JSON.stringify(block.error)}`);
     return block.value.allocations;
   });
 }

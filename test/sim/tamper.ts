@@ -5,7 +5,7 @@ import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import type { NftCommand } from "../../src/kernel/nftables/objects.ts";
 import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
-import { ROUTE_PROTOCOL } from "../../src/podnet/names.ts";
+import { ROUTE_PROTOCOL } from "../../src/dataplane/routes/rows.ts";
 import type { Random } from "../property/random.ts";
 import { checkNode, programFromScratch } from "./invariants.ts";
 import type { SimNode } from "./machine.ts";

@@ -7,8 +7,7 @@ import { applyJsonPatch } from "../patch/json-patch.ts";
 import { applyMergePatch } from "../patch/merge-patch.ts";
 import { applyStrategicMerge } from "../patch/strategic-merge.ts";
 import { mediaTypeOf, parseBody } from "./body.ts";
-import { parseWriteOptions } from "./request.ts";
-import type { ResourceRequest } from "./resources.ts";
+import { parseWriteOptions, type ResourceRequest } from "./request.ts";
 
 const JSON_PATCH = "application/json-patch+json";
 const MERGE_PATCH = "application/merge-patch+json";

@@ -15,6 +15,15 @@ export interface Target {
   readonly subresource: string | undefined;
 }
 
+/** A request whose body has been read. */
+export interface ResourceRequest {
+  readonly method: string;
+  readonly target: Target;
+  readonly query: URLSearchParams;
+  readonly headers: Headers;
+  readonly body: Uint8Array;
+}
+
 /** undefined when the path is not that of a resource. */
 export function parseTarget(path: string): Target | undefined {
   const parts = path.split("/").slice(1).map(decodePart);

@@ -15,17 +15,8 @@ import { bindPod } from "./binding.ts";
 import { type Body, mediaTypeOf, parseBody } from "./body.ts";
 import { type Format, negotiate } from "./negotiate.ts";
 import { patchResource } from "./patch.ts";
-import { countOf, flagOf, parseWriteOptions, type Target } from "./request.ts";
+import { countOf, flagOf, parseWriteOptions, type ResourceRequest, type Target } from "./request.ts";
 import { type Answer, respond } from "./respond.ts";
-
-/** A request whose body has been read. */
-export interface ResourceRequest {
-  readonly method: string;
-  readonly target: Target;
-  readonly query: URLSearchParams;
-  readonly headers: Headers;
-  readonly body: Uint8Array;
-}
 
 /** Subresources of Pods that a kubelet would serve. */
 const KUBELET_SUBRESOURCES: ReadonlySet<string> = new Set(["exec", "attach", "portforward", "log", "proxy"]);

@@ -126,7 +126,7 @@ const schemas = new Map<string, Schema>();
 const required = new Map<string, readonly string[]>();
 
 /** `core.v1.Pod` → `io.k8s.api.core.v1.Pod`, the name in Kubernetes' OpenAPI documents. */
-export function definitionName(shape: string): string {
+function definitionName(shape: string): string {
   if (shape.startsWith("meta.")) return `io.k8s.apimachinery.pkg.apis.${shape}`;
   if (shape.startsWith("apiextensions.")) return `io.k8s.apiextensions-apiserver.pkg.apis.${shape}`;
   return `io.k8s.api.${shape}`;

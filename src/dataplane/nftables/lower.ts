@@ -8,8 +8,7 @@ import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, familyOf } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
-import { allowedAt } from "../../program/path.ts";
-import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
+import type { Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import {
   type Delta,
   DIRECTIONS,
@@ -18,7 +17,6 @@ import {
   EVERY_INTERFACE,
   HOOKS,
   type MemberChange,
-  policiesNamedBy,
   type Program,
   type ProgramDelta,
   stagesOf,
@@ -26,11 +24,12 @@ import {
 import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { type Continuation, everyHostMap, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { everyHostMap, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 import { isNet, kernelSetsOf, memberElement } from "./sets.ts";
 import { lowerStage } from "./stage-chains.ts";
+import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "./uses.ts";
 import { BASE_UNIT, type Unit } from "./units.ts";
 
 /** What became of the elements of one kernel set: all are new, or these came and went. */
@@ -51,24 +50,9 @@ export interface OwnedRow {
   readonly unit: Unit;
 }
 
-/** One way in which a policy is used. */
-interface Use {
-  readonly direction: Direction;
-  readonly continuation: Continuation;
-}
-
-/** What *allowed* means at the stage. */
-export function continuationOf(kind: Endpoint["kind"], hook: Hook, direction: Direction): Continuation {
-  return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
-}
-
-const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
-const USES: readonly Use[] = DIRECTIONS.flatMap((direction) =>
-  CONTINUATIONS.map((continuation) => ({ direction, continuation })),
-);
-
-function useKey(policy: PolicyId, { direction, continuation }: Use): string {
-  return `${direction} ${continuation} ${policy}`;
+interface StageRows {
+  readonly stage: Stage;
+  readonly rows: ReadonlyMap<string, NftRow>;
 }
 
 export class NftablesLowering {
@@ -77,6 +61,8 @@ export class NftablesLowering {
   readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
+  /** By endpoint and slot: what its stages were lowered to. */
+  readonly #stageRows = new Map<EndpointId, ReadonlyMap<string, StageRows>>();
   readonly #policies = new Map<PolicyId, Policy>();
   /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
   readonly #endpointsOf = new Map<PolicyId, Set<EndpointId>>();
@@ -102,38 +88,91 @@ export class NftablesLowering {
         for (const policy of this.#policiesOf.get(id) ?? []) policies.add(policy);
     }
     const endpoints = new Set<EndpointId>(delta.endpoints.keys());
-    for (const [id, policy] of delta.policies)
-      if (this.#setPolicy(id, policy)) for (const endpoint of this.#endpointsOf.get(id) ?? []) endpoints.add(endpoint);
+    for (const [id, policy] of delta.policies) {
+      if (!this.#setPolicy(id, policy)) continue;
+      for (const endpoint of this.#endpointsOf.get(id) ?? []) {
+        endpoints.add(endpoint);
+        this.#stageRows.delete(endpoint);
+      }
+    }
     for (const id of policies) this.#stepPolicy(id, program);
     for (const id of endpoints) {
       const endpoint = this.#endpoints.get(id);
       const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
-      const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
-      this.#replace(unit, endpoint === undefined ? new Map() : lowerEndpoint(id, endpoint, policyOf));
+      this.#replace(unit, endpoint === undefined ? new Map() : this.#lowerEndpoint(id, endpoint));
+      if (endpoint === undefined) this.#stageRows.delete(id);
     }
     return { rows: this.#rows, elements: this.#elements };
+  }
+
+  /** A stage that is the same object as before has the same rows. */
+  #lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> {
+    const before = this.#stageRows.get(id);
+    const kept = new Map<string, StageRows>();
+    const rows = new Map<string, NftRow>();
+    for (const { hook, direction, stage } of stagesOf(endpoint)) {
+      const slot = `${endpoint.kind} ${hook} ${direction}`;
+      const known = before?.get(slot);
+      const own =
+        known?.stage === stage ? known : { stage, rows: this.#stageRowsOf(id, endpoint, hook, direction, stage) };
+      kept.set(slot, own);
+      for (const [rowId, row] of own.rows) rows.set(rowId, row);
+    }
+    this.#stageRows.set(id, kept);
+    for (const [rowId, row] of addressRows(id, endpoint)) rows.set(rowId, row);
+    return rows;
+  }
+
+  #stageRowsOf(
+    id: EndpointId,
+    endpoint: Endpoint,
+    hook: Hook,
+    direction: Direction,
+    stage: Stage,
+  ): Map<string, NftRow> {
+    const rows = new Map<string, NftRow>();
+    const { kind } = endpoint;
+    const continuation = continuationOf(kind, hook, direction);
+    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
+    const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
+    for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
+      rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
+    // The base chain goes on after a stage that allows by returning to it.
+    const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
+    for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
+      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
+      rows.set(elementId(map, element), { type: "element", set: map, is, element });
+    }
+    return rows;
   }
 
   /** The policies of which a use has come or gone. */
   #countUses(endpoints: Delta<EndpointId, Endpoint>): ReadonlySet<PolicyId> {
     const touched = new Map<string, { readonly policy: PolicyId; readonly before: boolean }>();
-    const count = (endpoint: Endpoint | undefined, by: 1 | -1): void => {
-      for (const { policy, use } of usesOf(endpoint)) {
-        const key = useKey(policy, use);
-        const uses = this.#uses.get(key) ?? 0;
-        if (!touched.has(key)) touched.set(key, { policy, before: uses > 0 });
-        if (uses + by === 0) this.#uses.delete(key);
-        else this.#uses.set(key, uses + by);
-      }
+    const count = (policy: PolicyId, use: Use, by: 1 | -1): void => {
+      const key = useKey(policy, use);
+      const uses = this.#uses.get(key) ?? 0;
+      if (!touched.has(key)) touched.set(key, { policy, before: uses > 0 });
+      if (uses + by === 0) this.#uses.delete(key);
+      else this.#uses.set(key, uses + by);
     };
     for (const [id, endpoint] of endpoints) {
       const before = this.#endpoints.get(id);
-      count(endpoint, 1);
-      count(before, -1);
-      for (const { policy } of usesOf(before)) removeFrom(this.#endpointsOf, policy, id);
-      for (const { policy } of usesOf(endpoint)) addTo(this.#endpointsOf, policy, id);
       if (endpoint === undefined) this.#endpoints.delete(id);
       else this.#endpoints.set(id, endpoint);
+      const gone = new Set<PolicyId>();
+      for (const { use, came, went } of changedUses(before, endpoint)) {
+        for (const policy of came) {
+          count(policy, use, 1);
+          addTo(this.#endpointsOf, policy, id);
+        }
+        for (const policy of went) {
+          count(policy, use, -1);
+          gone.add(policy);
+        }
+      }
+      const named = gone.size === 0 ? undefined : namedBy(endpoint);
+      for (const policy of gone) if (named?.has(policy) !== true) removeFrom(this.#endpointsOf, policy, id);
     }
     return new Set(
       [...touched].flatMap(([key, { policy, before }]) => (this.#uses.has(key) === before ? [] : [policy])),
@@ -267,14 +306,6 @@ function removeFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
   if (values?.size === 0) index.delete(key);
 }
 
-function usesOf(endpoint: Endpoint | undefined): readonly { readonly policy: PolicyId; readonly use: Use }[] {
-  if (endpoint === undefined) return [];
-  return stagesOf(endpoint).flatMap(({ hook, direction, stage }) => {
-    const use = { direction, continuation: continuationOf(endpoint.kind, hook, direction) };
-    return policiesNamedBy(stage).map((policy) => ({ policy, use }));
-  });
-}
-
 function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {
   const rules = DIRECTIONS.flatMap((direction) => policy?.[direction] ?? []);
   return new Set(
@@ -292,23 +323,10 @@ function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[]
   );
 }
 
-function lowerEndpoint(id: EndpointId, endpoint: Endpoint, policyOf: (id: PolicyId) => Policy): Map<string, NftRow> {
+/** The source addresses that the endpoint may use. */
+function addressRows(id: EndpointId, { kind, addresses }: Endpoint): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
-  const { kind } = endpoint;
-  for (const { hook, direction, stage } of stagesOf(endpoint)) {
-    const continuation = continuationOf(kind, hook, direction);
-    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
-    for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
-      rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
-    // The base chain goes on after a stage that allows by returning to it.
-    const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
-    for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
-      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
-      rows.set(elementId(map, element), { type: "element", set: map, is, element });
-    }
-  }
-  if (kind === "host") return rows;
-  for (const addr of endpoint.addresses) {
+  for (const addr of kind === "host" ? [] : addresses) {
     const family = familyOf(addr);
     const set = sourcesSet(family);
     const element: NftElement = { key: hexInterface(id) + hexAddr(addr), keyEnd: undefined, verdict: undefined };

@@ -196,12 +196,16 @@ export class RoutesDriver implements Driver {
       // Another's may have taken the place of ours, or may have left it.
       return protocol === ROUTE_PROTOCOL || (metric === undefined && this.#tracker.want.has(destination));
     }
-    const { gone, link } = news;
-    const ids = [...(this.#byInterface.get(link.name) ?? [])];
-    if (gone || !link.up) return ids.some((id) => this.#tracker.have.get(id)?.kernel?.interfaceIndex === link.index);
-    return ids.some(
-      (id) => this.#tracker.isPending(id) || this.#tracker.have.get(id)?.kernel?.interfaceIndex !== link.index,
-    );
+    const ids = [...(this.#byInterface.get(news.link.name) ?? [])];
+    if (ids.length === 0) return false;
+    // The news may be older than what has been written since: an interface is made, set up and routed at once. But the kernel takes the
+    // routes of an interface that goes down away without a word.
+    const link = this.#client.linkByName(news.link.name);
+    return ids.some((id) => {
+      const kernel = this.#tracker.have.get(id)?.kernel;
+      if (link?.up !== true) return kernel !== undefined;
+      return this.#tracker.isPending(id) || kernel?.interfaceIndex !== link.index || !this.#isThere(kernel);
+    });
   }
 
   plan(): readonly PlannedChange[] {

@@ -1,7 +1,7 @@
 /**
  * Client: the gRPC calls to etcd, bounded in time, over one of the endpoints at a time.
  *
- * An endpoint that does not answer is left for the next one. HTTP/2 pings find out about a peer that died without a word.
+ * When an endpoint does not answer, the next call uses the next one. HTTP/2 pings detect a peer that died silently.
  */
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
@@ -19,7 +19,7 @@ export interface EtcdAccess {
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
 }
 
-/** What a call is for, in words for errors. */
+/** What a call is for, as error messages name it. */
 export interface Purpose {
   readonly operation: string;
   readonly kind: Kind;
@@ -77,7 +77,7 @@ export class EtcdClient {
     return this.#call<TxnResponse>(purpose, methodOf("KV", "Txn"), request, signal);
   }
 
-  /** Forgets what changed before the revision. */
+  /** Discards the history before the revision. */
   async compact(revision: string): Promise<void> {
     await this.#call(
       { operation: "compact before", kind: "Event", key: undefined },
@@ -87,7 +87,7 @@ export class EtcdClient {
     );
   }
 
-  /** A watch stream with its first request sent; its end is asked for with `cancel`. */
+  /** A watch stream with its first request sent; `cancel` on the stream ends it. */
   watch(createRequest: object): {
     readonly stream: EtcdWatchStream;
     readonly failed: (error: unknown, purpose: Purpose) => StoreError;
@@ -143,7 +143,6 @@ export class EtcdClient {
 
   #failure(purpose: Purpose, endpoint: string, error: unknown): StoreError {
     const reason = reasonOf(error);
-    // The next call tries the next endpoint.
     if (reason === "unavailable" && this.#pick().endpoint === endpoint) this.#current++;
     const object = purpose.key === undefined ? purpose.kind : formatKey(purpose.key);
     const cause = error instanceof Error ? error.message : String(error);
@@ -151,7 +150,7 @@ export class EtcdClient {
       reason,
       purpose.kind,
       purpose.key,
-      `Cannot ${purpose.operation} ${object}: etcd at ${endpoint} says: ${cause}`,
+      `Cannot ${purpose.operation} ${object}: etcd at ${endpoint}: ${cause}`,
     );
   }
 }

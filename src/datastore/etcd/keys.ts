@@ -1,6 +1,6 @@
 /**
- * Keys: where an object lies in etcd: `/calico/resources/v3/GROUP/PLURAL/[NAMESPACE/]NAME`, upstream's scheme for its own resources.
- * Kubernetes' kinds, which upstream does not keep in etcd, lie beside them under their own group (`core` for v1).
+ * Keys: the etcd key of an object: `/calico/resources/v3/GROUP/PLURAL/[NAMESPACE/]NAME`, upstream's scheme for its own resources.
+ * Kubernetes' kinds, which upstream does not keep in etcd, are beside them under their own group (`core` for v1).
  * Upstream: libcalico-go/lib/backend/model/resource.go.
  */
 import type { Key } from "../../model/key.ts";
@@ -19,7 +19,7 @@ export function objectKey(key: Key): string {
   return kindPrefix(key.kind, key.namespace) + key.name;
 }
 
-/** The key that the path of an object of the kind means; undefined when it is not one. */
+/** The inverse of `objectKey`, for an object of the kind; undefined when the path is not one. */
 export function parseObjectKey<K extends Kind>(kind: K, path: string): Key<K> | undefined {
   const prefix = kindPrefix(kind);
   if (!path.startsWith(prefix)) return undefined;

@@ -6,9 +6,10 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Random } from "../../host/random.ts";
 import { formatTimestampSeconds } from "../../lib/timestamp.ts";
-import { formatKey, type Key } from "../../model/key.ts";
+import type { Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
+import { checkPrecondition, checkVersion, refused, versionConflict } from "../conditions.ts";
 import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "../stamp.ts";
 import {
   type ListOptions,
@@ -25,34 +26,34 @@ import { kindPrefix, objectKey, prefixEnd } from "./keys.ts";
 import { decodeValue, encodeKey, encodeValue } from "./values.ts";
 import { watchPrefix } from "./watch.ts";
 
-/** Keys a page of a list. */
+/** Keys per page of a list. */
 const PAGE_SIZE = 1000;
-/** Attempts of an update that this store itself makes of what it read. */
+/** Attempts of a read-modify-write that this store does itself. */
 const ATTEMPTS = 50;
 
-export interface EtcdDoors {
+export interface EtcdDependencies {
   readonly clock: Clock;
   readonly random: Random;
 }
 
 export interface EtcdStore extends Store {
-  /** Forgets the history before now; for maintenance and tests. */
+  /** Discards the history up to now; for maintenance and tests. */
   compact(): Promise<void>;
 }
 
 /** Opens no connection yet: the first operation does. */
-export function openEtcdStore(access: EtcdAccess, doors: EtcdDoors): EtcdStore {
-  return new Etcd(new EtcdClient(access, doors.clock), doors);
+export function openEtcdStore(access: EtcdAccess, dependencies: EtcdDependencies): EtcdStore {
+  return new Etcd(new EtcdClient(access, dependencies.clock), dependencies);
 }
 
 class Etcd implements EtcdStore {
   readonly #client: EtcdClient;
-  readonly #doors: EtcdDoors;
+  readonly #dependencies: EtcdDependencies;
   readonly #closed = new AbortController();
 
-  constructor(client: EtcdClient, doors: EtcdDoors) {
+  constructor(client: EtcdClient, dependencies: EtcdDependencies) {
     this.#client = client;
-    this.#doors = doors;
+    this.#dependencies = dependencies;
   }
 
   async get<K extends Kind>(
@@ -84,7 +85,7 @@ class Etcd implements EtcdStore {
       const isFirst = revision === "0";
       const request = { key: from, rangeEnd: prefixEnd(prefix), limit: String(PAGE_SIZE), revision };
       const page = await this.#client.range({ operation: "list", kind, key: undefined }, request, options.signal);
-      // All pages are of the moment of the first one.
+      // All pages are read at the revision of the first one.
       if (isFirst) revision = page.header?.revision ?? "0";
       const items = page.kvs.flatMap((entry) => {
         const object = decodeValue(kind, entry);
@@ -102,8 +103,8 @@ class Etcd implements EtcdStore {
     const stamped = stampNew(
       key,
       object,
-      this.#doors.random.uuid(),
-      formatTimestampSeconds(this.#doors.clock.wallMs()),
+      this.#dependencies.random.uuid(),
+      formatTimestampSeconds(this.#dependencies.clock.wallMs()),
     );
     const name = encodeKey(objectKey(key));
     const request = {
@@ -119,14 +120,8 @@ class Etcd implements EtcdStore {
   async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = placeOf(kind, object, "update");
     const stored = await this.#expect("update", key, options.signal);
-    const [given, current] = [object.metadata.resourceVersion, stored.metadata.resourceVersion];
-    if (given !== current)
-      throw refused(
-        "conflict",
-        "update",
-        key,
-        `resourceVersion is ${JSON.stringify(given)}, must be the current ${JSON.stringify(current)}`,
-      );
+    const current = stored.metadata.resourceVersion;
+    checkVersion("update", key, object.metadata.resourceVersion, current);
     return this.#replace("update", key, stampUpdated(key, stored, object), current ?? "", options.signal);
   }
 
@@ -153,25 +148,11 @@ class Etcd implements EtcdStore {
     options: WriteOptions = {},
   ): Promise<void> {
     const attempt = async (): Promise<void> => {
-      const { resourceVersion, uid } = (await this.#expect("delete", key, options.signal)).metadata;
-      if (precondition.revision !== undefined && precondition.revision !== resourceVersion) {
-        throw refused(
-          "conflict",
-          "delete",
-          key,
-          `revision is ${JSON.stringify(precondition.revision)}, must be the current ${JSON.stringify(resourceVersion)}`,
-        );
-      }
-      if (precondition.uid !== undefined && precondition.uid !== uid) {
-        throw refused(
-          "conflict",
-          "delete",
-          key,
-          `uid is ${JSON.stringify(precondition.uid)}, must be the current ${JSON.stringify(uid)}`,
-        );
-      }
+      const stored = await this.#expect("delete", key, options.signal);
+      checkPrecondition(key, stored, precondition);
+      const revision = stored.metadata.resourceVersion ?? "";
       const name = encodeKey(objectKey(key));
-      await this.#swap("delete", key, resourceVersion ?? "", { requestDeleteRange: { key: name } }, options.signal);
+      await this.#swap("delete", key, revision, { requestDeleteRange: { key: name } }, options.signal);
     };
     if (precondition.revision === undefined && precondition.uid === undefined) await this.#again(attempt);
     else await attempt();
@@ -218,7 +199,7 @@ class Etcd implements EtcdStore {
     return object;
   }
 
-  /** Does the one operation if the key is still at the revision; answers the new one. */
+  /** Does the write if the key is still at the revision; returns the new revision. */
   async #swap(
     operation: string,
     key: Key,
@@ -236,15 +217,10 @@ class Etcd implements EtcdStore {
     if (answer.succeeded) return answer.header?.revision ?? "";
     const current = answer.responses[0]?.responseRange?.kvs[0]?.modRevision;
     if (current === undefined) throw refused("not-found", operation, key, "it does not exist");
-    throw refused(
-      "conflict",
-      operation,
-      key,
-      `resourceVersion is ${JSON.stringify(revision)}, must be the current ${JSON.stringify(current)}`,
-    );
+    throw versionConflict(operation, key, revision, current);
   }
 
-  /** Repeats a write that depends on no revision of the caller's when another writer came between its read and its write. */
+  /** Repeats a write that does not depend on a revision of the caller's if another writer came between its read and its write. */
   async #again(attempt: () => Promise<void>): Promise<void> {
     for (let tries = 1; ; tries++) {
       try {
@@ -254,8 +230,4 @@ class Etcd implements EtcdStore {
       }
     }
   }
-}
-
-function refused(reason: "exists" | "conflict" | "not-found", operation: string, key: Key, cause: string): StoreError {
-  return new StoreError(reason, key.kind, key, `Cannot ${operation} ${formatKey(key)}: ${cause}`);
 }

@@ -15,8 +15,8 @@ export function encodeValue(object: Resource): Uint8Array {
 }
 
 /**
- * The object of a stored value, named by its key, whatever the value says of its name. undefined when the key is not one of the
- * kind's. A value that is not JSON gives an object without content: its readers find it invalid and say so.
+ * The object of a stored value, named by its key even if the value contains another name. undefined when the key is not of the kind.
+ * A value that is not JSON gives an object without content, which its readers report as invalid.
  */
 export function decodeValue<K extends Kind>(what: K | Key<K>, entry: KeyValue): Resource<K> | undefined {
   const kind = typeof what === "string" ? what : what.kind;
@@ -25,7 +25,7 @@ export function decodeValue<K extends Kind>(what: K | Key<K>, entry: KeyValue): 
   return objectOf(kind, key, new TextDecoder().decode(entry.value), entry.modRevision);
 }
 
-/** What a watch can say of an object that is gone and whose last value is no longer kept. */
+/** A deleted object whose last value is no longer kept. */
 export function nameOnly<K extends Kind>(key: Key<K>, revision: string): Resource<K> {
   return objectOf(key.kind, key, "{}", revision);
 }

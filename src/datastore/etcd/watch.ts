@@ -4,6 +4,7 @@
  * Progress notices become bookmarks. A revision that etcd compacted, or has not reached (it was restored from a backup), is gone.
  */
 import type { Kind } from "../../model/kind.ts";
+import { checkRevision } from "../conditions.ts";
 import { type WatchEvent, StoreError } from "../store.ts";
 import type { EtcdClient, EtcdWatchStream, Purpose } from "./client.ts";
 import { kindPrefix, parseObjectKey, prefixEnd } from "./keys.ts";
@@ -17,13 +18,7 @@ export async function* watchPrefix<K extends Kind>(
   signal: AbortSignal,
 ): AsyncGenerator<readonly WatchEvent<K>[]> {
   if (signal.aborted) return;
-  if (!/^\d+$/.test(revision))
-    throw new StoreError(
-      "invalid",
-      kind,
-      undefined,
-      `Cannot watch ${kind}: revision is ${JSON.stringify(revision)}, must come from a list or a watch`,
-    );
+  checkRevision(kind, revision);
   const purpose: Purpose = { operation: "watch", kind, key: undefined };
   const prefix = kindPrefix(kind);
   const startRevision = String(BigInt(revision) + 1n);
@@ -58,10 +53,10 @@ export async function* watchPrefix<K extends Kind>(
   }
 }
 
-/** Messages that may wait here before the stream is asked to pause. */
+/** Messages that may be queued before the stream is paused. */
 const QUEUE_LIMIT = 100;
 
-/** A stream's messages one by one. (Its own async iterator destroys the stream when it is left, which under gRPC hangs.) */
+/** A stream's messages one by one. (The stream's own async iterator destroys it on early exit, which hangs under gRPC.) */
 class MessageQueue {
   readonly #stream: EtcdWatchStream;
   readonly #waiting: WatchResponse[] = [];
@@ -94,7 +89,7 @@ class MessageQueue {
   }
 
   #end(error: unknown): void {
-    // An end is followed by the error that says why; the first one told counts, unless it was told without a reason.
+    // A plain end may be followed by the error that explains it; the first error counts.
     if (this.#over === undefined || this.#over.error === undefined) this.#over = { error };
     this.#wake();
   }

@@ -1,11 +1,11 @@
-/** Credentials: which access to the API server a process uses: the kubeconfig it was given, or that of the pod it runs in. */
+/** Credentials: the access to the API server that a process uses: from the kubeconfig it was given, or from the pod it runs in. */
 import type { Files } from "../../host/files.ts";
 import { fail, type ParseError, type Result } from "../../lib/result.ts";
 import { inClusterAccess, type KubernetesAccess, parseKubeconfig } from "./kubeconfig.ts";
 
 /**
- * The access of the kubeconfig file at `path`; without a path, that of the pod (from the environment and the service account volume).
- * Fails when the file is missing or not usable, or when there is neither file nor pod.
+ * The access that the kubeconfig file at `path` describes; without a path, that of the pod (environment and service account volume).
+ * Fails when the file is missing or unusable, or when there is no path and the process does not run in a pod.
  */
 export async function kubernetesCredentials(
   path: string | undefined,

@@ -1,13 +1,13 @@
-/** Deadline: an AbortSignal that follows the caller's and also fires by itself when the clock says so. */
+/** Deadline: an AbortSignal that follows the caller's and also fires when a time is over. */
 import type { Clock } from "../../host/clock.ts";
 
 export interface Deadline {
   readonly signal: AbortSignal;
-  /** Whether it was the clock, not the caller, that aborted. */
+  /** Whether the deadline, not the caller, aborted. */
   readonly expired: () => boolean;
-  /** Puts the end off to so many milliseconds from now. */
+  /** Postpones the deadline to this many milliseconds from now. */
   readonly renew: (ms: number) => void;
-  /** Ends the timer; must be called on every way out. */
+  /** Ends the timer; must be called on every exit path. */
   readonly clear: () => void;
 }
 

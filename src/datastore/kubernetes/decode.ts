@@ -1,15 +1,15 @@
-/** Decode: bodies of the API server as resources and list pages; checks no more than the store itself needs. */
+/** Decode: response bodies of the API server as resources and list pages; checks only what the store itself needs. */
 import { KINDS, type Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
-import { unansweredError } from "./refusal.ts";
+import { unavailableError } from "./error-status.ts";
 
-/** The object as the product knows it: lists leave out apiVersion and kind. Only the place is checked: the rest is for the readers. */
+/** The object with apiVersion and kind, which lists leave out. Only metadata.name is checked: the rest is left to the readers. */
 export function resourceOf<K extends Kind>(kind: K, value: unknown, operation: string): Resource<K> {
   const { apiVersion, apiKind } = KINDS[kind];
   if (typeof value === "object" && value !== null && "metadata" in value && hasName(value.metadata)) {
     return { ...value, apiVersion, kind: apiKind } as Resource<K>;
   }
-  throw unansweredError(
+  throw unavailableError(
     operation,
     kind,
     undefined,
@@ -33,7 +33,7 @@ export function pageOf(kind: string, value: unknown): Page {
   const revision = list?.metadata?.resourceVersion;
   const items = list?.items ?? [];
   if (typeof revision !== "string" || !Array.isArray(items)) {
-    throw unansweredError(
+    throw unavailableError(
       "list",
       kind,
       undefined,

@@ -1,16 +1,16 @@
 /**
- * Kubernetes access: where the API server is and how to prove who we are, read from a kubeconfig or from the files that a pod finds
- * in its service account volume.
+ * Kubernetes access: the address of the API server and the credentials for it, read from a kubeconfig or from the files in a pod's
+ * service account volume.
  *
- * Credentials are named by file wherever the source names files, so that rotated ones are picked up. A way of logging in that is not
- * supported is an error, never silently anonymous.
+ * Credentials stay file names wherever the source names files, so that rotated ones are picked up. An unsupported authentication
+ * method is an error, never silently anonymous.
  * Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
  */
 import { load } from "js-yaml";
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 
 export interface KubernetesAccess {
-  /** `https://10.0.0.1:6443`, without a slash at the end. */
+  /** `https://10.0.0.1:6443`, without a trailing slash. */
   readonly server: string;
   /** PEM texts, or the files that hold them, which are read again for every request. */
   readonly tls?: {
@@ -32,8 +32,8 @@ export interface KubernetesAccess {
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * The access that the kubeconfig's current context (or the context named) describes. `directory` is where the file lies: relative
- * paths in it are relative to that.
+ * The access that the kubeconfig's current context (or the context named) describes. `directory` is that of the file: relative paths
+ * in it are relative to it.
  */
 export function parseKubeconfig(
   text: string,
@@ -72,7 +72,7 @@ function accessOf(cluster: Fields, user: Fields, directory: string): Result<Kube
     if (user[field] !== undefined)
       return wrong(
         field,
-        "this way to log in is not supported: user must have token, tokenFile or client-certificate and client-key",
+        "authentication method is not supported: user must have token, tokenFile or client-certificate and client-key",
       );
   }
   for (const field of ["proxy-url", "tls-server-name"]) {
@@ -101,10 +101,10 @@ function accessOf(cluster: Fields, user: Fields, directory: string): Result<Kube
   });
 }
 
-/** Where the kubelet puts a pod's credentials. */
+/** Where the kubelet mounts a pod's credentials. */
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** The access of a pod, from its environment variables; a failure when the process does not run in a pod. */
+/** The access of a pod, from its environment variables; fails when the process does not run in a pod. */
 export function inClusterAccess(
   environment: Readonly<Record<string, string | undefined>>,
 ): Result<KubernetesAccess, ParseError> {
@@ -124,7 +124,7 @@ export function inClusterAccess(
   });
 }
 
-/** `FIELD-data` (base64) as `name`, or `FIELD` (a path) as `nameFile`; the data wins, as in kubectl. */
+/** `FIELD-data` (base64) as `name`, or `FIELD` (a path) as `nameFile`; the data takes precedence, as in kubectl. */
 function pemOf(
   fields: Fields,
   field: string,

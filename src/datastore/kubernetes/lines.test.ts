@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { LineSplitter } from "./lines.ts";
 
-test("documents come out whole and in order, wherever the chunks are cut", () => {
+test("documents come out whole and in order, wherever the chunks are split", () => {
   fc.assert(
     fc.property(
       fc.array(fc.record({ name: fc.string({ unit: "binary" }), n: fc.integer() }), { maxLength: 20 }),
@@ -25,7 +25,7 @@ test("documents come out whole and in order, wherever the chunks are cut", () =>
   );
 });
 
-test("an unfinished line is known", () => {
+test("an unfinished line is detected", () => {
   const splitter = new LineSplitter();
   expect(splitter.push(new TextEncoder().encode('{"a":1}\n{"b"'))).toEqual([{ a: 1 }]);
   expect(splitter.unfinished).toBe(true);

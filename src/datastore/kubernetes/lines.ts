@@ -1,7 +1,7 @@
 /**
- * Lines: a byte stream cut into JSON documents, one a line, as Kubernetes watches send them.
+ * Lines: splits a byte stream into JSON documents, one per line, as Kubernetes watches send them.
  *
- * Cut on bytes at the last newline of what has come, so that each chunk is decoded once; a document split over chunks waits for its end.
+ * Splits the bytes at the last newline received, so that each chunk is decoded once; a document split over chunks waits for its end.
  */
 const NEWLINE = 10;
 

@@ -16,8 +16,8 @@ export function objectPath(key: Key): string {
 }
 
 /**
- * Where annotations are patched with the least right. The status of a Pod takes annotations too (the server ignores its spec there),
- * so that whoever may annotate pods may not change what they run. No other kind that is annotated has such a door.
+ * Where annotations are patched with the least permission. The status of a Pod accepts annotations too (the server ignores the spec
+ * there), so the permission to annotate pods does not include changing what they run. No other annotated kind has such a subresource.
  */
 export function annotationPath(key: Key): string {
   return key.kind === "Pod" || key.kind === "Node" ? `${objectPath(key)}/status` : objectPath(key);
@@ -31,7 +31,7 @@ export function queryText(parameters: Readonly<Record<string, string | undefined
   return parts.length === 0 ? "" : `?${parts.join("&")}`;
 }
 
-/** `a=b,c=d`, or undefined when nothing is asked. */
+/** `a=b,c=d`, or undefined without labels. */
 export function labelSelectorText(labels: Readonly<Record<string, string>> | undefined): string | undefined {
   const entries = Object.entries(labels ?? {});
   return entries.length === 0 ? undefined : entries.map(([name, value]) => `${name}=${value}`).join(",");

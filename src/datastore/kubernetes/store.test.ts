@@ -8,7 +8,7 @@ import type { KubernetesAccess } from "./kubeconfig.ts";
 import { openKubernetesStore } from "./store.ts";
 import { IDLE_LIMIT_MS } from "./watch.ts";
 
-/** A server that answers what the test says, and remembers what it was asked. */
+/** A server that answers as the test says, and records the requests. */
 type Answer = (request: Request, body: string) => Response | Promise<Response>;
 let answer: Answer = () => new Response("no answer was given", { status: 500 });
 const asked: { method: string; url: string; body: string; headers: Headers }[] = [];
@@ -87,7 +87,7 @@ test.each([
   [429, "TooManyRequests", "unavailable"],
   [500, "InternalError", "unavailable"],
   [503, "ServiceUnavailable", "unavailable"],
-])("%d %s means %s, in the server's words", async (code, reason, wanted) => {
+])("%d %s means %s, with the server's message", async (code, reason, wanted) => {
   answer = () => status(code, reason, "spec.cidr: no good", { "retry-after": "7" });
   const error = await open()
     .create("IPPool", POOL)
@@ -97,7 +97,7 @@ test.each([
   expect(error.message).toBe(`Cannot create IPPool/p: the server answered ${code}: spec.cidr: no good`);
 });
 
-test("an answer that is no Status, no JSON, or no object of the kind is unavailable", async () => {
+test("an answer that is not a Status, not JSON, or not an object of the kind is unavailable", async () => {
   answer = () => new Response("<html>bad gateway</html>", { status: 502 });
   await expect(open().get(POOL_KEY)).rejects.toThrow("502: <html>bad gateway");
   answer = () => new Response("{", { status: 200 });
@@ -108,7 +108,7 @@ test("an answer that is no Status, no JSON, or no object of the kind is unavaila
   await expect(open().list("IPPool")).rejects.toThrow("must be a list");
 });
 
-test("a 404 that is not the API server's own does not say that the object is not there", async () => {
+test("a 404 that is not the API server's own does not mean that the object is missing", async () => {
   for (const body of ["404 page not found\n", "<html>no such site</html>", "{}"]) {
     answer = () => new Response(body, { status: 404 });
     await expect(open().get(POOL_KEY)).rejects.toMatchObject({
@@ -121,7 +121,7 @@ test("a 404 that is not the API server's own does not say that the object is not
   expect(await open().get(POOL_KEY)).toBeUndefined();
 });
 
-test("a server that has too many requests is asked nothing until it said, a minute at most", async () => {
+test("after too many requests nothing is sent until Retry-After is over, for a minute at most", async () => {
   for (const [seconds, obeyedMs] of [
     ["7", 7_000],
     ["86400", 60_000],
@@ -132,7 +132,7 @@ test("a server that has too many requests is asked nothing until it said, a minu
     await expect(store.list("Pod")).rejects.toThrow("429: slow down");
     answer = () => Response.json(POOL);
     await clock.advance(obeyedMs - 1);
-    const message = `Cannot get IPPool/p: http://127.0.0.1:${server.port} answered 429 to an earlier request and wants none for another 1 ms`;
+    const message = `Cannot get IPPool/p: http://127.0.0.1:${server.port} answered 429 to an earlier request and accepts none for another 1 ms`;
     await expect(store.get(POOL_KEY)).rejects.toMatchObject({ reason: "unavailable", retryAfterMs: 1, message });
     await expect(
       store.watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]().next(),
@@ -143,7 +143,7 @@ test("a server that has too many requests is asked nothing until it said, a minu
   }
 });
 
-test("nobody listens: unavailable, naming the server", async () => {
+test("no listener: unavailable, naming the server", async () => {
   await expect(open({ server: "http://127.0.0.1:1" }).get(POOL_KEY)).rejects.toMatchObject({
     reason: "unavailable",
     message: expect.stringContaining("http://127.0.0.1:1"),
@@ -229,7 +229,7 @@ test("writes: method, path, type and body", async () => {
   expect(JSON.parse(asked[3]?.body ?? "")).toEqual({ metadata: { annotations: { a: "1", b: null } } });
 });
 
-test("the token file is read again for each request; a missing one is said", async () => {
+test("the token file is read again for each request; a missing one is an error", async () => {
   answer = () => Response.json(POOL);
   const store = open({ tokenFile: "/token" });
   files.set("/token", "one");
@@ -265,7 +265,7 @@ test("a request without an answer ends after 30 s", async () => {
   hanging.resolve(Response.json(POOL));
 });
 
-test("close ends a request that waits, and those that come later", async () => {
+test("close ends pending requests, and later ones", async () => {
   const reached = Promise.withResolvers<void>();
   answer = () => (reached.resolve(), new Promise(() => undefined));
   const store = open();
@@ -279,7 +279,7 @@ test("close ends a request that waits, and those that come later", async () => {
   await expect(store.list("Pod")).rejects.toMatchObject({ reason: "unavailable" });
 });
 
-/** A streamed answer that the test feeds. */
+/** A streamed answer that the test writes. */
 function stream(): { response: Response; send: (text: string) => void; end: () => void; cancelled: Promise<void> } {
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   const cancelled = Promise.withResolvers<void>();
@@ -303,7 +303,7 @@ async function next(iterator: AsyncIterator<readonly WatchEvent<"IPPool">[]>): P
   );
 }
 
-test("watch: asks for bookmarks and an end, gives batches, ends when the server ends", async () => {
+test("watch: asks for bookmarks and a timeout, yields batches, ends when the server ends", async () => {
   const { response, send, end } = stream();
   answer = () => response;
   const iterator = open().watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
@@ -323,7 +323,7 @@ test("watch: asks for bookmarks and an end, gives batches, ends when the server 
   expect(await next(iterator)).toEqual(["done"]);
 });
 
-test("watch: too old is gone, as an answer and inside the stream, after what came before it", async () => {
+test("watch: too old is gone, as an answer and inside the stream, after the events before it", async () => {
   answer = () => status(410, "Expired", "too old resource version");
   const refused = open().watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
   await expect(refused.next()).rejects.toMatchObject({ reason: "gone" });
@@ -342,7 +342,7 @@ test("watch: too old is gone, as an answer and inside the stream, after what cam
   });
 });
 
-test("watch: cut inside an event, and nonsense, are unavailable", async () => {
+test("watch: a stream cut inside an event, and a malformed event, are unavailable", async () => {
   for (const text of [
     event("ADDED", "a", "6").slice(0, 30),
     "nonsense\n",
@@ -358,7 +358,7 @@ test("watch: cut inside an event, and nonsense, are unavailable", async () => {
   }
 });
 
-test("watch: silence longer than the limit ends it, whatever comes keeps it alive", async () => {
+test("watch: silence longer than the limit ends it, any data keeps it alive", async () => {
   const clock = new VirtualClock();
   const { response, send } = stream();
   answer = () => response;
@@ -398,7 +398,7 @@ test("watch: without an answer in 30 s it is unavailable", async () => {
   });
 });
 
-test("watch: leaving the loop and close() both end the connection", async () => {
+test("watch: breaking out of the loop and close() both end the connection", async () => {
   for (const how of ["break", "close"]) {
     const { response, send, cancelled } = stream();
     answer = () => response;

@@ -1,8 +1,9 @@
 /**
  * Kubernetes store: Store over the API server, a thin client on HTTP.
  *
- * Promises: lists come in pages, or whole when the server keeps no state for pages that long; a watch is bounded by the server (5 to 10 minutes, so that the watches of many clients do not end
- * together) and by a guard against silent connections; nothing else takes longer than 30 s.
+ * Promises: lists come in pages, or whole when the server does not keep the state of a paged list for long enough; a watch is bounded
+ * by the server (5 to 10 minutes, so that the watches of many clients do not end together) and by a guard against silent connections;
+ * nothing else takes longer than 30 s.
  * Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
  */
 import type { Random } from "../../host/random.ts";
@@ -22,28 +23,28 @@ import type { KubernetesAccess } from "./kubeconfig.ts";
 import { wholeList } from "../whole-list.ts";
 import { type Page, pageOf, resourceOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
-import { Transport, type TransportDoors } from "./transport.ts";
+import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
-/** Objects a page of a list: a megabyte of pods as they are in practice, of which several may be in memory at a time. */
+/** Objects per page of a list: about a megabyte of typical pods; several pages may be in memory at a time. */
 const PAGE_SIZE = 200;
 
-export interface KubernetesDoors extends TransportDoors {
+export interface KubernetesDependencies extends TransportDependencies {
   readonly random: Random;
 }
 
 /** Opens no connection yet: the first operation does. */
-export function openKubernetesStore(access: KubernetesAccess, doors: KubernetesDoors): Store {
-  return new KubernetesStore(access, doors);
+export function openKubernetesStore(access: KubernetesAccess, dependencies: KubernetesDependencies): Store {
+  return new KubernetesStore(access, dependencies);
 }
 
 class KubernetesStore implements Store {
   readonly #transport: Transport;
-  readonly #doors: KubernetesDoors;
+  readonly #dependencies: KubernetesDependencies;
 
-  constructor(access: KubernetesAccess, doors: KubernetesDoors) {
-    this.#transport = new Transport(access, doors);
-    this.#doors = doors;
+  constructor(access: KubernetesAccess, dependencies: KubernetesDependencies) {
+    this.#transport = new Transport(access, dependencies);
+    this.#dependencies = dependencies;
   }
 
   async get<K extends Kind>(
@@ -80,7 +81,7 @@ class KubernetesStore implements Store {
       const path = collectionPath(kind, options.namespace) + query;
       const page = await this.#page(kind, path, next !== undefined, options.signal);
       if (page === undefined) {
-        // The list took longer than the server keeps the state that it began with. In one answer it cannot happen again.
+        // The list took longer than the server keeps its state. Without pages that cannot happen again.
         limit = next = undefined;
         continue;
       }
@@ -91,7 +92,7 @@ class KubernetesStore implements Store {
     }
   }
 
-  /** undefined: the page is the continuation of a list whose state is gone. */
+  /** undefined: the page continues a list whose state the server no longer keeps. */
   async #page(
     kind: Kind,
     path: string,
@@ -171,7 +172,7 @@ class KubernetesStore implements Store {
   ): AsyncIterable<readonly WatchEvent<K>[]> {
     return watchKind(
       this.#transport,
-      this.#doors,
+      this.#dependencies,
       kind,
       revision,
       AbortSignal.any([options.signal, this.#transport.closed]),

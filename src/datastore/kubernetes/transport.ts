@@ -1,7 +1,7 @@
 /**
- * Transport: one HTTP request to the API server with credentials, bounded in time, its failures told as StoreError.
+ * Transport: one HTTP request to the API server with credentials, bounded in time; failures are StoreErrors.
  *
- * A server that answers "too many requests" is not asked anything until the time that it named is over, whoever asks.
+ * After a "too many requests" answer no request is sent until the time that the server named is over, whoever makes it.
  * Credential files are read for each request: the kubelet replaces tokens and certificates while we run.
  */
 import type { Clock } from "../../host/clock.ts";
@@ -12,19 +12,19 @@ import type { Key } from "../../model/key.ts";
 import { StoreError } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { startDeadline } from "./deadline.ts";
-import { readRefusal, refusedError, unansweredError } from "./refusal.ts";
+import { readErrorStatus, refusedError, unavailableError } from "./error-status.ts";
 
-export interface TransportDoors {
+export interface TransportDependencies {
   readonly sockets: Sockets;
   readonly files: Files;
   readonly clock: Clock;
 }
 
-/** What is asked, in words for errors and in HTTP. */
+/** One request: as error messages name it, and in HTTP. */
 export interface Ask {
   /** `get`, `list`, …: the verb in error messages. */
   readonly operation: string;
-  /** As errors name it; one of ours, or any that a tool reads. */
+  /** As error messages name it; one of ours, or any other that a tool reads. */
   readonly kind: string;
   readonly key: Key | undefined;
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -34,29 +34,29 @@ export interface Ask {
   readonly contentType?: string;
 }
 
-/** A request has its whole answer within this time; of a watch, the beginning of it. */
+/** A request must be answered in full within this time; a watch must be established. */
 export const REQUEST_TIMEOUT_MS = 30_000;
-/** Longest time that a `Retry-After` is obeyed for. */
+/** The longest `Retry-After` that is obeyed. */
 const RETRY_AFTER_MOST_MS = 60_000;
 const TOO_MANY_REQUESTS = 429;
 
 export class Transport {
   readonly #access: KubernetesAccess;
-  readonly #doors: TransportDoors;
+  readonly #dependencies: TransportDependencies;
   readonly #closed = new AbortController();
-  /** When the server may be asked again, on the monotonic clock. */
+  /** When requests may be sent again, on the monotonic clock. */
   #notBeforeMs = 0;
 
-  constructor(access: KubernetesAccess, doors: TransportDoors) {
+  constructor(access: KubernetesAccess, dependencies: TransportDependencies) {
     this.#access = access;
-    this.#doors = doors;
+    this.#dependencies = dependencies;
   }
 
-  /** The JSON answer of a successful request; rejects with StoreError, or with the signal's reason when the caller gave up. */
+  /** The JSON answer of a successful request; rejects with StoreError, or with the signal's reason when the caller aborted. */
   async ask(ask: Ask, outer?: AbortSignal): Promise<unknown> {
     outer?.throwIfAborted();
     const ended = outer === undefined ? this.#closed.signal : AbortSignal.any([outer, this.#closed.signal]);
-    const deadline = startDeadline(this.#doors.clock, REQUEST_TIMEOUT_MS, ended);
+    const deadline = startDeadline(this.#dependencies.clock, REQUEST_TIMEOUT_MS, ended);
     try {
       const response = await this.open(ask, deadline.signal);
       return await response.json();
@@ -64,15 +64,15 @@ export class Transport {
       outer?.throwIfAborted();
       if (error instanceof StoreError) throw error;
       if (this.#closed.signal.aborted)
-        throw unansweredError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
+        throw unavailableError(ask.operation, ask.kind, ask.key, "the client was closed before an answer came");
       if (deadline.expired())
-        throw unansweredError(
+        throw unavailableError(
           ask.operation,
           ask.kind,
           ask.key,
           `no answer from ${this.#access.server} within ${REQUEST_TIMEOUT_MS} ms`,
         );
-      throw unansweredError(
+      throw unavailableError(
         ask.operation,
         ask.kind,
         ask.key,
@@ -88,43 +88,44 @@ export class Transport {
     return this.#closed.signal;
   }
 
-  /** Ends the requests that wait, as unavailable; later ones end at once. */
+  /** Ends pending requests as unavailable; later ones end at once. */
   close(): void {
     this.#closed.abort();
   }
 
-  /** A successful answer whose body is still to come. Rejects with StoreError; what happens on abort is up to the caller's signal. */
+  /** A successful answer whose body has not been read. Rejects with StoreError, or as fetch does when the signal aborts. */
   async open(ask: Ask, signal: AbortSignal): Promise<Response> {
     const response = await this.#send(ask, signal);
     if (response.ok) return response;
     const body = await response.text();
-    const refusal = readRefusal(response.status, body, response.headers.get("retry-after"));
-    if (refusal.code === TOO_MANY_REQUESTS)
-      this.#notBeforeMs = this.#doors.clock.monotonicMs() + Math.min(refusal.retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
-    throw refusedError(ask.operation, ask.kind, ask.key, refusal);
+    const status = readErrorStatus(response.status, body, response.headers.get("retry-after"));
+    if (status.code === TOO_MANY_REQUESTS)
+      this.#notBeforeMs =
+        this.#dependencies.clock.monotonicMs() + Math.min(status.retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
+    throw refusedError(ask.operation, ask.kind, ask.key, status);
   }
 
-  /** Throws while the server wants no requests. */
-  #respectSilence(ask: Ask): void {
-    const left = this.#notBeforeMs - this.#doors.clock.monotonicMs();
+  /** Throws while the server's `Retry-After` is not over. */
+  #obeyRetryAfter(ask: Ask): void {
+    const left = this.#notBeforeMs - this.#dependencies.clock.monotonicMs();
     if (left > 0)
-      throw unansweredError(
+      throw unavailableError(
         ask.operation,
         ask.kind,
         ask.key,
-        `${this.#access.server} answered ${TOO_MANY_REQUESTS} to an earlier request and wants none for another ${Math.ceil(left)} ms`,
+        `${this.#access.server} answered ${TOO_MANY_REQUESTS} to an earlier request and accepts none for another ${Math.ceil(left)} ms`,
         left,
       );
   }
 
   async #send(ask: Ask, signal: AbortSignal): Promise<Response> {
-    this.#respectSilence(ask);
+    this.#obeyRetryAfter(ask);
     const options = await this.#options(ask, signal);
     try {
-      return await this.#doors.sockets.fetch(this.#access.server + ask.path, options);
+      return await this.#dependencies.sockets.fetch(this.#access.server + ask.path, options);
     } catch (error) {
       if (signal.aborted) throw error;
-      throw unansweredError(
+      throw unavailableError(
         ask.operation,
         ask.kind,
         ask.key,
@@ -162,7 +163,7 @@ export class Transport {
   }
 
   async #file(path: string, ask: Ask): Promise<string> {
-    const text = await this.#doors.files.readText(path);
+    const text = await this.#dependencies.files.readText(path);
     if (text === undefined)
       throw new StoreError(
         "forbidden",

@@ -1,8 +1,8 @@
 /**
  * Watch: one watch request to the API server as batches of events.
  *
- * The server is asked to end it after 5 to 10 minutes. A watch that is silent ends sooner, without an error: its kind may be quiet
- * or its peer dead, and asking again tells which for the price of one request.
+ * The server is asked to end it after 5 to 10 minutes. A silent watch ends sooner, without an error: its kind may be quiet or its peer
+ * dead, and a new watch finds out for the price of one request.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Random } from "../../host/random.ts";
@@ -14,33 +14,33 @@ import { type Deadline, startDeadline } from "./deadline.ts";
 import { resourceOf } from "./decode.ts";
 import { LineSplitter } from "./lines.ts";
 import { collectionPath, queryText } from "./paths.ts";
-import { refusedError, statusFields, unansweredError } from "./refusal.ts";
+import { refusedError, statusFields, unavailableError } from "./error-status.ts";
 import { REQUEST_TIMEOUT_MS, type Transport } from "./transport.ts";
 
 /**
- * Longest silence before a watch is asked for anew.
+ * Longest silence before a watch is replaced by a new one.
  *
- * kube-apiserver looks every 60 s (within a second or two) whether it may send a bookmark, and sends one if the revision of this
- * kind's cache is past the one that the watch began at. That moves with each change of the kind, with a consistent list by anybody,
- * and with etcd's word of progress every 10 minutes. A kind whose cache does not move gets no bookmark: silence is no failure.
+ * kube-apiserver checks every 60 s (within a second or two) whether to send a bookmark, and sends one if the revision of this kind's
+ * cache is past the one that the watch began at. The cache advances with each change of the kind, with each consistent list by any
+ * client, and with etcd's progress notice every 10 minutes. Without an advance there is no bookmark, so silence is not a failure.
  * Source: k8s.io/apiserver 0.34 pkg/storage/cacher (defaultBookmarkFrequency; cacheWatcher.process). Measured on 1.34.4: the first
  * bookmark came after 60.1 to 60.7 s, for two kinds of seven (pods was one) after 119.7 and 120.3 s; later ones 59.1 to 61.0 s apart.
- * The kernel finds a peer that is gone with TCP keepalive, which the platform's fetch asks for; this limit is for one that answers
- * the kernel's probes and sends nothing.
+ * TCP keepalive, which the platform's fetch enables, detects a dead peer; this limit is for one that answers the probes and sends
+ * nothing.
  */
 export const IDLE_LIMIT_MS = 90_000;
 
 export async function* watchKind<K extends Kind>(
   transport: Transport,
-  doors: { readonly clock: Clock; readonly random: Random },
+  dependencies: { readonly clock: Clock; readonly random: Random },
   kind: K,
   revision: string,
   signal: AbortSignal,
 ): AsyncGenerator<readonly WatchEvent<K>[]> {
   if (signal.aborted) return;
-  const timeoutSeconds = String(300 + Math.floor(doors.random.fraction() * 300));
+  const timeoutSeconds = String(300 + Math.floor(dependencies.random.fraction() * 300));
   const query = queryText({ watch: "1", resourceVersion: revision, allowWatchBookmarks: "true", timeoutSeconds });
-  const deadline = startDeadline(doors.clock, REQUEST_TIMEOUT_MS, signal);
+  const deadline = startDeadline(dependencies.clock, REQUEST_TIMEOUT_MS, signal);
   let established = false;
   try {
     const path = collectionPath(kind, undefined) + query;
@@ -57,8 +57,8 @@ export async function* watchKind<K extends Kind>(
     if (error instanceof StoreError) throw error;
     if (deadline.expired() && established) return;
     if (deadline.expired())
-      throw unansweredError("watch", kind, undefined, `no answer within ${REQUEST_TIMEOUT_MS} ms`);
-    throw unansweredError(
+      throw unavailableError("watch", kind, undefined, `no answer within ${REQUEST_TIMEOUT_MS} ms`);
+    throw unavailableError(
       "watch",
       kind,
       undefined,
@@ -94,7 +94,7 @@ async function* eventsOf<K extends Kind>(
     }
     if (splitter.unfinished) throw new Error("it ended in the middle of an event");
   } finally {
-    // Closes the connection of a watch that its consumer left; one that broke cannot be cancelled and needs no cancelling.
+    // Closes the connection when the consumer stops reading; a broken one cannot be cancelled and does not need to be.
     await reader.cancel().catch(() => undefined);
   }
 }
@@ -118,7 +118,7 @@ function eventOf<K extends Kind>(kind: K, document: unknown): WatchEvent<K> | St
           : undefined;
   if (typeof revision === "string" && event?.type === "BOOKMARK") return { type: "bookmark", revision };
   if (typeof revision !== "string" || type === undefined)
-    return unansweredError(
+    return unavailableError(
       "watch",
       kind,
       undefined,

@@ -1,8 +1,8 @@
 /**
- * endOnBug: a mistake of this program ends the process, so that a supervisor starts it again from what is true.
+ * endOnBug: ends the process on a bug, so that a supervisor restarts it from the actual state.
  *
- * Needed because Bun only prints a rejection that nobody handles while the main module waits at its top level: the process would
- * live on, say that it is healthy, and enforce what was true before.
+ * Needed because Bun only prints an unhandled rejection while the main module waits at its top level: the process would live on,
+ * report that it is healthy, and enforce an outdated state.
  */
 const EXIT_CODE = 70; // EX_SOFTWARE of sysexits.h
 

@@ -4,7 +4,7 @@ import { openRandom } from "./random.ts";
 
 const clock = openClock();
 
-test("sleep lasts at least its time on the clock that never goes back", async () => {
+test("sleep lasts at least its time on the monotonic clock", async () => {
   const before = clock.monotonicMs();
   await clock.sleep(20);
   // Timers may fire a fraction of a millisecond early.
@@ -20,7 +20,7 @@ test("sleep ends without an error when the signal aborts, before or during", asy
   await clock.sleep(1e8, controller.signal);
 });
 
-test("chance is in its range, identifiers are of version 4 and differ", () => {
+test("random numbers are in their range, identifiers are of version 4 and differ", () => {
   const random = openRandom();
   for (let i = 0; i < 100; i++) expect(random.fraction()).toBeWithin(0, 1);
   expect(random.uuid()).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);

@@ -1,6 +1,6 @@
 /**
- * One unix stream connection as the Connection of src/host/sockets.ts: what arrives is queued for the reader, what is
- * written waits until the kernel took it.
+ * One unix stream connection as the Connection of src/host/sockets.ts: input is queued for the reader, output waits until the kernel has
+ * taken it.
  */
 import type { Socket } from "bun";
 import { BugError } from "../../lib/bug.ts";
@@ -20,7 +20,7 @@ export class UnixConnection implements Connection {
   readonly #unwritten: Pending[] = [];
   #inputEnded = false;
   #outputEnded = false;
-  /** Close when everything is written, whatever the peer still sends. */
+  /** Close when everything is written, even if the peer is still sending. */
   #finishing = false;
   #closed = false;
   #wakeReader: (() => void) | undefined;
@@ -56,14 +56,14 @@ export class UnixConnection implements Connection {
     if (this.#unwritten.length === 0) this.#socket.shutdown();
   }
 
-  /** Ends and, once everything is written, closes: nobody will read what the peer still sends. */
+  /** Ends and, once everything is written, closes: what the peer still sends is not read. */
   finish(): void {
     this.#outputEnded = true;
     this.#finishing = true;
     if (this.#unwritten.length === 0) this.destroy();
   }
 
-  /** Called by the socket's `drain`: the kernel takes more. */
+  /** Called by the socket's `drain`: the kernel accepts more. */
   flush(): void {
     for (let next = this.#unwritten[0]; next !== undefined; next = this.#unwritten[0]) {
       const written = next.bytes.length === 0 ? 0 : this.#socket.write(next.bytes.subarray(next.offset));
@@ -96,7 +96,7 @@ export class UnixConnection implements Connection {
     for (const pending of this.#unwritten.splice(0)) pending.reject(new SocketError("write to", this.#path, "EPIPE"));
   }
 
-  /** Gives the descriptor back whatever the peer does; unread input stays readable. */
+  /** Closes the descriptor whatever the peer does; unread input stays readable. */
   destroy(): void {
     if (!this.#closed) this.#socket.end();
   }

@@ -13,7 +13,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 const modeOf = (path: string): number => statSync(path).mode & 0o777;
 
-test("text is written whole, with its mode, whatever was there", async () => {
+test("text is written whole, with its mode, whatever was there before", async () => {
   const path = `${directory}/text`;
   expect(await files.readText(path)).toBeUndefined();
   await files.writeText(path, "one");
@@ -34,14 +34,14 @@ test("a failed write leaves the old content and no temporary file", async () => 
   expect(readdirSync(`${directory}/full`)).toEqual(["in-the-way"]);
 });
 
-test("concurrent writes of one file end with one of the texts, whole", async () => {
+test("concurrent writes of one file leave one of the texts, whole", async () => {
   const path = `${directory}/raced`;
   const texts = Array.from({ length: 20 }, (_, i) => String(i).repeat(1000));
   await Promise.all(texts.map((text) => files.writeText(path, text)));
   expect(texts).toContain(readFileSync(path, "utf8"));
 });
 
-test("a file under another name replaces what had the name, and must exist", async () => {
+test("rename replaces a file of the new name, and the old name must exist", async () => {
   await files.writeText(`${directory}/from`, "new");
   await files.writeText(`${directory}/to`, "old");
   await files.rename(`${directory}/from`, `${directory}/to`);
@@ -70,7 +70,7 @@ test("exists, remove and copy", async () => {
   expect(await files.exists(path)).toBe(false);
 });
 
-test("errors name action, path and cause", async () => {
+test("errors name operation, path and cause", async () => {
   const error: unknown = await files.readText(directory).catch((caught: unknown) => caught);
   if (!(error instanceof FileError)) throw error;
   expect([error.path, error.code, error.message]).toEqual([directory, "EISDIR", `Cannot read "${directory}": EISDIR`]);

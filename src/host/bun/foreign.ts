@@ -1,8 +1,8 @@
 /**
  * Foreign memory: pages mapped outside the collector's heap, which neither move nor are freed while in use.
  *
- * Every buffer whose address the kernel is given lies here. JavaScript's own arrays may move (small ones when their function
- * is optimised, or their `buffer` is taken) and may be collected while only their address is known.
+ * Every buffer whose address is passed to the kernel is here. JavaScript's own arrays may move (small ones when their function is
+ * optimised, or their `buffer` is taken) and may be collected while only their address is known.
  */
 import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 import { BugError } from "../../lib/bug.ts";
@@ -17,7 +17,7 @@ function openMapping() {
 
 let mapping: ReturnType<typeof openMapping> | undefined;
 
-/** Address of `length` fresh bytes; never unmapped. */
+/** Address of `length` new bytes; never unmapped. */
 export function mapPages(length: number): number {
   mapping ??= openMapping();
   const address = mapping.mmap(null, length, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
@@ -27,7 +27,7 @@ export function mapPages(length: number): number {
   return address;
 }
 
-/** Arguments of one system call: `reset`, then `reserve` or `put` each, then the call, then `copyOut`. */
+/** Arguments of one system call: `reset`, then `reserve` or `put` for each, then the call, then `copyOut`. */
 export class Arena {
   #address = 0;
   #bytes = new Uint8Array(0);
@@ -45,7 +45,7 @@ export class Arena {
     this.#view = new DataView(buffer);
   }
 
-  /** Forgets all reservations and makes room for `length` bytes. */
+  /** Drops all reservations and makes room for `length` bytes. */
   reset(length: number): void {
     this.#top = 0;
     // Each reservation is aligned to 8.

@@ -1,4 +1,4 @@
-/** The real Host: the machine and the kernel that this process runs on. */
+/** The real Host: the machine and kernel that this process runs on. */
 import type { Host } from "../host.ts";
 import { openClock } from "./clock.ts";
 import { openFiles } from "./files.ts";

@@ -1,20 +1,20 @@
 /** install: this executable under other names in another directory, as hard links where the file system allows. */
 import { chmodSync, copyFileSync, linkSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 
-/** Replaces each name in one step, so that a runtime never finds half a file. */
+/** Replaces each name atomically, so that a runtime never finds a partial file. */
 export async function installLinks(directory: string, names: readonly string[]): Promise<void> {
   for (const name of names) replace(prepare(directory, name), `${directory}/${name}`);
 }
 
 /**
- * As `installLinks`, but another program of that name stays as it is: false then. What an earlier installation of this executable left
- * is replaced; it is known by being the same file as `sibling` beside it, so install the sibling afterwards.
+ * As `installLinks`, but leaves another program of that name unchanged and returns false. A file of an earlier installation of this
+ * executable is replaced; it is recognised by being the same file as `sibling` beside it, so install the sibling afterwards.
  */
 export async function installUnlessForeign(directory: string, name: string, sibling: string): Promise<boolean> {
   const target = `${directory}/${name}`;
   const temporary = prepare(directory, name);
   try {
-    // Unlike a rename it refuses when there is something already.
+    // Unlike rename, link fails when the name exists.
     linkSync(temporary, target);
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
@@ -32,7 +32,7 @@ function replace(temporary: string, target: string): void {
   rmSync(temporary, { force: true });
 }
 
-/** Path of the executable under a temporary name, whole. */
+/** Path of a complete copy of the executable under a temporary name. */
 function prepare(directory: string, name: string): string {
   const temporary = `${directory}/.${name}.new`;
   rmSync(temporary, { force: true });

@@ -18,6 +18,6 @@ test("garbage is collected when the process has grown by 64 MiB since it was las
   };
   expect([grow(0), grow(63), grow(1), grow(63)]).toEqual([0, 0, 1, 1]);
   inUse += 30 * MIB;
-  // 63 above the last time, then 64; from there on what is in use now counts.
+  // 63 above the last collection, then 64; from then on the size after that collection is the base.
   expect([grow(1), grow(63), grow(1)]).toEqual([2, 2, 3]);
 });

@@ -1,4 +1,4 @@
-/** memory: the platform's garbage collection, asked for by how much the process has grown. */
+/** memory: the platform's garbage collection, triggered by growth of the process. */
 import type { Memory } from "../memory.ts";
 
 /** Growth since the last collection that is worth another one: several pages of large objects, parsed. */
@@ -8,7 +8,7 @@ export function openMemory(): Memory {
   return trimming({ residentBytes: () => process.memoryUsage.rss(), collect: () => Bun.gc(true) });
 }
 
-/** The rule alone, over any process. */
+/** The rule alone, for any process. */
 export function trimming(of: { readonly residentBytes: () => number; readonly collect: () => void }): Memory {
   let before = of.residentBytes();
   return {

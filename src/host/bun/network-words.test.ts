@@ -7,7 +7,7 @@ const sockets = openSockets();
 const opened: Server[] = [];
 afterAll(() => opened.forEach((server) => server.close()));
 
-/** A server that answers whatever comes in its way; its port. */
+/** Starts a server that answers every connection with `answer`; returns its port. */
 async function serve(answer: (socket: Socket) => void): Promise<number> {
   const server = createServer((socket) => void socket.on("error", () => undefined).once("data", () => answer(socket)));
   opened.push(server);
@@ -25,7 +25,7 @@ async function words(url: string): Promise<string> {
   }
 }
 
-test.each(["127.0.0.1", "[::1]"])("nobody listens on %s", async (host) => {
+test.each(["127.0.0.1", "[::1]"])("no listener on %s", async (host) => {
   expect(await words(`https://${host}:1/`)).toBe("connection refused (ECONNREFUSED)");
 });
 
@@ -43,7 +43,7 @@ test("the server does not speak TLS", async () => {
   );
 });
 
-test("what is not known keeps its own words, without the runtime's advice", () => {
+test("an unknown error keeps its message, without the runtime's advice", () => {
   const odd = Object.assign(
     new TypeError("ODD: it failed. For more information, pass `verbose: true` in the second argument to fetch()"),
     { code: "ODD" },

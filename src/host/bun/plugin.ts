@@ -1,4 +1,4 @@
-/** plugin: the few doors that a CNI plugin needs, opened fast: standard input, standard output, unix sockets. */
+/** plugin: the few interfaces that a CNI plugin needs, fast to open: standard input, standard output, unix sockets. */
 import type { Sockets } from "../sockets.ts";
 import { connect } from "./unix-connect.ts";
 
@@ -6,7 +6,7 @@ export interface PluginHost {
   readonly sockets: Pick<Sockets, "connect">;
   /** All of standard input, as text. */
   readStdin(): Promise<string>;
-  /** With a line end after it. */
+  /** Writes the text and a newline. */
   writeStdout(text: string): void;
 }
 
@@ -14,7 +14,7 @@ export function openPluginHost(): PluginHost {
   return {
     sockets: { connect },
     readStdin: () => Bun.stdin.text(),
-    // Not process.stdout: making its stream costs more than all the rest of the plugin's start.
+    // Not process.stdout: creating its stream costs more than the rest of the plugin's start.
     writeStdout: (text) => console.log(text),
   };
 }

@@ -20,11 +20,11 @@ test("without input standard input is empty; the environment is added to ours", 
   expect(finished).toEqual({ exitCode: 0, stdout: "yes\n", stderr: "" });
 });
 
-test("a signal is 128 and its number", async () => {
+test("the exit code after a signal is 128 plus its number", async () => {
   expect((await processes.run(["sh", "-c", "kill -TERM $$"])).exitCode).toBe(143);
 });
 
-test("a program that does not exist is named", async () => {
+test("the error names a program that does not exist", async () => {
   await expect(processes.run(["calico-no-such-program"])).rejects.toThrow(
     'Cannot run "calico-no-such-program": ENOENT',
   );

@@ -1,8 +1,8 @@
 /**
  * Raw system calls: number and up to six word arguments in, the result or `-errno` out, in two independent ways.
  *
- * `trampoline` is 26 bytes of machine code that move the arguments of the C calling convention into the registers of the
- * kernel's and execute `syscall`; nothing shared, nothing lost. `libc` calls libc's `syscall` and reads `errno` right after.
+ * `trampoline` is 26 bytes of machine code that move the arguments from the registers of the C calling convention to those of the
+ * kernel's and execute `syscall`; it shares no state. `libc` calls libc's `syscall` and reads `errno` right after.
  */
 import { dlopen, FFIType, linkSymbols, type Pointer, read } from "bun:ffi";
 import { BugError } from "../../lib/bug.ts";

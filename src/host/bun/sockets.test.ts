@@ -19,7 +19,7 @@ async function readAll(connection: Connection): Promise<Uint8Array> {
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-test("a question and its answer over half-closed connections", async () => {
+test("a request and its answer over half-closed connections", async () => {
   const path = `${directory}/echo`;
   const listener = await sockets.listen(path, 0o600, async (connection) => {
     const question = await readAll(connection);
@@ -40,7 +40,7 @@ test("a question and its answer over half-closed connections", async () => {
   expect(existsSync(path)).toBe(false);
 });
 
-test("a slow reader holds the writer back, and gets every byte in order", async () => {
+test("a slow reader applies backpressure, and gets every byte in order", async () => {
   const path = `${directory}/slow`;
   const data = new Uint8Array(8 << 20).map((_, i) => i * 31);
   let release = (): void => undefined;
@@ -82,7 +82,7 @@ test("writing to a peer that is gone is an error, not a hang", async () => {
   expect(error instanceof SocketError ? error.code : error).toBe("EPIPE");
 });
 
-test("nobody listens: connecting is refused; a stale file is replaced, one in use is not, a plain file neither", async () => {
+test("no listener: connecting is refused; a stale socket file is replaced, one in use or a plain file is not", async () => {
   const path = `${directory}/stale`;
   await expect(sockets.connect(path)).rejects.toThrow(`Cannot connect to socket "${path}": ENOENT`);
   const child = Bun.spawnSync([
@@ -124,7 +124,7 @@ test("HTTP over TCP and over a unix socket", async () => {
   await unix.close();
 });
 
-test("TLS: the server must be known, unless that is not asked for; a client may show who it is", async () => {
+test("TLS: the server must be trusted unless verification is off; a client may authenticate", async () => {
   const make = (...command: string[]): void => {
     const made = Bun.spawnSync(["openssl", ...command], { cwd: directory });
     if (made.exitCode !== 0) throw new Error(made.stderr.toString());

@@ -14,7 +14,7 @@ function request(url: string, options: FetchOptions): Promise<Response> {
     ...(body === undefined ? {} : { body }),
     ...(signal === undefined ? {} : { signal }),
     ...(tls === undefined ? {} : { tls: tlsOptions(tls) }),
-    // Cluster traffic does not go through a proxy that happens to be in the environment.
+    // Cluster traffic must not go through a proxy that happens to be set in the environment.
     proxy: false,
     timeout: false,
   });

@@ -1,7 +1,7 @@
 /**
  * The real Sys, over raw system calls. All buffers are copied into foreign memory before a call and out of it afterwards.
  *
- * x86-64 only: the numbers and the trampoline of arm64 are written here, but `openSys` refuses arm64 until the kernel suite has run there.
+ * x86-64 only: the numbers and the trampoline of arm64 are here, but `openSys` refuses arm64 until the kernel suite has run there.
  */
 import { BugError } from "../../lib/bug.ts";
 import type { Sys } from "../sys.ts";
@@ -65,7 +65,7 @@ const POLLIN = 1;
 const ENOENT = 2;
 const EBADF = 9;
 
-/** Throws when the architecture is not supported, or when no implementation (or not the one asked for) passes its self-test. */
+/** Throws when the architecture is not supported, or when no implementation (or not the requested one) passes its self-test. */
 export function openSys(options: { readonly implementation?: Sys["implementation"] } = {}): Sys {
   const { arch } = process;
   if (arch !== "x64") throw new Error(`Cannot make system calls: architecture is ${arch}, must be x64`);
@@ -86,7 +86,7 @@ export function openSys(options: { readonly implementation?: Sys["implementation
   throw new Error(`Cannot make system calls: ${refused.join("; ")}`);
 }
 
-/** Results and errors of calls whose outcome is known must come back exactly. */
+/** Calls with a known outcome must return exactly that result or error. */
 function selfTest(sys: Sys, call: RawCall, numbers: Numbers): void {
   expect("getppid", call(numbers.getppid), process.ppid);
   expect("close of no descriptor", sys.close(-1), -EBADF);
@@ -109,7 +109,7 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
   const arena = new Arena(INITIAL_ARENA);
   const text = new TextEncoder();
 
-  /** One call with the bytes copied in; `copyBack` of the result's length, or of all. */
+  /** One call with the bytes copied in; `copyBack` copies the result's length, or all. */
   const withBytes = (bytes: Uint8Array, run: (address: number) => number): number => {
     arena.reset(bytes.length);
     return run(arena.addressOf(arena.put(bytes)));

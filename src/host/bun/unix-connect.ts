@@ -1,4 +1,4 @@
-/** Connecting to unix stream sockets: all that a CNI plugin needs of sockets, and nothing that would slow its start. */
+/** Connecting to unix stream sockets: only what a CNI plugin needs, so that it starts fast. */
 import type { Socket } from "bun";
 import { BugError } from "../../lib/bug.ts";
 import { type Connection, SocketError } from "../sockets.ts";
@@ -8,7 +8,7 @@ export interface State {
   connection: UnixConnection | undefined;
 }
 
-/** The callbacks that lead a socket's events to its connection. */
+/** The callbacks that pass a socket's events to its connection. */
 export function handlers(
   path: string,
   opened?: (connection: UnixConnection) => void,
@@ -38,7 +38,7 @@ function connectionOf(socket: Socket<State>): UnixConnection {
   return connection;
 }
 
-/** Rejects with SocketError when nobody listens. */
+/** Rejects with SocketError when there is no listener. */
 export async function connect(path: string): Promise<Connection> {
   try {
     const socket = await Bun.connect<State>({

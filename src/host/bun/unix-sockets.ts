@@ -21,12 +21,12 @@ async function listen(
       () => connection.finish(),
       (error: unknown) => {
         connection.destroy();
-        // A peer that went away is no fault. Anything else is a bug of the handler: unhandled, it ends the process.
+        // A peer that disconnected is normal. Anything else is a bug of the handler: unhandled, it ends the process.
         if (!(error instanceof SocketError)) throw error;
       },
     );
   };
-  // The file is private until it has its mode: nobody may connect in between.
+  // The file is private until it has its mode, so that nothing can connect in between.
   const before = process.umask(0o177);
   let listener;
   try {
@@ -53,7 +53,7 @@ async function listen(
   };
 }
 
-/** A socket file on which nobody answers any more is removed; one in use stays, and listening fails with EADDRINUSE. */
+/** Removes a socket file that has no listener any more; one in use stays, and listening fails with EADDRINUSE. */
 export async function removeStale(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined || !found.isSocket()) return;

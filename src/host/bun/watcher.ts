@@ -1,6 +1,6 @@
 /**
- * The real Watcher: the descriptor in Bun's own event loop, as if it were a connected stream socket. Bun receives one datagram at a
- * time, into 512 KiB, and closes the descriptor at the first error.
+ * The real Watcher: registers the descriptor in Bun's event loop as if it were a connected stream socket. Bun receives one datagram at
+ * a time, into 512 KiB, and closes the descriptor at the first error.
  */
 import type { Socket } from "bun";
 import type { Watch, WatchEvents, Watcher } from "../watcher.ts";

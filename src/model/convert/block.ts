@@ -1,4 +1,4 @@
-/** Block: an IPAMBlock as everybody reads it: its owner and who holds which address. Each block that arrives is read once, for all who need it. */
+/** Block: converts an IPAMBlock to a row: its owner and the holder of each address. Each block is converted once, for all its consumers. */
 import { fail, ok, type Result } from "../../lib/result.ts";
 import { type Addr, bitsOf, type Family } from "../../net/addr.ts";
 import { addressesOf } from "../../net/ordinal.ts";
@@ -21,17 +21,17 @@ export interface BlockRow {
 
 export interface Allocation {
   readonly addr: Addr;
-  /** Its number in the block, from 0. */
+  /** Its index in the block, from 0. */
   readonly ordinal: number;
-  /** A handle as it is recorded, or `reserve:NODE`. */
+  /** The recorded handle, or `reserve:NODE`. */
   readonly handle: string | undefined;
-  /** The node that the holder runs on, from the attributes. */
+  /** The holder's node, from the attributes. */
   readonly node: string | undefined;
-  /** The holder, from the attributes; undefined for addresses that are no pod's. */
+  /** The pod that holds it, from the attributes; undefined when no pod does. */
   readonly pod: Key<"Pod"> | undefined;
 }
 
-/** Blocks of more addresses than this are refused: a slot list of that length is no block of ours or of upstream. */
+/** Larger blocks are refused: neither we nor upstream create them. */
 const MOST_ADDRESSES = 4096;
 
 export function blockRowOf(block: Resource<"IPAMBlock">): Result<BlockRow, FieldError> {

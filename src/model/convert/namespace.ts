@@ -1,4 +1,4 @@
-/** Namespace: what its pods inherit from it: labels for policy, requests for the network, and its own labels, by which pools select it. */
+/** Namespace: converts a Namespace to a row: what its pods inherit (labels for policy, network annotations), and the labels by which pools select it. */
 import { NAMESPACE_PREFIX } from "../labels.ts";
 import type { Resource } from "../resource.ts";
 import { inheritedLabels, type ProfileLabels } from "./profile.ts";

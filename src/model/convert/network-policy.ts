@@ -1,8 +1,8 @@
 /**
- * NetworkPolicy: networking.k8s.io/v1 NetworkPolicy to the policy model: tier `default`, order 1000, every rule an allow.
+ * NetworkPolicy: converts a networking.k8s.io/v1 NetworkPolicy to the policy model: tier `default`, order 1000, every rule an allow.
  *
- * Never fails and never guesses: an invalid policy selects what it says (every pod of its namespace if even that cannot be read) and
- * allows nothing, in both directions, with the reason in `error`.
+ * Never fails and never guesses: an invalid policy selects what its selector selects (every pod of its namespace if that is malformed)
+ * and allows nothing, in both directions, with the reason in `error`.
  * Upstream: libcalico-go/lib/backend/k8s/conversion/conversion.go. Rules: docs/semantics.md.
  */
 import { unwrap } from "../../lib/result.ts";
@@ -50,7 +50,7 @@ export function policyOfNetworkPolicy(resource: NetworkPolicyResource): PolicyMo
   };
 }
 
-/** The types alone decide; left out or empty they mean Ingress, and Egress if there are egress rules. */
+/** Only policyTypes decides; absent or empty it means Ingress, and Egress if there are egress rules. */
 function policyTypes(resource: NetworkPolicyResource): { readonly ingress: boolean; readonly egress: boolean } {
   const types = resource.spec?.policyTypes ?? [];
   if (types.length === 0) return { ingress: true, egress: (resource.spec?.egress ?? []).length > 0 };
@@ -61,13 +61,13 @@ function inNamespace(namespace: string): Selector {
   return { op: "equal", label: NAMESPACE_LABEL, value: namespace };
 }
 
-/** Names of ports are those of the pods that the policy selects. */
+/** Port names are those of the pods that the policy selects. */
 function ingressRule({ from, ports }: NetworkPolicyIngressRule, namespace: string, selects: Selector): RuleModel {
   const peers = (from ?? []).map((peer) => peerModel(peer, namespace));
   return { action: "allow", source: among(peers), destination: portsOf(ports, selects) };
 }
 
-/** Names of ports are those of the peers, if every peer is a selector, else any endpoint's. */
+/** Port names are those of the peers if every peer is a selector, otherwise those of any endpoint. */
 function egressRule({ to, ports }: NetworkPolicyEgressRule, namespace: string): RuleModel {
   const peers = (to ?? []).map((peer) => peerModel(peer, namespace));
   const selector = peers.length > 0 && peers.every((peer) => peer.nets === undefined) ? selectorOf(peers) : undefined;
@@ -78,7 +78,7 @@ function egressRule({ to, ports }: NetworkPolicyEgressRule, namespace: string): 
   };
 }
 
-/** Absent and empty lists of peers mean "any" alike. */
+/** An absent and an empty list of peers both mean "any". */
 function among(peers: readonly AddressesModel[]): Entity {
   if (peers.length === 0) return {};
   const nets = peers.flatMap((peer) => peer.nets ?? []);
@@ -92,7 +92,7 @@ function selectorOf(peers: readonly AddressesModel[]): Selector | undefined {
   return selectors.length === 0 ? undefined : { op: "or", of: selectors };
 }
 
-/** Absent and empty lists of ports mean "any" alike. */
+/** An absent and an empty list of ports both mean "any". */
 function portsOf(ports: readonly NetworkPolicyPort[] | null | undefined, holders: Selector): Entity {
   return ports && ports.length > 0 ? { ports: ports.map((port) => portModel(port, holders)) } : {};
 }

@@ -1,4 +1,4 @@
-/** NodeAddresses: under which addresses other nodes reach a Node, one a family. */
+/** NodeAddresses: the addresses at which other nodes reach a Node, one per family. */
 import { type Addr, type Family, familyOf, parseAddr } from "../../net/addr.ts";
 import type { Resource } from "../resource.ts";
 
@@ -7,7 +7,7 @@ export interface NodeAddresses {
   readonly ipv6: Addr | undefined;
 }
 
-/** Where upstream's calico/node records the addresses that it found: CIDR text, whose length is that of the subnet. */
+/** Where upstream's calico/node records the addresses that it detected: CIDR text with the subnet's length. */
 export const ADDRESS_ANNOTATIONS = { 4: "projectcalico.org/IPv4Address", 6: "projectcalico.org/IPv6Address" } as const;
 
 /** The annotation of the family if there is a valid one, else the first InternalIP of the family in the status. */

@@ -39,7 +39,7 @@ test("addresses: status.podIPs, then podIP, then the annotations; canonical and 
   );
 });
 
-test("whose word the addresses are", () => {
+test("the source of the addresses", () => {
   const annotations = { "cni.projectcalico.org/podIPs": "10.0.0.3/32" };
   const from = (status: Status): string => {
     const pod = endpointOfPod({
@@ -69,7 +69,7 @@ test("no addresses: finished, torn down, on the host's network, not scheduled", 
   expect(addresses({ podIPs }, {}, {})).toEqual([]);
 });
 
-test("labels: given ones overwrite, those that pretend to be inherited are dropped", () => {
+test("labels: ours overwrite a pod's own, and forged inherited ones are dropped", () => {
   const labels = {
     app: "web",
     "pcns.team": "red",
@@ -95,7 +95,7 @@ test("labels: given ones overwrite, those that pretend to be inherited are dropp
   expect(read({ serviceAccountName: "robot" })).toContainEqual(["projectcalico.org/serviceaccount", "robot"]);
 });
 
-test("nothing that a stored object can hold makes reading throw", () => {
+test("no content of a stored object makes the conversion throw", () => {
   for (const junk of [null, 7, "x", [], [null], [7], {}, { a: [] }]) {
     const hostile = {
       apiVersion: "v1",

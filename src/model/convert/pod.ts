@@ -1,9 +1,9 @@
 /**
- * Pod: a Pod as a row: what policy knows of it: its labels (those it has and those it is given), addresses and named ports.
+ * Pod: converts a Pod to a row with what policy needs: its labels (its own and those we set), addresses and named ports.
  *
  * Addresses come from `status.podIPs`, else `status.podIP`, else the annotations that the CNI plugin writes. A pod that has finished,
- * was torn down, uses its host's network or is not scheduled has none, whatever its status still says (calico-parity traps 55, 56, 77).
- * The kubelet alone writes the status; annotations are whatever the pod's creator likes: claims, to be held against IPAM's blocks.
+ * was torn down, uses its host's network or is not scheduled has none, whatever its status still says.
+ * Only the kubelet writes the status; a pod's creator can write any annotation, so those are claims, to be checked against IPAM's blocks.
  */
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
@@ -23,7 +23,7 @@ import { isJsonObject } from "../schema/json.ts";
 const ADDRESSES_ANNOTATION = "cni.projectcalico.org/podIPs";
 const ADDRESS_ANNOTATION = "cni.projectcalico.org/podIP";
 
-/** Fails on labels that are not text and on addresses that cannot be read; such a pod takes no part in policy, so it stays closed. */
+/** Fails on labels that are not text and on malformed addresses; such a pod is not an endpoint, so it stays closed. */
 export function endpointOfPod(resource: Resource<"Pod">): Result<EndpointRow, ParseError> {
   const namespace = resource.metadata.namespace ?? "default";
   const { spec, status } = resource;
@@ -52,7 +52,7 @@ export function endpointOfPod(resource: Resource<"Pod">): Result<EndpointRow, Pa
   });
 }
 
-/** A pod cannot pretend to inherit labels, nor to be elsewhere: names with our prefixes are dropped, our own are overwritten (trap 57). */
+/** A pod cannot forge inherited labels, its namespace or its service account: names with our prefixes are dropped, our own are overwritten. */
 function ownLabels(
   resource: Resource<"Pod">,
   namespace: string,
@@ -86,7 +86,7 @@ function readLabels(labels: unknown): Result<readonly (readonly [string, string]
 type PodAddresses = Pick<EndpointRow, "addresses" | "addressesFrom">;
 const NO_ADDRESSES: PodAddresses = { addresses: [], addressesFrom: "status" };
 
-/** The annotation set to nothing is the plugin's own mark that it has torn the pod's network down. */
+/** An empty annotation means that the plugin has torn the pod's network down, although the Pod still exists. */
 function addressesOf(resource: Resource<"Pod">): Result<PodAddresses, ParseError> {
   const annotations = resource.metadata.annotations ?? {};
   const many = annotations[ADDRESSES_ANNOTATION];
@@ -111,7 +111,7 @@ function firstWithText(lists: readonly (readonly string[])[]): readonly string[]
   return lists.map((list) => list.filter((text) => text !== "")).find((list) => list.length > 0);
 }
 
-/** Init containers count too: a sidecar is one (trap 27). */
+/** Init containers count too, as sidecars are init containers. */
 function namedPorts(container: Fields): NamedPort[] {
   return objectsIn(container["ports"]).flatMap(({ name, containerPort, protocol }) => {
     const number = protocolByName(String(protocol ?? "TCP"));

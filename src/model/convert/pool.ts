@@ -1,4 +1,4 @@
-/** Pool: an IPPool as everybody reads it, defaults filled in. A pool that does not convert gives no addresses and is reported. */
+/** Pool: converts an IPPool to a row, with defaults filled in. A pool that does not convert gives no addresses and is reported. */
 import { fail, formatParseError, ok, type Result } from "../../lib/result.ts";
 import { bitsOf, type Family } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixFamily, prefixLength } from "../../net/prefix.ts";
@@ -14,15 +14,15 @@ export interface PoolRow {
   /** Prefix length of a block. */
   readonly blockSize: number;
   readonly disabled: boolean;
-  /** Its routes are announced to other nodes. */
+  /** Whether its routes are announced to other nodes. */
   readonly exported: boolean;
-  /** Serves only pods that name it. */
+  /** Whether it serves only pods that name it. */
   readonly manual: boolean;
-  /** Its addresses may be given to pods. */
+  /** Whether its addresses may be assigned to pods. */
   readonly forWorkloads: boolean;
-  /** Which namespaces' pods get its addresses without naming it, over labels of the Namespace; undefined: those of all. */
+  /** Selects, by labels of the Namespace, the namespaces whose pods get its addresses without naming it; undefined: all. */
   readonly namespaceSelector: Selector | undefined;
-  /** Which nodes may take blocks, over Node labels. */
+  /** Selects, by labels of the Node, the nodes that may take blocks. */
   readonly nodeSelector: Selector;
 }
 
@@ -37,7 +37,7 @@ export function poolRowOf(pool: Resource<"IPPool">): Result<PoolRow, FieldError>
   if (!prefix.ok) return invalid("spec.cidr", cidr, prefix.error.wanted);
   const family = prefixFamily(prefix.value);
   const { least, most, usual } = BLOCK_SIZES[family];
-  // 0 and absent both mean the default: upstream's type cannot tell them apart.
+  // 0 and absent both mean the default: upstream's type cannot distinguish them.
   const given = spec["blockSize"] === undefined || spec["blockSize"] === 0 ? usual : spec["blockSize"];
   if (typeof given !== "number" || !Number.isInteger(given) || given < least || given > most) {
     return invalid(

@@ -1,10 +1,10 @@
-/** Profile: the labels that endpoints inherit from the object that they belong to: a Namespace or a ServiceAccount. */
+/** Profile: the labels that endpoints inherit from their Namespace or ServiceAccount. */
 import { NAME_LABEL, type NAMESPACE_PREFIX, type SERVICE_ACCOUNT_PREFIX } from "../labels.ts";
 
 /** Labels as selectors see them, prefix included. */
 export type ProfileLabels = ReadonlyMap<string, string>;
 
-/** The object's labels behind the prefix, and its name, which nobody can overwrite. */
+/** The object's labels, prefixed, and its name, which its own labels cannot overwrite. */
 export function inheritedLabels(
   prefix: typeof NAMESPACE_PREFIX | typeof SERVICE_ACCOUNT_PREFIX,
   name: string,

@@ -102,7 +102,7 @@ test.each([
   expect(blockRowOf(block(spec))).toMatchObject({ ok: false, error: { field } });
 });
 
-test("node addresses: annotation before status, one a family", () => {
+test("node addresses: annotation before status, one per family", () => {
   const node = (annotations: Record<string, string>, addresses: readonly string[]): Resource<"Node"> => ({
     apiVersion: "v1",
     kind: "Node",

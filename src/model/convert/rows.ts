@@ -1,6 +1,6 @@
 /**
- * Rows: what is kept of each object that the datastore tells of, made of it the moment it arrives. No object of the API lives longer than that, but
- * for the few that are needed whole: the settings of the cluster, and this node's own Node.
+ * Rows: converts each object to what is kept of it, the moment it arrives from the datastore. No object of the API is kept, except the few
+ * that are needed whole: the settings of the cluster, and this node's own Node.
  */
 import { type FieldError } from "../schema/field-error.ts";
 import type { ParseError, Result } from "../../lib/result.ts";
@@ -20,15 +20,15 @@ import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.t
 
 export interface PodRow {
   readonly endpoint: Result<EndpointRow, ParseError>;
-  /** Of a pod that is on this node, or may come to be: what ADD needs to know. */
+  /** What ADD needs to know, for a pod that is or may be scheduled to this node. */
   readonly here: { readonly uid: string; readonly revision: string; readonly annotations: Annotations } | undefined;
 }
 
 export interface NodeRow {
   readonly addresses: NodeAddresses;
-  /** By which pools select it. */
+  /** The labels by which pools select it. */
   readonly labels: Readonly<Record<string, string>>;
-  /** The whole Node, if it is this node's. */
+  /** The whole Node, if it is this node. */
   readonly own: Resource<"Node"> | undefined;
 }
 
@@ -58,7 +58,7 @@ interface Reduced {
 /** What is kept of an object of the kind. */
 export type Row<K extends Kind> = K extends keyof Reduced ? Reduced[K] : Resource<K>;
 
-/** An `Update` of which that is left. */
+/** An `Update` with its row in place of the object. */
 export type RowUpdate<K extends Kind = Kind> = K extends Kind
   ? {
       readonly kind: K;
@@ -70,7 +70,7 @@ export type RowUpdate<K extends Kind = Kind> = K extends Kind
     }
   : never;
 
-/** For the node of that name. */
+/** Returns the conversion for the node of that name. */
 export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpdate {
   return (update, id = formatKey(update.key)) => {
     switch (update.kind) {

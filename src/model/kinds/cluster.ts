@@ -1,10 +1,9 @@
 /**
- * The singletons about the cluster as a whole, both named `default`: ClusterInformation (who it is, and whether the datastore may be used) and
+ * The singletons of the cluster, both named `default`: ClusterInformation (its identity, and whether the datastore may be used) and
  * KubeControllersConfiguration (settings of upstream's controllers, which its tools read).
  * Upstream: api/pkg/apis/projectcalico/v3/{clusterinfo,kubecontrollersconfig}.go.
  */
 import type { Key } from "../key.ts";
-import type { Resource } from "../resource.ts";
 import type { Schema, ValidationRule } from "../schema/schema.ts";
 import { META } from "./ipam.ts";
 
@@ -14,12 +13,12 @@ export interface ClusterInformationSpec {
   /** Comma-separated words such as `k8s,bgp,kdd`. */
   clusterType?: string;
   calicoVersion?: string;
-  /** False: the datastore is being migrated; nobody may write to it, and what it says does not count. */
+  /** False: the datastore is being migrated: it must not be written to, and its content must not be acted on. */
   datastoreReady?: boolean;
   variant?: string;
 }
 
-/** What the product writes of it; everything else is upstream's. */
+/** The fields that the product writes; all others are upstream's. */
 export interface KubeControllersConfigurationSpec {
   controllers: { loadBalancer?: { assignIPs?: "AllServices" | "RequestedServicesOnly" } };
 }
@@ -35,16 +34,16 @@ export const KUBE_CONTROLLERS_CONFIGURATION: Key<"KubeControllersConfiguration">
   name: "default",
 };
 
-/** Whether the datastore may be used. An absent object or field says yes, as upstream's. */
-export function datastoreReady(information: Resource<"ClusterInformation"> | undefined): boolean {
+/** Whether the datastore may be used. It may if the object or field is absent, as upstream. */
+export function datastoreReady(information: { readonly spec: ClusterInformationSpec } | undefined): boolean {
   return information?.spec.datastoreReady !== false;
 }
 
-/** Any other name would be accepted and do nothing. */
+/** An object with any other name would have no effect. */
 export const ONLY_DEFAULT: readonly ValidationRule[] = [
   {
     rule: "self.metadata.name == 'default'",
-    message: "metadata.name must be default: it is the only object of its kind that counts",
+    message: "metadata.name must be default: it is the only object of its kind that has an effect",
   },
 ];
 

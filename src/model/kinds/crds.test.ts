@@ -8,17 +8,17 @@ import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./ipam.ts
 import type { IP_POOL_SCHEMA, IPPoolSpec } from "./ip-pool.ts";
 
 test.each(CRDS.map((definition) => [definition.spec.names.plural, definition] as const))(
-  "manifests/crds holds what the constant says: %s",
+  "manifests/crds is generated from the constant: %s",
   (plural, definition) => {
     const path = new URL(`../../../manifests/crds/projectcalico.org_${plural}.yaml`, import.meta.url).pathname;
     expect(load(readFileSync(path, "utf8"))).toEqual(JSON.parse(JSON.stringify(definition)));
   },
 );
 
-/** Compiles only while what the program writes fits the schemas. */
+/** Compiles only while what the product writes fits the schemas. */
 type Fits<Written, Allowed> = Written extends Allowed ? true : false;
 
-test("what the program writes fits the schemas", () => {
+test("what the product writes fits the schemas", () => {
   const pool: Fits<IPPoolSpec, Infer<(typeof IP_POOL_SCHEMA)["properties"]["spec"]>> = true;
   const block: Fits<IPAMBlockSpec, Infer<(typeof IPAM_BLOCK_SCHEMA)["properties"]["spec"]>> = true;
   const affinity: Fits<

@@ -1,7 +1,7 @@
 /**
- * CRDs: the CustomResourceDefinitions of our kinds, from their schemas: what `manifests/crds/` holds and what the lab applies.
+ * CRDs: the CustomResourceDefinitions of our kinds, built from their schemas; `manifests/crds/` has them, and the lab applies them.
  *
- * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either set of CRDs serves either product.
+ * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either product works with either set of CRDs.
  */
 import type { Schema } from "../schema/schema.ts";
 import { CLUSTER_INFORMATION_SCHEMA, KUBE_CONTROLLERS_CONFIGURATION_SCHEMA } from "./cluster.ts";
@@ -16,7 +16,7 @@ export interface PrinterColumn {
   readonly description: string;
 }
 
-/** A CustomResourceDefinition of apiextensions.k8s.io/v1, as far as ours use it. */
+/** The part of CustomResourceDefinition (apiextensions.k8s.io/v1) that ours use. */
 export interface CustomResourceDefinition {
   readonly apiVersion: "apiextensions.k8s.io/v1";
   readonly kind: "CustomResourceDefinition";
@@ -112,7 +112,7 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       column("VXLAN", ".spec.vxlanMode", "When packets to the pool are tunnelled by VXLAN"),
       column("IPIP", ".spec.ipipMode", "When packets to the pool are tunnelled by IPIP"),
       column("NAT", ".spec.natOutgoing", "Whether packets to other destinations are masqueraded", "boolean"),
-      column("Allocatable", ".status.conditions[?(@.type=='Allocatable')].status", "Whether addresses are given out"),
+      column("Allocatable", ".status.conditions[?(@.type=='Allocatable')].status", "Whether addresses are assigned"),
       AGE,
     ],
   }),
@@ -134,7 +134,7 @@ export const CRDS: readonly CustomResourceDefinition[] = [
     columns: [
       column("CIDR", ".spec.cidr", "The block"),
       column("Node", ".spec.node", "The node"),
-      column("Type", ".spec.type", "host, or virtual for owners that are no nodes"),
+      column("Type", ".spec.type", "host, or virtual for owners that are not nodes"),
     ],
   }),
   define({
@@ -170,7 +170,7 @@ export const CRDS: readonly CustomResourceDefinition[] = [
     columns: [
       column("StrictAffinity", ".spec.strictAffinity", "Whether nodes use their own blocks only", "boolean"),
       column("MaxBlocksPerHost", ".spec.maxBlocksPerHost", "Blocks that a node may own", "integer"),
-      column("AutoAllocateBlocks", ".spec.autoAllocateBlocks", "Whether nodes claim blocks by themselves", "boolean"),
+      column("AutoAllocateBlocks", ".spec.autoAllocateBlocks", "Whether nodes claim blocks automatically", "boolean"),
     ],
   }),
   define({ kind: "IPReservation", plural: "ipreservations", schema: IP_RESERVATION_SCHEMA, columns: [AGE] }),

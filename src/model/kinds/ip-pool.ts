@@ -2,7 +2,7 @@
 
 import type { Schema, ValidationRule } from "../schema/schema.ts";
 
-/** `spec` of `projectcalico.org/v3` IPPool: the fields that this product acts on. */
+/** The fields of `spec` of a `projectcalico.org/v3` IPPool that this product acts on. */
 export interface IPPoolSpec {
   /** The range, CIDR text. */
   cidr: string;
@@ -12,15 +12,15 @@ export interface IPPoolSpec {
   disabled?: boolean;
   /** True: routes of the pool are not exported over BGP. */
   disableBGPExport?: boolean;
-  /** Which nodes may take blocks, in selector syntax; default `all()`. */
+  /** Selects the nodes that may take blocks; default `all()`. */
   nodeSelector?: string;
-  /** Which namespaces' pods get addresses without naming the pool, in selector syntax; default `all()`. */
+  /** Selects the namespaces whose pods get addresses without naming the pool; default `all()`. */
   namespaceSelector?: string;
 }
 
 const TUNNEL_MODE = { type: "string", enum: ["Never", "Always", "CrossSubnet"] } as const;
 
-/** The length of a block of the pool `of`; 0 means the same as an absent one. */
+/** The block length of the pool `of`; 0 and absent both mean the default. */
 const blockSize = (of: "self" | "oldSelf"): string =>
   `(has(${of}.blockSize) && ${of}.blockSize != 0 ? ${of}.blockSize : cidr(${of}.cidr).ip().family() == 4 ? 26 : 122)`;
 const tunnels = (field: "ipipMode" | "vxlanMode"): string => `has(self.${field}) && self.${field} != 'Never'`;
@@ -38,8 +38,8 @@ function blockSizeRule(family: 4 | 6, least: number, most: number): ValidationRu
 }
 
 /**
- * What upstream's CRD refuses; and a change of the block size that upstream misses, from or to an absent one. Messages are fixed texts:
- * API servers count one made from an address as too costly.
+ * What upstream's CRD refuses, and a change of the block size from or to an absent one, which upstream misses. Messages are fixed texts:
+ * API servers reject an expression that builds one from an address as too costly.
  */
 const POOL_RULES: readonly ValidationRule[] = [
   {
@@ -117,7 +117,7 @@ const POOL_RULES: readonly ValidationRule[] = [
   },
 ];
 
-/** The whole IPPool, as strict as upstream's CRD; fields that this product does not act on are kept for those that do. */
+/** The whole IPPool, as strict as upstream's CRD; fields that this product does not act on are kept for clients that do. */
 export const IP_POOL_SCHEMA = {
   type: "object",
   description: "A range of pod addresses, cut into blocks that nodes own.",
@@ -141,7 +141,7 @@ export const IP_POOL_SCHEMA = {
         },
         assignmentMode: {
           type: "string",
-          description: "Whether addresses are assigned by themselves or only on request.",
+          description: "Whether addresses are assigned automatically or only on request.",
           enum: ["Automatic", "Manual"],
           default: "Automatic",
         },
@@ -191,7 +191,7 @@ export const IP_POOL_SCHEMA = {
       properties: {
         conditions: {
           type: "array",
-          description: "Conditions of the pool; Allocatable says whether addresses are given out.",
+          description: "Conditions of the pool; Allocatable says whether addresses are assigned.",
           "x-kubernetes-list-type": "map",
           "x-kubernetes-list-map-keys": ["type"],
           items: {

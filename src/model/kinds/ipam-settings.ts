@@ -1,12 +1,11 @@
 /**
- * Settings of address management: IPAMConfiguration `default` (how nodes get blocks) and IPReservation (addresses that nobody is given
- * unless he asks for them). Upstream: api/pkg/apis/projectcalico/v3/{ipamconfig,ipreservation}.go.
+ * Settings of address management: IPAMConfiguration `default` (how nodes get blocks) and IPReservation (addresses that are assigned only
+ * on request). Upstream: api/pkg/apis/projectcalico/v3/{ipamconfig,ipreservation}.go.
  */
 import { fail, ok, type Result } from "../../lib/result.ts";
 import { parseAddr } from "../../net/addr.ts";
 import { parsePrefix, type Prefix, prefixOfAddr } from "../../net/prefix.ts";
 import type { Key } from "../key.ts";
-import type { Resource } from "../resource.ts";
 import { ONLY_DEFAULT } from "./cluster.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { Schema } from "../schema/schema.ts";
@@ -33,7 +32,7 @@ export interface IpamSettings {
   readonly strictAffinity: boolean;
   /** Blocks that a node may own in each family. */
   readonly blockLimit: number;
-  /** Nodes claim blocks by themselves. */
+  /** Nodes claim blocks automatically. */
   readonly autoAllocateBlocks: boolean;
 }
 
@@ -42,7 +41,7 @@ const MOST_BLOCKS = 1_000_000;
 
 /** An absent object means the defaults. */
 export function ipamSettingsOf(
-  configuration: Resource<"IPAMConfiguration"> | undefined,
+  configuration: { readonly spec?: IPAMConfigurationSpec } | undefined,
 ): Result<IpamSettings, FieldError> {
   const spec: Readonly<Record<string, unknown>> = { ...configuration?.spec };
   const strictAffinity = spec["strictAffinity"] ?? false;
@@ -61,8 +60,8 @@ export function ipamSettingsOf(
   return ok({ strictAffinity, blockLimit: blocks === 0 ? BLOCK_LIMIT : blocks, autoAllocateBlocks });
 }
 
-/** The ranges of a reservation (a single address is a range of one), and what is wrong with the entries that are left out. */
-export function reservedRangesOf(reservation: Resource<"IPReservation">): {
+/** The ranges of a reservation (a single address is a range of one), and the errors of the entries that are left out. */
+export function reservedRangesOf(reservation: { readonly spec?: IPReservationSpec }): {
   readonly ranges: readonly Prefix[];
   readonly errors: readonly FieldError[];
 } {
@@ -123,7 +122,7 @@ export const IPAM_CONFIGURATION_SCHEMA = {
       properties: {
         autoAllocateBlocks: {
           type: "boolean",
-          description: "Whether nodes claim blocks by themselves.",
+          description: "Whether nodes claim blocks automatically.",
           default: true,
         },
         ipCooldownSeconds: {
@@ -158,7 +157,7 @@ export const IPAM_CONFIGURATION_SCHEMA = {
 
 export const IP_RESERVATION_SCHEMA = {
   type: "object",
-  description: "Addresses that pods get only by asking for them. Those in use stay in use.",
+  description: "Addresses that pods get only on request. Those in use stay in use.",
   required: ["metadata", "spec"],
   properties: {
     ...META,

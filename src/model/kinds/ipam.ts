@@ -17,7 +17,7 @@ export interface IPAMBlockSpec {
   sequenceNumber: number;
   /** Ordinal (decimal text) to the sequence number of its allocation. */
   sequenceNumberForAllocation: Record<string, number>;
-  /** Always false: upstream's schema still demands the field, no code reads it. */
+  /** Always false: upstream's schema still requires the field, but no code reads it. */
   strictAffinity: boolean;
   deleted?: boolean;
 }
@@ -29,7 +29,7 @@ export interface AllocationAttributes {
 }
 
 export interface BlockAffinitySpec {
-  /** A pending affinity confers nothing (calico-parity trap 61); an absent state means confirmed. */
+  /** A pending affinity gives the node no routes and no ownership, and is not announced; an absent state means confirmed. */
   state?: "pending" | "confirmed" | "pendingDeletion";
   node: string;
   type?: "host" | "virtual";
@@ -44,7 +44,7 @@ export interface IPAMHandleSpec {
   deleted?: boolean;
 }
 
-/** The fields that every object has, whose rules are not a schema's. */
+/** The fields that every object has, which the schema of a kind does not describe. */
 export const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
 const TEXTS = { type: "object", additionalProperties: { type: "string" } } as const;
 
@@ -61,7 +61,7 @@ export const IPAM_BLOCK_SCHEMA = {
       properties: {
         affinity: {
           type: "string",
-          description: "Owner of the block, host:NODE; absent when nobody owns it.",
+          description: "Owner of the block, host:NODE; absent when no node owns it.",
           pattern: "^(host|virtual):[a-zA-Z0-9\\.\\-_]+$",
         },
         affinityClaimTime: { type: "string", description: "When the owner claimed the block.", format: "date-time" },
@@ -88,7 +88,7 @@ export const IPAM_BLOCK_SCHEMA = {
         sequenceNumber: { type: "integer", description: "Grows with every write.", format: "int64", default: 0 },
         sequenceNumberForAllocation: {
           type: "object",
-          description: "Sequence number at which each held address was given out.",
+          description: "Sequence number at which each held address was assigned.",
           additionalProperties: { type: "integer", format: "int64" },
         },
         strictAffinity: { type: "boolean", description: "Deprecated; always false." },
@@ -118,10 +118,10 @@ export const BLOCK_AFFINITY_SCHEMA = {
         node: { type: "string", description: "The node." },
         state: {
           type: "string",
-          description: "How far the claim is; only a confirmed one counts.",
+          description: "State of the claim; only a confirmed one counts.",
           enum: ["", "confirmed", "pending", "pendingDeletion"],
         },
-        type: { type: "string", description: "host, or virtual for owners that are no nodes." },
+        type: { type: "string", description: "host, or virtual for owners that are not nodes." },
       },
     },
   },

@@ -1,11 +1,11 @@
 /**
  * Warnings: ValidatingAdmissionPolicies that warn of settings without effect, for API servers that are not ours: what `manifests/warnings.yaml`
- * holds. One policy a kind, one rule a row of the table. Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+ * holds. One policy per kind, one rule per row of the table. Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
  */
 import { KINDS, type Kind } from "../kind.ts";
 import { type Asks, WITHOUT_EFFECT, type WithoutEffectRow } from "./without-effect.ts";
 
-/** Pods are not among them: the CNI plugin speaks of theirs when it wires them. */
+/** Without Pods: the CNI plugin reports theirs when it wires them. */
 const WARNED: readonly Kind[] = ["IPPool", "IPAMConfiguration", "KubeControllersConfiguration", "Node"];
 
 export const WARNING_POLICIES: readonly object[] = WARNED.flatMap((kind) => {
@@ -44,8 +44,8 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
   return spec === undefined ? `metadata.annotations[${annotation}]` : `spec.${spec.join(".")}`;
 }
 
-/** True when there is nothing to warn of. */
-export function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
+/** A CEL expression that is true when there is nothing to warn about. */
+function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
   if (spec === undefined)
     return `!has(object.metadata.annotations) || !('${annotation}' in object.metadata.annotations) || !(${conditionOf(asks, `object.metadata.annotations['${annotation}']`)})`;
   const paths = spec.map((_, i) => ["object.spec", ...spec.slice(0, i + 1)].join("."));

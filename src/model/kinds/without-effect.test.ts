@@ -7,7 +7,7 @@ const annotated = (name: string, value = "x") => ({
 });
 const specified = (spec: object) => ({ metadata: {}, spec });
 
-/** For each row of the table an object that asks for it, and where it can be said, one that does not. */
+/** For each row of the table an object with the setting, and where possible one that sets it to a value without a warning. */
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
   ["IPPool", "spec.ipipMode", specified({ ipipMode: "CrossSubnet" }), specified({ ipipMode: "Never" })],
   ["IPPool", "spec.vxlanMode", specified({ vxlanMode: "Always" }), specified({ vxlanMode: "Never" })],
@@ -95,7 +95,7 @@ test.each(CASES)("%s: %s", (kind, field, asking, silent) => {
   if (silent !== undefined) expect(settingsWithoutEffect(kind, silent as never)).toEqual([]);
 });
 
-test("every row of the table has its case, and none speaks of another kind", () => {
+test("every row of the table has its case, and no case is for another kind", () => {
   const asked = new Set(
     CASES.flatMap(([kind, , asking]) =>
       settingsWithoutEffect(kind, asking as never).map(({ field, instead }) => `${kind} ${field} ${instead}`),

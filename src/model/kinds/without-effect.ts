@@ -1,6 +1,6 @@
 /**
- * Settings without effect: what upstream acts on and this product accepts, but does nothing about, and what happens instead. One table; the
- * API server's warnings, Events and the node's status are made of it. A row goes when its setting is built.
+ * Settings without effect: settings that upstream implements and this product accepts but ignores, and what happens instead. The one
+ * table behind the API server's warnings, Events and the node's status. A row is removed when its setting is implemented.
  */
 import type { Kind } from "../kind.ts";
 import type { ObjectMeta } from "../resource.ts";
@@ -13,7 +13,7 @@ export interface WithoutEffect {
   readonly instead: string;
 }
 
-/** Which values ask for something that is not done: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
+/** The values that have no effect: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
 export type Asks =
   | "any"
   | "positive"

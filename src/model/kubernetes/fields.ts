@@ -1,4 +1,4 @@
-/** Fields: the first questions asked of every part of an untrusted object: its type, and whether it has fields that nobody knows. */
+/** Fields: the first checks of every part of an untrusted object: its type, and whether it has unknown fields. */
 import type { FieldError } from "../schema/field-error.ts";
 import { isJsonObject } from "../schema/json.ts";
 
@@ -8,14 +8,14 @@ export function wrongType(field: string, value: unknown, wanted: string): FieldE
   return { field, reason: "TypeInvalid", value, detail: `must be ${wanted}` };
 }
 
-/** The value as an object, or undefined after noting an error. */
+/** The value as an object, or undefined after adding an error. */
 export function checkObject(value: unknown, field: string, errors: FieldError[]): Fields | undefined {
   if (isJsonObject(value)) return value;
   errors.push(wrongType(field, value, "an object"));
   return undefined;
 }
 
-/** The items with their paths; none for an absent or null list, none after noting an error for what is no list. */
+/** The items with their paths; none for an absent or null list, and none after adding an error for a value that is not a list. */
 export function checkList(
   value: unknown,
   field: string,
@@ -27,7 +27,7 @@ export function checkList(
   return [];
 }
 
-/** Notes every field that is not among the known ones: a misplaced field dropped in silence would make a rule wider than written. */
+/** Adds an error for every unknown field: silently dropping a misplaced field would make a rule wider than written. */
 export function checkFields(object: Fields, path: string, known: readonly string[], errors: FieldError[]): void {
   for (const name of Object.keys(object)) {
     if (known.includes(name)) continue;

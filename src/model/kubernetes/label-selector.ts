@@ -8,7 +8,7 @@ import { isJsonObject } from "../schema/json.ts";
 import type { Selector } from "../selector/selector.ts";
 import { checkFields, checkList, checkObject, wrongType } from "./fields.ts";
 
-/** Notes everything wrong with a label selector of unknown origin. */
+/** Adds the errors of an untrusted label selector. */
 export function checkLabelSelector(value: unknown, path: string, errors: FieldError[]): void {
   const selector = checkObject(value, path, errors);
   if (selector === undefined) return;
@@ -66,7 +66,7 @@ function checkValue(value: unknown, field: string, errors: FieldError[]): void {
   else for (const detail of labelValueErrors(value)) errors.push({ field, reason: "Invalid", value, detail });
 }
 
-/** The terms of a *valid* label selector, each label name behind `prefix`; all must hold, and none is needed for an empty selector. */
+/** The terms of a *valid* label selector, with `prefix` before each label name; all must hold. An empty selector has none. */
 export function termsOfLabelSelector(value: unknown, prefix: string): Selector[] {
   if (!isJsonObject(value)) return [];
   const terms: Selector[] = [];

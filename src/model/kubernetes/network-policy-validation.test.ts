@@ -127,7 +127,7 @@ for (const [spec, ...errors] of [
   test(`refused: ${spec}`, () => expect(errorsOf(spec)).toEqual([...errors]));
 }
 
-test("label keys and values are refused in Kubernetes' words", () => {
+test("label keys and values are refused with Kubernetes' messages", () => {
   expect(errorsOf("{podSelector: {matchLabels: {a: '-x'}}}")[0]).toStartWith(
     'spec.podSelector.matchLabels: Invalid value: "-x": a valid label must be an empty string or consist of',
   );
@@ -142,7 +142,7 @@ test("label keys and values are refused in Kubernetes' words", () => {
   );
 });
 
-test("what is no object is refused whole", () => {
+test("a value that is not an object is refused whole", () => {
   expect(validateNetworkPolicy(undefined).map(({ field }) => field)).toEqual(["<nil>"]);
   expect(validateNetworkPolicy({ spec: [] }).map(({ field }) => field)).toEqual(["spec"]);
 });

@@ -1,10 +1,10 @@
 /**
- * NetworkPolicy validation: everything wrong with the `spec` of a networking.k8s.io/v1 NetworkPolicy, in kube-apiserver's words and
- * field paths, for admission, for Events and for the conversion that must not guess.
+ * NetworkPolicy validation: all errors in the `spec` of a networking.k8s.io/v1 NetworkPolicy, with kube-apiserver's messages and field
+ * paths, for admission, for Events and for the conversion, which must not guess.
  *
- * Stricter than kube-apiserver in two points, because each would make a rule wider than what was written: unknown fields are refused,
- * so are nulls inside lists. A field that is null counts as absent, as in Go.
- * Source of the words: kubernetes pkg/apis/networking/validation, apimachinery pkg/util/validation.
+ * Stricter than kube-apiserver in two points, each of which would make a rule wider than written: unknown fields are refused, and so
+ * are nulls inside lists. A field that is null counts as absent, as in Go.
+ * Source of the messages: kubernetes pkg/apis/networking/validation, apimachinery pkg/util/validation.
  */
 import { type LegacyPrefix, parseLegacyPrefix } from "../../net/legacy-prefix.ts";
 import { prefixCovers } from "../../net/prefix.ts";
@@ -15,7 +15,7 @@ import { checkLabelSelector } from "./label-selector.ts";
 const PROTOCOLS = ["TCP", "UDP", "SCTP"];
 const POLICY_TYPES = ["Ingress", "Egress"];
 
-/** Empty when the object's spec is valid. Metadata is not looked at: its rules are the same for every kind. */
+/** Empty when the object's spec is valid. Metadata is not checked here: its rules are the same for every kind. */
 export function validateNetworkPolicy(object: unknown): FieldError[] {
   const errors: FieldError[] = [];
   const policy = checkObject(object, "<nil>", errors);

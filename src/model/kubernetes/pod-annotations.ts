@@ -1,5 +1,5 @@
 /**
- * PodAnnotations: the annotations by which a Pod, or its Namespace, asks Calico for addresses: which they may be and what they must hold.
+ * PodAnnotations: the annotations with which a Pod, or its Namespace, requests addresses from Calico, and their validation.
  *
  * Source: upstream cni-plugin pkg/ipamplugin and pkg/k8s (`cni.projectcalico.org/…`).
  */
@@ -16,7 +16,7 @@ export const MAC_ANNOTATION = "cni.projectcalico.org/hwAddr";
 const POOL_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const MAC = /^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/;
 
-/** Everything wrong with the annotations that Calico reads; paths `metadata.annotations[cni.projectcalico.org/ipAddrs]`. */
+/** All errors in the annotations that Calico reads; paths `metadata.annotations[cni.projectcalico.org/ipAddrs]`. */
 export function validatePodAnnotations(annotations: Readonly<Record<string, string>>): FieldError[] {
   return Object.entries(annotations).flatMap(([name, text]) => validateOne(name, text));
 }
@@ -44,7 +44,7 @@ function invalid(name: string, text: string, detail: string): FieldError {
   return { field: `metadata.annotations[${name}]`, reason: "Invalid", value: text, detail };
 }
 
-/** The list of strings in the annotation, or what it must be instead. */
+/** The list of strings in the annotation, or the error. */
 function parseList(text: string): readonly string[] | undefined {
   let value: unknown;
   try {
@@ -108,7 +108,7 @@ function validateFamilies(name: string, text: string): FieldError[] {
   return valid ? [] : [invalid(name, text, 'must be a JSON list of "IPv4" and "IPv6"')];
 }
 
-/** A group address cannot be an interface's own. */
+/** An interface cannot have a group address. */
 function validateUnicast(name: string, text: string): FieldError[] {
   return (Number.parseInt(text.slice(0, 2), 16) & 1) === 1
     ? [invalid(name, text, "must be a unicast address: the lowest bit of the first byte must be 0")]

@@ -1,4 +1,4 @@
-/** FieldError: one thing wrong with one field of an object, in Kubernetes' words, so that admission, CNI answers and Events agree. */
+/** FieldError: one error in one field of an object, with Kubernetes' wording, so that admission, CNI answers and Events agree. */
 export interface FieldError {
   /** `spec.ingress[0].ports[1].endPort`; `<nil>` for the whole object. */
   readonly field: string;

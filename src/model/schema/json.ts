@@ -1,4 +1,4 @@
-/** Json: JSON values as data of unknown origin, with the few questions that everything which reads them asks. */
+/** Json: untrusted JSON values, and the few accessors that all their readers need. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObject;
 
 /** An object of JSON. A field that is absent reads as undefined. */

@@ -27,7 +27,7 @@ export interface Schema {
   readonly minLength?: number;
   readonly maxLength?: number;
   readonly pattern?: string;
-  /** Checked: byte (base64), cidr, ipv4, ipv6, date, date-time, int32, int64, uuid; other names are accepted and mean nothing, as in Kubernetes. */
+  /** Checked: byte (base64), cidr, ipv4, ipv6, date, date-time, int32, int64, uuid; other names are accepted and ignored, as in Kubernetes. */
   readonly format?: string;
   readonly nullable?: boolean;
   readonly default?: JsonConstant;
@@ -41,29 +41,29 @@ export interface Schema {
   readonly "x-kubernetes-list-type"?: "atomic" | "set" | "map";
   readonly "x-kubernetes-list-map-keys"?: readonly string[];
   readonly "x-kubernetes-map-type"?: "atomic" | "granular";
-  /** Rules in CEL; API servers evaluate them, nothing else here does. */
+  /** Rules in CEL; only API servers evaluate them. */
   readonly "x-kubernetes-validations"?: readonly ValidationRule[];
   /** How a strategic merge patch treats the list: built-in kinds only. */
   readonly "x-kubernetes-patch-strategy"?: "merge" | "replace" | "merge,retainKeys" | "retainKeys";
   readonly "x-kubernetes-patch-merge-key"?: string;
-  /** Name under which OpenAPI documents publish this schema once and refer to it: built-in kinds only, never written into a CRD. */
+  /** The name under which OpenAPI documents define this schema once and refer to it: built-in kinds only, never written into a CRD. */
   readonly definition?: string;
 }
 
-/** A rule in CEL about the value beside whose schema it stands: `self`, and `oldSelf` in rules about changes. */
+/** A CEL rule about the value that the schema describes: `self`, and `oldSelf` in rules about changes. */
 export interface ValidationRule {
   readonly rule: string;
   readonly message?: string;
-  /** An expression that gives the message; `message` serves when it fails. */
+  /** An expression that returns the message; `message` is used when it fails. */
   readonly messageExpression?: string;
   readonly reason?: "FieldValueInvalid" | "FieldValueForbidden" | "FieldValueRequired" | "FieldValueDuplicate";
-  /** The field that errors name, relative to the place of the rule: `.blockSize`. */
+  /** The field that errors name, relative to the rule's value: `.blockSize`. */
   readonly fieldPath?: string;
   /** True: `oldSelf` is an optional value, and the rule also runs when there is no old value. */
   readonly optionalOldSelf?: boolean;
 }
 
-/** A JSON value as a constant of the program. */
+/** A JSON value as a constant. */
 export type JsonConstant =
   | null
   | boolean

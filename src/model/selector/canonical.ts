@@ -1,12 +1,12 @@
 /**
- * Canonical: the one text of a selector, by which equal selectors are recognised; `parseSelector` reads it back to the same meaning.
+ * Canonical: the canonical text of a selector, by which equal selectors are recognised; `parseSelector` reads it back to the same meaning.
  *
- * Order and repetition of terms and of listed values, nesting of the same operator, and double negation do not count.
+ * Order and repetition of terms and of listed values, nesting of the same operator, and double negation make no difference.
  */
 import { assertNever, invariant } from "../../lib/bug.ts";
 import type { Selector } from "./selector.ts";
 
-/** A value with both kinds of quotes cannot be written; no label value has either, so that is a bug of whoever built the tree. */
+/** A value with both kinds of quotes cannot be written; no label value has either, so such a tree is a bug. */
 export function formatSelector(selector: Selector): string {
   return print(normalize(selector));
 }
@@ -72,7 +72,7 @@ function print(selector: Selector): string {
   }
 }
 
-/** In parentheses, unless the term holds together by itself. */
+/** In parentheses, unless the term needs none. */
 function printTerm(term: Selector): string {
   return term.op === "has" || term.op === "all" || term.op === "not" ? print(term) : `(${print(term)})`;
 }

@@ -1,8 +1,8 @@
-/** Evaluate: whether labels satisfy a selector. A label that is absent satisfies `!=`, `not in` and `!has`, and nothing else (calico-parity trap 20). */
+/** Evaluate: whether labels satisfy a selector. An absent label satisfies `!=`, `not in` and `!has`, and nothing else. */
 import { assertNever } from "../../lib/bug.ts";
 import type { Selector } from "./selector.ts";
 
-/** Labels by name: a Map, anything that looks up like one, or a plain object. */
+/** Labels by name: a Map, anything with a Map's `get`, or a plain object. */
 export type Labels = { get(label: string): string | undefined } | Readonly<Record<string, string>>;
 
 export function evaluateSelector(selector: Selector, labels: Labels): boolean {
@@ -46,7 +46,7 @@ function labelValue(labels: Labels, label: string): string | undefined {
   return Object.hasOwn(labels, label) ? labels[label] : undefined;
 }
 
-/** A plain object may have a label called `get`, but its value is text. */
+/** A plain object may have a label called `get`, but its value is a string. */
 function isLookup(labels: Labels): labels is { get(label: string): string | undefined } {
   return typeof labels.get === "function";
 }

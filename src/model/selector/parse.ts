@@ -9,10 +9,10 @@ import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { NAMESPACE_LABEL } from "../labels.ts";
 import type { Selector } from "./selector.ts";
 
-/** Parentheses may nest this deep; hostile text must not exhaust the stack. */
+/** Deepest nesting of parentheses: hostile text must not exhaust the stack. */
 const MAX_DEPTH = 100;
 
-/** Reads a selector; the error says at which character what was wanted. */
+/** Reads a selector; the error names the position and what is allowed there. */
 export function parseSelector(text: string): Result<Selector, ParseError> {
   const reader = new Reader(text);
   try {
@@ -21,13 +21,13 @@ export function parseSelector(text: string): Result<Selector, ParseError> {
     if (!reader.atEnd()) reader.refuse("must be && or || or the end");
     return ok(selector);
   } catch (error) {
-    if (error instanceof Refusal) return fail({ what: "selector", found: text, wanted: error.message });
+    if (error instanceof SelectorError) return fail({ what: "selector", found: text, wanted: error.message });
     throw error;
   }
 }
 
-/** Leaves the recursive descent; never leaves this file. */
-class Refusal extends Error {}
+/** Ends the recursive descent; never leaves this file. */
+class SelectorError extends Error {}
 
 /** A position in the text; between tokens, blanks and tabs are skipped. */
 class Reader {
@@ -56,7 +56,7 @@ class Reader {
   refuse(wanted: string): never {
     this.#skipBlanks();
     const rest = this.#text.slice(this.#at, this.#at + 12);
-    throw new Refusal(
+    throw new SelectorError(
       `at character ${this.#at + 1}${rest === "" ? " (the end)" : `, ${JSON.stringify(rest)}`}: ${wanted}`,
     );
   }

@@ -50,7 +50,7 @@ for (const [text, expected] of [
   ["get == 'x'", true],
   ["has(toString) || has(constructor)", false],
 ] as const) {
-  test(`${JSON.stringify(text)} is ${expected}, also as a map and read back from its canonical text`, () => {
+  test(`${JSON.stringify(text)} is ${expected}, also with labels as a map and read back from its canonical text`, () => {
     const selector = unwrap(parseSelector(text));
     expect(evaluateSelector(selector, LABELS)).toBe(expected);
     expect(evaluateSelector(selector, new Map(Object.entries(LABELS)))).toBe(expected);
@@ -110,7 +110,7 @@ const selectors: fc.Arbitrary<Selector> = fc.letrec<{ any: Selector }>((tie) => 
   ),
 })).any;
 
-test("canonical text reads back to the same meaning and the same text, and order does not count", () => {
+test("canonical text reads back to the same meaning and the same text, and order makes no difference", () => {
   fc.assert(
     fc.property(selectors, fc.dictionary(names, texts), (selector, labels) => {
       const text = formatSelector(selector);

@@ -96,7 +96,8 @@ async function everyEndpoint(bench: Bench): Promise<void> {
 /** A member's change one at a time: delays, and CPU of the daemon for each. */
 async function memberCost(bench: Bench): Promise<{ readonly delays: readonly number[]; readonly cpuMs: number }> {
   const { cluster, node } = bench;
-  const still = await withCpu(node.pid, () => Bun.sleep(2_000));
+  await node.idle();
+  const still = await withCpu(node.pid, () => Bun.sleep(4_000));
   const cpu = await withCpu(node.pid, async () => followMembers(bench, await cluster.changes("addresses", 20, 100)));
   return {
     delays: cpu.result.filter(Number.isFinite),

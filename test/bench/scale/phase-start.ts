@@ -1,32 +1,42 @@
 /** phase-start: start with an empty kernel and with nothing changed, the memory that it takes, and what a node at rest costs. */
-import { memoryOf, wakeUps } from "../processes.ts";
-import { addStall, type Bench, timedIn, withCpu } from "./bench.ts";
+import { cpuMs, memoryOf, wakeUps } from "../processes.ts";
+import { addStall, type Bench, type Cost, costIn, withCpu } from "./bench.ts";
 import type { Commit } from "./notifications.ts";
-import { median, type Table } from "./table.ts";
+import { median, type Row, type Table } from "./table.ts";
 import { whileProbed } from "./watchers.ts";
 
 const STARTS = 3;
 const QUIET_MS = 1_000;
+const START_MOST_MS = 180_000;
 const REST_MS = 30_000;
 /** At rest too, and health asked all the time. */
 const PROBED_MS = 10_000;
 /** Table of the node, in the namespace of its copy. */
 const TABLE = ["table", "inet", "calico"];
 
-/** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. */
-async function start(bench: Bench): Promise<{
+/** From exec to the last commit, in milliseconds; undefined for the commit: the kernel agreed already. `empty`: it cannot, and one must come. */
+async function start(
+  bench: Bench,
+  empty = false,
+): Promise<{
   readonly inSyncMs: number;
+  /** Of the daemon until it was in sync. */
+  readonly cpuMs: number;
   readonly committedMs: number | undefined;
   readonly commits: readonly Commit[];
 }> {
   const { node, monitor } = bench;
   const execMs = node.spawn();
   const inSync = await node.inSync();
+  const cpu = cpuMs(node.pid);
+  // The monitor may be behind what the daemon has done.
+  if (empty) await monitor.first(node.pid, execMs, START_MOST_MS);
   const last = await monitor.last(node.pid, execMs, QUIET_MS);
   return {
     inSyncMs: inSync - execMs,
+    cpuMs: cpu,
     committedMs: last === undefined ? undefined : last.atMs - execMs,
-    commits: monitor.since(node.pid, execMs),
+    commits: monitor.all(node.pid, execMs),
   };
 }
 
@@ -36,48 +46,51 @@ export function dumpTable({ stage }: Bench): string {
 }
 
 /** Puts the rules into a namespace of their own, which later phases use too; what `nft -f` took. */
-export function loadCopy(bench: Bench, rules: string): number {
+export function loadCopy(bench: Bench, rules: string): Cost {
   const { stage } = bench;
-  timedIn(stage, "copy", ["nft", "-f", "-"], "table inet calico {}\ndelete table inet calico\n");
-  return timedIn(stage, "copy", ["nft", "-f", "-"], rules);
+  costIn(stage, "copy", ["nft", "-f", "-"], "table inet calico {}\ndelete table inet calico\n");
+  return costIn(stage, "copy", ["nft", "-f", "-"], rules);
 }
 
-async function readAll({ stage, cluster }: Bench): Promise<number> {
-  const from = performance.now();
-  const child = Bun.spawn(
-    ["nsenter", `--net=${stage.netns("node")}`, "--", process.execPath, `${import.meta.dir}/reader.ts`, cluster.url],
-    { stdout: "ignore", stderr: "inherit" },
-  );
-  if ((await child.exited) !== 0) throw new Error("the lists could not be read");
-  return performance.now() - from;
+function readAll({ stage, cluster }: Bench): Cost {
+  return costIn(stage, "node", [process.execPath, `${import.meta.dir}/reader.ts`, cluster.url], "");
 }
 
+/** Medians. */
 export interface Baseline {
-  /** Reading and parsing the lists; `nft -f`. Medians, milliseconds. */
-  readonly readMs: number;
-  readonly loadMs: number;
+  /** Reading and parsing the lists. */
+  readonly read: Cost;
+  /** `nft -f`. */
+  readonly load: Cost;
 }
 
-async function baseline(bench: Bench): Promise<Baseline> {
+function baseline(bench: Bench): Baseline {
   const rules = dumpTable(bench);
-  const reads: number[] = [];
-  const loads: number[] = [];
+  const reads: Cost[] = [];
+  const loads: Cost[] = [];
   for (let i = 0; i < STARTS; i++) {
-    reads.push(await readAll(bench));
+    reads.push(readAll(bench));
     loads.push(loadCopy(bench, rules));
   }
-  bench.table.add({ what: "reading the same lists and parsing them", unit: "ms", values: reads });
-  bench.table.add({ what: "nft -f of the same rules", unit: "ms", values: loads });
-  return { readMs: median(reads), loadMs: median(loads) };
+  const add = (what: string, costs: readonly Cost[]): Cost => {
+    const [clock, cpu] = [costs.map(({ ms }) => ms), costs.map(({ cpuMs }) => cpuMs)];
+    bench.table.add({ what, unit: "ms", values: clock });
+    bench.table.add({ what: `${what}, CPU`, unit: "ms", values: cpu });
+    return { ms: median(clock), cpuMs: median(cpu) };
+  };
+  return {
+    read: add("reading the same lists and parsing them", reads),
+    load: add("nft -f of the same rules", loads),
+  };
 }
 
-async function coldStart(bench: Bench): Promise<number> {
+async function coldStart(bench: Bench): Promise<Cost> {
   const { node, stage } = bench;
   await node.end("SIGKILL");
   stage.in("node", "nft", "delete", ...TABLE);
-  const { committedMs } = await start(bench);
+  const { committedMs, cpuMs: cpu } = await start(bench, true);
   if (committedMs === undefined) throw new Error("the daemon committed nothing though the kernel was empty");
-  return committedMs;
+  return { ms: committedMs, cpuMs: cpu };
 }
 
 function addMemory(
@@ -102,18 +115,18 @@ function addMemory(
 export async function measureStart(bench: Bench): Promise<Baseline> {
   const { node, table, size } = bench;
   table.heading(`start with an empty kernel, 200 local pods, at ${size.name}`);
-  const starts: number[] = [];
+  const starts: Cost[] = [];
   for (let i = 0; i < STARTS; i++) starts.push(await coldStart(bench));
   addMemory(bench, "after start", { peak: "350 MB" });
-  const base = await baseline(bench);
-  const least = base.readMs + base.loadMs;
-  table.add({
-    what: "start: exec to last commit",
-    unit: "ms",
-    values: starts,
-    aim: "2x",
-    ratio: { value: median(starts) / least, to: `lists + parse + nft -f (${least.toFixed(0)} ms)` },
-  });
+  const base = baseline(bench);
+  const add = (what: string, of: (cost: Cost) => number): void => {
+    const least = of(base.read) + of(base.load);
+    const values = starts.map(of);
+    const ratio = { value: median(values) / least, to: `lists + parse + nft -f (${least.toFixed(0)} ms)` };
+    table.add({ what, unit: "ms", values, aim: "2x", ratio });
+  };
+  add("start: exec to last commit", ({ ms }) => ms);
+  add("start: CPU until in sync", ({ cpuMs: cpu }) => cpu);
   const { samples } = await whileProbed(bench.stage, () => coldStart(bench));
   addStall(bench, "start", samples);
   await node.idle();
@@ -144,12 +157,14 @@ export async function measureRestart(bench: Bench, base: Baseline | undefined): 
   const { node, table, cluster, size } = bench;
   table.heading(`restart with nothing changed, at ${size.name}`);
   const times: number[] = [];
+  const cpu: number[] = [];
   const commits: Commit[] = [];
   const before = await cluster.writes();
   for (let i = 0; i < STARTS; i++) {
     await node.end("SIGTERM");
     const started = await start(bench);
     times.push(started.inSyncMs);
+    cpu.push(started.cpuMs);
     commits.push(...started.commits);
     await node.idle();
   }
@@ -158,15 +173,22 @@ export async function measureRestart(bench: Bench, base: Baseline | undefined): 
     const more = count - (before[what] ?? 0);
     return more === 0 ? [] : [`${more / STARTS} ${what}`];
   });
-  const least = base === undefined ? undefined : base.readMs;
+  const against = (of: (cost: Cost) => number, values: readonly number[]): Pick<Row, "ratio"> =>
+    base === undefined
+      ? {}
+      : { ratio: { value: median(values) / of(base.read), to: `lists + parse (${of(base.read).toFixed(0)} ms)` } };
   table.add({
     what: "restart: exec to in sync",
     unit: "ms",
     values: times,
     aim: "2 s",
-    ...(least === undefined
-      ? {}
-      : { ratio: { value: median(times) / least, to: `lists + parse (${least.toFixed(0)} ms)` } }),
+    ...against(({ ms }) => ms, times),
+  });
+  table.add({
+    what: "restart: CPU until in sync",
+    unit: "ms",
+    values: cpu,
+    ...against(({ cpuMs: each }) => each, cpu),
   });
   addCommits(table, commits);
   const { samples } = await whileProbed(bench.stage, async () => {

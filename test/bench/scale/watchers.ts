@@ -3,6 +3,8 @@ import { Stage, NODE_ADDRESS } from "./stage.ts";
 import type { Commit } from "./notifications.ts";
 import { wallMs } from "./clock.ts";
 
+const TABLE = "calico";
+
 async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
   const decoder = new TextDecoder();
   let rest = "";
@@ -52,17 +54,24 @@ export class KernelMonitor {
     }
   }
 
+  /** The process's transactions with the table. */
   since(pid: number, afterMs: number): readonly Commit[] {
+    return this.all(pid, afterMs).filter(({ tables }) => tables.includes(TABLE));
+  }
+
+  /** Those of a table that it asks the kernel something with, too. */
+  all(pid: number, afterMs: number): readonly Commit[] {
     let from = this.commits.length;
     while (from > 0 && (this.commits[from - 1]?.atMs ?? 0) >= afterMs) from--;
     return this.commits.slice(from).filter((commit) => commit.pid === pid);
   }
 
-  /** The process's last transaction after the moment, once there was none for so long. undefined: there was none at all. */
+  /** The process's last transaction after the moment, once there was none for so long from now on. undefined: there was none at all. */
   async last(pid: number, afterMs: number, quietMs: number): Promise<Commit | undefined> {
+    const from = wallMs();
     for (;;) {
       const last = this.since(pid, afterMs).at(-1);
-      const left = quietMs - (wallMs() - (last?.atMs ?? afterMs));
+      const left = quietMs - (wallMs() - Math.max(from, last?.atMs ?? 0));
       if (left <= 0) return last;
       await Bun.sleep(left);
     }

@@ -1,20 +1,20 @@
 /**
- * Refusal: what an error answer of the API server means in the terms of Store.
+ * Error status: maps an error answer of the API server to the errors of Store.
  * Source: k8s.io/apimachinery pkg/apis/meta/v1 types.go (StatusReason) and pkg/api/errors.
  */
 import { formatKey, type Key } from "../../model/key.ts";
 import { StoreError, type StoreReason } from "../store.ts";
 
-/** The fields of a `Status` object that matter; everything is the server's word. */
-export interface Refusal {
+/** The fields of a `Status` object that matter, as the server sent them. */
+export interface ErrorStatus {
   readonly code: number;
   readonly reason: string;
   readonly message: string;
   readonly retryAfterMs: number | undefined;
 }
 
-export function reasonOf(refusal: Refusal): StoreReason {
-  switch (refusal.code) {
+export function reasonOf(status: ErrorStatus): StoreReason {
+  switch (status.code) {
     case 400:
     case 413:
     case 415:
@@ -24,10 +24,10 @@ export function reasonOf(refusal: Refusal): StoreReason {
     case 403:
       return "forbidden";
     case 404:
-      // Only the server's own word says that the object is not there: whatever else stands in its place knows no path at all.
-      return refusal.reason === "NotFound" ? "not-found" : "unavailable";
+      // Only the API server's own 404 means that the object does not exist: a proxy or another server in its place answers 404 to any path.
+      return status.reason === "NotFound" ? "not-found" : "unavailable";
     case 409:
-      return refusal.reason === "AlreadyExists" ? "exists" : "conflict";
+      return status.reason === "AlreadyExists" ? "exists" : "conflict";
     case 410:
       return "gone";
     default:
@@ -35,8 +35,8 @@ export function reasonOf(refusal: Refusal): StoreReason {
   }
 }
 
-/** Reads a Status body (or whatever else came); never fails. */
-export function readRefusal(code: number, body: string, retryAfter: string | null): Refusal {
+/** Reads a Status body, or any other body; never fails. */
+export function readErrorStatus(code: number, body: string, retryAfter: string | null): ErrorStatus {
   const seconds = retryAfter === null ? Number.NaN : Number(retryAfter);
   const retryAfterMs = Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined;
   let status: unknown;
@@ -48,7 +48,7 @@ export function readRefusal(code: number, body: string, retryAfter: string | nul
   return { ...statusFields(status), code, retryAfterMs };
 }
 
-/** `reason` and `message` of a Status object, also as an ERROR event of a watch holds it. */
+/** Reads a Status object, also one from an ERROR event of a watch. */
 export function statusFields(status: unknown): {
   readonly code?: number;
   readonly reason: string;
@@ -64,17 +64,17 @@ export function statusFields(status: unknown): {
 }
 
 /** The StoreError for an operation that the server refused. */
-export function refusedError(operation: string, kind: string, key: Key | undefined, refusal: Refusal): StoreError {
+export function refusedError(operation: string, kind: string, key: Key | undefined, status: ErrorStatus): StoreError {
   const object = key === undefined ? kind : formatKey(key);
   const cause =
-    refusal.message === ""
-      ? `the server answered ${refusal.code}`
-      : `the server answered ${refusal.code}: ${refusal.message}`;
-  return new StoreError(reasonOf(refusal), kind, key, `Cannot ${operation} ${object}: ${cause}`, refusal.retryAfterMs);
+    status.message === ""
+      ? `the server answered ${status.code}`
+      : `the server answered ${status.code}: ${status.message}`;
+  return new StoreError(reasonOf(status), kind, key, `Cannot ${operation} ${object}: ${cause}`, status.retryAfterMs);
 }
 
 /** The StoreError for an operation without an answer. */
-export function unansweredError(
+export function unavailableError(
   operation: string,
   kind: string,
   key: Key | undefined,

@@ -1,0 +1,65 @@
+/** uses: in which ways the stages of endpoints use a policy, which decides what it is compiled to. */
+import type { Direction, Hook } from "../../model/policy.ts";
+import { allowedAt } from "../../program/path.ts";
+import type { PolicyId, Stage } from "../../program/policy.ts";
+import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagesOf } from "../../program/program.ts";
+import type { Continuation } from "./names.ts";
+
+/** One way in which a policy is used. */
+export interface Use {
+  readonly direction: Direction;
+  readonly continuation: Continuation;
+}
+
+/** What *allowed* means at the stage. */
+export function continuationOf(kind: Endpoint["kind"], hook: Hook, direction: Direction): Continuation {
+  return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
+}
+
+const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
+/** Every way in which a policy can be used. */
+export const USES: readonly Use[] = DIRECTIONS.flatMap((direction) =>
+  CONTINUATIONS.map((continuation) => ({ direction, continuation })),
+);
+
+/** Tells the uses of all policies apart. */
+export function useKey(policy: PolicyId, { direction, continuation }: Use): string {
+  return `${direction} ${continuation} ${policy}`;
+}
+
+export interface ChangedUse {
+  readonly use: Use;
+  readonly came: readonly PolicyId[];
+  readonly went: readonly PolicyId[];
+}
+
+/** By stage: the policies that it names and did not name before, and the other way round. */
+export function changedUses(before: Endpoint | undefined, now: Endpoint | undefined): ChangedUse[] {
+  const changes: ChangedUse[] = [];
+  const kinds = new Set([before?.kind, now?.kind]);
+  for (const kind of kinds) {
+    if (kind === undefined) continue;
+    for (const hook of HOOKS)
+      for (const direction of DIRECTIONS) {
+        const old = before?.kind === kind ? before.stages[hook]?.[direction] : undefined;
+        const current = now?.kind === kind ? now.stages[hook]?.[direction] : undefined;
+        if (old === current) continue;
+        const [was, is] = [namesOf(old), namesOf(current)];
+        changes.push({
+          use: { direction, continuation: continuationOf(kind, hook, direction) },
+          came: [...is].filter((policy) => !was.has(policy)),
+          went: [...was].filter((policy) => !is.has(policy)),
+        });
+      }
+  }
+  return changes;
+}
+
+function namesOf(stage: Stage | undefined): ReadonlySet<PolicyId> {
+  return new Set(stage === undefined ? [] : policiesNamedBy(stage));
+}
+
+/** The policies that any stage of the endpoint names. */
+export function namedBy(endpoint: Endpoint | undefined): ReadonlySet<PolicyId> {
+  return new Set(endpoint === undefined ? [] : stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)));
+}
