@@ -41,12 +41,8 @@ export async function checkRest(world: World): Promise<string[]> {
   return wrong;
 }
 
-/** What of the node's kernel is not as the program from scratch says. */
-export async function nodeDifferences(world: World, node: SimNode): Promise<string[]> {
-  return checkNode(node, await programFromScratch(world, node));
-}
-
-function checkNode(node: SimNode, program: Program): string[] {
+/** What of the node's kernel is not as the program says. */
+export function checkNode(node: SimNode, program: Program): string[] {
   const names = attachmentsOf(node).flatMap((one) => (isWired(one) ? [one.record.interface] : []));
   return [
     ...checkTable(node, program).map(({ text }) => text),
@@ -90,7 +86,7 @@ function attachmentsOf(node: SimNode): Attachment[] {
     .map((path) => JSON.parse(node.disk.read(path) ?? "") as Attachment);
 }
 
-async function programFromScratch({ store }: World, node: SimNode): Promise<Program> {
+export async function programFromScratch({ store }: World, node: SimNode): Promise<Program> {
   const state: State = {
     node: node.name,
     pods: (await store.list("Pod")).items,

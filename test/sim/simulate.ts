@@ -16,8 +16,8 @@ export interface Outcome {
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 8;
 /** Fewer than the addresses of the pools that are never disabled: what nobody uses must come free. */
-const MOST_PODS = { wide: 13, tight: 5 };
-const MOST_AT_ONCE = { wide: 4, tight: 2 };
+const MOST_PODS = { wide: 13, tight: 9 };
+const MOST_AT_ONCE = { wide: 4, tight: 4 };
 /** Some. */
 const OPERATIONS_OF_ADD = 300;
 const GAP_MS = 2_500;
@@ -74,7 +74,10 @@ async function act(world: World): Promise<void> {
   const size = world.tight ? "tight" : "wide";
   if (dice < 32)
     return pods <= MOST_PODS[size] - MOST_AT_ONCE[size] ? createPods(world, MOST_AT_ONCE[size]) : world.deletePod();
-  if (dice < 42) return world.deletePod();
+  if (dice < 42) {
+    for (let i = world.tight ? 3 : 1; i > 0; i--) await world.deletePod();
+    return;
+  }
   if (dice < 54) return world.changePolicy();
   if (dice < 57) return world.relabelNamespace();
   if (dice < 60) return world.switchPool();
@@ -94,8 +97,9 @@ async function createPods(world: World, most: number): Promise<void> {
   const runtime = choices.pick(world.runtimes);
   if (world.faults.has("kill") && choices.chance(50))
     runtime.node.killAt = runtime.node.operations + 1 + choices.below(OPERATIONS_OF_ADD);
-  const count = choices.chance(30) ? 2 + choices.below(most - 1) : 1;
-  for (let i = 0; i < count; i++) await world.createPod(runtime);
+  const count = choices.chance(world.tight ? 80 : 30) ? 2 + choices.below(most - 1) : 1;
+  // Nodes that share blocks are made to meet there.
+  for (let i = 0; i < count; i++) await world.createPod(world.tight ? choices.pick(world.runtimes) : runtime);
 }
 
 /** One of the faults of this world begins, or ends. */
@@ -117,7 +121,9 @@ async function befall(world: World): Promise<void> {
       return world.say(`${node.name} daemon will be killed before operation ${node.killAt}`);
     case "disk":
       node.disk.takes = choices.pick(["everything", "nothing new", "nothing"] as const);
-      return world.say(`${node.name} disk takes ${node.disk.takes}`);
+      world.say(`${node.name} disk takes ${node.disk.takes}`);
+      if (node.disk.takes !== "everything" && choices.chance(50)) await world.deletePod(runtime);
+      return;
     case "kernel": {
       const percent = choices.pick([0, 2, 15]);
       node.refusesPercent = percent;

@@ -7,7 +7,7 @@ import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { ROUTE_PROTOCOL } from "../../src/dataplane/routes/rows.ts";
 import type { Random } from "../property/random.ts";
-import { nodeDifferences } from "./invariants.ts";
+import { checkNode, programFromScratch } from "./invariants.ts";
 import type { SimNode } from "./machine.ts";
 import type { World } from "./world.ts";
 
@@ -97,7 +97,8 @@ const SOON_MS = 1_000;
 
 /** At rest: whatever somebody changes is put right soon, without an audit, also when the kernel's news of it are lost. */
 export async function checkRepairs(world: World): Promise<void> {
-  for (const node of world.nodes)
+  for (const node of world.nodes) {
+    const program = await programFromScratch(world, node);
     for (let i = 0; i < TRIES && world.violation === undefined; i++) {
       const isLost = world.choices.chance(25);
       const kind = world.choices.pick(KINDS);
@@ -107,9 +108,10 @@ export async function checkRepairs(world: World): Promise<void> {
       node.kernel.faults = rest;
       if (!isChanged) continue;
       await world.clock.advance(SOON_MS);
-      for (const wrong of await nodeDifferences(world, node))
+      for (const wrong of checkNode(node, program))
         world.violate(
           `${wrong} a while after somebody changed our ${kind}${isLost ? " and the news of it were lost" : ""}`,
         );
     }
+  }
 }

@@ -20,12 +20,23 @@ import { Runtime } from "./runtime.ts";
 import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
-/** One world of so many has three nodes, else two, and one has hardly more addresses than pods: there nodes share blocks. */
+/** One world of so many has three nodes, else two, and one has fewer blocks than nodes, which then share them. */
 const THREE_NODES_IN = 4;
 const TIGHT_IN = 3;
+/** CIDR and blockSize; of a tight world a pool is one block. */
 const POOLS = {
-  wide: { "pool-4": "10.65.0.0/28", "pool-6": "fd00:65::/124", "extra-4": "10.66.0.0/29", "extra-6": "fd00:66::/125" },
-  tight: { "pool-4": "10.65.0.0/29", "pool-6": "fd00:65::/125", "extra-4": "10.66.0.0/30", "extra-6": "fd00:66::/126" },
+  wide: [
+    ["pool-4", "10.65.0.0/28", 30],
+    ["pool-6", "fd00:65::/124", 126],
+    ["extra-4", "10.66.0.0/29", 30],
+    ["extra-6", "fd00:66::/125", 126],
+  ],
+  tight: [
+    ["pool-4", "10.65.0.0/28", 28],
+    ["pool-6", "fd00:65::/124", 124],
+    ["extra-4", "10.66.0.0/30", 30],
+    ["extra-6", "fd00:66::/126", 126],
+  ],
 } as const;
 const TICK_MS = 1_000;
 /** An address is free again so long after DEL, while nothing is wrong: the collector of leaks, which would free it too, takes longer. */
@@ -186,12 +197,12 @@ export class World {
   }
 
   async begin(): Promise<void> {
-    for (const [name, cidr] of Object.entries(POOLS[this.tight ? "tight" : "wide"]))
+    for (const [name, cidr, blockSize] of POOLS[this.tight ? "tight" : "wide"])
       await this.store.create("IPPool", {
         apiVersion: "projectcalico.org/v3",
         kind: "IPPool",
         metadata: { name },
-        spec: { cidr, blockSize: cidr.includes(":") ? 126 : 30 },
+        spec: { cidr, blockSize },
       });
     for (const name of NAMESPACES)
       await this.store.create("Namespace", {
@@ -243,8 +254,7 @@ export class World {
     return key;
   }
 
-  async deletePod(): Promise<void> {
-    const runtime = this.choices.pick(this.runtimes);
+  async deletePod(runtime: Runtime = this.choices.pick(this.runtimes)): Promise<void> {
     const pods = [...runtime.pods.values()].filter(({ leaving }) => !leaving);
     if (pods.length === 0) return;
     const pod = this.choices.pick(pods);

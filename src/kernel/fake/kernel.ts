@@ -20,7 +20,7 @@ export class FakeKernel {
   /** The machine's own. */
   readonly root: FakeNamespace;
   faults: KernelFaults = {};
-  /** Grows with every change of nf_tables or of a link, for those who check after each. */
+  /** Grows with every change of nf_tables, and when a link goes up or down, for those who check after each. */
   changes = 0;
   readonly #paths = new Map<string, FakeNamespace>();
   readonly #processes = new Set<FakeProcess>();

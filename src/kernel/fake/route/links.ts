@@ -111,7 +111,6 @@ export class FakeLinks {
     const made: FakeLink = { ...link, index, up: false, group: 0, peer: link.peer(index) };
     this.#links.set(index, made);
     this.#namespace.sysctl.addInterface(link.name);
-    this.#namespace.kernel.changes++;
     this.#tell(made, RTM_NEWLINK);
     return made;
   }
@@ -192,7 +191,6 @@ export class FakeLinks {
     const isToldWhileUp = attributes.has(IFLA_GROUP) || attributes.has(IFLA_AF_SPEC);
     if (isTold || (link.up && isToldWhileUp)) this.#tell(link, RTM_NEWLINK);
     if ((change.mask & IFF_UP) !== 0) this.#setUp(link, (change.flags & IFF_UP) !== 0);
-    this.#namespace.kernel.changes++;
   }
 
   #rename(link: FakeLink, name: string): void {
@@ -240,7 +238,6 @@ export class FakeLinks {
     this.#namespace.route.linkGoes(link);
     this.#links.delete(link.index);
     this.#namespace.sysctl.removeInterface(link.name);
-    this.#namespace.kernel.changes++;
     this.#tell(link, RTM_DELLINK);
   }
 
