@@ -7,6 +7,7 @@
  * again and retried with backoff, while the others go on. What somebody else changes of ours is repaired as soon as the kernel tells of
  * it. A full look at everything comes rarely, in case something was not told. Nothing polls: timers stand for what is due.
  */
+import type { Report } from "../lib/report.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 import { KernelError } from "../kernel/errno.ts";
@@ -20,7 +21,7 @@ export interface LoopOptions {
   readonly watcher: Watcher;
   /** Time between two full looks of one driver. */
   readonly auditIntervalMs: number;
-  readonly report: (message: string, fields: Readonly<Record<string, unknown>>) => void;
+  readonly report: Report;
   /** Hears of each row when the kernel begins to refuse it, or refuses it for another reason than before. */
   readonly refused?: (row: RowStatus) => void;
 }

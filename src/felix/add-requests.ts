@@ -5,7 +5,8 @@ import { CNI_INVALID_CONFIG, CNI_INVALID_ENVIRONMENT, CNI_TRY_AGAIN_LATER } from
 import type { TakeRequest } from "./addresses.ts";
 import { CniRefusal } from "./cni-refusal.ts";
 import { readArgs, readNetworkConfig } from "./network-config.ts";
-import type { Pipeline, Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
+import type { Pipeline } from "./pipeline.ts";
 import type { KnownPod, PodRequestIndex } from "./pod-requests.ts";
 
 export interface AddRequestsOptions {

@@ -18,7 +18,7 @@ import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { AddressError, isRefusal } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 import type { PodRequests } from "./pod-requests.ts";
 
 export interface AddressesOptions {

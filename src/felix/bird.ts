@@ -13,7 +13,7 @@ import { FileError, type Files } from "../host/files.ts";
 import type { Sockets } from "../host/sockets.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { NodePaths } from "./paths.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 
 /** How long changes are gathered: many nodes and blocks come and go together, and BIRD takes the whole file each time. */
 const GATHER_MS = 100;

@@ -34,7 +34,8 @@ import { resultOf } from "./cni-result.ts";
 import { isRefusal } from "./failures.ts";
 import { type Attachment, isWired, type Journal } from "./journal.ts";
 import { networkOf, readValidAttachments } from "./network-config.ts";
-import type { Pipeline, Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
+import type { Pipeline } from "./pipeline.ts";
 import type { Wiring } from "./wiring.ts";
 
 export interface CniServerOptions {

@@ -12,7 +12,7 @@ import { VERSION } from "../lib/version.ts";
 import { isRefusal } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 import { readStatus } from "./status.ts";
 
 interface CommandOptions {

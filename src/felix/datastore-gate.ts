@@ -4,13 +4,12 @@
  * While it is closed the node takes in no changes, starts no pods and writes nothing of Calico's; the kernel stays as it is. What the watch
  * brings is held back, the last state of each object, until it opens again.
  */
+import type { Report } from "../lib/report.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
 import { CLUSTER_INFORMATION, datastoreReady } from "../model/kinds/cluster.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
-
-type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
 
 const OBJECT = `${CLUSTER_INFORMATION.kind} ${JSON.stringify(CLUSTER_INFORMATION.name)}`;
 const REASON = `marked not ready: spec.datastoreReady of ${OBJECT} is false`;

@@ -18,7 +18,7 @@ import { objectOf, type RowUpdate } from "../model/convert/rows.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 
 /** Of an Event, and what the log says of it. */
 const REPORTS = {

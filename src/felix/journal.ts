@@ -6,6 +6,7 @@
  * changed neither. Only a new attachment needs space; that one is being released is said by its file's name, so that DEL works on a
  * full disk. The records die with the machine, as the kernel's state of which they speak does: they are not synchronised to a disk.
  */
+import type { Report } from "../lib/report.ts";
 import type { Files } from "../host/files.ts";
 import { Turns } from "../lib/turns.ts";
 import type { CniRecord } from "../model/endpoint.ts";
@@ -50,11 +51,7 @@ export class Journal {
   }
 
   /** Reads what an earlier process left. A file that is not one of ours is reported and kept. */
-  static async open(
-    files: Files,
-    directory: string,
-    report: (message: string, fields: Readonly<Record<string, unknown>>) => void,
-  ): Promise<Journal> {
+  static async open(files: Files, directory: string, report: Report): Promise<Journal> {
     await files.makeDirectory(directory);
     const journal = new Journal(files, directory);
     // A write that a crash interrupted: the whole file beside it is the truth.
@@ -131,11 +128,7 @@ export class Journal {
 }
 
 /** The attachments that are recorded; writes nothing. Rejects with FileError. */
-export async function readAttachments(
-  files: Files,
-  directory: string,
-  report: (message: string, fields: Readonly<Record<string, unknown>>) => void,
-): Promise<readonly Attachment[]> {
+export async function readAttachments(files: Files, directory: string, report: Report): Promise<readonly Attachment[]> {
   const found: Attachment[] = [];
   for (const name of await files.list(directory)) {
     if (!name.endsWith(ATTACHED) && !name.endsWith(RELEASING)) continue;

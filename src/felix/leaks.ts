@@ -15,7 +15,7 @@ import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Addresses } from "./addresses.ts";
 import { isRefusal } from "./failures.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 
 export interface LeakCollectorOptions {
   readonly node: string;

@@ -14,7 +14,8 @@ import { rowsFor } from "../model/convert/rows.ts";
 import { DatastoreGate } from "./datastore-gate.ts";
 import { isWired, readAttachments } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
-import { type Report, WATCHED } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
+import { WATCHED } from "./pipeline.ts";
 import { readFamilies } from "./sysctls.ts";
 
 export interface ObserveOptions {

@@ -4,6 +4,7 @@
  * Start reading here. The syncer says what the cluster says, as rows; the graph turns it into the program of this node; the loop makes
  * the kernel agree. Local pods come from the CNI server straight into the graph.
  */
+import type { Report } from "../lib/report.ts";
 import { Graph } from "../calc/graph.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
@@ -21,8 +22,6 @@ import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
 import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program } from "../program/program.ts";
-
-export type Report = (message: string, fields: Readonly<Record<string, unknown>>) => void;
 
 export interface PipelineOptions {
   readonly node: string;

@@ -22,7 +22,7 @@ import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { isRefusal } from "./failures.ts";
-import type { Report } from "./pipeline.ts";
+import type { Report } from "../lib/report.ts";
 
 /** An address of one of the node's interfaces. */
 export interface LocalAddress {
