@@ -21,7 +21,7 @@ import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
 import type { SyncEvent } from "../model/update.ts";
-import type { EndpointId, Program } from "../program/program.ts";
+import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
 export interface PipelineOptions {
   readonly node: string;
@@ -207,8 +207,12 @@ export class Pipeline {
   /** The kernel is touched for the first time when everything is known and the datastore may be used. */
   async #begin(): Promise<void> {
     if (this.#begun || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
-    this.#begun = true;
     this.#flush();
+    this.#begun = true;
+    for (const part of partsOf(this.#graph.program)) {
+      this.#options.loop.step(this.#graph.program, part);
+      await this.#options.clock.sleep(0);
+    }
     await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
@@ -223,6 +227,25 @@ export class Pipeline {
     const { bgpChanges } = this.#graph;
     const delta = this.#graph.flush();
     if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
-    this.#options.loop.step(this.#graph.program, delta);
+    // Until the kernel is touched for the first time, what it should be doing is of no use to anybody.
+    if (this.#begun) this.#options.loop.step(this.#graph.program, delta);
   }
 }
+
+/** Rows of a program that are taken in at a time. */
+const PART = 50;
+
+/** A whole program as changes of a few rows each, referents first; read as it is when its turn comes. */
+function* partsOf(program: Program): Generator<ProgramDelta> {
+  const nothing = { sets: NONE, members: NONE, policies: NONE, endpoints: NONE, routes: NONE };
+  for (const table of ["sets", "policies", "endpoints", "routes"] as const) {
+    const rows: ReadonlyMap<string, unknown> = program[table];
+    const keys = [...rows.keys()];
+    for (let i = 0; i < keys.length; i += PART) {
+      const part = keys.slice(i, i + PART).filter((key) => rows.has(key));
+      yield { ...nothing, [table]: new Map(part.map((key) => [key, rows.get(key)])) };
+    }
+  }
+}
+
+const NONE: ReadonlyMap<never, never> = new Map<never, never>();

@@ -1,14 +1,20 @@
 /** Set keys and compare data as the hex text of kernel/nftables/objects.ts. */
 import { type Addr, addrBytes, type Family } from "../../net/addr.ts";
 
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 export function hex(bytes: Uint8Array): string {
   let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  for (const byte of bytes) text += HEX[byte];
   return text;
 }
 
+/** Called once for each member of each set. */
 export function hexAddr(addr: Addr): string {
-  return hex(addrBytes(addr));
+  if (addr.includes(":")) return hex(addrBytes(addr));
+  let text = "";
+  for (const part of addr.split(".")) text += HEX[Number(part)];
+  return text;
 }
 
 /** NFPROTO_IPV4 or NFPROTO_IPV6 of linux/netfilter.h. */
