@@ -21,8 +21,8 @@ import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
 /** One world of so many has three nodes, else two, and one has fewer blocks than nodes, which then share them. */
-const THREE_NODES_IN = 4;
-const TIGHT_IN = 3;
+const THREE_NODES_IN = 8;
+const TIGHT_IN = 4;
 /** CIDR and blockSize; of a tight world a pool is one block. */
 const POOLS = {
   wide: [
