@@ -47,6 +47,8 @@ const ANSWER_MS = 120_000;
 /** A daemon that has run so long has been in sync. */
 const START_MS = 15_000;
 
+type PolicySpec = NonNullable<Resource<"KubernetesNetworkPolicy">["spec"]>;
+
 /** What was promised and does not hold; the world ends with it. */
 export class Violation extends Error {
   override readonly name = "Violation";
@@ -272,8 +274,25 @@ export class World {
     await this.unlessRefused(async () => {
       if (found === undefined) await this.store.create("KubernetesNetworkPolicy", policy);
       else if (this.choices.chance(40)) await this.store.delete(key);
-      else await this.store.update("KubernetesNetworkPolicy", { ...policy, metadata: found.metadata });
+      else
+        await this.store.update("KubernetesNetworkPolicy", {
+          ...policy,
+          metadata: found.metadata,
+          ...(found.spec !== undefined && policy.spec !== undefined && this.choices.chance(70)
+            ? { spec: this.#edited(found.spec, policy.spec) }
+            : {}),
+        });
     });
+  }
+
+  /** One rule more or less, wherever that is: chains are edited in place. */
+  #edited(spec: PolicySpec, other: PolicySpec): PolicySpec {
+    const ingress = [...(spec.ingress ?? [])];
+    const at = this.choices.below(ingress.length + 1);
+    const [more] = other.ingress ?? [{ ports: [{ port: 80 }] }];
+    if (more === undefined || this.choices.chance(40)) ingress.splice(at, 1);
+    else ingress.splice(at, 0, more);
+    return { ...spec, ingress };
   }
 
   async relabelNamespace(): Promise<void> {
