@@ -267,13 +267,18 @@ export class World {
   }
 
   async changePolicy(): Promise<void> {
-    const policy = randomPolicy(this.choices) as Resource<"KubernetesNetworkPolicy">;
+    const random = randomPolicy(this.choices) as Resource<"KubernetesNetworkPolicy">;
+    const there = (await this.store.list("KubernetesNetworkPolicy")).items.filter(
+      ({ metadata }) => metadata.name !== "culprit",
+    );
+    const policy =
+      there.length > 0 && this.choices.chance(60) ? { ...random, metadata: this.choices.pick(there).metadata } : random;
     const key = keyOf("KubernetesNetworkPolicy", policy);
     const found = await this.store.get(key);
     this.say(`policy ${formatName(key)} ${found === undefined ? "comes" : "changes or goes"}`);
     await this.unlessRefused(async () => {
       if (found === undefined) await this.store.create("KubernetesNetworkPolicy", policy);
-      else if (this.choices.chance(40)) await this.store.delete(key);
+      else if (this.choices.chance(25)) await this.store.delete(key);
       else
         await this.store.update("KubernetesNetworkPolicy", {
           ...policy,
