@@ -25,7 +25,7 @@ const POLICY = "culprit";
 const KEY: Key<"KubernetesNetworkPolicy"> = { kind: "KubernetesNetworkPolicy", namespace: NAMESPACE, name: POLICY };
 const ENOMEM = 12;
 /** Longer than any retry of the product. */
-const INNOCENTS_MS = 60_000;
+const INNOCENTS_MS = 40_000;
 const GAP_MS = 2_500;
 const WORLD: { readonly [F in 4 | 6]: Addr } = {
   4: unwrap(parseAddr("198.51.100.7")),

@@ -50,7 +50,7 @@ test(
   "the same seed is the same history, byte for byte, in every process",
   async () => {
     for (const seed of ["3", "8"]) {
-      const args = ["--only", seed, "--faults", "store,kill,disk,kernel,reboot,runtime,others", "--trace"];
+      const args = ["--only", seed, "--faults", "store,kill,disk,kernel,reboot,runtime,others,rows", "--trace"];
       const [first, second] = [await run(...args), await run(...args)];
       expect(first.printed.length).toBeGreaterThan(50_000);
       expect(second.printed === first.printed).toBe(true);

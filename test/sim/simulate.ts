@@ -28,7 +28,7 @@ const GC_TRIES = 30;
 const DUE_MS = 30_000;
 const SETTLE_MS = 300_000;
 /** Two looks for leaks, a pass over the blocks, routes that linger, an audit. */
-const REST_MS = 75_000;
+const REST_MS = 65_000;
 
 /** Runs the seed to its end, or to the first violation. `steps`: things that happen before all comes to rest. */
 export async function simulate(seed: number, faults: readonly FaultKind[], steps: number): Promise<Outcome> {

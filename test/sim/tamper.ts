@@ -91,7 +91,7 @@ export function tamper(world: World, node: SimNode, kind: Kind = world.choices.p
   }
 }
 
-const TRIES = 2;
+const TRIES = 1;
 /** A read of everything, and what follows. */
 const SOON_MS = 1_000;
 

@@ -21,8 +21,8 @@ import { checkClosed, isWhole } from "./safety.ts";
 
 export const NAMESPACES = ["alpha", "beta", "gamma"] as const;
 /** One world of so many has three nodes, else two, and one has fewer blocks than nodes, which then share them. */
-const THREE_NODES_IN = 4;
-const TIGHT_IN = 3;
+const THREE_NODES_IN = 8;
+const TIGHT_IN = 4;
 /** CIDR and blockSize; of a tight world a pool is one block. */
 const POOLS = {
   wide: [
@@ -46,6 +46,8 @@ const ANSWER_MS = 120_000;
 
 /** A daemon that has run so long has been in sync. */
 const START_MS = 15_000;
+
+type PolicySpec = NonNullable<Resource<"KubernetesNetworkPolicy">["spec"]>;
 
 /** What was promised and does not hold; the world ends with it. */
 export class Violation extends Error {
@@ -265,15 +267,37 @@ export class World {
   }
 
   async changePolicy(): Promise<void> {
-    const policy = randomPolicy(this.choices) as Resource<"KubernetesNetworkPolicy">;
+    const random = randomPolicy(this.choices) as Resource<"KubernetesNetworkPolicy">;
+    const there = (await this.store.list("KubernetesNetworkPolicy")).items.filter(
+      ({ metadata }) => metadata.name !== "culprit",
+    );
+    const policy =
+      there.length > 0 && this.choices.chance(60) ? { ...random, metadata: this.choices.pick(there).metadata } : random;
     const key = keyOf("KubernetesNetworkPolicy", policy);
     const found = await this.store.get(key);
     this.say(`policy ${formatName(key)} ${found === undefined ? "comes" : "changes or goes"}`);
     await this.unlessRefused(async () => {
       if (found === undefined) await this.store.create("KubernetesNetworkPolicy", policy);
-      else if (this.choices.chance(40)) await this.store.delete(key);
-      else await this.store.update("KubernetesNetworkPolicy", { ...policy, metadata: found.metadata });
+      else if (this.choices.chance(25)) await this.store.delete(key);
+      else
+        await this.store.update("KubernetesNetworkPolicy", {
+          ...policy,
+          metadata: found.metadata,
+          ...(found.spec !== undefined && policy.spec !== undefined && this.choices.chance(70)
+            ? { spec: this.#edited(found.spec, policy.spec) }
+            : {}),
+        });
     });
+  }
+
+  /** One rule more or less, wherever that is: chains are edited in place. */
+  #edited(spec: PolicySpec, other: PolicySpec): PolicySpec {
+    const ingress = [...(spec.ingress ?? [])];
+    const at = this.choices.below(ingress.length + 1);
+    const [more] = other.ingress ?? [{ ports: [{ port: 80 }] }];
+    if (more === undefined || this.choices.chance(40)) ingress.splice(at, 1);
+    else ingress.splice(at, 0, more);
+    return { ...spec, ingress };
   }
 
   async relabelNamespace(): Promise<void> {
