@@ -167,8 +167,13 @@ describe("while the kernel refuses our table", () => {
       cluster.startDaemon("n2", "calico");
       await cluster.apply(pod({ namespace: NS, name: "refused", node: "n2" }));
       await nodeIs("n2", "False");
-      expect((await readyCondition("n2"))?.message).toContain(
-        "calico node cannot program the kernel: new pods would stay closed",
+      // Before its first attempt the daemon is not ready for another reason.
+      await waitFor(
+        "the Node to say why",
+        60,
+        async () =>
+          (await readyCondition("n2"))?.message?.includes("cannot program the kernel: new pods would stay closed") ===
+          true,
       );
       expect(isReady(await cluster.get<Pod>(["pod", "-n", NS, "refused"]))).toBe(false);
     } finally {
