@@ -329,7 +329,7 @@ export class RoutesDriver implements Driver {
     return request.do === "add" && error?.errno === EEXIST && this.#isThere(request.route) ? undefined : error;
   }
 
-  /** Whether our route to the local address is in place: ADD writes it too, when it makes the interface. */
+  /** Whether exactly this local route is in the kernel already, as after an answer that was lost. */
   #isThere(route: KernelRoute): boolean {
     if (route.type !== "unicast") return false;
     const there = this.#client.routeTo(prefixAddr(route.destination));
