@@ -55,6 +55,20 @@ export class Inputs {
       case "KubeControllersConfiguration":
       case "IPAMConfiguration":
       case "IPReservation":
+      case "Service":
+      case "EndpointSlice":
+      case "NetworkPolicy":
+      case "GlobalNetworkPolicy":
+      case "StagedNetworkPolicy":
+      case "StagedGlobalNetworkPolicy":
+      case "StagedKubernetesNetworkPolicy":
+      case "Tier":
+      case "NetworkSet":
+      case "GlobalNetworkSet":
+      case "HostEndpoint":
+      case "Profile":
+      case "FelixConfiguration":
+      case "ClusterNetworkPolicy":
         // They do not affect what this node should do.
         return;
       default:

@@ -146,7 +146,7 @@ const OWN_GROUPS = new Set(
     "autoscaling",
     "events.k8s.io",
     "metrics.k8s.io",
-  ].filter((group) => group !== "projectcalico.org"),
+  ].filter((group) => group !== "projectcalico.org" && group !== "policy.networking.k8s.io"),
 );
 
 /** Objects that may decide traffic, of every API group of the server; one that could not be read is a warning. */

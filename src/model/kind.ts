@@ -18,7 +18,21 @@ export type Kind =
   | "ClusterInformation"
   | "KubeControllersConfiguration"
   | "IPAMConfiguration"
-  | "IPReservation";
+  | "IPReservation"
+  | "Service"
+  | "EndpointSlice"
+  | "NetworkPolicy"
+  | "GlobalNetworkPolicy"
+  | "StagedNetworkPolicy"
+  | "StagedGlobalNetworkPolicy"
+  | "StagedKubernetesNetworkPolicy"
+  | "Tier"
+  | "NetworkSet"
+  | "GlobalNetworkSet"
+  | "HostEndpoint"
+  | "Profile"
+  | "FelixConfiguration"
+  | "ClusterNetworkPolicy";
 
 export interface KindInfo {
   /** `v1`, `networking.k8s.io/v1`, `projectcalico.org/v3`. */
@@ -72,6 +86,70 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiVersion: "projectcalico.org/v3",
     apiKind: "IPReservation",
     plural: "ipreservations",
+    namespaced: false,
+  },
+  Service: { apiVersion: "v1", apiKind: "Service", plural: "services", namespaced: true },
+  EndpointSlice: {
+    apiVersion: "discovery.k8s.io/v1",
+    apiKind: "EndpointSlice",
+    plural: "endpointslices",
+    namespaced: true,
+  },
+  NetworkPolicy: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "NetworkPolicy",
+    plural: "networkpolicies",
+    namespaced: true,
+  },
+  GlobalNetworkPolicy: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "GlobalNetworkPolicy",
+    plural: "globalnetworkpolicies",
+    namespaced: false,
+  },
+  StagedNetworkPolicy: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "StagedNetworkPolicy",
+    plural: "stagednetworkpolicies",
+    namespaced: true,
+  },
+  StagedGlobalNetworkPolicy: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "StagedGlobalNetworkPolicy",
+    plural: "stagedglobalnetworkpolicies",
+    namespaced: false,
+  },
+  StagedKubernetesNetworkPolicy: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "StagedKubernetesNetworkPolicy",
+    plural: "stagedkubernetesnetworkpolicies",
+    namespaced: true,
+  },
+  Tier: { apiVersion: "projectcalico.org/v3", apiKind: "Tier", plural: "tiers", namespaced: false },
+  NetworkSet: { apiVersion: "projectcalico.org/v3", apiKind: "NetworkSet", plural: "networksets", namespaced: true },
+  GlobalNetworkSet: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "GlobalNetworkSet",
+    plural: "globalnetworksets",
+    namespaced: false,
+  },
+  HostEndpoint: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "HostEndpoint",
+    plural: "hostendpoints",
+    namespaced: false,
+  },
+  Profile: { apiVersion: "projectcalico.org/v3", apiKind: "Profile", plural: "profiles", namespaced: false },
+  FelixConfiguration: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "FelixConfiguration",
+    plural: "felixconfigurations",
+    namespaced: false,
+  },
+  ClusterNetworkPolicy: {
+    apiVersion: "policy.networking.k8s.io/v1alpha2",
+    apiKind: "ClusterNetworkPolicy",
+    plural: "clusternetworkpolicies",
     namespaced: false,
   },
 };

@@ -9,7 +9,21 @@ import type { BlockAffinitySpec, IPAMBlockSpec, IPAMHandleSpec } from "./kinds/i
 import type { ClusterInformationSpec, KubeControllersConfigurationSpec } from "./kinds/cluster.ts";
 import type { IPPoolSpec } from "./kinds/ip-pool.ts";
 import type { IPAMConfigurationSpec, IPReservationSpec } from "./kinds/ipam-settings.ts";
-import type { Event, Namespace, Node, Pod } from "kubernetes-types/core/v1";
+import type { NetworkPolicySpec, PolicyStatus } from "./kinds/network-policy.ts";
+import type { GlobalNetworkPolicySpec } from "./kinds/global-network-policy.ts";
+import type {
+  StagedGlobalNetworkPolicySpec,
+  StagedKubernetesNetworkPolicySpec,
+  StagedNetworkPolicySpec,
+} from "./kinds/staged.ts";
+import type { TierSpec } from "./kinds/tier.ts";
+import type { NetworkSetSpec } from "./kinds/network-set.ts";
+import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
+import type { ProfileSpec } from "./kinds/profile.ts";
+import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
+import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
+import type { Event, Namespace, Node, Pod, Service } from "kubernetes-types/core/v1";
+import type { EndpointSlice } from "kubernetes-types/discovery/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
 
 export interface ObjectMeta {
@@ -40,6 +54,20 @@ interface Specs {
   KubeControllersConfiguration: { spec: KubeControllersConfigurationSpec };
   IPAMConfiguration: { spec: IPAMConfigurationSpec };
   IPReservation: { spec: IPReservationSpec };
+  Service: Pick<Service, "spec" | "status">;
+  EndpointSlice: Omit<EndpointSlice, "metadata" | "apiVersion" | "kind">;
+  NetworkPolicy: { spec: NetworkPolicySpec; status?: PolicyStatus };
+  GlobalNetworkPolicy: { spec: GlobalNetworkPolicySpec; status?: PolicyStatus };
+  StagedNetworkPolicy: { spec: StagedNetworkPolicySpec; status?: PolicyStatus };
+  StagedGlobalNetworkPolicy: { spec: StagedGlobalNetworkPolicySpec; status?: PolicyStatus };
+  StagedKubernetesNetworkPolicy: { spec: StagedKubernetesNetworkPolicySpec; status?: PolicyStatus };
+  Tier: { spec: TierSpec; status?: PolicyStatus };
+  NetworkSet: { spec: NetworkSetSpec };
+  GlobalNetworkSet: { spec: NetworkSetSpec };
+  HostEndpoint: { spec: HostEndpointSpec };
+  Profile: { spec: ProfileSpec };
+  FelixConfiguration: { spec: FelixConfigurationSpec };
+  ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind

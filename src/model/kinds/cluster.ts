@@ -5,7 +5,7 @@
  */
 import type { Key } from "../key.ts";
 import type { Schema, ValidationRule } from "../schema/schema.ts";
-import { META } from "./ipam.ts";
+import { META } from "./common.ts";
 
 export interface ClusterInformationSpec {
   /** 32 hexadecimal digits. */

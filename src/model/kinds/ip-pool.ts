@@ -1,6 +1,7 @@
 /** IPPool: a range of pod addresses, cut into blocks. Upstream: api/pkg/apis/projectcalico/v3/ippool.go. */
 
 import type { Schema, ValidationRule } from "../schema/schema.ts";
+import { CONDITIONS, META } from "./common.ts";
 
 /** The fields of `spec` of a `projectcalico.org/v3` IPPool that this product acts on. */
 export interface IPPoolSpec {
@@ -123,9 +124,7 @@ export const IP_POOL_SCHEMA = {
   description: "A range of pod addresses, cut into blocks that nodes own.",
   required: ["metadata", "spec"],
   properties: {
-    apiVersion: { type: "string" },
-    kind: { type: "string" },
-    metadata: { type: "object" },
+    ...META,
     spec: {
       type: "object",
       description: "The range and how it is used.",
@@ -190,32 +189,8 @@ export const IP_POOL_SCHEMA = {
       description: "State of the pool as a controller sees it.",
       properties: {
         conditions: {
-          type: "array",
+          ...CONDITIONS,
           description: "Conditions of the pool; Allocatable says whether addresses are assigned.",
-          "x-kubernetes-list-type": "map",
-          "x-kubernetes-list-map-keys": ["type"],
-          items: {
-            type: "object",
-            required: ["lastTransitionTime", "message", "reason", "status", "type"],
-            properties: {
-              lastTransitionTime: { type: "string", format: "date-time" },
-              message: { type: "string", maxLength: 32768 },
-              observedGeneration: { type: "integer", format: "int64", minimum: 0 },
-              reason: {
-                type: "string",
-                minLength: 1,
-                maxLength: 1024,
-                pattern: "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-              },
-              status: { type: "string", enum: ["True", "False", "Unknown"] },
-              type: {
-                type: "string",
-                maxLength: 316,
-                pattern:
-                  "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
-              },
-            },
-          },
         },
       },
     },

@@ -9,7 +9,7 @@ import type { Key } from "../key.ts";
 import { ONLY_DEFAULT } from "./cluster.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { Schema } from "../schema/schema.ts";
-import { META } from "./ipam.ts";
+import { META } from "./common.ts";
 
 export interface IPAMConfigurationSpec {
   strictAffinity?: boolean;

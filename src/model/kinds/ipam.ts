@@ -1,6 +1,7 @@
 /** The IPAM objects, in upstream's shape. Upstream: api/pkg/apis/projectcalico/v3/{ipamblock,blockaffinity,ipamhandle}.go. */
 
 import type { Schema } from "../schema/schema.ts";
+import { META } from "./common.ts";
 
 /** One block of addresses; ordinal `i` is the block's first address plus `i`. All writes are compare-and-swap. */
 export interface IPAMBlockSpec {
@@ -45,7 +46,6 @@ export interface IPAMHandleSpec {
 }
 
 /** The fields that every object has, which the schema of a kind does not describe. */
-export const META = { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" } } as const;
 const TEXTS = { type: "object", additionalProperties: { type: "string" } } as const;
 
 /** The whole IPAMBlock, as strict as upstream's CRD. */

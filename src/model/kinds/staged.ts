@@ -1,0 +1,113 @@
+/**
+ * Staged policies: policies that are evaluated and reported, never enforced.
+ * Upstream: api/pkg/apis/projectcalico/v3/staged{networkpolicy,globalnetworkpolicy,kubernetesnetworkpolicy}.go.
+ */
+import type { Infer, Schema } from "../schema/schema.ts";
+import { META, STATUS } from "./common.ts";
+import { GLOBAL_POLICY_PROPERTIES } from "./global-network-policy.ts";
+import { LABEL_SELECTOR } from "./label-selector.ts";
+import { POLICY_PROPERTIES } from "./network-policy.ts";
+import { MOST_RULES } from "./rule.ts";
+
+const STAGED_ACTION = {
+  type: "string",
+  description: "Set: as if this policy were enforced. Delete: as if the enforced policy of the same name were deleted.",
+  enum: ["Set", "Delete", "Learn", "Ignore"],
+  default: "Set",
+} as const satisfies Schema;
+
+export const STAGED_NETWORK_POLICY_SCHEMA = {
+  type: "object",
+  description: "A NetworkPolicy that is evaluated and reported, never enforced.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: { type: "object", properties: { ...POLICY_PROPERTIES, stagedAction: STAGED_ACTION } },
+    status: STATUS,
+  },
+} as const satisfies Schema;
+
+export const STAGED_GLOBAL_NETWORK_POLICY_SCHEMA = {
+  type: "object",
+  description: "A GlobalNetworkPolicy that is evaluated and reported, never enforced.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: { type: "object", properties: { ...GLOBAL_POLICY_PROPERTIES, stagedAction: STAGED_ACTION } },
+    status: STATUS,
+  },
+} as const satisfies Schema;
+
+const PEERS = {
+  type: "array",
+  "x-kubernetes-list-type": "atomic",
+  items: {
+    type: "object",
+    properties: {
+      podSelector: LABEL_SELECTOR,
+      namespaceSelector: LABEL_SELECTOR,
+      ipBlock: {
+        type: "object",
+        required: ["cidr"],
+        properties: {
+          cidr: { type: "string" },
+          except: { type: "array", items: { type: "string" }, "x-kubernetes-list-type": "atomic" },
+        },
+      },
+    },
+  },
+} as const satisfies Schema;
+
+const KUBERNETES_PORTS = {
+  type: "array",
+  "x-kubernetes-list-type": "atomic",
+  items: {
+    type: "object",
+    properties: {
+      protocol: { type: "string" },
+      port: { "x-kubernetes-int-or-string": true },
+      endPort: { type: "integer", format: "int32" },
+    },
+  },
+} as const satisfies Schema;
+
+const KUBERNETES_RULES = {
+  type: "array",
+  maxItems: MOST_RULES,
+  "x-kubernetes-list-type": "atomic",
+} as const satisfies Schema;
+
+export const STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA = {
+  type: "object",
+  description: "A NetworkPolicy of Kubernetes that is evaluated and reported, never enforced.",
+  required: ["metadata", "spec"],
+  properties: {
+    ...META,
+    spec: {
+      type: "object",
+      properties: {
+        stagedAction: STAGED_ACTION,
+        podSelector: { ...LABEL_SELECTOR, description: "The pods of the namespace that the policy applies to." },
+        policyTypes: {
+          type: "array",
+          description: "The directions that the policy applies to.",
+          maxItems: 2,
+          "x-kubernetes-list-type": "atomic",
+          items: { type: "string", enum: ["Ingress", "Egress"] },
+        },
+        ingress: {
+          ...KUBERNETES_RULES,
+          items: { type: "object", properties: { from: PEERS, ports: KUBERNETES_PORTS } },
+        },
+        egress: { ...KUBERNETES_RULES, items: { type: "object", properties: { to: PEERS, ports: KUBERNETES_PORTS } } },
+      },
+    },
+    status: STATUS,
+  },
+} as const satisfies Schema;
+
+export type StagedNetworkPolicySpec = Infer<(typeof STAGED_NETWORK_POLICY_SCHEMA)["properties"]["spec"]>;
+export type StagedGlobalNetworkPolicySpec = Infer<(typeof STAGED_GLOBAL_NETWORK_POLICY_SCHEMA)["properties"]["spec"]>;
+export type StagedKubernetesNetworkPolicySpec = Infer<
+  (typeof STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA)["properties"]["spec"]
+>;
