@@ -30,6 +30,7 @@ const ADVISED: ReadonlyMap<string, Kind> = new Map([
   ["ippools.projectcalico.org", "IPPool"],
   ["ipamconfigurations.projectcalico.org", "IPAMConfiguration"],
   ["kubecontrollersconfigurations.projectcalico.org", "KubeControllersConfiguration"],
+  ["felixconfigurations.projectcalico.org", "FelixConfiguration"],
 ]);
 
 function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {

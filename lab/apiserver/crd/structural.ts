@@ -5,9 +5,9 @@
  */
 import type { FieldError } from "../../../src/model/schema/field-error.ts";
 import { arrayAt, isJsonObject, type JsonObject, type JsonValue } from "../../../src/model/schema/json.ts";
-import { compilePattern } from "../schema/pattern.ts";
+import { compilePattern } from "../../../src/model/schema/pattern.ts";
 import type { Schema } from "../../../src/model/schema/schema.ts";
-import { validate } from "../schema/validate.ts";
+import { validate } from "../../../src/model/schema/validate.ts";
 
 /** Keywords with a list, a map of schemas, one schema, or a plain value; anything else is unknown. */
 const PLAIN: ReadonlySet<string> = new Set([

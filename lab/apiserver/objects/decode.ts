@@ -4,8 +4,8 @@
  */
 import type { FieldError } from "../../../src/model/schema/field-error.ts";
 import { fieldAt, isJsonObject, type JsonObject, type JsonValue, stringAt } from "../../../src/model/schema/json.ts";
-import { applyDefaults, dropNulls, prune } from "../schema/normalize.ts";
-import { validate } from "../schema/validate.ts";
+import { applyDefaults, dropNulls, prune } from "../../../src/model/schema/normalize.ts";
+import { validate } from "../../../src/model/schema/validate.ts";
 import { ApiError, badRequest, invalid, invalidPatch } from "../errors.ts";
 import type { Body } from "../http/body.ts";
 import type { FieldValidation } from "../http/request.ts";

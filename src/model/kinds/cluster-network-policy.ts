@@ -5,6 +5,7 @@
 import type { Infer, Schema } from "../schema/schema.ts";
 import { META, STATUS } from "./common.ts";
 import { LABEL_SELECTOR } from "./label-selector.ts";
+import { WORDS } from "./words.ts";
 
 const MOST = 25;
 const ONE_FIELD = { minProperties: 1, maxProperties: 1 } as const;
@@ -29,6 +30,9 @@ const PORTS = {
           type: "object",
           required: ["end", "start"],
           properties: { start: PORT_NUMBER, end: PORT_NUMBER },
+          "x-kubernetes-validations": [
+            { rule: "self.start < self.end", message: WORDS.portOrder, fieldPath: ".start" },
+          ],
         },
       },
     },
@@ -69,7 +73,11 @@ const EGRESS_PEER = {
       minItems: 1,
       maxItems: MOST,
       "x-kubernetes-list-type": "set",
-      items: { type: "string", maxLength: 43 },
+      items: {
+        type: "string",
+        maxLength: 43,
+        "x-kubernetes-validations": [{ rule: "isCIDR(self)", message: WORDS.cidr }],
+      },
     },
     domainNames: {
       type: "array",
@@ -132,6 +140,13 @@ export const CLUSTER_NETWORK_POLICY_SCHEMA = {
           items: {
             type: "object",
             required: ["action", "to"],
+            "x-kubernetes-validations": [
+              {
+                rule: "!(self.to.exists(peer, has(peer.networks) || has(peer.nodes) || has(peer.domainNames)) && has(self.protocols) && self.protocols.exists(protocol, has(protocol.destinationNamedPort)))",
+                message: WORDS.namedPortPeers,
+                fieldPath: ".protocols",
+              },
+            ],
             properties: { ...RULE_PROPERTIES, to: { type: "array", minItems: 1, maxItems: MOST, items: EGRESS_PEER } },
           },
         },

@@ -1,5 +1,6 @@
 /** Common: parts that the schemas of several kinds share. */
-import type { Schema } from "../schema/schema.ts";
+import type { Schema, ValidationRule } from "../schema/schema.ts";
+import { WORDS } from "./words.ts";
 
 /** The fields beside `spec` and `status` of every kind. */
 export const META = {
@@ -53,3 +54,17 @@ export const MOST_NAME = 253;
 
 /** A selector; its grammar is in `model/selector/parse.ts`, which a schema cannot say. */
 export const SELECTOR = { type: "string", maxLength: MOST_SELECTOR } as const satisfies Schema;
+
+/** RFC 1123: labels with dots between them; empty text means absent. */
+export const SUBDOMAIN_PATTERN = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$";
+/** The name of an object, or empty text. */
+export const NAME = { type: "string", maxLength: MOST_NAME, pattern: SUBDOMAIN_PATTERN } as const satisfies Schema;
+
+/** `global()` anywhere in these fields is an error. */
+export function withoutGlobal(...fields: readonly string[]): readonly ValidationRule[] {
+  return fields.map((field) => ({
+    rule: `!has(self.${field}) || !self.${field}.contains('global(')`,
+    message: WORDS.globalElsewhere,
+    fieldPath: `.${field}`,
+  }));
+}

@@ -3,11 +3,25 @@
  *
  * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either product works with either set of CRDs.
  */
+import { KINDS, type Kind } from "../kind.ts";
 import type { Schema } from "../schema/schema.ts";
 import { CLUSTER_INFORMATION_SCHEMA, KUBE_CONTROLLERS_CONFIGURATION_SCHEMA } from "./cluster.ts";
 import { IP_POOL_SCHEMA } from "./ip-pool.ts";
 import { BLOCK_AFFINITY_SCHEMA, IPAM_BLOCK_SCHEMA, IPAM_HANDLE_SCHEMA } from "./ipam.ts";
 import { IP_RESERVATION_SCHEMA, IPAM_CONFIGURATION_SCHEMA } from "./ipam-settings.ts";
+import { CLUSTER_NETWORK_POLICY_SCHEMA } from "./cluster-network-policy.ts";
+import { FELIX_CONFIGURATION_SCHEMA } from "./felix-configuration.ts";
+import { GLOBAL_NETWORK_POLICY_SCHEMA } from "./global-network-policy.ts";
+import { HOST_ENDPOINT_SCHEMA } from "./host-endpoint.ts";
+import { NETWORK_POLICY_SCHEMA } from "./network-policy.ts";
+import { GLOBAL_NETWORK_SET_SCHEMA, NETWORK_SET_SCHEMA } from "./network-set.ts";
+import { PROFILE_SCHEMA } from "./profile.ts";
+import {
+  STAGED_GLOBAL_NETWORK_POLICY_SCHEMA,
+  STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA,
+  STAGED_NETWORK_POLICY_SCHEMA,
+} from "./staged.ts";
+import { TIER_SCHEMA } from "./tier.ts";
 
 export interface PrinterColumn {
   readonly name: string;
@@ -20,7 +34,7 @@ export interface PrinterColumn {
 export interface CustomResourceDefinition {
   readonly apiVersion: "apiextensions.k8s.io/v1";
   readonly kind: "CustomResourceDefinition";
-  readonly metadata: { readonly name: string };
+  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
   readonly spec: {
     readonly group: string;
     readonly names: {
@@ -37,51 +51,57 @@ export interface CustomResourceDefinition {
       readonly storage: boolean;
       readonly schema: { readonly openAPIV3Schema: Schema };
       readonly subresources?: { readonly status?: Readonly<Record<string, never>> };
+      readonly selectableFields?: readonly { readonly jsonPath: string }[];
       readonly additionalPrinterColumns: readonly PrinterColumn[];
     }[];
   };
 }
 
-const GROUP = "projectcalico.org";
-
 interface Particulars {
-  readonly kind: string;
-  readonly plural: string;
+  readonly kind: Kind;
   readonly shortNames?: readonly string[];
   readonly schema: Schema;
   readonly columns: readonly PrinterColumn[];
   readonly hasStatus?: boolean;
+  readonly selectableFields?: readonly string[];
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 function define({
   kind,
-  plural,
   shortNames,
   schema,
   columns,
   hasStatus = false,
+  selectableFields = [],
+  annotations,
 }: Particulars): CustomResourceDefinition {
+  const { apiVersion, apiKind, plural, namespaced } = KINDS[kind];
+  const [group = "", version = ""] = apiVersion.split("/");
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
-    metadata: { name: `${plural}.${GROUP}` },
+    metadata: { name: `${plural}.${group}`, ...(annotations === undefined ? {} : { annotations }) },
     spec: {
-      group: GROUP,
+      group,
       names: {
-        kind,
-        listKind: `${kind}List`,
+        kind: apiKind,
+        listKind: `${apiKind}List`,
         plural,
-        singular: kind.toLowerCase(),
+        singular: apiKind.toLowerCase(),
         ...(shortNames === undefined ? {} : { shortNames }),
       },
-      scope: "Cluster",
+      scope: namespaced ? "Namespaced" : "Cluster",
       versions: [
         {
-          name: "v3",
+          name: version,
           served: true,
           storage: true,
           schema: { openAPIV3Schema: schema },
           ...(hasStatus ? { subresources: { status: {} } } : {}),
+          ...(selectableFields.length === 0
+            ? {}
+            : { selectableFields: selectableFields.map((jsonPath) => ({ jsonPath })) }),
           additionalPrinterColumns: columns,
         },
       ],
@@ -100,11 +120,25 @@ function column(
 
 const AGE = column("Age", ".metadata.creationTimestamp", "Time since creation", "date");
 
+const TIER = column("Tier", ".spec.tier", "The tier that the policy is part of");
+const ORDER = column("Order", ".spec.order", "Policies of a tier apply in ascending order", "number");
+const READY = column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether all nodes apply it");
+const ACTION = column("Action", ".spec.stagedAction", "What enforcing the policy would mean");
+
+/** A policy of Calico's that is in a tier. */
+function definePolicy(
+  kind: Kind,
+  shortNames: readonly string[],
+  schema: Schema,
+  columns: readonly PrinterColumn[],
+): CustomResourceDefinition {
+  return define({ kind, shortNames, schema, hasStatus: true, selectableFields: [".spec.tier"], columns });
+}
+
 /** The definitions of all our kinds, in the order in which to apply them. */
 export const CRDS: readonly CustomResourceDefinition[] = [
   define({
     kind: "IPPool",
-    plural: "ippools",
     schema: IP_POOL_SCHEMA,
     hasStatus: true,
     columns: [
@@ -118,7 +152,6 @@ export const CRDS: readonly CustomResourceDefinition[] = [
   }),
   define({
     kind: "IPAMBlock",
-    plural: "ipamblocks",
     schema: IPAM_BLOCK_SCHEMA,
     columns: [
       column("CIDR", ".spec.cidr", "The addresses of the block"),
@@ -128,7 +161,6 @@ export const CRDS: readonly CustomResourceDefinition[] = [
   }),
   define({
     kind: "BlockAffinity",
-    plural: "blockaffinities",
     shortNames: ["affinity", "affinities"],
     schema: BLOCK_AFFINITY_SCHEMA,
     columns: [
@@ -139,13 +171,11 @@ export const CRDS: readonly CustomResourceDefinition[] = [
   }),
   define({
     kind: "IPAMHandle",
-    plural: "ipamhandles",
     schema: IPAM_HANDLE_SCHEMA,
     columns: [column("ID", ".spec.handleID", "Who holds the addresses")],
   }),
   define({
     kind: "ClusterInformation",
-    plural: "clusterinformations",
     shortNames: ["clusterinfo", "clusterinfos"],
     schema: CLUSTER_INFORMATION_SCHEMA,
     columns: [
@@ -156,7 +186,6 @@ export const CRDS: readonly CustomResourceDefinition[] = [
   }),
   define({
     kind: "KubeControllersConfiguration",
-    plural: "kubecontrollersconfigurations",
     shortNames: ["kcc", "kccs"],
     schema: KUBE_CONTROLLERS_CONFIGURATION_SCHEMA,
     hasStatus: true,
@@ -164,7 +193,6 @@ export const CRDS: readonly CustomResourceDefinition[] = [
   }),
   define({
     kind: "IPAMConfiguration",
-    plural: "ipamconfigurations",
     shortNames: ["ipamconfig", "ipamconfigs"],
     schema: IPAM_CONFIGURATION_SCHEMA,
     columns: [
@@ -173,5 +201,68 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       column("AutoAllocateBlocks", ".spec.autoAllocateBlocks", "Whether nodes claim blocks automatically", "boolean"),
     ],
   }),
-  define({ kind: "IPReservation", plural: "ipreservations", schema: IP_RESERVATION_SCHEMA, columns: [AGE] }),
+  define({ kind: "IPReservation", schema: IP_RESERVATION_SCHEMA, columns: [AGE] }),
+  define({
+    kind: "Tier",
+    schema: TIER_SCHEMA,
+    hasStatus: true,
+    columns: [
+      column("Order", ".spec.order", "Tiers apply in ascending order", "number"),
+      column("DefaultAction", ".spec.defaultAction", "What happens to packets that no policy of the tier decides"),
+      READY,
+      AGE,
+    ],
+  }),
+  definePolicy("NetworkPolicy", ["cnp", "caliconetworkpolicy"], NETWORK_POLICY_SCHEMA, [TIER, ORDER, READY, AGE]),
+  definePolicy("GlobalNetworkPolicy", ["gnp", "cgnp", "calicoglobalnetworkpolicies"], GLOBAL_NETWORK_POLICY_SCHEMA, [
+    TIER,
+    ORDER,
+    READY,
+    AGE,
+  ]),
+  definePolicy("StagedNetworkPolicy", ["snp", "scnp"], STAGED_NETWORK_POLICY_SCHEMA, [TIER, ORDER, ACTION, AGE]),
+  definePolicy("StagedGlobalNetworkPolicy", ["sgnp"], STAGED_GLOBAL_NETWORK_POLICY_SCHEMA, [TIER, ORDER, ACTION, AGE]),
+  define({
+    kind: "StagedKubernetesNetworkPolicy",
+    shortNames: ["sknp"],
+    schema: STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA,
+    hasStatus: true,
+    columns: [ACTION, AGE],
+  }),
+  define({ kind: "NetworkSet", shortNames: ["netset", "netsets"], schema: NETWORK_SET_SCHEMA, columns: [AGE] }),
+  define({
+    kind: "GlobalNetworkSet",
+    shortNames: ["gns", "gnetset", "gnetsets"],
+    schema: GLOBAL_NETWORK_SET_SCHEMA,
+    columns: [AGE],
+  }),
+  define({
+    kind: "HostEndpoint",
+    shortNames: ["hep", "heps"],
+    schema: HOST_ENDPOINT_SCHEMA,
+    columns: [
+      column("Node", ".spec.node", "The node"),
+      column("Interface", ".spec.interfaceName", "The interface, or * for all"),
+      AGE,
+    ],
+  }),
+  define({ kind: "Profile", schema: PROFILE_SCHEMA, columns: [AGE] }),
+  define({
+    kind: "FelixConfiguration",
+    shortNames: ["felixconfig", "felixconfigs"],
+    schema: FELIX_CONFIGURATION_SCHEMA,
+    columns: [AGE],
+  }),
+  define({
+    kind: "ClusterNetworkPolicy",
+    schema: CLUSTER_NETWORK_POLICY_SCHEMA,
+    hasStatus: true,
+    // Kubernetes' own groups need it. No short name: upstream's, cnp, is Calico's NetworkPolicy's.
+    annotations: {
+      "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/network-policy-api/pull/347",
+      "policy.networking.k8s.io/bundle-version": "v0.2.0",
+      "policy.networking.k8s.io/channel": "experimental",
+    },
+    columns: [TIER, column("Priority", ".spec.priority", "Policies of a tier apply in ascending priority"), READY, AGE],
+  }),
 ];

@@ -2,8 +2,9 @@
  * FelixConfiguration: settings of the nodes: of all (`default`), of one (`node.NAME`), or of those that `nodeSelector` selects.
  * Most have no effect yet (`without-effect.ts`). Upstream: api/pkg/apis/projectcalico/v3/felixconfig.go.
  */
-import type { Infer, Schema } from "../schema/schema.ts";
+import type { Infer, Schema, ValidationRule } from "../schema/schema.ts";
 import { META, MOST_RANGE, SELECTOR } from "./common.ts";
+import { WORDS } from "./words.ts";
 
 const BOOLEAN = { type: "boolean" } as const;
 const INTEGER = { type: "integer" } as const;
@@ -52,7 +53,21 @@ const TABLES = {
   required: ["max", "min"],
   properties: { max: INTEGER, min: INTEGER },
 } as const satisfies Schema;
-const TABLES_LIST = { type: "array", items: TABLES } as const satisfies Schema;
+const TABLE_RANGE = {
+  ...TABLES,
+  "x-kubernetes-validations": [
+    { rule: "self.min >= 1 && self.max >= self.min && self.max <= 250", message: WORDS.tableRange },
+  ],
+} as const satisfies Schema;
+const TABLES_LIST = {
+  type: "array",
+  maxItems: 256,
+  items: {
+    ...TABLES,
+    properties: { max: INTEGER, min: { type: "integer", minimum: 1 } },
+    "x-kubernetes-validations": [{ rule: "self.min <= self.max", message: WORDS.tablesOrder, fieldPath: ".min" }],
+  },
+} as const satisfies Schema;
 const FAILSAFES = {
   type: "array",
   description: "Ports of the node that policy of host endpoints cannot close.",
@@ -61,9 +76,16 @@ const FAILSAFES = {
     type: "object",
     required: ["port"],
     properties: {
-      net: { type: "string", description: "Restricts the port to peers of this range.", maxLength: MOST_RANGE },
-      port: { type: "integer" },
-      protocol: { type: "string", description: "TCP, UDP or SCTP; TCP when absent.", maxLength: 8 },
+      net: {
+        type: "string",
+        description: "Restricts the port to peers of this range.",
+        maxLength: MOST_RANGE,
+        "x-kubernetes-validations": [
+          { rule: "self == '' || isCIDR(self) || isIP(self)", message: WORDS.cidrOrAddress },
+        ],
+      },
+      port: { type: "integer", minimum: 1, maximum: 65535 },
+      protocol: { type: "string", description: "TCP, UDP or SCTP; TCP when absent.", pattern: "^(?i)(TCP|UDP|SCTP)?$" },
     },
   },
 } as const satisfies Schema;
@@ -236,7 +258,7 @@ export const FELIX_PROPERTIES = {
   routeRefreshInterval: DURATION,
   routeSource: oneOfAnyCase("WorkloadIPs", "CalicoIPAM"),
   routeSyncDisabled: BOOLEAN,
-  routeTableRange: TABLES,
+  routeTableRange: TABLE_RANGE,
   routeTableRanges: TABLES_LIST,
   serviceLoopPrevention: oneOfAnyCase("Drop", "Reject", "Disabled"),
   sidecarAccelerationEnabled: BOOLEAN,
@@ -267,11 +289,47 @@ export const FELIX_PROPERTIES = {
   xdpRefreshInterval: DURATION,
 } as const satisfies NonNullable<Schema["properties"]>;
 
+function addressRule(field: string, family: 4 | 6, message: string): ValidationRule {
+  return {
+    rule: `!has(self.${field}) || self.${field} == '' || (isIP(self.${field}) && ip(self.${field}).family() == ${family})`,
+    message,
+    fieldPath: `.${field}`,
+  };
+}
+
+const SPEC_RULES: readonly ValidationRule[] = [
+  {
+    rule: "!has(self.routeTableRange) || !has(self.routeTableRanges)",
+    message: WORDS.tables,
+    reason: "FieldValueForbidden",
+    fieldPath: ".routeTableRange",
+  },
+  addressRule("natOutgoingAddress", 4, WORDS.addressOf4),
+  addressRule("deviceRouteSourceAddress", 4, WORDS.addressOf4),
+  addressRule("deviceRouteSourceAddressIPv6", 6, WORDS.addressOf6),
+  {
+    rule: "!has(self.nodeSelector) || !self.nodeSelector.contains('global(')",
+    message: WORDS.globalElsewhere,
+    fieldPath: ".nodeSelector",
+  },
+];
+
 export const FELIX_CONFIGURATION_SCHEMA = {
   type: "object",
   description: "Settings of the nodes: of all (default), of one (node.NAME), or of those that nodeSelector selects.",
   required: ["metadata", "spec"],
-  properties: { ...META, spec: { type: "object", properties: FELIX_PROPERTIES } },
+  "x-kubernetes-validations": [
+    {
+      rule: "!has(self.spec.nodeSelector) || !(self.metadata.name == 'default' || self.metadata.name.startsWith('node.'))",
+      message: WORDS.nodeSelector,
+      reason: "FieldValueForbidden",
+      fieldPath: ".spec.nodeSelector",
+    },
+  ],
+  properties: {
+    ...META,
+    spec: { type: "object", "x-kubernetes-validations": SPEC_RULES, properties: FELIX_PROPERTIES },
+  },
 } as const satisfies Schema;
 
 export type FelixConfigurationSpec = Infer<(typeof FELIX_CONFIGURATION_SCHEMA)["properties"]["spec"]>;

@@ -1,15 +1,16 @@
 /** NetworkPolicy: Calico's policy of one namespace. Upstream: api/pkg/apis/projectcalico/v3/networkpolicy.go. */
 import type { Infer, Schema } from "../schema/schema.ts";
-import { META, MOST_NAME, SELECTOR, STATUS } from "./common.ts";
-import { RULES } from "./rule.ts";
+import { META, SELECTOR, STATUS, withoutGlobal } from "./common.ts";
+import { EGRESS_RULES, INGRESS_RULES } from "./rule.ts";
 
 /** The fields that the policies of one namespace and those of the cluster have in common. */
 export const POLICY_PROPERTIES = {
   tier: {
     type: "string",
-    description: "The tier that the policy is part of.",
+    description: "The tier that the policy is part of; default when empty.",
     default: "default",
-    maxLength: MOST_NAME,
+    maxLength: 63,
+    pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
   },
   order: {
     type: "number",
@@ -28,8 +29,8 @@ export const POLICY_PROPERTIES = {
     "x-kubernetes-list-type": "set",
     items: { type: "string", enum: ["Ingress", "Egress"] },
   },
-  ingress: { ...RULES, description: "The first rule that matches a packet decides." },
-  egress: { ...RULES, description: "The first rule that matches a packet decides." },
+  ingress: { ...INGRESS_RULES, description: "The first rule that matches a packet decides." },
+  egress: { ...EGRESS_RULES, description: "The first rule that matches a packet decides." },
   performanceHints: {
     type: "array",
     description: "AssumeNeededOnEveryNode: nodes load the policy before it selects an endpoint of theirs.",
@@ -39,13 +40,16 @@ export const POLICY_PROPERTIES = {
   },
 } as const satisfies NonNullable<Schema["properties"]>;
 
+/** Rules about the spec of every policy in a namespace. */
+export const POLICY_RULES = withoutGlobal("selector", "serviceAccountSelector");
+
 export const NETWORK_POLICY_SCHEMA = {
   type: "object",
   description: "Policy of one namespace.",
   required: ["metadata", "spec"],
   properties: {
     ...META,
-    spec: { type: "object", properties: POLICY_PROPERTIES },
+    spec: { type: "object", "x-kubernetes-validations": POLICY_RULES, properties: POLICY_PROPERTIES },
     status: STATUS,
   },
 } as const satisfies Schema;

@@ -1,7 +1,7 @@
 /** Profile: rules and labels of the endpoints that name it. Upstream: api/pkg/apis/projectcalico/v3/profile.go. */
 import type { Infer, Schema } from "../schema/schema.ts";
 import { META } from "./common.ts";
-import { RULES } from "./rule.ts";
+import { PROFILE_EGRESS_RULES, PROFILE_INGRESS_RULES } from "./rule.ts";
 
 export const PROFILE_SCHEMA = {
   type: "object",
@@ -12,8 +12,8 @@ export const PROFILE_SCHEMA = {
     spec: {
       type: "object",
       properties: {
-        ingress: { ...RULES, description: "The first rule that matches a packet decides." },
-        egress: { ...RULES, description: "The first rule that matches a packet decides." },
+        ingress: { ...PROFILE_INGRESS_RULES, description: "The first rule that matches a packet decides." },
+        egress: { ...PROFILE_EGRESS_RULES, description: "The first rule that matches a packet decides." },
         labelsToApply: {
           type: "object",
           description: "Labels that endpoints inherit; those of an endpoint itself take precedence.",

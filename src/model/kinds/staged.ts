@@ -2,12 +2,13 @@
  * Staged policies: policies that are evaluated and reported, never enforced.
  * Upstream: api/pkg/apis/projectcalico/v3/staged{networkpolicy,globalnetworkpolicy,kubernetesnetworkpolicy}.go.
  */
-import type { Infer, Schema } from "../schema/schema.ts";
+import type { Infer, Schema, ValidationRule } from "../schema/schema.ts";
 import { META, STATUS } from "./common.ts";
-import { GLOBAL_POLICY_PROPERTIES } from "./global-network-policy.ts";
+import { GLOBAL_POLICY_PROPERTIES, GLOBAL_POLICY_RULES } from "./global-network-policy.ts";
 import { LABEL_SELECTOR } from "./label-selector.ts";
-import { POLICY_PROPERTIES } from "./network-policy.ts";
+import { POLICY_PROPERTIES, POLICY_RULES } from "./network-policy.ts";
 import { MOST_RULES } from "./rule.ts";
+import { WORDS } from "./words.ts";
 
 const STAGED_ACTION = {
   type: "string",
@@ -16,13 +17,41 @@ const STAGED_ACTION = {
   default: "Set",
 } as const satisfies Schema;
 
+/** Fields that a policy which stages a deletion may have, and the test whether another is as good as absent. */
+const KEPT = new Set(["tier", "stagedAction"]);
+const EMPTY: Readonly<Record<string, string>> = { string: "''", boolean: "false" };
+
+function deletionRules(properties: NonNullable<Schema["properties"]>): readonly ValidationRule[] {
+  return Object.entries(properties).flatMap(([field, { type }]): ValidationRule[] => {
+    if (KEPT.has(field)) return [];
+    const isEmpty =
+      type === "array"
+        ? `size(self.${field}) == 0`
+        : type === "string" || type === "boolean"
+          ? `self.${field} == ${EMPTY[type]}`
+          : "false";
+    return [
+      {
+        rule: `self.stagedAction != 'Delete' || !has(self.${field}) || ${isEmpty}`,
+        message: WORDS.stagedDelete,
+        reason: "FieldValueForbidden",
+        fieldPath: `.${field}`,
+      },
+    ];
+  });
+}
+
 export const STAGED_NETWORK_POLICY_SCHEMA = {
   type: "object",
   description: "A NetworkPolicy that is evaluated and reported, never enforced.",
   required: ["metadata", "spec"],
   properties: {
     ...META,
-    spec: { type: "object", properties: { ...POLICY_PROPERTIES, stagedAction: STAGED_ACTION } },
+    spec: {
+      type: "object",
+      "x-kubernetes-validations": [...POLICY_RULES, ...deletionRules(POLICY_PROPERTIES)],
+      properties: { ...POLICY_PROPERTIES, stagedAction: STAGED_ACTION },
+    },
     status: STATUS,
   },
 } as const satisfies Schema;
@@ -33,7 +62,11 @@ export const STAGED_GLOBAL_NETWORK_POLICY_SCHEMA = {
   required: ["metadata", "spec"],
   properties: {
     ...META,
-    spec: { type: "object", properties: { ...GLOBAL_POLICY_PROPERTIES, stagedAction: STAGED_ACTION } },
+    spec: {
+      type: "object",
+      "x-kubernetes-validations": [...GLOBAL_POLICY_RULES, ...deletionRules(GLOBAL_POLICY_PROPERTIES)],
+      properties: { ...GLOBAL_POLICY_PROPERTIES, stagedAction: STAGED_ACTION },
+    },
     status: STATUS,
   },
 } as const satisfies Schema;
@@ -77,6 +110,22 @@ const KUBERNETES_RULES = {
   "x-kubernetes-list-type": "atomic",
 } as const satisfies Schema;
 
+const KUBERNETES_PROPERTIES = {
+  podSelector: { ...LABEL_SELECTOR, description: "The pods of the namespace that the policy applies to." },
+  policyTypes: {
+    type: "array",
+    description: "The directions that the policy applies to.",
+    maxItems: 2,
+    "x-kubernetes-list-type": "atomic",
+    items: { type: "string", enum: ["Ingress", "Egress"] },
+  },
+  ingress: {
+    ...KUBERNETES_RULES,
+    items: { type: "object", properties: { from: PEERS, ports: KUBERNETES_PORTS } },
+  },
+  egress: { ...KUBERNETES_RULES, items: { type: "object", properties: { to: PEERS, ports: KUBERNETES_PORTS } } },
+} as const satisfies NonNullable<Schema["properties"]>;
+
 export const STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA = {
   type: "object",
   description: "A NetworkPolicy of Kubernetes that is evaluated and reported, never enforced.",
@@ -85,22 +134,8 @@ export const STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA = {
     ...META,
     spec: {
       type: "object",
-      properties: {
-        stagedAction: STAGED_ACTION,
-        podSelector: { ...LABEL_SELECTOR, description: "The pods of the namespace that the policy applies to." },
-        policyTypes: {
-          type: "array",
-          description: "The directions that the policy applies to.",
-          maxItems: 2,
-          "x-kubernetes-list-type": "atomic",
-          items: { type: "string", enum: ["Ingress", "Egress"] },
-        },
-        ingress: {
-          ...KUBERNETES_RULES,
-          items: { type: "object", properties: { from: PEERS, ports: KUBERNETES_PORTS } },
-        },
-        egress: { ...KUBERNETES_RULES, items: { type: "object", properties: { to: PEERS, ports: KUBERNETES_PORTS } } },
-      },
+      "x-kubernetes-validations": deletionRules(KUBERNETES_PROPERTIES),
+      properties: { ...KUBERNETES_PROPERTIES, stagedAction: STAGED_ACTION },
     },
     status: STATUS,
   },

@@ -6,7 +6,13 @@ import { KINDS, type Kind } from "../kind.ts";
 import { type Asks, WITHOUT_EFFECT, type WithoutEffectRow } from "./without-effect.ts";
 
 /** Without Pods: the CNI plugin reports theirs when it wires them. */
-const WARNED: readonly Kind[] = ["IPPool", "IPAMConfiguration", "KubeControllersConfiguration", "Node"];
+const WARNED: readonly Kind[] = [
+  "IPPool",
+  "IPAMConfiguration",
+  "KubeControllersConfiguration",
+  "Node",
+  "FelixConfiguration",
+];
 
 export const WARNING_POLICIES: readonly object[] = WARNED.flatMap((kind) => {
   const { apiVersion, plural } = KINDS[kind];

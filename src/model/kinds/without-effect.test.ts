@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Kind } from "../kind.ts";
+import { FELIX_PROPERTIES } from "./felix-configuration.ts";
 import { formatWithoutEffect, settingsWithoutEffect, WITHOUT_EFFECT } from "./without-effect.ts";
 
 const annotated = (name: string, value = "x") => ({
@@ -86,6 +87,17 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
         annotated("projectcalico.org/IPv4Address", "10.0.0.1/24"),
       ] as const,
   ),
+  ...Object.keys(FELIX_PROPERTIES)
+    .filter((name) => name !== "nodeSelector")
+    .map(
+      (name) =>
+        [
+          "FelixConfiguration",
+          `spec.${name}`,
+          specified({ [name]: "any value", nodeSelector: "all()" }),
+          specified({ nodeSelector: "all()" }),
+        ] as const,
+    ),
 ];
 
 test.each(CASES)("%s: %s", (kind, field, asking, silent) => {

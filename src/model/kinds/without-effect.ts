@@ -3,6 +3,7 @@
  * table behind the API server's warnings, Events and the node's status. A row is removed when its setting is implemented.
  */
 import type { Kind } from "../kind.ts";
+import { FELIX_PROPERTIES } from "./felix-configuration.ts";
 import type { ObjectMeta } from "../resource.ts";
 
 export interface WithoutEffect {
@@ -45,6 +46,14 @@ function spec(kind: Kind, path: string, instead: string, asks: Asks = "any"): Wi
 function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow {
   return { kind, annotation: name, instead, asks: { isNot: [""] } };
 }
+
+/** Fields of FelixConfiguration that are implemented. `nodeSelector` says only for which nodes the others are. */
+const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set(["nodeSelector"]);
+/** What happens instead, where more can be said than that nodes do not read the field. */
+const FELIX_INSTEAD: Readonly<Record<string, string>> = {
+  failsafeInboundHostPorts: "the default ports are open",
+  failsafeOutboundHostPorts: "the default ports are open",
+};
 
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
@@ -94,6 +103,9 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   annotation("Node", "projectcalico.org/WireguardPublicKey", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/WireguardPublicKeyV6", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/Interfaces", "no host endpoint is made of it"),
+  ...Object.keys(FELIX_PROPERTIES)
+    .filter((field) => !FELIX_IMPLEMENTED.has(field))
+    .map((field) => spec("FelixConfiguration", field, FELIX_INSTEAD[field] ?? "nodes have no such setting")),
 ];
 
 /** The settings of the object that have no effect, in the order of the table. */

@@ -5,7 +5,7 @@
  * What the compiler says is the library's. Source: apiserver pkg/cel/environment/base.go; cel-go cel/validator.go.
  */
 import type { ASTNode, Environment, ParseResult } from "@marcbachmann/cel-js";
-import { compilePattern } from "../../schema/pattern.ts";
+import { compilePattern } from "../../../../src/model/schema/pattern.ts";
 import { nameOf, sourceForLibrary, withoutPrefix } from "./source.ts";
 
 /** The program and the name of its type; throws what is wrong. */

@@ -5,7 +5,7 @@
  * Source: https://github.com/google/cel-spec doc/langdef.md.
  */
 import { type Environment, Optional } from "@marcbachmann/cel-js";
-import { compilePattern } from "../../schema/pattern.ts";
+import { compilePattern } from "../../../../src/model/schema/pattern.ts";
 import { nameOf } from "./source.ts";
 import { DURATION, TIMESTAMP } from "./times.ts";
 import { celEquals, isZero, toInt, toText } from "./values.ts";

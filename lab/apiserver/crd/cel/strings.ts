@@ -5,7 +5,7 @@
  */
 import type { Environment } from "@marcbachmann/cel-js";
 import { UnsignedInt } from "@marcbachmann/cel-js/evaluator";
-import { translatePattern } from "../../schema/pattern.ts";
+import { translatePattern } from "../../../../src/model/schema/pattern.ts";
 import { nameOf, withoutPrefix } from "./source.ts";
 import { Duration, Timestamp } from "./times.ts";
 import { entriesOf, isList, toText } from "./values.ts";

@@ -9,7 +9,7 @@ import type { Environment } from "@marcbachmann/cel-js";
 import type { FieldError } from "../../../../src/model/schema/field-error.ts";
 import { fieldAt, isJsonObject, jsonEquals, type JsonValue } from "../../../../src/model/schema/json.ts";
 import type { Schema } from "../../../../src/model/schema/schema.ts";
-import { childPath } from "../../schema/validate.ts";
+import { childPath } from "../../../../src/model/schema/validate.ts";
 import { summaryOf } from "./expression.ts";
 import { checkRule, compileRule, failureOf, type Rule } from "./rule.ts";
 import { type CelType, TypeDeclarations } from "./types.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import type { JsonValue } from "../../../src/model/schema/json.ts";
-import type { Schema } from "../../../src/model/schema/schema.ts";
+import type { JsonValue } from "./json.ts";
+import type { Schema } from "./schema.ts";
 import { applyDefaults, dropNulls, prune } from "./normalize.ts";
 
 const SCHEMA = {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { formatFieldError } from "../../../src/model/schema/field-error.ts";
-import type { JsonValue } from "../../../src/model/schema/json.ts";
-import type { Infer, Schema } from "../../../src/model/schema/schema.ts";
+import { formatFieldError } from "./field-error.ts";
+import type { JsonValue } from "./json.ts";
+import type { Infer, Schema } from "./schema.ts";
 import { validate } from "./validate.ts";
 
 const text = (schema: Schema, value: JsonValue): string =>

@@ -3,8 +3,8 @@
  *
  * Every function changes the value in place; the value must be the caller's own copy.
  */
-import { cloneJson, isJsonObject, type JsonObject, type JsonValue } from "../../../src/model/schema/json.ts";
-import type { Schema } from "../../../src/model/schema/schema.ts";
+import { cloneJson, isJsonObject, type JsonObject, type JsonValue } from "./json.ts";
+import type { Schema } from "./schema.ts";
 import { childPath } from "./validate.ts";
 
 function childSchema(schema: Schema, field: string): Schema | undefined {

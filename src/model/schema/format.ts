@@ -1,6 +1,6 @@
 /** Formats: the named string and number formats of schemas, as kube-apiserver checks them (kube-openapi pkg/validation/strfmt). */
-import { parseAddr } from "../../../src/net/addr.ts";
-import { parsePrefix } from "../../../src/net/prefix.ts";
+import { parseAddr } from "../../net/addr.ts";
+import { parsePrefix } from "../../net/prefix.ts";
 
 const CHECKS: ReadonlyMap<string, (text: string) => boolean> = new Map([
   ["cidr", (text: string) => parsePrefix(text).ok],

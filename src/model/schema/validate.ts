@@ -4,11 +4,11 @@
  * Reads only; prune and default first (`normalize.ts`). Unknown fields are no error here.
  * Source of the words: apiextensions-apiserver pkg/apiserver/validation, kube-openapi pkg/validation/errors.
  */
-import type { FieldError } from "../../../src/model/schema/field-error.ts";
+import type { FieldError } from "./field-error.ts";
 import { hasFormat, integerRange } from "./format.ts";
-import { isJsonObject, jsonEquals, type JsonObject, type JsonValue } from "../../../src/model/schema/json.ts";
+import { isJsonObject, jsonEquals, type JsonObject, type JsonValue } from "./json.ts";
 import { compilePattern } from "./pattern.ts";
-import type { Schema } from "../../../src/model/schema/schema.ts";
+import type { Schema } from "./schema.ts";
 
 /** `spec` + `ports` is `spec.ports`; the root's path is empty. */
 export function childPath(path: string, field: string): string {

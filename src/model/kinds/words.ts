@@ -1,0 +1,57 @@
+/** Words: what rules in CEL and validators say of the same error: each names what is allowed. */
+export const WORDS = {
+  catchAll: "must not cover every address: a rule that excludes them all matches nothing",
+  cidr: "must be a range such as 10.0.0.0/24 or fd00::/64",
+  cidrOrAddress: "must be a range such as 10.0.0.0/24 or an address such as fd00::1",
+  address: "must be an address such as 10.0.0.1 or fd00::1",
+  addressOf4: "must be an IPv4 address",
+  addressOf6: "must be an IPv6 address",
+  hostBits: "host bits must be zero, as in 10.0.0.0/24 or fd00::/64",
+  oneFamily: "must not have both IPv4 and IPv6 ranges: use two rules",
+  familyOfRule: "must be of the same family as the other ranges of the rule: use two rules",
+  familyOfIpVersion: "must be of the family that ipVersion gives",
+  globalAlone: "global() must be the whole selector",
+  globalElsewhere: "global() is allowed only in namespaceSelector of a rule",
+  icmpProtocol: "may be given only with protocol ICMP, ICMPv6, 1 or 58",
+  icmpType: "must be given with code",
+  version4: "must be 4 or absent with protocol ICMP",
+  version6: "must be 6 or absent with protocol ICMPv6",
+  notVersion4: "must be 4 or absent with notProtocol ICMP",
+  notVersion6: "must be 6 or absent with notProtocol ICMPv6",
+  httpAction: "may be given only with action Allow",
+  httpProtocol: "must be TCP, 6 or absent in a rule with http",
+  httpEgress: "may be given only in ingress rules",
+  httpPath: "must have one of exact and prefix",
+  portsProtocol: "must be empty unless protocol is TCP, UDP or SCTP: other protocols have no ports",
+  numbersProtocol: "must be names unless protocol is TCP, UDP or SCTP",
+  passInProfile: "must be Allow, Deny or Log in a profile",
+  servicesName: "must name the Service",
+  servicesNamespace: "must be given here: the policy has no namespace",
+  servicesAlone: "must be absent in a rule with services",
+  servicesPorts: "must be empty in a rule with services: the Service's endpoints have their ports",
+  servicesInIngress: "is allowed only in source of ingress rules",
+  servicesInEgress: "is allowed only in destination of egress rules",
+  stagedDelete: "must be absent when stagedAction is Delete",
+  untrackedOrPreDnat: "must be false or absent when doNotTrack is true",
+  preDnatEgress: "must be empty when preDNAT is true: such a policy applies only to ingress",
+  preDnatTypes: "must not have Egress when preDNAT is true",
+  forward: "must be true when doNotTrack or preDNAT is true",
+  hostEndpointInterface: "must be given unless expectedIPs is",
+  tierName: "metadata.name must have at most 63 characters a-z, 0-9 and -, and begin and end with a letter or digit",
+  nodeSelector: "may be given only in a FelixConfiguration that is neither default nor node.NAME",
+  tables: "must be absent when routeTableRanges is given",
+  tablesOrder: "must be at most max",
+  tableRange: "must be from 1 to 250, min at most max",
+  portOrder: "must be less than end",
+  namedPortPeers:
+    "must not have destinationNamedPort in a rule to networks, nodes or domainNames: they have no named ports",
+} as const;
+
+/** What is fixed about a built-in tier. */
+export function builtInTierWords(
+  name: string,
+  order: number,
+  action: string,
+): { readonly order: string; readonly action: string } {
+  return { order: `must be ${order} in the tier ${name}`, action: `must be ${action} in the tier ${name}` };
+}
