@@ -4,7 +4,8 @@
  * here kubectl is refused, too.
  */
 import { formatParseError } from "../../src/lib/result.ts";
-import type { Kind } from "../../src/model/kind.ts";
+import { type Kind, KINDS } from "../../src/model/kind.ts";
+import { type PolicyKind, type Validator, VALIDATORS } from "../../src/model/kinds/validation/validators.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../../src/model/kinds/without-effect.ts";
 import type { FieldError } from "../../src/model/schema/field-error.ts";
 import { fieldAt, stringAt } from "../../src/model/schema/json.ts";
@@ -13,7 +14,7 @@ import { parsePrefix, type Prefix, prefixCovers } from "../../src/net/prefix.ts"
 import type { Admission, AdmissionRequest, Advice } from "./objects/context.ts";
 import type { ApiObject } from "./object.ts";
 
-export const CALICO_ADMISSION: readonly Admission[] = [admitPool];
+export const CALICO_ADMISSION: readonly Admission[] = [admitPool, admitPolicy];
 
 /** Settings that Calico does nothing about. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
 export const CALICO_ADVICE: readonly Advice[] = [
@@ -32,6 +33,18 @@ const ADVISED: ReadonlyMap<string, Kind> = new Map([
   ["kubecontrollersconfigurations.projectcalico.org", "KubeControllersConfiguration"],
   ["felixconfigurations.projectcalico.org", "FelixConfiguration"],
 ]);
+
+/** By resource: `networkpolicies.projectcalico.org`. */
+const VALIDATED: ReadonlyMap<string, Validator> = new Map(
+  Object.entries(VALIDATORS).map(([kind, validator]) => {
+    const { apiVersion, plural } = KINDS[kind as PolicyKind];
+    return [`${plural}.${apiVersion.slice(0, apiVersion.indexOf("/"))}`, validator];
+  }),
+);
+
+function admitPolicy({ resource, object }: AdmissionRequest): readonly FieldError[] {
+  return VALIDATED.get(resource)?.(object) ?? [];
+}
 
 function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {
   if (resource !== "ippools.projectcalico.org") return [];

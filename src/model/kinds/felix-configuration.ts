@@ -8,13 +8,25 @@ import { WORDS } from "./words.ts";
 
 const BOOLEAN = { type: "boolean" } as const;
 const INTEGER = { type: "integer" } as const;
+const PORT = { type: "integer", minimum: 1, maximum: 65535 } as const;
+const PORT_OR_0 = { type: "integer", minimum: 0, maximum: 65535 } as const;
+const ROUTE_PRIORITY = { type: "integer", minimum: 1, maximum: 2147483646 } as const;
+const INTEGER_OR_MINUS_1 = { type: "integer", minimum: -1 } as const;
+/** Empty text is the default. */
+const INTERFACE = { type: "string", pattern: "^(\\*|[a-zA-Z0-9_.-]{1,15})?$" } as const;
+/** A final + stands for any end. */
+const INTERFACE_FILTER = { type: "string", pattern: "^[a-zA-Z0-9:._+-]{0,15}$" } as const;
 const MASK = { type: "integer", format: "int64", minimum: 0, maximum: 0xffffffff } as const;
 const TEXT = { type: "string" } as const;
 const TEXTS = { type: "array", items: TEXT } as const;
 const TEXT_BY_NAME = { type: "object", additionalProperties: TEXT } as const;
 const ADDRESS = { type: "string", maxLength: 45 } as const;
 const NUMBER_OR_TEXT = { "x-kubernetes-int-or-string": true } as const;
-const PORT_RANGES = { type: "array", maxItems: 7, items: NUMBER_OR_TEXT } as const;
+const PORT_RANGES = {
+  type: "array",
+  maxItems: 7,
+  items: { "x-kubernetes-int-or-string": true, minimum: 1, maximum: 65535, pattern: "^[0-9]{1,5}(:[0-9]{1,5})?$" },
+} as const;
 /** Such as 90s or 1m30s; empty text is the default. */
 const DURATION = { type: "string", pattern: "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))*$" } as const;
 
@@ -46,7 +58,11 @@ const CONNTRACK_TIMEOUTS = {
 const HEALTH_TIMEOUTS = {
   type: "array",
   "x-kubernetes-list-type": "atomic",
-  items: { type: "object", required: ["name", "timeout"], properties: { name: TEXT, timeout: TEXT } },
+  items: {
+    type: "object",
+    required: ["name", "timeout"],
+    properties: { name: { type: "string", pattern: "^[a-zA-Z0-9_ -]+$" }, timeout: DURATION },
+  },
 } as const satisfies Schema;
 const TABLES = {
   type: "object",
@@ -84,7 +100,7 @@ const FAILSAFES = {
           { rule: "self == '' || isCIDR(self) || isIP(self)", message: WORDS.cidrOrAddress },
         ],
       },
-      port: { type: "integer", minimum: 1, maximum: 65535 },
+      port: PORT_OR_0,
       protocol: { type: "string", description: "TCP, UDP or SCTP; TCP when absent.", pattern: "^(?i)(TCP|UDP|SCTP)?$" },
     },
   },
@@ -109,22 +125,22 @@ export const FELIX_PROPERTIES = {
   bpfEnforceRPF: oneOfAnyCase("Disabled", "Strict", "Loose"),
   bpfExcludeCIDRsFromNAT: TEXTS,
   bpfExportBufferSizeMB: INTEGER,
-  bpfExtToServiceConnmark: INTEGER,
+  bpfExtToServiceConnmark: MASK,
   bpfExternalServiceMode: oneOfAnyCase("Tunnel", "DSR"),
-  bpfForceTrackPacketsFromIfaces: TEXTS,
+  bpfForceTrackPacketsFromIfaces: { type: "array", items: INTERFACE_FILTER },
   bpfHostConntrackBypass: BOOLEAN,
   bpfHostNetworkedNATWithoutCTLB: oneOf("Enabled", "Disabled"),
   bpfIPFragTimeout: DURATION,
   bpfIPFragmentReassemblyEnabled: BOOLEAN,
   bpfJITHardening: oneOf("Auto", "Strict"),
-  bpfKubeProxyHealthzPort: INTEGER,
+  bpfKubeProxyHealthzPort: PORT_OR_0,
   bpfKubeProxyIptablesCleanupEnabled: BOOLEAN,
   bpfKubeProxyMinSyncPeriod: DURATION,
   bpfL3IfacePattern: TEXT,
   bpfLogFilters: TEXT_BY_NAME,
   bpfLogLevel: oneOfAnyCase("Off", "Info", "Debug"),
-  bpfMaglevMaxEndpointsPerService: INTEGER,
-  bpfMaglevMaxServices: INTEGER,
+  bpfMaglevMaxEndpointsPerService: { type: "integer", minimum: 1, maximum: 3000 },
+  bpfMaglevMaxServices: { type: "integer", minimum: 1, maximum: 3000 },
   bpfMapSizeConntrack: INTEGER,
   bpfMapSizeConntrackCleanupQueue: { type: "integer", minimum: 1 },
   bpfMapSizeConntrackScaling: oneOfAnyCase("Disabled", "DoubleIfFull"),
@@ -147,7 +163,7 @@ export const FELIX_PROPERTIES = {
   debugDisableLogDropping: BOOLEAN,
   debugHost: TEXT,
   debugMemoryProfilePath: TEXT,
-  debugPort: INTEGER,
+  debugPort: PORT_OR_0,
   debugSimulateCalcGraphHangAfter: DURATION,
   debugSimulateDataplaneApplyDelay: DURATION,
   debugSimulateDataplaneHangAfter: DURATION,
@@ -174,9 +190,9 @@ export const FELIX_PROPERTIES = {
   flowLogsLocalReporter: oneOf("Disabled", "Enabled"),
   flowLogsPolicyEvaluationMode: oneOf("None", "Continuous"),
   genericXDPEnabled: BOOLEAN,
-  goGCThreshold: INTEGER,
-  goMaxProcs: INTEGER,
-  goMemoryLimitMB: INTEGER,
+  goGCThreshold: INTEGER_OR_MINUS_1,
+  goMaxProcs: INTEGER_OR_MINUS_1,
+  goMemoryLimitMB: INTEGER_OR_MINUS_1,
   healthEnabled: BOOLEAN,
   healthHost: TEXT,
   healthPort: INTEGER,
@@ -194,13 +210,13 @@ export const FELIX_PROPERTIES = {
   iptablesLockProbeInterval: DURATION,
   iptablesMangleAllowAction: oneOfAnyCase("Accept", "Return"),
   iptablesMarkMask: MASK,
-  iptablesNATOutgoingInterfaceFilter: TEXT,
+  iptablesNATOutgoingInterfaceFilter: INTERFACE_FILTER,
   iptablesPostWriteCheckInterval: DURATION,
   iptablesRefreshInterval: DURATION,
-  ipv4ElevatedRoutePriority: INTEGER,
-  ipv4NormalRoutePriority: INTEGER,
-  ipv6ElevatedRoutePriority: INTEGER,
-  ipv6NormalRoutePriority: INTEGER,
+  ipv4ElevatedRoutePriority: ROUTE_PRIORITY,
+  ipv4NormalRoutePriority: ROUTE_PRIORITY,
+  ipv6ElevatedRoutePriority: ROUTE_PRIORITY,
+  ipv6NormalRoutePriority: ROUTE_PRIORITY,
   ipv6Support: BOOLEAN,
   istioAmbientMode: oneOf("Enabled", "Disabled"),
   istioDSCPMark: NUMBER_OR_TEXT,
@@ -233,7 +249,7 @@ export const FELIX_PROPERTIES = {
   nftablesMode: oneOf("Disabled", "Enabled", "Auto"),
   nftablesRefreshInterval: TEXT,
   nodeSelector: SELECTOR,
-  openstackRegion: TEXT,
+  openstackRegion: { type: "string", maxLength: 46, pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$" },
   policySyncPathPrefix: TEXT,
   programClusterRoutes: oneOf("Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"),
   prometheusGoMetricsEnabled: BOOLEAN,
@@ -246,7 +262,7 @@ export const FELIX_PROPERTIES = {
     "NoClientCert",
   ),
   prometheusMetricsEnabled: BOOLEAN,
-  prometheusMetricsHost: TEXT,
+  prometheusMetricsHost: { type: "string", pattern: "^[a-zA-Z0-9:._+-]{0,64}$" },
   prometheusMetricsKeyFile: TEXT,
   prometheusMetricsPort: INTEGER,
   prometheusProcessMetricsEnabled: BOOLEAN,
@@ -275,14 +291,14 @@ export const FELIX_PROPERTIES = {
   wireguardEnabled: BOOLEAN,
   wireguardEnabledV6: BOOLEAN,
   wireguardHostEncryptionEnabled: BOOLEAN,
-  wireguardInterfaceName: TEXT,
-  wireguardInterfaceNameV6: TEXT,
+  wireguardInterfaceName: INTERFACE,
+  wireguardInterfaceNameV6: INTERFACE,
   wireguardKeepAlive: DURATION,
-  wireguardListeningPort: INTEGER,
-  wireguardListeningPortV6: INTEGER,
+  wireguardListeningPort: PORT,
+  wireguardListeningPortV6: PORT,
   wireguardMTU: INTEGER,
   wireguardMTUV6: INTEGER,
-  wireguardRoutingRulePriority: INTEGER,
+  wireguardRoutingRulePriority: { type: "integer", minimum: 1, maximum: 32765 },
   wireguardThreadingEnabled: BOOLEAN,
   workloadSourceSpoofing: oneOfAnyCase("Disabled", "Any"),
   xdpEnabled: BOOLEAN,

@@ -1,0 +1,42 @@
+/**
+ * Validators: for each kind of the policy language everything that is wrong with an object, empty when it is valid. Pure functions of the
+ * object alone: the embedded API's admission, the conversion and the command line use the same.
+ */
+import type { Kind } from "../../kind.ts";
+import type { FieldError } from "../../schema/field-error.ts";
+import { validateClusterNetworkPolicy } from "./cluster-network-policy.ts";
+import {
+  validateGlobalNetworkPolicy,
+  validateNetworkPolicy,
+  validateProfile,
+  validateStagedGlobalNetworkPolicy,
+  validateStagedKubernetesNetworkPolicy,
+  validateStagedNetworkPolicy,
+} from "./policy.ts";
+import {
+  validateFelixConfiguration,
+  validateGlobalNetworkSet,
+  validateHostEndpoint,
+  validateNetworkSet,
+  validateTier,
+} from "./settings.ts";
+
+export type Validator = (object: unknown) => readonly FieldError[];
+
+export const VALIDATORS = {
+  NetworkPolicy: validateNetworkPolicy,
+  GlobalNetworkPolicy: validateGlobalNetworkPolicy,
+  StagedNetworkPolicy: validateStagedNetworkPolicy,
+  StagedGlobalNetworkPolicy: validateStagedGlobalNetworkPolicy,
+  StagedKubernetesNetworkPolicy: validateStagedKubernetesNetworkPolicy,
+  Tier: validateTier,
+  NetworkSet: validateNetworkSet,
+  GlobalNetworkSet: validateGlobalNetworkSet,
+  HostEndpoint: validateHostEndpoint,
+  Profile: validateProfile,
+  FelixConfiguration: validateFelixConfiguration,
+  ClusterNetworkPolicy: validateClusterNetworkPolicy,
+} as const satisfies Partial<Record<Kind, Validator>>;
+
+/** The kinds that have a validator here. */
+export type PolicyKind = keyof typeof VALIDATORS;
