@@ -8,73 +8,77 @@ import type { Selector } from "./selector.ts";
 
 /** A value with both kinds of quotes cannot be written; no label value has either, so such a tree is a bug. */
 export function formatSelector(selector: Selector): string {
-  return print(normalize(selector));
+  return canonical(selector).text;
 }
 
-function normalize(selector: Selector): Selector {
-  switch (selector.op) {
-    case "not": {
-      const of = normalize(selector.of);
-      return of.op === "not" ? of.of : { op: "not", of };
-    }
-    case "and":
-    case "or":
-      return normalizeTerms(selector.op, selector.of);
-    case "in":
-    case "not-in":
-      return { ...selector, values: [...new Set(selector.values)].sort() };
-    default:
-      return selector;
-  }
+/** A selector in its canonical form. Each part is made once, however deep it is: hostile text must not cost more than its length. */
+interface Canonical {
+  readonly op: Selector["op"];
+  readonly text: string;
+  /** What `!`, `&&` or `||` combines. */
+  readonly parts: readonly Canonical[];
 }
 
-/** `all()` is neutral in an AND and decides an OR; the empty AND is everything, the empty OR nothing. */
-function normalizeTerms(op: "and" | "or", terms: readonly Selector[]): Selector {
-  const byText = new Map<string, Selector>();
-  for (const term of terms.map(normalize))
-    for (const each of term.op === op ? term.of : [term]) byText.set(print(each), each);
-  if (op === "or" && byText.has("all()")) return { op: "all" };
-  if (op === "and") byText.delete("all()");
-  const sorted = [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, term]) => term);
-  const [first] = sorted;
-  if (first === undefined) return op === "and" ? { op: "all" } : { op: "not", of: { op: "all" } };
-  return sorted.length === 1 ? first : { op, of: sorted };
-}
+const ALL: Canonical = { op: "all", text: "all()", parts: [] };
 
-function print(selector: Selector): string {
+function canonical(selector: Selector): Canonical {
   switch (selector.op) {
     case "all":
-      return "all()";
+      return ALL;
     case "has":
-      return `has(${selector.label})`;
+      return leaf(selector, `has(${selector.label})`);
     case "equal":
-      return `${selector.label} == ${quote(selector.value)}`;
+      return leaf(selector, `${selector.label} == ${quote(selector.value)}`);
     case "not-equal":
-      return `${selector.label} != ${quote(selector.value)}`;
-    case "in":
-      return `${selector.label} in ${list(selector.values)}`;
-    case "not-in":
-      return `${selector.label} not in ${list(selector.values)}`;
+      return leaf(selector, `${selector.label} != ${quote(selector.value)}`);
     case "contains":
-      return `${selector.label} contains ${quote(selector.value)}`;
+      return leaf(selector, `${selector.label} contains ${quote(selector.value)}`);
     case "starts-with":
-      return `${selector.label} starts with ${quote(selector.value)}`;
+      return leaf(selector, `${selector.label} starts with ${quote(selector.value)}`);
     case "ends-with":
-      return `${selector.label} ends with ${quote(selector.value)}`;
+      return leaf(selector, `${selector.label} ends with ${quote(selector.value)}`);
+    case "in":
+      return leaf(selector, `${selector.label} in ${listText(selector.values)}`);
+    case "not-in":
+      return leaf(selector, `${selector.label} not in ${listText(selector.values)}`);
     case "not":
-      return `!${printTerm(selector.of)}`;
+      return negated(canonical(selector.of));
     case "and":
-      return selector.of.map(printTerm).join(" && ");
     case "or":
-      return selector.of.map(printTerm).join(" || ");
+      return combined(selector.op, selector.of.map(canonical));
     default:
       return assertNever(selector);
   }
 }
 
+function leaf({ op }: Selector, text: string): Canonical {
+  return { op, text, parts: [] };
+}
+
+function listText(values: readonly string[]): string {
+  return `{${[...new Set(values)].sort().map(quote).join(", ")}}`;
+}
+
+function negated(part: Canonical): Canonical {
+  const [inner] = part.parts;
+  return part.op === "not" && inner !== undefined ? inner : { op: "not", text: `!${inTerm(part)}`, parts: [part] };
+}
+
+/** `all()` is neutral in an AND and decides an OR; the empty AND is everything, the empty OR nothing. */
+function combined(op: "and" | "or", terms: readonly Canonical[]): Canonical {
+  const byText = new Map<string, Canonical>();
+  for (const term of terms) for (const part of term.op === op ? term.parts : [term]) byText.set(part.text, part);
+  if (op === "or" && byText.has(ALL.text)) return ALL;
+  if (op === "and") byText.delete(ALL.text);
+  const parts = [...byText.values()].sort((a, b) => (a.text < b.text ? -1 : 1));
+  const [first] = parts;
+  if (first === undefined) return op === "and" ? ALL : negated(ALL);
+  return parts.length === 1 ? first : { op, text: parts.map(inTerm).join(op === "and" ? " && " : " || "), parts };
+}
+
 /** In parentheses, unless the term needs none. */
-function printTerm(term: Selector): string {
-  return term.op === "has" || term.op === "all" || term.op === "not" ? print(term) : `(${print(term)})`;
+function inTerm({ op, text }: Canonical): string {
+  return op === "has" || op === "all" || op === "not" ? text : `(${text})`;
 }
 
 function quote(value: string): string {
@@ -83,8 +87,4 @@ function quote(value: string): string {
     `a selector cannot hold a value with both kinds of quotes: ${value}`,
   );
   return value.includes('"') ? `'${value}'` : `"${value}"`;
-}
-
-function list(values: readonly string[]): string {
-  return `{${values.map(quote).join(", ")}}`;
 }

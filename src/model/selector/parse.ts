@@ -9,8 +9,11 @@ import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { NAMESPACE_LABEL } from "../labels.ts";
 import type { Selector } from "./selector.ts";
 
-/** Deepest nesting of parentheses: hostile text must not exhaust the stack. */
-const MAX_DEPTH = 100;
+/** Deepest nesting of parentheses: more than the longest selector of an object can have; hostile text must not exhaust the stack. */
+const MAX_DEPTH = 512;
+/** Longest name of a label, as upstream. */
+const MAX_LABEL = 512;
+const LABEL_CHARACTER = /[a-zA-Z0-9_./-]/;
 
 /** Reads a selector; the error names the position and what is allowed there. */
 export function parseSelector(text: string): Result<Selector, ParseError> {
@@ -46,6 +49,11 @@ class Reader {
     if (match === null) return undefined;
     this.#at = pattern.lastIndex;
     return match[1] ?? match[0];
+  }
+
+  /** Whether the very next character, blank or not, matches. */
+  isAt(pattern: RegExp): boolean {
+    return pattern.test(this.#text.charAt(this.#at));
   }
 
   atEnd(): boolean {
@@ -94,10 +102,12 @@ function parseTerm(reader: Reader, depth: number): Selector {
   }
   if (reader.take(/all\([ \t]*\)/y) !== undefined) return { op: "all" };
   if (reader.take(/global\([ \t]*\)/y) !== undefined) return { op: "not", of: { op: "has", label: NAMESPACE_LABEL } };
-  const had = reader.take(/has\([ \t]*([a-zA-Z0-9_./-]+)[ \t]*\)/y);
+  const had = reader.take(/has\([ \t]*([a-zA-Z0-9_./-]{1,512})[ \t]*\)/y);
   if (had !== undefined) return { op: "has", label: had };
-  const label = reader.take(/[a-zA-Z0-9_./-]+/y);
+  const label = reader.take(/[a-zA-Z0-9_./-]{1,512}/y);
   if (label === undefined) reader.refuse("must be a label name, has(…), all(), global(), ! or (");
+  if (label.length === MAX_LABEL && reader.isAt(LABEL_CHARACTER))
+    reader.refuse(`the name of a label must have at most ${MAX_LABEL} characters`);
   return parseComparison(reader, label);
 }
 

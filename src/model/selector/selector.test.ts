@@ -49,6 +49,20 @@ for (const [text, expected] of [
   ["all == 'x' || in == 'y'", false],
   ["get == 'x'", true],
   ["has(toString) || has(constructor)", false],
+  ["app in { }", false],
+  ["app in\t{ 'web' , }", true],
+  ["app not  in{'db'}", true],
+  ["app contains'we'", true],
+  ["contains contains 'x'", false],
+  ["not not in {'x'}", true],
+  ["in in {'x'}", false],
+  ["has == 'x' || global != 'x'", true],
+  ["! app == 'db'", true],
+  ["! !! has(app)", false],
+  ["!app == 'db' && has(nope)", false],
+  ["app == \"it's\" || tier contains '\"'", false],
+  ["all()&&has(app)||has(nope)", true],
+  ["-a./_ == 'x'", false],
 ] as const) {
   test(`${JSON.stringify(text)} is ${expected}, also with labels as a map and read back from its canonical text`, () => {
     const selector = unwrap(parseSelector(text));
@@ -74,7 +88,39 @@ for (const [text, wanted] of [
   ["has(a) &", "must be && or || or the end"],
   ["&& has(a)", "must be a label name"],
   ["ä == 'x'", "must be a label name"],
-  [`${"(".repeat(101)}all()${")".repeat(101)}`, "must not nest deeper than 100"],
+  [
+    `${"(".repeat(513)}all()${")".repeat(513)}`,
+    'at character 514, "all())))))))": parentheses must not nest deeper than 512',
+  ],
+  ["b == b", 'at character 6, "b": must be text in quotes'],
+  ["b contains b", "at character 12"],
+  ["b starts with b", "at character 15"],
+  ["'b1' == b", "at character 1"],
+  ["a b", 'at character 3, "b": after label "a" must come'],
+  ["!", "at character 2 (the end): must be a label name"],
+  ['foo == "bar" &', 'at character 14, "&"'],
+  ['foo == "bar" |', 'at character 14, "|"'],
+  ["foo != ||", "at character 8"],
+  ['foo in {"", ||', "at character 13"],
+  ['foo in ""', "at character 8"],
+  ["foo in {,}", "at character 9"],
+  ['"FOO', "at character 1"],
+  ["(", "at character 2 (the end)"],
+  ["()", "at character 2"],
+  [")", "at character 1"],
+  ["%", "at character 1"],
+  ['a == "b" && %', 'at character 13, "%"'],
+  ["has(foo) &&", "at character 12 (the end)"],
+  ["has (a)", "after label"],
+  ["has('a')", "after label"],
+  ["all ()", "after label"],
+  ["a == 'b'\n&& has(c)", "at character 9"],
+  ["a=='b' c=='d'", "at character 8, \"c=='d'\": must be && or || or the end"],
+  ["a === 'b'", "at character 5"],
+  ["a =='b", "must be text in quotes"],
+  ["a inn {'b'}", "must be a list such as"],
+  [`has(${"l".repeat(513)})`, "after label"],
+  [`${"l".repeat(513)} == 'v'`, "must have at most 512 characters"],
 ] as const) {
   test(`${JSON.stringify(text.slice(0, 20))} is refused`, () => {
     const result = parseSelector(text);
@@ -139,4 +185,75 @@ test("different meanings have different texts", () => {
     "!all()",
   ];
   expect(new Set(distinct.map((text) => formatSelector(unwrap(parseSelector(text))))).size).toBe(distinct.length);
+});
+
+const LABELS_BY_NAME = new Map(Object.entries(LABELS));
+const nested = (open: string, close: string, length: number): string => {
+  const depth = Math.floor((length - 6) / (open.length + close.length));
+  return `${open.repeat(depth)}has(a)${close.repeat(depth)}`;
+};
+
+/** Text of at most 1,024 characters, the longest selector that an object may have. */
+const HOSTILE: readonly (readonly [title: string, text: string])[] = [
+  ["parentheses", nested("(", ")", 1024)],
+  ["negations", `${"!".repeat(1018)}has(a)`],
+  ["negated parentheses", nested("!(", ")", 1024)],
+  ["doubly negated parentheses", nested("!!(", ")", 1024)],
+  ["AND in AND", nested("has(b)&&(", ")", 1024)],
+  ["AND in OR in AND", nested("has(b)&&(has(c)||(", "))", 1024)],
+  ["AND in AND in OR in OR", nested("!c&&(c!='d'&&(d==''||(a in{}||(".replace("!c", "!has(c)"), "))))", 1024)],
+  ["negated AND and OR", nested("!(has(b)&&!(has(c)||", "))", 1024)],
+  ["many terms of AND", Array.from({ length: 100 }, (_, i) => `has(${i})`).join("&&")],
+  ["many terms of AND and OR", Array.from({ length: 60 }, (_, i) => `has(a)&&has(${i})`).join("||")],
+  ["one term many times", Array.from({ length: 120 }, () => "has(a)").join("||")],
+  ["a list", `a in {${Array.from({ length: 200 }, (_, i) => `"${i}"`).join(",")}}`],
+  ["blanks", `has(a)${" ".repeat(1010)}&&all()`.slice(0, 1024)],
+  ["an open call", `has(${" \t".repeat(510)}`],
+  ["an open list", `a in {${"'',".repeat(330)}`],
+  ["500 open negations", "!(".repeat(500)],
+  ["1,024 open parentheses", "(".repeat(1024)],
+  ["quotes", `a == ${`"'`.repeat(500)}`],
+];
+
+test.each(HOSTILE)("1,024 hostile characters are read or refused at once: %s", (_, text) => {
+  const began = performance.now();
+  for (let round = 0; round < 20; round++) {
+    const selector = parseSelector(text);
+    if (!selector.ok) {
+      expect(selector.error.wanted).toMatch(/^at character \d+/);
+      continue;
+    }
+    const canonical = formatSelector(selector.value);
+    const again = unwrap(parseSelector(canonical));
+    expect(formatSelector(again)).toBe(canonical);
+    expect(evaluateSelector(again, LABELS_BY_NAME)).toBe(evaluateSelector(selector.value, LABELS_BY_NAME));
+  }
+  // 20 rounds take some 10 ms; an exponential form would take years.
+  expect(performance.now() - began).toBeLessThan(5000);
+});
+
+test("1,000 terms in any order, twice, are one selector", () => {
+  const terms = Array.from({ length: 1000 }, (_, i) => `label-${i} == 'v' || !has(label-${i})`);
+  const canonical = formatSelector(unwrap(parseSelector(terms.map((term) => `(${term})`).join("&&"))));
+  const turned = [...terms.slice(500), ...terms.slice(0, 500), ...terms].map((term) => `(${term})`);
+  expect(formatSelector(unwrap(parseSelector(turned.join(" && "))))).toBe(canonical);
+});
+
+test.each([
+  ["", "all()"],
+  [" (all() )", "all()"],
+  ["! (has( b)||! has(a ))", "!(!has(a) || has(b))"],
+  ["!!(a == 'b')", 'a == "b"'],
+  ["!(!(has(a) && has(b)))", "has(a) && has(b)"],
+  ["a startswith '\"'", "a starts with '\"'"],
+  ['a!="\'"', 'a != "\'"'],
+  ['a in {"z", "z", "x", "y", "x", "a"}', 'a in {"a", "x", "y", "z"}'],
+  ["a notin {}", "a not in {}"],
+  ["has(b) && (has(a) && has(b))", "has(a) && has(b)"],
+  ["has(a) && (has(c) || has(b))", "has(a) && (has(b) || has(c))"],
+  ["has(a) || all()", "all()"],
+  ["all() && has(a)", "has(a)"],
+  ["global()", "!has(projectcalico.org/namespace)"],
+])("the canonical text of %j is %j", (text, canonical) => {
+  expect(formatSelector(unwrap(parseSelector(text)))).toBe(canonical);
 });
