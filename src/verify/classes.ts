@@ -32,10 +32,14 @@ export function classifier(cluster: Cluster): ClassOf {
   };
 }
 
-/** Every block and exception that a policy names, once. */
+/** Every block and exception that a policy names, and every net of a network set, once. */
 function blocksOf(cluster: Cluster): string[] {
   const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
   const peers = sides.flatMap(({ among = [], notAmong = [] }) => [...among.flat(), ...notAmong]);
-  const texts = peers.flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
-  return [...new Set(texts)];
+  const texts = peers.flatMap((peer) => {
+    if ("net" in peer) return [peer.net];
+    return "ipBlock" in peer && peer.ipBlock ? [peer.ipBlock.cidr, ...(peer.ipBlock.except ?? [])] : [];
+  });
+  const sets = cluster.networkSets.flatMap(({ nets }) => nets);
+  return [...new Set([...texts, ...sets])];
 }

@@ -4,7 +4,7 @@ import type { Resource } from "../model/resource.ts";
 import { familyOf, parseAddr } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import { unwrap } from "../lib/result.ts";
-import { clusterOf } from "../semantics/cluster.ts";
+import { clusterOf } from "../semantics/read-cluster.ts";
 import { journey } from "../semantics/journey.ts";
 import { explainer, type Party } from "./explain.ts";
 

@@ -173,7 +173,15 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
 
 /** Whether the policy applies to the pod, in either direction: evaluates the definition in a cluster of these two. */
 function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): boolean {
-  const alone: Cluster = { pods: [pod], hostEndpoints: [], tiers, policies: [policy], nodes: [] };
+  const alone: Cluster = {
+    pods: [pod],
+    hostEndpoints: [],
+    networkSets: [],
+    endpoints: [],
+    tiers,
+    policies: [policy],
+    nodes: [],
+  };
   const [addr] = pod.addresses;
   invariant(addr !== undefined, "a pod of the cluster has an address");
   const packet = packetOf(addr, addr, "other");

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { formatName } from "../../src/model/key.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
-import { clusterOf } from "../../src/semantics/cluster.ts";
+import { clusterOf } from "../../src/semantics/read-cluster.ts";
 import { journey } from "../../src/semantics/journey.ts";
 import { type Answer, explainer, type Party } from "../../src/verify/explain.ts";
 import { randomCluster, randomPackets } from "./clusters.ts";

@@ -33,7 +33,7 @@ const PORTS = {
  * The cost that an API server estimates grows with all ranges that a policy may have, so host bits and lists with ranges of both
  * families are for validators; between lists, the first range of each is compared.
  */
-const IS_RANGE: ValidationRule = { rule: "isCIDR(self)", message: WORDS.cidr };
+const IS_RANGE: ValidationRule = { rule: "isCIDR(self) || isIP(self)", message: WORDS.cidrOrAddress };
 const NETS = { type: "array", maxItems: 256, "x-kubernetes-list-type": "set" } as const satisfies Schema;
 const RANGE = {
   type: "string",

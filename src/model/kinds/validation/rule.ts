@@ -1,5 +1,5 @@
 /** Rule validation: everything that is wrong with the rules of a policy or profile whose shape is right. */
-import { parsePrefix, prefixLength } from "../../../net/prefix.ts";
+import { parseNet, parsePrefix, prefixLength } from "../../../net/prefix.ts";
 import type { EntityRule, Rule } from "../rule.ts";
 import { WORDS } from "../words.ts";
 import type { Errors } from "./errors.ts";
@@ -89,8 +89,8 @@ function checkEntity(entity: EntityRule, rule: Rule, path: string, errors: Error
 function checkNets(nets: readonly string[] | undefined, path: string, isNegated: boolean, errors: Errors): void {
   nets?.forEach((text, i) => {
     const field = `${path}[${i}]`;
-    const prefix = parsePrefix(text);
-    if (!prefix.ok) return errors.invalid(field, text, WORDS.cidr);
+    const prefix = parseNet(text);
+    if (!prefix.ok) return errors.invalid(field, text, WORDS.cidrOrAddress);
     if (isNegated && prefixLength(prefix.value) === 0) errors.invalid(field, text, WORDS.catchAll);
     if (!isMasked(text)) errors.invalid(field, text, WORDS.hostBits);
   });
@@ -99,6 +99,7 @@ function checkNets(nets: readonly string[] | undefined, path: string, isNegated:
 /** Whether the host bits of a valid range are zero, in whatever form its address is written. */
 function isMasked(text: string): boolean {
   const slash = text.indexOf("/");
+  if (slash < 0) return true;
   const [range, addr] = [parsePrefix(text), parsePrefix(`${text.slice(0, slash)}/${text.includes(":") ? 128 : 32}`)];
   return (
     range.ok &&
