@@ -66,12 +66,9 @@ const STAGED: readonly Row[] = [
     "when stagedAction is Delete",
   ],
   ["Delete with an empty selector", { stagedAction: "Delete", selector: "", ingress: [] }],
+  ["Delete with types", { stagedAction: "Delete", types: ["Ingress"] }],
   ["Delete with an order", { stagedAction: "Delete", order: 1 }, "spec.order"],
-  [
-    "Delete with types and rules",
-    { stagedAction: "Delete", types: ["Ingress"], ingress: [ALLOW] },
-    ["spec.types", "spec.ingress"],
-  ],
+  ["Delete with types and rules", { stagedAction: "Delete", types: ["Ingress"], ingress: [ALLOW] }, "spec.ingress"],
 ];
 
 const STAGED_GLOBAL: readonly Row[] = [

@@ -15,10 +15,10 @@ const ACTIONS: readonly Row[] = [
   ["action in lower case", { action: "allow" }, "action", '"Allow", "Deny", "Log", "Pass"'],
   ["action that is none", { action: "Reject" }, "action"],
   ["empty action", { action: "" }, "action"],
-  ["action that is no text", { action: 1 }, "action"],
+  ["action that is no text", { action: 1 }, "action", "must be of type string"],
   ["ipVersion 4", { ipVersion: 4 }],
   ["ipVersion 6", { ipVersion: 6 }],
-  ["ipVersion 0", { ipVersion: 0 }, "ipVersion"],
+  ["ipVersion 0", { ipVersion: 0 }, "ipVersion", 'supported values: "4", "6"'],
   ["ipVersion as text", { ipVersion: "4" }, "ipVersion"],
 ];
 

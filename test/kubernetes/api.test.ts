@@ -2,8 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { CALICO_ADMISSION } from "../../lab/apiserver/admission.ts";
 import { TestServer } from "../../lab/apiserver/test-client.ts";
+import { KINDS } from "../../src/model/kind.ts";
 import { CRDS } from "../../src/model/kinds/crds.ts";
 import { arrayAt, cloneJson, fieldAt, type JsonObject, stringAt } from "../../src/model/schema/json.ts";
+import { POLICY_CASES } from "../kinds/policies.ts";
+import { RULE_CASES } from "../kinds/rules.ts";
+import { SETTINGS_CASES } from "../kinds/settings.ts";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { waitFor } from "./cluster/run.ts";
 import { awaitReady, namespace, pod, removeNamespace } from "./objects.ts";
@@ -87,8 +91,17 @@ function linesOf({ exitCode, stderr }: { readonly exitCode: number; readonly std
 }
 
 /** What the embedded API has against a request, in the same form. */
-async function embeddedRefusal(method: "POST" | "PATCH", path: string, object: JsonObject): Promise<readonly string[]> {
-  const { status, body } = await embedded.call(
+function embeddedRefusal(method: "POST" | "PATCH", path: string, object: JsonObject): Promise<readonly string[]> {
+  return refusalOf(embedded, method, path, object);
+}
+
+async function refusalOf(
+  server: TestServer,
+  method: "POST" | "PATCH",
+  path: string,
+  object: JsonObject,
+): Promise<readonly string[]> {
+  const { status, body } = await server.call(
     method,
     `${path}?dryRun=All`,
     object,
@@ -142,6 +155,21 @@ describe("CustomResourceDefinitions", () => {
     expect(rows.length).toBeGreaterThan(0);
   });
 
+  test("judge policies in the embedded API as in Kubernetes", async () => {
+    const bare = new TestServer();
+    await bare.start();
+    try {
+      for (const definition of CRDS) expect((await bare.call("POST", DEFINITIONS, plain(definition))).status).toBe(201);
+      for (const { kind, object } of [...RULE_CASES, ...POLICY_CASES, ...SETTINGS_CASES]) {
+        const { apiVersion, plural, namespaced } = KINDS[kind];
+        const path = `/apis/${apiVersion}/${namespaced ? "namespaces/default/" : ""}${plural}`;
+        expect(await refusalOf(bare, "POST", path, object)).toEqual(await realRefusal(path, object));
+      }
+    } finally {
+      await bare.close();
+    }
+  }, 300_000);
+
   test("print the pools of both families", async () => {
     const text = await cluster.kubectl(["get", "ippools"]);
     expect(text).toContain("10.65.0.0/16");
@@ -155,12 +183,23 @@ describe("CustomResourceDefinitions", () => {
     expect(lines.map((line) => line.split(/\s+/).join(" ")).sort()).toEqual([
       "blockaffinities affinity,affinities projectcalico.org/v3 false BlockAffinity",
       "clusterinformations clusterinfo,clusterinfos projectcalico.org/v3 false ClusterInformation",
+      "felixconfigurations felixconfig,felixconfigs projectcalico.org/v3 false FelixConfiguration",
+      "globalnetworkpolicies gnp,cgnp,calicoglobalnetworkpolicies projectcalico.org/v3 false GlobalNetworkPolicy",
+      "globalnetworksets gns,gnetset,gnetsets projectcalico.org/v3 false GlobalNetworkSet",
+      "hostendpoints hep,heps projectcalico.org/v3 false HostEndpoint",
       "ipamblocks projectcalico.org/v3 false IPAMBlock",
       "ipamconfigurations ipamconfig,ipamconfigs projectcalico.org/v3 false IPAMConfiguration",
       "ipamhandles projectcalico.org/v3 false IPAMHandle",
       "ippools projectcalico.org/v3 false IPPool",
       "ipreservations projectcalico.org/v3 false IPReservation",
       "kubecontrollersconfigurations kcc,kccs projectcalico.org/v3 false KubeControllersConfiguration",
+      "networkpolicies cnp,caliconetworkpolicy projectcalico.org/v3 true NetworkPolicy",
+      "networksets netset,netsets projectcalico.org/v3 true NetworkSet",
+      "profiles projectcalico.org/v3 false Profile",
+      "stagedglobalnetworkpolicies sgnp projectcalico.org/v3 false StagedGlobalNetworkPolicy",
+      "stagedkubernetesnetworkpolicies sknp projectcalico.org/v3 true StagedKubernetesNetworkPolicy",
+      "stagednetworkpolicies snp,scnp projectcalico.org/v3 true StagedNetworkPolicy",
+      "tiers projectcalico.org/v3 false Tier",
     ]);
     const affinities = await cluster.kubectl(["get", "blockaffinities", "-o", "name"]);
     for (const word of ["affinity", "affinities", "blockaffinity"])

@@ -17,13 +17,13 @@ const STAGED_ACTION = {
   default: "Set",
 } as const satisfies Schema;
 
-/** Fields that a policy which stages a deletion may have, and the test whether another is as good as absent. */
-const KEPT = new Set(["tier", "stagedAction"]);
+/** Fields that a policy which stages a deletion may have: API servers may have filled in the directions. */
+export const KEPT_IN_DELETION: ReadonlySet<string> = new Set(["tier", "stagedAction", "types", "policyTypes"]);
 const EMPTY: Readonly<Record<string, string>> = { string: "''", boolean: "false" };
 
 function deletionRules(properties: NonNullable<Schema["properties"]>): readonly ValidationRule[] {
   return Object.entries(properties).flatMap(([field, { type }]): ValidationRule[] => {
-    if (KEPT.has(field)) return [];
+    if (KEPT_IN_DELETION.has(field)) return [];
     const isEmpty =
       type === "array"
         ? `size(self.${field}) == 0`

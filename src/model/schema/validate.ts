@@ -8,7 +8,7 @@ import type { FieldError } from "./field-error.ts";
 import { hasFormat, integerRange } from "./format.ts";
 import { isJsonObject, jsonEquals, type JsonObject, type JsonValue } from "./json.ts";
 import { compilePattern } from "./pattern.ts";
-import type { Schema } from "./schema.ts";
+import type { JsonConstant, Schema } from "./schema.ts";
 
 /** `spec` + `ports` is `spec.ports`; the root's path is empty. */
 export function childPath(path: string, field: string): string {
@@ -24,25 +24,36 @@ export function validate(schema: Schema, value: JsonValue, path: string): FieldE
 
 function check(schema: Schema, value: JsonValue, path: string, errors: FieldError[]): void {
   if (value === null && schema.nullable === true) return;
-  if (schema["x-kubernetes-int-or-string"] === true) {
-    if (typeof value !== "string" && !Number.isInteger(value)) errors.push(wrongType(path, value, "integer,string"));
-  } else if (schema.type !== undefined && !hasType(schema.type, value)) {
-    errors.push(wrongType(path, value, schema.type));
-    return;
-  }
+  const isTyped = checkType(schema, value, path, errors);
   if (schema.enum !== undefined && !schema.enum.some((allowed) => jsonEquals(allowed as JsonValue, value))) {
     errors.push({
       field: path,
       reason: "NotSupported",
       value,
-      detail: schema.enum.map((allowed) => JSON.stringify(allowed)).join(", "),
+      detail: schema.enum.map((allowed) => JSON.stringify(isScalar(allowed) ? String(allowed) : allowed)).join(", "),
     });
   }
+  if (!isTyped) return;
   if (typeof value === "string") checkString(schema, value, path, errors);
   else if (typeof value === "number") checkNumber(schema, value, path, errors);
   else if (Array.isArray(value)) checkArray(schema, value, path, errors);
   else if (isJsonObject(value)) checkObject(schema, value, path, errors);
   checkCombinations(schema, value, path, errors);
+}
+
+/** False: the value is of another type, so that nothing but `enum` says more about it. */
+function checkType(schema: Schema, value: JsonValue, path: string, errors: FieldError[]): boolean {
+  if (schema["x-kubernetes-int-or-string"] === true) {
+    if (typeof value !== "string" && !Number.isInteger(value)) errors.push(wrongType(path, value, "integer,string"));
+    return true;
+  }
+  if (schema.type === undefined || hasType(schema.type, value)) return true;
+  errors.push(wrongType(path, value, schema.type));
+  return false;
+}
+
+function isScalar(value: JsonConstant): boolean {
+  return typeof value !== "object";
 }
 
 function hasType(type: NonNullable<Schema["type"]>, value: JsonValue): boolean {

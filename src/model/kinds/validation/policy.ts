@@ -7,6 +7,7 @@ import { GLOBAL_NETWORK_POLICY_SCHEMA, type GlobalNetworkPolicySpec } from "../g
 import { NETWORK_POLICY_SCHEMA, type NetworkPolicySpec } from "../network-policy.ts";
 import { PROFILE_SCHEMA } from "../profile.ts";
 import {
+  KEPT_IN_DELETION,
   STAGED_GLOBAL_NETWORK_POLICY_SCHEMA,
   STAGED_KUBERNETES_NETWORK_POLICY_SCHEMA,
   STAGED_NETWORK_POLICY_SCHEMA,
@@ -99,7 +100,6 @@ function checkDeletion(spec: { readonly stagedAction?: string }, schema: Schema,
     const value = values[field];
     const isEmpty =
       value === undefined || value === "" || value === false || (Array.isArray(value) && value.length === 0);
-    if (field !== "tier" && field !== "stagedAction" && !isEmpty)
-      errors.forbidden(`spec.${field}`, value, WORDS.stagedDelete);
+    if (!KEPT_IN_DELETION.has(field) && !isEmpty) errors.forbidden(`spec.${field}`, value, WORDS.stagedDelete);
   }
 }

@@ -8,6 +8,15 @@ import { APPLY, DEFINITIONS, JSON_PATCH, MERGE, type Places, STRATEGIC, TABLE } 
 const MANIFESTS = new URL("../../../../manifests/crds/", import.meta.url).pathname;
 const PRODUCT = "projectcalico.org/v3";
 
+interface Definition {
+  readonly metadata: { readonly name: string };
+  readonly spec: {
+    readonly group: string;
+    readonly names: { readonly plural: string };
+    readonly versions: readonly { readonly name: string }[];
+  };
+}
+
 export async function customKinds(recorder: Recorder, places: Places): Promise<void> {
   await definitions(recorder, places);
   await objects(recorder, places);
@@ -332,10 +341,11 @@ function causesInOrder(body: Json): Json {
 async function productKinds(recorder: Recorder, places: Places): Promise<void> {
   const path = places.all("customresourcedefinitions", DEFINITIONS);
   for (const file of readdirSync(MANIFESTS).sort()) {
-    const body = load(readFileSync(`${MANIFESTS}${file}`, "utf8")) as { readonly metadata: { readonly name: string } };
+    const body = load(readFileSync(`${MANIFESTS}${file}`, "utf8")) as Definition;
     if ((await recorder.send("GET", `${path}/${body.metadata.name}`)).status === 404)
       await recorder.send("POST", path, { body });
-    await recorder.until(places.all(body.metadata.name.split(".")[0] ?? "", PRODUCT), 200);
+    const { group, names, versions } = body.spec;
+    await recorder.until(places.all(names.plural, `${group}/${versions[0]?.name}`), 200);
     await recorder.request(`product: names of ${body.metadata.name}`, "GET", `${path}/${body.metadata.name}`, {
       select: (answered) =>
         JSON.parse(

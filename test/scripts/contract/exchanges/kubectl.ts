@@ -124,10 +124,11 @@ async function reading(within: Verb, outside: Verb): Promise<void> {
     select: (text) =>
       text
         .split("\n")
-        .filter((line) =>
-          /^(namespaces|nodes|pods|services|serviceaccounts|configmaps|secrets|endpointslices|networkpolicies|customresourcedefinitions) /.test(
-            line,
-          ),
+        .filter(
+          (line) =>
+            /^(namespaces|nodes|pods|services|serviceaccounts|configmaps|secrets|endpointslices|networkpolicies|customresourcedefinitions) /.test(
+              line,
+            ) && !line.includes("projectcalico.org"),
         )
         .map((line) => line.replace(/ +/g, " "))
         .join("\n"),
