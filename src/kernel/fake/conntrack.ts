@@ -8,8 +8,8 @@ import { type Addr, addrBytes, familyOf } from "../../net/addr.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
-import type { FakeNamespace } from "./namespace.ts";
-import type { Answer } from "./netlink.ts";
+import type { Machine } from "./machine.ts";
+import type { Answer } from "./messages.ts";
 import { refuse, required, unmodelled } from "./refusal.ts";
 
 export interface FakeFlow {
@@ -34,12 +34,12 @@ const SIDES = { 4: [1, 2], 6: [3, 4] } as const;
 const AF = { 4: 2, 6: 10 } as const;
 
 export class FakeConntrack {
-  readonly #namespace: FakeNamespace;
+  readonly #machine: Machine;
   readonly flows = new Map<number, FakeFlow>();
   #ids = 0;
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
+  constructor(machine: Machine) {
+    this.#machine = machine;
   }
 
   add(source: Addr, destination: Addr, replySource: Addr = destination): void {
@@ -57,7 +57,7 @@ export class FakeConntrack {
     const id = attributes.get(CTA_ID)?.u32Be();
     const tuple = attributes.get(CTA_TUPLE_ORIG);
     if (tuple === undefined || id === undefined) return unmodelled("deletion of connections without tuple and id");
-    const errno = this.#namespace.kernel.faults.request?.({
+    const errno = this.#machine.faults.request?.({
       subsystem: "conntrack",
       does: "delete",
       object: `connection ${id}`,

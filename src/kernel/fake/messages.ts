@@ -31,6 +31,19 @@ export interface Part {
   readonly body: Body;
 }
 
+/** What a request that is no part of a batch answers. */
+export type Answer =
+  | { readonly kind: "done" }
+  | { readonly kind: "reply"; readonly part: Part }
+  /** `version` changes with the objects: a dump during which it does says so. */
+  | { readonly kind: "dump"; readonly parts: readonly Part[]; readonly version?: () => number };
+
+/** One message and the bytes that it came in, header included. */
+export interface Received {
+  readonly message: Message;
+  readonly bytes: Uint8Array;
+}
+
 /** One message as bytes. `flags` are exactly these: answers do not carry NLM_F_REQUEST. */
 function appendMessage(w: Writer, type: number, flags: number, { sequence, portId }: Address, body: Body): void {
   const at = w.length;
@@ -133,3 +146,15 @@ export function ackDatagram(
     if (words !== undefined) w.text(NLMSGERR_ATTR_MSG, words);
   });
 }
+
+/** The socket that asks, as far as answers depend on it. */
+export interface Asker extends AckOptions {
+  readonly portId: number;
+  readonly strict: boolean;
+  /** Whose socket it is. */
+  readonly process: { readonly pid: number; readonly name: string };
+  deliver(datagram: Uint8Array): void;
+}
+
+/** Notifications for whoever listens to the group of the protocol. */
+export type Tell = (protocol: number, group: number, datagrams: readonly Uint8Array[]) => void;
