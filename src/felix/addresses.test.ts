@@ -60,7 +60,7 @@ test.each([
   const store = gated(memory, (method, kind) => method === "list" && kind === "IPPool", gate.promise);
   const clock = new VirtualClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({
     node: "n1",
@@ -115,7 +115,7 @@ test("many pods at once: what the reserve lacks is fetched for all of them toget
     });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
   await reserve.refill();
   const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({
@@ -207,7 +207,7 @@ describe("work for the datastore after an answer", () => {
         spec: { cidr },
       });
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
     // The reserve takes from blocks in which a pod has an address.
     await ipam.assign({ ipv4: 1, ipv6: 1, handle: "other", attributes: { node: "n1" } });
     await clock.until(reserve.refill());
@@ -259,7 +259,7 @@ test("when the pool is used up, ADD says so in words of its own", async () => {
   });
   const clock = openClock();
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({
     node: "n1",
@@ -299,7 +299,7 @@ test("a failed ADD's handle is released in the container's own queue, for which 
   );
   const clock = openClock();
   const ipam = new Ipam({ store, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const addresses = new Addresses({
     node: "n1",
@@ -332,7 +332,7 @@ test("a write that is retried is reported once for each reason that it fails for
   const clock = new VirtualClock();
   const reports: string[] = [];
   const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [] });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map() });
   const journal = await Journal.open(openFiles(), directory, () => {});
   const report = (message: string, fields: Readonly<Record<string, unknown>>): void =>
     void reports.push(`${message}: ${String(fields["error"])}`);
@@ -394,7 +394,7 @@ describe("what was recorded goes wrong", () => {
     });
     const clock = new VirtualClock();
     const ipam = new Ipam({ store: memory, node: "n1", clock, random: openRandom(), report: () => {} });
-    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: [], size: 1 });
+    const reserve = new AddressReserve({ ipam, node: "n1", clock, inUse: new Map(), size: 1 });
     await clock.until(reserve.refill());
     const journal = await Journal.open(files, directory, () => {});
     const closed: string[] = [];
@@ -430,7 +430,7 @@ describe("what was recorded goes wrong", () => {
   }
 
   test("an address that another holder has: the pod is closed, its Pod says that it has none, and nothing is tried again", async () => {
-    const { memory, clock, ipam, closed, addresses, take } = await bench();
+    const { memory, clock, ipam, journal, closed, addresses, take } = await bench();
     await memory.create("Pod", {
       apiVersion: "v1",
       kind: "Pod",
@@ -442,6 +442,7 @@ describe("what was recorded goes wrong", () => {
     if (addr === undefined) throw new Error("no address");
     await clock.until(ipam.releaseAddresses([addr], [reserveHandle("n1")]));
     await clock.until(ipam.assignAddress(addr, "other.c9", { node: "n2" }));
+    await journal.put(attachmentOf(taken));
     addresses.confirm(attachmentOf(taken));
     await clock.advance(60_000);
     expect(closed).toEqual([
@@ -452,7 +453,7 @@ describe("what was recorded goes wrong", () => {
       "cni.projectcalico.org/podIPs": "",
       "cni.projectcalico.org/containerID": "c1",
     });
-    addresses.release(attachmentOf(taken));
+    addresses.release(await journal.release(attachmentOf(taken)));
     await clock.advance(60_000);
     expect((await memory.list("IPAMHandle")).items.map(({ spec }) => spec.handleID)).toContain("other.c9");
   });
@@ -532,6 +533,25 @@ describe("what was recorded goes wrong", () => {
     for (let i = 0; addresses.backlog > 0 && i < 1_000; i++) await Promise.all([clock.advance(1_000), Bun.sleep(1)]);
     expect(journal.all().map(({ handle }) => handle)).toEqual(["net.c2"]);
     expect(await holders()).toEqual(["net.c2"]);
+  });
+
+  test("what a failed ADD and then its DEL release is freed once: the second time it is the next pod's", async () => {
+    const { clock, reserve, journal, addresses, take, holders } = await bench(openFiles(), {
+      cidr: "fd00::7/128",
+      blockSize: 128,
+    });
+    const first = await take("c1");
+    await journal.put(attachmentOf(first));
+    const attachment = await journal.release(attachmentOf(first));
+    addresses.release(attachment);
+    addresses.release(attachment);
+    // Files take real time.
+    while (journal.get("c1", "eth0") !== undefined) await Promise.all([clock.advance(10), Bun.sleep(1)]);
+    // It waits for the address, and then for its other family: the journal does not have it yet.
+    const second = await take("c2");
+    expect(second.addresses).toEqual(first.addresses);
+    for (let i = 0; addresses.backlog > 0 && i < 1_000; i++) await Promise.all([clock.advance(1_000), Bun.sleep(1)]);
+    expect([addresses.backlog, reserve.count(6), await holders()]).toEqual([0, 0, [RESERVE_RECORD]]);
   });
 
   test("what was taken and not recorded on disk is the reserve's again at once", async () => {

@@ -100,7 +100,7 @@ export class Addresses {
     const missing: Family[] = [];
     for (const family of request.families) {
       const anyPool = (family === 4 ? ipv4Pools : ipv6Pools) === undefined;
-      const addr = anyPool ? reserve.take(family) : undefined;
+      const addr = anyPool ? reserve.take(family, handle) : undefined;
       if (addr === undefined) missing.push(family);
       else addresses.push(addr);
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
@@ -144,7 +144,7 @@ export class Addresses {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
-      const addr = await reserve.takeFound(family);
+      const addr = await reserve.takeFound(family, handle);
       if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
@@ -248,6 +248,8 @@ export class Addresses {
     const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
+      // A failed ADD and its DEL both ask, and runtimes ask again: what was done once is somebody else's by now.
+      if (this.#options.journal.get(record.containerId, record.podInterface)?.state !== "releasing") return;
       const own = this.#notInUse(attachment);
       for (const addr of own) this.#ending.add(addr);
       await this.#gathered();

@@ -100,7 +100,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   // While the watch is lost, the datastore is asked.
   const knownBlocks: KnownBlocks = () => (pipeline.status === "in-sync" ? levels.blocks() : undefined);
   const ipam = new Ipam({ store, node, clock, random, knownBlocks, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.holders(), levels });
   const addresses = new Addresses({
     node,
     store,

@@ -30,8 +30,8 @@ export interface AddressReserveOptions {
   readonly ipam: Ipam;
   readonly node: string;
   readonly clock: Clock;
-  /** Addresses that pods of this node use according to the journal; the reserve does not offer them. */
-  readonly inUse: Iterable<Addr>;
+  /** Addresses that pods of this node use according to the journal, with their handles; the reserve does not offer them. */
+  readonly inUse: ReadonlyMap<Addr, string>;
   /** Addresses to keep in each family; default 8. */
   readonly size?: number;
   /** How full the pools are; without it they count as empty. */
@@ -48,7 +48,7 @@ export interface Owner {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** What a container had: everything its handle holds, and those of the addresses that are still recorded for the reserve. */
+/** What a container had: everything its handle holds, and those of the addresses that it took and that are still recorded for the reserve. */
 export interface Released {
   readonly handle: string;
   readonly addresses: readonly Addr[];
@@ -70,8 +70,8 @@ export class AddressReserve {
   /** Addresses to keep of each family. */
   readonly size: number;
   #free: Addr[] = [];
-  /** Taken, and possibly still recorded for the reserve's handle. */
-  readonly #out: Set<Addr>;
+  /** Taken, and possibly still recorded for the reserve's handle; with the handle that took it. */
+  readonly #out: Map<Addr, string>;
   /** The family of each pod that is waiting for an address. */
   readonly #waiting: Family[] = [];
   /** Whether the blocks may record more for the handle than is known here. */
@@ -105,7 +105,7 @@ export class AddressReserve {
     this.#clock = options.clock;
     this.#retry = new Retry(RETRY, options.clock);
     this.size = options.size ?? 8;
-    this.#out = new Set(options.inUse);
+    this.#out = new Map(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
     const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
     this.#records = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (owners) => this.#record(owners) });
@@ -113,11 +113,11 @@ export class AddressReserve {
     this.#refills = new Batch({ schedule, isShared: () => true, work: () => this.#refill() });
   }
 
-  /** Takes an address of the family for a pod; undefined when there is none. */
-  take(family: Family): Addr | undefined {
+  /** Takes an address of the family for the handle of a pod; undefined when there is none. */
+  take(family: Family, handle: string): Addr | undefined {
     const at = this.#free.findIndex((addr) => familyOf(addr) === family);
     const [addr] = at < 0 ? [] : this.#free.splice(at, 1);
-    if (addr !== undefined) this.#out.add(addr);
+    if (addr !== undefined) this.#out.set(addr, handle);
     return addr;
   }
 
@@ -125,11 +125,11 @@ export class AddressReserve {
    * As `take`, after a refill that fetches one address for each waiting pod; repeated for some seconds while reserves of other nodes hold the
    * missing addresses. Rejects when the datastore does not answer.
    */
-  async takeFound(family: Family): Promise<Addr | undefined> {
+  async takeFound(family: Family, handle: string): Promise<Addr | undefined> {
     const untilMs = this.#clock.monotonicMs() + WAIT_MS;
     for (;;) {
       const changed = this.#changed.promise;
-      const addr = await this.#findOne(family);
+      const addr = await this.#findOne(family, handle);
       const others = this.#pools.some((pool) => pool.family === family && this.#levels?.othersHold(pool) === true);
       if (addr !== undefined || !others || this.#clock.monotonicMs() >= untilMs) return addr;
       const timer = new AbortController();
@@ -138,7 +138,7 @@ export class AddressReserve {
     }
   }
 
-  async #findOne(family: Family): Promise<Addr | undefined> {
+  async #findOne(family: Family, handle: string): Promise<Addr | undefined> {
     this.#waiting.push(family);
     try {
       await this.refill();
@@ -148,7 +148,7 @@ export class AddressReserve {
     } finally {
       this.#waiting.splice(this.#waiting.indexOf(family), 1);
     }
-    return this.take(family);
+    return this.take(family, handle);
   }
 
   /** Returns an address that was taken but not used, before `record` was called for it. */
@@ -228,7 +228,7 @@ export class AddressReserve {
     this.#migrated = true;
     const held = new Set(await this.#ipam.addressesOf(this.handle));
     this.#free = this.#free.filter((addr) => held.has(addr));
-    for (const addr of this.#out) if (!held.has(addr)) this.#out.delete(addr);
+    for (const addr of this.#out.keys()) if (!held.has(addr)) this.#out.delete(addr);
     for (const addr of held) if (!this.#out.has(addr) && !this.#free.includes(addr)) this.#free.push(addr);
     this.#stale = false;
   }
@@ -323,7 +323,10 @@ export class AddressReserve {
 
   async #release(released: readonly Released[]): Promise<void> {
     await this.#changing(async () => {
-      const out = released.flatMap(({ addresses }) => addresses.filter((addr) => this.#out.has(addr)));
+      // One that somebody else took since is his: a release may be asked for twice.
+      const out = released.flatMap(({ handle, addresses }) =>
+        addresses.filter((addr) => this.#out.get(addr) === handle),
+      );
       if (out.length > 0) await this.#ipam.releaseAddresses(out, [this.handle]);
       for (const addr of out) this.#out.delete(addr);
       await this.#ipam.releaseByHandle(...released.map(({ handle }) => handle));
@@ -391,7 +394,9 @@ export class AddressReserve {
       handle: this.handle,
       attributes: { node: this.#node },
       partial: true,
-      ...(pools.length === 0 ? {} : { usedBlocks: [...this.#out, ...(this.#demand(family) > 0 ? this.#free : [])] }),
+      ...(pools.length === 0
+        ? {}
+        : { usedBlocks: [...this.#out.keys(), ...(this.#demand(family) > 0 ? this.#free : [])] }),
       pools: family === 4 ? { ipv4: pools } : { ipv6: pools },
       view,
     });
