@@ -16,7 +16,7 @@ import type { CniRecord } from "../model/endpoint.ts";
 import type { Key } from "../model/key.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
-import { AddressError, isRefusal } from "./failures.ts";
+import { AddressError, isFailure } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Report } from "../lib/report.ts";
 import type { PodRequests } from "./pod-requests.ts";
@@ -121,7 +121,7 @@ export class Addresses {
       late = true;
       for (const addr of addresses) reserve.giveBack(addr);
       this.releaseHandle(request.containerId, handle);
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       throw new AddressError(
         `no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`,
       );
@@ -195,7 +195,7 @@ export class Addresses {
     }
     this.#enqueue(containerId, "end the search for addresses", async () => {
       await work.catch((error: unknown) => {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
       });
     });
     throw new AddressError(`the datastore did not finish within ${ASSIGN_MS} ms`);
@@ -367,7 +367,7 @@ export class Addresses {
         try {
           return await work();
         } catch (error) {
-          if (!isRefusal(error)) throw error;
+          if (!isFailure(error)) throw error;
           if (error.message !== told)
             this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           told = error.message;
