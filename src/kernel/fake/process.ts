@@ -97,7 +97,6 @@ export class FakeProcess implements Opener {
       write: (fd, bytes) => call("write", () => this.#write(fd, bytes)),
       setNamespace: (fd, type) => call("setns", () => this.#setNamespace(fd, type)),
       ioctl: () => unmodelled("ioctl"),
-      poll: (fds, timeoutMs) => call("poll", () => this.#poll(fds, timeoutMs)),
     };
   }
 
@@ -171,14 +170,6 @@ export class FakeProcess implements Opener {
     this.namespace = descriptor.namespace;
     before.reap();
     return 0;
-  }
-
-  #poll(fds: readonly number[], timeoutMs: number): number {
-    const ready = fds.filter((fd) => {
-      const descriptor = this.#open.get(fd);
-      return descriptor?.type === "netlink" && descriptor.socket.hasData;
-    }).length;
-    return ready > 0 || timeoutMs === 0 ? ready : unmodelled("waiting in poll");
   }
 
   /** The namespace of an open descriptor; EINVAL when it is none. */
