@@ -12,7 +12,7 @@ import {
   type Translation,
   translationOf,
   type World,
-} from "../verify/services.ts";
+} from "../verify/translation.ts";
 import { formatTraffic, type Traffic } from "../verify/traffic.ts";
 import { isPlaceholder } from "../verify/unknowns.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
