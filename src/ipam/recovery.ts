@@ -10,6 +10,8 @@ export class Recovery {
   readonly #retry: Retry;
   /** Whether the datastore may record something else than is known here. */
   #stale = true;
+  /** Whether a doubt came during the work that runs, which does not end it. */
+  #doubted = false;
   /** The error of the last recovery, if it failed. */
   #outage: StoreError | undefined;
 
@@ -21,13 +23,15 @@ export class Recovery {
   /** What is known here may be wrong. */
   distrust(): void {
     this.#stale = true;
+    this.#doubted = true;
   }
 
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#stale) await this.#recoverWithBackoff();
     this.#stale = true;
+    this.#doubted = false;
     const result = await work();
-    this.#stale = false;
+    this.#stale = this.#doubted;
     return result;
   }
 
