@@ -4,16 +4,18 @@
  * Source: linux net/netlink/af_netlink.c (netlink_ack, netlink_dump), include/uapi/linux/netlink.h.
  */
 import type { Message } from "../netlink/reader.ts";
+import {
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+  NLM_F_MULTI,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSGERR_ATTR_MSG,
+} from "../netlink/wire.ts";
 import { MESSAGE_HEADER, Writer } from "../netlink/writer.ts";
 import type { Refusal } from "./refusal.ts";
 
-export const NLMSG_ERROR = 2;
-export const NLMSG_DONE = 3;
-export const NLM_F_MULTI = 0x2;
-export const NLM_F_DUMP_INTR = 0x10;
-const NLM_F_CAPPED = 0x100;
-const NLM_F_ACK_TLVS = 0x200;
-const NLMSGERR_ATTR_MSG = 1;
 /** The kernel fills buffers of up to 32 KiB for readers who offer as much. */
 const DATAGRAM_BYTES = 16 * 1024;
 

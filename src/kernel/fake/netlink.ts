@@ -13,19 +13,21 @@ import {
   SOL_NETLINK,
   SOL_SOCKET,
 } from "../netlink/socket.ts";
+import {
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  NETLINK_ADD_MEMBERSHIP,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+} from "../netlink/wire.ts";
 import { NLM_F_ACK, NLM_F_DUMP } from "../netlink/writer.ts";
 import { ackDatagram, type Answer, type Asker, datagramOf, Dump, type Received } from "./messages.ts";
 import type { FakeNamespace, Listener } from "./namespace.ts";
 import { Refusal, refuse, unmodelled } from "./refusal.ts";
 
-const NETLINK_ADD_MEMBERSHIP = 1;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-const SO_SNDBUF = 7;
-const SO_SNDBUFFORCE = 32;
-const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
 /** net.core.rmem_default. */
 const DEFAULT_RECEIVE_BYTES = 212_992;
 /** What the kernel counts for a datagram besides its bytes: struct sk_buff and its shared info. */

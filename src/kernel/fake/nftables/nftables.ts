@@ -24,6 +24,7 @@ import {
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
   NFT_MSG_NEWTABLE,
+  NFTA_ANY_TABLE,
   NFTA_RULE_CHAIN,
   NFTA_SET_ELEM_LIST_SET,
   NFTA_SET_ELEM_LIST_TABLE,
@@ -49,7 +50,6 @@ import { validate } from "./references.ts";
 import { Transaction } from "./transaction.ts";
 
 const NFNLGRP_NFTABLES = 7;
-const NFTA_ANY_TABLE = 1;
 const ENOMEM = 12;
 /** Elements in one message of a dump. */
 const ELEMENTS_PER_MESSAGE = 100;

@@ -8,6 +8,14 @@ import type { Span } from "../../netlink/reader.ts";
 import type { Writer } from "../../netlink/writer.ts";
 import {
   ADDRESS_FAMILY,
+  DEVCONF6_ACCEPT_RA,
+  DEVCONF6_DISABLE_IPV6,
+  DEVCONF6_FORWARDING,
+  DEVCONF6_PROXY_NDP,
+  DEVCONF_FORWARDING,
+  DEVCONF_PROXY_ARP,
+  DEVCONF_ROUTE_LOCALNET,
+  DEVCONF_RP_FILTER,
   IFF_UP,
   IFINFOMSG,
   IFLA_ADDRESS,
@@ -65,20 +73,17 @@ const VETH_MTU = 1500;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
-/** IPV4_DEVCONF_* of linux/ip.h, which count from 1. */
 const DEVCONF: ReadonlyMap<number, string> = new Map([
-  [1, "forwarding"],
-  [3, "proxy_arp"],
-  [8, "rp_filter"],
-  [26, "route_localnet"],
+  [DEVCONF_FORWARDING, "forwarding"],
+  [DEVCONF_PROXY_ARP, "proxy_arp"],
+  [DEVCONF_RP_FILTER, "rp_filter"],
+  [DEVCONF_ROUTE_LOCALNET, "route_localnet"],
 ]);
-
-/** DEVCONF_* of linux/ipv6.h, which count from 0. */
 const DEVCONF6: ReadonlyMap<number, string> = new Map([
-  [0, "forwarding"],
-  [3, "accept_ra"],
-  [22, "proxy_ndp"],
-  [26, "disable_ipv6"],
+  [DEVCONF6_FORWARDING, "forwarding"],
+  [DEVCONF6_ACCEPT_RA, "accept_ra"],
+  [DEVCONF6_PROXY_NDP, "proxy_ndp"],
+  [DEVCONF6_DISABLE_IPV6, "disable_ipv6"],
 ]);
 /** How many settings the kernel reports. */
 const DEVCONFS = { ipv4: 33, ipv6: 60 };
