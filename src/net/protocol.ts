@@ -35,8 +35,3 @@ export function formatProtocol(protocol: Protocol): string {
   for (const [name, number] of NAMES) if (number === protocol) return name.toLowerCase();
   return String(protocol);
 }
-
-/** Whether packets of the protocol begin with source and destination ports. */
-export function hasPorts(protocol: Protocol): boolean {
-  return protocol === TCP || protocol === UDP || protocol === SCTP || protocol === UDPLITE;
-}

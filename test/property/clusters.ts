@@ -18,7 +18,7 @@ import {
 } from "../../src/net/addr.ts";
 import type { FlowPacket, Icmp } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
-import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
 import { NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
@@ -387,4 +387,9 @@ function walk(value: unknown, visit: (field: string, value: unknown) => void, fi
   if (Array.isArray(value)) for (const item of value) walk(item, visit, field);
   else if (typeof value === "object" && value !== null)
     for (const [name, child] of Object.entries(value)) walk(child, visit, name);
+}
+
+/** Whether packets of the protocol begin with source and destination ports. */
+export function hasPorts(protocol: Protocol): boolean {
+  return protocol === TCP || protocol === UDP || protocol === SCTP || protocol === UDPLITE;
 }
