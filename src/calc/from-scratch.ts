@@ -10,6 +10,7 @@ import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "../model/convert/calico-policy.ts";
+import { felixRowOf } from "../model/convert/felix-configuration.ts";
 import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
 import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
 import { networkSetOf } from "../model/convert/network-set.ts";
@@ -26,13 +27,13 @@ import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-ru
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../program/program.ts";
 import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
-import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
 import { bindHosts } from "./host-bindings.ts";
 import { hostStages, workloadStages } from "./order.ts";
 import { type Exists, profileModel } from "./profiles.ts";
 import { blackholeOf } from "./routes.ts";
+import { settingsOf } from "./settings.ts";
 import { sliceContribution } from "./services.ts";
 import { contributionOf, netMembers } from "./sets.ts";
 
@@ -52,6 +53,7 @@ export interface State {
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
   readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
+  readonly felixConfigurations?: readonly Resource<"FelixConfiguration">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
   /** Addresses of the node's own interfaces. */
   readonly interfaces?: ReadonlyMap<string, readonly Addr[]>;
@@ -83,7 +85,10 @@ export function programOf(state: State): Program {
     policies.set(policyIdOf(model), lowered.policy);
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
-  return { settings: DEFAULT_SETTINGS, sets, policies, endpoints, routes: routesOf(state) };
+  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
+  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
+  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
+  return { settings, sets, policies, endpoints, routes: routesOf(state) };
 }
 
 function rowsOf(state: State): Row[] {

@@ -23,6 +23,7 @@ import { Profiles } from "./profiles.ts";
 import { Routes } from "./routes.ts";
 import { Services } from "./services.ts";
 import { Sets, type SetsDelta } from "./sets.ts";
+import { NodeSettings } from "./settings.ts";
 import { Tables } from "./tables.ts";
 
 export class Graph {
@@ -37,6 +38,7 @@ export class Graph {
   readonly #sets = new Sets();
   readonly #services = new Services();
   readonly #routes: Routes;
+  readonly #settings: NodeSettings;
   readonly #tables = new Tables();
   readonly #bgp: BgpTable;
   /** Objects that cannot be read as rows, and why. */
@@ -47,6 +49,7 @@ export class Graph {
   constructor({ node }: { readonly node: string }) {
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
+    this.#settings = new NodeSettings(node);
     this.#bgp = new BgpTable(node);
   }
 
@@ -87,8 +90,9 @@ export class Graph {
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
     const routes = this.#routes.step(inputs.records, inputs.blocks);
+    const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
     if (this.#bgp.step(inputs)) this.bgpChanges++;
-    return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes });
+    return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }
 
   /** Everything as of the last flush. Live: it changes with the next one. */

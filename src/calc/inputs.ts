@@ -6,6 +6,7 @@ import { assertNever } from "../lib/bug.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import type { EndpointSliceRow } from "../model/convert/endpoint-slice.ts";
+import type { FelixRow } from "../model/convert/felix-configuration.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
 import type { NodeAddresses } from "../model/convert/node.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
@@ -27,6 +28,10 @@ export class Inputs {
   /** One that is not valid is here, closed. */
   readonly policies: Pending<PolicyModel> = new Map();
   readonly endpointSlices: Pending<EndpointSliceRow> = new Map();
+  /** By name. */
+  readonly felixConfigurations = new Map<string, FelixRow | undefined>();
+  /** By name. */
+  readonly nodeLabels = new Map<string, Readonly<Record<string, string>> | undefined>();
   /** By name. */
   readonly tiers = new Map<string, TierModel | undefined>();
   readonly blocks: Pending<BlockRow> = new Map();
@@ -60,6 +65,8 @@ export class Inputs {
         return this.#putPolicy(update.id, update.value?.model);
       case "EndpointSlice":
         return void this.endpointSlices.set(update.id, update.value);
+      case "FelixConfiguration":
+        return void this.felixConfigurations.set(update.key.name, update.value);
       case "Tier":
         return void this.tiers.set(update.key.name, update.value);
       case "IPAMBlock":
@@ -67,6 +74,7 @@ export class Inputs {
       case "IPPool":
         return this.#put(this.pools, update.id, update.value?.row);
       case "Node":
+        this.nodeLabels.set(update.key.name, update.value?.labels);
         return void this.nodes.set(update.key.name, update.value?.addresses);
       case "Event":
       case "BlockAffinity":
@@ -80,7 +88,6 @@ export class Inputs {
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
       case "Profile":
-      case "FelixConfiguration":
       case "ClusterNetworkPolicy":
         // They do not affect what this node should do.
         return;

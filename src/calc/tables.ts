@@ -1,7 +1,7 @@
 /** Tables: the current program, changed in place once per flush; passes on only rows that differ from what was there. */
 import { equal } from "../lib/equal.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId, Program, ProgramDelta } from "../program/program.ts";
+import type { Delta, Endpoint, EndpointId, Program, ProgramDelta, Settings } from "../program/program.ts";
 import type { Route, RouteId } from "../program/route.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import type { SetsDelta } from "./sets.ts";
@@ -11,10 +11,11 @@ export interface Changes {
   readonly policies: Delta<PolicyId, Policy>;
   readonly endpoints: Delta<EndpointId, Endpoint>;
   readonly routes: Delta<RouteId, Route>;
+  readonly settings: Settings;
 }
 
 export class Tables implements Program {
-  readonly settings = DEFAULT_SETTINGS;
+  settings = DEFAULT_SETTINGS;
   readonly sets = new Map<SetId, SetMembers>();
   readonly policies = new Map<PolicyId, Policy>();
   readonly endpoints = new Map<EndpointId, Endpoint>();
@@ -23,7 +24,10 @@ export class Tables implements Program {
   apply(changes: Changes): ProgramDelta {
     // Sets change in place and arrive only when they changed: there is no earlier state to compare with.
     for (const [id, members] of changes.sets.sets) write(this.sets, id, members);
+    const isNew = changes.settings !== this.settings;
+    this.settings = changes.settings;
     return {
+      ...(isNew ? { settings: changes.settings } : {}),
       sets: changes.sets.sets,
       members: changes.sets.members,
       policies: applyTable(this.policies, changes.policies),

@@ -28,6 +28,7 @@ import { FaultReporter } from "./events.ts";
 import { isFailure } from "./failures.ts";
 import { poolsWithoutFamily } from "./families.ts";
 import { serveHealth } from "./health.ts";
+import { Interfaces } from "./interfaces.ts";
 import { isWired, Journal } from "./journal.ts";
 import { LeakCollector } from "./leaks.ts";
 import { nodePaths } from "./paths.ts";
@@ -145,6 +146,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     gate,
     onBgp: (bgp) => bird.observe(bgp),
     observe: (updates) => {
+      interfaces.observe(updates);
       faults.observe(updates);
       for (const fault of poolsWithoutFamily(updates, node, families)) faults.tell(fault);
       requests.observe(updates);
@@ -168,6 +170,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void leaks.run(signal);
       void registration.run(signal);
     },
+  });
+  const interfaces = new Interfaces({
+    sys,
+    watcher: host.watcher,
+    clock,
+    report,
+    changed: (changes) => pipeline.setInterfaces(changes),
   });
   for (const attachment of journal.all()) if (isWired(attachment)) pipeline.attach(attachment.record);
   pipeline.start();
@@ -199,6 +208,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   });
   await loop.run(signal);
   addresses.stop();
+  interfaces.stop();
   // The store last, so that nobody takes its end for a failure, but in the same breath: whoever waits for an answer waits no longer.
   await Promise.all([listener.close(), birdFront.close(), health.close(), pipeline.stop(), store.close()]);
   wiring.close();

@@ -20,6 +20,7 @@ import type { Resource } from "../model/resource.ts";
 import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
+import type { Addr } from "../net/addr.ts";
 import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
@@ -56,6 +57,7 @@ export const WATCHED: readonly Kind[] = [
   "GlobalNetworkSet",
   "EndpointSlice",
   "HostEndpoint",
+  "FelixConfiguration",
   "IPReservation",
   "IPAMConfiguration",
   "ClusterInformation",
@@ -128,6 +130,12 @@ export class Pipeline {
   /** A local pod has been (or is about to be) wired; its rules are in the kernel on return if its Pod is known. */
   attach(record: CniRecord): void {
     this.#graph.setCniRecord(record);
+    this.#flush();
+  }
+
+  /** Addresses of the node's own interfaces; undefined: it has none, or is gone. */
+  setInterfaces(changes: ReadonlyMap<string, readonly Addr[] | undefined>): void {
+    for (const [name, addresses] of changes) this.#graph.setInterface(name, addresses);
     this.#flush();
   }
 

@@ -162,6 +162,8 @@ class Run {
         return this.#isFailsafe(condition.direction, condition.reply, packet);
       case "allowed-untracked":
         return this.#untracked;
+      case "host-denied":
+        return this.#program.settings.endpointToHost === "drop";
       default:
         return assertNever(condition);
     }

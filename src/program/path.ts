@@ -41,7 +41,9 @@ export type Condition =
   /** The destination port (for a reply, the source port) is a failsafe port of that direction. */
   | { readonly is: "failsafe"; readonly direction: Direction; readonly reply: boolean }
   /** An untracked stage has allowed it. */
-  | { readonly is: "allowed-untracked" };
+  | { readonly is: "allowed-untracked" }
+  /** The settings deny what workloads send to their node. */
+  | { readonly is: "host-denied" };
 
 export type Step =
   /** All conditions hold: the hook ends here. `name` is the counter of dropped packets. */
@@ -124,6 +126,7 @@ export const PATH: { readonly [H in PathHook]: readonly Step[] } = {
     accept("neighbor discovery", FROM_WORKLOAD, { is: "icmp6", from: 135, to: 136 }),
     drop("invalid connection state", FROM_WORKLOAD, INVALID),
     stage("workload", "normal", "egress", "continue"),
+    drop("endpoint to host", FROM_WORKLOAD, { is: "host-denied" }),
     failsafe("ingress", false),
     stage("host", "normal", "ingress"),
   ],

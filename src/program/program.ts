@@ -55,6 +55,8 @@ export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
 export interface Settings {
   /** Traffic of the host that policy never denies, so that operators cannot lock themselves out. */
   readonly failsafes: { readonly [D in Direction]: readonly FailsafePort[] };
+  /** What becomes of packets from a workload to its own node that its egress policy allowed. Upstream: defaultEndpointToHostAction. */
+  readonly endpointToHost: "accept" | "drop";
 }
 
 /** A port of the host (`ingress`), or a port that the host connects to (`egress`), at any address or at those of `net`. */
@@ -83,6 +85,8 @@ export interface ProgramDelta {
   readonly routes: Delta<RouteId, Route>;
   /** The change of each set in `sets` that existed before and keeps its type, so that work stays proportional to the change. */
   readonly members: ReadonlyMap<SetId, MemberChange>;
+  /** Absent: they are as they were. */
+  readonly settings?: Settings;
 }
 
 /** Members by their text: address, prefix, or address-port. */

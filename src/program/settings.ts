@@ -1,4 +1,4 @@
-/** Settings: the defaults for a node. Upstream: FelixConfiguration's defaults. */
+/** Settings: the defaults for a node. Upstream: FelixConfiguration's defaults, and `Accept` for pods that call their node, as its manifests set. */
 import { type Protocol, TCP, UDP } from "../net/protocol.ts";
 import type { FailsafePort, Settings } from "./program.ts";
 
@@ -31,4 +31,7 @@ function ports(list: readonly (readonly [Protocol, number])[]): FailsafePort[] {
   return list.map(([protocol, port]) => ({ protocol, port }));
 }
 
-export const DEFAULT_SETTINGS: Settings = { failsafes: { ingress: ports(INBOUND), egress: ports(OUTBOUND) } };
+export const DEFAULT_SETTINGS: Settings = {
+  failsafes: { ingress: ports(INBOUND), egress: ports(OUTBOUND) },
+  endpointToHost: "accept",
+};

@@ -22,6 +22,7 @@ export interface CalicoObjects {
   readonly globalNetworkSets: Resource<"GlobalNetworkSet">[];
   readonly endpointSlices: Resource<"EndpointSlice">[];
   readonly hostEndpoints: Resource<"HostEndpoint">[];
+  readonly felixConfigurations: Resource<"FelixConfiguration">[];
 }
 
 export const NO_CALICO_OBJECTS: CalicoObjects = {
@@ -32,6 +33,7 @@ export const NO_CALICO_OBJECTS: CalicoObjects = {
   globalNetworkSets: [],
   endpointSlices: [],
   hostEndpoints: [],
+  felixConfigurations: [],
 };
 
 export function randomCalicoObjects(random: Random): CalicoObjects {
@@ -41,6 +43,7 @@ export function randomCalicoObjects(random: Random): CalicoObjects {
     tiers: random.subset(["first", "same", "last", "kube-admin"], 60).map((name) => tier(random, name)),
     networkSets: unique(random.some(0, 2, () => networkSet(random, random.pick(NAMESPACES)))),
     globalNetworkSets: unique(random.some(0, 2, () => networkSet(random, undefined))),
+    felixConfigurations: unique(random.some(0, 2, () => felixConfiguration(random))),
     hostEndpoints: random.chance(60) ? unique(random.some(1, 3, () => hostEndpoint(random))) : [],
     endpointSlices: unique(random.some(0, 4, (i) => endpointSlice(random, `slice-${i}`))),
   };
@@ -103,6 +106,29 @@ export function hostEndpoint(random: Random): Resource<"HostEndpoint"> {
         port: random.pick([53, 80, 8080]),
         protocol: random.pick(["TCP", "UDP"]),
       })),
+    },
+  };
+}
+
+export function felixConfiguration(random: Random): Resource<"FelixConfiguration"> {
+  const name = random.pick(["default", "default", "node.n1", "node.n2", "some", "others"]);
+  const failsafes = (): { port: number; protocol?: "TCP" | "UDP"; net?: string }[] =>
+    random.some(0, 3, () => ({
+      port: random.pick([22, 53, 80, 8080]),
+      ...(random.chance(60) ? { protocol: random.pick(["TCP", "UDP"] as const) } : {}),
+      ...(random.chance(40) ? { net: random.pick([...NETS4, ...NETS6]) } : {}),
+    }));
+  const action = random.pick([undefined, "Drop", "ACCEPT", "Return"]);
+  const selector = random.pick(["all()", "zone == 'a'", "has(zone)"]);
+  return {
+    apiVersion: VERSION,
+    kind: "FelixConfiguration",
+    metadata: { name, creationTimestamp: random.pick(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]) },
+    spec: {
+      ...(name === "some" || name === "others" ? { nodeSelector: selector } : {}),
+      ...(random.chance(50) ? { failsafeInboundHostPorts: failsafes() } : {}),
+      ...(random.chance(50) ? { failsafeOutboundHostPorts: failsafes() } : {}),
+      ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
     },
   };
 }

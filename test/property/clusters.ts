@@ -20,12 +20,12 @@ import type { FlowPacket, Icmp } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
-import { NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
+import { type CalicoObjects, NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import type { Container } from "kubernetes-types/core/v1";
 
-export interface RandomCluster extends Required<ClusterResources> {
+export interface RandomCluster extends Required<ClusterResources>, Pick<CalicoObjects, "felixConfigurations"> {
   readonly seed: number;
   /** One for each pod that can be wired, on the pod's node. */
   readonly records: readonly CniRecord[];

@@ -28,6 +28,7 @@ import {
   calicoPolicy,
   DEVICES,
   endpointSlice,
+  felixConfiguration,
   globalPolicy,
   hostEndpoint,
   hostPolicy,
@@ -84,6 +85,7 @@ class World {
       records: [...this.records.values()],
       calicoPolicies: [] as Resource<"NetworkPolicy">[],
       globalPolicies: [] as Resource<"GlobalNetworkPolicy">[],
+      felixConfigurations: [] as Resource<"FelixConfiguration">[],
       hostEndpoints: [] as Resource<"HostEndpoint">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
@@ -103,6 +105,7 @@ class World {
       if (update.kind === "GlobalNetworkPolicy" && update.value) state.globalPolicies.push(update.value);
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
+      if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
       if (update.kind === "NetworkSet" && update.value) state.networkSets.push(update.value);
       if (update.kind === "GlobalNetworkSet" && update.value) state.globalNetworkSets.push(update.value);
@@ -219,7 +222,7 @@ function randomBgpSource(random: Random): Update {
     metadata: {
       name: random.pick([...NODES, "n3"]),
       annotations: random.chance(20) ? { "projectcalico.org/IPv4Address": "192.0.2.7/24" } : {},
-      labels: { beat: String(random.below(9)) },
+      labels: { beat: String(random.below(9)), ...(random.chance(50) ? { zone: random.pick(["a", "b"]) } : {}) },
     },
     status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
   });
@@ -235,7 +238,9 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(8)) {
+  switch (random.below(9)) {
+    case 8:
+      return saidOf("FelixConfiguration", felixConfiguration(random));
     case 7:
       return saidOf("HostEndpoint", hostEndpoint(random));
     case 6:
@@ -326,6 +331,7 @@ function run(seed: number): void {
   const cluster = randomCluster(seed);
   const start = random.chance(70) ? random.shuffle(saidOfCluster(cluster)) : [];
   for (const record of random.subset(cluster.records, 60)) world.wire(record, graph);
+  let { settings } = graph.program;
   let [bgpChanges, bgpBefore] = [0, plainBgp(graph.bgp)];
   for (let step = 0; step < 40; step++) {
     const batch = random.pick([1, 1, 1, 2, 5, 20]);
@@ -340,6 +346,9 @@ function run(seed: number): void {
       throw new Error(
         `step ${step}: from scratch\n${printProgram(wanted)}\nincremental\n${printProgram(graph.program)}`,
       );
+    expect(graph.program.settings).toEqual(wanted.settings);
+    expect(delta.settings === undefined).toBe(graph.program.settings === settings);
+    settings = graph.program.settings;
     replica.apply(delta);
     if (!isEmptyDelta(diffPrograms(wanted, replica)))
       throw new Error(`step ${step}: from scratch\n${printProgram(wanted)}\nfrom deltas\n${printProgram(replica)}`);

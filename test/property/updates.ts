@@ -29,6 +29,7 @@ export function saidOfCluster(cluster: RandomCluster): Update[] {
     ...cluster.globalPolicies.map((policy) => saidOf("GlobalNetworkPolicy", policy)),
     ...cluster.endpointSlices.map((slice) => saidOf("EndpointSlice", slice)),
     ...cluster.hostEndpoints.map((host) => saidOf("HostEndpoint", host)),
+    ...cluster.felixConfigurations.map((felix) => saidOf("FelixConfiguration", felix)),
     ...cluster.tiers.map((tier) => saidOf("Tier", tier)),
     ...cluster.networkSets.map((set) => saidOf("NetworkSet", set)),
     ...cluster.globalNetworkSets.map((set) => saidOf("GlobalNetworkSet", set)),

@@ -218,6 +218,8 @@ class HookCompiler {
         return [icmp6Type(condition.from, condition.to)];
       case "failsafe":
         return this.#failsafe(condition.direction, condition.reply);
+      case "host-denied":
+        return this.#settings.endpointToHost === "drop" ? [[]] : [];
       case "allowed-untracked":
         return [[...connectionIs(["untracked"]), ...hasMark("allowed")]];
       default:

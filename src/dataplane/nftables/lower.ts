@@ -81,7 +81,7 @@ export class NftablesLowering {
     this.#elements = new Map();
     const policies = new Set<PolicyId>(delta.policies.keys());
     for (const id of this.#countUses(delta.endpoints)) policies.add(id);
-    if (this.#base === undefined || delta.endpoints.size > 0) this.#stepBase(program);
+    if (this.#base === undefined || delta.endpoints.size > 0 || delta.settings !== undefined) this.#stepBase(program);
     for (const [id, members] of delta.sets) {
       this.#stepSet(id, members, delta);
       if (this.#changesRules(id, members, delta))

@@ -21,7 +21,9 @@ import {
 } from "./wire.ts";
 
 const RTNLGRP_LINK = 1;
+const RTNLGRP_IPV4_IFADDR = 5;
 const RTNLGRP_IPV4_ROUTE = 7;
+const RTNLGRP_IPV6_IFADDR = 9;
 const RTNLGRP_IPV6_ROUTE = 11;
 const RTNLGRP_IPV4_NETCONF = 24;
 const RTNLGRP_IPV6_NETCONF = 25;
@@ -30,6 +32,8 @@ const RECEIVE_BYTES = 8 << 20;
 
 export const ROUTE_GROUPS: readonly number[] = [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
 export const LINK_GROUPS: readonly number[] = [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF];
+
+export const ADDRESS_GROUPS: readonly number[] = [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
 
 /** A descriptor on which the notifications of the groups arrive. Throws KernelError. */
 export function openRouteNotifications(sys: Sys, groups: readonly number[]): number {

@@ -17,6 +17,7 @@ import { policyOfNetworkPolicy } from "./network-policy.ts";
 import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "./calico-policy.ts";
 import { type EndpointSliceRow, endpointSliceOf } from "./endpoint-slice.ts";
+import { type FelixRow, felixRowOf } from "./felix-configuration.ts";
 import { hostEndpointOf } from "./host-endpoint.ts";
 import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
@@ -43,6 +44,11 @@ export interface PoolObject {
   readonly object: Resource<"IPPool">;
 }
 
+/** Whole, for what it says about settings that have no effect. */
+export interface FelixObject extends FelixRow {
+  readonly object: Resource<"FelixConfiguration">;
+}
+
 type Annotations = Readonly<Record<string, string>>;
 
 export interface PolicyRow {
@@ -56,6 +62,7 @@ interface Reduced {
   NetworkPolicy: PolicyRow;
   GlobalNetworkPolicy: PolicyRow;
   Tier: TierModel;
+  FelixConfiguration: FelixObject;
   HostEndpoint: Result<EndpointRow, ParseError>;
   EndpointSlice: EndpointSliceRow;
   NetworkSet: Result<EndpointRow, ParseError>;
@@ -111,6 +118,8 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
         return { ...update, id, value: update.value && endpointSliceOf(update.value) };
       case "HostEndpoint":
         return { ...update, id, value: update.value && hostEndpointOf(update.value) };
+      case "FelixConfiguration":
+        return { ...update, id, value: update.value && { ...felixRowOf(update.value), object: update.value } };
       case "Tier":
         return { ...update, id, value: update.value && tierOf(update.value) };
       case "Namespace":
@@ -148,6 +157,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "Node":
       return update.value?.own;
     case "IPPool":
+    case "FelixConfiguration":
       return update.value?.object;
     default:
       return update.value;

@@ -48,13 +48,12 @@ function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow
 }
 
 /** Fields of FelixConfiguration that are implemented. `nodeSelector` says only for which nodes the others are. */
-const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set(["nodeSelector"]);
-/** What happens instead, where more can be said than that nodes do not read the field. */
-const FELIX_INSTEAD: Readonly<Record<string, string>> = {
-  failsafeInboundHostPorts: "the default ports are open",
-  failsafeOutboundHostPorts: "the default ports are open",
-};
-
+const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
+  "nodeSelector",
+  "failsafeInboundHostPorts",
+  "failsafeOutboundHostPorts",
+  "defaultEndpointToHostAction",
+]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
   spec("IPPool", "vxlanMode", UNENCAPSULATED, TUNNELS),
@@ -105,7 +104,7 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   annotation("Node", "projectcalico.org/Interfaces", "no host endpoint is made of it"),
   ...Object.keys(FELIX_PROPERTIES)
     .filter((field) => !FELIX_IMPLEMENTED.has(field))
-    .map((field) => spec("FelixConfiguration", field, FELIX_INSTEAD[field] ?? "nodes have no such setting")),
+    .map((field) => spec("FelixConfiguration", field, "nodes have no such setting")),
 ];
 
 /** The settings of the object that have no effect, in the order of the table. */

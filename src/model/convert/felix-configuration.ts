@@ -1,0 +1,59 @@
+/** Felix configuration: converts a FelixConfiguration to what of it has a meaning here. Upstream: felix/config/config_params.go. */
+import { parseNet, type Prefix } from "../../net/prefix.ts";
+import { parseProtocol, type Protocol } from "../../net/protocol.ts";
+import type { Resource } from "../resource.ts";
+
+/** Fields that are absent say nothing. */
+export interface FelixRow {
+  readonly name: string;
+  /** RFC 3339 text; of several that select a node the oldest counts. */
+  readonly createdAt: string;
+  /** Of objects that are neither for all nodes nor for one. */
+  readonly nodeSelector: string;
+  readonly failsafeInbound: readonly FailsafeRow[] | undefined;
+  readonly failsafeOutbound: readonly FailsafeRow[] | undefined;
+  readonly endpointToHost: "drop" | "accept" | undefined;
+}
+
+export interface FailsafeRow {
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly net?: Prefix | undefined;
+}
+
+type Spec = Resource<"FelixConfiguration">["spec"];
+
+export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): FelixRow {
+  return {
+    name: metadata.name,
+    createdAt: metadata.creationTimestamp ?? "",
+    nodeSelector: spec?.nodeSelector ?? "",
+    failsafeInbound: failsafesOf(spec?.failsafeInboundHostPorts),
+    failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
+    endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
+  };
+}
+
+/** An entry that cannot be read is left out: a failsafe port opens. */
+function failsafesOf(entries: Spec["failsafeInboundHostPorts"] | null): FailsafeRow[] | undefined {
+  if (entries === undefined || entries === null) return undefined;
+  return entries.flatMap(({ protocol = "TCP", port, net }) => {
+    const parsed = net ? parseNet(net) : undefined;
+    if (typeof port !== "number" || parsed?.ok === false) return [];
+    return [{ protocol: parseProtocol(protocol.toUpperCase()), port, net: parsed?.value }];
+  });
+}
+
+/** `Accept` and `Return` are one: what this product lets pass, another table may still drop. */
+function endpointToHostOf(action: string | undefined): FelixRow["endpointToHost"] {
+  switch (action?.toLowerCase()) {
+    case "drop":
+    case "reject":
+      return "drop";
+    case "accept":
+    case "return":
+      return "accept";
+    default:
+      return undefined;
+  }
+}
