@@ -3,11 +3,23 @@
  *
  * In that format the header is in lower case, the time is one word, and that tool derives the peer's address from the session name by
  * replacing underscores with dots: so an IPv6 session's name gets the address itself. All other commands and answers pass unchanged.
- * Source: calicoctl/calicoctl/commands/node/status.go; BIRD's doc/reply_codes.
+ * Source: calicoctl/calicoctl/commands/node/status.go; BIRD's doc/reply_codes and nest/proto.c.
  */
-import { parseProtocolLine } from "./state.ts";
-
 const HEADER = "name     proto    table    state  since       info";
+
+/** One protocol instance; for BGP, `info` begins with the state of the session (`Established`, `Active`, `Connect`, …). */
+interface Row {
+  readonly name: string;
+  readonly type: string;
+  /** `---` for a protocol with several tables. */
+  readonly table: string;
+  readonly state: string;
+  readonly since: string;
+  readonly info: string;
+}
+
+/** Name, type, table, state, since (a date and a time, or one word), info. */
+const ROW = /^(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?|\S+)\s*(.*)$/;
 
 /** The commands of one connection and their answers, line by line. */
 export class ClassicAnswers {
@@ -25,7 +37,7 @@ export class ClassicAnswers {
     if (!translates) return line;
     const [, prefix = "", text = ""] = /^(\d{4}-| )(.*)$/.exec(line) ?? [];
     if (prefix === "2002-") return `${prefix}${HEADER}`;
-    const row = prefix === "" ? undefined : parseProtocolLine(text);
+    const row = prefix === "" ? undefined : parseRow(text);
     if (row === undefined) return line;
     const name =
       row.type === "BGP"
@@ -36,6 +48,14 @@ export class ClassicAnswers {
         : row.name;
     return `${prefix}${name} ${row.type} ${row.table} ${row.state} ${row.since.replace(" ", "T")} ${row.info}`;
   }
+}
+
+/** undefined for any other line. */
+function parseRow(text: string): Row | undefined {
+  const [, name, type, table, state, since, info] = ROW.exec(text) ?? [];
+  if (name === undefined || type === undefined || table === undefined || state === undefined || since === undefined)
+    return undefined;
+  return { name, type, table, state, since, info: (info ?? "").trim() };
 }
 
 /** The IPv6 address in a session's name; the IPv4 form, four numbers, is unchanged. */

@@ -1,8 +1,7 @@
 import { expect, test } from "bun:test";
 import { type Connection, type Sockets, SocketError } from "../host/sockets.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
-import { AnswerReader, askBird, configureBird, readBirdProtocols, readBirdStatus } from "./control.ts";
-import { parseProtocols } from "./state.ts";
+import { AnswerReader, askBird, configureBird } from "./control.ts";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -47,44 +46,6 @@ test("configure: done, in progress, and refused with BIRD's error", async () => 
     code: 8002,
     message: `Cannot run "configure" on the BIRD at /bird.ctl: /b.conf:3:1 syntax error, unexpected '}'`,
   });
-});
-
-test("status and protocols", async () => {
-  const clock = new VirtualClock();
-  const status = bird(
-    "1000-BIRD 2.0.12\n1011-Router ID is 10.0.0.1\n Hostname is n1\n Current server time is 2026-11-26 01:00:00.123\n0013 Daemon is up and running\n",
-  );
-  expect(await readBirdStatus("/b", { sockets: status.sockets, clock })).toMatchObject({
-    version: "2.0.12",
-    routerId: "10.0.0.1",
-    lines: expect.arrayContaining(["Hostname is n1", "Daemon is up and running"]),
-  });
-  const protocols = bird(
-    "2002-Name       Proto      Table      State  Since         Info\n" +
-      "1002-device1    Device     ---        up     2026-11-26 01:00:00  \n" +
-      " Mesh_10_0_0_2 BGP        ---        up     2026-11-26 01:00:05.123  Established   \n" +
-      " Mesh_fd00__2 BGP        ---        start  2026-11-26 01:00:05  Active        Socket: Connection refused\n0000 \n",
-  );
-  expect(await readBirdProtocols("/b", { sockets: protocols.sockets, clock })).toEqual([
-    { name: "device1", type: "Device", table: "---", state: "up", since: "2026-11-26 01:00:00", info: "" },
-    {
-      name: "Mesh_10_0_0_2",
-      type: "BGP",
-      table: "---",
-      state: "up",
-      since: "2026-11-26 01:00:05.123",
-      info: "Established",
-    },
-    {
-      name: "Mesh_fd00__2",
-      type: "BGP",
-      table: "---",
-      state: "start",
-      since: "2026-11-26 01:00:05",
-      info: "Active        Socket: Connection refused",
-    },
-  ]);
-  expect(parseProtocols([{ code: 1002, text: "odd" }])).toMatchObject({ ok: false, error: { found: "odd" } });
 });
 
 test("no BIRD, a silent one and one that closes the connection are errors that name socket and command", async () => {

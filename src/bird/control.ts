@@ -7,8 +7,12 @@
  */
 import type { Clock } from "../host/clock.ts";
 import { type Connection, SocketError, type Sockets } from "../host/sockets.ts";
-import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
-import { type BirdLine, type BirdProtocol, type BirdStatus, parseProtocols, parseStatus } from "./state.ts";
+
+/** One line of an answer: its four digit code and the text after it. */
+export interface BirdLine {
+  readonly code: number;
+  readonly text: string;
+}
 
 export interface BirdDependencies {
   readonly sockets: Sockets;
@@ -32,19 +36,6 @@ const FIRST_ERROR = 8000;
 /** Makes BIRD reload its configuration file. Rejects with BIRD's error when the file is invalid; BIRD then keeps the old configuration. */
 export async function configureBird(path: string, dependencies: BirdDependencies): Promise<void> {
   await askBird(path, "configure", dependencies);
-}
-
-export async function readBirdStatus(path: string, dependencies: BirdDependencies): Promise<BirdStatus> {
-  return read("show status", path, parseStatus(await askBird(path, "show status", dependencies)));
-}
-
-export async function readBirdProtocols(path: string, dependencies: BirdDependencies): Promise<BirdProtocol[]> {
-  return read("show protocols", path, parseProtocols(await askBird(path, "show protocols", dependencies)));
-}
-
-function read<T>(command: string, path: string, result: Result<T, ParseError>): T {
-  if (result.ok) return result.value;
-  throw new BirdError(command, path, formatParseError(result.error));
 }
 
 /** Returns the lines of the answer. Rejects with BirdError for an error code, when BIRD is not listening, or after 5 s. */

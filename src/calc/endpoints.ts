@@ -8,10 +8,11 @@ import { equal } from "../lib/equal.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
-import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import type { CniRecord, EndpointRow, HostInterface } from "../model/endpoint.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import type { Addr } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
 import { type Group, Groups } from "./groups.ts";
 import type { Parent } from "./parents.ts";
@@ -22,6 +23,10 @@ export interface Row {
   readonly group: Group;
   /** Members that the endpoint contributes to sets. */
   readonly addresses: readonly Addr[];
+  /** Nets that a network set contributes; absent for what has addresses. */
+  readonly nets?: readonly Prefix[];
+  /** Of a host endpoint of this node; absent otherwise. */
+  readonly host?: HostInterface;
   /** Its interfaces on this node; empty for pods elsewhere and for those that are not wired, finished or gone. */
   readonly local: readonly CniRecord[];
 }
@@ -152,7 +157,9 @@ export class Endpoints {
   #rowOf(key: KeyText, source: EndpointRow): Row {
     const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
     const { addresses, local } = wiringOf(source, records, this.#node, (addr) => this.#recorded.has(addr, key));
-    return { key, group: this.groups.take(source), addresses, local };
+    const row = { key, group: this.groups.take(source), addresses, local };
+    if (source.nets !== undefined) return { ...row, nets: source.nets };
+    return source.host !== undefined && source.node === this.#node ? { ...row, host: source.host } : row;
   }
 
   #relabel(
@@ -169,7 +176,13 @@ export class Endpoints {
 }
 
 function isSame(a: Row, b: Row): boolean {
-  return a.group === b.group && equal(a.addresses, b.addresses) && equal(a.local, b.local);
+  return (
+    a.group === b.group &&
+    equal(a.addresses, b.addresses) &&
+    equal(a.local, b.local) &&
+    equal(a.nets, b.nets) &&
+    equal(a.host, b.host)
+  );
 }
 
 function claimsOf(row: EndpointRow | undefined): readonly Addr[] {

@@ -1,5 +1,6 @@
 /** From scratch: the program of a node and the input of its BIRD, computed naively from the whole state. The graph's oracle: shares only conversions with it. */
 import { equal } from "../lib/equal.ts";
+import type { ParseError, Result } from "../lib/result.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
@@ -8,10 +9,15 @@ import { nodeAddressesOf } from "../model/convert/node.ts";
 import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
+import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "../model/convert/calico-policy.ts";
+import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
+import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
+import { networkSetOf } from "../model/convert/network-set.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
+import { tierOf } from "../model/convert/tier.ts";
 import { inheritedLabels } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
-import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
+import { BUILT_IN_TIERS } from "../model/tier.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Addr } from "../net/addr.ts";
@@ -23,8 +29,11 @@ import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from 
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
-import { workloadStages } from "./order.ts";
+import { bindHosts } from "./host-bindings.ts";
+import { hostStages, workloadStages } from "./order.ts";
+import { type Exists, profileModel } from "./profiles.ts";
 import { blackholeOf } from "./routes.ts";
+import { sliceContribution } from "./services.ts";
 import { contributionOf, netMembers } from "./sets.ts";
 
 export interface State {
@@ -37,57 +46,83 @@ export interface State {
   readonly pools: readonly Resource<"IPPool">[];
   readonly nodes: readonly Resource<"Node">[];
   readonly records: readonly CniRecord[];
+  readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
+  readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
+  readonly tiers?: readonly Resource<"Tier">[];
+  readonly networkSets?: readonly Resource<"NetworkSet">[];
+  readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
+  readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
+  readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
+  /** Addresses of the node's own interfaces. */
+  readonly interfaces?: ReadonlyMap<string, readonly Addr[]>;
 }
 
 interface Row {
-  readonly key: Key<"Pod">;
+  readonly key: Key;
   readonly row: EndpointRow;
   readonly labels: ReadonlyMap<string, string>;
   readonly addresses: readonly Addr[];
   readonly local: readonly CniRecord[];
 }
 
-/** What no kind can express yet: policies beyond those of the state, with their tiers, and host endpoints. */
-export interface ByHand {
-  readonly models: readonly PolicyModel[];
-  readonly tiers: ReadonlyMap<string, TierModel>;
-  readonly hosts: ReadonlyMap<EndpointId, Endpoint>;
-}
-
-const NOTHING: ByHand = { models: [], tiers: BUILT_IN_TIERS, hosts: new Map() };
-
-export function programOf(state: State, byHand: ByHand = NOTHING): Program {
-  const rows = state.pods.flatMap((resource) => rowOf(resource, state));
-  const models = [...state.networkPolicies.map(policyOfNetworkPolicy), ...byHand.models];
-  const endpoints = endpointsOf(rows, models, byHand);
+export function programOf(state: State): Program {
+  const rows = rowsOf(state);
+  const models = [
+    ...state.networkPolicies.map(policyOfNetworkPolicy),
+    ...(state.calicoPolicies ?? []).map(policyOfCalicoNetworkPolicy),
+    ...(state.globalPolicies ?? []).map(policyOfGlobalNetworkPolicy),
+  ];
+  const profiles = new Set(rows.flatMap(({ row }) => row.host?.profiles ?? []));
+  const endpoints = endpointsOf(rows, models, state);
   const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
-  for (const model of models.filter((candidate) => named.has(policyIdOf(candidate)))) {
+  for (const model of [...models, ...[...profiles].map((name) => profileModel(name, existsIn(state)))]) {
+    if (!named.has(policyIdOf(model))) continue;
     const lowered = lowerPolicy(model);
     policies.set(policyIdOf(model), lowered.policy);
-    for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows));
+    for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
   return { settings: DEFAULT_SETTINGS, sets, policies, endpoints, routes: routesOf(state) };
 }
 
-function rowOf(resource: Resource<"Pod">, state: State): Row[] {
-  const read = endpointOfPod(resource);
+function rowsOf(state: State): Row[] {
+  return [
+    ...state.pods.flatMap((pod) => rowOf(keyOf("Pod", pod), endpointOfPod(pod), state)),
+    ...(state.networkSets ?? []).flatMap((set) =>
+      rowOf(keyOf("NetworkSet", set), networkSetOf("NetworkSet", set), state),
+    ),
+    ...(state.globalNetworkSets ?? []).flatMap((set) =>
+      rowOf(keyOf("GlobalNetworkSet", set), networkSetOf("GlobalNetworkSet", set), state),
+    ),
+    ...(state.hostEndpoints ?? []).flatMap((host) => rowOf(keyOf("HostEndpoint", host), hostEndpointOf(host), state)),
+  ];
+}
+
+function existsIn({ namespaces, serviceAccounts }: State): Exists {
+  const keys = new Set([
+    ...namespaces.map((object) => formatKey(keyOf("Namespace", object))),
+    ...serviceAccounts.map((object) => formatKey(keyOf("ServiceAccount", object))),
+  ]);
+  return (key) => keys.has(key);
+}
+
+function rowOf(key: Key, read: Result<EndpointRow, ParseError>, state: State): Row[] {
   if (!read.ok) return [];
   const row = read.value;
-  const key = keyOf("Pod", resource);
-  const { serviceAccount } = row;
-  const namespace = row.namespace ?? "";
+  const { serviceAccount, namespace } = row;
   const account = state.serviceAccounts.find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === serviceAccount,
   );
   const labels = new Map([
     ...row.labels,
-    ...inheritedLabels(
-      NAMESPACE_PREFIX,
-      namespace,
-      state.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels,
-    ),
+    ...(namespace === undefined
+      ? []
+      : inheritedLabels(
+          NAMESPACE_PREFIX,
+          namespace,
+          state.namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels,
+        )),
     ...(serviceAccount === undefined
       ? []
       : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
@@ -105,20 +140,22 @@ function rowOf(resource: Resource<"Pod">, state: State): Row[] {
   ];
 }
 
-function isRecorded(addr: Addr, pod: Key<"Pod">, blocks: State["blocks"]): boolean {
+function isRecorded(addr: Addr, pod: Key, blocks: State["blocks"]): boolean {
   return blocks.some((resource) => {
     const block = blockRowOf(resource);
     return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
   });
 }
 
-function endpointsOf(
-  rows: readonly Row[],
-  models: readonly PolicyModel[],
-  { tiers, hosts }: ByHand,
-): Map<EndpointId, Endpoint> {
-  const endpoints = new Map<EndpointId, Endpoint>(hosts);
-  for (const { key, labels, local } of rows) {
+function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[], state: State): Map<EndpointId, Endpoint> {
+  const own = (state.tiers ?? []).map((tier) => [tier.metadata.name, tierOf(tier)] as const);
+  const tiers = new Map([...BUILT_IN_TIERS, ...own]);
+  const here = rows.flatMap(({ key, row: { host, node }, addresses }) =>
+    host !== undefined && node === state.node ? [{ key: formatKey(key), host, addresses }] : [],
+  );
+  const interfaces = bindHosts(here, state.interfaces ?? new Map());
+  const endpoints = new Map<EndpointId, Endpoint>();
+  for (const { key, row, labels, addresses, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
     for (const record of local) {
       endpoints.set(record.interface as EndpointId, {
@@ -128,18 +165,33 @@ function endpointsOf(
         stages: workloadStages(selecting, tiers),
       });
     }
+    for (const id of row.host === undefined ? [] : (interfaces.get(formatKey(key)) ?? []))
+      endpoints.set(id, {
+        kind: "host",
+        source: key,
+        addresses,
+        stages: hostStages(selecting, row.host?.profiles ?? [], tiers),
+      });
   }
   return endpoints;
 }
 
-function membersOf(definition: SetDefinition, rows: readonly Row[]): SetMembers {
+function membersOf(definition: SetDefinition, rows: readonly Row[], { endpointSlices = [] }: State): SetMembers {
   if (definition.type === "nets") return netMembers(definition);
+  if (definition.type === "service") {
+    const slices = endpointSlices.map(endpointSliceOf).filter(({ service }) => service === definition.service);
+    const live = new Set(slices.flatMap((slice) => sliceContribution(definition, slice)) as (Addr & AddrPort)[]);
+    return definition.ports
+      ? { type: "address-port", members: live }
+      : { type: "address", hosts: live, nets: new Set() };
+  }
   const matching = rows.filter((row) => evaluateSelector(definition.selector, row.labels));
   const members = new Set(
     matching.flatMap(({ row, addresses }) => contributionOf(definition, row.ports, addresses)) as (Addr & AddrPort)[],
   );
+  const nets = matching.flatMap(({ row }) => row.nets ?? []);
   return definition.type === "address"
-    ? { type: "address", hosts: members, nets: new Set() }
+    ? { type: "address", hosts: members, nets: new Set(nets) }
     : { type: "address-port", members };
 }
 

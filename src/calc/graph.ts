@@ -9,26 +9,33 @@ import type { RowUpdate } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { KeyText } from "../model/key.ts";
+import type { Addr } from "../net/addr.ts";
 import type { Program, ProgramDelta } from "../program/program.ts";
 import { Active } from "./active.ts";
 import { BgpTable } from "./bgp.ts";
 import { Endpoints } from "./endpoints.ts";
+import { HostBindings } from "./host-bindings.ts";
 import { Inputs } from "./inputs.ts";
 import { Lower } from "./lower.ts";
 import { Matches } from "./matches.ts";
 import { Order } from "./order.ts";
+import { Profiles } from "./profiles.ts";
 import { Routes } from "./routes.ts";
-import { Sets } from "./sets.ts";
+import { Services } from "./services.ts";
+import { Sets, type SetsDelta } from "./sets.ts";
 import { Tables } from "./tables.ts";
 
 export class Graph {
   #inputs = new Inputs();
   readonly #endpoints: Endpoints;
+  readonly #hosts = new HostBindings();
+  readonly #profiles = new Profiles();
   readonly #matches = new Matches();
   readonly #order = new Order();
   readonly #active = new Active();
   readonly #lower = new Lower();
   readonly #sets = new Sets();
+  readonly #services = new Services();
   readonly #routes: Routes;
   readonly #tables = new Tables();
   readonly #bgp: BgpTable;
@@ -57,6 +64,11 @@ export class Graph {
     this.#inputs.records.set(interfaceName, undefined);
   }
 
+  /** Addresses of an interface of the node that is no workload's; undefined: it is gone. */
+  setInterface(name: string, addresses: readonly Addr[] | undefined): void {
+    this.#inputs.interfaces.set(name, addresses);
+  }
+
   /** The change of the program since the last call. */
   flush(): ProgramDelta {
     const inputs = this.#inputs;
@@ -65,12 +77,15 @@ export class Graph {
       if (problem === undefined) this.#unreadable.delete(key);
       else this.#unreadable.set(key, problem);
     const rows = this.#endpoints.step(inputs);
-    const { policies } = inputs;
-    const dirty = this.#matches.step(rows, policies);
-    const endpoints = this.#order.step(dirty, this.#matches);
-    const active = this.#active.step(endpoints, policies);
+    const { parents } = this.#endpoints.groups;
+    const relatives = [...inputs.namespaces.keys(), ...inputs.serviceAccounts.keys()];
+    const profiles = this.#profiles.step(rows.rows, relatives, (key) => parents.exists(key));
+    const bound = this.#hosts.step(rows.rows, inputs.interfaces);
+    const dirty = new Set([...this.#matches.step(rows, inputs.policies), ...bound]);
+    const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts);
+    const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
-    const sets = this.#sets.step(lowered.sets, rows);
+    const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
     const routes = this.#routes.step(inputs.records, inputs.blocks);
     if (this.#bgp.step(inputs)) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes });
@@ -90,4 +105,10 @@ export class Graph {
   get problems(): ReadonlyMap<KeyText, string> {
     return this.#unreadable;
   }
+}
+
+/** A set is of one of the two. */
+function merge(a: SetsDelta, b: SetsDelta): SetsDelta {
+  if (b.sets.size === 0) return a;
+  return { sets: new Map([...a.sets, ...b.sets]), members: new Map([...a.members, ...b.members]) };
 }

@@ -5,6 +5,7 @@
 import { assertNever } from "../lib/bug.ts";
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
 import type { BlockRow } from "../model/convert/block.ts";
+import type { EndpointSliceRow } from "../model/convert/endpoint-slice.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
 import type { NodeAddresses } from "../model/convert/node.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
@@ -13,6 +14,8 @@ import type { ServiceAccountRow } from "../model/convert/service-account.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
+import type { TierModel } from "../model/tier.ts";
+import type { Addr } from "../net/addr.ts";
 import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 
 type Pending<T> = Map<KeyText, T | undefined>;
@@ -23,12 +26,17 @@ export class Inputs {
   readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
   /** One that is not valid is here, closed. */
   readonly policies: Pending<PolicyModel> = new Map();
+  readonly endpointSlices: Pending<EndpointSliceRow> = new Map();
+  /** By name. */
+  readonly tiers = new Map<string, TierModel | undefined>();
   readonly blocks: Pending<BlockRow> = new Map();
   readonly pools: Pending<PoolRow> = new Map();
   /** By name. */
   readonly nodes = new Map<string, NodeAddresses | undefined>();
   /** By interface. */
   readonly records = new Map<string, CniRecord | undefined>();
+  /** Addresses of the node's own interfaces, by name. */
+  readonly interfaces = new Map<string, readonly Addr[] | undefined>();
   /** Of policies, endpoints, blocks and pools: why it cannot be read; undefined: it can. */
   readonly problems: Pending<string> = new Map();
 
@@ -36,12 +44,24 @@ export class Inputs {
     switch (update.kind) {
       case "Pod":
         return this.#put(this.endpoints, update.id, update.value?.endpoint);
+      case "HostEndpoint":
+      case "NetworkSet":
+      case "GlobalNetworkSet":
+        this.#put(this.endpoints, update.id, update.value);
+        if (update.value?.ok === true) this.problems.set(update.id, update.value.value.problem);
+        return;
       case "Namespace":
         return void this.namespaces.set(update.id, update.value);
       case "ServiceAccount":
         return void this.serviceAccounts.set(update.id, update.value);
       case "KubernetesNetworkPolicy":
+      case "NetworkPolicy":
+      case "GlobalNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
+      case "EndpointSlice":
+        return void this.endpointSlices.set(update.id, update.value);
+      case "Tier":
+        return void this.tiers.set(update.key.name, update.value);
       case "IPAMBlock":
         return this.#put(this.blocks, update.id, update.value);
       case "IPPool":
@@ -56,16 +76,9 @@ export class Inputs {
       case "IPAMConfiguration":
       case "IPReservation":
       case "Service":
-      case "EndpointSlice":
-      case "NetworkPolicy":
-      case "GlobalNetworkPolicy":
       case "StagedNetworkPolicy":
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
-      case "Tier":
-      case "NetworkSet":
-      case "GlobalNetworkSet":
-      case "HostEndpoint":
       case "Profile":
       case "FelixConfiguration":
       case "ClusterNetworkPolicy":

@@ -72,5 +72,5 @@ export class Matches {
 }
 
 function localOf(row: Row | undefined): Row | undefined {
-  return row !== undefined && row.local.length > 0 ? row : undefined;
+  return row !== undefined && (row.local.length > 0 || row.host !== undefined) ? row : undefined;
 }

@@ -1,12 +1,14 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
 import { equal } from "../lib/equal.ts";
-import type { KeyText } from "../model/key.ts";
+import { keyOfText, type KeyText } from "../model/key.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
-import type { Stage } from "../program/policy.ts";
-import type { Delta, Endpoint, EndpointId, Stages } from "../program/program.ts";
+import type { PolicyId, Stage } from "../program/policy.ts";
+import { type Delta, DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Stages } from "../program/program.ts";
+import type { HostBindings } from "./host-bindings.ts";
 import type { Matches } from "./matches.ts";
+import { profileKey } from "./profiles.ts";
 
 /** Ascending order, then the text `name/namespace/kind`. */
 function comparePolicies(a: PolicyModel, b: PolicyModel): number {
@@ -38,8 +40,9 @@ export function stageOf(
   const byTier = new Map<string, PolicyModel[]>();
   for (const policy of concerned.sort(comparePolicies))
     byTier.set(policy.tier, [...(byTier.get(policy.tier) ?? []), policy]);
-  const sorted = [...byTier].map(([name, members]) => ({ tier: tierNamed(name, tiers), members }));
-  sorted.sort((a, b) => a.tier.order - b.tier.order || compareText(a.tier.name, b.tier.name));
+  const sorted = [...byTier].map(([name, members]) => ({ tier: tiers.get(name) ?? missingTier(name), members }));
+  const isMissing = ({ name }: TierModel): number => (tiers.has(name) ? 0 : 1);
+  sorted.sort((a, b) => isMissing(a.tier) - isMissing(b.tier) || compareTiers(a.tier, b.tier));
   return {
     tiers: sorted.map(({ tier, members }) => ({
       tier: tier.name,
@@ -51,15 +54,37 @@ export function stageOf(
   };
 }
 
-/** An undefined tier comes last and denies. */
-function tierNamed(name: string, tiers: ReadonlyMap<string, TierModel>): TierModel {
-  return tiers.get(name) ?? { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
+/** A tier that only policies name comes after all others and denies. */
+function missingTier(name: string): TierModel {
+  return { name, order: Number.POSITIVE_INFINITY, otherwise: "deny" };
 }
 
-export function workloadStages(
+function compareTiers(a: TierModel, b: TierModel): number {
+  return a.order - b.order || compareText(a.name, b.name);
+}
+
+/** A hook that no policy concerns has no stage, but `normal`, which is closed without any. Profiles are asked there alone. */
+export function hostStages(
   policies: readonly PolicyModel[],
-  tiers: ReadonlyMap<string, TierModel> = BUILT_IN_TIERS,
+  profiles: readonly string[],
+  tiers: ReadonlyMap<string, TierModel>,
 ): Stages {
+  const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  for (const hook of HOOKS)
+    for (const direction of DIRECTIONS) {
+      const stage = stageOf(policies, tiers, { kind: "host", hook, direction });
+      if (hook === "normal")
+        stages.normal = { ...stages.normal, [direction]: { ...stage, profiles: profiles.map(profileId) } };
+      else if (stage.tiers.length > 0) stages[hook] = { ...stages[hook], [direction]: stage };
+    }
+  return stages;
+}
+
+function profileId(name: string): PolicyId {
+  return policyIdOf({ key: profileKey(name) });
+}
+
+export function workloadStages(policies: readonly PolicyModel[], tiers: ReadonlyMap<string, TierModel>): Stages {
   const stage = (direction: Direction): Stage =>
     stageOf(policies, tiers, { kind: "workload", hook: "normal", direction });
   return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
@@ -70,8 +95,15 @@ export class Order {
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
   /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
   readonly #stages = new Map<KeyText, Stages>();
+  readonly #tiers = new Map(BUILT_IN_TIERS);
 
-  step(dirty: ReadonlySet<KeyText>, matches: Matches): Delta<EndpointId, Endpoint> {
+  step(
+    changed: ReadonlySet<KeyText>,
+    tiers: Delta<string, TierModel>,
+    matches: Matches,
+    bindings: HostBindings,
+  ): Delta<EndpointId, Endpoint> {
+    const dirty = new Set([...changed, ...this.#setTiers(tiers)]);
     const delta = new Map<EndpointId, Endpoint | undefined>();
     for (const key of dirty) for (const id of this.#endpoints.get(key) ?? []) delta.set(id, undefined);
     for (const key of dirty) {
@@ -82,8 +114,18 @@ export class Order {
         continue;
       }
       const policies = matches.policiesOf(key);
-      const stages = sharing(this.#stages.get(key), workloadStages(policies));
+      const { host } = row;
+      const now =
+        host === undefined ? workloadStages(policies, this.#tiers) : hostStages(policies, host.profiles, this.#tiers);
+      const stages = sharing(this.#stages.get(key), now);
       this.#stages.set(key, stages);
+      if (host !== undefined) {
+        const interfaces = bindings.interfacesOf(key);
+        const source = keyOfText("HostEndpoint", key);
+        for (const id of interfaces) delta.set(id, { kind: "host", source, addresses: row.addresses, stages });
+        this.#endpoints.set(key, interfaces);
+        continue;
+      }
       for (const record of row.local)
         delta.set(record.interface as EndpointId, {
           kind: "workload",
@@ -98,13 +140,35 @@ export class Order {
     }
     return delta;
   }
+
+  /** Returns the rows whose stages have a tier that changed. */
+  *#setTiers(changes: Delta<string, TierModel>): Iterable<KeyText> {
+    const changed = new Set<string>();
+    for (const [name, change] of changes) {
+      const tier = change ?? BUILT_IN_TIERS.get(name);
+      if (equal(tier, this.#tiers.get(name))) continue;
+      changed.add(name);
+      if (tier === undefined) this.#tiers.delete(name);
+      else this.#tiers.set(name, tier);
+    }
+    if (changed.size === 0) return;
+    for (const [key, stages] of this.#stages)
+      if (stagesIn(stages).some((stage) => stage.tiers.some(({ tier }) => changed.has(tier)))) yield key;
+  }
 }
 
 /** The new stages, made of the old ones where these are equal. */
 function sharing(before: Stages | undefined, now: Stages): Stages {
-  const [old, current] = [before?.normal, now.normal];
-  if (old === undefined || current === undefined) return now;
-  const ingress = equal(old.ingress, current.ingress) ? old.ingress : current.ingress;
-  const egress = equal(old.egress, current.egress) ? old.egress : current.egress;
-  return { normal: { ...(ingress === undefined ? {} : { ingress }), ...(egress === undefined ? {} : { egress }) } };
+  const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  for (const hook of HOOKS)
+    for (const direction of DIRECTIONS) {
+      const [old, current] = [before?.[hook]?.[direction], now[hook]?.[direction]];
+      if (current !== undefined)
+        stages[hook] = { ...stages[hook], [direction]: old !== undefined && equal(old, current) ? old : current };
+    }
+  return stages;
+}
+
+function stagesIn(stages: Stages): readonly Stage[] {
+  return HOOKS.flatMap((hook) => DIRECTIONS.flatMap((direction) => stages[hook]?.[direction] ?? []));
 }

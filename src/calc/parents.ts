@@ -31,6 +31,11 @@ export class Parents {
     return parent;
   }
 
+  /** Whether its object does. */
+  exists(id: KeyText): boolean {
+    return this.#parents.get(id)?.exists === true;
+  }
+
   /** undefined: its object is gone. Returns the names of the labels that changed. */
   relabel(parent: Parent, labels: ProfileLabels | undefined): ReadonlySet<string> {
     const before = parent.labels;

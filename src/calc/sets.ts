@@ -1,7 +1,7 @@
 /**
- * Sets: the members, among all pods of the cluster, of every set that a rule of this node names.
+ * Sets: the members, among all endpoints and network sets of the cluster, of every set that a rule of this node names.
  *
- * Each member counts the pods that contribute it: a new owner of an address may appear before the old one is gone, and removing the old one
+ * Each member counts the rows that contribute it: a new owner of an address may appear before the old one is gone, and removing the old one
  * must not remove the address. Rows are immutable, so a row's contribution is recomputed, not stored. A set's members are one mutable Set that
  * the program exposes: work is proportional to the change, not to the set. A hot loop.
  */
@@ -15,7 +15,7 @@ import type { Delta, MemberChange } from "../program/program.ts";
 import type { EndpointsDelta, Row } from "./endpoints.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
-type Selecting = Exclude<SetDefinition, { readonly type: "nets" }>;
+type Selecting = Exclude<SetDefinition, { readonly type: "nets" | "service" }>;
 
 export interface SetsDelta {
   readonly sets: Delta<SetId, SetMembers>;
@@ -62,7 +62,8 @@ export class Sets {
     }
     for (const [id, definition] of definitions) {
       if (definition?.type === "nets") sets.set(id, netMembers(definition));
-      else if (definition !== undefined) sets.set(id, this.#add(id, definition).members);
+      else if (definition !== undefined && definition.type !== "service")
+        sets.set(id, this.#add(id, definition).members);
     }
     return { sets, members };
   }
@@ -105,9 +106,6 @@ export class Sets {
   }
 }
 
-/** No kind yet has nets that a selector can select. */
-const NO_NETS: ReadonlySet<Prefix> = new Set();
-
 /** The members of one set, and how many pods contribute each. */
 class MemberSet {
   readonly id: SetId;
@@ -115,7 +113,8 @@ class MemberSet {
   readonly members: SetMembers;
   readonly #definition: Selecting;
   readonly #live = new Set<Addr & AddrPort>();
-  /** Pods that contribute a member, beyond the first; absent in the usual case of one. */
+  readonly #nets = new Set<Prefix>();
+  /** Rows that contribute a member, beyond the first; absent in the usual case of one. */
   readonly #more = new Map<string, number>();
   readonly #added = new Set<string>();
   readonly #removed = new Set<string>();
@@ -126,19 +125,21 @@ class MemberSet {
     this.#definition = definition;
     this.members =
       definition.type === "address"
-        ? { type: "address", hosts: this.#live, nets: NO_NETS }
+        ? { type: "address", hosts: this.#live, nets: this.#nets }
         : { type: "address-port", members: this.#live };
   }
 
-  add({ group, addresses }: Row): void {
+  add({ group, addresses, nets }: Row): void {
     for (const member of contributionOf(this.#definition, group.ports, addresses))
-      this.#increment(member as Addr & AddrPort);
+      this.#increment(this.#live, member as Addr & AddrPort);
+    if (this.#definition.type === "address") for (const net of nets ?? []) this.#increment(this.#nets, net);
   }
 
   /** Removes a row that was added. */
-  remove({ group, addresses }: Row): void {
+  remove({ group, addresses, nets }: Row): void {
     for (const member of contributionOf(this.#definition, group.ports, addresses))
-      this.#decrement(member as Addr & AddrPort);
+      this.#decrement(this.#live, member as Addr & AddrPort);
+    if (this.#definition.type === "address") for (const net of nets ?? []) this.#decrement(this.#nets, net);
   }
 
   /** What was added and removed since the last call. */
@@ -149,23 +150,23 @@ class MemberSet {
     return change;
   }
 
-  #increment(member: Addr & AddrPort): void {
-    if (this.#live.has(member)) {
+  #increment<T extends string>(live: Set<T>, member: T): void {
+    if (live.has(member)) {
       this.#more.set(member, (this.#more.get(member) ?? 0) + 1);
       return;
     }
-    this.#live.add(member);
+    live.add(member);
     if (!this.#removed.delete(member)) this.#added.add(member);
   }
 
-  #decrement(member: Addr & AddrPort): void {
+  #decrement<T extends string>(live: Set<T>, member: T): void {
     const more = this.#more.get(member);
     if (more !== undefined) {
       if (more > 1) this.#more.set(member, more - 1);
       else this.#more.delete(member);
       return;
     }
-    this.#live.delete(member);
+    live.delete(member);
     if (!this.#added.delete(member)) this.#removed.add(member);
   }
 }

@@ -12,7 +12,7 @@ import {
   type Translation,
   translationOf,
   type World,
-} from "../verify/services.ts";
+} from "../verify/translation.ts";
 import { formatTraffic, type Traffic } from "../verify/traffic.ts";
 import { isPlaceholder } from "../verify/unknowns.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
@@ -22,6 +22,8 @@ import type { ObjectTarget, Target } from "./target.ts";
 export interface Scene {
   readonly inventory: Inventory;
   readonly cluster: Cluster;
+  /** Every pod that is listed, by `NAMESPACE/NAME`. */
+  readonly listed: ReadonlyMap<string, Resource<"Pod">>;
   /** The pods that policy knows, by `NAMESPACE/NAME`. */
   readonly podsByName: ReadonlyMap<string, ClusterPod>;
   readonly world: World;
@@ -80,6 +82,7 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
   return {
     inventory,
     cluster,
+    listed: new Map(inventory.resources.pods.map((pod) => [formatName(keyOf("Pod", pod)), pod])),
     podsByName,
     world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses },
   };
@@ -169,7 +172,7 @@ function merged(outlets: readonly Outlet[]): Outlet[] {
   );
 }
 
-function outletParty({ pod, addresses }: Outlet, { inventory, cluster, podsByName }: Scene): Party {
+function outletParty({ pod, addresses }: Outlet, { listed, cluster, podsByName }: Scene): Party {
   if (pod === undefined) {
     const owner = cluster.pods.find((each) => addresses.some((addr) => each.addresses.includes(addr)));
     return owner === undefined
@@ -177,9 +180,7 @@ function outletParty({ pod, addresses }: Outlet, { inventory, cluster, podsByNam
       : { label: formatName(owner.key), pod: owner.key, addresses };
   }
   const label = `${pod.namespace}/${pod.name}`;
-  const resource = inventory.resources.pods.find(
-    ({ metadata }) => metadata.name === pod.name && (metadata.namespace ?? "default") === pod.namespace,
-  );
+  const resource = listed.get(label);
   const party = resource === undefined ? undefined : partyOf(resource, podsByName);
   return party === undefined ? { label, pod: undefined, addresses } : { ...party, addresses };
 }

@@ -60,31 +60,39 @@ function outcome(answers: readonly Answer[]): string {
 
 /** Pairs with the same fate for the same reasons together, denied ones first. */
 function printSummary(pairs: readonly Pair[], cluster: Cluster): string[] {
-  const members = new Map<string, Map<string, Set<number>>>();
+  const members = new Map<string, Map<string, number>>();
+  const textOf = memoized((answer) => fateOf(answer, ["leaving the source", "entering the destination"], cluster));
   for (const { source, destination, passage, answers } of pairs) {
-    const fates =
-      answers.length === 0
-        ? [{ fate: NO_FAMILY, family: 0 }]
-        : answers.map((answer) => ({
-            fate: fateOf(answer, ["leaving the source", "entering the destination"], cluster),
-            family: familyOf(answer.source),
-          }));
-    for (const { fate, family } of fates) {
-      const group = members.get(fate) ?? new Map<string, Set<number>>();
+    const name = `${source.label} → ${destination.label}${passage === undefined ? "" : ` (through ${passage.text})`}`;
+    const add = (fate: string, family: number): void => {
+      const group = members.get(fate) ?? new Map<string, number>();
       members.set(fate, group);
-      const name = `${source.label} → ${destination.label}${passage === undefined ? "" : ` (through ${passage.text})`}`;
-      group.set(name, (group.get(name) ?? new Set()).add(family));
-    }
+      group.set(name, (group.get(name) ?? 0) | family);
+    };
+    if (answers.length === 0) add(NO_FAMILY, 0);
+    for (const answer of answers) add(textOf(answer), familyOf(answer.source) === 4 ? ONLY_4 : ONLY_6);
   }
   const isDenied = (fate: string): number => Number(/: denied$/m.test(fate.split("\n")[0] ?? ""));
   const sorted = [...members].sort(([a], [b]) => isDenied(b) - isDenied(a));
   return sorted.flatMap(([fate, group]) => {
     const names = [...group].map(
-      ([name, families]) =>
-        `    ${name}${families.size === 1 && families.has(4) ? " (IPv4)" : families.size === 1 && families.has(6) ? " (IPv6)" : ""}`,
+      ([name, families]) => `    ${name}${families === ONLY_4 ? " (IPv4)" : families === ONLY_6 ? " (IPv6)" : ""}`,
     );
     return [`${group.size} of ${pairs.length} pairs`, ...fate.split("\n").map((text) => `  ${text}`), ...names];
   });
+}
+
+/** Of the families of a pair that have a fate: a bit each. */
+const [ONLY_4, ONLY_6] = [1, 2];
+
+/** Many answers have one fate, and its list of traffic with it, by which it is known again. */
+function memoized<T>(make: (answer: Answer) => T): (answer: Answer) => T {
+  const known = new Map<Answer["traffic"], T>();
+  return (answer) => {
+    const found = known.get(answer.traffic) ?? make(answer);
+    known.set(answer.traffic, found);
+    return found;
+  };
 }
 
 /** The verdict on the traffic and the reasons, on three lines; one more for each end where something unknown may change it. */
@@ -107,6 +115,13 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
  * "allowed", "certain", "egress", "ingress"}]}]}`; an address that is not known is null. Warnings begin with what makes it uncertain.
  */
 export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport): string {
+  const fateOfAnswer = memoized(({ traffic, allowed: isAllowed, otherwise, egress, ingress }) => ({
+    traffic: formatTraffic(traffic),
+    allowed: isAllowed,
+    certain: otherwise === undefined && doubts.length === 0,
+    egress: { ...egress, text: describeVerdict(egress, cluster) },
+    ingress: { ...ingress, text: describeVerdict(ingress, cluster) },
+  }));
   const shown = pairs.map(({ source, destination, passage, answers }) => ({
     source: source.label,
     destination: destination.label,
@@ -114,11 +129,7 @@ export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport)
     answers: answers.map((answer) => ({
       source: isPlaceholder(answer.source) ? null : answer.source,
       destination: isPlaceholder(answer.destination) ? null : answer.destination,
-      traffic: formatTraffic(answer.traffic),
-      allowed: answer.allowed,
-      certain: answer.otherwise === undefined && doubts.length === 0,
-      egress: { ...answer.egress, text: describeVerdict(answer.egress, cluster) },
-      ingress: { ...answer.ingress, text: describeVerdict(answer.ingress, cluster) },
+      ...fateOfAnswer(answer),
     })),
   }));
   return `${JSON.stringify({ allowed, certain: doubts.length === 0, warnings: [...doubts, ...notes], pairs: shown }, undefined, 2)}\n`;

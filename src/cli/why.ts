@@ -8,7 +8,8 @@ import { formatParseError, type ParseError, type Result } from "../lib/result.ts
 import { formatName } from "../model/key.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
-import { type Cluster, clusterOf } from "../semantics/cluster.ts";
+import type { Cluster } from "../semantics/cluster.ts";
+import { clusterOf } from "../semantics/read-cluster.ts";
 import { type Answer, describeVerdict, type Explain, explainer, type Party } from "../verify/explain.ts";
 import type { Traffic } from "../verify/traffic.ts";
 import { isPlaceholder, placeholders } from "../verify/unknowns.ts";

@@ -16,7 +16,7 @@ import type { CniRecord } from "../model/endpoint.ts";
 import type { Key } from "../model/key.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
-import { AddressError, isRefusal } from "./failures.ts";
+import { AddressError, isFailure } from "./failures.ts";
 import type { Attachment, Journal } from "./journal.ts";
 import type { Report } from "../lib/report.ts";
 import type { PodRequests } from "./pod-requests.ts";
@@ -100,7 +100,7 @@ export class Addresses {
     const missing: Family[] = [];
     for (const family of request.families) {
       const anyPool = (family === 4 ? ipv4Pools : ipv6Pools) === undefined;
-      const addr = anyPool ? reserve.take(family) : undefined;
+      const addr = anyPool ? reserve.take(family, handle) : undefined;
       if (addr === undefined) missing.push(family);
       else addresses.push(addr);
       if (anyPool && reserve.count(family) < reserve.size / 2) this.#endGathering();
@@ -121,7 +121,7 @@ export class Addresses {
       late = true;
       for (const addr of addresses) reserve.giveBack(addr);
       this.releaseHandle(request.containerId, handle);
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       throw new AddressError(
         `no IPv${missing.join(" and IPv")} address: the reserve of node ${this.#options.node} has none for this pod and the datastore gave none: ${error.message}`,
       );
@@ -144,7 +144,7 @@ export class Addresses {
     const { ipam, reserve } = this.#options;
     const names = family === 4 ? requests.ipv4Pools : requests.ipv6Pools;
     if (names === undefined) {
-      const addr = await reserve.takeFound(family);
+      const addr = await reserve.takeFound(family, handle);
       if (addr !== undefined) return { addr, assigned: false };
     }
     const pools = names === undefined ? {} : family === 4 ? { ipv4: names } : { ipv6: names };
@@ -195,7 +195,7 @@ export class Addresses {
     }
     this.#enqueue(containerId, "end the search for addresses", async () => {
       await work.catch((error: unknown) => {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
       });
     });
     throw new AddressError(`the datastore did not finish within ${ASSIGN_MS} ms`);
@@ -248,6 +248,8 @@ export class Addresses {
     const { record, handle } = attachment;
     this.#taking.delete(handle);
     this.#enqueue(record.containerId, "release addresses", async () => {
+      // A failed ADD and its DEL both ask, and runtimes ask again: what was done once is somebody else's by now.
+      if (this.#options.journal.get(record.containerId, record.podInterface)?.state !== "releasing") return;
       const own = this.#notInUse(attachment);
       for (const addr of own) this.#ending.add(addr);
       await this.#gathered();
@@ -365,7 +367,7 @@ export class Addresses {
         try {
           return await work();
         } catch (error) {
-          if (!isRefusal(error)) throw error;
+          if (!isFailure(error)) throw error;
           if (error.message !== told)
             this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           told = error.message;

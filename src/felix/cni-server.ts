@@ -31,7 +31,7 @@ import { type AddRequests, podOf } from "./add-requests.ts";
 import type { Addresses, Taken } from "./addresses.ts";
 import { CniRefusal } from "./cni-refusal.ts";
 import { resultOf } from "./cni-result.ts";
-import { isRefusal } from "./failures.ts";
+import { isFailure } from "./failures.ts";
 import { type Attachment, isWired, type Journal } from "./journal.ts";
 import { networkOf, readValidAttachments } from "./network-config.ts";
 import type { Report } from "../lib/report.ts";
@@ -101,7 +101,7 @@ export class CniServer {
       return { ok: true, result: await this.#run(request) };
     } catch (error) {
       if (error instanceof CniRefusal) return { ok: false, error: error.answer };
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       return {
         ok: false,
         error: {
@@ -158,7 +158,7 @@ export class CniServer {
     try {
       await this.#options.journal.probe();
     } catch (error) {
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       throw new CniRefusal(
         CNI_NOT_AVAILABLE,
         "calico node cannot record pods: new pods would be refused",
@@ -371,7 +371,7 @@ export class CniServer {
       try {
         await step();
       } catch (error) {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
         report("cannot undo a failed ADD: DEL will", {
           container: attachment.record.containerId,
           error: error.message,
@@ -416,7 +416,7 @@ export class CniServer {
           if (attachment?.state === "attached") await this.#takeDown(attachment);
         });
       } catch (error) {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
         failures.push(`container ${containerId}: ${error.message}`);
       }
     }

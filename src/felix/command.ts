@@ -9,7 +9,7 @@ import { SocketError } from "../host/sockets.ts";
 import { EXIT_FAILED, EXIT_USAGE, newProgram, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
-import { isRefusal } from "./failures.ts";
+import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
 import type { Report } from "../lib/report.ts";
@@ -66,7 +66,7 @@ export async function runNodeCommand(
       "600",
     );
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
-  const isExpected = (error: unknown): boolean => isRefusal(error) || error instanceof SocketError;
+  const isExpected = (error: unknown): boolean => isFailure(error) || error instanceof SocketError;
   let looked: number | undefined;
   let isLook = false;
   const code = await runProgram(

@@ -1,4 +1,4 @@
-/** failures: what the outside world may refuse, as against mistakes of this program, which nobody catches. */
+/** failures: errors of the outside world, as against mistakes of this program, which nobody catches. */
 import { StoreError } from "../datastore/store.ts";
 import { FileError } from "../host/files.ts";
 import { IpamError } from "../ipam/errors.ts";
@@ -10,7 +10,7 @@ export class AddressError extends Error {
 }
 
 /** True when trying again later, or telling the caller, is the right answer. */
-export function isRefusal(error: unknown): error is Error {
+export function isFailure(error: unknown): error is Error {
   return (
     error instanceof StoreError ||
     error instanceof IpamError ||

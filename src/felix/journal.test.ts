@@ -104,3 +104,22 @@ test("what an interrupted write left is removed; a file of others is reported an
   expect(reports).toEqual([["journal file is not a CNI attachment: ignored", { path: `${directory}/other.json` }]]);
   expect(readdirSync(directory)).toEqual(["other.json"]);
 });
+
+test("an address of two attachments is held by the one that is attached, whichever was written first", async () => {
+  const [addr = unwrap(parseAddr("10.0.0.1"))] = ATTACHMENT.record.addresses;
+  const next: Attachment = {
+    ...ATTACHMENT,
+    record: { ...ATTACHMENT.record, containerId: "c2" },
+    handle: "net.c2",
+  };
+  for (const [going, staying] of [
+    [ATTACHMENT, next],
+    [next, ATTACHMENT],
+  ] as const) {
+    const journal = await open();
+    for (const each of [ATTACHMENT, next]) await journal.put(each);
+    await journal.release(going);
+    expect(journal.holders()).toEqual(new Map([[addr, staying.handle]]));
+    await journal.remove(going);
+  }
+});

@@ -70,9 +70,14 @@ export class Journal {
     return [...this.#attachments.values()];
   }
 
-  /** Every address that an attachment holds. */
-  addresses(): ReadonlySet<Addr> {
-    return new Set(this.all().flatMap((attachment) => attachment.record.addresses));
+  /** Every address that an attachment holds, with its handle: one that is being released may have lost its own to another. */
+  holders(): ReadonlyMap<Addr, string> {
+    const all = this.all();
+    return new Map(
+      (["releasing", "attached"] as const)
+        .flatMap((state) => all.filter((attachment) => attachment.state === state))
+        .flatMap(({ record, handle }) => record.addresses.map((addr) => [addr, handle] as const)),
+    );
   }
 
   /** Records a new attachment. Rejects with FileError when the disk does not take it; then nothing is recorded. */

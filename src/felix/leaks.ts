@@ -14,7 +14,7 @@ import { endpointOfPod } from "../model/convert/pod.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Addresses } from "./addresses.ts";
-import { isRefusal } from "./failures.ts";
+import { isFailure } from "./failures.ts";
 import type { Report } from "../lib/report.ts";
 
 export interface LeakCollectorOptions {
@@ -65,7 +65,7 @@ export class LeakCollector {
       try {
         await this.look();
       } catch (error) {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
         report("cannot look for addresses that nobody uses: will retry", { error: error.message });
       }
       await clock.sleep(LOOK_INTERVAL_MS, signal);

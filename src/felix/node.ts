@@ -25,7 +25,7 @@ import { BirdConfigurator } from "./bird.ts";
 import { serveBirdFront } from "./bird-front.ts";
 import { CniServer } from "./cni-server.ts";
 import { FaultReporter } from "./events.ts";
-import { isRefusal } from "./failures.ts";
+import { isFailure } from "./failures.ts";
 import { poolsWithoutFamily } from "./families.ts";
 import { serveHealth } from "./health.ts";
 import { isWired, Journal } from "./journal.ts";
@@ -100,7 +100,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   // While the watch is lost, the datastore is asked.
   const knownBlocks: KnownBlocks = () => (pipeline.status === "in-sync" ? levels.blocks() : undefined);
   const ipam = new Ipam({ store, node, clock, random, knownBlocks, report });
-  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.addresses(), levels });
+  const reserve = new AddressReserve({ ipam, node, clock, inUse: journal.holders(), levels });
   const addresses = new Addresses({
     node,
     store,
@@ -126,7 +126,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const tolerate =
     (message: string) =>
     (error: unknown): void => {
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       report(message, { error: error.message });
     };
   // Pools or labels changed: addresses whose pool serves this node no more go back. Before in-sync the first filling does it.
@@ -238,7 +238,7 @@ async function keepReserve(reserve: AddressReserve, { host, report }: NodeOption
       await reserve.tidy();
       retry.succeeded();
     } catch (error) {
-      if (!isRefusal(error)) throw error;
+      if (!isFailure(error)) throw error;
       if (retry.failed(error.message))
         report("cannot put the addresses of this node in order: will retry", { error: error.message });
     }

@@ -102,7 +102,7 @@ test("words of others, a cluster's identity and datastoreReady: false stay", asy
   expect((await store.get(CLUSTER_INFORMATION))?.spec).toEqual({ datastoreReady: false });
 });
 
-test("goes on after refusals and lost races", async () => {
+test("goes on after failures and lost races", async () => {
   const store = new MemoryStore();
   const answers = ["unavailable", "forbidden", undefined, "conflict"] as const;
   let asked = 0;

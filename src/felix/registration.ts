@@ -21,7 +21,7 @@ import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/convert/node.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
-import { isRefusal } from "./failures.ts";
+import { isFailure } from "./failures.ts";
 import type { Report } from "../lib/report.ts";
 
 /** An address of one of the node's interfaces. */
@@ -86,7 +86,7 @@ export class Registration {
       try {
         return await work();
       } catch (error) {
-        if (!isRefusal(error)) throw error;
+        if (!isFailure(error)) throw error;
         const line = `cannot ${what}: will retry: ${error.message}`;
         if (line !== this.#reported && !(error instanceof StoreError && error.reason === "conflict"))
           report(`cannot ${what}: will retry`, { error: error.message });

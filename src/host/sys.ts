@@ -27,6 +27,4 @@ export interface Sys {
   setNamespace(fd: number, type: number): number;
   /** ioctl(2) with the structure's bytes, read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
-  /** poll(2) for readability; number of ready descriptors (0: time-out), or -errno. `timeoutMs` -1 waits indefinitely. */
-  poll(fds: readonly number[], timeoutMs: number): number;
 }

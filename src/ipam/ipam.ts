@@ -8,16 +8,8 @@
 import type { Store } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
-import { fail, type Result } from "../lib/result.ts";
-import {
-  IPAM_CONFIGURATION,
-  type IpamSettings,
-  ipamSettingsOf,
-  reservedRangesOf,
-} from "../model/kinds/ipam-settings.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
 import { formerReserveHandle, handleOf, ownerOf, reserveHandle, reserveNode } from "../model/kinds/reserved.ts";
-import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains, prefixCovers, prefixOf } from "../net/prefix.ts";
 import { Assignment } from "./assignment.ts";
@@ -29,16 +21,9 @@ import { IpamError } from "./errors.ts";
 import { blocksOf, Handles } from "./handles.ts";
 import type { KnownBlocks } from "./known-blocks.ts";
 import { type Move, type Moved, Moves, type Replacement } from "./moves.ts";
-import {
-  choosePools,
-  type PoolList,
-  readPools,
-  requestedPools,
-  selectsNode,
-  serves,
-  servesAllNamespaces,
-} from "./pools.ts";
+import { choosePools, requestedPools, selectsNode, serves, servesAllNamespaces } from "./pools.ts";
 import { Retrier } from "./retry.ts";
+import { type PoolView, ViewReader } from "./view.ts";
 
 export interface IpamOptions {
   readonly store: Store;
@@ -49,15 +34,6 @@ export interface IpamOptions {
   readonly knownBlocks?: KnownBlocks;
   /** Called for pools and blocks that are ignored because they are malformed, once each. */
   readonly report: Report;
-}
-
-/** What an assignment depends on: the pools and the labels of this node, by which they select it; the settings; the reserved ranges. */
-export interface PoolView {
-  readonly pools: PoolList;
-  readonly labels: Readonly<Record<string, string>>;
-  /** Or their error: then nothing new is assigned. */
-  readonly settings: Result<IpamSettings, string>;
-  readonly reserved: readonly Prefix[];
 }
 
 export interface AssignRequest {
@@ -94,7 +70,7 @@ export class Ipam {
   readonly #handles: Handles;
   readonly #writer: BlockWriter;
   readonly #moves: Moves;
-  readonly #reported = new Set<string>();
+  readonly #view: ViewReader;
   /** Blocks of this node that became empty. */
   readonly #emptied = new Set<Prefix>();
   /** Releases of unknown outcome: the address and the releasing handle, to the sequence number of the allocation that was meant. */
@@ -105,7 +81,9 @@ export class Ipam {
     this.#options = options;
     this.#knownBlocks = options.knownBlocks ?? (() => undefined);
     const retrier = new Retrier(options.clock, options.random);
-    this.#claims = new Claims(options.store, options.clock, (message, fields) => this.#reportOnce(message, fields));
+    const report = once(options.report);
+    this.#view = new ViewReader(options.store, options.node, report);
+    this.#claims = new Claims(options.store, options.clock, report);
     this.#handles = new Handles(options.store, retrier, options.node, this.#knownBlocks);
     this.#writer = new BlockWriter(options.store, retrier, this.#claims, this.#handles);
     const find = (addresses: readonly Addr[], handles: readonly string[]): Promise<readonly Prefix[]> =>
@@ -235,14 +213,8 @@ export class Ipam {
   }
 
   /** Reads the view, for several calls that belong together. */
-  async readView(): Promise<PoolView> {
-    const [pools, labels, settings, reserved] = await Promise.all([
-      this.#pools(),
-      this.#nodeLabels(),
-      this.#settings(),
-      this.#reserved(),
-    ]);
-    return { pools, labels, settings, reserved };
+  readView(): Promise<PoolView> {
+    return this.#view.read();
   }
 
   /** Converts addresses that an earlier release recorded for the node's reserve to the present form, and removes their handle. */
@@ -384,40 +356,15 @@ export class Ipam {
     const all = await this.#writer.prefixes();
     return all.filter((prefix) => addresses.some((addr) => prefixContains(prefix, addr)));
   }
+}
 
-  async #pools(): Promise<PoolList> {
-    const pools = await readPools(this.#options.store);
-    for (const [pool, error] of pools.invalid)
-      this.#reportOnce("a pool gives no addresses because it is invalid", { pool, error });
-    return pools;
-  }
-
-  async #settings(): Promise<Result<IpamSettings, string>> {
-    const settings = ipamSettingsOf(await this.#options.store.get(IPAM_CONFIGURATION));
-    return settings.ok ? settings : fail(`IPAMConfiguration "default" is invalid: ${formatFieldError(settings.error)}`);
-  }
-
-  async #reserved(): Promise<readonly Prefix[]> {
-    return (await this.#options.store.list("IPReservation")).items.flatMap((reservation) => {
-      const { ranges, errors } = reservedRangesOf(reservation);
-      for (const error of errors)
-        this.#reportOnce("an entry of an IPReservation has no effect because it is invalid", {
-          reservation: reservation.metadata.name,
-          error: formatFieldError(error),
-        });
-      return ranges;
-    });
-  }
-
-  async #nodeLabels(): Promise<Readonly<Record<string, string>>> {
-    const node = await this.#options.store.get({ kind: "Node", namespace: undefined, name: this.node });
-    return node?.metadata.labels ?? {};
-  }
-
-  #reportOnce(message: string, fields: Readonly<Record<string, unknown>>): void {
+/** Reports the same only once. */
+function once(report: Report): Report {
+  const reported = new Set<string>();
+  return (message, fields) => {
     const text = JSON.stringify([message, fields]);
-    if (this.#reported.has(text)) return;
-    this.#reported.add(text);
-    this.#options.report(message, fields);
-  }
+    if (reported.has(text)) return;
+    reported.add(text);
+    report(message, fields);
+  };
 }

@@ -14,7 +14,12 @@ async function dual(): Promise<Bench> {
 }
 
 function open(bench: Bench, inUse: readonly Addr[] = []): AddressReserve {
-  return new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse });
+  return new AddressReserve({
+    ipam: bench.ipam("n1"),
+    node: "n1",
+    clock: bench.clock,
+    inUse: new Map(inUse.map((addr) => [addr, "pod"] as const)),
+  });
 }
 
 async function held(bench: Bench): Promise<Addr[]> {
@@ -32,10 +37,10 @@ async function rereads(bench: Bench, reserve: AddressReserve): Promise<void> {
 test("keeps eight of each family, recorded before they are offered; take is synchronous", async () => {
   const bench = await dual();
   const reserve = open(bench);
-  expect(reserve.take(4)).toBeUndefined();
+  expect(reserve.take(4, "pod")).toBeUndefined();
   await reserve.refill();
   expect([reserve.count(4), reserve.count(6)]).toEqual([8, 8]);
-  const taken = [reserve.take(4), reserve.take(6), reserve.take(4)];
+  const taken = [reserve.take(4, "pod"), reserve.take(6, "pod"), reserve.take(4, "pod")];
   expect(new Set(taken).size).toBe(3);
   for (const addr of taken) expect(await held(bench)).toContain(addr as Addr);
   await reserve.refill();
@@ -47,12 +52,12 @@ test("a restart offers what the handle holds, but not what pods use", async () =
   const bench = await dual();
   const before = open(bench);
   await before.refill();
-  const used = [before.take(4), before.take(6)] as Addr[];
+  const used = [before.take(4, "pod"), before.take(6, "pod")] as Addr[];
   const after = open(bench, used);
   await after.refill();
   const offered = [
-    ...Array.from({ length: 9 }, () => after.take(4)),
-    ...Array.from({ length: 9 }, () => after.take(6)),
+    ...Array.from({ length: 9 }, () => after.take(4, "pod")),
+    ...Array.from({ length: 9 }, () => after.take(6, "pod")),
   ].filter((addr) => addr !== undefined);
   expect(offered.length).toBe(16);
   expect(offered.filter((addr) => used.includes(addr))).toEqual([]);
@@ -61,9 +66,9 @@ test("a restart offers what the handle holds, but not what pods use", async () =
 test("a recovery does not offer a taken address, before or after its move, until it was freed and assigned again", async () => {
   const bench = await dual();
   const ipam = bench.ipam("n1");
-  const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: [], size: 15 });
+  const reserve = new AddressReserve({ ipam, node: "n1", clock: bench.clock, inUse: new Map(), size: 15 });
   await reserve.refill();
-  const addr = reserve.take(6) as Addr;
+  const addr = reserve.take(6, "pod") as Addr;
   await rereads(bench, reserve);
   expect(reserve.count(6)).toBe(14);
   await ipam.moveHandles(reserve.handle, [{ addr, to: "pod", attributes: {} }]);
@@ -71,7 +76,7 @@ test("a recovery does not offer a taken address, before or after its move, until
   expect(reserve.count(6)).toBe(14);
   await ipam.releaseAddresses([addr], ["pod", reserve.handle]);
   await reserve.refill();
-  expect(Array.from({ length: 15 }, () => reserve.take(6))).toContain(addr);
+  expect(Array.from({ length: 15 }, () => reserve.take(6, "pod"))).toContain(addr);
 });
 
 test("recording owners replaces what they took, in one batch; releasing frees it, recorded or not", async () => {
@@ -80,7 +85,7 @@ test("recording owners replaces what they took, in one batch; releasing frees it
   await reserve.refill();
   const owner = (handle: string) => ({
     handle,
-    addresses: [reserve.take(4), reserve.take(6)] as Addr[],
+    addresses: [reserve.take(4, handle), reserve.take(6, handle)] as Addr[],
     attributes: { pod: handle },
   });
   let requests = 0;
@@ -114,7 +119,7 @@ test("an address of a third holder fails only the owner that wants it", async ()
   const { ipv4 } = await bench.ipam("n1").assign({ ipv4: 1, ipv6: 0, handle: "third", attributes: {} });
   const records = [
     reserve.record({ handle: "bad", addresses: ipv4, attributes: {} }),
-    reserve.record({ handle: "good", addresses: [reserve.take(6) as Addr], attributes: {} }),
+    reserve.record({ handle: "good", addresses: [reserve.take(6, "pod") as Addr], attributes: {} }),
   ];
   expect(
     (await Promise.allSettled(records)).map((result) =>
@@ -128,10 +133,16 @@ test("an address that a pod had before a crash, and the reserve has taken since,
   await bench.pool("v4", { cidr: "10.0.0.0/30", blockSize: 30 });
   await bench.pool("v6", { cidr: "fd00::/126", blockSize: 126 });
   await bench.node("n1");
-  const before = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: [], size: 4 });
+  const before = new AddressReserve({
+    ipam: bench.ipam("n1"),
+    node: "n1",
+    clock: bench.clock,
+    inUse: new Map(),
+    size: 4,
+  });
   const pod = {
     handle: "pod",
-    addresses: [await before.takeFound(4), await before.takeFound(6)] as Addr[],
+    addresses: [await before.takeFound(4, "pod"), await before.takeFound(6, "pod")] as Addr[],
     attributes: {},
   };
   await before.record(pod);
@@ -141,7 +152,7 @@ test("an address that a pod had before a crash, and the reserve has taken since,
     ipam: bench.ipam("n1"),
     node: "n1",
     clock: bench.clock,
-    inUse: pod.addresses,
+    inUse: new Map(pod.addresses.map((addr) => [addr, pod.handle] as const)),
     size: 4,
   });
   await after.refill();
@@ -150,11 +161,26 @@ test("an address that a pod had before a crash, and the reserve has taken since,
   expect([after.count(4), after.count(6)]).toEqual([3, 3]);
 });
 
+test("an address is not freed by a second release after another pod took it", async () => {
+  const bench = new Bench();
+  await bench.pool("v4", { cidr: "10.0.0.7/32", blockSize: 32 });
+  await bench.node("n1");
+  const reserve = open(bench);
+  const first = { handle: "first", addresses: [(await reserve.takeFound(4, "first")) as Addr] };
+  await reserve.release(first);
+  const second = await reserve.takeFound(4, "second");
+  expect([second]).toEqual(first.addresses);
+  await reserve.release(first);
+  expect(await held(bench)).toEqual(first.addresses);
+  await reserve.release({ ...first, handle: "second" });
+  expect(await held(bench)).toEqual([]);
+});
+
 test("a block of a deleted pool is released after its last pod, not together with it", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
-  const pod = { handle: "pod", addresses: [reserve.take(4), reserve.take(6)] as Addr[], attributes: {} };
+  const pod = { handle: "pod", addresses: [reserve.take(4, "pod"), reserve.take(6, "pod")] as Addr[], attributes: {} };
   await reserve.record(pod);
   await bench.ipam("n1").releaseByHandle("seed");
   await bench.pool("next", { cidr: "10.9.0.0/24", blockSize: 28 });
@@ -202,7 +228,9 @@ test("hundreds of concurrent pods leave nothing behind", async () => {
   const pods = await Promise.all(
     Array.from({ length: 600 }, async (_, i) => ({
       handle: `pod-${i}`,
-      addresses: [await reserve.takeFound(4), await reserve.takeFound(6)].filter((addr) => addr !== undefined),
+      addresses: [await reserve.takeFound(4, "pod"), await reserve.takeFound(6, "pod")].filter(
+        (addr) => addr !== undefined,
+      ),
       attributes: {},
     })),
   );
@@ -245,21 +273,24 @@ test("an address is fetched for every waiting pod, of the family that has some",
   await bench.pool("v6", { cidr: "fd00::/128", blockSize: 128 });
   await bench.node("n1");
   const reserve = open(bench);
-  const fetched = await Promise.all([4, 6, 4, 6, 4].map((family) => reserve.takeFound(family as 4 | 6)));
+  const fetched = await Promise.all([4, 6, 4, 6, 4].map((family) => reserve.takeFound(family as 4 | 6, "pod")));
   expect(fetched.map((addr) => addr?.includes(":"))).toEqual([false, true, false, undefined, false]);
   expect(new Set(fetched.slice(0, 3)).size).toBe(3);
   expect([reserve.count(4), reserve.count(6)]).toEqual([8, 0]);
-  expect([await reserve.takeFound(6), (await reserve.takeFound(4))?.startsWith("10.0.0.")]).toEqual([undefined, true]);
+  expect([await reserve.takeFound(6, "pod"), (await reserve.takeFound(4, "pod"))?.startsWith("10.0.0.")]).toEqual([
+    undefined,
+    true,
+  ]);
 });
 
 test("a returned address is offered again", async () => {
   const bench = await dual();
   const reserve = open(bench);
   await reserve.refill();
-  const all = Array.from({ length: 8 }, () => reserve.take(4) as Addr);
+  const all = Array.from({ length: 8 }, () => reserve.take(4, "pod") as Addr);
   reserve.giveBack(all[3] as Addr);
-  expect(reserve.take(4)).toBe(all[3] as Addr);
-  expect(reserve.take(4)).toBeUndefined();
+  expect(reserve.take(4, "pod")).toBe(all[3] as Addr);
+  expect(reserve.take(4, "pod")).toBeUndefined();
 });
 
 test("after a refill with a lost answer, no address is lost or offered twice", async () => {
@@ -272,8 +303,8 @@ test("after a refill with a lost answer, no address is lost or offered twice", a
   bench.store.setFault(undefined);
   await reserve.refill();
   const offered = [
-    ...Array.from({ length: 9 }, () => reserve.take(4)),
-    ...Array.from({ length: 9 }, () => reserve.take(6)),
+    ...Array.from({ length: 9 }, () => reserve.take(4, "pod")),
+    ...Array.from({ length: 9 }, () => reserve.take(6, "pod")),
   ].filter((addr) => addr !== undefined);
   expect(new Set(offered).size).toBe(16);
   expect(await held(bench)).toEqual(offered.sort());
@@ -287,11 +318,11 @@ test("no block is claimed for the reserve alone", async () => {
   await reserve.refill();
   // No block is claimed for the reserve alone, neither at first nor when one is exactly full.
   expect(await bench.affinities()).toEqual([]);
-  const addresses = [await reserve.takeFound(4), reserve.take(4)] as Addr[];
+  const addresses = [await reserve.takeFound(4, "pod"), reserve.take(4, "pod")] as Addr[];
   await reserve.record({ handle: "pods", addresses, attributes: {} });
   await reserve.refill();
   expect([(await bench.affinities()).length, reserve.count(4), reserve.isLow]).toEqual([1, 0, false]);
-  await reserve.takeFound(4);
+  await reserve.takeFound(4, "pod");
   expect([(await bench.affinities()).length, reserve.count(4)]).toEqual([2, 1]);
 });
 
@@ -311,7 +342,7 @@ test("no pool, or none left: an error, and recovery later", async () => {
   const reserve = open(bench);
   await expect(reserve.refill()).rejects.toThrow('no valid, enabled IPPool selects node "n1"');
   await bench.pool("v6", { cidr: "fd00::/127", blockSize: 127 });
-  expect([await reserve.takeFound(6), reserve.take(6)].sort()).toEqual(["fd00::", "fd00::1"] as Addr[]);
+  expect([await reserve.takeFound(6, "pod"), reserve.take(6, "pod")].sort()).toEqual(["fd00::", "fd00::1"] as Addr[]);
   await reserve.refill();
-  expect(await reserve.takeFound(6)).toBeUndefined();
+  expect(await reserve.takeFound(6, "pod")).toBeUndefined();
 });

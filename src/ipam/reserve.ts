@@ -15,7 +15,6 @@ import type { Clock } from "../host/clock.ts";
 import { StoreError } from "../datastore/store.ts";
 import { Batch } from "../lib/batch.ts";
 import { equal } from "../lib/equal.ts";
-import { Retry } from "../lib/retry.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { type Prefix, prefixContains } from "../net/prefix.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
@@ -23,15 +22,18 @@ import type { Kind } from "../model/kind.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
 import { reserveHandle } from "../model/kinds/reserved.ts";
 import { IpamError } from "./errors.ts";
-import type { Ipam, PoolView } from "./ipam.ts";
+import type { Ipam } from "./ipam.ts";
 import type { PoolLevels } from "./levels.ts";
+import { Recovery } from "./recovery.ts";
+import { Stock } from "./stock.ts";
+import type { PoolView } from "./view.ts";
 
 export interface AddressReserveOptions {
   readonly ipam: Ipam;
   readonly node: string;
   readonly clock: Clock;
-  /** Addresses that pods of this node use according to the journal; the reserve does not offer them. */
-  readonly inUse: Iterable<Addr>;
+  /** Addresses that pods of this node use according to the journal, with their handles; the reserve does not offer them. */
+  readonly inUse: ReadonlyMap<Addr, string>;
   /** Addresses to keep in each family; default 8. */
   readonly size?: number;
   /** How full the pools are; without it they count as empty. */
@@ -48,7 +50,7 @@ export interface Owner {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** What a container had: everything its handle holds, and those of the addresses that are still recorded for the reserve. */
+/** What a container had: everything its handle holds, and those of the addresses that it took and that are still recorded for the reserve. */
 export interface Released {
   readonly handle: string;
   readonly addresses: readonly Addr[];
@@ -59,7 +61,6 @@ const PODS_AT_ONCE = 50;
 /** How long a pod waits for addresses in the reserves of other nodes, and how often it checks when the watch brings no change. */
 const WAIT_MS = 5_000;
 const CHECK_MS = 500;
-const RETRY = { baseMs: 100, maxMs: 5_000 } as const;
 
 export class AddressReserve {
   /** The handle under which reserved addresses are recorded. */
@@ -69,16 +70,11 @@ export class AddressReserve {
   readonly #clock: Clock;
   /** Addresses to keep of each family. */
   readonly size: number;
-  #free: Addr[] = [];
-  /** Taken, and possibly still recorded for the reserve's handle. */
-  readonly #out: Set<Addr>;
+  readonly #stock: Stock;
   /** The family of each pod that is waiting for an address. */
   readonly #waiting: Family[] = [];
-  /** Whether the blocks may record more for the handle than is known here. */
-  #stale = true;
-  /** The error of the last recovery, if it failed. */
-  #outage: StoreError | undefined;
-  readonly #retry: Retry;
+  /** Runs work that changes what the handle holds. */
+  readonly #recovery: Recovery;
   /** The pools that served this node at the last refill. */
   #pools: readonly PoolRow[] = [];
   /** Ranges from which nothing is taken, as of the last refill. */
@@ -103,9 +99,9 @@ export class AddressReserve {
     this.#ipam = options.ipam;
     this.#node = options.node;
     this.#clock = options.clock;
-    this.#retry = new Retry(RETRY, options.clock);
+    this.#recovery = new Recovery(options.clock, () => this.#recover());
     this.size = options.size ?? 8;
-    this.#out = new Set(options.inUse);
+    this.#stock = new Stock(options.inUse);
     const schedule = (work: () => Promise<void>): void => void this.#serially(work);
     const isShared = (error: unknown): boolean => error instanceof StoreError && error.reason === "unavailable";
     this.#records = new Batch({ schedule, isShared, most: PODS_AT_ONCE, work: (owners) => this.#record(owners) });
@@ -113,23 +109,20 @@ export class AddressReserve {
     this.#refills = new Batch({ schedule, isShared: () => true, work: () => this.#refill() });
   }
 
-  /** Takes an address of the family for a pod; undefined when there is none. */
-  take(family: Family): Addr | undefined {
-    const at = this.#free.findIndex((addr) => familyOf(addr) === family);
-    const [addr] = at < 0 ? [] : this.#free.splice(at, 1);
-    if (addr !== undefined) this.#out.add(addr);
-    return addr;
+  /** Takes an address of the family for the handle of a pod; undefined when there is none. */
+  take(family: Family, handle: string): Addr | undefined {
+    return this.#stock.take(family, handle);
   }
 
   /**
    * As `take`, after a refill that fetches one address for each waiting pod; repeated for some seconds while reserves of other nodes hold the
    * missing addresses. Rejects when the datastore does not answer.
    */
-  async takeFound(family: Family): Promise<Addr | undefined> {
+  async takeFound(family: Family, handle: string): Promise<Addr | undefined> {
     const untilMs = this.#clock.monotonicMs() + WAIT_MS;
     for (;;) {
       const changed = this.#changed.promise;
-      const addr = await this.#findOne(family);
+      const addr = await this.#findOne(family, handle);
       const others = this.#pools.some((pool) => pool.family === family && this.#levels?.othersHold(pool) === true);
       if (addr !== undefined || !others || this.#clock.monotonicMs() >= untilMs) return addr;
       const timer = new AbortController();
@@ -138,7 +131,7 @@ export class AddressReserve {
     }
   }
 
-  async #findOne(family: Family): Promise<Addr | undefined> {
+  async #findOne(family: Family, handle: string): Promise<Addr | undefined> {
     this.#waiting.push(family);
     try {
       await this.refill();
@@ -148,17 +141,17 @@ export class AddressReserve {
     } finally {
       this.#waiting.splice(this.#waiting.indexOf(family), 1);
     }
-    return this.take(family);
+    return this.take(family, handle);
   }
 
   /** Returns an address that was taken but not used, before `record` was called for it. */
   giveBack(addr: Addr): void {
-    if (this.#out.delete(addr)) this.#free.push(addr);
+    this.#stock.giveBack(addr);
   }
 
   /** Number of available addresses. */
   count(family: Family): number {
-    return this.#free.filter((addr) => familyOf(addr) === family).length;
+    return this.#stock.free.filter((addr) => familyOf(addr) === family).length;
   }
 
   /** Whether a refill is due: a family is below its size, and the node's blocks may have more. */
@@ -192,7 +185,7 @@ export class AddressReserve {
     if (this.#surplus().length === 0) return;
     await this.#serially(async () => {
       this.#due = true;
-      await this.#changing(() => this.#drop(this.#surplus()));
+      await this.#recovery.run(() => this.#drop(this.#surplus()));
       this.#due = false;
     });
   }
@@ -226,36 +219,7 @@ export class AddressReserve {
   async #recover(): Promise<void> {
     if (!this.#migrated) await this.#ipam.migrateReserve();
     this.#migrated = true;
-    const held = new Set(await this.#ipam.addressesOf(this.handle));
-    this.#free = this.#free.filter((addr) => held.has(addr));
-    for (const addr of this.#out) if (!held.has(addr)) this.#out.delete(addr);
-    for (const addr of held) if (!this.#out.has(addr) && !this.#free.includes(addr)) this.#free.push(addr);
-    this.#stale = false;
-  }
-
-  /** Runs work that changes what the handle holds; if it fails, the blocks are read before the next. */
-  async #changing<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#stale) await this.#recoverWithBackoff();
-    this.#stale = true;
-    const result = await work();
-    this.#stale = false;
-    return result;
-  }
-
-  /** Each caller retries separately: with this backoff all of them together make no more requests than one would. */
-  async #recoverWithBackoff(): Promise<void> {
-    if (this.#outage !== undefined && !this.#retry.isDue) throw this.#outage;
-    try {
-      await this.#recover();
-      this.#outage = undefined;
-      this.#retry.succeeded();
-    } catch (error) {
-      if (error instanceof StoreError) {
-        this.#outage = error;
-        this.#retry.failed(error.message);
-      }
-      throw error;
-    }
+    this.#stock.recover(await this.#ipam.addressesOf(this.handle));
   }
 
   #missing(family: Family): number {
@@ -272,14 +236,14 @@ export class AddressReserve {
   }
 
   #countIn(pool: PoolRow): number {
-    return this.#free.filter((addr) => prefixContains(pool.prefix, addr)).length;
+    return this.#stock.freeIn(pool.prefix).length;
   }
 
   /** Available addresses beyond what the pools' levels allow, and those that alone keep a block from other nodes; waiting pods come first. */
   #surplus(): readonly Addr[] {
     const blocks = this.#levels?.blocksToEmpty() ?? [];
     return this.#pools.flatMap((pool) => {
-      const here = this.#free.filter((addr) => prefixContains(pool.prefix, addr));
+      const here = this.#stock.freeIn(pool.prefix);
       const most = this.#limit(pool) + this.#demand(pool.family);
       return here.filter(
         (addr, i) =>
@@ -290,9 +254,7 @@ export class AddressReserve {
 
   /** The block was deleted: its addresses may soon be another owner's. */
   #dropBlock(prefix: Prefix): void {
-    const before = this.#free.length;
-    this.#free = this.#free.filter((addr) => !prefixContains(prefix, addr));
-    if (this.#free.length < before) this.#stale = true;
+    if (this.#stock.forget(this.#stock.freeIn(prefix)) > 0) this.#recovery.distrust();
   }
 
   /** Number of pods waiting for an address of the family. */
@@ -304,7 +266,7 @@ export class AddressReserve {
     const moves = owners.flatMap(({ addresses, handle, attributes }) =>
       addresses.map((addr) => ({ addr, to: handle, attributes })),
     );
-    const { replaced, refused } = await this.#changing(() => {
+    const { replaced, refused } = await this.#recovery.run(() => {
       const most = new Map(FAMILIES.map((family) => [family, this.#missing(family)] as const));
       // Where the level allows less than that, the refill decides.
       const pools = this.#pools.filter((pool) => this.#missingOf(pool) === this.#missing(pool.family));
@@ -315,17 +277,17 @@ export class AddressReserve {
         attributes: { node: this.#node },
       });
     });
-    for (const { addr } of moves) this.#out.delete(addr);
-    this.#gain(replaced);
+    this.#stock.recorded(moves.map(({ addr }) => addr));
+    this.#stock.gain(replaced);
     const [refusal] = refused.values();
     if (refusal !== undefined) throw refusal;
   }
 
   async #release(released: readonly Released[]): Promise<void> {
-    await this.#changing(async () => {
-      const out = released.flatMap(({ addresses }) => addresses.filter((addr) => this.#out.has(addr)));
+    await this.#recovery.run(async () => {
+      const out = released.flatMap(({ handle, addresses }) => this.#stock.takenBy(handle, addresses));
       if (out.length > 0) await this.#ipam.releaseAddresses(out, [this.handle]);
-      for (const addr of out) this.#out.delete(addr);
+      this.#stock.recorded(out);
       await this.#ipam.releaseByHandle(...released.map(({ handle }) => handle));
       this.#exhausted.clear();
     });
@@ -333,7 +295,7 @@ export class AddressReserve {
 
   async #refill(): Promise<void> {
     this.#due = true;
-    const failures = await this.#changing(() => this.#refillFamilies());
+    const failures = await this.#recovery.run(() => this.#refillFamilies());
     this.#due = false;
     const [failure] = failures;
     if (failure !== undefined) throw failure;
@@ -391,23 +353,18 @@ export class AddressReserve {
       handle: this.handle,
       attributes: { node: this.#node },
       partial: true,
-      ...(pools.length === 0 ? {} : { usedBlocks: [...this.#out, ...(this.#demand(family) > 0 ? this.#free : [])] }),
+      ...(pools.length === 0
+        ? {}
+        : { usedBlocks: [...this.#stock.taken, ...(this.#demand(family) > 0 ? this.#stock.free : [])] }),
       pools: family === 4 ? { ipv4: pools } : { ipv6: pools },
       view,
     });
-    this.#gain([...ipv4, ...ipv6]);
-  }
-
-  #gain(addresses: readonly Addr[]): void {
-    for (const addr of addresses) {
-      this.#out.delete(addr);
-      this.#free.push(addr);
-    }
+    this.#stock.gain([...ipv4, ...ipv6]);
   }
 
   /** Addresses whose pool no longer serves this node, and those in reserved ranges. */
   #unusable({ reserved }: PoolView): readonly Addr[] {
-    return this.#free.filter(
+    return this.#stock.free.filter(
       (addr) =>
         !this.#pools.some((pool) => prefixContains(pool.prefix, addr)) ||
         reserved.some((range) => prefixContains(range, addr)),
@@ -417,7 +374,7 @@ export class AddressReserve {
   /** Removes addresses from the reserve first, so that no pod gets them, and then frees them. */
   async #drop(addresses: readonly Addr[]): Promise<void> {
     if (addresses.length === 0) return;
-    this.#free = this.#free.filter((addr) => !addresses.includes(addr));
+    this.#stock.forget(addresses);
     await this.#ipam.releaseAddresses(addresses, [this.handle]);
   }
 }

@@ -184,7 +184,12 @@ test("a reserve of an earlier release is migrated: its form changes, its handle 
   const used = [ipv4[0], ipv6[0]] as Addr[];
   for (let deaths = 0; ; deaths++) {
     // Whichever request the process dies at, the next process continues.
-    const reserve = new AddressReserve({ ipam: bench.ipam("n1"), node: "n1", clock: bench.clock, inUse: used });
+    const reserve = new AddressReserve({
+      ipam: bench.ipam("n1"),
+      node: "n1",
+      clock: bench.clock,
+      inUse: new Map(used.map((addr) => [addr, "pod"] as const)),
+    });
     let asked = 0;
     bench.store.setFault(({ phase }) => (phase === "request" && asked++ >= deaths ? "unavailable" : undefined));
     const done = await reserve.refill().then(

@@ -20,7 +20,7 @@ class Daemon {
   readonly #seen = new Map<string, Update>();
   readonly #reduce: ReturnType<typeof rowsFor>;
 
-  constructor(bench: Bench, node: string, inUse: Iterable<Addr> = []) {
+  constructor(bench: Bench, node: string, inUse: ReadonlyMap<Addr, string> = new Map()) {
     this.#bench = bench;
     this.#reduce = rowsFor(node);
     this.reserve = new AddressReserve({
@@ -62,7 +62,7 @@ async function settle(...daemons: readonly Daemon[]): Promise<void> {
 }
 
 async function pod(daemon: Daemon, family: Family, handle: string, node: string): Promise<Addr | undefined> {
-  const addr = await daemon.reserve.takeFound(family);
+  const addr = await daemon.reserve.takeFound(family, handle);
   if (addr !== undefined) await daemon.reserve.record({ handle, addresses: [addr], attributes: { node } });
   if (daemon.reserve.isLow) await daemon.reserve.refill();
   return addr;
@@ -118,7 +118,7 @@ test.each([
     await two.look();
   }
   expect(used).not.toContain(undefined);
-  const waiting = two.reserve.takeFound(family);
+  const waiting = two.reserve.takeFound(family, "pod");
   await bench.clock.advance(1_000);
   await settle(one, two);
   expect(await bench.clock.until(waiting)).toBeDefined();
@@ -168,7 +168,7 @@ test("addresses of a deleted block are not offered any more", async () => {
   const [name] = await bench.names("IPAMBlock");
   await bench.store.delete({ kind: "IPAMBlock", namespace: undefined, name: name ?? "" });
   await one.look();
-  expect(one.reserve.take(4)).toBeUndefined();
+  expect(one.reserve.take(4, "pod")).toBeUndefined();
 });
 
 test("reserved ranges count as unusable, and the reserve releases them", async () => {
@@ -227,18 +227,22 @@ test.each([1, 2, 3, 4, 5, 6])(
           new Daemon(
             bench,
             node,
-            [...pods.values()].filter((each) => each.node === node).flatMap(({ addresses }) => addresses),
+            new Map(
+              [...pods]
+                .filter(([, each]) => each.node === node)
+                .flatMap(([handle, { addresses }]) => addresses.map((addr) => [addr, handle] as const)),
+            ),
           ),
         );
         restarts++;
       } else if (act < 0.35) await daemon.look().catch(() => undefined);
       else if (act < 0.7) {
         const family: Family = dice() < 0.5 ? 4 : 6;
-        const addr =
-          daemon.reserve.take(family) ??
-          (await bench.clock.until(daemon.reserve.takeFound(family).catch(() => undefined)));
-        if (addr === undefined) continue;
         const handle = `pod-${i}`;
+        const addr =
+          daemon.reserve.take(family, handle) ??
+          (await bench.clock.until(daemon.reserve.takeFound(family, handle).catch(() => undefined)));
+        if (addr === undefined) continue;
         if (running.has(addr)) throw new Error(`${addr} is given to ${handle} while ${running.get(addr)} has it`);
         running.set(addr, handle);
         started++;

@@ -7,6 +7,7 @@ import { IPAM_CONFIGURATION, type IPAMConfigurationSpec } from "../model/kinds/i
 import { handleOf } from "../model/kinds/reserved.ts";
 import { type Addr, addrFromInteger, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixRange } from "../net/prefix.ts";
+import { IpamError } from "./errors.ts";
 import { Ipam } from "./ipam.ts";
 import type { KnownBlocks } from "./known-blocks.ts";
 
@@ -107,4 +108,24 @@ export class Bench {
 
 export function only(addresses: readonly Addr[], family: 4 | 6): Addr[] {
   return addresses.filter((addr) => familyOf(addr) === family);
+}
+
+/** Two nodes, and a pool of each family. */
+export async function dual(): Promise<Bench> {
+  const bench = new Bench();
+  await bench.pool("v4", { cidr: "10.0.0.0/16" });
+  await bench.pool("v6", { cidr: "fd00:1::/48" });
+  await bench.node("n1", { zone: "a" });
+  await bench.node("n2", { zone: "b" });
+  return bench;
+}
+
+/** Why the operation is refused. */
+export async function reasonOf(operation: Promise<unknown>): Promise<string> {
+  const error = await operation.then(
+    () => undefined,
+    (caught: unknown) => caught,
+  );
+  if (!(error instanceof IpamError)) throw error ?? new Error("it succeeded");
+  return `${error.reason}: ${error.message}`;
 }

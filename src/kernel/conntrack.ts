@@ -16,16 +16,16 @@ import { NLA_F_NESTED, NLM_F_ACK } from "./netlink/writer.ts";
 import { readSysctl } from "./sysctl.ts";
 
 const SUBSYSTEM = 1;
-const GET = (SUBSYSTEM << 8) | 1;
-const DELETE = (SUBSYSTEM << 8) | 2;
+export const CONNTRACK_GET = (SUBSYSTEM << 8) | 1;
+export const CONNTRACK_DELETE = (SUBSYSTEM << 8) | 2;
 /** Of struct nfgenmsg. */
 const NFGENMSG = 4;
 
-const CTA_TUPLE_ORIG = 1;
-const CTA_TUPLE_REPLY = 2;
-const CTA_ID = 12;
+export const CTA_TUPLE_ORIG = 1;
+export const CTA_TUPLE_REPLY = 2;
+export const CTA_ID = 12;
 const CTA_ZONE = 18;
-const CTA_TUPLE_IP = 1;
+export const CTA_TUPLE_IP = 1;
 
 interface Entry {
   readonly family: number;
@@ -53,7 +53,7 @@ export function deleteFlows(sys: Sys, addrs: readonly Addr[]): number {
     const entries = socket.dump(
       "list connections of",
       name,
-      GET,
+      CONNTRACK_GET,
       (w) => void w.header(NFGENMSG),
       (message) => decode(message, wanted),
     );
@@ -100,7 +100,7 @@ function deleteEntries(socket: NetlinkSocket, name: string, entries: readonly En
   for (let i = 0; i < entries.length; i += BATCH) {
     socket.begin();
     for (const entry of entries.slice(i, i + BATCH)) {
-      socket.message(DELETE, NLM_F_ACK);
+      socket.message(CONNTRACK_DELETE, NLM_F_ACK);
       socket.writer.putU8(socket.writer.header(NFGENMSG), entry.family);
       socket.writer.bytesOf(CTA_TUPLE_ORIG | NLA_F_NESTED, entry.tuple);
       if (entry.zone !== undefined) socket.writer.bytesOf(CTA_ZONE, entry.zone);

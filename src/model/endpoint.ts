@@ -1,5 +1,6 @@
-/** Endpoint: one pod as policy sees it: labels, addresses and named ports, whatever the API calls them. */
+/** Endpoint: a pod, host endpoint or network set as policy sees it: labels, addresses and named ports, whatever the API calls them. */
 import type { Addr } from "../net/addr.ts";
+import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
 import type { Key } from "./key.ts";
 
@@ -25,6 +26,22 @@ export interface EndpointRow {
   /** The source of `addresses`. An annotated address counts only if a block records it for this endpoint. */
   readonly addressesFrom: "status" | "annotation";
   readonly ports: readonly NamedPort[];
+  /** Of a network set; absent otherwise. */
+  readonly nets?: readonly Prefix[];
+  /** Of a host endpoint; absent otherwise. */
+  readonly host?: HostInterface;
+  /** What of a network set or host endpoint cannot be read, and has no effect; absent otherwise. */
+  readonly problem?: string;
+}
+
+/** What a host endpoint protects. */
+export interface HostInterface {
+  /** Of the HostEndpoint. */
+  readonly name: string;
+  /** An interface, `*` for all that have no endpoint of their own; undefined: the one with an expected address. */
+  readonly interface: string | undefined;
+  /** Names of profiles, in order. */
+  readonly profiles: readonly string[];
 }
 
 /** How a local pod is wired: written by CNI ADD, journalled on disk, removed by DEL. */

@@ -6,6 +6,7 @@
 import type { Family } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
+import type { ServiceName } from "./service-name.ts";
 import type { Key } from "./key.ts";
 import type { Selector } from "./selector/selector.ts";
 
@@ -41,7 +42,8 @@ export interface RuleModel {
   readonly protocol?: Protocol | undefined;
   readonly notProtocol?: Protocol | undefined;
   readonly icmp?: IcmpModel | undefined;
-  readonly notIcmp?: IcmpModel | undefined;
+  /** The packet is of none of these. */
+  readonly notIcmp?: readonly IcmpModel[] | undefined;
   readonly source: Entity;
   readonly destination: Entity;
 }
@@ -65,10 +67,12 @@ export interface Entity {
   readonly notPorts?: readonly PortModel[] | undefined;
 }
 
-/** The addresses of the endpoints that the selector selects, and those in the nets: a union. */
+/** The addresses of what the selector selects, those in the nets, and those of the endpoints of the Service: a union. */
 export interface AddressesModel {
   readonly selector?: Selector | undefined;
   readonly nets?: readonly Prefix[] | undefined;
+  /** `NAMESPACE/NAME`. */
+  readonly service?: ServiceName | undefined;
 }
 
 export type PortModel =
@@ -77,4 +81,6 @@ export type PortModel =
   /** Inclusive. */
   | { readonly type: "range"; readonly protocol: Protocol; readonly from: number; readonly to: number }
   /** A named port of the endpoints that `holders` selects; each endpoint has its own number for the name. */
-  | { readonly type: "named"; readonly protocol: Protocol; readonly name: string; readonly holders: Selector };
+  | { readonly type: "named"; readonly protocol: Protocol; readonly name: string; readonly holders: Selector }
+  /** A port of an endpoint of the Service, at its address. */
+  | { readonly type: "service"; readonly protocol: Protocol; readonly service: ServiceName };

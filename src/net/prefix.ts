@@ -24,6 +24,13 @@ export function parsePrefix(text: string): Result<Prefix, ParseError> {
   return ok(prefixOf(addr.value, Number(lengthText)));
 }
 
+/** Reads CIDR text, or a bare address, which is the range of that one address. */
+export function parseNet(text: string): Result<Prefix, ParseError> {
+  if (text.includes("/")) return parsePrefix(text);
+  const addr = parseAddr(text);
+  return addr.ok ? ok(prefixOfAddr(addr.value)) : fail({ what: "prefix", found: text, wanted: addr.error.wanted });
+}
+
 /** The prefix of that length around the address. */
 export function prefixOf(addr: Addr, length: number): Prefix {
   const family = familyOf(addr);

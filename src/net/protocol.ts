@@ -9,6 +9,7 @@ export const TCP = 6 as Protocol;
 export const UDP = 17 as Protocol;
 export const ICMPV6 = 58 as Protocol;
 export const SCTP = 132 as Protocol;
+export const UDPLITE = 136 as Protocol;
 
 const NAMES: ReadonlyMap<string, Protocol> = new Map([
   ["TCP", TCP],
@@ -16,20 +17,21 @@ const NAMES: ReadonlyMap<string, Protocol> = new Map([
   ["SCTP", SCTP],
   ["ICMP", ICMP],
   ["ICMPv6", ICMPV6],
+  ["UDPLite", UDPLITE],
 ]);
 
-/** The number of a name exactly as the API spells it (`TCP`, `UDP`, `SCTP`, `ICMP`, `ICMPv6`), or undefined. */
+/** The number of a name exactly as the API spells it (`TCP`, `UDP`, `SCTP`, `ICMP`, `ICMPv6`, `UDPLite`), or undefined. */
 export function protocolByName(name: string): Protocol | undefined {
   return NAMES.get(name);
+}
+
+/** The protocol that a valid rule names, by name or by number. */
+export function parseProtocol(written: number | string): Protocol {
+  return protocolByName(String(written)) ?? (Number(written) as Protocol);
 }
 
 /** `tcp` for 6, the bare number for one without a name. */
 export function formatProtocol(protocol: Protocol): string {
   for (const [name, number] of NAMES) if (number === protocol) return name.toLowerCase();
   return String(protocol);
-}
-
-/** Whether packets of the protocol begin with source and destination ports. */
-export function hasPorts(protocol: Protocol): boolean {
-  return protocol === TCP || protocol === UDP || protocol === SCTP;
 }

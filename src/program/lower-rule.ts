@@ -16,6 +16,7 @@ import type {
 } from "../model/policy.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Selector } from "../model/selector/selector.ts";
+import type { ServiceName } from "../model/service-name.ts";
 import { sha256 } from "../lib/sha256.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
@@ -25,6 +26,8 @@ import type { Atom, Clause, Policy, PolicyId, Rule, SetId, Side } from "./policy
 export type SetDefinition =
   | { readonly type: "address"; readonly selector: Selector }
   | { readonly type: "address-port"; readonly selector: Selector; readonly protocol: Protocol; readonly port: string }
+  /** The endpoints of a Service: their addresses, or with `ports` their addresses, protocols and ports. */
+  | { readonly type: "service"; readonly service: ServiceName; readonly ports: boolean }
   /** Sorted as text, without duplicates. */
   | { readonly type: "nets"; readonly nets: readonly Prefix[] };
 
@@ -62,7 +65,7 @@ export function lowerPolicy(model: PolicyModel): LoweredPolicy {
 
 /** Cheap comparisons first, look-ups in the middle, negations last. */
 function lowerMatch(rule: RuleModel, define: Define): Clause[] {
-  const { ipVersion, protocol, notProtocol, icmp, notIcmp, source, destination } = rule;
+  const { ipVersion, protocol, notProtocol, icmp, notIcmp = [], source, destination } = rule;
   return [
     ...(ipVersion === undefined ? [] : [any({ on: "ip-version", is: ipVersion })]),
     ...(protocol === undefined ? [] : [any({ on: "protocol", is: protocol })]),
@@ -70,7 +73,7 @@ function lowerMatch(rule: RuleModel, define: Define): Clause[] {
     ...lowerEntity(source, "source", define),
     ...lowerEntity(destination, "destination", define),
     ...(notProtocol === undefined ? [] : [none({ on: "protocol", is: notProtocol })]),
-    ...(notIcmp === undefined ? [] : [none(lowerIcmp(notIcmp))]),
+    ...(notIcmp.length === 0 ? [] : [none(...notIcmp.map(lowerIcmp))]),
     ...lowerExclusions(source, "source", define),
     ...lowerExclusions(destination, "destination", define),
   ];
@@ -103,10 +106,11 @@ function lowerExclusions(entity: Entity, side: Side, define: Define): Clause[] {
   return clauses;
 }
 
-function lowerAddresses({ selector, nets = [] }: AddressesModel, side: Side, define: Define): Atom[] {
+function lowerAddresses({ selector, nets = [], service }: AddressesModel, side: Side, define: Define): Atom[] {
   const atoms: Atom[] = [];
   if (selector !== undefined) atoms.push({ on: "set", side, set: define({ type: "address", selector }) });
   if (nets.length > 0) atoms.push({ on: "set", side, set: define({ type: "nets", nets: [...new Set(nets)].sort() }) });
+  if (service !== undefined) atoms.push({ on: "set", side, set: define({ type: "service", service, ports: false }) });
   return atoms;
 }
 
@@ -121,16 +125,25 @@ function lowerPort(port: PortModel, side: Side, define: Define): Atom {
       const set = define({ type: "address-port", selector: port.holders, protocol, port: port.name });
       return { on: "named-port", side, protocol, set };
     }
+    case "service":
+      return {
+        on: "named-port",
+        side,
+        protocol,
+        set: define({ type: "service", service: port.service, ports: true }),
+      };
   }
 }
 
-/** `s-`, `n-` or `r-` and 128 bits of the SHA-256 of the canonical definition: two selectors that share a set cannot be crafted. */
+/** `s-`, `n-`, `v-` or `r-` and 128 bits of the SHA-256 of the canonical definition: two selectors that share a set cannot be crafted. */
 function setIdOf(definition: SetDefinition): SetId {
   switch (definition.type) {
     case "address":
       return `s-${digest(formatSelector(definition.selector))}` as SetId;
     case "address-port":
       return `n-${digest(`${definition.protocol} ${definition.port} ${formatSelector(definition.selector)}`)}` as SetId;
+    case "service":
+      return `v-${digest(`${definition.ports ? "ports" : "addresses"} ${definition.service}`)}` as SetId;
     case "nets":
       return `r-${digest(definition.nets.join(" "))}` as SetId;
   }

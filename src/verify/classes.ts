@@ -1,41 +1,88 @@
 /**
- * Classes: addresses that no policy of a cluster can distinguish: those of pods with the same namespace, labels, ports and node, which are in
- * the same blocks and belong to the same nodes. Two such addresses have the same verdicts as source or destination.
+ * Classes: addresses that no policy of a cluster can distinguish: those of pods with the same namespace and ports, and the same values of the
+ * labels that policies ask for, which are in the same blocks and behind the same Services. Two such addresses have the same verdicts as source or destination, but for what
+ * follows from nodes (POL-10), which is no part of the class.
  */
+import type { LabelSelector } from "kubernetes-types/meta/v1";
 import { type Addr, familyOf } from "../net/addr.ts";
 import { parsePrefix, prefixContains } from "../net/prefix.ts";
-import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
+import { type CalicoSelector, type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
 import { isPlaceholder } from "./unknowns.ts";
 
-/** The class of an address of the pod or, with undefined, of no pod. */
-export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => string;
+/** The number of the class of an address of the pod or, with undefined, of no pod. */
+export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => number;
 
 export function classifier(cluster: Cluster): ClassOf {
   const prefixes = blocksOf(cluster)
     .map((text) => parsePrefix(text))
     .flatMap((prefix) => (prefix.ok ? [prefix.value] : []));
-  const classes = new Map<Addr, string>();
+  const labels = labelsAsked(cluster);
+  const numbers = new Map<string, number>();
+  const classes = new Map<Addr, number>();
   return (addr, pod) => {
     const known = classes.get(addr);
     if (known !== undefined) return known;
-    const blocks = prefixes.map((prefix) => (prefixContains(prefix, addr) ? "1" : "0")).join("");
-    const nodes = cluster.nodes.filter(({ addresses }) => addresses.includes(addr)).map(({ name }) => name);
-    const found = JSON.stringify([
+    const text = JSON.stringify([
       familyOf(addr),
       isPlaceholder(addr),
-      blocks,
-      nodes,
-      pod === undefined ? null : [pod.namespace, pod.node, pod.labels, pod.ports],
+      // Each Service and host endpoint with the address is a class of its own.
+      cluster.endpoints.flatMap(({ addresses }, i) => (addresses.includes(addr) ? [i] : [])),
+      cluster.hostEndpoints.flatMap(({ addresses }, i) => (addresses.includes(addr) ? [i] : [])),
+      prefixes.map((prefix) => (prefixContains(prefix, addr) ? "1" : "0")).join(""),
+      pod === undefined ? null : [pod.namespace, labels.map((label) => valueOf(pod, label)), pod.ports],
     ]);
+    const found = numbers.get(text) ?? numbers.size;
+    numbers.set(text, found);
     classes.set(addr, found);
     return found;
   };
 }
 
-/** Every block and exception that a policy names, once. */
+function valueOf({ labels }: ClusterPod, label: string): string | null {
+  return Object.hasOwn(labels, label) ? (labels[label] ?? null) : null;
+}
+
+/** Every block and exception that a policy names, and every net of a network set, once. */
 function blocksOf(cluster: Cluster): string[] {
   const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
   const peers = sides.flatMap(({ among = [], notAmong = [] }) => [...among.flat(), ...notAmong]);
-  const texts = peers.flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : []));
-  return [...new Set(texts)];
+  const texts = peers.flatMap((peer) => {
+    if ("net" in peer) return [peer.net];
+    return "ipBlock" in peer && peer.ipBlock ? [peer.ipBlock.cidr, ...(peer.ipBlock.except ?? [])] : [];
+  });
+  const sets = cluster.networkSets.flatMap(({ nets }) => nets);
+  return [...new Set([...texts, ...sets])];
+}
+
+/** The labels of a pod that some selector asks for, those of its namespace and service account among them; perhaps more. */
+function labelsAsked(cluster: Cluster): string[] {
+  const names = new Set<string>();
+  const ask = (selector: LabelSelector | undefined, prefix: string): void => {
+    for (const key of Object.keys(selector?.matchLabels ?? {})) names.add(prefix + key);
+    for (const { key } of selector?.matchExpressions ?? []) names.add(prefix + key);
+  };
+  const askText = (text: string | undefined, prefix: string): void => {
+    for (const word of text?.match(/[A-Za-z0-9_./-]+/g) ?? []) names.add(prefix + word);
+  };
+  const askAll = (selected: CalicoSelector): void => {
+    askText(selected.selector, "");
+    askText(selected.notSelector, "");
+    askText(selected.namespaceSelector, "pcns.");
+    askText(selected.serviceAccountSelector, "pcsa.");
+    names.add("projectcalico.org/serviceaccount");
+  };
+  // POL-19: the selector of one that is closed to all may be anything.
+  for (const { key, selector, state } of cluster.policies)
+    if (state === "closed-to-all") continue;
+    else if (key.kind === "KubernetesNetworkPolicy") ask(selector as LabelSelector, "");
+    else askAll(selector as CalicoSelector);
+  for (const { source, destination } of rulesOf(cluster))
+    for (const { among = [], notAmong = [] } of [source, destination])
+      for (const peer of [...among.flat(), ...notAmong]) {
+        if ("selected" in peer) askAll(peer.selected);
+        if ("net" in peer || "selected" in peer || "service" in peer) continue;
+        ask(peer.podSelector, "");
+        ask(peer.namespaceSelector, "pcns.");
+      }
+  return [...names];
 }

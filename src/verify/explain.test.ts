@@ -4,7 +4,7 @@ import type { Resource } from "../model/resource.ts";
 import { familyOf, parseAddr } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import { unwrap } from "../lib/result.ts";
-import { clusterOf } from "../semantics/cluster.ts";
+import { clusterOf } from "../semantics/read-cluster.ts";
 import { journey } from "../semantics/journey.ts";
 import { explainer, type Party } from "./explain.ts";
 
@@ -157,6 +157,28 @@ describe("a difference in a single respect is distinguished", () => {
     ).toEqual([true, false]);
   });
 
+  test.each([
+    ["of the pod", "two", { podSelector: { matchLabels: { app: "one" } } }],
+    [
+      "of the pod, by an expression",
+      "two",
+      { podSelector: { matchExpressions: [{ key: "app", operator: "In", values: ["one"] }] } },
+    ],
+    [
+      "of its namespace",
+      "far",
+      { podSelector: {}, namespaceSelector: { matchExpressions: [{ key: "team", operator: "DoesNotExist" }] } },
+    ],
+  ])("a label %s", (_, other, peer) => {
+    const explain = explainer(
+      clusterOf({ ...RESOURCES, networkPolicies: [policy("one", { podSelector: {}, ingress: [{ from: [peer] }] })] }),
+    );
+    const named = (name: string): Party => PARTIES.find(({ label }) => label === name) as Party;
+    const allowed = (source: string): boolean | undefined =>
+      explain({ source: named(source), destination: named("three"), traffic: undefined })[0]?.allowed;
+    expect([allowed("one"), allowed(other)]).toEqual([true, false]);
+  });
+
   test("a block", () => {
     const spec = { ingress: [{ from: [{ ipBlock: { cidr: "10.65.0.1/32" } }] }] };
     expect(
@@ -166,4 +188,28 @@ describe("a difference in a single respect is distinguished", () => {
       ]),
     ).toEqual([true, false]);
   });
+});
+
+test("pods that differ in labels for which nobody asks, and in their nodes, are evaluated once", () => {
+  const twins = ["a", "b"].map((only, index) => pod(only, { app: "two", both: "", only }, 20 + index));
+  const cluster = clusterOf({
+    ...RESOURCES,
+    pods: [
+      ...RESOURCES.pods,
+      ...twins.map((each) => ({ ...each, spec: { ...each.spec, containers: [{ name: "c" }] } })),
+    ],
+  });
+  const explainTwins = explainer(cluster);
+  const answersTo = (name: string) => {
+    const { key, addresses } = cluster.pods.find((each) => each.key.name === name) ?? { key: undefined, addresses: [] };
+    return explainTwins({
+      source: PARTIES[0] as Party,
+      destination: { label: name, pod: key, addresses },
+      traffic: undefined,
+    });
+  };
+  const [first, second] = [answersTo("a"), answersTo("b")];
+  expect(first.length).toBeGreaterThan(2);
+  // The very same lists, not equal ones.
+  expect(second.map(({ traffic }) => traffic).every((traffic, i) => traffic === first[i]?.traffic)).toBe(true);
 });

@@ -57,34 +57,60 @@ export function explainer(cluster: Cluster, unknownNamespaces: readonly string[]
   const { least, most } = readingsOf(cluster, unknownNamespaces);
   const partOf = indexed(least);
   const partOfMost = most === least ? undefined : indexed(most);
-  const classOf = classifier(cluster);
-  const known = new Map<string, readonly Fate[]>();
+  const keyOf = keyOfPair(cluster, classifier(cluster));
+  const known = new Map<string, Map<string, readonly Fate[]>>();
   return ({ source, destination, traffic }) => {
     const ends = { source: source.pod, destination: destination.pod };
+    const ofTraffic = entryOf(known, textOf(traffic), () => new Map<string, readonly Fate[]>());
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
-      const part = partOf(from, to, ends);
-      const compute = (): readonly Fate[] =>
-        fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
-      const key = keyOfPair(part, from, to, ends, classOf);
-      const text = key === undefined ? "" : `${key} ${JSON.stringify(traffic)}`;
-      const fates = (key === undefined ? undefined : known.get(text)) ?? compute();
-      if (key !== undefined) known.set(text, fates);
+      const compute = (): readonly Fate[] => {
+        const part = partOf(from, to, ends);
+        return fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
+      };
+      const key = keyOf(from, to, ends);
+      const fates = key === undefined ? compute() : entryOf(ofTraffic, key, compute);
       return fates.map((fate) => ({ source: from, destination: to, ...fate }));
     });
   };
 }
 
+function entryOf<V>(map: Map<string, V>, key: string, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
+
+function textOf(traffic: Traffic | undefined): string {
+  if (traffic === undefined || traffic === "other") return traffic ?? "all";
+  return `${traffic.protocol} ${traffic.from}-${traffic.to}`;
+}
+
 /** Pairs with the same key have the same fates; undefined where an address is shared, or a pod speaks to itself. */
-function keyOfPair({ pods }: Cluster, from: Addr, to: Addr, ends: EndKeys, classOf: ClassOf): string | undefined {
-  const [sources, destinations] = [from, to].map((addr) => pods.filter(({ addresses }) => addresses.includes(addr)));
-  const [source, ...moreSources] = sources ?? [];
-  const [destination, ...moreDestinations] = destinations ?? [];
+function keyOfPair(
+  { pods, nodes }: Cluster,
+  classOf: ClassOf,
+): (from: Addr, to: Addr, ends: EndKeys) => string | undefined {
+  const byAddress = podsByAddress(pods);
+  const nodesAt = new Map<Addr, string[]>();
+  for (const { name, addresses } of nodes) for (const addr of addresses) append(nodesAt, addr, name);
   const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean =>
     end === undefined || (pod !== undefined && isSame(pod.key, end));
-  if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination))
-    return undefined;
-  if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
-  return `${classOf(from, source)} ${classOf(to, destination)}`;
+  return (from, to, ends) => {
+    const [source, ...moreSources] = byAddress.get(from) ?? [];
+    const [destination, ...moreDestinations] = byAddress.get(to) ?? [];
+    if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination))
+      return undefined;
+    if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
+    const key = `${classOf(from, source)} ${classOf(to, destination)}`;
+    const senders = nodesAt.get(from);
+    // POL-10: of what a node may have sent, it decides whether the node is, or may be, the receiver's own.
+    if (senders === undefined && (source !== undefined || !isPlaceholder(from))) return key;
+    const isOwn = destination !== undefined && senders?.includes(destination.node) === true;
+    const isOpen = source?.node === UNKNOWN_NODE || destination?.node === UNKNOWN_NODE;
+    return `${key} ${senders === undefined ? "host" : "node"} ${isOwn} ${isOpen}`;
+  };
 }
 
 function fatesOf(
@@ -140,13 +166,9 @@ interface EndKeys {
 
 /** The part of the cluster that can affect a packet: the pods at its two addresses, and the policies that select one of them. */
 function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
-  const byAddress = new Map<string, ClusterPod[]>();
-  const byName = new Map<string, ClusterPod>();
+  const byAddress = podsByAddress(cluster.pods);
+  const byName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
   const byNamespace = new Map<string | undefined, ClusterPolicy[]>();
-  for (const pod of cluster.pods) {
-    byName.set(formatName(pod.key), pod);
-    for (const addr of pod.addresses) append(byAddress, addr, pod);
-  }
   for (const policy of cluster.policies) append(byNamespace, policy.namespace, policy);
   /** POL-8: in order of evaluation. */
   const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
@@ -173,7 +195,15 @@ function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndK
 
 /** Whether the policy applies to the pod, in either direction: evaluates the definition in a cluster of these two. */
 function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): boolean {
-  const alone: Cluster = { pods: [pod], hostEndpoints: [], tiers, policies: [policy], nodes: [] };
+  const alone: Cluster = {
+    pods: [pod],
+    hostEndpoints: [],
+    networkSets: [],
+    endpoints: [],
+    tiers,
+    policies: [policy],
+    nodes: [],
+  };
   const [addr] = pod.addresses;
   invariant(addr !== undefined, "a pod of the cluster has an address");
   const packet = packetOf(addr, addr, "other");
@@ -185,6 +215,12 @@ function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): bo
 
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
+function podsByAddress(pods: readonly ClusterPod[]): ReadonlyMap<Addr, readonly ClusterPod[]> {
+  const found = new Map<Addr, ClusterPod[]>();
+  for (const pod of pods) for (const addr of pod.addresses) append(found, addr, pod);
+  return found;
+}
+
 function append<K, T>(map: Map<K, T[]>, key: K, value: T): void {
   const list = map.get(key);
   if (list === undefined) map.set(key, [value]);
@@ -192,7 +228,7 @@ function append<K, T>(map: Map<K, T[]>, key: K, value: T): void {
 }
 
 function isSame(a: Key, b: Key | undefined): boolean {
-  return b !== undefined && formatKey(a) === formatKey(b);
+  return a === b || (b !== undefined && formatKey(a) === formatKey(b));
 }
 
 function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readonly [Addr, Addr])[] {

@@ -1,7 +1,7 @@
 /** Traffic: protocols and destination ports, divided into classes within which no policy of a cluster can distinguish two packets. */
-import { type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
+import { type Cluster, type ClusterPod, rulesOf, type WrittenPort } from "../semantics/cluster.ts";
+import { portOf } from "../semantics/match.ts";
 import { formatProtocol, type Protocol, protocolByName, SCTP, TCP, UDP } from "../net/protocol.ts";
-import type { NetworkPolicyPort } from "kubernetes-types/networking/v1";
 
 /** Destination ports `from`..`to` of a protocol, or (`other`) everything that has no ports. */
 export type Traffic = { readonly protocol: Protocol; readonly from: number; readonly to: number } | "other";
@@ -16,17 +16,16 @@ export function allTraffic(cluster: Cluster, destinations: readonly ClusterPod[]
 function classesOf(protocol: Protocol, cluster: Cluster, destinations: readonly ClusterPod[]): Traffic[] {
   const starts = new Set([0]);
   const cut = (from: number, to: number): void => void starts.add(from).add(to + 1);
-  const isOfProtocol = (name: string | undefined): boolean => protocolByName(name ?? "TCP") === protocol;
-  for (const { port, endPort, protocol: name } of portEntries(cluster))
-    if (typeof port === "number" && isOfProtocol(name)) cut(port, endPort ?? port);
-  for (const pod of destinations)
-    for (const { containerPort, protocol: name } of pod.ports)
-      if (isOfProtocol(name)) cut(containerPort, containerPort);
+  for (const entry of portEntries(cluster)) {
+    const { protocols, port } = portOf(entry);
+    if (port !== undefined && "from" in port && protocols.includes(protocol)) cut(port.from, port.to);
+  }
+  for (const pod of destinations) for (const own of pod.ports) if (own.protocol === protocol) cut(own.port, own.port);
   const sorted = [...starts].filter((start) => start <= MAX_PORT).sort((a, b) => a - b);
   return sorted.map((from, i) => ({ protocol, from, to: (sorted[i + 1] ?? MAX_PORT + 1) - 1 }));
 }
 
-function portEntries(cluster: Cluster): NetworkPolicyPort[] {
+function portEntries(cluster: Cluster): WrittenPort[] {
   return rulesOf(cluster).flatMap(({ source, destination }) =>
     [source, destination].flatMap((side) => [...(side.ports ?? []), ...(side.notPorts ?? [])]),
   );

@@ -6,11 +6,11 @@
  * every case in between.
  */
 import type { LabelSelector } from "kubernetes-types/meta/v1";
-import type { IPBlock, NetworkPolicyPeer } from "kubernetes-types/networking/v1";
+import type { IPBlock } from "kubernetes-types/networking/v1";
 import { type Addr, addrFromBytes, type Family } from "../net/addr.ts";
 import { parsePrefix, prefixFamily, prefixLength } from "../net/prefix.ts";
 import { unwrap } from "../lib/result.ts";
-import type { Cluster, ClusterPolicy, WrittenRule, WrittenSide } from "../semantics/cluster.ts";
+import type { Cluster, ClusterPolicy, WrittenPeer, WrittenRule, WrittenSide } from "../semantics/cluster.ts";
 
 /** Ranges that no pod and no peer can have: "this network" (RFC 1122 §3.2.1.3) and the discard prefix (RFC 6666). */
 const PLACEHOLDERS: Readonly<Record<Family, string>> = { 4: "0.0.0.0/8", 6: "100::/64" };
@@ -66,11 +66,8 @@ function readPolicy(policy: ClusterPolicy, reading: keyof Readings, namespaces: 
 }
 
 /** The peer as the reading has it. A rule keeps its place, so that it can be named. */
-function readPeer(
-  peer: NetworkPolicyPeer,
-  reading: keyof Readings,
-  namespaces: readonly string[],
-): NetworkPolicyPeer[] {
+function readPeer(peer: WrittenPeer, reading: keyof Readings, namespaces: readonly string[]): WrittenPeer[] {
+  if ("net" in peer || "selected" in peer || "service" in peer) return [peer];
   if (peer.ipBlock) return readBlock(peer.ipBlock, reading).map((ipBlock) => ({ ipBlock }));
   const { namespaceSelector } = peer;
   if (!namespaceSelector || namespaces.length === 0 || !asksMoreThanName(namespaceSelector)) return [peer];

@@ -58,8 +58,8 @@ test.each(Object.entries(STORES))(
     expect(new Set(given.flat()).size).toBe(45);
     const [ipam] = ipams;
     if (ipam === undefined) throw new Error("no IPAM");
-    const reserve = new AddressReserve({ ipam, node: "n1", clock: dependencies.clock, inUse: [] });
-    const addr = (await reserve.takeFound(6)) as Addr;
+    const reserve = new AddressReserve({ ipam, node: "n1", clock: dependencies.clock, inUse: new Map() });
+    const addr = (await reserve.takeFound(6, "k8s-pod-network.n1-0")) as Addr;
     expect(given.flat()).not.toContain(addr);
     await reserve.record({ handle: "k8s-pod-network.n1-0", addresses: [addr], attributes: { node: "n1" } });
     for (const each of ipams)

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type BirdInput, renderBirdConfiguration } from "../../src/bird/configuration.ts";
-import { askBird, configureBird, readBirdProtocols, readBirdStatus } from "../../src/bird/control.ts";
+import { askBird, configureBird } from "../../src/bird/control.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openSockets } from "../../src/host/bun/sockets.ts";
 import type { Addr } from "../../src/net/addr.ts";
@@ -87,7 +87,24 @@ async function until(what: string, holds: () => boolean | Promise<boolean>, limi
 
 /** Whether BIRD has ended the recovery with which it starts. */
 async function recovered(at: Side): Promise<boolean> {
-  return !(await readBirdStatus(at.socket, doors)).lines.join().includes("Graceful restart");
+  const status = await askBird(at.socket, "show status", doors);
+  return !status.some(({ text }) => text.includes("Graceful restart"));
+}
+
+/** BGP sessions, by name: their state, when it began, and more. */
+async function sessionsOf(at: Side): Promise<ReadonlyMap<string, string>> {
+  const lines = await askBird(at.socket, "show protocols", doors);
+  return new Map(
+    lines.flatMap(({ text }) => {
+      const [, name, rest] = /^(\S+)\s+BGP\s+(.*)$/.exec(text) ?? [];
+      return name === undefined || rest === undefined ? [] : [[name, rest.trim()] as const];
+    }),
+  );
+}
+
+async function established(at: Side): Promise<number> {
+  const sessions = await sessionsOf(at).catch(() => new Map<string, string>());
+  return [...sessions.values()].filter((text) => text.endsWith(" Established")).length;
 }
 
 const has = (at: Side, wanted: readonly string[]) => (): boolean =>
@@ -138,18 +155,18 @@ afterAll(async () => {
 });
 
 test("sessions of both families are established and told by the control socket", async () => {
-  expect(await readBirdStatus(one.socket, doors)).toMatchObject({ routerId: "172.31.77.1" });
-  const sessions = (await readBirdProtocols(one.socket, doors)).filter(({ type }) => type === "BGP");
-  expect(sessions.map(({ name, info }) => `${name} ${info}`)).toEqual([
-    "Mesh_172_31_77_2 Established",
-    "Mesh_fd00_77__2 Established",
+  const status = await askBird(one.socket, "show status", doors);
+  expect(status.map(({ text }) => text)).toContain("Router ID is 172.31.77.1");
+  expect([[...(await sessionsOf(one)).keys()], await established(one)]).toEqual([
+    ["Mesh_172_31_77_2", "Mesh_fd00_77__2"],
+    2,
   ]);
 });
 
 test(
   "a reload announces and withdraws without touching the session; what is outside the pools or our own is refused",
   async () => {
-    const before = (await readBirdProtocols(two.socket, doors)).filter(({ type }) => type === "BGP");
+    const before = await sessionsOf(two);
     const reload = async (change: Partial<BirdInput>): Promise<void> => {
       writeFileSync(two.config, renderBirdConfiguration({ ...two.input, ...change }));
       await configureBird(two.socket, doors);
@@ -177,7 +194,7 @@ test(
     await reload({});
     // While n2 claimed n1's block it refused n1's route to it; now it asks for that again.
     await until("the old routes on both sides", () => has(one, FROM_2)() && has(two, FROM_1)());
-    expect((await readBirdProtocols(two.socket, doors)).filter(({ type }) => type === "BGP")).toEqual(before);
+    expect(await sessionsOf(two)).toEqual(before);
   },
   MINUTE,
 );
@@ -207,8 +224,7 @@ test(
       start(at);
       await until("sessions after the restart", async () => {
         watch();
-        const sessions = await readBirdProtocols(at.socket, doors).catch(() => []);
-        return sessions.filter(({ type, info }) => type === "BGP" && info.startsWith("Established")).length === 2;
+        return (await established(at)) === 2;
       });
       await until("the end of the recovery", async () => (watch(), recovered(at)));
       watch();
@@ -217,11 +233,6 @@ test(
   },
   2 * MINUTE,
 );
-
-async function sessionsOf(at: Side): Promise<number> {
-  const protocols = await readBirdProtocols(at.socket, doors).catch(() => []);
-  return protocols.filter(({ type, info }) => type === "BGP" && info.startsWith("Established")).length;
-}
 
 test(
   "BIRD killed again and again, each time when its sessions are back and its routes are not yet told: every route stays",
@@ -237,9 +248,9 @@ test(
       };
       for (let kills = 0; kills < 3; kills++) {
         await kill(at);
-        await until("the peer to miss it", async () => (watch(), (await sessionsOf(peer)) < 2));
+        await until("the peer to miss it", async () => (watch(), (await established(peer)) < 2));
         start(at);
-        await until("both sessions", async () => (watch(), (await sessionsOf(peer)) === 2));
+        await until("both sessions", async () => (watch(), (await established(peer)) === 2));
       }
       await until("the end of the recovery", async () => (watch(), recovered(at).catch(() => false)));
       expect(lost).toBe("");

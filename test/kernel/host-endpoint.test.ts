@@ -1,22 +1,19 @@
 /**
- * A host endpoint, made by hand, beside a real translation: policy before translation sees the port that was called, policy of what is
+ * A host endpoint beside a real translation: policy before translation sees the port that was called, policy of what is
  * forwarded the pod's; the host's own services are closed but for what a rule or a failsafe port opens. All three statements agree.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { programOf } from "../../src/calc/from-scratch.ts";
-import { stageOf } from "../../src/calc/order.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
-import { unwrap } from "../../src/lib/result.ts";
-import type { Key } from "../../src/model/key.ts";
-import type { PolicyModel, RuleModel } from "../../src/model/policy.ts";
-import { BUILT_IN_TIERS } from "../../src/model/tier.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
-import { parsePrefix, type Prefix } from "../../src/net/prefix.ts";
 import { TCP, UDP } from "../../src/net/protocol.ts";
+import type { GlobalNetworkPolicySpec } from "../../src/model/kinds/global-network-policy.ts";
+import type { Rule } from "../../src/model/kinds/rule.ts";
+import type { Resource } from "../../src/model/resource.ts";
 import { evaluatePacket } from "../../src/program/path-evaluate.ts";
-import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
+import type { EndpointId, Program } from "../../src/program/program.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
@@ -41,7 +38,7 @@ function net(pod: string, node: string, friend: string, stranger: string): Net {
   return { pod: pod as Addr, node: node as Addr, friend: friend as Addr, stranger: stranger as Addr };
 }
 
-const STRANGERS = ["198.51.100.64/26", "2001:db8:1::60/124"].map((text) => unwrap(parsePrefix(text)));
+const STRANGERS = ["198.51.100.64/26", "2001:db8:1::60/124"];
 
 const TRANSLATION = `
 table inet nodeport {
@@ -63,43 +60,37 @@ let world: Port;
 let program: Program;
 let mark = 0xca14_0000;
 
-function policy(
-  name: string,
-  hooks: PolicyModel["hooks"],
-  rules: Pick<PolicyModel, "ingress" | "egress">,
-): PolicyModel {
-  const key: Key = { kind: "KubernetesNetworkPolicy", namespace: undefined, name };
-  return { key, tier: "default", order: 1, selects: { op: "or", of: [] }, hooks, error: undefined, ...rules };
+function rule(action: Rule["action"], port: number, nets?: readonly string[]): Rule {
+  const source = nets === undefined ? {} : { source: { nets: [...nets] } };
+  return { action, protocol: "UDP", ...source, destination: { ports: [port] } };
 }
 
-function from(nets: readonly Prefix[], port: number, action: RuleModel["action"]): RuleModel {
-  const ports = [{ type: "range", protocol: UDP, from: port, to: port }] as const;
-  return { action, source: { in: [{ nets }] }, destination: { ports } };
+function policy(name: string, spec: GlobalNetworkPolicySpec): Resource<"GlobalNetworkPolicy"> {
+  const apiVersion = "projectcalico.org/v3";
+  return { apiVersion, kind: "GlobalNetworkPolicy", metadata: { name }, spec: { selector: "has(router)", ...spec } };
 }
 
-const POLICIES: readonly PolicyModel[] = [
-  policy("node-port", ["pre-dnat"], { ingress: [from(STRANGERS, NODE_PORT, "deny")], egress: undefined }),
-  policy("services", ["normal"], { ingress: [from(STRANGERS, 5353, "deny"), open(5353)], egress: [open(53)] }),
+const POLICIES = [
+  policy("node-port", {
+    order: 1,
+    preDNAT: true,
+    applyOnForward: true,
+    ingress: STRANGERS.map((net) => rule("Deny", NODE_PORT, [net])),
+  }),
+  policy("services", {
+    order: 2,
+    types: ["Ingress", "Egress"],
+    ingress: [...STRANGERS.map((net) => rule("Deny", 5353, [net])), rule("Allow", 5353)],
+    egress: [rule("Allow", 53)],
+  }),
 ];
 
-function open(port: number): RuleModel {
-  const ports = [{ type: "range", protocol: UDP, from: port, to: port }] as const;
-  return { action: "allow", source: {}, destination: { ports } };
-}
-
-function host(): Endpoint {
-  const stage = (hook: "pre-dnat" | "normal", direction: "ingress" | "egress") =>
-    stageOf(POLICIES, BUILT_IN_TIERS, { kind: "host", hook, direction });
-  return {
-    kind: "host",
-    source: { kind: "Node", namespace: undefined, name: "n1" },
-    addresses: FAMILIES.map((family) => NETS[family].node),
-    stages: {
-      "pre-dnat": { ingress: stage("pre-dnat", "ingress") },
-      normal: { ingress: stage("normal", "ingress"), egress: stage("normal", "egress") },
-    },
-  };
-}
+const HOST: Resource<"HostEndpoint"> = {
+  apiVersion: "projectcalico.org/v3",
+  kind: "HostEndpoint",
+  metadata: { name: "router", labels: { router: "yes" } },
+  spec: { node: "n1", interfaceName: WORLD, expectedIPs: FAMILIES.map((family) => NETS[family].node) },
+};
 
 beforeAll(() => {
   [node, ...others] = ["node", "pod", "world"].map(makeNamespace) as [Namespace, ...Namespace[]];
@@ -138,10 +129,13 @@ beforeAll(() => {
     networkPolicies: [],
     blocks: [],
   };
-  program = programOf(
-    { ...state, pods: [resource], records: [record] },
-    { models: POLICIES, tiers: BUILT_IN_TIERS, hosts: new Map([[WORLD, host()]]) },
-  );
+  program = programOf({
+    ...state,
+    pods: [resource],
+    records: [record],
+    globalPolicies: POLICIES,
+    hostEndpoints: [HOST],
+  });
   const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
   const { settings: _, ...tables } = program;
   driver.lower(program, { ...tables, members: new Map() });

@@ -4,9 +4,9 @@ import type { Key } from "../../src/model/key.ts";
 import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { parsePrefix, prefixContains } from "../../src/net/prefix.ts";
-import { hasPorts, ICMPV6, TCP, UDP } from "../../src/net/protocol.ts";
+import { ICMPV6, TCP, UDP } from "../../src/net/protocol.ts";
 import type { PathPacket } from "../../src/program/path-evaluate.ts";
-import { randomPackets, type RandomCluster } from "../property/clusters.ts";
+import { hasPorts, randomPackets, type RandomCluster } from "../property/clusters.ts";
 import type { Random } from "../property/random.ts";
 
 export type Kind =

@@ -5,7 +5,8 @@
  */
 import { addrBytes, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
-import { hasPorts, SCTP, TCP } from "../../src/net/protocol.ts";
+import { SCTP, TCP } from "../../src/net/protocol.ts";
+import { hasPorts } from "../property/clusters.ts";
 import { type Namespace, sys } from "./fixture.ts";
 
 const AF_PACKET = 17;

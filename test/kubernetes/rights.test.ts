@@ -198,6 +198,13 @@ const WATCHED = [
   "ipamconfigurations",
   "clusterinformations",
   "kubecontrollersconfigurations",
+  "tiers",
+  "globalnetworkpolicies",
+  "networksets",
+  "globalnetworksets",
+  "hostendpoints",
+  "felixconfigurations",
+  "endpointslices",
 ];
 
 describe("without a right", () => {

@@ -18,8 +18,9 @@ import {
 } from "../../src/net/addr.ts";
 import type { FlowPacket, Icmp } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
-import { hasPorts, ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
+import { NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import type { Container } from "kubernetes-types/core/v1";
@@ -71,6 +72,8 @@ export function randomCluster(seed: number): RandomCluster {
   const pods = [...settled, ...early, ...liars];
   const blocks = blocksOf(random, [...live, ...early]);
   return {
+    // Kubernetes' policies alone, and beside Calico's.
+    ...(seed % 2 === 0 ? NO_CALICO_OBJECTS : randomCalicoObjects(new Random(seed ^ 0xca11c0))),
     seed,
     pods,
     blocks,
@@ -313,6 +316,7 @@ export function randomPackets(cluster: RandomCluster, count: number, seed: numbe
       UDP,
       UDP,
       SCTP,
+      UDPLITE,
       familyOf(own) === 4 ? ICMP : ICMPV6,
       47 as Protocol,
     ]);
@@ -348,9 +352,10 @@ function edgesOf(cluster: RandomCluster): Edges {
   for (const node of cluster.nodes)
     for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
   const ports = new Set([1, 22, 53, 80, 81, 8080, 65535]);
-  walk(cluster.networkPolicies, (field, value) => {
+  const policies = [cluster.networkPolicies, cluster.calicoPolicies, cluster.globalPolicies];
+  walk([...policies, cluster.networkSets, cluster.globalNetworkSets], (field, value) => {
     if (typeof value === "string" && value.includes("/")) addBlockEdges(addresses, value);
-    if (typeof value === "number" && (field === "port" || field === "endPort"))
+    if (typeof value === "number" && ["port", "endPort", "ports", "notPorts"].includes(field))
       for (const port of [value - 1, value, value + 1]) if (port >= 1 && port <= 65535) ports.add(port);
   });
   for (const text of ["198.51.100.7", "2001:db8:1::7"]) addAddress(addresses, text);
@@ -382,4 +387,9 @@ function walk(value: unknown, visit: (field: string, value: unknown) => void, fi
   if (Array.isArray(value)) for (const item of value) walk(item, visit, field);
   else if (typeof value === "object" && value !== null)
     for (const [name, child] of Object.entries(value)) walk(child, visit, name);
+}
+
+/** Whether packets of the protocol begin with source and destination ports. */
+export function hasPorts(protocol: Protocol): boolean {
+  return protocol === TCP || protocol === UDP || protocol === SCTP || protocol === UDPLITE;
 }

@@ -24,6 +24,16 @@ import {
   randomCluster,
   recordOf,
 } from "./clusters.ts";
+import {
+  calicoPolicy,
+  DEVICES,
+  endpointSlice,
+  globalPolicy,
+  hostEndpoint,
+  hostPolicy,
+  networkSet,
+  tier,
+} from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
@@ -32,6 +42,7 @@ import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
 class World {
   readonly objects = new Map<KeyText, Update>();
   readonly records = new Map<string, CniRecord>();
+  readonly interfaces = new Map<string, readonly Addr[]>();
   /** Older words, which may come again. */
   readonly past: Update[] = [];
 
@@ -52,6 +63,14 @@ class World {
     this.records.delete(name);
   }
 
+  setInterface(random: Random, graph: Graph): void {
+    const name = random.pick(DEVICES);
+    const addresses = random.chance(25) ? undefined : random.subset(["192.0.2.1", "2001:db8::1", "192.0.2.9"], 50);
+    graph.setInterface(name, addresses as Addr[] | undefined);
+    if (addresses === undefined) this.interfaces.delete(name);
+    else this.interfaces.set(name, addresses as Addr[]);
+  }
+
   state(node: string): State {
     const state = {
       node,
@@ -63,6 +82,14 @@ class World {
       pools: [] as Resource<"IPPool">[],
       nodes: [] as Resource<"Node">[],
       records: [...this.records.values()],
+      calicoPolicies: [] as Resource<"NetworkPolicy">[],
+      globalPolicies: [] as Resource<"GlobalNetworkPolicy">[],
+      hostEndpoints: [] as Resource<"HostEndpoint">[],
+      interfaces: this.interfaces,
+      endpointSlices: [] as Resource<"EndpointSlice">[],
+      tiers: [] as Resource<"Tier">[],
+      networkSets: [] as Resource<"NetworkSet">[],
+      globalNetworkSets: [] as Resource<"GlobalNetworkSet">[],
     };
     for (const update of this.objects.values()) {
       if (update.kind === "Pod" && update.value) state.pods.push(update.value);
@@ -72,6 +99,13 @@ class World {
       if (update.kind === "IPAMBlock" && update.value) state.blocks.push(update.value);
       if (update.kind === "IPPool" && update.value) state.pools.push(update.value);
       if (update.kind === "Node" && update.value) state.nodes.push(update.value);
+      if (update.kind === "NetworkPolicy" && update.value) state.calicoPolicies.push(update.value);
+      if (update.kind === "GlobalNetworkPolicy" && update.value) state.globalPolicies.push(update.value);
+      if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
+      if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
+      if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
+      if (update.kind === "NetworkSet" && update.value) state.networkSets.push(update.value);
+      if (update.kind === "GlobalNetworkSet" && update.value) state.globalNetworkSets.push(update.value);
     }
     return state;
   }
@@ -200,11 +234,37 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
   return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed)];
 }
 
+function randomCalicoObject(random: Random): Update {
+  switch (random.below(8)) {
+    case 7:
+      return saidOf("HostEndpoint", hostEndpoint(random));
+    case 6:
+      return saidOf("GlobalNetworkPolicy", hostPolicy(random));
+    case 5:
+      return saidOf("EndpointSlice", endpointSlice(random, random.pick(["slice-0", "slice-1", "other"])));
+    case 0:
+      return saidOf("NetworkPolicy", calicoPolicy(random));
+    case 1:
+      return saidOf("GlobalNetworkPolicy", globalPolicy(random));
+    case 2:
+      return saidOf("Tier", tier(random, random.pick(["first", "same", "missing", "kube-admin"])));
+    case 3:
+      return saidOf("NetworkSet", networkSet(random, random.pick(NAMESPACES)));
+    default:
+      return saidOf("GlobalNetworkSet", networkSet(random, undefined));
+  }
+}
+
 function randomStep(random: Random, world: World, graph: Graph): void {
   const pods = [...world.objects.values()].flatMap((update) =>
     update.kind === "Pod" && update.value ? [update.value] : [],
   );
-  switch (random.below(11)) {
+  switch (random.below(14)) {
+    case 13:
+      return world.setInterface(random, graph);
+    case 12:
+    case 11:
+      return world.say(randomCalicoObject(random), graph);
     case 10:
       return world.say(randomBgpSource(random), graph);
     case 0:

@@ -25,6 +25,13 @@ export function saidOfCluster(cluster: RandomCluster): Update[] {
     ...cluster.namespaces.map((namespace) => saidOf("Namespace", namespace)),
     ...cluster.serviceAccounts.map((account) => saidOf("ServiceAccount", account)),
     ...cluster.networkPolicies.map((policy) => saidOf("KubernetesNetworkPolicy", policy)),
+    ...cluster.calicoPolicies.map((policy) => saidOf("NetworkPolicy", policy)),
+    ...cluster.globalPolicies.map((policy) => saidOf("GlobalNetworkPolicy", policy)),
+    ...cluster.endpointSlices.map((slice) => saidOf("EndpointSlice", slice)),
+    ...cluster.hostEndpoints.map((host) => saidOf("HostEndpoint", host)),
+    ...cluster.tiers.map((tier) => saidOf("Tier", tier)),
+    ...cluster.networkSets.map((set) => saidOf("NetworkSet", set)),
+    ...cluster.globalNetworkSets.map((set) => saidOf("GlobalNetworkSet", set)),
     ...cluster.blocks.map((block) => saidOf("IPAMBlock", block)),
     ...cluster.nodes.map((node) => saidOf("Node", node)),
   ];

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { formatName } from "../../src/model/key.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
-import { clusterOf } from "../../src/semantics/cluster.ts";
+import { SCTP, TCP, UDP } from "../../src/net/protocol.ts";
+import { clusterOf } from "../../src/semantics/read-cluster.ts";
 import { journey } from "../../src/semantics/journey.ts";
 import { type Answer, explainer, type Party } from "../../src/verify/explain.ts";
 import { randomCluster, randomPackets } from "./clusters.ts";
@@ -14,7 +15,7 @@ const FIRST_SEED = 5_000_000;
 function isAbout({ traffic }: Answer, { protocol, destinationPort }: FlowPacket): boolean {
   return traffic.some((each) =>
     each === "other"
-      ? destinationPort === undefined
+      ? ![TCP, UDP, SCTP].includes(protocol)
       : destinationPort !== undefined &&
         each.protocol === protocol &&
         each.from <= destinationPort &&
@@ -24,7 +25,8 @@ function isAbout({ traffic }: Answer, { protocol, destinationPort }: FlowPacket)
 
 test("every packet has the fate that its class and its pair are given", () => {
   let asked = 0;
-  for (let seed = FIRST_SEED; seed < FIRST_SEED + CLUSTERS; seed++) {
+  // Even seeds have Kubernetes' policies alone: no others are asked for yet.
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + 2 * CLUSTERS; seed += 2) {
     const resources = randomCluster(seed);
     const cluster = clusterOf(resources);
     const explain = explainer(cluster);

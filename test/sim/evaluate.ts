@@ -4,8 +4,9 @@
  */
 import { bytesToHex } from "../../src/lib/bytes.ts";
 import { type Addr, addrBytes, familyOf } from "../../src/net/addr.ts";
-import { GOTO, type FakeExpression } from "../../src/kernel/fake/nftables/expressions.ts";
-import type { FakeChain, FakeRule, FakeTable, FakeVerdict } from "../../src/kernel/fake/nftables/objects.ts";
+import { GOTO } from "../../src/kernel/fake/nftables/expressions.ts";
+import type { FakeChain, FakeRule, FakeTable } from "../../src/kernel/fake/nftables/objects.ts";
+import type { FakeExpression, FakeVerdict } from "../../src/kernel/fake/nftables/values.ts";
 
 /** The first packet of a datagram flow. */
 export interface Packet {

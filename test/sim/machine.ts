@@ -12,7 +12,7 @@ import { SimProcess, Stopped } from "../../src/host/sim/process.ts";
 import { SimRandom } from "../../src/host/sim/random.ts";
 import { SimSockets } from "../../src/host/sim/sockets.ts";
 import { SocketError } from "../../src/host/sockets.ts";
-import { isRefusal } from "../../src/felix/failures.ts";
+import { isFailure } from "../../src/felix/failures.ts";
 import { runNode } from "../../src/felix/node.ts";
 import { nodePaths } from "../../src/felix/paths.ts";
 import { unwrap } from "../../src/lib/result.ts";
@@ -180,7 +180,7 @@ export class SimNode {
         this.#termination.signal,
       )
         .catch((error: unknown) => {
-          if (!(error instanceof Stopped) && !isRefusal(error) && !(error instanceof SocketError)) world.mistake(error);
+          if (!(error instanceof Stopped) && !isFailure(error) && !(error instanceof SocketError)) world.mistake(error);
           else if (!daemon.stopped) world.say(`${this.name} daemon cannot start: ${String(error)}`);
         })
         .then(() => daemon.stop());

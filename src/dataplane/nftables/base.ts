@@ -22,8 +22,8 @@ import {
   stepsInUse,
   WORKLOAD_PREFIX,
 } from "../../program/path.ts";
-import type { FailsafePort, Settings } from "../../program/program.ts";
-import { hex, hex16, hex8, hexText } from "./bytes.ts";
+import type { EndpointId, FailsafePort, Settings } from "../../program/program.ts";
+import { hex, hex16, hex8, hexInterface, hexText } from "./bytes.ts";
 import { hasMark } from "./marks.ts";
 import { isFamily, isProtocol, loadAddr, loadPort } from "./match.ts";
 import { everyHostMap, hookChain, hostDispatchChain, hostMap, sourcesSet, workloadMap } from "./names.ts";
@@ -41,6 +41,8 @@ export function sourcesOf(family: Family): NftSet {
 export interface HostStage {
   readonly hook: Hook;
   readonly direction: Direction;
+  /** Devices that pass by the stage of every device, because they have an endpoint of their own, without such a stage. */
+  readonly exempt: readonly EndpointId[];
 }
 
 /** The rows that follow from the path, the settings and the stages that host endpoints have, and from no single endpoint. */
@@ -89,11 +91,18 @@ function addChain(rows: Map<string, NftRow>, chain: string, rules: readonly NftR
 }
 
 /** The device's own endpoint, else the one of every device. */
-function dispatchToHost({ hook, direction }: HostStage): NftRule[] {
+function dispatchToHost({ hook, direction, exempt }: HostStage): NftRule[] {
   const device = loadInterface(direction === "ingress" ? "iifname" : "oifname");
   const version: Expr = { op: "meta", key: "nfproto", register: 0 };
   return [
     rule(undefined, [device, lookUpVerdict(hostMap(hook, direction))]),
+    ...exempt.map((name) =>
+      rule(
+        undefined,
+        [device, { op: "cmp", compare: "eq", register: 0, data: hexInterface(name) }],
+        verdict({ type: "return" }),
+      ),
+    ),
     rule(undefined, [version, lookUpVerdict(everyHostMap(hook, direction))]),
   ];
 }

@@ -315,11 +315,16 @@ function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {
 
 /** Hooks and directions for which some host endpoint has a stage. */
 function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[] {
-  const hosts = [...endpoints.values()].filter(({ kind }) => kind === "host");
+  const hosts = [...endpoints].filter(([, { kind }]) => kind === "host");
   return HOOKS.flatMap((hook) =>
-    DIRECTIONS.flatMap((direction) =>
-      hosts.some(({ stages }) => stages[hook]?.[direction] !== undefined) ? [{ hook, direction }] : [],
-    ),
+    DIRECTIONS.flatMap((direction) => {
+      const has = ([, { stages }]: readonly [EndpointId, Endpoint]): boolean => stages[hook]?.[direction] !== undefined;
+      if (!hosts.some(has)) return [];
+      const isForAll = hosts.some((host) => host[0] === EVERY_INTERFACE && has(host));
+      return [
+        { hook, direction, exempt: isForAll ? hosts.flatMap((host) => (has(host) ? [] : [host[0]])).sort() : [] },
+      ];
+    }),
   );
 }
 

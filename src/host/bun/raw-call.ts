@@ -22,33 +22,16 @@ const LONG = FFIType.i64_fast;
 const CALL = { args: [LONG, LONG, LONG, LONG, LONG, LONG, LONG], returns: LONG } as const;
 
 /** x86-64: rdi rsi rdx rcx r8 r9 [rsp+8] become rax rdi rsi rdx r10 r8 r9. */
-const X64 = Uint8Array.of(
-  0x48,
-  0x89,
-  0xf8, // mov rax, rdi
-  0x48,
-  0x89,
-  0xf7, // mov rdi, rsi
-  0x48,
-  0x89,
-  0xd6, // mov rsi, rdx
-  0x48,
-  0x89,
-  0xca, // mov rdx, rcx
-  0x4d,
-  0x89,
-  0xc2, // mov r10, r8
-  0x4d,
-  0x89,
-  0xc8, // mov r8, r9
-  0x4c,
-  0x8b,
-  0x4c,
-  0x24,
-  0x08, // mov r9, [rsp+8]
-  0x0f,
-  0x05, // syscall
-  0xc3, // ret
+const X64 = machineCode(
+  "48 89 f8", // mov rax, rdi
+  "48 89 f7", // mov rdi, rsi
+  "48 89 d6", // mov rsi, rdx
+  "48 89 ca", // mov rdx, rcx
+  "4d 89 c2", // mov r10, r8
+  "4d 89 c8", // mov r8, r9
+  "4c 8b 4c 24 08", // mov r9, [rsp+8]
+  "0f 05", // syscall
+  "c3", // ret
 );
 /** arm64: x0 to x6 become x8 and x0 to x5; `svc #0`; `ret`. */
 const ARM64 = Uint32Array.of(
@@ -90,6 +73,10 @@ export function openLibc(): RawCall {
     const result = word(syscall(number, a, b, c, d, e, f));
     return result === -1 ? -read.i32(errno, 0) : result;
   };
+}
+
+function machineCode(...instructions: readonly string[]): Uint8Array {
+  return Uint8Array.from(instructions.join(" ").split(" "), (byte) => Number.parseInt(byte, 16));
 }
 
 function word(result: number | bigint): number {

@@ -19,7 +19,6 @@ interface Numbers {
   readonly bind: number;
   readonly setsockopt: number;
   readonly openat: number;
-  readonly ppoll: number;
   readonly setns: number;
   readonly getppid: number;
 }
@@ -37,7 +36,6 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     bind: 49,
     setsockopt: 54,
     openat: 257,
-    ppoll: 271,
     setns: 308,
     getppid: 110,
   },
@@ -52,7 +50,6 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     bind: 200,
     setsockopt: 208,
     openat: 56,
-    ppoll: 73,
     setns: 268,
     getppid: 173,
   },
@@ -61,7 +58,6 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
 const AT_FDCWD = -100;
 const O_CLOEXEC = 0o2000000;
 const SOCK_CLOEXEC = 0o2000000;
-const POLLIN = 1;
 const ENOENT = 2;
 const EBADF = 9;
 
@@ -101,9 +97,6 @@ function expect(what: string, found: number, wanted: number): void {
 }
 
 const INITIAL_ARENA = 512 * 1024;
-/** Of struct timespec and struct pollfd. */
-const TIMESPEC = 16;
-const POLLFD = 8;
 
 function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: Numbers): Sys {
   const arena = new Arena(INITIAL_ARENA);
@@ -152,19 +145,6 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
       const result = call(numbers.ioctl, fd, request, arena.addressOf(offset));
       arena.copyOut(offset, argument.length, argument);
       return result;
-    },
-    poll(fds, timeoutMs) {
-      arena.reset(fds.length * POLLFD + TIMESPEC + 8);
-      const list = arena.reserve(fds.length * POLLFD);
-      fds.forEach((fd, i) => {
-        arena.view.setInt32(list + i * POLLFD, fd, true);
-        arena.view.setUint32(list + i * POLLFD + 4, POLLIN, true);
-      });
-      if (timeoutMs < 0) return call(numbers.ppoll, arena.addressOf(list), fds.length, 0, 0, 0);
-      const time = arena.reserve(TIMESPEC);
-      arena.view.setBigInt64(time, BigInt(Math.floor(timeoutMs / 1000)), true);
-      arena.view.setBigInt64(time + 8, BigInt(Math.floor((timeoutMs % 1000) * 1e6)), true);
-      return call(numbers.ppoll, arena.addressOf(list), fds.length, arena.addressOf(time), 0, 0);
     },
   };
 }

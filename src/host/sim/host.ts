@@ -57,7 +57,6 @@ function guarded(sys: Sys, owner: SimProcess): Sys {
     write: (...args) => (owner.pass("sys write"), sys.write(...args)),
     setNamespace: (...args) => (owner.pass("sys setns"), sys.setNamespace(...args)),
     ioctl: (...args) => (owner.pass("sys ioctl"), sys.ioctl(...args)),
-    poll: (...args) => (owner.pass("sys poll"), sys.poll(...args)),
   };
 }
 

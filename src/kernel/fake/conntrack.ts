@@ -5,11 +5,20 @@
  */
 import { bytesToHex } from "../../lib/bytes.ts";
 import { type Addr, addrBytes, familyOf } from "../../net/addr.ts";
+import {
+  CONNTRACK_DELETE,
+  CONNTRACK_GET,
+  CTA_ID,
+  CTA_TUPLE_IP,
+  CTA_TUPLE_ORIG,
+  CTA_TUPLE_REPLY,
+} from "../conntrack.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
 import type { Writer } from "../netlink/writer.ts";
-import type { FakeNamespace } from "./namespace.ts";
-import type { Answer } from "./netlink.ts";
+import { NFGENMSG } from "../nftables/wire.ts";
+import type { Machine } from "./machine.ts";
+import type { Answer } from "./messages.ts";
 import { refuse, required, unmodelled } from "./refusal.ts";
 
 export interface FakeFlow {
@@ -20,26 +29,18 @@ export interface FakeFlow {
   readonly id: number;
 }
 
-const SUBSYSTEM = 1;
-const NEW = SUBSYSTEM << 8;
-const GET = (SUBSYSTEM << 8) | 1;
-const DELETE = (SUBSYSTEM << 8) | 2;
-const NFGENMSG = 4;
-const CTA_TUPLE_ORIG = 1;
-const CTA_TUPLE_REPLY = 2;
-const CTA_ID = 12;
-const CTA_TUPLE_IP = 1;
+const NEW = CONNTRACK_GET & ~255;
 /** enum ctattr_ip: of IPv4 1 and 2, of IPv6 3 and 4. */
 const SIDES = { 4: [1, 2], 6: [3, 4] } as const;
 const AF = { 4: 2, 6: 10 } as const;
 
 export class FakeConntrack {
-  readonly #namespace: FakeNamespace;
+  readonly #machine: Machine;
   readonly flows = new Map<number, FakeFlow>();
   #ids = 0;
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
+  constructor(machine: Machine) {
+    this.#machine = machine;
   }
 
   add(source: Addr, destination: Addr, replySource: Addr = destination): void {
@@ -48,16 +49,16 @@ export class FakeConntrack {
   }
 
   answer(message: Message, isDump: boolean): Answer {
-    if (message.type === GET && isDump) {
+    if (message.type === CONNTRACK_GET && isDump) {
       if (message.body.u8() !== 0) unmodelled("connections of one family alone");
       return { kind: "dump", parts: [...this.flows.values()].map((flow) => ({ type: NEW, body: bodyOf(flow) })) };
     }
-    if (message.type !== DELETE) return unmodelled(`conntrack message ${message.type & 255}`);
+    if (message.type !== CONNTRACK_DELETE) return unmodelled(`conntrack message ${message.type & 255}`);
     const attributes = required(message.body.after(NFGENMSG)?.attributes());
     const id = attributes.get(CTA_ID)?.u32Be();
     const tuple = attributes.get(CTA_TUPLE_ORIG);
     if (tuple === undefined || id === undefined) return unmodelled("deletion of connections without tuple and id");
-    const errno = this.#namespace.kernel.faults.request?.({
+    const errno = this.#machine.faults.request?.({
       subsystem: "conntrack",
       does: "delete",
       object: `connection ${id}`,

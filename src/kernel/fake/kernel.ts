@@ -5,6 +5,7 @@
  * processes: whoever starts next finds what the last one left.
  */
 import type { KernelFaults } from "./faults.ts";
+import type { Machine } from "./machine.ts";
 import { FakeNamespace } from "./namespace.ts";
 import { FakeProcess } from "./process.ts";
 
@@ -15,12 +16,11 @@ export interface FakeKernelOptions {
 
 const FIRST_PID = 1000;
 
-export class FakeKernel {
+export class FakeKernel implements Machine {
   readonly ownsTables: boolean;
   /** The machine's own. */
   readonly root: FakeNamespace;
   faults: KernelFaults = {};
-  /** Grows with every change of nf_tables, and when a link goes up or down, for those who check after each. */
   changes = 0;
   readonly #paths = new Map<string, FakeNamespace>();
   readonly #processes = new Set<FakeProcess>();
@@ -28,7 +28,7 @@ export class FakeKernel {
 
   constructor(options: FakeKernelOptions = {}) {
     this.ownsTables = options.ownsTables ?? true;
-    this.root = new FakeNamespace(this);
+    this.root = this.#newNamespace();
   }
 
   /** A process in the machine's own namespace, or in that one; `name` is its command's. */
@@ -40,7 +40,7 @@ export class FakeKernel {
 
   /** `ip netns add`: a new namespace under that path, its loopback down. */
   addNamespace(path: string): FakeNamespace {
-    const namespace = new FakeNamespace(this);
+    const namespace = this.#newNamespace();
     this.#paths.set(path, namespace);
     return namespace;
   }
@@ -58,9 +58,11 @@ export class FakeKernel {
     return this.#paths.get(path);
   }
 
-  /** Whether a process is in the namespace. */
-  isCurrent(namespace: FakeNamespace): boolean {
-    return [...this.#processes].some((one) => one.namespace === namespace);
+  #newNamespace(): FakeNamespace {
+    const namespace: FakeNamespace = new FakeNamespace(this, () =>
+      [...this.#processes].some((one) => one.namespace === namespace),
+    );
+    return namespace;
   }
 }
 

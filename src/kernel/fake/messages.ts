@@ -4,16 +4,18 @@
  * Source: linux net/netlink/af_netlink.c (netlink_ack, netlink_dump), include/uapi/linux/netlink.h.
  */
 import type { Message } from "../netlink/reader.ts";
+import {
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+  NLM_F_MULTI,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSGERR_ATTR_MSG,
+} from "../netlink/wire.ts";
 import { MESSAGE_HEADER, Writer } from "../netlink/writer.ts";
 import type { Refusal } from "./refusal.ts";
 
-export const NLMSG_ERROR = 2;
-export const NLMSG_DONE = 3;
-export const NLM_F_MULTI = 0x2;
-export const NLM_F_DUMP_INTR = 0x10;
-const NLM_F_CAPPED = 0x100;
-const NLM_F_ACK_TLVS = 0x200;
-const NLMSGERR_ATTR_MSG = 1;
 /** The kernel fills buffers of up to 32 KiB for readers who offer as much. */
 const DATAGRAM_BYTES = 16 * 1024;
 
@@ -29,6 +31,19 @@ export type Body = (w: Writer) => void;
 export interface Part {
   readonly type: number;
   readonly body: Body;
+}
+
+/** What a request that is no part of a batch answers. */
+export type Answer =
+  | { readonly kind: "done" }
+  | { readonly kind: "reply"; readonly part: Part }
+  /** `version` changes with the objects: a dump during which it does says so. */
+  | { readonly kind: "dump"; readonly parts: readonly Part[]; readonly version?: () => number };
+
+/** One message and the bytes that it came in, header included. */
+export interface Received {
+  readonly message: Message;
+  readonly bytes: Uint8Array;
 }
 
 /** One message as bytes. `flags` are exactly these: answers do not carry NLM_F_REQUEST. */
@@ -133,3 +148,15 @@ export function ackDatagram(
     if (words !== undefined) w.text(NLMSGERR_ATTR_MSG, words);
   });
 }
+
+/** The socket that asks, as far as answers depend on it. */
+export interface Asker extends AckOptions {
+  readonly portId: number;
+  readonly strict: boolean;
+  /** Whose socket it is. */
+  readonly process: { readonly pid: number; readonly name: string };
+  deliver(datagram: Uint8Array): void;
+}
+
+/** Notifications for whoever listens to the group of the protocol. */
+export type Tell = (protocol: number, group: number, datagrams: readonly Uint8Array[]) => void;

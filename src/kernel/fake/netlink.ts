@@ -13,33 +13,21 @@ import {
   SOL_NETLINK,
   SOL_SOCKET,
 } from "../netlink/socket.ts";
+import {
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  NETLINK_ADD_MEMBERSHIP,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+} from "../netlink/wire.ts";
 import { NLM_F_ACK, NLM_F_DUMP } from "../netlink/writer.ts";
-import type { FakeNamespace } from "./namespace.ts";
-import type { FakeProcess } from "./process.ts";
-import { ackDatagram, datagramOf, Dump, type Part } from "./messages.ts";
+import { ackDatagram, type Answer, type Asker, datagramOf, Dump, type Received } from "./messages.ts";
+import type { FakeNamespace, Listener } from "./namespace.ts";
 import { Refusal, refuse, unmodelled } from "./refusal.ts";
 
-/** What a request that is no part of a batch answers. */
-export type Answer =
-  | { readonly kind: "done" }
-  | { readonly kind: "reply"; readonly part: Part }
-  /** `version` changes with the objects: a dump during which it does says so. */
-  | { readonly kind: "dump"; readonly parts: readonly Part[]; readonly version?: () => number };
-
-/** One message and the bytes that it came in, header included. */
-export interface Received {
-  readonly message: Message;
-  readonly bytes: Uint8Array;
-}
-
-const NETLINK_ADD_MEMBERSHIP = 1;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-const SO_SNDBUF = 7;
-const SO_SNDBUFFORCE = 32;
-const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
 /** net.core.rmem_default. */
 const DEFAULT_RECEIVE_BYTES = 212_992;
 /** What the kernel counts for a datagram besides its bytes: struct sk_buff and its shared info. */
@@ -50,10 +38,18 @@ const GROUPS: ReadonlyMap<number, readonly number[]> = new Map([
   [NETLINK_ROUTE, [1, 7, 11, 24, 25]],
 ]);
 
-export class FakeNetlink {
+/** The process that opened a socket. */
+export interface Opener {
+  readonly pid: number;
+  readonly name: string;
+  /** The namespace of an open descriptor; undefined when it is none. */
+  namespaceOf(fd: number): FakeNamespace | undefined;
+}
+
+export class FakeNetlink implements Asker, Listener {
   readonly protocol: number;
   readonly namespace: FakeNamespace;
-  readonly process: FakeProcess;
+  readonly process: Opener;
   portId = 0;
   capped = false;
   extended = false;
@@ -68,7 +64,7 @@ export class FakeNetlink {
   /** The dump whose rest is made when it is asked for. */
   #dump: Dump | undefined;
 
-  constructor(namespace: FakeNamespace, protocol: number, process: FakeProcess) {
+  constructor(namespace: FakeNamespace, protocol: number, process: Opener) {
     if (protocol !== NETLINK_ROUTE && protocol !== NETLINK_NETFILTER) unmodelled(`netlink protocol ${protocol}`);
     this.namespace = namespace;
     this.protocol = protocol;
@@ -77,7 +73,7 @@ export class FakeNetlink {
   }
 
   bind(): number {
-    this.portId ||= this.namespace.choosePort(this);
+    this.portId ||= this.namespace.choosePort(this.protocol, this.process.pid);
     return 0;
   }
 
@@ -119,7 +115,7 @@ export class FakeNetlink {
       if (isDump && this.#dump !== undefined) refuse(EBUSY);
       const answer = this.#subsystem(message, isDump);
       if (answer.kind === "dump") {
-        const interrupted = this.namespace.kernel.faults.interruptDump?.() ?? false;
+        const interrupted = this.namespace.machine.faults.interruptDump?.() ?? false;
         this.#dump = new Dump(answer.parts, to, interrupted, answer.version);
         return this.#goOn();
       }
@@ -140,7 +136,8 @@ export class FakeNetlink {
 
   #subsystem(message: Message, isDump: boolean): Answer {
     const { namespace } = this;
-    if (this.protocol === NETLINK_ROUTE) return namespace.route.answer(message, isDump, this);
+    if (this.protocol === NETLINK_ROUTE)
+      return namespace.route.answer(message, isDump, this, (fd) => this.process.namespaceOf(fd)?.route.links);
     const subsystem = message.type >> 8;
     if (subsystem === 10) return namespace.nftables.answer(message, isDump);
     if (subsystem === 1) return namespace.conntrack.answer(message, isDump);
@@ -156,7 +153,7 @@ export class FakeNetlink {
   /** A notification of the group; it is lost, and the reader told so, when the queue is full. */
   notify(group: number, datagram: Uint8Array): void {
     if (!this.#groups.has(group)) return;
-    const isLost = this.namespace.kernel.faults.loseNews?.() ?? false;
+    const isLost = this.namespace.machine.faults.loseNews?.() ?? false;
     if (this.#lost || isLost || this.#queued + datagram.length + DATAGRAM_OVERHEAD > this.#receiveBytes)
       this.#lost = true;
     else this.deliver(datagram);

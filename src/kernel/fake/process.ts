@@ -2,9 +2,9 @@
 import type { Sys } from "../../host/sys.ts";
 import { EACCES, EINVAL, ENOENT } from "../errno.ts";
 import { AF_NETLINK, SOCK_RAW } from "../netlink/socket.ts";
-import type { FakeKernel } from "./kernel.ts";
+import type { Machine } from "./machine.ts";
 import type { FakeNamespace } from "./namespace.ts";
-import { FakeNetlink } from "./netlink.ts";
+import { FakeNetlink, type Opener } from "./netlink.ts";
 import { EBADF, Refusal, unmodelled } from "./refusal.ts";
 
 const SOCK_NONBLOCK = 0o4000;
@@ -22,17 +22,22 @@ type Descriptor =
   | { readonly type: "sysctl"; readonly namespace: FakeNamespace; readonly name: string; offset: number }
   | { readonly type: "null" };
 
-export class FakeProcess {
+/** What a process asks of its kernel. */
+export interface Home extends Machine {
+  namespaceAt(path: string): FakeNamespace | undefined;
+}
+
+export class FakeProcess implements Opener {
   readonly pid: number;
   readonly name: string;
   readonly sys: Sys;
   namespace: FakeNamespace;
-  readonly #kernel: FakeKernel;
+  readonly #kernel: Home;
   readonly #ended: () => void;
   readonly #open = new Map<number, Descriptor>();
   #nextFd = FIRST_FD;
 
-  constructor(kernel: FakeKernel, pid: number, name: string, namespace: FakeNamespace, ended: () => void) {
+  constructor(kernel: Home, pid: number, name: string, namespace: FakeNamespace, ended: () => void) {
     this.#kernel = kernel;
     this.pid = pid;
     this.name = name;
@@ -92,7 +97,6 @@ export class FakeProcess {
       write: (fd, bytes) => call("write", () => this.#write(fd, bytes)),
       setNamespace: (fd, type) => call("setns", () => this.#setNamespace(fd, type)),
       ioctl: () => unmodelled("ioctl"),
-      poll: (fds, timeoutMs) => call("poll", () => this.#poll(fds, timeoutMs)),
     };
   }
 
@@ -166,14 +170,6 @@ export class FakeProcess {
     this.namespace = descriptor.namespace;
     before.reap();
     return 0;
-  }
-
-  #poll(fds: readonly number[], timeoutMs: number): number {
-    const ready = fds.filter((fd) => {
-      const descriptor = this.#open.get(fd);
-      return descriptor?.type === "netlink" && descriptor.socket.hasData;
-    }).length;
-    return ready > 0 || timeoutMs === 0 ? ready : unmodelled("waiting in poll");
   }
 
   /** The namespace of an open descriptor; EINVAL when it is none. */

@@ -5,7 +5,6 @@
  * Source: linux Documentation/networking/ip-sysctl.rst, net/ipv4/devinet.c, net/ipv6/addrconf.c.
  */
 import { EINVAL } from "../errno.ts";
-import type { FakeNamespace } from "./namespace.ts";
 import { refuse, unmodelled } from "./refusal.ts";
 
 /** Known settings of interfaces, with their values in a new namespace. */
@@ -30,13 +29,21 @@ export interface Setting {
   readonly writable: boolean;
 }
 
+/** What of the namespace follows from a setting, or is one to read. */
+interface Surroundings {
+  connections(): number;
+  /** A setting that the kernel tells of was written. */
+  changed(family: "ipv4" | "ipv6", name: string): void;
+  switchIpv6(name: string, on: boolean): void;
+}
+
 export class FakeSysctl {
-  readonly #namespace: FakeNamespace;
+  readonly #around: Surroundings;
   /** By `ipv4/conf/NAME`, `ipv6/conf/NAME` and `ipv4/neigh/NAME`, NAME an interface's, `all` or `default`. */
   readonly #folders = new Map<string, Map<string, string>>();
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
+  constructor(around: Surroundings) {
+    this.#around = around;
     for (const name of ["all", "default"]) this.#makeFolders(name, false);
     // Duplicate address detection is on where both agree; "all" is 0 as is everything there.
     this.#folders.get("ipv6/conf/all")?.set("accept_dad", "0");
@@ -90,16 +97,16 @@ export class FakeSysctl {
   }
 
   #took(family: "ipv4" | "ipv6", name: string, setting: string, value: string, tells: boolean): void {
-    if (tells && TOLD.has(`${family} ${setting}`)) this.#namespace.route.settingsChanged(family, name);
+    if (tells && TOLD.has(`${family} ${setting}`)) this.#around.changed(family, name);
     if (family === "ipv6" && setting === "disable_ipv6" && name !== "all" && name !== "default")
-      this.#namespace.route.switchIpv6(name, value === "0");
+      this.#around.switchIpv6(name, value === "0");
   }
 
   /** undefined when the kernel does not have it. */
   read(path: string): Setting | undefined {
     if (path === "net/ipv4/ip_forward") return { value: this.get("ipv4", "all", "forwarding"), writable: true };
     if (path === "net/netfilter/nf_conntrack_count")
-      return { value: String(this.#namespace.conntrack.flows.size), writable: false };
+      return { value: String(this.#around.connections()), writable: false };
     const [, folder, setting] = /^net\/((?:ipv[46]\/conf|ipv4\/neigh)\/[^/]+)\/([^/]+)$/.exec(path) ?? [];
     if (folder === undefined || setting === undefined) return unmodelled(`/proc/sys/${path}`);
     const found = this.#folders.get(folder);

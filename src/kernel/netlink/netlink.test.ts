@@ -126,7 +126,6 @@ function scripted(answers: readonly (((sequence: number) => Uint8Array) | number
     write: unused,
     setNamespace: unused,
     ioctl: unused,
-    poll: unused,
     send(_fd, bytes) {
       sent.push(bytes.slice());
       return bytes.length;

@@ -7,9 +7,9 @@
 import type { Sys } from "../../host/sys.ts";
 import { checkResult } from "../errno.ts";
 import { AF_NETLINK, SO_RCVBUF, SO_RCVBUFFORCE, SOCK_RAW, SOL_NETLINK, SOL_SOCKET } from "./socket.ts";
+import { NETLINK_ADD_MEMBERSHIP } from "./wire.ts";
 
 const SOCK_NONBLOCK = 0o4000;
-const NETLINK_ADD_MEMBERSHIP = 1;
 /** Of struct sockaddr_nl. */
 const ADDRESS_BYTES = 12;
 

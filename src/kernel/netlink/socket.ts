@@ -9,6 +9,21 @@ import type { Sys } from "../../host/sys.ts";
 import { checkResult, EAGAIN, EINTR, EMSGSIZE, ENOBUFS, EPROTO, KernelError } from "../errno.ts";
 import { eachMessage, type Message } from "./reader.ts";
 import { MESSAGE_HEADER, NLM_F_ACK, NLM_F_DUMP, Writer } from "./writer.ts";
+import {
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSGERR_ATTR_MSG,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+} from "./wire.ts";
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
@@ -16,23 +31,9 @@ export const NETLINK_NETFILTER = 12;
 export const AF_NETLINK = 16;
 export const SOCK_RAW = 3;
 export const SOL_SOCKET = 1;
-const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
-const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SOL_NETLINK = 270;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
-
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
-const NLM_F_DUMP_INTR = 0x10;
-const NLM_F_CAPPED = 0x100;
-const NLM_F_ACK_TLVS = 0x200;
-const NLMSGERR_ATTR_MSG = 1;
 
 const SEND_BYTES = 1 << 20;
 const RECEIVE_BYTES = 32 << 20;

@@ -4,6 +4,14 @@ import type { Writer } from "../netlink/writer.ts";
 import { decodeMac, macBytes } from "./mac.ts";
 import {
   ADDRESS_FAMILY,
+  DEVCONF6_ACCEPT_RA,
+  DEVCONF6_DISABLE_IPV6,
+  DEVCONF6_FORWARDING,
+  DEVCONF6_PROXY_NDP,
+  DEVCONF_FORWARDING,
+  DEVCONF_PROXY_ARP,
+  DEVCONF_ROUTE_LOCALNET,
+  DEVCONF_RP_FILTER,
   IFF_UP,
   IFINFOMSG,
   IFLA_ADDRESS,
@@ -72,16 +80,6 @@ export interface Ipv4Settings {
   readonly rpFilter?: 0 | 1 | 2;
 }
 
-/** IPV4_DEVCONF_* of linux/ip.h. */
-const DEVCONF_FORWARDING = 1;
-const DEVCONF_PROXY_ARP = 3;
-const DEVCONF_RP_FILTER = 8;
-const DEVCONF_ROUTE_LOCALNET = 26;
-/** DEVCONF_* of linux/ipv6.h, as indices. */
-const DEVCONF6_FORWARDING = 0;
-const DEVCONF6_ACCEPT_RA = 3;
-const DEVCONF6_PROXY_NDP = 22;
-const DEVCONF6_DISABLE_IPV6 = 26;
 /** IN6_ADDR_GEN_MODE_EUI64 of linux/if_link.h: the link-local address is made from the MAC. */
 const GENERATE_FROM_MAC = 0;
 

@@ -47,6 +47,17 @@ export const IFLA_INET_CONF = 1;
 export const IFLA_INET6_CONF = 2;
 export const IFLA_INET6_ADDR_GEN_MODE = 8;
 
+/** IPV4_DEVCONF_* of linux/ip.h, which count from 1. */
+export const DEVCONF_FORWARDING = 1;
+export const DEVCONF_PROXY_ARP = 3;
+export const DEVCONF_RP_FILTER = 8;
+export const DEVCONF_ROUTE_LOCALNET = 26;
+/** DEVCONF_* of linux/ipv6.h, as indices. */
+export const DEVCONF6_FORWARDING = 0;
+export const DEVCONF6_ACCEPT_RA = 3;
+export const DEVCONF6_PROXY_NDP = 22;
+export const DEVCONF6_DISABLE_IPV6 = 26;
+
 /** struct ifaddrmsg: family u8, prefix length u8, flags u8, scope u8, index u32. */
 export const IFADDRMSG = 8;
 export const IFA_ADDRESS = 1;

@@ -8,15 +8,21 @@ import type { EndpointRow } from "../endpoint.ts";
 import { formatKey, type Key, type KeyText } from "../key.ts";
 import type { Kind } from "../kind.ts";
 import type { PolicyModel } from "../policy.ts";
+import type { TierModel } from "../tier.ts";
 import type { ObjectMeta, Resource } from "../resource.ts";
 import type { Origin, Update } from "../update.ts";
 import { type BlockRow, blockRowOf } from "./block.ts";
 import { type NamespaceRow, namespaceRowOf } from "./namespace.ts";
 import { policyOfNetworkPolicy } from "./network-policy.ts";
 import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
+import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "./calico-policy.ts";
+import { type EndpointSliceRow, endpointSliceOf } from "./endpoint-slice.ts";
+import { hostEndpointOf } from "./host-endpoint.ts";
+import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
 import { type PoolRow, poolRowOf } from "./pool.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
+import { tierOf } from "./tier.ts";
 
 export interface PodRow {
   readonly endpoint: Result<EndpointRow, ParseError>;
@@ -47,6 +53,13 @@ export interface PolicyRow {
 
 interface Reduced {
   KubernetesNetworkPolicy: PolicyRow;
+  NetworkPolicy: PolicyRow;
+  GlobalNetworkPolicy: PolicyRow;
+  Tier: TierModel;
+  HostEndpoint: Result<EndpointRow, ParseError>;
+  EndpointSlice: EndpointSliceRow;
+  NetworkSet: Result<EndpointRow, ParseError>;
+  GlobalNetworkSet: Result<EndpointRow, ParseError>;
   Pod: PodRow;
   Namespace: NamespaceRow;
   ServiceAccount: ServiceAccountRow;
@@ -77,7 +90,29 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
       case "Pod":
         return { ...update, id, value: update.value && podRowOf(update.value, node) };
       case "KubernetesNetworkPolicy":
-        return { ...update, id, value: update.value && policyRowOf(update.value) };
+        return { ...update, id, value: update.value && policyRowOf(update.value, policyOfNetworkPolicy(update.value)) };
+      case "NetworkPolicy":
+        return {
+          ...update,
+          id,
+          value: update.value && policyRowOf(update.value, policyOfCalicoNetworkPolicy(update.value)),
+        };
+      case "GlobalNetworkPolicy":
+        return {
+          ...update,
+          id,
+          value: update.value && policyRowOf(update.value, policyOfGlobalNetworkPolicy(update.value)),
+        };
+      case "NetworkSet":
+        return { ...update, id, value: update.value && networkSetOf("NetworkSet", update.value) };
+      case "GlobalNetworkSet":
+        return { ...update, id, value: update.value && networkSetOf("GlobalNetworkSet", update.value) };
+      case "EndpointSlice":
+        return { ...update, id, value: update.value && endpointSliceOf(update.value) };
+      case "HostEndpoint":
+        return { ...update, id, value: update.value && hostEndpointOf(update.value) };
+      case "Tier":
+        return { ...update, id, value: update.value && tierOf(update.value) };
       case "Namespace":
         return { ...update, id, value: update.value && namespaceRowOf(update.value) };
       case "ServiceAccount":
@@ -99,6 +134,13 @@ export function objectOf(update: RowUpdate): Resource | undefined {
   switch (update.kind) {
     case "Pod":
     case "KubernetesNetworkPolicy":
+    case "NetworkPolicy":
+    case "GlobalNetworkPolicy":
+    case "Tier":
+    case "HostEndpoint":
+    case "EndpointSlice":
+    case "NetworkSet":
+    case "GlobalNetworkSet":
     case "Namespace":
     case "ServiceAccount":
     case "IPAMBlock":
@@ -121,14 +163,14 @@ function podRowOf(pod: Resource<"Pod">, node: string): PodRow {
   };
 }
 
-function policyRowOf(policy: Resource<"KubernetesNetworkPolicy">): PolicyRow {
+function policyRowOf(policy: { readonly metadata: ObjectMeta }, model: PolicyModel): PolicyRow {
   const { name, uid, resourceVersion } = policy.metadata;
   const metadata = {
     name,
     ...(uid === undefined ? {} : { uid }),
     ...(resourceVersion === undefined ? {} : { resourceVersion }),
   };
-  return { model: policyOfNetworkPolicy(policy), metadata };
+  return { model, metadata };
 }
 
 function nodeRowOf(object: Resource<"Node">, node: string): NodeRow {

@@ -147,6 +147,14 @@ test.each([
   ["/api/v1/namespaces/a/pods/b/status", { plural: "pods", namespace: "a", name: "b" }],
   ["/api/v1/namespaces/a", { plural: "namespaces", namespace: undefined, name: "a" }],
   ["/api/v1/nodes/n/status", { plural: "nodes", namespace: undefined, name: "n" }],
+  [
+    "/apis/projectcalico.org/v3/networkpolicies",
+    { plural: "networkpolicies.projectcalico.org", namespace: undefined, name: undefined },
+  ],
+  [
+    "/apis/networking.k8s.io/v1/namespaces/a/networkpolicies/b",
+    { plural: "networkpolicies", namespace: "a", name: "b" },
+  ],
   ["/apis/projectcalico.org/v3/ipamblocks", { plural: "ipamblocks", namespace: undefined, name: undefined }],
 ])("the path %s", (path, place) => expect(placeOf(path)).toEqual(place));
 

@@ -13,13 +13,21 @@ import { type PodWeight, SIZES, type Size } from "./scenario.ts";
 import { type ApiStore, notFound, type Place, Refused } from "./store.ts";
 import { type MemberChange, World } from "./world.ts";
 
+const CALICO_GROUP = "projectcalico.org";
 /** As kube-apiserver: a watch that has nothing to say says how far it is. */
 const BOOKMARK_MS = 60_000;
 
-/** `/api/v1/…`, `/apis/GROUP/VERSION/…`; a last `/status` is the object itself. */
+/** `/api/v1/…`, `/apis/GROUP/VERSION/…`; a last `/status` is the object itself. Two kinds are called `networkpolicies`: Calico's has its group. */
 export function placeOf(pathname: string): Place | undefined {
-  const match = /^\/(?:api\/v1|apis\/[^/]+\/[^/]+)\/(.+)$/.exec(pathname);
-  const parts = (match?.[1] ?? "")
+  const [, group, path = ""] = /^\/(?:api\/v1|apis\/([^/]+)\/[^/]+)\/(.+)$/.exec(pathname) ?? [];
+  const place = placeIn(path);
+  return place?.plural === "networkpolicies" && group === CALICO_GROUP
+    ? { ...place, plural: `networkpolicies.${CALICO_GROUP}` }
+    : place;
+}
+
+function placeIn(path: string): Place | undefined {
+  const parts = path
     .split("/")
     .map(decodeURIComponent)
     .filter((part) => part !== "");

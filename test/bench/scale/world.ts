@@ -46,6 +46,14 @@ const KINDS: readonly (readonly [string, string, string])[] = [
   ["kubecontrollersconfigurations", CALICO, "KubeControllersConfiguration"],
   ["ipamconfigurations", CALICO, "IPAMConfiguration"],
   ["ipreservations", CALICO, "IPReservation"],
+  ["tiers", CALICO, "Tier"],
+  ["networkpolicies.projectcalico.org", CALICO, "NetworkPolicy"],
+  ["globalnetworkpolicies", CALICO, "GlobalNetworkPolicy"],
+  ["networksets", CALICO, "NetworkSet"],
+  ["globalnetworksets", CALICO, "GlobalNetworkSet"],
+  ["hostendpoints", CALICO, "HostEndpoint"],
+  ["felixconfigurations", CALICO, "FelixConfiguration"],
+  ["endpointslices", "discovery.k8s.io/v1", "EndpointSlice"],
 ];
 /** Coprime to every number of pods: consecutive changes are on different nodes. */
 const STRIDE = 7_919;

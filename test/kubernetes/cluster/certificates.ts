@@ -15,65 +15,47 @@ export function issued(layout: Layout, name: string): Issued {
   return { certificate: `${layout.pki}/${name}.crt`, key: `${layout.pki}/${name}.key` };
 }
 
-async function issue(layout: Layout, name: string, subject: string, names: readonly string[] = []): Promise<void> {
-  const { certificate, key } = issued(layout, name);
-  const extensions = [
-    "keyUsage=digitalSignature",
-    "extendedKeyUsage=clientAuth,serverAuth",
-    ...(names.length === 0 ? [] : [`subjectAltName=${names.join(",")}`]),
-  ];
+/** A key and a certificate for it, by the authority, or by itself. */
+async function make(
+  { certificate, key }: Issued,
+  subject: string,
+  extensions: readonly string[],
+  authority?: Issued,
+): Promise<void> {
+  const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key];
+  const by = authority === undefined ? [] : ["-CA", authority.certificate, "-CAkey", authority.key];
   const options = extensions.flatMap((extension) => ["-addext", extension]);
   await run([
     "openssl",
     "req",
     "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:prime256v1",
-    "-nodes",
+    ...newKey,
     "-days",
     DAYS,
     "-subj",
     subject,
-    "-CA",
-    `${layout.pki}/ca.crt`,
-    "-CAkey",
-    `${layout.pki}/ca.key`,
-    "-addext",
-    "basicConstraints=critical,CA:FALSE",
+    ...by,
     ...options,
     "-out",
     certificate,
-    "-keyout",
-    key,
   ]);
+}
+
+function issue(layout: Layout, name: string, subject: string, names: readonly string[] = []): Promise<void> {
+  const extensions = [
+    "basicConstraints=critical,CA:FALSE",
+    "keyUsage=digitalSignature",
+    "extendedKeyUsage=clientAuth,serverAuth",
+    ...(names.length === 0 ? [] : [`subjectAltName=${names.join(",")}`]),
+  ];
+  return make(issued(layout, name), subject, extensions, issued(layout, "ca"));
 }
 
 /** Makes every certificate of the cluster. */
 export async function makeCertificates(layout: Layout): Promise<void> {
-  const ca = issued(layout, "ca");
-  await run([
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:prime256v1",
-    "-nodes",
-    "-days",
-    DAYS,
-    "-subj",
-    "/CN=calico-test-kubernetes",
-    "-addext",
+  await make(issued(layout, "ca"), "/CN=calico-test-kubernetes", [
     "basicConstraints=critical,CA:TRUE",
-    "-addext",
     "keyUsage=keyCertSign,cRLSign",
-    "-out",
-    ca.certificate,
-    "-keyout",
-    ca.key,
   ]);
   const apiNames = [
     "IP:127.0.0.1",

@@ -5,9 +5,9 @@
  * concatenation with a key and an end key. Source: linux net/netfilter/nft_set_hash.c, nft_set_rbtree.c, nft_set_pipapo.c.
  */
 import { EEXIST, ENOENT } from "../../errno.ts";
-import type { FakeSetIs, FakeVerdict } from "./objects.ts";
-import { refuse, unmodelled } from "../refusal.ts";
 import { NFT_SET_INTERVAL } from "../../nftables/wire.ts";
+import { refuse, unmodelled } from "../refusal.ts";
+import type { FakeSetIs, FakeVerdict } from "./values.ts";
 
 export interface FakeElement {
   /** Lower-case hex. */

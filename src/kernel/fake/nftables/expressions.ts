@@ -18,23 +18,8 @@ import {
   NFT_SET_MAP,
 } from "../../nftables/wire.ts";
 import { ENODATA, ERANGE, refuse, required, unmodelled } from "../refusal.ts";
-import type { FakeTable, FakeVerdict } from "./objects.ts";
-
-/** How an attribute is written back. */
-type Value =
-  | { readonly as: "u32"; readonly value: number }
-  | { readonly as: "register"; readonly value: number }
-  | { readonly as: "data"; readonly bytes: Uint8Array }
-  | { readonly as: "text"; readonly text: string }
-  | { readonly as: "verdict"; readonly verdict: FakeVerdict };
-
-export interface FakeExpression {
-  readonly name: string;
-  readonly attributes: ReadonlyMap<number, Value>;
-  /** Set that it looks things up in. */
-  readonly set: string | undefined;
-  readonly verdict: FakeVerdict | undefined;
-}
+import type { FakeTable } from "./objects.ts";
+import type { FakeExpression, FakeValue, FakeVerdict } from "./values.ts";
 
 export const JUMP = -3;
 export const GOTO = -4;
@@ -91,7 +76,7 @@ interface Context {
   readonly table: FakeTable;
   readonly registers: Registers;
   readonly attributes: ReadonlyMap<number, Span>;
-  readonly out: Map<number, Value>;
+  readonly out: Map<number, FakeValue>;
 }
 
 /** The expressions of one rule. Throws Refusal. */
@@ -261,7 +246,7 @@ export function writeExpression(w: Writer, { name, attributes }: FakeExpression,
   w.close(element);
 }
 
-function writeValue(w: Writer, type: number, value: Value): void {
+function writeValue(w: Writer, type: number, value: FakeValue): void {
   if (value.as === "text") return w.text(type, value.text);
   if (value.as === "u32") return w.u32Be(type, value.value);
   // nft_dump_register: multiples of four words by the old names.

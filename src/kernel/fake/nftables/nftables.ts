@@ -24,24 +24,32 @@ import {
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
   NFT_MSG_NEWTABLE,
+  NFTA_ANY_TABLE,
   NFTA_RULE_CHAIN,
   NFTA_SET_ELEM_LIST_SET,
   NFTA_SET_ELEM_LIST_TABLE,
   NFTA_SET_NAME,
   NFTA_TABLE_NAME,
 } from "../../nftables/wire.ts";
-import { ackDatagram, notificationDatagrams, type Part } from "../messages.ts";
-import type { FakeNamespace } from "../namespace.ts";
-import type { Answer, FakeNetlink, Received } from "../netlink.ts";
+import type { Machine } from "../machine.ts";
+import {
+  ackDatagram,
+  type Answer,
+  type Asker,
+  notificationDatagrams,
+  type Part,
+  type Received,
+  type Tell,
+} from "../messages.ts";
 import { Refusal, refuse, required, unmodelled } from "../refusal.ts";
 import { chainBody, elementsBody, generationBody, ruleBody, setBody, tableBody } from "./bodies.ts";
+import { runCommand } from "./commands.ts";
 import type { FakeElement } from "./elements.ts";
 import { type FakeTable, TABLE_OWNER, TABLE_PERSIST } from "./objects.ts";
 import { validate } from "./references.ts";
 import { Transaction } from "./transaction.ts";
 
 const NFNLGRP_NFTABLES = 7;
-const NFTA_ANY_TABLE = 1;
 const ENOMEM = 12;
 /** Elements in one message of a dump. */
 const ELEMENTS_PER_MESSAGE = 100;
@@ -54,12 +62,14 @@ interface Outcome {
 
 export class FakeNftables {
   readonly tables: FakeTable[] = [];
-  readonly #namespace: FakeNamespace;
+  readonly #machine: Machine;
+  readonly #sends: Tell;
   #generation = 1;
   #handles = 0;
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
+  constructor(machine: Machine, sends: Tell) {
+    this.#machine = machine;
+    this.#sends = sends;
   }
 
   /** Grows by one with each transaction that changed something. */
@@ -68,7 +78,7 @@ export class FakeNftables {
   }
 
   /** True when the messages were a batch, which then is done or refused. */
-  takesBatch(socket: FakeNetlink, received: readonly Received[]): boolean {
+  takesBatch(socket: Asker, received: readonly Received[]): boolean {
     const [begin] = received;
     if (begin?.message.type !== NFNL_MSG_BATCH_BEGIN) return false;
     const end = received.at(-1);
@@ -87,7 +97,7 @@ export class FakeNftables {
   }
 
   /** The kernel goes on after a refusal, to report every one, and then takes all back. undefined: it had no memory. */
-  #runBatch(socket: FakeNetlink, commands: readonly Received[]): readonly Outcome[] | undefined {
+  #runBatch(socket: Asker, commands: readonly Received[]): readonly Outcome[] | undefined {
     const transaction = this.#begin(socket);
     let outcomes: Outcome[];
     try {
@@ -110,13 +120,12 @@ export class FakeNftables {
     return outcomes;
   }
 
-  #begin(socket: FakeNetlink): Transaction {
-    const { kernel } = this.#namespace;
+  #begin(socket: Asker): Transaction {
     return new Transaction({
       tables: this.tables,
       portId: socket.portId,
-      ownsTables: kernel.ownsTables,
-      faults: kernel.faults,
+      ownsTables: this.#machine.ownsTables,
+      faults: this.#machine.faults,
       generation: this.#generation + 1,
       nextHandle: () => ++this.#handles,
     });
@@ -129,7 +138,7 @@ export class FakeNftables {
       if (type >> 8 !== NFNL_SUBSYS_NFTABLES) unmodelled(`message ${type} in a batch`);
       let refusal: Refusal | undefined;
       try {
-        transaction.run(received.message);
+        runCommand(transaction, received.message);
         if (validates && (type === NFT_MSG_NEWRULE || type === NFT_MSG_NEWSETELEM)) this.tables.forEach(validate);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -151,30 +160,30 @@ export class FakeNftables {
     }
   }
 
-  #commit(socket: FakeNetlink, transaction: Transaction): void {
+  #commit(socket: Asker, transaction: Transaction): void {
     if (transaction.isEmpty) return;
     this.#generation = transaction.generation;
-    this.#namespace.kernel.changes++;
+    this.#machine.changes++;
     this.#tell(transaction.told, socket);
   }
 
-  #tell(parts: readonly Part[], from: FakeNetlink): void {
+  #tell(parts: readonly Part[], from: Asker): void {
     const generation = { type: NFT_MSG_NEWGEN, body: generationBody(this.#generation, from.process) };
     const datagrams = [
       ...notificationDatagrams(parts, { sequence: 0, portId: from.portId }),
       ...notificationDatagrams([generation], { sequence: 0, portId: from.portId }),
     ];
-    this.#namespace.tell(NETLINK_NETFILTER, NFNLGRP_NFTABLES, datagrams);
+    this.#sends(NETLINK_NETFILTER, NFNLGRP_NFTABLES, datagrams);
   }
 
   /** nft_rcv_nl_event: the tables that the socket owned stay without an owner, or go. */
-  socketClosed(socket: FakeNetlink): void {
+  socketClosed(socket: Asker): void {
     for (const table of this.tables.slice()) {
       if ((table.flags & TABLE_OWNER) === 0 || table.owner !== socket.portId) continue;
       table.owner = undefined;
       if ((table.flags & TABLE_PERSIST) !== 0) table.flags &= ~TABLE_OWNER;
       else this.tables.splice(this.tables.indexOf(table), 1);
-      this.#namespace.kernel.changes++;
+      this.#machine.changes++;
     }
   }
 
@@ -182,7 +191,7 @@ export class FakeNftables {
     const family = required(message.body.u8());
     const attributes = required(message.body.after(NFGENMSG)?.attributes());
     const name = attributes.get(NFTA_ANY_TABLE)?.text();
-    const errno = this.#namespace.kernel.faults.request?.({
+    const errno = this.#machine.faults.request?.({
       subsystem: "nftables",
       does: "read",
       object: `table ${name ?? ""}`,

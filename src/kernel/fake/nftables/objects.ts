@@ -1,13 +1,6 @@
 /** The nf_tables objects as the fake kernel keeps them: bodies as they were sent, references counted as the real one counts them. */
 import type { SetElements } from "./elements.ts";
-import type { FakeExpression } from "./expressions.ts";
-
-export interface FakeVerdict {
-  /** enum nft_verdicts. */
-  readonly code: number;
-  /** Of jump and goto. */
-  readonly chain: string | undefined;
-}
+import type { FakeExpression, FakeSetIs } from "./values.ts";
 
 export interface FakeRule {
   readonly handle: number;
@@ -31,18 +24,6 @@ export interface FakeChain {
   readonly rules: FakeRule[];
   /** Rules and elements of maps that jump or go here. */
   references: number;
-}
-
-/** A set's declaration, as sent. */
-export interface FakeSetIs {
-  readonly flags: number;
-  readonly keyType: number;
-  readonly keyLength: number;
-  readonly dataType: number | undefined;
-  /** Bytes of each field of a concatenation of ranges. */
-  readonly fields: readonly number[] | undefined;
-  readonly size: number | undefined;
-  readonly userdata: Uint8Array | undefined;
 }
 
 export interface FakeSet {

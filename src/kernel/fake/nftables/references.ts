@@ -17,8 +17,9 @@ import { chainBody, ruleBody, setBody } from "./bodies.ts";
 import { chainAt, type Command } from "./command.ts";
 import type { FakeElement } from "./elements.ts";
 import { parseExpressions } from "./expressions.ts";
-import type { FakeChain, FakeRule, FakeSet, FakeTable, FakeVerdict } from "./objects.ts";
+import type { FakeChain, FakeRule, FakeSet, FakeTable } from "./objects.ts";
 import type { Transaction } from "./transaction.ts";
+import type { FakeVerdict } from "./values.ts";
 
 /** Counts (1) or forgets (-1) that a verdict leads to a chain. */
 export function refer(table: FakeTable, verdict: FakeVerdict | undefined, by: 1 | -1): void {

@@ -35,8 +35,9 @@ import { elementsBody, setBody } from "./bodies.ts";
 import { type Attributes, type Command, nameAt } from "./command.ts";
 import { type FakeElement, SetElements } from "./elements.ts";
 import { parseVerdict } from "./expressions.ts";
-import type { FakeSet, FakeSetIs, FakeTable } from "./objects.ts";
+import type { FakeSet, FakeTable } from "./objects.ts";
 import { refer, removeSet } from "./references.ts";
+import type { FakeSetIs } from "./values.ts";
 
 const KNOWN_FLAGS = NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT;
 const NFTA_SET_DESC_SIZE = 1;

@@ -7,6 +7,7 @@ import {
   ADDRESS_FAMILY,
   familyOfNumber,
   IP6_DEFAULT_METRIC,
+  RT_SCOPE_NOWHERE,
   RTA_DST,
   RTA_GATEWAY,
   RTA_MULTIPATH,
@@ -20,7 +21,7 @@ import {
 } from "../../route/wire.ts";
 import type { Body } from "../messages.ts";
 import { EAFNOSUPPORT, refuse, required, unmodelled } from "../refusal.ts";
-import { type FakeHop, type FakeRouteEntry, type RoutePattern, SCOPE_NOWHERE } from "./table.ts";
+import type { FakeHop, FakeRouteEntry, RoutePattern } from "./table.ts";
 
 type Attributes = ReadonlyMap<number, Span>;
 
@@ -124,7 +125,7 @@ export function patternOf({ family, destination, table, body, attributes }: Rout
     table,
     tos: required(body.u8(3)),
     type: some(body.u8(7)),
-    scope: scope === SCOPE_NOWHERE ? undefined : scope,
+    scope: scope === RT_SCOPE_NOWHERE ? undefined : scope,
     protocol: some(body.u8(5)),
     metric: some(attributes.get(RTA_PRIORITY)?.u32()),
     index: attributes.get(RTA_OIF)?.u32(),

@@ -8,6 +8,14 @@ import type { Span } from "../../netlink/reader.ts";
 import type { Writer } from "../../netlink/writer.ts";
 import {
   ADDRESS_FAMILY,
+  DEVCONF6_ACCEPT_RA,
+  DEVCONF6_DISABLE_IPV6,
+  DEVCONF6_FORWARDING,
+  DEVCONF6_PROXY_NDP,
+  DEVCONF_FORWARDING,
+  DEVCONF_PROXY_ARP,
+  DEVCONF_ROUTE_LOCALNET,
+  DEVCONF_RP_FILTER,
   IFF_UP,
   IFINFOMSG,
   IFLA_ADDRESS,
@@ -28,10 +36,10 @@ import {
   RTM_NEWLINK,
   VETH_INFO_PEER,
 } from "../../route/wire.ts";
-import { NETLINK_ROUTE } from "../../netlink/socket.ts";
-import { type Body, notificationDatagrams } from "../messages.ts";
-import type { FakeNamespace } from "../namespace.ts";
+import type { Machine } from "../machine.ts";
+import type { Body, Part } from "../messages.ts";
 import { ERANGE, refuse, required, unmodelled } from "../refusal.ts";
+import type { FakeSysctl } from "../sysctl.ts";
 
 export interface FakeLink {
   readonly index: number;
@@ -42,7 +50,19 @@ export interface FakeLink {
   up: boolean;
   group: number;
   /** The other end of a pair. */
-  readonly peer: { readonly namespace: FakeNamespace; readonly index: number } | undefined;
+  readonly peer: { readonly links: FakeLinks; readonly index: number } | undefined;
+}
+
+/** The interfaces of the namespace that a descriptor holds; undefined when it holds none. */
+export type LinksOf = (fd: number) => FakeLinks | undefined;
+
+/** What follows in the namespace from what becomes of an interface. */
+interface Surroundings {
+  tell(group: number, part: Part): void;
+  linkCameUp(link: FakeLink): void;
+  carrierCame(link: FakeLink): void;
+  linkWentDown(link: FakeLink): void;
+  linkGoes(link: FakeLink): void;
 }
 
 type Attributes = ReadonlyMap<number, Span>;
@@ -53,32 +73,33 @@ const VETH_MTU = 1500;
 const IFF_LOOPBACK = 8;
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
-/** IPV4_DEVCONF_* of linux/ip.h, which count from 1. */
 const DEVCONF: ReadonlyMap<number, string> = new Map([
-  [1, "forwarding"],
-  [3, "proxy_arp"],
-  [8, "rp_filter"],
-  [26, "route_localnet"],
+  [DEVCONF_FORWARDING, "forwarding"],
+  [DEVCONF_PROXY_ARP, "proxy_arp"],
+  [DEVCONF_RP_FILTER, "rp_filter"],
+  [DEVCONF_ROUTE_LOCALNET, "route_localnet"],
 ]);
-
-/** DEVCONF_* of linux/ipv6.h, which count from 0. */
 const DEVCONF6: ReadonlyMap<number, string> = new Map([
-  [0, "forwarding"],
-  [3, "accept_ra"],
-  [22, "proxy_ndp"],
-  [26, "disable_ipv6"],
+  [DEVCONF6_FORWARDING, "forwarding"],
+  [DEVCONF6_ACCEPT_RA, "accept_ra"],
+  [DEVCONF6_PROXY_NDP, "proxy_ndp"],
+  [DEVCONF6_DISABLE_IPV6, "disable_ipv6"],
 ]);
 /** How many settings the kernel reports. */
 const DEVCONFS = { ipv4: 33, ipv6: 60 };
 const RTNLGRP_LINK = 1;
 
 export class FakeLinks {
-  readonly #namespace: FakeNamespace;
+  readonly #machine: Machine;
+  readonly #sysctl: FakeSysctl;
+  readonly #around: Surroundings;
   readonly #links = new Map<number, FakeLink>();
   #indices = 0;
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
+  constructor(machine: Machine, sysctl: FakeSysctl, around: Surroundings) {
+    this.#machine = machine;
+    this.#sysctl = sysctl;
+    this.#around = around;
     this.#add({ name: "lo", kind: "loopback", mac: new Uint8Array(6), mtuBytes: LOOPBACK_MTU, peer: () => undefined });
   }
 
@@ -97,7 +118,7 @@ export class FakeLinks {
   /** Up, and at a veth the other end too. */
   hasCarrier(link: FakeLink): boolean {
     if (!link.up) return false;
-    return link.peer === undefined || link.peer.namespace.route.links.get(link.peer.index)?.up === true;
+    return link.peer === undefined || link.peer.links.get(link.peer.index)?.up === true;
   }
 
   #add(link: {
@@ -110,22 +131,18 @@ export class FakeLinks {
     const index = ++this.#indices;
     const made: FakeLink = { ...link, index, up: false, group: 0, peer: link.peer(index) };
     this.#links.set(index, made);
-    this.#namespace.sysctl.addInterface(link.name);
+    this.#sysctl.addInterface(link.name);
     this.#tell(made, RTM_NEWLINK);
     return made;
   }
 
   #tell(link: FakeLink, type: number): void {
     const part = { type, body: this.body(link, type === RTM_NEWLINK) };
-    this.#namespace.tell(NETLINK_ROUTE, RTNLGRP_LINK, notificationDatagrams([part], { sequence: 0, portId: 0 }));
+    this.#around.tell(RTNLGRP_LINK, part);
   }
 
   /** RTM_NEWLINK with NLM_F_CREATE: a veth pair. */
-  create(
-    attributes: Attributes,
-    flags: { readonly up: boolean },
-    namespaceOf: (fd: number) => FakeNamespace | undefined,
-  ): void {
+  create(attributes: Attributes, flags: { readonly up: boolean }, linksOf: LinksOf): void {
     const info = attributes.get(IFLA_LINKINFO)?.attributes();
     const kind = info?.get(IFLA_INFO_KIND)?.text();
     if (kind !== "veth") unmodelled(`links of kind ${kind ?? "none"}`);
@@ -134,13 +151,11 @@ export class FakeLinks {
     const name = linkName(attributes);
     const peerName = linkName(peer);
     const fd = peer.get(IFLA_NET_NS_FD)?.u32();
-    const other = fd === undefined ? this.#namespace : (namespaceOf(fd) ?? refuse(EINVAL));
-    const others = other.route.links;
+    const others = fd === undefined ? this : (linksOf(fd) ?? refuse(EINVAL));
     if (others.byName(peerName) !== undefined || this.byName(name) !== undefined) refuse(EEXIST);
-    if (other === this.#namespace && name === peerName) refuse(EEXIST);
+    if (others === this && name === peerName) refuse(EEXIST);
     // The other end is made first. Ends in two namespaces do not know each other's index before both are there.
     const ends: { near: number; far: number } = { near: 0, far: 0 };
-    const [near, far] = [this.#namespace, other];
     const peerEnd = others.#add({
       name: peerName,
       kind: "veth",
@@ -149,7 +164,7 @@ export class FakeLinks {
       peer: (index) => {
         ends.far = index;
         return {
-          namespace: near,
+          links: this,
           get index() {
             return ends.near;
           },
@@ -163,7 +178,7 @@ export class FakeLinks {
       mtuBytes: attributes.get(IFLA_MTU)?.u32() ?? VETH_MTU,
       peer: (index) => {
         ends.near = index;
-        return { namespace: far, index: peerEnd.index };
+        return { links: others, index: peerEnd.index };
       },
     });
     if (flags.up) this.#setUp(end, true);
@@ -196,7 +211,7 @@ export class FakeLinks {
   #rename(link: FakeLink, name: string): void {
     if (link.up) unmodelled("renaming a link that is up");
     if (this.byName(name) !== undefined) refuse(EEXIST);
-    this.#namespace.sysctl.renameInterface(link.name, name);
+    this.#sysctl.renameInterface(link.name, name);
     link.name = name;
   }
 
@@ -207,7 +222,7 @@ export class FakeLinks {
       ?.get(IFLA_INET_CONF)
       ?.eachAttribute((type, value) => {
         const setting = DEVCONF.get(type) ?? unmodelled(`IPv4 setting ${type} of a link`);
-        this.#namespace.sysctl.set("ipv4", link.name, setting, String(required(value.u32())), false);
+        this.#sysctl.set("ipv4", link.name, setting, String(required(value.u32())), false);
       });
     const mode = families?.get(ADDRESS_FAMILY[6])?.attributes()?.get(IFLA_INET6_ADDR_GEN_MODE)?.u8() ?? 0;
     if (mode !== 0) unmodelled(`link-local addresses made in mode ${mode}`);
@@ -216,13 +231,13 @@ export class FakeLinks {
   #setUp(link: FakeLink, up: boolean): void {
     if (link.up === up) return;
     link.up = up;
-    this.#namespace.kernel.changes++;
-    if (up) this.#namespace.route.linkCameUp(link);
-    else this.#namespace.route.linkWentDown(link);
+    this.#machine.changes++;
+    if (up) this.#around.linkCameUp(link);
+    else this.#around.linkWentDown(link);
     this.#tell(link, RTM_NEWLINK);
     // The kernel tells the other end of its carrier a moment later; here at once.
-    const peer = link.peer?.namespace.route.links.get(link.peer.index);
-    if (up && peer !== undefined && peer.up) link.peer?.namespace.route.carrierCame(peer);
+    const peer = link.peer?.links.get(link.peer.index);
+    if (up && link.peer !== undefined && peer?.up === true) link.peer.links.#around.carrierCame(peer);
   }
 
   /** Both ends of a pair go; ENODEV when there is nothing. */
@@ -230,14 +245,14 @@ export class FakeLinks {
     if (link === undefined) return refuse(ENODEV);
     if (link.kind === "loopback") refuse(EOPNOTSUPP);
     this.#forget(link);
-    const peer = link.peer?.namespace.route.links.get(link.peer.index);
-    if (link.peer !== undefined && peer !== undefined) link.peer.namespace.route.links.#forget(peer);
+    const peer = link.peer?.links.get(link.peer.index);
+    if (link.peer !== undefined && peer !== undefined) link.peer.links.#forget(peer);
   }
 
   #forget(link: FakeLink): void {
-    this.#namespace.route.linkGoes(link);
+    this.#around.linkGoes(link);
     this.#links.delete(link.index);
-    this.#namespace.sysctl.removeInterface(link.name);
+    this.#sysctl.removeInterface(link.name);
     this.#tell(link, RTM_DELLINK);
   }
 
@@ -280,7 +295,7 @@ export class FakeLinks {
       const values = new Uint8Array(DEVCONFS[family] * 4);
       const view = new DataView(values.buffer);
       for (const [setting, text] of known)
-        view.setInt32((setting - first) * 4, Number(this.#namespace.sysctl.get(family, name, text)), true);
+        view.setInt32((setting - first) * 4, Number(this.#sysctl.get(family, name, text)), true);
       const own = w.open(number);
       w.bytesOf(type, values);
       w.close(own);

@@ -10,13 +10,13 @@ import type { Message, Span } from "../../netlink/reader.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Writer } from "../../netlink/writer.ts";
 import * as wire from "../../route/wire.ts";
 import { NETLINK_ROUTE } from "../../netlink/socket.ts";
-import { notificationDatagrams, type Part } from "../messages.ts";
-import type { FakeNamespace } from "../namespace.ts";
-import type { Answer, FakeNetlink } from "../netlink.ts";
+import type { Machine } from "../machine.ts";
+import { type Answer, type Asker, notificationDatagrams, type Part, type Tell } from "../messages.ts";
 import { refuse, required, unmodelled } from "../refusal.ts";
 import { addressBody, type FakeAddress, linkLocalOf, LOOPBACK_ADDRESSES, readAddress, subnetOf } from "./addresses.ts";
 import { addrAt, entryOf, familyAt, patternOf, readRoute, routeBody } from "./codec.ts";
-import { checkLinkAttributes, type FakeLink, FakeLinks } from "./links.ts";
+import type { FakeSysctl } from "../sysctl.ts";
+import { checkLinkAttributes, type FakeLink, FakeLinks, type LinksOf } from "./links.ts";
 import { FakeRoutes, RTN_LOCAL, RTN_UNICAST, TABLE_LOCAL, TABLE_MAIN } from "./table.ts";
 
 interface FakeNeighbor {
@@ -45,13 +45,23 @@ const DEFAULT = -2;
 export class FakeRoute {
   readonly links: FakeLinks;
   readonly routes: FakeRoutes;
-  readonly #namespace: FakeNamespace;
+  readonly #machine: Machine;
+  readonly #sysctl: FakeSysctl;
+  readonly #sends: Tell;
   #addresses: FakeAddress[] = [];
   #neighbors: FakeNeighbor[] = [];
 
-  constructor(namespace: FakeNamespace) {
-    this.#namespace = namespace;
-    this.links = new FakeLinks(namespace);
+  constructor(machine: Machine, sysctl: FakeSysctl, sends: Tell) {
+    this.#machine = machine;
+    this.#sysctl = sysctl;
+    this.#sends = sends;
+    this.links = new FakeLinks(machine, sysctl, {
+      tell: (group, part) => this.#tell(group, part, 0),
+      linkCameUp: (link) => this.#linkCameUp(link),
+      carrierCame: (link) => this.#carrierCame(link),
+      linkWentDown: (link) => this.#linkWentDown(link),
+      linkGoes: (link) => this.#linkGoes(link),
+    });
     this.routes = new FakeRoutes({
       link: (index) => this.links.get(index),
       hasAddress: (addr) => this.#addresses.some((one) => one.addr === addr),
@@ -66,7 +76,7 @@ export class FakeRoute {
 
   /** `by`: port id of the socket that asked for it; 0: the kernel does it by itself. */
   #tell(group: number, part: Part, by: number): void {
-    this.#namespace.tell(NETLINK_ROUTE, group, notificationDatagrams([part], { sequence: 0, portId: by }));
+    this.#sends(NETLINK_ROUTE, group, notificationDatagrams([part], { sequence: 0, portId: by }));
   }
 
   /** Some setting of an interface, or of `all` or `default`, was written. */
@@ -81,11 +91,12 @@ export class FakeRoute {
     this.#tell(NETCONF_GROUPS[number], { type: wire.RTM_NEWNETCONF, body }, 0);
   }
 
-  answer(message: Message, isDump: boolean, socket: FakeNetlink): Answer {
+  /** `linksOf`: those of the namespace that an open descriptor of the asker holds. */
+  answer(message: Message, isDump: boolean, socket: Asker, linksOf: LinksOf): Answer {
     const { type, flags, body } = message;
     switch (type) {
       case wire.RTM_NEWLINK:
-        return this.#newLink(body, flags, socket);
+        return this.#newLink(body, flags, linksOf);
       case wire.RTM_DELLINK:
         return this.#deleteLink(body);
       case wire.RTM_GETLINK:
@@ -113,11 +124,11 @@ export class FakeRoute {
   }
 
   #ask(does: "add" | "delete" | "read", object: string): void {
-    const errno = this.#namespace.kernel.faults.request?.({ subsystem: "route", does, object });
+    const errno = this.#machine.faults.request?.({ subsystem: "route", does, object });
     if (errno !== undefined) refuse(errno);
   }
 
-  #newLink(body: Span, flags: number, socket: FakeNetlink): Answer {
+  #newLink(body: Span, flags: number, linksOf: LinksOf): Answer {
     const attributes = required(body.after(wire.IFINFOMSG)?.attributes());
     checkLinkAttributes(attributes);
     const index = body.i32(4) ?? 0;
@@ -133,9 +144,7 @@ export class FakeRoute {
     }
     if ((flags & NLM_F_CREATE) === 0) refuse(ENODEV);
     if (index > 0) unmodelled("links of an index of one's choice");
-    this.links.create(attributes, { up: (change.flags & change.mask & wire.IFF_UP) !== 0 }, (fd) =>
-      socket.process.namespaceOf(fd),
-    );
+    this.links.create(attributes, { up: (change.flags & change.mask & wire.IFF_UP) !== 0 }, linksOf);
     return DONE;
   }
 
@@ -167,8 +176,7 @@ export class FakeRoute {
     const { family, index, addr, prefixLength, asked } = readAddress(body);
     this.#ask("add", `address ${addr}`);
     const link = this.links.get(index) ?? refuse(ENODEV);
-    const { sysctl } = this.#namespace;
-    if (family === 6 && sysctl.get("ipv6", link.name, "disable_ipv6") !== "0")
+    if (family === 6 && this.#sysctl.get("ipv6", link.name, "disable_ipv6") !== "0")
       refuse(EACCES, "ipv6: IPv6 is disabled on this device");
     if (this.#addresses.some((one) => one.index === index && one.addr === addr && one.prefixLength === prefixLength)) {
       if ((flags & NLM_F_REPLACE) !== 0) return DONE;
@@ -183,7 +191,7 @@ export class FakeRoute {
       familyOf(addr) === 6 &&
       !noDad &&
       link.kind !== "loopback" &&
-      Number(this.#namespace.sysctl.get("ipv6", link.name, "accept_dad")) > 0;
+      Number(this.#sysctl.get("ipv6", link.name, "accept_dad")) > 0;
     const flags = IFA_F_PERMANENT | (noDad ? wire.IFA_F_NODAD : 0) | (detects ? wire.IFA_F_TENTATIVE : 0);
     this.#addresses.push({ index: link.index, addr, prefixLength, flags });
     if (link.up) this.#addRoutesOf(link, addr, prefixLength);
@@ -272,7 +280,7 @@ export class FakeRoute {
     return DONE;
   }
 
-  #getRoutes(body: Span, isDump: boolean, socket: FakeNetlink): Answer {
+  #getRoutes(body: Span, isDump: boolean, socket: Asker): Answer {
     const attributes = required(body.after(wire.RTMSG)?.attributes());
     if (isDump) {
       const family = familyOfDump(body);
@@ -341,35 +349,35 @@ export class FakeRoute {
   }
 
   /** Addresses that it has get their routes; the loopback its own addresses; and IPv6 begins where there is a carrier. */
-  linkCameUp(link: FakeLink): void {
+  #linkCameUp(link: FakeLink): void {
     for (const { index, addr, prefixLength } of this.#addresses.slice())
       if (index === link.index) this.#addRoutesOf(link, addr, prefixLength);
     if (link.kind === "loopback") {
       for (const [addr, length] of LOOPBACK_ADDRESSES) {
-        const has6 = this.#namespace.sysctl.get("ipv6", link.name, "disable_ipv6") === "0";
+        const has6 = this.#sysctl.get("ipv6", link.name, "disable_ipv6") === "0";
         const isThere = this.#addresses.some((one) => one.index === link.index && one.addr === addr);
         if (!isThere && (familyOf(addr) === 4 || has6)) this.#addAddress(link, addr, length, true);
       }
-    } else if (this.links.hasCarrier(link)) this.carrierCame(link);
+    } else if (this.links.hasCarrier(link)) this.#carrierCame(link);
   }
 
   /** addrconf: the link-local address made from the MAC. */
-  carrierCame(link: FakeLink): void {
-    if (this.#namespace.sysctl.get("ipv6", link.name, "disable_ipv6") !== "0") return;
+  #carrierCame(link: FakeLink): void {
+    if (this.#sysctl.get("ipv6", link.name, "disable_ipv6") !== "0") return;
     const addr = linkLocalOf(link.mac);
     if (this.#addresses.some((one) => one.index === link.index && one.addr === addr)) return;
     this.#addAddress(link, addr, LINK_LOCAL_LENGTH, false);
   }
 
   /** All routes by it go, its neighbours, and its IPv6 addresses; those of IPv4 stay. */
-  linkWentDown(link: FakeLink): void {
+  #linkWentDown(link: FakeLink): void {
     this.#dropAddresses((one) => one.index === link.index && familyOf(one.addr) === 6);
     this.routes.set((routes) => routes.filter(({ hops }) => !hops.some(({ index }) => index === link.index)));
     this.#neighbors = this.#neighbors.filter(({ index }) => index !== link.index);
   }
 
-  linkGoes(link: FakeLink): void {
-    this.linkWentDown(link);
+  #linkGoes(link: FakeLink): void {
+    this.#linkWentDown(link);
     this.#dropAddresses((one) => one.index === link.index);
   }
 
@@ -378,7 +386,7 @@ export class FakeRoute {
     const link = this.links.byName(name);
     if (link === undefined) return;
     if (on) {
-      if (link.up) this.linkCameUp(link);
+      if (link.up) this.#linkCameUp(link);
       return;
     }
     this.#dropAddresses((one) => one.index === link.index && familyOf(one.addr) === 6);

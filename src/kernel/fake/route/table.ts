@@ -43,7 +43,6 @@ const NOWHERE: ReadonlyMap<number, number> = new Map([
 ]);
 const RTN_THROW = 9;
 const SCOPE_LINK = 253;
-export const SCOPE_NOWHERE = 255;
 
 /** What the checks of a new route ask of the rest of the namespace. */
 export interface Surroundings {

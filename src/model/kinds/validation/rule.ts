@@ -1,6 +1,6 @@
 /** Rule validation: everything that is wrong with the rules of a policy or profile whose shape is right. */
 import { parseAddr } from "../../../net/addr.ts";
-import { parsePrefix, type Prefix, prefixAddr, prefixLength } from "../../../net/prefix.ts";
+import { parseNet, type Prefix, prefixAddr, prefixLength } from "../../../net/prefix.ts";
 import type { EntityRule, Rule } from "../rule.ts";
 import { WORDS } from "../words.ts";
 import type { Errors } from "./errors.ts";
@@ -90,8 +90,8 @@ function checkEntity(entity: EntityRule, rule: Rule, path: string, errors: Error
 function checkNets(nets: readonly string[] | undefined, path: string, isNegated: boolean, errors: Errors): void {
   nets?.forEach((text, i) => {
     const field = `${path}[${i}]`;
-    const prefix = parsePrefix(text);
-    if (!prefix.ok) return errors.invalid(field, text, WORDS.cidr);
+    const prefix = parseNet(text);
+    if (!prefix.ok) return errors.invalid(field, text, WORDS.cidrOrAddress);
     if (isNegated && prefixLength(prefix.value) === 0) errors.invalid(field, text, WORDS.catchAll);
     if (!isMasked(text, prefix.value)) errors.invalid(field, text, WORDS.hostBits);
   });
@@ -99,7 +99,7 @@ function checkNets(nets: readonly string[] | undefined, path: string, isNegated:
 
 /** Whether the host bits of the range in the text are zero, in whatever form its address is written. */
 function isMasked(text: string, prefix: Prefix): boolean {
-  if (text === prefix) return true;
+  if (text === prefix || !text.includes("/")) return true;
   const addr = parseAddr(text.slice(0, text.indexOf("/")));
   return addr.ok && addr.value === prefixAddr(prefix);
 }

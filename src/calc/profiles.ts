@@ -1,0 +1,93 @@
+/**
+ * Profiles: the rules of the profiles that this node's host endpoints name. Those of a namespace (`kns.NAMESPACE`) and `projectcalico-default-allow` allow
+ * everything, that of a service account (`ksa.NAMESPACE.NAME`) says nothing, and one that does not exist denies.
+ * Upstream: libcalico-go/lib/backend/k8s/resources/profile.go, felix/calc/active_rules_calculator.go.
+ */
+import { formatKey, type Key, type KeyText } from "../model/key.ts";
+import type { PolicyModel, RuleModel } from "../model/policy.ts";
+import type { Delta } from "../program/program.ts";
+import type { EndpointsDelta } from "./endpoints.ts";
+
+/** Whether the Namespace or ServiceAccount with that key exists. */
+export type Exists = (key: KeyText) => boolean;
+
+const NAMESPACE_PROFILE = "kns.";
+const SERVICE_ACCOUNT_PROFILE = "ksa.";
+export const DEFAULT_ALLOW = "projectcalico-default-allow";
+
+export function profileKey(name: string): Key<"Profile"> {
+  return { kind: "Profile", namespace: undefined, name };
+}
+
+/** The object that the profile stands for; undefined for one that stands for none. */
+function sourceOf(name: string): Key | undefined {
+  if (name.startsWith(NAMESPACE_PROFILE))
+    return { kind: "Namespace", namespace: undefined, name: name.slice(NAMESPACE_PROFILE.length) };
+  const [, namespace, account] = /^ksa\.([^.]+)\.(.+)$/.exec(name) ?? [];
+  return namespace === undefined || account === undefined
+    ? undefined
+    : { kind: "ServiceAccount", namespace, name: account };
+}
+
+function all(action: RuleModel["action"]): readonly RuleModel[] {
+  return [{ action, source: {}, destination: {} }];
+}
+
+/** Shared with the from-scratch calculation. */
+export function profileModel(name: string, exists: Exists): PolicyModel {
+  const common = {
+    key: profileKey(name),
+    tier: "",
+    order: 0,
+    selects: { op: "or", of: [] } as const,
+    hooks: ["normal"] as const,
+  };
+  const source = sourceOf(name);
+  const isThere = name === DEFAULT_ALLOW || (source !== undefined && exists(formatKey(source)));
+  if (!isThere)
+    return {
+      ...common,
+      ingress: all("deny"),
+      egress: all("deny"),
+      error: `there is no profile ${JSON.stringify(name)}`,
+    };
+  if (name.startsWith(SERVICE_ACCOUNT_PROFILE)) return { ...common, ingress: [], egress: [], error: undefined };
+  return { ...common, ingress: all("allow"), egress: all("allow"), error: undefined };
+}
+
+export class Profiles {
+  /** Names of profiles that each host endpoint of this node names. */
+  readonly #named = new Map<KeyText, readonly string[]>();
+  /** How many host endpoints name the profile. */
+  readonly #uses = new Map<string, number>();
+
+  /** `changed`: Namespaces and ServiceAccounts that may have come or gone. */
+  step(rows: EndpointsDelta["rows"], changed: Iterable<KeyText>, exists: Exists): Delta<KeyText, PolicyModel> {
+    const touched = new Set<string>();
+    for (const [key, { before, now }] of rows) {
+      if (before?.host === undefined && now?.host === undefined) continue;
+      for (const name of now?.host?.profiles ?? []) this.#count(name, 1, touched);
+      for (const name of this.#named.get(key) ?? []) this.#count(name, -1, touched);
+      if (now?.host === undefined) this.#named.delete(key);
+      else this.#named.set(key, now.host.profiles);
+    }
+    if (this.#uses.size > 0) {
+      const objects = new Set(changed);
+      for (const name of this.#uses.keys()) {
+        const source = sourceOf(name);
+        if (source !== undefined && objects.has(formatKey(source))) touched.add(name);
+      }
+    }
+    const delta = new Map<KeyText, PolicyModel | undefined>();
+    for (const name of touched)
+      delta.set(formatKey(profileKey(name)), this.#uses.has(name) ? profileModel(name, exists) : undefined);
+    return delta;
+  }
+
+  #count(name: string, by: 1 | -1, touched: Set<string>): void {
+    const uses = (this.#uses.get(name) ?? 0) + by;
+    if (uses > 0) this.#uses.set(name, uses);
+    else this.#uses.delete(name);
+    touched.add(name);
+  }
+}
