@@ -1,6 +1,6 @@
 /**
- * Admission: the rules for Calico's objects that a schema and its rules in CEL cannot say (overlapping pools, selector
- * syntax), as a list for the API server, which itself knows nothing of Calico. Upstream's client library refuses the same;
+ * Admission: the rules for Calico's objects that a schema and its rules in CEL cannot say (overlapping pools, and what the validators of
+ * the policy kinds say), as a list for the API server, which itself knows nothing of Calico. Upstream's client library refuses the same;
  * here kubectl is refused, too.
  */
 import { formatParseError } from "../../src/lib/result.ts";

@@ -47,8 +47,8 @@ export const STATUS = {
 
 /** Longest text of a selector. */
 export const MOST_SELECTOR = 1024;
-/** Longest text of a range: IPv6 with an IPv4 address at its end, and a length. */
-export const MOST_RANGE = 49;
+/** Longest text of a range: IPv6 in hexadecimal digits, and a length. */
+export const MOST_RANGE = 43;
 /** Longest name of a Kubernetes object. */
 export const MOST_NAME = 253;
 

@@ -29,3 +29,13 @@ test("what the product writes fits the schemas", () => {
   const handle: Fits<IPAMHandleSpec, Infer<(typeof IPAM_HANDLE_SCHEMA)["properties"]["spec"]>> = true;
   expect([pool, block, affinity, handle]).toEqual([true, true, true, true]);
 });
+
+/** Words by which kubectl finds kinds of Kubernetes itself that have to do with these. */
+const TAKEN = ["netpol", "np", "networkpolicy", "networkpolicies", "svc", "no", "ns", "po", "sa", "ep", "crd"];
+
+test("short names belong to one kind", () => {
+  const words = CRDS.flatMap(({ spec: { names } }) => names.shortNames ?? []);
+  expect(new Set([...words, ...TAKEN]).size).toBe(words.length + TAKEN.length);
+  const long = CRDS.flatMap(({ spec: { names } }) => [names.plural, names.singular]);
+  expect(words.filter((word) => long.includes(word))).toEqual([]);
+});

@@ -139,6 +139,11 @@ export const INTENDED: readonly IntendedDifference[] = [
     where: [{ at: WHOLE_ANSWER, exchanges: ["product: pool, selector"] }],
   },
   {
+    what: "policies",
+    here: "what their definitions cannot say is checked at admission: the grammar of selectors, host bits, ports in text, label selectors",
+    where: [{ at: WHOLE_ANSWER, exchanges: ["product: policy, selector", "product: policy, host bits"] }],
+  },
+  {
     what: "malformed quantities",
     here: "422 naming the field, where Kubernetes answers 400 without one",
     where: [{ at: WHOLE_ANSWER, exchanges: ["pod refused: quantity"] }],

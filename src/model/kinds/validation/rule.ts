@@ -1,5 +1,6 @@
 /** Rule validation: everything that is wrong with the rules of a policy or profile whose shape is right. */
-import { parseNet, parsePrefix, prefixLength } from "../../../net/prefix.ts";
+import { parseAddr } from "../../../net/addr.ts";
+import { parseNet, type Prefix, prefixAddr, prefixLength } from "../../../net/prefix.ts";
 import type { EntityRule, Rule } from "../rule.ts";
 import { WORDS } from "../words.ts";
 import type { Errors } from "./errors.ts";
@@ -92,20 +93,15 @@ function checkNets(nets: readonly string[] | undefined, path: string, isNegated:
     const prefix = parseNet(text);
     if (!prefix.ok) return errors.invalid(field, text, WORDS.cidrOrAddress);
     if (isNegated && prefixLength(prefix.value) === 0) errors.invalid(field, text, WORDS.catchAll);
-    if (!isMasked(text)) errors.invalid(field, text, WORDS.hostBits);
+    if (!isMasked(text, prefix.value)) errors.invalid(field, text, WORDS.hostBits);
   });
 }
 
-/** Whether the host bits of a valid range are zero, in whatever form its address is written. */
-function isMasked(text: string): boolean {
-  const slash = text.indexOf("/");
-  if (slash < 0) return true;
-  const [range, addr] = [parsePrefix(text), parsePrefix(`${text.slice(0, slash)}/${text.includes(":") ? 128 : 32}`)];
-  return (
-    range.ok &&
-    addr.ok &&
-    addr.value.slice(0, addr.value.indexOf("/")) === range.value.slice(0, range.value.indexOf("/"))
-  );
+/** Whether the host bits of the range in the text are zero, in whatever form its address is written. */
+function isMasked(text: string, prefix: Prefix): boolean {
+  if (text === prefix || !text.includes("/")) return true;
+  const addr = parseAddr(text.slice(0, text.indexOf("/")));
+  return addr.ok && addr.value === prefixAddr(prefix);
 }
 
 /** All ranges of a rule are of one family, and of the one that ipVersion gives. */

@@ -4,6 +4,7 @@
  * Nulls and defaults are treated as an API server does. Unknown fields are errors: dropping a misplaced one would make a rule wider than
  * written. An API server has dropped them before anything else sees the object.
  */
+import { copyJson } from "../../../lib/copy.ts";
 import { labelKeyErrors, labelValueErrors } from "../../labels.ts";
 import type { FieldError } from "../../schema/field-error.ts";
 import { isJsonObject, type JsonObject, type JsonValue } from "../../schema/json.ts";
@@ -46,7 +47,7 @@ export function shape<const S extends KindSchema>(object: unknown, schema: S): S
     errors.required("spec", "");
     return { ok: false, errors: errors.list };
   }
-  const copy = structuredClone(spec);
+  const copy = copyJson(spec);
   dropNulls(schema.properties.spec, copy);
   for (const field of prune(schema.properties.spec, copy, "spec")) errors.forbidden(field, undefined, UNKNOWN);
   applyDefaults(schema.properties.spec, copy);

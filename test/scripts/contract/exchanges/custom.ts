@@ -422,6 +422,17 @@ async function productKinds(recorder: Recorder, places: Places): Promise<void> {
   })) {
     await recorder.request(`product: pool, ${name}`, "POST", pools, { body: object("IPPool", "contract", spec) });
   }
+  const policies = `${places.all("globalnetworkpolicies", PRODUCT)}?dryRun=All&fieldValidation=Strict`;
+  for (const [name, spec] of Object.entries({
+    "the least": {},
+    "a port without protocol": { egress: [{ action: "Allow", destination: { ports: [80] } }] },
+    "a flag alone": { preDNAT: true },
+    selector: { selector: "rack ==" },
+    "host bits": { ingress: [{ action: "Deny", source: { nets: ["10.99.0.1/16"] } }] },
+  })) {
+    const body = object("GlobalNetworkPolicy", "contract", spec);
+    await recorder.request(`product: policy, ${name}`, "POST", policies, { body });
+  }
 }
 
 async function ending(recorder: Recorder, places: Places): Promise<void> {
