@@ -20,6 +20,7 @@ import type { Resource } from "../model/resource.ts";
 import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
+import { Expected } from "./expected.ts";
 import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
@@ -71,6 +72,7 @@ const READ_POD_MS = 2_000;
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #graph: Graph;
+  readonly #expected: Expected;
   #syncer: Syncer | undefined;
   #begun = false;
   #inSync = false;
@@ -81,6 +83,7 @@ export class Pipeline {
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.#graph = new Graph({ node: options.node });
+    this.#expected = new Expected(this.#graph, options.node);
   }
 
   /** True when pods may be started: the kernel agreed once, and the datastore may be used. */
@@ -127,12 +130,12 @@ export class Pipeline {
 
   /** A local pod has been (or is about to be) wired; its rules are in the kernel on return if its Pod is known. */
   attach(record: CniRecord): void {
-    this.#graph.setCniRecord(record);
+    this.#expected.attach(record);
     this.#flush();
   }
 
   detach(interfaceName: string): void {
-    this.#graph.removeCniRecord(interfaceName);
+    this.#expected.detach(interfaceName);
     this.#flush();
   }
 
@@ -204,6 +207,7 @@ export class Pipeline {
       const slice = updates.slice(i, i + SLICE);
       this.updates += slice.length;
       this.#graph.update(slice);
+      this.#expected.observe(slice);
       this.#options.observe(slice);
       this.#flush();
       if (i + SLICE < updates.length) await this.#options.clock.sleep(0);
