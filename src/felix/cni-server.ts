@@ -24,7 +24,7 @@ import {
   whyNotInterfaceName,
 } from "../podnet/protocol.ts";
 import { hostInterfaceName } from "../podnet/names.ts";
-import { formatKey, type Key } from "../model/key.ts";
+import type { Key } from "../model/key.ts";
 import { assertNever } from "../lib/bug.ts";
 import { Turns } from "../lib/turns.ts";
 import { type AddRequests, podOf } from "./add-requests.ts";
@@ -264,7 +264,7 @@ export class CniServer {
       const name = hostInterfaceName(pod.namespace ?? "", pod.name, attempt);
       if (this.#choosing.has(name)) continue;
       const holder = this.#options.journal.all().find((other) => isWired(other) && other.record.interface === name);
-      if (holder !== undefined && formatKey(holder.record.pod) !== formatKey(pod)) continue;
+      if (holder !== undefined && !isSamePod(holder.record.pod, pod)) continue;
       this.#choosing.add(name);
       return name;
     }
@@ -311,12 +311,8 @@ export class CniServer {
   /** A new container of the same pod takes its place: the older attachments lose their interfaces, and keep only addresses until their DEL. */
   async #supersede({ record }: Attachment): Promise<void> {
     for (const other of this.#options.journal.all()) {
-      if (
-        !isWired(other) ||
-        other.record.containerId === record.containerId ||
-        formatKey(other.record.pod) !== formatKey(record.pod)
-      )
-        continue;
+      const isOlder = isSamePod(other.record.pod, record.pod) && other.record.containerId !== record.containerId;
+      if (!isOlder || !isWired(other)) continue;
       await this.#close(other, `container ${record.containerId} of the same pod took its place`);
     }
   }
@@ -461,4 +457,8 @@ export class CniServer {
       );
     return undefined;
   }
+}
+
+function isSamePod(a: Key<"Pod">, b: Key<"Pod">): boolean {
+  return a.name === b.name && a.namespace === b.namespace;
 }

@@ -183,9 +183,7 @@ export class Pipeline {
 
   /** Why no pod could be programmed at present, in words: a driver that fails as a whole. Single rows that are refused concern others nothing. */
   get refused(): string | undefined {
-    const failing = this.#options.loop
-      .status()
-      .flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
+    const { failing } = this.#options.loop;
     return failing.length === 0 ? undefined : failing.join("; ");
   }
 
