@@ -46,6 +46,7 @@ export interface CniServerOptions {
     | "datastoreErrors"
     | "refused"
     | "attach"
+    | "attachSoon"
     | "detach"
     | "readPod"
     | "isEndpoint"
@@ -70,6 +71,8 @@ export class CniServer {
   readonly #turns = new Turns();
   /** Names of host ends that ADDs under way have chosen. */
   readonly #choosing = new Set<string>();
+  /** ADDs under way. */
+  #adding = 0;
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -116,7 +119,14 @@ export class CniServer {
   async #run(request: CniRequest): Promise<CniResult | undefined> {
     switch (request.command) {
       case "ADD":
-        return this.#inTurn(request, () => this.#add(request));
+        return this.#inTurn(request, async () => {
+          this.#adding++;
+          try {
+            return await this.#add(request);
+          } finally {
+            this.#adding--;
+          }
+        });
       case "DEL":
         return this.#inTurn(request, () => this.#del(request));
       case "CHECK":
@@ -233,7 +243,9 @@ export class CniServer {
         await this.#supersede(attachment);
         this.#refuseWhileFailing();
         wiring.add(attachment);
-        pipeline.attach(attachment.record);
+        // Nobody waits for others that may come, but those that are here share one transaction.
+        if (this.#adding === 1) pipeline.attach(attachment.record);
+        else await pipeline.attachSoon(attachment.record);
         await this.#awaitRules(attachment);
       }
       addresses.confirm(attachment);

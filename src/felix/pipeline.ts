@@ -74,6 +74,8 @@ export class Pipeline {
   readonly #graph: Graph;
   readonly #expected: Expected;
   #syncer: Syncer | undefined;
+  /** The step that attaches what came together. */
+  #soon: Promise<void> | undefined;
   #begun = false;
   #inSync = false;
   #status = "connecting";
@@ -132,6 +134,16 @@ export class Pipeline {
   attach(record: CniRecord): void {
     this.#expected.attach(record);
     this.#flush();
+  }
+
+  /** As `attach`, in one step with all others that come until the thread has nothing else to do at once. */
+  attachSoon(record: CniRecord): Promise<void> {
+    this.#expected.attach(record);
+    this.#soon ??= this.#options.clock.sleep(0).then(() => {
+      this.#soon = undefined;
+      this.#flush();
+    });
+    return this.#soon;
   }
 
   detach(interfaceName: string): void {
