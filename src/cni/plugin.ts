@@ -4,7 +4,6 @@
  * They hold no credentials and touch no kernel object. The import closure must stay small: a container runtime starts this program for
  * every pod. Exit code 0 with a result, 1 with an error object, by the CNI specification.
  */
-import type { Sockets } from "../host/sockets.ts";
 import {
   CNI_INVALID_CONFIG,
   CNI_INVALID_ENVIRONMENT,
@@ -29,17 +28,16 @@ export type PluginName = CniRequest["plugin"];
 /** Where the daemon listens unless the configuration's `daemon_socket` says otherwise. */
 const DEFAULT_SOCKET = "/var/run/calico/cni.sock";
 
-export async function runPlugin(
-  plugin: PluginName,
-  input: PluginInput,
-  sockets: Pick<Sockets, "connect">,
-): Promise<PluginOutput> {
+/** Sends a request to the daemon that listens there; its answer, empty when there is none. Throws when it cannot be reached. */
+export type Exchange = (path: string, request: string) => string;
+
+export function runPlugin(plugin: PluginName, input: PluginInput, exchange: Exchange): PluginOutput {
   const execution = readExecution(input);
   if ("exitCode" in execution) return execution;
   const { version } = execution;
   const request = makeRequest(plugin, input, execution);
   if ("error" in request) return failed(version, request.error);
-  const answer = await ask(request.value, sockets);
+  const answer = ask(request.value, exchange);
   if (!answer.ok) return failed(version, answer.error);
   if (answer.result === undefined) return { exitCode: 0, stdout: "" };
   return { exitCode: 0, stdout: print(formatResult(answer.result, version)) };
@@ -89,16 +87,11 @@ function parseArgs(text: string): Checked<Record<string, string>> {
   return { value: args };
 }
 
-async function ask(request: CniRequest, sockets: Pick<Sockets, "connect">): Promise<CniAnswer> {
+function ask(request: CniRequest, exchange: Exchange): CniAnswer {
   const path = typeof request.config["daemon_socket"] === "string" ? request.config["daemon_socket"] : DEFAULT_SOCKET;
   const code = request.command === "STATUS" ? CNI_NOT_AVAILABLE : CNI_TRY_AGAIN_LATER;
   try {
-    const connection = await sockets.connect(path);
-    await connection.write(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
-    const decoder = new TextDecoder();
-    let text = "";
-    for await (const chunk of connection.input) text += decoder.decode(chunk, { stream: true });
-    connection.end();
+    const text = exchange(path, `${JSON.stringify(request)}\n`);
     if (text === "")
       return {
         ok: false,

@@ -2,13 +2,13 @@
 import { openPluginHost } from "../host/bun/plugin.ts";
 import { type PluginName, runPlugin } from "./plugin.ts";
 
-export async function runPluginProcess(
+export function runPluginProcess(
   plugin: PluginName,
   environment: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
+): number {
   const host = openPluginHost();
-  const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : await host.readStdin();
-  const { exitCode, stdout } = await runPlugin(plugin, { environment, stdin }, host.sockets);
+  const stdin = environment["CNI_COMMAND"] === "VERSION" ? "" : host.readStdin();
+  const { exitCode, stdout } = runPlugin(plugin, { environment, stdin }, host.exchange);
   if (stdout !== "") host.writeStdout(stdout);
   return exitCode;
 }

@@ -164,6 +164,13 @@ export class Loop {
     return reasons.join("; ");
   }
 
+  /** Drivers that fail as a whole at present, each with its error. */
+  get failing(): readonly string[] {
+    return this.#states.flatMap(({ driver, retry }) =>
+      retry.error === undefined ? [] : [`${driver.name}: ${retry.error}`],
+    );
+  }
+
   status(): readonly DriverStatus[] {
     return this.#states.map(({ driver, retry }) => ({
       name: driver.name,

@@ -35,6 +35,7 @@ async function bench(
       datastoreErrors: [],
       refused: undefined,
       attach: () => {},
+      attachSoon: () => Promise.resolve(),
       detach: (name) => void done.push(`detach ${name}`),
       readPod: () => Promise.resolve(undefined),
       isEndpoint: () => true,
@@ -178,5 +179,24 @@ test("ADD sets no host end up while the kernel cannot be programmed, and gives e
   });
   expect(done).not.toContain("set up");
   expect(done).toContain("release c1 releasing");
+  await close();
+});
+
+test("an ADD alone is programmed at once, those that come at the same time together", async () => {
+  const calls: string[] = [];
+  const { ask, close } = await bench(
+    {},
+    {
+      attach: () => void calls.push("at once"),
+      attachSoon: () => {
+        calls.push("together");
+        return Promise.resolve();
+      },
+    },
+  );
+  await ask("ADD", "c1");
+  await Promise.all(["c2", "c3", "c4"].map((container) => ask("ADD", container)));
+  await ask("ADD", "c5");
+  expect([calls.at(0), calls.at(1), calls.at(-1)]).toEqual(["at once", "together", "at once"]);
   await close();
 });

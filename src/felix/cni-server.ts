@@ -24,7 +24,7 @@ import {
   whyNotInterfaceName,
 } from "../podnet/protocol.ts";
 import { hostInterfaceName } from "../podnet/names.ts";
-import { formatKey, type Key } from "../model/key.ts";
+import type { Key } from "../model/key.ts";
 import { assertNever } from "../lib/bug.ts";
 import { Turns } from "../lib/turns.ts";
 import { type AddRequests, podOf } from "./add-requests.ts";
@@ -46,6 +46,7 @@ export interface CniServerOptions {
     | "datastoreErrors"
     | "refused"
     | "attach"
+    | "attachSoon"
     | "detach"
     | "readPod"
     | "isEndpoint"
@@ -70,6 +71,8 @@ export class CniServer {
   readonly #turns = new Turns();
   /** Names of host ends that ADDs under way have chosen. */
   readonly #choosing = new Set<string>();
+  /** ADDs under way. */
+  #adding = 0;
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -116,7 +119,14 @@ export class CniServer {
   async #run(request: CniRequest): Promise<CniResult | undefined> {
     switch (request.command) {
       case "ADD":
-        return this.#inTurn(request, () => this.#add(request));
+        return this.#inTurn(request, async () => {
+          this.#adding++;
+          try {
+            return await this.#add(request);
+          } finally {
+            this.#adding--;
+          }
+        });
       case "DEL":
         return this.#inTurn(request, () => this.#del(request));
       case "CHECK":
@@ -233,7 +243,9 @@ export class CniServer {
         await this.#supersede(attachment);
         this.#refuseWhileFailing();
         wiring.add(attachment);
-        pipeline.attach(attachment.record);
+        // Nobody waits for others that may come, but those that are here share one transaction.
+        if (this.#adding === 1) pipeline.attach(attachment.record);
+        else await pipeline.attachSoon(attachment.record);
         await this.#awaitRules(attachment);
       }
       addresses.confirm(attachment);
@@ -264,7 +276,7 @@ export class CniServer {
       const name = hostInterfaceName(pod.namespace ?? "", pod.name, attempt);
       if (this.#choosing.has(name)) continue;
       const holder = this.#options.journal.all().find((other) => isWired(other) && other.record.interface === name);
-      if (holder !== undefined && formatKey(holder.record.pod) !== formatKey(pod)) continue;
+      if (holder !== undefined && !isSamePod(holder.record.pod, pod)) continue;
       this.#choosing.add(name);
       return name;
     }
@@ -311,12 +323,8 @@ export class CniServer {
   /** A new container of the same pod takes its place: the older attachments lose their interfaces, and keep only addresses until their DEL. */
   async #supersede({ record }: Attachment): Promise<void> {
     for (const other of this.#options.journal.all()) {
-      if (
-        !isWired(other) ||
-        other.record.containerId === record.containerId ||
-        formatKey(other.record.pod) !== formatKey(record.pod)
-      )
-        continue;
+      const isOlder = isSamePod(other.record.pod, record.pod) && other.record.containerId !== record.containerId;
+      if (!isOlder || !isWired(other)) continue;
       await this.#close(other, `container ${record.containerId} of the same pod took its place`);
     }
   }
@@ -461,4 +469,8 @@ export class CniServer {
       );
     return undefined;
   }
+}
+
+function isSamePod(a: Key<"Pod">, b: Key<"Pod">): boolean {
+  return a.name === b.name && a.namespace === b.namespace;
 }

@@ -12,6 +12,7 @@ import { startSyncer } from "../datastore/syncer.ts";
 import type { Host } from "../host/host.ts";
 import { rowsFor } from "../model/convert/rows.ts";
 import { DatastoreGate } from "./datastore-gate.ts";
+import { Expected } from "./expected.ts";
 import { isWired, readAttachments } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
 import type { Report } from "../lib/report.ts";
@@ -37,9 +38,10 @@ const SYNC_MS = 60_000;
 export async function observe({ node, root, store, host, report }: ObserveOptions): Promise<readonly ObservedChange[]> {
   const { sys, clock, files } = host;
   const graph = new Graph({ node });
+  const expected = new Expected(graph, node);
   for (const attachment of await readAttachments(files, nodePaths(root).journal, report))
-    if (isWired(attachment)) graph.setCniRecord(attachment.record);
-  await readCluster(graph, { node, root, store, host, report });
+    if (isWired(attachment)) expected.attach(attachment.record);
+  await readCluster(graph, expected, { node, root, store, host, report });
   const drivers: readonly Driver[] = [
     new LinksDriver(sys, clock, readFamilies(sys)),
     new RoutesDriver(sys, clock, readFamilies(sys)),
@@ -56,7 +58,11 @@ export async function observe({ node, root, store, host, report }: ObserveOption
 }
 
 /** Takes in what the cluster is once. */
-async function readCluster(graph: Graph, { node, store, host, report }: ObserveOptions): Promise<void> {
+async function readCluster(
+  graph: Graph,
+  expected: Expected,
+  { node, store, host, report }: ObserveOptions,
+): Promise<void> {
   const gate = new DatastoreGate(report);
   const inSync = new AbortController();
   const syncer = startSyncer({
@@ -66,8 +72,11 @@ async function readCluster(graph: Graph, { node, store, host, report }: ObserveO
     random: host.random,
     reduce: rowsFor(node),
     sink: (event) => {
-      if (event.type === "updates") graph.update(gate.pass(event.updates));
-      else if (event.status === "in-sync") inSync.abort();
+      if (event.type === "updates") {
+        const updates = gate.pass(event.updates);
+        graph.update(updates);
+        expected.observe(updates);
+      } else if (event.status === "in-sync") inSync.abort();
     },
     log: report,
   });

@@ -21,6 +21,8 @@ import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
 import type { Addr } from "../net/addr.ts";
+=======
+import { Expected } from "./expected.ts";
 import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
@@ -73,7 +75,10 @@ const READ_POD_MS = 2_000;
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #graph: Graph;
+  readonly #expected: Expected;
   #syncer: Syncer | undefined;
+  /** The step that attaches what came together. */
+  #soon: Promise<void> | undefined;
   #begun = false;
   #inSync = false;
   #status = "connecting";
@@ -83,6 +88,7 @@ export class Pipeline {
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.#graph = new Graph({ node: options.node });
+    this.#expected = new Expected(this.#graph, options.node);
   }
 
   /** True when pods may be started: the kernel agreed once, and the datastore may be used. */
@@ -129,7 +135,7 @@ export class Pipeline {
 
   /** A local pod has been (or is about to be) wired; its rules are in the kernel on return if its Pod is known. */
   attach(record: CniRecord): void {
-    this.#graph.setCniRecord(record);
+    this.#expected.attach(record);
     this.#flush();
   }
 
@@ -139,8 +145,18 @@ export class Pipeline {
     this.#flush();
   }
 
+  /** As `attach`, in one step with all others that come until the thread has nothing else to do at once. */
+  attachSoon(record: CniRecord): Promise<void> {
+    this.#expected.attach(record);
+    this.#soon ??= this.#options.clock.sleep(0).then(() => {
+      this.#soon = undefined;
+      this.#flush();
+    });
+    return this.#soon;
+  }
+
   detach(interfaceName: string): void {
-    this.#graph.removeCniRecord(interfaceName);
+    this.#expected.detach(interfaceName);
     this.#flush();
   }
 
@@ -188,9 +204,7 @@ export class Pipeline {
 
   /** Why no pod could be programmed at present, in words: a driver that fails as a whole. Single rows that are refused concern others nothing. */
   get refused(): string | undefined {
-    const failing = this.#options.loop
-      .status()
-      .flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
+    const { failing } = this.#options.loop;
     return failing.length === 0 ? undefined : failing.join("; ");
   }
 
@@ -212,6 +226,7 @@ export class Pipeline {
       const slice = updates.slice(i, i + SLICE);
       this.updates += slice.length;
       this.#graph.update(slice);
+      this.#expected.observe(slice);
       this.#options.observe(slice);
       this.#flush();
       if (i + SLICE < updates.length) await this.#options.clock.sleep(0);

@@ -60,18 +60,7 @@ export class PodNetwork {
     if (!this.#gatewayExists) this.#ensureGateway();
     const namespace = openNamespace(this.#sys, request.netns);
     try {
-      const stale = this.#host.linkByName(request.hostInterface);
-      if (stale !== undefined) this.#host.deleteLink(stale.index);
-      this.#host.createVeth({
-        name: request.hostInterface,
-        mac: HOST_MAC,
-        mtuBytes: request.mtuBytes,
-        // The IPv6 settings must be in place before the link comes up.
-        up: false,
-        peerName: request.podInterface,
-        peerMac: request.mac,
-        peerNamespaceFd: namespace,
-      });
+      this.#createPair(request, namespace);
       return this.#orUndo(request.hostInterface, () => {
         const link = this.#hostLink(request.hostInterface);
         this.#setUpHostEnd(link, request);
@@ -80,6 +69,30 @@ export class PodNetwork {
       });
     } finally {
       this.#sys.close(namespace);
+    }
+  }
+
+  /** In place of an interface that has the host end's name. */
+  #createPair(request: PodRequest, namespace: number): void {
+    const veth = {
+      name: request.hostInterface,
+      mac: HOST_MAC,
+      mtuBytes: request.mtuBytes,
+      // The IPv6 settings must be in place before the link comes up.
+      up: false,
+      peerName: request.podInterface,
+      peerMac: request.mac,
+      peerNamespaceFd: namespace,
+    };
+    try {
+      this.#host.createVeth(veth);
+    } catch (error) {
+      if (!(error instanceof KernelError) || error.errno !== EEXIST) throw error;
+      const stale = this.#host.linkByName(request.hostInterface);
+      // Else it is the pod's end whose name is taken.
+      if (stale === undefined) throw error;
+      this.#host.deleteLink(stale.index);
+      this.#host.createVeth(veth);
     }
   }
 
@@ -117,13 +130,15 @@ export class PodNetwork {
 
   #setUpHostEnd(link: Link, request: PodRequest): void {
     const with6 = request.addresses.some((addr) => familyOf(addr) === 6);
-    this.#host.setSettings(link.index, HOST_END_IPV4, { linkLocalFromMac: with6 });
     writeSysctl(this.#sys, `net/ipv4/neigh/${link.name}/proxy_delay`, "0");
     if (with6) {
       for (const [setting, value] of Object.entries(HOST_END_IPV6))
         writeSysctl(this.#sys, `net/ipv6/conf/${link.name}/${setting}`, value);
     }
-    this.#host.setLinkUp(link.index);
+    this.#host.together(() => {
+      this.#host.setSettings(link.index, HOST_END_IPV4, { linkLocalFromMac: with6 });
+      this.#host.setLinkUp(link.index);
+    });
     if (with6) ignoring(EEXIST, () => this.#host.addAddress(link.index, GATEWAY_6, LINK_LOCAL_LENGTH, { noDad: true }));
   }
 
@@ -142,12 +157,14 @@ export class PodNetwork {
       const link = pod.linkByName(request.podInterface);
       if (link === undefined || link.mac === undefined)
         throw new KernelError("look up link", `${request.podInterface} in ${request.netns}`, ENODEV);
-      pod.setLinkUp(LOOPBACK_INDEX);
-      pod.setLinkUp(link.index);
-      for (const addr of request.addresses)
-        pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
-      for (const { addr, mac } of podNeighbors(request.addresses)) pod.addNeighbor(link.index, addr, mac, true);
-      for (const route of podRoutes(request.addresses, link.index)) pod.addRoute(route);
+      pod.together(() => {
+        pod.setLinkUp(LOOPBACK_INDEX);
+        pod.setLinkUp(link.index);
+        for (const addr of request.addresses)
+          pod.addAddress(link.index, addr, bitsOf(familyOf(addr)), { noDad: familyOf(addr) === 6 });
+        for (const { addr, mac } of podNeighbors(request.addresses)) pod.addNeighbor(link.index, addr, mac, true);
+        for (const route of podRoutes(request.addresses, link.index)) pod.addRoute(route);
+      });
       return link.mac;
     } finally {
       pod.close();

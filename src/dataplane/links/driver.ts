@@ -14,7 +14,7 @@ import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import { equal } from "../../lib/equal.ts";
 import { formatTimestamp } from "../../lib/timestamp.ts";
 import { formatName, type Key } from "../../model/key.ts";
-import { type Family, familyOf } from "../../net/addr.ts";
+import { type Addr, type Family, familyOf } from "../../net/addr.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
 import { Failures } from "../failures.ts";
@@ -29,6 +29,7 @@ const LINKS_PER_STEP = 32;
 
 interface HostEnd {
   readonly pod: Key;
+  readonly addresses: readonly Addr[];
   readonly hasIpv6: boolean;
 }
 
@@ -95,8 +96,11 @@ export class LinksDriver implements Driver {
     for (const [id, endpoint] of delta.endpoints) {
       if (endpoint === undefined) this.#forget(id);
       else {
-        const hasIpv6 = this.#families.has(6) && endpoint.addresses.some((addr) => familyOf(addr) === 6);
-        this.#wanted.set(id, { pod: endpoint.source, hasIpv6 });
+        const { addresses, source: pod } = endpoint;
+        // As a rule only its policies have changed.
+        if (this.#wanted.get(id)?.addresses === addresses) continue;
+        const hasIpv6 = this.#families.has(6) && addresses.some((addr) => familyOf(addr) === 6);
+        this.#wanted.set(id, { pod, addresses, hasIpv6 });
         this.#unknown.add(id);
       }
     }

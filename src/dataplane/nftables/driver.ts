@@ -251,7 +251,7 @@ export class NftablesDriver implements Driver {
     this.#settle();
     this.#replaces ||= this.#needsRebuild();
     if (this.#replaces) return this.#startAnew();
-    if (this.#fresh.size > 0 && this.#todo.size > FEW_UNITS) {
+    if (this.#fresh.size > 0 && this.#fresh.size < this.#todo.size && this.#todo.size > FEW_UNITS) {
       const plan = this.#planOf(this.#withReferences(this.#fresh), TRANSACTION_US);
       this.#fresh.clear();
       if (!isEmpty(plan)) return plan;

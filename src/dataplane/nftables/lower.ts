@@ -50,19 +50,20 @@ export interface OwnedRow {
   readonly unit: Unit;
 }
 
-interface StageRows {
-  readonly stage: Stage;
+/** Rows that follow from one part of an endpoint: a stage, or its addresses. */
+interface PartRows {
+  readonly of: Stage | Endpoint["addresses"];
   readonly rows: ReadonlyMap<string, NftRow>;
 }
 
 export class NftablesLowering {
-  /** Row ids that each unit lowered to, so that they can be taken back. */
-  readonly #rowsOf = new Map<string, ReadonlySet<string>>();
+  /** What each unit was lowered to: rows that it no longer is are taken back, and those that are the same objects are not told again. */
+  readonly #rowsOf = new Map<string, ReadonlyMap<string, NftRow>>();
   readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
-  /** By endpoint and slot: what its stages were lowered to. */
-  readonly #stageRows = new Map<EndpointId, ReadonlyMap<string, StageRows>>();
+  /** By endpoint and slot: what its parts were lowered to. */
+  readonly #parts = new Map<EndpointId, ReadonlyMap<string, PartRows>>();
   readonly #policies = new Map<PolicyId, Policy>();
   /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
   readonly #endpointsOf = new Map<PolicyId, Set<EndpointId>>();
@@ -92,7 +93,7 @@ export class NftablesLowering {
       if (!this.#setPolicy(id, policy)) continue;
       for (const endpoint of this.#endpointsOf.get(id) ?? []) {
         endpoints.add(endpoint);
-        this.#stageRows.delete(endpoint);
+        this.#parts.delete(endpoint);
       }
     }
     for (const id of policies) this.#stepPolicy(id, program);
@@ -100,26 +101,28 @@ export class NftablesLowering {
       const endpoint = this.#endpoints.get(id);
       const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
       this.#replace(unit, endpoint === undefined ? new Map() : this.#lowerEndpoint(id, endpoint));
-      if (endpoint === undefined) this.#stageRows.delete(id);
+      if (endpoint === undefined) this.#parts.delete(id);
     }
     return { rows: this.#rows, elements: this.#elements };
   }
 
-  /** A stage that is the same object as before has the same rows. */
+  /** A part that is the same object as before has the same rows. */
   #lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> {
-    const before = this.#stageRows.get(id);
-    const kept = new Map<string, StageRows>();
+    const before = this.#parts.get(id);
+    const kept = new Map<string, PartRows>();
     const rows = new Map<string, NftRow>();
-    for (const { hook, direction, stage } of stagesOf(endpoint)) {
-      const slot = `${endpoint.kind} ${hook} ${direction}`;
+    const add = (slot: string, of: PartRows["of"], lower: () => ReadonlyMap<string, NftRow>): void => {
       const known = before?.get(slot);
-      const own =
-        known?.stage === stage ? known : { stage, rows: this.#stageRowsOf(id, endpoint, hook, direction, stage) };
-      kept.set(slot, own);
-      for (const [rowId, row] of own.rows) rows.set(rowId, row);
-    }
-    this.#stageRows.set(id, kept);
-    for (const [rowId, row] of addressRows(id, endpoint)) rows.set(rowId, row);
+      const part = known?.of === of ? known : { of, rows: lower() };
+      kept.set(slot, part);
+      for (const [rowId, row] of part.rows) rows.set(rowId, row);
+    };
+    for (const { hook, direction, stage } of stagesOf(endpoint))
+      add(`${endpoint.kind} ${hook} ${direction}`, stage, () =>
+        this.#stageRowsOf(id, endpoint, hook, direction, stage),
+      );
+    add(`${endpoint.kind} addresses`, endpoint.addresses, () => addressRows(id, endpoint));
+    this.#parts.set(id, kept);
     return rows;
   }
 
@@ -281,10 +284,11 @@ export class NftablesLowering {
   }
 
   #replace(unit: Unit, rows: ReadonlyMap<string, NftRow>): void {
-    for (const id of this.#rowsOf.get(unit.id) ?? []) if (!rows.has(id)) this.#rows.set(id, undefined);
-    for (const [id, row] of rows) this.#rows.set(id, { row, unit });
+    const before = this.#rowsOf.get(unit.id);
+    for (const id of before?.keys() ?? []) if (!rows.has(id)) this.#rows.set(id, undefined);
+    for (const [id, row] of rows) if (before?.get(id) !== row) this.#rows.set(id, { row, unit });
     if (rows.size === 0) this.#rowsOf.delete(unit.id);
-    else this.#rowsOf.set(unit.id, new Set(rows.keys()));
+    else this.#rowsOf.set(unit.id, rows);
   }
 }
 

@@ -6,7 +6,7 @@ import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { isSettled, type PendingElements, type SetPending } from "./pending-elements.ts";
 import { costOf, type ElementsChange, type Plan } from "./plan.ts";
 import type { Refusals, RowChange } from "./refusals.ts";
-import { type NftRow, referencesOf, setId } from "./rows.ts";
+import { isChain, type NftRow, referencesOf, setId } from "./rows.ts";
 import type { TableState } from "./table-state.ts";
 import { rankOf, type Unit } from "./units.ts";
 
@@ -54,22 +54,22 @@ export class Planner {
     if (rows.length === 0 && pending.length === 0) return;
     const costUs = rows.reduce((sum, change) => sum + costOf(change), 0);
     if (!draft.hasRoom(costUs)) return void (draft.isFull = true);
-    if (!rows.every(({ id, want }) => this.#finds(draft, id, want, rows))) return;
+    if (!rows.every((change) => this.#finds(draft, change, rows))) return;
     draft.add(unit, rows, costUs);
     for (const [set, entry] of pending) this.#takeElements(draft, unit, set, entry);
   }
 
   /** Whether all that the row refers to is in the kernel, or will be with what is drafted, whole. */
-  #finds(draft: Draft, id: string, want: NftRow | undefined, own: readonly RowChange[]): boolean {
-    return (
-      want === undefined ||
-      [...referencesOf(want)].every(
-        (reference) =>
-          reference === id ||
-          own.some((change) => change.id === reference) ||
-          (draft.willHave(reference) && this.#isWhole(draft, reference)),
-      )
-    );
+  #finds(draft: Draft, { id, want, have }: RowChange, own: readonly RowChange[]): boolean {
+    if (want === undefined) return true;
+    const used = have === undefined ? undefined : referencesOf(have);
+    for (const reference of referencesOf(want)) {
+      // A chain that the row jumps to now cannot have gone.
+      if (reference === id || (used?.has(reference) === true && isChain(reference))) continue;
+      if (own.some((change) => change.id === reference)) continue;
+      if (!draft.willHave(reference) || !this.#isWhole(draft, reference)) return false;
+    }
+    return true;
   }
 
   /** A set is named by a rule only once it has all of its elements. */

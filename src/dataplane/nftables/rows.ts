@@ -45,6 +45,11 @@ export function chainId(chain: string): string {
   return `chain ${chain}`;
 }
 
+/** Whether the id is a chain's. */
+export function isChain(rowId: string): boolean {
+  return rowId.startsWith("chain ");
+}
+
 export function setId(set: string): string {
   return `set ${set}`;
 }
@@ -66,27 +71,39 @@ export function needsRebuild(want: NftRow, have: NftRow): boolean {
   return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
 }
 
-const REFERENCES = new WeakMap<NftRow, ReadonlySet<string>>();
+const REFERENCES = new WeakMap<NftRow | NftRule, ReadonlySet<string>>();
+const NOTHING: ReadonlySet<string> = new Set();
 
 /** Ids of the rows that must be there before this one, its own among them if it refers to itself. */
 export function referencesOf(row: NftRow): ReadonlySet<string> {
+  if (row.type === "table" || row.type === "set") return NOTHING;
   const known = REFERENCES.get(row);
   if (known !== undefined) return known;
   const found = new Set<string>();
-  const verdict = (given: NftVerdict | undefined): void => {
-    if (given?.type === "jump" || given?.type === "goto") found.add(chainId(given.chain));
-  };
   if (row.type === "element") {
     found.add(setId(row.set));
-    verdict(row.element.verdict);
-  }
-  if (row.type === "chain")
+    addTarget(row.element.verdict, found);
+  } else
     for (const rule of row.rules)
-      for (const expr of rule?.expressions ?? []) {
-        if (expr.op === "lookup") found.add(setId(expr.set));
-        else if (expr.op === "verdict-map") found.add(setId(expr.map));
-        else if (expr.op === "verdict") verdict(expr.verdict);
-      }
+      if (rule !== undefined) for (const reference of referencesOfRule(rule)) found.add(reference);
   REFERENCES.set(row, found);
   return found;
+}
+
+/** Chains of endpoints share the rules that jump to a policy. */
+function referencesOfRule(rule: NftRule): ReadonlySet<string> {
+  const known = REFERENCES.get(rule);
+  if (known !== undefined) return known;
+  const found = new Set<string>();
+  for (const expr of rule.expressions) {
+    if (expr.op === "lookup") found.add(setId(expr.set));
+    else if (expr.op === "verdict-map") found.add(setId(expr.map));
+    else if (expr.op === "verdict") addTarget(expr.verdict, found);
+  }
+  REFERENCES.set(rule, found);
+  return found;
+}
+
+function addTarget(verdict: NftVerdict | undefined, to: Set<string>): void {
+  if (verdict?.type === "jump" || verdict?.type === "goto") to.add(chainId(verdict.chain));
 }

@@ -29,7 +29,7 @@ export function lowerStage(stage: Stage, context: StageContext): Map<string, Nft
         ? { expressions: next, comment: undefined }
         : dropped(`${context.direction} no rule of tier ${tier.tier} matched`);
     chains.set(context.chain(i), [...runPolicies(tier.policies, next, context), last]);
-    reached = tier.otherwise === "pass" || tier.policies.some((id) => canPass(context.policyOf(id), context.direction));
+    reached = tier.otherwise === "pass" || tier.policies.some((id) => callOf(id, context).passes);
   }
   if (reached) chains.set(context.chain(end), lowerEnd(stage, context));
   const first = chains.get(context.chain(0)) ?? [];
@@ -38,27 +38,47 @@ export function lowerStage(stage: Stage, context: StageContext): Map<string, Nft
 }
 
 /** A mark that somebody else has set must not count as a decision of ours. */
-function readsMarks(stage: Stage, { continuation, policyOf, direction }: StageContext): boolean {
+function readsMarks(stage: Stage, context: StageContext): boolean {
   const ids = [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
-  return ids.length > 0 && (continuation === "continue" || ids.some((id) => canPass(policyOf(id), direction)));
+  return ids.length > 0 && (context.continuation === "continue" || ids.some((id) => callOf(id, context).passes));
 }
 
 /** Asks the policies one after the other; one that decides ends the stage, one that passes goes on with `next`. */
 function runPolicies(ids: readonly PolicyId[], next: readonly Expr[], context: StageContext): NftRule[] {
-  const { direction, continuation, policyOf } = context;
   return ids.flatMap((id) => {
-    const chain = policyChain(id, direction, continuation);
-    const jump: NftRule = { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
-    const rules = [jump];
-    if (continuation === "continue")
-      rules.push({
-        expressions: [...hasMark("allowed"), ...clearMarks(), { op: "verdict", verdict: { type: "return" } }],
-        comment: undefined,
-      });
-    if (canPass(policyOf(id), direction))
-      rules.push({ expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined });
-    return rules;
+    const { rules, passes } = callOf(id, context);
+    return passes
+      ? [...rules, { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined }]
+      : rules;
   });
+}
+
+/** How a policy is asked, wherever it is: the same rules for every stage. */
+interface Call {
+  readonly rules: readonly NftRule[];
+  /** Whether it can pass. */
+  readonly passes: boolean;
+}
+
+const CALLS = new WeakMap<Policy, Map<string, Call>>();
+
+function callOf(id: PolicyId, { direction, continuation, policyOf }: StageContext): Call {
+  const policy = policyOf(id);
+  let calls = CALLS.get(policy);
+  if (calls === undefined) CALLS.set(policy, (calls = new Map()));
+  const use = `${direction} ${continuation}`;
+  const known = calls.get(use);
+  if (known !== undefined) return known;
+  const chain = policyChain(id, direction, continuation);
+  const rules: NftRule[] = [{ expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined }];
+  if (continuation === "continue")
+    rules.push({
+      expressions: [...hasMark("allowed"), ...clearMarks(), { op: "verdict", verdict: { type: "return" } }],
+      comment: undefined,
+    });
+  const call = { rules, passes: canPass(policy, direction) };
+  calls.set(use, call);
+  return call;
 }
 
 function lowerEnd(stage: Stage, context: StageContext): NftRule[] {

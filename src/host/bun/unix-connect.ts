@@ -1,4 +1,4 @@
-/** Connecting to unix stream sockets: only what a CNI plugin needs, so that it starts fast. */
+/** Connecting to unix stream sockets. */
 import type { Socket } from "bun";
 import { BugError } from "../../lib/bug.ts";
 import { type Connection, SocketError } from "../sockets.ts";

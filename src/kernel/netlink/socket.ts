@@ -60,6 +60,12 @@ export interface Answers {
 /** One for all sockets: what is received is read before anything else is. */
 const RECEIVED = new Uint8Array(BUFFER_BYTES);
 
+interface Waiting {
+  readonly op: string;
+  readonly object: string;
+  readonly sequence: number;
+}
+
 export class NetlinkSocket {
   /** Requests are written here between `begin` and `exchange`. */
   readonly writer = new Writer();
@@ -70,6 +76,8 @@ export class NetlinkSocket {
   #writes = 0;
   #portId: number | undefined;
   #dumping = false;
+  /** Changes that wait for the end of `together`. */
+  #waiting: Waiting[] | undefined;
 
   /** Opens in the thread's network namespace; throws KernelError. `protocol` is NETLINK_ROUTE or NETLINK_NETFILTER. */
   constructor(sys: Sys, protocol: number) {
@@ -149,7 +157,35 @@ export class NetlinkSocket {
   /** One request that asks for a change; throws KernelError when it is refused. */
   change(op: string, object: string, type: number, flags: number, write: (writer: Writer) => void): void {
     this.countWrites(1);
+    if (this.#waiting !== undefined) {
+      this.#waiting.push({ op, object, sequence: this.message(type, flags) });
+      return write(this.writer);
+    }
     this.#request(op, object, type, flags, write);
+  }
+
+  /**
+   * Changes that `run` asks for, in one send: the kernel tries all of them, in order. Throws the first refusal. `run` asks for nothing else.
+   */
+  together(run: () => void): void {
+    const waiting: Waiting[] = [];
+    this.begin();
+    this.#waiting = waiting;
+    try {
+      run();
+    } finally {
+      this.#waiting = undefined;
+    }
+    const last = waiting.at(-1);
+    if (last === undefined) return;
+    // Refusals are told anyway.
+    this.writer.addFlags(NLM_F_ACK);
+    const { refused, done } = this.exchange(last.op, last.object);
+    for (const { op, object, sequence } of waiting) {
+      const refusal = refused.get(sequence);
+      if (refusal !== undefined) throw new KernelError(op, object, refusal.errno, refusal.detail);
+    }
+    if (!done.has(last.sequence)) throw new KernelError(last.op, last.object, EPROTO, "the kernel did not answer");
   }
 
   /** One question; throws KernelError when it is refused. */

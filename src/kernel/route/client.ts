@@ -88,6 +88,11 @@ export class RouteClient {
     return this.#socket.portId;
   }
 
+  /** Sends the changes that `run` asks for at once; all are tried. Throws the first refusal. */
+  together(run: () => void): void {
+    this.#socket.together(run);
+  }
+
   links(): Link[] {
     return this.#socket.dump("list", "links", RTM_GETLINK, (w) => encodeLinkQuery(w, undefined), decodeLink);
   }
