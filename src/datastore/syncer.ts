@@ -32,8 +32,6 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly random: Random;
   /** Reduces an update to what is delivered; `text` is its key. The result's `value` is undefined exactly when the update's is. */
   readonly reduce: (update: Update, text: KeyText) => U;
-  /** Called after each page of a list, when the memory it was parsed from is garbage. */
-  readonly afterPage?: () => void;
   /** Called one at a time. A rejection is a bug of the consumer: it ends the syncer and rejects `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
   /** Called for every failure that will be retried. */
@@ -246,7 +244,6 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         this.#overtake(follower, text);
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
-      this.#options.afterPage?.();
     }
     for (const read of follower.reads) if (!present.has(read.text)) read.overtaken = true;
     for (const text of follower.known.keys()) {

@@ -10,7 +10,6 @@ import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
-import type { Memory } from "../host/memory.ts";
 import type { Random } from "../host/random.ts";
 import { BugError, invariant } from "../lib/bug.ts";
 import type { Bgp } from "../model/bgp.ts";
@@ -29,7 +28,6 @@ export interface PipelineOptions {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
-  readonly memory: Memory;
   readonly report: Report;
   readonly gate: DatastoreGate;
   /** Hears of what BIRD has to know whenever some of it changed. */
@@ -108,7 +106,6 @@ export class Pipeline {
       clock,
       random,
       reduce: rowsFor(node),
-      afterPage: () => this.#trim(),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -216,11 +213,6 @@ export class Pipeline {
     await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
-  }
-
-  /** The first lists of a large cluster are hundreds of megabytes of text. Later ones must not hold up what runs. */
-  #trim(): void {
-    if (!this.#inSync) this.#options.memory.trim();
   }
 
   #flush(): void {
