@@ -249,7 +249,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     for (const text of follower.known.keys()) {
       if (present.has(text)) continue;
       follower.known.delete(text);
-      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined));
+      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined), true);
     }
     follower.listing = false;
     this.#wakePump();
@@ -290,17 +290,19 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
     const compact = compactRevision(revision);
-    if (exists && follower.known.get(text) === compact) return text;
+    const before = follower.known.get(text);
+    if (exists && before === compact) return text;
     if (exists) follower.known.set(text, compact);
     else follower.known.delete(text);
-    this.#put(text, key, exists ? object : undefined, this.#origin(revision, object.metadata.generation));
+    const origin = this.#origin(revision, object.metadata.generation);
+    this.#put(text, key, exists ? object : undefined, origin, before !== undefined);
     return text;
   }
 
   /** The cast holds because key and value come from the same follower, so their kinds agree. */
-  #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"]): void {
+  #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"], existed: boolean): void {
     const update = { kind: key.kind, key, value, origin } as Update;
-    this.#outbox.put(text, this.#options.reduce(update, text));
+    this.#outbox.put(text, this.#options.reduce(update, text), existed);
     this.#wakePump();
   }
 

@@ -176,7 +176,7 @@ class Draft {
     for (const user of this.#state.usersOf(rowId)) {
       if (user === rowId) continue;
       const row = this.#after.has(user) ? this.#after.get(user) : this.#state.have.get(user);
-      if (row !== undefined && referencesOf(row).has(rowId)) return true;
+      if (row !== undefined && referencesOf(row).includes(rowId)) return true;
     }
     return false;
   }

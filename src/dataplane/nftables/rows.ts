@@ -66,10 +66,12 @@ export function needsRebuild(want: NftRow, have: NftRow): boolean {
   return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
 }
 
-const REFERENCES = new WeakMap<NftRow, ReadonlySet<string>>();
+const REFERENCES = new WeakMap<NftRow, readonly string[]>();
+const NONE: readonly string[] = [];
 
-/** Ids of the rows that must be there before this one, its own among them if it refers to itself. */
-export function referencesOf(row: NftRow): ReadonlySet<string> {
+/** Ids of the rows that must be there before this one, each once, its own among them if it refers to itself. */
+export function referencesOf(row: NftRow): readonly string[] {
+  if (row.type !== "element" && row.type !== "chain") return NONE;
   const known = REFERENCES.get(row);
   if (known !== undefined) return known;
   const found = new Set<string>();
@@ -87,6 +89,7 @@ export function referencesOf(row: NftRow): ReadonlySet<string> {
         else if (expr.op === "verdict-map") found.add(setId(expr.map));
         else if (expr.op === "verdict") verdict(expr.verdict);
       }
-  REFERENCES.set(row, found);
-  return found;
+  const references = found.size === 0 ? NONE : [...found];
+  REFERENCES.set(row, references);
+  return references;
 }
