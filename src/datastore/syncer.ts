@@ -10,6 +10,7 @@
  * never delivers an older state, and a later deletion is delivered as for any other object.
  * It never stops trying: whatever the store refuses is retried with backoff and reported.
  */
+import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
@@ -54,6 +55,8 @@ export interface Syncer {
 
 /** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
+/** Objects of a list reduced at a time. */
+const LIST_PART = 16;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** A watch that lasted this long was healthy and resets the backoff. */
 const HEALTHY_WATCH_MS = 5_000;
@@ -232,13 +235,15 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   }
 
   async #list(follower: Follower): Promise<string> {
-    const { store } = this.#options;
+    const { clock, store } = this.#options;
+    const breath = new Breath(clock);
     const present = new Set<KeyText>();
     let revision = "";
     for await (const page of store.pages(follower.kind, { signal: this.#abort.signal })) {
       if (page.isFirst) present.clear();
       revision = page.revision;
-      for (const item of page.items) {
+      for (const [i, item] of page.items.entries()) {
+        if (i % LIST_PART === 0) await breath.after(LIST_PART);
         const text = this.#record(follower, item, true);
         present.add(text);
         this.#overtake(follower, text);
@@ -313,6 +318,5 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
 
 /** The revision as a number where it is one, as in practice: 100,000 of them need no text. Injective. */
 function compactRevision(revision: string): number | string {
-  const number = Number(revision);
-  return Number.isSafeInteger(number) && String(number) === revision ? number : revision;
+  return /^[1-9]\d{0,14}$/.test(revision) ? Number(revision) : revision;
 }
