@@ -34,6 +34,7 @@ async function main(): Promise<number> {
 }
 
 async function runNode(options: readonly string[]): Promise<number> {
+  (await import("./host/bun/runtime.ts")).applyRuntimeSettings(process.env);
   return (await import("./felix/command.ts")).runNodeCommand(options, process.env);
 }
 

@@ -21,14 +21,19 @@ import { Recorded } from "./recorded.ts";
 export interface Row {
   readonly key: KeyText;
   readonly group: Group;
-  /** Members that the endpoint contributes to sets. */
-  readonly addresses: readonly Addr[];
+  /** Addresses that the endpoint contributes to sets: the only one as it is, as nearly every pod has one. */
+  readonly addresses: Addr | readonly Addr[];
   /** Nets that a network set contributes; absent for what has addresses. */
   readonly nets?: readonly Prefix[];
   /** Of a host endpoint of this node; absent otherwise. */
   readonly host?: HostInterface;
   /** Its interfaces on this node; empty for pods elsewhere and for those that are not wired, finished or gone. */
   readonly local: readonly CniRecord[];
+}
+
+/** The addresses of a row as a list. */
+export function addressesOf({ addresses }: Row): readonly Addr[] {
+  return typeof addresses === "string" ? [addresses] : addresses;
 }
 
 /** What an endpoint was and is; undefined: it did not exist before, or does not any more. */
@@ -64,8 +69,11 @@ export function wiringOf(
   records: readonly CniRecord[],
   node: string,
   isRecorded: (addr: Addr) => boolean,
-): Pick<Row, "addresses" | "local"> {
-  const local = records.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
+): { readonly addresses: readonly Addr[]; readonly local: readonly CniRecord[] } {
+  const local =
+    records.length === 0
+      ? NOT_HERE
+      : records.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
   const isHere = row.state === "live" && row.node === node && local.length > 0;
   if (isHere) return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
   const addresses = row.addressesFrom === "annotation" ? row.addresses.filter(isRecorded) : row.addresses;
@@ -96,7 +104,7 @@ export class Endpoints {
       this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
-    for (const addr of this.#recorded.step(inputs.blocks, (key) => this.#rows.get(key)?.key ?? key))
+    for (const addr of this.#recorded.step(inputs.blocks))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     const rows = new Map<KeyText, RowChange>();
     const released: Group[] = [];
@@ -155,9 +163,17 @@ export class Endpoints {
   }
 
   #rowOf(key: KeyText, source: EndpointRow): Row {
-    const records = [...(this.#interfaces.get(key) ?? [])].sort().flatMap((name) => this.#records.get(name) ?? []);
+    const interfaces = this.#interfaces.get(key);
+    const records =
+      interfaces === undefined ? NOT_HERE : [...interfaces].sort().flatMap((name) => this.#records.get(name) ?? []);
     const { addresses, local } = wiringOf(source, records, this.#node, (addr) => this.#recorded.has(addr, key));
-    const row = { key, group: this.groups.take(source), addresses, local };
+    const [only] = addresses;
+    const row = {
+      key,
+      group: this.groups.take(source),
+      addresses: only !== undefined && addresses.length === 1 ? only : addresses,
+      local,
+    };
     if (source.nets !== undefined) return { ...row, nets: source.nets };
     return source.host !== undefined && source.node === this.#node ? { ...row, host: source.host } : row;
   }

@@ -4,6 +4,7 @@
  *
  * Labels are interned: the same name and value is the same object in all groups. Labels and groups are reference-counted.
  */
+import { equal } from "../lib/equal.ts";
 import type { EndpointRow, NamedPort } from "../model/endpoint.ts";
 import { formatKey } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
@@ -64,6 +65,8 @@ export class Groups {
   readonly #groups = new Map<string, Group>();
   /** By label, then by value. */
   readonly #terms = new Map<string, Map<string, Term>>();
+  /** Of labels, which pods of one shape share, the group that was taken for them last. */
+  readonly #byLabels = new WeakMap<EndpointRow["labels"], Group>();
   #lastTerm = 0;
 
   /** The number of groups. */
@@ -75,12 +78,19 @@ export class Groups {
 
   /** The group of endpoints like this one, with one more row. */
   take(row: EndpointRow): Group {
+    const latest = this.#byLabels.get(row.labels);
+    const isSame = latest !== undefined && latest.rows > 0 && equal(latest.ports, row.ports);
+    const group = isSame ? latest : this.#groupOf(row);
+    if (group !== latest) this.#byLabels.set(row.labels, group);
+    group.rows++;
+    return group;
+  }
+
+  #groupOf(row: EndpointRow): Group {
     const terms = [...row.labels].map(([label, value]) => this.#term(label, value)).sort((a, b) => a.number - b.number);
     // The labels include the names of the parents: the converter adds them.
     const id = `${terms.map(({ number }) => number).join()}${row.ports.length === 0 ? "" : JSON.stringify(row.ports)}`;
-    const group = this.#groups.get(id) ?? this.#create(id, terms, row);
-    group.rows++;
-    return group;
+    return this.#groups.get(id) ?? this.#create(id, terms, row);
   }
 
   /** One row fewer. */

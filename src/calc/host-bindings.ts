@@ -9,7 +9,7 @@ import type { KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
 import { isWorkloadInterface } from "../program/path.ts";
 import type { Delta, EndpointId } from "../program/program.ts";
-import type { EndpointsDelta } from "./endpoints.ts";
+import { addressesOf, type EndpointsDelta } from "./endpoints.ts";
 
 /** A host endpoint of this node. */
 export interface BoundHost {
@@ -49,7 +49,7 @@ export class HostBindings {
       if (before?.host === undefined && now?.host === undefined) continue;
       changed = true;
       if (now?.host === undefined) this.#hosts.delete(key);
-      else this.#hosts.set(key, { key, host: now.host, addresses: now.addresses });
+      else this.#hosts.set(key, { key, host: now.host, addresses: addressesOf(now) });
     }
     for (const [name, addresses] of interfaces)
       if (addresses === undefined) this.#interfaces.delete(name);

@@ -6,6 +6,7 @@ import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
 import type { PolicyId, Stage } from "../program/policy.ts";
 import { type Delta, DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Stages } from "../program/program.ts";
+import { addressesOf } from "./endpoints.ts";
 import type { HostBindings } from "./host-bindings.ts";
 import type { Matches } from "./matches.ts";
 import { profileKey } from "./profiles.ts";
@@ -122,7 +123,7 @@ export class Order {
       if (host !== undefined) {
         const interfaces = bindings.interfacesOf(key);
         const source = keyOfText("HostEndpoint", key);
-        for (const id of interfaces) delta.set(id, { kind: "host", source, addresses: row.addresses, stages });
+        for (const id of interfaces) delta.set(id, { kind: "host", source, addresses: addressesOf(row), stages });
         this.#endpoints.set(key, interfaces);
         continue;
       }

@@ -1,4 +1,5 @@
 /** Recorded: the pod for which IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
+import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
@@ -8,23 +9,25 @@ import type { Delta } from "../program/program.ts";
 
 interface Block {
   readonly prefix: Prefix;
-  /** By ordinal of the address in the block: the pod that holds it, if a pod does. */
-  readonly holders: readonly (KeyText | undefined)[];
+  /** By ordinal of the address in the block, in lines: the pod that holds it, if a pod does. One text, as there are as many as pods. */
+  readonly holders: string;
 }
+
+const NOBODY: readonly string[] = [];
 
 export class Recorded {
   readonly #blocks = new Map<KeyText, Block>();
   /** Blocks of one prefix: one, unless the datastore is broken. */
-  readonly #byPrefix = new Map<Prefix, Set<KeyText>>();
+  readonly #byPrefix = new Map<Prefix, Bag<KeyText>>();
   /** The number of prefixes of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. `known` returns an equal key that is in memory already, to share it. */
-  step(blocks: Delta<KeyText, BlockRow>, known: (key: KeyText) => KeyText): ReadonlySet<Addr> {
+  /** Addresses whose holder changed. */
+  step(blocks: Delta<KeyText, BlockRow>): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
     for (const [key, row] of blocks) {
       const before = this.#blocks.get(key);
-      const now = row === undefined ? undefined : readBlock(row, known);
+      const now = row === undefined ? undefined : readBlock(row);
       if (before?.prefix === now?.prefix) addDifference(before, now, changed);
       else {
         addDifference(before, undefined, changed);
@@ -40,8 +43,8 @@ export class Recorded {
     for (const length of this.#lengths.keys()) {
       if (length > (addr.includes(":") ? 128 : 32)) continue;
       const prefix = prefixOf(addr, length);
-      for (const key of this.#byPrefix.get(prefix) ?? [])
-        if (this.#blocks.get(key)?.holders[ordinalIn(prefix, addr)] === pod) return true;
+      for (const key of valuesOf(this.#byPrefix.get(prefix)))
+        if (holdersOf(this.#blocks.get(key))[ordinalIn(prefix, addr)] === pod) return true;
     }
     return false;
   }
@@ -51,20 +54,12 @@ export class Recorded {
     else this.#blocks.set(key, now);
     if (before?.prefix === now?.prefix) return;
     if (before !== undefined) {
-      const sharing = this.#byPrefix.get(before.prefix);
-      sharing?.delete(key);
-      if (sharing?.size === 0) {
-        this.#byPrefix.delete(before.prefix);
-        this.#count(before.prefix, -1);
-      }
+      removeFrom(this.#byPrefix, before.prefix, key);
+      if (!this.#byPrefix.has(before.prefix)) this.#count(before.prefix, -1);
     }
     if (now === undefined) return;
-    const sharing = this.#byPrefix.get(now.prefix);
-    if (sharing !== undefined) sharing.add(key);
-    else {
-      this.#byPrefix.set(now.prefix, new Set([key]));
-      this.#count(now.prefix, 1);
-    }
+    if (!this.#byPrefix.has(now.prefix)) this.#count(now.prefix, 1);
+    addTo(this.#byPrefix, now.prefix, key);
   }
 
   #count(prefix: Prefix, by: 1 | -1): void {
@@ -75,23 +70,32 @@ export class Recorded {
   }
 }
 
-function readBlock({ prefix, allocations }: BlockRow, known: (key: KeyText) => KeyText): Block {
-  const holders: (KeyText | undefined)[] = [];
+function readBlock({ prefix, allocations }: BlockRow): Block {
+  const holders: string[] = [];
   for (const { ordinal, pod } of allocations) {
-    while (holders.length < ordinal) holders.push(undefined);
-    holders.push(pod === undefined ? undefined : known(formatKey(pod)));
+    if (pod === undefined) continue;
+    while (holders.length < ordinal) holders.push("");
+    // Attributes may be any text. No pod has a name of several lines.
+    const key = formatKey(pod);
+    holders.push(key.includes("\n") ? "" : key);
   }
-  return { prefix, holders };
+  return { prefix, holders: holders.join("\n") };
+}
+
+/** By ordinal; empty where no pod holds the address. */
+function holdersOf(block: Block | undefined): readonly string[] {
+  return block === undefined ? NOBODY : block.holders.split("\n");
 }
 
 /** Adds the addresses whose holders differ between two states of one block. */
 function addDifference(before: Block | undefined, now: Block | undefined, into: Set<Addr>): void {
-  const [old, current] = [before?.holders ?? [], now?.holders ?? []];
+  if (before?.holders === now?.holders) return;
+  const [old, current] = [holdersOf(before), holdersOf(now)];
   const prefix = before?.prefix ?? now?.prefix;
   if (prefix === undefined) return;
   let addressAt: ((ordinal: number) => Addr) | undefined;
   for (let ordinal = 0; ordinal < old.length || ordinal < current.length; ordinal++) {
-    if (old[ordinal] === current[ordinal]) continue;
+    if ((old[ordinal] ?? "") === (current[ordinal] ?? "")) continue;
     addressAt ??= addressesOf(prefix);
     into.add(addressAt(ordinal));
   }

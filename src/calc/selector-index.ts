@@ -5,10 +5,10 @@
  * match it, and if it is the first of its group, to those indexed by its labels; for a new selector, to the groups with the labels of its index
  * keys; for a relabelled namespace, to the selectors that mention the label, times the groups of that namespace. A hot loop.
  */
+import { addTo, type Bag, hasValue, removeFrom, sizeOf, valuesOf, withoutValue, withValue } from "../lib/bag.ts";
 import { NAMESPACE_LABEL, NAMESPACE_PREFIX, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import type { Selector } from "../model/selector/selector.ts";
-import { type Bag, hasValue, sizeOf, valuesOf, withoutValue, withValue } from "./bag.ts";
 import type { EndpointsDelta, Row } from "./endpoints.ts";
 import { type Group, termText } from "./groups.ts";
 import { type IndexKey, indexKeysOf } from "./index-key.ts";
@@ -34,9 +34,9 @@ export class SelectorIndex {
   readonly #entries = new Map<string, Entry>();
   readonly #items = new Map<Group, Item>();
   /** Entries by namespace (or ""), then by term (or ""). */
-  readonly #buckets = new Map<string, Map<string, Set<Entry>>>();
+  readonly #buckets = new Map<string, Map<string, Bag<Entry>>>();
   /** Entries by the inherited labels that occur anywhere in them. */
-  readonly #mentions = new Map<string, Set<Entry>>();
+  readonly #mentions = new Map<string, Bag<Entry>>();
   /** Items by each of their own labels, and by parent. */
   readonly #byTerm = new Map<string, Bag<Item>>();
   readonly #byParent = new Map<Parent, Bag<Item>>();
@@ -71,7 +71,7 @@ export class SelectorIndex {
     const entry: Entry = { id, selector, keys: indexKeysOf(selector), items: new Set() };
     this.#entries.set(id, entry);
     for (const key of entry.keys) {
-      const bucket = this.#buckets.get(key.namespace ?? "") ?? new Map<string, Set<Entry>>();
+      const bucket = this.#buckets.get(key.namespace ?? "") ?? new Map<string, Bag<Entry>>();
       this.#buckets.set(key.namespace ?? "", bucket);
       addTo(bucket, termTextOf(key), entry);
       for (const item of this.#candidates(key)) if (evaluateSelector(selector, item.group)) join(entry, item);
@@ -106,9 +106,8 @@ export class SelectorIndex {
   #put(group: Group): Item {
     const item: Item = { group, rows: undefined, entries: undefined };
     this.#items.set(group, item);
-    for (const term of group.terms)
-      if (term.label !== ORCHESTRATOR_LABEL) this.#byTerm.set(term.text, withValue(this.#byTerm.get(term.text), item));
-    for (const parent of group.parents) this.#byParent.set(parent, withValue(this.#byParent.get(parent), item));
+    for (const term of group.terms) if (term.label !== ORCHESTRATOR_LABEL) addTo(this.#byTerm, term.text, item);
+    for (const parent of group.parents) addTo(this.#byParent, parent, item);
     for (const bucket of [this.#buckets.get(""), this.#buckets.get(group.get(NAMESPACE_LABEL) ?? "")])
       if (bucket !== undefined) this.#joinBucket(bucket, item);
     return item;
@@ -116,15 +115,16 @@ export class SelectorIndex {
 
   #remove(item: Item): void {
     for (const entry of valuesOf(item.entries)) entry.items.delete(item);
-    for (const { text } of item.group.terms) removeItem(this.#byTerm, text, item);
-    for (const parent of item.group.parents) removeItem(this.#byParent, parent, item);
+    for (const { text } of item.group.terms) removeFrom(this.#byTerm, text, item);
+    for (const parent of item.group.parents) removeFrom(this.#byParent, parent, item);
     this.#items.delete(item.group);
   }
 
   /** Joins an item to those entries of a bucket that it satisfies. */
-  #joinBucket(bucket: ReadonlyMap<string, ReadonlySet<Entry>>, item: Item): void {
+  #joinBucket(bucket: ReadonlyMap<string, Bag<Entry>>, item: Item): void {
     const joinIndexedBy = (text: string): void => {
-      for (const entry of bucket.get(text) ?? []) if (evaluateSelector(entry.selector, item.group)) join(entry, item);
+      for (const entry of valuesOf(bucket.get(text)))
+        if (evaluateSelector(entry.selector, item.group)) join(entry, item);
     };
     joinIndexedBy("");
     for (const { text } of item.group.terms) joinIndexedBy(text);
@@ -134,7 +134,7 @@ export class SelectorIndex {
 
   #relabel(parent: Parent, labels: ReadonlySet<string>, visit: Visit): void {
     const affected = new Set<Entry>();
-    for (const label of labels) for (const entry of this.#mentions.get(label) ?? []) affected.add(entry);
+    for (const label of labels) for (const entry of valuesOf(this.#mentions.get(label))) affected.add(entry);
     for (const entry of affected)
       for (const item of valuesOf(this.#byParent.get(parent))) {
         const matches = evaluateSelector(entry.selector, item.group);
@@ -193,22 +193,4 @@ function inheritedLabelsIn(selector: Selector): string[] {
     default:
       return isInherited(selector.label) ? [selector.label] : [];
   }
-}
-
-function addTo<K, V>(sets: Map<K, Set<V>>, key: K, value: V): void {
-  const set = sets.get(key);
-  if (set === undefined) sets.set(key, new Set([value]));
-  else set.add(value);
-}
-
-function removeFrom<K, V>(sets: Map<K, Set<V>>, key: K, value: V): void {
-  const set = sets.get(key);
-  set?.delete(value);
-  if (set?.size === 0) sets.delete(key);
-}
-
-function removeItem<K>(bags: Map<K, Bag<Item>>, key: K, item: Item): void {
-  const rest = withoutValue(bags.get(key), item);
-  if (rest === undefined) bags.delete(key);
-  else bags.set(key, rest);
 }

@@ -5,6 +5,7 @@
  * must not remove the address. Rows are immutable, so a row's contribution is recomputed, not stored. A set's members are one mutable Set that
  * the program exposes: work is proportional to the change, not to the set. A hot loop.
  */
+import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
 import type { NamedPort } from "../model/endpoint.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Addr } from "../net/addr.ts";
@@ -12,7 +13,7 @@ import type { Prefix } from "../net/prefix.ts";
 import type { SetDefinition } from "../program/lower-rule.ts";
 import { type AddrPort, formatAddrPort, type SetId, type SetMembers } from "../program/policy.ts";
 import type { Delta, MemberChange } from "../program/program.ts";
-import type { EndpointsDelta, Row } from "./endpoints.ts";
+import { addressesOf, type EndpointsDelta, type Row } from "./endpoints.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
 type Selecting = Exclude<SetDefinition, { readonly type: "nets" | "service" }>;
@@ -43,7 +44,7 @@ export class Sets {
   readonly #index = new SelectorIndex();
   readonly #sets = new Map<SetId, MemberSet>();
   /** Sets over the same selector, by its text. */
-  readonly #bySelector = new Map<string, Set<MemberSet>>();
+  readonly #bySelector = new Map<string, Bag<MemberSet>>();
 
   step(definitions: Delta<SetId, SetDefinition>, endpoints: EndpointsDelta): SetsDelta {
     const sets = new Map<SetId, SetMembers | undefined>();
@@ -72,7 +73,7 @@ export class Sets {
   #applyRows(endpoints: EndpointsDelta): ReadonlySet<MemberSet> {
     const touched = new Set<MemberSet>();
     this.#index.step(endpoints, (selector, row, matches) => {
-      for (const set of this.#bySelector.get(selector) ?? []) {
+      for (const set of valuesOf(this.#bySelector.get(selector))) {
         if (matches) set.add(row);
         else set.remove(row);
         touched.add(set);
@@ -83,14 +84,10 @@ export class Sets {
 
   #add(id: SetId, definition: Selecting): MemberSet {
     const selector = formatSelector(definition.selector);
-    const sharing = this.#bySelector.get(selector);
-    if (sharing === undefined) this.#index.addSelector(selector, definition.selector);
-    const set = new MemberSet(id, definition, selector);
-    for (const row of this.#index.rowsOf(selector)) set.add(row);
-    set.drain();
+    if (!this.#bySelector.has(selector)) this.#index.addSelector(selector, definition.selector);
+    const set = new MemberSet(id, definition, selector, this.#index.rowsOf(selector));
     this.#sets.set(id, set);
-    if (sharing === undefined) this.#bySelector.set(selector, new Set([set]));
-    else sharing.add(set);
+    addTo(this.#bySelector, selector, set);
     return set;
   }
 
@@ -98,13 +95,12 @@ export class Sets {
     const set = this.#sets.get(id);
     if (set === undefined) return;
     this.#sets.delete(id);
-    const sharing = this.#bySelector.get(set.selector);
-    sharing?.delete(set);
-    if (sharing?.size !== 0) return;
-    this.#bySelector.delete(set.selector);
-    this.#index.removeSelector(set.selector);
+    removeFrom(this.#bySelector, set.selector, set);
+    if (!this.#bySelector.has(set.selector)) this.#index.removeSelector(set.selector);
   }
 }
+
+const NO_NETS: readonly Prefix[] = [];
 
 /** The members of one set, and how many pods contribute each. */
 class MemberSet {
@@ -115,11 +111,12 @@ class MemberSet {
   readonly #live = new Set<Addr & AddrPort>();
   readonly #nets = new Set<Prefix>();
   /** Rows that contribute a member, beyond the first; absent in the usual case of one. */
-  readonly #more = new Map<string, number>();
-  readonly #added = new Set<string>();
-  readonly #removed = new Set<string>();
+  #more: Map<string, number> | undefined;
+  /** What was added and removed since they were drained, if anything was. */
+  #added: Set<string> | undefined;
+  #removed: Set<string> | undefined;
 
-  constructor(id: SetId, definition: Selecting, selector: string) {
+  constructor(id: SetId, definition: Selecting, selector: string, rows: Iterable<Row>) {
     this.id = id;
     this.selector = selector;
     this.#definition = definition;
@@ -127,46 +124,60 @@ class MemberSet {
       definition.type === "address"
         ? { type: "address", hosts: this.#live, nets: this.#nets }
         : { type: "address-port", members: this.#live };
+    for (const row of rows) {
+      for (const member of this.#contributionOf(row)) this.#count(this.#live, member as Addr & AddrPort);
+      for (const net of this.#netsOf(row)) this.#count(this.#nets, net);
+    }
   }
 
-  add({ group, addresses, nets }: Row): void {
-    for (const member of contributionOf(this.#definition, group.ports, addresses))
-      this.#increment(this.#live, member as Addr & AddrPort);
-    if (this.#definition.type === "address") for (const net of nets ?? []) this.#increment(this.#nets, net);
+  add(row: Row): void {
+    for (const member of this.#contributionOf(row)) this.#increment(this.#live, member as Addr & AddrPort);
+    for (const net of this.#netsOf(row)) this.#increment(this.#nets, net);
   }
 
   /** Removes a row that was added. */
-  remove({ group, addresses, nets }: Row): void {
-    for (const member of contributionOf(this.#definition, group.ports, addresses))
-      this.#decrement(this.#live, member as Addr & AddrPort);
-    if (this.#definition.type === "address") for (const net of nets ?? []) this.#decrement(this.#nets, net);
+  remove(row: Row): void {
+    for (const member of this.#contributionOf(row)) this.#decrement(this.#live, member as Addr & AddrPort);
+    for (const net of this.#netsOf(row)) this.#decrement(this.#nets, net);
+  }
+
+  #contributionOf(row: Row): readonly (Addr | AddrPort)[] {
+    return contributionOf(this.#definition, row.group.ports, addressesOf(row));
+  }
+
+  #netsOf({ nets }: Row): readonly Prefix[] {
+    return nets === undefined || this.#definition.type !== "address" ? NO_NETS : nets;
   }
 
   /** What was added and removed since the last call. */
   drain(): MemberChange {
-    const change = { added: [...this.#added], removed: [...this.#removed] };
-    this.#added.clear();
-    this.#removed.clear();
+    const change = { added: [...(this.#added ?? [])], removed: [...(this.#removed ?? [])] };
+    this.#added = undefined;
+    this.#removed = undefined;
     return change;
   }
 
+  /** True for the first row that contributes the member. */
+  #count<T extends string>(live: Set<T>, member: T): boolean {
+    const size = live.size;
+    if (live.add(member).size > size) return true;
+    this.#more ??= new Map();
+    this.#more.set(member, (this.#more.get(member) ?? 0) + 1);
+    return false;
+  }
+
   #increment<T extends string>(live: Set<T>, member: T): void {
-    if (live.has(member)) {
-      this.#more.set(member, (this.#more.get(member) ?? 0) + 1);
-      return;
-    }
-    live.add(member);
-    if (!this.#removed.delete(member)) this.#added.add(member);
+    if (this.#count(live, member) && this.#removed?.delete(member) !== true) (this.#added ??= new Set()).add(member);
   }
 
   #decrement<T extends string>(live: Set<T>, member: T): void {
-    const more = this.#more.get(member);
+    const more = this.#more?.get(member);
     if (more !== undefined) {
-      if (more > 1) this.#more.set(member, more - 1);
-      else this.#more.delete(member);
+      if (more > 1) this.#more?.set(member, more - 1);
+      else this.#more?.delete(member);
       return;
     }
     live.delete(member);
-    if (!this.#added.delete(member)) this.#removed.add(member);
+    if (this.#added?.delete(member) !== true) (this.#removed ??= new Set()).add(member);
   }
 }

@@ -13,23 +13,23 @@ interface Entry {
 
 export class Outbox<U extends Entry> {
   #pending = new Map<KeyText, U>();
-  /** Keys of the objects that the consumer has. */
-  readonly #delivered = new Set<KeyText>();
+  /** Of the pending keys, those of objects that the consumer does not have. */
+  #unheard = new Set<KeyText>();
 
-  put(text: KeyText, update: U): void {
+  /** `existed`: the last state that was put, if any, was one of an object that exists. */
+  put(text: KeyText, update: U, existed: boolean): void {
     // A replaced entry moves to the end: delivery is in the order of the last changes.
-    this.#pending.delete(text);
-    if (update.value !== undefined || this.#delivered.has(text)) this.#pending.set(text, update);
+    const isHeard = this.#pending.delete(text) ? !this.#unheard.has(text) : existed;
+    if (update.value !== undefined || isHeard) this.#pending.set(text, update);
+    if (update.value !== undefined && !isHeard) this.#unheard.add(text);
+    else this.#unheard.delete(text);
   }
 
   /** Returns everything undelivered, which counts as delivered from now on. */
   take(): readonly U[] {
     const taken = this.#pending;
     this.#pending = new Map();
-    for (const [text, update] of taken) {
-      if (update.value === undefined) this.#delivered.delete(text);
-      else this.#delivered.add(text);
-    }
+    this.#unheard = new Set();
     return [...taken.values()];
   }
 

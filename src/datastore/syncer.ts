@@ -10,6 +10,7 @@
  * never delivers an older state, and a later deletion is delivered as for any other object.
  * It never stops trying: whatever the store refuses is retried with backoff and reported.
  */
+import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import { backoffMs } from "../lib/backoff.ts";
@@ -32,8 +33,6 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly random: Random;
   /** Reduces an update to what is delivered; `text` is its key. The result's `value` is undefined exactly when the update's is. */
   readonly reduce: (update: Update, text: KeyText) => U;
-  /** Called after each page of a list, when the memory it was parsed from is garbage. */
-  readonly afterPage?: () => void;
   /** Called one at a time. A rejection is a bug of the consumer: it ends the syncer and rejects `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
   /** Called for every failure that will be retried. */
@@ -56,6 +55,8 @@ export interface Syncer {
 
 /** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
+/** Objects of a list reduced at a time. */
+const LIST_PART = 16;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** A watch that lasted this long was healthy and resets the backoff. */
 const HEALTHY_WATCH_MS = 5_000;
@@ -234,25 +235,26 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   }
 
   async #list(follower: Follower): Promise<string> {
-    const { store } = this.#options;
+    const { clock, store } = this.#options;
+    const breath = new Breath(clock);
     const present = new Set<KeyText>();
     let revision = "";
     for await (const page of store.pages(follower.kind, { signal: this.#abort.signal })) {
       if (page.isFirst) present.clear();
       revision = page.revision;
-      for (const item of page.items) {
+      for (const [i, item] of page.items.entries()) {
+        if (i % LIST_PART === 0) await breath.after(LIST_PART);
         const text = this.#record(follower, item, true);
         present.add(text);
         this.#overtake(follower, text);
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
-      this.#options.afterPage?.();
     }
     for (const read of follower.reads) if (!present.has(read.text)) read.overtaken = true;
     for (const text of follower.known.keys()) {
       if (present.has(text)) continue;
       follower.known.delete(text);
-      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined));
+      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined), true);
     }
     follower.listing = false;
     this.#wakePump();
@@ -293,17 +295,19 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
     const compact = compactRevision(revision);
-    if (exists && follower.known.get(text) === compact) return text;
+    const before = follower.known.get(text);
+    if (exists && before === compact) return text;
     if (exists) follower.known.set(text, compact);
     else follower.known.delete(text);
-    this.#put(text, key, exists ? object : undefined, this.#origin(revision, object.metadata.generation));
+    const origin = this.#origin(revision, object.metadata.generation);
+    this.#put(text, key, exists ? object : undefined, origin, before !== undefined);
     return text;
   }
 
   /** The cast holds because key and value come from the same follower, so their kinds agree. */
-  #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"]): void {
+  #put(text: KeyText, key: Key, value: Resource | undefined, origin: Update["origin"], existed: boolean): void {
     const update = { kind: key.kind, key, value, origin } as Update;
-    this.#outbox.put(text, this.#options.reduce(update, text));
+    this.#outbox.put(text, this.#options.reduce(update, text), existed);
     this.#wakePump();
   }
 
@@ -314,6 +318,5 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
 
 /** The revision as a number where it is one, as in practice: 100,000 of them need no text. Injective. */
 function compactRevision(revision: string): number | string {
-  const number = Number(revision);
-  return Number.isSafeInteger(number) && String(number) === revision ? number : revision;
+  return /^[1-9]\d{0,14}$/.test(revision) ? Number(revision) : revision;
 }

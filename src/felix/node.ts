@@ -68,7 +68,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const { node, host, report } = options;
   const gate = new DatastoreGate(report);
   const store = gatedStore(options.store, gate);
-  const { clock, random, memory, files, sockets, sys } = host;
+  const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
   await files.makeDirectory(parent(paths.cniSocket));
   await writeNodename(files, paths.nodename, node, report);
@@ -141,7 +141,6 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     loop,
     clock,
     random,
-    memory,
     report,
     gate,
     onBgp: (bgp) => bird.observe(bgp),

@@ -19,7 +19,6 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
     clock,
     random: { fraction: () => 0.5, uuid: () => "" },
     report,
-    memory: { trim: () => {} },
     gate: new DatastoreGate(report),
     onBgp: () => {},
     observe: () => {},

@@ -9,8 +9,8 @@ import { Graph } from "../calc/graph.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
+import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
-import type { Memory } from "../host/memory.ts";
 import type { Random } from "../host/random.ts";
 import { BugError, invariant } from "../lib/bug.ts";
 import type { Bgp } from "../model/bgp.ts";
@@ -21,7 +21,6 @@ import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
 import type { Addr } from "../net/addr.ts";
-=======
 import { Expected } from "./expected.ts";
 import type { SyncEvent } from "../model/update.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
@@ -32,7 +31,6 @@ export interface PipelineOptions {
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
-  readonly memory: Memory;
   readonly report: Report;
   readonly gate: DatastoreGate;
   /** Hears of what BIRD has to know whenever some of it changed. */
@@ -65,8 +63,10 @@ export const WATCHED: readonly Kind[] = [
   "ClusterInformation",
   "KubeControllersConfiguration",
 ];
-/** Updates taken in and calculated before the thread is given back: health and the CNI server wait no longer than such a slice. */
+/** Updates taken in and calculated before the thread is given back, if they do not take long. */
 const SLICE = 200;
+/** Updates calculated at a time before the kernel is touched. Later a step is a transaction, which is worth gathering for. */
+const FIRST_STEP = 32;
 /** How long ADD waits for its rules, which may be many. */
 const SETTLE_MS = 10_000;
 /** How long ADD waits for one read of its Pod. */
@@ -123,7 +123,6 @@ export class Pipeline {
       clock,
       random,
       reduce: rowsFor(node),
-      afterPage: () => this.#trim(),
       sink: (event) => this.#receive(event),
       log: report,
     });
@@ -222,14 +221,16 @@ export class Pipeline {
       return;
     }
     const updates = this.#options.gate.pass(event.updates);
-    for (let i = 0; i < updates.length; i += SLICE) {
-      const slice = updates.slice(i, i + SLICE);
-      this.updates += slice.length;
-      this.#graph.update(slice);
-      this.#expected.observe(slice);
-      this.#options.observe(slice);
+    const breath = new Breath(this.#options.clock, SLICE);
+    for (let i = 0, end = 0; i < updates.length; i = end) {
+      end = this.#begun ? Math.min(i + SLICE, updates.length) : endOfStep(updates, i);
+      const step = updates.slice(i, end);
+      this.updates += step.length;
+      this.#graph.update(step);
+      this.#expected.observe(step);
+      this.#options.observe(step);
       this.#flush();
-      if (i + SLICE < updates.length) await this.#options.clock.sleep(0);
+      if (end < updates.length) await breath.after(step.length);
     }
     await this.#begin();
   }
@@ -239,18 +240,14 @@ export class Pipeline {
     if (this.#begun || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
     this.#flush();
     this.#begun = true;
+    const breath = new Breath(this.#options.clock, SLICE);
     for (const part of partsOf(this.#graph.program)) {
       this.#options.loop.step(this.#graph.program, part);
-      await this.#options.clock.sleep(0);
+      await breath.after(PART);
     }
     await this.#options.loop.start();
     this.#inSync = true;
     this.#options.onInSync();
-  }
-
-  /** The first lists of a large cluster are hundreds of megabytes of text. Later ones must not hold up what runs. */
-  #trim(): void {
-    if (!this.#inSync) this.#options.memory.trim();
   }
 
   #flush(): void {
@@ -262,8 +259,16 @@ export class Pipeline {
   }
 }
 
+/** A pod of this node is a step by itself: it makes policies active, with their sets of all pods. */
+function endOfStep(updates: readonly RowUpdate[], from: number): number {
+  const isHere = (update: RowUpdate | undefined): boolean => update?.kind === "Pod" && update.value?.here !== undefined;
+  let end = from + 1;
+  if (!isHere(updates[from])) while (end < updates.length && end - from < FIRST_STEP && !isHere(updates[end])) end++;
+  return end;
+}
+
 /** Rows of a program that are taken in at a time. */
-const PART = 50;
+const PART = 4;
 
 /** A whole program as changes of a few rows each, referents first; read as it is when its turn comes. */
 function* partsOf(program: Program): Generator<ProgramDelta> {

@@ -1,7 +1,6 @@
 /** Host: all interfaces to the outside world in one value; a module depends only on those that it uses. */
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
-import type { Memory } from "./memory.ts";
 import type { Processes } from "./processes.ts";
 import type { Random } from "./random.ts";
 import type { Sockets } from "./sockets.ts";
@@ -12,7 +11,6 @@ export interface Host {
   readonly clock: Clock;
   readonly random: Random;
   readonly files: Files;
-  readonly memory: Memory;
   readonly processes: Processes;
   readonly sockets: Sockets;
   readonly sys: Sys;

@@ -9,12 +9,22 @@ export function hex(bytes: Uint8Array): string {
   return text;
 }
 
+const DOT = 46;
+const ZERO = 48;
+
 /** Called once for each member of each set. */
 export function hexAddr(addr: Addr): string {
   if (addr.includes(":")) return hex(addrBytes(addr));
   let text = "";
-  for (const part of addr.split(".")) text += HEX[Number(part)];
-  return text;
+  let byte = 0;
+  for (let i = 0; i < addr.length; i++) {
+    const code = addr.charCodeAt(i);
+    if (code === DOT) {
+      text += HEX[byte];
+      byte = 0;
+    } else byte = byte * 10 + code - ZERO;
+  }
+  return text + HEX[byte];
 }
 
 /** NFPROTO_IPV4 or NFPROTO_IPV6 of linux/netfilter.h. */

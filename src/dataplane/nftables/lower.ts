@@ -4,6 +4,7 @@
  * used, an endpoint a few chains and rows of dispatch.
  */
 import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
+import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, familyOf } from "../../net/addr.ts";
@@ -60,16 +61,16 @@ export class NftablesLowering {
   /** What each unit was lowered to: rows that it no longer is are taken back, and those that are the same objects are not told again. */
   readonly #rowsOf = new Map<string, ReadonlyMap<string, NftRow>>();
   readonly #portSetUsers = new Map<string, number>();
-  readonly #portSetsOf = new Map<PolicyId, ReadonlySet<string>>();
+  readonly #portSetsOf = new Map<PolicyId, readonly string[]>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
   /** By endpoint and slot: what its parts were lowered to. */
   readonly #parts = new Map<EndpointId, ReadonlyMap<string, PartRows>>();
   readonly #policies = new Map<PolicyId, Policy>();
   /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
-  readonly #endpointsOf = new Map<PolicyId, Set<EndpointId>>();
+  readonly #endpointsOf = new Map<PolicyId, Bag<EndpointId>>();
   readonly #uses = new Map<string, number>();
   /** Policies that name the set. */
-  readonly #policiesOf = new Map<SetId, Set<PolicyId>>();
+  readonly #policiesOf = new Map<SetId, Bag<PolicyId>>();
   /** Families of which the set has nets, as a rule that names it sees them. */
   readonly #netFamilies = new Map<SetId, string>();
   #base: string | undefined;
@@ -86,12 +87,12 @@ export class NftablesLowering {
     for (const [id, members] of delta.sets) {
       this.#stepSet(id, members, delta);
       if (this.#changesRules(id, members, delta))
-        for (const policy of this.#policiesOf.get(id) ?? []) policies.add(policy);
+        for (const policy of valuesOf(this.#policiesOf.get(id))) policies.add(policy);
     }
     const endpoints = new Set<EndpointId>(delta.endpoints.keys());
     for (const [id, policy] of delta.policies) {
       if (!this.#setPolicy(id, policy)) continue;
-      for (const endpoint of this.#endpointsOf.get(id) ?? []) {
+      for (const endpoint of valuesOf(this.#endpointsOf.get(id))) {
         endpoints.add(endpoint);
         this.#parts.delete(endpoint);
       }
@@ -251,7 +252,7 @@ export class NftablesLowering {
     this.#replace({ kind: "policy", id: `policy ${id}`, object: policy?.source }, rows);
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
     if (policy === undefined) this.#portSetsOf.delete(id);
-    else this.#portSetsOf.set(id, new Set(portSets.keys()));
+    else this.#portSetsOf.set(id, [...portSets.keys()]);
   }
 
   #stepBase(program: Program): void {
@@ -298,16 +299,6 @@ function portSetUnit(name: string): Unit {
 
 function hasNets({ added, removed }: MemberChange): boolean {
   return added.some(isNet) || removed.some(isNet);
-}
-
-function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
-  index.set(key, (index.get(key) ?? new Set<V>()).add(value));
-}
-
-function removeFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
-  const values = index.get(key);
-  values?.delete(value);
-  if (values?.size === 0) index.delete(key);
 }
 
 function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {

@@ -65,7 +65,7 @@ export class Planner {
     const used = have === undefined ? undefined : referencesOf(have);
     for (const reference of referencesOf(want)) {
       // A chain that the row jumps to now cannot have gone.
-      if (reference === id || (used?.has(reference) === true && isChain(reference))) continue;
+      if (reference === id || (used?.includes(reference) === true && isChain(reference))) continue;
       if (own.some((change) => change.id === reference)) continue;
       if (!draft.willHave(reference) || !this.#isWhole(draft, reference)) return false;
     }
@@ -176,7 +176,7 @@ class Draft {
     for (const user of this.#state.usersOf(rowId)) {
       if (user === rowId) continue;
       const row = this.#after.has(user) ? this.#after.get(user) : this.#state.have.get(user);
-      if (row !== undefined && referencesOf(row).has(rowId)) return true;
+      if (row !== undefined && referencesOf(row).includes(rowId)) return true;
     }
     return false;
   }

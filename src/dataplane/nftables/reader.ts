@@ -153,20 +153,22 @@ function* compareElements(
     const wanted = wantedElements(program(), set);
     const unit = state.ownerOf(setId(set));
     if (wanted === undefined || unit === undefined) return;
-    const seen = new Set<string>();
     const surplus: NftElement[] = [];
     const missing: NftElement[] = [];
     let count = 0;
     // It is compared in one go if it changed while it was compared in steps.
     const isDue = (): boolean => attempt === 0 && ++count % ELEMENTS_PER_STEP === 0;
     for (const element of found) {
-      if (wanted.has(element)) seen.add(elementText(element));
-      else surplus.push(element);
+      if (!wanted.has(element)) surplus.push(element);
       if (isDue()) yield;
     }
-    for (const element of wanted.elements()) {
-      if (!seen.has(elementText(element))) missing.push(element);
-      if (isDue()) yield;
+    // No element is found twice, so if as many were found as are wanted, none is missing.
+    if (found.length - surplus.length !== wanted.count()) {
+      const seen = new Set(found.map(elementText));
+      for (const element of wanted.elements()) {
+        if (!seen.has(elementText(element))) missing.push(element);
+        if (isDue()) yield;
+      }
     }
     // What was found is out of date then, and what we know is right.
     if (written.has(setId(set))) return;

@@ -71,12 +71,12 @@ export function needsRebuild(want: NftRow, have: NftRow): boolean {
   return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
 }
 
-const REFERENCES = new WeakMap<NftRow | NftRule, ReadonlySet<string>>();
-const NOTHING: ReadonlySet<string> = new Set();
+const REFERENCES = new WeakMap<NftRow | NftRule, readonly string[]>();
+const NONE: readonly string[] = [];
 
-/** Ids of the rows that must be there before this one, its own among them if it refers to itself. */
-export function referencesOf(row: NftRow): ReadonlySet<string> {
-  if (row.type === "table" || row.type === "set") return NOTHING;
+/** Ids of the rows that must be there before this one, each once, its own among them if it refers to itself. */
+export function referencesOf(row: NftRow): readonly string[] {
+  if (row.type !== "element" && row.type !== "chain") return NONE;
   const known = REFERENCES.get(row);
   if (known !== undefined) return known;
   const found = new Set<string>();
@@ -86,12 +86,13 @@ export function referencesOf(row: NftRow): ReadonlySet<string> {
   } else
     for (const rule of row.rules)
       if (rule !== undefined) for (const reference of referencesOfRule(rule)) found.add(reference);
-  REFERENCES.set(row, found);
-  return found;
+  const references = found.size === 0 ? NONE : [...found];
+  REFERENCES.set(row, references);
+  return references;
 }
 
 /** Chains of endpoints share the rules that jump to a policy. */
-function referencesOfRule(rule: NftRule): ReadonlySet<string> {
+function referencesOfRule(rule: NftRule): readonly string[] {
   const known = REFERENCES.get(rule);
   if (known !== undefined) return known;
   const found = new Set<string>();
@@ -100,8 +101,9 @@ function referencesOfRule(rule: NftRule): ReadonlySet<string> {
     else if (expr.op === "verdict-map") found.add(setId(expr.map));
     else if (expr.op === "verdict") addTarget(expr.verdict, found);
   }
-  REFERENCES.set(rule, found);
-  return found;
+  const references = found.size === 0 ? NONE : [...found];
+  REFERENCES.set(rule, references);
+  return references;
 }
 
 function addTarget(verdict: NftVerdict | undefined, to: Set<string>): void {

@@ -22,7 +22,7 @@ export interface KernelSet {
 export function kernelSetsOf(id: SetId, members: SetMembers): KernelSet[] {
   return FAMILIES.flatMap((family) => {
     const { type } = members;
-    const hosts = type === "nets" ? [] : [{ name: setName(id, family), is: hashSet(type, family) }];
+    const hosts = type === "nets" ? [] : [{ name: setName(id, family), is: HASH_SETS[type][family] }];
     if (type === "address-port" || !hasNets(members.nets, family)) return hosts;
     return [...hosts, { name: netsSetName(id, type, family), is: intervalSet(family) }];
   });
@@ -37,10 +37,16 @@ function addrField(family: Family): "ipv4_addr" | "ipv6_addr" {
   return family === 4 ? "ipv4_addr" : "ipv6_addr";
 }
 
-function hashSet(type: HashType, family: Family): NftSet {
+function hashSetOf(type: HashType, family: Family): NftSet {
   const key = type === "address" ? [addrField(family)] : ([addrField(family), "inet_proto", "inet_service"] as const);
   return { key, interval: false, verdictMap: false };
 }
+
+/** One object of each, as there may be thousands of such sets. */
+const HASH_SETS: Readonly<Record<HashType, Readonly<Record<Family, NftSet>>>> = {
+  address: { 4: hashSetOf("address", 4), 6: hashSetOf("address", 6) },
+  "address-port": { 4: hashSetOf("address-port", 4), 6: hashSetOf("address-port", 6) },
+};
 
 function intervalSet(family: Family): NftSet {
   return { key: [addrField(family)], interval: true, verdictMap: false };
@@ -50,6 +56,8 @@ function intervalSet(family: Family): NftSet {
 export interface WantedElements {
   /** In the order of the members; goes on with those that come while it is iterated. */
   elements(): IterableIterator<NftElement>;
+  /** How many they are. */
+  count(): number;
   has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
 }
 
@@ -70,6 +78,11 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
     *elements() {
       for (const member of known) if (familyOfMember(member) === family) yield elementOfMember(type, member);
     },
+    count() {
+      let count = 0;
+      for (const member of known) if (familyOfMember(member) === family) count++;
+      return count;
+    },
     has({ key }) {
       const text = memberOfKey(type, family, key);
       return text !== undefined && known.has(text);
@@ -89,7 +102,11 @@ function nets(members: ReadonlySet<Prefix>, family: Family): WantedElements {
     };
     elements.set(elementText(element), element);
   }
-  return { elements: () => elements.values(), has: (element) => elements.has(elementText(element)) };
+  return {
+    elements: () => elements.values(),
+    count: () => elements.size,
+    has: (element) => elements.has(elementText(element)),
+  };
 }
 
 /** Whether the text of a member is that of a net. */
@@ -126,6 +143,10 @@ const DIGITS = { 4: 8, 6: 32 } as const;
 
 /** The inverse of `elementOfMember`; undefined for a key that no member has. */
 function memberOfKey(type: HashType, family: Family, key: string): string | undefined {
+  if (type === "address" && family === 4 && /^[0-9a-f]{8}$/.test(key)) {
+    const value = Number.parseInt(key, 16);
+    return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
+  }
   const bytes = bytesFromHex(key.slice(0, DIGITS[family]));
   if (bytes === undefined || bytes.length * 2 !== DIGITS[family]) return undefined;
   const addr = addrFromBytes(bytes);

@@ -1,6 +1,7 @@
 /**
  * TableState: the rows of our table, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
  */
+import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import type { NftChange } from "./lower.ts";
 import { Tracker } from "../tracker.ts";
 import { type NftRow, referencesOf, sameRow } from "./rows.ts";
@@ -10,10 +11,10 @@ export class TableState {
   readonly #rows = new Tracker<NftRow>(sameRow);
   /** Of every row that is wanted or had. */
   readonly #owners = new Map<string, Unit>();
-  readonly #rowsOf = new Map<string, Set<string>>();
+  readonly #rowsOf = new Map<string, Bag<string>>();
   readonly #units = new Map<string, Unit>();
   /** Of the rows that the kernel has: those that refer to this one. */
-  readonly #users = new Map<string, Set<string>>();
+  readonly #users = new Map<string, Bag<string>>();
 
   get want(): ReadonlyMap<string, NftRow> {
     return this.#rows.want;
@@ -49,11 +50,11 @@ export class TableState {
   }
 
   rowsOf(unitId: string): Iterable<string> {
-    return this.#rowsOf.get(unitId) ?? [];
+    return valuesOf(this.#rowsOf.get(unitId));
   }
 
-  usersOf(rowId: string): ReadonlySet<string> {
-    return this.#users.get(rowId) ?? NONE;
+  usersOf(rowId: string): Iterable<string> {
+    return valuesOf(this.#users.get(rowId));
   }
 
   /** The units that the wanted rows of this one refer to; itself among them if it does. */
@@ -84,24 +85,14 @@ export class TableState {
     const before = this.#rows.have.get(id);
     const had = before === undefined ? NONE : referencesOf(before);
     const has = row === undefined ? NONE : referencesOf(row);
-    this.#rows.setHave(id, row);
+    // Of two equal rows only the wanted one is kept.
+    const want = this.#rows.want.get(id);
+    this.#rows.setHave(id, want !== undefined && row !== undefined && sameRow(want, row) ? want : row);
     if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
     if (row === undefined) this.#disown(id);
     // As a rule a row goes on referring to the same ones.
-    for (const reference of had) if (!has.has(reference)) this.#unuse(reference, id);
-    for (const reference of has) if (!had.has(reference)) this.#use(reference, id);
-  }
-
-  #use(reference: string, id: string): void {
-    const users = this.#users.get(reference);
-    if (users === undefined) this.#users.set(reference, new Set([id]));
-    else users.add(id);
-  }
-
-  #unuse(reference: string, id: string): void {
-    const users = this.#users.get(reference);
-    users?.delete(id);
-    if (users?.size === 0) this.#users.delete(reference);
+    for (const reference of without(had, has)) removeFrom(this.#users, reference, id);
+    for (const reference of without(has, had)) addTo(this.#users, reference, id);
   }
 
   #own(id: string, given: Unit): void {
@@ -111,9 +102,7 @@ export class TableState {
     const unit = this.#units.get(given.id) ?? given;
     this.#owners.set(id, unit);
     this.#units.set(unit.id, unit);
-    const rows = this.#rowsOf.get(unit.id);
-    if (rows === undefined) this.#rowsOf.set(unit.id, new Set([id]));
-    else rows.add(id);
+    addTo(this.#rowsOf, unit.id, id);
   }
 
   /** Once it is neither wanted nor had. */
@@ -125,12 +114,15 @@ export class TableState {
   }
 
   #drop(id: string, unit: Unit): void {
-    const rows = this.#rowsOf.get(unit.id);
-    rows?.delete(id);
-    if (rows === undefined || rows.size > 0) return;
-    this.#rowsOf.delete(unit.id);
-    this.#units.delete(unit.id);
+    removeFrom(this.#rowsOf, unit.id, id);
+    if (!this.#rowsOf.has(unit.id)) this.#units.delete(unit.id);
   }
 }
 
-const NONE: ReadonlySet<string> = new Set();
+const NONE: readonly string[] = [];
+
+function without(ids: readonly string[], others: readonly string[]): readonly string[] {
+  if (ids.length === 0 || others.length === 0) return ids;
+  const known = new Set(others);
+  return ids.filter((id) => !known.has(id));
+}

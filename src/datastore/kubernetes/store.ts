@@ -76,19 +76,27 @@ class KubernetesStore implements Store {
   ): AsyncGenerator<ListPage<K>> {
     let limit: string | undefined = String(PAGE_SIZE);
     let next: string | undefined;
-    for (;;) {
+    const ask = (): Promise<Page | undefined> => {
       const query = queryText({ limit, labelSelector: labelSelectorText(options.labels), continue: next });
-      const path = collectionPath(kind, options.namespace) + query;
-      const page = await this.#page(kind, path, next !== undefined, options.signal);
+      return this.#page(kind, collectionPath(kind, options.namespace) + query, next !== undefined, options.signal);
+    };
+    let asked = ask();
+    for (;;) {
+      const page = await asked;
       if (page === undefined) {
         // The list took longer than the server keeps its state. Without pages that cannot happen again.
         limit = next = undefined;
+        asked = ask();
         continue;
       }
-      const items = page.items.map((item) => resourceOf(kind, item, "list"));
-      yield { items, isFirst: next === undefined, revision: page.revision };
-      if (page.next === undefined) return;
+      const isFirst = next === undefined;
       next = page.next;
+      // The server makes the next page while this one is read.
+      if (next !== undefined) asked = ask();
+      // Whoever stops reading does not hear how it ended.
+      asked.catch(() => {});
+      yield { items: page.items.map((item) => resourceOf(kind, item, "list")), isFirst, revision: page.revision };
+      if (next === undefined) return;
     }
   }
 

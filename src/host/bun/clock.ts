@@ -17,7 +17,9 @@ function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", wake);
       resolve();
     };
-    const timer = setTimeout(wake, ms);
+    // A timer takes a millisecond at least: to give the thread back once is less.
+    const timer = ms > 0 ? setTimeout(wake, ms) : undefined;
+    if (timer === undefined) setImmediate(wake);
     signal?.addEventListener("abort", wake, { once: true });
   });
 }

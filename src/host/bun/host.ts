@@ -2,7 +2,6 @@
 import type { Host } from "../host.ts";
 import { openClock } from "./clock.ts";
 import { openFiles } from "./files.ts";
-import { openMemory } from "./memory.ts";
 import { openProcesses } from "./processes.ts";
 import { openRandom } from "./random.ts";
 import { openSockets } from "./sockets.ts";
@@ -15,7 +14,6 @@ export function openHost(): Host {
     clock: openClock(),
     random: openRandom(),
     files: openFiles(),
-    memory: openMemory(),
     processes: openProcesses(),
     sockets: openSockets(),
     sys: openSys(),

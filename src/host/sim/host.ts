@@ -33,7 +33,6 @@ export function openSimHost(machine: SimMachine, owner: SimProcess): Host {
     },
     random,
     files: disk.open(owner),
-    memory: { trim: () => {} },
     processes: {
       run: ([program]) => Promise.reject(new Error(`Cannot start ${program}: a simulated machine has no programs`)),
     },

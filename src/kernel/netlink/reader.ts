@@ -90,6 +90,16 @@ export class Span {
     return whole ? found : undefined;
   }
 
+  /** The attribute of that type, if the span is that attribute and nothing else. */
+  onlyAttribute(type: number): Span | undefined {
+    const { from, to, view } = this;
+    if (from + ATTRIBUTE_HEADER > to || (view.getUint16(from + 2, true) & TYPE_MASK) !== type) return undefined;
+    const length = view.getUint16(from, true);
+    return length >= ATTRIBUTE_HEADER && from + length <= to && from + ((length + 3) & ~3) >= to
+      ? new Span(this.bytes, view, from + ATTRIBUTE_HEADER, from + length)
+      : undefined;
+  }
+
   /** Attributes in order, repeated types included; false when one claims more bytes than there are. */
   eachAttribute(visit: (type: number, span: Span) => void): boolean {
     let at = this.from;

@@ -86,6 +86,9 @@ export interface RawElement {
 
 /** One NFTA_LIST_ELEM; undefined when it has something for which there is no word (a time-out, an expression, the catch-all). */
 export function decodeElement(span: Span): RawElement | undefined {
+  // Nearly all elements are a key and nothing else, and a table has 100,000.
+  const only = span.onlyAttribute(NFTA_SET_ELEM_KEY)?.onlyAttribute(NFTA_DATA_VALUE);
+  if (only !== undefined) return { key: only.hex(), keyEnd: undefined, intervalEnd: false, verdict: undefined };
   let text: string | undefined;
   let keyEnd: string | undefined;
   let flags: number | undefined = 0;

@@ -19,17 +19,25 @@ import {
 } from "../labels.ts";
 import type { Resource } from "../resource.ts";
 import { isJsonObject } from "../schema/json.ts";
+import { NO_SHAPES, type Shape, type Shapes } from "./shapes.ts";
 
 const ADDRESSES_ANNOTATION = "cni.projectcalico.org/podIPs";
 const ADDRESS_ANNOTATION = "cni.projectcalico.org/podIP";
 
 /** Fails on labels that are not text and on malformed addresses; such a pod is not an endpoint, so it stays closed. */
-export function endpointOfPod(resource: Resource<"Pod">): Result<EndpointRow, ParseError> {
+export function endpointOfPod(
+  resource: Resource<"Pod">,
+  shapes: Pick<Shapes, "of"> = NO_SHAPES,
+): Result<EndpointRow, ParseError> {
   const namespace = resource.metadata.namespace ?? "default";
   const { spec, status } = resource;
   const serviceAccount = spec?.serviceAccountName || spec?.serviceAccount || undefined;
-  const labels = ownLabels(resource, namespace, serviceAccount);
-  if (!labels.ok) return labels;
+  const ports = [...portsOf(spec?.containers), ...portsOf(spec?.initContainers)];
+  const { labels } = resource.metadata;
+  const shape = shapes.of(JSON.stringify([namespace, serviceAccount, labels, ports]), () =>
+    shapeOf(namespace, serviceAccount, labels, ports),
+  );
+  if (!shape.ok) return shape;
   const state =
     spec?.hostNetwork === true
       ? "host-network"
@@ -39,26 +47,27 @@ export function endpointOfPod(resource: Resource<"Pod">): Result<EndpointRow, Pa
   const node = spec?.nodeName || undefined;
   const addresses = state === "live" && node !== undefined ? addressesOf(resource) : ok(NO_ADDRESSES);
   if (!addresses.ok) return addresses;
-  const ports = [...objectsIn(spec?.containers), ...objectsIn(spec?.initContainers)].flatMap(namedPorts);
   return ok({
     uid: resource.metadata.uid,
     node,
     namespace,
     serviceAccount,
-    labels: labels.value,
+    labels: shape.value.labels,
     state,
-    ...addresses.value,
-    ports,
+    addresses: addresses.value.addresses,
+    addressesFrom: addresses.value.addressesFrom,
+    ports: shape.value.ports,
   });
 }
 
 /** A pod cannot forge inherited labels, its namespace or its service account: names with our prefixes are dropped, our own are overwritten. */
-function ownLabels(
-  resource: Resource<"Pod">,
+function shapeOf(
   namespace: string,
   serviceAccount: string | undefined,
-): Result<Map<string, string>, ParseError> {
-  const read = readLabels(resource.metadata.labels);
+  own: unknown,
+  ports: readonly NamedPort[],
+): Result<Shape, ParseError> {
+  const read = readLabels(own);
   if (!read.ok) return read;
   const labels = new Map<string, string>();
   for (const [name, value] of read.value)
@@ -67,7 +76,7 @@ function ownLabels(
   labels.set(ORCHESTRATOR_LABEL, "k8s");
   if (serviceAccount === undefined) labels.delete(SERVICE_ACCOUNT_LABEL);
   else labels.set(SERVICE_ACCOUNT_LABEL, serviceAccount);
-  return ok(labels);
+  return ok({ labels, ports });
 }
 
 function readLabels(labels: unknown): Result<readonly (readonly [string, string])[], ParseError> {
@@ -92,30 +101,35 @@ function addressesOf(resource: Resource<"Pod">): Result<PodAddresses, ParseError
   const many = annotations[ADDRESSES_ANNOTATION];
   const one = annotations[ADDRESS_ANNOTATION];
   if (many === "" || one === "") return ok(NO_ADDRESSES);
-  const reported = objectsIn(resource.status?.podIPs).map(({ ip }) => String(ip ?? ""));
-  const [inStatus, inAnnotation] = [
-    [reported, [String(resource.status?.podIP ?? "")]],
-    [(many ?? one ?? "").split(",")],
-  ].map(firstWithText);
-  const texts = inStatus ?? inAnnotation ?? [];
-  const addresses = new Set<Addr>();
+  let texts = objectsIn(resource.status?.podIPs).map(textOfIp).filter(hasText);
+  if (texts.length === 0) texts = [String(resource.status?.podIP ?? "")].filter(hasText);
+  const addressesFrom = texts.length > 0 ? "status" : "annotation";
+  if (texts.length === 0) texts = (many ?? one ?? "").split(",").filter(hasText);
+  const addresses: Addr[] = [];
   for (const text of texts) {
     const addr = parseAddr(text.trim().replace(/\/(32|128)$/, ""));
     if (!addr.ok) return addr;
-    addresses.add(addr.value);
+    if (!addresses.includes(addr.value)) addresses.push(addr.value);
   }
-  return ok({ addresses: [...addresses], addressesFrom: inStatus === undefined ? "annotation" : "status" });
+  return ok({ addresses, addressesFrom });
 }
 
-function firstWithText(lists: readonly (readonly string[])[]): readonly string[] | undefined {
-  return lists.map((list) => list.filter((text) => text !== "")).find((list) => list.length > 0);
+function textOfIp({ ip }: Fields): string {
+  return String(ip ?? "");
+}
+
+function hasText(text: string): boolean {
+  return text !== "";
 }
 
 /** Init containers count too, as sidecars are init containers. */
-function namedPorts(container: Fields): NamedPort[] {
-  return objectsIn(container["ports"]).flatMap(({ name, containerPort, protocol }) => {
-    const number = protocolByName(String(protocol ?? "TCP"));
-    if (typeof name !== "string" || name === "" || number === undefined || typeof containerPort !== "number") return [];
-    return [{ name, protocol: number, port: containerPort }];
-  });
+function portsOf(containers: unknown): NamedPort[] {
+  const found: NamedPort[] = [];
+  for (const container of objectsIn(containers))
+    for (const { name, containerPort, protocol } of objectsIn(container["ports"])) {
+      const number = protocolByName(String(protocol ?? "TCP"));
+      if (typeof name === "string" && name !== "" && number !== undefined && typeof containerPort === "number")
+        found.push({ name, protocol: number, port: containerPort });
+    }
+  return found;
 }

@@ -23,6 +23,7 @@ import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
 import { type PoolRow, poolRowOf } from "./pool.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
+import { Shapes } from "./shapes.ts";
 import { tierOf } from "./tier.ts";
 
 export interface PodRow {
@@ -92,10 +93,11 @@ export type RowUpdate<K extends Kind = Kind> = K extends Kind
 
 /** Returns the conversion for the node of that name. */
 export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpdate {
+  const shapes = new Shapes();
   return (update, id = formatKey(update.key)) => {
     switch (update.kind) {
       case "Pod":
-        return { ...update, id, value: update.value && podRowOf(update.value, node) };
+        return { ...update, id, value: update.value && podRowOf(update.value, node, shapes) };
       case "KubernetesNetworkPolicy":
         return { ...update, id, value: update.value && policyRowOf(update.value, policyOfNetworkPolicy(update.value)) };
       case "NetworkPolicy":
@@ -164,11 +166,11 @@ export function objectOf(update: RowUpdate): Resource | undefined {
   }
 }
 
-function podRowOf(pod: Resource<"Pod">, node: string): PodRow {
+function podRowOf(pod: Resource<"Pod">, node: string, shapes: Shapes): PodRow {
   const { uid = "", resourceVersion: revision = "", annotations = {} } = pod.metadata;
   const where = pod.spec?.nodeName || undefined;
   return {
-    endpoint: endpointOfPod(pod),
+    endpoint: endpointOfPod(pod, shapes),
     here: where === undefined || where === node ? { uid, revision, annotations } : undefined,
   };
 }

@@ -9,6 +9,7 @@ import {
   blockOfAddress,
   blocksPerNode,
   dotted,
+  type Labelled,
   LOCAL_PODS,
   namespacesOf,
   nodeOfPod,
@@ -17,6 +18,7 @@ import {
   policyOf,
   poolOf,
   REMOTE_NODES,
+  remotePod,
   serviceAccountsOf,
   type Size,
 } from "./scenario.ts";
@@ -58,6 +60,10 @@ const KINDS: readonly (readonly [string, string, string])[] = [
 /** Coprime to every number of pods: consecutive changes are on different nodes. */
 const STRIDE = 7_919;
 
+function keyOf({ namespace, name }: Labelled): string {
+  return `${namespace}/${name}`;
+}
+
 export class World {
   readonly store = new ApiStore();
   readonly #size: Size;
@@ -87,13 +93,16 @@ export class World {
     put("nodes", nodesOf());
     put("ippools", [poolOf()]);
     for (let k = 0; k < size.policies; k++) store.put("networkpolicies", policyOf(k));
-    for (let i = 0; i < LOCAL_PODS; i++) store.put("pods", localPodObject(weight, i));
     for (let i = 0; i < size.pods; i++) {
       const address = addressOfPod(size, i);
       this.#addresses.push(address);
       this.#held.set(address, i);
-      store.put("pods", remotePodObject(size, weight, i, address));
     }
+    // Lists of a real API are in the order of keys.
+    const keys = this.#addresses.map((address, i) => ({ address, i, key: keyOf(remotePod(i)) }));
+    for (const { address, i } of keys.sort((a, b) => (a.key < b.key ? -1 : 1)))
+      store.put("pods", remotePodObject(size, weight, i, address));
+    for (let i = 0; i < LOCAL_PODS; i++) store.put("pods", localPodObject(weight, i));
     for (let node = 0; node < REMOTE_NODES; node++) {
       this.#free.push(addressesOfNode(size, node).filter((address) => !this.#held.has(address)));
       for (let index = 0; index < blocksPerNode(size); index++) this.#putBlock(node, index);
