@@ -1,6 +1,7 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
 import { equal } from "../lib/equal.ts";
 import { keyOfText, type KeyText } from "../model/key.ts";
+import type { Kind } from "../model/kind.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
@@ -16,8 +17,11 @@ function comparePolicies(a: PolicyModel, b: PolicyModel): number {
   return a.order - b.order || compareText(tieText(a), tieText(b));
 }
 
+/** Upstream's names of kinds that are called otherwise here. */
+const KIND_TEXTS: { readonly [K in Kind]?: string } = { ClusterNetworkPolicy: "KubernetesClusterNetworkPolicy" };
+
 function tieText({ key }: PolicyModel): string {
-  return `${key.name}/${key.namespace ?? ""}/${key.kind}`;
+  return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[key.kind] ?? key.kind}`;
 }
 
 function compareText(a: string, b: string): number {

@@ -55,6 +55,7 @@ const KINDS: readonly (readonly [string, string, string])[] = [
   ["globalnetworksets", CALICO, "GlobalNetworkSet"],
   ["hostendpoints", CALICO, "HostEndpoint"],
   ["felixconfigurations", CALICO, "FelixConfiguration"],
+  ["clusternetworkpolicies", "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"],
   ["endpointslices", "discovery.k8s.io/v1", "EndpointSlice"],
 ];
 /** Coprime to every number of pods: consecutive changes are on different nodes. */
