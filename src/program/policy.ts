@@ -58,6 +58,8 @@ export interface RuleId {
 /** A policy's rules for each direction; undefined: the policy does not concern that direction. Profiles are policies too. */
 export interface Policy {
   readonly source: Key;
+  /** Empty for a profile. */
+  readonly tier: string;
   readonly ingress: readonly Rule[] | undefined;
   readonly egress: readonly Rule[] | undefined;
   /** Why the policy could not be translated; it then isolates and allows nothing. */
