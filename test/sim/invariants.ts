@@ -12,8 +12,11 @@ import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
 import { readSysctl } from "../../src/kernel/sysctl.ts";
 import { equal } from "../../src/lib/equal.ts";
 import { blockRowOf, type BlockRow } from "../../src/model/convert/block.ts";
+import type { CniRecord } from "../../src/model/endpoint.ts";
 import { reserveNode } from "../../src/model/kinds/reserved.ts";
+import type { Resource } from "../../src/model/resource.ts";
 import { prefixAddr } from "../../src/net/prefix.ts";
+import { hostInterfaceName } from "../../src/podnet/names.ts";
 import type { Program } from "../../src/program/program.ts";
 import { formatRoute } from "../../src/program/route.ts";
 import { PROTOCOL } from "./bird.ts";
@@ -87,20 +90,33 @@ function attachmentsOf(node: SimNode): Attachment[] {
 }
 
 export async function programFromScratch({ store }: World, node: SimNode): Promise<Program> {
+  const pods = (await store.list("Pod")).items;
+  const wired = attachmentsOf(node)
+    .filter(isWired)
+    .map(({ record }) => record);
   const state: State = {
     node: node.name,
-    pods: (await store.list("Pod")).items,
+    pods,
     namespaces: (await store.list("Namespace")).items,
     serviceAccounts: (await store.list("ServiceAccount")).items,
     networkPolicies: (await store.list("KubernetesNetworkPolicy")).items,
     blocks: (await store.list("IPAMBlock")).items,
     pools: (await store.list("IPPool")).items,
     nodes: (await store.list("Node")).items,
-    records: attachmentsOf(node)
-      .filter(isWired)
-      .map(({ record }) => record),
+    records: [...wired, ...pods.flatMap((pod) => expectedOf(pod, wired))],
   };
   return programOf(state);
+}
+
+/** A pod without a network is an endpoint without addresses, if it is of the node. */
+function expectedOf({ metadata }: Resource<"Pod">, wired: readonly CniRecord[]): CniRecord[] {
+  const { namespace = "", name, uid } = metadata;
+  const usual = hostInterfaceName(namespace, name);
+  const isWiredAs = ({ pod, interface: own }: CniRecord): boolean =>
+    own === usual || (pod.namespace === namespace && pod.name === name);
+  if (wired.some(isWiredAs)) return [];
+  const pod = { kind: "Pod", namespace, name } as const;
+  return [{ containerId: "", pod, uid, interface: usual, addresses: [], mac: "", netns: "", podInterface: "" }];
 }
 
 /** Of a process of its own on the node. */
