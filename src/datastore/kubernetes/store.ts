@@ -28,9 +28,9 @@ import { watchKind } from "./watch.ts";
 
 /** Objects per page of a list: about a megabyte of typical pods; several pages may be in memory at a time. */
 const PAGE_SIZE = 200;
-/** Of small objects more: a request costs as much as some 50 of them. */
-const PAGE_MOST = 500;
-const PAGE_LENGTH = 512 * 1024;
+/** Of small objects more, as a request costs as much as some 50 of them; of large ones fewer, as a page is parsed in one go. */
+const [PAGE_LEAST, PAGE_MOST] = [50, 500];
+const PAGE_LENGTH = 2 ** 20;
 
 export interface KubernetesDependencies extends TransportDependencies {
   readonly random: Random;
@@ -46,7 +46,7 @@ type SizedPage = Page & { readonly length: number };
 
 /** After a full page. */
 function nextLimit({ items, length }: SizedPage): number {
-  return Math.min(PAGE_MOST, Math.max(PAGE_SIZE, Math.floor((PAGE_LENGTH * items.length) / length)));
+  return Math.min(PAGE_MOST, Math.max(PAGE_LEAST, Math.floor((PAGE_LENGTH * items.length) / length)));
 }
 
 class KubernetesStore implements Store {
