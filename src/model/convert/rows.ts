@@ -99,7 +99,13 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
   return (update, id = formatKey(update.key)) => {
     switch (update.kind) {
       case "Pod":
-        return { ...update, id, value: update.value && podRowOf(update.value, node, shapes) };
+        return {
+          kind: update.kind,
+          key: update.key,
+          id,
+          value: update.value && podRowOf(update.value, node, shapes),
+          origin: update.origin,
+        };
       case "KubernetesNetworkPolicy":
         return { ...update, id, value: update.value && policyRowOf(update.value, policyOfNetworkPolicy(update.value)) };
       case "NetworkPolicy":
