@@ -200,12 +200,7 @@ export class World {
 
   async begin(): Promise<void> {
     for (const [name, cidr, blockSize] of POOLS[this.tight ? "tight" : "wide"])
-      await this.store.create("IPPool", {
-        apiVersion: "projectcalico.org/v3",
-        kind: "IPPool",
-        metadata: { name },
-        spec: { cidr, blockSize },
-      });
+      await this.#createPool(name, cidr, blockSize);
     for (const name of NAMESPACES)
       await this.store.create("Namespace", {
         apiVersion: "v1",
@@ -318,6 +313,32 @@ export class World {
     const disabled = found.spec.disabled !== true;
     this.say(`pool ${name} is ${disabled ? "disabled" : "enabled"}`);
     await this.unlessRefused(() => this.store.update("IPPool", { ...found, spec: { ...found.spec, disabled } }));
+  }
+
+  /** One of those that may be disabled is deleted, whoever has its addresses; or all that were come again. */
+  async removePool(): Promise<void> {
+    const name = this.choices.pick(["extra-4", "extra-6"]);
+    const found = await this.store.get({ kind: "IPPool", namespace: undefined, name });
+    if (found === undefined) return this.restorePools();
+    this.say(`pool ${name} is deleted`);
+    await this.unlessRefused(() => this.store.delete({ kind: "IPPool", namespace: undefined, name }));
+  }
+
+  async restorePools(): Promise<void> {
+    for (const [name, cidr, blockSize] of POOLS[this.tight ? "tight" : "wide"]) {
+      if ((await this.store.get({ kind: "IPPool", namespace: undefined, name })) !== undefined) continue;
+      this.say(`pool ${name} comes again`);
+      await this.#createPool(name, cidr, blockSize);
+    }
+  }
+
+  async #createPool(name: string, cidr: string, blockSize: number): Promise<void> {
+    await this.store.create("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name },
+      spec: { cidr, blockSize },
+    });
   }
 
   /** Whether the datastore may be used, as its ClusterInformation says. */
