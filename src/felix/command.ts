@@ -6,7 +6,7 @@ import { openHost } from "../host/bun/host.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
-import { EXIT_FAILED, EXIT_USAGE, newProgram, once, runProgram, UsageError } from "../lib/command-line.ts";
+import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
 import { isFailure } from "./failures.ts";
@@ -152,10 +152,4 @@ function openLog(node: string): pino.Logger {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
   });
-}
-
-function numberIn(option: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${option} is ${JSON.stringify(text)}, must be an integer from ${least} to ${most}`);
 }
