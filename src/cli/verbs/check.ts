@@ -99,10 +99,19 @@ function fieldsOf(schema: Schema | undefined): Readonly<Record<string, Schema>> 
   return schema?.properties ?? {};
 }
 
-/** An unknown field with its value and the fields that exist where it stands. */
+/**
+ * The error as its author needs it: a wrong type with the value, not the name of its type; an unknown field with its value and the fields
+ * that exist where it stands.
+ */
 function explained(error: FieldError, object: JsonObject, schema: Schema | undefined): FieldError {
-  if (error.detail !== UNKNOWN) return error;
   const path = error.field.split(/\.|(?=\[)/);
+  if (error.detail.startsWith(`${error.field} in body `)) {
+    const detail = error.detail.slice(`${error.field} in body `.length);
+    return error.reason === "TypeInvalid"
+      ? { ...error, value: valueAt(object, path) ?? null, detail: detail.replace(/: "[^"]*"$/, "") }
+      : { ...error, detail };
+  }
+  if (error.detail !== UNKNOWN) return error;
   const last = path.pop() ?? "";
   const place = path.reduce<Schema | undefined>(below, schema);
   const names = error.field.startsWith("metadata.") ? [...METADATA] : Object.keys(fieldsOf(place));

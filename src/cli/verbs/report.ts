@@ -58,7 +58,9 @@ export function summarizeProblems(
 ): Result {
   const bad = new Set(problems.map(({ place }) => placeText(place))).size;
   const verdict = verb === "validate" ? "" : "; nothing was sent";
-  const text = failure(verb, all, singleKind(kinds));
+  const kind = singleKind(kinds);
+  const isPartial = verb === "validate" && bad < all;
+  const text = isPartial ? `failed to validate ${kind}resources` : failure(verb, all, kind);
   return {
     code: 1,
     out: "",
