@@ -16,6 +16,7 @@ import { formatParseError } from "../../lib/result.ts";
 import { VERSION } from "../../lib/version.ts";
 import { isJsonObject, type JsonObject, objectAt } from "../../model/schema/json.ts";
 import { InputError } from "../inventory.ts";
+import { isUnserved } from "./failures.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -62,7 +63,7 @@ async function accessOf(options: AccessOptions, environment: Environment, files:
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
   const path =
     options.kubeconfig ??
-    (textOf(settings, "kubeconfig") || environment["KUBECONFIG"]) ??
+    (textOf(settings, "kubeconfig") || environment["KUBECONFIG"] || undefined) ??
     ((await files.exists(home)) ? home : undefined);
   if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined)
     throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or --config");
@@ -122,8 +123,7 @@ async function checkVersion(store: Store): Promise<void> {
   const found = await store
     .get({ kind: "ClusterInformation", namespace: undefined, name: "default" })
     .catch((error: unknown) => {
-      if (error instanceof StoreError && (error.reason === "forbidden" || error.reason === "not-found"))
-        return undefined;
+      if (error instanceof StoreError && (error.reason === "forbidden" || isUnserved(error))) return undefined;
       throw error;
     });
   const version = bare(found?.spec?.calicoVersion ?? "");

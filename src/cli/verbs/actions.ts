@@ -3,7 +3,7 @@ import { UsageError } from "../../lib/command-line.ts";
 import { type AccessOptions, withStore } from "./access.ts";
 import type { BatchOptions } from "./batch.ts";
 import { PAST, type Verb } from "./failures.ts";
-import { type GivenOptions, readGiven, unknownKind } from "./given.ts";
+import { type GivenOptions, readGiven, refuseUnreadable, unknownKind } from "./given.ts";
 import { kindOfWord, type ServedKind } from "./kinds.ts";
 import type { PatchType } from "./patch.ts";
 import { headingsOf, outputOf } from "./print.ts";
@@ -53,7 +53,9 @@ export async function get(kindWord: string | undefined, names: readonly string[]
   if (flags.filename !== undefined) {
     if (kindWord !== undefined)
       throw new UsageError("a kind and -f exclude each other: objects are named in one place");
-    const { objects, problems } = await readGiven(givenOptions("get", flags));
+    const given = await readGiven(givenOptions("get", flags));
+    refuseUnreadable(given);
+    const { objects, problems } = given;
     if (problems.length > 0)
       return summarizeProblems(
         "get",

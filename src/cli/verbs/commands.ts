@@ -5,7 +5,7 @@ import { FileError } from "../../host/files.ts";
 import { commandOf, EXIT_USAGE, many, once, UsageError } from "../../lib/command-line.ts";
 import { InputError } from "../inventory.ts";
 import { DEFAULT_CONFIG } from "./access.ts";
-import { Refusal, type Verb } from "./failures.ts";
+import { Refusal, storeText, type Verb } from "./failures.ts";
 import { SERVED } from "./kinds.ts";
 import { PATCH_TYPES } from "./patch.ts";
 import { OUTPUTS } from "./print.ts";
@@ -191,7 +191,7 @@ async function runVerb(name: Verb, action: () => Promise<Result>): Promise<numbe
     }
     const isExpected = [InputError, StoreError, FileError, Refusal].some((type) => error instanceof type);
     if (!isExpected || !(error instanceof Error)) throw error;
-    process.stderr.write(`calicoctl ${name}: ${error.message}\n`);
+    process.stderr.write(`calicoctl ${name}: ${error instanceof StoreError ? storeText(error) : error.message}\n`);
     return 1;
   }
 }

@@ -39,7 +39,7 @@ export function failureText(error: Refusal | StoreError, object: string, verb: V
     case "forbidden":
       return `connection is unauthorized: ${object}: ${error.message}`;
     default:
-      return `${object}: ${error.message}${isUnserved(error) ? ": the server does not know this kind; are Calico's CRDs installed?" : ""}`;
+      return `${object}: ${storeText(error)}`;
   }
 }
 
@@ -47,6 +47,11 @@ const MISSING: Partial<Readonly<Record<Verb, string>>> = {
   replace: ": use create or apply to make it",
   delete: ": --skip-not-exists skips such objects",
 };
+
+/** What the datastore said, and what it may mean. */
+export function storeText(error: StoreError): string {
+  return `${error.message}${isUnserved(error) ? ": the server does not know this kind; are Calico's CRDs installed?" : ""}`;
+}
 
 /** The server has no such path: Calico's CRDs are not installed. */
 export function isUnserved({ message, reason }: StoreError): boolean {

@@ -8,7 +8,7 @@ import { isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } fro
 import { itemsOf, readDocuments } from "../documents.ts";
 import { InputError } from "../inventory.ts";
 import { readSources, type Source } from "../sources.ts";
-import { type Document, SyntaxFault } from "../yaml.ts";
+import { SyntaxFault } from "../yaml.ts";
 import { NOT_YET, objectText, type ServedKind, SERVED } from "./kinds.ts";
 import { nearest } from "./nearest.ts";
 
@@ -16,7 +16,7 @@ import { nearest } from "./nearest.ts";
 export interface Place {
   readonly file: string;
   readonly line: number;
-  /** From 1, of those with content. */
+  /** From 1, of those with content; 0 when the file is malformed. */
   readonly document: number;
   /** In a list: `items[3]`; empty for the document itself. */
   readonly item: string;
@@ -55,19 +55,26 @@ export interface GivenOptions {
 export interface GivenObjects {
   readonly objects: readonly Given[];
   readonly problems: readonly Problem[];
+  /** Files whose text is malformed. */
+  readonly unreadable: readonly Problem[];
   readonly notes: readonly string[];
 }
 
-/** Rejects with InputError when a file cannot be read at all. */
+/** Rejects with InputError when a file is not there or has no objects. */
 export async function readGiven(options: GivenOptions): Promise<GivenObjects> {
   const { files, recursive, skipEmpty, stdin, reader } = options;
   const { sources, warnings } = await readSources(files, recursive, stdin, { reader, mayBeEmpty: skipEmpty });
   const objects: Given[] = [];
   const problems: Problem[] = [];
   const seen = new Map<string, Place>();
+  const unreadable: Problem[] = [];
   let count = 0;
   for (const source of sources) {
-    const items = itemsIn(source, count);
+    const items = attemptItems(source, count);
+    if ("error" in items) {
+      unreadable.push(items);
+      continue;
+    }
     count += items.length;
     if (items.length === 0 && !skipEmpty)
       throw new InputError(`no resources specified in file ${source.name}: --skip-empty skips such files`);
@@ -80,7 +87,7 @@ export async function readGiven(options: GivenOptions): Promise<GivenObjects> {
       } else problems.push(given);
     }
   }
-  return { objects, problems, notes: warnings.map(({ text }) => text) };
+  return { objects, problems, unreadable, notes: warnings.map(({ text }) => text) };
 }
 
 interface PlacedValue {
@@ -90,7 +97,7 @@ interface PlacedValue {
 
 /** `before`: how many objects come before these. */
 function itemsIn(source: Source, before: number): PlacedValue[] {
-  const items = documentsOf(source).flatMap(({ value, line }, index) => {
+  const items = readDocuments(source.bytes).flatMap(({ value, line }, index) => {
     // Upstream takes a list of objects for a document as well.
     const found = Array.isArray(value) ? value.flatMap((item, at) => itemsOf(item, `[${at}]`)) : itemsOf(value);
     return found.map((item) => ({ ...item, line, document: index + 1 }));
@@ -101,13 +108,25 @@ function itemsIn(source: Source, before: number): PlacedValue[] {
   }));
 }
 
-function documentsOf(source: Source): Document[] {
+function attemptItems(source: Source, before: number): PlacedValue[] | Problem {
   try {
-    return readDocuments(source.bytes);
+    return itemsIn(source, before);
   } catch (error) {
     if (!(error instanceof SyntaxFault)) throw error;
-    throw new InputError(`failed to execute command: Cannot read ${source.name}:${error.line}: ${error.message}`);
+    const place = { file: source.name, line: error.line, document: 0, item: "", index: before };
+    return {
+      place,
+      object: undefined,
+      error: { field: "<nil>", reason: "Invalid", value: null, detail: error.message },
+    };
   }
+}
+
+/** Throws InputError when a file is malformed: what else is in it is not known. */
+export function refuseUnreadable({ unreadable }: GivenObjects): void {
+  if (unreadable.length === 0) return;
+  const texts = unreadable.map(({ place, error }) => `Cannot read ${place.file}:${place.line}: ${error.detail}`);
+  throw new InputError(`failed to execute command: ${texts.join("\n")}`);
 }
 
 function givenOf(value: JsonValue, place: Place, defaultNamespace: string | undefined): Given | Problem {

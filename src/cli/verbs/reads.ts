@@ -6,6 +6,7 @@ import { type Store, StoreError } from "../../datastore/store.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
 import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
+import { isUnserved } from "./failures.ts";
 import type { ServedKind } from "./kinds.ts";
 import {
   defaultAllowProfile,
@@ -108,8 +109,7 @@ async function storedProfiles<T>(store: Store, keep: (object: JsonObject) => T):
     );
     return items;
   } catch (error) {
-    if (error instanceof StoreError && (error.reason === "forbidden" || error.message.includes("answered 404")))
-      return [];
+    if (error instanceof StoreError && (error.reason === "forbidden" || isUnserved(error))) return [];
     throw error;
   }
 }

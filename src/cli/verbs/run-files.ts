@@ -10,7 +10,7 @@ import type { ObjectMeta } from "../../model/resource.ts";
 import { type BatchOptions, forAll, type Outcomes } from "./batch.ts";
 import { completed, errorsOf } from "./check.ts";
 import { Refusal } from "./failures.ts";
-import { type Given, type GivenOptions, placeText, type Problem, readGiven } from "./given.ts";
+import { type Given, type GivenOptions, placeText, type Problem, readGiven, refuseUnreadable } from "./given.ts";
 import { refusalOf, tierChecker } from "./guards.ts";
 import { objectText } from "./kinds.ts";
 import { NOTHING, type Result, summarize, summarizeProblems } from "./report.ts";
@@ -30,7 +30,9 @@ export interface Tasks {
 
 /** The valid objects of the files, or what is wrong with them. Rejects with InputError when a file cannot be read. */
 export async function readTasks(verb: FileVerb, options: GivenOptions): Promise<Tasks | Result> {
-  const { objects, problems, notes } = await readGiven(options);
+  const given = await readGiven(options);
+  refuseUnreadable(given);
+  const { objects, problems, notes } = given;
   // What is deleted needs only a name.
   const found = inOrder([...problems, ...(verb === "delete" ? [] : objects.flatMap(problemsOf))]);
   if (found.length > 0) {
@@ -135,15 +137,17 @@ interface Finding {
 }
 
 export async function runValidate(options: GivenOptions, output: "text" | "json"): Promise<Result> {
-  const { objects, problems, notes } = await readGiven(options);
+  const given = await readGiven(options);
+  const { objects, problems, unreadable, notes } = given;
   const found = inOrder([...problems, ...objects.flatMap(problemsOf)]);
   const all = objects.length + problems.length;
   const warnings = [...notes, ...objects.flatMap(adviceOf)];
   if (output === "json") {
-    const errors = found.map(findingOf);
+    const errors = [...unreadable, ...found].map(findingOf);
     const report = { valid: errors.length === 0, resources: all, errors, warnings };
     return { code: errors.length === 0 ? 0 : 1, out: `${JSON.stringify(report, undefined, 2)}\n`, error: "" };
   }
+  refuseUnreadable(given);
   const result =
     all === 0
       ? NOTHING

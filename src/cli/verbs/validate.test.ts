@@ -3,7 +3,7 @@ import { kindOfWord } from "./kinds.ts";
 import { completed } from "./check.ts";
 import { runValidate } from "./run-files.ts";
 
-async function validate(text: string, options: { namespace?: string; skipEmpty?: boolean } = {}) {
+async function validate(text: string, options: { namespace?: string; skipEmpty?: boolean; output?: "json" } = {}) {
   return runValidate(
     {
       files: ["-"],
@@ -13,7 +13,7 @@ async function validate(text: string, options: { namespace?: string; skipEmpty?:
       stdin: async () => new TextEncoder().encode(text),
       reader: "calicoctl validate -f -",
     },
-    "text",
+    options.output ?? "text",
   );
 }
 
@@ -140,6 +140,43 @@ test("an object that is written twice, and a namespace that is not that of -n", 
 test("text that is no YAML is an error of the whole command", async () => {
   for (const text of ["a: [", "{", "a: 1\na: 2", "\u0000", "%"])
     await expect(validate(text)).rejects.toThrow("failed to execute command: Cannot read standard input:");
+});
+
+test("for programs: JSON, of malformed files too", async () => {
+  const bad = await validate(policy("a", "{order: x}"), { output: "json" });
+  expect([bad.code, bad.error, JSON.parse(bad.out)]).toEqual([
+    1,
+    "",
+    {
+      valid: false,
+      resources: 1,
+      errors: [
+        {
+          file: "standard input",
+          line: 1,
+          document: 1,
+          item: "",
+          object: "NetworkPolicy(default/a)",
+          field: "spec.order",
+          reason: "TypeInvalid",
+          value: "x",
+          detail: "must be of type number",
+        },
+      ],
+      warnings: [],
+    },
+  ]);
+  expect(JSON.parse((await validate("a: [", { output: "json" })).out)).toMatchObject({
+    valid: false,
+    resources: 0,
+    errors: [{ line: 1, document: 0, object: null }],
+  });
+  expect(JSON.parse((await validate(policy("a", "{}"), { output: "json" })).out)).toEqual({
+    valid: true,
+    resources: 1,
+    errors: [],
+    warnings: [],
+  });
 });
 
 test("settings without effect are warnings", async () => {
