@@ -321,6 +321,15 @@ describe("what get prints", () => {
   ] as const)
     test(args, async () => expect(await ctl(args)).toEqual({ code: 0, out, error: "" }));
 
+  test("a reader that ends early is no error, a full disk is", async () => {
+    const shell = (command: string): Promise<Run> => run("bash", ["-c", `${ROOT}/bin/calicoctl ${command}`]);
+    expect(await shell("get np -o yaml | true; exit ${PIPESTATUS[0]}")).toEqual({ code: 0, out: "", error: "" });
+    expect(await shell("get np > /dev/full")).toMatchObject({
+      code: 1,
+      error: "calicoctl get: Cannot write to standard output: ENOSPC\n",
+    });
+  });
+
   test("a template in a file", async () => {
     await writeFile(join(directory, "names.tmpl"), "{{range .}}{{range .Items}}{{.Name}}\n{{end}}{{end}}");
     expect((await ctl("get np -o go-template-file=names.tmpl")).out).toBe("db\nweb\n");

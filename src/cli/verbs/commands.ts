@@ -181,7 +181,7 @@ function withAccess(command: Command): Command {
 async function runVerb(name: Verb, action: () => Promise<Result>): Promise<number> {
   try {
     const { code, out, error } = await action();
-    process.stdout.write(out);
+    await writeOut(out);
     process.stderr.write(error);
     return code;
   } catch (error) {
@@ -193,5 +193,15 @@ async function runVerb(name: Verb, action: () => Promise<Result>): Promise<numbe
     if (!isExpected || !(error instanceof Error)) throw error;
     process.stderr.write(`calicoctl ${name}: ${error instanceof StoreError ? storeText(error) : error.message}\n`);
     return 1;
+  }
+}
+
+/** A reader that has seen enough, as in `calicoctl get np | head`, is no error. Rejects with InputError when the output is lost. */
+async function writeOut(text: string): Promise<void> {
+  try {
+    await Bun.write(Bun.stdout, text);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    if (code !== "EPIPE") throw new InputError(`Cannot write to standard output: ${code}`);
   }
 }
