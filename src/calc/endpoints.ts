@@ -75,9 +75,11 @@ export function wiringOf(
       ? NOT_HERE
       : records.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
   const isHere = row.state === "live" && row.node === node && local.length > 0;
-  if (isHere) return { addresses: [...new Set(local.flatMap((record) => record.addresses))], local };
+  const wired = isHere ? [...new Set(local.flatMap((record) => record.addresses))] : [];
+  if (wired.length > 0) return { addresses: wired, local };
+  // A pod of this node without a network contributes what any pod without a record does.
   const addresses = row.addressesFrom === "annotation" ? row.addresses.filter(isRecorded) : row.addresses;
-  return { addresses: addresses.length === 0 ? NO_ADDRESSES : addresses, local: NOT_HERE };
+  return { addresses: addresses.length === 0 ? NO_ADDRESSES : addresses, local: isHere ? local : NOT_HERE };
 }
 
 export class Endpoints {

@@ -11,6 +11,7 @@ import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "../model/convert/calico-policy.ts";
 import { felixRowOf } from "../model/convert/felix-configuration.ts";
+import { policyOfClusterNetworkPolicy } from "../model/convert/cluster-network-policy.ts";
 import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
 import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
 import { networkSetOf } from "../model/convert/network-set.ts";
@@ -49,6 +50,7 @@ export interface State {
   readonly records: readonly CniRecord[];
   readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
   readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
+  readonly clusterNetworkPolicies?: readonly Resource<"ClusterNetworkPolicy">[];
   readonly tiers?: readonly Resource<"Tier">[];
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
@@ -73,6 +75,7 @@ export function programOf(state: State): Program {
     ...state.networkPolicies.map(policyOfNetworkPolicy),
     ...(state.calicoPolicies ?? []).map(policyOfCalicoNetworkPolicy),
     ...(state.globalPolicies ?? []).map(policyOfGlobalNetworkPolicy),
+    ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.host?.profiles ?? []));
   const endpoints = endpointsOf(rows, models, state);

@@ -62,6 +62,7 @@ export class Inputs {
       case "KubernetesNetworkPolicy":
       case "NetworkPolicy":
       case "GlobalNetworkPolicy":
+      case "ClusterNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
       case "EndpointSlice":
         return void this.endpointSlices.set(update.id, update.value);
@@ -88,7 +89,6 @@ export class Inputs {
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
       case "Profile":
-      case "ClusterNetworkPolicy":
         // They do not affect what this node should do.
         return;
       default:

@@ -32,6 +32,7 @@ export function settingsOf(rows: readonly FelixRow[], node: string, labels: Node
       egress: first(({ failsafeOutbound }) => failsafeOutbound) ?? DEFAULT_SETTINGS.failsafes.egress,
     },
     endpointToHost: first(({ endpointToHost }) => endpointToHost) ?? DEFAULT_SETTINGS.endpointToHost,
+    logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
   };
 }
 

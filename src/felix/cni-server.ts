@@ -2,7 +2,7 @@
  * cni-server: answers the CNI plugin over the node's unix socket: ADD, DEL, CHECK, STATUS, GC.
  *
  * It owns the order of things. ADD: address out of the reserve, record on disk, link and routes, rules; only then the answer.
- * DEL: rules and link; then, after the answer, connections, and the datastore. A failed ADD gives everything back. Requests for one
+ * DEL: addresses and link; then, after the answer, connections, and the datastore. A failed ADD gives everything back. Requests for one
  * container run one after another.
  */
 import type { Random } from "../host/random.ts";

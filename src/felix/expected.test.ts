@@ -75,12 +75,22 @@ test("a pod that is bound to the node is an endpoint without addresses until ADD
   expect(world.endpoints()).toEqual({ [USUAL]: [] });
   world.expected.attach(record(USUAL));
   expect(world.endpoints()).toEqual({ [USUAL]: ["10.0.0.1"] });
+});
+
+test("after DEL a pod is an endpoint without addresses until it has finished, whatever addresses its Pod still names", () => {
+  const world = new World();
+  world.see("web", {});
+  world.expected.attach(record(USUAL));
   world.see("web", { ip: "10.0.0.1" });
   world.expected.detach(USUAL);
+  expect(world.endpoints()).toEqual({ [USUAL]: [] });
+  world.see("web", { ip: "10.0.0.1" });
+  expect(world.endpoints()).toEqual({ [USUAL]: [] });
+  world.see("web", { ip: "10.0.0.1", phase: "Succeeded" });
   expect(world.endpoints()).toEqual({});
 });
 
-test("ADD of a pod that was expected touches no chain and no dispatch", () => {
+test("ADD and DEL of a pod that is expected touch no chain and no dispatch", () => {
   const world = new World();
   const lowering = new NftablesLowering();
   const before = new Map<string, string>();
@@ -97,15 +107,16 @@ test("ADD of a pod that was expected touches no chain and no dispatch", () => {
   expect(changed()).toContain(`chain cali-tw-${USUAL.slice(4)}`);
   world.expected.attach(record(USUAL));
   expect(changed()).toEqual(["element sources-4"]);
+  world.expected.detach(USUAL);
+  expect(changed()).toEqual(["element sources-4"]);
 });
 
-test("pods of other nodes, of the host's network, that have finished, have addresses or have gone are not expected", () => {
+test("pods of other nodes, of the host's network, that have finished or have gone are not expected", () => {
   const world = new World();
   for (const [name, options] of Object.entries({
     elsewhere: { node: "n2" },
     host: { hostNetwork: true },
     finished: { phase: "Failed" },
-    addressed: { ip: "10.0.0.7" },
     gone: {},
   }))
     world.see(name, options);
@@ -113,7 +124,7 @@ test("pods of other nodes, of the host's network, that have finished, have addre
   expect(world.endpoints()).toEqual({});
 });
 
-test("a pod whose interface has another name is expected under none", () => {
+test("a pod whose interface has another name is not expected under its usual one", () => {
   const world = new World();
   world.see("web", {});
   world.expected.attach(record(USUAL, { pod: { ...KEY, name: "twin" } }));
@@ -121,6 +132,8 @@ test("a pod whose interface has another name is expected under none", () => {
   world.expected.attach(record("cali-other"));
   world.expected.detach(USUAL);
   expect(world.endpoints()).toEqual({ "cali-other": ["10.0.0.1"] });
+  world.expected.detach("cali-other");
+  expect(world.endpoints()).toEqual({ [USUAL]: [] });
 });
 
 test("the next Pod of the same name is expected once the last one's interface is detached", () => {

@@ -1,9 +1,10 @@
 /**
- * Expected: pods that are bound to this node and have no network yet. Each is an endpoint without addresses from the moment its Pod is
- * known, so that ADD finds its policies, their sets and its chains in the kernel, and adds its addresses only.
+ * Expected: pods that are bound to this node and have no network, because ADD has not come yet or DEL has. Each is an endpoint without
+ * addresses, so that ADD finds its policies, their sets and its chains in the kernel and adds its addresses only, and DEL only takes these
+ * away: the rest goes when the Pod has finished or is gone.
  *
- * Nothing opens before ADD: the interface does not exist, no route leads to it, and without addresses whatever came from it would be
- * dropped as forged. Not every pod is expected: one whose host end's usual name another has, and one that ADD came for before its Pod.
+ * Nothing is open meanwhile: no route leads to the interface, if there is one, and without addresses whatever came from it would be dropped
+ * as forged. A pod whose host end's usual name another has is not expected.
  */
 import type { Graph } from "../calc/graph.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
@@ -14,10 +15,11 @@ import { hostInterfaceName } from "../podnet/names.ts";
 export class Expected {
   readonly #graph: Pick<Graph, "setCniRecord" | "removeCniRecord">;
   readonly #node: string;
-  /** By interface: pods without a network, whether or not an attachment stands in the way. */
-  readonly #waiting = new Map<string, CniRecord>();
-  readonly #interfaces = new Map<KeyText, string>();
-  /** Interfaces of what is attached, and the pods whose they are. */
+  /** Pods of this node that have, had or will get a network, as endpoints without addresses. */
+  readonly #locals = new Map<KeyText, CniRecord>();
+  /** Those of them that came first to a usual name. */
+  readonly #holders = new Map<string, KeyText>();
+  /** By interface: the pods that are attached. */
   readonly #attached = new Map<string, KeyText>();
 
   constructor(graph: Pick<Graph, "setCniRecord" | "removeCniRecord">, node: string) {
@@ -29,60 +31,58 @@ export class Expected {
     for (const update of updates) {
       if (update.kind !== "Pod") continue;
       const endpoint = update.value?.endpoint;
-      const isWaiting =
-        endpoint?.ok === true &&
-        endpoint.value.node === this.#node &&
-        endpoint.value.state === "live" &&
-        endpoint.value.addresses.length === 0;
-      if (isWaiting) this.#expect(update.id, expectedRecord(update.key, endpoint.value.uid));
+      const row = endpoint?.ok === true ? endpoint.value : undefined;
+      if (row?.node === this.#node && row.state === "live") this.#see(update.id, unwired(update.key, row.uid));
       else this.#forget(update.id);
     }
   }
 
   attach(record: CniRecord): void {
     const pod = formatKey(record.pod);
-    const usual = this.#interfaces.get(pod);
-    if (usual !== undefined && usual !== record.interface) this.#forget(pod);
     this.#attached.set(record.interface, pod);
     this.#graph.setCniRecord(record);
+    this.#settleUsual(pod);
   }
 
   detach(name: string): void {
     const pod = this.#attached.get(name);
     this.#attached.delete(name);
     this.#settle(name);
-    const usual = pod && this.#interfaces.get(pod);
-    if (usual !== undefined && usual !== name) this.#settle(usual);
+    if (pod !== undefined) this.#settleUsual(pod);
   }
 
-  #expect(pod: KeyText, record: CniRecord): void {
-    const name = record.interface;
-    const holder = this.#waiting.get(name);
-    if (holder !== undefined && formatKey(holder.pod) !== pod) return;
-    this.#waiting.set(name, record);
-    this.#interfaces.set(pod, name);
-    this.#settle(name);
+  #settleUsual(pod: KeyText): void {
+    const name = this.#locals.get(pod)?.interface;
+    if (name !== undefined) this.#settle(name);
+  }
+
+  #see(pod: KeyText, record: CniRecord): void {
+    this.#locals.set(pod, record);
+    if (!this.#holders.has(record.interface)) this.#holders.set(record.interface, pod);
+    this.#settle(record.interface);
   }
 
   #forget(pod: KeyText): void {
-    const name = this.#interfaces.get(pod);
-    if (name === undefined) return;
-    this.#interfaces.delete(pod);
-    this.#waiting.delete(name);
+    const name = this.#locals.get(pod)?.interface;
+    this.#locals.delete(pod);
+    if (name === undefined || this.#holders.get(name) !== pod) return;
+    this.#holders.delete(name);
     this.#settle(name);
   }
 
   /** An interface that is attached is as its attachment says. */
   #settle(name: string): void {
     if (this.#attached.has(name)) return;
-    const record = this.#waiting.get(name);
-    const isElsewhere = record !== undefined && [...this.#attached.values()].includes(formatKey(record.pod));
-    if (record === undefined || isElsewhere) this.#graph.removeCniRecord(name);
-    else this.#graph.setCniRecord(record);
+    const pod = this.#holders.get(name);
+    const isElsewhere = pod !== undefined && [...this.#attached.values()].includes(pod);
+    const record = pod === undefined || isElsewhere ? undefined : this.#locals.get(pod);
+    if (record !== undefined) this.#graph.setCniRecord(record);
+    else this.#graph.removeCniRecord(name);
   }
 }
 
-function expectedRecord(pod: CniRecord["pod"], uid: string | undefined): CniRecord {
+/** A pod of this node without a network. */
+function unwired(pod: CniRecord["pod"], uid: string | undefined): CniRecord {
   return {
     containerId: "",
     pod,

@@ -8,6 +8,7 @@
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
 import type { Loop } from "../dataplane/loop.ts";
+import type { EndpointId, Program } from "../program/program.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 export interface HealthSources {
@@ -33,7 +34,7 @@ function metrics(sources: HealthSources): Registry {
   gauge(
     "felix_active_local_endpoints",
     "Local endpoints that are programmed or to be programmed.",
-    () => pipeline.program.endpoints.size,
+    () => endpointsOf(pipeline.program).length,
   );
   gauge("felix_active_local_policies", "Policies that select a local endpoint.", () => pipeline.program.policies.size);
   gauge("felix_ipsets_calico", "IP sets in use.", () => pipeline.program.sets.size);
@@ -99,7 +100,7 @@ export function serveHealth(
         commits: sources.loop.commits,
         repairs: sources.loop.repairs,
         withoutEffect: sources.withoutEffect(),
-        endpoints: [...sources.pipeline.program.endpoints.keys()],
+        endpoints: endpointsOf(sources.pipeline.program),
       });
     if (pathname === "/metrics") {
       registry ??= metrics(sources);
@@ -107,4 +108,9 @@ export function serveHealth(
     }
     return json(404, { error: "not found", paths: ["/liveness", "/readiness", "/status", "/metrics"] });
   });
+}
+
+/** Not pods that have no network yet, or no more. */
+function endpointsOf({ endpoints }: Program): readonly EndpointId[] {
+  return [...endpoints].flatMap(([id, { kind, addresses }]) => (kind === "host" || addresses.length > 0 ? [id] : []));
 }

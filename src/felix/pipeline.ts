@@ -53,6 +53,7 @@ export const WATCHED: readonly Kind[] = [
   "Tier",
   "NetworkPolicy",
   "GlobalNetworkPolicy",
+  "ClusterNetworkPolicy",
   "NetworkSet",
   "GlobalNetworkSet",
   "EndpointSlice",

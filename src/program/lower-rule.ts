@@ -56,6 +56,7 @@ export function lowerPolicy(model: PolicyModel): LoweredPolicy {
     });
   const policy = {
     source: model.key,
+    tier: model.tier,
     ingress: lowerAll("ingress"),
     egress: lowerAll("egress"),
     error: model.error,

@@ -58,6 +58,8 @@ export interface RuleId {
 /** A policy's rules for each direction; undefined: the policy does not concern that direction. Profiles are policies too. */
 export interface Policy {
   readonly source: Key;
+  /** Empty for a profile. */
+  readonly tier: string;
   readonly ingress: readonly Rule[] | undefined;
   readonly egress: readonly Rule[] | undefined;
   /** Why the policy could not be translated; it then isolates and allows nothing. */
@@ -82,7 +84,10 @@ export interface Stage {
 
 /** What a set holds. */
 export type SetMembers =
-  /** Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of the hosts or in one of the nets. */
+  /**
+   * Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of the hosts or in one of the
+   * nets. `hosts` is changed in place; changed nets are a new Set.
+   */
   | { readonly type: "address"; readonly hosts: ReadonlySet<Addr>; readonly nets: ReadonlySet<Prefix> }
   /** Nets that a policy lists. They may overlap. A set of this type never changes. */
   | { readonly type: "nets"; readonly nets: ReadonlySet<Prefix> }

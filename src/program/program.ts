@@ -57,6 +57,8 @@ export interface Settings {
   readonly failsafes: { readonly [D in Direction]: readonly FailsafePort[] };
   /** What becomes of packets from a workload to its own node that its egress policy allowed. Upstream: defaultEndpointToHostAction. */
   readonly endpointToHost: "accept" | "drop";
+  /** What a rule that logs writes before the packet: `%t` is the tier, `%k` a short word for the kind, `%n` the name, `%p` with its namespace. */
+  readonly logPrefix: string;
 }
 
 /** A port of the host (`ingress`), or a port that the host connects to (`egress`), at any address or at those of `net`. */

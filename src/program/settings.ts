@@ -34,4 +34,5 @@ function ports(list: readonly (readonly [Protocol, number])[]): FailsafePort[] {
 export const DEFAULT_SETTINGS: Settings = {
   failsafes: { ingress: ports(INBOUND), egress: ports(OUTBOUND) },
   endpointToHost: "accept",
+  logPrefix: "calico-packet",
 };

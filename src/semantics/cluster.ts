@@ -24,6 +24,7 @@ export interface ClusterResources {
   readonly blocks?: readonly Resource<"IPAMBlock">[];
   readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
   readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
+  readonly clusterNetworkPolicies?: readonly Resource<"ClusterNetworkPolicy">[];
   readonly tiers?: readonly Resource<"Tier">[];
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
@@ -96,10 +97,15 @@ export interface ClusterPolicy {
   /** POL-19, POL-46: `closed` selects what its selector says, `closed-to-all` every pod in its scope. */
   readonly state: "valid" | "closed" | "closed-to-all";
   readonly errors: readonly FieldError[];
-  readonly selector: LabelSelector | CalicoSelector;
+  readonly selector: LabelSelector | CalicoSelector | PodsSelector;
   /** undefined: the policy does not apply to the direction. */
   readonly ingress: readonly WrittenRule[] | undefined;
   readonly egress: readonly WrittenRule[] | undefined;
+}
+
+/** POL-51: the pods that are selected as a peer of a rule is. */
+export interface PodsSelector {
+  readonly pods: NetworkPolicyPeer;
 }
 
 /** POL-38, POL-41: what a policy selects, or whose addresses one side of a rule means. All that is given must hold; empty texts are not given. */

@@ -38,17 +38,19 @@ export interface Question {
   readonly direction: Direction;
 }
 
-/** POL-4, POL-19, POL-38, POL-46. */
+/** POL-4, POL-19, POL-38, POL-46, POL-51. */
 export function selects(policy: ClusterPolicy, endpoint: Endpoint): boolean {
   if (policy.namespace !== undefined && policy.namespace !== endpoint.namespace) return false;
   if (policy.state === "closed-to-all") return endpoint.is === "pod";
+  const { selector } = policy;
+  if ("pods" in selector) return endpoint.is === "pod" && isPeerPod(policy, selector.pods, endpoint);
   return isKubernetes(policy)
-    ? matchesLabels(policy.selector as LabelSelector, endpoint.labels, "")
-    : isSelected(policy.selector as CalicoSelector, endpoint);
+    ? matchesLabels(selector as LabelSelector, endpoint.labels, "")
+    : isSelected(selector as CalicoSelector, endpoint);
 }
 
 function isKubernetes({ key }: ClusterPolicy): boolean {
-  return key.kind === "KubernetesNetworkPolicy";
+  return key.kind === "KubernetesNetworkPolicy" || key.kind === "ClusterNetworkPolicy";
 }
 
 /** POL-11, POL-29, POL-30: everything that is given must hold. */

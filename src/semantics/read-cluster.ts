@@ -2,6 +2,7 @@
 import { readGlobalNetworkPolicy, readNetworkPolicy } from "./calico-policy.ts";
 import type { Resource } from "../model/resource.ts";
 import { protocolByName } from "../net/protocol.ts";
+import { readClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import type { Cluster, ClusterEndpoints, ClusterPolicy, ClusterResources } from "./cluster.ts";
 import { readHostEndpoints } from "./host-endpoints.ts";
 import { readKubernetesPolicy } from "./kubernetes-policy.ts";
@@ -14,6 +15,7 @@ export function clusterOf(resources: ClusterResources): Cluster {
     ...resources.networkPolicies.map(readKubernetesPolicy),
     ...(resources.calicoPolicies ?? []).map(readNetworkPolicy),
     ...(resources.globalPolicies ?? []).map(readGlobalNetworkPolicy),
+    ...(resources.clusterNetworkPolicies ?? []).map(readClusterNetworkPolicy),
   ]);
   return {
     pods: readPods(resources),
@@ -51,5 +53,6 @@ export function sortPolicies(policies: readonly ClusterPolicy[]): ClusterPolicy[
 }
 
 function rank({ key }: ClusterPolicy): string {
-  return `${key.name}/${key.namespace ?? ""}/${key.kind}`;
+  const kind = key.kind === "ClusterNetworkPolicy" ? "KubernetesClusterNetworkPolicy" : key.kind;
+  return `${key.name}/${key.namespace ?? ""}/${kind}`;
 }

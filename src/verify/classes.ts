@@ -74,7 +74,10 @@ function labelsAsked(cluster: Cluster): string[] {
   // POL-19: the selector of one that is closed to all may be anything.
   for (const { key, selector, state } of cluster.policies)
     if (state === "closed-to-all") continue;
-    else if (key.kind === "KubernetesNetworkPolicy") ask(selector as LabelSelector, "");
+    else if ("pods" in selector) {
+      ask(selector.pods.podSelector, "");
+      ask(selector.pods.namespaceSelector, "pcns.");
+    } else if (key.kind === "KubernetesNetworkPolicy") ask(selector as LabelSelector, "");
     else askAll(selector as CalicoSelector);
   for (const { source, destination } of rulesOf(cluster))
     for (const { among = [], notAmong = [] } of [source, destination])

@@ -1,5 +1,6 @@
 /** What the daemon has set for its pods is put back when others change it: host ends, their settings, forwarding, routes. */
 import { expect, test } from "bun:test";
+import { finishSteps } from "../../src/dataplane/driver.ts";
 import { LinksDriver } from "../../src/dataplane/links/driver.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
@@ -164,3 +165,19 @@ test("another's route in the place of ours is left alone and named; ours comes w
     await until(() => node.run(["ip", "route", "show", "10.65.0.1"]).includes("dev cali0"));
     await until(() => loop.status()[1]?.rows.length === 0);
   }));
+
+for (const [what, endpoint] of [
+  ["a pod without addresses", { kind: "workload", addresses: [] }],
+  ["a host endpoint", { kind: "host", addresses: ADDRESSES }],
+] as const)
+  test(`the interface of ${what} is left as it is`, () =>
+    withBench(({ node, loop, links }) => {
+      const source = { kind: "Pod", namespace: "a", name: "p" } as const;
+      const endpoints = new Map([["cali0" as EndpointId, { ...endpoint, source, stages: {} }]]);
+      const none = { settings: DEFAULT_SETTINGS, sets: new Map(), policies: new Map(), routes: new Map() };
+      loop.step({ ...none, endpoints }, { ...none, endpoints, members: new Map() });
+      node.run(["ip", "link", "set", "cali0", "down"]);
+      finishSteps(links.reading());
+      expect([links.plan(), links.pending]).toEqual([[], 0]);
+      return Promise.resolve();
+    }));

@@ -377,6 +377,7 @@ test("a range that ends before it begins is refused by the real kernel, and conc
           id,
           {
             source: key,
+            tier: "default",
             ingress: [{ id: { source: key, direction: "ingress", index: 0 }, when, action: "allow" }],
             egress: undefined,
             error: undefined,

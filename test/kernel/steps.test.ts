@@ -61,7 +61,7 @@ class Node {
         action: "allow",
       } as const,
     ];
-    const policy: Policy = { source, ingress, egress: undefined, error: undefined };
+    const policy: Policy = { source, tier: "default", ingress, egress: undefined, error: undefined };
     this.program.policies.set(id, policy);
     this.tell({ policies: new Map([[id, policy]]) });
     return id;

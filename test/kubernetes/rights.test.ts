@@ -205,6 +205,7 @@ const WATCHED = [
   "hostendpoints",
   "felixconfigurations",
   "endpointslices",
+  "clusternetworkpolicies",
 ];
 
 describe("without a right", () => {

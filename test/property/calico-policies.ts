@@ -5,6 +5,7 @@
 import type { EntityRule, Rule } from "../../src/model/kinds/rule.ts";
 import type { GlobalNetworkPolicySpec } from "../../src/model/kinds/global-network-policy.ts";
 import type { Resource } from "../../src/model/resource.ts";
+import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import type { Random } from "./random.ts";
 
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
@@ -17,6 +18,7 @@ const NAMES = ["a", "a-b", "a.b", "ab", "b", "z"];
 export interface CalicoObjects {
   readonly calicoPolicies: Resource<"NetworkPolicy">[];
   readonly globalPolicies: Resource<"GlobalNetworkPolicy">[];
+  readonly clusterNetworkPolicies: Resource<"ClusterNetworkPolicy">[];
   readonly tiers: Resource<"Tier">[];
   readonly networkSets: Resource<"NetworkSet">[];
   readonly globalNetworkSets: Resource<"GlobalNetworkSet">[];
@@ -28,6 +30,7 @@ export interface CalicoObjects {
 export const NO_CALICO_OBJECTS: CalicoObjects = {
   calicoPolicies: [],
   globalPolicies: [],
+  clusterNetworkPolicies: [],
   tiers: [],
   networkSets: [],
   globalNetworkSets: [],
@@ -40,6 +43,7 @@ export function randomCalicoObjects(random: Random): CalicoObjects {
   return {
     calicoPolicies: unique(random.some(0, 5, () => calicoPolicy(random))),
     globalPolicies: unique(random.some(0, 6, () => (random.chance(50) ? globalPolicy(random) : hostPolicy(random)))),
+    clusterNetworkPolicies: unique(random.some(0, 2, () => clusterNetworkPolicy(random))),
     tiers: random.subset(["first", "same", "last", "kube-admin"], 60).map((name) => tier(random, name)),
     networkSets: unique(random.some(0, 2, () => networkSet(random, random.pick(NAMESPACES)))),
     globalNetworkSets: unique(random.some(0, 2, () => networkSet(random, undefined))),
@@ -129,6 +133,7 @@ export function felixConfiguration(random: Random): Resource<"FelixConfiguration
       ...(random.chance(50) ? { failsafeInboundHostPorts: failsafes() } : {}),
       ...(random.chance(50) ? { failsafeOutboundHostPorts: failsafes() } : {}),
       ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
+      ...(random.chance(20) ? { logPrefix: random.pick(["", "x %t %k %p %n %z", "y".repeat(200)]) } : {}),
     },
   };
 }

@@ -35,6 +35,7 @@ import {
   networkSet,
   tier,
 } from "./calico-policies.ts";
+import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
@@ -89,6 +90,7 @@ class World {
       hostEndpoints: [] as Resource<"HostEndpoint">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
+      clusterNetworkPolicies: [] as Resource<"ClusterNetworkPolicy">[],
       tiers: [] as Resource<"Tier">[],
       networkSets: [] as Resource<"NetworkSet">[],
       globalNetworkSets: [] as Resource<"GlobalNetworkSet">[],
@@ -106,6 +108,7 @@ class World {
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
       if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
+      if (update.kind === "ClusterNetworkPolicy" && update.value) state.clusterNetworkPolicies.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
       if (update.kind === "NetworkSet" && update.value) state.networkSets.push(update.value);
       if (update.kind === "GlobalNetworkSet" && update.value) state.globalNetworkSets.push(update.value);
@@ -238,7 +241,9 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(9)) {
+  switch (random.below(10)) {
+    case 9:
+      return saidOf("ClusterNetworkPolicy", clusterNetworkPolicy(random));
     case 8:
       return saidOf("FelixConfiguration", felixConfiguration(random));
     case 7:

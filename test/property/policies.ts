@@ -158,7 +158,7 @@ export function randomSelector(random: Random): LabelSelector {
   return selector;
 }
 
-function namespaceSelector(random: Random): LabelSelector {
+export function namespaceSelector(random: Random): LabelSelector {
   const selector: LabelSelector = {};
   if (random.chance(40)) selector.matchLabels = { team: random.pick(["red", "blue"]) };
   if (random.chance(15)) selector.matchLabels = { "projectcalico.org/name": random.pick(["alpha", "beta", "mask"]) };

@@ -4,6 +4,7 @@ import type { Key } from "../../src/model/key.ts";
 import type { Kind } from "../../src/model/kind.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Update } from "../../src/model/update.ts";
+import type { ClusterResources } from "../../src/semantics/cluster.ts";
 import type { RandomCluster } from "./clusters.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 } as const;
@@ -19,22 +20,26 @@ export function deniedOf(key: Key): Update {
   return { kind: key.kind, key, value: undefined, origin: ORIGIN } as Update;
 }
 
-export function saidOfCluster(cluster: RandomCluster): Update[] {
+/** Absent lists are empty. */
+type Said = Partial<ClusterResources & Pick<RandomCluster, "felixConfigurations">>;
+
+export function saidOfCluster(cluster: Said): Update[] {
   return [
-    ...cluster.pods.map((pod) => saidOf("Pod", pod)),
-    ...cluster.namespaces.map((namespace) => saidOf("Namespace", namespace)),
-    ...cluster.serviceAccounts.map((account) => saidOf("ServiceAccount", account)),
-    ...cluster.networkPolicies.map((policy) => saidOf("KubernetesNetworkPolicy", policy)),
-    ...cluster.calicoPolicies.map((policy) => saidOf("NetworkPolicy", policy)),
-    ...cluster.globalPolicies.map((policy) => saidOf("GlobalNetworkPolicy", policy)),
-    ...cluster.endpointSlices.map((slice) => saidOf("EndpointSlice", slice)),
-    ...cluster.hostEndpoints.map((host) => saidOf("HostEndpoint", host)),
-    ...cluster.felixConfigurations.map((felix) => saidOf("FelixConfiguration", felix)),
-    ...cluster.tiers.map((tier) => saidOf("Tier", tier)),
-    ...cluster.networkSets.map((set) => saidOf("NetworkSet", set)),
-    ...cluster.globalNetworkSets.map((set) => saidOf("GlobalNetworkSet", set)),
-    ...cluster.blocks.map((block) => saidOf("IPAMBlock", block)),
-    ...cluster.nodes.map((node) => saidOf("Node", node)),
+    ...(cluster.pods ?? []).map((pod) => saidOf("Pod", pod)),
+    ...(cluster.namespaces ?? []).map((namespace) => saidOf("Namespace", namespace)),
+    ...(cluster.serviceAccounts ?? []).map((account) => saidOf("ServiceAccount", account)),
+    ...(cluster.networkPolicies ?? []).map((policy) => saidOf("KubernetesNetworkPolicy", policy)),
+    ...(cluster.calicoPolicies ?? []).map((policy) => saidOf("NetworkPolicy", policy)),
+    ...(cluster.globalPolicies ?? []).map((policy) => saidOf("GlobalNetworkPolicy", policy)),
+    ...(cluster.endpointSlices ?? []).map((slice) => saidOf("EndpointSlice", slice)),
+    ...(cluster.hostEndpoints ?? []).map((host) => saidOf("HostEndpoint", host)),
+    ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
+    ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
+    ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),
+    ...(cluster.networkSets ?? []).map((set) => saidOf("NetworkSet", set)),
+    ...(cluster.globalNetworkSets ?? []).map((set) => saidOf("GlobalNetworkSet", set)),
+    ...(cluster.blocks ?? []).map((block) => saidOf("IPAMBlock", block)),
+    ...(cluster.nodes ?? []).map((node) => saidOf("Node", node)),
   ];
 }
 
@@ -46,6 +51,6 @@ export function deletionOf(key: Key): RowUpdate {
   return rowOf(deniedOf(key));
 }
 
-export function updatesOf(cluster: RandomCluster): RowUpdate[] {
+export function updatesOf(cluster: Said): RowUpdate[] {
   return saidOfCluster(cluster).map((update) => rowOf(update));
 }

@@ -134,19 +134,27 @@ export async function checkInnocents(world: World): Promise<void> {
           `pod ${formatName(key)} on ${node.name} waits, because the kernel refuses the ${refused.kind} of another`,
         );
     const live = runtime.live().filter(({ pod }) => isCulprit(pod));
-    for (const wrong of await checkCulprits(world, node, live)) world.violate(wrong);
+    // Those that ADD has not come for yet wait as well.
+    const waiting = [...pods.values()].filter(({ key }) => isCulprit(key)).map(({ key }) => key);
+    for (const wrong of await checkCulprits(world, node, live, waiting)) world.violate(wrong);
   }
 }
 
-async function checkCulprits(world: World, node: SimNode, culprits: readonly Sandbox[]): Promise<string[]> {
+async function checkCulprits(
+  world: World,
+  node: SimNode,
+  culprits: readonly Sandbox[],
+  waiting: readonly Key<"Pod">[],
+): Promise<string[]> {
   const wrong: string[] = [];
-  const names = culprits.map(({ pod }) => hostInterfaceName(pod.namespace ?? "", pod.name));
+  const nameOfPod = (pod: Key<"Pod">): string => hostInterfaceName(pod.namespace ?? "", pod.name);
+  const names = culprits.map(({ pod }) => nameOfPod(pod));
   const sets = [...(SETS.get(world) ?? [])];
   const isOfPolicy = (id: string): boolean =>
     (id.startsWith(chainId("")) && id.includes(POLICY)) ||
     sets.some((set) => id.startsWith(setId(set)) || id.startsWith(`element ${set}`));
   const nameOf = (id: string): string | undefined =>
-    [...names, node.refused?.interface ?? ""].find(
+    [...names, ...waiting.map(nameOfPod), node.refused?.interface ?? ""].find(
       (name) => id.includes(name.slice("cali".length)) || id.includes(hexOf(name)),
     );
   const differences = await tableDifferences(world, node);

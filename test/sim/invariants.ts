@@ -11,9 +11,14 @@ import type { NftTableState } from "../../src/kernel/nftables/objects.ts";
 import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
 import { readSysctl } from "../../src/kernel/sysctl.ts";
 import { equal } from "../../src/lib/equal.ts";
+import { unwrap } from "../../src/lib/result.ts";
 import { blockRowOf, type BlockRow } from "../../src/model/convert/block.ts";
+import type { CniRecord } from "../../src/model/endpoint.ts";
 import { reserveNode } from "../../src/model/kinds/reserved.ts";
-import { prefixAddr } from "../../src/net/prefix.ts";
+import type { Resource } from "../../src/model/resource.ts";
+import type { Family } from "../../src/net/addr.ts";
+import { parsePrefix, prefixAddr, prefixCovers, prefixFamily, prefixRange } from "../../src/net/prefix.ts";
+import { hostInterfaceName } from "../../src/podnet/names.ts";
 import type { Program } from "../../src/program/program.ts";
 import { formatRoute } from "../../src/program/route.ts";
 import { PROTOCOL } from "./bird.ts";
@@ -23,11 +28,8 @@ import type { World } from "./world.ts";
 
 /** Every invariant of a world at rest that does not hold. */
 export async function checkRest(world: World): Promise<string[]> {
-  const blocks = (await world.store.list("IPAMBlock")).items.flatMap((block) => {
-    const model = blockRowOf(block);
-    return model.ok ? [model.value] : [];
-  });
-  const wrong = checkBlocks(world, blocks);
+  const blocks = await blocksOf(world);
+  const wrong = [...checkBlocks(world, blocks), ...(await checkReserves(world, blocks))];
   for (const runtime of world.runtimes)
     for (const sandbox of runtime.live()) {
       const answer = await runtime.check(sandbox);
@@ -79,6 +81,63 @@ function checkBlocks(world: World, blocks: readonly BlockRow[]): string[] {
   return wrong;
 }
 
+interface PoolUse {
+  readonly name: string;
+  readonly isDisabled: boolean;
+  readonly family: Family;
+  /** Addresses that no pod has. */
+  readonly unused: number;
+  /** Of each node that has some in its reserve: how many. */
+  readonly reserves: ReadonlyMap<string, number>;
+}
+
+async function poolsInUse(world: World, blocks: readonly BlockRow[]): Promise<PoolUse[]> {
+  return (await world.store.list("IPPool")).items.map(({ metadata, spec }) => {
+    const pool = unwrap(parsePrefix(spec.cidr));
+    const { first, last } = prefixRange(pool);
+    const allocations = blocks.flatMap((block) => (prefixCovers(pool, block.prefix) ? block.allocations : []));
+    let unused = Number(last - first) + 1;
+    const reserves = new Map<string, number>();
+    for (const { handle } of allocations) {
+      const node = handle === undefined ? undefined : reserveNode(handle);
+      if (node === undefined) unused--;
+      else reserves.set(node, (reserves.get(node) ?? 0) + 1);
+    }
+    return {
+      name: metadata.name,
+      isDisabled: spec.disabled === true,
+      family: prefixFamily(pool),
+      unused,
+      reserves,
+    };
+  });
+}
+
+/** Of the addresses of a pool that no pod has, a node's reserve holds at most its share of the half; and none of a pool that gives none. */
+async function checkReserves(world: World, blocks: readonly BlockRow[]): Promise<string[]> {
+  return (await poolsInUse(world, blocks)).flatMap(({ name, isDisabled, unused, reserves }) => {
+    const most = isDisabled ? 0 : Math.floor(unused / (2 * world.nodes.length));
+    return [...reserves].flatMap(([node, count]) =>
+      count > most ? [`the reserve of ${node} holds ${count} addresses of ${name}, may hold ${most}`] : [],
+    );
+  });
+}
+
+/** How many pods of both families the pools have addresses for. */
+export async function unusedAddresses(world: World): Promise<number> {
+  const pools = (await poolsInUse(world, await blocksOf(world))).filter(({ isDisabled }) => !isDisabled);
+  const of = (wanted: Family): number =>
+    pools.reduce((sum, { family, unused }) => (family === wanted ? sum + unused : sum), 0);
+  return Math.min(of(4), of(6));
+}
+
+async function blocksOf({ store }: World): Promise<BlockRow[]> {
+  return (await store.list("IPAMBlock")).items.flatMap((block) => {
+    const model = blockRowOf(block);
+    return model.ok ? [model.value] : [];
+  });
+}
+
 function attachmentsOf(node: SimNode): Attachment[] {
   return node.disk
     .below(node.paths.journal)
@@ -87,20 +146,33 @@ function attachmentsOf(node: SimNode): Attachment[] {
 }
 
 export async function programFromScratch({ store }: World, node: SimNode): Promise<Program> {
+  const pods = (await store.list("Pod")).items;
+  const wired = attachmentsOf(node)
+    .filter(isWired)
+    .map(({ record }) => record);
   const state: State = {
     node: node.name,
-    pods: (await store.list("Pod")).items,
+    pods,
     namespaces: (await store.list("Namespace")).items,
     serviceAccounts: (await store.list("ServiceAccount")).items,
     networkPolicies: (await store.list("KubernetesNetworkPolicy")).items,
     blocks: (await store.list("IPAMBlock")).items,
     pools: (await store.list("IPPool")).items,
     nodes: (await store.list("Node")).items,
-    records: attachmentsOf(node)
-      .filter(isWired)
-      .map(({ record }) => record),
+    records: [...wired, ...pods.flatMap((pod) => expectedOf(pod, wired))],
   };
   return programOf(state);
+}
+
+/** A pod without a network is an endpoint without addresses, if it is of the node. */
+function expectedOf({ metadata }: Resource<"Pod">, wired: readonly CniRecord[]): CniRecord[] {
+  const { namespace = "", name, uid } = metadata;
+  const usual = hostInterfaceName(namespace, name);
+  const isWiredAs = ({ pod, interface: own }: CniRecord): boolean =>
+    own === usual || (pod.namespace === namespace && pod.name === name);
+  if (wired.some(isWiredAs)) return [];
+  const pod = { kind: "Pod", namespace, name } as const;
+  return [{ containerId: "", pod, uid, interface: usual, addresses: [], mac: "", netns: "", podInterface: "" }];
 }
 
 /** Of a process of its own on the node. */

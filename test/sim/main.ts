@@ -35,7 +35,9 @@ const isWorthReading = (line: string): boolean => !line.slice(8).startsWith("   
 function kindsOf(seed: number): readonly FaultKind[] {
   if (values.faults !== undefined) return FAULT_KINDS.filter((kind) => values.faults?.split(",").includes(kind));
   // Every set of kinds comes by and by, and worlds without any fault.
-  return FAULT_KINDS.filter((_kind, i) => ((seed * 0x9e3779b1) >>> (7 + i * 3)) % 5 < 2);
+  return FAULT_KINDS.filter(
+    (_kind, i) => (i < 8 ? (seed * 0x9e3779b1) >>> (7 + i * 3) : (seed * 0x85ebca6b) >>> 9) % 5 < 2,
+  );
 }
 
 /** Short worlds and long ones. */

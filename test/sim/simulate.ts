@@ -1,7 +1,7 @@
 /** simulate: one world out of one seed: things happen, then all comes to rest, and what must hold is checked. */
 import { checkInnocents, refuseRows } from "./culprits.ts";
 import { type FaultKind, NO_TROUBLE } from "./faults.ts";
-import { checkRest } from "./invariants.ts";
+import { checkRest, unusedAddresses } from "./invariants.ts";
 import { tamper, checkRepairs } from "./tamper.ts";
 import { World } from "./world.ts";
 
@@ -15,6 +15,8 @@ export interface Outcome {
 
 /** Worlds that are disturbed anew after they came to rest: one in so many. */
 const TWO_ROUNDS_IN = 8;
+/** Worlds of which at last every address is given to a pod: so many of four, those among them in which nodes share blocks. */
+const FILLED_OF_4 = 2;
 /** Fewer than the addresses of the pools that are never disabled: what nobody uses must come free. */
 const MOST_PODS = { wide: 13, tight: 9 };
 const MOST_AT_ONCE = { wide: 4, tight: 4 };
@@ -44,6 +46,7 @@ export async function simulate(seed: number, faults: readonly FaultKind[], steps
       await checkInnocents(world);
       await comeToRest(world);
     }
+    if (seed % 4 < FILLED_OF_4) await fillPools(world);
   } catch (error) {
     world.mistake(error);
   }
@@ -138,16 +141,28 @@ async function befall(world: World): Promise<void> {
       return void tamper(world, node);
     case "rows":
       return refuseRows(world, runtime);
+    case "pools":
+      return world.removePool();
   }
 }
 
-function befallStore(world: World): void {
+async function befallStore(world: World): Promise<void> {
   const { choices } = world;
   const some = (most: number): number => (choices.chance(50) ? choices.below(most) : 0);
   const what = choices.below(5);
-  if (what === 0) world.store.dropWatches(choices.pick(["server", "gone", "unavailable"] as const));
-  if (what === 1) world.store.compact();
-  if (what === 4) return void world.setReady(choices.chance(50));
+  if (what === 0) {
+    world.store.dropWatches(choices.pick(["server", "gone", "unavailable"] as const));
+    // Nobody is told of it: who lists again must see that it is gone.
+    if (choices.chance(60)) await world.vanish();
+  }
+  if (what === 1) {
+    await world.admitEverybody();
+    await world.clock.advance(1_000);
+    world.store.dropWatches("unavailable");
+    await world.vanish();
+    world.store.compact();
+  }
+  if (what === 4) return world.setReady(choices.chance(50));
   world.trouble =
     what === 3 ? NO_TROUBLE : { unreached: some(40), answerLost: some(25), slow: some(30), watchBroken: some(20) };
   world.say(
@@ -161,6 +176,7 @@ async function calm(world: World): Promise<void> {
   world.quiet = true;
   world.trouble = NO_TROUBLE;
   await world.setReady(true);
+  await world.restorePools();
   for (const node of world.nodes) {
     node.killAt = undefined;
     node.disk.takes = "everything";
@@ -190,6 +206,19 @@ async function comeToRest(world: World): Promise<void> {
   if (!(await world.clock.until(checked, SETTLE_MS))) return world.violate("CHECK is not answered");
   for (const wrong of await checked) world.violate(wrong);
   if (world.faults.has("others") && world.violation === undefined) await checkRepairs(world);
+}
+
+/** Every address that no pod has is there for one that needs it, whoever's reserve it was in, or is forgotten in. */
+async function fillPools(world: World): Promise<void> {
+  if (world.violation !== undefined) return;
+  const { choices, runtimes } = world;
+  const free = await unusedAddresses(world);
+  world.say(`pods for all of ${free} unused addresses of each family`);
+  for (let i = 0; i < free; i++) await world.createPod(choices.pick(runtimes));
+  const isBusy = (): boolean => runtimes.some(({ busy }) => busy);
+  for (let waited = 0; isBusy() && waited < SETTLE_MS; waited += 1_000) await world.clock.advance(1_000);
+  if (isBusy())
+    world.violate(`pods wait for addresses that nobody has, after ${SETTLE_MS / 1000} s: ${waiting(world)}`);
 }
 
 /** False when a daemon does not do it. */

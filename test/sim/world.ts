@@ -200,12 +200,7 @@ export class World {
 
   async begin(): Promise<void> {
     for (const [name, cidr, blockSize] of POOLS[this.tight ? "tight" : "wide"])
-      await this.store.create("IPPool", {
-        apiVersion: "projectcalico.org/v3",
-        kind: "IPPool",
-        metadata: { name },
-        spec: { cidr, blockSize },
-      });
+      await this.#createPool(name, cidr, blockSize);
     for (const name of NAMESPACES)
       await this.store.create("Namespace", {
         apiVersion: "v1",
@@ -290,6 +285,37 @@ export class World {
     });
   }
 
+  /** A policy of each namespace that names every pod of the cluster: who has a pod that is gone still names it. */
+  async admitEverybody(): Promise<void> {
+    for (const namespace of NAMESPACES)
+      await this.unlessRefused(() =>
+        this.store.create("KubernetesNetworkPolicy", {
+          apiVersion: "networking.k8s.io/v1",
+          kind: "NetworkPolicy",
+          metadata: { name: "everybody", namespace },
+          spec: { podSelector: {}, policyTypes: ["Ingress"], ingress: [{ from: [{ namespaceSelector: {} }] }] },
+        }),
+      );
+  }
+
+  /** A policy, or a pod of any node by force, is there no longer. */
+  async vanish(): Promise<void> {
+    const policies = (await this.store.list("KubernetesNetworkPolicy")).items.filter(
+      ({ metadata }) => metadata.name !== "culprit",
+    );
+    if (policies.length > 0 && this.choices.chance(50)) {
+      const key = keyOf("KubernetesNetworkPolicy", this.choices.pick(policies));
+      this.say(`policy ${formatName(key)} vanishes`);
+      return this.unlessRefused(async () => void (await this.store.delete(key)));
+    }
+    const pods = this.runtimes.flatMap((runtime) => [...runtime.pods.values()].filter(({ leaving }) => !leaving));
+    if (pods.length === 0) return;
+    const pod = this.choices.pick(pods);
+    this.say(`pod ${pod.key.name} vanishes`);
+    await this.unlessRefused(() => this.store.delete(pod.key, { uid: pod.uid }));
+    pod.leave();
+  }
+
   /** One rule more or less, wherever that is: chains are edited in place. */
   #edited(spec: PolicySpec, other: PolicySpec): PolicySpec {
     const ingress = [...(spec.ingress ?? [])];
@@ -318,6 +344,32 @@ export class World {
     const disabled = found.spec.disabled !== true;
     this.say(`pool ${name} is ${disabled ? "disabled" : "enabled"}`);
     await this.unlessRefused(() => this.store.update("IPPool", { ...found, spec: { ...found.spec, disabled } }));
+  }
+
+  /** One of those that may be disabled is deleted, whoever has its addresses; or all that were come again. */
+  async removePool(): Promise<void> {
+    const name = this.choices.pick(["extra-4", "extra-6"]);
+    const found = await this.store.get({ kind: "IPPool", namespace: undefined, name });
+    if (found === undefined) return this.restorePools();
+    this.say(`pool ${name} is deleted`);
+    await this.unlessRefused(() => this.store.delete({ kind: "IPPool", namespace: undefined, name }));
+  }
+
+  async restorePools(): Promise<void> {
+    for (const [name, cidr, blockSize] of POOLS[this.tight ? "tight" : "wide"]) {
+      if ((await this.store.get({ kind: "IPPool", namespace: undefined, name })) !== undefined) continue;
+      this.say(`pool ${name} comes again`);
+      await this.#createPool(name, cidr, blockSize);
+    }
+  }
+
+  async #createPool(name: string, cidr: string, blockSize: number): Promise<void> {
+    await this.store.create("IPPool", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPPool",
+      metadata: { name },
+      spec: { cidr, blockSize },
+    });
   }
 
   /** Whether the datastore may be used, as its ClusterInformation says. */

@@ -13,14 +13,14 @@ import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Verdict } from "../../src/model/verdict.ts";
 import { type Addr, parseAddr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
-import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
 import { evaluate } from "../../src/program/evaluate.ts";
 import type { EndpointId } from "../../src/program/program.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
 import { clusterOf } from "../../src/semantics/read-cluster.ts";
 import { journey } from "../../src/semantics/journey.ts";
 import { blockHolding } from "../property/clusters.ts";
-import { updateOf } from "../property/updates.ts";
+import { updatesOf } from "../property/updates.ts";
 
 export interface PodWords {
   readonly labels?: Record<string, string>;
@@ -42,6 +42,8 @@ export interface World {
   /** YAML of `spec` by `namespace/name`. */
   readonly policies?: Readonly<Record<string, string>>;
   readonly nodes?: Readonly<Record<string, readonly string[]>>;
+  /** YAML of further objects, several documents: `- {kind: Tier, metadata: …, spec: …}`, Calico's kinds, ServiceAccounts and EndpointSlices. */
+  readonly objects?: string;
   /** By CIDR: the pod (`namespace/name`) for which the block records each address. */
   readonly blocks?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
@@ -55,6 +57,7 @@ export function resourcesOf(world: World): ClusterResources {
       metadata: { name, labels },
     })),
     networkPolicies: Object.entries(world.policies ?? {}).map(([path, text]) => policyResource(path, text)),
+    ...objectsOf(world.objects ?? "[]"),
     blocks: Object.entries(world.blocks ?? {}).map(([cidr, held]) =>
       blockHolding(
         cidr,
@@ -69,6 +72,28 @@ export function resourcesOf(world: World): ClusterResources {
       status: { addresses: addresses.map((address) => ({ type: "InternalIP", address })) },
     })),
   };
+}
+
+/** Where objects of a kind are listed. */
+const LISTS = {
+  NetworkPolicy: "calicoPolicies",
+  GlobalNetworkPolicy: "globalPolicies",
+  Tier: "tiers",
+  NetworkSet: "networkSets",
+  GlobalNetworkSet: "globalNetworkSets",
+  HostEndpoint: "hostEndpoints",
+  EndpointSlice: "endpointSlices",
+  ServiceAccount: "serviceAccounts",
+} as const;
+
+function objectsOf(text: string): Partial<ClusterResources> {
+  const lists: Partial<Record<(typeof LISTS)[keyof typeof LISTS], object[]>> = {};
+  for (const object of load(text) as { readonly kind: keyof typeof LISTS }[]) {
+    const list = LISTS[object.kind];
+    if (list === undefined) throw new Error(`the spec language has no ${object.kind}`);
+    (lists[list] ??= []).push({ apiVersion: "projectcalico.org/v3", ...object });
+  }
+  return lists as Partial<ClusterResources>;
 }
 
 export function policyResource(path: string, spec: string): Resource<"KubernetesNetworkPolicy"> {
@@ -119,7 +144,7 @@ export function expectVerdicts(world: World, table: string): void {
     .split("\n")
     .map((text) => text.trim())
     .filter((text) => text !== "")) {
-    const match = /^(\S+) → (\S+?)\/(tcp|udp|sctp|icmp|47)(?::(\d+))? (allow|deny)(?: (.+))?$/.exec(line);
+    const match = /^(\S+) → (\S+?)\/(tcp|udp|sctp|icmp|udplite|47)(?::(\d+))? (allow|deny)(?: (.+))?$/.exec(line);
     if (match === null) throw new Error(`cannot read the line ${JSON.stringify(line)}`);
     const [, from = "", to = "", protocol = "", port, action = "", reason] = match;
     const packets = packetsBetween(resources, from, to, protocol, port === undefined ? undefined : Number(port));
@@ -162,12 +187,7 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
     const pod = endpointOfPod(resource);
     if (!pod.ok || !pod.value.addresses.includes(own)) continue;
     const graph = new Graph({ node: pod.value.node ?? "" });
-    graph.update([
-      ...resources.pods.map((each) => updateOf("Pod", each)),
-      ...resources.namespaces.map((each) => updateOf("Namespace", each)),
-      ...resources.networkPolicies.map((each) => updateOf("KubernetesNetworkPolicy", each)),
-      ...(resources.blocks ?? []).map((each) => updateOf("IPAMBlock", each)),
-    ]);
+    graph.update([...updatesOf(resources)]);
     graph.setCniRecord({
       containerId: "c",
       pod: keyOf("Pod", resource),
@@ -205,7 +225,13 @@ export function describe({ reason }: Verdict): string {
   }
 }
 
-const PROTOCOLS: Readonly<Record<string, Protocol>> = { tcp: TCP, udp: UDP, sctp: SCTP, "47": 47 as Protocol };
+const PROTOCOLS: Readonly<Record<string, Protocol>> = {
+  tcp: TCP,
+  udp: UDP,
+  sctp: SCTP,
+  udplite: UDPLITE,
+  "47": 47 as Protocol,
+};
 
 function packetsBetween(
   resources: ClusterResources,

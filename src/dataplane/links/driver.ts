@@ -94,7 +94,8 @@ export class LinksDriver implements Driver {
 
   lower(_program: Program, delta: ProgramDelta): void {
     for (const [id, endpoint] of delta.endpoints) {
-      if (endpoint === undefined) this.#forget(id);
+      // Without addresses a pod has no network: its interface, if it is still there, is on its way out.
+      if (endpoint?.kind !== "workload" || endpoint.addresses.length === 0) this.#forget(id);
       else {
         const { addresses, source: pod } = endpoint;
         // As a rule only its policies have changed.

@@ -74,6 +74,7 @@ export class NftablesLowering {
   /** Families of which the set has nets, as a rule that names it sees them. */
   readonly #netFamilies = new Map<SetId, string>();
   #base: string | undefined;
+  #logPrefix: string | undefined;
   #rows = new Map<string, OwnedRow | undefined>();
   #elements = new Map<string, ElementChange>();
 
@@ -84,6 +85,7 @@ export class NftablesLowering {
     const policies = new Set<PolicyId>(delta.policies.keys());
     for (const id of this.#countUses(delta.endpoints)) policies.add(id);
     if (this.#base === undefined || delta.endpoints.size > 0 || delta.settings !== undefined) this.#stepBase(program);
+    for (const id of this.#setLogPrefix(program.settings.logPrefix)) policies.add(id);
     for (const [id, members] of delta.sets) {
       this.#stepSet(id, members, delta);
       if (this.#changesRules(id, members, delta))
@@ -242,7 +244,7 @@ export class NftablesLowering {
     for (const use of policy === undefined ? [] : USES) {
       if (policy === undefined || !this.#uses.has(useKey(id, use))) continue;
       const { direction, continuation } = use;
-      const lowered = lowerPolicyChain(policy, direction, continuation, program.sets);
+      const lowered = lowerPolicyChain(policy, direction, continuation, program.sets, program.settings.logPrefix);
       if (lowered === undefined) continue;
       for (const [name, set] of lowered.portSets) portSets.set(name, set);
       for (const [chain, rules] of lowered.chains)
@@ -253,6 +255,15 @@ export class NftablesLowering {
     for (const name of this.#portSetsOf.get(id) ?? []) this.#dropPortSet(name);
     if (policy === undefined) this.#portSetsOf.delete(id);
     else this.#portSetsOf.set(id, [...portSets.keys()]);
+  }
+
+  /** Returns the policies that log, if the prefix changed. */
+  #setLogPrefix(prefix: string): readonly PolicyId[] {
+    if (prefix === this.#logPrefix) return [];
+    this.#logPrefix = prefix;
+    return [...this.#policies].flatMap(([id, { ingress, egress }]) =>
+      [...(ingress ?? []), ...(egress ?? [])].some(({ action }) => action === "log") ? [id] : [],
+    );
   }
 
   #stepBase(program: Program): void {

@@ -2,6 +2,7 @@
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
 import { formatKey, formatName } from "../../model/key.ts";
+import type { Kind } from "../../model/kind.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../program/policy.ts";
 import { clearMarks, setMark } from "./marks.ts";
@@ -20,10 +21,12 @@ export function lowerPolicyChain(
   direction: Direction,
   continuation: Continuation,
   sets: ReadonlyMap<SetId, SetMembers>,
+  logPrefix: string,
 ): PolicyChains | undefined {
   const written = policy[direction];
   if (written === undefined) return undefined;
   const chain = policyChain(formatKey(policy.source) as string as PolicyId, direction, continuation);
+  const prefix = logPrefixOf(policy, logPrefix);
   const chains = new Map<string, readonly NftRule[]>();
   const portSets = new Map<string, PortSet>();
   const rules: NftRule[] = [];
@@ -37,7 +40,7 @@ export function lowerPolicyChain(
     const alternatives = lowerMatch(rule, setOf);
     for (const alternative of alternatives) for (const [name, set] of alternative.portSets) portSets.set(name, set);
     const text = comment(`${rule.action} ${formatName(rule.id.source)} ${direction} rule ${rule.id.index + 1}`);
-    const action = lowerAction(rule, continuation);
+    const action = lowerAction(rule, continuation, prefix);
     if (rule.action !== "log" || alternatives.length <= 1) {
       rules.push(...alternatives.map(({ expressions }) => counted(expressions, action, text)));
       continue;
@@ -63,7 +66,7 @@ export function canPass(policy: Policy, direction: Direction): boolean {
   return (policy[direction] ?? []).some((rule) => rule.action === "pass");
 }
 
-function lowerAction({ action }: Rule, continuation: Continuation): Expr[] {
+function lowerAction({ action }: Rule, continuation: Continuation, prefix: string): Expr[] {
   switch (action) {
     case "allow":
       return allowed(continuation);
@@ -72,12 +75,32 @@ function lowerAction({ action }: Rule, continuation: Continuation): Expr[] {
     case "pass":
       return [...setMark("passed"), { op: "verdict", verdict: { type: "return" } }];
     case "log":
-      return [{ op: "log", prefix: LOG_PREFIX }];
+      return [{ op: "log", prefix }];
   }
 }
 
-/** Upstream: FELIX_LOGPREFIX. */
-const LOG_PREFIX = "calico-packet: ";
+/** Upstream: felix/types (KindShortName). */
+const KIND_WORDS: { readonly [K in Kind]?: string } = {
+  NetworkPolicy: "np",
+  GlobalNetworkPolicy: "gnp",
+  KubernetesNetworkPolicy: "knp",
+  ClusterNetworkPolicy: "kcnp",
+  Profile: "pro",
+};
+/** NF_LOG_PREFIXLEN of linux/netfilter/nf_log.h, with the final zero. */
+const MOST_PREFIX = 127;
+
+/** Upstream: felix/rules/policy.go (generateLogPrefix). The kernel takes no longer one, and counts bytes. */
+export function logPrefixOf({ source, tier }: Policy, format: string): string {
+  const words: Readonly<Record<string, string>> = {
+    "%t": tier,
+    "%k": KIND_WORDS[source.kind] ?? source.kind,
+    "%n": source.name,
+    "%p": formatName(source),
+  };
+  const text = format.replace(/%[tknp]/g, (word) => words[word] ?? word).replace(/[^ -~]/g, "?");
+  return `${text.slice(0, MOST_PREFIX - 2)}: `;
+}
 
 function allowed(continuation: Continuation): Expr[] {
   switch (continuation) {

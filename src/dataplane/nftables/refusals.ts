@@ -130,15 +130,18 @@ export class Refusals {
   /** The rows of the unit that the kernel should be given now, where it has others. */
   changesOf(unit: Unit): RowChange[] {
     const changes: RowChange[] = [];
-    const isHeld = this.isHeld(unit.id);
+    if (!this.isHeld(unit.id)) {
+      for (const id of this.#state.rowsOf(unit.id))
+        if (this.#state.isPending(id))
+          changes.push({ id, unit, want: this.#state.want.get(id), have: this.#state.have.get(id) });
+      return changes;
+    }
     const ids = [...this.#state.rowsOf(unit.id)];
     const exists = ids.some((id) => this.#state.have.has(id));
     for (const id of ids) {
-      const wanted = this.#state.want.get(id);
       const have = this.#state.have.get(id);
-      const want = !isHeld ? wanted : this.#instead(unit, wanted, have, exists);
-      const differs = isHeld ? !isSame(want, have) : this.#state.isPending(id);
-      if (differs) changes.push({ id, unit, want, have });
+      const want = this.#instead(unit, this.#state.want.get(id), have, exists);
+      if (!isSame(want, have)) changes.push({ id, unit, want, have });
     }
     return changes;
   }

@@ -176,6 +176,27 @@ test("a list is read page by page", async () => {
   ]);
 });
 
+test("after a full page of small objects the next ones are larger, and are asked for before the page is read", async () => {
+  answer = (request) => {
+    const { searchParams } = new URL(request.url);
+    const from = Number(searchParams.get("continue") ?? "0");
+    const to = Math.min(from + Number(searchParams.get("limit")), 1_000);
+    const items = Array.from({ length: to - from }, (_, i) => ({ metadata: { name: `p${from + i}` } }));
+    return Response.json({
+      metadata: { resourceVersion: "7", ...(to < 1_000 ? { continue: String(to) } : {}) },
+      items,
+    });
+  };
+  const names: string[] = [];
+  for await (const { items } of open().pages("IPPool")) {
+    names.push(...items.map(({ metadata }) => metadata.name));
+    // It would wait forever if the next page were asked for only now.
+    while (names.length === 200 && asked.length < 2) await Bun.sleep(1);
+  }
+  expect(names).toEqual(Array.from({ length: 1_000 }, (_, i) => `p${i}`));
+  expect(asked.map(({ url }) => new URL(url, "http://x").searchParams.get("limit"))).toEqual(["200", "500", "500"]);
+});
+
 test("a list whose next page is gone is read whole, from the start", async () => {
   answer = (request) => {
     const { searchParams } = new URL(request.url);

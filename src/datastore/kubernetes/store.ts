@@ -28,6 +28,9 @@ import { watchKind } from "./watch.ts";
 
 /** Objects per page of a list: about a megabyte of typical pods; several pages may be in memory at a time. */
 const PAGE_SIZE = 200;
+/** Of small objects more, as a request costs as much as some 50 of them; of large ones fewer, as a page is parsed in one go. */
+const [PAGE_LEAST, PAGE_MOST] = [50, 500];
+const PAGE_LENGTH = 2 ** 20;
 
 export interface KubernetesDependencies extends TransportDependencies {
   readonly random: Random;
@@ -36,6 +39,14 @@ export interface KubernetesDependencies extends TransportDependencies {
 /** Opens no connection yet: the first operation does. */
 export function openKubernetesStore(access: KubernetesAccess, dependencies: KubernetesDependencies): Store {
   return new KubernetesStore(access, dependencies);
+}
+
+/** `length`: of its text. */
+type SizedPage = Page & { readonly length: number };
+
+/** After a full page. */
+function nextLimit({ items, length }: SizedPage): number {
+  return Math.min(PAGE_MOST, Math.max(PAGE_LEAST, Math.floor((PAGE_LENGTH * items.length) / length)));
 }
 
 class KubernetesStore implements Store {
@@ -74,10 +85,14 @@ class KubernetesStore implements Store {
     kind: K,
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<ListPage<K>> {
-    let limit: string | undefined = String(PAGE_SIZE);
+    let limit: number | undefined = PAGE_SIZE;
     let next: string | undefined;
-    const ask = (): Promise<Page | undefined> => {
-      const query = queryText({ limit, labelSelector: labelSelectorText(options.labels), continue: next });
+    const ask = (): Promise<SizedPage | undefined> => {
+      const query = queryText({
+        limit: limit?.toString(),
+        labelSelector: labelSelectorText(options.labels),
+        continue: next,
+      });
       return this.#page(kind, collectionPath(kind, options.namespace) + query, next !== undefined, options.signal);
     };
     let asked = ask();
@@ -91,6 +106,7 @@ class KubernetesStore implements Store {
       }
       const isFirst = next === undefined;
       next = page.next;
+      if (limit !== undefined && page.items.length === limit) limit = nextLimit(page);
       // The server makes the next page while this one is read.
       if (next !== undefined) asked = ask();
       // Whoever stops reading does not hear how it ended.
@@ -106,12 +122,11 @@ class KubernetesStore implements Store {
     path: string,
     continues: boolean,
     signal: AbortSignal | undefined,
-  ): Promise<Page | undefined> {
+  ): Promise<SizedPage | undefined> {
     try {
-      return pageOf(
-        kind,
-        await this.#transport.ask({ operation: "list", kind, key: undefined, method: "GET", path }, signal),
-      );
+      const ask = { operation: "list", kind, key: undefined, method: "GET", path } as const;
+      const { value, length } = await this.#transport.askSized(ask, signal);
+      return { ...pageOf(kind, value), length };
     } catch (error) {
       if (continues && error instanceof StoreError && error.reason === "gone") return undefined;
       throw error;

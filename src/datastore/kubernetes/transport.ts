@@ -54,12 +54,18 @@ export class Transport {
 
   /** The JSON answer of a successful request; rejects with StoreError, or with the signal's reason when the caller aborted. */
   async ask(ask: Ask, outer?: AbortSignal): Promise<unknown> {
+    return (await this.askSized(ask, outer)).value;
+  }
+
+  /** The same, with the length of the answer's text. */
+  async askSized(ask: Ask, outer?: AbortSignal): Promise<{ readonly value: unknown; readonly length: number }> {
     outer?.throwIfAborted();
     const ended = outer === undefined ? this.#closed.signal : AbortSignal.any([outer, this.#closed.signal]);
     const deadline = startDeadline(this.#dependencies.clock, REQUEST_TIMEOUT_MS, ended);
     try {
       const response = await this.open(ask, deadline.signal);
-      return await response.json();
+      const text = await response.text();
+      return { value: JSON.parse(text), length: text.length };
     } catch (error) {
       outer?.throwIfAborted();
       if (error instanceof StoreError) throw error;

@@ -11,12 +11,17 @@ interface Sleeper {
   gone: boolean;
 }
 
+/** Of sleepers that wake at one time: more than any world needs. A program that only gives the thread back and takes it again waits for nothing. */
+const MOST_AT_ONCE = 20_000;
 /** 2025-01-01T00:00:00Z. */
 const START_MS = 1_735_689_600_000;
 
 export class SimClock {
   #nowMs = 0;
   #orders = 0;
+  /** How many woke at that time so far. */
+  #woken = 0;
+  #wokenAtMs = 0;
   /** A binary heap by due time, then by order. */
   readonly #heap: Sleeper[] = [];
 
@@ -69,6 +74,10 @@ export class SimClock {
   async #wake(sleeper: Sleeper): Promise<void> {
     this.#pop();
     this.#nowMs = Math.max(this.#nowMs, sleeper.dueMs);
+    this.#woken = this.#wokenAtMs === this.#nowMs ? this.#woken + 1 : 1;
+    this.#wokenAtMs = this.#nowMs;
+    if (this.#woken > MOST_AT_ONCE)
+      throw new Error("time stands still: somebody wakes again and again without waiting");
     sleeper.wake();
     await settle();
   }

@@ -148,3 +148,17 @@ test("a watched socket is read in a turn of its own, and its loss closes it and 
   await new SimClock().advance(1);
   expect([seen, closed, readable]).toEqual([["1", "2", "ENOBUFS"], [7], undefined]);
 });
+
+test("a program that wakes again and again without waiting is told so, and one that waits is not", async () => {
+  const clock = new SimClock();
+  const ended = new AbortController();
+  const spin = async (ms: number): Promise<void> => {
+    while (!ended.signal.aborted) await clock.sleep(ms);
+  };
+  void spin(1);
+  await clock.advance(30_000);
+  void spin(0);
+  await expect(clock.advance(10)).rejects.toThrow("time stands still");
+  ended.abort();
+  await clock.advance(10);
+});

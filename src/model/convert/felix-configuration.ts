@@ -13,6 +13,7 @@ export interface FelixRow {
   readonly failsafeInbound: readonly FailsafeRow[] | undefined;
   readonly failsafeOutbound: readonly FailsafeRow[] | undefined;
   readonly endpointToHost: "drop" | "accept" | undefined;
+  readonly logPrefix: string | undefined;
 }
 
 export interface FailsafeRow {
@@ -31,6 +32,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     failsafeInbound: failsafesOf(spec?.failsafeInboundHostPorts),
     failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
     endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
+    logPrefix: typeof spec?.logPrefix === "string" && spec.logPrefix !== "" ? spec.logPrefix : undefined,
   };
 }
 

@@ -18,6 +18,7 @@ import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "./calico-policy.ts";
 import { type EndpointSliceRow, endpointSliceOf } from "./endpoint-slice.ts";
 import { type FelixRow, felixRowOf } from "./felix-configuration.ts";
+import { policyOfClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import { hostEndpointOf } from "./host-endpoint.ts";
 import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
@@ -62,6 +63,7 @@ interface Reduced {
   KubernetesNetworkPolicy: PolicyRow;
   NetworkPolicy: PolicyRow;
   GlobalNetworkPolicy: PolicyRow;
+  ClusterNetworkPolicy: PolicyRow;
   Tier: TierModel;
   FelixConfiguration: FelixObject;
   HostEndpoint: Result<EndpointRow, ParseError>;
@@ -97,7 +99,13 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
   return (update, id = formatKey(update.key)) => {
     switch (update.kind) {
       case "Pod":
-        return { ...update, id, value: update.value && podRowOf(update.value, node, shapes) };
+        return {
+          kind: update.kind,
+          key: update.key,
+          id,
+          value: update.value && podRowOf(update.value, node, shapes),
+          origin: update.origin,
+        };
       case "KubernetesNetworkPolicy":
         return { ...update, id, value: update.value && policyRowOf(update.value, policyOfNetworkPolicy(update.value)) };
       case "NetworkPolicy":
@@ -111,6 +119,12 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
           ...update,
           id,
           value: update.value && policyRowOf(update.value, policyOfGlobalNetworkPolicy(update.value)),
+        };
+      case "ClusterNetworkPolicy":
+        return {
+          ...update,
+          id,
+          value: update.value && policyRowOf(update.value, policyOfClusterNetworkPolicy(update.value)),
         };
       case "NetworkSet":
         return { ...update, id, value: update.value && networkSetOf("NetworkSet", update.value) };
@@ -147,6 +161,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "KubernetesNetworkPolicy":
     case "NetworkPolicy":
     case "GlobalNetworkPolicy":
+    case "ClusterNetworkPolicy":
     case "Tier":
     case "HostEndpoint":
     case "EndpointSlice":

@@ -9,6 +9,15 @@ const annotated = (name: string, value = "x") => ({
 const specified = (spec: object) => ({ metadata: {}, spec });
 
 /** For each row of the table an object with the setting, and where possible one that sets it to a value without a warning. */
+/** Fields that nodes act on. */
+const FELIX_IMPLEMENTED = [
+  "nodeSelector",
+  "failsafeInboundHostPorts",
+  "failsafeOutboundHostPorts",
+  "defaultEndpointToHostAction",
+  "logPrefix",
+];
+
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
   ["IPPool", "spec.ipipMode", specified({ ipipMode: "CrossSubnet" }), specified({ ipipMode: "Never" })],
   ["IPPool", "spec.vxlanMode", specified({ vxlanMode: "Always" }), specified({ vxlanMode: "Never" })],
@@ -88,7 +97,7 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
       ] as const,
   ),
   ...Object.keys(FELIX_PROPERTIES)
-    .filter((name) => name !== "nodeSelector")
+    .filter((name) => !FELIX_IMPLEMENTED.includes(name))
     .map(
       (name) =>
         [

@@ -53,6 +53,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "failsafeInboundHostPorts",
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
+  "logPrefix",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),

@@ -1,0 +1,261 @@
+/**
+ * Calico's policies on a dual-stack lab of three nodes, through kubectl and real packets: tiers, Pass, sets, Services, service accounts, cluster
+ * policies, host endpoints, failsafe ports and what pods may send to their node.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { execute, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
+
+const lab = new Lab();
+beforeAll(() => lab.up("--dual-stack"), 180_000);
+afterAll(() => lab.down(), 60_000);
+
+const NS = "shop";
+const KINDS = [
+  "globalnetworkpolicies.projectcalico.org",
+  "clusternetworkpolicies.policy.networking.k8s.io",
+  "globalnetworksets.projectcalico.org",
+  "hostendpoints.projectcalico.org",
+  "felixconfigurations.projectcalico.org",
+];
+/** Made by a test, and none of the lab's own. */
+const MADE = "made-by=test";
+
+let client: LabPod;
+let stranger: LabPod;
+let server: LabPod;
+let n1: LabNode;
+
+beforeAll(async () => {
+  const pod = (name: string, node: string, extra: object = {}): object =>
+    serverPod(NS, name, { app: name }, 80, { nodeName: node, ...extra });
+  const account = { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "robot", namespace: NS } };
+  await lab.apply(
+    list(
+      namespace(NS, { team: "blue" }),
+      account,
+      pod("client", "n1", { serviceAccountName: "robot" }),
+      pod("stranger", "n2"),
+      pod("server", "n2"),
+    ),
+  );
+  [client, stranger, server] = (await lab.pods(NS, "client", "stranger", "server")) as [LabPod, LabPod, LabPod];
+  n1 = await lab.node("n1");
+}, 120_000);
+
+afterEach(async () => {
+  for (const kind of KINDS) await lab.must("delete", kind, "-l", MADE);
+  await lab.must("delete", "networkpolicies.projectcalico.org", "-n", NS, "-l", MADE);
+  await becomes(stranger, server, true);
+}, 60_000);
+
+type Written = { readonly kind: string; readonly name: string; readonly labels?: object; readonly spec: object };
+
+function object({ kind, name, labels = {}, spec }: Written): object {
+  const isOfKubernetes = kind === "ClusterNetworkPolicy";
+  return {
+    apiVersion: isOfKubernetes ? "policy.networking.k8s.io/v1alpha2" : "projectcalico.org/v3",
+    kind,
+    metadata: {
+      name,
+      labels: { "made-by": "test", ...labels },
+      ...(["NetworkPolicy", "NetworkSet"].includes(kind) ? { namespace: NS } : {}),
+    },
+    spec,
+  };
+}
+
+async function apply(...objects: readonly Written[]): Promise<void> {
+  await lab.apply(list(...objects.map(object)));
+}
+
+/** In both families. */
+async function becomes(from: LabPod, to: LabPod, wanted: boolean): Promise<void> {
+  for (const address of to.addresses)
+    await until(
+      `${from.name} → ${address} to be ${wanted ? "allowed" : "denied"}`,
+      async () => (await lab.connects(from, address, 80)) === wanted,
+    );
+}
+
+async function pings(from: LabPod | LabNode, address: string): Promise<boolean> {
+  const run =
+    "interface" in from
+      ? lab.inPod(from, "ping", "-c1", "-W1", address)
+      : lab.inNode(from, "ping", "-c1", "-W1", address);
+  return (await run).exitCode === 0;
+}
+
+function ingress(name: string, spec: object): Written {
+  return { kind: "GlobalNetworkPolicy", name, spec: { selector: "app == 'server'", types: ["Ingress"], ...spec } };
+}
+
+describe("tiers", () => {
+  test("a tier before Kubernetes' policies denies, passes on to them, and is gone with its last policy", async () => {
+    await apply({ kind: "Tier", name: "security", spec: { order: 100 } });
+    const rules = [
+      { action: "Pass", source: { selector: "app == 'client'" } },
+      { action: "Deny", source: { selector: "app == 'stranger'" } },
+    ];
+    await apply(ingress("security", { tier: "security", ingress: rules }));
+    await becomes(stranger, server, false);
+    await becomes(client, server, true);
+    await lab.must("delete", "globalnetworkpolicies.projectcalico.org", "security");
+    await becomes(stranger, server, true);
+    await lab.must("delete", "tiers.projectcalico.org", "security");
+  });
+
+  test("the order of a tier is what counts, and may change", async () => {
+    const tiers = (order: number): Written[] => [
+      { kind: "Tier", name: "one", spec: { order: 100 } },
+      { kind: "Tier", name: "two", spec: { order } },
+    ];
+    await apply(
+      ...tiers(200),
+      ingress("one", { tier: "one", ingress: [{ action: "Deny" }] }),
+      ingress("two", { tier: "two", ingress: [{ action: "Allow" }] }),
+    );
+    await becomes(client, server, false);
+    await apply(...tiers(50));
+    await becomes(client, server, true);
+    await lab.must("delete", "globalnetworkpolicies.projectcalico.org", "one", "two");
+    await lab.must("delete", "tiers.projectcalico.org", "one", "two");
+  });
+
+  test("a ClusterNetworkPolicy overrides what namespaces say", async () => {
+    const subject = { pods: { podSelector: { matchLabels: { app: "server" } } } };
+    const from = [{ pods: { podSelector: { matchLabels: { app: "stranger" } } } }];
+    const spec = { tier: "Admin", priority: 1, subject, ingress: [{ action: "Deny", from }] };
+    await apply({ kind: "ClusterNetworkPolicy", name: "admin", spec });
+    await becomes(stranger, server, false);
+    await becomes(client, server, true);
+  });
+});
+
+describe("what rules match", () => {
+  test("a set of nets, service accounts and a port range", async () => {
+    const nets = stranger.addresses.map((address) => `${address}/${address.includes(":") ? 128 : 32}`);
+    await apply(
+      { kind: "GlobalNetworkSet", name: "strangers", labels: { list: "strangers" }, spec: { nets } },
+      ingress("sets", {
+        ingress: [
+          { action: "Deny", source: { selector: "list == 'strangers'" } },
+          {
+            action: "Allow",
+            protocol: "TCP",
+            source: { serviceAccounts: { names: ["robot"] } },
+            destination: { ports: ["79:81"] },
+          },
+        ],
+      }),
+    );
+    await becomes(stranger, server, false);
+    await becomes(client, server, true);
+    // The set alone changes: then nothing allows the stranger, but nothing names it either.
+    await apply({ kind: "GlobalNetworkSet", name: "strangers", labels: { list: "strangers" }, spec: { nets: [] } });
+    await becomes(stranger, server, false);
+    await apply(
+      ingress("sets", {
+        ingress: [{ action: "Deny", source: { selector: "list == 'strangers'" } }, { action: "Allow" }],
+      }),
+    );
+    await becomes(stranger, server, true);
+  });
+
+  test("the endpoints of a Service", async () => {
+    const slice = (name: string, addressType: string, addresses: readonly string[]): object => ({
+      apiVersion: "discovery.k8s.io/v1",
+      kind: "EndpointSlice",
+      metadata: { name, namespace: NS, labels: { "kubernetes.io/service-name": "shop" } },
+      addressType,
+      endpoints: [{ addresses }],
+      ports: [{ port: 80, protocol: "TCP" }],
+    });
+    const [four = "", six = ""] = server.addresses;
+    await lab.apply(list(slice("shop-4", "IPv4", [four]), slice("shop-6", "IPv6", [six])));
+    const egress = [{ action: "Allow", destination: { services: { name: "shop" } } }];
+    await apply({
+      kind: "NetworkPolicy",
+      name: "out",
+      spec: { selector: "app == 'client'", types: ["Egress"], egress },
+    });
+    await becomes(client, server, true);
+    await becomes(client, stranger, false);
+    await lab.must("delete", "endpointslices", "-n", NS, "shop-4", "shop-6");
+    await becomes(client, server, false);
+  });
+
+  test("what cannot be is refused, with field and reason", async () => {
+    const refused = async (spec: object): Promise<string> => {
+      const text = JSON.stringify(object({ kind: "GlobalNetworkPolicy", name: "bad", spec }));
+      const { exitCode, stderr } = await execute(["kubectl", "apply", "-f", "-"], {
+        input: text,
+        env: { KUBECONFIG: lab.kubeconfig },
+      });
+      expect(exitCode).not.toBe(0);
+      return stderr;
+    };
+    expect(await refused({ selector: "app = 'x'" })).toContain("spec.selector");
+    expect(await refused({ ingress: [{ action: "Allow", destination: { ports: [80] } }] })).toContain(
+      "spec.ingress[0]",
+    );
+    expect(await refused({ doNotTrack: true, preDNAT: true, applyOnForward: true })).toContain("preDNAT");
+  });
+});
+
+describe("the node", () => {
+  const label = { host: "n1" };
+  const endpoint = (spec: object): Written => ({
+    kind: "HostEndpoint",
+    name: "n1-eth0",
+    labels: label,
+    spec: { node: "n1", ...spec },
+  });
+  const atHost = (name: string, spec: object): Written => ({
+    kind: "GlobalNetworkPolicy",
+    name,
+    spec: { selector: "host == 'n1'", ...spec },
+  });
+
+  for (const how of ["by name", "by address"] as const)
+    test(`a host endpoint ${how}: closed but for rules, other nodes' pods still served`, async () => {
+      const n2 = await lab.node("n2");
+      await apply(endpoint(how === "by name" ? { interfaceName: "eth0" } : { expectedIPs: n1.addresses }));
+      for (const address of n1.addresses)
+        await until(`n1 to be closed at ${address}`, async () => !(await pings(n2, address)));
+      // What is forwarded is not the host's own.
+      await becomes(stranger, client, true);
+      const rules = [
+        { action: "Allow", protocol: "ICMP", icmp: { type: 8 } },
+        { action: "Allow", protocol: "ICMPv6" },
+      ];
+      await apply(atHost("ping", { ingress: rules, egress: [{ action: "Allow" }] }));
+      for (const address of n1.addresses) await until(`n1 to answer at ${address}`, () => pings(n2, address));
+    });
+
+  test("policy for what a host forwards, and before translation", async () => {
+    await apply(
+      endpoint({ interfaceName: "eth0", profiles: ["projectcalico-default-allow"] }),
+      atHost("forward", {
+        applyOnForward: true,
+        ingress: [{ action: "Deny", protocol: "TCP", destination: { ports: [80] } }, { action: "Allow" }],
+        egress: [{ action: "Allow" }],
+      }),
+    );
+    await becomes(stranger, client, false);
+    await becomes(client, stranger, true);
+    await lab.must("delete", "globalnetworkpolicies.projectcalico.org", "forward");
+    await becomes(stranger, client, true);
+    const ingressRules = [{ action: "Deny", protocol: "TCP", destination: { ports: [80] } }];
+    await apply(atHost("early", { applyOnForward: true, preDNAT: true, ingress: ingressRules }));
+    await becomes(stranger, client, false);
+  });
+
+  test("what pods may send to their node", async () => {
+    for (const address of n1.addresses) expect(await pings(client, address)).toBe(true);
+    await apply({ kind: "FelixConfiguration", name: "node.n1", spec: { defaultEndpointToHostAction: "Drop" } });
+    for (const address of n1.addresses)
+      await until(`${address} to be closed to pods`, async () => !(await pings(client, address)));
+    // The node reaches its pods all the same.
+    for (const address of client.addresses) expect(await pings(n1, address)).toBe(true);
+  });
+});
