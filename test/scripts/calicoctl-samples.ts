@@ -1,4 +1,4 @@
-/** calicoctl samples: an object of each kind that `calicoctl` writes, a change of it, and the row that `get -o wide` prints. */
+/** calicoctl samples: an object of each kind that `calicoctl` writes, a change of it, the row that `get -o wide` prints; and garbage. */
 export const API = "projectcalico.org/v3";
 
 export interface Sample {
@@ -162,4 +162,31 @@ export const SAMPLES: readonly Sample[] = [
     change: { logSeverityScreen: "Debug" },
     wide: "NAME      |default   ",
   },
+];
+
+const random = new Uint8Array(4096).map((_, index) => (index * 7919) % 256);
+
+/** Files that hold no valid object. */
+export const GARBAGE: readonly (string | Uint8Array)[] = [
+  "",
+  "\u0000",
+  "a: [",
+  "{",
+  "[]",
+  "[1]",
+  "null",
+  "1",
+  "---\n---\n",
+  random,
+  "a: &a [*a]",
+  '{"a": 1, "a": 2}',
+  "- - -",
+  "{apiVersion: [], kind: {}}",
+  `{apiVersion: ${API}, kind: Tier}`,
+  `{apiVersion: ${API}, kind: Tier, metadata: [], spec: 1}`,
+  `{apiVersion: ${API}, kind: Tier, metadata: {name: {}}, spec: {}}`,
+  `{apiVersion: ${API}, kind: TierList, items: 1}`,
+  `{apiVersion: ${API}, kind: TierList, items: [null]}`,
+  `{apiVersion: ${API}, kind: NetworkPolicy, metadata: {name: a, labels: 1}, spec: {ingress: [null]}}`,
+  "{{ template }}",
 ];
