@@ -11,6 +11,7 @@ const REPORT_EVERY_MS = 2_000;
 const MOST_WAITS = 10;
 /** So many requests without an answer, one after the other, mean that the server is gone. */
 const MOST_UNANSWERED = 16;
+const NOT_TRIED = new Refusal("not tried: the server did not answer before");
 
 export interface BatchOptions {
   /** Tells the operator how far it is; called every two seconds. */
@@ -21,8 +22,6 @@ export interface BatchOptions {
 
 /** undefined for each object that was handled; in the order of the objects. */
 export type Outcomes = readonly (Refusal | StoreError | undefined)[];
-
-const NOT_TRIED = new Refusal("not tried: the server did not answer before");
 
 export async function forAll<T>(
   objects: readonly T[],

@@ -9,6 +9,7 @@ import { itemsOf, readDocuments } from "../documents.ts";
 import { InputError } from "../inventory.ts";
 import { readSources, type Source } from "../sources.ts";
 import { SyntaxFault } from "../yaml.ts";
+import { extentError } from "./extent.ts";
 import { NOT_YET, objectText, type ServedKind, SERVED } from "./kinds.ts";
 import { nearest } from "./nearest.ts";
 
@@ -98,6 +99,8 @@ interface PlacedValue {
 /** `before`: how many objects come before these. */
 function itemsIn(source: Source, before: number): PlacedValue[] {
   const items = readDocuments(source.bytes).flatMap(({ value, line }, index) => {
+    const error = extentError(value);
+    if (error !== undefined) throw new SyntaxFault(line, error);
     // Upstream takes a list of objects for a document as well.
     const found = Array.isArray(value) ? value.flatMap((item, at) => itemsOf(item, `[${at}]`)) : itemsOf(value);
     return found.map((item) => ({ ...item, line, document: index + 1 }));

@@ -80,8 +80,8 @@ export async function refuseUsedTier(store: Store, tier: string): Promise<void> 
   );
 }
 
-/** The tier that a policy is in; undefined for objects that are in none. */
-export function tierOf(object: JsonObject): string | undefined {
+/** The tier that a policy is in. */
+export function tierOf(object: JsonObject): string {
   const tier: JsonValue | undefined = fieldAt(object, "spec", "tier");
   return typeof tier === "string" && tier !== "" ? tier : DEFAULT_TIER;
 }
@@ -91,7 +91,7 @@ export function tierChecker(store: Store): (kind: ServedKind, object: JsonObject
   const known = new Map<string, Promise<boolean>>();
   return async (kind, object) => {
     if (!TIERED.some((tiered) => tiered === kind.kind)) return;
-    const tier = tierOf(object) ?? DEFAULT_TIER;
+    const tier = tierOf(object);
     if (FIXED_TIERS.some(({ name }) => name === tier)) return;
     const asked = known.get(tier) ?? exists(store, tier);
     known.set(tier, asked);

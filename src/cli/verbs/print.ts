@@ -5,7 +5,6 @@ import { type JsonObject, type JsonValue, isJsonObject } from "../../model/schem
 import { InputError } from "../inventory.ts";
 import { Refusal } from "./failures.ts";
 import type { ServedKind } from "./kinds.ts";
-import { formatTable } from "./table.ts";
 import { runTemplate } from "./template/run.ts";
 import { formatYaml } from "./yaml-text.ts";
 
@@ -69,10 +68,6 @@ export function headingsOf(
 
 export function rowOf({ cells }: ServedKind, headings: readonly string[], object: JsonObject): readonly string[] {
   return headings.map((heading) => cells[heading]?.(object) ?? "");
-}
-
-export function printTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  return formatTable(headings, rows);
 }
 
 /** Upstream prints one result alone, several as a list. Throws Refusal for a template that cannot be executed. */

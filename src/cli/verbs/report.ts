@@ -46,7 +46,7 @@ function failure(verb: Verb, count: number, kind: string): string {
 /** `'NetworkPolicy' ` when all are of one kind, else nothing. */
 function singleKind(kinds: readonly string[]): string {
   const [first] = kinds;
-  return first !== undefined && kinds.every((kind) => kind === first) ? `'${first}' ` : "";
+  return first !== undefined && first !== "" && kinds.every((kind) => kind === first) ? `'${first}' ` : "";
 }
 
 /** What is wrong with the files. `all` is the number of objects in them; nothing was sent. */

@@ -5,9 +5,10 @@ import type { JsonObject } from "../../model/schema/json.ts";
 import { type BatchOptions, forAll } from "./batch.ts";
 import { failureText, Refusal } from "./failures.ts";
 import { objectText, type ServedKind } from "./kinds.ts";
-import { headingsOf, type Output, printObjects, printTable, rowOf } from "./print.ts";
+import { headingsOf, type Output, printObjects, rowOf } from "./print.ts";
 import { exported, readAll, readOne } from "./reads.ts";
 import type { Result } from "./report.ts";
+import { formatTable } from "./table.ts";
 
 export interface Named {
   readonly kind: ServedKind;
@@ -52,7 +53,7 @@ export async function getNamed(store: Store, wanted: readonly Named[], options: 
         present
           .map(({ kind, object }) => {
             const headings = headingsOf(kind, output, showNamespace);
-            return printTable(headings, [rowOf(kind, headings, object)]);
+            return formatTable(headings, [rowOf(kind, headings, object)]);
           })
           .join("")
       : present.length === 0
@@ -74,7 +75,7 @@ export async function getAll(
   if (output.type === "table") {
     const headings = headingsOf(kind, output, showNamespace);
     const { items } = await readAll(store, kind, namespace, (object) => rowOf(kind, headings, object));
-    return { code: 0, out: printTable(headings, items), error: "" };
+    return { code: 0, out: formatTable(headings, items), error: "" };
   }
   const { items, revision } = await readAll(store, kind, namespace, (object) => object);
   const list = {

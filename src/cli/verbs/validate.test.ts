@@ -137,6 +137,16 @@ test("an object that is written twice, and a namespace that is not that of -n", 
   expect((await validate(policy("a", "{}", ", namespace: x"), { namespace: "x" })).code).toBe(0);
 });
 
+test("a short text that stands for billions of values, or is too deep, is refused", async () => {
+  const levels = Array.from(
+    { length: 9 },
+    (_, i) => `a${i + 1}: &a${i + 1} [${Array.from({ length: 10 }, () => `*a${i}`).join()}]\n`,
+  );
+  await expect(validate(`a0: &a0 [x]\n${levels.join("")}`)).rejects.toThrow("its aliases stand for more than");
+  const deep = `{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}`;
+  await expect(validate(deep)).rejects.toThrow("values are nested deeper than 1000");
+});
+
 test("text that is no YAML is an error of the whole command", async () => {
   for (const text of ["a: [", "{", "a: 1\na: 2", "\u0000", "%"])
     await expect(validate(text)).rejects.toThrow("failed to execute command: Cannot read standard input:");
