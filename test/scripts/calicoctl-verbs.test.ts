@@ -297,8 +297,14 @@ describe("what get prints", () => {
   ] as const)
     test(args, async () => expect(await ctl(args)).toEqual({ code: 0, out, error: "" }));
 
-  test("a reader that ends early is no error, a full disk is", async () => {
+  test("what is in a file stays, a reader that ends early is no error, a full disk is", async () => {
     const shell = (command: string): Promise<Run> => run("bash", ["-c", `${ROOT}/bin/calicoctl ${command}`]);
+    const file = "get np db > f; X get np web >> f; (echo x; X get np db) >> f; cat f".replaceAll(
+      "X",
+      `${ROOT}/bin/calicoctl`,
+    );
+    const row = (name: string): string => `NAME   TIER      \n${name.padEnd(7)}default   \n\n`;
+    expect((await shell(file)).out).toBe(`${row("db")}${row("web")}x\n${row("db")}`);
     expect(await shell("get np -o yaml | true; exit ${PIPESTATUS[0]}")).toEqual({ code: 0, out: "", error: "" });
     expect(await shell("get np > /dev/full")).toMatchObject({
       code: 1,

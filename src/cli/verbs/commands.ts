@@ -61,10 +61,7 @@ const EXAMPLES: Readonly<Record<Verb, readonly string[]>> = {
   validate: ["calicoctl validate -f policies/ -R -o json"],
 };
 
-const KINDS_HELP = `
-Kinds: ${SERVED.map(({ names }) => names[0]).join(", ")}.
-Plurals and short names are known too (np, gnp, hep, pool, …), in any case.
-`;
+const KINDS_HELP = "\nPlurals and short names of kinds are known too (np, gnp, hep, pool, …), in any case.\n";
 
 const CODES: Partial<Readonly<Record<Verb, string>>> = {
   validate: "\nExit code: 0 all objects are valid, 1 some are not, 2 usage error.",
@@ -198,10 +195,12 @@ async function runVerb(name: Verb, action: () => Promise<Result>): Promise<numbe
 
 /** A reader that has seen enough, as in `calicoctl get np | head`, is no error. Rejects with InputError when the output is lost. */
 async function writeOut(text: string): Promise<void> {
-  try {
-    await Bun.write(Bun.stdout, text);
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    if (code !== "EPIPE") throw new InputError(`Cannot write to standard output: ${code}`);
-  }
+  const error = await new Promise<Error | null | undefined>((resolve) => {
+    // The stream reports the error to both; without a listener it would end the process.
+    process.stdout.once("error", resolve);
+    process.stdout.write(text, resolve);
+  });
+  if (error === null || error === undefined) return;
+  const code = "code" in error ? String(error.code) : error.message;
+  if (code !== "EPIPE") throw new InputError(`Cannot write to standard output: ${code}`);
 }
