@@ -132,6 +132,14 @@ test.each([
   expect((await post(body)).status).toBe(400);
 });
 
+test("what is no certificate is refused by the names of its files", async () => {
+  const options = { ...openHost(), address: { host: "127.0.0.1", port: 0 }, certFile: keyFile, keyFile };
+  const running = serveReviews({ ...options, report: () => {}, signal: stop.signal });
+  expect(await running.catch((error: Error) => error.message)).toStartWith(
+    `${keyFile} and ${keyFile} are no certificate`,
+  );
+});
+
 test("a readiness, and nothing else", async () => {
   expect((await fetch(`${url}/readiness`, { tls: { ca } })).status).toBe(200);
   expect((await fetch(`${url}/other`, { tls: { ca } })).status).toBe(404);

@@ -47,7 +47,7 @@ export async function runWebhooksCommand(args: readonly string[]): Promise<numbe
       options.printConfiguration === true ? printConfiguration(options) : run(options),
     ),
     args,
-    (error) => error instanceof FileError,
+    (error) => error instanceof FileError || error instanceof IdentityError,
   );
 }
 
@@ -133,6 +133,8 @@ export async function serveReviews(options: WebhookOptions): Promise<void> {
     try {
       const now = await readIdentity(options);
       if (now.cert === tls.cert && now.key === tls.key) continue;
+      // What does not serve must not take the place of what does.
+      await (await listen({ ...options, address: { ...options.address, port: 0 } }, now)).close();
       await listener.close();
       [tls, listener] = [
         now,
@@ -140,8 +142,8 @@ export async function serveReviews(options: WebhookOptions): Promise<void> {
       ];
       report("certificate and key were renewed", {});
     } catch (error) {
-      if (!(error instanceof FileError)) throw error;
-      report("cannot read certificate and key: going on with the old ones", { error: error.message });
+      if (!(error instanceof FileError) && !(error instanceof IdentityError)) throw error;
+      report("cannot use certificate and key: going on with the old ones", { error: error.message });
     }
   }
   await listener.close();
@@ -165,11 +167,21 @@ async function readExisting(files: Pick<Files, "readText">, option: string, path
   return text;
 }
 
-function listen(
-  { sockets, address }: WebhookOptions,
+/** Rejects with IdentityError when certificate and key do not serve. */
+async function listen(
+  { sockets, address, certFile, keyFile }: WebhookOptions,
   tls: Identity,
 ): Promise<Listener & { readonly port: number | undefined }> {
-  return sockets.serve(address, answer, tls);
+  try {
+    return await sockets.serve(address, answer, tls);
+  } catch (error) {
+    if (!(error instanceof Error) || !/PEM|SSL|X509|key/i.test(error.message)) throw error;
+    throw new IdentityError(`${certFile} and ${keyFile} are no certificate in PEM and its key: ${error.message}`);
+  }
+}
+
+class IdentityError extends Error {
+  override readonly name = "IdentityError";
 }
 
 async function answer(request: Request): Promise<Response> {
