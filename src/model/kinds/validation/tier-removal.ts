@@ -37,7 +37,8 @@ export function tierHeldBy(
   return undefined;
 }
 
-function tierOf(spec: unknown): string {
+/** The tier that a policy with this `spec` is in. */
+export function tierOf(spec: unknown): string {
   const tier = typeof spec === "object" && spec !== null && "tier" in spec ? spec.tier : undefined;
   return typeof tier === "string" && tier !== "" ? tier : DEFAULT_TIER;
 }
