@@ -8,7 +8,7 @@ import { KINDS } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
 import { isJsonObject, type JsonObject, objectAt, stringAt } from "../model/schema/json.ts";
 import { type Endpoints, endpointSliceOf, endpointsOf, type Service, serviceOf } from "../verify/services.ts";
-import { NAMESPACE_NAME_LABEL } from "../verify/unknowns.ts";
+import { NAMESPACE_NAME_LABEL } from "../verify/placeholders.ts";
 import { itemsOf, readDocuments } from "./documents.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";

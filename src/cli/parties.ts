@@ -14,7 +14,7 @@ import {
   type World,
 } from "../verify/translation.ts";
 import { formatTraffic, type Traffic } from "../verify/traffic.ts";
-import { isPlaceholder } from "../verify/unknowns.ts";
+import { isPlaceholder } from "../verify/placeholders.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
 import type { ObjectTarget, Target } from "./target.ts";
 

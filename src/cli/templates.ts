@@ -14,7 +14,7 @@ import {
   objectAt,
   stringAt,
 } from "../model/schema/json.ts";
-import { placeholders, UNKNOWN_NODE } from "../verify/unknowns.ts";
+import { placeholders, UNKNOWN_NODE } from "../verify/placeholders.ts";
 import { conform, POD } from "./shapes.ts";
 import { InputError, isOf, kindWord, ownersOf, type Warning, type Workload } from "./inventory.ts";
 

@@ -1,9 +1,10 @@
 /** Why, printed: the answers for people, one block per pair or a summary of many pairs, and for programs. */
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
-import { type Answer, describeVerdict, familiesDiffer, type Party } from "../verify/explain.ts";
+import { describeVerdict, familiesDiffer } from "../verify/describe.ts";
+import type { Answer, Party } from "../verify/explain.ts";
 import { formatTraffic } from "../verify/traffic.ts";
-import { isPlaceholder } from "../verify/unknowns.ts";
+import { isPlaceholder } from "../verify/placeholders.ts";
 import type { Passage } from "./parties.ts";
 
 export interface Pair {

@@ -10,9 +10,10 @@ import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
 import { clusterOf } from "../semantics/read-cluster.ts";
-import { type Answer, describeVerdict, type Explain, explainer, type Party } from "../verify/explain.ts";
+import { describeVerdict } from "../verify/describe.ts";
+import { type Answer, type Explain, explainer, type Party } from "../verify/explain.ts";
 import type { Traffic } from "../verify/traffic.ts";
-import { isPlaceholder, placeholders } from "../verify/unknowns.ts";
+import { isPlaceholder, placeholders } from "../verify/placeholders.ts";
 import { readCluster } from "./cluster.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
 import { readManifests } from "./manifests.ts";
@@ -70,7 +71,7 @@ function answer(
   const scene = sceneOf(inventory, cluster);
   const sources = sourcesOf(source, scene);
   const { aims, doubts } = aimsOf(target, traffic, scene);
-  const explain = explainer(cluster, inventory.unknownNamespaces);
+  const explain = explainer(cluster, { namespaces: inventory.unknownNamespaces });
   const isOne = source.type !== "namespace" && target.type !== "namespace";
   const pairs = sources.flatMap((from) =>
     aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
