@@ -193,10 +193,13 @@ function addressParty(addr: Addr): Party {
   return { label: addr, pod: undefined, addresses: [addr] };
 }
 
-function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): Party[] {
+function partiesOf(target: Target, scene: Scene): Party[] {
+  const { inventory, cluster, podsByName } = scene;
   switch (target.type) {
     case "address":
       return [addressParty(target.addr)];
+    case "host":
+      return [hostParty(target.node, scene)];
     case "object":
       return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
     case "namespace": {
@@ -208,6 +211,19 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
       return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
     }
   }
+}
+
+/** A node, by its own addresses, or those that its host endpoints expect. */
+function hostParty(node: string, { inventory, cluster }: Scene): Party {
+  const own = cluster.nodes.find(({ name }) => name === node)?.addresses ?? [];
+  const expected = (inventory.resources.hostEndpoints ?? [])
+    .filter(({ spec }) => spec.node === node)
+    .flatMap(({ spec }) => parseAll(spec.expectedIPs ?? []));
+  const addresses = own.length > 0 ? own : [...new Set(expected)];
+  if (addresses.length > 0) return { label: `host ${node}`, pod: undefined, addresses };
+  throw new InputError(
+    `Cannot find an address of node ${JSON.stringify(node)}${orThere(cluster.nodes.map(({ name }) => `host/${name}`))}`,
+  );
 }
 
 /** `; there is shop/web, other/web`: suggestions. */

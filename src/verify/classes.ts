@@ -44,7 +44,7 @@ export function classifier(cluster: Cluster): ClassOf {
 }
 
 /** POL-48: the Services that rules name. */
-function servicesAsked(cluster: Cluster): ReadonlySet<string> {
+export function servicesAsked(cluster: Cluster): ReadonlySet<string> {
   const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
   const peers = sides.flatMap(({ among = [] }) =>
     among.flat().flatMap((peer) => ("service" in peer ? [peer.service] : [])),
@@ -69,6 +69,11 @@ function blocksOf(cluster: Cluster): Set<Prefix> {
   const nets = new Set(cluster.networkSets.flatMap((set) => set.nets));
   for (const peer of peers) for (const net of netsOfPeer(peer)) nets.add(net);
   return nets;
+}
+
+/** Whether a selector may ask for labels of service accounts. */
+export function asksAccounts(cluster: Cluster): boolean {
+  return labelsAsked(cluster).some((label) => label.startsWith("pcsa."));
 }
 
 /** The ranges that a peer names, its exceptions too. */

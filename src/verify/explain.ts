@@ -6,15 +6,26 @@
  * affect it, so that the cost is linear in the number of pairs.
  */
 import { invariant } from "../lib/bug.ts";
-import type { Key } from "../model/key.ts";
+import { formatKey, type Key } from "../model/key.ts";
 import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
-import { isAllowed, type Journey, journey } from "../semantics/journey.ts";
+import { type Journey, journey } from "../semantics/journey.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { type ClassOf, classifier } from "./classes.ts";
 import { append, byAddress, type EndKeys, indexed, isSame, type PartOf } from "./part.ts";
+import { endpointToHost, type Stages, stagesAt } from "./host-stages.ts";
+import {
+  type Crossing,
+  crossingsOf,
+  failsafePorts,
+  type HostStage,
+  type HostWorld,
+  type Place,
+  placeOf,
+} from "./hosts.ts";
 import { isPlaceholder, UNKNOWN_NODE } from "./placeholders.ts";
 import { representative, type Traffic, trafficClasses } from "./traffic.ts";
 import { NOTHING_UNKNOWN, type Unknowns, Veil } from "./unknowns.ts";
@@ -41,6 +52,8 @@ export interface Answer extends Journey {
   readonly destination: Addr;
   readonly traffic: readonly Traffic[];
   readonly allowed: boolean;
+  /** At the interfaces of nodes, where host endpoints have a say; absent where none has. */
+  readonly hosts?: readonly HostStage[];
   /** The other possible verdicts, where something unknown makes a difference; absent otherwise. With them, `allowed` is false. */
   readonly otherwise?: Journey;
 }
@@ -49,19 +62,27 @@ export interface Answer extends Journey {
 export type Explain = (question: Question) => Answer[];
 
 /** Traffic of one fate. */
-type Fate = Pick<Answer, "egress" | "ingress" | "allowed" | "otherwise" | "traffic">;
+type Fate = Omit<Answer, "source" | "destination">;
 
-export function explainer(cluster: Cluster, unknowns: Unknowns = NOTHING_UNKNOWN): Explain {
+const NO_HOSTS: HostWorld = { interfaces: [], settingsOf: () => DEFAULT_SETTINGS };
+
+export function explainer(
+  cluster: Cluster,
+  unknowns: Unknowns = NOTHING_UNKNOWN,
+  hosts: HostWorld = NO_HOSTS,
+): Explain {
   const veil = new Veil(cluster, unknowns);
   const partOf = indexed(veil.cluster, veil.maySelect);
   const keyOf = keyOfPair(cluster, classifier(cluster));
+  const wayOf = waysOf(cluster, hosts);
   const known = new Map<string, Map<string, readonly Fate[]>>();
   return ({ source, destination, traffic }) => {
     const ends = { source: source.pod, destination: destination.pod };
     const ofTraffic = entryOf(known, JSON.stringify(traffic ?? "all"), () => new Map<string, readonly Fate[]>());
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
-      const compute = (): readonly Fate[] => fatesOf(veil, partOf, from, to, ends, traffic);
-      const key = keyOf(from, to, ends);
+      const way = wayOf(from, to, ends);
+      const compute = (): readonly Fate[] => fatesOf({ veil, partOf, hosts, way, from, to, ends, asked: traffic });
+      const key = way === undefined ? keyOf(from, to, ends) : undefined;
       const fates = key === undefined ? compute() : entryOf(ofTraffic, key, compute);
       return fates.map((fate) => ({ source: from, destination: to, ...fate }));
     });
@@ -102,25 +123,78 @@ function keyOfPair(
   };
 }
 
-function fatesOf(
-  veil: Veil,
-  partOf: PartOf,
-  from: Addr,
-  to: Addr,
-  ends: EndKeys,
-  asked: Traffic | undefined,
-): readonly Fate[] {
-  const part = partOf(from, to, ends);
+/** Where the ends of a packet are, if host endpoints or the settings of nodes may have a say. */
+type Way = { readonly source: Place; readonly destination: Place } | undefined;
+
+function waysOf(cluster: Cluster, hosts: HostWorld): (from: Addr, to: Addr, ends: EndKeys) => Way {
+  const podsAt = byAddress(cluster.pods);
+  const byName = new Map(cluster.pods.map((pod) => [formatKey(pod.key), pod]));
+  const isForwarding = cluster.policies.some(({ hooks }) => hooks.some((hook) => hook !== "normal"));
+  const isPlain = cluster.nodes.every(({ name }) => hosts.settingsOf(name).endpointToHost === "accept");
+  if (hosts.interfaces.length === 0 && isPlain) return () => undefined;
+  const placeAt = (addr: Addr, end: Key | undefined): Place => {
+    const pod = end === undefined ? podsAt.get(addr)?.[0] : byName.get(formatKey(end));
+    return placeOf(cluster, hosts, addr, pod?.node);
+  };
+  return (from, to, ends) => {
+    const [source, destination] = [placeAt(from, ends.source), placeAt(to, ends.destination)];
+    const hasHost = source.is === "host" || destination.is === "host";
+    return hasHost || (isForwarding && hosts.interfaces.length > 0) ? { source, destination } : undefined;
+  };
+}
+
+interface Pair {
+  readonly veil: Veil;
+  readonly partOf: PartOf;
+  readonly hosts: HostWorld;
+  readonly way: Way;
+  readonly from: Addr;
+  readonly to: Addr;
+  readonly ends: EndKeys;
+  readonly asked: Traffic | undefined;
+}
+
+function fatesOf({ veil, partOf, hosts, way, from, to, ends, asked }: Pair): readonly Fate[] {
+  const packetOf = (traffic: Traffic): FlowPacket => ({
+    source: from,
+    destination: to,
+    ...representative(traffic, familyOf(from)),
+  });
+  const crossings = (packet: FlowPacket): readonly Crossing[] =>
+    way === undefined ? [] : crossingsOf(veil.cluster, hosts, packet, way.source, way.destination);
+  const onTheWay = crossings(packetOf({ protocol: undefined })).flatMap(({ candidates }) =>
+    candidates.filter((host) => host !== undefined),
+  );
+  const part = partOf(from, to, ends, [...new Set(onTheWay)]);
+  const failsafes = way === undefined ? [] : failsafePorts(hosts);
   const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
-  for (const each of trafficClasses(part, familyOf(from), asked)) {
-    const packet = { source: from, destination: to, ...representative(each, familyOf(from)) };
-    const fate = fateOf(possible(veil, part, packet, ends));
+  for (const each of trafficClasses(part, familyOf(from), asked, failsafes)) {
+    const packet = packetOf(each);
+    const met = crossings(packet);
+    const at = (direction: Direction): Stages =>
+      stagesAt(
+        veil,
+        part,
+        packet,
+        met.filter((crossing) => crossing.direction === direction),
+      );
+    const [leaving, arriving] = [at("egress"), at("ingress")];
+    const toHost = way === undefined ? [] : endpointToHost(hosts, way.source, way.destination);
+    const verdicts = possible(veil, part, packet, ends);
+    const ingress = withUntracked(verdicts.ingress, arriving.untracked);
+    const fate = fateOf({ egress: verdicts.egress, ingress }, [...leaving.stages, ...arriving.stages, ...toHost]);
     const text = JSON.stringify(fate);
     const same = fates.get(text);
     if (same === undefined) fates.set(text, { ...fate, traffic: [each] });
     else same.traffic.push(each);
   }
   return [...fates.values()];
+}
+
+/** POL-32: what is allowed before connection tracking is asked nothing more. */
+function withUntracked(verdicts: readonly Verdict[], untracked: Stages["untracked"]): readonly Verdict[] {
+  if (untracked === undefined || verdicts.every(({ reason }) => reason.type === "not-a-pod")) return verdicts;
+  return untracked.isCertain ? [untracked.verdict] : [...verdicts, untracked.verdict];
 }
 
 /** The verdicts that are possible at each end, at least one. */
@@ -130,20 +204,19 @@ interface Possible {
 }
 
 /** What all possible verdicts have in common is certain. */
-function fateOf({ egress, ingress }: Possible): Omit<Fate, "traffic"> {
+function fateOf({ egress, ingress }: Possible, stages: readonly HostStage[]): Omit<Fate, "traffic"> {
   const [firstEgress, firstIngress] = [egress[0], ingress[0]];
   invariant(firstEgress !== undefined && firstIngress !== undefined, "there is a verdict at each end");
-  const verdicts = { egress: firstEgress, ingress: firstIngress };
-  const allowed = isAllowed(verdicts);
-  const other = {
-    egress: egress.find(({ action }) => action !== firstEgress.action) ?? firstEgress,
-    ingress: ingress.find(({ action }) => action !== firstIngress.action) ?? firstIngress,
-  };
-  const isClosed = (list: readonly Verdict[]): boolean => list.every(({ action }) => action === "deny");
-  if (other.egress === firstEgress && other.ingress === firstIngress) return { ...verdicts, allowed };
-  // Denied for certain at one end: name that end's reason, whatever the other end would say.
-  if (isClosed(egress) || isClosed(ingress)) return { ...verdicts, allowed: false };
-  return { ...verdicts, allowed: false, otherwise: other };
+  const verdicts = { egress: firstEgress, ingress: firstIngress, ...(stages.length === 0 ? {} : { hosts: stages }) };
+  const all: (readonly { readonly action: Verdict["action"] }[])[] = [egress, ingress];
+  for (const stage of stages) all.push(stage.verdicts);
+  // Denied for certain at one place, whatever the others would say.
+  if (all.some((list) => list.every(({ action }) => action === "deny"))) return { ...verdicts, allowed: false };
+  if (all.every((list) => list.every(({ action }) => action === "allow"))) return { ...verdicts, allowed: true };
+  const other = <T extends { readonly action: Verdict["action"] }>(list: readonly T[], first: T): T =>
+    list.find(({ action }) => action !== first.action) ?? first;
+  const otherwise = { egress: other(egress, firstEgress), ingress: other(ingress, firstIngress) };
+  return { ...verdicts, allowed: false, otherwise };
 }
 
 function possible(veil: Veil, part: Cluster, packet: FlowPacket, ends: EndKeys): Possible {

@@ -46,9 +46,14 @@ export function isIcmp(traffic: Traffic): traffic is IcmpTraffic {
 
 /**
  * The classes of what is asked for, or of all traffic, in order of protocol and port. In the cluster, which may be the part around one
- * pair of addresses, are the endpoints whose port names policies use. ICMP and ICMPv6 exist in one family each.
+ * pair of addresses, are the endpoints whose port names policies use; `more` are destination ports that are treated differently as well. ICMP and ICMPv6 exist in one family each.
  */
-export function trafficClasses(cluster: Cluster, family: Family, asked?: Traffic): Traffic[] {
+export function trafficClasses(
+  cluster: Cluster,
+  family: Family,
+  asked?: Traffic,
+  more: readonly { readonly protocol: Protocol; readonly port: number }[] = [],
+): Traffic[] {
   const named = namedProtocols(cluster).filter((protocol) => protocol !== (family === 4 ? ICMPV6 : ICMP));
   const plain = named.flatMap((protocol): Traffic[] =>
     protocol === ICMP || protocol === ICMPV6 ? icmpClasses(protocol, cluster) : [{ protocol }],
@@ -56,7 +61,7 @@ export function trafficClasses(cluster: Cluster, family: Family, asked?: Traffic
   const except = [...WITH_PORTS, ...named];
   const wanted = (protocol: Protocol): boolean => asked?.protocol === undefined || asked.protocol === protocol;
   const all = [
-    ...WITH_PORTS.filter(wanted).flatMap((protocol) => portClasses(protocol, cluster)),
+    ...WITH_PORTS.filter(wanted).flatMap((protocol) => portClasses(protocol, cluster, more)),
     ...plain,
     { protocol: undefined, except },
   ];
@@ -125,9 +130,15 @@ function divide(whole: Range, starts: ReadonlySet<number>): Range[] {
   return sorted.map((from, i) => ({ from, to: (sorted[i + 1] ?? whole.to + 1) - 1 }));
 }
 
-function portClasses(protocol: Protocol, cluster: Cluster): PortTraffic[] {
+function portClasses(
+  protocol: Protocol,
+  cluster: Cluster,
+  more: readonly { readonly protocol: Protocol; readonly port: number }[],
+): PortTraffic[] {
+  const starts = portStarts(protocol, "destination", cluster);
+  for (const each of more) if (each.protocol === protocol) starts.add(each.port).add(each.port + 1);
   const sources = divide(ALL_PORTS, portStarts(protocol, "source", cluster));
-  return divide(ALL_PORTS, portStarts(protocol, "destination", cluster)).flatMap((ports) =>
+  return divide(ALL_PORTS, starts).flatMap((ports) =>
     sources.map((source) => (isWhole(source, ALL_PORTS) ? { protocol, ...ports } : { protocol, ...ports, source })),
   );
 }
