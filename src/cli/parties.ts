@@ -3,6 +3,7 @@ import { formatName } from "../model/key.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { asksAccounts, servicesAsked } from "../verify/classes.ts";
 import type { Party } from "../verify/explain.ts";
 import {
   type Backend,
@@ -27,6 +28,8 @@ export interface Scene {
   /** The pods that policy knows, by `NAMESPACE/NAME`. */
   readonly podsByName: ReadonlyMap<string, ClusterPod>;
   readonly world: World;
+  /** What rules ask for. */
+  readonly asked: { readonly accounts: boolean; readonly services: readonly string[] };
 }
 
 /** How a packet reached a destination other than the one it was sent to. */
@@ -84,6 +87,7 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
     cluster,
     listed: new Map(inventory.resources.pods.map((pod) => [formatName(keyOf("Pod", pod)), pod])),
     podsByName,
+    asked: { accounts: asksAccounts(cluster), services: [...servicesAsked(cluster)] },
     world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses },
   };
 }

@@ -8,9 +8,8 @@ import { formatParseError, type ParseError, type Result } from "../lib/result.ts
 import { formatKey } from "../model/key.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
-import { type Cluster, findPod } from "../semantics/cluster.ts";
+import type { Cluster } from "../semantics/cluster.ts";
 import { clusterOf } from "../semantics/read-cluster.ts";
-import { asksAccounts, servicesAsked } from "../verify/classes.ts";
 import { describeKey, describeVerdict, effectOfInvalid } from "../verify/describe.ts";
 import { type Answer, type Explain, explainer, type Party } from "../verify/explain.ts";
 import type { Traffic } from "../verify/traffic.ts";
@@ -190,7 +189,7 @@ function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: 
 }
 
 /** The things about a pair that are not known, where an answer depends on them. */
-function unknownsOf({ source, destination, answers }: Pair, { cluster, inventory }: Scene): string[] {
+function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByName, asked }: Scene): string[] {
   const { namespaces, knownAccounts, knownServices } = inventory.unknowns;
   const open = answers.filter(({ otherwise }) => otherwise !== undefined);
   const isByNode = ({ otherwise }: Answer): boolean => otherwise?.ingress.reason.type === "own-node";
@@ -205,15 +204,15 @@ function unknownsOf({ source, destination, answers }: Pair, { cluster, inventory
       .filter((namespace) => namespaces.includes(namespace)),
   );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
-  const accounts = [source, destination].flatMap(({ pod }) => {
-    const found = pod === undefined ? undefined : findPod(cluster, pod);
+  const accounts = [source, destination].flatMap(({ pod, label }) => {
+    const found = pod === undefined || !asked.accounts ? undefined : podsByName.get(label);
     const account = found?.labels["projectcalico.org/serviceaccount"];
     const name = `${found?.namespace}/${account}`;
-    return account === undefined || knownAccounts?.has(name) !== false || !asksAccounts(cluster)
+    return account === undefined || knownAccounts?.has(name) !== false
       ? []
       : [`the labels of service account ${name} (there is no ServiceAccount object)`];
   });
-  const services = [...servicesAsked(cluster)]
+  const services = asked.services
     .filter((service) => knownServices?.has(service) === false)
     .map((service) => `the endpoints of Service ${service}`);
   const interfaces = open

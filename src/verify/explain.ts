@@ -7,7 +7,7 @@
  */
 import { invariant } from "../lib/bug.ts";
 import { formatKey, type Key } from "../model/key.ts";
-import type { Direction } from "../model/policy.ts";
+import type { Direction, Hook } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
@@ -17,15 +17,7 @@ import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { type ClassOf, classifier } from "./classes.ts";
 import { append, byAddress, type EndKeys, indexed, isSame, type PartOf } from "./part.ts";
 import { endpointToHost, type Stages, stagesAt } from "./host-stages.ts";
-import {
-  type Crossing,
-  crossingsOf,
-  failsafePorts,
-  type HostStage,
-  type HostWorld,
-  type Place,
-  placeOf,
-} from "./hosts.ts";
+import { crossingsOf, failsafePorts, type HostStage, type HostWorld, type Place, placeOf } from "./hosts.ts";
 import { isPlaceholder, UNKNOWN_NODE } from "./placeholders.ts";
 import { representative, type Traffic, trafficClasses } from "./traffic.ts";
 import { NOTHING_UNKNOWN, type Unknowns, Veil } from "./unknowns.ts";
@@ -82,7 +74,8 @@ export function explainer(
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
       const way = wayOf(from, to, ends);
       const compute = (): readonly Fate[] => fatesOf({ veil, partOf, hosts, way, from, to, ends, asked: traffic });
-      const key = way === undefined ? keyOf(from, to, ends) : undefined;
+      const plain = keyOf(from, to, ends);
+      const key = way === undefined || plain === undefined ? plain : `${plain} ${JSON.stringify(way)}`;
       const fates = key === undefined ? compute() : entryOf(ofTraffic, key, compute);
       return fates.map((fate) => ({ source: from, destination: to, ...fate }));
     });
@@ -160,25 +153,18 @@ function fatesOf({ veil, partOf, hosts, way, from, to, ends, asked }: Pair): rea
     destination: to,
     ...representative(traffic, familyOf(from)),
   });
-  const crossings = (packet: FlowPacket): readonly Crossing[] =>
-    way === undefined ? [] : crossingsOf(veil.cluster, hosts, packet, way.source, way.destination);
-  const onTheWay = crossings(packetOf({ protocol: undefined })).flatMap(({ candidates }) =>
-    candidates.filter((host) => host !== undefined),
-  );
+  const met = way === undefined ? [] : crossingsOf(veil.cluster, hosts, [from, to], way.source, way.destination);
+  const onTheWay = met.flatMap(({ candidates }) => candidates.filter((host) => host !== undefined));
   const part = partOf(from, to, ends, [...new Set(onTheWay)]);
-  const failsafes = way === undefined ? [] : failsafePorts(hosts);
+  const isHookUsed = (hook: Hook): boolean =>
+    hook === "normal" || part.policies.some(({ hooks }) => hooks.includes(hook));
+  const failsafes = met.some(({ hook }) => hook !== "forward" && isHookUsed(hook)) ? failsafePorts(hosts) : [];
+  const leave = met.filter(({ direction }) => direction === "egress");
+  const arrive = met.filter(({ direction }) => direction === "ingress");
   const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
   for (const each of trafficClasses(part, familyOf(from), asked, failsafes)) {
     const packet = packetOf(each);
-    const met = crossings(packet);
-    const at = (direction: Direction): Stages =>
-      stagesAt(
-        veil,
-        part,
-        packet,
-        met.filter((crossing) => crossing.direction === direction),
-      );
-    const [leaving, arriving] = [at("egress"), at("ingress")];
+    const [leaving, arriving] = [stagesAt(veil, part, packet, leave), stagesAt(veil, part, packet, arrive)];
     const toHost = way === undefined ? [] : endpointToHost(hosts, way.source, way.destination);
     const verdicts = possible(veil, part, packet, ends);
     const ingress = withUntracked(verdicts.ingress, arriving.untracked);

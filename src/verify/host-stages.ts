@@ -17,8 +17,8 @@ export interface Stages {
 export function stagesAt(veil: Veil, part: Cluster, packet: FlowPacket, crossings: readonly Crossing[]): Stages {
   const stages: HostStage[] = [];
   let untracked: Stages["untracked"];
-  for (const { node, hook, direction, candidates, failsafe } of crossings) {
-    const verdicts = failsafe
+  for (const { node, hook, direction, candidates, isFailsafe } of crossings) {
+    const verdicts = isFailsafe(packet)
       ? [FAILSAFE]
       : candidates.flatMap((host) => verdictsAt(veil, part, packet, host, hook, direction));
     const mayEndBefore: readonly HostVerdict[] =

@@ -69,14 +69,15 @@ export interface Crossing {
   readonly hook: Hook;
   readonly direction: Direction;
   readonly candidates: readonly (ClusterHostEndpoint | undefined)[];
-  readonly failsafe: boolean;
+  /** POL-36. */
+  readonly isFailsafe: (packet: FlowPacket) => boolean;
 }
 
 /** In the order in which the packet meets them. */
 export function crossingsOf(
   cluster: Cluster,
   world: HostWorld,
-  packet: FlowPacket,
+  [from, to]: readonly [Addr, Addr],
   source: Place,
   destination: Place,
 ): readonly Crossing[] {
@@ -95,16 +96,18 @@ export function crossingsOf(
     const candidates = mayBeOne && found.length > 0 ? [...found, undefined] : found;
     if (candidates.every((each) => each === undefined)) return [];
     const node = place.node ?? UNKNOWN_NODE;
-    const failsafe = place.node !== undefined && isFailsafe(world.settingsOf(place.node), packet, direction);
-    return hooks.map((hook) => ({ node, hook, direction, candidates, failsafe: failsafe && hook !== "forward" }));
+    const settings = place.node === undefined ? undefined : world.settingsOf(place.node);
+    return hooks.map((hook) => ({
+      node,
+      hook,
+      direction,
+      candidates,
+      isFailsafe: (packet) => settings !== undefined && hook !== "forward" && isFailsafe(settings, packet, direction),
+    }));
   };
   return [
-    ...at(source, packet.source, "egress", source.is === "pod" ? ["forward"] : ["untracked", "normal"]),
-    ...at(destination, packet.destination, "ingress", [
-      "untracked",
-      "pre-dnat",
-      destination.is === "pod" ? "forward" : "normal",
-    ]),
+    ...at(source, from, "egress", source.is === "pod" ? ["forward"] : ["untracked", "normal"]),
+    ...at(destination, to, "ingress", ["untracked", "pre-dnat", destination.is === "pod" ? "forward" : "normal"]),
   ];
 }
 
