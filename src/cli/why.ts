@@ -144,6 +144,9 @@ function doubtsOf(pair: Pair, explain: Explain, scene: Scene): string[] {
     ];
   }
   if (!passage.isExternal) return doubts;
+  const seesBefore = (hook: string): boolean => hook === "pre-dnat" || hook === "untracked";
+  if (cluster.hostEndpoints.length > 0 && cluster.policies.some(({ hooks }) => hooks.some(seesBefore)))
+    doubts.push(`policy of host endpoints before translation sees another destination, which is not explained`);
   const seen =
     passage.address === undefined
       ? []
@@ -219,7 +222,9 @@ function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByN
     .flatMap(({ hosts = [] }) => hosts)
     .filter(({ verdicts }) => new Set(verdicts.map(({ action }) => action)).size > 1)
     .map(({ node: name }) => `by which interface of node ${name} the packet goes, and so which HostEndpoint applies`);
-  return [...new Set([...interfaces, ...node, ...addresses, ...labels, ...accounts, ...services])].map(unknownText);
+  const found = [...interfaces, ...node, ...addresses, ...labels, ...accounts, ...services];
+  // The namespace of a network set, say.
+  return [...new Set(found.length > 0 ? found : ["labels that are not in the manifests"])].map(unknownText);
 }
 
 function unknownText(what: string): string {
