@@ -6,6 +6,7 @@
  */
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
+import { readCounters } from "../dataplane/nftables/counters.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -198,6 +199,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     backlog: () => addresses.backlog,
     attachments: () => journal.all().length,
     withoutEffect: () => faults.withoutEffect,
+    counters: () => readCounters(sys, clock, pipeline.program),
   });
   report("calico node started", {
     root: options.root,
