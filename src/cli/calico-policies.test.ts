@@ -285,3 +285,14 @@ test("Kubernetes' and Calico's NetworkPolicies of one name are told apart", asyn
     "no ingress rule of NetworkPolicy shop/p, Calico NetworkPolicy shop/p, which select it, matched",
   );
 });
+
+test("the example of the page", async () => {
+  const page = await Bun.file(new URL("../../docs/calicoctl.md", import.meta.url)).text();
+  const guard = object(
+    "GlobalNetworkPolicy",
+    "guard",
+    "{tier: first, selector: app == 'web', ingress: [{action: Log}, {action: Deny, protocol: TCP, destination: {ports: [22]}}]}",
+  );
+  const { out } = await why(FILES + object("Tier", "first", "{order: 5}") + guard, "front", "web:22");
+  expect(page).toContain(`\n\`\`\`\n${out}\`\`\`\n`);
+});
