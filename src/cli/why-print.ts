@@ -3,6 +3,7 @@ import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
 import { describeStage, describeTrace, describeVerdict, familiesDiffer, ruleFacts } from "../verify/describe.ts";
 import type { Answer, Party } from "../verify/explain.ts";
+import type { Verdict } from "../model/verdict.ts";
 import type { HostVerdict } from "../verify/hosts.ts";
 import { formatTraffic } from "../verify/traffic.ts";
 import { isPlaceholder } from "../verify/placeholders.ts";
@@ -116,12 +117,15 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
       .flatMap((stage) =>
         stage.verdicts.slice(0, 1).flatMap((first) => lineOf(describeStage(stage), first, stage.verdicts)),
       );
+  const endOf = (end: string, verdict: Verdict, other: Verdict | undefined, stages: readonly string[]): string[] =>
+    verdict.reason.type === "not-a-pod" && stages.length > 0 ? [] : lineOf(end, verdict, [other]);
+  const [leave, arrive] = [stagesOf("egress"), stagesOf("ingress")];
   return [
     head,
-    ...lineOf(leaving, egress, [otherwise?.egress]),
-    ...stagesOf("egress"),
-    ...stagesOf("ingress"),
-    ...lineOf(entering, ingress, [otherwise?.ingress]),
+    ...endOf(leaving, egress, otherwise?.egress, leave),
+    ...leave,
+    ...arrive,
+    ...endOf(entering, ingress, otherwise?.ingress, arrive),
   ].join("\n");
 }
 

@@ -18,9 +18,8 @@ export function stagesAt(veil: Veil, part: Cluster, packet: FlowPacket, crossing
   const stages: HostStage[] = [];
   let untracked: Stages["untracked"];
   for (const { node, hook, direction, candidates, isFailsafe } of crossings) {
-    const verdicts = isFailsafe(packet)
-      ? [FAILSAFE]
-      : candidates.flatMap((host) => verdictsAt(veil, part, packet, host, hook, direction));
+    const asked = candidates.flatMap((host) => verdictsAt(veil, part, packet, host, hook, direction));
+    const verdicts = asked.some(isTelling) && isFailsafe(packet) ? [FAILSAFE] : asked;
     const mayEndBefore: readonly HostVerdict[] =
       untracked === undefined ? [] : [{ action: "allow", reason: untracked.verdict.reason }];
     if (verdicts.some(isTelling))
