@@ -90,13 +90,57 @@ test("a policy that is not valid is closed, with the reason", async () => {
   expect(error).toStartWith("warning: Calico NetworkPolicy shop/bad is invalid and denies everything: ");
 });
 
-test("a staged policy is named where it selects one of the ends", async () => {
-  const staged = object("StagedNetworkPolicy", "s", "{stagedAction: Set, selector: app == 'web', types: [Ingress]}");
-  expect(await why(FILES + staged, "front", "web:80")).toMatchObject({
-    code: 0,
-    error: expect.stringContaining("warning: StagedNetworkPolicy shop/s is staged: it is not enforced\n"),
+describe("staged policies", () => {
+  const staged = (spec: string, kind = "StagedNetworkPolicy", name = "s"): string => object(kind, name, spec);
+  const DENY = "{selector: app == 'web', ingress: [{action: Deny}]}";
+
+  test("decide nothing, and what they would decide is said", async () => {
+    const { code, out } = await why(FILES + staged(DENY), "front", "web:80");
+    expect(code).toBe(0);
+    expect(out).toStartWith("shop/front → shop/web: allowed\n");
+    expect(out).toContain("with StagedNetworkPolicy shop/s enforced:\n  shop/front → shop/web: denied\n");
+    expect(out).toContain("denied by ingress rule 1 of Calico NetworkPolicy shop/s in tier default");
+    const json = JSON.parse((await why(FILES + staged(DENY), "front", "web:80", "json")).out);
+    expect(json).toMatchObject({
+      allowed: true,
+      certain: true,
+      staged: { policies: ["StagedNetworkPolicy shop/s"], allowed: false, certain: true },
+    });
   });
-  expect((await why(FILES + staged.replace("'web'", "'db'"), "front", "web:80")).error).not.toContain("staged");
+
+  test("that change nothing here say so, and those of other pods nothing", async () => {
+    const allow = staged("{selector: app == 'web', ingress: [{action: Allow}]}");
+    const enforced = object("NetworkPolicy", "s", "{selector: app == 'web', ingress: [{action: Allow}]}");
+    expect((await why(FILES + enforced + allow, "front", "web:80")).out).toEndWith(
+      "with StagedNetworkPolicy shop/s enforced: the same\n",
+    );
+    expect((await why(FILES + staged(DENY.replace("'web'", "'db'")), "front", "web:80")).out).not.toContain("enforced");
+  });
+
+  test("stage the deletion of what is enforced under their name", async () => {
+    const enforced = object("NetworkPolicy", "s", DENY) + object("NetworkPolicy", "z", DENY);
+    const one = await why(FILES + enforced + staged("{stagedAction: Delete}"), "front", "web:80");
+    expect([one.code, one.out]).toEqual([
+      1,
+      expect.stringContaining("with StagedNetworkPolicy shop/s enforced:\n  shop/front"),
+    ]);
+    expect(one.out).toContain("Calico NetworkPolicy shop/z in tier default");
+    const both = staged("{stagedAction: Delete}") + staged("{stagedAction: Delete}", "StagedNetworkPolicy", "z");
+    expect((await why(FILES + enforced + both, "front", "web:80")).out).toContain(
+      "with StagedNetworkPolicy shop/s, StagedNetworkPolicy shop/z enforced:\n  shop/front → shop/web: allowed\n",
+    );
+  });
+
+  test("of Kubernetes' form, and of the cluster's scope", async () => {
+    const kubernetes = staged("{podSelector: {}, policyTypes: [Ingress]}", "StagedKubernetesNetworkPolicy");
+    expect((await why(FILES + kubernetes, "front", "web:80")).out).toContain(
+      "with StagedKubernetesNetworkPolicy shop/s enforced:\n  shop/front → shop/web: denied\n",
+    );
+    const global = staged("{ingress: [{action: Deny}]}", "StagedGlobalNetworkPolicy");
+    expect((await why(FILES + global, "front", "web:80")).out).toContain(
+      "with StagedGlobalNetworkPolicy s enforced:\n  shop/front → shop/web: denied\n",
+    );
+  });
 });
 
 test("a ClusterNetworkPolicy", async () => {

@@ -72,8 +72,16 @@ export function policyObject(kind: PolicyKind, object: JsonObject): Result<Resou
   if (!shaped.ok) return shaped;
   const isPolicy = SHAPES[kind] === undefined;
   const apiVersion = kind === "ClusterNetworkPolicy" ? CLUSTER_NETWORK_POLICY : CALICO_APIS[0];
-  const spec = isPolicy ? plain["spec"] : (shaped.value["spec"] ?? {});
-  return ok({ ...shaped.value, apiVersion, kind, ...(spec === undefined ? {} : { spec }) } as unknown as Resource);
+  const spec = isPolicy ? withoutNulls(plain["spec"] ?? null) : (shaped.value["spec"] ?? {});
+  return ok({ ...shaped.value, apiVersion, kind, ...(spec === null ? {} : { spec }) } as unknown as Resource);
+}
+
+/** A field that is null is not there, as API servers see it. Nulls in lists stay, to be refused. */
+function withoutNulls(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (!isJsonObject(value)) return value;
+  const fields = Object.entries(value).filter(([, each]) => each !== null);
+  return Object.fromEntries(fields.map(([field, each]) => [field, withoutNulls(each)]));
 }
 
 /**
@@ -120,9 +128,8 @@ export class PolicyObjects {
 
   /** Whether a rule asks for the endpoints of a Service. */
   get asksServices(): boolean {
-    return [...this.of("NetworkPolicy"), ...this.of("GlobalNetworkPolicy")].some((policy) =>
-      JSON.stringify(policy.spec ?? {}).includes('"services"'),
-    );
+    const kinds = ["NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy"] as const;
+    return kinds.some((kind) => this.of(kind).some(({ spec }) => JSON.stringify(spec ?? {}).includes('"services"')));
   }
 
   get resources(): Partial<ClusterResources> {

@@ -1,4 +1,5 @@
 /** Why, printed: the answers for people, one block per pair or a summary of many pairs, and for programs. */
+import { equal } from "../lib/equal.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
 import { describeStage, describeTrace, describeVerdict, familiesDiffer, ruleFacts } from "../verify/describe.ts";
@@ -28,11 +29,30 @@ export interface WhyReport {
 
 const NO_FAMILY = "denied: they have no address family in common";
 
-export function printText({ pairs, doubts, cluster }: WhyReport, isOne: boolean): string {
+/** The report on a cluster, and on the same with its staged policies enforced, where these have a say. */
+export interface FullReport extends WhyReport {
+  readonly staged?: { readonly names: readonly string[]; readonly report: WhyReport };
+}
+
+export function printText(report: FullReport, isOne: boolean): string {
+  const lines = linesOf(report, isOne);
+  if (report.staged !== undefined) {
+    const { names, report: then } = report.staged;
+    const enforced = `with ${names.length > MOST_NAMES ? `${names.length} staged policies` : names.join(", ")} enforced`;
+    const others = linesOf(then, isOne);
+    if (equal(lines, others)) lines.push(`${enforced}: the same`);
+    else lines.push(`${enforced}:`, ...others.map((line) => `  ${line}`));
+  }
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+const MOST_NAMES = 5;
+
+function linesOf({ pairs, doubts, cluster }: WhyReport, isOne: boolean): string[] {
   const lines = isOne
     ? pairs.flatMap((pair) => printPair(pair, cluster, doubts.length > 0))
     : printSummary(pairs, cluster);
-  return [...lines, ...doubts.map((doubt) => `not certain: ${doubt}`)].map((line) => `${line}\n`).join("");
+  return [...lines, ...doubts.map((doubt) => `not certain: ${doubt}`)];
 }
 
 function printPair({ source, destination, passage, answers }: Pair, cluster: Cluster, isInDoubt: boolean): string[] {
@@ -132,8 +152,14 @@ function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], 
 /**
  * `{"allowed", "certain", "warnings", "pairs": [{"source", "destination", "through", "answers": [{"source", "destination", "traffic",
  * "allowed", "certain", "egress", "ingress", "hosts"}]}]}`; an address that is not known is null. Warnings begin with what makes it uncertain.
+ * With `"staged": {"policies", "allowed", "certain", "warnings", "pairs"}` where staged policies have a say.
  */
-export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport): string {
+export function printJson({ staged, ...report }: FullReport): string {
+  const then = staged === undefined ? {} : { staged: { policies: staged.names, ...jsonOf(staged.report) } };
+  return `${JSON.stringify({ ...jsonOf(report), ...then }, undefined, 2)}\n`;
+}
+
+function jsonOf({ pairs, allowed, doubts, notes, cluster }: WhyReport): object {
   const verdictOf = (verdict: HostVerdict): object => ({
     ...verdict,
     ...ruleFacts(verdict, cluster),
@@ -159,5 +185,5 @@ export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport)
       ...fateOfAnswer(answer),
     })),
   }));
-  return `${JSON.stringify({ allowed, certain: doubts.length === 0, warnings: [...doubts, ...notes], pairs: shown }, undefined, 2)}\n`;
+  return { allowed, certain: doubts.length === 0, warnings: [...doubts, ...notes], pairs: shown };
 }

@@ -19,9 +19,9 @@ import { hostWorldOf } from "./host-world.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
 import { readManifests } from "./manifests.ts";
 import { type Aim, aimsOf, type Scene, sceneOf, sourcesOf } from "./parties.ts";
-import { stagedNotes } from "./staged.ts";
+import { stagingOf } from "./staged.ts";
 import { parseDestination, parseSource, type Target } from "./target.ts";
-import { type Pair, printJson, printText } from "./why-print.ts";
+import { type Pair, printJson, printText, type WhyReport } from "./why-print.ts";
 
 export interface WhyOptions {
   readonly source: string;
@@ -69,12 +69,39 @@ function answer(
   traffic: Traffic | undefined,
   inventory: Inventory,
 ): CommandResult {
-  const cluster = clusterOf(inventory.resources);
+  const isOne = isPair({ source, target });
+  const now = reportOf({ source, target, traffic }, inventory, clusterOf(inventory.resources));
+  const staging = stagingOf(inventory, now.cluster, endsOf(now.pairs));
+  const staged =
+    staging === undefined
+      ? undefined
+      : {
+          names: staging.names,
+          report: reportOf({ source, target, traffic }, staging.inventory, staging.cluster),
+        };
+  const report = { ...now, ...(staged === undefined ? {} : { staged }) };
+  const out = output === "json" ? printJson(report) : printText(report, isOne);
+  return { code: now.doubts.length > 0 ? 2 : now.allowed ? 0 : 1, out, error: warningLines(now.notes) };
+}
+
+interface Asked {
+  readonly source: Target;
+  readonly target: Target;
+  readonly traffic: Traffic | undefined;
+}
+
+/** Not many pods. */
+function isPair({ source, target }: Pick<Asked, "source" | "target">): boolean {
+  return source.type !== "namespace" && target.type !== "namespace";
+}
+
+/** What happens in this cluster to what was asked about. */
+function reportOf({ source, target, traffic }: Asked, inventory: Inventory, cluster: Cluster): WhyReport {
   const scene = sceneOf(inventory, cluster);
   const sources = sourcesOf(source, scene);
   const { aims, doubts } = aimsOf(target, traffic, scene);
   const explain = explainer(cluster, inventory.unknowns, hostWorldOf(inventory, cluster));
-  const isOne = source.type !== "namespace" && target.type !== "namespace";
+  const isOne = isPair({ source, target });
   const pairs = sources.flatMap((from) =>
     aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
   );
@@ -89,12 +116,9 @@ function answer(
   const notes = [
     ...invalidPolicies(cluster),
     ...assumptions([source, target], inventory, scene),
-    ...stagedNotes(inventory.objects, cluster, endsOf(pairs)),
     ...inventory.warnings.map(({ text }) => text).filter((text) => !allDoubts.has(text)),
   ];
-  const report = { pairs, allowed, doubts: [...allDoubts], notes, cluster };
-  const out = output === "json" ? printJson(report) : printText(report, isOne);
-  return { code: allDoubts.size > 0 ? 2 : allowed ? 0 : 1, out, error: warningLines(notes) };
+  return { pairs, allowed, doubts: [...allDoubts], notes, cluster };
 }
 
 /** The pods at the ends. */
