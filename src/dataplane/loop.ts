@@ -24,6 +24,8 @@ export interface LoopOptions {
   readonly report: Report;
   /** Hears of each row when the kernel begins to refuse it, or refuses it for another reason than before. */
   readonly refused?: (row: RowStatus) => void;
+  /** Called after each turn of the loop that leaves `isWritten`. */
+  readonly written?: () => void;
 }
 
 /** What is to be read, and why. */
@@ -154,6 +156,11 @@ export class Loop {
     }
   }
 
+  /** True when all that was stepped in is in the kernel, but for rows that it refuses, which are closed. */
+  get isWritten(): boolean {
+    return this.#started && this.#states.every((state) => state.isKnown && !isBusy(state) && !state.driver.isFresh);
+  }
+
   /** Why an endpoint of the program is not programmed, in words. */
   explain(endpoint: EndpointId): string {
     const reasons = this.#states.flatMap(({ driver, retry, isKnown }) => {
@@ -188,6 +195,7 @@ export class Loop {
     while (!signal.aborted) {
       this.#wake = new AbortController();
       if (this.#started) for (const state of this.#states) this.#pump(state, SLICE_MS);
+      if (this.isWritten) this.#options.written?.();
       const waitMs = Math.min(...this.#states.map((state) => this.#dueMs(state))) - this.#clock.monotonicMs();
       // Timers hold 31 bits.
       await this.#clock.sleep(Math.max(0, Math.min(waitMs, 2 ** 31 - 1)), this.#wake.signal);
