@@ -127,7 +127,6 @@ export class FlowCutter {
   async #tryPass(signal: AbortSignal): Promise<void> {
     // What changes from now on is another pass's.
     this.#isWanted = false;
-    this.#passes++;
     this.#lastMs = 0;
     this.#judge = undefined;
     const cutBefore = this.#cut;
@@ -139,6 +138,7 @@ export class FlowCutter {
     }
     const flows = this.#cut - cutBefore;
     if (flows > 0) this.#options.report("established flows that policy denies now are cut", { flows });
+    this.#passes++;
     this.#notBeforeMs = this.#clock.monotonicMs() + this.#lastMs * (1 / SHARE - 1);
   }
 
@@ -215,7 +215,8 @@ export class FlowCutter {
   }
 
   #judgeNow(around: KernelSurroundings): FlowJudge | undefined {
-    if (this.#program !== undefined) this.#judge ??= new FlowJudge(this.#program, around);
+    if (this.#program !== undefined)
+      this.#judge ??= new FlowJudge(this.#program, around, this.#narrowing.looksAtSourcePorts);
     return this.#judge;
   }
 

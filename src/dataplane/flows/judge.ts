@@ -10,11 +10,10 @@
 import type { Sys } from "../../host/sys.ts";
 import { AddressIndex, type EntryView } from "../../kernel/conntrack.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
-import { type Addr, familyOf } from "../../net/addr.ts";
+import type { Addr } from "../../net/addr.ts";
 import type { FlowPacket } from "../../net/flow.ts";
-import { prefixContains } from "../../net/prefix.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../net/protocol.ts";
-import { isWorkloadInterface, LOOPBACK } from "../../program/path.ts";
+import { isWorkloadInterface } from "../../program/path.ts";
 import { evaluatePacket } from "../../program/path-evaluate.ts";
 import { EVERY_INTERFACE, type Endpoint, type EndpointId, type Program } from "../../program/program.ts";
 
@@ -30,6 +29,8 @@ type Owner = { readonly is: "pod"; readonly device: EndpointId } | { readonly is
 
 /** Stands for the interface of the other end where no host endpoint is looked at. */
 const OUTSIDE = "outside";
+/** Answers that are remembered at a time. */
+const REMEMBERED = 10_000;
 
 export class FlowJudge {
   readonly #program: Program;
@@ -38,10 +39,14 @@ export class FlowJudge {
   readonly #around: Surroundings;
   readonly #owners = new AddressIndex<Owner>();
   readonly #hasHosts: boolean;
+  readonly #looksAtSourcePorts: boolean;
+  /** What is denied at pods. What was called before translation does not matter there: see PATH. */
+  readonly #podVerdicts = new Map<string, boolean>();
 
   /** Of the program as it is: when it changes, a new judge is needed. */
-  constructor(program: Program, around: Surroundings) {
+  constructor(program: Program, around: Surroundings, looksAtSourcePorts: boolean) {
     this.#program = program;
+    this.#looksAtSourcePorts = looksAtSourcePorts;
     this.#around = around;
     const pods = new Map<EndpointId, Endpoint>();
     const seen = new Set<Addr>();
@@ -68,14 +73,28 @@ export class FlowJudge {
     if ((!hasPod && !this.#hasHosts) || from?.is === "unclear" || to?.is === "unclear") return false;
     // What the node sends to its own pods always passes.
     if (from?.is === "node" && to !== undefined) return false;
-    const packets = packetsOf(entry);
-    if (packets === undefined) return false;
-    const isNodes = to?.is === "node" || isLoopback(packets.packet.destination);
+    const isNodes = to?.is === "node" || isLoopback(entry, reply.source);
     if (from?.is === "node" && isNodes) return false;
     const source = from?.is === "pod" ? from.device : from?.is === "node" ? undefined : OUTSIDE;
     const destination = to?.is === "pod" ? to.device : isNodes ? undefined : OUTSIDE;
-    if (hasPod && isDenied(this.#pods, packets, source, destination)) return true;
-    return this.#hasHosts && this.#hostsDeny(packets, source, destination);
+    if (hasPod && this.#podsDeny(entry, source, destination)) return true;
+    const packets = this.#hasHosts ? packetsOf(entry) : undefined;
+    return packets !== undefined && this.#hostsDeny(packets, source, destination);
+  }
+
+  /** Most flows differ from others in their source port alone. */
+  #podsDeny(entry: EntryView, from: string | undefined, to: string | undefined): boolean {
+    const { original, reply } = entry;
+    const port = this.#looksAtSourcePorts ? original.sourcePort : "";
+    const fields = [original.protocol, reply.sourcePort, original.icmpType, original.icmpCode, port].join(" ");
+    const key = `${entry.hex(original.source)} ${entry.hex(reply.source)} ${fields}`;
+    const known = this.#podVerdicts.get(key);
+    if (known !== undefined) return known;
+    const packets = packetsOf(entry);
+    const denies = packets !== undefined && isDenied(this.#pods, packets, from, to);
+    if (this.#podVerdicts.size >= REMEMBERED) this.#podVerdicts.clear();
+    this.#podVerdicts.set(key, denies);
+    return denies;
   }
 
   #hostsDeny(packets: Packets, from: string | undefined, to: string | undefined): boolean {
@@ -108,8 +127,9 @@ function isDenied(program: Program, packets: Packets, from: string | undefined, 
   return evaluatePacket(program, { ...packets, from, to, connection: "new" }).action === "drop";
 }
 
-function isLoopback(addr: Addr): boolean {
-  return prefixContains(LOOPBACK[familyOf(addr)], addr);
+/** Of IPv6 the only loopback address is one of the node's own. */
+function isLoopback(entry: EntryView, at: number): boolean {
+  return entry.family === 4 && entry.tail(at) >>> 24 === 127;
 }
 
 const WITH_PORTS: ReadonlySet<number> = new Set([TCP, UDP, SCTP]);
@@ -134,9 +154,6 @@ function packetsOf(entry: EntryView): Packets | undefined {
   const icmp = { type, code };
   return { original: { ...original, icmp }, packet: { ...original, destination, icmp } };
 }
-
-/** Other ends that are remembered at a time. */
-const REMEMBERED = 10_000;
 
 /** The node as it is now, each question asked once. Throws KernelError. */
 export class KernelSurroundings implements Surroundings {

@@ -22,6 +22,12 @@ interface SetUse {
   readonly removed: boolean;
 }
 
+interface Known {
+  readonly policy: Policy;
+  readonly uses: readonly SetUse[];
+  readonly looksAtSourcePorts: boolean;
+}
+
 /** How many rules narrow. */
 interface Counts {
   added: number;
@@ -31,8 +37,14 @@ interface Counts {
 
 export class Narrowing {
   readonly #endpoints = new Map<EndpointId, Endpoint>();
-  readonly #policies = new Map<PolicyId, { readonly policy: Policy; readonly uses: readonly SetUse[] }>();
+  readonly #policies = new Map<PolicyId, Known>();
   readonly #sets = new Map<SetId, Counts>();
+  #bySourcePort = 0;
+
+  /** Whether a rule does, of whatever policy. */
+  get looksAtSourcePorts(): boolean {
+    return this.#bySourcePort > 0;
+  }
 
   /** Takes a change in; true when it may deny. */
   take(delta: ProgramDelta): boolean {
@@ -58,11 +70,14 @@ export class Narrowing {
   #takePolicy(id: PolicyId, policy: Policy | undefined): boolean {
     const before = this.#policies.get(id);
     for (const use of before?.uses ?? []) this.#count(use, -1);
+    if (before?.looksAtSourcePorts === true) this.#bySourcePort--;
     this.#policies.delete(id);
     if (policy === undefined) return false;
     const uses = usesOf(policy);
     for (const use of uses) this.#count(use, 1);
-    this.#policies.set(id, { policy, uses });
+    const looksAtSourcePorts = rulesOf(policy).some(namesSourcePort);
+    if (looksAtSourcePorts) this.#bySourcePort++;
+    this.#policies.set(id, { policy, uses, looksAtSourcePorts });
     if (before === undefined) return false;
     return DIRECTIONS.some((direction) => !allowsNoLess(before.policy[direction] ?? [], policy[direction] ?? []));
   }
@@ -116,8 +131,18 @@ function isSame(a: Rule | undefined, b: Rule): boolean {
   return a?.action === b.action && equal(a.when, b.when);
 }
 
-function usesOf({ ingress = [], egress = [] }: Policy): readonly SetUse[] {
-  return [...ingress, ...egress].flatMap((rule) => rule.when.flatMap((clause) => usesIn(rule, clause)));
+function rulesOf({ ingress = [], egress = [] }: Policy): readonly Rule[] {
+  return [...ingress, ...egress];
+}
+
+function namesSourcePort({ when }: Rule): boolean {
+  return when.some(({ any }) =>
+    any.some((atom) => (atom.on === "ports" || atom.on === "named-port") && atom.side === "source"),
+  );
+}
+
+function usesOf(policy: Policy): readonly SetUse[] {
+  return rulesOf(policy).flatMap((rule) => rule.when.flatMap((clause) => usesIn(rule, clause)));
 }
 
 function usesIn({ action }: Rule, { not, any }: Clause): readonly SetUse[] {
