@@ -24,6 +24,8 @@ async function main(): Promise<number> {
       return (await import("./cni/install.ts")).runCniCommand(rest, environment);
     case "ctl":
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
+    case "webhooks":
+      return (await import("./controllers/webhooks.ts")).runWebhooksCommand(rest);
     case "apiserver":
       return (await import("./cli/lab.ts")).runCalicoLab(command, words);
     case "lab":

@@ -14,7 +14,23 @@ import { profileKey } from "./profiles.ts";
 
 /** Ascending order, then the text `name/namespace/kind`. */
 function comparePolicies(a: PolicyModel, b: PolicyModel): number {
-  return a.order - b.order || compareText(tieText(a), tieText(b));
+  return a.order - b.order || compareText(textsOf(a).tie, textsOf(b).tie);
+}
+
+interface PolicyTexts {
+  readonly tie: string;
+  readonly id: PolicyId;
+}
+
+/** Made once: a policy may apply to every endpoint of the node. */
+const TEXTS = new WeakMap<PolicyModel, PolicyTexts>();
+
+function textsOf(policy: PolicyModel): PolicyTexts {
+  const known = TEXTS.get(policy);
+  if (known !== undefined) return known;
+  const texts = { tie: tieText(policy), id: policyIdOf(policy) };
+  TEXTS.set(policy, texts);
+  return texts;
 }
 
 /** Upstream's names of kinds that are called otherwise here. */
@@ -32,26 +48,29 @@ function compareText(a: string, b: string): number {
 const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
 
 /**
- * The stage of an endpoint that these policies select. A tier without a policy for the hook and direction is left out; without any tier
+ * The stage of an endpoint that these policies select, given in ascending order. A tier without a policy for the hook and direction is left out; without any tier
  * the endpoint is not isolated. A host endpoint's own traffic passes only if a rule allows it.
  */
-export function stageOf(
+function stageOf(
   policies: readonly PolicyModel[],
   tiers: ReadonlyMap<string, TierModel>,
   where: { readonly kind: Endpoint["kind"]; readonly hook: Hook; readonly direction: Direction },
 ): Stage {
   const { kind, hook, direction } = where;
-  const concerned = policies.filter((policy) => policy[direction] !== undefined && policy.hooks.includes(hook));
   const byTier = new Map<string, PolicyModel[]>();
-  for (const policy of concerned.sort(comparePolicies))
-    byTier.set(policy.tier, [...(byTier.get(policy.tier) ?? []), policy]);
+  for (const policy of policies) {
+    if (policy[direction] === undefined || !policy.hooks.includes(hook)) continue;
+    const members = byTier.get(policy.tier);
+    if (members === undefined) byTier.set(policy.tier, [policy]);
+    else members.push(policy);
+  }
   const sorted = [...byTier].map(([name, members]) => ({ tier: tiers.get(name) ?? missingTier(name), members }));
   const isMissing = ({ name }: TierModel): number => (tiers.has(name) ? 0 : 1);
   sorted.sort((a, b) => isMissing(a.tier) - isMissing(b.tier) || compareTiers(a.tier, b.tier));
   return {
     tiers: sorted.map(({ tier, members }) => ({
       tier: tier.name,
-      policies: members.map(policyIdOf),
+      policies: members.map((policy) => textsOf(policy).id),
       otherwise: PASSING_HOOKS.includes(hook) ? "pass" : tier.otherwise,
     })),
     profiles: [],
@@ -75,9 +94,10 @@ export function hostStages(
   tiers: ReadonlyMap<string, TierModel>,
 ): Stages {
   const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  const sorted = [...policies].sort(comparePolicies);
   for (const hook of HOOKS)
     for (const direction of DIRECTIONS) {
-      const stage = stageOf(policies, tiers, { kind: "host", hook, direction });
+      const stage = stageOf(sorted, tiers, { kind: "host", hook, direction });
       if (hook === "normal")
         stages.normal = { ...stages.normal, [direction]: { ...stage, profiles: profiles.map(profileId) } };
       else if (stage.tiers.length > 0) stages[hook] = { ...stages[hook], [direction]: stage };
@@ -90,8 +110,9 @@ function profileId(name: string): PolicyId {
 }
 
 export function workloadStages(policies: readonly PolicyModel[], tiers: ReadonlyMap<string, TierModel>): Stages {
+  const sorted = [...policies].sort(comparePolicies);
   const stage = (direction: Direction): Stage =>
-    stageOf(policies, tiers, { kind: "workload", hook: "normal", direction });
+    stageOf(sorted, tiers, { kind: "workload", hook: "normal", direction });
   return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
 }
 

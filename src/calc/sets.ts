@@ -101,12 +101,13 @@ export class Sets {
 }
 
 const NO_NETS: readonly Prefix[] = [];
+const EMPTY: ReadonlySet<Prefix> = new Set();
 
 /** The members of one set, and how many pods contribute each. */
 class MemberSet {
   readonly id: SetId;
   readonly selector: string;
-  readonly members: SetMembers;
+  members: SetMembers;
   readonly #definition: Selecting;
   readonly #live = new Set<Addr & AddrPort>();
   readonly #nets = new Set<Prefix>();
@@ -122,12 +123,13 @@ class MemberSet {
     this.#definition = definition;
     this.members =
       definition.type === "address"
-        ? { type: "address", hosts: this.#live, nets: this.#nets }
+        ? { type: "address", hosts: this.#live, nets: EMPTY }
         : { type: "address-port", members: this.#live };
     for (const row of rows) {
       for (const member of this.#contributionOf(row)) this.#count(this.#live, member as Addr & AddrPort);
       for (const net of this.#netsOf(row)) this.#count(this.#nets, net);
     }
+    this.#renewNets();
   }
 
   add(row: Row): void {
@@ -154,7 +156,15 @@ class MemberSet {
     const change = { added: [...(this.#added ?? [])], removed: [...(this.#removed ?? [])] };
     this.#added = undefined;
     this.#removed = undefined;
+    const isNet = (member: string): boolean => member.includes("/");
+    if (change.added.some(isNet) || change.removed.some(isNet)) this.#renewNets();
     return change;
+  }
+
+  /** Whoever has compiled a set of nets knows by the object whether it has changed. */
+  #renewNets(): void {
+    if (this.members.type === "address" && (this.#nets.size > 0 || this.members.nets.size > 0))
+      this.members = { ...this.members, nets: new Set(this.#nets) };
   }
 
   /** True for the first row that contributes the member. */

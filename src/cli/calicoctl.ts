@@ -5,6 +5,7 @@ import { FileError } from "../host/files.ts";
 import { InputError } from "./inventory.ts";
 import { addCommon } from "./common.ts";
 import { commandOf, many, once } from "../lib/command-line.ts";
+import { addVerbs } from "./verbs/commands.ts";
 import { type CommandResult, runWhy, warningLines } from "./why.ts";
 
 const WHY_HELP = `
@@ -61,7 +62,9 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
       running = "calicoctl why";
       code = await askWhy(source, destination, options);
     });
-  const program = commandOf("calicoctl", "Ask and explain what Calico does.").addCommand(why);
+  const program = commandOf("calicoctl", "Ask and explain what Calico does, and manage its policies.");
+  addVerbs(program, (verbCode) => (code = verbCode));
+  program.addCommand(why);
   addCommon(program, "calicoctl");
   try {
     await program.parseAsync([...argv], { from: "user" });

@@ -23,22 +23,30 @@ export interface Sources {
 
 const MANIFEST = /\.(ya?ml|json)$/;
 
+export interface SourceOptions {
+  /** The command that reads what another prints, for hints: `calicoctl why -f - …`. */
+  readonly reader: string;
+  /** Whether a folder may hold no manifest at all. */
+  readonly mayBeEmpty: boolean;
+}
+
+const OF_WHY: SourceOptions = { reader: "calicoctl why -f - …", mayBeEmpty: false };
+
 /** Rejects with InputError. A file that is named twice is read once. */
 export async function readSources(
   paths: readonly string[],
   recursive: boolean,
   stdin: () => Promise<Uint8Array>,
+  { reader, mayBeEmpty }: SourceOptions = OF_WHY,
 ): Promise<Sources> {
   const found: { readonly path: string; readonly fromFolder: boolean }[] = [];
   const warnings: Warning[] = [];
   for (const path of paths) {
     if (/^https?:\/\//.test(path))
-      throw new InputError(
-        `Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | calicoctl why -f - …"`,
-      );
+      throw new InputError(`Cannot read ${path}: addresses are not fetched; use "curl -sSL ${path} | ${reader}"`);
     if (path !== "-" && (await attempt(() => stat(path), path)).isDirectory()) {
-      const files = await filesIn(path, recursive, true, warnings);
-      if (files.length === 0)
+      const files = await filesIn(path, { recursive, isAsked: true, reader }, warnings);
+      if (files.length === 0 && !mayBeEmpty)
         throw new InputError(
           `Cannot find a manifest in ${JSON.stringify(path)}: no file ends in .yaml, .yml or .json${recursive ? "" : "; -R reads the folders below it too"}`,
         );
@@ -54,13 +62,25 @@ export async function readSources(
   return { sources, warnings };
 }
 
-async function filesIn(path: string, recursive: boolean, isAsked: boolean, warnings: Warning[]): Promise<string[]> {
+interface FolderOptions {
+  readonly recursive: boolean;
+  /** Named by the operator, not found in another folder. */
+  readonly isAsked: boolean;
+  readonly reader: string;
+}
+
+async function filesIn(
+  path: string,
+  { recursive, isAsked, reader }: FolderOptions,
+  warnings: Warning[],
+): Promise<string[]> {
   const entries = (await attempt(() => readdir(path, { withFileTypes: true }), path)).sort((a, b) =>
     a.name < b.name ? -1 : 1,
   );
   const instead = sourceOf(
     path,
     entries.map(({ name }) => name),
+    reader,
   );
   if (instead !== undefined) {
     if (isAsked) throw new InputError(`Cannot use ${JSON.stringify(path)}: ${instead}`);
@@ -77,7 +97,8 @@ async function filesIn(path: string, recursive: boolean, isAsked: boolean, warni
         warnings.push({ text: `${below} is not read: it is hidden; name it with -f if it counts`, doubt: "none" });
     } else if (!isFolder) {
       if (MANIFEST.test(entry.name)) files.push(below);
-    } else if (recursive && !entry.isSymbolicLink()) files.push(...(await filesIn(below, true, false, warnings)));
+    } else if (recursive && !entry.isSymbolicLink())
+      files.push(...(await filesIn(below, { recursive, isAsked: false, reader }, warnings)));
     else if (await holdsManifests(below))
       warnings.push({ text: `${below} is not read: -R reads the folders below one too`, doubt: "none" });
   }
@@ -90,13 +111,12 @@ async function holdsManifests(path: string): Promise<boolean> {
 }
 
 /** What to run instead, for a folder whose files are not manifests. */
-function sourceOf(path: string, names: readonly string[]): string | undefined {
-  if (names.includes("Chart.yaml"))
-    return `it is a Helm chart; use "helm template NAME ${path} | calicoctl why -f - …"`;
+function sourceOf(path: string, names: readonly string[], reader: string): string | undefined {
+  if (names.includes("Chart.yaml")) return `it is a Helm chart; use "helm template NAME ${path} | ${reader}"`;
   if (names.some((name) => ["kustomization.yaml", "kustomization.yml", "Kustomization"].includes(name)))
-    return `it is a kustomize source; use "kubectl kustomize ${path} | calicoctl why -f - …", or name its manifests one by one`;
+    return `it is a kustomize source; use "kubectl kustomize ${path} | ${reader}", or name its manifests one by one`;
   if (basename(path) === "templates" && names.includes("_helpers.tpl"))
-    return `it belongs to a Helm chart; use "helm template NAME ${join(path, "..")} | calicoctl why -f - …"`;
+    return `it belongs to a Helm chart; use "helm template NAME ${join(path, "..")} | ${reader}"`;
   return undefined;
 }
 

@@ -6,13 +6,14 @@ import { openHost } from "../host/bun/host.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
-import { EXIT_FAILED, EXIT_USAGE, newProgram, once, runProgram, UsageError } from "../lib/command-line.ts";
+import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
 import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
 import type { Report } from "../lib/report.ts";
+import { askCounters } from "./counters.ts";
 import { readStatus } from "./status.ts";
 
 interface CommandOptions {
@@ -26,6 +27,7 @@ interface CommandOptions {
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
+  readonly counters: boolean | undefined;
   readonly output: string;
 }
 
@@ -61,7 +63,8 @@ export async function runNodeCommand(
         ["cut", "keep"],
       ).default(environment["CALICO_ESTABLISHED_FLOWS"] ?? "cut"),
     )
-    .addOption(once("-o, --output <format>", "of --status and --observe", ["text", "json"]).default("text"))
+    .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
+    .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
     .option("--status", "ask the daemon that runs how it is, and end: 0 all is programmed, 1 it is not, 2 no answer")
     .option(
       "--observe",
@@ -79,14 +82,25 @@ export async function runNodeCommand(
   let isLook = false;
   const code = await runProgram(
     program.action(async (options: CommandOptions) => {
-      isLook = options.status === true || options.observe === true;
-      looked = options.status === true ? await askStatus(options) : await run(options, environment);
+      isLook = options.status === true || options.counters === true || options.observe === true;
+      looked =
+        options.status === true
+          ? await askStatus(options)
+          : options.counters === true
+            ? await showCounters(options)
+            : await run(options, environment);
     }),
     args,
     isExpected,
   );
   // As diff(1): 1 is a difference, 2 is trouble.
   return isLook && code !== 0 ? EXIT_USAGE : (looked ?? code);
+}
+
+async function showCounters({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
+  const port = numberIn("--health-port", healthPort, 1, 65535);
+  writeStdout(await askCounters(openHost().sockets, { host: healthHost, port }, output === "json"));
+  return 0;
 }
 
 async function askStatus({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
@@ -151,10 +165,4 @@ function openLog(node: string): pino.Logger {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
   });
-}
-
-function numberIn(option: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${option} is ${JSON.stringify(text)}, must be an integer from ${least} to ${most}`);
 }

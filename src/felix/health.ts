@@ -1,5 +1,6 @@
 /**
- * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON).
+ * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON), and what the rules
+ * of policy have seen: `/metrics/policies` and `/counters` (JSON).
  *
  * Live: the process answers. Ready: the datastore was in sync once, and the kernel can be programmed. Objects that the kernel refuses
  * (`refused`, by their own names) do not make the node unready: nobody else's pods pay for them. What the datastore refuses at present is
@@ -9,7 +10,10 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
 import type { CutterStatus } from "../dataplane/flows/cutter.ts";
 import type { Loop } from "../dataplane/loop.ts";
+import type { Counters } from "../dataplane/nftables/counters.ts";
+import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program } from "../program/program.ts";
+import { policyMetrics } from "./counters.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 export interface HealthSources {
@@ -24,7 +28,11 @@ export interface HealthSources {
   readonly withoutEffect: () => readonly string[];
   /** Of established flows that policy denies after a change; undefined: they are not cut. */
   readonly flows: () => CutterStatus | undefined;
+  /** Reads the kernel. */
+  readonly counters: () => Promise<Counters>;
 }
+
+const PATHS = ["/liveness", "/readiness", "/status", "/metrics", "/metrics/policies", "/counters"];
 
 /** Names as upstream's where it has one (felix_…). */
 function metrics(sources: HealthSources): Registry {
@@ -121,7 +129,18 @@ export function serveHealth(
       registry ??= metrics(sources);
       return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
     }
-    return json(404, { error: "not found", paths: ["/liveness", "/readiness", "/status", "/metrics"] });
+    if (pathname === "/counters" || pathname === "/metrics/policies") {
+      try {
+        const counters = await sources.counters();
+        if (pathname === "/counters") return json(200, counters);
+        const { text, type } = await policyMetrics(counters);
+        return new Response(text, { headers: { "content-type": type } });
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error;
+        return json(503, { error: error.message });
+      }
+    }
+    return json(404, { error: "not found", paths: PATHS });
   });
 }
 

@@ -7,6 +7,7 @@
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
+import { readCounters } from "../dataplane/nftables/counters.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -208,6 +209,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     attachments: () => journal.all().length,
     withoutEffect: () => faults.withoutEffect,
     flows: () => cutter?.status,
+    counters: () => readCounters(sys, clock, pipeline.program),
   });
   report("calico node started", {
     root: options.root,

@@ -6,10 +6,11 @@ export interface Sockets {
   listen(path: string, mode: number, serve: (connection: Connection) => Promise<void>): Promise<Listener>;
   /** The platform's fetch, with a TLS identity per request; `timeout: false` is always set, so callers bound time by `signal`. */
   fetch(url: string, options: FetchOptions): Promise<Response>;
-  /** Serves plain HTTP. */
+  /** Serves HTTP; with an identity (PEM) HTTPS. */
   serve(
     address: { readonly host: string; readonly port: number } | { readonly path: string },
     handle: (request: Request) => Promise<Response>,
+    tls?: { readonly cert: string; readonly key: string },
   ): Promise<Listener & { readonly port: number | undefined }>;
 }
 

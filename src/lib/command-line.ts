@@ -40,6 +40,13 @@ export function subcommandOf(
   return command;
 }
 
+/** The integer that an option gives. Throws UsageError. */
+export function numberIn(option: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new UsageError(`${option} is ${JSON.stringify(text)}, must be an integer from ${least} to ${most}`);
+}
+
 function helpHint(path: string): string {
   return `Run "${path} --help" for help.`;
 }

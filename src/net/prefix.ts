@@ -34,8 +34,17 @@ export function parseNet(text: string): Result<Prefix, ParseError> {
 /** The prefix of that length around the address. */
 export function prefixOf(addr: Addr, length: number): Prefix {
   const family = familyOf(addr);
+  if (family === 4) return prefixOf4(addr, length);
   const shift = BigInt(bitsOf(family) - length);
   return `${addrFromInteger(family, (addrToInteger(addr) >> shift) << shift)}/${length}` as Prefix;
+}
+
+/** IPv4 in small integers: lists of ten thousand ranges are read whenever one of them changes. */
+function prefixOf4(addr: Addr, length: number): Prefix {
+  if (length === 32) return `${addr}/32` as Prefix;
+  const value = addr.split(".").reduce((sum, part) => ((sum << 8) | Number(part)) >>> 0, 0);
+  const network = length === 0 ? 0 : (value & (0xffffffff << (32 - length))) >>> 0;
+  return `${network >>> 24}.${(network >>> 16) & 255}.${(network >>> 8) & 255}.${network & 255}/${length}` as Prefix;
 }
 
 /** The host prefix of one address, `/32` or `/128`. */

@@ -3,7 +3,7 @@
  * policies, host endpoints, failsafe ports and what pods may send to their node.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { execute, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
+import { CALICO, execute, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
 beforeAll(() => lab.up("--dual-stack"), 180_000);
@@ -85,6 +85,18 @@ async function pings(from: LabPod | LabNode, address: string): Promise<boolean> 
   return (await run).exitCode === 0;
 }
 
+/** What `calico node --counters` of the node says of a policy's rules. */
+async function counted(
+  node: LabNode,
+  policy: string,
+): Promise<readonly { direction: string; rule: number; action: string; packets: number; bytes: number }[]> {
+  const { stdout } = await lab.inNode(node, CALICO, "node", "--counters", "-o", "json");
+  const { rules } = JSON.parse(stdout) as {
+    rules: ({ policy: { name: string } } & Awaited<ReturnType<typeof counted>>[number])[];
+  };
+  return rules.filter((each) => each.policy.name === policy);
+}
+
 function ingress(name: string, spec: object): Written {
   return { kind: "GlobalNetworkPolicy", name, spec: { selector: "app == 'server'", types: ["Ingress"], ...spec } };
 }
@@ -99,6 +111,12 @@ describe("tiers", () => {
     await apply(ingress("security", { tier: "security", ingress: rules }));
     await becomes(stranger, server, false);
     await becomes(client, server, true);
+    const seen = await counted(await lab.node("n2"), "security");
+    expect(seen.map(({ direction, rule, action }) => `${direction} ${rule} ${action}`)).toEqual([
+      "ingress 1 pass",
+      "ingress 2 deny",
+    ]);
+    for (const { packets, bytes } of seen) expect(bytes).toBeGreaterThanOrEqual(40 * Math.max(1, packets));
     await lab.must("delete", "globalnetworkpolicies.projectcalico.org", "security");
     await becomes(stranger, server, true);
     await lab.must("delete", "tiers.projectcalico.org", "security");

@@ -359,17 +359,13 @@ describe("a daemon that starts while the API server is faulty", () => {
       else await cluster.apply(closed("zz-last", PAGES));
       await api.restartNode();
       await awaitReach(last, kind === "none", 60);
-      const lists = (await api.account()).asked
-        .filter(({ url }) => url.includes("/networkpolicies") && !url.includes("watch="))
-        .map(({ url }) => url.replace(/continue=.*/, "continue"));
       const path = "/apis/networking.k8s.io/v1/networkpolicies";
+      const lists = (await api.account()).asked
+        .filter(({ url }) => url.startsWith(path) && !url.includes("watch="))
+        .map(({ url }) => url.replace(/limit=\d+&continue=.*/, "continue"));
       const first = `${path}?limit=${PAGE}`;
-      // The second page has expired: then all is asked for at once.
-      const rest =
-        kind === "none"
-          ? Array<string>(Math.ceil(MANY / PAGE) - 1).fill(`${first}&continue`)
-          : [`${first}&continue`, path];
-      expect(lists).toEqual([first, ...rest]);
+      // The objects are small: all others are on the second page. When that has expired, all is asked for at once.
+      expect(lists).toEqual([first, `${path}?continue`, ...(kind === "none" ? [] : [path])]);
       await pastHolds();
     }
     expect(readFileSync(cluster.daemons.logFile("n1-calico"), "utf8")).not.toContain("BugError");

@@ -29,6 +29,7 @@ const FILES = [
   "api",
   "policy",
   "contract",
+  "webhooks",
 ] as const;
 /** Needs no cluster: beside the others; what it prints comes at its end. */
 const LAB = "lab";

@@ -300,9 +300,17 @@ describe("tab completion", () => {
     return out.split("\n").filter((word) => word !== "");
   }
 
+  const verbs = ["get", "create", "apply", "replace", "delete", "patch", "label", "validate"];
   for (const [line, candidates] of [
-    ["calicoctl ", ["why", "version", "completion"]],
+    ["calicoctl ", [...verbs, "why", "version", "completion"]],
     ["calicoctl w", ["why"]],
+    ["calicoctl re", ["replace"]],
+    ["calicoctl get global", ["globalnetworkpolicy", "globalnetworkset"]],
+    ["calicoctl get tier -o y", ["yaml"]],
+    ["calicoctl delete --skip-n", ["--skip-not-exists"]],
+    ["calicoctl patch tier security -t ", ["strategic", "merge", "json"]],
+    ["calicoctl apply -f pol", ["policy.yaml"]],
+    ["calicoctl apply --ku", ["--kubeconfig"]],
     ["calicoctl completion ", ["bash", "zsh", "fish"]],
     ["calicoctl why --out", ["--output"]],
     ["calicoctl why -o ", ["text", "json"]],

@@ -146,13 +146,23 @@ async function befall(world: World): Promise<void> {
   }
 }
 
-function befallStore(world: World): void {
+async function befallStore(world: World): Promise<void> {
   const { choices } = world;
   const some = (most: number): number => (choices.chance(50) ? choices.below(most) : 0);
   const what = choices.below(5);
-  if (what === 0) world.store.dropWatches(choices.pick(["server", "gone", "unavailable"] as const));
-  if (what === 1) world.store.compact();
-  if (what === 4) return void world.setReady(choices.chance(50));
+  if (what === 0) {
+    world.store.dropWatches(choices.pick(["server", "gone", "unavailable"] as const));
+    // Nobody is told of it: who lists again must see that it is gone.
+    if (choices.chance(60)) await world.vanish();
+  }
+  if (what === 1) {
+    await world.admitEverybody();
+    await world.clock.advance(1_000);
+    world.store.dropWatches("unavailable");
+    await world.vanish();
+    world.store.compact();
+  }
+  if (what === 4) return world.setReady(choices.chance(50));
   world.trouble =
     what === 3 ? NO_TROUBLE : { unreached: some(40), answerLost: some(25), slow: some(30), watchBroken: some(20) };
   world.say(

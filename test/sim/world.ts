@@ -285,6 +285,37 @@ export class World {
     });
   }
 
+  /** A policy of each namespace that names every pod of the cluster: who has a pod that is gone still names it. */
+  async admitEverybody(): Promise<void> {
+    for (const namespace of NAMESPACES)
+      await this.unlessRefused(() =>
+        this.store.create("KubernetesNetworkPolicy", {
+          apiVersion: "networking.k8s.io/v1",
+          kind: "NetworkPolicy",
+          metadata: { name: "everybody", namespace },
+          spec: { podSelector: {}, policyTypes: ["Ingress"], ingress: [{ from: [{ namespaceSelector: {} }] }] },
+        }),
+      );
+  }
+
+  /** A policy, or a pod of any node by force, is there no longer. */
+  async vanish(): Promise<void> {
+    const policies = (await this.store.list("KubernetesNetworkPolicy")).items.filter(
+      ({ metadata }) => metadata.name !== "culprit",
+    );
+    if (policies.length > 0 && this.choices.chance(50)) {
+      const key = keyOf("KubernetesNetworkPolicy", this.choices.pick(policies));
+      this.say(`policy ${formatName(key)} vanishes`);
+      return this.unlessRefused(async () => void (await this.store.delete(key)));
+    }
+    const pods = this.runtimes.flatMap((runtime) => [...runtime.pods.values()].filter(({ leaving }) => !leaving));
+    if (pods.length === 0) return;
+    const pod = this.choices.pick(pods);
+    this.say(`pod ${pod.key.name} vanishes`);
+    await this.unlessRefused(() => this.store.delete(pod.key, { uid: pod.uid }));
+    pod.leave();
+  }
+
   /** One rule more or less, wherever that is: chains are edited in place. */
   #edited(spec: PolicySpec, other: PolicySpec): PolicySpec {
     const ingress = [...(spec.ingress ?? [])];

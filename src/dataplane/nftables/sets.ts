@@ -90,23 +90,62 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
   };
 }
 
-/** Nets may overlap and touch; the kernel refuses elements that do. */
+/** Compiled once: the nets of a set are a new object when they change. */
+const NET_ELEMENTS = new WeakMap<ReadonlySet<Prefix>, Map<Family, ReadonlyMap<string, NftElement>>>();
+
 function nets(members: ReadonlySet<Prefix>, family: Family): WantedElements {
-  const own = [...members].filter((net) => prefixFamily(net) === family).map(prefixRange);
-  const elements = new Map<string, NftElement>();
-  for (const { first, last } of mergeRanges(own)) {
-    const element = {
-      key: hexAddr(addrFromInteger(family, first)),
-      keyEnd: hexAddr(addrFromInteger(family, last)),
-      verdict: undefined,
-    };
-    elements.set(elementText(element), element);
-  }
+  const known = NET_ELEMENTS.get(members) ?? new Map<Family, ReadonlyMap<string, NftElement>>();
+  NET_ELEMENTS.set(members, known);
+  const elements = known.get(family) ?? netElements(members, family);
+  known.set(family, elements);
   return {
     elements: () => elements.values(),
     count: () => elements.size,
     has: (element) => elements.has(elementText(element)),
   };
+}
+
+/** Nets may overlap and touch; the kernel refuses elements that do. */
+function netElements(members: ReadonlySet<Prefix>, family: Family): Map<string, NftElement> {
+  const own = [...members].filter((net) => prefixFamily(net) === family);
+  const ranges = family === 4 ? mergedRanges4(own) : mergedRanges(own);
+  return new Map(
+    ranges.map(([key, keyEnd]) => {
+      const element = { key, keyEnd, verdict: undefined };
+      return [elementText(element), element];
+    }),
+  );
+}
+
+/** First and last address, in hexadecimal digits. */
+type HexRange = readonly [string, string];
+
+function mergedRanges(own: readonly Prefix[]): HexRange[] {
+  return mergeRanges(own.map(prefixRange)).map(({ family, first, last }) => [
+    hexAddr(addrFromInteger(family, first)),
+    hexAddr(addrFromInteger(family, last)),
+  ]);
+}
+
+/** As `mergedRanges`, in small integers. */
+function mergedRanges4(own: readonly Prefix[]): HexRange[] {
+  const ranges = own.map((net) => {
+    const slash = net.indexOf("/");
+    const first = net
+      .slice(0, slash)
+      .split(".")
+      .reduce((sum, part) => sum * 256 + Number(part), 0);
+    return { first, last: first + 2 ** (32 - Number(net.slice(slash + 1))) - 1 };
+  });
+  ranges.sort((a, b) => a.first - b.first);
+  const merged: { first: number; last: number }[] = [];
+  for (const { first, last } of ranges) {
+    const top = merged.at(-1);
+    if (top === undefined || first > top.last + 1) merged.push({ first, last });
+    else if (last > top.last) top.last = last;
+  }
+  const hex = (value: number): string => value.toString(16).padStart(8, "0");
+  return merged.map(({ first, last }) => [hex(first), hex(last)]);
 }
 
 /** Whether the text of a member is that of a net. */

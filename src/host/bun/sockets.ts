@@ -40,8 +40,9 @@ const IDLE_SECONDS = 60;
 async function serve(
   address: { readonly host: string; readonly port: number } | { readonly path: string },
   handle: (request: Request) => Promise<Response>,
+  tls?: { readonly cert: string; readonly key: string },
 ): Promise<Listener & { readonly port: number | undefined }> {
-  const options = { fetch: handle, development: false };
+  const options = { fetch: handle, development: false, ...(tls === undefined ? {} : { tls: { ...tls } }) };
   if ("path" in address) {
     await removeStale(address.path);
     const server = Bun.serve({ unix: address.path, ...options });

@@ -2,7 +2,7 @@
 import { cpuMs } from "../processes.ts";
 import { wallMs } from "./clock.ts";
 import type { Cluster, Node } from "./node.ts";
-import type { PodWeight, Size } from "./scenario.ts";
+import type { PodWeight, PolicyKinds, Size } from "./scenario.ts";
 import type { Stage } from "./stage.ts";
 import type { Table } from "./table.ts";
 import type { HealthSamples, KernelMonitor } from "./watchers.ts";
@@ -12,6 +12,7 @@ export interface Bench {
   readonly stage: Stage;
   readonly size: Size;
   readonly weight: PodWeight;
+  readonly kinds: PolicyKinds;
   readonly node: Node;
   readonly cluster: Cluster;
   /** The process of the API. */

@@ -8,16 +8,17 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg, release } from "node:os";
 import { parseArgs } from "node:util";
 import { spawnIn } from "../../../lab/cluster/cgroup.ts";
-import { type PodWeight, SIZES, type Size } from "./scenario.ts";
+import { type PodWeight, type PolicyKinds, SIZES, type Size } from "./scenario.ts";
 import { makeStage, removeAbandoned, removeStage } from "./stage.ts";
 import type { RowSummary } from "./table.ts";
 
 const PHASES = ["pods", "start", "restart", "rest", "packets", "changes", "churn"];
+const KINDS: readonly PolicyKinds[] = ["kubernetes", "calico"];
 const WEIGHTS: readonly PodWeight[] = ["lean", "fat"];
 /** Of these few policies only new connections are of interest, beside those of many. */
 const FEW = "10/1k";
 const USAGE = `Usage: bun test/bench/scale/main.ts [--size ${SIZES.map(({ name }) => name).join(" | ")}]… [--pods lean | fat]…
-         [--phase ${PHASES.join(" | ")}]… [--churn-seconds 60] [--json FILE]
+         [--phase ${PHASES.join(" | ")}]… [--policies kubernetes | calico] [--churn-seconds 60] [--json FILE]
 Without --size: ${FEW} for packets, then the others with lean pods, and the largest with fat ones for start, restart, rest and churn.`;
 
 interface Plan {
@@ -29,6 +30,7 @@ interface Plan {
 interface Options {
   readonly plans: readonly Plan[];
   readonly churnSeconds: number;
+  readonly kinds: PolicyKinds;
   readonly json: string | undefined;
 }
 
@@ -39,6 +41,7 @@ function readOptions(): Options {
       pods: { type: "string", multiple: true },
       phase: { type: "string", multiple: true },
       "churn-seconds": { type: "string", default: "60" },
+      policies: { type: "string", default: "kubernetes" },
       json: { type: "string" },
     },
   });
@@ -72,7 +75,8 @@ function readOptions(): Options {
           ),
         ]
       : (sizes ?? ["10k/100k"]).flatMap((name) => weights.flatMap((weight) => of(name, weight, phases ?? PHASES)));
-  return { plans: plans.filter((plan) => plan.phases.length > 0), churnSeconds, json: values.json };
+  const kinds = chosen("--policies", values.policies, KINDS);
+  return { plans: plans.filter((plan) => plan.phases.length > 0), churnSeconds, kinds, json: values.json };
 }
 
 function chosen<T extends string>(option: string, value: string, allowed: readonly T[]): T {
@@ -91,12 +95,16 @@ const BUSY = 2;
 
 let current: string | undefined;
 
-async function perform({ size, weight, phases }: Plan, churnSeconds: number): Promise<readonly RowSummary[]> {
+async function perform(
+  { size, weight, phases }: Plan,
+  kinds: PolicyKinds,
+  churnSeconds: number,
+): Promise<readonly RowSummary[]> {
   const stage = makeStage();
   current = stage.id;
   const rows = `${stage.directory}/rows`;
   try {
-    const command = [stage.id, size.name, weight, rows, String(churnSeconds), ...phases];
+    const command = [stage.id, size.name, weight, kinds, rows, String(churnSeconds), ...phases];
     const child = spawnIn(stage.cgroup, () =>
       Bun.spawn(
         ["nsenter", `--net=${stage.netns("world")}`, "--", process.execPath, `${import.meta.dir}/run.ts`, ...command],
@@ -120,7 +128,7 @@ async function perform({ size, weight, phases }: Plan, churnSeconds: number): Pr
   }
 }
 
-async function main({ plans, churnSeconds, json }: Options): Promise<void> {
+async function main({ plans, churnSeconds, kinds, json }: Options): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.on(signal, () => {
       const end = (): never => process.exit(130);
@@ -133,9 +141,11 @@ async function main({ plans, churnSeconds, json }: Options): Promise<void> {
     const before = load();
     if (Number(before) > BUSY)
       console.log(`\nThe load is ${before}: figures are of a machine that is busy with something else.`);
-    console.log(`\n==== ${plan.size.name}, ${plan.weight} pods: ${plan.phases.join(", ")}; load before it ${before}`);
-    const rows = await perform(plan, churnSeconds);
-    runs.push({ size: plan.size.name, weight: plan.weight, loadBefore: before, loadAfter: load(), rows });
+    console.log(
+      `\n==== ${plan.size.name}, ${plan.weight} pods, policies of ${kinds === "calico" ? "Calico" : "Kubernetes"}: ${plan.phases.join(", ")}; load before it ${before}`,
+    );
+    const rows = await perform(plan, kinds, churnSeconds);
+    runs.push({ size: plan.size.name, weight: plan.weight, kinds, loadBefore: before, loadAfter: load(), rows });
     if (json !== undefined)
       writeFileSync(
         json,

@@ -1,12 +1,14 @@
 /** phase-changes: policies, nodes, blocks and namespaces that change, one at a time. */
 import { addStall, type Bench, timedIn, withCpu } from "./bench.ts";
+import { SET_NAME, SET_NETS, setOf, TIERS } from "./calico.ts";
 import { followMembers } from "./phase-churn.ts";
 import { podObject } from "./pods.ts";
-import { LOCAL_PODS, POLICY_NAMESPACE, uidOf } from "./scenario.ts";
+import { APPS, LOCAL_PODS, POLICY_NAMESPACE, uidOf } from "./scenario.ts";
 import { median } from "./table.ts";
 import { whileProbed } from "./watchers.ts";
 
 const POLICIES = `/apis/networking.k8s.io/v1/namespaces/${POLICY_NAMESPACE}/networkpolicies`;
+const CALICO = "/apis/projectcalico.org/v3";
 const QUIET_MS = 250;
 
 function policy(name: string, podSelector: object, from: readonly object[]): object {
@@ -37,20 +39,56 @@ export async function measureChanges(bench: Bench): Promise<void> {
   await everyEndpoint(bench);
   await everyPod(bench);
   await namespaceLabel(bench);
+  if (bench.kinds === "calico") await tiersAndSets(bench);
   // What asking for health costs the daemon is taken off what updates cost.
   const still = await whileProbed(stage, () => withCpu(node.pid, () => Bun.sleep(3_000)));
   await updates(bench, "nodes", "a Node update", still.result.percent);
   await updates(bench, "blocks", "an IPAMBlock update of another node", still.result.percent);
 }
 
+/** Another port in the first policy. */
+function changePolicy({ cluster, kinds }: Bench, port: number): Promise<number> {
+  if (kinds === "calico") {
+    const source = { selector: "app == 'a13'", namespaceSelector: "all()" };
+    const ingress = [{ action: "Allow", protocol: "TCP", source, destination: { ports: [8080, port] } }];
+    return cluster.request("PATCH", `${CALICO}/globalnetworkpolicies/policy-1`, { spec: { ingress } });
+  }
+  const ports = [8080, port].map((each) => ({ protocol: "TCP", port: each }));
+  const ingress = [{ ports, from: [{ namespaceSelector: {}, podSelector: { matchLabels: { app: "a13" } } }] }];
+  return cluster.request("PATCH", `${POLICIES}/policy-0`, { spec: { ingress } });
+}
+
+async function tiersAndSets(bench: Bench): Promise<void> {
+  const { cluster, table, stage, size } = bench;
+  const [orders, nets]: [number[], number[]] = [[], []];
+  const tier = await whileProbed(stage, async () => {
+    // With one policy a pod the order of tiers says nothing.
+    for (let i = 0; size.policies > APPS && i < 20; i++) {
+      const spec = { order: i % 2 === 0 ? 250 : 100 };
+      orders.push(
+        (await committed(bench, await cluster.request("PATCH", `${CALICO}/tiers/${TIERS[0]}`, { spec }))).last,
+      );
+    }
+  });
+  if (orders.length > 0)
+    table.add({ what: "a tier's order: API to last commit", unit: "ms", values: orders, aim: "p99 20 ms" });
+  addStall(bench, "a tier's order", tier.samples);
+  const set = await whileProbed(stage, async () => {
+    for (let i = 0; i < 20; i++) {
+      const path = `${CALICO}/globalnetworksets/${SET_NAME}`;
+      nets.push((await committed(bench, await cluster.request("PATCH", path, setOf((i + 1) % 2)))).last);
+    }
+  });
+  table.add({ what: `a net of a set of ${SET_NETS}: API to last commit`, unit: "ms", values: nets, aim: "p99 2 ms" });
+  addStall(bench, "a net of a set", set.samples);
+}
+
 async function onePolicy(bench: Bench): Promise<void> {
-  const { cluster, table, stage } = bench;
+  const { table, stage } = bench;
   const delays: number[] = [];
   const { samples } = await whileProbed(stage, async () => {
     for (let i = 0; i < 40; i++) {
-      const ports = [8080, 9100 + i].map((port) => ({ protocol: "TCP", port }));
-      const ingress = [{ ports, from: [{ namespaceSelector: {}, podSelector: { matchLabels: { app: "a13" } } }] }];
-      const atMs = await cluster.request("PATCH", `${POLICIES}/policy-0`, { spec: { ingress } });
+      const atMs = await changePolicy(bench, 9100 + i);
       delays.push((await committed(bench, atMs)).last);
     }
   });

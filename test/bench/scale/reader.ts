@@ -8,10 +8,14 @@ export const READ_PATHS = [
   "api/v1/nodes",
   "api/v1/pods",
   "apis/networking.k8s.io/v1/networkpolicies",
-  "apis/projectcalico.org/v3/networkpolicies",
-  ...["ippools", "ipamblocks", "ipreservations", "ipamconfigurations"].map(
-    (kind) => `apis/projectcalico.org/v3/${kind}`,
-  ),
+  ...[
+    "globalnetworkpolicies",
+    "globalnetworksets",
+    "ippools",
+    "ipamblocks",
+    "ipreservations",
+    "ipamconfigurations",
+  ].map((kind) => `apis/projectcalico.org/v3/${kind}`),
 ];
 
 interface Page {

@@ -1,6 +1,6 @@
 /**
  * run: one size and one weight of pods, inside a stage that main made and removes: it runs in the network namespace of the world.
- * Usage: bun run.ts STAGE SIZE lean|fat ROWS-FILE CHURN-SECONDS PHASE…
+ * Usage: bun run.ts STAGE SIZE lean|fat kubernetes|calico ROWS-FILE CHURN-SECONDS PHASE…
  */
 import { type Bench } from "./bench.ts";
 import { API_PORT, Cluster, Node } from "./node.ts";
@@ -9,15 +9,15 @@ import { measureChurn } from "./phase-churn.ts";
 import { measurePackets } from "./phase-packets.ts";
 import { attachPods, makePodNamespaces, measureAdds, measureDeletes } from "./phase-pods.ts";
 import { type Baseline, dumpTable, loadCopy, measureRest, measureRestart, measureStart } from "./phase-start.ts";
-import { type PodWeight, type Size, SIZES } from "./scenario.ts";
+import { type PodWeight, type PolicyKinds, type Size, SIZES } from "./scenario.ts";
 import { Stage, WORLD_ADDRESS } from "./stage.ts";
 import { Table } from "./table.ts";
 import { KernelMonitor } from "./watchers.ts";
 
 /** Its process; resolves when it serves: all objects are made then. */
-async function startApi(size: Size, weight: PodWeight): Promise<number> {
+async function startApi(size: Size, weight: PodWeight, kinds: PolicyKinds): Promise<number> {
   const child = Bun.spawn(
-    [process.execPath, `${import.meta.dir}/server.ts`, size.name, weight, WORLD_ADDRESS, String(API_PORT)],
+    [process.execPath, `${import.meta.dir}/server.ts`, size.name, weight, kinds, WORLD_ADDRESS, String(API_PORT)],
     {
       stdin: "ignore",
       stdout: "pipe",
@@ -30,15 +30,17 @@ async function startApi(size: Size, weight: PodWeight): Promise<number> {
 }
 
 async function main(): Promise<void> {
-  const [id = "", name = "", weight = "", file = "", seconds = "", ...phases] = process.argv.slice(2);
+  const [id = "", name = "", weight = "", kinds = "", file = "", seconds = "", ...phases] = process.argv.slice(2);
   const size = SIZES.find((each) => each.name === name);
   if (size === undefined || (weight !== "lean" && weight !== "fat")) throw new Error(`no size ${name}, ${weight}`);
+  if (kinds !== "kubernetes" && kinds !== "calico") throw new Error(`no policies of ${kinds}`);
   const stage = new Stage(id);
-  const apiPid = await startApi(size, weight);
+  const apiPid = await startApi(size, weight, kinds);
   const bench: Bench = {
     stage,
     size,
     weight,
+    kinds,
     node: new Node(stage),
     cluster: new Cluster(),
     apiPid,

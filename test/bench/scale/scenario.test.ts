@@ -75,7 +75,7 @@ test.each([
 
 test("blocks list the addresses of their node's pods, and no other", () => {
   const size = SIZES[0] as Size;
-  const world = new World(size, "lean");
+  const world = new World(size, "lean", "kubernetes");
   expect(world.store.count("ipamblocks")).toBe(REMOTE_NODES * blocksPerNode(size));
   const held = new Map([0, 1].map((i) => [addressOfPod(size, i), i]));
   expect(podsPerNode(size)).toBe(2);

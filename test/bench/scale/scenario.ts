@@ -21,6 +21,9 @@ export const SIZES: readonly Size[] = [
 /** Lean: what policy and routes need, 0.8 KB. Fat: a pod as kubelet and controllers leave it, 5.2 KB. */
 export type PodWeight = "lean" | "fat";
 
+/** The kinds that the policies are of. */
+export type PolicyKinds = "kubernetes" | "calico";
+
 export const REMOTE_NODES = 500;
 export const LOCAL_PODS = 200;
 export const LOCAL_NODE = "local";

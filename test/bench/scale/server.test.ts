@@ -24,7 +24,7 @@ let server: Awaited<ReturnType<BenchServer["listen"]>>;
 const url = (path: string): string => `http://127.0.0.1:${server.port}${path}`;
 
 beforeAll(async () => {
-  server = await new BenchServer(SIZE, "lean").listen("127.0.0.1", 0);
+  server = await new BenchServer(SIZE, "lean", "kubernetes").listen("127.0.0.1", 0);
 });
 afterAll(() => server.close());
 

@@ -3,13 +3,13 @@
  *
  * Below /bench/ it makes the changes that are measured, because only it knows when it told them, and counts what was written.
  * On `node:http`: `Bun.serve` holds back an answer's headers until the first byte of its body, and a watch must be known to have begun.
- * Usage: bun server.ts SIZE lean|fat ADDRESS PORT; it prints a line when it serves.
+ * Usage: bun server.ts SIZE lean|fat kubernetes|calico ADDRESS PORT; it prints a line when it serves.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { isJsonObject, type JsonObject, objectAt } from "../../../src/model/schema/json.ts";
 import { applyMergePatch } from "../../../lab/apiserver/patch/merge-patch.ts";
 import { wallMs } from "./clock.ts";
-import { type PodWeight, SIZES, type Size } from "./scenario.ts";
+import { type PodWeight, type PolicyKinds, SIZES, type Size } from "./scenario.ts";
 import { type ApiStore, notFound, type Place, Refused } from "./store.ts";
 import { type MemberChange, World } from "./world.ts";
 
@@ -43,8 +43,8 @@ export class BenchServer {
   /** `PATCH pods`: how often, of the clients' writes. */
   readonly #writes = new Map<string, number>();
 
-  constructor(size: Size, weight: PodWeight) {
-    this.#world = new World(size, weight);
+  constructor(size: Size, weight: PodWeight, kinds: PolicyKinds) {
+    this.#world = new World(size, weight, kinds);
     this.#store = this.#world.store;
   }
 
@@ -230,9 +230,10 @@ function send(response: ServerResponse, code: number, text: string): void {
 }
 
 if (import.meta.main) {
-  const [name, weight, address = "127.0.0.1", port = "0"] = process.argv.slice(2);
+  const [name, weight, kinds, address = "127.0.0.1", port = "0"] = process.argv.slice(2);
   const size = SIZES.find((each) => each.name === name);
   if (size === undefined || (weight !== "lean" && weight !== "fat")) throw new Error(`no size ${name}, ${weight}`);
-  const { port: bound } = await new BenchServer(size, weight).listen(address, Number(port));
+  if (kinds !== "kubernetes" && kinds !== "calico") throw new Error(`no policies of ${kinds}`);
+  const { port: bound } = await new BenchServer(size, weight, kinds).listen(address, Number(port));
   console.log(`serving on port ${bound}`);
 }

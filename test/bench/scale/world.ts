@@ -1,4 +1,5 @@
 /** world: the scenario in the store, and the changes that the rest of the cluster makes to it while the bench measures. */
+import { calicoPolicyOf, setOf, tiersOf } from "./calico.ts";
 import { localPodObject, remotePodObject } from "./pods.ts";
 import {
   activePeers,
@@ -16,6 +17,7 @@ import {
   nodesOf,
   type PodWeight,
   policyOf,
+  type PolicyKinds,
   poolOf,
   REMOTE_NODES,
   remotePod,
@@ -80,7 +82,7 @@ export class World {
   #sequence = 1_000_000;
   #cursor = 0;
 
-  constructor(size: Size, weight: PodWeight) {
+  constructor(size: Size, weight: PodWeight, kinds: PolicyKinds) {
     this.#size = size;
     this.#weight = weight;
     this.#peers = activePeers(size);
@@ -93,7 +95,11 @@ export class World {
     put("serviceaccounts", serviceAccountsOf());
     put("nodes", nodesOf());
     put("ippools", [poolOf()]);
-    for (let k = 0; k < size.policies; k++) store.put("networkpolicies", policyOf(k));
+    if (kinds === "calico") {
+      put("tiers", tiersOf());
+      put("globalnetworksets", [setOf(0)]);
+      for (let k = 0; k < size.policies; k++) store.put("globalnetworkpolicies", calicoPolicyOf(k));
+    } else for (let k = 0; k < size.policies; k++) store.put("networkpolicies", policyOf(k));
     for (let i = 0; i < size.pods; i++) {
       const address = addressOfPod(size, i);
       this.#addresses.push(address);

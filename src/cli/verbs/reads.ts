@@ -1,0 +1,169 @@
+/**
+ * Reads: objects of a kind from the datastore, one by name or all of a namespace or the cluster, as calicoctl shows them: views are made
+ * here, and what only the server's bookkeeping needs is left out. Of a long list only what `keep` returns is held.
+ */
+import { type Store, StoreError } from "../../datastore/store.ts";
+import type { Kind } from "../../model/kind.ts";
+import type { Resource } from "../../model/resource.ts";
+import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
+import { isUnserved } from "./failures.ts";
+import type { ServedKind } from "./kinds.ts";
+import {
+  defaultAllowProfile,
+  endpointName,
+  endpointView,
+  nodeView,
+  podOfEndpointName,
+  profileOfNamespace,
+  profileOfServiceAccount,
+  profileSource,
+} from "./views.ts";
+import { asObject } from "./writes.ts";
+
+export interface Listed<T> {
+  readonly items: readonly T[];
+  readonly revision: string;
+}
+
+/** undefined when it does not exist. */
+export async function readOne(
+  store: Store,
+  kind: ServedKind,
+  namespace: string | undefined,
+  name: string,
+): Promise<JsonObject | undefined> {
+  switch (kind.name) {
+    case "Profile":
+      return readProfile(store, name);
+    case "Node": {
+      const node = await store.get({ kind: "Node", namespace: undefined, name });
+      return node === undefined ? undefined : nodeView(node);
+    }
+    case "WorkloadEndpoint": {
+      const parts = podOfEndpointName(name);
+      const pod = parts === undefined ? undefined : await store.get({ kind: "Pod", namespace, name: parts.pod });
+      if (pod?.spec?.nodeName === undefined || endpointName(pod.spec.nodeName, pod.metadata.name) !== name)
+        return undefined;
+      return endpointView(pod);
+    }
+    default: {
+      const found = await store.get({ kind: kind.kind, namespace, name });
+      return found === undefined ? undefined : shown(kind, found);
+    }
+  }
+}
+
+async function readProfile(store: Store, name: string): Promise<JsonObject | undefined> {
+  const source = profileSource(name);
+  switch (source.type) {
+    case "default-allow":
+      return defaultAllowProfile();
+    case "namespace": {
+      const found = await store.get({ kind: "Namespace", namespace: undefined, name: source.namespace });
+      return found === undefined ? undefined : profileOfNamespace(found);
+    }
+    case "service-account": {
+      const found = await store.get({ kind: "ServiceAccount", namespace: source.namespace, name: source.name });
+      return found === undefined ? undefined : profileOfServiceAccount(found);
+    }
+    case "stored": {
+      const found = await store.get({ kind: "Profile", namespace: undefined, name });
+      return found === undefined ? undefined : withoutBookkeeping(asObject(found));
+    }
+  }
+}
+
+/** All objects of a namespace, or of the cluster, by namespace and name. */
+export async function readAll<T>(
+  store: Store,
+  kind: ServedKind,
+  namespace: string | undefined,
+  keep: (object: JsonObject) => T,
+): Promise<Listed<T>> {
+  switch (kind.name) {
+    case "Profile": {
+      const namespaces = await listed(store, "Namespace", undefined, profileOfNamespace, keep);
+      const accounts = await listed(store, "ServiceAccount", undefined, profileOfServiceAccount, keep);
+      const stored = await storedProfiles(store, keep);
+      const items = [keep(defaultAllowProfile()), ...namespaces.items, ...accounts.items, ...stored];
+      return { items, revision: `${namespaces.revision}/${accounts.revision}` };
+    }
+    case "Node":
+      return listed(store, "Node", undefined, nodeView, keep);
+    case "WorkloadEndpoint":
+      return listed(store, "Pod", namespace, endpointView, keep);
+    default:
+      return listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep);
+  }
+}
+
+/** Profiles that are objects of their own. A cluster without that kind has none. */
+async function storedProfiles<T>(store: Store, keep: (object: JsonObject) => T): Promise<readonly T[]> {
+  try {
+    const { items } = await listed(
+      store,
+      "Profile",
+      undefined,
+      (profile) => withoutBookkeeping(asObject(profile)),
+      keep,
+    );
+    return items;
+  } catch (error) {
+    if (error instanceof StoreError && (error.reason === "forbidden" || isUnserved(error))) return [];
+    throw error;
+  }
+}
+
+interface Kept<T> {
+  readonly key: string;
+  readonly value: T;
+}
+
+async function listed<K extends Kind, T>(
+  store: Store,
+  kind: K,
+  namespace: string | undefined,
+  view: (resource: Resource<K>) => JsonObject | undefined,
+  keep: (object: JsonObject) => T,
+): Promise<Listed<T>> {
+  let kept: Kept<T>[] = [];
+  let revision = "";
+  for await (const page of store.pages(kind, namespace === undefined ? {} : { namespace })) {
+    if (page.isFirst) kept = [];
+    revision = page.revision;
+    for (const resource of page.items) {
+      const object = view(resource);
+      if (object === undefined) continue;
+      const metadata = objectAt(object["metadata"]);
+      kept.push({ key: `${stringAt(metadata["namespace"])}/${stringAt(metadata["name"])}`, value: keep(object) });
+    }
+  }
+  kept.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  return { items: kept.map(({ value }) => value), revision };
+}
+
+function shown(kind: ServedKind, resource: Resource): JsonObject {
+  return { ...withoutBookkeeping(asObject(resource)), apiVersion: kind.apiVersion, kind: kind.apiKind };
+}
+
+/** kubectl does not show these either. */
+function withoutBookkeeping(object: JsonObject): JsonObject {
+  const { managedFields: _, ...metadata } = objectAt(object["metadata"]);
+  return { ...object, metadata };
+}
+
+const OF_THE_CLUSTER = [
+  "namespace",
+  "uid",
+  "resourceVersion",
+  "creationTimestamp",
+  "deletionTimestamp",
+  "deletionGracePeriodSeconds",
+  "generation",
+];
+
+/** What `--export` prints: without what belongs to this cluster. */
+export function exported(object: JsonObject): JsonObject {
+  const metadata = Object.entries(objectAt(object["metadata"])).filter(([name]) => !OF_THE_CLUSTER.includes(name));
+  return { ...object, metadata: Object.fromEntries(metadata) };
+}

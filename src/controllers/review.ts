@@ -1,0 +1,69 @@
+/**
+ * review: the answer to an AdmissionReview (admission.k8s.io/v1): what the validators have against an object of the policy language that
+ * the definitions' own rules cannot say, in the words of an API server.
+ */
+import { KINDS } from "../model/kind.ts";
+import { type PolicyKind, VALIDATORS } from "../model/kinds/validation/validators.ts";
+import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
+import { fieldAt, isJsonObject, type JsonObject, stringAt } from "../model/schema/json.ts";
+
+/** HTTP status of an object that is refused, as of an API server. */
+const UNPROCESSABLE = 422;
+
+export type Review =
+  | { readonly ok: true; readonly body: JsonObject }
+  /** The request is not a review: what must be there. */
+  | { readonly ok: false; readonly error: string };
+
+/** Kinds that it does not know, and deletions, are allowed. */
+export function review(request: unknown): Review {
+  if (!isJsonObject(request) || request["kind"] !== "AdmissionReview")
+    return { ok: false, error: "the body must be an AdmissionReview of admission.k8s.io/v1" };
+  const asked = request["request"];
+  if (!isJsonObject(asked) || typeof asked["uid"] !== "string")
+    return { ok: false, error: "request.uid must be the text by which the API server knows its question" };
+  const errors = errorsOf(asked);
+  const name = stringAt(asked["name"]) || stringAt(fieldAt(asked, "object", "metadata", "name"));
+  const response: JsonObject = {
+    uid: asked["uid"],
+    allowed: errors.length === 0,
+    ...(errors.length === 0 ? {} : { status: refusal(asked, name, errors) }),
+  };
+  return { ok: true, body: { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", response } };
+}
+
+function errorsOf(asked: JsonObject): readonly FieldError[] {
+  const { operation, object } = asked;
+  if ((operation !== "CREATE" && operation !== "UPDATE") || !isJsonObject(object)) return [];
+  const kind = policyKind(stringAt(fieldAt(asked, "kind", "group")), stringAt(fieldAt(asked, "kind", "kind")));
+  return kind === undefined ? [] : VALIDATORS[kind](object);
+}
+
+function policyKind(group: string, apiKind: string): PolicyKind | undefined {
+  return (Object.keys(VALIDATORS) as PolicyKind[]).find(
+    (kind) => KINDS[kind].apiKind === apiKind && KINDS[kind].apiVersion.startsWith(`${group}/`),
+  );
+}
+
+/** As kube-apiserver says it of a built-in kind (apimachinery pkg/api/errors, NewInvalid). */
+function refusal(asked: JsonObject, name: string, errors: readonly FieldError[]): JsonObject {
+  const texts = errors.map(formatFieldError);
+  const [group, kind] = [stringAt(fieldAt(asked, "kind", "group")), stringAt(fieldAt(asked, "kind", "kind"))];
+  const list = texts.length === 1 ? (texts[0] ?? "") : `[${texts.join(", ")}]`;
+  return {
+    status: "Failure",
+    reason: "Invalid",
+    code: UNPROCESSABLE,
+    message: `${kind}.${group} ${JSON.stringify(name)} is invalid: ${list}`,
+    details: {
+      name,
+      group,
+      kind,
+      causes: errors.map((error, i) => ({
+        reason: `FieldValue${error.reason}`,
+        field: error.field,
+        message: (texts[i] ?? "").slice(error.field.length + 2),
+      })),
+    },
+  };
+}

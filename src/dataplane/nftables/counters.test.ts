@@ -1,0 +1,101 @@
+/** Counters of written rules, found in the chains that they were lowered to. */
+import { expect, test } from "bun:test";
+import { programOf } from "../../calc/from-scratch.ts";
+import type { NftChainState, NftRuleState } from "../../kernel/nftables/objects.ts";
+import type { Rule } from "../../model/kinds/rule.ts";
+import type { Addr } from "../../net/addr.ts";
+import { countersOf } from "./counters.ts";
+import { NftablesLowering } from "./lower.ts";
+
+const NAME = "p".repeat(240);
+const INGRESS: Rule[] = [
+  // Several rules of nftables.
+  { action: "Log", protocol: "TCP", source: { nets: ["10.0.0.0/8"] }, destination: { ports: [80, "a", "b"] } },
+  { action: "Deny", protocol: "UDP", destination: { ports: [1, "a"] } },
+  { action: "Allow" },
+];
+
+const program = programOf({
+  node: "n1",
+  pods: [
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "web", namespace: "shop" },
+      spec: { nodeName: "n1", containers: [] },
+      status: { podIPs: [{ ip: "10.65.0.1" }] },
+    },
+  ],
+  records: [
+    {
+      containerId: "c",
+      pod: { kind: "Pod", namespace: "shop", name: "web" },
+      interface: "cali1",
+      addresses: ["10.65.0.1" as Addr],
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    },
+  ],
+  namespaces: [],
+  serviceAccounts: [],
+  networkPolicies: [],
+  blocks: [],
+  pools: [],
+  nodes: [],
+  globalPolicies: [
+    {
+      apiVersion: "projectcalico.org/v3",
+      kind: "GlobalNetworkPolicy",
+      metadata: { name: NAME },
+      spec: { ingress: INGRESS, egress: [{ action: "Allow" }] },
+    },
+  ],
+});
+
+/** The lowered table; every rule has counted one packet of 100 bytes. */
+function chains(): Map<string, NftChainState> {
+  const { settings: _, ...tables } = program;
+  const { rows } = new NftablesLowering().lower(program, { ...tables, members: new Map() });
+  const found = new Map<string, NftChainState>();
+  for (const owned of rows.values()) {
+    const row = owned?.row;
+    if (row?.type !== "chain") continue;
+    const rules = row.rules.flatMap((rule): NftRuleState[] =>
+      rule === undefined ? [] : [{ rule, handle: 1n, packets: 1n, bytes: 100n }],
+    );
+    found.set(row.chain, { base: undefined, rules });
+  }
+  return found;
+}
+
+test("a rule has one count, whatever it was lowered to, and a name too long for a chain is found", () => {
+  const { rules } = countersOf(program, chains());
+  expect(
+    rules.map(({ policy, tier, direction, rule, action }) => [policy.name, tier, direction, rule, action]),
+  ).toEqual([
+    [NAME, "default", "ingress", 1, "log"],
+    [NAME, "default", "ingress", 2, "deny"],
+    [NAME, "default", "ingress", 3, "allow"],
+    [NAME, "default", "egress", 1, "allow"],
+  ]);
+  for (const { packets, bytes } of rules) expect(bytes).toBe(packets * 100);
+  expect(rules[0]?.packets).toBeGreaterThan(1);
+  expect(rules[2]?.packets).toBe(1);
+});
+
+test("what no rule decided is counted at the end of the tier", () => {
+  const { ends } = countersOf(program, chains());
+  expect(
+    ends.map(({ endpoint, source, direction, end, packets }) => [endpoint, source.name, direction, end, packets]),
+  ).toEqual([
+    ["cali1", "web", "ingress", "no rule of tier default matched", 1],
+    ["cali1", "web", "egress", "no rule of tier default matched", 1],
+  ] as never);
+});
+
+test("chains that are not there have seen nothing", () => {
+  const { rules, ends } = countersOf(program, new Map());
+  expect(rules.every(({ packets }) => packets === 0)).toBe(true);
+  expect(ends).toEqual([]);
+});

@@ -1,0 +1,97 @@
+/** counters: what policy's rules have seen, for Prometheus (`/metrics/policies`) and for people (`calico node --counters`). */
+import { Gauge, Registry } from "prom-client";
+import type { Count, Counters } from "../dataplane/nftables/counters.ts";
+import { SocketError, type Sockets } from "../host/sockets.ts";
+import { formatName } from "../model/key.ts";
+
+const TIMEOUT_MS = 10_000;
+const UNITS = ["packets", "bytes"] as const;
+
+/** Gauges, because a counter starts again when its chain is made anew. */
+export async function policyMetrics({
+  rules,
+  ends,
+}: Counters): Promise<{ readonly text: string; readonly type: string }> {
+  const registry = new Registry();
+  const registers = [registry];
+  for (const unit of UNITS) {
+    const ofRules = new Gauge({
+      name: `calico_policy_rule_${unit}`,
+      help: `${unit} that the rule has decided, passed on or logged since its chain was made.`,
+      labelNames: ["kind", "namespace", "name", "tier", "direction", "rule", "action"],
+      registers,
+    });
+    for (const { policy, tier, direction, rule, action, ...count } of rules)
+      ofRules.set(
+        { kind: policy.kind, namespace: policy.namespace ?? "", name: policy.name, tier, direction, rule, action },
+        count[unit],
+      );
+    const ofEnds = new Gauge({
+      name: `calico_policy_end_${unit}`,
+      help: `${unit} that no rule has decided, by endpoint and by what happened then.`,
+      labelNames: ["endpoint", "kind", "namespace", "name", "hook", "direction", "end"],
+      registers,
+    });
+    for (const { endpoint, source, hook, direction, end, ...count } of ends)
+      ofEnds.set(
+        { endpoint, kind: source.kind, namespace: source.namespace ?? "", name: source.name, hook, direction, end },
+        count[unit],
+      );
+  }
+  return { text: await registry.metrics(), type: registry.contentType };
+}
+
+/** Rejects with SocketError when no daemon answers there. */
+export async function askCounters(
+  sockets: Pick<Sockets, "fetch">,
+  { host, port }: { readonly host: string; readonly port: number },
+  asJson: boolean,
+): Promise<string> {
+  const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  try {
+    const answer = await sockets.fetch(`http://${address}/counters`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const counters = (await answer.json()) as Counters;
+    if (!Array.isArray(counters.rules)) throw new Error("the answer has no counters");
+    return asJson ? `${JSON.stringify(counters, null, 2)}\n` : formatCounters(counters);
+  } catch (error) {
+    throw new SocketError("ask the daemon at", address, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
+export function formatCounters({ rules, ends }: Counters): string {
+  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), String(bytes)];
+  const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
+    `${policy.kind} ${formatName(policy)}`,
+    tier,
+    direction,
+    String(rule),
+    action,
+    ...numbers(count),
+  ]);
+  const undecided = ends.map(({ endpoint, source, hook, direction, end, ...count }) => [
+    `${source.kind} ${formatName(source)}`,
+    endpoint,
+    hook === "normal" ? direction : `${hook} ${direction}`,
+    end,
+    ...numbers(count),
+  ]);
+  return [
+    table(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
+    table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "PACKETS", "BYTES"], undecided),
+  ].join("\n");
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows];
+  const widths = head.map((_, i) => Math.max(...all.map((row) => (row[i] ?? "").length)));
+  return all
+    .map(
+      (row) =>
+        `${row
+          .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+          .join("   ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}

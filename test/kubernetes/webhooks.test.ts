@@ -1,0 +1,75 @@
+/** `calico webhooks` beside a real API server: what CEL cannot say of Calico's kinds is refused, in the embedded API's words. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { attachCluster, type Cluster } from "./cluster/cluster.ts";
+import { issued } from "./cluster/certificates.ts";
+import { API_ADDRESS } from "./cluster/layout.ts";
+import { CALICO } from "./cluster/node.ts";
+import { run, waitFor } from "./cluster/run.ts";
+
+const NAME = "calico-webhooks";
+const PORT = 9443;
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await attachCluster();
+  const { certificate, key } = issued(cluster.layout, "apiserver");
+  const files = ["--cert-file", certificate, "--key-file", key];
+  cluster.daemons.start({
+    name: NAME,
+    command: [CALICO, "webhooks", "--host", API_ADDRESS, "--port", `${PORT}`, ...files],
+  });
+  const ca = issued(cluster.layout, "ca").certificate;
+  const url = `https://${API_ADDRESS}:${PORT}`;
+  const printed = await run([CALICO, "webhooks", "--print-configuration", "--url", url, "--ca-file", ca]);
+  await cluster.kubectl(["apply", "-f", "-"], printed);
+});
+
+afterAll(async () => {
+  await cluster.kubectl(["delete", "validatingwebhookconfiguration", "calico"]);
+  await cluster.daemons.stop(NAME, "SIGTERM");
+});
+
+function policy(spec: object): string {
+  return JSON.stringify({
+    apiVersion: "projectcalico.org/v3",
+    kind: "GlobalNetworkPolicy",
+    metadata: { name: "by-webhook" },
+    spec,
+  });
+}
+
+test("a selector that cannot be read is refused with its position", async () => {
+  await waitFor(
+    "the API server to ask",
+    60,
+    async () => {
+      const { exitCode, stderr } = await cluster.tryKubectl(
+        ["create", "--dry-run=server", "-f", "-"],
+        policy({ selector: "app = 'x'" }),
+      );
+      if (exitCode === 0) return false;
+      expect(stderr).toContain(
+        'GlobalNetworkPolicy.projectcalico.org "by-webhook" is invalid: spec.selector: Invalid value: "app = \'x\'": at character 5',
+      );
+      return true;
+    },
+    async () => cluster.daemons.tail(NAME),
+  );
+});
+
+test("nets of both families in one rule, and a net with host bits", async () => {
+  for (const nets of [["10.0.0.0/8", "fd00::/8"], ["10.0.0.1/8"]]) {
+    const { exitCode, stderr } = await cluster.tryKubectl(
+      ["create", "--dry-run=server", "-f", "-"],
+      policy({ ingress: [{ action: "Deny", source: { nets } }] }),
+    );
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain("spec.ingress[0].source.nets");
+  }
+});
+
+test("what is right is taken, and so is everything while the server is away", async () => {
+  await cluster.kubectl(["create", "--dry-run=server", "-f", "-"], policy({ selector: "app == 'x'" }));
+  await cluster.daemons.stop(NAME, "SIGTERM");
+  await cluster.kubectl(["create", "--dry-run=server", "-f", "-"], policy({ selector: "app = 'x'" }));
+});
