@@ -14,6 +14,7 @@ import { KernelError } from "../kernel/errno.ts";
 import { Retry } from "../lib/retry.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver, RowStatus, Steps, Touched } from "./driver.ts";
+import { merged, type ReadRequest } from "./read-request.ts";
 
 export interface LoopOptions {
   readonly drivers: readonly Driver[];
@@ -26,15 +27,6 @@ export interface LoopOptions {
   readonly refused?: (row: RowStatus) => void;
   /** Called after each turn of the loop that leaves `isWritten`. */
   readonly written?: () => void;
-}
-
-/** What is to be read, and why. */
-interface ReadRequest {
-  readonly atMs: number;
-  /** undefined: everything. */
-  readonly only: Touched | undefined;
-  /** Who is known to have changed it. */
-  readonly by: string | undefined;
 }
 
 interface Reading {
@@ -400,9 +392,4 @@ export class Loop {
 
 function isBusy({ reading, writing }: State): boolean {
   return reading !== undefined || writing !== undefined;
-}
-
-function merged(a: ReadRequest, b: ReadRequest): ReadRequest {
-  const only = a.only === undefined || b.only === undefined ? undefined : new Set([...a.only, ...b.only]);
-  return { atMs: Math.min(a.atMs, b.atMs), only, by: a.by ?? b.by };
 }
