@@ -2,8 +2,8 @@
  * Answers: what was on its way when a flow was cut. The other end's next datagram is the first of a flow in the other direction, which policy may
  * allow, and then what it denies would pass as the answers of that flow. So for a few seconds such flows are cut as well.
  *
- * Only protocols without connections need it: of TCP such packets are invalid, of ICMP none but questions begin a flow. An end that goes on
- * sending by itself begins a new flow that policy allows; that is not prevented.
+ * Only protocols without connections need it: of TCP such packets are invalid, of ICMP none but questions begin a flow. It ends what answers at
+ * once. An end that always has something to send begins a new flow that policy allows; that cannot be told from one that it meant to begin.
  */
 import type { Answering, EntryView } from "../../kernel/conntrack.ts";
 import { ICMP, ICMPV6, TCP } from "../../net/protocol.ts";

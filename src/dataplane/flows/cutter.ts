@@ -169,13 +169,13 @@ export class FlowCutter {
     const { sys } = this.#options;
     const begin = this.#clock.monotonicMs();
     // Nothing is tracked: nothing to do.
-    if (countConnections(sys) === undefined) return;
+    if (this.#program === undefined || countConnections(sys) === undefined) return;
     if (readSysctl(sys, TCP_LOOSE) === "1") writeSysctl(sys, TCP_LOOSE, "0");
     if (countConnections(sys) === 0) return;
     const table = new ConntrackTable(sys);
     let around: KernelSurroundings | undefined;
     try {
-      around = new KernelSurroundings(sys);
+      around = new KernelSurroundings(sys, this.#program);
       this.#spend(begin);
       await this.#readThrough(table, around, signal);
     } finally {

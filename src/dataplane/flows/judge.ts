@@ -162,10 +162,12 @@ export class KernelSurroundings implements Surroundings {
   readonly #names: ReadonlyMap<number, string>;
   readonly #devices = new Map<Addr, string | undefined>();
 
-  constructor(sys: Sys) {
+  /** Only host endpoints need the names of devices, of which a node has as many as pods. */
+  constructor(sys: Sys, { endpoints }: Pick<Program, "endpoints">) {
     this.#client = new RouteClient(sys);
     try {
-      this.#names = new Map(this.#client.links().map(({ index, name }) => [index, name]));
+      const hasHosts = [...endpoints.values()].some(({ kind }) => kind === "host");
+      this.#names = new Map(hasHosts ? this.#client.links().map(({ index, name }) => [index, name]) : []);
       this.own = new Map(
         this.#client.addresses().map(({ addr, interfaceIndex }) => [addr, this.#names.get(interfaceIndex) ?? "lo"]),
       );
