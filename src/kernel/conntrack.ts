@@ -248,7 +248,7 @@ export class ConntrackTable {
 
   /**
    * Shows every entry of zone 0 that can be read, one datagram (some 100 entries) a step. An entry that comes or goes meanwhile may be
-   * missing. Throws KernelError; EAGAIN when a part of the table was lost on the way.
+   * missing. `each` asks the kernel for nothing: an answer would overwrite the datagram. Throws KernelError; EAGAIN when a part of the table was lost on the way.
    */
   *reading(object: string, each: (entry: EntryView) => void): Generator<undefined, void> {
     const entry = new EntryView();

@@ -268,13 +268,17 @@ test("at a host endpoint: what it may not receive, send or forward; never failsa
       sourcePort: 1000,
       destinationPort: port,
     });
+    // Each other end is a route to ask for.
+    const friends = Array.from({ length: 200 }, (_, i) => `198.51.100.${i + 20}`);
     const gone = [
+      ...friends.map((friend) => one(UDP, friend, HOST, 5353)),
       one(UDP, FRIEND, HOST, 5353),
       one(UDP, HOST, FRIEND, 54),
       one(TCP, FRIEND, SERVER[0], 25),
       one(TCP, FRIEND, "192.0.2.9", 25),
     ];
     const kept = [
+      ...friends.map((friend) => one(TCP, friend, SERVER[0], 26)),
       one(TCP, FRIEND, HOST, 22),
       one(UDP, HOST, FRIEND, 53),
       one(TCP, HOST, FRIEND, 6443),

@@ -42,6 +42,12 @@ export interface CutterStatus {
   readonly error: string | undefined;
 }
 
+/** To be cut. */
+interface Flow {
+  readonly entry: Entry;
+  readonly answering: Answering | undefined;
+}
+
 const RETRY = { baseMs: 100, maxMs: 30_000 };
 /** Of the thread at a time; and datagrams of some 100 entries at a time, however short they took. */
 const SLICE_MS = 4;
@@ -185,14 +191,15 @@ export class FlowCutter {
   }
 
   async #readThrough(table: ConntrackTable, around: KernelSurroundings, signal: AbortSignal): Promise<void> {
-    let denied: Entry[] = [];
-    let answering: Answering[] = [];
+    let denied: Flow[] = [];
+    let undecided: { readonly flow: Flow; readonly isDenied: () => boolean }[] = [];
     let judge: FlowJudge | undefined;
     const steps = table.reading(WHAT, (entry) => {
-      if (judge?.denies(entry) !== true) return;
-      denied.push(entry.entry());
-      const answers = answeringOf(entry);
-      if (answers !== undefined) answering.push(answers);
+      const verdict = judge?.denies(entry) ?? false;
+      if (verdict === false) return;
+      const flow = { entry: entry.entry(), answering: answeringOf(entry) };
+      if (verdict === true) denied.push(flow);
+      else undecided.push({ flow, isDenied: verdict });
     });
     for (let isDone = false; !isDone && !signal.aborted;) {
       // A flow that the kernel does not deny yet would come back.
@@ -203,15 +210,25 @@ export class FlowCutter {
       judge = this.#judgeNow(around);
       for (let datagrams = 0; !isDone && datagrams < SLICE_DATAGRAMS; datagrams++) {
         isDone = steps.next().done === true;
+        for (const { flow, isDenied } of undecided) if (isDenied()) denied.push(flow);
+        undecided = [];
         if (this.#clock.monotonicMs() - begin >= SLICE_MS) break;
       }
-      if (denied.length > 0) this.#cut += table.delete(WHAT, denied);
-      this.#answers.await(answering, this.#clock.monotonicMs());
+      this.#end(table, denied);
       denied = [];
-      answering = [];
       this.#spend(begin);
       if (!isDone) await this.#clock.sleep(0);
     }
+  }
+
+  #end(table: ConntrackTable, flows: readonly Flow[]): void {
+    if (flows.length === 0) return;
+    this.#cut += table.delete(
+      WHAT,
+      flows.map(({ entry }) => entry),
+    );
+    const answering = flows.flatMap((flow) => flow.answering ?? []);
+    this.#answers.await(answering, this.#clock.monotonicMs());
   }
 
   #judgeNow(around: KernelSurroundings): FlowJudge | undefined {

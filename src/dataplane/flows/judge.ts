@@ -64,7 +64,8 @@ export class FlowJudge {
     this.#hasHosts = pods.size < program.endpoints.size;
   }
 
-  denies(entry: EntryView): boolean {
+  /** Where host endpoints decide, the kernel is asked for routes, which overwrites what was received: then a question to ask later. */
+  denies(entry: EntryView): boolean | (() => boolean) {
     if (entry.isExpected) return false;
     const { original, reply } = entry;
     const from = this.#owners.get(entry, original.source);
@@ -79,7 +80,8 @@ export class FlowJudge {
     const destination = to?.is === "pod" ? to.device : isNodes ? undefined : OUTSIDE;
     if (hasPod && this.#podsDeny(entry, source, destination)) return true;
     const packets = this.#hasHosts ? packetsOf(entry) : undefined;
-    return packets !== undefined && this.#hostsDeny(packets, source, destination);
+    if (packets === undefined || (source !== OUTSIDE && destination !== OUTSIDE)) return false;
+    return () => this.#hostsDeny(packets, source, destination);
   }
 
   /** Most flows differ from others in their source port alone. */
@@ -98,7 +100,6 @@ export class FlowJudge {
   }
 
   #hostsDeny(packets: Packets, from: string | undefined, to: string | undefined): boolean {
-    if (from !== OUTSIDE && to !== OUTSIDE) return false;
     const { own } = this.#around;
     const { original, packet } = packets;
     const called = [own.get(original.destination), to === undefined ? own.get(packet.destination) : undefined];
