@@ -25,7 +25,7 @@ async function main(): Promise<number> {
     case "ctl":
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
     case "webhooks":
-      return (await import("./controllers/webhooks.ts")).runWebhooksCommand(rest);
+      return (await import("./controllers/webhooks.ts")).runWebhooksCommand(rest, process.env);
     case "apiserver":
       return (await import("./cli/lab.ts")).runCalicoLab(command, words);
     case "lab":

@@ -5,16 +5,19 @@
  */
 import { formatParseError } from "../../src/lib/result.ts";
 import { type Kind, KINDS } from "../../src/model/kind.ts";
+import { builtInTierProblem, TIERED_KINDS, tierHeldBy } from "../../src/model/kinds/validation/tier-removal.ts";
 import { type PolicyKind, type Validator, VALIDATORS } from "../../src/model/kinds/validation/validators.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../../src/model/kinds/without-effect.ts";
 import type { FieldError } from "../../src/model/schema/field-error.ts";
 import { fieldAt, stringAt } from "../../src/model/schema/json.ts";
 import { parseSelector } from "../../src/model/selector/parse.ts";
 import { parsePrefix, type Prefix, prefixCovers } from "../../src/net/prefix.ts";
-import type { Admission, AdmissionRequest, Advice } from "./objects/context.ts";
+import type { Admission, AdmissionRequest, Advice, Retention } from "./objects/context.ts";
 import type { ApiObject } from "./object.ts";
 
 export const CALICO_ADMISSION: readonly Admission[] = [admitPool, admitPolicy];
+
+export const CALICO_RETENTION: readonly Retention[] = [retainTier];
 
 /** Settings that Calico does nothing about. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
 export const CALICO_ADVICE: readonly Advice[] = [
@@ -36,14 +39,23 @@ const ADVISED: ReadonlyMap<string, Kind> = new Map([
 
 /** By resource: `networkpolicies.projectcalico.org`. */
 const VALIDATED: ReadonlyMap<string, Validator> = new Map(
-  Object.entries(VALIDATORS).map(([kind, validator]) => {
-    const { apiVersion, plural } = KINDS[kind as PolicyKind];
-    return [`${plural}.${apiVersion.slice(0, apiVersion.indexOf("/"))}`, validator];
-  }),
+  Object.entries(VALIDATORS).map(([kind, validator]) => [resourceOf(kind as PolicyKind), validator]),
 );
+
+function resourceOf(kind: Kind): string {
+  const { apiVersion, plural } = KINDS[kind];
+  return `${plural}.${apiVersion.slice(0, apiVersion.indexOf("/"))}`;
+}
 
 function admitPolicy({ resource, object }: AdmissionRequest): readonly FieldError[] {
   return VALIDATED.get(resource)?.(object) ?? [];
+}
+
+function retainTier({ resource, name, list }: Parameters<Retention>[0]): string | undefined {
+  if (resource !== "tiers.projectcalico.org") return undefined;
+  let problem = builtInTierProblem(name);
+  for (const kind of TIERED_KINDS) problem ??= tierHeldBy(name, kind, list(resourceOf(kind), undefined));
+  return problem;
 }
 
 function admitPool({ resource, object, list }: AdmissionRequest): readonly FieldError[] {

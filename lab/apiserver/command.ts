@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { newProgram, runProgram, UsageError } from "../../src/lib/command-line.ts";
 import { formatParseError } from "../../src/lib/result.ts";
 import { parsePrefix, type Prefix } from "../../src/net/prefix.ts";
-import { CALICO_ADMISSION, CALICO_ADVICE } from "./admission.ts";
+import { CALICO_ADMISSION, CALICO_ADVICE, CALICO_RETENTION } from "./admission.ts";
 import { parseTokenFile } from "./http/authenticate.ts";
 import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import { type ListenAddress, parseListenAddress } from "./listen.ts";
@@ -74,6 +74,7 @@ async function start(options: Options): Promise<RunningApiServer> {
     listen,
     tokens,
     admission: CALICO_ADMISSION,
+    retention: CALICO_RETENTION,
     advice: CALICO_ADVICE,
     report: (message) => console.error(message),
     ...(options.serviceClusterIpRange === undefined

@@ -6,11 +6,11 @@ import { stringAt } from "../../src/model/schema/json.ts";
 import { POLICY_CASES } from "../../test/kinds/policies.ts";
 import { RULE_CASES } from "../../test/kinds/rules.ts";
 import { SETTINGS_CASES } from "../../test/kinds/settings.ts";
-import { CALICO_ADMISSION, CALICO_ADVICE } from "./admission.ts";
+import { CALICO_ADMISSION, CALICO_ADVICE, CALICO_RETENTION } from "./admission.ts";
 import { TestServer } from "./test-client.ts";
 
 const CASES = [...RULE_CASES, ...POLICY_CASES, ...SETTINGS_CASES].filter(({ onlyHere }) => !onlyHere);
-const server = new TestServer({ admission: CALICO_ADMISSION, advice: CALICO_ADVICE });
+const server = new TestServer({ admission: CALICO_ADMISSION, advice: CALICO_ADVICE, retention: CALICO_RETENTION });
 
 beforeAll(async () => {
   await server.start();
@@ -50,4 +50,40 @@ test("a setting without effect is stored with a warning", async () => {
     201,
     expect.stringContaining("spec.bpfEnabled: true has no effect"),
   ]);
+});
+
+test("a tier that is built in or has policies is not deleted", async () => {
+  const tiers = "/apis/projectcalico.org/v3/tiers";
+  const policies = "/apis/projectcalico.org/v3/globalnetworkpolicies";
+  const tier = (name: string, order: number): JsonObject => ({
+    apiVersion: "projectcalico.org/v3",
+    kind: "Tier",
+    metadata: { name },
+    spec: { order, ...(name === "kube-baseline" ? { defaultAction: "Pass" } : {}) },
+  });
+  for (const each of [tier("security", 7), tier("kube-baseline", 10_000_000)])
+    expect(await server.call("POST", tiers, each)).toMatchObject({ status: 201 });
+  const policy = {
+    apiVersion: "projectcalico.org/v3",
+    kind: "GlobalNetworkPolicy",
+    metadata: { name: "security.web" },
+    spec: { tier: "security" },
+  };
+  expect(await server.call("POST", policies, policy)).toMatchObject({ status: 201 });
+  const forbidden = async (path: string): Promise<readonly unknown[]> => {
+    const { status, body } = await server.call("DELETE", path);
+    return [status, body["message"]];
+  };
+  const held = [
+    403,
+    'tiers.projectcalico.org "security" is forbidden: this tier has policies, among them GlobalNetworkPolicy security.web: delete them or move them to another tier first',
+  ];
+  expect(await forbidden(`${tiers}/security`)).toEqual(held);
+  expect(await forbidden(`${tiers}?fieldSelector=metadata.name=security`)).toEqual(held);
+  expect(await forbidden(`${tiers}/kube-baseline`)).toEqual([
+    403,
+    'tiers.projectcalico.org "kube-baseline" is forbidden: this tier is built in and may not be deleted',
+  ]);
+  expect(await server.call("DELETE", `${policies}/security.web`)).toMatchObject({ status: 200 });
+  expect(await server.call("DELETE", `${tiers}/security`)).toMatchObject({ status: 200 });
 });

@@ -17,7 +17,7 @@ import { listenHttps, type RunningListener } from "./http/listener.ts";
 import { serveResource, UnknownResource } from "./http/resources.ts";
 import { respondError, respondText } from "./http/respond.ts";
 import { formatUrl, type ListenAddress } from "./listen.ts";
-import type { Admission, Advice, Context } from "./objects/context.ts";
+import type { Admission, Advice, Context, Retention } from "./objects/context.ts";
 import { createFirstNamespaces, Lifecycle } from "./objects/lifecycle.ts";
 import { ServiceAddresses } from "./objects/service-addresses.ts";
 import { Storage, type StorageLimits } from "./objects/storage.ts";
@@ -26,8 +26,9 @@ import { ServedKinds } from "./registry.ts";
 export interface ApiServerOptions {
   readonly dataDirectory: string;
   readonly listen: readonly ListenAddress[];
-  /** Rules for creates and updates beyond those of the kinds. */
+  /** Rules for creates and updates beyond those of the kinds, and for deletions. */
   readonly admission?: readonly Admission[];
+  readonly retention?: readonly Retention[];
   readonly advice?: readonly Advice[];
   /** Further users, by bearer token. */
   readonly tokens?: readonly { readonly token: string; readonly user: User }[];
@@ -73,6 +74,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<RunningAp
     storage,
     registry,
     admission: options.admission ?? [],
+    retention: options.retention ?? [],
     advice: options.advice ?? [],
     addresses: new ServiceAddresses(options.serviceRange ?? DEFAULT_SERVICE_RANGE),
     nowMs,

@@ -1,22 +1,25 @@
 /**
  * review: the answer to an AdmissionReview (admission.k8s.io/v1): what the validators have against an object of the policy language that
- * the definitions' own rules cannot say, in the words of an API server.
+ * the definitions' own rules cannot say, and why a tier may not be deleted, in the words of an API server.
  */
+import { type Store, StoreError } from "../datastore/store.ts";
 import { KINDS } from "../model/kind.ts";
+import { builtInTierProblem, TIERED_KINDS, tierHeldBy } from "../model/kinds/validation/tier-removal.ts";
 import { type PolicyKind, VALIDATORS } from "../model/kinds/validation/validators.ts";
 import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 import { fieldAt, isJsonObject, type JsonObject, stringAt } from "../model/schema/json.ts";
 
-/** HTTP status of an object that is refused, as of an API server. */
+/** HTTP status of an object that is refused, and of a deletion, as of an API server. */
 const UNPROCESSABLE = 422;
+const FORBIDDEN = 403;
 
 export type Review =
   | { readonly ok: true; readonly body: JsonObject }
   /** The request is not a review: what must be there. */
   | { readonly ok: false; readonly error: string };
 
-/** Kinds that it does not know, and deletions, are allowed. */
-export function review(request: unknown): Review {
+/** Kinds that it does not know are allowed, and deletions of all but tiers. Lists policies to answer for a tier. */
+export async function review(request: unknown, store: Pick<Store, "pages">): Promise<Review> {
   if (!isJsonObject(request) || request["kind"] !== "AdmissionReview")
     return { ok: false, error: "the body must be an AdmissionReview of admission.k8s.io/v1" };
   const asked = request["request"];
@@ -24,12 +27,44 @@ export function review(request: unknown): Review {
     return { ok: false, error: "request.uid must be the text by which the API server knows its question" };
   const errors = errorsOf(asked);
   const name = stringAt(asked["name"]) || stringAt(fieldAt(asked, "object", "metadata", "name"));
+  const retained = await retention(asked, name, store);
+  const status =
+    errors.length > 0 ? refusal(asked, name, errors) : retained === undefined ? undefined : forbidden(name, retained);
   const response: JsonObject = {
     uid: asked["uid"],
-    allowed: errors.length === 0,
-    ...(errors.length === 0 ? {} : { status: refusal(asked, name, errors) }),
+    allowed: status === undefined,
+    ...(status === undefined ? {} : { status }),
   };
   return { ok: true, body: { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", response } };
+}
+
+/** Why the deletion that is asked for is refused. What cannot be looked up is refused: nobody knows what the tier holds. */
+async function retention(asked: JsonObject, name: string, store: Pick<Store, "pages">): Promise<string | undefined> {
+  if (asked["operation"] !== "DELETE" || stringAt(fieldAt(asked, "kind", "kind")) !== KINDS.Tier.apiKind)
+    return undefined;
+  const builtIn = builtInTierProblem(name);
+  if (builtIn !== undefined) return builtIn;
+  try {
+    for (const kind of TIERED_KINDS)
+      for await (const { items } of store.pages(kind)) {
+        const held = tierHeldBy(name, kind, items);
+        if (held !== undefined) return held;
+      }
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    return `cannot tell whether this tier has policies: ${error.message}`;
+  }
+  return undefined;
+}
+
+function forbidden(name: string, cause: string): JsonObject {
+  return {
+    status: "Failure",
+    reason: "Forbidden",
+    code: FORBIDDEN,
+    message: `tiers.projectcalico.org ${JSON.stringify(name)} is forbidden: ${cause}`,
+    details: { name, group: "projectcalico.org", kind: "tiers" },
+  };
 }
 
 function errorsOf(asked: JsonObject): readonly FieldError[] {

@@ -6,10 +6,13 @@ import { join } from "node:path";
 import { POLICY_CASES } from "../../test/kinds/policies.ts";
 import { RULE_CASES } from "../../test/kinds/rules.ts";
 import { SETTINGS_CASES } from "../../test/kinds/settings.ts";
+import { MemoryStore } from "../datastore/memory.ts";
+import { StoreError } from "../datastore/store.ts";
 import { openHost } from "../host/bun/host.ts";
 import { KINDS } from "../model/kind.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { VALIDATORS } from "../model/kinds/validation/validators.ts";
+import { review } from "./review.ts";
 import { serveReviews, webhookConfiguration } from "./webhooks.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "calico-webhooks-"));
@@ -18,6 +21,7 @@ const stop = new AbortController();
 let url = "";
 let ca = "";
 let served: Promise<void>;
+const store = new MemoryStore();
 
 beforeAll(async () => {
   const made = Bun.spawnSync([
@@ -47,6 +51,7 @@ beforeAll(async () => {
   served = serveReviews({
     ...host,
     address: { host: "127.0.0.1", port: 0 },
+    store,
     certFile,
     keyFile,
     report: (_message, fields) => typeof fields["port"] === "number" && listening.resolve(fields["port"]),
@@ -77,9 +82,14 @@ interface Answer {
   };
 }
 
-async function ask(kind: keyof typeof VALIDATORS, object: unknown, operation = "CREATE"): Promise<Answer["response"]> {
+async function ask(
+  kind: keyof typeof VALIDATORS,
+  object: unknown,
+  operation = "CREATE",
+  name = "x",
+): Promise<Answer["response"]> {
   const [group = "", version] = KINDS[kind].apiVersion.split("/");
-  const request = { uid: "u-1", operation, name: "x", kind: { group, version, kind: KINDS[kind].apiKind }, object };
+  const request = { uid: "u-1", operation, name, kind: { group, version, kind: KINDS[kind].apiKind }, object };
   const answer = await post(JSON.stringify({ apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", request }));
   expect(answer.status).toBe(200);
   return ((await answer.json()) as Answer).response;
@@ -113,8 +123,42 @@ test("a refusal reads as an API server's", async () => {
   expect(status?.details.causes).toHaveLength(1);
 });
 
-test("deletions and other kinds are allowed", async () => {
-  expect((await ask("Tier", null, "DELETE")).allowed).toBe(true);
+test("a tier that is built in or has policies is not deleted", async () => {
+  const forbidden = async (name: string): Promise<string | undefined> => {
+    const { allowed, status } = await ask("Tier", null, "DELETE", name);
+    expect([allowed, status?.code]).toEqual(status === undefined ? [true, undefined] : [false, 403]);
+    return status?.message;
+  };
+  expect(await forbidden("kube-baseline")).toBe(
+    'tiers.projectcalico.org "kube-baseline" is forbidden: this tier is built in and may not be deleted',
+  );
+  expect(await forbidden("security")).toBeUndefined();
+  const key = { kind: "NetworkPolicy", namespace: "prod", name: "web" } as const;
+  await store.create("NetworkPolicy", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "NetworkPolicy",
+    metadata: { namespace: key.namespace, name: key.name },
+    spec: { tier: "security" },
+  });
+  expect(await forbidden("security")).toBe(
+    'tiers.projectcalico.org "security" is forbidden: this tier has policies, among them NetworkPolicy prod/web: delete them or move them to another tier first',
+  );
+  expect(await forbidden("security-2")).toBeUndefined();
+  await store.delete(key);
+  expect(await forbidden("security")).toBeUndefined();
+});
+
+test("a tier is not deleted while its policies cannot be listed", async () => {
+  const pages = (): never => {
+    throw new StoreError("unavailable", "NetworkPolicy", undefined, "Cannot list NetworkPolicy: connection refused");
+  };
+  const request = { uid: "u", operation: "DELETE", name: "x", kind: { kind: "Tier" }, object: null };
+  const reviewed = await review({ kind: "AdmissionReview", request }, { pages });
+  expect(JSON.stringify(reviewed)).toContain("cannot tell whether this tier has policies: Cannot list NetworkPolicy");
+});
+
+test("other deletions and other kinds are allowed", async () => {
+  expect((await ask("GlobalNetworkPolicy", null, "DELETE")).allowed).toBe(true);
   const request = { uid: "u", operation: "CREATE", kind: { group: "", version: "v1", kind: "Pod" }, object: {} };
   const answer = await post(JSON.stringify({ kind: "AdmissionReview", request }));
   expect(((await answer.json()) as Answer).response.allowed).toBe(true);
@@ -133,7 +177,7 @@ test.each([
 });
 
 test("what is no certificate is refused by the names of its files", async () => {
-  const options = { ...openHost(), address: { host: "127.0.0.1", port: 0 }, certFile: keyFile, keyFile };
+  const options = { ...openHost(), store, address: { host: "127.0.0.1", port: 0 }, certFile: keyFile, keyFile };
   const running = serveReviews({ ...options, report: () => {}, signal: stop.signal });
   expect(await running.catch((error: Error) => error.message)).toStartWith(
     `${keyFile} and ${keyFile} are no certificate`,

@@ -5,6 +5,9 @@
  * Certificate and key are read again when they change, so that whoever renews them need not restart anything.
  */
 import pino from "pino";
+import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
+import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
+import type { Store } from "../datastore/store.ts";
 import { FileError, type Files } from "../host/files.ts";
 import { openHost } from "../host/bun/host.ts";
 import { writeStdout } from "../host/bun/install.ts";
@@ -13,6 +16,7 @@ import type { Clock } from "../host/clock.ts";
 import type { Listener, Sockets } from "../host/sockets.ts";
 import { newProgram, numberIn, runProgram, UsageError } from "../lib/command-line.ts";
 import type { Report } from "../lib/report.ts";
+import { formatParseError } from "../lib/result.ts";
 import { type Kind, KINDS } from "../model/kind.ts";
 import { VALIDATORS } from "../model/kinds/validation/validators.ts";
 import { review } from "./review.ts";
@@ -20,6 +24,7 @@ import { review } from "./review.ts";
 interface CommandOptions {
   readonly host: string;
   readonly port: string;
+  readonly kubeconfig: string | undefined;
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
   readonly printConfiguration: boolean | undefined;
@@ -30,13 +35,17 @@ interface CommandOptions {
 const PATH = "/admission";
 const RENEWAL_MS = 30_000;
 
-export async function runWebhooksCommand(args: readonly string[]): Promise<number> {
+export async function runWebhooksCommand(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
   const program = newProgram(
     "calico webhooks",
     "Serve admission of Calico's kinds to a Kubernetes API server, over HTTPS.",
   )
     .option("--host <address>", "address to listen on", "0.0.0.0")
     .option("--port <port>", "port to listen on; 0 picks a free one", "6443")
+    .option("--kubeconfig <file>", "how to reach the API; default: the service account of the pod")
     .option("--cert-file <file>", "certificate, PEM; read again when it changes")
     .option("--key-file <file>", "its key, PEM")
     .option("--print-configuration", "print the ValidatingWebhookConfiguration for --url, and end")
@@ -44,7 +53,7 @@ export async function runWebhooksCommand(args: readonly string[]): Promise<numbe
     .option("--ca-file <file>", "with --print-configuration: the authority of the certificate, PEM");
   return runProgram(
     program.action((options: CommandOptions) =>
-      options.printConfiguration === true ? printConfiguration(options) : run(options),
+      options.printConfiguration === true ? printConfiguration(options) : run(options, environment),
     ),
     args,
     (error) => error instanceof FileError || error instanceof IdentityError,
@@ -70,7 +79,7 @@ export function webhookConfiguration(url: string, authority: string): object {
     return {
       apiGroups: [group],
       apiVersions: [version],
-      operations: ["CREATE", "UPDATE"],
+      operations: kind === "Tier" ? ["CREATE", "UPDATE", "DELETE"] : ["CREATE", "UPDATE"],
       resources: [KINDS[kind].plural],
     };
   });
@@ -92,28 +101,39 @@ export function webhookConfiguration(url: string, authority: string): object {
   };
 }
 
-async function run({ host: address, port, certFile, keyFile }: CommandOptions): Promise<void> {
+async function run(
+  { host: address, port, kubeconfig, certFile, keyFile }: CommandOptions,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
   if (certFile === undefined || keyFile === undefined)
     throw new UsageError("--cert-file and --key-file are needed: API servers ask over HTTPS alone");
-  const { files, sockets, clock } = openHost();
+  const host = openHost();
+  const { files, sockets, clock } = host;
+  const credentials = await kubernetesCredentials(kubeconfig, files, environment);
+  if (!credentials.ok)
+    throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
+  const store = openKubernetesStore(credentials.value, host);
   const logger = pino();
   const report: Report = (message, fields) => logger.info(fields, message);
   await serveReviews({
     files,
     sockets,
     clock,
+    store,
     address: { host: address, port: numberIn("--port", port, 0, 65535) },
     certFile,
     keyFile,
     report,
     signal: onTermination(),
   });
+  await store.close();
 }
 
 export interface WebhookOptions {
   readonly files: Pick<Files, "readText">;
   readonly sockets: Pick<Sockets, "serve">;
   readonly clock: Clock;
+  readonly store: Pick<Store, "pages">;
   readonly address: { readonly host: string; readonly port: number };
   readonly certFile: string;
   readonly keyFile: string;
@@ -169,11 +189,11 @@ async function readExisting(files: Pick<Files, "readText">, option: string, path
 
 /** Rejects with IdentityError when certificate and key do not serve. */
 async function listen(
-  { sockets, address, certFile, keyFile }: WebhookOptions,
+  { sockets, store, address, certFile, keyFile }: WebhookOptions,
   tls: Identity,
 ): Promise<Listener & { readonly port: number | undefined }> {
   try {
-    return await sockets.serve(address, answer, tls);
+    return await sockets.serve(address, (request) => answer(request, store), tls);
   } catch (error) {
     if (!(error instanceof Error) || !/PEM|SSL|X509|key/i.test(error.message)) throw error;
     throw new IdentityError(`${certFile} and ${keyFile} are no certificate in PEM and its key: ${error.message}`);
@@ -184,7 +204,7 @@ class IdentityError extends Error {
   override readonly name = "IdentityError";
 }
 
-async function answer(request: Request): Promise<Response> {
+async function answer(request: Request, store: Pick<Store, "pages">): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname === "/readiness") return new Response("ready\n");
   if (pathname !== PATH || request.method !== "POST")
@@ -195,7 +215,7 @@ async function answer(request: Request): Promise<Response> {
   } catch {
     return new Response("the body must be JSON\n", { status: 400 });
   }
-  const reviewed = review(body);
+  const reviewed = await review(body, store);
   if (!reviewed.ok) return new Response(`${reviewed.error}\n`, { status: 400 });
   return new Response(JSON.stringify(reviewed.body), { headers: { "content-type": "application/json" } });
 }

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { MemoryStore } from "../datastore/memory.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { CLUSTER_INFORMATION, KUBE_CONTROLLERS_CONFIGURATION } from "../model/kinds/cluster.ts";
+import { formatKey } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import { unwrap } from "../lib/result.ts";
@@ -109,4 +110,41 @@ test("goes on after failures and lost races", async () => {
   store.setFault(({ phase }) => (phase === "request" ? answers[asked++] : undefined));
   await ran(store);
   expect((await store.get(CLUSTER_INFORMATION))?.spec.clusterGUID).toBe("00112233445546778899aabbccddeeff");
+});
+
+test("the built-in tiers exist, keep what others wrote, and come back when somebody deletes one", async () => {
+  const store = new MemoryStore();
+  await ran(store);
+  const tiers = async (): Promise<Record<string, unknown>> => {
+    const items = (await store.list("Tier")).items;
+    return Object.fromEntries(items.map(({ metadata, spec }) => [metadata.name, spec]));
+  };
+  expect(await tiers()).toEqual({
+    "kube-admin": { order: 1_000, defaultAction: "Pass" },
+    default: { order: 1_000_000, defaultAction: "Deny" },
+    "kube-baseline": { order: 10_000_000, defaultAction: "Pass" },
+  });
+  const before = await store.list("Tier");
+  await ran(store);
+  expect((await store.list("Tier")).items).toEqual(before.items);
+
+  const clock = new VirtualClock();
+  const abort = new AbortController();
+  const subject = registration(store, clock);
+  const done = subject.run(abort.signal);
+  const key = { kind: "Tier", name: "kube-admin", namespace: undefined } as const;
+  const update = {
+    kind: "Tier",
+    key,
+    id: formatKey(key),
+    origin: { revision: "1", generation: 1, seenAt: 0 },
+  } as const;
+  subject.observe([{ ...update, value: { name: "kube-admin", order: 1_000, otherwise: "pass" } }]);
+  await clock.advance(60_000);
+  await store.delete(key);
+  subject.observe([{ ...update, value: undefined }]);
+  await clock.advance(60_000);
+  expect(Object.keys(await tiers()).sort()).toEqual(["default", "kube-admin", "kube-baseline"]);
+  abort.abort();
+  await done;
 });

@@ -19,6 +19,7 @@ import {
 } from "../model/kinds/cluster.ts";
 import { ADDRESS_ANNOTATIONS, nodeAddressesOf } from "../model/convert/node.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
+import { BUILT_IN_TIERS } from "../model/tier.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
 import { isFailure } from "./failures.ts";
@@ -51,6 +52,8 @@ export class Registration {
   #self: Resource<"Node"> | undefined;
   #wake: () => void = () => {};
   #dirty = true;
+  /** Names of the tiers that exist. */
+  readonly #tiers = new Set<string>();
   #reported = "";
 
   constructor(options: RegistrationOptions) {
@@ -59,6 +62,7 @@ export class Registration {
 
   observe(updates: readonly RowUpdate[]): void {
     for (const update of updates) {
+      if (update.kind === "Tier") this.#observeTier(update.key.name, update.value !== undefined);
       if (update.kind !== "Node" || update.key.name !== this.#options.node) continue;
       const self = update.value?.own;
       const changed = !equal(nodeView(this.#self), nodeView(self));
@@ -66,6 +70,11 @@ export class Registration {
       if (changed) this.#dirty = true;
     }
     if (this.#dirty) this.#wake();
+  }
+
+  #observeTier(name: string, exists: boolean): void {
+    if (exists) this.#tiers.add(name);
+    else if (this.#tiers.delete(name) && BUILT_IN_TIERS.has(name)) this.#dirty = true;
   }
 
   /** Until the signal aborts; call when the datastore is in sync. */
@@ -76,6 +85,7 @@ export class Registration {
     while (!signal.aborted) {
       if (!this.#dirty) await new Promise<void>((resolve) => (this.#wake = resolve));
       this.#dirty = false;
+      if (!signal.aborted) await this.#retried("create the built-in tiers", () => this.#createTiers(), signal);
       if (!signal.aborted) await this.#retried("write the addresses of this node", () => this.#describeNode(), signal);
     }
   }
@@ -139,6 +149,21 @@ export class Registration {
         spec: { controllers: {} },
       }),
     );
+  }
+
+  /** They are there in any case; their objects are for whoever lists tiers. */
+  async #createTiers(): Promise<void> {
+    for (const { name, order, otherwise } of BUILT_IN_TIERS.values()) {
+      if (this.#tiers.has(name)) continue;
+      await createUnlessThere(
+        this.#options.store.create("Tier", {
+          apiVersion: "projectcalico.org/v3",
+          kind: "Tier",
+          metadata: { name },
+          spec: { order, defaultAction: otherwise === "pass" ? "Pass" : "Deny" },
+        }),
+      );
+    }
   }
 
   async #describeNode(): Promise<void> {

@@ -144,9 +144,11 @@ export class AddressReserve {
     return this.take(family, handle);
   }
 
-  /** Returns an address that was taken but not used, before `record` was called for it. */
+  /** Returns an address that was taken but not used, before `record` was called for it. What is then beyond the reserve's share is released. */
   giveBack(addr: Addr): void {
     this.#stock.giveBack(addr);
+    // No change in the watch would show it. A failure is retried by `tidy`.
+    this.#releaseSurplus().catch(() => undefined);
   }
 
   /** Number of available addresses. */
@@ -182,6 +184,10 @@ export class AddressReserve {
     for (const prefix of this.#levels.observe(updates)) this.#dropBlock(prefix);
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
+    await this.#releaseSurplus();
+  }
+
+  async #releaseSurplus(): Promise<void> {
     if (this.#surplus().length === 0) return;
     await this.#serially(async () => {
       this.#due = true;

@@ -101,6 +101,23 @@ test.each([
 });
 
 test.each([
+  ["10.0.0.0/29", 30, 4],
+  ["fd00::/125", 126, 6],
+] as const)("%s: a pod that could not be recorded leaves the reserve its share", async (cidr, blockSize, family) => {
+  const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
+  const [one, two] = daemons as [Daemon, Daemon];
+  expect(await one.reserve.takeFound(family, "a")).toBeDefined();
+  await settle(one, two);
+  const addr = one.reserve.take(family, "b") as Addr;
+  await one.reserve.refill();
+  await settle(one, two);
+  one.reserve.giveBack(addr);
+  // Half of eight, for two nodes.
+  await one.reserve.tidy();
+  expect(one.reserve.count(family)).toBe(2);
+});
+
+test.each([
   ["10.0.0.0/28", 28, 4],
   ["fd00::/124", 124, 6],
 ] as const)("%s: a pod waits in its ADD for what reserves release", async (cidr, blockSize, family) => {

@@ -380,14 +380,14 @@ describe("without a right", () => {
         "get",
         "clusterinformation/default",
         "kubecontrollersconfiguration/default",
+        "tier/kube-baseline",
         "-o",
         "jsonpath={.items[*].kind} {.items[*].spec.calicoVersion}",
       ]);
       const node = await cluster.get<{ metadata: { annotations?: Record<string, string> } }>(["node", NODE]);
       return (
-        /^ClusterInformation KubeControllersConfiguration [1-9]|^ClusterInformation KubeControllersConfiguration 0\.\d/.test(
-          stdout,
-        ) && node.metadata.annotations?.["projectcalico.org/IPv4Address"]?.startsWith("10.9.9.9") === false
+        /^ClusterInformation KubeControllersConfiguration Tier ([1-9]|0\.\d)/.test(stdout) &&
+        node.metadata.annotations?.["projectcalico.org/IPv4Address"]?.startsWith("10.9.9.9") === false
       );
     };
     for (const [needed, prepare] of [
@@ -397,9 +397,17 @@ describe("without a right", () => {
           "create clusterinformations",
           "get kubecontrollersconfigurations",
           "create kubecontrollersconfigurations",
+          "create tiers",
           "patch nodes/status",
         ],
-        ["delete", "clusterinformation/default", "kubecontrollersconfiguration/default"],
+        [
+          "delete",
+          "clusterinformation/default",
+          "kubecontrollersconfiguration/default",
+          "tier/default",
+          "tier/kube-admin",
+          "tier/kube-baseline",
+        ],
       ],
       [
         ["update clusterinformations"],

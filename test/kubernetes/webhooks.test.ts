@@ -13,7 +13,7 @@ let cluster: Cluster;
 beforeAll(async () => {
   cluster = await attachCluster();
   const { certificate, key } = issued(cluster.layout, "apiserver");
-  const files = ["--cert-file", certificate, "--key-file", key];
+  const files = ["--kubeconfig", cluster.layout.adminKubeconfig, "--cert-file", certificate, "--key-file", key];
   cluster.daemons.start({
     name: NAME,
     command: [CALICO, "webhooks", "--host", API_ADDRESS, "--port", `${PORT}`, ...files],
@@ -66,6 +66,26 @@ test("nets of both families in one rule, and a net with host bits", async () => 
     expect(exitCode).not.toBe(0);
     expect(stderr).toContain("spec.ingress[0].source.nets");
   }
+});
+
+test("a tier with policies is not deleted, and neither is a built-in one", async () => {
+  const objects = JSON.stringify({
+    apiVersion: "v1",
+    kind: "List",
+    items: [
+      { apiVersion: "projectcalico.org/v3", kind: "Tier", metadata: { name: "by-webhook" }, spec: { order: 7 } },
+      { ...JSON.parse(policy({ tier: "by-webhook" })), metadata: { name: "by-webhook.policy" } },
+    ],
+  });
+  await cluster.kubectl(["create", "-f", "-"], objects);
+  const refused = async (tier: string): Promise<string> =>
+    (await cluster.tryKubectl(["delete", "tier", tier, "--wait=false"])).stderr;
+  expect(await refused("by-webhook")).toContain(
+    "this tier has policies, among them GlobalNetworkPolicy by-webhook.policy",
+  );
+  expect(await refused("default")).toContain("this tier is built in");
+  await cluster.kubectl(["delete", "globalnetworkpolicy.projectcalico.org", "by-webhook.policy"]);
+  await cluster.kubectl(["delete", "tier", "by-webhook"]);
 });
 
 test("what is right is taken, and so is everything while the server is away", async () => {

@@ -1,15 +1,15 @@
 /** Resources: one request for a kind's objects, from verb and path to the answer. */
 
 import type { JsonObject } from "../../../src/model/schema/json.ts";
-import { ApiError, badRequest, invalidOptions, methodNotAllowed, noSuchPath, notFound } from "../errors.ts";
-import type { Context } from "../objects/context.ts";
+import { ApiError, badRequest, forbidden, invalidOptions, methodNotAllowed, noSuchPath, notFound } from "../errors.ts";
+import { type Context, ruleContext } from "../objects/context.ts";
 import { awaitRevision, listObjects, parseRevision } from "../objects/read.ts";
 import { parseDeleteOptions, removeObject } from "../objects/remove.ts";
 import { parseSelectors } from "../objects/selectors.ts";
 import { watchObjects } from "../objects/watch.ts";
 import { createObject, type Place, replaceObject, type Written } from "../objects/write.ts";
 import { type ApiObject } from "../object.ts";
-import { apiVersionOf, resourceId } from "../resource-type.ts";
+import { apiVersionOf, resourceId, type ResourceType } from "../resource-type.ts";
 import { type IncludedObject, metadataOnly, tableOf } from "../table/table.ts";
 import { bindPod } from "./binding.ts";
 import { type Body, mediaTypeOf, parseBody } from "./body.ts";
@@ -267,6 +267,7 @@ function deleteBody(request: ResourceRequest): Body["value"] {
 function remove(context: Context, place: Place, name: string, request: ResourceRequest, format: Format): Answer {
   const { type } = place;
   const options = parseDeleteOptions(deleteBody(request), request.query);
+  checkRetention(context, type, name);
   const { object, gone } = removeObject(context, type, place.namespace, name, options);
   if (!gone || type.answersDeleted) return { status: 200, body: shapeOne(context, place, object, format, "Metadata") };
   const details = {
@@ -276,6 +277,14 @@ function remove(context: Context, place: Place, name: string, request: ResourceR
     uid: object.metadata.uid ?? "",
   };
   return { status: 200, body: { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details } };
+}
+
+function checkRetention(context: Context, type: ResourceType, name: string): void {
+  const { list } = ruleContext(context);
+  for (const rule of context.retention) {
+    const problem = rule({ resource: resourceId(type), name, list });
+    if (problem !== undefined) throw forbidden(type, name, problem);
+  }
 }
 
 function removeCollection(context: Context, place: Place, request: ResourceRequest, format: Format): Answer {
@@ -288,6 +297,7 @@ function removeCollection(context: Context, place: Place, request: ResourceReque
     query: new URLSearchParams(),
   });
   const removed = page.items.map(({ object }) => {
+    checkRetention(context, type, object.metadata.name);
     removeObject(context, type, object.metadata.namespace, object.metadata.name, options);
     return object;
   });

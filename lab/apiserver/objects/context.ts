@@ -30,6 +30,13 @@ export interface AdmissionRequest {
 /** A rule that the server's owner adds for creates and updates: what is wrong with the object. */
 export type Admission = (request: AdmissionRequest) => readonly FieldError[];
 
+/** A rule that the server's owner adds for deletions that a client asks for: why the object may not go. */
+export type Retention = (request: {
+  readonly resource: string;
+  readonly name: string;
+  readonly list: RuleContext["list"];
+}) => string | undefined;
+
 /** What the server's owner has to say about an object that is accepted: sent as Warning headers. */
 export type Advice = (request: Pick<AdmissionRequest, "resource" | "object">) => readonly string[];
 
@@ -37,6 +44,7 @@ export interface Context {
   readonly storage: Storage;
   readonly registry: Registry;
   readonly admission: readonly Admission[];
+  readonly retention: readonly Retention[];
   readonly advice: readonly Advice[];
   readonly addresses: ServiceAddresses;
   readonly nowMs: () => number;

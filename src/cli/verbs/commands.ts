@@ -139,6 +139,8 @@ export function addVerbs(program: Command, end: (code: number) => void): void {
   const validateCommand = withFiles(verb("validate")).addOption(
     once("-o, --output <format>", "how to print", ["text", "json"]).default("text"),
   );
+  // Upstream accepts it here too; no cluster is asked.
+  validateCommand.addOption(once("-c, --config <file>", "no effect").hideHelp());
   validateCommand.action(() => run("validate", () => validate(validateCommand.optsWithGlobals<WriteFlags>())));
   program.addCommand(validateCommand);
 }

@@ -3,12 +3,11 @@
  * tier goes only after its policies.
  */
 import { type Store, StoreError } from "../../datastore/store.ts";
-import type { Kind } from "../../model/kind.ts";
 import { FIXED_TIERS } from "../../model/kinds/tier.ts";
+import { TIERED_KINDS, tierOf } from "../../model/kinds/validation/tier-removal.ts";
 import { formatKey } from "../../model/key.ts";
 import { keyOf } from "../../model/resource.ts";
-import { fieldAt, type JsonObject, type JsonValue } from "../../model/schema/json.ts";
-import { DEFAULT_TIER } from "../../model/tier.ts";
+import type { JsonObject } from "../../model/schema/json.ts";
 import { Refusal, type Verb } from "./failures.ts";
 import { objectText, type ServedKind } from "./kinds.ts";
 
@@ -38,26 +37,20 @@ export function refusalOf(
   return undefined;
 }
 
-const TIERED = [
-  "NetworkPolicy",
-  "GlobalNetworkPolicy",
-  "StagedNetworkPolicy",
-  "StagedGlobalNetworkPolicy",
-] as const satisfies readonly Kind[];
 const MOST_NAMES = 5;
 
 /** Rejects with Refusal while policies are in the tier; the message names them. */
 export async function refuseUsedTier(store: Store, tier: string): Promise<void> {
   const names: string[] = [];
   let count = 0;
-  for (const kind of TIERED) {
+  for (const kind of TIERED_KINDS) {
     let ofKind: string[] = [];
     let inKind = 0;
     try {
       for await (const { items, isFirst } of store.pages(kind)) {
         if (isFirst) [ofKind, inKind] = [[], 0];
         for (const policy of items) {
-          if (tierOf(policy as unknown as JsonObject) !== tier) continue;
+          if (tierOf(policy.spec) !== tier) continue;
           inKind++;
           if (ofKind.length < MOST_NAMES) ofKind.push(formatKey(keyOf(kind, policy)));
         }
@@ -80,18 +73,12 @@ export async function refuseUsedTier(store: Store, tier: string): Promise<void> 
   );
 }
 
-/** The tier that a policy is in. */
-export function tierOf(object: JsonObject): string {
-  const tier: JsonValue | undefined = fieldAt(object, "spec", "tier");
-  return typeof tier === "string" && tier !== "" ? tier : DEFAULT_TIER;
-}
-
-/** Rejects with Refusal when a policy names a tier that is not there: no node would apply it. */
+/** Rejects with Refusal when a policy names a tier that is not there: nodes would evaluate it after all other tiers. */
 export function tierChecker(store: Store): (kind: ServedKind, object: JsonObject) => Promise<void> {
   const known = new Map<string, Promise<boolean>>();
   return async (kind, object) => {
-    if (!TIERED.some((tiered) => tiered === kind.kind)) return;
-    const tier = tierOf(object);
+    if (!TIERED_KINDS.some((tiered) => tiered === kind.kind)) return;
+    const tier = tierOf(object["spec"]);
     if (FIXED_TIERS.some(({ name }) => name === tier)) return;
     const asked = known.get(tier) ?? exists(store, tier);
     known.set(tier, asked);
