@@ -207,6 +207,32 @@ test("a kernel that refuses is told of, and asked again", () =>
     await end();
   }));
 
+test("changes many times a second: a pass covers all before it, and all together take a twentieth of the thread", () =>
+  inNamespace(async (_node, sys) => {
+    insertConnections(
+      sys,
+      Array.from({ length: 2_000 }, (_, i) => ({ ...both(TCP, 80)[i % 2], sourcePort: 1024 + i }) as Connection),
+    );
+    const { cutter, end } = startCutter(sys, ONLY_80);
+    const begin = performance.now();
+    const none = new Map<never, never>();
+    const nothing = { sets: none, policies: none, endpoints: none, routes: none, members: none };
+    let longestMs = 0;
+    for (let i = 0; i < 300; i++) {
+      cutter.changed(ONLY_80, { ...nothing, settings: ONLY_80.settings });
+      await Bun.sleep(1);
+      longestMs = Math.max(longestMs, cutter.status.lastMs);
+    }
+    const { spentMs, passes } = cutter.status;
+    expect(spentMs).toBeLessThan((performance.now() - begin) * 0.05 + 2 * longestMs);
+    // The last change too is covered, by one more pass.
+    insertConnections(sys, both(TCP, 81));
+    cutter.changed(ONLY_80, { ...nothing, settings: ONLY_80.settings });
+    await until(() => cutter.status.cut === 2);
+    expect(cutter.status.passes).toBeLessThanOrEqual(passes + 2);
+    await end();
+  }));
+
 test("an empty table is not read", () =>
   inNamespace(async (_node, sys) => {
     const { cutter, end } = startCutter(sys, ONLY_80);
