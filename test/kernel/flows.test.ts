@@ -129,19 +129,18 @@ test(
         const udp = ["udp4:5001", "udp6:5001"];
         daemon.apply([updateOf("KubernetesNetworkPolicy", allow("p", [5002, 5012]))]);
         await until(() => daemon.status.cut >= FIRST.length);
-        const { passes } = daemon.status;
+        await expectStopped(streams, udp);
         for (let i = 0; i < 2; i++) {
-          // Its rules before, and one more.
+          const { passes } = daemon.status;
           daemon.apply([updateOf("KubernetesNetworkPolicy", allow("p", [5002, 5012, 5001]))]);
-          daemon.apply([updateOf("KubernetesNetworkPolicy", allow("q", [5003]))]);
           const before = udp.map(streams.arrived);
           await until(() => udp.every((key, j) => streams.arrived(key) > (before[j] ?? 0) + 20), "for UDP to go on");
+          expect(daemon.status.passes).toBe(passes);
           daemon.apply([updateOf("KubernetesNetworkPolicy", allow("p", [5002, 5012]))]);
           await until(() => daemon.status.cut >= FIRST.length + 2 * (i + 1));
           await expectStopped(streams, udp);
         }
         await expectWhole(streams, SECOND);
-        expect(daemon.status.passes).toBeGreaterThan(passes);
       }),
     ),
   60_000,

@@ -68,6 +68,14 @@ test("rules: what only allows more, and what may deny", () => {
   expect(from(allow80).to(deny, allow80)).toBe(true);
   expect(from(allow80, deny).to(deny, allow80)).toBe(true);
   expect(from(allow80).to(rule("pass"), allow80)).toBe(true);
+  const both = [port(80), port(81)];
+  expect(from(allow80).to(rule("allow", both))).toBe(false);
+  expect(from(rule("allow", both)).to(allow80)).toBe(true);
+  expect(from(rule("deny", both)).to(rule("deny", [port(80)]))).toBe(false);
+  expect(from(rule("deny", [port(80)])).to(rule("deny", both))).toBe(true);
+  expect(from(rule("allow", both, true)).to(rule("allow", [port(80)], true))).toBe(false);
+  expect(from(rule("allow", [port(80)], true)).to(rule("allow", both, true))).toBe(true);
+  expect(from(rule("pass", [port(80)])).to(rule("pass", both))).toBe(true);
 });
 
 test("members: by what the rules that name the set do with them", () => {

@@ -110,12 +110,12 @@ export class Narrowing {
   }
 }
 
-/** Whether the second list allows all that the first did: rules that allow came, rules that deny went, nothing else. */
+/** Whether the second list allows all that the first did: rules that allow came or match more, rules that deny went or match less. */
 function allowsNoLess(before: readonly Rule[], now: readonly Rule[]): boolean {
   let at = 0;
   for (const rule of now) {
-    while (at < before.length && !isSame(before[at], rule) && isAction(before[at], "deny")) at++;
-    if (at < before.length && isSame(before[at], rule)) at++;
+    while (at < before.length && !isNoLess(before[at], rule) && isAction(before[at], "deny")) at++;
+    if (at < before.length && isNoLess(before[at], rule)) at++;
     else if (!isAction(rule, "allow")) return false;
   }
   return before.slice(at).every((rule) => isAction(rule, "deny"));
@@ -126,9 +126,23 @@ function isAction(rule: Rule | undefined, action: "allow" | "deny"): boolean {
   return rule?.action === action || rule?.action === "log";
 }
 
-/** But for its place. */
-function isSame(a: Rule | undefined, b: Rule): boolean {
-  return a?.action === b.action && equal(a.when, b.when);
+/** Whether the rule in its place allows all that the other did. */
+function isNoLess(before: Rule | undefined, now: Rule): boolean {
+  if (before?.action !== now.action || before.when.length !== now.when.length) return false;
+  if (equal(before.when, now.when)) return true;
+  if (now.action !== "allow" && now.action !== "deny") return false;
+  const [small, large] = now.action === "allow" ? [before, now] : [now, before];
+  return small.when.every((clause, i) => {
+    const other = large.when[i];
+    if (other === undefined || clause.not !== other.not) return false;
+    return clause.not ? hasAll(clause, other) : hasAll(other, clause);
+  });
+}
+
+/** Whether the first clause has all atoms of the second. */
+function hasAll(first: Clause, second: Clause): boolean {
+  const atoms = new Set(first.any.map((atom) => JSON.stringify(atom)));
+  return second.any.every((atom) => atoms.has(JSON.stringify(atom)));
 }
 
 function rulesOf({ ingress = [], egress = [] }: Policy): readonly Rule[] {
