@@ -40,7 +40,7 @@ bench-kubernetes: setup-test build
 check:
 	@$(BUN) x tsc -p .
 	@$(BUN) x oxfmt --check --no-error-on-unmatched-pattern src lab test tools >/dev/null || { echo "check: files are not formatted: run make format" >&2; $(BUN) x oxfmt --list-different src lab test tools >&2; exit 1; }
-	@$(BUN) x oxlint --quiet --deny-warnings src lab test tools
+	@$(BUN) x oxlint --deny-warnings src lab test tools
 	@$(BUN) tools/generate-crds.ts --check
 
 format:

@@ -11,9 +11,9 @@ import { type CommandResult, runWhy, warningLines } from "./why.ts";
 const WHY_HELP = `
 SRC and DST are NAMESPACE/POD, POD, NAMESPACE/ (every pod of it), KIND/NAME or
 NAMESPACE/KIND/NAME (the pods of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or
-CronJob), or an address. DST may also be a Service, svc/NAME or one of its addresses: then
+CronJob), host/NODE, or an address. DST may also be a Service, svc/NAME or one of its addresses: then
 the answer is about each pod behind it. An IPv6 address with a port stands in brackets.
-Without a port all traffic is explained.
+Without a port all traffic is explained; DST/icmp, DST/icmp:8 and DST/47 ask for a protocol.
 
   calicoctl why guestbook/client guestbook/redis:6379/tcp
   calicoctl why 192.0.2.1 guestbook/svc/redis:6379

@@ -157,7 +157,7 @@ test("a Service's address and its name lead to its endpoints", async () => {
 
 describe("policies of other kinds", () => {
   test("that are there, each once, although two groups serve it", async () => {
-    const policy = [{ metadata: { name: "deny" } }];
+    const policy = [{ metadata: { name: "deny" }, spec: { selector: "app == 'web'", types: ["Ingress"] } }];
     answers = {
       ...PLAIN,
       "/apis/projectcalico.org/v3/globalnetworkpolicies": policy,
@@ -166,9 +166,9 @@ describe("policies of other kinds", () => {
     };
     const { code, out } = await why("front", "web:80");
     expect(code).toBe(2);
-    expect(out.match(/^not certain: .*$/gm)?.length).toBe(2);
+    expect(out.match(/^not certain: .*$/gm)?.length).toBe(1);
     expect(out).toContain("not certain: CiliumNetworkPolicy (cilium.io/v2) shop/x: not understood");
-    expect(out).toMatch(/not certain: GlobalNetworkPolicy \(.*\) deny: not understood/);
+    expect(out).toContain("denied: no ingress rule of GlobalNetworkPolicy deny, which selects it, matched");
   });
 
   test("that are not there change nothing", async () => {
@@ -203,6 +203,74 @@ describe("policies of other kinds", () => {
       expect([answer.certain, answer.warnings[0]]).toEqual([false, expect.stringContaining(message)]);
     });
   }
+});
+
+describe("Calico's kinds", () => {
+  const KINDS = [
+    { name: "globalnetworkpolicies", kind: "GlobalNetworkPolicy", namespaced: false },
+    { name: "networkpolicies", kind: "NetworkPolicy", namespaced: true },
+    { name: "tiers", kind: "Tier", namespaced: false },
+    { name: "stagednetworkpolicies", kind: "StagedNetworkPolicy", namespaced: true },
+    { name: "felixconfigurations", kind: "FelixConfiguration", namespaced: false },
+  ];
+  const GUARD = {
+    metadata: { name: "guard" },
+    spec: { tier: "first", selector: "app == 'web'", ingress: [{ action: "Deny" }] },
+  };
+
+  test("are read from the API in which Calico keeps them, where there is no other", async () => {
+    groups = [GROUP("crd.projectcalico.org", "v1")];
+    resources = { "/apis/crd.projectcalico.org/v1": KINDS };
+    answers = { ...PLAIN, "/apis/crd.projectcalico.org/v1/globalnetworkpolicies": [GUARD] };
+    const { code, out } = await why("front", "web:80");
+    expect([code, out]).toEqual([1, expect.stringContaining("GlobalNetworkPolicy guard in tier first")]);
+  });
+
+  test("that may not be listed leave the answer open where they could matter", async () => {
+    groups = [GROUP("projectcalico.org", "v3")];
+    resources = { "/apis/projectcalico.org/v3": KINDS };
+    const at = (plural: string): string => `/apis/projectcalico.org/v3/${plural}`;
+    answers = { ...PLAIN, [at("globalnetworkpolicies")]: 403 };
+    expect((await why("front", "web:80")).code).toBe(2);
+    answers = { ...PLAIN, [at("stagednetworkpolicies")]: 403, [at("felixconfigurations")]: 403 };
+    expect((await why("front", "web:80")).code).toBe(0);
+    expect((await why("front", "192.0.2.1:80")).code).toBe(2);
+  });
+
+  test("ClusterNetworkPolicies, whichever version of their group is preferred", async () => {
+    const versions = ["v1alpha1", "v1alpha2"].map((version) => ({
+      groupVersion: `policy.networking.k8s.io/${version}`,
+    }));
+    groups = [{ ...GROUP("policy.networking.k8s.io", "v1alpha1"), versions }];
+    resources = {
+      "/apis/policy.networking.k8s.io/v1alpha1": [],
+      "/apis/policy.networking.k8s.io/v1alpha2": [
+        { name: "clusternetworkpolicies", kind: "ClusterNetworkPolicy", namespaced: false },
+      ],
+    };
+    const spec = {
+      tier: "Admin",
+      priority: 1,
+      subject: { namespaces: {} },
+      ingress: [{ action: "Deny", from: [{ namespaces: {} }] }],
+    };
+    answers = {
+      ...PLAIN,
+      "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies": [{ metadata: { name: "c" }, spec }],
+    };
+    expect((await why("front", "web:80")).code).toBe(1);
+  });
+
+  test("EndpointSlices are listed only where a rule asks for a Service", async () => {
+    groups = [GROUP("projectcalico.org", "v3")];
+    resources = { "/apis/projectcalico.org/v3": KINDS };
+    const rule = { action: "Allow", destination: { services: { name: "web", namespace: "shop" } } };
+    const policy = { metadata: { name: "p", namespace: "shop" }, spec: { selector: "app == 'front'", egress: [rule] } };
+    answers = { ...PLAIN, "/apis/projectcalico.org/v3/networkpolicies": [policy] };
+    expect((await why("front", "web:8080")).code).toBe(0);
+    expect((await why("front", "web:81")).code).toBe(1);
+    expect(asked).toContain("/apis/discovery.k8s.io/v1/endpointslices");
+  });
 });
 
 describe("a right that is missing", () => {

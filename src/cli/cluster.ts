@@ -27,6 +27,14 @@ import {
 import { endpointSliceOf, serviceOf } from "../verify/services.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings, hasForeignKinds } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
+import {
+  CLUSTER_NETWORK_POLICY,
+  type PolicyKind,
+  policyKindOf,
+  policyObject,
+  PolicyObjects,
+  sliceResource,
+} from "./policy-objects.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -45,30 +53,42 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   const transport = new Transport(access, dependencies);
   const warnings: Warning[] = [];
   try {
-    const [pods, namespaces, networkPolicies, nodes, serviceAccounts, services, slices, foreign] = await Promise.all([
+    const objects = new PolicyObjects();
+    const readSlices = (): Promise<readonly JsonObject[]> =>
+      orDoubt(
+        listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"),
+        warnings,
+        "EndpointSlices",
+        "all",
+      );
+    let isAccountsKnown = true;
+    const [pods, namespaces, networkPolicies, nodes, serviceAccounts, services, early, foreign] = await Promise.all([
       listed(store, "Pod"),
       listed(store, "Namespace"),
       listed(store, "KubernetesNetworkPolicy"),
       orDoubt(listed(store, "Node"), warnings, "Nodes", "hosts"),
-      orDoubt(listed(store, "ServiceAccount"), warnings, "ServiceAccounts", "none"),
+      orDoubt(listed(store, "ServiceAccount"), warnings, "ServiceAccounts", "none", () => (isAccountsKnown = false)),
       options.needsServices
         ? orDoubt(listAt(transport, "Service", "/api/v1/services"), warnings, "Services", "all")
         : [],
-      options.needsServices
-        ? orDoubt(
-            listAt(transport, "EndpointSlice", "/apis/discovery.k8s.io/v1/endpointslices"),
-            warnings,
-            "EndpointSlices",
-            "all",
-          )
-        : [],
-      readForeign(transport, warnings),
+      options.needsServices ? readSlices() : undefined,
+      readForeign(transport, objects, warnings),
     ]);
+    const asked = early ?? (objects.asksServices ? await readSlices() : []);
     return {
-      resources: { pods, namespaces, serviceAccounts, nodes, networkPolicies },
+      resources: {
+        pods,
+        namespaces,
+        serviceAccounts,
+        nodes,
+        networkPolicies,
+        ...objects.resources,
+        endpointSlices: asked.map(sliceResource),
+      },
       services: services.map(serviceOf),
-      endpoints: slices.map(endpointSliceOf),
-      unknownNamespaces: [],
+      endpoints: asked.map(endpointSliceOf),
+      objects,
+      unknowns: { namespaces: [], ...(isAccountsKnown ? {} : { knownAccounts: new Set<string>() }) },
       warnings: [...warnings, ...foreignWarnings(foreign)],
     };
   } finally {
@@ -109,11 +129,13 @@ async function orDoubt<T>(
   warnings: Warning[],
   what: string,
   doubt: Warning["doubt"],
+  onRefusal: () => void = () => {},
 ): Promise<readonly T[]> {
   try {
     return await list;
   } catch (error) {
     if (!(error instanceof StoreError) || error.reason !== "forbidden") throw error;
+    onRefusal();
     warnings.push({ text: `${what} were not looked at: ${error.message}`, doubt });
     return [];
   }
@@ -149,64 +171,95 @@ const OWN_GROUPS = new Set(
   ].filter((group) => group !== "projectcalico.org" && group !== "policy.networking.k8s.io"),
 );
 
-/** Objects that may decide traffic, of every API group of the server; one that could not be read is a warning. */
-async function readForeign(transport: Transport, warnings: Warning[]): Promise<ForeignObject[]> {
+/**
+ * Objects of every API group of the server: those that `why` understands go to `objects`, those that may decide traffic all the same are
+ * returned. What could not be read is a warning.
+ */
+async function readForeign(
+  transport: Transport,
+  objects: PolicyObjects,
+  warnings: Warning[],
+): Promise<ForeignObject[]> {
   const groups = await attempt(
     () => get(transport, "API groups", "/apis"),
     (cause) => warnings.push({ text: `Policies of other kinds were not looked for: ${cause}`, doubt: "all" }),
   );
-  const names = arrayAt(fieldAt(groups, "groups"))
+  const versions = arrayAt(fieldAt(groups, "groups"))
     .map(objectAt)
-    .filter(({ name }) => !OWN_GROUPS.has(stringAt(name)));
-  const found = await Promise.all(
-    names.map((group) =>
-      readGroup(
-        transport,
-        stringAt(group["name"]),
-        stringAt(fieldAt(group, "preferredVersion", "groupVersion")),
-        warnings,
-      ),
-    ),
-  );
-  const unique = new Map(
-    found.flat().map((object) => [`${object.kind} ${object.namespace ?? ""}/${object.name}`, object]),
-  );
-  return [...unique.values()];
+    .filter(({ name }) => !OWN_GROUPS.has(stringAt(name)))
+    .flatMap(versionsOf);
+  const found = (await Promise.all(versions.map((version) => readVersion(transport, version, warnings)))).flat();
+  const unique = new Map<string, Found>();
+  for (const each of found.sort((a, b) => rank(a) - rank(b))) {
+    const name = `${each.policyKind ?? each.kind} ${each.namespace ?? ""}/${each.name}`;
+    if (!unique.has(name)) unique.set(name, each);
+  }
+  for (const { policyKind, object } of unique.values())
+    if (policyKind !== undefined && object !== undefined) objects.add(policyKind, object);
+  return [...unique.values()].filter(({ policyKind }) => policyKind === undefined);
 }
 
-async function readGroup(
+/** An object, in `object` if it is one that is understood. */
+interface Found extends ForeignObject {
+  readonly policyKind?: PolicyKind | undefined;
+  readonly object?: Resource;
+}
+
+/** The same object may be served by Calico's API and by the one in which it is kept. */
+function rank({ apiVersion }: Found): number {
+  return apiVersion.startsWith("crd.") ? 1 : 0;
+}
+
+/** The preferred version of a group; all versions of the one that has other kinds in each. */
+function versionsOf(group: JsonObject): { readonly group: string; readonly apiVersion: string }[] {
+  const name = stringAt(group["name"]);
+  const preferred = stringAt(fieldAt(group, "preferredVersion", "groupVersion"));
+  const all = arrayAt(group["versions"]).map((version) => stringAt(objectAt(version)["groupVersion"]));
+  const isMixed = CLUSTER_NETWORK_POLICY.startsWith(`${name}/`) && all.length > 0;
+  return (isMixed ? all : [preferred]).map((apiVersion) => ({ group: name, apiVersion }));
+}
+
+async function readVersion(
   transport: Transport,
-  group: string,
-  apiVersion: string,
+  { group, apiVersion }: { readonly group: string; readonly apiVersion: string },
   warnings: Warning[],
-): Promise<ForeignObject[]> {
+): Promise<Found[]> {
   const doubt =
-    (what: string) =>
+    (what: string, effect: Warning["doubt"] = "all") =>
     (cause: string): void =>
-      void warnings.push({ text: `${what} could not be looked at, and may decide otherwise: ${cause}`, doubt: "all" });
+      void warnings.push({
+        text: `${what} could not be looked at, and may decide otherwise: ${cause}`,
+        doubt: effect,
+      });
   const resources = await attempt(
     () => get(transport, apiVersion, `/apis/${apiVersion}`),
     hasForeignKinds(group) ? doubt(apiVersion) : () => {},
   );
   const kinds = arrayAt(fieldAt(resources, "resources"))
     .map(objectAt)
+    .filter(({ name }) => !stringAt(name).includes("/"))
+    .map(({ name, kind, namespaced }) => ({ plural: stringAt(name), kind: stringAt(kind), namespaced }))
     .filter(
-      ({ name, kind }) => !stringAt(name).includes("/") && foreignEffect(apiVersion, stringAt(kind)) !== undefined,
+      ({ kind }) => policyKindOf(apiVersion, kind) !== undefined || foreignEffect(apiVersion, kind) !== undefined,
     );
   const lists = await Promise.all(
-    kinds.map(async ({ name, kind, namespaced }) => {
+    kinds.map(async ({ plural, kind, namespaced }): Promise<Found[]> => {
+      const policyKind = policyKindOf(apiVersion, kind);
+      const what = `${kind} (${apiVersion})`;
+      const effect = kind.startsWith("Staged") ? "none" : kind === "FelixConfiguration" ? "hosts" : "all";
       const objects = await attempt(
-        () => listAt(transport, stringAt(kind), `/apis/${apiVersion}/${stringAt(name)}`),
-        doubt(`${stringAt(kind)} (${apiVersion})`),
+        () => listAt(transport, kind, `/apis/${apiVersion}/${plural}`),
+        doubt(what, effect),
       );
-      return (objects ?? []).map((object) => {
-        const { namespace, name: own } = objectAt(object["metadata"]);
-        return {
-          apiVersion,
-          kind: stringAt(kind),
-          namespace: namespaced === true ? stringAt(namespace) : undefined,
-          name: stringAt(own),
-        };
+      return (objects ?? []).flatMap((object): Found[] => {
+        const metadata = objectAt(object["metadata"]);
+        const namespace = namespaced === true ? stringAt(metadata["namespace"]) : undefined;
+        const found = { apiVersion, kind, namespace, name: stringAt(metadata["name"]) };
+        if (policyKind === undefined) return [found];
+        const read = policyObject(policyKind, { ...object, apiVersion, kind });
+        if (read.ok) return [{ ...found, policyKind, object: read.value, name: read.value.metadata.name }];
+        doubt(`${what} ${found.name}`, effect)(read.error);
+        return [];
       });
     }),
   );

@@ -3,19 +3,16 @@
  * meshes and of old API versions. Where one of them applies, no answer is certain.
  */
 import type { Warning } from "./inventory.ts";
+import { policyKindOf } from "./policy-objects.ts";
 
-/** `decides`: it allows, denies or redirects traffic. `hosts`: traffic of nodes alone. `idle`: nothing by itself, in spite of its name. */
-type Effect = "decides" | "hosts" | "idle";
+/** `decides`: it allows, denies or redirects traffic. `hosts`: traffic of nodes alone. */
+type Effect = "decides" | "hosts";
 
+/** Of versions that are not read (policy-objects.ts). */
 const CALICO: Readonly<Record<string, Effect>> = {
   NetworkPolicy: "decides",
   GlobalNetworkPolicy: "decides",
   HostEndpoint: "hosts",
-  StagedNetworkPolicy: "idle",
-  StagedGlobalNetworkPolicy: "idle",
-  StagedKubernetesNetworkPolicy: "idle",
-  NetworkSet: "idle",
-  GlobalNetworkSet: "idle",
 };
 
 const BY_GROUP: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {
@@ -54,6 +51,7 @@ const DERIVED = ["controlplane.antrea.io", "stats.antrea.io", "system.antrea.io"
 
 /** The effect of a kind, or undefined when it has no part in policy. */
 export function foreignEffect(apiVersion: string, kind: string): Effect | undefined {
+  if (policyKindOf(apiVersion, kind) !== undefined) return undefined;
   const [group = "", version] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
   const known = KINDS_OF.get(group)?.get(kind);
   if (known !== undefined) return known;
@@ -92,7 +90,7 @@ export function foreignWarnings(objects: readonly ForeignObject[]): Warning[] {
     const text = `${what} ${names.slice(0, NAMES_SHOWN).join(", ")}${rest}: ${isOld ? OLD : WORDS[effect]}`;
     const spaces = members.map(({ namespace }) => namespace);
     const scope = spaces.includes(undefined) ? undefined : [...new Set(spaces.flatMap((namespace) => namespace ?? []))];
-    return [{ text, doubt: effect === "idle" ? "none" : effect === "hosts" ? "hosts" : "all", namespaces: scope }];
+    return [{ text, doubt: effect === "hosts" ? "hosts" : "all", namespaces: scope }];
   });
 }
 
@@ -100,5 +98,4 @@ const OLD = "not understood: no cluster serves this API version any more, write 
 const WORDS: Readonly<Record<Effect, string>> = {
   decides: "not understood, and may decide otherwise",
   hosts: "not understood, and may decide otherwise about traffic of nodes",
-  idle: "has no effect by itself",
 };

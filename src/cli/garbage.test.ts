@@ -96,6 +96,84 @@ const OBJECTS: Json[] = [
   },
   { apiVersion: "cilium.io/v2", kind: "CiliumNetworkPolicy", metadata: { name: "q", namespace: "other" } },
   { apiVersion: "v1", kind: "List", items: [] },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "NetworkPolicy",
+    metadata: { name: "p", namespace: "shop" },
+    spec: {
+      tier: "t",
+      order: 1,
+      selector: "app == 'a'",
+      types: ["Ingress", "Egress"],
+      ingress: [
+        {
+          action: "Allow",
+          protocol: "TCP",
+          source: { selector: "has(app)", nets: ["10.0.0.0/8"], services: { name: "s" } },
+          destination: { ports: [80, "http", "81:90"] },
+        },
+        { action: "Deny", protocol: "ICMP", icmp: { type: 8, code: 0 }, notProtocol: 47 },
+      ],
+      egress: [{ action: "Pass", destination: { services: { name: "s", namespace: "shop" } } }],
+    },
+  },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "GlobalNetworkPolicy",
+    metadata: { name: "g" },
+    spec: { namespaceSelector: "team == 'x'", applyOnForward: true, ingress: [{ action: "Log" }] },
+  },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "StagedGlobalNetworkPolicy",
+    metadata: { name: "g" },
+    spec: { stagedAction: "Set", selector: "all()" },
+  },
+  { apiVersion: "projectcalico.org/v3", kind: "Tier", metadata: { name: "t" }, spec: { order: 5 } },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "GlobalNetworkSet",
+    metadata: { name: "n", labels: { app: "a" } },
+    spec: { nets: ["10.0.0.0/8"] },
+  },
+  {
+    apiVersion: "crd.projectcalico.org/v1",
+    kind: "HostEndpoint",
+    metadata: { name: "h", annotations: { "projectcalico.org/metadata": '{"labels":{"app":"a"}}' } },
+    spec: {
+      node: "n1",
+      interfaceName: "eth0",
+      expectedIPs: ["192.0.2.1"],
+      profiles: ["kns.shop"],
+      ports: [{ name: "http", port: 80, protocol: "TCP" }],
+    },
+  },
+  {
+    apiVersion: "projectcalico.org/v3",
+    kind: "FelixConfiguration",
+    metadata: { name: "default" },
+    spec: {
+      failsafeInboundHostPorts: [{ protocol: "TCP", port: 22, net: "10.0.0.0/8" }],
+      defaultEndpointToHostAction: "Drop",
+    },
+  },
+  {
+    apiVersion: "policy.networking.k8s.io/v1alpha2",
+    kind: "ClusterNetworkPolicy",
+    metadata: { name: "c" },
+    spec: {
+      tier: "Admin",
+      priority: 5,
+      subject: { namespaces: { matchLabels: { team: "x" } } },
+      egress: [
+        {
+          action: "Deny",
+          to: [{ networks: ["10.0.0.0/8"] }],
+          protocols: [{ tcp: { destinationPort: { number: 80 } } }],
+        },
+      ],
+    },
+  },
 ];
 const JUNK: Json[] = [
   null,
@@ -144,6 +222,9 @@ const QUESTIONS = [
   ["e", "10.96.0.1:80"],
   ["203.0.113.1", "192.0.2.1:30080"],
   ["svc/s", "deploy/d"],
+  ["host/n1", "a"],
+  ["d", "host/n1:22"],
+  ["b", "a/icmp"],
 ] as const;
 
 test("junk in any one place", async () => {

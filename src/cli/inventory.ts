@@ -2,6 +2,8 @@
 import type { ClusterResources } from "../semantics/cluster.ts";
 import type { Resource } from "../model/resource.ts";
 import type { Endpoints, Service } from "../verify/services.ts";
+import type { Unknowns } from "../verify/unknowns.ts";
+import type { PolicyObjects } from "./policy-objects.ts";
 
 /** An error in the operator's input; the message is for the operator. */
 export class InputError extends Error {
@@ -36,8 +38,9 @@ export interface Inventory {
   readonly resources: ClusterResources;
   readonly services: readonly Service[];
   readonly endpoints: readonly Endpoints[];
-  /** Namespaces of which no labels but the name are known. */
-  readonly unknownNamespaces: readonly string[];
+  /** Calico's objects; those that policy itself sees are among `resources`. */
+  readonly objects: PolicyObjects;
+  readonly unknowns: Unknowns;
   readonly warnings: readonly Warning[];
 }
 

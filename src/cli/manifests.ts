@@ -5,13 +5,23 @@
  * templates. Kinds that do not affect policy are skipped; those that may are reported (`foreign.ts`).
  */
 import { KINDS } from "../model/kind.ts";
+import type { Result } from "../lib/result.ts";
 import type { Resource } from "../model/resource.ts";
 import { isJsonObject, type JsonObject, objectAt, stringAt } from "../model/schema/json.ts";
 import { type Endpoints, endpointSliceOf, endpointsOf, type Service, serviceOf } from "../verify/services.ts";
-import { NAMESPACE_NAME_LABEL } from "../verify/unknowns.ts";
+import { NAMESPACE_NAME_LABEL } from "../verify/placeholders.ts";
 import { itemsOf, readDocuments } from "./documents.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
+import { endpointsInManifests, withoutMirrored } from "./manifest-endpoints.ts";
+import {
+  isNamespaced,
+  type PolicyKind,
+  policyKindOf,
+  policyObject,
+  PolicyObjects,
+  sliceResource,
+} from "./policy-objects.ts";
 import { conform, NAMED, NODE, POD } from "./shapes.ts";
 import { readSources, type Source } from "./sources.ts";
 import { hasTemplate, laterLabelWarnings, podsOfTemplates, type Template, withStandIns } from "./templates.ts";
@@ -38,7 +48,8 @@ interface Collection {
   readonly objects: { [K in ReadKind]: Resource<K>[] };
   readonly templates: Template[];
   readonly services: Service[];
-  readonly slices: Endpoints[];
+  readonly slices: JsonObject[];
+  readonly policies: PolicyObjects;
   readonly endpoints: Endpoints[];
   readonly foreign: ForeignObject[];
   /** Where each object is. */
@@ -54,6 +65,7 @@ export async function readManifests(options: ManifestOptions): Promise<Inventory
     templates: [],
     services: [],
     slices: [],
+    policies: new PolicyObjects(),
     endpoints: [],
     foreign: [],
     seen: new Map(),
@@ -109,13 +121,18 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
   const known = READ.find(
     (candidate) => KINDS[candidate].apiVersion === apiVersion && KINDS[candidate].apiKind === kind,
   );
+  const policyKind = policyKindOf(apiVersion, kind);
   const counts =
     known !== undefined ||
+    policyKind !== undefined ||
     isService(apiVersion, kind) ||
     hasTemplate(apiVersion, kind) ||
     foreignEffect(apiVersion, kind) !== undefined;
   if (!counts) return;
-  const shaped = conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED);
+  const shaped: Result<JsonObject, string> =
+    policyKind === undefined
+      ? conform(object, known === "Pod" ? POD : known === "Node" ? NODE : NAMED)
+      : (policyObject(policyKind, object) as unknown as Result<JsonObject, string>);
   if (!shaped.ok) throw new InputError(`Cannot use ${where}: ${kind}: ${shaped.error}`);
   const metadata = objectAt(shaped.value["metadata"]);
   const name = stringAt(metadata["name"]) || stringAt(metadata["generateName"]);
@@ -126,12 +143,14 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
       `Cannot use ${where}: it has {{ … }}, so it belongs to a Helm chart; use "helm template NAME CHART | calicoctl why -f - …"`,
     );
   const isOfCluster =
-    known === undefined
-      ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind)
-      : !KINDS[known].namespaced;
+    policyKind !== undefined
+      ? !isNamespaced(policyKind)
+      : known === undefined
+        ? foreignEffect(apiVersion, kind) !== undefined && given === "" && CLUSTER_SCOPE.test(kind)
+        : !KINDS[known].namespaced;
   const namespace = isOfCluster ? undefined : given || defaultNamespace;
   noteSeen(
-    `${apiVersion} ${kind} ${namespace ?? ""}/${name}`,
+    `${policyKind === undefined ? `${apiVersion} ${kind}` : `Calico's ${policyKind}`} ${namespace ?? ""}/${name}`,
     `${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`,
     where,
     collection.seen,
@@ -141,24 +160,26 @@ function addObject(object: JsonObject, where: string, collection: Collection, de
     metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) },
   };
   if (namespace !== undefined) collection.namespaces.add(namespace);
-  file(placed, { apiVersion, kind, namespace, name, where, known }, collection);
+  file(placed, { apiVersion, kind, namespace, name, where, known, policyKind }, collection);
 }
 
 interface Place extends ForeignObject {
   readonly where: string;
   readonly known: ReadKind | undefined;
+  readonly policyKind: PolicyKind | undefined;
 }
 
 function file(
   object: JsonObject,
-  { apiVersion, kind, namespace, name, where, known }: Place,
+  { apiVersion, kind, namespace, name, where, known, policyKind }: Place,
   collection: Collection,
 ): void {
-  if (known !== undefined) (collection.objects[known] as Resource[]).push(object as unknown as Resource);
+  if (policyKind !== undefined) collection.policies.add(policyKind, object as unknown as Resource);
+  else if (known !== undefined) (collection.objects[known] as Resource[]).push(object as unknown as Resource);
   else if (hasTemplate(apiVersion, kind))
     collection.templates.push({ kind: kind.toLowerCase(), namespace: namespace ?? "default", name, object, where });
   else if (kind === "Service") collection.services.push(serviceOf(object));
-  else if (kind === "EndpointSlice") collection.slices.push(endpointSliceOf(object));
+  else if (kind === "EndpointSlice") collection.slices.push(object);
   else if (kind === "Endpoints") collection.endpoints.push(...endpointsOf(object));
   else collection.foreign.push({ apiVersion, kind, namespace, name });
 }
@@ -182,7 +203,7 @@ const NO_POLICY: Warning = {
 };
 
 function inventoryOf(
-  { objects, templates, services, slices, endpoints, foreign, seen, namespaces }: Collection,
+  { objects, templates, services, slices: written, endpoints, policies: others, foreign, seen, namespaces }: Collection,
   notes: readonly Warning[],
 ): Inventory {
   const whereOf = (pod: Resource<"Pod">): string => {
@@ -192,8 +213,9 @@ function inventoryOf(
     return `${template?.where ?? seen.get(`v1 Pod ${pod.metadata.namespace}/${pod.metadata.name}`)}: ${template === undefined ? "Pod" : "template of"} ${pod.metadata.namespace}/${pod.metadata.name}`;
   };
   const pods = withStandIns([...objects.Pod, ...podsOfTemplates(templates, objects.Pod)], whereOf);
-  const written = new Set(objects.Namespace.map(({ metadata }) => metadata.name));
-  const unknownNamespaces = [...namespaces].filter((name) => !written.has(name));
+  const spaces = new Set(objects.Namespace.map(({ metadata }) => metadata.name));
+  const unknownNamespaces = [...namespaces].filter((name) => !spaces.has(name));
+  const slices = written.map(endpointSliceOf);
   // kube-apiserver adds this to every Namespace.
   const named = (metadata: Resource<"Namespace">["metadata"]): Resource<"Namespace"> => ({
     apiVersion: "v1",
@@ -211,21 +233,24 @@ function inventoryOf(
       serviceAccounts: objects.ServiceAccount,
       nodes: objects.Node,
       networkPolicies: policies,
+      ...others.resources,
+      endpointSlices: [...written.map(sliceResource), ...endpointsInManifests(services, slices, pods)],
     },
     services,
     endpoints: slices.length > 0 ? withoutMirrored(slices, endpoints) : endpoints,
-    unknownNamespaces,
+    objects: others,
+    unknowns: {
+      namespaces: unknownNamespaces,
+      knownAccounts: new Set(objects.ServiceAccount.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`)),
+      knownServices: new Set(
+        services.filter(({ selector }) => selector !== undefined).map(({ namespace, name }) => `${namespace}/${name}`),
+      ),
+    },
     warnings: [
       ...notes,
       ...foreignWarnings(foreign),
-      ...laterLabelWarnings(templates, policies),
-      ...(policies.length + foreign.length === 0 ? [NO_POLICY] : []),
+      ...laterLabelWarnings(templates, policies, others),
+      ...(policies.length + foreign.length === 0 && !others.hasPolicies ? [NO_POLICY] : []),
     ],
   };
-}
-
-/** Endpoints of a Service that has slices repeat them. */
-function withoutMirrored(slices: readonly Endpoints[], endpoints: readonly Endpoints[]): Endpoints[] {
-  const has = new Set(slices.map(({ namespace, service }) => `${namespace}/${service}`));
-  return [...slices, ...endpoints.filter(({ namespace, service }) => !has.has(`${namespace}/${service}`))];
 }

@@ -3,6 +3,7 @@ import { formatName } from "../model/key.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { asksAccounts, servicesAsked } from "../verify/classes.ts";
 import type { Party } from "../verify/explain.ts";
 import {
   type Backend,
@@ -14,7 +15,7 @@ import {
   type World,
 } from "../verify/translation.ts";
 import { formatTraffic, type Traffic } from "../verify/traffic.ts";
-import { isPlaceholder } from "../verify/unknowns.ts";
+import { isPlaceholder } from "../verify/placeholders.ts";
 import { InputError, type Inventory, isOf } from "./inventory.ts";
 import type { ObjectTarget, Target } from "./target.ts";
 
@@ -27,6 +28,8 @@ export interface Scene {
   /** The pods that policy knows, by `NAMESPACE/NAME`. */
   readonly podsByName: ReadonlyMap<string, ClusterPod>;
   readonly world: World;
+  /** What rules ask for. */
+  readonly asked: { readonly accounts: boolean; readonly services: readonly string[] };
 }
 
 /** How a packet reached a destination other than the one it was sent to. */
@@ -84,6 +87,7 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
     cluster,
     listed: new Map(inventory.resources.pods.map((pod) => [formatName(keyOf("Pod", pod)), pod])),
     podsByName,
+    asked: { accounts: asksAccounts(cluster), services: [...servicesAsked(cluster)] },
     world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses },
   };
 }
@@ -193,10 +197,13 @@ function addressParty(addr: Addr): Party {
   return { label: addr, pod: undefined, addresses: [addr] };
 }
 
-function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): Party[] {
+function partiesOf(target: Target, scene: Scene): Party[] {
+  const { inventory, cluster, podsByName } = scene;
   switch (target.type) {
     case "address":
       return [addressParty(target.addr)];
+    case "host":
+      return [hostParty(target.node, scene)];
     case "object":
       return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
     case "namespace": {
@@ -208,6 +215,19 @@ function partiesOf(target: Target, { inventory, cluster, podsByName }: Scene): P
       return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
     }
   }
+}
+
+/** A node, by its own addresses, or those that its host endpoints expect. */
+function hostParty(node: string, { inventory, cluster }: Scene): Party {
+  const own = cluster.nodes.find(({ name }) => name === node)?.addresses ?? [];
+  const expected = (inventory.resources.hostEndpoints ?? [])
+    .filter(({ spec }) => spec.node === node)
+    .flatMap(({ spec }) => parseAll(spec.expectedIPs ?? []));
+  const addresses = own.length > 0 ? own : [...new Set(expected)];
+  if (addresses.length > 0) return { label: `host ${node}`, pod: undefined, addresses };
+  throw new InputError(
+    `Cannot find an address of node ${JSON.stringify(node)}${orThere(cluster.nodes.map(({ name }) => `host/${name}`))}`,
+  );
 }
 
 /** `; there is shop/web, other/web`: suggestions. */

@@ -9,7 +9,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from "../model/schema/j
  * `map` is a mapping of texts; a list is written as a list of the shape of its items; fields that are not named may be anything. What has
  * an exclamation mark must be there.
  */
-type Shape =
+export type Shape =
   | "text"
   | "text!"
   | "number"
@@ -51,7 +51,7 @@ export const POD: Shape = {
 };
 export const NODE: Shape = { metadata: METADATA, status: { addresses: [{ type: "text", address: "text!" }] } };
 /** Of every other kind the metadata alone matters here; specs are read where they are used. */
-export const NAMED: Shape = { metadata: METADATA };
+export const NAMED = { metadata: METADATA } as const satisfies Shape;
 
 /** The object without nulls, or what is wrong: `spec.containers[0].ports: must be a list`. */
 export function conform(object: JsonObject, shape: Shape): Result<JsonObject, string> {

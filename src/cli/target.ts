@@ -4,7 +4,7 @@
  */
 import { fail, ok, type ParseError, type Result } from "../lib/result.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
-import { protocolWithPorts, type Traffic } from "../verify/traffic.ts";
+import { hasPorts, icmpTraffic, isIcmp, protocolWithPorts, type Traffic, trafficOf } from "../verify/traffic.ts";
 import { kindWord } from "./inventory.ts";
 
 /** An object by name. Without `kind` it is a pod, or a controller if no pod has the name. */
@@ -21,6 +21,8 @@ export interface ObjectTarget {
 export type Target =
   | ObjectTarget
   | { readonly type: "address"; readonly addr: Addr }
+  /** A process of a node. */
+  | { readonly type: "host"; readonly node: string }
   | { readonly type: "namespace"; readonly namespace: string };
 
 export interface TargetWithPort {
@@ -29,7 +31,8 @@ export interface TargetWithPort {
   readonly traffic: Traffic | undefined;
 }
 
-const FORMS = "must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME or an address";
+const FORMS =
+  "must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME, host/NODE or an address";
 
 /** Reads a source: no port. */
 export function parseSource(text: string, namespace: string): Result<Target, ParseError> {
@@ -42,22 +45,36 @@ export function parseDestination(text: string, namespace: string): Result<Target
   const error: ParseError = {
     what: "destination",
     found: text,
-    wanted: `${FORMS}, then :PORT or :PORT/PROTOCOL if wanted`,
+    wanted: `${FORMS}, then :PORT, :PORT/PROTOCOL or /PROTOCOL if wanted`,
   };
-  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
-  const isBareV6 = bracketed === null && parseAddr(text).ok;
-  const colon = text.indexOf(":");
+  const { rest, traffic: plain } = protocolAtEnd(text);
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(rest);
+  const isBareV6 = bracketed === null && parseAddr(rest).ok;
+  const colon = rest.indexOf(":");
   const [name, port] =
     bracketed !== null
       ? [bracketed[1] ?? "", bracketed[2]]
       : isBareV6 || colon < 0
-        ? [text, undefined]
-        : [text.slice(0, colon), text.slice(colon + 1)];
+        ? [rest, undefined]
+        : [rest.slice(0, colon), rest.slice(colon + 1)];
   const target = readTarget(name, error, namespace);
   if (!target.ok) return target;
-  if (port === undefined) return ok({ target: target.value, traffic: undefined });
+  if (port === undefined) return ok({ target: target.value, traffic: plain });
   const traffic = parseTraffic(port, text);
   return traffic.ok ? ok({ target: target.value, traffic: traffic.value }) : traffic;
+}
+
+/** `DST/icmp`, `DST/icmp:8`, `DST/icmp:3:1` (type and code), `DST/gre`, `DST/47`: a protocol without ports after the last slash. */
+function protocolAtEnd(text: string): { readonly rest: string; readonly traffic: Traffic | undefined } {
+  const whole = { rest: text, traffic: undefined };
+  const [, rest = "", name = "", type, code] = /^(.+?)\/([a-z0-9]+)(?::(\d{1,3}))?(?::(\d{1,3}))?$/i.exec(text) ?? [];
+  const traffic = trafficOf(name);
+  // What has a port has its protocol after it; the other names with ports may be those of pods.
+  if (traffic === undefined || hasPorts(traffic) || /:\d+$/.test(rest.replace(/\[.*\]/, ""))) return whole;
+  if (type === undefined) return { rest, traffic };
+  if (!isIcmp(traffic) || Number(type) > 255 || Number(code ?? 0) > 255) return whole;
+  const only = code === undefined ? undefined : Number(code);
+  return { rest, traffic: icmpTraffic(traffic.protocol, Number(type), only) };
 }
 
 function parseTraffic(text: string, whole: string): Result<Traffic, ParseError> {
@@ -96,6 +113,8 @@ function readTarget(text: string, error: ParseError, namespace: string): Result<
     NAMESPACE.test(where) && NAME.test(name)
       ? ok({ type: "object", kind, namespace: where, name, isAmbiguous })
       : fail(error);
+  if (parts.length === 2 && (first === "host" || first === "node"))
+    return NAME.test(second) ? ok({ type: "host", node: second }) : fail(error);
   if (parts.length === 1) return object(undefined, namespace, first);
   if (parts.length === 2 && second === "")
     return NAMESPACE.test(first) ? ok({ type: "namespace", namespace: first }) : fail(error);

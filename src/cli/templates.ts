@@ -4,7 +4,8 @@
  */
 import { formatParseError } from "../lib/result.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
-import type { Resource } from "../model/resource.ts";
+import { formatName } from "../model/key.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
 import {
   arrayAt,
   fieldAt,
@@ -14,7 +15,8 @@ import {
   objectAt,
   stringAt,
 } from "../model/schema/json.ts";
-import { placeholders, UNKNOWN_NODE } from "../verify/unknowns.ts";
+import { placeholders, UNKNOWN_NODE } from "../verify/placeholders.ts";
+import type { PolicyObjects } from "./policy-objects.ts";
 import { conform, POD } from "./shapes.ts";
 import { InputError, isOf, kindWord, ownersOf, type Warning, type Workload } from "./inventory.ts";
 
@@ -117,10 +119,18 @@ const ADDED_LATER: Readonly<Record<string, readonly string[]>> = {
 export function laterLabelWarnings(
   templates: readonly Template[],
   policies: readonly Resource<"KubernetesNetworkPolicy">[],
+  objects: PolicyObjects,
 ): Warning[] {
   const added = new Set(templates.flatMap(({ kind }) => ADDED_LATER[kind] ?? []));
   if (added.size === 0) return [];
-  return policies.flatMap((policy) => {
+  const asking = (["NetworkPolicy", "GlobalNetworkPolicy", "ClusterNetworkPolicy"] as const).flatMap((kind) =>
+    objects.of(kind).flatMap((policy): Warning[] => {
+      const text = JSON.stringify(policy.spec ?? {});
+      const label = [...added].find((each) => text.includes(each));
+      return label === undefined ? [] : [laterWarning(`${kind} ${formatName(keyOf(kind, policy))}`, label)];
+    }),
+  );
+  const plain = policies.flatMap((policy) => {
     const spec = objectAt((policy as unknown as JsonObject)["spec"]);
     const rules = [...arrayAt(spec["ingress"]), ...arrayAt(spec["egress"])].map(objectAt);
     const peers = rules.flatMap((rule) => [...arrayAt(rule["from"]), ...arrayAt(rule["to"])]);
@@ -129,13 +139,16 @@ export function laterLabelWarnings(
       .find((key) => added.has(key));
     if (label === undefined) return [];
     const { namespace, name } = policy.metadata;
-    return [
-      {
-        text: `NetworkPolicy ${namespace}/${name} asks for the label ${label}, whose value on pods that do not run yet is not known`,
-        doubt: "all" as const,
-      },
-    ];
+    return [laterWarning(`NetworkPolicy ${namespace}/${name}`, label)];
   });
+  return [...plain, ...asking];
+}
+
+function laterWarning(policy: string, label: string): Warning {
+  return {
+    text: `${policy} asks for the label ${label}, whose value on pods that do not run yet is not known`,
+    doubt: "all",
+  };
 }
 
 function keysOf(selector: JsonValue | undefined): string[] {

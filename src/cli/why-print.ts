@@ -1,9 +1,12 @@
 /** Why, printed: the answers for people, one block per pair or a summary of many pairs, and for programs. */
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
-import { type Answer, describeVerdict, familiesDiffer, type Party } from "../verify/explain.ts";
+import { describeStage, describeTrace, describeVerdict, familiesDiffer, ruleFacts } from "../verify/describe.ts";
+import type { Answer, Party } from "../verify/explain.ts";
+import type { Verdict } from "../model/verdict.ts";
+import type { HostVerdict } from "../verify/hosts.ts";
 import { formatTraffic } from "../verify/traffic.ts";
-import { isPlaceholder } from "../verify/unknowns.ts";
+import { isPlaceholder } from "../verify/placeholders.ts";
 import type { Passage } from "./parties.ts";
 
 export interface Pair {
@@ -95,32 +98,56 @@ function memoized<T>(make: (answer: Answer) => T): (answer: Answer) => T {
   };
 }
 
-/** The verdict on the traffic and the reasons, on three lines; one more for each end where something unknown may change it. */
+/** The verdict on the traffic and the reasons, a line for each end, more where rules passed it on or something unknown may change it. */
 function fateOf(answer: Answer, [leaving, entering]: readonly [string, string], cluster: Cluster): string {
-  const { egress, ingress, otherwise } = answer;
+  const { egress, ingress, otherwise, hosts = [] } = answer;
   const head = `${formatTraffic(answer.traffic)}: ${answer.allowed ? "allowed" : otherwise === undefined ? "denied" : "not known"}`;
-  const lineOf = (end: string, verdict: Answer["egress"], other: Answer["egress"] | undefined): string[] => {
-    const line = `  ${end}: ${describeVerdict(verdict, cluster)}`;
-    return other === undefined || other.action === verdict.action
-      ? [line]
-      : [line, `    or, by what is not known: ${describeVerdict(other, cluster)}`];
-  };
-  return [head, ...lineOf(leaving, egress, otherwise?.egress), ...lineOf(entering, ingress, otherwise?.ingress)].join(
-    "\n",
-  );
+  const lineOf = (end: string, verdict: HostVerdict, others: readonly (HostVerdict | undefined)[]): string[] => [
+    `  ${end}: ${describeVerdict(verdict, cluster)}`,
+    ...describeTrace(verdict, cluster).map((step) => `    before that, ${step}`),
+    ...others
+      .filter((other) => other !== undefined)
+      .filter(({ action }) => action !== verdict.action)
+      .slice(0, 1)
+      .map((other) => `    or, by what is not known: ${describeVerdict(other, cluster)}`),
+  ];
+  const stagesOf = (direction: string): string[] =>
+    hosts
+      .filter((stage) => stage.direction === direction)
+      .flatMap((stage) =>
+        stage.verdicts.slice(0, 1).flatMap((first) => lineOf(describeStage(stage), first, stage.verdicts)),
+      );
+  const endOf = (end: string, verdict: Verdict, other: Verdict | undefined, stages: readonly string[]): string[] =>
+    verdict.reason.type === "not-a-pod" && stages.length > 0 ? [] : lineOf(end, verdict, [other]);
+  const [leave, arrive] = [stagesOf("egress"), stagesOf("ingress")];
+  return [
+    head,
+    ...endOf(leaving, egress, otherwise?.egress, leave),
+    ...leave,
+    ...arrive,
+    ...endOf(entering, ingress, otherwise?.ingress, arrive),
+  ].join("\n");
 }
 
 /**
  * `{"allowed", "certain", "warnings", "pairs": [{"source", "destination", "through", "answers": [{"source", "destination", "traffic",
- * "allowed", "certain", "egress", "ingress"}]}]}`; an address that is not known is null. Warnings begin with what makes it uncertain.
+ * "allowed", "certain", "egress", "ingress", "hosts"}]}]}`; an address that is not known is null. Warnings begin with what makes it uncertain.
  */
 export function printJson({ pairs, allowed, doubts, notes, cluster }: WhyReport): string {
-  const fateOfAnswer = memoized(({ traffic, allowed: isAllowed, otherwise, egress, ingress }) => ({
+  const verdictOf = (verdict: HostVerdict): object => ({
+    ...verdict,
+    ...ruleFacts(verdict, cluster),
+    text: describeVerdict(verdict, cluster),
+  });
+  const fateOfAnswer = memoized(({ traffic, allowed: isAllowed, otherwise, egress, ingress, hosts }) => ({
     traffic: formatTraffic(traffic),
     allowed: isAllowed,
     certain: otherwise === undefined && doubts.length === 0,
-    egress: { ...egress, text: describeVerdict(egress, cluster) },
-    ingress: { ...ingress, text: describeVerdict(ingress, cluster) },
+    egress: verdictOf(egress),
+    ingress: verdictOf(ingress),
+    ...(hosts === undefined
+      ? {}
+      : { hosts: hosts.map((stage) => ({ ...stage, verdicts: stage.verdicts.map(verdictOf) })) }),
   }));
   const shown = pairs.map(({ source, destination, passage, answers }) => ({
     source: source.label,

@@ -168,7 +168,7 @@ for (const [source, destination, message] of [
   [
     "a/b/c",
     "redis",
-    'Cannot parse source "a/b/c": must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME or an address',
+    'Cannot parse source "a/b/c": must be NAMESPACE/POD, POD, NAMESPACE/ (all its pods), KIND/NAME, NAMESPACE/KIND/NAME, host/NODE or an address',
   ],
   ["client", "", 'Cannot parse destination ""'],
   ["nobody", "redis", 'Cannot find pod "shop/nobody"'],

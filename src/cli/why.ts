@@ -5,18 +5,21 @@
  * Exit code 0: everything in question is allowed. 1: some or all of it is denied. 2: there is no answer, or no certain one.
  */
 import { formatParseError, type ParseError, type Result } from "../lib/result.ts";
-import { formatName } from "../model/key.ts";
+import { formatKey } from "../model/key.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { Cluster } from "../semantics/cluster.ts";
 import { clusterOf } from "../semantics/read-cluster.ts";
-import { type Answer, describeVerdict, type Explain, explainer, type Party } from "../verify/explain.ts";
+import { describeKey, describeVerdict, effectOfInvalid } from "../verify/describe.ts";
+import { type Answer, type Explain, explainer, type Party } from "../verify/explain.ts";
 import type { Traffic } from "../verify/traffic.ts";
-import { isPlaceholder, placeholders } from "../verify/unknowns.ts";
+import { isPlaceholder, placeholders } from "../verify/placeholders.ts";
 import { readCluster } from "./cluster.ts";
+import { hostWorldOf } from "./host-world.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
 import { readManifests } from "./manifests.ts";
 import { type Aim, aimsOf, type Scene, sceneOf, sourcesOf } from "./parties.ts";
+import { stagedNotes } from "./staged.ts";
 import { parseDestination, parseSource, type Target } from "./target.ts";
 import { type Pair, printJson, printText } from "./why-print.ts";
 
@@ -70,7 +73,7 @@ function answer(
   const scene = sceneOf(inventory, cluster);
   const sources = sourcesOf(source, scene);
   const { aims, doubts } = aimsOf(target, traffic, scene);
-  const explain = explainer(cluster, inventory.unknownNamespaces);
+  const explain = explainer(cluster, inventory.unknowns, hostWorldOf(inventory, cluster));
   const isOne = source.type !== "namespace" && target.type !== "namespace";
   const pairs = sources.flatMap((from) =>
     aims.filter(({ party }) => isOne || from.label !== party.label).map((aim) => pairOf(from, aim, explain)),
@@ -86,11 +89,21 @@ function answer(
   const notes = [
     ...invalidPolicies(cluster),
     ...assumptions([source, target], inventory, scene),
+    ...stagedNotes(inventory.objects, cluster, endsOf(pairs)),
     ...inventory.warnings.map(({ text }) => text).filter((text) => !allDoubts.has(text)),
   ];
   const report = { pairs, allowed, doubts: [...allDoubts], notes, cluster };
   const out = output === "json" ? printJson(report) : printText(report, isOne);
   return { code: allDoubts.size > 0 ? 2 : allowed ? 0 : 1, out, error: warningLines(notes) };
+}
+
+/** The pods at the ends. */
+function endsOf(pairs: readonly Pair[]): ReadonlySet<string> {
+  return new Set(
+    pairs
+      .flatMap(({ source, destination }) => [source.pod, destination.pod])
+      .flatMap((key) => (key === undefined ? [] : formatKey(key))),
+  );
 }
 
 export function warningLines(notes: readonly string[]): string {
@@ -119,9 +132,10 @@ function pairOf(source: Party, { party, traffic, passage }: Aim, explain: Explai
 }
 
 /** What makes the answers about one pair uncertain: what is not known, and what else the packet may look like after translation. */
-function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: Scene): string[] {
+function doubtsOf(pair: Pair, explain: Explain, scene: Scene): string[] {
+  const { cluster, world } = scene;
   const { source, destination, passage, answers } = pair;
-  const doubts = answers.some(({ otherwise }) => otherwise !== undefined) ? unknownsOf(pair, inventory) : [];
+  const doubts = answers.some(({ otherwise }) => otherwise !== undefined) ? unknownsOf(pair, scene) : [];
   if (passage === undefined) return doubts;
   if (source.pod !== undefined && destination.pod !== undefined && source.label === destination.label) {
     return [
@@ -130,6 +144,9 @@ function doubtsOf(pair: Pair, explain: Explain, { cluster, inventory, world }: S
     ];
   }
   if (!passage.isExternal) return doubts;
+  const seesBefore = (hook: string): boolean => hook === "pre-dnat" || hook === "untracked";
+  if (cluster.hostEndpoints.length > 0 && cluster.policies.some(({ hooks }) => hooks.some(seesBefore)))
+    doubts.push(`policy of host endpoints before translation sees another destination, which is not explained`);
   const seen =
     passage.address === undefined
       ? []
@@ -175,7 +192,8 @@ function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: 
 }
 
 /** The things about a pair that are not known, where an answer depends on them. */
-function unknownsOf({ source, destination, answers }: Pair, { unknownNamespaces }: Inventory): string[] {
+function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByName, asked }: Scene): string[] {
+  const { namespaces, knownAccounts, knownServices } = inventory.unknowns;
   const open = answers.filter(({ otherwise }) => otherwise !== undefined);
   const isByNode = ({ otherwise }: Answer): boolean => otherwise?.ingress.reason.type === "own-node";
   const node = open.some(isByNode) ? [`whether ${destination.label} runs on the node that sends`] : [];
@@ -186,10 +204,27 @@ function unknownsOf({ source, destination, answers }: Pair, { unknownNamespaces 
   const spaces = new Set(
     [source, destination]
       .flatMap(({ pod }) => pod?.namespace ?? [])
-      .filter((namespace) => unknownNamespaces.includes(namespace)),
+      .filter((namespace) => namespaces.includes(namespace)),
   );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
-  return [...node, ...addresses, ...labels].map(unknownText);
+  const accounts = [source, destination].flatMap(({ pod, label }) => {
+    const found = pod === undefined || !asked.accounts ? undefined : podsByName.get(label);
+    const account = found?.labels["projectcalico.org/serviceaccount"];
+    const name = `${found?.namespace}/${account}`;
+    return account === undefined || knownAccounts?.has(name) !== false
+      ? []
+      : [`the labels of service account ${name} (there is no ServiceAccount object)`];
+  });
+  const services = asked.services
+    .filter((service) => knownServices?.has(service) === false)
+    .map((service) => `the endpoints of Service ${service}`);
+  const interfaces = open
+    .flatMap(({ hosts = [] }) => hosts)
+    .filter(({ verdicts }) => new Set(verdicts.map(({ action }) => action)).size > 1)
+    .map(({ node: name }) => `by which interface of node ${name} the packet goes, and so which HostEndpoint applies`);
+  const found = [...interfaces, ...node, ...addresses, ...labels, ...accounts, ...services];
+  // The namespace of a network set, say.
+  return [...new Set(found.length > 0 ? found : ["labels that are not in the manifests"])].map(unknownText);
 }
 
 function unknownText(what: string): string {
@@ -237,6 +272,6 @@ function invalidPolicies(cluster: Cluster): string[] {
   const invalid = cluster.policies.filter(({ errors }) => errors.length > 0);
   return invalid.map(
     ({ key, errors }) =>
-      `NetworkPolicy ${formatName(key)} is invalid and allows nothing: ${errors.map(formatFieldError).join("; ")}`,
+      `${describeKey(key)} is invalid and ${effectOfInvalid(key)}: ${errors.map(formatFieldError).join("; ")}`,
   );
 }

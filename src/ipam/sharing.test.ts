@@ -104,7 +104,7 @@ test.each([
   ["10.0.0.0/29", 30, 4],
   ["fd00::/125", 126, 6],
 ] as const)("%s: a pod that could not be recorded leaves the reserve its share", async (cidr, blockSize, family) => {
-  const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
+  const { daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
   const [one, two] = daemons as [Daemon, Daemon];
   expect(await one.reserve.takeFound(family, "a")).toBeDefined();
   await settle(one, two);

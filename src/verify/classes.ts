@@ -5,18 +5,24 @@
  */
 import type { LabelSelector } from "kubernetes-types/meta/v1";
 import { type Addr, familyOf } from "../net/addr.ts";
-import { parsePrefix, prefixContains } from "../net/prefix.ts";
-import { type CalicoSelector, type Cluster, type ClusterPod, rulesOf } from "../semantics/cluster.ts";
-import { isPlaceholder } from "./unknowns.ts";
+import { parseLegacyPrefix } from "../net/legacy-prefix.ts";
+import type { Prefix } from "../net/prefix.ts";
+import { type CalicoSelector, type Cluster, type ClusterPod, rulesOf, type WrittenPeer } from "../semantics/cluster.ts";
+import { portOf } from "../semantics/match.ts";
+import { netIndex } from "./nets.ts";
+import { byAddress } from "./part.ts";
+import { isPlaceholder } from "./placeholders.ts";
 
 /** The number of the class of an address of the pod or, with undefined, of no pod. */
 export type ClassOf = (addr: Addr, pod: ClusterPod | undefined) => number;
 
 export function classifier(cluster: Cluster): ClassOf {
-  const prefixes = blocksOf(cluster)
-    .map((text) => parsePrefix(text))
-    .flatMap((prefix) => (prefix.ok ? [prefix.value] : []));
+  const containing = netIndex(blocksOf(cluster));
   const labels = labelsAsked(cluster);
+  const asked = servicesAsked(cluster);
+  const services = byAddress(cluster.endpoints.filter(({ service }) => asked.has(service)));
+  const hosts = byAddress(cluster.hostEndpoints);
+  const numberOf = new Map([...cluster.endpoints, ...cluster.hostEndpoints].map((each, index) => [each, index]));
   const numbers = new Map<string, number>();
   const classes = new Map<Addr, number>();
   return (addr, pod) => {
@@ -26,9 +32,8 @@ export function classifier(cluster: Cluster): ClassOf {
       familyOf(addr),
       isPlaceholder(addr),
       // Each Service and host endpoint with the address is a class of its own.
-      cluster.endpoints.flatMap(({ addresses }, i) => (addresses.includes(addr) ? [i] : [])),
-      cluster.hostEndpoints.flatMap(({ addresses }, i) => (addresses.includes(addr) ? [i] : [])),
-      prefixes.map((prefix) => (prefixContains(prefix, addr) ? "1" : "0")).join(""),
+      [...(services.get(addr) ?? []), ...(hosts.get(addr) ?? [])].map((each) => numberOf.get(each)),
+      containing(addr),
       pod === undefined ? null : [pod.namespace, labels.map((label) => valueOf(pod, label)), pod.ports],
     ]);
     const found = numbers.get(text) ?? numbers.size;
@@ -38,20 +43,44 @@ export function classifier(cluster: Cluster): ClassOf {
   };
 }
 
+/** POL-48: the Services that rules name. */
+export function servicesAsked(cluster: Cluster): ReadonlySet<string> {
+  const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
+  const peers = sides.flatMap(({ among = [] }) =>
+    among.flat().flatMap((peer) => ("service" in peer ? [peer.service] : [])),
+  );
+  const ports = sides
+    .flatMap((side) => [...(side.ports ?? []), ...(side.notPorts ?? [])])
+    .flatMap((entry) => {
+      const { port } = portOf(entry);
+      return port !== undefined && "service" in port ? [port.service] : [];
+    });
+  return new Set([...peers, ...ports]);
+}
+
 function valueOf({ labels }: ClusterPod, label: string): string | null {
   return Object.hasOwn(labels, label) ? (labels[label] ?? null) : null;
 }
 
 /** Every block and exception that a policy names, and every net of a network set, once. */
-function blocksOf(cluster: Cluster): string[] {
+function blocksOf(cluster: Cluster): Set<Prefix> {
   const sides = rulesOf(cluster).flatMap(({ source, destination }) => [source, destination]);
   const peers = sides.flatMap(({ among = [], notAmong = [] }) => [...among.flat(), ...notAmong]);
-  const texts = peers.flatMap((peer) => {
-    if ("net" in peer) return [peer.net];
-    return "ipBlock" in peer && peer.ipBlock ? [peer.ipBlock.cidr, ...(peer.ipBlock.except ?? [])] : [];
-  });
-  const sets = cluster.networkSets.flatMap(({ nets }) => nets);
-  return [...new Set([...texts, ...sets])];
+  const nets = new Set(cluster.networkSets.flatMap((set) => set.nets));
+  for (const peer of peers) for (const net of netsOfPeer(peer)) nets.add(net);
+  return nets;
+}
+
+/** Whether a selector may ask for labels of service accounts. */
+export function asksAccounts(cluster: Cluster): boolean {
+  return labelsAsked(cluster).some((label) => label.startsWith("pcsa."));
+}
+
+/** The ranges that a peer names, its exceptions too. */
+export function netsOfPeer(peer: WrittenPeer): Prefix[] {
+  if ("net" in peer) return [peer.net];
+  const texts = "ipBlock" in peer && peer.ipBlock ? [peer.ipBlock.cidr, ...(peer.ipBlock.except ?? [])] : [];
+  return texts.map(parseLegacyPrefix).flatMap((block) => (block.ok ? [block.value.prefix] : []));
 }
 
 /** The labels of a pod that some selector asks for, those of its namespace and service account among them; perhaps more. */

@@ -5,20 +5,22 @@
  * come from `semantics/`: this file only evaluates, groups and words them. Each question is evaluated in the part of the cluster that can
  * affect it, so that the cost is linear in the number of pairs.
  */
-import { assertNever, invariant } from "../lib/bug.ts";
-import { equal } from "../lib/equal.ts";
-import { formatKey, formatName, type Key } from "../model/key.ts";
-import type { Direction } from "../model/policy.ts";
+import { invariant } from "../lib/bug.ts";
+import { formatKey, type Key } from "../model/key.ts";
+import type { Direction, Hook } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
-import { ICMP, ICMPV6 } from "../net/protocol.ts";
-import type { Cluster, ClusterPod, ClusterPolicy } from "../semantics/cluster.ts";
-import { decide } from "../semantics/decide.ts";
-import { isAllowed, type Journey, journey } from "../semantics/journey.ts";
+import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
+import { type Journey, journey } from "../semantics/journey.ts";
+import { DEFAULT_SETTINGS } from "../program/settings.ts";
 import { type ClassOf, classifier } from "./classes.ts";
-import { allTraffic, type Traffic } from "./traffic.ts";
-import { isPlaceholder, readingsOf, UNKNOWN_NODE } from "./unknowns.ts";
+import { append, byAddress, type EndKeys, indexed, isSame, type PartOf } from "./part.ts";
+import { endpointToHost, type Stages, stagesAt } from "./host-stages.ts";
+import { crossingsOf, failsafePorts, type HostStage, type HostWorld, type Place, placeOf } from "./hosts.ts";
+import { isPlaceholder, UNKNOWN_NODE } from "./placeholders.ts";
+import { representative, type Traffic, trafficClasses } from "./traffic.ts";
+import { NOTHING_UNKNOWN, type Unknowns, Veil } from "./unknowns.ts";
 
 /** The sender or receiver of traffic. */
 export interface Party {
@@ -42,6 +44,8 @@ export interface Answer extends Journey {
   readonly destination: Addr;
   readonly traffic: readonly Traffic[];
   readonly allowed: boolean;
+  /** At the interfaces of nodes, where host endpoints have a say; absent where none has. */
+  readonly hosts?: readonly HostStage[];
   /** The other possible verdicts, where something unknown makes a difference; absent otherwise. With them, `allowed` is false. */
   readonly otherwise?: Journey;
 }
@@ -50,24 +54,28 @@ export interface Answer extends Journey {
 export type Explain = (question: Question) => Answer[];
 
 /** Traffic of one fate. */
-type Fate = Pick<Answer, "egress" | "ingress" | "allowed" | "otherwise" | "traffic">;
+type Fate = Omit<Answer, "source" | "destination">;
 
-/** `unknownNamespaces`: those whose labels are not known (`readingsOf`). */
-export function explainer(cluster: Cluster, unknownNamespaces: readonly string[] = []): Explain {
-  const { least, most } = readingsOf(cluster, unknownNamespaces);
-  const partOf = indexed(least);
-  const partOfMost = most === least ? undefined : indexed(most);
+const NO_HOSTS: HostWorld = { interfaces: [], settingsOf: () => DEFAULT_SETTINGS };
+
+export function explainer(
+  cluster: Cluster,
+  unknowns: Unknowns = NOTHING_UNKNOWN,
+  hosts: HostWorld = NO_HOSTS,
+): Explain {
+  const veil = new Veil(cluster, unknowns);
+  const partOf = indexed(veil.cluster, veil.maySelect);
   const keyOf = keyOfPair(cluster, classifier(cluster));
+  const wayOf = waysOf(cluster, hosts);
   const known = new Map<string, Map<string, readonly Fate[]>>();
   return ({ source, destination, traffic }) => {
     const ends = { source: source.pod, destination: destination.pod };
-    const ofTraffic = entryOf(known, textOf(traffic), () => new Map<string, readonly Fate[]>());
+    const ofTraffic = entryOf(known, JSON.stringify(traffic ?? "all"), () => new Map<string, readonly Fate[]>());
     return pairs(source.addresses, destination.addresses).flatMap(([from, to]) => {
-      const compute = (): readonly Fate[] => {
-        const part = partOf(from, to, ends);
-        return fatesOf(cluster, part, partOfMost?.(from, to, ends) ?? part, from, to, ends, traffic);
-      };
-      const key = keyOf(from, to, ends);
+      const way = wayOf(from, to, ends);
+      const compute = (): readonly Fate[] => fatesOf({ veil, partOf, hosts, way, from, to, ends, asked: traffic });
+      const plain = keyOf(from, to, ends);
+      const key = way === undefined || plain === undefined ? plain : `${plain} ${JSON.stringify(way)}`;
       const fates = key === undefined ? compute() : entryOf(ofTraffic, key, compute);
       return fates.map((fate) => ({ source: from, destination: to, ...fate }));
     });
@@ -82,24 +90,19 @@ function entryOf<V>(map: Map<string, V>, key: string, make: () => V): V {
   return made;
 }
 
-function textOf(traffic: Traffic | undefined): string {
-  if (traffic === undefined || traffic === "other") return traffic ?? "all";
-  return `${traffic.protocol} ${traffic.from}-${traffic.to}`;
-}
-
 /** Pairs with the same key have the same fates; undefined where an address is shared, or a pod speaks to itself. */
 function keyOfPair(
   { pods, nodes }: Cluster,
   classOf: ClassOf,
 ): (from: Addr, to: Addr, ends: EndKeys) => string | undefined {
-  const byAddress = podsByAddress(pods);
+  const podsAt = byAddress(pods);
   const nodesAt = new Map<Addr, string[]>();
   for (const { name, addresses } of nodes) for (const addr of addresses) append(nodesAt, addr, name);
   const isPlain = (pod: ClusterPod | undefined, end: Key | undefined): boolean =>
     end === undefined || (pod !== undefined && isSame(pod.key, end));
   return (from, to, ends) => {
-    const [source, ...moreSources] = byAddress.get(from) ?? [];
-    const [destination, ...moreDestinations] = byAddress.get(to) ?? [];
+    const [source, ...moreSources] = podsAt.get(from) ?? [];
+    const [destination, ...moreDestinations] = podsAt.get(to) ?? [];
     if (moreSources.length + moreDestinations.length > 0 || (source !== undefined && source === destination))
       return undefined;
     if (!isPlain(source, ends.source) || !isPlain(destination, ends.destination)) return undefined;
@@ -113,27 +116,59 @@ function keyOfPair(
   };
 }
 
-function fatesOf(
-  cluster: Cluster,
-  part: Cluster,
-  other: Cluster,
-  from: Addr,
-  to: Addr,
-  ends: EndKeys,
-  traffic: Traffic | undefined,
-): readonly Fate[] {
-  const target =
-    ends.destination === undefined
-      ? part.pods.filter(({ addresses }) => addresses.includes(to))
-      : part.pods.filter(({ key }) => isSame(key, ends.destination));
+/** Where the ends of a packet are, if host endpoints or the settings of nodes may have a say. */
+type Way = { readonly source: Place; readonly destination: Place } | undefined;
+
+function waysOf(cluster: Cluster, hosts: HostWorld): (from: Addr, to: Addr, ends: EndKeys) => Way {
+  const podsAt = byAddress(cluster.pods);
+  const byName = new Map(cluster.pods.map((pod) => [formatKey(pod.key), pod]));
+  const isForwarding = cluster.policies.some(({ hooks }) => hooks.some((hook) => hook !== "normal"));
+  const isPlain = cluster.nodes.every(({ name }) => hosts.settingsOf(name).endpointToHost === "accept");
+  if (hosts.interfaces.length === 0 && isPlain) return () => undefined;
+  const placeAt = (addr: Addr, end: Key | undefined): Place => {
+    const pod = end === undefined ? podsAt.get(addr)?.[0] : byName.get(formatKey(end));
+    return placeOf(cluster, hosts, addr, pod?.node);
+  };
+  return (from, to, ends) => {
+    const [source, destination] = [placeAt(from, ends.source), placeAt(to, ends.destination)];
+    const hasHost = source.is === "host" || destination.is === "host";
+    return hasHost || (isForwarding && hosts.interfaces.length > 0) ? { source, destination } : undefined;
+  };
+}
+
+interface Pair {
+  readonly veil: Veil;
+  readonly partOf: PartOf;
+  readonly hosts: HostWorld;
+  readonly way: Way;
+  readonly from: Addr;
+  readonly to: Addr;
+  readonly ends: EndKeys;
+  readonly asked: Traffic | undefined;
+}
+
+function fatesOf({ veil, partOf, hosts, way, from, to, ends, asked }: Pair): readonly Fate[] {
+  const packetOf = (traffic: Traffic): FlowPacket => ({
+    source: from,
+    destination: to,
+    ...representative(traffic, familyOf(from)),
+  });
+  const met = way === undefined ? [] : crossingsOf(veil.cluster, hosts, [from, to], way.source, way.destination);
+  const onTheWay = met.flatMap(({ candidates }) => candidates.filter((host) => host !== undefined));
+  const part = partOf(from, to, ends, [...new Set(onTheWay)]);
+  const isHookUsed = (hook: Hook): boolean =>
+    hook === "normal" || part.policies.some(({ hooks }) => hooks.includes(hook));
+  const failsafes = met.some(({ hook }) => hook !== "forward" && isHookUsed(hook)) ? failsafePorts(hosts) : [];
+  const leave = met.filter(({ direction }) => direction === "egress");
+  const arrive = met.filter(({ direction }) => direction === "ingress");
   const fates = new Map<string, Fate & { readonly traffic: Traffic[] }>();
-  for (const each of traffic === undefined ? allTraffic(part, target) : [traffic]) {
-    const packet = packetOf(from, to, each);
-    const verdicts = journey(part, packet, ends);
-    const fate = fateOf(
-      verdicts,
-      ownNode(cluster, part, packet, other === part ? verdicts : journey(other, packet, ends)),
-    );
+  for (const each of trafficClasses(part, familyOf(from), asked, failsafes)) {
+    const packet = packetOf(each);
+    const [leaving, arriving] = [stagesAt(veil, part, packet, leave), stagesAt(veil, part, packet, arrive)];
+    const toHost = way === undefined ? [] : endpointToHost(hosts, way.source, way.destination);
+    const verdicts = possible(veil, part, packet, ends);
+    const ingress = withUntracked(verdicts.ingress, arriving.untracked);
+    const fate = fateOf({ egress: verdicts.egress, ingress }, [...leaving.stages, ...arriving.stages, ...toHost]);
     const text = JSON.stringify(fate);
     const same = fates.get(text);
     if (same === undefined) fates.set(text, { ...fate, traffic: [each] });
@@ -142,158 +177,90 @@ function fatesOf(
   return [...fates.values()];
 }
 
-function fateOf(verdicts: Journey, otherwise: Journey): Omit<Fate, "traffic"> {
-  const allowed = isAllowed(verdicts);
-  return allowed === isAllowed(otherwise) ? { ...verdicts, allowed } : { ...verdicts, allowed, otherwise };
+/** POL-32: what is allowed before connection tracking is asked nothing more. */
+function withUntracked(verdicts: readonly Verdict[], untracked: Stages["untracked"]): readonly Verdict[] {
+  if (untracked === undefined || verdicts.every(({ reason }) => reason.type === "not-a-pod")) return verdicts;
+  return untracked.isCertain ? [untracked.verdict] : [...verdicts, untracked.verdict];
+}
+
+/** The verdicts that are possible at each end, at least one. */
+interface Possible {
+  readonly egress: readonly Verdict[];
+  readonly ingress: readonly Verdict[];
+}
+
+/** What all possible verdicts have in common is certain. */
+function fateOf({ egress, ingress }: Possible, stages: readonly HostStage[]): Omit<Fate, "traffic"> {
+  const [firstEgress, firstIngress] = [egress[0], ingress[0]];
+  invariant(firstEgress !== undefined && firstIngress !== undefined, "there is a verdict at each end");
+  const verdicts = { egress: firstEgress, ingress: firstIngress, ...(stages.length === 0 ? {} : { hosts: stages }) };
+  const all: (readonly { readonly action: Verdict["action"] }[])[] = [egress, ingress];
+  for (const stage of stages) all.push(stage.verdicts);
+  // Denied for certain at one place, whatever the others would say.
+  if (all.some((list) => list.every(({ action }) => action === "deny"))) return { ...verdicts, allowed: false };
+  if (all.every((list) => list.every(({ action }) => action === "allow"))) return { ...verdicts, allowed: true };
+  const other = <T extends { readonly action: Verdict["action"] }>(list: readonly T[], first: T): T =>
+    list.find(({ action }) => action !== first.action) ?? first;
+  const otherwise = { egress: other(egress, firstEgress), ingress: other(ingress, firstIngress) };
+  return { ...verdicts, allowed: false, otherwise };
+}
+
+function possible(veil: Veil, part: Cluster, packet: FlowPacket, ends: EndKeys): Possible {
+  const { egress, ingress } = journey(part, packet, ends);
+  if (!veil.concerns(part, packet)) return withOwnNode(part, packet, { egress: [egress], ingress: [ingress] });
+  if (egress.reason.type === "itself") return { egress: [egress], ingress: [ingress] };
+  return withOwnNode(part, packet, {
+    egress: possibleAt(veil, part, packet, ends.source, "egress", egress),
+    ingress: possibleAt(veil, part, packet, ends.destination, "ingress", ingress),
+  });
+}
+
+/** Of several pods with one address the first that denies decides. */
+function possibleAt(
+  veil: Veil,
+  part: Cluster,
+  packet: FlowPacket,
+  end: Key<"Pod"> | undefined,
+  direction: Direction,
+  known: Verdict,
+): readonly Verdict[] {
+  if (known.reason.type === "own-node" || known.reason.type === "not-a-pod") return [known];
+  const addr = direction === "egress" ? packet.source : packet.destination;
+  const named = part.pods.filter(({ key }) => end !== undefined && isSame(key, end));
+  const pods = named.length > 0 ? named : part.pods.filter(({ addresses }) => addresses.includes(addr));
+  const each = pods
+    .filter(({ node }) => direction === "egress" || !isNode(part, node, packet.source))
+    .map((pod) =>
+      veil.verdicts(part, packet, { endpoint: pod.key, direction, fromOwnNode: false }, { is: "pod", ...pod }),
+    );
+  const [first] = each;
+  if (first === undefined) return [known];
+  if (each.length === 1) return first;
+  const denied = each.flat().filter(({ action }) => action === "deny");
+  const mayPass = each.every((list) => list.some(({ action }) => action === "allow"));
+  return [...(mayPass ? first.filter(({ action }) => action === "allow") : []), ...denied];
+}
+
+function isNode(cluster: Cluster, name: string, addr: Addr): boolean {
+  return cluster.nodes.some((node) => node.name === name && node.addresses.includes(addr));
 }
 
 /** A pod that is not scheduled yet may be scheduled to the very node that sends (POL-10). */
-function ownNode(cluster: Cluster, part: Cluster, { source }: FlowPacket, verdicts: Journey): Journey {
+function withOwnNode(part: Cluster, { source }: FlowPacket, { egress, ingress }: Possible): Possible {
   const isHost =
     (isPlaceholder(source) && part.pods.every(({ addresses }) => !addresses.includes(source))) ||
-    cluster.nodes.some(({ addresses }) => addresses.includes(source));
+    part.nodes.some(({ addresses }) => addresses.includes(source));
   const mayBe =
     isHost &&
-    verdicts.ingress.action === "deny" &&
+    ingress.some(({ action }) => action === "deny") &&
     (isPlaceholder(source) || part.pods.some(({ node }) => node === UNKNOWN_NODE));
-  return mayBe ? { egress: verdicts.egress, ingress: { action: "allow", reason: { type: "own-node" } } } : verdicts;
-}
-
-interface EndKeys {
-  readonly source: Key<"Pod"> | undefined;
-  readonly destination: Key<"Pod"> | undefined;
-}
-
-/** The part of the cluster that can affect a packet: the pods at its two addresses, and the policies that select one of them. */
-function indexed(cluster: Cluster): (source: Addr, destination: Addr, ends: EndKeys) => Cluster {
-  const byAddress = podsByAddress(cluster.pods);
-  const byName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
-  const byNamespace = new Map<string | undefined, ClusterPolicy[]>();
-  for (const policy of cluster.policies) append(byNamespace, policy.namespace, policy);
-  /** POL-8: in order of evaluation. */
-  const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
-  const selecting = new Map<ClusterPod, readonly ClusterPolicy[]>();
-  const policiesOf = (pod: ClusterPod): readonly ClusterPolicy[] => {
-    const known = selecting.get(pod);
-    if (known !== undefined) return known;
-    const candidates = [...(byNamespace.get(pod.namespace) ?? []), ...(byNamespace.get(undefined) ?? [])];
-    const found = candidates.filter((policy) => selects(policy, pod, cluster));
-    selecting.set(pod, found);
-    return found;
-  };
-  return (source, destination, ends) => {
-    const named = [ends.source, ends.destination].flatMap((key) =>
-      key === undefined ? [] : (byName.get(formatName(key)) ?? []),
-    );
-    const pods = new Set([...named, ...(byAddress.get(source) ?? []), ...(byAddress.get(destination) ?? [])]);
-    const policies = [...new Set([...pods].flatMap(policiesOf))].sort(
-      (a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0),
-    );
-    return { ...cluster, pods: [...pods], policies };
-  };
-}
-
-/** Whether the policy applies to the pod, in either direction: evaluates the definition in a cluster of these two. */
-function selects(policy: ClusterPolicy, pod: ClusterPod, { tiers }: Cluster): boolean {
-  const alone: Cluster = {
-    pods: [pod],
-    hostEndpoints: [],
-    networkSets: [],
-    endpoints: [],
-    tiers,
-    policies: [policy],
-    nodes: [],
-  };
-  const [addr] = pod.addresses;
-  invariant(addr !== undefined, "a pod of the cluster has an address");
-  const packet = packetOf(addr, addr, "other");
-  return DIRECTIONS.some(
-    (direction) =>
-      decide(alone, packet, { endpoint: pod.key, direction, fromOwnNode: false }).reason.type !== "not-isolated",
-  );
-}
-
-const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
-
-function podsByAddress(pods: readonly ClusterPod[]): ReadonlyMap<Addr, readonly ClusterPod[]> {
-  const found = new Map<Addr, ClusterPod[]>();
-  for (const pod of pods) for (const addr of pod.addresses) append(found, addr, pod);
-  return found;
-}
-
-function append<K, T>(map: Map<K, T[]>, key: K, value: T): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [value]);
-  else list.push(value);
-}
-
-function isSame(a: Key, b: Key | undefined): boolean {
-  return a === b || (b !== undefined && formatKey(a) === formatKey(b));
+  return mayBe
+    ? { egress, ingress: [...ingress, { action: "allow", reason: { type: "own-node" } }] }
+    : { egress, ingress };
 }
 
 function pairs(sources: readonly Addr[], destinations: readonly Addr[]): (readonly [Addr, Addr])[] {
   return sources.flatMap((from) =>
     destinations.filter((to) => familyOf(to) === familyOf(from)).map((to) => [from, to] as const),
   );
-}
-
-/** One packet that represents its class. */
-function packetOf(source: Addr, destination: Addr, traffic: Traffic): FlowPacket {
-  if (traffic === "other")
-    return {
-      source,
-      destination,
-      protocol: familyOf(source) === 4 ? ICMP : ICMPV6,
-      sourcePort: undefined,
-      destinationPort: undefined,
-    };
-  return { source, destination, protocol: traffic.protocol, sourcePort: 0, destinationPort: traffic.from };
-}
-
-/** Whether the families have different fates, reasons aside. */
-export function familiesDiffer(answers: readonly Answer[]): boolean {
-  const fate = (family: number): unknown =>
-    answers.filter(({ source }) => familyOf(source) === family).map(({ allowed, traffic }) => [allowed, traffic]);
-  const families = new Set(answers.map(({ source }) => familyOf(source)));
-  return families.size === 2 && !equal(fate(4), fate(6));
-}
-
-/** The verdict and what decided, for the operator: `denied: no ingress rule of NetworkPolicy a/b, which selects it, matched`. */
-export function describeVerdict({ action, reason }: Verdict, cluster: Cluster): string {
-  const word = action === "allow" ? "allowed" : "denied";
-  switch (reason.type) {
-    case "rule":
-      return `${word} by ${reason.direction} rule ${reason.index + 1} of ${describeKey(reason.policy)} (spec.${reason.direction}[${reason.index}])`;
-    case "no-rule-matched":
-      return `${word}: no ${reason.direction} rule of ${describePolicies(reason.policies)} matched${describeErrors(reason.policies, cluster)}`;
-    case "end":
-      return `${word}: every tier passed it on, and no profile decided`;
-    case "not-isolated":
-      return `${word}: no policy selects it for ${reason.direction}`;
-    case "own-node":
-      return `${word}: comes from the pod's own node`;
-    case "itself":
-      return `${word}: a pod's traffic to itself does not leave it`;
-    case "not-a-pod":
-      return `${word}: not a pod with a network of its own, so no policy applies here`;
-    default:
-      return assertNever(reason);
-  }
-}
-
-function describePolicies(policies: readonly Key[]): string {
-  const names = policies.map(formatName).join(", ");
-  return policies.length === 1
-    ? `NetworkPolicy ${names}, which selects it,`
-    : `NetworkPolicies ${names}, which select it,`;
-}
-
-function describeKey(key: Key): string {
-  return `${key.kind === "KubernetesNetworkPolicy" ? "NetworkPolicy" : key.kind} ${formatName(key)}`;
-}
-
-function describeErrors(keys: readonly Key[], cluster: Cluster): string {
-  const named = new Set(keys.map(formatKey));
-  const invalid = cluster.policies.filter((policy) => policy.errors.length > 0 && named.has(formatKey(policy.key)));
-  return invalid.map(({ key }) => `; ${formatName(key)} is invalid and allows nothing`).join("");
 }

@@ -5,7 +5,7 @@
 import type { Addr } from "../net/addr.ts";
 import { TCP } from "../net/protocol.ts";
 import { addressesIn, type Endpoints, protocolOf, type Service, type ServicePort, type Via } from "./services.ts";
-import { protocolWithPorts, type Traffic } from "./traffic.ts";
+import { hasPorts, protocolWithPorts, type Traffic } from "./traffic.ts";
 
 /** What a Service may lead to: a pod of the cluster as translation sees it. */
 export interface Backend {
@@ -88,7 +88,7 @@ const PROTOCOL_NAMES = new Map(["tcp", "udp", "sctp"].map((name) => [protocolWit
 function takes(ports: readonly ServicePort[], traffic: Traffic | undefined): boolean {
   return (
     traffic !== undefined &&
-    traffic !== "other" &&
+    hasPorts(traffic) &&
     ports.some(({ port, protocol }) => port === traffic.from && protocol === traffic.protocol)
   );
 }
@@ -111,7 +111,7 @@ export function throughService(
     };
   const asked = service.ports.filter(
     ({ port, protocol }) =>
-      traffic === undefined || (traffic !== "other" && traffic.from === port && traffic.protocol === protocol),
+      traffic === undefined || (hasPorts(traffic) && traffic.from === port && traffic.protocol === protocol),
   );
   const offered =
     service.ports.map(({ port, protocol }) => `${port}/${PROTOCOL_NAMES.get(protocol) ?? protocol}`).join(", ") ||
@@ -125,7 +125,7 @@ export function throughService(
             name: "",
             target: portOf(traffic),
             port: portOf(traffic),
-            protocol: traffic === "other" ? TCP : traffic.protocol,
+            protocol: traffic.protocol ?? TCP,
             nodePort: undefined,
           },
         ]
@@ -155,7 +155,7 @@ function whyEmpty(service: Service, { endpoints, pods }: World): string {
 }
 
 function portOf(traffic: Traffic): number {
-  return traffic === "other" ? 0 : traffic.from;
+  return hasPorts(traffic) ? traffic.from : 0;
 }
 
 function outletsOf(service: Service, port: ServicePort, world: World, addr: Addr | undefined): Outlet[] {
@@ -208,7 +208,7 @@ function targetOf(pod: Backend, { target, protocol }: ServicePort): number | und
 }
 
 function throughNode(addr: Addr, traffic: Traffic | undefined, world: World): Translation | undefined {
-  if (traffic === undefined || traffic === "other") return undefined;
+  if (traffic === undefined || !hasPorts(traffic)) return undefined;
   for (const service of world.services) {
     const port = service.ports.find(
       ({ nodePort, protocol }) => nodePort === traffic.from && protocol === traffic.protocol,

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { issued } from "./cluster/certificates.ts";
-import { API_ADDRESS } from "./cluster/layout.ts";
+import { API_ADDRESS, inNetns } from "./cluster/layout.ts";
 import { CALICO } from "./cluster/node.ts";
 import { run, waitFor } from "./cluster/run.ts";
 
@@ -16,7 +16,7 @@ beforeAll(async () => {
   const files = ["--kubeconfig", cluster.layout.adminKubeconfig, "--cert-file", certificate, "--key-file", key];
   cluster.daemons.start({
     name: NAME,
-    command: [CALICO, "webhooks", "--host", API_ADDRESS, "--port", `${PORT}`, ...files],
+    command: inNetns(cluster.layout.fabric, [CALICO, "webhooks", "--host", API_ADDRESS, "--port", `${PORT}`, ...files]),
   });
   const ca = issued(cluster.layout, "ca").certificate;
   const url = `https://${API_ADDRESS}:${PORT}`;
@@ -49,7 +49,7 @@ test("a selector that cannot be read is refused with its position", async () => 
       );
       if (exitCode === 0) return false;
       expect(stderr).toContain(
-        'GlobalNetworkPolicy.projectcalico.org "by-webhook" is invalid: spec.selector: Invalid value: "app = \'x\'": at character 5',
+        'The GlobalNetworkPolicy "by-webhook" is invalid: spec.selector: Invalid value: "app = \'x\'": at character 5',
       );
       return true;
     },
