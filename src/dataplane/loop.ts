@@ -14,6 +14,7 @@ import { KernelError } from "../kernel/errno.ts";
 import { Retry } from "../lib/retry.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver, RowStatus, Steps, Touched } from "./driver.ts";
+import { merged, type ReadRequest } from "./read-request.ts";
 
 export interface LoopOptions {
   readonly drivers: readonly Driver[];
@@ -24,15 +25,8 @@ export interface LoopOptions {
   readonly report: Report;
   /** Hears of each row when the kernel begins to refuse it, or refuses it for another reason than before. */
   readonly refused?: (row: RowStatus) => void;
-}
-
-/** What is to be read, and why. */
-interface ReadRequest {
-  readonly atMs: number;
-  /** undefined: everything. */
-  readonly only: Touched | undefined;
-  /** Who is known to have changed it. */
-  readonly by: string | undefined;
+  /** Called after each turn of the loop that leaves `isWritten`. */
+  readonly written?: () => void;
 }
 
 interface Reading {
@@ -154,6 +148,11 @@ export class Loop {
     }
   }
 
+  /** True when all that was stepped in is in the kernel, but for rows that it refuses, which are closed. */
+  get isWritten(): boolean {
+    return this.#started && this.#states.every((state) => state.isKnown && !isBusy(state) && !state.driver.isFresh);
+  }
+
   /** Why an endpoint of the program is not programmed, in words. */
   explain(endpoint: EndpointId): string {
     const reasons = this.#states.flatMap(({ driver, retry, isKnown }) => {
@@ -188,6 +187,7 @@ export class Loop {
     while (!signal.aborted) {
       this.#wake = new AbortController();
       if (this.#started) for (const state of this.#states) this.#pump(state, SLICE_MS);
+      if (this.isWritten) this.#options.written?.();
       const waitMs = Math.min(...this.#states.map((state) => this.#dueMs(state))) - this.#clock.monotonicMs();
       // Timers hold 31 bits.
       await this.#clock.sleep(Math.max(0, Math.min(waitMs, 2 ** 31 - 1)), this.#wake.signal);
@@ -392,9 +392,4 @@ export class Loop {
 
 function isBusy({ reading, writing }: State): boolean {
   return reading !== undefined || writing !== undefined;
-}
-
-function merged(a: ReadRequest, b: ReadRequest): ReadRequest {
-  const only = a.only === undefined || b.only === undefined ? undefined : new Set([...a.only, ...b.only]);
-  return { atMs: Math.min(a.atMs, b.atMs), only, by: a.by ?? b.by };
 }

@@ -23,6 +23,7 @@ interface CommandOptions {
   readonly healthHost: string;
   readonly healthPort: string;
   readonly auditSeconds: string;
+  readonly establishedFlows: string;
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
@@ -55,6 +56,13 @@ export async function runNodeCommand(
       "127.0.0.1",
     )
     .option("--health-port <port>", "port of health and metrics; 0 picks a free one", "9099")
+    .addOption(
+      once(
+        "--established-flows <what>",
+        "what becomes of flows that policy denies after a change (CALICO_ESTABLISHED_FLOWS)",
+        ["cut", "keep"],
+      ).default(environment["CALICO_ESTABLISHED_FLOWS"] ?? "cut"),
+    )
     .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
     .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
     .option("--status", "ask the daemon that runs how it is, and end: 0 all is programmed, 1 it is not, 2 no answer")
@@ -112,6 +120,10 @@ async function run(
     throw new UsageError("--observe and --once are given together: the daemon itself always writes");
   if (node === undefined || node === "")
     throw new UsageError("the node's name is unknown: give --node-name or set NODENAME");
+  if (options.establishedFlows !== "cut" && options.establishedFlows !== "keep")
+    throw new UsageError(
+      `CALICO_ESTABLISHED_FLOWS is ${JSON.stringify(options.establishedFlows)}, must be cut or keep`,
+    );
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
@@ -138,6 +150,7 @@ async function run(
         "error" in fields || "reason" in fields ? log.warn(fields, message) : log.info(fields, message),
       health: { host: options.healthHost, port: healthPort },
       auditIntervalMs: auditSeconds * 1000,
+      cutsFlows: options.establishedFlows === "cut",
     },
     onTermination(),
   );

@@ -8,6 +8,7 @@
  */
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
+import type { CutterStatus } from "../dataplane/flows/cutter.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import type { Counters } from "../dataplane/nftables/counters.ts";
 import { KernelError } from "../kernel/errno.ts";
@@ -25,6 +26,8 @@ export interface HealthSources {
   readonly attachments: () => number;
   /** Settings of the cluster's objects that have no effect on this node, in words. */
   readonly withoutEffect: () => readonly string[];
+  /** Of established flows that policy denies after a change; undefined: they are not cut. */
+  readonly flows: () => CutterStatus | undefined;
   /** Reads the kernel. */
   readonly counters: () => Promise<Counters>;
 }
@@ -61,6 +64,10 @@ function metrics(sources: HealthSources): Registry {
   gauge("calico_dataplane_refused", "Objects that the kernel refuses, or that wait for one that it refuses.", () =>
     loop.status().reduce((sum, { rows }) => sum + rows.length, 0),
   );
+  for (const [name, help, field] of FLOW_METRICS) gauge(name, help, () => sources.flows()?.[field] ?? 0);
+  gauge("calico_flows_failing", "1 when the last pass failed, so that denied flows may go on.", () =>
+    sources.flows()?.error === undefined ? 0 : 1,
+  );
   for (const field of ["pending", "writes"] as const) {
     const made: Gauge<"driver"> = new Gauge({
       name: `calico_dataplane_${field}`,
@@ -72,6 +79,13 @@ function metrics(sources: HealthSources): Registry {
   }
   return registry;
 }
+
+const FLOW_METRICS = [
+  ["calico_flows_cut", "Established flows cut since start because policy denies them now.", "cut"],
+  ["calico_flows_passes", "Passes through the table of connections since start.", "passes"],
+  ["calico_flows_pass_milliseconds", "Thread time of all passes since start.", "spentMs"],
+  ["calico_flows_last_pass_milliseconds", "Thread time of the last pass.", "lastMs"],
+] as const;
 
 /** Listens on `host:port`; port 0 picks a free one. */
 export function serveHealth(
@@ -108,6 +122,7 @@ export function serveHealth(
         commits: sources.loop.commits,
         repairs: sources.loop.repairs,
         withoutEffect: sources.withoutEffect(),
+        flows: sources.flows() ?? "kept",
         endpoints: endpointsOf(sources.pipeline.program),
       });
     if (pathname === "/metrics") {

@@ -4,6 +4,7 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
+import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { readCounters } from "../dataplane/nftables/counters.ts";
@@ -53,6 +54,8 @@ export interface NodeOptions {
   /** Health and metrics. */
   readonly health: { readonly host: string; readonly port: number };
   readonly auditIntervalMs: number;
+  /** Established flows that policy denies after a change are cut (POL-52); else they go on. */
+  readonly cutsFlows: boolean;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -94,7 +97,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     auditIntervalMs: options.auditIntervalMs,
     report,
     refused: (row) => faults.tellRefused(row),
+    written: () => cutter?.written(),
   });
+  const cutter = options.cutsFlows
+    ? new FlowCutter({ sys, clock, isWritten: () => loop.isWritten, report })
+    : undefined;
   const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
@@ -156,6 +163,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node)))
         refill();
     },
+    onStep: (program, delta) => cutter?.changed(program, delta),
     onInSync: () => {
       const { endpoints, policies } = pipeline.program;
       report(describeStart(loop.status()), {
@@ -169,6 +177,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
       void registration.run(signal);
+      void cutter?.run(signal);
     },
   });
   const interfaces = new Interfaces({
@@ -199,6 +208,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     backlog: () => addresses.backlog,
     attachments: () => journal.all().length,
     withoutEffect: () => faults.withoutEffect,
+    flows: () => cutter?.status,
     counters: () => readCounters(sys, clock, pipeline.program),
   });
   report("calico node started", {

@@ -22,6 +22,7 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
     gate: new DatastoreGate(report),
     onBgp: () => {},
     observe: () => {},
+    onStep: () => {},
     onInSync: () => {},
   });
   pipeline.start();

@@ -37,6 +37,8 @@ export interface PipelineOptions {
   readonly onBgp: (bgp: Bgp) => void;
   /** Sees every update too: Events, the reserve of addresses. */
   readonly observe: (updates: readonly RowUpdate[]) => void;
+  /** Hears of each change of the program once it was handed to the loop; `program` is the state after it. */
+  readonly onStep: (program: Program, delta: ProgramDelta) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -243,7 +245,7 @@ export class Pipeline {
     this.#begun = true;
     const breath = new Breath(this.#options.clock, SLICE);
     for (const part of partsOf(this.#graph.program)) {
-      this.#options.loop.step(this.#graph.program, part);
+      this.#step(part);
       await breath.after(PART);
     }
     await this.#options.loop.start();
@@ -256,7 +258,12 @@ export class Pipeline {
     const delta = this.#graph.flush();
     if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
     // Until the kernel is touched for the first time, what it should be doing is of no use to anybody.
-    if (this.#begun) this.#options.loop.step(this.#graph.program, delta);
+    if (this.#begun) this.#step(delta);
+  }
+
+  #step(delta: ProgramDelta): void {
+    this.#options.loop.step(this.#graph.program, delta);
+    this.#options.onStep(this.#graph.program, delta);
   }
 }
 

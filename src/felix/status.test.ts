@@ -63,3 +63,16 @@ test("no daemon, or something else that answers, is an error that names the addr
   for (const sockets of [deaf, daemon("not found"), daemon("{}")])
     await expect(readStatus(sockets, { host: "127.0.0.1", port: 1 }, false)).rejects.toThrow(SocketError);
 });
+
+test("established flows that cannot be cut are no good state", async () => {
+  const flows = { cut: 0, error: "Cannot list connections of this node: EPERM (operation not permitted)" };
+  const address = { host: "127.0.0.1", port: 9099 };
+  const broken = await readStatus(daemon(JSON.stringify({ ...STATUS, flows })), address, false);
+  expect(broken.isWell).toBe(false);
+  expect(broken.text).toContain("established flows: Cannot list connections of this node: EPERM");
+  const well = await readStatus(daemon(JSON.stringify({ ...STATUS, flows: { cut: 3 } })), address, false);
+  expect(well.isWell).toBe(true);
+  expect(well.text).toContain("established flows: 3 cut because policy denies them");
+  const kept = await readStatus(daemon(JSON.stringify({ ...STATUS, flows: "kept" })), address, false);
+  expect(kept.text).toContain("established flows: kept");
+});

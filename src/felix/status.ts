@@ -10,6 +10,7 @@ interface NodeStatus {
   readonly datastoreErrors: readonly string[];
   readonly endpoints: readonly string[];
   readonly withoutEffect: readonly string[];
+  readonly flows?: "kept" | { readonly cut: number; readonly error?: string };
   readonly drivers: readonly {
     readonly name: string;
     readonly pending: number;
@@ -47,7 +48,11 @@ export async function readStatus(
   }
   const status = decodeStatus(body);
   if (status === undefined) throw new SocketError("ask the daemon at", address, "the answer is not a status");
-  const isWell = status.inSync && status.drivers.every(({ error, rows }) => error === undefined && rows.length === 0);
+  const flowsError = typeof status.flows === "object" ? status.flows.error : undefined;
+  const isWell =
+    status.inSync &&
+    flowsError === undefined &&
+    status.drivers.every(({ error, rows }) => error === undefined && rows.length === 0);
   return { text: asJson ? `${JSON.stringify(status, null, 2)}\n` : formatStatus(status), isWell };
 }
 
@@ -60,7 +65,7 @@ function decodeStatus(body: string): NodeStatus | undefined {
   }
 }
 
-function formatStatus({ datastore, drivers, datastoreErrors, endpoints, withoutEffect }: NodeStatus): string {
+function formatStatus({ datastore, drivers, datastoreErrors, endpoints, withoutEffect, flows }: NodeStatus): string {
   const lines = [`datastore: ${datastore}`, ...datastoreErrors.map((error) => `  ${error}`)];
   lines.push(`endpoints: ${endpoints.length}`);
   for (const { name, pending, error, rows } of drivers) {
@@ -71,6 +76,9 @@ function formatStatus({ datastore, drivers, datastoreErrors, endpoints, withoutE
       lines.push(`  ${row.row} ${row.state} since ${row.since}${attempts}: ${row.error}`);
     }
   }
+  if (flows === "kept") lines.push("established flows: kept when policy denies them");
+  else if (flows !== undefined)
+    lines.push(`established flows: ${flows.error ?? `${flows.cut} cut because policy denies them`}`);
   for (const setting of withoutEffect) lines.push(`without effect: ${setting}`);
   return `${lines.join("\n")}\n`;
 }

@@ -1,18 +1,18 @@
 /**
- * conntrack: the kernel's table of connections, as far as given addresses are concerned.
+ * conntrack: the kernel's table of connections: read a datagram at a time, entries deleted one by one; and the entries of given addresses.
  *
- * The table is read in one pass, of some 15 ms and more (the kernel walks its whole hash table), so addresses are best given
- * together. The kernel's own filter is not used: it needs four passes, and for IPv6 some kernels invert its meaning. Entries
- * are deleted by tuple, zone and id, so that a connection made meanwhile between the same ports stays.
+ * The kernel walks its whole hash table for every dump (some 15 ms and more), so addresses are best given together. Of its own filters
+ * only the zone is used, and checked again, because an older kernel ignores it: the one by address needs four passes, and for IPv6 some
+ * kernels invert its meaning. Entries are deleted by tuple, zone and id, so that a connection made meanwhile between the same ports stays.
  * Source: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.
  */
 import type { Sys } from "../host/sys.ts";
-import { type Addr, addrBytes } from "../net/addr.ts";
+import { type Addr, addrBytes, addrFromBytes, type Family } from "../net/addr.ts";
 import { bytesToHex } from "../lib/bytes.ts";
-import { ENOENT, KernelError } from "./errno.ts";
-import type { Message, Span } from "./netlink/reader.ts";
+import { EAGAIN, ENOENT, KernelError } from "./errno.ts";
+import { type Message, Span } from "./netlink/reader.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "./netlink/socket.ts";
-import { NLA_F_NESTED, NLM_F_ACK } from "./netlink/writer.ts";
+import { ATTRIBUTE_HEADER, NLA_F_NESTED, NLM_F_ACK } from "./netlink/writer.ts";
 import { readSysctl } from "./sysctl.ts";
 
 const SUBSYSTEM = 1;
@@ -20,18 +20,285 @@ export const CONNTRACK_GET = (SUBSYSTEM << 8) | 1;
 export const CONNTRACK_DELETE = (SUBSYSTEM << 8) | 2;
 /** Of struct nfgenmsg. */
 const NFGENMSG = 4;
+const AF_INET = 2;
+const AF_INET6 = 10;
 
+/** enum ctattr_type. */
 export const CTA_TUPLE_ORIG = 1;
 export const CTA_TUPLE_REPLY = 2;
 export const CTA_ID = 12;
-const CTA_ZONE = 18;
+const CTA_TUPLE_MASTER = 14;
+export const CTA_ZONE = 18;
+/** enum ctattr_tuple. */
 export const CTA_TUPLE_IP = 1;
+export const CTA_TUPLE_PROTO = 2;
+/** enum ctattr_ip. */
+const CTA_IP_V4_SRC = 1;
+const CTA_IP_V6_SRC = 3;
+/** enum ctattr_l4proto. */
+export const CTA_PROTO_NUM = 1;
+export const CTA_PROTO_SRC_PORT = 2;
+export const CTA_PROTO_DST_PORT = 3;
+const CTA_PROTO_ICMP_TYPE = 5;
+const CTA_PROTO_ICMP_CODE = 6;
+const CTA_PROTO_ICMPV6_TYPE = 8;
+const CTA_PROTO_ICMPV6_CODE = 9;
 
-interface Entry {
+const TYPE_MASK = 0x3fff;
+
+/** What a deletion names. */
+export interface Entry {
   readonly family: number;
   readonly tuple: Uint8Array;
   readonly id: Uint8Array | undefined;
   readonly zone: Uint8Array | undefined;
+}
+
+/** What the other end of a connection of zone 0 sends, as a tuple. */
+export interface Answering {
+  readonly family: number;
+  readonly tuple: Uint8Array;
+}
+
+/** One direction of an entry: where its addresses are in the received bytes, and the fields of its protocol; absent ones are undefined. */
+class TupleView {
+  source = 0;
+  destination = 0;
+  protocol: number | undefined;
+  sourcePort: number | undefined;
+  destinationPort: number | undefined;
+  icmpType: number | undefined;
+  icmpCode: number | undefined;
+
+  clear(): void {
+    this.source = 0;
+    this.destination = 0;
+    this.protocol = undefined;
+    this.sourcePort = undefined;
+    this.destinationPort = undefined;
+    this.icmpType = undefined;
+    this.icmpCode = undefined;
+  }
+
+  /** Port numbers are in network order. */
+  takeProtocol(type: number, view: DataView, at: number): void {
+    if (type === CTA_PROTO_NUM) this.protocol = view.getUint8(at);
+    else if (type === CTA_PROTO_SRC_PORT) this.sourcePort = view.getUint16(at, false);
+    else if (type === CTA_PROTO_DST_PORT) this.destinationPort = view.getUint16(at, false);
+    else if (type === CTA_PROTO_ICMP_TYPE || type === CTA_PROTO_ICMPV6_TYPE) this.icmpType = view.getUint8(at);
+    else if (type === CTA_PROTO_ICMP_CODE || type === CTA_PROTO_ICMPV6_CODE) this.icmpCode = view.getUint8(at);
+  }
+}
+
+const NOTHING = Span.of(new Uint8Array());
+
+/**
+ * One entry after the other, in place: it is made for a table of 100,000, so nothing is allocated for an entry that nobody wants. Valid until
+ * the socket receives again.
+ */
+export class EntryView {
+  family: Family = 4;
+  readonly original = new TupleView();
+  readonly reply = new TupleView();
+  zone = 0;
+  /** Another flow announced it. */
+  isExpected = false;
+  #bytes = NOTHING.bytes;
+  #view = NOTHING.view;
+  #tuple = { from: 0, to: 0 };
+  #replyTuple = { from: 0, to: 0 };
+  #id = { from: 0, to: 0 };
+
+  /** False for one that cannot be read. */
+  read({ body }: Message): boolean {
+    const { bytes, view, from, to } = body;
+    this.#bytes = bytes;
+    this.#view = view;
+    this.original.clear();
+    this.reply.clear();
+    this.zone = 0;
+    this.isExpected = false;
+    this.#tuple.to = 0;
+    this.#id.to = 0;
+    this.family = body.u8() === AF_INET ? 4 : 6;
+    if (!this.#each(from + NFGENMSG, to, this.#takeEntry)) return false;
+    return this.#tuple.to > 0 && this.original.source > 0 && this.reply.source > 0;
+  }
+
+  #each(from: number, to: number, visit: (type: number, from: number, to: number) => void): boolean {
+    const view = this.#view;
+    let at = from;
+    while (at + ATTRIBUTE_HEADER <= to) {
+      const length = view.getUint16(at, true);
+      if (length < ATTRIBUTE_HEADER || at + length > to) return false;
+      visit(view.getUint16(at + 2, true) & TYPE_MASK, at + ATTRIBUTE_HEADER, at + length);
+      at += (length + 3) & ~3;
+    }
+    return true;
+  }
+
+  readonly #takeEntry = (type: number, from: number, to: number): void => {
+    if (type === CTA_TUPLE_ORIG) {
+      this.#tuple = { from, to };
+      this.#each(from, to, this.#takeOriginal);
+    } else if (type === CTA_TUPLE_REPLY) {
+      this.#replyTuple = { from, to };
+      this.#each(from, to, this.#takeReply);
+    } else if (type === CTA_TUPLE_MASTER) this.isExpected = true;
+    else if (type === CTA_ID) this.#id = { from, to };
+    else if (type === CTA_ZONE && to - from >= 2) this.zone = this.#view.getUint16(from, false);
+  };
+
+  readonly #takeOriginal = (type: number, from: number, to: number): void =>
+    this.#takeTuple(this.original, type, from, to);
+  readonly #takeReply = (type: number, from: number, to: number): void => this.#takeTuple(this.reply, type, from, to);
+
+  #takeTuple(tuple: TupleView, type: number, from: number, to: number): void {
+    if (type === CTA_TUPLE_IP)
+      this.#each(from, to, (side, at, end) => {
+        if (end - at !== (this.family === 4 ? 4 : 16)) return;
+        if (side === CTA_IP_V4_SRC || side === CTA_IP_V6_SRC) tuple.source = at;
+        else tuple.destination = at;
+      });
+    else if (type === CTA_TUPLE_PROTO)
+      this.#each(from, to, (part, at, end) => {
+        if (end > at) tuple.takeProtocol(part, this.#view, at);
+      });
+  }
+
+  /** The last four bytes of the address there: enough to tell most that are not looked for. */
+  tail(at: number): number {
+    return at === 0 ? -1 : this.#view.getUint32(at + (this.family === 4 ? 0 : 12), false);
+  }
+
+  hex(at: number): string {
+    return bytesToHex(this.#bytes, at, at + (this.family === 4 ? 4 : 16));
+  }
+
+  addr(at: number): Addr {
+    return addrFromBytes(this.#bytes.subarray(at, at + (this.family === 4 ? 4 : 16)));
+  }
+
+  /** A copy, to delete it by. */
+  entry(): Entry {
+    return {
+      family: this.#familyNumber,
+      tuple: this.#copy(this.#tuple),
+      id: this.#id.to === 0 ? undefined : this.#copy(this.#id),
+      zone: this.zone === 0 ? undefined : Uint8Array.of(this.zone >> 8, this.zone & 255),
+    };
+  }
+
+  answering(): Answering {
+    return { family: this.#familyNumber, tuple: this.#copy(this.#replyTuple) };
+  }
+
+  /** Whether the tuple is that of the connection's first packet. */
+  isBegunBy({ tuple }: Answering): boolean {
+    return bytesToHex(this.#copy(this.#tuple)) === bytesToHex(tuple);
+  }
+
+  get #familyNumber(): number {
+    return this.family === 4 ? AF_INET : AF_INET6;
+  }
+
+  #copy({ from, to }: { readonly from: number; readonly to: number }): Uint8Array {
+    return this.#bytes.slice(from, to);
+  }
+}
+
+/** What is known of each of some addresses, by their bytes; found without making text of an address that is not among them. */
+export class AddressIndex<T> {
+  readonly #byTail = new Map<number, Map<string, T>>();
+
+  set(addr: Addr, value: T): void {
+    const bytes = addrBytes(addr);
+    const tail = Span.of(bytes).u32Be(bytes.length - 4) ?? 0;
+    const found = this.#byTail.get(tail);
+    if (found === undefined) this.#byTail.set(tail, new Map([[bytesToHex(bytes), value]]));
+    else found.set(bytesToHex(bytes), value);
+  }
+
+  get(entry: EntryView, at: number): T | undefined {
+    return this.#byTail.get(entry.tail(at))?.get(entry.hex(at));
+  }
+}
+
+/** undefined: this kernel tracks no connections, or not yet. */
+export function countConnections(sys: Sys): number | undefined {
+  const text = readSysctl(sys, "net/netfilter/nf_conntrack_count");
+  return text === undefined ? undefined : Number(text);
+}
+
+/** The table of the thread's network namespace at the time of the first request. */
+export class ConntrackTable {
+  readonly #lists: NetlinkSocket;
+  readonly #deletes: NetlinkSocket;
+
+  /** Throws KernelError. */
+  constructor(sys: Sys) {
+    this.#lists = new NetlinkSocket(sys, NETLINK_NETFILTER);
+    try {
+      this.#deletes = new NetlinkSocket(sys, NETLINK_NETFILTER);
+    } catch (error) {
+      this.#lists.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Shows every entry of zone 0 that can be read, one datagram (some 100 entries) a step. An entry that comes or goes meanwhile may be
+   * missing. `each` asks the kernel for nothing: an answer would overwrite the datagram. Throws KernelError; EAGAIN when a part of the table was lost on the way.
+   */
+  *reading(object: string, each: (entry: EntryView) => void): Generator<undefined, void> {
+    const entry = new EntryView();
+    const isWhole = yield* this.#lists.dumpInSteps(
+      "list connections of",
+      object,
+      CONNTRACK_GET,
+      (w) => {
+        // Family 0 asks for both.
+        w.header(NFGENMSG);
+        w.bytesOf(CTA_ZONE, new Uint8Array(2));
+      },
+      (message) => {
+        if (entry.read(message) && entry.zone === 0) each(entry);
+      },
+    );
+    if (!isWhole) throw new KernelError("list connections of", object, EAGAIN, "a part of the table was lost");
+  }
+
+  /** Connections of zone 0 whose first packet was one of these. Throws KernelError. */
+  begunBy(object: string, tuples: readonly Answering[]): Entry[] {
+    const found: Entry[] = [];
+    const view = new EntryView();
+    const socket = this.#deletes;
+    for (let i = 0; i < tuples.length; i += BATCH) {
+      const asked = new Map<number, Answering>();
+      socket.begin();
+      for (const tuple of tuples.slice(i, i + BATCH)) {
+        asked.set(socket.message(CONNTRACK_GET, NLM_F_ACK), tuple);
+        socket.writer.putU8(socket.writer.header(NFGENMSG), tuple.family);
+        socket.writer.bytesOf(CTA_TUPLE_ORIG | NLA_F_NESTED, tuple.tuple);
+      }
+      // ENOENT, as a rule. Other refusals are the kernel's too: there is nothing to delete then.
+      socket.exchange("look up connections of", object, (message) => {
+        const tuple = asked.get(message.sequence);
+        if (tuple !== undefined && view.read(message) && view.isBegunBy(tuple)) found.push(view.entry());
+      });
+    }
+    return found;
+  }
+
+  /** How many there still were. Throws KernelError. */
+  delete(object: string, entries: readonly Entry[]): number {
+    return deleteEntries(this.#deletes, object, entries);
+  }
+
+  close(): void {
+    this.#lists.close();
+    this.#deletes.close();
+  }
 }
 
 /** `deleteFlows` of one address. */
@@ -41,21 +308,22 @@ export function deleteFlowsOf(sys: Sys, addr: Addr): number {
 
 /**
  * Deletes the connections with one of the addresses as source or destination, in either direction (so also behind a
- * translation), in the thread's network namespace. Returns how many. Throws KernelError.
+ * translation), of any zone, in the thread's network namespace. Returns how many. Throws KernelError.
  */
 export function deleteFlows(sys: Sys, addrs: readonly Addr[]): number {
   if (addrs.length === 0 || readSysctl(sys, "net/netfilter/nf_conntrack_count") === "0") return 0;
-  const wanted = new Set(addrs.map((addr) => bytesToHex(addrBytes(addr))));
+  const wanted = new AddressIndex<true>();
+  for (const addr of addrs) wanted.set(addr, true);
   const name = addrs.join(", ");
   const socket = new NetlinkSocket(sys, NETLINK_NETFILTER);
+  const view = new EntryView();
   try {
-    // Family 0 asks for both.
     const entries = socket.dump(
       "list connections of",
       name,
       CONNTRACK_GET,
       (w) => void w.header(NFGENMSG),
-      (message) => decode(message, wanted),
+      (message) => (view.read(message) && concerns(view, wanted) ? view.entry() : undefined),
     );
     return deleteEntries(socket, name, entries);
   } finally {
@@ -63,33 +331,11 @@ export function deleteFlows(sys: Sys, addrs: readonly Addr[]): number {
   }
 }
 
-function decode({ body }: Message, wanted: ReadonlySet<string>): Entry | undefined {
-  const list = body.after(NFGENMSG);
-  if (list === undefined || !concerns(list, wanted)) return undefined;
-  const attributes = list.attributes();
-  const original = attributes?.get(CTA_TUPLE_ORIG);
-  if (original === undefined) return undefined;
-  return {
-    family: body.u8() ?? 0,
-    tuple: original.copy(),
-    id: attributes?.get(CTA_ID)?.copy(),
-    zone: attributes?.get(CTA_ZONE)?.copy(),
-  };
-}
-
 /** Whether an address of either tuple is wanted. Runs for every connection of the node. */
-function concerns(list: Span, wanted: ReadonlySet<string>): boolean {
-  let found = false;
-  list.eachAttribute((type, tuple) => {
-    if (found || (type !== CTA_TUPLE_ORIG && type !== CTA_TUPLE_REPLY)) return;
-    tuple.eachAttribute((part, addresses) => {
-      if (part !== CTA_TUPLE_IP) return;
-      addresses.eachAttribute((_side, address) => {
-        found ||= wanted.has(address.hex());
-      });
-    });
-  });
-  return found;
+function concerns(entry: EntryView, wanted: AddressIndex<true>): boolean {
+  for (const { source, destination } of [entry.original, entry.reply])
+    if (wanted.get(entry, source) === true || wanted.get(entry, destination) === true) return true;
+  return false;
 }
 
 /** Deletions in one send. */

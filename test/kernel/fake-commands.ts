@@ -12,6 +12,7 @@ import { encodeLinkHeader } from "../../src/kernel/route/links.ts";
 import { encodeRoute } from "../../src/kernel/route/routes.ts";
 import { IFLA_MTU, RTM_NEWLINK, RTM_NEWROUTE } from "../../src/kernel/route/wire.ts";
 import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
+import { TCP, UDP } from "../../src/net/protocol.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import { type Addr, bitsOf, type Family, familyOf, parseAddr } from "../../src/net/addr.ts";
 import { parsePrefix, type Prefix, prefixFamily } from "../../src/net/prefix.ts";
@@ -64,7 +65,10 @@ function runConntrack({ conntrack }: FakeNamespace, words: readonly string[]): s
   };
   const [source, destination] = [addr("-s"), addr("-d")];
   if (words[0] === "-I" && source !== undefined && destination !== undefined) {
-    conntrack.add(source, destination, addr("-g") ?? destination);
+    const port = (name: string): number => Number(words[words.indexOf(name) + 1]);
+    const protocol = words[words.indexOf("-p") + 1] === "udp" ? UDP : TCP;
+    const ports = { protocol, sourcePort: port("--sport"), destinationPort: port("--dport") };
+    conntrack.add(source, destination, addr("-g") ?? destination, ports);
     return "";
   }
   if (words[0] !== "-L") throw new Error(`no conntrack ${words.join(" ")} on the fake kernel`);

@@ -176,6 +176,7 @@ export class SimNode {
           },
           health: { host: "127.0.0.1", port: 0 },
           auditIntervalMs: AUDIT_MS,
+          cutsFlows: true,
         },
         this.#termination.signal,
       )

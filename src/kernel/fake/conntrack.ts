@@ -5,17 +5,23 @@
  */
 import { bytesToHex } from "../../lib/bytes.ts";
 import { type Addr, addrBytes, familyOf } from "../../net/addr.ts";
+import { type Protocol, TCP } from "../../net/protocol.ts";
 import {
   CONNTRACK_DELETE,
   CONNTRACK_GET,
   CTA_ID,
+  CTA_PROTO_DST_PORT,
+  CTA_PROTO_NUM,
+  CTA_PROTO_SRC_PORT,
   CTA_TUPLE_IP,
   CTA_TUPLE_ORIG,
+  CTA_TUPLE_PROTO,
   CTA_TUPLE_REPLY,
+  CTA_ZONE,
 } from "../conntrack.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
-import type { Writer } from "../netlink/writer.ts";
+import { ATTRIBUTE_HEADER, Writer } from "../netlink/writer.ts";
 import { NFGENMSG } from "../nftables/wire.ts";
 import type { Machine } from "./machine.ts";
 import type { Answer } from "./messages.ts";
@@ -27,6 +33,9 @@ export interface FakeFlow {
   /** Where replies come from, when a translation changed it. */
   readonly replySource: Addr;
   readonly id: number;
+  readonly protocol: Protocol;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
 }
 
 const NEW = CONNTRACK_GET & ~255;
@@ -43,15 +52,29 @@ export class FakeConntrack {
     this.#machine = machine;
   }
 
-  add(source: Addr, destination: Addr, replySource: Addr = destination): void {
+  add(
+    source: Addr,
+    destination: Addr,
+    replySource: Addr = destination,
+    { protocol, sourcePort, destinationPort } = { protocol: TCP, sourcePort: 1000, destinationPort: 80 },
+  ): void {
     const id = ++this.#ids;
-    this.flows.set(id, { source, destination, replySource, id });
+    this.flows.set(id, { source, destination, replySource, id, protocol, sourcePort, destinationPort });
   }
 
   answer(message: Message, isDump: boolean): Answer {
     if (message.type === CONNTRACK_GET && isDump) {
       if (message.body.u8() !== 0) unmodelled("connections of one family alone");
+      // All are of zone 0.
+      for (const [type, value] of message.body.after(NFGENMSG)?.attributes() ?? [])
+        if (type !== CTA_ZONE || value.u16Be() !== 0) unmodelled(`filter ${type} of connections`);
       return { kind: "dump", parts: [...this.flows.values()].map((flow) => ({ type: NEW, body: bodyOf(flow) })) };
+    }
+    if (message.type === CONNTRACK_GET) {
+      const tuple = required(message.body.after(NFGENMSG)?.attributes()).get(CTA_TUPLE_ORIG)?.hex();
+      if (tuple === undefined) return unmodelled("connections by something else than a tuple");
+      const found = [...this.flows.values()].find((flow) => tuplesOf(flow).includes(tuple));
+      return found === undefined ? refuse(ENOENT) : { kind: "reply", part: { type: NEW, body: bodyOf(found) } };
     }
     if (message.type !== CONNTRACK_DELETE) return unmodelled(`conntrack message ${message.type & 255}`);
     const attributes = required(message.body.after(NFGENMSG)?.attributes());
@@ -75,20 +98,36 @@ export class FakeConntrack {
 }
 
 function bodyOf(flow: FakeFlow): (w: Writer) => void {
-  const family = familyOf(flow.source);
-  const [first, second] = SIDES[family];
   return (w) => {
-    w.putU8(w.header(NFGENMSG), AF[family]);
-    const tuple = (type: number, from: Addr, to: Addr): void => {
-      const open = w.open(type);
-      const ip = w.open(CTA_TUPLE_IP);
-      w.bytesOf(first, addrBytes(from));
-      w.bytesOf(second, addrBytes(to));
-      w.close(ip);
-      w.close(open);
-    };
-    tuple(CTA_TUPLE_ORIG, flow.source, flow.destination);
-    tuple(CTA_TUPLE_REPLY, flow.replySource, flow.source);
+    w.putU8(w.header(NFGENMSG), AF[familyOf(flow.source)]);
+    writeTuple(w, CTA_TUPLE_ORIG, flow);
+    writeTuple(w, CTA_TUPLE_REPLY, flow);
     w.u32Be(CTA_ID, flow.id);
   };
+}
+
+/** The tuples of both directions, as in messages. */
+function tuplesOf(flow: FakeFlow): readonly string[] {
+  return [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].map((direction) => {
+    const w = new Writer();
+    writeTuple(w, direction, flow);
+    return bytesToHex(w.bytes.subarray(ATTRIBUTE_HEADER));
+  });
+}
+
+function writeTuple(w: Writer, direction: number, flow: FakeFlow): void {
+  const { source, destination, replySource, sourcePort, destinationPort } = flow;
+  const isOriginal = direction === CTA_TUPLE_ORIG;
+  const [first, second] = SIDES[familyOf(source)];
+  const tuple = w.open(direction);
+  const ip = w.open(CTA_TUPLE_IP);
+  w.bytesOf(first, addrBytes(isOriginal ? source : replySource));
+  w.bytesOf(second, addrBytes(isOriginal ? destination : source));
+  w.close(ip);
+  const proto = w.open(CTA_TUPLE_PROTO);
+  w.u8(CTA_PROTO_NUM, flow.protocol);
+  w.u16Be(CTA_PROTO_SRC_PORT, isOriginal ? sourcePort : destinationPort);
+  w.u16Be(CTA_PROTO_DST_PORT, isOriginal ? destinationPort : sourcePort);
+  w.close(proto);
+  w.close(tuple);
 }

@@ -24,6 +24,8 @@ const TOLD: ReadonlySet<string> = new Set([
 /** A write to `all` is one to each interface, and to `default`. */
 const SPREADS: ReadonlySet<string> = new Set(["ipv4 forwarding", "ipv6 forwarding", "ipv6 disable_ipv6"]);
 
+const TCP_LOOSE = "net/netfilter/nf_conntrack_tcp_loose";
+
 export interface Setting {
   readonly value: string;
   readonly writable: boolean;
@@ -41,6 +43,7 @@ export class FakeSysctl {
   readonly #around: Surroundings;
   /** By `ipv4/conf/NAME`, `ipv6/conf/NAME` and `ipv4/neigh/NAME`, NAME an interface's, `all` or `default`. */
   readonly #folders = new Map<string, Map<string, string>>();
+  #tcpLoose = "1";
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -107,6 +110,7 @@ export class FakeSysctl {
     if (path === "net/ipv4/ip_forward") return { value: this.get("ipv4", "all", "forwarding"), writable: true };
     if (path === "net/netfilter/nf_conntrack_count")
       return { value: String(this.#around.connections()), writable: false };
+    if (path === TCP_LOOSE) return { value: this.#tcpLoose, writable: true };
     const [, folder, setting] = /^net\/((?:ipv[46]\/conf|ipv4\/neigh)\/[^/]+)\/([^/]+)$/.exec(path) ?? [];
     if (folder === undefined || setting === undefined) return unmodelled(`/proc/sys/${path}`);
     const found = this.#folders.get(folder);
@@ -119,6 +123,10 @@ export class FakeSysctl {
     const value = text.trim();
     if (!/^-?\d+$/.test(value)) refuse(EINVAL);
     if (path === "net/ipv4/ip_forward") return this.set("ipv4", "all", "forwarding", value);
+    if (path === TCP_LOOSE) {
+      this.#tcpLoose = value;
+      return;
+    }
     const [, family, name = "", setting = ""] = /^net\/(ipv[46])\/conf\/([^/]+)\/([^/]+)$/.exec(path) ?? [];
     if (family === "ipv4" || family === "ipv6") return this.set(family, name, setting, value);
     const [, folder = "", last = ""] = /^net\/(ipv4\/neigh\/[^/]+)\/([^/]+)$/.exec(path) ?? [];

@@ -1,0 +1,245 @@
+/**
+ * Cutter: ends established flows that policy denies now, and no others.
+ *
+ * Policy is evaluated for the first packet of a flow, so a flow that a change denies would go on. After such a change is in the kernel
+ * (before, the flow's next packet would be accepted again), the table of connections is read once and each denied entry deleted: the next
+ * packet is then the first. Changes that can only allow more are passed over. A pass covers every change before it; the thread is given
+ * back every few milliseconds, and all passes together take at most a twentieth of it. The first pass comes at start, for what
+ * changed while no daemon ran.
+ *
+ * The kernel would take a TCP packet in the middle of a connection for the first of a new one, so that an answer of the other end
+ * could revive a flow that was cut, in the other direction, in which policy may allow it. So that such packets are invalid instead, which no
+ * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off.
+ */
+import type { Clock } from "../../host/clock.ts";
+import type { Sys } from "../../host/sys.ts";
+import { type Answering, ConntrackTable, countConnections, type Entry } from "../../kernel/conntrack.ts";
+import { KernelError } from "../../kernel/errno.ts";
+import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
+import type { Report } from "../../lib/report.ts";
+import { Retry } from "../../lib/retry.ts";
+import type { Program, ProgramDelta } from "../../program/program.ts";
+import { answeringOf, Answers } from "./answers.ts";
+import { FlowJudge, KernelSurroundings } from "./judge.ts";
+import { Narrowing } from "./narrowing.ts";
+
+export interface CutterOptions {
+  readonly sys: Sys;
+  readonly clock: Clock;
+  /** True when the kernel has what the program says, but for what it refuses, which is closed. */
+  readonly isWritten: () => boolean;
+  readonly report: Report;
+}
+
+export interface CutterStatus {
+  /** Since start. */
+  readonly passes: number;
+  readonly cut: number;
+  /** Thread time of all passes, and of the last. */
+  readonly spentMs: number;
+  readonly lastMs: number;
+  /** Of the last pass, if it failed: flows that are denied may go on. */
+  readonly error: string | undefined;
+}
+
+/** To be cut. */
+interface Flow {
+  readonly entry: Entry;
+  readonly answering: Answering | undefined;
+}
+
+const RETRY = { baseMs: 100, maxMs: 30_000 };
+/** Of the thread at a time; and datagrams of some 100 entries at a time, however short they took. */
+const SLICE_MS = 4;
+const SLICE_DATAGRAMS = 16;
+/** Of the thread, for all passes. */
+const SHARE = 0.05;
+const TCP_LOOSE = "net/netfilter/nf_conntrack_tcp_loose";
+const WHAT = "this node";
+/** Timers hold 31 bits. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+export class FlowCutter {
+  readonly #options: CutterOptions;
+  readonly #clock: Clock;
+  readonly #narrowing = new Narrowing();
+  readonly #answers = new Answers();
+  readonly #retry: Retry;
+  #program: Program | undefined;
+  #judge: FlowJudge | undefined;
+  /** Something may be denied that no pass that began has covered. */
+  #isWanted = true;
+  /** A pass waits until the kernel has what changed meanwhile. */
+  #isHalted = false;
+  #notBeforeMs = 0;
+  #wake = new AbortController();
+  #passes = 0;
+  #cut = 0;
+  #spentMs = 0;
+  #lastMs = 0;
+
+  constructor(options: CutterOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#retry = new Retry(RETRY, options.clock);
+  }
+
+  get status(): CutterStatus {
+    return {
+      passes: this.#passes,
+      cut: this.#cut,
+      spentMs: this.#spentMs,
+      lastMs: this.#lastMs,
+      error: this.#retry.error,
+    };
+  }
+
+  /** A change that is on its way to the kernel; `program` is the state after it. */
+  changed(program: Program, delta: ProgramDelta): void {
+    this.#program = program;
+    this.#judge = undefined;
+    if (this.#narrowing.take(delta)) this.#isWanted = true;
+    this.written();
+  }
+
+  /** The kernel may have what the program says. */
+  written(): void {
+    if (this.#isWanted || this.#isHalted) this.#wake.abort();
+  }
+
+  /** From when everything is known, until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = (): void => this.#wake.abort();
+    signal.addEventListener("abort", stop);
+    while (!signal.aborted) {
+      const [answersMs, passMs] = [this.#answers.dueMs - this.#clock.monotonicMs(), this.#waitMs()];
+      if (answersMs <= 0) this.#cutAnswers();
+      else if (passMs <= 0) await this.#tryPass(signal);
+      else await this.#sleep(Math.min(answersMs, passMs));
+    }
+    signal.removeEventListener("abort", stop);
+  }
+
+  #waitMs(): number {
+    if (!this.#isWanted || this.#program === undefined || !this.#options.isWritten()) return LONGEST_MS;
+    return Math.max(this.#notBeforeMs, this.#retry.atMs ?? 0) - this.#clock.monotonicMs();
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    this.#wake = new AbortController();
+    await this.#clock.sleep(Math.min(ms, LONGEST_MS), this.#wake.signal);
+  }
+
+  async #tryPass(signal: AbortSignal): Promise<void> {
+    // What changes from now on is another pass's.
+    this.#isWanted = false;
+    this.#lastMs = 0;
+    this.#judge = undefined;
+    const cutBefore = this.#cut;
+    try {
+      await this.#pass(signal);
+      if (this.#retry.succeeded()) this.#options.report("established flows that are denied are cut again", {});
+    } catch (error) {
+      this.#failed(error);
+    }
+    const flows = this.#cut - cutBefore;
+    if (flows > 0) this.#options.report("established flows that policy denies now are cut", { flows });
+    this.#passes++;
+    this.#notBeforeMs = this.#clock.monotonicMs() + this.#lastMs * (1 / SHARE - 1);
+  }
+
+  #cutAnswers(): void {
+    const due = this.#answers.take(this.#clock.monotonicMs());
+    try {
+      const table = new ConntrackTable(this.#options.sys);
+      try {
+        table.delete(WHAT, table.begunBy(WHAT, due));
+      } finally {
+        table.close();
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (!(error instanceof KernelError)) throw error;
+    this.#isWanted = true;
+    if (this.#retry.failed(error.message))
+      this.#options.report("cannot cut the established flows that policy denies now: will retry", {
+        error: error.message,
+      });
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    const { sys } = this.#options;
+    const begin = this.#clock.monotonicMs();
+    // Nothing is tracked: nothing to do.
+    if (this.#program === undefined || countConnections(sys) === undefined) return;
+    if (readSysctl(sys, TCP_LOOSE) === "1") writeSysctl(sys, TCP_LOOSE, "0");
+    if (countConnections(sys) === 0) return;
+    const table = new ConntrackTable(sys);
+    let around: KernelSurroundings | undefined;
+    try {
+      around = new KernelSurroundings(sys, this.#program);
+      this.#spend(begin);
+      await this.#readThrough(table, around, signal);
+    } finally {
+      table.close();
+      around?.close();
+    }
+  }
+
+  async #readThrough(table: ConntrackTable, around: KernelSurroundings, signal: AbortSignal): Promise<void> {
+    let denied: Flow[] = [];
+    let undecided: { readonly flow: Flow; readonly isDenied: () => boolean }[] = [];
+    let judge: FlowJudge | undefined;
+    const steps = table.reading(WHAT, (entry) => {
+      const verdict = judge?.denies(entry) ?? false;
+      if (verdict === false) return;
+      const flow = { entry: entry.entry(), answering: answeringOf(entry) };
+      if (verdict === true) denied.push(flow);
+      else undecided.push({ flow, isDenied: verdict });
+    });
+    for (let isDone = false; !isDone && !signal.aborted;) {
+      // A flow that the kernel does not deny yet would come back.
+      this.#isHalted = true;
+      while (!this.#options.isWritten() && !signal.aborted) await this.#sleep(LONGEST_MS);
+      this.#isHalted = false;
+      const begin = this.#clock.monotonicMs();
+      judge = this.#judgeNow(around);
+      for (let datagrams = 0; !isDone && datagrams < SLICE_DATAGRAMS; datagrams++) {
+        isDone = steps.next().done === true;
+        for (const { flow, isDenied } of undecided) if (isDenied()) denied.push(flow);
+        undecided = [];
+        if (this.#clock.monotonicMs() - begin >= SLICE_MS) break;
+      }
+      this.#end(table, denied);
+      denied = [];
+      this.#spend(begin);
+      if (!isDone) await this.#clock.sleep(0);
+    }
+  }
+
+  #end(table: ConntrackTable, flows: readonly Flow[]): void {
+    if (flows.length === 0) return;
+    this.#cut += table.delete(
+      WHAT,
+      flows.map(({ entry }) => entry),
+    );
+    const answering = flows.flatMap((flow) => flow.answering ?? []);
+    this.#answers.await(answering, this.#clock.monotonicMs());
+  }
+
+  #judgeNow(around: KernelSurroundings): FlowJudge | undefined {
+    if (this.#program !== undefined)
+      this.#judge ??= new FlowJudge(this.#program, around, this.#narrowing.looksAtSourcePorts);
+    return this.#judge;
+  }
+
+  #spend(begin: number): void {
+    const tookMs = this.#clock.monotonicMs() - begin;
+    this.#lastMs += tookMs;
+    this.#spentMs += tookMs;
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * flow-bench: a node with pods in namespaces, policy from resources through graph, loop and the real drivers, and the cutter of denied flows as the
+ * daemon runs it.
+ */
+import { Graph } from "../../src/calc/graph.ts";
+import { type CutterStatus, FlowCutter } from "../../src/dataplane/flows/cutter.ts";
+import { Loop } from "../../src/dataplane/loop.ts";
+import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { openWatcher } from "../../src/host/bun/watcher.ts";
+import type { Clock } from "../../src/host/clock.ts";
+import type { Sys } from "../../src/host/sys.ts";
+import { keyOf, type Resource } from "../../src/model/resource.ts";
+import type { RowUpdate } from "../../src/model/convert/rows.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import { updateOf } from "../property/updates.ts";
+import { type Kernel, type Namespace, REAL } from "./fixture.ts";
+import { connect, makeRouter, routeDefault, routePod } from "./pods.ts";
+
+/** Families of addresses by name: both pods are on the node. */
+export const CLIENT = ["10.65.0.1", "fd00:65::1"] as const;
+export const SERVER = ["10.65.0.2", "fd00:65::2"] as const;
+const NEVER_MS = 3_600_000;
+
+/** Every socket and file is opened in the namespace, whenever that may be. */
+export function sysIn(kernel: Kernel, namespace: Namespace): Sys {
+  const { sys } = kernel;
+  return {
+    ...sys,
+    socket: (domain, type, protocol) => namespace.enter(() => sys.socket(domain, type, protocol)),
+    open: (path, flags) => namespace.enter(() => sys.open(path, flags)),
+    bind: (...args) => sys.bind(...args),
+    setSocketOption: (...args) => sys.setSocketOption(...args),
+    send: (...args) => sys.send(...args),
+    receive: (...args) => sys.receive(...args),
+    close: (...args) => sys.close(...args),
+    read: (...args) => sys.read(...args),
+    write: (...args) => sys.write(...args),
+    ioctl: (...args) => sys.ioctl(...args),
+    setNamespace: (...args) => sys.setNamespace(...args),
+  };
+}
+
+export function pod(
+  name: string,
+  addresses: readonly string[],
+  labels: Readonly<Record<string, string>>,
+): Resource<"Pod"> {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "a", labels: { app: name, ...labels } },
+    spec: { nodeName: "n1", containers: [] },
+    status: { podIPs: addresses.map((ip) => ({ ip })) },
+  };
+}
+
+/** Allows, of what `from` sends to the server, TCP and UDP to the ports. */
+export function allow(
+  name: string,
+  ports: readonly number[],
+  from?: Readonly<Record<string, string>>,
+): Resource<"KubernetesNetworkPolicy"> {
+  const peers = from === undefined ? {} : { from: [{ podSelector: { matchLabels: from } }] };
+  const all = ports.flatMap((port) => (["TCP", "UDP", "SCTP"] as const).map((protocol) => ({ protocol, port })));
+  return {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: { name, namespace: "a" },
+    spec: {
+      podSelector: { matchLabels: { app: "server" } },
+      policyTypes: ["Ingress"],
+      ingress: [{ ...peers, ports: all }],
+    },
+  };
+}
+
+/** What a daemon is made of, as far as flows go; several may follow one another on one node. */
+export class Daemon {
+  readonly graph = new Graph({ node: "n1" });
+  readonly loop: Loop;
+  readonly cutter: FlowCutter;
+  readonly reports: string[] = [];
+  readonly #driver: NftablesDriver;
+  readonly #abort = new AbortController();
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(sys: Sys, clock: Clock = openClock()) {
+    this.#driver = new NftablesDriver(sys, { ownsTable: false, clock });
+    this.loop = new Loop({
+      drivers: [this.#driver],
+      clock,
+      watcher: openWatcher(),
+      auditIntervalMs: NEVER_MS,
+      report: (message) => this.reports.push(message),
+      written: () => this.cutter.written(),
+    });
+    const report = (message: string): void => void this.reports.push(message);
+    this.cutter = new FlowCutter({ sys, clock, isWritten: () => this.loop.isWritten, report });
+  }
+
+  get status(): CutterStatus {
+    return this.cutter.status;
+  }
+
+  /** Pods of the node are wired: `cali1` is the client, `cali2` the server. */
+  attach(): void {
+    for (const [i, [name, addresses]] of [["client", CLIENT] as const, ["server", SERVER] as const].entries())
+      this.graph.setCniRecord({
+        containerId: name,
+        pod: keyOf("Pod", pod(name, addresses, {})),
+        interface: `cali${i + 1}`,
+        addresses: addresses as unknown as Addr[],
+        mac: "",
+        netns: "",
+        podInterface: "eth0",
+      });
+  }
+
+  apply(updates: readonly RowUpdate[]): void {
+    this.graph.update(updates);
+    const delta = this.graph.flush();
+    this.loop.step(this.graph.program, delta);
+    this.cutter.changed(this.graph.program, delta);
+  }
+
+  /** With `cuts` false, one that is killed between its commits and their passes. */
+  async start(cuts = true): Promise<void> {
+    await this.loop.start();
+    this.#running = Promise.all([
+      this.loop.run(this.#abort.signal),
+      cuts ? this.cutter.run(this.#abort.signal) : undefined,
+    ]);
+  }
+
+  async end(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+    this.#driver.close();
+  }
+
+  /** Waits until a pass that began after now has ended. */
+  async passed(after: number): Promise<void> {
+    await until(() => this.status.passes > after);
+  }
+}
+
+export const PODS = [
+  updateOf("Pod", pod("client", CLIENT, { tier: "front" })),
+  updateOf("Pod", pod("server", SERVER, {})),
+];
+
+export interface Bench {
+  readonly node: Namespace;
+  readonly client: Namespace;
+  readonly server: Namespace;
+  readonly sys: Sys;
+}
+
+export async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
+  const [node, client, server] = ["node", "client", "server"].map(REAL.makeNamespace) as [
+    Namespace,
+    Namespace,
+    Namespace,
+  ];
+  try {
+    makeRouter(node);
+    for (const [i, [end, addresses]] of [[client, CLIENT] as const, [server, SERVER] as const].entries()) {
+      connect(node, `cali${i + 1}`, end);
+      routeDefault(end, "eth0");
+      end.run(["ip", "-4", "neigh", "replace", "169.254.7.7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+      end.run(["ip", "-6", "neigh", "replace", "fe80::7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+      for (const addr of addresses) {
+        routePod(node, `cali${i + 1}`, addr);
+        end.run([
+          "ip",
+          "addr",
+          "add",
+          `${addr}/${addr.includes(":") ? 128 : 32}`,
+          "dev",
+          "eth0",
+          ...(addr.includes(":") ? ["nodad"] : []),
+        ]);
+      }
+    }
+    await run({ node, client, server, sys: sysIn(REAL, node) });
+  } finally {
+    for (const each of [node, client, server]) REAL.removeNamespace(each);
+  }
+}
+
+export async function until(holds: () => boolean, what = ""): Promise<void> {
+  for (const end = performance.now() + 20_000; !holds(); await Bun.sleep(2))
+    if (performance.now() > end) throw new Error(`waited 20 s in vain ${what}`);
+}
