@@ -4,7 +4,7 @@
  * Policy is evaluated for the first packet of a flow, so a flow that a change denies would go on. After such a change is in the kernel
  * (before, the flow's next packet would be accepted again), the table of connections is read once and each denied entry deleted: the next
  * packet is then the first. Changes that can only allow more are passed over. A pass covers every change before it; the thread is given
- * back every few milliseconds, and all passes together take at most a twentieth of it. The first pass comes at start, for what
+ * back every few milliseconds, and all passes together take at most a fiftieth of it. The first pass comes at start, for what
  * changed while no daemon ran.
  *
  * The kernel would take a TCP packet in the middle of a connection for the first of a new one, so that an answer of the other end
@@ -52,8 +52,8 @@ const RETRY = { baseMs: 100, maxMs: 30_000 };
 /** Of the thread at a time; and datagrams of some 100 entries at a time, however short they took. */
 const SLICE_MS = 4;
 const SLICE_DATAGRAMS = 16;
-/** Of the thread, for all passes. */
-const SHARE = 0.05;
+/** Of the thread, for all passes. One takes some 10 ms at least, most of it the kernel's, which walks an empty table too. */
+const SHARE = 0.02;
 const TCP_LOOSE = "net/netfilter/nf_conntrack_tcp_loose";
 const WHAT = "this node";
 /** Timers hold 31 bits. */
@@ -183,6 +183,7 @@ export class FlowCutter {
     try {
       around = new KernelSurroundings(sys, this.#program);
       this.#spend(begin);
+      await this.#clock.sleep(0);
       await this.#readThrough(table, around, signal);
     } finally {
       table.close();
