@@ -252,6 +252,17 @@ test("POL-17: a name is looked up at the destination, each pod its own number", 
   }
 });
 
+test("POL-17: names of host endpoints' ports are none of Kubernetes' policies", () => {
+  const host =
+    "- {kind: HostEndpoint, metadata: {name: h}, spec: {node: n9, interfaceName: eth0, expectedIPs: [10.0.0.2, 'fd00::2'], ports: [{name: http, protocol: TCP, port: 8000}]}}\n";
+  expectVerdicts(
+    { ...egress("{ports: [{port: http}]}"), objects: host },
+    `
+    alpha/server → alpha/web/tcp:80 allow
+    alpha/server → alpha/web/tcp:8000 deny`,
+  );
+});
+
 test("POL-17: protocols, several numbers and init containers", () => {
   expectVerdicts(
     ingress("{ports: [{port: dns, protocol: UDP}, {port: sidecar}]}"),

@@ -67,14 +67,14 @@ function ingressRule({ from, ports }: NetworkPolicyIngressRule, namespace: strin
   return { action: "allow", source: among(peers), destination: portsOf(ports, selects) };
 }
 
-/** Port names are those of the peers if every peer is a selector, otherwise those of any endpoint. */
+/** Port names are those of the peers if every peer is a selector, otherwise those of any pod. */
 function egressRule({ to, ports }: NetworkPolicyEgressRule, namespace: string): RuleModel {
   const peers = (to ?? []).map((peer) => peerModel(peer, namespace));
   const selector = peers.length > 0 && peers.every((peer) => peer.nets === undefined) ? selectorOf(peers) : undefined;
   return {
     action: "allow",
     source: {},
-    destination: { ...among(peers), ...portsOf(ports, selector ?? { op: "all" }) },
+    destination: { ...among(peers), ...portsOf(ports, selector ?? IS_POD) },
   };
 }
 
