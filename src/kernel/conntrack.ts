@@ -26,10 +26,16 @@ const AF_INET6 = 10;
 /** enum ctattr_type. */
 export const CTA_TUPLE_ORIG = 1;
 export const CTA_TUPLE_REPLY = 2;
+export const CTA_PROTOINFO = 4;
 export const CTA_ID = 12;
 const CTA_TUPLE_MASTER = 14;
 export const CTA_ZONE = 18;
 /** enum ctattr_tuple. */
+export const CTA_PROTOINFO_TCP = 1;
+export const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+/** The kernel sets it where it met a TCP connection in the middle, not at its SYN. */
+export const TCP_BE_LIBERAL = 8;
+
 export const CTA_TUPLE_IP = 1;
 export const CTA_TUPLE_PROTO = 2;
 /** enum ctattr_ip. */
@@ -103,6 +109,8 @@ export class EntryView {
   zone = 0;
   /** Another flow announced it. */
   isExpected = false;
+  /** TCP, met in the middle: who began it is not known, and may be the other end. */
+  isPickedUp = false;
   #bytes = NOTHING.bytes;
   #view = NOTHING.view;
   #tuple = { from: 0, to: 0 };
@@ -118,6 +126,7 @@ export class EntryView {
     this.reply.clear();
     this.zone = 0;
     this.isExpected = false;
+    this.isPickedUp = false;
     this.#tuple.to = 0;
     this.#id.to = 0;
     this.family = body.u8() === AF_INET ? 4 : 6;
@@ -145,8 +154,17 @@ export class EntryView {
       this.#replyTuple = { from, to };
       this.#each(from, to, this.#takeReply);
     } else if (type === CTA_TUPLE_MASTER) this.isExpected = true;
+    else if (type === CTA_PROTOINFO) this.#each(from, to, this.#takeProtocolState);
     else if (type === CTA_ID) this.#id = { from, to };
     else if (type === CTA_ZONE && to - from >= 2) this.zone = this.#view.getUint16(from, false);
+  };
+
+  readonly #takeProtocolState = (type: number, from: number, to: number): void => {
+    if (type === CTA_PROTOINFO_TCP)
+      this.#each(from, to, (part, at, end) => {
+        if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
+          this.isPickedUp = (this.#view.getUint8(at) & TCP_BE_LIBERAL) !== 0;
+      });
   };
 
   readonly #takeOriginal = (type: number, from: number, to: number): void =>

@@ -9,7 +9,7 @@
  *
  * The kernel would take a TCP packet in the middle of a connection for the first of a new one, so that an answer of the other end
  * could revive a flow that was cut, in the other direction, in which policy may allow it. So that such packets are invalid instead, which no
- * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off.
+ * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off before the first flow is cut.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
@@ -176,7 +176,6 @@ export class FlowCutter {
     const begin = this.#clock.monotonicMs();
     // Nothing is tracked: nothing to do.
     if (this.#program === undefined || countConnections(sys) === undefined) return;
-    if (readSysctl(sys, TCP_LOOSE) === "1") writeSysctl(sys, TCP_LOOSE, "0");
     if (countConnections(sys) === 0) return;
     const table = new ConntrackTable(sys);
     let around: KernelSurroundings | undefined;
@@ -224,6 +223,8 @@ export class FlowCutter {
 
   #end(table: ConntrackTable, flows: readonly Flow[]): void {
     if (flows.length === 0) return;
+    const { sys } = this.#options;
+    if (readSysctl(sys, TCP_LOOSE) === "1") writeSysctl(sys, TCP_LOOSE, "0");
     this.#cut += table.delete(
       WHAT,
       flows.map(({ entry }) => entry),

@@ -1,7 +1,8 @@
 /**
  * Judge: whether the program denies an established flow, by its first packet as the kernel's table still tells it.
  *
- * The endpoints of a flow are found by its addresses: the source, and the destination after translation. The interface by which it comes or
+ * The endpoints of a flow are found by its addresses: the source, and the destination after translation. A TCP connection that the kernel met in
+ * the middle may have been begun by either end: it is denied when it is whoever began it. The interface by which it comes or
  * goes outside is nowhere recorded, so a host endpoint counts only as far as that interface is certain: the one by which the node
  * reaches the other end now, and the one that has the node's own address in the flow must agree that the flow is denied. What cannot be
  * attributed is not denied: broadcast, an address that two pods have, an end that no route leads to, and flows that others announced (the
@@ -78,10 +79,17 @@ export class FlowJudge {
     if (from?.is === "node" && isNodes) return false;
     const source = from?.is === "pod" ? from.device : from?.is === "node" ? undefined : OUTSIDE;
     const destination = to?.is === "pod" ? to.device : isNodes ? undefined : OUTSIDE;
-    if (hasPod && this.#podsDeny(entry, source, destination)) return true;
-    const packets = this.#hasHosts ? packetsOf(entry) : undefined;
-    if (packets === undefined || (source !== OUTSIDE && destination !== OUTSIDE)) return false;
-    return () => this.#hostsDeny(packets, source, destination);
+    if (entry.isPickedUp && isNodes && from !== undefined) return false;
+    const isAtPod = hasPod && this.#podsDeny(entry, source, destination);
+    if (isAtPod && !entry.isPickedUp) return true;
+    const packets = this.#hasHosts || isAtPod ? packetsOf(entry) : undefined;
+    if (packets === undefined) return false;
+    const back = entry.isPickedUp ? turned(packets) : undefined;
+    if (isAtPod && back !== undefined && isDenied(this.#pods, back, destination, source)) return true;
+    if (!this.#hasHosts || (source !== OUTSIDE && destination !== OUTSIDE)) return false;
+    return () =>
+      this.#hostsDeny(packets, source, destination) &&
+      (back === undefined || this.#hostsDeny(back, destination, source));
   }
 
   /** Most flows differ from others in their source port alone. */
@@ -122,6 +130,19 @@ interface Packets {
   readonly original: FlowPacket;
   /** After translation of the destination; the source is translated after policy. */
   readonly packet: FlowPacket;
+}
+
+/** As if the other end had begun the flow. */
+function turned({ packet }: Packets): Packets {
+  const { source, destination, sourcePort, destinationPort } = packet;
+  const back = {
+    ...packet,
+    source: destination,
+    destination: source,
+    sourcePort: destinationPort,
+    destinationPort: sourcePort,
+  };
+  return { original: back, packet: back };
 }
 
 function isDenied(program: Program, packets: Packets, from: string | undefined, to: string | undefined): boolean {
