@@ -116,8 +116,9 @@ onBothKernels((kernel) => {
       const before = node.enter(() => listConnections(kernel.sys));
       expect(before.length).toBe(20);
       const status = await cut(sys, ONLY_80);
-      expect(status).toMatchObject({ cut: 8, passes: 1, error: undefined });
-      const denied = (name: string): boolean => /:1000>(10.65.0.2|fd00:65::2):81$|:82$/.test(name);
+      // Of TCP the kernel saw no SYN: the server may have called, which it may.
+      expect(status).toMatchObject({ cut: 4, passes: 1, error: undefined });
+      const denied = (name: string): boolean => /^17 .*:1000>((10.65.0.2|fd00:65::2):81|.*:82)$/.test(name);
       expect(node.enter(() => listConnections(kernel.sys))).toEqual(before.filter((name) => !denied(name)));
       expect((await cut(sys, ONLY_80)).cut).toBe(0);
     } finally {

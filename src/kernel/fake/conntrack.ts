@@ -10,6 +10,9 @@ import {
   CONNTRACK_DELETE,
   CONNTRACK_GET,
   CTA_ID,
+  CTA_PROTOINFO,
+  CTA_PROTOINFO_TCP,
+  CTA_PROTOINFO_TCP_FLAGS_ORIGINAL,
   CTA_PROTO_DST_PORT,
   CTA_PROTO_NUM,
   CTA_PROTO_SRC_PORT,
@@ -18,6 +21,7 @@ import {
   CTA_TUPLE_PROTO,
   CTA_TUPLE_REPLY,
   CTA_ZONE,
+  TCP_BE_LIBERAL,
 } from "../conntrack.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
@@ -102,6 +106,13 @@ function bodyOf(flow: FakeFlow): (w: Writer) => void {
     w.putU8(w.header(NFGENMSG), AF[familyOf(flow.source)]);
     writeTuple(w, CTA_TUPLE_ORIG, flow);
     writeTuple(w, CTA_TUPLE_REPLY, flow);
+    // As the program conntrack makes them: TCP without a SYN that the kernel saw.
+    if (flow.protocol === TCP) {
+      const [state, tcp] = [w.open(CTA_PROTOINFO), w.open(CTA_PROTOINFO_TCP)];
+      w.bytesOf(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Uint8Array.of(TCP_BE_LIBERAL, TCP_BE_LIBERAL));
+      w.close(tcp);
+      w.close(state);
+    }
     w.u32Be(CTA_ID, flow.id);
   };
 }
