@@ -7,6 +7,7 @@
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
+import { beginTracking } from "../dataplane/nftables/tracking.ts";
 import { readCounters } from "../dataplane/nftables/counters.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
@@ -84,6 +85,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       "this kernel cannot keep others from changing the table inet calico (Linux 6.9 and later can): what they change is put back",
       {},
     );
+  try {
+    beginTracking(sys);
+  } catch (error) {
+    // The driver will say so again, and until when.
+    if (!(error instanceof KernelError)) throw error;
+    report("cannot begin to track connections", { error: error.message });
+  }
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
   const loop = new Loop({

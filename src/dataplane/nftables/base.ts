@@ -73,7 +73,7 @@ const RAW = -300;
 const MANGLE = -150;
 const FILTER = 0;
 
-const BASES = {
+export const BASES = {
   "raw-prerouting": { hook: "prerouting", priority: RAW, policy: "accept" },
   prerouting: { hook: "prerouting", priority: MANGLE, policy: "accept" },
   input: { hook: "input", priority: FILTER, policy: "accept" },
@@ -211,7 +211,7 @@ class HookCompiler {
       case "loopback-destination":
         return [isIn(LOOPBACK[family], "destination")];
       case "connection":
-        return [connectionIs(condition.in)];
+        return [isConnection(condition.in)];
       case "source-in":
         return [isIn(condition.prefix, "source")];
       case "icmp6":
@@ -221,7 +221,7 @@ class HookCompiler {
       case "host-denied":
         return this.#settings.endpointToHost === "drop" ? [[]] : [];
       case "allowed-untracked":
-        return [[...connectionIs(["untracked"]), ...hasMark("allowed")]];
+        return [[...isConnection(["untracked"]), ...hasMark("allowed")]];
       default:
         return assertNever(condition);
     }
@@ -277,7 +277,7 @@ const STATE_BITS: { readonly [C in Connection]: number } = {
 const ZERO = "00000000";
 
 /** The state is a u32 in host order (little-endian), as the kernel compares it. */
-function connectionIs(states: readonly Connection[]): Expr[] {
+export function isConnection(states: readonly Connection[]): Expr[] {
   const mask = hex8(states.reduce((bits, state) => bits | STATE_BITS[state], 0)).padEnd(8, "0");
   return [
     { op: "ct", key: "state", register: 0 },
