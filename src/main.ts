@@ -1,4 +1,8 @@
-/** main: picks the application by the name of the executable or the subcommand, and loads it lazily. */
+/**
+ * main: picks the application by the name of the executable or the subcommand, and loads it lazily; only the CNI plugin, which every pod
+ * waits for, is part of the first module.
+ */
+import { runPluginProcess } from "./cni/process.ts";
 import { endOnBug } from "./host/bun/bug.ts";
 
 const name = process.execPath.slice(process.execPath.lastIndexOf("/") + 1);
@@ -7,10 +11,8 @@ const args = process.argv.slice(2);
 async function main(): Promise<number> {
   const environment = process.env;
   if (name === "loopback") return (await import("./cni/loopback-process.ts")).runLoopbackProcess(environment);
-  if (name === "calico-ipam" || (args.length === 0 && environment["CNI_COMMAND"] !== undefined)) {
-    const { runPluginProcess } = await import("./cni/process.ts");
+  if (name === "calico-ipam" || (args.length === 0 && environment["CNI_COMMAND"] !== undefined))
     return runPluginProcess(name === "calico-ipam" ? "calico-ipam" : "calico", environment);
-  }
   // A link with which a supervisor starts the daemon: upstream's `calicoctl node status` finds the process by this name.
   if (process.argv0.slice(process.argv0.lastIndexOf("/") + 1) === "calico-node") return runNode(args);
   if (name === "calicoctl") return (await import("./cli/calicoctl.ts")).runCalicoctl(args);
