@@ -71,8 +71,8 @@ export class CniServer {
   readonly #turns = new Turns();
   /** Names of host ends that ADDs under way have chosen. */
   readonly #choosing = new Set<string>();
-  /** ADDs under way. */
-  #adding = 0;
+  /** Connections whose request is not answered yet. */
+  #open = 0;
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -83,6 +83,15 @@ export class CniServer {
   }
 
   async #serve(connection: Connection): Promise<void> {
+    this.#open++;
+    try {
+      await this.#converse(connection);
+    } finally {
+      this.#open--;
+    }
+  }
+
+  async #converse(connection: Connection): Promise<void> {
     const decoder = new TextDecoder();
     let text = "";
     for await (const chunk of connection.input) {
@@ -119,14 +128,7 @@ export class CniServer {
   async #run(request: CniRequest): Promise<CniResult | undefined> {
     switch (request.command) {
       case "ADD":
-        return this.#inTurn(request, async () => {
-          this.#adding++;
-          try {
-            return await this.#add(request);
-          } finally {
-            this.#adding--;
-          }
-        });
+        return this.#inTurn(request, () => this.#add(request));
       case "DEL":
         return this.#inTurn(request, () => this.#del(request));
       case "CHECK":
@@ -244,7 +246,7 @@ export class CniServer {
         this.#refuseWhileFailing();
         wiring.add(attachment);
         // Nobody waits for others that may come, but those that are here share one transaction.
-        if (this.#adding === 1) pipeline.attach(attachment.record);
+        if (this.#open === 1) pipeline.attach(attachment.record);
         else await pipeline.attachSoon(attachment.record);
         await this.#awaitRules(attachment);
       }

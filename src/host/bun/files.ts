@@ -1,4 +1,8 @@
-/** The real Files. Whole files are replaced by a temporary file beside them, fsync, rename, and an fsync of the directory; volatile ones without fsync. */
+/**
+ * The real Files. Whole files are replaced by a temporary file beside them, fsync, rename, and an fsync of the directory. Volatile ones are
+ * written without fsync and by the thread itself: into memory, while handing the work to another thread and back takes longer.
+ */
+import { closeSync, fchmodSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { copyFile, type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FileError, type Files } from "../files.ts";
@@ -7,18 +11,15 @@ export function openFiles(): Files {
   return {
     readText: (path) => absentAs(undefined, "read", path, () => readFile(path, "utf8")),
     writeText: (path, text, mode = 0o644) =>
-      attempt("write", path, () => replace(path, true, (temporary) => writeNew(temporary, text, mode), mode)),
-    writeVolatile: (path, text, mode) =>
-      attempt("write", path, () => replace(path, false, (temporary) => writeNew(temporary, text, mode), mode)),
+      attempt("write", path, () => replace(path, (temporary) => writeNew(temporary, text, mode), mode)),
+    writeVolatile: (path, text, mode) => attempt("write", path, async () => replaceVolatile(path, text, mode)),
     rename: (path, to) => attempt("rename", path, () => rename(path, to)),
     list: (path) => absentAs([], "list", path, async () => (await readdir(path)).sort()),
     remove: (path) => absentAs(undefined, "remove", path, () => rm(path)),
     makeDirectory: (path) => attempt("make directory", path, async () => void (await mkdir(path, { recursive: true }))),
     exists: (path) => absentAs(false, "look at", path, async () => (await stat(path), true)),
     copy: (from, to, mode) =>
-      attempt(`copy ${JSON.stringify(from)} to`, to, () =>
-        replace(to, true, (temporary) => copyNew(from, temporary), mode),
-      ),
+      attempt(`copy ${JSON.stringify(from)} to`, to, () => replace(to, (temporary) => copyNew(from, temporary), mode)),
   };
 }
 
@@ -47,19 +48,35 @@ async function absentAs<A, T>(absent: A, operation: string, path: string, run: (
 
 let temporaries = 0;
 
-async function replace(
-  path: string,
-  durable: boolean,
-  make: (temporary: string) => Promise<FileHandle>,
-  mode: number,
-): Promise<void> {
+function temporaryOf(path: string): string {
   temporaries++;
-  const temporary = `${path}.${process.pid}-${temporaries}.tmp`;
+  return `${path}.${process.pid}-${temporaries}.tmp`;
+}
+
+function replaceVolatile(path: string, text: string, mode: number): void {
+  const temporary = temporaryOf(path);
+  try {
+    const file = openSync(temporary, "w", mode);
+    try {
+      fchmodSync(file, mode);
+      writeFileSync(file, text);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+async function replace(path: string, make: (temporary: string) => Promise<FileHandle>, mode: number): Promise<void> {
+  const temporary = temporaryOf(path);
   try {
     const file = await make(temporary);
     try {
       await file.chmod(mode);
-      if (durable) await file.sync();
+      await file.sync();
     } finally {
       await file.close();
     }
@@ -68,7 +85,6 @@ async function replace(
     await rm(temporary, { force: true });
     throw error;
   }
-  if (!durable) return;
   const directory = await open(dirname(path), "r");
   try {
     await directory.sync();
