@@ -28,6 +28,7 @@ export function useKey(policy: PolicyId, { direction, continuation }: Use): stri
 }
 
 export interface ChangedUse {
+  readonly hook: Hook;
   readonly use: Use;
   readonly came: readonly PolicyId[];
   readonly went: readonly PolicyId[];
@@ -46,6 +47,7 @@ export function changedUses(before: Endpoint | undefined, now: Endpoint | undefi
         if (old === current) continue;
         const [was, is] = [namesOf(old), namesOf(current)];
         changes.push({
+          hook,
           use: { direction, continuation: continuationOf(kind, hook, direction) },
           came: [...is].filter((policy) => !was.has(policy)),
           went: [...was].filter((policy) => !is.has(policy)),

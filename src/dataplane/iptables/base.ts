@@ -1,0 +1,223 @@
+/**
+ * base: the packet's path (program/path.ts) as our first chains, one for each hook that is in use: the checks around policy, and the dispatch
+ * to the stages of endpoints.
+ */
+import {
+  both,
+  connection,
+  type ConnectionState,
+  icmp,
+  lookUp,
+  makeRule,
+  type Match,
+  multiport,
+  type Rule,
+  type TableName,
+} from "../../kernel/iptables/rule.ts";
+import { assertNever } from "../../lib/bug.ts";
+import type { Direction } from "../../model/policy.ts";
+import type { Family } from "../../net/addr.ts";
+import { prefixFamily } from "../../net/prefix.ts";
+import { ICMPV6 } from "../../net/protocol.ts";
+import {
+  type Condition,
+  LOOPBACK,
+  PATH_HOOKS,
+  type StageStep,
+  type Step,
+  stepsInUse,
+  WORKLOAD_PREFIX,
+} from "../../program/path.ts";
+import { type EndpointId, EVERY_INTERFACE, type FailsafePort, type Settings } from "../../program/program.ts";
+import type { HostStage } from "../nftables/base.ts";
+import { CLEAR, hasMark } from "./marks.ts";
+import {
+  CLEAR_CHAIN,
+  HOOK_CHAINS,
+  hostDispatchChain,
+  sourcesSet,
+  stageChain,
+  tableOf,
+  workloadDispatchChain,
+} from "./names.ts";
+import { ACCEPT, DROP, RETURN } from "./policy-chains.ts";
+import { chainId, type IptRow, jumpId, setId } from "./rows.ts";
+
+const TABLES: readonly TableName[] = ["raw", "mangle", "filter"];
+const ANY: Match = {};
+
+/** A hook and direction for which some host endpoint has a stage, and the devices that have one. */
+export interface HostDispatch extends HostStage {
+  readonly devices: readonly EndpointId[];
+}
+
+/** The rows of one family that follow from the path, the settings and the stages that host endpoints have. Dispatch to workloads is apart. */
+export function baseRows(family: Family, settings: Settings, hostStages: readonly HostDispatch[]): Map<string, IptRow> {
+  const rows = new Map<string, IptRow>();
+  const sources = sourcesSet(family);
+  rows.set(setId(sources), { type: "set", set: sources, is: { type: "hash:net,iface", family } });
+  const addChain = (table: TableName, chain: string, rules: readonly Rule[]): void =>
+    void rows.set(chainId(family, table, chain), { type: "chain", family, table, chain, rules });
+  const tables = new Set<TableName>(["filter"]);
+  for (const stage of hostStages) {
+    tables.add(tableOf(stage.hook));
+    addChain(tableOf(stage.hook), hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage));
+  }
+  for (const table of TABLES) if (tables.has(table)) addChain(table, CLEAR_CHAIN, [makeRule(ANY, CLEAR)]);
+  const has = ({ hook, direction }: StageStep): boolean =>
+    hostStages.some((stage) => stage.hook === hook && stage.direction === direction);
+  for (const hook of PATH_HOOKS) {
+    const steps = stepsInUse(hook, has);
+    if (steps.length === 0) continue;
+    const { table, builtIn, chain } = HOOK_CHAINS[hook];
+    const compiler = new HookCompiler(family, settings, (name, rules) => addChain(table, name, rules));
+    addChain(table, chain, compiler.rules(steps));
+    const rule = makeRule(ANY, { do: "jump", chain });
+    rows.set(jumpId(family, table, builtIn), { type: "jump", family, table, builtIn, rule });
+  }
+  return rows;
+}
+
+/** The device's own endpoint, else the one of every device. */
+function dispatchToHost({ hook, direction, exempt, devices }: HostDispatch): Rule[] {
+  const kind = { kind: "host" } as const;
+  const goTo = (id: EndpointId, match: Match): Rule =>
+    makeRule(match, { do: "goto", chain: stageChain(id, kind, hook, direction) });
+  const is = (name: string): Match =>
+    direction === "ingress" ? { in: { name, not: false } } : { out: { name, not: false } };
+  return [
+    ...devices.filter((id) => id !== EVERY_INTERFACE).map((id) => goTo(id, is(id))),
+    ...exempt.map((id) => makeRule(is(id), RETURN)),
+    ...(devices.includes(EVERY_INTERFACE) ? [goTo(EVERY_INTERFACE, ANY)] : []),
+  ];
+}
+
+const ANY_WORKLOAD = `${WORKLOAD_PREFIX}+`;
+
+class HookCompiler {
+  readonly #family: Family;
+  readonly #settings: Settings;
+  readonly #addChain: (chain: string, rules: readonly Rule[]) => void;
+
+  /** `addChain` is told the chains of groups. */
+  constructor(family: Family, settings: Settings, addChain: (chain: string, rules: readonly Rule[]) => void) {
+    this.#family = family;
+    this.#settings = settings;
+    this.#addChain = addChain;
+  }
+
+  rules(steps: readonly Step[]): Rule[] {
+    return steps.flatMap((step) => this.#step(step));
+  }
+
+  #step(step: Step): Rule[] {
+    switch (step.do) {
+      case "accept":
+        return this.#when(step.when).map((match) => makeRule(match, ACCEPT));
+      case "drop":
+        return this.#when(step.when).map((match) => makeRule(match, DROP, step.name));
+      case "stage":
+        return [step.of === "workload" ? dispatchToWorkload(step) : dispatchToHosts(step)];
+      case "group": {
+        const matches = this.#when(step.when);
+        if (matches.length > 0) this.#group(step.name, step.steps);
+        return matches.map((match) => makeRule(match, { do: "goto", chain: step.name }));
+      }
+      default:
+        return assertNever(step);
+    }
+  }
+
+  /** Accepts at its end, unless its last step leaves nothing over. */
+  #group(chain: string, steps: readonly Step[]): void {
+    const last = steps.at(-1);
+    const isOpen = last === undefined || last.do !== "drop" || last.when.length > 0;
+    const rules = this.rules(steps);
+    this.#addChain(chain, isOpen ? [...rules, makeRule(ANY, ACCEPT)] : rules);
+  }
+
+  /** All conditions in one rule; several where an OR cannot be said in one. */
+  #when(conditions: readonly Condition[]): readonly Match[] {
+    let matches: readonly Match[] = [ANY];
+    for (const condition of conditions) {
+      const own = this.#condition(condition);
+      matches = matches.flatMap((left) => own.flatMap((right) => both(left, right) ?? []));
+    }
+    return matches;
+  }
+
+  #condition(condition: Condition): readonly Match[] {
+    const family = this.#family;
+    switch (condition.is) {
+      case "from-workload":
+        return [{ in: { name: ANY_WORKLOAD, not: false } }];
+      case "to-workload":
+        return [{ out: { name: ANY_WORKLOAD, not: false } }];
+      case "foreign-source":
+        return [{ in: { name: ANY_WORKLOAD, not: false }, extensions: [lookUp(sourcesSet(family), "src,src", true)] }];
+      case "loopback-destination":
+        // The kernel drops what is for ::1 by itself.
+        return family === 4 ? [{ destination: LOOPBACK[4] }] : [];
+      case "connection":
+        return [{ extensions: [connection(condition.in.map((state) => state.toUpperCase() as ConnectionState))] }];
+      case "source-in":
+        return prefixFamily(condition.prefix) === family ? [{ source: condition.prefix }] : [];
+      case "icmp6":
+        return family === 6 ? icmpTypes(condition.from, condition.to) : [];
+      case "failsafe":
+        return this.#failsafe(condition.direction, condition.reply);
+      case "host-denied":
+        return this.#settings.endpointToHost === "drop" ? [ANY] : [];
+      case "allowed-untracked":
+        return [{ extensions: [connection(["UNTRACKED"]), ...(hasMark("allowed").extensions ?? [])] }];
+      default:
+        return assertNever(condition);
+    }
+  }
+
+  /** At the host's own devices alone. */
+  #failsafe(direction: Direction, reply: boolean): Match[] {
+    const arrives = (direction === "ingress") !== reply;
+    const device: Match = { [arrives ? "in" : "out"]: { name: ANY_WORKLOAD, not: true } };
+    return this.#settings.failsafes[direction].flatMap((entry) => {
+      const port = failsafePort(entry, reply, arrives, this.#family);
+      return port === undefined ? [] : (both(device, port) ?? []);
+    });
+  }
+}
+
+function failsafePort(
+  { protocol, port, net }: FailsafePort,
+  reply: boolean,
+  arrives: boolean,
+  family: Family,
+): Match | undefined {
+  if (net !== undefined && prefixFamily(net) !== family) return undefined;
+  const other: Match = net === undefined ? {} : { [arrives ? "source" : "destination"]: net };
+  return { ...other, protocol, extensions: [multiport(reply ? "source" : "destination", [String(port)])] };
+}
+
+/** The match of ICMPv6 has no ranges. */
+function icmpTypes(from: number, to: number): Match[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => ({
+    protocol: ICMPV6,
+    extensions: [icmp(6, from + i, undefined)],
+  }));
+}
+
+function dispatchToWorkload({ direction }: StageStep): Rule {
+  const device = { name: ANY_WORKLOAD, not: false };
+  return makeRule(direction === "egress" ? { in: device } : { out: device }, {
+    do: "jump",
+    chain: workloadDispatchChain(direction),
+  });
+}
+
+/** What belongs to a workload is none of its business. */
+function dispatchToHosts({ hook, direction }: StageStep): Rule {
+  const device = { name: ANY_WORKLOAD, not: true };
+  return makeRule(direction === "ingress" ? { in: device } : { out: device }, {
+    do: "jump",
+    chain: hostDispatchChain(hook, direction),
+  });
+}

@@ -1,0 +1,41 @@
+/** restore: changes of one family as the input of `iptables-restore --noflush`, which makes those of one table all or nothing. */
+import type { Rule, TableName } from "./rule.ts";
+
+export interface TableChange {
+  /** Chains of ours: made or emptied, then filled. */
+  readonly chains: ReadonlyMap<string, readonly Rule[]>;
+  /** Rules of others' chains, such as our jumps: taken away, then put first. */
+  readonly removed: readonly { readonly chain: string; readonly rule: Rule }[];
+  readonly first: readonly { readonly chain: string; readonly rule: Rule }[];
+  /** Chains that no rule leads to any more. */
+  readonly gone: readonly string[];
+}
+
+const ORDER: readonly TableName[] = ["raw", "mangle", "filter"];
+
+/** Lines, and in the same order what each is about: a chain, or undefined for the frame. */
+export interface RestoreInput {
+  readonly text: string;
+  /** By line, from 1. */
+  readonly about: ReadonlyMap<number, { readonly table: TableName; readonly chain: string }>;
+}
+
+export function formatRestore(changes: ReadonlyMap<TableName, TableChange>): RestoreInput {
+  const lines: string[] = [];
+  const about = new Map<number, { readonly table: TableName; readonly chain: string }>();
+  for (const table of ORDER) {
+    const change = changes.get(table);
+    if (change === undefined) continue;
+    const { chains, removed, first, gone } = change;
+    const add = (chain: string, line: string): void => void about.set(lines.push(line), { table, chain });
+    lines.push(`*${table}`);
+    // All are there before a rule refers to one.
+    for (const chain of [...chains.keys(), ...gone]) add(chain, `:${chain} - [0:0]`);
+    for (const { chain, rule } of removed) add(chain, `-D ${chain} ${rule.text}`);
+    for (const [chain, rules] of chains) for (const { text } of rules) add(chain, `-A ${chain} ${text}`.trimEnd());
+    for (const { chain, rule } of first) add(chain, `-I ${chain} 1 ${rule.text}`);
+    for (const chain of gone) add(chain, `-X ${chain}`);
+    lines.push("COMMIT");
+  }
+  return { text: lines.length === 0 ? "" : `${lines.join("\n")}\n`, about };
+}
