@@ -1,5 +1,5 @@
 /** Decisions: under which chain and comment the kernel counts each rule that a fate says has matched. */
-import { continuationOf } from "../../src/dataplane/nftables/uses.ts";
+import { continuationOf } from "../../src/dataplane/uses.ts";
 import { policyChain, stageChain } from "../../src/dataplane/nftables/names.ts";
 import { formatKey, formatName, type Key } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";

@@ -19,8 +19,9 @@ import {
   stagesOf,
 } from "../../program/program.ts";
 import { canPass } from "../nftables/policy-chains.ts";
-import { BASE_UNIT, type Unit } from "../nftables/units.ts";
-import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../nftables/uses.ts";
+import type { OwnedRow } from "../table-state.ts";
+import { BASE_UNIT, type Unit } from "../units.ts";
+import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
 import { baseRows, type HostDispatch } from "./base.ts";
 import { workloadDispatch } from "./dispatch.ts";
 import { changeIn, type ElementChange, ipSetsOf, wantedMembers } from "./members.ts";
@@ -34,14 +35,9 @@ const TABLES: readonly TableName[] = ["raw", "mangle", "filter"];
 /** What a change of the program is in iptables. */
 export interface IptChange {
   /** undefined: no longer wanted. */
-  readonly rows: ReadonlyMap<string, OwnedRow | undefined>;
+  readonly rows: ReadonlyMap<string, OwnedRow<IptRow> | undefined>;
   /** By IP set: what came and went; `all`: the set is new, or is another than it was. */
   readonly elements: ReadonlyMap<string, ElementChange | "all">;
-}
-
-export interface OwnedRow {
-  readonly row: IptRow;
-  readonly unit: Unit;
 }
 
 export class IptablesLowering {
@@ -54,7 +50,7 @@ export class IptablesLowering {
   readonly #uses = new Map<string, number>();
   #base: string | undefined;
   #logPrefix: string | undefined;
-  #rows = new Map<string, OwnedRow | undefined>();
+  #rows = new Map<string, OwnedRow<IptRow> | undefined>();
   #elements = new Map<string, ElementChange | "all">();
 
   /** `program` is the state after `delta`. */

@@ -9,7 +9,7 @@ import type { PathHook } from "../../program/path.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
 import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
 import type { TableName } from "../../kernel/iptables/rule.ts";
-import type { Continuation } from "../nftables/names.ts";
+import type { Continuation } from "../uses.ts";
 
 /** XT_EXTENSION_MAXNAMELEN of linux/netfilter/x_tables.h, less the NUL. */
 const MOST_CHAIN = 28;
@@ -78,9 +78,9 @@ export function policyChain(id: PolicyId, direction: Direction, continuation: Co
   return named(POLICY_PREFIXES[direction][continuation], id);
 }
 
-/** Chain of one rule of a policy that takes several rules of iptables, and of the log entry that it writes once. */
-export function ruleChain(chain: string, index: number, isLog: boolean): string {
-  return named(isLog ? "cali-l-" : "cali-r-", `${chain}/${index}`);
+/** Chain of one rule of a policy that takes several rules of iptables, and of its action where that is done once. */
+export function ruleChain(chain: string, index: number, isAction: boolean): string {
+  return named(isAction ? "cali-a-" : "cali-r-", `${chain}/${index}`);
 }
 
 /** IPSET_MAXNAMELEN of linux/netfilter/ipset/ip_set.h is 32 with the NUL: the 128 bits of the set's id are spelled in base 64. */

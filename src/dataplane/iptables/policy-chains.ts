@@ -4,7 +4,7 @@ import { formatKey, formatName } from "../../model/key.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Family } from "../../net/addr.ts";
 import type { Policy, PolicyId, Rule as PolicyRule } from "../../program/policy.ts";
-import type { Continuation } from "../nftables/names.ts";
+import type { Continuation } from "../uses.ts";
 import { comment, logPrefixOf } from "../nftables/policy-chains.ts";
 import { hasMark, mark } from "./marks.ts";
 import { lowerMatch, type Matches } from "./match.ts";
@@ -53,18 +53,19 @@ interface Context {
 function lowerRule(rule: PolicyRule, { exceptions, alternatives }: Matches, context: Context): Rule[] {
   const { chain, chains, policy, use } = context;
   const text = comment(`${rule.action} ${formatName(rule.id.source)} ${use.direction} rule ${rule.id.index + 1}`);
-  const isLoggedOnce = rule.action === "log" && alternatives.length > 1;
   let action = lowerAction(rule, policy, use);
   let own = text as string | undefined;
-  if (isLoggedOnce) {
-    // A packet that several of them match goes to the entry with the first, and from there back to the policy.
-    const log = ruleChain(chain, rule.id.index, true);
-    chains.set(log, [makeRule(ANY, action, text)]);
-    action = { do: "goto", chain: log };
+  const goesOn = action !== ACCEPT && action !== DROP;
+  const isOnce = goesOn && alternatives.length > 1;
+  if (isOnce) {
+    // A packet that several of them match goes to the action with the first, and from there back to the policy.
+    const once = ruleChain(chain, rule.id.index, true);
+    chains.set(once, [makeRule(ANY, action, text)]);
+    action = { do: "goto", chain: once };
     own = undefined;
   }
   const matching = alternatives.map((match) => makeRule(match, action, own));
-  if (exceptions.length === 0 && !isLoggedOnce) return matching;
+  if (exceptions.length === 0 && !isOnce) return matching;
   const inner = ruleChain(chain, rule.id.index, false);
   chains.set(inner, [...exceptions.map((match) => makeRule(match, RETURN)), ...matching]);
   return [makeRule(ANY, { do: "jump", chain: inner })];

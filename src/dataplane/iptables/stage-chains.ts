@@ -6,7 +6,7 @@ import { makeRule, type Match, type Rule, type Target } from "../../kernel/iptab
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
 import { policiesNamedBy } from "../../program/program.ts";
-import type { Continuation } from "../nftables/names.ts";
+import type { Continuation } from "../uses.ts";
 import { canPass, comment } from "../nftables/policy-chains.ts";
 import { CLEAR, hasMark } from "./marks.ts";
 import { CLEAR_CHAIN, policyChain } from "./names.ts";

@@ -13,7 +13,8 @@ import { StepReader } from "../../kernel/nftables/step-reader.ts";
 import type { Key } from "../../model/key.ts";
 import type { Action, Direction, Hook } from "../../model/policy.ts";
 import { DIRECTIONS, type EndpointId, type Program, stagesOf } from "../../program/program.ts";
-import { type Continuation, logChain, policyChain, stageChain, TABLE } from "./names.ts";
+import type { Continuation } from "../uses.ts";
+import { logChain, policyChain, stageChain, TABLE } from "./names.ts";
 
 export interface Count {
   readonly packets: number;

@@ -29,13 +29,13 @@ import { isSettled, PendingElements } from "./pending-elements.ts";
 import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
-import { Refusals } from "./refusals.ts";
+import { Refusals } from "../refusals.ts";
 import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
-import { chainId, needsRebuild, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { chainId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { wantedElements } from "./sets.ts";
-import { explainUnits, statusOf } from "./status.ts";
-import { TableState } from "./table-state.ts";
-import { BASE_UNIT, type Unit } from "./units.ts";
+import { explainUnits, statusOf } from "../status.ts";
+import { TableState } from "../table-state.ts";
+import { BASE_UNIT, type Unit } from "../units.ts";
 
 const NOTHING: Program = {
   settings: DEFAULT_SETTINGS,
@@ -56,9 +56,9 @@ export class NftablesDriver implements Driver {
   readonly #sys: Sys;
   readonly #client: NftablesClient;
   readonly #lowering = new NftablesLowering();
-  readonly #state = new TableState();
+  readonly #state = new TableState(NFT_ROWS);
   readonly #elements = new PendingElements();
-  readonly #refusals: Refusals;
+  readonly #refusals: Refusals<NftRow>;
   readonly #planner: Planner;
   readonly #reading: Reading;
   readonly #onlyLooks: boolean;

@@ -30,8 +30,9 @@ import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 import { isNet, kernelSetsOf, memberElement } from "./sets.ts";
 import { lowerStage } from "./stage-chains.ts";
-import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "./uses.ts";
-import { BASE_UNIT, type Unit } from "./units.ts";
+import type { OwnedRow } from "../table-state.ts";
+import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
+import { BASE_UNIT, type Unit } from "../units.ts";
 
 /** What became of the elements of one kernel set: all are new, or these came and went. */
 export type ElementChange =
@@ -41,14 +42,9 @@ export type ElementChange =
 /** What a change of the program is in the table. */
 export interface NftChange {
   /** undefined: no longer wanted. Elements of dispatch and of lists of ports are rows; members of the program's sets are not. */
-  readonly rows: ReadonlyMap<string, OwnedRow | undefined>;
+  readonly rows: ReadonlyMap<string, OwnedRow<NftRow> | undefined>;
   /** By kernel set, those of the program's sets that exist. */
   readonly elements: ReadonlyMap<string, ElementChange>;
-}
-
-export interface OwnedRow {
-  readonly row: NftRow;
-  readonly unit: Unit;
 }
 
 /** Rows that follow from one part of an endpoint: a stage, or its addresses. */
@@ -75,7 +71,7 @@ export class NftablesLowering {
   readonly #netFamilies = new Map<SetId, string>();
   #base: string | undefined;
   #logPrefix: string | undefined;
-  #rows = new Map<string, OwnedRow | undefined>();
+  #rows = new Map<string, OwnedRow<NftRow> | undefined>();
   #elements = new Map<string, ElementChange>();
 
   /** `program` is the state after `delta`. Work is proportional to the delta. */

@@ -8,6 +8,7 @@ import type { Family } from "../../net/addr.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
 import { type PathHook, WORKLOAD_PREFIX } from "../../program/path.ts";
 import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
+import type { Continuation } from "../uses.ts";
 import type { TableId } from "../../kernel/nftables/objects.ts";
 
 export const TABLE: TableId = { family: "inet", name: "calico" };
@@ -96,12 +97,6 @@ export function stageChain(
   const first = `${stagePrefix(kind, hook, direction)}${name}`;
   return part === 0 ? first : `${first}/part${part}`;
 }
-
-/**
- * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
- * packet is not tracked and this hook ends (`untracked`).
- */
-export type Continuation = "accept" | "continue" | "untracked";
 
 /** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */
 const CONTINUATIONS: { readonly [D in Direction]: { readonly [C in Continuation]: string } } = {

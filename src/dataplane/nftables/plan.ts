@@ -9,9 +9,9 @@ import { printElement } from "../../kernel/nftables/print-values.ts";
 import { printBase, printRule } from "../../kernel/nftables/print.ts";
 import { equal } from "../../lib/equal.ts";
 import type { PlannedChange } from "../driver.ts";
-import type { RowChange } from "./refusals.ts";
-import { type ChainRow, OWNED, sameRow } from "./rows.ts";
-import type { Unit } from "./units.ts";
+import type { RowChange } from "../refusals.ts";
+import { type ChainRow, type NftRow, OWNED, sameRow } from "./rows.ts";
+import type { Unit } from "../units.ts";
 
 export interface ElementsChange {
   readonly set: string;
@@ -38,7 +38,7 @@ export interface PlannedCommand {
 export interface Plan {
   /** In order of rank. */
   readonly units: readonly Unit[];
-  readonly rows: readonly RowChange[];
+  readonly rows: readonly RowChange<NftRow>[];
   readonly elements: readonly ElementsChange[];
   /** The table is made anew: whatever it holds goes first. */
   readonly replaces: boolean;
@@ -82,7 +82,7 @@ export function commandsOf(plan: Plan, handlesOf: HandlesOf): readonly PlannedCo
 type Put = (stage: Stage, unit: Unit, command: NftCommand) => void;
 
 function commandsOfRow(
-  { unit, want, have }: RowChange,
+  { unit, want, have }: RowChange<NftRow>,
   goneSets: ReadonlySet<string>,
   handlesOf: HandlesOf,
   put: Put,
@@ -154,7 +154,7 @@ function commonCounts(
 }
 
 /** Rough cost of a change in microseconds of the thread, ours and the kernel's. */
-export function costOf({ want, have }: RowChange): number {
+export function costOf({ want, have }: RowChange<NftRow>): number {
   const wanted = want?.type === "chain" ? want.rules : [];
   const had = have?.type === "chain" ? have.rules : [];
   if (wanted.length === 0 || had.length === 0) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
@@ -195,7 +195,7 @@ function ruleCount({ rules }: ChainRow): string {
   return `(${rules.length} ${rules.length === 1 ? "rule" : "rules"})`;
 }
 
-function chainLines(want: RowChange["want"], have: RowChange["have"]): string[] {
+function chainLines(want: RowChange<NftRow>["want"], have: RowChange<NftRow>["have"]): string[] {
   if (want?.type !== "chain") return [];
   const text = (rule: ChainRow["rules"][number]): string =>
     rule === undefined ? "# not one of ours" : printRule(rule);

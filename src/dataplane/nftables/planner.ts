@@ -5,20 +5,20 @@
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { isSettled, type PendingElements, type SetPending } from "./pending-elements.ts";
 import { costOf, type ElementsChange, type Plan } from "./plan.ts";
-import type { Refusals, RowChange } from "./refusals.ts";
+import type { Refusals, RowChange } from "../refusals.ts";
 import { isChain, type NftRow, referencesOf, setId } from "./rows.ts";
-import type { TableState } from "./table-state.ts";
-import { rankOf, type Unit } from "./units.ts";
+import type { TableState } from "../table-state.ts";
+import { rankOf, type Unit } from "../units.ts";
 
 /** Rough cost of one element in microseconds of the thread, ours and the kernel's. */
 const ELEMENT_US = 5;
 
 export class Planner {
-  readonly #state: TableState;
+  readonly #state: TableState<NftRow>;
   readonly #elements: PendingElements;
-  readonly #refusals: Refusals;
+  readonly #refusals: Refusals<NftRow>;
 
-  constructor(state: TableState, elements: PendingElements, refusals: Refusals) {
+  constructor(state: TableState<NftRow>, elements: PendingElements, refusals: Refusals<NftRow>) {
     this.#state = state;
     this.#elements = elements;
     this.#refusals = refusals;
@@ -27,7 +27,7 @@ export class Planner {
   /** Calls `done` with the units for which there is nothing to do at present. */
   plan(units: Iterable<Unit>, mostUs: number, replaces: boolean, done: (unit: Unit) => void): Plan {
     const draft = new Draft(this.#state, mostUs);
-    const removals: RowChange[] = [];
+    const removals: RowChange<NftRow>[] = [];
     for (const unit of [...units].sort((a, b) => rankOf(a) - rankOf(b))) {
       // One that had gone, and has come again as another, is planned as that.
       if (this.#state.unit(unit.id) !== unit) {
@@ -49,7 +49,12 @@ export class Planner {
     return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces };
   }
 
-  #take(draft: Draft, unit: Unit, changes: readonly RowChange[], pending: readonly [string, SetPending][]): void {
+  #take(
+    draft: Draft,
+    unit: Unit,
+    changes: readonly RowChange<NftRow>[],
+    pending: readonly [string, SetPending][],
+  ): void {
     const rows = changes.filter(({ want }) => want !== undefined);
     if (rows.length === 0 && pending.length === 0) return;
     const costUs = rows.reduce((sum, change) => sum + costOf(change), 0);
@@ -60,7 +65,7 @@ export class Planner {
   }
 
   /** Whether all that the row refers to is in the kernel, or will be with what is drafted, whole. */
-  #finds(draft: Draft, { id, want, have }: RowChange, own: readonly RowChange[]): boolean {
+  #finds(draft: Draft, { id, want, have }: RowChange<NftRow>, own: readonly RowChange<NftRow>[]): boolean {
     if (want === undefined) return true;
     const used = have === undefined ? undefined : referencesOf(have);
     for (const reference of referencesOf(want)) {
@@ -110,16 +115,16 @@ export class Planner {
 /** What is chosen so far. */
 class Draft {
   readonly units: Unit[] = [];
-  readonly rows: RowChange[] = [];
+  readonly rows: RowChange<NftRow>[] = [];
   readonly elements: ElementsChange[] = [];
-  readonly #state: TableState;
+  readonly #state: TableState<NftRow>;
   readonly #after = new Map<string, NftRow | undefined>();
   readonly #whole = new Set<string>();
   roomUs: number;
   /** Something did not fit. */
   isFull = false;
 
-  constructor(state: TableState, mostUs: number) {
+  constructor(state: TableState<NftRow>, mostUs: number) {
     this.#state = state;
     this.roomUs = mostUs;
   }
@@ -128,7 +133,7 @@ class Draft {
     return this.units.length === 0 || costUs <= this.roomUs;
   }
 
-  add(unit: Unit, rows: readonly RowChange[], costUs: number): void {
+  add(unit: Unit, rows: readonly RowChange<NftRow>[], costUs: number): void {
     this.#name(unit);
     for (const row of rows) {
       this.rows.push(row);
@@ -156,7 +161,7 @@ class Draft {
   }
 
   /** Of these, what nothing will refer to; those that refer to others first. */
-  remove(removals: readonly RowChange[]): void {
+  remove(removals: readonly RowChange<NftRow>[]): void {
     let left = [...removals].sort((a, b) => rankOf(b.unit) - rankOf(a.unit));
     for (let before = -1; left.length !== before && left.length > 0;) {
       before = left.length;

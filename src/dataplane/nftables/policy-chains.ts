@@ -7,7 +7,8 @@ import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../program/policy.ts";
 import { clearMarks, setMark } from "./marks.ts";
 import { lowerMatch, type PortSet } from "./match.ts";
-import { type Continuation, logChain, policyChain } from "./names.ts";
+import type { Continuation } from "../uses.ts";
+import { logChain, policyChain } from "./names.ts";
 
 export interface PolicyChains {
   /** The policy's own chain, and one for each logging rule that is several rules of nftables. */

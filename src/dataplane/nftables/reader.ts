@@ -10,11 +10,11 @@ import type { Steps, Touched } from "../driver.ts";
 import type { PendingElements } from "./pending-elements.ts";
 import { chainId, elementId, type NftRow, setId, TABLE_ROW } from "./rows.ts";
 import { elementText, wantedElements } from "./sets.ts";
-import type { TableState } from "./table-state.ts";
+import type { TableState } from "../table-state.ts";
 
 export interface Reading {
   readonly client: NftablesClient;
-  readonly state: TableState;
+  readonly state: TableState<NftRow>;
   readonly elements: PendingElements;
   readonly program: () => Program;
   /** Ids of the rows that were written to the kernel since it was last emptied, of a set also when its elements were. */
@@ -72,7 +72,7 @@ function* readChains({ client, state, written }: Reading, only: ReadonlySet<stri
   }
 }
 
-function chainsOf({ have }: TableState): string[] {
+function chainsOf({ have }: TableState<NftRow>): string[] {
   return [...have.values()].flatMap((row) => (row.type === "chain" ? [row.chain] : []));
 }
 
@@ -105,7 +105,7 @@ function forgetSet({ state, elements, program }: Reading, name: string): void {
 }
 
 /** Ids of the rows that are elements of the set. */
-function elementRowsOf({ have }: TableState, set: string): string[] {
+function elementRowsOf({ have }: TableState<NftRow>, set: string): string[] {
   return [...have].flatMap(([id, row]) => (row.type === "element" && row.set === set ? [id] : []));
 }
 

@@ -4,6 +4,7 @@
  */
 import { equal } from "../../lib/equal.ts";
 import type {
+  Expr,
   NftBaseChain,
   NftElement,
   NftRule,
@@ -11,6 +12,7 @@ import type {
   NftTableFlag,
   NftVerdict,
 } from "../../kernel/nftables/objects.ts";
+import type { RowKind } from "../table-state.ts";
 
 export type NftRow =
   /** `owner`: us, or the port id of another socket. */
@@ -109,3 +111,12 @@ function referencesOfRule(rule: NftRule): readonly string[] {
 function addTarget(verdict: NftVerdict | undefined, to: Set<string>): void {
   if (verdict?.type === "jump" || verdict?.type === "goto") to.add(chainId(verdict.chain));
 }
+
+/** Chains alone decide. */
+export function closedRow(row: NftRow, because: string): NftRow {
+  if (row.type !== "chain") return row;
+  const drop: Expr[] = [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }];
+  return { type: "chain", chain: row.chain, base: row.base, rules: [{ expressions: drop, comment: because }] };
+}
+
+export const NFT_ROWS: RowKind<NftRow> = { same: sameRow, referencesOf, closed: closedRow };

@@ -4,9 +4,10 @@ import { type NftablesClient, NftCommitError } from "../../kernel/nftables/clien
 import { describeCommand } from "../../kernel/nftables/encode.ts";
 import { whyNotSendable } from "../../kernel/nftables/limits.ts";
 import { TABLE } from "./names.ts";
+import type { NftRow } from "./rows.ts";
 import { commandsOf, type Plan, type PlannedCommand } from "./plan.ts";
-import type { TableState } from "./table-state.ts";
-import type { Unit } from "./units.ts";
+import type { TableState } from "../table-state.ts";
+import type { Unit } from "../units.ts";
 
 /** No other chain is called so. */
 const PROBE = "cali-probe";
@@ -18,7 +19,7 @@ export interface Refused {
 }
 
 /** undefined: it is in the kernel now. Throws KernelError when the kernel cannot be asked. */
-export function sendPlan(client: NftablesClient, state: TableState, plan: Plan): Refused | undefined {
+export function sendPlan(client: NftablesClient, state: TableState<NftRow>, plan: Plan): Refused | undefined {
   const planned = commandsOf(plan, (chain) => client.handlesOf(chain));
   const malformed = malformedIn(planned);
   if (malformed !== undefined) return malformed;
@@ -55,7 +56,7 @@ export function takesAnything(client: NftablesClient): boolean {
 function culpritsOf(
   { refused }: NftCommitError,
   planned: readonly PlannedCommand[],
-  state: TableState,
+  state: TableState<NftRow>,
 ): ReadonlyMap<Unit, KernelError> {
   const named = new Map<Unit, KernelError>();
   for (const { index, command, errno, detail } of refused) {
@@ -69,7 +70,7 @@ function culpritsOf(
 }
 
 /** Ids of the units that the unit refers to, directly or not. */
-function withAllReferences(unit: Unit, state: TableState): ReadonlySet<string> {
+function withAllReferences(unit: Unit, state: TableState<NftRow>): ReadonlySet<string> {
   const all = new Set([unit.id]);
   for (const unitId of all)
     for (const referred of state.referredBy(unitId)) if (referred.kind !== "base") all.add(referred.id);

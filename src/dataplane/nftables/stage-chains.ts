@@ -6,7 +6,8 @@ import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
 import { clearMarks, hasMark } from "./marks.ts";
-import { type Continuation, policyChain } from "./names.ts";
+import type { Continuation } from "../uses.ts";
+import { policyChain } from "./names.ts";
 import { canPass, comment } from "./policy-chains.ts";
 
 export interface StageContext {

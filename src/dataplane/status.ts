@@ -1,13 +1,12 @@
-/** status: what the kernel refuses of our table and what waits for it, in the words of those whose objects they are. */
-import type { Failure } from "../failures.ts";
-import { formatTimestamp } from "../../lib/timestamp.ts";
-import type { RowStatus } from "../driver.ts";
-import { referencesOf } from "./rows.ts";
+/** status: what the kernel refuses of a driver's rows and what waits for it, in the words of those whose objects they are. */
+import type { Failure } from "./failures.ts";
+import { formatTimestamp } from "../lib/timestamp.ts";
+import type { RowStatus } from "./driver.ts";
 import type { Refusals } from "./refusals.ts";
 import type { TableState } from "./table-state.ts";
 import type { Unit } from "./units.ts";
 
-export function statusOf(state: TableState, refusals: Refusals): readonly RowStatus[] {
+export function statusOf<Row>(state: TableState<Row>, refusals: Refusals<Row>): readonly RowStatus[] {
   if (refusals.failures.size === 0) return [];
   const rows: RowStatus[] = [];
   for (const [id, failure] of refusals.failures.all) {
@@ -33,9 +32,9 @@ export function statusOf(state: TableState, refusals: Refusals): readonly RowSta
   return rows;
 }
 
-function failedRow(
-  state: TableState,
-  refusals: Refusals,
+function failedRow<Row>(
+  state: TableState<Row>,
+  refusals: Refusals<Row>,
   unit: Unit,
   { error, sinceMs, attempts }: Failure,
 ): RowStatus {
@@ -53,18 +52,22 @@ function failedRow(
 }
 
 /** The policies whose rules name the set. */
-function usersOf(state: TableState, set: Unit): Unit[] {
+function usersOf<Row>(state: TableState<Row>, set: Unit): Unit[] {
   const users = new Set<Unit>();
   for (const [id, row] of state.want) {
     const owner = state.ownerOf(id);
     if (owner === undefined || owner.id === set.id) continue;
-    if ([...referencesOf(row)].some((reference) => state.ownerOf(reference)?.id === set.id)) users.add(owner);
+    if (state.kind.referencesOf(row).some((reference) => state.ownerOf(reference)?.id === set.id)) users.add(owner);
   }
   return [...users];
 }
 
 /** Why these are not in the kernel, in words; undefined when they only wait for their turn. */
-export function explainUnits(state: TableState, refusals: Refusals, units: readonly Unit[]): string | undefined {
+export function explainUnits<Row>(
+  state: TableState<Row>,
+  refusals: Refusals<Row>,
+  units: readonly Unit[],
+): string | undefined {
   const roots = new Set(units.map(({ id }) => refusals.rootOf(id)));
   const reasons = [...roots].flatMap((root) => {
     const failure = refusals.failures.get(root);

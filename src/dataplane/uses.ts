@@ -1,9 +1,14 @@
 /** uses: in which ways the stages of endpoints use a policy, which decides what it is compiled to. */
-import type { Direction, Hook } from "../../model/policy.ts";
-import { allowedAt } from "../../program/path.ts";
-import type { PolicyId, Stage } from "../../program/policy.ts";
-import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagesOf } from "../../program/program.ts";
-import type { Continuation } from "./names.ts";
+import type { Direction, Hook } from "../model/policy.ts";
+import { allowedAt } from "../program/path.ts";
+import type { PolicyId, Stage } from "../program/policy.ts";
+import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagesOf } from "../program/program.ts";
+
+/**
+ * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
+ * packet is not tracked and this hook ends (`untracked`).
+ */
+export type Continuation = "accept" | "continue" | "untracked";
 
 /** One way in which a policy is used. */
 export interface Use {

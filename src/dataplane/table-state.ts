@@ -1,14 +1,28 @@
 /**
- * TableState: the rows of our table, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
+ * TableState: the rows that a driver keeps, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
  */
-import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
-import type { NftChange } from "./lower.ts";
-import { Tracker } from "../tracker.ts";
-import { type NftRow, referencesOf, sameRow } from "./rows.ts";
+import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
+import { Tracker } from "./tracker.ts";
 import { restUnit, type Unit } from "./units.ts";
 
-export class TableState {
-  readonly #rows = new Tracker<NftRow>(sameRow);
+/** What a driver's rows are. */
+export interface RowKind<Row> {
+  same(a: Row, b: Row): boolean;
+  /** Ids of the rows that must be there before this one, each once, its own among them if it refers to itself. */
+  referencesOf(row: Row): readonly string[];
+  /** What stands in a row's place while its endpoint is closed: it drops. The row itself, if it is none that decides. */
+  closed(row: Row, because: string): Row;
+}
+
+/** A row that is wanted, and the unit that it belongs to. */
+export interface OwnedRow<Row> {
+  readonly row: Row;
+  readonly unit: Unit;
+}
+
+export class TableState<Row> {
+  readonly kind: RowKind<Row>;
+  readonly #rows: Tracker<Row>;
   /** Of every row that is wanted or had. */
   readonly #owners = new Map<string, Unit>();
   readonly #rowsOf = new Map<string, Bag<string>>();
@@ -16,11 +30,16 @@ export class TableState {
   /** Of the rows that the kernel has: those that refer to this one. */
   readonly #users = new Map<string, Bag<string>>();
 
-  get want(): ReadonlyMap<string, NftRow> {
+  constructor(kind: RowKind<Row>) {
+    this.kind = kind;
+    this.#rows = new Tracker((a, b) => kind.same(a, b));
+  }
+
+  get want(): ReadonlyMap<string, Row> {
     return this.#rows.want;
   }
 
-  get have(): ReadonlyMap<string, NftRow> {
+  get have(): ReadonlyMap<string, Row> {
     return this.#rows.have;
   }
 
@@ -61,7 +80,7 @@ export class TableState {
   *referredBy(unitId: string): Generator<Unit> {
     for (const id of this.rowsOf(unitId)) {
       const row = this.want.get(id);
-      for (const reference of row === undefined ? NONE : referencesOf(row)) {
+      for (const reference of row === undefined ? NONE : this.kind.referencesOf(row)) {
         const owner = this.#owners.get(reference);
         if (owner !== undefined) yield owner;
       }
@@ -69,7 +88,7 @@ export class TableState {
   }
 
   /** Returns the units that the rows belong to. */
-  setWants(rows: NftChange["rows"]): ReadonlySet<Unit> {
+  setWants(rows: ReadonlyMap<string, OwnedRow<Row> | undefined>): ReadonlySet<Unit> {
     const touched = new Set<Unit>();
     for (const [id, owned] of rows) {
       if (owned !== undefined) this.#own(id, owned.unit);
@@ -81,13 +100,13 @@ export class TableState {
     return touched;
   }
 
-  setHave(id: string, row: NftRow | undefined): void {
+  setHave(id: string, row: Row | undefined): void {
     const before = this.#rows.have.get(id);
-    const had = before === undefined ? NONE : referencesOf(before);
-    const has = row === undefined ? NONE : referencesOf(row);
+    const had = before === undefined ? NONE : this.kind.referencesOf(before);
+    const has = row === undefined ? NONE : this.kind.referencesOf(row);
     // Of two equal rows only the wanted one is kept.
     const want = this.#rows.want.get(id);
-    this.#rows.setHave(id, want !== undefined && row !== undefined && sameRow(want, row) ? want : row);
+    this.#rows.setHave(id, want !== undefined && row !== undefined && this.kind.same(want, row) ? want : row);
     if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
     if (row === undefined) this.#disown(id);
     // As a rule a row goes on referring to the same ones.

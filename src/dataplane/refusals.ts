@@ -6,29 +6,26 @@
  * an endpoint that was never programmed is not there at all, which is as closed. An endpoint that is refused itself is closed the same
  * way, and if that is refused too, is taken out. Flows that are established go on, as always when policy changes.
  */
-import type { Clock } from "../../host/clock.ts";
-import type { KernelError } from "../../kernel/errno.ts";
-import type { NftRule } from "../../kernel/nftables/objects.ts";
-import { invariant } from "../../lib/bug.ts";
-import { formatName } from "../../model/key.ts";
-import { Failures } from "../failures.ts";
-import { verdict } from "./base.ts";
-import { type ChainRow, type NftRow, referencesOf, sameRow } from "./rows.ts";
+import type { Clock } from "../host/clock.ts";
+import type { KernelError } from "../kernel/errno.ts";
+import { invariant } from "../lib/bug.ts";
+import { formatName } from "../model/key.ts";
+import { Failures } from "./failures.ts";
 import type { TableState } from "./table-state.ts";
 import { rankOf, type Unit } from "./units.ts";
 
 /** What became of an endpoint that is refused itself: closed; taken out because that was refused as well; left as it is after all. */
 type Closing = "closed" | "out" | "left";
 
-export interface RowChange {
+export interface RowChange<Row> {
   readonly id: string;
   readonly unit: Unit;
-  readonly want: NftRow | undefined;
-  readonly have: NftRow | undefined;
+  readonly want: Row | undefined;
+  readonly have: Row | undefined;
 }
 
-export class Refusals {
-  readonly #state: TableState;
+export class Refusals<Row> {
+  readonly #state: TableState<Row>;
   readonly #failures: Failures;
   readonly #closing = new Map<string, Closing>();
   /** The unit that is tried again at this moment. */
@@ -37,7 +34,7 @@ export class Refusals {
   #blocked = new Map<string, string>();
   #isStale = false;
 
-  constructor(state: TableState, clock: Pick<Clock, "monotonicMs" | "wallMs">) {
+  constructor(state: TableState<Row>, clock: Pick<Clock, "monotonicMs" | "wallMs">) {
     this.#state = state;
     this.#failures = new Failures(clock);
   }
@@ -119,8 +116,8 @@ export class Refusals {
   }
 
   /** A unit that the row refers to and that is held. */
-  #heldReference(row: NftRow, own: Unit): string | undefined {
-    for (const reference of referencesOf(row)) {
+  #heldReference(row: Row, own: Unit): string | undefined {
+    for (const reference of this.#state.kind.referencesOf(row)) {
       const owner = this.#state.ownerOf(reference);
       if (owner !== undefined && owner.id !== own.id && this.isHeld(owner.id)) return owner.id;
     }
@@ -128,8 +125,8 @@ export class Refusals {
   }
 
   /** The rows of the unit that the kernel should be given now, where it has others. */
-  changesOf(unit: Unit): RowChange[] {
-    const changes: RowChange[] = [];
+  changesOf(unit: Unit): RowChange<Row>[] {
+    const changes: RowChange<Row>[] = [];
     if (!this.isHeld(unit.id)) {
       for (const id of this.#state.rowsOf(unit.id))
         if (this.#state.isPending(id))
@@ -141,21 +138,28 @@ export class Refusals {
     for (const id of ids) {
       const have = this.#state.have.get(id);
       const want = this.#instead(unit, this.#state.want.get(id), have, exists);
-      if (!isSame(want, have)) changes.push({ id, unit, want, have });
+      if (!this.#isSame(want, have)) changes.push({ id, unit, want, have });
     }
     return changes;
   }
 
   /** What the kernel should have of a row of a unit that is held. */
-  #instead(unit: Unit, want: NftRow | undefined, have: NftRow | undefined, exists: boolean): NftRow | undefined {
+  #instead(unit: Unit, want: Row | undefined, have: Row | undefined, exists: boolean): Row | undefined {
     if (unit.kind !== "endpoint" || !exists) return have;
     const closing = this.isRefused(unit.id) ? this.#closing.get(unit.id) : undefined;
     if (closing === "left") return have;
     if (closing === "out") return undefined;
-    if (closing === "closed") return have?.type === "chain" ? closed(have, this.describe(unit)) : have;
+    if (closing === "closed")
+      return have === undefined ? have : this.#state.kind.closed(have, closedText(this.describe(unit)));
     const cause = want === undefined ? undefined : this.#heldReference(want, unit);
     const culprit = cause === undefined ? undefined : this.#state.unit(cause);
-    return want?.type === "chain" && culprit !== undefined ? closed(want, this.describe(culprit)) : want;
+    return want !== undefined && culprit !== undefined
+      ? this.#state.kind.closed(want, closedText(this.describe(culprit)))
+      : want;
+  }
+
+  #isSame(a: Row | undefined, b: Row | undefined): boolean {
+    return a === undefined || b === undefined ? a === b : this.#state.kind.same(a, b);
   }
 
   /** `policy shop/web`, as the user calls it. */
@@ -176,16 +180,8 @@ export class Refusals {
   }
 }
 
-function closed({ chain, base }: ChainRow, because: string): ChainRow {
-  const text = `closed: ${because} is not programmed`;
-  const rule: NftRule = {
-    expressions: [{ op: "counter" }, ...verdict({ type: "drop" })],
-    // The limit of comments is 128 bytes; names are ASCII.
-    comment: text.length <= 127 ? text : `${text.slice(0, 60)}…${text.slice(-60)}`,
-  };
-  return { type: "chain", chain, base, rules: [rule] };
-}
-
-function isSame(a: NftRow | undefined, b: NftRow | undefined): boolean {
-  return a === undefined || b === undefined ? a === b : sameRow(a, b);
+/** The limit of nftables' comments is 128 bytes; names are ASCII. */
+function closedText(culprit: string): string {
+  const text = `closed: ${culprit} is not programmed`;
+  return text.length <= 127 ? text : `${text.slice(0, 60)}…${text.slice(-60)}`;
 }

@@ -2,7 +2,7 @@
  * Units: what is programmed or refused as one: a set with its elements, a policy's chains, an endpoint's chains with its dispatch. Each
  * refers to those of a lower rank only, so that in order of rank every one finds what it refers to.
  */
-import type { Key } from "../../model/key.ts";
+import type { Key } from "../model/key.ts";
 
 export interface Unit {
   readonly kind: "base" | "set" | "policy" | "endpoint" | "rest";
