@@ -6,7 +6,7 @@ import { equal } from "../lib/equal.ts";
 import type { FelixRow } from "../model/convert/felix-configuration.ts";
 import { evaluateSelector } from "../model/selector/evaluate.ts";
 import { parseSelector } from "../model/selector/parse.ts";
-import type { Delta, Settings } from "../program/program.ts";
+import type { DataplaneChoice, Delta, Settings } from "../program/program.ts";
 import { DEFAULT_SETTINGS } from "../program/settings.ts";
 
 type NodeLabels = Readonly<Record<string, string>>;
@@ -33,7 +33,18 @@ export function settingsOf(rows: readonly FelixRow[], node: string, labels: Node
     },
     endpointToHost: first(({ endpointToHost }) => endpointToHost) ?? DEFAULT_SETTINGS.endpointToHost,
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
+    dataplane: dataplaneOf(
+      first(({ nftablesMode }) => nftablesMode),
+      first(({ iptablesBackend }) => iptablesBackend),
+    ),
   };
+}
+
+/** nftables unless it is disabled: of what upstream calls `Auto`, it is what every supported kernel can. */
+function dataplaneOf(nftablesMode: string | undefined, iptablesBackend: string | undefined): DataplaneChoice {
+  if (nftablesMode !== "disabled") return "nftables";
+  if (iptablesBackend === "legacy") return "iptables-legacy";
+  return iptablesBackend === "nft" ? "iptables-nft" : "iptables";
 }
 
 /** One without a selector is for no node. */

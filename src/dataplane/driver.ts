@@ -5,11 +5,16 @@
  * done in steps: between two of them the thread may be given back, the program may change, and another commit may run.
  */
 import type { Watch, Watcher } from "../host/watcher.ts";
+import { invariant } from "../lib/bug.ts";
+import { EPROTO, KernelError } from "../kernel/errno.ts";
 import type { Key } from "../model/key.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
-/** Each `next` does some milliseconds of work at most, where it can be cut. Throws KernelError for what concerns the driver as a whole. */
-export type Steps = Generator<undefined, void>;
+/**
+ * Each `next` does some milliseconds of work at most, where it can be cut. A promise that it yields is one to be waited for before the next; it
+ * never rejects. Throws KernelError for what concerns the driver as a whole.
+ */
+export type Steps = Generator<Promise<void> | undefined, void>;
 
 export interface Driver {
   readonly name: string;
@@ -24,6 +29,8 @@ export interface Driver {
   committing(): Steps;
   /** True while something that changed last has not been tried yet. */
   readonly isFresh: boolean;
+  /** It does one thing after the other: no commit begins while it reads, or writes. */
+  readonly isSerial?: boolean;
   /** What `committing` would write, in the order in which it would. Nothing when the kernel agrees. */
   plan(): readonly PlannedChange[];
   /**
@@ -82,5 +89,23 @@ export interface DriverEvents {
 
 /** Does all of them at once. Throws what they throw. */
 export function finishSteps(steps: Steps): void {
-  for (let step = steps.next(); step.done !== true; step = steps.next());
+  for (let step = steps.next(); step.done !== true; step = steps.next())
+    invariant(step.value === undefined, "a step that waits cannot be done at once");
+}
+
+/** Does all of them, one after the other. Rejects with what they throw. */
+export async function awaitSteps(steps: Steps): Promise<void> {
+  for (let step = steps.next(); step.done !== true; step = steps.next()) await step.value;
+}
+
+/** Waits for the promise, which may reject, and returns its value or throws why. */
+export function* awaiting<T>(promise: Promise<T>): Generator<Promise<void>, T> {
+  let outcome: { readonly value: T } | { readonly error: unknown } | undefined;
+  yield promise.then(
+    (value) => void (outcome = { value }),
+    (error: unknown) => void (outcome = { error }),
+  );
+  if (outcome === undefined) throw new KernelError("wait for", "a program", EPROTO, "it has not ended");
+  if ("error" in outcome) throw outcome.error;
+  return outcome.value;
 }

@@ -47,6 +47,10 @@ interface State {
   request: ReadRequest | undefined;
   reading: Reading | undefined;
   writing: Steps | undefined;
+  /** Until it is settled, nothing more can be done for the driver. */
+  waiting: Promise<void> | undefined;
+  /** Something changed that no commit under way has seen. */
+  again: boolean;
   /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
   spentMs: number;
   spentAtMs: number;
@@ -94,6 +98,8 @@ export class Loop {
       request: undefined,
       reading: undefined,
       writing: undefined,
+      waiting: undefined,
+      again: false,
       spentMs: 0,
       spentAtMs: 0,
       reported: new Map(),
@@ -119,7 +125,7 @@ export class Loop {
     for (;;) {
       for (const state of this.#states) this.#pump(state, SLICE_MS);
       if (this.#states.every((state) => !isBusy(state))) break;
-      await this.#clock.sleep(0);
+      await this.#untilAnyGoesOn();
     }
     this.#kick();
   }
@@ -143,9 +149,15 @@ export class Loop {
       if (this.isProgrammed(endpoint, program)) return true;
       const isUnderWay = this.#states.some((state) => isBusy(state) && state.driver.explain(endpoint) === undefined);
       if (!isUnderWay || this.#clock.monotonicMs() >= end) return false;
-      await this.#clock.sleep(0);
+      await this.#untilAnyGoesOn();
       for (const state of this.#states) if (isBusy(state)) this.#pump(state, SLICE_MS);
     }
+  }
+
+  /** At once, unless all that are busy wait for something. */
+  async #untilAnyGoesOn(): Promise<void> {
+    const waiting = this.#states.filter(isBusy).map((state) => state.waiting);
+    await Promise.race(waiting.map((promise) => promise ?? this.#clock.sleep(0)));
   }
 
   /** True when all that was stepped in is in the kernel, but for rows that it refuses, which are closed. */
@@ -198,7 +210,7 @@ export class Loop {
 
   /** When there is next something to do. */
   #dueMs(state: State): number {
-    if (!this.#started) return Infinity;
+    if (!this.#started || state.waiting !== undefined) return Infinity;
     if (isBusy(state)) return 0;
     const { request, retry, driver, nextAuditMs } = state;
     if (retry.atMs !== undefined) return retry.atMs;
@@ -212,6 +224,10 @@ export class Loop {
 
   /** What changed last, beside whatever else is under way. */
   #writeFresh(state: State): void {
+    if (state.driver.isSerial === true && isBusy(state)) {
+      state.again = true;
+      return;
+    }
     const begin = this.#clock.monotonicMs();
     const steps = state.driver.committing();
     const goesOn = (): boolean => this.#clock.monotonicMs() - begin < (state.driver.isFresh ? URGENT_MS : SLICE_MS);
@@ -222,6 +238,7 @@ export class Loop {
 
   /** Does what is under way and what is due, for about so long, or much longer while it is urgent. */
   #pump(state: State, mostMs: number, isUrgent: () => boolean = () => false): void {
+    if (state.waiting !== undefined) return;
     const begin = this.#clock.monotonicMs();
     const goesOn = (): boolean => {
       const tookMs = this.#clock.monotonicMs() - begin;
@@ -243,13 +260,15 @@ export class Loop {
   /** False when nothing is due. */
   #beginDue(state: State, now: number): boolean {
     const { request, driver } = state;
+    const { again } = state;
+    state.again = false;
     if (state.retry.error !== undefined) {
       if (!state.retry.isDue) return false;
       this.#resync(state);
     } else if (request !== undefined && request.atMs <= now) {
       state.request = undefined;
       this.#beginReading(state, request);
-    } else if (state.isKnown && (driver.dueMs ?? Infinity) <= now) {
+    } else if (state.isKnown && (again || (driver.dueMs ?? Infinity) <= now)) {
       state.writing = driver.committing();
     } else if (now >= state.nextAuditMs) this.#beginReading(state, { atMs: now, only: undefined, by: undefined });
     else return false;
@@ -325,13 +344,27 @@ export class Loop {
 
   #advance(state: State, steps: Steps, goesOn: () => boolean): "done" | "more" | "failed" {
     try {
-      do if (steps.next().done === true) return "done";
-      while (goesOn());
+      do {
+        const step = steps.next();
+        if (step.done === true) return "done";
+        if (step.value !== undefined) {
+          this.#wait(state, step.value);
+          return "more";
+        }
+      } while (goesOn());
       return "more";
     } catch (error) {
       this.#failed(state, error);
       return "failed";
     }
+  }
+
+  #wait(state: State, promise: Promise<void>): void {
+    const waiting = promise.then(() => {
+      if (state.waiting === waiting) state.waiting = undefined;
+      this.#kick();
+    });
+    state.waiting = waiting;
   }
 
   /** Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often or takes long. */
@@ -390,6 +423,6 @@ export class Loop {
   }
 }
 
-function isBusy({ reading, writing }: State): boolean {
-  return reading !== undefined || writing !== undefined;
+function isBusy({ reading, writing, again }: State): boolean {
+  return reading !== undefined || writing !== undefined || again;
 }

@@ -119,7 +119,8 @@ export class Refusals<Row> {
   #heldReference(row: Row, own: Unit): string | undefined {
     for (const reference of this.#state.kind.referencesOf(row)) {
       const owner = this.#state.ownerOf(reference);
-      if (owner !== undefined && owner.id !== own.id && this.isHeld(owner.id)) return owner.id;
+      if (owner === undefined || owner.id === own.id || owner.kind === "endpoint") continue;
+      if (this.isHeld(owner.id)) return owner.id;
     }
     return undefined;
   }
@@ -145,8 +146,13 @@ export class Refusals<Row> {
 
   /** What the kernel should have of a row of a unit that is held. */
   #instead(unit: Unit, want: Row | undefined, have: Row | undefined, exists: boolean): Row | undefined {
-    if (unit.kind !== "endpoint" || !exists) return have;
+    const { kind } = this.#state;
+    if (unit.kind !== "endpoint" || (!exists && !kind.isDispatchApart)) return have;
     const closing = this.isRefused(unit.id) ? this.#closing.get(unit.id) : undefined;
+    if (kind.isDispatchApart && closing !== undefined) {
+      const row = want ?? have;
+      return closing === "closed" && row !== undefined ? kind.closed(row, closedText(this.describe(unit))) : have;
+    }
     if (closing === "left") return have;
     if (closing === "out") return undefined;
     if (closing === "closed")

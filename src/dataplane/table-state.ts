@@ -12,6 +12,8 @@ export interface RowKind<Row> {
   referencesOf(row: Row): readonly string[];
   /** What stands in a row's place while its endpoint is closed: it drops. The row itself, if it is none that decides. */
   closed(row: Row, because: string): Row;
+  /** What leads to an endpoint's rows belongs to the base: a closed endpoint must be there. */
+  readonly isDispatchApart: boolean;
 }
 
 /** A row that is wanted, and the unit that it belongs to. */

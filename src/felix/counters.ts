@@ -1,6 +1,6 @@
 /** counters: what policy's rules have seen, for Prometheus (`/metrics/policies`) and for people (`calico node --counters`). */
 import { Gauge, Registry } from "prom-client";
-import type { Count, Counters } from "../dataplane/nftables/counters.ts";
+import type { Count, Counters } from "../dataplane/counters.ts";
 import { SocketError, type Sockets } from "../host/sockets.ts";
 import { formatName } from "../model/key.ts";
 

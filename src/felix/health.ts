@@ -10,7 +10,7 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
 import type { CutterStatus } from "../dataplane/flows/cutter.ts";
 import type { Loop } from "../dataplane/loop.ts";
-import type { Counters } from "../dataplane/nftables/counters.ts";
+import type { Counters } from "../dataplane/counters.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 import { policyMetrics } from "./counters.ts";

@@ -4,12 +4,12 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
+import { backendsOf } from "../dataplane/backends.ts";
+import { ChosenDriver } from "../dataplane/chosen.ts";
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { beginTracking } from "../dataplane/nftables/tracking.ts";
-import { readCounters } from "../dataplane/nftables/counters.ts";
-import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
@@ -94,12 +94,14 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   }
   const journal = await Journal.open(files, paths.journal, report);
   const wiring = new Wiring(sys);
+  const policy = new ChosenDriver({
+    backends: backendsOf({ sys, clock, processes: host.processes, families, ownsTable }),
+    processes: host.processes,
+    clock,
+    report,
+  });
   const loop = new Loop({
-    drivers: [
-      new LinksDriver(sys, clock, families),
-      new RoutesDriver(sys, clock, families),
-      new NftablesDriver(sys, { ownsTable, clock }),
-    ],
+    drivers: [new LinksDriver(sys, clock, families), new RoutesDriver(sys, clock, families), policy],
     clock,
     watcher: host.watcher,
     auditIntervalMs: options.auditIntervalMs,
@@ -217,7 +219,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     attachments: () => journal.all().length,
     withoutEffect: () => faults.withoutEffect,
     flows: () => cutter?.status,
-    counters: () => readCounters(sys, clock, pipeline.program),
+    counters: () => policy.counters(pipeline.program),
   });
   report("calico node started", {
     root: options.root,

@@ -59,7 +59,11 @@ export interface Settings {
   readonly endpointToHost: "accept" | "drop";
   /** What a rule that logs writes before the packet: `%t` is the tier, `%k` a short word for the kind, `%n` the name, `%p` with its namespace. */
   readonly logPrefix: string;
+  readonly dataplane: DataplaneChoice;
 }
+
+/** What programs policy into the kernel; `iptables` leaves the variant to what the node has in use. */
+export type DataplaneChoice = "nftables" | "iptables" | "iptables-legacy" | "iptables-nft";
 
 /** A port of the host (`ingress`), or a port that the host connects to (`egress`), at any address or at those of `net`. */
 export interface FailsafePort {

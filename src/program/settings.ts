@@ -35,4 +35,5 @@ export const DEFAULT_SETTINGS: Settings = {
   failsafes: { ingress: ports(INBOUND), egress: ports(OUTBOUND) },
   endpointToHost: "accept",
   logPrefix: "calico-packet",
+  dataplane: "nftables",
 };

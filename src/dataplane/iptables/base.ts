@@ -73,7 +73,7 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
     const compiler = new HookCompiler(family, settings, (name, rules) => addChain(table, name, rules));
     addChain(table, chain, compiler.rules(steps));
     const rule = makeRule(ANY, { do: "jump", chain });
-    rows.set(jumpId(family, table, builtIn), { type: "jump", family, table, builtIn, rule });
+    rows.set(jumpId(family, table, builtIn), { type: "jump", family, table, builtIn, rules: [rule], isFirst: true });
   }
   return rows;
 }

@@ -5,7 +5,8 @@
 import { equal } from "../../lib/equal.ts";
 import type { IpSetKind } from "../../kernel/ipset/client.ts";
 import type { Family } from "../../net/addr.ts";
-import type { Rule, TableName } from "../../kernel/iptables/rule.ts";
+import { makeRule, type Rule, type TableName } from "../../kernel/iptables/rule.ts";
+import type { RowKind } from "../table-state.ts";
 
 export type IptRow =
   | {
@@ -15,15 +16,17 @@ export type IptRow =
       readonly chain: string;
       readonly rules: readonly Rule[];
     }
-  /** The first rule of a chain of the kernel. */
+  /** Rules that lead to chains of ours from one of the kernel's. Wanted is one, before all others of the chain. */
   | {
       readonly type: "jump";
       readonly family: Family;
       readonly table: TableName;
       readonly builtIn: string;
-      readonly rule: Rule;
+      readonly rules: readonly Rule[];
+      readonly isFirst: boolean;
     }
-  | { readonly type: "set"; readonly set: string; readonly is: IpSetKind }
+  /** `is` undefined: of a type that we do not use. */
+  | { readonly type: "set"; readonly set: string; readonly is: IpSetKind | undefined }
   /** Of a set that is ours alone: `10.0.0.1,cali0`. Members of the program's sets are no rows. */
   | { readonly type: "member"; readonly set: string; readonly member: string };
 
@@ -58,10 +61,13 @@ export function idOf(row: IptRow): string {
 
 /** Rules are their text. */
 export function sameRow(a: IptRow, b: IptRow): boolean {
-  if (a.type === "chain" && b.type === "chain")
-    return a.rules.length === b.rules.length && a.rules.every(({ text }, i) => text === b.rules[i]?.text);
-  if (a.type === "jump" && b.type === "jump") return a.rule.text === b.rule.text;
+  if (a.type === "jump" && b.type === "jump") return a.isFirst === b.isFirst && sameRules(a.rules, b.rules);
+  if (a.type === "chain" && b.type === "chain") return sameRules(a.rules, b.rules);
   return equal(a, b);
+}
+
+function sameRules(a: readonly Rule[], b: readonly Rule[]): boolean {
+  return a.length === b.length && a.every(({ text }, i) => text === b[i]?.text);
 }
 
 /** Ids of the rows that must be there before this one, each once. */
@@ -69,9 +75,16 @@ export function referencesOf(row: IptRow): readonly string[] {
   if (row.type === "set") return [];
   if (row.type === "member") return [setId(row.set)];
   const found = new Set<string>();
-  for (const { chain, sets } of row.type === "chain" ? row.rules : [row.rule]) {
+  for (const { chain, sets } of row.rules) {
     if (chain !== undefined) found.add(chainId(row.family, row.table, chain));
     for (const set of sets) found.add(setId(set));
   }
   return [...found];
 }
+
+/** Chains alone decide. */
+function closed(row: IptRow, because: string): IptRow {
+  return row.type === "chain" ? { ...row, rules: [makeRule({}, { do: "target", text: "DROP" }, because)] } : row;
+}
+
+export const IPT_ROWS: RowKind<IptRow> = { same: sameRow, referencesOf, closed, isDispatchApart: true };

@@ -4,7 +4,8 @@ import { programOf } from "../../calc/from-scratch.ts";
 import type { NftChainState, NftRuleState } from "../../kernel/nftables/objects.ts";
 import type { Rule } from "../../model/kinds/rule.ts";
 import type { Addr } from "../../net/addr.ts";
-import { countersOf } from "./counters.ts";
+import { countersOf } from "../counters.ts";
+import { countedChains } from "./counters.ts";
 import { NftablesLowering } from "./lower.ts";
 
 const NAME = "p".repeat(240);
@@ -70,7 +71,7 @@ function chains(): Map<string, NftChainState> {
 }
 
 test("a rule has one count, whatever it was lowered to, and a name too long for a chain is found", () => {
-  const { rules } = countersOf(program, chains());
+  const { rules } = countersOf(program, countedChains(chains()));
   expect(
     rules.map(({ policy, tier, direction, rule, action }) => [policy.name, tier, direction, rule, action]),
   ).toEqual([
@@ -85,7 +86,7 @@ test("a rule has one count, whatever it was lowered to, and a name too long for 
 });
 
 test("what no rule decided is counted at the end of the tier", () => {
-  const { ends } = countersOf(program, chains());
+  const { ends } = countersOf(program, countedChains(chains()));
   expect(
     ends.map(({ endpoint, source, direction, end, packets }) => [endpoint, source.name, direction, end, packets]),
   ).toEqual([
@@ -95,7 +96,7 @@ test("what no rule decided is counted at the end of the tier", () => {
 });
 
 test("chains that are not there have seen nothing", () => {
-  const { rules, ends } = countersOf(program, new Map());
+  const { rules, ends } = countersOf(program, countedChains(new Map()));
   expect(rules.every(({ packets }) => packets === 0)).toBe(true);
   expect(ends).toEqual([]);
 });

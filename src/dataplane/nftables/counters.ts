@@ -1,52 +1,12 @@
-/**
- * counters: how many packets and bytes each written rule, and each end of a stage that no rule decided, has seen since its chain was made,
- * read back from the kernel's table in steps.
- *
- * A rule that is several rules of nftables, or is used where *allowed* means different things, is counted once. Packets of flows that were
- * accepted before meet no rule and are in no counter.
- */
+/** counters: what the rules of our table have counted, read back in steps. */
 import { Breath } from "../../host/breath.ts";
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { NftChainState } from "../../kernel/nftables/objects.ts";
 import { StepReader } from "../../kernel/nftables/step-reader.ts";
-import type { Key } from "../../model/key.ts";
-import type { Action, Direction, Hook } from "../../model/policy.ts";
-import { DIRECTIONS, type EndpointId, type Program, stagesOf } from "../../program/program.ts";
-import type { Continuation } from "../uses.ts";
+import type { Program } from "../../program/program.ts";
+import { type Counters, countersOf, type CountedChains } from "../counters.ts";
 import { logChain, policyChain, stageChain, TABLE } from "./names.ts";
-
-export interface Count {
-  readonly packets: number;
-  readonly bytes: number;
-}
-
-export interface RuleCounter extends Count {
-  readonly policy: Key;
-  readonly tier: string;
-  readonly direction: Direction;
-  /** From 1, as written. */
-  readonly rule: number;
-  readonly action: Action;
-}
-
-export interface EndCounter extends Count {
-  readonly endpoint: EndpointId;
-  readonly source: Key;
-  readonly hook: Hook;
-  readonly direction: Direction;
-  /** `no rule of tier default matched`, `end`, `not isolated`. */
-  readonly end: string;
-}
-
-export interface Counters {
-  readonly rules: readonly RuleCounter[];
-  readonly ends: readonly EndCounter[];
-}
-
-type Chains = ReadonlyMap<string, NftChainState>;
-
-const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
 
 /** Rejects with KernelError when the table cannot be read. What changes meanwhile may be missing. */
 export async function readCounters(sys: Sys, clock: Clock, program: Program): Promise<Counters> {
@@ -56,7 +16,7 @@ export async function readCounters(sys: Sys, clock: Clock, program: Program): Pr
     const steps = reader.chains();
     for (;;) {
       const step = steps.next();
-      if (step.done === true) return countersOf(program, step.value);
+      if (step.done === true) return countersOf(program, countedChains(step.value));
       await breath.after(1);
     }
   } finally {
@@ -64,56 +24,14 @@ export async function readCounters(sys: Sys, clock: Clock, program: Program): Pr
   }
 }
 
-export function countersOf(program: Program, chains: Chains): Counters {
-  const rules: RuleCounter[] = [];
-  for (const [id, policy] of program.policies)
-    for (const direction of DIRECTIONS)
-      for (const [index, rule] of (policy[direction] ?? []).entries()) {
-        const counts = CONTINUATIONS.flatMap((continuation) => {
-          const chain = policyChain(id, direction, continuation);
-          const own = countsIn(chains, chain, (comment) => comment.endsWith(` rule ${index + 1}`));
-          return [...own, ...countsIn(chains, logChain(chain, index), () => true)];
-        });
-        rules.push({
-          policy: policy.source,
-          tier: policy.tier,
-          direction,
-          rule: index + 1,
-          action: rule.action,
-          ...sum(counts),
-        });
-      }
-  return { rules, ends: endsOf(program, chains) };
-}
-
-function endsOf(program: Program, chains: Chains): EndCounter[] {
-  return [...program.endpoints].flatMap(([id, endpoint]) =>
-    stagesOf(endpoint).flatMap(({ hook, direction, stage }) =>
-      [...stage.tiers, undefined].flatMap((tier, part) => {
-        const end = tier === undefined ? /^\w+ (end|not isolated)$/ : /^\w+ (no rule of tier .+ matched)$/;
-        let words: string | undefined;
-        const counts = countsIn(chains, stageChain(id, endpoint, hook, direction, part), (comment) => {
-          const found = end.exec(comment)?.[1];
-          words ??= found;
-          return found !== undefined;
-        });
-        return words === undefined
-          ? []
-          : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, ...sum(counts) }];
-      }),
-    ),
-  );
-}
-
-function countsIn(chains: Chains, chain: string, is: (comment: string) => boolean): Count[] {
-  return (chains.get(chain)?.rules ?? []).flatMap(({ rule, packets, bytes }) =>
-    rule?.comment !== undefined && is(rule.comment) ? [{ packets: Number(packets), bytes: Number(bytes) }] : [],
-  );
-}
-
-function sum(counts: readonly Count[]): Count {
-  return counts.reduce(
-    (total, { packets, bytes }) => ({ packets: total.packets + packets, bytes: total.bytes + bytes }),
-    { packets: 0, bytes: 0 },
-  );
+export function countedChains(chains: ReadonlyMap<string, NftChainState>): CountedChains {
+  return {
+    rulesOf: (chain) =>
+      (chains.get(chain)?.rules ?? []).flatMap(({ rule, packets, bytes }) =>
+        rule?.comment === undefined ? [] : [{ comment: rule.comment, packets: Number(packets), bytes: Number(bytes) }],
+      ),
+    policyChain,
+    ruleChains: (chain, index) => [logChain(chain, index)],
+    stageChain,
+  };
 }

@@ -231,6 +231,12 @@ export class NftablesDriver implements Driver {
     } while (yield* this.#retry());
   }
 
+  /** Takes the table out of the kernel: nothing may be asked of the driver afterwards. Throws KernelError. */
+  *removing(): Steps {
+    if (this.#client.hold() !== undefined) this.#client.commit([{ do: "delete-table" }]);
+    yield;
+  }
+
   /** Commits all at once. Throws the first refusal that stands then. */
   commit(): void {
     finishSteps(this.committing());

@@ -119,4 +119,4 @@ export function closedRow(row: NftRow, because: string): NftRow {
   return { type: "chain", chain: row.chain, base: row.base, rules: [{ expressions: drop, comment: because }] };
 }
 
-export const NFT_ROWS: RowKind<NftRow> = { same: sameRow, referencesOf, closed: closedRow };
+export const NFT_ROWS: RowKind<NftRow> = { same: sameRow, referencesOf, closed: closedRow, isDispatchApart: false };

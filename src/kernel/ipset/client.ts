@@ -8,7 +8,7 @@
 import type { Sys } from "../../host/sys.ts";
 import { invariant } from "../../lib/bug.ts";
 import { type Addr, addrBytes, addrFromBytes, bitsOf, type Family, familyOf } from "../../net/addr.ts";
-import { ENOENT, KernelError } from "../errno.ts";
+import { EINVAL, ENOENT, EOPNOTSUPP, KernelError } from "../errno.ts";
 import type { Message, Span } from "../netlink/reader.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, type Writer } from "../netlink/writer.ts";
@@ -89,25 +89,31 @@ export class IpSetClient {
     this.#socket.close();
   }
 
-  /** All sets of the namespace, others' too, without their elements. Throws KernelError. */
+  /** All sets of the namespace, others' too, without their elements; none where the kernel knows no IP sets. Throws KernelError. */
   list(): readonly FoundSet[] {
-    return this.#socket.dump(
-      "list",
-      "IP sets",
-      typeOf(IPSET_CMD_LIST),
-      (w) => {
-        header(w);
-        w.u32Be(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER, FLAG_LIST_HEADER);
-      },
-      decodeSet,
-    );
+    try {
+      return this.#socket.dump(
+        "list",
+        "IP sets",
+        typeOf(IPSET_CMD_LIST),
+        (w) => {
+          header(w);
+          w.u32Be(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER, FLAG_LIST_HEADER);
+        },
+        decodeSet,
+      );
+    } catch (error) {
+      // What nfnetlink answers for a subsystem that it has not.
+      if (error instanceof KernelError && (error.errno === EINVAL || error.errno === EOPNOTSUPP)) return [];
+      throw error;
+    }
   }
 
-  /** The elements of a set; undefined when there is no such set. Throws KernelError. */
-  elements(name: string, is: IpSetKind): readonly string[] | undefined {
-    const found: string[] = [];
-    try {
-      this.#socket.dump(
+  /** The elements of a set, read in steps; undefined when there is no such set. Throws KernelError. */
+  *elements(name: string, is: IpSetKind): Generator<undefined, ReadonlySet<string> | undefined> {
+    for (;;) {
+      const found = new Set<string>();
+      const steps = this.#socket.dumpInSteps(
         "list",
         `IP set ${name}`,
         typeOf(IPSET_CMD_LIST),
@@ -116,20 +122,22 @@ export class IpSetClient {
           w.text(IPSET_ATTR_SETNAME, name);
         },
         (message) => {
-          const elements = bodyOf(message)?.attributes()?.get(IPSET_ATTR_ADT);
-          elements?.eachAttribute((_, span) => {
-            const element = decodeElement(span, is);
-            if (element !== undefined) found.push(element);
-          });
-          return undefined;
+          bodyOf(message)
+            ?.attributes()
+            ?.get(IPSET_ATTR_ADT)
+            ?.eachAttribute((_, span) => {
+              const element = decodeElement(span, is);
+              if (element !== undefined) found.add(element);
+            });
         },
       );
-    } catch (error) {
-      if (error instanceof KernelError && error.errno === ENOENT) return undefined;
-      throw error;
+      try {
+        if (yield* steps) return found;
+      } catch (error) {
+        if (error instanceof KernelError && error.errno === ENOENT) return undefined;
+        throw error;
+      }
     }
-    // A dump that was repeated has told some twice.
-    return [...new Set(found)];
   }
 
   /** Throws KernelError, also when a set of that name is there. */

@@ -1,12 +1,17 @@
 /** restore: changes of one family as the input of `iptables-restore --noflush`, which makes those of one table all or nothing. */
 import type { Rule, TableName } from "./rule.ts";
 
+export interface ChainRule {
+  readonly chain: string;
+  readonly rule: Rule;
+}
+
 export interface TableChange {
   /** Chains of ours: made or emptied, then filled. */
   readonly chains: ReadonlyMap<string, readonly Rule[]>;
   /** Rules of others' chains, such as our jumps: taken away, then put first. */
-  readonly removed: readonly { readonly chain: string; readonly rule: Rule }[];
-  readonly first: readonly { readonly chain: string; readonly rule: Rule }[];
+  readonly removed: readonly ChainRule[];
+  readonly first: readonly ChainRule[];
   /** Chains that no rule leads to any more. */
   readonly gone: readonly string[];
 }

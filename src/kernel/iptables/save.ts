@@ -14,11 +14,24 @@ export type Saved = ReadonlyMap<TableName, SavedChains>;
 
 const OURS: readonly string[] = ["raw", "mangle", "filter"];
 
+/** So many lines are read in one step. */
+const LINES_PER_STEP = 500;
+
 export function parseSave(text: string): Result<Saved, ParseError> {
+  const steps = parseSaveInSteps(text);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** As `parseSave`, with the thread given back between. */
+export function* parseSaveInSteps(text: string): Generator<undefined, Result<Saved, ParseError>> {
   const tables = new Map<TableName, Map<string, SavedRule[]>>();
   let chains: Map<string, SavedRule[]> | undefined;
   let isOpen = false;
-  for (const line of text.split("\n")) {
+  for (const [i, line] of text.split("\n").entries()) {
+    if (i % LINES_PER_STEP === LINES_PER_STEP - 1) yield;
     if (line === "" || line.startsWith("#")) continue;
     const wrong = (wanted: string): Result<Saved, ParseError> =>
       fail({ what: "line of iptables-save", found: line, wanted });

@@ -256,6 +256,20 @@ function finish<T>(steps: Generator<undefined, T>): T {
 /** In the namespace of whoever asks; in no transaction but one that removes it again. */
 const SCRATCH: TableId = { family: "inet", name: "calico-scratch" };
 
+/** Why the kernel makes no table, in words; undefined: it does. Leaves nothing behind. */
+export function whyNoTables(sys: Sys): string | undefined {
+  const client = new NftablesClient(sys, SCRATCH);
+  try {
+    client.commit([{ do: "add-table" }, { do: "delete-table" }]);
+    return undefined;
+  } catch (error) {
+    if (error instanceof KernelError) return error.message;
+    throw error;
+  } finally {
+    client.close();
+  }
+}
+
 /**
  * Whether a socket can own a table that stays when it closes (Linux 6.9 and later): the kernel is asked, in the thread's network
  * namespace. Throws KernelError when it refuses for another reason than not knowing the flags.

@@ -14,6 +14,9 @@ export interface FelixRow {
   readonly failsafeOutbound: readonly FailsafeRow[] | undefined;
   readonly endpointToHost: "drop" | "accept" | undefined;
   readonly logPrefix: string | undefined;
+  /** As written, in lower case: `auto`, `enabled`, `disabled`; `auto`, `legacy`, `nft`. */
+  readonly nftablesMode: string | undefined;
+  readonly iptablesBackend: string | undefined;
 }
 
 export interface FailsafeRow {
@@ -32,8 +35,14 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     failsafeInbound: failsafesOf(spec?.failsafeInboundHostPorts),
     failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
     endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
-    logPrefix: typeof spec?.logPrefix === "string" && spec.logPrefix !== "" ? spec.logPrefix : undefined,
+    logPrefix: wordOf(spec?.logPrefix),
+    nftablesMode: wordOf(spec?.nftablesMode)?.toLowerCase(),
+    iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
   };
+}
+
+function wordOf(value: unknown): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
 }
 
 /** An entry that cannot be read is left out: a failsafe port opens. */

@@ -54,6 +54,8 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
   "logPrefix",
+  "nftablesMode",
+  "iptablesBackend",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),

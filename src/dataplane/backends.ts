@@ -1,0 +1,92 @@
+/** backends: the ways to program policy into the kernel, each with how to learn whether it can run here and how to take it out again. */
+import type { Clock } from "../host/clock.ts";
+import type { Processes } from "../host/processes.ts";
+import type { Sys } from "../host/sys.ts";
+import { KernelError } from "../kernel/errno.ts";
+import { IptablesClient, type Variant } from "../kernel/iptables/client.ts";
+import { whyNoTables } from "../kernel/nftables/client.ts";
+import type { Family } from "../net/addr.ts";
+import type { DataplaneChoice, Program } from "../program/program.ts";
+import type { Counters } from "./counters.ts";
+import type { Driver, Steps } from "./driver.ts";
+import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
+import { IptablesDriver } from "./iptables/driver.ts";
+import { readCounters as readNftablesCounters } from "./nftables/counters.ts";
+import { NftablesDriver } from "./nftables/driver.ts";
+
+export type BackendName = Exclude<DataplaneChoice, "iptables">;
+
+export interface RemovableDriver extends Driver {
+  /** Takes all that is its own out of the kernel; the sets not, if another one uses them. */
+  removing(keepsSets: boolean): Steps;
+}
+
+export interface Backend {
+  readonly name: BackendName;
+  /** Opens its sockets in the thread's network namespace. Throws KernelError. */
+  open(): RemovableDriver;
+  /** Why it cannot run here, in words; undefined: it can. */
+  probe(): Promise<string | undefined>;
+  /** Reads what the rules have counted. Rejects with KernelError. */
+  counters(program: Program): Promise<Counters>;
+}
+
+export interface BackendOptions {
+  readonly sys: Sys;
+  readonly processes: Processes;
+  readonly clock: Clock;
+  /** The kernel lets a socket own a table. */
+  readonly ownsTable: boolean;
+  /** Those that the kernel has. */
+  readonly families: ReadonlySet<Family>;
+}
+
+/** In the order in which one stands in for another. */
+export function backendsOf(options: BackendOptions): readonly Backend[] {
+  return [nftables(options), iptables(options, "nft"), iptables(options, "legacy")];
+}
+
+function nftables({ sys, clock, ownsTable }: BackendOptions): Backend {
+  return {
+    name: "nftables",
+    open: () => new NftablesDriver(sys, { ownsTable, clock }),
+    probe: () => Promise.resolve(whyNoTables(sys)),
+    counters: (program) => readNftablesCounters(sys, clock, program),
+  };
+}
+
+function iptables({ sys, clock, processes, families }: BackendOptions, variant: Variant): Backend {
+  const clients = [...families].map((family) => new IptablesClient(processes, variant, family));
+  return {
+    name: `iptables-${variant}`,
+    open: () => new IptablesDriver(sys, { processes, variant, families, clock }),
+    async probe() {
+      for (const client of clients) {
+        const why = await client.probe();
+        if (why !== undefined) return why;
+      }
+      return undefined;
+    },
+    counters: (program) => readIptablesCounters(clients, clock, program),
+  };
+}
+
+/** Of the two variants, the one whose rules others of this node use: kubelet's hint, else whichever has more. Upstream: DetectBackend. */
+export async function variantInUse(processes: Processes): Promise<Variant> {
+  const rules = async (variant: Variant): Promise<string> => {
+    try {
+      return await new IptablesClient(processes, variant, 4).save(false);
+    } catch (error) {
+      if (error instanceof KernelError) return "";
+      throw error;
+    }
+  };
+  const [nft, legacy] = [await rules("nft"), await rules("legacy")];
+  const isHinted = (text: string): boolean => /^:KUBE-(IPTABLES-HINT|KUBELET-CANARY) /m.test(text);
+  if (isHinted(nft) || isHinted(legacy)) return isHinted(nft) ? "nft" : "legacy";
+  return countRules(legacy) > countRules(nft) ? "legacy" : "nft";
+}
+
+function countRules(text: string): number {
+  return text.split("\n").filter((line) => line.startsWith("-A ")).length;
+}

@@ -1,0 +1,108 @@
+/**
+ * counters: how many packets and bytes each written rule, and each end of a stage that no rule decided, has seen since its chain was made.
+ *
+ * A rule that is several rules of the kernel, or is used where *allowed* means different things, is counted once. Packets of flows that were
+ * accepted before meet no rule and are in no counter.
+ */
+import type { Key } from "../model/key.ts";
+import type { Action, Direction, Hook } from "../model/policy.ts";
+import { DIRECTIONS, type Endpoint, type EndpointId, type Program, stagesOf } from "../program/program.ts";
+import type { PolicyId } from "../program/policy.ts";
+import type { Continuation } from "./uses.ts";
+
+export interface Count {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export interface RuleCounter extends Count {
+  readonly policy: Key;
+  readonly tier: string;
+  readonly direction: Direction;
+  /** From 1, as written. */
+  readonly rule: number;
+  readonly action: Action;
+}
+
+export interface EndCounter extends Count {
+  readonly endpoint: EndpointId;
+  readonly source: Key;
+  readonly hook: Hook;
+  readonly direction: Direction;
+  /** `no rule of tier default matched`, `end`, `not isolated`. */
+  readonly end: string;
+}
+
+export interface Counters {
+  readonly rules: readonly RuleCounter[];
+  readonly ends: readonly EndCounter[];
+}
+
+/** One rule of the kernel that has a comment. */
+export interface CommentedCount extends Count {
+  readonly comment: string;
+}
+
+/** What a backend's chains have counted, by the names that it gives them. */
+export interface CountedChains {
+  /** Of every copy of the chain. */
+  rulesOf(chain: string): readonly CommentedCount[];
+  policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string;
+  /** Chains beside the policy's own that may count for its rule `index`. */
+  ruleChains(chain: string, index: number): readonly string[];
+  stageChain(id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction, part: number): string;
+}
+
+const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
+
+export function countersOf(program: Program, chains: CountedChains): Counters {
+  const rules: RuleCounter[] = [];
+  for (const [id, policy] of program.policies)
+    for (const direction of DIRECTIONS)
+      for (const [index, rule] of (policy[direction] ?? []).entries()) {
+        const counts = CONTINUATIONS.flatMap((continuation) => {
+          const chain = chains.policyChain(id, direction, continuation);
+          const own = countsIn(chains, chain, (comment) => comment.endsWith(` rule ${index + 1}`));
+          return [...own, ...chains.ruleChains(chain, index).flatMap((each) => countsIn(chains, each, () => true))];
+        });
+        rules.push({
+          policy: policy.source,
+          tier: policy.tier,
+          direction,
+          rule: index + 1,
+          action: rule.action,
+          ...sum(counts),
+        });
+      }
+  return { rules, ends: endsOf(program, chains) };
+}
+
+function endsOf(program: Program, chains: CountedChains): EndCounter[] {
+  return [...program.endpoints].flatMap(([id, endpoint]) =>
+    stagesOf(endpoint).flatMap(({ hook, direction, stage }) =>
+      [...stage.tiers, undefined].flatMap((tier, part) => {
+        const end = tier === undefined ? /^\w+ (end|not isolated)$/ : /^\w+ (no rule of tier .+ matched)$/;
+        let words: string | undefined;
+        const counts = countsIn(chains, chains.stageChain(id, endpoint, hook, direction, part), (comment) => {
+          const found = end.exec(comment)?.[1];
+          words ??= found;
+          return found !== undefined;
+        });
+        return words === undefined
+          ? []
+          : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, ...sum(counts) }];
+      }),
+    ),
+  );
+}
+
+function countsIn(chains: CountedChains, chain: string, is: (comment: string) => boolean): readonly Count[] {
+  return chains.rulesOf(chain).filter(({ comment }) => is(comment));
+}
+
+function sum(counts: readonly Count[]): Count {
+  return counts.reduce(
+    (total, { packets, bytes }) => ({ packets: total.packets + packets, bytes: total.bytes + bytes }),
+    { packets: 0, bytes: 0 },
+  );
+}

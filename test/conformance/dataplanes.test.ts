@@ -1,0 +1,173 @@
+/**
+ * Dataplanes on a dual-stack lab: nftables and both variants of iptables program the same policy, and a live node changes from each to each:
+ * one datagram a millisecond, no allowed one is lost and no denied one passes. What a dataplane leaves is nothing.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { Datagrams, NONE } from "./datagrams.ts";
+import { CALICO, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
+
+const lab = new Lab();
+const NS = "shop";
+const DATAPLANES = ["nftables", "iptables-legacy", "iptables-nft"] as const;
+type Dataplane = (typeof DATAPLANES)[number];
+
+let client: LabPod;
+let stranger: LabPod;
+let server: LabPod;
+let closed: LabPod;
+let nodes: LabNode[];
+
+/** Ingress from the client alone, and counted. */
+function policy(name: string, rules: readonly object[]): object {
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "NetworkPolicy",
+    metadata: { name, namespace: NS },
+    spec: { selector: `app == '${name}'`, types: ["Ingress"], ingress: rules },
+  };
+}
+
+beforeAll(async () => {
+  await lab.up("--dual-stack", "--nodes", "2");
+  const pod = (name: string, node: string): object => serverPod(NS, name, { app: name }, 80, { nodeName: node });
+  await lab.apply(
+    list(
+      namespace(NS),
+      policy("server", [{ action: "Allow", source: { selector: "app == 'client'" } }, { action: "Deny" }]),
+      policy("closed", [{ action: "Allow", source: { selector: "app == 'client'" } }]),
+      pod("client", "n1"),
+      pod("stranger", "n1"),
+      pod("server", "n2"),
+      pod("closed", "n2"),
+    ),
+  );
+  [client, stranger, server, closed] = (await lab.pods(NS, "client", "stranger", "server", "closed")) as [
+    LabPod,
+    LabPod,
+    LabPod,
+    LabPod,
+  ];
+  nodes = [await lab.node("n1"), await lab.node("n2")];
+}, 180_000);
+
+afterAll(() => lab.down(), 60_000);
+
+const SPECS: { readonly [D in Dataplane]: object } = {
+  nftables: { nftablesMode: "Enabled" },
+  "iptables-legacy": { nftablesMode: "Disabled", iptablesBackend: "Legacy" },
+  "iptables-nft": { nftablesMode: "Disabled", iptablesBackend: "NFT" },
+};
+
+/** Whether the node's kernel has something of ours by that dataplane. */
+async function isThere(node: LabNode, dataplane: Dataplane): Promise<boolean> {
+  if (dataplane === "nftables")
+    return (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).exitCode === 0;
+  const variant = dataplane === "iptables-legacy" ? "legacy" : "nft";
+  for (const word of ["iptables", "ip6tables"])
+    if ((await lab.inNode(node, `${word}-${variant}-save`)).stdout.includes("cali-")) return true;
+  return false;
+}
+
+async function changeTo(dataplane: Dataplane): Promise<void> {
+  const spec = SPECS[dataplane];
+  await lab.apply(
+    list({ apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata: { name: "default" }, spec }),
+  );
+  for (const node of nodes)
+    await until(`${node.name} to run ${dataplane} alone`, async () => {
+      const { drivers } = await lab.daemon(node);
+      if (!drivers.some(({ name, pending }) => name === dataplane && pending === 0)) return false;
+      for (const each of DATAPLANES) if ((await isThere(node, each)) !== (each === dataplane)) return false;
+      return true;
+    });
+}
+
+async function connects(from: LabPod, to: LabPod): Promise<boolean[]> {
+  return Promise.all(to.addresses.map((address) => lab.connects(from, address, 80)));
+}
+
+async function counted(name: string): Promise<readonly { rule: number; action: string; packets: number }[]> {
+  const { stdout } = await lab.inNode(nodes[1] as LabNode, CALICO, "node", "--counters", "-o", "json");
+  const { rules } = JSON.parse(stdout) as {
+    rules: { policy: { name: string }; rule: number; action: string; packets: number }[];
+  };
+  return rules.filter((rule) => rule.policy.name === name);
+}
+
+test("each to each: allowed datagrams arrive, denied ones do not, and nothing is left", async () => {
+  const allowed = await Datagrams.start(client.netns, server.netns, server.addresses);
+  const denied = await Datagrams.start(stranger.netns, closed.netns, closed.addresses);
+  const tour: readonly Dataplane[] = [
+    "iptables-legacy",
+    "iptables-nft",
+    "nftables",
+    "iptables-nft",
+    "iptables-legacy",
+    "nftables",
+  ];
+  try {
+    await until("datagrams to arrive", async () => (await allowed.arrived()).ipv6 > 100);
+    for (const dataplane of tour) {
+      const passed = await denied.arrived();
+      const { sent, arrived } = await allowed.arrivedDuring(() => changeTo(dataplane));
+      expect({ dataplane, passed: await denied.arrived() }).toEqual({ dataplane, passed: NONE });
+      expect(passed).toEqual(NONE);
+      // The last one sent may be under way.
+      for (const family of ["ipv4", "ipv6"] as const)
+        expect({ dataplane, family, lost: Math.max(0, sent[family] - arrived[family] - 2) }).toEqual({
+          dataplane,
+          family,
+          lost: 0,
+        });
+      expect({ dataplane, client: await connects(client, server) }).toEqual({ dataplane, client: [true, true] });
+      expect({ dataplane, stranger: await connects(stranger, server) }).toEqual({
+        dataplane,
+        stranger: [false, false],
+      });
+      const rules = await counted("server");
+      expect(rules.map(({ rule, action, packets }) => [rule, action, packets > 0])).toEqual([
+        [1, "allow", true],
+        [2, "deny", true],
+      ]);
+    }
+  } finally {
+    await allowed.stop();
+    await denied.stop();
+  }
+}, 180_000);
+
+test("on iptables a pod comes, its labels change, and it goes", async () => {
+  await changeTo("iptables-nft");
+  await lab.apply(list(serverPod(NS, "late", { app: "late" }, 80, { nodeName: "n1" })));
+  const [late] = (await lab.pods(NS, "late")) as [LabPod];
+  expect(await connects(late, server)).toEqual([false, false]);
+  await lab.must("label", "pod", "-n", NS, "late", "app=client", "--overwrite");
+  await until("the label to let it in", async () => (await connects(late, server)).every((each) => each));
+  await lab.must("label", "pod", "-n", NS, "late", "app=late", "--overwrite");
+  await until("the label to shut it out", async () => (await connects(late, server)).every((each) => !each));
+  await lab.must("delete", "pod", "-n", NS, "late", "--wait=true");
+  await until(
+    "its chains to go",
+    async () => !(await lab.inNode(nodes[0] as LabNode, "iptables-nft-save")).stdout.includes(late.interface),
+  );
+}, 120_000);
+
+test("a daemon that is killed adopts what it finds", async () => {
+  await changeTo("iptables-legacy");
+  const [, node] = nodes as [LabNode, LabNode];
+  const { restarts } = await lab.node("n2");
+  expect(await connects(client, server)).toEqual([true, true]);
+  const before = await counted("server");
+  await lab.inNode(node, "kill", "-9", String(node.pid));
+  await until("the daemon to be back", async () => {
+    const now = await lab.node("n2");
+    return now.restarts > restarts && (await lab.daemon(now).catch(() => undefined))?.inSync === true;
+  });
+  const { drivers } = await lab.daemon(await lab.node("n2"));
+  // The one write takes out the table that begins connection tracking until it is known what the settings choose.
+  expect(drivers.find(({ name }) => name === "iptables-legacy")).toMatchObject({ writes: 1, pending: 0 });
+  const after = await counted("server");
+  for (const [i, { packets }] of before.entries()) expect(after[i]?.packets).toBeGreaterThanOrEqual(packets);
+  expect(await connects(client, server)).toEqual([true, true]);
+  expect(await connects(stranger, server)).toEqual([false, false]);
+}, 60_000);
