@@ -69,6 +69,20 @@ export class Datagrams {
     return { sent: difference(await this.sent(), sentBefore), arrived: difference(await this.arrived(), before) };
   }
 
+  /** Ends the sending: how many were sent, and how many arrived, since the start. */
+  async total(): Promise<{ readonly sent: Counted; readonly arrived: Counted }> {
+    this.#sender.kill("SIGKILL");
+    await this.#sender.exited;
+    const sent = await this.sent();
+    // The last may be under way.
+    for (let before = await this.arrived(); ;) {
+      await Bun.sleep(50);
+      const arrived = await this.arrived();
+      if (arrived.ipv4 === before.ipv4 && arrived.ipv6 === before.ipv6) return { sent, arrived };
+      before = arrived;
+    }
+  }
+
   async stop(): Promise<void> {
     this.#sender.kill("SIGKILL");
     await this.#sender.exited;
