@@ -4,7 +4,8 @@ import type { Processes } from "../host/processes.ts";
 import type { Sys } from "../host/sys.ts";
 import { KernelError } from "../kernel/errno.ts";
 import { IptablesClient, type Variant } from "../kernel/iptables/client.ts";
-import { whyNoTables } from "../kernel/nftables/client.ts";
+import { NftablesClient, whyNoTables } from "../kernel/nftables/client.ts";
+import type { TableId } from "../kernel/nftables/objects.ts";
 import type { Family } from "../net/addr.ts";
 import type { DataplaneChoice, Program } from "../program/program.ts";
 import type { Counters } from "./counters.ts";
@@ -89,4 +90,22 @@ export async function variantInUse(processes: Processes): Promise<Variant> {
 
 function countRules(text: string): number {
   return text.split("\n").filter((line) => line.startsWith("-A ")).length;
+}
+
+/** Upstream's own tables of nftables. */
+const UPSTREAM_TABLES: readonly TableId[] = [
+  { family: "ip", name: "calico" },
+  { family: "ip6", name: "calico" },
+];
+
+/** Takes out what upstream's daemon left in nftables. Throws KernelError. */
+export function removeUpstreamTables(sys: Sys): void {
+  for (const table of UPSTREAM_TABLES) {
+    const client = new NftablesClient(sys, table);
+    try {
+      if (client.hold() !== undefined) client.commit([{ do: "delete-table" }]);
+    } finally {
+      client.close();
+    }
+  }
 }

@@ -25,6 +25,8 @@ import {
 export interface ChosenOptions {
   /** In the order in which one stands in for another. */
   readonly backends: readonly Backend[];
+  /** Takes out what upstream's daemon left and no backend of ours knows. Throws KernelError. */
+  readonly removeForeign: () => void;
   readonly processes: Processes;
   readonly clock: Pick<Clock, "wallMs">;
   readonly report: Report;
@@ -63,6 +65,10 @@ export class ChosenDriver implements Driver {
 
   get isFresh(): boolean {
     return this.#current?.driver.isFresh ?? false;
+  }
+
+  get auditMs(): number | undefined {
+    return this.#current?.driver.auditMs;
   }
 
   get isSerial(): boolean {
@@ -196,6 +202,14 @@ export class ChosenDriver implements Driver {
   *#clean(): Steps {
     const unclean = this.#unclean;
     this.#unclean = [];
+    try {
+      this.#options.removeForeign();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#options.report("cannot take out the tables of another daemon: they go on judging packets too", {
+        error: error.message,
+      });
+    }
     for (const backend of unclean)
       if (backend !== this.#current?.backend) yield* this.#remove({ backend, driver: backend.open() });
   }

@@ -37,7 +37,9 @@ export interface Driver {
    * Hears at once of what others change of what is ours, until closed; a driver without it learns of that by audits alone. Throws
    * KernelError.
    */
-  watch?(watcher: Watcher, events: DriverEvents): Watch;
+  readonly watch?: ((watcher: Watcher, events: DriverEvents) => Watch) | undefined;
+  /** It must be looked at as a whole at least so often, because nobody tells of what others change. */
+  readonly auditMs?: number | undefined;
   /** True when everything of this endpoint, and everything that it refers to, is in the kernel. */
   isProgrammed(endpoint: EndpointId): boolean;
   /** Why not, in words; undefined when it is, or when it only has to wait for its turn. */

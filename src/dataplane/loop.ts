@@ -40,7 +40,8 @@ interface Reading {
 interface State {
   readonly driver: Driver;
   readonly retry: Retry;
-  nextAuditMs: number;
+  /** When everything was last looked at. */
+  lastAuditMs: number;
   watch: Watch | undefined;
   /** False until everything was read, and again after a failure: then nothing is written. */
   isKnown: boolean;
@@ -92,7 +93,7 @@ export class Loop {
     this.#states = options.drivers.map((driver) => ({
       driver,
       retry: new Retry(RETRY, options.clock),
-      nextAuditMs: Infinity,
+      lastAuditMs: Infinity,
       watch: undefined,
       isKnown: false,
       request: undefined,
@@ -212,10 +213,14 @@ export class Loop {
   #dueMs(state: State): number {
     if (!this.#started || state.waiting !== undefined) return Infinity;
     if (isBusy(state)) return 0;
-    const { request, retry, driver, nextAuditMs } = state;
+    const { request, retry, driver } = state;
     if (retry.atMs !== undefined) return retry.atMs;
     const own = state.isKnown ? (driver.dueMs ?? Infinity) : Infinity;
-    return Math.min(request?.atMs ?? Infinity, own, nextAuditMs);
+    return Math.min(request?.atMs ?? Infinity, own, this.#nextAuditMs(state));
+  }
+
+  #nextAuditMs({ driver, lastAuditMs }: State): number {
+    return lastAuditMs + Math.min(this.#options.auditIntervalMs, driver.auditMs ?? Infinity);
   }
 
   #kick(): void {
@@ -270,7 +275,8 @@ export class Loop {
       this.#beginReading(state, request);
     } else if (state.isKnown && (again || (driver.dueMs ?? Infinity) <= now)) {
       state.writing = driver.committing();
-    } else if (now >= state.nextAuditMs) this.#beginReading(state, { atMs: now, only: undefined, by: undefined });
+    } else if (now >= this.#nextAuditMs(state))
+      this.#beginReading(state, { atMs: now, only: undefined, by: undefined });
     else return false;
     return true;
   }
@@ -300,7 +306,7 @@ export class Loop {
     } catch (error) {
       return this.#failed(state, error);
     }
-    if (only === undefined) state.nextAuditMs = this.#clock.monotonicMs() + this.#options.auditIntervalMs;
+    if (only === undefined) state.lastAuditMs = this.#clock.monotonicMs();
     state.reading = {
       steps: state.driver.reading(only),
       by,

@@ -4,7 +4,7 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
-import { backendsOf } from "../dataplane/backends.ts";
+import { backendsOf, removeUpstreamTables } from "../dataplane/backends.ts";
 import { ChosenDriver } from "../dataplane/chosen.ts";
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
@@ -96,6 +96,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const wiring = new Wiring(sys);
   const policy = new ChosenDriver({
     backends: backendsOf({ sys, clock, processes: host.processes, families, ownsTable }),
+    removeForeign: () => removeUpstreamTables(sys),
     processes: host.processes,
     clock,
     report,

@@ -12,6 +12,7 @@ import {
   type Match,
   multiport,
   type Rule,
+  TABLE_NAMES,
   type TableName,
 } from "../../kernel/iptables/rule.ts";
 import { assertNever } from "../../lib/bug.ts";
@@ -43,7 +44,6 @@ import {
 import { ACCEPT, DROP, RETURN } from "./policy-chains.ts";
 import { chainId, type IptRow, jumpId, setId } from "./rows.ts";
 
-const TABLES: readonly TableName[] = ["raw", "mangle", "filter"];
 const ANY: Match = {};
 
 /** A hook and direction for which some host endpoint has a stage, and the devices that have one. */
@@ -63,7 +63,7 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
     tables.add(tableOf(stage.hook));
     addChain(tableOf(stage.hook), hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage));
   }
-  for (const table of TABLES) if (tables.has(table)) addChain(table, CLEAR_CHAIN, [makeRule(ANY, CLEAR)]);
+  for (const table of TABLE_NAMES) if (tables.has(table)) addChain(table, CLEAR_CHAIN, [makeRule(ANY, CLEAR)]);
   const has = ({ hook, direction }: StageStep): boolean =>
     hostStages.some((stage) => stage.hook === hook && stage.direction === direction);
   for (const hook of PATH_HOOKS) {

@@ -10,23 +10,26 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Processes } from "../../host/processes.ts";
 import type { Sys } from "../../host/sys.ts";
+import type { Watch, Watcher } from "../../host/watcher.ts";
 import { EPROTO, KernelError } from "../../kernel/errno.ts";
 import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { IptablesClient, type RestoreRefusal, type Variant } from "../../kernel/iptables/client.ts";
 import { type ChainRule, formatRestore, type TableChange } from "../../kernel/iptables/restore.ts";
-import type { TableName } from "../../kernel/iptables/rule.ts";
+import { type Rule, TABLE_NAMES, type TableName } from "../../kernel/iptables/rule.ts";
 import { parseSaveInSteps, type Saved } from "../../kernel/iptables/save.ts";
+import { Generations } from "../../kernel/nftables/generations.ts";
+import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import type { SetId } from "../../program/policy.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
-import { awaiting, type Driver, type PlannedChange, type RowStatus, type Steps } from "../driver.ts";
+import { awaiting, type Driver, type DriverEvents, type PlannedChange, type RowStatus, type Steps } from "../driver.ts";
 import { Refusals, type RowChange } from "../refusals.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
 import type { Unit } from "../units.ts";
 import { IptablesLowering } from "./lower.ts";
 import { wantedMembers, type WantedMembers } from "./members.ts";
-import { isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
+import { HOOK_CHAINS, isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
 import { isSettled, PendingMembers, type SetPending } from "./pending.ts";
 import { describeChanges } from "./plan.ts";
 import { chainId, IPT_ROWS, type IptRow, jumpId, memberId, setId } from "./rows.ts";
@@ -41,6 +44,8 @@ export interface IptablesOptions {
 
 type Row<Type extends IptRow["type"]> = Extract<IptRow, { type: Type }>;
 
+/** Upstream: iptablesRefreshInterval. */
+const REFRESH_MS = 180_000;
 /** Elements sent in one step: some milliseconds. */
 const ELEMENTS_PER_STEP = 1_000;
 
@@ -48,6 +53,10 @@ export class IptablesDriver implements Driver {
   readonly name = "iptables";
   readonly isFresh = false;
   readonly isSerial = true as const;
+  readonly auditMs: number | undefined;
+  readonly watch: NonNullable<Driver["watch"]> | undefined;
+  readonly #sys: Sys;
+  readonly #generations: Generations | undefined;
   readonly #families: readonly Family[];
   readonly #clients: ReadonlyMap<Family, IptablesClient>;
   readonly #sets: IpSetClient;
@@ -58,6 +67,7 @@ export class IptablesDriver implements Driver {
   /** IP sets of the program's sets. */
   readonly #programSets = new Map<string, { readonly id: SetId; readonly family: Family }>();
   #program: Program | undefined;
+  #disturbed: DriverEvents["changed"] | undefined;
   /** Counts changes of what is wanted in sets. */
   #changes = 0;
 
@@ -66,6 +76,11 @@ export class IptablesDriver implements Driver {
     this.#families = FAMILIES.filter((family) => families.has(family));
     this.#clients = new Map(this.#families.map((family) => [family, new IptablesClient(processes, variant, family)]));
     this.#sets = new IpSetClient(sys);
+    this.#sys = sys;
+    // Of x_tables nobody tells.
+    this.auditMs = variant === "legacy" ? REFRESH_MS : undefined;
+    this.#generations = variant === "legacy" ? undefined : new Generations(sys);
+    this.watch = variant === "legacy" ? undefined : (watcher, events) => this.#watch(watcher, events);
     this.#refusals = new Refusals(this.#state, clock);
   }
 
@@ -156,7 +171,23 @@ export class IptablesDriver implements Driver {
     return found === undefined || members === undefined ? undefined : wantedMembers(members, found.family);
   }
 
-  /** All of it: nobody tells what was changed. */
+  /** The nft variant's rules are in tables of nf_tables, of whose changes the kernel tells. */
+  #watch(watcher: Watcher, events: DriverEvents): Watch {
+    const transactions = this.#families.flatMap((family) =>
+      TABLE_NAMES.map((name) => new ForeignTransactions({ family: family === 4 ? "ip" : "ip6", name })),
+    );
+    this.#disturbed = events.changed;
+    return watcher.watch(openNftablesNotifications(this.#sys), {
+      received: (datagram) => {
+        for (const { generation, by, touched } of transactions.flatMap((each) => each.take(datagram, undefined)))
+          if (this.#generations?.isOwn(generation) !== true && (touched === undefined || concerns(touched.chains)))
+            events.changed(by);
+      },
+      lost: (cause) => events.lost(cause),
+    });
+  }
+
+  /** All of it. */
   *reading(): Steps {
     const have = new Map<string, IptRow>();
     yield* this.#readSets(have);
@@ -319,7 +350,10 @@ export class IptablesDriver implements Driver {
   ): Generator<Promise<void> | undefined, RestoreRefusal | undefined> {
     const client = this.#clients.get(family);
     if (client === undefined) return undefined;
-    const refused = yield* awaiting(client.restore(formatRestore(tableChanges(changes))));
+    const tables = tableChanges(changes);
+    this.#generations?.begin();
+    const refused = yield* awaiting(client.restore(formatRestore(tables)));
+    if (this.#generations?.end(tables.size) === false) this.#disturbed?.("somebody else");
     if (refused === undefined) for (const { id, want } of changes) this.#state.setHave(id, want);
     return refused;
   }
@@ -422,8 +456,16 @@ export class IptablesDriver implements Driver {
 
   close(): void {
     this.#sets.close();
+    this.#generations?.close();
   }
 }
+
+/** Whether one of them is ours, or one of the kernel's that lead to ours. */
+function concerns(chains: ReadonlySet<string>): boolean {
+  return [...chains].some((chain) => isOurChain(chain) || BUILT_INS.has(chain));
+}
+
+const BUILT_INS: ReadonlySet<string> = new Set(Object.values(HOOK_CHAINS).map(({ builtIn }) => builtIn));
 
 function add<T>(to: Set<T>, value: T | undefined): void {
   if (value !== undefined) to.add(value);
@@ -456,11 +498,16 @@ function* ownRows(family: Family, saved: Saved): Generator<[string, IptRow]> {
         yield [chainId(family, table, chain), { type: "chain", family, table, chain, rules }];
         continue;
       }
-      const own = rules.filter((rule) => rule.chain !== undefined && isOurChain(rule.chain));
+      const own = rules.filter(isOurs);
       if (own.length === 0) continue;
       const row: IptRow = { type: "jump", family, table, builtIn: chain, rules: own, isFirst: rules[0] === own[0] };
       yield [jumpId(family, table, chain), row];
     }
+}
+
+/** A jump to a chain of ours, or a rule of upstream's, which marks its own by a comment. */
+function isOurs({ chain, text }: Rule): boolean {
+  return (chain !== undefined && isOurChain(chain)) || / --comment "cali:[\w-]{16}" /.test(text);
 }
 
 interface Draft {

@@ -2,7 +2,7 @@
  * lower: the program as rows of iptables and IP sets of both families, and the members of its sets as elements. Pure but for its own index of
  * what it lowered before, so that the work is proportional to the change.
  */
-import type { Rule, TableName } from "../../kernel/iptables/rule.ts";
+import { type Rule, TABLE_NAMES, type TableName } from "../../kernel/iptables/rule.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
 import { FAMILIES, type Family, familyOf } from "../../net/addr.ts";
@@ -29,8 +29,6 @@ import { setName, sourcesSet, stageChain, tableOf } from "./names.ts";
 import { lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, type IptRow, memberId, sameRow, setId } from "./rows.ts";
 import { lowerStage } from "./stage-chains.ts";
-
-const TABLES: readonly TableName[] = ["raw", "mangle", "filter"];
 
 /** What a change of the program is in iptables. */
 export interface IptChange {
@@ -199,7 +197,7 @@ export class IptablesLowering {
 }
 
 /** Every table and way in which a policy can be used. */
-const TABLE_USES = TABLES.flatMap((table) => USES.map((use) => ({ table, ...use })));
+const TABLE_USES = TABLE_NAMES.flatMap((table) => USES.map((use) => ({ table, ...use })));
 
 function keyIn(table: TableName, policy: PolicyId, use: Use): string {
   return `${table} ${useKey(policy, use)}`;

@@ -1,5 +1,5 @@
 /** restore: changes of one family as the input of `iptables-restore --noflush`, which makes those of one table all or nothing. */
-import type { Rule, TableName } from "./rule.ts";
+import { type Rule, TABLE_NAMES, type TableName } from "./rule.ts";
 
 export interface ChainRule {
   readonly chain: string;
@@ -16,8 +16,6 @@ export interface TableChange {
   readonly gone: readonly string[];
 }
 
-const ORDER: readonly TableName[] = ["raw", "mangle", "filter"];
-
 /** Lines, and in the same order what each is about: a chain, or undefined for the frame. */
 export interface RestoreInput {
   readonly text: string;
@@ -28,7 +26,7 @@ export interface RestoreInput {
 export function formatRestore(changes: ReadonlyMap<TableName, TableChange>): RestoreInput {
   const lines: string[] = [];
   const about = new Map<number, { readonly table: TableName; readonly chain: string }>();
-  for (const table of ORDER) {
+  for (const table of TABLE_NAMES) {
     const change = changes.get(table);
     if (change === undefined) continue;
     const { chains, removed, first, gone } = change;

@@ -6,7 +6,9 @@ import type { Family } from "../../net/addr.ts";
 import { type Prefix, prefixLength } from "../../net/prefix.ts";
 import type { Protocol } from "../../net/protocol.ts";
 
-export type TableName = "raw" | "mangle" | "filter";
+/** In the order in which a packet meets them. */
+export const TABLE_NAMES = ["raw", "mangle", "nat", "filter"] as const;
+export type TableName = (typeof TABLE_NAMES)[number];
 
 /** What a packet must be; a rule of iptables can say each of the headers' fields once, and any number of matches. */
 export interface Match {

@@ -1,6 +1,6 @@
 /** save: what `iptables-save -c` prints, read: all tables of one family and variant with their chains, rules and counters. */
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
-import type { Rule, TableName } from "./rule.ts";
+import { type Rule, TABLE_NAMES, type TableName } from "./rule.ts";
 
 export interface SavedRule extends Rule {
   readonly packets: number;
@@ -11,8 +11,6 @@ export type SavedChains = ReadonlyMap<string, readonly SavedRule[]>;
 
 /** By table and chain, those of others too. */
 export type Saved = ReadonlyMap<TableName, SavedChains>;
-
-const OURS: readonly string[] = ["raw", "mangle", "filter"];
 
 /** So many lines are read in one step. */
 const LINES_PER_STEP = 500;
@@ -39,7 +37,7 @@ export function* parseSaveInSteps(text: string): Generator<undefined, Result<Sav
       const table = line.slice(1);
       chains = new Map();
       isOpen = true;
-      if (OURS.includes(table)) tables.set(table as TableName, chains);
+      if (TABLE_NAMES.includes(table as TableName)) tables.set(table as TableName, chains);
       continue;
     }
     if (chains === undefined || !isOpen) return wrong("must be within a table");

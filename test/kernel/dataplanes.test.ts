@@ -1,0 +1,184 @@
+/**
+ * The choice of a dataplane, on the machine's kernel: what others left goes, what cannot run is replaced, and what somebody breaks in tables of which
+ * the kernel tells is repaired at once.
+ */
+import { expect, test } from "bun:test";
+import { programOf } from "../../src/calc/from-scratch.ts";
+import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
+import { ChosenDriver } from "../../src/dataplane/chosen.ts";
+import { Loop } from "../../src/dataplane/loop.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { openProcesses } from "../../src/host/bun/processes.ts";
+import { openWatcher } from "../../src/host/bun/watcher.ts";
+import type { Processes } from "../../src/host/processes.ts";
+import type { DataplaneChoice, Program } from "../../src/program/program.ts";
+import { randomCluster } from "../property/clusters.ts";
+import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+
+function programFor(dataplane: DataplaneChoice): Program {
+  const cluster = randomCluster(3);
+  const program = programOf({ ...cluster, pools: [], node: "n1", interfaces: new Map([["eth0", []]]) });
+  return { ...program, settings: { ...program.settings, dataplane } };
+}
+
+interface Bench {
+  readonly namespace: Namespace;
+  readonly loop: Loop;
+  readonly driver: ChosenDriver;
+  readonly reports: string[];
+  /** How often a program was started whose command has the word. */
+  started(word: string): number;
+}
+
+async function withBench(
+  dataplane: DataplaneChoice,
+  prepare: (namespace: Namespace) => void,
+  run: (bench: Bench) => Promise<void>,
+  missing = "none",
+): Promise<void> {
+  const namespace = makeNamespace("dataplanes");
+  const end = new AbortController();
+  try {
+    prepare(namespace);
+    const [clock, own, reports, commands] = [openClock(), openProcesses(), [] as string[], [] as string[]];
+    const processes: Processes = {
+      run: (command, options) => {
+        commands.push(command.join(" "));
+        return command[0]?.includes(missing) === true
+          ? Promise.reject(new Error(`Cannot run ${command[0]}: ENOENT`))
+          : own.run(["ip", "netns", "exec", namespace.name, ...command], options);
+      },
+    };
+    const report = (message: string, fields: object): void => void reports.push(`${message} ${JSON.stringify(fields)}`);
+    const inside: typeof sys = { ...sys, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
+    const families = new Set([4, 6] as const);
+    const driver = new ChosenDriver({
+      backends: backendsOf({ sys: inside, clock, processes, families, ownsTable: false }),
+      removeForeign: () => removeUpstreamTables(inside),
+      processes,
+      clock,
+      report,
+    });
+    const loop = new Loop({ drivers: [driver], clock, watcher: openWatcher(), auditIntervalMs: 600_000, report });
+    const program = programFor(dataplane);
+    const { settings: _settings, ...tables } = program;
+    loop.step(program, { ...tables, members: new Map() });
+    const running = loop.run(end.signal);
+    await loop.start();
+    const started = (word: string): number => commands.filter((command) => command.includes(word)).length;
+    await run({ namespace, loop, driver, reports, started });
+    end.abort();
+    await running;
+    driver.close();
+  } finally {
+    end.abort();
+    removeNamespace(namespace);
+  }
+}
+
+async function until(what: string, isSo: () => boolean): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (!isSo()) {
+    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
+    await Bun.sleep(5);
+  }
+}
+
+/** As upstream's daemon leaves them, beside rules of others. */
+const LEFT = `*filter
+:cali-FORWARD - [0:0]
+:cali-from-wl-dispatch - [0:0]
+:cali-fw-cali1234567890a - [0:0]
+:KUBE-FORWARD - [0:0]
+-A FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD
+-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+-A FORWARD -m comment --comment "cali:S93hcgKJrXEqnTfs" -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-FORWARD -i cali+ -m comment --comment "cali:8ZoYfO5HKXWbB3pk" -j cali-from-wl-dispatch
+-A cali-from-wl-dispatch -i cali1234567890a -m comment --comment "cali:abcdefghijklmnop" -g cali-fw-cali1234567890a
+-A cali-fw-cali1234567890a -m comment --comment "cali:ponmlkjihgfedcba" -j DROP
+COMMIT
+*nat
+:cali-POSTROUTING - [0:0]
+:cali-nat-outgoing - [0:0]
+-A POSTROUTING -m comment --comment "cali:O3lYWMrLQYEMJtB5" -j cali-POSTROUTING
+-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE
+-A cali-POSTROUTING -m comment --comment "cali:Z-c7XtVd2Bq7s_hA" -j cali-nat-outgoing
+-A cali-nat-outgoing -s 10.65.0.0/16 -m comment --comment "cali:flqWnvo8yq4ULQLa" -j MASQUERADE
+COMMIT
+`;
+
+for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy"] as const)
+  test(`what upstream's daemon left goes once ${dataplane} is complete; what is others' stays`, async () => {
+    await withBench(
+      dataplane,
+      (namespace) => {
+        for (const variant of ["legacy", "nft"]) namespace.run([`iptables-${variant}-restore`], LEFT);
+        for (const family of ["ip", "ip6"]) namespace.run(["nft", "add", "table", family, "calico"]);
+        namespace.run(["nft", "add", "table", "inet", "others"]);
+      },
+      async ({ namespace, driver, loop }) => {
+        expect(driver.name).toBe(dataplane);
+        expect(loop.isWritten).toBe(true);
+        for (const variant of ["legacy", "nft"]) {
+          const saved = namespace.run([`iptables-${variant}-save`]);
+          expect(saved).toContain('-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD');
+          expect(saved).toContain("-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE");
+          expect(saved).not.toContain("cali-nat-outgoing");
+          expect(saved).not.toContain("--mark 0x10000/0x10000 -j ACCEPT");
+          expect(saved).not.toContain("cali-fw-cali1234567890a");
+          expect(saved.includes("-A FORWARD -j cali-FORWARD")).toBe(dataplane === `iptables-${variant}`);
+        }
+        const tables = namespace.run(["nft", "list", "tables"]).split("\n");
+        expect(tables).not.toContain("table ip calico");
+        expect(tables).not.toContain("table ip6 calico");
+        expect(tables).toContain("table inet others");
+        expect(tables.includes("table inet calico")).toBe(dataplane === "nftables");
+      },
+    );
+  }, 60_000);
+
+test("Auto is the variant that the node uses", async () => {
+  for (const variant of ["legacy", "nft"] as const)
+    await withBench(
+      "iptables",
+      (namespace) => namespace.run([`iptables-${variant}-restore`], "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n"),
+      async ({ driver }) => expect(driver.name).toBe(`iptables-${variant}`),
+    );
+}, 60_000);
+
+test("a dataplane whose programs are missing is told, and nftables stands in for it", async () => {
+  await withBench(
+    "iptables-legacy",
+    () => {},
+    async ({ driver, reports, loop }) => {
+      expect(driver.name).toBe("nftables");
+      expect(driver.failures).toMatchObject([{ row: "dataplane iptables-legacy", state: "failed" }]);
+      expect(reports.join("\n")).toContain("iptables-legacy");
+      expect([...programFor("iptables-legacy").endpoints.keys()].every((id) => driver.isProgrammed(id))).toBe(true);
+      expect(loop.isWritten).toBe(true);
+    },
+    "legacy",
+  );
+}, 60_000);
+
+test("of the nft variant's tables the kernel tells: what others break is repaired at once, what they do elsewhere is not looked at", async () => {
+  await withBench(
+    "iptables-nft",
+    () => {},
+    async ({ namespace, loop, started }) => {
+      const saves = (): number => started("-save");
+      const before = saves();
+      namespace.run(["iptables-nft", "-N", "KUBE-SERVICES"]);
+      namespace.run(["iptables-nft", "-A", "KUBE-SERVICES", "-j", "RETURN"]);
+      const repairs = loop.repairs;
+      namespace.run(["ip6tables-nft", "-F", "cali-FORWARD"]);
+      await until("the chain to be repaired", () => loop.repairs > repairs && loop.isWritten);
+      expect(namespace.run(["ip6tables-nft-save"])).toContain("-A cali-FORWARD ");
+      // One look for it, at both families; none for what was before it, and none for the repair itself.
+      expect(saves() - before).toBe(2);
+      namespace.run(["iptables-nft", "-I", "FORWARD", "1", "-j", "ACCEPT"]);
+      await until("the jump to be first again", () => loop.repairs > repairs + 1 && loop.isWritten);
+      expect(namespace.run(["iptables-nft-save"])).toContain("-A FORWARD -j cali-FORWARD\n-A FORWARD -j ACCEPT");
+    },
+  );
+}, 60_000);
