@@ -72,8 +72,12 @@ function iptables({ sys, clock, processes, families }: BackendOptions, variant: 
   };
 }
 
+export async function backendFor(choice: DataplaneChoice, processes: Processes): Promise<BackendName> {
+  return choice === "iptables" ? `iptables-${await variantInUse(processes)}` : choice;
+}
+
 /** Of the two variants, the one whose rules others of this node use: kubelet's hint, else whichever has more. Upstream: DetectBackend. */
-export async function variantInUse(processes: Processes): Promise<Variant> {
+async function variantInUse(processes: Processes): Promise<Variant> {
   const rules = async (variant: Variant): Promise<string> => {
     try {
       return await new IptablesClient(processes, variant, 4).save(false);

@@ -10,7 +10,7 @@ import { ENOENT, EPROTO, KernelError } from "../kernel/errno.ts";
 import type { Report } from "../lib/report.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import type { DataplaneChoice, EndpointId, Program, ProgramDelta } from "../program/program.ts";
-import { type Backend, type BackendName, type RemovableDriver, variantInUse } from "./backends.ts";
+import { type Backend, backendFor, type RemovableDriver } from "./backends.ts";
 import type { Counters } from "./counters.ts";
 import {
   awaiting,
@@ -118,8 +118,7 @@ export class ChosenDriver implements Driver {
   /** The backend for what the settings say now; one that cannot run is a fault that is told. Throws KernelError when none can. */
   *#pick(): Generator<Promise<void> | undefined, { readonly backend: Backend; readonly choice: DataplaneChoice }> {
     const choice = this.#program?.settings.dataplane ?? "nftables";
-    const wanted: BackendName =
-      choice === "iptables" ? `iptables-${yield* awaiting(variantInUse(this.#options.processes))}` : choice;
+    const wanted = yield* awaiting(backendFor(choice, this.#options.processes));
     const { backends } = this.#options;
     const candidates = [...backends].sort((a, b) => Number(b.name === wanted) - Number(a.name === wanted));
     const faults: RowStatus[] = [];

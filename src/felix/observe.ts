@@ -3,13 +3,16 @@
  * nothing: no setting, no table, no file, nothing to the datastore.
  */
 import { Graph } from "../calc/graph.ts";
-import { type Driver, finishSteps, type PlannedChange } from "../dataplane/driver.ts";
+import { backendFor, type BackendName } from "../dataplane/backends.ts";
+import { awaitSteps, type Driver, type PlannedChange } from "../dataplane/driver.ts";
+import { IptablesDriver } from "../dataplane/iptables/driver.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { startSyncer } from "../datastore/syncer.ts";
 import type { Host } from "../host/host.ts";
+import type { Family } from "../net/addr.ts";
 import { rowsFor } from "../model/convert/rows.ts";
 import { DatastoreGate } from "./datastore-gate.ts";
 import { Expected } from "./expected.ts";
@@ -36,25 +39,35 @@ const SYNC_MS = 60_000;
 
 /** Rejects with KernelError, FileError, or StoreError when the datastore does not tell everything in time or is marked not ready. */
 export async function observe({ node, root, store, host, report }: ObserveOptions): Promise<readonly ObservedChange[]> {
-  const { sys, clock, files } = host;
+  const { sys, clock, files, processes } = host;
   const graph = new Graph({ node });
   const expected = new Expected(graph, node);
   for (const attachment of await readAttachments(files, nodePaths(root).journal, report))
     if (isWired(attachment)) expected.attach(attachment.record);
   await readCluster(graph, expected, { node, root, store, host, report });
-  const drivers: readonly Driver[] = [
-    new LinksDriver(sys, clock, readFamilies(sys)),
-    new RoutesDriver(sys, clock, readFamilies(sys)),
-    new NftablesDriver(sys, { ownsTable: undefined, clock }),
-  ];
   const delta = graph.flush();
-  return drivers.flatMap((driver) => {
-    driver.lower(graph.program, delta);
-    finishSteps(driver.reading());
-    const changes = driver.plan().map((change) => ({ driver: driver.name, ...change }));
+  const { program } = graph;
+  const families = readFamilies(sys);
+  const drivers: readonly Driver[] = [
+    new LinksDriver(sys, clock, families),
+    new RoutesDriver(sys, clock, families),
+    openBackend(await backendFor(program.settings.dataplane, processes), host, families),
+  ];
+  const found: ObservedChange[] = [];
+  for (const driver of drivers) {
+    driver.lower(program, delta);
+    await awaitSteps(driver.reading());
+    found.push(...driver.plan().map((change) => ({ driver: driver.name, ...change })));
     driver.close();
-    return changes;
-  });
+  }
+  return found;
+}
+
+/** One that only looks. */
+function openBackend(name: BackendName, { sys, clock, processes }: Host, families: ReadonlySet<Family>): Driver {
+  if (name === "nftables") return new NftablesDriver(sys, { ownsTable: undefined, clock });
+  const variant = name === "iptables-legacy" ? "legacy" : "nft";
+  return new IptablesDriver(sys, { processes, variant, families, clock });
 }
 
 /** Takes in what the cluster is once. */

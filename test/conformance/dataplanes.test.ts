@@ -163,3 +163,40 @@ test("a daemon that is killed adopts what it finds", async () => {
   expect(await connects(client, server)).toEqual([true, true]);
   expect(await connects(stranger, server)).toEqual([false, false]);
 }, 60_000);
+
+test("one look tells what would be written, and writes nothing", async () => {
+  for (const dataplane of ["iptables-nft", "iptables-legacy"] as const) {
+    await changeTo(dataplane);
+    const [node] = nodes as [LabNode];
+    const kubeconfig = lab.kubeconfig.replace(/kubeconfig$/, "node-kubeconfig");
+    const look = (): Promise<{ exitCode: number; stdout: string }> =>
+      lab.inNode(
+        node,
+        CALICO,
+        "node",
+        "--observe",
+        "--once",
+        "--node-name",
+        node.name,
+        "--root",
+        node.root,
+        "--kubeconfig",
+        kubeconfig,
+      );
+    expect(await look()).toMatchObject({ exitCode: 0, stdout: "" });
+    // Nobody repairs it before the look: the daemon is stopped.
+    process.kill(node.pid, "SIGSTOP");
+    try {
+      const program = `iptables-${dataplane === "iptables-nft" ? "nft" : "legacy"}`;
+      await lab.inNode(node, program, "-I", "cali-FORWARD", "1", "-s", "192.0.2.1/32", "-j", "ACCEPT");
+      const { exitCode, stdout } = await look();
+      expect(exitCode).toBe(1);
+      expect(stdout).toMatch(
+        /^~ chain filter cali-FORWARD of IPv4 \(\d+ rules\)\n {4}- -s 192\.0\.2\.1\/32 -j ACCEPT\n/,
+      );
+      await lab.inNode(node, program, "-D", "cali-FORWARD", "1");
+    } finally {
+      process.kill(node.pid, "SIGCONT");
+    }
+  }
+}, 60_000);
