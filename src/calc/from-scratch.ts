@@ -26,7 +26,7 @@ import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Endpoint, EndpointId, Program } from "../program/program.ts";
+import type { Endpoint, EndpointId, Program, Settings } from "../program/program.ts";
 import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
@@ -78,7 +78,10 @@ export function programOf(state: State): Program {
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.host?.profiles ?? []));
-  const endpoints = endpointsOf(rows, models, state);
+  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
+  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
+  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
+  const endpoints = endpointsOf(rows, models, settings, state);
   const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
@@ -88,9 +91,6 @@ export function programOf(state: State): Program {
     policies.set(policyIdOf(model), lowered.policy);
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
-  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
-  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
-  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
   return { settings, sets, policies, endpoints, routes: routesOf(state) };
 }
 
@@ -155,13 +155,18 @@ function isRecorded(addr: Addr, pod: Key, blocks: State["blocks"]): boolean {
   });
 }
 
-function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[], state: State): Map<EndpointId, Endpoint> {
+function endpointsOf(
+  rows: readonly Row[],
+  models: readonly PolicyModel[],
+  settings: Settings,
+  state: State,
+): Map<EndpointId, Endpoint> {
   const own = (state.tiers ?? []).map((tier) => [tier.metadata.name, tierOf(tier)] as const);
   const tiers = new Map([...BUILT_IN_TIERS, ...own]);
   const here = rows.flatMap(({ key, row: { host, node }, addresses }) =>
     host !== undefined && node === state.node ? [{ key: formatKey(key), host, addresses }] : [],
   );
-  const interfaces = bindHosts(here, state.interfaces ?? new Map());
+  const interfaces = bindHosts(here, state.interfaces ?? new Map(), settings);
   const endpoints = new Map<EndpointId, Endpoint>();
   for (const { key, row, labels, addresses, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));

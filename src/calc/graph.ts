@@ -26,6 +26,12 @@ import { Sets, type SetsDelta } from "./sets.ts";
 import { NodeSettings } from "./settings.ts";
 import { Tables } from "./tables.ts";
 
+export interface GraphOptions {
+  readonly node: string;
+  /** How the names of workloads' interfaces begin, whatever FelixConfigurations say. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
+}
+
 export class Graph {
   #inputs = new Inputs();
   readonly #endpoints: Endpoints;
@@ -46,10 +52,10 @@ export class Graph {
   /** Number of changes of `bgp` so far: `bgp` has changed if and only if this has. */
   bgpChanges = 0;
 
-  constructor({ node }: { readonly node: string }) {
+  constructor({ node, interfacePrefixes }: GraphOptions) {
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
-    this.#settings = new NodeSettings(node);
+    this.#settings = new NodeSettings(node, interfacePrefixes);
     this.#bgp = new BgpTable(node);
   }
 
@@ -79,18 +85,18 @@ export class Graph {
     for (const [key, problem] of inputs.problems)
       if (problem === undefined) this.#unreadable.delete(key);
       else this.#unreadable.set(key, problem);
+    const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
     const rows = this.#endpoints.step(inputs);
     const { parents } = this.#endpoints.groups;
     const relatives = [...inputs.namespaces.keys(), ...inputs.serviceAccounts.keys()];
     const profiles = this.#profiles.step(rows.rows, relatives, (key) => parents.exists(key));
-    const bound = this.#hosts.step(rows.rows, inputs.interfaces);
+    const bound = this.#hosts.step(rows.rows, inputs.interfaces, settings);
     const dirty = new Set([...this.#matches.step(rows, inputs.policies), ...bound]);
     const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts);
     const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
     const routes = this.#routes.step(inputs.records, inputs.blocks);
-    const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
     if (this.#bgp.step(inputs)) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }

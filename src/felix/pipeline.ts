@@ -27,6 +27,8 @@ import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
 export interface PipelineOptions {
   readonly node: string;
+  /** Override those of FelixConfiguration. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
   readonly store: Store;
   readonly loop: Loop;
   readonly clock: Clock;
@@ -90,7 +92,7 @@ export class Pipeline {
 
   constructor(options: PipelineOptions) {
     this.#options = options;
-    this.#graph = new Graph({ node: options.node });
+    this.#graph = new Graph(options);
     this.#expected = new Expected(this.#graph, options.node);
   }
 

@@ -167,6 +167,10 @@ const FELIX: readonly Row[] = [
   ["port 0 for WireGuard", { wireguardListeningPort: 0 }, "spec.wireguardListeningPort"],
   ["log filters", { bpfLogFilters: { eth0: "tcp" } }],
   ["a bad log filter", { bpfLogFilters: { "eth 0": "tcp" } }, "spec.bpfLogFilters"],
+  ["interface prefixes", { interfacePrefix: "cali,tap" }],
+  ["no interface prefix", { interfacePrefix: "" }],
+  ["a bad interface prefix", { interfacePrefix: "cali, tap" }, "spec.interfacePrefix"],
+  ["an empty interface prefix among others", { interfacePrefix: "cali," }, "spec.interfacePrefix"],
   ["a region", { openstackRegion: "FOO" }, "spec.openstackRegion"],
 ];
 

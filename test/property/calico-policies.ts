@@ -134,6 +134,7 @@ export function felixConfiguration(random: Random): Resource<"FelixConfiguration
       ...(random.chance(50) ? { failsafeOutboundHostPorts: failsafes() } : {}),
       ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
       ...(random.chance(20) ? { logPrefix: random.pick(["", "x %t %k %p %n %z", "y".repeat(200)]) } : {}),
+      ...(random.chance(40) ? { interfacePrefix: random.pick(["", "tap", "cali,tap", "tap,oth"]) } : {}),
     },
   };
 }

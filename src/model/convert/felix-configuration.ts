@@ -14,6 +14,7 @@ export interface FelixRow {
   readonly failsafeOutbound: readonly FailsafeRow[] | undefined;
   readonly endpointToHost: "drop" | "accept" | undefined;
   readonly logPrefix: string | undefined;
+  readonly interfacePrefixes: readonly string[] | undefined;
 }
 
 export interface FailsafeRow {
@@ -33,6 +34,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
     endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
     logPrefix: typeof spec?.logPrefix === "string" && spec.logPrefix !== "" ? spec.logPrefix : undefined,
+    interfacePrefixes: interfacePrefixesOf(spec?.interfacePrefix),
   };
 }
 
@@ -45,6 +47,14 @@ function failsafesOf(entries: Spec["failsafeInboundHostPorts"] | null): Failsafe
     return [{ protocol: parseProtocol(protocol.toUpperCase()), port, net: parsed?.value }];
   });
 }
+
+/** `cali,tap`. undefined: none are given, or they cannot be read. */
+export function interfacePrefixesOf(text: unknown): readonly string[] | undefined {
+  return typeof text === "string" && INTERFACE_PREFIXES.test(text) ? text.split(",") : undefined;
+}
+
+/** Source: felix/config/config_params.go (iface-list). */
+const INTERFACE_PREFIXES = /^[a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*$/;
 
 /** `Accept` and `Return` are one: what this product lets pass, another table may still drop. */
 function endpointToHostOf(action: string | undefined): FelixRow["endpointToHost"] {

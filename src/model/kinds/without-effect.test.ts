@@ -16,6 +16,7 @@ const FELIX_IMPLEMENTED = [
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
   "logPrefix",
+  "interfacePrefix",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [

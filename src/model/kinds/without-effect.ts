@@ -54,6 +54,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
   "logPrefix",
+  "interfacePrefix",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
