@@ -25,6 +25,7 @@ import { Services } from "./services.ts";
 import { Sets, type SetsDelta } from "./sets.ts";
 import { NodeSettings } from "./settings.ts";
 import { Tables } from "./tables.ts";
+import { Wires } from "./wires.ts";
 
 export interface GraphOptions {
   readonly node: string;
@@ -34,6 +35,7 @@ export interface GraphOptions {
 
 export class Graph {
   #inputs = new Inputs();
+  readonly #wires: Wires;
   readonly #endpoints: Endpoints;
   readonly #hosts = new HostBindings();
   readonly #profiles = new Profiles();
@@ -53,6 +55,7 @@ export class Graph {
   bgpChanges = 0;
 
   constructor({ node, interfacePrefixes }: GraphOptions) {
+    this.#wires = new Wires(node);
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
     this.#settings = new NodeSettings(node, interfacePrefixes);
@@ -86,7 +89,8 @@ export class Graph {
       if (problem === undefined) this.#unreadable.delete(key);
       else this.#unreadable.set(key, problem);
     const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
-    const rows = this.#endpoints.step(inputs);
+    const wires = this.#wires.step(inputs.endpoints, inputs.records, settings);
+    const rows = this.#endpoints.step({ ...inputs, wires });
     const { parents } = this.#endpoints.groups;
     const relatives = [...inputs.namespaces.keys(), ...inputs.serviceAccounts.keys()];
     const profiles = this.#profiles.step(rows.rows, relatives, (key) => parents.exists(key));
@@ -96,7 +100,7 @@ export class Graph {
     const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
-    const routes = this.#routes.step(inputs.records, inputs.blocks);
+    const routes = this.#routes.step(wires, inputs.blocks);
     if (this.#bgp.step(inputs)) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }
@@ -109,6 +113,11 @@ export class Graph {
   /** What BIRD needs to know, as of the last flush. Also live. */
   get bgp(): Bgp {
     return this.#bgp;
+  }
+
+  /** WorkloadEndpoints of this node that have no interface, and why. Live. */
+  get refusals(): ReadonlyMap<KeyText, string> {
+    return this.#wires.refusals;
   }
 
   /** Objects that have no effect, or are closed, because they cannot be read, and why. */

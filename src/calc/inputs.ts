@@ -49,12 +49,12 @@ export class Inputs {
     switch (update.kind) {
       case "Pod":
         return this.#put(this.endpoints, update.id, update.value?.endpoint);
+      case "WorkloadEndpoint":
+        return this.#putEndpoint(update.id, update.value?.endpoint);
       case "HostEndpoint":
       case "NetworkSet":
       case "GlobalNetworkSet":
-        this.#put(this.endpoints, update.id, update.value);
-        if (update.value?.ok === true) this.problems.set(update.id, update.value.value.problem);
-        return;
+        return this.#putEndpoint(update.id, update.value);
       case "Namespace":
         return void this.namespaces.set(update.id, update.value);
       case "ServiceAccount":
@@ -94,6 +94,11 @@ export class Inputs {
       default:
         assertNever(update);
     }
+  }
+
+  #putEndpoint(key: KeyText, row: Result<EndpointRow, ParseError> | undefined): void {
+    this.#put(this.endpoints, key, row);
+    if (row?.ok === true) this.problems.set(key, row.value.problem);
   }
 
   #putPolicy(key: KeyText, model: PolicyModel | undefined): void {

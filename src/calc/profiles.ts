@@ -1,5 +1,5 @@
 /**
- * Profiles: the rules of the profiles that this node's host endpoints name. Those of a namespace (`kns.NAMESPACE`) and `projectcalico-default-allow` allow
+ * Profiles: the rules of the profiles that this node's host endpoints and WorkloadEndpoints name. Those of a namespace (`kns.NAMESPACE`) and `projectcalico-default-allow` allow
  * everything, that of a service account (`ksa.NAMESPACE.NAME`) says nothing, and one that does not exist denies.
  * Upstream: libcalico-go/lib/backend/k8s/resources/profile.go, felix/calc/active_rules_calculator.go.
  */
@@ -56,20 +56,20 @@ export function profileModel(name: string, exists: Exists): PolicyModel {
 }
 
 export class Profiles {
-  /** Names of profiles that each host endpoint of this node names. */
+  /** Names of profiles that each endpoint of this node names. */
   readonly #named = new Map<KeyText, readonly string[]>();
-  /** How many host endpoints name the profile. */
+  /** How many endpoints name the profile. */
   readonly #uses = new Map<string, number>();
 
   /** `changed`: Namespaces and ServiceAccounts that may have come or gone. */
   step(rows: EndpointsDelta["rows"], changed: Iterable<KeyText>, exists: Exists): Delta<KeyText, PolicyModel> {
     const touched = new Set<string>();
     for (const [key, { before, now }] of rows) {
-      if (before?.host === undefined && now?.host === undefined) continue;
-      for (const name of now?.host?.profiles ?? []) this.#count(name, 1, touched);
+      if (before?.profiles === undefined && now?.profiles === undefined) continue;
+      for (const name of now?.profiles ?? []) this.#count(name, 1, touched);
       for (const name of this.#named.get(key) ?? []) this.#count(name, -1, touched);
-      if (now?.host === undefined) this.#named.delete(key);
-      else this.#named.set(key, now.host.profiles);
+      if (now?.profiles === undefined) this.#named.delete(key);
+      else this.#named.set(key, now.profiles);
     }
     if (this.#uses.size > 0) {
       const objects = new Set(changed);

@@ -175,6 +175,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         refill();
     },
     onStep: (program, delta) => cutter?.changed(program, delta),
+    onRefusal: (key, message) =>
+      faults.tell({
+        key,
+        metadata: { name: key.name },
+        reason: "EndpointRefused",
+        message: `It is closed on this node: ${message}`,
+      }),
     onInSync: () => {
       const { endpoints, policies } = pipeline.program;
       report(describeStart(loop.status()), {

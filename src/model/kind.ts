@@ -30,6 +30,7 @@ export type Kind =
   | "NetworkSet"
   | "GlobalNetworkSet"
   | "HostEndpoint"
+  | "WorkloadEndpoint"
   | "Profile"
   | "FelixConfiguration"
   | "ClusterNetworkPolicy";
@@ -41,6 +42,8 @@ export interface KindInfo {
   readonly apiKind: string;
   readonly plural: string;
   readonly namespaced: boolean;
+  /** Upstream's definitions lack it: a server without it has no objects of it. */
+  readonly isOptional?: true;
 }
 
 export const KINDS: { readonly [K in Kind]: KindInfo } = {
@@ -138,6 +141,13 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "HostEndpoint",
     plural: "hostendpoints",
     namespaced: false,
+  },
+  WorkloadEndpoint: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "WorkloadEndpoint",
+    plural: "workloadendpoints",
+    namespaced: true,
+    isOptional: true,
   },
   Profile: { apiVersion: "projectcalico.org/v3", apiKind: "Profile", plural: "profiles", namespaced: false },
   FelixConfiguration: {

@@ -4,6 +4,7 @@
  *
  * Part of the definition of meaning (docs/semantics.md), so it shares no conversion with the calculation, which is tested against it.
  */
+import type { WorkloadKey } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Action, Hook } from "../model/policy.ts";
 import type { Resource } from "../model/resource.ts";
@@ -30,6 +31,7 @@ export interface ClusterResources {
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
   readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
+  readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
 }
 
 export type LabelMap = Readonly<Record<string, string>>;
@@ -47,13 +49,21 @@ export interface ClusterPort {
   readonly port: number;
 }
 
-/** A pod that has addresses. */
+/** A pod or WorkloadEndpoint that has addresses. */
 export interface ClusterPod extends Labelled {
-  readonly key: Key<"Pod">;
+  readonly key: WorkloadKey;
   readonly namespace: string;
   readonly node: string;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
+  /** Of a WorkloadEndpoint; absent of a pod. */
+  readonly profiles?: readonly ClusterProfile[];
+}
+
+/** POL-50: what a profile does with every packet. */
+export interface ClusterProfile {
+  readonly name: string;
+  readonly does: "allow" | "deny" | "nothing";
 }
 
 /** An interface of a node that policy protects. */
@@ -62,8 +72,8 @@ export interface ClusterHostEndpoint extends Labelled {
   readonly namespace: undefined;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
-  /** POL-50: what each of its profiles does with every packet, in order. */
-  readonly profiles: readonly { readonly name: string; readonly does: "allow" | "deny" | "nothing" }[];
+  /** In order. */
+  readonly profiles: readonly ClusterProfile[];
 }
 
 /** POL-44. */
@@ -194,7 +204,7 @@ export function labelledAt(cluster: Cluster, addr: Addr): readonly Labelled[] {
   return [...endpointsAt(cluster, addr), ...sets];
 }
 
-export function findPod(cluster: Cluster, key: Key<"Pod">): ClusterPod | undefined {
+export function findPod(cluster: Cluster, key: WorkloadKey): ClusterPod | undefined {
   return cluster.pods.find((pod) => formatKey(pod.key) === formatKey(key));
 }
 

@@ -94,10 +94,10 @@ function askTier(
   return undefined;
 }
 
-/** POL-50: the verdict of the first profile that has one; only what the host itself receives and sends is asked of them. */
+/** POL-50, POL-54: the verdict of the first profile that has one; at a host endpoint only what the host itself receives and sends is asked of them. */
 function askProfiles({ endpoint, hook, direction }: EndQuestion): Verdict | undefined {
-  if (endpoint.is === "pod" || hook !== "normal") return undefined;
-  for (const { name, does } of endpoint.profiles) {
+  if (hook !== "normal") return undefined;
+  for (const { name, does } of endpoint.profiles ?? []) {
     const policy: Key = { kind: "Profile", namespace: undefined, name };
     if (does !== "nothing") return { action: does, reason: { type: "rule", policy, direction, index: 0 } };
   }
@@ -109,9 +109,9 @@ function otherwiseOf(tier: ClusterTier, hook: Hook): ClusterTier["otherwise"] {
   return hook === "pre-dnat" || hook === "untracked" ? "pass" : tier.otherwise;
 }
 
-/** POL-7, POL-31: after all tiers a pod is open, and so is a host endpoint but for traffic of the host itself. */
+/** POL-7, POL-31, POL-54: after all tiers a pod is open, and so is a host endpoint but for traffic of the host itself. */
 function isOpen({ endpoint, hook }: EndQuestion): boolean {
-  return endpoint.is === "pod" || hook !== "normal";
+  return (endpoint.is === "pod" && endpoint.profiles === undefined) || hook !== "normal";
 }
 
 function endOf(question: EndQuestion): Verdict["action"] {

@@ -1,7 +1,7 @@
 /** Host endpoints: their labels, expected addresses, named ports and profiles (POL-49, POL-50). */
 import { keyOf } from "../model/resource.ts";
 import { protocolByName, type Protocol } from "../net/protocol.ts";
-import type { ClusterHostEndpoint, ClusterResources } from "./cluster.ts";
+import type { ClusterHostEndpoint, ClusterProfile, ClusterResources } from "./cluster.ts";
 import { ownLabels } from "./network-sets.ts";
 import { parseAll } from "./pods.ts";
 
@@ -21,7 +21,7 @@ export function readHostEndpoints(resources: ClusterResources): ClusterHostEndpo
 }
 
 /** POL-50. */
-function profileDoes(name: string, resources: ClusterResources): "allow" | "deny" | "nothing" {
+export function profileDoes(name: string, resources: ClusterResources): ClusterProfile["does"] {
   if (name === "projectcalico-default-allow") return "allow";
   const parts = name.split(".");
   if (parts[0] === "kns")

@@ -38,15 +38,21 @@ export interface Question {
   readonly direction: Direction;
 }
 
-/** POL-4, POL-19, POL-38, POL-46, POL-51. */
+/** POL-4, POL-19, POL-38, POL-46, POL-51, POL-54. */
 export function selects(policy: ClusterPolicy, endpoint: Endpoint): boolean {
   if (policy.namespace !== undefined && policy.namespace !== endpoint.namespace) return false;
+  if (isKubernetes(policy) && !isKubernetesPod(endpoint)) return false;
   if (policy.state === "closed-to-all") return endpoint.is === "pod";
   const { selector } = policy;
   if ("pods" in selector) return endpoint.is === "pod" && isPeerPod(policy, selector.pods, endpoint);
   return isKubernetes(policy)
     ? matchesLabels(selector as LabelSelector, endpoint.labels, "")
     : isSelected(selector as CalicoSelector, endpoint);
+}
+
+/** POL-54. */
+function isKubernetesPod({ labels }: Labelled): boolean {
+  return labels["projectcalico.org/orchestrator"] === "k8s";
 }
 
 function isKubernetes({ key }: ClusterPolicy): boolean {
@@ -136,7 +142,7 @@ function isPeerPod(policy: ClusterPolicy, peer: NetworkPolicyPeer, pod: ClusterP
   const isThere = peer.namespaceSelector
     ? matchesLabels(peer.namespaceSelector, pod.labels, "pcns.")
     : policy.namespace === undefined || pod.namespace === policy.namespace;
-  return isThere && matchesLabels(peer.podSelector ?? {}, pod.labels, "");
+  return isThere && isKubernetesPod(pod) && matchesLabels(peer.podSelector ?? {}, pod.labels, "");
 }
 
 /** POL-14: an exception applies to its own block only. */
@@ -198,7 +204,7 @@ function portHolders(
     const selectors = among.flat().flatMap((peer) => ("selected" in peer ? [peer.selected] : []));
     return endpointsAt(cluster, addr).filter((each) => selectors.every((selector) => isSelected(selector, each)));
   }
-  const pods = podsAt(cluster, addr);
+  const pods = podsAt(cluster, addr).filter(isKubernetesPod);
   if (direction === "ingress") return pods.filter((pod) => selects(policy, { is: "pod", ...pod }));
   const peers = among.map((list) => list.flatMap((peer) => (isCalicoPeer(peer) ? [] : [peer])));
   const isAnyone = peers.length === 0 || peers.some((list) => list.some((peer) => peer.ipBlock));

@@ -34,6 +34,7 @@ import {
   hostPolicy,
   networkSet,
   tier,
+  workloadEndpoint,
 } from "./calico-policies.ts";
 import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import { randomPolicy } from "./policies.ts";
@@ -88,6 +89,7 @@ class World {
       globalPolicies: [] as Resource<"GlobalNetworkPolicy">[],
       felixConfigurations: [] as Resource<"FelixConfiguration">[],
       hostEndpoints: [] as Resource<"HostEndpoint">[],
+      workloadEndpoints: [] as Resource<"WorkloadEndpoint">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
       clusterNetworkPolicies: [] as Resource<"ClusterNetworkPolicy">[],
@@ -107,6 +109,7 @@ class World {
       if (update.kind === "GlobalNetworkPolicy" && update.value) state.globalPolicies.push(update.value);
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
+      if (update.kind === "WorkloadEndpoint" && update.value) state.workloadEndpoints.push(update.value);
       if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
       if (update.kind === "ClusterNetworkPolicy" && update.value) state.clusterNetworkPolicies.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
@@ -241,7 +244,9 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(10)) {
+  switch (random.below(11)) {
+    case 10:
+      return saidOf("WorkloadEndpoint", workloadEndpoint(random));
     case 9:
       return saidOf("ClusterNetworkPolicy", clusterNetworkPolicy(random));
     case 8:

@@ -33,6 +33,7 @@ export function saidOfCluster(cluster: Said): Update[] {
     ...(cluster.globalPolicies ?? []).map((policy) => saidOf("GlobalNetworkPolicy", policy)),
     ...(cluster.endpointSlices ?? []).map((slice) => saidOf("EndpointSlice", slice)),
     ...(cluster.hostEndpoints ?? []).map((host) => saidOf("HostEndpoint", host)),
+    ...(cluster.workloadEndpoints ?? []).map((machine) => saidOf("WorkloadEndpoint", machine)),
     ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
     ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
     ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),

@@ -26,6 +26,7 @@ import { type PoolRow, poolRowOf } from "./pool.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
 import { Shapes } from "./shapes.ts";
 import { tierOf } from "./tier.ts";
+import { endpointOfWorkload } from "./workload-endpoint.ts";
 
 export interface PodRow {
   readonly endpoint: Result<EndpointRow, ParseError>;
@@ -59,6 +60,12 @@ export interface PolicyRow {
   readonly metadata: ObjectMeta;
 }
 
+/** Its object is kept for what it says about settings that have no effect, on its own node. */
+export interface MachineRow {
+  readonly endpoint: Result<EndpointRow, ParseError>;
+  readonly own: Resource<"WorkloadEndpoint"> | undefined;
+}
+
 interface Reduced {
   KubernetesNetworkPolicy: PolicyRow;
   NetworkPolicy: PolicyRow;
@@ -67,6 +74,7 @@ interface Reduced {
   Tier: TierModel;
   FelixConfiguration: FelixObject;
   HostEndpoint: Result<EndpointRow, ParseError>;
+  WorkloadEndpoint: MachineRow;
   EndpointSlice: EndpointSliceRow;
   NetworkSet: Result<EndpointRow, ParseError>;
   GlobalNetworkSet: Result<EndpointRow, ParseError>;
@@ -134,6 +142,8 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
         return { ...update, id, value: update.value && endpointSliceOf(update.value) };
       case "HostEndpoint":
         return { ...update, id, value: update.value && hostEndpointOf(update.value) };
+      case "WorkloadEndpoint":
+        return { ...update, id, value: update.value && machineRowOf(update.value, node) };
       case "FelixConfiguration":
         return { ...update, id, value: update.value && { ...felixRowOf(update.value), object: update.value } };
       case "Tier":
@@ -172,6 +182,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "IPAMBlock":
       return undefined;
     case "Node":
+    case "WorkloadEndpoint":
       return update.value?.own;
     case "IPPool":
     case "FelixConfiguration":
@@ -198,6 +209,10 @@ function policyRowOf(policy: { readonly metadata: ObjectMeta }, model: PolicyMod
     ...(resourceVersion === undefined ? {} : { resourceVersion }),
   };
   return { model, metadata };
+}
+
+function machineRowOf(object: Resource<"WorkloadEndpoint">, node: string): MachineRow {
+  return { endpoint: endpointOfWorkload(object), own: object.spec?.node === node ? object : undefined };
 }
 
 function nodeRowOf(object: Resource<"Node">, node: string): NodeRow {
