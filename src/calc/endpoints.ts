@@ -7,6 +7,7 @@
 import { equal } from "../lib/equal.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
+import type { ProfileLabels, ProfileRow } from "../model/convert/profile.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
 import type { EndpointRow, HostInterface, Wire } from "../model/endpoint.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
@@ -54,6 +55,7 @@ export interface EndpointInputs {
   readonly endpoints: Delta<KeyText, EndpointRow>;
   readonly namespaces: Delta<KeyText, NamespaceRow>;
   readonly serviceAccounts: Delta<KeyText, ServiceAccountRow>;
+  readonly profiles: Delta<KeyText, ProfileRow>;
   readonly blocks: Delta<KeyText, BlockRow>;
   /** By interface. */
   readonly wires: Delta<string, Wire>;
@@ -103,9 +105,11 @@ export class Endpoints {
 
   step(inputs: EndpointInputs): EndpointsDelta {
     const relabelled = new Map<Parent, ReadonlySet<string>>();
-    for (const [key, namespace] of inputs.namespaces) this.#relabel(key, NAMESPACE_PREFIX, namespace, relabelled);
+    for (const [key, namespace] of inputs.namespaces)
+      this.#relabel(key, NAMESPACE_PREFIX, namespace?.profile, relabelled);
     for (const [key, account] of inputs.serviceAccounts)
-      this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account, relabelled);
+      this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account?.profile, relabelled);
+    for (const [key, profile] of inputs.profiles) this.#relabel(key, "", profile?.labels, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, wire] of inputs.wires) this.#setWire(name, wire, touched);
     for (const addr of this.#recorded.step(inputs.blocks))
@@ -188,11 +192,11 @@ export class Endpoints {
   #relabel(
     key: KeyText,
     prefix: Parent["prefix"],
-    row: NamespaceRow | ServiceAccountRow | undefined,
+    labels: ProfileLabels | undefined,
     into: Map<Parent, ReadonlySet<string>>,
   ): void {
     const parent = this.groups.parents.of(key, prefix);
-    const changed = this.groups.parents.relabel(parent, row?.profile);
+    const changed = this.groups.parents.relabel(parent, labels);
     if (changed.size > 0) into.set(parent, changed);
     else this.groups.parents.tidy(parent);
   }

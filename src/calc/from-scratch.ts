@@ -18,7 +18,7 @@ import { networkSetOf } from "../model/convert/network-set.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
 import { tierOf } from "../model/convert/tier.ts";
 import { endpointOfWorkload } from "../model/convert/workload-endpoint.ts";
-import { inheritedLabels } from "../model/convert/profile.ts";
+import { inheritedLabels, type ProfileRow, profileRowOf, sourceOfProfile } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS } from "../model/tier.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
@@ -60,6 +60,7 @@ export interface State {
   readonly felixConfigurations?: readonly Resource<"FelixConfiguration">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
   readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
+  readonly profiles?: readonly Resource<"Profile">[];
   /** Addresses of the node's own interfaces. */
   readonly interfaces?: ReadonlyMap<string, readonly Addr[]>;
 }
@@ -85,11 +86,15 @@ export function programOf(state: State): Program {
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
+  const stored = storedIn(state);
   const endpoints = endpointsOf(rows, models, settings, state);
   const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
-  for (const model of [...models, ...[...profiles].map((name) => profileModel(name, existsIn(state)))]) {
+  for (const model of [
+    ...models,
+    ...[...profiles].map((name) => profileModel(name, stored.get(name), existsIn(state))),
+  ]) {
     if (!named.has(policyIdOf(model))) continue;
     const lowered = lowerPolicy(model);
     policies.set(policyIdOf(model), lowered.policy);
@@ -128,6 +133,37 @@ function rowsOf(state: State, wires: readonly Wire[]): Row[] {
   ];
 }
 
+function storedIn({ profiles = [] }: State): ReadonlyMap<string, ProfileRow> {
+  return new Map(profiles.map((profile) => [profile.metadata.name, profileRowOf(profile)]));
+}
+
+/** The first of several profiles counts, and before it what the endpoint has already. */
+function withProfileLabels(
+  own: ReadonlyMap<string, string>,
+  profiles: readonly string[],
+  state: State,
+): Map<string, string> {
+  const labels = new Map(own);
+  const inherit = (from: ReadonlyMap<string, string> | undefined): void => {
+    for (const [label, value] of from ?? []) if (!labels.has(label)) labels.set(label, value);
+  };
+  for (const name of profiles) {
+    const source = sourceOfProfile(name);
+    const of = source?.kind === "Namespace" ? state.namespaces : state.serviceAccounts;
+    const object = of.find((each) => source !== undefined && equal(keyOf(source.kind, each), source));
+    if (source !== undefined)
+      inherit(
+        inheritedLabels(
+          source.kind === "Namespace" ? NAMESPACE_PREFIX : SERVICE_ACCOUNT_PREFIX,
+          source.name,
+          object?.metadata.labels,
+        ),
+      );
+    inherit(storedIn(state).get(name)?.labels);
+  }
+  return labels;
+}
+
 function existsIn({ namespaces, serviceAccounts }: State): Exists {
   const keys = new Set([
     ...namespaces.map((object) => formatKey(keyOf("Namespace", object))),
@@ -161,7 +197,7 @@ function rowWith(key: Key, read: Result<EndpointRow, ParseError>, state: State, 
     {
       key,
       row,
-      labels,
+      labels: withProfileLabels(labels, row.profiles ?? [], state),
       ...wiringOf(row, own, state.node, (addr) => isRecorded(addr, key, state.blocks)),
     },
   ];

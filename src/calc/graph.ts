@@ -93,7 +93,7 @@ export class Graph {
     const rows = this.#endpoints.step({ ...inputs, wires });
     const { parents } = this.#endpoints.groups;
     const relatives = [...inputs.namespaces.keys(), ...inputs.serviceAccounts.keys()];
-    const profiles = this.#profiles.step(rows.rows, relatives, (key) => parents.exists(key));
+    const profiles = this.#profiles.step(rows.rows, inputs.profiles, relatives, (key) => parents.exists(key));
     const bound = this.#hosts.step(rows.rows, inputs.interfaces, settings);
     const dirty = new Set([...this.#matches.step(rows, inputs.policies), ...bound]);
     const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts);

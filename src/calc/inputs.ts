@@ -10,6 +10,7 @@ import type { FelixRow } from "../model/convert/felix-configuration.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
 import type { NodeAddresses } from "../model/convert/node.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
+import type { ProfileRow } from "../model/convert/profile.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
@@ -27,6 +28,7 @@ export class Inputs {
   readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
   /** One that is not valid is here, closed. */
   readonly policies: Pending<PolicyModel> = new Map();
+  readonly profiles: Pending<ProfileRow> = new Map();
   readonly endpointSlices: Pending<EndpointSliceRow> = new Map();
   /** By name. */
   readonly felixConfigurations = new Map<string, FelixRow | undefined>();
@@ -64,6 +66,9 @@ export class Inputs {
       case "GlobalNetworkPolicy":
       case "ClusterNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
+      case "Profile":
+        this.problems.set(update.id, update.value?.error);
+        return void this.profiles.set(update.id, update.value);
       case "EndpointSlice":
         return void this.endpointSlices.set(update.id, update.value);
       case "FelixConfiguration":
@@ -88,7 +93,6 @@ export class Inputs {
       case "StagedNetworkPolicy":
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
-      case "Profile":
         // They do not affect what this node should do.
         return;
       default:

@@ -19,6 +19,7 @@ const POLICY_KINDS = [
   "GlobalNetworkSet",
   "HostEndpoint",
   "WorkloadEndpoint",
+  "Profile",
   "FelixConfiguration",
   "ClusterNetworkPolicy",
 ] as const;
@@ -161,6 +162,7 @@ export class PolicyObjects {
       globalNetworkSets: this.of("GlobalNetworkSet"),
       hostEndpoints: this.of("HostEndpoint"),
       workloadEndpoints: this.of("WorkloadEndpoint"),
+      profiles: this.of("Profile"),
     };
   }
 }

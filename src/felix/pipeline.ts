@@ -65,6 +65,7 @@ export const WATCHED: readonly Kind[] = [
   "EndpointSlice",
   "HostEndpoint",
   "WorkloadEndpoint",
+  "Profile",
   "FelixConfiguration",
   "IPReservation",
   "IPAMConfiguration",

@@ -149,7 +149,13 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     namespaced: true,
     isOptional: true,
   },
-  Profile: { apiVersion: "projectcalico.org/v3", apiKind: "Profile", plural: "profiles", namespaced: false },
+  Profile: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "Profile",
+    plural: "profiles",
+    namespaced: false,
+    isOptional: true,
+  },
   FelixConfiguration: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "FelixConfiguration",

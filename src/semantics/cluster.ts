@@ -32,6 +32,7 @@ export interface ClusterResources {
   readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
   readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
+  readonly profiles?: readonly Resource<"Profile">[];
 }
 
 export type LabelMap = Readonly<Record<string, string>>;
@@ -56,14 +57,8 @@ export interface ClusterPod extends Labelled {
   readonly node: string;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
-  /** Of a WorkloadEndpoint; absent of a pod. */
-  readonly profiles?: readonly ClusterProfile[];
-}
-
-/** POL-50: what a profile does with every packet. */
-export interface ClusterProfile {
-  readonly name: string;
-  readonly does: "allow" | "deny" | "nothing";
+  /** POL-50, in order, as policies that select nothing. Of a WorkloadEndpoint; absent of a pod. */
+  readonly profiles?: readonly ClusterPolicy[];
 }
 
 /** An interface of a node that policy protects. */
@@ -72,8 +67,8 @@ export interface ClusterHostEndpoint extends Labelled {
   readonly namespace: undefined;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
-  /** In order. */
-  readonly profiles: readonly ClusterProfile[];
+  /** POL-50, in order, as policies that select nothing. */
+  readonly profiles: readonly ClusterPolicy[];
 }
 
 /** POL-44. */
@@ -208,7 +203,10 @@ export function findPod(cluster: Cluster, key: WorkloadKey): ClusterPod | undefi
   return cluster.pods.find((pod) => formatKey(pod.key) === formatKey(key));
 }
 
-/** The rules of every policy. */
-export function rulesOf(cluster: Cluster): readonly WrittenRule[] {
-  return cluster.policies.flatMap(({ ingress, egress }) => [...(ingress ?? []), ...(egress ?? [])]);
+/** The rules of every policy and of the profiles of endpoints. */
+export function rulesOf({ policies, pods, hostEndpoints }: Cluster): readonly WrittenRule[] {
+  const profiles = new Map(
+    [...pods, ...hostEndpoints].flatMap((each) => each.profiles ?? []).map((profile) => [profile.key.name, profile]),
+  );
+  return [...policies, ...profiles.values()].flatMap(({ ingress, egress }) => [...(ingress ?? []), ...(egress ?? [])]);
 }

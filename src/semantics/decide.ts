@@ -45,8 +45,8 @@ export function decide(cluster: Cluster, packet: FlowPacket, end: End): Verdict 
       return verdict("deny", { type: "no-rule-matched", tier: tier.name, policies: keys, direction });
     }
   }
-  const profile = askProfiles(question);
-  if (profile !== undefined) return verdict(profile.action, profile.reason);
+  const profile = askProfiles(question, trace);
+  if (profile !== undefined && profile !== "passed") return verdict(profile.action, profile.reason);
   return verdict(endOf(question), { type: asked.length === 0 && isOpen(question) ? "not-isolated" : "end", direction });
 }
 
@@ -94,14 +94,10 @@ function askTier(
   return undefined;
 }
 
-/** POL-50, POL-54: the verdict of the first profile that has one; at a host endpoint only what the host itself receives and sends is asked of them. */
-function askProfiles({ endpoint, hook, direction }: EndQuestion): Verdict | undefined {
-  if (hook !== "normal") return undefined;
-  for (const { name, does } of endpoint.profiles ?? []) {
-    const policy: Key = { kind: "Profile", namespace: undefined, name };
-    if (does !== "nothing") return { action: does, reason: { type: "rule", policy, direction, index: 0 } };
-  }
-  return undefined;
+/** POL-50, POL-54: the verdict of the first rule of a profile that matches and decides; at a host endpoint only what the host itself receives and sends is asked of them. */
+function askProfiles(question: EndQuestion, trace: TraceStep[]): Verdict | "passed" | undefined {
+  const { endpoint, hook } = question;
+  return hook === "normal" ? askTier(question, endpoint.profiles ?? [], trace) : undefined;
 }
 
 /** POL-31: before translation and before connection tracking, what no rule decided continues. */

@@ -3,9 +3,9 @@ import { keyOf } from "../model/resource.ts";
 import { parseNet, prefixAddr, prefixLength } from "../net/prefix.ts";
 import { protocolByName, type Protocol } from "../net/protocol.ts";
 import type { ClusterPod, ClusterResources } from "./cluster.ts";
-import { profileDoes } from "./host-endpoints.ts";
 import { ownLabels } from "./network-sets.ts";
 import { inherit } from "./pods.ts";
+import { profilesOf, withProfileLabels } from "./profiles.ts";
 
 /** Those that have addresses. */
 export function readMachines(resources: ClusterResources): ClusterPod[] {
@@ -43,13 +43,13 @@ export function readMachines(resources: ClusterResources): ClusterPod[] {
       namespace,
       node,
       addresses: [...new Set(addresses)],
-      labels,
+      labels: withProfileLabels(labels, profiles, resources),
       ports: ports.map(({ name, protocol, port }) => ({
         name: name || undefined,
         protocol: protocolByName(String(protocol)) ?? (Number(protocol) as Protocol),
         port,
       })),
-      profiles: profiles.map((name) => ({ name, does: profileDoes(name, resources) })),
+      profiles: profilesOf(profiles, resources),
     };
     return addresses.length === 0 ? [] : [endpoint];
   });

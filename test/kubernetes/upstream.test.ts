@@ -40,7 +40,7 @@ interface Definition {
 }
 
 /** Upstream has no definition of these; nodes work without. */
-const OURS_ALONE: readonly string[] = ["workloadendpoints.projectcalico.org"];
+const OURS_ALONE: readonly string[] = ["profiles.projectcalico.org", "workloadendpoints.projectcalico.org"];
 
 /** Names of the definitions in a folder, by its file names: `GROUP_PLURAL.yaml`. */
 function definitionsOf(folder: string): readonly string[] {

@@ -27,6 +27,7 @@ export interface CalicoObjects {
   readonly hostEndpoints: Resource<"HostEndpoint">[];
   readonly felixConfigurations: Resource<"FelixConfiguration">[];
   readonly workloadEndpoints: Resource<"WorkloadEndpoint">[];
+  readonly profiles: Resource<"Profile">[];
 }
 
 export const NO_CALICO_OBJECTS: CalicoObjects = {
@@ -40,6 +41,7 @@ export const NO_CALICO_OBJECTS: CalicoObjects = {
   hostEndpoints: [],
   felixConfigurations: [],
   workloadEndpoints: [],
+  profiles: [],
 };
 
 export function randomCalicoObjects(random: Random): CalicoObjects {
@@ -54,6 +56,7 @@ export function randomCalicoObjects(random: Random): CalicoObjects {
     hostEndpoints: random.chance(60) ? unique(random.some(1, 3, () => hostEndpoint(random))) : [],
     endpointSlices: unique(random.some(0, 4, (i) => endpointSlice(random, `slice-${i}`))),
     workloadEndpoints: unique(random.some(0, 3, () => workloadEndpoint(random))),
+    profiles: unique(random.some(0, 3, () => profile(random))),
   };
 }
 
@@ -105,10 +108,7 @@ export function hostEndpoint(random: Random): Resource<"HostEndpoint"> {
       node: random.pick(["n1", "n1", "n1", "n2"]),
       ...(interfaceName === undefined ? {} : { interfaceName }),
       expectedIPs,
-      profiles: random.subset(
-        ["ksa.alpha.robot", "kns.alpha", "kns.none", "projectcalico-default-allow", "missing"],
-        20,
-      ),
+      profiles: random.shuffle(random.subset(PROFILES, 20)),
       ports: random.some(0, 2, () => ({
         name: random.pick(["http", "dns"]),
         port: random.pick([53, 80, 8080]),
@@ -116,6 +116,21 @@ export function hostEndpoint(random: Random): Resource<"HostEndpoint"> {
       })),
     },
   };
+}
+
+const PROFILES = ["ksa.alpha.robot", "kns.alpha", "kns.none", "projectcalico-default-allow", "missing", "own", "other"];
+
+/** Labels that endpoints have themselves too, or that pretend; now and then in the place of a namespace's, or not valid. */
+export function profile(random: Random): Resource<"Profile"> {
+  const { ingress = [], egress = [] } = globalPolicy(random).spec;
+  const labelsToApply = {
+    ...(random.chance(60) ? { app: random.pick(["web", "db"]) } : {}),
+    ...(random.chance(60) ? { role: random.pick(["", "front"]) } : {}),
+    ...(random.chance(20) ? { "pcns.team": "red", "projectcalico.org/namespace": "alpha" } : {}),
+  };
+  const rules = random.chance(50) ? {} : { ingress: ingress.slice(0, 2), egress: egress.slice(0, 2) };
+  const name = random.pick(["own", "own", "other", "kns.alpha"]);
+  return { apiVersion: VERSION, kind: "Profile", metadata: { name }, spec: { ...rules, labelsToApply } };
 }
 
 /** On an interface of its own, of another one, of a pod, or with a name that is no workload's. */
@@ -127,7 +142,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
     endpoint: "eth0",
     interfaceName: random.pick(["tap0", "tap0", "tap1", "tap1", "cali00000000001", "eth0"]),
     ipNetworks: random.subset([`10.65.0.${ordinal}`, `fd00:65::${ordinal.toString(16)}/128`], 80),
-    profiles: random.subset(["kns.alpha", "ksa.alpha.robot", "missing", "projectcalico-default-allow"], 25),
+    profiles: random.shuffle(random.subset(PROFILES, 25)),
     ports: random.some(0, 2, () => ({
       name: random.pick(["http", "dns"]),
       port: random.pick([53, 80, 8080]),

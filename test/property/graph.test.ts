@@ -33,6 +33,7 @@ import {
   hostEndpoint,
   hostPolicy,
   networkSet,
+  profile,
   tier,
   workloadEndpoint,
 } from "./calico-policies.ts";
@@ -90,6 +91,7 @@ class World {
       felixConfigurations: [] as Resource<"FelixConfiguration">[],
       hostEndpoints: [] as Resource<"HostEndpoint">[],
       workloadEndpoints: [] as Resource<"WorkloadEndpoint">[],
+      profiles: [] as Resource<"Profile">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
       clusterNetworkPolicies: [] as Resource<"ClusterNetworkPolicy">[],
@@ -110,6 +112,7 @@ class World {
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
       if (update.kind === "WorkloadEndpoint" && update.value) state.workloadEndpoints.push(update.value);
+      if (update.kind === "Profile" && update.value) state.profiles.push(update.value);
       if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
       if (update.kind === "ClusterNetworkPolicy" && update.value) state.clusterNetworkPolicies.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
@@ -244,7 +247,9 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(11)) {
+  switch (random.below(12)) {
+    case 11:
+      return saidOf("Profile", profile(random));
     case 10:
       return saidOf("WorkloadEndpoint", workloadEndpoint(random));
     case 9:

@@ -34,6 +34,7 @@ export function saidOfCluster(cluster: Said): Update[] {
     ...(cluster.endpointSlices ?? []).map((slice) => saidOf("EndpointSlice", slice)),
     ...(cluster.hostEndpoints ?? []).map((host) => saidOf("HostEndpoint", host)),
     ...(cluster.workloadEndpoints ?? []).map((machine) => saidOf("WorkloadEndpoint", machine)),
+    ...(cluster.profiles ?? []).map((profile) => saidOf("Profile", profile)),
     ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
     ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
     ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),

@@ -84,6 +84,7 @@ const LISTS = {
   GlobalNetworkSet: "globalNetworkSets",
   HostEndpoint: "hostEndpoints",
   WorkloadEndpoint: "workloadEndpoints",
+  Profile: "profiles",
   EndpointSlice: "endpointSlices",
   ServiceAccount: "serviceAccounts",
 } as const;

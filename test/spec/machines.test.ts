@@ -40,6 +40,61 @@ test("POL-54: where no policy decides, the profiles do, and without one nothing 
   expectVerdicts(world(machine("profiles: []")), "alpha/vm → alpha/web/tcp:80 deny end");
 });
 
+function profile(name: string, spec: string): string {
+  return `- {kind: Profile, metadata: {name: ${name}}, spec: ${spec}}\n`;
+}
+
+test("POL-50: a Profile that is an object of its own has rules, and what none matches goes on to the next", () => {
+  const first = "{ingress: [{action: Log}, {action: Deny, protocol: TCP, destination: {ports: [22]}}]}";
+  const both = machine("profiles: [first, last]") + profile("first", first);
+  const last = profile("last", "{ingress: [{action: Allow, source: {selector: app == 'web'}}]}");
+  expectVerdicts(
+    world(both + last),
+    `
+    alpha/web → alpha/vm/tcp:22 deny ingress rule 1 of first
+    alpha/web → alpha/vm/tcp:80 allow ingress rule 0 of last
+    198.51.100.1 → 10.0.0.9/tcp:80 deny end
+    alpha/vm → alpha/web/tcp:80 deny end`,
+  );
+  expectVerdicts(world(both), "alpha/web → alpha/vm/tcp:80 deny ingress rule 0 of last");
+});
+
+test("POL-50: one that is not valid denies everything and has no labels; one takes the place of a namespace's", () => {
+  const bad = profile("kns.alpha", "{ingress: [{action: Pass}], labelsToApply: {tier: gold}}");
+  const guard = policy("selector: tier == 'gold', ingress: [{action: Allow}]");
+  expectVerdicts(
+    world(machine("profiles: [kns.alpha]") + bad + guard),
+    `
+    alpha/web → alpha/vm/tcp:80 deny ingress rule 0 of kns.alpha
+    alpha/vm → alpha/web/tcp:80 deny egress rule 0 of kns.alpha`,
+  );
+  expectVerdicts(world(machine("profiles: [kns.alpha]")), "alpha/web → alpha/vm/tcp:80 allow");
+});
+
+test("POL-50: labels of profiles: its own come first, then those of the first profile; none that we set", () => {
+  const labels = machine("profiles: [kns.beta, one, two]", { labels: "own: '0'" });
+  const given =
+    profile("one", "{labelsToApply: {own: '1', tier: gold, projectcalico.org/orchestrator: k8s, pcns.team: blue}}") +
+    profile("two", "{labelsToApply: {own: '2', tier: silver, rack: a}}");
+  for (const [selector, selects] of [
+    ["own == '0'", true],
+    ["own in {'1', '2'}", false],
+    ["tier == 'gold'", true],
+    ["tier == 'silver'", false],
+    ["rack == 'a'", true],
+    ["projectcalico.org/orchestrator == 'kvm'", true],
+    ["pcns.team == 'red'", true],
+    ["pcns.zone == 'z'", true],
+  ] as const) {
+    const objects = labels + given + policy(`selector: "${selector}", ingress: [{action: Allow}]`);
+    const namespaces = { alpha: { team: "red" }, beta: { zone: "z" } };
+    expectVerdicts(
+      { ...world(objects), namespaces },
+      `alpha/web → alpha/vm/tcp:80 allow ingress rule 0 of ${selects ? "p" : "kns.beta"}`,
+    );
+  }
+});
+
 test("POL-54: policy selects it by its labels, those of its namespace and its service account", () => {
   for (const [selection, selects] of [
     ["selector: app == 'db'", true],

@@ -23,6 +23,7 @@ import { hostEndpointOf } from "./host-endpoint.ts";
 import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
 import { type PoolRow, poolRowOf } from "./pool.ts";
+import { type ProfileRow, profileRowOf } from "./profile.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
 import { Shapes } from "./shapes.ts";
 import { tierOf } from "./tier.ts";
@@ -78,6 +79,7 @@ interface Reduced {
   EndpointSlice: EndpointSliceRow;
   NetworkSet: Result<EndpointRow, ParseError>;
   GlobalNetworkSet: Result<EndpointRow, ParseError>;
+  Profile: ProfileRow;
   Pod: PodRow;
   Namespace: NamespaceRow;
   ServiceAccount: ServiceAccountRow;
@@ -146,6 +148,8 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
         return { ...update, id, value: update.value && machineRowOf(update.value, node) };
       case "FelixConfiguration":
         return { ...update, id, value: update.value && { ...felixRowOf(update.value), object: update.value } };
+      case "Profile":
+        return { ...update, id, value: update.value && profileRowOf(update.value) };
       case "Tier":
         return { ...update, id, value: update.value && tierOf(update.value) };
       case "Namespace":
@@ -175,6 +179,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "Tier":
     case "HostEndpoint":
     case "EndpointSlice":
+    case "Profile":
     case "NetworkSet":
     case "GlobalNetworkSet":
     case "Namespace":
