@@ -7,6 +7,7 @@ import { formatKey, type Key } from "../model/key.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import type { TraceStep, Verdict } from "../model/verdict.ts";
 import type { FlowPacket } from "../net/flow.ts";
+import type { Applied } from "./applied.ts";
 import type { Cluster, ClusterPolicy, ClusterTier } from "./cluster.ts";
 import { type Endpoint, matches, type Question, selects } from "./match.ts";
 
@@ -27,10 +28,17 @@ interface EndQuestion extends Question {
   readonly hook: Hook;
 }
 
-/** POL-7, POL-8, POL-10, POL-26, POL-27. */
-export function decide(cluster: Cluster, packet: FlowPacket, end: End): Verdict {
+/** POL-7, POL-8, POL-10, POL-26, POL-27. `applied` is told of the numbered rules that this applies. */
+export function decide(cluster: Cluster, packet: FlowPacket, end: End, applied?: Applied): Verdict {
+  const verdict = verdictOf(cluster, packet, end, applied);
+  if (applied !== undefined) noteVerdict(verdict, applied);
+  return verdict;
+}
+
+function verdictOf(cluster: Cluster, packet: FlowPacket, end: End, applied: Applied | undefined): Verdict {
   const { direction, hook = "normal" } = end;
-  const question = { cluster, packet, endpoint: endpointNamed(cluster, end.endpoint), direction, hook };
+  const question = { cluster, packet, endpoint: endpointNamed(cluster, end.endpoint), direction, hook, applied };
+  noteEnd(question);
   if (direction === "ingress" && end.fromOwnNode) return { action: "allow", reason: { type: "own-node" } };
   const trace: TraceStep[] = [];
   const verdict = (action: Verdict["action"], reason: Verdict["reason"]): Verdict =>
@@ -50,6 +58,44 @@ export function decide(cluster: Cluster, packet: FlowPacket, end: End): Verdict 
   return verdict(endOf(question), { type: asked.length === 0 && isOpen(question) ? "not-isolated" : "end", direction });
 }
 
+/** What is applied wherever a packet is. */
+function noteEnd({ endpoint, hook, packet, applied }: EndQuestion): void {
+  if (applied === undefined) return;
+  if (endpoint.is === "host") applied.note("POL-31", "POL-49");
+  else applied.note(endpoint.profiles === undefined ? "POL-1" : "POL-54");
+  if (hook !== "normal") applied.note("POL-31");
+  if (packet.source.includes(":")) applied.note("POL-21");
+  applied.end(true);
+}
+
+function noteVerdict({ reason, trace = [] }: Verdict, applied: Applied): void {
+  if (reason.type === "not-isolated") applied.note("POL-7");
+  if (reason.type === "own-node") applied.note("POL-10");
+  if (reason.type === "rule" && reason.policy.kind === "Profile") applied.note("POL-50");
+  for (const { action } of trace) applied.note(action === "pass" ? "POL-27" : "POL-28");
+  applied.end(true);
+}
+
+/** What makes a policy one that is asked. */
+function noteAsked({ key, tier, state }: ClusterPolicy, applied: Applied): void {
+  switch (key.kind) {
+    case "KubernetesNetworkPolicy":
+      applied.note("POL-4", "POL-6", "POL-8");
+      break;
+    case "ClusterNetworkPolicy":
+      applied.note("POL-51", "POL-26");
+      break;
+    case "Profile":
+      applied.note("POL-50");
+      break;
+    default:
+      applied.note("POL-38", "POL-39", "POL-40");
+  }
+  if (tier !== "default" && tier !== "") applied.note("POL-26");
+  if (state !== "valid") applied.note(key.kind === "KubernetesNetworkPolicy" ? "POL-19" : "POL-46");
+  applied.end(true);
+}
+
 function endpointNamed(cluster: Cluster, key: Key): Endpoint {
   const isIt = (other: { readonly key: Key }): boolean => formatKey(other.key) === formatKey(key);
   const pod = cluster.pods.find(isIt);
@@ -61,17 +107,23 @@ function endpointNamed(cluster: Cluster, key: Key): Endpoint {
 
 /** POL-26: the tiers that have a policy for this hook and direction of the endpoint, in order. */
 function tiersOf(question: EndQuestion): { readonly tier: ClusterTier; readonly policies: readonly ClusterPolicy[] }[] {
-  const { cluster, direction, hook, endpoint } = question;
+  const { cluster, direction, hook } = question;
   return cluster.tiers.flatMap((tier) => {
     const policies = cluster.policies.filter(
       (policy) =>
         policy.tier === tier.name &&
         policy.hooks.includes(hook) &&
         policy[direction] !== undefined &&
-        selects(policy, endpoint),
+        isSelected(question, policy),
     );
     return policies.length === 0 ? [] : [{ tier, policies }];
   });
+}
+
+function isSelected({ endpoint, applied }: EndQuestion, policy: ClusterPolicy): boolean {
+  const holds = selects(policy, endpoint, applied);
+  applied?.end(holds);
+  return holds;
 }
 
 /** POL-8, POL-27, POL-28: the verdict of the first rule that matches and decides; undefined when there is none. */
@@ -80,8 +132,9 @@ function askTier(
   policies: readonly ClusterPolicy[],
   trace: TraceStep[],
 ): Verdict | "passed" | undefined {
-  const { direction } = question;
+  const { direction, applied } = question;
   for (const policy of policies) {
+    if (applied !== undefined) noteAsked(policy, applied);
     for (const [index, rule] of (policy[direction] ?? []).entries()) {
       if (!matches(question, policy, rule)) continue;
       const where = { policy: policy.key, direction, index };

@@ -8,6 +8,7 @@
  * Kubernetes' policies. Connection tracking is switched off but for packets of flows that are meant to be known, or invalid.
  */
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Program, EndpointId } from "../../src/program/program.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -21,10 +22,12 @@ import type { Resource } from "../../src/model/resource.ts";
 import { evaluatePacket, type Fate } from "../../src/program/path-evaluate.ts";
 import type { Cluster } from "../../src/semantics/cluster.ts";
 import { clusterOf } from "../../src/semantics/read-cluster.ts";
+import { Applied } from "../../src/semantics/applied.ts";
 import { decide } from "../../src/semantics/decide.ts";
 import { randomCluster, type RandomCluster } from "../property/clusters.ts";
 import { Random } from "../property/random.ts";
 import { decisionsOf } from "./decisions.ts";
+import { RulesDecided } from "./rules-decided.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
@@ -103,6 +106,7 @@ class Law {
   checked = 0;
   readonly decisions = new Map<string, number>();
   readonly kinds = new Map<string, number>();
+  readonly rules = new RulesDecided();
 
   constructor(bench: Bench) {
     this.#bench = bench;
@@ -172,11 +176,15 @@ class Law {
     const program = this.#program;
     if (program === undefined) throw new Error("no program");
     const fate = evaluatePacket(program, sent);
+    const decided: (() => void)[] = [() => this.rules.addPath(program, sent, fate)];
     for (const { endpoint, hook, direction, verdict } of fate.verdicts) {
       const key = program.endpoints.get(endpoint)?.source;
       if (key === undefined) throw new Error(`no endpoint ${endpoint}`);
       const end = { endpoint: key, hook, direction, fromOwnNode: false };
-      expect({ sent, end, verdict }).toEqual({ sent, end, verdict: decide(this.#meaning, sent.packet, end) });
+      const applied = new Applied();
+      const meant = decide(this.#meaning, sent.packet, end, applied);
+      expect({ sent, end, verdict }).toEqual({ sent, end, verdict: meant });
+      decided.push(() => this.rules.add(applied.rules, verdict.action));
     }
     if (sent.connection === "established") this.#know(sent);
     const arrivals = this.#arrivals();
@@ -197,6 +205,8 @@ class Law {
       decided: decisions.sort(),
     });
     this.#tally(sent, fate, decisions);
+    // The kernel has decided the same.
+    for (const count of decided) count();
   }
 
   #tally(sent: Sent, fate: Fate, decisions: readonly string[]): void {
@@ -336,6 +346,11 @@ test(`${PACKETS} packets: semantics = evaluate = nftables, what decided included
         const rules = [...law.decisions].filter(([text]) => text.startsWith(`: ${action} `));
         expect(`${action}: ${rules.reduce((sum, [, count]) => sum + count, 0) > 100}`).toBe(`${action}: true`);
       }
+      const { lines, missing } = law.rules.table(
+        readFileSync(new URL("../../docs/semantics.md", import.meta.url), "utf8"),
+      );
+      console.log(lines.join("\n"));
+      expect(missing).toEqual([]);
     } finally {
       law.close();
     }
