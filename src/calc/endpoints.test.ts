@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import type { EndpointRow, Wire } from "../model/endpoint.ts";
 import type { Addr } from "../net/addr.ts";
 import { wiringOf } from "./endpoints.ts";
 
@@ -17,14 +17,13 @@ const ROW: EndpointRow = {
   ports: [],
 };
 
-function record(addresses: readonly Addr[]): CniRecord {
-  const pod = { kind: "Pod", namespace: "a", name: "p" } as const;
-  return { containerId: "", pod, interface: "cali0", addresses, mac: "", netns: "", podInterface: "" };
+function wire(addresses: readonly Addr[]): Wire {
+  return { workload: { kind: "Pod", namespace: "a", name: "p" }, interface: "cali0", addresses };
 }
 
-test("a record without addresses makes an endpoint, and leaves to the object which addresses it contributes", () => {
+test("a wire without addresses makes an endpoint, and leaves to the object which addresses it contributes", () => {
   const isRecorded = (): boolean => true;
-  const [unwired, wired] = [record([]), record([WIRED as Addr])];
+  const [unwired, wired] = [wire([]), wire([WIRED as Addr])];
   expect(wiringOf(ROW, [unwired], "n1", isRecorded)).toEqual({ addresses: [STATUS as Addr], local: [unwired] });
   expect(wiringOf(ROW, [wired], "n1", isRecorded)).toEqual({ addresses: [WIRED as Addr], local: [wired] });
   expect(wiringOf(ROW, [unwired], "n2", isRecorded)).toEqual({ addresses: [STATUS as Addr], local: [] });

@@ -1,14 +1,15 @@
 /**
- * Endpoints: joins labels and addresses with their parents, IPAM's blocks and the CNI records, into one row for every endpoint of the cluster.
+ * Endpoints: joins labels and addresses with their parents, IPAM's blocks and the wires of this node, into one row for every endpoint of the cluster.
  *
  * A row is immutable: a changed endpoint is a new row, and an equal row is no change. For another node's pod only the row is kept; the source
- * of a row is kept only where a CNI record or a block can still change it.
+ * of a row is kept only where a wire or a block can still change it.
  */
 import { equal } from "../lib/equal.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
+import type { ProfileLabels, ProfileRow } from "../model/convert/profile.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
-import type { CniRecord, EndpointRow, HostInterface } from "../model/endpoint.ts";
+import type { EndpointRow, HostInterface, Wire } from "../model/endpoint.ts";
 import { formatKey, type KeyText } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import type { Addr } from "../net/addr.ts";
@@ -27,8 +28,10 @@ export interface Row {
   readonly nets?: readonly Prefix[];
   /** Of a host endpoint of this node; absent otherwise. */
   readonly host?: HostInterface;
+  /** Of a host endpoint or WorkloadEndpoint of this node; absent otherwise. */
+  readonly profiles?: readonly string[];
   /** Its interfaces on this node; empty for pods elsewhere and for those that are not wired, finished or gone. */
-  readonly local: readonly CniRecord[];
+  readonly local: readonly Wire[];
 }
 
 /** The addresses of a row as a list. */
@@ -52,30 +55,31 @@ export interface EndpointInputs {
   readonly endpoints: Delta<KeyText, EndpointRow>;
   readonly namespaces: Delta<KeyText, NamespaceRow>;
   readonly serviceAccounts: Delta<KeyText, ServiceAccountRow>;
+  readonly profiles: Delta<KeyText, ProfileRow>;
   readonly blocks: Delta<KeyText, BlockRow>;
   /** By interface. */
-  readonly records: Delta<string, CniRecord>;
+  readonly wires: Delta<string, Wire>;
 }
 
 const NO_ADDRESSES: readonly Addr[] = [];
-const NOT_HERE: readonly CniRecord[] = [];
+const NOT_HERE: readonly Wire[] = [];
 
 /**
- * What an endpoint contributes, given the CNI records of this node that name it, and whether a block records an address for it. Shared with the
+ * What an endpoint contributes, given the wires of this node that are its own, and whether a block records an address for it. Shared with the
  * from-scratch calculation.
  */
 export function wiringOf(
   row: EndpointRow,
-  records: readonly CniRecord[],
+  wires: readonly Wire[],
   node: string,
   isRecorded: (addr: Addr) => boolean,
-): { readonly addresses: readonly Addr[]; readonly local: readonly CniRecord[] } {
+): { readonly addresses: readonly Addr[]; readonly local: readonly Wire[] } {
   const local =
-    records.length === 0
+    wires.length === 0
       ? NOT_HERE
-      : records.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
+      : wires.filter(({ uid }) => uid === undefined || row.uid === undefined || uid === row.uid);
   const isHere = row.state === "live" && row.node === node && local.length > 0;
-  const wired = isHere ? [...new Set(local.flatMap((record) => record.addresses))] : [];
+  const wired = isHere ? [...new Set(local.flatMap((wire) => wire.addresses))] : [];
   if (wired.length > 0) return { addresses: wired, local };
   // A pod of this node without a network contributes what any pod without a record does.
   const addresses = row.addressesFrom === "annotation" ? row.addresses.filter(isRecorded) : row.addresses;
@@ -88,8 +92,8 @@ export class Endpoints {
   readonly #rows = new Map<KeyText, Row>();
   /** Sources of the rows that can change while their object does not: those of this node, and those that claim addresses by annotation. */
   readonly #sources = new Map<KeyText, EndpointRow>();
-  readonly #records = new Map<string, CniRecord>();
-  /** Interfaces of the records that name an endpoint, by endpoint. */
+  readonly #wires = new Map<string, Wire>();
+  /** By endpoint. */
   readonly #interfaces = new Map<KeyText, Set<string>>();
   readonly #recorded = new Recorded();
   /** Endpoints that claim the address by annotation. */
@@ -101,11 +105,13 @@ export class Endpoints {
 
   step(inputs: EndpointInputs): EndpointsDelta {
     const relabelled = new Map<Parent, ReadonlySet<string>>();
-    for (const [key, namespace] of inputs.namespaces) this.#relabel(key, NAMESPACE_PREFIX, namespace, relabelled);
+    for (const [key, namespace] of inputs.namespaces)
+      this.#relabel(key, NAMESPACE_PREFIX, namespace?.profile, relabelled);
     for (const [key, account] of inputs.serviceAccounts)
-      this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account, relabelled);
+      this.#relabel(key, SERVICE_ACCOUNT_PREFIX, account?.profile, relabelled);
+    for (const [key, profile] of inputs.profiles) this.#relabel(key, "", profile?.labels, relabelled);
     const touched = new Set<KeyText>();
-    for (const [name, record] of inputs.records) this.#setRecord(name, record, touched);
+    for (const [name, wire] of inputs.wires) this.#setWire(name, wire, touched);
     for (const addr of this.#recorded.step(inputs.blocks))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     const rows = new Map<KeyText, RowChange>();
@@ -147,28 +153,28 @@ export class Endpoints {
     for (const addr of claimsOf(source)) this.#claims.set(addr, (this.#claims.get(addr) ?? new Set()).add(key));
   }
 
-  #setRecord(name: string, record: CniRecord | undefined, touched: Set<KeyText>): void {
-    const before = this.#records.get(name);
+  #setWire(name: string, wire: Wire | undefined, touched: Set<KeyText>): void {
+    const before = this.#wires.get(name);
     if (before !== undefined) {
-      const key = formatKey(before.pod);
+      const key = formatKey(before.workload);
       const names = this.#interfaces.get(key);
       names?.delete(name);
       if (names?.size === 0) this.#interfaces.delete(key);
       touched.add(key);
-      this.#records.delete(name);
+      this.#wires.delete(name);
     }
-    if (record === undefined) return;
-    const key = formatKey(record.pod);
-    this.#records.set(name, record);
+    if (wire === undefined) return;
+    const key = formatKey(wire.workload);
+    this.#wires.set(name, wire);
     this.#interfaces.set(key, (this.#interfaces.get(key) ?? new Set()).add(name));
     touched.add(key);
   }
 
   #rowOf(key: KeyText, source: EndpointRow): Row {
     const interfaces = this.#interfaces.get(key);
-    const records =
-      interfaces === undefined ? NOT_HERE : [...interfaces].sort().flatMap((name) => this.#records.get(name) ?? []);
-    const { addresses, local } = wiringOf(source, records, this.#node, (addr) => this.#recorded.has(addr, key));
+    const wires =
+      interfaces === undefined ? NOT_HERE : [...interfaces].sort().flatMap((name) => this.#wires.get(name) ?? []);
+    const { addresses, local } = wiringOf(source, wires, this.#node, (addr) => this.#recorded.has(addr, key));
     const [only] = addresses;
     const row = {
       key,
@@ -177,17 +183,20 @@ export class Endpoints {
       local,
     };
     if (source.nets !== undefined) return { ...row, nets: source.nets };
-    return source.host !== undefined && source.node === this.#node ? { ...row, host: source.host } : row;
+    const { host, profiles } = source;
+    // Of a pod, and of what is elsewhere, nothing more.
+    if (profiles === undefined || source.node !== this.#node) return row;
+    return host === undefined ? { ...row, profiles } : { ...row, host, profiles };
   }
 
   #relabel(
     key: KeyText,
     prefix: Parent["prefix"],
-    row: NamespaceRow | ServiceAccountRow | undefined,
+    labels: ProfileLabels | undefined,
     into: Map<Parent, ReadonlySet<string>>,
   ): void {
     const parent = this.groups.parents.of(key, prefix);
-    const changed = this.groups.parents.relabel(parent, row?.profile);
+    const changed = this.groups.parents.relabel(parent, labels);
     if (changed.size > 0) into.set(parent, changed);
     else this.groups.parents.tidy(parent);
   }
@@ -199,6 +208,7 @@ function isSame(a: Row, b: Row): boolean {
     equal(a.addresses, b.addresses) &&
     equal(a.local, b.local) &&
     equal(a.nets, b.nets) &&
+    equal(a.profiles, b.profiles) &&
     equal(a.host, b.host)
   );
 }

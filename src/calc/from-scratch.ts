@@ -2,7 +2,7 @@
 import { equal } from "../lib/equal.ts";
 import type { ParseError, Result } from "../lib/result.ts";
 import type { Bgp } from "../model/bgp.ts";
-import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
+import type { CniRecord, EndpointRow, Wire } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import { blockRowOf } from "../model/convert/block.ts";
 import { nodeAddressesOf } from "../model/convert/node.ts";
@@ -17,7 +17,8 @@ import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
 import { networkSetOf } from "../model/convert/network-set.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
 import { tierOf } from "../model/convert/tier.ts";
-import { inheritedLabels } from "../model/convert/profile.ts";
+import { endpointOfWorkload } from "../model/convert/workload-endpoint.ts";
+import { inheritedLabels, type ProfileRow, profileRowOf, sourceOfProfile } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS } from "../model/tier.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
@@ -26,7 +27,7 @@ import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Endpoint, EndpointId, Program } from "../program/program.ts";
+import type { Endpoint, EndpointId, Program, Settings } from "../program/program.ts";
 import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
@@ -37,6 +38,7 @@ import { blackholeOf } from "./routes.ts";
 import { settingsOf } from "./settings.ts";
 import { sliceContribution } from "./services.ts";
 import { contributionOf, netMembers } from "./sets.ts";
+import { claimOf, wireOf } from "./wires.ts";
 
 export interface State {
   readonly node: string;
@@ -57,6 +59,8 @@ export interface State {
   readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
   readonly felixConfigurations?: readonly Resource<"FelixConfiguration">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
+  readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
+  readonly profiles?: readonly Resource<"Profile">[];
   /** Addresses of the node's own interfaces. */
   readonly interfaces?: ReadonlyMap<string, readonly Addr[]>;
 }
@@ -66,45 +70,98 @@ interface Row {
   readonly row: EndpointRow;
   readonly labels: ReadonlyMap<string, string>;
   readonly addresses: readonly Addr[];
-  readonly local: readonly CniRecord[];
+  readonly local: readonly Wire[];
 }
 
 export function programOf(state: State): Program {
-  const rows = rowsOf(state);
+  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
+  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
+  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
+  const wires = wiresOf(state, settings);
+  const rows = rowsOf(state, wires);
   const models = [
     ...state.networkPolicies.map(policyOfNetworkPolicy),
     ...(state.calicoPolicies ?? []).map(policyOfCalicoNetworkPolicy),
     ...(state.globalPolicies ?? []).map(policyOfGlobalNetworkPolicy),
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
   ];
-  const profiles = new Set(rows.flatMap(({ row }) => row.host?.profiles ?? []));
-  const endpoints = endpointsOf(rows, models, state);
+  const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
+  const stored = storedIn(state);
+  const endpoints = endpointsOf(rows, models, settings, state);
   const named = new Set([...endpoints.values()].flatMap(policiesOf));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
-  for (const model of [...models, ...[...profiles].map((name) => profileModel(name, existsIn(state)))]) {
+  for (const model of [
+    ...models,
+    ...[...profiles].map((name) => profileModel(name, stored.get(name), existsIn(state))),
+  ]) {
     if (!named.has(policyIdOf(model))) continue;
     const lowered = lowerPolicy(model);
     policies.set(policyIdOf(model), lowered.policy);
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
-  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
-  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
-  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
-  return { settings, sets, policies, endpoints, routes: routesOf(state) };
+  return { settings, sets, policies, endpoints, routes: routesOf(state, wires) };
 }
 
-function rowsOf(state: State): Row[] {
+/** One for each interface at most. */
+function wiresOf(state: State, settings: Settings): Wire[] {
+  const claims = (state.workloadEndpoints ?? []).flatMap((machine) => {
+    const row = endpointOfWorkload(machine);
+    const key = formatKey(keyOf("WorkloadEndpoint", machine));
+    return (row.ok ? claimOf(key, row.value, state.node) : undefined) ?? [];
+  });
+  const names = new Set([...state.records.map((record) => record.interface), ...claims.map(({ device }) => device)]);
+  return [...names].sort().flatMap((name) => {
+    const record = state.records.find((each) => each.interface === name);
+    const claiming = claims.filter(({ device }) => device === name);
+    return wireOf(record, claiming, settings) ?? [];
+  });
+}
+
+function rowsOf(state: State, wires: readonly Wire[]): Row[] {
+  const rowOf = (key: Key, read: Result<EndpointRow, ParseError>): Row[] => rowWith(key, read, state, wires);
   return [
-    ...state.pods.flatMap((pod) => rowOf(keyOf("Pod", pod), endpointOfPod(pod), state)),
-    ...(state.networkSets ?? []).flatMap((set) =>
-      rowOf(keyOf("NetworkSet", set), networkSetOf("NetworkSet", set), state),
+    ...state.pods.flatMap((pod) => rowOf(keyOf("Pod", pod), endpointOfPod(pod))),
+    ...(state.workloadEndpoints ?? []).flatMap((machine) =>
+      rowOf(keyOf("WorkloadEndpoint", machine), endpointOfWorkload(machine)),
     ),
+    ...(state.networkSets ?? []).flatMap((set) => rowOf(keyOf("NetworkSet", set), networkSetOf("NetworkSet", set))),
     ...(state.globalNetworkSets ?? []).flatMap((set) =>
-      rowOf(keyOf("GlobalNetworkSet", set), networkSetOf("GlobalNetworkSet", set), state),
+      rowOf(keyOf("GlobalNetworkSet", set), networkSetOf("GlobalNetworkSet", set)),
     ),
-    ...(state.hostEndpoints ?? []).flatMap((host) => rowOf(keyOf("HostEndpoint", host), hostEndpointOf(host), state)),
+    ...(state.hostEndpoints ?? []).flatMap((host) => rowOf(keyOf("HostEndpoint", host), hostEndpointOf(host))),
   ];
+}
+
+function storedIn({ profiles = [] }: State): ReadonlyMap<string, ProfileRow> {
+  return new Map(profiles.map((profile) => [profile.metadata.name, profileRowOf(profile)]));
+}
+
+/** The first of several profiles counts, and before it what the endpoint has already. */
+function withProfileLabels(
+  own: ReadonlyMap<string, string>,
+  profiles: readonly string[],
+  state: State,
+): Map<string, string> {
+  const labels = new Map(own);
+  const inherit = (from: ReadonlyMap<string, string> | undefined): void => {
+    for (const [label, value] of from ?? []) if (!labels.has(label)) labels.set(label, value);
+  };
+  for (const name of profiles) {
+    const source = sourceOfProfile(name);
+    const of = source?.kind === "Namespace" ? state.namespaces : state.serviceAccounts;
+    const object = of.find((each) => source !== undefined && equal(keyOf(source.kind, each), source));
+    if (source !== undefined)
+      inherit(
+        inheritedLabels(
+          source.kind === "Namespace" ? NAMESPACE_PREFIX : SERVICE_ACCOUNT_PREFIX,
+          source.name,
+          object?.metadata.labels,
+        ),
+      );
+    inherit(storedIn(state).get(name)?.labels);
+  }
+  return labels;
 }
 
 function existsIn({ namespaces, serviceAccounts }: State): Exists {
@@ -115,7 +172,7 @@ function existsIn({ namespaces, serviceAccounts }: State): Exists {
   return (key) => keys.has(key);
 }
 
-function rowOf(key: Key, read: Result<EndpointRow, ParseError>, state: State): Row[] {
+function rowWith(key: Key, read: Result<EndpointRow, ParseError>, state: State, wires: readonly Wire[]): Row[] {
   if (!read.ok) return [];
   const row = read.value;
   const { serviceAccount, namespace } = row;
@@ -135,15 +192,13 @@ function rowOf(key: Key, read: Result<EndpointRow, ParseError>, state: State): R
       ? []
       : inheritedLabels(SERVICE_ACCOUNT_PREFIX, serviceAccount, account?.metadata.labels)),
   ]);
-  const records = state.records
-    .filter((record) => equal(record.pod, key))
-    .sort((a, b) => (a.interface < b.interface ? -1 : 1));
+  const own = wires.filter(({ workload }) => equal(workload, key));
   return [
     {
       key,
       row,
-      labels,
-      ...wiringOf(row, records, state.node, (addr) => isRecorded(addr, key, state.blocks)),
+      labels: withProfileLabels(labels, row.profiles ?? [], state),
+      ...wiringOf(row, own, state.node, (addr) => isRecorded(addr, key, state.blocks)),
     },
   ];
 }
@@ -155,30 +210,34 @@ function isRecorded(addr: Addr, pod: Key, blocks: State["blocks"]): boolean {
   });
 }
 
-function endpointsOf(rows: readonly Row[], models: readonly PolicyModel[], state: State): Map<EndpointId, Endpoint> {
+function endpointsOf(
+  rows: readonly Row[],
+  models: readonly PolicyModel[],
+  settings: Settings,
+  state: State,
+): Map<EndpointId, Endpoint> {
   const own = (state.tiers ?? []).map((tier) => [tier.metadata.name, tierOf(tier)] as const);
   const tiers = new Map([...BUILT_IN_TIERS, ...own]);
   const here = rows.flatMap(({ key, row: { host, node }, addresses }) =>
     host !== undefined && node === state.node ? [{ key: formatKey(key), host, addresses }] : [],
   );
-  const interfaces = bindHosts(here, state.interfaces ?? new Map());
+  const interfaces = bindHosts(here, state.interfaces ?? new Map(), settings);
   const endpoints = new Map<EndpointId, Endpoint>();
   for (const { key, row, labels, addresses, local } of rows) {
     const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
-    for (const record of local) {
-      endpoints.set(record.interface as EndpointId, {
+    for (const wire of local)
+      endpoints.set(wire.interface as EndpointId, {
         kind: "workload",
         source: key,
-        addresses: record.addresses,
-        stages: workloadStages(selecting, tiers),
+        addresses: wire.addresses,
+        stages: workloadStages(selecting, row.profiles, tiers),
       });
-    }
     for (const id of row.host === undefined ? [] : (interfaces.get(formatKey(key)) ?? []))
       endpoints.set(id, {
         kind: "host",
         source: key,
         addresses,
-        stages: hostStages(selecting, row.host?.profiles ?? [], tiers),
+        stages: hostStages(selecting, row.profiles ?? [], tiers),
       });
   }
   return endpoints;
@@ -203,7 +262,7 @@ function membersOf(definition: SetDefinition, rows: readonly Row[], { endpointSl
     : { type: "address-port", members };
 }
 
-function routesOf(state: State): Map<RouteId, Route> {
+function routesOf(state: State, wires: readonly Wire[]): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
   const put = (route: Route): void => void routes.set(routeIdOf(route), route);
   for (const block of state.blocks) {
@@ -211,9 +270,8 @@ function routesOf(state: State): Map<RouteId, Route> {
     const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
     if (prefix !== undefined) put(blackholeRoute(prefix));
   }
-  const records = [...state.records].sort((a, b) => (a.interface > b.interface ? -1 : 1));
-  for (const record of records)
-    for (const addr of record.addresses) put(localRoute(prefixOfAddr(addr), record.interface));
+  for (const { interface: name, addresses } of [...wires].reverse())
+    for (const addr of addresses) put(localRoute(prefixOfAddr(addr), name));
   return routes;
 }
 

@@ -303,3 +303,23 @@ test("a pod that is wired here has the addresses of its CNI record, whatever it 
   );
   expect(webs(graph)).toEqual(["10.0.0.9"]);
 });
+
+test("workloads' interfaces: cali, and the prefixes of FelixConfiguration or, before them, of the start", () => {
+  const felix = (interfacePrefix: string): RowUpdate =>
+    present("FelixConfiguration", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "FelixConfiguration",
+      metadata: { name: "default" },
+      spec: { interfacePrefix },
+    });
+  const prefixes = (text: string, interfacePrefixes?: readonly string[]): readonly string[] => {
+    const graph = new Graph({ node: "n1", interfacePrefixes });
+    graph.update([felix(text)]);
+    graph.flush();
+    return graph.program.settings.workloadPrefixes;
+  };
+  expect(prefixes("cali,tap")).toEqual(["cali", "tap"]);
+  expect(prefixes("tap,vnet")).toEqual(["cali", "tap", "vnet"]);
+  for (const text of ["", "tap,", "t p"]) expect(prefixes(text)).toEqual(["cali"]);
+  expect(prefixes("tap", ["vnet"])).toEqual(["cali", "vnet"]);
+});

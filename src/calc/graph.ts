@@ -25,9 +25,17 @@ import { Services } from "./services.ts";
 import { Sets, type SetsDelta } from "./sets.ts";
 import { NodeSettings } from "./settings.ts";
 import { Tables } from "./tables.ts";
+import { Wires } from "./wires.ts";
+
+export interface GraphOptions {
+  readonly node: string;
+  /** How the names of workloads' interfaces begin, whatever FelixConfigurations say. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
+}
 
 export class Graph {
   #inputs = new Inputs();
+  readonly #wires: Wires;
   readonly #endpoints: Endpoints;
   readonly #hosts = new HostBindings();
   readonly #profiles = new Profiles();
@@ -46,10 +54,11 @@ export class Graph {
   /** Number of changes of `bgp` so far: `bgp` has changed if and only if this has. */
   bgpChanges = 0;
 
-  constructor({ node }: { readonly node: string }) {
+  constructor({ node, interfacePrefixes }: GraphOptions) {
+    this.#wires = new Wires(node);
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
-    this.#settings = new NodeSettings(node);
+    this.#settings = new NodeSettings(node, interfacePrefixes);
     this.#bgp = new BgpTable(node);
   }
 
@@ -79,18 +88,19 @@ export class Graph {
     for (const [key, problem] of inputs.problems)
       if (problem === undefined) this.#unreadable.delete(key);
       else this.#unreadable.set(key, problem);
-    const rows = this.#endpoints.step(inputs);
+    const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
+    const wires = this.#wires.step(inputs.endpoints, inputs.records, settings);
+    const rows = this.#endpoints.step({ ...inputs, wires });
     const { parents } = this.#endpoints.groups;
     const relatives = [...inputs.namespaces.keys(), ...inputs.serviceAccounts.keys()];
-    const profiles = this.#profiles.step(rows.rows, relatives, (key) => parents.exists(key));
-    const bound = this.#hosts.step(rows.rows, inputs.interfaces);
+    const profiles = this.#profiles.step(rows.rows, inputs.profiles, relatives, (key) => parents.exists(key));
+    const bound = this.#hosts.step(rows.rows, inputs.interfaces, settings);
     const dirty = new Set([...this.#matches.step(rows, inputs.policies), ...bound]);
     const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts);
     const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
-    const routes = this.#routes.step(inputs.records, inputs.blocks);
-    const settings = this.#settings.step(inputs.felixConfigurations, inputs.nodeLabels);
+    const routes = this.#routes.step(wires, inputs.blocks);
     if (this.#bgp.step(inputs)) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }
@@ -103,6 +113,11 @@ export class Graph {
   /** What BIRD needs to know, as of the last flush. Also live. */
   get bgp(): Bgp {
     return this.#bgp;
+  }
+
+  /** WorkloadEndpoints of this node that have no interface, and why. Live. */
+  get refusals(): ReadonlyMap<KeyText, string> {
+    return this.#wires.refusals;
   }
 
   /** Objects that have no effect, or are closed, because they cannot be read, and why. */

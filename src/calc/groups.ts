@@ -6,7 +6,8 @@
  */
 import { equal } from "../lib/equal.ts";
 import type { EndpointRow, NamedPort } from "../model/endpoint.ts";
-import { formatKey } from "../model/key.ts";
+import { sourceOfProfile } from "../model/convert/profile.ts";
+import { formatKey, type Key } from "../model/key.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { type Parent, Parents } from "./parents.ts";
 
@@ -29,33 +30,36 @@ export function termText(label: string, value: string): string {
 export class Group {
   readonly id: string;
   readonly terms: readonly Term[];
-  readonly namespace: Parent | undefined;
-  readonly serviceAccount: Parent | undefined;
   readonly ports: readonly NamedPort[];
+  /** Whose labels it inherits, first come first served. */
+  readonly parents: readonly Parent[];
+  /** Names of the profiles among them; undefined: it has none. */
+  readonly profiles: readonly string[] | undefined;
   rows = 0;
 
   constructor(
     id: string,
     terms: readonly Term[],
-    namespace: Parent | undefined,
-    serviceAccount: Parent | undefined,
-    ports: readonly NamedPort[],
+    parents: readonly Parent[],
+    { ports, profiles }: Pick<EndpointRow, "ports" | "profiles">,
   ) {
     this.id = id;
     this.terms = terms;
-    this.namespace = namespace;
-    this.serviceAccount = serviceAccount;
+    this.parents = parents;
     this.ports = ports;
-  }
-
-  get parents(): readonly Parent[] {
-    return [this.namespace, this.serviceAccount].flatMap((parent) => parent ?? []);
+    this.profiles = profiles;
   }
 
   get(label: string): string | undefined {
-    if (label.startsWith(NAMESPACE_PREFIX)) return this.namespace?.labels.get(label);
-    if (label.startsWith(SERVICE_ACCOUNT_PREFIX)) return this.serviceAccount?.labels.get(label);
-    for (const term of this.terms) if (term.label === label) return term.value;
+    if (!label.startsWith(NAMESPACE_PREFIX) && !label.startsWith(SERVICE_ACCOUNT_PREFIX)) {
+      for (const term of this.terms) if (term.label === label) return term.value;
+      // A namespace and a service account have no such label.
+      if (this.profiles === undefined) return undefined;
+    }
+    for (const { labels } of this.parents) {
+      const value = labels.get(label);
+      if (value !== undefined) return value;
+    }
     return undefined;
   }
 }
@@ -79,7 +83,8 @@ export class Groups {
   /** The group of endpoints like this one, with one more row. */
   take(row: EndpointRow): Group {
     const latest = this.#byLabels.get(row.labels);
-    const isSame = latest !== undefined && latest.rows > 0 && equal(latest.ports, row.ports);
+    const isSame =
+      latest !== undefined && latest.rows > 0 && equal(latest.ports, row.ports) && equal(latest.profiles, row.profiles);
     const group = isSame ? latest : this.#groupOf(row);
     if (group !== latest) this.#byLabels.set(row.labels, group);
     group.rows++;
@@ -89,7 +94,9 @@ export class Groups {
   #groupOf(row: EndpointRow): Group {
     const terms = [...row.labels].map(([label, value]) => this.#term(label, value)).sort((a, b) => a.number - b.number);
     // The labels include the names of the parents: the converter adds them.
-    const id = `${terms.map(({ number }) => number).join()}${row.ports.length === 0 ? "" : JSON.stringify(row.ports)}`;
+    const ports = row.ports.length === 0 ? "" : JSON.stringify(row.ports);
+    const profiles = row.profiles === undefined ? "" : ` ${JSON.stringify(row.profiles)}`;
+    const id = `${terms.map(({ number }) => number).join()}${ports}${profiles}`;
     return this.#groups.get(id) ?? this.#create(id, terms, row);
   }
 
@@ -104,23 +111,27 @@ export class Groups {
     }
   }
 
-  #create(id: string, terms: readonly Term[], { namespace, serviceAccount, ports }: EndpointRow): Group {
-    const space =
-      namespace === undefined
-        ? undefined
-        : this.parents.of(formatKey({ kind: "Namespace", namespace: undefined, name: namespace }), NAMESPACE_PREFIX);
-    const account =
-      namespace === undefined || serviceAccount === undefined
-        ? undefined
-        : this.parents.of(
-            formatKey({ kind: "ServiceAccount", namespace, name: serviceAccount }),
-            SERVICE_ACCOUNT_PREFIX,
-          );
-    const group = new Group(id, terms, space, account, ports);
+  #create(id: string, terms: readonly Term[], row: EndpointRow): Group {
+    const group = new Group(id, terms, this.#parentsOf(row), row);
     for (const term of terms) term.groups++;
     for (const parent of group.parents) parent.uses++;
     this.#groups.set(id, group);
     return group;
+  }
+
+  /** Each once. */
+  #parentsOf({ namespace, serviceAccount, profiles = [] }: EndpointRow): Parent[] {
+    const keys: Key[] = [];
+    if (namespace !== undefined) {
+      keys.push({ kind: "Namespace", namespace: undefined, name: namespace });
+      if (serviceAccount !== undefined) keys.push({ kind: "ServiceAccount", namespace, name: serviceAccount });
+    }
+    for (const name of profiles) {
+      const source = sourceOfProfile(name);
+      if (source !== undefined) keys.push(source);
+      keys.push({ kind: "Profile", namespace: undefined, name });
+    }
+    return [...new Set(keys.map((key) => this.parents.of(formatKey(key), prefixOf(key))))];
   }
 
   #term(label: string, value: string): Term {
@@ -139,4 +150,8 @@ export class Groups {
     values?.delete(value);
     if (values?.size === 0) this.#terms.delete(label);
   }
+}
+
+function prefixOf({ kind }: Key): Parent["prefix"] {
+  return kind === "Namespace" ? NAMESPACE_PREFIX : kind === "ServiceAccount" ? SERVICE_ACCOUNT_PREFIX : "";
 }

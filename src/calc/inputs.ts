@@ -10,6 +10,7 @@ import type { FelixRow } from "../model/convert/felix-configuration.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
 import type { NodeAddresses } from "../model/convert/node.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
+import type { ProfileRow } from "../model/convert/profile.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { ServiceAccountRow } from "../model/convert/service-account.ts";
 import type { CniRecord, EndpointRow } from "../model/endpoint.ts";
@@ -27,6 +28,7 @@ export class Inputs {
   readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
   /** One that is not valid is here, closed. */
   readonly policies: Pending<PolicyModel> = new Map();
+  readonly profiles: Pending<ProfileRow> = new Map();
   readonly endpointSlices: Pending<EndpointSliceRow> = new Map();
   /** By name. */
   readonly felixConfigurations = new Map<string, FelixRow | undefined>();
@@ -49,12 +51,12 @@ export class Inputs {
     switch (update.kind) {
       case "Pod":
         return this.#put(this.endpoints, update.id, update.value?.endpoint);
+      case "WorkloadEndpoint":
+        return this.#putEndpoint(update.id, update.value?.endpoint);
       case "HostEndpoint":
       case "NetworkSet":
       case "GlobalNetworkSet":
-        this.#put(this.endpoints, update.id, update.value);
-        if (update.value?.ok === true) this.problems.set(update.id, update.value.value.problem);
-        return;
+        return this.#putEndpoint(update.id, update.value);
       case "Namespace":
         return void this.namespaces.set(update.id, update.value);
       case "ServiceAccount":
@@ -64,6 +66,9 @@ export class Inputs {
       case "GlobalNetworkPolicy":
       case "ClusterNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
+      case "Profile":
+        this.problems.set(update.id, update.value?.error);
+        return void this.profiles.set(update.id, update.value);
       case "EndpointSlice":
         return void this.endpointSlices.set(update.id, update.value);
       case "FelixConfiguration":
@@ -88,12 +93,16 @@ export class Inputs {
       case "StagedNetworkPolicy":
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
-      case "Profile":
         // They do not affect what this node should do.
         return;
       default:
         assertNever(update);
     }
+  }
+
+  #putEndpoint(key: KeyText, row: Result<EndpointRow, ParseError> | undefined): void {
+    this.#put(this.endpoints, key, row);
+    if (row?.ok === true) this.problems.set(key, row.value.problem);
   }
 
   #putPolicy(key: KeyText, model: PolicyModel | undefined): void {

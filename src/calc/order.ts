@@ -49,14 +49,14 @@ const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
 
 /**
  * The stage of an endpoint that these policies select, given in ascending order. A tier without a policy for the hook and direction is left out; without any tier
- * the endpoint is not isolated. A host endpoint's own traffic passes only if a rule allows it.
+ * the endpoint is not isolated.
  */
 function stageOf(
   policies: readonly PolicyModel[],
   tiers: ReadonlyMap<string, TierModel>,
-  where: { readonly kind: Endpoint["kind"]; readonly hook: Hook; readonly direction: Direction },
-): Stage {
-  const { kind, hook, direction } = where;
+  hook: Hook,
+  direction: Direction,
+): Omit<Stage, "profiles" | "otherwise"> {
   const byTier = new Map<string, PolicyModel[]>();
   for (const policy of policies) {
     if (policy[direction] === undefined || !policy.hooks.includes(hook)) continue;
@@ -73,8 +73,6 @@ function stageOf(
       policies: members.map((policy) => textsOf(policy).id),
       otherwise: PASSING_HOOKS.includes(hook) ? "pass" : tier.otherwise,
     })),
-    profiles: [],
-    otherwise: kind === "workload" || hook !== "normal" ? "allow" : "deny",
   };
 }
 
@@ -97,10 +95,10 @@ export function hostStages(
   const sorted = [...policies].sort(comparePolicies);
   for (const hook of HOOKS)
     for (const direction of DIRECTIONS) {
-      const stage = stageOf(sorted, tiers, { kind: "host", hook, direction });
-      if (hook === "normal")
-        stages.normal = { ...stages.normal, [direction]: { ...stage, profiles: profiles.map(profileId) } };
-      else if (stage.tiers.length > 0) stages[hook] = { ...stages[hook], [direction]: stage };
+      const stage = stageOf(sorted, tiers, hook, direction);
+      if (hook === "normal") stages.normal = { ...stages.normal, [direction]: closedBut(stage, profiles) };
+      else if (stage.tiers.length > 0)
+        stages[hook] = { ...stages[hook], [direction]: { ...stage, profiles: [], otherwise: "allow" } };
     }
   return stages;
 }
@@ -109,10 +107,24 @@ function profileId(name: string): PolicyId {
   return policyIdOf({ key: profileKey(name) });
 }
 
-export function workloadStages(policies: readonly PolicyModel[], tiers: ReadonlyMap<string, TierModel>): Stages {
+/** What no policy decided passes only if a profile allows it. */
+function closedBut(stage: Pick<Stage, "tiers">, profiles: readonly string[]): Stage {
+  return { ...stage, profiles: profiles.map(profileId), otherwise: "deny" };
+}
+
+/** `profiles`: undefined for a pod, which is open where no policy decides. */
+export function workloadStages(
+  policies: readonly PolicyModel[],
+  profiles: readonly string[] | undefined,
+  tiers: ReadonlyMap<string, TierModel>,
+): Stages {
   const sorted = [...policies].sort(comparePolicies);
-  const stage = (direction: Direction): Stage =>
-    stageOf(sorted, tiers, { kind: "workload", hook: "normal", direction });
+  const stage = (direction: Direction): Stage => {
+    const { tiers: asked } = stageOf(sorted, tiers, "normal", direction);
+    return profiles === undefined
+      ? { tiers: asked, profiles: [], otherwise: "allow" }
+      : closedBut({ tiers: asked }, profiles);
+  };
   return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
 }
 
@@ -140,9 +152,11 @@ export class Order {
         continue;
       }
       const policies = matches.policiesOf(key);
-      const { host } = row;
+      const { host, profiles } = row;
       const now =
-        host === undefined ? workloadStages(policies, this.#tiers) : hostStages(policies, host.profiles, this.#tiers);
+        host === undefined
+          ? workloadStages(policies, profiles, this.#tiers)
+          : hostStages(policies, profiles ?? [], this.#tiers);
       const stages = sharing(this.#stages.get(key), now);
       this.#stages.set(key, stages);
       if (host !== undefined) {
@@ -152,16 +166,11 @@ export class Order {
         this.#endpoints.set(key, interfaces);
         continue;
       }
-      for (const record of row.local)
-        delta.set(record.interface as EndpointId, {
-          kind: "workload",
-          source: record.pod,
-          addresses: record.addresses,
-          stages,
-        });
+      for (const { interface: name, workload: source, addresses } of row.local)
+        delta.set(name as EndpointId, { kind: "workload", source, addresses, stages });
       this.#endpoints.set(
         key,
-        row.local.map((record) => record.interface as EndpointId),
+        row.local.map((wire) => wire.interface as EndpointId),
       );
     }
     return delta;

@@ -3,7 +3,7 @@
  * packets to unassigned addresses are dropped here. The route of an endpoint takes precedence over a blackhole of the same prefix.
  */
 import type { BlockRow } from "../model/convert/block.ts";
-import type { CniRecord } from "../model/endpoint.ts";
+import type { Wire } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";
 import { type Prefix, prefixOfAddr } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
@@ -29,13 +29,13 @@ export class Routes {
     this.#node = node;
   }
 
-  step(records: Delta<string, CniRecord>, blocks: Delta<KeyText, BlockRow>): Delta<RouteId, Route> {
+  step(wires: Delta<string, Wire>, blocks: Delta<KeyText, BlockRow>): Delta<RouteId, Route> {
     const touched = new Set<Prefix>();
-    for (const [name, record] of records) {
-      const prefixes = (record?.addresses ?? []).map(prefixOfAddr);
+    for (const [name, wire] of wires) {
+      const prefixes = (wire?.addresses ?? []).map(prefixOfAddr);
       for (const prefix of this.#byInterface.get(name) ?? []) remove(this.#interfaces, prefix, name, touched);
       for (const prefix of prefixes) add(this.#interfaces, prefix, name, touched);
-      if (record === undefined) this.#byInterface.delete(name);
+      if (wire === undefined) this.#byInterface.delete(name);
       else this.#byInterface.set(name, prefixes);
     }
     for (const [key, block] of blocks) {

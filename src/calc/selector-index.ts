@@ -35,11 +35,13 @@ export class SelectorIndex {
   readonly #items = new Map<Group, Item>();
   /** Entries by namespace (or ""), then by term (or ""). */
   readonly #buckets = new Map<string, Map<string, Bag<Entry>>>();
-  /** Entries by the inherited labels that occur anywhere in them. */
+  /** Entries by the labels that occur anywhere in them: any may be inherited. */
   readonly #mentions = new Map<string, Bag<Entry>>();
   /** Items by each of their own labels, and by parent. */
   readonly #byTerm = new Map<string, Bag<Item>>();
   readonly #byParent = new Map<Parent, Bag<Item>>();
+  /** Those of them that are profiles, whose labels may have any name. */
+  readonly #profiles = new Set<Parent>();
 
   /** The number of groups that have rows. */
   get size(): number {
@@ -76,7 +78,7 @@ export class SelectorIndex {
       addTo(bucket, termTextOf(key), entry);
       for (const item of this.#candidates(key)) if (evaluateSelector(selector, item.group)) join(entry, item);
     }
-    for (const label of inheritedLabelsIn(selector)) addTo(this.#mentions, label, entry);
+    for (const label of labelsIn(selector)) addTo(this.#mentions, label, entry);
   }
 
   removeSelector(id: string): void {
@@ -89,7 +91,7 @@ export class SelectorIndex {
       removeFrom(bucket, termTextOf(key), entry);
       if (bucket.size === 0) this.#buckets.delete(key.namespace ?? "");
     }
-    for (const label of inheritedLabelsIn(entry.selector)) removeFrom(this.#mentions, label, entry);
+    for (const label of labelsIn(entry.selector)) removeFrom(this.#mentions, label, entry);
     for (const item of entry.items) item.entries = withoutValue(item.entries, entry);
   }
 
@@ -107,7 +109,10 @@ export class SelectorIndex {
     const item: Item = { group, rows: undefined, entries: undefined };
     this.#items.set(group, item);
     for (const term of group.terms) if (term.label !== ORCHESTRATOR_LABEL) addTo(this.#byTerm, term.text, item);
-    for (const parent of group.parents) addTo(this.#byParent, parent, item);
+    for (const parent of group.parents) {
+      addTo(this.#byParent, parent, item);
+      if (parent.prefix === "") this.#profiles.add(parent);
+    }
     for (const bucket of [this.#buckets.get(""), this.#buckets.get(group.get(NAMESPACE_LABEL) ?? "")])
       if (bucket !== undefined) this.#joinBucket(bucket, item);
     return item;
@@ -116,7 +121,10 @@ export class SelectorIndex {
   #remove(item: Item): void {
     for (const entry of valuesOf(item.entries)) entry.items.delete(item);
     for (const { text } of item.group.terms) removeFrom(this.#byTerm, text, item);
-    for (const parent of item.group.parents) removeFrom(this.#byParent, parent, item);
+    for (const parent of item.group.parents) {
+      removeFrom(this.#byParent, parent, item);
+      if (!this.#byParent.has(parent)) this.#profiles.delete(parent);
+    }
     this.#items.delete(item.group);
   }
 
@@ -154,16 +162,18 @@ export class SelectorIndex {
     const inNamespace = namespace === undefined ? undefined : this.#byTerm.get(termText(NAMESPACE_LABEL, namespace));
     if (term === undefined) return valuesOf(inNamespace);
     if (isInherited(term.label)) {
-      const children = this.#childrenWith(term.label, term.value);
+      const children = this.#childrenWith(this.#byParent.keys(), term.label, term.value);
       return namespace !== undefined && sizeOf(inNamespace) < children.length ? valuesOf(inNamespace) : children;
     }
     const withTerm = this.#byTerm.get(termText(term.label, term.value));
-    return valuesOf(namespace !== undefined && sizeOf(inNamespace) < sizeOf(withTerm) ? inNamespace : withTerm);
+    if (namespace !== undefined && sizeOf(inNamespace) < sizeOf(withTerm)) return valuesOf(inNamespace);
+    if (this.#profiles.size === 0) return valuesOf(withTerm);
+    return [...valuesOf(withTerm), ...this.#childrenWith(this.#profiles, term.label, term.value)];
   }
 
-  #childrenWith(label: string, value: string): Item[] {
-    return [...this.#byParent].flatMap(([parent, items]) =>
-      parent.labels.get(label) === value ? [...valuesOf(items)] : [],
+  #childrenWith(parents: Iterable<Parent>, label: string, value: string): Item[] {
+    return [...parents].flatMap((parent) =>
+      parent.labels.get(label) === value ? [...valuesOf(this.#byParent.get(parent))] : [],
     );
   }
 }
@@ -181,16 +191,16 @@ function isInherited(label: string): boolean {
   return label.startsWith(NAMESPACE_PREFIX) || label.startsWith(SERVICE_ACCOUNT_PREFIX);
 }
 
-function inheritedLabelsIn(selector: Selector): string[] {
+function labelsIn(selector: Selector): string[] {
   switch (selector.op) {
     case "all":
       return [];
     case "not":
-      return inheritedLabelsIn(selector.of);
+      return labelsIn(selector.of);
     case "and":
     case "or":
-      return selector.of.flatMap(inheritedLabelsIn);
+      return selector.of.flatMap(labelsIn);
     default:
-      return isInherited(selector.label) ? [selector.label] : [];
+      return [selector.label];
   }
 }

@@ -11,8 +11,13 @@ import { DEFAULT_SETTINGS } from "../program/settings.ts";
 
 type NodeLabels = Readonly<Record<string, string>>;
 
-/** Shared with the from-scratch calculation. */
-export function settingsOf(rows: readonly FelixRow[], node: string, labels: NodeLabels): Settings {
+/** `given`: interface prefixes that override the objects. Shared with the from-scratch calculation. */
+export function settingsOf(
+  rows: readonly FelixRow[],
+  node: string,
+  labels: NodeLabels,
+  given?: readonly string[],
+): Settings {
   const own = `node.${node}`;
   const selecting = rows
     .filter(
@@ -33,6 +38,7 @@ export function settingsOf(rows: readonly FelixRow[], node: string, labels: Node
     },
     endpointToHost: first(({ endpointToHost }) => endpointToHost) ?? DEFAULT_SETTINGS.endpointToHost,
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
+    workloadPrefixes: withOurs(given ?? first(({ interfacePrefixes }) => interfacePrefixes)),
     dataplane: dataplaneOf(
       first(({ nftablesMode }) => nftablesMode),
       first(({ iptablesBackend }) => iptablesBackend),
@@ -47,6 +53,12 @@ function dataplaneOf(nftablesMode: string | undefined, iptablesBackend: string |
   return iptablesBackend === "nft" ? "iptables-nft" : "iptables";
 }
 
+/** Pods' interfaces are workloads' whatever else is: the CNI plugin names them. */
+function withOurs(prefixes: readonly string[] | undefined): readonly string[] {
+  if (prefixes === undefined) return DEFAULT_SETTINGS.workloadPrefixes;
+  return [...new Set([...DEFAULT_SETTINGS.workloadPrefixes, ...prefixes])];
+}
+
 /** One without a selector is for no node. */
 function selects(nodeSelector: string, labels: NodeLabels): boolean {
   const selector = parseSelector(nodeSelector);
@@ -59,12 +71,16 @@ function compareText(a: string, b: string): number {
 
 export class NodeSettings {
   readonly #node: string;
+  readonly #prefixes: readonly string[] | undefined;
   readonly #rows = new Map<string, FelixRow>();
   #labels: NodeLabels = {};
-  #settings = DEFAULT_SETTINGS;
+  #settings: Settings;
 
-  constructor(node: string) {
+  /** `prefixes`: interface prefixes that override the objects. */
+  constructor(node: string, prefixes: readonly string[] | undefined) {
     this.#node = node;
+    this.#prefixes = prefixes;
+    this.#settings = prefixes === undefined ? DEFAULT_SETTINGS : settingsOf([], node, {}, prefixes);
   }
 
   /** The same object as long as nothing changes. */
@@ -74,7 +90,7 @@ export class NodeSettings {
       if (row === undefined) this.#rows.delete(name);
       else this.#rows.set(name, row);
     if (labels.has(this.#node)) this.#labels = labels.get(this.#node) ?? {};
-    const now = settingsOf([...this.#rows.values()], this.#node, this.#labels);
+    const now = settingsOf([...this.#rows.values()], this.#node, this.#labels, this.#prefixes);
     if (!equal(now, this.#settings)) this.#settings = now;
     return this.#settings;
   }

@@ -321,6 +321,30 @@ describe("host endpoints", () => {
   });
 });
 
+test("WorkloadEndpoints, by their name and that of their workload", async () => {
+  const machine = (profiles: string): string =>
+    object(
+      "WorkloadEndpoint",
+      "n1-kvm-db-eth0",
+      `{node: n1, orchestrator: kvm, workload: db, endpoint: eth0, interfaceName: tap0, ipNetworks: [10.65.0.9], profiles: [${profiles}]}`,
+      V3,
+      ", namespace: shop, labels: {app: db}",
+    );
+  const open = FILES + machine("projectcalico-default-allow");
+  for (const name of ["db", "shop/db", "n1-kvm-db-eth0", "shop/wep/db", "10.65.0.9"]) {
+    const { code, out } = await why(open, "front", `${name}:80`);
+    expect([name, code, out]).toEqual([name, 0, expect.stringContaining("by profile projectcalico-default-allow")]);
+  }
+  const closed = await why(FILES + machine(""), "db", "front:80");
+  expect([closed.code, closed.out]).toEqual([1, expect.stringContaining("denied: every tier passed it on")]);
+  const guard = object("GlobalNetworkPolicy", "guard", "{selector: app == 'db', ingress: [{action: Deny}]}");
+  const denied = await why(open + guard, "front", "db:80");
+  expect([denied.code, denied.out]).toEqual([
+    1,
+    expect.stringContaining("ingress rule 1 of GlobalNetworkPolicy guard"),
+  ]);
+});
+
 test("Kubernetes' and Calico's NetworkPolicies of one name are told apart", async () => {
   const both =
     policy("p", "{podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}") +

@@ -13,6 +13,7 @@ const CALICO: Readonly<Record<string, Effect>> = {
   NetworkPolicy: "decides",
   GlobalNetworkPolicy: "decides",
   HostEndpoint: "hosts",
+  WorkloadEndpoint: "decides",
 };
 
 const BY_GROUP: Readonly<Record<string, Readonly<Record<string, Effect>>>> = {

@@ -55,6 +55,8 @@ const SHORT = new Map(
     rc: "replicationcontroller",
     cj: "cronjob",
     svc: "service",
+    wep: "workloadendpoint",
+    weps: "workloadendpoint",
   }),
 );
 
@@ -62,7 +64,7 @@ const SHORT = new Map(
 export function kindWord(text: string): string | undefined {
   const [word = ""] = text.toLowerCase().split(".");
   const singular = SHORT.get(word) ?? word.replace(/s$/, "");
-  return ["pod", "service", ...CONTROLLERS].includes(singular) ? singular : undefined;
+  return ["pod", "service", "workloadendpoint", ...CONTROLLERS].includes(singular) ? singular : undefined;
 }
 
 /** Whether the pod was created by the controller, or represents its template. */

@@ -1,6 +1,6 @@
 /** Parties: resolves a source or destination, and how a packet reaches a destination whose address is translated. */
-import { formatName } from "../model/key.ts";
-import { keyOf, type Resource } from "../model/resource.ts";
+import { formatKey, formatName, type KeyText } from "../model/key.ts";
+import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import type { Cluster, ClusterPod } from "../semantics/cluster.ts";
 import { asksAccounts, servicesAsked } from "../verify/classes.ts";
@@ -25,8 +25,8 @@ export interface Scene {
   readonly cluster: Cluster;
   /** Every pod that is listed, by `NAMESPACE/NAME`. */
   readonly listed: ReadonlyMap<string, Resource<"Pod">>;
-  /** The pods that policy knows, by `NAMESPACE/NAME`. */
-  readonly podsByName: ReadonlyMap<string, ClusterPod>;
+  /** The pods and WorkloadEndpoints that policy knows. */
+  readonly podsByKey: ReadonlyMap<KeyText, ClusterPod>;
   readonly world: World;
   /** What rules ask for. */
   readonly asked: { readonly accounts: boolean; readonly services: readonly string[] };
@@ -57,13 +57,13 @@ export interface Aims {
 }
 
 export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
-  const podsByName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
+  const podsByKey = new Map(cluster.pods.map((pod) => [formatKey(pod.key), pod]));
   const nodeAddresses = new Set(cluster.nodes.flatMap(({ addresses }) => addresses));
   const addressesOf = new Map(cluster.nodes.map(({ name, addresses }) => [name, addresses]));
   const pods = inventory.resources.pods
     .filter(({ status }) => status?.phase !== "Succeeded" && status?.phase !== "Failed")
     .flatMap((pod): Backend[] => {
-      const party = partyOf(pod, podsByName);
+      const party = partyOf(pod, podsByKey);
       if (party === undefined) return [];
       const containers = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])];
       const isReady = (pod.status?.conditions ?? []).every(({ type, status }) => type !== "Ready" || status === "True");
@@ -86,7 +86,7 @@ export function sceneOf(inventory: Inventory, cluster: Cluster): Scene {
     inventory,
     cluster,
     listed: new Map(inventory.resources.pods.map((pod) => [formatName(keyOf("Pod", pod)), pod])),
-    podsByName,
+    podsByKey,
     asked: { accounts: asksAccounts(cluster), services: [...servicesAsked(cluster)] },
     world: { services: inventory.services, endpoints: inventory.endpoints, pods, nodeAddresses },
   };
@@ -176,16 +176,16 @@ function merged(outlets: readonly Outlet[]): Outlet[] {
   );
 }
 
-function outletParty({ pod, addresses }: Outlet, { listed, cluster, podsByName }: Scene): Party {
+function outletParty({ pod, addresses }: Outlet, { listed, cluster, podsByKey }: Scene): Party {
   if (pod === undefined) {
     const owner = cluster.pods.find((each) => addresses.some((addr) => each.addresses.includes(addr)));
     return owner === undefined
       ? { label: addresses.join(", "), pod: undefined, addresses }
-      : { label: formatName(owner.key), pod: owner.key, addresses };
+      : { ...partyOfEndpoint(owner), addresses };
   }
   const label = `${pod.namespace}/${pod.name}`;
   const resource = listed.get(label);
-  const party = resource === undefined ? undefined : partyOf(resource, podsByName);
+  const party = resource === undefined ? undefined : partyOf(resource, podsByKey);
   return party === undefined ? { label, pod: undefined, addresses } : { ...party, addresses };
 }
 
@@ -198,23 +198,47 @@ function addressParty(addr: Addr): Party {
 }
 
 function partiesOf(target: Target, scene: Scene): Party[] {
-  const { inventory, cluster, podsByName } = scene;
+  const { inventory, cluster, podsByKey } = scene;
   switch (target.type) {
     case "address":
       return [addressParty(target.addr)];
     case "host":
       return [hostParty(target.node, scene)];
-    case "object":
-      return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByName) ?? noAddress(pod));
+    case "object": {
+      const machines = machinesMeant(target, inventory).flatMap((key) => podsByKey.get(key) ?? []);
+      if (machines.length > 0) return machines.map(partyOfEndpoint);
+      if (target.kind === MACHINE)
+        throw new InputError(
+          `Cannot find a WorkloadEndpoint ${JSON.stringify(`${target.namespace}/${target.name}`)} with an address`,
+        );
+      return podsMeant(target, inventory).map((pod) => partyOf(pod, podsByKey) ?? noAddress(pod));
+    }
     case "namespace": {
       const pods = cluster.pods.filter(({ namespace }) => namespace === target.namespace);
       if (pods.length === 0)
         throw new InputError(
           `Cannot find a pod with an address in namespace ${JSON.stringify(target.namespace)}${orThere(cluster.pods.map(({ namespace }) => `${namespace}/`))}`,
         );
-      return pods.map(({ key, addresses }) => ({ label: formatName(key), pod: key, addresses }));
+      return pods.map(partyOfEndpoint);
     }
   }
+}
+
+function partyOfEndpoint({ key, addresses }: ClusterPod): Party {
+  return { label: formatName(key), pod: key, addresses };
+}
+
+const MACHINE = "workloadendpoint";
+
+/** WorkloadEndpoints by their name or that of their workload; none where a pod has the name. */
+function machinesMeant({ kind, namespace, name }: ObjectTarget, { resources }: Inventory): KeyText[] {
+  const isHere = ({ metadata }: { readonly metadata: ObjectMeta }): boolean =>
+    (metadata.namespace ?? "default") === namespace;
+  if (kind !== MACHINE && kind !== undefined) return [];
+  if (kind === undefined && resources.pods.some((pod) => isHere(pod) && pod.metadata.name === name)) return [];
+  return (resources.workloadEndpoints ?? [])
+    .filter((each) => isHere(each) && (each.metadata.name === name || each.spec.workload === name))
+    .map((each) => formatKey(keyOf("WorkloadEndpoint", each)));
 }
 
 /** A node, by its own addresses, or those that its host endpoints expect. */
@@ -286,10 +310,10 @@ function withAddress(pods: readonly Resource<"Pod">[]): readonly Resource<"Pod">
 }
 
 /** A host-network pod sends from its node's addresses, and policy does not treat it as a pod. undefined: it has no address. */
-function partyOf(resource: Resource<"Pod">, podsByName: ReadonlyMap<string, ClusterPod>): Party | undefined {
+function partyOf(resource: Resource<"Pod">, podsByKey: ReadonlyMap<KeyText, ClusterPod>): Party | undefined {
   const key = keyOf("Pod", resource);
   const label = formatName(key);
-  const pod = podsByName.get(label);
+  const pod = podsByKey.get(formatKey(key));
   if (pod !== undefined) return { label, pod: key, addresses: pod.addresses };
   const { spec, status } = resource;
   const addresses = spec?.hostNetwork === true ? parseAll((status?.podIPs ?? []).map(({ ip }) => ip ?? "")) : [];

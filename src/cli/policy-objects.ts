@@ -18,6 +18,8 @@ const POLICY_KINDS = [
   "NetworkSet",
   "GlobalNetworkSet",
   "HostEndpoint",
+  "WorkloadEndpoint",
+  "Profile",
   "FelixConfiguration",
   "ClusterNetworkPolicy",
 ] as const;
@@ -36,7 +38,13 @@ export function policyKindOf(apiVersion: string, kind: string): PolicyKind | und
 }
 
 export function isNamespaced(kind: PolicyKind): boolean {
-  return ["NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet"].includes(kind);
+  return [
+    "NetworkPolicy",
+    "StagedNetworkPolicy",
+    "StagedKubernetesNetworkPolicy",
+    "NetworkSet",
+    "WorkloadEndpoint",
+  ].includes(kind);
 }
 
 /** Policies are validated where they are read: one that does not fit is closed. */
@@ -52,6 +60,18 @@ const SHAPES: Partial<Record<PolicyKind, Shape>> = {
       expectedIPs: ["text"],
       profiles: ["text"],
       ports: [{ name: "text!", port: "number!" }],
+    },
+  },
+  WorkloadEndpoint: {
+    ...NAMED,
+    spec: {
+      node: "text!",
+      orchestrator: "text!",
+      workload: "text",
+      serviceAccountName: "text",
+      ipNetworks: ["text"],
+      profiles: ["text"],
+      ports: [{ name: "text", port: "number!" }],
     },
   },
   FelixConfiguration: {
@@ -141,6 +161,8 @@ export class PolicyObjects {
       networkSets: this.of("NetworkSet"),
       globalNetworkSets: this.of("GlobalNetworkSet"),
       hostEndpoints: this.of("HostEndpoint"),
+      workloadEndpoints: this.of("WorkloadEndpoint"),
+      profiles: this.of("Profile"),
     };
   }
 }

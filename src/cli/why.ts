@@ -216,7 +216,7 @@ function wordOf(answers: readonly Answer[], end: "egress" | "ingress", cluster: 
 }
 
 /** The things about a pair that are not known, where an answer depends on them. */
-function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByName, asked }: Scene): string[] {
+function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByKey, asked }: Scene): string[] {
   const { namespaces, knownAccounts, knownServices } = inventory.unknowns;
   const open = answers.filter(({ otherwise }) => otherwise !== undefined);
   const isByNode = ({ otherwise }: Answer): boolean => otherwise?.ingress.reason.type === "own-node";
@@ -231,8 +231,8 @@ function unknownsOf({ source, destination, answers }: Pair, { inventory, podsByN
       .filter((namespace) => namespaces.includes(namespace)),
   );
   const labels = [...spaces].map((namespace) => `the labels of namespace ${namespace} (there is no Namespace object)`);
-  const accounts = [source, destination].flatMap(({ pod, label }) => {
-    const found = pod === undefined || !asked.accounts ? undefined : podsByName.get(label);
+  const accounts = [source, destination].flatMap(({ pod }) => {
+    const found = pod === undefined || !asked.accounts ? undefined : podsByKey.get(formatKey(pod));
     const account = found?.labels["projectcalico.org/serviceaccount"];
     const name = `${found?.namespace}/${account}`;
     return account === undefined || knownAccounts?.has(name) !== false

@@ -39,6 +39,11 @@ export class StoreError extends Error {
   }
 }
 
+/** The server has no such path: the kind's definition is not installed. */
+export function isUnserved({ message, reason }: StoreError): boolean {
+  return reason === "unavailable" && message.includes("the server answered 404");
+}
+
 export interface ListOptions {
   readonly namespace?: string;
   /** All must be equal. */

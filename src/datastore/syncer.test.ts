@@ -6,7 +6,7 @@ import type { Resource } from "../model/resource.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { distortSink } from "./distort.ts";
 import { MemoryStore } from "./memory.ts";
-import { StoreError } from "./store.ts";
+import { type ListPage, type Store, StoreError } from "./store.ts";
 import { startSyncer, type Syncer } from "./syncer.ts";
 
 function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPool"> {
@@ -20,6 +20,15 @@ function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPo
 
 function namespace(name: string): Resource<"Namespace"> {
   return { apiVersion: "v1", kind: "Namespace", metadata: { name } };
+}
+
+function machine(workload: string): Resource<"WorkloadEndpoint"> {
+  return {
+    apiVersion: "projectcalico.org/v3",
+    kind: "WorkloadEndpoint",
+    metadata: { name: workload, namespace: "n" },
+    spec: { node: "n1", orchestrator: "kvm", workload, endpoint: "eth0", interfaceName: "tap0" },
+  };
 }
 
 const KEY = { kind: "Namespace", namespace: undefined, name: "n" } as const;
@@ -147,6 +156,38 @@ test("no in-sync while one kind can be listed but not watched", async () => {
   store.setFault(undefined);
   await clock.advance(15_000);
   expect(view.log).toEqual(["connecting", "in-sync"]);
+  await syncer.stop();
+});
+
+/** A server without WorkloadEndpoints, as long as it lacks them. */
+class LackingStore extends MemoryStore {
+  lacks = true;
+
+  override async *pages<K extends Kind>(kind: K, options?: Parameters<Store["pages"]>[1]): AsyncGenerator<ListPage<K>> {
+    if (this.lacks && kind === "WorkloadEndpoint")
+      throw new StoreError("unavailable", kind, undefined, `Cannot list ${kind}: the server answered 404`);
+    yield* super.pages(kind, options);
+  }
+}
+
+test("a kind that a server may lack is in sync without it, and followed once the server has it", async () => {
+  const store = new LackingStore();
+  const { clock, view, errors, syncer } = start({ store, kinds: ["Namespace", "WorkloadEndpoint"] });
+  await clock.advance(60_000);
+  expect([view.log, errors, syncer.errors]).toEqual([["connecting", "in-sync"], [], []]);
+  store.lacks = false;
+  await store.create("WorkloadEndpoint", machine("vm"));
+  await clock.advance(15_000);
+  expect(view.log.slice(2)).toEqual(["+vm"]);
+  await syncer.stop();
+});
+
+test("of any other kind a server must not lack", async () => {
+  const store = new LackingStore();
+  store.setFault((step) => (step.verb === "list" && step.kind === "Namespace" ? "unavailable" : undefined));
+  const { clock, view, syncer } = start({ store, kinds: ["Namespace", "WorkloadEndpoint"] });
+  await clock.advance(60_000);
+  expect(view.log).toEqual(["connecting"]);
   await syncer.stop();
 });
 

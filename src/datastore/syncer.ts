@@ -8,7 +8,7 @@
  * waits for a busy consumer, so that no more than a few pages of whole objects exist at a time.
  * A single object may be read out of turn: the answer is delivered only if neither watch nor list saw the object meanwhile, so a read
  * never delivers an older state, and a later deletion is delivered as for any other object.
- * It never stops trying: whatever the store refuses is retried with backoff and reported.
+ * It never stops trying: whatever the store refuses is retried with backoff and reported. A kind that the server may lack is in sync without.
  */
 import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
@@ -17,11 +17,11 @@ import { backoffMs } from "../lib/backoff.ts";
 import { BugError } from "../lib/bug.ts";
 import type { Report } from "../lib/report.ts";
 import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
-import type { Kind } from "../model/kind.ts";
+import { type Kind, KINDS } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { Outbox } from "./outbox.ts";
-import { type Store, StoreError } from "./store.ts";
+import { isUnserved, type Store, StoreError } from "./store.ts";
 
 export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
 
@@ -70,6 +70,8 @@ interface Follower {
   readonly kind: Kind;
   listing: boolean;
   failing: boolean;
+  /** The server does not have the kind, which may be: it was never listed. */
+  isUnserved: boolean;
   error: string | undefined;
   failures: number;
   /** Where to resume watching; undefined: list first. */
@@ -103,6 +105,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       kind,
       listing: true,
       failing: true,
+      isUnserved: false,
       error: undefined,
       failures: 0,
       revision: undefined,
@@ -159,7 +162,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
 
   get #status(): SyncStatus {
     if (this.#followers.some((follower) => follower.failing)) return "connecting";
-    return this.#followers.some((follower) => follower.listing) ? "resyncing" : "in-sync";
+    return this.#followers.some(({ listing, isUnserved }) => listing && !isUnserved) ? "resyncing" : "in-sync";
   }
 
   async #pump(): Promise<void> {
@@ -224,6 +227,12 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     } catch (error) {
       if (this.#abort.signal.aborted) return undefined;
       if (!(error instanceof StoreError)) throw error;
+      // Whoever has listed it once takes its absence for a failure.
+      if (follower.listing && KINDS[follower.kind].isOptional === true && isUnserved(error)) {
+        this.#markHealthy(follower);
+        follower.isUnserved = true;
+        return undefined;
+      }
       if (error.reason === "gone") {
         follower.revision = undefined;
         follower.listing = true;
@@ -257,6 +266,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined), true);
     }
     follower.listing = false;
+    follower.isUnserved = false;
     this.#wakePump();
     return revision;
   }

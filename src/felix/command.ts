@@ -9,6 +9,7 @@ import { SocketError } from "../host/sockets.ts";
 import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
+import { interfacePrefixesOf } from "../model/convert/felix-configuration.ts";
 import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
@@ -24,6 +25,7 @@ interface CommandOptions {
   readonly healthPort: string;
   readonly auditSeconds: string;
   readonly establishedFlows: string;
+  readonly interfacePrefix: string | undefined;
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
@@ -62,6 +64,11 @@ export async function runNodeCommand(
         "what becomes of flows that policy denies after a change (CALICO_ESTABLISHED_FLOWS)",
         ["cut", "keep"],
       ).default(environment["CALICO_ESTABLISHED_FLOWS"] ?? "cut"),
+    )
+    .option(
+      "--interface-prefix <list>",
+      "how the names of workloads' interfaces begin, besides cali: cali,tap (FELIX_INTERFACEPREFIX); default: FelixConfiguration's interfacePrefix",
+      environment["FELIX_INTERFACEPREFIX"],
     )
     .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
     .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
@@ -124,6 +131,7 @@ async function run(
     throw new UsageError(
       `CALICO_ESTABLISHED_FLOWS is ${JSON.stringify(options.establishedFlows)}, must be cut or keep`,
     );
+  const interfacePrefixes = readInterfacePrefixes(options.interfacePrefix);
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
@@ -133,7 +141,7 @@ async function run(
   const store = openKubernetesStore(credentials.value, host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
-    const changes = await observe({ node, root: options.root, store, host, report });
+    const changes = await observe({ node, root: options.root, store, host, report, interfacePrefixes });
     await store.close();
     writeStdout(options.output === "json" ? `${JSON.stringify({ changes }, null, 2)}\n` : formatChanges(changes));
     return changes.length === 0 ? 0 : EXIT_FAILED;
@@ -151,10 +159,22 @@ async function run(
       health: { host: options.healthHost, port: healthPort },
       auditIntervalMs: auditSeconds * 1000,
       cutsFlows: options.establishedFlows === "cut",
+      interfacePrefixes,
     },
     onTermination(),
   );
   return undefined;
+}
+
+/** undefined: none are given. */
+function readInterfacePrefixes(text: string | undefined): readonly string[] | undefined {
+  if (text === undefined || text === "") return undefined;
+  const prefixes = interfacePrefixesOf(text);
+  if (prefixes === undefined)
+    throw new UsageError(
+      `the interface prefix is ${JSON.stringify(text)}, must be names of at most 15 letters, digits, - and _, with commas between them`,
+    );
+  return prefixes;
 }
 
 /** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */

@@ -29,6 +29,7 @@ const REPORTS = {
   WithoutEffect: "settings of an object of the datastore have no effect",
   RequestIgnored: "what a pod asks for has no effect",
   AddressConflict: "a pod is closed, because it has no right to its address",
+  EndpointRefused: "a WorkloadEndpoint is closed, because it has no right to its interface",
   FamilyUnavailable: "a pool is of no use on this node",
   NotProgrammed: "the kernel refuses what an object of the datastore asks for",
 } as const;
@@ -138,8 +139,8 @@ export class FaultReporter {
   tellRefused({ object, error }: RowStatus): void {
     if (object === undefined) return;
     const effect =
-      object.kind === "Pod"
-        ? "The pod is closed on this node until the kernel takes it"
+      object.kind === "Pod" || object.kind === "WorkloadEndpoint"
+        ? "The workload is closed on this node until the kernel takes it"
         : "The pods that it selects are closed on this node until the kernel takes it";
     this.tell({
       key: object,
@@ -196,9 +197,12 @@ function idsOf(key: Key): readonly string[] {
   return Object.keys(REPORTS).map((reason) => `${formatKey(key)} ${reason}`);
 }
 
+/** Not about a version of the object. */
+const BY_MESSAGE: readonly Reason[] = ["WithoutEffect", "FamilyUnavailable", "NotProgrammed", "EndpointRefused"];
+
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {
-  return reason === "WithoutEffect" || reason === "FamilyUnavailable" || reason === "NotProgrammed"
+  return BY_MESSAGE.includes(reason)
     ? `${reason.toLowerCase()}-${fnv32(message).toString(16)}`
     : (metadata.resourceVersion ?? "0");
 }

@@ -14,7 +14,6 @@ import { RouteClient } from "../kernel/route/client.ts";
 import { ADDRESS_GROUPS, openRouteNotifications } from "../kernel/route/monitor.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Addr } from "../net/addr.ts";
-import { isWorkloadInterface } from "../program/path.ts";
 
 const RETRY = { baseMs: 100, maxMs: 10_000 } as const;
 /** Changes of this time are read together. */
@@ -103,7 +102,7 @@ export class Interfaces {
       const addresses = new Map<string, Addr[]>();
       for (const { interfaceIndex, addr } of client.addresses()) {
         const name = names.get(interfaceIndex);
-        if (name === undefined || isWorkloadInterface(name)) continue;
+        if (name === undefined) continue;
         const known = addresses.get(name);
         if (known === undefined) addresses.set(name, [addr]);
         else known.push(addr);

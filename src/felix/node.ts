@@ -57,6 +57,8 @@ export interface NodeOptions {
   readonly auditIntervalMs: number;
   /** Established flows that policy denies after a change are cut (POL-52); else they go on. */
   readonly cutsFlows: boolean;
+  /** Override those of FelixConfiguration. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -156,6 +158,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   };
   const pipeline: Pipeline = new Pipeline({
     node,
+    interfacePrefixes: options.interfacePrefixes,
     store,
     loop,
     clock,
@@ -175,6 +178,13 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         refill();
     },
     onStep: (program, delta) => cutter?.changed(program, delta),
+    onRefusal: (key, message) =>
+      faults.tell({
+        key,
+        metadata: { name: key.name },
+        reason: "EndpointRefused",
+        message: `It is closed on this node: ${message}`,
+      }),
     onInSync: () => {
       const { endpoints, policies } = pipeline.program;
       report(describeStart(loop.status()), {

@@ -28,6 +28,8 @@ export interface ObserveOptions {
   readonly store: Store;
   readonly host: Host;
   readonly report: Report;
+  /** Override those of FelixConfiguration. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
 }
 
 export interface ObservedChange extends PlannedChange {
@@ -38,9 +40,10 @@ export interface ObservedChange extends PlannedChange {
 const SYNC_MS = 60_000;
 
 /** Rejects with KernelError, FileError, or StoreError when the datastore does not tell everything in time or is marked not ready. */
-export async function observe({ node, root, store, host, report }: ObserveOptions): Promise<readonly ObservedChange[]> {
+export async function observe(options: ObserveOptions): Promise<readonly ObservedChange[]> {
+  const { node, root, store, host, report } = options;
   const { sys, clock, files, processes } = host;
-  const graph = new Graph({ node });
+  const graph = new Graph(options);
   const expected = new Expected(graph, node);
   for (const attachment of await readAttachments(files, nodePaths(root).journal, report))
     if (isWired(attachment)) expected.attach(attachment.record);

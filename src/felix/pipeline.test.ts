@@ -23,6 +23,7 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
     onBgp: () => {},
     observe: () => {},
     onStep: () => {},
+    onRefusal: () => {},
     onInSync: () => {},
   });
   pipeline.start();

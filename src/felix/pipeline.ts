@@ -15,7 +15,7 @@ import type { Random } from "../host/random.ts";
 import { BugError, invariant } from "../lib/bug.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { Kind } from "../model/kind.ts";
-import { formatKey, type Key } from "../model/key.ts";
+import { formatKey, type Key, keyOfText } from "../model/key.ts";
 import type { Resource } from "../model/resource.ts";
 import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
@@ -27,6 +27,8 @@ import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
 export interface PipelineOptions {
   readonly node: string;
+  /** Override those of FelixConfiguration. */
+  readonly interfacePrefixes?: readonly string[] | undefined;
   readonly store: Store;
   readonly loop: Loop;
   readonly clock: Clock;
@@ -39,6 +41,8 @@ export interface PipelineOptions {
   readonly observe: (updates: readonly RowUpdate[]) => void;
   /** Hears of each change of the program once it was handed to the loop; `program` is the state after it. */
   readonly onStep: (program: Program, delta: ProgramDelta) => void;
+  /** Hears of each WorkloadEndpoint that this node refuses an interface, and why. */
+  readonly onRefusal: (key: Key<"WorkloadEndpoint">, why: string) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -60,6 +64,8 @@ export const WATCHED: readonly Kind[] = [
   "GlobalNetworkSet",
   "EndpointSlice",
   "HostEndpoint",
+  "WorkloadEndpoint",
+  "Profile",
   "FelixConfiguration",
   "IPReservation",
   "IPAMConfiguration",
@@ -90,7 +96,7 @@ export class Pipeline {
 
   constructor(options: PipelineOptions) {
     this.#options = options;
-    this.#graph = new Graph({ node: options.node });
+    this.#graph = new Graph(options);
     this.#expected = new Expected(this.#graph, options.node);
   }
 
@@ -243,6 +249,7 @@ export class Pipeline {
     if (this.#begun || this.#status !== "in-sync" || this.#options.gate.reason !== undefined) return;
     this.#flush();
     this.#begun = true;
+    this.#tellRefusals();
     const breath = new Breath(this.#options.clock, SLICE);
     for (const part of partsOf(this.#graph.program)) {
       this.#step(part);
@@ -258,7 +265,13 @@ export class Pipeline {
     const delta = this.#graph.flush();
     if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
     // Until the kernel is touched for the first time, what it should be doing is of no use to anybody.
-    if (this.#begun) this.#step(delta);
+    if (!this.#begun) return;
+    this.#step(delta);
+    this.#tellRefusals();
+  }
+
+  #tellRefusals(): void {
+    for (const [key, why] of this.#graph.refusals) this.#options.onRefusal(keyOfText("WorkloadEndpoint", key), why);
   }
 
   #step(delta: ProgramDelta): void {

@@ -1,4 +1,4 @@
-/** Endpoint: a pod, host endpoint or network set as policy sees it: labels, addresses and named ports, whatever the API calls them. */
+/** Endpoint: a pod, WorkloadEndpoint, host endpoint or network set as policy sees it: labels, addresses and named ports, whatever the API calls them. */
 import type { Addr } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
@@ -30,7 +30,11 @@ export interface EndpointRow {
   readonly nets?: readonly Prefix[];
   /** Of a host endpoint; absent otherwise. */
   readonly host?: HostInterface;
-  /** What of a network set or host endpoint cannot be read, and has no effect; absent otherwise. */
+  /** Of a WorkloadEndpoint: its interface on its node; absent otherwise. */
+  readonly device?: string;
+  /** Names of the profiles that decide where no policy does, in order; absent: of a pod, which is open then, or a network set. */
+  readonly profiles?: readonly string[];
+  /** What of a network set, host endpoint or WorkloadEndpoint cannot be read, and has no effect; absent otherwise. */
   readonly problem?: string;
 }
 
@@ -40,9 +44,18 @@ export interface HostInterface {
   readonly name: string;
   /** An interface, `*` for all that have no endpoint of their own; undefined: the one with an expected address. */
   readonly interface: string | undefined;
-  /** Names of profiles, in order. */
-  readonly profiles: readonly string[];
 }
+
+/** An interface of this node and the workload behind it. */
+export interface Wire {
+  readonly workload: WorkloadKey;
+  /** The Pod's uid when it was wired. undefined: unknown, or no pod. */
+  readonly uid?: string | undefined;
+  readonly interface: string;
+  readonly addresses: readonly Addr[];
+}
+
+export type WorkloadKey = Key<"Pod"> | Key<"WorkloadEndpoint">;
 
 /** How a local pod is wired: written by CNI ADD, journalled on disk, removed by DEL. */
 export interface CniRecord {

@@ -30,6 +30,7 @@ export type Kind =
   | "NetworkSet"
   | "GlobalNetworkSet"
   | "HostEndpoint"
+  | "WorkloadEndpoint"
   | "Profile"
   | "FelixConfiguration"
   | "ClusterNetworkPolicy";
@@ -41,6 +42,8 @@ export interface KindInfo {
   readonly apiKind: string;
   readonly plural: string;
   readonly namespaced: boolean;
+  /** Upstream's definitions lack it: a server without it has no objects of it. */
+  readonly isOptional?: true;
 }
 
 export const KINDS: { readonly [K in Kind]: KindInfo } = {
@@ -139,7 +142,20 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     plural: "hostendpoints",
     namespaced: false,
   },
-  Profile: { apiVersion: "projectcalico.org/v3", apiKind: "Profile", plural: "profiles", namespaced: false },
+  WorkloadEndpoint: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "WorkloadEndpoint",
+    plural: "workloadendpoints",
+    namespaced: true,
+    isOptional: true,
+  },
+  Profile: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "Profile",
+    plural: "profiles",
+    namespaced: false,
+    isOptional: true,
+  },
   FelixConfiguration: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "FelixConfiguration",

@@ -19,6 +19,7 @@ import type {
 import type { TierSpec } from "./kinds/tier.ts";
 import type { NetworkSetSpec } from "./kinds/network-set.ts";
 import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
+import type { WorkloadEndpointSpec } from "./kinds/workload-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
@@ -65,6 +66,7 @@ interface Specs {
   NetworkSet: { spec: NetworkSetSpec };
   GlobalNetworkSet: { spec: NetworkSetSpec };
   HostEndpoint: { spec: HostEndpointSpec };
+  WorkloadEndpoint: { spec: WorkloadEndpointSpec };
   Profile: { spec: ProfileSpec };
   FelixConfiguration: { spec: FelixConfigurationSpec };
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };

@@ -128,7 +128,7 @@ class Run {
   /** A workload sends what arrives from its interface; a host endpoint receives it. */
   #endpointOf({ of, direction }: StageStep): readonly [EndpointId, Endpoint] | undefined {
     const name = (of === "workload") === (direction === "egress") ? this.#path.from : this.#path.to;
-    if (name === undefined || isWorkloadInterface(name) !== (of === "workload")) return undefined;
+    if (name === undefined || this.#isWorkload(name) !== (of === "workload")) return undefined;
     for (const id of of === "workload" ? [name] : [name, EVERY_INTERFACE]) {
       const endpoint = this.#program.endpoints.get(id as EndpointId);
       if (endpoint?.kind === of) return [id as EndpointId, endpoint];
@@ -140,11 +140,11 @@ class Run {
     const { from, to, connection } = this.#path;
     switch (condition.is) {
       case "from-workload":
-        return from !== undefined && isWorkloadInterface(from);
+        return from !== undefined && this.#isWorkload(from);
       case "to-workload":
-        return to !== undefined && isWorkloadInterface(to);
+        return to !== undefined && this.#isWorkload(to);
       case "foreign-source":
-        if (from === undefined || !isWorkloadInterface(from)) return false;
+        if (from === undefined || !this.#isWorkload(from)) return false;
         return !(this.#program.endpoints.get(from as EndpointId)?.addresses.includes(packet.source) ?? false);
       case "loopback-destination":
         return prefixContains(LOOPBACK[familyOf(packet.destination)], packet.destination);
@@ -169,11 +169,15 @@ class Run {
     }
   }
 
+  #isWorkload(name: string): boolean {
+    return isWorkloadInterface(name, this.#program.settings);
+  }
+
   /** A workload's interface has no failsafe ports. */
   #isFailsafe(direction: Direction, reply: boolean, packet: FlowPacket): boolean {
     const arrives = (direction === "ingress") !== reply;
     const name = arrives ? this.#path.from : this.#path.to;
-    if (name === undefined || isWorkloadInterface(name)) return false;
+    if (name === undefined || this.#isWorkload(name)) return false;
     const port = reply ? packet.sourcePort : packet.destinationPort;
     const other = arrives ? packet.source : packet.destination;
     return this.#program.settings.failsafes[direction].some((entry) => isCall(entry, packet, port, other));

@@ -9,6 +9,7 @@ import { invariant } from "../lib/bug.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import type { Family } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
+import type { Settings } from "./program.ts";
 
 /** Where the kernel shows packets: before connection tracking, before translation, and after routing. */
 export type PathHook = "raw-prerouting" | "prerouting" | "input" | "forward" | "raw-output" | "output";
@@ -69,11 +70,11 @@ export type Step =
 
 export type StageStep = Extract<Step, { readonly do: "stage" }>;
 
-/** Prefix of the name of every workload's host-side interface. Upstream: FELIX_INTERFACEPREFIX. */
+/** Prefix of the name of every pod's host-side interface. */
 export const WORKLOAD_PREFIX = "cali";
 
-export function isWorkloadInterface(name: string): boolean {
-  return name.startsWith(WORKLOAD_PREFIX);
+export function isWorkloadInterface(name: string, { workloadPrefixes }: Pick<Settings, "workloadPrefixes">): boolean {
+  return workloadPrefixes.some((prefix) => name.startsWith(prefix));
 }
 
 const FROM_WORKLOAD: Condition = { is: "from-workload" };

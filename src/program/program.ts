@@ -13,7 +13,7 @@ import type { Protocol } from "../net/protocol.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "./policy.ts";
 import type { Route, RouteId } from "./route.ts";
 
-/** The interface of the endpoint: the host-side interface of a workload, `cali…`; the device of a host endpoint, or `*` for all other devices. */
+/** The interface of the endpoint: the host-side interface of a workload, `cali…` or `tap…`; the device of a host endpoint, or `*` for all other devices. */
 export type EndpointId = Brand<string, "EndpointId">;
 
 /** The host endpoint for every interface that is neither a workload's nor another host endpoint's. */
@@ -60,6 +60,8 @@ export interface Settings {
   /** What a rule that logs writes before the packet: `%t` is the tier, `%k` a short word for the kind, `%n` the name, `%p` with its namespace. */
   readonly logPrefix: string;
   readonly dataplane: DataplaneChoice;
+  /** How the names of workloads' interfaces begin, `cali` always among them. Upstream: interfacePrefix. */
+  readonly workloadPrefixes: readonly string[];
 }
 
 /** What programs policy into the kernel; `iptables` leaves the variant to what the node has in use. */

@@ -1,5 +1,6 @@
 /** Settings: the defaults for a node. Upstream: FelixConfiguration's defaults, and `Accept` for pods that call their node, as its manifests set. */
 import { type Protocol, TCP, UDP } from "../net/protocol.ts";
+import { WORKLOAD_PREFIX } from "./path.ts";
 import type { FailsafePort, Settings } from "./program.ts";
 
 /** Upstream: failsafeInboundHostPorts: ssh, DHCP, BGP, etcd, Typha, the API server, and etcd of OpenShift. */
@@ -36,4 +37,5 @@ export const DEFAULT_SETTINGS: Settings = {
   endpointToHost: "accept",
   logPrefix: "calico-packet",
   dataplane: "nftables",
+  workloadPrefixes: [WORKLOAD_PREFIX],
 };

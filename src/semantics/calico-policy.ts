@@ -4,7 +4,11 @@ import type { Key } from "../model/key.ts";
 import type { GlobalNetworkPolicySpec } from "../model/kinds/global-network-policy.ts";
 import type { NetworkPolicySpec } from "../model/kinds/network-policy.ts";
 import type { EntityRule, Rule } from "../model/kinds/rule.ts";
-import { validateGlobalNetworkPolicy, validateNetworkPolicy } from "../model/kinds/validation/policy.ts";
+import {
+  validateGlobalNetworkPolicy,
+  validateNetworkPolicy,
+  validateProfile,
+} from "../model/kinds/validation/policy.ts";
 import type { Action, Hook } from "../model/policy.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
 import type { FieldError } from "../model/schema/field-error.ts";
@@ -35,6 +39,18 @@ export function readGlobalNetworkPolicy(policy: Resource<"GlobalNetworkPolicy">)
     spec,
     errors: validateGlobalNetworkPolicy(policy),
     hooks: hooksOf(spec),
+  });
+}
+
+/** POL-50: a policy that selects nothing by itself. */
+export function readProfile(profile: Resource<"Profile">): ClusterPolicy {
+  const { ingress = [], egress = [] } = profile.spec ?? {};
+  return readPolicy({
+    key: keyOf("Profile", profile),
+    namespace: undefined,
+    spec: { types: ["Ingress", "Egress"], ingress, egress },
+    errors: validateProfile(profile),
+    hooks: ["normal"],
   });
 }
 

@@ -4,6 +4,7 @@
  *
  * Part of the definition of meaning (docs/semantics.md), so it shares no conversion with the calculation, which is tested against it.
  */
+import type { WorkloadKey } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Action, Hook } from "../model/policy.ts";
 import type { Resource } from "../model/resource.ts";
@@ -30,6 +31,8 @@ export interface ClusterResources {
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
   readonly endpointSlices?: readonly Resource<"EndpointSlice">[];
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
+  readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
+  readonly profiles?: readonly Resource<"Profile">[];
 }
 
 export type LabelMap = Readonly<Record<string, string>>;
@@ -47,13 +50,15 @@ export interface ClusterPort {
   readonly port: number;
 }
 
-/** A pod that has addresses. */
+/** A pod or WorkloadEndpoint that has addresses. */
 export interface ClusterPod extends Labelled {
-  readonly key: Key<"Pod">;
+  readonly key: WorkloadKey;
   readonly namespace: string;
   readonly node: string;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
+  /** POL-50, in order, as policies that select nothing. Of a WorkloadEndpoint; absent of a pod. */
+  readonly profiles?: readonly ClusterPolicy[];
 }
 
 /** An interface of a node that policy protects. */
@@ -62,8 +67,8 @@ export interface ClusterHostEndpoint extends Labelled {
   readonly namespace: undefined;
   readonly addresses: readonly Addr[];
   readonly ports: readonly ClusterPort[];
-  /** POL-50: what each of its profiles does with every packet, in order. */
-  readonly profiles: readonly { readonly name: string; readonly does: "allow" | "deny" | "nothing" }[];
+  /** POL-50, in order, as policies that select nothing. */
+  readonly profiles: readonly ClusterPolicy[];
 }
 
 /** POL-44. */
@@ -194,11 +199,14 @@ export function labelledAt(cluster: Cluster, addr: Addr): readonly Labelled[] {
   return [...endpointsAt(cluster, addr), ...sets];
 }
 
-export function findPod(cluster: Cluster, key: Key<"Pod">): ClusterPod | undefined {
+export function findPod(cluster: Cluster, key: WorkloadKey): ClusterPod | undefined {
   return cluster.pods.find((pod) => formatKey(pod.key) === formatKey(key));
 }
 
-/** The rules of every policy. */
-export function rulesOf(cluster: Cluster): readonly WrittenRule[] {
-  return cluster.policies.flatMap(({ ingress, egress }) => [...(ingress ?? []), ...(egress ?? [])]);
+/** The rules of every policy and of the profiles of endpoints. */
+export function rulesOf({ policies, pods, hostEndpoints }: Cluster): readonly WrittenRule[] {
+  const profiles = new Map(
+    [...pods, ...hostEndpoints].flatMap((each) => each.profiles ?? []).map((profile) => [profile.key.name, profile]),
+  );
+  return [...policies, ...profiles.values()].flatMap(({ ingress, egress }) => [...(ingress ?? []), ...(egress ?? [])]);
 }

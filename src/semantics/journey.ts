@@ -1,5 +1,5 @@
 /** Journey: both ends of a packet's path (POL-9): the source's egress and the destination's ingress; it arrives if both allow it. */
-import type { Key } from "../model/key.ts";
+import type { WorkloadKey } from "../model/endpoint.ts";
 import type { Direction } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
 import type { Addr } from "../net/addr.ts";
@@ -14,8 +14,8 @@ export interface Journey {
 
 /** The pods at both ends, where an address alone is ambiguous. */
 export interface Ends {
-  readonly source?: Key<"Pod"> | undefined;
-  readonly destination?: Key<"Pod"> | undefined;
+  readonly source?: WorkloadKey | undefined;
+  readonly destination?: WorkloadKey | undefined;
 }
 
 /**
@@ -40,7 +40,7 @@ export function isAllowed({ egress, ingress }: Journey): boolean {
   return egress.action === "allow" && ingress.action === "allow";
 }
 
-function podsMeant(cluster: Cluster, addr: Addr, key: Key<"Pod"> | undefined): readonly ClusterPod[] {
+function podsMeant(cluster: Cluster, addr: Addr, key: WorkloadKey | undefined): readonly ClusterPod[] {
   const pod = key === undefined ? undefined : findPod(cluster, key);
   return pod === undefined ? podsAt(cluster, addr) : [pod];
 }

@@ -24,6 +24,7 @@ import {
   type WrittenRule,
   type WrittenSide,
 } from "./cluster.ts";
+import type { Applied, RuleNumber } from "./applied.ts";
 import { selectorHolds } from "./selector.ts";
 import type { LabelSelector } from "kubernetes-types/meta/v1";
 import type { IPBlock, NetworkPolicyPeer } from "kubernetes-types/networking/v1";
@@ -36,17 +37,26 @@ export interface Question {
   readonly cluster: Cluster;
   readonly packet: FlowPacket;
   readonly direction: Direction;
+  /** Told of the numbered rules that are applied; undefined: nobody wants to know. */
+  readonly applied?: Applied | undefined;
 }
 
-/** POL-4, POL-19, POL-38, POL-46, POL-51. */
-export function selects(policy: ClusterPolicy, endpoint: Endpoint): boolean {
+/** POL-4, POL-19, POL-38, POL-46, POL-51, POL-54. */
+export function selects(policy: ClusterPolicy, endpoint: Endpoint, applied?: Applied): boolean {
   if (policy.namespace !== undefined && policy.namespace !== endpoint.namespace) return false;
+  if (isKubernetes(policy) && !isKubernetesPod(endpoint)) return false;
+  if (policy.state !== "valid") applied?.note(isKubernetes(policy) ? "POL-19" : "POL-46");
   if (policy.state === "closed-to-all") return endpoint.is === "pod";
   const { selector } = policy;
-  if ("pods" in selector) return endpoint.is === "pod" && isPeerPod(policy, selector.pods, endpoint);
+  if ("pods" in selector) return endpoint.is === "pod" && isPeerPod(policy, selector.pods, endpoint, applied);
   return isKubernetes(policy)
-    ? matchesLabels(selector as LabelSelector, endpoint.labels, "")
-    : isSelected(selector as CalicoSelector, endpoint);
+    ? matchesLabels(selector as LabelSelector, endpoint.labels, "", applied)
+    : isSelected(selector as CalicoSelector, endpoint, applied);
+}
+
+/** POL-54. */
+function isKubernetesPod({ labels }: Labelled): boolean {
+  return labels["projectcalico.org/orchestrator"] === "k8s";
 }
 
 function isKubernetes({ key }: ClusterPolicy): boolean {
@@ -55,13 +65,25 @@ function isKubernetes({ key }: ClusterPolicy): boolean {
 
 /** POL-11, POL-29, POL-30: everything that is given must hold. */
 export function matches(question: Question, policy: ClusterPolicy, rule: WrittenRule): boolean {
-  const { packet } = question;
+  const holds = holdsAll(question, policy, rule);
+  question.applied?.end(holds);
+  return holds;
+}
+
+function holdsAll(question: Question, policy: ClusterPolicy, rule: WrittenRule): boolean {
+  const { packet, applied } = question;
   const { ipVersion, protocol, notProtocol, icmp, notIcmp = [] } = rule;
-  if (ipVersion !== undefined && familyOf(packet.source) !== ipVersion) return false;
-  if (protocol !== undefined && packet.protocol !== protocol) return false;
-  if (notProtocol !== undefined && packet.protocol === notProtocol) return false;
-  if (icmp !== undefined && !matchesIcmp(icmp, packet)) return false;
-  if (notIcmp.some((each) => matchesIcmp(each, packet))) return false;
+  const condition = (holds: boolean, ...rules: readonly RuleNumber[]): boolean => {
+    applied?.beginCondition();
+    applied?.note(...rules);
+    return holds;
+  };
+  if (ipVersion !== undefined && !condition(familyOf(packet.source) === ipVersion, "POL-42")) return false;
+  if (protocol !== undefined && !condition(packet.protocol === protocol, "POL-45")) return false;
+  if (notProtocol !== undefined && !condition(packet.protocol !== notProtocol, "POL-45", "POL-29")) return false;
+  if (icmp !== undefined && !condition(matchesIcmp(icmp, packet), "POL-30")) return false;
+  if (notIcmp.length > 0 && !condition(!notIcmp.some((each) => matchesIcmp(each, packet)), "POL-30", "POL-29"))
+    return false;
   return (["source", "destination"] as const).every((side) => matchesSide(question, policy, rule[side], side));
 }
 
@@ -80,17 +102,24 @@ function matchesSide(
   written: WrittenSide,
   side: "source" | "destination",
 ): boolean {
-  const { cluster, packet } = question;
+  const { cluster, packet, applied } = question;
+  const { among = [], notAmong = [], ports, notPorts = [] } = written;
   const addr = packet[side];
   const port = side === "source" ? packet.sourcePort : packet.destinationPort;
-  const isPeer = (peer: WrittenPeer): boolean => matchesPeer(cluster, policy, peer, addr);
+  const isPeer = (peer: WrittenPeer): boolean => matchesPeer(cluster, policy, peer, addr, applied);
   const isPort = (entry: WrittenPort): boolean =>
     matchesPort(entry, question, addr, port, () => portHolders(question, policy, written, addr));
+  const some = <T>(list: readonly T[], holds: (each: T) => boolean, ...rules: readonly RuleNumber[]): boolean => {
+    applied?.beginCondition();
+    applied?.note(...rules);
+    return applied === undefined ? list.some(holds) : applied.some(list, holds);
+  };
+  const both: readonly RuleNumber[] = isKubernetes(policy) ? ["POL-11"] : [];
   return (
-    (written.among ?? []).every((peers) => peers.some(isPeer)) &&
-    !(written.notAmong ?? []).some(isPeer) &&
-    (written.ports === undefined || written.ports.some(isPort)) &&
-    !(written.notPorts ?? []).some(isPort)
+    among.every((peers) => some(peers, isPeer, ...both)) &&
+    (notAmong.length === 0 || !some(notAmong, isPeer, "POL-29")) &&
+    (ports === undefined || some(ports, isPort, ...both)) &&
+    (notPorts.length === 0 || !some(notPorts, isPort, "POL-29"))
   );
 }
 
@@ -99,19 +128,49 @@ function isCalicoPeer(peer: WrittenPeer): peer is CalicoPeer {
 }
 
 /** POL-12, POL-14, POL-41, POL-42, POL-48. */
-function matchesPeer(cluster: Cluster, policy: ClusterPolicy, peer: WrittenPeer, addr: Addr): boolean {
-  if (!isCalicoPeer(peer))
-    return peer.ipBlock
-      ? isInBlock(peer.ipBlock, addr)
-      : podsAt(cluster, addr).some((pod) => isPeerPod(policy, peer, pod));
-  if ("net" in peer) return prefixContains(peer.net, addr);
-  if ("service" in peer)
+function matchesPeer(
+  cluster: Cluster,
+  policy: ClusterPolicy,
+  peer: WrittenPeer,
+  addr: Addr,
+  applied: Applied | undefined,
+): boolean {
+  if (!isCalicoPeer(peer)) {
+    if (peer.ipBlock) {
+      applied?.note("POL-14");
+      return isInBlock(peer.ipBlock, addr);
+    }
+    applied?.note("POL-1", "POL-12");
+    const pods = podsAt(cluster, addr);
+    if (pods.length > 1) applied?.note("POL-3");
+    return pods.some((pod) => isPeerPod(policy, peer, pod, applied));
+  }
+  if ("net" in peer) {
+    applied?.note("POL-42");
+    return prefixContains(peer.net, addr);
+  }
+  if ("service" in peer) {
+    applied?.note("POL-48");
     return cluster.endpoints.some(({ service, addresses }) => service === peer.service && addresses.includes(addr));
-  return labelledAt(cluster, addr).some((each) => isSelected(peer.selected, each));
+  }
+  const labelled = labelledAt(cluster, addr);
+  applied?.note("POL-41", ...rulesOfLabelled(cluster, addr, labelled.length));
+  return labelled.some((each) => isSelected(peer.selected, each, applied));
+}
+
+/** By what the address stands for: several, network sets, host endpoints. */
+function rulesOfLabelled(cluster: Cluster, addr: Addr, count: number): readonly RuleNumber[] {
+  const hosts = cluster.hostEndpoints.filter(({ addresses }) => addresses.includes(addr)).length;
+  const pods = podsAt(cluster, addr).length;
+  return [
+    ...(count > 1 ? (["POL-3"] as const) : []),
+    ...(count > hosts + pods ? (["POL-44"] as const) : []),
+    ...(hosts > 0 ? (["POL-49"] as const) : []),
+  ];
 }
 
 /** POL-38, POL-41. */
-function isSelected(written: CalicoSelector, { namespace, labels }: Labelled): boolean {
+function isSelected(written: CalicoSelector, { namespace, labels }: Labelled, applied?: Applied): boolean {
   const valueOf = (label: string): string | undefined => (Object.hasOwn(labels, label) ? labels[label] : undefined);
   const holds = (text: string, prefix: string): boolean =>
     selectorHolds(text, {
@@ -121,6 +180,8 @@ function isSelected(written: CalicoSelector, { namespace, labels }: Labelled): b
     });
   const { selector, notSelector, namespaceSelector, serviceAccountSelector, serviceAccountNames = [] } = written;
   const account = valueOf("projectcalico.org/serviceaccount");
+  if (selector || notSelector || namespaceSelector || serviceAccountSelector) applied?.note("POL-37");
+  if (namespaceSelector || serviceAccountSelector || serviceAccountNames.length > 0) applied?.note("POL-2");
   if (written.namespace !== undefined && written.namespace !== namespace) return false;
   if (namespaceSelector && /^\s*global\(\s*\)\s*$/.test(namespaceSelector)) {
     if (namespace !== undefined) return false;
@@ -132,11 +193,17 @@ function isSelected(written: CalicoSelector, { namespace, labels }: Labelled): b
 }
 
 /** POL-12, POL-13. */
-function isPeerPod(policy: ClusterPolicy, peer: NetworkPolicyPeer, pod: ClusterPod): boolean {
+function isPeerPod(
+  policy: ClusterPolicy,
+  peer: NetworkPolicyPeer,
+  pod: ClusterPod,
+  applied: Applied | undefined,
+): boolean {
+  if (peer.namespaceSelector) applied?.note("POL-13", "POL-2");
   const isThere = peer.namespaceSelector
-    ? matchesLabels(peer.namespaceSelector, pod.labels, "pcns.")
+    ? matchesLabels(peer.namespaceSelector, pod.labels, "pcns.", applied)
     : policy.namespace === undefined || pod.namespace === policy.namespace;
-  return isThere && matchesLabels(peer.podSelector ?? {}, pod.labels, "");
+  return isThere && isKubernetesPod(pod) && matchesLabels(peer.podSelector ?? {}, pod.labels, "", applied);
 }
 
 /** POL-14: an exception applies to its own block only. */
@@ -152,12 +219,14 @@ function isInCidr(text: string, addr: Addr): boolean {
 /** POL-15, POL-16, POL-17, POL-18, POL-43, POL-48. */
 function matchesPort(
   entry: WrittenPort,
-  { cluster, packet }: Question,
+  { cluster, packet, applied }: Question,
   addr: Addr,
   found: number | undefined,
   holders: () => readonly (ClusterPod | ClusterHostEndpoint)[],
 ): boolean {
   const { protocols, port } = portOf(entry);
+  applied?.note(...rulesOfPort(entry, port));
+  if (packet.destinationPort === undefined) applied?.note("POL-18");
   if (!protocols.includes(packet.protocol)) return false;
   if (port === undefined) return true;
   if (found === undefined) return false;
@@ -172,6 +241,13 @@ function matchesPort(
   return holders().some((pod) =>
     pod.ports.some((own) => own.name === port.name && own.protocol === packet.protocol && own.port === found),
   );
+}
+
+function rulesOfPort(entry: WrittenPort, port: CalicoPort["port"] | undefined): readonly RuleNumber[] {
+  if (port !== undefined && "service" in port) return ["POL-48"];
+  if ("protocols" in entry) return ["POL-43"];
+  if (port === undefined) return ["POL-15"];
+  return ["POL-15", "from" in port ? "POL-16" : "POL-17"];
 }
 
 /** `port`: undefined for every port of the protocols. */
@@ -198,17 +274,23 @@ function portHolders(
     const selectors = among.flat().flatMap((peer) => ("selected" in peer ? [peer.selected] : []));
     return endpointsAt(cluster, addr).filter((each) => selectors.every((selector) => isSelected(selector, each)));
   }
-  const pods = podsAt(cluster, addr);
+  const pods = podsAt(cluster, addr).filter(isKubernetesPod);
   if (direction === "ingress") return pods.filter((pod) => selects(policy, { is: "pod", ...pod }));
   const peers = among.map((list) => list.flatMap((peer) => (isCalicoPeer(peer) ? [] : [peer])));
   const isAnyone = peers.length === 0 || peers.some((list) => list.some((peer) => peer.ipBlock));
   return isAnyone
     ? pods
-    : pods.filter((pod) => peers.every((list) => list.some((peer) => isPeerPod(policy, peer, pod))));
+    : pods.filter((pod) => peers.every((list) => list.some((peer) => isPeerPod(policy, peer, pod, undefined))));
 }
 
 /** POL-5; `prefix` stands before the names under which the labels are kept. */
-function matchesLabels(selector: LabelSelector | undefined, labels: LabelMap, prefix: string): boolean {
+function matchesLabels(
+  selector: LabelSelector | undefined,
+  labels: LabelMap,
+  prefix: string,
+  applied: Applied | undefined,
+): boolean {
+  if (selector?.matchLabels !== undefined || selector?.matchExpressions !== undefined) applied?.note("POL-5");
   const valueOf = (key: string): string | undefined =>
     Object.hasOwn(labels, prefix + key) ? labels[prefix + key] : undefined;
   const hasLabels = Object.entries(selector?.matchLabels ?? {}).every(([key, value]) => valueOf(key) === value);

@@ -6,6 +6,7 @@ import { readClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import type { Cluster, ClusterEndpoints, ClusterPolicy, ClusterResources } from "./cluster.ts";
 import { readHostEndpoints } from "./host-endpoints.ts";
 import { readKubernetesPolicy } from "./kubernetes-policy.ts";
+import { readMachines } from "./machines.ts";
 import { readNetworkSets } from "./network-sets.ts";
 import { parseAll, readPods } from "./pods.ts";
 import { tiersOf } from "./tiers.ts";
@@ -18,7 +19,7 @@ export function clusterOf(resources: ClusterResources): Cluster {
     ...(resources.clusterNetworkPolicies ?? []).map(readClusterNetworkPolicy),
   ]);
   return {
-    pods: readPods(resources),
+    pods: [...readPods(resources), ...readMachines(resources)],
     hostEndpoints: readHostEndpoints(resources),
     networkSets: readNetworkSets(resources),
     endpoints: (resources.endpointSlices ?? []).flatMap(readSlice),

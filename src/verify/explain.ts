@@ -6,6 +6,7 @@
  * affect it, so that the cost is linear in the number of pairs.
  */
 import { invariant } from "../lib/bug.ts";
+import type { WorkloadKey } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
@@ -27,7 +28,7 @@ export interface Party {
   /** As the operator writes it. */
   readonly label: string;
   /** undefined for a plain address. */
-  readonly pod: Key<"Pod"> | undefined;
+  readonly pod: WorkloadKey | undefined;
   readonly addresses: readonly Addr[];
 }
 
@@ -220,7 +221,7 @@ function possibleAt(
   veil: Veil,
   part: Cluster,
   packet: FlowPacket,
-  end: Key<"Pod"> | undefined,
+  end: WorkloadKey | undefined,
   direction: Direction,
   known: Verdict,
 ): readonly Verdict[] {

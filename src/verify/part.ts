@@ -2,7 +2,8 @@
  * Part: the part of a cluster that can affect a packet: what its two addresses stand for, and the policies that select one of its ends. The
  * definition gives the same verdicts there as in the whole cluster, and asking it costs no more in a large one.
  */
-import { formatKey, formatName, type Key } from "../model/key.ts";
+import type { WorkloadKey } from "../model/endpoint.ts";
+import { formatKey, type Key } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
 import type {
   Cluster,
@@ -14,10 +15,10 @@ import type {
 import { type Endpoint, selects } from "../semantics/match.ts";
 import { netIndex } from "./nets.ts";
 
-/** The pods that the operator named; undefined for a plain address. */
+/** The pods and WorkloadEndpoints that the operator named; undefined for a plain address. */
 export interface EndKeys {
-  readonly source: Key<"Pod"> | undefined;
-  readonly destination: Key<"Pod"> | undefined;
+  readonly source: WorkloadKey | undefined;
+  readonly destination: WorkloadKey | undefined;
 }
 
 /** `hosts`: the host endpoints that the packet passes. */
@@ -37,7 +38,7 @@ export function indexed(
   const hostsAt = byAddress(cluster.hostEndpoints);
   const endpointsAt = byAddress(cluster.endpoints);
   const setsAt = setIndex(cluster.networkSets);
-  const byName = new Map(cluster.pods.map((pod) => [formatName(pod.key), pod]));
+  const byKey = new Map(cluster.pods.map((pod) => [formatKey(pod.key), pod]));
   const byNamespace = Map.groupBy(cluster.policies, ({ namespace }) => namespace);
   /** POL-8: in order of evaluation. */
   const rank = new Map(cluster.policies.map((policy, index) => [policy, index]));
@@ -53,7 +54,7 @@ export function indexed(
   return (source, destination, ends, hosts = []) => {
     const both = [source, destination];
     const named = [ends.source, ends.destination].flatMap((key) =>
-      key === undefined ? [] : (byName.get(formatName(key)) ?? []),
+      key === undefined ? [] : (byKey.get(formatKey(key)) ?? []),
     );
     const pods = new Set([...named, ...both.flatMap((addr) => podsAt.get(addr) ?? [])]);
     const hostEndpoints = new Set([...hosts, ...both.flatMap((addr) => hostsAt.get(addr) ?? [])]);

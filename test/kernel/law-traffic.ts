@@ -1,6 +1,5 @@
 /** Traffic of the law: packets of every kind that a node can meet, near the edges of what the cluster's policies say. */
 import { unwrap } from "../../src/lib/result.ts";
-import type { Key } from "../../src/model/key.ts";
 import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { parsePrefix, prefixContains } from "../../src/net/prefix.ts";
@@ -26,11 +25,10 @@ export interface Sent extends PathPacket {
   readonly from: string;
 }
 
-/** An address of a pod of the node. */
+/** An address of a pod or WorkloadEndpoint of the node. */
 export interface Place {
   readonly addr: Addr;
   readonly interface: string;
-  readonly pod: Key<"Pod">;
 }
 
 export const NODE = "n1";

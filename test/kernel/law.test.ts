@@ -3,11 +3,12 @@
  * (`program/evaluate`, `program/path-evaluate`) and real nftables between namespaces agree, in what becomes of the packet and in what
  * decided, in both families.
  *
- * One namespace is the node, one each local pod, one the rest of the world. Every packet is really sent; arrival is seen at the
+ * One namespace is the node, one each local pod and machine, one the rest of the world. Every packet is really sent; arrival is seen at the
  * other end, what decided by the counters of rules. Three of four clusters have Calico's policies and host endpoints besides
  * Kubernetes' policies. Connection tracking is switched off but for packets of flows that are meant to be known, or invalid.
  */
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Program, EndpointId } from "../../src/program/program.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -16,13 +17,17 @@ import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
+import { addressOfNet } from "../../src/model/kinds/workload-endpoint.ts";
+import type { Resource } from "../../src/model/resource.ts";
 import { evaluatePacket, type Fate } from "../../src/program/path-evaluate.ts";
 import type { Cluster } from "../../src/semantics/cluster.ts";
 import { clusterOf } from "../../src/semantics/read-cluster.ts";
+import { Applied } from "../../src/semantics/applied.ts";
 import { decide } from "../../src/semantics/decide.ts";
 import { randomCluster, type RandomCluster } from "../property/clusters.ts";
 import { Random } from "../property/random.ts";
 import { decisionsOf } from "./decisions.ts";
+import { RulesDecided } from "./rules-decided.ts";
 import { type Namespace, sys, withNamespaces } from "./fixture.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
@@ -31,6 +36,7 @@ import { Port } from "./wire.ts";
 const PACKETS = 20_000;
 const PACKETS_PER_CLUSTER = 500;
 const POD_SLOTS = 6;
+const MACHINE_SLOTS = 2;
 const SEED = Number(process.env["LAW_SEED"] ?? "20261125");
 const WORLD = "world" as EndpointId;
 /** By which host endpoints without an interface name find theirs. */
@@ -63,16 +69,20 @@ const OBSERVER = `table inet observer {
 /** The kernels of node and pods say nothing of their own: raw frames pass by their rules. */
 const SILENCE = "table inet silence { chain output { type filter hook output priority 0; policy drop; }; }";
 
-function build(node: Namespace, world: Namespace, pods: readonly Namespace[]): Bench {
+function build(node: Namespace, world: Namespace, pods: readonly Namespace[], machines: readonly Namespace[]): Bench {
   makeRouter(node);
   connect(node, WORLD, world);
   routeDefault(node, WORLD);
   for (const addr of OWN) node.run(["ip", "addr", "add", addr, "dev", "lo"]);
-  for (const other of [world, ...pods]) other.run(["nft", "-f", "-"], SILENCE);
+  for (const other of [world, ...pods, ...machines]) other.run(["nft", "-f", "-"], SILENCE);
   const ports = new Map([[WORLD as string, new Port(world, "eth0", HOST_MAC)]]);
   pods.forEach((pod, i) => {
     connect(node, `cali${i}`, pod);
     ports.set(`cali${i}`, new Port(pod, "eth0", HOST_MAC));
+  });
+  machines.forEach((machine, i) => {
+    connect(node, `tap${i}`, machine);
+    ports.set(`tap${i}`, new Port(machine, "eth0", HOST_MAC));
   });
   for (const addr of UNKNOWN) routePod(node, `cali${POD_SLOTS}`, addr);
   node.run(["nft", "-f", "-"], OBSERVER);
@@ -96,6 +106,7 @@ class Law {
   checked = 0;
   readonly decisions = new Map<string, number>();
   readonly kinds = new Map<string, number>();
+  readonly rules = new RulesDecided();
 
   constructor(bench: Bench) {
     this.#bench = bench;
@@ -110,13 +121,20 @@ class Law {
     node.run(["nft", "add", "table", "inet", "calico"]);
     node.run(["nft", "delete", "table", "inet", "calico"]);
     const records = localRecords(cluster);
-    this.#places = records.flatMap((record) =>
-      record.addresses.map((addr) => ({ addr, interface: record.interface, pod: record.pod })),
+    const taken = new Set(records.flatMap(({ addresses }) => addresses));
+    const workloadEndpoints = cluster.workloadEndpoints.map(onBench).filter((machine) => {
+      const own = (machine.spec.ipNetworks ?? []).flatMap((text) => addressOfNet(text) ?? []);
+      const isFree = own.every((addr) => !taken.has(addr));
+      for (const addr of own) taken.add(addr);
+      return isFree;
+    });
+    this.#meaning = clusterOf({ ...cluster, workloadEndpoints });
+    const interfaces = new Map([[WORLD as string, INTERFACE_ADDRESSES]]);
+    this.#program = programOf({ ...cluster, workloadEndpoints, pools: [], node: NODE, records, interfaces });
+    this.#places = [...this.#program.endpoints].flatMap(([id, { kind, addresses }]) =>
+      kind === "workload" ? addresses.map((addr) => ({ addr, interface: id as string })) : [],
     );
     for (const { addr, interface: name } of this.#places) routePod(node, name, addr);
-    this.#meaning = clusterOf(cluster);
-    const interfaces = new Map([[WORLD as string, INTERFACE_ADDRESSES]]);
-    this.#program = programOf({ ...cluster, pools: [], node: NODE, records, interfaces });
     this.#commit(this.#program);
     return this.#places;
   }
@@ -158,11 +176,15 @@ class Law {
     const program = this.#program;
     if (program === undefined) throw new Error("no program");
     const fate = evaluatePacket(program, sent);
+    const decided: (() => void)[] = [() => this.rules.addPath(program, sent, fate)];
     for (const { endpoint, hook, direction, verdict } of fate.verdicts) {
       const key = program.endpoints.get(endpoint)?.source;
       if (key === undefined) throw new Error(`no endpoint ${endpoint}`);
       const end = { endpoint: key, hook, direction, fromOwnNode: false };
-      expect({ sent, end, verdict }).toEqual({ sent, end, verdict: decide(this.#meaning, sent.packet, end) });
+      const applied = new Applied();
+      const meant = decide(this.#meaning, sent.packet, end, applied);
+      expect({ sent, end, verdict }).toEqual({ sent, end, verdict: meant });
+      decided.push(() => this.rules.add(applied.rules, verdict.action));
     }
     if (sent.connection === "established") this.#know(sent);
     const arrivals = this.#arrivals();
@@ -183,12 +205,16 @@ class Law {
       decided: decisions.sort(),
     });
     this.#tally(sent, fate, decisions);
+    // The kernel has decided the same.
+    for (const count of decided) count();
   }
 
   #tally(sent: Sent, fate: Fate, decisions: readonly string[]): void {
     this.checked++;
+    const isMachine = [sent.from, sent.to].some((name) => name?.startsWith("tap"));
     for (const [map, text] of [
       [this.kinds, `${sent.kind} ${fate.action}`],
+      ...(isMachine ? [[this.kinds, `${sent.kind} ${fate.action} at a machine`] as const] : []),
       ...decisions.map((decision) => [this.decisions, decision.slice(decision.indexOf(": "))] as const),
     ] as const)
       map.set(text, (map.get(text) ?? 0) + 1);
@@ -260,6 +286,12 @@ function localRecords(cluster: RandomCluster): CniRecord[] {
   return local;
 }
 
+/** A machine that claims a pod's interface claims one that the bench has, whether or not it is a pod's. */
+function onBench(machine: Resource<"WorkloadEndpoint">): Resource<"WorkloadEndpoint"> {
+  const isPods = machine.spec.interfaceName.startsWith("cali");
+  return isPods ? { ...machine, spec: { ...machine.spec, interfaceName: "cali1" } } : machine;
+}
+
 function familyOption(addr: string): "-4" | "-6" {
   return addr.includes(":") ? "-6" : "-4";
 }
@@ -268,6 +300,9 @@ function familyOption(addr: string): "-4" | "-6" {
 const KINDS_SEEN = [
   "plain accept",
   "plain drop",
+  "plain accept at a machine",
+  "plain drop at a machine",
+  "forged drop at a machine",
   "forged drop",
   "forged established drop",
   "unknown drop",
@@ -281,10 +316,15 @@ const KINDS_SEEN = [
 ];
 
 test(`${PACKETS} packets: semantics = evaluate = nftables, what decided included`, () => {
-  const names = ["node", "world", ...Array.from({ length: POD_SLOTS + 1 }, (_, i) => `pod${i}`)];
+  const names = [
+    "node",
+    "world",
+    ...Array.from({ length: MACHINE_SLOTS }, (_, i) => `machine${i}`),
+    ...Array.from({ length: POD_SLOTS + 1 }, (_, i) => `pod${i}`),
+  ];
   withNamespaces(names, (...namespaces) => {
-    const [node, world, ...pods] = namespaces as unknown as [Namespace, Namespace, ...Namespace[]];
-    const law = new Law(build(node, world, pods));
+    const [node, world, ...others] = namespaces as unknown as [Namespace, Namespace, ...Namespace[]];
+    const law = new Law(build(node, world, others.slice(MACHINE_SLOTS), others.slice(0, MACHINE_SLOTS)));
     try {
       for (let round = 0; law.checked < PACKETS; round++) {
         // Even seeds have Kubernetes' policies alone.
@@ -306,6 +346,11 @@ test(`${PACKETS} packets: semantics = evaluate = nftables, what decided included
         const rules = [...law.decisions].filter(([text]) => text.startsWith(`: ${action} `));
         expect(`${action}: ${rules.reduce((sum, [, count]) => sum + count, 0) > 100}`).toBe(`${action}: true`);
       }
+      const { lines, missing } = law.rules.table(
+        readFileSync(new URL("../../docs/semantics.md", import.meta.url), "utf8"),
+      );
+      console.log(lines.join("\n"));
+      expect(missing).toEqual([]);
     } finally {
       law.close();
     }

@@ -88,6 +88,60 @@ const HOSTS: readonly Row[] = [
   ["a port without protocol", host({ ports: [{ name: "a", port: 1 }] }), "spec.ports[0].protocol"],
 ];
 
+const machine = (more: JsonObject): JsonObject => ({
+  node: "n-1",
+  orchestrator: "kvm",
+  workload: "db",
+  endpoint: "eth0",
+  interfaceName: "tap0",
+  ...more,
+});
+const MACHINE = named("n--1-kvm-db-eth0");
+const MACHINE_ROWS: readonly Row[] = [
+  ["an interface", machine({})],
+  [
+    "everything",
+    machine({
+      serviceAccountName: "robot",
+      ipNetworks: ["10.0.0.1", "10.0.0.2/32", "fd00::1/128"],
+      ipv4Gateway: "10.0.0.254",
+      ipv6Gateway: "fd00::ff",
+      mac: "02:00:00:00:00:01",
+      profiles: ["a", "kns.shop"],
+      ports: [port(), { port: 22, protocol: "TCP", hostPort: 2222, hostIP: "10.1.1.1" }],
+      ipNATs: [{ internalIP: "10.0.0.1", externalIP: "192.0.2.1" }],
+      allowSpoofedSourcePrefixes: ["10.9.0.0/16"],
+      qosControls: { ingressBandwidth: 1000 },
+    }),
+  ],
+  ["another node", machine({ node: "n-2" }), "metadata.name", "NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT"],
+  ["no workload", machine({ workload: "" }), "metadata.name"],
+  ["a pod", machine({ orchestrator: "k8s", pod: "web-0" }), undefined, "", named("n--1-k8s-web--0-eth0")],
+  ["a pod, by its workload", machine({ orchestrator: "k8s" }), "metadata.name", "", named("n--1-k8s-db-eth0")],
+  ["a container", machine({ orchestrator: "cni", containerID: "c1" }), undefined, "", named("n--1-cni-c1-eth0")],
+  ["of libnetwork", machine({ orchestrator: "libnetwork" }), undefined, "", named("n--1-libnetwork-libnetwork-eth0")],
+  ["no node", { orchestrator: "kvm", endpoint: "e", interfaceName: "tap0" }, "spec.node"],
+  ["no interface", machine({ interfaceName: "" }), "spec.interfaceName"],
+  ["a long interface", machine({ interfaceName: "interfaceTooLong" }), "spec.interfaceName"],
+  ["all interfaces", machine({ interfaceName: "*" }), "spec.interfaceName"],
+  ["a net", machine({ ipNetworks: ["10.0.0.0/24"] }), "spec.ipNetworks[0]", "must be one address"],
+  ["an IPv6 net", machine({ ipNetworks: ["fd00::1/64"] }), "spec.ipNetworks[0]"],
+  ["no address", machine({ ipNetworks: ["x"] }), "spec.ipNetworks[0]"],
+  ["IPv6 for IPv4", machine({ ipv4Gateway: "fd00::1" }), "spec.ipv4Gateway", "must be an IPv4 address"],
+  ["IPv4 for IPv6", machine({ ipv6Gateway: "10.0.0.1" }), "spec.ipv6Gateway", "must be an IPv6 address"],
+  ["a bad hardware address", machine({ mac: "02:00" }), "spec.mac"],
+  ["a profile twice", machine({ profiles: ["a", "a"] }), "spec.profiles[1]"],
+  ["a port without name", machine({ ports: [{ port: 1, protocol: "TCP" }] }), "spec.ports[0].name", "unless hostPort"],
+  ["a protocol without ports", machine({ ports: [port({ protocol: "ICMP" })] }), "spec.ports[0].protocol"],
+];
+const MACHINES = MACHINE_ROWS.map(([title, spec, refused, words = "", metadata = MACHINE]): Row => [
+  title,
+  spec,
+  refused,
+  words,
+  metadata,
+]);
+
 const PROFILES: readonly Row[] = [
   ["nothing", {}],
   ["labels", { labelsToApply: { "project.calico.org/my-label": "v".repeat(63) } }],
@@ -167,6 +221,10 @@ const FELIX: readonly Row[] = [
   ["port 0 for WireGuard", { wireguardListeningPort: 0 }, "spec.wireguardListeningPort"],
   ["log filters", { bpfLogFilters: { eth0: "tcp" } }],
   ["a bad log filter", { bpfLogFilters: { "eth 0": "tcp" } }, "spec.bpfLogFilters"],
+  ["interface prefixes", { interfacePrefix: "cali,tap" }],
+  ["no interface prefix", { interfacePrefix: "" }],
+  ["a bad interface prefix", { interfacePrefix: "cali, tap" }, "spec.interfacePrefix"],
+  ["an empty interface prefix among others", { interfacePrefix: "cali," }, "spec.interfacePrefix"],
   ["a region", { openstackRegion: "FOO" }, "spec.openstackRegion"],
 ];
 
@@ -181,6 +239,7 @@ export const SETTINGS_CASES: readonly Case[] = [
   ...cases("NetworkSet", SETS),
   ...cases("GlobalNetworkSet", SETS),
   ...cases("HostEndpoint", HOSTS),
+  ...cases("WorkloadEndpoint", MACHINES),
   ...cases("Profile", PROFILES),
   ...cases("FelixConfiguration", FELIX),
 ];

@@ -4,6 +4,7 @@
  */
 import type { EntityRule, Rule } from "../../src/model/kinds/rule.ts";
 import type { GlobalNetworkPolicySpec } from "../../src/model/kinds/global-network-policy.ts";
+import { workloadEndpointName } from "../../src/model/kinds/workload-endpoint.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import type { Random } from "./random.ts";
@@ -25,6 +26,8 @@ export interface CalicoObjects {
   readonly endpointSlices: Resource<"EndpointSlice">[];
   readonly hostEndpoints: Resource<"HostEndpoint">[];
   readonly felixConfigurations: Resource<"FelixConfiguration">[];
+  readonly workloadEndpoints: Resource<"WorkloadEndpoint">[];
+  readonly profiles: Resource<"Profile">[];
 }
 
 export const NO_CALICO_OBJECTS: CalicoObjects = {
@@ -37,6 +40,8 @@ export const NO_CALICO_OBJECTS: CalicoObjects = {
   endpointSlices: [],
   hostEndpoints: [],
   felixConfigurations: [],
+  workloadEndpoints: [],
+  profiles: [],
 };
 
 export function randomCalicoObjects(random: Random): CalicoObjects {
@@ -50,6 +55,8 @@ export function randomCalicoObjects(random: Random): CalicoObjects {
     felixConfigurations: unique(random.some(0, 2, () => felixConfiguration(random))),
     hostEndpoints: random.chance(60) ? unique(random.some(1, 3, () => hostEndpoint(random))) : [],
     endpointSlices: unique(random.some(0, 4, (i) => endpointSlice(random, `slice-${i}`))),
+    workloadEndpoints: unique(random.some(0, 3, () => workloadEndpoint(random))),
+    profiles: unique(random.some(0, 3, () => profile(random))),
   };
 }
 
@@ -101,10 +108,7 @@ export function hostEndpoint(random: Random): Resource<"HostEndpoint"> {
       node: random.pick(["n1", "n1", "n1", "n2"]),
       ...(interfaceName === undefined ? {} : { interfaceName }),
       expectedIPs,
-      profiles: random.subset(
-        ["ksa.alpha.robot", "kns.alpha", "kns.none", "projectcalico-default-allow", "missing"],
-        20,
-      ),
+      profiles: random.shuffle(random.subset(PROFILES, 20)),
       ports: random.some(0, 2, () => ({
         name: random.pick(["http", "dns"]),
         port: random.pick([53, 80, 8080]),
@@ -112,6 +116,49 @@ export function hostEndpoint(random: Random): Resource<"HostEndpoint"> {
       })),
     },
   };
+}
+
+const PROFILES = ["ksa.alpha.robot", "kns.alpha", "kns.none", "projectcalico-default-allow", "missing", "own", "other"];
+
+/** Labels that endpoints have themselves too, or that pretend; now and then in the place of a namespace's, or not valid. */
+export function profile(random: Random): Resource<"Profile"> {
+  const { ingress = [], egress = [] } = globalPolicy(random).spec;
+  const labelsToApply = {
+    ...(random.chance(60) ? { app: random.pick(["web", "db"]) } : {}),
+    ...(random.chance(60) ? { role: random.pick(["", "front"]) } : {}),
+    ...(random.chance(20) ? { "pcns.team": "red", "projectcalico.org/namespace": "alpha" } : {}),
+  };
+  const rules = random.chance(50) ? {} : { ingress: ingress.slice(0, 2), egress: egress.slice(0, 2) };
+  const name = random.pick(["own", "own", "other", "kns.alpha"]);
+  return { apiVersion: VERSION, kind: "Profile", metadata: { name }, spec: { ...rules, labelsToApply } };
+}
+
+/** On an interface of its own, of another one, of a pod, or with a name that is no workload's. */
+export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
+  const ordinal = random.pick([40, 41, 42, 43, 5]);
+  const spec = {
+    node: random.pick(["n1", "n1", "n1", "n2"]),
+    orchestrator: random.pick(["kvm", "kvm", "k8s"]),
+    endpoint: "eth0",
+    interfaceName: random.pick(["tap0", "tap0", "tap1", "tap1", "cali00000000001", "eth0"]),
+    ipNetworks: random.subset([`10.65.0.${ordinal}`, `fd00:65::${ordinal.toString(16)}/128`], 80),
+    profiles: random.shuffle(random.subset(PROFILES, 25)),
+    ports: random.some(0, 2, () => ({
+      name: random.pick(["http", "dns"]),
+      port: random.pick([53, 80, 8080]),
+      protocol: random.pick(["TCP", "UDP"] as const),
+    })),
+    ...(random.chance(30) ? { serviceAccountName: "robot" } : {}),
+  };
+  const workload = random.pick(["db", "vm"]);
+  const labels = {
+    ...(random.chance(70) ? { app: random.pick(["web", "db"]) } : {}),
+    ...(random.chance(40) ? { role: random.pick(["", "front"]) } : {}),
+    ...(random.chance(10) ? { "projectcalico.org/orchestrator": "k8s", "pcns.team": "red" } : {}),
+  };
+  const whole = { ...spec, ...(spec.orchestrator === "k8s" ? { pod: workload } : { workload }) };
+  const metadata = { name: workloadEndpointName(whole), namespace: random.pick(NAMESPACES), labels };
+  return { apiVersion: VERSION, kind: "WorkloadEndpoint", metadata, spec: whole };
 }
 
 export function felixConfiguration(random: Random): Resource<"FelixConfiguration"> {
@@ -134,6 +181,7 @@ export function felixConfiguration(random: Random): Resource<"FelixConfiguration
       ...(random.chance(50) ? { failsafeOutboundHostPorts: failsafes() } : {}),
       ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
       ...(random.chance(20) ? { logPrefix: random.pick(["", "x %t %k %p %n %z", "y".repeat(200)]) } : {}),
+      ...(random.chance(70) ? { interfacePrefix: random.pick(["", "tap", "cali,tap", "tap,oth"]) } : {}),
     },
   };
 }

@@ -2,11 +2,12 @@
  * Clusters: random but small clusters with everything in them that policy implementations get wrong, and packets near every boundary
  * that the policies draw. All follows from the seed.
  */
-import type { CniRecord } from "../../src/model/endpoint.ts";
-import { formatKey, type Key } from "../../src/model/key.ts";
+import type { CniRecord, WorkloadKey } from "../../src/model/endpoint.ts";
+import { formatKey } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import { endpointOfPod } from "../../src/model/convert/pod.ts";
+import { addressOfNet } from "../../src/model/kinds/workload-endpoint.ts";
 import {
   type Addr,
   addrFromInteger,
@@ -33,7 +34,7 @@ export interface RandomCluster extends Required<ClusterResources>, Pick<CalicoOb
 
 /** One question to both statements of meaning: this packet at this end. */
 export interface Probe {
-  readonly pod: Key<"Pod">;
+  readonly pod: WorkloadKey;
   readonly direction: Direction;
   readonly packet: FlowPacket;
 }
@@ -299,14 +300,27 @@ export function recordOf(
   ];
 }
 
-/** Packets at the ends of the cluster's pods, near the edges of whatever its policies say. */
+/** The pods that can be wired, and the WorkloadEndpoints that have addresses. */
+function endsOf(cluster: RandomCluster): { readonly key: WorkloadKey; readonly addresses: readonly Addr[] }[] {
+  const machines = cluster.workloadEndpoints.map((machine) => ({
+    key: keyOf("WorkloadEndpoint", machine),
+    addresses: (machine.spec.ipNetworks ?? []).flatMap((text) => addressOfNet(text) ?? []),
+  }));
+  return [
+    ...cluster.records.map(({ pod: key, addresses }) => ({ key, addresses })),
+    ...machines.filter(({ addresses }) => addresses.length > 0),
+  ];
+}
+
+/** Packets at the ends of the cluster's pods and WorkloadEndpoints, near the edges of whatever its policies say. */
 export function randomPackets(cluster: RandomCluster, count: number, seed: number): Probe[] {
   const random = new Random(seed);
   const edges = edgesOf(cluster);
-  if (cluster.records.length === 0) return [];
+  const ends = endsOf(cluster);
+  if (ends.length === 0) return [];
   return Array.from({ length: count }, () => {
-    const record = random.pick(cluster.records);
-    const own = random.pick(record.addresses);
+    const end = random.pick(ends);
+    const own = random.pick(end.addresses);
     const direction: Direction = random.chance(50) ? "ingress" : "egress";
     const other = random.pick(familyOf(own) === 4 ? edges.addresses4 : edges.addresses6);
     const protocol = random.pick<Protocol>([
@@ -323,9 +337,9 @@ export function randomPackets(cluster: RandomCluster, count: number, seed: numbe
     const ports = hasPorts(protocol)
       ? { sourcePort: random.pick(edges.ports), destinationPort: random.pick(edges.ports) }
       : { sourcePort: undefined, destinationPort: undefined };
-    const ends = direction === "ingress" ? { source: other, destination: own } : { source: own, destination: other };
+    const both = direction === "ingress" ? { source: other, destination: own } : { source: own, destination: other };
     const icmp = protocol === ICMP || protocol === ICMPV6 ? { icmp: randomIcmp(random) } : {};
-    return { pod: record.pod, direction, packet: { ...ends, protocol, ...ports, ...icmp } };
+    return { pod: end.key, direction, packet: { ...both, protocol, ...ports, ...icmp } };
   });
 }
 
@@ -349,6 +363,7 @@ function edgesOf(cluster: RandomCluster): Edges {
     for (const addr of addressesNamedBy(pod)) addresses.add(addr);
     for (const { ip } of pod.status?.podIPs ?? []) addAddress(addresses, ip ?? "");
   }
+  for (const { addresses: own } of endsOf(cluster)) for (const addr of own) addresses.add(addr);
   for (const node of cluster.nodes)
     for (const { address } of node.status?.addresses ?? []) addAddress(addresses, address);
   const ports = new Set([1, 22, 53, 80, 81, 8080, 65535]);

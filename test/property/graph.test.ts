@@ -33,7 +33,9 @@ import {
   hostEndpoint,
   hostPolicy,
   networkSet,
+  profile,
   tier,
+  workloadEndpoint,
 } from "./calico-policies.ts";
 import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import { randomPolicy } from "./policies.ts";
@@ -88,6 +90,8 @@ class World {
       globalPolicies: [] as Resource<"GlobalNetworkPolicy">[],
       felixConfigurations: [] as Resource<"FelixConfiguration">[],
       hostEndpoints: [] as Resource<"HostEndpoint">[],
+      workloadEndpoints: [] as Resource<"WorkloadEndpoint">[],
+      profiles: [] as Resource<"Profile">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
       clusterNetworkPolicies: [] as Resource<"ClusterNetworkPolicy">[],
@@ -107,6 +111,8 @@ class World {
       if (update.kind === "GlobalNetworkPolicy" && update.value) state.globalPolicies.push(update.value);
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
+      if (update.kind === "WorkloadEndpoint" && update.value) state.workloadEndpoints.push(update.value);
+      if (update.kind === "Profile" && update.value) state.profiles.push(update.value);
       if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
       if (update.kind === "ClusterNetworkPolicy" && update.value) state.clusterNetworkPolicies.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
@@ -241,7 +247,11 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(10)) {
+  switch (random.below(12)) {
+    case 11:
+      return saidOf("Profile", profile(random));
+    case 10:
+      return saidOf("WorkloadEndpoint", workloadEndpoint(random));
     case 9:
       return saidOf("ClusterNetworkPolicy", clusterNetworkPolicy(random));
     case 8:

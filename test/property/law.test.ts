@@ -6,7 +6,7 @@ import { formatKey } from "../../src/model/key.ts";
 import { evaluate } from "../../src/program/evaluate.ts";
 import { printProgram } from "../program/print.ts";
 import type { Verdict } from "../../src/model/verdict.ts";
-import { stagesOf, type EndpointId } from "../../src/program/program.ts";
+import { stagesOf } from "../../src/program/program.ts";
 import { clusterOf } from "../../src/semantics/read-cluster.ts";
 import { decide } from "../../src/semantics/decide.ts";
 import { NODES, type Probe, randomCluster, type RandomCluster, randomPackets } from "./clusters.ts";
@@ -48,18 +48,18 @@ function checkCluster(seed: number, packets: number, tally: Map<string, number>)
   const meaning = clusterOf(cluster);
   const graphs = graphsOf(cluster);
   const ends = new Map(
-    cluster.records.map((record) => [
-      formatKey(record.pod),
-      {
-        id: record.interface as EndpointId,
-        program: graphs.get(nodeOf(cluster, record.pod.namespace, record.pod.name) ?? "")?.program,
-      },
-    ]),
+    [...graphs.values()].flatMap(({ program }) =>
+      [...program.endpoints].flatMap(([id, { kind, source }]) =>
+        kind === "workload" ? [[formatKey(source), { id, program }] as const] : [],
+      ),
+    ),
   );
   const probes = randomPackets(cluster, packets, seed);
   for (const probe of probes) {
     const end = ends.get(formatKey(probe.pod));
-    if (end?.program === undefined) throw new Error(`seed ${seed}: ${formatKey(probe.pod)} is on no node`);
+    // Its interface may be another's, or have no workload's name.
+    if (end === undefined && probe.pod.kind === "WorkloadEndpoint") continue;
+    if (end === undefined) throw new Error(`seed ${seed}: ${formatKey(probe.pod)} is on no node`);
     const wanted = decide(meaning, probe.packet, {
       endpoint: probe.pod,
       direction: probe.direction,
@@ -69,6 +69,8 @@ function checkCluster(seed: number, packets: number, tally: Map<string, number>)
     if (!equal(wanted, found))
       throw new Error(disagreement(seed, cluster, probe, wanted, found, printProgram(end.program)));
     count(tally, wanted);
+    const seen = `${probe.pod.kind} ${wanted.action}`;
+    tally.set(seen, (tally.get(seen) ?? 0) + 1);
   }
   checkHosts(seed, cluster, probes, graphs, tally);
 }
@@ -138,4 +140,6 @@ test(`semantics = program for ${CLUSTERS * PACKETS} packets`, () => {
     expect(`${outcome}: ${(tally.get(outcome) ?? 0) / total > 0.05}`).toBe(`${outcome}: true`);
   for (const outcome of ["deny rule", "allow end", "deny end", "pass", "log"])
     expect(`${outcome}: ${(tally.get(outcome) ?? 0) / total > 0.005}`).toBe(`${outcome}: true`);
+  for (const outcome of ["WorkloadEndpoint allow", "WorkloadEndpoint deny"])
+    expect(`${outcome}: ${(tally.get(outcome) ?? 0) > 1000}`).toBe(`${outcome}: true`);
 }, 300_000);

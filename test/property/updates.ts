@@ -33,6 +33,8 @@ export function saidOfCluster(cluster: Said): Update[] {
     ...(cluster.globalPolicies ?? []).map((policy) => saidOf("GlobalNetworkPolicy", policy)),
     ...(cluster.endpointSlices ?? []).map((slice) => saidOf("EndpointSlice", slice)),
     ...(cluster.hostEndpoints ?? []).map((host) => saidOf("HostEndpoint", host)),
+    ...(cluster.workloadEndpoints ?? []).map((machine) => saidOf("WorkloadEndpoint", machine)),
+    ...(cluster.profiles ?? []).map((profile) => saidOf("Profile", profile)),
     ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
     ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
     ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),

@@ -8,7 +8,8 @@ import { expect } from "bun:test";
 import { load } from "js-yaml";
 import { Graph } from "../../src/calc/graph.ts";
 import { endpointOfPod } from "../../src/model/convert/pod.ts";
-import { formatKey, formatName } from "../../src/model/key.ts";
+import { formatKey, formatName, type Key } from "../../src/model/key.ts";
+import { addressOfNet } from "../../src/model/kinds/workload-endpoint.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Verdict } from "../../src/model/verdict.ts";
 import { type Addr, parseAddr } from "../../src/net/addr.ts";
@@ -82,6 +83,8 @@ const LISTS = {
   NetworkSet: "networkSets",
   GlobalNetworkSet: "globalNetworkSets",
   HostEndpoint: "hostEndpoints",
+  WorkloadEndpoint: "workloadEndpoints",
+  Profile: "profiles",
   EndpointSlice: "endpointSlices",
   ServiceAccount: "serviceAccounts",
 } as const;
@@ -137,7 +140,7 @@ function containerPort(text: string): { name: string; containerPort: number; pro
   return { name, containerPort: Number(port), protocol: protocol.toUpperCase() };
 }
 
-/** Checks every line of the table: `FROM → TO/PROTOCOL[:PORT] allow|deny [what decided]`; FROM and TO are pods (both families are tried) or addresses. */
+/** Checks every line of the table: `FROM → TO/PROTOCOL[:PORT] allow|deny [what decided]`; FROM and TO are pods or workloads of WorkloadEndpoints (both families are tried), or addresses. */
 export function expectVerdicts(world: World, table: string): void {
   const resources = resourcesOf(world);
   for (const line of table
@@ -175,6 +178,7 @@ function isEvaluated(verdict: Verdict): boolean {
   return (
     verdict.reason.type === "rule" ||
     verdict.reason.type === "no-rule-matched" ||
+    verdict.reason.type === "end" ||
     verdict.reason.type === "not-isolated"
   );
 }
@@ -183,11 +187,16 @@ function isEvaluated(verdict: Verdict): boolean {
 function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: Verdict, line: string): void {
   const direction = "direction" in wanted.reason ? wanted.reason.direction : "ingress";
   const own = direction === "ingress" ? packet.destination : packet.source;
+  const expectSame = (graph: Graph, id: string, key: Key): void => {
+    const found = evaluate(graph.program, id as EndpointId, direction, packet);
+    expect(`${line} (program, ${formatKey(key)}): ${describe(found)}`).toBe(
+      `${line} (program, ${formatKey(key)}): ${describe(wanted)}`,
+    );
+  };
   for (const resource of resources.pods) {
     const pod = endpointOfPod(resource);
     if (!pod.ok || !pod.value.addresses.includes(own)) continue;
-    const graph = new Graph({ node: pod.value.node ?? "" });
-    graph.update([...updatesOf(resources)]);
+    const graph = graphOf(resources, pod.value.node ?? "");
     graph.setCniRecord({
       containerId: "c",
       pod: keyOf("Pod", resource),
@@ -198,11 +207,25 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
       podInterface: "eth0",
     });
     graph.flush();
-    const found = evaluate(graph.program, "cali0" as EndpointId, direction, packet);
-    expect(`${line} (program, ${formatKey(keyOf("Pod", resource))}): ${describe(found)}`).toBe(
-      `${line} (program, ${formatKey(keyOf("Pod", resource))}): ${describe(wanted)}`,
-    );
+    expectSame(graph, "cali0", keyOf("Pod", resource));
   }
+  for (const machine of resources.workloadEndpoints ?? []) {
+    if (!machineAddresses(machine).includes(own)) continue;
+    const graph = graphOf(resources, machine.spec.node);
+    graph.flush();
+    expectSame(graph, machine.spec.interfaceName, keyOf("WorkloadEndpoint", machine));
+  }
+}
+
+/** Machines have interfaces `tap…`. */
+function graphOf(resources: ClusterResources, node: string): Graph {
+  const graph = new Graph({ node, interfacePrefixes: ["tap"] });
+  graph.update([...updatesOf(resources)]);
+  return graph;
+}
+
+function machineAddresses({ spec }: Resource<"WorkloadEndpoint">): Addr[] {
+  return (spec.ipNetworks ?? []).flatMap((text) => addressOfNet(text) ?? []);
 }
 
 /** `ingress rule 0 of alpha/p`, `no ingress rule of alpha/p, alpha/q`, `not isolated`, `own node`, `itself`, `no pod`. */
@@ -256,6 +279,10 @@ function packetsBetween(
 function addressesOf(resources: ClusterResources, name: string): Addr[] {
   const addr = parseAddr(name);
   if (addr.ok) return [addr.value];
+  const machine = resources.workloadEndpoints?.find(
+    ({ metadata, spec }) => `${metadata.namespace}/${spec.workload}` === name,
+  );
+  if (machine !== undefined) return machineAddresses(machine);
   const pod = resources.pods.find(({ metadata }) => `${metadata.namespace}/${metadata.name}` === name);
   return (pod?.status?.podIPs ?? []).flatMap(({ ip }) => {
     const own = parseAddr(ip ?? "");

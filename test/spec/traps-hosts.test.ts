@@ -58,6 +58,7 @@ function program(text: string): Program {
       apiVersion: "projectcalico.org/v3",
     })),
     felixConfigurations: of<Resource<"FelixConfiguration">>("FelixConfiguration"),
+    profiles: of<Resource<"Profile">>("Profile"),
   });
 }
 
@@ -239,4 +240,25 @@ test("trap 52: a profile that does not exist denies, that of a namespace that ex
 
 test("policy of other nodes' host endpoints is no matter of this node", () => {
   expect(passes(program(ETH0.replace("node: n1", "node: n2")), IN)).toBe(true);
+});
+
+test("POL-50: a host endpoint inherits the labels of its profiles, and their rules decide last", () => {
+  const named = host("h", "interfaceName: eth0, profiles: [kns.shop, servers]").replace("role: host", "rack: a");
+  const servers = (rules: string): string =>
+    `- {kind: Profile, metadata: {name: servers}, spec: {${rules}, labelsToApply: {role: host, rack: b}}}\n`;
+  // The namespace's comes first, and allows.
+  expect(passes(program(named), IN)).toBe(true);
+  const deny = policy("p", "types: [Ingress]");
+  expect(passes(program(named + deny), IN)).toBe(true);
+  expect(passes(program(named + servers("egress: []") + deny), IN)).toBe(false);
+  const inNamespace = policy("p", "types: [Ingress]").replace(
+    "role == 'host'",
+    "pcns.projectcalico.org/name == 'shop'",
+  );
+  expect(passes(program(named + inNamespace), IN)).toBe(false);
+  const alone = host("h", "interfaceName: eth0, profiles: [servers]");
+  const ssh = servers("ingress: [{action: Allow, protocol: TCP, destination: {ports: [8022]}}]");
+  expect([8022, 8023].map((port) => passes(program(alone + ssh), { ...IN, port }))).toEqual([true, false]);
+  // What is forwarded is not asked of profiles.
+  expect(passes(program(alone + ssh), TO_POD)).toBe(true);
 });

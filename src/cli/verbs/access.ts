@@ -6,7 +6,7 @@ import { load } from "js-yaml";
 import { kubernetesCredentials } from "../../datastore/kubernetes/credentials.ts";
 import type { KubernetesAccess } from "../../datastore/kubernetes/kubeconfig.ts";
 import { openKubernetesStore } from "../../datastore/kubernetes/store.ts";
-import { type Store, StoreError } from "../../datastore/store.ts";
+import { isUnserved, type Store, StoreError } from "../../datastore/store.ts";
 import { openClock } from "../../host/bun/clock.ts";
 import { openFiles } from "../../host/bun/files.ts";
 import { openRandom } from "../../host/bun/random.ts";
@@ -16,7 +16,6 @@ import { formatParseError } from "../../lib/result.ts";
 import { VERSION } from "../../lib/version.ts";
 import { isJsonObject, type JsonObject, objectAt } from "../../model/schema/json.ts";
 import { InputError } from "../inventory.ts";
-import { isUnserved } from "./failures.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

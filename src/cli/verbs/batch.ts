@@ -2,8 +2,8 @@
  * Batch: one operation on many objects: a few at a time, in order, each outcome kept. A server that asks to wait is obeyed. Long work is
  * reported now and then where somebody watches.
  */
-import { StoreError } from "../../datastore/store.ts";
-import { isFailure, isUnserved, Refusal } from "./failures.ts";
+import { isUnserved, StoreError } from "../../datastore/store.ts";
+import { isFailure, Refusal } from "./failures.ts";
 
 /** Requests at a time: more would only queue in the server. */
 const AT_A_TIME = 8;

@@ -1,5 +1,5 @@
 /** Failures: why an operation on an object did not happen, in upstream's terms, with what to do next. */
-import { StoreError } from "../../datastore/store.ts";
+import { isUnserved, StoreError } from "../../datastore/store.ts";
 
 /** The object cannot be handled as asked; other objects may. The message is for the operator. */
 export class Refusal extends Error {
@@ -51,9 +51,4 @@ const MISSING: Partial<Readonly<Record<Verb, string>>> = {
 /** What the datastore said, and what it may mean. */
 export function storeText(error: StoreError): string {
   return `${error.message}${isUnserved(error) ? ": the server does not know this kind; are Calico's CRDs installed?" : ""}`;
-}
-
-/** The server has no such path: Calico's CRDs are not installed. */
-export function isUnserved({ message, reason }: StoreError): boolean {
-  return reason === "unavailable" && message.includes("the server answered 404");
 }

@@ -3,6 +3,7 @@
  *
  * All that can be said without a cluster is said here and in `check.ts`, about every object, before anything is sent.
  */
+import { workloadEndpointName } from "../../model/kinds/workload-endpoint.ts";
 import type { FieldError } from "../../model/schema/field-error.ts";
 import { isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
 import { itemsOf, readDocuments } from "../documents.ts";
@@ -142,7 +143,7 @@ function givenOf(value: JsonValue, place: Place, defaultNamespace: string | unde
   const { apiVersion, kind } = value;
   if (typeof kind !== "string") return wrong("kind", kind ?? null, "must be the name of a kind");
   const metadata = objectAt(value["metadata"]);
-  const name = stringAt(metadata["name"]);
+  const name = stringAt(metadata["name"]) || (kind === "WorkloadEndpoint" ? impliedName(value["spec"]) : "");
   const written = stringAt(metadata["namespace"]) || undefined;
   const loose = `${kind}(${written === undefined ? name : `${written}/${name}`})`;
   const candidates = kindsOf(kind);
@@ -165,9 +166,19 @@ function givenOf(value: JsonValue, place: Place, defaultNamespace: string | unde
   const placed = {
     ...value,
     kind: found.apiKind,
-    metadata: { ...metadata, ...(namespace === undefined ? {} : { namespace }) },
+    metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) },
   };
   return { place, kind: found, namespace, name, object: placed };
+}
+
+/** A WorkloadEndpoint's name follows from its spec; empty when that says too little. */
+function impliedName(value: JsonValue | undefined): string {
+  const spec = objectAt(value);
+  const text = (field: string): string => stringAt(spec[field]);
+  const [node, orchestrator, endpoint] = [text("node"), text("orchestrator"), text("endpoint")];
+  if (node === "" || orchestrator === "" || endpoint === "") return "";
+  const more = { workload: text("workload"), pod: text("pod"), containerID: text("containerID") };
+  return workloadEndpointName({ node, orchestrator, endpoint, ...more });
 }
 
 /** The kinds that a file may mean; `CalicoPolicy` is another name of Calico's NetworkPolicy. */

@@ -10,13 +10,14 @@ import { keyOf } from "../../model/resource.ts";
 import type { JsonObject } from "../../model/schema/json.ts";
 import { Refusal, type Verb } from "./failures.ts";
 import { objectText, type ServedKind } from "./kinds.ts";
+import { podOfEndpointName } from "./views.ts";
 
 const VIEWS: Readonly<Record<string, string>> = {
   Profile:
     "profiles are read-only, because they follow from Namespaces and ServiceAccounts; label those, and use policies for rules",
   Node: 'it is a view of a Kubernetes Node; use "kubectl label node", "kubectl annotate node" or "kubectl delete node"',
-  WorkloadEndpoint: "it is a view of a Pod; change the Pod",
 };
+const VIEW_OF_POD = "it is a view of a Pod; change the Pod";
 
 /** Why the verb is refused for the object, as far as that can be said without a cluster. */
 export function refusalOf(
@@ -30,6 +31,7 @@ export function refusalOf(
     `operation ${verb} is not supported on ${objectText(kind, namespace, name)}: ${reason}`;
   const view = VIEWS[kind.name];
   if (kind.isView && view !== undefined) return refused(view);
+  if (kind.kind === "WorkloadEndpoint" && podOfEndpointName(name) !== undefined) return refused(VIEW_OF_POD);
   if (kind.kind === "ClusterInformation" && verb === "apply")
     return refused("resource is readonly: the nodes maintain it; use patch for one field");
   if (kind.kind === "Tier" && verb === "delete" && FIXED_TIERS.some((tier) => tier.name === name))

@@ -1,8 +1,8 @@
 /**
  * Kinds: what `calicoctl` handles: for each kind its names on the command line, where it is stored, and its columns.
  *
- * Names, columns and headings are upstream's (calicoctl/calicoctl/resourcemgr); the short names of the CRDs are accepted too. Nodes,
- * workload endpoints and profiles are views of Kubernetes' objects, so they can only be read.
+ * Names, columns and headings are upstream's (calicoctl/calicoctl/resourcemgr); the short names of the CRDs are accepted too. Nodes and
+ * profiles are views of Kubernetes' objects, so they can only be read; so are the WorkloadEndpoints of pods, beside those that are stored.
  */
 import { KINDS, type Kind } from "../../model/kind.ts";
 import { CRDS } from "../../model/kinds/crds.ts";
@@ -58,10 +58,18 @@ function served({ kind, names = [], columns = ["NAME"], wide = columns, cells = 
 }
 
 /** A view of another kind's objects. */
-function view(name: string, particulars: Particulars, namespaced: boolean): ServedKind {
+function view(name: string, particulars: Particulars): ServedKind {
   const { columns = ["NAME"], wide = columns, cells = {}, names = [], kind } = particulars;
-  const base = { name, kind, isView: true, namespaced, apiVersion: "projectcalico.org/v3", apiKind: name, names };
-  return { ...base, columns, wide, cells: { NAME, ...(namespaced ? { NAMESPACE } : {}), ...cells } };
+  const base = {
+    name,
+    kind,
+    isView: true,
+    namespaced: false,
+    apiVersion: "projectcalico.org/v3",
+    apiKind: name,
+    names,
+  };
+  return { ...base, columns, wide, cells: { NAME, ...cells } };
 }
 
 const POLICY = {
@@ -114,16 +122,26 @@ export const SERVED: readonly ServedKind[] = [
       PROFILES: joined("spec.profiles"),
     },
   }),
-  view(
-    "Profile",
-    {
-      kind: "Profile",
-      names: ["profile", "profiles", "pro", "pros", "profiles.projectcalico.org"],
-      wide: ["NAME", "LABELS"],
-      cells: { LABELS: joined("spec.labelsToApply") },
+  served({
+    kind: "WorkloadEndpoint",
+    columns: ["WORKLOAD", "NODE", "NETWORKS", "INTERFACE"],
+    wide: ["NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"],
+    cells: {
+      WORKLOAD: (object) => field("spec.workload")(object) || field("spec.pod")(object),
+      NODE: field("spec.node"),
+      ORCHESTRATOR: field("spec.orchestrator"),
+      NETWORKS: joined("spec.ipNetworks"),
+      NATS: joined("spec.ipNATs"),
+      PROFILES: joined("spec.profiles"),
+      INTERFACE: field("spec.interfaceName"),
     },
-    false,
-  ),
+  }),
+  view("Profile", {
+    kind: "Profile",
+    names: ["profile", "profiles", "pro", "pros", "profiles.projectcalico.org"],
+    wide: ["NAME", "LABELS"],
+    cells: { LABELS: joined("spec.labelsToApply") },
+  }),
   served({ kind: "FelixConfiguration" }),
   served({
     kind: "IPPool",
@@ -181,40 +199,17 @@ export const SERVED: readonly ServedKind[] = [
     kind: "KubeControllersConfiguration",
     names: ["kubecontrollersconfig", "kubecontrollersconfigs"],
   }),
-  view(
-    "Node",
-    {
-      kind: "Node",
-      names: ["node", "nodes", "no", "nos"],
-      wide: ["NAME", "ASN", "IPV4", "IPV6"],
-      cells: {
-        ASN: (object) =>
-          fieldAt(object, "spec", "bgp") === undefined ? "" : field("spec.bgp.asNumber", "(64512)")(object),
-        IPV4: field("spec.bgp.ipv4Address"),
-        IPV6: field("spec.bgp.ipv6Address"),
-      },
+  view("Node", {
+    kind: "Node",
+    names: ["node", "nodes", "no", "nos"],
+    wide: ["NAME", "ASN", "IPV4", "IPV6"],
+    cells: {
+      ASN: (object) =>
+        fieldAt(object, "spec", "bgp") === undefined ? "" : field("spec.bgp.asNumber", "(64512)")(object),
+      IPV4: field("spec.bgp.ipv4Address"),
+      IPV6: field("spec.bgp.ipv6Address"),
     },
-    false,
-  ),
-  view(
-    "WorkloadEndpoint",
-    {
-      kind: "Pod",
-      names: ["workloadendpoint", "workloadendpoints", "wep", "weps"],
-      columns: ["WORKLOAD", "NODE", "NETWORKS", "INTERFACE"],
-      wide: ["NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"],
-      cells: {
-        WORKLOAD: field("spec.pod"),
-        NODE: field("spec.node"),
-        ORCHESTRATOR: field("spec.orchestrator"),
-        NETWORKS: joined("spec.ipNetworks"),
-        NATS: joined("spec.ipNATs"),
-        PROFILES: joined("spec.profiles"),
-        INTERFACE: field("spec.interfaceName"),
-      },
-    },
-    true,
-  ),
+  }),
 ];
 
 const BY_NAME: ReadonlyMap<string, ServedKind> = new Map(

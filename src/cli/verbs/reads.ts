@@ -2,11 +2,10 @@
  * Reads: objects of a kind from the datastore, one by name or all of a namespace or the cluster, as calicoctl shows them: views are made
  * here, and what only the server's bookkeeping needs is left out. Of a long list only what `keep` returns is held.
  */
-import { type Store, StoreError } from "../../datastore/store.ts";
+import { isUnserved, type Store, StoreError } from "../../datastore/store.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
 import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
-import { isUnserved } from "./failures.ts";
 import type { ServedKind } from "./kinds.ts";
 import {
   defaultAllowProfile,
@@ -34,26 +33,35 @@ export async function readOne(
 ): Promise<JsonObject | undefined> {
   switch (kind.name) {
     case "Profile":
-      return readProfile(store, name);
+      return readProfile(store, kind, name);
     case "Node": {
       const node = await store.get({ kind: "Node", namespace: undefined, name });
       return node === undefined ? undefined : nodeView(node);
     }
     case "WorkloadEndpoint": {
       const parts = podOfEndpointName(name);
-      const pod = parts === undefined ? undefined : await store.get({ kind: "Pod", namespace, name: parts.pod });
+      if (parts === undefined) return readStored(store, kind, namespace, name);
+      const pod = await store.get({ kind: "Pod", namespace, name: parts.pod });
       if (pod?.spec?.nodeName === undefined || endpointName(pod.spec.nodeName, pod.metadata.name) !== name)
         return undefined;
       return endpointView(pod);
     }
-    default: {
-      const found = await store.get({ kind: kind.kind, namespace, name });
-      return found === undefined ? undefined : shown(kind, found);
-    }
+    default:
+      return readStored(store, kind, namespace, name);
   }
 }
 
-async function readProfile(store: Store, name: string): Promise<JsonObject | undefined> {
+async function readStored(
+  store: Store,
+  kind: ServedKind,
+  namespace: string | undefined,
+  name: string,
+): Promise<JsonObject | undefined> {
+  const found = await store.get({ kind: kind.kind, namespace, name });
+  return found === undefined ? undefined : shown(kind, found);
+}
+
+async function readProfile(store: Store, kind: ServedKind, name: string): Promise<JsonObject | undefined> {
   const source = profileSource(name);
   switch (source.type) {
     case "default-allow":
@@ -68,7 +76,7 @@ async function readProfile(store: Store, name: string): Promise<JsonObject | und
     }
     case "stored": {
       const found = await store.get({ kind: "Profile", namespace: undefined, name });
-      return found === undefined ? undefined : withoutBookkeeping(asObject(found));
+      return found === undefined ? undefined : shown(kind, found);
     }
   }
 }
@@ -84,32 +92,31 @@ export async function readAll<T>(
     case "Profile": {
       const namespaces = await listed(store, "Namespace", undefined, profileOfNamespace, keep);
       const accounts = await listed(store, "ServiceAccount", undefined, profileOfServiceAccount, keep);
-      const stored = await storedProfiles(store, keep);
-      const items = [keep(defaultAllowProfile()), ...namespaces.items, ...accounts.items, ...stored];
+      const stored = await orNone(listed(store, "Profile", undefined, (each) => shown(kind, each), keep));
+      const items = [keep(defaultAllowProfile()), ...namespaces.items, ...accounts.items, ...stored.items];
       return { items, revision: `${namespaces.revision}/${accounts.revision}` };
     }
     case "Node":
       return listed(store, "Node", undefined, nodeView, keep);
-    case "WorkloadEndpoint":
-      return listed(store, "Pod", namespace, endpointView, keep);
+    case "WorkloadEndpoint": {
+      const named = (object: JsonObject): Kept<T> => ({ key: nameText(object), value: keep(object) });
+      const pods = await listed(store, "Pod", namespace, endpointView, named);
+      const stored = await orNone(listed(store, "WorkloadEndpoint", namespace, (each) => shown(kind, each), named));
+      const items = [...pods.items, ...stored.items].sort(compareKeys).map(({ value }) => value);
+      return { items, revision: pods.revision };
+    }
     default:
       return listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep);
   }
 }
 
-/** Profiles that are objects of their own. A cluster without that kind has none. */
-async function storedProfiles<T>(store: Store, keep: (object: JsonObject) => T): Promise<readonly T[]> {
+/** A cluster without the kind has no objects of it. */
+async function orNone<T>(list: Promise<Listed<T>>): Promise<Listed<T>> {
   try {
-    const { items } = await listed(
-      store,
-      "Profile",
-      undefined,
-      (profile) => withoutBookkeeping(asObject(profile)),
-      keep,
-    );
-    return items;
+    return await list;
   } catch (error) {
-    if (error instanceof StoreError && (error.reason === "forbidden" || isUnserved(error))) return [];
+    if (error instanceof StoreError && (error.reason === "forbidden" || isUnserved(error)))
+      return { items: [], revision: "" };
     throw error;
   }
 }
@@ -134,12 +141,21 @@ async function listed<K extends Kind, T>(
     for (const resource of page.items) {
       const object = view(resource);
       if (object === undefined) continue;
-      const metadata = objectAt(object["metadata"]);
-      kept.push({ key: `${stringAt(metadata["namespace"])}/${stringAt(metadata["name"])}`, value: keep(object) });
+      kept.push({ key: nameText(object), value: keep(object) });
     }
   }
-  kept.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  kept.sort(compareKeys);
   return { items: kept.map(({ value }) => value), revision };
+}
+
+/** `NAMESPACE/NAME`. */
+function nameText(object: JsonObject): string {
+  const metadata = objectAt(object["metadata"]);
+  return `${stringAt(metadata["namespace"])}/${stringAt(metadata["name"])}`;
+}
+
+function compareKeys(a: { readonly key: string }, b: { readonly key: string }): number {
+  return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
 }
 
 function shown(kind: ServedKind, resource: Resource): JsonObject {

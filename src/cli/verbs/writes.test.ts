@@ -143,7 +143,7 @@ test("views and what the nodes maintain are not written", async () => {
       "operation delete is not supported on Profile(projectcalico-default-allow)",
     ],
     ["create", task("node", "n1"), "it is a view of a Kubernetes Node"],
-    ["replace", task("wep", "x"), "it is a view of a Pod"],
+    ["replace", task("wep", "n1-k8s-web-eth0"), "it is a view of a Pod"],
     [
       "apply",
       task("clusterinfo", "default"),
@@ -321,4 +321,31 @@ test("many objects: a few at a time, waits where the server asks for it, an end 
     BATCH,
   );
   await expect(bug).rejects.toThrow(TypeError);
+});
+
+test("WorkloadEndpoints of machines are stored objects, shown beside those of pods", async () => {
+  const store = new MemoryStore();
+  const spec = { node: "n1", orchestrator: "kvm", workload: "db", endpoint: "eth0", interfaceName: "tap0" };
+  expect((await run("apply", store, [task("wep", "n1-kvm-db-eth0", { spec })])).out).toBe(
+    "Successfully applied 1 'WorkloadEndpoint' resource(s)\n",
+  );
+  await store.create("Pod", {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "web", namespace: "default" },
+    spec: { nodeName: "n1", containers: [] },
+    status: { podIPs: [{ ip: "10.0.0.1" }] },
+  });
+  const kind = kindOfWord("wep");
+  if (kind === undefined) throw new Error("there is no such kind");
+  const all = await readAll(store, kind, "default", (object) =>
+    ["WORKLOAD", "NODE", "NETWORKS", "INTERFACE"].map((heading) => kind.cells[heading]?.(object)),
+  );
+  expect(all.items).toEqual([
+    ["web", "n1", "10.0.0.1/32", expect.stringMatching(/^cali/)],
+    ["db", "n1", "", "tap0"],
+  ]);
+  expect(await readOne(store, kind, "default", "n1-kvm-db-eth0")).toMatchObject({ kind: "WorkloadEndpoint", spec });
+  expect((await run("delete", store, [task("wep", "n1-kvm-db-eth0")])).code).toBe(0);
+  expect(await readOne(store, kind, "default", "n1-kvm-db-eth0")).toBeUndefined();
 });

@@ -122,7 +122,7 @@ export class FlowJudge {
     const device = this.#around.deviceTo(addr);
     if (device === undefined) return undefined;
     const all = [device, ...own.filter((name) => name !== undefined && name !== "lo")] as readonly string[];
-    return all.some(isWorkloadInterface) ? undefined : all;
+    return all.some((name) => isWorkloadInterface(name, this.#program.settings)) ? undefined : all;
   }
 }
 

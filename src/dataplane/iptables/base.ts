@@ -15,25 +15,17 @@ import {
   TABLE_NAMES,
   type TableName,
 } from "../../kernel/iptables/rule.ts";
-import { assertNever } from "../../lib/bug.ts";
-import type { Direction } from "../../model/policy.ts";
+import { assertNever, BugError } from "../../lib/bug.ts";
 import type { Family } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
 import { ICMPV6 } from "../../net/protocol.ts";
-import {
-  type Condition,
-  LOOPBACK,
-  PATH_HOOKS,
-  type StageStep,
-  type Step,
-  stepsInUse,
-  WORKLOAD_PREFIX,
-} from "../../program/path.ts";
+import { type Condition, LOOPBACK, PATH_HOOKS, type StageStep, type Step, stepsInUse } from "../../program/path.ts";
 import { type EndpointId, EVERY_INTERFACE, type FailsafePort, type Settings } from "../../program/program.ts";
 import type { HostStage } from "../nftables/base.ts";
 import { CLEAR, hasMark } from "./marks.ts";
 import {
   CLEAR_CHAIN,
+  failsafeChain,
   HOOK_CHAINS,
   hostDispatchChain,
   sourcesSet,
@@ -61,7 +53,7 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
   const tables = new Set<TableName>(["filter"]);
   for (const stage of hostStages) {
     tables.add(tableOf(stage.hook));
-    addChain(tableOf(stage.hook), hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage));
+    addChain(tableOf(stage.hook), hostDispatchChain(stage.hook, stage.direction), dispatchToHost(stage, settings));
   }
   for (const table of TABLE_NAMES) if (tables.has(table)) addChain(table, CLEAR_CHAIN, [makeRule(ANY, CLEAR)]);
   const has = ({ hook, direction }: StageStep): boolean =>
@@ -78,21 +70,25 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
   return rows;
 }
 
-/** The device's own endpoint, else the one of every device. */
-function dispatchToHost({ hook, direction, exempt, devices }: HostDispatch): Rule[] {
+/** The device's own endpoint, else the one of every device. What belongs to a workload is none of its business. */
+function dispatchToHost({ hook, direction, exempt, devices }: HostDispatch, settings: Settings): Rule[] {
   const kind = { kind: "host" } as const;
   const goTo = (id: EndpointId, match: Match): Rule =>
     makeRule(match, { do: "goto", chain: stageChain(id, kind, hook, direction) });
   const is = (name: string): Match =>
     direction === "ingress" ? { in: { name, not: false } } : { out: { name, not: false } };
   return [
+    ...isWorkload(direction === "ingress" ? "in" : "out", settings).map((match) => makeRule(match, RETURN)),
     ...devices.filter((id) => id !== EVERY_INTERFACE).map((id) => goTo(id, is(id))),
     ...exempt.map((id) => makeRule(is(id), RETURN)),
     ...(devices.includes(EVERY_INTERFACE) ? [goTo(EVERY_INTERFACE, ANY)] : []),
   ];
 }
 
-const ANY_WORKLOAD = `${WORKLOAD_PREFIX}+`;
+/** For each way in which a workload's interface may be called. */
+function isWorkload(side: "in" | "out", { workloadPrefixes }: Settings): Match[] {
+  return workloadPrefixes.map((prefix) => ({ [side]: { name: `${prefix}+`, not: false } }));
+}
 
 class HookCompiler {
   readonly #family: Family;
@@ -112,12 +108,15 @@ class HookCompiler {
 
   #step(step: Step): Rule[] {
     switch (step.do) {
-      case "accept":
+      case "accept": {
+        const [only] = step.when;
+        if (only?.is === "failsafe") return [this.#acceptFailsafe(only)];
         return this.#when(step.when).map((match) => makeRule(match, ACCEPT));
+      }
       case "drop":
         return this.#when(step.when).map((match) => makeRule(match, DROP, step.name));
       case "stage":
-        return [step.of === "workload" ? dispatchToWorkload(step) : dispatchToHosts(step)];
+        return step.of === "workload" ? this.#dispatchToWorkload(step) : [dispatchToHosts(step)];
       case "group": {
         const matches = this.#when(step.when);
         if (matches.length > 0) this.#group(step.name, step.steps);
@@ -150,11 +149,13 @@ class HookCompiler {
     const family = this.#family;
     switch (condition.is) {
       case "from-workload":
-        return [{ in: { name: ANY_WORKLOAD, not: false } }];
+        return isWorkload("in", this.#settings);
       case "to-workload":
-        return [{ out: { name: ANY_WORKLOAD, not: false } }];
-      case "foreign-source":
-        return [{ in: { name: ANY_WORKLOAD, not: false }, extensions: [lookUp(sourcesSet(family), "src,src", true)] }];
+        return isWorkload("out", this.#settings);
+      case "foreign-source": {
+        const extensions = [lookUp(sourcesSet(family), "src,src", true)];
+        return isWorkload("in", this.#settings).map((match) => ({ ...match, extensions }));
+      }
       case "loopback-destination":
         // The kernel drops what is for ::1 by itself.
         return family === 4 ? [{ destination: LOOPBACK[4] }] : [];
@@ -165,7 +166,7 @@ class HookCompiler {
       case "icmp6":
         return family === 6 ? icmpTypes(condition.from, condition.to) : [];
       case "failsafe":
-        return this.#failsafe(condition.direction, condition.reply);
+        throw new BugError("failsafe ports are the only condition of their step");
       case "host-denied":
         return this.#settings.endpointToHost === "drop" ? [ANY] : [];
       case "allowed-untracked":
@@ -176,13 +177,22 @@ class HookCompiler {
   }
 
   /** At the host's own devices alone. */
-  #failsafe(direction: Direction, reply: boolean): Match[] {
+  #acceptFailsafe({ direction, reply }: Extract<Condition, { is: "failsafe" }>): Rule {
     const arrives = (direction === "ingress") !== reply;
-    const device: Match = { [arrives ? "in" : "out"]: { name: ANY_WORKLOAD, not: true } };
-    return this.#settings.failsafes[direction].flatMap((entry) => {
-      const port = failsafePort(entry, reply, arrives, this.#family);
-      return port === undefined ? [] : (both(device, port) ?? []);
-    });
+    const chain = failsafeChain(direction, reply);
+    this.#addChain(chain, [
+      ...isWorkload(arrives ? "in" : "out", this.#settings).map((match) => makeRule(match, RETURN)),
+      ...this.#settings.failsafes[direction].flatMap((entry) => {
+        const match = failsafePort(entry, reply, arrives, this.#family);
+        return match === undefined ? [] : [makeRule(match, ACCEPT)];
+      }),
+    ]);
+    return makeRule(ANY, { do: "jump", chain });
+  }
+
+  #dispatchToWorkload({ direction }: StageStep): Rule[] {
+    const target = { do: "jump", chain: workloadDispatchChain(direction) } as const;
+    return isWorkload(direction === "egress" ? "in" : "out", this.#settings).map((match) => makeRule(match, target));
   }
 }
 
@@ -205,19 +215,6 @@ function icmpTypes(from: number, to: number): Match[] {
   }));
 }
 
-function dispatchToWorkload({ direction }: StageStep): Rule {
-  const device = { name: ANY_WORKLOAD, not: false };
-  return makeRule(direction === "egress" ? { in: device } : { out: device }, {
-    do: "jump",
-    chain: workloadDispatchChain(direction),
-  });
-}
-
-/** What belongs to a workload is none of its business. */
 function dispatchToHosts({ hook, direction }: StageStep): Rule {
-  const device = { name: ANY_WORKLOAD, not: true };
-  return makeRule(direction === "ingress" ? { in: device } : { out: device }, {
-    do: "jump",
-    chain: hostDispatchChain(hook, direction),
-  });
+  return makeRule(ANY, { do: "jump", chain: hostDispatchChain(hook, direction) });
 }

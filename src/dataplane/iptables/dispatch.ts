@@ -4,48 +4,41 @@
  */
 import { makeRule, type Match, type Rule } from "../../kernel/iptables/rule.ts";
 import type { Direction } from "../../model/policy.ts";
-import { WORKLOAD_PREFIX } from "../../program/path.ts";
 import { workloadDispatchChain } from "./names.ts";
 
 /** So many names are compared one after the other. */
 const FEW = 8;
 
-/** Chains by name. `stages`: the first chain of each interface's stage, if it has one. */
+/** Chains by name. `stages`: the first chain of each interface's stage. */
 export function workloadDispatch(
   direction: Direction,
   stages: ReadonlyMap<string, string>,
 ): ReadonlyMap<string, readonly Rule[]> {
   const chains = new Map<string, readonly Rule[]>();
+  const root = workloadDispatchChain(direction);
   addNode(
     chains,
     direction,
-    WORKLOAD_PREFIX,
-    "",
+    root,
     [...stages].sort(([a], [b]) => (a < b ? -1 : 1)),
   );
   return chains;
 }
 
+/** In order of the names. */
 function addNode(
   chains: Map<string, readonly Rule[]>,
   direction: Direction,
-  prefix: string,
-  start: string,
+  chain: string,
   stages: readonly (readonly [string, string])[],
 ): void {
   const rules: Rule[] = [];
-  chains.set(workloadDispatchChain(direction, start), rules);
-  if (stages.length <= FEW) {
-    for (const [name, chain] of stages) rules.push(makeRule(interfaceIs(direction, name), { do: "goto", chain }));
-    return;
-  }
+  chains.set(chain, rules);
+  const common = commonStart(stages[0]?.[0] ?? "", stages.at(-1)?.[0] ?? "");
   const byStart = new Map<string, (readonly [string, string])[]>();
   for (const stage of stages) {
-    const [name, chain] = stage;
-    const next = name.slice(0, prefix.length + 1);
-    // The name ends here: others may begin with it.
-    if (name === prefix) rules.push(makeRule(interfaceIs(direction, name), { do: "goto", chain }));
-    else byStart.set(next, [...(byStart.get(next) ?? []), stage]);
+    const next = stages.length <= FEW ? stage[0] : stage[0].slice(0, common + 1);
+    byStart.set(next, [...(byStart.get(next) ?? []), stage]);
   }
   for (const [next, own] of byStart) {
     const [only] = own;
@@ -53,12 +46,17 @@ function addNode(
       rules.push(makeRule(interfaceIs(direction, only[0]), { do: "goto", chain: only[1] }));
       continue;
     }
-    const below = next.slice(WORKLOAD_PREFIX.length);
-    rules.push(
-      makeRule(interfaceIs(direction, `${next}+`), { do: "goto", chain: workloadDispatchChain(direction, below) }),
-    );
-    addNode(chains, direction, next, below, own);
+    const below = workloadDispatchChain(direction, next);
+    rules.push(makeRule(interfaceIs(direction, `${next}+`), { do: "goto", chain: below }));
+    addNode(chains, direction, below, own);
   }
+}
+
+/** The number of letters that both begin with, and so all between them in order. */
+function commonStart(first: string, last: string): number {
+  let length = 0;
+  while (length < first.length && first[length] === last[length]) length++;
+  return length;
 }
 
 /** Egress is what comes from the interface. */

@@ -5,7 +5,7 @@
 import { sha256 } from "../../lib/sha256.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
 import type { Family } from "../../net/addr.ts";
-import type { PathHook } from "../../program/path.ts";
+import { type PathHook, WORKLOAD_PREFIX } from "../../program/path.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
 import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
 import type { TableName } from "../../kernel/iptables/rule.ts";
@@ -36,8 +36,16 @@ export const CLEAR_CHAIN = "cali-clear-marks";
 
 /** The root of the dispatch by the name of a workload's interface, or the part of it for names that begin so. */
 export function workloadDispatchChain(direction: Direction, start = ""): string {
-  const side = direction === "egress" ? "from" : "to";
-  return start === "" ? `cali-${side}-wl-dispatch` : named(`cali-${side}-wl-dispatch-`, start);
+  const root = `cali-${direction === "egress" ? "from" : "to"}-wl-dispatch`;
+  if (start === "") return root;
+  // Pods' interfaces without their prefix; others are told apart from them by a `/`.
+  const isOfPod = start.startsWith(WORKLOAD_PREFIX) && start.length > WORKLOAD_PREFIX.length;
+  return named(`${root}-`, isOfPod ? start.slice(WORKLOAD_PREFIX.length) : `/${start}`);
+}
+
+/** Accepts calls to failsafe ports of that direction, or answers from them, at the host's own devices. */
+export function failsafeChain(direction: Direction, isReply: boolean): string {
+  return `cali-failsafe-${direction === "ingress" ? "in" : "out"}${isReply ? "-reply" : ""}`;
 }
 
 /** Where the dispatch to host endpoints for one hook and direction begins. */

@@ -1,5 +1,6 @@
 /**
- * Driver of the host ends of this node's pods, and of forwarding: what ADD and the start set up is put back when others change it.
+ * Driver of the node's ends of its workloads' interfaces, and of forwarding: what ADD and the start set up is put back when others change it; a
+ * WorkloadEndpoint's interface gets it here alone.
  *
  * It makes no interface and removes none, and nothing is wanted of one that does not exist. Settings are those of the network namespace
  * of the thread.
@@ -28,7 +29,7 @@ const NODE = "node";
 const LINKS_PER_STEP = 32;
 
 interface HostEnd {
-  readonly pod: Key;
+  readonly workload: Key;
   readonly addresses: readonly Addr[];
   readonly hasIpv6: boolean;
 }
@@ -70,7 +71,7 @@ export class LinksDriver implements Driver {
   get failures(): readonly RowStatus[] {
     return [...this.#failures.all].map(([id, { error, sinceMs, attempts }]) => ({
       row: this.#describe(id),
-      object: this.#wanted.get(id)?.pod,
+      object: this.#wanted.get(id)?.workload,
       state: "failed",
       error: error.message,
       errno: error.errno,
@@ -81,7 +82,7 @@ export class LinksDriver implements Driver {
 
   #describe(id: string): string {
     const end = this.#wanted.get(id);
-    return end === undefined ? id : `interface ${id} of pod ${formatName(end.pod)}`;
+    return end === undefined ? id : `interface ${id} of ${nameOf(end.workload)}`;
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
@@ -97,11 +98,11 @@ export class LinksDriver implements Driver {
       // Without addresses a pod has no network: its interface, if it is still there, is on its way out.
       if (endpoint?.kind !== "workload" || endpoint.addresses.length === 0) this.#forget(id);
       else {
-        const { addresses, source: pod } = endpoint;
+        const { addresses, source: workload } = endpoint;
         // As a rule only its policies have changed.
         if (this.#wanted.get(id)?.addresses === addresses) continue;
         const hasIpv6 = this.#families.has(6) && addresses.some((addr) => familyOf(addr) === 6);
-        this.#wanted.set(id, { pod, addresses, hasIpv6 });
+        this.#wanted.set(id, { workload, addresses, hasIpv6 });
         this.#unknown.add(id);
       }
     }
@@ -220,6 +221,10 @@ export class LinksDriver implements Driver {
   close(): void {
     this.#client.close();
   }
+}
+
+function nameOf(workload: Key): string {
+  return `${workload.kind === "Pod" ? "pod" : workload.kind} ${formatName(workload)}`;
 }
 
 function differences({ name, up, ipv4, ipv6 }: Link, { hasIpv6 }: HostEnd): string[] {

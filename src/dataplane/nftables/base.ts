@@ -20,7 +20,6 @@ import {
   type StageStep,
   type Step,
   stepsInUse,
-  WORKLOAD_PREFIX,
 } from "../../program/path.ts";
 import type { EndpointId, FailsafePort, Settings } from "../../program/program.ts";
 import { hex, hex16, hex8, hexInterface, hexText } from "./bytes.ts";
@@ -127,9 +126,19 @@ function lookUpVerdict(map: string): Expr {
   return { op: "verdict-map", map, register: 0 };
 }
 
-/** The interface name takes slots 0 to 3. */
-function isWorkload(key: InterfaceKey, compare: "eq" | "neq"): Expr[] {
-  return [loadInterface(key), { op: "cmp", compare, register: 0, data: hexText(WORKLOAD_PREFIX) }];
+/** For each way in which a workload's interface may be called. The name takes slots 0 to 3. */
+function isWorkload(key: InterfaceKey, { workloadPrefixes }: Settings): Expr[][] {
+  return workloadPrefixes.map((prefix) => [
+    loadInterface(key),
+    { op: "cmp", compare: "eq", register: 0, data: hexText(prefix) },
+  ]);
+}
+
+function isNoWorkload(key: InterfaceKey, { workloadPrefixes }: Settings): Expr[] {
+  return [
+    loadInterface(key),
+    ...workloadPrefixes.map((prefix): Expr => ({ op: "cmp", compare: "neq", register: 0, data: hexText(prefix) })),
+  ];
 }
 
 class HookCompiler {
@@ -177,7 +186,7 @@ class HookCompiler {
     const key = direction === "ingress" ? "iifname" : "oifname";
     return rule(
       undefined,
-      isWorkload(key, "neq"),
+      isNoWorkload(key, this.#settings),
       verdict({ type: "jump", chain: hostDispatchChain(hook, direction) }),
     );
   }
@@ -203,11 +212,11 @@ class HookCompiler {
   #condition(condition: Condition, family: Family): Expr[][] {
     switch (condition.is) {
       case "from-workload":
-        return [isWorkload("iifname", "eq")];
+        return isWorkload("iifname", this.#settings);
       case "to-workload":
-        return [isWorkload("oifname", "eq")];
+        return isWorkload("oifname", this.#settings);
       case "foreign-source":
-        return [sourceIsForeign(family)];
+        return isWorkload("iifname", this.#settings).map((match) => [...match, ...sourceIsForeign(family)]);
       case "loopback-destination":
         return [isIn(LOOPBACK[family], "destination")];
       case "connection":
@@ -230,7 +239,7 @@ class HookCompiler {
   /** At the host's own devices alone. */
   #failsafe(direction: Direction, reply: boolean): Expr[][] {
     const arrives = (direction === "ingress") !== reply;
-    const device = isWorkload(arrives ? "iifname" : "oifname", "neq");
+    const device = isNoWorkload(arrives ? "iifname" : "oifname", this.#settings);
     return this.#settings.failsafes[direction].map((entry) => [
       ...device,
       ...failsafePort(entry, reply, arrives ? "source" : "destination"),
@@ -286,13 +295,9 @@ export function isConnection(states: readonly Connection[]): Expr[] {
   ];
 }
 
-/** The interface name takes slots 0 to 3, the address the slots after it. */
+/** Of a workload's interface: its name is in the slots 0 to 3, the address takes those after it. */
 function sourceIsForeign(family: Family): Expr[] {
-  return [
-    ...isWorkload("iifname", "eq"),
-    loadAddr("source", family, 4),
-    { op: "lookup", set: sourcesSet(family), register: 0, not: true },
-  ];
+  return [loadAddr("source", family, 4), { op: "lookup", set: sourcesSet(family), register: 0, not: true }];
 }
 
 /** Whole bytes are compared as they are, as `nft` does it; other lengths by their bits. */

@@ -92,10 +92,14 @@ export function stageChain(
   direction: Direction,
   part = 0,
 ): string {
-  const bare = kind === "workload" && id.startsWith(WORKLOAD_PREFIX) ? id.slice(WORKLOAD_PREFIX.length) : id;
-  const name = id === EVERY_INTERFACE ? "any-interface-at-all" : unambiguous(bare);
+  const name = id === EVERY_INTERFACE ? "any-interface-at-all" : kind === "host" ? unambiguous(id) : workloadName(id);
   const first = `${stagePrefix(kind, hook, direction)}${name}`;
   return part === 0 ? first : `${first}/part${part}`;
+}
+
+/** Pods' interfaces without their prefix; others are told apart from them by a `/`. */
+function workloadName(id: EndpointId): string {
+  return id.startsWith(WORKLOAD_PREFIX) ? unambiguous(id.slice(WORKLOAD_PREFIX.length)) : `/${unambiguous(id)}`;
 }
 
 /** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */

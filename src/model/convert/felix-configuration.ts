@@ -17,6 +17,7 @@ export interface FelixRow {
   /** As written, in lower case: `auto`, `enabled`, `disabled`; `auto`, `legacy`, `nft`. */
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
+  readonly interfacePrefixes: readonly string[] | undefined;
 }
 
 export interface FailsafeRow {
@@ -38,6 +39,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     logPrefix: wordOf(spec?.logPrefix),
     nftablesMode: wordOf(spec?.nftablesMode)?.toLowerCase(),
     iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
+    interfacePrefixes: interfacePrefixesOf(spec?.interfacePrefix),
   };
 }
 
@@ -54,6 +56,14 @@ function failsafesOf(entries: Spec["failsafeInboundHostPorts"] | null): Failsafe
     return [{ protocol: parseProtocol(protocol.toUpperCase()), port, net: parsed?.value }];
   });
 }
+
+/** `cali,tap`. undefined: none are given, or they cannot be read. */
+export function interfacePrefixesOf(text: unknown): readonly string[] | undefined {
+  return typeof text === "string" && INTERFACE_PREFIXES.test(text) ? text.split(",") : undefined;
+}
+
+/** Source: felix/config/config_params.go (iface-list). */
+const INTERFACE_PREFIXES = /^[a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*$/;
 
 /** `Accept` and `Return` are one: what this product lets pass, another table may still drop. */
 function endpointToHostOf(action: string | undefined): FelixRow["endpointToHost"] {

@@ -31,13 +31,15 @@ export function hostEndpointOf({ metadata, spec }: Resource<"HostEndpoint">): Re
     addresses: [...new Set(addresses)],
     addressesFrom: "status",
     ports: objectsIn(spec?.ports).flatMap(namedPort),
-    host: { name: metadata.name, interface: interfaceName || undefined, profiles: profiles.map(String) },
+    host: { name: metadata.name, interface: interfaceName || undefined },
+    profiles: profiles.map(String),
     ...(problem === undefined ? {} : { problem }),
   });
 }
 
-function namedPort({ name, port, protocol }: Readonly<Record<string, unknown>>): NamedPort[] {
-  if (typeof name !== "string" || typeof port !== "number") return [];
+/** None, if it has no name or cannot be read. */
+export function namedPort({ name, port, protocol }: Readonly<Record<string, unknown>>): NamedPort[] {
+  if (typeof name !== "string" || name === "" || typeof port !== "number") return [];
   return typeof protocol === "string" || typeof protocol === "number"
     ? [{ name, port, protocol: parseProtocol(protocol) }]
     : [];

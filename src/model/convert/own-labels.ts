@@ -13,12 +13,14 @@ const RESERVED: readonly string[] = [NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVIC
 
 /** Fails on a value that is not text. */
 export function ownLabelsOf(metadata: ObjectMeta): Result<Map<string, string>, ParseError> {
-  const labels = new Map<string, string>();
-  for (const [name, value] of Object.entries<unknown>(metadata.labels ?? {})) {
+  for (const [name, value] of Object.entries<unknown>(metadata.labels ?? {}))
     if (typeof value !== "string")
       return fail({ what: `value of label ${name}`, found: JSON.stringify(value), wanted: "must be a string" });
-    const isInherited = name.startsWith(NAMESPACE_PREFIX) || name.startsWith(SERVICE_ACCOUNT_PREFIX);
-    if (!isInherited && !RESERVED.includes(name)) labels.set(name, value);
-  }
-  return ok(labels);
+  return ok(withoutReserved(Object.entries(metadata.labels ?? {})));
+}
+
+export function withoutReserved(labels: readonly (readonly [string, string])[]): Map<string, string> {
+  const isReserved = (name: string): boolean =>
+    name.startsWith(NAMESPACE_PREFIX) || name.startsWith(SERVICE_ACCOUNT_PREFIX) || RESERVED.includes(name);
+  return new Map(labels.filter(([name]) => !isReserved(name)));
 }

@@ -23,9 +23,11 @@ import { hostEndpointOf } from "./host-endpoint.ts";
 import { networkSetOf } from "./network-set.ts";
 import { endpointOfPod } from "./pod.ts";
 import { type PoolRow, poolRowOf } from "./pool.ts";
+import { type ProfileRow, profileRowOf } from "./profile.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
 import { Shapes } from "./shapes.ts";
 import { tierOf } from "./tier.ts";
+import { endpointOfWorkload } from "./workload-endpoint.ts";
 
 export interface PodRow {
   readonly endpoint: Result<EndpointRow, ParseError>;
@@ -59,6 +61,12 @@ export interface PolicyRow {
   readonly metadata: ObjectMeta;
 }
 
+/** Its object is kept for what it says about settings that have no effect, on its own node. */
+export interface MachineRow {
+  readonly endpoint: Result<EndpointRow, ParseError>;
+  readonly own: Resource<"WorkloadEndpoint"> | undefined;
+}
+
 interface Reduced {
   KubernetesNetworkPolicy: PolicyRow;
   NetworkPolicy: PolicyRow;
@@ -67,9 +75,11 @@ interface Reduced {
   Tier: TierModel;
   FelixConfiguration: FelixObject;
   HostEndpoint: Result<EndpointRow, ParseError>;
+  WorkloadEndpoint: MachineRow;
   EndpointSlice: EndpointSliceRow;
   NetworkSet: Result<EndpointRow, ParseError>;
   GlobalNetworkSet: Result<EndpointRow, ParseError>;
+  Profile: ProfileRow;
   Pod: PodRow;
   Namespace: NamespaceRow;
   ServiceAccount: ServiceAccountRow;
@@ -134,8 +144,12 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
         return { ...update, id, value: update.value && endpointSliceOf(update.value) };
       case "HostEndpoint":
         return { ...update, id, value: update.value && hostEndpointOf(update.value) };
+      case "WorkloadEndpoint":
+        return { ...update, id, value: update.value && machineRowOf(update.value, node) };
       case "FelixConfiguration":
         return { ...update, id, value: update.value && { ...felixRowOf(update.value), object: update.value } };
+      case "Profile":
+        return { ...update, id, value: update.value && profileRowOf(update.value) };
       case "Tier":
         return { ...update, id, value: update.value && tierOf(update.value) };
       case "Namespace":
@@ -165,6 +179,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "Tier":
     case "HostEndpoint":
     case "EndpointSlice":
+    case "Profile":
     case "NetworkSet":
     case "GlobalNetworkSet":
     case "Namespace":
@@ -172,6 +187,7 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "IPAMBlock":
       return undefined;
     case "Node":
+    case "WorkloadEndpoint":
       return update.value?.own;
     case "IPPool":
     case "FelixConfiguration":
@@ -198,6 +214,10 @@ function policyRowOf(policy: { readonly metadata: ObjectMeta }, model: PolicyMod
     ...(resourceVersion === undefined ? {} : { resourceVersion }),
   };
   return { model, metadata };
+}
+
+function machineRowOf(object: Resource<"WorkloadEndpoint">, node: string): MachineRow {
+  return { endpoint: endpointOfWorkload(object), own: object.spec?.node === node ? object : undefined };
 }
 
 function nodeRowOf(object: Resource<"Node">, node: string): NodeRow {

@@ -22,6 +22,7 @@ import {
   STAGED_NETWORK_POLICY_SCHEMA,
 } from "./staged.ts";
 import { TIER_SCHEMA } from "./tier.ts";
+import { WORKLOAD_ENDPOINT_SCHEMA } from "./workload-endpoint.ts";
 
 export interface PrinterColumn {
   readonly name: string;
@@ -243,6 +244,17 @@ export const CRDS: readonly CustomResourceDefinition[] = [
     columns: [
       column("Node", ".spec.node", "The node"),
       column("Interface", ".spec.interfaceName", "The interface, or * for all"),
+      AGE,
+    ],
+  }),
+  define({
+    kind: "WorkloadEndpoint",
+    shortNames: ["wep", "weps"],
+    schema: WORKLOAD_ENDPOINT_SCHEMA,
+    columns: [
+      column("Node", ".spec.node", "The node"),
+      column("Interface", ".spec.interfaceName", "The interface on the node"),
+      column("Networks", ".spec.ipNetworks", "The workload's addresses"),
       AGE,
     ],
   }),

@@ -20,6 +20,11 @@ const MASK = { type: "integer", format: "int64", minimum: 0, maximum: 0xffffffff
 const TEXT = { type: "string" } as const;
 const TEXTS = { type: "array", items: TEXT } as const;
 const TEXT_BY_NAME = { type: "object", additionalProperties: TEXT } as const;
+const INTERFACE_PREFIXES = {
+  type: "string",
+  maxLength: 255,
+  pattern: "^([a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*)?$",
+} as const;
 const ADDRESS = { type: "string", maxLength: 45 } as const;
 const NUMBER_OR_TEXT = { "x-kubernetes-int-or-string": true } as const;
 const PORT_RANGES = {
@@ -198,7 +203,7 @@ export const FELIX_PROPERTIES = {
   healthPort: INTEGER,
   healthTimeoutOverrides: HEALTH_TIMEOUTS,
   interfaceExclude: TEXT,
-  interfacePrefix: TEXT,
+  interfacePrefix: INTERFACE_PREFIXES,
   interfaceRefreshInterval: DURATION,
   ipForwarding: oneOf("Enabled", "Disabled"),
   ipipEnabled: BOOLEAN,

@@ -3,6 +3,19 @@ import type { Infer, Schema } from "../schema/schema.ts";
 import { META, NAME } from "./common.ts";
 import { WORDS } from "./words.ts";
 
+/** The fields of a named port. */
+export const NAMED_PORT = {
+  name: {
+    type: "string",
+    description: "At most 15 of a-z, 0-9 and -, with a letter among them.",
+    minLength: 1,
+    maxLength: 15,
+    pattern: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+  },
+  protocol: { "x-kubernetes-int-or-string": true, enum: ["TCP", "UDP", "SCTP", 6, 17, 132] },
+  port: { type: "integer", minimum: 1, maximum: 65535 },
+} as const satisfies NonNullable<Schema["properties"]>;
+
 export const HOST_ENDPOINT_SCHEMA = {
   type: "object",
   description: "An interface of a node, or all of them, as an endpoint of policy.",
@@ -54,17 +67,7 @@ export const HOST_ENDPOINT_SCHEMA = {
           items: {
             type: "object",
             required: ["name", "port", "protocol"],
-            properties: {
-              name: {
-                type: "string",
-                description: "At most 15 of a-z, 0-9 and -, with a letter among them.",
-                minLength: 1,
-                maxLength: 15,
-                pattern: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-              },
-              protocol: { "x-kubernetes-int-or-string": true, enum: ["TCP", "UDP", "SCTP", 6, 17, 132] },
-              port: { type: "integer", minimum: 1, maximum: 65535 },
-            },
+            properties: NAMED_PORT,
           },
         },
       },

@@ -16,6 +16,7 @@ const FELIX_IMPLEMENTED = [
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
   "logPrefix",
+  "interfacePrefix",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
@@ -74,6 +75,21 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
     specified({ prometheusMetricsPort: 9094 }),
     specified({ prometheusMetricsPort: 0 }),
   ],
+  ...(
+    [
+      ["ipNATs", [{}]],
+      ["allowSpoofedSourcePrefixes", ["10.0.0.0/8"]],
+      ["qosControls", { ingressBandwidth: 1000 }],
+    ] as const
+  ).map(
+    ([name, value]) =>
+      [
+        "WorkloadEndpoint",
+        `spec.${name}`,
+        specified({ [name]: value, ipNetworks: ["10.0.0.1"] }),
+        specified({ ipNetworks: ["10.0.0.1"] }),
+      ] as const,
+  ),
   ...[
     "ASNumber",
     "RouteReflectorClusterID",

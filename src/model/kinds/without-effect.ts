@@ -56,6 +56,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "logPrefix",
   "nftablesMode",
   "iptablesBackend",
+  "interfacePrefix",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
@@ -89,6 +90,9 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("KubeControllersConfiguration", "etcdV3CompactionPeriod", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
+  spec("WorkloadEndpoint", "ipNATs", "no address is translated to the endpoint's"),
+  spec("WorkloadEndpoint", "allowSpoofedSourcePrefixes", "packets with a source that is not in ipNetworks are dropped"),
+  spec("WorkloadEndpoint", "qosControls", "the endpoint's bandwidth, packets and connections are not limited"),
   annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
   annotation(
     "Node",

@@ -37,6 +37,11 @@ export const WORDS = {
   preDnatTypes: "must not have Egress when preDNAT is true",
   forward: "must be true when doNotTrack or preDNAT is true",
   hostEndpointInterface: "must be given unless expectedIPs is",
+  workloadEndpointName:
+    "metadata.name must be NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT out of spec, with every - in a part doubled; for WORKLOAD stands pod with orchestrator k8s, and containerID with cni",
+  oneAddress: "must be one address such as 10.0.0.1, 10.0.0.1/32 or fd00::1/128",
+  portWithoutName: "must be given unless hostPort is",
+  natOfAddress: "must be one of ipNetworks",
   tierName: "metadata.name must have at most 63 characters a-z, 0-9 and -, and begin and end with a letter or digit",
   nodeSelector: "may be given only in a FelixConfiguration that is neither default nor node.NAME",
   tables: "must be absent when routeTableRanges is given",

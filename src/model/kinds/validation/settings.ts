@@ -1,4 +1,4 @@
-/** Validation of the kinds without rules: Tier, NetworkSet, GlobalNetworkSet, HostEndpoint and FelixConfiguration. */
+/** Validation of the kinds without rules: Tier, NetworkSet, GlobalNetworkSet, HostEndpoint, WorkloadEndpoint and FelixConfiguration. */
 import { parseAddr } from "../../../net/addr.ts";
 import { parsePrefix } from "../../../net/prefix.ts";
 import { NAMESPACE_LABEL } from "../../labels.ts";
@@ -9,6 +9,7 @@ import { HOST_ENDPOINT_SCHEMA } from "../host-endpoint.ts";
 import { GLOBAL_NETWORK_SET_SCHEMA, NETWORK_SET_SCHEMA } from "../network-set.ts";
 import { FIXED_TIERS, TIER_SCHEMA } from "../tier.ts";
 import { builtInTierWords, WORDS } from "../words.ts";
+import { addressOfNet, WORKLOAD_ENDPOINT_SCHEMA, workloadEndpointName } from "../workload-endpoint.ts";
 import type { Errors } from "./errors.ts";
 import { checkBounds } from "./ports.ts";
 import { checkSelector } from "./selectors.ts";
@@ -65,16 +66,66 @@ export function validateHostEndpoint(object: unknown): readonly FieldError[] {
   expectedIPs.forEach((text, i) => {
     if (!parseAddr(text).ok) errors.invalid(`spec.expectedIPs[${i}]`, text, WORDS.address);
   });
+  checkNamedPorts(ports, errors);
+  return errors.list;
+}
+
+interface NamedPort {
+  readonly name: string;
+  readonly protocol: number | string;
+}
+
+function checkNamedPorts(ports: readonly NamedPort[], errors: Errors): void {
   const seen = new Set<string>();
   ports.forEach(({ name, protocol }, i) => {
+    if (name === "") return;
     if (!/[a-z]/.test(name) || name.includes("--")) errors.invalid(`spec.ports[${i}].name`, name, WORDS.portName);
     const key = `${name} ${NUMBERS.get(protocol) ?? protocol}`;
     if (seen.has(key))
       errors.add([{ field: `spec.ports[${i}]`, reason: "Duplicate", value: { name, protocol }, detail: "" }]);
     seen.add(key);
   });
+}
+
+export function validateWorkloadEndpoint(object: unknown): readonly FieldError[] {
+  const shaped = shape(object, WORKLOAD_ENDPOINT_SCHEMA);
+  if (!shaped.ok) return shaped.errors;
+  const { spec, metadata, errors } = shaped;
+  const { ipNetworks = [], ipNATs = [], ports = [], allowSpoofedSourcePrefixes = [] } = spec;
+  if (metadata.name !== workloadEndpointName(spec))
+    errors.invalid("metadata.name", metadata.name, WORDS.workloadEndpointName);
+  ipNetworks.forEach((text, i) => {
+    if (addressOfNet(text) === undefined) errors.invalid(`spec.ipNetworks[${i}]`, text, WORDS.oneAddress);
+  });
+  const own = ipNetworks.map(addressOfNet);
+  ipNATs.forEach(({ internalIP = "", externalIP = "" }, i) => {
+    const internal = parseAddr(internalIP);
+    if (!internal.ok || !own.includes(internal.value))
+      errors.invalid(`spec.ipNATs[${i}].internalIP`, internalIP, WORDS.natOfAddress);
+    if (!parseAddr(externalIP).ok) errors.invalid(`spec.ipNATs[${i}].externalIP`, externalIP, WORDS.address);
+  });
+  for (const [field, family] of GATEWAYS) {
+    const text = spec[field] ?? "";
+    if (text !== "" && (!parseAddr(text).ok || text.includes(":") !== (family === 6)))
+      errors.invalid(`spec.${field}`, text, family === 4 ? WORDS.addressOf4 : WORDS.addressOf6);
+  }
+  ports.forEach(({ name = "", hostPort = 0 }, i) => {
+    if (name === "" && hostPort === 0) errors.required(`spec.ports[${i}].name`, WORDS.portWithoutName);
+  });
+  checkNamedPorts(
+    ports.map(({ name = "", protocol }) => ({ name, protocol })),
+    errors,
+  );
+  allowSpoofedSourcePrefixes.forEach((text, i) => {
+    if (!parsePrefix(text).ok) errors.invalid(`spec.allowSpoofedSourcePrefixes[${i}]`, text, WORDS.cidr);
+  });
   return errors.list;
 }
+
+const GATEWAYS = [
+  ["ipv4Gateway", 4],
+  ["ipv6Gateway", 6],
+] as const;
 
 const NUMBERS: ReadonlyMap<number | string, number> = new Map([
   ["TCP", 6],

@@ -77,7 +77,7 @@ function checkMetadata(value: JsonValue, errors: Errors): Metadata | undefined {
     for (const detail of labelValueErrors(label)) errors.invalid("metadata.labels", label, detail);
   }
   checkAnnotations(textsOf(value, "annotations", errors), "metadata.annotations", errors);
-  return { name: String(name), labels };
+  return { name: typeof name === "string" ? name : "", labels };
 }
 
 function textsOf(metadata: JsonObject, field: string, errors: Errors): Readonly<Record<string, string>> {

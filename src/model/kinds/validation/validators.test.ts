@@ -36,6 +36,7 @@ const NO_OBJECTS: readonly unknown[] = [
   {},
   { metadata: 1, spec: [] },
   { metadata: { name: "x", labels: [] }, spec: {} },
+  { metadata: { name: { toString: {} } }, spec: {} },
 ];
 
 test("what is no object of the kind is refused", () => {

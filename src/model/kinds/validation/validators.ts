@@ -19,6 +19,7 @@ import {
   validateHostEndpoint,
   validateNetworkSet,
   validateTier,
+  validateWorkloadEndpoint,
 } from "./settings.ts";
 
 export type Validator = (object: unknown) => readonly FieldError[];
@@ -33,6 +34,7 @@ export const VALIDATORS = {
   NetworkSet: validateNetworkSet,
   GlobalNetworkSet: validateGlobalNetworkSet,
   HostEndpoint: validateHostEndpoint,
+  WorkloadEndpoint: validateWorkloadEndpoint,
   Profile: validateProfile,
   FelixConfiguration: validateFelixConfiguration,
   ClusterNetworkPolicy: validateClusterNetworkPolicy,
