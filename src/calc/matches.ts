@@ -26,7 +26,9 @@ export class Matches {
       if (now === undefined) this.#rows.delete(key);
       else this.#rows.set(key, now);
     }
-    this.#index.step({ rows, relabelled: endpoints.relabelled }, (_, row) => void dirty.add(row.key));
+    this.#index.step({ rows, relabelled: endpoints.relabelled }, (_, before, now) => {
+      for (const row of [before, now]) if (row !== undefined) dirty.add(row.key);
+    });
     for (const [key, model] of policies) this.#setPolicy(key, model, dirty);
     return dirty;
   }
