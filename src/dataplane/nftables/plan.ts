@@ -126,14 +126,25 @@ interface KeptRules extends CommonEnds {
   readonly before: bigint | undefined;
 }
 
-/** undefined when nothing is in common, or when the chain no longer has as many rules as we believe. */
+/** What a chain that changes keeps; undefined when that is less than it takes to read the handles, and counts nothing. */
+function keptEnds(have: ChainRow["rules"], want: ChainRow["rules"]): CommonEnds | undefined {
+  const { head, tail } = commonEnds(have, want, equal);
+  const kept = [...want.slice(0, head), ...want.slice(want.length - tail)];
+  const isDear = kept.length * RULE_US > EDIT_US;
+  return isDear || kept.some((rule) => rule?.expressions.some(({ op }) => op === "counter"))
+    ? { head, tail }
+    : undefined;
+}
+
+/** undefined when nothing is kept, or when the chain no longer has as many rules as we believe. */
 function keptRules(
   have: ChainRow["rules"],
   want: ChainRow["rules"],
   read: () => readonly bigint[],
 ): KeptRules | undefined {
-  const { head, tail } = commonEnds(have, want, equal);
-  if (head + tail === 0) return undefined;
+  const ends = keptEnds(have, want);
+  if (ends === undefined) return undefined;
+  const { head, tail } = ends;
   const handles = read();
   const end = have.length - tail;
   if (handles.length !== have.length) return undefined;
@@ -144,9 +155,9 @@ function keptRules(
 export function costOf({ want, have }: RowChange): number {
   const wanted = want?.type === "chain" ? want.rules : [];
   const had = have?.type === "chain" ? have.rules : [];
-  if (wanted.length === 0 || had.length === 0) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
-  const { head, tail } = commonEnds(had, wanted, equal);
-  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - head - tail);
+  const ends = keptEnds(had, wanted);
+  if (ends === undefined) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
+  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - ends.head - ends.tail);
 }
 
 const ROW_US = 15;
