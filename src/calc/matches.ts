@@ -41,11 +41,13 @@ export class Matches {
   policiesOf(key: KeyText): PolicyModel[] {
     const row = this.#rows.get(key);
     if (row === undefined) return [];
-    return this.#index
-      .selectorsOf(row.group)
-      .flatMap((selector) =>
-        [...(this.#bySelector.get(selector) ?? [])].flatMap((policy) => this.#policies.get(policy)?.model ?? []),
-      );
+    const found: PolicyModel[] = [];
+    for (const selector of this.#index.selectorsOf(row.group))
+      for (const policy of this.#bySelector.get(selector) ?? []) {
+        const model = this.#policies.get(policy)?.model;
+        if (model !== undefined) found.push(model);
+      }
+    return found;
   }
 
   #setPolicy(key: KeyText, model: PolicyModel | undefined, dirty: Set<KeyText>): void {

@@ -6,7 +6,7 @@
  * the program exposes: work is proportional to the change, not to the set. A hot loop.
  */
 import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
-import { commonEnds } from "../lib/common-ends.ts";
+import { differences } from "../lib/common-ends.ts";
 import type { NamedPort } from "../model/endpoint.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Addr } from "../net/addr.ts";
@@ -178,12 +178,4 @@ class MemberSet {
     live.delete(member);
     if (this.#added?.delete(member) !== true) (this.#removed ??= new Set()).add(member);
   }
-}
-
-/** Of two lists without repetitions. */
-function differences<T>(before: readonly T[], now: readonly T[]): { readonly added: T[]; readonly removed: T[] } {
-  const { head, tail } = commonEnds(before, now, (a, b) => a === b);
-  const removed = new Set(before.slice(head, before.length - tail));
-  const added = now.slice(head, now.length - tail).filter((each) => !removed.delete(each));
-  return { added, removed: [...removed] };
 }
