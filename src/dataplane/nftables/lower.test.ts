@@ -2,9 +2,16 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addrFromBytes, type Addr } from "../../net/addr.ts";
-import { formatAddrPort, type SetId, type SetMembers } from "../../program/policy.ts";
+import {
+  formatAddrPort,
+  type Policy,
+  type PolicyId,
+  type SetId,
+  type SetMembers,
+  type TierBinding,
+} from "../../program/policy.ts";
 import type { Prefix } from "../../net/prefix.ts";
-import type { Program, ProgramDelta } from "../../program/program.ts";
+import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
 import { NftablesLowering } from "./lower.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
@@ -201,4 +208,44 @@ test("whatever comes and goes while a set is filled in slices, the kernel ends w
       expect([...kernel].sort()).toEqual([...wanted.elements()].map(elementText).sort());
     }),
   );
+});
+
+test("of an endpoint that has another policy in one tier, only the chain of that tier changes", () => {
+  const idOf = (name: string): PolicyId => `GlobalNetworkPolicy//${name}` as PolicyId;
+  const policies = new Map(
+    ["a", "b", "c", "d"].map((name): [PolicyId, Policy] => {
+      const source = { kind: "GlobalNetworkPolicy", namespace: undefined, name } as const;
+      return [idOf(name), { source, tier: "t", ingress: [], egress: undefined, error: undefined }];
+    }),
+  );
+  const tierOf = (tier: string, otherwise: "deny" | "pass", ...names: string[]): TierBinding => ({
+    tier,
+    policies: names.map(idOf),
+    otherwise,
+  });
+  const endpointOf = (...tiers: TierBinding[]): Endpoint => ({
+    kind: "workload",
+    source: { kind: "Pod", namespace: "a", name: "p" },
+    addresses: ["10.65.0.1" as Addr],
+    stages: {
+      normal: {
+        ingress: { tiers, profiles: [], otherwise: "allow" },
+        egress: { tiers: [], profiles: [], otherwise: "allow" },
+      },
+    },
+  });
+  const lowering = new NftablesLowering();
+  const changed = (endpoint: Endpoint, first: ReadonlyMap<PolicyId, Policy>): string[] => {
+    const endpoints = new Map([["cali1" as EndpointId, endpoint]]);
+    const program = { settings: DEFAULT_SETTINGS, sets: new Map(), policies, endpoints, routes: new Map() };
+    const delta = { sets: new Map(), members: new Map(), policies: first, endpoints, routes: new Map() };
+    return [...lowering.lower(program, delta).rows.keys()];
+  };
+  const t0 = tierOf("t0", "pass", "a");
+  const t2 = tierOf("t2", "deny", "c");
+  expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), policies)).toContain("chain cali-tw-1");
+  expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), new Map())).toEqual([]);
+  const rows = changed(endpointOf(t0, tierOf("t1", "pass", "b", "d"), t2), new Map());
+  expect(rows.filter((id) => id.includes("cali-tw-"))).toEqual(["chain cali-tw-1/part1"]);
+  expect(rows.filter((id) => !id.includes("cali-pi-"))).toEqual(["chain cali-tw-1/part1"]);
 });

@@ -27,7 +27,7 @@ import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
 import { everyHostMap, hostMap, netsSetName, sourcesSet, stageChain, workloadMap } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
-import { chainId, elementId, type NftRow, setId } from "./rows.ts";
+import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
 import {
   elementOfInterval,
@@ -123,7 +123,7 @@ export class NftablesLowering {
     const rows = new Map<string, NftRow>();
     const add = (slot: string, of: PartRows["of"], lower: () => ReadonlyMap<string, NftRow>): void => {
       const known = before?.get(slot);
-      const part = known?.of === of ? known : { of, rows: lower() };
+      const part = known?.of === of ? known : { of, rows: keeping(known?.rows, lower()) };
       kept.set(slot, part);
       for (const [rowId, row] of part.rows) rows.set(rowId, row);
     };
@@ -346,6 +346,17 @@ export class NftablesLowering {
     if (rows.size === 0) this.#rowsOf.delete(unit.id);
     else this.#rowsOf.set(unit.id, rows);
   }
+}
+
+/** The rows, made of those before where these are equal: nobody need look at them again. */
+function keeping(before: PartRows["rows"] | undefined, rows: PartRows["rows"]): PartRows["rows"] {
+  if (before === undefined) return rows;
+  return new Map(
+    [...rows].map(([id, row]) => {
+      const old = before.get(id);
+      return [id, old !== undefined && sameRow(old, row) ? old : row];
+    }),
+  );
 }
 
 function portSetUnit(name: string): Unit {

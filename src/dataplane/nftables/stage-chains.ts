@@ -20,37 +20,37 @@ export interface StageContext {
 export function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]> {
   const chains = new Map<string, NftRule[]>();
   const end = stage.tiers.length;
+  const calls = callsOf(context);
+  const tiers = stage.tiers.map((tier) => ({ ...tier, calls: tier.policies.map(calls) }));
+  const profiles = stage.profiles.map(calls);
   let reached = true;
-  for (const [i, tier] of stage.tiers.entries()) {
+  for (const [i, tier] of tiers.entries()) {
     if (!reached) break;
     const next = goTo(context.chain(i + 1));
     const last: NftRule =
       tier.otherwise === "pass"
         ? { expressions: next, comment: undefined }
         : dropped(`${context.direction} no rule of tier ${tier.tier} matched`);
-    chains.set(context.chain(i), [...runPolicies(tier.policies, next, context), last]);
-    reached = tier.otherwise === "pass" || tier.policies.some((id) => callOf(id, context).passes);
+    chains.set(context.chain(i), [...runPolicies(tier.calls, next), last]);
+    reached = tier.otherwise === "pass" || tier.calls.some(({ passes }) => passes);
   }
-  if (reached) chains.set(context.chain(end), lowerEnd(stage, context));
+  if (reached) chains.set(context.chain(end), lowerEnd(stage, profiles, context));
   const first = chains.get(context.chain(0)) ?? [];
-  if (readsMarks(stage, context)) first.unshift({ expressions: clearMarks(), comment: undefined });
+  if (readsMarks([...tiers.flatMap((tier) => tier.calls), ...profiles], context))
+    first.unshift({ expressions: clearMarks(), comment: undefined });
   return chains;
 }
 
 /** A mark that somebody else has set must not count as a decision of ours. */
-function readsMarks(stage: Stage, context: StageContext): boolean {
-  const ids = [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
-  return ids.length > 0 && (context.continuation === "continue" || ids.some((id) => callOf(id, context).passes));
+function readsMarks(calls: readonly Call[], { continuation }: StageContext): boolean {
+  return calls.length > 0 && (continuation === "continue" || calls.some(({ passes }) => passes));
 }
 
 /** Asks the policies one after the other; one that decides ends the stage, one that passes goes on with `next`. */
-function runPolicies(ids: readonly PolicyId[], next: readonly Expr[], context: StageContext): NftRule[] {
-  return ids.flatMap((id) => {
-    const { rules, passes } = callOf(id, context);
-    return passes
-      ? [...rules, { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined }]
-      : rules;
-  });
+function runPolicies(calls: readonly Call[], next: readonly Expr[]): NftRule[] {
+  return calls.flatMap(({ rules, passes }) =>
+    passes ? [...rules, { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined }] : rules,
+  );
 }
 
 /** How a policy is asked, wherever it is: the same rules for every stage. */
@@ -62,13 +62,19 @@ interface Call {
 
 const CALLS = new WeakMap<Policy, Map<string, Call>>();
 
-function callOf(id: PolicyId, { direction, continuation, policyOf }: StageContext): Call {
-  const policy = policyOf(id);
-  let calls = CALLS.get(policy);
-  if (calls === undefined) CALLS.set(policy, (calls = new Map()));
+function callsOf({ direction, continuation, policyOf }: StageContext): (id: PolicyId) => Call {
   const use = `${direction} ${continuation}`;
-  const known = calls.get(use);
-  if (known !== undefined) return known;
+  return (id) => {
+    const policy = policyOf(id);
+    let calls = CALLS.get(policy);
+    if (calls === undefined) CALLS.set(policy, (calls = new Map()));
+    let call = calls.get(use);
+    if (call === undefined) calls.set(use, (call = makeCall(id, policy, direction, continuation)));
+    return call;
+  };
+}
+
+function makeCall(id: PolicyId, policy: Policy, direction: Direction, continuation: Continuation): Call {
   const chain = policyChain(id, direction, continuation);
   const rules: NftRule[] = [{ expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined }];
   if (continuation === "continue")
@@ -76,12 +82,10 @@ function callOf(id: PolicyId, { direction, continuation, policyOf }: StageContex
       expressions: [...hasMark("allowed"), ...clearMarks(), { op: "verdict", verdict: { type: "return" } }],
       comment: undefined,
     });
-  const call = { rules, passes: canPass(policy, direction) };
-  calls.set(use, call);
-  return call;
+  return { rules, passes: canPass(policy, direction) };
 }
 
-function lowerEnd(stage: Stage, context: StageContext): NftRule[] {
+function lowerEnd(stage: Stage, profiles: readonly Call[], context: StageContext): NftRule[] {
   const { direction, continuation } = context;
   const isPlain = stage.tiers.length === 0 && stage.profiles.length === 0;
   const end: NftRule =
@@ -93,7 +97,7 @@ function lowerEnd(stage: Stage, context: StageContext): NftRule[] {
         };
   // A profile that passes leaves nothing to ask.
   const rest = end.expressions.filter((expr) => expr.op !== "counter");
-  return [...runPolicies(stage.profiles, rest.length === 0 ? RETURN : rest, context), end];
+  return [...runPolicies(profiles, rest.length === 0 ? RETURN : rest), end];
 }
 
 const RETURN: readonly Expr[] = [{ op: "verdict", verdict: { type: "return" } }];
