@@ -88,14 +88,20 @@ export function countersOf(program: Program, chains: Chains): Counters {
 function endsOf(program: Program, chains: Chains): EndCounter[] {
   return [...program.endpoints].flatMap(([id, endpoint]) =>
     stagesOf(endpoint).flatMap(({ hook, direction, stage }) =>
-      [...stage.tiers, undefined].flatMap((tier, part) => {
+      [...stage.tiers, undefined].flatMap((tier, i) => {
         const end = tier === undefined ? /^\w+ (end|not isolated)$/ : /^\w+ (no rule of tier .+ matched)$/;
         let words: string | undefined;
-        const counts = countsIn(chains, stageChain(id, endpoint, hook, direction, part), (comment) => {
-          const found = end.exec(comment)?.[1];
-          words ??= found;
-          return found !== undefined;
-        });
+        const chain = (name?: string): string => stageChain(id, endpoint, hook, direction, name);
+        // A first tier that nothing can follow is in the stage's own chain.
+        const own = tier === undefined || i === 0 ? [chain()] : [];
+        const names = tier === undefined ? own : [...own, chain(tier.tier)];
+        const counts = names.flatMap((name) =>
+          countsIn(chains, name, (comment) => {
+            const found = end.exec(comment)?.[1];
+            words ??= found;
+            return found !== undefined;
+          }),
+        );
         return words === undefined
           ? []
           : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, ...sum(counts) }];

@@ -210,7 +210,7 @@ test("whatever comes and goes while a set is filled in slices, the kernel ends w
   );
 });
 
-test("of an endpoint that has another policy in one tier, only the chain of that tier changes", () => {
+test("of an endpoint that has another policy in one tier, only the chain of that tier changes, and of tiers that change places only the stage's", () => {
   const idOf = (name: string): PolicyId => `GlobalNetworkPolicy//${name}` as PolicyId;
   const policies = new Map(
     ["a", "b", "c", "d"].map((name): [PolicyId, Policy] => {
@@ -245,7 +245,18 @@ test("of an endpoint that has another policy in one tier, only the chain of that
   const t2 = tierOf("t2", "deny", "c");
   expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), policies)).toContain("chain cali-tw-1");
   expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), new Map())).toEqual([]);
-  const rows = changed(endpointOf(t0, tierOf("t1", "pass", "b", "d"), t2), new Map());
-  expect(rows.filter((id) => id.includes("cali-tw-"))).toEqual(["chain cali-tw-1/part1"]);
-  expect(rows.filter((id) => !id.includes("cali-pi-"))).toEqual(["chain cali-tw-1/part1"]);
+  const t1 = tierOf("t1", "pass", "b", "d");
+  const rows = changed(endpointOf(t0, t1, t2), new Map());
+  expect(rows.filter((id) => !id.includes("cali-pi-"))).toEqual(["chain cali-tw-1/t-t1"]);
+  expect(changed(endpointOf(t1, t0, t2), new Map())).toEqual(["chain cali-tw-1"]);
+  expect(changed(endpointOf(t1, t2), new Map()).filter((id) => id.includes("cali-tw-"))).toEqual([
+    "chain cali-tw-1/t-t0",
+    "chain cali-tw-1",
+  ]);
+  // A tier that nothing can follow is asked in the stage's own chain.
+  expect(changed(endpointOf(t2), new Map()).filter((id) => id.includes("cali-tw-"))).toEqual([
+    "chain cali-tw-1/t-t1",
+    "chain cali-tw-1/t-t2",
+    "chain cali-tw-1",
+  ]);
 });

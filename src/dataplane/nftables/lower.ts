@@ -146,14 +146,14 @@ export class NftablesLowering {
     const rows = new Map<string, NftRow>();
     const { kind } = endpoint;
     const continuation = continuationOf(kind, hook, direction);
-    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
+    const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
     const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
     for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
     // The base chain goes on after a stage that allows by returning to it.
     const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
     for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
-      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
+      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain() } };
       rows.set(elementId(map, element), { type: "element", set: map, is, element });
     }
     return rows;
