@@ -1,4 +1,5 @@
 /** Active: the policies that some endpoint of this node runs; all others are not part of the program. */
+import { differences } from "../lib/common-ends.ts";
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import type { PolicyId } from "../program/policy.ts";
@@ -16,9 +17,10 @@ export class Active {
     const touch = (id: PolicyId): void => void (touched.has(id) || touched.set(id, this.#uses.has(id)));
     for (const [id, endpoint] of endpoints) {
       const named = endpoint === undefined ? [] : policiesOf(endpoint);
-      for (const policy of [...named, ...(this.#namedBy.get(id) ?? [])]) touch(policy);
-      for (const policy of named) this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);
-      for (const policy of this.#namedBy.get(id) ?? []) this.#release(policy);
+      const { added, removed } = differences(this.#namedBy.get(id) ?? [], named);
+      for (const policy of [...added, ...removed]) touch(policy);
+      for (const policy of added) this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);
+      for (const policy of removed) this.#release(policy);
       if (endpoint === undefined) this.#namedBy.delete(id);
       else this.#namedBy.set(id, named);
     }

@@ -26,7 +26,9 @@ export class Matches {
       if (now === undefined) this.#rows.delete(key);
       else this.#rows.set(key, now);
     }
-    this.#index.step({ rows, relabelled: endpoints.relabelled }, (_, row) => void dirty.add(row.key));
+    this.#index.step({ rows, relabelled: endpoints.relabelled }, (_, before, now) => {
+      for (const row of [before, now]) if (row !== undefined) dirty.add(row.key);
+    });
     for (const [key, model] of policies) this.#setPolicy(key, model, dirty);
     return dirty;
   }
@@ -39,11 +41,13 @@ export class Matches {
   policiesOf(key: KeyText): PolicyModel[] {
     const row = this.#rows.get(key);
     if (row === undefined) return [];
-    return this.#index
-      .selectorsOf(row.group)
-      .flatMap((selector) =>
-        [...(this.#bySelector.get(selector) ?? [])].flatMap((policy) => this.#policies.get(policy)?.model ?? []),
-      );
+    const found: PolicyModel[] = [];
+    for (const selector of this.#index.selectorsOf(row.group))
+      for (const policy of this.#bySelector.get(selector) ?? []) {
+        const model = this.#policies.get(policy)?.model;
+        if (model !== undefined) found.push(model);
+      }
+    return found;
   }
 
   #setPolicy(key: KeyText, model: PolicyModel | undefined, dirty: Set<KeyText>): void {

@@ -14,8 +14,11 @@ import { type Group, termText } from "./groups.ts";
 import { type IndexKey, indexKeysOf } from "./index-key.ts";
 import type { Parent } from "./parents.ts";
 
-/** A row now satisfies the selector of that id (true), or no longer does (false). A replaced row is removed, then its successor is added. */
-export type Visit = (id: string, row: Row, matches: boolean) => void;
+/**
+ * Which row satisfied the selector of that id, and which does now; undefined: none. One that is replaced by a row of another group goes, then
+ * its successor comes.
+ */
+export type Visit = (id: string, before: Row | undefined, now: Row | undefined) => void;
 
 interface Entry {
   readonly id: string;
@@ -51,19 +54,22 @@ export class SelectorIndex {
   /** Applies changed rows and relabelled parents, and visits each match gained or lost by the selectors in the index. */
   step(delta: EndpointsDelta, visit: Visit): void {
     const emptied = new Set<Item>();
-    for (const { before } of delta.rows.values()) {
+    const coming: Row[] = [];
+    for (const { before, now } of delta.rows.values()) {
       const item = before === undefined ? undefined : this.#items.get(before.group);
+      const successor = item !== undefined && now?.group === before?.group ? now : undefined;
+      if (now !== undefined && successor === undefined) coming.push(now);
       if (before === undefined || item === undefined) continue;
-      for (const { id } of valuesOf(item.entries)) visit(id, before, false);
+      for (const { id } of valuesOf(item.entries)) visit(id, before, successor);
       item.rows = withoutValue(item.rows, before);
-      if (item.rows === undefined) emptied.add(item);
+      if (successor !== undefined) item.rows = withValue(item.rows, successor);
+      else if (item.rows === undefined) emptied.add(item);
     }
     for (const [parent, labels] of delta.relabelled) this.#relabel(parent, labels, visit);
-    for (const { now } of delta.rows.values()) {
-      if (now === undefined) continue;
+    for (const now of coming) {
       const item = this.#items.get(now.group) ?? this.#put(now.group);
       item.rows = withValue(item.rows, now);
-      for (const { id } of valuesOf(item.entries)) visit(id, now, true);
+      for (const { id } of valuesOf(item.entries)) visit(id, undefined, now);
     }
     for (const item of emptied) if (item.rows === undefined) this.#remove(item);
   }
@@ -152,7 +158,9 @@ export class SelectorIndex {
           entry.items.delete(item);
           item.entries = withoutValue(item.entries, entry);
         }
-        for (const row of valuesOf(item.rows)) visit(entry.id, row, matches);
+        for (const row of valuesOf(item.rows))
+          if (matches) visit(entry.id, undefined, row);
+          else visit(entry.id, row, undefined);
       }
   }
 

@@ -2,10 +2,11 @@
  * Sets: the members, among all endpoints and network sets of the cluster, of every set that a rule of this node names.
  *
  * Each member counts the rows that contribute it: a new owner of an address may appear before the old one is gone, and removing the old one
- * must not remove the address. Rows are immutable, so a row's contribution is recomputed, not stored. A set's members are one mutable Set that
+ * must not remove the address. Rows are immutable, so a row's contribution is recomputed, not stored. A set's members are mutable Sets that
  * the program exposes: work is proportional to the change, not to the set. A hot loop.
  */
 import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
+import { differences } from "../lib/common-ends.ts";
 import type { NamedPort } from "../model/endpoint.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Addr } from "../net/addr.ts";
@@ -72,10 +73,9 @@ export class Sets {
   /** Applies rows that changed, or that started or stopped matching; returns the sets that may have changed. */
   #applyRows(endpoints: EndpointsDelta): ReadonlySet<MemberSet> {
     const touched = new Set<MemberSet>();
-    this.#index.step(endpoints, (selector, row, matches) => {
+    this.#index.step(endpoints, (selector, before, now) => {
       for (const set of valuesOf(this.#bySelector.get(selector))) {
-        if (matches) set.add(row);
-        else set.remove(row);
+        set.replace(before, now);
         touched.add(set);
       }
     });
@@ -101,13 +101,12 @@ export class Sets {
 }
 
 const NO_NETS: readonly Prefix[] = [];
-const EMPTY: ReadonlySet<Prefix> = new Set();
 
 /** The members of one set, and how many pods contribute each. */
 class MemberSet {
   readonly id: SetId;
   readonly selector: string;
-  members: SetMembers;
+  readonly members: SetMembers;
   readonly #definition: Selecting;
   readonly #live = new Set<Addr & AddrPort>();
   readonly #nets = new Set<Prefix>();
@@ -123,32 +122,29 @@ class MemberSet {
     this.#definition = definition;
     this.members =
       definition.type === "address"
-        ? { type: "address", hosts: this.#live, nets: EMPTY }
+        ? { type: "address", hosts: this.#live, nets: this.#nets }
         : { type: "address-port", members: this.#live };
     for (const row of rows) {
       for (const member of this.#contributionOf(row)) this.#count(this.#live, member as Addr & AddrPort);
       for (const net of this.#netsOf(row)) this.#count(this.#nets, net);
     }
-    this.#renewNets();
   }
 
-  add(row: Row): void {
-    for (const member of this.#contributionOf(row)) this.#increment(this.#live, member as Addr & AddrPort);
-    for (const net of this.#netsOf(row)) this.#increment(this.#nets, net);
+  /** Takes a row that was added out, and another in. */
+  replace(before: Row | undefined, now: Row | undefined): void {
+    for (const member of this.#contributionOf(before)) this.#decrement(this.#live, member as Addr & AddrPort);
+    for (const member of this.#contributionOf(now)) this.#increment(this.#live, member as Addr & AddrPort);
+    const { added, removed } = differences(this.#netsOf(before), this.#netsOf(now));
+    for (const net of removed) this.#decrement(this.#nets, net);
+    for (const net of added) this.#increment(this.#nets, net);
   }
 
-  /** Removes a row that was added. */
-  remove(row: Row): void {
-    for (const member of this.#contributionOf(row)) this.#decrement(this.#live, member as Addr & AddrPort);
-    for (const net of this.#netsOf(row)) this.#decrement(this.#nets, net);
+  #contributionOf(row: Row | undefined): readonly (Addr | AddrPort)[] {
+    return row === undefined ? [] : contributionOf(this.#definition, row.group.ports, addressesOf(row));
   }
 
-  #contributionOf(row: Row): readonly (Addr | AddrPort)[] {
-    return contributionOf(this.#definition, row.group.ports, addressesOf(row));
-  }
-
-  #netsOf({ nets }: Row): readonly Prefix[] {
-    return nets === undefined || this.#definition.type !== "address" ? NO_NETS : nets;
+  #netsOf(row: Row | undefined): readonly Prefix[] {
+    return row?.nets === undefined || this.#definition.type !== "address" ? NO_NETS : row.nets;
   }
 
   /** What was added and removed since the last call. */
@@ -156,15 +152,7 @@ class MemberSet {
     const change = { added: [...(this.#added ?? [])], removed: [...(this.#removed ?? [])] };
     this.#added = undefined;
     this.#removed = undefined;
-    const isNet = (member: string): boolean => member.includes("/");
-    if (change.added.some(isNet) || change.removed.some(isNet)) this.#renewNets();
     return change;
-  }
-
-  /** Whoever has compiled a set of nets knows by the object whether it has changed. */
-  #renewNets(): void {
-    if (this.members.type === "address" && (this.#nets.size > 0 || this.members.nets.size > 0))
-      this.members = { ...this.members, nets: new Set(this.#nets) };
   }
 
   /** True for the first row that contributes the member. */

@@ -50,7 +50,15 @@ export interface CountedChains {
   policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string;
   /** Chains beside the policy's own that may count for its rule `index`. */
   ruleChains(chain: string, index: number): readonly string[];
-  stageChain(id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction, part: number): string;
+  /** Chains in which the end of tier i of a stage may be; without a tier that of the stage. */
+  endChains(
+    id: EndpointId,
+    endpoint: Endpoint,
+    hook: Hook,
+    direction: Direction,
+    tier: string | undefined,
+    i: number,
+  ): readonly string[];
 }
 
 const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
@@ -80,14 +88,16 @@ export function countersOf(program: Program, chains: CountedChains): Counters {
 function endsOf(program: Program, chains: CountedChains): EndCounter[] {
   return [...program.endpoints].flatMap(([id, endpoint]) =>
     stagesOf(endpoint).flatMap(({ hook, direction, stage }) =>
-      [...stage.tiers, undefined].flatMap((tier, part) => {
+      [...stage.tiers, undefined].flatMap((tier, i) => {
         const end = tier === undefined ? /^\w+ (end|not isolated)$/ : /^\w+ (no rule of tier .+ matched)$/;
         let words: string | undefined;
-        const counts = countsIn(chains, chains.stageChain(id, endpoint, hook, direction, part), (comment) => {
-          const found = end.exec(comment)?.[1];
-          words ??= found;
-          return found !== undefined;
-        });
+        const counts = chains.endChains(id, endpoint, hook, direction, tier?.tier, i).flatMap((chain) =>
+          countsIn(chains, chain, (comment) => {
+            const found = end.exec(comment)?.[1];
+            words ??= found;
+            return found !== undefined;
+          }),
+        );
         return words === undefined
           ? []
           : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, ...sum(counts) }];

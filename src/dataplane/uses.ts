@@ -1,4 +1,5 @@
 /** uses: in which ways the stages of endpoints use a policy, which decides what it is compiled to. */
+import { differences } from "../lib/common-ends.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
 import type { PolicyId, Stage } from "../program/policy.ts";
@@ -50,20 +51,16 @@ export function changedUses(before: Endpoint | undefined, now: Endpoint | undefi
         const old = before?.kind === kind ? before.stages[hook]?.[direction] : undefined;
         const current = now?.kind === kind ? now.stages[hook]?.[direction] : undefined;
         if (old === current) continue;
-        const [was, is] = [namesOf(old), namesOf(current)];
-        changes.push({
-          hook,
-          use: { direction, continuation: continuationOf(kind, hook, direction) },
-          came: [...is].filter((policy) => !was.has(policy)),
-          went: [...was].filter((policy) => !is.has(policy)),
-        });
+        const { added: came, removed: went } = differences(namesOf(old), namesOf(current));
+        const use = { direction, continuation: continuationOf(kind, hook, direction) };
+        if (came.length + went.length > 0) changes.push({ hook, use, came, went });
       }
   }
   return changes;
 }
 
-function namesOf(stage: Stage | undefined): ReadonlySet<PolicyId> {
-  return new Set(stage === undefined ? [] : policiesNamedBy(stage));
+function namesOf(stage: Stage | undefined): readonly PolicyId[] {
+  return stage === undefined ? [] : [...new Set(policiesNamedBy(stage))];
 }
 
 /** The policies that any stage of the endpoint names. */

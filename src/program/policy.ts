@@ -85,8 +85,8 @@ export interface Stage {
 /** What a set holds. */
 export type SetMembers =
   /**
-   * Addresses of endpoints, which come and go, and nets of network sets. An address is in the set if it is one of the hosts or in one of the
-   * nets. `hosts` is changed in place; changed nets are a new Set.
+   * Addresses of endpoints and nets of network sets, which come and go: both are changed in place. An address is in the set if it is one of
+   * the hosts or in one of the nets.
    */
   | { readonly type: "address"; readonly hosts: ReadonlySet<Addr>; readonly nets: ReadonlySet<Prefix> }
   /** Nets that a policy lists. They may overlap. A set of this type never changes. */

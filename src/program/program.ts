@@ -35,12 +35,13 @@ export type Stages = { readonly [H in Hook]?: { readonly [D in Direction]?: Stag
 export function stagesOf(
   endpoint: Endpoint,
 ): readonly { readonly hook: Hook; readonly direction: Direction; readonly stage: Stage }[] {
-  return HOOKS.flatMap((hook) =>
-    DIRECTIONS.flatMap((direction) => {
+  const found: { hook: Hook; direction: Direction; stage: Stage }[] = [];
+  for (const hook of HOOKS)
+    for (const direction of DIRECTIONS) {
       const stage = endpoint.stages[hook]?.[direction];
-      return stage === undefined ? [] : [{ hook, direction, stage }];
-    }),
-  );
+      if (stage !== undefined) found.push({ hook, direction, stage });
+    }
+  return found;
 }
 
 export const HOOKS: readonly Hook[] = ["untracked", "pre-dnat", "forward", "normal"];

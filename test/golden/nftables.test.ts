@@ -20,6 +20,9 @@ const KIND_OF: Readonly<Record<string, Kind>> = {
   NetworkPolicy: "KubernetesNetworkPolicy",
   Pod: "Pod",
   Namespace: "Namespace",
+  Tier: "Tier",
+  GlobalNetworkPolicy: "GlobalNetworkPolicy",
+  GlobalNetworkSet: "GlobalNetworkSet",
 };
 
 function updateOf(resource: Resource): RowUpdate {

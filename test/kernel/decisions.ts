@@ -20,20 +20,26 @@ function stageDecisions({ endpoint: id, hook, direction, verdict }: StageVerdict
   const continuation = continuationOf(endpoint.kind, hook, direction);
   const rule = (action: string, policy: Key, index: number, of: Direction): string =>
     `${policyChain(formatKey(policy) as string as PolicyId, of, continuation)}: ${action} ${formatName(policy)} ${of} rule ${index + 1}`;
-  const part = (i: number): string => stageChain(id, endpoint, hook, direction, i);
+  const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
   const passed = (verdict.trace ?? []).map((step) => rule(step.action, step.policy, step.index, step.direction));
   const { reason } = verdict;
   switch (reason.type) {
     case "rule":
       return [...passed, rule(verdict.action, reason.policy, reason.index, reason.direction)];
     case "no-rule-matched": {
-      const i = stage.tiers.findIndex(({ tier }) => tier === reason.tier);
-      return [...passed, `${part(i)}: ${direction} no rule of tier ${reason.tier} matched`];
+      const [first] = stage.tiers;
+      const canPass = (policy: PolicyId): boolean =>
+        program.policies.get(policy)?.[direction]?.some(({ action }) => action === "pass") === true;
+      const isAlone = first?.tier === reason.tier && !first.policies.some(canPass);
+      return [
+        ...passed,
+        `${chain(isAlone ? undefined : reason.tier)}: ${direction} no rule of tier ${reason.tier} matched`,
+      ];
     }
     case "not-isolated":
-      return [...passed, `${part(0)}: ${direction} not isolated`];
+      return [...passed, `${chain()}: ${direction} not isolated`];
     case "end":
-      return [...passed, `${part(stage.tiers.length)}: ${direction} end`];
+      return [...passed, `${chain()}: ${direction} end`];
     default:
       throw new Error(`a stage does not decide by ${reason.type}`);
   }

@@ -124,9 +124,12 @@ test("no two ids share a name, whatever they consist of, and every name is short
 });
 
 test("the chain of a tier is no endpoint's, and sets are called by their ids", () => {
-  const chain = (id: string, kind: "workload" | "host", direction: Direction, part?: number): string =>
-    stageChain(id as EndpointId, { kind }, "normal", direction, part);
-  expect(chain("cali1", "workload", "egress", 1)).not.toBe(chain("cali1-part1", "workload", "egress"));
+  const chain = (id: string, kind: "workload" | "host", direction: Direction, tier?: string): string =>
+    stageChain(id as EndpointId, { kind }, "normal", direction, tier);
+  expect(chain("cali1", "workload", "egress", "a")).toBe("cali-fw-1/t-a");
+  const long = chain("*", "host", "egress", "a".repeat(253));
+  expect(long).not.toBe(chain("*", "host", "egress", `${"a".repeat(252)}b`));
+  expect(long.length).toBeLessThan(256);
   expect(chain("cali0123456789a", "workload", "ingress")).toBe("cali-tw-0123456789a");
   expect(chain("eth0", "host", "ingress")).toBe("cali-fh-eth0");
   expect(chain("*", "host", "egress")).toBe("cali-th-any-interface-at-all");

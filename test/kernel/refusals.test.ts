@@ -308,6 +308,59 @@ test("a set whose elements are refused: the policies that name it wait, and it i
     expect(bench.node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("peers");
   }));
 
+test("a set of which one net is refused: what changes meanwhile is not lost, and it ends as wanted", () =>
+  withBench(async (bench) => {
+    const nets = (...list: string[]): void => {
+      const spec = { nets: list };
+      const metadata = { name: "partners", labels: { set: "partners" } };
+      bench.graph.update([
+        updateOf("GlobalNetworkSet", {
+          apiVersion: "projectcalico.org/v3",
+          kind: "GlobalNetworkSet",
+          metadata,
+          spec,
+        } as Resource<"GlobalNetworkSet">),
+      ]);
+      bench.step();
+    };
+    const elements = (): string[] =>
+      [...bench.node.run(["nft", "list", "table", "inet", "calico"]).matchAll(/10\.[1-3]\.[\d./]+/g)].map(
+        ([text]) => text,
+      );
+    bench.graph.update([
+      updateOf("GlobalNetworkPolicy", {
+        apiVersion: "projectcalico.org/v3",
+        kind: "GlobalNetworkPolicy",
+        metadata: { name: "partners" },
+        spec: {
+          selector: "all()",
+          types: ["Ingress"],
+          ingress: [{ action: "Allow", source: { selector: "set == 'partners'" } }],
+        },
+      } as Resource<"GlobalNetworkPolicy">),
+    ]);
+    bench.pod("a", "p", "10.65.0.1");
+    nets("10.1.0.0/24", "10.2.0.0/24");
+    expect([bench.isProgrammed("p"), elements()]).toEqual([true, ["10.1.0.0/24", "10.2.0.0/24"]]);
+    // The bytes of 10.3.0.0 as an element's key.
+    bench.unwilling.words = ["\x08\0\x01\0\x0a\x03\0\0"];
+    nets("10.1.0.0/24", "10.2.0.0/23", "10.3.0.0/24");
+    expect([bench.isProgrammed("p"), elements()]).toEqual([false, ["10.1.0.0/24", "10.2.0.0/24"]]);
+    expect(bench.states().slice(1)).toEqual(["policy partners waiting", "pod a/p closed"]);
+    nets("10.2.0.0/22", "10.3.0.0/23");
+    nets("10.2.0.0/22", "10.3.0.0/23", "10.1.0.0/25");
+    expect(bench.isProgrammed("p")).toBe(false);
+    bench.unwilling.words = [];
+    const abort = new AbortController();
+    const running = bench.loop.run(abort.signal);
+    await bench.clock.advance(60_000);
+    expect([bench.isProgrammed("p"), bench.states(), bench.driver.pending]).toEqual([true, [], 0]);
+    expect(elements()).toEqual(["10.1.0.0/25", "10.2.0.0/22", "10.3.0.0/23"]);
+    abort.abort();
+    await bench.clock.advance(10);
+    await running;
+  }));
+
 test("one tenant's many refused policies, one after another, are no error of the whole", () =>
   withBench((bench) => {
     bench.unwilling.words = ["/mallory/"];

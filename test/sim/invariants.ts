@@ -189,14 +189,15 @@ function looking<T>(node: SimNode, look: (sys: ReturnType<SimNode["kernel"]["sta
 function wantedTable(program: Program): Map<string, unknown> {
   const want = new Map<string, unknown>();
   const delta = { ...program, members: new Map() };
-  for (const [id, owned] of new NftablesLowering().lower(program, delta).rows) {
+  const lowering = new NftablesLowering();
+  for (const [id, owned] of lowering.lower(program, delta).rows) {
     if (owned === undefined) continue;
     const { row } = owned;
     if (row.type === "chain") want.set(id, { base: row.base, rules: row.rules });
     else if (row.type === "element") want.set(id, row.element);
     else if (row.type === "set") {
       want.set(id, row.is);
-      for (const element of wantedElements(program, row.set)?.elements() ?? [])
+      for (const element of wantedElements(program, row.set, lowering.netsOf)?.elements() ?? [])
         want.set(elementId(row.set, element), element);
     }
   }

@@ -21,7 +21,7 @@ export async function readCounters(
       saved.flatMap((tables) => [...tables.values()].flatMap((chains) => (chains.get(chain) ?? []).flatMap(counted))),
     policyChain,
     ruleChains: (chain, index) => [true, false].map((isAction) => ruleChain(chain, index, isAction)),
-    stageChain,
+    endChains: (id, endpoint, hook, direction, _tier, i) => [stageChain(id, endpoint, hook, direction, i)],
   });
 }
 

@@ -32,6 +32,10 @@ export function countedChains(chains: ReadonlyMap<string, NftChainState>): Count
       ),
     policyChain,
     ruleChains: (chain, index) => [logChain(chain, index)],
-    stageChain,
+    // A first tier that nothing can follow is in the stage's own chain.
+    endChains: (id, endpoint, hook, direction, tier, i) => [
+      ...(tier === undefined || i === 0 ? [stageChain(id, endpoint, hook, direction)] : []),
+      ...(tier === undefined ? [] : [stageChain(id, endpoint, hook, direction, tier)]),
+    ],
   };
 }

@@ -32,7 +32,7 @@ import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "../refusals.ts";
 import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
 import { chainId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
-import { wantedElements } from "./sets.ts";
+import { type WantedElements, wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
@@ -90,7 +90,7 @@ export class NftablesDriver implements Driver {
       client: this.#client,
       state: this.#state,
       elements: this.#elements,
-      program: () => this.#program,
+      wanted: (set) => this.#wanted(set),
       written: new Set(),
       changed: new Set(),
     };
@@ -168,10 +168,12 @@ export class NftablesDriver implements Driver {
       if (unit === undefined || row?.type !== "set" || row.is === undefined) continue;
       filled.add(unit);
       this.#reading.changed.add(set);
-      if (change.type === "some") this.#elements.change(set, change.added, change.removed);
+      // What was an interval while others are still to come may overlap what the kernel got of them.
+      const isKnown = !row.is.interval || this.#elements.get(set)?.filling === undefined;
+      if (change.type === "some" && isKnown) this.#elements.change(set, change.added, change.removed);
       else if (this.#state.have.has(setId(set))) this.#unread.add(set);
       else {
-        const wanted = wantedElements(this.#program, set);
+        const wanted = this.#wanted(set);
         if (wanted !== undefined) this.#elements.fill(set, unit.id, row.is, wanted.elements());
       }
     }
@@ -180,6 +182,10 @@ export class NftablesDriver implements Driver {
       this.#todo.add(unit);
       this.#fresh.add(unit);
     }
+  }
+
+  #wanted(set: string): WantedElements | undefined {
+    return wantedElements(this.#program, set, this.#lowering.netsOf);
   }
 
   *reading(only?: Touched): Steps {
@@ -290,7 +296,7 @@ export class NftablesDriver implements Driver {
 
   /** Replaces the table in one transaction: packets see the old table or the new one. */
   #startAnew(): Plan {
-    forgetTable({ state: this.#state, elements: this.#elements, program: () => this.#program });
+    forgetTable(this.#reading);
     for (const unit of this.#state.units) this.#todo.add(unit);
     return this.#planOf(this.#todo, Infinity);
   }

@@ -2,13 +2,20 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addrFromBytes, type Addr } from "../../net/addr.ts";
-import { formatAddrPort, type SetId, type SetMembers } from "../../program/policy.ts";
+import {
+  formatAddrPort,
+  type Policy,
+  type PolicyId,
+  type SetId,
+  type SetMembers,
+  type TierBinding,
+} from "../../program/policy.ts";
 import type { Prefix } from "../../net/prefix.ts";
-import type { Program, ProgramDelta } from "../../program/program.ts";
+import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
 import { NftablesLowering } from "./lower.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
-import { elementText, kernelSetsOf, memberElement, wantedElements } from "./sets.ts";
+import { elementText, kernelSetsOf, memberElement, netsByFamily, type WantedElements, wantedElements } from "./sets.ts";
 
 const ID = "s-0" as SetId;
 
@@ -27,10 +34,17 @@ function deltaOf(members: SetMembers, change?: { added: string[]; removed: strin
   };
 }
 
+/** The elements of one of its kernel sets, as they are once the set is lowered. */
+function wantedIn(members: SetMembers, kernelSet: string): WantedElements | undefined {
+  const lowering = new NftablesLowering();
+  lowering.lower(programOf(members), deltaOf(members));
+  return wantedElements(programOf(members), kernelSet, lowering.netsOf);
+}
+
 /** A set that tells how often it was gone through. */
-class Counting extends Set<Addr> {
+class Counting<T extends string> extends Set<T> {
   walks = 0;
-  override [Symbol.iterator](): SetIterator<Addr> {
+  override [Symbol.iterator](): SetIterator<T> {
     this.walks++;
     return super[Symbol.iterator]();
   }
@@ -59,6 +73,43 @@ test("a member that changes is one element, and nobody goes through the set", ()
   expect(live.walks).toBe(0);
 });
 
+test("a net that changes is the intervals beside it, nobody goes through the set, and rules are lowered only for the first and last of a family", () => {
+  const lowering = new NftablesLowering();
+  const nets = new Counting(["10.0.0.0/24", "10.0.2.0/24"] as string[] as Prefix[]);
+  const members: SetMembers = { type: "address", hosts: new Set(), nets };
+  lowering.lower(programOf(members), deltaOf(members));
+  const element = (key: string, keyEnd: string): NftElement => ({ key, keyEnd, verdict: undefined });
+  const { walks } = nets;
+  nets.add("10.0.1.0/24" as Prefix);
+  const joined = lowering.lower(programOf(members), deltaOf(members, { added: ["10.0.1.0/24"], removed: [] }));
+  expect(joined.rows.size).toBe(0);
+  expect([...joined.elements]).toEqual([
+    [
+      "s-0-4-nets",
+      {
+        type: "some",
+        added: [element("0a000000", "0a0002ff")],
+        removed: [element("0a000000", "0a0000ff"), element("0a000200", "0a0002ff")],
+      },
+    ],
+  ]);
+  expect(nets.walks).toBe(walks);
+  nets.add("fd00::/64" as Prefix);
+  const other = lowering.lower(programOf(members), deltaOf(members, { added: ["fd00::/64"], removed: [] }));
+  expect([[...other.rows.keys()], [...other.elements]]).toEqual([
+    ["set s-0-6-nets"],
+    [["s-0-6-nets", { type: "all" }]],
+  ]);
+  const six = wantedElements(programOf(members), "s-0-6-nets", lowering.netsOf);
+  expect([...(six?.elements() ?? [])].map(elementText)).toEqual([
+    "fd000000000000000000000000000000-fd00000000000000ffffffffffffffff",
+  ]);
+  nets.delete("fd00::/64" as Prefix);
+  const gone = lowering.lower(programOf(members), deltaOf(members, { added: [], removed: ["fd00::/64"] }));
+  expect([[...gone.rows], [...gone.elements]]).toEqual([[["set s-0-6-nets", undefined]], []]);
+  expect(wantedElements(programOf(members), "s-0-6-nets", lowering.netsOf)).toBeUndefined();
+});
+
 const addr = fc
   .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
   .map((bytes) => addrFromBytes(bytes));
@@ -71,10 +122,9 @@ test("every member has one element in the set of its family, and is found again 
         { type: "address", hosts: new Set(addresses), nets: new Set<Prefix>() },
         { type: "address-port", members: withPorts },
       ] as const) {
-        const program = programOf(members);
         let count = 0;
-        for (const { name } of kernelSetsOf(ID, members)) {
-          const wanted = wantedElements(program, name);
+        for (const { name } of kernelSetsOf(ID, members.type, netsByFamily(members))) {
+          const wanted = wantedIn(members, name);
           for (const element of wanted?.elements() ?? []) {
             count++;
             expect(wanted?.has(element)).toBe(true);
@@ -83,9 +133,9 @@ test("every member has one element in the set of its family, and is found again 
         expect(count).toBe(addresses.length);
         for (const member of members.type === "address" ? members.hosts : members.members) {
           const { set, element } = memberElement(ID, members.type, member);
-          expect(wantedElements(program, set)?.has(element)).toBe(true);
+          expect(wantedIn(members, set)?.has(element)).toBe(true);
           // The same key with something where the kernel has padding, or another length, is no member's.
-          expect(wantedElements(program, set)?.has({ ...element, key: `${element.key}00000001` })).toBe(false);
+          expect(wantedIn(members, set)?.has({ ...element, key: `${element.key}00000001` })).toBe(false);
         }
       }
     }),
@@ -96,10 +146,9 @@ test("nets that overlap or touch are one element, hosts and nets are kept apart,
   const nets = ["10.0.0.0/25", "10.0.0.128/25", "10.0.0.64/26", "10.1.0.0/16", "fd00::/64"] as string[] as Prefix[];
   const host = "10.9.0.1" as Addr;
   const keys = (members: SetMembers): Record<string, string[]> => {
-    const program = programOf(members);
-    const names = kernelSetsOf(ID, members).map(({ name }) => name);
+    const names = kernelSetsOf(ID, members.type, netsByFamily(members)).map(({ name }) => name);
     return Object.fromEntries(
-      names.map((name) => [name, [...(wantedElements(program, name)?.elements() ?? [])].map(elementText)]),
+      names.map((name) => [name, [...(wantedIn(members, name)?.elements() ?? [])].map(elementText)]),
     );
   };
   const merged = ["0a000000-0a0000ff", "0a010000-0a01ffff"];
@@ -120,8 +169,8 @@ test("whatever comes and goes while a set is filled in slices, the kernel ends w
     fc.property(fc.uniqueArray(member), fc.array(step, { maxLength: 12 }), (first, steps) => {
       const live = new Set<Addr>(first);
       const members: SetMembers = { type: "address", hosts: live, nets: new Set() };
-      const [set] = kernelSetsOf(ID, members);
-      const wanted = wantedElements(programOf(members), "s-0-4");
+      const [set] = kernelSetsOf(ID, members.type, netsByFamily(members));
+      const wanted = wantedIn(members, "s-0-4");
       if (set === undefined || wanted === undefined) throw new Error("no set");
       const pending = new PendingElements();
       pending.fill(set.name, "set s-0", set.is, wanted.elements());
@@ -159,4 +208,55 @@ test("whatever comes and goes while a set is filled in slices, the kernel ends w
       expect([...kernel].sort()).toEqual([...wanted.elements()].map(elementText).sort());
     }),
   );
+});
+
+test("of an endpoint that has another policy in one tier, only the chain of that tier changes, and of tiers that change places only the stage's", () => {
+  const idOf = (name: string): PolicyId => `GlobalNetworkPolicy//${name}` as PolicyId;
+  const policies = new Map(
+    ["a", "b", "c", "d"].map((name): [PolicyId, Policy] => {
+      const source = { kind: "GlobalNetworkPolicy", namespace: undefined, name } as const;
+      return [idOf(name), { source, tier: "t", ingress: [], egress: undefined, error: undefined }];
+    }),
+  );
+  const tierOf = (tier: string, otherwise: "deny" | "pass", ...names: string[]): TierBinding => ({
+    tier,
+    policies: names.map(idOf),
+    otherwise,
+  });
+  const endpointOf = (...tiers: TierBinding[]): Endpoint => ({
+    kind: "workload",
+    source: { kind: "Pod", namespace: "a", name: "p" },
+    addresses: ["10.65.0.1" as Addr],
+    stages: {
+      normal: {
+        ingress: { tiers, profiles: [], otherwise: "allow" },
+        egress: { tiers: [], profiles: [], otherwise: "allow" },
+      },
+    },
+  });
+  const lowering = new NftablesLowering();
+  const changed = (endpoint: Endpoint, first: ReadonlyMap<PolicyId, Policy>): string[] => {
+    const endpoints = new Map([["cali1" as EndpointId, endpoint]]);
+    const program = { settings: DEFAULT_SETTINGS, sets: new Map(), policies, endpoints, routes: new Map() };
+    const delta = { sets: new Map(), members: new Map(), policies: first, endpoints, routes: new Map() };
+    return [...lowering.lower(program, delta).rows.keys()];
+  };
+  const t0 = tierOf("t0", "pass", "a");
+  const t2 = tierOf("t2", "deny", "c");
+  expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), policies)).toContain("chain cali-tw-1");
+  expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), new Map())).toEqual([]);
+  const t1 = tierOf("t1", "pass", "b", "d");
+  const rows = changed(endpointOf(t0, t1, t2), new Map());
+  expect(rows.filter((id) => !id.includes("cali-pi-"))).toEqual(["chain cali-tw-1/t-t1"]);
+  expect(changed(endpointOf(t1, t0, t2), new Map())).toEqual(["chain cali-tw-1"]);
+  expect(changed(endpointOf(t1, t2), new Map()).filter((id) => id.includes("cali-tw-"))).toEqual([
+    "chain cali-tw-1/t-t0",
+    "chain cali-tw-1",
+  ]);
+  // A tier that nothing can follow is asked in the stage's own chain.
+  expect(changed(endpointOf(t2), new Map()).filter((id) => id.includes("cali-tw-"))).toEqual([
+    "chain cali-tw-1/t-t1",
+    "chain cali-tw-1/t-t2",
+    "chain cali-tw-1",
+  ]);
 });

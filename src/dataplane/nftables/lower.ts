@@ -7,8 +7,8 @@ import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
-import { FAMILIES, familyOf } from "../../net/addr.ts";
-import { prefixFamily } from "../../net/prefix.ts";
+import { FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import {
   type Delta,
@@ -25,10 +25,19 @@ import {
 import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { everyHostMap, hostMap, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { everyHostMap, hostMap, netsSetName, sourcesSet, stageChain, workloadMap } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
-import { chainId, elementId, type NftRow, setId } from "./rows.ts";
-import { isNet, kernelSetsOf, memberElement } from "./sets.ts";
+import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
+import { Intervals } from "./intervals.ts";
+import {
+  elementOfInterval,
+  isNet,
+  type KernelSet,
+  kernelSetsOf,
+  memberElement,
+  type NetsByFamily,
+  netsByFamily,
+} from "./sets.ts";
 import { lowerStage } from "./stage-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
 import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
@@ -67,8 +76,7 @@ export class NftablesLowering {
   readonly #uses = new Map<string, number>();
   /** Policies that name the set. */
   readonly #policiesOf = new Map<SetId, Bag<PolicyId>>();
-  /** Families of which the set has nets, as a rule that names it sees them. */
-  readonly #netFamilies = new Map<SetId, string>();
+  readonly #nets = new Map<SetId, NetsByFamily>();
   #base: string | undefined;
   #logPrefix: string | undefined;
   #rows = new Map<string, OwnedRow<NftRow> | undefined>();
@@ -83,8 +91,7 @@ export class NftablesLowering {
     if (this.#base === undefined || delta.endpoints.size > 0 || delta.settings !== undefined) this.#stepBase(program);
     for (const id of this.#setLogPrefix(program.settings.logPrefix)) policies.add(id);
     for (const [id, members] of delta.sets) {
-      this.#stepSet(id, members, delta);
-      if (this.#changesRules(id, members, delta))
+      if (this.#stepSet(id, members, delta.members.get(id)))
         for (const policy of valuesOf(this.#policiesOf.get(id))) policies.add(policy);
     }
     const endpoints = new Set<EndpointId>(delta.endpoints.keys());
@@ -112,7 +119,7 @@ export class NftablesLowering {
     const rows = new Map<string, NftRow>();
     const add = (slot: string, of: PartRows["of"], lower: () => ReadonlyMap<string, NftRow>): void => {
       const known = before?.get(slot);
-      const part = known?.of === of ? known : { of, rows: lower() };
+      const part = known?.of === of ? known : { of, rows: keeping(known?.rows, lower()) };
       kept.set(slot, part);
       for (const [rowId, row] of part.rows) rows.set(rowId, row);
     };
@@ -135,14 +142,14 @@ export class NftablesLowering {
     const rows = new Map<string, NftRow>();
     const { kind } = endpoint;
     const continuation = continuationOf(kind, hook, direction);
-    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
+    const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
     const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
     for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
     // The base chain goes on after a stage that allows by returning to it.
     const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
     for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
-      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain(0) } };
+      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain() } };
       rows.set(elementId(map, element), { type: "element", set: map, is, element });
     }
     return rows;
@@ -198,39 +205,76 @@ export class NftablesLowering {
     return policy;
   }
 
-  /** True when rules that name the set must be lowered anew: its nets have come or gone. */
-  #changesRules(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): boolean {
-    const change = delta.members.get(id);
-    if (change !== undefined && !hasNets(change)) return false;
-    const before = this.#netFamilies.get(id);
-    const nets = members === undefined || members.type === "address-port" ? [] : [...members.nets];
-    const now = [...new Set(nets.map(prefixFamily))].sort().join();
-    if (members === undefined) this.#netFamilies.delete(id);
-    else this.#netFamilies.set(id, now);
-    return before !== undefined && members !== undefined && before !== now;
+  /** As of the last change. */
+  readonly netsOf = (id: SetId): NetsByFamily | undefined => this.#nets.get(id);
+
+  /** True when rules that name the set must be lowered anew: it has the first nets of a family, or none of it any more. */
+  #stepSet(id: SetId, members: SetMembers | undefined, change: MemberChange | undefined): boolean {
+    const before = this.#nets.get(id);
+    if (members !== undefined && members.type !== "nets" && change !== undefined && before !== undefined) {
+      this.#stepMembers(id, members.type, change);
+      return members.type === "address" && this.#stepNets(id, before, change);
+    }
+    if (members === undefined) {
+      this.#nets.delete(id);
+      this.#replaceSet(id, []);
+      return false;
+    }
+    const nets = netsByFamily(members);
+    this.#nets.set(id, nets);
+    const sets = kernelSetsOf(id, members.type, nets);
+    this.#replaceSet(id, sets);
+    for (const { name } of sets) this.#elements.set(name, { type: "all" });
+    return before !== undefined && !hasSameFamilies(before, nets);
   }
 
-  #stepSet(id: SetId, members: SetMembers | undefined, delta: ProgramDelta): void {
-    const change = delta.members.get(id);
-    if (members === undefined || members.type === "nets" || change === undefined || hasNets(change)) {
-      const sets = members === undefined ? [] : kernelSetsOf(id, members);
-      this.#replace(
-        { kind: "set", id: `set ${id}`, object: undefined },
-        new Map(sets.map(({ name, is }): [string, NftRow] => [setId(name), { type: "set", set: name, is }])),
-      );
-      for (const { name } of sets) this.#elements.set(name, { type: "all" });
-      return;
-    }
+  #replaceSet(id: SetId, sets: readonly KernelSet[]): void {
+    const unit: Unit = { kind: "set", id: `set ${id}`, object: undefined };
+    const before = this.#rowsOf.get(unit.id);
+    const rowOf = ({ name, is }: KernelSet): NftRow => before?.get(setId(name)) ?? { type: "set", set: name, is };
+    this.#replace(unit, new Map(sets.map((set) => [setId(set.name), rowOf(set)])));
+  }
+
+  #stepMembers(id: SetId, type: "address" | "address-port", change: MemberChange): void {
     const bySet = new Map<string, { added: NftElement[]; removed: NftElement[] }>();
     for (const which of ["added", "removed"] as const) {
       for (const member of change[which]) {
-        const { set, element } = memberElement(id, members.type, member);
+        if (isNet(member)) continue;
+        const { set, element } = memberElement(id, type, member);
         const entry = bySet.get(set) ?? { added: [], removed: [] };
         entry[which].push(element);
         bySet.set(set, entry);
       }
     }
     for (const [set, entry] of bySet) this.#elements.set(set, { type: "some", ...entry });
+  }
+
+  /** True when a family has nets now that had none, or the other way round. */
+  #stepNets(id: SetId, before: NetsByFamily, change: MemberChange): boolean {
+    const now = new Map(before);
+    for (const family of FAMILIES) {
+      const [added, removed] = [netsIn(change.added, family), netsIn(change.removed, family)];
+      if (added.length + removed.length === 0) continue;
+      const set = netsSetName(id, "address", family);
+      const intervals = before.get(family);
+      if (intervals === undefined) {
+        now.set(family, new Intervals(added));
+        this.#elements.set(set, { type: "all" });
+        continue;
+      }
+      const changed = intervals.apply(added, removed);
+      if (intervals.size === 0) now.delete(family);
+      else
+        this.#elements.set(set, {
+          type: "some",
+          added: changed.added.map(elementOfInterval),
+          removed: changed.removed.map(elementOfInterval),
+        });
+    }
+    if (hasSameFamilies(before, now)) return false;
+    this.#nets.set(id, now);
+    this.#replaceSet(id, kernelSetsOf(id, "address", now));
+    return true;
   }
 
   #stepPolicy(id: PolicyId, program: Program): void {
@@ -300,12 +344,27 @@ export class NftablesLowering {
   }
 }
 
+/** The rows, made of those before where these are equal: nobody need look at them again. */
+function keeping(before: PartRows["rows"] | undefined, rows: PartRows["rows"]): PartRows["rows"] {
+  if (before === undefined) return rows;
+  return new Map(
+    [...rows].map(([id, row]) => {
+      const old = before.get(id);
+      return [id, old !== undefined && sameRow(old, row) ? old : row];
+    }),
+  );
+}
+
 function portSetUnit(name: string): Unit {
   return { kind: "set", id: `ports ${name}`, object: undefined };
 }
 
-function hasNets({ added, removed }: MemberChange): boolean {
-  return added.some(isNet) || removed.some(isNet);
+function hasSameFamilies(a: NetsByFamily, b: NetsByFamily): boolean {
+  return FAMILIES.every((family) => a.has(family) === b.has(family));
+}
+
+function netsIn(members: readonly string[], family: Family): readonly Prefix[] {
+  return members.filter(isNet).filter((net) => prefixFamily(net) === family);
 }
 
 function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {

@@ -9,11 +9,11 @@
 import type { Expr, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import { prefixFamily } from "../../net/prefix.ts";
 import type { Protocol } from "../../net/protocol.ts";
 import type { Atom, Clause, Rule, SetId, SetMembers, Side } from "../../program/policy.ts";
 import { hex16, hex8, hexFamily, padField } from "./bytes.ts";
 import { netsSetName, setName } from "./names.ts";
+import { hasNetsOf } from "./sets.ts";
 
 /** A set that a rule needs and that is no set of the program: a list of ports. */
 export interface PortSet {
@@ -222,7 +222,7 @@ function icmpIs({ type, code }: AtomOn<"icmp">, compare: "eq" | "neq"): Expr[] {
 function lookUps({ set, side }: AtomOn<"set">, not: boolean, { family, setOf }: Context): Expr[][] {
   const members = setOf(set);
   invariant(members.type !== "address-port", `set ${set} is looked up by address alone`);
-  const hasNets = [...members.nets].some((net) => prefixFamily(net) === family);
+  const hasNets = hasNetsOf(members.nets, family);
   const hosts = members.type === "address" ? [setName(set, family)] : [];
   const nets = hasNets ? [netsSetName(set, members.type, family)] : [];
   return [...hosts, ...nets].map((name) => [loadAddr(side, family, 0), { op: "lookup", set: name, register: 0, not }]);

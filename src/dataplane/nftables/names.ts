@@ -84,17 +84,17 @@ function stagePrefix(kind: Endpoint["kind"], hook: Hook, direction: Direction): 
   return `cali-${isFrom ? "f" : "t"}${kind === "workload" ? "w-" : HOST_CHAINS[hook]}`;
 }
 
-/** Chain of part i of a stage: a tier, or the profiles. No interface has a `/` in its name. */
+/** Chain of a stage, or of one of its tiers. No interface has a `/` in its name. */
 export function stageChain(
   id: EndpointId,
   { kind }: Pick<Endpoint, "kind">,
   hook: Hook,
   direction: Direction,
-  part = 0,
+  tier?: string,
 ): string {
   const name = id === EVERY_INTERFACE ? "any-interface-at-all" : kind === "host" ? unambiguous(id) : workloadName(id);
   const first = `${stagePrefix(kind, hook, direction)}${name}`;
-  return part === 0 ? first : `${first}/part${part}`;
+  return tier === undefined ? first : `${first}/t-${unambiguous(tier, LONGEST_TIER)}`;
 }
 
 /** Pods' interfaces without their prefix; others are told apart from them by a `/`. */
@@ -120,13 +120,14 @@ export function logChain(chain: string, index: number): string {
 /** The kernel allows 255 bytes (NFT_NAME_MAXLEN less the NUL), the prefix included. */
 const LONGEST_LITERAL = 200;
 const HEAD = 160;
+const LONGEST_TIER = 100;
 
 /**
  * A name that no other text gets, also not one that a tenant made for the purpose. nft's identifiers allow letters, digits and
  * `/ - _ .`. A text that is short and consists of these stands for itself, unless it has a `_`: that sign marks all others, which
  * keep their head for the reader and are told apart by the SHA-256 of the whole. Kubernetes names never have one.
  */
-function unambiguous(text: string): string {
-  if (text.length <= LONGEST_LITERAL && /^[A-Za-z0-9./-]+$/.test(text)) return text;
-  return `${text.slice(0, HEAD).replace(/[^A-Za-z0-9./-]/g, "-")}_${sha256(text)}`;
+function unambiguous(text: string, longest = LONGEST_LITERAL): string {
+  if (text.length <= longest && /^[A-Za-z0-9./-]+$/.test(text)) return text;
+  return `${text.slice(0, Math.min(HEAD, longest)).replace(/[^A-Za-z0-9./-]/g, "-")}_${sha256(text)}`;
 }

@@ -7,6 +7,7 @@
 import type { NftCommand, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { printElement } from "../../kernel/nftables/print-values.ts";
 import { printBase, printRule } from "../../kernel/nftables/print.ts";
+import { type CommonEnds, commonEnds } from "../../lib/common-ends.ts";
 import { equal } from "../../lib/equal.ts";
 import type { PlannedChange } from "../driver.ts";
 import type { RowChange } from "../refusals.ts";
@@ -107,7 +108,7 @@ function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined,
   const rules = want.rules.flatMap((rule) => rule ?? []);
   if (have === undefined)
     put("add chains", unit, { do: "add-chain", chain, base: base === "unknown" ? undefined : base });
-  const kept = have === undefined ? undefined : commonEnds(have.rules, rules, () => handlesOf(chain));
+  const kept = have === undefined ? undefined : keptRules(have.rules, rules, () => handlesOf(chain));
   if (kept === undefined) {
     if (have !== undefined && have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
     for (const rule of rules) put("rules", unit, { do: "add-rule", chain, rule });
@@ -118,48 +119,45 @@ function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined,
     put("rules", unit, { do: "add-rule", chain, rule, ...(kept.before === undefined ? {} : { before: kept.before }) });
 }
 
-interface CommonEnds {
-  readonly head: number;
-  readonly tail: number;
+interface KeptRules extends CommonEnds {
   /** Handles of the rules between. */
   readonly gone: readonly bigint[];
   /** Of the first rule of the common end. */
   readonly before: bigint | undefined;
 }
 
-/** undefined when nothing is in common, or when the chain no longer has as many rules as we believe. */
-function commonEnds(
+/** What a chain that changes keeps; undefined when that is less than it takes to read the handles, and counts nothing. */
+function keptEnds(have: ChainRow["rules"], want: ChainRow["rules"]): CommonEnds | undefined {
+  const { head, tail } = commonEnds(have, want, equal);
+  const kept = [...want.slice(0, head), ...want.slice(want.length - tail)];
+  const isDear = kept.length * RULE_US > EDIT_US;
+  return isDear || kept.some((rule) => rule?.expressions.some(({ op }) => op === "counter"))
+    ? { head, tail }
+    : undefined;
+}
+
+/** undefined when nothing is kept, or when the chain no longer has as many rules as we believe. */
+function keptRules(
   have: ChainRow["rules"],
   want: ChainRow["rules"],
   read: () => readonly bigint[],
-): CommonEnds | undefined {
-  const { head, tail } = commonCounts(have, want);
-  if (head + tail === 0) return undefined;
+): KeptRules | undefined {
+  const ends = keptEnds(have, want);
+  if (ends === undefined) return undefined;
+  const { head, tail } = ends;
   const handles = read();
   const end = have.length - tail;
   if (handles.length !== have.length) return undefined;
   return { head, tail, gone: handles.slice(head, end), before: handles[end] };
 }
 
-function commonCounts(
-  have: ChainRow["rules"],
-  want: ChainRow["rules"],
-): { readonly head: number; readonly tail: number } {
-  const most = Math.min(have.length, want.length);
-  let head = 0;
-  while (head < most && have[head] !== undefined && equal(have[head], want[head])) head++;
-  let tail = 0;
-  while (tail < most - head && equal(have[have.length - 1 - tail], want[want.length - 1 - tail])) tail++;
-  return { head, tail };
-}
-
 /** Rough cost of a change in microseconds of the thread, ours and the kernel's. */
 export function costOf({ want, have }: RowChange<NftRow>): number {
   const wanted = want?.type === "chain" ? want.rules : [];
   const had = have?.type === "chain" ? have.rules : [];
-  if (wanted.length === 0 || had.length === 0) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
-  const { head, tail } = commonCounts(had, wanted);
-  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - head - tail);
+  const ends = keptEnds(had, wanted);
+  if (ends === undefined) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
+  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - ends.head - ends.tail);
 }
 
 const ROW_US = 15;
@@ -202,7 +200,7 @@ function chainLines(want: RowChange<NftRow>["want"], have: RowChange<NftRow>["ha
   const base = want.base === undefined || want.base === "unknown" ? [] : [printBase(want.base)];
   if (have?.type !== "chain") return [...base, ...want.rules.map((rule) => `+ ${text(rule)}`)];
   const rules = want.rules.flatMap((rule) => rule ?? []);
-  const { head, tail } = commonCounts(have.rules, rules);
+  const { head, tail } = commonEnds(have.rules, rules, equal);
   return [
     ...have.rules.slice(head, have.rules.length - tail).map((rule) => `- ${text(rule)}`),
     ...rules.slice(head, rules.length - tail).map((rule) => `+ ${text(rule)}`),

@@ -104,7 +104,9 @@ export class Planner {
     // What goes is never left for later: it may allow something.
     const remove = [...entry.remove.values()];
     const unsure = [...entry.unsure.values()];
-    const most = Math.max(1, Math.floor(room) - remove.length - unsure.length);
+    // Nor is what comes in its place: an interval that grows is another one.
+    const isWhole = entry.is.interval && remove.length > 0;
+    const most = isWhole ? Infinity : Math.max(1, Math.floor(room) - remove.length - unsure.length);
     this.#elements.pull(entry, most);
     const add = take(entry.add, most);
     const isPartial = entry.filling !== undefined || add.length < entry.add.size;

@@ -5,18 +5,18 @@
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { DecodedSet } from "../../kernel/nftables/decode.ts";
 import type { NftChainState, NftElement } from "../../kernel/nftables/objects.ts";
-import type { Program } from "../../program/program.ts";
 import type { Steps, Touched } from "../driver.ts";
 import type { PendingElements } from "./pending-elements.ts";
 import { chainId, elementId, type NftRow, setId, TABLE_ROW } from "./rows.ts";
-import { elementText, wantedElements } from "./sets.ts";
+import { elementText, type WantedElements } from "./sets.ts";
 import type { TableState } from "../table-state.ts";
 
 export interface Reading {
   readonly client: NftablesClient;
   readonly state: TableState<NftRow>;
   readonly elements: PendingElements;
-  readonly program: () => Program;
+  /** What the program wants in the kernel set, if that is one of its sets. */
+  readonly wanted: (set: string) => WantedElements | undefined;
   /** Ids of the rows that were written to the kernel since it was last emptied, of a set also when its elements were. */
   readonly written: Set<string>;
   /** Kernel sets whose wanted elements changed since it was last emptied. */
@@ -46,11 +46,15 @@ function namesOf(ids: Touched, prefix: string): ReadonlySet<string> {
 }
 
 /** There is no table. */
-export function forgetTable({ state, elements, program }: Pick<Reading, "state" | "elements" | "program">): void {
+export function forgetTable({
+  state,
+  elements,
+  wanted: wantedOf,
+}: Pick<Reading, "state" | "elements" | "wanted">): void {
   for (const id of state.have.keys()) state.setHave(id, undefined);
   for (const [id, row] of state.want) {
     if (row.type !== "set" || row.is === undefined) continue;
-    const wanted = wantedElements(program(), row.set);
+    const wanted = wantedOf(row.set);
     const unit = state.ownerOf(id);
     if (wanted !== undefined && unit !== undefined) elements.fill(row.set, unit.id, row.is, wanted.elements());
   }
@@ -94,12 +98,12 @@ function* readSets(reading: Reading, only: ReadonlySet<string> | undefined): Ste
   }
 }
 
-function forgetSet({ state, elements, program }: Reading, name: string): void {
+function forgetSet({ state, elements, wanted: wantedOf }: Reading, name: string): void {
   for (const id of elementRowsOf(state, name)) state.setHave(id, undefined);
   state.setHave(setId(name), undefined);
   const want = state.want.get(setId(name));
   const unit = state.ownerOf(setId(name));
-  const wanted = wantedElements(program(), name);
+  const wanted = wantedOf(name);
   if (want?.type === "set" && want.is !== undefined && wanted !== undefined && unit !== undefined)
     elements.fill(name, unit.id, want.is, wanted.elements());
 }
@@ -111,7 +115,7 @@ function elementRowsOf({ have }: TableState<NftRow>, set: string): string[] {
 
 /** The declaration of one set and its elements, as of one moment. */
 function* readSet(reading: Reading, declared: DecodedSet): Steps {
-  const { client, state, written, program } = reading;
+  const { client, state, written } = reading;
   const { set, is } = declared;
   const found = yield* client.steps.elements(declared);
   // We, or others of whom we shall hear, have removed it since it was listed.
@@ -120,7 +124,7 @@ function* readSet(reading: Reading, declared: DecodedSet): Steps {
   const row: NftRow = { type: "set", set, is: found === undefined ? undefined : is };
   state.setHave(setId(set), row);
   if (is === undefined || found === undefined) return;
-  if (wantedElements(program(), set) === undefined) return setElementRows(reading, set, is, found);
+  if (reading.wanted(set) === undefined) return setElementRows(reading, set, is, found);
   yield* compareElements(reading, set, is, found);
 }
 
@@ -143,14 +147,14 @@ function setElementRows(
 
 /** What the kernel lacks and has too many of what the program wants. */
 function* compareElements(
-  { state, elements, written, changed, program }: Reading,
+  { state, elements, written, changed, wanted: wantedOf }: Reading,
   set: string,
   is: NonNullable<DecodedSet["is"]>,
   found: readonly NftElement[],
 ): Steps {
   for (let attempt = 0; ; attempt++) {
     changed.clear();
-    const wanted = wantedElements(program(), set);
+    const wanted = wantedOf(set);
     const unit = state.ownerOf(setId(set));
     if (wanted === undefined || unit === undefined) return;
     const surplus: NftElement[] = [];

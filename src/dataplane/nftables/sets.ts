@@ -1,14 +1,15 @@
 /**
- * sets: the program's sets as kernel sets, one of hosts and one of nets for each family, and their members as elements. Nothing of the
- * members is kept here: the program's own Set is what is wanted, and is enumerated, counted and asked in place.
+ * sets: the program's sets as kernel sets, one of hosts and one of nets for each family, and their members as elements. Nothing is kept
+ * here: what is wanted is the program's own Set, or the intervals of its nets, and is enumerated, counted and asked in place.
  */
 import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { bytesFromHex } from "../../lib/bytes.ts";
-import { type Addr, addrFromBytes, addrFromInteger, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
-import { mergeRanges, type Prefix, prefixFamily, prefixRange } from "../../net/prefix.ts";
+import { type Addr, addrFromBytes, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import type { SetId, SetMembers } from "../../program/policy.ts";
 import type { Program } from "../../program/program.ts";
 import { hex16, hex8, hexAddr, padField } from "./bytes.ts";
+import { type Interval, Intervals } from "./intervals.ts";
 import { netsSetName, parseSetName, setName } from "./names.ts";
 
 type HashType = "address" | "address-port";
@@ -18,17 +19,32 @@ export interface KernelSet {
   readonly is: NftSet;
 }
 
+/** The union of a set's nets, by family; of a family without nets there is none. */
+export type NetsByFamily = ReadonlyMap<Family, Intervals>;
+
+const NO_NETS: NetsByFamily = new Map();
+
+export function netsByFamily(members: SetMembers): NetsByFamily {
+  if (members.type === "address-port" || members.nets.size === 0) return NO_NETS;
+  const own = [...members.nets];
+  const byFamily = new Map<Family, Intervals>();
+  for (const family of FAMILIES) {
+    const nets = own.filter((net) => prefixFamily(net) === family);
+    if (nets.length > 0) byFamily.set(family, new Intervals(nets));
+  }
+  return byFamily;
+}
+
 /** The kernel sets that hold the members. A family without nets needs none for them; hosts may come at any time. */
-export function kernelSetsOf(id: SetId, members: SetMembers): KernelSet[] {
+export function kernelSetsOf(id: SetId, type: SetMembers["type"], nets: NetsByFamily): KernelSet[] {
   return FAMILIES.flatMap((family) => {
-    const { type } = members;
     const hosts = type === "nets" ? [] : [{ name: setName(id, family), is: HASH_SETS[type][family] }];
-    if (type === "address-port" || !hasNets(members.nets, family)) return hosts;
-    return [...hosts, { name: netsSetName(id, type, family), is: intervalSet(family) }];
+    if (type === "address-port" || !nets.has(family)) return hosts;
+    return [...hosts, { name: netsSetName(id, type, family), is: INTERVAL_SETS[family] }];
   });
 }
 
-function hasNets(nets: ReadonlySet<Prefix>, family: Family): boolean {
+export function hasNetsOf(nets: ReadonlySet<Prefix>, family: Family): boolean {
   for (const net of nets) if (prefixFamily(net) === family) return true;
   return false;
 }
@@ -48,13 +64,14 @@ const HASH_SETS: Readonly<Record<HashType, Readonly<Record<Family, NftSet>>>> = 
   "address-port": { 4: hashSetOf("address-port", 4), 6: hashSetOf("address-port", 6) },
 };
 
-function intervalSet(family: Family): NftSet {
-  return { key: [addrField(family)], interval: true, verdictMap: false };
-}
+const INTERVAL_SETS: Readonly<Record<Family, NftSet>> = {
+  4: { key: ["ipv4_addr"], interval: true, verdictMap: false },
+  6: { key: ["ipv6_addr"], interval: true, verdictMap: false },
+};
 
 /** What is wanted in one kernel set, read from the program: it changes as that does. */
 export interface WantedElements {
-  /** In the order of the members; goes on with those that come while it is iterated. */
+  /** In the order of the members. Hosts go on with those that come while they are iterated, nets are those of the begin. */
   elements(): IterableIterator<NftElement>;
   /** How many they are. */
   count(): number;
@@ -62,14 +79,21 @@ export interface WantedElements {
 }
 
 /** undefined: no set of the program has that kernel set. */
-export function wantedElements(program: Program, kernelSet: string): WantedElements | undefined {
+export function wantedElements(
+  program: Program,
+  kernelSet: string,
+  netsOf: (id: SetId) => NetsByFamily | undefined,
+): WantedElements | undefined {
   const name = parseSetName(kernelSet);
   const members = name === undefined ? undefined : program.sets.get(name.id);
   if (name === undefined || members === undefined) return undefined;
   const { id, family } = name;
   if (members.type === "address-port")
     return kernelSet === setName(id, family) ? hosts(members.type, members.members, family) : undefined;
-  if (kernelSet === netsSetName(id, members.type, family)) return nets(members.nets, family);
+  if (kernelSet === netsSetName(id, members.type, family)) {
+    const intervals = netsOf(id)?.get(family);
+    return intervals && nets(intervals);
+  }
   return members.type === "address" ? hosts(members.type, members.hosts, family) : undefined;
 }
 
@@ -90,66 +114,22 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
   };
 }
 
-/** Compiled once: the nets of a set are a new object when they change. */
-const NET_ELEMENTS = new WeakMap<ReadonlySet<Prefix>, Map<Family, ReadonlyMap<string, NftElement>>>();
-
-function nets(members: ReadonlySet<Prefix>, family: Family): WantedElements {
-  const known = NET_ELEMENTS.get(members) ?? new Map<Family, ReadonlyMap<string, NftElement>>();
-  NET_ELEMENTS.set(members, known);
-  const elements = known.get(family) ?? netElements(members, family);
-  known.set(family, elements);
+function nets(intervals: Intervals): WantedElements {
   return {
-    elements: () => elements.values(),
-    count: () => elements.size,
-    has: (element) => elements.has(elementText(element)),
+    *elements() {
+      for (const interval of intervals.all()) yield elementOfInterval(interval);
+    },
+    count: () => intervals.size,
+    has: ({ key, keyEnd }) => keyEnd !== undefined && intervals.has({ first: key, last: keyEnd }),
   };
 }
 
-/** Nets may overlap and touch; the kernel refuses elements that do. */
-function netElements(members: ReadonlySet<Prefix>, family: Family): Map<string, NftElement> {
-  const own = [...members].filter((net) => prefixFamily(net) === family);
-  const ranges = family === 4 ? mergedRanges4(own) : mergedRanges(own);
-  return new Map(
-    ranges.map(([key, keyEnd]) => {
-      const element = { key, keyEnd, verdict: undefined };
-      return [elementText(element), element];
-    }),
-  );
-}
-
-/** First and last address, in hexadecimal digits. */
-type HexRange = readonly [string, string];
-
-function mergedRanges(own: readonly Prefix[]): HexRange[] {
-  return mergeRanges(own.map(prefixRange)).map(({ family, first, last }) => [
-    hexAddr(addrFromInteger(family, first)),
-    hexAddr(addrFromInteger(family, last)),
-  ]);
-}
-
-/** As `mergedRanges`, in small integers. */
-function mergedRanges4(own: readonly Prefix[]): HexRange[] {
-  const ranges = own.map((net) => {
-    const slash = net.indexOf("/");
-    const first = net
-      .slice(0, slash)
-      .split(".")
-      .reduce((sum, part) => sum * 256 + Number(part), 0);
-    return { first, last: first + 2 ** (32 - Number(net.slice(slash + 1))) - 1 };
-  });
-  ranges.sort((a, b) => a.first - b.first);
-  const merged: { first: number; last: number }[] = [];
-  for (const { first, last } of ranges) {
-    const top = merged.at(-1);
-    if (top === undefined || first > top.last + 1) merged.push({ first, last });
-    else if (last > top.last) top.last = last;
-  }
-  const hex = (value: number): string => value.toString(16).padStart(8, "0");
-  return merged.map(({ first, last }) => [hex(first), hex(last)]);
+export function elementOfInterval({ first, last }: Interval): NftElement {
+  return { key: first, keyEnd: last, verdict: undefined };
 }
 
 /** Whether the text of a member is that of a net. */
-export function isNet(member: string): boolean {
+export function isNet(member: string): member is Prefix {
   return member.includes("/");
 }
 

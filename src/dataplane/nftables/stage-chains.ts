@@ -1,6 +1,6 @@
 /**
- * stage-chains: what one stage of an endpoint becomes: a chain for each tier, the first of which is the endpoint's own, and one for the
- * profiles and the end where a packet can get there.
+ * stage-chains: what one stage of an endpoint becomes: a chain that asks one tier after the other, each of which has its own, then the
+ * profiles. So tiers that change places, come or go are a change of one chain. A tier that nothing can follow needs no chain of its own.
  */
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import type { Direction } from "../../model/policy.ts";
@@ -13,99 +13,101 @@ import { canPass, comment } from "./policy-chains.ts";
 export interface StageContext {
   readonly direction: Direction;
   readonly continuation: Continuation;
-  /** Name of the chain of tier i; the profiles have the number after the last tier's. */
-  readonly chain: (part: number) => string;
+  /** Name of the chain of the stage, or of a tier. */
+  readonly chain: (tier?: string) => string;
   readonly policyOf: (id: PolicyId) => Policy;
 }
 
 export function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]> {
-  const chains = new Map<string, NftRule[]>();
-  const end = stage.tiers.length;
-  let reached = true;
-  for (const [i, tier] of stage.tiers.entries()) {
-    if (!reached) break;
-    const next = goTo(context.chain(i + 1));
-    const last: NftRule =
-      tier.otherwise === "pass"
-        ? { expressions: next, comment: undefined }
-        : dropped(`${context.direction} no rule of tier ${tier.tier} matched`);
-    chains.set(context.chain(i), [...runPolicies(tier.policies, next, context), last]);
-    reached = tier.otherwise === "pass" || tier.policies.some((id) => callOf(id, context).passes);
+  const { direction, continuation, chain } = context;
+  const calls = callsOf(context);
+  const all = stage.tiers.map((tier) => ({ ...tier, calls: tier.policies.map(calls) }));
+  const profiles = stage.profiles.map(calls);
+  const last = all.findIndex((tier) => tier.otherwise === "deny" && !tier.calls.some(({ passes }) => passes));
+  const tiers = last < 0 ? all : all.slice(0, last + 1);
+  const marks = (rule: NftRule): NftRule[] => (continuation === "continue" ? [rule] : []);
+  const first: NftRule[] = [];
+  if (readsMarks([...tiers.flatMap((tier) => tier.calls), ...profiles], context))
+    first.push({ expressions: clearMarks(), comment: undefined });
+  const chains = new Map([[chain(), first]]);
+  for (const tier of tiers) {
+    const end = tier.otherwise === "pass" ? [] : [dropped(`${direction} no rule of tier ${tier.tier} matched`)];
+    if (last === 0) first.push(...runPolicies(tier.calls, PASSED, marks(ALLOWED)), ...end);
+    else {
+      chains.set(chain(tier.tier), [...runPolicies(tier.calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
+      first.push(jumpTo(chain(tier.tier)), ...marks(ALLOWED));
+    }
   }
-  if (reached) chains.set(context.chain(end), lowerEnd(stage, context));
-  const first = chains.get(context.chain(0)) ?? [];
-  if (readsMarks(stage, context)) first.unshift({ expressions: clearMarks(), comment: undefined });
+  if (last < 0) {
+    const end = lowerEnd(stage, context);
+    // A profile that passes leaves nothing to ask.
+    const rest = end.expressions.filter(({ op }) => op !== "counter");
+    first.push(...runPolicies(profiles, rest.length === 0 ? PASSED : passedTo(rest), marks(ALLOWED)), end);
+  }
   return chains;
 }
 
+const RETURN: readonly Expr[] = [{ op: "verdict", verdict: { type: "return" } }];
+/** After whatever may have allowed by a mark: the stage ends. In a tier's own chain the mark is left for the stage's to see. */
+const ALLOWED: NftRule = { expressions: [...hasMark("allowed"), ...clearMarks(), ...RETURN], comment: undefined };
+const ALLOWED_IN_TIER: NftRule = { expressions: [...hasMark("allowed"), ...RETURN], comment: undefined };
+
+const PASSED = passedTo(RETURN);
+
+function passedTo(next: readonly Expr[]): NftRule {
+  return { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined };
+}
+
+function jumpTo(chain: string): NftRule {
+  return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
+}
+
 /** A mark that somebody else has set must not count as a decision of ours. */
-function readsMarks(stage: Stage, context: StageContext): boolean {
-  const ids = [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
-  return ids.length > 0 && (context.continuation === "continue" || ids.some((id) => callOf(id, context).passes));
+function readsMarks(calls: readonly Call[], { continuation }: StageContext): boolean {
+  return calls.length > 0 && (continuation === "continue" || calls.some(({ passes }) => passes));
 }
 
-/** Asks the policies one after the other; one that decides ends the stage, one that passes goes on with `next`. */
-function runPolicies(ids: readonly PolicyId[], next: readonly Expr[], context: StageContext): NftRule[] {
-  return ids.flatMap((id) => {
-    const { rules, passes } = callOf(id, context);
-    return passes
-      ? [...rules, { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined }]
-      : rules;
-  });
+/** Asks the policies one after the other; `allowed` follows each where policies allow by a mark, and `passed` each that can pass. */
+function runPolicies(calls: readonly Call[], passed: NftRule, allowed: readonly NftRule[]): NftRule[] {
+  return calls.flatMap(({ jump, passes }) => (passes ? [jump, ...allowed, passed] : [jump, ...allowed]));
 }
 
-/** How a policy is asked, wherever it is: the same rules for every stage. */
+/** How a policy is asked, wherever it is. */
 interface Call {
-  readonly rules: readonly NftRule[];
+  readonly jump: NftRule;
   /** Whether it can pass. */
   readonly passes: boolean;
 }
 
 const CALLS = new WeakMap<Policy, Map<string, Call>>();
 
-function callOf(id: PolicyId, { direction, continuation, policyOf }: StageContext): Call {
-  const policy = policyOf(id);
-  let calls = CALLS.get(policy);
-  if (calls === undefined) CALLS.set(policy, (calls = new Map()));
+function callsOf({ direction, continuation, policyOf }: StageContext): (id: PolicyId) => Call {
   const use = `${direction} ${continuation}`;
-  const known = calls.get(use);
-  if (known !== undefined) return known;
-  const chain = policyChain(id, direction, continuation);
-  const rules: NftRule[] = [{ expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined }];
-  if (continuation === "continue")
-    rules.push({
-      expressions: [...hasMark("allowed"), ...clearMarks(), { op: "verdict", verdict: { type: "return" } }],
-      comment: undefined,
-    });
-  const call = { rules, passes: canPass(policy, direction) };
-  calls.set(use, call);
-  return call;
+  return (id) => {
+    const policy = policyOf(id);
+    let calls = CALLS.get(policy);
+    if (calls === undefined) CALLS.set(policy, (calls = new Map()));
+    let call = calls.get(use);
+    if (call === undefined) {
+      call = { jump: jumpTo(policyChain(id, direction, continuation)), passes: canPass(policy, direction) };
+      calls.set(use, call);
+    }
+    return call;
+  };
 }
 
-function lowerEnd(stage: Stage, context: StageContext): NftRule[] {
-  const { direction, continuation } = context;
+function lowerEnd(stage: Stage, { direction, continuation }: StageContext): NftRule {
+  if (stage.otherwise === "deny") return dropped(`${direction} end`);
   const isPlain = stage.tiers.length === 0 && stage.profiles.length === 0;
-  const end: NftRule =
-    stage.otherwise === "deny"
-      ? dropped(`${direction} end`)
-      : {
-          expressions: [{ op: "counter" }, ...allowedAtEnd(continuation)],
-          comment: `${direction} ${isPlain ? "not isolated" : "end"}`,
-        };
-  // A profile that passes leaves nothing to ask.
-  const rest = end.expressions.filter((expr) => expr.op !== "counter");
-  return [...runPolicies(stage.profiles, rest.length === 0 ? RETURN : rest, context), end];
+  return {
+    expressions: [{ op: "counter" }, ...allowedAtEnd(continuation)],
+    comment: `${direction} ${isPlain ? "not isolated" : "end"}`,
+  };
 }
-
-const RETURN: readonly Expr[] = [{ op: "verdict", verdict: { type: "return" } }];
 
 /** A chain that ends goes back to whoever jumped to it. What no rule allowed is tracked as everything else is. */
 function allowedAtEnd(continuation: Continuation): Expr[] {
   return continuation === "accept" ? [{ op: "verdict", verdict: { type: "accept" } }] : [];
-}
-
-function goTo(chain: string): Expr[] {
-  return [{ op: "verdict", verdict: { type: "goto", chain } }];
 }
 
 function dropped(text: string): NftRule {

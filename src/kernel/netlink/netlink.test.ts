@@ -49,6 +49,30 @@ describe("writer and reader", () => {
     expect(attributes?.get(11)?.attributes()?.get(1)?.copy()).toEqual(Uint8Array.of(1, 2, 3, 4, 5));
   });
 
+  test("one attribute is found without the others, and its text compared in place", () => {
+    const w = new Writer();
+    w.message(7, 0, 1);
+    w.text(1, "calico");
+    w.u32(2, 7);
+    w.text(2, "second");
+    w.finish();
+    eachMessage(w.bytes, ({ body }) => {
+      expect(body.attribute(2)?.u32()).toBe(7);
+      expect(body.attribute(3)).toBeUndefined();
+      const text = body.attribute(1);
+      expect(["calico", "calic", "calico2", "", "Calico"].map((each) => text?.isText(each))).toEqual([
+        true,
+        false,
+        false,
+        false,
+        false,
+      ]);
+      expect(text?.slice(0, 6)?.isText("calico")).toBe(true);
+    });
+    // The first claims more bytes than there are.
+    expect(Span.of(Uint8Array.of(200, 0, 1, 0, 8, 0, 2, 0, 0, 0, 0, 0)).attribute(2)).toBeUndefined();
+  });
+
   test("the buffer grows, and earlier messages stay whole", () => {
     const w = new Writer();
     for (let i = 0; i < 3000; i++) {

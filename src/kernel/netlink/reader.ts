@@ -81,6 +81,27 @@ export class Span {
     return utf8.decode(this.bytes.subarray(this.from, end));
   }
 
+  /** Whether it is that text of ASCII, up to the first NUL or to the end. */
+  isText(text: string): boolean {
+    const { bytes, from, to } = this;
+    if (from + text.length > to || (from + text.length < to && bytes[from + text.length] !== 0)) return false;
+    for (let i = 0; i < text.length; i++) if (bytes[from + i] !== text.charCodeAt(i)) return false;
+    return true;
+  }
+
+  /** The first attribute of that type; undefined also when one before it claims more bytes than there are. */
+  attribute(type: number): Span | undefined {
+    const { view, to } = this;
+    for (let at = this.from; at + ATTRIBUTE_HEADER <= to;) {
+      const length = view.getUint16(at, true);
+      if (length < ATTRIBUTE_HEADER || at + length > to) return undefined;
+      if ((view.getUint16(at + 2, true) & TYPE_MASK) === type)
+        return new Span(this.bytes, view, at + ATTRIBUTE_HEADER, at + length);
+      at += (length + 3) & ~3;
+    }
+    return undefined;
+  }
+
   /** Attributes by type (the last of a type wins); undefined when one claims more bytes than there are. */
   attributes(): ReadonlyMap<number, Span> | undefined {
     const found = new Map<number, Span>();

@@ -4,6 +4,7 @@
  */
 import { type FieldError } from "../schema/field-error.ts";
 import type { ParseError, Result } from "../../lib/result.ts";
+import type { Prefix } from "../../net/prefix.ts";
 import type { EndpointRow } from "../endpoint.ts";
 import { formatKey, type Key, type KeyText } from "../key.ts";
 import type { Kind } from "../kind.ts";
@@ -106,6 +107,7 @@ export type RowUpdate<K extends Kind = Kind> = K extends Kind
 /** Returns the conversion for the node of that name. */
 export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpdate {
   const shapes = new Shapes();
+  const nets = new Map<KeyText, readonly Prefix[]>();
   return (update, id = formatKey(update.key)) => {
     switch (update.kind) {
       case "Pod":
@@ -137,9 +139,12 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
           value: update.value && policyRowOf(update.value, policyOfClusterNetworkPolicy(update.value)),
         };
       case "NetworkSet":
-        return { ...update, id, value: update.value && networkSetOf("NetworkSet", update.value) };
-      case "GlobalNetworkSet":
-        return { ...update, id, value: update.value && networkSetOf("GlobalNetworkSet", update.value) };
+      case "GlobalNetworkSet": {
+        const value = update.value && networkSetOf(update.kind, update.value, nets.get(id));
+        if (value?.ok === true && value.value.nets !== undefined) nets.set(id, value.value.nets);
+        else nets.delete(id);
+        return { ...update, id, value };
+      }
       case "EndpointSlice":
         return { ...update, id, value: update.value && endpointSliceOf(update.value) };
       case "HostEndpoint":
