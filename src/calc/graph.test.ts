@@ -313,7 +313,7 @@ test("workloads' interfaces: cali, and the prefixes of FelixConfiguration or, be
       spec: { interfacePrefix },
     });
   const prefixes = (text: string, interfacePrefixes?: readonly string[]): readonly string[] => {
-    const graph = new Graph({ node: "n1", interfacePrefixes });
+    const graph = new Graph({ node: "n1", given: { interfacePrefixes } });
     graph.update([felix(text)]);
     graph.flush();
     return graph.program.settings.workloadPrefixes;
@@ -322,4 +322,25 @@ test("workloads' interfaces: cali, and the prefixes of FelixConfiguration or, be
   expect(prefixes("tap,vnet")).toEqual(["cali", "tap", "vnet"]);
   for (const text of ["", "tap,", "t p"]) expect(prefixes(text)).toEqual(["cali"]);
   expect(prefixes("tap", ["vnet"])).toEqual(["cali", "vnet"]);
+});
+
+test("the dataplane: nftables unless it is disabled; what the start says comes before FelixConfigurations", () => {
+  const chosen = (spec: object, given: object = {}): string => {
+    const graph = new Graph({ node: "n1", given });
+    const metadata = { name: "default" };
+    graph.update([
+      present("FelixConfiguration", { apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata, spec }),
+    ]);
+    graph.flush();
+    return graph.program.settings.dataplane;
+  };
+  expect(chosen({})).toBe("nftables");
+  expect(chosen({ nftablesMode: "Auto", iptablesBackend: "Legacy" })).toBe("nftables");
+  expect(chosen({ nftablesMode: "Disabled" })).toBe("iptables");
+  expect(chosen({ nftablesMode: "Disabled", iptablesBackend: "Auto" })).toBe("iptables");
+  expect(chosen({ nftablesMode: "Disabled", iptablesBackend: "Legacy" })).toBe("iptables-legacy");
+  expect(chosen({ nftablesMode: "Disabled", iptablesBackend: "NFT" })).toBe("iptables-nft");
+  expect(chosen({ nftablesMode: "Enabled" }, { nftablesMode: "disabled", iptablesBackend: "nft" })).toBe(
+    "iptables-nft",
+  );
 });

@@ -23,14 +23,14 @@ import { Profiles } from "./profiles.ts";
 import { Routes } from "./routes.ts";
 import { Services } from "./services.ts";
 import { Sets, type SetsDelta } from "./sets.ts";
-import { NodeSettings } from "./settings.ts";
+import { type GivenSettings, NodeSettings } from "./settings.ts";
 import { Tables } from "./tables.ts";
 import { Wires } from "./wires.ts";
 
 export interface GraphOptions {
   readonly node: string;
-  /** How the names of workloads' interfaces begin, whatever FelixConfigurations say. */
-  readonly interfacePrefixes?: readonly string[] | undefined;
+  /** Whatever FelixConfigurations say. */
+  readonly given?: GivenSettings | undefined;
 }
 
 export class Graph {
@@ -54,11 +54,11 @@ export class Graph {
   /** Number of changes of `bgp` so far: `bgp` has changed if and only if this has. */
   bgpChanges = 0;
 
-  constructor({ node, interfacePrefixes }: GraphOptions) {
+  constructor({ node, given = {} }: GraphOptions) {
     this.#wires = new Wires(node);
     this.#endpoints = new Endpoints(node);
     this.#routes = new Routes(node);
-    this.#settings = new NodeSettings(node, interfacePrefixes);
+    this.#settings = new NodeSettings(node, given);
     this.#bgp = new BgpTable(node);
   }
 

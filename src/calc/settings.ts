@@ -11,12 +11,15 @@ import { DEFAULT_SETTINGS } from "../program/settings.ts";
 
 type NodeLabels = Readonly<Record<string, string>>;
 
-/** `given`: interface prefixes that override the objects. Shared with the from-scratch calculation. */
+/** What the start of the daemon says, before all objects. */
+export type GivenSettings = Partial<Pick<FelixRow, "interfacePrefixes" | "nftablesMode" | "iptablesBackend">>;
+
+/** Shared with the from-scratch calculation. */
 export function settingsOf(
   rows: readonly FelixRow[],
   node: string,
   labels: NodeLabels,
-  given?: readonly string[],
+  given: GivenSettings = {},
 ): Settings {
   const own = `node.${node}`;
   const selecting = rows
@@ -31,6 +34,8 @@ export function settingsOf(
   ].flatMap((row) => row ?? []);
   const first = <T>(read: (row: FelixRow) => T | undefined): T | undefined =>
     layers.map(read).find((value) => value !== undefined);
+  const firstOf = <K extends keyof GivenSettings>(field: K): FelixRow[K] | undefined =>
+    given[field] ?? first((row) => row[field]);
   return {
     failsafes: {
       ingress: first(({ failsafeInbound }) => failsafeInbound) ?? DEFAULT_SETTINGS.failsafes.ingress,
@@ -38,11 +43,8 @@ export function settingsOf(
     },
     endpointToHost: first(({ endpointToHost }) => endpointToHost) ?? DEFAULT_SETTINGS.endpointToHost,
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
-    workloadPrefixes: withOurs(given ?? first(({ interfacePrefixes }) => interfacePrefixes)),
-    dataplane: dataplaneOf(
-      first(({ nftablesMode }) => nftablesMode),
-      first(({ iptablesBackend }) => iptablesBackend),
-    ),
+    workloadPrefixes: withOurs(firstOf("interfacePrefixes")),
+    dataplane: dataplaneOf(firstOf("nftablesMode"), firstOf("iptablesBackend")),
   };
 }
 
@@ -71,16 +73,16 @@ function compareText(a: string, b: string): number {
 
 export class NodeSettings {
   readonly #node: string;
-  readonly #prefixes: readonly string[] | undefined;
+  readonly #given: GivenSettings;
   readonly #rows = new Map<string, FelixRow>();
   #labels: NodeLabels = {};
   #settings: Settings;
 
-  /** `prefixes`: interface prefixes that override the objects. */
-  constructor(node: string, prefixes: readonly string[] | undefined) {
+  constructor(node: string, given: GivenSettings) {
     this.#node = node;
-    this.#prefixes = prefixes;
-    this.#settings = prefixes === undefined ? DEFAULT_SETTINGS : settingsOf([], node, {}, prefixes);
+    this.#given = given;
+    const settings = settingsOf([], node, {}, given);
+    this.#settings = equal(settings, DEFAULT_SETTINGS) ? DEFAULT_SETTINGS : settings;
   }
 
   /** The same object as long as nothing changes. */
@@ -90,7 +92,7 @@ export class NodeSettings {
       if (row === undefined) this.#rows.delete(name);
       else this.#rows.set(name, row);
     if (labels.has(this.#node)) this.#labels = labels.get(this.#node) ?? {};
-    const now = settingsOf([...this.#rows.values()], this.#node, this.#labels, this.#prefixes);
+    const now = settingsOf([...this.#rows.values()], this.#node, this.#labels, this.#given);
     if (!equal(now, this.#settings)) this.#settings = now;
     return this.#settings;
   }

@@ -9,6 +9,7 @@ import { SocketError } from "../host/sockets.ts";
 import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
+import type { GivenSettings } from "../calc/settings.ts";
 import { interfacePrefixesOf } from "../model/convert/felix-configuration.ts";
 import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
@@ -26,6 +27,8 @@ interface CommandOptions {
   readonly auditSeconds: string;
   readonly establishedFlows: string;
   readonly interfacePrefix: string | undefined;
+  readonly nftablesMode: string | undefined;
+  readonly iptablesBackend: string | undefined;
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
@@ -69,6 +72,16 @@ export async function runNodeCommand(
       "--interface-prefix <list>",
       "how the names of workloads' interfaces begin, besides cali: cali,tap (FELIX_INTERFACEPREFIX); default: FelixConfiguration's interfacePrefix",
       environment["FELIX_INTERFACEPREFIX"],
+    )
+    .option(
+      "--nftables-mode <mode>",
+      `Auto or Enabled: nftables programs policy; Disabled: iptables does (FELIX_NFTABLESMODE); default: FelixConfiguration's nftablesMode`,
+      environment["FELIX_NFTABLESMODE"],
+    )
+    .option(
+      "--iptables-backend <variant>",
+      "of iptables: Auto, Legacy or NFT (FELIX_IPTABLESBACKEND); default: FelixConfiguration's iptablesBackend",
+      environment["FELIX_IPTABLESBACKEND"],
     )
     .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
     .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
@@ -131,7 +144,11 @@ async function run(
     throw new UsageError(
       `CALICO_ESTABLISHED_FLOWS is ${JSON.stringify(options.establishedFlows)}, must be cut or keep`,
     );
-  const interfacePrefixes = readInterfacePrefixes(options.interfacePrefix);
+  const given: GivenSettings = {
+    interfacePrefixes: readInterfacePrefixes(options.interfacePrefix),
+    nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
+    iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
+  };
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
@@ -141,7 +158,7 @@ async function run(
   const store = openKubernetesStore(credentials.value, host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
-    const changes = await observe({ node, root: options.root, store, host, report, interfacePrefixes });
+    const changes = await observe({ node, root: options.root, store, host, report, given });
     await store.close();
     writeStdout(options.output === "json" ? `${JSON.stringify({ changes }, null, 2)}\n` : formatChanges(changes));
     return changes.length === 0 ? 0 : EXIT_FAILED;
@@ -159,11 +176,19 @@ async function run(
       health: { host: options.healthHost, port: healthPort },
       auditIntervalMs: auditSeconds * 1000,
       cutsFlows: options.establishedFlows === "cut",
-      interfacePrefixes,
+      given,
     },
     onTermination(),
   );
   return undefined;
+}
+
+/** In lower case; undefined: it is not given. */
+function readWord(what: string, text: string | undefined, words: readonly string[]): string | undefined {
+  if (text === undefined || text === "") return undefined;
+  if (!words.some((word) => word.toLowerCase() === text.toLowerCase()))
+    throw new UsageError(`the ${what} is ${JSON.stringify(text)}, must be one of ${words.join(", ")}`);
+  return text.toLowerCase();
 }
 
 /** undefined: none are given. */

@@ -4,6 +4,7 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
+import type { GivenSettings } from "../calc/settings.ts";
 import { backendsOf, removeUpstreamTables } from "../dataplane/backends.ts";
 import { ChosenDriver } from "../dataplane/chosen.ts";
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
@@ -57,8 +58,8 @@ export interface NodeOptions {
   readonly auditIntervalMs: number;
   /** Established flows that policy denies after a change are cut (POL-52); else they go on. */
   readonly cutsFlows: boolean;
-  /** Override those of FelixConfiguration. */
-  readonly interfacePrefixes?: readonly string[] | undefined;
+  /** What the start says, before FelixConfigurations. */
+  readonly given?: GivenSettings | undefined;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -158,7 +159,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   };
   const pipeline: Pipeline = new Pipeline({
     node,
-    interfacePrefixes: options.interfacePrefixes,
+    given: options.given,
     store,
     loop,
     clock,

@@ -3,6 +3,7 @@
  * nothing: no setting, no table, no file, nothing to the datastore.
  */
 import { Graph } from "../calc/graph.ts";
+import type { GivenSettings } from "../calc/settings.ts";
 import { backendFor, type BackendName } from "../dataplane/backends.ts";
 import { awaitSteps, type Driver, type PlannedChange } from "../dataplane/driver.ts";
 import { IptablesDriver } from "../dataplane/iptables/driver.ts";
@@ -28,8 +29,8 @@ export interface ObserveOptions {
   readonly store: Store;
   readonly host: Host;
   readonly report: Report;
-  /** Override those of FelixConfiguration. */
-  readonly interfacePrefixes?: readonly string[] | undefined;
+  /** What the start says, before FelixConfigurations. */
+  readonly given?: GivenSettings | undefined;
 }
 
 export interface ObservedChange extends PlannedChange {

@@ -6,6 +6,7 @@
  */
 import type { Report } from "../lib/report.ts";
 import { Graph } from "../calc/graph.ts";
+import type { GivenSettings } from "../calc/settings.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import { startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
@@ -27,8 +28,8 @@ import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 
 export interface PipelineOptions {
   readonly node: string;
-  /** Override those of FelixConfiguration. */
-  readonly interfacePrefixes?: readonly string[] | undefined;
+  /** What the start says, before FelixConfigurations. */
+  readonly given?: GivenSettings | undefined;
   readonly store: Store;
   readonly loop: Loop;
   readonly clock: Clock;

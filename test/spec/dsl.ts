@@ -219,7 +219,7 @@ function expectProgram(resources: ClusterResources, packet: FlowPacket, wanted: 
 
 /** Machines have interfaces `tap…`. */
 function graphOf(resources: ClusterResources, node: string): Graph {
-  const graph = new Graph({ node, interfacePrefixes: ["tap"] });
+  const graph = new Graph({ node, given: { interfacePrefixes: ["tap"] } });
   graph.update([...updatesOf(resources)]);
   return graph;
 }

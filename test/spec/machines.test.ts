@@ -158,7 +158,7 @@ test("POL-54: Kubernetes' policies select it and mean it only with orchestrator 
 
 test("POL-54: of what cannot be read as one address nothing counts", () => {
   const resources = resourcesOf(world(machine("profiles: []").replace("fd00::9", "fd00::/64")));
-  const graph = new Graph({ node: "n1", interfacePrefixes: ["tap"] });
+  const graph = new Graph({ node: "n1", given: { interfacePrefixes: ["tap"] } });
   graph.update(updatesOf(resources));
   graph.flush();
   expect([...graph.program.endpoints.values()].map(({ addresses }) => addresses)).toEqual([["10.0.0.9"] as never]);

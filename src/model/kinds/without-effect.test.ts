@@ -17,6 +17,8 @@ const FELIX_IMPLEMENTED = [
   "defaultEndpointToHostAction",
   "logPrefix",
   "interfacePrefix",
+  "nftablesMode",
+  "iptablesBackend",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
