@@ -190,7 +190,6 @@ export class IptablesDriver implements Driver {
   /** All of it. */
   *reading(): Steps {
     const have = new Map<string, IptRow>();
-    yield* this.#readSets(have);
     for (const [family, client] of this.#clients) {
       const text = yield* awaiting(client.save(false));
       const parsed = yield* parseSaveInSteps(text);
@@ -203,6 +202,7 @@ export class IptablesDriver implements Driver {
         );
       for (const row of ownRows(family, parsed.value)) have.set(...row);
     }
+    yield* this.#readSets(have);
     for (const id of Array.from(this.#state.have.keys())) if (!have.has(id)) this.#state.setHave(id, undefined);
     for (const [id, row] of have) this.#state.setHave(id, row);
   }
