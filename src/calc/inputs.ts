@@ -78,6 +78,7 @@ export class Inputs {
         this.nodeLabels.set(update.key.name, update.value?.labels);
         return void this.nodes.set(update.key.name, update.value?.addresses);
       case "Event":
+      case "WorkloadEndpoint":
       case "BlockAffinity":
       case "IPAMHandle":
       case "ClusterInformation":

@@ -31,6 +31,7 @@ export type Kind =
   | "GlobalNetworkSet"
   | "HostEndpoint"
   | "Profile"
+  | "WorkloadEndpoint"
   | "FelixConfiguration"
   | "ClusterNetworkPolicy";
 
@@ -140,6 +141,13 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     namespaced: false,
   },
   Profile: { apiVersion: "projectcalico.org/v3", apiKind: "Profile", plural: "profiles", namespaced: false },
+  /** Where there is no Kubernetes; with it, endpoints follow from Pods. */
+  WorkloadEndpoint: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "WorkloadEndpoint",
+    plural: "workloadendpoints",
+    namespaced: true,
+  },
   FelixConfiguration: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "FelixConfiguration",

@@ -22,6 +22,7 @@ import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
+import type { JsonObject } from "./schema/json.ts";
 import type { Event, Namespace, Node, Pod, Service } from "kubernetes-types/core/v1";
 import type { EndpointSlice } from "kubernetes-types/discovery/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
@@ -66,6 +67,7 @@ interface Specs {
   GlobalNetworkSet: { spec: NetworkSetSpec };
   HostEndpoint: { spec: HostEndpointSpec };
   Profile: { spec: ProfileSpec };
+  WorkloadEndpoint: { spec: JsonObject };
   FelixConfiguration: { spec: FelixConfigurationSpec };
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
 }

@@ -60,6 +60,7 @@ export const ETCD_DESCRIPTOR: Descriptor = {
             limit: field("int64", 3),
             revision: field("int64", 4),
             serializable: field("bool", 7),
+            keysOnly: field("bool", 8),
           },
         },
         RangeResponse: {
