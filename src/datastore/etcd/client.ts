@@ -17,6 +17,8 @@ export interface EtcdAccess {
   readonly endpoints: readonly string[];
   /** PEM texts; used by `https` endpoints. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Where etcd's own authentication is on. */
+  readonly user?: { readonly name: string; readonly password: string };
 }
 
 /** What a call is for, as error messages name it. */
@@ -42,7 +44,7 @@ type Method = MethodDefinition<object, object>;
 
 const SERVICES = fromJSON(ETCD_DESCRIPTOR, { longs: String, enums: String, defaults: true, oneofs: false });
 
-function methodOf(service: "KV" | "Watch", name: string): Method {
+function methodOf(service: "KV" | "Watch" | "Auth", name: string): Method {
   const definition = SERVICES[`etcdserverpb.${service}`];
   const method = definition === undefined || "format" in definition ? undefined : definition[name];
   if (method === undefined || typeof method !== "object") throw new BugError(`etcd has no method ${service}.${name}`);
@@ -52,10 +54,14 @@ function methodOf(service: "KV" | "Watch", name: string): Method {
 export class EtcdClient {
   readonly #clients: readonly { readonly endpoint: string; readonly client: Client }[];
   readonly #clock: Clock;
+  readonly #user: EtcdAccess["user"];
+  /** Of the user; made anew when etcd knows it no more. */
+  #token: Promise<string> | undefined;
   #current = 0;
 
   constructor(access: EtcdAccess, clock: Clock) {
     this.#clock = clock;
+    this.#user = access.user;
     const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
     this.#clients = access.endpoints.map((endpoint) => {
       const { protocol, host } = new URL(endpoint);
@@ -70,39 +76,74 @@ export class EtcdClient {
   }
 
   range(purpose: Purpose, request: object, signal?: AbortSignal): Promise<RangeResponse> {
-    return this.#call<RangeResponse>(purpose, methodOf("KV", "Range"), request, signal);
+    return this.#authorized((token) => this.#call(purpose, methodOf("KV", "Range"), request, signal, token));
   }
 
   txn(purpose: Purpose, request: object, signal?: AbortSignal): Promise<TxnResponse> {
-    return this.#call<TxnResponse>(purpose, methodOf("KV", "Txn"), request, signal);
+    return this.#authorized((token) => this.#call(purpose, methodOf("KV", "Txn"), request, signal, token));
   }
 
   /** Discards the history before the revision. */
   async compact(revision: string): Promise<void> {
-    await this.#call(
-      { operation: "compact before", kind: "Event", key: undefined },
-      methodOf("KV", "Compact"),
-      { revision, physical: true },
-      undefined,
-    );
+    const purpose: Purpose = { operation: "compact before", kind: "Event", key: undefined };
+    const request = { revision, physical: true };
+    await this.#authorized((token) => this.#call(purpose, methodOf("KV", "Compact"), request, undefined, token));
   }
 
-  /** A watch stream with its first request sent; `cancel` on the stream ends it. */
-  watch(createRequest: object): {
+  /** Does the call with the user's token, and once more with a new one: etcd forgets tokens when it restarts, and after some minutes. */
+  async #authorized<T>(call: (token: string | undefined) => Promise<T>): Promise<T> {
+    if (this.#user === undefined) return call(undefined);
+    const token = (this.#token ??= this.#authenticate(this.#user));
+    const text = await this.#orForgotten(token);
+    try {
+      return await call(text);
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.reason !== "forbidden") throw error;
+      if (this.#token === token) this.#token = undefined;
+      return call(await this.#orForgotten((this.#token ??= this.#authenticate(this.#user))));
+    }
+  }
+
+  async #authenticate({ name, password }: NonNullable<EtcdAccess["user"]>): Promise<string> {
+    const purpose: Purpose = { operation: "log in to etcd, to read", kind: "ClusterInformation", key: undefined };
+    const method = methodOf("Auth", "Authenticate");
+    const answer = await this.#call<{ token: string }>(purpose, method, { name, password }, undefined, undefined);
+    return answer.token;
+  }
+
+  /** A watch stream with its first request sent; `cancel` on the stream ends it. Call `failed` when it ended in an error. */
+  async watch(createRequest: object): Promise<{
     readonly stream: EtcdWatchStream;
     readonly failed: (error: unknown, purpose: Purpose) => StoreError;
-  } {
+  }> {
+    const asked = this.#user === undefined ? undefined : (this.#token ??= this.#authenticate(this.#user));
+    const token = await this.#orForgotten(asked);
     const { client, endpoint } = this.#pick();
     const { path, requestSerialize, responseDeserialize } = methodOf("Watch", "Watch");
     const stream = client.makeBidiStreamRequest<object, WatchResponse>(
       path,
       requestSerialize,
       (bytes) => responseDeserialize(bytes) as unknown as WatchResponse,
-      new Metadata(),
+      metadataOf(token),
       {},
     );
     stream.write({ createRequest });
-    return { stream, failed: (error, purpose) => this.#failure(purpose, endpoint, error) };
+    const failed = (error: unknown, purpose: Purpose): StoreError => {
+      // etcd does not say that a token is why a watch ends.
+      if (this.#token === asked) this.#token = undefined;
+      return error instanceof StoreError ? error : this.#failure(purpose, endpoint, error);
+    };
+    return { stream, failed };
+  }
+
+  /** A login that failed is not asked again for its answer. */
+  async #orForgotten(token: Promise<string> | undefined): Promise<string | undefined> {
+    try {
+      return await token;
+    } catch (error) {
+      if (this.#token === token) this.#token = undefined;
+      throw error;
+    }
   }
 
   close(): void {
@@ -115,7 +156,13 @@ export class EtcdClient {
     return picked;
   }
 
-  async #call<T>(purpose: Purpose, method: Method, request: object, signal: AbortSignal | undefined): Promise<T> {
+  async #call<T>(
+    purpose: Purpose,
+    method: Method,
+    request: object,
+    signal: AbortSignal | undefined,
+    token: string | undefined,
+  ): Promise<T> {
     signal?.throwIfAborted();
     const { client, endpoint } = this.#pick();
     const { path, requestSerialize, responseDeserialize } = method;
@@ -126,7 +173,7 @@ export class EtcdClient {
         requestSerialize,
         (bytes) => responseDeserialize(bytes) as unknown as T,
         request,
-        new Metadata(),
+        metadataOf(token),
         options,
         (error, answer) => {
           signal?.removeEventListener("abort", cancel);
@@ -155,8 +202,19 @@ export class EtcdClient {
   }
 }
 
+function metadataOf(token: string | undefined): Metadata {
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set("token", token);
+  return metadata;
+}
+
 function reasonOf(error: unknown): StoreReason {
-  switch ((error as Partial<ServiceError> | null)?.code) {
+  const { code, details = "" } = (error ?? {}) as Partial<ServiceError>;
+  // Of the request; a full disk is exhausted too.
+  if (code === status.RESOURCE_EXHAUSTED && /larger than max/.test(details)) return "invalid";
+  // A wrong name, password or token is an invalid argument to etcd.
+  if (code === status.INVALID_ARGUMENT && /auth/.test(details)) return "forbidden";
+  switch (code) {
     case status.UNAUTHENTICATED:
     case status.PERMISSION_DENIED:
       return "forbidden";

@@ -30,7 +30,7 @@ export async function* watchPrefix<K extends Kind>(
   const purpose: Purpose = { operation: "watch", kind, key: undefined };
   const span = spanOf(kind);
   const startRevision = String(BigInt(revision) + 1n);
-  const { stream, failed } = client.watch({
+  const { stream, failed } = await client.watch({
     key: encodeKey(span.from),
     rangeEnd: span.end,
     startRevision,
@@ -38,6 +38,7 @@ export async function* watchPrefix<K extends Kind>(
     prevKv: true,
     fragment: true,
   });
+  if (signal.aborted) return void stream.cancel();
   const messages = new MessageQueue(stream);
   const cancel = (): void => stream.cancel();
   signal.addEventListener("abort", cancel);
@@ -54,7 +55,7 @@ export async function* watchPrefix<K extends Kind>(
     }
   } catch (error) {
     if (signal.aborted) return;
-    throw error instanceof StoreError ? error : failed(error, purpose);
+    throw failed(error, purpose);
   } finally {
     signal.removeEventListener("abort", cancel);
     stream.cancel();
