@@ -62,6 +62,7 @@ interface Watcher {
 const BOOKMARK_EVERY = 100;
 
 export class MemoryStore implements Store {
+  readonly isStandalone = false;
   readonly #objects = new Map<KeyText, Resource>();
   readonly #kinds = new Map<KeyText, Kind>();
   readonly #watchers = new Set<Watcher>();

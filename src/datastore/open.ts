@@ -15,6 +15,17 @@ import type { KubernetesAccess } from "./kubernetes/kubeconfig.ts";
 import { openKubernetesStore } from "./kubernetes/store.ts";
 import type { Store } from "./store.ts";
 
+/** For the help of programs. */
+export const DATASTORE_HELP = `
+Environment (each variable also with the prefix CALICO_):
+  DATASTORE_TYPE                 kubernetes or etcdv3 (default: etcdv3 where
+                                 ETCD_ENDPOINTS is set, else kubernetes)
+  ETCD_ENDPOINTS                 https://10.0.0.1:2379,https://10.0.0.2:2379
+  ETCD_CA_CERT_FILE              the authority of etcd's certificate
+  ETCD_CERT_FILE, ETCD_KEY_FILE  the client's certificate and its key
+  ETCD_USERNAME, ETCD_PASSWORD   where etcd's own authentication is on
+`;
+
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface OpenDependencies {

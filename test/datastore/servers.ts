@@ -92,25 +92,61 @@ function freePort(): Promise<number> {
   });
 }
 
+/** Files of one party: its certificate by the authority, and its key. */
+export interface Party {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** An authority, and certificates of a server on loopback and of a client. */
+export function makeParties(directory: string): { readonly server: Party; readonly client: Party } {
+  const file = (name: string): string => join(directory, name);
+  const make = (name: string, extensions: readonly string[], authority?: string): Party => {
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", file(`${name}.key`)];
+    const by = authority === undefined ? [] : ["-CA", file(`${authority}.crt`), "-CAkey", file(`${authority}.key`)];
+    const more = extensions.flatMap((extension) => ["-addext", extension]);
+    const request = ["openssl", "req", "-x509", ...key, "-days", "7", "-subj", `/CN=${name}`];
+    const { exitCode, stderr } = Bun.spawnSync([...request, ...by, ...more, "-out", file(`${name}.crt`)]);
+    if (exitCode !== 0) throw new Error(stderr.toString());
+    return { ca: file("ca.crt"), cert: file(`${name}.crt`), key: file(`${name}.key`) };
+  };
+  make("ca", ["basicConstraints=critical,CA:TRUE"]);
+  const usage = "extendedKeyUsage=clientAuth,serverAuth";
+  const server = make("server", [usage, "subjectAltName=IP:127.0.0.1"], "ca");
+  return { server, client: make("client", [usage], "ca") };
+}
+
 /** An etcd with its own data directory on free loopback ports. */
 export class Etcd {
   readonly #directory = mkdtempSync(join(tmpdir(), "calico-etcd-"));
+  readonly #tls: Party | undefined;
   #ports: readonly [number, number] | undefined;
   #process: ReturnType<typeof Bun.spawn> | undefined;
+
+  /** `tls`: it serves by TLS, and asks its clients for a certificate. */
+  constructor(tls?: Party) {
+    this.#tls = tls;
+  }
 
   async start(): Promise<void> {
     open.add(this);
     this.#ports ??= [await freePort(), await freePort()];
-    const [client, peer] = this.#ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
+    const peer = `http://127.0.0.1:${this.#ports[1]}`;
+    const tls = this.#tls;
+    const secure =
+      tls === undefined
+        ? []
+        : ["--cert-file", tls.cert, "--key-file", tls.key, "--trusted-ca-file", tls.ca, "--client-cert-auth"];
     this.#process = Bun.spawn(
       [
         "etcd",
         "--data-dir",
         this.#directory,
         "--listen-client-urls",
-        client,
+        this.endpoint,
         "--advertise-client-urls",
-        client,
+        this.endpoint,
         "--listen-peer-urls",
         peer,
         "--initial-advertise-peer-urls",
@@ -118,13 +154,14 @@ export class Etcd {
         "--initial-cluster",
         `default=${peer}`,
         "--unsafe-no-fsync",
+        ...secure,
       ],
       { stdout: "ignore", stderr: "ignore", env: { ...process.env, ETCD_UNSUPPORTED_ARCH: process.arch } },
     );
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${this.#ports?.[0]}`;
+    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.#ports?.[0]}`;
   }
 
   async kill(): Promise<void> {

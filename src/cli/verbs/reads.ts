@@ -7,7 +7,7 @@ import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
 import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
 import { isUnserved } from "./failures.ts";
-import type { ServedKind } from "./kinds.ts";
+import { type ServedKind, storedIn } from "./kinds.ts";
 import {
   defaultAllowProfile,
   endpointName,
@@ -28,11 +28,12 @@ export interface Listed<T> {
 /** undefined when it does not exist. */
 export async function readOne(
   store: Store,
-  kind: ServedKind,
+  served: ServedKind,
   namespace: string | undefined,
   name: string,
 ): Promise<JsonObject | undefined> {
-  switch (kind.name) {
+  const kind = storedIn(store, served);
+  switch (kind.isView ? kind.name : undefined) {
     case "Profile":
       return readProfile(store, name);
     case "Node": {
@@ -76,11 +77,12 @@ async function readProfile(store: Store, name: string): Promise<JsonObject | und
 /** All objects of a namespace, or of the cluster, by namespace and name. */
 export async function readAll<T>(
   store: Store,
-  kind: ServedKind,
+  served: ServedKind,
   namespace: string | undefined,
   keep: (object: JsonObject) => T,
 ): Promise<Listed<T>> {
-  switch (kind.name) {
+  const kind = storedIn(store, served);
+  switch (kind.isView ? kind.name : undefined) {
     case "Profile": {
       const namespaces = await listed(store, "Namespace", undefined, profileOfNamespace, keep);
       const accounts = await listed(store, "ServiceAccount", undefined, profileOfServiceAccount, keep);

@@ -5,10 +5,10 @@ import { labelKeyErrors, labelValueErrors } from "../../model/labels.ts";
 import { type JsonObject, type JsonValue, objectAt } from "../../model/schema/json.ts";
 import { readDocuments } from "../documents.ts";
 import { SyntaxFault } from "../yaml.ts";
-import { completed, errorsOf, errorText } from "./check.ts";
+import { completed, defaulted, errorsOf, errorText } from "./check.ts";
 import { failureText, isFailure, Refusal, type Verb } from "./failures.ts";
 import { refusalOf } from "./guards.ts";
-import { objectText } from "./kinds.ts";
+import { objectText, storedIn } from "./kinds.ts";
 import { patched, type PatchType } from "./patch.ts";
 import type { Result } from "./report.ts";
 import type { Named } from "./run-get.ts";
@@ -128,15 +128,19 @@ function applyLabel(labels: JsonObject, { key, value }: LabelChange, target: str
 async function change(
   store: Store,
   verb: Verb,
-  named: Named,
+  served: Named,
   sleep: Sleep,
   edit: (stored: JsonObject) => JsonObject,
 ): Promise<string | undefined> {
+  const named = { ...served, kind: storedIn(store, served.kind) };
   const refusal = refusalOf(verb, named.kind, named.namespace, named.name);
   if (refusal !== undefined) return refusal;
   const writer = openWriter({ store, sleep, admit: () => Promise.resolve() });
   try {
-    await writer.change(named, edit);
+    await writer.change(named, (stored) => {
+      const result = edit(stored);
+      return store.isStandalone ? defaulted(named.kind, result) : result;
+    });
     return undefined;
   } catch (error) {
     if (!isFailure(error)) throw error;

@@ -8,11 +8,11 @@ import { formatWithoutEffect, settingsWithoutEffect } from "../../model/kinds/wi
 import { type JsonObject, objectAt } from "../../model/schema/json.ts";
 import type { ObjectMeta } from "../../model/resource.ts";
 import { type BatchOptions, forAll, type Outcomes } from "./batch.ts";
-import { completed, errorsOf } from "./check.ts";
+import { completed, defaulted, errorsOf } from "./check.ts";
 import { Refusal } from "./failures.ts";
 import { type Given, type GivenOptions, placeText, type Problem, readGiven, refuseUnreadable } from "./given.ts";
 import { refusalOf, tierChecker } from "./guards.ts";
-import { objectText } from "./kinds.ts";
+import { objectText, storedIn } from "./kinds.ts";
 import { NOTHING, type Result, summarize, summarizeProblems } from "./report.ts";
 import { openWriter, type Wanted, type Writer } from "./writes.ts";
 
@@ -96,7 +96,7 @@ export async function writeTasks(
   const others = tasks.filter(({ kind }) => kind.kind !== "Tier");
   const failures = new Map<Task, Outcomes[number]>();
   for (const part of verb === "delete" ? [others, tiers] : [tiers, others]) {
-    const outcomes = await forAll(part, (task) => operate(verb, task, writer), {
+    const outcomes = await forAll(part, (task) => operate(verb, taskFor(store, task), writer), {
       ...options,
       tell: (done) => options.tell(failures.size + done, tasks.length),
     });
@@ -109,6 +109,11 @@ export async function writeTasks(
     failure: failures.get(task),
   }));
   return summarize(verb, handled);
+}
+
+function taskFor(store: Store, task: Task): Task {
+  const kind = storedIn(store, task.kind);
+  return { ...task, kind, object: store.isStandalone ? defaulted(kind, task.object) : task.object };
 }
 
 function operate(verb: FileVerb, task: Task, writer: Writer): Promise<void> {

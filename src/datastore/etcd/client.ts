@@ -6,6 +6,7 @@
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
 import type { Clock } from "../../host/clock.ts";
+import { type Addr, parseAddr } from "../../net/addr.ts";
 import { BugError } from "../../lib/bug.ts";
 import { formatKey, type Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
@@ -62,16 +63,7 @@ export class EtcdClient {
   constructor(access: EtcdAccess, clock: Clock) {
     this.#clock = clock;
     this.#user = access.user;
-    const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
-    this.#clients = access.endpoints.map((endpoint) => {
-      const { protocol, host } = new URL(endpoint);
-      const { ca, cert, key } = access.tls ?? {};
-      const secured =
-        protocol === "https:"
-          ? credentials.createSsl(bytes(ca), bytes(key), bytes(cert))
-          : credentials.createInsecure();
-      return { endpoint, client: new Client(host, secured, CHANNEL) };
-    });
+    this.#clients = access.endpoints.map((endpoint) => ({ endpoint, client: clientOf(endpoint, access.tls ?? {}) }));
     if (this.#clients.length === 0) throw new BugError("an etcd client needs an endpoint");
   }
 
@@ -200,6 +192,29 @@ export class EtcdClient {
       `Cannot ${purpose.operation} ${object}: etcd at ${endpoint}: ${cause}`,
     );
   }
+}
+
+function clientOf(endpoint: string, { ca, cert, key }: NonNullable<EtcdAccess["tls"]>): Client {
+  const { protocol, host, hostname } = new URL(endpoint);
+  if (protocol !== "https:") return new Client(host, credentials.createInsecure(), CHANNEL);
+  const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
+  const address = parseAddr(hostname.replace(/^\[|\]$/g, ""));
+  if (!address.ok) return new Client(host, credentials.createSsl(bytes(ca), bytes(key), bytes(cert)), CHANNEL);
+  // An address may not be asked for by name, as gRPC would: another name is, and the certificate checked for the address.
+  const checkServerIdentity = (_: string, { subjectaltname = "" }: { subjectaltname?: string }): Error | undefined =>
+    certifies(subjectaltname, address.value) ? undefined : new Error(`its certificate is not for ${address.value}`);
+  const secured = credentials.createSsl(bytes(ca), bytes(key), bytes(cert), { checkServerIdentity });
+  return new Client(host, secured, { ...CHANNEL, "grpc.ssl_target_name_override": "etcd" });
+}
+
+/** Whether a certificate's alternative names, as `DNS:a, IP Address:10.0.0.1`, contain the address. A quoted name may contain anything. */
+function certifies(names: string, address: Addr): boolean {
+  if (names.includes('"')) return false;
+  return names.split(", ").some((name) => {
+    const [, text] = /^IP Address:(.*)$/.exec(name) ?? [];
+    const found = text === undefined ? undefined : parseAddr(text.toLowerCase());
+    return found?.ok === true && found.value === address;
+  });
 }
 
 function metadataOf(token: string | undefined): Metadata {

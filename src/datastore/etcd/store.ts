@@ -51,6 +51,7 @@ export function openEtcdStore(access: EtcdAccess, dependencies: EtcdDependencies
 }
 
 class Etcd implements EtcdStore {
+  readonly isStandalone = true;
   readonly #client: EtcdClient;
   readonly #dependencies: EtcdDependencies;
   readonly #closed = new AbortController();

@@ -50,6 +50,7 @@ function nextLimit({ items, length }: SizedPage): number {
 }
 
 class KubernetesStore implements Store {
+  readonly isStandalone = false;
   readonly #transport: Transport;
   readonly #dependencies: KubernetesDependencies;
 
