@@ -99,8 +99,11 @@ export interface Party {
   readonly key: string;
 }
 
-/** An authority, and certificates of a server on loopback and of a client. */
-export function makeParties(directory: string): { readonly server: Party; readonly client: Party } {
+/** An authority, and certificates of a server at the addresses and of a client. */
+export function makeParties(
+  directory: string,
+  addresses: readonly string[] = ["127.0.0.1"],
+): { readonly server: Party; readonly client: Party } {
   const file = (name: string): string => join(directory, name);
   const make = (name: string, extensions: readonly string[], authority?: string): Party => {
     const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", file(`${name}.key`)];
@@ -113,7 +116,7 @@ export function makeParties(directory: string): { readonly server: Party; readon
   };
   make("ca", ["basicConstraints=critical,CA:TRUE"]);
   const usage = "extendedKeyUsage=clientAuth,serverAuth";
-  const server = make("server", [usage, "subjectAltName=IP:127.0.0.1"], "ca");
+  const server = make("server", [usage, `subjectAltName=${addresses.map((each) => `IP:${each}`).join(",")}`], "ca");
   return { server, client: make("client", [usage], "ca") };
 }
 
@@ -160,8 +163,12 @@ export class Etcd {
     );
   }
 
+  get port(): number {
+    return this.#ports?.[0] ?? 0;
+  }
+
   get endpoint(): string {
-    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.#ports?.[0]}`;
+    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.port}`;
   }
 
   async kill(): Promise<void> {
