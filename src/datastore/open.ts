@@ -11,6 +11,7 @@ import { fail, ok, type Result } from "../lib/result.ts";
 import { type JsonObject, stringAt } from "../model/schema/json.ts";
 import type { EtcdAccess } from "./etcd/client.ts";
 import { openEtcdStore } from "./etcd/store.ts";
+import { API_GROUPS, type ApiGroup } from "./kubernetes/codec.ts";
 import type { KubernetesAccess } from "./kubernetes/kubeconfig.ts";
 import { openKubernetesStore } from "./kubernetes/store.ts";
 import type { Store } from "./store.ts";
@@ -24,6 +25,9 @@ Environment (each variable also with the prefix CALICO_):
   ETCD_CA_CERT_FILE              the authority of etcd's certificate
   ETCD_CERT_FILE, ETCD_KEY_FILE  the client's certificate and its key
   ETCD_USERNAME, ETCD_PASSWORD   where etcd's own authentication is on
+  CALICO_API_GROUP               with kubernetes: projectcalico.org/v3 or
+                                 crd.projectcalico.org/v1 (default: the latter
+                                 where the cluster serves it)
 `;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -36,14 +40,14 @@ export interface OpenDependencies {
 }
 
 export type DatastoreAccess =
-  | { readonly type: "kubernetes"; readonly access: KubernetesAccess }
+  | { readonly type: "kubernetes"; readonly access: KubernetesAccess; readonly group: ApiGroup | "detect" }
   | { readonly type: "etcdv3"; readonly access: EtcdAccess };
 
 /** Opens no connection yet: the first operation does. */
 export function openDatastore(datastore: DatastoreAccess, dependencies: OpenDependencies): Store {
   return datastore.type === "etcdv3"
     ? openEtcdStore(datastore.access, dependencies)
-    : openKubernetesStore(datastore.access, dependencies);
+    : openKubernetesStore(datastore.access, dependencies, datastore.group);
 }
 
 /** One setting: its value, and how an error names it. */
@@ -60,21 +64,32 @@ function settingsOf(file: JsonObject, environment: Environment): Settings {
   return (field, variable) => {
     const inFile = file[field];
     if (typeof inFile === "string" && inFile !== "") return { value: inFile, name: field };
-    const name = [`CALICO_${variable}`, variable].find((each) => (environment[each] ?? "") !== "");
+    const prefix = variable.startsWith("CALICO_") ? "" : "CALICO_";
+    const name = [`${prefix}${variable}`, variable].find((each) => (environment[each] ?? "") !== "");
     return { value: name === undefined ? "" : (environment[name] ?? ""), name: name ?? variable };
   };
 }
+
+/** All but how the Kubernetes API is reached. */
+export type DatastoreChoice =
+  | Omit<Extract<DatastoreAccess, { readonly type: "kubernetes" }>, "access">
+  | Extract<DatastoreAccess, { readonly type: "etcdv3" }>;
 
 /** Which datastore is meant, and for etcd how it is reached. Without a type, endpoints of etcd mean etcd. */
 export async function datastoreChoice(
   file: JsonObject,
   environment: Environment,
   files: Files,
-): Promise<Result<{ readonly type: "kubernetes" } | { readonly type: "etcdv3"; readonly access: EtcdAccess }, string>> {
+): Promise<Result<DatastoreChoice, string>> {
   const setting = settingsOf(file, environment);
   const type = setting("datastoreType", "DATASTORE_TYPE");
   const endpoints = setting("etcdEndpoints", "ETCD_ENDPOINTS");
-  if (type.value === "kubernetes" || (type.value === "" && endpoints.value === "")) return ok({ type: "kubernetes" });
+  if (type.value === "kubernetes" || (type.value === "" && endpoints.value === "")) {
+    const { name, value } = setting("calicoAPIGroup", "CALICO_API_GROUP");
+    const group = value === "" ? "detect" : API_GROUPS.find((each) => each === value.toLowerCase());
+    if (group !== undefined) return ok({ type: "kubernetes", group });
+    return fail(`${name} is ${JSON.stringify(value)}, must be ${API_GROUPS.join(" or ")}`);
+  }
   if (type.value !== "etcdv3" && type.value !== "")
     return fail(`${type.name} is ${JSON.stringify(type.value)}, must be kubernetes or etcdv3`);
   const access = await etcdAccess(endpoints, setting, file, files);

@@ -164,7 +164,7 @@ async function accessOf(options: CommandOptions, environment: Environment, files
   const credentials = await kubernetesCredentials(options.kubeconfig, files, environment);
   if (!credentials.ok)
     throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
-  return { type: "kubernetes", access: credentials.value };
+  return { ...choice.value, access: credentials.value };
 }
 
 /** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */

@@ -52,6 +52,14 @@ export class Server {
     };
   }
 
+  /** A request as any client makes it; the answer's body. */
+  async call(method: string, path: string, body?: object): Promise<unknown> {
+    const { server, tls, token } = this.access;
+    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+    const text = body === undefined ? {} : { body: JSON.stringify(body) };
+    return (await fetch(`${server}${path}`, { method, tls, headers, ...text })).json();
+  }
+
   async stop(): Promise<void> {
     await this.#running?.stop();
   }
@@ -63,11 +71,36 @@ export class Server {
   }
 }
 
-export async function serveKubernetes(): Promise<Server> {
+/** The definitions as most clusters have them: `crd.projectcalico.org/v1`, which prunes little and checks less. */
+export function classicCrds(): readonly object[] {
+  const open = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
+  return CRDS.filter(({ spec }) => spec.group === "projectcalico.org" && spec.names.kind !== "Profile").map((crd) => {
+    const isSettings = crd.spec.names.kind === "IPAMConfiguration";
+    const kind = isSettings ? "IPAMConfig" : crd.spec.names.kind;
+    const plural = isSettings ? "ipamconfigs" : crd.spec.names.plural;
+    // As upstream's, whose type is that of releases that took it for text.
+    const isAffinity = kind === "BlockAffinity";
+    const affinity = { ...open, required: ["deleted"], properties: { deleted: { type: "string" } } };
+    const openAPIV3Schema = { type: "object", properties: { spec: isAffinity ? affinity : open, status: open } };
+    return {
+      apiVersion: crd.apiVersion,
+      kind: crd.kind,
+      metadata: { name: `${plural}.crd.projectcalico.org` },
+      spec: {
+        group: "crd.projectcalico.org",
+        names: { kind, listKind: `${kind}List`, plural, singular: kind.toLowerCase() },
+        scope: crd.spec.scope,
+        versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema } }],
+      },
+    };
+  });
+}
+
+export async function serveKubernetes(crds: readonly object[] = CRDS): Promise<Server> {
   const server = new Server();
   await server.start();
   const { server: url, tls, token } = server.access;
-  for (const crd of CRDS) {
+  for (const crd of crds) {
     const response = await fetch(`${url}/apis/apiextensions.k8s.io/v1/customresourcedefinitions`, {
       method: "POST",
       tls,

@@ -13,7 +13,7 @@ import { openFiles } from "../../host/bun/files.ts";
 import { openRandom } from "../../host/bun/random.ts";
 import { openSockets } from "../../host/bun/sockets.ts";
 import type { Files } from "../../host/files.ts";
-import { formatParseError, ok } from "../../lib/result.ts";
+import { formatParseError } from "../../lib/result.ts";
 import { VERSION } from "../../lib/version.ts";
 import { isJsonObject, type JsonObject, objectAt } from "../../model/schema/json.ts";
 import { InputError } from "../inventory.ts";
@@ -57,14 +57,12 @@ export async function accessOf(
   files: Files,
 ): Promise<DatastoreAccess> {
   const settings = options.kubeconfig === undefined ? await configOf(options.config, files) : {};
-  const choice =
-    options.kubeconfig === undefined
-      ? await datastoreChoice(settings, environment, files)
-      : ok({ type: "kubernetes" } as const);
+  const named = options.kubeconfig === undefined ? settings : { datastoreType: "kubernetes" };
+  const choice = await datastoreChoice(named, environment, files);
   if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
   if (choice.value.type === "etcdv3") return choice.value;
   const direct = directAccess(settings);
-  if (direct !== undefined) return { type: "kubernetes", access: direct };
+  if (direct !== undefined) return { ...choice.value, access: direct };
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
   const path =
     options.kubeconfig ??
@@ -75,7 +73,7 @@ export async function accessOf(
   const context = options.context ?? (textOf(settings, "k8sCurrentContext") || undefined);
   const access = await kubernetesCredentials(path, files, environment, context);
   if (!access.ok) throw new InputError(formatParseError(access.error));
-  return { type: "kubernetes", access: access.value };
+  return { ...choice.value, access: access.value };
 }
 
 /** `spec` of the file; the default file may be absent. */

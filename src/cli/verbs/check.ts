@@ -164,39 +164,26 @@ const WITH_TYPES: ReadonlySet<string> = new Set([
   "StagedGlobalNetworkPolicy",
 ]);
 
-/**
- * The object as it is sent: a policy without directions has those whose rules it gives. Upstream's API server fills them in where its
- * admission policies are installed; so does every other way of writing an object with calicoctl.
- */
-export function completed(kind: ServedKind, object: JsonObject): JsonObject {
-  const { spec } = object;
-  if (!isJsonObject(spec) || spec["stagedAction"] === "Delete") return object;
-  if (WITH_TYPES.has(kind.kind) && isAbsent(spec["types"]))
-    return { ...object, spec: { ...spec, types: [...policyTypesOf({ ...spec, types: [] })] } };
-  if (kind.kind === "StagedKubernetesNetworkPolicy" && isAbsent(spec["policyTypes"]))
-    return {
-      ...object,
-      spec: { ...spec, policyTypes: isAbsent(spec["egress"]) ? ["Ingress"] : ["Ingress", "Egress"] },
-    };
-  return object;
-}
-
 /** Upstream's tools find the policies of a tier by it. */
 const TIER_LABEL = "projectcalico.org/tier";
 
-/** With what an API server adds, for a datastore that has none. */
-export function defaulted(kind: ServedKind, object: JsonObject): JsonObject {
+/**
+ * The object as it is sent: with its defaults, and a policy with the directions whose rules it gives and the label of its tier. Upstream's API
+ * server fills them in where its admission policies are installed, its client everywhere else; other datastores have nobody who would.
+ */
+export function completed(kind: ServedKind, object: JsonObject): JsonObject {
   const schema = fieldsOf(schemaOf(kind))["spec"];
   if (schema === undefined || !isJsonObject(object["spec"])) return object;
   const spec = copyJson(object["spec"]);
   dropNulls(schema, spec);
   applyDefaults(schema, spec);
+  if (kind.kind === "StagedKubernetesNetworkPolicy" && spec["stagedAction"] !== "Delete")
+    spec["policyTypes"] ??= spec["egress"] === undefined ? ["Ingress"] : ["Ingress", "Egress"];
   if (!WITH_TYPES.has(kind.kind)) return { ...object, spec };
+  if (spec["stagedAction"] !== "Delete") spec["types"] ??= [...policyTypesOf({ ...spec, types: [] })];
   const metadata = objectAt(object["metadata"]);
-  const labels = { ...objectAt(metadata["labels"]), [TIER_LABEL]: stringAt(spec["tier"]) };
+  const own = metadata["labels"] ?? {};
+  // What is wrong with it is said elsewhere.
+  const labels = isJsonObject(own) ? { ...own, [TIER_LABEL]: stringAt(spec["tier"]) } : own;
   return { ...object, metadata: { ...metadata, labels }, spec };
-}
-
-function isAbsent(value: JsonValue | undefined): boolean {
-  return value === undefined || value === null;
 }

@@ -5,7 +5,7 @@ import { labelKeyErrors, labelValueErrors } from "../../model/labels.ts";
 import { type JsonObject, type JsonValue, objectAt } from "../../model/schema/json.ts";
 import { readDocuments } from "../documents.ts";
 import { SyntaxFault } from "../yaml.ts";
-import { completed, defaulted, errorsOf, errorText } from "./check.ts";
+import { completed, errorsOf, errorText } from "./check.ts";
 import { failureText, isFailure, Refusal, type Verb } from "./failures.ts";
 import { refusalOf } from "./guards.ts";
 import { objectText, storedIn } from "./kinds.ts";
@@ -137,10 +137,7 @@ async function change(
   if (refusal !== undefined) return refusal;
   const writer = openWriter({ store, sleep, admit: () => Promise.resolve() });
   try {
-    await writer.change(named, (stored) => {
-      const result = edit(stored);
-      return store.isStandalone ? defaulted(named.kind, result) : result;
-    });
+    await writer.change(named, edit);
     return undefined;
   } catch (error) {
     if (!isFailure(error)) throw error;

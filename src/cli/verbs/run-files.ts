@@ -8,7 +8,7 @@ import { formatWithoutEffect, settingsWithoutEffect } from "../../model/kinds/wi
 import { type JsonObject, objectAt } from "../../model/schema/json.ts";
 import type { ObjectMeta } from "../../model/resource.ts";
 import { type BatchOptions, forAll, type Outcomes } from "./batch.ts";
-import { completed, defaulted, errorsOf } from "./check.ts";
+import { completed, errorsOf } from "./check.ts";
 import { Refusal } from "./failures.ts";
 import { type Given, type GivenOptions, placeText, type Problem, readGiven, refuseUnreadable } from "./given.ts";
 import { refusalOf, tierChecker } from "./guards.ts";
@@ -96,10 +96,14 @@ export async function writeTasks(
   const others = tasks.filter(({ kind }) => kind.kind !== "Tier");
   const failures = new Map<Task, Outcomes[number]>();
   for (const part of verb === "delete" ? [others, tiers] : [tiers, others]) {
-    const outcomes = await forAll(part, (task) => operate(verb, taskFor(store, task), writer), {
-      ...options,
-      tell: (done) => options.tell(failures.size + done, tasks.length),
-    });
+    const outcomes = await forAll(
+      part,
+      (task) => operate(verb, { ...task, kind: storedIn(store, task.kind) }, writer),
+      {
+        ...options,
+        tell: (done) => options.tell(failures.size + done, tasks.length),
+      },
+    );
     part.forEach((task, index) => failures.set(task, forgiven(outcomes[index], options)));
   }
   const handled = tasks.map((task) => ({
@@ -109,11 +113,6 @@ export async function writeTasks(
     failure: failures.get(task),
   }));
   return summarize(verb, handled);
-}
-
-function taskFor(store: Store, task: Task): Task {
-  const kind = storedIn(store, task.kind);
-  return { ...task, kind, object: store.isStandalone ? defaulted(kind, task.object) : task.object };
 }
 
 function operate(verb: FileVerb, task: Task, writer: Writer): Promise<void> {
