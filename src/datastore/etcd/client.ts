@@ -227,8 +227,8 @@ function reasonOf(error: unknown): StoreReason {
   const { code, details = "" } = (error ?? {}) as Partial<ServiceError>;
   // Of the request; a full disk is exhausted too.
   if (code === status.RESOURCE_EXHAUSTED && /larger than max/.test(details)) return "invalid";
-  // A wrong name, password or token is an invalid argument to etcd.
-  if (code === status.INVALID_ARGUMENT && /auth/.test(details)) return "forbidden";
+  // A missing or wrong name, password or token is an invalid argument to etcd.
+  if (code === status.INVALID_ARGUMENT && /auth|user name/.test(details)) return "forbidden";
   switch (code) {
     case status.UNAUTHENTICATED:
     case status.PERMISSION_DENIED:

@@ -8,7 +8,7 @@ import { checkRevision } from "../conditions.ts";
 import { type WatchEvent, StoreError } from "../store.ts";
 import type { EtcdClient, EtcdWatchStream, Purpose } from "./client.ts";
 import type { Key } from "../../model/key.ts";
-import { parsePath, spanOf } from "./keys.ts";
+import { parsePath, spanOf, TIERED } from "./keys.ts";
 import type { KeyValue, WatchResponse } from "./protocol.ts";
 import { encodeKey, type Entry, isUnderOldKey, nameOnly } from "./values.ts";
 
@@ -132,8 +132,9 @@ async function eventsOf<K extends Kind>(
     const revision = kv.modRevision;
     const last = prevKv === null ? undefined : source.decode({ ...prevKv, modRevision: revision });
     const entry = type === "PUT" ? source.decode(kv) : last;
-    if (entry !== undefined && isUnderOldKey(entry.path, entry.object)) {
-      // The same policy may be under its own key too, and that one counts.
+    const isGone = type !== "PUT";
+    if (entry !== undefined && TIERED.has(kind) && (isGone || isUnderOldKey(entry.path, entry.object))) {
+      // The same policy may be under another key too: its own one counts, and of two the one that is left.
       const { name, namespace } = entry.object.metadata;
       const now = await source.find({ kind, namespace, name });
       if (now !== undefined && now.path !== entry.path) {
@@ -141,8 +142,7 @@ async function eventsOf<K extends Kind>(
         continue;
       }
     }
-    if (type !== "PUT")
-      events.push({ type: "deleted", object: entry?.object ?? nameOnly(place.key, revision), revision });
+    if (isGone) events.push({ type: "deleted", object: entry?.object ?? nameOnly(place.key, revision), revision });
     else if (entry !== undefined)
       events.push({ type: kv.createRevision === revision ? "added" : "modified", object: entry.object, revision });
   }
