@@ -14,6 +14,7 @@ import { openEtcdStore } from "./etcd/store.ts";
 import { API_GROUPS, type ApiGroup } from "./kubernetes/codec.ts";
 import type { KubernetesAccess } from "./kubernetes/kubeconfig.ts";
 import { openKubernetesStore } from "./kubernetes/store.ts";
+import { openSplitStore } from "./split.ts";
 import type { Store } from "./store.ts";
 
 /** For the help of programs. */
@@ -41,13 +42,14 @@ export interface OpenDependencies {
 
 export type DatastoreAccess =
   | { readonly type: "kubernetes"; readonly access: KubernetesAccess; readonly group: ApiGroup | "detect" }
-  | { readonly type: "etcdv3"; readonly access: EtcdAccess };
+  | { readonly type: "etcdv3"; readonly access: EtcdAccess; readonly kubernetes?: KubernetesAccess };
 
 /** Opens no connection yet: the first operation does. */
 export function openDatastore(datastore: DatastoreAccess, dependencies: OpenDependencies): Store {
-  return datastore.type === "etcdv3"
-    ? openEtcdStore(datastore.access, dependencies)
-    : openKubernetesStore(datastore.access, dependencies, datastore.group);
+  if (datastore.type === "kubernetes") return openKubernetesStore(datastore.access, dependencies, datastore.group);
+  const etcd = openEtcdStore(datastore.access, dependencies);
+  const { kubernetes } = datastore;
+  return kubernetes === undefined ? etcd : openSplitStore(openKubernetesStore(kubernetes, dependencies), etcd);
 }
 
 /** One setting: its value, and how an error names it. */

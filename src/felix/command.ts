@@ -156,15 +156,18 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
   return undefined;
 }
 
-/** Rejects with UsageError. */
+/** On etcd, a machine that has no credentials for Kubernetes is one without it. Rejects with UsageError. */
 async function accessOf(options: CommandOptions, environment: Environment, files: Files): Promise<DatastoreAccess> {
   const choice = await datastoreChoice({}, environment, files);
   if (!choice.ok) throw new UsageError(`cannot use the datastore: ${choice.error}`);
-  if (choice.value.type === "etcdv3") return choice.value;
+  const isInPod = (environment["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
+  if (choice.value.type === "etcdv3" && (options.kubeconfig ?? "") === "" && !isInPod) return choice.value;
   const credentials = await kubernetesCredentials(options.kubeconfig, files, environment);
   if (!credentials.ok)
     throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
-  return { ...choice.value, access: credentials.value };
+  return choice.value.type === "etcdv3"
+    ? { ...choice.value, kubernetes: credentials.value }
+    : { ...choice.value, access: credentials.value };
 }
 
 /** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */

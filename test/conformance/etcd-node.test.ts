@@ -4,9 +4,8 @@
  */
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
-import { openEtcdStore, type EtcdStore } from "../../src/datastore/etcd/store.ts";
-import { Proxy } from "../datastore/proxy.ts";
-import { answering, dependencies, Etcd, makeParties, type Party } from "../datastore/servers.ts";
+import { answering } from "../datastore/servers.ts";
+import { type EtcdHost, openEtcdHost } from "./etcd-host.ts";
 import { CALICO, CALICOCTL, claimName, execute, MEMORY, type Output, releaseName, until } from "./fixture.ts";
 
 const NODE = "host1";
@@ -19,11 +18,8 @@ const FAMILIES = [4, 6] as const;
 
 let name: string;
 let root: string;
-let client: Party;
-let etcd: Etcd;
-let proxy: Proxy;
-let store: EtcdStore;
-let environment: Record<string, string>;
+let host: EtcdHost;
+let environment: Readonly<Record<string, string>>;
 let daemon: ReturnType<typeof Bun.spawn> | undefined;
 const servers: ReturnType<typeof Bun.spawn>[] = [];
 
@@ -114,12 +110,12 @@ async function killDaemon(): Promise<void> {
   await daemon?.exited;
 }
 
-/** `host` and `peer` on one link; `host` and the machine that has etcd on another. */
-async function makeNetwork(uplink: string, ours: string, theirs: string): Promise<void> {
-  const link = async (netns: string, device: string, ...addresses: readonly string[]): Promise<void> => {
+/** `host` and `peer` on one link. */
+async function makeNetwork(): Promise<void> {
+  const link = async (netns: string, ...addresses: readonly string[]): Promise<void> => {
     for (const address of addresses)
-      await must("ip", "-n", netns, "addr", "add", address, "dev", device, ...(address.includes(":") ? ["nodad"] : []));
-    await must("ip", "-n", netns, "link", "set", device, "up");
+      await must("ip", "-n", netns, "addr", "add", address, "dev", "eth0", ...(address.includes(":") ? ["nodad"] : []));
+    await must("ip", "-n", netns, "link", "set", "eth0", "up");
   };
   for (const which of ["host", "peer"]) {
     await must("ip", "netns", "add", `${name}-${which}`);
@@ -127,39 +123,17 @@ async function makeNetwork(uplink: string, ours: string, theirs: string): Promis
   }
   const [host, peer] = [`${name}-host`, `${name}-peer`];
   await must("ip", "-n", host, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer);
-  await link(host, "eth0", `${HOST[4]}/24`, `${HOST[6]}/64`);
-  await link(peer, "eth0", ...[FRIEND, STRANGER].flatMap((each) => [`${each[4]}/24`, `${each[6]}/64`]));
-  await must("ip", "link", "add", uplink, "type", "veth", "peer", "name", "eth1", "netns", host);
-  await link(host, "eth1", `${theirs}/64`);
-  await must("ip", "addr", "add", `${ours}/64`, "dev", uplink, "nodad");
-  await must("ip", "link", "set", uplink, "up");
+  await link(host, `${HOST[4]}/24`, `${HOST[6]}/64`);
+  await link(peer, ...[FRIEND, STRANGER].flatMap((each) => [`${each[4]}/24`, `${each[6]}/64`]));
 }
 
 beforeAll(async () => {
   name = await claimName();
   root = `${MEMORY}/${name}-root`;
   mkdirSync(root);
-  // A prefix of its own, so that runs beside this one do not meet it.
-  const prefix = `fd${name.slice(-6, -4)}:${name.slice(-4)}`;
-  const [ours, theirs] = [`${prefix}::1`, `${prefix}::2`];
-  await makeNetwork(`c${name.slice(-6)}`, ours, theirs);
-  const parties = makeParties(root, ["127.0.0.1", ours]);
-  client = parties.client;
-  etcd = new Etcd(parties.server);
-  await etcd.start();
-  proxy = new Proxy(etcd.port, ours);
-  await proxy.start();
-  const read = (path: string): string => readFileSync(path, "utf8");
-  const tls = { ca: read(client.ca), cert: read(client.cert), key: read(client.key) };
-  store = openEtcdStore({ endpoints: [etcd.endpoint], tls }, dependencies);
-  await answering(store);
-  environment = {
-    DATASTORE_TYPE: "etcdv3",
-    ETCD_ENDPOINTS: `https://[${ours}]:${proxy.port}`,
-    ETCD_CA_CERT_FILE: client.ca,
-    ETCD_CERT_FILE: client.cert,
-    ETCD_KEY_FILE: client.key,
-  };
+  await makeNetwork();
+  host = await openEtcdHost(name, `${name}-host`, "eth1");
+  ({ environment } = host);
   for (const port of [SERVED, OTHER]) {
     const serve = ["busybox", "httpd", "-f", "-p", `[::]:${port}`, "-h", "/usr/share/common-licenses"];
     servers.push(Bun.spawn([...inNetns("host", ...serve)], { stdout: "ignore", stderr: "ignore" }));
@@ -169,15 +143,13 @@ beforeAll(async () => {
 }, 120_000);
 
 afterEach(async () => {
-  proxy.delayMs = 0;
+  host.proxy.delayMs = 0;
 });
 
 afterAll(async () => {
   await killDaemon();
   for (const server of servers) server.kill("SIGKILL");
-  await store.close();
-  await proxy.stop();
-  await etcd.close();
+  await host.close();
   await releaseName(name);
   rmSync(root, { recursive: true, force: true });
 }, 60_000);
@@ -217,12 +189,12 @@ test("a host endpoint, a policy and a set, written by calicoctl, decide both fam
 }, 120_000);
 
 test("etcd is killed: policy stays; it is back: what was written then arrives", async () => {
-  await etcd.kill();
+  await host.etcd.kill();
   await until("the daemon to miss etcd", async () => (await status())?.datastore === "connecting");
   await is(FRIEND, SERVED, true);
   await is(STRANGER, SERVED, false);
-  await etcd.start();
-  await answering(store);
+  await host.etcd.start();
+  await answering(host.store);
   await allow(OTHER);
   await becomes(FRIEND, OTHER, true);
   await becomes(FRIEND, SERVED, false);
@@ -230,16 +202,16 @@ test("etcd is killed: policy stays; it is back: what was written then arrives", 
 }, 120_000);
 
 test("etcd forgets what it changed while the daemon did not reach it: the daemon lists again", async () => {
-  await proxy.stop();
+  await host.proxy.stop();
   await until("the daemon to miss etcd", async () => (await status())?.datastore === "connecting");
   const before = environment;
-  environment = { ...environment, ETCD_ENDPOINTS: etcd.endpoint };
+  environment = { ...environment, ETCD_ENDPOINTS: host.etcd.endpoint };
   await allow(SERVED);
   await setFriends(STRANGER);
   environment = before;
-  await store.compact();
+  await host.store.compact();
   await is(FRIEND, OTHER, true);
-  await proxy.start();
+  await host.proxy.start();
   await becomes(STRANGER, SERVED, true);
   expect(readFileSync(`${root}/calico.log`, "utf8")).toContain("etcd keeps nothing before revision");
   await becomes(FRIEND, OTHER, false);
@@ -249,7 +221,7 @@ test("etcd forgets what it changed while the daemon did not reach it: the daemon
 }, 120_000);
 
 test("a slow etcd delays changes and loses none", async () => {
-  proxy.delayMs = 700;
+  host.proxy.delayMs = 700;
   await setFriends(STRANGER);
   await becomes(STRANGER, SERVED, true);
   await becomes(FRIEND, SERVED, false);
@@ -270,7 +242,6 @@ test("the daemon is killed: policy stays, and what was deleted meanwhile goes wh
 }, 120_000);
 
 test("neither log nor output has a secret", async () => {
-  const key = readFileSync(client.key, "utf8").split("\n")[1] ?? "";
-  expect(key.length).toBeGreaterThan(20);
-  expect(readFileSync(`${root}/calico.log`, "utf8")).not.toContain(key);
+  expect(host.secret.length).toBeGreaterThan(20);
+  expect(readFileSync(`${root}/calico.log`, "utf8")).not.toContain(host.secret);
 });
