@@ -255,6 +255,11 @@ test("a new policy has what upstream's client gives it: its directions, its tier
   expect((JSON.parse(out) as { metadata: object }).metadata).not.toHaveProperty("annotations");
 });
 
+test("the profile that allows everything is there without being stored, and is not written", async () => {
+  expect((await ctl("get profiles")).out).toBe("NAME                          \nprojectcalico-default-allow   \n\n");
+  expect((await ctl("delete profile projectcalico-default-allow")).error).toContain("it is built in");
+});
+
 test("a CalicoAPIConfig says the same, with files or the certificates themselves", async () => {
   const read = (path: string): string => readFileSync(path, "utf8");
   const configs = {

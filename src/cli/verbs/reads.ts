@@ -9,6 +9,7 @@ import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts"
 import { isUnserved } from "./failures.ts";
 import { type ServedKind, storedIn } from "./kinds.ts";
 import {
+  DEFAULT_ALLOW,
   defaultAllowProfile,
   endpointName,
   endpointView,
@@ -33,6 +34,7 @@ export async function readOne(
   name: string,
 ): Promise<JsonObject | undefined> {
   const kind = storedIn(store, served);
+  if (kind.name === "Profile" && name === DEFAULT_ALLOW) return defaultAllowProfile();
   switch (kind.isView ? kind.name : undefined) {
     case "Profile":
       return readProfile(store, name);
@@ -95,8 +97,17 @@ export async function readAll<T>(
     case "WorkloadEndpoint":
       return listed(store, "Pod", namespace, endpointView, keep);
     default:
-      return listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep);
+      return withBuiltIn(
+        kind,
+        await listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep),
+        keep,
+      );
   }
+}
+
+/** A profile exists without being stored. */
+function withBuiltIn<T>(kind: ServedKind, list: Listed<T>, keep: (object: JsonObject) => T): Listed<T> {
+  return kind.name === "Profile" ? { ...list, items: [keep(defaultAllowProfile()), ...list.items] } : list;
 }
 
 /** Profiles that are objects of their own. A cluster without that kind has none. */
