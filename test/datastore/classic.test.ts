@@ -1,5 +1,7 @@
 /** Calico's kinds as `crd.projectcalico.org/v1` has them: objects as upstream writes them, read; and what we write, as the server has it. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Clock } from "../../src/host/clock.ts";
+import { UNSERVED_MS } from "../../src/datastore/kubernetes/unserved.ts";
 import { openKubernetesStore } from "../../src/datastore/kubernetes/store.ts";
 import type { Store, WatchEvent } from "../../src/datastore/store.ts";
 import type { Key } from "../../src/model/key.ts";
@@ -183,3 +185,30 @@ test("a watch brings the objects as they are here", async () => {
     { type: "added", object: { apiVersion: V3, metadata: { name: "t", labels: { a: "b" } } } },
   ]);
 });
+
+test("kinds that an older release does not have are empty, until the cluster has them; other kinds are errors", async () => {
+  const crds = classicCrds() as readonly { readonly metadata: { readonly name: string } }[];
+  const isOf = (plural: string) => (crd: { readonly metadata: { readonly name: string } }) =>
+    crd.metadata.name.startsWith(`${plural}.`);
+  const old = await serveKubernetes(crds.filter((crd) => !isOf("tiers")(crd) && !isOf("hostendpoints")(crd)));
+  let looks = 0;
+  const { clock: real } = dependencies;
+  const clock: Clock = {
+    ...real,
+    sleep: (ms, signal) => real.sleep(ms === UNSERVED_MS && ++looks > 0 ? 10 : ms, signal),
+  };
+  const older = openKubernetesStore(old.access, { ...dependencies, clock }, "detect");
+  expect((await older.list("ClusterNetworkPolicy")).items).toEqual([]);
+  const missing = await older.list("HostEndpoint").catch((error: unknown) => error);
+  expect(missing).toMatchObject({ reason: "unavailable" });
+  const { items, revision } = await older.list("Tier");
+  expect(items).toEqual([]);
+  const watch = older.watch("Tier", revision, { signal: new AbortController().signal })[Symbol.asyncIterator]();
+  expect((await watch.next()).value).toEqual([]);
+  const next = watch.next().catch((error: unknown) => error);
+  while (looks < 3) await Bun.sleep(5);
+  const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+  await old.call("POST", path, crds.find(isOf("tiers")));
+  expect(await next).toMatchObject({ reason: "gone" });
+  await older.close();
+}, 30_000);

@@ -28,6 +28,7 @@ import { CLASSIC } from "./classic.ts";
 import { type ApiGroup, type Codec, NATIVE } from "./codec.ts";
 import { type Page, pageOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
+import { isUnserved, mayBeUnserved, UNSERVED, UNSERVED_MS } from "./unserved.ts";
 import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
@@ -66,7 +67,7 @@ class KubernetesStore implements Store {
   readonly #transport: Transport;
   readonly #dependencies: KubernetesDependencies;
   /** Of Calico's kinds; undefined: not known yet. */
-  #calico: Promise<Codec> | undefined;
+  #calico: Promise<Codec | undefined> | undefined;
 
   constructor(access: KubernetesAccess, dependencies: KubernetesDependencies, group: ApiGroup | "detect") {
     this.#transport = new Transport(access, dependencies);
@@ -80,21 +81,26 @@ class KubernetesStore implements Store {
     try {
       const codec = await known;
       signal?.throwIfAborted();
-      return codec;
+      if (codec !== undefined) return codec;
     } catch (error) {
       if (this.#calico === known) this.#calico = undefined;
       throw error;
     }
+    if (this.#calico === known) this.#calico = undefined;
+    return NATIVE;
   }
 
-  /** Where both groups are served, the older one holds the objects and an aggregated API server shows them as the other. */
-  async #detect(kind: Kind): Promise<Codec> {
+  /**
+   * Where both groups are served, the older one holds the objects and an aggregated API server shows them as the other. undefined: there is
+   * neither, yet.
+   */
+  async #detect(kind: Kind): Promise<Codec | undefined> {
     const operation = "look up the API groups, to find";
     const ask = { operation, kind, key: undefined, method: "GET", path: "/apis" } as const;
     const answer = (await this.#transport.ask(ask)) as { readonly groups?: unknown } | null;
     const groups: readonly unknown[] = Array.isArray(answer?.groups) ? answer.groups : [];
-    const isClassic = groups.some((each) => (each as { name?: unknown } | null)?.name === "crd.projectcalico.org");
-    return isClassic ? CLASSIC : NATIVE;
+    const has = (name: string): boolean => groups.some((each) => (each as { name?: unknown } | null)?.name === name);
+    return has("crd.projectcalico.org") ? CLASSIC : has("projectcalico.org") ? NATIVE : undefined;
   }
 
   async get<K extends Kind>(
@@ -143,6 +149,21 @@ class KubernetesStore implements Store {
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<ListPage<K>> {
     const codec = await this.#codec(kind, options.signal);
+    try {
+      yield* this.#pages(kind, codec, options);
+    } catch (error) {
+      const place = codec.place(kind);
+      if (!mayBeUnserved(kind, place, error)) throw error;
+      if (!(await isUnserved(this.#transport, kind, place, options.signal))) throw error;
+      yield { items: [], isFirst: true, revision: UNSERVED };
+    }
+  }
+
+  async *#pages<K extends Kind>(
+    kind: K,
+    codec: Codec,
+    options: ListOptions & { readonly signal?: AbortSignal },
+  ): AsyncGenerator<ListPage<K>> {
     const labels = Object.entries(options.labels ?? {});
     const selected = Object.fromEntries(labels.filter(([name]) => codec.hasLabel(name)));
     const others = Object.fromEntries(labels.filter(([name]) => !codec.hasLabel(name)));
@@ -292,7 +313,23 @@ class KubernetesStore implements Store {
     const signal = AbortSignal.any([options.signal, this.#transport.closed]);
     if (signal.aborted) return;
     const codec = await this.#codec(kind, undefined);
+    if (revision === UNSERVED) return void (yield* this.#watchUnserved(kind, codec, signal));
     yield* watchKind(this.#transport, { ...this.#dependencies, codec }, kind, revision, signal);
+  }
+
+  async *#watchUnserved(kind: Kind, codec: Codec, signal: AbortSignal): AsyncGenerator<readonly []> {
+    yield [];
+    while (!signal.aborted) {
+      await this.#dependencies.clock.sleep(UNSERVED_MS, signal);
+      if (signal.aborted) return;
+      if (!(await isUnserved(this.#transport, kind, codec.place(kind), undefined)))
+        throw new StoreError(
+          "gone",
+          kind,
+          undefined,
+          `Cannot watch ${kind}: the server has it only now: it must be listed`,
+        );
+    }
   }
 
   /** Ends all watches without an error, and all other requests as unavailable. */
