@@ -284,6 +284,8 @@ test("errors name what is wrong: no certificate, an unknown datastore, nobody th
     code: 1,
     error: 'calicoctl get: Cannot use the datastore: DATASTORE_TYPE is "consul", must be kubernetes or etcdv3\n',
   });
+  // Its answer would be about policies that are not there.
+  expect(await ctl("why a b")).toMatchObject({ code: 2, error: expect.stringContaining("Cannot look into etcd") });
   expect(await ctl("get tiers", "", { CALICO_API_GROUP: "v3" })).toMatchObject({
     code: 1,
     error:
