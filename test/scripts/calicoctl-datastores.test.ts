@@ -255,6 +255,14 @@ test("a new policy has what upstream's client gives it: its directions, its tier
   expect((JSON.parse(out) as { metadata: object }).metadata).not.toHaveProperty("annotations");
 });
 
+test("the help of every program that has a datastore names the variables", async () => {
+  for (const help of [["--help"], ["get", "--help"], ["apply", "--help"]])
+    for (const variable of Object.keys(ofFiles())) expect((await ctl(help)).out).toContain(variable);
+  const child = Bun.spawn([CALICOCTL.replace(/ctl$/, ""), "node", "--help"], { stdout: "pipe" });
+  const out = await new Response(child.stdout).text();
+  for (const variable of [...Object.keys(ofFiles()), "CALICO_API_GROUP"]) expect(out).toContain(variable);
+});
+
 test("the profile that allows everything is there without being stored, and is not written", async () => {
   expect((await ctl("get profiles")).out).toBe("NAME                          \nprojectcalico-default-allow   \n\n");
   expect((await ctl("delete profile projectcalico-default-allow")).error).toContain("it is built in");
