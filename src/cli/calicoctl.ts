@@ -1,5 +1,6 @@
 /** calicoctl: the command line: subcommands, their options and their help. Each is implemented in its own file. */
 import { CommanderError } from "commander";
+import { DATASTORE_HELP } from "../datastore/open.ts";
 import { StoreError } from "../datastore/store.ts";
 import { FileError } from "../host/files.ts";
 import { InputError } from "./inventory.ts";
@@ -62,7 +63,10 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
       running = "calicoctl why";
       code = await askWhy(source, destination, options);
     });
-  const program = commandOf("calicoctl", "Ask and explain what Calico does, and manage its policies.");
+  const program = commandOf("calicoctl", "Ask and explain what Calico does, and manage its policies.").addHelpText(
+    "after",
+    DATASTORE_HELP.trimEnd(),
+  );
   addVerbs(program, (verbCode) => (code = verbCode));
   program.addCommand(why);
   addCommon(program, "calicoctl");

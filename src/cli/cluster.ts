@@ -5,6 +5,7 @@
 import { pageOf } from "../datastore/kubernetes/decode.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import type { KubernetesAccess } from "../datastore/kubernetes/kubeconfig.ts";
+import { datastoreChoice } from "../datastore/open.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { Transport } from "../datastore/kubernetes/transport.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
@@ -104,6 +105,10 @@ const BY_KUBECTL =
 /** Looks where kubectl does: the given file, else ~/.kube/config, else the pod that we run in. */
 async function accessOf({ kubeconfig, environment }: ClusterOptions): Promise<KubernetesAccess> {
   const files = openFiles();
+  const choice = await datastoreChoice({}, environment, files);
+  if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
+  if (choice.value.type === "etcdv3")
+    throw new InputError("Cannot look into etcd, which DATASTORE_TYPE or ETCD_ENDPOINTS names: give manifests with -f");
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
   const path = kubeconfig ?? ((await files.exists(home)) ? home : undefined);
   if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined)

@@ -37,6 +37,7 @@ export interface Step {
 export type Fault = (step: Step) => StoreReason | undefined | Promise<StoreReason | undefined>;
 
 export interface MemoryStoreOptions {
+  readonly isStandalone?: boolean;
   /** Events kept for watches; default 10,000. */
   readonly historyLimit?: number;
   /** Objects per page of a list; default: all. */
@@ -62,6 +63,7 @@ interface Watcher {
 const BOOKMARK_EVERY = 100;
 
 export class MemoryStore implements Store {
+  readonly isStandalone: boolean;
   readonly #objects = new Map<KeyText, Resource>();
   readonly #kinds = new Map<KeyText, Kind>();
   readonly #watchers = new Set<Watcher>();
@@ -76,6 +78,7 @@ export class MemoryStore implements Store {
   #fault: Fault | undefined;
 
   constructor(options: MemoryStoreOptions = {}) {
+    this.isStandalone = options.isStandalone ?? false;
     this.#historyLimit = options.historyLimit ?? 10_000;
     this.#pageSize = options.pageSize ?? Number.MAX_SAFE_INTEGER;
     this.#wallMs = options.wallMs ?? (() => 0);

@@ -75,6 +75,8 @@ export interface WriteOptions {
 }
 
 export interface Store {
+  /** There is no Kubernetes: Nodes, endpoints and profiles are objects of their own. */
+  readonly isStandalone: boolean;
   get<K extends Kind>(key: Key<K>, options?: { readonly signal?: AbortSignal }): Promise<Resource<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions & { readonly signal?: AbortSignal }): Promise<ListResult<K>>;
   /** The same in pages, so that a large list is never held whole; there is always at least one page. */

@@ -1,7 +1,14 @@
 /** command: `calico node` on the command line: options and environment into `runNode`. */
 import pino from "pino";
-import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
+import {
+  DATASTORE_HELP,
+  type DatastoreAccess,
+  datastoreChoice,
+  type Environment,
+  openDatastore,
+} from "../datastore/open.ts";
+import type { Files } from "../host/files.ts";
 import { openHost } from "../host/bun/host.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
@@ -36,10 +43,7 @@ interface CommandOptions {
   readonly output: string;
 }
 
-export async function runNodeCommand(
-  args: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
+export async function runNodeCommand(args: readonly string[], environment: Environment): Promise<number> {
   const program = newProgram(
     "calico node",
     "Run the node daemon: it programs policy and routes, answers the CNI plugin and configures BIRD.",
@@ -95,7 +99,8 @@ export async function runNodeCommand(
       "--audit-seconds <n>",
       "how often everything is compared with the kernel; what others change is heard at once",
       "600",
-    );
+    )
+    .addHelpText("after", DATASTORE_HELP);
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean => isFailure(error) || error instanceof SocketError;
   let looked: number | undefined;
@@ -131,10 +136,7 @@ async function askStatus({ healthHost, healthPort, output }: CommandOptions): Pr
 }
 
 /** The daemon, or with `--observe` one look; that one's exit code. */
-async function run(
-  options: CommandOptions,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<number | undefined> {
+async function run(options: CommandOptions, environment: Environment): Promise<number | undefined> {
   const { nodeName: node } = options;
   if ((options.observe === true) !== (options.once === true))
     throw new UsageError("--observe and --once are given together: the daemon itself always writes");
@@ -152,10 +154,7 @@ async function run(
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
-  const credentials = await kubernetesCredentials(options.kubeconfig, host.files, environment);
-  if (!credentials.ok)
-    throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
-  const store = openKubernetesStore(credentials.value, host);
+  const store = openDatastore(await accessOf(options, environment, host.files), host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
     const changes = await observe({ node, root: options.root, store, host, report, given });
@@ -200,6 +199,20 @@ function readInterfacePrefixes(text: string | undefined): readonly string[] | un
       `the interface prefix is ${JSON.stringify(text)}, must be names of at most 15 letters, digits, - and _, with commas between them`,
     );
   return prefixes;
+}
+
+/** On etcd, a machine that has no credentials for Kubernetes is one without it. Rejects with UsageError. */
+async function accessOf(options: CommandOptions, environment: Environment, files: Files): Promise<DatastoreAccess> {
+  const choice = await datastoreChoice({}, environment, files);
+  if (!choice.ok) throw new UsageError(`cannot use the datastore: ${choice.error}`);
+  const isInPod = (environment["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
+  if (choice.value.type === "etcdv3" && (options.kubeconfig ?? "") === "" && !isInPod) return choice.value;
+  const credentials = await kubernetesCredentials(options.kubeconfig, files, environment);
+  if (!credentials.ok)
+    throw new UsageError(`no credentials for the Kubernetes API: ${formatParseError(credentials.error)}`);
+  return choice.value.type === "etcdv3"
+    ? { ...choice.value, kubernetes: credentials.value }
+    : { ...choice.value, access: credentials.value };
 }
 
 /** One JSON object a line: `time` as RFC 3339, `level` in words: a warning where something failed or has no effect. */

@@ -69,6 +69,7 @@ export function gatedStore(store: Store, gate: DatastoreGate): Store {
     );
   };
   return {
+    isStandalone: store.isStandalone,
     get: (key, options) => store.get(key, options),
     list: (kind, options) => store.list(kind, options),
     pages: (kind, options) => store.pages(kind, options),

@@ -103,6 +103,34 @@ test("words of others, a cluster's identity and datastoreReady: false stay", asy
   expect((await store.get(CLUSTER_INFORMATION))?.spec).toEqual({ datastoreReady: false });
 });
 
+test("without Kubernetes the daemon makes its own Node, again after somebody deleted it, and is of no Kubernetes cluster", async () => {
+  const store = new MemoryStore({ isStandalone: true });
+  await ran(store);
+  const key = { kind: "Node", name: "n1", namespace: undefined } as const;
+  expect(await store.get(key)).toMatchObject({ metadata: { name: "n1" } });
+  expect((await store.get(CLUSTER_INFORMATION))?.spec.clusterType).toBe("bgp");
+  const clock = new VirtualClock();
+  const abort = new AbortController();
+  const subject = registration(store, clock);
+  const done = subject.run(abort.signal);
+  const own = node([]);
+  const update = {
+    kind: "Node",
+    key,
+    id: formatKey(key),
+    origin: { revision: "1", generation: 1, seenAt: 0 },
+  } as const;
+  const addresses = { ipv4: undefined, ipv6: undefined };
+  subject.observe([{ ...update, value: { addresses, labels: {}, own } }]);
+  await clock.advance(60_000);
+  await store.delete(key);
+  subject.observe([{ ...update, value: undefined }]);
+  await clock.advance(60_000);
+  expect(await store.get(key)).toMatchObject({ metadata: { name: "n1" } });
+  abort.abort();
+  await done;
+});
+
 test("goes on after failures and lost races", async () => {
   const store = new MemoryStore();
   const answers = ["unavailable", "forbidden", undefined, "conflict"] as const;

@@ -1,6 +1,7 @@
 /**
  * registration: what upstream's tools read of a cluster and of its nodes, written by the daemon: the singletons ClusterInformation and
- * KubeControllersConfiguration, and on the node's own Node its addresses with the length of their subnet.
+ * KubeControllersConfiguration, and on the node's own Node its addresses with the length of their subnet. Where there is no Kubernetes, the
+ * daemon creates that Node.
  *
  * Everything is only filled in: what somebody set stays, `datastoreReady` above all.
  * Upstream: libcalico-go/lib/clientv3/client.go (ensureClusterInformation), node/pkg/lifecycle/startup/startup.go.
@@ -45,6 +46,7 @@ export interface RegistrationOptions {
 const RETRY = { baseMs: 500, maxMs: 30_000 } as const;
 /** Kubernetes, routes by BGP, and last the datastore: Kubernetes' own. */
 const CLUSTER_TYPE = ["k8s", "bgp", "kdd"] as const;
+const STANDALONE_TYPE = ["bgp"] as const;
 
 export class Registration {
   readonly #options: RegistrationOptions;
@@ -126,12 +128,13 @@ export class Registration {
   }
 
   #completed(spec: ClusterInformationSpec): ClusterInformationSpec {
-    const { random, version } = this.#options;
+    const { random, version, store } = this.#options;
+    const own = store.isStandalone ? STANDALONE_TYPE : CLUSTER_TYPE;
     const words = (spec.clusterType ?? "").split(",").filter((word) => word !== "");
     return {
       ...spec,
       clusterGUID: spec.clusterGUID || random.uuid().replaceAll("-", ""),
-      clusterType: [...words, ...CLUSTER_TYPE.filter((word) => !words.includes(word))].join(","),
+      clusterType: [...words, ...own.filter((word) => !words.includes(word))].join(","),
       calicoVersion: version,
       datastoreReady: spec.datastoreReady ?? true,
     };
@@ -169,6 +172,11 @@ export class Registration {
   async #describeNode(): Promise<void> {
     const { store, localAddresses, node } = this.#options;
     const self = this.#self;
+    if (self === undefined && store.isStandalone) {
+      const created: Resource<"Node"> = { apiVersion: "v1", kind: "Node", metadata: { name: node } };
+      await createUnlessThere(store.create("Node", created));
+    }
+    // Also one that was just created: the watch brings it.
     if (self === undefined) return;
     const missing = missingAddresses(self, localAddresses());
     if (Object.keys(missing).length > 0)

@@ -15,7 +15,8 @@ import type { Resource } from "../model/resource.ts";
 import type { Addr, Family } from "../net/addr.ts";
 import { parsePrefix, type Prefix, prefixContains, prefixFamily } from "../net/prefix.ts";
 import { type Block, blockOf, hostAffinity, isEmpty, newBlock } from "./block.ts";
-import { affinityKey, affinityLabels, affinityLabelsOf, blockKey } from "./names.ts";
+import { affinityLabels, affinityLabelsOf } from "../model/affinity.ts";
+import { affinityKey, blockKey } from "./names.ts";
 import { unlessLost } from "./retry.ts";
 
 /** An affinity of a node, and its block. */
@@ -108,7 +109,7 @@ export class Claims {
    * block is gone.
    */
   async release(node: string, prefix: Prefix, sequence?: number): Promise<boolean> {
-    const key = await affinityKey(node, prefix);
+    const key = affinityKey(node, prefix);
     const affinity = await this.#store.get(key);
     const block = await this.readBlock(prefix);
     if (block === "unusable") return false;
@@ -138,7 +139,7 @@ export class Claims {
 
   /** The affinity in state pending (or confirmed, if it already is); undefined when another process is changing it. */
   async #begin(node: string, prefix: Prefix): Promise<Resource<"BlockAffinity"> | undefined> {
-    const key = await affinityKey(node, prefix);
+    const key = affinityKey(node, prefix);
     const wanted: Resource<"BlockAffinity"> = {
       apiVersion: "projectcalico.org/v3",
       kind: "BlockAffinity",

@@ -25,6 +25,7 @@ function killedAt(
   return {
     operations: () => count,
     store: {
+      isStandalone: store.isStandalone,
       get: (key, options) => step(() => store.get(key, options)),
       list: (kind, options) => step(() => store.list(kind, options)),
       pages: (kind, options) => store.pages(kind, options),

@@ -17,6 +17,8 @@ export class BareNode {
   readonly journal: string;
   readonly #lab: Lab;
   readonly #netns: string;
+  /** Of the daemon, beside what it is told here. */
+  environment: Readonly<Record<string, string>> = {};
   #daemon: ReturnType<typeof Bun.spawn> | undefined;
 
   constructor(lab: Lab) {
@@ -48,6 +50,12 @@ export class BareNode {
   }
 
   async up(): Promise<void> {
+    await this.make();
+    await this.start();
+  }
+
+  /** All but the daemon. */
+  async make(): Promise<void> {
     const { fabric } = await this.#lab.status();
     const fabricName = fabric.netns.slice(fabric.netns.lastIndexOf("/") + 1);
     const must = async (...command: readonly string[]): Promise<void> => {
@@ -89,7 +97,6 @@ export class BareNode {
       "--ipv6",
     );
     await this.#lab.apply(list({ apiVersion: "v1", kind: "Node", metadata: { name: this.name } }));
-    await this.start();
   }
 
   /** Starts the daemon and waits until it is in sync. */
@@ -110,7 +117,7 @@ export class BareNode {
         "--kubeconfig",
         kubeconfig,
       ],
-      { stdin: "ignore", stdout: log, stderr: log },
+      { stdin: "ignore", stdout: log, stderr: log, env: { ...process.env, ...this.environment } },
     );
     await until(
       "the daemon to be in sync",

@@ -124,14 +124,26 @@ export async function unmountBelow(directory: string): Promise<void> {
   }
 }
 
+/** A name for what a file of tests makes; what a killed run has left under such a name is removed. */
+export async function claimName(name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`): Promise<string> {
+  await removeAbandoned();
+  mkdirSync(OWNERS, { recursive: true });
+  writeFileSync(`${OWNERS}/${name}`, describeProcess(process.pid) ?? "");
+  return name;
+}
+
+/** Removes what was made under the name. */
+export async function releaseName(name: string): Promise<void> {
+  await removeExtras(name);
+  rmSync(`${OWNERS}/${name}`, { force: true });
+}
+
 export class Lab {
   readonly name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`;
   #kubeconfig = "";
 
   async up(...flags: readonly string[]): Promise<void> {
-    await removeAbandoned();
-    mkdirSync(OWNERS, { recursive: true });
-    writeFileSync(`${OWNERS}/${this.name}`, describeProcess(process.pid) ?? "");
+    await claimName(this.name);
     const { exitCode, stderr, stdout } = await execute([
       CALICO_LAB,
       "up",

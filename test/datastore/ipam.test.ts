@@ -5,12 +5,17 @@ import type { Store } from "../../src/datastore/store.ts";
 import { Ipam } from "../../src/ipam/ipam.ts";
 import { AddressReserve } from "../../src/ipam/reserve.ts";
 import type { Addr } from "../../src/net/addr.ts";
-import { dependencies, serveEtcd, serveKubernetes } from "./servers.ts";
+import { classicCrds, dependencies, serveEtcd, serveKubernetes } from "./servers.ts";
 
 const STORES: Readonly<Record<string, () => Promise<{ store: Store; close: () => Promise<void> }>>> = {
   kubernetes: async () => {
     const server = await serveKubernetes();
     return { store: openKubernetesStore(server.access, dependencies), close: () => server.close() };
+  },
+  "kubernetes, crd.projectcalico.org/v1": async () => {
+    const server = await serveKubernetes(classicCrds());
+    const store = openKubernetesStore(server.access, dependencies, "crd.projectcalico.org/v1");
+    return { store, close: () => server.close() };
   },
   etcd: async () => {
     const { etcd, store } = await serveEtcd();

@@ -1,7 +1,7 @@
 /** The Kubernetes store against the embedded API server over TLS: the store contract, and the syncer on top. */
 import { expect, test } from "bun:test";
 import { storeContract } from "./contract.ts";
-import { dependencies, HISTORY, serveKubernetes } from "./servers.ts";
+import { classicCrds, dependencies, HISTORY, serveKubernetes } from "./servers.ts";
 import { openKubernetesStore } from "../../src/datastore/kubernetes/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
 import { StoreError } from "../../src/datastore/store.ts";
@@ -11,6 +11,16 @@ import type { SyncEvent } from "../../src/model/update.ts";
 storeContract("kubernetes", async () => {
   const server = await serveKubernetes();
   const store = openKubernetesStore(server.access, dependencies);
+  const compact = async (): Promise<void> => {
+    for (let i = 0; i < 4 * HISTORY; i++)
+      await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });
+  };
+  return { store, compact, close: async () => (await store.close(), await server.close()) };
+});
+
+storeContract("kubernetes, crd.projectcalico.org/v1", async () => {
+  const server = await serveKubernetes(classicCrds());
+  const store = openKubernetesStore(server.access, dependencies, "detect");
   const compact = async (): Promise<void> => {
     for (let i = 0; i < 4 * HISTORY; i++)
       await store.annotate({ kind: "Namespace", namespace: undefined, name: "contract-a" }, { step: String(i) });

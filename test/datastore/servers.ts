@@ -52,6 +52,14 @@ export class Server {
     };
   }
 
+  /** A request as any client makes it; the answer's body. */
+  async call(method: string, path: string, body?: object): Promise<unknown> {
+    const { server, tls, token } = this.access;
+    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+    const text = body === undefined ? {} : { body: JSON.stringify(body) };
+    return (await fetch(`${server}${path}`, { method, tls, headers, ...text })).json();
+  }
+
   async stop(): Promise<void> {
     await this.#running?.stop();
   }
@@ -63,11 +71,36 @@ export class Server {
   }
 }
 
-export async function serveKubernetes(): Promise<Server> {
+/** The definitions as most clusters have them: `crd.projectcalico.org/v1`, which prunes little and checks less. */
+export function classicCrds(): readonly object[] {
+  const open = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
+  return CRDS.filter(({ spec }) => spec.group === "projectcalico.org" && spec.names.kind !== "Profile").map((crd) => {
+    const isSettings = crd.spec.names.kind === "IPAMConfiguration";
+    const kind = isSettings ? "IPAMConfig" : crd.spec.names.kind;
+    const plural = isSettings ? "ipamconfigs" : crd.spec.names.plural;
+    // As upstream's, whose type is that of releases that took it for text.
+    const isAffinity = kind === "BlockAffinity";
+    const affinity = { ...open, required: ["deleted"], properties: { deleted: { type: "string" } } };
+    const openAPIV3Schema = { type: "object", properties: { spec: isAffinity ? affinity : open, status: open } };
+    return {
+      apiVersion: crd.apiVersion,
+      kind: crd.kind,
+      metadata: { name: `${plural}.crd.projectcalico.org` },
+      spec: {
+        group: "crd.projectcalico.org",
+        names: { kind, listKind: `${kind}List`, plural, singular: kind.toLowerCase() },
+        scope: crd.spec.scope,
+        versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema } }],
+      },
+    };
+  });
+}
+
+export async function serveKubernetes(crds: readonly object[] = CRDS): Promise<Server> {
   const server = new Server();
   await server.start();
   const { server: url, tls, token } = server.access;
-  for (const crd of CRDS) {
+  for (const crd of crds) {
     const response = await fetch(`${url}/apis/apiextensions.k8s.io/v1/customresourcedefinitions`, {
       method: "POST",
       tls,
@@ -92,25 +125,64 @@ function freePort(): Promise<number> {
   });
 }
 
+/** Files of one party: its certificate by the authority, and its key. */
+export interface Party {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** An authority, and certificates of a server at the addresses and of a client. */
+export function makeParties(
+  directory: string,
+  addresses: readonly string[] = ["127.0.0.1"],
+): { readonly server: Party; readonly client: Party } {
+  const file = (name: string): string => join(directory, name);
+  const make = (name: string, extensions: readonly string[], authority?: string): Party => {
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", file(`${name}.key`)];
+    const by = authority === undefined ? [] : ["-CA", file(`${authority}.crt`), "-CAkey", file(`${authority}.key`)];
+    const more = extensions.flatMap((extension) => ["-addext", extension]);
+    const request = ["openssl", "req", "-x509", ...key, "-days", "7", "-subj", `/CN=${name}`];
+    const { exitCode, stderr } = Bun.spawnSync([...request, ...by, ...more, "-out", file(`${name}.crt`)]);
+    if (exitCode !== 0) throw new Error(stderr.toString());
+    return { ca: file("ca.crt"), cert: file(`${name}.crt`), key: file(`${name}.key`) };
+  };
+  make("ca", ["basicConstraints=critical,CA:TRUE"]);
+  const usage = "extendedKeyUsage=clientAuth,serverAuth";
+  const server = make("server", [usage, `subjectAltName=${addresses.map((each) => `IP:${each}`).join(",")}`], "ca");
+  return { server, client: make("client", [usage], "ca") };
+}
+
 /** An etcd with its own data directory on free loopback ports. */
 export class Etcd {
   readonly #directory = mkdtempSync(join(tmpdir(), "calico-etcd-"));
+  readonly #tls: Party | undefined;
   #ports: readonly [number, number] | undefined;
   #process: ReturnType<typeof Bun.spawn> | undefined;
+
+  /** `tls`: it serves by TLS, and asks its clients for a certificate. */
+  constructor(tls?: Party) {
+    this.#tls = tls;
+  }
 
   async start(): Promise<void> {
     open.add(this);
     this.#ports ??= [await freePort(), await freePort()];
-    const [client, peer] = this.#ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
+    const peer = `http://127.0.0.1:${this.#ports[1]}`;
+    const tls = this.#tls;
+    const secure =
+      tls === undefined
+        ? []
+        : ["--cert-file", tls.cert, "--key-file", tls.key, "--trusted-ca-file", tls.ca, "--client-cert-auth"];
     this.#process = Bun.spawn(
       [
         "etcd",
         "--data-dir",
         this.#directory,
         "--listen-client-urls",
-        client,
+        this.endpoint,
         "--advertise-client-urls",
-        client,
+        this.endpoint,
         "--listen-peer-urls",
         peer,
         "--initial-advertise-peer-urls",
@@ -118,13 +190,18 @@ export class Etcd {
         "--initial-cluster",
         `default=${peer}`,
         "--unsafe-no-fsync",
+        ...secure,
       ],
       { stdout: "ignore", stderr: "ignore", env: { ...process.env, ETCD_UNSUPPORTED_ARCH: process.arch } },
     );
   }
 
+  get port(): number {
+    return this.#ports?.[0] ?? 0;
+  }
+
   get endpoint(): string {
-    return `http://127.0.0.1:${this.#ports?.[0]}`;
+    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.port}`;
   }
 
   async kill(): Promise<void> {

@@ -24,6 +24,7 @@ const FILES = [
   "services",
   "restarts",
   "upstream",
+  "upstream-calicoctl",
   "clients",
   "hostport",
   "api",

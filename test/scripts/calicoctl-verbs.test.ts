@@ -380,7 +380,7 @@ describe("how the cluster is found", () => {
       join(directory, "etcd.cfg"),
       `{apiVersion: ${API}, kind: CalicoAPIConfig, spec: {datastoreType: etcdv3}}`,
     );
-    expect((await ctl("get tier --config etcd.cfg")).error).toContain('Cannot use datastore "etcdv3"');
+    expect((await ctl("get tier --config etcd.cfg")).error).toContain("ETCD_ENDPOINTS is not set");
     expect((await ctl("get tier -c none.cfg")).error).toContain(
       'Cannot read config file "none.cfg": it does not exist',
     );

@@ -70,6 +70,7 @@ export function openSimStore({ store, clock, random, owner, trouble }: SimStoreO
   }
 
   return {
+    isStandalone: store.isStandalone,
     get: (key, options) => request("get", key.kind, key, options?.signal, () => store.get(key)),
     list: (kind, options) => request("list", kind, undefined, options?.signal, () => store.list(kind, options)),
     async *pages(kind, options) {

@@ -1,11 +1,12 @@
 /**
- * Access: which API server the verbs talk to: that of --kubeconfig, else that of the file of --config (upstream's CalicoAPIConfig), else
- * KUBECONFIG, ~/.kube/config, or the pod that we run in. Before anything else the cluster's version of Calico is compared with ours.
+ * Access: which datastore the verbs talk to: the API server of --kubeconfig, else what the file of --config (upstream's CalicoAPIConfig) or
+ * the environment names: etcd, or Kubernetes by KUBECONFIG, ~/.kube/config, or the pod that we run in. Before anything else the cluster's
+ * version of Calico is compared with ours.
  */
 import { load } from "js-yaml";
 import { kubernetesCredentials } from "../../datastore/kubernetes/credentials.ts";
 import type { KubernetesAccess } from "../../datastore/kubernetes/kubeconfig.ts";
-import { openKubernetesStore } from "../../datastore/kubernetes/store.ts";
+import { type DatastoreAccess, datastoreChoice, type Environment, openDatastore } from "../../datastore/open.ts";
 import { isUnserved, type Store, StoreError } from "../../datastore/store.ts";
 import { openClock } from "../../host/bun/clock.ts";
 import { openFiles } from "../../host/bun/files.ts";
@@ -16,8 +17,6 @@ import { formatParseError } from "../../lib/result.ts";
 import { VERSION } from "../../lib/version.ts";
 import { isJsonObject, type JsonObject, objectAt } from "../../model/schema/json.ts";
 import { InputError } from "../inventory.ts";
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface AccessOptions {
   readonly kubeconfig?: string | undefined;
@@ -35,8 +34,8 @@ export async function withStore<T>(
   run: (store: Store) => Promise<T>,
 ): Promise<T> {
   const files = openFiles();
-  const access = await accessOf(options, environment, files);
-  const store = openKubernetesStore(access, {
+  const datastore = await accessOf(options, environment, files);
+  const store = openDatastore(datastore, {
     files,
     clock: openClock(),
     random: openRandom(),
@@ -50,15 +49,19 @@ export async function withStore<T>(
   }
 }
 
-async function accessOf(options: AccessOptions, environment: Environment, files: Files): Promise<KubernetesAccess> {
+/** Rejects with InputError. */
+export async function accessOf(
+  options: AccessOptions,
+  environment: Environment,
+  files: Files,
+): Promise<DatastoreAccess> {
   const settings = options.kubeconfig === undefined ? await configOf(options.config, files) : {};
-  const type = settings["datastoreType"] ?? environment["DATASTORE_TYPE"] ?? "kubernetes";
-  if (type !== "kubernetes")
-    throw new InputError(
-      `Cannot use datastore ${JSON.stringify(type)}: calicoctl needs Kubernetes; set datastoreType or DATASTORE_TYPE to kubernetes`,
-    );
+  const named = options.kubeconfig === undefined ? settings : { datastoreType: "kubernetes" };
+  const choice = await datastoreChoice(named, environment, files);
+  if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
+  if (choice.value.type === "etcdv3") return choice.value;
   const direct = directAccess(settings);
-  if (direct !== undefined) return direct;
+  if (direct !== undefined) return { ...choice.value, access: direct };
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
   const path =
     options.kubeconfig ??
@@ -69,7 +72,7 @@ async function accessOf(options: AccessOptions, environment: Environment, files:
   const context = options.context ?? (textOf(settings, "k8sCurrentContext") || undefined);
   const access = await kubernetesCredentials(path, files, environment, context);
   if (!access.ok) throw new InputError(formatParseError(access.error));
-  return access.value;
+  return { ...choice.value, access: access.value };
 }
 
 /** `spec` of the file; the default file may be absent. */

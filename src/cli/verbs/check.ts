@@ -2,6 +2,7 @@
  * Check: everything that is wrong with an object, without a cluster: the validators of the policy kinds, and for the other kinds their
  * schema. Each error names the field, its value and what is allowed. Fills in the directions of a policy that gives none.
  */
+import { CALICO_NODE_SCHEMA } from "../../model/kinds/calico-node.ts";
 import { CRDS } from "../../model/kinds/crds.ts";
 import { policyTypesOf } from "../../model/kinds/network-policy.ts";
 import { shape } from "../../model/kinds/validation/shape.ts";
@@ -10,7 +11,9 @@ import { validateNetworkPolicy } from "../../model/kubernetes/network-policy-val
 import { type FieldError, formatFieldError } from "../../model/schema/field-error.ts";
 import { fieldAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
 import type { Schema } from "../../model/schema/schema.ts";
+import { applyDefaults, dropNulls } from "../../model/schema/normalize.ts";
 import { parseSelector } from "../../model/selector/parse.ts";
+import { copyJson } from "../../lib/copy.ts";
 import { formatParseError } from "../../lib/result.ts";
 import { parsePrefix } from "../../net/prefix.ts";
 import type { ServedKind } from "./kinds.ts";
@@ -89,8 +92,16 @@ function unknownMetadata(object: JsonObject): FieldError[] {
 /** As the validators say it. */
 const UNKNOWN = "is no field of this kind";
 
+/** Kinds without a CRD: their objects are stored only where there is no Kubernetes. */
+const STORED: Readonly<Record<string, Schema>> = {
+  Node: CALICO_NODE_SCHEMA,
+  WorkloadEndpoint: { properties: { spec: { type: "object", "x-kubernetes-preserve-unknown-fields": true } } },
+};
+
 function schemaOf({ kind, apiKind, apiVersion }: ServedKind): Schema | undefined {
   if (kind === "KubernetesNetworkPolicy") return undefined;
+  const own = STORED[apiKind];
+  if (own !== undefined) return own;
   const crd = CRDS.find(({ spec }) => spec.names.kind === apiKind && apiVersion.startsWith(`${spec.group}/`));
   return crd?.spec.versions[0]?.schema.openAPIV3Schema;
 }
@@ -153,23 +164,26 @@ const WITH_TYPES: ReadonlySet<string> = new Set([
   "StagedGlobalNetworkPolicy",
 ]);
 
+/** Upstream's tools find the policies of a tier by it. */
+const TIER_LABEL = "projectcalico.org/tier";
+
 /**
- * The object as it is sent: a policy without directions has those whose rules it gives. Upstream's API server fills them in where its
- * admission policies are installed; so does every other way of writing an object with calicoctl.
+ * The object as it is sent: with its defaults, and a policy with the directions whose rules it gives and the label of its tier. Upstream's API
+ * server fills them in where its admission policies are installed, its client everywhere else; other datastores have nobody who would.
  */
 export function completed(kind: ServedKind, object: JsonObject): JsonObject {
-  const { spec } = object;
-  if (!isJsonObject(spec) || spec["stagedAction"] === "Delete") return object;
-  if (WITH_TYPES.has(kind.kind) && isAbsent(spec["types"]))
-    return { ...object, spec: { ...spec, types: [...policyTypesOf({ ...spec, types: [] })] } };
-  if (kind.kind === "StagedKubernetesNetworkPolicy" && isAbsent(spec["policyTypes"]))
-    return {
-      ...object,
-      spec: { ...spec, policyTypes: isAbsent(spec["egress"]) ? ["Ingress"] : ["Ingress", "Egress"] },
-    };
-  return object;
-}
-
-function isAbsent(value: JsonValue | undefined): boolean {
-  return value === undefined || value === null;
+  const schema = fieldsOf(schemaOf(kind))["spec"];
+  if (schema === undefined || !isJsonObject(object["spec"])) return object;
+  const spec = copyJson(object["spec"]);
+  dropNulls(schema, spec);
+  applyDefaults(schema, spec);
+  if (kind.kind === "StagedKubernetesNetworkPolicy" && spec["stagedAction"] !== "Delete")
+    spec["policyTypes"] ??= spec["egress"] === undefined ? ["Ingress"] : ["Ingress", "Egress"];
+  if (!WITH_TYPES.has(kind.kind)) return { ...object, spec };
+  if (spec["stagedAction"] !== "Delete") spec["types"] ??= [...policyTypesOf({ ...spec, types: [] })];
+  const metadata = objectAt(object["metadata"]);
+  const own = metadata["labels"] ?? {};
+  // What is wrong with it is said elsewhere.
+  const labels = isJsonObject(own) ? { ...own, [TIER_LABEL]: stringAt(spec["tier"]) } : own;
+  return { ...object, metadata: { ...metadata, labels }, spec };
 }

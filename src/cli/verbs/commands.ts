@@ -1,5 +1,6 @@
 /** Commands: the verbs on Calico's objects as commands of `calicoctl`: their arguments, options and help. */
 import { Argument, type Command, Option } from "commander";
+import { DATASTORE_HELP } from "../../datastore/open.ts";
 import { StoreError } from "../../datastore/store.ts";
 import { FileError } from "../../host/files.ts";
 import { commandOf, EXIT_USAGE, many, once, UsageError } from "../../lib/command-line.ts";
@@ -80,9 +81,10 @@ export function addVerbs(program: Command, end: (code: number) => void): void {
   const verb = (name: Verb): Command => {
     const examples = EXAMPLES[name].map((line) => `  ${line}\n`).join("");
     const kinds = name === "validate" ? "" : KINDS_HELP;
+    const datastore = name === "validate" ? "" : DATASTORE_HELP;
     return commandOf(`calicoctl ${name}`, DESCRIPTIONS[name]).addHelpText(
       "after",
-      `\n${examples}${kinds}${CODES[name] ?? CODE}`,
+      `\n${examples}${kinds}${datastore}${CODES[name] ?? CODE}`,
     );
   };
   const run = (name: Verb, action: () => Promise<Result>): Promise<void> => runVerb(name, action).then(end);
@@ -167,7 +169,10 @@ function withAccess(command: Command): Command {
     command.addOption(once("-n, --namespace <name>", 'namespace of the object (default: "default")'));
   command
     .addOption(
-      once("-c, --config <file>", `a CalicoAPIConfig that says how to reach the API (default: ${DEFAULT_CONFIG})`),
+      once(
+        "-c, --config <file>",
+        `a CalicoAPIConfig that says how to reach the datastore (default: ${DEFAULT_CONFIG})`,
+      ),
     )
     .addOption(
       once("--kubeconfig <file>", "how to reach the API (default: KUBECONFIG, ~/.kube/config, then the pod's)"),

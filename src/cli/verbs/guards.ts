@@ -10,7 +10,7 @@ import { keyOf } from "../../model/resource.ts";
 import type { JsonObject } from "../../model/schema/json.ts";
 import { Refusal, type Verb } from "./failures.ts";
 import { objectText, type ServedKind } from "./kinds.ts";
-import { podOfEndpointName } from "./views.ts";
+import { DEFAULT_ALLOW, podOfEndpointName } from "./views.ts";
 
 const VIEWS: Readonly<Record<string, string>> = {
   Profile:
@@ -31,7 +31,8 @@ export function refusalOf(
     `operation ${verb} is not supported on ${objectText(kind, namespace, name)}: ${reason}`;
   const view = VIEWS[kind.name];
   if (kind.isView && view !== undefined) return refused(view);
-  if (kind.kind === "WorkloadEndpoint" && podOfEndpointName(name) !== undefined) return refused(VIEW_OF_POD);
+  if (kind.showsPods && podOfEndpointName(name) !== undefined) return refused(VIEW_OF_POD);
+  if (kind.name === "Profile" && name === DEFAULT_ALLOW) return refused("it is built in");
   if (kind.kind === "ClusterInformation" && verb === "apply")
     return refused("resource is readonly: the nodes maintain it; use patch for one field");
   if (kind.kind === "Tier" && verb === "delete" && FIXED_TIERS.some((tier) => tier.name === name))

@@ -2,8 +2,10 @@
  * Kinds: what `calicoctl` handles: for each kind its names on the command line, where it is stored, and its columns.
  *
  * Names, columns and headings are upstream's (calicoctl/calicoctl/resourcemgr); the short names of the CRDs are accepted too. Nodes and
- * profiles are views of Kubernetes' objects, so they can only be read; so are the WorkloadEndpoints of pods, beside those that are stored.
+ * profiles are views of Kubernetes' objects, so they can only be read; so are the WorkloadEndpoints of pods, beside those that are stored. Where
+ * there is no Kubernetes all are stored.
  */
+import type { Store } from "../../datastore/store.ts";
 import { KINDS, type Kind } from "../../model/kind.ts";
 import { CRDS } from "../../model/kinds/crds.ts";
 import { type Cell, field, float, joined, labelSelectorText } from "./cells.ts";
@@ -14,7 +16,11 @@ export interface ServedKind {
   readonly name: string;
   /** The datastore's kind; of a view, the kind that it is made from. */
   readonly kind: Kind;
+  /** The datastore's kind where there is no Kubernetes. */
+  readonly standalone: Kind;
   readonly isView: boolean;
+  /** Pods are shown as objects of the kind, beside those that are stored. */
+  readonly showsPods: boolean;
   readonly namespaced: boolean;
   /** What a file must say. */
   readonly apiVersion: string;
@@ -46,7 +52,9 @@ function served({ kind, names = [], columns = ["NAME"], wide = columns, cells = 
   return {
     name: kind,
     kind,
+    standalone: kind,
     isView: false,
+    showsPods: kind === "WorkloadEndpoint",
     namespaced,
     apiVersion,
     apiKind,
@@ -58,17 +66,10 @@ function served({ kind, names = [], columns = ["NAME"], wide = columns, cells = 
 }
 
 /** A view of another kind's objects. */
-function view(name: string, particulars: Particulars): ServedKind {
+function view(name: Kind, particulars: Particulars): ServedKind {
   const { columns = ["NAME"], wide = columns, cells = {}, names = [], kind } = particulars;
-  const base = {
-    name,
-    kind,
-    isView: true,
-    namespaced: false,
-    apiVersion: "projectcalico.org/v3",
-    apiKind: name,
-    names,
-  };
+  const identity = { name, kind, standalone: name, isView: true, showsPods: false, namespaced: false };
+  const base = { ...identity, apiVersion: "projectcalico.org/v3", apiKind: name, names };
   return { ...base, columns, wide, cells: { NAME, ...cells } };
 }
 
@@ -219,6 +220,11 @@ const BY_NAME: ReadonlyMap<string, ServedKind> = new Map(
 /** `NetworkPolicies`, `gnp`, `pools`: any name of a kind, in any case. */
 export function kindOfWord(word: string): ServedKind | undefined {
   return BY_NAME.get(word.toLowerCase());
+}
+
+/** The kind as the datastore has it. */
+export function storedIn(store: Store, kind: ServedKind): ServedKind {
+  return store.isStandalone ? { ...kind, kind: kind.standalone, isView: false, showsPods: false } : kind;
 }
 
 /** Kinds of upstream's calicoctl that do not exist here yet. */

@@ -6,8 +6,9 @@ import { isUnserved, type Store, StoreError } from "../../datastore/store.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Resource } from "../../model/resource.ts";
 import { type JsonObject, objectAt, stringAt } from "../../model/schema/json.ts";
-import type { ServedKind } from "./kinds.ts";
+import { type ServedKind, storedIn } from "./kinds.ts";
 import {
+  DEFAULT_ALLOW,
   defaultAllowProfile,
   endpointName,
   endpointView,
@@ -27,11 +28,13 @@ export interface Listed<T> {
 /** undefined when it does not exist. */
 export async function readOne(
   store: Store,
-  kind: ServedKind,
+  served: ServedKind,
   namespace: string | undefined,
   name: string,
 ): Promise<JsonObject | undefined> {
-  switch (kind.name) {
+  const kind = storedIn(store, served);
+  if (kind.name === "Profile" && name === DEFAULT_ALLOW) return defaultAllowProfile();
+  switch (kind.isView || kind.showsPods ? kind.name : undefined) {
     case "Profile":
       return readProfile(store, kind, name);
     case "Node": {
@@ -84,11 +87,12 @@ async function readProfile(store: Store, kind: ServedKind, name: string): Promis
 /** All objects of a namespace, or of the cluster, by namespace and name. */
 export async function readAll<T>(
   store: Store,
-  kind: ServedKind,
+  served: ServedKind,
   namespace: string | undefined,
   keep: (object: JsonObject) => T,
 ): Promise<Listed<T>> {
-  switch (kind.name) {
+  const kind = storedIn(store, served);
+  switch (kind.isView || kind.showsPods ? kind.name : undefined) {
     case "Profile": {
       const namespaces = await listed(store, "Namespace", undefined, profileOfNamespace, keep);
       const accounts = await listed(store, "ServiceAccount", undefined, profileOfServiceAccount, keep);
@@ -106,8 +110,17 @@ export async function readAll<T>(
       return { items, revision: pods.revision };
     }
     default:
-      return listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep);
+      return withBuiltIn(
+        kind,
+        await listed(store, kind.kind, namespace, (resource) => shown(kind, resource), keep),
+        keep,
+      );
   }
+}
+
+/** A profile exists without being stored. */
+function withBuiltIn<T>(kind: ServedKind, list: Listed<T>, keep: (object: JsonObject) => T): Listed<T> {
+  return kind.name === "Profile" ? { ...list, items: [keep(defaultAllowProfile()), ...list.items] } : list;
 }
 
 /** A cluster without the kind has no objects of it. */

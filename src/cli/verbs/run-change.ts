@@ -8,7 +8,7 @@ import { SyntaxFault } from "../yaml.ts";
 import { completed, errorsOf, errorText } from "./check.ts";
 import { failureText, isFailure, Refusal, type Verb } from "./failures.ts";
 import { refusalOf } from "./guards.ts";
-import { objectText } from "./kinds.ts";
+import { objectText, storedIn } from "./kinds.ts";
 import { patched, type PatchType } from "./patch.ts";
 import type { Result } from "./report.ts";
 import type { Named } from "./run-get.ts";
@@ -128,10 +128,11 @@ function applyLabel(labels: JsonObject, { key, value }: LabelChange, target: str
 async function change(
   store: Store,
   verb: Verb,
-  named: Named,
+  served: Named,
   sleep: Sleep,
   edit: (stored: JsonObject) => JsonObject,
 ): Promise<string | undefined> {
+  const named = { ...served, kind: storedIn(store, served.kind) };
   const refusal = refusalOf(verb, named.kind, named.namespace, named.name);
   if (refusal !== undefined) return refusal;
   const writer = openWriter({ store, sleep, admit: () => Promise.resolve() });

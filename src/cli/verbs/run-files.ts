@@ -12,7 +12,7 @@ import { completed, errorsOf } from "./check.ts";
 import { Refusal } from "./failures.ts";
 import { type Given, type GivenOptions, placeText, type Problem, readGiven, refuseUnreadable } from "./given.ts";
 import { refusalOf, tierChecker } from "./guards.ts";
-import { objectText } from "./kinds.ts";
+import { objectText, storedIn } from "./kinds.ts";
 import { NOTHING, type Result, summarize, summarizeProblems } from "./report.ts";
 import { openWriter, type Wanted, type Writer } from "./writes.ts";
 
@@ -96,10 +96,14 @@ export async function writeTasks(
   const others = tasks.filter(({ kind }) => kind.kind !== "Tier");
   const failures = new Map<Task, Outcomes[number]>();
   for (const part of verb === "delete" ? [others, tiers] : [tiers, others]) {
-    const outcomes = await forAll(part, (task) => operate(verb, task, writer), {
-      ...options,
-      tell: (done) => options.tell(failures.size + done, tasks.length),
-    });
+    const outcomes = await forAll(
+      part,
+      (task) => operate(verb, { ...task, kind: storedIn(store, task.kind) }, writer),
+      {
+        ...options,
+        tell: (done) => options.tell(failures.size + done, tasks.length),
+      },
+    );
     part.forEach((task, index) => failures.set(task, forgiven(outcomes[index], options)));
   }
   const handled = tasks.map((task) => ({

@@ -181,7 +181,7 @@ test("patch and label change what is stored and validate the result", async () =
   expect((await label(["a=2"], { overwrite: true })).out).toBe("Successfully updated label a on np web\n");
   expect((await label(["b"], { remove: true })).out).toBe("Successfully removed label b from np web\n");
   expect((await label(["b"], { remove: true })).error).toContain("cannot remove label of np web, key b does not exist");
-  expect((await stored(store, web))?.metadata.labels).toEqual({ a: "2" });
+  expect((await stored(store, web))?.metadata.labels).toEqual({ a: "2", "projectcalico.org/tier": "default" });
   await expect(label(["x"])).rejects.toThrow("invalid label x: it must be KEY=VALUE");
   await expect(label(["x=-"])).rejects.toThrow("invalid label x=-: ");
   const missing = await runPatch(store, task("np", "none"), {}, "merge", sleep);

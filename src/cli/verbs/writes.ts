@@ -3,6 +3,7 @@
  * and spec from the file, and is a compare-and-swap: on the file's resourceVersion if it has one, else on that just read, with retries.
  * Upstream: Apply and Update in calicoctl/calicoctl/resourcemgr/resourcemgr.go.
  */
+import { calicoNodeOf, nodeOfCalico } from "../../datastore/etcd/node.ts";
 import { type Store, StoreError } from "../../datastore/store.ts";
 import type { Key } from "../../model/key.ts";
 import type { Resource } from "../../model/resource.ts";
@@ -42,7 +43,7 @@ const WAIT_MS = 100;
 export function openWriter({ store, sleep, admit }: WriterDependencies): Writer {
   const create = async (wanted: Wanted): Promise<void> => {
     await admit(wanted.kind, wanted.object);
-    await store.create(wanted.kind.kind, asResource(newObject(wanted.object)));
+    await store.create(wanted.kind.kind, asResource(wanted.kind, newObject(wanted.object)));
   };
 
   /** Reads, changes and writes until nobody else wrote in between. `absent` handles an object that does not exist. */
@@ -56,7 +57,7 @@ export function openWriter({ store, sleep, admit }: WriterDependencies): Writer 
       const stored = await store.get(key);
       try {
         if (stored === undefined) await absent();
-        else await store.update(key.kind, asResource(change(asObject(stored))));
+        else await store.update(key.kind, asResource(wanted.kind, change(asObject(stored))));
         return;
       } catch (error) {
         const isRace =
@@ -133,10 +134,13 @@ function newObject(object: JsonObject): JsonObject {
   return { ...rest, metadata };
 }
 
-function asResource(object: JsonObject): Resource {
-  return object as unknown as Resource;
+function asResource({ kind }: ServedKind, object: JsonObject): Resource {
+  const { name, resourceVersion } = objectAt(object["metadata"]);
+  const stored = kind === "Node" ? nodeOfCalico(stringAt(name), object, stringAt(resourceVersion)) : object;
+  return stored as unknown as Resource;
 }
 
+/** As files have it: a Node that is stored in its own right is not Kubernetes'. */
 export function asObject(resource: Resource): JsonObject {
-  return resource as unknown as JsonObject;
+  return calicoNodeOf(resource) ?? (resource as unknown as JsonObject);
 }

@@ -6,6 +6,7 @@
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
 import type { Clock } from "../../host/clock.ts";
+import { type Addr, parseAddr } from "../../net/addr.ts";
 import { BugError } from "../../lib/bug.ts";
 import { formatKey, type Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
@@ -17,6 +18,8 @@ export interface EtcdAccess {
   readonly endpoints: readonly string[];
   /** PEM texts; used by `https` endpoints. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Where etcd's own authentication is on. */
+  readonly user?: { readonly name: string; readonly password: string };
 }
 
 /** What a call is for, as error messages name it. */
@@ -42,7 +45,7 @@ type Method = MethodDefinition<object, object>;
 
 const SERVICES = fromJSON(ETCD_DESCRIPTOR, { longs: String, enums: String, defaults: true, oneofs: false });
 
-function methodOf(service: "KV" | "Watch", name: string): Method {
+function methodOf(service: "KV" | "Watch" | "Auth", name: string): Method {
   const definition = SERVICES[`etcdserverpb.${service}`];
   const method = definition === undefined || "format" in definition ? undefined : definition[name];
   if (method === undefined || typeof method !== "object") throw new BugError(`etcd has no method ${service}.${name}`);
@@ -52,57 +55,87 @@ function methodOf(service: "KV" | "Watch", name: string): Method {
 export class EtcdClient {
   readonly #clients: readonly { readonly endpoint: string; readonly client: Client }[];
   readonly #clock: Clock;
+  readonly #user: EtcdAccess["user"];
+  /** Of the user; made anew when etcd knows it no more. */
+  #token: Promise<string> | undefined;
   #current = 0;
 
   constructor(access: EtcdAccess, clock: Clock) {
     this.#clock = clock;
-    const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
-    this.#clients = access.endpoints.map((endpoint) => {
-      const { protocol, host } = new URL(endpoint);
-      const { ca, cert, key } = access.tls ?? {};
-      const secured =
-        protocol === "https:"
-          ? credentials.createSsl(bytes(ca), bytes(key), bytes(cert))
-          : credentials.createInsecure();
-      return { endpoint, client: new Client(host, secured, CHANNEL) };
-    });
+    this.#user = access.user;
+    this.#clients = access.endpoints.map((endpoint) => ({ endpoint, client: clientOf(endpoint, access.tls ?? {}) }));
     if (this.#clients.length === 0) throw new BugError("an etcd client needs an endpoint");
   }
 
   range(purpose: Purpose, request: object, signal?: AbortSignal): Promise<RangeResponse> {
-    return this.#call<RangeResponse>(purpose, methodOf("KV", "Range"), request, signal);
+    return this.#authorized((token) => this.#call(purpose, methodOf("KV", "Range"), request, signal, token));
   }
 
   txn(purpose: Purpose, request: object, signal?: AbortSignal): Promise<TxnResponse> {
-    return this.#call<TxnResponse>(purpose, methodOf("KV", "Txn"), request, signal);
+    return this.#authorized((token) => this.#call(purpose, methodOf("KV", "Txn"), request, signal, token));
   }
 
   /** Discards the history before the revision. */
   async compact(revision: string): Promise<void> {
-    await this.#call(
-      { operation: "compact before", kind: "Event", key: undefined },
-      methodOf("KV", "Compact"),
-      { revision, physical: true },
-      undefined,
-    );
+    const purpose: Purpose = { operation: "compact before", kind: "Event", key: undefined };
+    const request = { revision, physical: true };
+    await this.#authorized((token) => this.#call(purpose, methodOf("KV", "Compact"), request, undefined, token));
   }
 
-  /** A watch stream with its first request sent; `cancel` on the stream ends it. */
-  watch(createRequest: object): {
+  /** Does the call with the user's token, and once more with a new one: etcd forgets tokens when it restarts, and after some minutes. */
+  async #authorized<T>(call: (token: string | undefined) => Promise<T>): Promise<T> {
+    if (this.#user === undefined) return call(undefined);
+    const token = (this.#token ??= this.#authenticate(this.#user));
+    const text = await this.#orForgotten(token);
+    try {
+      return await call(text);
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.reason !== "forbidden") throw error;
+      if (this.#token === token) this.#token = undefined;
+      return call(await this.#orForgotten((this.#token ??= this.#authenticate(this.#user))));
+    }
+  }
+
+  async #authenticate({ name, password }: NonNullable<EtcdAccess["user"]>): Promise<string> {
+    const purpose: Purpose = { operation: "log in to etcd, to read", kind: "ClusterInformation", key: undefined };
+    const method = methodOf("Auth", "Authenticate");
+    const answer = await this.#call<{ token: string }>(purpose, method, { name, password }, undefined, undefined);
+    return answer.token;
+  }
+
+  /** A watch stream with its first request sent; `cancel` on the stream ends it. Call `failed` when it ended in an error. */
+  async watch(createRequest: object): Promise<{
     readonly stream: EtcdWatchStream;
     readonly failed: (error: unknown, purpose: Purpose) => StoreError;
-  } {
+  }> {
+    const asked = this.#user === undefined ? undefined : (this.#token ??= this.#authenticate(this.#user));
+    const token = await this.#orForgotten(asked);
     const { client, endpoint } = this.#pick();
     const { path, requestSerialize, responseDeserialize } = methodOf("Watch", "Watch");
     const stream = client.makeBidiStreamRequest<object, WatchResponse>(
       path,
       requestSerialize,
       (bytes) => responseDeserialize(bytes) as unknown as WatchResponse,
-      new Metadata(),
+      metadataOf(token),
       {},
     );
     stream.write({ createRequest });
-    return { stream, failed: (error, purpose) => this.#failure(purpose, endpoint, error) };
+    const failed = (error: unknown, purpose: Purpose): StoreError => {
+      // etcd does not say that a token is why a watch ends.
+      if (this.#token === asked) this.#token = undefined;
+      return error instanceof StoreError ? error : this.#failure(purpose, endpoint, error);
+    };
+    return { stream, failed };
+  }
+
+  /** A login that failed is not asked again for its answer. */
+  async #orForgotten(token: Promise<string> | undefined): Promise<string | undefined> {
+    try {
+      return await token;
+    } catch (error) {
+      if (this.#token === token) this.#token = undefined;
+      throw error;
+    }
   }
 
   close(): void {
@@ -115,7 +148,13 @@ export class EtcdClient {
     return picked;
   }
 
-  async #call<T>(purpose: Purpose, method: Method, request: object, signal: AbortSignal | undefined): Promise<T> {
+  async #call<T>(
+    purpose: Purpose,
+    method: Method,
+    request: object,
+    signal: AbortSignal | undefined,
+    token: string | undefined,
+  ): Promise<T> {
     signal?.throwIfAborted();
     const { client, endpoint } = this.#pick();
     const { path, requestSerialize, responseDeserialize } = method;
@@ -126,7 +165,7 @@ export class EtcdClient {
         requestSerialize,
         (bytes) => responseDeserialize(bytes) as unknown as T,
         request,
-        new Metadata(),
+        metadataOf(token),
         options,
         (error, answer) => {
           signal?.removeEventListener("abort", cancel);
@@ -155,8 +194,42 @@ export class EtcdClient {
   }
 }
 
+function clientOf(endpoint: string, { ca, cert, key }: NonNullable<EtcdAccess["tls"]>): Client {
+  const { protocol, host, hostname } = new URL(endpoint);
+  if (protocol !== "https:") return new Client(host, credentials.createInsecure(), CHANNEL);
+  const bytes = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
+  const address = parseAddr(hostname.replace(/^\[|\]$/g, ""));
+  if (!address.ok) return new Client(host, credentials.createSsl(bytes(ca), bytes(key), bytes(cert)), CHANNEL);
+  // An address may not be asked for by name, as gRPC would: another name is, and the certificate checked for the address.
+  const checkServerIdentity = (_: string, { subjectaltname = "" }: { subjectaltname?: string }): Error | undefined =>
+    certifies(subjectaltname, address.value) ? undefined : new Error(`its certificate is not for ${address.value}`);
+  const secured = credentials.createSsl(bytes(ca), bytes(key), bytes(cert), { checkServerIdentity });
+  return new Client(host, secured, { ...CHANNEL, "grpc.ssl_target_name_override": "etcd" });
+}
+
+/** Whether a certificate's alternative names, as `DNS:a, IP Address:10.0.0.1`, contain the address. A quoted name may contain anything. */
+function certifies(names: string, address: Addr): boolean {
+  if (names.includes('"')) return false;
+  return names.split(", ").some((name) => {
+    const [, text] = /^IP Address:(.*)$/.exec(name) ?? [];
+    const found = text === undefined ? undefined : parseAddr(text.toLowerCase());
+    return found?.ok === true && found.value === address;
+  });
+}
+
+function metadataOf(token: string | undefined): Metadata {
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set("token", token);
+  return metadata;
+}
+
 function reasonOf(error: unknown): StoreReason {
-  switch ((error as Partial<ServiceError> | null)?.code) {
+  const { code, details = "" } = (error ?? {}) as Partial<ServiceError>;
+  // Of the request; a full disk is exhausted too.
+  if (code === status.RESOURCE_EXHAUSTED && /larger than max/.test(details)) return "invalid";
+  // A missing or wrong name, password or token is an invalid argument to etcd.
+  if (code === status.INVALID_ARGUMENT && /auth|user name/.test(details)) return "forbidden";
+  switch (code) {
     case status.UNAUTHENTICATED:
     case status.PERMISSION_DENIED:
       return "forbidden";

@@ -41,6 +41,13 @@ export const ETCD_DESCRIPTOR: Descriptor = {
             Compact: { comment: "", requestType: "CompactionRequest", responseType: "CompactionResponse" },
           },
         },
+        Auth: {
+          methods: {
+            Authenticate: { comment: "", requestType: "AuthenticateRequest", responseType: "AuthenticateResponse" },
+          },
+        },
+        AuthenticateRequest: { fields: { name: field("string", 1), password: field("string", 2) } },
+        AuthenticateResponse: { fields: { header: field("ResponseHeader", 1), token: field("string", 2) } },
         Watch: {
           methods: {
             Watch: {
@@ -60,6 +67,7 @@ export const ETCD_DESCRIPTOR: Descriptor = {
             limit: field("int64", 3),
             revision: field("int64", 4),
             serializable: field("bool", 7),
+            keysOnly: field("bool", 8),
           },
         },
         RangeResponse: {

@@ -1,7 +1,9 @@
 /**
- * Etcd store: Store over etcd v3. A value is the object's JSON without its resourceVersion, which is the key's modification revision.
+ * Etcd store: Store over etcd v3, under upstream's keys and with upstream's values. An object's resourceVersion is its key's modification
+ * revision.
  *
  * All writes are transactions that compare that revision. There is no API server in between: nothing validates, prunes or defaults.
+ * Kubernetes' kinds are not there: they have no objects, and Events are dropped.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Random } from "../../host/random.ts";
@@ -22,8 +24,10 @@ import {
 } from "../store.ts";
 import { wholeList } from "../whole-list.ts";
 import { type EtcdAccess, EtcdClient } from "./client.ts";
-import { kindPrefix, objectKey, prefixEnd } from "./keys.ts";
-import { decodeValue, encodeKey, encodeValue } from "./values.ts";
+import { HandleIds } from "./handle-ids.ts";
+import { IPAM_CONFIG, pathsOf, placeOfObject, spanOf } from "./keys.ts";
+import type { KeyValue } from "./protocol.ts";
+import { decodeEntry, encodeIpamConfig, encodeKey, encodeValue, type Entry, isUnderOldKey } from "./values.ts";
 import { watchPrefix } from "./watch.ts";
 
 /** Keys per page of a list. */
@@ -47,12 +51,15 @@ export function openEtcdStore(access: EtcdAccess, dependencies: EtcdDependencies
 }
 
 class Etcd implements EtcdStore {
+  readonly isStandalone = true;
   readonly #client: EtcdClient;
   readonly #dependencies: EtcdDependencies;
   readonly #closed = new AbortController();
+  readonly #handles: HandleIds;
 
   constructor(client: EtcdClient, dependencies: EtcdDependencies) {
     this.#client = client;
+    this.#handles = new HandleIds(client);
     this.#dependencies = dependencies;
   }
 
@@ -60,12 +67,7 @@ class Etcd implements EtcdStore {
     key: Key<K>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Resource<K> | undefined> {
-    const { kvs } = await this.#client.range(
-      { operation: "get", kind: key.kind, key },
-      { key: encodeKey(objectKey(key)) },
-      options.signal,
-    );
-    return kvs[0] === undefined ? undefined : decodeValue(key, kvs[0]);
+    return (await this.#find("get", key, options.signal))?.object;
   }
 
   async list<K extends Kind>(
@@ -79,23 +81,51 @@ class Etcd implements EtcdStore {
     kind: K,
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<ListPage<K>> {
-    const prefix = kindPrefix(kind, options.namespace);
+    const names = new ListedNames<K>();
+    let isFirst = true;
     let revision = "0";
-    for (let from = encodeKey(prefix); ;) {
-      const isFirst = revision === "0";
-      const request = { key: from, rangeEnd: prefixEnd(prefix), limit: String(PAGE_SIZE), revision };
+    for await (const page of this.#ranges(kind, options)) {
+      revision = page.revision;
+      const items = names.take(page.entries).filter((object) => hasLabels(object, options.labels));
+      if (page.more) {
+        yield { items, isFirst, revision };
+        isFirst = false;
+        continue;
+      }
+      const late = [...names.late(), ...(await this.#elsewhere(kind, names, options.signal))];
+      yield { items: [...items, ...late.filter((object) => hasLabels(object, options.labels))], isFirst, revision };
+    }
+  }
+
+  /** The entries of the kind's keys, page by page, all at the revision of the first page. */
+  async *#ranges<K extends Kind>(
+    kind: K,
+    options: { readonly namespace?: string; readonly signal?: AbortSignal },
+  ): AsyncGenerator<{ entries: readonly Entry<K>[]; more: boolean; revision: string }> {
+    const span = spanOf(kind, options.namespace);
+    let revision = "0";
+    for (let from = encodeKey(span.from); ;) {
+      const request = { key: from, rangeEnd: span.end, limit: String(PAGE_SIZE), revision };
       const page = await this.#client.range({ operation: "list", kind, key: undefined }, request, options.signal);
-      // All pages are read at the revision of the first one.
-      if (isFirst) revision = page.header?.revision ?? "0";
-      const items = page.kvs.flatMap((entry) => {
-        const object = decodeValue(kind, entry);
-        return object !== undefined && hasLabels(object, options.labels) ? [object] : [];
-      });
-      yield { items, isFirst, revision };
+      if (revision === "0") revision = page.header?.revision ?? "0";
+      const entries = page.kvs.flatMap((kv) => this.#decode(kind, kv) ?? []);
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return;
+      const more = page.more && last !== undefined;
+      yield { entries, more, revision };
+      if (!more) return;
       from = Uint8Array.of(...last.key, 0);
     }
+  }
+
+  /** What upstream's IPAM was told, where there is no resource that says it, or an older one. */
+  async #elsewhere<K extends Kind>(
+    kind: K,
+    names: ListedNames<K>,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Resource<K>[]> {
+    if (kind !== "IPAMConfiguration" || names.has("default")) return [];
+    const found = await this.#find("list", { kind, namespace: undefined, name: "default" }, signal);
+    return found === undefined ? [] : [found.object];
   }
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
@@ -106,23 +136,45 @@ class Etcd implements EtcdStore {
       this.#dependencies.random.uuid(),
       formatTimestampSeconds(this.#dependencies.clock.wallMs()),
     );
-    const name = encodeKey(objectKey(key));
+    const path = placeOfObject(kind, object);
+    if (path === undefined)
+      throw refused(
+        "invalid",
+        "create",
+        key,
+        "its name, node or handle is empty or contains a slash, or its block is none",
+      );
+    // Nobody reads events there, and they would never be removed.
+    if (kind === "Event") return stamped;
+    const taken = kind === "BlockAffinity" || kind === "IPAMHandle" ? [path] : (pathsOf(key) ?? [path]);
+    const value = encodeValue(kind, stamped);
     const request = {
-      compare: [{ result: "EQUAL", target: "CREATE", key: name, createRevision: "0" }],
-      success: [{ requestPut: { key: name, value: encodeValue(stamped) } }],
+      compare: taken.map((each) => ({
+        result: "EQUAL",
+        target: "CREATE",
+        key: encodeKey(each),
+        createRevision: "0",
+      })),
+      success: [{ requestPut: { key: encodeKey(path), value } }, ...companions(stamped, path)],
     };
     const answer = await this.#client.txn({ operation: "create", kind, key }, request, options.signal);
     if (!answer.succeeded) throw refused("exists", "create", key, "it exists already");
-    stamped.metadata.resourceVersion = answer.header?.revision ?? "";
-    return stamped;
+    return this.#stored(kind, path, value, answer.header?.revision ?? "", stamped);
   }
 
   async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = placeOf(kind, object, "update");
     const stored = await this.#expect("update", key, options.signal);
-    const current = stored.metadata.resourceVersion;
+    const current = stored.object.metadata.resourceVersion;
     checkVersion("update", key, object.metadata.resourceVersion, current);
-    return this.#replace("update", key, stampUpdated(key, stored, object), current ?? "", options.signal);
+    return this.#replace(
+      "update",
+      key,
+      stored.path,
+      stampUpdated(key, stored.object, object),
+      current ?? "",
+      options.signal,
+    );
   }
 
   async annotate<K extends Kind>(
@@ -131,14 +183,9 @@ class Etcd implements EtcdStore {
     options: WriteOptions = {},
   ): Promise<void> {
     await this.#again(async () => {
-      const stored = await this.#expect("annotate", key, options.signal);
-      await this.#replace(
-        "annotate",
-        key,
-        stampAnnotated(stored, annotations),
-        stored.metadata.resourceVersion ?? "",
-        options.signal,
-      );
+      const { path, object } = await this.#expect("annotate", key, options.signal);
+      const revision = object.metadata.resourceVersion ?? "";
+      await this.#replace("annotate", key, path, stampAnnotated(object, annotations), revision, options.signal);
     });
   }
 
@@ -148,11 +195,12 @@ class Etcd implements EtcdStore {
     options: WriteOptions = {},
   ): Promise<void> {
     const attempt = async (): Promise<void> => {
-      const stored = await this.#expect("delete", key, options.signal);
-      checkPrecondition(key, stored, precondition);
-      const revision = stored.metadata.resourceVersion ?? "";
-      const name = encodeKey(objectKey(key));
-      await this.#swap("delete", key, revision, { requestDeleteRange: { key: name } }, options.signal);
+      const { path, object } = await this.#expect("delete", key, options.signal);
+      checkPrecondition(key, object, precondition);
+      const revision = object.metadata.resourceVersion ?? "";
+      const paths = key.kind === "IPAMConfiguration" ? (pathsOf(key) ?? []) : [path];
+      const writes = paths.map((each) => ({ requestDeleteRange: { key: encodeKey(each) } }));
+      await this.#swap("delete", key, path, revision, writes, options.signal);
     };
     if (precondition.revision === undefined && precondition.uid === undefined) await this.#again(attempt);
     else await attempt();
@@ -163,7 +211,12 @@ class Etcd implements EtcdStore {
     revision: string,
     options: { readonly signal: AbortSignal },
   ): AsyncIterable<readonly WatchEvent<K>[]> {
-    return watchPrefix(this.#client, kind, revision, AbortSignal.any([options.signal, this.#closed.signal]));
+    const find = (key: Key<K>): Promise<Entry<K> | undefined> => this.#find("watch", key, options.signal);
+    const decode = (kv: KeyValue): Entry<K> | undefined => this.#decode(kind, kv);
+    return watchPrefix(this.#client, kind, revision, AbortSignal.any([options.signal, this.#closed.signal]), {
+      find,
+      decode,
+    });
   }
 
   async compact(): Promise<void> {
@@ -176,41 +229,91 @@ class Etcd implements EtcdStore {
     this.#client.close();
   }
 
-  async #expect<K extends Kind>(operation: string, key: Key<K>, signal: AbortSignal | undefined): Promise<Resource<K>> {
-    const { kvs } = await this.#client.range(
-      { operation, kind: key.kind, key },
-      { key: encodeKey(objectKey(key)) },
-      signal,
-    );
-    const stored = kvs[0] === undefined ? undefined : decodeValue(key, kvs[0]);
-    if (stored === undefined) throw refused("not-found", operation, key, "it does not exist");
-    return stored;
+  async #expect<K extends Kind>(operation: string, key: Key<K>, signal: AbortSignal | undefined): Promise<Entry<K>> {
+    const found = await this.#find(operation, key, signal);
+    if (found === undefined) throw refused("not-found", operation, key, "it does not exist");
+    return found;
+  }
+
+  /** The object, and the key that it is under. */
+  async #find<K extends Kind>(
+    operation: string,
+    key: Key<K>,
+    signal: AbortSignal | undefined,
+  ): Promise<Entry<K> | undefined> {
+    const handle = key.kind === "IPAMHandle" ? await this.#handles.of(key.name, signal) : undefined;
+    const paths = pathsOf(handle === undefined ? key : { ...key, name: handle });
+    if (paths === undefined) return this.#search(key, signal);
+    if (paths.length === 0) return undefined;
+    const purpose = { operation, kind: key.kind, key };
+    const isSame = (entry: Entry<K> | undefined): entry is Entry<K> => entry?.object.metadata.name === key.name;
+    const [only] = paths;
+    if (only !== undefined && paths.length === 1) {
+      const { kvs } = await this.#client.range(purpose, { key: encodeKey(only) }, signal);
+      return kvs.map((kv) => this.#decode(key.kind, kv)).find(isSame);
+    }
+    const success = paths.map((path) => ({ requestRange: { key: encodeKey(path) } }));
+    const { responses } = await this.#client.txn(purpose, { success }, signal);
+    const kvs = responses.flatMap(({ responseRange }) => responseRange?.kvs ?? []);
+    const entries = kvs.map((kv) => this.#decode(key.kind, kv)).filter(isSame);
+    return key.kind === "IPAMConfiguration" ? newest(entries) : entries[0];
+  }
+
+  async #search<K extends Kind>(key: Key<K>, signal: AbortSignal | undefined): Promise<Entry<K> | undefined> {
+    for await (const { entries } of this.#ranges(key.kind, signal === undefined ? {} : { signal })) {
+      const found = entries.find(({ object }) => object.metadata.name === key.name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  #decode<K extends Kind>(kind: K, kv: KeyValue): Entry<K> | undefined {
+    const entry = decodeEntry(kind, kv);
+    if (entry !== undefined && kind === "IPAMHandle") this.#handles.learn(entry.path, entry.object.metadata.name);
+    return entry;
+  }
+
+  /** What reading the value back gives, which is what the next reader sees. */
+  #stored<K extends Kind>(
+    kind: K,
+    path: string,
+    value: Uint8Array,
+    revision: string,
+    written: Resource<K>,
+  ): Resource<K> {
+    const kv = { key: encodeKey(path), value, createRevision: revision, modRevision: revision };
+    return this.#decode(kind, kv)?.object ?? written;
   }
 
   async #replace<K extends Kind>(
     operation: string,
     key: Key<K>,
+    path: string,
     object: Resource<K>,
     revision: string,
     signal: AbortSignal | undefined,
   ): Promise<Resource<K>> {
-    const put = { requestPut: { key: encodeKey(objectKey(key)), value: encodeValue(object) } };
-    object.metadata.resourceVersion = await this.#swap(operation, key, revision, put, signal);
-    return object;
+    const value = encodeValue(key.kind, object);
+    // The settings of upstream's IPAM are beside the resource, and both are written together.
+    const place = key.kind === "IPAMConfiguration" ? (placeOfObject(key.kind, object) ?? path) : path;
+    const writes = [{ requestPut: { key: encodeKey(place), value } }, ...companions(object, place)];
+    const written = await this.#swap(operation, key, path, revision, writes, signal);
+    return this.#stored(key.kind, place, value, written, object);
   }
 
-  /** Does the write if the key is still at the revision; returns the new revision. */
+  /** Does the writes if the key is still at the revision; returns the new revision. */
   async #swap(
     operation: string,
     key: Key,
+    path: string,
     revision: string,
-    write: object,
+    writes: readonly object[],
     signal: AbortSignal | undefined,
   ): Promise<string> {
-    const name = encodeKey(objectKey(key));
+    const name = encodeKey(path);
     const request = {
       compare: [{ result: "EQUAL", target: "MOD", key: name, modRevision: revision }],
-      success: [write],
+      success: writes,
       failure: [{ requestRange: { key: name } }],
     };
     const answer = await this.#client.txn({ operation, kind: key.kind, key }, request, signal);
@@ -230,4 +333,44 @@ class Etcd implements EtcdStore {
       }
     }
   }
+}
+
+/** Names that a list has met, so that an object under its old key beside its new one is listed once. */
+class ListedNames<K extends Kind> {
+  readonly #seen = new Set<string>();
+  readonly #old: Resource<K>[] = [];
+
+  /** The objects that are under their own key. */
+  take(entries: readonly Entry<K>[]): Resource<K>[] {
+    return entries.flatMap(({ path, object }) => {
+      if (isUnderOldKey(path, object)) return (this.#old.push(object), []);
+      this.#seen.add(nameOf(object));
+      return [object];
+    });
+  }
+
+  /** At the end: those that are only under their old key. */
+  late(): Resource<K>[] {
+    return this.#old.filter((object) => !this.#seen.has(nameOf(object)));
+  }
+
+  has(name: string): boolean {
+    return this.#seen.has(`/${name}`);
+  }
+}
+
+function nameOf({ metadata }: Resource): string {
+  return `${metadata.namespace ?? ""}/${metadata.name}`;
+}
+
+function newest<K extends Kind>(entries: readonly Entry<K>[]): Entry<K> | undefined {
+  const revision = ({ object }: Entry<K>): bigint => BigInt(object.metadata.resourceVersion ?? "0");
+  return entries.toSorted((a, b) => (revision(a) < revision(b) ? 1 : revision(a) > revision(b) ? -1 : 0))[0];
+}
+
+/** What is written with an object. */
+function companions(object: Resource, path: string): readonly object[] {
+  return object.kind === "IPAMConfiguration" && path !== IPAM_CONFIG && object.metadata.name === "default"
+    ? [{ requestPut: { key: encodeKey(IPAM_CONFIG), value: encodeIpamConfig(object) } }]
+    : [];
 }

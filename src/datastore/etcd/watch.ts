@@ -7,29 +7,38 @@ import type { Kind } from "../../model/kind.ts";
 import { checkRevision } from "../conditions.ts";
 import { type WatchEvent, StoreError } from "../store.ts";
 import type { EtcdClient, EtcdWatchStream, Purpose } from "./client.ts";
-import { kindPrefix, parseObjectKey, prefixEnd } from "./keys.ts";
-import type { WatchResponse } from "./protocol.ts";
-import { decodeValue, encodeKey, nameOnly } from "./values.ts";
+import type { Key } from "../../model/key.ts";
+import { parsePath, spanOf, TIERED } from "./keys.ts";
+import type { KeyValue, WatchResponse } from "./protocol.ts";
+import { encodeKey, type Entry, isUnderOldKey, nameOnly } from "./values.ts";
+
+export interface WatchSource<K extends Kind> {
+  readonly decode: (kv: KeyValue) => Entry<K> | undefined;
+  /** What is stored now. */
+  readonly find: (key: Key<K>) => Promise<Entry<K> | undefined>;
+}
 
 export async function* watchPrefix<K extends Kind>(
   client: EtcdClient,
   kind: K,
   revision: string,
   signal: AbortSignal,
+  source: WatchSource<K>,
 ): AsyncGenerator<readonly WatchEvent<K>[]> {
   if (signal.aborted) return;
   checkRevision(kind, revision);
   const purpose: Purpose = { operation: "watch", kind, key: undefined };
-  const prefix = kindPrefix(kind);
+  const span = spanOf(kind);
   const startRevision = String(BigInt(revision) + 1n);
-  const { stream, failed } = client.watch({
-    key: encodeKey(prefix),
-    rangeEnd: prefixEnd(prefix),
+  const { stream, failed } = await client.watch({
+    key: encodeKey(span.from),
+    rangeEnd: span.end,
     startRevision,
     progressNotify: true,
     prevKv: true,
     fragment: true,
   });
+  if (signal.aborted) return void stream.cancel();
   const messages = new MessageQueue(stream);
   const cancel = (): void => stream.cancel();
   signal.addEventListener("abort", cancel);
@@ -37,7 +46,7 @@ export async function* watchPrefix<K extends Kind>(
     let partial: WatchEvent<K>[] = [];
     for (let response = await messages.next(); response !== undefined; response = await messages.next()) {
       refuseIfOver(kind, revision, response);
-      partial.push(...eventsOf(kind, response));
+      partial.push(...(await eventsOf(kind, response, source)));
       if (response.fragment) continue;
       if (partial.length === 0 && !response.created && response.header !== null)
         partial.push({ type: "bookmark", revision: response.header.revision });
@@ -46,7 +55,7 @@ export async function* watchPrefix<K extends Kind>(
     }
   } catch (error) {
     if (signal.aborted) return;
-    throw error instanceof StoreError ? error : failed(error, purpose);
+    throw failed(error, purpose);
   } finally {
     signal.removeEventListener("abort", cancel);
     stream.cancel();
@@ -111,18 +120,31 @@ function refuseIfOver(kind: Kind, revision: string, response: WatchResponse): vo
   }
 }
 
-function eventsOf<K extends Kind>(kind: K, response: WatchResponse): WatchEvent<K>[] {
-  return response.events.flatMap(({ type, kv, prevKv }): WatchEvent<K>[] => {
-    const key = kv === null ? undefined : parseObjectKey(kind, new TextDecoder().decode(kv.key));
-    if (kv === null || key === undefined) return [];
+async function eventsOf<K extends Kind>(
+  kind: K,
+  response: WatchResponse,
+  source: WatchSource<K>,
+): Promise<WatchEvent<K>[]> {
+  const events: WatchEvent<K>[] = [];
+  for (const { type, kv, prevKv } of response.events) {
+    const place = kv === null ? undefined : parsePath(kind, new TextDecoder().decode(kv.key));
+    if (kv === null || place === undefined) continue;
     const revision = kv.modRevision;
-    if (type === "PUT") {
-      const object = decodeValue(key, kv);
-      return object === undefined
-        ? []
-        : [{ type: kv.createRevision === revision ? "added" : "modified", object, revision }];
+    const last = prevKv === null ? undefined : source.decode({ ...prevKv, modRevision: revision });
+    const entry = type === "PUT" ? source.decode(kv) : last;
+    const isGone = type !== "PUT";
+    if (entry !== undefined && TIERED.has(kind) && (isGone || isUnderOldKey(entry.path, entry.object))) {
+      // The same policy may be under another key too: its own one counts, and of two the one that is left.
+      const { name, namespace } = entry.object.metadata;
+      const now = await source.find({ kind, namespace, name });
+      if (now !== undefined && now.path !== entry.path) {
+        events.push({ type: "modified", object: now.object, revision });
+        continue;
+      }
     }
-    const last = prevKv === null ? undefined : decodeValue(key, { ...prevKv, modRevision: revision });
-    return [{ type: "deleted", object: last ?? nameOnly(key, revision), revision }];
-  });
+    if (isGone) events.push({ type: "deleted", object: entry?.object ?? nameOnly(place.key, revision), revision });
+    else if (entry !== undefined)
+      events.push({ type: kv.createRevision === revision ? "added" : "modified", object: entry.object, revision });
+  }
+  return events;
 }

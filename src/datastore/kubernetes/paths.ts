@@ -3,16 +3,20 @@ import { KINDS, type Kind } from "../../model/kind.ts";
 import type { Key } from "../../model/key.ts";
 
 /** `/api/v1/namespaces/NS/pods`, `/api/v1/pods` (all namespaces) or `/apis/projectcalico.org/v3/ippools`. */
-export function collectionPath(kind: Kind, namespace: string | undefined): string {
-  const { apiVersion, plural, namespaced } = KINDS[kind];
+export function collectionPath(
+  kind: Kind,
+  namespace: string | undefined,
+  { apiVersion, plural }: { readonly apiVersion: string; readonly plural: string } = KINDS[kind],
+): string {
+  const { namespaced } = KINDS[kind];
   const root = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
   return namespaced && namespace !== undefined
     ? `${root}/namespaces/${encodeURIComponent(namespace)}/${plural}`
     : `${root}/${plural}`;
 }
 
-export function objectPath(key: Key): string {
-  return `${collectionPath(key.kind, key.namespace)}/${encodeURIComponent(key.name)}`;
+export function objectPath(key: Key, place?: Parameters<typeof collectionPath>[2]): string {
+  return `${collectionPath(key.kind, key.namespace, place)}/${encodeURIComponent(key.name)}`;
 }
 
 /**

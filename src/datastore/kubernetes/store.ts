@@ -1,6 +1,8 @@
 /**
  * Kubernetes store: Store over the API server, a thin client on HTTP.
  *
+ * Calico's kinds are native, or of the older group that most clusters hold (`codec.ts`); which, is said or looked up.
+ *
  * Promises: lists come in pages, or whole when the server does not keep the state of a paged list for long enough; a watch is bounded
  * by the server (5 to 10 minutes, so that the watches of many clients do not end together) and by a guard against silent connections;
  * nothing else takes longer than 30 s.
@@ -8,7 +10,7 @@
  */
 import type { Random } from "../../host/random.ts";
 import { formatKey, type Key } from "../../model/key.ts";
-import type { Kind } from "../../model/kind.ts";
+import { KINDS, type Kind } from "../../model/kind.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
 import {
   type ListOptions,
@@ -21,8 +23,12 @@ import {
 } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { wholeList } from "../whole-list.ts";
-import { type Page, pageOf, resourceOf } from "./decode.ts";
+import { hasLabels, stampAnnotated } from "../stamp.ts";
+import { CLASSIC } from "./classic.ts";
+import { type ApiGroup, type Codec, NATIVE } from "./codec.ts";
+import { type Page, pageOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
+import { isUnserved, mayBeUnserved, UNSERVED, UNSERVED_MS } from "./unserved.ts";
 import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
@@ -36,9 +42,16 @@ export interface KubernetesDependencies extends TransportDependencies {
   readonly random: Random;
 }
 
+/** Writes of a read-modify-write that this store does itself. */
+const ATTEMPTS = 20;
+
 /** Opens no connection yet: the first operation does. */
-export function openKubernetesStore(access: KubernetesAccess, dependencies: KubernetesDependencies): Store {
-  return new KubernetesStore(access, dependencies);
+export function openKubernetesStore(
+  access: KubernetesAccess,
+  dependencies: KubernetesDependencies,
+  group: ApiGroup | "detect" = "projectcalico.org/v3",
+): Store {
+  return new KubernetesStore(access, dependencies, group);
 }
 
 /** `length`: of its text. */
@@ -50,28 +63,78 @@ function nextLimit({ items, length }: SizedPage): number {
 }
 
 class KubernetesStore implements Store {
+  readonly isStandalone = false;
   readonly #transport: Transport;
   readonly #dependencies: KubernetesDependencies;
+  /** Of Calico's kinds; undefined: not known yet. */
+  #calico: Promise<Codec | undefined> | undefined;
 
-  constructor(access: KubernetesAccess, dependencies: KubernetesDependencies) {
+  constructor(access: KubernetesAccess, dependencies: KubernetesDependencies, group: ApiGroup | "detect") {
     this.#transport = new Transport(access, dependencies);
     this.#dependencies = dependencies;
+    if (group !== "detect") this.#calico = Promise.resolve(group === "projectcalico.org/v3" ? NATIVE : CLASSIC);
+  }
+
+  async #codec(kind: Kind, signal: AbortSignal | undefined): Promise<Codec> {
+    if (!KINDS[kind].apiVersion.startsWith("projectcalico.org/")) return NATIVE;
+    const known = (this.#calico ??= this.#detect(kind));
+    try {
+      const codec = await known;
+      signal?.throwIfAborted();
+      if (codec !== undefined) return codec;
+    } catch (error) {
+      if (this.#calico === known) this.#calico = undefined;
+      throw error;
+    }
+    if (this.#calico === known) this.#calico = undefined;
+    return NATIVE;
+  }
+
+  /**
+   * Where both groups are served, the older one holds the objects and an aggregated API server shows them as the other. undefined: there is
+   * neither, yet.
+   */
+  async #detect(kind: Kind): Promise<Codec | undefined> {
+    const operation = "look up the API groups, to find";
+    const ask = { operation, kind, key: undefined, method: "GET", path: "/apis" } as const;
+    const answer = (await this.#transport.ask(ask)) as { readonly groups?: unknown } | null;
+    const groups: readonly unknown[] = Array.isArray(answer?.groups) ? answer.groups : [];
+    const has = (name: string): boolean => groups.some((each) => (each as { name?: unknown } | null)?.name === name);
+    return has("crd.projectcalico.org") ? CLASSIC : has("projectcalico.org") ? NATIVE : undefined;
   }
 
   async get<K extends Kind>(
     key: Key<K>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Resource<K> | undefined> {
-    try {
-      const answer = await this.#transport.ask(
-        { operation: "get", kind: key.kind, key, method: "GET", path: objectPath(key) },
-        options.signal,
-      );
-      return resourceOf(key.kind, answer, "get");
-    } catch (error) {
-      if (error instanceof StoreError && error.reason === "not-found") return undefined;
-      throw error;
+    return (await this.#find("get", key, options.signal))?.object;
+  }
+
+  /** The object, and the name under which it is stored. */
+  async #find<K extends Kind>(
+    operation: string,
+    key: Key<K>,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly object: Resource<K>; readonly name: string } | undefined> {
+    const codec = await this.#codec(key.kind, signal);
+    for (const name of codec.names(key)) {
+      const path = objectPath({ ...key, name }, codec.place(key.kind));
+      try {
+        const answer = await this.#transport.ask({ operation, kind: key.kind, key, method: "GET", path }, signal);
+        const object = codec.decode(key.kind, answer, operation);
+        if (object.metadata.name === key.name) return { object, name };
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.reason !== "not-found") throw error;
+      }
     }
+    return undefined;
+  }
+
+  /** The name under which the object is stored, or would be. */
+  async #storedName(operation: string, key: Key, codec: Codec, signal: AbortSignal | undefined): Promise<string> {
+    const names = codec.names(key);
+    const found = names.length > 1 ? await this.#find(operation, key, signal) : undefined;
+    return found?.name ?? names[0] ?? key.name;
   }
 
   async list<K extends Kind>(
@@ -85,15 +148,35 @@ class KubernetesStore implements Store {
     kind: K,
     options: ListOptions & { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<ListPage<K>> {
+    const codec = await this.#codec(kind, options.signal);
+    try {
+      yield* this.#pages(kind, codec, options);
+    } catch (error) {
+      const place = codec.place(kind);
+      if (!mayBeUnserved(kind, place, error)) throw error;
+      if (!(await isUnserved(this.#transport, kind, place, options.signal))) throw error;
+      yield { items: [], isFirst: true, revision: UNSERVED };
+    }
+  }
+
+  async *#pages<K extends Kind>(
+    kind: K,
+    codec: Codec,
+    options: ListOptions & { readonly signal?: AbortSignal },
+  ): AsyncGenerator<ListPage<K>> {
+    const labels = Object.entries(options.labels ?? {});
+    const selected = Object.fromEntries(labels.filter(([name]) => codec.hasLabel(name)));
+    const others = Object.fromEntries(labels.filter(([name]) => !codec.hasLabel(name)));
     let limit: number | undefined = PAGE_SIZE;
     let next: string | undefined;
     const ask = (): Promise<SizedPage | undefined> => {
       const query = queryText({
         limit: limit?.toString(),
-        labelSelector: labelSelectorText(options.labels),
+        labelSelector: labelSelectorText(selected),
         continue: next,
       });
-      return this.#page(kind, collectionPath(kind, options.namespace) + query, next !== undefined, options.signal);
+      const path = collectionPath(kind, options.namespace, codec.place(kind)) + query;
+      return this.#page(kind, path, next !== undefined, options.signal);
     };
     let asked = ask();
     for (;;) {
@@ -111,7 +194,8 @@ class KubernetesStore implements Store {
       if (next !== undefined) asked = ask();
       // Whoever stops reading does not hear how it ended.
       asked.catch(() => {});
-      yield { items: page.items.map((item) => resourceOf(kind, item, "list")), isFirst, revision: page.revision };
+      const items = page.items.map((item) => codec.decode(kind, item, "list"));
+      yield { items: items.filter((item) => hasLabels(item, others)), isFirst, revision: page.revision };
       if (next === undefined) return;
     }
   }
@@ -135,12 +219,15 @@ class KubernetesStore implements Store {
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
     const key = keyOf(kind, object);
-    const body = withoutRevision(object);
+    const codec = await this.#codec(kind, options.signal);
+    const name = await this.#storedName("create", key, codec, options.signal);
+    const body = codec.encode(kind, withoutRevision(object), name);
+    const path = collectionPath(kind, key.namespace, codec.place(kind));
     const answer = await this.#transport.ask(
-      { operation: "create", kind, key, method: "POST", path: collectionPath(kind, key.namespace), body },
+      { operation: "create", kind, key, method: "POST", path, body },
       options.signal,
     );
-    return resourceOf(kind, answer, "create");
+    return codec.decode(kind, answer, "create");
   }
 
   async update<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {
@@ -152,11 +239,15 @@ class KubernetesStore implements Store {
         key,
         `Cannot update ${formatKey(key)}: resourceVersion is absent, must come from a read`,
       );
+    const codec = await this.#codec(kind, options.signal);
+    const name = await this.#storedName("update", key, codec, options.signal);
+    const path = objectPath({ ...key, name }, codec.place(kind));
+    const body = codec.encode(kind, object, name);
     const answer = await this.#transport.ask(
-      { operation: "update", kind, key, method: "PUT", path: objectPath(key), body: object },
+      { operation: "update", kind, key, method: "PUT", path, body },
       options.signal,
     );
-    return resourceOf(kind, answer, "update");
+    return codec.decode(kind, answer, "update");
   }
 
   async annotate<K extends Kind>(
@@ -164,6 +255,8 @@ class KubernetesStore implements Store {
     annotations: Readonly<Record<string, string | null>>,
     options: WriteOptions = {},
   ): Promise<void> {
+    const codec = await this.#codec(key.kind, options.signal);
+    if (!codec.hasAnnotations) return this.#rewrite(key, annotations, options);
     const body = { metadata: { annotations } };
     const contentType = "application/merge-patch+json";
     await this.#transport.ask(
@@ -172,34 +265,71 @@ class KubernetesStore implements Store {
     );
   }
 
+  /** Annotates an object whose annotations are not where the server has them. */
+  async #rewrite<K extends Kind>(
+    key: Key<K>,
+    annotations: Readonly<Record<string, string | null>>,
+    options: WriteOptions,
+  ): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const found = await this.get(key, options);
+      if (found === undefined)
+        throw new StoreError("not-found", key.kind, key, `Cannot annotate ${formatKey(key)}: it does not exist`);
+      const { resourceVersion } = found.metadata;
+      const changed = stampAnnotated(found, annotations);
+      try {
+        await this.update(key.kind, { ...changed, metadata: { ...changed.metadata, resourceVersion } }, options);
+        return;
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.reason !== "conflict" || tries >= ATTEMPTS) throw error;
+      }
+    }
+  }
+
   async delete<K extends Kind>(
     key: Key<K>,
     precondition: { readonly revision?: string; readonly uid?: string } = {},
     options: WriteOptions = {},
   ): Promise<void> {
+    const codec = await this.#codec(key.kind, options.signal);
+    const name = await this.#storedName("delete", key, codec, options.signal);
+    const path = objectPath({ ...key, name }, codec.place(key.kind));
     const preconditions = {
       ...(precondition.revision === undefined ? {} : { resourceVersion: precondition.revision }),
-      ...(precondition.uid === undefined ? {} : { uid: precondition.uid }),
+      ...(precondition.uid === undefined ? {} : { uid: codec.uid(precondition.uid) }),
     };
     const body = { apiVersion: "v1", kind: "DeleteOptions", preconditions };
     await this.#transport.ask(
-      { operation: "delete", kind: key.kind, key, method: "DELETE", path: objectPath(key), body },
+      { operation: "delete", kind: key.kind, key, method: "DELETE", path, body },
       options.signal,
     );
   }
 
-  watch<K extends Kind>(
+  async *watch<K extends Kind>(
     kind: K,
     revision: string,
     options: { readonly signal: AbortSignal },
-  ): AsyncIterable<readonly WatchEvent<K>[]> {
-    return watchKind(
-      this.#transport,
-      this.#dependencies,
-      kind,
-      revision,
-      AbortSignal.any([options.signal, this.#transport.closed]),
-    );
+  ): AsyncGenerator<readonly WatchEvent<K>[]> {
+    const signal = AbortSignal.any([options.signal, this.#transport.closed]);
+    if (signal.aborted) return;
+    const codec = await this.#codec(kind, undefined);
+    if (revision === UNSERVED) return void (yield* this.#watchUnserved(kind, codec, signal));
+    yield* watchKind(this.#transport, { ...this.#dependencies, codec }, kind, revision, signal);
+  }
+
+  async *#watchUnserved(kind: Kind, codec: Codec, signal: AbortSignal): AsyncGenerator<readonly []> {
+    yield [];
+    while (!signal.aborted) {
+      await this.#dependencies.clock.sleep(UNSERVED_MS, signal);
+      if (signal.aborted) return;
+      if (!(await isUnserved(this.#transport, kind, codec.place(kind), undefined)))
+        throw new StoreError(
+          "gone",
+          kind,
+          undefined,
+          `Cannot watch ${kind}: the server has it only now: it must be listed`,
+        );
+    }
   }
 
   /** Ends all watches without an error, and all other requests as unavailable. */

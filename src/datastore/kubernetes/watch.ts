@@ -11,7 +11,7 @@ import type { Resource } from "../../model/resource.ts";
 import type { WatchEvent } from "../store.ts";
 import { StoreError } from "../store.ts";
 import { type Deadline, startDeadline } from "./deadline.ts";
-import { resourceOf } from "./decode.ts";
+import type { Codec } from "./codec.ts";
 import { LineSplitter } from "./lines.ts";
 import { collectionPath, queryText } from "./paths.ts";
 import { refusedError, statusFields, unavailableError } from "./error-status.ts";
@@ -32,7 +32,7 @@ export const IDLE_LIMIT_MS = 90_000;
 
 export async function* watchKind<K extends Kind>(
   transport: Transport,
-  dependencies: { readonly clock: Clock; readonly random: Random },
+  dependencies: { readonly clock: Clock; readonly random: Random; readonly codec: Codec },
   kind: K,
   revision: string,
   signal: AbortSignal,
@@ -43,7 +43,7 @@ export async function* watchKind<K extends Kind>(
   const deadline = startDeadline(dependencies.clock, REQUEST_TIMEOUT_MS, signal);
   let established = false;
   try {
-    const path = collectionPath(kind, undefined) + query;
+    const path = collectionPath(kind, undefined, dependencies.codec.place(kind)) + query;
     const response = await transport.open(
       { operation: "watch", kind, key: undefined, method: "GET", path },
       deadline.signal,
@@ -51,7 +51,7 @@ export async function* watchKind<K extends Kind>(
     established = true;
     deadline.renew(IDLE_LIMIT_MS);
     yield [];
-    if (response.body !== null) yield* eventsOf(kind, response.body, deadline);
+    if (response.body !== null) yield* eventsOf(kind, response.body, deadline, dependencies.codec);
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof StoreError) throw error;
@@ -73,6 +73,7 @@ async function* eventsOf<K extends Kind>(
   kind: K,
   body: ReadableStream<Uint8Array>,
   deadline: Deadline,
+  codec: Codec,
 ): AsyncGenerator<readonly WatchEvent<K>[]> {
   const splitter = new LineSplitter();
   const reader = body.getReader();
@@ -83,7 +84,7 @@ async function* eventsOf<K extends Kind>(
       deadline.renew(IDLE_LIMIT_MS);
       const batch: WatchEvent<K>[] = [];
       for (const document of splitter.push(chunk)) {
-        const event = eventOf(kind, document);
+        const event = eventOf(kind, document, codec);
         if (event instanceof StoreError) {
           if (batch.length > 0) yield batch;
           throw event;
@@ -99,7 +100,7 @@ async function* eventsOf<K extends Kind>(
   }
 }
 
-function eventOf<K extends Kind>(kind: K, document: unknown): WatchEvent<K> | StoreError {
+function eventOf<K extends Kind>(kind: K, document: unknown, codec: Codec): WatchEvent<K> | StoreError {
   const event = document as { type?: unknown; object?: { metadata?: { resourceVersion?: unknown } } } | null;
   if (event?.type === "ERROR")
     return refusedError("watch", kind, undefined, {
@@ -124,5 +125,5 @@ function eventOf<K extends Kind>(kind: K, document: unknown): WatchEvent<K> | St
       undefined,
       `the server sent ${JSON.stringify(document).slice(0, 100)}, must be a watch event`,
     );
-  return { type, object: resourceOf(kind, event?.object, "watch") as Resource<K>, revision };
+  return { type, object: codec.decode(kind, event?.object, "watch") as Resource<K>, revision };
 }
