@@ -9,11 +9,13 @@
 import type { Random } from "../../host/random.ts";
 import { formatKey, type Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
+import type { PolicyStatus } from "../../model/kinds/network-policy.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
 import {
   type ListOptions,
   type ListPage,
   type ListResult,
+  type StatusKind,
   type Store,
   StoreError,
   type WatchEvent,
@@ -168,6 +170,23 @@ class KubernetesStore implements Store {
     const contentType = "application/merge-patch+json";
     await this.#transport.ask(
       { operation: "annotate", kind: key.kind, key, method: "PATCH", path: annotationPath(key), body, contentType },
+      options.signal,
+    );
+  }
+
+  /** A patch, so that nobody has to keep whole policies; the revision in it is a precondition. */
+  async updateStatus<K extends StatusKind>(
+    key: Key<K>,
+    status: PolicyStatus,
+    revision: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    const body = { metadata: { resourceVersion: revision }, status };
+    const contentType = "application/merge-patch+json";
+    const path = `${objectPath(key)}/status`;
+    const operation = "update the status of";
+    await this.#transport.ask(
+      { operation, kind: key.kind, key, method: "PATCH", path, body, contentType },
       options.signal,
     );
   }
