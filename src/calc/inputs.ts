@@ -89,6 +89,8 @@ export class Inputs {
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
       case "Profile":
+      case "NodePolicyStatus":
+      case "Lease":
         // They do not affect what this node should do.
         return;
       default:

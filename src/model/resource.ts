@@ -22,6 +22,8 @@ import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
+import type { NodePolicyStatusSpec } from "./kinds/node-policy-status.ts";
+import type { Lease } from "kubernetes-types/coordination/v1";
 import type { Event, Namespace, Node, Pod, Service } from "kubernetes-types/core/v1";
 import type { EndpointSlice } from "kubernetes-types/discovery/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
@@ -37,6 +39,7 @@ export interface ObjectMeta {
   creationTimestamp?: string;
   deletionTimestamp?: string;
   finalizers?: string[];
+  ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string }[];
 }
 
 interface Specs {
@@ -68,6 +71,8 @@ interface Specs {
   Profile: { spec: ProfileSpec };
   FelixConfiguration: { spec: FelixConfigurationSpec };
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
+  NodePolicyStatus: { spec: NodePolicyStatusSpec };
+  Lease: Pick<Lease, "spec">;
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind
