@@ -19,6 +19,10 @@ export function isReportedKind(kind: Kind): kind is ReportedKind {
   return REPORTED_KINDS.some((each) => each === kind);
 }
 
+export function isReportedKey(key: Key): key is Key<ReportedKind> {
+  return isReportedKind(key.kind);
+}
+
 /** Longest text of the object's content; etcd takes requests of 1.5 MB. */
 export const MOST_REPORT = 1_000_000;
 /** Longest reason. */
@@ -114,8 +118,11 @@ export function reportOf(
 ): NodePolicyStatusSpec {
   const groups = new Map<string, Group>();
   const counts = { programmed: 0, invalid: 0, refused: 0 };
-  const sorted = [...policies].sort(([a], [b]) => compareText(formatKey(a), formatKey(b)));
-  for (const [{ kind, namespace, name }, { generation, state, reason = "" }] of sorted) {
+  const sorted = Array.from(policies, ([key, state]) => ({ key, state, text: formatKey(key) }));
+  sorted.sort((a, b) => compareText(a.text, b.text));
+  for (const { key, state: each } of sorted) {
+    const { kind, namespace, name } = key;
+    const { generation, state, reason = "" } = each;
     const place = `${kind}/${namespace ?? ""}`;
     const group = groups.get(place) ?? { kind, ...(namespace === undefined ? {} : { namespace }) };
     groups.set(place, group);
