@@ -4,6 +4,7 @@
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { startSyncer } from "../datastore/syncer.ts";
+import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Random } from "../host/random.ts";
 import type { Report } from "../lib/report.ts";
@@ -102,7 +103,9 @@ interface Writing extends Pick<PolicyStatusOptions, "store" | "clock" | "report"
 async function writeDirty(table: PolicyTable, writing: Writing, signal: AbortSignal): Promise<void> {
   const { store, clock, report, retry } = writing;
   const ids = [...table.dirty];
+  const breath = new Breath(clock);
   for (const id of ids) {
+    await breath.after(1);
     if (signal.aborted) return;
     table.dirty.delete(id);
     const policy = table.policy(id);

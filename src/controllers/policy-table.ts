@@ -6,7 +6,13 @@
  */
 import { equal } from "../lib/equal.ts";
 import type { KeyText } from "../model/key.ts";
-import { hasReached, isReportedKey, type NodeReport, type ReportedKind } from "../model/kinds/node-policy-status.ts";
+import {
+  isReportedKey,
+  type NodeReport,
+  type PolicyState,
+  type ReportedKind,
+} from "../model/kinds/node-policy-status.ts";
+import { hasReached, type Revision, revisionOf } from "../model/revision.ts";
 import { BUILT_IN_TIERS } from "../model/tier.ts";
 import type { Condition, PolicyFacts } from "./acceptance.ts";
 import { conditionsOf, type Tally } from "./conditions.ts";
@@ -14,7 +20,7 @@ import { conditionsOf, type Tally } from "./conditions.ts";
 interface Entry {
   readonly facts: PolicyFacts;
   /** The resourceVersion from which on a node has seen this generation; undefined: every node has. */
-  readonly since: string | undefined;
+  readonly since: Revision | undefined;
 }
 
 export class PolicyTable {
@@ -23,6 +29,13 @@ export class PolicyTable {
   readonly #nodes = new Set<string>();
   /** By name of the node, whether or not it exists. */
   readonly #reports = new Map<string, NodeReport>();
+  /** The reports that count, of nodes that exist; and what these say, by policy and node. */
+  readonly #counted = new Map<string, NodeReport>();
+  readonly #words = new Map<KeyText, Map<string, PolicyState>>();
+  /** Nodes that exist and list nothing, because it is too much. */
+  readonly #silent = new Set<string>();
+  /** How far all nodes have seen each kind, as far as it was asked since a report changed. */
+  readonly #seenByAll = new Map<ReportedKind, Revision | undefined>();
   /** Policies of which some node has yet to speak. */
   readonly #waiting = new Set<KeyText>();
   /** Policies that may have new conditions; whoever writes them takes them out. */
@@ -35,7 +48,8 @@ export class PolicyTable {
     }
     const before = this.#policies.get(id);
     const isSame = before?.facts.uid === facts.uid && before.facts.generation === facts.generation;
-    const since = isSame ? before.since : before === undefined && wasProgrammed(facts) ? undefined : facts.revision;
+    const isKnown = before === undefined && wasProgrammed(facts);
+    const since = isSame ? before.since : isKnown ? undefined : revisionOf(facts.revision);
     this.#policies.set(id, { facts, since });
     this.dirty.add(id);
   }
@@ -48,35 +62,50 @@ export class PolicyTable {
   }
 
   setNode(name: string, exists: boolean): void {
-    if (this.#nodes.has(name) === exists) return;
-    const report = this.#reports.get(name);
     if (exists) this.#nodes.add(name);
     else this.#nodes.delete(name);
-    if (exists) this.#replaced(undefined, report);
-    else this.#replaced(report, undefined);
+    this.#count(name);
   }
 
   setReport(node: string, report: NodeReport | undefined): void {
-    const before = this.#reports.get(node);
     if (report === undefined) this.#reports.delete(node);
     else this.#reports.set(node, report);
-    if (this.#nodes.has(node)) this.#replaced(before, report);
+    this.#count(node);
   }
 
-  /** A report counts in place of another. */
-  #replaced(before: NodeReport | undefined, now: NodeReport | undefined): void {
-    for (const [id, state] of before?.policies ?? []) if (!equal(state, now?.policies.get(id))) this.#touch(id);
-    for (const id of now?.policies.keys() ?? []) if (before?.policies.has(id) !== true) this.#touch(id);
+  /** Makes what the node says count as it should. */
+  #count(node: string): void {
+    const before = this.#counted.get(node);
+    const now = this.#nodes.has(node) ? this.#reports.get(node) : undefined;
+    if (before === now) return;
+    if (now === undefined) this.#counted.delete(node);
+    else this.#counted.set(node, now);
+    this.#seenByAll.clear();
+    for (const [id, state] of before?.policies ?? [])
+      if (!equal(state, now?.policies.get(id))) this.#hear(id, node, undefined);
+    for (const [id, state] of now?.policies ?? [])
+      if (!equal(state, before?.policies.get(id))) this.#hear(id, node, state);
     for (const id of this.#waiting) this.#touch(id);
-    if (now === undefined) return;
-    if (before?.isLeftOut !== now.isLeftOut) this.#touchUnseen(now, before?.isLeftOut === true);
+    if (now?.isLeftOut === true) this.#silent.add(node);
+    else this.#silent.delete(node);
+    if (now !== undefined && before?.isLeftOut !== now.isLeftOut) this.#touchUnseen(now, before?.isLeftOut === true);
+  }
+
+  #hear(id: KeyText, node: string, state: PolicyState | undefined): void {
+    const words = this.#words.get(id) ?? new Map<string, PolicyState>();
+    if (state === undefined) words.delete(node);
+    else words.set(node, state);
+    if (words.size === 0) this.#words.delete(id);
+    else this.#words.set(id, words);
+    this.#touch(id);
   }
 
   /** Policies that a node which begins to speak has not seen; all, if it begins to list them, or stops to. */
   #touchUnseen(now: NodeReport, wasLeftOut: boolean): void {
-    for (const [id, entry] of this.#policies) {
-      const { key } = entry.facts;
-      if (isReportedKey(key) && (wasLeftOut || now.isLeftOut || !hasSeen(now, key.kind, entry))) this.dirty.add(id);
+    for (const [id, { facts, since }] of this.#policies) {
+      const { key } = facts;
+      if (isReportedKey(key) && (wasLeftOut || now.isLeftOut || !hasSeen(now.observed.get(key.kind), since)))
+        this.dirty.add(id);
     }
   }
 
@@ -100,30 +129,42 @@ export class PolicyTable {
     return conditionsOf(facts, tally, { tierExists, now });
   }
 
-  #tally(id: KeyText, entry: Entry): Tally {
-    const { key, generation } = entry.facts;
+  #tally(id: KeyText, { facts, since }: Entry): Tally {
+    const { key, generation } = facts;
+    const pending = new Set(isReportedKey(key) ? this.#unseen(key.kind, since) : []);
+    const silent = [...this.#silent].filter((node) => !pending.has(node));
     const refused: { node: string; reason: string }[] = [];
-    const pending: string[] = [];
-    const silent: string[] = [];
-    let [nodes, programmed] = [0, 0];
-    if (!isReportedKey(key)) return { nodes: 1, programmed, refused, pending, silent };
-    for (const [node, report] of this.#reports) {
-      if (!this.#nodes.has(node)) continue;
-      nodes++;
-      const state = report.policies.get(id);
-      if (!hasSeen(report, key.kind, entry)) pending.push(node);
-      else if (report.isLeftOut) silent.push(node);
-      else if (state === undefined) continue;
-      else if (state.generation !== generation) pending.push(node);
+    let programmed = 0;
+    for (const [node, state] of this.#words.get(id) ?? []) {
+      if (pending.has(node)) continue;
+      if (state.generation !== generation) pending.add(node);
       else if (state.state === "refused") refused.push({ node, reason: state.reason ?? "" });
       else programmed++;
     }
-    return { nodes, programmed, refused, pending, silent };
+    return { nodes: this.#counted.size, programmed, refused, pending: [...pending], silent };
+  }
+
+  /** The nodes that have not seen policies of the kind so far. */
+  #unseen(kind: ReportedKind, since: Revision | undefined): readonly string[] {
+    if (hasSeen(this.#leastSeen(kind), since)) return [];
+    return [...this.#counted].flatMap(([node, { observed }]) => (hasSeen(observed.get(kind), since) ? [] : [node]));
+  }
+
+  #leastSeen(kind: ReportedKind): Revision | undefined {
+    if (!this.#seenByAll.has(kind)) {
+      let least: Revision | undefined = Infinity;
+      for (const { observed } of this.#counted.values()) {
+        const seen = observed.get(kind);
+        least = typeof seen === "number" && typeof least === "number" ? Math.min(least, seen) : undefined;
+      }
+      this.#seenByAll.set(kind, least);
+    }
+    return this.#seenByAll.get(kind);
   }
 }
 
-function hasSeen({ observed }: NodeReport, kind: ReportedKind, { since }: Entry): boolean {
-  return since === undefined || hasReached(observed.get(kind), since);
+function hasSeen(observed: Revision | undefined, since: Revision | undefined): boolean {
+  return since === undefined || hasReached(observed, since);
 }
 
 /** All nodes had seen the generation when this was written. */

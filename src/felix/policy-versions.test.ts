@@ -21,7 +21,7 @@ test("an update of the generation that is known is no news, but it is observed",
   const versions = new PolicyVersions();
   expect(versions.take([update("5", 1)])).toHaveLength(1);
   expect(versions.take([update("6", 1)])).toHaveLength(0);
-  expect(versions.observed.get("NetworkPolicy")).toBe("6");
+  expect(versions.observed.get("NetworkPolicy")).toBe(6);
   expect([versions.news, versions.updates]).toEqual([1, 2]);
   expect(versions.take([update("7", 2)])).toHaveLength(1);
   expect(versions.generationOf(formatKey(KEY))).toBe(2);
@@ -33,9 +33,9 @@ test("one that was made anew is news, and so is one that is gone or comes back",
   expect(versions.take([update("8", 1, "u2")])).toHaveLength(1);
   expect(versions.take([gone("9")])).toHaveLength(1);
   expect(versions.generationOf(formatKey(KEY))).toBe(-1);
-  expect(versions.observed.get("NetworkPolicy")).toBe("9");
+  expect(versions.observed.get("NetworkPolicy")).toBe(9);
   expect(versions.take([update("8", 1, "u2")])).toHaveLength(1);
-  expect(versions.observed.get("NetworkPolicy")).toBe("9");
+  expect(versions.observed.get("NetworkPolicy")).toBe(9);
 });
 
 test("without generations, every update is news", () => {

@@ -6,7 +6,8 @@
  */
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { KeyText } from "../model/key.ts";
-import { hasReached, type ReportedKind } from "../model/kinds/node-policy-status.ts";
+import type { ReportedKind } from "../model/kinds/node-policy-status.ts";
+import { hasReached, type Revision, revisionOf } from "../model/revision.ts";
 
 interface Version {
   readonly uid: string | undefined;
@@ -15,7 +16,7 @@ interface Version {
 
 export class PolicyVersions {
   readonly #versions = new Map<KeyText, Version>();
-  readonly #observed = new Map<ReportedKind, string>();
+  readonly #observed = new Map<ReportedKind, Revision>();
   /** Number of updates so far that changed what a policy says. */
   news = 0;
   /** Number of updates of policies so far. */
@@ -27,7 +28,7 @@ export class PolicyVersions {
   }
 
   /** The newest resourceVersion of each kind. */
-  get observed(): ReadonlyMap<ReportedKind, string> {
+  get observed(): ReadonlyMap<ReportedKind, Revision> {
     return this.#observed;
   }
 
@@ -40,7 +41,8 @@ export class PolicyVersions {
     const { kind, id, origin } = update;
     if (kind !== "NetworkPolicy" && kind !== "GlobalNetworkPolicy" && kind !== "ClusterNetworkPolicy") return true;
     this.updates++;
-    if (!hasReached(this.#observed.get(kind), origin.revision)) this.#observed.set(kind, origin.revision);
+    const revision = revisionOf(origin.revision);
+    if (!hasReached(this.#observed.get(kind), revision)) this.#observed.set(kind, revision);
     const before = this.#versions.get(id);
     const { uid } = update.value?.metadata ?? {};
     const { generation } = origin;

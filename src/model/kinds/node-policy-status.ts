@@ -8,6 +8,7 @@
 import type { Key, KeyText } from "../key.ts";
 import { formatKey } from "../key.ts";
 import type { Kind } from "../kind.ts";
+import { type Revision, revisionOf } from "../revision.ts";
 import type { Infer, Schema } from "../schema/schema.ts";
 import { META } from "./common.ts";
 
@@ -104,7 +105,7 @@ export interface PolicyState {
 }
 
 export interface NodeReport {
-  readonly observed: ReadonlyMap<ReportedKind, string>;
+  readonly observed: ReadonlyMap<ReportedKind, Revision>;
   readonly policies: ReadonlyMap<KeyText, PolicyState>;
   /** The policies were too many to be listed: nothing is known of any. */
   readonly isLeftOut: boolean;
@@ -112,7 +113,7 @@ export interface NodeReport {
 
 /** The policies in any order give the same content. */
 export function reportOf(
-  observed: ReadonlyMap<ReportedKind, string>,
+  observed: ReadonlyMap<ReportedKind, Revision>,
   policies: Iterable<readonly [Key<ReportedKind>, PolicyState]>,
   most: number = MOST_REPORT,
 ): NodePolicyStatusSpec {
@@ -131,7 +132,9 @@ export function reportOf(
     else (group[state] ??= {})[name] = generation;
   }
   const spec = {
-    observed: Object.fromEntries([...observed].sort(([a], [b]) => compareText(a, b))),
+    observed: Object.fromEntries(
+      REPORTED_KINDS.flatMap((kind) => (observed.has(kind) ? [[kind, String(observed.get(kind))]] : [])),
+    ),
     policies: [...groups.values()],
   };
   if (JSON.stringify(spec).length <= most) return spec;
@@ -159,22 +162,13 @@ export function readReport(spec: unknown): NodeReport {
       read.set(keyOf(name), { state: "refused", generation: numberOf(generation), reason: String(reason ?? "") });
     }
   }
-  const seen = new Map<ReportedKind, string>();
+  const seen = new Map<ReportedKind, Revision>();
   for (const kind of REPORTED_KINDS) {
     const revision = fieldsOf(observed)[kind];
-    if (typeof revision === "string") seen.set(kind, revision);
+    if (typeof revision === "string") seen.set(kind, revisionOf(revision));
   }
   return { observed: seen, policies: read, isLeftOut: leftOut !== undefined };
 }
-
-/** Whether the revision is at or beyond the other. False when that is not known: resourceVersions that are no numbers do not compare. */
-export function hasReached(revision: string | undefined, other: string): boolean {
-  if (revision === other) return true;
-  if (revision === undefined || !NUMBER.test(revision) || !NUMBER.test(other)) return false;
-  return revision.length === other.length ? revision > other : revision.length > other.length;
-}
-
-const NUMBER = /^(0|[1-9]\d*)$/;
 
 interface Group {
   kind: string;
