@@ -182,7 +182,9 @@ test("one made anew under the name of another is not programmed because that was
   await bench.conditions("p");
   await bench.store.delete({ kind: "GlobalNetworkPolicy", namespace: undefined, name: "p" });
   await bench.put("p", ALLOW);
-  expect((await bench.conditions("p"))[1]).toStartWith("Programmed False Pending");
+  expect((await bench.conditions("p"))[1]).toBe(
+    "Programmed False Pending: programmed on 0 of 1 nodes; not known yet of n1",
+  );
   await bench.stop();
 });
 

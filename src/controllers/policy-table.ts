@@ -88,7 +88,8 @@ export class PolicyTable {
     for (const id of this.#waiting) this.#touch(id);
     if (now?.isLeftOut === true) this.#silent.add(node);
     else this.#silent.delete(node);
-    if (now !== undefined && before?.isLeftOut !== now.isLeftOut) this.#touchUnseen(now, before?.isLeftOut === true);
+    if (before?.isLeftOut === true || now?.isLeftOut === true || this.#counted.size === 0) this.#touchAll();
+    else if (now !== undefined && (before === undefined || hasGoneBack(before, now))) this.#touchUnseen(now);
   }
 
   #hear(id: KeyText, node: string, state: PolicyState | undefined): void {
@@ -100,12 +101,14 @@ export class PolicyTable {
     this.#touch(id);
   }
 
-  /** Policies that a node which begins to speak has not seen; all, if it begins to list them, or stops to. */
-  #touchUnseen(now: NodeReport, wasLeftOut: boolean): void {
+  #touchAll(): void {
+    for (const id of this.#policies.keys()) this.dirty.add(id);
+  }
+
+  #touchUnseen({ observed }: NodeReport): void {
     for (const [id, { facts, since }] of this.#policies) {
       const { key } = facts;
-      if (isReportedKey(key) && (wasLeftOut || now.isLeftOut || !hasSeen(now.observed.get(key.kind), since)))
-        this.dirty.add(id);
+      if (isReportedKey(key) && !hasSeen(observed.get(key.kind), since)) this.dirty.add(id);
     }
   }
 
@@ -165,6 +168,11 @@ export class PolicyTable {
 
 function hasSeen(observed: Revision | undefined, since: Revision | undefined): boolean {
   return since === undefined || hasReached(observed, since);
+}
+
+/** As when the datastore is restored from an older state. */
+function hasGoneBack(before: NodeReport, now: NodeReport): boolean {
+  return [...before.observed].some(([kind, revision]) => !hasReached(now.observed.get(kind), revision));
 }
 
 /** All nodes had seen the generation when this was written. */
