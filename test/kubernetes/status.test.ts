@@ -15,7 +15,6 @@ let cluster: Cluster;
 beforeAll(async () => {
   cluster = await attachCluster();
   const { layout } = cluster;
-  await cluster.kubectl(["apply", "-f", new URL("../../manifests/calico-controllers.yaml", import.meta.url).pathname]);
   const token = await cluster.kubectl(["create", "token", NAME, "-n", "kube-system"]);
   const kubeconfig = `${layout.directory}/${NAME}.kubeconfig`;
   writeFileSync(`${layout.directory}/${NAME}.token`, token.trim(), { mode: 0o600 });
