@@ -28,6 +28,8 @@ async function main(): Promise<number> {
       return (await import("./cli/calicoctl.ts")).runCalicoctl(rest);
     case "webhooks":
       return (await import("./controllers/webhooks.ts")).runWebhooksCommand(rest, process.env);
+    case "controllers":
+      return (await import("./controllers/command.ts")).runControllersCommand(rest, environment);
     case "apiserver":
       return (await import("./cli/lab.ts")).runCalicoLab(command, words);
     case "lab":

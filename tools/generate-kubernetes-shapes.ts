@@ -13,6 +13,7 @@ const ROOTS = [
   "core.v1.ConfigMap",
   "core.v1.Secret",
   "core.v1.Event",
+  "coordination.v1.Lease",
   "discovery.v1.EndpointSlice",
   "networking.v1.NetworkPolicy",
   "apiextensions.v1.CustomResourceDefinition",
@@ -81,6 +82,7 @@ const files: Readonly<Record<string, string>> = {
   "core.v1": "core/v1",
   "meta.v1": "meta/v1",
   "networking.v1": "networking/v1",
+  "coordination.v1": "coordination/v1",
   "discovery.v1": "discovery/v1",
   "apiextensions.v1": "apiextensions/v1",
 };

@@ -4,6 +4,7 @@ import { customType } from "./crd/custom-type.ts";
 import { CUSTOM_RESOURCE_DEFINITION, definitionStatus, isEstablished } from "./crd/definition.ts";
 import { CONFIG_MAP, SECRET, SERVICE_ACCOUNT } from "./kinds/configuration.ts";
 import { EVENT } from "./kinds/event.ts";
+import { LEASE } from "./kinds/lease.ts";
 import { NAMESPACE } from "./kinds/namespace.ts";
 import { ENDPOINT_SLICE, NETWORK_POLICY } from "./kinds/network.ts";
 import { NODE } from "./kinds/node.ts";
@@ -24,6 +25,7 @@ const BUILT_IN: readonly ResourceType[] = [
   EVENT,
   ENDPOINT_SLICE,
   NETWORK_POLICY,
+  LEASE,
   CUSTOM_RESOURCE_DEFINITION,
 ];
 const DEFINITIONS = resourceId(CUSTOM_RESOURCE_DEFINITION);

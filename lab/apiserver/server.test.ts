@@ -309,6 +309,51 @@ describe("our kinds", () => {
     spec,
   });
 
+  test("the status of a policy is written apart from everything else", async () => {
+    const policies = "/apis/projectcalico.org/v3/globalnetworkpolicies";
+    const merge = { type: "application/merge-patch+json" };
+    const condition = {
+      type: "Programmed",
+      status: "True",
+      reason: "Programmed",
+      message: "",
+      lastTransitionTime: "2026-11-29T22:28:06Z",
+    };
+    const made = await server.call("POST", policies, {
+      apiVersion: "projectcalico.org/v3",
+      kind: "GlobalNetworkPolicy",
+      metadata: { name: "told" },
+      spec: { order: 1 },
+      status: { conditions: [condition] },
+    });
+    expect([made.status, made.body["status"]]).toEqual([201, undefined]);
+    const path = `${policies}/told`;
+    const revision = stringAt(fieldAt(made.body, "metadata", "resourceVersion"));
+    const told = await server.call("PUT", `${path}/status`, {
+      ...made.body,
+      metadata: { name: "told", resourceVersion: revision, labels: { a: "b" }, annotations: { c: "d" } },
+      spec: { order: 2 },
+      status: { conditions: [condition] },
+    });
+    expect(told.body).toMatchObject({
+      metadata: { generation: 1 },
+      spec: { order: 1 },
+      status: { conditions: [condition] },
+    });
+    expect(fieldAt(told.body, "metadata", "labels")).toBeUndefined();
+    expect(fieldAt(told.body, "metadata", "annotations")).toBeUndefined();
+    const late = { metadata: { resourceVersion: revision }, status: { conditions: [] } };
+    expect((await server.call("PATCH", `${path}/status`, late, merge)).status).toBe(409);
+    const changed = await server.call("PATCH", path, { spec: { order: 3 }, status: { conditions: [] } }, merge);
+    expect(changed.body).toMatchObject({
+      metadata: { generation: 2 },
+      spec: { order: 3 },
+      status: { conditions: [condition] },
+    });
+    await server.call("PATCH", path, { metadata: { labels: { a: "b" } } }, merge);
+    expect((await server.call("GET", path)).body).toMatchObject({ metadata: { generation: 2, labels: { a: "b" } } });
+  });
+
   test.each([
     ["IPv4", { cidr: "10.20.0.0/16" }],
     ["IPv6", { cidr: "fd20::/64", blockSize: 122, nodeSelector: "rack == 'a'" }],

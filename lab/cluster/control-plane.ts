@@ -1,5 +1,6 @@
 /**
- * control-plane: the programs that make up the lab's API: our embedded one, or Kubernetes' own from PATH (`--api kubernetes`).
+ * control-plane: the programs that make up the lab's API: our embedded one, or Kubernetes' own from PATH (`--api kubernetes`); and the
+ * cluster's controllers.
  *
  * Kubernetes' API server listens on this machine's loopback; the nodes, which are on a separate network, reach it through
  * `calico-lab forward`. etcd listens on a Unix socket; its unused port for peers is inside the fabric.
@@ -8,13 +9,14 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { openCredentials } from "../pki/certificates.ts";
 import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import { type DaemonSpec, prepareDirectories } from "./daemon.ts";
-import { labExecutable } from "./executables.ts";
+import { labExecutable, nodeExecutable } from "./executables.ts";
 import { inNetns, type Layout, netnsPath } from "./layout.ts";
 import { CommandError, run, tryRun } from "./run.ts";
 
 /** Both APIs assign service addresses from these. */
 export const SERVICES4 = "10.96.0.0/16";
 export const SERVICES6 = "fd00:96::/112";
+export const CALICO_CONTROLLERS = "calico-controllers";
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager"] as const;
 /** The oldest etcd whose watches have progress notifications; without them kube-apiserver 1.34 ends watches that ask for bookmarks. */
 const OLDEST_ETCD = [3, 5, 13] as const;
@@ -62,9 +64,20 @@ export function prepareControlPlane(layout: Layout): void {
 }
 
 export function controlPlane(layout: Layout): readonly DaemonSpec[] {
-  return layout.config.api === "embedded"
-    ? [embedded(layout)]
-    : [etcd(layout), apiserver(layout), controllerManager(layout), forwarder(layout)];
+  const api =
+    layout.config.api === "embedded"
+      ? [embedded(layout)]
+      : [etcd(layout), apiserver(layout), controllerManager(layout), forwarder(layout)];
+  return [...api, calicoControllers(layout)];
+}
+
+function calicoControllers(layout: Layout): DaemonSpec {
+  return {
+    name: CALICO_CONTROLLERS,
+    cgroup: `${layout.cgroup}/${CALICO_CONTROLLERS}`,
+    ready: () => existsSync(layout.kubeconfig),
+    command: [nodeExecutable(), "controllers", "--kubeconfig", layout.kubeconfig],
+  };
 }
 
 function embedded(layout: Layout): DaemonSpec {

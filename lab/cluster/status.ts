@@ -1,7 +1,7 @@
 /** status: what a lab consists of, for people and as JSON for tests and scripts. */
 import { existsSync } from "node:fs";
 import { ApiError, LabApi } from "./api.ts";
-import { controlPlane } from "./control-plane.ts";
+import { CALICO_CONTROLLERS, controlPlane } from "./control-plane.ts";
 import { identify } from "./daemon.ts";
 import { readJson } from "./files.ts";
 import { BRIDGE, type Layout, netnsPath, NODE_INTERFACE, SUBNET4, SUBNET6 } from "./layout.ts";
@@ -38,6 +38,7 @@ export interface LabStatus {
     readonly cniConfDir: string;
   }[];
   readonly apiPid: number | undefined;
+  readonly controllersPid: number | undefined;
   /** What is missing or not ready, one text each; `lab up` restores what is missing. */
   readonly problems: readonly string[];
   readonly pods: readonly {
@@ -57,6 +58,7 @@ export async function statusOf(layout: Layout): Promise<LabStatus> {
     kubeconfig: layout.kubeconfig,
     api: layout.apiAddress,
     apiPid: daemons["api"]?.pid,
+    controllersPid: daemons[CALICO_CONTROLLERS]?.pid,
     supervisor: { pid: runningSupervisor(layout)?.pid },
     problems: [...missingParts(layout, daemons), ...(await apiProblems(layout))],
     fabric: {

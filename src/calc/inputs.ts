@@ -93,6 +93,8 @@ export class Inputs {
       case "StagedNetworkPolicy":
       case "StagedGlobalNetworkPolicy":
       case "StagedKubernetesNetworkPolicy":
+      case "NodePolicyStatus":
+      case "Lease":
         // They do not affect what this node should do.
         return;
       default:

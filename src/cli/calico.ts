@@ -9,6 +9,7 @@ const STARTED = [
   ["node", "run the node daemon: policy, routes, CNI server, BIRD's configuration"],
   ["cni", "put the CNI plugins and their configuration in place"],
   ["ctl", "ask and explain what Calico does; also installed as calicoctl"],
+  ["controllers", "do what is done once for a cluster: write the conditions of policies"],
   ["webhooks", "serve admission of Calico's kinds to a Kubernetes API server"],
   ["lab", "a whole cluster on this machine (by the executable calico-lab)"],
   ["apiserver", "the embedded Kubernetes-compatible API of the lab (by calico-lab)"],

@@ -9,13 +9,15 @@ import { copyJson } from "../lib/copy.ts";
 import { formatTimestampSeconds } from "../lib/timestamp.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
+import type { PolicyStatus } from "../model/kinds/network-policy.ts";
 import type { ObjectMeta, Resource } from "../model/resource.ts";
 import { checkPrecondition, checkRevision, checkVersion, refused } from "./conditions.ts";
-import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "./stamp.ts";
+import { hasLabels, placeOf, stampAnnotated, stampNew, stampStatus, stampUpdated } from "./stamp.ts";
 import {
   type ListOptions,
   type ListPage,
   type ListResult,
+  type StatusKind,
   type Store,
   StoreError,
   type StoreReason,
@@ -23,7 +25,7 @@ import {
   type WriteOptions,
 } from "./store.ts";
 
-export type Verb = "get" | "list" | "create" | "update" | "annotate" | "delete" | "watch";
+export type Verb = "get" | "list" | "create" | "update" | "annotate" | "updateStatus" | "delete" | "watch";
 
 /** A point in an operation at which a fault can be injected: before it is done (`request`), or after, losing the answer (`answer`). */
 export interface Step {
@@ -163,6 +165,19 @@ export class MemoryStore implements Store {
   ): Promise<void> {
     await this.#run("annotate", key.kind, key, options.signal, () => {
       this.#write("modified", key, stampAnnotated(this.#expect("annotate", key), annotations));
+    });
+  }
+
+  async updateStatus<K extends StatusKind>(
+    key: Key<K>,
+    status: PolicyStatus,
+    revision: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    await this.#run("updateStatus", key.kind, key, options.signal, () => {
+      const stored = this.#expect("updateStatus", key);
+      checkVersion("update the status of", key, revision, stored.metadata.resourceVersion);
+      this.#write("modified", key, stampStatus(stored, status));
     });
   }
 

@@ -14,6 +14,7 @@ export function openSplitStore(kubernetes: Store, calico: Store): Store {
     pages: (kind, options) => of(kind).pages(kind, options),
     create: (kind, object, options) => of(kind).create(kind, object, options),
     update: (kind, object, options) => of(kind).update(kind, object, options),
+    updateStatus: (key, status, revision, options) => of(key.kind).updateStatus(key, status, revision, options),
     annotate: (key, annotations, options) => of(key.kind).annotate(key, annotations, options),
     delete: (key, precondition, options) => of(key.kind).delete(key, precondition, options),
     watch: (kind, revision, options) => of(kind).watch(kind, revision, options),

@@ -7,8 +7,9 @@
 import { copyJson } from "../lib/copy.ts";
 import { KINDS, type Kind } from "../model/kind.ts";
 import { type Key, formatKey } from "../model/key.ts";
+import type { PolicyStatus } from "../model/kinds/network-policy.ts";
 import { keyOf, type ObjectMeta, type Resource } from "../model/resource.ts";
-import { StoreError } from "./store.ts";
+import { type StatusKind, StoreError } from "./store.ts";
 
 /** The key under which the object is stored. Throws `invalid` for an object without a name or of another kind. */
 export function placeOf<K extends Kind>(kind: K, object: Resource<K>, operation: string): Key<K> {
@@ -71,6 +72,14 @@ export function stampAnnotated<K extends Kind>(
   }
   copy.metadata.annotations = merged;
   if (Object.keys(merged).length === 0) delete copy.metadata.annotations;
+  return copy;
+}
+
+/** `stored` with these fields of its status. */
+export function stampStatus<K extends StatusKind>(stored: Resource<K>, status: PolicyStatus): Resource<K> {
+  const copy = copyJson(stored);
+  delete copy.metadata.resourceVersion;
+  copy.status = { ...copy.status, ...copyJson(status) };
   return copy;
 }
 

@@ -6,6 +6,7 @@
  */
 import type { Key } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
+import type { PolicyStatus } from "../model/kinds/network-policy.ts";
 import type { Resource } from "../model/resource.ts";
 
 export type StoreReason =
@@ -74,6 +75,16 @@ export interface WriteOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Kinds with conditions, which are written apart from the rest of the object. */
+export type StatusKind =
+  | "NetworkPolicy"
+  | "GlobalNetworkPolicy"
+  | "ClusterNetworkPolicy"
+  | "StagedNetworkPolicy"
+  | "StagedGlobalNetworkPolicy"
+  | "StagedKubernetesNetworkPolicy"
+  | "Tier";
+
 export interface Store {
   /** There is no Kubernetes: Nodes, endpoints and profiles are objects of their own. */
   readonly isStandalone: boolean;
@@ -89,6 +100,16 @@ export interface Store {
   annotate<K extends Kind>(
     key: Key<K>,
     annotations: Readonly<Record<string, string | null>>,
+    options?: WriteOptions,
+  ): Promise<void>;
+  /**
+   * Replaces the given fields of `status` and leaves everything else alone, the generation too; rejects with `conflict` if `revision` is not
+   * current, or with `not-found`.
+   */
+  updateStatus<K extends StatusKind>(
+    key: Key<K>,
+    status: PolicyStatus,
+    revision: string,
     options?: WriteOptions,
   ): Promise<void>;
   /** Rejects with `not-found`, or with `conflict` if `revision` or `uid` is given and is not current. */

@@ -19,6 +19,7 @@ import type { Report } from "../lib/report.ts";
 import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
 import { type Kind, KINDS } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
+import { type Revision, revisionOf } from "../model/revision.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { Outbox } from "./outbox.ts";
 import { isUnserved, type Store, StoreError } from "./store.ts";
@@ -76,8 +77,8 @@ interface Follower {
   failures: number;
   /** Where to resume watching; undefined: list first. */
   revision: string | undefined;
-  /** Key of each object to its newest revision seen, as `compactRevision` returns it. */
-  readonly known: Map<KeyText, number | string>;
+  /** Key of each object to its newest revision seen, as kept. */
+  readonly known: Map<KeyText, Revision>;
   /** Reads in progress. */
   readonly reads: Set<Read>;
 }
@@ -304,7 +305,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
-    const compact = compactRevision(revision);
+    const compact = revisionOf(revision);
     const before = follower.known.get(text);
     if (exists && before === compact) return text;
     if (exists) follower.known.set(text, compact);
@@ -324,9 +325,4 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   #origin(revision: string, generation: number | undefined): Update["origin"] {
     return { revision, generation, seenAt: this.#options.clock.monotonicMs() };
   }
-}
-
-/** The revision as a number where it is one, as in practice: 100,000 of them need no text. Injective. */
-function compactRevision(revision: string): number | string {
-  return /^[1-9]\d{0,14}$/.test(revision) ? Number(revision) : revision;
 }

@@ -71,6 +71,7 @@ test("Calico's objects are not written while it is closed; others are, and readi
     () => store.update("IPPool", stored),
     () => store.delete(key),
     () => store.annotate(key, { a: "b" }),
+    () => store.updateStatus({ kind: "Tier", namespace: undefined, name: "t" }, {}, "1"),
   ]) {
     await expect(write()).rejects.toMatchObject({
       reason: "unavailable",

@@ -85,6 +85,10 @@ export function gatedStore(store: Store, gate: DatastoreGate): Store {
       check(key.kind, "annotate");
       return store.annotate(key, annotations, options);
     },
+    updateStatus: async (key, status, revision, options) => {
+      check(key.kind, "update the status of");
+      return store.updateStatus(key, status, revision, options);
+    },
     delete: async (key, precondition, options) => {
       check(key.kind, "delete");
       return store.delete(key, precondition, options);

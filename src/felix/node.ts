@@ -39,6 +39,8 @@ import { nodePaths } from "./paths.ts";
 import { DatastoreGate, gatedStore } from "./datastore-gate.ts";
 import type { Report } from "../lib/report.ts";
 import { Pipeline } from "./pipeline.ts";
+import { PolicyReporter } from "./policy-reporter.ts";
+import { PolicyVersions } from "./policy-versions.ts";
 import { PodRequestIndex } from "./pod-requests.ts";
 import { Registration } from "./registration.ts";
 import { enableForwarding } from "./sysctls.ts";
@@ -111,11 +113,25 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     auditIntervalMs: options.auditIntervalMs,
     report,
     refused: (row) => faults.tellRefused(row),
-    written: () => cutter?.written(),
+    written: () => {
+      cutter?.written();
+      policyReporter.written();
+    },
   });
   const cutter = options.cutsFlows
     ? new FlowCutter({ sys, clock, isWritten: () => loop.isWritten, report })
     : undefined;
+  const policies = new PolicyVersions();
+  const policyReporter = new PolicyReporter({
+    node,
+    store,
+    clock,
+    report,
+    policies,
+    program: () => pipeline.program,
+    failures: () => loop.status().flatMap(({ rows }) => rows),
+    isCurrent: () => pipeline.isCurrent && loop.isWritten,
+  });
   const requests = new PodRequestIndex();
   const faults = new FaultReporter({ node, store, clock, report });
   const bird = new BirdConfigurator({ node, paths, files, sockets, clock, report });
@@ -174,11 +190,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       requests.observe(updates);
       leaks.observe(updates);
       registration.observe(updates);
+      policyReporter.observe(updates);
       reserve.observe(updates).catch(tolerate("cannot give up addresses of the reserve yet: will retry"));
       if (updates.some(({ kind, key }) => POOL_KINDS.includes(kind) || (kind === "Node" && key.name === node)))
         refill();
     },
-    onStep: (program, delta) => cutter?.changed(program, delta),
     onRefusal: (key, message) =>
       faults.tell({
         key,
@@ -186,6 +202,11 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         reason: "EndpointRefused",
         message: `It is closed on this node: ${message}`,
       }),
+    policies,
+    onStep: (program, delta) => {
+      cutter?.changed(program, delta);
+      policyReporter.changed(delta);
+    },
     onInSync: () => {
       const { endpoints, policies } = pipeline.program;
       report(describeStart(loop.status()), {
@@ -199,6 +220,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       void keepSwept(wiring, options, signal);
       void leaks.run(signal);
       void registration.run(signal);
+      // Without Kubernetes nobody gathers what the nodes say.
+      if (!store.isStandalone) void policyReporter.run(signal);
       void cutter?.run(signal);
     },
   });

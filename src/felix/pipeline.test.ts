@@ -5,6 +5,7 @@ import { StoreError } from "../datastore/store.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { DatastoreGate } from "./datastore-gate.ts";
 import { Pipeline } from "./pipeline.ts";
+import { PolicyVersions } from "./policy-versions.ts";
 
 test("a Pod that the datastore does not answer for in time is a refusal that says so, by the clock of the node", async () => {
   const clock = new VirtualClock();
@@ -20,6 +21,7 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
     random: { fraction: () => 0.5, uuid: () => "" },
     report,
     gate: new DatastoreGate(report),
+    policies: new PolicyVersions(),
     onBgp: () => {},
     observe: () => {},
     onStep: () => {},

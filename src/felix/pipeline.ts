@@ -21,6 +21,7 @@ import type { Resource } from "../model/resource.ts";
 import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { DatastoreGate } from "./datastore-gate.ts";
+import type { PolicyVersions } from "./policy-versions.ts";
 import type { Addr } from "../net/addr.ts";
 import { Expected } from "./expected.ts";
 import type { SyncEvent } from "../model/update.ts";
@@ -36,6 +37,7 @@ export interface PipelineOptions {
   readonly random: Random;
   readonly report: Report;
   readonly gate: DatastoreGate;
+  readonly policies: PolicyVersions;
   /** Hears of what BIRD has to know whenever some of it changed. */
   readonly onBgp: (bgp: Bgp) => void;
   /** Sees every update too: Events, the reserve of addresses. */
@@ -91,6 +93,7 @@ export class Pipeline {
   #soon: Promise<void> | undefined;
   #begun = false;
   #inSync = false;
+  #receiving = false;
   #status = "connecting";
   /** Updates received since start. */
   updates = 0;
@@ -104,6 +107,11 @@ export class Pipeline {
   /** True when pods may be started: the kernel agreed once, and the datastore may be used. */
   get inSync(): boolean {
     return this.#inSync && this.#options.gate.reason === undefined;
+  }
+
+  /** True when the program is that of all policies up to `policies.observed`. */
+  get isCurrent(): boolean {
+    return this.inSync && this.#status === "in-sync" && !this.#receiving;
   }
 
   /** What the datastore is: connecting, in sync, marked not ready. */
@@ -230,18 +238,20 @@ export class Pipeline {
       await this.#begin();
       return;
     }
+    this.#receiving = true;
     const updates = this.#options.gate.pass(event.updates);
     const breath = new Breath(this.#options.clock, SLICE);
     for (let i = 0, end = 0; i < updates.length; i = end) {
       end = this.#begun ? Math.min(i + SLICE, updates.length) : endOfStep(updates, i);
       const step = updates.slice(i, end);
       this.updates += step.length;
-      this.#graph.update(step);
+      this.#graph.update(this.#options.policies.take(step));
       this.#expected.observe(step);
       this.#options.observe(step);
       this.#flush();
       if (end < updates.length) await breath.after(step.length);
     }
+    this.#receiving = false;
     await this.#begin();
   }
 

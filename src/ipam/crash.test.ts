@@ -32,6 +32,7 @@ function killedAt(
       create: (kind, object) => step(() => store.create(kind, object)),
       update: (kind, object) => step(() => store.update(kind, object)),
       annotate: (key, annotations) => step(() => store.annotate(key, annotations)),
+      updateStatus: (key, status, revision) => step(() => store.updateStatus(key, status, revision)),
       delete: (key, precondition) => step(() => store.delete(key, precondition)),
       watch: (kind, revision, options) => store.watch(kind, revision, options),
       close: () => store.close(),

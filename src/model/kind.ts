@@ -33,7 +33,9 @@ export type Kind =
   | "WorkloadEndpoint"
   | "Profile"
   | "FelixConfiguration"
-  | "ClusterNetworkPolicy";
+  | "ClusterNetworkPolicy"
+  | "NodePolicyStatus"
+  | "Lease";
 
 export interface KindInfo {
   /** `v1`, `networking.k8s.io/v1`, `projectcalico.org/v3`. */
@@ -168,4 +170,11 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     plural: "clusternetworkpolicies",
     namespaced: false,
   },
+  NodePolicyStatus: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "NodePolicyStatus",
+    plural: "nodepolicystatuses",
+    namespaced: false,
+  },
+  Lease: { apiVersion: "coordination.k8s.io/v1", apiKind: "Lease", plural: "leases", namespaced: true },
 };

@@ -23,6 +23,8 @@ import type { WorkloadEndpointSpec } from "./kinds/workload-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
+import type { NodePolicyStatusSpec } from "./kinds/node-policy-status.ts";
+import type { Lease } from "kubernetes-types/coordination/v1";
 import type { Event, Namespace, Node, Pod, Service } from "kubernetes-types/core/v1";
 import type { EndpointSlice } from "kubernetes-types/discovery/v1";
 import type { NetworkPolicy } from "kubernetes-types/networking/v1";
@@ -38,6 +40,7 @@ export interface ObjectMeta {
   creationTimestamp?: string;
   deletionTimestamp?: string;
   finalizers?: string[];
+  ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string }[];
 }
 
 interface Specs {
@@ -70,6 +73,8 @@ interface Specs {
   Profile: { spec: ProfileSpec };
   FelixConfiguration: { spec: FelixConfigurationSpec };
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
+  NodePolicyStatus: { spec: NodePolicyStatusSpec };
+  Lease: Pick<Lease, "spec">;
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind

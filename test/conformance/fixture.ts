@@ -42,6 +42,7 @@ export interface LabNode {
 export interface LabStatus {
   readonly kubeconfig: string;
   readonly apiPid: number;
+  readonly controllersPid: number;
   readonly supervisor: { readonly pid: number };
   readonly fabric: { readonly netns: string; readonly bridge: string };
   readonly nodes: readonly LabNode[];

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Key } from "../../src/model/key.ts";
 import type { Kind } from "../../src/model/kind.ts";
+import type { PolicyStatus } from "../../src/model/kinds/network-policy.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import { type Store, StoreError, type WatchEvent } from "../../src/datastore/store.ts";
 
@@ -283,7 +284,43 @@ function writes(store: () => Store): void {
       await reasonOf(store().annotate(accountKey(fresh("annotate"), "contract-a"), { "example.org/a": "1" })),
     ).toBe("not-found");
   });
+
+  test("updateStatus: at that revision alone; leaves the rest and the generation alone", async () => {
+    const name = fresh("status");
+    const key = { kind: "GlobalNetworkPolicy", namespace: undefined, name } as const;
+    const condition = (type: string): Condition => ({
+      type,
+      status: "True",
+      reason: "Programmed",
+      message: "on 1 of 1 nodes that it concerns",
+      lastTransitionTime: "2026-11-25T23:59:42Z",
+      observedGeneration: 1,
+    });
+    const created = await store().create("GlobalNetworkPolicy", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "GlobalNetworkPolicy",
+      metadata: { name },
+      spec: { order: 1 },
+    });
+    await store().updateStatus(key, { conditions: [condition("Accepted")] }, revisionOf(created));
+    expect(
+      await reasonOf(store().updateStatus(key, { conditions: [condition("Programmed")] }, revisionOf(created))),
+    ).toBe("conflict");
+    const read = await store().get(key);
+    expect(read?.status?.conditions).toEqual([condition("Accepted")]);
+    expect(read?.metadata.generation).toBe(1);
+    expect(read?.spec).toEqual(created.spec);
+    if (read === undefined) return;
+    await store().updateStatus(key, { conditions: [condition("Programmed")] }, revisionOf(read));
+    const again = await store().get(key);
+    expect(again?.status?.conditions).toEqual([condition("Programmed")]);
+    expect(again?.metadata.generation).toBe(1);
+    const gone = { ...key, name: fresh("status") };
+    expect(await reasonOf(store().updateStatus(gone, { conditions: [] }, revisionOf(read)))).toBe("not-found");
+  });
 }
+
+type Condition = NonNullable<PolicyStatus["conditions"]>[number];
 
 function deletes(store: () => Store): void {
   test("delete: with revision and uid as preconditions", async () => {

@@ -10,6 +10,7 @@ import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import { MemoryStore } from "../../src/datastore/memory.ts";
 import { DatastoreGate } from "../../src/felix/datastore-gate.ts";
 import { Pipeline } from "../../src/felix/pipeline.ts";
+import { PolicyVersions } from "../../src/felix/policy-versions.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openRandom } from "../../src/host/bun/random.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
@@ -180,6 +181,7 @@ beforeAll(async () => {
     gate: new DatastoreGate(report),
     onBgp: report,
     observe: report,
+    policies: new PolicyVersions(),
     onStep: report,
     onRefusal: ({ name }, why) => refusals.push(`${name}: ${why}`),
     onInSync: () => (inSync = true),

@@ -197,6 +197,7 @@ describe("CustomResourceDefinitions", () => {
       "kubecontrollersconfigurations kcc,kccs projectcalico.org/v3 false KubeControllersConfiguration",
       "networkpolicies cnp,caliconetworkpolicy projectcalico.org/v3 true NetworkPolicy",
       "networksets netset,netsets projectcalico.org/v3 true NetworkSet",
+      "nodepolicystatuses projectcalico.org/v3 false NodePolicyStatus",
       "profiles projectcalico.org/v3 false Profile",
       "stagedglobalnetworkpolicies sgnp projectcalico.org/v3 false StagedGlobalNetworkPolicy",
       "stagedkubernetesnetworkpolicies sknp projectcalico.org/v3 true StagedKubernetesNetworkPolicy",

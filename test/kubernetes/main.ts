@@ -31,6 +31,7 @@ const FILES = [
   "policy",
   "contract",
   "webhooks",
+  "status",
 ] as const;
 /** Needs no cluster: beside the others; what it prints comes at its end. */
 const LAB = "lab";

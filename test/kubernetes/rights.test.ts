@@ -435,6 +435,37 @@ describe("without a right", () => {
     }
   });
 
+  test("to say which policies the kernel has, it still enforces them and the log reports it", async () => {
+    const policy = "rights-told";
+    const object = async (): Promise<string> =>
+      (await cluster.tryKubectl(["get", "nodepolicystatus", NODE, "-o", "json"])).stdout;
+    const restart = async (): Promise<void> => {
+      await cluster.kubectl(["delete", "nodepolicystatus", NODE, "--ignore-not-found"]);
+      await cluster.stopDaemon(NODE, "calico");
+      cluster.startDaemon(NODE, "calico");
+    };
+    const change = (): Promise<unknown> =>
+      cluster.apply({
+        apiVersion: "projectcalico.org/v3",
+        kind: "GlobalNetworkPolicy",
+        metadata: { name: policy },
+        spec: { selector: "app == 'server'", types: ["Ingress"], ingress: [{ action: "Allow" }] },
+      });
+    for (const [needed, begin, said] of [
+      [["get nodepolicystatuses", "create nodepolicystatuses"], restart, "observed"],
+      [["update nodepolicystatuses"], change, policy],
+    ] as const) {
+      const log = logSince();
+      let begun = false;
+      await without(rights(...needed), async () => {
+        if (!begun) await begin();
+        begun = true;
+        return { succeeded: (await object()).includes(said), words: log() };
+      });
+    }
+    await cluster.kubectl(["delete", "globalnetworkpolicy", policy]);
+  });
+
   test("every granted permission is needed", () => {
     expect(granted.filter((right) => !named.has(right))).toEqual([]);
   });

@@ -59,7 +59,7 @@ const OWN: readonly Sample[] = [
       profiles: ["sample"],
     },
     change: { interfaceName: "tap2" },
-    wide: "NAMESPACE   NAME                   WORKLOAD   NODE   NETWORKS       INTERFACE   PROFILES   NATS   |shop        n1-openstack-vm-eth0              n1     10.65.0.1/32   tap1        sample            ",
+    wide: "NAMESPACE   NAME                   WORKLOAD   NODE   NETWORKS       INTERFACE   PROFILES   NATS   |shop        n1-openstack-vm-eth0   vm         n1     10.65.0.1/32   tap1        sample            ",
   },
 ];
 

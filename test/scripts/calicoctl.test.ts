@@ -319,7 +319,7 @@ describe("tab completion", () => {
     ["calicoctl why -o json --rec", ["--recursive"]],
     ["calicoctl why -f pol", ["policy.yaml"]],
     ["calicoctl why a ", []],
-    ["calico ", ["node", "cni", "ctl", "webhooks", "lab", "apiserver", "version", "completion"]],
+    ["calico ", ["node", "cni", "ctl", "controllers", "webhooks", "lab", "apiserver", "version", "completion"]],
     ["calico cni ins", ["install"]],
     ["calico lab ", ["up", "down", "status", "exec", "node-exec", "apiserver"]],
     ["calico lab up --no", ["--nodes"]],

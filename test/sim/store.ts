@@ -82,6 +82,8 @@ export function openSimStore({ store, clock, random, owner, trouble }: SimStoreO
       request("update", kind, metadataKey(kind, object), options?.signal, () => store.update(kind, object)),
     annotate: (key, annotations, options) =>
       request("annotate", key.kind, key, options?.signal, () => store.annotate(key, annotations)),
+    updateStatus: (key, status, revision, options) =>
+      request("updateStatus", key.kind, key, options?.signal, () => store.updateStatus(key, status, revision)),
     delete: (key, precondition, options) =>
       request("delete", key.kind, key, options?.signal, () => store.delete(key, precondition)),
     watch,

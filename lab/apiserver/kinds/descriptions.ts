@@ -62,6 +62,7 @@ export const DESCRIPTIONS: Readonly<Record<string, string>> = {
   "core.v1.Event.involvedObject": "The object that the event is about.",
   "core.v1.Event.reason": "Short word for why.",
   "core.v1.Event.message": "What happened, for people.",
+  "coordination.v1.Lease": "Who leads among several processes, and until when.",
   "discovery.v1.EndpointSlice": "Some of the endpoints behind a service.",
   "networking.v1.NetworkPolicy": "What traffic is allowed to and from a set of pods.",
   "networking.v1.NetworkPolicy.spec": "The policy itself.",

@@ -21,6 +21,8 @@ apiextensions.v1.SelectableField jsonPath=string!
 apiextensions.v1.ServiceReference name=string! namespace=string! path=string port=int
 apiextensions.v1.WebhookClientConfig caBundle=string service=apiextensions.v1.ServiceReference url=string
 apiextensions.v1.WebhookConversion clientConfig=apiextensions.v1.WebhookClientConfig conversionReviewVersions=[string]!
+coordination.v1.Lease apiVersion=string kind=string metadata=meta.v1.ObjectMeta spec=coordination.v1.LeaseSpec
+coordination.v1.LeaseSpec acquireTime=microtime holderIdentity=string leaseDurationSeconds=int leaseTransitions=int renewTime=microtime
 core.v1.AWSElasticBlockStoreVolumeSource fsType=string partition=int readOnly=bool volumeID=string!
 core.v1.Affinity nodeAffinity=core.v1.NodeAffinity podAffinity=core.v1.PodAffinity podAntiAffinity=core.v1.PodAntiAffinity
 core.v1.AppArmorProfile localhostProfile=string type=string!

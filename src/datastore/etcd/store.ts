@@ -10,13 +10,15 @@ import type { Random } from "../../host/random.ts";
 import { formatTimestampSeconds } from "../../lib/timestamp.ts";
 import type { Key } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
+import type { PolicyStatus } from "../../model/kinds/network-policy.ts";
 import type { Resource } from "../../model/resource.ts";
 import { checkPrecondition, checkVersion, refused, versionConflict } from "../conditions.ts";
-import { hasLabels, placeOf, stampAnnotated, stampNew, stampUpdated } from "../stamp.ts";
+import { hasLabels, placeOf, stampAnnotated, stampNew, stampStatus, stampUpdated } from "../stamp.ts";
 import {
   type ListOptions,
   type ListPage,
   type ListResult,
+  type StatusKind,
   type Store,
   StoreError,
   type WatchEvent,
@@ -187,6 +189,18 @@ class Etcd implements EtcdStore {
       const revision = object.metadata.resourceVersion ?? "";
       await this.#replace("annotate", key, path, stampAnnotated(object, annotations), revision, options.signal);
     });
+  }
+
+  async updateStatus<K extends StatusKind>(
+    key: Key<K>,
+    status: PolicyStatus,
+    revision: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    const operation = "update the status of";
+    const { path, object } = await this.#expect(operation, key, options.signal);
+    checkVersion(operation, key, revision, object.metadata.resourceVersion);
+    await this.#replace(operation, key, path, stampStatus(object, status), revision, options.signal);
   }
 
   async delete<K extends Kind>(

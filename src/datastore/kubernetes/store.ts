@@ -11,11 +11,13 @@
 import type { Random } from "../../host/random.ts";
 import { formatKey, type Key } from "../../model/key.ts";
 import { KINDS, type Kind } from "../../model/kind.ts";
+import type { PolicyStatus } from "../../model/kinds/network-policy.ts";
 import { keyOf, type Resource } from "../../model/resource.ts";
 import {
   type ListOptions,
   type ListPage,
   type ListResult,
+  type StatusKind,
   type Store,
   StoreError,
   type WatchEvent,
@@ -284,6 +286,25 @@ class KubernetesStore implements Store {
         if (!(error instanceof StoreError) || error.reason !== "conflict" || tries >= ATTEMPTS) throw error;
       }
     }
+  }
+
+  /** A patch, so that nobody has to keep whole policies; the revision in it is a precondition. */
+  async updateStatus<K extends StatusKind>(
+    key: Key<K>,
+    status: PolicyStatus,
+    revision: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    const operation = "update the status of";
+    const codec = await this.#codec(key.kind, options.signal);
+    const name = await this.#storedName(operation, key, codec, options.signal);
+    const body = { metadata: { resourceVersion: revision }, status };
+    const contentType = "application/merge-patch+json";
+    const path = `${objectPath({ ...key, name }, codec.place(key.kind))}/status`;
+    await this.#transport.ask(
+      { operation, kind: key.kind, key, method: "PATCH", path, body, contentType },
+      options.signal,
+    );
   }
 
   async delete<K extends Kind>(

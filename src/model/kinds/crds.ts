@@ -1,7 +1,8 @@
 /**
  * CRDs: the CustomResourceDefinitions of our kinds, built from their schemas; `manifests/crds/` has them, and the lab applies them.
  *
- * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either product works with either set of CRDs.
+ * Group, version, names, columns and strictness are upstream's (api/config/crd), so that either product works with either set of CRDs; but
+ * policies have the column Programmed in place of Ready, and NodePolicyStatus is a kind of our own.
  */
 import { KINDS, type Kind } from "../kind.ts";
 import type { Schema } from "../schema/schema.ts";
@@ -15,6 +16,7 @@ import { GLOBAL_NETWORK_POLICY_SCHEMA } from "./global-network-policy.ts";
 import { HOST_ENDPOINT_SCHEMA } from "./host-endpoint.ts";
 import { NETWORK_POLICY_SCHEMA } from "./network-policy.ts";
 import { GLOBAL_NETWORK_SET_SCHEMA, NETWORK_SET_SCHEMA } from "./network-set.ts";
+import { NODE_POLICY_STATUS_SCHEMA } from "./node-policy-status.ts";
 import { PROFILE_SCHEMA } from "./profile.ts";
 import {
   STAGED_GLOBAL_NETWORK_POLICY_SCHEMA,
@@ -124,6 +126,11 @@ const AGE = column("Age", ".metadata.creationTimestamp", "Time since creation", 
 const TIER = column("Tier", ".spec.tier", "The tier that the policy is part of");
 const ORDER = column("Order", ".spec.order", "Policies of a tier apply in ascending order", "number");
 const READY = column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether all nodes apply it");
+const PROGRAMMED = column(
+  "Programmed",
+  ".status.conditions[?(@.type=='Programmed')].status",
+  "Whether all nodes that it concerns have it in the kernel",
+);
 const ACTION = column("Action", ".spec.stagedAction", "What enforcing the policy would mean");
 
 /** A policy of Calico's that is in a tier. */
@@ -214,11 +221,11 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       AGE,
     ],
   }),
-  definePolicy("NetworkPolicy", ["cnp", "caliconetworkpolicy"], NETWORK_POLICY_SCHEMA, [TIER, ORDER, READY, AGE]),
+  definePolicy("NetworkPolicy", ["cnp", "caliconetworkpolicy"], NETWORK_POLICY_SCHEMA, [TIER, ORDER, PROGRAMMED, AGE]),
   definePolicy("GlobalNetworkPolicy", ["gnp", "cgnp", "calicoglobalnetworkpolicies"], GLOBAL_NETWORK_POLICY_SCHEMA, [
     TIER,
     ORDER,
-    READY,
+    PROGRAMMED,
     AGE,
   ]),
   definePolicy("StagedNetworkPolicy", ["snp", "scnp"], STAGED_NETWORK_POLICY_SCHEMA, [TIER, ORDER, ACTION, AGE]),
@@ -275,6 +282,12 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       "policy.networking.k8s.io/bundle-version": "v0.2.0",
       "policy.networking.k8s.io/channel": "experimental",
     },
-    columns: [TIER, column("Priority", ".spec.priority", "Policies of a tier apply in ascending priority"), READY, AGE],
+    columns: [
+      TIER,
+      column("Priority", ".spec.priority", "Policies of a tier apply in ascending priority"),
+      PROGRAMMED,
+      AGE,
+    ],
   }),
+  define({ kind: "NodePolicyStatus", schema: NODE_POLICY_STATUS_SCHEMA, columns: [AGE] }),
 ];

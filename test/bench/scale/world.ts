@@ -47,6 +47,7 @@ const KINDS: readonly (readonly [string, string, string])[] = [
   ["blockaffinities", CALICO, "BlockAffinity"],
   ["ipamhandles", CALICO, "IPAMHandle"],
   ["clusterinformations", CALICO, "ClusterInformation"],
+  ["nodepolicystatuses", CALICO, "NodePolicyStatus"],
   ["kubecontrollersconfigurations", CALICO, "KubeControllersConfiguration"],
   ["ipamconfigurations", CALICO, "IPAMConfiguration"],
   ["ipreservations", CALICO, "IPReservation"],

@@ -221,12 +221,15 @@ export async function importImages(cluster: Cluster, node: NodeLayout): Promise<
   await run(command);
 }
 
-/** What a user applies: definitions, role, pools. */
+/** What a user applies: definitions, roles, pools. */
 async function installProduct(cluster: Cluster): Promise<void> {
   const { layout } = cluster;
   await cluster.kubectl(["apply", "--server-side", "-f", `${MANIFESTS}/crds`]);
   await cluster.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", `${MANIFESTS}/crds`]);
-  await cluster.kubectl(["apply", "-f", `${MANIFESTS}/calico-node.yaml`]);
+  await cluster.kubectl([
+    "apply",
+    ...["node", "controllers"].flatMap((name) => ["-f", `${MANIFESTS}/calico-${name}.yaml`]),
+  ]);
   await cluster.rotateToken();
   writeKubeconfig(layout, layout.calicoKubeconfig, { tokenFile: layout.calicoToken });
   const pools = POOLS.map(({ name, cidr }) => ({

@@ -27,14 +27,16 @@ export function etcd(layout: Layout, binaries: Binaries): DaemonSpec {
   return { name: "etcd", command: inNetns(layout.fabric, [binaries.etcd, ...flags(options)]) };
 }
 
-/** Notes what `calico node` asks, and nothing else. */
+const AUDITED = ["calico-node", "calico-controllers"].map((name) => `system:serviceaccount:kube-system:${name}`);
+
+/** Notes what `calico node` and `calico controllers` ask, and nothing else. */
 function auditPolicy(layout: Layout): string {
   const path = `${layout.directory}/audit-policy.json`;
   const policy = {
     apiVersion: "audit.k8s.io/v1",
     kind: "Policy",
     omitStages: ["RequestReceived"],
-    rules: [{ level: "Metadata", users: ["system:serviceaccount:kube-system:calico-node"] }, { level: "None" }],
+    rules: [{ level: "Metadata", users: AUDITED }, { level: "None" }],
   };
   writeFileSync(path, JSON.stringify(policy));
   return path;

@@ -54,7 +54,7 @@ export interface Layout {
   /** The least that `calico node` needs. */
   readonly calicoKubeconfig: string;
   readonly calicoToken: string;
-  /** Every request of `calico node` to the API server, one JSON object a line. */
+  /** Every request of `calico node` and `calico controllers` to the API server, one JSON object a line. */
   readonly auditLog: string;
   readonly nodes: readonly NodeLayout[];
 }
