@@ -15,6 +15,8 @@ export interface OpenStore {
   readonly close: () => Promise<void>;
   /** Makes the store discard its history. */
   readonly compact: () => Promise<void>;
+  /** It keeps no status of policies. */
+  readonly hasNoStatus?: true;
 }
 
 let serial = 0;
@@ -98,6 +100,10 @@ export function storeContract(name: string, open: () => Promise<OpenStore>): voi
     afterAll(() => opened.close());
     reads(() => store);
     writes(() => store);
+    statuses(
+      () => store,
+      () => opened.hasNoStatus !== true,
+    );
     deletes(() => store);
     watches(() => store);
     test("a watch from a revision that is no longer kept is refused with gone", async () => {
@@ -284,7 +290,9 @@ function writes(store: () => Store): void {
       await reasonOf(store().annotate(accountKey(fresh("annotate"), "contract-a"), { "example.org/a": "1" })),
     ).toBe("not-found");
   });
+}
 
+function statuses(store: () => Store, keepsStatus: () => boolean): void {
   test("updateStatus: at that revision alone; leaves the rest and the generation alone", async () => {
     const name = fresh("status");
     const key = { kind: "GlobalNetworkPolicy", namespace: undefined, name } as const;
@@ -302,7 +310,9 @@ function writes(store: () => Store): void {
       metadata: { name },
       spec: { order: 1 },
     });
-    await store().updateStatus(key, { conditions: [condition("Accepted")] }, revisionOf(created));
+    const first = store().updateStatus(key, { conditions: [condition("Accepted")] }, revisionOf(created));
+    if (!keepsStatus()) return expect(await reasonOf(first)).toBe("invalid");
+    await first;
     expect(
       await reasonOf(store().updateStatus(key, { conditions: [condition("Programmed")] }, revisionOf(created))),
     ).toBe("conflict");

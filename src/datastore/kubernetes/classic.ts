@@ -31,6 +31,7 @@ export const CLASSIC: Codec = {
   uid: reversed,
   hasLabel: isOurs,
   hasAnnotations: false,
+  hasStatus: false,
 };
 
 function isTiered(kind: Kind): boolean {

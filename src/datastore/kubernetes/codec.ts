@@ -25,6 +25,8 @@ export interface Codec {
   readonly hasLabel: (name: string) => boolean;
   /** Whether annotations may be patched where the server has them. */
   readonly hasAnnotations: boolean;
+  /** Whether the server keeps a status apart from the rest of an object. */
+  readonly hasStatus: boolean;
 }
 
 export const NATIVE: Codec = {
@@ -35,4 +37,5 @@ export const NATIVE: Codec = {
   uid: (uid) => uid,
   hasLabel: () => true,
   hasAnnotations: true,
+  hasStatus: true,
 };

@@ -297,6 +297,13 @@ class KubernetesStore implements Store {
   ): Promise<void> {
     const operation = "update the status of";
     const codec = await this.#codec(key.kind, options.signal);
+    if (!codec.hasStatus)
+      throw new StoreError(
+        "invalid",
+        key.kind,
+        key,
+        `Cannot ${operation} ${formatKey(key)}: this API group keeps no status; policies have one in projectcalico.org/v3`,
+      );
     const name = await this.#storedName(operation, key, codec, options.signal);
     const body = { metadata: { resourceVersion: revision }, status };
     const contentType = "application/merge-patch+json";
