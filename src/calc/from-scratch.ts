@@ -270,7 +270,10 @@ function routesOf(state: State, wires: readonly Wire[]): Map<RouteId, Route> {
     const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
     if (prefix !== undefined) put(blackholeRoute(prefix));
   }
-  for (const { interface: name, addresses } of [...wires].reverse())
+  const isMachine = ({ workload }: Wire): boolean => workload.kind === "WorkloadEndpoint";
+  const [machines, pods] = [wires.filter(isMachine), wires.filter((wire) => !isMachine(wire))];
+  // The first of those that come first has the last word.
+  for (const { interface: name, addresses } of [...pods, ...machines].reverse())
     for (const addr of addresses) put(localRoute(prefixOfAddr(addr), name));
   return routes;
 }
