@@ -74,9 +74,7 @@ interface Row {
 }
 
 export function programOf(state: State): Program {
-  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
-  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
-  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
+  const settings = settingsIn(state);
   const wires = wiresOf(state, settings);
   const rows = rowsOf(state, wires);
   const models = [
@@ -101,6 +99,11 @@ export function programOf(state: State): Program {
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
   return { settings, sets, policies, endpoints, routes: routesOf(state, wires) };
+}
+
+function settingsIn({ felixConfigurations = [], nodes, node }: State): Settings {
+  const own = nodes.find(({ metadata }) => metadata.name === node);
+  return settingsOf(felixConfigurations.map(felixRowOf), node, own?.metadata.labels ?? {});
 }
 
 /** One for each interface at most. */
@@ -301,5 +304,10 @@ export function bgpOf(state: State): Bgp {
     ),
     blocks: new Map(blocks.flatMap(([key, { node, prefix }]) => (node === state.node ? [[key, prefix] as const] : []))),
     borrowed: new Map(borrowed.filter(([, addresses]) => addresses.length > 0)),
+    machines: new Map(
+      wiresOf(state, settingsIn(state)).flatMap(({ workload, interface: name, addresses }) =>
+        workload.kind === "WorkloadEndpoint" && addresses.length > 0 ? [[name, addresses] as const] : [],
+      ),
+    ),
   };
 }

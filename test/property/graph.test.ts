@@ -242,8 +242,8 @@ function sorted<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
 }
 
 /** By which two can be compared: rows in no order. */
-function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
-  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed)];
+function plainBgp({ addresses, peers, pools, blocks, borrowed, machines }: Bgp): unknown {
+  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed), sorted(machines)];
 }
 
 function randomCalicoObject(random: Random): Update {
