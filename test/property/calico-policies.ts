@@ -157,7 +157,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
     ...(random.chance(10) ? { "projectcalico.org/orchestrator": "k8s", "pcns.team": "red" } : {}),
   };
   const whole = { ...spec, ...(spec.orchestrator === "k8s" ? { pod: workload } : { workload }) };
-  const metadata = { name: workloadEndpointName(whole), namespace: random.pick(NAMESPACES), labels };
+  const metadata = { name: workloadEndpointName(whole) ?? "", namespace: random.pick(NAMESPACES), labels };
   return { apiVersion: VERSION, kind: "WorkloadEndpoint", metadata, spec: whole };
 }
 
