@@ -11,6 +11,10 @@ import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "../model/convert/calico-policy.ts";
 import { felixRowOf } from "../model/convert/felix-configuration.ts";
+import {
+  policyOfAdminNetworkPolicy,
+  policyOfBaselineAdminNetworkPolicy,
+} from "../model/convert/admin-network-policy.ts";
 import { policyOfClusterNetworkPolicy } from "../model/convert/cluster-network-policy.ts";
 import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
 import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
@@ -53,6 +57,8 @@ export interface State {
   readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
   readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
   readonly clusterNetworkPolicies?: readonly Resource<"ClusterNetworkPolicy">[];
+  readonly adminNetworkPolicies?: readonly Resource<"AdminNetworkPolicy">[];
+  readonly baselineAdminNetworkPolicies?: readonly Resource<"BaselineAdminNetworkPolicy">[];
   readonly tiers?: readonly Resource<"Tier">[];
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
@@ -82,6 +88,8 @@ export function programOf(state: State): Program {
     ...(state.calicoPolicies ?? []).map(policyOfCalicoNetworkPolicy),
     ...(state.globalPolicies ?? []).map(policyOfGlobalNetworkPolicy),
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
+    ...(state.adminNetworkPolicies ?? []).map(policyOfAdminNetworkPolicy),
+    ...(state.baselineAdminNetworkPolicies ?? []).map(policyOfBaselineAdminNetworkPolicy),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
   const stored = storedIn(state);

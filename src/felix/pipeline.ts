@@ -60,6 +60,8 @@ export const WATCHED: readonly Kind[] = [
   "NetworkPolicy",
   "GlobalNetworkPolicy",
   "ClusterNetworkPolicy",
+  "AdminNetworkPolicy",
+  "BaselineAdminNetworkPolicy",
   "NetworkSet",
   "GlobalNetworkSet",
   "EndpointSlice",

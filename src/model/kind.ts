@@ -33,7 +33,9 @@ export type Kind =
   | "WorkloadEndpoint"
   | "Profile"
   | "FelixConfiguration"
-  | "ClusterNetworkPolicy";
+  | "ClusterNetworkPolicy"
+  | "AdminNetworkPolicy"
+  | "BaselineAdminNetworkPolicy";
 
 export interface KindInfo {
   /** `v1`, `networking.k8s.io/v1`, `projectcalico.org/v3`. */
@@ -167,5 +169,19 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "ClusterNetworkPolicy",
     plural: "clusternetworkpolicies",
     namespaced: false,
+  },
+  AdminNetworkPolicy: {
+    apiVersion: "policy.networking.k8s.io/v1alpha1",
+    apiKind: "AdminNetworkPolicy",
+    plural: "adminnetworkpolicies",
+    namespaced: false,
+    isOptional: true,
+  },
+  BaselineAdminNetworkPolicy: {
+    apiVersion: "policy.networking.k8s.io/v1alpha1",
+    apiKind: "BaselineAdminNetworkPolicy",
+    plural: "baselineadminnetworkpolicies",
+    namespaced: false,
+    isOptional: true,
   },
 };

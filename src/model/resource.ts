@@ -22,6 +22,7 @@ import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
 import type { WorkloadEndpointSpec } from "./kinds/workload-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
+import type { AdminNetworkPolicySpec, BaselineAdminNetworkPolicySpec } from "./kinds/admin-network-policy.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
 import type { Event, Namespace, Node, Pod, Service } from "kubernetes-types/core/v1";
 import type { EndpointSlice } from "kubernetes-types/discovery/v1";
@@ -70,6 +71,8 @@ interface Specs {
   Profile: { spec: ProfileSpec };
   FelixConfiguration: { spec: FelixConfigurationSpec };
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
+  AdminNetworkPolicy: { spec: AdminNetworkPolicySpec; status?: PolicyStatus };
+  BaselineAdminNetworkPolicy: { spec: BaselineAdminNetworkPolicySpec; status?: PolicyStatus };
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind
