@@ -1,7 +1,7 @@
 /**
  * Configuration: the text of bird.conf for one node, for BIRD 2.0. Pure.
  *
- * The node originates its own blocks, and one route for each address that it borrowed from another node's block. From the other nodes
+ * The node originates its own blocks, and one route for each address that it borrowed from another node's block or that a machine of it has. From the other nodes
  * it accepts prefixes inside the cluster's pools that cover none of its own blocks. Only routes learned by BGP go to the kernel; nothing
  * is read from it. BIRD does not create the kernel's blackholes for the node's own blocks.
  *
@@ -34,8 +34,8 @@ export interface BirdInput {
   readonly unexported: readonly Prefix[];
   /** Blocks that this node owns. */
   readonly blocks: readonly Prefix[];
-  /** Addresses that this node has borrowed from blocks that it does not own. */
-  readonly borrowed: readonly Addr[];
+  /** Addresses that are announced one by one: borrowed from blocks that the node does not own, and of machines. */
+  readonly single: readonly Addr[];
 }
 
 export interface BirdPeer {
@@ -109,13 +109,13 @@ function origin(input: BirdInput, family: Family): string {
   const blocks = input.blocks
     .filter((block) => prefixFamily(block) === family && isExported(prefixAddr(block)))
     .map((block) => `  route ${block} blackhole;`);
-  const borrowed = input.borrowed
+  const single = input.single
     .filter((addr) => familyOf(addr) === family && isExported(addr))
     .map((addr) => `  route ${addr}/${bitsOf(family)} blackhole;`);
-  return `# What this node announces: its blocks, then addresses borrowed from blocks of others.
+  return `# What this node announces: its blocks, then single addresses: borrowed from blocks of others, and of machines.
 protocol static own${family} {
   ipv${family};
-${[...blocks.sort(), ...borrowed.sort()].map((line) => `${line}\n`).join("")}}`;
+${[...blocks.sort(), ...single.sort()].map((line) => `${line}\n`).join("")}}`;
 }
 
 function importFilter(input: BirdInput, family: Family): string {

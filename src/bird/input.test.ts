@@ -21,6 +21,7 @@ function bgp(
   pools: readonly (readonly [cidr: string, exported: boolean])[] = [],
   blocks: readonly string[] = [],
   borrowed: readonly (readonly string[])[] = [],
+  machines: readonly string[] = [],
 ): Bgp {
   return {
     addresses: own,
@@ -28,6 +29,7 @@ function bgp(
     pools: table(pools, ([cidr, exported]): BgpPool => ({ prefix: cidr as Prefix, exported })),
     blocks: table(blocks, (cidr) => cidr as Prefix),
     borrowed: table(borrowed, (addrs) => addrs as readonly Addr[]),
+    machines: new Map([["tap0", machines as readonly Addr[]]]),
   };
 }
 
@@ -59,7 +61,7 @@ test("peers of both families by name, whatever their order of arrival; pools, bl
     pools: ["10.244.0.0/16", "fd01::/48"],
     unexported: ["fd01::/48"],
     blocks: ["10.244.0.0/30"],
-    borrowed: ["10.244.0.4", "10.244.0.7", "fd01::4"],
+    single: ["10.244.0.4", "10.244.0.7", "fd01::4"],
   } as never);
 });
 
@@ -87,4 +89,12 @@ test("a pool with disableBGPExport: its blocks still belong to the node, and not
     "fd02::4/126",
   ]);
   expect(text).toContain("if net ~ [ 10.244.0.0/30-, 10.245.0.0/30- ] then reject;");
+});
+
+test("addresses of machines are announced one by one, unless a block of the node has them", () => {
+  const { single } = birdInputOf(
+    "n1",
+    bgp(addresses("10.0.0.1"), {}, [], ["10.244.0.0/30"], [["10.244.0.4"]], ["10.244.0.1", "10.244.0.4", "10.9.0.1"]),
+  );
+  expect(single).toEqual(["10.244.0.4", "10.9.0.1"] as Addr[]);
 });

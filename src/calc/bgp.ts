@@ -9,6 +9,7 @@ import type { Bgp, BgpPool } from "../model/bgp.ts";
 import type { BlockRow } from "../model/convert/block.ts";
 import type { NodeAddresses } from "../model/convert/node.ts";
 import type { PoolRow } from "../model/convert/pool.ts";
+import type { Wire } from "../model/endpoint.ts";
 import type { KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
@@ -19,6 +20,8 @@ export interface BgpInputs {
   readonly nodes: Delta<string, NodeAddresses>;
   readonly pools: Delta<KeyText, PoolRow>;
   readonly blocks: Delta<KeyText, BlockRow>;
+  /** By interface. */
+  readonly wires: Delta<string, Wire>;
 }
 
 const NO_ADDRESSES: NodeAddresses = { ipv4: undefined, ipv6: undefined };
@@ -30,13 +33,14 @@ export class BgpTable implements Bgp {
   readonly pools = new Map<KeyText, BgpPool>();
   readonly blocks = new Map<KeyText, Prefix>();
   readonly borrowed = new Map<KeyText, readonly Addr[]>();
+  readonly machines = new Map<string, readonly Addr[]>();
 
   constructor(node: string) {
     this.#node = node;
   }
 
   /** Whether a row was added, removed or changed. */
-  step({ nodes, pools, blocks }: BgpInputs): boolean {
+  step({ nodes, pools, blocks, wires }: BgpInputs): boolean {
     let changed = false;
     for (const [name, addresses] of nodes) changed = this.#setNode(name, addresses) || changed;
     for (const [key, pool] of pools)
@@ -48,6 +52,7 @@ export class BgpTable implements Bgp {
       changed = write(this.blocks, key, own ? block.prefix : undefined) || changed;
       changed = write(this.borrowed, key, own ? undefined : borrowedFrom(block, this.#node)) || changed;
     }
+    for (const [name, wire] of wires) changed = write(this.machines, name, machineAddresses(wire)) || changed;
     return changed;
   }
 
@@ -58,6 +63,11 @@ export class BgpTable implements Bgp {
     this.addresses = addresses;
     return changed;
   }
+}
+
+/** undefined: none, or a pod's, which a block has. */
+function machineAddresses(wire: Wire | undefined): readonly Addr[] | undefined {
+  return wire?.workload.kind === "WorkloadEndpoint" && wire.addresses.length > 0 ? wire.addresses : undefined;
 }
 
 /** undefined: none. */

@@ -11,6 +11,10 @@ import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
 import { policyOfNetworkPolicy } from "../model/convert/network-policy.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "../model/convert/calico-policy.ts";
 import { felixRowOf } from "../model/convert/felix-configuration.ts";
+import {
+  policyOfAdminNetworkPolicy,
+  policyOfBaselineAdminNetworkPolicy,
+} from "../model/convert/admin-network-policy.ts";
 import { policyOfClusterNetworkPolicy } from "../model/convert/cluster-network-policy.ts";
 import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
 import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
@@ -53,6 +57,8 @@ export interface State {
   readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
   readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
   readonly clusterNetworkPolicies?: readonly Resource<"ClusterNetworkPolicy">[];
+  readonly adminNetworkPolicies?: readonly Resource<"AdminNetworkPolicy">[];
+  readonly baselineAdminNetworkPolicies?: readonly Resource<"BaselineAdminNetworkPolicy">[];
   readonly tiers?: readonly Resource<"Tier">[];
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];
@@ -74,9 +80,7 @@ interface Row {
 }
 
 export function programOf(state: State): Program {
-  const felix = (state.felixConfigurations ?? []).map(felixRowOf);
-  const own = state.nodes.find(({ metadata }) => metadata.name === state.node);
-  const settings = settingsOf(felix, state.node, own?.metadata.labels ?? {});
+  const settings = settingsIn(state);
   const wires = wiresOf(state, settings);
   const rows = rowsOf(state, wires);
   const models = [
@@ -84,6 +88,8 @@ export function programOf(state: State): Program {
     ...(state.calicoPolicies ?? []).map(policyOfCalicoNetworkPolicy),
     ...(state.globalPolicies ?? []).map(policyOfGlobalNetworkPolicy),
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
+    ...(state.adminNetworkPolicies ?? []).map(policyOfAdminNetworkPolicy),
+    ...(state.baselineAdminNetworkPolicies ?? []).map(policyOfBaselineAdminNetworkPolicy),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
   const stored = storedIn(state);
@@ -101,6 +107,11 @@ export function programOf(state: State): Program {
     for (const [id, definition] of lowered.sets) sets.set(id, membersOf(definition, rows, state));
   }
   return { settings, sets, policies, endpoints, routes: routesOf(state, wires) };
+}
+
+function settingsIn({ felixConfigurations = [], nodes, node }: State): Settings {
+  const own = nodes.find(({ metadata }) => metadata.name === node);
+  return settingsOf(felixConfigurations.map(felixRowOf), node, own?.metadata.labels ?? {});
 }
 
 /** One for each interface at most. */
@@ -270,7 +281,10 @@ function routesOf(state: State, wires: readonly Wire[]): Map<RouteId, Route> {
     const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
     if (prefix !== undefined) put(blackholeRoute(prefix));
   }
-  for (const { interface: name, addresses } of [...wires].reverse())
+  const isMachine = ({ workload }: Wire): boolean => workload.kind === "WorkloadEndpoint";
+  const [machines, pods] = [wires.filter(isMachine), wires.filter((wire) => !isMachine(wire))];
+  // The first of those that come first has the last word.
+  for (const { interface: name, addresses } of [...pods, ...machines].reverse())
     for (const addr of addresses) put(localRoute(prefixOfAddr(addr), name));
   return routes;
 }
@@ -298,5 +312,10 @@ export function bgpOf(state: State): Bgp {
     ),
     blocks: new Map(blocks.flatMap(([key, { node, prefix }]) => (node === state.node ? [[key, prefix] as const] : []))),
     borrowed: new Map(borrowed.filter(([, addresses]) => addresses.length > 0)),
+    machines: new Map(
+      wiresOf(state, settingsIn(state)).flatMap(({ workload, interface: name, addresses }) =>
+        workload.kind === "WorkloadEndpoint" && addresses.length > 0 ? [[name, addresses] as const] : [],
+      ),
+    ),
   };
 }

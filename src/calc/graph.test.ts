@@ -344,3 +344,25 @@ test("the dataplane: nftables unless it is disabled; what the start says comes b
     "iptables-nft",
   );
 });
+
+test("the route to a pod's address stays the pod's, whatever interface a WorkloadEndpoint with that address names", () => {
+  const graph = new Graph({ node: "n1", given: { interfacePrefixes: ["a-tap"] } });
+  const spec = { node: "n1", orchestrator: "kvm", workload: "vm", endpoint: "e", interfaceName: "a-tap0" };
+  const machine = (address: string): RowUpdate =>
+    present("WorkloadEndpoint", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "WorkloadEndpoint",
+      metadata: { name: "n1-kvm-vm-e", namespace: "a" },
+      spec: { ...spec, ipNetworks: [address] },
+    });
+  const device = (): string | undefined => graph.program.routes.get("10.0.0.1/32" as never)?.device;
+  graph.update([machine("10.0.0.1")]);
+  graph.flush();
+  expect(device()).toBe("a-tap0");
+  graph.setCniRecord(record("web", ["10.0.0.1"]));
+  graph.flush();
+  expect(device()).toBe("cali-web");
+  graph.removeCniRecord("cali-web");
+  graph.flush();
+  expect(device()).toBe("a-tap0");
+});

@@ -101,7 +101,7 @@ export class Graph {
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
     const routes = this.#routes.step(wires, inputs.blocks);
-    if (this.#bgp.step(inputs)) this.bgpChanges++;
+    if (this.#bgp.step({ ...inputs, wires })) this.bgpChanges++;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }
 

@@ -65,6 +65,8 @@ export class Inputs {
       case "NetworkPolicy":
       case "GlobalNetworkPolicy":
       case "ClusterNetworkPolicy":
+      case "AdminNetworkPolicy":
+      case "BaselineAdminNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
       case "Profile":
         this.problems.set(update.id, update.value?.error);

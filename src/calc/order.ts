@@ -34,7 +34,11 @@ function textsOf(policy: PolicyModel): PolicyTexts {
 }
 
 /** Upstream's names of kinds that are called otherwise here. */
-const KIND_TEXTS: { readonly [K in Kind]?: string } = { ClusterNetworkPolicy: "KubernetesClusterNetworkPolicy" };
+const KIND_TEXTS: { readonly [K in Kind]?: string } = {
+  ClusterNetworkPolicy: "KubernetesClusterNetworkPolicy",
+  AdminNetworkPolicy: "KubernetesAdminNetworkPolicy",
+  BaselineAdminNetworkPolicy: "KubernetesBaselineAdminNetworkPolicy",
+};
 
 function tieText({ key }: PolicyModel): string {
   return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[key.kind] ?? key.kind}`;

@@ -1,6 +1,7 @@
 /**
  * Routes: one to each address of this node's endpoints, whether their Pod is known or not, and a blackhole for each block of this node, so that
- * packets to unassigned addresses are dropped here. The route of an endpoint takes precedence over a blackhole of the same prefix.
+ * packets to unassigned addresses are dropped here. The route of an endpoint takes precedence over a blackhole of the same prefix, and a pod's over that
+ * of a WorkloadEndpoint with its address.
  */
 import type { BlockRow } from "../model/convert/block.ts";
 import type { Wire } from "../model/endpoint.ts";
@@ -23,6 +24,8 @@ export class Routes {
   readonly #byInterface = new Map<string, readonly Prefix[]>();
   readonly #byBlock = new Map<KeyText, Prefix>();
   readonly #interfaces = new Map<Prefix, Set<string>>();
+  /** Interfaces of machines. */
+  readonly #machines = new Set<string>();
   readonly #blocks = new Map<Prefix, Set<KeyText>>();
 
   constructor(node: string) {
@@ -35,6 +38,8 @@ export class Routes {
       const prefixes = (wire?.addresses ?? []).map(prefixOfAddr);
       for (const prefix of this.#byInterface.get(name) ?? []) remove(this.#interfaces, prefix, name, touched);
       for (const prefix of prefixes) add(this.#interfaces, prefix, name, touched);
+      if (wire?.workload.kind === "WorkloadEndpoint") this.#machines.add(name);
+      else this.#machines.delete(name);
       if (wire === undefined) this.#byInterface.delete(name);
       else this.#byInterface.set(name, prefixes);
     }
@@ -53,7 +58,9 @@ export class Routes {
   }
 
   #routeTo(prefix: Prefix): Route | undefined {
-    const [first] = [...(this.#interfaces.get(prefix) ?? [])].sort();
+    const [first] = [...(this.#interfaces.get(prefix) ?? [])].sort(
+      (a, b) => Number(this.#machines.has(a)) - Number(this.#machines.has(b)) || (a < b ? -1 : 1),
+    );
     if (first !== undefined) return localRoute(prefix, first);
     return this.#blocks.has(prefix) ? blackholeRoute(prefix) : undefined;
   }

@@ -321,6 +321,32 @@ describe("host endpoints", () => {
   });
 });
 
+test("AdminNetworkPolicies, before and after all others", async () => {
+  const api = "policy.networking.k8s.io/v1alpha1";
+  const rule = (action: string, ports: string): string =>
+    `subject: {namespaces: {}}, ingress: [{action: ${action}, from: [{namespaces: {}}], ports: [${ports}]}]`;
+  const anp = object(
+    "AdminNetworkPolicy",
+    "guard",
+    `{priority: 5, ${rule("Deny", "{portNumber: {protocol: TCP, port: 22}}")}}`,
+    api,
+  );
+  const banp = object(
+    "BaselineAdminNetworkPolicy",
+    "default",
+    `{${rule("Deny", "{portRange: {protocol: TCP, start: 80, end: 81}}")}}`,
+    api,
+  );
+  for (const [port, code, words] of [
+    [22, 1, "ingress rule 1 of AdminNetworkPolicy guard in tier kube-admin"],
+    [81, 1, "ingress rule 1 of BaselineAdminNetworkPolicy default in tier kube-baseline"],
+    [82, 0, "every tier passed it on"],
+  ] as const) {
+    const found = await why(FILES + anp + banp, "front", `web:${port}`);
+    expect([port, found.code, found.out]).toEqual([port, code, expect.stringContaining(words)]);
+  }
+});
+
 test("WorkloadEndpoints, by their name and that of their workload", async () => {
   const machine = (profiles: string): string =>
     object(

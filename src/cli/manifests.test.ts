@@ -226,8 +226,8 @@ describe("what is not understood is named, and the answer not certain", () => {
   for (const [apiVersion, kind, namespace] of [
     ["projectcalico.org/v4", "NetworkPolicy", "shop"],
     ["projectcalico.org/v4", "GlobalNetworkPolicy", ""],
-    ["policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", ""],
-    ["policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", ""],
+    ["policy.networking.k8s.io/v1beta1", "AdminNetworkPolicy", ""],
+    ["policy.networking.k8s.io/v1beta1", "BaselineAdminNetworkPolicy", ""],
     ["policy.networking.k8s.io/v1alpha3", "ClusterNetworkPolicy", ""],
     ["cilium.io/v2", "CiliumNetworkPolicy", "shop"],
     ["cilium.io/v2", "CiliumClusterwideNetworkPolicy", ""],

@@ -2,6 +2,7 @@
  * Policy objects: the objects of Calico's kinds, and ClusterNetworkPolicies, that `why` understands, from any API group that has them: the names
  * under which they are served, and the shape that is needed of them.
  */
+import { KINDS } from "../model/kind.ts";
 import type { Resource } from "../model/resource.ts";
 import { arrayAt, isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../model/schema/json.ts";
 import { ok, type Result } from "../lib/result.ts";
@@ -22,19 +23,24 @@ const POLICY_KINDS = [
   "Profile",
   "FelixConfiguration",
   "ClusterNetworkPolicy",
+  "AdminNetworkPolicy",
+  "BaselineAdminNetworkPolicy",
 ] as const;
 export type PolicyKind = (typeof POLICY_KINDS)[number];
 
 /** Calico's own API, and the one in which its other implementation keeps the same objects. */
 const CALICO_APIS = ["projectcalico.org/v3", "crd.projectcalico.org/v1"];
-export const CLUSTER_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha2";
+/** Of policy.networking.k8s.io, each of one version. */
+const KUBERNETES_KINDS = ["ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"] as const;
+export const CLUSTER_NETWORK_POLICY = KINDS.ClusterNetworkPolicy.apiVersion;
 
 /** undefined for a kind that is none of these. `CalicoPolicy` is another name of Calico's NetworkPolicy. */
 export function policyKindOf(apiVersion: string, kind: string): PolicyKind | undefined {
-  if (apiVersion === CLUSTER_NETWORK_POLICY) return kind === "ClusterNetworkPolicy" ? kind : undefined;
+  const ofKubernetes = KUBERNETES_KINDS.find((each) => each === kind);
+  if (ofKubernetes !== undefined) return KINDS[ofKubernetes].apiVersion === apiVersion ? ofKubernetes : undefined;
   if (!CALICO_APIS.includes(apiVersion)) return undefined;
   if (kind === "CalicoPolicy") return "NetworkPolicy";
-  return POLICY_KINDS.find((each) => each === kind && each !== "ClusterNetworkPolicy");
+  return POLICY_KINDS.find((each) => each === kind);
 }
 
 export function isNamespaced(kind: PolicyKind): boolean {
@@ -91,7 +97,7 @@ export function policyObject(kind: PolicyKind, object: JsonObject): Result<Resou
   const shaped = conform(plain, SHAPES[kind] ?? NAMED);
   if (!shaped.ok) return shaped;
   const isPolicy = SHAPES[kind] === undefined;
-  const apiVersion = kind === "ClusterNetworkPolicy" ? CLUSTER_NETWORK_POLICY : CALICO_APIS[0];
+  const { apiVersion } = KINDS[kind];
   const spec = isPolicy ? withoutNulls(plain["spec"] ?? null) : (shaped.value["spec"] ?? {});
   return ok({ ...shaped.value, apiVersion, kind, ...(spec === null ? {} : { spec }) } as unknown as Resource);
 }
@@ -141,7 +147,7 @@ export class PolicyObjects {
 
   /** Whether some policy decides anything. */
   get hasPolicies(): boolean {
-    return (["NetworkPolicy", "GlobalNetworkPolicy", "ClusterNetworkPolicy"] as const).some(
+    return (["NetworkPolicy", "GlobalNetworkPolicy", ...KUBERNETES_KINDS] as const).some(
       (kind) => this.of(kind).length > 0,
     );
   }
@@ -157,6 +163,8 @@ export class PolicyObjects {
       calicoPolicies: this.of("NetworkPolicy"),
       globalPolicies: this.of("GlobalNetworkPolicy"),
       clusterNetworkPolicies: this.of("ClusterNetworkPolicy"),
+      adminNetworkPolicies: this.of("AdminNetworkPolicy"),
+      baselineAdminNetworkPolicies: this.of("BaselineAdminNetworkPolicy"),
       tiers: this.of("Tier"),
       networkSets: this.of("NetworkSet"),
       globalNetworkSets: this.of("GlobalNetworkSet"),

@@ -123,7 +123,15 @@ export function laterLabelWarnings(
 ): Warning[] {
   const added = new Set(templates.flatMap(({ kind }) => ADDED_LATER[kind] ?? []));
   if (added.size === 0) return [];
-  const asking = (["NetworkPolicy", "GlobalNetworkPolicy", "ClusterNetworkPolicy"] as const).flatMap((kind) =>
+  const asking = (
+    [
+      "NetworkPolicy",
+      "GlobalNetworkPolicy",
+      "ClusterNetworkPolicy",
+      "AdminNetworkPolicy",
+      "BaselineAdminNetworkPolicy",
+    ] as const
+  ).flatMap((kind) =>
     objects.of(kind).flatMap((policy): Warning[] => {
       const text = JSON.stringify(policy.spec ?? {});
       const label = [...added].find((each) => text.includes(each));

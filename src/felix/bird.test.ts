@@ -73,6 +73,7 @@ function bgp(...pools: readonly string[]): Bgp {
     pools: new Map(pools.map((cidr) => [cidr as KeyText, { prefix: cidr as Prefix, exported: true }])),
     blocks: new Map(),
     borrowed: new Map(),
+    machines: new Map(),
   };
 }
 

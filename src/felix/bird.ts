@@ -29,6 +29,7 @@ const NOTHING_KNOWN: Bgp = {
   pools: new Map(),
   blocks: new Map(),
   borrowed: new Map(),
+  machines: new Map(),
 };
 
 export class BirdConfigurator {

@@ -63,6 +63,8 @@ export const WATCHED: readonly Kind[] = [
   "NetworkPolicy",
   "GlobalNetworkPolicy",
   "ClusterNetworkPolicy",
+  "AdminNetworkPolicy",
+  "BaselineAdminNetworkPolicy",
   "NetworkSet",
   "GlobalNetworkSet",
   "EndpointSlice",

@@ -17,6 +17,8 @@ export interface Bgp {
   readonly blocks: ReadonlyMap<KeyText, Prefix>;
   /** Addresses that this node has borrowed from blocks that it does not own, by block. */
   readonly borrowed: ReadonlyMap<KeyText, readonly Addr[]>;
+  /** Addresses of this node's machines, by interface. */
+  readonly machines: ReadonlyMap<string, readonly Addr[]>;
 }
 
 export interface BgpPool {

@@ -35,6 +35,9 @@ export type Kind =
   | "FelixConfiguration"
   | "ClusterNetworkPolicy"
   | "NodePolicyStatus"
+  | "AdminNetworkPolicy"
+  | "BaselineAdminNetworkPolicy"
+  | "NodePolicyStatus"
   | "Lease";
 
 export interface KindInfo {
@@ -177,4 +180,18 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     namespaced: false,
   },
   Lease: { apiVersion: "coordination.k8s.io/v1", apiKind: "Lease", plural: "leases", namespaced: true },
+  AdminNetworkPolicy: {
+    apiVersion: "policy.networking.k8s.io/v1alpha1",
+    apiKind: "AdminNetworkPolicy",
+    plural: "adminnetworkpolicies",
+    namespaced: false,
+    isOptional: true,
+  },
+  BaselineAdminNetworkPolicy: {
+    apiVersion: "policy.networking.k8s.io/v1alpha1",
+    apiKind: "BaselineAdminNetworkPolicy",
+    plural: "baselineadminnetworkpolicies",
+    namespaced: false,
+    isOptional: true,
+  },
 };

@@ -22,6 +22,7 @@ import type { HostEndpointSpec } from "./kinds/host-endpoint.ts";
 import type { WorkloadEndpointSpec } from "./kinds/workload-endpoint.ts";
 import type { ProfileSpec } from "./kinds/profile.ts";
 import type { FelixConfigurationSpec } from "./kinds/felix-configuration.ts";
+import type { AdminNetworkPolicySpec, BaselineAdminNetworkPolicySpec } from "./kinds/admin-network-policy.ts";
 import type { ClusterNetworkPolicySpec } from "./kinds/cluster-network-policy.ts";
 import type { NodePolicyStatusSpec } from "./kinds/node-policy-status.ts";
 import type { Lease } from "kubernetes-types/coordination/v1";
@@ -75,6 +76,8 @@ interface Specs {
   ClusterNetworkPolicy: { spec: ClusterNetworkPolicySpec; status?: PolicyStatus };
   NodePolicyStatus: { spec: NodePolicyStatusSpec };
   Lease: Pick<Lease, "spec">;
+  AdminNetworkPolicy: { spec: AdminNetworkPolicySpec; status?: PolicyStatus };
+  BaselineAdminNetworkPolicy: { spec: BaselineAdminNetworkPolicySpec; status?: PolicyStatus };
 }
 
 export type Resource<K extends Kind = Kind> = K extends Kind

@@ -1,7 +1,9 @@
 /** Cluster network policy: how a ClusterNetworkPolicy of policy.networking.k8s.io reads (POL-51). */
 import type { ClusterNetworkPolicySpec } from "../model/kinds/cluster-network-policy.ts";
 import { validateClusterNetworkPolicy } from "../model/kinds/validation/cluster-network-policy.ts";
+import type { Key } from "../model/key.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
+import type { FieldError } from "../model/schema/field-error.ts";
 import { SCTP, TCP, UDP } from "../net/protocol.ts";
 import type { NetworkPolicyPeer } from "kubernetes-types/networking/v1";
 import type { CalicoPort, ClusterPolicy, WrittenPort, WrittenRule, WrittenSide } from "./cluster.ts";
@@ -11,10 +13,15 @@ type Egress = NonNullable<ClusterNetworkPolicySpec["egress"]>[number];
 type Peer = Egress["to"][number];
 
 export function readClusterNetworkPolicy(policy: Resource<"ClusterNetworkPolicy">): ClusterPolicy {
-  const errors = validateClusterNetworkPolicy(policy);
-  const { spec } = policy;
+  return readClusterSpec(keyOf("ClusterNetworkPolicy", policy), policy.spec, validateClusterNetworkPolicy(policy));
+}
+
+type Spec = Omit<ClusterNetworkPolicySpec, "priority"> & { readonly priority?: number | undefined };
+
+/** POL-55: AdminNetworkPolicies read as such a spec. */
+export function readClusterSpec(key: Key, spec: Spec, errors: readonly FieldError[]): ClusterPolicy {
   const common = {
-    key: keyOf("ClusterNetworkPolicy", policy),
+    key,
     namespace: undefined,
     tier: spec?.tier === "Baseline" ? "kube-baseline" : "kube-admin",
     order: typeof spec?.priority === "number" ? spec.priority : Number.POSITIVE_INFINITY,
@@ -47,7 +54,7 @@ export function readClusterNetworkPolicy(policy: Resource<"ClusterNetworkPolicy"
 const EVERYTHING: WrittenRule = { action: "deny", source: {}, destination: {} };
 const ACTIONS = { Accept: "allow", Deny: "deny", Pass: "pass" } as const;
 
-function subjectOf({ subject }: ClusterNetworkPolicySpec): ClusterPolicy["selector"] {
+function subjectOf({ subject }: Pick<Spec, "subject">): ClusterPolicy["selector"] {
   return { pods: podsOf(subject) ?? { podSelector: {} } };
 }
 

@@ -26,6 +26,8 @@ export interface ClusterResources {
   readonly calicoPolicies?: readonly Resource<"NetworkPolicy">[];
   readonly globalPolicies?: readonly Resource<"GlobalNetworkPolicy">[];
   readonly clusterNetworkPolicies?: readonly Resource<"ClusterNetworkPolicy">[];
+  readonly adminNetworkPolicies?: readonly Resource<"AdminNetworkPolicy">[];
+  readonly baselineAdminNetworkPolicies?: readonly Resource<"BaselineAdminNetworkPolicy">[];
   readonly tiers?: readonly Resource<"Tier">[];
   readonly networkSets?: readonly Resource<"NetworkSet">[];
   readonly globalNetworkSets?: readonly Resource<"GlobalNetworkSet">[];

@@ -85,6 +85,10 @@ function noteAsked({ key, tier, state }: ClusterPolicy, applied: Applied): void 
     case "ClusterNetworkPolicy":
       applied.note("POL-51", "POL-26");
       break;
+    case "AdminNetworkPolicy":
+    case "BaselineAdminNetworkPolicy":
+      applied.note("POL-55", "POL-26");
+      break;
     case "Profile":
       applied.note("POL-50");
       break;

@@ -60,7 +60,7 @@ function isKubernetesPod({ labels }: Labelled): boolean {
 }
 
 function isKubernetes({ key }: ClusterPolicy): boolean {
-  return key.kind === "KubernetesNetworkPolicy" || key.kind === "ClusterNetworkPolicy";
+  return /^(Kubernetes|Cluster|Admin|BaselineAdmin)NetworkPolicy$/.test(key.kind);
 }
 
 /** POL-11, POL-29, POL-30: everything that is given must hold. */

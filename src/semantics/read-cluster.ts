@@ -2,6 +2,7 @@
 import { readGlobalNetworkPolicy, readNetworkPolicy } from "./calico-policy.ts";
 import type { Resource } from "../model/resource.ts";
 import { protocolByName } from "../net/protocol.ts";
+import { readAdminNetworkPolicy, readBaselineAdminNetworkPolicy } from "./admin-network-policy.ts";
 import { readClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import type { Cluster, ClusterEndpoints, ClusterPolicy, ClusterResources } from "./cluster.ts";
 import { readHostEndpoints } from "./host-endpoints.ts";
@@ -17,6 +18,8 @@ export function clusterOf(resources: ClusterResources): Cluster {
     ...(resources.calicoPolicies ?? []).map(readNetworkPolicy),
     ...(resources.globalPolicies ?? []).map(readGlobalNetworkPolicy),
     ...(resources.clusterNetworkPolicies ?? []).map(readClusterNetworkPolicy),
+    ...(resources.adminNetworkPolicies ?? []).map(readAdminNetworkPolicy),
+    ...(resources.baselineAdminNetworkPolicies ?? []).map(readBaselineAdminNetworkPolicy),
   ]);
   return {
     pods: [...readPods(resources), ...readMachines(resources)],
@@ -54,6 +57,6 @@ export function sortPolicies(policies: readonly ClusterPolicy[]): ClusterPolicy[
 }
 
 function rank({ key }: ClusterPolicy): string {
-  const kind = key.kind === "ClusterNetworkPolicy" ? "KubernetesClusterNetworkPolicy" : key.kind;
+  const kind = /^(Cluster|Admin|BaselineAdmin)NetworkPolicy$/.test(key.kind) ? `Kubernetes${key.kind}` : key.kind;
   return `${key.name}/${key.namespace ?? ""}/${kind}`;
 }

@@ -44,7 +44,8 @@ beforeAll(async () => {
 
 afterEach(async () => {
   for (const kind of KINDS) await lab.must("delete", kind, "-l", MADE);
-  await lab.must("delete", "networkpolicies.projectcalico.org", "-n", NS, "-l", MADE);
+  for (const kind of ["networkpolicies", "workloadendpoints"])
+    await lab.must("delete", `${kind}.projectcalico.org`, "-n", NS, "-l", MADE);
   await becomes(stranger, server, true);
 }, 60_000);
 
@@ -58,7 +59,7 @@ function object({ kind, name, labels = {}, spec }: Written): object {
     metadata: {
       name,
       labels: { "made-by": "test", ...labels },
-      ...(["NetworkPolicy", "NetworkSet"].includes(kind) ? { namespace: NS } : {}),
+      ...(["NetworkPolicy", "NetworkSet", "WorkloadEndpoint"].includes(kind) ? { namespace: NS } : {}),
     },
     spec,
   };
@@ -276,4 +277,90 @@ describe("the node", () => {
     // The node reaches its pods all the same.
     for (const address of client.addresses) expect(await pings(n1, address)).toBe(true);
   });
+});
+
+describe("a machine", () => {
+  const NETNS = `machine-${process.pid}`;
+  const ADDRESSES = ["10.65.255.9", "fd00:65:0:ffff::9"];
+  const INTERFACE = "tap9";
+
+  const machine = (name: string, spec: object): Written => ({
+    kind: "WorkloadEndpoint",
+    name,
+    labels: { app: "machine" },
+    spec: { node: "n1", orchestrator: "kvm", endpoint: "eth0", profiles: ["projectcalico-default-allow"], ...spec },
+  });
+
+  async function run(...command: readonly string[]): Promise<void> {
+    const { exitCode, stderr } = await execute(command);
+    if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
+  }
+
+  /** What runs the machine: a cable from n1, and its addresses with a gateway, as a VM would have them. */
+  async function plug(): Promise<void> {
+    const inside = (...command: readonly string[]): Promise<void> => run("ip", "netns", "exec", NETNS, ...command);
+    const cable = [
+      "link",
+      "add",
+      INTERFACE,
+      "address",
+      "ee:ee:ee:ee:ee:ee",
+      "type",
+      "veth",
+      "peer",
+      "name",
+      "eth0",
+      "netns",
+      NETNS,
+    ];
+    await run("ip", "netns", "add", NETNS);
+    expect((await lab.inNode(n1, "ip", ...cable)).exitCode).toBe(0);
+    await inside("ip", "link", "set", "eth0", "up");
+    for (const address of ADDRESSES) {
+      const family = address.includes(":") ? "-6" : "-4";
+      await inside("ip", family, "addr", "add", address, "dev", "eth0", ...(family === "-6" ? ["nodad"] : []));
+      // For IPv4 the node answers for every address that it has a route to.
+      const via = family === "-6" ? ["via", "fe80::ecee:eeff:feee:eeee"] : [];
+      await inside("ip", family, "route", "add", "default", ...via, "dev", "eth0");
+    }
+  }
+
+  afterAll(() => run("ip", "netns", "delete", NETNS));
+
+  test("is reached from every node once its object is there, by policy, and is closed without", async () => {
+    await plug();
+    await apply(
+      { kind: "FelixConfiguration", name: "default", spec: { interfacePrefix: "cali,tap" } },
+      machine("n1-kvm-vm-eth0", { workload: "vm", interfaceName: INTERFACE, ipNetworks: ADDRESSES }),
+    );
+    for (const pod of [client, stranger])
+      for (const address of ADDRESSES) await until(`${pod.name} to reach ${address}`, () => pings(pod, address));
+    await apply({
+      kind: "GlobalNetworkPolicy",
+      name: "guard",
+      spec: {
+        selector: "app == 'machine'",
+        ingress: [{ action: "Deny", source: { selector: "app == 'stranger'" } }, { action: "Allow" }],
+      },
+    });
+    for (const address of ADDRESSES) {
+      await until(`${address} to be closed to ${stranger.name}`, async () => !(await pings(stranger, address)));
+      expect(await pings(client, address)).toBe(true);
+    }
+    await lab.must("delete", "workloadendpoints.projectcalico.org", "-n", NS, "n1-kvm-vm-eth0");
+    for (const address of ADDRESSES)
+      await until(`${address} to be closed`, async () => !(await pings(client, address)));
+  }, 120_000);
+
+  test("never gets a pod's interface, and an Event says so", async () => {
+    await apply(
+      machine("n1-kvm-thief-eth0", { workload: "thief", interfaceName: client.interface, ipNetworks: ["10.65.255.8"] }),
+    );
+    await until("the Event", async () =>
+      (await lab.must("get", "events", "-n", NS, "-o", "json")).includes(
+        `interface ${client.interface} is that of Pod ${NS}/client`,
+      ),
+    );
+    await becomes(stranger, client, true);
+  }, 60_000);
 });

@@ -20,7 +20,7 @@ const V4: BirdInput = {
   pools: ["10.244.0.0/16", "10.9.0.0/24"] as Prefix[],
   unexported: [],
   blocks: ["10.244.7.64/26", "10.244.3.0/26"] as Prefix[],
-  borrowed: ["10.244.200.9"] as Addr[],
+  single: ["10.244.200.9"] as Addr[],
 };
 const V6: BirdInput = {
   node: "n1",
@@ -30,7 +30,7 @@ const V6: BirdInput = {
   pools: ["fd00:10::/48"] as Prefix[],
   unexported: [],
   blocks: ["fd00:10::4c0/122"] as Prefix[],
-  borrowed: ["fd00:10::9:1"] as Addr[],
+  single: ["fd00:10::9:1"] as Addr[],
 };
 const CASES: Readonly<Record<string, BirdInput>> = {
   ipv4: V4,
@@ -40,7 +40,7 @@ const CASES: Readonly<Record<string, BirdInput>> = {
     addresses: { ipv4: V4.addresses.ipv4, ipv6: V6.addresses.ipv6 },
     pools: [...V4.pools, ...V6.pools],
     blocks: [...V4.blocks, ...V6.blocks],
-    borrowed: [...V4.borrowed, ...V6.borrowed],
+    single: [...V4.single, ...V6.single],
   },
   alone: {
     node: 'n1"; evil {',
@@ -50,7 +50,7 @@ const CASES: Readonly<Record<string, BirdInput>> = {
     pools: [],
     unexported: [],
     blocks: [],
-    borrowed: [],
+    single: [],
   },
 };
 
@@ -71,7 +71,7 @@ test("the order of the input does not matter", () => {
     peers: [...input.peers].reverse(),
     pools: [...input.pools].reverse(),
     blocks: [...input.blocks].reverse(),
-    borrowed: [...input.borrowed].reverse(),
+    single: [...input.single].reverse(),
   };
   expect(renderBirdConfiguration(reversed)).toBe(renderBirdConfiguration(input));
 });

@@ -34,7 +34,7 @@ function side(index: 1 | 2): Side {
     pools: ["10.244.0.0/16", "fd00:244::/48"] as Prefix[],
     unexported: [],
     blocks: [`10.244.${index}.0/26`, `fd00:244::${index}00/122`] as Prefix[],
-    borrowed: [],
+    single: [],
   };
   return {
     namespace: `calico-test-bird${index}-${suffix}`,
@@ -182,7 +182,7 @@ test(
     ];
     await reload({
       blocks: [...two.input.blocks, ...extra] as Prefix[],
-      borrowed: ["10.244.1.7", "fd00:244::107"] as Addr[],
+      single: ["10.244.1.7", "fd00:244::107"] as Addr[],
     });
     const added = [
       "10.244.9.0/26 via 172.31.77.2",

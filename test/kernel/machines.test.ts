@@ -70,7 +70,7 @@ function machine(
     ports: [{ name: "shut", port: 81, protocol: "UDP" as const }],
     ...more,
   };
-  const metadata = { name: workloadEndpointName(spec), namespace: "machines", labels: { app: "vm" } };
+  const metadata = { name: workloadEndpointName(spec) ?? "", namespace: "machines", labels: { app: "vm" } };
   return { apiVersion: V3, kind: "WorkloadEndpoint", metadata, spec };
 }
 

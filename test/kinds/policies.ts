@@ -1,4 +1,4 @@
-/** Policies: cases of whole policies: names, tiers, types, flags of host policies, staged policies, ClusterNetworkPolicy. */
+/** Policies: cases of whole policies: names, tiers, types, flags of host policies, staged policies, ClusterNetworkPolicy, AdminNetworkPolicy. */
 import type { PolicyKind } from "../../src/model/kinds/validation/validators.ts";
 import type { JsonObject } from "../../src/model/schema/json.ts";
 import { type Case, caseOf, objectOf, type Refused, times } from "./case.ts";
@@ -106,6 +106,66 @@ const egress = (rule: JsonObject): JsonObject =>
   cluster({ egress: [{ action: "Deny", to: [{ namespaces: {} }], ...rule }] });
 const POD = { namespaceSelector: {}, podSelector: { matchLabels: { a: "b" } } };
 
+const admin = (more: JsonObject): JsonObject => ({ priority: 10, subject: SUBJECT, ...more });
+const adminIn = (rule: JsonObject): JsonObject =>
+  admin({ ingress: [{ action: "Allow", from: [{ namespaces: {} }], ...rule }] });
+const adminOut = (rule: JsonObject): JsonObject =>
+  admin({ egress: [{ action: "Deny", to: [{ namespaces: {} }], ...rule }] });
+const port = (more: JsonObject): JsonObject => ({ portNumber: { protocol: "TCP", port: 80, ...more } });
+
+const ADMIN: readonly Row[] = [
+  ["nothing else", admin({})],
+  ["no priority", { subject: SUBJECT }, "spec.priority"],
+  ["priority 1001", admin({ priority: 1001 }), "spec.priority"],
+  ["no subject", { priority: 1 }, "spec.subject"],
+  ["pods without selector", admin({ subject: { pods: {} } }), "spec.subject.pods.podSelector"],
+  [
+    "a bad label",
+    admin({ subject: { namespaces: { matchLabels: { "a b": "c" } } } }),
+    "spec.subject.namespaces.matchLabels",
+  ],
+  ...["Allow", "Deny", "Pass"].map((action): Row => [`action ${action}`, adminIn({ action })]),
+  ["action Accept", adminIn({ action: "Accept" }), "spec.ingress[0].action"],
+  ["no peers", adminIn({ from: [] }), "spec.ingress[0].from"],
+  ["an empty peer", adminIn({ from: [{}] }), "spec.ingress[0].from[0]"],
+  ["no ports", adminIn({ ports: [] })],
+  [
+    "ports",
+    adminIn({ ports: [port({}), { portRange: { protocol: "UDP", start: 1, end: 2 } }, { namedPort: "http" }] }),
+  ],
+  [
+    "a range of one",
+    adminIn({ ports: [{ portRange: { start: 2, end: 2 } }] }),
+    "spec.ingress[0].ports[0].portRange.start",
+  ],
+  ["port 0", adminIn({ ports: [port({ port: 0 })] }), "spec.ingress[0].ports[0].portNumber.port"],
+  [
+    "another protocol",
+    adminIn({ ports: [port({ protocol: "ICMP" })] }),
+    "spec.ingress[0].ports[0].portNumber.protocol",
+  ],
+  ["two in one port", adminIn({ ports: [{ ...port({}), namedPort: "a" }] }), "spec.ingress[0].ports[0]"],
+  ["networks", adminOut({ to: [{ networks: ["10.0.0.0/8"] }] })],
+  ["a network that is none", adminOut({ to: [{ networks: ["x"] }] }), "spec.egress[0].to[0].networks[0]"],
+  [
+    "a named port of networks",
+    adminOut({ to: [{ networks: ["10.0.0.0/8"] }], ports: [{ namedPort: "http" }] }),
+    "spec.egress[0].ports",
+    "they have no named ports",
+  ],
+];
+
+const BASELINE: readonly (readonly [title: string, spec: JsonObject, refused?: string, name?: string])[] = [
+  ["nothing else", { subject: SUBJECT }],
+  ["a rule", { subject: SUBJECT, ingress: [{ action: "Deny", from: [{ namespaces: {} }] }] }],
+  [
+    "action Pass",
+    { subject: SUBJECT, ingress: [{ action: "Pass", from: [{ namespaces: {} }] }] },
+    "spec.ingress[0].action",
+  ],
+  ["another name", { subject: SUBJECT }, "metadata.name", "other"],
+];
+
 const CLUSTER: readonly Row[] = [
   ["Admin", cluster({})],
   ["Baseline", cluster({ tier: "Baseline", subject: { pods: POD } })],
@@ -212,6 +272,10 @@ export const POLICY_CASES: readonly Case[] = [
   ...cases("StagedGlobalNetworkPolicy", [...GLOBAL, ...STAGED, ...STAGED_GLOBAL]),
   ...cases("StagedKubernetesNetworkPolicy", STAGED_KUBERNETES),
   ...cases("ClusterNetworkPolicy", CLUSTER),
+  ...cases("AdminNetworkPolicy", ADMIN),
+  ...BASELINE.map(([title, spec, refused, name = "default"]) =>
+    caseOf(title, "BaselineAdminNetworkPolicy", objectOf("BaselineAdminNetworkPolicy", spec, { name }), refused),
+  ),
   ...METADATA.map(([title, metadata, refused]) =>
     caseOf(title, "NetworkPolicy", objectOf("NetworkPolicy", {}, metadata), refused),
   ),

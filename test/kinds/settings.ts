@@ -116,6 +116,7 @@ const MACHINE_ROWS: readonly Row[] = [
   ],
   ["another node", machine({ node: "n-2" }), "metadata.name", "NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT"],
   ["no workload", machine({ workload: "" }), "metadata.name"],
+  ["no workload in the name either", machine({ workload: "" }), "metadata.name", "", named("n--1-kvm--eth0")],
   ["a pod", machine({ orchestrator: "k8s", pod: "web-0" }), undefined, "", named("n--1-k8s-web--0-eth0")],
   ["a pod, by its workload", machine({ orchestrator: "k8s" }), "metadata.name", "", named("n--1-k8s-db-eth0")],
   ["a container", machine({ orchestrator: "cni", containerID: "c1" }), undefined, "", named("n--1-cni-c1-eth0")],

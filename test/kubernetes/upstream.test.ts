@@ -40,7 +40,12 @@ interface Definition {
 }
 
 /** Upstream has no definition of these; nodes work without. */
-const OURS_ALONE: readonly string[] = ["profiles.projectcalico.org", "workloadendpoints.projectcalico.org"];
+const OURS_ALONE: readonly string[] = [
+  "adminnetworkpolicies.policy.networking.k8s.io",
+  "baselineadminnetworkpolicies.policy.networking.k8s.io",
+  "profiles.projectcalico.org",
+  "workloadendpoints.projectcalico.org",
+];
 
 /** Names of the definitions in a folder, by its file names: `GROUP_PLURAL.yaml`. */
 function definitionsOf(folder: string): readonly string[] {

@@ -6,7 +6,7 @@ import type { EntityRule, Rule } from "../../src/model/kinds/rule.ts";
 import type { GlobalNetworkPolicySpec } from "../../src/model/kinds/global-network-policy.ts";
 import { workloadEndpointName } from "../../src/model/kinds/workload-endpoint.ts";
 import type { Resource } from "../../src/model/resource.ts";
-import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
+import { adminNetworkPolicy, baselineAdminNetworkPolicy, clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import type { Random } from "./random.ts";
 
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
@@ -28,6 +28,8 @@ export interface CalicoObjects {
   readonly felixConfigurations: Resource<"FelixConfiguration">[];
   readonly workloadEndpoints: Resource<"WorkloadEndpoint">[];
   readonly profiles: Resource<"Profile">[];
+  readonly adminNetworkPolicies: Resource<"AdminNetworkPolicy">[];
+  readonly baselineAdminNetworkPolicies: Resource<"BaselineAdminNetworkPolicy">[];
 }
 
 export const NO_CALICO_OBJECTS: CalicoObjects = {
@@ -42,6 +44,8 @@ export const NO_CALICO_OBJECTS: CalicoObjects = {
   felixConfigurations: [],
   workloadEndpoints: [],
   profiles: [],
+  adminNetworkPolicies: [],
+  baselineAdminNetworkPolicies: [],
 };
 
 export function randomCalicoObjects(random: Random): CalicoObjects {
@@ -57,6 +61,8 @@ export function randomCalicoObjects(random: Random): CalicoObjects {
     endpointSlices: unique(random.some(0, 4, (i) => endpointSlice(random, `slice-${i}`))),
     workloadEndpoints: unique(random.some(0, 3, () => workloadEndpoint(random))),
     profiles: unique(random.some(0, 3, () => profile(random))),
+    adminNetworkPolicies: unique(random.some(0, 1, () => adminNetworkPolicy(random))),
+    baselineAdminNetworkPolicies: unique(random.some(0, 1, () => baselineAdminNetworkPolicy(random))),
   };
 }
 
@@ -157,7 +163,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
     ...(random.chance(10) ? { "projectcalico.org/orchestrator": "k8s", "pcns.team": "red" } : {}),
   };
   const whole = { ...spec, ...(spec.orchestrator === "k8s" ? { pod: workload } : { workload }) };
-  const metadata = { name: workloadEndpointName(whole), namespace: random.pick(NAMESPACES), labels };
+  const metadata = { name: workloadEndpointName(whole) ?? "", namespace: random.pick(NAMESPACES), labels };
   return { apiVersion: VERSION, kind: "WorkloadEndpoint", metadata, spec: whole };
 }
 

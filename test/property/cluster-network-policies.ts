@@ -31,6 +31,63 @@ export function clusterNetworkPolicy(random: Random): Resource<"ClusterNetworkPo
   };
 }
 
+type Ports = NonNullable<NonNullable<Resource<"AdminNetworkPolicy">["spec"]["egress"]>[number]["ports"]>;
+type OldRule = NonNullable<Resource<"BaselineAdminNetworkPolicy">["spec"]["egress"]>[number];
+
+export function adminNetworkPolicy(random: Random): Resource<"AdminNetworkPolicy"> {
+  const subject = random.below(25) === 0 ? {} : podsPeer(random);
+  const spec = {
+    priority: random.pick([0, 5, 5, 1000]),
+    subject,
+    ...oldRules(random, ["Allow", "Allow", "Deny", "Pass"]),
+  };
+  const metadata = { name: random.pick(["a", "b"]) };
+  return { apiVersion: "policy.networking.k8s.io/v1alpha1", kind: "AdminNetworkPolicy", metadata, spec };
+}
+
+export function baselineAdminNetworkPolicy(random: Random): Resource<"BaselineAdminNetworkPolicy"> {
+  const metadata = { name: random.chance(90) ? "default" : "other" };
+  const spec = { subject: podsPeer(random), ...oldRules(random, ["Allow", "Deny"]) };
+  return { apiVersion: "policy.networking.k8s.io/v1alpha1", kind: "BaselineAdminNetworkPolicy", metadata, spec };
+}
+
+function oldRules<A extends string>(random: Random, actions: readonly A[]) {
+  const egress = (): Omit<OldRule, "action"> & { action: A } => {
+    const { to } = egressRule(random);
+    const mayName = to.every(({ namespaces, pods }) => (namespaces ?? pods) !== undefined);
+    return { action: random.pick(actions), to, ...oldPorts(random, mayName) };
+  };
+  const ingress = () => ({
+    action: random.pick(actions),
+    from: random.some(1, 3, () => podsPeer(random)),
+    ...oldPorts(random, true),
+  });
+  return {
+    ...(random.chance(75) ? { ingress: random.some(0, 3, ingress) } : {}),
+    ...(random.chance(65) ? { egress: random.some(0, 3, egress) } : {}),
+  };
+}
+
+function oldPorts(random: Random, mayName: boolean): { readonly ports?: Ports } {
+  if (random.chance(40)) return {};
+  return {
+    ports: random.some(0, 3, (): Ports[number] => {
+      if (mayName && random.chance(30)) return { namedPort: random.pick(["http", "dns", "nobody-has-it"]) };
+      const protocol = random.pick(["TCP", "UDP", "SCTP"] as const);
+      if (random.chance(60)) return { portNumber: { protocol, port: random.pick([53, 80]) } };
+      return {
+        portRange: {
+          protocol,
+          ...random.pick([
+            { start: 80, end: 81 },
+            { start: 1, end: 65535 },
+          ]),
+        },
+      };
+    }),
+  };
+}
+
 /** The types of generated objects say null nowhere, those of Kubernetes' do. */
 function selector(made: unknown): LabelSelector {
   return made as LabelSelector;

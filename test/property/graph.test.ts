@@ -37,7 +37,7 @@ import {
   tier,
   workloadEndpoint,
 } from "./calico-policies.ts";
-import { clusterNetworkPolicy } from "./cluster-network-policies.ts";
+import { adminNetworkPolicy, baselineAdminNetworkPolicy, clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
@@ -92,6 +92,8 @@ class World {
       hostEndpoints: [] as Resource<"HostEndpoint">[],
       workloadEndpoints: [] as Resource<"WorkloadEndpoint">[],
       profiles: [] as Resource<"Profile">[],
+      adminNetworkPolicies: [] as Resource<"AdminNetworkPolicy">[],
+      baselineAdminNetworkPolicies: [] as Resource<"BaselineAdminNetworkPolicy">[],
       interfaces: this.interfaces,
       endpointSlices: [] as Resource<"EndpointSlice">[],
       clusterNetworkPolicies: [] as Resource<"ClusterNetworkPolicy">[],
@@ -113,6 +115,9 @@ class World {
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
       if (update.kind === "WorkloadEndpoint" && update.value) state.workloadEndpoints.push(update.value);
       if (update.kind === "Profile" && update.value) state.profiles.push(update.value);
+      if (update.kind === "AdminNetworkPolicy" && update.value) state.adminNetworkPolicies.push(update.value);
+      if (update.kind === "BaselineAdminNetworkPolicy" && update.value)
+        state.baselineAdminNetworkPolicies.push(update.value);
       if (update.kind === "FelixConfiguration" && update.value) state.felixConfigurations.push(update.value);
       if (update.kind === "ClusterNetworkPolicy" && update.value) state.clusterNetworkPolicies.push(update.value);
       if (update.kind === "Tier" && update.value) state.tiers.push(update.value);
@@ -242,12 +247,16 @@ function sorted<K extends string, V>(table: ReadonlyMap<K, V>): [K, V][] {
 }
 
 /** By which two can be compared: rows in no order. */
-function plainBgp({ addresses, peers, pools, blocks, borrowed }: Bgp): unknown {
-  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed)];
+function plainBgp({ addresses, peers, pools, blocks, borrowed, machines }: Bgp): unknown {
+  return [addresses, sorted(peers), sorted(pools), sorted(blocks), sorted(borrowed), sorted(machines)];
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(12)) {
+  switch (random.below(14)) {
+    case 13:
+      return saidOf("BaselineAdminNetworkPolicy", baselineAdminNetworkPolicy(random));
+    case 12:
+      return saidOf("AdminNetworkPolicy", adminNetworkPolicy(random));
     case 11:
       return saidOf("Profile", profile(random));
     case 10:

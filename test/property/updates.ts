@@ -35,6 +35,8 @@ export function saidOfCluster(cluster: Said): Update[] {
     ...(cluster.hostEndpoints ?? []).map((host) => saidOf("HostEndpoint", host)),
     ...(cluster.workloadEndpoints ?? []).map((machine) => saidOf("WorkloadEndpoint", machine)),
     ...(cluster.profiles ?? []).map((profile) => saidOf("Profile", profile)),
+    ...(cluster.adminNetworkPolicies ?? []).map((policy) => saidOf("AdminNetworkPolicy", policy)),
+    ...(cluster.baselineAdminNetworkPolicies ?? []).map((policy) => saidOf("BaselineAdminNetworkPolicy", policy)),
     ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
     ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
     ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),

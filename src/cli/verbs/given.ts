@@ -176,9 +176,8 @@ function impliedName(value: JsonValue | undefined): string {
   const spec = objectAt(value);
   const text = (field: string): string => stringAt(spec[field]);
   const [node, orchestrator, endpoint] = [text("node"), text("orchestrator"), text("endpoint")];
-  if (node === "" || orchestrator === "" || endpoint === "") return "";
   const more = { workload: text("workload"), pod: text("pod"), containerID: text("containerID") };
-  return workloadEndpointName({ node, orchestrator, endpoint, ...more });
+  return workloadEndpointName({ node, orchestrator, endpoint, ...more }) ?? "";
 }
 
 /** The kinds that a file may mean; `CalicoPolicy` is another name of Calico's NetworkPolicy. */

@@ -38,6 +38,8 @@ test("names of upstream, of the CRDs and of kubectl, in any case", () => {
       "kubecontrollersconfiguration kubecontrollersconfigurations kubecontrollersconfig kubecontrollersconfigs kcc kccs",
     ],
     ["Node", "node nodes no nos"],
+    ["AdminNetworkPolicy", "adminnetworkpolicy adminnetworkpolicies anp"],
+    ["BaselineAdminNetworkPolicy", "baselineadminnetworkpolicy baselineadminnetworkpolicies banp"],
     ["WorkloadEndpoint", "workloadendpoint workloadendpoints wep weps"],
   ] as const)
     for (const word of words.split(" ")) expect([word, kindOfWord(word)?.name]).toEqual([word, kind]);

@@ -109,6 +109,12 @@ export const SERVED: readonly ServedKind[] = [
     wide: ["NAME", "TIER", "PRIORITY"],
     cells: { TIER: field("spec.tier"), PRIORITY: field("spec.priority") },
   }),
+  served({
+    kind: "AdminNetworkPolicy",
+    wide: ["NAME", "PRIORITY"],
+    cells: { PRIORITY: field("spec.priority") },
+  }),
+  served({ kind: "BaselineAdminNetworkPolicy" }),
   served({ kind: "Tier", columns: ["NAME", "ORDER"], cells: { ORDER: float("spec.order") } }),
   served({ kind: "NetworkSet", ...NETS }),
   served({ kind: "GlobalNetworkSet", ...NETS }),

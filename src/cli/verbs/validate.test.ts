@@ -214,3 +214,12 @@ test("the directions of a policy are filled in by presence", () => {
   expect(types("sknp", { egress: [] })).toEqual(["Ingress", "Egress"]);
   expect(types("tier", {})).toBeUndefined();
 });
+
+test("a WorkloadEndpoint needs no name: it follows from the spec; another one is refused", async () => {
+  const machine = (metadata: string, workload = "db-1"): string =>
+    `{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {namespace: shop${metadata}}, spec: {node: n1, orchestrator: kvm, workload: "${workload}", endpoint: eth0, interfaceName: tap0}}`;
+  for (const metadata of ["", ", name: n1-kvm-db--1-eth0"])
+    expect((await validate(machine(metadata))).out).toBe("Successfully validated 1 'WorkloadEndpoint' resource(s)\n");
+  expect((await validate(machine(", name: db"))).error).toContain("NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT");
+  expect((await validate(machine("", ""))).error).toContain("metadata.name: Required value: the object needs a name");
+});

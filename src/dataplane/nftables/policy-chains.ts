@@ -86,6 +86,8 @@ const KIND_WORDS: { readonly [K in Kind]?: string } = {
   GlobalNetworkPolicy: "gnp",
   KubernetesNetworkPolicy: "knp",
   ClusterNetworkPolicy: "kcnp",
+  AdminNetworkPolicy: "kanp",
+  BaselineAdminNetworkPolicy: "kbanp",
   Profile: "pro",
 };
 /** NF_LOG_PREFIXLEN of linux/netfilter/nf_log.h, with the final zero. */

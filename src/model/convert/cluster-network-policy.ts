@@ -12,13 +12,16 @@ import { type Protocol, SCTP, TCP, UDP } from "../../net/protocol.ts";
 import { termsOfLabelSelector } from "../kubernetes/label-selector.ts";
 import type { ClusterNetworkPolicySpec } from "../kinds/cluster-network-policy.ts";
 import { validateClusterNetworkPolicy } from "../kinds/validation/cluster-network-policy.ts";
+import type { Key } from "../key.ts";
 import { NAMESPACE_PREFIX, ORCHESTRATOR_LABEL } from "../labels.ts";
 import type { AddressesModel, Entity, PolicyModel, PortModel, RuleModel } from "../policy.ts";
 import { keyOf, type Resource } from "../resource.ts";
-import { formatFieldError } from "../schema/field-error.ts";
+import { type FieldError, formatFieldError } from "../schema/field-error.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { LabelSelector } from "kubernetes-types/meta/v1";
 
+/** Without a priority it comes last. */
+export type ClusterSpec = Omit<ClusterNetworkPolicySpec, "priority"> & { readonly priority?: number | undefined };
 type IngressRule = NonNullable<ClusterNetworkPolicySpec["ingress"]>[number];
 type EgressRule = NonNullable<ClusterNetworkPolicySpec["egress"]>[number];
 type Peer = EgressRule["to"][number];
@@ -28,10 +31,17 @@ const DENY_ALL: RuleModel = { action: "deny", source: {}, destination: {} };
 const ACTIONS = { Accept: "allow", Deny: "deny", Pass: "pass" } as const;
 
 export function policyOfClusterNetworkPolicy(resource: Resource<"ClusterNetworkPolicy">): PolicyModel {
-  const { spec } = resource;
-  const errors = validateClusterNetworkPolicy(resource);
+  return policyOfClusterSpec(
+    keyOf("ClusterNetworkPolicy", resource),
+    resource.spec,
+    validateClusterNetworkPolicy(resource),
+  );
+}
+
+/** What a policy with this spec is; of one that is not valid only tier, priority and subject are read. */
+export function policyOfClusterSpec(key: Key, spec: ClusterSpec, errors: readonly FieldError[]): PolicyModel {
   const common = {
-    key: keyOf("ClusterNetworkPolicy", resource),
+    key,
     tier: spec?.tier === "Baseline" ? "kube-baseline" : "kube-admin",
     order: typeof spec?.priority === "number" ? spec.priority : Number.POSITIVE_INFINITY,
     hooks: ["normal"] as const,

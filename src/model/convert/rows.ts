@@ -19,6 +19,7 @@ import { type NodeAddresses, nodeAddressesOf } from "./node.ts";
 import { policyOfCalicoNetworkPolicy, policyOfGlobalNetworkPolicy } from "./calico-policy.ts";
 import { type EndpointSliceRow, endpointSliceOf } from "./endpoint-slice.ts";
 import { type FelixRow, felixRowOf } from "./felix-configuration.ts";
+import { policyOfAdminNetworkPolicy, policyOfBaselineAdminNetworkPolicy } from "./admin-network-policy.ts";
 import { policyOfClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import { hostEndpointOf } from "./host-endpoint.ts";
 import { networkSetOf } from "./network-set.ts";
@@ -73,6 +74,8 @@ interface Reduced {
   NetworkPolicy: PolicyRow;
   GlobalNetworkPolicy: PolicyRow;
   ClusterNetworkPolicy: PolicyRow;
+  AdminNetworkPolicy: PolicyRow;
+  BaselineAdminNetworkPolicy: PolicyRow;
   Tier: TierModel;
   FelixConfiguration: FelixObject;
   HostEndpoint: Result<EndpointRow, ParseError>;
@@ -138,6 +141,18 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
           id,
           value: update.value && policyRowOf(update.value, policyOfClusterNetworkPolicy(update.value)),
         };
+      case "AdminNetworkPolicy":
+        return {
+          ...update,
+          id,
+          value: update.value && policyRowOf(update.value, policyOfAdminNetworkPolicy(update.value)),
+        };
+      case "BaselineAdminNetworkPolicy":
+        return {
+          ...update,
+          id,
+          value: update.value && policyRowOf(update.value, policyOfBaselineAdminNetworkPolicy(update.value)),
+        };
       case "NetworkSet":
       case "GlobalNetworkSet": {
         const value = update.value && networkSetOf(update.kind, update.value, nets.get(id));
@@ -181,6 +196,8 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "NetworkPolicy":
     case "GlobalNetworkPolicy":
     case "ClusterNetworkPolicy":
+    case "AdminNetworkPolicy":
+    case "BaselineAdminNetworkPolicy":
     case "Tier":
     case "HostEndpoint":
     case "EndpointSlice":

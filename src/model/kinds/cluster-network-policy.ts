@@ -8,15 +8,15 @@ import { LABEL_SELECTOR } from "./label-selector.ts";
 import { WORDS } from "./words.ts";
 
 const MOST = 25;
-const ONE_FIELD = { minProperties: 1, maxProperties: 1 } as const;
+export const ONE_FIELD = { minProperties: 1, maxProperties: 1 } as const;
 
-const PODS = {
+export const PODS = {
   type: "object",
   required: ["podSelector"],
   properties: { namespaceSelector: LABEL_SELECTOR, podSelector: LABEL_SELECTOR },
 } as const satisfies Schema;
 
-const PORT_NUMBER = { type: "integer", format: "int32", minimum: 1, maximum: 65535 } as const;
+export const PORT_NUMBER = { type: "integer", format: "int32", minimum: 1, maximum: 65535 } as const;
 const PORTS = {
   type: "object",
   minProperties: 1,
@@ -55,13 +55,21 @@ const RULE_PROPERTIES = {
   },
 } as const satisfies NonNullable<Schema["properties"]>;
 
-const INGRESS_PEER = {
+export const PRIORITY = {
+  type: "integer",
+  description: "Policies of a tier apply in ascending priority.",
+  format: "int32",
+  minimum: 0,
+  maximum: 1000,
+} as const satisfies Schema;
+
+export const INGRESS_PEER = {
   type: "object",
   ...ONE_FIELD,
   properties: { namespaces: LABEL_SELECTOR, pods: PODS },
 } as const satisfies Schema;
 
-const EGRESS_PEER = {
+export const EGRESS_PEER = {
   type: "object",
   ...ONE_FIELD,
   properties: {
@@ -107,13 +115,7 @@ export const CLUSTER_NETWORK_POLICY_SCHEMA = {
           description: "Admin: before all other policies. Baseline: after them.",
           enum: ["Admin", "Baseline"],
         },
-        priority: {
-          type: "integer",
-          description: "Policies of a tier apply in ascending priority.",
-          format: "int32",
-          minimum: 0,
-          maximum: 1000,
-        },
+        priority: PRIORITY,
         subject: {
           type: "object",
           description: "The pods that the policy applies to.",

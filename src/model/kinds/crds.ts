@@ -10,6 +10,7 @@ import { CLUSTER_INFORMATION_SCHEMA, KUBE_CONTROLLERS_CONFIGURATION_SCHEMA } fro
 import { IP_POOL_SCHEMA } from "./ip-pool.ts";
 import { BLOCK_AFFINITY_SCHEMA, IPAM_BLOCK_SCHEMA, IPAM_HANDLE_SCHEMA } from "./ipam.ts";
 import { IP_RESERVATION_SCHEMA, IPAM_CONFIGURATION_SCHEMA } from "./ipam-settings.ts";
+import { ADMIN_NETWORK_POLICY_SCHEMA, BASELINE_ADMIN_NETWORK_POLICY_SCHEMA } from "./admin-network-policy.ts";
 import { CLUSTER_NETWORK_POLICY_SCHEMA } from "./cluster-network-policy.ts";
 import { FELIX_CONFIGURATION_SCHEMA } from "./felix-configuration.ts";
 import { GLOBAL_NETWORK_POLICY_SCHEMA } from "./global-network-policy.ts";
@@ -131,7 +132,15 @@ const PROGRAMMED = column(
   ".status.conditions[?(@.type=='Programmed')].status",
   "Whether all nodes that it concerns have it in the kernel",
 );
+const PRIORITY = column("Priority", ".spec.priority", "Policies of a tier apply in ascending priority");
 const ACTION = column("Action", ".spec.stagedAction", "What enforcing the policy would mean");
+
+/** Kubernetes' own groups need the first. */
+const ADMIN_ANNOTATIONS = {
+  "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/network-policy-api/pull/30",
+  "policy.networking.k8s.io/bundle-version": "v0.1.1",
+  "policy.networking.k8s.io/channel": "experimental",
+};
 
 /** A policy of Calico's that is in a tier. */
 function definePolicy(
@@ -282,12 +291,23 @@ export const CRDS: readonly CustomResourceDefinition[] = [
       "policy.networking.k8s.io/bundle-version": "v0.2.0",
       "policy.networking.k8s.io/channel": "experimental",
     },
-    columns: [
-      TIER,
-      column("Priority", ".spec.priority", "Policies of a tier apply in ascending priority"),
-      PROGRAMMED,
-      AGE,
-    ],
+    columns: [TIER, PRIORITY, PROGRAMMED, AGE],
+  }),
+  define({
+    kind: "AdminNetworkPolicy",
+    shortNames: ["anp"],
+    schema: ADMIN_NETWORK_POLICY_SCHEMA,
+    hasStatus: true,
+    annotations: ADMIN_ANNOTATIONS,
+    columns: [PRIORITY, AGE],
+  }),
+  define({
+    kind: "BaselineAdminNetworkPolicy",
+    shortNames: ["banp"],
+    schema: BASELINE_ADMIN_NETWORK_POLICY_SCHEMA,
+    hasStatus: true,
+    annotations: ADMIN_ANNOTATIONS,
+    columns: [AGE],
   }),
   define({ kind: "NodePolicyStatus", schema: NODE_POLICY_STATUS_SCHEMA, columns: [AGE] }),
 ];

@@ -56,6 +56,8 @@ export const WORDS = {
   interfaceName: "must be names of at most 15 letters, digits, _, . and -",
   pattern: "must be a regular expression",
   portOrder: "must be less than end",
+  adminNamedPort: "must not have namedPort in a rule to networks, nodes or domainNames: they have no named ports",
+  baselineName: "metadata.name must be default: there is one of them",
   namedPortPeers:
     "must not have destinationNamedPort in a rule to networks, nodes or domainNames: they have no named ports",
 } as const;

@@ -31,7 +31,7 @@ export const WORKLOAD_ENDPOINT_SCHEMA = {
   required: ["metadata", "spec"],
   "x-kubernetes-validations": [
     {
-      rule: `self.metadata.name == [self.spec.node, self.spec.orchestrator, ${WORKLOAD}, self.spec.endpoint].map(part, part.replace('-', '--')).join('-')`,
+      rule: `(${WORKLOAD}) != '' && self.metadata.name == [self.spec.node, self.spec.orchestrator, ${WORKLOAD}, self.spec.endpoint].map(part, part.replace('-', '--')).join('-')`,
       message: WORDS.workloadEndpointName,
     },
   ],
@@ -154,10 +154,12 @@ export type WorkloadEndpointSpec = Infer<(typeof WORKLOAD_ENDPOINT_SCHEMA)["prop
 
 type Identity = Pick<WorkloadEndpointSpec, "node" | "orchestrator" | "workload" | "endpoint" | "pod" | "containerID">;
 
-/** `NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT`, with every `-` in a part doubled. */
-export function workloadEndpointName(spec: Identity): string {
+/** `NODE-ORCHESTRATOR-WORKLOAD-ENDPOINT`, with every `-` in a part doubled; undefined: a part is missing. */
+export function workloadEndpointName(spec: Identity): string | undefined {
   const { node, orchestrator, endpoint } = spec;
-  return [node, orchestrator, workloadOf(spec) ?? "", endpoint].map((part) => part.replaceAll("-", "--")).join("-");
+  const parts = [node, orchestrator, workloadOf(spec) ?? "", endpoint];
+  if (parts.includes("")) return undefined;
+  return parts.map((part) => part.replaceAll("-", "--")).join("-");
 }
 
 function workloadOf({ orchestrator, pod, containerID, workload }: Identity): string | undefined {

@@ -34,7 +34,11 @@ export function validateClusterNetworkPolicy(object: unknown): readonly FieldErr
   return errors.list;
 }
 
-function checkPods({ namespaces, pods }: Pick<EgressPeer, "namespaces" | "pods">, path: string, errors: Errors): void {
+export function checkPods(
+  { namespaces, pods }: Pick<EgressPeer, "namespaces" | "pods">,
+  path: string,
+  errors: Errors,
+): void {
   if (namespaces !== undefined) checkLabelSelector(namespaces, `${path}.namespaces`, errors.list);
   if (pods === undefined) return;
   if (pods.namespaceSelector !== undefined)
@@ -42,7 +46,7 @@ function checkPods({ namespaces, pods }: Pick<EgressPeer, "namespaces" | "pods">
   checkLabelSelector(pods.podSelector, `${path}.pods.podSelector`, errors.list);
 }
 
-function checkPeer(peer: EgressPeer, path: string, errors: Errors): void {
+export function checkPeer(peer: EgressPeer, path: string, errors: Errors): void {
   checkPods(peer, path, errors);
   if (peer.nodes !== undefined) checkLabelSelector(peer.nodes, `${path}.nodes`, errors.list);
   peer.networks?.forEach((text, i) => {

@@ -4,6 +4,7 @@
  */
 import type { Kind } from "../../kind.ts";
 import type { FieldError } from "../../schema/field-error.ts";
+import { validateAdminNetworkPolicy, validateBaselineAdminNetworkPolicy } from "./admin-network-policy.ts";
 import { validateClusterNetworkPolicy } from "./cluster-network-policy.ts";
 import {
   validateGlobalNetworkPolicy,
@@ -38,6 +39,8 @@ export const VALIDATORS = {
   Profile: validateProfile,
   FelixConfiguration: validateFelixConfiguration,
   ClusterNetworkPolicy: validateClusterNetworkPolicy,
+  AdminNetworkPolicy: validateAdminNetworkPolicy,
+  BaselineAdminNetworkPolicy: validateBaselineAdminNetworkPolicy,
 } as const satisfies Partial<Record<Kind, Validator>>;
 
 /** The kinds that have a validator here. */
