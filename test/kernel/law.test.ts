@@ -289,8 +289,8 @@ const DATAPLANES: readonly {
   readonly open: (node: Namespace) => LawBackend;
 }[] = [
   { name: "nftables", packets: 20_000, open: nftablesBackend },
-  { name: "iptables-nft", packets: 4_000, open: (node) => iptablesBackend(node, "nft") },
-  { name: "iptables-legacy", packets: 2_000, open: (node) => iptablesBackend(node, "legacy") },
+  { name: "iptables-nft", packets: 2_000, open: (node) => iptablesBackend(node, "nft") },
+  { name: "iptables-legacy", packets: 1_000, open: (node) => iptablesBackend(node, "legacy") },
 ];
 
 for (const { name, packets, open } of DATAPLANES) {

@@ -31,7 +31,7 @@ export const WORKLOAD_ENDPOINT_SCHEMA = {
   required: ["metadata", "spec"],
   "x-kubernetes-validations": [
     {
-      rule: `(${WORKLOAD}) != '' && self.metadata.name == [self.spec.node, self.spec.orchestrator, ${WORKLOAD}, self.spec.endpoint].map(part, part.replace('-', '--')).join('-')`,
+      rule: `(${WORKLOAD}) != '' && self.metadata.name == ${["self.spec.node", "self.spec.orchestrator", `(${WORKLOAD})`, "self.spec.endpoint"].map((part) => `${part}.replace('-', '--')`).join(" + '-' + ")}`,
       message: WORDS.workloadEndpointName,
     },
   ],
