@@ -203,6 +203,7 @@ describe("CustomResourceDefinitions", () => {
       "stagedkubernetesnetworkpolicies sknp projectcalico.org/v3 true StagedKubernetesNetworkPolicy",
       "stagednetworkpolicies snp,scnp projectcalico.org/v3 true StagedNetworkPolicy",
       "tiers projectcalico.org/v3 false Tier",
+      "workloadendpoints wep,weps projectcalico.org/v3 true WorkloadEndpoint",
     ]);
     const affinities = await cluster.kubectl(["get", "blockaffinities", "-o", "name"]);
     for (const word of ["affinity", "affinities", "blockaffinity"])

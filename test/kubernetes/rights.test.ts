@@ -206,6 +206,10 @@ const WATCHED = [
   "felixconfigurations",
   "endpointslices",
   "clusternetworkpolicies",
+  "workloadendpoints",
+  "profiles",
+  "adminnetworkpolicies",
+  "baselineadminnetworkpolicies",
 ];
 
 describe("without a right", () => {
