@@ -12,6 +12,9 @@ export const CALICOCTL = `${REPOSITORY}/bin/calicoctl`;
 /** `embedded`, or `kubernetes` for the same tests on Kubernetes' own API server, whose programs must then be on PATH. */
 export const LAB_API = process.env["CALICO_LAB_API"] ?? "embedded";
 
+/** What labs program policy by; undefined: nftables. */
+const DATAPLANE = process.env["CALICO_TEST_DATAPLANE"];
+
 export interface Output {
   readonly exitCode: number;
   readonly stdout: string;
@@ -156,6 +159,27 @@ export class Lab {
     ]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
+    if (DATAPLANE !== undefined) await this.#choose(DATAPLANE);
+  }
+
+  /** By objects of the nodes: a test may have its own for all. */
+  async #choose(dataplane: string): Promise<void> {
+    const variant = /^iptables-(legacy|nft)$/.exec(dataplane)?.[1];
+    if (variant === undefined)
+      throw new Error(`CALICO_TEST_DATAPLANE is ${dataplane}, must be iptables-legacy or iptables-nft`);
+    const { nodes } = await this.status();
+    const spec = { nftablesMode: "Disabled", iptablesBackend: variant === "nft" ? "NFT" : "Legacy" };
+    const configuration = ({ name }: LabNode): object => ({
+      apiVersion: "projectcalico.org/v3",
+      kind: "FelixConfiguration",
+      metadata: { name: `node.${name}` },
+      spec,
+    });
+    await this.apply(list(...nodes.map(configuration)));
+    for (const node of nodes)
+      await until(`${node.name} to run ${dataplane}`, async () =>
+        (await this.daemon(node)).drivers.some(({ name, pending }) => name === dataplane && pending === 0),
+      );
   }
 
   async down(): Promise<void> {
