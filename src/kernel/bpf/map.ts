@@ -160,6 +160,17 @@ export class BpfMap {
     return new Attributes(32).u32(0, this.fd).input(8, key);
   }
 
+  /** Overwrites elements of an array from that index on. */
+  updateValues(from: number, values: Uint8Array): void {
+    const { valueBytes } = this.definition;
+    this.updateAll(
+      Array.from({ length: values.length / valueBytes }, (_, i) => ({
+        key: u32Bytes(from + i),
+        value: values.subarray(i * valueBytes, (i + 1) * valueBytes),
+      })),
+    );
+  }
+
   updateAll(entries: readonly MapEntry[]): void {
     for (let from = 0; from < entries.length; from += BATCH) {
       const part = entries.slice(from, from + BATCH);
@@ -218,6 +229,29 @@ export class BpfMap {
     }
   }
 
+  /** The values of an array's elements from that index on. */
+  values(from: number, count: number): Uint8Array {
+    const { valueBytes, name } = this.definition;
+    const values = new Uint8Array(valueBytes * count);
+    for (let done = 0; done < count;) {
+      const room = Math.min(BATCH, count - done);
+      const part = new Uint8Array(valueBytes * room);
+      const attributes = this.#batch(room)
+        .output(8, new Uint8Array(TOKEN_BYTES))
+        .output(16, new Uint8Array(room * 4))
+        .output(24, part);
+      // The kernel goes on after the element that it is told.
+      if (from + done > 0) attributes.input(0, u32Bytes(from + done - 1));
+      const result = attributes.call(this.#sys, BPF_MAP_LOOKUP_BATCH);
+      if (result < 0 && result !== -ENOENT) checkResult("read map", name, result);
+      const read = attributes.get(32);
+      if (read === 0) throw new KernelError("read map", name, EINVAL, `it has no element ${from + done}`);
+      values.set(part.subarray(0, read * valueBytes), done * valueBytes);
+      done += read;
+    }
+    return values;
+  }
+
   /** Linux 5.10 has no batches of LPM tries. */
   #oneByOne(): MapEntry[] {
     const found: MapEntry[] = [];
@@ -236,6 +270,12 @@ export class BpfMap {
 }
 
 const ENOSPC = 28;
+
+function u32Bytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
 
 /** Gives a map or program a name in a bpffs, which keeps it. */
 export function pin(sys: Sys, fd: number, path: string): void {

@@ -2,7 +2,15 @@
 import type { Sys } from "../../host/sys.ts";
 import { checkResult, ENOENT, KernelError } from "../errno.ts";
 import type { BtfRecords } from "./btf.ts";
-import { Attributes, BPF_BTF_LOAD, BPF_OBJ_GET, BPF_PROG_LOAD, BPF_PROG_TEST_RUN, textOf } from "./call.ts";
+import {
+  Attributes,
+  BPF_BTF_LOAD,
+  BPF_OBJ_GET,
+  BPF_OBJ_GET_INFO_BY_FD,
+  BPF_PROG_LOAD,
+  BPF_PROG_TEST_RUN,
+  textOf,
+} from "./call.ts";
 
 /** BPF_PROG_TYPE_SCHED_CLS. */
 const CLASSIFIER = 3;
@@ -60,6 +68,14 @@ export function loadBtf(sys: Sys, bytes: Uint8Array): number {
 export function openProgram(sys: Sys, path: string): number | undefined {
   const fd = new Attributes(24).text(0, path).call(sys, BPF_OBJ_GET);
   return fd === -ENOENT ? undefined : checkResult("open pinned program", path, fd);
+}
+
+/** Number by which the kernel names it. */
+export function programId(sys: Sys, fd: number): number {
+  const info = new Uint8Array(16);
+  const attributes = new Attributes(16).u32(0, fd).u32(4, info.length).output(8, info);
+  checkResult("look up program", "", attributes.call(sys, BPF_OBJ_GET_INFO_BY_FD));
+  return new DataView(info.buffer).getUint32(4, true);
 }
 
 /** What the program returned for the frame, and the mean time of a run. */
