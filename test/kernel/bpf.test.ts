@@ -70,6 +70,9 @@ test("array: all elements are there, as zeros", () => {
   const map = BpfMap.create(sys, definition({ type: "array", maxEntries: 3 }));
   map.update(u32(1), u64(7));
   expect(map.entries().map(({ value }) => numberOf(value))).toEqual([0, 7, 0]);
+  map.updateValues(0, Uint8Array.from([...u64(4), ...u64(5)]));
+  expect(map.values(1, 2)).toEqual(Uint8Array.from([...u64(5), ...u64(0)]));
+  expect(() => map.values(2, 2)).toThrow("it has no element 3");
   expect(() => map.update(u32(3), u64(1))).toThrow("Cannot update element of map test: E2BIG");
   map.close();
 });
