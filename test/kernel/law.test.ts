@@ -26,7 +26,7 @@ import { Random } from "../property/random.ts";
 import { decisionsOf } from "./decisions.ts";
 import { RulesDecided } from "./rules-decided.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
-import { iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
+import { ebpfBackend, iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
@@ -111,7 +111,8 @@ class Law {
   }
 
   /** Programs the node's part of the cluster. */
-  async load(cluster: RandomCluster): Promise<readonly Place[]> {
+  async load(given: RandomCluster): Promise<readonly Place[]> {
+    const cluster = this.isComplete ? given : { ...given, hostEndpoints: [] };
     const { node } = this.#bench;
     for (const { addr } of this.#places) node.run(["ip", familyOption(addr), "route", "del", addr]);
     const records = localRecords(cluster);
@@ -132,6 +133,15 @@ class Law {
     await this.#backend.commit(this.#program);
     this.#before = new Map([...this.#backend.counts(4), ...this.#backend.counts(6)]);
     return this.#places;
+  }
+
+  get isComplete(): boolean {
+    return this.#backend.isOfWorkloadsAlone !== true;
+  }
+
+  /** Whether the dataplane has what decides about the packet. */
+  isWithin({ connection }: Sent): boolean {
+    return this.isComplete || connection === "untracked";
   }
 
   #arrivals(): bigint {
@@ -291,6 +301,7 @@ const DATAPLANES: readonly {
   { name: "nftables", packets: 20_000, open: nftablesBackend },
   { name: "iptables-nft", packets: 4_000, open: (node) => iptablesBackend(node, "nft") },
   { name: "iptables-legacy", packets: 2_000, open: (node) => iptablesBackend(node, "legacy") },
+  { name: "ebpf", packets: 1_000, open: ebpfBackend },
 ];
 
 for (const { name, packets, open } of DATAPLANES) {
@@ -331,6 +342,7 @@ async function hold(
       const places = await law.load(cluster);
       const most = Math.min(PACKETS_PER_CLUSTER, Math.ceil(packets / FEWEST_CLUSTERS));
       for (const sent of trafficOf(cluster, places, most, random)) {
+        if (!law.isWithin(sent)) continue;
         try {
           law.check(sent);
         } catch (error) {
@@ -353,12 +365,13 @@ const ENOUGH = 20_000;
 function expectSeen(law: Law, packets: number): void {
   expect(law.checked).toBeGreaterThanOrEqual(packets);
   if (packets < ENOUGH) return;
-  for (const seen of KINDS_SEEN) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
+  const kinds = KINDS_SEEN.filter((kind) => law.isComplete || !/^established|^invalid|^forged established/.test(kind));
+  for (const seen of kinds) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
   for (const action of ["allow", "deny", "pass", "log"]) {
     const rules = [...law.decisions].filter(([text]) => text.startsWith(`: ${action} `));
     expect(`${action}: ${rules.reduce((sum, [, count]) => sum + count, 0) > 100}`).toBe(`${action}: true`);
   }
   const { lines, missing } = law.rules.table(readFileSync(new URL("../../docs/semantics.md", import.meta.url), "utf8"));
   console.log(lines.join("\n"));
-  expect(missing).toEqual([]);
+  if (law.isComplete) expect(missing).toEqual([]);
 }

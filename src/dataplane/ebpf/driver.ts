@@ -171,6 +171,8 @@ export class EbpfDriver implements Driver {
         ]
       : [["egress", "to_network"]];
     const attached = this.#attachments.attached(index);
+    for (const { side } of attached)
+      if (!wanted.some(([wantedSide]) => wantedSide === side)) this.#attachments.detach(index, side);
     for (const [side, programName] of wanted) {
       const wantedProgram = this.#maps.programs.get(programName);
       invariant(wantedProgram !== undefined, `no program ${programName}`);
@@ -395,7 +397,7 @@ class Planner implements Changes {
       invariant(start !== undefined, `no ${direction} policy ${id}`);
       return start;
     });
-    return this.#block("stage", stage.tiers.map(({ tier }) => tier).join("\0"), encodeRecords(records));
+    return this.#block(`stage-${direction}`, stage.tiers.map(({ tier }) => tier).join("\0"), encodeRecords(records));
   }
 
   /** What is there and not wanted. */

@@ -4,6 +4,7 @@
  * A block never changes: another version of a policy or stage is another block.
  */
 import { bytesToHex } from "../../lib/bytes.ts";
+import type { Direction } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import type { AddrPort } from "../../program/policy.ts";
@@ -25,7 +26,7 @@ import {
   wordsOf,
 } from "./layout.ts";
 
-export type BlockKind = "policy-ingress" | "policy-egress" | "stage";
+export type BlockKind = `${"policy" | "stage"}-${Direction}`;
 
 export interface Block {
   readonly kind: BlockKind;

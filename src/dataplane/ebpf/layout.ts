@@ -236,7 +236,14 @@ export function decodeEndpoint(bytes: Uint8Array): EndpointValue {
   return { since, before: { egress: a, ingress: b }, after: { egress: c, ingress: d } };
 }
 
-export const OBJECT_KINDS = { "policy-ingress": 1, "policy-egress": 2, stage: 3, set: 4, endpoint: 5 } as const;
+export const OBJECT_KINDS = {
+  "policy-ingress": 1,
+  "policy-egress": 2,
+  "stage-ingress": 3,
+  "stage-egress": 4,
+  set: 5,
+  endpoint: 6,
+} as const;
 export type ObjectKind = keyof typeof OBJECT_KINDS;
 
 export function objectKindOf(number: number): ObjectKind | undefined {

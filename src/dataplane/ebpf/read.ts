@@ -21,7 +21,7 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
   const policyOf = new Map<number, PolicyId>();
   const stages = new Map<number, Block>();
   for (const block of image.blocks.values()) {
-    if (block.kind === "stage") {
+    if (block.kind === "stage-ingress" || block.kind === "stage-egress") {
       stages.set(block.start, block);
       continue;
     }
