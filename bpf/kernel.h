@@ -25,6 +25,7 @@ enum {
 	MAP_HASH = 1,
 	MAP_ARRAY = 2,
 	MAP_PER_CPU_ARRAY = 6,
+	MAP_LRU_HASH = 9,
 	MAP_LPM_TRIE = 11,
 	NO_PREALLOC = 1,
 };
@@ -70,6 +71,8 @@ enum { FIB_NOT_FORWARDED = 4, FIB_NO_FORWARDING = 5 };
 enum { FROM_NETWORK_HEADER = 1 };
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static __u64 (*nanoseconds_since_boot)(void) = (void *)5;
 static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void *to, __u32 length,
 			     __u32 from) = (void *)68;
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,

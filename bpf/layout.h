@@ -114,6 +114,33 @@ struct net_key {
 	__u8 address[16];
 };
 
+/*
+ * A flow that policy has allowed, as the packet was that began it when it left the node: translated. Answers come in with the tuple turned
+ * round, before they are translated back. Of an echo both ports are the identifier.
+ */
+struct connection_key {
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u16 ports[2];
+	__u8 addresses[2][16];
+};
+struct connection {
+	__u64 seen; /* nanoseconds since boot */
+	__u32 flags;
+	__u32 unused;
+};
+enum { ANSWERED = 1, CLOSING = 2 };
+
+/* A packet in pieces, the first of which was let through. */
+struct fragment_key {
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u32 identification;
+	__u8 addresses[2][16];
+};
+
 /* Blocks of records, and sets: what they are, for the daemon that reads them after a restart. */
 struct object_key {
 	__u32 kind;
@@ -204,6 +231,21 @@ struct {
 	TYPE(key, struct net_key);
 	TYPE(value, __u32);
 } nets SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 18);
+	TYPE(key, struct connection_key);
+	TYPE(value, struct connection);
+} connections SECTION(".maps");
+
+/* When the first piece was let through. */
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 12);
+	TYPE(key, struct fragment_key);
+	TYPE(value, __u64);
+} fragments SECTION(".maps");
 
 struct {
 	NUMBER(type, MAP_HASH);

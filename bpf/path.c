@@ -4,6 +4,9 @@
  * What a workload sends is checked when its interface receives it (loopback destination, forged source, neighbor discovery) and, if it is
  * for the node itself, judged there. What is forwarded is judged where it leaves, when services have been translated: first by the egress
  * stage of the workload that it comes from, then by the ingress stage of the one that it goes to.
+ *
+ * Policy is asked about the first packet of a flow. Whether a packet belongs to a known one is asked where it comes in, when answers have not
+ * been translated back, and again where it leaves, when calls have been translated; a mark carries the first answer to the second place.
  */
 #include "kernel.h"
 #include "layout.h"
@@ -24,6 +27,7 @@ enum {
 	ICMP6 = 58,
 	DESTINATION_OPTIONS = 60,
 	SCTP = 132,
+	UDPLITE = 136,
 };
 /* Of IPv6 extension headers; a packet with more is dropped. */
 enum { MOST_HEADERS = 8 };
@@ -35,8 +39,18 @@ struct address {
 struct packet {
 	union features features;
 	__u16 ports[2]; /* source, destination */
+	__u8 tcp_flags;
+	bool is_first_fragment;
+	bool is_later_fragment;
+	__u8 unused;
 	struct address addresses[2];
+	__u32 identification; /* of a fragment */
+	__u32 payload; /* offset of what follows the IP header */
 };
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+
+/* On a packet of a flow that was known where it came in. */
+enum { KNOWN = 0x10000 };
 enum { SOURCE, DESTINATION };
 
 /* In place of a stage: the workload that the packet goes to is unknown. */
@@ -87,8 +101,12 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 
 	switch (packet->features.protocol) {
 	case TCP:
+		if (!load(skb, offset + 13, &packet->tcp_flags, 1))
+			return false;
+		/* fallthrough */
 	case UDP:
 	case SCTP:
+	case UDPLITE:
 		if (!load(skb, offset, ports, sizeof(ports)))
 			return false;
 		packet->features.shape = HAS_PORTS;
@@ -118,16 +136,18 @@ INLINE bool parse4(const struct __sk_buff *skb, struct packet *packet)
 	packet->features.protocol = header[9];
 	__builtin_memcpy(&packet->addresses[SOURCE], header + 12, 4);
 	__builtin_memcpy(&packet->addresses[DESTINATION], header + 16, 4);
-	/* Only the first fragment has a transport header. */
-	if ((header[6] & 0x1f) || header[7])
-		return true;
-	return parse_transport(skb, (header[0] & 15) * 4, packet);
+	packet->payload = (header[0] & 15) * 4;
+	packet->identification = header[4] << 8 | header[5];
+	packet->is_later_fragment = (header[6] & 0x1f) || header[7];
+	packet->is_first_fragment = !packet->is_later_fragment && (header[6] & 0x20);
+	return true;
 }
 
+/* Up to its transport header. */
 INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 {
 	__u8 header[40];
-	__u8 extension[4];
+	__u8 extension[8];
 	__u32 offset = sizeof(header);
 	__u8 next;
 
@@ -142,13 +162,20 @@ INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 		if (next != HOP_BY_HOP && next != ROUTING && next != FRAGMENT && next != AUTHENTICATION &&
 		    next != DESTINATION_OPTIONS) {
 			packet->features.protocol = next;
-			return parse_transport(skb, offset, packet);
+			packet->payload = offset;
+			return true;
 		}
 		if (!load(skb, offset, extension, sizeof(extension)))
 			return false;
-		if (next == FRAGMENT && (extension[2] || (extension[3] & 0xf8))) {
-			packet->features.protocol = extension[0];
-			return true;
+		if (next == FRAGMENT) {
+			__builtin_memcpy(&packet->identification, extension + 4, 4);
+			packet->is_first_fragment = extension[3] & 1;
+			if (extension[2] || (extension[3] & 0xf8)) {
+				packet->features.protocol = extension[0];
+				packet->is_first_fragment = false;
+				packet->is_later_fragment = true;
+				return true;
+			}
 		}
 		offset += next == FRAGMENT ? 8 :
 			  next == AUTHENTICATION ? (extension[1] + 2) * 4 :
@@ -166,7 +193,10 @@ INLINE bool is_ip(const struct __sk_buff *skb)
 INLINE bool parse(const struct __sk_buff *skb, struct packet *packet)
 {
 	__builtin_memset(packet, 0, sizeof(*packet));
-	return skb->protocol == network16(ETH_IPV4) ? parse4(skb, packet) : parse6(skb, packet);
+	if (!(skb->protocol == network16(ETH_IPV4) ? parse4(skb, packet) : parse6(skb, packet)))
+		return false;
+	/* Only the first piece has a transport header. */
+	return packet->is_later_fragment || parse_transport(skb, packet->payload, packet);
 }
 
 /* A new run of the packet; 0: it cannot be read. */
@@ -336,6 +366,211 @@ INLINE int judge(struct run *run, __u32 first, __u32 then)
 	return drop(DROPPED_UNFINISHED);
 }
 
+/* Nanoseconds for which a flow is known without a packet. */
+INLINE __u64 lifetime(__u8 protocol, __u32 flags)
+{
+	const __u64 second = 1000000000;
+
+	switch (protocol) {
+	case TCP:
+		return flags & CLOSING ? 30 * second : flags & ANSWERED ? 3600 * second : 20 * second;
+	case UDP:
+	case UDPLITE:
+		return 60 * second;
+	case ICMP:
+	case ICMP6:
+		return 5 * second;
+	default:
+		return 600 * second;
+	}
+}
+
+INLINE struct connection *find(const struct connection_key *key, __u64 now)
+{
+	struct connection *found = map_lookup(&connections, key);
+
+	return found && now - found->seen < lifetime(key->protocol, found->flags) ? found : 0;
+}
+
+/* Written once in a while: many processors may see packets of a flow. */
+INLINE void refresh(struct connection *connection, const struct packet *packet, __u32 flags, __u64 now)
+{
+	if (packet->tcp_flags & (FIN | RST))
+		flags |= CLOSING;
+	if ((connection->flags & flags) != flags)
+		connection->flags |= flags;
+	if (now - connection->seen > 1000000000)
+		connection->seen = now;
+}
+
+INLINE bool is_echo(__u8 type)
+{
+	return type == 0 || type == 8 || type == 128 || type == 129;
+}
+
+/* False: such packets belong to no flow. */
+INLINE bool key_of(const struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->family = packet->features.family;
+	key->protocol = packet->features.protocol;
+	key->ports[SOURCE] = packet->ports[SOURCE];
+	key->ports[DESTINATION] = packet->ports[DESTINATION];
+	__builtin_memcpy(key->addresses, packet->addresses, sizeof(key->addresses));
+	if (packet->is_later_fragment)
+		return false;
+	if (key->protocol != ICMP && key->protocol != ICMP6)
+		return true;
+	if (!is_echo(packet->features.icmp_type) || !load(skb, packet->payload + 4, &key->ports[SOURCE], 2))
+		return false;
+	key->ports[DESTINATION] = key->ports[SOURCE];
+	return true;
+}
+
+INLINE void turn(struct connection_key *key)
+{
+	struct connection_key given = *key;
+
+	key->ports[SOURCE] = given.ports[DESTINATION];
+	key->ports[DESTINATION] = given.ports[SOURCE];
+	__builtin_memcpy(key->addresses[SOURCE], given.addresses[DESTINATION], 16);
+	__builtin_memcpy(key->addresses[DESTINATION], given.addresses[SOURCE], 16);
+}
+
+INLINE bool is_error(const struct packet *packet)
+{
+	__u8 type = packet->features.icmp_type;
+
+	if (!(packet->features.shape & HAS_ICMP))
+		return false;
+	if (packet->features.protocol == ICMP)
+		return type == 3 || type == 11 || type == 12;
+	return type >= 1 && type <= 4;
+}
+
+/* The flow of the packet that an error is about; false: none that can be read. */
+INLINE bool key_of_error(const struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
+{
+	__u32 offset = packet->payload + 8;
+	__u8 header[40];
+	__u16 ports[2];
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->family = packet->features.family;
+	if (key->family == 4) {
+		if (!load(skb, offset, header, 20))
+			return false;
+		key->protocol = header[9];
+		__builtin_memcpy(key->addresses[SOURCE], header + 12, 4);
+		__builtin_memcpy(key->addresses[DESTINATION], header + 16, 4);
+		offset += (header[0] & 15) * 4;
+	} else {
+		if (!load(skb, offset, header, 40))
+			return false;
+		key->protocol = header[6];
+		__builtin_memcpy(key->addresses[SOURCE], header + 8, 16);
+		__builtin_memcpy(key->addresses[DESTINATION], header + 24, 16);
+		offset += 40;
+	}
+	switch (key->protocol) {
+	case TCP:
+	case UDP:
+	case SCTP:
+	case UDPLITE:
+		if (!load(skb, offset, ports, sizeof(ports)))
+			return false;
+		key->ports[SOURCE] = network16(ports[SOURCE]);
+		key->ports[DESTINATION] = network16(ports[DESTINATION]);
+		return true;
+	case ICMP:
+	case ICMP6:
+		if (!load(skb, offset + 4, ports, 2))
+			return false;
+		key->ports[SOURCE] = ports[0];
+		key->ports[DESTINATION] = ports[0];
+		return true;
+	default:
+		return true;
+	}
+}
+
+INLINE void fragment_key_of(const struct packet *packet, struct fragment_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->family = packet->features.family;
+	key->protocol = packet->features.protocol;
+	key->identification = packet->identification;
+	__builtin_memcpy(key->addresses, packet->addresses, sizeof(key->addresses));
+}
+
+/* Whether it belongs to a flow that is known and answered, answers one, is an error about one, or a piece of a packet that was let through. */
+INLINE bool is_known(const struct __sk_buff *skb, const struct packet *packet)
+{
+	__u64 now = nanoseconds_since_boot();
+	struct connection_key key;
+	struct connection *found;
+
+	if (packet->is_later_fragment) {
+		struct fragment_key fragment;
+		const __u64 *passed;
+
+		fragment_key_of(packet, &fragment);
+		passed = map_lookup(&fragments, &fragment);
+		return passed && now - *passed < 30000000000ULL;
+	}
+	if (is_error(packet)) {
+		if (!key_of_error(skb, packet, &key))
+			return false;
+		if (find(&key, now))
+			return true;
+		turn(&key);
+		return find(&key, now) != 0;
+	}
+	/* What opens a flow is for policy to judge. */
+	if ((packet->tcp_flags & (SYN | ACK)) == SYN || !key_of(skb, packet, &key))
+		return false;
+	found = find(&key, now);
+	if (found) {
+		refresh(found, packet, 0, now);
+		return found->flags & ANSWERED;
+	}
+	turn(&key);
+	found = find(&key, now);
+	if (found)
+		refresh(found, packet, ANSWERED, now);
+	return found != 0;
+}
+
+/* Of a packet that goes on: notes that its later pieces may. */
+INLINE int pass(const struct packet *packet)
+{
+	if (packet->is_first_fragment) {
+		struct fragment_key key;
+		__u64 now = nanoseconds_since_boot();
+
+		fragment_key_of(packet, &key);
+		map_update(&fragments, &key, &now, 0);
+	}
+	return NEXT;
+}
+
+/* Of a packet that policy has allowed: its flow is known from now on. */
+INLINE int track(const struct __sk_buff *skb, const struct packet *packet)
+{
+	struct connection fresh = { .seen = nanoseconds_since_boot() };
+	struct connection_key key;
+	struct connection *found;
+
+	if (is_error(packet) || !key_of(skb, packet, &key))
+		return pass(packet);
+	found = find(&key, fresh.seen);
+	if (found && !(found->flags & CLOSING))
+		refresh(found, packet, 0, fresh.seen);
+	else
+		map_update(&connections, &key, &fresh, 0);
+	return pass(packet);
+}
+
 INLINE bool is_own_source(const struct run *run, __u32 interface)
 {
 	struct address_key key = { .interface = interface, .family = run->packet.features.family };
@@ -397,6 +632,7 @@ int from_workload(struct __sk_buff *skb)
 	__u32 zero = 0;
 	const struct state *current;
 
+	skb->mark &= ~KNOWN;
 	if (!is_ip(skb))
 		return NEXT;
 	run = begin(skb);
@@ -413,13 +649,50 @@ int from_workload(struct __sk_buff *skb)
 	own = stages_of(skb->ifindex, run->generation);
 	if (!own.egress || !is_own_source(run, skb->ifindex))
 		return drop(DROPPED_SPOOFED);
+	if (is_known(skb, packet)) {
+		skb->mark |= KNOWN;
+		return pass(packet);
+	}
 	if (!is_for_node(skb, packet))
 		return NEXT;
 	if (is_discovery(packet, 135, 136))
 		return NEXT;
 	current = map_lookup(&state, &zero);
 	run->drops_for_host = current && current->drops_for_host;
-	return judge(run, own.egress, 0);
+	return judge(run, own.egress, 0) == DROP ? DROP : track(skb, packet);
+}
+
+/* An interface that is no workload's has received it. */
+SECTION("tc/from_network")
+int from_network(struct __sk_buff *skb)
+{
+	struct run *run;
+
+	skb->mark &= ~KNOWN;
+	if (!is_ip(skb))
+		return NEXT;
+	run = begin(skb);
+	if (run && is_known(skb, &run->packet))
+		skb->mark |= KNOWN;
+	return NEXT;
+}
+
+/* Where a packet leaves that may need to be judged; 0: it goes on. */
+INLINE struct run *begin_leaving(struct __sk_buff *skb, int *verdict)
+{
+	struct run *run = begin(skb);
+
+	*verdict = DROP;
+	if (!run) {
+		drop(DROPPED_MALFORMED);
+		return 0;
+	}
+	if ((skb->mark & KNOWN) || is_known(skb, &run->packet)) {
+		skb->mark &= ~KNOWN;
+		*verdict = pass(&run->packet);
+		return 0;
+	}
+	return run;
 }
 
 /* A workload's interface, or one that has the name of a workload's, sends it to the workload. */
@@ -428,18 +701,25 @@ int to_workload(struct __sk_buff *skb)
 {
 	struct run *run;
 	struct stages own, other;
+	int verdict;
 
-	/* What the node sends to its own pods always passes. */
-	if (!is_ip(skb) || !skb->ingress_ifindex)
+	if (!is_ip(skb))
 		return NEXT;
-	run = begin(skb);
+	/* What the node sends to its own pods always passes. */
+	if (!skb->ingress_ifindex) {
+		run = begin(skb);
+		return run ? track(skb, &run->packet) : NEXT;
+	}
+	run = begin_leaving(skb, &verdict);
 	if (!run)
-		return drop(DROPPED_MALFORMED);
+		return verdict;
 	other = stages_of(skb->ingress_ifindex, run->generation);
 	own = stages_of(skb->ifindex, run->generation);
 	if (other.egress)
-		return judge(run, other.egress, own.ingress ? own.ingress : UNKNOWN);
-	return own.ingress ? judge(run, own.ingress, 0) : drop(DROPPED_UNKNOWN);
+		verdict = judge(run, other.egress, own.ingress ? own.ingress : UNKNOWN);
+	else
+		verdict = own.ingress ? judge(run, own.ingress, 0) : drop(DROPPED_UNKNOWN);
+	return verdict == DROP ? DROP : track(skb, &run->packet);
 }
 
 /* Another interface sends it. */
@@ -448,14 +728,17 @@ int to_network(struct __sk_buff *skb)
 {
 	struct run *run;
 	struct stages other;
+	int verdict;
 
 	if (!is_ip(skb) || !skb->ingress_ifindex)
 		return NEXT;
-	run = begin(skb);
+	run = begin_leaving(skb, &verdict);
 	if (!run)
-		return drop(DROPPED_MALFORMED);
+		return verdict;
 	other = stages_of(skb->ingress_ifindex, run->generation);
-	return other.egress ? judge(run, other.egress, 0) : NEXT;
+	if (!other.egress)
+		return NEXT;
+	return judge(run, other.egress, 0) == DROP ? DROP : track(skb, &run->packet);
 }
 
 char license_text[] SECTION("license") = "GPL";

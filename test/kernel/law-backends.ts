@@ -15,7 +15,8 @@ import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import type { Family } from "../../src/net/addr.ts";
+import { addrBytes, type Family, familyOf } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
 import type { Program } from "../../src/program/program.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { type Namespace, sys } from "./fixture.ts";
@@ -25,8 +26,10 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
-  /** It has nothing of host endpoints and of connections yet. */
+  /** It has nothing of host endpoints, and no connection is invalid to it. */
   readonly isOfWorkloadsAlone?: boolean;
+  /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
+  readonly know?: (packet: FlowPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
   commit(program: Program): Promise<void>;
   counts(family: Family): Counts;
@@ -164,6 +167,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
   const comments = new Map<string, string>();
   const drops = new Set<string>();
   let end = 1;
+  let last: Uint8Array | undefined;
   const note = (id: string, comment: string, isDrop: boolean): void => {
     comments.set(id, `: ${comment}`);
     if (isDrop) drops.add(id);
@@ -171,6 +175,15 @@ export function ebpfBackend(node: Namespace): LawBackend {
   return {
     name: "ebpf",
     isOfWorkloadsAlone: true,
+    know(packet, isKnown) {
+      const { connections } = driver.maps;
+      if (last !== undefined) connections.delete(last);
+      last = connectionKey(packet);
+      const entry = new DataView(new ArrayBuffer(16));
+      entry.setBigUint64(0, nanosecondsSinceBoot(), true);
+      entry.setUint32(8, ANSWERED, true);
+      if (isKnown) connections.update(last, new Uint8Array(entry.buffer));
+    },
     comments,
     drops,
     commit(program) {
@@ -199,6 +212,27 @@ export function ebpfBackend(node: Namespace): LawBackend {
       fs.remove();
     },
   };
+}
+
+const ANSWERED = 1;
+
+function nanosecondsSinceBoot(): bigint {
+  const [seconds = ""] = readFileSync("/proc/uptime", "utf8").split(" ");
+  return BigInt(Math.floor(Number(seconds) * 1e9));
+}
+
+/** Echoes of the bench have the identifier 1. */
+function connectionKey({ source, destination, protocol, sourcePort, destinationPort, icmp }: FlowPacket): Uint8Array {
+  const key = new Uint8Array(40);
+  const view = new DataView(key.buffer);
+  key[0] = familyOf(source);
+  key[1] = protocol;
+  view.setUint16(4, sourcePort ?? 0, true);
+  view.setUint16(6, destinationPort ?? 0, true);
+  if (icmp !== undefined) key.set([0, 1, 0, 1], 4);
+  key.set(addrBytes(source), 8);
+  key.set(addrBytes(destination), 24);
+  return key;
 }
 
 function numbersOf(values: Uint8Array): number[] {

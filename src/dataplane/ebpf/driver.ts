@@ -169,7 +169,10 @@ export class EbpfDriver implements Driver {
           ["ingress", "from_workload"],
           ["egress", "to_workload"],
         ]
-      : [["egress", "to_network"]];
+      : [
+          ["ingress", "from_network"],
+          ["egress", "to_network"],
+        ];
     const attached = this.#attachments.attached(index);
     for (const { side } of attached)
       if (!wanted.some(([wantedSide]) => wantedSide === side)) this.#attachments.detach(index, side);

@@ -19,7 +19,7 @@ import {
 } from "./layout.ts";
 
 /** Of the programs in bpf/path.c. */
-export const PROGRAMS = ["from_workload", "to_workload", "to_network"] as const;
+export const PROGRAMS = ["from_workload", "to_workload", "from_network", "to_network"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 const SHARED = [
@@ -31,6 +31,8 @@ const SHARED = [
   "addresses",
   "members",
   "nets",
+  "connections",
+  "fragments",
   "objects",
   "texts",
 ] as const;
@@ -129,6 +131,9 @@ export class DataplaneMaps {
   }
   get nets(): BpfMap {
     return this.#map("nets");
+  }
+  get connections(): BpfMap {
+    return this.#map("connections");
   }
   get objects(): BpfMap {
     return this.#map("objects");

@@ -2,7 +2,7 @@
  * Object: an object file of clang in the kernel: its maps (new, or those given), its programs with the maps' descriptors in their
  * instructions, and its type information.
  *
- * A program is one function of a section of its own, and with it all functions of `.text`, each of which must be called by it or by another.
+ * A program is one function of a section of its own, and, if it calls any, with it all functions of `.text`, which must all be used then.
  */
 import type { Sys } from "../../host/sys.ts";
 import { invariant } from "../../lib/bug.ts";
@@ -86,11 +86,16 @@ function linkProgram(
 ): { readonly parts: readonly CodePart[]; readonly instructions: Uint8Array } {
   const own = sections[program.section];
   invariant(own !== undefined, `program ${program.name} has no section`);
-  const text = sections.find(({ name }) => name === TEXT);
-  const code = own.bytes.subarray(program.value, program.value + program.size);
+  const end = program.value + program.size;
+  const calls = relocations.some(
+    ({ section, offset, type }) =>
+      type === R_BPF_64_32 && section === own.index && offset >= program.value && offset < end,
+  );
+  const text = calls ? sections.find(({ name }) => name === TEXT) : undefined;
+  const code = own.bytes.subarray(program.value, end);
   const instructions = joinBytes([code, text?.bytes ?? new Uint8Array()]);
   const parts: (CodePart & { readonly index: number })[] = [
-    { section: own.name, index: own.index, from: program.value, to: program.value + program.size, at: 0 },
+    { section: own.name, index: own.index, from: program.value, to: end, at: 0 },
   ];
   if (text !== undefined)
     parts.push({ section: TEXT, index: text.index, from: 0, to: text.bytes.length, at: code.length });

@@ -1,0 +1,345 @@
+/**
+ * Flows on the eBPF path: policy is asked about the first packet; answers, errors about the flow and later pieces of a packet follow, also
+ * when policy has changed and where services are translated. Raw packets between a client and a server pod of one node, both families.
+ *
+ * A packet that is not to arrive is followed by one that must.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { type Addr, addrBytes } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
+import type { Atom, Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../../src/program/policy.ts";
+import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
+import { checksum, encodePacket, Port } from "./wire.ts";
+
+const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+
+interface Family {
+  readonly name: string;
+  readonly client: Addr;
+  readonly server: Addr;
+  /** Of a service. */
+  readonly service: Addr;
+  readonly icmp: Protocol;
+}
+
+function familyOf(name: string, client: string, server: string, service: string, icmp: Protocol): Family {
+  return { name, client: client as Addr, server: server as Addr, service: service as Addr, icmp };
+}
+
+const FAMILIES = [
+  familyOf("IPv4", "10.65.0.2", "10.65.0.1", "10.96.0.10", ICMP),
+  familyOf("IPv6", "fd00:65::2", "fd00:65::1", "fd00:96::10", ICMPV6),
+];
+/** Always allowed. */
+const CONTROL_PORT = 9;
+const [ALLOWED_PORT, OTHER_PORT, SERVICE_PORT] = [8080, 8081, 80];
+const SERVERS = "s-servers" as SetId;
+
+const SERVICES = `table inet services {
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    ip daddr 10.96.0.10 udp dport ${SERVICE_PORT} dnat ip to 10.65.0.1:${ALLOWED_PORT}
+    ip6 daddr fd00:96::10 udp dport ${SERVICE_PORT} dnat ip6 to [fd00:65::1]:${ALLOWED_PORT}
+  }
+}`;
+
+let fs: BpfFs;
+let namespaces: Namespace[] = [];
+let driver: EbpfDriver;
+let client: Port;
+let server: Port;
+let marker = 0xca13_0000;
+
+/** Neither may send to the other but by what the client's policy allows. */
+function program(ports: readonly number[]): Program {
+  const source = { kind: "NetworkPolicy", namespace: "a", name: "client" } as const;
+  const id = "NetworkPolicy/a/client" as PolicyId;
+  const wanted = [CONTROL_PORT, ...ports];
+  const egress = wanted.map((port, index): Rule => {
+    const atoms = [TCP, UDP, SCTP].map((protocol): Atom => ({
+      on: "ports",
+      side: "destination",
+      protocol,
+      from: port,
+      to: port,
+    }));
+    const when = [
+      { not: false, any: [{ on: "set", side: "destination", set: SERVERS } as const] },
+      { not: false, any: atoms },
+    ];
+    return { id: { source, direction: "egress", index }, when, action: "allow" };
+  });
+  // Echoes, where the first port is allowed.
+  for (const { icmp } of ports.includes(ALLOWED_PORT) ? FAMILIES : [])
+    egress.push({
+      id: { source, direction: "egress", index: egress.length },
+      when: [{ not: false, any: [{ on: "protocol", is: icmp }] }],
+      action: "allow",
+    });
+  const policy: Policy = { source, tier: "default", ingress: undefined, egress, error: undefined };
+  const denied: Stage = { tiers: [], profiles: [], otherwise: "deny" };
+  const allowed: Stage = { tiers: [], profiles: [], otherwise: "allow" };
+  const asked: Stage = { ...denied, tiers: [{ tier: "default", policies: [id], otherwise: "deny" }] };
+  const pod = (name: "client" | "server", stages: { ingress: Stage; egress: Stage }): Endpoint => ({
+    kind: "workload",
+    source: { kind: "Pod", namespace: "a", name },
+    addresses: FAMILIES.map((family) => family[name]),
+    stages: { normal: stages },
+  });
+  const members: SetMembers = { type: "address", hosts: new Set(FAMILIES.map((each) => each.server)), nets: new Set() };
+  return {
+    settings: DEFAULT_SETTINGS,
+    sets: new Map([[SERVERS, members]]),
+    policies: new Map([[id, policy]]),
+    endpoints: new Map([
+      ["cali0" as EndpointId, pod("server", { ingress: allowed, egress: denied })],
+      ["cali1" as EndpointId, pod("client", { ingress: denied, egress: asked })],
+    ]),
+    routes: new Map(),
+  };
+}
+
+function commit(...ports: readonly number[]): void {
+  const wanted = program(ports);
+  driver.lower(wanted, { ...wanted, members: new Map() });
+  finishSteps(driver.committing());
+}
+
+beforeAll(() => {
+  fs = makeBpfFs();
+  namespaces = ["node", "server", "client", "world"].map(makeNamespace);
+  const [node, ...others] = namespaces as [Namespace, Namespace, Namespace, Namespace];
+  makeRouter(node);
+  connect(node, "world", others[2] as Namespace);
+  routeDefault(node, "world");
+  for (const [i, name] of (["server", "client"] as const).entries()) {
+    connect(node, `cali${i}`, others[i] as Namespace);
+    for (const family of FAMILIES) routePod(node, `cali${i}`, family[name]);
+    others[i]?.run(
+      ["nft", "-f", "-"],
+      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
+    );
+  }
+  server = new Port(others[0] as Namespace, "eth0", HOST_MAC);
+  client = new Port(others[1] as Namespace, "eth0", HOST_MAC);
+  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path }));
+  finishSteps(driver.reading());
+});
+afterAll(() => {
+  driver.close();
+  client.close();
+  server.close();
+  for (const namespace of namespaces) removeNamespace(namespace);
+  fs.remove();
+});
+afterEach(() => {
+  driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
+});
+
+async function arrives(to: Port, wanted: number): Promise<boolean> {
+  const seen: number[] = [];
+  const control = marker++;
+  for (const { client: source, server: destination } of FAMILIES.slice(0, 1))
+    client.send(udp(source, destination, 5000, CONTROL_PORT), control);
+  const end = performance.now() + 5000;
+  let isControlSeen = false;
+  while (!isControlSeen) {
+    if (performance.now() > end) throw new Error("the packet that must arrive has not");
+    const atServer = server.markers();
+    if (to === server) seen.push(...atServer);
+    else seen.push(...to.markers());
+    isControlSeen = atServer.includes(control);
+    await Bun.sleep(1);
+  }
+  seen.push(...to.markers());
+  return seen.includes(wanted);
+}
+
+function udp(source: Addr, destination: Addr, sourcePort: number, destinationPort: number): FlowPacket {
+  return { source, destination, protocol: UDP, sourcePort, destinationPort };
+}
+
+function turned({ source, destination, sourcePort, destinationPort, ...rest }: FlowPacket): FlowPacket {
+  return {
+    ...rest,
+    source: destination,
+    destination: source,
+    sourcePort: destinationPort,
+    destinationPort: sourcePort,
+  };
+}
+
+/** Whether it arrives at the other pod. */
+async function passes(from: Port, packet: FlowPacket): Promise<boolean> {
+  const own = marker++;
+  from.send(packet, own);
+  return arrives(from === client ? server : client, own);
+}
+
+async function passesBody(from: Port, body: Uint8Array, own: number): Promise<boolean> {
+  from.sendBody(body);
+  return arrives(from === client ? server : client, own);
+}
+
+for (const { name, client: c, server: s, service, icmp } of FAMILIES)
+  describe(name, () => {
+    const call = udp(c, s, 40_000, ALLOWED_PORT);
+
+    for (const protocol of [UDP, TCP, SCTP])
+      test(`protocol ${protocol}: answers come through, but nothing unasked`, async () => {
+        commit(ALLOWED_PORT);
+        const packet = { ...call, protocol };
+        // An answer that acknowledges.
+        const answer = async (): Promise<boolean> => {
+          const own = marker++;
+          const body = encodePacket(turned(packet), own);
+          if (protocol === TCP) body[(name === "IPv4" ? 20 : 40) + 13] = 0x12;
+          return passesBody(server, body, own);
+        };
+        expect(await answer()).toBe(false);
+        expect(await passes(client, packet)).toBe(true);
+        expect(await answer()).toBe(true);
+        expect(await passes(server, { ...turned(packet), destinationPort: 40_001 })).toBe(false);
+        expect(await passes(client, { ...packet, destinationPort: OTHER_PORT })).toBe(false);
+      });
+
+    test("echoes are answered", async () => {
+      commit(ALLOWED_PORT);
+      const echo = (isAnswer: boolean): FlowPacket => ({
+        source: isAnswer ? s : c,
+        destination: isAnswer ? c : s,
+        protocol: icmp,
+        sourcePort: undefined,
+        destinationPort: undefined,
+        icmp: { type: icmp === ICMP ? (isAnswer ? 0 : 8) : isAnswer ? 129 : 128, code: 0 },
+      });
+      expect(await passes(server, echo(true))).toBe(false);
+      expect(await passes(client, echo(false))).toBe(true);
+      expect(await passes(server, echo(true))).toBe(true);
+    });
+
+    test("a flow that was answered goes on when policy changes; a new one is judged", async () => {
+      commit(ALLOWED_PORT);
+      expect(await passes(client, call)).toBe(true);
+      expect(await passes(server, turned(call))).toBe(true);
+      commit();
+      expect(await passes(client, call)).toBe(true);
+      expect(await passes(server, turned(call))).toBe(true);
+      expect(await passes(client, { ...call, sourcePort: 40_002 })).toBe(false);
+      // Over TCP with the same ports, too.
+      expect(await passes(client, { ...call, protocol: TCP })).toBe(false);
+    });
+
+    test("one that was not answered is judged again", async () => {
+      commit(ALLOWED_PORT);
+      expect(await passes(client, call)).toBe(true);
+      commit();
+      expect(await passes(client, call)).toBe(false);
+    });
+
+    test("TCP: what opens a flow is judged even where one is known", async () => {
+      commit(ALLOWED_PORT);
+      const packet = { ...call, protocol: TCP };
+      expect(await passes(client, packet)).toBe(true);
+      commit();
+      expect(await passes(client, packet)).toBe(false);
+    });
+
+    test("an error about a known flow comes through, one about another not", async () => {
+      commit(ALLOWED_PORT);
+      const error = (about: FlowPacket): Promise<boolean> => {
+        const own = marker++;
+        const inner = encodePacket(about, own);
+        const type = icmp === ICMP ? 3 : 1;
+        return passesBody(server, ipPacket(s, c, icmp, Uint8Array.from([type, 3, 0, 0, 0, 0, 0, 0, ...inner])), own);
+      };
+      expect(await error(call)).toBe(false);
+      expect(await passes(client, call)).toBe(true);
+      expect(await error(call)).toBe(true);
+      expect(await error({ ...call, sourcePort: 40_009 })).toBe(false);
+    });
+
+    test("the later pieces of a packet follow the first", async () => {
+      commit(ALLOWED_PORT);
+      const piece = (identification: number, isFirst: boolean, port: number): Promise<boolean> => {
+        const own = marker++;
+        return passesBody(client, fragment(c, s, identification, isFirst, port, own), own);
+      };
+      // Where the node translates, its connection tracking puts them together.
+      expect(await piece(7, false, ALLOWED_PORT)).toBe(false);
+      expect(await piece(8, true, OTHER_PORT)).toBe(false);
+      expect(await piece(8, false, OTHER_PORT)).toBe(false);
+      expect(await piece(9, true, ALLOWED_PORT)).toBe(true);
+      expect(await piece(9, false, ALLOWED_PORT)).toBe(true);
+    });
+
+    test("policy sees the pod and port behind a service, whose answers come from the service", async () => {
+      const [node] = namespaces;
+      node?.run(["nft", "-f", "-"], SERVICES);
+      commit(ALLOWED_PORT);
+      const called = udp(c, service, 41_000, SERVICE_PORT);
+      expect(await passes(client, called)).toBe(true);
+      const answer = udp(s, c, ALLOWED_PORT, 41_000);
+      expect(await passes(server, answer)).toBe(true);
+      commit();
+      // Both directions of the flow are known.
+      expect(await passes(client, called)).toBe(true);
+      expect(await passes(server, answer)).toBe(true);
+      expect(await passes(client, { ...called, sourcePort: 41_001 })).toBe(false);
+      node?.run(["nft", "delete", "table", "inet", "services"]);
+    });
+  });
+
+function ipPacket(source: Addr, destination: Addr, protocol: number, payload: Uint8Array): Uint8Array {
+  const whole = encodePacket(
+    { source, destination, protocol: protocol as Protocol, sourcePort: undefined, destinationPort: undefined },
+    0,
+  );
+  const isOld = (whole[0] ?? 0) >> 4 === 4;
+  const header = whole.slice(0, isOld ? 20 : 40);
+  const view = new DataView(header.buffer);
+  if (isOld) {
+    view.setUint16(2, 20 + payload.length);
+    view.setUint16(10, 0);
+    view.setUint16(10, checksum(header));
+  } else view.setUint16(4, payload.length);
+  return Uint8Array.from([...header, ...payload]);
+}
+
+/** The first or the last piece of a UDP packet. */
+function fragment(
+  source: Addr,
+  destination: Addr,
+  identification: number,
+  isFirst: boolean,
+  port: number,
+  own: number,
+): Uint8Array {
+  const payload = new Uint8Array(isFirst ? 16 : 8);
+  const view = new DataView(payload.buffer);
+  if (isFirst) for (const [i, value] of [40_000, port, 20, 0].entries()) view.setUint16(2 * i, value);
+  view.setUint32(payload.length - 4, own);
+  if (addrBytes(source).length === 4) {
+    const packet = ipPacket(source, destination, UDP, payload);
+    const header = new DataView(packet.buffer);
+    header.setUint16(4, identification);
+    header.setUint16(6, isFirst ? 0x2000 : 2);
+    header.setUint16(10, 0);
+    header.setUint16(10, checksum(packet.subarray(0, 20)));
+    return packet;
+  }
+  const extension = new Uint8Array(8);
+  const fields = new DataView(extension.buffer);
+  extension[0] = UDP;
+  fields.setUint16(2, isFirst ? 1 : 2 << 3);
+  fields.setUint32(4, identification);
+  return ipPacket(source, destination, 44, Uint8Array.from([...extension, ...payload]));
+}
