@@ -72,8 +72,11 @@ struct record {
 
 struct state {
 	__u32 generation;
-	__u32 drops_for_host;
+	__u32 flags;
+	__u32 failsafes; /* the version in force */
+	__u32 unused;
 };
+enum { DROPS_FOR_HOST = 1, HAS_HOST_ENDPOINTS = 2 };
 
 /* Exists from generation `born`, no more from `died`; 0: for good. */
 struct life {
@@ -81,10 +84,15 @@ struct life {
 	__u32 died;
 };
 
-/* First records of the two stages of a workload; 0: none. `before` holds up to generation `since`. */
+enum direction { INGRESS, EGRESS, DIRECTIONS };
+enum hook { UNTRACKED, PRE_DNAT, FORWARD, NORMAL, HOOKS };
+enum endpoint_kind { WORKLOAD = 1, HOST };
+
+/* First records of the stages of an endpoint, hook by hook; 0: none. `before` holds up to generation `since`. Interface 0 stands for every
+ * one that has no endpoint and is no workload's. */
 struct stages {
-	__u32 egress;
-	__u32 ingress;
+	__u32 kind; /* 0: no endpoint */
+	__u32 first[HOOKS * DIRECTIONS];
 };
 struct endpoint {
 	__u32 since;
@@ -112,6 +120,17 @@ struct net_key {
 	__u32 set;
 	__u32 family;
 	__u8 address[16];
+};
+
+/* A port of the host that policy never denies. */
+struct failsafe_key {
+	__u32 bits; /* of what follows */
+	__u32 version;
+	__u8 direction;
+	__u8 protocol;
+	__u16 port;
+	__u32 family;
+	__u8 address[16]; /* of the other end */
 };
 
 /*
@@ -231,6 +250,14 @@ struct {
 	TYPE(key, struct net_key);
 	TYPE(value, __u32);
 } nets SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LPM_TRIE);
+	NUMBER(max_entries, 1 << 12);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct failsafe_key);
+	TYPE(value, __u32);
+} failsafes SECTION(".maps");
 
 struct {
 	NUMBER(type, MAP_LRU_HASH);

@@ -1,9 +1,11 @@
 /*
- * path: what src/program/path.ts says of workloads, at the two sides of interfaces.
+ * path: what src/program/path.ts says, at the two sides of interfaces.
  *
  * What a workload sends is checked when its interface receives it (loopback destination, forged source, neighbor discovery) and, if it is
  * for the node itself, judged there. What is forwarded is judged where it leaves, when services have been translated: first by the egress
- * stage of the workload that it comes from, then by the ingress stage of the one that it goes to.
+ * stage of the workload that it comes from, then by the ingress stage of the one that it goes to. The stages of host endpoints are run where
+ * the packet comes in (untracked, pre-DNAT, and normal for the node itself) and where it leaves (forward, and untracked and normal for what the
+ * node sends).
  *
  * Policy is asked about the first packet of a flow. Whether a packet belongs to a known one is asked where it comes in, when answers have not
  * been translated back, and again where it leaves, when calls have been translated; a mark carries the first answer to the second place.
@@ -56,14 +58,21 @@ enum { SOURCE, DESTINATION };
 /* In place of a stage: the workload that the packet goes to is unknown. */
 #define UNKNOWN (~0U)
 
+/* More than one packet ever meets; a power of two. */
+enum { MOST_STAGES = 4 };
+
 /* A packet on its way through the interpreter. */
 struct run {
 	struct packet packet;
 	__u32 generation;
+	__u32 flags; /* of the state */
+	__u32 failsafes;
 	__u32 back; /* where the policy was called from */
 	__u32 passed; /* where a rule that passes goes */
-	__u32 then; /* the next stage; 0: none */
-	__u32 drops_for_host;
+	__u32 stages[MOST_STAGES]; /* first records of the stages that judge it, in order */
+	__u32 count; /* of stages */
+	__u32 next; /* of stages */
+	__u32 is_by_rule; /* a rule of the last stage has allowed it */
 	int verdict;
 };
 
@@ -199,29 +208,54 @@ INLINE bool parse(const struct __sk_buff *skb, struct packet *packet)
 	return packet->is_later_fragment || parse_transport(skb, packet->payload, packet);
 }
 
-/* A new run of the packet; 0: it cannot be read. */
-INLINE struct run *begin(const struct __sk_buff *skb)
+/* A new run of the packet; `is_read`: it could be read. */
+INLINE struct run *begin(const struct __sk_buff *skb, bool *is_read)
 {
 	__u32 zero = 0;
 	struct run *run = map_lookup(&runs, &zero);
 	const struct state *current = map_lookup(&state, &zero);
 
-	if (!run || !current || !parse(skb, &run->packet))
+	if (!run || !current)
 		return 0;
+	*is_read = parse(skb, &run->packet);
 	run->generation = current->generation;
-	run->drops_for_host = 0;
-	run->then = 0;
+	run->flags = current->flags;
+	run->failsafes = current->failsafes;
+	run->count = 0;
+	run->next = 0;
 	return run;
 }
 
-INLINE struct stages stages_of(__u32 interface, __u32 generation)
+/* Of the endpoint of the interface; 0: it has none. */
+INLINE const struct stages *stages_at(const struct run *run, __u32 interface)
 {
 	const struct endpoint *endpoint = map_lookup(&endpoints, &interface);
-	struct stages none = {};
+	const struct stages *found;
 
 	if (!endpoint)
-		return none;
-	return generation >= endpoint->since ? endpoint->after : endpoint->before;
+		return 0;
+	found = run->generation >= endpoint->since ? &endpoint->after : &endpoint->before;
+	return found->kind ? found : 0;
+}
+
+/* Of the endpoint of an interface that is no unknown workload's. */
+INLINE const struct stages *stages_of(const struct run *run, __u32 interface)
+{
+	const struct stages *own = stages_at(run, interface);
+
+	return own ? own : stages_at(run, 0);
+}
+
+INLINE __u32 stage_of(const struct stages *stages, __u32 kind, __u32 hook, __u32 direction)
+{
+	return stages && stages->kind == kind ? stages->first[hook * DIRECTIONS + direction] : 0;
+}
+
+/* The stage judges the packet after those before it; 0: there is none. */
+INLINE void add(struct run *run, __u32 stage)
+{
+	if (stage)
+		run->stages[run->count++ & (MOST_STAGES - 1)] = stage;
 }
 
 INLINE bool has_host(const struct record *record, const struct packet *packet, __u32 side, __u32 generation)
@@ -278,17 +312,16 @@ INLINE __u32 decide(struct run *run, int verdict)
 	return DECIDED;
 }
 
-/* What follows a stage that allowed the packet. */
-INLINE __u32 allow(struct run *run)
+/* The next stage, when one has allowed the packet. */
+INLINE __u32 allow(struct run *run, bool is_by_rule)
 {
-	__u32 then = run->then;
+	__u32 then;
 
-	if (then == UNKNOWN)
-		return decide(run, drop(DROPPED_UNKNOWN));
-	if (!then)
-		return decide(run, run->drops_for_host ? drop(DROPPED_FOR_HOST) : NEXT);
-	run->then = 0;
-	return then;
+	run->is_by_rule = is_by_rule;
+	if (run->next >= run->count)
+		return decide(run, NEXT);
+	then = run->stages[run->next++ & (MOST_STAGES - 1)];
+	return then == UNKNOWN ? decide(run, drop(DROPPED_UNKNOWN)) : then;
 }
 
 /* Runs one record; the next one, or DECIDED. A function of its own is verified once, whatever calls it. */
@@ -309,7 +342,7 @@ OUTLINE __u32 step(__u32 at)
 		count(at);
 		switch (record->detail) {
 		case ALLOW:
-			return allow(run);
+			return allow(run, true);
 		case PASS:
 			return run->passed;
 		case LOG:
@@ -333,7 +366,7 @@ OUTLINE __u32 step(__u32 at)
 		return DECIDED;
 	case END:
 		count(at);
-		return record->detail == ALLOW ? allow(run) : DECIDED;
+		return record->detail == ALLOW ? allow(run, false) : DECIDED;
 	default:
 		return DECIDED;
 	}
@@ -350,12 +383,13 @@ OUTLINE __u32 steps(__u32 at)
 	return at;
 }
 
-/* Judges the packet by the stage that begins with the record `first`, and then by `then`: 0: none, UNKNOWN: drop it. */
-INLINE int judge(struct run *run, __u32 first, __u32 then)
+/* Judges the packet by the stages that were added. */
+INLINE int judge(struct run *run)
 {
-	__u32 at = first;
+	__u32 at = allow(run, false);
 
-	run->then = then;
+	if (at == DECIDED)
+		return run->verdict;
 	run->verdict = DROP;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < ROUNDS; i++) {
@@ -364,6 +398,15 @@ INLINE int judge(struct run *run, __u32 first, __u32 then)
 			return run->verdict;
 	}
 	return drop(DROPPED_UNFINISHED);
+}
+
+/* Judges it by one stage; 0: there is none. */
+INLINE int judge_by(struct run *run, __u32 stage)
+{
+	run->count = 0;
+	run->next = 0;
+	add(run, stage);
+	return judge(run);
 }
 
 /* Nanoseconds for which a flow is known without a packet. */
@@ -622,21 +665,39 @@ INLINE bool is_for_node(struct __sk_buff *skb, const struct packet *packet)
 	return result == FIB_NOT_FORWARDED || result == FIB_NO_FORWARDING;
 }
 
+/* Whether the port (of the side) is a failsafe port for the other end (of the side). */
+INLINE bool is_failsafe(const struct run *run, __u8 direction, __u32 port_side, __u32 other_side)
+{
+	const struct packet *packet = &run->packet;
+	struct failsafe_key key = {
+		.bits = 224,
+		.version = run->failsafes,
+		.direction = direction,
+		.protocol = packet->features.protocol,
+		.port = packet->ports[port_side],
+		.family = packet->features.family,
+	};
+
+	if (!(packet->features.shape & HAS_PORTS))
+		return false;
+	__builtin_memcpy(key.address, &packet->addresses[other_side], 16);
+	return map_lookup(&failsafes, &key) != 0;
+}
+
 /* The interface of a workload, or one that has the name of a workload's, has received it. */
 SECTION("tc/from_workload")
 int from_workload(struct __sk_buff *skb)
 {
 	struct run *run;
 	struct packet *packet;
-	struct stages own;
-	__u32 zero = 0;
-	const struct state *current;
+	__u32 egress;
+	bool is_read;
 
 	skb->mark &= ~KNOWN;
 	if (!is_ip(skb))
 		return NEXT;
-	run = begin(skb);
-	if (!run)
+	run = begin(skb, &is_read);
+	if (!run || !is_read)
 		return drop(DROPPED_MALFORMED);
 	packet = &run->packet;
 	if (is_loopback_destination(packet))
@@ -646,8 +707,8 @@ int from_workload(struct __sk_buff *skb)
 			return NEXT;
 		return drop(DROPPED_LINK_LOCAL);
 	}
-	own = stages_of(skb->ifindex, run->generation);
-	if (!own.egress || !is_own_source(run, skb->ifindex))
+	egress = stage_of(stages_at(run, skb->ifindex), WORKLOAD, NORMAL, EGRESS);
+	if (!egress || !is_own_source(run, skb->ifindex))
 		return drop(DROPPED_SPOOFED);
 	if (is_known(skb, packet)) {
 		skb->mark |= KNOWN;
@@ -657,88 +718,130 @@ int from_workload(struct __sk_buff *skb)
 		return NEXT;
 	if (is_discovery(packet, 135, 136))
 		return NEXT;
-	current = map_lookup(&state, &zero);
-	run->drops_for_host = current && current->drops_for_host;
-	return judge(run, own.egress, 0) == DROP ? DROP : track(skb, packet);
+	if (judge_by(run, egress) == DROP)
+		return DROP;
+	return run->flags & DROPS_FOR_HOST ? drop(DROPPED_FOR_HOST) : track(skb, packet);
 }
 
 /* An interface that is no workload's has received it. */
 SECTION("tc/from_network")
 int from_network(struct __sk_buff *skb)
 {
+	const struct stages *host;
 	struct run *run;
+	bool is_read, is_open;
 
 	skb->mark &= ~KNOWN;
 	if (!is_ip(skb))
 		return NEXT;
-	run = begin(skb);
-	if (run && is_known(skb, &run->packet))
+	run = begin(skb, &is_read);
+	if (!run)
+		return NEXT;
+	host = stages_of(run, skb->ifindex);
+	if (!is_read)
+		return host ? drop(DROPPED_MALFORMED) : NEXT;
+	is_open = is_failsafe(run, INGRESS, DESTINATION, SOURCE);
+	if (!is_open && !is_failsafe(run, EGRESS, SOURCE, SOURCE)) {
+		__u32 untracked = stage_of(host, HOST, UNTRACKED, INGRESS);
+
+		if (untracked) {
+			if (judge_by(run, untracked) == DROP)
+				return DROP;
+			if (run->is_by_rule) {
+				skb->mark |= KNOWN;
+				return NEXT;
+			}
+		}
+	}
+	if (is_known(skb, &run->packet)) {
 		skb->mark |= KNOWN;
-	return NEXT;
-}
-
-/* Where a packet leaves that may need to be judged; 0: it goes on. */
-INLINE struct run *begin_leaving(struct __sk_buff *skb, int *verdict)
-{
-	struct run *run = begin(skb);
-
-	*verdict = DROP;
-	if (!run) {
-		drop(DROPPED_MALFORMED);
-		return 0;
+		return pass(&run->packet);
 	}
-	if ((skb->mark & KNOWN) || is_known(skb, &run->packet)) {
-		skb->mark &= ~KNOWN;
-		*verdict = pass(&run->packet);
-		return 0;
-	}
-	return run;
+	if (!is_open && judge_by(run, stage_of(host, HOST, PRE_DNAT, INGRESS)) == DROP)
+		return DROP;
+	if (!(run->flags & HAS_HOST_ENDPOINTS) || !is_for_node(skb, &run->packet))
+		return NEXT;
+	if (!is_open && judge_by(run, stage_of(host, HOST, NORMAL, INGRESS)) == DROP)
+		return DROP;
+	return track(skb, &run->packet);
 }
 
 /* A workload's interface, or one that has the name of a workload's, sends it to the workload. */
 SECTION("tc/to_workload")
 int to_workload(struct __sk_buff *skb)
 {
+	const struct stages *other;
 	struct run *run;
-	struct stages own, other;
-	int verdict;
+	__u32 ingress;
+	bool is_read;
 
 	if (!is_ip(skb))
 		return NEXT;
+	run = begin(skb, &is_read);
 	/* What the node sends to its own pods always passes. */
-	if (!skb->ingress_ifindex) {
-		run = begin(skb);
-		return run ? track(skb, &run->packet) : NEXT;
+	if (!skb->ingress_ifindex)
+		return run && is_read ? track(skb, &run->packet) : NEXT;
+	if (!run || !is_read)
+		return drop(DROPPED_MALFORMED);
+	if ((skb->mark & KNOWN) || is_known(skb, &run->packet)) {
+		skb->mark &= ~KNOWN;
+		return pass(&run->packet);
 	}
-	run = begin_leaving(skb, &verdict);
-	if (!run)
-		return verdict;
-	other = stages_of(skb->ingress_ifindex, run->generation);
-	own = stages_of(skb->ifindex, run->generation);
-	if (other.egress)
-		verdict = judge(run, other.egress, own.ingress ? own.ingress : UNKNOWN);
-	else
-		verdict = own.ingress ? judge(run, own.ingress, 0) : drop(DROPPED_UNKNOWN);
-	return verdict == DROP ? DROP : track(skb, &run->packet);
+	other = stages_of(run, skb->ingress_ifindex);
+	ingress = stage_of(stages_at(run, skb->ifindex), WORKLOAD, NORMAL, INGRESS);
+	add(run, stage_of(other, HOST, FORWARD, INGRESS));
+	add(run, stage_of(other, WORKLOAD, NORMAL, EGRESS));
+	add(run, ingress ? ingress : UNKNOWN);
+	return judge(run) == DROP ? DROP : track(skb, &run->packet);
 }
 
 /* Another interface sends it. */
 SECTION("tc/to_network")
 int to_network(struct __sk_buff *skb)
 {
+	const struct stages *host, *other;
 	struct run *run;
-	struct stages other;
-	int verdict;
+	bool is_read, is_known_before;
 
-	if (!is_ip(skb) || !skb->ingress_ifindex)
+	if (!is_ip(skb))
 		return NEXT;
-	run = begin_leaving(skb, &verdict);
+	run = begin(skb, &is_read);
 	if (!run)
-		return verdict;
-	other = stages_of(skb->ingress_ifindex, run->generation);
-	if (!other.egress)
 		return NEXT;
-	return judge(run, other.egress, 0) == DROP ? DROP : track(skb, &run->packet);
+	host = stages_of(run, skb->ifindex);
+	other = skb->ingress_ifindex ? stages_of(run, skb->ingress_ifindex) : 0;
+	if (!other && !(run->flags & HAS_HOST_ENDPOINTS))
+		return NEXT;
+	if (!is_read)
+		return host || other ? drop(DROPPED_MALFORMED) : NEXT;
+	is_known_before = skb->mark & KNOWN;
+	skb->mark &= ~KNOWN;
+	if (skb->ingress_ifindex) {
+		if (is_known_before || is_known(skb, &run->packet))
+			return pass(&run->packet);
+		add(run, stage_of(other, HOST, FORWARD, INGRESS));
+		add(run, stage_of(other, WORKLOAD, NORMAL, EGRESS));
+		add(run, stage_of(host, HOST, FORWARD, EGRESS));
+	} else {
+		bool is_open = is_failsafe(run, EGRESS, DESTINATION, DESTINATION);
+
+		if (!is_open && !is_failsafe(run, INGRESS, SOURCE, DESTINATION)) {
+			__u32 untracked = stage_of(host, HOST, UNTRACKED, EGRESS);
+
+			if (untracked) {
+				if (judge_by(run, untracked) == DROP)
+					return DROP;
+				if (run->is_by_rule)
+					return NEXT;
+			}
+		}
+		if (is_known(skb, &run->packet))
+			return pass(&run->packet);
+		run->count = 0;
+		run->next = 0;
+		add(run, is_open ? 0 : stage_of(host, HOST, NORMAL, EGRESS));
+	}
+	return judge(run) == DROP ? DROP : track(skb, &run->packet);
 }
 
 char license_text[] SECTION("license") = "GPL";

@@ -46,16 +46,15 @@ function ensureInterface(name: string): void {
   node.run(["ip", "link", "add", name, "type", "veth", "peer", "name", `peer${interfaces.size}`]);
 }
 
-/** The node n1's program, with an interface for each workload. */
+/** The node n1's program, with an interface for each endpoint. */
 function randomProgram(seed: number): Program {
   const program = programOf({ ...randomCluster(seed), pools: [], node: "n1" });
-  for (const [id, { kind }] of program.endpoints) if (kind === "workload") ensureInterface(id);
+  for (const id of program.endpoints.keys()) if (id !== "*") ensureInterface(id);
   return program;
 }
 
 /** What the maps hold of it, in an order that does not matter. */
 function comparable({ sets, policies, endpoints }: Pick<Program, "sets" | "policies" | "endpoints">): unknown {
-  const workloads = [...endpoints].filter(([, { kind }]) => kind === "workload");
   return {
     sets: new Map([...sets].sort(([a], [b]) => (a < b ? -1 : 1))),
     policies: [...policies.values()]
@@ -63,10 +62,10 @@ function comparable({ sets, policies, endpoints }: Pick<Program, "sets" | "polic
       .map((policy) => ({ ...policy, id: formatKey(policy.source) }))
       .sort((a, b) => (a.id < b.id ? -1 : 1)),
     endpoints: new Map(
-      workloads
-        .map(([id, { kind, source, addresses, stages }]): [EndpointId, Endpoint] => [
+      [...endpoints]
+        .map(([id, endpoint]): [EndpointId, Endpoint] => [
           id,
-          { kind, source, addresses: [...addresses].sort(), stages: { normal: stages.normal ?? {} } },
+          { ...endpoint, addresses: [...endpoint.addresses].sort() },
         ])
         .sort(([a], [b]) => (a < b ? -1 : 1)),
     ),

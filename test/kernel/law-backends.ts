@@ -26,8 +26,8 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
-  /** It has nothing of host endpoints, and no connection is invalid to it. */
-  readonly isOfWorkloadsAlone?: boolean;
+  /** No connection is invalid to it. */
+  readonly knowsNoInvalid?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
   readonly know?: (packet: FlowPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
@@ -174,7 +174,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
   return {
     name: "ebpf",
-    isOfWorkloadsAlone: true,
+    knowsNoInvalid: true,
     know(packet, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);

@@ -111,8 +111,7 @@ class Law {
   }
 
   /** Programs the node's part of the cluster. */
-  async load(given: RandomCluster): Promise<readonly Place[]> {
-    const cluster = this.isComplete ? given : { ...given, hostEndpoints: [] };
+  async load(cluster: RandomCluster): Promise<readonly Place[]> {
     const { node } = this.#bench;
     for (const { addr } of this.#places) node.run(["ip", familyOption(addr), "route", "del", addr]);
     const records = localRecords(cluster);
@@ -136,7 +135,7 @@ class Law {
   }
 
   get isComplete(): boolean {
-    return this.#backend.isOfWorkloadsAlone !== true;
+    return this.#backend.knowsNoInvalid !== true;
   }
 
   /** Whether the dataplane has what decides about the packet. */
@@ -236,8 +235,12 @@ class Law {
       const changed = [...counts].filter(([rule, packets]) => packets !== (this.#before.get(rule) ?? 0));
       const dropped = changed.some(([rule]) => drops.has(rule));
       if (arrived || dropped || performance.now() > end) {
+        // One counter may stand for several of a packet's decisions.
+        const decided = changed.flatMap(([rule, packets]) =>
+          Array<string>(packets - (this.#before.get(rule) ?? 0)).fill(comments.get(rule) ?? `rule ${rule}`),
+        );
         for (const [rule, packets] of changed) this.#before.set(rule, packets);
-        return { arrived, decided: changed.map(([rule]) => comments.get(rule) ?? `rule ${rule}`) };
+        return { arrived, decided };
       }
     }
   }
@@ -375,5 +378,5 @@ function expectSeen(law: Law, packets: number): void {
   }
   const { lines, missing } = law.rules.table(readFileSync(new URL("../../docs/semantics.md", import.meta.url), "utf8"));
   console.log(lines.join("\n"));
-  if (law.isComplete) expect(missing).toEqual([]);
+  expect(missing.filter((line) => law.isComplete || !line.startsWith("POL-35"))).toEqual([]);
 }

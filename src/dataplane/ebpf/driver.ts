@@ -1,22 +1,31 @@
 /**
- * EbpfDriver: policy of workloads in the maps of the data path, and its programs at the interfaces.
+ * EbpfDriver: policy in the maps of the data path, and its programs at the interfaces.
  *
  * A commit writes what the next generation has besides the present one, switches to it by one write, waits until no packet is judged by
  * the old one, and then takes away what only that had. A packet is judged by one generation throughout.
- *
- * Host endpoints and connections are not in it yet.
  */
 import type { Sys } from "../../host/sys.ts";
 import { KernelError } from "../../kernel/errno.ts";
 import { Attachments, type Side } from "../../kernel/bpf/attach.ts";
 import { type Link, RouteClient } from "../../kernel/route/client.ts";
 import { invariant } from "../../lib/bug.ts";
+import { bytesFromHex, bytesToHex } from "../../lib/bytes.ts";
+import { equal } from "../../lib/equal.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
 import type { AddrPort, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
-import { DIRECTIONS, type Endpoint, type EndpointId, type Program, type ProgramDelta } from "../../program/program.ts";
+import {
+  DIRECTIONS,
+  type Endpoint,
+  type EndpointId,
+  EVERY_INTERFACE,
+  HOOKS,
+  type Program,
+  type ProgramDelta,
+} from "../../program/program.ts";
 import { formatKey } from "../../model/key.ts";
+import type { Direction } from "../../model/policy.ts";
 import type { Driver, PlannedChange, RowStatus, Steps } from "../driver.ts";
 import {
   type Block,
@@ -31,12 +40,16 @@ import {
 } from "./image.ts";
 import {
   encodeAddressKey,
+  encodeFailsafeKeys,
   encodeMemberKey,
   encodeNetKey,
   encodeRecords,
+  encodeState,
+  type EndpointStages,
+  EVERY_INDEX,
   NO_STAGES,
   RECORD_BYTES,
-  type StagePair,
+  type StateValue,
   words,
 } from "./layout.ts";
 import { DataplaneMaps, type ProgramName } from "./maps.ts";
@@ -60,6 +73,7 @@ interface Changes {
   readonly prepare: readonly (() => void)[];
   /** The generation changes. */
   readonly isSwitched: boolean;
+  readonly state: StateValue;
   /** After the switch, when no packet is judged by the old generation any more. */
   readonly clean: readonly (() => void)[];
   /** The image as it is then. */
@@ -146,11 +160,8 @@ export class EbpfDriver implements Driver {
     const changes = planChanges(program, image, this.#maps, links);
     for (const run of changes.prepare) run();
     if (changes.isSwitched) {
-      image.generation++;
-      image.dropsForHost = program.settings.endpointToHost === "drop";
-      this.#maps.writeAll(this.#maps.state, [
-        { key: ZERO, value: words(image.generation, image.dropsForHost ? 1 : 0) },
-      ]);
+      image.state = changes.state;
+      this.#maps.writeAll(this.#maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
     }
     // A workload's interface has its programs only when its stages are there.
     for (const link of links) this.#attach(program, link);
@@ -201,6 +212,7 @@ function planChanges(program: Program, image: Image, maps: DataplaneMaps, links:
   planner.sets();
   planner.policies();
   planner.endpoints(links);
+  planner.settings();
   planner.rest();
   return planner;
 }
@@ -211,6 +223,7 @@ class Planner implements Changes {
   readonly clean: (() => void)[] = [];
   readonly apply: (() => void)[] = [];
   isSwitched = false;
+  state: StateValue;
   readonly #program: Program;
   readonly #image: Image;
   readonly #maps: DataplaneMaps;
@@ -228,7 +241,8 @@ class Planner implements Changes {
     this.#program = program;
     this.#image = image;
     this.#maps = maps;
-    this.#next = image.generation + 1;
+    this.#next = image.state.generation + 1;
+    this.state = { ...image.state, generation: this.#next };
     this.#free = freeRanges(image, maps.records.definition.maxEntries);
   }
 
@@ -342,40 +356,43 @@ class Planner implements Changes {
   }
 
   endpoints(links: readonly Link[]): void {
-    const indexOf = new Map(links.map(({ name, index }) => [name, index]));
+    const indexOf = new Map<string, number>(links.map(({ name, index }) => [name, index]));
+    indexOf.set(EVERY_INTERFACE, EVERY_INDEX);
     for (const [id, endpoint] of this.#program.endpoints) {
       const index = indexOf.get(id);
-      if (endpoint.kind !== "workload" || index === undefined) continue;
+      if (index === undefined || isWorkloadInterface(id, this.#program.settings) !== (endpoint.kind === "workload"))
+        continue;
       this.#usedEndpoints.add(index);
       this.#endpoint(id, endpoint, index);
     }
   }
 
   #endpoint(id: EndpointId, endpoint: Endpoint, index: number): void {
-    const after = {
-      egress: this.#stage(endpoint.stages.normal?.egress, "egress"),
-      ingress: this.#stage(endpoint.stages.normal?.ingress, "ingress"),
-    };
-    const text = `${id}\0${formatKey(endpoint.source)}`;
+    const { kind } = endpoint;
+    const first = HOOKS.flatMap((hook) =>
+      DIRECTIONS.map((direction) => this.#stage(endpoint.stages[hook]?.[direction], direction)),
+    );
+    const after: EndpointStages = { kind, first };
+    const own = kind === "host" ? endpoint.addresses : [];
+    const text = [id, formatKey(endpoint.source), ...own].join("\0");
+    const accepted = kind === "host" ? [] : endpoint.addresses;
     const found = this.#image.endpoints.get(index);
     // It describes what is in force.
     if (found?.text !== text) this.clean.push(() => this.#maps.writeObject("endpoint", index, text, 0));
-    const before: StagePair = found?.stages ?? NO_STAGES;
-    if (before.egress !== after.egress || before.ingress !== after.ingress) {
+    const before = found?.stages ?? NO_STAGES;
+    if (!equal(before, after)) {
       this.isSwitched = true;
       this.#change(found === undefined ? "+" : "~", `endpoint ${id}`);
       this.prepare.push(() => this.#maps.writeEndpoint(index, { since: this.#next, before, after }));
     }
-    const own = found?.addresses ?? new Set<Addr>();
-    const added = endpoint.addresses.filter((addr) => !own.has(addr));
+    const had = found?.addresses ?? new Set<Addr>();
+    const added = accepted.filter((addr) => !had.has(addr));
     this.#addresses(
       index,
       added,
-      [...own].filter((addr) => !endpoint.addresses.includes(addr)),
+      [...had].filter((addr) => !accepted.includes(addr)),
     );
-    this.apply.push(() =>
-      this.#image.endpoints.set(index, { text, stages: after, addresses: new Set(endpoint.addresses) }),
-    );
+    this.apply.push(() => this.#image.endpoints.set(index, { text, stages: after, addresses: new Set(accepted) }));
   }
 
   #addresses(index: number, added: readonly Addr[], removed: readonly Addr[]): void {
@@ -393,8 +410,9 @@ class Planner implements Changes {
     this.clean.push(() => this.#maps.removeAll(addresses, gone));
   }
 
-  #stage(stage: Stage | undefined, direction: "ingress" | "egress"): number {
-    invariant(stage !== undefined, `a workload has no ${direction} stage`);
+  /** First record of the stage; 0: there is none. */
+  #stage(stage: Stage | undefined, direction: Direction): number {
+    if (stage === undefined) return 0;
     const records = lowerStage(stage, (id: PolicyId) => {
       const start = this.#policyStarts.get(`${direction} ${id}`);
       invariant(start !== undefined, `no ${direction} policy ${id}`);
@@ -403,11 +421,45 @@ class Planner implements Changes {
     return this.#block(`stage-${direction}`, stage.tiers.map(({ tier }) => tier).join("\0"), encodeRecords(records));
   }
 
+  settings(): void {
+    const { settings, endpoints } = this.#program;
+    const { state, failsafes } = this.#image;
+    const keysOf = (version: number): Uint8Array[] =>
+      DIRECTIONS.flatMap((direction) =>
+        settings.failsafes[direction].flatMap((entry) => encodeFailsafeKeys(version, direction, entry)),
+      );
+    const dropsForHost = settings.endpointToHost === "drop";
+    const hasHostEndpoints = [...endpoints.values()].some(({ kind }) => kind === "host");
+    this.state = { ...this.state, dropsForHost, hasHostEndpoints };
+    if (state.generation === 0 || !equal(this.state, { ...state, generation: this.#next })) {
+      this.isSwitched = true;
+      this.#change("~", "settings");
+    }
+    if (isSame(new Set(keysOf(state.failsafes).map((key) => bytesToHex(key))), failsafes)) return;
+    this.isSwitched = true;
+    this.#change("~", "failsafe ports");
+    const version = this.#next;
+    this.state = { ...this.state, failsafes: version };
+    this.prepare.push(() =>
+      this.#maps.writeAll(
+        this.#maps.failsafes,
+        keysOf(version).map((key) => ({ key, value: words(1) })),
+      ),
+    );
+    this.clean.push(() =>
+      this.#maps.removeAll(
+        this.#maps.failsafes,
+        [...failsafes].flatMap((hex) => bytesFromHex(hex) ?? []),
+      ),
+    );
+    this.apply.push(() => {
+      this.#image.failsafes = new Set(keysOf(version).map((key) => bytesToHex(key)));
+    });
+  }
+
   /** What is there and not wanted. */
   rest(): void {
     const image = this.#image;
-    if (image.generation === 0 || image.dropsForHost !== (this.#program.settings.endpointToHost === "drop"))
-      this.isSwitched = true;
     for (const [index, { text, stages, addresses }] of image.endpoints) {
       if (this.#usedEndpoints.has(index)) continue;
       this.isSwitched = true;
@@ -458,6 +510,6 @@ function netsOf(set: SetMembers): ReadonlySet<Prefix> {
   return set.type === "address-port" ? new Set() : set.nets;
 }
 
-function isSame(a: ReadonlySet<Prefix>, b: ReadonlySet<Prefix>): boolean {
-  return a.size === b.size && [...a].every((net) => b.has(net));
+function isSame(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && [...a].every((each) => b.has(each));
 }

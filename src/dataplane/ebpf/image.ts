@@ -13,15 +13,18 @@ import {
   decodeAddressKey,
   decodeEndpoint,
   decodeLife,
+  decodeState,
+  type EndpointStages,
   decodeMemberKey,
   decodeNetKey,
   type Life,
   NO_STAGES,
   objectKindOf,
   RECORD_BYTES,
-  type StagePair,
+  type StateValue,
   partsOf,
   textOfParts,
+  versionOfFailsafe,
   words,
   wordsOf,
 } from "./layout.ts";
@@ -48,7 +51,7 @@ export interface ImageSet {
 
 export interface ImageEndpoint {
   readonly text: string | undefined;
-  readonly stages: StagePair;
+  readonly stages: EndpointStages;
   readonly addresses: Set<Addr>;
 }
 
@@ -56,8 +59,9 @@ export interface ImageEndpoint {
 export type Repair = () => void;
 
 export interface Image {
-  generation: number;
-  dropsForHost: boolean;
+  state: StateValue;
+  /** Keys of the failsafe ports in force, as hex. */
+  failsafes: ReadonlySet<string>;
   /** By content: an equal block is the same one. */
   readonly blocks: Map<string, Block>;
   readonly sets: Map<number, ImageSet>;
@@ -76,7 +80,8 @@ export function setText(id: string, type: SetType): string {
 
 /** Reads all maps. Throws KernelError. */
 export function readImage(maps: DataplaneMaps): Image {
-  const [generation = 0, dropsForHost = 0] = wordsOf(maps.state.lookup(ZERO) ?? new Uint8Array(8));
+  const state = decodeState(maps.state.lookup(ZERO) ?? new Uint8Array(16));
+  const { generation } = state;
   const repairs: Repair[] = [];
   const texts = readTexts(maps);
   const blocks = new Map<string, Block>();
@@ -127,7 +132,7 @@ export function readImage(maps: DataplaneMaps): Image {
     const stages = generation >= since ? after : before;
     if (generation < since)
       repairs.push(() => maps.writeEndpoint(index, { since: 0, before: NO_STAGES, after: stages }));
-    if (stages.egress === 0) repairs.push(() => void maps.endpoints.delete(key));
+    if (stages.kind === "none") repairs.push(() => void maps.endpoints.delete(key));
     else endpoints.set(index, { text: names.get(index), stages, addresses: new Set() });
   }
   for (const { key, value } of maps.addresses.entries()) {
@@ -136,7 +141,11 @@ export function readImage(maps: DataplaneMaps): Image {
     if (found === undefined) repairs.push(() => void maps.addresses.delete(key));
     else if (lives(decodeLife(value), generation, repairs, maps.addresses, key)) found.addresses.add(addr);
   }
-  return { generation, dropsForHost: dropsForHost !== 0, blocks, sets, endpoints, repairs };
+  const failsafes = new Set<string>();
+  for (const { key } of maps.failsafes.entries())
+    if (versionOfFailsafe(key) === state.failsafes) failsafes.add(bytesToHex(key));
+    else repairs.push(() => void maps.failsafes.delete(key));
+  return { state, failsafes, blocks, sets, endpoints, repairs };
 }
 
 export const ZERO = new Uint8Array(4);

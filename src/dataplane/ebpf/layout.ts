@@ -2,7 +2,9 @@
 import { type Addr, addrBytes, addrFromBytes, type Family, familyOf } from "../../net/addr.ts";
 import { type Prefix, prefixAddr, prefixLength } from "../../net/prefix.ts";
 import type { Protocol } from "../../net/protocol.ts";
+import type { Direction } from "../../model/policy.ts";
 import { type AddrPort, formatAddrPort } from "../../program/policy.ts";
+import { DIRECTIONS, type FailsafePort, HOOKS } from "../../program/program.ts";
 
 export const RECORD_KINDS = {
   match: 1,
@@ -212,29 +214,90 @@ export function decodeNetKey(key: Uint8Array): { readonly set: number; readonly 
   return { set, net: `${addrAt(key, 12, family as Family)}/${bits - NET_KEY_BITS}` as Prefix };
 }
 
-/** First records of a workload's stages; 0: none. */
-export interface StagePair {
-  readonly egress: number;
-  readonly ingress: number;
+/** What a packet is judged by, but for records and elements. */
+export interface StateValue {
+  readonly generation: number;
+  readonly dropsForHost: boolean;
+  readonly hasHostEndpoints: boolean;
+  /** The version of the failsafe ports in force. */
+  readonly failsafes: number;
 }
 
-export const NO_STAGES: StagePair = { egress: 0, ingress: 0 };
+const DROPS_FOR_HOST = 1;
+const HAS_HOST_ENDPOINTS = 2;
+
+export function encodeState({ generation, dropsForHost, hasHostEndpoints, failsafes }: StateValue): Uint8Array {
+  const flags = (dropsForHost ? DROPS_FOR_HOST : 0) | (hasHostEndpoints ? HAS_HOST_ENDPOINTS : 0);
+  return words(generation, flags, failsafes, 0);
+}
+
+export function decodeState(bytes: Uint8Array): StateValue {
+  const [generation = 0, flags = 0, failsafes = 0] = wordsOf(bytes);
+  return {
+    generation,
+    dropsForHost: (flags & DROPS_FOR_HOST) !== 0,
+    hasHostEndpoints: (flags & HAS_HOST_ENDPOINTS) !== 0,
+    failsafes,
+  };
+}
+
+const ENDPOINT_KINDS = { none: 0, workload: 1, host: 2 } as const;
+
+/** First records of an endpoint's stages, hook by hook, of each the ingress stage first; 0: none. */
+export interface EndpointStages {
+  readonly kind: keyof typeof ENDPOINT_KINDS;
+  readonly first: readonly number[];
+}
+
+export const NO_STAGES: EndpointStages = { kind: "none", first: HOOKS.flatMap(() => DIRECTIONS.map(() => 0)) };
+
+/** Of an interface; 0: every one that has no endpoint and is no workload's. */
+export const EVERY_INDEX = 0;
 
 /** `before` holds up to generation `since`. */
 export interface EndpointValue {
   readonly since: number;
-  readonly before: StagePair;
-  readonly after: StagePair;
+  readonly before: EndpointStages;
+  readonly after: EndpointStages;
 }
 
 export function encodeEndpoint({ since, before, after }: EndpointValue): Uint8Array {
-  return words(since, before.egress, before.ingress, after.egress, after.ingress);
+  return words(since, ...[before, after].flatMap(({ kind, first }) => [ENDPOINT_KINDS[kind], ...first]));
 }
 
 export function decodeEndpoint(bytes: Uint8Array): EndpointValue {
-  const [since = 0, a = 0, b = 0, c = 0, d = 0] = wordsOf(bytes);
-  return { since, before: { egress: a, ingress: b }, after: { egress: c, ingress: d } };
+  const [since = 0, ...rest] = wordsOf(bytes);
+  const stages = (at: number): EndpointStages => ({
+    kind: rest[at] === ENDPOINT_KINDS.workload ? "workload" : rest[at] === ENDPOINT_KINDS.host ? "host" : "none",
+    first: rest.slice(at + 1, at + 1 + NO_STAGES.first.length),
+  });
+  return { since, before: stages(0), after: stages(1 + NO_STAGES.first.length) };
 }
+
+/** Before the address: version, direction, protocol, port and family. */
+const FAILSAFE_KEY_BITS = 96;
+
+/** A failsafe port at any address is one of each family. */
+export function encodeFailsafeKeys(version: number, direction: Direction, entry: FailsafePort): Uint8Array[] {
+  const nets = entry.net === undefined ? ANYWHERE : [entry.net];
+  return nets.map((net) => {
+    const key = keyWithAddr(32, 16, prefixAddr(net));
+    const view = viewOf(key);
+    view.setUint32(0, FAILSAFE_KEY_BITS + prefixLength(net), true);
+    view.setUint32(4, version, true);
+    key[8] = DIRECTIONS.indexOf(direction);
+    key[9] = entry.protocol;
+    view.setUint16(10, entry.port, true);
+    view.setUint32(12, familyOf(prefixAddr(net)), true);
+    return key;
+  });
+}
+
+export function versionOfFailsafe(key: Uint8Array): number {
+  return viewOf(key).getUint32(4, true);
+}
+
+const ANYWHERE = ["0.0.0.0/0", "::/0"] as readonly string[] as readonly Prefix[];
 
 export const OBJECT_KINDS = {
   "policy-ingress": 1,

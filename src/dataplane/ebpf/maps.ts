@@ -31,6 +31,7 @@ const SHARED = [
   "addresses",
   "members",
   "nets",
+  "failsafes",
   "connections",
   "fragments",
   "objects",
@@ -131,6 +132,9 @@ export class DataplaneMaps {
   }
   get nets(): BpfMap {
     return this.#map("nets");
+  }
+  get failsafes(): BpfMap {
+    return this.#map("failsafes");
   }
   get connections(): BpfMap {
     return this.#map("connections");

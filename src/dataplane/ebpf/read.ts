@@ -1,11 +1,11 @@
-/** read: the program that the maps hold: the inverse of what the driver writes, but for host endpoints and routes. */
+/** read: the program that the maps hold: the inverse of what the driver writes, but for settings and routes. */
 import { invariant } from "../../lib/bug.ts";
 import { type Key, keyOfText, type KeyText } from "../../model/key.ts";
 import { type Kind, KINDS } from "../../model/kind.ts";
-import type { Direction } from "../../model/policy.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
-import type { Endpoint, EndpointId, Program } from "../../program/program.ts";
+import { DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Program } from "../../program/program.ts";
 import type { Block, Image, ImageSet } from "./image.ts";
 import { decodeRecords } from "./layout.ts";
 import { readRules, readStage } from "./records.ts";
@@ -43,14 +43,20 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
     });
   };
   const endpoints = new Map<EndpointId, Endpoint>();
-  for (const { text, stages: pair, addresses } of image.endpoints.values()) {
-    const [id = "", source = ""] = (text ?? "").split("\0");
-    const normal = { ingress: stageAt(pair.ingress), egress: stageAt(pair.egress) };
+  for (const { text, stages: found, addresses } of image.endpoints.values()) {
+    const [id = "", source = "", ...own] = (text ?? "").split("\0");
+    const read: { [H in Hook]?: { [D in Direction]?: Stage } } = {};
+    for (const [i, hook] of HOOKS.entries())
+      for (const [k, direction] of DIRECTIONS.entries()) {
+        const first = found.first[i * DIRECTIONS.length + k] ?? 0;
+        if (first !== 0) read[hook] = { ...read[hook], [direction]: stageAt(first) };
+      }
+    const kind = found.kind === "host" ? "host" : "workload";
     endpoints.set(id as EndpointId, {
-      kind: "workload",
+      kind,
       source: keyOf(source),
-      addresses: [...addresses],
-      stages: { normal },
+      addresses: kind === "host" ? (own as Addr[]) : [...addresses],
+      stages: read,
     });
   }
   return { sets, policies, endpoints };
