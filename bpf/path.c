@@ -51,8 +51,8 @@ struct packet {
 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
-/* On a packet of a flow that was known where it came in. */
-enum { KNOWN = 0x10000 };
+/* Marks: of a flow that was known where the packet came in; to be dropped if it turns out to be for the node itself (src/dataplane/ebpf/gate.ts). */
+enum { KNOWN = 0x10000, NOT_FOR_NODE = 0x20000, MARKS = KNOWN | NOT_FOR_NODE };
 enum { SOURCE, DESTINATION };
 
 /* In place of a stage: the workload that the packet goes to is unknown. */
@@ -684,6 +684,13 @@ INLINE bool is_failsafe(const struct run *run, __u8 direction, __u32 port_side, 
 	return map_lookup(&failsafes, &key) != 0;
 }
 
+/* It may still be translated, and then leave: there it is judged. */
+INLINE int keep_from_node(struct __sk_buff *skb)
+{
+	skb->mark |= NOT_FOR_NODE;
+	return NEXT;
+}
+
 /* The interface of a workload, or one that has the name of a workload's, has received it. */
 SECTION("tc/from_workload")
 int from_workload(struct __sk_buff *skb)
@@ -693,7 +700,7 @@ int from_workload(struct __sk_buff *skb)
 	__u32 egress;
 	bool is_read;
 
-	skb->mark &= ~KNOWN;
+	skb->mark &= ~MARKS;
 	if (!is_ip(skb))
 		return NEXT;
 	run = begin(skb, &is_read);
@@ -715,12 +722,16 @@ int from_workload(struct __sk_buff *skb)
 		return pass(packet);
 	}
 	if (!is_for_node(skb, packet))
-		return NEXT;
+		return keep_from_node(skb);
 	if (is_discovery(packet, 135, 136))
 		return NEXT;
 	if (judge_by(run, egress) == DROP)
-		return DROP;
-	return run->flags & DROPS_FOR_HOST ? drop(DROPPED_FOR_HOST) : track(skb, packet);
+		return keep_from_node(skb);
+	if (run->flags & DROPS_FOR_HOST) {
+		drop(DROPPED_FOR_HOST);
+		return keep_from_node(skb);
+	}
+	return track(skb, packet);
 }
 
 /* An interface that is no workload's has received it. */
@@ -729,9 +740,10 @@ int from_network(struct __sk_buff *skb)
 {
 	const struct stages *host;
 	struct run *run;
+	__u32 normal;
 	bool is_read, is_open;
 
-	skb->mark &= ~KNOWN;
+	skb->mark &= ~MARKS;
 	if (!is_ip(skb))
 		return NEXT;
 	run = begin(skb, &is_read);
@@ -759,10 +771,13 @@ int from_network(struct __sk_buff *skb)
 	}
 	if (!is_open && judge_by(run, stage_of(host, HOST, PRE_DNAT, INGRESS)) == DROP)
 		return DROP;
-	if (!(run->flags & HAS_HOST_ENDPOINTS) || !is_for_node(skb, &run->packet))
+	if (!(run->flags & HAS_HOST_ENDPOINTS))
 		return NEXT;
-	if (!is_open && judge_by(run, stage_of(host, HOST, NORMAL, INGRESS)) == DROP)
-		return DROP;
+	normal = stage_of(host, HOST, NORMAL, INGRESS);
+	if (!is_for_node(skb, &run->packet))
+		return normal ? keep_from_node(skb) : NEXT;
+	if (!is_open && judge_by(run, normal) == DROP)
+		return keep_from_node(skb);
 	return track(skb, &run->packet);
 }
 
@@ -773,7 +788,7 @@ int to_workload(struct __sk_buff *skb)
 	const struct stages *other;
 	struct run *run;
 	__u32 ingress;
-	bool is_read;
+	bool is_read, is_known_before;
 
 	if (!is_ip(skb))
 		return NEXT;
@@ -783,10 +798,10 @@ int to_workload(struct __sk_buff *skb)
 		return run && is_read ? track(skb, &run->packet) : NEXT;
 	if (!run || !is_read)
 		return drop(DROPPED_MALFORMED);
-	if ((skb->mark & KNOWN) || is_known(skb, &run->packet)) {
-		skb->mark &= ~KNOWN;
+	is_known_before = skb->mark & KNOWN;
+	skb->mark &= ~MARKS;
+	if (is_known_before || is_known(skb, &run->packet))
 		return pass(&run->packet);
-	}
 	other = stages_of(run, skb->ingress_ifindex);
 	ingress = stage_of(stages_at(run, skb->ifindex), WORKLOAD, NORMAL, INGRESS);
 	add(run, stage_of(other, HOST, FORWARD, INGRESS));
@@ -815,7 +830,7 @@ int to_network(struct __sk_buff *skb)
 	if (!is_read)
 		return host || other ? drop(DROPPED_MALFORMED) : NEXT;
 	is_known_before = skb->mark & KNOWN;
-	skb->mark &= ~KNOWN;
+	skb->mark &= ~MARKS;
 	if (skb->ingress_ifindex) {
 		if (is_known_before || is_known(skb, &run->packet))
 			return pass(&run->packet);

@@ -27,20 +27,22 @@ interface Family {
   readonly server: Addr;
   /** Of a service. */
   readonly service: Addr;
+  readonly node: Addr;
   readonly icmp: Protocol;
 }
 
-function familyOf(name: string, client: string, server: string, service: string, icmp: Protocol): Family {
-  return { name, client: client as Addr, server: server as Addr, service: service as Addr, icmp };
+function familyOf(name: string, icmp: Protocol, ...addresses: readonly [string, string, string, string]): Family {
+  const [client, server, service, node] = addresses as readonly string[] as readonly [Addr, Addr, Addr, Addr];
+  return { name, client, server, service, node, icmp };
 }
 
 const FAMILIES = [
-  familyOf("IPv4", "10.65.0.2", "10.65.0.1", "10.96.0.10", ICMP),
-  familyOf("IPv6", "fd00:65::2", "fd00:65::1", "fd00:96::10", ICMPV6),
+  familyOf("IPv4", ICMP, "10.65.0.2", "10.65.0.1", "10.96.0.10", "203.0.113.1"),
+  familyOf("IPv6", ICMPV6, "fd00:65::2", "fd00:65::1", "fd00:96::10", "2001:db8:f::1"),
 ];
 /** Always allowed. */
 const CONTROL_PORT = 9;
-const [ALLOWED_PORT, OTHER_PORT, SERVICE_PORT] = [8080, 8081, 80];
+const [ALLOWED_PORT, OTHER_PORT, SERVICE_PORT, HOST_PORT] = [8080, 8081, 80, 30_080];
 const SERVERS = "s-servers" as SetId;
 
 const SERVICES = `table inet services {
@@ -48,6 +50,14 @@ const SERVICES = `table inet services {
     type nat hook prerouting priority dstnat;
     ip daddr 10.96.0.10 udp dport ${SERVICE_PORT} dnat ip to 10.65.0.1:${ALLOWED_PORT}
     ip6 daddr fd00:96::10 udp dport ${SERVICE_PORT} dnat ip6 to [fd00:65::1]:${ALLOWED_PORT}
+    ip daddr 203.0.113.1 udp dport ${HOST_PORT} dnat ip to 10.65.0.1:${ALLOWED_PORT}
+    ip6 daddr 2001:db8:f::1 udp dport ${HOST_PORT} dnat ip6 to [fd00:65::1]:${ALLOWED_PORT}
+    ip daddr 10.96.0.10 udp dport ${HOST_PORT} dnat ip to 203.0.113.1:${HOST_PORT}
+    ip6 daddr fd00:96::10 udp dport ${HOST_PORT} dnat ip6 to [2001:db8:f::1]:${HOST_PORT}
+  }
+  chain arrived {
+    type filter hook input priority 10;
+    udp dport ${HOST_PORT} counter drop
   }
 }`;
 
@@ -123,6 +133,7 @@ beforeAll(() => {
   for (const [i, name] of (["server", "client"] as const).entries()) {
     connect(node, `cali${i}`, others[i] as Namespace);
     for (const family of FAMILIES) routePod(node, `cali${i}`, family[name]);
+    for (const family of i === 0 ? FAMILIES : []) node.run(["ip", "addr", "add", family.node, "dev", "lo"]);
     others[i]?.run(
       ["nft", "-f", "-"],
       "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
@@ -179,17 +190,17 @@ function turned({ source, destination, sourcePort, destinationPort, ...rest }: F
 
 /** Whether it arrives at the other pod. */
 async function passes(from: Port, packet: FlowPacket): Promise<boolean> {
-  const own = marker++;
-  from.send(packet, own);
-  return arrives(from === client ? server : client, own);
+  const sent = marker++;
+  from.send(packet, sent);
+  return arrives(from === client ? server : client, sent);
 }
 
-async function passesBody(from: Port, body: Uint8Array, own: number): Promise<boolean> {
+async function passesBody(from: Port, body: Uint8Array, sent: number): Promise<boolean> {
   from.sendBody(body);
-  return arrives(from === client ? server : client, own);
+  return arrives(from === client ? server : client, sent);
 }
 
-for (const { name, client: c, server: s, service, icmp } of FAMILIES)
+for (const { name, client: c, server: s, service, node: router, icmp } of FAMILIES)
   describe(name, () => {
     const call = udp(c, s, 40_000, ALLOWED_PORT);
 
@@ -199,10 +210,10 @@ for (const { name, client: c, server: s, service, icmp } of FAMILIES)
         const packet = { ...call, protocol };
         // An answer that acknowledges.
         const answer = async (): Promise<boolean> => {
-          const own = marker++;
-          const body = encodePacket(turned(packet), own);
+          const sent = marker++;
+          const body = encodePacket(turned(packet), sent);
           if (protocol === TCP) body[(name === "IPv4" ? 20 : 40) + 13] = 0x12;
-          return passesBody(server, body, own);
+          return passesBody(server, body, sent);
         };
         expect(await answer()).toBe(false);
         expect(await passes(client, packet)).toBe(true);
@@ -256,10 +267,10 @@ for (const { name, client: c, server: s, service, icmp } of FAMILIES)
     test("an error about a known flow comes through, one about another not", async () => {
       commit(ALLOWED_PORT);
       const error = (about: FlowPacket): Promise<boolean> => {
-        const own = marker++;
-        const inner = encodePacket(about, own);
+        const sent = marker++;
+        const inner = encodePacket(about, sent);
         const type = icmp === ICMP ? 3 : 1;
-        return passesBody(server, ipPacket(s, c, icmp, Uint8Array.from([type, 3, 0, 0, 0, 0, 0, 0, ...inner])), own);
+        return passesBody(server, ipPacket(s, c, icmp, Uint8Array.from([type, 3, 0, 0, 0, 0, 0, 0, ...inner])), sent);
       };
       expect(await error(call)).toBe(false);
       expect(await passes(client, call)).toBe(true);
@@ -270,8 +281,8 @@ for (const { name, client: c, server: s, service, icmp } of FAMILIES)
     test("the later pieces of a packet follow the first", async () => {
       commit(ALLOWED_PORT);
       const piece = (identification: number, isFirst: boolean, port: number): Promise<boolean> => {
-        const own = marker++;
-        return passesBody(client, fragment(c, s, identification, isFirst, port, own), own);
+        const sent = marker++;
+        return passesBody(client, fragment(c, s, identification, isFirst, port, sent), sent);
       };
       // Where the node translates, its connection tracking puts them together.
       expect(await piece(7, false, ALLOWED_PORT)).toBe(false);
@@ -294,6 +305,19 @@ for (const { name, client: c, server: s, service, icmp } of FAMILIES)
       expect(await passes(client, called)).toBe(true);
       expect(await passes(server, answer)).toBe(true);
       expect(await passes(client, { ...called, sourcePort: 41_001 })).toBe(false);
+      node?.run(["nft", "delete", "table", "inet", "services"]);
+    });
+
+    test("a port of the node that leads to a pod is judged as the pod's; a service that leads to the node is closed", async () => {
+      const [node] = namespaces;
+      node?.run(["nft", "-f", "-"], SERVICES);
+      commit(ALLOWED_PORT);
+      expect(await passes(client, udp(c, router, 42_000, HOST_PORT))).toBe(true);
+      commit();
+      expect(await passes(client, udp(c, router, 42_001, HOST_PORT))).toBe(false);
+      expect(await passes(client, udp(c, service, 42_002, HOST_PORT))).toBe(false);
+      expect(node?.run(["nft", "list", "chain", "inet", "services", "arrived"])).toContain("packets 0 ");
+      expect(node?.run(["nft", "list", "chain", "inet", "calico-ebpf", "input"])).not.toContain("packets 0 ");
       node?.run(["nft", "delete", "table", "inet", "services"]);
     });
   });

@@ -52,6 +52,7 @@ import {
   type StateValue,
   words,
 } from "./layout.ts";
+import { Gate } from "./gate.ts";
 import { DataplaneMaps, type ProgramName } from "./maps.ts";
 import { hasOf, lowerRules, lowerStage, type SetReference } from "./records.ts";
 
@@ -85,8 +86,10 @@ export class EbpfDriver implements Driver {
   readonly #routes: RouteClient;
   readonly #attachments: Attachments;
   readonly #maps: DataplaneMaps;
+  readonly #gate: Gate;
   #program: Program | undefined;
   #image: Image | undefined;
+  #hasGate = false;
   #isFresh = false;
   #pending = 0;
 
@@ -95,9 +98,11 @@ export class EbpfDriver implements Driver {
     this.#maps = new DataplaneMaps(sys, object, pins);
     this.#routes = new RouteClient(sys);
     this.#attachments = new Attachments(sys, PLACE);
+    this.#gate = new Gate(sys);
   }
 
   close(): void {
+    this.#gate.close();
     this.#attachments.close();
     this.#routes.close();
     this.#maps.close();
@@ -121,7 +126,7 @@ export class EbpfDriver implements Driver {
   }
 
   get writes(): number {
-    return this.#maps.writes + this.#attachments.writes;
+    return this.#maps.writes + this.#attachments.writes + this.#gate.writes;
   }
 
   readonly failures: readonly RowStatus[] = [];
@@ -137,6 +142,7 @@ export class EbpfDriver implements Driver {
 
   *reading(): Steps {
     this.#image = readImage(this.#maps);
+    this.#hasGate = this.#gate.isThere;
     yield undefined;
   }
 
@@ -163,6 +169,8 @@ export class EbpfDriver implements Driver {
       image.state = changes.state;
       this.#maps.writeAll(this.#maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
     }
+    if (!this.#hasGate) this.#gate.put();
+    this.#hasGate = true;
     // A workload's interface has its programs only when its stages are there.
     for (const link of links) this.#attach(program, link);
     if (changes.isSwitched) this.#maps.wait();
