@@ -204,20 +204,21 @@ for (const { name, client: c, server: s, service, node: router, icmp } of FAMILI
   describe(name, () => {
     const call = udp(c, s, 40_000, ALLOWED_PORT);
 
+    // Over TCP, one that acknowledges.
+    const answers = (protocol: Protocol): Promise<boolean> => {
+      const sent = marker++;
+      const body = encodePacket(turned({ ...call, protocol }), sent);
+      if (protocol === TCP) body[(name === "IPv4" ? 20 : 40) + 13] = 0x12;
+      return passesBody(server, body, sent);
+    };
+
     for (const protocol of [UDP, TCP, SCTP])
       test(`protocol ${protocol}: answers come through, but nothing unasked`, async () => {
         commit(ALLOWED_PORT);
         const packet = { ...call, protocol };
-        // An answer that acknowledges.
-        const answer = async (): Promise<boolean> => {
-          const sent = marker++;
-          const body = encodePacket(turned(packet), sent);
-          if (protocol === TCP) body[(name === "IPv4" ? 20 : 40) + 13] = 0x12;
-          return passesBody(server, body, sent);
-        };
-        expect(await answer()).toBe(false);
+        expect(await answers(protocol)).toBe(false);
         expect(await passes(client, packet)).toBe(true);
-        expect(await answer()).toBe(true);
+        expect(await answers(protocol)).toBe(true);
         expect(await passes(server, { ...turned(packet), destinationPort: 40_001 })).toBe(false);
         expect(await passes(client, { ...packet, destinationPort: OTHER_PORT })).toBe(false);
       });
@@ -260,7 +261,9 @@ for (const { name, client: c, server: s, service, node: router, icmp } of FAMILI
       commit(ALLOWED_PORT);
       const packet = { ...call, protocol: TCP };
       expect(await passes(client, packet)).toBe(true);
+      expect(await answers(TCP)).toBe(true);
       commit();
+      expect(await answers(TCP)).toBe(true);
       expect(await passes(client, packet)).toBe(false);
     });
 
