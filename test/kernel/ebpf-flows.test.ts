@@ -6,6 +6,7 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { type Addr, addrBytes } from "../../src/net/addr.ts";
@@ -141,7 +142,7 @@ beforeAll(() => {
   }
   server = new Port(others[0] as Namespace, "eth0", HOST_MAC);
   client = new Port(others[1] as Namespace, "eth0", HOST_MAC);
-  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path }));
+  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
   finishSteps(driver.reading());
 });
 afterAll(() => {

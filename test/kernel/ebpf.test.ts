@@ -2,11 +2,14 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { programOf } from "../../src/calc/from-scratch.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { readProgram } from "../../src/dataplane/ebpf/read.ts";
-import { formatKey } from "../../src/model/key.ts";
-import { type Endpoint, type EndpointId, type Program } from "../../src/program/program.ts";
+import { formatKey, formatName } from "../../src/model/key.ts";
+import { TCP } from "../../src/net/protocol.ts";
+import type { Atom } from "../../src/program/policy.ts";
+import { type Endpoint, type EndpointId, policiesNamedBy, type Program, stagesOf } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -28,7 +31,7 @@ afterAll(() => {
 });
 
 function open(): EbpfDriver {
-  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path }));
+  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
   finishSteps(driver.reading());
   return driver;
 }
@@ -115,6 +118,49 @@ test("a change of one member writes that member and the switch alone", () => {
   const before = driver.writes;
   finishSteps(driver.committing());
   expect(driver.writes - before).toBe(2);
+  driver.close();
+});
+
+test("a policy that is too long for a jump closes the pods that run it, and nothing else; it opens when it is shorter", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  const [id, policy] =
+    [...program.policies].find(([, { ingress }]) => ingress !== undefined && ingress.length > 0) ?? [];
+  if (id === undefined || policy === undefined) throw new Error("no policy");
+  const any = Array.from({ length: 70_000 }, (): Atom => ({
+    on: "ports",
+    side: "source",
+    protocol: TCP,
+    from: 1,
+    to: 1,
+  }));
+  const [first, ...others] = policy.ingress ?? [];
+  if (first === undefined) throw new Error("no rule");
+  const long = { ...policy, ingress: [{ ...first, when: [{ not: false, any }] }, ...others] };
+  const changed = { ...program, policies: new Map([...program.policies, [id, long]]) };
+  commit(driver, changed);
+  const running = [...program.endpoints].filter(([, endpoint]) =>
+    stagesOf(endpoint).some(({ stage, direction }) => direction === "ingress" && policiesNamedBy(stage).includes(id)),
+  );
+  expect(running.length).toBeGreaterThan(0);
+  expect(driver.failures.map(({ row, state }) => `${row} ${state}`).sort()).toEqual(
+    [
+      `policy ${formatName(policy.source)} failed`,
+      ...running.map(
+        ([, { kind, source }]) => `${kind === "host" ? "host endpoint" : "pod"} ${formatName(source)} closed`,
+      ),
+    ].sort(),
+  );
+  if (driver.image === undefined) throw new Error("not written");
+  const read = readProgram(driver.image).endpoints;
+  for (const [endpoint, { stages }] of program.endpoints) {
+    const isClosed = running.some(([each]) => each === endpoint);
+    const closed = { tiers: [], profiles: [], otherwise: "deny" } as const;
+    expect(read.get(endpoint)?.stages.normal?.egress).toEqual(stages.normal?.egress);
+    if (isClosed) expect(read.get(endpoint)?.stages.normal?.ingress).toEqual(closed);
+  }
+  commit(driver, program);
+  expect(driver.failures).toEqual([]);
   driver.close();
 });
 

@@ -4,6 +4,7 @@
  * A commit writes what the next generation has besides the present one, switches to it by one write, waits until no packet is judged by
  * the old one, and then takes away what only that had. A packet is judged by one generation throughout.
  */
+import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import { KernelError } from "../../kernel/errno.ts";
 import { Attachments, type Side } from "../../kernel/bpf/attach.ts";
@@ -11,20 +12,22 @@ import { type Link, RouteClient } from "../../kernel/route/client.ts";
 import { invariant } from "../../lib/bug.ts";
 import { bytesFromHex, bytesToHex } from "../../lib/bytes.ts";
 import { equal } from "../../lib/equal.ts";
+import { formatTimestamp } from "../../lib/timestamp.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
-import type { AddrPort, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
+import type { AddrPort, PolicyId, Rule, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import {
   DIRECTIONS,
   type Endpoint,
   type EndpointId,
   EVERY_INTERFACE,
   HOOKS,
+  policiesNamedBy,
   type Program,
   type ProgramDelta,
 } from "../../program/program.ts";
-import { formatKey } from "../../model/key.ts";
+import { formatKey, formatName, type Key } from "../../model/key.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Driver, PlannedChange, RowStatus, Steps } from "../driver.ts";
 import {
@@ -57,6 +60,7 @@ import { DataplaneMaps, type ProgramName } from "./maps.ts";
 import { hasOf, lowerRules, lowerStage, type SetReference } from "./records.ts";
 
 export interface EbpfOptions {
+  readonly clock: Pick<Clock, "wallMs">;
   /** bpf/path.o. */
   readonly object: Uint8Array;
   /** A directory of a bpffs. */
@@ -79,6 +83,8 @@ interface Changes {
   readonly clean: readonly (() => void)[];
   /** The image as it is then. */
   readonly apply: readonly (() => void)[];
+  /** What cannot be lowered, and without an error what is closed for that, as their user calls them. */
+  readonly refused: ReadonlyMap<string, { readonly object: Key; readonly error: KernelError | undefined }>;
 }
 
 export class EbpfDriver implements Driver {
@@ -90,11 +96,15 @@ export class EbpfDriver implements Driver {
   #program: Program | undefined;
   #image: Image | undefined;
   #hasGate = false;
+  #failures: readonly RowStatus[] = [];
+  readonly #clock: Pick<Clock, "wallMs">;
+  readonly #lowered: Lowered = new WeakMap();
   #isFresh = false;
   #pending = 0;
 
   /** In the thread's network namespace. Throws KernelError. */
-  constructor(sys: Sys, { object, pins }: EbpfOptions) {
+  constructor(sys: Sys, { object, pins, clock }: EbpfOptions) {
+    this.#clock = clock;
     this.#maps = new DataplaneMaps(sys, object, pins);
     this.#routes = new RouteClient(sys);
     this.#attachments = new Attachments(sys, PLACE);
@@ -129,7 +139,11 @@ export class EbpfDriver implements Driver {
     return this.#maps.writes + this.#attachments.writes + this.#gate.writes;
   }
 
-  readonly failures: readonly RowStatus[] = [];
+  /** A policy that cannot be lowered closes the endpoints that run it; it is tried again whenever something changes. */
+  get failures(): readonly RowStatus[] {
+    return this.#failures;
+  }
+
   readonly dueMs = undefined;
 
   lower(program: Program, delta: ProgramDelta): void {
@@ -148,13 +162,14 @@ export class EbpfDriver implements Driver {
 
   plan(): readonly PlannedChange[] {
     if (this.#program === undefined || this.#image === undefined) return [];
-    return planChanges(this.#program, this.#image, this.#maps, this.#routes.links()).lines;
+    return planChanges(this.#program, this.#image, this.#maps, this.#routes.links(), this.#lowered).lines;
   }
 
   *committing(): Steps {
     yield undefined;
-    const [program, image] = [this.#program, this.#image];
-    if (program === undefined || image === undefined) return;
+    const program = this.#program;
+    if (program === undefined) return;
+    const image = this.#image ?? readImage(this.#maps);
     this.#isFresh = false;
     // A commit that fails on its way leaves what only reading shows.
     this.#image = undefined;
@@ -163,7 +178,7 @@ export class EbpfDriver implements Driver {
       this.#maps.writes++;
     }
     const links = this.#routes.links();
-    const changes = planChanges(program, image, this.#maps, links);
+    const changes = planChanges(program, image, this.#maps, links, this.#lowered);
     for (const run of changes.prepare) run();
     if (changes.isSwitched) {
       image.state = changes.state;
@@ -178,6 +193,24 @@ export class EbpfDriver implements Driver {
     for (const run of changes.apply) run();
     this.#image = image;
     this.#pending = 0;
+    this.#report(changes.refused);
+  }
+
+  #report(refused: Changes["refused"]): void {
+    const since = formatTimestamp(this.#clock.wallMs());
+    this.#failures = [...refused].map(([row, { object, error }]) => {
+      const before = this.#failures.find((failure) => failure.row === row);
+      const state = error === undefined ? "closed" : "failed";
+      return {
+        row,
+        object,
+        state,
+        error: error?.message ?? "a policy of it is not programmed",
+        errno: error?.errno,
+        since: before?.since ?? since,
+        attempts: (before?.attempts ?? 0) + 1,
+      };
+    });
   }
 
   #attach(program: Program, { index, name }: Link): void {
@@ -214,9 +247,21 @@ export class EbpfDriver implements Driver {
   }
 }
 
+/** Records of rules and their block's content, as long as the sets that they name are the same. */
+type Lowered = WeakMap<
+  readonly Rule[],
+  { readonly records: Uint8Array; readonly content: string; readonly sets: ReadonlyMap<SetId, SetReference> }
+>;
+
 /** Compares the program with what the maps hold. */
-function planChanges(program: Program, image: Image, maps: DataplaneMaps, links: readonly Link[]): Changes {
-  const planner = new Planner(program, image, maps);
+function planChanges(
+  program: Program,
+  image: Image,
+  maps: DataplaneMaps,
+  links: readonly Link[],
+  lowered: Lowered,
+): Changes {
+  const planner = new Planner(program, image, maps, lowered);
   planner.sets();
   planner.policies();
   planner.endpoints(links);
@@ -230,11 +275,13 @@ class Planner implements Changes {
   readonly prepare: (() => void)[] = [];
   readonly clean: (() => void)[] = [];
   readonly apply: (() => void)[] = [];
+  readonly refused = new Map<string, { readonly object: Key; readonly error: KernelError | undefined }>();
   isSwitched = false;
   state: StateValue;
   readonly #program: Program;
   readonly #image: Image;
   readonly #maps: DataplaneMaps;
+  readonly #lowered: Lowered;
   readonly #next: number;
   readonly #setNumbers = new Map<SetId, SetReference>();
   readonly #policyStarts = new Map<string, number>();
@@ -245,7 +292,8 @@ class Planner implements Changes {
   readonly #newBlocks = new Map<string, Block>();
   readonly #free: { from: number; readonly to: number }[];
 
-  constructor(program: Program, image: Image, maps: DataplaneMaps) {
+  constructor(program: Program, image: Image, maps: DataplaneMaps, lowered: Lowered) {
+    this.#lowered = lowered;
     this.#program = program;
     this.#image = image;
     this.#maps = maps;
@@ -269,7 +317,8 @@ class Planner implements Changes {
 
   sets(): void {
     const byId = new Map([...this.#image.sets.values()].map((set) => [`${set.type} ${set.id}`, set]));
-    let last = Math.max(0, ...this.#image.sets.keys());
+    let last = 0;
+    for (const number of this.#image.sets.keys()) last = Math.max(last, number);
     for (const [id, members] of this.#program.sets) {
       const found = byId.get(`${members.type} ${id}`);
       const isKept = found !== undefined && isSame(found.nets, netsOf(members));
@@ -323,24 +372,46 @@ class Planner implements Changes {
   }
 
   policies(): void {
-    const setOf = (id: SetId): SetReference => {
-      const found = this.#setNumbers.get(id);
-      invariant(found !== undefined, `no set ${id}`);
-      return found;
-    };
-    for (const [id, policy] of this.#program.policies)
+    for (const [id, { source, tier, error, ...policy }] of this.#program.policies)
       for (const direction of DIRECTIONS) {
         const rules = policy[direction];
         if (rules === undefined) continue;
-        const text = [formatKey(policy.source), policy.tier, ...(policy.error === undefined ? [] : [policy.error])];
-        const records = encodeRecords(lowerRules(rules, setOf));
-        this.#policyStarts.set(`${direction} ${id}`, this.#block(`policy-${direction}`, text.join("\0"), records));
+        const text = [formatKey(source), tier, ...(error === undefined ? [] : [error])].join("\0");
+        try {
+          const kind = `policy-${direction}` as const;
+          const { records, content } = this.#rules(rules, kind, text);
+          this.#policyStarts.set(`${direction} ${id}`, this.#block(kind, text, records, content));
+        } catch (refusal) {
+          if (!(refusal instanceof KernelError)) throw refusal;
+          this.refused.set(`policy ${formatName(source)}`, { object: source, error: refusal });
+        }
       }
   }
 
+  #rules(rules: readonly Rule[], kind: BlockKind, text: string): { records: Uint8Array; content: string } {
+    const known = this.#lowered.get(rules);
+    const prefix = `${kind}\0${text}\0`;
+    if (
+      known?.content.startsWith(prefix) === true &&
+      [...known.sets].every(([id, reference]) => equal(reference, this.#setNumbers.get(id)))
+    )
+      return known;
+    const sets = new Map<SetId, SetReference>();
+    const bytes = encodeRecords(
+      lowerRules(rules, (id) => {
+        const found = this.#setNumbers.get(id);
+        invariant(found !== undefined, `no set ${id}`);
+        sets.set(id, found);
+        return found;
+      }),
+    );
+    const lowered = { records: bytes, content: contentOf(kind, text, bytes), sets };
+    this.#lowered.set(rules, lowered);
+    return lowered;
+  }
+
   /** First record of the block. */
-  #block(kind: BlockKind, text: string, records: Uint8Array): number {
-    const content = contentOf(kind, text, records);
+  #block(kind: BlockKind, text: string, records: Uint8Array, content: string = contentOf(kind, text, records)): number {
     this.#usedBlocks.add(content);
     const known = this.#image.blocks.get(content) ?? this.#newBlocks.get(content);
     if (known !== undefined) return known.start;
@@ -378,7 +449,7 @@ class Planner implements Changes {
   #endpoint(id: EndpointId, endpoint: Endpoint, index: number): void {
     const { kind } = endpoint;
     const first = HOOKS.flatMap((hook) =>
-      DIRECTIONS.map((direction) => this.#stage(endpoint.stages[hook]?.[direction], direction)),
+      DIRECTIONS.map((direction) => this.#stage(endpoint.stages[hook]?.[direction], direction, endpoint)),
     );
     const after: EndpointStages = { kind, first };
     const own = kind === "host" ? endpoint.addresses : [];
@@ -418,9 +489,16 @@ class Planner implements Changes {
     this.clean.push(() => this.#maps.removeAll(addresses, gone));
   }
 
-  /** First record of the stage; 0: there is none. */
-  #stage(stage: Stage | undefined, direction: Direction): number {
-    if (stage === undefined) return 0;
+  /** First record of the stage; 0: there is none. One that names a policy that is refused drops everything. */
+  #stage(given: Stage | undefined, direction: Direction, { kind, source }: Endpoint): number {
+    if (given === undefined) return 0;
+    const isOpen = policiesNamedBy(given).every((id) => this.#policyStarts.has(`${direction} ${id}`));
+    if (!isOpen)
+      this.refused.set(`${kind === "host" ? "host endpoint" : "pod"} ${formatName(source)}`, {
+        object: source,
+        error: undefined,
+      });
+    const stage: Stage = isOpen ? given : { tiers: [], profiles: [], otherwise: "deny" };
     const records = lowerStage(stage, (id: PolicyId) => {
       const start = this.#policyStarts.get(`${direction} ${id}`);
       invariant(start !== undefined, `no ${direction} policy ${id}`);

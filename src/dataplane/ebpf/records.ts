@@ -4,6 +4,7 @@
  * Clauses that ask one thing each share a record as long as the order of what they ask lets them; every other clause is a list of
  * records, one for each atom. A rule ends with the record of its action.
  */
+import { KernelError } from "../../kernel/errno.ts";
 import { assertNever, invariant } from "../../lib/bug.ts";
 import type { Key } from "../../model/key.ts";
 import type { Action, Direction } from "../../model/policy.ts";
@@ -74,12 +75,9 @@ const NOTHING: ProgramRecord = {
 const ANYTHING: ProgramRecord = { ...NOTHING, kind: RECORD_KINDS.match, to: 0xffff };
 const ALL_ONES = 0xff;
 
-/** A record that ends where no jump reaches. */
-export class TooLong extends Error {
-  override readonly name = "TooLong";
-}
+const E2BIG = 7;
 
-/** Records of a policy for one direction. */
+/** Records of a policy for one direction. Throws KernelError when a rule is too long. */
 export function lowerRules(rules: readonly Rule[], setOf: (id: SetId) => SetReference): ProgramRecord[] {
   if (rules.length === 0) return [{ ...NOTHING, kind: RECORD_KINDS["empty-policy"] }];
   const records: ProgramRecord[] = [];
@@ -108,7 +106,7 @@ export function lowerRules(rules: readonly Rule[], setOf: (id: SetId) => SetRefe
 
 function jump(distance: number): number {
   if (distance > LONGEST_JUMP)
-    throw new TooLong(`a rule or tier has ${distance} records, must be ${LONGEST_JUMP} at most`);
+    throw new KernelError("jump over", `${distance} records`, E2BIG, `a rule or tier may have ${LONGEST_JUMP}`);
   return distance;
 }
 
