@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { ACTIONS, decodeRecords, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
 import { type Addr, addrBytes } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
@@ -119,7 +120,10 @@ function program(ports: readonly number[]): Program {
 }
 
 function commit(...ports: readonly number[]): void {
-  const wanted = program(ports);
+  commitProgram(program(ports));
+}
+
+function commitProgram(wanted: Program): void {
   driver.lower(wanted, { ...wanted, members: new Map() });
   finishSteps(driver.committing());
 }
@@ -200,6 +204,82 @@ async function passesBody(from: Port, body: Uint8Array, sent: number): Promise<b
   from.sendBody(body);
   return arrives(from === client ? server : client, sent);
 }
+
+/** As fast as it can, to one port of the server, from ever other ports: no flow is known. */
+const FLOOD = `
+import socket, sys
+while True:
+    sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(16): sock.sendto(b"flood", (sys.argv[1], int(sys.argv[2])))
+    sock.close()
+`;
+
+/** The last four bytes of its packets. */
+const FLOOD_END = 0x6c_6f_6f_64;
+
+/** Packets that ends of stages have denied, by block. */
+function deniedByStages(): ReadonlyMap<string, bigint> {
+  const counts = new Map<string, bigint>();
+  for (const { kind, start, records } of driver.image?.blocks.values() ?? [])
+    for (const [i, record] of decodeRecords(records).entries()) {
+      if (record.kind !== RECORD_KINDS.end || record.detail !== ACTIONS.deny) continue;
+      const bytes = driver.maps.counters.values(start + i, 1);
+      counts.set(kind, (counts.get(kind) ?? 0n) + new DataView(bytes.buffer).getBigUint64(0, true));
+    }
+  return counts;
+}
+
+test("each packet is judged by one program: of two that both deny, no mixture lets anything through", async () => {
+  const [{ client: c, server: s }] = FAMILIES as [Family];
+  const [open, closed]: readonly Stage[] = (["allow", "deny"] as const).map((otherwise) => ({
+    tiers: [],
+    profiles: [],
+    otherwise,
+  }));
+  const between = (egress: Stage | undefined, ingress: Stage | undefined): Program => {
+    const base = program([]);
+    const at = (id: string, stages: { ingress: Stage; egress: Stage }): readonly [EndpointId, Endpoint] => {
+      const endpoint = base.endpoints.get(id as EndpointId);
+      if (endpoint === undefined) throw new Error(`no endpoint ${id}`);
+      return [id as EndpointId, { ...endpoint, stages: { normal: stages } }];
+    };
+    if (egress === undefined || ingress === undefined || open === undefined) throw new Error("no stage");
+    return {
+      ...base,
+      endpoints: new Map([at("cali1", { egress, ingress: open }), at("cali0", { egress: open, ingress })]),
+    };
+  };
+  const programs = [between(open, closed), between(closed, open)];
+  const [, , sender] = namespaces;
+  sender?.run(["nft", "delete", "table", "inet", "silence"]);
+  sender?.run(["ip", "addr", "replace", `${c}/32`, "dev", "eth0"]);
+  sender?.run(["ip", "route", "replace", "169.254.1.1", "dev", "eth0"]);
+  sender?.run(["ip", "route", "replace", "default", "via", "169.254.1.1", "dev", "eth0"]);
+  sender?.run(["ip", "neigh", "replace", "169.254.1.1", "lladdr", HOST_MAC, "dev", "eth0", "nud", "permanent"]);
+  commitProgram(programs[1] as Program);
+  server.markers();
+  const flood = Bun.spawn(["ip", "netns", "exec", sender?.name ?? "", "python3", "-c", FLOOD, s, `${OTHER_PORT}`]);
+  const arrived: number[] = [];
+  try {
+    const denied = new Map<string, bigint>();
+    const isEnough = (): boolean =>
+      (["stage-egress", "stage-ingress"] as const).every((kind) => (denied.get(kind) ?? 0n) > 2000n);
+    const end = performance.now() + 20_000;
+    for (let i = 0; i < 300 || !isEnough(); i++) {
+      if (performance.now() > end) throw new Error(`too few packets: ${JSON.stringify([...denied].map(String))}`);
+      commitProgram(programs[i % 2] as Program);
+      // Counters begin anew with their records.
+      await Bun.sleep(1);
+      for (const [kind, count] of deniedByStages()) denied.set(kind, (denied.get(kind) ?? 0n) + count);
+      arrived.push(...server.markers());
+    }
+  } finally {
+    flood.kill("SIGKILL");
+    await flood.exited;
+  }
+  // Its kernel says things of its own.
+  expect(arrived.filter((end) => end === FLOOD_END).length).toBe(0);
+}, 60_000);
 
 for (const { name, client: c, server: s, service, node: router, icmp } of FAMILIES)
   describe(name, () => {
