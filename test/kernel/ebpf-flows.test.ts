@@ -5,6 +5,7 @@
  * A packet that is not to arrive is followed by one that must.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { Subprocess } from "bun";
 import { readFileSync } from "node:fs";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
@@ -128,6 +129,13 @@ function commitProgram(wanted: Program): void {
   finishSteps(driver.committing());
 }
 
+function openDriver(object: Uint8Array): EbpfDriver {
+  const [node] = namespaces as [Namespace];
+  const opened = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
+  finishSteps(opened.reading());
+  return opened;
+}
+
 beforeAll(() => {
   fs = makeBpfFs();
   namespaces = ["node", "server", "client", "world"].map(makeNamespace);
@@ -146,8 +154,7 @@ beforeAll(() => {
   }
   server = new Port(others[0] as Namespace, "eth0", HOST_MAC);
   client = new Port(others[1] as Namespace, "eth0", HOST_MAC);
-  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
-  finishSteps(driver.reading());
+  driver = openDriver(OBJECT);
 });
 afterAll(() => {
   driver.close();
@@ -214,6 +221,29 @@ while True:
     sock.close()
 `;
 
+/** From the client's own kernel. */
+function startFlood(): Subprocess {
+  const [{ client: source, server: destination }] = FAMILIES as [Family];
+  const [, , sender] = namespaces as [Namespace, Namespace, Namespace];
+  for (const command of [
+    "nft flush ruleset",
+    `ip addr replace ${source}/32 dev eth0`,
+    "ip route replace 169.254.1.1 dev eth0",
+    "ip route replace default via 169.254.1.1 dev eth0",
+    `ip neigh replace 169.254.1.1 lladdr ${HOST_MAC} dev eth0 nud permanent`,
+  ])
+    sender.run(command.split(" "));
+  server.markers();
+  return Bun.spawn(["ip", "netns", "exec", sender.name, "python3", "-c", FLOOD, destination, `${OTHER_PORT}`]);
+}
+
+async function endFlood(flood: Subprocess): Promise<void> {
+  flood.kill("SIGKILL");
+  await flood.exited;
+  // Its packets fill the buffer of the client's socket.
+  client.markers();
+}
+
 /** The last four bytes of its packets. */
 const FLOOD_END = 0x6c_6f_6f_64;
 
@@ -230,7 +260,6 @@ function deniedByStages(): ReadonlyMap<string, bigint> {
 }
 
 test("each packet is judged by one program: of two that both deny, no mixture lets anything through", async () => {
-  const [{ client: c, server: s }] = FAMILIES as [Family];
   const [open, closed]: readonly Stage[] = (["allow", "deny"] as const).map((otherwise) => ({
     tiers: [],
     profiles: [],
@@ -250,15 +279,8 @@ test("each packet is judged by one program: of two that both deny, no mixture le
     };
   };
   const programs = [between(open, closed), between(closed, open)];
-  const [, , sender] = namespaces;
-  sender?.run(["nft", "delete", "table", "inet", "silence"]);
-  sender?.run(["ip", "addr", "replace", `${c}/32`, "dev", "eth0"]);
-  sender?.run(["ip", "route", "replace", "169.254.1.1", "dev", "eth0"]);
-  sender?.run(["ip", "route", "replace", "default", "via", "169.254.1.1", "dev", "eth0"]);
-  sender?.run(["ip", "neigh", "replace", "169.254.1.1", "lladdr", HOST_MAC, "dev", "eth0", "nud", "permanent"]);
   commitProgram(programs[1] as Program);
-  server.markers();
-  const flood = Bun.spawn(["ip", "netns", "exec", sender?.name ?? "", "python3", "-c", FLOOD, s, `${OTHER_PORT}`]);
+  const flood = startFlood();
   const arrived: number[] = [];
   try {
     const denied = new Map<string, bigint>();
@@ -274,12 +296,56 @@ test("each packet is judged by one program: of two that both deny, no mixture le
       arrived.push(...server.markers());
     }
   } finally {
-    flood.kill("SIGKILL");
-    await flood.exited;
+    await endFlood(flood);
   }
   // Its kernel says things of its own.
   expect(arrived.filter((end) => end === FLOOD_END).length).toBe(0);
 }, 60_000);
+
+test("another object takes the programs' place without a gap, and with the maps that are there", async () => {
+  const [{ client: c, server: s }] = FAMILIES as [Family];
+  commit(ALLOWED_PORT);
+  const call = udp(c, s, 45_000, ALLOWED_PORT);
+  expect(await passes(client, call)).toBe(true);
+  expect(await passes(server, turned(call))).toBe(true);
+  const flood = startFlood();
+  const shown = new Set<string>();
+  const arrived: number[] = [];
+  const [node] = namespaces as [Namespace];
+  try {
+    for (let i = 0; i < 10; i++) {
+      driver.close();
+      // What follows the sections of an object means nothing.
+      driver = openDriver(Uint8Array.from([...OBJECT, ...(i % 2 === 0 ? [0] : [])]));
+      commit();
+      arrived.push(...server.markers());
+      shown.add(
+        /calico from_workload (\w+)/.exec(node.run(["tc", "filter", "show", "dev", "cali1", "ingress"]))?.[1] ?? "",
+      );
+      // Each replacement meets packets.
+      const denied = driver.maps.counters;
+      const count = (): bigint => sumOf(denied.values(0, 200));
+      const before = count();
+      const end = performance.now() + 10_000;
+      while (count() === before) {
+        if (performance.now() > end) throw new Error("no packet is judged");
+        await Bun.sleep(1);
+      }
+    }
+  } finally {
+    await endFlood(flood);
+  }
+  arrived.push(...server.markers());
+  expect(shown.size).toBe(2);
+  expect(arrived.filter((last) => last === FLOOD_END).length).toBe(0);
+  expect(await passes(client, call)).toBe(true);
+}, 60_000);
+
+function sumOf(values: Uint8Array): bigint {
+  let sum = 0n;
+  for (const count of new BigUint64Array(values.buffer)) sum += count;
+  return sum;
+}
 
 for (const { name, client: c, server: s, service, node: router, icmp } of FAMILIES)
   describe(name, () => {
