@@ -5,7 +5,6 @@ import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { BPF_F_NO_PREALLOC, BpfMap, type MapDefinition, pin } from "../../src/kernel/bpf/map.ts";
 import { loadObject } from "../../src/kernel/bpf/object.ts";
 import { loadProgram, openProgram, runProgram } from "../../src/kernel/bpf/program.ts";
-import { KernelError } from "../../src/kernel/errno.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { sys, withNamespaces } from "./fixture.ts";
@@ -101,13 +100,6 @@ test("array-of-maps holds maps of one kind; a ring is made", () => {
   outer.update(u32(0), u32(inner.fd));
   const ring = BpfMap.create(sys, definition({ type: "ring", keyBytes: 0, valueBytes: 0, maxEntries: 4096 }));
   for (const map of [inner, outer, ring]) map.close();
-});
-
-test("a frozen map is read-only", () => {
-  const map = BpfMap.create(sys, definition({ type: "array", maxEntries: 1 }));
-  map.freeze();
-  expect(() => map.update(u32(0), u64(1))).toThrow(KernelError);
-  map.close();
 });
 
 test("a program runs on a frame; of a refused one the error says what the verifier says", () => {

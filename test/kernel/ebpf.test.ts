@@ -156,6 +156,8 @@ test("a policy that is too long for a jump closes the pods that run it, and noth
   for (const [endpoint, { stages }] of program.endpoints) {
     const isClosed = running.some(([each]) => each === endpoint);
     const closed = { tiers: [], profiles: [], otherwise: "deny" } as const;
+    expect(driver.isProgrammed(endpoint)).toBe(!isClosed);
+    expect(driver.explain(endpoint)).toBe(isClosed ? "a policy of it is not programmed" : undefined);
     expect(read.get(endpoint)?.stages.normal?.egress).toEqual(stages.normal?.egress);
     if (isClosed) expect(read.get(endpoint)?.stages.normal?.ingress).toEqual(closed);
   }

@@ -162,7 +162,8 @@ export class EbpfDriver implements Driver {
 
   plan(): readonly PlannedChange[] {
     if (this.#program === undefined || this.#image === undefined) return [];
-    return planChanges(this.#program, this.#image, this.#maps, this.#routes.links(), this.#lowered).lines;
+    const { lines } = planChanges(this.#program, this.#image, this.#maps, this.#routes.links(), this.#lowered);
+    return this.#hasGate ? lines : [...lines, { sign: "+", what: "table inet calico-ebpf", lines: [] }];
   }
 
   *committing(): Steps {
@@ -238,12 +239,18 @@ export class EbpfDriver implements Driver {
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
-    if (this.#pending > 0 || this.#image === undefined) return false;
+    if (this.#pending > 0 || this.#image === undefined || this.#refusalOf(endpoint) !== undefined) return false;
     return [...this.#image.endpoints.values()].some(({ text }) => text?.split("\0")[0] === endpoint);
   }
 
   explain(endpoint: EndpointId): string | undefined {
-    return this.isProgrammed(endpoint) || this.#pending > 0 ? undefined : `interface ${endpoint} does not exist`;
+    if (this.isProgrammed(endpoint) || this.#pending > 0) return undefined;
+    return this.#refusalOf(endpoint)?.error ?? `interface ${endpoint} does not exist`;
+  }
+
+  #refusalOf(endpoint: EndpointId): RowStatus | undefined {
+    const source = this.#program?.endpoints.get(endpoint)?.source;
+    return source === undefined ? undefined : this.#failures.find(({ object }) => equal(object, source));
   }
 }
 

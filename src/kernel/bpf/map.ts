@@ -10,7 +10,6 @@ import {
   BPF_MAP_CREATE,
   BPF_MAP_DELETE_BATCH,
   BPF_MAP_DELETE_ELEM,
-  BPF_MAP_FREEZE,
   BPF_MAP_GET_NEXT_KEY,
   BPF_MAP_LOOKUP_BATCH,
   BPF_MAP_LOOKUP_ELEM,
@@ -151,11 +150,6 @@ export class BpfMap {
     return true;
   }
 
-  /** Makes it read-only to user space for good. */
-  freeze(): void {
-    checkResult("freeze map", this.definition.name, new Attributes(4).u32(0, this.fd).call(this.#sys, BPF_MAP_FREEZE));
-  }
-
   #element(key: Uint8Array): Attributes {
     return new Attributes(32).u32(0, this.fd).input(8, key);
   }
@@ -172,6 +166,7 @@ export class BpfMap {
   }
 
   updateAll(entries: readonly MapEntry[]): void {
+    if (!this.#hasBatches) return entries.forEach(({ key, value }) => this.update(key, value));
     for (let from = 0; from < entries.length; from += BATCH) {
       const part = entries.slice(from, from + BATCH);
       const attributes = this.#batch(part.length)
@@ -193,13 +188,18 @@ export class BpfMap {
     }
   }
 
+  /** Linux 5.10 has none of LPM tries. */
+  get #hasBatches(): boolean {
+    return this.definition.type !== "lpm-trie";
+  }
+
   #batch(count: number): Attributes {
     return new Attributes(56).u32(32, count).u32(36, this.fd);
   }
 
   /** All elements. Of a map that changes meanwhile, an element may be missing or be there twice. */
   entries(): MapEntry[] {
-    return this.definition.type === "lpm-trie" ? this.#oneByOne() : this.#inBatches();
+    return this.#hasBatches ? this.#inBatches() : this.#oneByOne();
   }
 
   #inBatches(): MapEntry[] {
@@ -252,7 +252,6 @@ export class BpfMap {
     return values;
   }
 
-  /** Linux 5.10 has no batches of LPM tries. */
   #oneByOne(): MapEntry[] {
     const found: MapEntry[] = [];
     for (let key: Uint8Array | undefined; ;) {
