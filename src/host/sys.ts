@@ -27,4 +27,15 @@ export interface Sys {
   setNamespace(fd: number, type: number): number;
   /** ioctl(2) with the structure's bytes, read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /** bpf(2) with the attributes' bytes, read and written in place, and what their pointers point to. */
+  bpf(command: number, attributes: Uint8Array, pointers: readonly BpfPointer[]): number;
+}
+
+/** A buffer whose address stands in the attributes. */
+export interface BpfPointer {
+  /** Offset of the 8 bytes of the address. */
+  readonly at: number;
+  readonly bytes: Uint8Array;
+  /** The kernel writes to it. */
+  readonly isOutput?: boolean;
 }

@@ -175,7 +175,13 @@ export class Lab {
       metadata: { name: `node.${name}` },
       spec,
     });
-    await this.apply(list(...nodes.map(configuration)));
+    // The kind may not be served yet.
+    await until("the dataplane to be chosen", async () => {
+      await this.apply(list(...nodes.map(configuration))).catch(() => false);
+      return (await this.kubectl("get", "felixconfigurations.projectcalico.org", "-o", "name")).stdout.includes(
+        "node.",
+      );
+    });
     for (const node of nodes)
       await until(`${node.name} to run ${dataplane}`, async () =>
         (await this.daemon(node)).drivers.some(({ name, pending }) => name === dataplane && pending === 0),

@@ -2,9 +2,12 @@
  * A host endpoint beside a real translation: policy before translation sees the port that was called, policy of what is
  * forwarded the pod's; the host's own services are closed but for what a rule or a failsafe port opens. All three statements agree.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
@@ -14,6 +17,7 @@ import type { Rule } from "../../src/model/kinds/rule.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import { evaluatePacket } from "../../src/program/path-evaluate.ts";
 import type { EndpointId, Program } from "../../src/program/program.ts";
+import { makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
@@ -53,6 +57,29 @@ table inet nodeport {
   }
 }`;
 
+/** Each dataplane programs the namespace; the result ends what the test has made for it. */
+const DATAPLANES: { readonly [name: string]: (node: Namespace, program: Program) => () => void } = {
+  nftables(node, program) {
+    const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
+    driver.lower(program, { ...program, members: new Map() });
+    driver.read();
+    driver.commit();
+    driver.close();
+    return () => {};
+  },
+  ebpf(node, program) {
+    const fs = makeBpfFs();
+    const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+    const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
+    finishSteps(driver.reading());
+    driver.lower(program, { ...program, members: new Map() });
+    finishSteps(driver.committing());
+    driver.close();
+    return () => fs.remove();
+  },
+};
+
+let close: (() => void) | undefined;
 let node: Namespace;
 let others: Namespace[] = [];
 let server: Port;
@@ -92,7 +119,7 @@ const HOST: Resource<"HostEndpoint"> = {
   spec: { node: "n1", interfaceName: WORLD, expectedIPs: FAMILIES.map((family) => NETS[family].node) },
 };
 
-beforeAll(() => {
+function build(open: (node: Namespace, program: Program) => () => void): void {
   [node, ...others] = ["node", "pod", "world"].map(makeNamespace) as [Namespace, ...Namespace[]];
   const [pod, outside] = others as [Namespace, Namespace];
   makeRouter(node);
@@ -136,21 +163,27 @@ beforeAll(() => {
     globalPolicies: POLICIES,
     hostEndpoints: [HOST],
   });
-  const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
-  const { settings: _, ...tables } = program;
-  driver.lower(program, { ...tables, members: new Map() });
-  driver.read();
-  driver.commit();
-  driver.close();
+  close = open(node, program);
   server = new Port(pod, "eth0", HOST_MAC);
   world = new Port(outside, "eth0", HOST_MAC);
-});
+}
 
-afterAll(() => {
+function end(): void {
+  close?.();
   server?.close();
   world?.close();
   for (const namespace of [node, ...others]) if (namespace !== undefined) removeNamespace(namespace);
-});
+}
+
+/** To an address: pairs of port and marker. */
+const SEND = `
+import socket, struct, sys
+to, *pairs = sys.argv[1:]
+sock = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
+for port, marker in zip(pairs[::2], pairs[1::2]):
+    try: sock.sendto(struct.pack("!I", int(marker)), (to, int(port)))
+    except PermissionError: pass
+`;
 
 function udp(source: Addr, destination: Addr, destinationPort: number): FlowPacket {
   return { source, destination, protocol: UDP, sourcePort: 20_000 + (mark & 0xfff), destinationPort };
@@ -177,54 +210,57 @@ function arrives(packet: FlowPacket, translated: FlowPacket, to: "cali1" | undef
   return arrived;
 }
 
-for (const family of FAMILIES) {
-  const { pod, node: own, friend, stranger } = NETS[family];
+for (const [name, open] of Object.entries(DATAPLANES))
+  describe(name, () => {
+    beforeAll(() => build(open));
+    afterAll(end);
+    for (const family of FAMILIES) {
+      const { pod, node: own, friend, stranger } = NETS[family];
 
-  test(`IPv${family}: before translation the port that was called counts`, () => {
-    const call = (source: Addr): boolean => arrives(udp(source, own, NODE_PORT), udp(source, pod, POD_PORT), "cali1");
-    expect([call(friend), call(stranger)]).toEqual([true, false]);
-    const direct = udp(stranger, pod, POD_PORT);
-    expect(arrives(direct, direct, "cali1")).toBe(true);
+      test(`IPv${family}: before translation the port that was called counts`, () => {
+        const call = (source: Addr): boolean =>
+          arrives(udp(source, own, NODE_PORT), udp(source, pod, POD_PORT), "cali1");
+        expect([call(friend), call(stranger)]).toEqual([true, false]);
+        const direct = udp(stranger, pod, POD_PORT);
+        expect(arrives(direct, direct, "cali1")).toBe(true);
+      });
+
+      test(`IPv${family}: the host's own services are closed but for rules and failsafe ports`, () => {
+        const call = (packet: FlowPacket): boolean => arrives(packet, packet, undefined);
+        expect(call(udp(friend, own, 5353))).toBe(true);
+        expect(call(udp(stranger, own, 5353))).toBe(false);
+        expect(call(udp(friend, own, 5354))).toBe(false);
+        // DHCP's is UDP and needs no checksum.
+        expect(call(udp(stranger, own, 68))).toBe(true);
+      });
+
+      test(`IPv${family}: what the host calls, and its own pods`, () => {
+        // What is denied is followed by what is allowed.
+        const sends = (to: Addr, port: number): boolean => {
+          const [marker, last] = [mark++, mark++];
+          node.run(["python3", "-c", SEND, to, `${port}`, `${marker}`, "53", `${last}`]);
+          const seen: number[] = [];
+          while (!seen.includes(last)) seen.push(...(to === pod ? server : world).markers());
+          return seen.includes(marker);
+        };
+        const says = (to: Addr, port: number, device: string): boolean => {
+          const packet = { source: own, destination: to, protocol: UDP, sourcePort: 1, destinationPort: port };
+          const path = { original: packet, packet, from: undefined, to: device, connection: "new" } as const;
+          return evaluatePacket(program, path).action === "accept";
+        };
+        for (const [to, port, device, allowed] of [
+          [friend, 53, WORLD, true],
+          [friend, 54, WORLD, false],
+          [friend, 67, WORLD, true],
+          [pod, 54, "cali1", true],
+        ] as const)
+          expect([to, port, sends(to, port), says(to, port, device)]).toEqual([to, port, allowed, allowed]);
+      });
+    }
+
+    test("TCP has failsafe ports of its own", () => {
+      const packet = { ...udp(NETS[4].stranger, NETS[4].node, 22), protocol: TCP };
+      const path = { original: packet, packet, from: WORLD, to: undefined, connection: "new" } as const;
+      expect(evaluatePacket(program, path).step).toBe("failsafe");
+    });
   });
-
-  test(`IPv${family}: the host's own services are closed but for rules and failsafe ports`, () => {
-    const call = (packet: FlowPacket): boolean => arrives(packet, packet, undefined);
-    expect(call(udp(friend, own, 5353))).toBe(true);
-    expect(call(udp(stranger, own, 5353))).toBe(false);
-    expect(call(udp(friend, own, 5354))).toBe(false);
-    // DHCP's is UDP and needs no checksum.
-    expect(call(udp(stranger, own, 68))).toBe(true);
-  });
-
-  test(`IPv${family}: what the host calls, and its own pods`, () => {
-    const sends = (to: Addr, port: number): boolean => {
-      try {
-        const program =
-          "import socket,sys;socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',(sys.argv[1],int(sys.argv[2])))";
-        node.run(["python3", "-c", program, to, `${port}`]);
-        return true;
-      } catch (error) {
-        if (!String(error).includes("Operation not permitted")) throw error;
-        return false;
-      }
-    };
-    const says = (to: Addr, port: number, device: string): boolean => {
-      const packet = { source: own, destination: to, protocol: UDP, sourcePort: 1, destinationPort: port };
-      const path = { original: packet, packet, from: undefined, to: device, connection: "new" } as const;
-      return evaluatePacket(program, path).action === "accept";
-    };
-    for (const [to, port, device, allowed] of [
-      [friend, 53, WORLD, true],
-      [friend, 54, WORLD, false],
-      [friend, 67, WORLD, true],
-      [pod, 54, "cali1", true],
-    ] as const)
-      expect([to, port, sends(to, port), says(to, port, device)]).toEqual([to, port, allowed, allowed]);
-  });
-}
-
-test("TCP has failsafe ports of its own", () => {
-  const packet = { ...udp(NETS[4].stranger, NETS[4].node, 22), protocol: TCP };
-  const path = { original: packet, packet, from: WORLD, to: undefined, connection: "new" } as const;
-  expect(evaluatePacket(program, path).step).toBe("failsafe");
-});

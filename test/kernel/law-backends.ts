@@ -1,5 +1,9 @@
 /** law-backends: the dataplanes that the law is held against: how each is given a program, and how the counters of its rules are read. */
-import { awaitSteps } from "../../src/dataplane/driver.ts";
+import { readFileSync } from "node:fs";
+import { awaitSteps, finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import type { Block } from "../../src/dataplane/ebpf/image.ts";
+import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
 import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
@@ -11,8 +15,10 @@ import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import type { Family } from "../../src/net/addr.ts";
+import { addrBytes, type Family, familyOf } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
 import type { Program } from "../../src/program/program.ts";
+import { makeBpfFs } from "./bpffs.ts";
 import { type Namespace, sys } from "./fixture.ts";
 
 /** By rule: what it has counted. */
@@ -20,6 +26,10 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
+  /** No connection is invalid to it. */
+  readonly knowsNoInvalid?: boolean;
+  /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
+  readonly know?: (packet: FlowPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
   commit(program: Program): Promise<void>;
   counts(family: Family): Counts;
@@ -146,4 +156,109 @@ export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
       for (const { client } of [...tables.values()].flat()) client.close();
     },
   };
+}
+
+/** The counters of records, and of the steps that drop. */
+export function ebpfBackend(node: Namespace): LawBackend {
+  const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+  const fs = makeBpfFs();
+  const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
+  finishSteps(driver.reading());
+  const comments = new Map<string, string>();
+  const drops = new Set<string>();
+  let end = 1;
+  let last: Uint8Array | undefined;
+  const note = (id: string, comment: string, isDrop: boolean): void => {
+    comments.set(id, `: ${comment}`);
+    if (isDrop) drops.add(id);
+  };
+  return {
+    name: "ebpf",
+    knowsNoInvalid: true,
+    know(packet, isKnown) {
+      const { connections } = driver.maps;
+      if (last !== undefined) connections.delete(last);
+      last = connectionKey(packet);
+      const entry = new DataView(new ArrayBuffer(16));
+      entry.setBigUint64(0, nanosecondsSinceBoot(), true);
+      entry.setUint32(8, ANSWERED, true);
+      if (isKnown) connections.update(last, new Uint8Array(entry.buffer));
+    },
+    comments,
+    drops,
+    commit(program) {
+      driver.lower(program, whole(program));
+      finishSteps(driver.committing());
+      comments.clear();
+      drops.clear();
+      end = 1;
+      for (const [i, name] of DROPS.entries()) note(`drop ${i}`, name, true);
+      for (const block of driver.image?.blocks.values() ?? []) {
+        for (const [i, { comment, isDrop }] of commentsOf(block)) note(String(block.start + i), comment, isDrop);
+        end = Math.max(end, block.start + block.records.length / RECORD_BYTES);
+      }
+      return Promise.resolve();
+    },
+    counts() {
+      const { counters, drops: dropped } = driver.maps;
+      const records = numbersOf(counters.values(0, end)).map((count, i) => [String(i), count] as const);
+      const steps = numbersOf(dropped.values(0, DROPS.length)).map((count, i) => [`drop ${i}`, count] as const);
+      return new Map([...records, ...steps].filter(([id]) => comments.has(id)));
+    },
+    // The records of a policy are the same wherever it is called from.
+    plain: (decision) => decision.slice(decision.indexOf(": ")),
+    close() {
+      driver.close();
+      fs.remove();
+    },
+  };
+}
+
+const ANSWERED = 1;
+
+function nanosecondsSinceBoot(): bigint {
+  const [seconds = ""] = readFileSync("/proc/uptime", "utf8").split(" ");
+  return BigInt(Math.floor(Number(seconds) * 1e9));
+}
+
+/** Echoes of the bench have the identifier 1. */
+function connectionKey({ source, destination, protocol, sourcePort, destinationPort, icmp }: FlowPacket): Uint8Array {
+  const key = new Uint8Array(40);
+  const view = new DataView(key.buffer);
+  key[0] = familyOf(source);
+  key[1] = protocol;
+  view.setUint16(4, sourcePort ?? 0, true);
+  view.setUint16(6, destinationPort ?? 0, true);
+  if (icmp !== undefined) key.set([0, 1, 0, 1], 4);
+  key.set(addrBytes(source), 8);
+  key.set(addrBytes(destination), 24);
+  return key;
+}
+
+function numbersOf(values: Uint8Array): number[] {
+  const view = new DataView(values.buffer);
+  return Array.from({ length: values.length / 8 }, (_, i) => Number(view.getBigUint64(i * 8, true)));
+}
+
+/** By place in the block: what the record that counts says. */
+function* commentsOf({ kind, text, records }: Block): Generator<[number, { comment: string; isDrop: boolean }]> {
+  const decoded = decodeRecords(records);
+  const words = (detail: number): string =>
+    Object.entries(ACTIONS).find(([, number]) => number === detail)?.[0] ?? `action ${detail}`;
+  const [first = "", ...more] = text.split("\0");
+  const tiers = [first, ...more];
+  const direction = kind.slice(kind.indexOf("-") + 1);
+  let tier = 0;
+  for (const [i, record] of decoded.entries()) {
+    const isDrop = record.detail === ACTIONS.deny;
+    const name = first.split("/").slice(1).join("/");
+    if (record.kind === RECORD_KINDS.action)
+      yield [i, { comment: `${words(record.detail)} ${name} ${direction} rule ${record.target + 1}`, isDrop }];
+    else if (record.kind === RECORD_KINDS["tier-end"])
+      yield [i, { comment: `${direction} no rule of tier ${tiers[tier++]} matched`, isDrop }];
+    else if (record.kind === RECORD_KINDS.end) {
+      const isPlain = decoded.length === 2 && !isDrop;
+      yield [i, { comment: `${direction} ${isPlain ? "not isolated" : "end"}`, isDrop }];
+    }
+  }
 }

@@ -26,7 +26,7 @@ import { Random } from "../property/random.ts";
 import { decisionsOf } from "./decisions.ts";
 import { RulesDecided } from "./rules-decided.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
-import { iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
+import { ebpfBackend, iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
@@ -134,6 +134,15 @@ class Law {
     return this.#places;
   }
 
+  get isComplete(): boolean {
+    return this.#backend.knowsNoInvalid !== true;
+  }
+
+  /** Whether the dataplane has what decides about the packet. */
+  isWithin({ connection }: Sent): boolean {
+    return this.isComplete || connection !== "invalid";
+  }
+
   #arrivals(): bigint {
     let sum = 0n;
     for (const { packets } of this.#observer.counters().get("arrived") ?? []) sum += packets;
@@ -155,7 +164,9 @@ class Law {
       expect({ sent, end, verdict }).toEqual({ sent, end, verdict: meant });
       decided.push(() => this.rules.add(applied.rules, verdict.action));
     }
-    if (sent.connection === "established") this.#know(sent);
+    const isKnown = sent.connection === "established";
+    if (this.#backend.know !== undefined) this.#backend.know(sent.packet, isKnown);
+    else if (isKnown) this.#know(sent);
     const arrivals = this.#arrivals();
     const marker = this.#marker++;
     const port = (name: string): Port => {
@@ -224,8 +235,12 @@ class Law {
       const changed = [...counts].filter(([rule, packets]) => packets !== (this.#before.get(rule) ?? 0));
       const dropped = changed.some(([rule]) => drops.has(rule));
       if (arrived || dropped || performance.now() > end) {
+        // One counter may stand for several of a packet's decisions.
+        const decided = changed.flatMap(([rule, packets]) =>
+          Array<string>(packets - (this.#before.get(rule) ?? 0)).fill(comments.get(rule) ?? `rule ${rule}`),
+        );
         for (const [rule, packets] of changed) this.#before.set(rule, packets);
-        return { arrived, decided: changed.map(([rule]) => comments.get(rule) ?? `rule ${rule}`) };
+        return { arrived, decided };
       }
     }
   }
@@ -291,6 +306,7 @@ const DATAPLANES: readonly {
   { name: "nftables", packets: 20_000, open: nftablesBackend },
   { name: "iptables-nft", packets: 2_000, open: (node) => iptablesBackend(node, "nft") },
   { name: "iptables-legacy", packets: 1_000, open: (node) => iptablesBackend(node, "legacy") },
+  { name: "ebpf", packets: 1_000, open: ebpfBackend },
 ];
 
 for (const { name, packets, open } of DATAPLANES) {
@@ -331,6 +347,7 @@ async function hold(
       const places = await law.load(cluster);
       const most = Math.min(PACKETS_PER_CLUSTER, Math.ceil(packets / FEWEST_CLUSTERS));
       for (const sent of trafficOf(cluster, places, most, random)) {
+        if (!law.isWithin(sent)) continue;
         try {
           law.check(sent);
         } catch (error) {
@@ -353,12 +370,13 @@ const ENOUGH = 20_000;
 function expectSeen(law: Law, packets: number): void {
   expect(law.checked).toBeGreaterThanOrEqual(packets);
   if (packets < ENOUGH) return;
-  for (const seen of KINDS_SEEN) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
+  const kinds = KINDS_SEEN.filter((kind) => law.isComplete || !kind.startsWith("invalid"));
+  for (const seen of kinds) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
   for (const action of ["allow", "deny", "pass", "log"]) {
     const rules = [...law.decisions].filter(([text]) => text.startsWith(`: ${action} `));
     expect(`${action}: ${rules.reduce((sum, [, count]) => sum + count, 0) > 100}`).toBe(`${action}: true`);
   }
   const { lines, missing } = law.rules.table(readFileSync(new URL("../../docs/semantics.md", import.meta.url), "utf8"));
   console.log(lines.join("\n"));
-  expect(missing).toEqual([]);
+  expect(missing.filter((line) => law.isComplete || !line.startsWith("POL-35"))).toEqual([]);
 }

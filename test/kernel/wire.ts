@@ -3,7 +3,7 @@
  *
  * Checksums of TCP, UDP, SCTP and ICMP are left zero: nothing on a forwarding path reads them.
  */
-import { addrBytes, familyOf } from "../../src/net/addr.ts";
+import { addrBytes } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { SCTP, TCP } from "../../src/net/protocol.ts";
 import { hasPorts } from "../property/clusters.ts";
@@ -36,11 +36,15 @@ export class Port {
   }
 
   send(packet: FlowPacket, marker: number): void {
-    const body = encodePacket(packet, marker);
+    this.sendBody(encodePacket(packet, marker));
+  }
+
+  /** An IP packet of either family. */
+  sendBody(body: Uint8Array): void {
     const frame = new Uint8Array(HEADER + body.length);
     frame.set(this.#frame.to, 0);
     frame.set(this.#frame.from, 6);
-    frame.set(familyOf(packet.source) === 4 ? [0x08, 0x00] : [0x86, 0xdd], 12);
+    frame.set((body[0] ?? 0) >> 4 === 4 ? [0x08, 0x00] : [0x86, 0xdd], 12);
     frame.set(body, HEADER);
     const sent = sys.send(this.#fd, frame, 0);
     if (sent !== frame.length) throw new Error(`cannot send a frame: errno ${-sent}`);
@@ -131,7 +135,7 @@ function encodeTransport(packet: FlowPacket): Uint8Array {
   return bytes;
 }
 
-function checksum(bytes: Uint8Array): number {
+export function checksum(bytes: Uint8Array): number {
   let sum = 0;
   for (let i = 0; i < bytes.length; i += 2) sum += ((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);

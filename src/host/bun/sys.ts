@@ -21,6 +21,7 @@ interface Numbers {
   readonly openat: number;
   readonly setns: number;
   readonly getppid: number;
+  readonly bpf: number;
 }
 
 /** Source: linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. */
@@ -38,6 +39,7 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     openat: 257,
     setns: 308,
     getppid: 110,
+    bpf: 321,
   },
   arm64: {
     read: 63,
@@ -52,6 +54,7 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     openat: 56,
     setns: 268,
     getppid: 173,
+    bpf: 280,
   },
 };
 
@@ -144,6 +147,21 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
       const offset = arena.put(argument);
       const result = call(numbers.ioctl, fd, request, arena.addressOf(offset));
       arena.copyOut(offset, argument.length, argument);
+      return result;
+    },
+    bpf(command, attributes, pointers) {
+      // Each reservation is aligned to 8.
+      arena.reset(pointers.reduce((sum, { bytes }) => sum + bytes.length + 8, attributes.length));
+      const offset = arena.put(attributes);
+      const places = pointers.map(({ at, bytes }) => {
+        const place = arena.put(bytes);
+        arena.view.setBigUint64(offset + at, BigInt(arena.addressOf(place)), true);
+        return place;
+      });
+      const result = call(numbers.bpf, command, arena.addressOf(offset), attributes.length);
+      arena.copyOut(offset, attributes.length, attributes);
+      for (const [i, { bytes, isOutput }] of pointers.entries())
+        if (isOutput === true) arena.copyOut(places[i] ?? 0, bytes.length, bytes);
       return result;
     },
   };

@@ -56,6 +56,7 @@ function guarded(sys: Sys, owner: SimProcess): Sys {
     write: (...args) => (owner.pass("sys write"), sys.write(...args)),
     setNamespace: (...args) => (owner.pass("sys setns"), sys.setNamespace(...args)),
     ioctl: (...args) => (owner.pass("sys ioctl"), sys.ioctl(...args)),
+    bpf: (...args) => (owner.pass("sys bpf"), sys.bpf(...args)),
   };
 }
 

@@ -1,0 +1,291 @@
+/*
+ * layout: the maps, as src/dataplane/ebpf/layout.ts writes and reads them. Integers are in host order, addresses and prefixes in network
+ * order; an IPv4 address is the first four bytes of its sixteen.
+ *
+ * What may change under running packets carries the generation from which it holds. A packet is judged by one generation throughout.
+ */
+#pragma once
+#include "kernel.h"
+
+enum { RECORDS = 1 << 18 };
+
+/* One step of the interpreter. */
+enum kind {
+	MATCH = 1, /* all conditions hold: `yes` records further, else `no` records; 0 ends the policy */
+	ACTION, /* what a rule does; `no` of one that logs is where the next rule is */
+	EMPTY_POLICY,
+	TIER, /* a tier begins; a rule that passes goes `yes` records further */
+	CALL, /* runs the policy at record `target`, then goes on */
+	TIER_END, /* no rule of the tier matched */
+	PROFILES, /* the profiles begin; a rule that passes goes `yes` records further */
+	END,
+};
+
+enum action { ALLOW = 1, DENY, PASS, LOG };
+
+/* Which conditions a record has, for those who read it; what the interpreter compares is beside it. */
+enum condition {
+	ON_FAMILY = 1 << 0,
+	ON_PROTOCOL = 1 << 1,
+	ON_ICMP_TYPE = 1 << 2,
+	ON_ICMP_CODE = 1 << 3,
+	ON_SET = 1 << 4,
+	ON_PORTS = 1 << 5,
+	ON_NAMED_PORT = 1 << 6,
+	SET_OF_DESTINATION = 1 << 7,
+	PORT_OF_DESTINATION = 1 << 8,
+	SET_HAS_HOSTS = 1 << 9,
+	SET_HAS_NETS = 1 << 10,
+	/* How conditions make clauses. */
+	IN_LIST = 1 << 11,
+	LIST_ENDS = 1 << 12,
+	LIST_IS_NEGATED = 1 << 13,
+	LIST_IS_EMPTY = 1 << 14,
+};
+
+/* What is compared of a packet, as one integer. */
+union features {
+	struct {
+		__u8 family; /* 4 or 6 */
+		__u8 protocol;
+		__u8 shape;
+		__u8 icmp_type;
+		__u8 icmp_code;
+		__u8 unused[3];
+	};
+	__u64 all;
+};
+enum shape { HAS_PORTS = 1, HAS_ICMP = 2, NO_PACKET_HAS = 128 };
+
+struct record {
+	__u8 kind;
+	__u8 detail; /* action, or action at the end */
+	__u16 conditions;
+	__u32 target; /* number of the set, first record of the policy, or index of the rule */
+	union features value; /* equal to the packet's where `mask` has ones */
+	union features mask;
+	__u16 from; /* 0 to 65535: of any port, or none */
+	__u16 to;
+	__u16 yes;
+	__u16 no;
+};
+
+struct state {
+	__u32 generation;
+	__u32 flags;
+	__u32 failsafes; /* the version in force */
+	__u32 unused;
+};
+enum { DROPS_FOR_HOST = 1, HAS_HOST_ENDPOINTS = 2 };
+
+/* Exists from generation `born`, no more from `died`; 0: for good. */
+struct life {
+	__u32 born;
+	__u32 died;
+};
+
+enum direction { INGRESS, EGRESS, DIRECTIONS };
+enum hook { UNTRACKED, PRE_DNAT, FORWARD, NORMAL, HOOKS };
+enum endpoint_kind { WORKLOAD = 1, HOST };
+
+/* First records of the stages of an endpoint, hook by hook; 0: none. `before` holds up to generation `since`. Interface 0 stands for every
+ * one that has no endpoint and is no workload's. */
+struct stages {
+	__u32 kind; /* 0: no endpoint */
+	__u32 first[HOOKS * DIRECTIONS];
+};
+struct endpoint {
+	__u32 since;
+	struct stages before;
+	struct stages after;
+};
+
+struct address_key {
+	__u32 interface;
+	__u32 family;
+	__u8 address[16];
+};
+
+/* A host of a set has neither protocol nor port. */
+struct member_key {
+	__u32 set;
+	__u16 port;
+	__u8 protocol;
+	__u8 family;
+	__u8 address[16];
+};
+
+struct net_key {
+	__u32 bits; /* of what follows */
+	__u32 set;
+	__u32 family;
+	__u8 address[16];
+};
+
+/* A port of the host that policy never denies. */
+struct failsafe_key {
+	__u32 bits; /* of what follows */
+	__u32 version;
+	__u8 direction;
+	__u8 protocol;
+	__u16 port;
+	__u32 family;
+	__u8 address[16]; /* of the other end */
+};
+
+/*
+ * A flow that policy has allowed, as the packet was that began it when it left the node: translated. Answers come in with the tuple turned
+ * round, before they are translated back. Of an echo both ports are the identifier.
+ */
+struct connection_key {
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u16 ports[2];
+	__u8 addresses[2][16];
+};
+struct connection {
+	__u64 seen; /* nanoseconds since boot */
+	__u32 flags;
+	__u32 unused;
+};
+enum { ANSWERED = 1, CLOSING = 2 };
+
+/* A packet in pieces, the first of which was let through. */
+struct fragment_key {
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u32 identification;
+	__u8 addresses[2][16];
+};
+
+/* Blocks of records, and sets: what they are, for the daemon that reads them after a restart. */
+struct object_key {
+	__u32 kind;
+	__u32 number; /* of a set, or first record */
+};
+struct object {
+	__u32 count; /* of records */
+	__u32 text_bytes;
+};
+struct text_key {
+	__u32 kind;
+	__u32 number;
+	__u32 part;
+};
+struct text {
+	__u8 bytes[256];
+};
+
+/* Steps of the path that drop. */
+enum dropped {
+	DROPPED_LOOPBACK,
+	DROPPED_SPOOFED,
+	DROPPED_LINK_LOCAL,
+	DROPPED_UNKNOWN,
+	DROPPED_FOR_HOST,
+	DROPPED_MALFORMED,
+	DROPPED_UNFINISHED,
+	DROPPED_COUNT,
+};
+
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, struct state);
+} state SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, RECORDS);
+	TYPE(key, __u32);
+	TYPE(value, struct record);
+} records SECTION(".maps");
+
+/* Packets by record: of an action, of a tier's end, of a stage's end. */
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, RECORDS);
+	TYPE(key, __u32);
+	TYPE(value, __u64);
+} counters SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, DROPPED_COUNT);
+	TYPE(key, __u32);
+	TYPE(value, __u64);
+} drops SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 14);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, __u32);
+	TYPE(value, struct endpoint);
+} endpoints SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 15);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct address_key);
+	TYPE(value, struct life);
+} addresses SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 20);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct member_key);
+	TYPE(value, struct life);
+} members SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LPM_TRIE);
+	NUMBER(max_entries, 1 << 20);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct net_key);
+	TYPE(value, __u32);
+} nets SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LPM_TRIE);
+	NUMBER(max_entries, 1 << 12);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct failsafe_key);
+	TYPE(value, __u32);
+} failsafes SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 18);
+	TYPE(key, struct connection_key);
+	TYPE(value, struct connection);
+} connections SECTION(".maps");
+
+/* When the first piece was let through. */
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 12);
+	TYPE(key, struct fragment_key);
+	TYPE(value, __u64);
+} fragments SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 16);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct object_key);
+	TYPE(value, struct object);
+} objects SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 17);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, struct text_key);
+	TYPE(value, struct text);
+} texts SECTION(".maps");

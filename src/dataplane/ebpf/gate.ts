@@ -1,0 +1,68 @@
+/**
+ * gate: one rule of nf_tables that keeps from the node itself what its path has not let through to it.
+ *
+ * Where a packet comes in, it is not known yet whether a service's translation will lead it into a pod or to the node: the path marks what it
+ * would not let through to the node, and judges anew what leaves again.
+ */
+import type { Sys } from "../../host/sys.ts";
+import { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { Expr, NftBaseChain, NftRule, TableId } from "../../kernel/nftables/objects.ts";
+import { equal } from "../../lib/equal.ts";
+
+const TABLE: TableId = { family: "inet", name: "calico-ebpf" };
+const CHAIN = "input";
+const BASE: NftBaseChain = { hook: "input", priority: 0, policy: "accept" };
+/** NOT_FOR_NODE of bpf/path.c, in host order. */
+const MARK = "00000200";
+const NONE = "00000000";
+
+const EXPRESSIONS: readonly Expr[] = [
+  { op: "meta", key: "mark", register: 0 },
+  { op: "bitwise", source: 0, destination: 0, mask: MARK, xor: NONE },
+  { op: "cmp", compare: "neq", register: 0, data: NONE },
+  { op: "counter" },
+  { op: "verdict", verdict: { type: "drop" } },
+];
+const RULE: NftRule = { expressions: EXPRESSIONS, comment: "not let through to the node" };
+
+export class Gate {
+  readonly #client: NftablesClient;
+
+  /** In the thread's network namespace. */
+  constructor(sys: Sys) {
+    this.#client = new NftablesClient(sys, TABLE);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  get writes(): number {
+    return this.#client.writes;
+  }
+
+  /** Whether it is there, as it should be. Throws KernelError. */
+  get isThere(): boolean {
+    const chains = this.#client.read()?.chains;
+    const chain = chains?.get(CHAIN);
+    if (chains?.size !== 1 || chain === undefined) return false;
+    return (
+      equal(chain.base, BASE) &&
+      equal(
+        chain.rules.map(({ rule }) => rule),
+        [RULE],
+      )
+    );
+  }
+
+  /** In one transaction. */
+  put(): void {
+    this.#client.commit([
+      { do: "add-table" },
+      { do: "delete-table" },
+      { do: "add-table" },
+      { do: "add-chain", chain: CHAIN, base: BASE },
+      { do: "add-rule", chain: CHAIN, rule: RULE },
+    ]);
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * image: what the maps hold: blocks of records, sets with their members, and workloads, each as of one generation.
+ *
+ * A block never changes: another version of a policy or stage is another block.
+ */
+import { bytesToHex } from "../../lib/bytes.ts";
+import type { Direction } from "../../model/policy.ts";
+import type { Addr } from "../../net/addr.ts";
+import type { Prefix } from "../../net/prefix.ts";
+import type { AddrPort } from "../../program/policy.ts";
+import type { DataplaneMaps } from "./maps.ts";
+import {
+  decodeAddressKey,
+  decodeEndpoint,
+  decodeLife,
+  decodeState,
+  type EndpointStages,
+  decodeMemberKey,
+  decodeNetKey,
+  type Life,
+  NO_STAGES,
+  objectKindOf,
+  RECORD_BYTES,
+  type StateValue,
+  partsOf,
+  textOfParts,
+  versionOfFailsafe,
+  words,
+  wordsOf,
+} from "./layout.ts";
+
+export type BlockKind = `${"policy" | "stage"}-${Direction}`;
+
+export interface Block {
+  readonly kind: BlockKind;
+  /** First record. */
+  readonly start: number;
+  readonly text: string;
+  readonly records: Uint8Array;
+}
+
+export type SetType = "address" | "nets" | "address-port";
+
+export interface ImageSet {
+  readonly id: string;
+  readonly type: SetType;
+  readonly number: number;
+  readonly members: Set<Addr | AddrPort>;
+  readonly nets: ReadonlySet<Prefix>;
+}
+
+export interface ImageEndpoint {
+  readonly text: string | undefined;
+  readonly stages: EndpointStages;
+  readonly addresses: Set<Addr>;
+}
+
+/** Of what an interrupted commit left: writes that make the maps hold exactly the image. */
+export type Repair = () => void;
+
+export interface Image {
+  state: StateValue;
+  /** Keys of the failsafe ports in force, as hex. */
+  failsafes: ReadonlySet<string>;
+  /** By content: an equal block is the same one. */
+  readonly blocks: Map<string, Block>;
+  readonly sets: Map<number, ImageSet>;
+  /** By index of the interface. */
+  readonly endpoints: Map<number, ImageEndpoint>;
+  readonly repairs: Repair[];
+}
+
+export function contentOf(kind: BlockKind, text: string, records: Uint8Array): string {
+  return `${kind}\0${text}\0${bytesToHex(records)}`;
+}
+
+export function setText(id: string, type: SetType): string {
+  return `${type}\0${id}`;
+}
+
+/** Reads all maps. Throws KernelError. */
+export function readImage(maps: DataplaneMaps): Image {
+  const state = decodeState(maps.state.lookup(ZERO) ?? new Uint8Array(16));
+  const { generation } = state;
+  const repairs: Repair[] = [];
+  const texts = readTexts(maps);
+  const blocks = new Map<string, Block>();
+  const sets = new Map<number, ImageSet>();
+  const names = new Map<number, string>();
+  const nets = new Map<number, Set<Prefix>>();
+  for (const { key } of maps.nets.entries()) {
+    const { set, net } = decodeNetKey(key);
+    nets.set(set, (nets.get(set) ?? new Set()).add(net));
+  }
+  for (const { key, value } of maps.objects.entries()) {
+    const [kindNumber = 0, number = 0] = wordsOf(key);
+    const [count = 0, length = 0] = wordsOf(value);
+    const kind = objectKindOf(kindNumber);
+    const parts = texts.get(`${kindNumber} ${number}`) ?? new Map<number, Uint8Array>();
+    const text = textOfParts(parts, length);
+    // What is left belongs to no object.
+    for (let part = 0; part < partsOf(length); part++) parts.delete(part);
+    if (kind === undefined || text === undefined) repairs.push(() => void maps.objects.delete(key));
+    else if (kind === "endpoint") names.set(number, text);
+    else if (kind === "set") {
+      const [type, id = ""] = text.split("\0") as [SetType, string];
+      sets.set(number, { id, type, number, members: new Set(), nets: nets.get(number) ?? new Set() });
+    } else {
+      const records = maps.records.values(number, count);
+      const content = contentOf(kind, text, records);
+      if (blocks.has(content)) repairs.push(() => void maps.objects.delete(key));
+      else blocks.set(content, { kind, start: number, text, records });
+    }
+  }
+  for (const [id, parts] of texts) {
+    const [kind = 0, number = 0] = id.split(" ").map(Number);
+    for (const part of parts.keys()) repairs.push(() => void maps.texts.delete(words(kind, number, part)));
+  }
+  for (const [number, own] of nets)
+    if (!sets.has(number)) repairs.push(() => void own.forEach((net) => maps.removeNet(number, net)));
+  for (const { key, value } of maps.members.entries()) {
+    const { set, addr, port } = decodeMemberKey(key);
+    const found = sets.get(set);
+    if (found === undefined) repairs.push(() => void maps.members.delete(key));
+    else if (lives(decodeLife(value), generation, repairs, maps.members, key))
+      found.members.add(found.type === "address-port" ? port : addr);
+  }
+  const endpoints = new Map<number, ImageEndpoint>();
+  for (const { key, value } of maps.endpoints.entries()) {
+    const [index = 0] = wordsOf(key);
+    const { since, before, after } = decodeEndpoint(value);
+    const stages = generation >= since ? after : before;
+    if (generation < since)
+      repairs.push(() => maps.writeEndpoint(index, { since: 0, before: NO_STAGES, after: stages }));
+    if (stages.kind === "none") repairs.push(() => void maps.endpoints.delete(key));
+    else endpoints.set(index, { text: names.get(index), stages, addresses: new Set() });
+  }
+  for (const { key, value } of maps.addresses.entries()) {
+    const { interfaceIndex, addr } = decodeAddressKey(key);
+    const found = endpoints.get(interfaceIndex);
+    if (found === undefined) repairs.push(() => void maps.addresses.delete(key));
+    else if (lives(decodeLife(value), generation, repairs, maps.addresses, key)) found.addresses.add(addr);
+  }
+  const failsafes = new Set<string>();
+  for (const { key } of maps.failsafes.entries())
+    if (versionOfFailsafe(key) === state.failsafes) failsafes.add(bytesToHex(key));
+    else repairs.push(() => void maps.failsafes.delete(key));
+  return { state, failsafes, blocks, sets, endpoints, repairs };
+}
+
+export const ZERO = new Uint8Array(4);
+
+function readTexts(maps: DataplaneMaps): Map<string, Map<number, Uint8Array>> {
+  const texts = new Map<string, Map<number, Uint8Array>>();
+  for (const { key, value } of maps.texts.entries()) {
+    const [kind = 0, number = 0, part = 0] = wordsOf(key);
+    const id = `${kind} ${number}`;
+    texts.set(id, (texts.get(id) ?? new Map<number, Uint8Array>()).set(part, value));
+  }
+  return texts;
+}
+
+/** Whether the element holds now; one that an interrupted commit would have added or removed later is repaired. */
+function lives(
+  { born, died }: Life,
+  generation: number,
+  repairs: Repair[],
+  map: DataplaneMaps["members"],
+  key: Uint8Array,
+): boolean {
+  const isAlive = generation >= born && (died === 0 || generation < died);
+  if (!isAlive) repairs.push(() => void map.delete(key));
+  else if (died !== 0) repairs.push(() => map.update(key, new Uint8Array(8)));
+  return isAlive;
+}
+
+/** Free ranges of records, in order, as first and end; record 0 is none. */
+export function freeRanges(image: Image, records: number): { from: number; readonly to: number }[] {
+  const used = [...image.blocks.values()]
+    .map(({ start, records: own }) => ({ start, end: start + own.length / RECORD_BYTES }))
+    .sort((a, b) => a.start - b.start);
+  const free: { from: number; to: number }[] = [];
+  let at = 1;
+  for (const { start, end } of [...used, { start: records, end: records }]) {
+    if (start > at) free.push({ from: at, to: start });
+    at = Math.max(at, end);
+  }
+  return free;
+}

@@ -1,0 +1,199 @@
+/** maps: the maps and programs of the data path, pinned so that they outlive the daemon, opened again by the next one. */
+import type { Sys } from "../../host/sys.ts";
+import { BpfMap, type MapEntry, pin } from "../../kernel/bpf/map.ts";
+import { type LoadedObject, loadObject } from "../../kernel/bpf/object.ts";
+import { openProgram, programId } from "../../kernel/bpf/program.ts";
+import { invariant } from "../../lib/bug.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { bytesToHex } from "../../lib/bytes.ts";
+import type { Prefix } from "../../net/prefix.ts";
+import {
+  encodeEndpoint,
+  encodeNetKey,
+  type EndpointValue,
+  OBJECT_KINDS,
+  type ObjectKind,
+  textBytes,
+  textParts,
+  words,
+} from "./layout.ts";
+
+/** Of the programs in bpf/path.c. */
+export const PROGRAMS = ["from_workload", "to_workload", "from_network", "to_network"] as const;
+export type ProgramName = (typeof PROGRAMS)[number];
+
+const SHARED = [
+  "state",
+  "records",
+  "counters",
+  "drops",
+  "endpoints",
+  "addresses",
+  "members",
+  "nets",
+  "failsafes",
+  "connections",
+  "fragments",
+  "objects",
+  "texts",
+] as const;
+type MapName = (typeof SHARED)[number];
+
+/** Raised when maps of an older layout must not be used. */
+const LAYOUT = 1;
+
+export class DataplaneMaps {
+  readonly programs: ReadonlyMap<ProgramName, { readonly fd: number; readonly id: number }>;
+  /** By which a program that came from another object is known. */
+  readonly digest: string;
+  readonly #sys: Sys;
+  readonly #maps: ReadonlyMap<string, BpfMap>;
+  readonly #pinned: readonly BpfMap[];
+  /** Of what was not pinned yet. */
+  readonly #object: LoadedObject | undefined;
+  readonly #outer: BpfMap;
+  readonly #inner: BpfMap;
+  /** Calls that wrote. */
+  writes = 0;
+
+  /** Opens what is pinned in the directory of a bpffs, and makes what is not. Throws KernelError. */
+  constructor(sys: Sys, object: Uint8Array, directory: string) {
+    this.#sys = sys;
+    this.digest = sha256(bytesToHex(object)).slice(0, 12);
+    const mapPath = (name: string): string => `${directory}/calico-${LAYOUT}-${name}`;
+    const programPath = (name: string): string => `${directory}/calico-${this.digest}-${name}`;
+    const pinned = new Map<string, BpfMap>();
+    for (const name of SHARED) {
+      const map = BpfMap.pinnedAt(sys, mapPath(name));
+      if (map !== undefined) pinned.set(name, map);
+    }
+    const opened = new Map<string, number>();
+    for (const name of PROGRAMS) {
+      const fd = openProgram(sys, programPath(name));
+      if (fd !== undefined) opened.set(name, fd);
+    }
+    let fds: ReadonlyMap<string, number> = opened;
+    this.#maps = pinned;
+    if (pinned.size < SHARED.length || opened.size < PROGRAMS.length) {
+      for (const fd of opened.values()) sys.close(fd);
+      const loaded = loadObject(sys, object, pinned);
+      this.#object = loaded;
+      this.#maps = loaded.maps;
+      fds = loaded.programs;
+      for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
+      for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, programPath(name));
+      this.writes++;
+    }
+    this.#pinned = [...pinned.values()];
+    this.programs = new Map(
+      PROGRAMS.map((name) => {
+        const fd = fds.get(name);
+        invariant(fd !== undefined, `the object has no program ${name}`);
+        return [name, { fd, id: programId(sys, fd) }];
+      }),
+    );
+    const barrier = { name: "barrier", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 };
+    this.#inner = BpfMap.create(sys, { ...barrier, type: "array" });
+    this.#outer = BpfMap.create(sys, { ...barrier, type: "array-of-maps" }, { inner: this.#inner });
+  }
+
+  close(): void {
+    for (const map of [...this.#pinned, this.#outer, this.#inner]) map.close();
+    if (this.#object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
+    else this.#object.close();
+  }
+
+  #map(name: MapName): BpfMap {
+    const map = this.#maps.get(name);
+    invariant(map !== undefined, `the object has no map ${name}`);
+    return map;
+  }
+
+  get state(): BpfMap {
+    return this.#map("state");
+  }
+  get records(): BpfMap {
+    return this.#map("records");
+  }
+  get counters(): BpfMap {
+    return this.#map("counters");
+  }
+  get drops(): BpfMap {
+    return this.#map("drops");
+  }
+  get endpoints(): BpfMap {
+    return this.#map("endpoints");
+  }
+  get addresses(): BpfMap {
+    return this.#map("addresses");
+  }
+  get members(): BpfMap {
+    return this.#map("members");
+  }
+  get nets(): BpfMap {
+    return this.#map("nets");
+  }
+  get failsafes(): BpfMap {
+    return this.#map("failsafes");
+  }
+  get connections(): BpfMap {
+    return this.#map("connections");
+  }
+  get objects(): BpfMap {
+    return this.#map("objects");
+  }
+  get texts(): BpfMap {
+    return this.#map("texts");
+  }
+
+  /** Waits until every packet that is being judged has been: the kernel waits so whenever such a map changes. */
+  wait(): void {
+    this.#outer.update(words(0), words(this.#inner.fd));
+  }
+
+  writeAll(map: BpfMap, entries: readonly MapEntry[]): void {
+    if (entries.length === 0) return;
+    this.writes++;
+    map.updateAll(entries);
+  }
+
+  removeAll(map: BpfMap, keys: readonly Uint8Array[]): void {
+    if (keys.length === 0) return;
+    this.writes++;
+    // LPM tries and Linux 5.10's hash maps without preallocation are deleted from one by one alike.
+    for (const key of keys) map.delete(key);
+  }
+
+  removeNet(set: number, net: Prefix): void {
+    this.removeAll(this.nets, [encodeNetKey(set, net)]);
+  }
+
+  writeEndpoint(index: number, value: EndpointValue): void {
+    this.writeAll(this.endpoints, [{ key: words(index), value: encodeEndpoint(value) }]);
+  }
+
+  /** The records and counters first: an object that is there is whole. */
+  writeObject(kind: ObjectKind, number: number, text: string, count: number): void {
+    const of = OBJECT_KINDS[kind];
+    this.writeAll(
+      this.texts,
+      textParts(text).map((value, part) => ({ key: words(of, number, part), value })),
+    );
+    this.writeAll(this.objects, [{ key: words(of, number), value: words(count, textBytes(text)) }]);
+  }
+
+  writeRecords(start: number, records: Uint8Array): void {
+    this.writes++;
+    this.counters.updateValues(start, new Uint8Array((records.length / 32) * 8));
+    this.records.updateValues(start, records);
+  }
+
+  removeObject(kind: ObjectKind, number: number, text: string): void {
+    const of = OBJECT_KINDS[kind];
+    this.removeAll(this.objects, [words(of, number)]);
+    this.removeAll(
+      this.texts,
+      textParts(text).map((_, part) => words(of, number, part)),
+    );
+  }
+}

@@ -1,0 +1,75 @@
+/** read: the program that the maps hold: the inverse of what the driver writes, but for settings and routes. */
+import { invariant } from "../../lib/bug.ts";
+import { type Key, keyOfText, type KeyText } from "../../model/key.ts";
+import { type Kind, KINDS } from "../../model/kind.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
+import type { Addr } from "../../net/addr.ts";
+import type { AddrPort, Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
+import { DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Program } from "../../program/program.ts";
+import type { Block, Image, ImageSet } from "./image.ts";
+import { decodeRecords } from "./layout.ts";
+import { readRules, readStage } from "./records.ts";
+
+export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "endpoints"> {
+  const sets = new Map([...image.sets.values()].map((set) => [set.id as SetId, membersOf(set)]));
+  const setOf = (number: number): SetId => {
+    const set = image.sets.get(number);
+    invariant(set !== undefined, `the maps have no set ${number}`);
+    return set.id as SetId;
+  };
+  const policies = new Map<PolicyId, Policy>();
+  const policyOf = new Map<number, PolicyId>();
+  const stages = new Map<number, Block>();
+  for (const block of image.blocks.values()) {
+    if (block.kind === "stage-ingress" || block.kind === "stage-egress") {
+      stages.set(block.start, block);
+      continue;
+    }
+    const [id = "", tier = "", error] = block.text.split("\0");
+    const source = keyOf(id);
+    const direction: Direction = block.kind === "policy-ingress" ? "ingress" : "egress";
+    const rules = readRules(decodeRecords(block.records), source, direction, setOf);
+    const before = policies.get(id as PolicyId) ?? { source, tier, ingress: undefined, egress: undefined, error };
+    policies.set(id as PolicyId, { ...before, [direction]: rules });
+    policyOf.set(block.start, id as PolicyId);
+  }
+  const stageAt = (at: number): Stage => {
+    const block = stages.get(at);
+    invariant(block !== undefined, `the maps have no stage at record ${at}`);
+    return readStage(decodeRecords(block.records), block.text.split("\0"), (start) => {
+      const id = policyOf.get(start);
+      invariant(id !== undefined, `the maps have no policy at record ${start}`);
+      return id;
+    });
+  };
+  const endpoints = new Map<EndpointId, Endpoint>();
+  for (const { text, stages: found, addresses } of image.endpoints.values()) {
+    const [id = "", source = "", ...own] = (text ?? "").split("\0");
+    const read: { [H in Hook]?: { [D in Direction]?: Stage } } = {};
+    for (const [i, hook] of HOOKS.entries())
+      for (const [k, direction] of DIRECTIONS.entries()) {
+        const first = found.first[i * DIRECTIONS.length + k] ?? 0;
+        if (first !== 0) read[hook] = { ...read[hook], [direction]: stageAt(first) };
+      }
+    const kind = found.kind === "host" ? "host" : "workload";
+    endpoints.set(id as EndpointId, {
+      kind,
+      source: keyOf(source),
+      addresses: kind === "host" ? (own as Addr[]) : [...addresses],
+      stages: read,
+    });
+  }
+  return { sets, policies, endpoints };
+}
+
+function keyOf(text: string): Key {
+  const kind = text.slice(0, text.indexOf("/"));
+  invariant(kind in KINDS, `the maps name an object of no kind: ${text}`);
+  return keyOfText(kind as Kind, text as KeyText);
+}
+
+function membersOf({ type, members, nets }: ImageSet): SetMembers {
+  if (type === "nets") return { type, nets };
+  if (type === "address-port") return { type, members: members as ReadonlySet<AddrPort> };
+  return { type, hosts: members as ReadonlySet<Addr>, nets };
+}

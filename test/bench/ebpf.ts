@@ -1,0 +1,164 @@
+/**
+ * ebpf: what the interpreter of the eBPF path costs: the kernel's verification, writing a policy, changing it, and a packet that meets all
+ * rules and matches none, run by the kernel itself (BPF_PROG_TEST_RUN), without a device.
+ *
+ * Usage: bun test/bench/ebpf.ts
+ */
+import { readFileSync } from "node:fs";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { RECORD_BYTES } from "../../src/dataplane/ebpf/layout.ts";
+import { loadObject } from "../../src/kernel/bpf/object.ts";
+import { runProgram } from "../../src/kernel/bpf/program.ts";
+import type { Key } from "../../src/model/key.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import { TCP } from "../../src/net/protocol.ts";
+import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../src/program/policy.ts";
+import type { EndpointId, Program } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import { makeBpfFs } from "../kernel/bpffs.ts";
+import { makeNamespace, removeNamespace, sys } from "../kernel/fixture.ts";
+import { encodePacket } from "../kernel/wire.ts";
+import { digits, percentile } from "./figures.ts";
+
+const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+/** The kernel runs a packet without a device as if the loopback had received it. */
+const WORKLOAD = "lo" as EndpointId;
+const [SOURCE, NODE] = ["10.65.0.1", "192.0.2.1"] as readonly string[] as readonly [Addr, Addr];
+const PACKETS = 20_000;
+const ROUNDS = 7;
+
+function keyOf(index: number): Key {
+  return { kind: "NetworkPolicy", namespace: "bench", name: `policy-${index}` };
+}
+
+interface Shape {
+  readonly policies: number;
+  /** Of each policy. */
+  readonly rules: number;
+  /** Rules ask for a port alone, or for a set besides. */
+  readonly sets: boolean;
+}
+
+function programOf({ policies: count, rules: each, sets: withSets }: Shape, firstPort = 1000): Program {
+  const sets = new Map<SetId, SetMembers>();
+  const policies = new Map<PolicyId, Policy>();
+  for (let i = 0; i < count; i++) {
+    const source = keyOf(i);
+    const set = `s-${i}` as SetId;
+    if (withSets) sets.set(set, { type: "address", hosts: new Set(["10.65.9.9" as Addr]), nets: new Set() });
+    const egress = Array.from({ length: each }, (_, index): Rule => {
+      // With sets the port matches and the set does not.
+      const [from, to] = withSets ? [443, 443] : [firstPort + (index % 1000), firstPort + (index % 1000)];
+      const ports = { not: false, any: [{ on: "ports", side: "destination", protocol: TCP, from, to } as const] };
+      const members = { not: false, any: [{ on: "set", side: "destination", set } as const] };
+      return {
+        id: { source, direction: "egress", index },
+        when: withSets ? [members, ports] : [ports],
+        action: "allow",
+      };
+    });
+    policies.set(`NetworkPolicy/bench/policy-${i}` as PolicyId, {
+      source,
+      tier: "default",
+      ingress: undefined,
+      egress,
+      error: undefined,
+    });
+  }
+  const egress = {
+    tiers: [{ tier: "default", policies: [...policies.keys()], otherwise: "deny" as const }],
+    profiles: [],
+    otherwise: "deny" as const,
+  };
+  const ingress = { tiers: [], profiles: [], otherwise: "allow" as const };
+  const endpoint = {
+    kind: "workload" as const,
+    source: { kind: "Pod", namespace: "bench", name: "pod" } as const,
+    addresses: [SOURCE],
+    stages: { normal: { egress, ingress } },
+  };
+  return {
+    settings: { ...DEFAULT_SETTINGS, workloadPrefixes: [WORKLOAD] },
+    sets,
+    policies,
+    endpoints: new Map(count === 0 ? [] : [[WORKLOAD, endpoint]]),
+    routes: new Map(),
+  };
+}
+
+const packet = { source: SOURCE, destination: NODE, protocol: TCP, sourcePort: 40_000, destinationPort: 443 };
+const body = encodePacket(packet, 0);
+const frame = Uint8Array.from([...new Uint8Array(12), 0x08, 0x00, ...body]);
+
+function milliseconds(run: () => void): number {
+  const start = performance.now();
+  run();
+  return performance.now() - start;
+}
+
+function commit(driver: EbpfDriver, program: Program): number {
+  driver.lower(program, { ...program, members: new Map() });
+  return milliseconds(() => finishSteps(driver.committing()));
+}
+
+function measure(driver: EbpfDriver, shape: Shape): string {
+  const program = programOf(shape);
+  const first = commit(driver, program);
+  const changed = new Map(program.policies);
+  const one = programOf({ ...shape, policies: 1 }, 30_000).policies;
+  for (const [id, policy] of one) changed.set(id, policy);
+  const change = shape.sets ? Number.NaN : commit(driver, { ...program, policies: changed });
+  commit(driver, program);
+  const fd = driver.maps.programs.get("from_workload")?.fd ?? -1;
+  const { result } = runProgram(sys, fd, frame);
+  // What is for the node is not dropped here, but marked.
+  if (result !== -1) throw new Error(`the program returned ${result}, must not have dropped the packet before policy`);
+  const runs = Array.from({ length: ROUNDS }, () => runProgram(sys, fd, frame, Math.ceil(PACKETS / shape.policies)));
+  const nanoseconds = percentile(
+    runs.map((run) => run.nanoseconds),
+    0.5,
+  );
+  const records = [...(driver.image?.blocks.values() ?? [])].reduce(
+    (sum, block) => sum + block.records.length / RECORD_BYTES,
+    0,
+  );
+  const cells = [shape.policies, shape.rules, shape.sets ? "set and port" : "port", records];
+  return `| ${[...cells, digits(first), digits(change), digits(nanoseconds)].join(" | ")} |`;
+}
+
+const fs = makeBpfFs();
+const node = makeNamespace("bench");
+try {
+  node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
+  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  finishSteps(driver.reading());
+  const { maps } = driver;
+  const given = new Map(
+    [maps.records, maps.counters, maps.members, maps.nets].map((map) => [map.definition.name, map]),
+  );
+  const loads = Array.from({ length: ROUNDS }, () => milliseconds(() => loadObject(sys, OBJECT, given).close()));
+  console.log(
+    `the object of ${OBJECT.length} bytes: read, verified and compiled in ${digits(percentile(loads, 0.5))} ms (four programs)\n`,
+  );
+  console.log(
+    "| policies | rules in each | each asks for | records | first commit ms | change of one policy ms | ns per packet |",
+  );
+  console.log("|---|---|---|---|---|---|---|");
+  for (const sets of [false, true])
+    for (const [policies, rules] of [
+      [1, 1],
+      [1, 10],
+      [1, 100],
+      [1, 1000],
+      [30, 1],
+      [300, 1],
+      [3000, 1],
+    ] as const)
+      node.enter(() => console.log(measure(driver, { policies, rules, sets })));
+  driver.close();
+} finally {
+  removeNamespace(node);
+  fs.remove();
+}

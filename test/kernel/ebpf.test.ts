@@ -1,0 +1,217 @@
+/** The eBPF dataplane's maps on the real kernel: what is written is read back as the same program, a restart writes nothing, and changes leave nothing behind. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { programOf } from "../../src/calc/from-scratch.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { readProgram } from "../../src/dataplane/ebpf/read.ts";
+import { formatKey, formatName } from "../../src/model/key.ts";
+import { TCP } from "../../src/net/protocol.ts";
+import type { Atom } from "../../src/program/policy.ts";
+import { type Endpoint, type EndpointId, policiesNamedBy, type Program, stagesOf } from "../../src/program/program.ts";
+import { randomCluster } from "../property/clusters.ts";
+import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+
+const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+const CLUSTERS = 30;
+const FIRST_SEED = 8_000_000;
+
+let fs: BpfFs;
+let node: Namespace;
+
+beforeAll(() => {
+  fs = makeBpfFs();
+  node = makeNamespace("node");
+});
+afterAll(() => {
+  removeNamespace(node);
+  fs.remove();
+});
+
+function open(): EbpfDriver {
+  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  finishSteps(driver.reading());
+  return driver;
+}
+
+function commit(driver: EbpfDriver, program: Program): void {
+  driver.lower(program, { ...program, members: new Map() });
+  finishSteps(driver.committing());
+}
+
+const interfaces = new Set<string>();
+
+function ensureInterface(name: string): void {
+  if (interfaces.has(name)) return;
+  interfaces.add(name);
+  node.run(["ip", "link", "add", name, "type", "veth", "peer", "name", `peer${interfaces.size}`]);
+}
+
+/** The node n1's program, with an interface for each endpoint. */
+function randomProgram(seed: number): Program {
+  const program = programOf({ ...randomCluster(seed), pools: [], node: "n1" });
+  for (const id of program.endpoints.keys()) if (id !== "*") ensureInterface(id);
+  return program;
+}
+
+/** What the maps hold of it, in an order that does not matter. */
+function comparable({ sets, policies, endpoints }: Pick<Program, "sets" | "policies" | "endpoints">): unknown {
+  return {
+    sets: new Map([...sets].sort(([a], [b]) => (a < b ? -1 : 1))),
+    policies: [...policies.values()]
+      .filter(({ ingress, egress }) => ingress !== undefined || egress !== undefined)
+      .map((policy) => ({ ...policy, id: formatKey(policy.source) }))
+      .sort((a, b) => (a.id < b.id ? -1 : 1)),
+    endpoints: new Map(
+      [...endpoints]
+        .map(([id, endpoint]): [EndpointId, Endpoint] => [
+          id,
+          { ...endpoint, addresses: [...endpoint.addresses].sort() },
+        ])
+        .sort(([a], [b]) => (a < b ? -1 : 1)),
+    ),
+  };
+}
+
+test("what is written is read back by another process as the same program, which then writes nothing", () => {
+  for (let i = 0; i < CLUSTERS; i++) {
+    const program = randomProgram(FIRST_SEED + i);
+    const driver = open();
+    commit(driver, program);
+    expect(driver.pending).toBe(0);
+    driver.close();
+    const next = open();
+    if (next.image === undefined) throw new Error("not read");
+    expect(comparable(readProgram(next.image))).toEqual(comparable(program));
+    expect(next.image.repairs).toEqual([]);
+    next.lower(program, { ...program, members: new Map() });
+    expect(next.plan()).toEqual([]);
+    const before = next.writes;
+    finishSteps(next.committing());
+    expect(next.writes - before).toBe(0);
+    next.close();
+  }
+});
+
+test("with no program nothing is left in the maps", () => {
+  const driver = open();
+  commit(driver, randomProgram(FIRST_SEED));
+  const { settings } = randomProgram(FIRST_SEED);
+  commit(driver, { settings, sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map() });
+  const { maps } = driver;
+  for (const map of [maps.endpoints, maps.addresses, maps.members, maps.nets, maps.objects, maps.texts])
+    expect(map.entries()).toEqual([]);
+  driver.close();
+});
+
+test("a change of one member writes that member and the switch alone", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  commit(driver, program);
+  const [id, set] = [...program.sets].find(([, { type }]) => type === "address") ?? [];
+  if (id === undefined || set?.type !== "address") throw new Error("no set");
+  const changed = { ...set, hosts: new Set([...set.hosts, "10.65.0.99" as never]) };
+  driver.lower({ ...program, sets: new Map([...program.sets, [id, changed]]) }, { ...program, members: new Map() });
+  expect(driver.plan().map(({ sign, what }) => `${sign} ${what}`)).toEqual([`~ set ${id} (1 members more, 0 less)`]);
+  const before = driver.writes;
+  finishSteps(driver.committing());
+  expect(driver.writes - before).toBe(2);
+  driver.close();
+});
+
+test("a policy that is too long for a jump closes the pods that run it, and nothing else; it opens when it is shorter", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  const [id, policy] =
+    [...program.policies].find(([, { ingress }]) => ingress !== undefined && ingress.length > 0) ?? [];
+  if (id === undefined || policy === undefined) throw new Error("no policy");
+  const any = Array.from({ length: 70_000 }, (): Atom => ({
+    on: "ports",
+    side: "source",
+    protocol: TCP,
+    from: 1,
+    to: 1,
+  }));
+  const [first, ...others] = policy.ingress ?? [];
+  if (first === undefined) throw new Error("no rule");
+  const long = { ...policy, ingress: [{ ...first, when: [{ not: false, any }] }, ...others] };
+  const changed = { ...program, policies: new Map([...program.policies, [id, long]]) };
+  commit(driver, changed);
+  const running = [...program.endpoints].filter(([, endpoint]) =>
+    stagesOf(endpoint).some(({ stage, direction }) => direction === "ingress" && policiesNamedBy(stage).includes(id)),
+  );
+  expect(running.length).toBeGreaterThan(0);
+  expect(driver.failures.map(({ row, state }) => `${row} ${state}`).sort()).toEqual(
+    [
+      `policy ${formatName(policy.source)} failed`,
+      ...running.map(
+        ([, { kind, source }]) => `${kind === "host" ? "host endpoint" : "pod"} ${formatName(source)} closed`,
+      ),
+    ].sort(),
+  );
+  if (driver.image === undefined) throw new Error("not written");
+  const read = readProgram(driver.image).endpoints;
+  for (const [endpoint, { stages }] of program.endpoints) {
+    const isClosed = running.some(([each]) => each === endpoint);
+    const closed = { tiers: [], profiles: [], otherwise: "deny" } as const;
+    expect(driver.isProgrammed(endpoint)).toBe(!isClosed);
+    expect(driver.explain(endpoint)).toBe(isClosed ? "a policy of it is not programmed" : undefined);
+    expect(read.get(endpoint)?.stages.normal?.egress).toEqual(stages.normal?.egress);
+    if (isClosed) expect(read.get(endpoint)?.stages.normal?.ingress).toEqual(closed);
+  }
+  commit(driver, program);
+  expect(driver.failures).toEqual([]);
+  driver.close();
+});
+
+test("what an interrupted commit has left is taken back by the next process", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 4);
+  commit(driver, program);
+  driver.close();
+  // It ends before the switch: the generation is never written.
+  const other = randomProgram(FIRST_SEED + 5);
+  const broken = open();
+  const { state } = broken.maps;
+  Object.assign(state, {
+    updateAll: () => {
+      throw new Error("killed");
+    },
+  });
+  expect(() => commit(broken, other)).toThrow("killed");
+  broken.close();
+  const next = open();
+  if (next.image === undefined) throw new Error("not read");
+  expect(comparable({ ...readProgram(next.image), sets: new Map(), policies: new Map() })).toEqual(
+    comparable({ ...program, sets: new Map(), policies: new Map() }),
+  );
+  commit(next, program);
+  next.close();
+  const last = open();
+  if (last.image === undefined) throw new Error("not read");
+  expect(comparable(readProgram(last.image))).toEqual(comparable(program));
+  expect(last.image.repairs).toEqual([]);
+  last.close();
+});
+
+test("interfaces have their programs, and a restart adopts them", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 6);
+  ensureInterface("uplink");
+  commit(driver, program);
+  driver.close();
+  const [id] = [...program.endpoints].find(([, { kind }]) => kind === "workload") ?? [];
+  const filters = (device: string, side: string): string => node.run(["tc", "filter", "show", "dev", device, side]);
+  if (id === undefined) throw new Error("no workload");
+  expect(filters(id, "ingress")).toContain("calico from_workload");
+  expect(filters(id, "egress")).toContain("calico to_workload");
+  expect(filters("uplink", "egress")).toContain("calico to_network");
+  expect(filters("uplink", "ingress")).toContain("calico from_network");
+  const shown = filters(id, "ingress");
+  const next = open();
+  commit(next, program);
+  next.close();
+  expect(filters(id, "ingress")).toBe(shown);
+});
