@@ -11,7 +11,7 @@ import { applyMergePatch } from "../../../lab/apiserver/patch/merge-patch.ts";
 import { wallMs } from "./clock.ts";
 import { type PodWeight, type PolicyKinds, SIZES, type Size } from "./scenario.ts";
 import { type ApiStore, notFound, type Place, Refused } from "./store.ts";
-import { type MemberChange, World } from "./world.ts";
+import { KINDS, type MemberChange, World } from "./world.ts";
 
 const CALICO_GROUP = "projectcalico.org";
 /** As kube-apiserver: a watch that has nothing to say says how far it is. */
@@ -24,6 +24,22 @@ export function placeOf(pathname: string): Place | undefined {
   return place?.plural === "networkpolicies" && group === CALICO_GROUP
     ? { ...place, plural: `networkpolicies.${CALICO_GROUP}` }
     : place;
+}
+
+/** The groups that are served, or the kinds of one; undefined for another path. */
+function discovery(pathname: string): object | undefined {
+  const versions = [...new Set(KINDS.map(([, apiVersion]) => apiVersion))].filter((each) => each.includes("/"));
+  if (pathname === "/apis") {
+    const groups = versions.map((groupVersion) => ({ name: groupVersion.split("/")[0], versions: [{ groupVersion }] }));
+    return { kind: "APIGroupList", apiVersion: "v1", groups };
+  }
+  const groupVersion = versions.find((each) => pathname === `/apis/${each}`);
+  if (groupVersion === undefined) return undefined;
+  const resources = KINDS.filter(([, apiVersion]) => apiVersion === groupVersion).map(([collection, , kind]) => ({
+    name: collection.split(".")[0],
+    kind,
+  }));
+  return { kind: "APIResourceList", apiVersion: "v1", groupVersion, resources };
 }
 
 function placeIn(path: string): Place | undefined {
@@ -85,6 +101,8 @@ export class BenchServer {
     const url = new URL(request.url ?? "/", "http://api");
     const method = request.method ?? "GET";
     if (url.pathname.startsWith("/bench/")) return send(response, 200, JSON.stringify(await this.#bench(url)));
+    const discovered = discovery(url.pathname);
+    if (discovered !== undefined) return send(response, 200, JSON.stringify(discovered));
     const place = placeOf(url.pathname);
     if (place === undefined) throw new Refused(404, "NotFound", `there is no path ${url.pathname}`);
     if (method === "GET") return this.#read(place, url.searchParams, request, response);

@@ -35,7 +35,8 @@ export interface MemberChange {
 }
 
 const CALICO = "projectcalico.org/v3";
-const KINDS: readonly (readonly [string, string, string])[] = [
+/** Collection, apiVersion, kind. */
+export const KINDS: readonly (readonly [string, string, string])[] = [
   ["pods", "v1", "Pod"],
   ["namespaces", "v1", "Namespace"],
   ["serviceaccounts", "v1", "ServiceAccount"],
@@ -60,6 +61,10 @@ const KINDS: readonly (readonly [string, string, string])[] = [
   ["felixconfigurations", CALICO, "FelixConfiguration"],
   ["clusternetworkpolicies", "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"],
   ["endpointslices", "discovery.k8s.io/v1", "EndpointSlice"],
+  ["workloadendpoints", CALICO, "WorkloadEndpoint"],
+  ["profiles", CALICO, "Profile"],
+  ["adminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"],
+  ["baselineadminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"],
 ];
 /** Coprime to every number of pods: consecutive changes are on different nodes. */
 const STRIDE = 7_919;
