@@ -51,7 +51,7 @@ function nftables({ sys, clock, ownsTable }: BackendOptions): Backend {
   return {
     name: "nftables",
     open: () => new NftablesDriver(sys, { ownsTable, clock }),
-    probe: () => Promise.resolve(whyNoTables(sys)),
+    probe: () => Promise.resolve(ownsTable ? undefined : whyNoTables(sys)),
     counters: (program) => readNftablesCounters(sys, clock, program),
   };
 }

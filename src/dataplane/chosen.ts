@@ -43,6 +43,8 @@ export class ChosenDriver implements Driver {
   /** For which choice `current` was picked. */
   #choice: DataplaneChoice | undefined;
   #current: Current | undefined;
+  /** Until it is known what can run. */
+  #likely: Current | undefined;
   /** Being completed, to take its place. */
   #next: Current | undefined;
   #watching: { readonly watcher: Watcher; readonly events: DriverEvents; watch: Watch | undefined } | undefined;
@@ -80,15 +82,30 @@ export class ChosenDriver implements Driver {
   }
 
   lower(program: Program, delta: ProgramDelta): void {
+    // Before the first look the program comes in parts, for which the thread need not be held.
+    if (this.#program === undefined) this.#likely = this.#openLikely(program.settings.dataplane);
     this.#program = program;
-    this.#current?.driver.lower(program, delta);
-    this.#next?.driver.lower(program, delta);
+    for (const each of [this.#current, this.#next, this.#likely]) each?.driver.lower(program, delta);
+  }
+
+  /** What will be picked, unless it cannot run here. */
+  #openLikely(choice: DataplaneChoice): Current | undefined {
+    const backend = this.#options.backends.find(({ name }) => name === choice);
+    try {
+      return backend && { backend, driver: backend.open() };
+    } catch (error) {
+      if (error instanceof KernelError) return undefined;
+      throw error;
+    }
   }
 
   *reading(only?: Touched): Steps {
     if (this.#current === undefined) {
       const { backend, choice } = yield* this.#pick();
-      this.#current = this.#open(backend);
+      const likely = this.#likely;
+      this.#likely = undefined;
+      if (likely?.backend !== backend) likely?.driver.close();
+      this.#current = likely?.backend === backend ? likely : this.#open(backend);
       this.#choice = choice;
       this.#watchCurrent();
     }
@@ -263,7 +280,6 @@ export class ChosenDriver implements Driver {
   }
 
   close(): void {
-    this.#current?.driver.close();
-    this.#next?.driver.close();
+    for (const each of [this.#current, this.#next, this.#likely]) each?.driver.close();
   }
 }
