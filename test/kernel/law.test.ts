@@ -98,7 +98,7 @@ class Law {
   /** Known to connection tracking. */
   readonly #flows = new Set<string>();
   /** No frame that the kernel sends by itself ends like this; reports of the group ff02::2 end with 00000002. */
-  #marker = 0xca10_0000;
+  #sent = 0;
   checked = 0;
   readonly decisions = new Map<string, number>();
   readonly kinds = new Map<string, number>();
@@ -129,6 +129,9 @@ class Law {
       kind === "workload" ? addresses.map((addr) => ({ addr, interface: id as string })) : [],
     );
     for (const { addr, interface: name } of this.#places) routePod(node, name, addr);
+    // The kernel forgets a flow two minutes after its last packet.
+    node.run(["conntrack", "-F"]);
+    this.#flows.clear();
     await this.#backend.commit(this.#program);
     this.#before = new Map([...this.#backend.counts(4), ...this.#backend.counts(6)]);
     return this.#places;
@@ -168,7 +171,8 @@ class Law {
     if (this.#backend.know !== undefined) this.#backend.know(sent.packet, isKnown);
     else if (isKnown) this.#know(sent);
     const arrivals = this.#arrivals();
-    const marker = this.#marker++;
+    // The observer knows it by its upper half.
+    const marker = 0xca10_0000 + (this.#sent++ & 0xffff);
     const port = (name: string): Port => {
       const found = this.#bench.ports.get(name);
       if (found === undefined) throw new Error(`no port ${name}`);
