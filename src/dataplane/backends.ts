@@ -57,7 +57,7 @@ function nftables({ sys, clock, ownsTable }: BackendOptions): Backend {
 }
 
 function iptables({ sys, clock, processes, families }: BackendOptions, variant: Variant): Backend {
-  const clients = [...families].map((family) => new IptablesClient(processes, variant, family));
+  const clients = [...families].map((family) => new IptablesClient(processes, clock, variant, family));
   return {
     name: `iptables-${variant}`,
     open: () => new IptablesDriver(sys, { processes, variant, families, clock }),
@@ -72,15 +72,19 @@ function iptables({ sys, clock, processes, families }: BackendOptions, variant: 
   };
 }
 
-export async function backendFor(choice: DataplaneChoice, processes: Processes): Promise<BackendName> {
-  return choice === "iptables" ? `iptables-${await variantInUse(processes)}` : choice;
+export async function backendFor(
+  choice: DataplaneChoice,
+  processes: Processes,
+  clock: Pick<Clock, "sleep">,
+): Promise<BackendName> {
+  return choice === "iptables" ? `iptables-${await variantInUse(processes, clock)}` : choice;
 }
 
 /** Of the two variants, the one whose rules others of this node use: kubelet's hint, else whichever has more. Upstream: DetectBackend. */
-async function variantInUse(processes: Processes): Promise<Variant> {
+async function variantInUse(processes: Processes, clock: Pick<Clock, "sleep">): Promise<Variant> {
   const rules = async (variant: Variant): Promise<string> => {
     try {
-      return await new IptablesClient(processes, variant, 4).save(false);
+      return await new IptablesClient(processes, clock, variant, 4).save(false);
     } catch (error) {
       if (error instanceof KernelError) return "";
       throw error;

@@ -28,7 +28,7 @@ export interface ChosenOptions {
   /** Takes out what upstream's daemon left and no backend of ours knows. Throws KernelError. */
   readonly removeForeign: () => void;
   readonly processes: Processes;
-  readonly clock: Pick<Clock, "wallMs">;
+  readonly clock: Pick<Clock, "wallMs" | "sleep">;
   readonly report: Report;
 }
 
@@ -53,6 +53,8 @@ export class ChosenDriver implements Driver {
   /** Those that could not be looked at, or taken out. */
   #unclearable: readonly Backend[] = [];
   #faults: readonly RowStatus[] = [];
+  /** The last change of the dataplane failed. */
+  #hasFailed = false;
   /** Of drivers that are closed. */
   #writesBefore = 0;
 
@@ -112,12 +114,15 @@ export class ChosenDriver implements Driver {
     if (only === undefined) {
       this.#unclean = [...this.#unclean, ...this.#unclearable];
       this.#unclearable = [];
+      if (this.#hasFailed) this.#choice = undefined;
+      this.#hasFailed = false;
     }
     yield* this.#current.driver.reading(only);
   }
 
   *committing(): Steps {
-    if (this.#isChanging) yield* this.#change();
+    // The settings may change again meanwhile.
+    while (this.#isChanging) yield* this.#tryChange();
     yield* this.#current?.driver.committing() ?? [];
     if (this.#unclean.length > 0) yield* this.#clean();
   }
@@ -135,7 +140,7 @@ export class ChosenDriver implements Driver {
   /** The backend for what the settings say now; one that cannot run is a fault that is told. Throws KernelError when none can. */
   *#pick(): Generator<Promise<void> | undefined, { readonly backend: Backend; readonly choice: DataplaneChoice }> {
     const choice = this.#program?.settings.dataplane ?? "nftables";
-    const wanted = yield* awaiting(backendFor(choice, this.#options.processes));
+    const wanted = yield* awaiting(backendFor(choice, this.#options.processes, this.#options.clock));
     const { backends } = this.#options;
     const candidates = [...backends].sort((a, b) => Number(b.name === wanted) - Number(a.name === wanted));
     const faults: RowStatus[] = [];
@@ -166,6 +171,23 @@ export class ChosenDriver implements Driver {
       });
   }
 
+  /** One that fails leaves the node with what it has, which goes on, until the next look at everything. */
+  *#tryChange(): Steps {
+    const choice = this.#program?.settings.dataplane;
+    try {
+      yield* this.#change();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#options.report("cannot change the dataplane: the node goes on with the one it has", {
+        wanted: choice,
+        error: error.message,
+      });
+      this.#faults = [this.#fault(`dataplane ${choice}`, error.message)];
+      this.#choice = choice;
+      this.#hasFailed = true;
+    }
+  }
+
   *#change(): Steps {
     const { backend, choice } = yield* this.#pick();
     const before = this.#current;
@@ -178,7 +200,7 @@ export class ChosenDriver implements Driver {
         yield* next.driver.committing();
       } catch (error) {
         this.#next = undefined;
-        next.driver.close();
+        yield* this.#remove(next);
         throw error;
       }
       this.#watching?.watch?.close();

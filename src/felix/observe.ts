@@ -55,7 +55,7 @@ export async function observe(options: ObserveOptions): Promise<readonly Observe
   const drivers: readonly Driver[] = [
     new LinksDriver(sys, clock, families),
     new RoutesDriver(sys, clock, families),
-    openBackend(await backendFor(program.settings.dataplane, processes), host, families),
+    openBackend(await backendFor(program.settings.dataplane, processes, clock), host, families),
   ];
   const found: ObservedChange[] = [];
   for (const driver of drivers) {

@@ -3,6 +3,7 @@
  * the kernel tells is repaired at once.
  */
 import { expect, test } from "bun:test";
+import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
 import { ChosenDriver } from "../../src/dataplane/chosen.ts";
@@ -35,6 +36,7 @@ async function withBench(
   prepare: (namespace: Namespace) => void,
   run: (bench: Bench) => Promise<void>,
   missing = "none",
+  refuses: (command: string, input: string) => boolean = () => false,
 ): Promise<void> {
   const namespace = makeNamespace("dataplanes");
   const end = new AbortController();
@@ -44,6 +46,12 @@ async function withBench(
     const processes: Processes = {
       run: (command, options) => {
         commands.push(command.join(" "));
+        if (refuses(command.join(" "), options?.input ?? ""))
+          return Promise.resolve({
+            exitCode: 4,
+            stdout: "",
+            stderr: "Another app is currently holding the xtables lock",
+          });
         return command[0]?.includes(missing) === true
           ? Promise.reject(new Error(`Cannot run ${command[0]}: ENOENT`))
           : own.run(["ip", "netns", "exec", namespace.name, ...command], options);
@@ -158,6 +166,52 @@ test("a dataplane whose programs are missing is told, and nftables stands in for
       expect(loop.isWritten).toBe(true);
     },
     "legacy",
+  );
+}, 60_000);
+
+test("a change that fails leaves the node with what it has, whose policy goes on changing, and nothing of the other", async () => {
+  let isRefused = true;
+  await withBench(
+    "nftables",
+    () => {},
+    async ({ namespace, driver, loop }) => {
+      const before = programFor("nftables");
+      const now = programFor("iptables-legacy");
+      const none = {
+        sets: new Map(),
+        policies: new Map(),
+        endpoints: new Map(),
+        routes: new Map(),
+        members: new Map(),
+      };
+      loop.step(now, { ...none, settings: now.settings });
+      await until("the change to fail", () => driver.failures.length > 0 && loop.isWritten);
+      expect(driver.name).toBe("nftables");
+      expect(driver.failures).toMatchObject([{ row: "dataplane iptables-legacy", state: "failed" }]);
+      expect(namespace.run(["iptables-legacy-save"])).not.toContain("cali-");
+      const client = namespace.enter(() => new IpSetClient(sys));
+      await until("its sets to be gone", () => client.list().length === 0);
+      client.close();
+      const [first] = [...before.endpoints.keys()];
+      if (first === undefined) throw new Error("the program has no endpoint");
+      const less = { ...now, endpoints: new Map([...now.endpoints].filter(([id]) => id !== first)) };
+      loop.step(less, { ...none, endpoints: new Map([[first, undefined]]) });
+      expect(loop.isWritten).toBe(true);
+      expect(namespace.run(["nft", "list", "table", "inet", "calico"])).not.toContain(`"${first}"`);
+      // Whoever sets it again has it tried again.
+      isRefused = false;
+      loop.step(before, {
+        ...none,
+        settings: before.settings,
+        endpoints: new Map([[first, before.endpoints.get(first)]]),
+      });
+      loop.step(now, { ...none, settings: now.settings });
+      await until("the change to be made", () => driver.name === "iptables-legacy" && loop.isWritten);
+      expect(driver.failures).toEqual([]);
+      expect(namespace.run(["iptables-legacy-save"])).toContain("cali-FORWARD");
+    },
+    "none",
+    (command, input) => isRefused && command.includes("iptables-legacy-restore") && input.includes("cali-"),
   );
 }, 60_000);
 

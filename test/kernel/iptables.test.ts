@@ -11,7 +11,8 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
-import type { Variant } from "../../src/kernel/iptables/client.ts";
+import { IptablesClient, type Variant } from "../../src/kernel/iptables/client.ts";
+import { VirtualClock } from "../../src/lib/virtual-clock.ts";
 import type { Program, ProgramDelta } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -90,6 +91,24 @@ async function settle(driver: IptablesDriver): Promise<void> {
   await awaitSteps(driver.committing());
 }
 
+test("a program that does not end is ended, and says so", async () => {
+  const clock = new VirtualClock();
+  const processes: Processes = {
+    run: (_command, options) =>
+      new Promise((_resolve, reject) => {
+        options?.signal?.addEventListener("abort", () => reject(new Error("killed")));
+      }),
+  };
+  const asked = new IptablesClient(processes, clock, "legacy", 4).save(false);
+  const answer = asked.then(
+    () => "it ended",
+    (error: Error) => error.message,
+  );
+  await clock.advance(60_000);
+  expect(await answer).toContain("Cannot run iptables-legacy-save");
+  expect(await answer).toContain("it has not ended within 60 s");
+});
+
 for (const variant of VARIANTS)
   describe(variant, () => {
     test("what is written is what is read; another process writes nothing", async () => {
@@ -114,6 +133,35 @@ for (const variant of VARIANTS)
         }
       });
     }, 120_000);
+
+    test("protocols are the same by name and by number, and a name too long for a comment is cut", async () => {
+      await withBench(variant, async ({ driver, run }) => {
+        const long = "p".repeat(240);
+        const rules = Array.from({ length: 254 }, (_, i) => i + 1);
+        const calicoPolicies = [
+          {
+            apiVersion: "projectcalico.org/v3",
+            kind: "NetworkPolicy",
+            metadata: { name: long, namespace: "alpha" },
+            spec: { ingress: rules.map((protocol) => ({ action: "Allow", protocol })) },
+          },
+        ] as unknown as ReturnType<typeof randomCluster>["calicoPolicies"];
+        const cluster = { ...randomCluster(3), calicoPolicies, networkPolicies: [], globalPolicies: [] };
+        const program = programOf({ ...cluster, pools: [], node: NODE, interfaces: new Map() });
+        const own = driver();
+        own.lower(program, whole(program));
+        await settle(own);
+        await awaitSteps(own.reading());
+        expect(own.plan()).toEqual([]);
+        expect(own.failures).toEqual([]);
+        const saved = run(`iptables-${variant}-save`);
+        expect(saved).toContain(" rule 254");
+        expect(saved).toContain("…");
+        // Without host endpoints nothing of raw concerns IPv6.
+        expect(saved).toContain("-A PREROUTING -j cali-PREROUTING");
+        expect(run(`ip6tables-${variant}-save`)).not.toContain("cali-PREROUTING");
+      });
+    }, 60_000);
 
     test("what others change is found and put back; what is theirs stays", async () => {
       await withBench(variant, async ({ driver, run, namespace }) => {

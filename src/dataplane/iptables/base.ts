@@ -63,7 +63,10 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
     if (steps.length === 0) continue;
     const { table, builtIn, chain } = HOOK_CHAINS[hook];
     const compiler = new HookCompiler(family, settings, (name, rules) => addChain(table, name, rules));
-    addChain(table, chain, compiler.rules(steps));
+    const rules = compiler.rules(steps);
+    // Nothing of it concerns the family.
+    if (rules.length === 0) continue;
+    addChain(table, chain, rules);
     const rule = makeRule(ANY, { do: "jump", chain });
     rows.set(jumpId(family, table, builtIn), { type: "jump", family, table, builtIn, rules: [rule], isFirst: true });
   }

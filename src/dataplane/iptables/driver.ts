@@ -39,13 +39,14 @@ export interface IptablesOptions {
   readonly variant: Variant;
   /** Those that the kernel has. */
   readonly families: ReadonlySet<Family>;
-  readonly clock: Pick<Clock, "monotonicMs" | "wallMs">;
+  readonly clock: Clock;
 }
 
 type Row<Type extends IptRow["type"]> = Extract<IptRow, { type: Type }>;
 
 /** Upstream: iptablesRefreshInterval. */
 const REFRESH_MS = 180_000;
+const FIRST_REFRESH_MS = 10_000;
 /** Elements sent in one step: some milliseconds. */
 const ELEMENTS_PER_STEP = 1_000;
 
@@ -53,7 +54,8 @@ export class IptablesDriver implements Driver {
   readonly name = "iptables";
   readonly isFresh = false;
   readonly isSerial = true as const;
-  readonly auditMs: number | undefined;
+  readonly #isWatched: boolean;
+  #readings = 0;
   readonly watch: NonNullable<Driver["watch"]> | undefined;
   readonly #sys: Sys;
   readonly #generations: Generations | undefined;
@@ -74,11 +76,12 @@ export class IptablesDriver implements Driver {
   /** Opens its socket in the thread's network namespace. Throws KernelError. */
   constructor(sys: Sys, { processes, variant, families, clock }: IptablesOptions) {
     this.#families = FAMILIES.filter((family) => families.has(family));
-    this.#clients = new Map(this.#families.map((family) => [family, new IptablesClient(processes, variant, family)]));
+    this.#clients = new Map(
+      this.#families.map((family) => [family, new IptablesClient(processes, clock, variant, family)]),
+    );
     this.#sets = new IpSetClient(sys);
     this.#sys = sys;
-    // Of x_tables nobody tells.
-    this.auditMs = variant === "legacy" ? REFRESH_MS : undefined;
+    this.#isWatched = variant === "nft";
     this.#generations = variant === "legacy" ? undefined : new Generations(sys);
     this.watch = variant === "legacy" ? undefined : (watcher, events) => this.#watch(watcher, events);
     this.#refusals = new Refusals(this.#state, clock);
@@ -90,6 +93,12 @@ export class IptablesDriver implements Driver {
 
   get writes(): number {
     return [...this.#clients.values()].reduce((sum, client) => sum + client.writes, this.#sets.writes);
+  }
+
+  /** Of x_tables nobody tells. A program that an earlier daemon had started may end after the first look. */
+  get auditMs(): number | undefined {
+    if (this.#isWatched) return undefined;
+    return this.#readings > 1 ? REFRESH_MS : FIRST_REFRESH_MS;
   }
 
   get dueMs(): number | undefined {
@@ -203,6 +212,7 @@ export class IptablesDriver implements Driver {
       for (const row of ownRows(family, parsed.value)) have.set(...row);
     }
     yield* this.#readSets(have);
+    this.#readings++;
     for (const id of Array.from(this.#state.have.keys())) if (!have.has(id)) this.#state.setHave(id, undefined);
     for (const [id, row] of have) this.#state.setHave(id, row);
   }

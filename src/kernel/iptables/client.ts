@@ -2,7 +2,8 @@
  * IptablesClient: one family of iptables, by the programs of one variant: `iptables-legacy-save`, `ip6tables-nft-restore` and so on. They work
  * in the network namespace of the thread that starts them.
  */
-import type { Processes } from "../../host/processes.ts";
+import type { Clock } from "../../host/clock.ts";
+import type { Finished, Processes } from "../../host/processes.ts";
 import type { Family } from "../../net/addr.ts";
 import { EAGAIN, EINVAL, ENOENT, EPERM, KernelError } from "../errno.ts";
 import type { RestoreInput } from "./restore.ts";
@@ -19,18 +20,22 @@ export interface RestoreRefusal {
 
 /** Another program may hold the lock of xtables for so long. */
 const LOCK_SECONDS = 5;
+/** One that has not ended by then is ended: nothing else of the dataplane goes on while it runs. */
+const MOST_MS = 60_000;
 /** Exit code of one that could not have the lock, or memory. Source: xtables.h, RESOURCE_PROBLEM. */
 const RESOURCE_PROBLEM = 4;
-/** A build of iptables whose programs know no lock prints what it was given beyond this. */
+/** Of what a program prints as its error. */
 const MOST_WORDS = 300;
 
 export class IptablesClient {
   readonly #processes: Processes;
+  readonly #clock: Pick<Clock, "sleep">;
   readonly #program: string;
   #writes = 0;
 
-  constructor(processes: Processes, variant: Variant, family: Family) {
+  constructor(processes: Processes, clock: Pick<Clock, "sleep">, variant: Variant, family: Family) {
     this.#processes = processes;
+    this.#clock = clock;
     this.#program = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
   }
 
@@ -71,16 +76,24 @@ export class IptablesClient {
     return { error, culprit: about.get(line) };
   }
 
-  async #run(
-    command: readonly string[],
-    input?: string,
-  ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  async #run(command: readonly string[], input?: string): Promise<Finished> {
+    const late = new AbortController();
+    const done = new AbortController();
+    void this.#clock.sleep(MOST_MS, done.signal).then(() => late.abort());
     try {
-      return await this.#processes.run(command, input === undefined ? {} : { input });
+      return await this.#processes.run(command, { signal: late.signal, ...(input === undefined ? {} : { input }) });
     } catch (error) {
-      throw new KernelError("run", command[0] ?? "", ENOENT, error instanceof Error ? error.message : String(error));
+      const isLate = late.signal.aborted;
+      const why = isLate ? `it has not ended within ${MOST_MS / 1000} s` : messageOf(error);
+      throw new KernelError("run", command[0] ?? "", isLate ? EAGAIN : ENOENT, why);
+    } finally {
+      done.abort();
     }
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function words(stderr: string): string {

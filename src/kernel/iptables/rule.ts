@@ -1,6 +1,6 @@
 /**
  * rule: a rule of iptables as `iptables-save` prints it, without `-A CHAIN`: rules are compared as text, so what is written must be
- * spelled as it is printed. Both variants, legacy and nft, of iptables 1.8 print alike.
+ * spelled as it is printed, but for protocols, which are numbers here (see `save.ts`). Both variants, legacy and nft, of iptables 1.8 print alike.
  */
 import type { Family } from "../../net/addr.ts";
 import { type Prefix, prefixLength } from "../../net/prefix.ts";
@@ -54,24 +54,6 @@ export function both(a: Match, b: Match): Match | undefined {
   return { ...a, ...b, extensions: [...(a.extensions ?? []), ...(b.extensions ?? [])] };
 }
 
-const NAMES: ReadonlyMap<number, string> = new Map([
-  [1, "icmp"],
-  [6, "tcp"],
-  [17, "udp"],
-  [33, "dccp"],
-  [47, "gre"],
-  [50, "esp"],
-  [51, "ah"],
-  [58, "ipv6-icmp"],
-  [132, "sctp"],
-  [136, "udplite"],
-]);
-
-/** As it is printed on every system; others may be printed by the name that /etc/protocols gives them. */
-function protocolText(protocol: Protocol): string {
-  return NAMES.get(protocol) ?? String(protocol);
-}
-
 export function makeRule(match: Match, target: Target, comment?: string): Rule {
   const words: string[] = [];
   const { source, destination, protocol, extensions = [] } = match;
@@ -80,7 +62,7 @@ export function makeRule(match: Match, target: Target, comment?: string): Rule {
   if (destination !== undefined && prefixLength(destination) > 0) words.push(`-d ${destination}`);
   if (match.in !== undefined) words.push(`${match.in.not ? "! " : ""}-i ${match.in.name}`);
   if (match.out !== undefined) words.push(`${match.out.not ? "! " : ""}-o ${match.out.name}`);
-  if (protocol !== undefined) words.push(`-p ${protocolText(protocol)}`);
+  if (protocol !== undefined) words.push(`-p ${protocol}`);
   words.push(...extensions);
   if (comment !== undefined) words.push(`-m comment --comment ${quoted(comment)}`);
   if (target?.do === "target") words.push(`-j ${target.text}`);

@@ -60,7 +60,11 @@ export function* parseSaveInSteps(text: string): Generator<undefined, Result<Sav
 }
 
 /** Its target is a chain unless it is in capitals, as the kernel's are. */
-export function readRule(text: string): Rule {
+export function readRule(printed: string): Rule {
+  const text = printed.replace(PROTOCOL, (all, start: string, name: string) => {
+    const number = PROTOCOLS.get(name);
+    return number === undefined ? all : `${start}-p ${number}`;
+  });
   const bare = text.replace(/"(?:[^"\\]|\\.)*"/g, '""');
   const target = /(?:^| )-[jg] (\S+)/.exec(bare)?.[1];
   return {
@@ -69,3 +73,72 @@ export function readRule(text: string): Rule {
     sets: [...bare.matchAll(/--match-set (\S+) /g)].flatMap(([, set]) => set ?? []),
   };
 }
+
+/** Before it are only addresses and interfaces, which have no quotes. */
+const PROTOCOL = /^((?:! )?(?:-[sdio] \S+ (?:! )?)*)-p (\S+)/;
+
+/** Names are printed where the machine's /etc/protocols has them, or iptables itself; they differ from machine to machine. Source: IANA. */
+const PROTOCOLS: ReadonlyMap<string, number> = new Map([
+  ["icmp", 1],
+  ["igmp", 2],
+  ["ggp", 3],
+  ["ipencap", 4],
+  ["ipv4", 4],
+  ["st", 5],
+  ["tcp", 6],
+  ["cbt", 7],
+  ["egp", 8],
+  ["igp", 9],
+  ["pup", 12],
+  ["udp", 17],
+  ["hmp", 20],
+  ["xns-idp", 22],
+  ["rdp", 27],
+  ["iso-tp4", 29],
+  ["dccp", 33],
+  ["xtp", 36],
+  ["ddp", 37],
+  ["idpr-cmtp", 38],
+  ["ipv6", 41],
+  ["ipv6-route", 43],
+  ["ipv6-frag", 44],
+  ["idrp", 45],
+  ["rsvp", 46],
+  ["gre", 47],
+  ["esp", 50],
+  ["ipv6-crypt", 50],
+  ["ah", 51],
+  ["ipv6-auth", 51],
+  ["skip", 57],
+  ["ipv6-icmp", 58],
+  ["icmpv6", 58],
+  ["ipv6-nonxt", 59],
+  ["ipv6-opts", 60],
+  ["rspf", 73],
+  ["vmtp", 81],
+  ["eigrp", 88],
+  ["ospf", 89],
+  ["ospfigp", 89],
+  ["ax.25", 93],
+  ["ipip", 94],
+  ["etherip", 97],
+  ["encap", 98],
+  ["pim", 103],
+  ["ipcomp", 108],
+  ["vrrp", 112],
+  ["l2tp", 115],
+  ["isis", 124],
+  ["sctp", 132],
+  ["fc", 133],
+  ["mobility-header", 135],
+  ["ipv6-mh", 135],
+  ["mh", 135],
+  ["udplite", 136],
+  ["mpls-in-ip", 137],
+  ["manet", 138],
+  ["hip", 139],
+  ["shim6", 140],
+  ["wesp", 141],
+  ["rohc", 142],
+  ["ethernet", 143],
+]);
