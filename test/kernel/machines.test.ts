@@ -80,7 +80,7 @@ function keyOf({ metadata }: Resource<"WorkloadEndpoint">) {
 
 /** A cable between the node and the machine, which replaces an older one. */
 function plug(name: string): Port {
-  vm.run(["sh", "-c", "ip link del eth0 2>/dev/null || true"]);
+  if (vm.run(["ip", "-o", "link", "show"]).includes(": eth0@")) vm.run(["ip", "link", "del", "eth0"]);
   connect(node, name, vm);
   for (const family of FAMILIES)
     node.run([
