@@ -7,7 +7,7 @@ import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { EPERM, KernelError } from "../../src/kernel/errno.ts";
 import { canOwnTables, NftablesClient } from "../../src/kernel/nftables/client.ts";
-import type { NftCommand, NftTableHold, NftTableState } from "../../src/kernel/nftables/objects.ts";
+import type { NftBaseChain, NftCommand, NftTableHold, NftTableState } from "../../src/kernel/nftables/objects.ts";
 import { type Kernel, kernelOwnsTables, type Namespace, onBothKernels } from "./fixture.ts";
 
 class Bench {
@@ -181,6 +181,18 @@ onBothKernels((kernel) => {
       });
     });
 
+    test("is refused a base chain by the transaction that takes it: the next takes it first", () => {
+      withBench((bench) => {
+        bench.end(bench.settled());
+        const hook: NftBaseChain = { hook: "postrouting", priority: 0, policy: "accept" };
+        expect(bench.other({ do: "own-table" }, { do: "add-chain", chain: "hook", base: hook })).toContain("EINVAL");
+        expect(bench.other({ do: "flush-chain", chain: "forward" }, { do: "delete-chain", chain: "forward" })).toBe("");
+        const next = bench.settled();
+        expect([next.pending, next.writes]).toEqual([0, 2]);
+        expect(bench.contents()).toContain("forward");
+      });
+    });
+
     for (const [name, ...commands] of kernelName === "fake"
       ? []
       : ([
@@ -190,10 +202,6 @@ onBothKernels((kernel) => {
             "add table inet calico { chain forward { type filter hook forward priority 0; }; }",
           ],
           ["asleep", "delete table inet calico", "add table inet calico { flags dormant; }"],
-          [
-            "with a chain that we have no word for",
-            "add chain inet calico nat { type nat hook postrouting priority 100; }",
-          ],
           ["deleted", "delete table inet calico"],
         ] as const)) {
       test(`is made anew in one write when the next finds it ${name}`, () => {
@@ -204,12 +212,21 @@ onBothKernels((kernel) => {
           expect([next.pending, next.writes]).toEqual([0, 1]);
           expect(bench.hold()?.flags).toEqual([...OWNED]);
           expect(bench.contents()).toContain("cali-to-workload");
-          expect(bench.contents()).not.toContain("postrouting");
           next.read();
           expect(next.pending).toBe(0);
         });
       });
     }
+
+    test.skipIf(kernelName === "fake")("loses what we have no word for once the next has taken it", () => {
+      withBench((bench) => {
+        bench.end(bench.settled());
+        expect(bench.nft("add chain inet calico nat { type nat hook postrouting priority 100; }")).toBe("");
+        const next = bench.settled();
+        expect([next.pending, next.writes]).toEqual([0, 2]);
+        expect(bench.contents()).not.toContain("postrouting");
+      });
+    });
 
     test("is made anew in one write when the next finds it made by a version that did not own it, or deleted", () => {
       for (const leaves of [

@@ -263,6 +263,8 @@ export class NftablesDriver implements Driver {
     this.#settle();
     this.#replaces ||= this.#needsRebuild();
     if (this.#replaces) return this.#startAnew();
+    const adopting = this.#adopting();
+    if (adopting !== undefined) return adopting;
     if (this.#fresh.size > 0 && this.#fresh.size < this.#todo.size && this.#todo.size > FEW_UNITS) {
       const plan = this.#planOf(this.#withReferences(this.#fresh), TRANSACTION_US);
       this.#fresh.clear();
@@ -292,6 +294,15 @@ export class NftablesDriver implements Driver {
         return want !== undefined && have !== undefined && this.#state.isPending(id) && needsRebuild(want, have);
       }),
     );
+  }
+
+  /** A table that an earlier process left becomes ours before anything in it changes: the kernel refuses base chains in the same transaction. */
+  #adopting(): Plan | undefined {
+    const have = this.#state.have.get(TABLE_ROW);
+    const unit = this.#state.ownerOf(TABLE_ROW);
+    if (have === undefined || unit === undefined || !this.#state.isPending(TABLE_ROW)) return undefined;
+    const row = { id: TABLE_ROW, unit, want: this.#state.want.get(TABLE_ROW), have };
+    return { units: [unit], rows: [row], elements: [], replaces: false };
   }
 
   /** Replaces the table in one transaction: packets see the old table or the new one. */

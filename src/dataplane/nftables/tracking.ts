@@ -3,22 +3,23 @@
  *
  * The kernel tracks connections while some rule asks for their state. Of one that is older than the first such rule it takes the next packet for the
  * first, whoever sends it: an answer of the API server would be a call to the node, which a host endpoint's policy may deny. So the
- * daemon begins it before it opens connections of its own. The table is completed when everything is known.
+ * daemon begins it before it opens connections of its own. The table is completed when everything is known; what is made here is as an earlier
+ * process would have left it, so that the driver can go on from it step by step.
  */
 import type { Sys } from "../../host/sys.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import { BASES, isConnection, verdict } from "./base.ts";
 import { hookChain, TABLE } from "./names.ts";
 
-/** Throws KernelError. */
-export function beginTracking(sys: Sys): void {
+/** `ownsTable`: the kernel lets a socket own one. Throws KernelError. */
+export function beginTracking(sys: Sys, ownsTable: boolean): void {
   const client = new NftablesClient(sys, TABLE);
   try {
     if (client.hold() !== undefined) return;
     const chain = hookChain("input");
     const expressions = [...isConnection(["established", "related"]), ...verdict({ type: "accept" })];
     client.commit([
-      { do: "add-table" },
+      { do: ownsTable ? "own-table" : "add-table" },
       { do: "add-chain", chain, base: BASES.input },
       { do: "add-rule", chain, rule: { expressions, comment: undefined } },
     ]);

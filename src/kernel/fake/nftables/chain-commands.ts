@@ -30,6 +30,7 @@ export function addChain({ table, attributes, flags, transaction }: Command): vo
     if ((flags & NLM_F_REPLACE) !== 0) refuse(EOPNOTSUPP);
     return updateChain(transaction, table, there, base);
   }
+  if (base !== undefined && transaction.updated.has(table)) refuse(EINVAL);
   const chain: FakeChain = { name, handle: ++table.handles, base, rules: [], references: 0 };
   table.chains.set(name, chain);
   transaction.did(() => void table.chains.delete(name), {

@@ -1,5 +1,5 @@
 /** Commands: the messages of a batch, each done by what knows its objects; those on tables here. Source: linux net/netfilter/nf_tables_api.c. */
-import { EEXIST, ENOENT, EOPNOTSUPP, EPERM } from "../../errno.ts";
+import { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM } from "../../errno.ts";
 import type { Message } from "../../netlink/reader.ts";
 import { NLM_F_EXCL, NLM_F_REPLACE } from "../../netlink/writer.ts";
 import {
@@ -94,6 +94,8 @@ function updateTable(transaction: Transaction, table: FakeTable, asked: number, 
   const loses = (table.flags & TABLE_OWNER) !== 0 && (asked & TABLE_OWNER) === 0;
   const takes = (asked & TABLE_OWNER) !== 0 && !isOrphan;
   if (loses || takes || ((asked ^ table.flags) & TABLE_PERSIST) !== 0) refuse(EOPNOTSUPP);
+  if (transaction.updated.has(table)) refuse(EINVAL);
+  transaction.updated.add(table);
   const { flags, owner } = table;
   table.flags = asked;
   if ((asked & TABLE_OWNER) !== 0) table.owner = transaction.portId;

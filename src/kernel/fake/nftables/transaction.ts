@@ -21,6 +21,8 @@ export class Transaction {
   readonly told: Part[] = [];
   /** Whether a jump or a map's verdict was added: then the chains must be looked at. */
   jumps = false;
+  /** Tables whose flags it has changed. */
+  readonly updated = new Set<FakeTable>();
   /** For a new table. */
   readonly nextHandle: () => number;
 
