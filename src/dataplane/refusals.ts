@@ -12,7 +12,7 @@ import { invariant } from "../lib/bug.ts";
 import { formatName } from "../model/key.ts";
 import { Failures } from "./failures.ts";
 import type { TableState } from "./table-state.ts";
-import { rankOf, type Unit } from "./units.ts";
+import { inOrderOfRank, type Unit } from "./units.ts";
 
 /** What became of an endpoint that is refused itself: closed; taken out because that was refused as well; left as it is after all. */
 type Closing = "closed" | "out" | "left";
@@ -98,7 +98,7 @@ export class Refusals<Row> {
     const before = this.#blocked;
     this.#blocked = new Map();
     if (this.#failures.size > 0)
-      for (const unit of [...this.#state.units].sort((a, b) => rankOf(a) - rankOf(b))) {
+      for (const unit of inOrderOfRank(this.#state.units)) {
         const cause = this.#causeOf(unit);
         if (cause !== undefined) this.#blocked.set(unit.id, cause);
       }

@@ -25,3 +25,34 @@ const RANKS: readonly Unit["kind"][] = ["base", "set", "policy", "endpoint", "re
 export function rankOf({ kind }: Unit): number {
   return RANKS.indexOf(kind);
 }
+
+/** Units in order of rank, each once. One may be removed, or added, while they are gone through. */
+export class UnitQueue implements Iterable<Unit> {
+  readonly #ranks: readonly Set<Unit>[] = RANKS.map(() => new Set());
+
+  get size(): number {
+    return this.#ranks.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  add(unit: Unit): void {
+    this.#ranks[rankOf(unit)]?.add(unit);
+  }
+
+  delete(unit: Unit): void {
+    this.#ranks[rankOf(unit)]?.delete(unit);
+  }
+
+  has(unit: Unit): boolean {
+    return this.#ranks[rankOf(unit)]?.has(unit) === true;
+  }
+
+  *[Symbol.iterator](): Iterator<Unit> {
+    for (const units of this.#ranks) yield* units;
+  }
+}
+
+export function inOrderOfRank(units: Iterable<Unit>): Iterable<Unit> {
+  const queue = new UnitQueue();
+  for (const unit of units) queue.add(unit);
+  return queue;
+}

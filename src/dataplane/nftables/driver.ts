@@ -35,7 +35,7 @@ import { chainId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, 
 import { type WantedElements, wantedElements } from "./sets.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
-import { BASE_UNIT, type Unit } from "../units.ts";
+import { BASE_UNIT, inOrderOfRank, type Unit, UnitQueue } from "../units.ts";
 
 const NOTHING: Program = {
   settings: DEFAULT_SETTINGS,
@@ -64,7 +64,7 @@ export class NftablesDriver implements Driver {
   readonly #onlyLooks: boolean;
   #program = NOTHING;
   /** Units with something to do, as far as is known; and of these, those that changed last. */
-  readonly #todo = new Set<Unit>();
+  readonly #todo = new UnitQueue();
   readonly #fresh = new Set<Unit>();
   /** Units of which it is not known whether they can be made of what the kernel has. */
   readonly #suspects = new Set<Unit>();
@@ -252,7 +252,7 @@ export class NftablesDriver implements Driver {
 
   plan(): readonly PlannedChange[] {
     this.#settle();
-    const plan = this.#planOf(this.#state.units, Infinity);
+    const plan = this.#planOf(inOrderOfRank(this.#state.units), Infinity);
     if (!this.#onlyLooks) return describePlan(plan);
     // Whoever holds the table, it is there.
     return describePlan({ ...plan, rows: plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined) });
@@ -278,11 +278,11 @@ export class NftablesDriver implements Driver {
     return this.#planner.plan(units, mostUs, this.#replaces, (unit) => this.#todo.delete(unit));
   }
 
-  #withReferences(units: Iterable<Unit>): ReadonlySet<Unit> {
+  #withReferences(units: Iterable<Unit>): Iterable<Unit> {
     const all = new Set(units);
     for (const unit of all)
       for (const referred of this.#state.referredBy(unit.id)) if (this.#todo.has(referred)) all.add(referred);
-    return all;
+    return inOrderOfRank(all);
   }
 
   #needsRebuild(): boolean {

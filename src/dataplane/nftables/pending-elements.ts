@@ -19,6 +19,8 @@ export interface SetPending {
 
 export class PendingElements {
   readonly #sets = new Map<string, SetPending>();
+  /** Those that may not be settled. */
+  readonly #open = new Set<SetPending>();
 
   get(set: string): SetPending | undefined {
     return this.#sets.get(set);
@@ -26,23 +28,32 @@ export class PendingElements {
 
   /** The kernel has none of them. */
   fill(set: string, unitId: string, is: NftSet, elements: Iterator<NftElement>): void {
-    this.#sets.set(set, { unitId, is, add: new Map(), remove: new Map(), unsure: new Map(), filling: elements });
+    this.#enter(set, { unitId, is, add: new Map(), remove: new Map(), unsure: new Map(), filling: elements });
   }
 
   /** The kernel has them all, as far as is known. */
   settle(set: string, unitId: string, is: NftSet): SetPending {
     const entry = { unitId, is, add: new Map(), remove: new Map(), unsure: new Map(), filling: undefined };
-    this.#sets.set(set, entry);
+    this.#enter(set, entry);
     return entry;
   }
 
+  #enter(set: string, entry: SetPending): void {
+    this.forget(set);
+    this.#sets.set(set, entry);
+    this.#open.add(entry);
+  }
+
   forget(set: string): void {
+    const entry = this.#sets.get(set);
+    if (entry !== undefined) this.#open.delete(entry);
     this.#sets.delete(set);
   }
 
   change(set: string, added: readonly NftElement[], removed: readonly NftElement[]): void {
     const entry = this.#sets.get(set);
     if (entry === undefined) return;
+    this.#open.add(entry);
     for (const element of removed) {
       const text = elementText(element);
       if (entry.add.delete(text)) continue;
@@ -82,8 +93,11 @@ export class PendingElements {
   /** Elements that are known to differ; a set that is being filled counts at least one. */
   count(): number {
     let count = 0;
-    for (const { add, remove, unsure, filling } of this.#sets.values())
-      count += add.size + remove.size + unsure.size + (filling === undefined ? 0 : 1);
+    for (const entry of this.#open) {
+      const { add, remove, unsure, filling } = entry;
+      if (isSettled(entry)) this.#open.delete(entry);
+      else count += add.size + remove.size + unsure.size + (filling === undefined ? 0 : 1);
+    }
     return count;
   }
 }

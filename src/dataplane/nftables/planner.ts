@@ -24,11 +24,11 @@ export class Planner {
     this.#refusals = refusals;
   }
 
-  /** Calls `done` with the units for which there is nothing to do at present. */
+  /** The units are in order of rank. Calls `done` with those for which there is nothing to do at present. */
   plan(units: Iterable<Unit>, mostUs: number, replaces: boolean, done: (unit: Unit) => void): Plan {
     const draft = new Draft(this.#state, mostUs);
     const removals: RowChange<NftRow>[] = [];
-    for (const unit of [...units].sort((a, b) => rankOf(a) - rankOf(b))) {
+    for (const unit of units) {
       // One that had gone, and has come again as another, is planned as that.
       if (this.#state.unit(unit.id) !== unit) {
         done(unit);
