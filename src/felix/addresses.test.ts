@@ -355,4 +355,12 @@ test("a write that is retried is reported once for each reason that it fails for
   memory.setFault(undefined);
   await clock.advance(60_000);
   expect(addresses.backlog).toBe(0);
+  // What fails because the daemon stops is no failure.
+  memory.setFault(() => {
+    addresses.stop();
+    return "unavailable";
+  });
+  addresses.releaseHandle("c2", "net.c2");
+  await clock.advance(60_000);
+  expect([addresses.backlog, reports.length]).toEqual([0, 2]);
 });

@@ -368,6 +368,8 @@ export class Addresses {
           return await work();
         } catch (error) {
           if (!isFailure(error)) throw error;
+          // The store is closed because we stop; the next process finds in the journal what is left to do.
+          if (this.#stopping.signal.aborted) return;
           if (error.message !== told)
             this.#options.report(`cannot ${what} yet: will retry`, { container: queue, error: error.message });
           told = error.message;
