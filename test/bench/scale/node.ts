@@ -121,17 +121,23 @@ export class Node {
 
   /** When it was first seen to be so. */
   async inSync(): Promise<number> {
-    await until(
-      "the daemon to be in sync",
-      async () => {
-        if (this.#daemon?.exitCode !== null) throw new Error(`the daemon ended: ${this.log.slice(-2_000)}`);
-        const status = await this.status();
-        return (
-          status?.inSync === true && status.drivers.every(({ pending, error }) => pending === 0 && error === undefined)
-        );
-      },
-      120,
-    );
+    let status: Status | undefined;
+    try {
+      await until(
+        "the daemon to be in sync",
+        async () => {
+          if (this.#daemon?.exitCode !== null) throw new Error(`the daemon ended: ${this.log.slice(-2_000)}`);
+          status = await this.status();
+          return (
+            status?.inSync === true &&
+            status.drivers.every(({ pending, error }) => pending === 0 && error === undefined)
+          );
+        },
+        120,
+      );
+    } catch (error) {
+      throw new Error(`${String(error)}: ${JSON.stringify(status)}\n${this.log.slice(-2_000)}`, { cause: error });
+    }
     return wallMs();
   }
 

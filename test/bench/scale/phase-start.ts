@@ -9,6 +9,8 @@ const STARTS = 3;
 const QUIET_MS = 1_000;
 const START_MOST_MS = 180_000;
 const REST_MS = 30_000;
+/** Until what a start leaves to be collected is gone, and the audit after it is over. */
+const SETTLING_MS = 30_000;
 /** At rest too, and health asked all the time. */
 const PROBED_MS = 10_000;
 /** Table of the node, in the namespace of its copy. */
@@ -137,6 +139,7 @@ export async function measureRest(bench: Bench): Promise<void> {
   const { node, table, size, stage } = bench;
   table.heading(`at rest, ${REST_MS / 1000} s, at ${size.name}`);
   await node.idle();
+  await Bun.sleep(SETTLING_MS);
   const wakes = wakeUps(node.pid);
   const alone = await withCpu(node.pid, () => Bun.sleep(REST_MS));
   const perSecond = ((wakeUps(node.pid) - wakes) * 1_000) / alone.wallMs;
