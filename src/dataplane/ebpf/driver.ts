@@ -108,7 +108,7 @@ export class EbpfDriver implements Driver {
     this.#maps = new DataplaneMaps(sys, object, pins);
     this.#routes = new RouteClient(sys);
     this.#attachments = new Attachments(sys, PLACE);
-    this.#gate = new Gate(sys);
+    this.#gate = new Gate(sys, this.#maps);
   }
 
   close(): void {

@@ -49,6 +49,8 @@ export const DROPS: readonly string[] = [
   "endpoint to host",
   "malformed packet",
   "too many records",
+  "invalid connection state",
+  "original address unknown",
 ];
 
 /** What the interpreter compares of a packet. */
