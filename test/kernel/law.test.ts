@@ -311,7 +311,7 @@ const DATAPLANES: readonly {
   { name: "nftables", packets: 20_000, open: nftablesBackend },
   { name: "iptables-nft", packets: 2_000, open: (node) => iptablesBackend(node, "nft") },
   { name: "iptables-legacy", packets: 1_000, open: (node) => iptablesBackend(node, "legacy") },
-  { name: "ebpf", packets: 1_000, open: ebpfBackend },
+  { name: "ebpf", packets: 20_000, open: ebpfBackend },
 ];
 
 for (const { name, packets, open } of DATAPLANES) {

@@ -76,12 +76,15 @@ function chainsOf(program: string | undefined, adopts: boolean): readonly Chain[
   return adopts ? [input, forward] : [input];
 }
 
+/** What it needs of the maps. */
+export type GateMaps = Pick<DataplaneMaps, "gate" | "pathOf">;
+
 export class Gate {
   readonly #client: NftablesClient;
-  readonly #maps: DataplaneMaps;
+  readonly #maps: GateMaps;
 
   /** In the thread's network namespace. */
-  constructor(sys: Sys, maps: DataplaneMaps) {
+  constructor(sys: Sys, maps: GateMaps) {
     this.#client = new NftablesClient(sys, TABLE);
     this.#maps = maps;
   }
