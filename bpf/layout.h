@@ -163,6 +163,8 @@ enum {
 	CALLER_FINISHED = 2, /* has sent a FIN */
 	ANSWERER_FINISHED = 4,
 	RESET = 8,
+	CUT = 16, /* policy denies it now: what answers it begins no flow for a while */
+	PICKED_UP = 32, /* taken over in its middle: either end may have begun it */
 };
 
 /* A packet as it came in, for the place where it leaves, where its source may be the node's own address. The packet carries the token. */
@@ -241,6 +243,7 @@ enum dropped {
 	DROPPED_UNFINISHED,
 	DROPPED_INVALID,
 	DROPPED_ORIGIN,
+	DROPPED_CUT,
 	DROPPED_COUNT,
 };
 

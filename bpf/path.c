@@ -530,11 +530,13 @@ INLINE __u64 lifetime(__u8 protocol, __u8 flags)
 {
 	const __u64 second = 1000000000;
 
+	if (flags & CUT)
+		return 5 * second;
 	switch (protocol) {
 	case TCP:
 		if (is_closed(flags))
 			return 30 * second;
-		return flags & ANSWERED ? 3600 * second : 20 * second;
+		return flags & ANSWERED ? 432000 * second : 20 * second;
 	case UDP:
 	case UDPLITE:
 		return 60 * second;
@@ -546,11 +548,18 @@ INLINE __u64 lifetime(__u8 protocol, __u8 flags)
 	}
 }
 
-INLINE struct connection *find(const struct connection_key *key, __u64 now)
+INLINE struct connection *find_also_cut(const struct connection_key *key, __u64 now)
 {
 	struct connection *found = map_lookup(&connections, key);
 
 	return found && now - found->seen < lifetime(key->protocol, found->flags) ? found : 0;
+}
+
+INLINE struct connection *find(const struct connection_key *key, __u64 now)
+{
+	struct connection *found = find_also_cut(key, now);
+
+	return found && !(found->flags & CUT) ? found : 0;
 }
 
 /* A packet of its flow, of the caller or the answerer. Written once in a while: many processors may see packets of a flow. */
@@ -700,6 +709,7 @@ enum knowledge {
 	CALLED, /* of the caller of a flow that is known and answered: what becomes of it is seen where it leaves */
 	WITH_NODE, /* untranslated and for the node itself */
 	CARRIED, /* an answer, or an error about a flow: it will be translated back */
+	ANSWERS_CUT, /* an answer to a flow that policy denies now */
 };
 
 INLINE enum knowledge knowledge_of(const struct connection *found, __u32 receiver)
@@ -737,8 +747,10 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 		return NOTHING;
 	run->turned = run->key;
 	turn(&run->turned);
-	found = find(&run->turned, now);
+	found = find_also_cut(&run->turned, now);
 	if (found && !found->is_alias && is_end_at(found, ANSWERER, kind, skb->ifindex)) {
+		if (found->flags & CUT)
+			return ANSWERS_CUT;
 		refresh(found, packet, ANSWERER, now);
 		return knowledge_of(found, CALLER);
 	}
@@ -791,6 +803,19 @@ INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, _
 	return true;
 }
 
+/* Of a packet that the node sends: it answers a flow that policy denies now. */
+INLINE bool answers_cut(struct run *run)
+{
+	const struct connection *found;
+
+	if (!run->has_key || opens(&run->packet) || is_error(&run->packet))
+		return false;
+	run->turned = run->key;
+	turn(&run->turned);
+	found = find_also_cut(&run->turned, nanoseconds_since_boot());
+	return found && found->flags & CUT;
+}
+
 /* A flow that begins with this packet, whose original addresses are known. */
 INLINE void prepare(struct run *run, __u32 from, __u32 to)
 {
@@ -817,7 +842,7 @@ INLINE int track(struct run *run)
 	const struct connection *fresh = &run->fresh;
 	struct connection *found;
 
-	if (is_error(packet) || !run->has_key)
+	if (is_error(packet) || !run->has_key || is_middle(packet))
 		return pass(packet, 0);
 	found = find(&run->key, fresh->seen);
 	if (found && !(opens(packet) && is_closed(found->flags)) &&
@@ -972,6 +997,8 @@ INLINE bool gate_judges(void)
 /* Of a packet whose flow is known where it comes in. */
 INLINE int goes_on(struct __sk_buff *skb, const struct run *run, enum knowledge knowledge)
 {
+	if (knowledge == ANSWERS_CUT)
+		return drop(DROPPED_CUT);
 	if (knowledge == CARRIED)
 		skb->mark |= KNOWN;
 	return pass(&run->packet, knowledge == CARRIED);
@@ -1200,6 +1227,8 @@ int to_workload(struct __sk_buff *skb)
 			return NEXT;
 		if (is_known(skb, run, AT_NODE, AT_WORKLOAD))
 			return pass(&run->packet, 0);
+		if (answers_cut(run))
+			return NEXT;
 		prepare(run, AT_NODE, AT_WORKLOAD);
 		return track(run);
 	}
@@ -1260,6 +1289,8 @@ INLINE int sent_by_node(const struct __sk_buff *skb, struct run *run, const stru
 	}
 	if (is_known(skb, run, AT_NODE, OUTSIDE))
 		return pass(&run->packet, 0);
+	if (answers_cut(run))
+		return drop(DROPPED_CUT);
 	prepare(run, AT_NODE, OUTSIDE);
 	return judge_by(run, is_open ? 0 : stage_of(host, HOST, NORMAL, EGRESS)) == DROP ? DROP : track(run);
 }

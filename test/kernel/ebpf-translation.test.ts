@@ -51,7 +51,7 @@ const FAMILIES = [
 /** Of services: what leads to the world, to the node, and to the other pod. */
 const [TO_WORLD, TO_NODE, TO_OTHER] = [80, 81, 82];
 const [PORT, NODE_PORT] = [8080, 9090];
-const [OTHERS_PORT, HIDDEN_PORT] = [7000, 50_000];
+const HIDDEN_PORT = 50_000;
 
 const TRANSLATION = `
 table inet services {

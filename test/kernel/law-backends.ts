@@ -23,6 +23,7 @@ import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
+import { nanosecondsSinceBoot } from "../../src/kernel/uptime.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import type { Family } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
@@ -221,11 +222,6 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
 }
 
-function nanosecondsSinceBoot(): bigint {
-  const [seconds = ""] = readFileSync("/proc/uptime", "utf8").split(" ");
-  return BigInt(Math.floor(Number(seconds) * 1e9));
-}
-
 /** Echoes of the bench have the identifier 1. */
 function connectionKey({
   source,
@@ -253,7 +249,7 @@ function answered({ original, from, to }: PathPacket, indexOf: (name: string) =>
   };
   const { source, destination, sourcePort, destinationPort, icmp } = original;
   return {
-    seen: nanosecondsSinceBoot(),
+    seen: nanosecondsSinceBoot(sys),
     flags: ANSWERED,
     ends: [end(from), end(to)],
     isAlias: false,

@@ -12,6 +12,8 @@ export const ANSWERED = 1;
 export const CALLER_FINISHED = 2;
 export const ANSWERER_FINISHED = 4;
 export const RESET = 8;
+export const CUT = 16;
+export const PICKED_UP = 32;
 
 const END_KINDS = ["outside", "workload", "node"] as const;
 

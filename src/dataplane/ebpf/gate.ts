@@ -8,6 +8,7 @@
  * While flows of another dataplane are taken over, connection tracking answers for them.
  */
 import type { Sys } from "../../host/sys.ts";
+import { countConnections } from "../../kernel/conntrack.ts";
 import { KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { Expr, NftBaseChain, NftCommand, NftRule, TableId } from "../../kernel/nftables/objects.ts";
@@ -80,11 +81,13 @@ function chainsOf(program: string | undefined, adopts: boolean): readonly Chain[
 export type GateMaps = Pick<DataplaneMaps, "gate" | "pathOf">;
 
 export class Gate {
+  readonly #sys: Sys;
   readonly #client: NftablesClient;
   readonly #maps: GateMaps;
 
   /** In the thread's network namespace. */
   constructor(sys: Sys, maps: GateMaps) {
+    this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
     this.#maps = maps;
   }
@@ -121,8 +124,9 @@ export class Gate {
     return this.#maps.pathOf("to_node");
   }
 
-  /** In one transaction. `adopts`: flows that connection tracking knows go on; until it is put again without. */
-  put({ adopts = false }: { readonly adopts?: boolean } = {}): void {
+  /** In one transaction. `adopts`: flows that connection tracking knows, if it is in use, go on; until it is put again without. */
+  put({ adopts: isAsked = false }: { readonly adopts?: boolean } = {}): void {
+    const adopts = isAsked && (countConnections(this.#sys) ?? 0) > 0;
     try {
       this.#commit(chainsOf(this.#program, adopts));
       this.#maps.gate.update(ZERO, words(1));

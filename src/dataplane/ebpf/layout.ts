@@ -51,6 +51,7 @@ export const DROPS: readonly string[] = [
   "too many records",
   "invalid connection state",
   "original address unknown",
+  "answer to a flow that was cut",
 ];
 
 /** What the interpreter compares of a packet. */

@@ -215,10 +215,14 @@ export class BpfMap {
   }
 
   #inBatches(): MapEntry[] {
+    return [...this.batches()].flat();
+  }
+
+  /** The elements of a map that has batches, some at a time; one that changes meanwhile may be missing or be there twice. */
+  *batches(most = BATCH): Generator<MapEntry[], void> {
     const { keyBytes, valueBytes, maxEntries, name } = this.definition;
-    const found: MapEntry[] = [];
     let token: Uint8Array | undefined;
-    for (let room = Math.min(BATCH, maxEntries); ;) {
+    for (let room = Math.min(most, maxEntries); ;) {
       const keys = new Uint8Array(keyBytes * room);
       const values = new Uint8Array(valueBytes * room);
       const next = new Uint8Array(TOKEN_BYTES);
@@ -231,12 +235,11 @@ export class BpfMap {
         continue;
       }
       if (result < 0 && result !== -ENOENT) checkResult("read map", name, result);
-      for (let i = 0; i < attributes.get(32); i++)
-        found.push({
-          key: keys.slice(i * keyBytes, (i + 1) * keyBytes),
-          value: values.slice(i * valueBytes, (i + 1) * valueBytes),
-        });
-      if (result === -ENOENT) return found;
+      yield Array.from({ length: attributes.get(32) }, (_, i) => ({
+        key: keys.slice(i * keyBytes, (i + 1) * keyBytes),
+        value: values.slice(i * valueBytes, (i + 1) * valueBytes),
+      }));
+      if (result === -ENOENT) return;
       token = next;
     }
   }
