@@ -149,6 +149,9 @@ export class DataplaneMaps {
   get connections(): BpfMap {
     return this.#map("connections");
   }
+  get fragments(): BpfMap {
+    return this.#map("fragments");
+  }
   get gate(): BpfMap {
     return this.#map("gate");
   }
