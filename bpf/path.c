@@ -712,9 +712,23 @@ enum knowledge {
 	ANSWERS_CUT, /* an answer to a flow that policy denies now */
 };
 
-INLINE enum knowledge knowledge_of(const struct connection *found, __u32 receiver)
+INLINE bool has_address(const struct run *run, __u32 interface, const void *address)
 {
-	return found->ends[receiver] == AT_NODE ? WITH_NODE : CARRIED;
+	struct address_key key = { .interface = interface, .family = run->packet.features.family };
+
+	__builtin_memcpy(key.address, address, 16);
+	return lives(map_lookup(&addresses, &key), run->generation);
+}
+
+/* The workload that gets it must still be where the flow began. */
+INLINE enum knowledge knowledge_of(const struct run *run, const struct connection *found, __u32 receiver,
+				   const void *address)
+{
+	if (found->ends[receiver] == AT_NODE)
+		return WITH_NODE;
+	if (found->ends[receiver] == AT_WORKLOAD && !has_address(run, found->interfaces[receiver], address))
+		return NOTHING;
+	return CARRIED;
 }
 
 /* The error is about a packet of the flow, whose sender it goes to. */
@@ -726,10 +740,10 @@ INLINE enum knowledge error_arrives(const struct __sk_buff *skb, struct run *run
 		return NOTHING;
 	found = find(&run->turned, now);
 	if (found)
-		return knowledge_of(found, CALLER);
+		return knowledge_of(run, found, CALLER, found->addresses[SOURCE]);
 	turn(&run->turned);
 	found = find(&run->turned, now);
-	return found ? knowledge_of(found, ANSWERER) : NOTHING;
+	return found ? knowledge_of(run, found, ANSWERER, run->turned.addresses[DESTINATION]) : NOTHING;
 }
 
 /* `kind`: of the end that sends it. What a workload is found to have left behind at another interface is forgotten. */
@@ -752,7 +766,7 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 		if (found->flags & CUT)
 			return ANSWERS_CUT;
 		refresh(found, packet, ANSWERER, now);
-		return knowledge_of(found, CALLER);
+		return knowledge_of(run, found, CALLER, found->addresses[SOURCE]);
 	}
 	if (found && kind == AT_WORKLOAD)
 		map_delete(&connections, &run->turned);
@@ -911,10 +925,7 @@ INLINE bool restore(const struct __sk_buff *skb, struct run *run, __u32 from, __
 
 INLINE bool is_own_source(const struct run *run, __u32 interface)
 {
-	struct address_key key = { .interface = interface, .family = run->packet.features.family };
-
-	__builtin_memcpy(key.address, &run->packet.addresses[SOURCE], 16);
-	return lives(map_lookup(&addresses, &key), run->generation);
+	return has_address(run, interface, &run->packet.addresses[SOURCE]);
 }
 
 INLINE bool is_discovery(const struct packet *packet, __u8 from, __u8 to)

@@ -107,7 +107,8 @@ function ports(side: "source" | "destination", port: number): Atom {
   return { on: "ports", side, protocol: UDP, from: port, to: port };
 }
 
-type Where = "client egress" | "other ingress" | "host forward" | "host normal";
+/** `swapped`: each pod has the other's addresses, and the client's new holder may do nothing. */
+type Where = "swapped" | "client egress" | "other ingress" | "host forward" | "host normal";
 
 function commit(where: Where, allowed: Allowed): void {
   change(where, allowed);
@@ -117,7 +118,7 @@ function commit(where: Where, allowed: Allowed): void {
 
 /** Flows that are known stay. */
 function change(where: Where, { ports: wanted, fromClients, sourcePort }: Allowed): void {
-  const direction = where === "client egress" ? "egress" : "ingress";
+  const direction = where === "client egress" || where === "swapped" ? "egress" : "ingress";
   const when = [
     { not: false, any: wanted.map((port) => ports("destination", port)) },
     ...(fromClients === true ? [{ not: false, any: [{ on: "set", side: "source", set: CLIENTS } as const] }] : []),
@@ -127,18 +128,18 @@ function change(where: Where, { ports: wanted, fromClients, sourcePort }: Allowe
   const policy: Policy = {
     source,
     tier: "default",
-    ingress: direction === "ingress" ? rules : undefined,
+    ingress: where === "swapped" ? [] : direction === "ingress" ? rules : undefined,
     egress: direction === "egress" ? rules : undefined,
     error: undefined,
   };
   const pod = (name: "client" | "other"): Endpoint => ({
     kind: "workload",
     source: { kind: "Pod", namespace: "a", name },
-    addresses: FAMILIES.map((family) => family[name]),
+    addresses: FAMILIES.map((family) => family[(name === "client") === (where === "swapped") ? "other" : "client"]),
     stages: {
       normal: {
-        ingress: where === "other ingress" && name === "other" ? ASKED : OPEN,
-        egress: where === "client egress" && name === "client" ? ASKED : OPEN,
+        ingress: name === "other" && (where === "other ingress" || where === "swapped") ? ASKED : OPEN,
+        egress: where === (name === "client" ? "client egress" : "swapped") ? ASKED : OPEN,
       },
     },
   });
@@ -299,6 +300,21 @@ for (const family of FAMILIES)
       // Into a flow that is known.
       expect(await arrives(client, udp(c, 40_030, w, PORT), at(world))).toBe(true);
       expect(await arrives(other, udp(c, 40_030, w, PORT), at(world))).toBe(false);
+    });
+
+    test("flows of an address that another pod gets are unknown at once, in both directions", async () => {
+      commit("client egress", { ports: [PORT], fromClients: true });
+      expect(await arrives(client, udp(c, 40_035, w, PORT), at(world))).toBe(true);
+      const [flow] = driver.maps.connections.entries();
+      const hidden = new DataView(flow?.key.buffer ?? new ArrayBuffer(8)).getUint16(4, true);
+      expect(await arrives(world, udp(w, PORT, n, hidden), at(client))).toBe(true);
+      change("swapped", { ports: [] });
+      routePod(node(), "cali1", c);
+      routePod(node(), "cali0", o);
+      expect(await arrives(world, udp(w, PORT, n, hidden), at(other))).toBe(false);
+      expect(await arrives(other, udp(c, 40_035, w, PORT), at(world))).toBe(false);
+      routePod(node(), "cali0", c);
+      routePod(node(), "cali1", o);
     });
 
     test("a packet whose token others have overwritten is dropped and counted", async () => {
