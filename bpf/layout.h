@@ -214,6 +214,7 @@ enum event_kind { EVENT_LOG = 1, EVENT_DENIED };
 struct event {
 	__u64 time; /* nanoseconds since boot */
 	__u32 record; /* that decided or logged */
+	__u32 generation; /* in which it was that record */
 	__u32 interfaces[2]; /* that it came from and leaves by; 0: the node itself */
 	__u8 kind;
 	__u8 family;
@@ -223,6 +224,7 @@ struct event {
 	__u8 icmp_type;
 	__u8 icmp_code;
 	__u16 shape;
+	__u32 unused;
 	__u8 addresses[2][16];
 };
 /* Denied packets of one processor and second; others are counted as missed. */

@@ -412,6 +412,7 @@ INLINE void tell(struct run *run, __u8 kind, __u32 at)
 	if (kind == EVENT_DENIED && !has_room(event->time))
 		return miss();
 	event->record = at;
+	event->generation = run->generation;
 	event->interfaces[CALLER] = run->interfaces[CALLER];
 	event->interfaces[ANSWERER] = run->interfaces[ANSWERER];
 	event->kind = kind;

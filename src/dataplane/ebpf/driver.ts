@@ -433,7 +433,7 @@ class Planner implements Changes {
     const known = this.#image.blocks.get(content) ?? this.#newBlocks.get(content);
     if (known !== undefined) return known.start;
     const start = this.#allocate(records.length / RECORD_BYTES);
-    const block = { kind, start, text, records };
+    const block = { kind, start, text, records, since: this.#next };
     this.#newBlocks.set(content, block);
     this.#change("+", `${kind} ${text.split("\0")[0]} (${records.length / RECORD_BYTES} records)`);
     this.prepare.push(() => {
