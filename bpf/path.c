@@ -708,6 +708,7 @@ INLINE int pass(const struct packet *packet, __u16 is_carried)
 enum knowledge {
 	NOTHING,
 	CALLED, /* of the caller of a flow that is known and answered: what becomes of it is seen where it leaves */
+	CALLED_PLAINLY, /* and nothing has translated the flow: what it was is not needed there */
 	WITH_NODE, /* untranslated and for the node itself */
 	CARRIED, /* an answer, or an error about a flow: it will be translated back */
 	ANSWERS_CUT, /* an answer to a flow that policy denies now */
@@ -747,6 +748,17 @@ INLINE enum knowledge error_arrives(const struct __sk_buff *skb, struct run *run
 	return found ? knowledge_of(run, found, ANSWERER, run->turned.addresses[DESTINATION]) : NOTHING;
 }
 
+/* Nothing has translated it. */
+INLINE bool is_plain(const struct connection *found, const struct connection_key *key)
+{
+	const struct address *source = (const void *)key->addresses[SOURCE];
+	const struct address *destination = (const void *)key->addresses[DESTINATION];
+
+	return found->ports[SOURCE] == key->ports[SOURCE] && found->ports[DESTINATION] == key->ports[DESTINATION] &&
+	       is_same_address(found->addresses[SOURCE], source) &&
+	       is_same_address(found->addresses[DESTINATION], destination);
+}
+
 /* `kind`: of the end that sends it. What a workload is found to have left behind at another interface is forgotten. */
 INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u32 kind)
 {
@@ -781,8 +793,10 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 	}
 	if (!(found->flags & ANSWERED))
 		return NOTHING;
-	if (found->is_alias || found->ends[ANSWERER] != AT_NODE)
+	if (found->is_alias)
 		return CALLED;
+	if (found->ends[ANSWERER] != AT_NODE)
+		return is_plain(found, &run->key) ? CALLED_PLAINLY : CALLED;
 	refresh(found, packet, CALLER, now);
 	return WITH_NODE;
 }
@@ -1011,6 +1025,10 @@ INLINE int goes_on(struct __sk_buff *skb, const struct run *run, enum knowledge 
 {
 	if (knowledge == ANSWERS_CUT)
 		return drop(DROPPED_CUT);
+	if (knowledge == CALLED_PLAINLY) {
+		skb->mark |= FOR_GATE;
+		return NEXT;
+	}
 	if (knowledge == CARRIED)
 		skb->mark |= KNOWN;
 	return pass(&run->packet, knowledge == CARRIED);

@@ -311,10 +311,13 @@ for (const family of FAMILIES)
       change("swapped", { ports: [] });
       routePod(node(), "cali1", c);
       routePod(node(), "cali0", o);
-      expect(await arrives(world, udp(w, PORT, n, hidden), at(other))).toBe(false);
-      expect(await arrives(other, udp(c, 40_035, w, PORT), at(world))).toBe(false);
-      routePod(node(), "cali0", c);
-      routePod(node(), "cali1", o);
+      try {
+        expect(await arrives(world, udp(w, PORT, n, hidden), at(other))).toBe(false);
+        expect(await arrives(other, udp(c, 40_035, w, PORT), at(world))).toBe(false);
+      } finally {
+        routePod(node(), "cali0", c);
+        routePod(node(), "cali1", o);
+      }
     });
 
     test("a packet whose token others have overwritten is dropped and counted", async () => {

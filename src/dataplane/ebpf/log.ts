@@ -17,7 +17,7 @@ import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../net/
 import type { RuleId } from "../../program/policy.ts";
 import { logPrefixOf } from "../nftables/policy-chains.ts";
 import type { Block, Image } from "./image.ts";
-import { decodeRecords, HAS_ICMP, HAS_PORTS, RECORD_BYTES, RECORD_KINDS, viewOf, wordsOf } from "./layout.ts";
+import { decodeRecords, HAS_ICMP, HAS_PORTS, RECORD_KINDS, viewOf, wordsOf } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import { ZERO } from "./image.ts";
 
