@@ -166,7 +166,7 @@ function change(where: Where, { ports: wanted, fromClients, sourcePort }: Allowe
     routes: new Map(),
   };
   driver.lower(program, { ...program, members: new Map() });
-  finishSteps(driver.committing());
+  node().enter(() => finishSteps(driver.committing()));
 }
 
 function node(): Namespace {
@@ -386,25 +386,49 @@ for (const family of FAMILIES)
         ["host normal", namespaces[3], w],
       ] as const) {
         commit(where, { ports: [NODE_PORT], fromClients: true });
-        const words = [addr, service, TO_NODE, node().name, n, NODE_PORT].map(String);
-        const caller = Bun.spawn(["ip", "netns", "exec", from?.name ?? "", "python3", "-c", CALLER, ...words], {
-          stdin: "pipe",
-          stdout: "pipe",
-        });
-        try {
-          const lines = linesOf(caller.stdout);
-          expect((await lines.next()).value).toBe("answered");
-          change(where, { ports: [NODE_PORT + 1] });
-          void caller.stdin.write("go on\n");
-          void caller.stdin.flush();
-          expect((await lines.next()).value).toBe("answered");
-        } finally {
-          void caller.stdin.end();
-          await caller.exited;
-        }
+        const to = { called: service, port: TO_NODE, kind: "udp" } as const;
+        await callTwice(from, addr, to, n, () => change(where, { ports: [NODE_PORT + 1] }));
       }
     });
+
+    test("the node's own connections go on when its first host endpoint comes, which would not let them begin", async () => {
+      commit("client egress", { ports: [PORT] });
+      const to = { called: n, port: NODE_PORT, kind: "tcp" } as const;
+      await callTwice(namespaces[3], w, to, n, () => change("host normal", { ports: [PORT] }));
+    });
   });
+
+interface Called {
+  readonly called: Addr;
+  readonly port: number;
+  readonly kind: "tcp" | "udp";
+}
+
+/** Calls a server of the node, and again after the change. */
+async function callTwice(
+  from: Namespace | undefined,
+  addr: Addr,
+  { called, port, kind }: Called,
+  at: Addr,
+  between: () => void,
+): Promise<void> {
+  const words = [addr, called, port, node().name, at, NODE_PORT, kind].map(String);
+  const caller = Bun.spawn(["ip", "netns", "exec", from?.name ?? "", "python3", "-c", CALLER, ...words], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
+  try {
+    const lines = linesOf(caller.stdout);
+    expect((await lines.next()).value).toBe("answered");
+    between();
+    void caller.stdin.write("go on\n");
+    void caller.stdin.flush();
+    expect((await lines.next()).value).toBe("answered");
+  } finally {
+    void caller.stdin.end();
+    await caller.exited;
+  }
+}
 
 async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   let text = "";
@@ -423,28 +447,34 @@ function accepting(): number {
   return loadProgram(sys, { type: "tc", name: "accepts", license: "GPL", instructions });
 }
 
-/** Calls a server that it starts in the node's namespace, and, when it is told to, again. */
+/** Calls a server that it starts in the node's namespace, and, when it is told to, again; over TCP, in the same connection. */
 const CALLER = `
-import os, socket, subprocess, sys
-addr, service, port, node, to, to_port = sys.argv[1:7]
+import socket, subprocess, sys
+addr, called, port, node, to, to_port, kind = sys.argv[1:8]
+family = socket.AF_INET6 if ":" in addr else socket.AF_INET
 server = subprocess.Popen(["ip", "netns", "exec", node, sys.executable, "-c", """
 import socket, sys
-s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+is_tcp = sys.argv[3] == "tcp"
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2])))
+if is_tcp: s.listen()
 print("ready", flush=True)
+if is_tcp: s = s.accept()[0]
 while True:
     data, peer = s.recvfrom(100)
-    s.sendto(b"answered", peer)
-""", to, to_port], stdout=subprocess.PIPE)
+    s.sendto(b"answered", peer) if peer else s.sendall(b"answered")
+""", to, to_port, kind], stdout=subprocess.PIPE)
 server.stdout.readline()
 try:
-    s = socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET, socket.SOCK_DGRAM)
+    s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     s.bind((addr, 0))
     s.settimeout(10)
+    if kind == "tcp": s.connect((called, int(port)))
     for i in range(2):
-        s.sendto(b"call", (service, int(port)))
+        s.sendto(b"call", (called, int(port))) if kind == "udp" else s.sendall(b"call")
         data, peer = s.recvfrom(100)
-        assert peer[0] == service, peer
+        assert not peer or peer[0] == called, peer
         print(data.decode(), flush=True)
         if not sys.stdin.readline(): break
 finally:

@@ -184,6 +184,8 @@ export class EbpfDriver implements Driver {
     const links = this.#routes.links();
     const changes = planChanges(program, image, this.#maps, links, this.#lowered);
     for (const run of changes.prepare) run();
+    // Without host endpoints the path does not know the node's own flows.
+    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) adoptFlows(this.#sys, this.#maps);
     if (changes.isSwitched) {
       image.state = changes.state;
       this.#maps.writeAll(this.#maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);

@@ -107,17 +107,21 @@ export class Gate {
 
   /** Whether it is there, as it should be. Throws KernelError. */
   get isThere(): boolean {
-    const chains = this.#client.read()?.chains ?? new Map();
+    const chains = this.#client.read()?.chains;
     const wanted = chainsOf(this.judges ? this.#program : undefined, false);
-    if (chains.size !== wanted.length) return false;
-    return wanted.every(({ name, base, rules }) => {
-      const chain = this.#client.read()?.chains.get(name);
-      if (chain === undefined || !equal(chain.base, base)) return false;
-      return equal(
-        chain.rules.map(({ rule }) => rule),
-        rules,
-      );
-    });
+    return (
+      chains?.size === wanted.length &&
+      wanted.every(({ name, base, rules }) => {
+        const found = chains.get(name);
+        return (
+          equal(found?.base, base) &&
+          equal(
+            found?.rules.map(({ rule }) => rule),
+            rules,
+          )
+        );
+      })
+    );
   }
 
   get #program(): string {
