@@ -1029,8 +1029,9 @@ INLINE int goes_on(struct __sk_buff *skb, const struct run *run, enum knowledge 
 		skb->mark |= FOR_GATE;
 		return NEXT;
 	}
+	/* Where nothing translates it back, it is not for the node. */
 	if (knowledge == CARRIED)
-		skb->mark |= KNOWN;
+		skb->mark |= KNOWN | FOR_GATE;
 	return pass(&run->packet, knowledge == CARRIED);
 }
 

@@ -293,6 +293,19 @@ for (const family of FAMILIES)
       expect(await arrives(client, udp(c, 40_020, service, TO_WORLD), at(world))).toBe(true);
     });
 
+    test("an answer that the node no longer translates back does not get to the node itself", async () => {
+      commit("client egress", { ports: [PORT], fromClients: true });
+      expect(await arrives(client, udp(c, 40_025, w, PORT), at(world))).toBe(true);
+      const [flow] = driver.maps.connections.entries();
+      const hidden = new DataView(flow?.key.buffer ?? new ArrayBuffer(8)).getUint16(4, true);
+      node().run(["conntrack", "-F"]);
+      const count = (): bigint => sumOf(driver.maps.drops.values(DROPS.indexOf("original address unknown"), 1));
+      const before = count();
+      world.send(udp(w, PORT, n, hidden), marker++);
+      for (const end = performance.now() + 5000; count() === before && performance.now() < end;) await Bun.sleep(1);
+      expect(count()).toBe(before + 1n);
+    });
+
     test("a pod that forges another's address, or the node's, gets nowhere, though the node would hide it", async () => {
       commit("client egress", { ports: [PORT], fromClients: true });
       expect(await arrives(other, udp(c, 40_030, w, PORT), at(world))).toBe(false);
