@@ -69,27 +69,23 @@ INLINE bool is_end_at(const struct connection *connection, __u32 end, __u32 kind
 	return kind != AT_WORKLOAD || connection->interfaces[end] == at;
 }
 
-INLINE bool has_passed(const struct packet *packet, __u16 is_carried)
+INLINE bool has_passed(struct run *run, __u16 is_carried)
 {
-	struct fragment_key fragment;
 	const __u64 *passed;
 
-	fragment_key_of(packet, &fragment);
-	fragment.is_carried = is_carried;
-	passed = map_lookup(&fragments, &fragment);
+	run->piece.is_carried = is_carried;
+	passed = map_lookup(&fragments, &run->piece);
 	return passed && nanoseconds_since_boot() - *passed < 30000000000ULL;
 }
 
 /* Of a packet that goes on: notes that its later pieces may. */
-INLINE int pass(const struct packet *packet, __u16 is_carried)
+INLINE int pass(struct run *run, __u16 is_carried)
 {
-	if (packet->is_first_fragment) {
-		struct fragment_key key;
+	if (run->packet.is_first_fragment) {
 		__u64 now = nanoseconds_since_boot();
 
-		fragment_key_of(packet, &key);
-		key.is_carried = is_carried;
-		map_update(&fragments, &key, &now, 0);
+		run->piece.is_carried = is_carried;
+		map_update(&fragments, &run->piece, &now, 0);
 	}
 	return NEXT;
 }
@@ -149,7 +145,7 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 	struct connection *found;
 
 	if (packet->is_later_fragment)
-		return has_passed(packet, 1) ? CARRIED : NOTHING;
+		return has_passed(run, 1) ? CARRIED : NOTHING;
 	if (is_error(packet))
 		return error_arrives(skb, run, now);
 	if (!run->has_key || opens(packet))
@@ -192,7 +188,7 @@ INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, _
 	struct connection *found;
 
 	if (packet->is_later_fragment)
-		return has_passed(packet, 0);
+		return has_passed(run, 0);
 	if (is_error(packet))
 		return error_arrives(skb, run, now) != NOTHING;
 	if (!run->has_key || opens(packet))
@@ -254,7 +250,7 @@ INLINE int track(struct run *run)
 	struct connection *found;
 
 	if (is_error(packet) || !run->has_key || is_middle(packet))
-		return pass(packet, 0);
+		return pass(run, 0);
 	found = find(&run->key, fresh->seen);
 	if (found && !(opens(packet) && is_closed(found->flags)) &&
 	    is_end_at(found, CALLER, fresh->ends[CALLER], fresh->interfaces[CALLER]) &&
@@ -262,7 +258,7 @@ INLINE int track(struct run *run)
 		refresh(found, packet, CALLER, fresh->seen);
 	else
 		map_update(&connections, &run->key, fresh, 0);
-	return pass(packet, 0);
+	return pass(run, 0);
 }
 
 /* Notes the packet as it comes in, for the place where it leaves. */

@@ -48,7 +48,7 @@ INLINE bool gate_judges(void)
 }
 
 /* Of a packet whose flow is known where it comes in. */
-INLINE int goes_on(struct __sk_buff *skb, const struct run *run, enum knowledge knowledge)
+INLINE int goes_on(struct __sk_buff *skb, struct run *run, enum knowledge knowledge)
 {
 	if (knowledge == ANSWERS_CUT)
 		return drop(DROPPED_CUT);
@@ -59,7 +59,7 @@ INLINE int goes_on(struct __sk_buff *skb, const struct run *run, enum knowledge 
 	/* Where nothing translates it back, it is not for the node. */
 	if (knowledge == CARRIED)
 		skb->mark |= KNOWN | FOR_GATE;
-	return pass(&run->packet, knowledge == CARRIED);
+	return pass(run, knowledge == CARRIED);
 }
 
 /* The interface of a workload, or one that has the name of a workload's, has received it. */
@@ -202,7 +202,7 @@ int to_node(struct __sk_buff *skb)
 	if (!run || !is_read)
 		return 1;
 	if (run->packet.is_later_fragment)
-		return !has_passed(&run->packet, 0);
+		return !has_passed(run, 0);
 	own = stages_at(run, skb->ingress_ifindex);
 	kind = own && own->kind == WORKLOAD ? AT_WORKLOAD : OUTSIDE;
 	if (kind == AT_WORKLOAD && is_discovery(&run->packet, 135, 136))
@@ -249,10 +249,10 @@ INLINE int go_known(const struct __sk_buff *skb, struct run *run, const struct s
 	const struct connection *alias;
 
 	if (!run->has_key || !stage_of(other, HOST, PRE_DNAT, INGRESS))
-		return pass(&run->packet, 0);
+		return pass(run, 0);
 	origin = origin_of(skb, &run->packet);
 	if (!origin)
-		return pass(&run->packet, 0);
+		return pass(run, 0);
 	run->turned = run->key;
 	run->turned.ports[SOURCE] = origin->ports[SOURCE];
 	run->turned.ports[DESTINATION] = origin->ports[DESTINATION];
@@ -264,7 +264,7 @@ INLINE int go_known(const struct __sk_buff *skb, struct run *run, const struct s
 		run->fresh.flags = ANSWERED;
 		map_update(&connections, &run->turned, &run->fresh, 0);
 	}
-	return pass(&run->packet, 0);
+	return pass(run, 0);
 }
 
 /* A workload's interface, or one that has the name of a workload's, sends it to the workload. */
@@ -284,7 +284,7 @@ int to_workload(struct __sk_buff *skb)
 		if (!run || !is_read)
 			return NEXT;
 		if (is_known(skb, run, AT_NODE, AT_WORKLOAD))
-			return pass(&run->packet, 0);
+			return pass(run, 0);
 		if (answers_cut(run))
 			return NEXT;
 		prepare(run, AT_NODE, AT_WORKLOAD);
@@ -297,7 +297,7 @@ int to_workload(struct __sk_buff *skb)
 	other = stages_of(run, skb->ingress_ifindex);
 	from = other && other->kind == WORKLOAD ? AT_WORKLOAD : OUTSIDE;
 	if (is_known_before)
-		return pass(&run->packet, 0);
+		return pass(run, 0);
 	if (is_known(skb, run, from, AT_WORKLOAD))
 		return go_known(skb, run, other);
 	if (!restore(skb, run, from, AT_WORKLOAD))
@@ -346,7 +346,7 @@ INLINE int sent_by_node(const struct __sk_buff *skb, struct run *run, const stru
 		}
 	}
 	if (is_known(skb, run, AT_NODE, OUTSIDE))
-		return pass(&run->packet, 0);
+		return pass(run, 0);
 	if (answers_cut(run))
 		return drop(DROPPED_CUT);
 	prepare(run, AT_NODE, OUTSIDE);
@@ -375,7 +375,7 @@ int to_network(struct __sk_buff *skb)
 	skb->mark &= ~MARKS;
 	if (!skb->ingress_ifindex)
 		return sent_by_node(skb, run, host);
-	return is_known_before ? pass(&run->packet, 0) : forwarded(skb, run, host, other);
+	return is_known_before ? pass(run, 0) : forwarded(skb, run, host, other);
 }
 
 char license_text[] SECTION("license") = "GPL";

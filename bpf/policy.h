@@ -31,6 +31,7 @@ struct run {
 	__u32 has_key;
 	struct connection_key key; /* as it is here */
 	struct connection_key turned;
+	struct fragment_key piece; /* of a packet in pieces, as it is here */
 	struct connection fresh; /* its flow as a new one */
 	struct event event;
 };
@@ -74,6 +75,8 @@ INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, bool
 	run->interfaces[CALLER] = from;
 	run->interfaces[ANSWERER] = to;
 	run->has_key = *is_read && key_of(skb, &run->packet, &run->key);
+	if (run->packet.is_first_fragment || run->packet.is_later_fragment)
+		fragment_key_of(&run->packet, &run->piece);
 	return run;
 }
 

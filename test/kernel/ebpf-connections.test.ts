@@ -9,7 +9,6 @@ import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { decodeConnection, decodeConnectionKey } from "../../src/dataplane/ebpf/connections.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
-import { DROPS } from "../../src/dataplane/ebpf/layout.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
@@ -19,6 +18,7 @@ import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { Random } from "../property/random.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { packetsDropped } from "./ebpf-drops.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
 import { encodePacket, ipPacket, Port } from "./wire.ts";
@@ -315,26 +315,16 @@ function fragment(
   return ipPacket(source, destination, UDP, payload, { identification, isFirst });
 }
 
-function sumOf(values: Uint8Array): bigint {
-  return new BigUint64Array(values.buffer, values.byteOffset, values.length / 8).reduce((sum, each) => sum + each, 0n);
-}
-
-function dropped(): bigint {
-  return sumOf(driver.maps.drops.values(0, DROPS.length)) + sumOf(driver.maps.counters.values(0, 400));
-}
-
 async function arrives(packet: Packet): Promise<boolean> {
   const from = PODS.findIndex((pod) => pod.includes(packet.source));
   const [sender, receiver] = [ports[from], ports[1 - from]];
   const own = marker++;
-  const before = dropped();
+  const before = packetsDropped(driver);
   sender?.sendBody(encode(packet, own));
   const end = performance.now() + 5000;
   for (;;) {
-    // What has arrived is there before what comes after it is counted.
-    const isDecided = dropped() > before;
     if (receiver?.markers().includes(own) === true) return true;
-    if (isDecided) return receiver?.markers().includes(own) === true;
+    if (packetsDropped(driver) > before) return false;
     if (performance.now() > end) throw new Error(`neither arrived nor counted: ${JSON.stringify(packet)}`);
     await Bun.sleep(0);
   }

@@ -7,7 +7,6 @@ import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { Gate } from "../../src/dataplane/ebpf/gate.ts";
-import { DROPS } from "../../src/dataplane/ebpf/layout.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { loadProgram } from "../../src/kernel/bpf/program.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -18,9 +17,10 @@ import type { Atom, Policy, PolicyId, SetId, SetMembers, Stage } from "../../src
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { packetsDropped, packetsDroppedAt } from "./ebpf-drops.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
-import { Port } from "./wire.ts";
+import { ipPacket, Port } from "./wire.ts";
 
 const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 
@@ -214,25 +214,31 @@ function udp(from: Addr, sourcePort: number, to: Addr, destinationPort: number):
   return { source: from, destination: to, protocol: UDP, sourcePort, destinationPort };
 }
 
-function sumOf(values: Uint8Array): bigint {
-  return new BigUint64Array(values.buffer, values.byteOffset, values.length / 8).reduce((sum, each) => sum + each, 0n);
+/** UDP in two pieces; the last four bytes are the marker. */
+function piecesOf(
+  { source, destination, sourcePort, destinationPort }: FlowPacket,
+  identification: number,
+  own: number,
+): [Uint8Array, Uint8Array] {
+  const [first, last] = [new Uint8Array(16), new Uint8Array(8)];
+  for (const [i, value] of [sourcePort ?? 0, destinationPort ?? 0, 24, 0].entries())
+    new DataView(first.buffer).setUint16(2 * i, value);
+  new DataView(last.buffer).setUint32(4, own);
+  return [
+    ipPacket(source, destination, UDP, first, { identification, isFirst: true }),
+    ipPacket(source, destination, UDP, last, { identification, isFirst: false }),
+  ];
 }
 
-function dropped(): bigint {
-  return sumOf(driver.maps.drops.values(0, DROPS.length)) + sumOf(driver.maps.counters.values(0, 200));
-}
-
-/** Whether it arrives there; if not, the path has counted what decided. */
+/** Whether it arrives there; if not, the path has counted that it drops it. */
 async function arrives(from: Port, packet: FlowPacket, received: (marker: number) => boolean): Promise<boolean> {
   const sent = marker++;
-  const before = dropped();
+  const before = packetsDropped(driver);
   from.send(packet, sent);
   const end = performance.now() + 5000;
   for (;;) {
-    // What has arrived is there before what comes after it is counted.
-    const isDecided = dropped() > before;
     if (received(sent)) return true;
-    if (isDecided) return received(sent);
+    if (packetsDropped(driver) > before) return false;
     if (performance.now() > end) throw new Error("neither arrived nor counted");
     await Bun.sleep(1);
   }
@@ -299,11 +305,32 @@ for (const family of FAMILIES)
       const [flow] = driver.maps.connections.entries();
       const hidden = new DataView(flow?.key.buffer ?? new ArrayBuffer(8)).getUint16(4, true);
       node().run(["conntrack", "-F"]);
-      const count = (): bigint => sumOf(driver.maps.drops.values(DROPS.indexOf("original address unknown"), 1));
+      const count = (): bigint => packetsDroppedAt(driver, "original address unknown");
       const before = count();
       world.send(udp(w, PORT, n, hidden), marker++);
       for (const end = performance.now() + 5000; count() === before && performance.now() < end;) await Bun.sleep(1);
       expect(count()).toBe(before + 1n);
+    });
+
+    test("a packet in pieces, in either order, that the node puts together and hides is judged by its first piece", async () => {
+      const pieces = async (identification: number, port: number, isTurned: boolean): Promise<boolean> => {
+        const own = marker++;
+        const [first, last] = piecesOf(udp(c, 40_028, w, port), identification, own);
+        const before = packetsDropped(driver);
+        for (const piece of isTurned ? [last, first] : [first, last]) client.sendBody(piece);
+        const end = performance.now() + 5000;
+        for (;;) {
+          if (world.markers().includes(own)) return true;
+          if (packetsDropped(driver) > before) return false;
+          if (performance.now() > end) throw new Error("neither arrived nor counted");
+          await Bun.sleep(1);
+        }
+      };
+      commit("client egress", { ports: [PORT], fromClients: true });
+      expect(await pieces(1, PORT, false)).toBe(true);
+      commit("client egress", { ports: [PORT], fromClients: true });
+      expect(await pieces(2, PORT, true)).toBe(true);
+      expect(await pieces(3, PORT + 1, false)).toBe(false);
     });
 
     test("a pod that forges another's address, or the node's, gets nowhere, though the node would hide it", async () => {
@@ -335,7 +362,7 @@ for (const family of FAMILIES)
 
     test("a packet whose token others have overwritten is dropped and counted", async () => {
       commit("client egress", { ports: [PORT], fromClients: true });
-      const count = (): bigint => sumOf(driver.maps.drops.values(DROPS.indexOf("original address unknown"), 1));
+      const count = (): bigint => packetsDroppedAt(driver, "original address unknown");
       // One that accepts after ours sets its own class.
       const others = node().enter(() => new Attachments(sys, { priority: 60_000, handle: 1 }));
       const index = Number(node().run(["cat", "/sys/class/net/cali0/ifindex"]));
