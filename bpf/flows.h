@@ -173,6 +173,11 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 		return NOTHING;
 	if (found->is_alias)
 		return CALLED;
+	if (found->ends[ANSWERER] == AT_WORKLOAD &&
+	    !has_address(run, found->interfaces[ANSWERER], run->key.addresses[DESTINATION])) {
+		map_delete(&connections, &run->key);
+		return NOTHING;
+	}
 	if (found->ends[ANSWERER] != AT_NODE)
 		return is_plain(found, &run->key) ? CALLED_PLAINLY : CALLED;
 	refresh(found, packet, CALLER, now);
@@ -199,6 +204,10 @@ INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, _
 		refresh(found, packet, CALLER, now);
 		return found->flags & ANSWERED;
 	}
+	/* The same caller reaches another end now: it is judged as a new one. */
+	if (found && !found->is_alias && is_end_at(found, CALLER, from, run->interfaces[CALLER]) &&
+	    !is_end_at(found, ANSWERER, to, run->interfaces[ANSWERER]))
+		map_delete(&connections, &run->key);
 	run->turned = run->key;
 	turn(&run->turned);
 	found = find(&run->turned, now);

@@ -458,7 +458,7 @@ for (const { name, client: c, server: s, service, node: router, icmp } of FAMILI
       node?.run(["nft", "delete", "table", "inet", "services"]);
     });
 
-    test("a port of the node that leads to a pod is judged as the pod's; a service that leads to the node is closed", async () => {
+    test("a port of the node that leads to a pod is judged as the pod's; a service that leads to the node as the node's", async () => {
       const [node] = namespaces;
       node?.run(["nft", "-f", "-"], SERVICES);
       commit(ALLOWED_PORT);

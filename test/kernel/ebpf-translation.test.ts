@@ -299,6 +299,21 @@ for (const family of FAMILIES)
       expect(await arrives(client, udp(c, 40_020, service, TO_WORLD), at(world))).toBe(true);
     });
 
+    test("what is sent on to an address that another pod has got is judged by that one's policy", async () => {
+      commit("client egress", { ports: [PORT], fromClients: true });
+      expect(await arrives(world, udp(w, 40_027, c, PORT), at(client))).toBe(true);
+      expect(await arrives(client, udp(c, PORT, w, 40_027), at(world))).toBe(true);
+      change("swapped", { ports: [] });
+      routePod(node(), "cali1", c);
+      const before = packetsDroppedAt(driver, "original address unknown");
+      try {
+        expect(await arrives(world, udp(w, 40_027, c, PORT), at(other))).toBe(false);
+        expect(packetsDroppedAt(driver, "original address unknown")).toBe(before);
+      } finally {
+        routePod(node(), "cali0", c);
+      }
+    });
+
     test("an answer that the node no longer translates back does not get to the node itself", async () => {
       commit("client egress", { ports: [PORT], fromClients: true });
       expect(await arrives(client, udp(c, 40_025, w, PORT), at(world))).toBe(true);
