@@ -27,6 +27,7 @@ enum {
 	MAP_PER_CPU_ARRAY = 6,
 	MAP_LRU_HASH = 9,
 	MAP_LPM_TRIE = 11,
+	MAP_QUEUE = 22,
 	NO_PREALLOC = 1,
 };
 
@@ -46,6 +47,7 @@ struct __sk_buff {
 	__u32 priority;
 	__u32 ingress_ifindex;
 	__u32 ifindex;
+	__u32 tc_index;
 };
 
 /* struct bpf_fib_lookup. */
@@ -72,11 +74,14 @@ enum { FROM_NETWORK_HEADER = 1 };
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
-static __u64 (*nanoseconds_since_boot)(void) = (void *)5;
+static long (*map_delete)(void *map, const void *key) = (void *)3;
+static __u32 (*random32)(void) = (void *)7;
 static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void *to, __u32 length,
 			     __u32 from) = (void *)68;
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,
 			  __u32 flags) = (void *)69;
+static long (*map_push)(void *map, const void *value, __u64 flags) = (void *)87;
+static __u64 (*nanoseconds_since_boot)(void) = (void *)125;
 
 INLINE __u16 network16(__u16 value)
 {

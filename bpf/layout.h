@@ -144,18 +144,49 @@ struct connection_key {
 	__u16 ports[2];
 	__u8 addresses[2][16];
 };
+enum end_kind { OUTSIDE, AT_WORKLOAD, AT_NODE };
 struct connection {
 	__u64 seen; /* nanoseconds since boot */
-	__u32 flags;
-	__u32 unused;
+	__u8 flags;
+	__u8 ends[2]; /* the kind of who began it, and of the other */
+	__u8 is_alias; /* the tuple before translation of a flow to the node: only the node's answers use it */
+	__u32 interfaces[2]; /* of the two ends; 0: not known, or the node */
+	__u16 ports[2]; /* this and addresses: as it was sent, before any translation */
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u16 unused;
+	__u32 unused_too;
+	__u8 addresses[2][16];
 };
-enum { ANSWERED = 1, CLOSING = 2 };
+enum {
+	ANSWERED = 1,
+	CALLER_FINISHED = 2, /* has sent a FIN */
+	ANSWERER_FINISHED = 4,
+	RESET = 8,
+	CUT = 16, /* policy denies it now: what answers it begins no flow for a while */
+	PICKED_UP = 32, /* taken over in its middle: either end may have begun it */
+};
+
+/* A packet as it came in, for the place where it leaves, where its source may be the node's own address. The packet carries the token. */
+enum { ORIGINS = 1 << 14 };
+struct origin {
+	__u64 seen; /* nanoseconds since boot */
+	__u16 token; /* 0: none */
+	__u8 family;
+	__u8 protocol;
+	__u32 interface;
+	__u32 name; /* what no translation changes, so that no other packet passes for it */
+	__u32 sequence;
+	__u16 ports[2];
+	__u32 unused;
+	__u8 addresses[2][16];
+};
 
 /* A packet in pieces, the first of which was let through. */
 struct fragment_key {
 	__u8 family;
 	__u8 protocol;
-	__u16 unused;
+	__u16 is_carried; /* at the place where it came in, for a flow whose packets carry that they are known */
 	__u32 identification;
 	__u8 addresses[2][16];
 };
@@ -178,6 +209,31 @@ struct text {
 	__u8 bytes[256];
 };
 
+/* What the daemon is told of a packet: by a rule that logs, or that a stage has denied a first packet. */
+enum event_kind { EVENT_LOG = 1, EVENT_DENIED };
+struct event {
+	__u64 time; /* nanoseconds since boot */
+	__u32 record; /* that decided or logged */
+	__u32 generation; /* in which it was that record */
+	__u32 interfaces[2]; /* that it came from and leaves by; 0: the node itself */
+	__u8 kind;
+	__u8 family;
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u16 ports[2];
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u16 shape;
+	__u32 unused;
+	__u8 addresses[2][16];
+};
+/* Denied packets of one processor and second; others are counted as missed. */
+enum { MOST_DENIED = 100 };
+struct bucket {
+	__u64 second;
+	__u64 events;
+};
+
 /* Steps of the path that drop. */
 enum dropped {
 	DROPPED_LOOPBACK,
@@ -187,6 +243,9 @@ enum dropped {
 	DROPPED_FOR_HOST,
 	DROPPED_MALFORMED,
 	DROPPED_UNFINISHED,
+	DROPPED_INVALID,
+	DROPPED_ORIGIN,
+	DROPPED_CUT,
 	DROPPED_COUNT,
 };
 
@@ -273,6 +332,42 @@ struct {
 	TYPE(key, struct fragment_key);
 	TYPE(value, __u64);
 } fragments SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, ORIGINS);
+	TYPE(key, __u32);
+	TYPE(value, struct origin);
+} origins SECTION(".maps");
+
+/* 1: the gate asks to_node about what is to reach the node itself; 0: it drops what is marked so. */
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, __u32);
+} gate SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_QUEUE);
+	NUMBER(max_entries, 1 << 12);
+	TYPE(value, struct event);
+} events SECTION(".maps");
+
+/* Events that nobody was told of. */
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, __u64);
+} missed SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_PER_CPU_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, struct bucket);
+} buckets SECTION(".maps");
 
 struct {
 	NUMBER(type, MAP_HASH);

@@ -7,12 +7,12 @@
  * Source: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c.
  */
 import type { Sys } from "../host/sys.ts";
-import { type Addr, addrBytes, addrFromBytes, type Family } from "../net/addr.ts";
+import { type Addr, addrBytes, addrFromBytes, type Family, familyOf } from "../net/addr.ts";
 import { bytesToHex } from "../lib/bytes.ts";
 import { EAGAIN, ENOENT, KernelError } from "./errno.ts";
 import { type Message, Span } from "./netlink/reader.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "./netlink/socket.ts";
-import { ATTRIBUTE_HEADER, NLA_F_NESTED, NLM_F_ACK } from "./netlink/writer.ts";
+import { ATTRIBUTE_HEADER, NLA_F_NESTED, NLM_F_ACK, Writer } from "./netlink/writer.ts";
 import { readSysctl } from "./sysctl.ts";
 
 const SUBSYSTEM = 1;
@@ -26,13 +26,17 @@ const AF_INET6 = 10;
 /** enum ctattr_type. */
 export const CTA_TUPLE_ORIG = 1;
 export const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
 export const CTA_PROTOINFO = 4;
 export const CTA_ID = 12;
 const CTA_TUPLE_MASTER = 14;
 export const CTA_ZONE = 18;
 /** enum ctattr_tuple. */
 export const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_STATE = 1;
 export const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+/** Of the status: packets have been seen both ways. */
+const IPS_SEEN_REPLY = 2;
 /** The kernel sets it where it met a TCP connection in the middle, not at its SYN. */
 export const TCP_BE_LIBERAL = 8;
 
@@ -58,6 +62,26 @@ export interface Entry {
   readonly tuple: Uint8Array;
   readonly id: Uint8Array | undefined;
   readonly zone: Uint8Array | undefined;
+}
+
+/** The tuple of TCP, UDP or SCTP, as `begunBy` takes it. */
+export function tupleOf(
+  protocol: number,
+  from: { readonly addr: Addr; readonly port: number },
+  to: { readonly addr: Addr; readonly port: number },
+): Answering {
+  const is4 = familyOf(from.addr) === 4;
+  const w = new Writer();
+  const ip = w.open(CTA_TUPLE_IP);
+  w.bytesOf(is4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, addrBytes(from.addr));
+  w.bytesOf((is4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC) + 1, addrBytes(to.addr));
+  w.close(ip);
+  const proto = w.open(CTA_TUPLE_PROTO);
+  w.u8(CTA_PROTO_NUM, protocol);
+  w.u16Be(CTA_PROTO_SRC_PORT, from.port);
+  w.u16Be(CTA_PROTO_DST_PORT, to.port);
+  w.close(proto);
+  return { family: is4 ? AF_INET : AF_INET6, tuple: w.bytes.slice() };
 }
 
 /** What the other end of a connection of zone 0 sends, as a tuple. */
@@ -111,6 +135,9 @@ export class EntryView {
   isExpected = false;
   /** TCP, met in the middle: who began it is not known, and may be the other end. */
   isPickedUp = false;
+  isAnswered = false;
+  /** enum tcp_conntrack; undefined for other protocols. */
+  tcpState: number | undefined;
   #bytes = NOTHING.bytes;
   #view = NOTHING.view;
   #tuple = { from: 0, to: 0 };
@@ -127,6 +154,8 @@ export class EntryView {
     this.zone = 0;
     this.isExpected = false;
     this.isPickedUp = false;
+    this.isAnswered = false;
+    this.tcpState = undefined;
     this.#tuple.to = 0;
     this.#id.to = 0;
     this.family = body.u8() === AF_INET ? 4 : 6;
@@ -154,6 +183,8 @@ export class EntryView {
       this.#replyTuple = { from, to };
       this.#each(from, to, this.#takeReply);
     } else if (type === CTA_TUPLE_MASTER) this.isExpected = true;
+    else if (type === CTA_STATUS && to - from >= 4)
+      this.isAnswered = (this.#view.getUint32(from, false) & IPS_SEEN_REPLY) !== 0;
     else if (type === CTA_PROTOINFO) this.#each(from, to, this.#takeProtocolState);
     else if (type === CTA_ID) this.#id = { from, to };
     else if (type === CTA_ZONE && to - from >= 2) this.zone = this.#view.getUint16(from, false);
@@ -162,7 +193,8 @@ export class EntryView {
   readonly #takeProtocolState = (type: number, from: number, to: number): void => {
     if (type === CTA_PROTOINFO_TCP)
       this.#each(from, to, (part, at, end) => {
-        if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
+        if (part === CTA_PROTOINFO_TCP_STATE && end > at) this.tcpState = this.#view.getUint8(at);
+        else if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
           this.isPickedUp = (this.#view.getUint8(at) & TCP_BE_LIBERAL) !== 0;
       });
   };

@@ -38,7 +38,7 @@ function returning(value: number, name = "returns"): number {
   view.setUint8(0, 0xb7);
   view.setInt32(4, value, true);
   view.setUint8(8, 0x95);
-  return loadProgram(sys, { name, license: "GPL", instructions });
+  return loadProgram(sys, { type: "tc", name, license: "GPL", instructions });
 }
 
 const FRAME = new Uint8Array(64);
@@ -108,7 +108,7 @@ test("a program runs on a frame; of a refused one the error says what the verifi
   sys.close(fd);
   // ldxw r0, [r1+512]; exit: beyond the context.
   const instructions = Uint8Array.from([0x61, 0x10, 0, 2, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
-  const load = (): number => loadProgram(sys, { name: "beyond", license: "GPL", instructions });
+  const load = (): number => loadProgram(sys, { type: "tc", name: "beyond", license: "GPL", instructions });
   expect(load).toThrow(/^Cannot load program beyond: EACCES .*invalid bpf_context access off=512/s);
 });
 

@@ -11,7 +11,7 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { ACTIONS, decodeRecords, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
-import { type Addr, addrBytes } from "../../src/net/addr.ts";
+import type { Addr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
 import type { Atom, Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../../src/program/policy.ts";
@@ -20,7 +20,7 @@ import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
-import { checksum, encodePacket, Port } from "./wire.ts";
+import { encodePacket, ipPacket, Port } from "./wire.ts";
 
 const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 
@@ -458,7 +458,7 @@ for (const { name, client: c, server: s, service, node: router, icmp } of FAMILI
       node?.run(["nft", "delete", "table", "inet", "services"]);
     });
 
-    test("a port of the node that leads to a pod is judged as the pod's; a service that leads to the node is closed", async () => {
+    test("a port of the node that leads to a pod is judged as the pod's; a service that leads to the node as the node's", async () => {
       const [node] = namespaces;
       node?.run(["nft", "-f", "-"], SERVICES);
       commit(ALLOWED_PORT);
@@ -471,22 +471,6 @@ for (const { name, client: c, server: s, service, node: router, icmp } of FAMILI
       node?.run(["nft", "delete", "table", "inet", "services"]);
     });
   });
-
-function ipPacket(source: Addr, destination: Addr, protocol: number, payload: Uint8Array): Uint8Array {
-  const whole = encodePacket(
-    { source, destination, protocol: protocol as Protocol, sourcePort: undefined, destinationPort: undefined },
-    0,
-  );
-  const isOld = (whole[0] ?? 0) >> 4 === 4;
-  const header = whole.slice(0, isOld ? 20 : 40);
-  const view = new DataView(header.buffer);
-  if (isOld) {
-    view.setUint16(2, 20 + payload.length);
-    view.setUint16(10, 0);
-    view.setUint16(10, checksum(header));
-  } else view.setUint16(4, payload.length);
-  return Uint8Array.from([...header, ...payload]);
-}
 
 /** The first or the last piece of a UDP packet. */
 function fragment(
@@ -501,19 +485,5 @@ function fragment(
   const view = new DataView(payload.buffer);
   if (isFirst) for (const [i, value] of [40_000, port, 20, 0].entries()) view.setUint16(2 * i, value);
   view.setUint32(payload.length - 4, own);
-  if (addrBytes(source).length === 4) {
-    const packet = ipPacket(source, destination, UDP, payload);
-    const header = new DataView(packet.buffer);
-    header.setUint16(4, identification);
-    header.setUint16(6, isFirst ? 0x2000 : 2);
-    header.setUint16(10, 0);
-    header.setUint16(10, checksum(packet.subarray(0, 20)));
-    return packet;
-  }
-  const extension = new Uint8Array(8);
-  const fields = new DataView(extension.buffer);
-  extension[0] = UDP;
-  fields.setUint16(2, isFirst ? 1 : 2 << 3);
-  fields.setUint32(4, identification);
-  return ipPacket(source, destination, 44, Uint8Array.from([...extension, ...payload]));
+  return ipPacket(source, destination, UDP, payload, { identification, isFirst });
 }

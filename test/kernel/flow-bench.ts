@@ -2,8 +2,13 @@
  * flow-bench: a node with pods in namespaces, policy from resources through graph, loop and the real drivers, and the cutter of denied flows as the
  * daemon runs it.
  */
+import { readFileSync } from "node:fs";
 import { Graph } from "../../src/calc/graph.ts";
 import { type CutterStatus, FlowCutter } from "../../src/dataplane/flows/cutter.ts";
+import type { FlowSource } from "../../src/dataplane/flows/source.ts";
+import type { Driver } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { EbpfFlows } from "../../src/dataplane/ebpf/flows.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -14,6 +19,7 @@ import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { RowUpdate } from "../../src/model/convert/rows.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { updateOf } from "../property/updates.ts";
+import { makeBpfFs } from "./bpffs.ts";
 import { type Kernel, type Namespace, REAL } from "./fixture.ts";
 import { connect, makeRouter, routeDefault, routePod } from "./pods.ts";
 
@@ -75,20 +81,40 @@ export function allow(
   };
 }
 
+/** Which dataplane a daemon has; of eBPF, a directory for pins. */
+export type Dataplane = { readonly is: "nftables" } | { readonly is: "ebpf"; readonly pins: string };
+
+interface Opened {
+  readonly driver: Driver;
+  readonly flows?: FlowSource;
+  close(): void;
+}
+
+function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
+  if (dataplane.is === "nftables") {
+    const driver = new NftablesDriver(sys, { ownsTable: false, clock });
+    return { driver, close: () => driver.close() };
+  }
+  const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+  const driver = new EbpfDriver(sys, { object, pins: dataplane.pins, clock });
+  return { driver, flows: new EbpfFlows({ sys, maps: driver.maps }), close: () => driver.close() };
+}
+
 /** What a daemon is made of, as far as flows go; several may follow one another on one node. */
 export class Daemon {
   readonly graph = new Graph({ node: "n1" });
   readonly loop: Loop;
   readonly cutter: FlowCutter;
   readonly reports: string[] = [];
-  readonly #driver: NftablesDriver;
+  readonly dataplane: Opened;
   readonly #abort = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
 
-  constructor(sys: Sys, clock: Clock = openClock()) {
-    this.#driver = new NftablesDriver(sys, { ownsTable: false, clock });
+  constructor(sys: Sys, clock: Clock = openClock(), dataplane: Dataplane = { is: "nftables" }) {
+    this.dataplane = openDataplane(sys, clock, dataplane);
+    const { driver, ...flows } = this.dataplane;
     this.loop = new Loop({
-      drivers: [this.#driver],
+      drivers: [driver],
       clock,
       watcher: openWatcher(),
       auditIntervalMs: NEVER_MS,
@@ -96,7 +122,7 @@ export class Daemon {
       written: () => this.cutter.written(),
     });
     const report = (message: string): void => void this.reports.push(message);
-    this.cutter = new FlowCutter({ sys, clock, isWritten: () => this.loop.isWritten, report });
+    this.cutter = new FlowCutter({ sys, ...flows, clock, isWritten: () => this.loop.isWritten, report });
   }
 
   get status(): CutterStatus {
@@ -136,7 +162,7 @@ export class Daemon {
   async end(): Promise<void> {
     this.#abort.abort();
     await this.#running;
-    this.#driver.close();
+    this.dataplane.close();
   }
 
   /** Waits until a pass that began after now has ended. */
@@ -155,9 +181,11 @@ export interface Bench {
   readonly client: Namespace;
   readonly server: Namespace;
   readonly sys: Sys;
+  readonly dataplane: Dataplane;
 }
 
-export async function withBench(run: (bench: Bench) => Promise<void>): Promise<void> {
+export async function withBench(run: (bench: Bench) => Promise<void>, is: Dataplane["is"] = "nftables"): Promise<void> {
+  const fs = is === "ebpf" ? makeBpfFs() : undefined;
   const [node, client, server] = ["node", "client", "server"].map(REAL.makeNamespace) as [
     Namespace,
     Namespace,
@@ -183,8 +211,10 @@ export async function withBench(run: (bench: Bench) => Promise<void>): Promise<v
         ]);
       }
     }
-    await run({ node, client, server, sys: sysIn(REAL, node) });
+    const dataplane: Dataplane = fs === undefined ? { is: "nftables" } : { is: "ebpf", pins: fs.path };
+    await run({ node, client, server, sys: sysIn(REAL, node), dataplane });
   } finally {
+    fs?.remove();
     for (const each of [node, client, server]) REAL.removeNamespace(each);
   }
 }

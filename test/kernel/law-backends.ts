@@ -1,6 +1,14 @@
 /** law-backends: the dataplanes that the law is held against: how each is given a program, and how the counters of its rules are read. */
 import { readFileSync } from "node:fs";
 import { awaitSteps, finishSteps } from "../../src/dataplane/driver.ts";
+import {
+  ANSWERED,
+  type Connection,
+  type ConnectionKey,
+  encodeConnection,
+  encodeConnectionKey,
+  type FlowEnd,
+} from "../../src/dataplane/ebpf/connections.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import type { Block } from "../../src/dataplane/ebpf/image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
@@ -14,9 +22,12 @@ import type { Variant } from "../../src/kernel/iptables/client.ts";
 import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
+import { RouteClient } from "../../src/kernel/route/client.ts";
+import { nanosecondsSinceBoot } from "../../src/kernel/uptime.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import { addrBytes, type Family, familyOf } from "../../src/net/addr.ts";
+import type { Family } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
+import type { PathPacket } from "../../src/program/path-evaluate.ts";
 import type { Program } from "../../src/program/program.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { type Namespace, sys } from "./fixture.ts";
@@ -26,10 +37,8 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
-  /** No connection is invalid to it. */
-  readonly knowsNoInvalid?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
-  readonly know?: (packet: FlowPacket, isKnown: boolean) => void;
+  readonly know?: (sent: PathPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
   commit(program: Program): Promise<void>;
   counts(family: Family): Counts;
@@ -164,6 +173,9 @@ export function ebpfBackend(node: Namespace): LawBackend {
   const fs = makeBpfFs();
   const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
   finishSteps(driver.reading());
+  const routes = node.enter(() => new RouteClient(sys));
+  const indexes = new Map<string, number>(routes.links().map(({ name, index }) => [name, index]));
+  routes.close();
   const comments = new Map<string, string>();
   const drops = new Set<string>();
   let end = 1;
@@ -174,15 +186,11 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
   return {
     name: "ebpf",
-    knowsNoInvalid: true,
-    know(packet, isKnown) {
+    know(sent, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);
-      last = connectionKey(packet);
-      const entry = new DataView(new ArrayBuffer(16));
-      entry.setBigUint64(0, nanosecondsSinceBoot(), true);
-      entry.setUint32(8, ANSWERED, true);
-      if (isKnown) connections.update(last, new Uint8Array(entry.buffer));
+      last = encodeConnectionKey(connectionKey(sent.packet));
+      if (isKnown) connections.update(last, encodeConnection(answered(sent, (name) => indexes.get(name) ?? 0)));
     },
     comments,
     drops,
@@ -214,25 +222,45 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
 }
 
-const ANSWERED = 1;
-
-function nanosecondsSinceBoot(): bigint {
-  const [seconds = ""] = readFileSync("/proc/uptime", "utf8").split(" ");
-  return BigInt(Math.floor(Number(seconds) * 1e9));
+/** Echoes of the bench have the identifier 1. */
+function connectionKey({
+  source,
+  destination,
+  protocol,
+  sourcePort,
+  destinationPort,
+  icmp,
+}: FlowPacket): ConnectionKey {
+  const port = icmp === undefined ? 0 : 0x0100;
+  return {
+    protocol,
+    source,
+    destination,
+    sourcePort: sourcePort ?? port,
+    destinationPort: destinationPort ?? port,
+  };
 }
 
-/** Echoes of the bench have the identifier 1. */
-function connectionKey({ source, destination, protocol, sourcePort, destinationPort, icmp }: FlowPacket): Uint8Array {
-  const key = new Uint8Array(40);
-  const view = new DataView(key.buffer);
-  key[0] = familyOf(source);
-  key[1] = protocol;
-  view.setUint16(4, sourcePort ?? 0, true);
-  view.setUint16(6, destinationPort ?? 0, true);
-  if (icmp !== undefined) key.set([0, 1, 0, 1], 4);
-  key.set(addrBytes(source), 8);
-  key.set(addrBytes(destination), 24);
-  return key;
+/** The packet's flow, between the interfaces of the packet. */
+function answered({ original, from, to }: PathPacket, indexOf: (name: string) => number): Connection {
+  const end = (name: string | undefined): FlowEnd => {
+    if (name === undefined) return { kind: "node", interfaceIndex: 0 };
+    return { kind: name === "world" ? "outside" : "workload", interfaceIndex: indexOf(name) };
+  };
+  const { source, destination, sourcePort, destinationPort, icmp } = original;
+  return {
+    seen: nanosecondsSinceBoot(sys),
+    flags: ANSWERED,
+    ends: [end(from), end(to)],
+    isAlias: false,
+    original: {
+      source,
+      destination,
+      sourcePort: sourcePort ?? 0,
+      destinationPort: destinationPort ?? 0,
+      icmp: icmp ?? { type: 0, code: 0 },
+    },
+  };
 }
 
 function numbersOf(values: Uint8Array): number[] {

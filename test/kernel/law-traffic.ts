@@ -92,7 +92,6 @@ function vary(packet: FlowPacket, places: readonly Place[], random: Random): Sen
       return packet.protocol === UDP
         ? { ...routed("established", { ...packet, sourcePort: TRACKED_PORT }, places), connection: "established" }
         : plain;
-    // Its checksum is wrong.
     case 8:
       return packet.protocol === TCP
         ? { ...routed("invalid", { ...packet, sourcePort: TRACKED_PORT }, places), connection: "invalid" }

@@ -3,7 +3,7 @@
  *
  * Checksums of TCP, UDP, SCTP and ICMP are left zero: nothing on a forwarding path reads them.
  */
-import { addrBytes } from "../../src/net/addr.ts";
+import { type Addr, addrBytes } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { SCTP, TCP } from "../../src/net/protocol.ts";
 import { hasPorts } from "../property/clusters.ts";
@@ -87,28 +87,7 @@ export function encodePacket(packet: FlowPacket, marker: number): Uint8Array {
   const payload = new Uint8Array(transport.length + 4);
   payload.set(transport);
   new DataView(payload.buffer).setUint32(transport.length, marker);
-  const source = addrBytes(packet.source);
-  const destination = addrBytes(packet.destination);
-  if (source.length === 4) {
-    const header = new Uint8Array(20);
-    const view = new DataView(header.buffer);
-    header[0] = 0x45;
-    view.setUint16(2, 20 + payload.length);
-    header[8] = 64;
-    header[9] = packet.protocol;
-    header.set(source, 12);
-    header.set(destination, 16);
-    view.setUint16(10, checksum(header));
-    return concat(header, payload);
-  }
-  const header = new Uint8Array(40);
-  header[0] = 0x60;
-  new DataView(header.buffer).setUint16(4, payload.length);
-  header[6] = packet.protocol;
-  header[7] = 64;
-  header.set(source, 8);
-  header.set(destination, 24);
-  return concat(header, payload);
+  return ipPacket(packet.source, packet.destination, packet.protocol, payload);
 }
 
 /** TCP SYN, SCTP INIT (RFC 9260 §3.3.2), UDP, or ICMP of the packet's type; anything else looks like an echo request. */
@@ -134,6 +113,50 @@ function encodeTransport(packet: FlowPacket): Uint8Array {
   } else view.setUint16(4, 12);
   return bytes;
 }
+
+/** A packet, or a piece of one: the first, or what follows sixteen bytes. */
+export function ipPacket(
+  source: Addr,
+  destination: Addr,
+  protocol: number,
+  payload: Uint8Array,
+  piece?: { readonly identification: number; readonly isFirst: boolean },
+): Uint8Array {
+  if (addrBytes(source).length === 4) {
+    const header = new Uint8Array(20);
+    const view = new DataView(header.buffer);
+    header[0] = 0x45;
+    view.setUint16(2, 20 + payload.length);
+    if (piece !== undefined) {
+      view.setUint16(4, piece.identification);
+      view.setUint16(6, piece.isFirst ? 0x2000 : 2);
+    }
+    header[8] = 64;
+    header[9] = protocol;
+    header.set(addrBytes(source), 12);
+    header.set(addrBytes(destination), 16);
+    view.setUint16(10, checksum(header));
+    return concat(header, payload);
+  }
+  const extension = new Uint8Array(piece === undefined ? 0 : 8);
+  if (piece !== undefined) {
+    const fields = new DataView(extension.buffer);
+    extension[0] = protocol;
+    fields.setUint16(2, piece.isFirst ? 1 : 2 << 3);
+    fields.setUint32(4, piece.identification);
+  }
+  const header = new Uint8Array(40);
+  header[0] = 0x60;
+  new DataView(header.buffer).setUint16(4, extension.length + payload.length);
+  header[6] = piece === undefined ? protocol : FRAGMENT;
+  header[7] = 64;
+  header.set(addrBytes(source), 8);
+  header.set(addrBytes(destination), 24);
+  return concat(header, concat(extension, payload));
+}
+
+/** The next header of IPv6 before a piece. */
+const FRAGMENT = 44;
 
 export function checksum(bytes: Uint8Array): number {
   let sum = 0;

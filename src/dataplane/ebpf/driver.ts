@@ -55,6 +55,7 @@ import {
   type StateValue,
   words,
 } from "./layout.ts";
+import { adoptFlows } from "./flows.ts";
 import { Gate } from "./gate.ts";
 import { DataplaneMaps, type ProgramName } from "./maps.ts";
 import { hasOf, lowerRules, lowerStage, type SetReference } from "./records.ts";
@@ -89,6 +90,7 @@ interface Changes {
 
 export class EbpfDriver implements Driver {
   readonly name = "ebpf";
+  readonly #sys: Sys;
   readonly #routes: RouteClient;
   readonly #attachments: Attachments;
   readonly #maps: DataplaneMaps;
@@ -105,10 +107,11 @@ export class EbpfDriver implements Driver {
   /** In the thread's network namespace. Throws KernelError. */
   constructor(sys: Sys, { object, pins, clock }: EbpfOptions) {
     this.#clock = clock;
+    this.#sys = sys;
     this.#maps = new DataplaneMaps(sys, object, pins);
     this.#routes = new RouteClient(sys);
     this.#attachments = new Attachments(sys, PLACE);
-    this.#gate = new Gate(sys);
+    this.#gate = new Gate(sys, this.#maps);
   }
 
   close(): void {
@@ -181,14 +184,22 @@ export class EbpfDriver implements Driver {
     const links = this.#routes.links();
     const changes = planChanges(program, image, this.#maps, links, this.#lowered);
     for (const run of changes.prepare) run();
+    // Without host endpoints the path does not know the node's own flows.
+    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) adoptFlows(this.#sys, this.#maps);
     if (changes.isSwitched) {
       image.state = changes.state;
       this.#maps.writeAll(this.#maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
     }
-    if (!this.#hasGate) this.#gate.put();
+    // Flows that another dataplane has let through go on.
+    const adopts = !this.#hasGate;
+    if (adopts) this.#gate.put({ adopts });
+    // A workload's interface has its programs only when its stages are there; what leaves somewhere has come in through a program.
+    for (const side of ["ingress", "egress"] as const) for (const link of links) this.#attach(program, link, side);
+    if (adopts) {
+      adoptFlows(this.#sys, this.#maps);
+      this.#gate.put();
+    }
     this.#hasGate = true;
-    // A workload's interface has its programs only when its stages are there.
-    for (const link of links) this.#attach(program, link);
     if (changes.isSwitched) this.#maps.wait();
     for (const run of changes.clean) run();
     for (const run of changes.apply) run();
@@ -214,7 +225,7 @@ export class EbpfDriver implements Driver {
     });
   }
 
-  #attach(program: Program, { index, name }: Link): void {
+  #attach(program: Program, { index, name }: Link, only: Side): void {
     if (name === "lo") return;
     const isWorkload = isWorkloadInterface(name, program.settings);
     const wanted: readonly (readonly [Side, ProgramName])[] = isWorkload
@@ -232,6 +243,7 @@ export class EbpfDriver implements Driver {
     for (const [side, programName] of wanted) {
       const wantedProgram = this.#maps.programs.get(programName);
       invariant(wantedProgram !== undefined, `no program ${programName}`);
+      if (side !== only) continue;
       const label = `calico ${programName} ${this.#maps.digest}`;
       if (attached.some((each) => each.side === side && each.programId === wantedProgram.id)) continue;
       this.#attachments.attach(index, side, wantedProgram.fd, label);
@@ -423,7 +435,7 @@ class Planner implements Changes {
     const known = this.#image.blocks.get(content) ?? this.#newBlocks.get(content);
     if (known !== undefined) return known.start;
     const start = this.#allocate(records.length / RECORD_BYTES);
-    const block = { kind, start, text, records };
+    const block = { kind, start, text, records, since: this.#next };
     this.#newBlocks.set(content, block);
     this.#change("+", `${kind} ${text.split("\0")[0]} (${records.length / RECORD_BYTES} records)`);
     this.prepare.push(() => {

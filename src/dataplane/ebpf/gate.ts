@@ -1,36 +1,95 @@
 /**
- * gate: one rule of nf_tables that keeps from the node itself what its path has not let through to it.
+ * gate: rules of nf_tables at the node itself, where a packet is seen as services have translated it.
  *
- * Where a packet comes in, it is not known yet whether a service's translation will lead it into a pod or to the node: the path marks what it
- * would not let through to the node, and judges anew what leaves again.
+ * Where a packet comes in, it is not known yet whether a translation will lead it into a pod or to the node: the path marks it, and judges what
+ * leaves again. What is for the node itself is judged here: a rule asks the program `to_node` by the match `bpf` of x_tables. On a kernel
+ * without it the path judges what is for the node before translation, and the gate drops what is marked.
+ *
+ * While flows of another dataplane are taken over, connection tracking answers for them.
  */
 import type { Sys } from "../../host/sys.ts";
+import { countConnections } from "../../kernel/conntrack.ts";
+import { KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
-import type { Expr, NftBaseChain, NftRule, TableId } from "../../kernel/nftables/objects.ts";
+import type { Expr, NftBaseChain, NftCommand, NftRule, TableId } from "../../kernel/nftables/objects.ts";
 import { equal } from "../../lib/equal.ts";
+import { ZERO } from "./image.ts";
+import { words, wordsOf } from "./layout.ts";
+import type { DataplaneMaps } from "./maps.ts";
 
 const TABLE: TableId = { family: "inet", name: "calico-ebpf" };
-const CHAIN = "input";
-const BASE: NftBaseChain = { hook: "input", priority: 0, policy: "accept" };
-/** NOT_FOR_NODE of bpf/path.c, in host order. */
-const MARK = "00000200";
+/** Marks of bpf/path.c, in host order. */
+const KNOWN = "00000100";
+const FOR_GATE = "00000200";
 const NONE = "00000000";
+const ALL_BUT_KNOWN = "fffffeff";
+/** Bits of `ct state`, in host order: established and related. */
+const ESTABLISHED = "06000000";
 
-const EXPRESSIONS: readonly Expr[] = [
-  { op: "meta", key: "mark", register: 0 },
-  { op: "bitwise", source: 0, destination: 0, mask: MARK, xor: NONE },
+interface Chain {
+  readonly name: string;
+  readonly base: NftBaseChain;
+  readonly rules: readonly NftRule[];
+}
+
+function isMarked(mark: string): readonly Expr[] {
+  return [
+    { op: "meta", key: "mark", register: 0 },
+    { op: "bitwise", source: 0, destination: 0, mask: mark, xor: NONE },
+    { op: "cmp", compare: "neq", register: 0, data: NONE },
+  ];
+}
+
+const IS_ESTABLISHED: readonly Expr[] = [
+  { op: "ct", key: "state", register: 0 },
+  { op: "bitwise", source: 0, destination: 0, mask: ESTABLISHED, xor: NONE },
   { op: "cmp", compare: "neq", register: 0, data: NONE },
-  { op: "counter" },
-  { op: "verdict", verdict: { type: "drop" } },
 ];
-const RULE: NftRule = { expressions: EXPRESSIONS, comment: "not let through to the node" };
+const COUNTER: Expr = { op: "counter" };
+const DROP: Expr = { op: "verdict", verdict: { type: "drop" } };
+const ACCEPT: Expr = { op: "verdict", verdict: { type: "accept" } };
+const MARK_KNOWN: readonly Expr[] = [
+  { op: "meta", key: "mark", register: 0 },
+  { op: "bitwise", source: 0, destination: 0, mask: ALL_BUT_KNOWN, xor: KNOWN },
+  { op: "meta-set", key: "mark", register: 0 },
+];
+
+/** The chains: asking that program; undefined: the kernel cannot. */
+function chainsOf(program: string | undefined, adopts: boolean): readonly Chain[] {
+  const asked: readonly Expr[] = program === undefined ? [] : [{ op: "bpf", program }];
+  const adopted = "begun under another dataplane";
+  const gate: NftRule = {
+    expressions: [...isMarked(FOR_GATE), ...asked, COUNTER, DROP],
+    comment: "not let through to the node",
+  };
+  const open: NftRule = { expressions: [...isMarked(FOR_GATE), ...IS_ESTABLISHED, COUNTER, ACCEPT], comment: adopted };
+  const known: NftRule = { expressions: [...IS_ESTABLISHED, COUNTER, ...MARK_KNOWN], comment: adopted };
+  const input: Chain = {
+    name: "input",
+    base: { hook: "input", priority: 0, policy: "accept" },
+    rules: adopts ? [open, gate] : [gate],
+  };
+  const forward: Chain = {
+    name: "forward",
+    base: { hook: "forward", priority: 0, policy: "accept" },
+    rules: [known],
+  };
+  return adopts ? [input, forward] : [input];
+}
+
+/** What it needs of the maps. */
+export type GateMaps = Pick<DataplaneMaps, "gate" | "pathOf">;
 
 export class Gate {
+  readonly #sys: Sys;
   readonly #client: NftablesClient;
+  readonly #maps: GateMaps;
 
   /** In the thread's network namespace. */
-  constructor(sys: Sys) {
+  constructor(sys: Sys, maps: GateMaps) {
+    this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
+    this.#maps = maps;
   }
 
   close(): void {
@@ -41,28 +100,57 @@ export class Gate {
     return this.#client.writes;
   }
 
+  /** Whether packets for the node itself are judged after translation. */
+  get judges(): boolean {
+    return wordsOf(this.#maps.gate.lookup(ZERO) ?? ZERO)[0] === 1;
+  }
+
   /** Whether it is there, as it should be. Throws KernelError. */
   get isThere(): boolean {
     const chains = this.#client.read()?.chains;
-    const chain = chains?.get(CHAIN);
-    if (chains?.size !== 1 || chain === undefined) return false;
+    const wanted = chainsOf(this.judges ? this.#program : undefined, false);
     return (
-      equal(chain.base, BASE) &&
-      equal(
-        chain.rules.map(({ rule }) => rule),
-        [RULE],
-      )
+      chains?.size === wanted.length &&
+      wanted.every(({ name, base, rules }) => {
+        const found = chains.get(name);
+        return (
+          equal(found?.base, base) &&
+          equal(
+            found?.rules.map(({ rule }) => rule),
+            rules,
+          )
+        );
+      })
     );
   }
 
-  /** In one transaction. */
-  put(): void {
+  get #program(): string {
+    return this.#maps.pathOf("to_node");
+  }
+
+  /** In one transaction. `adopts`: flows that connection tracking knows, if it is in use, go on; until it is put again without. */
+  put({ adopts: isAsked = false }: { readonly adopts?: boolean } = {}): void {
+    const adopts = isAsked && (countConnections(this.#sys) ?? 0) > 0;
+    try {
+      this.#commit(chainsOf(this.#program, adopts));
+      this.#maps.gate.update(ZERO, words(1));
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      // What is allowed is not marked any more before the gate drops everything that is.
+      this.#maps.gate.update(ZERO, words(0));
+      this.#commit(chainsOf(undefined, adopts));
+    }
+  }
+
+  #commit(chains: readonly Chain[]): void {
     this.#client.commit([
       { do: "add-table" },
       { do: "delete-table" },
       { do: "add-table" },
-      { do: "add-chain", chain: CHAIN, base: BASE },
-      { do: "add-rule", chain: CHAIN, rule: RULE },
+      ...chains.flatMap(({ name, base, rules }): NftCommand[] => [
+        { do: "add-chain", chain: name, base },
+        ...rules.map((rule): NftCommand => ({ do: "add-rule", chain: name, rule })),
+      ]),
     ]);
   }
 }

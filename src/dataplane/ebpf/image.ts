@@ -37,6 +37,8 @@ export interface Block {
   readonly start: number;
   readonly text: string;
   readonly records: Uint8Array;
+  /** The generation from which it is known to be there. */
+  readonly since: number;
 }
 
 export type SetType = "address" | "nets" | "address-port";
@@ -109,7 +111,7 @@ export function readImage(maps: DataplaneMaps): Image {
       const records = maps.records.values(number, count);
       const content = contentOf(kind, text, records);
       if (blocks.has(content)) repairs.push(() => void maps.objects.delete(key));
-      else blocks.set(content, { kind, start: number, text, records });
+      else blocks.set(content, { kind, start: number, text, records, since: generation });
     }
   }
   for (const [id, parts] of texts) {

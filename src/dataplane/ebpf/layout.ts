@@ -49,6 +49,9 @@ export const DROPS: readonly string[] = [
   "endpoint to host",
   "malformed packet",
   "too many records",
+  "invalid connection state",
+  "original address unknown",
+  "answer to a flow that was cut",
 ];
 
 /** What the interpreter compares of a packet. */

@@ -19,7 +19,7 @@ import {
 } from "./layout.ts";
 
 /** Of the programs in bpf/path.c. */
-export const PROGRAMS = ["from_workload", "to_workload", "from_network", "to_network"] as const;
+export const PROGRAMS = ["from_workload", "to_workload", "from_network", "to_network", "to_node"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 const SHARED = [
@@ -34,19 +34,24 @@ const SHARED = [
   "failsafes",
   "connections",
   "fragments",
+  "origins",
+  "gate",
+  "events",
+  "missed",
   "objects",
   "texts",
 ] as const;
 type MapName = (typeof SHARED)[number];
 
 /** Raised when maps of an older layout must not be used. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 
 export class DataplaneMaps {
   readonly programs: ReadonlyMap<ProgramName, { readonly fd: number; readonly id: number }>;
   /** By which a program that came from another object is known. */
   readonly digest: string;
   readonly #sys: Sys;
+  readonly #directory: string;
   readonly #maps: ReadonlyMap<string, BpfMap>;
   readonly #pinned: readonly BpfMap[];
   /** Of what was not pinned yet. */
@@ -59,9 +64,9 @@ export class DataplaneMaps {
   /** Opens what is pinned in the directory of a bpffs, and makes what is not. Throws KernelError. */
   constructor(sys: Sys, object: Uint8Array, directory: string) {
     this.#sys = sys;
+    this.#directory = directory;
     this.digest = sha256(bytesToHex(object)).slice(0, 12);
     const mapPath = (name: string): string => `${directory}/calico-${LAYOUT}-${name}`;
-    const programPath = (name: string): string => `${directory}/calico-${this.digest}-${name}`;
     const pinned = new Map<string, BpfMap>();
     for (const name of SHARED) {
       const map = BpfMap.pinnedAt(sys, mapPath(name));
@@ -69,7 +74,7 @@ export class DataplaneMaps {
     }
     const opened = new Map<string, number>();
     for (const name of PROGRAMS) {
-      const fd = openProgram(sys, programPath(name));
+      const fd = openProgram(sys, this.pathOf(name));
       if (fd !== undefined) opened.set(name, fd);
     }
     let fds: ReadonlyMap<string, number> = opened;
@@ -81,7 +86,7 @@ export class DataplaneMaps {
       this.#maps = loaded.maps;
       fds = loaded.programs;
       for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
-      for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, programPath(name));
+      for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, this.pathOf(name));
       this.writes++;
     }
     this.#pinned = [...pinned.values()];
@@ -101,6 +106,11 @@ export class DataplaneMaps {
     for (const map of [...this.#pinned, this.#outer, this.#inner]) map.close();
     if (this.#object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
     else this.#object.close();
+  }
+
+  /** Where the program is pinned. */
+  pathOf(name: ProgramName): string {
+    return `${this.#directory}/calico-${this.digest}-${name}`;
   }
 
   #map(name: MapName): BpfMap {
@@ -138,6 +148,18 @@ export class DataplaneMaps {
   }
   get connections(): BpfMap {
     return this.#map("connections");
+  }
+  get fragments(): BpfMap {
+    return this.#map("fragments");
+  }
+  get gate(): BpfMap {
+    return this.#map("gate");
+  }
+  get events(): BpfMap {
+    return this.#map("events");
+  }
+  get missed(): BpfMap {
+    return this.#map("missed");
   }
   get objects(): BpfMap {
     return this.#map("objects");

@@ -6,25 +6,21 @@
  * packet is then the first. Changes that can only allow more are passed over. A pass covers every change before it; the thread is given
  * back every few milliseconds, and all passes together take at most a fiftieth of it. The first pass comes at start, for what
  * changed while no daemon ran.
- *
- * The kernel would take a TCP packet in the middle of a connection for the first of a new one, so that an answer of the other end
- * could revive a flow that was cut, in the other direction, in which policy may allow it. So that such packets are invalid instead, which no
- * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off before the first flow is cut.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
-import { type Answering, ConntrackTable, countConnections, type Entry } from "../../kernel/conntrack.ts";
 import { KernelError } from "../../kernel/errno.ts";
-import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import type { Report } from "../../lib/report.ts";
 import { Retry } from "../../lib/retry.ts";
 import type { Program, ProgramDelta } from "../../program/program.ts";
-import { answeringOf, Answers } from "./answers.ts";
-import { FlowJudge, KernelSurroundings } from "./judge.ts";
+import { ConntrackFlows } from "./conntrack-flows.ts";
 import { Narrowing } from "./narrowing.ts";
+import type { FlowPass, FlowSource, Judged } from "./source.ts";
 
 export interface CutterOptions {
   readonly sys: Sys;
+  /** Without it, the kernel's table of connections. */
+  readonly flows?: FlowSource;
   readonly clock: Clock;
   /** True when the kernel has what the program says, but for what it refuses, which is closed. */
   readonly isWritten: () => boolean;
@@ -42,20 +38,12 @@ export interface CutterStatus {
   readonly error: string | undefined;
 }
 
-/** To be cut. */
-interface Flow {
-  readonly entry: Entry;
-  readonly answering: Answering | undefined;
-}
-
 const RETRY = { baseMs: 100, maxMs: 30_000 };
-/** Of the thread at a time; and datagrams of some 100 entries at a time, however short they took. */
+/** Of the thread at a time; and reads of some 100 flows at a time, however short they took. */
 const SLICE_MS = 4;
-const SLICE_DATAGRAMS = 16;
+const SLICE_READS = 16;
 /** Of the thread, for all passes. One takes some 10 ms at least, most of it the kernel's, which walks an empty table too. */
 const SHARE = 0.02;
-const TCP_LOOSE = "net/netfilter/nf_conntrack_tcp_loose";
-const WHAT = "this node";
 /** Timers hold 31 bits. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -63,10 +51,10 @@ export class FlowCutter {
   readonly #options: CutterOptions;
   readonly #clock: Clock;
   readonly #narrowing = new Narrowing();
-  readonly #answers = new Answers();
+  readonly #flows: FlowSource;
   readonly #retry: Retry;
   #program: Program | undefined;
-  #judge: FlowJudge | undefined;
+  #version = 0;
   /** Something may be denied that no pass that began has covered. */
   #isWanted = true;
   /** A pass waits until the kernel has what changed meanwhile. */
@@ -81,6 +69,7 @@ export class FlowCutter {
   constructor(options: CutterOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#flows = options.flows ?? new ConntrackFlows(options.sys);
     this.#retry = new Retry(RETRY, options.clock);
   }
 
@@ -97,7 +86,7 @@ export class FlowCutter {
   /** A change that is on its way to the kernel; `program` is the state after it. */
   changed(program: Program, delta: ProgramDelta): void {
     this.#program = program;
-    this.#judge = undefined;
+    this.#version++;
     if (this.#narrowing.take(delta)) this.#isWanted = true;
     this.written();
   }
@@ -112,7 +101,7 @@ export class FlowCutter {
     const stop = (): void => this.#wake.abort();
     signal.addEventListener("abort", stop);
     while (!signal.aborted) {
-      const [answersMs, passMs] = [this.#answers.dueMs - this.#clock.monotonicMs(), this.#waitMs()];
+      const [answersMs, passMs] = [this.#flows.dueMs - this.#clock.monotonicMs(), this.#waitMs()];
       if (answersMs <= 0) this.#cutAnswers();
       else if (passMs <= 0) await this.#tryPass(signal);
       else await this.#sleep(Math.min(answersMs, passMs));
@@ -134,7 +123,6 @@ export class FlowCutter {
     // What changes from now on is another pass's.
     this.#isWanted = false;
     this.#lastMs = 0;
-    this.#judge = undefined;
     const cutBefore = this.#cut;
     try {
       await this.#pass(signal);
@@ -149,14 +137,8 @@ export class FlowCutter {
   }
 
   #cutAnswers(): void {
-    const due = this.#answers.take(this.#clock.monotonicMs());
     try {
-      const table = new ConntrackTable(this.#options.sys);
-      try {
-        table.delete(WHAT, table.begunBy(WHAT, due));
-      } finally {
-        table.close();
-      }
+      this.#flows.cutAnswers(this.#clock.monotonicMs());
     } catch (error) {
       this.#failed(error);
     }
@@ -172,71 +154,40 @@ export class FlowCutter {
   }
 
   async #pass(signal: AbortSignal): Promise<void> {
-    const { sys } = this.#options;
     const begin = this.#clock.monotonicMs();
-    // Nothing is tracked: nothing to do.
-    if (this.#program === undefined || countConnections(sys) === undefined) return;
-    if (countConnections(sys) === 0) return;
-    const table = new ConntrackTable(sys);
-    let around: KernelSurroundings | undefined;
+    if (this.#program === undefined || !this.#flows.hasFlows()) return;
+    const pass = this.#flows.open(this.#program);
     try {
-      around = new KernelSurroundings(sys, this.#program);
       this.#spend(begin);
       await this.#clock.sleep(0);
-      await this.#readThrough(table, around, signal);
+      await this.#readThrough(pass, signal);
     } finally {
-      table.close();
-      around?.close();
+      pass.close();
     }
   }
 
-  async #readThrough(table: ConntrackTable, around: KernelSurroundings, signal: AbortSignal): Promise<void> {
-    let denied: Flow[] = [];
-    let undecided: { readonly flow: Flow; readonly isDenied: () => boolean }[] = [];
-    let judge: FlowJudge | undefined;
-    const steps = table.reading(WHAT, (entry) => {
-      const verdict = judge?.denies(entry) ?? false;
-      if (verdict === false) return;
-      const flow = { entry: entry.entry(), answering: answeringOf(entry) };
-      if (verdict === true) denied.push(flow);
-      else undecided.push({ flow, isDenied: verdict });
-    });
+  async #readThrough(pass: FlowPass, signal: AbortSignal): Promise<void> {
     for (let isDone = false; !isDone && !signal.aborted;) {
       // A flow that the kernel does not deny yet would come back.
       this.#isHalted = true;
       while (!this.#options.isWritten() && !signal.aborted) await this.#sleep(LONGEST_MS);
       this.#isHalted = false;
       const begin = this.#clock.monotonicMs();
-      judge = this.#judgeNow(around);
-      for (let datagrams = 0; !isDone && datagrams < SLICE_DATAGRAMS; datagrams++) {
-        isDone = steps.next().done === true;
-        for (const { flow, isDenied } of undecided) if (isDenied()) denied.push(flow);
-        undecided = [];
+      const judged = this.#judged;
+      for (let reads = 0; judged !== undefined && !isDone && reads < SLICE_READS; reads++) {
+        isDone = pass.read(judged);
         if (this.#clock.monotonicMs() - begin >= SLICE_MS) break;
       }
-      this.#end(table, denied);
-      denied = [];
+      this.#cut += pass.cut(this.#clock.monotonicMs());
       this.#spend(begin);
       if (!isDone) await this.#clock.sleep(0);
     }
   }
 
-  #end(table: ConntrackTable, flows: readonly Flow[]): void {
-    if (flows.length === 0) return;
-    const { sys } = this.#options;
-    if (readSysctl(sys, TCP_LOOSE) === "1") writeSysctl(sys, TCP_LOOSE, "0");
-    this.#cut += table.delete(
-      WHAT,
-      flows.map(({ entry }) => entry),
-    );
-    const answering = flows.flatMap((flow) => flow.answering ?? []);
-    this.#answers.await(answering, this.#clock.monotonicMs());
-  }
-
-  #judgeNow(around: KernelSurroundings): FlowJudge | undefined {
-    if (this.#program !== undefined)
-      this.#judge ??= new FlowJudge(this.#program, around, this.#narrowing.looksAtSourcePorts);
-    return this.#judge;
+  get #judged(): Judged | undefined {
+    if (this.#program === undefined) return undefined;
+    const { looksAtSourcePorts } = this.#narrowing;
+    return { program: this.#program, looksAtSourcePorts, version: this.#version };
   }
 
   #spend(begin: number): void {

@@ -94,7 +94,7 @@ const KIND_WORDS: { readonly [K in Kind]?: string } = {
 const MOST_PREFIX = 127;
 
 /** Upstream: felix/rules/policy.go (generateLogPrefix). The kernel takes no longer one, and counts bytes. */
-export function logPrefixOf({ source, tier }: Policy, format: string): string {
+export function logPrefixOf({ source, tier }: Pick<Policy, "source" | "tier">, format: string): string {
   const words: Readonly<Record<string, string>> = {
     "%t": tier,
     "%k": KIND_WORDS[source.kind] ?? source.kind,

@@ -11,6 +11,7 @@ import {
   BPF_MAP_DELETE_BATCH,
   BPF_MAP_DELETE_ELEM,
   BPF_MAP_GET_NEXT_KEY,
+  BPF_MAP_LOOKUP_AND_DELETE_ELEM,
   BPF_MAP_LOOKUP_BATCH,
   BPF_MAP_LOOKUP_ELEM,
   BPF_MAP_UPDATE_BATCH,
@@ -31,6 +32,7 @@ export const MAP_TYPES = {
   "lru-hash": 9,
   "lpm-trie": 11,
   "array-of-maps": 12,
+  queue: 22,
   ring: 27,
 } as const;
 export type MapType = keyof typeof MAP_TYPES;
@@ -154,6 +156,16 @@ export class BpfMap {
     return new Attributes(32).u32(0, this.fd).input(8, key);
   }
 
+  /** Takes the oldest value out of a queue; undefined: it is empty. */
+  take(): Uint8Array | undefined {
+    const value = new Uint8Array(this.definition.valueBytes);
+    const attributes = new Attributes(32).u32(0, this.fd).output(16, value);
+    const result = attributes.call(this.#sys, BPF_MAP_LOOKUP_AND_DELETE_ELEM);
+    if (result === -ENOENT) return undefined;
+    checkResult("take from queue", this.definition.name, result);
+    return value;
+  }
+
   /** Overwrites elements of an array from that index on. */
   updateValues(from: number, values: Uint8Array): void {
     const { valueBytes } = this.definition;
@@ -203,10 +215,14 @@ export class BpfMap {
   }
 
   #inBatches(): MapEntry[] {
+    return [...this.batches()].flat();
+  }
+
+  /** The elements of a map that has batches, some at a time; one that changes meanwhile may be missing or be there twice. */
+  *batches(most = BATCH): Generator<MapEntry[], void> {
     const { keyBytes, valueBytes, maxEntries, name } = this.definition;
-    const found: MapEntry[] = [];
     let token: Uint8Array | undefined;
-    for (let room = Math.min(BATCH, maxEntries); ;) {
+    for (let room = Math.min(most, maxEntries); ;) {
       const keys = new Uint8Array(keyBytes * room);
       const values = new Uint8Array(valueBytes * room);
       const next = new Uint8Array(TOKEN_BYTES);
@@ -219,12 +235,11 @@ export class BpfMap {
         continue;
       }
       if (result < 0 && result !== -ENOENT) checkResult("read map", name, result);
-      for (let i = 0; i < attributes.get(32); i++)
-        found.push({
-          key: keys.slice(i * keyBytes, (i + 1) * keyBytes),
-          value: values.slice(i * valueBytes, (i + 1) * valueBytes),
-        });
-      if (result === -ENOENT) return found;
+      yield Array.from({ length: attributes.get(32) }, (_, i) => ({
+        key: keys.slice(i * keyBytes, (i + 1) * keyBytes),
+        value: values.slice(i * valueBytes, (i + 1) * valueBytes),
+      }));
+      if (result === -ENOENT) return;
       token = next;
     }
   }

@@ -11,7 +11,7 @@ import { Btf, type CodePart } from "./btf.ts";
 import { type ElfObject, type ElfSymbol, parseElf, R_BPF_64_32, R_BPF_64_64, viewOf } from "./elf.ts";
 import { joinBytes, textOf } from "./call.ts";
 import { BpfMap } from "./map.ts";
-import { loadBtf, loadProgram } from "./program.ts";
+import { loadBtf, loadProgram, PROGRAM_TYPES, type ProgramType } from "./program.ts";
 
 /** Source register that makes the two-instruction load one of a map's address. */
 const PSEUDO_MAP_FD = 1;
@@ -54,6 +54,7 @@ export function loadObject(sys: Sys, file: Uint8Array, given: ReadonlyMap<string
       const { parts, instructions } = linkProgram(elf, symbol, maps);
       const fd = loadProgram(sys, {
         name: symbol.name,
+        type: typeOf(elf, symbol),
         license,
         instructions,
         info: { btf: btfFd, ...btf.about(extension, parts) },
@@ -73,6 +74,13 @@ function programsOf({ sections, symbols }: ElfObject): ElfSymbol[] {
     const code = sections[section];
     return isFunction && code?.isExecutable === true && code.name !== TEXT;
   });
+}
+
+/** Its section is called TYPE/NAME. */
+function typeOf({ sections }: ElfObject, { section }: ElfSymbol): ProgramType {
+  const type = sections[section]?.name.split("/")[0] ?? "";
+  invariant(type in PROGRAM_TYPES, `no program type ${type}`);
+  return type as ProgramType;
 }
 
 /** Section of the functions that programs call. */

@@ -12,8 +12,10 @@ import {
   textOf,
 } from "./call.ts";
 
-/** BPF_PROG_TYPE_SCHED_CLS. */
-const CLASSIFIER = 3;
+/** enum bpf_prog_type. */
+export const PROGRAM_TYPES = { socket: 1, tc: 3 } as const;
+export type ProgramType = keyof typeof PROGRAM_TYPES;
+
 const LOG_BYTES = 1 << 20;
 /** Of a verifier's log, what is shown: its end says why. */
 const LOG_SHOWN = 4000;
@@ -21,6 +23,7 @@ const INSTRUCTION = 8;
 
 export interface ProgramCode {
   readonly name: string;
+  readonly type: ProgramType;
   readonly license: string;
   readonly instructions: Uint8Array;
   readonly info?: { readonly btf: number; readonly functions: BtfRecords; readonly lines: BtfRecords } | undefined;
@@ -30,7 +33,7 @@ export interface ProgramCode {
 export function loadProgram(sys: Sys, code: ProgramCode): number {
   const attempt = (log: Uint8Array | undefined): number => {
     const attributes = new Attributes(120)
-      .u32(0, CLASSIFIER)
+      .u32(0, PROGRAM_TYPES[code.type])
       .u32(4, code.instructions.length / INSTRUCTION)
       .input(8, code.instructions)
       .text(16, code.license)

@@ -28,6 +28,9 @@ const LOG_LEVEL_WARNING = 4;
 const NFT_LOOKUP_F_INV = 1;
 const NFT_REG_VERDICT = 0;
 
+/** The match `bpf` of x_tables, with a struct xt_bpf_info_v1: mode u16, length u16, descriptor i32, path, pointer. Source: linux/netfilter/xt_bpf.h. */
+const BPF_MATCH = { name: "bpf", revision: 1, bytes: 528, mode: 1, pathAt: 8, pathBytes: 512 } as const;
+
 /** NFT_REG32_00: registers by 32-bit slot. */
 const REG32_00 = 8;
 const SLOTS = 16;
@@ -58,6 +61,7 @@ export function encodeExpression(w: Writer, expr: Expr): void {
 function kernelName(expr: Expr): string {
   if (expr.op === "meta-set") return "meta";
   if (expr.op === "verdict-map") return "lookup";
+  if (expr.op === "bpf") return "match";
   return expr.op === "verdict" ? "immediate" : expr.op;
 }
 
@@ -122,6 +126,11 @@ function encodeData(w: Writer, expr: Expr): void {
       w.u32Be(2, register(expr.register));
       w.u32Be(3, NFT_REG_VERDICT);
       return;
+    case "bpf":
+      w.text(1, BPF_MATCH.name);
+      w.u32Be(2, BPF_MATCH.revision);
+      w.bytesOf(3, encodeBpfMatch(expr.program));
+      return;
     case "counter":
       return;
     case "verdict": {
@@ -134,6 +143,22 @@ function encodeData(w: Writer, expr: Expr): void {
     default:
       assertNever(expr);
   }
+}
+
+function encodeBpfMatch(program: string): Uint8Array {
+  const path = new TextEncoder().encode(program);
+  if (path.length >= BPF_MATCH.pathBytes) throw new BugError(`path ${program} has ${path.length} bytes`);
+  const info = new Uint8Array(BPF_MATCH.bytes);
+  new DataView(info.buffer).setUint16(0, BPF_MATCH.mode, true);
+  info.set(path, BPF_MATCH.pathAt);
+  return info;
+}
+
+function decodeBpfMatch(a: Attributes): Expr | undefined {
+  const [name, revision, info] = [a.get(1)?.text(), a.u32(2), a.get(3)];
+  if (name !== BPF_MATCH.name || revision !== BPF_MATCH.revision || info?.u16() !== BPF_MATCH.mode) return undefined;
+  const program = info.slice(BPF_MATCH.pathAt, BPF_MATCH.pathAt + BPF_MATCH.pathBytes)?.text();
+  return program === undefined ? undefined : { op: "bpf", program };
 }
 
 /** Attributes of one expression's data. `get` marks an attribute as understood; `complete` says that none is left over. */
@@ -196,6 +221,8 @@ function decodeData(name: string, a: Attributes, count: (packets: bigint, bytes:
       return decodeMeta(a);
     case "notrack":
       return { op: "notrack" };
+    case "match":
+      return decodeBpfMatch(a);
     case "log": {
       const prefix = a.get(2)?.text();
       return prefix === undefined || a.u32(5) !== LOG_LEVEL_WARNING ? undefined : { op: "log", prefix };

@@ -61,6 +61,8 @@ export type Expr =
   | { readonly op: "lookup"; readonly set: string; readonly register: number; readonly not: boolean }
   /** Runs the verdict that the map holds for the key in `register`; no entry: the rule does not match. */
   | { readonly op: "verdict-map"; readonly map: string; readonly register: number }
+  /** True when the socket filter that is pinned at the path returns something else than 0. The kernel opens it when the rule is added. */
+  | { readonly op: "bpf"; readonly program: string }
   | { readonly op: "counter" }
   | { readonly op: "verdict"; readonly verdict: NftVerdict };
 

@@ -69,6 +69,8 @@ class RulePrinter {
         return this.#say(`${this.#lookAll(expr.register)} ${expr.not ? "!= " : ""}@${expr.set}`);
       case "verdict-map":
         return this.#say(`${this.#lookAll(expr.register)} vmap @${expr.map}`);
+      case "bpf":
+        return this.#say(`xt match "bpf" program ${JSON.stringify(expr.program)}`);
       case "counter":
         return this.#say("counter");
       case "verdict":

@@ -1,0 +1,142 @@
+/** connections: the flows that the data path knows, as bytes of the map `connections`, both ways: the same as bpf/layout.h. */
+import { type Addr, addrBytes, addrFromBytes, type Family, familyOf } from "../../net/addr.ts";
+import type { FlowPacket, Icmp } from "../../net/flow.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../net/protocol.ts";
+import { viewOf } from "./layout.ts";
+
+export const CONNECTION_KEY_BYTES = 40;
+export const CONNECTION_BYTES = 64;
+
+/** Bits of a connection's flags. */
+export const ANSWERED = 1;
+export const CALLER_FINISHED = 2;
+export const ANSWERER_FINISHED = 4;
+export const RESET = 8;
+export const CUT = 16;
+export const PICKED_UP = 32;
+
+const END_KINDS = ["outside", "workload", "node"] as const;
+
+/** One end of a flow. */
+export interface FlowEnd {
+  readonly kind: (typeof END_KINDS)[number];
+  /** The interface of the workload, or of the node by which the other end is reached; 0: not known, or the node itself. */
+  readonly interfaceIndex: number;
+}
+
+/** The first packet of a flow as it leaves the node, all translations done. */
+export interface ConnectionKey {
+  readonly protocol: Protocol;
+  /** 0 where the protocol has none; of an echo both are the identifier, in network order. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly source: Addr;
+  readonly destination: Addr;
+}
+
+export interface Connection {
+  /** Nanoseconds since boot. */
+  readonly seen: bigint;
+  readonly flags: number;
+  readonly ends: readonly [FlowEnd, FlowEnd];
+  /** The tuple before translation of a flow to the node, by which the node's answers are known. */
+  readonly isAlias: boolean;
+  /** As it was sent. */
+  readonly original: {
+    readonly source: Addr;
+    readonly destination: Addr;
+    readonly sourcePort: number;
+    readonly destinationPort: number;
+    readonly icmp: Icmp;
+  };
+}
+
+/** Ports and addresses stand in the map by side: source first. */
+export function encodeConnectionKey(key: ConnectionKey): Uint8Array {
+  const bytes = new Uint8Array(CONNECTION_KEY_BYTES);
+  const view = viewOf(bytes);
+  bytes[0] = familyOf(key.source);
+  bytes[1] = key.protocol;
+  view.setUint16(4, key.sourcePort, true);
+  view.setUint16(6, key.destinationPort, true);
+  bytes.set(addrBytes(key.source), 8);
+  bytes.set(addrBytes(key.destination), 24);
+  return bytes;
+}
+
+export function decodeConnectionKey(bytes: Uint8Array): ConnectionKey {
+  const view = viewOf(bytes);
+  const family = view.getUint8(0) as Family;
+  return {
+    protocol: view.getUint8(1) as Protocol,
+    sourcePort: view.getUint16(4, true),
+    destinationPort: view.getUint16(6, true),
+    source: addrAt(bytes, 8, family),
+    destination: addrAt(bytes, 24, family),
+  };
+}
+
+export function encodeConnection({ seen, flags, ends, isAlias, original }: Connection): Uint8Array {
+  const bytes = new Uint8Array(CONNECTION_BYTES);
+  const view = viewOf(bytes);
+  view.setBigUint64(0, seen, true);
+  bytes[8] = flags;
+  for (const [i, { kind, interfaceIndex }] of ends.entries()) {
+    bytes[9 + i] = END_KINDS.indexOf(kind);
+    view.setUint32(12 + 4 * i, interfaceIndex, true);
+  }
+  bytes[11] = isAlias ? 1 : 0;
+  view.setUint16(20, original.sourcePort, true);
+  view.setUint16(22, original.destinationPort, true);
+  bytes[24] = original.icmp.type;
+  bytes[25] = original.icmp.code;
+  bytes.set(addrBytes(original.source), 32);
+  bytes.set(addrBytes(original.destination), 48);
+  return bytes;
+}
+
+export function decodeConnection(bytes: Uint8Array, family: Family): Connection {
+  const view = viewOf(bytes);
+  const end = (i: number): FlowEnd => ({
+    kind: END_KINDS[view.getUint8(9 + i)] ?? "outside",
+    interfaceIndex: view.getUint32(12 + 4 * i, true),
+  });
+  return {
+    seen: view.getBigUint64(0, true),
+    flags: view.getUint8(8),
+    ends: [end(0), end(1)],
+    isAlias: view.getUint8(11) !== 0,
+    original: {
+      source: addrAt(bytes, 32, family),
+      destination: addrAt(bytes, 48, family),
+      sourcePort: view.getUint16(20, true),
+      destinationPort: view.getUint16(22, true),
+      icmp: { type: view.getUint8(24), code: view.getUint8(25) },
+    },
+  };
+}
+
+function addrAt(bytes: Uint8Array, at: number, family: Family): Addr {
+  return addrFromBytes(bytes.subarray(at, at + (family === 4 ? 4 : 16)));
+}
+
+const WITH_PORTS: ReadonlySet<Protocol> = new Set([TCP, UDP, SCTP, UDPLITE]);
+
+/** The first packet of the flow, as it was sent and as policy saw it: the source before, the destination after translation. */
+export function firstPacketOf(
+  key: ConnectionKey,
+  { original }: Connection,
+): { readonly original: FlowPacket; readonly packet: FlowPacket } {
+  const { protocol } = key;
+  const hasPorts = WITH_PORTS.has(protocol);
+  const sent: FlowPacket = {
+    source: original.source,
+    destination: original.destination,
+    protocol,
+    sourcePort: hasPorts ? original.sourcePort : undefined,
+    destinationPort: hasPorts ? original.destinationPort : undefined,
+    ...(protocol === ICMP || protocol === ICMPV6 ? { icmp: original.icmp } : {}),
+  };
+  const destinationPort = hasPorts ? key.destinationPort : undefined;
+  return { original: sent, packet: { ...sent, destination: key.destination, destinationPort } };
+}

@@ -1,0 +1,223 @@
+/**
+ * PacketLog: what the eBPF path tells of packets: rules that log, and first packets that a stage denies, each with what decided.
+ *
+ * The path puts events into a queue and never waits: what finds no room is counted, as are denied packets beyond a hundred in a second and
+ * processor. Rules that log write to the kernel's log, with the prefix and the words of the other dataplanes.
+ */
+import type { Clock } from "../../host/clock.ts";
+import type { Sys } from "../../host/sys.ts";
+import { checkResult, KernelError } from "../../kernel/errno.ts";
+import { RouteClient } from "../../kernel/route/client.ts";
+import type { Report } from "../../lib/report.ts";
+import { keyOfText, type KeyText } from "../../model/key.ts";
+import { type Kind, KINDS } from "../../model/kind.ts";
+import { addrFromBytes } from "../../net/addr.ts";
+import type { FlowPacket } from "../../net/flow.ts";
+import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../net/protocol.ts";
+import type { RuleId } from "../../program/policy.ts";
+import { logPrefixOf } from "../nftables/policy-chains.ts";
+import type { Block, Image } from "./image.ts";
+import { decodeRecords, HAS_ICMP, HAS_PORTS, RECORD_KINDS, viewOf, wordsOf } from "./layout.ts";
+import type { DataplaneMaps } from "./maps.ts";
+import { ZERO } from "./image.ts";
+
+/** What decided: a rule of a policy, or the end of a tier or stage. */
+export type Decider =
+  | { readonly is: "rule"; readonly rule: RuleId; readonly tier: string }
+  | { readonly is: "tier-end"; readonly tier: string }
+  | { readonly is: "end" };
+
+export interface PacketEvent {
+  readonly kind: "log" | "denied";
+  /** Nanoseconds since boot. */
+  readonly time: bigint;
+  /** undefined: it has changed since. */
+  readonly by: Decider | undefined;
+  /** As policy saw it. */
+  readonly packet: FlowPacket;
+  /** Indexes of the interfaces that it came from and would leave by; 0: the node itself. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface PacketLogOptions {
+  readonly sys: Sys;
+  readonly maps: Pick<DataplaneMaps, "events" | "missed">;
+  /** What the maps hold; undefined: that is not known at the moment. */
+  readonly image: () => Image | undefined;
+  readonly logPrefix: () => string;
+  readonly clock: Clock;
+  readonly report: Report;
+  /** Is told of each denied packet. */
+  readonly denied: (event: PacketEvent) => void;
+}
+
+const EVENT_LOG = 1;
+/** In one call: as many as the queue holds. */
+const MOST = 4096;
+const INTERVAL_MS = 250;
+const KERNEL_LOG = "/dev/kmsg";
+const O_WRONLY = 1;
+/** The kernel passes over more from one opening. */
+const LINES = 10;
+const WARNING = "<4>";
+
+/** Takes what is in the queue. Throws KernelError. */
+export function takeEvents(maps: Pick<DataplaneMaps, "events">, image: Image | undefined): PacketEvent[] {
+  const events: PacketEvent[] = [];
+  const blocks = [...(image?.blocks.values() ?? [])].sort((a, b) => a.start - b.start);
+  for (let bytes = maps.events.take(); bytes !== undefined; bytes = maps.events.take()) {
+    events.push(decodeEvent(bytes, blocks));
+    if (events.length === MOST) break;
+  }
+  return events;
+}
+
+/** How many events found no room, since the maps were made. Throws KernelError. */
+export function missedEvents(maps: Pick<DataplaneMaps, "missed">): bigint {
+  return viewOf(maps.missed.lookup(ZERO) ?? new Uint8Array(8)).getBigUint64(0, true);
+}
+
+/** struct event of bpf/layout.h. */
+function decodeEvent(bytes: Uint8Array, blocks: readonly Block[]): PacketEvent {
+  const view = viewOf(bytes);
+  const [record = 0, generation = 0, from = 0, to = 0] = wordsOf(bytes.subarray(8, 24));
+  const isOld = view.getUint8(25) === 4;
+  const shape = view.getUint16(34, true);
+  const hasPorts = (shape & HAS_PORTS) !== 0;
+  const port = (at: number): number | undefined => (hasPorts ? view.getUint16(at, true) : undefined);
+  const icmp = (shape & HAS_ICMP) === 0 ? {} : { icmp: { type: view.getUint8(32), code: view.getUint8(33) } };
+  return {
+    kind: view.getUint8(24) === EVENT_LOG ? "log" : "denied",
+    time: view.getBigUint64(0, true),
+    by: deciderAt(record, generation, blocks),
+    packet: {
+      source: addrFromBytes(bytes.subarray(40, isOld ? 44 : 56)),
+      destination: addrFromBytes(bytes.subarray(56, isOld ? 60 : 72)),
+      protocol: view.getUint8(26) as Protocol,
+      sourcePort: port(28),
+      destinationPort: port(30),
+      ...icmp,
+    },
+    from,
+    to,
+  };
+}
+
+function deciderAt(record: number, generation: number, blocks: readonly Block[]): Decider | undefined {
+  let [low, high] = [0, blocks.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((blocks[middle]?.start ?? 0) <= record) low = middle + 1;
+    else high = middle;
+  }
+  const block = blocks[low - 1];
+  // Another one may have been there before.
+  if (block === undefined || block.since > generation) return undefined;
+  const records = decodeRecords(block.records);
+  const at = record - block.start;
+  const found = records[at];
+  if (found === undefined) return undefined;
+  const [first = "", second = ""] = block.text.split("\0");
+  if (found.kind === RECORD_KINDS.end) return { is: "end" };
+  if (found.kind === RECORD_KINDS["tier-end"]) {
+    const before = records.slice(0, at).filter(({ kind }) => kind === RECORD_KINDS["tier-end"]).length;
+    return { is: "tier-end", tier: block.text.split("\0")[before] ?? "" };
+  }
+  const kind = first.slice(0, first.indexOf("/"));
+  if (found.kind !== RECORD_KINDS.action || !(kind in KINDS)) return undefined;
+  const direction = block.kind === "policy-ingress" ? "ingress" : "egress";
+  const source = keyOfText(kind as Kind, first as KeyText);
+  return { is: "rule", rule: { source, direction, index: found.target }, tier: second };
+}
+
+const PROTOCOL_WORDS: ReadonlyMap<Protocol, string> = new Map([
+  [TCP, "TCP"],
+  [UDP, "UDP"],
+  [SCTP, "SCTP"],
+  [UDPLITE, "UDPLITE"],
+  [ICMP, "ICMP"],
+  [ICMPV6, "ICMPv6"],
+]);
+
+/** The words in which nf_log tells of a packet. */
+export function lineOf(event: PacketEvent, format: string, nameOf: (index: number) => string): string {
+  const { packet, by, from, to } = event;
+  const { source, destination, protocol, sourcePort, destinationPort, icmp } = packet;
+  const policy = by?.is === "rule" ? { source: by.rule.source, tier: by.tier } : undefined;
+  const ports = sourcePort === undefined ? [] : [`SPT=${sourcePort}`, `DPT=${destinationPort}`];
+  const words = [
+    `IN=${nameOf(from)}`,
+    `OUT=${nameOf(to)}`,
+    `SRC=${source}`,
+    `DST=${destination}`,
+    `PROTO=${PROTOCOL_WORDS.get(protocol) ?? protocol}`,
+    ...ports,
+    ...(icmp === undefined ? [] : [`TYPE=${icmp.type}`, `CODE=${icmp.code}`]),
+  ];
+  return `${policy === undefined ? "calico-packet: " : logPrefixOf(policy, format)}${words.join(" ")}`;
+}
+
+export class PacketLog {
+  readonly #options: PacketLogOptions;
+  #error: string | undefined;
+  #missed: bigint | undefined;
+
+  constructor(options: PacketLogOptions) {
+    this.#options = options;
+  }
+
+  /** Until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.pass();
+      await this.#options.clock.sleep(INTERVAL_MS, signal);
+    }
+  }
+
+  /** Takes what there is, and writes it. A refusal is reported once. */
+  pass(): void {
+    try {
+      this.#write(takeEvents(this.#options.maps, this.#options.image()));
+      this.#countMissed();
+      this.#error = undefined;
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      if (this.#error !== error.message)
+        this.#options.report("cannot log packets: will retry", { error: error.message });
+      this.#error = error.message;
+    }
+  }
+
+  #countMissed(): void {
+    const missed = missedEvents(this.#options.maps);
+    if (this.#missed !== undefined && missed > this.#missed)
+      this.#options.report("some logged or denied packets are not told of: there were too many", {
+        packets: Number(missed - this.#missed),
+      });
+    this.#missed = missed;
+  }
+
+  #write(events: readonly PacketEvent[]): void {
+    const logged = events.filter(({ kind }) => kind === "log");
+    for (const event of events) if (event.kind === "denied") this.#options.denied(event);
+    if (logged.length === 0) return;
+    const { sys, logPrefix } = this.#options;
+    const routes = new RouteClient(sys);
+    const names = new Map<number, string>(routes.links().map(({ index, name }) => [index, name]));
+    routes.close();
+    const format = logPrefix();
+    const lines = logged.map((event) => lineOf(event, format, (index) => names.get(index) ?? ""));
+    for (let i = 0; i < lines.length; i += LINES) writeKernelLog(sys, lines.slice(i, i + LINES));
+  }
+}
+
+function writeKernelLog(sys: Sys, lines: readonly string[]): void {
+  const fd = checkResult("open", KERNEL_LOG, sys.open(KERNEL_LOG, O_WRONLY));
+  try {
+    for (const line of lines)
+      checkResult("write to", KERNEL_LOG, sys.write(fd, new TextEncoder().encode(`${WARNING}${line}\n`)));
+  } finally {
+    sys.close(fd);
+  }
+}

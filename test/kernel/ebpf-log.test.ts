@@ -1,0 +1,198 @@
+/** What the eBPF path tells of packets: rules that log, and denied first packets, with what decided; too many are counted, and none waits. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { missedEvents, type PacketEvent, PacketLog, takeEvents } from "../../src/dataplane/ebpf/log.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import type { Sys } from "../../src/host/sys.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import type { FlowPacket } from "../../src/net/flow.ts";
+import { UDP } from "../../src/net/protocol.ts";
+import type { Policy, PolicyId, Rule, Stage } from "../../src/program/policy.ts";
+import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
+import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { sysIn } from "./flow-bench.ts";
+import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
+import { Port } from "./wire.ts";
+
+const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+const PODS = [
+  ["10.65.0.1", "fd00:65::1"],
+  ["10.65.0.2", "fd00:65::2"],
+] as readonly (readonly string[])[] as readonly (readonly Addr[])[];
+const [LOGGED, DENIED, NOT_MATCHED] = [1, 2, 3];
+const SOURCE = { kind: "NetworkPolicy", namespace: "a", name: "p" } as const;
+
+let fs: BpfFs;
+let namespaces: Namespace[] = [];
+let sender: Port;
+let driver: EbpfDriver;
+
+beforeAll(() => {
+  fs = makeBpfFs();
+  namespaces = ["node", "p0", "p1"].map(makeNamespace);
+  const [node, ...others] = namespaces as [Namespace, ...Namespace[]];
+  makeRouter(node);
+  for (const [i, other] of others.entries()) {
+    connect(node, `cali${i}`, other);
+    for (const addr of PODS[i] ?? []) routePod(node, `cali${i}`, addr);
+    other.run(
+      ["nft", "-f", "-"],
+      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
+    );
+  }
+  sender = new Port(others[0] as Namespace, "eth0", HOST_MAC);
+  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  finishSteps(driver.reading());
+  const wanted = program(LOGGED);
+  driver.lower(wanted, { ...wanted, members: new Map() });
+  finishSteps(driver.committing());
+});
+afterAll(() => {
+  driver.close();
+  sender.close();
+  for (const namespace of namespaces) removeNamespace(namespace);
+  fs.remove();
+});
+
+/** Of the sender: one rule logs and then allows a port, one denies another; nothing else matches. */
+function program(logged: number): Program {
+  const rule = (index: number, port: number, action: Rule["action"]): Rule => ({
+    id: { source: SOURCE, direction: "egress", index },
+    when: [{ not: false, any: [{ on: "ports", side: "destination", protocol: UDP, from: port, to: port }] }],
+    action,
+  });
+  const egress = [rule(0, logged, "log"), rule(1, logged, "allow"), rule(2, DENIED, "deny")];
+  const id = "NetworkPolicy/a/p" as PolicyId;
+  const policy: Policy = { source: SOURCE, tier: "front", ingress: undefined, egress, error: undefined };
+  const open: Stage = { tiers: [], profiles: [], otherwise: "allow" };
+  const asked: Stage = {
+    tiers: [{ tier: "front", policies: [id], otherwise: "deny" }],
+    profiles: [],
+    otherwise: "deny",
+  };
+  const pod = (i: number): [EndpointId, Endpoint] => [
+    `cali${i}` as EndpointId,
+    {
+      kind: "workload",
+      source: { kind: "Pod", namespace: "a", name: `p${i}` },
+      addresses: PODS[i] ?? [],
+      stages: { normal: { ingress: open, egress: i === 0 ? asked : open } },
+    },
+  ];
+  return {
+    settings: DEFAULT_SETTINGS,
+    sets: new Map(),
+    policies: new Map([[id, policy]]),
+    endpoints: new Map([pod(0), pod(1)]),
+    routes: new Map(),
+  };
+}
+
+function packet(family: number, destinationPort: number): FlowPacket {
+  const [source, destination] = [PODS[0]?.[family], PODS[1]?.[family]];
+  if (source === undefined || destination === undefined) throw new Error("no address");
+  return { source, destination, protocol: UDP, sourcePort: 1000, destinationPort };
+}
+
+async function take(count: number): Promise<PacketEvent[]> {
+  const events: PacketEvent[] = [];
+  for (const end = performance.now() + 5000; events.length < count && performance.now() < end; await Bun.sleep(1))
+    events.push(...takeEvents(driver.maps, driver.image));
+  return events;
+}
+
+/** Sends it until it is told of: right after its interfaces have come, a node loses packets of IPv6. */
+async function tell(wanted: FlowPacket): Promise<PacketEvent | undefined> {
+  for (const end = performance.now() + 10_000; performance.now() < end; await Bun.sleep(1)) {
+    sender.send(wanted, 1);
+    const [found] = takeEvents(driver.maps, driver.image);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+test("events name the rule or the end that decided, and the packet as policy saw it", async () => {
+  const [node] = namespaces;
+  const index = (name: string): number => Number(node?.run(["cat", `/sys/class/net/${name}/ifindex`]));
+  for (const family of [0, 1])
+    for (const [port, kind, by] of [
+      [LOGGED, "log", { is: "rule", rule: { source: SOURCE, direction: "egress", index: 0 }, tier: "front" }],
+      [DENIED, "denied", { is: "rule", rule: { source: SOURCE, direction: "egress", index: 2 }, tier: "front" }],
+      [NOT_MATCHED, "denied", { is: "tier-end", tier: "front" }],
+    ] as const) {
+      const event = await tell(packet(family, port));
+      expect(event).toMatchObject({ kind, by, packet: packet(family, port), from: index("cali0"), to: index("cali1") });
+      driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
+      await take(0);
+      while (takeEvents(driver.maps, driver.image).length > 0) await Bun.sleep(1);
+    }
+});
+
+test("a policy that has changed since is not taken for another", async () => {
+  sender.send(packet(0, NOT_MATCHED), 1);
+  const wanted = program(9);
+  // The policy that comes takes a place of its own; the stage, which names it, too.
+  driver.lower(wanted, { ...wanted, members: new Map() });
+  finishSteps(driver.committing());
+  const before = program(LOGGED);
+  driver.lower(before, { ...before, members: new Map() });
+  finishSteps(driver.committing());
+  const [event] = await take(1);
+  expect(event?.packet).toEqual(packet(0, NOT_MATCHED));
+  expect(event?.by).toBeUndefined();
+});
+
+test("more denied packets than a second has room for are counted, and dropped all the same", async () => {
+  const before = missedEvents(driver.maps);
+  for (let i = 0; i < 1000; i++) sender.send(packet(0, DENIED), 1);
+  const isDone = (): boolean => missedEvents(driver.maps) > before;
+  for (const end = performance.now() + 5000; !isDone() && performance.now() < end;) await Bun.sleep(1);
+  expect(isDone()).toBe(true);
+  const told: PacketEvent[] = [];
+  const total = (): number => told.length + Number(missedEvents(driver.maps) - before);
+  for (const end = performance.now() + 5000; total() < 1000 && performance.now() < end; await Bun.sleep(1))
+    told.push(...takeEvents(driver.maps, driver.image));
+  expect(total()).toBe(1000);
+});
+
+test("rules that log write to the kernel's log, with the prefix of the settings; a kernel log that cannot be opened is reported", async () => {
+  const [node] = namespaces as [Namespace];
+  const lines: string[] = [];
+  const reports: string[] = [];
+  let isRefused = false;
+  const own = sysIn(REAL, node);
+  const KMSG = 9_999;
+  const watched: Sys = {
+    ...own,
+    open: (path, flags) => (path === "/dev/kmsg" ? (isRefused ? -13 : KMSG) : own.open(path, flags)),
+    write: (fd, bytes) =>
+      fd === KMSG ? lines.push(new TextDecoder().decode(bytes)) && bytes.length : own.write(fd, bytes),
+    close: (fd) => (fd === KMSG ? 0 : own.close(fd)),
+  };
+  const log = new PacketLog({
+    sys: watched,
+    maps: driver.maps,
+    image: () => driver.image,
+    logPrefix: () => "%k %p in %t",
+    clock: openClock(),
+    report: (message) => void reports.push(message),
+    denied: () => undefined,
+  });
+  await take(0);
+  const awaited = async (holds: () => boolean): Promise<void> => {
+    for (const end = performance.now() + 5000; !holds() && performance.now() < end; await Bun.sleep(1)) log.pass();
+  };
+  sender.send(packet(1, LOGGED), 1);
+  await awaited(() => lines.length > 0);
+  expect(lines).toEqual([
+    "<4>np a/p in front: IN=cali0 OUT=cali1 SRC=fd00:65::1 DST=fd00:65::2 PROTO=UDP SPT=1000 DPT=1\n",
+  ]);
+  isRefused = true;
+  sender.send({ ...packet(1, LOGGED), sourcePort: 1001 }, 1);
+  await awaited(() => reports.length > 0);
+  expect(reports).toEqual(["cannot log packets: will retry"]);
+});
