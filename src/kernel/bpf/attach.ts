@@ -28,6 +28,7 @@ const ETH_P_ALL = 0x0300; // network order
 
 /** As seen from the node: `ingress` is what the interface receives. */
 export type Side = "ingress" | "egress";
+const SIDES: readonly Side[] = ["ingress", "egress"];
 const PARENT: { readonly [S in Side]: number } = { ingress: 0xfffffff2, egress: 0xfffffff3 };
 
 export interface Attached {
@@ -61,6 +62,11 @@ export class Attachments {
     return this.#socket.writes;
   }
 
+  /** Of the socket that changes; undefined before its first answer. */
+  get portId(): number | undefined {
+    return this.#socket.portId;
+  }
+
   attach(index: number, side: Side, program: number, name: string): void {
     this.#ensureClsact(index);
     this.#socket.change(`attach ${name} to`, `interface ${index}`, RTM_NEWTFILTER, NLM_F_ACK | NLM_F_CREATE, (w) => {
@@ -91,19 +97,24 @@ export class Attachments {
     );
   }
 
-  /** Ours at the interface; none when the interface is not there. */
-  attached(index: number): Attached[] {
-    return (["ingress", "egress"] as const).flatMap((side) => this.#attachedAt(index, side));
+  /** Whether anybody has a classifier there. */
+  isInUse(index: number): boolean {
+    return SIDES.some((side) => this.#dump(index, side, () => true).length > 0);
   }
 
-  #attachedAt(index: number, side: Side): Attached[] {
+  /** Ours at the interface; none when the interface is not there. */
+  attached(index: number): Attached[] {
+    return SIDES.flatMap((side) => this.#dump(index, side, (message) => this.#decode(message, side)));
+  }
+
+  #dump<T>(index: number, side: Side, decode: (message: Message) => T | undefined): T[] {
     try {
       return this.#socket.dump(
         "list programs of",
         `interface ${index}`,
         RTM_GETTFILTER,
         (w) => tcmsg(w, index, 0, PARENT[side], 0),
-        (message) => this.#decode(message, side),
+        decode,
       );
     } catch (error) {
       if (error instanceof KernelError && MISSING.has(error.errno)) return [];

@@ -199,12 +199,16 @@ export class BpfMap {
 
   /** All elements. Of a map that changes meanwhile, an element may be missing or be there twice. */
   entries(): MapEntry[] {
+    return [...this.batches()].flat();
+  }
+
+  /** The same, in parts of some thousand. */
+  batches(): Generator<MapEntry[]> {
     return this.#hasBatches ? this.#inBatches() : this.#oneByOne();
   }
 
-  #inBatches(): MapEntry[] {
+  *#inBatches(): Generator<MapEntry[]> {
     const { keyBytes, valueBytes, maxEntries, name } = this.definition;
-    const found: MapEntry[] = [];
     let token: Uint8Array | undefined;
     for (let room = Math.min(BATCH, maxEntries); ;) {
       const keys = new Uint8Array(keyBytes * room);
@@ -219,12 +223,14 @@ export class BpfMap {
         continue;
       }
       if (result < 0 && result !== -ENOENT) checkResult("read map", name, result);
+      const found: MapEntry[] = [];
       for (let i = 0; i < attributes.get(32); i++)
         found.push({
           key: keys.slice(i * keyBytes, (i + 1) * keyBytes),
           value: values.slice(i * valueBytes, (i + 1) * valueBytes),
         });
-      if (result === -ENOENT) return found;
+      yield found;
+      if (result === -ENOENT) return;
       token = next;
     }
   }
@@ -252,19 +258,24 @@ export class BpfMap {
     return values;
   }
 
-  #oneByOne(): MapEntry[] {
-    const found: MapEntry[] = [];
+  *#oneByOne(): Generator<MapEntry[]> {
+    let found: MapEntry[] = [];
     for (let key: Uint8Array | undefined; ;) {
       const next = new Uint8Array(this.definition.keyBytes);
       const attributes = new Attributes(32).u32(0, this.fd).output(16, next);
       if (key !== undefined) attributes.input(8, key);
       const result = attributes.call(this.#sys, BPF_MAP_GET_NEXT_KEY);
-      if (result === -ENOENT) return found;
+      if (result === -ENOENT) break;
       checkResult("read map", this.definition.name, result);
       const value = this.lookup(next);
       if (value !== undefined) found.push({ key: next, value });
+      if (found.length === BATCH) {
+        yield found;
+        found = [];
+      }
       key = next;
     }
+    yield found;
   }
 }
 

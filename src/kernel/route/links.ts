@@ -92,9 +92,10 @@ export function encodeLinkHeader(w: Writer, index: number, up?: boolean): void {
   w.putU32(at + 12, IFF_UP);
 }
 
-export function encodeLinkQuery(w: Writer, name: string | undefined): void {
-  encodeLinkHeader(w, 0);
-  if (name !== undefined) w.text(IFLA_IFNAME, name);
+/** By name or index; undefined: all. */
+export function encodeLinkQuery(w: Writer, which: string | number | undefined): void {
+  encodeLinkHeader(w, typeof which === "number" ? which : 0);
+  if (typeof which === "string") w.text(IFLA_IFNAME, which);
   w.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 }
 
