@@ -51,8 +51,12 @@ struct packet {
 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
-/* Marks: of a flow that was known where the packet came in; to be dropped if it turns out to be for the node itself (src/dataplane/ebpf/gate.ts). */
-enum { KNOWN = 0x10000, NOT_FOR_NODE = 0x20000, MARKS = KNOWN | NOT_FOR_NODE };
+/*
+ * Marks: of a flow that was known where the packet came in; to be dropped if it turns out to be for the node itself (src/dataplane/ebpf/gate.ts); and of
+ * what the program of a workload's interface has seen (src/dataplane/ebpf/guard.ts). They are not those of the other dataplanes, beside which this one runs
+ * while the node changes from one to another.
+ */
+enum { KNOWN = 0x40000, NOT_FOR_NODE = 0x80000, SEEN = 0x100000, MARKS = KNOWN | NOT_FOR_NODE | SEEN };
 enum { SOURCE, DESTINATION };
 
 /* In place of a stage: the workload that the packet goes to is unknown. */
@@ -700,7 +704,7 @@ int from_workload(struct __sk_buff *skb)
 	__u32 egress;
 	bool is_read;
 
-	skb->mark &= ~MARKS;
+	skb->mark = (skb->mark & ~MARKS) | SEEN;
 	if (!is_ip(skb))
 		return NEXT;
 	run = begin(skb, &is_read);

@@ -132,7 +132,9 @@ const fs = makeBpfFs();
 const node = makeNamespace("bench");
 try {
   node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
-  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  const driver = node.enter(
+    () => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
+  );
   finishSteps(driver.reading());
   const { maps } = driver;
   const given = new Map(

@@ -31,7 +31,9 @@ afterAll(() => {
 });
 
 function open(): EbpfDriver {
-  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  const driver = node.enter(
+    () => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
+  );
   finishSteps(driver.reading());
   return driver;
 }

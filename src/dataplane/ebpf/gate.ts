@@ -9,11 +9,11 @@ import { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { Expr, NftBaseChain, NftRule, TableId } from "../../kernel/nftables/objects.ts";
 import { equal } from "../../lib/equal.ts";
 
-const TABLE: TableId = { family: "inet", name: "calico-ebpf" };
+export const GATE_TABLE: TableId = { family: "inet", name: "calico-ebpf" };
 const CHAIN = "input";
 const BASE: NftBaseChain = { hook: "input", priority: 0, policy: "accept" };
 /** NOT_FOR_NODE of bpf/path.c, in host order. */
-const MARK = "00000200";
+const MARK = "00000800";
 const NONE = "00000000";
 
 const EXPRESSIONS: readonly Expr[] = [
@@ -30,7 +30,7 @@ export class Gate {
 
   /** In the thread's network namespace. */
   constructor(sys: Sys) {
-    this.#client = new NftablesClient(sys, TABLE);
+    this.#client = new NftablesClient(sys, GATE_TABLE);
   }
 
   close(): void {
@@ -39,6 +39,16 @@ export class Gate {
 
   get writes(): number {
     return this.#client.writes;
+  }
+
+  /** Of the socket that changes it. */
+  get portId(): number | undefined {
+    return this.#client.portId;
+  }
+
+  /** Succeeds when it is not there. Throws KernelError. */
+  remove(): void {
+    if (this.#client.hold() !== undefined) this.#client.commit([{ do: "delete-table" }]);
   }
 
   /** Whether it is there, as it should be. Throws KernelError. */

@@ -53,11 +53,13 @@ export class DataplaneMaps {
   readonly #object: LoadedObject | undefined;
   readonly #outer: BpfMap;
   readonly #inner: BpfMap;
+  /** The map of flows was made now, so that it knows none. */
+  readonly hasNoFlows: boolean;
   /** Calls that wrote. */
   writes = 0;
 
-  /** Opens what is pinned in the directory of a bpffs, and makes what is not. Throws KernelError. */
-  constructor(sys: Sys, object: Uint8Array, directory: string) {
+  /** Opens what is pinned in the directory of a bpffs, and makes what is not; `onlyLooks`: which is then for this process alone. Throws KernelError. */
+  constructor(sys: Sys, object: Uint8Array, directory: string, onlyLooks = false) {
     this.#sys = sys;
     this.digest = sha256(bytesToHex(object)).slice(0, 12);
     const mapPath = (name: string): string => `${directory}/calico-${LAYOUT}-${name}`;
@@ -67,6 +69,7 @@ export class DataplaneMaps {
       const map = BpfMap.pinnedAt(sys, mapPath(name));
       if (map !== undefined) pinned.set(name, map);
     }
+    this.hasNoFlows = !pinned.has("connections");
     const opened = new Map<string, number>();
     for (const name of PROGRAMS) {
       const fd = openProgram(sys, programPath(name));
@@ -80,9 +83,11 @@ export class DataplaneMaps {
       this.#object = loaded;
       this.#maps = loaded.maps;
       fds = loaded.programs;
-      for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
-      for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, programPath(name));
-      this.writes++;
+      if (!onlyLooks) {
+        for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
+        for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, programPath(name));
+        this.writes++;
+      }
     }
     this.#pinned = [...pinned.values()];
     this.programs = new Map(
