@@ -15,7 +15,7 @@ import type { Key } from "../../src/model/key.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { TCP } from "../../src/net/protocol.ts";
 import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../src/program/policy.ts";
-import type { EndpointId, Program } from "../../src/program/program.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { makeBpfFs } from "../kernel/bpffs.ts";
 import { makeNamespace, removeNamespace, sys } from "../kernel/fixture.ts";
@@ -98,8 +98,10 @@ function milliseconds(run: () => void): number {
   return performance.now() - start;
 }
 
-function commit(driver: EbpfDriver, program: Program): number {
-  driver.lower(program, { ...program, members: new Map() });
+/** `changed`: the policies that do; undefined: the program is another one. */
+function commit(driver: EbpfDriver, program: Program, changed?: ProgramDelta["policies"]): number {
+  const none = { sets: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+  driver.lower(program, changed === undefined ? { ...program, members: new Map() } : { ...none, policies: changed });
   return milliseconds(() => finishSteps(driver.committing()));
 }
 
@@ -109,7 +111,7 @@ function measure(driver: EbpfDriver, shape: Shape): string {
   const changed = new Map(program.policies);
   const one = programOf({ ...shape, policies: 1 }, 30_000).policies;
   for (const [id, policy] of one) changed.set(id, policy);
-  const change = shape.sets ? Number.NaN : commit(driver, { ...program, policies: changed });
+  const change = shape.sets ? Number.NaN : commit(driver, { ...program, policies: changed }, one);
   commit(driver, program);
   const fd = driver.maps.programs.get("from_workload")?.fd ?? -1;
   const { result } = runProgram(sys, fd, frame);
