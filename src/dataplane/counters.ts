@@ -12,7 +12,8 @@ import type { Continuation } from "./uses.ts";
 
 export interface Count {
   readonly packets: number;
-  readonly bytes: number;
+  /** undefined: the dataplane does not count them. */
+  readonly bytes: number | undefined;
 }
 
 export interface RuleCounter extends Count {
@@ -112,7 +113,7 @@ function countsIn(chains: CountedChains, chain: string, is: (comment: string) =>
 
 function sum(counts: readonly Count[]): Count {
   return counts.reduce(
-    (total, { packets, bytes }) => ({ packets: total.packets + packets, bytes: total.bytes + bytes }),
+    (total, { packets, bytes = 0 }) => ({ packets: total.packets + packets, bytes: (total.bytes ?? 0) + bytes }),
     { packets: 0, bytes: 0 },
   );
 }

@@ -14,7 +14,9 @@ export async function policyMetrics({
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
   const registers = [registry];
-  for (const unit of UNITS) {
+  // What a dataplane does not count has no gauge.
+  const units = UNITS.filter((unit) => [...rules, ...ends].every((count) => count[unit] !== undefined));
+  for (const unit of units) {
     const ofRules = new Gauge({
       name: `calico_policy_rule_${unit}`,
       help: `${unit} that the rule has decided, passed on or logged since its chain was made.`,
@@ -24,7 +26,7 @@ export async function policyMetrics({
     for (const { policy, tier, direction, rule, action, ...count } of rules)
       ofRules.set(
         { kind: policy.kind, namespace: policy.namespace ?? "", name: policy.name, tier, direction, rule, action },
-        count[unit],
+        count[unit] ?? 0,
       );
     const ofEnds = new Gauge({
       name: `calico_policy_end_${unit}`,
@@ -35,7 +37,7 @@ export async function policyMetrics({
     for (const { endpoint, source, hook, direction, end, ...count } of ends)
       ofEnds.set(
         { endpoint, kind: source.kind, namespace: source.namespace ?? "", name: source.name, hook, direction, end },
-        count[unit],
+        count[unit] ?? 0,
       );
   }
   return { text: await registry.metrics(), type: registry.contentType };
@@ -60,7 +62,7 @@ export async function askCounters(
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
 export function formatCounters({ rules, ends }: Counters): string {
-  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), String(bytes)];
+  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
     tier,

@@ -135,7 +135,7 @@ const node = makeNamespace("bench");
 try {
   node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
   const driver = node.enter(
-    () => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
+    () => new EbpfDriver(sys, { object: () => OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
   );
   finishSteps(driver.reading());
   const { maps } = driver;

@@ -8,12 +8,15 @@ import { programOf } from "../../src/calc/from-scratch.ts";
 import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
 import { ChosenDriver } from "../../src/dataplane/chosen.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
+import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { openFiles } from "../../src/host/bun/files.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import type { DataplaneChoice, Program } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
+import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 
 function programFor(dataplane: DataplaneChoice): Program {
@@ -24,6 +27,7 @@ function programFor(dataplane: DataplaneChoice): Program {
 
 interface Bench {
   readonly namespace: Namespace;
+  readonly fs: BpfFs;
   readonly loop: Loop;
   readonly driver: ChosenDriver;
   readonly reports: string[];
@@ -39,6 +43,7 @@ async function withBench(
   refuses: (command: string, input: string) => boolean = () => false,
 ): Promise<void> {
   const namespace = makeNamespace("dataplanes");
+  const fs = makeBpfFs();
   const end = new AbortController();
   try {
     prepare(namespace);
@@ -60,8 +65,9 @@ async function withBench(
     const report = (message: string, fields: object): void => void reports.push(`${message} ${JSON.stringify(fields)}`);
     const inside: typeof sys = { ...sys, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
     const families = new Set([4, 6] as const);
+    const ebpf = { files: openFiles(), object: readBpfObject, pins: `${fs.path}/calico` };
     const driver = new ChosenDriver({
-      backends: backendsOf({ sys: inside, clock, processes, families, ownsTable: false }),
+      backends: backendsOf({ sys: inside, clock, processes, families, ownsTable: false, ebpf }),
       removeForeign: () => removeUpstreamTables(inside),
       processes,
       clock,
@@ -74,13 +80,14 @@ async function withBench(
     const running = loop.run(end.signal);
     await loop.start();
     const started = (word: string): number => commands.filter((command) => command.includes(word)).length;
-    await run({ namespace, loop, driver, reports, started });
+    await run({ namespace, fs, loop, driver, reports, started });
     end.abort();
     await running;
     driver.close();
   } finally {
     end.abort();
     removeNamespace(namespace);
+    fs.remove();
   }
 }
 
@@ -115,7 +122,7 @@ COMMIT
 COMMIT
 `;
 
-for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy"] as const)
+for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy", "ebpf"] as const)
   test(`what upstream's daemon left goes once ${dataplane} is complete; what is others' stays`, async () => {
     await withBench(
       dataplane,

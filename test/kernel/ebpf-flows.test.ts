@@ -131,7 +131,9 @@ function commitProgram(wanted: Program): void {
 
 function openDriver(object: Uint8Array): EbpfDriver {
   const [node] = namespaces as [Namespace];
-  const opened = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock(), ownsTable: false }));
+  const opened = node.enter(
+    () => new EbpfDriver(sys, { object: () => object, pins: fs.path, clock: openClock(), ownsTable: false }),
+  );
   finishSteps(opened.reading());
   return opened;
 }

@@ -32,7 +32,7 @@ afterAll(() => {
 
 function open(): EbpfDriver {
   const driver = node.enter(
-    () => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
+    () => new EbpfDriver(sys, { object: () => OBJECT, pins: fs.path, clock: openClock(), ownsTable: false }),
   );
   finishSteps(driver.reading());
   return driver;

@@ -71,7 +71,7 @@ const DATAPLANES: { readonly [name: string]: (node: Namespace, program: Program)
     const fs = makeBpfFs();
     const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
     const driver = node.enter(
-      () => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock(), ownsTable: false }),
+      () => new EbpfDriver(sys, { object: () => object, pins: fs.path, clock: openClock(), ownsTable: false }),
     );
     finishSteps(driver.reading());
     driver.lower(program, { ...program, members: new Map() });

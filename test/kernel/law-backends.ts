@@ -162,7 +162,9 @@ export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
 export function ebpfBackend(node: Namespace): LawBackend {
   const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
   const fs = makeBpfFs();
-  const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock(), ownsTable: false }));
+  const driver = node.enter(
+    () => new EbpfDriver(sys, { object: () => object, pins: fs.path, clock: openClock(), ownsTable: false }),
+  );
   finishSteps(driver.reading());
   const comments = new Map<string, string>();
   const drops = new Set<string>();

@@ -12,8 +12,10 @@ import { E2BIG, ENOMEM, ENOSPC, KernelError } from "../../kernel/errno.ts";
 import { invariant } from "../../lib/bug.ts";
 import { equal } from "../../lib/equal.ts";
 import type { EndpointId, Program, ProgramDelta, Settings } from "../../program/program.ts";
+import type { Counters } from "../counters.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
 import type { RefusedUnit } from "./changes.ts";
+import { countersOf } from "./counters.ts";
 import { Dirt } from "./dirt.ts";
 import { Gate } from "./gate.ts";
 import { Guard } from "./guard.ts";
@@ -29,7 +31,7 @@ import { GATE, touchedIndex, watchEbpf } from "./watch.ts";
 export interface EbpfOptions {
   readonly clock: Pick<Clock, "wallMs" | "monotonicMs">;
   /** bpf/path.o. */
-  readonly object: Uint8Array;
+  readonly object: () => Uint8Array;
   /** A directory of a bpffs. */
   readonly pins: string;
   /** The kernel lets nobody else change the guard's table while the driver lives; undefined: the driver only looks. */
@@ -122,7 +124,7 @@ export class EbpfDriver implements Driver {
 
   *reading(only?: Touched): Steps {
     const { object, pins, ownsTable } = this.#options;
-    this.#maps ??= new DataplaneMaps(this.#sys, object, pins, ownsTable === undefined);
+    this.#maps ??= new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
     this.#ready = undefined;
     if (only !== undefined && this.#image !== undefined) return this.#look(only);
     this.#image = undefined;
@@ -359,6 +361,13 @@ export class EbpfDriver implements Driver {
   #refusalOf(endpoint: EndpointId): RowStatus | undefined {
     const source = this.#program?.endpoints.get(endpoint)?.source;
     return source === undefined ? undefined : this.failures.find(({ object }) => equal(object, source));
+  }
+
+  /** Throws KernelError. */
+  counters(program: Program): Counters {
+    const [maps, image, placement] = [this.#maps, this.#image, this.#placement];
+    if (maps === undefined || image === undefined || placement === undefined) return { rules: [], ends: [] };
+    return countersOf(program, image, placement, maps.counters);
   }
 
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */

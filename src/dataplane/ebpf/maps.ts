@@ -42,6 +42,24 @@ type MapName = (typeof SHARED)[number];
 /** Raised when maps of an older layout must not be used. */
 const LAYOUT = 1;
 
+/** Names under which the object is pinned. */
+export function pinNames(object: Uint8Array): ReadonlySet<string> {
+  const digest = digestOf(object);
+  return new Set([...SHARED.map((name) => mapPin(name)), ...PROGRAMS.map((name) => programPin(digest, name))]);
+}
+
+function digestOf(object: Uint8Array): string {
+  return sha256(bytesToHex(object)).slice(0, 12);
+}
+
+function mapPin(name: string): string {
+  return `calico-${LAYOUT}-${name}`;
+}
+
+function programPin(digest: string, name: string): string {
+  return `calico-${digest}-${name}`;
+}
+
 export class DataplaneMaps {
   readonly programs: ReadonlyMap<ProgramName, { readonly fd: number; readonly id: number }>;
   /** By which a program that came from another object is known. */
@@ -61,9 +79,9 @@ export class DataplaneMaps {
   /** Opens what is pinned in the directory of a bpffs, and makes what is not; `onlyLooks`: which is then for this process alone. Throws KernelError. */
   constructor(sys: Sys, object: Uint8Array, directory: string, onlyLooks = false) {
     this.#sys = sys;
-    this.digest = sha256(bytesToHex(object)).slice(0, 12);
-    const mapPath = (name: string): string => `${directory}/calico-${LAYOUT}-${name}`;
-    const programPath = (name: string): string => `${directory}/calico-${this.digest}-${name}`;
+    this.digest = digestOf(object);
+    const mapPath = (name: string): string => `${directory}/${mapPin(name)}`;
+    const programPath = (name: string): string => `${directory}/${programPin(this.digest, name)}`;
     const pinned = new Map<string, BpfMap>();
     for (const name of SHARED) {
       const map = BpfMap.pinnedAt(sys, mapPath(name));

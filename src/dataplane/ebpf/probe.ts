@@ -1,0 +1,52 @@
+/** probe: whether the eBPF path can run here, by doing all that it takes: maps and programs are loaded and pinned, and a program is attached and detached. */
+import type { Sys } from "../../host/sys.ts";
+import { Attachments } from "../../kernel/bpf/attach.ts";
+import { BpfMap } from "../../kernel/bpf/map.ts";
+import { loadProgram } from "../../kernel/bpf/program.ts";
+import { EPERM, KernelError } from "../../kernel/errno.ts";
+import { RouteClient } from "../../kernel/route/client.ts";
+import { PLACE } from "./interfaces.ts";
+import { DataplaneMaps } from "./maps.ts";
+
+/** `r0 = TC_ACT_UNSPEC; exit`: nothing happens to a packet. */
+const NOTHING = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+
+/** In words; undefined: it can. Pins stay: they are those that the driver uses next. */
+export function whyNoEbpf(sys: Sys, object: () => Uint8Array, pins: string): string | undefined {
+  try {
+    tryMap(sys);
+    tryAttaching(sys);
+    new DataplaneMaps(sys, object(), pins).close();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    const hint =
+      error.errno === EPERM
+        ? ": it takes CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and before Linux 5.11 an unlimited RLIMIT_MEMLOCK"
+        : "";
+    return `${error.message}${hint}`;
+  }
+}
+
+function tryMap(sys: Sys): void {
+  const map = { name: "probe", type: "hash", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 } as const;
+  BpfMap.create(sys, map).close();
+}
+
+/** At the loopback, where no program of ours belongs. */
+function tryAttaching(sys: Sys): void {
+  const routes = new RouteClient(sys);
+  const attachments = new Attachments(sys, PLACE);
+  const program = loadProgram(sys, { name: "probe", license: "GPL", instructions: NOTHING });
+  try {
+    const loopback = routes.linkByName("lo");
+    if (loopback === undefined) return;
+    attachments.attach(loopback.index, "ingress", program, "calico probe");
+    attachments.detach(loopback.index, "ingress");
+    if (!attachments.isInUse(loopback.index)) attachments.removeClsact(loopback.index);
+  } finally {
+    sys.close(program);
+    attachments.close();
+    routes.close();
+  }
+}
