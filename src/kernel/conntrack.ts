@@ -26,13 +26,17 @@ const AF_INET6 = 10;
 /** enum ctattr_type. */
 export const CTA_TUPLE_ORIG = 1;
 export const CTA_TUPLE_REPLY = 2;
+export const CTA_STATUS = 3;
 export const CTA_PROTOINFO = 4;
 export const CTA_ID = 12;
 const CTA_TUPLE_MASTER = 14;
 export const CTA_ZONE = 18;
 /** enum ctattr_tuple. */
 export const CTA_PROTOINFO_TCP = 1;
+export const CTA_PROTOINFO_TCP_STATE = 1;
 export const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+/** Of CTA_STATUS. */
+const IPS_SEEN_REPLY = 2;
 /** The kernel sets it where it met a TCP connection in the middle, not at its SYN. */
 export const TCP_BE_LIBERAL = 8;
 
@@ -111,6 +115,10 @@ export class EntryView {
   isExpected = false;
   /** TCP, met in the middle: who began it is not known, and may be the other end. */
   isPickedUp = false;
+  /** Packets of both directions were seen. */
+  isAnswered = false;
+  /** enum tcp_conntrack; 0 for other protocols. */
+  tcpState = 0;
   #bytes = NOTHING.bytes;
   #view = NOTHING.view;
   #tuple = { from: 0, to: 0 };
@@ -127,6 +135,8 @@ export class EntryView {
     this.zone = 0;
     this.isExpected = false;
     this.isPickedUp = false;
+    this.isAnswered = false;
+    this.tcpState = 0;
     this.#tuple.to = 0;
     this.#id.to = 0;
     this.family = body.u8() === AF_INET ? 4 : 6;
@@ -154,6 +164,8 @@ export class EntryView {
       this.#replyTuple = { from, to };
       this.#each(from, to, this.#takeReply);
     } else if (type === CTA_TUPLE_MASTER) this.isExpected = true;
+    else if (type === CTA_STATUS && to - from >= 4)
+      this.isAnswered = (this.#view.getUint32(from, false) & IPS_SEEN_REPLY) !== 0;
     else if (type === CTA_PROTOINFO) this.#each(from, to, this.#takeProtocolState);
     else if (type === CTA_ID) this.#id = { from, to };
     else if (type === CTA_ZONE && to - from >= 2) this.zone = this.#view.getUint16(from, false);
@@ -162,7 +174,8 @@ export class EntryView {
   readonly #takeProtocolState = (type: number, from: number, to: number): void => {
     if (type === CTA_PROTOINFO_TCP)
       this.#each(from, to, (part, at, end) => {
-        if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
+        if (part === CTA_PROTOINFO_TCP_STATE && end > at) this.tcpState = this.#view.getUint8(at);
+        else if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
           this.isPickedUp = (this.#view.getUint8(at) & TCP_BE_LIBERAL) !== 0;
       });
   };

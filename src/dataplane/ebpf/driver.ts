@@ -22,6 +22,7 @@ import { Guard } from "./guard.ts";
 import { type Image, readingImage, ZERO } from "./image.ts";
 import { Interfaces } from "./interfaces.ts";
 import { encodeState } from "./layout.ts";
+import { KeptFlows } from "./kept-flows.ts";
 import { DataplaneMaps } from "./maps.ts";
 import type { Placement } from "./placement.ts";
 import { type Lowered, Planner } from "./planner.ts";
@@ -49,6 +50,7 @@ export class EbpfDriver implements Driver {
   readonly #interfaces: Interfaces;
   readonly #gate: Gate;
   readonly #guard: Guard;
+  readonly #flows: KeptFlows;
   readonly #refused: RefusedUnits;
   readonly #lowered: Lowered = new WeakMap();
   #maps: DataplaneMaps | undefined;
@@ -58,6 +60,8 @@ export class EbpfDriver implements Driver {
   #placement: Placement | undefined;
   #dirt = new Dirt(true);
   #hasGate = false;
+  /** The path knows no flows yet. */
+  #hasNoFlows = false;
   #isFresh = false;
   #pending = 0;
   /** Counts what is taken in. */
@@ -74,10 +78,12 @@ export class EbpfDriver implements Driver {
     this.#interfaces = new Interfaces(sys);
     this.#gate = new Gate(sys);
     this.#guard = new Guard(sys, options.ownsTable);
+    this.#flows = new KeptFlows(sys);
     this.#refused = new RefusedUnits(options.clock);
   }
 
   close(): void {
+    this.#flows.close();
     this.#guard.close();
     this.#gate.close();
     this.#interfaces.close();
@@ -124,7 +130,10 @@ export class EbpfDriver implements Driver {
 
   *reading(only?: Touched): Steps {
     const { object, pins, ownsTable } = this.#options;
-    this.#maps ??= new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
+    if (this.#maps === undefined) {
+      this.#maps = new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
+      this.#hasNoFlows = this.#maps.hasNoFlows;
+    }
     this.#ready = undefined;
     if (only !== undefined && this.#image !== undefined) return this.#look(only);
     this.#image = undefined;
@@ -250,6 +259,10 @@ export class EbpfDriver implements Driver {
     if (isWhole) yield* this.#interfaces.refreshing();
     const { changes, placement } = yield* this.#planned(image);
     this.#placement = undefined;
+    // From here on packets are judged that were not before.
+    if (this.#hasNoFlows || (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints))
+      yield* this.#flows.taking(maps, program);
+    this.#hasNoFlows = false;
     for (const { unit, run } of changes.prepare) {
       try {
         run();
