@@ -245,6 +245,51 @@ test("tables that others delete or change are put back", async () => {
   }
 }, 60_000);
 
+test("a flow that was established before the path knew any goes on; one that was not is judged", async () => {
+  node.run(
+    ["nft", "-f", "-"],
+    "table inet others { chain f { type filter hook forward priority 0; ct state established counter; }; }",
+  );
+  const client = plug("tap1");
+  const turned = ({ source, destination, sourcePort, destinationPort, protocol }: FlowPacket): FlowPacket => ({
+    source: destination,
+    destination: source,
+    sourcePort: destinationPort ?? 0,
+    destinationPort: sourcePort ?? 0,
+    protocol,
+  });
+  const flow = (i: number, port: number): FlowPacket => ({
+    ...udp(CLIENT[i] as Addr, SERVER[i] as Addr),
+    sourcePort: port,
+  });
+  try {
+    for (const i of [0, 1]) {
+      client.send(flow(i, 7000), marker++);
+      server.send(turned(flow(i, 7000)), marker++);
+      // Not answered.
+      client.send(flow(i, 7001), marker++);
+    }
+    await start(program({ ingress: CLOSED, egress: OPEN }));
+    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    client.markers();
+    const sent = [0, 1].flatMap((i) =>
+      [7001, 7000].map((port) => {
+        const mark = marker++;
+        server.send(turned(flow(i, port)), mark);
+        return mark;
+      }),
+    );
+    const seen: number[] = [];
+    await until("the answers to arrive", () => {
+      seen.push(...client.markers());
+      return [1, 3].every((i) => seen.includes(sent[i] as number));
+    });
+    expect([0, 2].some((i) => seen.includes(sent[i] as number))).toBe(false);
+  } finally {
+    client.close();
+  }
+}, 60_000);
+
 test("a pod's host end has its programs before it is up", async () => {
   await start(program({ ingress: OPEN, egress: OPEN }));
   const states: string[] = [];

@@ -60,8 +60,6 @@ export class EbpfDriver implements Driver {
   #placement: Placement | undefined;
   #dirt = new Dirt(true);
   #hasGate = false;
-  /** The path knows no flows yet. */
-  #hasNoFlows = false;
   #isFresh = false;
   #pending = 0;
   /** Counts what is taken in. */
@@ -130,10 +128,7 @@ export class EbpfDriver implements Driver {
 
   *reading(only?: Touched): Steps {
     const { object, pins, ownsTable } = this.#options;
-    if (this.#maps === undefined) {
-      this.#maps = new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
-      this.#hasNoFlows = this.#maps.hasNoFlows;
-    }
+    this.#maps ??= new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
     this.#ready = undefined;
     if (only !== undefined && this.#image !== undefined) return this.#look(only);
     this.#image = undefined;
@@ -260,9 +255,8 @@ export class EbpfDriver implements Driver {
     const { changes, placement } = yield* this.#planned(image);
     this.#placement = undefined;
     // From here on packets are judged that were not before.
-    if (this.#hasNoFlows || (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints))
+    if (image.state.generation === 0 || (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints))
       yield* this.#flows.taking(maps, program);
-    this.#hasNoFlows = false;
     for (const { unit, run } of changes.prepare) {
       try {
         run();

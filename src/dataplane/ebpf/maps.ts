@@ -71,8 +71,6 @@ export class DataplaneMaps {
   readonly #object: LoadedObject | undefined;
   readonly #outer: BpfMap;
   readonly #inner: BpfMap;
-  /** The map of flows was made now, so that it knows none. */
-  readonly hasNoFlows: boolean;
   /** Calls that wrote. */
   writes = 0;
 
@@ -87,7 +85,6 @@ export class DataplaneMaps {
       const map = BpfMap.pinnedAt(sys, mapPath(name));
       if (map !== undefined) pinned.set(name, map);
     }
-    this.hasNoFlows = !pinned.has("connections");
     const opened = new Map<string, number>();
     for (const name of PROGRAMS) {
       const fd = openProgram(sys, programPath(name));
