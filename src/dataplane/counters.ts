@@ -34,9 +34,17 @@ export interface EndCounter extends Count {
   readonly end: string;
 }
 
+/** A step of the path that drops before policy is asked: `unknown interface or spoofed source`. */
+export interface DropCounter {
+  readonly step: string;
+  readonly packets: number;
+}
+
 export interface Counters {
   readonly rules: readonly RuleCounter[];
   readonly ends: readonly EndCounter[];
+  /** undefined: the dataplane does not tell them apart. */
+  readonly drops?: readonly DropCounter[];
 }
 
 /** One rule of the kernel that has a comment. */

@@ -11,6 +11,7 @@ const UNITS = ["packets", "bytes"] as const;
 export async function policyMetrics({
   rules,
   ends,
+  drops = [],
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
   const registers = [registry];
@@ -40,6 +41,13 @@ export async function policyMetrics({
         count[unit] ?? 0,
       );
   }
+  const dropped = new Gauge({
+    name: "calico_path_dropped_packets",
+    help: "packets that a step of the path has dropped before policy was asked.",
+    labelNames: ["step"],
+    registers,
+  });
+  for (const { step, packets } of drops) dropped.set({ step }, packets);
   return { text: await registry.metrics(), type: registry.contentType };
 }
 
@@ -61,7 +69,7 @@ export async function askCounters(
 }
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
-export function formatCounters({ rules, ends }: Counters): string {
+export function formatCounters({ rules, ends, drops }: Counters): string {
   const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
@@ -81,6 +89,14 @@ export function formatCounters({ rules, ends }: Counters): string {
   return [
     table(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
     table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "PACKETS", "BYTES"], undecided),
+    ...(drops === undefined
+      ? []
+      : [
+          table(
+            ["DROPPED BEFORE POLICY", "PACKETS"],
+            drops.map(({ step, packets }) => [step, String(packets)]),
+          ),
+        ]),
   ].join("\n");
 }
 

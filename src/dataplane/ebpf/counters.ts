@@ -6,11 +6,17 @@ import type { BpfMap } from "../../kernel/bpf/map.ts";
 import { DIRECTIONS, type Program, stagesOf } from "../../program/program.ts";
 import type { Counters, EndCounter, RuleCounter } from "../counters.ts";
 import type { Block, Image } from "./image.ts";
-import { ACTIONS, decodeRecords, RECORD_KINDS, viewOf } from "./layout.ts";
+import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS, viewOf } from "./layout.ts";
+import type { DataplaneMaps } from "./maps.ts";
 import type { Placement } from "./placement.ts";
 
 /** Throws KernelError. */
-export function countersOf(program: Program, image: Image, placement: Placement, counters: BpfMap): Counters {
+export function countersOf(
+  program: Program,
+  image: Image,
+  placement: Placement,
+  { counters, drops }: Pick<DataplaneMaps, "counters" | "drops">,
+): Counters {
   const rules: RuleCounter[] = [];
   for (const [id, policy] of program.policies)
     for (const direction of DIRECTIONS) {
@@ -28,11 +34,20 @@ export function countersOf(program: Program, image: Image, placement: Placement,
           bytes: undefined,
         });
     }
-  return { rules, ends: endsOf(program, image, placement, counters) };
+  const dropped = numbersOf(drops.values(0, DROPS.length));
+  return {
+    rules,
+    ends: endsOf(program, image, placement, counters),
+    drops: DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 })),
+  };
 }
 
 function packetsOf({ start, records }: Block, counters: BpfMap): number[] {
-  const view = viewOf(counters.values(start, decodeRecords(records).length));
+  return numbersOf(counters.values(start, records.length / RECORD_BYTES));
+}
+
+function numbersOf(values: Uint8Array): number[] {
+  const view = viewOf(values);
   return Array.from({ length: view.byteLength / 8 }, (_, i) => Number(view.getBigUint64(i * 8, true)));
 }
 

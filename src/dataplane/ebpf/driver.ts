@@ -374,7 +374,7 @@ export class EbpfDriver implements Driver {
   counters(program: Program): Counters {
     const [maps, image, placement] = [this.#maps, this.#image, this.#placement];
     if (maps === undefined || image === undefined || placement === undefined) return { rules: [], ends: [] };
-    return countersOf(program, image, placement, maps.counters);
+    return countersOf(program, image, placement, maps);
   }
 
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */
