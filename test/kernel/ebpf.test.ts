@@ -8,7 +8,11 @@ import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { readProgram } from "../../src/dataplane/ebpf/read.ts";
 import { formatKey, formatName } from "../../src/model/key.ts";
 import { TCP } from "../../src/net/protocol.ts";
-import type { Atom } from "../../src/program/policy.ts";
+import type { Sys } from "../../src/host/sys.ts";
+import { E2BIG } from "../../src/kernel/errno.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import type { Prefix } from "../../src/net/prefix.ts";
+import type { Atom, PolicyId, SetId } from "../../src/program/policy.ts";
 import { type Endpoint, type EndpointId, policiesNamedBy, type Program, stagesOf } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
@@ -166,6 +170,122 @@ test("a policy that is too long for a jump closes the pods that run it, and noth
   commit(driver, program);
   expect(driver.failures).toEqual([]);
   driver.close();
+});
+
+/** A kernel whose map of members has room for so many in one call. */
+function narrow(room: () => number): Sys {
+  const BATCH_UPDATE = 26;
+  return {
+    ...sys,
+    bpf(command, attributes, pointers) {
+      const view = new DataView(attributes.buffer);
+      const isTooMany = command === BATCH_UPDATE && view.getUint32(32, true) > room();
+      return isTooMany && pointers[0]?.bytes.length === view.getUint32(32, true) * 24
+        ? -E2BIG
+        : sys.bpf(command, attributes, pointers);
+    },
+  };
+}
+
+test("a set for which the kernel has no room closes the pods whose policies name it, and nothing else; it is tried again", () => {
+  let now = 0;
+  let room = Infinity;
+  const clock = { ...openClock(), monotonicMs: () => now };
+  const narrowed = narrow(() => room);
+  const driver = node.enter(
+    () => new EbpfDriver(narrowed, { object: () => OBJECT, pins: fs.path, clock, ownsTable: false }),
+  );
+  finishSteps(driver.reading());
+  const program = randomProgram(FIRST_SEED + 3);
+  commit(driver, program);
+  const users = (set: SetId): EndpointId[] => {
+    const policies = [...program.policies].filter(([, { ingress = [], egress = [] }]) =>
+      [...ingress, ...egress].some(({ when }) =>
+        when.some(({ any }) => any.some((atom) => "set" in atom && atom.set === set)),
+      ),
+    );
+    const names = new Set(policies.map(([id]) => id));
+    return [...program.endpoints].flatMap(([id, endpoint]) =>
+      stagesOf(endpoint).some(({ stage }) => policiesNamedBy(stage).some((policy) => names.has(policy))) ? [id] : [],
+    );
+  };
+  const [id, set] =
+    [...program.sets].find(
+      ([each, { type }]) => type === "address" && users(each).length > 0 && users(each).length < program.endpoints.size,
+    ) ?? [];
+  if (id === undefined || set?.type !== "address") throw new Error("no set");
+  const hosts = new Set([...set.hosts, ...Array.from({ length: 200 }, (_, i) => `10.99.0.${i}` as Addr)]);
+  const changed = { ...program, sets: new Map([...program.sets, [id, { ...set, hosts }]]) };
+  const none = { policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+  room = 100;
+  driver.lower(changed, { ...none, sets: new Map([[id, { ...set, hosts }]]) });
+  finishSteps(driver.committing());
+  const expectClosed = (isClosed: boolean): void => {
+    for (const endpoint of program.endpoints.keys())
+      expect([endpoint, driver.isProgrammed(endpoint)]).toEqual([
+        endpoint,
+        !(isClosed && users(id).includes(endpoint)),
+      ]);
+    expect(driver.failures.some(({ row, errno }) => row === `set ${id}` && errno === E2BIG)).toBe(isClosed);
+    expect(driver.pending).toBe(0);
+  };
+  expectClosed(true);
+  // Others go on meanwhile.
+  const [other] = [...program.endpoints].find(([each]) => !users(id).includes(each)) ?? [];
+  if (other === undefined) throw new Error("no other endpoint");
+  const before = driver.image?.state.generation ?? 0;
+  driver.lower(
+    { ...changed, endpoints: new Map([...program.endpoints].filter(([each]) => each !== other)) },
+    { ...none, sets: new Map(), endpoints: new Map([[other, undefined]]) },
+  );
+  finishSteps(driver.committing());
+  expect(driver.image?.state.generation).toBe(before + 1);
+  driver.lower(changed, { ...none, sets: new Map(), endpoints: new Map([[other, program.endpoints.get(other)]]) });
+  finishSteps(driver.committing());
+  expectClosed(true);
+  room = Infinity;
+  now = driver.dueMs ?? 0;
+  expect(now).toBeGreaterThan(0);
+  finishSteps(driver.committing());
+  expectClosed(false);
+  if (driver.image === undefined) throw new Error("not written");
+  expect(comparable(readProgram(driver.image))).toEqual(comparable(changed));
+  driver.close();
+  const next = open();
+  if (next.image === undefined) throw new Error("not read");
+  expect(comparable(readProgram(next.image))).toEqual(comparable(changed));
+  expect(next.image.repairs).toEqual([]);
+  next.close();
+});
+
+test("networks that the calculation changes in place are noticed", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  const source = { kind: "NetworkPolicy", namespace: "a", name: "nets" } as const;
+  const set = "s-nets" as SetId;
+  const nets = new Set(["192.0.2.0/24" as Prefix]);
+  const when = [{ not: false, any: [{ on: "set", side: "source", set } as const] }];
+  const policy = {
+    source,
+    tier: "default",
+    ingress: [{ id: { source, direction: "ingress", index: 0 }, when, action: "allow" } as const],
+    egress: undefined,
+    error: undefined,
+  };
+  const members = { type: "nets", nets } as const;
+  const policies = new Map([...program.policies, ["NetworkPolicy/a/nets" as PolicyId, policy]]);
+  const wanted = { ...program, sets: new Map([...program.sets, [set, members]]), policies };
+  commit(driver, wanted);
+  nets.add("198.51.100.0/24" as Prefix);
+  const none = { policies: new Map(), endpoints: new Map(), routes: new Map() };
+  const change = { added: ["198.51.100.0/24"], removed: [] };
+  driver.lower(wanted, { ...none, sets: new Map([[set, members]]), members: new Map([[set, change]]) });
+  finishSteps(driver.committing());
+  driver.close();
+  const next = open();
+  const found = [...(next.image?.sets.values() ?? [])].filter(({ id }) => id === set);
+  expect(found.map((each) => [...each.nets].sort())).toEqual([[...nets].sort()]);
+  next.close();
 });
 
 test("what an interrupted commit has left is taken back by the next process", () => {
