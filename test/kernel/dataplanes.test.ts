@@ -3,6 +3,12 @@
  * the kernel tells is repaired at once.
  */
 import { expect, test } from "bun:test";
+import { mkdirSync, readdirSync } from "node:fs";
+import { Attachments } from "../../src/kernel/bpf/attach.ts";
+import { loadProgram } from "../../src/kernel/bpf/program.ts";
+import { RouteClient } from "../../src/kernel/route/client.ts";
+import { BpfMap } from "../../src/kernel/bpf/map.ts";
+import { EPERM } from "../../src/kernel/errno.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
@@ -25,6 +31,8 @@ function programFor(dataplane: DataplaneChoice): Program {
   return { ...program, settings: { ...program.settings, dataplane } };
 }
 
+const NONE = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+
 interface Bench {
   readonly namespace: Namespace;
   readonly fs: BpfFs;
@@ -37,16 +45,17 @@ interface Bench {
 
 async function withBench(
   dataplane: DataplaneChoice,
-  prepare: (namespace: Namespace) => void,
+  prepare: (namespace: Namespace, fs: BpfFs) => void,
   run: (bench: Bench) => Promise<void>,
   missing = "none",
   refuses: (command: string, input: string) => boolean = () => false,
+  unlike: Partial<typeof sys> = {},
 ): Promise<void> {
   const namespace = makeNamespace("dataplanes");
   const fs = makeBpfFs();
   const end = new AbortController();
   try {
-    prepare(namespace);
+    prepare(namespace, fs);
     const [clock, own, reports, commands] = [openClock(), openProcesses(), [] as string[], [] as string[]];
     const processes: Processes = {
       run: (command, options) => {
@@ -63,7 +72,7 @@ async function withBench(
       },
     };
     const report = (message: string, fields: object): void => void reports.push(`${message} ${JSON.stringify(fields)}`);
-    const inside: typeof sys = { ...sys, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
+    const inside: typeof sys = { ...sys, ...unlike, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
     const families = new Set([4, 6] as const);
     const ebpf = { files: openFiles(), object: readBpfObject, pins: `${fs.path}/calico` };
     const driver = new ChosenDriver({
@@ -241,5 +250,86 @@ test("of the nft variant's tables the kernel tells: what others break is repaire
       await until("the jump to be first again", () => loop.repairs > repairs + 1 && loop.isWritten);
       expect(namespace.run(["iptables-nft-save"])).toContain("-A FORWARD -j cali-FORWARD\n-A FORWARD -j ACCEPT");
     },
+  );
+}, 60_000);
+
+/** A program of somebody else at the interface. */
+function attachOthers(name: string): void {
+  const routes = new RouteClient(sys);
+  const attachments = new Attachments(sys, { priority: 1, handle: 1 });
+  const instructions = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+  const program = loadProgram(sys, { name: "others", license: "GPL", instructions });
+  attachments.attach(routes.linkByName(name)?.index ?? 0, "ingress", program, "others");
+  sys.close(program);
+  attachments.close();
+  routes.close();
+}
+
+test("what eBPF has left goes when another dataplane is complete: programs, pins and tables; what is others' stays", async () => {
+  await withBench(
+    "ebpf",
+    (namespace) => {
+      namespace.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far"]);
+      namespace.enter(() => attachOthers("far"));
+    },
+    async ({ namespace, fs, loop, driver }) => {
+      const filters = (device: string): string => namespace.run(["tc", "filter", "show", "dev", device, "ingress"]);
+      expect(driver.name).toBe("ebpf");
+      expect(filters("uplink")).toContain("calico from_network");
+      expect(readdirSync(`${fs.path}/calico`).length).toBeGreaterThan(10);
+      const next = programFor("nftables");
+      loop.step(next, { ...NONE, settings: next.settings });
+      await until("the change to be made", () => driver.name === "nftables" && loop.isWritten);
+      expect(driver.failures).toEqual([]);
+      expect(filters("uplink")).toBe("");
+      expect(filters("far")).toContain("others");
+      expect(filters("far")).not.toContain("calico");
+      expect(namespace.run(["tc", "qdisc", "show", "dev", "uplink"])).not.toContain("clsact");
+      expect(namespace.run(["tc", "qdisc", "show", "dev", "far"])).toContain("clsact");
+      expect(readdirSync(`${fs.path}/calico`)).toEqual([]);
+      const tables = namespace.run(["nft", "list", "tables"]);
+      expect(tables).not.toMatch(/calico-(ebpf|guard)/);
+      expect(tables).toContain("table inet calico\n");
+    },
+  );
+}, 60_000);
+
+test("programs and maps of other versions go once those of this one are attached", async () => {
+  await withBench(
+    "ebpf",
+    (_, fs) => {
+      mkdirSync(`${fs.path}/calico`);
+      for (const name of ["calico-0-state", "calico-0123456789ab-from_workload", "others"]) {
+        const definition = { name: "m", type: "array", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 } as const;
+        const map = BpfMap.create(sys, definition);
+        map.pin(`${fs.path}/calico/${name}`);
+        map.close();
+      }
+    },
+    async ({ fs, loop }) => {
+      expect(loop.isWritten).toBe(true);
+      const names = readdirSync(`${fs.path}/calico`);
+      expect(names).toContain("others");
+      expect(names).toContain("calico-1-state");
+      expect(names).not.toContain("calico-0-state");
+      expect(names).not.toContain("calico-0123456789ab-from_workload");
+    },
+  );
+}, 60_000);
+
+test("eBPF that the kernel refuses is told, and nftables stands in for it", async () => {
+  await withBench(
+    "ebpf",
+    () => {},
+    async ({ driver, loop, reports }) => {
+      expect(driver.name).toBe("nftables");
+      expect(driver.failures).toMatchObject([{ row: "dataplane ebpf", state: "failed" }]);
+      expect(driver.failures[0]?.error).toContain("CAP_BPF");
+      expect(reports.join("\n")).toContain("another stands in for it");
+      expect(loop.isWritten).toBe(true);
+    },
+    "none",
+    () => false,
+    { bpf: () => -EPERM },
   );
 }, 60_000);
