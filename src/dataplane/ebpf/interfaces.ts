@@ -171,13 +171,15 @@ export class Interfaces {
     return new Set([...this.#known.keys()].filter((index) => this.isServed(index, maps, settings)));
   }
 
-  /** Takes ours from all interfaces. Throws KernelError. */
+  /**
+   * Takes ours from all interfaces. The queueing discipline stays: taking it from an interface that is up, as adding it, makes the kernel drop what it
+   * sends for some milliseconds. Throws KernelError.
+   */
   *removing(): Steps {
     yield* this.reading();
     for (const [index, { programs }] of this.#known)
       if (programs.size > 0) {
         for (const side of programs.keys()) this.#attachments.detach(index, side);
-        if (!this.#attachments.isInUse(index)) this.#attachments.removeClsact(index);
         yield;
       }
   }

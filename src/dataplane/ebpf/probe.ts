@@ -33,20 +33,32 @@ function tryMap(sys: Sys): void {
   BpfMap.create(sys, map).close();
 }
 
-/** At the loopback, where no program of ours belongs. */
+const PROBE = "bpf-probe";
+const PEER = "bpf-probe-peer";
+const MTU_BYTES = 1500;
+
+/** At an interface that is made for it: a clsact more or less makes the kernel drop what an interface that is up sends. */
 function tryAttaching(sys: Sys): void {
   const routes = new RouteClient(sys);
   const attachments = new Attachments(sys, PLACE);
   const program = loadProgram(sys, { name: "probe", license: "GPL", instructions: NOTHING });
   try {
-    const loopback = routes.linkByName("lo");
-    if (loopback === undefined) return;
-    attachments.attach(loopback.index, "ingress", program, "calico probe");
-    attachments.detach(loopback.index, "ingress");
-    if (!attachments.isInUse(loopback.index)) attachments.removeClsact(loopback.index);
+    // One may be left of a process that was killed.
+    remove(routes);
+    const mac = "02:00:00:00:00:01";
+    const peer = { peerName: PEER, peerMac: undefined, peerNamespaceFd: undefined };
+    routes.createVeth({ name: PROBE, mac, mtuBytes: MTU_BYTES, up: false, ...peer });
+    const link = routes.linkByName(PROBE);
+    if (link !== undefined) attachments.attach(link.index, "ingress", program, "calico probe");
   } finally {
     sys.close(program);
     attachments.close();
+    remove(routes);
     routes.close();
   }
+}
+
+function remove(routes: RouteClient): void {
+  const link = routes.linkByName(PROBE);
+  if (link !== undefined) routes.deleteLink(link.index);
 }

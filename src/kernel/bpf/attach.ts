@@ -97,11 +97,6 @@ export class Attachments {
     );
   }
 
-  /** Whether anybody has a classifier there. */
-  isInUse(index: number): boolean {
-    return SIDES.some((side) => this.#dump(index, side, () => true).length > 0);
-  }
-
   /** Ours at the interface; none when the interface is not there. */
   attached(index: number): Attached[] {
     return SIDES.flatMap((side) => this.#dump(index, side, (message) => this.#decode(message, side)));
