@@ -10,11 +10,12 @@ import type { TableId } from "../kernel/nftables/objects.ts";
 import type { Family } from "../net/addr.ts";
 import type { DataplaneChoice, Program } from "../program/program.ts";
 import type { Counters } from "./counters.ts";
-import type { Driver, Steps } from "./driver.ts";
+import { awaitSteps, type Driver, type Steps } from "./driver.ts";
 import { EbpfDriver } from "./ebpf/driver.ts";
 import { pinNames } from "./ebpf/maps.ts";
 import { ensurePins, removePins } from "./ebpf/pins.ts";
 import { whyNoEbpf } from "./ebpf/probe.ts";
+import { removeUpstreamPins, removeUpstreamPrograms } from "./ebpf/upstream.ts";
 import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
 import { IptablesDriver } from "./iptables/driver.ts";
 import { readCounters as readNftablesCounters } from "./nftables/counters.ts";
@@ -37,7 +38,7 @@ export interface Backend {
   probe(): Promise<string | undefined>;
   /** Reads what the rules have counted. Rejects with KernelError. */
   counters(program: Program): Promise<Counters>;
-  /** Clears what is in files: all that is its own, or while a driver of it runs (`isInUse`) that of other versions. Rejects with KernelError. */
+  /** Clears what is left: all files of its own, or while a driver of it runs (`isInUse`) those of other versions; and what upstream's has left. Rejects with KernelError. */
   sweep?(isInUse: boolean): Promise<void>;
 }
 
@@ -86,7 +87,11 @@ function ebpf(
       return whyNoTables(sys) ?? whyNoEbpf(sys, object, pins);
     },
     counters: (program) => Promise.resolve(opened?.counters(program) ?? { rules: [], ends: [] }),
-    sweep: (isInUse) => removePins(files, pins, isInUse ? pinNames(object()) : new Set()),
+    async sweep(isInUse) {
+      await removePins(files, pins, isInUse ? pinNames(object()) : new Set());
+      await awaitSteps(removeUpstreamPrograms(sys));
+      await removeUpstreamPins(files, pins.slice(0, pins.lastIndexOf("/")));
+    },
   };
 }
 

@@ -135,13 +135,24 @@ for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy", "ebpf"] 
   test(`what upstream's daemon left goes once ${dataplane} is complete; what is others' stays`, async () => {
     await withBench(
       dataplane,
-      (namespace) => {
+      (namespace, fs) => {
+        namespace.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far"]);
+        namespace.enter(() => attachOthers("uplink", "calico_from_host_ep:[12]", 2));
+        namespace.enter(() => attachOthers("uplink", "cali_tc_preamble:[13]", 3));
+        namespace.enter(() => attachOthers("uplink", "others"));
+        mkdirSync(`${fs.path}/tc/globals`, { recursive: true });
+        for (const name of ["cali_v4_ct3", "others"]) pinMap(`${fs.path}/tc/globals/${name}`);
         for (const variant of ["legacy", "nft"]) namespace.run([`iptables-${variant}-restore`], LEFT);
         for (const family of ["ip", "ip6"]) namespace.run(["nft", "add", "table", family, "calico"]);
         namespace.run(["nft", "add", "table", "inet", "others"]);
       },
-      async ({ namespace, driver, loop }) => {
+      async ({ namespace, fs, driver, loop }) => {
         expect(driver.name).toBe(dataplane);
+        const filters = namespace.run(["tc", "filter", "show", "dev", "uplink", "ingress"]);
+        expect(filters).not.toMatch(/calico_from_host_ep|cali_tc_preamble/);
+        expect(filters).toContain("others");
+        expect(filters.includes("calico from_network")).toBe(dataplane === "ebpf");
+        expect(readdirSync(`${fs.path}/tc/globals`)).toEqual(["others"]);
         expect(loop.isWritten).toBe(true);
         for (const variant of ["legacy", "nft"]) {
           const saved = namespace.run([`iptables-${variant}-save`]);
@@ -253,13 +264,20 @@ test("of the nft variant's tables the kernel tells: what others break is repaire
   );
 }, 60_000);
 
+function pinMap(path: string): void {
+  const definition = { name: "m", type: "array", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 } as const;
+  const map = BpfMap.create(sys, definition);
+  map.pin(path);
+  map.close();
+}
+
 /** A program of somebody else at the interface. */
-function attachOthers(name: string): void {
+function attachOthers(name: string, label = "others", priority = 1): void {
   const routes = new RouteClient(sys);
-  const attachments = new Attachments(sys, { priority: 1, handle: 1 });
+  const attachments = new Attachments(sys, { priority, handle: 1 });
   const instructions = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
   const program = loadProgram(sys, { name: "others", license: "GPL", instructions });
-  attachments.attach(routes.linkByName(name)?.index ?? 0, "ingress", program, "others");
+  attachments.attach(routes.linkByName(name)?.index ?? 0, "ingress", program, label);
   sys.close(program);
   attachments.close();
   routes.close();
@@ -298,10 +316,7 @@ test("programs and maps of other versions go once those of this one are attached
     (_, fs) => {
       mkdirSync(`${fs.path}/calico`);
       for (const name of ["calico-0-state", "calico-0123456789ab-from_workload", "others"]) {
-        const definition = { name: "m", type: "array", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 } as const;
-        const map = BpfMap.create(sys, definition);
-        map.pin(`${fs.path}/calico/${name}`);
-        map.close();
+        pinMap(`${fs.path}/calico/${name}`);
       }
     },
     async ({ fs, loop }) => {

@@ -43,9 +43,17 @@ export async function removePins(
   pins: string,
   kept: ReadonlySet<string>,
 ): Promise<void> {
-  await orKernelError("remove pins in", pins, async () => {
-    for (const name of await files.list(pins))
-      if (name.startsWith(PREFIX) && !kept.has(name)) await files.remove(`${pins}/${name}`);
+  await removeNamed(files, pins, (name) => name.startsWith(PREFIX) && !kept.has(name));
+}
+
+/** Removes the files of the directory that are so called; there may be none. Rejects with KernelError. */
+export async function removeNamed(
+  files: Pick<Files, "list" | "remove">,
+  directory: string,
+  isSo: (name: string) => boolean,
+): Promise<void> {
+  await orKernelError("remove pins in", directory, async () => {
+    for (const name of await files.list(directory)) if (isSo(name)) await files.remove(`${directory}/${name}`);
   });
 }
 

@@ -102,6 +102,24 @@ export class Attachments {
     return SIDES.flatMap((side) => this.#dump(index, side, (message) => this.#decode(message, side)));
   }
 
+  /** Takes out whoever's classifiers that run a program of such a name. */
+  detachNamed(index: number, isSo: (name: string) => boolean): void {
+    for (const side of SIDES) {
+      const found = this.#dump(index, side, ({ body }) => {
+        const [handle, info] = [body.u32(8), body.u32(16)];
+        const name = body.after(TCMSG)?.attributes()?.get(TCA_OPTIONS)?.attributes()?.get(TCA_BPF_NAME)?.text() ?? "";
+        return handle === undefined || info === undefined || !isSo(name) ? undefined : { handle, info };
+      });
+      for (const { handle, info } of found)
+        this.#unlessGone(() =>
+          this.#socket.change("detach from", `interface ${index}`, RTM_DELTFILTER, NLM_F_ACK, (w) => {
+            tcmsg(w, index, handle, PARENT[side], info);
+            w.text(TCA_KIND, "bpf");
+          }),
+        );
+    }
+  }
+
   #dump<T>(index: number, side: Side, decode: (message: Message) => T | undefined): T[] {
     try {
       return this.#socket.dump(
