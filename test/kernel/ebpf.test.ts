@@ -13,7 +13,14 @@ import { E2BIG } from "../../src/kernel/errno.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Prefix } from "../../src/net/prefix.ts";
 import type { Atom, PolicyId, SetId } from "../../src/program/policy.ts";
-import { type Endpoint, type EndpointId, policiesNamedBy, type Program, stagesOf } from "../../src/program/program.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  policiesNamedBy,
+  type Program,
+  type ProgramDelta,
+  stagesOf,
+} from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -100,6 +107,77 @@ test("what is written is read back by another process as the same program, which
     next.close();
   }
 });
+
+/** What leads from one program to the other, without members: they are to be compared. */
+function deltaOf(before: Program, now: Program): ProgramDelta {
+  const changed = <K, V>(a: ReadonlyMap<K, V>, b: ReadonlyMap<K, V>): Map<K, V | undefined> =>
+    new Map(
+      [...new Set([...a.keys(), ...b.keys()])].flatMap((key) =>
+        Bun.deepEquals(a.get(key), b.get(key)) ? [] : [[key, b.get(key)] as const],
+      ),
+    );
+  return {
+    sets: changed(before.sets, now.sets),
+    policies: changed(before.policies, now.policies),
+    endpoints: changed(before.endpoints, now.endpoints),
+    routes: new Map(),
+    members: new Map(),
+  };
+}
+
+test("a change that is planned by itself leaves the maps as if everything had been compared", () => {
+  const seeds = Array.from({ length: 40 }, (_, i) => FIRST_SEED + 100 + i);
+  const programs = new Map(seeds.map((seed) => [seed, randomProgram(seed)]));
+  let before = randomProgram(FIRST_SEED);
+  const driver = open();
+  commit(driver, before);
+  let partly = 0;
+  for (const [seed, other] of programs) {
+    // Two clusters differ in everything: some of one, and some of the other.
+    const mixed = <K, V>(own: ReadonlyMap<K, V>, others: ReadonlyMap<K, V>): Map<K, V> =>
+      new Map([...own, ...others].filter(([key]) => others.has(key) || (String(key).length + seed) % 3 > 0));
+    const mixture: Program = {
+      ...before,
+      sets: new Map([...before.sets, ...other.sets]),
+      policies: new Map([...before.policies, ...other.policies]),
+      endpoints: mixed(before.endpoints, other.endpoints),
+    };
+    const now = withoutUnused(mixture);
+    const delta = deltaOf(before, now);
+    driver.lower(now, delta);
+    const isWhole =
+      delta.sets.size >= now.sets.size &&
+      delta.policies.size >= now.policies.size &&
+      delta.endpoints.size >= now.endpoints.size;
+    if (!isWhole) partly++;
+    finishSteps(driver.committing());
+    const next = open();
+    next.lower(now, { ...now, members: new Map() });
+    expect([seed, next.plan()]).toEqual([seed, []]);
+    expect(next.image?.repairs).toEqual([]);
+    next.close();
+    expect(driver.plan()).toEqual([]);
+    before = now;
+  }
+  expect(partly).toBeGreaterThan(seeds.length / 2);
+  driver.close();
+}, 120_000);
+
+/** As the calculation has it: a policy is there while an endpoint runs it, a set while a rule names it. */
+function withoutUnused(program: Program): Program {
+  const run = new Set(
+    [...program.endpoints.values()].flatMap((each) => stagesOf(each).flatMap(({ stage }) => policiesNamedBy(stage))),
+  );
+  const policies = new Map([...program.policies].filter(([id]) => run.has(id)));
+  const named = new Set(
+    [...policies.values()].flatMap(({ ingress = [], egress = [] }) =>
+      [...ingress, ...egress].flatMap(({ when }) =>
+        when.flatMap(({ any }) => any.flatMap((atom) => ("set" in atom ? [atom.set] : []))),
+      ),
+    ),
+  );
+  return { ...program, policies, sets: new Map([...program.sets].filter(([id]) => named.has(id))) };
+}
 
 test("with no program nothing is left in the maps", () => {
   const driver = open();
