@@ -372,7 +372,8 @@ describe("restarts", () => {
     for (const ping of pings) expect((await ping).stdout).toContain("150 received, 0% packet loss");
     expect((await blocked).stdout).toContain(" 0 received");
     const status = await lab.daemon(node);
-    const ownerships = kernelOwnsTables() && !DRIVER.startsWith("iptables") ? 1 : 0;
+    const tables = DRIVER === "nftables" ? 1 : DRIVER === "ebpf" ? 2 : 0;
+    const ownerships = kernelOwnsTables() ? tables : 0;
     // The table that begins connection tracking until it is known what the settings choose.
     const leftovers = DRIVER === "nftables" ? 0 : 1;
     expect(status.drivers.map(({ name, writes, pending }) => ({ name, writes, pending }))).toEqual([

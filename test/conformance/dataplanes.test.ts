@@ -162,10 +162,10 @@ test("on iptables a pod comes, its labels change, and it goes", async () => {
   );
 }, 120_000);
 
-// Writes: the table that begins connection tracking until it is known what the settings choose goes; eBPF becomes the owner of its own.
+// Writes: the table that begins connection tracking until it is known what the settings choose goes; eBPF becomes the owner of its two.
 for (const [dataplane, writes] of [
   ["iptables-legacy", 1],
-  ["ebpf", 2],
+  ["ebpf", 3],
 ] as const)
   test(`a daemon that is killed adopts what it finds of ${dataplane}`, async () => {
     await changeTo(dataplane);

@@ -74,7 +74,7 @@ export class EbpfDriver implements Driver {
     this.#sys = sys;
     this.#options = options;
     this.#interfaces = new Interfaces(sys);
-    this.#gate = new Gate(sys);
+    this.#gate = new Gate(sys, options.ownsTable);
     this.#guard = new Guard(sys, options.ownsTable);
     this.#flows = new KeptFlows(sys);
     this.#refused = new RefusedUnits(options.clock);

@@ -27,10 +27,14 @@ const RULE: NftRule = { expressions: EXPRESSIONS, comment: "not let through to t
 
 export class Gate {
   readonly #client: NftablesClient;
+  readonly #ownsTable: boolean | undefined;
+  /** It is as it should be, but anybody may change it. */
+  #isUnowned = false;
 
-  /** In the thread's network namespace. */
-  constructor(sys: Sys) {
+  /** `ownsTable`: the kernel lets nobody else change it while this lives; undefined: it only looks. In the thread's network namespace. */
+  constructor(sys: Sys, ownsTable: boolean | undefined) {
     this.#client = new NftablesClient(sys, GATE_TABLE);
+    this.#ownsTable = ownsTable;
   }
 
   close(): void {
@@ -53,24 +57,24 @@ export class Gate {
 
   /** Whether it is there, as it should be. Throws KernelError. */
   get isThere(): boolean {
-    const chains = this.#client.read()?.chains;
-    const chain = chains?.get(CHAIN);
-    if (chains?.size !== 1 || chain === undefined) return false;
-    return (
-      equal(chain.base, BASE) &&
-      equal(
-        chain.rules.map(({ rule }) => rule),
-        [RULE],
-      )
-    );
+    this.#isUnowned = false;
+    const table = this.#client.read();
+    const chain = table?.chains.get(CHAIN);
+    if (table?.chains.size !== 1 || chain === undefined) return false;
+    const rules = chain.rules.map(({ rule }) => rule);
+    const isAsWanted = equal(chain.base, BASE) && equal(rules, [RULE]);
+    this.#isUnowned =
+      isAsWanted && this.#ownsTable === true && (table.owner === undefined || table.owner !== this.#client.portId);
+    return isAsWanted && !this.#isUnowned;
   }
 
   /** In one transaction. */
   put(): void {
+    if (this.#isUnowned) return this.#client.commit([{ do: "own-table" }]);
     this.#client.commit([
       { do: "add-table" },
       { do: "delete-table" },
-      { do: "add-table" },
+      { do: this.#ownsTable === true ? "own-table" : "add-table" },
       { do: "add-chain", chain: CHAIN, base: BASE },
       { do: "add-rule", chain: CHAIN, rule: RULE },
     ]);
