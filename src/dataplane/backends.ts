@@ -86,7 +86,7 @@ function ebpf(
       }
       return whyNoTables(sys) ?? whyNoEbpf(sys, object, pins);
     },
-    counters: (program) => Promise.resolve(opened?.counters(program) ?? { rules: [], ends: [] }),
+    counters: (program) => opened?.counters(program) ?? Promise.resolve({ rules: [], ends: [] }),
     async sweep(isInUse) {
       await removePins(files, pins, isInUse ? pinNames(object()) : new Set());
       await awaitSteps(removeUpstreamPrograms(sys));

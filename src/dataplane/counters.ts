@@ -40,11 +40,20 @@ export interface DropCounter {
   readonly packets: number;
 }
 
+/** How full a map of the kernel is. */
+export interface MapFill {
+  readonly map: string;
+  readonly entries: number;
+  readonly room: number;
+}
+
 export interface Counters {
   readonly rules: readonly RuleCounter[];
   readonly ends: readonly EndCounter[];
   /** undefined: the dataplane does not tell them apart. */
   readonly drops?: readonly DropCounter[];
+  /** undefined: the dataplane has none. */
+  readonly maps?: readonly MapFill[];
 }
 
 /** One rule of the kernel that has a comment. */

@@ -12,6 +12,7 @@ export async function policyMetrics({
   rules,
   ends,
   drops = [],
+  maps = [],
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
   const registers = [registry];
@@ -48,6 +49,15 @@ export async function policyMetrics({
     registers,
   });
   for (const { step, packets } of drops) dropped.set({ step }, packets);
+  for (const what of ["entries", "room"] as const) {
+    const fill = new Gauge({
+      name: `calico_bpf_map_${what}`,
+      help: what === "entries" ? "Entries of the map." : "Entries for which the map has room.",
+      labelNames: ["map"],
+      registers,
+    });
+    for (const { map, ...counts } of maps) fill.set({ map }, counts[what]);
+  }
   return { text: await registry.metrics(), type: registry.contentType };
 }
 
@@ -69,7 +79,7 @@ export async function askCounters(
 }
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
-export function formatCounters({ rules, ends, drops }: Counters): string {
+export function formatCounters({ rules, ends, drops, maps }: Counters): string {
   const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
@@ -95,6 +105,14 @@ export function formatCounters({ rules, ends, drops }: Counters): string {
           table(
             ["DROPPED BEFORE POLICY", "PACKETS"],
             drops.map(({ step, packets }) => [step, String(packets)]),
+          ),
+        ]),
+    ...(maps === undefined
+      ? []
+      : [
+          table(
+            ["MAP", "ENTRIES", "ROOM"],
+            maps.map(({ map, entries, room }) => [map, String(entries), String(room)]),
           ),
         ]),
   ].join("\n");

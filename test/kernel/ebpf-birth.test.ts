@@ -5,7 +5,7 @@
  * "At once" is without giving the thread back: the daemon cannot have heard of anything.
  */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { backendsOf, type RemovableDriver } from "../../src/dataplane/backends.ts";
+import { type Backend, backendsOf, type RemovableDriver } from "../../src/dataplane/backends.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
 import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -57,6 +57,7 @@ let namespaces: Namespace[];
 let node: Namespace;
 let server: Port;
 let world: Port;
+let backend: Backend | undefined;
 let driver: RemovableDriver;
 let loop: Loop;
 let end: AbortController;
@@ -99,7 +100,7 @@ async function start(wanted: Program, watches = true): Promise<void> {
   const ebpf = { files: openFiles(), object: readBpfObject, pins: `${fs.path}/calico` };
   const families = new Set([4, 6] as const);
   const options = { sys: inside, clock, processes: openProcesses(), families, ownsTable: false, ebpf };
-  const backend = backendsOf(options).find(({ name }) => name === "ebpf");
+  backend = backendsOf(options).find(({ name }) => name === "ebpf");
   if (backend === undefined) throw new Error("no backend");
   expect(await backend.probe()).toBeUndefined();
   driver = backend.open();
@@ -242,6 +243,34 @@ test("tables that others delete or change are put back", async () => {
         .split("\n")
         .sort(),
     ).toEqual(before.split("\n").sort());
+  }
+}, 60_000);
+
+test("ends of stages, steps that drop and the maps' fill are told; a stage that two share is not", async () => {
+  const wanted = program({ ingress: OPEN, egress: CLOSED });
+  await start(wanted);
+  const client = plug("tap1");
+  try {
+    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    const before = await backend?.counters(wanted);
+    const sent = [...send(client, CLIENT, SERVER), ...send(client, WORLD, SERVER)];
+    expect(await arrivedAt(server, sent)).toEqual(sent.map(() => false));
+    const after = await backend?.counters(wanted);
+    if (before === undefined || after === undefined) throw new Error("no backend");
+    expect(after.ends).toMatchObject([
+      { endpoint: "cali0", direction: "egress", end: "not isolated" },
+      { endpoint: "tap1", direction: "egress", end: "end", bytes: undefined },
+    ]);
+    const seen = (of: typeof before): readonly (number | undefined)[] => [
+      of.ends.find(({ endpoint }) => endpoint === "tap1")?.packets,
+      of.drops?.find(({ step }) => step === "unknown interface or spoofed source")?.packets,
+    ];
+    expect(seen(after)).toEqual(seen(before).map((packets) => (packets ?? 0) + 2));
+    expect(after.maps).toContainEqual({ map: "endpoints", entries: 2, room: 1 << 14 });
+    expect(after.maps).toContainEqual({ map: "addresses", entries: 4, room: 1 << 15 });
+    expect(after.maps?.find(({ map }) => map === "connections")?.entries).toBeGreaterThan(0);
+  } finally {
+    client.close();
   }
 }, 60_000);
 

@@ -17,6 +17,7 @@ import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } f
 import type { RefusedUnit } from "./changes.ts";
 import { countersOf } from "./counters.ts";
 import { Dirt } from "./dirt.ts";
+import { fillOf } from "./fill.ts";
 import { Gate } from "./gate.ts";
 import { Guard } from "./guard.ts";
 import { type Image, readingImage, ZERO } from "./image.ts";
@@ -30,7 +31,7 @@ import { RefusedUnits } from "./refused.ts";
 import { GATE, touchedIndex, watchEbpf } from "./watch.ts";
 
 export interface EbpfOptions {
-  readonly clock: Pick<Clock, "wallMs" | "monotonicMs">;
+  readonly clock: Clock;
   /** bpf/path.o. */
   readonly object: () => Uint8Array;
   /** A directory of a bpffs. */
@@ -370,11 +371,14 @@ export class EbpfDriver implements Driver {
     return source === undefined ? undefined : this.failures.find(({ object }) => equal(object, source));
   }
 
-  /** Throws KernelError. */
-  counters(program: Program): Counters {
+  /** Rejects with KernelError. */
+  async counters(program: Program): Promise<Counters> {
     const [maps, image, placement] = [this.#maps, this.#image, this.#placement];
     if (maps === undefined || image === undefined || placement === undefined) return { rules: [], ends: [] };
-    return countersOf(program, image, placement, maps);
+    return {
+      ...countersOf(program, image, placement, maps),
+      maps: await fillOf(image, maps, this.#options.clock),
+    };
   }
 
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */
