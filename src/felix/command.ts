@@ -155,7 +155,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     );
   const given: GivenSettings = {
     interfacePrefixes: readInterfacePrefixes(options.interfacePrefix),
-    bpfEnabled: readBoolean("bpf enabled", options.bpfEnabled),
+    bpfEnabled: readBoolean("option bpf-enabled", options.bpfEnabled),
     nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
     iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
   };

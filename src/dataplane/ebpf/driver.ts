@@ -280,7 +280,10 @@ export class EbpfDriver implements Driver {
     if (!this.#hasGate) this.#gate.put();
     this.#hasGate = true;
     if (changes.isSwitched) maps.wait();
-    for (const run of changes.clean) run();
+    for (const run of changes.clean) {
+      run();
+      yield undefined;
+    }
     for (const run of changes.apply) run();
     this.#placement = placement;
     return undefined;

@@ -1,4 +1,5 @@
 /** set-planner: sets of the program as elements of the maps: a host comes and goes by itself; with other networks a set is another one. */
+import type { MapEntry } from "../../kernel/bpf/map.ts";
 import type { KernelError } from "../../kernel/errno.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
@@ -100,35 +101,39 @@ export class SetPlanner {
     // The calculation changes its sets in place.
     const [members, nets] = [new Set(hostsOf(wanted)), new Set(netsOf(wanted))];
     this.#changes.note("+", `set ${id} (${members.size + nets.size} members)`);
-    const run = (): void => {
-      this.#maps.writeObject("set", number, setText(id, wanted.type), 0);
-      this.#maps.writeAll(
-        this.#maps.members,
-        [...members].map((member) => ({ key: encodeMemberKey(number, member), value: words(0, 0) })),
-      );
-      this.#maps.writeAll(
-        this.#maps.nets,
-        [...nets].map((net) => ({ key: encodeNetKey(number, net), value: words(1) })),
-      );
-    };
-    this.#changes.prepare.push({ unit, run });
+    const { prepare } = this.#changes;
+    prepare.push({ unit, run: () => this.#maps.writeObject("set", number, setText(id, wanted.type), 0) });
+    for (const part of parts(members)) {
+      const entries = (): MapEntry[] =>
+        part.map((member) => ({ key: encodeMemberKey(number, member), value: words(0, 0) }));
+      prepare.push({ unit, run: () => this.#maps.writeAll(this.#maps.members, entries()) });
+    }
+    for (const part of parts(nets)) {
+      const entries = (): MapEntry[] => part.map((net) => ({ key: encodeNetKey(number, net), value: words(1) }));
+      prepare.push({ unit, run: () => this.#maps.writeAll(this.#maps.nets, entries()) });
+    }
     this.#changes.apply.push(() => this.#image.sets.set(number, { id, type: wanted.type, number, members, nets }));
   }
 
   remove({ id, type, number, members, nets }: ImageSet): void {
     this.#changes.isSwitched = true;
     this.#changes.note("-", `set ${id}`);
-    this.#changes.clean.push(() => {
-      this.#maps.removeAll(
-        this.#maps.members,
-        [...members].map((member) => encodeMemberKey(number, member)),
+    const { clean } = this.#changes;
+    for (const part of parts(members))
+      clean.push(() =>
+        this.#maps.removeAll(
+          this.#maps.members,
+          part.map((member) => encodeMemberKey(number, member)),
+        ),
       );
-      this.#maps.removeAll(
-        this.#maps.nets,
-        [...nets].map((net) => encodeNetKey(number, net)),
+    for (const part of parts(nets))
+      clean.push(() =>
+        this.#maps.removeAll(
+          this.#maps.nets,
+          part.map((net) => encodeNetKey(number, net)),
+        ),
       );
-      this.#maps.removeObject("set", number, setText(id, type));
-    });
+    clean.push(() => this.#maps.removeObject("set", number, setText(id, type)));
     this.#changes.apply.push(() => this.#image.sets.delete(number));
   }
 }
@@ -147,4 +152,18 @@ function hostsOf(set: SetMembers): ReadonlySet<Member> {
 
 function netsOf(set: SetMembers): ReadonlySet<Prefix> {
   return set.type === "address-port" ? new Set() : set.nets;
+}
+
+/** Elements that are written, or removed, in one step. */
+const IN_STEP = 2048;
+
+function* parts<T>(all: ReadonlySet<T>): Generator<readonly T[]> {
+  let part: T[] = [];
+  for (const each of all) {
+    part.push(each);
+    if (part.length < IN_STEP) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
 }
