@@ -58,10 +58,10 @@ let node: Namespace;
 let server: Port;
 let world: Port;
 let backend: Backend | undefined;
-let driver: RemovableDriver;
+let driver: RemovableDriver | undefined;
 let loop: Loop;
-let end: AbortController;
-let running: Promise<void>;
+let end: AbortController | undefined;
+let running: Promise<void> | undefined;
 let marker = 0x0b17_0000;
 const reports: string[] = [];
 
@@ -85,16 +85,17 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  end.abort();
+  end?.abort();
   await running;
-  driver.close();
+  driver?.close();
+  driver = undefined;
   server.close();
   world.close();
   for (const namespace of namespaces) removeNamespace(namespace);
   fs.remove();
 });
 
-async function start(wanted: Program, watches = true): Promise<void> {
+async function start(wanted: Program): Promise<void> {
   const clock = openClock();
   const inside: typeof sys = { ...sys, socket: (...args) => node.enter(() => sys.socket(...args)) };
   const ebpf = { files: openFiles(), object: readBpfObject, pins: `${fs.path}/calico` };
@@ -105,7 +106,7 @@ async function start(wanted: Program, watches = true): Promise<void> {
   expect(await backend.probe()).toBeUndefined();
   driver = backend.open();
   loop = new Loop({
-    drivers: [watches ? driver : Object.assign(driver, { watch: undefined })],
+    drivers: [driver],
     clock,
     watcher: openWatcher(),
     auditIntervalMs: 600_000,
@@ -175,7 +176,10 @@ test("an interface made by hand is closed both ways at once, and open as its pol
     expect(into.some((each) => early.includes(each))).toBe(false);
     expect(await arrivedAt(server, out)).toEqual(out.map(() => false));
     expect(world.markers().some((each) => away.includes(each))).toBe(false);
-    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    await until(
+      "the interface to be served",
+      () => loop.isWritten && driver?.isProgrammed("tap1" as EndpointId) === true,
+    );
     expect(await arrivedAt(server, send(client, CLIENT, SERVER))).toEqual([true, true]);
     const late = send(server, SERVER, CLIENT);
     const seen: number[] = [];
@@ -212,7 +216,10 @@ test("programs that others detach are put back; until then nothing passes that c
   const client = plug("tap1");
   const programs = (side: string): string => node.run(["tc", "filter", "show", "dev", "tap1", side]);
   try {
-    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    await until(
+      "the interface to be served",
+      () => loop.isWritten && driver?.isProgrammed("tap1" as EndpointId) === true,
+    );
     for (const command of ["filter del dev tap1 ingress", "filter del dev tap1 egress", "qdisc del dev tap1 clsact"]) {
       expect(await arrivedAt(server, send(client, CLIENT, SERVER))).toEqual([true, true]);
       const { repairs } = loop;
@@ -251,7 +258,10 @@ test("ends of stages, steps that drop and the maps' fill are told; a stage that 
   await start(wanted);
   const client = plug("tap1");
   try {
-    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    await until(
+      "the interface to be served",
+      () => loop.isWritten && driver?.isProgrammed("tap1" as EndpointId) === true,
+    );
     const before = await backend?.counters(wanted);
     const sent = [...send(client, CLIENT, SERVER), ...send(client, WORLD, SERVER)];
     expect(await arrivedAt(server, sent)).toEqual(sent.map(() => false));
@@ -299,7 +309,10 @@ test("a flow that was established before the path knew any goes on; one that was
       client.send(flow(i, 7001), marker++);
     }
     await start(program({ ingress: CLOSED, egress: OPEN }));
-    await until("the interface to be served", () => loop.isWritten && driver.isProgrammed("tap1" as EndpointId));
+    await until(
+      "the interface to be served",
+      () => loop.isWritten && driver?.isProgrammed("tap1" as EndpointId) === true,
+    );
     client.markers();
     const sent = [0, 1].flatMap((i) =>
       [7001, 7000].map((port) => {
@@ -324,7 +337,7 @@ test("a pod's host end has its programs before it is up", async () => {
   const states: string[] = [];
   node.enter(() => {
     const network = new PodNetwork(sys, ({ index, name, up }) => {
-      driver.guard?.(index, name);
+      driver?.guard?.(index, name);
       const side = (which: string): string =>
         Bun.spawnSync(["tc", "filter", "show", "dev", name, which]).stdout.toString();
       states.push(
