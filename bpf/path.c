@@ -13,9 +13,12 @@
 #include "flows.h"
 
 
-/* Marks: of a flow that was known where the packet came in; for the gate to look at if it turns out to be for the node itself
- * (src/dataplane/ebpf/gate.ts). */
-enum { KNOWN = 0x10000, FOR_GATE = 0x20000, MARKS = KNOWN | FOR_GATE };
+/*
+ * Marks: of a flow that was known where the packet came in; for the gate to look at if it turns out to be for the node itself
+ * (src/dataplane/ebpf/gate.ts); and of what the program of a workload's interface has seen (src/dataplane/ebpf/guard.ts). They are not those of
+ * the other dataplanes, beside which this one runs while the node changes from one to another.
+ */
+enum { KNOWN = 0x40000, FOR_GATE = 0x80000, SEEN = 0x100000, MARKS = KNOWN | FOR_GATE | SEEN };
 
 INLINE bool is_for_node(struct __sk_buff *skb, const struct packet *packet)
 {
@@ -72,7 +75,7 @@ int from_workload(struct __sk_buff *skb)
 	__u32 egress;
 	bool is_read;
 
-	skb->mark &= ~MARKS;
+	skb->mark = (skb->mark & ~MARKS) | SEEN;
 	skb->tc_index = 0;
 	if (!is_ip(skb))
 		return NEXT;

@@ -44,11 +44,11 @@ test("a setting without effect is stored with a warning", async () => {
     apiVersion: "projectcalico.org/v3",
     kind: "FelixConfiguration",
     metadata: { name: "default" },
-    spec: { bpfEnabled: true },
+    spec: { wireguardEnabled: true },
   });
   expect([reply.status, reply.headers.get("warning")]).toEqual([
     201,
-    expect.stringContaining("spec.bpfEnabled: true has no effect"),
+    expect.stringContaining("spec.wireguardEnabled: true has no effect"),
   ]);
 });
 

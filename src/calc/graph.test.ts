@@ -324,7 +324,7 @@ test("workloads' interfaces: cali, and the prefixes of FelixConfiguration or, be
   expect(prefixes("tap", ["vnet"])).toEqual(["cali", "vnet"]);
 });
 
-test("the dataplane: nftables unless it is disabled; what the start says comes before FelixConfigurations", () => {
+test("the dataplane: eBPF if it is enabled, else nftables unless it is disabled; what the start says comes before FelixConfigurations", () => {
   const chosen = (spec: object, given: object = {}): string => {
     const graph = new Graph({ node: "n1", given });
     const metadata = { name: "default" };
@@ -343,6 +343,9 @@ test("the dataplane: nftables unless it is disabled; what the start says comes b
   expect(chosen({ nftablesMode: "Enabled" }, { nftablesMode: "disabled", iptablesBackend: "nft" })).toBe(
     "iptables-nft",
   );
+  expect(chosen({ bpfEnabled: true, nftablesMode: "Enabled" })).toBe("ebpf");
+  expect(chosen({ bpfEnabled: false, nftablesMode: "Disabled" })).toBe("iptables");
+  expect(chosen({ bpfEnabled: true }, { bpfEnabled: false })).toBe("nftables");
 });
 
 test("the route to a pod's address stays the pod's, whatever interface a WorkloadEndpoint with that address names", () => {

@@ -12,7 +12,9 @@ import { DEFAULT_SETTINGS } from "../program/settings.ts";
 type NodeLabels = Readonly<Record<string, string>>;
 
 /** What the start of the daemon says, before all objects. */
-export type GivenSettings = Partial<Pick<FelixRow, "interfacePrefixes" | "nftablesMode" | "iptablesBackend">>;
+export type GivenSettings = Partial<
+  Pick<FelixRow, "interfacePrefixes" | "bpfEnabled" | "nftablesMode" | "iptablesBackend">
+>;
 
 /** Shared with the from-scratch calculation. */
 export function settingsOf(
@@ -44,12 +46,17 @@ export function settingsOf(
     endpointToHost: first(({ endpointToHost }) => endpointToHost) ?? DEFAULT_SETTINGS.endpointToHost,
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
     workloadPrefixes: withOurs(firstOf("interfacePrefixes")),
-    dataplane: dataplaneOf(firstOf("nftablesMode"), firstOf("iptablesBackend")),
+    dataplane: dataplaneOf(firstOf("bpfEnabled"), firstOf("nftablesMode"), firstOf("iptablesBackend")),
   };
 }
 
-/** nftables unless it is disabled: of what upstream calls `Auto`, it is what every supported kernel can. */
-function dataplaneOf(nftablesMode: string | undefined, iptablesBackend: string | undefined): DataplaneChoice {
+/** eBPF if it is enabled; else nftables unless it is disabled: of what upstream calls `Auto`, it is what every supported kernel can. */
+function dataplaneOf(
+  bpfEnabled: boolean | undefined,
+  nftablesMode: string | undefined,
+  iptablesBackend: string | undefined,
+): DataplaneChoice {
+  if (bpfEnabled === true) return "ebpf";
   if (nftablesMode !== "disabled") return "nftables";
   if (iptablesBackend === "legacy") return "iptables-legacy";
   return iptablesBackend === "nft" ? "iptables-nft" : "iptables";

@@ -2,14 +2,22 @@
 import type { Clock } from "../host/clock.ts";
 import type { Processes } from "../host/processes.ts";
 import type { Sys } from "../host/sys.ts";
+import type { Files } from "../host/files.ts";
 import { KernelError } from "../kernel/errno.ts";
+import type { Report } from "../lib/report.ts";
 import { IptablesClient, type Variant } from "../kernel/iptables/client.ts";
 import { NftablesClient, whyNoTables } from "../kernel/nftables/client.ts";
 import type { TableId } from "../kernel/nftables/objects.ts";
 import type { Family } from "../net/addr.ts";
 import type { DataplaneChoice, Program } from "../program/program.ts";
 import type { Counters } from "./counters.ts";
-import type { Driver, Steps } from "./driver.ts";
+import { awaitSteps, type Driver, type Steps } from "./driver.ts";
+import { EbpfDriver } from "./ebpf/driver.ts";
+import { pinNames } from "./ebpf/maps.ts";
+import { ensurePins, removePins } from "./ebpf/pins.ts";
+import { whyNoEbpf } from "./ebpf/probe.ts";
+import { removeUpstreamPins, removeUpstreamPrograms } from "./ebpf/upstream.ts";
+import type { FlowSource } from "./flows/source.ts";
 import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
 import { IptablesDriver } from "./iptables/driver.ts";
 import { readCounters as readNftablesCounters } from "./nftables/counters.ts";
@@ -20,6 +28,10 @@ export type BackendName = Exclude<DataplaneChoice, "iptables">;
 export interface RemovableDriver extends Driver {
   /** Takes all that is its own out of the kernel; the sets not, if another one uses them. */
   removing(keepsSets: boolean): Steps;
+  /** Closes a workload's interface that has just been made to all but policy, before it is up. Throws KernelError. */
+  guard?(index: number, name: string): void;
+  /** Where it keeps the flows that it has let through; without it, the kernel's table of connections has them. */
+  readonly flows?: FlowSource | undefined;
 }
 
 export interface Backend {
@@ -30,6 +42,8 @@ export interface Backend {
   probe(): Promise<string | undefined>;
   /** Reads what the rules have counted. Rejects with KernelError. */
   counters(program: Program): Promise<Counters>;
+  /** Clears what is left: all files of its own, or while a driver of it runs (`isInUse`) those of other versions; and what upstream's has left. Rejects with KernelError. */
+  sweep?(isInUse: boolean): Promise<void>;
 }
 
 export interface BackendOptions {
@@ -40,11 +54,50 @@ export interface BackendOptions {
   readonly ownsTable: boolean;
   /** Those that the kernel has. */
   readonly families: ReadonlySet<Family>;
+  readonly report: Report;
+  /** undefined: there is no object of programs. */
+  readonly ebpf: EbpfBackendOptions | undefined;
+}
+
+export interface EbpfBackendOptions {
+  readonly files: Files;
+  /** bpf/path.o. */
+  readonly object: () => Uint8Array;
+  /** A directory of a bpffs, which is mounted if it is not. */
+  readonly pins: string;
 }
 
 /** In the order in which one stands in for another. */
 export function backendsOf(options: BackendOptions): readonly Backend[] {
-  return [nftables(options), iptables(options, "nft"), iptables(options, "legacy")];
+  const { ebpf: of } = options;
+  const others = [nftables(options), iptables(options, "nft"), iptables(options, "legacy")];
+  return of === undefined ? others : [...others, ebpf(options, of)];
+}
+
+function ebpf(
+  { sys, clock, processes, ownsTable, report }: BackendOptions,
+  { files, object, pins }: EbpfBackendOptions,
+): Backend {
+  let opened: EbpfDriver | undefined;
+  return {
+    name: "ebpf",
+    open: () => (opened = new EbpfDriver(sys, { object, pins, clock, ownsTable, report })),
+    async probe() {
+      try {
+        await ensurePins(files, processes, pins);
+      } catch (error) {
+        if (error instanceof KernelError) return error.message;
+        throw error;
+      }
+      return whyNoTables(sys) ?? whyNoEbpf(sys, object, pins);
+    },
+    counters: (program) => opened?.counters(program) ?? Promise.resolve({ rules: [], ends: [] }),
+    async sweep(isInUse) {
+      await removePins(files, pins, isInUse ? pinNames(object()) : new Set());
+      await awaitSteps(removeUpstreamPrograms(sys));
+      await removeUpstreamPins(files, pins.slice(0, pins.lastIndexOf("/")));
+    },
+  };
 }
 
 function nftables({ sys, clock, ownsTable }: BackendOptions): Backend {

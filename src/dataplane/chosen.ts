@@ -12,6 +12,7 @@ import { formatTimestamp } from "../lib/timestamp.ts";
 import type { DataplaneChoice, EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import { type Backend, backendFor, type RemovableDriver } from "./backends.ts";
 import type { Counters } from "./counters.ts";
+import type { FlowSource } from "./flows/source.ts";
 import {
   awaiting,
   type Driver,
@@ -216,6 +217,7 @@ export class ChosenDriver implements Driver {
   *#remove({ backend, driver }: Current): Steps {
     try {
       yield* driver.removing(this.#keepsSets);
+      if (backend.sweep !== undefined) yield* awaiting(backend.sweep(false));
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
       // A program that is not there has left nothing that it could take out.
@@ -250,6 +252,26 @@ export class ChosenDriver implements Driver {
     }
     for (const backend of unclean)
       if (backend !== this.#current?.backend) yield* this.#remove({ backend, driver: backend.open() });
+      else yield* this.#sweep(backend);
+  }
+
+  /** What other versions of the backend that runs have left. */
+  *#sweep(backend: Backend): Steps {
+    try {
+      if (backend.sweep !== undefined) yield* awaiting(backend.sweep(true));
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#unclearable = [...this.#unclearable, backend];
+      this.#options.report("cannot take out what another version of this dataplane has left", {
+        dataplane: backend.name,
+        error: error.message,
+      });
+    }
+  }
+
+  /** Closes a workload's interface that has just been made to all but policy, before it is up. Throws KernelError. */
+  guard(index: number, name: string): void {
+    for (const each of [this.#current, this.#next]) each?.driver.guard?.(index, name);
   }
 
   watch(watcher: Watcher, events: DriverEvents): Watch {
@@ -266,6 +288,11 @@ export class ChosenDriver implements Driver {
   #watchCurrent(): void {
     const watching = this.#watching;
     if (watching !== undefined) watching.watch = this.#current?.driver.watch?.(watching.watcher, watching.events);
+  }
+
+  /** undefined: the kernel's table of connections has the flows. */
+  get flows(): FlowSource | undefined {
+    return this.#current?.driver.flows;
   }
 
   plan(): readonly PlannedChange[] {

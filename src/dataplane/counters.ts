@@ -12,7 +12,8 @@ import type { Continuation } from "./uses.ts";
 
 export interface Count {
   readonly packets: number;
-  readonly bytes: number;
+  /** undefined: the dataplane does not count them. */
+  readonly bytes: number | undefined;
 }
 
 export interface RuleCounter extends Count {
@@ -33,9 +34,26 @@ export interface EndCounter extends Count {
   readonly end: string;
 }
 
+/** A step of the path that drops before policy is asked: `unknown interface or spoofed source`. */
+export interface DropCounter {
+  readonly step: string;
+  readonly packets: number;
+}
+
+/** How full a map of the kernel is. */
+export interface MapFill {
+  readonly map: string;
+  readonly entries: number;
+  readonly room: number;
+}
+
 export interface Counters {
   readonly rules: readonly RuleCounter[];
   readonly ends: readonly EndCounter[];
+  /** undefined: the dataplane does not tell them apart. */
+  readonly drops?: readonly DropCounter[];
+  /** undefined: the dataplane has none. */
+  readonly maps?: readonly MapFill[];
 }
 
 /** One rule of the kernel that has a comment. */
@@ -112,7 +130,7 @@ function countsIn(chains: CountedChains, chain: string, is: (comment: string) =>
 
 function sum(counts: readonly Count[]): Count {
   return counts.reduce(
-    (total, { packets, bytes }) => ({ packets: total.packets + packets, bytes: total.bytes + bytes }),
+    (total, { packets, bytes = 0 }) => ({ packets: total.packets + packets, bytes: (total.bytes ?? 0) + bytes }),
     { packets: 0, bytes: 0 },
   );
 }

@@ -9,6 +9,7 @@ import {
   openDatastore,
 } from "../datastore/open.ts";
 import type { Files } from "../host/files.ts";
+import { readBpfObject } from "../host/bun/bpf-object.ts";
 import { openHost } from "../host/bun/host.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
@@ -34,6 +35,7 @@ interface CommandOptions {
   readonly auditSeconds: string;
   readonly establishedFlows: string;
   readonly interfacePrefix: string | undefined;
+  readonly bpfEnabled: string | undefined;
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
   readonly observe: boolean | undefined;
@@ -76,6 +78,11 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
       "--interface-prefix <list>",
       "how the names of workloads' interfaces begin, besides cali: cali,tap (FELIX_INTERFACEPREFIX); default: FelixConfiguration's interfacePrefix",
       environment["FELIX_INTERFACEPREFIX"],
+    )
+    .option(
+      "--bpf-enabled <bool>",
+      "true: eBPF programs policy, whatever the next options say (FELIX_BPFENABLED); default: FelixConfiguration's bpfEnabled",
+      environment["FELIX_BPFENABLED"],
     )
     .option(
       "--nftables-mode <mode>",
@@ -148,6 +155,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     );
   const given: GivenSettings = {
     interfacePrefixes: readInterfacePrefixes(options.interfacePrefix),
+    bpfEnabled: readBoolean("option bpf-enabled", options.bpfEnabled),
     nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
     iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
   };
@@ -157,7 +165,15 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
   const store = openDatastore(await accessOf(options, environment, host.files), host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
-    const changes = await observe({ node, root: options.root, store, host, report, given });
+    const changes = await observe({
+      node,
+      root: options.root,
+      store,
+      host,
+      report,
+      given,
+      bpfObject: readBpfObject,
+    });
     await store.close();
     writeStdout(options.output === "json" ? `${JSON.stringify({ changes }, null, 2)}\n` : formatChanges(changes));
     return changes.length === 0 ? 0 : EXIT_FAILED;
@@ -176,6 +192,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
       auditIntervalMs: auditSeconds * 1000,
       cutsFlows: options.establishedFlows === "cut",
       given,
+      bpfObject: readBpfObject,
     },
     onTermination(),
   );
@@ -188,6 +205,12 @@ function readWord(what: string, text: string | undefined, words: readonly string
   if (!words.some((word) => word.toLowerCase() === text.toLowerCase()))
     throw new UsageError(`the ${what} is ${JSON.stringify(text)}, must be one of ${words.join(", ")}`);
   return text.toLowerCase();
+}
+
+/** undefined: it is not given. */
+function readBoolean(what: string, text: string | undefined): boolean | undefined {
+  const word = readWord(what, text, ["true", "false"]);
+  return word === undefined ? undefined : word === "true";
 }
 
 /** undefined: none are given. */

@@ -11,10 +11,14 @@ const UNITS = ["packets", "bytes"] as const;
 export async function policyMetrics({
   rules,
   ends,
+  drops = [],
+  maps = [],
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
   const registers = [registry];
-  for (const unit of UNITS) {
+  // What a dataplane does not count has no gauge.
+  const units = UNITS.filter((unit) => [...rules, ...ends].every((count) => count[unit] !== undefined));
+  for (const unit of units) {
     const ofRules = new Gauge({
       name: `calico_policy_rule_${unit}`,
       help: `${unit} that the rule has decided, passed on or logged since its chain was made.`,
@@ -24,7 +28,7 @@ export async function policyMetrics({
     for (const { policy, tier, direction, rule, action, ...count } of rules)
       ofRules.set(
         { kind: policy.kind, namespace: policy.namespace ?? "", name: policy.name, tier, direction, rule, action },
-        count[unit],
+        count[unit] ?? 0,
       );
     const ofEnds = new Gauge({
       name: `calico_policy_end_${unit}`,
@@ -35,8 +39,24 @@ export async function policyMetrics({
     for (const { endpoint, source, hook, direction, end, ...count } of ends)
       ofEnds.set(
         { endpoint, kind: source.kind, namespace: source.namespace ?? "", name: source.name, hook, direction, end },
-        count[unit],
+        count[unit] ?? 0,
       );
+  }
+  const dropped = new Gauge({
+    name: "calico_path_dropped_packets",
+    help: "packets that a step of the path has dropped before policy was asked.",
+    labelNames: ["step"],
+    registers,
+  });
+  for (const { step, packets } of drops) dropped.set({ step }, packets);
+  for (const what of ["entries", "room"] as const) {
+    const fill = new Gauge({
+      name: `calico_bpf_map_${what}`,
+      help: what === "entries" ? "Entries of the map." : "Entries for which the map has room.",
+      labelNames: ["map"],
+      registers,
+    });
+    for (const { map, ...counts } of maps) fill.set({ map }, counts[what]);
   }
   return { text: await registry.metrics(), type: registry.contentType };
 }
@@ -59,8 +79,8 @@ export async function askCounters(
 }
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
-export function formatCounters({ rules, ends }: Counters): string {
-  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), String(bytes)];
+export function formatCounters({ rules, ends, drops, maps }: Counters): string {
+  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
     tier,
@@ -79,6 +99,22 @@ export function formatCounters({ rules, ends }: Counters): string {
   return [
     table(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
     table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "PACKETS", "BYTES"], undecided),
+    ...(drops === undefined
+      ? []
+      : [
+          table(
+            ["DROPPED BEFORE POLICY", "PACKETS"],
+            drops.map(({ step, packets }) => [step, String(packets)]),
+          ),
+        ]),
+    ...(maps === undefined
+      ? []
+      : [
+          table(
+            ["MAP", "ENTRIES", "ROOM"],
+            maps.map(({ map, entries, room }) => [map, String(entries), String(room)]),
+          ),
+        ]),
   ].join("\n");
 }
 

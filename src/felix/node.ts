@@ -62,6 +62,8 @@ export interface NodeOptions {
   readonly cutsFlows: boolean;
   /** What the start says, before FelixConfigurations. */
   readonly given?: GivenSettings | undefined;
+  /** bpf/path.o; undefined: eBPF cannot be chosen. */
+  readonly bpfObject?: (() => Uint8Array) | undefined;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -98,9 +100,18 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     report("cannot begin to track connections", { error: error.message });
   }
   const journal = await Journal.open(files, paths.journal, report);
-  const wiring = new Wiring(sys);
-  const policy = new ChosenDriver({
-    backends: backendsOf({ sys, clock, processes: host.processes, families, ownsTable }),
+  const wiring: Wiring = new Wiring(sys, (link) => policy.guard(link.index, link.name));
+  const { bpfObject: object } = options;
+  const policy: ChosenDriver = new ChosenDriver({
+    backends: backendsOf({
+      sys,
+      clock,
+      processes: host.processes,
+      families,
+      ownsTable,
+      report,
+      ebpf: object && { files, object, pins: paths.pins },
+    }),
     removeForeign: () => removeUpstreamTables(sys),
     processes: host.processes,
     clock,
@@ -119,7 +130,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     },
   });
   const cutter = options.cutsFlows
-    ? new FlowCutter({ sys, clock, isWritten: () => loop.isWritten, report })
+    ? new FlowCutter({ sys, flows: () => policy.flows, clock, isWritten: () => loop.isWritten, report })
     : undefined;
   const policies = new PolicyVersions();
   const policyReporter = new PolicyReporter({

@@ -6,6 +6,7 @@ import { Graph } from "../calc/graph.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import { backendFor, type BackendName } from "../dataplane/backends.ts";
 import { awaitSteps, type Driver, type PlannedChange } from "../dataplane/driver.ts";
+import { EbpfDriver } from "../dataplane/ebpf/driver.ts";
 import { IptablesDriver } from "../dataplane/iptables/driver.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
@@ -31,6 +32,8 @@ export interface ObserveOptions {
   readonly report: Report;
   /** What the start says, before FelixConfigurations. */
   readonly given?: GivenSettings | undefined;
+  /** bpf/path.o. */
+  readonly bpfObject: () => Uint8Array;
 }
 
 export interface ObservedChange extends PlannedChange {
@@ -55,7 +58,7 @@ export async function observe(options: ObserveOptions): Promise<readonly Observe
   const drivers: readonly Driver[] = [
     new LinksDriver(sys, clock, families),
     new RoutesDriver(sys, clock, families),
-    openBackend(await backendFor(program.settings.dataplane, processes, clock), host, families),
+    openBackend(await backendFor(program.settings.dataplane, processes, clock), options, families),
   ];
   const found: ObservedChange[] = [];
   for (const driver of drivers) {
@@ -68,8 +71,14 @@ export async function observe(options: ObserveOptions): Promise<readonly Observe
 }
 
 /** One that only looks. */
-function openBackend(name: BackendName, { sys, clock, processes }: Host, families: ReadonlySet<Family>): Driver {
+function openBackend(
+  name: BackendName,
+  { host: { sys, clock, processes }, root, bpfObject: object }: ObserveOptions,
+  families: ReadonlySet<Family>,
+): Driver {
   if (name === "nftables") return new NftablesDriver(sys, { ownsTable: undefined, clock });
+  if (name === "ebpf")
+    return new EbpfDriver(sys, { object, pins: nodePaths(root).pins, ownsTable: undefined, clock, report: () => {} });
   const variant = name === "iptables-legacy" ? "legacy" : "nft";
   return new IptablesDriver(sys, { processes, variant, families, clock });
 }
@@ -78,7 +87,7 @@ function openBackend(name: BackendName, { sys, clock, processes }: Host, familie
 async function readCluster(
   graph: Graph,
   expected: Expected,
-  { node, store, host, report }: ObserveOptions,
+  { node, store, host, report }: Omit<ObserveOptions, "bpfObject">,
 ): Promise<void> {
   const gate = new DatastoreGate(report);
   const inSync = new AbortController();

@@ -11,6 +11,8 @@ export interface NodePaths {
   readonly birdSocket: string;
   /** Where upstream's tools look for it. */
   readonly birdFront: string;
+  /** Directory of a bpffs in which eBPF's maps and programs are pinned. */
+  readonly pins: string;
 }
 
 /** `root` is an absolute directory, `/` on a host of its own. */
@@ -23,5 +25,6 @@ export function nodePaths(root: string): NodePaths {
     birdConfiguration: `${base}/etc/calico/bird.conf`,
     birdSocket: `${base}/var/run/calico/bird2.ctl`,
     birdFront: `${base}/var/run/calico/bird.ctl`,
+    pins: `${base}/sys/fs/bpf/calico`,
   };
 }

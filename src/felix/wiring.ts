@@ -1,7 +1,7 @@
 /** wiring: what the CNI server asks of the kernel for one attachment: link, addresses, routes, flows. Synchronous. */
 import type { Sys } from "../host/sys.ts";
 import { deleteFlows } from "../kernel/conntrack.ts";
-import { RouteClient } from "../kernel/route/client.ts";
+import { type Link, RouteClient } from "../kernel/route/client.ts";
 import type { Addr } from "../net/addr.ts";
 import { PodNetwork } from "../podnet/podnet.ts";
 import type { Attachment } from "./journal.ts";
@@ -10,9 +10,10 @@ export class Wiring {
   readonly #sys: Sys;
   readonly #network: PodNetwork;
 
-  constructor(sys: Sys) {
+  /** `guard` is called with each host end before it is up. */
+  constructor(sys: Sys, guard: (link: Link) => void) {
     this.#sys = sys;
-    this.#network = new PodNetwork(sys);
+    this.#network = new PodNetwork(sys, guard);
   }
 
   /** Makes (or makes anew) the veth pair, the pod's addresses and the routes in it. Throws KernelError and then leaves nothing behind. */

@@ -33,12 +33,15 @@ const LINK_LOCAL_LENGTH = 64;
 export class PodNetwork {
   readonly #sys: Sys;
   readonly #host: RouteClient;
+  readonly #guard: (link: Link) => void;
   #gatewayExists = false;
   /** Names of the uplinks. */
   #uplinks: readonly string[] | undefined;
 
-  constructor(sys: Sys) {
+  /** `guard` is called with each host end before it is up; what it throws fails `add`. */
+  constructor(sys: Sys, guard: (link: Link) => void = () => {}) {
     this.#sys = sys;
+    this.#guard = guard;
     this.#host = new RouteClient(sys);
   }
 
@@ -63,6 +66,7 @@ export class PodNetwork {
       this.#createPair(request, namespace);
       return this.#orUndo(request.hostInterface, () => {
         const link = this.#hostLink(request.hostInterface);
+        this.#guard(link);
         this.#setUpHostEnd(link, request);
         const mac = this.#setUpPodEnd(namespace, request);
         return { mac };

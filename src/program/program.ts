@@ -66,7 +66,7 @@ export interface Settings {
 }
 
 /** What programs policy into the kernel; `iptables` leaves the variant to what the node has in use. */
-export type DataplaneChoice = "nftables" | "iptables" | "iptables-legacy" | "iptables-nft";
+export type DataplaneChoice = "nftables" | "ebpf" | "iptables" | "iptables-legacy" | "iptables-nft";
 
 /** A port of the host (`ingress`), or a port that the host connects to (`egress`), at any address or at those of `net`. */
 export interface FailsafePort {

@@ -19,7 +19,7 @@ import type { FlowPacket } from "../../src/net/flow.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { TCP, UDP } from "../../src/net/protocol.ts";
 import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../src/program/policy.ts";
-import type { EndpointId, Program } from "../../src/program/program.ts";
+import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { makeBpfFs } from "../kernel/bpffs.ts";
 import { makeNamespace, removeNamespace, sys } from "../kernel/fixture.ts";
@@ -104,8 +104,10 @@ function milliseconds(run: () => void): number {
   return performance.now() - start;
 }
 
-function commit(driver: EbpfDriver, program: Program): number {
-  driver.lower(program, { ...program, members: new Map() });
+/** `changed`: the policies that do; undefined: the program is another one. */
+function commit(driver: EbpfDriver, program: Program, changed?: ProgramDelta["policies"]): number {
+  const none = { sets: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+  driver.lower(program, changed === undefined ? { ...program, members: new Map() } : { ...none, policies: changed });
   return milliseconds(() => finishSteps(driver.committing()));
 }
 
@@ -115,7 +117,7 @@ function measure(driver: EbpfDriver, shape: Shape): string {
   const changed = new Map(program.policies);
   const one = programOf({ ...shape, policies: 1 }, 30_000).policies;
   for (const [id, policy] of one) changed.set(id, policy);
-  const change = shape.sets ? Number.NaN : commit(driver, { ...program, policies: changed });
+  const change = shape.sets ? Number.NaN : commit(driver, { ...program, policies: changed }, one);
   commit(driver, program);
   // Judged where it comes in, as where the kernel cannot ask at the gate.
   driver.maps.gate.update(new Uint8Array(4), new Uint8Array(4));
@@ -158,11 +160,54 @@ function measureKnown(driver: EbpfDriver): string {
   return `a packet of a known flow: from_workload ${time("from_workload", call)} ns, from_network ${time("from_network", answer)} ns\n`;
 }
 
+const [PODS, POLICIES, POLICIES_OF_POD] = [100, 3000, 30];
+
+/** What the change of one policy costs the thread, of many that each run at one of many pods: planned by itself, and with everything compared. */
+function measureChange(driver: EbpfDriver): string {
+  const { settings, sets, policies, routes, endpoints } = programOf({ policies: POLICIES, rules: 1, sets: false });
+  const [template] = endpoints.values();
+  if (template === undefined) throw new Error("the program has no endpoint");
+  const ids = [...policies.keys()];
+  const pods = Array.from({ length: PODS }, (_, i): readonly [EndpointId, Endpoint] => {
+    const own = ids.slice(i * POLICIES_OF_POD, (i + 1) * POLICIES_OF_POD);
+    const egress = { tiers: [{ tier: "default", policies: own, otherwise: "deny" as const }], profiles: [] };
+    const stages = { normal: { ...template.stages.normal, egress: { ...egress, otherwise: "deny" as const } } };
+    return [`cali${i}` as EndpointId, { ...template, addresses: [`10.65.1.${i}` as Addr], stages }];
+  });
+  const own = { ...settings, workloadPrefixes: ["cali"] };
+  const program: Program = { settings: own, sets, policies: new Map(policies), endpoints: new Map(pods), routes };
+  driver.lower(program, { ...program, members: new Map() });
+  finishSteps(driver.committing());
+  const median = (isWhole: boolean): string => {
+    const [thread, wall]: [number[], number[]] = [[], []];
+    for (let i = 0; i < ROUNDS; i++) {
+      const one = programOf({ policies: 1, rules: 1, sets: false }, 30_000 + i + (isWhole ? 100 : 0)).policies;
+      const changed: Program = { ...program, policies: new Map([...policies, ...one]) };
+      const before = process.cpuUsage();
+      wall.push(commit(driver, changed, isWhole ? undefined : one));
+      const { user, system } = process.cpuUsage(before);
+      thread.push((user + system) / 1000);
+    }
+    return `${digits(percentile(thread, 0.5))} ms of the processor, ${digits(percentile(wall, 0.5))} ms in all`;
+  };
+  const what = `${POLICIES} policies, ${POLICIES_OF_POD} at each of ${PODS} pods, one of which changes`;
+  return `${what}: ${median(false)}; where everything is compared: ${median(true)}`;
+}
+
 const fs = makeBpfFs();
 const node = makeNamespace("bench");
 try {
   node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
-  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  const driver = node.enter(
+    () =>
+      new EbpfDriver(sys, {
+        object: () => OBJECT,
+        pins: fs.path,
+        clock: openClock(),
+        ownsTable: false,
+        report: () => {},
+      }),
+  );
   finishSteps(driver.reading());
   const { maps } = driver;
   const given = new Map(
@@ -188,6 +233,9 @@ try {
       [3000, 1],
     ] as const)
       node.enter(() => console.log(measure(driver, { policies, rules, sets })));
+  for (let i = 0; i < PODS; i++)
+    node.run(["ip", "link", "add", `cali${i}`, "type", "veth", "peer", "name", `peer${i}`]);
+  node.enter(() => console.log(`\n${measureChange(driver)}`));
   driver.close();
 } finally {
   removeNamespace(node);

@@ -1,5 +1,5 @@
 /**
- * Dataplanes on a dual-stack lab: nftables and both variants of iptables program the same policy, and a live node changes from each to each:
+ * Dataplanes on a dual-stack lab: nftables, both variants of iptables and eBPF program the same policy, and a live node changes from each to each:
  * one datagram a millisecond, no allowed one is lost and no denied one passes. What a dataplane leaves is nothing.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -8,7 +8,7 @@ import { CALICO, Lab, type LabNode, type LabPod, list, namespace, serverPod, unt
 
 const lab = new Lab();
 const NS = "shop";
-const DATAPLANES = ["nftables", "iptables-legacy", "iptables-nft"] as const;
+const DATAPLANES = ["nftables", "iptables-legacy", "iptables-nft", "ebpf"] as const;
 type Dataplane = (typeof DATAPLANES)[number];
 
 let client: LabPod;
@@ -48,6 +48,11 @@ beforeAll(async () => {
     LabPod,
   ];
   nodes = [await lab.node("n1"), await lab.node("n2")];
+  // Adding one to an interface that is up makes the kernel drop what it sends for some milliseconds, whoever does it.
+  for (const node of nodes) {
+    const devices = ["eth0", ...[client, stranger, server, closed].map((pod) => pod.interface)];
+    for (const device of devices) await lab.inNode(node, "tc", "qdisc", "add", "dev", device, "clsact");
+  }
 }, 180_000);
 
 afterAll(() => lab.down(), 60_000);
@@ -56,12 +61,19 @@ const SPECS: { readonly [D in Dataplane]: object } = {
   nftables: { nftablesMode: "Enabled" },
   "iptables-legacy": { nftablesMode: "Disabled", iptablesBackend: "Legacy" },
   "iptables-nft": { nftablesMode: "Disabled", iptablesBackend: "NFT" },
+  ebpf: { bpfEnabled: true },
 };
 
 /** Whether the node's kernel has something of ours by that dataplane. */
 async function isThere(node: LabNode, dataplane: Dataplane): Promise<boolean> {
   if (dataplane === "nftables")
     return (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).exitCode === 0;
+  if (dataplane === "ebpf") {
+    const tables = (await lab.inNode(node, "nft", "list", "tables")).stdout;
+    const programs = (await lab.inNode(node, "tc", "filter", "show", "dev", "eth0", "ingress")).stdout;
+    const pins = (await lab.inNode(node, "ls", `${node.root}/sys/fs/bpf/calico`)).stdout;
+    return /calico-(ebpf|guard)/.test(tables) || programs.includes("calico") || pins.trim() !== "";
+  }
   const variant = dataplane === "iptables-legacy" ? "legacy" : "nft";
   for (const word of ["iptables", "ip6tables"])
     if ((await lab.inNode(node, `${word}-${variant}-save`)).stdout.includes("cali-")) return true;
@@ -100,6 +112,12 @@ const TOUR: readonly Dataplane[] = [
   "nftables",
   "iptables-nft",
   "iptables-legacy",
+  "nftables",
+  "ebpf",
+  "iptables-legacy",
+  "ebpf",
+  "iptables-nft",
+  "ebpf",
   "nftables",
 ];
 
@@ -144,24 +162,55 @@ test("on iptables a pod comes, its labels change, and it goes", async () => {
   );
 }, 120_000);
 
-test("a daemon that is killed adopts what it finds", async () => {
-  await changeTo("iptables-legacy");
-  const [, node] = nodes as [LabNode, LabNode];
-  const { restarts } = await lab.node("n2");
-  expect(await connects(client, server)).toEqual([true, true]);
-  const before = await counted("server");
-  await lab.inNode(node, "kill", "-9", String(node.pid));
-  await until("the daemon to be back", async () => {
-    const now = await lab.node("n2");
-    return now.restarts > restarts && (await lab.daemon(now).catch(() => undefined))?.inSync === true;
-  });
-  const { drivers } = await lab.daemon(await lab.node("n2"));
-  // The one write takes out the table that begins connection tracking until it is known what the settings choose.
-  expect(drivers.find(({ name }) => name === "iptables-legacy")).toMatchObject({ writes: 1, pending: 0 });
-  const after = await counted("server");
-  for (const [i, { packets }] of before.entries()) expect(after[i]?.packets).toBeGreaterThanOrEqual(packets);
-  expect(await connects(client, server)).toEqual([true, true]);
-  expect(await connects(stranger, server)).toEqual([false, false]);
+// Writes: the table that begins connection tracking until it is known what the settings choose goes; eBPF becomes the owner of its two.
+for (const [dataplane, writes] of [
+  ["iptables-legacy", 1],
+  ["ebpf", 3],
+] as const)
+  test(`a daemon that is killed adopts what it finds of ${dataplane}`, async () => {
+    await changeTo(dataplane);
+    const node = await lab.node("n2");
+    const { restarts } = node;
+    expect(await connects(client, server)).toEqual([true, true]);
+    const before = await counted("server");
+    await lab.inNode(node, "kill", "-9", String(node.pid));
+    await until("the daemon to be back", async () => {
+      const now = await lab.node("n2");
+      return now.restarts > restarts && (await lab.daemon(now).catch(() => undefined))?.inSync === true;
+    });
+    const { drivers } = await lab.daemon(await lab.node("n2"));
+    expect(drivers.find(({ name }) => name === dataplane)).toMatchObject({ writes, pending: 0 });
+    const after = await counted("server");
+    for (const [i, { packets }] of before.entries()) expect(after[i]?.packets).toBeGreaterThanOrEqual(packets);
+    expect(await connects(client, server)).toEqual([true, true]);
+    expect(await connects(stranger, server)).toEqual([false, false]);
+  }, 60_000);
+
+test("one look tells what of eBPF would be written, and writes nothing", async () => {
+  await changeTo("ebpf");
+  const [node] = nodes as [LabNode];
+  const options = ["--node-name", node.name, "--root", node.root];
+  const kubeconfig = lab.kubeconfig.replace(/kubeconfig$/, "node-kubeconfig");
+  const look = (): Promise<{ exitCode: number; stdout: string; stderr: string }> =>
+    lab.inNode(node, CALICO, "node", "--observe", "--once", ...options, "--kubeconfig", kubeconfig);
+  expect(await look()).toMatchObject({ exitCode: 0, stdout: "" });
+  process.kill(node.pid, "SIGSTOP");
+  try {
+    const pins = (await lab.inNode(node, "ls", `${node.root}/sys/fs/bpf/calico`)).stdout;
+    await lab.inNode(node, "tc", "filter", "del", "dev", client.interface, "ingress");
+    const first = await look();
+    expect([first.exitCode, first.stdout]).toEqual([
+      1,
+      `+ program from_workload at ${client.interface} ingress\n~ table inet calico-guard\n`,
+    ]);
+    expect(await look()).toEqual(first);
+    expect((await lab.inNode(node, "ls", `${node.root}/sys/fs/bpf/calico`)).stdout).toBe(pins);
+  } finally {
+    process.kill(node.pid, "SIGCONT");
+  }
+  await until("the program to be back", async () =>
+    (await lab.inNode(node, "tc", "filter", "show", "dev", client.interface, "ingress")).stdout.includes("calico"),
+  );
 }, 60_000);
 
 test("one look tells what would be written, and writes nothing", async () => {

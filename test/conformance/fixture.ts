@@ -165,10 +165,11 @@ export class Lab {
   /** By objects of the nodes: a test may have its own for all. */
   async #choose(dataplane: string): Promise<void> {
     const variant = /^iptables-(legacy|nft)$/.exec(dataplane)?.[1];
-    if (variant === undefined)
-      throw new Error(`CALICO_TEST_DATAPLANE is ${dataplane}, must be iptables-legacy or iptables-nft`);
+    if (variant === undefined && dataplane !== "ebpf")
+      throw new Error(`CALICO_TEST_DATAPLANE is ${dataplane}, must be iptables-legacy, iptables-nft or ebpf`);
     const { nodes } = await this.status();
-    const spec = { nftablesMode: "Disabled", iptablesBackend: variant === "nft" ? "NFT" : "Legacy" };
+    const iptables = { nftablesMode: "Disabled", iptablesBackend: variant === "nft" ? "NFT" : "Legacy" };
+    const spec = dataplane === "ebpf" ? { bpfEnabled: true } : iptables;
     const configuration = ({ name }: LabNode): object => ({
       apiVersion: "projectcalico.org/v3",
       kind: "FelixConfiguration",

@@ -3,18 +3,28 @@
  * the kernel tells is repaired at once.
  */
 import { expect, test } from "bun:test";
+import { mkdirSync, readdirSync } from "node:fs";
+import { Attachments } from "../../src/kernel/bpf/attach.ts";
+import { loadProgram } from "../../src/kernel/bpf/program.ts";
+import { RouteClient } from "../../src/kernel/route/client.ts";
+import { BpfMap } from "../../src/kernel/bpf/map.ts";
+import { EPERM } from "../../src/kernel/errno.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
 import { ChosenDriver } from "../../src/dataplane/chosen.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
+import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { openFiles } from "../../src/host/bun/files.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import type { DataplaneChoice, Program } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { sysIn } from "./flow-bench.ts";
 
 function programFor(dataplane: DataplaneChoice): Program {
   const cluster = randomCluster(3);
@@ -22,8 +32,11 @@ function programFor(dataplane: DataplaneChoice): Program {
   return { ...program, settings: { ...program.settings, dataplane } };
 }
 
+const NONE = { sets: new Map(), policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+
 interface Bench {
   readonly namespace: Namespace;
+  readonly fs: BpfFs;
   readonly loop: Loop;
   readonly driver: ChosenDriver;
   readonly reports: string[];
@@ -33,15 +46,17 @@ interface Bench {
 
 async function withBench(
   dataplane: DataplaneChoice,
-  prepare: (namespace: Namespace) => void,
+  prepare: (namespace: Namespace, fs: BpfFs) => void,
   run: (bench: Bench) => Promise<void>,
   missing = "none",
   refuses: (command: string, input: string) => boolean = () => false,
+  unlike: Partial<typeof sys> = {},
 ): Promise<void> {
   const namespace = makeNamespace("dataplanes");
+  const fs = makeBpfFs();
   const end = new AbortController();
   try {
-    prepare(namespace);
+    prepare(namespace, fs);
     const [clock, own, reports, commands] = [openClock(), openProcesses(), [] as string[], [] as string[]];
     const processes: Processes = {
       run: (command, options) => {
@@ -58,10 +73,11 @@ async function withBench(
       },
     };
     const report = (message: string, fields: object): void => void reports.push(`${message} ${JSON.stringify(fields)}`);
-    const inside: typeof sys = { ...sys, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
+    const inside: typeof sys = { ...sysIn(REAL, namespace), ...unlike };
     const families = new Set([4, 6] as const);
+    const ebpf = { files: openFiles(), object: readBpfObject, pins: `${fs.path}/calico` };
     const driver = new ChosenDriver({
-      backends: backendsOf({ sys: inside, clock, processes, families, ownsTable: false }),
+      backends: backendsOf({ sys: inside, clock, processes, families, ownsTable: false, report, ebpf }),
       removeForeign: () => removeUpstreamTables(inside),
       processes,
       clock,
@@ -74,13 +90,14 @@ async function withBench(
     const running = loop.run(end.signal);
     await loop.start();
     const started = (word: string): number => commands.filter((command) => command.includes(word)).length;
-    await run({ namespace, loop, driver, reports, started });
+    await run({ namespace, fs, loop, driver, reports, started });
     end.abort();
     await running;
     driver.close();
   } finally {
     end.abort();
     removeNamespace(namespace);
+    fs.remove();
   }
 }
 
@@ -115,17 +132,28 @@ COMMIT
 COMMIT
 `;
 
-for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy"] as const)
+for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy", "ebpf"] as const)
   test(`what upstream's daemon left goes once ${dataplane} is complete; what is others' stays`, async () => {
     await withBench(
       dataplane,
-      (namespace) => {
+      (namespace, fs) => {
+        namespace.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far"]);
+        namespace.enter(() => attachOthers("uplink", "calico_from_host_ep:[12]", 2));
+        namespace.enter(() => attachOthers("uplink", "cali_tc_preamble:[13]", 3));
+        namespace.enter(() => attachOthers("uplink", "others"));
+        mkdirSync(`${fs.path}/tc/globals`, { recursive: true });
+        for (const name of ["cali_v4_ct3", "others"]) pinMap(`${fs.path}/tc/globals/${name}`);
         for (const variant of ["legacy", "nft"]) namespace.run([`iptables-${variant}-restore`], LEFT);
         for (const family of ["ip", "ip6"]) namespace.run(["nft", "add", "table", family, "calico"]);
         namespace.run(["nft", "add", "table", "inet", "others"]);
       },
-      async ({ namespace, driver, loop }) => {
+      async ({ namespace, fs, driver, loop }) => {
         expect(driver.name).toBe(dataplane);
+        const filters = namespace.run(["tc", "filter", "show", "dev", "uplink", "ingress"]);
+        expect(filters).not.toMatch(/calico_from_host_ep|cali_tc_preamble/);
+        expect(filters).toContain("others");
+        expect(filters.includes("calico from_network")).toBe(dataplane === "ebpf");
+        expect(readdirSync(`${fs.path}/tc/globals`)).toEqual(["others"]);
         expect(loop.isWritten).toBe(true);
         for (const variant of ["legacy", "nft"]) {
           const saved = namespace.run([`iptables-${variant}-save`]);
@@ -234,5 +262,88 @@ test("of the nft variant's tables the kernel tells: what others break is repaire
       await until("the jump to be first again", () => loop.repairs > repairs + 1 && loop.isWritten);
       expect(namespace.run(["iptables-nft-save"])).toContain("-A FORWARD -j cali-FORWARD\n-A FORWARD -j ACCEPT");
     },
+  );
+}, 60_000);
+
+function pinMap(path: string): void {
+  const definition = { name: "m", type: "array", keyBytes: 4, valueBytes: 4, maxEntries: 1, flags: 0 } as const;
+  const map = BpfMap.create(sys, definition);
+  map.pin(path);
+  map.close();
+}
+
+/** A program of somebody else at the interface. */
+function attachOthers(name: string, label = "others", priority = 1): void {
+  const routes = new RouteClient(sys);
+  const attachments = new Attachments(sys, { priority, handle: 1 });
+  const instructions = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+  const program = loadProgram(sys, { name: "others", license: "GPL", type: "tc", instructions });
+  attachments.attach(routes.linkByName(name)?.index ?? 0, "ingress", program, label);
+  sys.close(program);
+  attachments.close();
+  routes.close();
+}
+
+test("what eBPF has left goes when another dataplane is complete: programs, pins and tables; what is others' stays", async () => {
+  await withBench(
+    "ebpf",
+    (namespace) => {
+      namespace.run(["ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far"]);
+      namespace.enter(() => attachOthers("far"));
+    },
+    async ({ namespace, fs, loop, driver }) => {
+      const filters = (device: string): string => namespace.run(["tc", "filter", "show", "dev", device, "ingress"]);
+      expect(driver.name).toBe("ebpf");
+      expect(filters("uplink")).toContain("calico from_network");
+      expect(readdirSync(`${fs.path}/calico`).length).toBeGreaterThan(10);
+      const next = programFor("nftables");
+      loop.step(next, { ...NONE, settings: next.settings });
+      await until("the change to be made", () => driver.name === "nftables" && loop.isWritten);
+      expect(driver.failures).toEqual([]);
+      expect(filters("uplink")).toBe("");
+      expect(filters("far")).toContain("others");
+      expect(filters("far")).not.toContain("calico");
+      expect(readdirSync(`${fs.path}/calico`)).toEqual([]);
+      const tables = namespace.run(["nft", "list", "tables"]);
+      expect(tables).not.toMatch(/calico-(ebpf|guard)/);
+      expect(tables).toContain("table inet calico\n");
+    },
+  );
+}, 60_000);
+
+test("programs and maps of other versions go once those of this one are attached", async () => {
+  await withBench(
+    "ebpf",
+    (_, fs) => {
+      mkdirSync(`${fs.path}/calico`);
+      for (const name of ["calico-0-state", "calico-0123456789ab-from_workload", "others"]) {
+        pinMap(`${fs.path}/calico/${name}`);
+      }
+    },
+    async ({ fs, loop }) => {
+      expect(loop.isWritten).toBe(true);
+      const names = readdirSync(`${fs.path}/calico`);
+      expect(names).toContain("others");
+      expect(names).toContain("calico-2-state");
+      expect(names).not.toContain("calico-0-state");
+      expect(names).not.toContain("calico-0123456789ab-from_workload");
+    },
+  );
+}, 60_000);
+
+test("eBPF that the kernel refuses is told, and nftables stands in for it", async () => {
+  await withBench(
+    "ebpf",
+    () => {},
+    async ({ driver, loop, reports }) => {
+      expect(driver.name).toBe("nftables");
+      expect(driver.failures).toMatchObject([{ row: "dataplane ebpf", state: "failed" }]);
+      expect(driver.failures[0]?.error).toContain("CAP_BPF");
+      expect(reports.join("\n")).toContain("another stands in for it");
+      expect(loop.isWritten).toBe(true);
+    },
+    "none",
+    () => false,
+    { bpf: () => -EPERM },
   );
 }, 60_000);

@@ -45,7 +45,16 @@ beforeAll(() => {
     );
   }
   sender = new Port(others[0] as Namespace, "eth0", HOST_MAC);
-  driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  driver = node.enter(
+    () =>
+      new EbpfDriver(sys, {
+        object: () => OBJECT,
+        pins: fs.path,
+        clock: openClock(),
+        ownsTable: false,
+        report: () => {},
+      }),
+  );
   finishSteps(driver.reading());
   const wanted = program(LOGGED);
   driver.lower(wanted, { ...wanted, members: new Map() });
@@ -175,7 +184,7 @@ test("rules that log write to the kernel's log, with the prefix of the settings;
   };
   const log = new PacketLog({
     sys: watched,
-    maps: driver.maps,
+    maps: () => driver.maps,
     image: () => driver.image,
     logPrefix: () => "%k %p in %t",
     clock: openClock(),

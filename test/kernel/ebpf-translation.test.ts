@@ -200,7 +200,16 @@ beforeAll(() => {
   }
   router.run(["nft", "-f", "-"], TRANSLATION);
   [client, other, world] = others.map((each) => new Port(each, "eth0", HOST_MAC)) as [Port, Port, Port];
-  driver = router.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  driver = router.enter(
+    () =>
+      new EbpfDriver(sys, {
+        object: () => OBJECT,
+        pins: fs.path,
+        clock: openClock(),
+        ownsTable: false,
+        report: () => {},
+      }),
+  );
   finishSteps(driver.reading());
 });
 afterAll(() => {
@@ -417,7 +426,9 @@ for (const family of FAMILIES)
     });
 
     test("where the kernel cannot ask, what is for the node is judged before translation, and what a service leads there is closed", async () => {
-      const gate = node().enter(() => new Gate(sys, { gate: driver.maps.gate, pathOf: () => "/nowhere" }));
+      const gate = node().enter(
+        () => new Gate(sys, () => ({ gate: driver.maps.gate, pathOf: () => "/nowhere" }), false),
+      );
       gate.put();
       expect(gate.judges).toBe(false);
       commit("client egress", { ports: [NODE_PORT, TO_NODE], fromClients: true });
@@ -429,9 +440,9 @@ for (const family of FAMILIES)
       for (const end = performance.now() + 5000; !isDropped() && performance.now() < end;) await Bun.sleep(1);
       expect([isDropped(), countAtNode()]).toEqual([true, arrived]);
       gate.close();
-      const judging = node().enter(() => new Gate(sys, driver.maps));
+      const judging = node().enter(() => new Gate(sys, () => driver.maps, false));
       judging.put();
-      expect([judging.judges, judging.isThere]).toEqual([true, true]);
+      expect([judging.judges, judging.read()]).toEqual([true, "there"]);
       judging.close();
     });
 

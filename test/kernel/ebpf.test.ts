@@ -8,8 +8,19 @@ import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { readProgram } from "../../src/dataplane/ebpf/read.ts";
 import { formatKey, formatName } from "../../src/model/key.ts";
 import { TCP } from "../../src/net/protocol.ts";
-import type { Atom } from "../../src/program/policy.ts";
-import { type Endpoint, type EndpointId, policiesNamedBy, type Program, stagesOf } from "../../src/program/program.ts";
+import type { Sys } from "../../src/host/sys.ts";
+import { E2BIG } from "../../src/kernel/errno.ts";
+import type { Addr } from "../../src/net/addr.ts";
+import type { Prefix } from "../../src/net/prefix.ts";
+import type { Atom, PolicyId, SetId } from "../../src/program/policy.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  policiesNamedBy,
+  type Program,
+  type ProgramDelta,
+  stagesOf,
+} from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
@@ -31,7 +42,16 @@ afterAll(() => {
 });
 
 function open(): EbpfDriver {
-  const driver = node.enter(() => new EbpfDriver(sys, { object: OBJECT, pins: fs.path, clock: openClock() }));
+  const driver = node.enter(
+    () =>
+      new EbpfDriver(sys, {
+        object: () => OBJECT,
+        pins: fs.path,
+        clock: openClock(),
+        ownsTable: false,
+        report: () => {},
+      }),
+  );
   finishSteps(driver.reading());
   return driver;
 }
@@ -94,6 +114,77 @@ test("what is written is read back by another process as the same program, which
     next.close();
   }
 });
+
+/** What leads from one program to the other, without members: they are to be compared. */
+function deltaOf(before: Program, now: Program): ProgramDelta {
+  const changed = <K, V>(a: ReadonlyMap<K, V>, b: ReadonlyMap<K, V>): Map<K, V | undefined> =>
+    new Map(
+      [...new Set([...a.keys(), ...b.keys()])].flatMap((key) =>
+        Bun.deepEquals(a.get(key), b.get(key)) ? [] : [[key, b.get(key)] as const],
+      ),
+    );
+  return {
+    sets: changed(before.sets, now.sets),
+    policies: changed(before.policies, now.policies),
+    endpoints: changed(before.endpoints, now.endpoints),
+    routes: new Map(),
+    members: new Map(),
+  };
+}
+
+test("a change that is planned by itself leaves the maps as if everything had been compared", () => {
+  const seeds = Array.from({ length: 40 }, (_, i) => FIRST_SEED + 100 + i);
+  const programs = new Map(seeds.map((seed) => [seed, randomProgram(seed)]));
+  let before = randomProgram(FIRST_SEED);
+  const driver = open();
+  commit(driver, before);
+  let partly = 0;
+  for (const [seed, other] of programs) {
+    // Two clusters differ in everything: some of one, and some of the other.
+    const mixed = <K, V>(own: ReadonlyMap<K, V>, others: ReadonlyMap<K, V>): Map<K, V> =>
+      new Map([...own, ...others].filter(([key]) => others.has(key) || (String(key).length + seed) % 3 > 0));
+    const mixture: Program = {
+      ...before,
+      sets: new Map([...before.sets, ...other.sets]),
+      policies: new Map([...before.policies, ...other.policies]),
+      endpoints: mixed(before.endpoints, other.endpoints),
+    };
+    const now = withoutUnused(mixture);
+    const delta = deltaOf(before, now);
+    driver.lower(now, delta);
+    const isWhole =
+      delta.sets.size >= now.sets.size &&
+      delta.policies.size >= now.policies.size &&
+      delta.endpoints.size >= now.endpoints.size;
+    if (!isWhole) partly++;
+    finishSteps(driver.committing());
+    const next = open();
+    next.lower(now, { ...now, members: new Map() });
+    expect([seed, next.plan()]).toEqual([seed, []]);
+    expect(next.image?.repairs).toEqual([]);
+    next.close();
+    expect(driver.plan()).toEqual([]);
+    before = now;
+  }
+  expect(partly).toBeGreaterThan(seeds.length / 2);
+  driver.close();
+}, 120_000);
+
+/** As the calculation has it: a policy is there while an endpoint runs it, a set while a rule names it. */
+function withoutUnused(program: Program): Program {
+  const run = new Set(
+    [...program.endpoints.values()].flatMap((each) => stagesOf(each).flatMap(({ stage }) => policiesNamedBy(stage))),
+  );
+  const policies = new Map([...program.policies].filter(([id]) => run.has(id)));
+  const named = new Set(
+    [...policies.values()].flatMap(({ ingress = [], egress = [] }) =>
+      [...ingress, ...egress].flatMap(({ when }) =>
+        when.flatMap(({ any }) => any.flatMap((atom) => ("set" in atom ? [atom.set] : []))),
+      ),
+    ),
+  );
+  return { ...program, policies, sets: new Map([...program.sets].filter(([id]) => named.has(id))) };
+}
 
 test("with no program nothing is left in the maps", () => {
   const driver = open();
@@ -164,6 +255,122 @@ test("a policy that is too long for a jump closes the pods that run it, and noth
   commit(driver, program);
   expect(driver.failures).toEqual([]);
   driver.close();
+});
+
+/** A kernel whose map of members has room for so many in one call. */
+function narrow(room: () => number): Sys {
+  const BATCH_UPDATE = 26;
+  return {
+    ...sys,
+    bpf(command, attributes, pointers) {
+      const view = new DataView(attributes.buffer);
+      const isTooMany = command === BATCH_UPDATE && view.getUint32(32, true) > room();
+      return isTooMany && pointers[0]?.bytes.length === view.getUint32(32, true) * 24
+        ? -E2BIG
+        : sys.bpf(command, attributes, pointers);
+    },
+  };
+}
+
+test("a set for which the kernel has no room closes the pods whose policies name it, and nothing else; it is tried again", () => {
+  let now = 0;
+  let room = Infinity;
+  const clock = { ...openClock(), monotonicMs: () => now };
+  const narrowed = narrow(() => room);
+  const driver = node.enter(
+    () => new EbpfDriver(narrowed, { object: () => OBJECT, pins: fs.path, clock, ownsTable: false, report: () => {} }),
+  );
+  finishSteps(driver.reading());
+  const program = randomProgram(FIRST_SEED + 3);
+  commit(driver, program);
+  const users = (set: SetId): EndpointId[] => {
+    const policies = [...program.policies].filter(([, { ingress = [], egress = [] }]) =>
+      [...ingress, ...egress].some(({ when }) =>
+        when.some(({ any }) => any.some((atom) => "set" in atom && atom.set === set)),
+      ),
+    );
+    const names = new Set(policies.map(([id]) => id));
+    return [...program.endpoints].flatMap(([id, endpoint]) =>
+      stagesOf(endpoint).some(({ stage }) => policiesNamedBy(stage).some((policy) => names.has(policy))) ? [id] : [],
+    );
+  };
+  const [id, set] =
+    [...program.sets].find(
+      ([each, { type }]) => type === "address" && users(each).length > 0 && users(each).length < program.endpoints.size,
+    ) ?? [];
+  if (id === undefined || set?.type !== "address") throw new Error("no set");
+  const hosts = new Set([...set.hosts, ...Array.from({ length: 200 }, (_, i) => `10.99.0.${i}` as Addr)]);
+  const changed = { ...program, sets: new Map([...program.sets, [id, { ...set, hosts }]]) };
+  const none = { policies: new Map(), endpoints: new Map(), routes: new Map(), members: new Map() };
+  room = 100;
+  driver.lower(changed, { ...none, sets: new Map([[id, { ...set, hosts }]]) });
+  finishSteps(driver.committing());
+  const expectClosed = (isClosed: boolean): void => {
+    for (const endpoint of program.endpoints.keys())
+      expect([endpoint, driver.isProgrammed(endpoint)]).toEqual([
+        endpoint,
+        !(isClosed && users(id).includes(endpoint)),
+      ]);
+    expect(driver.failures.some(({ row, errno }) => row === `set ${id}` && errno === E2BIG)).toBe(isClosed);
+    expect(driver.pending).toBe(0);
+  };
+  expectClosed(true);
+  // Others go on meanwhile.
+  const [other] = [...program.endpoints].find(([each]) => !users(id).includes(each)) ?? [];
+  if (other === undefined) throw new Error("no other endpoint");
+  const before = driver.image?.state.generation ?? 0;
+  driver.lower(
+    { ...changed, endpoints: new Map([...program.endpoints].filter(([each]) => each !== other)) },
+    { ...none, sets: new Map(), endpoints: new Map([[other, undefined]]) },
+  );
+  finishSteps(driver.committing());
+  expect(driver.image?.state.generation).toBe(before + 1);
+  driver.lower(changed, { ...none, sets: new Map(), endpoints: new Map([[other, program.endpoints.get(other)]]) });
+  finishSteps(driver.committing());
+  expectClosed(true);
+  room = Infinity;
+  now = driver.dueMs ?? 0;
+  expect(now).toBeGreaterThan(0);
+  finishSteps(driver.committing());
+  expectClosed(false);
+  if (driver.image === undefined) throw new Error("not written");
+  expect(comparable(readProgram(driver.image))).toEqual(comparable(changed));
+  driver.close();
+  const next = open();
+  if (next.image === undefined) throw new Error("not read");
+  expect(comparable(readProgram(next.image))).toEqual(comparable(changed));
+  expect(next.image.repairs).toEqual([]);
+  next.close();
+});
+
+test("networks that the calculation changes in place are noticed", () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  const source = { kind: "NetworkPolicy", namespace: "a", name: "nets" } as const;
+  const set = "s-nets" as SetId;
+  const nets = new Set(["192.0.2.0/24" as Prefix]);
+  const when = [{ not: false, any: [{ on: "set", side: "source", set } as const] }];
+  const policy = {
+    source,
+    tier: "default",
+    ingress: [{ id: { source, direction: "ingress", index: 0 }, when, action: "allow" } as const],
+    egress: undefined,
+    error: undefined,
+  };
+  const members = { type: "nets", nets } as const;
+  const policies = new Map([...program.policies, ["NetworkPolicy/a/nets" as PolicyId, policy]]);
+  const wanted = { ...program, sets: new Map([...program.sets, [set, members]]), policies };
+  commit(driver, wanted);
+  nets.add("198.51.100.0/24" as Prefix);
+  const none = { policies: new Map(), endpoints: new Map(), routes: new Map() };
+  const change = { added: ["198.51.100.0/24"], removed: [] };
+  driver.lower(wanted, { ...none, sets: new Map([[set, members]]), members: new Map([[set, change]]) });
+  finishSteps(driver.committing());
+  driver.close();
+  const next = open();
+  const found = [...(next.image?.sets.values() ?? [])].filter(({ id }) => id === set);
+  expect(found.map((each) => [...each.nets].sort())).toEqual([[...nets].sort()]);
+  next.close();
 });
 
 test("what an interrupted commit has left is taken back by the next process", () => {

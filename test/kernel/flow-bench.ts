@@ -8,7 +8,6 @@ import { type CutterStatus, FlowCutter } from "../../src/dataplane/flows/cutter.
 import type { FlowSource } from "../../src/dataplane/flows/source.ts";
 import type { Driver } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
-import { EbpfFlows } from "../../src/dataplane/ebpf/flows.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -86,7 +85,7 @@ export type Dataplane = { readonly is: "nftables" } | { readonly is: "ebpf"; rea
 
 interface Opened {
   readonly driver: Driver;
-  readonly flows?: FlowSource;
+  readonly flows?: () => FlowSource | undefined;
   close(): void;
 }
 
@@ -96,8 +95,14 @@ function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
     return { driver, close: () => driver.close() };
   }
   const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
-  const driver = new EbpfDriver(sys, { object, pins: dataplane.pins, clock });
-  return { driver, flows: new EbpfFlows({ sys, maps: driver.maps }), close: () => driver.close() };
+  const driver = new EbpfDriver(sys, {
+    object: () => object,
+    pins: dataplane.pins,
+    clock,
+    ownsTable: false,
+    report: () => {},
+  });
+  return { driver, flows: () => driver.flows, close: () => driver.close() };
 }
 
 /** What a daemon is made of, as far as flows go; several may follow one another on one node. */

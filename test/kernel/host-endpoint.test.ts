@@ -70,7 +70,16 @@ const DATAPLANES: { readonly [name: string]: (node: Namespace, program: Program)
   ebpf(node, program) {
     const fs = makeBpfFs();
     const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
-    const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
+    const driver = node.enter(
+      () =>
+        new EbpfDriver(sys, {
+          object: () => object,
+          pins: fs.path,
+          clock: openClock(),
+          ownsTable: false,
+          report: () => {},
+        }),
+    );
     finishSteps(driver.reading());
     driver.lower(program, { ...program, members: new Map() });
     finishSteps(driver.committing());

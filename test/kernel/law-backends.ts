@@ -171,7 +171,16 @@ export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
 export function ebpfBackend(node: Namespace): LawBackend {
   const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
   const fs = makeBpfFs();
-  const driver = node.enter(() => new EbpfDriver(sys, { object, pins: fs.path, clock: openClock() }));
+  const driver = node.enter(
+    () =>
+      new EbpfDriver(sys, {
+        object: () => object,
+        pins: fs.path,
+        clock: openClock(),
+        ownsTable: false,
+        report: () => {},
+      }),
+  );
   finishSteps(driver.reading());
   const routes = node.enter(() => new RouteClient(sys));
   const indexes = new Map<string, number>(routes.links().map(({ name, index }) => [name, index]));

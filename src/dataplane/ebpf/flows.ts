@@ -216,27 +216,35 @@ const TCP_CLOSE_WAIT = 5;
 
 /**
  * Makes the flows that the kernel's table of connections knows, begun under another dataplane, known to the path too: TCP, UDP and SCTP. For when
- * the path sees every packet and connection tracking still answers for the others (Gate). Returns how many. Throws KernelError.
+ * the path sees every packet and connection tracking still answers for the others (Gate). Throws KernelError.
  */
-export function adoptFlows(sys: Sys, maps: Pick<DataplaneMaps, "connections" | "addresses">): number {
-  if ((countConnections(sys) ?? 0) === 0) return 0;
+export function* adoptingFlows(
+  sys: Sys,
+  maps: Pick<DataplaneMaps, "connections" | "addresses">,
+): Generator<undefined, void> {
+  if ((countConnections(sys) ?? 0) === 0) return;
   const endOf = endsBy(sys, maps);
   const seen = nanosecondsSinceBoot(sys);
-  const entries: MapEntry[] = [];
+  let found: MapEntry[] = [];
+  // What the path has begun to know meanwhile, it knows better.
+  const write = (): void => {
+    maps.connections.updateAll(found.filter(({ key }) => maps.connections.lookup(key) === undefined));
+    found = [];
+  };
   const table = new ConntrackTable(sys);
   try {
     for (const _ of table.reading(WHAT, (entry) => {
       const flow = flowOf(entry, seen, endOf);
       if (flow === undefined) return;
-      entries.push({ key: encodeConnectionKey(flow.key), value: encodeConnection(flow.connection) });
-    }));
+      found.push({ key: encodeConnectionKey(flow.key), value: encodeConnection(flow.connection) });
+    })) {
+      write();
+      yield undefined;
+    }
+    write();
   } finally {
     table.close();
   }
-  // What the path has begun to know meanwhile, it knows better.
-  const fresh = entries.filter(({ key }) => maps.connections.lookup(key) === undefined);
-  maps.connections.updateAll(fresh);
-  return fresh.length;
 }
 
 type EndOf = (addr: Addr) => FlowEnd | undefined;

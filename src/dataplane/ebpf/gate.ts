@@ -17,12 +17,12 @@ import { ZERO } from "./image.ts";
 import { words, wordsOf } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 
-const TABLE: TableId = { family: "inet", name: "calico-ebpf" };
+export const GATE_TABLE: TableId = { family: "inet", name: "calico-ebpf" };
 /** Marks of bpf/path.c, in host order. */
-const KNOWN = "00000100";
-const FOR_GATE = "00000200";
+const KNOWN = "00000400";
+const FOR_GATE = "00000800";
 const NONE = "00000000";
-const ALL_BUT_KNOWN = "fffffeff";
+const ALL_BUT_KNOWN = "fffffbff";
 /** Bits of `ct state`, in host order: established and related. */
 const ESTABLISHED = "06000000";
 
@@ -80,16 +80,24 @@ function chainsOf(program: string | undefined, adopts: boolean): readonly Chain[
 /** What it needs of the maps. */
 export type GateMaps = Pick<DataplaneMaps, "gate" | "pathOf">;
 
+/** `unowned`: as it should be, but anybody may change it. */
+export type GateState = "absent" | "unowned" | "there";
+
 export class Gate {
   readonly #sys: Sys;
   readonly #client: NftablesClient;
-  readonly #maps: GateMaps;
+  readonly #maps: () => GateMaps;
+  readonly #ownsTable: boolean | undefined;
 
-  /** In the thread's network namespace. */
-  constructor(sys: Sys, maps: GateMaps) {
+  /**
+   * `maps`: asked for when they are needed. `ownsTable`: the kernel lets nobody else change it while this lives; undefined: it only looks. In the
+   * thread's network namespace. Throws KernelError.
+   */
+  constructor(sys: Sys, maps: () => GateMaps, ownsTable: boolean | undefined) {
     this.#sys = sys;
-    this.#client = new NftablesClient(sys, TABLE);
+    this.#client = new NftablesClient(sys, GATE_TABLE);
     this.#maps = maps;
+    this.#ownsTable = ownsTable;
   }
 
   close(): void {
@@ -100,19 +108,24 @@ export class Gate {
     return this.#client.writes;
   }
 
-  /** Whether packets for the node itself are judged after translation. */
-  get judges(): boolean {
-    return wordsOf(this.#maps.gate.lookup(ZERO) ?? ZERO)[0] === 1;
+  /** Of the socket that changes it. */
+  get portId(): number | undefined {
+    return this.#client.portId;
   }
 
-  /** Whether it is there, as it should be. Throws KernelError. */
-  get isThere(): boolean {
-    const chains = this.#client.read()?.chains;
+  /** Whether packets for the node itself are judged after translation. */
+  get judges(): boolean {
+    return wordsOf(this.#maps().gate.lookup(ZERO) ?? ZERO)[0] === 1;
+  }
+
+  /** Throws KernelError. */
+  read(): GateState {
+    const table = this.#client.read();
     const wanted = chainsOf(this.judges ? this.#program : undefined, false);
-    return (
-      chains?.size === wanted.length &&
+    const isThere =
+      table?.chains.size === wanted.length &&
       wanted.every(({ name, base, rules }) => {
-        const found = chains.get(name);
+        const found = table.chains.get(name);
         return (
           equal(found?.base, base) &&
           equal(
@@ -120,24 +133,32 @@ export class Gate {
             rules,
           )
         );
-      })
-    );
+      });
+    if (!isThere) return "absent";
+    const isOurs = table.owner !== undefined && table.owner === this.#client.portId;
+    return this.#ownsTable === true && !isOurs ? "unowned" : "there";
   }
 
   get #program(): string {
-    return this.#maps.pathOf("to_node");
+    return this.#maps().pathOf("to_node");
+  }
+
+  /** Nobody else changes it from now on. */
+  own(): void {
+    this.#client.commit([{ do: "own-table" }]);
   }
 
   /** In one transaction. `adopts`: flows that connection tracking knows, if it is in use, go on; until it is put again without. */
   put({ adopts: isAsked = false }: { readonly adopts?: boolean } = {}): void {
     const adopts = isAsked && (countConnections(this.#sys) ?? 0) > 0;
+    const { gate } = this.#maps();
     try {
       this.#commit(chainsOf(this.#program, adopts));
-      this.#maps.gate.update(ZERO, words(1));
+      gate.update(ZERO, words(1));
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
       // What is allowed is not marked any more before the gate drops everything that is.
-      this.#maps.gate.update(ZERO, words(0));
+      gate.update(ZERO, words(0));
       this.#commit(chainsOf(undefined, adopts));
     }
   }
@@ -146,11 +167,16 @@ export class Gate {
     this.#client.commit([
       { do: "add-table" },
       { do: "delete-table" },
-      { do: "add-table" },
+      { do: this.#ownsTable === true ? "own-table" : "add-table" },
       ...chains.flatMap(({ name, base, rules }): NftCommand[] => [
         { do: "add-chain", chain: name, base },
         ...rules.map((rule): NftCommand => ({ do: "add-rule", chain: name, rule })),
       ]),
     ]);
+  }
+
+  /** Succeeds when it is not there. Throws KernelError. */
+  remove(): void {
+    if (this.#client.hold() !== undefined) this.#client.commit([{ do: "delete-table" }]);
   }
 }

@@ -3,6 +3,7 @@
  *
  * A block never changes: another version of a policy or stage is another block.
  */
+import type { MapEntry } from "../../kernel/bpf/map.ts";
 import { bytesToHex } from "../../lib/bytes.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
@@ -57,6 +58,9 @@ export interface ImageEndpoint {
   readonly addresses: Set<Addr>;
 }
 
+/** Blocks of records read in one step. */
+const OBJECTS_IN_STEP = 256;
+
 /** Of what an interrupted commit left: writes that make the maps hold exactly the image. */
 export type Repair = () => void;
 
@@ -80,23 +84,25 @@ export function setText(id: string, type: SetType): string {
   return `${type}\0${id}`;
 }
 
-/** Reads all maps. Throws KernelError. */
-export function readImage(maps: DataplaneMaps): Image {
+/** Reads all maps, some milliseconds at a time. Throws KernelError. */
+export function* readingImage(maps: DataplaneMaps): Generator<undefined, Image> {
   const state = decodeState(maps.state.lookup(ZERO) ?? new Uint8Array(16));
   const { generation } = state;
   const repairs: Repair[] = [];
-  const texts = readTexts(maps);
+  const texts = yield* readTexts(maps);
   const blocks = new Map<string, Block>();
   const sets = new Map<number, ImageSet>();
   const names = new Map<number, string>();
   const nets = new Map<number, Set<Prefix>>();
-  for (const { key } of maps.nets.entries()) {
+  for (const { key } of yield* entriesOf(maps.nets)) {
     const { set, net } = decodeNetKey(key);
     nets.set(set, (nets.get(set) ?? new Set()).add(net));
   }
-  for (const { key, value } of maps.objects.entries()) {
+  let count = 0;
+  for (const { key, value } of yield* entriesOf(maps.objects)) {
+    if (++count % OBJECTS_IN_STEP === 0) yield;
     const [kindNumber = 0, number = 0] = wordsOf(key);
-    const [count = 0, length = 0] = wordsOf(value);
+    const [blockRecords = 0, length = 0] = wordsOf(value);
     const kind = objectKindOf(kindNumber);
     const parts = texts.get(`${kindNumber} ${number}`) ?? new Map<number, Uint8Array>();
     const text = textOfParts(parts, length);
@@ -108,7 +114,7 @@ export function readImage(maps: DataplaneMaps): Image {
       const [type, id = ""] = text.split("\0") as [SetType, string];
       sets.set(number, { id, type, number, members: new Set(), nets: nets.get(number) ?? new Set() });
     } else {
-      const records = maps.records.values(number, count);
+      const records = maps.records.values(number, blockRecords);
       const content = contentOf(kind, text, records);
       if (blocks.has(content)) repairs.push(() => void maps.objects.delete(key));
       else blocks.set(content, { kind, start: number, text, records, since: generation });
@@ -120,7 +126,7 @@ export function readImage(maps: DataplaneMaps): Image {
   }
   for (const [number, own] of nets)
     if (!sets.has(number)) repairs.push(() => void own.forEach((net) => maps.removeNet(number, net)));
-  for (const { key, value } of maps.members.entries()) {
+  for (const { key, value } of yield* entriesOf(maps.members)) {
     const { set, addr, port } = decodeMemberKey(key);
     const found = sets.get(set);
     if (found === undefined) repairs.push(() => void maps.members.delete(key));
@@ -128,7 +134,7 @@ export function readImage(maps: DataplaneMaps): Image {
       found.members.add(found.type === "address-port" ? port : addr);
   }
   const endpoints = new Map<number, ImageEndpoint>();
-  for (const { key, value } of maps.endpoints.entries()) {
+  for (const { key, value } of yield* entriesOf(maps.endpoints)) {
     const [index = 0] = wordsOf(key);
     const { since, before, after } = decodeEndpoint(value);
     const stages = generation >= since ? after : before;
@@ -137,14 +143,14 @@ export function readImage(maps: DataplaneMaps): Image {
     if (stages.kind === "none") repairs.push(() => void maps.endpoints.delete(key));
     else endpoints.set(index, { text: names.get(index), stages, addresses: new Set() });
   }
-  for (const { key, value } of maps.addresses.entries()) {
+  for (const { key, value } of yield* entriesOf(maps.addresses)) {
     const { interfaceIndex, addr } = decodeAddressKey(key);
     const found = endpoints.get(interfaceIndex);
     if (found === undefined) repairs.push(() => void maps.addresses.delete(key));
     else if (lives(decodeLife(value), generation, repairs, maps.addresses, key)) found.addresses.add(addr);
   }
   const failsafes = new Set<string>();
-  for (const { key } of maps.failsafes.entries())
+  for (const { key } of yield* entriesOf(maps.failsafes))
     if (versionOfFailsafe(key) === state.failsafes) failsafes.add(bytesToHex(key));
     else repairs.push(() => void maps.failsafes.delete(key));
   return { state, failsafes, blocks, sets, endpoints, repairs };
@@ -152,9 +158,18 @@ export function readImage(maps: DataplaneMaps): Image {
 
 export const ZERO = new Uint8Array(4);
 
-function readTexts(maps: DataplaneMaps): Map<string, Map<number, Uint8Array>> {
+function* entriesOf(map: DataplaneMaps["members"]): Generator<undefined, MapEntry[]> {
+  const found: MapEntry[] = [];
+  for (const batch of map.batches()) {
+    for (const entry of batch) found.push(entry);
+    yield;
+  }
+  return found;
+}
+
+function* readTexts(maps: DataplaneMaps): Generator<undefined, Map<string, Map<number, Uint8Array>>> {
   const texts = new Map<string, Map<number, Uint8Array>>();
-  for (const { key, value } of maps.texts.entries()) {
+  for (const { key, value } of yield* entriesOf(maps.texts)) {
     const [kind = 0, number = 0, part = 0] = wordsOf(key);
     const id = `${kind} ${number}`;
     texts.set(id, (texts.get(id) ?? new Map<number, Uint8Array>()).set(part, value));

@@ -42,14 +42,15 @@ export interface PacketEvent {
 
 export interface PacketLogOptions {
   readonly sys: Sys;
-  readonly maps: Pick<DataplaneMaps, "events" | "missed">;
+  /** undefined: they are not open yet. */
+  readonly maps: () => Pick<DataplaneMaps, "events" | "missed"> | undefined;
   /** What the maps hold; undefined: that is not known at the moment. */
   readonly image: () => Image | undefined;
   readonly logPrefix: () => string;
   readonly clock: Clock;
   readonly report: Report;
   /** Is told of each denied packet. */
-  readonly denied: (event: PacketEvent) => void;
+  readonly denied?: (event: PacketEvent) => void;
 }
 
 const EVENT_LOG = 1;
@@ -177,9 +178,11 @@ export class PacketLog {
 
   /** Takes what there is, and writes it. A refusal is reported once. */
   pass(): void {
+    const maps = this.#options.maps();
+    if (maps === undefined) return;
     try {
-      this.#write(takeEvents(this.#options.maps, this.#options.image()));
-      this.#countMissed();
+      this.#write(takeEvents(maps, this.#options.image()));
+      this.#countMissed(maps);
       this.#error = undefined;
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
@@ -189,8 +192,8 @@ export class PacketLog {
     }
   }
 
-  #countMissed(): void {
-    const missed = missedEvents(this.#options.maps);
+  #countMissed(maps: Pick<DataplaneMaps, "missed">): void {
+    const missed = missedEvents(maps);
     if (this.#missed !== undefined && missed > this.#missed)
       this.#options.report("some logged or denied packets are not told of: there were too many", {
         packets: Number(missed - this.#missed),
@@ -200,7 +203,7 @@ export class PacketLog {
 
   #write(events: readonly PacketEvent[]): void {
     const logged = events.filter(({ kind }) => kind === "log");
-    for (const event of events) if (event.kind === "denied") this.#options.denied(event);
+    for (const event of events) if (event.kind === "denied") this.#options.denied?.(event);
     if (logged.length === 0) return;
     const { sys, logPrefix } = this.#options;
     const routes = new RouteClient(sys);

@@ -46,6 +46,24 @@ type MapName = (typeof SHARED)[number];
 /** Raised when maps of an older layout must not be used. */
 const LAYOUT = 2;
 
+/** Names under which the object is pinned. */
+export function pinNames(object: Uint8Array): ReadonlySet<string> {
+  const digest = digestOf(object);
+  return new Set([...SHARED.map((name) => mapPin(name)), ...PROGRAMS.map((name) => programPin(digest, name))]);
+}
+
+function digestOf(object: Uint8Array): string {
+  return sha256(bytesToHex(object)).slice(0, 12);
+}
+
+function mapPin(name: string): string {
+  return `calico-${LAYOUT}-${name}`;
+}
+
+function programPin(digest: string, name: string): string {
+  return `calico-${digest}-${name}`;
+}
+
 export class DataplaneMaps {
   readonly programs: ReadonlyMap<ProgramName, { readonly fd: number; readonly id: number }>;
   /** By which a program that came from another object is known. */
@@ -61,12 +79,12 @@ export class DataplaneMaps {
   /** Calls that wrote. */
   writes = 0;
 
-  /** Opens what is pinned in the directory of a bpffs, and makes what is not. Throws KernelError. */
-  constructor(sys: Sys, object: Uint8Array, directory: string) {
+  /** Opens what is pinned in the directory of a bpffs, and makes what is not; `onlyLooks`: which is then for this process alone. Throws KernelError. */
+  constructor(sys: Sys, object: Uint8Array, directory: string, onlyLooks = false) {
     this.#sys = sys;
     this.#directory = directory;
-    this.digest = sha256(bytesToHex(object)).slice(0, 12);
-    const mapPath = (name: string): string => `${directory}/calico-${LAYOUT}-${name}`;
+    this.digest = digestOf(object);
+    const mapPath = (name: string): string => `${directory}/${mapPin(name)}`;
     const pinned = new Map<string, BpfMap>();
     for (const name of SHARED) {
       const map = BpfMap.pinnedAt(sys, mapPath(name));
@@ -85,9 +103,11 @@ export class DataplaneMaps {
       this.#object = loaded;
       this.#maps = loaded.maps;
       fds = loaded.programs;
-      for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
-      for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, this.pathOf(name));
-      this.writes++;
+      if (!onlyLooks) {
+        for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
+        for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, this.pathOf(name));
+        this.writes++;
+      }
     }
     this.#pinned = [...pinned.values()];
     this.programs = new Map(
@@ -110,7 +130,7 @@ export class DataplaneMaps {
 
   /** Where the program is pinned. */
   pathOf(name: ProgramName): string {
-    return `${this.#directory}/calico-${this.digest}-${name}`;
+    return `${this.#directory}/${programPin(this.digest, name)}`;
   }
 
   #map(name: MapName): BpfMap {

@@ -19,8 +19,8 @@ import type { FlowPass, FlowSource, Judged } from "./source.ts";
 
 export interface CutterOptions {
   readonly sys: Sys;
-  /** Without it, the kernel's table of connections. */
-  readonly flows?: FlowSource;
+  /** Where the flows are now; undefined: in the kernel's table of connections. */
+  readonly flows?: () => FlowSource | undefined;
   readonly clock: Clock;
   /** True when the kernel has what the program says, but for what it refuses, which is closed. */
   readonly isWritten: () => boolean;
@@ -51,7 +51,7 @@ export class FlowCutter {
   readonly #options: CutterOptions;
   readonly #clock: Clock;
   readonly #narrowing = new Narrowing();
-  readonly #flows: FlowSource;
+  readonly #tracked: FlowSource;
   readonly #retry: Retry;
   #program: Program | undefined;
   #version = 0;
@@ -69,8 +69,12 @@ export class FlowCutter {
   constructor(options: CutterOptions) {
     this.#options = options;
     this.#clock = options.clock;
-    this.#flows = options.flows ?? new ConntrackFlows(options.sys);
+    this.#tracked = new ConntrackFlows(options.sys);
     this.#retry = new Retry(RETRY, options.clock);
+  }
+
+  get #flows(): FlowSource {
+    return this.#options.flows?.() ?? this.#tracked;
   }
 
   get status(): CutterStatus {

@@ -28,6 +28,7 @@ const ETH_P_ALL = 0x0300; // network order
 
 /** As seen from the node: `ingress` is what the interface receives. */
 export type Side = "ingress" | "egress";
+const SIDES: readonly Side[] = ["ingress", "egress"];
 const PARENT: { readonly [S in Side]: number } = { ingress: 0xfffffff2, egress: 0xfffffff3 };
 
 export interface Attached {
@@ -59,6 +60,11 @@ export class Attachments {
 
   get writes(): number {
     return this.#socket.writes;
+  }
+
+  /** Of the socket that changes; undefined before its first answer. */
+  get portId(): number | undefined {
+    return this.#socket.portId;
   }
 
   attach(index: number, side: Side, program: number, name: string): void {
@@ -93,17 +99,35 @@ export class Attachments {
 
   /** Ours at the interface; none when the interface is not there. */
   attached(index: number): Attached[] {
-    return (["ingress", "egress"] as const).flatMap((side) => this.#attachedAt(index, side));
+    return SIDES.flatMap((side) => this.#dump(index, side, (message) => this.#decode(message, side)));
   }
 
-  #attachedAt(index: number, side: Side): Attached[] {
+  /** Takes out whoever's classifiers that run a program of such a name. */
+  detachNamed(index: number, isSo: (name: string) => boolean): void {
+    for (const side of SIDES) {
+      const found = this.#dump(index, side, ({ body }) => {
+        const [handle, info] = [body.u32(8), body.u32(16)];
+        const name = body.after(TCMSG)?.attributes()?.get(TCA_OPTIONS)?.attributes()?.get(TCA_BPF_NAME)?.text() ?? "";
+        return handle === undefined || info === undefined || !isSo(name) ? undefined : { handle, info };
+      });
+      for (const { handle, info } of found)
+        this.#unlessGone(() =>
+          this.#socket.change("detach from", `interface ${index}`, RTM_DELTFILTER, NLM_F_ACK, (w) => {
+            tcmsg(w, index, handle, PARENT[side], info);
+            w.text(TCA_KIND, "bpf");
+          }),
+        );
+    }
+  }
+
+  #dump<T>(index: number, side: Side, decode: (message: Message) => T | undefined): T[] {
     try {
       return this.#socket.dump(
         "list programs of",
         `interface ${index}`,
         RTM_GETTFILTER,
         (w) => tcmsg(w, index, 0, PARENT[side], 0),
-        (message) => this.#decode(message, side),
+        decode,
       );
     } catch (error) {
       if (error instanceof KernelError && MISSING.has(error.errno)) return [];

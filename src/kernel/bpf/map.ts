@@ -211,15 +211,15 @@ export class BpfMap {
 
   /** All elements. Of a map that changes meanwhile, an element may be missing or be there twice. */
   entries(): MapEntry[] {
-    return this.#hasBatches ? this.#inBatches() : this.#oneByOne();
-  }
-
-  #inBatches(): MapEntry[] {
     return [...this.batches()].flat();
   }
 
-  /** The elements of a map that has batches, some at a time; one that changes meanwhile may be missing or be there twice. */
-  *batches(most = BATCH): Generator<MapEntry[], void> {
+  /** The same, some at a time. */
+  batches(most = BATCH): Generator<MapEntry[]> {
+    return this.#hasBatches ? this.#inBatches(most) : this.#oneByOne();
+  }
+
+  *#inBatches(most: number): Generator<MapEntry[]> {
     const { keyBytes, valueBytes, maxEntries, name } = this.definition;
     let token: Uint8Array | undefined;
     for (let room = Math.min(most, maxEntries); ;) {
@@ -267,19 +267,24 @@ export class BpfMap {
     return values;
   }
 
-  #oneByOne(): MapEntry[] {
-    const found: MapEntry[] = [];
+  *#oneByOne(): Generator<MapEntry[]> {
+    let found: MapEntry[] = [];
     for (let key: Uint8Array | undefined; ;) {
       const next = new Uint8Array(this.definition.keyBytes);
       const attributes = new Attributes(32).u32(0, this.fd).output(16, next);
       if (key !== undefined) attributes.input(8, key);
       const result = attributes.call(this.#sys, BPF_MAP_GET_NEXT_KEY);
-      if (result === -ENOENT) return found;
+      if (result === -ENOENT) break;
       checkResult("read map", this.definition.name, result);
       const value = this.lookup(next);
       if (value !== undefined) found.push({ key: next, value });
+      if (found.length === BATCH) {
+        yield found;
+        found = [];
+      }
       key = next;
     }
+    yield found;
   }
 }
 

@@ -68,6 +68,7 @@ const expression: fc.Arbitrary<Expr> = fc.oneof(
       "l4proto" as const,
       "iifname" as const,
       "oifname" as const,
+      "oif" as const,
       "mark" as const,
     ),
     register: slot,
@@ -95,7 +96,15 @@ const rule: fc.Arbitrary<NftRule> = fc.record({
   expressions: fc.array(expression, { maxLength: 8 }),
   comment: fc.option(fc.stringMatching(/^[ -~é]{0,60}$/), { nil: undefined }),
 });
-const field = fc.constantFrom<KeyField>("ipv4_addr", "ipv6_addr", "ifname", "nf_proto", "inet_proto", "inet_service");
+const field = fc.constantFrom<KeyField>(
+  "ipv4_addr",
+  "ipv6_addr",
+  "ifname",
+  "iface_index",
+  "nf_proto",
+  "inet_proto",
+  "inet_service",
+);
 const set: fc.Arbitrary<NftSet> = fc.record({
   key: fc.array(field, { minLength: 1, maxLength: 4 }),
   interval: fc.boolean(),

@@ -15,9 +15,16 @@ type MetaKey = Extract<Expr, { op: "meta" }>["key"];
 /** enum nft_cmp_ops; the first two are those of enum nft_range_ops too. */
 const COMPARISONS: readonly Compare[] = ["eq", "neq", "lt", "lte", "gt", "gte"];
 /** enum nft_meta_keys. */
-const META_KEYS: { readonly [K in MetaKey]: number } = { nfproto: 15, l4proto: 16, iifname: 6, oifname: 7, mark: 3 };
+const META_KEYS: { readonly [K in MetaKey]: number } = {
+  nfproto: 15,
+  l4proto: 16,
+  iifname: 6,
+  oifname: 7,
+  oif: 5,
+  mark: 3,
+};
 const META_NAMES: ReadonlyMap<number, MetaKey> = new Map(
-  (["nfproto", "l4proto", "iifname", "oifname", "mark"] as const).map((key) => [META_KEYS[key], key]),
+  (["nfproto", "l4proto", "iifname", "oifname", "oif", "mark"] as const).map((key) => [META_KEYS[key], key]),
 );
 /** enum nft_payload_bases. */
 const NETWORK_HEADER = 1;

@@ -26,7 +26,7 @@ export type Expr =
     }
   | {
       readonly op: "meta";
-      readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "mark";
+      readonly key: "nfproto" | "l4proto" | "iifname" | "oifname" | "oif" | "mark";
       readonly register: number;
     }
   /** Writes the register into the packet's metadata. */
@@ -72,8 +72,15 @@ export interface NftRule {
   readonly comment: string | undefined;
 }
 
-/** One field of a set's key: its type as `nft` names it, which also fixes its length (ifname 16, ipv4_addr 4, ipv6_addr 16, nf_proto 1, inet_proto 1, inet_service 2). */
-export type KeyField = "ipv4_addr" | "ipv6_addr" | "ifname" | "nf_proto" | "inet_proto" | "inet_service";
+/** One field of a set's key: its type as `nft` names it, which also fixes its length (ifname 16, iface_index 4, ipv4_addr 4, ipv6_addr 16, nf_proto 1, inet_proto 1, inet_service 2). */
+export type KeyField =
+  | "ipv4_addr"
+  | "ipv6_addr"
+  | "ifname"
+  | "iface_index"
+  | "nf_proto"
+  | "inet_proto"
+  | "inet_service";
 
 export interface NftSet {
   /** One field, or several concatenated; each field of a concatenation is padded to 4 bytes in keys. */

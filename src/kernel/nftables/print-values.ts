@@ -40,6 +40,8 @@ export function printValue(kind: ValueKind, hex: string): string {
       return printName(bytes);
     case "ct_state":
       return printStates(bytes, hex);
+    case "iface_index":
+      return bytes.length === 4 ? String(Number.parseInt(reversed(hex), 16)) : raw(hex);
     case "mark":
       return bytes.length === 4 ? `0x${reversed(hex)}` : raw(hex);
     default:

@@ -165,6 +165,8 @@ function metaOf(key: Extract<Expr, { op: "meta" }>["key"]): Load {
     case "iifname":
     case "oifname":
       return { name: key, kind: "ifname", slots: IFNAME_SLOTS, mask: undefined };
+    case "oif":
+      return { name: key, kind: "iface_index", slots: 1, mask: undefined };
     case "nfproto":
       return { name: "meta nfproto", kind: "nf_proto", slots: 1, mask: undefined };
     case "l4proto":

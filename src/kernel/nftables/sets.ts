@@ -27,10 +27,9 @@ import {
 
 /** By type number. */
 const FIELD_NAMES: ReadonlyMap<number, KeyField> = new Map(
-  (["ipv4_addr", "ipv6_addr", "ifname", "nf_proto", "inet_proto", "inet_service"] as const).map((field) => [
-    KEY_FIELDS[field].type,
-    field,
-  ]),
+  (["ipv4_addr", "ipv6_addr", "ifname", "iface_index", "nf_proto", "inet_proto", "inet_service"] as const).map(
+    (field) => [KEY_FIELDS[field].type, field],
+  ),
 );
 
 /** Bytes of a key: the field's own length, or, in a concatenation, each field padded to 4. */
@@ -55,7 +54,7 @@ export function encodeSet(w: Writer, set: NftSet, id: number): void {
   }
   w.u32Be(NFTA_SET_ID, id);
   // Without it `nft` shows interface names of sets reversed.
-  const host = set.key.length === 1 && set.key[0] === "ifname";
+  const host = set.key.length === 1 && (set.key[0] === "ifname" || set.key[0] === "iface_index");
   w.bytesOf(
     NFTA_SET_USERDATA,
     Uint8Array.of(UDATA_SET_KEYBYTEORDER, 4, host ? BYTEORDER_HOST : BYTEORDER_BIG, 0, 0, 0),

@@ -107,6 +107,7 @@ export const KEY_FIELDS: { readonly [F in KeyField]: { readonly type: number; re
   ipv6_addr: { type: 8, length: 16 },
   inet_proto: { type: 12, length: 1 },
   inet_service: { type: 13, length: 2 },
+  iface_index: { type: 20, length: 4 },
   ifname: { type: 41, length: 16 },
 };
 /** A concatenation's type is its fields' types, six bits each, the first highest. */

@@ -8,6 +8,7 @@ import type { Sys } from "../../host/sys.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
 import { prefixFamily } from "../../net/prefix.ts";
 import { EACCES, EAGAIN, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT, EPROTO, KernelError } from "../errno.ts";
+import type { Message } from "../netlink/reader.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/writer.ts";
 import { decodeAddress, encodeAddress, encodeAddressQuery, type InterfaceAddress } from "./addresses.ts";
@@ -112,6 +113,19 @@ export class RouteClient {
       throw error;
     }
     if (link === undefined) throw new KernelError("look up link", name, EPROTO);
+    return link;
+  }
+
+  linkByIndex(index: number): Link | undefined {
+    let link: Link | undefined;
+    try {
+      const write = (w: NetlinkSocket["writer"]): void => encodeLinkQuery(w, index);
+      const read = (message: Message): void => void (link = decodeLink(message));
+      this.#socket.query("look up link", String(index), RTM_GETLINK, write, read);
+    } catch (error) {
+      if (error instanceof KernelError && error.errno === ENODEV) return undefined;
+      throw error;
+    }
     return link;
   }
 

@@ -65,10 +65,10 @@ export interface Veth {
   readonly mac: string;
   readonly mtuBytes: number;
   readonly up: boolean;
-  /** The other end, made straight in the namespace of that descriptor, down. Its MAC is the kernel's choice if undefined. */
+  /** The other end, made straight in the namespace of that descriptor (undefined: in the same one), down. Its MAC is the kernel's choice if undefined. */
   readonly peerName: string;
   readonly peerMac: string | undefined;
-  readonly peerNamespaceFd: number;
+  readonly peerNamespaceFd: number | undefined;
 }
 
 /** Settings of one interface, as under /proc/sys/net/ipv4/conf/. Source: linux Documentation/networking/ip-sysctl.rst. */
@@ -92,9 +92,10 @@ export function encodeLinkHeader(w: Writer, index: number, up?: boolean): void {
   w.putU32(at + 12, IFF_UP);
 }
 
-export function encodeLinkQuery(w: Writer, name: string | undefined): void {
-  encodeLinkHeader(w, 0);
-  if (name !== undefined) w.text(IFLA_IFNAME, name);
+/** By name or index; undefined: all. */
+export function encodeLinkQuery(w: Writer, which: string | number | undefined): void {
+  encodeLinkHeader(w, typeof which === "number" ? which : 0);
+  if (typeof which === "string") w.text(IFLA_IFNAME, which);
   w.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 }
 
@@ -112,7 +113,7 @@ export function encodeVeth(w: Writer, veth: Veth): void {
   w.text(IFLA_IFNAME, veth.peerName);
   if (veth.peerMac !== undefined) w.bytesOf(IFLA_ADDRESS, macBytes(veth.peerMac));
   w.u32(IFLA_MTU, veth.mtuBytes);
-  w.u32(IFLA_NET_NS_FD, veth.peerNamespaceFd);
+  if (veth.peerNamespaceFd !== undefined) w.u32(IFLA_NET_NS_FD, veth.peerNamespaceFd);
   w.close(peer);
   w.close(data);
   w.close(info);

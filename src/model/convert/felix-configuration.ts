@@ -14,6 +14,7 @@ export interface FelixRow {
   readonly failsafeOutbound: readonly FailsafeRow[] | undefined;
   readonly endpointToHost: "drop" | "accept" | undefined;
   readonly logPrefix: string | undefined;
+  readonly bpfEnabled: boolean | undefined;
   /** As written, in lower case: `auto`, `enabled`, `disabled`; `auto`, `legacy`, `nft`. */
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
@@ -37,6 +38,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
     endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
     logPrefix: wordOf(spec?.logPrefix),
+    bpfEnabled: typeof spec?.bpfEnabled === "boolean" ? spec.bpfEnabled : undefined,
     nftablesMode: wordOf(spec?.nftablesMode)?.toLowerCase(),
     iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
     interfacePrefixes: interfacePrefixesOf(spec?.interfacePrefix),

@@ -17,6 +17,7 @@ const FELIX_IMPLEMENTED = [
   "defaultEndpointToHostAction",
   "logPrefix",
   "interfacePrefix",
+  "bpfEnabled",
   "nftablesMode",
   "iptablesBackend",
 ];

@@ -54,6 +54,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "failsafeOutboundHostPorts",
   "defaultEndpointToHostAction",
   "logPrefix",
+  "bpfEnabled",
   "nftablesMode",
   "iptablesBackend",
   "interfacePrefix",

@@ -1,0 +1,97 @@
+/**
+ * counters: what the records of policies and stages have counted. The path counts packets, not bytes; a stage that several endpoints share counts
+ * for them all, and is told of none.
+ */
+import type { BpfMap } from "../../kernel/bpf/map.ts";
+import { DIRECTIONS, type Program, stagesOf } from "../../program/program.ts";
+import type { Counters, EndCounter, RuleCounter } from "../counters.ts";
+import type { Block, Image } from "./image.ts";
+import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS, viewOf } from "./layout.ts";
+import type { DataplaneMaps } from "./maps.ts";
+import type { Placement } from "./placement.ts";
+
+/** Throws KernelError. */
+export function countersOf(
+  program: Program,
+  image: Image,
+  placement: Placement,
+  { counters, drops }: Pick<DataplaneMaps, "counters" | "drops">,
+): Counters {
+  const rules: RuleCounter[] = [];
+  for (const [id, policy] of program.policies)
+    for (const direction of DIRECTIONS) {
+      const placed = placement.policies.get(`${direction} ${id}`);
+      const block = placed && image.blocks.get(placed.content);
+      const counts = block === undefined ? new Map<number, number>() : byRule(block, counters);
+      for (const [index, rule] of (policy[direction] ?? []).entries())
+        rules.push({
+          policy: policy.source,
+          tier: policy.tier,
+          direction,
+          rule: index + 1,
+          action: rule.action,
+          packets: counts.get(index) ?? 0,
+          bytes: undefined,
+        });
+    }
+  const dropped = numbersOf(drops.values(0, DROPS.length));
+  return {
+    rules,
+    ends: endsOf(program, image, placement, counters),
+    drops: DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 })),
+  };
+}
+
+function packetsOf({ start, records }: Block, counters: BpfMap): number[] {
+  return numbersOf(counters.values(start, records.length / RECORD_BYTES));
+}
+
+function numbersOf(values: Uint8Array): number[] {
+  const view = viewOf(values);
+  return Array.from({ length: view.byteLength / 8 }, (_, i) => Number(view.getBigUint64(i * 8, true)));
+}
+
+/** By index of the rule. */
+function byRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
+  const packets = packetsOf(block, counters);
+  const found = new Map<number, number>();
+  for (const [i, { kind, target }] of decodeRecords(block.records).entries())
+    if (kind === RECORD_KINDS.action) found.set(target, (found.get(target) ?? 0) + (packets[i] ?? 0));
+  return found;
+}
+
+function endsOf(program: Program, image: Image, placement: Placement, counters: BpfMap): EndCounter[] {
+  const users = new Map<string, number>();
+  for (const { contents } of placement.endpoints.values())
+    for (const content of contents) users.set(content, (users.get(content) ?? 0) + 1);
+  return [...placement.endpoints].flatMap(([id, { contents }]) => {
+    const endpoint = program.endpoints.get(id);
+    if (endpoint === undefined) return [];
+    return stagesOf(endpoint).flatMap(({ hook, direction }, i) => {
+      const block = image.blocks.get(contents[i] ?? "");
+      if (block === undefined || users.get(contents[i] ?? "") !== 1) return [];
+      return endsIn(block, counters).map(({ end, packets }): EndCounter => ({
+        endpoint: id,
+        source: endpoint.source,
+        hook,
+        direction,
+        end,
+        packets,
+        bytes: undefined,
+      }));
+    });
+  });
+}
+
+function endsIn(block: Block, counters: BpfMap): { readonly end: string; readonly packets: number }[] {
+  const packets = packetsOf(block, counters);
+  const records = decodeRecords(block.records);
+  const tiers = block.text.split("\0");
+  let tier = 0;
+  return records.flatMap(({ kind, detail }, i) => {
+    const seen = packets[i] ?? 0;
+    if (kind === RECORD_KINDS["tier-end"]) return [{ end: `no rule of tier ${tiers[tier++]} matched`, packets: seen }];
+    if (kind !== RECORD_KINDS.end) return [];
+    return [{ end: records.length === 2 && detail === ACTIONS.allow ? "not isolated" : "end", packets: seen }];
+  });
+}

@@ -1,0 +1,217 @@
+/**
+ * interfaces: the programs at the two sides of the node's interfaces: which each one should have, which it has, and what others do to them. An interface
+ * that has not both is not served (`guard.ts`).
+ */
+import type { Sys } from "../../host/sys.ts";
+import { Attachments, type Side } from "../../kernel/bpf/attach.ts";
+import { ENODEV, KernelError } from "../../kernel/errno.ts";
+import { type Link, RouteClient } from "../../kernel/route/client.ts";
+import { invariant } from "../../lib/bug.ts";
+import { isWorkloadInterface } from "../../program/path.ts";
+import type { Settings } from "../../program/program.ts";
+import type { PlannedChange, Steps } from "../driver.ts";
+import type { DataplaneMaps, ProgramName } from "./maps.ts";
+
+/** Where our classifiers are among others of an interface. */
+export const PLACE = { priority: 0xca11, handle: 1 } as const;
+
+export const SIDES: readonly Side[] = ["ingress", "egress"];
+
+interface Known {
+  readonly name: string;
+  /** Number of the program by side. */
+  readonly programs: Map<Side, number>;
+}
+
+/** Interfaces looked at in one step. */
+const IN_STEP = 16;
+
+export class Interfaces {
+  readonly #routes: RouteClient;
+  readonly #attachments: Attachments;
+  readonly #known = new Map<number, Known>();
+  readonly #byName = new Map<string, number>();
+  /** Looked at, and not given its programs since. */
+  readonly #fresh = new Set<number>();
+  /** Changes whenever an interface or what it has does. */
+  version = 0;
+  /** Why an interface cannot have its programs. */
+  readonly refused = new Map<string, KernelError>();
+
+  /** In the thread's network namespace. Throws KernelError. */
+  constructor(sys: Sys) {
+    this.#routes = new RouteClient(sys);
+    this.#attachments = new Attachments(sys, PLACE);
+  }
+
+  close(): void {
+    this.#attachments.close();
+    this.#routes.close();
+  }
+
+  get writes(): number {
+    return this.#attachments.writes;
+  }
+
+  /** Port ids of the sockets that change something. */
+  isOwn(portId: number): boolean {
+    return portId !== 0 && portId === this.#attachments.portId;
+  }
+
+  /** undefined: there is none of the name. Throws KernelError. */
+  indexOf(name: string): number | undefined {
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
+    const link = this.#routes.linkByName(name);
+    if (link !== undefined) this.look(link.index, name);
+    return link?.index;
+  }
+
+  nameOf(index: number): string | undefined {
+    return this.#known.get(index)?.name;
+  }
+
+  /** Looks at all interfaces and their programs. Throws KernelError. */
+  *reading(): Steps {
+    this.#known.clear();
+    this.#byName.clear();
+    yield* this.#looking(this.#routes.links());
+  }
+
+  /** Hears of interfaces that have come, gone or been renamed. Throws KernelError. */
+  *refreshing(): Steps {
+    const links = this.#routes.links();
+    const indices = new Set(links.map(({ index }) => index));
+    for (const index of this.#known.keys()) if (!indices.has(index)) this.#forget(index);
+    yield* this.#looking(links.filter(({ index, name }) => this.nameOf(index) !== name));
+  }
+
+  *#looking(links: readonly Link[]): Steps {
+    let count = 0;
+    for (const { index, name } of links) {
+      if (name === "lo") continue;
+      this.look(index, name);
+      if (++count % IN_STEP === 0) yield;
+    }
+  }
+
+  /** Reads what the interface has now; without a name it is looked up. Throws KernelError. */
+  look(index: number, name = this.#routes.linkByIndex(index)?.name): void {
+    this.#forget(index);
+    if (name === undefined || name === "lo") return;
+    const programs = new Map(this.#attachments.attached(index).map(({ side, programId }) => [side, programId]));
+    this.#known.set(index, { name, programs });
+    this.#byName.set(name, index);
+    this.#fresh.add(index);
+  }
+
+  #forget(index: number): void {
+    const known = this.#known.get(index);
+    this.version++;
+    this.#known.delete(index);
+    this.#fresh.delete(index);
+    if (known === undefined) return;
+    this.refused.delete(known.name);
+    if (this.#byName.get(known.name) === index) this.#byName.delete(known.name);
+  }
+
+  plan(maps: DataplaneMaps, settings: Settings): PlannedChange[] {
+    return [...this.#known].flatMap(([, known]) =>
+      lacking(known, maps, settings).map(([side, program]): PlannedChange => ({
+        sign: known.programs.has(side) ? "~" : "+",
+        what: `program ${program} at ${known.name} ${side}`,
+        lines: [],
+      })),
+    );
+  }
+
+  /**
+   * Gives every interface what it lacks; what the kernel refuses is noted. First where packets come in: what leaves through a program has come in
+   * through one.
+   */
+  *attaching(maps: DataplaneMaps, settings: Settings): Steps {
+    let count = 0;
+    for (const sides of [["ingress"], SIDES] as const)
+      for (const index of this.#known.keys()) {
+        this.attach(index, maps, settings, sides);
+        if (++count % IN_STEP === 0) yield;
+      }
+  }
+
+  /** Gives those their programs that were looked at since it was last done. */
+  attachFresh(maps: DataplaneMaps, settings: Settings): void {
+    for (const index of this.#fresh) this.attach(index, maps, settings);
+  }
+
+  /** False: the kernel refuses; it is noted why. */
+  attach(index: number, maps: DataplaneMaps, settings: Settings, sides: readonly Side[] = SIDES): boolean {
+    const known = this.#known.get(index);
+    if (known === undefined) return false;
+    try {
+      for (const [side, program] of lacking(known, maps, settings)) {
+        if (!sides.includes(side)) continue;
+        const { fd, id } = programOf(maps, program);
+        this.#attachments.attach(index, side, fd, `calico ${program} ${maps.digest}`);
+        known.programs.set(side, id);
+        this.version++;
+      }
+      if (lacking(known, maps, settings).length === 0) this.#fresh.delete(index);
+      this.refused.delete(known.name);
+      return true;
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      if (error.errno === ENODEV) this.#forget(index);
+      else this.refused.set(known.name, error);
+      return false;
+    }
+  }
+
+  /** It has all of its programs. */
+  isServed(index: number, maps: DataplaneMaps, settings: Settings): boolean {
+    const known = this.#known.get(index);
+    return known !== undefined && lacking(known, maps, settings).length === 0;
+  }
+
+  served(maps: DataplaneMaps, settings: Settings): ReadonlySet<number> {
+    return new Set([...this.#known.keys()].filter((index) => this.isServed(index, maps, settings)));
+  }
+
+  /**
+   * Takes ours from all interfaces. The queueing discipline stays: taking it from an interface that is up, as adding it, makes the kernel drop what it
+   * sends for some milliseconds. Throws KernelError.
+   */
+  *removing(): Steps {
+    yield* this.reading();
+    for (const [index, { programs }] of this.#known)
+      if (programs.size > 0) {
+        for (const side of programs.keys()) this.#attachments.detach(index, side);
+        yield;
+      }
+  }
+}
+
+function programsFor(name: string, settings: Settings): readonly (readonly [Side, ProgramName])[] {
+  return isWorkloadInterface(name, settings)
+    ? [
+        ["ingress", "from_workload"],
+        ["egress", "to_workload"],
+      ]
+    : [
+        ["ingress", "from_network"],
+        ["egress", "to_network"],
+      ];
+}
+
+function lacking(
+  { name, programs }: Known,
+  maps: DataplaneMaps,
+  settings: Settings,
+): readonly (readonly [Side, ProgramName])[] {
+  return programsFor(name, settings).filter(([side, program]) => programs.get(side) !== programOf(maps, program).id);
+}
+
+function programOf(maps: DataplaneMaps, name: ProgramName): { readonly fd: number; readonly id: number } {
+  const program = maps.programs.get(name);
+  invariant(program !== undefined, `no program ${name}`);
+  return program;
+}

@@ -1,0 +1,141 @@
+/**
+ * placement: where the program is in the maps, as last planned: numbers of sets, first records of policies, what endpoints run, and who refers to whom.
+ * A change is planned from it, without a look at the rest of the program.
+ */
+import type { KernelError } from "../../kernel/errno.ts";
+import type { Key } from "../../model/key.ts";
+import type { Direction } from "../../model/policy.ts";
+import type { PolicyId, SetId } from "../../program/policy.ts";
+import type { EndpointId } from "../../program/program.ts";
+import type { Image } from "./image.ts";
+import type { SetReference } from "./records.ts";
+
+/** A policy of one direction: `ingress NetworkPolicy/shop/web`. */
+export type PolicyKey = `${Direction} ${PolicyId}`;
+
+export interface PlacedPolicy {
+  readonly content: string;
+  readonly start: number;
+}
+
+export interface PlacedEndpoint {
+  /** Of the interface. */
+  readonly index: number;
+  readonly contents: readonly string[];
+}
+
+/** What is not programmed as it is wanted: refused by the kernel, or (without an error) because of another. */
+export interface Held {
+  readonly row: string;
+  readonly object: Key | undefined;
+  readonly error: KernelError | undefined;
+}
+
+export class Placement {
+  readonly sets = new Map<SetId, SetReference>();
+  readonly policies = new Map<PolicyKey, PlacedPolicy>();
+  readonly endpoints = new Map<EndpointId, PlacedEndpoint>();
+  /** By index of the interface. */
+  readonly endpointAt = new Map<number, EndpointId>();
+  /** Host endpoints of the program, whether their interface is there or not. */
+  readonly hosts = new Set<EndpointId>();
+  /** By unit: `set ID`, `policy KEY`, `endpoint ID`. */
+  readonly held = new Map<string, Held>();
+  /** Blocks and sets that nobody uses since the last `takeFreed`. */
+  readonly freed = { blocks: new Set<string>(), sets: new Set<number>(), indices: new Set<number>() };
+  readonly #setsOf = new References<PolicyKey, SetId>();
+  readonly #policiesOf = new References<EndpointId, PolicyKey>();
+  readonly #uses = new Map<string, number>();
+  #lastSet = 0;
+
+  constructor(image: Image) {
+    for (const number of image.sets.keys()) this.#lastSet = Math.max(this.#lastSet, number);
+  }
+
+  nextSet(): number {
+    return ++this.#lastSet;
+  }
+
+  /** Policies whose rules name the set. */
+  usersOfSet(set: SetId): Iterable<PolicyKey> {
+    return this.#setsOf.usersOf(set);
+  }
+
+  /** Endpoints that run the policy. */
+  usersOfPolicy(policy: PolicyKey): Iterable<EndpointId> {
+    return this.#policiesOf.usersOf(policy);
+  }
+
+  isUsed(content: string): boolean {
+    return this.#uses.has(content);
+  }
+
+  placeSet(id: SetId, reference: SetReference | undefined): void {
+    const before = this.sets.get(id);
+    if (before !== undefined && before.number !== reference?.number) this.freed.sets.add(before.number);
+    if (reference === undefined) this.sets.delete(id);
+    else this.sets.set(id, reference);
+  }
+
+  /** undefined: it is in no block; `sets`: those that its rules name all the same. */
+  placePolicy(key: PolicyKey, placed: PlacedPolicy | undefined, sets: Iterable<SetId>): void {
+    this.#setsOf.set(key, sets);
+    const before = this.policies.get(key);
+    if (placed === undefined) this.policies.delete(key);
+    else this.policies.set(key, placed);
+    this.#recount(before && [before.content], placed && [placed.content]);
+  }
+
+  placeEndpoint(id: EndpointId, placed: PlacedEndpoint | undefined, policies: Iterable<PolicyKey>): void {
+    this.#policiesOf.set(id, policies);
+    const before = this.endpoints.get(id);
+    if (before !== undefined && this.endpointAt.get(before.index) === id) {
+      this.endpointAt.delete(before.index);
+      this.freed.indices.add(before.index);
+    }
+    if (placed === undefined) this.endpoints.delete(id);
+    else {
+      this.endpoints.set(id, placed);
+      this.endpointAt.set(placed.index, id);
+    }
+    this.#recount(before?.contents, placed?.contents);
+  }
+
+  #recount(before: readonly string[] = [], now: readonly string[] = []): void {
+    for (const content of now) this.#uses.set(content, (this.#uses.get(content) ?? 0) + 1);
+    for (const content of before) {
+      const left = (this.#uses.get(content) ?? 0) - 1;
+      if (left > 0) this.#uses.set(content, left);
+      else {
+        this.#uses.delete(content);
+        this.freed.blocks.add(content);
+      }
+    }
+  }
+}
+
+/** Who refers to what, both ways. */
+class References<User, Used> {
+  readonly #used = new Map<User, readonly Used[]>();
+  readonly #users = new Map<Used, Set<User>>();
+
+  set(user: User, used: Iterable<Used>): void {
+    for (const each of this.#used.get(user) ?? []) {
+      const users = this.#users.get(each);
+      users?.delete(user);
+      if (users?.size === 0) this.#users.delete(each);
+    }
+    const now = [...used];
+    if (now.length === 0) this.#used.delete(user);
+    else this.#used.set(user, now);
+    for (const each of now) {
+      const users = this.#users.get(each);
+      if (users === undefined) this.#users.set(each, new Set([user]));
+      else users.add(user);
+    }
+  }
+
+  usersOf(used: Used): readonly User[] {
+    return [...(this.#users.get(used) ?? [])];
+  }
+}
