@@ -3,13 +3,12 @@
  * one datagram a millisecond, no allowed one is lost and no denied one passes. What a dataplane leaves is nothing.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Dataplane, DATAPLANE_SPECS, DATAPLANES } from "../dataplane.ts";
 import { Datagrams, NONE } from "./datagrams.ts";
 import { CALICO, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
 const lab = new Lab();
 const NS = "shop";
-const DATAPLANES = ["nftables", "iptables-legacy", "iptables-nft"] as const;
-type Dataplane = (typeof DATAPLANES)[number];
 
 let client: LabPod;
 let stranger: LabPod;
@@ -52,12 +51,6 @@ beforeAll(async () => {
 
 afterAll(() => lab.down(), 60_000);
 
-const SPECS: { readonly [D in Dataplane]: object } = {
-  nftables: { nftablesMode: "Enabled" },
-  "iptables-legacy": { nftablesMode: "Disabled", iptablesBackend: "Legacy" },
-  "iptables-nft": { nftablesMode: "Disabled", iptablesBackend: "NFT" },
-};
-
 /** Whether the node's kernel has something of ours by that dataplane. */
 async function isThere(node: LabNode, dataplane: Dataplane): Promise<boolean> {
   if (dataplane === "nftables")
@@ -69,7 +62,7 @@ async function isThere(node: LabNode, dataplane: Dataplane): Promise<boolean> {
 }
 
 async function changeTo(dataplane: Dataplane): Promise<void> {
-  const spec = SPECS[dataplane];
+  const spec = DATAPLANE_SPECS[dataplane];
   await lab.apply(
     list({ apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata: { name: "default" }, spec }),
   );
