@@ -91,7 +91,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       {},
     );
   try {
-    beginTracking(sys);
+    beginTracking(sys, families);
   } catch (error) {
     // The driver will say so again, and until when.
     if (!(error instanceof KernelError)) throw error;

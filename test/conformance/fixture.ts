@@ -173,12 +173,13 @@ export class Lab {
       spec: DATAPLANE_SPECS[dataplane],
     });
     // The kind may not be served yet.
-    await until("the dataplane to be chosen", async () => {
-      await this.apply(list(...nodes.map(configuration))).catch(() => false);
-      return (await this.kubectl("get", "felixconfigurations.projectcalico.org", "-o", "name")).stdout.includes(
-        "node.",
+    for (const node of nodes)
+      await until(`the dataplane of ${node.name} to be chosen`, () =>
+        this.apply(list(configuration(node))).then(
+          () => true,
+          () => false,
+        ),
       );
-    });
     for (const node of nodes)
       await until(`${node.name} to run ${dataplane}`, async () =>
         (await this.daemon(node)).drivers.some(({ name, pending }) => name === dataplane && pending === 0),

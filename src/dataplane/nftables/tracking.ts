@@ -6,15 +6,18 @@
  * daemon begins it before it opens connections of its own. The table is completed when everything is known.
  */
 import type { Sys } from "../../host/sys.ts";
+import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { Family } from "../../net/addr.ts";
+import { sourcesSet } from "../iptables/names.ts";
 import { BASES, isConnection, verdict } from "./base.ts";
 import { hookChain, TABLE } from "./names.ts";
 
-/** Throws KernelError. */
-export function beginTracking(sys: Sys): void {
+/** `families`: those that the kernel has. Throws KernelError. */
+export function beginTracking(sys: Sys, families: ReadonlySet<Family>): void {
   const client = new NftablesClient(sys, TABLE);
   try {
-    if (client.hold() !== undefined) return;
+    if (client.hold() !== undefined || iptablesTracks(sys, families)) return;
     const chain = hookChain("input");
     const expressions = [...isConnection(["established", "related"]), ...verdict({ type: "accept" })];
     client.commit([
@@ -22,6 +25,17 @@ export function beginTracking(sys: Sys): void {
       { do: "add-chain", chain, base: BASES.input },
       { do: "add-rule", chain, rule: { expressions, comment: undefined } },
     ]);
+  } finally {
+    client.close();
+  }
+}
+
+/** The chain that checks sources is written together with the rule after it, which asks for the state. */
+function iptablesTracks(sys: Sys, families: ReadonlySet<Family>): boolean {
+  const client = new IpSetClient(sys);
+  try {
+    const used = new Set(client.list().flatMap(({ name, references }) => (references > 0 ? [name] : [])));
+    return [...families].every((family) => used.has(sourcesSet(family)));
   } finally {
     client.close();
   }
