@@ -7,7 +7,7 @@ import { type Dataplane, DATAPLANE_SPECS, DATAPLANES } from "../dataplane.ts";
 import { Datagrams, NONE } from "./datagrams.ts";
 import { CALICO, Lab, type LabNode, type LabPod, list, namespace, serverPod, until } from "./fixture.ts";
 
-const lab = new Lab();
+const lab = new Lab("nftables");
 const NS = "shop";
 
 let client: LabPod;

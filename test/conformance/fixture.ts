@@ -145,7 +145,12 @@ export async function releaseName(name: string): Promise<void> {
 
 export class Lab {
   readonly name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`;
+  readonly #dataplane: Dataplane;
   #kubeconfig = "";
+
+  constructor(dataplane = DATAPLANE) {
+    this.#dataplane = dataplane;
+  }
 
   async up(...flags: readonly string[]): Promise<void> {
     await claimName(this.name);
@@ -160,7 +165,7 @@ export class Lab {
     ]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
-    if (DATAPLANE !== "nftables") await this.#choose(DATAPLANE);
+    if (this.#dataplane !== "nftables") await this.#choose(this.#dataplane);
   }
 
   /** By objects of the nodes: a test may have its own for all. */

@@ -174,9 +174,11 @@ for (const dataplane of DATAPLANES)
           let theirs = others.rules(node);
           await start();
           await check(isBefore ? AS_POLICY_SAYS : NOTHING_PASSES, theirs);
+          expect((await bench.others()).length > 0).toBe(!isBefore);
           if (!isBefore) {
             others.admit(node);
             theirs = others.rules(node);
+            expect(await bench.others()).toEqual([]);
           }
           await check(AS_POLICY_SAYS, theirs);
           // They start again: what they have is flushed and inserted before ours.

@@ -6,6 +6,7 @@ import { programOf } from "../../src/calc/from-scratch.ts";
 import { backendsOf, removeUpstreamTables } from "../../src/dataplane/backends.ts";
 import { ChosenDriver } from "../../src/dataplane/chosen.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
+import { droppingOthers } from "../../src/dataplane/others.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
@@ -15,6 +16,7 @@ import type { CniRecord } from "../../src/model/endpoint.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { UDP } from "../../src/net/protocol.ts";
+import { WORKLOAD_PREFIX } from "../../src/program/path.ts";
 import type { DataplaneChoice, Program, ProgramDelta } from "../../src/program/program.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
@@ -169,6 +171,19 @@ export class DataplaneNode {
   get loop(): Loop {
     if (this.#daemon === undefined) throw new Error("nothing is started");
     return this.#daemon.loop;
+  }
+
+  /** What the node's status says of others' chains. */
+  others(): Promise<readonly string[]> {
+    if (this.#daemon === undefined) throw new Error("nothing is started");
+    return droppingOthers({
+      sys: sysIn(this.node),
+      processes: processesIn(this.node),
+      clock: openClock(),
+      families: new Set([4, 6]),
+      dataplane: this.#daemon.driver.name,
+      prefixes: [WORKLOAD_PREFIX],
+    });
   }
 
   /** Leaves the kernel as it is. */
