@@ -168,7 +168,7 @@ for (const dataplane of DATAPLANES)
         };
         try {
           const start = (): Promise<void> =>
-            bench.start(program, dataplane === "iptables-legacy" ? LOOK_MS : undefined);
+            bench.start(program, dataplane === "iptables-legacy" ? { auditIntervalMs: LOOK_MS } : {});
           // They first, then we.
           others.start(node);
           let theirs = others.rules(node);
@@ -199,7 +199,7 @@ for (const dataplane of DATAPLANES)
     test("they start when we are there already", async () => {
       const bench = new DataplaneNode();
       try {
-        await bench.start(nodeProgram(dataplane), dataplane === "iptables-legacy" ? LOOK_MS : undefined);
+        await bench.start(nodeProgram(dataplane), dataplane === "iptables-legacy" ? { auditIntervalMs: LOOK_MS } : {});
         expect(await bench.passed()).toEqual(AS_POLICY_SAYS);
         for (const others of OTHERS) {
           others.start(bench.node);

@@ -27,7 +27,7 @@ export const PODS = {
   web: { interface: "cali0", addresses: ["10.65.0.1", "fd00:65::1"] },
   closed: { interface: "cali1", addresses: ["10.65.0.2", "fd00:65::2"] },
 } as const;
-const WORLD = ["198.51.100.7", "2001:db8::7"] as const;
+export const WORLD = ["198.51.100.7", "2001:db8::7"] as const;
 /** Where the pod `web` is called, and may call. */
 const ALLOWED_PORT = 80;
 const DENIED_PORT = 81;
@@ -91,7 +91,7 @@ export function wholeOf({ sets, policies, endpoints, routes }: Program): Program
   return { sets, policies, endpoints, routes, members: new Map() };
 }
 
-type Place = "world" | keyof typeof PODS;
+export type Place = "world" | keyof typeof PODS;
 
 interface SentDatagrams {
   readonly to: Exclude<Place, "closed">;
@@ -115,6 +115,12 @@ export function processesIn(namespace: Namespace): Processes {
 /** Sockets are opened in the namespace. */
 export function sysIn(namespace: Namespace): Sys {
   return { ...sys, socket: (...args) => namespace.enter(() => sys.socket(...args)) };
+}
+
+export interface StartOptions {
+  readonly auditIntervalMs?: number;
+  readonly sys?: Sys;
+  readonly processes?: Processes;
 }
 
 export class DataplaneNode {
@@ -149,9 +155,10 @@ export class DataplaneNode {
   }
 
   /** Starts what the daemon has of the dataplane; resolves when the kernel agrees with the program. */
-  async start(program: Program, auditIntervalMs = 3_600_000): Promise<void> {
+  async start(program: Program, options: StartOptions = {}): Promise<void> {
     const clock = openClock();
-    const [inside, processes, end] = [sysIn(this.node), processesIn(this.node), new AbortController()];
+    const end = new AbortController();
+    const { sys: inside = sysIn(this.node), processes = processesIn(this.node), auditIntervalMs = 3_600_000 } = options;
     const report = (message: string, fields: object): void =>
       void this.reports.push(`${message} ${JSON.stringify(fields)}`);
     const driver = new ChosenDriver({
@@ -162,9 +169,9 @@ export class DataplaneNode {
       report,
     });
     const loop = new Loop({ drivers: [driver], clock, watcher: openWatcher(), auditIntervalMs, report });
-    loop.step(program, wholeOf(program));
     const running = loop.run(end.signal);
     this.#daemon = { end, driver, loop, running };
+    loop.step(program, wholeOf(program));
     await loop.start();
   }
 
@@ -193,6 +200,18 @@ export class DataplaneNode {
     daemon?.end.abort();
     await daemon?.running;
     daemon?.driver.close();
+  }
+
+  /** As `stop`, of a daemon whose calls of the kernel do nothing any more: it may never come to its end. */
+  abandon(): void {
+    const daemon = this.#daemon;
+    this.#daemon = undefined;
+    daemon?.end.abort();
+    daemon?.driver.close();
+  }
+
+  port(place: Place): Port {
+    return this.#ports[place];
   }
 
   /** Sends datagrams, of which each is a flow of its own, and says what passed of those between the world and each pod, in both directions. */

@@ -30,7 +30,7 @@ import type { Unit } from "../units.ts";
 import { IptablesLowering } from "./lower.ts";
 import { wantedMembers, type WantedMembers } from "./members.ts";
 import { HOOK_CHAINS, isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
-import { isSettled, PendingMembers, type SetPending } from "./pending.ts";
+import { isFilled, isSettled, PendingMembers, type SetPending } from "./pending.ts";
 import { describeChanges } from "./plan.ts";
 import { chainId, IPT_ROWS, type IptRow, jumpId, memberId, setId } from "./rows.ts";
 
@@ -274,6 +274,7 @@ export class IptablesDriver implements Driver {
         if (rules.length > 0 && !didSets) yield* this.#land(rules);
         else if (!didSets) break;
       }
+      yield* this.#emptySets();
       yield* this.#destroySets();
     } while (yield* this.#retry());
   }
@@ -288,7 +289,7 @@ export class IptablesDriver implements Driver {
     return [...units].flatMap((unit) => this.#refusals.changesOf(unit));
   }
 
-  /** Makes the sets that are wanted and gives them their members. True when something was refused, so that rules must be planned anew. */
+  /** Makes the sets that are wanted and gives them the members that they lack. True when something was refused, so that rules must be planned anew. */
   *#commitSets(changes: readonly RowChange<IptRow>[]): Generator<Promise<void> | undefined, boolean> {
     let refused = false;
     const attempt = (unit: Unit, run: () => void): void => {
@@ -324,19 +325,35 @@ export class IptablesDriver implements Driver {
     for (const [set, entry] of Array.from(this.#members.unsettled())) {
       const unit = this.#state.unit(entry.unitId);
       if (unit === undefined || this.#refusals.isHeld(unit.id) || !this.#state.have.has(setId(set))) continue;
-      while (!isSettled(entry) && this.#members.get(set) === entry && !refused) {
-        attempt(unit, () => this.#sendMembers(set, entry));
+      while (!isFilled(entry) && this.#members.get(set) === entry && !refused) {
+        attempt(unit, () => this.#sendMembers(set, entry, this.#members.next(entry, ELEMENTS_PER_STEP), []));
         yield;
       }
     }
     return refused;
   }
 
-  #sendMembers(set: string, entry: SetPending): void {
-    const { add: added, remove } = this.#members.next(entry, ELEMENTS_PER_STEP);
-    const [first] = this.#sets.change(set, entry.is, added, remove);
+  /** Takes members away that are too many: no rule that was changed before needs them any more. */
+  *#emptySets(): Steps {
+    for (const [set, entry] of Array.from(this.#members.unsettled())) {
+      const unit = this.#state.unit(entry.unitId);
+      if (unit === undefined || this.#refusals.isHeld(unit.id) || !this.#state.have.has(setId(set))) continue;
+      while (entry.remove.size > 0 && this.#members.get(set) === entry && !this.#refusals.isHeld(unit.id)) {
+        try {
+          this.#sendMembers(set, entry, [], [...entry.remove].slice(0, ELEMENTS_PER_STEP));
+        } catch (error) {
+          if (!(error instanceof KernelError)) throw error;
+          this.#refusals.refuse(unit, error);
+        }
+        yield;
+      }
+    }
+  }
+
+  #sendMembers(set: string, entry: SetPending, added: readonly string[], removed: readonly string[]): void {
+    const [first] = this.#sets.change(set, entry.is, added, removed);
     if (first !== undefined) throw first.error;
-    this.#members.done(entry, added, remove);
+    this.#members.done(entry, added, removed);
   }
 
   #kindOf(set: string): Row<"set">["is"] {
@@ -433,6 +450,7 @@ export class IptablesDriver implements Driver {
         const refusedSets = yield* this.#commitSets(this.#refusals.changesOf(unit));
         const rules = refusedSets ? [] : this.#refusals.changesOf(unit).filter(isOfRules);
         if (rules.length > 0) yield* this.#land(rules);
+        if (unit.kind === "set") yield* this.#emptySets();
         if (unit.kind === "rest" || unit.kind === "set") yield* this.#destroySets();
         if (this.#refusals.failures.get(id) === failure) {
           this.#refusals.accept(id);
