@@ -373,6 +373,10 @@ class Trial {
       const next = this.#life(this.#random.chance(40));
       isAlive = await this.#survives(next, () => bench.start(now, next));
     }
+    // A set that rules of the other variant named goes when these have gone.
+    await until("everything to be in the kernel", () =>
+      bench.loop.status().every(({ pending, rows }) => pending === 0 && rows.length === 0),
+    );
     this.#program = now;
     const { lost, leaked, sent } = await prober.judge();
     this.probes += sent;

@@ -41,7 +41,7 @@ export interface NodeLayout {
   /** As the kubelet's `cgroupRoot`. */
   readonly cgroupRoot: string;
   readonly healthPort: number;
-  /** The first node has nftables, the others what `CALICO_TEST_DATAPLANE` says. */
+  /** The first node has nftables, the others what `CALICO_TEST_DATAPLANE` says, or iptables: each must work beside the other. */
   readonly dataplane: Dataplane;
 }
 
@@ -111,6 +111,6 @@ function nodeLayout(id: string, directory: string, number: number): NodeLayout {
     kubeletRoot: `${root}/kubelet`,
     cgroupRoot: `/${id}/${name}`,
     healthPort: 9099,
-    dataplane: number === 1 ? "nftables" : (givenDataplane() ?? "nftables"),
+    dataplane: number === 1 ? "nftables" : (givenDataplane() ?? "iptables-nft"),
   };
 }
