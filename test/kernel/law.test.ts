@@ -12,7 +12,7 @@ import { readFileSync } from "node:fs";
 import type { Program, EndpointId } from "../../src/program/program.ts";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
-import { type Addr, type Family, familyOf } from "../../src/net/addr.ts";
+import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { addressOfNet } from "../../src/model/kinds/workload-endpoint.ts";
 import type { Resource } from "../../src/model/resource.ts";
