@@ -11,18 +11,18 @@ import type { Clock } from "../../host/clock.ts";
 import type { Processes } from "../../host/processes.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { EPROTO, KernelError } from "../../kernel/errno.ts";
+import { KernelError } from "../../kernel/errno.ts";
 import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { IptablesClient, type RestoreRefusal, type Variant } from "../../kernel/iptables/client.ts";
-import { type ChainRule, formatRestore, type TableChange } from "../../kernel/iptables/restore.ts";
-import { type Rule, TABLE_NAMES, type TableName } from "../../kernel/iptables/rule.ts";
-import { parseSaveInSteps, type Saved } from "../../kernel/iptables/save.ts";
+import { formatRestore } from "../../kernel/iptables/restore.ts";
+import { TABLE_NAMES } from "../../kernel/iptables/rule.ts";
 import { Generations } from "../../kernel/nftables/generations.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import type { SetId } from "../../program/policy.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { awaiting, type Driver, type DriverEvents, type PlannedChange, type RowStatus, type Steps } from "../driver.ts";
+import { unfinishedUnits } from "../completion.ts";
 import { Refusals, type RowChange } from "../refusals.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
@@ -32,7 +32,9 @@ import { wantedMembers, type WantedMembers } from "./members.ts";
 import { HOOK_CHAINS, isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
 import { isFilled, isSettled, PendingMembers, type SetPending } from "./pending.ts";
 import { describeChanges } from "./plan.ts";
-import { chainId, IPT_ROWS, type IptRow, jumpId, memberId, setId } from "./rows.ts";
+import { chainId, IPT_ROWS, type IptRow, memberId, setId } from "./rows.ts";
+import { readRows } from "./saved.ts";
+import { familyOf, isOfRules, tableChanges } from "./table-changes.ts";
 
 export interface IptablesOptions {
   readonly processes: Processes;
@@ -111,34 +113,19 @@ export class IptablesDriver implements Driver {
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
-    return this.#state.unit(`endpoint ${endpoint}`) !== undefined && this.#unfinished(endpoint).length === 0;
+    return this.#unfinished(endpoint)?.length === 0;
   }
 
   explain(endpoint: EndpointId): string | undefined {
-    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint));
+    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint) ?? []);
   }
 
-  /** The endpoint's unit, the dispatch to it, and those that it refers to, as far as they are not in the kernel as wanted. */
-  #unfinished(endpoint: EndpointId): Unit[] {
+  #unfinished(endpoint: EndpointId): readonly Unit[] | undefined {
     this.#refusals.settle();
-    const unit = this.#state.unit(`endpoint ${endpoint}`);
-    if (unit === undefined) return [];
-    const base = this.#state.unit("base");
-    const seen = new Set(base === undefined ? [unit] : [unit, base]);
-    for (const each of seen)
-      if (each !== base) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
-    return [...seen].filter((each) => !this.#isFinished(each));
-  }
-
-  #isFinished(unit: Unit): boolean {
-    if (this.#refusals.isHeld(unit.id)) return false;
-    for (const id of this.#state.rowsOf(unit.id)) {
-      if (this.#state.isPending(id)) return false;
-      const row = this.#state.want.get(id);
-      const entry = row?.type === "set" ? this.#members.get(row.set) : undefined;
-      if (entry !== undefined && !isSettled(entry)) return false;
-    }
-    return true;
+    return unfinishedUnits(this.#state, this.#refusals, endpoint, (row) => {
+      const entry = row.type === "set" ? this.#members.get(row.set) : undefined;
+      return entry === undefined || isSettled(entry);
+    });
   }
 
   lower(program: Program, delta: ProgramDelta): void {
@@ -201,15 +188,7 @@ export class IptablesDriver implements Driver {
     const have = new Map<string, IptRow>();
     for (const [family, client] of this.#clients) {
       const text = yield* awaiting(client.save(false));
-      const parsed = yield* parseSaveInSteps(text);
-      if (!parsed.ok)
-        throw new KernelError(
-          "read rules by",
-          "iptables-save",
-          EPROTO,
-          `${parsed.error.found}: ${parsed.error.wanted}`,
-        );
-      for (const row of ownRows(family, parsed.value)) have.set(...row);
+      for (const row of yield* readRows(family, text)) have.set(...row);
     }
     yield* this.#readSets(have);
     this.#readings++;
@@ -506,59 +485,6 @@ function rank({ kind }: Unit): number {
   return RANKS.indexOf(kind);
 }
 
-function isOfRules({ want, have }: RowChange<IptRow>): boolean {
-  return familyOf(want ?? have) !== undefined;
-}
-
 function isRuleRow(rowId: string): boolean {
   return rowId.startsWith("chain ") || rowId.startsWith("jump ");
-}
-
-function familyOf(row: IptRow | undefined): Family | undefined {
-  return row?.type === "chain" || row?.type === "jump" ? row.family : undefined;
-}
-
-/** What is ours of what `iptables-save` tells. */
-function* ownRows(family: Family, saved: Saved): Generator<[string, IptRow]> {
-  for (const [table, chains] of saved)
-    for (const [chain, rules] of chains) {
-      if (isOurChain(chain)) {
-        yield [chainId(family, table, chain), { type: "chain", family, table, chain, rules }];
-        continue;
-      }
-      const own = rules.filter(isOurs);
-      if (own.length === 0) continue;
-      const row: IptRow = { type: "jump", family, table, builtIn: chain, rules: own, isFirst: rules[0] === own[0] };
-      yield [jumpId(family, table, chain), row];
-    }
-}
-
-/** A jump to a chain of ours, or a rule of upstream's, which marks its own by a comment. */
-function isOurs({ chain, text }: Rule): boolean {
-  return (chain !== undefined && isOurChain(chain)) || / --comment "cali:[\w-]{16}" /.test(text);
-}
-
-interface Draft {
-  readonly chains: Map<string, Row<"chain">["rules"]>;
-  readonly removed: ChainRule[];
-  readonly first: ChainRule[];
-  readonly gone: string[];
-}
-
-function tableChanges(changes: readonly RowChange<IptRow>[]): ReadonlyMap<TableName, TableChange> {
-  const tables = new Map<TableName, Draft>();
-  for (const { want, have } of changes) {
-    const row = want ?? have;
-    if (row?.type !== "chain" && row?.type !== "jump") continue;
-    const change: Draft = tables.get(row.table) ?? { chains: new Map(), removed: [], first: [], gone: [] };
-    tables.set(row.table, change);
-    if (row.type === "chain") {
-      if (want?.type === "chain") change.chains.set(row.chain, want.rules);
-      else change.gone.push(row.chain);
-      continue;
-    }
-    if (have?.type === "jump") for (const rule of have.rules) change.removed.push({ chain: row.builtIn, rule });
-    if (want?.type === "jump") for (const rule of want.rules) change.first.push({ chain: row.builtIn, rule });
-  }
-  return tables;
 }
