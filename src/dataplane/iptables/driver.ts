@@ -11,15 +11,12 @@ import type { Clock } from "../../host/clock.ts";
 import type { Processes } from "../../host/processes.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { KernelError } from "../../kernel/errno.ts";
-import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { IptablesClient, type RestoreRefusal, type Variant } from "../../kernel/iptables/client.ts";
 import { formatRestore } from "../../kernel/iptables/restore.ts";
 import { TABLE_NAMES } from "../../kernel/iptables/rule.ts";
 import { Generations } from "../../kernel/nftables/generations.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import type { SetId } from "../../program/policy.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { awaiting, type Driver, type DriverEvents, type PlannedChange, type RowStatus, type Steps } from "../driver.ts";
 import { unfinishedUnits } from "../completion.ts";
@@ -28,12 +25,11 @@ import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
 import type { Unit } from "../units.ts";
 import { IptablesLowering } from "./lower.ts";
-import { wantedMembers, type WantedMembers } from "./members.ts";
-import { HOOK_CHAINS, isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
-import { isFilled, isSettled, PendingMembers, type SetPending } from "./pending.ts";
+import { HOOK_CHAINS, isOurChain } from "./names.ts";
 import { describeChanges } from "./plan.ts";
-import { chainId, IPT_ROWS, type IptRow, memberId, setId } from "./rows.ts";
+import { chainId, IPT_ROWS, type IptRow } from "./rows.ts";
 import { readRows } from "./saved.ts";
+import { IptablesSets } from "./sets.ts";
 import { familyOf, isOfRules, tableChanges } from "./table-changes.ts";
 
 export interface IptablesOptions {
@@ -44,13 +40,9 @@ export interface IptablesOptions {
   readonly clock: Clock;
 }
 
-type Row<Type extends IptRow["type"]> = Extract<IptRow, { type: Type }>;
-
 /** Upstream: iptablesRefreshInterval. */
 const REFRESH_MS = 180_000;
 const FIRST_REFRESH_MS = 10_000;
-/** Elements sent in one step: some milliseconds. */
-const ELEMENTS_PER_STEP = 1_000;
 
 export class IptablesDriver implements Driver {
   readonly name = "iptables";
@@ -63,17 +55,11 @@ export class IptablesDriver implements Driver {
   readonly #generations: Generations | undefined;
   readonly #families: readonly Family[];
   readonly #clients: ReadonlyMap<Family, IptablesClient>;
-  readonly #sets: IpSetClient;
+  readonly #sets: IptablesSets;
   readonly #lowering = new IptablesLowering();
   readonly #state = new TableState<IptRow>(IPT_ROWS);
-  readonly #members = new PendingMembers();
   readonly #refusals: Refusals<IptRow>;
-  /** IP sets of the program's sets. */
-  readonly #programSets = new Map<string, { readonly id: SetId; readonly family: Family }>();
-  #program: Program | undefined;
   #disturbed: DriverEvents["changed"] | undefined;
-  /** Counts changes of what is wanted in sets. */
-  #changes = 0;
 
   /** Opens its socket in the thread's network namespace. Throws KernelError. */
   constructor(sys: Sys, { processes, variant, families, clock }: IptablesOptions) {
@@ -81,16 +67,16 @@ export class IptablesDriver implements Driver {
     this.#clients = new Map(
       this.#families.map((family) => [family, new IptablesClient(processes, clock, variant, family)]),
     );
-    this.#sets = new IpSetClient(sys);
     this.#sys = sys;
     this.#isWatched = variant === "nft";
     this.#generations = variant === "legacy" ? undefined : new Generations(sys);
     this.watch = variant === "legacy" ? undefined : (watcher, events) => this.#watch(watcher, events);
     this.#refusals = new Refusals(this.#state, clock);
+    this.#sets = new IptablesSets(sys, this.#families, this.#state, this.#refusals);
   }
 
   get pending(): number {
-    return this.#state.pending + this.#members.count();
+    return this.#state.pending + this.#sets.pending;
   }
 
   get writes(): number {
@@ -122,49 +108,22 @@ export class IptablesDriver implements Driver {
 
   #unfinished(endpoint: EndpointId): readonly Unit[] | undefined {
     this.#refusals.settle();
-    return unfinishedUnits(this.#state, this.#refusals, endpoint, (row) => {
-      const entry = row.type === "set" ? this.#members.get(row.set) : undefined;
-      return entry === undefined || isSettled(entry);
-    });
+    return unfinishedUnits(this.#state, this.#refusals, endpoint, (row) => this.#sets.isSettled(row));
   }
 
   lower(program: Program, delta: ProgramDelta): void {
-    this.#program = program;
-    this.#changes++;
-    for (const [id, members] of delta.sets)
-      for (const family of this.#families)
-        if (members === undefined) this.#programSets.delete(setName(id, family));
-        else this.#programSets.set(setName(id, family), { id, family });
+    this.#sets.lower(program, delta);
     const { rows, elements } = this.#lowering.lower(program, delta);
     const own = new Map([...rows].filter(([id]) => this.#isOfFamilies(id)));
-    for (const [id, owned] of own)
-      if (owned === undefined && id.startsWith("set ")) this.#members.forget(id.slice("set ".length));
-    const touched = new Set(this.#state.setWants(own));
-    this.#refusals.changed(touched, "rows");
-    const filled = new Set<Unit>();
-    for (const [set, change] of elements) {
-      const unit = this.#state.ownerOf(setId(set));
-      const row = this.#state.want.get(setId(set));
-      const wanted = this.#wanted(set);
-      if (unit === undefined || row?.type !== "set" || row.is === undefined || wanted === undefined) continue;
-      filled.add(unit);
-      if (change === "all" || this.#members.get(set) === undefined)
-        this.#members.fill(set, unit.id, row.is, wanted.elements());
-      else this.#members.change(set, change.added, change.removed);
-    }
-    this.#refusals.changed(filled, "elements");
+    for (const [id, owned] of own) if (owned === undefined) this.#sets.forget(id);
+    this.#refusals.changed(new Set(this.#state.setWants(own)), "rows");
+    this.#refusals.changed(this.#sets.take(elements), "elements");
   }
 
   /** `chain 4 filter cali-FORWARD`, `set cali40…`, `member cali40… …`. */
   #isOfFamilies(rowId: string): boolean {
     const family = /^(?:chain|jump) 6 |^(?:set|member) cali60/.test(rowId) ? 6 : 4;
     return this.#families.includes(family);
-  }
-
-  #wanted(set: string): WantedMembers | undefined {
-    const found = this.#programSets.get(set);
-    const members = found === undefined ? undefined : this.#program?.sets.get(found.id);
-    return found === undefined || members === undefined ? undefined : wantedMembers(members, found.family);
   }
 
   /** The nft variant's rules are in tables of nf_tables, of whose changes the kernel tells. */
@@ -190,71 +149,23 @@ export class IptablesDriver implements Driver {
       const text = yield* awaiting(client.save(false));
       for (const row of yield* readRows(family, text)) have.set(...row);
     }
-    yield* this.#readSets(have);
+    yield* this.#sets.reading(have);
     this.#readings++;
     for (const id of Array.from(this.#state.have.keys())) if (!have.has(id)) this.#state.setHave(id, undefined);
     for (const [id, row] of have) this.#state.setHave(id, row);
-  }
-
-  *#readSets(have: Map<string, IptRow>): Steps {
-    const sources = new Set(this.#families.map(sourcesSet));
-    for (const { name, is } of this.#sets.list()) {
-      if (!isOurSet(name) || !this.#families.includes(name.startsWith("cali60") ? 6 : 4)) continue;
-      have.set(setId(name), { type: "set", set: name, is });
-      if (is === undefined) continue;
-      if (sources.has(name)) {
-        for (const member of (yield* this.#sets.elements(name, is)) ?? [])
-          have.set(memberId(name, member), { type: "member", set: name, member });
-      } else yield* this.#readMembers(name);
-    }
-    for (const [set, { id }] of this.#programSets)
-      if (!have.has(setId(set)) && this.#members.get(set)?.filling === undefined) this.#fill(set, id);
-  }
-
-  #fill(set: string, id: SetId): void {
-    const row = this.#state.want.get(setId(set));
-    const wanted = this.#wanted(set);
-    if (row?.type === "set" && row.is !== undefined && wanted !== undefined)
-      this.#members.fill(set, `set ${id}`, row.is, wanted.elements());
-  }
-
-  /** What the kernel lacks and has too many; again when what is wanted has changed meanwhile. */
-  *#readMembers(set: string): Steps {
-    const row = this.#state.want.get(setId(set));
-    const found = this.#programSets.get(set);
-    if (row?.type !== "set" || row.is === undefined || found === undefined) return;
-    const { is } = row;
-    const elements = (yield* this.#sets.elements(set, is)) ?? new Set<string>();
-    for (let changes = -1; changes !== this.#changes;) {
-      changes = this.#changes;
-      const wanted = this.#wanted(set);
-      if (wanted === undefined) return;
-      const add = new Set<string>();
-      const remove = new Set<string>();
-      let count = 0;
-      for (const element of elements) {
-        if (!wanted.has(element)) remove.add(element);
-        if (++count % ELEMENTS_PER_STEP === 0) yield;
-      }
-      for (const element of wanted.elements()) {
-        if (!elements.has(element)) add.add(element);
-        if (++count % ELEMENTS_PER_STEP === 0) yield;
-      }
-      this.#members.replace(set, `set ${found.id}`, is, add, remove);
-    }
   }
 
   *committing(): Steps {
     do {
       for (;;) {
         const changes = this.#changesOfAll();
-        const didSets = yield* this.#commitSets(changes);
+        const didSets = yield* this.#sets.filling(changes);
         const rules = changes.filter(isOfRules);
         if (rules.length > 0 && !didSets) yield* this.#land(rules);
         else if (!didSets) break;
       }
-      yield* this.#emptySets();
-      yield* this.#destroySets();
+      yield* this.#sets.emptying();
+      yield* this.#sets.destroying();
     } while (yield* this.#retry());
   }
 
@@ -266,78 +177,6 @@ export class IptablesDriver implements Driver {
     for (const id of this.#refusals.failures.all.keys()) add(units, this.#state.unit(id));
     for (const id of this.#refusals.blocked.keys()) add(units, this.#state.unit(id));
     return [...units].flatMap((unit) => this.#refusals.changesOf(unit));
-  }
-
-  /** Makes the sets that are wanted and gives them the members that they lack. True when something was refused, so that rules must be planned anew. */
-  *#commitSets(changes: readonly RowChange<IptRow>[]): Generator<Promise<void> | undefined, boolean> {
-    let refused = false;
-    const attempt = (unit: Unit, run: () => void): void => {
-      try {
-        run();
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        this.#refusals.refuse(unit, error);
-        refused = true;
-      }
-    };
-    for (const { id, unit, want, have } of changes) {
-      const is = want?.type === "set" ? want.is : undefined;
-      if (want?.type !== "set" || is === undefined || refused) continue;
-      attempt(unit, () => {
-        if (have !== undefined) this.#sets.destroy(want.set);
-        this.#sets.create(want.set, is);
-        this.#state.setHave(id, want);
-      });
-    }
-    for (const { id, unit, want, have } of changes) {
-      const row = want ?? have;
-      if (row?.type !== "member" || refused) continue;
-      const is = this.#kindOf(row.set);
-      if (is === undefined) continue;
-      const [added, removed] = want === undefined ? [[], [row.member]] : [[row.member], []];
-      attempt(unit, () => {
-        const [first] = this.#sets.change(row.set, is, added, removed);
-        if (first !== undefined) throw first.error;
-        this.#state.setHave(id, want);
-      });
-    }
-    for (const [set, entry] of Array.from(this.#members.unsettled())) {
-      const unit = this.#state.unit(entry.unitId);
-      if (unit === undefined || this.#refusals.isHeld(unit.id) || !this.#state.have.has(setId(set))) continue;
-      while (!isFilled(entry) && this.#members.get(set) === entry && !refused) {
-        attempt(unit, () => this.#sendMembers(set, entry, this.#members.next(entry, ELEMENTS_PER_STEP), []));
-        yield;
-      }
-    }
-    return refused;
-  }
-
-  /** Takes members away that are too many: no rule that was changed before needs them any more. */
-  *#emptySets(): Steps {
-    for (const [set, entry] of Array.from(this.#members.unsettled())) {
-      const unit = this.#state.unit(entry.unitId);
-      if (unit === undefined || this.#refusals.isHeld(unit.id) || !this.#state.have.has(setId(set))) continue;
-      while (entry.remove.size > 0 && this.#members.get(set) === entry && !this.#refusals.isHeld(unit.id)) {
-        try {
-          this.#sendMembers(set, entry, [], [...entry.remove].slice(0, ELEMENTS_PER_STEP));
-        } catch (error) {
-          if (!(error instanceof KernelError)) throw error;
-          this.#refusals.refuse(unit, error);
-        }
-        yield;
-      }
-    }
-  }
-
-  #sendMembers(set: string, entry: SetPending, added: readonly string[], removed: readonly string[]): void {
-    const [first] = this.#sets.change(set, entry.is, added, removed);
-    if (first !== undefined) throw first.error;
-    this.#members.done(entry, added, removed);
-  }
-
-  #kindOf(set: string): Row<"set">["is"] {
-    const row = this.#state.have.get(setId(set));
-    return row?.type === "set" ? row.is : undefined;
   }
 
   /** One change of all tables; if it is refused, as many as it takes to find the culprits. Throws when it is no fault of single rows. */
@@ -395,27 +234,6 @@ export class IptablesDriver implements Driver {
     }
   }
 
-  /** Those that are no longer wanted and that no rule of ours names. One that others use stays, which is told. */
-  *#destroySets(): Steps {
-    for (const id of Array.from(this.#state.pendingRows)) {
-      const have = this.#state.have.get(id);
-      const unit = this.#state.ownerOf(id);
-      if (have?.type !== "set" || unit === undefined || this.#state.want.has(id) || this.#refusals.isHeld(unit.id))
-        continue;
-      if ([...this.#state.usersOf(id)].some(isRuleRow)) continue;
-      try {
-        this.#sets.destroy(have.set);
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        this.#refusals.refuse(unit, error);
-        continue;
-      }
-      for (const user of Array.from(this.#state.usersOf(id))) this.#state.setHave(user, undefined);
-      this.#state.setHave(id, undefined);
-      yield;
-    }
-  }
-
   /** Those refused before whose time has come. True when there were any, so that what waits for them is planned. */
   *#retry(): Generator<Promise<void> | undefined, boolean> {
     const due = this.#refusals.failures.due();
@@ -426,11 +244,11 @@ export class IptablesDriver implements Driver {
       this.#refusals.tryAgain(unit === undefined ? undefined : id);
       if (unit === undefined) this.#refusals.accept(id);
       else {
-        const refusedSets = yield* this.#commitSets(this.#refusals.changesOf(unit));
+        const refusedSets = yield* this.#sets.filling(this.#refusals.changesOf(unit));
         const rules = refusedSets ? [] : this.#refusals.changesOf(unit).filter(isOfRules);
         if (rules.length > 0) yield* this.#land(rules);
-        if (unit.kind === "set") yield* this.#emptySets();
-        if (unit.kind === "rest" || unit.kind === "set") yield* this.#destroySets();
+        if (unit.kind === "set") yield* this.#sets.emptying();
+        if (unit.kind === "rest" || unit.kind === "set") yield* this.#sets.destroying();
         if (this.#refusals.failures.get(id) === failure) {
           this.#refusals.accept(id);
           taken = true;
@@ -444,21 +262,16 @@ export class IptablesDriver implements Driver {
 
   /** Takes all that is ours out of the kernel: nothing may be asked of the driver afterwards. `keepsSets`: the other variant names them. */
   *removing(keepsSets: boolean): Steps {
-    this.#programSets.clear();
+    this.#sets.forgetAll();
     this.#state.setWants(new Map(Array.from(this.#state.want.keys(), (id) => [id, undefined])));
     yield* this.reading();
     const changes = this.#changesOfAll().filter(isOfRules);
     if (changes.length > 0) yield* this.#land(changes);
-    if (!keepsSets) yield* this.#destroySets();
+    if (!keepsSets) yield* this.#sets.destroying();
   }
 
   plan(): readonly PlannedChange[] {
-    const sets = [...this.#members.unsettled()].map(([set, { add: added, remove, filling }]) => ({
-      set,
-      added: [...added, ...(filling === undefined ? [] : (this.#wanted(set)?.elements() ?? []))],
-      removed: [...remove],
-    }));
-    return describeChanges(this.#changesOfAll(), sets);
+    return describeChanges(this.#changesOfAll(), this.#sets.plan());
   }
 
   close(): void {
@@ -483,8 +296,4 @@ const RANKS: readonly Unit["kind"][] = ["rest", "set", "policy", "endpoint", "ba
 /** Dispatch refers to endpoints. */
 function rank({ kind }: Unit): number {
   return RANKS.indexOf(kind);
-}
-
-function isRuleRow(rowId: string): boolean {
-  return rowId.startsWith("chain ") || rowId.startsWith("jump ");
 }
