@@ -195,11 +195,23 @@ export class IptablesDriver implements Driver {
   ): Generator<Promise<void> | undefined, RestoreRefusal | undefined> {
     const client = this.#clients.get(family);
     if (client === undefined) return undefined;
-    const tables = tableChanges(changes);
+    // Of what others change of x_tables nobody tells: there, chains are written whole.
+    const edited = tableChanges(changes, this.#isWatched);
+    let refused = yield* this.#restore(client, edited);
+    const hasEdits = [...edited.values()].some(({ edits }) => edits.size > 0);
+    // Somebody has just taken away what was to be edited.
+    if (refused !== undefined && hasEdits) refused = yield* this.#restore(client, tableChanges(changes, false));
+    if (refused === undefined) for (const { id, want } of changes) this.#state.setHave(id, want);
+    return refused;
+  }
+
+  *#restore(
+    client: IptablesClient,
+    tables: ReturnType<typeof tableChanges>,
+  ): Generator<Promise<void> | undefined, RestoreRefusal | undefined> {
     this.#generations?.begin();
     const refused = yield* awaiting(client.restore(formatRestore(tables)));
     if (this.#generations?.end(tables.size) === false) this.#disturbed?.("somebody else");
-    if (refused === undefined) for (const { id, want } of changes) this.#state.setHave(id, want);
     return refused;
   }
 
