@@ -202,7 +202,7 @@ for (const variant of VARIANTS)
     }, 60_000);
 
     test("what somebody has just taken out of a chain, unheard, does not stop a change of it", async () => {
-      await withBench(variant, async ({ driver, run }) => {
+      await withBench(variant, async ({ driver, run, commands }) => {
         const ofRules = (count: number): Program => {
           const spec = { ingress: Array.from({ length: count }, (_, i) => ({ action: "Allow", protocol: i + 1 })) };
           const metadata = { name: "long", namespace: "alpha" };
@@ -219,8 +219,11 @@ for (const variant of VARIANTS)
         const [, chain = ""] = /^-A (\S+) .* rule 20"/m.exec(save()) ?? [];
         run(`iptables-${variant}`, "-F", chain);
         own.lower(now, from(before, now));
+        commands.length = 0;
         await awaitSteps(own.committing());
         expect(own.failures).toEqual([]);
+        // Nothing was refused and read anew.
+        expect(commands.filter((command) => command.includes("-save"))).toEqual([]);
         expect(save()).toContain(" rule 19");
         expect(save()).not.toContain(" rule 20");
         await awaitSteps(own.reading());
