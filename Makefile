@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-graph bench-scale bench-kubernetes build check format setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes bench bench-graph bench-dataplanes bench-scale bench-kubernetes build check format setup
 
 lab: build
 	@bin/calico-lab up --name $(NAME) $(LAB_FLAGS)
@@ -28,6 +28,10 @@ bench: setup-test build
 # What the calculation of one node costs with 100,000 pods and 10,000 policies; it needs no lab.
 bench-graph: setup-test
 	@$(BUN) test/bench/graph.ts
+
+# Each dataplane with 10 and 10,000 policies: what changes, packets and new connections cost; it needs no lab.
+bench-dataplanes: setup-test
+	@$(BUN) test/bench/dataplanes.ts
 
 # One node in clusters of up to 10,000 policies and 100,000 pods: BENCH_FLAGS="--size 10k/100k --pods lean --phase churn --json FILE".
 bench-scale: setup-test build

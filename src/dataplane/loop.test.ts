@@ -227,6 +227,27 @@ test("a heard change that cannot be undone is an error in the status; the next o
   });
 });
 
+test("a step that itself finds out that others have changed something: it is read again after it", async () => {
+  const all = setUp(1e9);
+  const { loop, a, clock } = all;
+  await running(all, async () => {
+    const commit = a.committing.bind(a);
+    let isFirst = true;
+    a.committing = function* () {
+      yield* commit();
+      if (!isFirst) return;
+      isFirst = false;
+      yield Promise.resolve();
+      a.kernel = 99;
+      a.watches[0]?.changed("somebody else");
+    };
+    loop.step(PROGRAM, DELTA);
+    await clock.advance(1);
+    expect([a.kernel, a.wanted, loop.repairs, loop.isWritten]).toEqual([2, 2, 1, true]);
+    expect(loop.status()[0]?.error).toBeUndefined();
+  });
+});
+
 test("notifications that were lost: it listens anew, then reads; while it cannot listen that is an error", async () => {
   const all = setUp(1e9);
   const { loop, a, clock } = all;

@@ -50,6 +50,8 @@ interface State {
   writing: Steps | undefined;
   /** Until it is settled, nothing more can be done for the driver. */
   waiting: Promise<void> | undefined;
+  /** One of its steps runs at this moment, and may itself find out what others have done. */
+  isAdvancing: boolean;
   /** Something changed that no commit under way has seen. */
   again: boolean;
   /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
@@ -100,6 +102,7 @@ export class Loop {
       reading: undefined,
       writing: undefined,
       waiting: undefined,
+      isAdvancing: false,
       again: false,
       spentMs: 0,
       spentAtMs: 0,
@@ -349,6 +352,7 @@ export class Loop {
   }
 
   #advance(state: State, steps: Steps, goesOn: () => boolean): "done" | "more" | "failed" {
+    state.isAdvancing = true;
     try {
       do {
         const step = steps.next();
@@ -362,6 +366,8 @@ export class Loop {
     } catch (error) {
       this.#failed(state, error);
       return "failed";
+    } finally {
+      state.isAdvancing = false;
     }
   }
 
@@ -373,13 +379,17 @@ export class Loop {
     state.waiting = waiting;
   }
 
-  /** Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often or takes long. */
+  /**
+   * Somebody else changed, or may have changed, what is ours: repaired before this returns, unless that happens too often or takes long, or is told
+   * by a step of the driver itself: then after it.
+   */
   #disturbed(state: State, by: string | undefined, touched: Touched | undefined): void {
     const now = this.#clock.monotonicMs();
     const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
     const atMs = excessMs > 0 ? now + excessMs / SPEND_SHARE : now;
     const { request } = state;
     state.request = request === undefined ? { atMs, by, only: touched } : merged(request, { atMs, by, only: touched });
+    if (state.isAdvancing) return this.#kick();
     // Who disturbs is a reason to try at once what failed before.
     if (state.retry.error !== undefined && atMs <= now) this.#resync(state);
     const { writes } = state.driver;

@@ -1,6 +1,6 @@
 /**
  * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON), and what the rules
- * of policy have seen: `/metrics/policies` and `/counters` (JSON).
+ * of policy have seen: `/metrics/policies` and `/counters` (JSON). `/others`: what else drops packets here.
  *
  * Live: the process answers. Ready: the datastore was in sync once, and the kernel can be programmed. Objects that the kernel refuses
  * (`refused`, by their own names) do not make the node unready: nobody else's pods pay for them. What the datastore refuses at present is
@@ -30,9 +30,11 @@ export interface HealthSources {
   readonly flows: () => CutterStatus | undefined;
   /** Reads the kernel. */
   readonly counters: () => Promise<Counters>;
+  /** Looks for what else on the node drops what policy allows (`dataplane/others.ts`). */
+  readonly others: () => Promise<readonly string[]>;
 }
 
-const PATHS = ["/liveness", "/readiness", "/status", "/metrics", "/metrics/policies", "/counters"];
+const PATHS = ["/liveness", "/readiness", "/status", "/metrics", "/metrics/policies", "/counters", "/others"];
 
 /** Names as upstream's where it has one (felix_…). */
 function metrics(sources: HealthSources): Registry {
@@ -128,6 +130,14 @@ export function serveHealth(
     if (pathname === "/metrics") {
       registry ??= metrics(sources);
       return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
+    }
+    if (pathname === "/others") {
+      try {
+        return json(200, await sources.others());
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error;
+        return json(503, { error: error.message });
+      }
     }
     if (pathname === "/counters" || pathname === "/metrics/policies") {
       try {

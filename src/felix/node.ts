@@ -10,6 +10,7 @@ import { ChosenDriver } from "../dataplane/chosen.ts";
 import { FlowCutter } from "../dataplane/flows/cutter.ts";
 import { type DriverStatus, Loop } from "../dataplane/loop.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
+import { droppingOthers } from "../dataplane/others.ts";
 import { beginTracking } from "../dataplane/nftables/tracking.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
 import type { Store } from "../datastore/store.ts";
@@ -93,7 +94,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       {},
     );
   try {
-    beginTracking(sys, ownsTable);
+    beginTracking(sys, families, ownsTable);
   } catch (error) {
     // The driver will say so again, and until when.
     if (!(error instanceof KernelError)) throw error;
@@ -266,6 +267,15 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     withoutEffect: () => faults.withoutEffect,
     flows: () => cutter?.status,
     counters: () => policy.counters(pipeline.program),
+    others: () =>
+      droppingOthers({
+        sys,
+        processes: host.processes,
+        clock,
+        families,
+        dataplane: policy.name,
+        prefixes: pipeline.program.settings.workloadPrefixes,
+      }),
   });
   report("calico node started", {
     root: options.root,

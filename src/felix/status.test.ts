@@ -32,8 +32,8 @@ const REFUSED = {
   ],
 };
 
-function daemon(body: string, urls: string[] = []) {
-  return { fetch: async (url: string) => (urls.push(url), new Response(body)) };
+function daemon(body: string, urls: string[] = [], others = new Response("[]")) {
+  return { fetch: async (url: string) => (urls.push(url), url.endsWith("/others") ? others : new Response(body)) };
 }
 
 test("all is well, for people", async () => {
@@ -42,7 +42,7 @@ test("all is well, for people", async () => {
     text: "datastore: in-sync\nendpoints: 2\nroutes: the kernel agrees\n",
     isWell: true,
   });
-  expect(urls).toEqual(["http://[::1]:9099/status"]);
+  expect(urls).toEqual(["http://[::1]:9099/status", "http://[::1]:9099/others"]);
 });
 
 test("what the kernel refuses is listed by its user's name, with how often it was tried", async () => {
@@ -55,7 +55,7 @@ test("what the kernel refuses is listed by its user's name, with how often it wa
       "  pod shop/web-0 closed since 2025-01-01T00:00:00Z: waits for policy shop/web\n",
   );
   const json = await readStatus(daemon(body), { host: "127.0.0.1", port: 9099 }, true);
-  expect(JSON.parse(json.text)).toEqual({ ...STATUS, drivers: [ROUTES, REFUSED] });
+  expect(JSON.parse(json.text)).toEqual({ ...STATUS, drivers: [ROUTES, REFUSED], others: [] });
 });
 
 test("no daemon, or something else that answers, is an error that names the address", async () => {
@@ -75,4 +75,14 @@ test("established flows that cannot be cut are no good state", async () => {
   expect(well.text).toContain("established flows: 3 cut because policy denies them");
   const kept = await readStatus(daemon(JSON.stringify({ ...STATUS, flows: "kept" })), address, false);
   expect(kept.text).toContain("established flows: kept");
+});
+
+test("what else drops packets is told, and does not make the state a bad one", async () => {
+  const address = { host: "127.0.0.1", port: 9099 };
+  const chain = "chain FORWARD of table ip filter (nft) drops what it does not accept, pods' packets too";
+  const told = await readStatus(daemon(JSON.stringify(STATUS), [], Response.json([chain])), address, false);
+  expect(told).toEqual({ text: expect.stringContaining(`\nothers: ${chain}\n`), isWell: true });
+  const unread = Response.json({ error: "Cannot read chains" }, { status: 503 });
+  const unknown = await readStatus(daemon(JSON.stringify(STATUS), [], unread), address, false);
+  expect(unknown.text).toContain('others: not known: {"error":"Cannot read chains"}');
 });

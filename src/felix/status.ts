@@ -10,6 +10,8 @@ interface NodeStatus {
   readonly datastoreErrors: readonly string[];
   readonly endpoints: readonly string[];
   readonly withoutEffect: readonly string[];
+  /** What else on the node may drop what policy allows. */
+  readonly others?: readonly string[];
   readonly flows?: "kept" | { readonly cut: number; readonly error?: string };
   readonly drivers: readonly {
     readonly name: string;
@@ -40,13 +42,17 @@ export async function readStatus(
 ): Promise<StatusAnswer> {
   const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
   let body: string;
+  let others: readonly string[];
   try {
-    const answer = await sockets.fetch(`http://${address}/status`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-    body = await answer.text();
+    const ask = (path: string): Promise<Response> =>
+      sockets.fetch(`http://${address}${path}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    body = await (await ask("/status")).text();
+    others = await readOthers(await ask("/others"));
   } catch (error) {
     throw new SocketError("ask the daemon at", address, error instanceof Error ? error.message : String(error));
   }
-  const status = decodeStatus(body);
+  const decoded = decodeStatus(body);
+  const status = decoded && { ...decoded, others };
   if (status === undefined) throw new SocketError("ask the daemon at", address, "the answer is not a status");
   const flowsError = typeof status.flows === "object" ? status.flows.error : undefined;
   const isWell =
@@ -54,6 +60,11 @@ export async function readStatus(
     flowsError === undefined &&
     status.drivers.every(({ error, rows }) => error === undefined && rows.length === 0);
   return { text: asJson ? `${JSON.stringify(status, null, 2)}\n` : formatStatus(status), isWell };
+}
+
+async function readOthers(answer: Response): Promise<readonly string[]> {
+  const text = await answer.text();
+  return answer.ok ? (JSON.parse(text) as readonly string[]) : [`not known: ${text.trim()}`];
 }
 
 function decodeStatus(body: string): NodeStatus | undefined {
@@ -65,7 +76,15 @@ function decodeStatus(body: string): NodeStatus | undefined {
   }
 }
 
-function formatStatus({ datastore, drivers, datastoreErrors, endpoints, withoutEffect, flows }: NodeStatus): string {
+function formatStatus({
+  datastore,
+  drivers,
+  datastoreErrors,
+  endpoints,
+  withoutEffect,
+  others = [],
+  flows,
+}: NodeStatus): string {
   const lines = [`datastore: ${datastore}`, ...datastoreErrors.map((error) => `  ${error}`)];
   lines.push(`endpoints: ${endpoints.length}`);
   for (const { name, pending, error, rows } of drivers) {
@@ -80,5 +99,6 @@ function formatStatus({ datastore, drivers, datastoreErrors, endpoints, withoutE
   else if (flows !== undefined)
     lines.push(`established flows: ${flows.error ?? `${flows.cut} cut because policy denies them`}`);
   for (const setting of withoutEffect) lines.push(`without effect: ${setting}`);
+  for (const other of others) lines.push(`others: ${other}`);
   return `${lines.join("\n")}\n`;
 }

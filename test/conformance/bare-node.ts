@@ -3,7 +3,8 @@
  * container runtime of its pods, and the supervisor of its daemon.
  */
 import { mkdirSync, rmSync, openSync } from "node:fs";
-import { CALICO, execute, type Lab, type LabNode, list, MEMORY, unmountBelow, until } from "./fixture.ts";
+import { dataplaneEnvironment } from "../dataplane.ts";
+import { CALICO, DATAPLANE, execute, type Lab, type LabNode, list, MEMORY, unmountBelow, until } from "./fixture.ts";
 
 const ADDRESS4 = "172.30.0.200";
 const ADDRESS6 = "fd00:30::200";
@@ -117,7 +118,12 @@ export class BareNode {
         "--kubeconfig",
         kubeconfig,
       ],
-      { stdin: "ignore", stdout: log, stderr: log, env: { ...process.env, ...this.environment } },
+      {
+        stdin: "ignore",
+        stdout: log,
+        stderr: log,
+        env: { ...process.env, ...dataplaneEnvironment(DATAPLANE), ...this.environment },
+      },
     );
     await until(
       "the daemon to be in sync",

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
 import { kernelOwnsTables } from "../kernel/fixture.ts";
 import {
-  CALICO,
+  DATAPLANE,
   execute,
   Lab,
   LAB_API,
@@ -19,14 +19,13 @@ import {
   serverPod,
   until,
 } from "./fixture.ts";
+import { countDropped } from "./rules.ts";
 
 const lab = new Lab();
 beforeAll(() => lab.up("--dual-stack"), 180_000);
 afterAll(() => lab.down(), 60_000);
 
 const NS = "conformance";
-/** That programs policy. */
-const DRIVER = process.env["CALICO_TEST_DATAPLANE"] ?? "nftables";
 
 function pod(name: string, node: string, labels: Record<string, string>): object {
   return serverPod(NS, name, labels, 80, { nodeName: node });
@@ -270,21 +269,12 @@ describe("closed from birth, unspoofable always", () => {
   /** Packets that the node dropped for their source: by its reverse path filter (IPv4 only), or by our first check. */
   async function dropped(): Promise<number> {
     const node = await lab.node("n1");
+    const counted = await countDropped(lab, node, "unknown interface or spoofed source");
     const lines = (await lab.inNode(node, "cat", "/proc/net/netstat")).stdout
       .split("\n")
       .filter((line) => line.startsWith("TcpExt:"))
       .map((line) => line.split(" "));
-    const filtered = Number(lines[1]?.[lines[0]?.indexOf("IPReversePathFilter") ?? -1] ?? "0");
-    if (DRIVER === "ebpf") {
-      const { stdout } = await lab.inNode(node, CALICO, "node", "--counters", "-o", "json");
-      const { drops } = JSON.parse(stdout) as { drops: { step: string; packets: number }[] };
-      return (drops.find(({ step }) => step === "unknown interface or spoofed source")?.packets ?? 0) + filtered;
-    }
-    const { stdout } = await lab.inNode(node, "nft", "list", "chain", "inet", "calico", "forward");
-    const counted = [
-      ...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "unknown interface or spoofed source"/g),
-    ].reduce((sum, match) => sum + Number(match[1]), 0);
-    return counted + filtered;
+    return counted + Number(lines[1]?.[lines[0]?.indexOf("IPReversePathFilter") ?? -1] ?? "0");
   }
 
   test("an interface that no ADD made may neither send nor receive", async () => {
@@ -372,14 +362,12 @@ describe("restarts", () => {
     for (const ping of pings) expect((await ping).stdout).toContain("150 received, 0% packet loss");
     expect((await blocked).stdout).toContain(" 0 received");
     const status = await lab.daemon(node);
-    const tables = DRIVER === "nftables" ? 1 : DRIVER === "ebpf" ? 2 : 0;
+    const tables = DATAPLANE === "nftables" ? 1 : DATAPLANE === "ebpf" ? 2 : 0;
     const ownerships = kernelOwnsTables() ? tables : 0;
-    // The table that begins connection tracking until it is known what the settings choose.
-    const leftovers = DRIVER === "nftables" ? 0 : 1;
     expect(status.drivers.map(({ name, writes, pending }) => ({ name, writes, pending }))).toEqual([
       { name: "links", writes: 0, pending: 0 },
       { name: "routes", writes: 0, pending: 0 },
-      { name: DRIVER, writes: ownerships + leftovers, pending: 0 },
+      { name: DATAPLANE, writes: ownerships, pending: 0 },
     ]);
     await lab.must("delete", "networkpolicy", "-n", NS, "closed");
     await both(client, neighbor, 80, true);
@@ -527,7 +515,7 @@ describe("the daemon's status", () => {
     expect(JSON.parse(await get("/readiness"))).toMatchObject({ ready: true, datastore: "in-sync", inSync: true });
     const metrics = await get("/metrics");
     expect(metrics).toMatch(/^felix_active_local_endpoints [1-9]/m);
-    expect(metrics).toMatch(new RegExp(`^calico_dataplane_pending\\{driver="${DRIVER}"\\} 0$`, "m"));
+    expect(metrics).toContain(`\ncalico_dataplane_pending{driver="${DATAPLANE}"} 0\n`);
     expect(metrics).toMatch(/^process_resident_memory_bytes \d/m);
   });
 

@@ -3,8 +3,10 @@
  * addresses, and a daemon that is killed again and again meanwhile.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { dataplaneEnvironment } from "../dataplane.ts";
 import { BareNode } from "./bare-node.ts";
 import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
+import { countDropped } from "./rules.ts";
 import { addressesIn as addresses, type Answer, Runtime } from "./runtime.ts";
 
 const lab = new Lab();
@@ -527,11 +529,12 @@ describe("a kernel that refuses", () => {
       stderr: "ignore",
     });
     try {
-      owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
+      owner.stdin.write("delete table inet calico\nadd table inet calico { flags owner; }\n");
       await owner.stdin.flush();
       await until("the table to be owned", async () =>
         (await lab.inNode(node, "nft", "list", "table", "inet", "calico")).stdout.includes("flags owner"),
       );
+      bare.environment = dataplaneEnvironment("nftables");
       await bare.start();
       const path = await netns("refused");
       const added = await cni("ADD", "refused", path, "pod-34");
@@ -553,6 +556,9 @@ describe("a kernel that refuses", () => {
     const path = await netns("taken");
     expect((await cni("ADD", "taken", path, "pod-35")).exitCode).toBe(0);
     await cni("DEL", "taken", path, "pod-35");
+    await bare.kill();
+    bare.environment = {};
+    await bare.start();
   }, 90_000);
 });
 
@@ -668,12 +674,7 @@ describe("an address used again right after DEL", () => {
         stdout: "pipe",
         stderr: "ignore",
       });
-      const drops = async (): Promise<number> => {
-        const { stdout } = await lab.inNode(node, "nft", "list", "table", "inet", "calico");
-        return [
-          ...stdout.matchAll(/counter packets (\d+) bytes \d+ drop comment "ingress no rule of tier default matched"/g),
-        ].reduce((sum, match) => sum + Number(match[1]), 0);
-      };
+      const drops = (): Promise<number> => countDropped(lab, node, "ingress no rule of tier default matched");
       const before = await drops();
       await until("the packets of the old flow to be dropped", async () => {
         await say();

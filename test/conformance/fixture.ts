@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { randomBytes } from "node:crypto";
+import { type Dataplane, DATAPLANE_SPECS, givenDataplane } from "../dataplane.ts";
 import { describeProcess } from "../processes.ts";
 
 export const REPOSITORY = resolve(import.meta.dir, "../..");
@@ -12,8 +13,8 @@ export const CALICOCTL = `${REPOSITORY}/bin/calicoctl`;
 /** `embedded`, or `kubernetes` for the same tests on Kubernetes' own API server, whose programs must then be on PATH. */
 export const LAB_API = process.env["CALICO_LAB_API"] ?? "embedded";
 
-/** What labs program policy by; undefined: nftables. */
-const DATAPLANE = process.env["CALICO_TEST_DATAPLANE"];
+/** What the nodes of labs program policy by. */
+export const DATAPLANE: Dataplane = givenDataplane() ?? "nftables";
 
 export interface Output {
   readonly exitCode: number;
@@ -144,7 +145,12 @@ export async function releaseName(name: string): Promise<void> {
 
 export class Lab {
   readonly name = `t${process.pid % 10_000}-${randomBytes(3).toString("hex")}`;
+  readonly #dataplane: Dataplane;
   #kubeconfig = "";
+
+  constructor(dataplane = DATAPLANE) {
+    this.#dataplane = dataplane;
+  }
 
   async up(...flags: readonly string[]): Promise<void> {
     await claimName(this.name);
@@ -159,30 +165,26 @@ export class Lab {
     ]);
     if (exitCode !== 0) throw new Error(`lab up failed: ${stderr}${stdout}`);
     this.#kubeconfig = (await this.status()).kubeconfig;
-    if (DATAPLANE !== undefined) await this.#choose(DATAPLANE);
+    if (this.#dataplane !== "nftables") await this.#choose(this.#dataplane);
   }
 
   /** By objects of the nodes: a test may have its own for all. */
-  async #choose(dataplane: string): Promise<void> {
-    const variant = /^iptables-(legacy|nft)$/.exec(dataplane)?.[1];
-    if (variant === undefined && dataplane !== "ebpf")
-      throw new Error(`CALICO_TEST_DATAPLANE is ${dataplane}, must be iptables-legacy, iptables-nft or ebpf`);
+  async #choose(dataplane: Dataplane): Promise<void> {
     const { nodes } = await this.status();
-    const iptables = { nftablesMode: "Disabled", iptablesBackend: variant === "nft" ? "NFT" : "Legacy" };
-    const spec = dataplane === "ebpf" ? { bpfEnabled: true } : iptables;
     const configuration = ({ name }: LabNode): object => ({
       apiVersion: "projectcalico.org/v3",
       kind: "FelixConfiguration",
       metadata: { name: `node.${name}` },
-      spec,
+      spec: DATAPLANE_SPECS[dataplane],
     });
     // The kind may not be served yet.
-    await until("the dataplane to be chosen", async () => {
-      await this.apply(list(...nodes.map(configuration))).catch(() => false);
-      return (await this.kubectl("get", "felixconfigurations.projectcalico.org", "-o", "name")).stdout.includes(
-        "node.",
+    for (const node of nodes)
+      await until(`the dataplane of ${node.name} to be chosen`, () =>
+        this.apply(list(configuration(node))).then(
+          () => true,
+          () => false,
+        ),
       );
-    });
     for (const node of nodes)
       await until(`${node.name} to run ${dataplane}`, async () =>
         (await this.daemon(node)).drivers.some(({ name, pending }) => name === dataplane && pending === 0),

@@ -3,15 +3,17 @@
  * the death of the daemon and its next start do to the pods' flows. For kernels that let a socket own a table that stays.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { dataplaneEnvironment } from "../dataplane.ts";
 import { kernelOwnsTables } from "../kernel/fixture.ts";
 import { BareNode } from "./bare-node.ts";
 import { type Counted, Datagrams, NONE } from "./datagrams.ts";
 import { Lab, list, namespace, type Output, until } from "./fixture.ts";
 import { addressesIn, Runtime } from "./runtime.ts";
 
-const lab = new Lab();
+const lab = new Lab("nftables");
 const NS = "owned";
 const bare = new BareNode(lab);
+bare.environment = dataplaneEnvironment("nftables");
 const runtime = new Runtime(lab, bare, NS);
 /** Network namespaces and addresses of the pods. */
 const paths: Record<string, string> = {};

@@ -201,6 +201,36 @@ for (const variant of VARIANTS)
       });
     }, 60_000);
 
+    test("what somebody has just taken out of a chain, unheard, does not stop a change of it", async () => {
+      await withBench(variant, async ({ driver, run, commands }) => {
+        const ofRules = (count: number): Program => {
+          const spec = { ingress: Array.from({ length: count }, (_, i) => ({ action: "Allow", protocol: i + 1 })) };
+          const metadata = { name: "long", namespace: "alpha" };
+          const policy = { apiVersion: "projectcalico.org/v3", kind: "NetworkPolicy", metadata, spec };
+          const calicoPolicies = [policy] as unknown as ReturnType<typeof randomCluster>["calicoPolicies"];
+          const cluster = { ...randomCluster(3), calicoPolicies, networkPolicies: [], globalPolicies: [] };
+          return programOf({ ...cluster, pools: [], node: NODE, interfaces: new Map() });
+        };
+        const [before, now] = [ofRules(20), ofRules(19)];
+        const own = driver();
+        own.lower(before, whole(before));
+        await settle(own);
+        const save = (): string => run(`iptables-${variant}-save`);
+        const [, chain = ""] = /^-A (\S+) .* rule 20"/m.exec(save()) ?? [];
+        run(`iptables-${variant}`, "-F", chain);
+        own.lower(now, from(before, now));
+        commands.length = 0;
+        await awaitSteps(own.committing());
+        expect(own.failures).toEqual([]);
+        // Nothing was refused and read anew.
+        expect(commands.filter((command) => command.includes("-save"))).toEqual([]);
+        expect(save()).toContain(" rule 19");
+        expect(save()).not.toContain(" rule 20");
+        await awaitSteps(own.reading());
+        expect(own.plan()).toEqual([]);
+      });
+    }, 60_000);
+
     test("everything goes with an empty program but what every node has", async () => {
       await withBench(variant, async ({ driver, run, namespace }) => {
         const program = programOfSeed(5);

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
 import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { inNetns } from "./cluster/layout.ts";
+import { calicoNode } from "./cluster/node.ts";
 import { tryRun, waitFor } from "./cluster/run.ts";
 import { answers, awaitReady, holders, isReady, namespace, pod, type Pod, removeNamespace, urlOf } from "./objects.ts";
 import { type Call, Recorder } from "./recorder.ts";
@@ -157,14 +158,15 @@ describe("while the kernel refuses our table", () => {
       stderr: "ignore",
     });
     try {
-      owner.stdin.write("delete table inet calico; add table inet calico { flags owner; }\n");
+      owner.stdin.write("delete table inet calico\nadd table inet calico { flags owner; }\n");
       await owner.stdin.flush();
       await waitFor("the table to be owned", 20, async () =>
         (await tryRun(inNetns(cluster.node("n2").netns, ["nft", "list", "table", "inet", "calico"]))).stdout.includes(
           "flags owner",
         ),
       );
-      cluster.startDaemon("n2", "calico");
+      // It must take nftables, whatever the node has otherwise.
+      cluster.daemons.start(calicoNode(cluster.layout, cluster.node("n2"), "nftables"));
       await cluster.apply(pod({ namespace: NS, name: "refused", node: "n2" }));
       await nodeIs("n2", "False");
       // Before its first attempt the daemon is not ready for another reason.
@@ -182,6 +184,9 @@ describe("while the kernel refuses our table", () => {
     }
     await nodeIs("n2", "True");
     await awaitReady(cluster, NS, ["refused"], 120);
+    await cluster.stopDaemon("n2", "calico", "SIGKILL");
+    cluster.startDaemon("n2", "calico");
+    await waitFor("calico node of n2", 60, () => cluster.calicoReady("n2"));
   });
 });
 

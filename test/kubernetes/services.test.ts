@@ -4,6 +4,7 @@ import { attachCluster, type Cluster } from "./cluster/cluster.ts";
 import { kubeProxy } from "./cluster/node.ts";
 import { run, waitFor } from "./cluster/run.ts";
 import { inNetns } from "./cluster/layout.ts";
+import { removeRules } from "./power.ts";
 import {
   addressesOf,
   answers,
@@ -112,13 +113,9 @@ describe("ClusterIP", () => {
 
   test("our tables may come after kube-proxy's", async () => {
     for (const { name } of cluster.layout.nodes) await cluster.stopDaemon(name, "calico");
-    for (const { name, netns } of cluster.layout.nodes) {
-      const tables = (await run(inNetns(netns, ["nft", "list", "tables"])))
-        .split("\n")
-        .filter((line) => line.includes("calico"));
-      expect(tables.length).toBeGreaterThan(0);
-      for (const table of tables) await run(inNetns(netns, ["nft", "delete", ...table.split(" ")]));
-      cluster.startDaemon(name, "calico");
+    for (const node of cluster.layout.nodes) {
+      await removeRules(node);
+      cluster.startDaemon(node.name, "calico");
     }
     for (const { name } of cluster.layout.nodes)
       await waitFor(`calico node of ${name}`, 30, () => cluster.calicoReady(name));

@@ -177,14 +177,15 @@ export class Interfaces {
   }
 
   /**
-   * Takes ours from all interfaces. The queueing discipline stays: taking it from an interface that is up, as adding it, makes the kernel drop what it
-   * sends for some milliseconds. Throws KernelError.
+   * Takes ours from all interfaces, first where packets leave: a program there drops what has not come in through one. The queueing discipline stays:
+   * taking it from an interface that is up, as adding it, makes the kernel drop what it sends for some milliseconds. Throws KernelError.
    */
   *removing(): Steps {
     yield* this.reading();
-    for (const [index, { programs }] of this.#known)
-      if (programs.size > 0) {
-        for (const side of programs.keys()) this.#attachments.detach(index, side);
+    for (const side of ["egress", "ingress"] as const)
+      for (const [index, { programs }] of this.#known) {
+        if (!programs.has(side)) continue;
+        this.#attachments.detach(index, side);
         yield;
       }
   }

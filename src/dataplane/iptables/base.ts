@@ -66,7 +66,9 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
     const rules = compiler.rules(steps);
     // Nothing of it concerns the family.
     if (rules.length === 0) continue;
-    addChain(table, chain, rules);
+    // Others' rules come after ours, and often drop in the end: what a workload's policy lets go is not theirs to judge.
+    const allowed = hook === "forward" ? isWorkload("in", settings).map((match) => makeRule(match, ACCEPT)) : [];
+    addChain(table, chain, [...rules, ...allowed]);
     const rule = makeRule(ANY, { do: "jump", chain });
     rows.set(jumpId(family, table, builtIn), { type: "jump", family, table, builtIn, rules: [rule], isFirst: true });
   }

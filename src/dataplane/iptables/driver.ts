@@ -11,28 +11,26 @@ import type { Clock } from "../../host/clock.ts";
 import type { Processes } from "../../host/processes.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { EPROTO, KernelError } from "../../kernel/errno.ts";
-import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { IptablesClient, type RestoreRefusal, type Variant } from "../../kernel/iptables/client.ts";
-import { type ChainRule, formatRestore, type TableChange } from "../../kernel/iptables/restore.ts";
-import { type Rule, TABLE_NAMES, type TableName } from "../../kernel/iptables/rule.ts";
-import { parseSaveInSteps, type Saved } from "../../kernel/iptables/save.ts";
+import { formatRestore } from "../../kernel/iptables/restore.ts";
+import { TABLE_NAMES } from "../../kernel/iptables/rule.ts";
 import { Generations } from "../../kernel/nftables/generations.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
-import type { SetId } from "../../program/policy.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { awaiting, type Driver, type DriverEvents, type PlannedChange, type RowStatus, type Steps } from "../driver.ts";
+import { unfinishedUnits } from "../completion.ts";
 import { Refusals, type RowChange } from "../refusals.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
 import type { Unit } from "../units.ts";
 import { IptablesLowering } from "./lower.ts";
-import { wantedMembers, type WantedMembers } from "./members.ts";
-import { HOOK_CHAINS, isOurChain, isOurSet, setName, sourcesSet } from "./names.ts";
-import { isSettled, PendingMembers, type SetPending } from "./pending.ts";
+import { HOOK_CHAINS, isOurChain } from "./names.ts";
 import { describeChanges } from "./plan.ts";
-import { chainId, IPT_ROWS, type IptRow, jumpId, memberId, setId } from "./rows.ts";
+import { chainId, IPT_ROWS, type IptRow } from "./rows.ts";
+import { readRows } from "./saved.ts";
+import { IptablesSets } from "./sets.ts";
+import { familyOf, isOfRules, tableChanges } from "./table-changes.ts";
 
 export interface IptablesOptions {
   readonly processes: Processes;
@@ -42,13 +40,9 @@ export interface IptablesOptions {
   readonly clock: Clock;
 }
 
-type Row<Type extends IptRow["type"]> = Extract<IptRow, { type: Type }>;
-
 /** Upstream: iptablesRefreshInterval. */
 const REFRESH_MS = 180_000;
 const FIRST_REFRESH_MS = 10_000;
-/** Elements sent in one step: some milliseconds. */
-const ELEMENTS_PER_STEP = 1_000;
 
 export class IptablesDriver implements Driver {
   readonly name = "iptables";
@@ -61,17 +55,11 @@ export class IptablesDriver implements Driver {
   readonly #generations: Generations | undefined;
   readonly #families: readonly Family[];
   readonly #clients: ReadonlyMap<Family, IptablesClient>;
-  readonly #sets: IpSetClient;
+  readonly #sets: IptablesSets;
   readonly #lowering = new IptablesLowering();
   readonly #state = new TableState<IptRow>(IPT_ROWS);
-  readonly #members = new PendingMembers();
   readonly #refusals: Refusals<IptRow>;
-  /** IP sets of the program's sets. */
-  readonly #programSets = new Map<string, { readonly id: SetId; readonly family: Family }>();
-  #program: Program | undefined;
   #disturbed: DriverEvents["changed"] | undefined;
-  /** Counts changes of what is wanted in sets. */
-  #changes = 0;
 
   /** Opens its socket in the thread's network namespace. Throws KernelError. */
   constructor(sys: Sys, { processes, variant, families, clock }: IptablesOptions) {
@@ -79,16 +67,16 @@ export class IptablesDriver implements Driver {
     this.#clients = new Map(
       this.#families.map((family) => [family, new IptablesClient(processes, clock, variant, family)]),
     );
-    this.#sets = new IpSetClient(sys);
     this.#sys = sys;
     this.#isWatched = variant === "nft";
     this.#generations = variant === "legacy" ? undefined : new Generations(sys);
     this.watch = variant === "legacy" ? undefined : (watcher, events) => this.#watch(watcher, events);
     this.#refusals = new Refusals(this.#state, clock);
+    this.#sets = new IptablesSets(sys, this.#families, this.#state, this.#refusals);
   }
 
   get pending(): number {
-    return this.#state.pending + this.#members.count();
+    return this.#state.pending + this.#sets.pending;
   }
 
   get writes(): number {
@@ -111,73 +99,31 @@ export class IptablesDriver implements Driver {
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
-    return this.#state.unit(`endpoint ${endpoint}`) !== undefined && this.#unfinished(endpoint).length === 0;
+    return this.#unfinished(endpoint)?.length === 0;
   }
 
   explain(endpoint: EndpointId): string | undefined {
-    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint));
+    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint) ?? []);
   }
 
-  /** The endpoint's unit, the dispatch to it, and those that it refers to, as far as they are not in the kernel as wanted. */
-  #unfinished(endpoint: EndpointId): Unit[] {
+  #unfinished(endpoint: EndpointId): readonly Unit[] | undefined {
     this.#refusals.settle();
-    const unit = this.#state.unit(`endpoint ${endpoint}`);
-    if (unit === undefined) return [];
-    const base = this.#state.unit("base");
-    const seen = new Set(base === undefined ? [unit] : [unit, base]);
-    for (const each of seen)
-      if (each !== base) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
-    return [...seen].filter((each) => !this.#isFinished(each));
-  }
-
-  #isFinished(unit: Unit): boolean {
-    if (this.#refusals.isHeld(unit.id)) return false;
-    for (const id of this.#state.rowsOf(unit.id)) {
-      if (this.#state.isPending(id)) return false;
-      const row = this.#state.want.get(id);
-      const entry = row?.type === "set" ? this.#members.get(row.set) : undefined;
-      if (entry !== undefined && !isSettled(entry)) return false;
-    }
-    return true;
+    return unfinishedUnits(this.#state, this.#refusals, endpoint, (row) => this.#sets.isSettled(row));
   }
 
   lower(program: Program, delta: ProgramDelta): void {
-    this.#program = program;
-    this.#changes++;
-    for (const [id, members] of delta.sets)
-      for (const family of this.#families)
-        if (members === undefined) this.#programSets.delete(setName(id, family));
-        else this.#programSets.set(setName(id, family), { id, family });
+    this.#sets.lower(program, delta);
     const { rows, elements } = this.#lowering.lower(program, delta);
     const own = new Map([...rows].filter(([id]) => this.#isOfFamilies(id)));
-    for (const [id, owned] of own)
-      if (owned === undefined && id.startsWith("set ")) this.#members.forget(id.slice("set ".length));
-    const touched = new Set(this.#state.setWants(own));
-    this.#refusals.changed(touched, "rows");
-    const filled = new Set<Unit>();
-    for (const [set, change] of elements) {
-      const unit = this.#state.ownerOf(setId(set));
-      const row = this.#state.want.get(setId(set));
-      const wanted = this.#wanted(set);
-      if (unit === undefined || row?.type !== "set" || row.is === undefined || wanted === undefined) continue;
-      filled.add(unit);
-      if (change === "all" || this.#members.get(set) === undefined)
-        this.#members.fill(set, unit.id, row.is, wanted.elements());
-      else this.#members.change(set, change.added, change.removed);
-    }
-    this.#refusals.changed(filled, "elements");
+    for (const [id, owned] of own) if (owned === undefined) this.#sets.forget(id);
+    this.#refusals.changed(new Set(this.#state.setWants(own)), "rows");
+    this.#refusals.changed(this.#sets.take(elements), "elements");
   }
 
   /** `chain 4 filter cali-FORWARD`, `set cali40…`, `member cali40… …`. */
   #isOfFamilies(rowId: string): boolean {
     const family = /^(?:chain|jump) 6 |^(?:set|member) cali60/.test(rowId) ? 6 : 4;
     return this.#families.includes(family);
-  }
-
-  #wanted(set: string): WantedMembers | undefined {
-    const found = this.#programSets.get(set);
-    const members = found === undefined ? undefined : this.#program?.sets.get(found.id);
-    return found === undefined || members === undefined ? undefined : wantedMembers(members, found.family);
   }
 
   /** The nft variant's rules are in tables of nf_tables, of whose changes the kernel tells. */
@@ -201,80 +147,25 @@ export class IptablesDriver implements Driver {
     const have = new Map<string, IptRow>();
     for (const [family, client] of this.#clients) {
       const text = yield* awaiting(client.save(false));
-      const parsed = yield* parseSaveInSteps(text);
-      if (!parsed.ok)
-        throw new KernelError(
-          "read rules by",
-          "iptables-save",
-          EPROTO,
-          `${parsed.error.found}: ${parsed.error.wanted}`,
-        );
-      for (const row of ownRows(family, parsed.value)) have.set(...row);
+      for (const row of yield* readRows(family, text)) have.set(...row);
     }
-    yield* this.#readSets(have);
+    yield* this.#sets.reading(have);
     this.#readings++;
     for (const id of Array.from(this.#state.have.keys())) if (!have.has(id)) this.#state.setHave(id, undefined);
     for (const [id, row] of have) this.#state.setHave(id, row);
-  }
-
-  *#readSets(have: Map<string, IptRow>): Steps {
-    const sources = new Set(this.#families.map(sourcesSet));
-    for (const { name, is } of this.#sets.list()) {
-      if (!isOurSet(name) || !this.#families.includes(name.startsWith("cali60") ? 6 : 4)) continue;
-      have.set(setId(name), { type: "set", set: name, is });
-      if (is === undefined) continue;
-      if (sources.has(name)) {
-        for (const member of (yield* this.#sets.elements(name, is)) ?? [])
-          have.set(memberId(name, member), { type: "member", set: name, member });
-      } else yield* this.#readMembers(name);
-    }
-    for (const [set, { id }] of this.#programSets)
-      if (!have.has(setId(set)) && this.#members.get(set)?.filling === undefined) this.#fill(set, id);
-  }
-
-  #fill(set: string, id: SetId): void {
-    const row = this.#state.want.get(setId(set));
-    const wanted = this.#wanted(set);
-    if (row?.type === "set" && row.is !== undefined && wanted !== undefined)
-      this.#members.fill(set, `set ${id}`, row.is, wanted.elements());
-  }
-
-  /** What the kernel lacks and has too many; again when what is wanted has changed meanwhile. */
-  *#readMembers(set: string): Steps {
-    const row = this.#state.want.get(setId(set));
-    const found = this.#programSets.get(set);
-    if (row?.type !== "set" || row.is === undefined || found === undefined) return;
-    const { is } = row;
-    const elements = (yield* this.#sets.elements(set, is)) ?? new Set<string>();
-    for (let changes = -1; changes !== this.#changes;) {
-      changes = this.#changes;
-      const wanted = this.#wanted(set);
-      if (wanted === undefined) return;
-      const add = new Set<string>();
-      const remove = new Set<string>();
-      let count = 0;
-      for (const element of elements) {
-        if (!wanted.has(element)) remove.add(element);
-        if (++count % ELEMENTS_PER_STEP === 0) yield;
-      }
-      for (const element of wanted.elements()) {
-        if (!elements.has(element)) add.add(element);
-        if (++count % ELEMENTS_PER_STEP === 0) yield;
-      }
-      this.#members.replace(set, `set ${found.id}`, is, add, remove);
-    }
   }
 
   *committing(): Steps {
     do {
       for (;;) {
         const changes = this.#changesOfAll();
-        const didSets = yield* this.#commitSets(changes);
+        const didSets = yield* this.#sets.filling(changes);
         const rules = changes.filter(isOfRules);
         if (rules.length > 0 && !didSets) yield* this.#land(rules);
         else if (!didSets) break;
       }
-      yield* this.#destroySets();
+      yield* this.#sets.emptying();
+      yield* this.#sets.destroying();
     } while (yield* this.#retry());
   }
 
@@ -286,62 +177,6 @@ export class IptablesDriver implements Driver {
     for (const id of this.#refusals.failures.all.keys()) add(units, this.#state.unit(id));
     for (const id of this.#refusals.blocked.keys()) add(units, this.#state.unit(id));
     return [...units].flatMap((unit) => this.#refusals.changesOf(unit));
-  }
-
-  /** Makes the sets that are wanted and gives them their members. True when something was refused, so that rules must be planned anew. */
-  *#commitSets(changes: readonly RowChange<IptRow>[]): Generator<Promise<void> | undefined, boolean> {
-    let refused = false;
-    const attempt = (unit: Unit, run: () => void): void => {
-      try {
-        run();
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        this.#refusals.refuse(unit, error);
-        refused = true;
-      }
-    };
-    for (const { id, unit, want, have } of changes) {
-      const is = want?.type === "set" ? want.is : undefined;
-      if (want?.type !== "set" || is === undefined || refused) continue;
-      attempt(unit, () => {
-        if (have !== undefined) this.#sets.destroy(want.set);
-        this.#sets.create(want.set, is);
-        this.#state.setHave(id, want);
-      });
-    }
-    for (const { id, unit, want, have } of changes) {
-      const row = want ?? have;
-      if (row?.type !== "member" || refused) continue;
-      const is = this.#kindOf(row.set);
-      if (is === undefined) continue;
-      const [added, removed] = want === undefined ? [[], [row.member]] : [[row.member], []];
-      attempt(unit, () => {
-        const [first] = this.#sets.change(row.set, is, added, removed);
-        if (first !== undefined) throw first.error;
-        this.#state.setHave(id, want);
-      });
-    }
-    for (const [set, entry] of Array.from(this.#members.unsettled())) {
-      const unit = this.#state.unit(entry.unitId);
-      if (unit === undefined || this.#refusals.isHeld(unit.id) || !this.#state.have.has(setId(set))) continue;
-      while (!isSettled(entry) && this.#members.get(set) === entry && !refused) {
-        attempt(unit, () => this.#sendMembers(set, entry));
-        yield;
-      }
-    }
-    return refused;
-  }
-
-  #sendMembers(set: string, entry: SetPending): void {
-    const { add: added, remove } = this.#members.next(entry, ELEMENTS_PER_STEP);
-    const [first] = this.#sets.change(set, entry.is, added, remove);
-    if (first !== undefined) throw first.error;
-    this.#members.done(entry, added, remove);
-  }
-
-  #kindOf(set: string): Row<"set">["is"] {
-    const row = this.#state.have.get(setId(set));
-    return row?.type === "set" ? row.is : undefined;
   }
 
   /** One change of all tables; if it is refused, as many as it takes to find the culprits. Throws when it is no fault of single rows. */
@@ -360,11 +195,23 @@ export class IptablesDriver implements Driver {
   ): Generator<Promise<void> | undefined, RestoreRefusal | undefined> {
     const client = this.#clients.get(family);
     if (client === undefined) return undefined;
-    const tables = tableChanges(changes);
+    // Of what others change of x_tables nobody tells: there, chains are written whole.
+    const edited = tableChanges(changes, this.#isWatched);
+    let refused = yield* this.#restore(client, edited);
+    const hasEdits = [...edited.values()].some(({ edits }) => edits.size > 0);
+    // Somebody has just taken away what was to be edited.
+    if (refused !== undefined && hasEdits) refused = yield* this.#restore(client, tableChanges(changes, false));
+    if (refused === undefined) for (const { id, want } of changes) this.#state.setHave(id, want);
+    return refused;
+  }
+
+  *#restore(
+    client: IptablesClient,
+    tables: ReturnType<typeof tableChanges>,
+  ): Generator<Promise<void> | undefined, RestoreRefusal | undefined> {
     this.#generations?.begin();
     const refused = yield* awaiting(client.restore(formatRestore(tables)));
     if (this.#generations?.end(tables.size) === false) this.#disturbed?.("somebody else");
-    if (refused === undefined) for (const { id, want } of changes) this.#state.setHave(id, want);
     return refused;
   }
 
@@ -399,27 +246,6 @@ export class IptablesDriver implements Driver {
     }
   }
 
-  /** Those that are no longer wanted and that no rule of ours names. One that others use stays, which is told. */
-  *#destroySets(): Steps {
-    for (const id of Array.from(this.#state.pendingRows)) {
-      const have = this.#state.have.get(id);
-      const unit = this.#state.ownerOf(id);
-      if (have?.type !== "set" || unit === undefined || this.#state.want.has(id) || this.#refusals.isHeld(unit.id))
-        continue;
-      if ([...this.#state.usersOf(id)].some(isRuleRow)) continue;
-      try {
-        this.#sets.destroy(have.set);
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        this.#refusals.refuse(unit, error);
-        continue;
-      }
-      for (const user of Array.from(this.#state.usersOf(id))) this.#state.setHave(user, undefined);
-      this.#state.setHave(id, undefined);
-      yield;
-    }
-  }
-
   /** Those refused before whose time has come. True when there were any, so that what waits for them is planned. */
   *#retry(): Generator<Promise<void> | undefined, boolean> {
     const due = this.#refusals.failures.due();
@@ -430,10 +256,11 @@ export class IptablesDriver implements Driver {
       this.#refusals.tryAgain(unit === undefined ? undefined : id);
       if (unit === undefined) this.#refusals.accept(id);
       else {
-        const refusedSets = yield* this.#commitSets(this.#refusals.changesOf(unit));
+        const refusedSets = yield* this.#sets.filling(this.#refusals.changesOf(unit));
         const rules = refusedSets ? [] : this.#refusals.changesOf(unit).filter(isOfRules);
         if (rules.length > 0) yield* this.#land(rules);
-        if (unit.kind === "rest" || unit.kind === "set") yield* this.#destroySets();
+        if (unit.kind === "set") yield* this.#sets.emptying();
+        if (unit.kind === "rest" || unit.kind === "set") yield* this.#sets.destroying();
         if (this.#refusals.failures.get(id) === failure) {
           this.#refusals.accept(id);
           taken = true;
@@ -447,21 +274,16 @@ export class IptablesDriver implements Driver {
 
   /** Takes all that is ours out of the kernel: nothing may be asked of the driver afterwards. `keepsSets`: the other variant names them. */
   *removing(keepsSets: boolean): Steps {
-    this.#programSets.clear();
+    this.#sets.forgetAll();
     this.#state.setWants(new Map(Array.from(this.#state.want.keys(), (id) => [id, undefined])));
     yield* this.reading();
     const changes = this.#changesOfAll().filter(isOfRules);
     if (changes.length > 0) yield* this.#land(changes);
-    if (!keepsSets) yield* this.#destroySets();
+    if (!keepsSets) yield* this.#sets.destroying();
   }
 
   plan(): readonly PlannedChange[] {
-    const sets = [...this.#members.unsettled()].map(([set, { add: added, remove, filling }]) => ({
-      set,
-      added: [...added, ...(filling === undefined ? [] : (this.#wanted(set)?.elements() ?? []))],
-      removed: [...remove],
-    }));
-    return describeChanges(this.#changesOfAll(), sets);
+    return describeChanges(this.#changesOfAll(), this.#sets.plan());
   }
 
   close(): void {
@@ -486,61 +308,4 @@ const RANKS: readonly Unit["kind"][] = ["rest", "set", "policy", "endpoint", "ba
 /** Dispatch refers to endpoints. */
 function rank({ kind }: Unit): number {
   return RANKS.indexOf(kind);
-}
-
-function isOfRules({ want, have }: RowChange<IptRow>): boolean {
-  return familyOf(want ?? have) !== undefined;
-}
-
-function isRuleRow(rowId: string): boolean {
-  return rowId.startsWith("chain ") || rowId.startsWith("jump ");
-}
-
-function familyOf(row: IptRow | undefined): Family | undefined {
-  return row?.type === "chain" || row?.type === "jump" ? row.family : undefined;
-}
-
-/** What is ours of what `iptables-save` tells. */
-function* ownRows(family: Family, saved: Saved): Generator<[string, IptRow]> {
-  for (const [table, chains] of saved)
-    for (const [chain, rules] of chains) {
-      if (isOurChain(chain)) {
-        yield [chainId(family, table, chain), { type: "chain", family, table, chain, rules }];
-        continue;
-      }
-      const own = rules.filter(isOurs);
-      if (own.length === 0) continue;
-      const row: IptRow = { type: "jump", family, table, builtIn: chain, rules: own, isFirst: rules[0] === own[0] };
-      yield [jumpId(family, table, chain), row];
-    }
-}
-
-/** A jump to a chain of ours, or a rule of upstream's, which marks its own by a comment. */
-function isOurs({ chain, text }: Rule): boolean {
-  return (chain !== undefined && isOurChain(chain)) || / --comment "cali:[\w-]{16}" /.test(text);
-}
-
-interface Draft {
-  readonly chains: Map<string, Row<"chain">["rules"]>;
-  readonly removed: ChainRule[];
-  readonly first: ChainRule[];
-  readonly gone: string[];
-}
-
-function tableChanges(changes: readonly RowChange<IptRow>[]): ReadonlyMap<TableName, TableChange> {
-  const tables = new Map<TableName, Draft>();
-  for (const { want, have } of changes) {
-    const row = want ?? have;
-    if (row?.type !== "chain" && row?.type !== "jump") continue;
-    const change: Draft = tables.get(row.table) ?? { chains: new Map(), removed: [], first: [], gone: [] };
-    tables.set(row.table, change);
-    if (row.type === "chain") {
-      if (want?.type === "chain") change.chains.set(row.chain, want.rules);
-      else change.gone.push(row.chain);
-      continue;
-    }
-    if (have?.type === "jump") for (const rule of have.rules) change.removed.push({ chain: row.builtIn, rule });
-    if (want?.type === "jump") for (const rule of want.rules) change.first.push({ chain: row.builtIn, rule });
-  }
-  return tables;
 }

@@ -47,15 +47,15 @@ export class PendingMembers {
     }
   }
 
-  /** What comes next: all that goes, and so many of what comes. */
-  next(entry: SetPending, most: number): { readonly add: readonly string[]; readonly remove: readonly string[] } {
+  /** So many of what comes. */
+  next(entry: SetPending, most: number): readonly string[] {
     while (entry.filling !== undefined && entry.add.size < most) {
       const next = entry.filling.next();
       if (next.done === true) entry.filling = undefined;
       // What went meanwhile is not met any more; what came back is.
       else if (!entry.remove.has(next.value)) entry.add.add(next.value);
     }
-    return { add: [...entry.add].slice(0, most), remove: [...entry.remove] };
+    return [...entry.add].slice(0, most);
   }
 
   done(entry: SetPending, added: readonly string[], removed: readonly string[]): void {
@@ -77,6 +77,11 @@ export class PendingMembers {
   }
 }
 
-export function isSettled({ add, remove, filling }: SetPending): boolean {
-  return add.size + remove.size === 0 && filling === undefined;
+/** All that comes is there. */
+export function isFilled({ add, filling }: SetPending): boolean {
+  return add.size === 0 && filling === undefined;
+}
+
+export function isSettled(entry: SetPending): boolean {
+  return entry.remove.size === 0 && isFilled(entry);
 }

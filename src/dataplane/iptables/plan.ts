@@ -3,7 +3,8 @@ import type { PlannedChange } from "../driver.ts";
 import type { RowChange } from "../refusals.ts";
 import type { IptRow } from "./rows.ts";
 
-interface MembersPlan {
+/** Of one set. */
+export interface MembersPlan {
   readonly set: string;
   readonly added: readonly string[];
   readonly removed: readonly string[];

@@ -23,6 +23,7 @@ import {
   type Steps,
   type Touched,
 } from "../driver.ts";
+import { unfinishedUnits } from "../completion.ts";
 import { type NftChange, NftablesLowering } from "./lower.ts";
 import { TABLE } from "./names.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
@@ -122,32 +123,19 @@ export class NftablesDriver implements Driver {
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
-    return this.#state.unit(`endpoint ${endpoint}`) !== undefined && this.#unfinished(endpoint).length === 0;
+    return this.#unfinished(endpoint)?.length === 0;
   }
 
   explain(endpoint: EndpointId): string | undefined {
-    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint));
+    return explainUnits(this.#state, this.#refusals, this.#unfinished(endpoint) ?? []);
   }
 
-  /** The endpoint's unit and those that it refers to, as far as they are not in the kernel as wanted. */
-  #unfinished(endpoint: EndpointId): Unit[] {
+  #unfinished(endpoint: EndpointId): readonly Unit[] | undefined {
     this.#settle();
-    const unit = this.#state.unit(`endpoint ${endpoint}`);
-    if (unit === undefined) return [];
-    const seen = new Set([unit]);
-    for (const each of seen) for (const referred of this.#state.referredBy(each.id)) seen.add(referred);
-    return [...seen].filter((each) => !this.#isFinished(each));
-  }
-
-  #isFinished(unit: Unit): boolean {
-    if (this.#refusals.isHeld(unit.id)) return false;
-    for (const id of this.#state.rowsOf(unit.id)) {
-      if (this.#state.isPending(id)) return false;
-      const row = this.#state.want.get(id);
-      const entry = row?.type === "set" ? this.#elements.get(row.set) : undefined;
-      if (entry !== undefined && !isSettled(entry)) return false;
-    }
-    return true;
+    return unfinishedUnits(this.#state, this.#refusals, endpoint, (row) => {
+      const entry = row.type === "set" ? this.#elements.get(row.set) : undefined;
+      return entry === undefined || isSettled(entry);
+    });
   }
 
   lower(program: Program, delta: ProgramDelta): void {

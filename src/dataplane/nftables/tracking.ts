@@ -7,15 +7,19 @@
  * process would have left it, so that the driver can go on from it step by step.
  */
 import type { Sys } from "../../host/sys.ts";
+import { IpSetClient } from "../../kernel/ipset/client.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { Family } from "../../net/addr.ts";
+import { GUARD_TABLE } from "../ebpf/guard.ts";
+import { sourcesSet } from "../iptables/names.ts";
 import { BASES, isConnection, verdict } from "./base.ts";
 import { hookChain, TABLE } from "./names.ts";
 
-/** `ownsTable`: the kernel lets a socket own one. Throws KernelError. */
-export function beginTracking(sys: Sys, ownsTable: boolean): void {
+/** `families`: those that the kernel has; `ownsTable`: it lets a socket own one. Throws KernelError. */
+export function beginTracking(sys: Sys, families: ReadonlySet<Family>, ownsTable: boolean): void {
   const client = new NftablesClient(sys, TABLE);
   try {
-    if (client.hold() !== undefined) return;
+    if (client.hold() !== undefined || ebpfTracks(sys) || iptablesTracks(sys, families)) return;
     const chain = hookChain("input");
     const expressions = [...isConnection(["established", "related"]), ...verdict({ type: "accept" })];
     client.commit([
@@ -23,6 +27,27 @@ export function beginTracking(sys: Sys, ownsTable: boolean): void {
       { do: "add-chain", chain, base: BASES.input },
       { do: "add-rule", chain, rule: { expressions, comment: undefined } },
     ]);
+  } finally {
+    client.close();
+  }
+}
+
+/** The rules that close what no program of the path has seen ask for the state too. */
+function ebpfTracks(sys: Sys): boolean {
+  const client = new NftablesClient(sys, GUARD_TABLE);
+  try {
+    return client.hold() !== undefined;
+  } finally {
+    client.close();
+  }
+}
+
+/** The chain that checks sources is written together with the rule after it, which asks for the state. */
+function iptablesTracks(sys: Sys, families: ReadonlySet<Family>): boolean {
+  const client = new IpSetClient(sys);
+  try {
+    const used = new Set(client.list().flatMap(({ name, references }) => (references > 0 ? [name] : [])));
+    return [...families].every((family) => used.has(sourcesSet(family)));
   } finally {
     client.close();
   }

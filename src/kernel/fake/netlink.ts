@@ -3,7 +3,8 @@
  *
  * Work is done within `send`, so answers are in the queue when it returns. Source: linux net/netlink/af_netlink.c.
  */
-import { EAGAIN, EBUSY, ENOBUFS } from "../errno.ts";
+import { EAGAIN, EBUSY, EINVAL, ENOBUFS } from "../errno.ts";
+import { NFNL_SUBSYS_IPSET } from "../ipset/wire.ts";
 import { eachMessage, type Message } from "../netlink/reader.ts";
 import {
   NETLINK_NETFILTER,
@@ -141,6 +142,8 @@ export class FakeNetlink implements Asker, Listener {
     const subsystem = message.type >> 8;
     if (subsystem === 10) return namespace.nftables.answer(message, isDump);
     if (subsystem === 1) return namespace.conntrack.answer(message, isDump);
+    // A kernel without IP sets.
+    if (subsystem === NFNL_SUBSYS_IPSET) return refuse(EINVAL);
     return unmodelled(`netfilter subsystem ${subsystem}`);
   }
 

@@ -28,6 +28,7 @@ import {
   IPSET_ATTR_PORT,
   IPSET_ATTR_PROTO,
   IPSET_ATTR_PROTOCOL,
+  IPSET_ATTR_REFERENCES,
   IPSET_ATTR_REVISION,
   IPSET_ATTR_SETNAME,
   IPSET_ATTR_TYPENAME,
@@ -51,6 +52,8 @@ export interface FoundSet {
   readonly name: string;
   /** undefined: one of another type. */
   readonly is: IpSetKind | undefined;
+  /** Rules that look it up. */
+  readonly references: number;
 }
 
 /** One element that the kernel refused. */
@@ -226,6 +229,7 @@ function decodeSet(message: Message): FoundSet | undefined {
   return {
     name,
     is: isOurs ? { type: type as IpSetKind["type"], family: family === AF_INET ? 4 : 6 } : undefined,
+    references: attributes.get(IPSET_ATTR_DATA)?.attributes()?.get(IPSET_ATTR_REFERENCES)?.u32Be() ?? 0,
   };
 }
 

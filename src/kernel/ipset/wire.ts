@@ -25,6 +25,8 @@ export const IPSET_ATTR_PORT = 4;
 export const IPSET_ATTR_PROTO = 7;
 export const IPSET_ATTR_MAXELEM = 19;
 export const IPSET_ATTR_IFACE = 23;
+/** Of what the kernel says of a set. */
+export const IPSET_ATTR_REFERENCES = 25;
 
 export const IPSET_ATTR_IPADDR_IPV4 = 1;
 export const IPSET_ATTR_IPADDR_IPV6 = 2;

@@ -51,7 +51,14 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
 }
 
 /** A CEL expression that is true when there is nothing to warn about. */
-function ruleOf({ spec, annotation, asks }: WithoutEffectRow): string {
+function ruleOf({ unless, ...row }: WithoutEffectRow): string {
+  const rule = ruleOfRow(row);
+  return unless === undefined
+    ? rule
+    : `${rule} || has(object.spec.${unless.field}) && object.spec.${unless.field} == '${unless.is}'`;
+}
+
+function ruleOfRow({ spec, annotation, asks }: WithoutEffectRow): string {
   if (spec === undefined)
     return `!has(object.metadata.annotations) || !('${annotation}' in object.metadata.annotations) || !(${conditionOf(asks, `object.metadata.annotations['${annotation}']`)})`;
   const paths = spec.map((_, i) => ["object.spec", ...spec.slice(0, i + 1)].join("."));

@@ -115,6 +115,12 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
         annotated("projectcalico.org/IPv4Address", "10.0.0.1/24"),
       ] as const,
   ),
+  [
+    "FelixConfiguration",
+    "spec.iptablesBackend",
+    specified({ iptablesBackend: "NFT", nftablesMode: "Auto" }),
+    specified({ iptablesBackend: "NFT", nftablesMode: "Disabled" }),
+  ],
   ...Object.keys(FELIX_PROPERTIES)
     .filter((name) => !FELIX_IMPLEMENTED.includes(name))
     .map(

@@ -28,6 +28,8 @@ export interface WithoutEffectRow {
   readonly spec?: readonly string[];
   readonly annotation?: string;
   readonly asks: Asks;
+  /** Another field below `spec` that gives it its effect. */
+  readonly unless?: { readonly field: string; readonly is: string };
   readonly instead: string;
 }
 
@@ -110,6 +112,10 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   annotation("Node", "projectcalico.org/WireguardPublicKey", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/WireguardPublicKeyV6", NO_WIREGUARD),
   annotation("Node", "projectcalico.org/Interfaces", "no host endpoint is made of it"),
+  {
+    ...spec("FelixConfiguration", "iptablesBackend", "nftables runs where nftablesMode is not Disabled"),
+    unless: { field: "nftablesMode", is: "Disabled" },
+  },
   ...Object.keys(FELIX_PROPERTIES)
     .filter((field) => !FELIX_IMPLEMENTED.has(field))
     .map((field) => spec("FelixConfiguration", field, "nodes have no such setting")),
@@ -122,6 +128,7 @@ export function settingsWithoutEffect(
 ): readonly WithoutEffect[] {
   return WITHOUT_EFFECT.flatMap((row) => {
     if (row.kind !== kind) return [];
+    if (row.unless !== undefined && valueAt(resource.spec, [row.unless.field]) === row.unless.is) return [];
     if (row.spec !== undefined) {
       const value = valueAt(resource.spec, row.spec);
       return value === undefined || value === null || !holds(row.asks, value)

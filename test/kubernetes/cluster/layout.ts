@@ -3,6 +3,8 @@
  *
  * Everything of a cluster begins with its id: network namespaces, cgroups, the folder below `/run`.
  */
+import { type Dataplane, givenDataplane } from "../../dataplane.ts";
+
 export const STATE_ROOT = "/run/calico-test-kubernetes";
 /** Names of namespaces and cgroups begin so. */
 export const PREFIX = "calico-kt-";
@@ -39,6 +41,8 @@ export interface NodeLayout {
   /** As the kubelet's `cgroupRoot`. */
   readonly cgroupRoot: string;
   readonly healthPort: number;
+  /** The first node has nftables, the others what `CALICO_TEST_DATAPLANE` says, or iptables: each must work beside the other. */
+  readonly dataplane: Dataplane;
 }
 
 export interface Layout {
@@ -107,5 +111,6 @@ function nodeLayout(id: string, directory: string, number: number): NodeLayout {
     kubeletRoot: `${root}/kubelet`,
     cgroupRoot: `/${id}/${name}`,
     healthPort: 9099,
+    dataplane: number === 1 ? "nftables" : (givenDataplane() ?? "iptables-nft"),
   };
 }

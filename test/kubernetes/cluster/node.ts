@@ -1,5 +1,6 @@
 /** node: what runs on each node beside the container runtime: kubelet, kube-proxy, BIRD and `calico node`, and the files that they read. */
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { type Dataplane, dataplaneEnvironment } from "../../dataplane.ts";
 import type { Binaries } from "../build/binaries.ts";
 import { certificateKubeconfig, issued } from "./certificates.ts";
 import { containerdIn, ctrOf } from "./containerd.ts";
@@ -93,9 +94,10 @@ export function kubeProxy(
 }
 
 /** The node daemon with the kubeconfig of its own role. */
-export function calicoNode(layout: Layout, node: NodeLayout): DaemonSpec {
+export function calicoNode(layout: Layout, node: NodeLayout, dataplane: Dataplane = node.dataplane): DaemonSpec {
   return {
     name: `${node.name}-calico`,
+    environment: dataplaneEnvironment(dataplane),
     command: inNetns(node.netns, [
       CALICO,
       "node",
