@@ -22,6 +22,9 @@ export interface RuleCounter extends Count {
   /** From 1, as written. */
   readonly rule: number;
   readonly action: Action;
+  /** What its author called the rule, where he did. */
+  readonly name?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface EndCounter extends Count {
@@ -79,6 +82,7 @@ export function countersOf(program: Program, chains: CountedChains): Counters {
           direction,
           rule: index + 1,
           action: rule.action,
+          ...rule.words,
           ...sum(counts),
         });
       }

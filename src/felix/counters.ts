@@ -18,12 +18,21 @@ export async function policyMetrics({
     const ofRules = new Gauge({
       name: `calico_policy_rule_${unit}`,
       help: `${unit} that the rule has decided, passed on or logged since its chain was made.`,
-      labelNames: ["kind", "namespace", "name", "tier", "direction", "rule", "action"],
+      labelNames: ["kind", "namespace", "name", "tier", "direction", "rule", "action", "rule_name"],
       registers,
     });
-    for (const { policy, tier, direction, rule, action, ...count } of rules)
+    for (const { policy, tier, direction, rule, action, name = "", ...count } of rules)
       ofRules.set(
-        { kind: policy.kind, namespace: policy.namespace ?? "", name: policy.name, tier, direction, rule, action },
+        {
+          kind: policy.kind,
+          namespace: policy.namespace ?? "",
+          name: policy.name,
+          tier,
+          direction,
+          rule,
+          action,
+          rule_name: name,
+        },
         count[unit],
       );
     const ofEnds = new Gauge({

@@ -35,9 +35,18 @@ export interface PolicyModel {
   readonly error: string | undefined;
 }
 
+/** What its author called a rule; nothing of it decides. */
+export interface RuleWords {
+  /** Of a ClusterNetworkPolicy, an AdminNetworkPolicy or a BaselineAdminNetworkPolicy; 100 characters at most. */
+  readonly name?: string;
+  /** `metadata.annotations` of a rule of Calico's; never empty. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
 /** One written rule. All given conditions must hold. */
 export interface RuleModel {
   readonly action: Action;
+  readonly words?: RuleWords | undefined;
   readonly ipVersion?: Family | undefined;
   readonly protocol?: Protocol | undefined;
   readonly notProtocol?: Protocol | undefined;

@@ -1,6 +1,6 @@
 /** Counters of written rules, found in the chains that they were lowered to. */
 import { expect, test } from "bun:test";
-import { programOf } from "../../calc/from-scratch.ts";
+import { programOf, type State } from "../../calc/from-scratch.ts";
 import type { NftChainState, NftRuleState } from "../../kernel/nftables/objects.ts";
 import type { Rule } from "../../model/kinds/rule.ts";
 import type { Addr } from "../../net/addr.ts";
@@ -12,11 +12,16 @@ const NAME = "p".repeat(240);
 const INGRESS: Rule[] = [
   // Several rules of nftables.
   { action: "Log", protocol: "TCP", source: { nets: ["10.0.0.0/8"] }, destination: { ports: [80, "a", "b"] } },
-  { action: "Deny", protocol: "UDP", destination: { ports: [1, "a"] } },
+  {
+    action: "Deny",
+    protocol: "UDP",
+    destination: { ports: [1, "a"] },
+    metadata: { annotations: { ticket: "NET-7", why: 'it\'s "old"' } },
+  },
   { action: "Allow" },
 ];
 
-const program = programOf({
+const STATE: State = {
   node: "n1",
   pods: [
     {
@@ -52,7 +57,8 @@ const program = programOf({
       spec: { ingress: INGRESS, egress: [{ action: "Allow" }] },
     },
   ],
-});
+};
+const program = programOf(STATE);
 
 /** The lowered table; every rule has counted one packet of 100 bytes. */
 function chains(): Map<string, NftChainState> {
@@ -83,6 +89,54 @@ test("a rule has one count, whatever it was lowered to, and a name too long for 
   for (const { packets, bytes } of rules) expect(bytes).toBe(packets * 100);
   expect(rules[0]?.packets).toBeGreaterThan(1);
   expect(rules[2]?.packets).toBe(1);
+});
+
+test("a rule is counted under its annotations, or the name that its author gave it", () => {
+  const { rules } = countersOf(program, countedChains(chains()));
+  expect(rules.map(({ annotations }) => annotations)).toEqual([
+    undefined,
+    { ticket: "NET-7", why: 'it\'s "old"' },
+    undefined,
+    undefined,
+  ]);
+  const named = programOf({
+    ...STATE,
+    globalPolicies: [],
+    clusterNetworkPolicies: [
+      {
+        apiVersion: "policy.networking.k8s.io/v1alpha2",
+        kind: "ClusterNetworkPolicy",
+        metadata: { name: "c" },
+        spec: {
+          tier: "Admin",
+          priority: 1,
+          subject: { namespaces: {} },
+          ingress: [{ name: "from anywhere", action: "Accept", from: [{ namespaces: {} }] }],
+        },
+      },
+    ],
+    adminNetworkPolicies: [
+      {
+        apiVersion: "policy.networking.k8s.io/v1alpha1",
+        kind: "AdminNetworkPolicy",
+        metadata: { name: "a" },
+        spec: {
+          priority: 2,
+          subject: { namespaces: {} },
+          egress: [
+            { name: "to anywhere", action: "Deny", to: [{ namespaces: {} }] },
+            { action: "Pass", to: [{ namespaces: {} }] },
+          ],
+        },
+      },
+    ],
+  });
+  const counted = countersOf(named, countedChains(new Map())).rules;
+  expect(counted.map(({ policy, name }) => [policy.name, name])).toEqual([
+    ["c", "from anywhere"],
+    ["a", "to anywhere"],
+    ["a", undefined],
+  ] as never);
 });
 
 test("what no rule decided is counted at the end of the tier", () => {
