@@ -45,3 +45,12 @@ test("a line for each rule", () => {
     "NetworkPolicy shop/web   default      egress      2      allow    5         300",
   ]);
 });
+
+test("the same with the staged policies enforced", async () => {
+  const staged: Counters = { ...COUNTERS, staged: { rules: COUNTERS.rules.slice(1), ends: [] } };
+  const { text } = await policyMetrics(staged);
+  expect(text).toContain('calico_policy_staged_rule_packets{kind="NetworkPolicy",namespace="shop",name="web"');
+  expect(await policyMetrics(COUNTERS)).not.toHaveProperty("text", expect.stringContaining("staged"));
+  expect(formatCounters(staged)).toContain("\nWith all staged policies enforced:\n\nPOLICY");
+  expect(formatCounters(COUNTERS)).not.toContain("staged");
+});

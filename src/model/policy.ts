@@ -22,6 +22,7 @@ export type Hook = "untracked" | "pre-dnat" | "forward" | "normal";
 export type Action = "allow" | "deny" | "pass" | "log";
 
 export interface PolicyModel {
+  /** Of a staged policy its own, not that of the policy in whose place it is evaluated. */
   readonly key: Key;
   readonly tier: string;
   /** Ascending; equal orders are decided by the text `name/namespace/kind`. Infinity: last. */
