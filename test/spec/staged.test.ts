@@ -234,6 +234,12 @@ test.each([
     "deny no-rule-matched default",
   ],
   [
+    "at equal orders it has the place of its kind, not of the staged one",
+    [enforced("p", { ...DENY, order: 1000 })],
+    [staged("StagedKubernetesNetworkPolicy", "p", { podSelector: {}, ingress: [{}] })],
+    "allow rule StagedKubernetesNetworkPolicy p",
+  ],
+  [
     "one that is not valid denies, as it would",
     [],
     [staged("StagedGlobalNetworkPolicy", "p", { ingress: [{ action: "Alow" }] })],
