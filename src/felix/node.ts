@@ -24,6 +24,7 @@ import type { KnownBlocks } from "../ipam/known-blocks.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { AddRequests } from "./add-requests.ts";
+import type { AddressRules } from "./address-detection.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { serveBirdFront } from "./bird-front.ts";
@@ -62,6 +63,8 @@ export interface NodeOptions {
   readonly cutsFlows: boolean;
   /** What the start says, before FelixConfigurations. */
   readonly given?: GivenSettings | undefined;
+  /** By which addresses other nodes reach this one; absent: by those that its Node says. */
+  readonly addresses?: AddressRules | undefined;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -159,7 +162,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     store,
     clock,
     random,
-    localAddresses: () => wiring.localAddresses(),
+    localNetwork: () => wiring.localNetwork(),
+    addresses: options.addresses ?? {},
     report,
   });
   const tolerate =
