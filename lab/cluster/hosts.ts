@@ -207,6 +207,7 @@ export function hostSteps(layout: Layout, name: string): readonly string[] {
     ...(last === undefined || last === second || last === first
       ? []
       : [`  ${lab} exec${name} ${last.name} -- ${get}    # and denies this`]),
+    "  ctl why default/vm2 default/vm1:80/tcp",
     "  ctl delete networkpolicy web",
   ];
 }

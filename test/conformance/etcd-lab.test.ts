@@ -119,6 +119,12 @@ test("the commands to try do what they say", async () => {
   expect(codes.map(({ exitCode }) => exitCode === 0)).toEqual([true, false]);
   await becomes("vm2", true);
   await becomes("vm3", false);
+  expect((await ctl("why default/vm2 default/vm1:80/tcp")).exitCode).toBe(0);
+  const { exitCode, stdout } = await ctl("why default/vm3 default/vm1:80/tcp");
+  expect([exitCode, stdout]).toEqual([
+    1,
+    expect.stringContaining("no ingress rule of Calico NetworkPolicy default/web"),
+  ]);
 }, 60_000);
 
 test("a host endpoint is closed to what is no host, but for ICMP", async () => {

@@ -75,8 +75,8 @@ export async function accessOf(
   return { ...choice.value, access: access.value };
 }
 
-/** `spec` of the file; the default file may be absent. */
-async function configOf(path: string | undefined, files: Files): Promise<JsonObject> {
+/** `spec` of the file; the default file may be absent. Rejects with InputError. */
+export async function configOf(path: string | undefined, files: Files): Promise<JsonObject> {
   const file = path ?? DEFAULT_CONFIG;
   const text = await files.readText(file);
   if (text === undefined) {
