@@ -11,6 +11,7 @@ import { Transport } from "../datastore/kubernetes/transport.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
 import { openFiles } from "../host/bun/files.ts";
+import { openServiceHosts } from "../host/bun/names.ts";
 import { openRandom } from "../host/bun/random.ts";
 import { openSockets } from "../host/bun/sockets.ts";
 import { formatParseError } from "../lib/result.ts";
@@ -116,7 +117,7 @@ async function accessOf({
 }: ClusterOptions): Promise<KubernetesAccess | Extract<DatastoreAccess, { type: "etcdv3" }>> {
   const files = openFiles();
   const settings = config === undefined && kubeconfig !== undefined ? {} : await configOf(config, files);
-  const choice = await datastoreChoice(settings, environment, files);
+  const choice = await datastoreChoice(settings, environment, files, openServiceHosts());
   if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
   if (choice.value.type === "etcdv3") {
     if (kubeconfig === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined) return choice.value;

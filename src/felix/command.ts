@@ -10,6 +10,7 @@ import {
 } from "../datastore/open.ts";
 import type { Files } from "../host/files.ts";
 import { openHost } from "../host/bun/host.ts";
+import { openServiceHosts } from "../host/bun/names.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
@@ -213,7 +214,7 @@ function readInterfacePrefixes(text: string | undefined): readonly string[] | un
 
 /** On etcd, a machine that has no credentials for Kubernetes is one without it. Rejects with UsageError. */
 async function accessOf(options: CommandOptions, environment: Environment, files: Files): Promise<DatastoreAccess> {
-  const choice = await datastoreChoice({}, environment, files);
+  const choice = await datastoreChoice({}, environment, files, openServiceHosts());
   if (!choice.ok) throw new UsageError(`cannot use the datastore: ${choice.error}`);
   const isInPod = (environment["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
   if (choice.value.type === "etcdv3" && (options.kubeconfig ?? "") === "" && !isInPod) return choice.value;
