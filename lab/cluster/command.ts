@@ -7,6 +7,7 @@ import { parsePrefix, type Prefix, prefixCovers, prefixFamily, prefixLength } fr
 import { SERVICES4, SERVICES6 } from "./control-plane.ts";
 import { down } from "./down.ts";
 import { forward } from "./forward.ts";
+import { hostSteps } from "./hosts.ts";
 import {
   DEFAULT_POOL4,
   DEFAULT_POOL6,
@@ -31,6 +32,7 @@ interface UpOptions {
   readonly dualStack: boolean;
   readonly pool: readonly string[];
   readonly api: string;
+  readonly datastore: string;
 }
 
 const NAME_OPTION = ["--name <name>", "name of the lab", "lab"] as const;
@@ -59,6 +61,11 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
       "embedded, or kubernetes: etcd, kube-apiserver and kube-controller-manager from PATH",
       "embedded",
     )
+    .option(
+      "--datastore <datastore>",
+      "kubernetes, or etcd: hosts without Kubernetes, each with a machine behind a tap interface, on etcd from PATH",
+      "kubernetes",
+    )
     .action(async (options: UpOptions) => {
       const config = configOf(options);
       const layout = await withoutInterruption(config.name, () =>
@@ -82,7 +89,7 @@ export async function runLabCommand(args: readonly string[]): Promise<number> {
       const status = await statusOf(existing(options.name));
       console.log(options.output === "json" ? JSON.stringify(status, undefined, 2) : printStatus(status));
     });
-  subcommandOf(program, "exec", "Run a command in a pod's network namespace.")
+  subcommandOf(program, "exec", "Run a command in a pod's network namespace, or in a machine's (vm1).")
     .argument("<namespace/pod>")
     .argument("<command...>")
     .option(...NAME_OPTION)
@@ -176,7 +183,11 @@ function configOf(options: UpOptions): LabConfig {
   if (!Number.isInteger(nodes) || nodes < 1 || nodes > 50)
     throw new UsageError(`--nodes is ${JSON.stringify(options.nodes)}, must be 1 to 50`);
   if (options.ipv6 && options.dualStack) throw new UsageError("--ipv6 and --dual-stack exclude each other");
-  const { api } = options;
+  const { api, datastore } = options;
+  if (datastore !== "kubernetes" && datastore !== "etcd")
+    throw new UsageError(`--datastore is ${JSON.stringify(datastore)}, must be kubernetes or etcd`);
+  if (datastore === "etcd" && api !== "embedded")
+    throw new UsageError("--api and --datastore etcd exclude each other: that lab has no Kubernetes");
   if (api !== "embedded" && api !== "kubernetes")
     throw new UsageError(`--api is ${JSON.stringify(api)}, must be embedded or kubernetes`);
   const ipv6 = options.ipv6 || options.dualStack;
@@ -192,7 +203,15 @@ function configOf(options: UpOptions): LabConfig {
   const defaults = [...(ipv4 && !has(4) ? [DEFAULT_POOL4] : []), ...(ipv6 && !has(6) ? [DEFAULT_POOL6] : [])];
   const pools = [...given, ...defaults.map((text) => unwrap(parsePrefix(text)))];
   checkPools(pools);
-  return { name: checkName(options.name), nodes, ipv4, ipv6, pools, api };
+  return {
+    name: checkName(options.name),
+    nodes,
+    ipv4,
+    ipv6,
+    pools,
+    api,
+    ...(datastore === "etcd" ? { datastore } : {}),
+  };
 }
 
 function existing(name: string): Layout {
@@ -205,6 +224,8 @@ function existing(name: string): Layout {
 }
 
 function podNetnsPath(layout: Layout, pod: string): string {
+  const machine = layout.nodes.find((node) => node.machine?.name === pod)?.machine;
+  if (machine !== undefined) return machine.netnsPath;
   const [namespace = "", name] = pod.includes("/") ? pod.split("/") : ["default", pod];
   const found = loadPods(layout.podsDirectory).find(
     (state) => state.sandbox.namespace === namespace && state.sandbox.pod === name,
@@ -229,6 +250,7 @@ async function enter(netns: string, command: readonly string[]): Promise<number>
 
 function nextSteps(layout: Layout): string {
   const name = layout.config.name === "lab" ? "" : ` --name ${layout.config.name}`;
+  if (layout.config.datastore !== undefined) return hostSteps(layout, name).join("\n");
   return [
     "Try next:",
     `  export KUBECONFIG=${layout.kubeconfig}`,

@@ -9,6 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { openCredentials } from "../pki/certificates.ts";
 import { writeKubeconfig } from "../pki/kubeconfig.ts";
 import { type DaemonSpec, prepareDirectories } from "./daemon.ts";
+import { etcdMembers } from "./hosts.ts";
 import { labExecutable, nodeExecutable } from "./executables.ts";
 import { inNetns, type Layout, netnsPath } from "./layout.ts";
 import { CommandError, run, tryRun } from "./run.ts";
@@ -53,7 +54,7 @@ export function checkPrograms(): void {
 
 /** Certificates, keys and kubeconfigs of Kubernetes' own API server, which reloads renewed ones; the embedded one creates its own. Call repeatedly to renew certificates that expire soon. */
 export function prepareControlPlane(layout: Layout): void {
-  if (layout.config.api === "embedded") return;
+  if (layout.config.api === "embedded" || layout.config.datastore !== undefined) return;
   prepareDirectories(layout.apiDirectory);
   const { authority, adminToken } = openCredentials(layout.apiDirectory, [layout.apiHost], Date.now());
   writeFileSync(`${layout.apiDirectory}/tokens.csv`, `${adminToken},admin,admin,"system:masters"\n`, { mode: 0o600 });
@@ -64,6 +65,7 @@ export function prepareControlPlane(layout: Layout): void {
 }
 
 export function controlPlane(layout: Layout): readonly DaemonSpec[] {
+  if (layout.config.datastore !== undefined) return etcdMembers(layout);
   const api =
     layout.config.api === "embedded"
       ? [embedded(layout)]

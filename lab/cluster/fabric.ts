@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import {
   BRIDGE,
   type Layout,
+  type Machine,
   netnsPath,
   netnsPrefix,
   type NodeLayout,
@@ -50,6 +51,9 @@ export function makeFabric(layout: Layout): void {
     `link set ${BRIDGE} up`,
     ...(ipv4 ? [address(`172.30.0.1/${SUBNET4.split("/")[1]}`, BRIDGE)] : []),
     ...(ipv6 ? [address(`fd00:30::1/${SUBNET6.split("/")[1]}`, BRIDGE)] : []),
+    ...layout.etcdHosts.map((host) =>
+      address(`${host}/${(host.includes(":") ? SUBNET6 : SUBNET4).split("/")[1]}`, BRIDGE),
+    ),
   ]);
   if (made) {
     // The fabric must not filter bridged packets.
@@ -58,7 +62,10 @@ export function makeFabric(layout: Layout): void {
         sysctl(layout.fabricNetns, `net.bridge.bridge-nf-call-${key}=0`);
     }
   }
-  for (const node of layout.nodes) makeNode(layout, node);
+  for (const node of layout.nodes) {
+    makeNode(layout, node);
+    if (node.machine !== undefined) makeMachine(node, node.machine);
+  }
 }
 
 function makeNode(layout: Layout, node: NodeLayout): void {
@@ -88,6 +95,36 @@ function makeNode(layout: Layout, node: NodeLayout): void {
   configure(node.netns, [
     `link set ${NODE_INTERFACE} up`,
     ...node.addresses.map((text) => address(`${text}/${text.includes(":") ? 64 : 24}`, NODE_INTERFACE)),
+  ]);
+}
+
+/** The gateway of machines: for IPv4 any address, for IPv6 the link-local address of the host's end, which follows from this. */
+const TAP_MAC = "ee:ee:ee:ee:ee:ee";
+const [GATEWAY4, GATEWAY6] = ["169.254.1.1", "fe80::ecee:eeff:feee:eeee"];
+
+/** The fabric's own addresses. */
+const [ROUTER4, ROUTER6] = ["172.30.0.1", "fd00:30::1"];
+
+/** What a hypervisor would do: an interface of the host, and behind it a machine that has its addresses and a gateway. */
+function makeMachine(node: NodeLayout, { netns, interface: device, addresses }: Machine): void {
+  addNamespace(netns);
+  if (!hasLink(node.netns, device) || !hasLink(netns, "eth0")) {
+    tryRun(["ip", "-n", node.netns, "link", "del", device]);
+    tryRun(["ip", "-n", netns, "link", "del", "eth0"]);
+    const add = ["ip", "-n", node.netns, "link", "add", device, "address", TAP_MAC, "type", "veth"];
+    run([...add, "peer", "name", "eth0", "netns", netns]);
+  }
+  // The kernel answers for a gateway that is nobody's only where a route leads there.
+  const routes = node.addresses.map((each) => `route replace default via ${each.includes(":") ? ROUTER6 : ROUTER4}`);
+  configure(node.netns, [`link set ${device} up`, ...routes]);
+  const families = [
+    { gateway: GATEWAY4, own: addresses.filter((each) => !each.includes(":")) },
+    { gateway: GATEWAY6, own: addresses.filter((each) => each.includes(":")) },
+  ].filter(({ own }) => own.length > 0);
+  configure(netns, [
+    "link set eth0 up",
+    ...addresses.map((each) => address(`${each}/${each.includes(":") ? 128 : 32}`, "eth0")),
+    ...families.map(({ gateway }) => `route replace default via ${gateway} dev eth0 onlink`),
   ]);
 }
 

@@ -1,5 +1,8 @@
 /** layout: a lab's paths, and the names of everything it creates. Two labs differ only in their name. */
 import { createHash } from "node:crypto";
+import { unwrap } from "../../src/lib/result.ts";
+import { addrFromInteger } from "../../src/net/addr.ts";
+import { parsePrefix, prefixFamily, prefixRange } from "../../src/net/prefix.ts";
 
 export interface LabConfig {
   readonly name: string;
@@ -9,6 +12,8 @@ export interface LabConfig {
   readonly pools: readonly string[];
   /** Ours, or Kubernetes' own programs from PATH. */
   readonly api: "embedded" | "kubernetes";
+  /** The lab has no Kubernetes. */
+  readonly datastore?: "etcd";
 }
 
 export const STATE_ROOT = "/run/calico-lab";
@@ -21,6 +26,17 @@ export const NODE_INTERFACE = "eth0";
 export const DEFAULT_POOL4 = "10.65.0.0/16";
 export const DEFAULT_POOL6 = "fd00:65::/48";
 
+/** A machine of a lab without Kubernetes, as a hypervisor makes it: a network namespace behind an interface of its host. */
+export interface Machine {
+  /** `vm1`. */
+  readonly name: string;
+  readonly netns: string;
+  readonly netnsPath: string;
+  /** Of the host; within it is `eth0`. */
+  readonly interface: string;
+  readonly addresses: readonly string[];
+}
+
 export interface NodeLayout {
   readonly name: string;
   readonly netns: string;
@@ -32,6 +48,8 @@ export interface NodeLayout {
   readonly cniConfDir: string;
   readonly birdConfiguration: string;
   readonly birdSocket: string;
+  /** Where the lab has no Kubernetes. */
+  readonly machine: Machine | undefined;
 }
 
 export interface Layout {
@@ -50,6 +68,8 @@ export interface Layout {
   readonly pids: string;
   readonly cgroup: string;
   readonly nodes: readonly NodeLayout[];
+  /** Addresses of etcd's members; none in a lab of Kubernetes. */
+  readonly etcdHosts: readonly string[];
 }
 
 export const NAME_PATTERN = /^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$/;
@@ -95,6 +115,8 @@ export function layoutOf(config: LabConfig): Layout {
     pids: `${directory}/pids`,
     cgroup: `calico-lab-${config.name}`,
     nodes,
+    etcdHosts:
+      config.datastore === undefined ? [] : [1, 2, 3].map((i) => (config.ipv4 ? `172.30.0.${i}` : `fd00:30::${i}`)),
   };
 }
 
@@ -116,5 +138,18 @@ function nodeLayout(config: LabConfig, directory: string, number: number): NodeL
     cniConfDir: `${root}/etc/cni/net.d`,
     birdConfiguration: `${root}/etc/calico/bird.conf`,
     birdSocket: `${root}/var/run/calico/bird2.ctl`,
+    machine: config.datastore === undefined ? undefined : machineOf(config, number),
   };
+}
+
+/** Its addresses are in the pools: each the eleventh and following. */
+function machineOf(config: LabConfig, number: number): Machine {
+  const name = `vm${number}`;
+  const netns = `${netnsPrefix(config.name)}${name}`;
+  const addresses = config.pools.map((cidr) => {
+    const pool = unwrap(parsePrefix(cidr));
+    const first = prefixRange(pool).first;
+    return addrFromInteger(prefixFamily(pool), first + BigInt(10 + number));
+  });
+  return { name, netns, netnsPath: netnsPath(netns), interface: "tap0", addresses };
 }

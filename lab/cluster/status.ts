@@ -1,9 +1,11 @@
 /** status: what a lab consists of, for people and as JSON for tests and scripts. */
 import { existsSync } from "node:fs";
 import { ApiError, LabApi } from "./api.ts";
+import { calicoctlConfig } from "./calicoctl.ts";
 import { CALICO_CONTROLLERS, controlPlane } from "./control-plane.ts";
 import { identify } from "./daemon.ts";
 import { readJson } from "./files.ts";
+import { hostProblems } from "./hosts.ts";
 import { BRIDGE, type Layout, netnsPath, NODE_INTERFACE, SUBNET4, SUBNET6 } from "./layout.ts";
 import { addressesOf, hostInterfaceOf, loadPods } from "./pod-state.ts";
 import { CommandError } from "./run.ts";
@@ -16,6 +18,8 @@ const API_TIMEOUT_MS = 3_000;
 export interface LabStatus {
   readonly name: string;
   readonly kubeconfig: string;
+  /** Of a lab without Kubernetes, which has no kubeconfig: how calicoctl finds its etcd. */
+  readonly calicoctlConfig: string | undefined;
   readonly api: string;
   readonly supervisor: { readonly pid: number | undefined };
   readonly fabric: {
@@ -41,6 +45,14 @@ export interface LabStatus {
   readonly controllersPid: number | undefined;
   /** What is missing or not ready, one text each; `lab up` restores what is missing. */
   readonly problems: readonly string[];
+  /** Of a lab without Kubernetes. */
+  readonly machines: readonly {
+    readonly name: string;
+    readonly node: string;
+    readonly netns: string;
+    readonly interface: string;
+    readonly addresses: readonly string[];
+  }[];
   readonly pods: readonly {
     readonly namespace: string;
     readonly name: string;
@@ -56,11 +68,15 @@ export async function statusOf(layout: Layout): Promise<LabStatus> {
   return {
     name: layout.config.name,
     kubeconfig: layout.kubeconfig,
+    calicoctlConfig: layout.config.datastore === undefined ? undefined : calicoctlConfig(layout),
     api: layout.apiAddress,
     apiPid: daemons["api"]?.pid,
     controllersPid: daemons[CALICO_CONTROLLERS]?.pid,
     supervisor: { pid: runningSupervisor(layout)?.pid },
-    problems: [...missingParts(layout, daemons), ...(await apiProblems(layout))],
+    problems: [
+      ...missingParts(layout, daemons),
+      ...(layout.config.datastore === undefined ? await apiProblems(layout) : hostProblems(layout)),
+    ],
     fabric: {
       netns: netnsPath(layout.fabricNetns),
       bridge: BRIDGE,
@@ -80,6 +96,19 @@ export async function statusOf(layout: Layout): Promise<LabStatus> {
       cniBinDir: node.cniBinDir,
       cniConfDir: node.cniConfDir,
     })),
+    machines: layout.nodes.flatMap((node) =>
+      node.machine === undefined
+        ? []
+        : [
+            {
+              name: node.machine.name,
+              node: node.name,
+              netns: node.machine.netnsPath,
+              interface: node.machine.interface,
+              addresses: node.machine.addresses,
+            },
+          ],
+    ),
     pods: loadPods(layout.podsDirectory).map((pod) => ({
       namespace: pod.sandbox.namespace,
       name: pod.sandbox.pod,
@@ -132,9 +161,10 @@ async function apiProblems(layout: Layout): Promise<readonly string[]> {
 }
 
 export function printStatus(status: LabStatus): string {
+  const { calicoctlConfig: config } = status;
   const lines = [
-    `lab ${status.name}: API ${status.api}, supervisor ${status.supervisor.pid ?? 'not running: run "calico-lab up" again'}`,
-    `kubeconfig ${status.kubeconfig}`,
+    `lab ${status.name}: ${config === undefined ? `API ${status.api}` : "etcd"}, supervisor ${status.supervisor.pid ?? 'not running: run "calico-lab up" again'}`,
+    config === undefined ? `kubeconfig ${status.kubeconfig}` : `calicoctl -c ${config}`,
     "",
   ];
   const table = [
@@ -148,6 +178,14 @@ export function printStatus(status: LabStatus): string {
     ]),
   ];
   lines.push(...columns(table));
+  if (status.machines.length > 0)
+    lines.push(
+      "",
+      ...columns([
+        ["MACHINE", "NODE", "INTERFACE", "ADDRESSES"],
+        ...status.machines.map((each) => [each.name, each.node, each.interface, each.addresses.join(",")]),
+      ]),
+    );
   if (status.pods.length > 0)
     lines.push(
       "",

@@ -11,6 +11,7 @@ import { controlPlane, prepareControlPlane } from "./control-plane.ts";
 import { Daemon, type DaemonSpec, prepareDirectories } from "./daemon.ts";
 import { nodeExecutable } from "./executables.ts";
 import { replaceFile } from "./files.ts";
+import { hostEnvironment, machineDaemons } from "./hosts.ts";
 import { Kubelet } from "./kubelet.ts";
 import { inNetns, type Layout, type NodeLayout } from "./layout.ts";
 import { CommandError } from "./run.ts";
@@ -21,11 +22,13 @@ const TICK_MS = 100;
 const RENEWAL_CHECK_MS = 3_600_000;
 
 export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
+  const isOnEtcd = layout.config.datastore !== undefined;
   return [
     {
       name: `${node.name}-calico`,
       cgroup: `${layout.cgroup}/${node.name}/calico`,
-      ready: () => existsSync(layout.nodeKubeconfig),
+      ready: () => isOnEtcd || existsSync(layout.nodeKubeconfig),
+      environment: isOnEtcd ? hostEnvironment(layout) : {},
       // Under this name upstream's `calicoctl node status` finds the process.
       command: inNetns(node.netnsPath, [
         "env",
@@ -35,8 +38,7 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
         node.name,
         "--root",
         node.root,
-        "--kubeconfig",
-        layout.nodeKubeconfig,
+        ...(isOnEtcd ? [] : ["--kubeconfig", layout.nodeKubeconfig]),
       ]),
     },
     {
@@ -56,6 +58,7 @@ export function nodeDaemons(layout: Layout, node: NodeLayout): DaemonSpec[] {
         `${node.root}/var/run/calico/bird.pid`,
       ]),
     },
+    ...machineDaemons(layout, node),
   ];
 }
 
@@ -110,6 +113,8 @@ function renewCertificates(layout: Layout): void {
 }
 
 async function runKubelets(layout: Layout): Promise<void> {
+  // Without Kubernetes there are none.
+  if (layout.config.datastore !== undefined) return new Promise(() => {});
   while (!existsSync(layout.kubeconfig)) await Bun.sleep(20);
   let api = new LabApi(layout.kubeconfig);
   while (!(await api.ready())) {

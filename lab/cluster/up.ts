@@ -8,6 +8,7 @@ import { checkPrograms, controlPlane, prepareControlPlane } from "./control-plan
 import { identify, isAlive, prepareDirectories, type ProcessId } from "./daemon.ts";
 import { makeFabric, missingNamespaces } from "./fabric.ts";
 import { readJson, replaceFile } from "./files.ts";
+import { checkHostPrograms, createHostObjects, hostProblems, writeCalicoctlConfig } from "./hosts.ts";
 import { type LabConfig, type Layout, layoutOf, netnsPath, type NodeLayout } from "./layout.ts";
 import { forgetPod, loadPods } from "./pod-state.ts";
 import { CommandError, run, tryRun, waitFor } from "./run.ts";
@@ -34,12 +35,24 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
   }
   nodeExecutable();
   if (wanted.api === "kubernetes") checkPrograms();
+  if (wanted.datastore === "etcd") checkHostPrograms();
   const layout = layoutOf(wanted);
   prepareDirectories(layout.directory, layout.logs, layout.pids, layout.podsDirectory, layout.apiDirectory);
   replaceFile(configFile(layout), JSON.stringify(wanted));
   if (existing !== undefined) await endWhatLostItsPlace(layout, progress);
   progress(`making ${wanted.nodes} nodes on one fabric`);
   makeFabric(layout);
+  if (wanted.datastore === "etcd") {
+    for (const node of layout.nodes) mkdirSync(`${node.root}/var/run/calico`, { recursive: true });
+    writeCalicoctlConfig(layout);
+    startSupervisor(layout);
+    progress("starting etcd");
+    await createHostObjects(layout);
+    progress("waiting for the hosts and their machines");
+    await waitFor(`the hosts; see ${layout.logs}`, 60, () => hostProblems(layout).length === 0);
+    await waitForSessions(layout, progress);
+    return layout;
+  }
   for (const node of layout.nodes) installPlugins(layout, node);
   prepareControlPlane(layout);
   startSupervisor(layout);
@@ -63,13 +76,16 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
     60,
     async () => (await unreadyNodes(layout, api)).length === 0,
   );
-  if (layout.nodes.length > 1) {
-    progress("waiting for BGP sessions between the nodes");
-    await waitFor("BGP sessions between the nodes; see bird.log in " + layout.logs, 60, () =>
-      layout.nodes.every((node) => sessionsUp(layout, node)),
-    );
-  }
+  await waitForSessions(layout, progress);
   return layout;
+}
+
+async function waitForSessions(layout: Layout, progress: (text: string) => void): Promise<void> {
+  if (layout.nodes.length < 2) return;
+  progress("waiting for BGP sessions between the nodes");
+  await waitFor("BGP sessions between the nodes; see bird.log in " + layout.logs, 60, () =>
+    layout.nodes.every((node) => sessionsUp(layout, node)),
+  );
 }
 
 /**
@@ -78,7 +94,9 @@ export async function up(wanted: LabConfig, progress: (text: string) => void): P
  */
 async function endWhatLostItsPlace(layout: Layout, progress: (text: string) => void): Promise<void> {
   const fabricIsLost = !existsSync(netnsPath(layout.fabricNetns));
-  const apiIsLost = fabricIsLost || !existsSync(layout.kubeconfig) || !existsSync(layout.nodeKubeconfig);
+  const isOnEtcd = layout.config.datastore !== undefined;
+  const apiIsLost =
+    fabricIsLost || (!isOnEtcd && (!existsSync(layout.kubeconfig) || !existsSync(layout.nodeKubeconfig)));
   const lost = missingNamespaces(layout);
   if (!apiIsLost && lost.length === 0) return;
   await stopSupervisor(layout);
@@ -99,7 +117,7 @@ async function endWhatLostItsPlace(layout: Layout, progress: (text: string) => v
 }
 
 function describe(config: LabConfig): string {
-  return `${config.nodes} nodes, ${config.ipv4 ? (config.ipv6 ? "dual-stack" : "IPv4") : "IPv6"}, pools ${config.pools.join(" ")}${config.api === "kubernetes" ? ", Kubernetes' own API" : ""}`;
+  return `${config.nodes} nodes, ${config.ipv4 ? (config.ipv6 ? "dual-stack" : "IPv4") : "IPv6"}, pools ${config.pools.join(" ")}${config.api === "kubernetes" ? ", Kubernetes' own API" : ""}${config.datastore === "etcd" ? ", etcd without Kubernetes" : ""}`;
 }
 
 function installPlugins(layout: Layout, node: NodeLayout): void {

@@ -3,7 +3,7 @@ import { differences } from "../lib/common-ends.ts";
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import type { PolicyId } from "../program/policy.ts";
-import { type Delta, type Endpoint, type EndpointId, policiesNamedBy, stagesOf } from "../program/program.ts";
+import { type Delta, type Endpoint, type EndpointId, policiesNamedBy, stagedOf, stagesOf } from "../program/program.ts";
 
 export class Active {
   readonly #models = new Map<PolicyId, PolicyModel>();
@@ -47,7 +47,8 @@ export class Active {
   }
 }
 
-/** The policies that any stage of the endpoint names, each once. */
+/** The policies that any stage of the endpoint names, staged ones too, each once. */
 export function policiesOf(endpoint: Endpoint): readonly PolicyId[] {
-  return [...new Set(stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)))];
+  const places = [...stagesOf(endpoint), ...stagedOf(endpoint)];
+  return [...new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)))];
 }

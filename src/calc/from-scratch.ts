@@ -20,7 +20,13 @@ import { hostEndpointOf } from "../model/convert/host-endpoint.ts";
 import { endpointSliceOf } from "../model/convert/endpoint-slice.ts";
 import { networkSetOf } from "../model/convert/network-set.ts";
 import { endpointOfPod } from "../model/convert/pod.ts";
+import {
+  policyOfStagedGlobalNetworkPolicy,
+  policyOfStagedKubernetesNetworkPolicy,
+  policyOfStagedNetworkPolicy,
+} from "../model/convert/staged-policy.ts";
 import { tierOf } from "../model/convert/tier.ts";
+import { enforcedKeyOf, isStagedKey } from "../model/kinds/staged.ts";
 import { endpointOfWorkload } from "../model/convert/workload-endpoint.ts";
 import { inheritedLabels, type ProfileRow, profileRowOf, sourceOfProfile } from "../model/convert/profile.ts";
 import type { PolicyModel } from "../model/policy.ts";
@@ -36,7 +42,8 @@ import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from 
 import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
 import { bindHosts } from "./host-bindings.ts";
-import { hostStages, workloadStages } from "./order.ts";
+import { selecting } from "./matches.ts";
+import { placesOf } from "./order.ts";
 import { type Exists, profileModel } from "./profiles.ts";
 import { blackholeOf } from "./routes.ts";
 import { settingsOf } from "./settings.ts";
@@ -67,6 +74,9 @@ export interface State {
   readonly hostEndpoints?: readonly Resource<"HostEndpoint">[];
   readonly workloadEndpoints?: readonly Resource<"WorkloadEndpoint">[];
   readonly profiles?: readonly Resource<"Profile">[];
+  readonly stagedPolicies?: readonly Resource<"StagedNetworkPolicy">[];
+  readonly stagedGlobalPolicies?: readonly Resource<"StagedGlobalNetworkPolicy">[];
+  readonly stagedKubernetesPolicies?: readonly Resource<"StagedKubernetesNetworkPolicy">[];
   /** Addresses of the node's own interfaces. */
   readonly interfaces?: ReadonlyMap<string, readonly Addr[]>;
 }
@@ -90,6 +100,9 @@ export function programOf(state: State): Program {
     ...(state.clusterNetworkPolicies ?? []).map(policyOfClusterNetworkPolicy),
     ...(state.adminNetworkPolicies ?? []).map(policyOfAdminNetworkPolicy),
     ...(state.baselineAdminNetworkPolicies ?? []).map(policyOfBaselineAdminNetworkPolicy),
+    ...(state.stagedPolicies ?? []).flatMap((each) => policyOfStagedNetworkPolicy(each) ?? []),
+    ...(state.stagedGlobalPolicies ?? []).flatMap((each) => policyOfStagedGlobalNetworkPolicy(each) ?? []),
+    ...(state.stagedKubernetesPolicies ?? []).flatMap((each) => policyOfStagedKubernetesNetworkPolicy(each) ?? []),
   ];
   const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
   const stored = storedIn(state);
@@ -233,22 +246,30 @@ function endpointsOf(
     host !== undefined && node === state.node ? [{ key: formatKey(key), host, addresses }] : [],
   );
   const interfaces = bindHosts(here, state.interfaces ?? new Map(), settings);
+  const replaced = new Set(
+    models.flatMap((model) => (isStagedKey(model.key) ? [formatKey(enforcedKeyOf(model.key))] : [])),
+  );
   const endpoints = new Map<EndpointId, Endpoint>();
   for (const { key, row, labels, addresses, local } of rows) {
-    const selecting = models.filter((model) => evaluateSelector(model.selects, labels));
+    const found = models.filter((model) => evaluateSelector(model.selects, labels));
+    const places = placesOf(
+      selecting(found, ({ key: policy }) => replaced.has(formatKey(policy))),
+      row,
+      tiers,
+    );
     for (const wire of local)
       endpoints.set(wire.interface as EndpointId, {
         kind: "workload",
         source: key,
         addresses: wire.addresses,
-        stages: workloadStages(selecting, row.profiles, tiers),
+        ...places,
       });
     for (const id of row.host === undefined ? [] : (interfaces.get(formatKey(key)) ?? []))
       endpoints.set(id, {
         kind: "host",
         source: key,
         addresses,
-        stages: hostStages(selecting, row.profiles ?? [], tiers),
+        ...places,
       });
   }
   return endpoints;

@@ -26,7 +26,7 @@ export class Inputs {
   readonly endpoints: Pending<EndpointRow> = new Map();
   readonly namespaces: Pending<NamespaceRow> = new Map();
   readonly serviceAccounts: Pending<ServiceAccountRow> = new Map();
-  /** One that is not valid is here, closed. */
+  /** One that is not valid is here, closed; staged ones too. */
   readonly policies: Pending<PolicyModel> = new Map();
   readonly profiles: Pending<ProfileRow> = new Map();
   readonly endpointSlices: Pending<EndpointSliceRow> = new Map();
@@ -67,6 +67,9 @@ export class Inputs {
       case "ClusterNetworkPolicy":
       case "AdminNetworkPolicy":
       case "BaselineAdminNetworkPolicy":
+      case "StagedNetworkPolicy":
+      case "StagedGlobalNetworkPolicy":
+      case "StagedKubernetesNetworkPolicy":
         return this.#putPolicy(update.id, update.value?.model);
       case "Profile":
         this.problems.set(update.id, update.value?.error);
@@ -92,9 +95,6 @@ export class Inputs {
       case "IPAMConfiguration":
       case "IPReservation":
       case "Service":
-      case "StagedNetworkPolicy":
-      case "StagedGlobalNetworkPolicy":
-      case "StagedKubernetesNetworkPolicy":
       case "NodePolicyStatus":
       case "Lease":
         // They do not affect what this node should do.

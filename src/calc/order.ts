@@ -1,15 +1,26 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
 import { equal } from "../lib/equal.ts";
 import { keyOfText, type KeyText } from "../model/key.ts";
+import type { EndpointRow } from "../model/endpoint.ts";
 import type { Kind } from "../model/kind.ts";
+import { enforcedKeyOf, isStagedKey } from "../model/kinds/staged.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
 import type { PolicyId, Stage } from "../program/policy.ts";
-import { type Delta, DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Stages } from "../program/program.ts";
+import {
+  type Delta,
+  DIRECTIONS,
+  type Endpoint,
+  type EndpointId,
+  HOOKS,
+  stagedOf,
+  type Stages,
+  stagesOf,
+} from "../program/program.ts";
 import { addressesOf } from "./endpoints.ts";
 import type { HostBindings } from "./host-bindings.ts";
-import type { Matches } from "./matches.ts";
+import type { Matches, Selecting } from "./matches.ts";
 import { profileKey } from "./profiles.ts";
 
 /** Ascending order, then the text `name/namespace/kind`. */
@@ -40,8 +51,10 @@ const KIND_TEXTS: { readonly [K in Kind]?: string } = {
   BaselineAdminNetworkPolicy: "KubernetesBaselineAdminNetworkPolicy",
 };
 
+/** A staged policy has the place that it would have. */
 function tieText({ key }: PolicyModel): string {
-  return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[key.kind] ?? key.kind}`;
+  const kind = isStagedKey(key) ? enforcedKeyOf(key).kind : key.kind;
+  return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[kind] ?? kind}`;
 }
 
 function compareText(a: string, b: string): number {
@@ -132,11 +145,45 @@ export function workloadStages(
   return { normal: { ingress: stage("ingress"), egress: stage("egress") } };
 }
 
+/** The stages with all staged policies enforced, of the hooks and directions where one of these has a say; undefined: nowhere. */
+function stagedStages(
+  { enforced, staged, replaced }: Selecting,
+  hooks: readonly Hook[],
+  stagesOf: (policies: readonly PolicyModel[]) => Stages,
+): Stages | undefined {
+  if (staged.length === 0 && replaced.size === 0) return undefined;
+  const then = stagesOf([...enforced.filter((policy) => !replaced.has(policy)), ...staged]);
+  const changing = [...staged, ...replaced];
+  const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  for (const hook of hooks)
+    for (const direction of DIRECTIONS) {
+      const isMeant = changing.some((policy) => policy[direction] !== undefined && policy.hooks.includes(hook));
+      if (isMeant) stages[hook] = { ...stages[hook], [direction]: then[hook]?.[direction] ?? NOTHING_ASKED };
+    }
+  return Object.keys(stages).length === 0 ? undefined : stages;
+}
+
+/** Of a hook whose last policy would be deleted. */
+const NOTHING_ASKED: Stage = { tiers: [], profiles: [], otherwise: "allow" };
+
+/** What an endpoint runs. */
+export function placesOf(
+  selecting: Selecting,
+  { host, profiles }: Pick<EndpointRow, "host" | "profiles">,
+  tiers: ReadonlyMap<string, TierModel>,
+): Pick<Endpoint, "stages" | "staged"> {
+  const stagesOf = (policies: readonly PolicyModel[]): Stages =>
+    host === undefined ? workloadStages(policies, profiles, tiers) : hostStages(policies, profiles ?? [], tiers);
+  const stages = stagesOf(selecting.enforced);
+  const staged = stagedStages(selecting, host === undefined ? ["normal"] : HOOKS, stagesOf);
+  return staged === undefined ? { stages } : { stages, staged };
+}
+
 export class Order {
   /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
   /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
-  readonly #stages = new Map<KeyText, Stages>();
+  readonly #stages = new Map<KeyText, Pick<Endpoint, "stages" | "staged">>();
   readonly #tiers = new Map(BUILT_IN_TIERS);
 
   step(
@@ -155,23 +202,22 @@ export class Order {
         this.#stages.delete(key);
         continue;
       }
-      const policies = matches.policiesOf(key);
-      const { host, profiles } = row;
-      const now =
-        host === undefined
-          ? workloadStages(policies, profiles, this.#tiers)
-          : hostStages(policies, profiles ?? [], this.#tiers);
-      const stages = sharing(this.#stages.get(key), now);
-      this.#stages.set(key, stages);
-      if (host !== undefined) {
+      const now = placesOf(matches.policiesOf(key), row, this.#tiers);
+      const before = this.#stages.get(key);
+      const places = {
+        stages: sharing(before?.stages, now.stages),
+        ...(now.staged === undefined ? {} : { staged: sharing(before?.staged, now.staged) }),
+      };
+      this.#stages.set(key, places);
+      if (row.host !== undefined) {
         const interfaces = bindings.interfacesOf(key);
         const source = keyOfText("HostEndpoint", key);
-        for (const id of interfaces) delta.set(id, { kind: "host", source, addresses: addressesOf(row), stages });
+        for (const id of interfaces) delta.set(id, { kind: "host", source, addresses: addressesOf(row), ...places });
         this.#endpoints.set(key, interfaces);
         continue;
       }
       for (const { interface: name, workload: source, addresses } of row.local)
-        delta.set(name as EndpointId, { kind: "workload", source, addresses, stages });
+        delta.set(name as EndpointId, { kind: "workload", source, addresses, ...places });
       this.#endpoints.set(
         key,
         row.local.map((wire) => wire.interface as EndpointId),
@@ -191,8 +237,13 @@ export class Order {
       else this.#tiers.set(name, tier);
     }
     if (changed.size === 0) return;
-    for (const [key, stages] of this.#stages)
-      if (stagesIn(stages).some((stage) => stage.tiers.some(({ tier }) => changed.has(tier)))) yield key;
+    for (const [key, places] of this.#stages)
+      if (
+        [...stagesOf(places), ...stagedOf(places)].some(({ stage }) =>
+          stage.tiers.some(({ tier }) => changed.has(tier)),
+        )
+      )
+        yield key;
   }
 }
 
@@ -206,8 +257,4 @@ function sharing(before: Stages | undefined, now: Stages): Stages {
         stages[hook] = { ...stages[hook], [direction]: old !== undefined && equal(old, current) ? old : current };
     }
   return stages;
-}
-
-function stagesIn(stages: Stages): readonly Stage[] {
-  return HOOKS.flatMap((hook) => DIRECTIONS.flatMap((direction) => stages[hook]?.[direction] ?? []));
 }

@@ -34,6 +34,7 @@ interface WhyFlags {
   readonly filename?: readonly string[];
   readonly recursive?: boolean;
   readonly kubeconfig?: string;
+  readonly config?: string;
 }
 
 /** Runs one command and returns its exit code. Errors in the input are reported on standard error with exit code 2. */
@@ -58,6 +59,7 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
         "how to reach the API (default: KUBECONFIG, ~/.kube/config, then the pod's service account)",
       ),
     )
+    .addOption(once("-c, --config <file>", "a CalicoAPIConfig (default: /etc/calico/calicoctl.cfg, if it exists)"))
     .addHelpText("after", WHY_HELP)
     .action(async (source: string, destination: string, options: WhyFlags) => {
       running = "calicoctl why";
@@ -88,7 +90,10 @@ async function askWhy(source: string, destination: string, options: WhyFlags): P
   const { filename: files = [], recursive = false, namespace, output } = options;
   if (files.length > 0 && options.kubeconfig !== undefined)
     throw new InputError("--kubeconfig and -f exclude each other: the cluster is read from one place");
-  const kubeconfig = options.kubeconfig ?? environment["KUBECONFIG"];
+  if (files.length > 0 && options.config !== undefined)
+    throw new InputError("--config and -f exclude each other: the cluster is read from one place");
+  // What is said here comes before what the environment says.
+  const kubeconfig = options.kubeconfig ?? (options.config === undefined ? environment["KUBECONFIG"] : undefined);
   const result = await runWhy({
     source,
     destination,
@@ -98,6 +103,7 @@ async function askWhy(source: string, destination: string, options: WhyFlags): P
     recursive,
     stdin: () => Bun.stdin.bytes(),
     kubeconfig,
+    config: options.config,
     environment,
   });
   process.stderr.write(result.error);

@@ -5,12 +5,13 @@
 import { pageOf } from "../datastore/kubernetes/decode.ts";
 import { kubernetesCredentials } from "../datastore/kubernetes/credentials.ts";
 import type { KubernetesAccess } from "../datastore/kubernetes/kubeconfig.ts";
-import { datastoreChoice } from "../datastore/open.ts";
+import { type DatastoreAccess, datastoreChoice } from "../datastore/open.ts";
 import { openKubernetesStore } from "../datastore/kubernetes/store.ts";
 import { Transport } from "../datastore/kubernetes/transport.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { openClock } from "../host/bun/clock.ts";
 import { openFiles } from "../host/bun/files.ts";
+import { openServiceHosts } from "../host/bun/names.ts";
 import { openRandom } from "../host/bun/random.ts";
 import { openSockets } from "../host/bun/sockets.ts";
 import { formatParseError } from "../lib/result.ts";
@@ -26,6 +27,7 @@ import {
   stringAt,
 } from "../model/schema/json.ts";
 import { endpointSliceOf, serviceOf } from "../verify/services.ts";
+import { readEtcdCluster } from "./etcd-cluster.ts";
 import { foreignEffect, type ForeignObject, foreignWarnings, hasForeignKinds } from "./foreign.ts";
 import { InputError, type Inventory, type Warning } from "./inventory.ts";
 import {
@@ -37,11 +39,15 @@ import {
   sliceResource,
 } from "./policy-objects.ts";
 
+import { configOf } from "./verbs/access.ts";
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Services matter where an address or a Service is asked about; nodes where one is, or a pod on its node's network. */
 export interface ClusterOptions {
   readonly kubeconfig: string | undefined;
+  /** A CalicoAPIConfig. */
+  readonly config: string | undefined;
   readonly environment: Environment;
   readonly needsServices: boolean;
 }
@@ -49,6 +55,7 @@ export interface ClusterOptions {
 /** Rejects with InputError or StoreError when the cluster cannot be read. */
 export async function readCluster(options: ClusterOptions): Promise<Inventory> {
   const access = await accessOf(options);
+  if ("type" in access) return readEtcdCluster(access);
   const dependencies = { files: openFiles(), clock: openClock(), random: openRandom(), sockets: openSockets() };
   const store = openKubernetesStore(access, dependencies);
   const transport = new Transport(access, dependencies);
@@ -102,15 +109,23 @@ export async function readCluster(options: ClusterOptions): Promise<Inventory> {
 const BY_KUBECTL =
   '; or use "kubectl get namespaces,nodes,serviceaccounts,pods,services,endpointslices,networkpolicies -A -o json | calicoctl why -f - …"';
 
-/** Looks where kubectl does: the given file, else ~/.kube/config, else the pod that we run in. */
-async function accessOf({ kubeconfig, environment }: ClusterOptions): Promise<KubernetesAccess> {
+/** etcd where the file of --config or the environment names it; else where kubectl looks: the given file, else ~/.kube/config, else the pod that we run in. */
+async function accessOf({
+  kubeconfig,
+  config,
+  environment,
+}: ClusterOptions): Promise<KubernetesAccess | Extract<DatastoreAccess, { type: "etcdv3" }>> {
   const files = openFiles();
-  const choice = await datastoreChoice({}, environment, files);
+  const settings = config === undefined && kubeconfig !== undefined ? {} : await configOf(config, files);
+  const choice = await datastoreChoice(settings, environment, files, openServiceHosts());
   if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
-  if (choice.value.type === "etcdv3")
-    throw new InputError("Cannot look into etcd, which DATASTORE_TYPE or ETCD_ENDPOINTS names: give manifests with -f");
+  if (choice.value.type === "etcdv3") {
+    if (kubeconfig === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined) return choice.value;
+    throw new InputError("Cannot look into etcd and Kubernetes together: give manifests with -f");
+  }
   const home = `${environment["HOME"] ?? ""}/.kube/config`;
-  const path = kubeconfig ?? ((await files.exists(home)) ? home : undefined);
+  const named = kubeconfig ?? (stringAt(settings["kubeconfig"]) || undefined);
+  const path = named ?? ((await files.exists(home)) ? home : undefined);
   if (path === undefined && environment["KUBERNETES_SERVICE_HOST"] === undefined)
     throw new InputError("Cannot find a cluster: give --kubeconfig, KUBECONFIG or, for manifests, -f");
   const access = await kubernetesCredentials(path, files, environment);

@@ -9,7 +9,7 @@ import { ok, type Result } from "../lib/result.ts";
 import type { ClusterResources } from "../semantics/cluster.ts";
 import { conform, NAMED, type Shape } from "./shapes.ts";
 
-const POLICY_KINDS = [
+export const POLICY_KINDS = [
   "NetworkPolicy",
   "GlobalNetworkPolicy",
   "StagedNetworkPolicy",

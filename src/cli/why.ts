@@ -35,6 +35,8 @@ export interface WhyOptions {
   readonly recursive: boolean;
   readonly stdin: () => Promise<Uint8Array>;
   readonly kubeconfig: string | undefined;
+  /** A CalicoAPIConfig; undefined: the usual file, if it exists. */
+  readonly config?: string | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
@@ -140,10 +142,11 @@ function read<T>(result: Result<T, ParseError>): T {
 }
 
 function readInventory(options: WhyOptions, targets: readonly Target[]): Promise<Inventory> {
-  const { files, recursive, namespace, stdin, kubeconfig, environment } = options;
+  const { files, recursive, namespace, stdin, kubeconfig, config, environment } = options;
   if (files.length > 0) return readManifests({ paths: files, recursive, namespace, stdin });
   return readCluster({
     kubeconfig,
+    config,
     environment,
     needsServices: targets.some(
       (target) => target.type === "address" || (target.type === "object" && target.kind === "service"),

@@ -1,8 +1,13 @@
 /** acceptance: whether a policy says what can be enforced, and why not; this, and little else, is kept of each policy. */
+import {
+  policyOfAdminNetworkPolicy,
+  policyOfBaselineAdminNetworkPolicy,
+} from "../model/convert/admin-network-policy.ts";
 import { policyOfClusterNetworkPolicy } from "../model/convert/cluster-network-policy.ts";
 import type { Key } from "../model/key.ts";
 import { cut } from "../model/kinds/node-policy-status.ts";
 import type { PolicyStatus } from "../model/kinds/network-policy.ts";
+import type { PolicyModel } from "../model/policy.ts";
 import { VALIDATORS } from "../model/kinds/validation/validators.ts";
 import type { Resource } from "../model/resource.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
@@ -14,6 +19,8 @@ export const POLICY_KINDS = [
   "NetworkPolicy",
   "GlobalNetworkPolicy",
   "ClusterNetworkPolicy",
+  "AdminNetworkPolicy",
+  "BaselineAdminNetworkPolicy",
   "StagedNetworkPolicy",
   "StagedGlobalNetworkPolicy",
   "StagedKubernetesNetworkPolicy",
@@ -58,19 +65,29 @@ export function factsOf(update: Update<PolicyKind> & { readonly value: Resource 
 }
 
 function tierOf(update: Update<PolicyKind>): string | undefined {
-  if (update.kind === "ClusterNetworkPolicy" || update.kind === "StagedKubernetesNetworkPolicy") return undefined;
-  return update.value?.spec?.tier || DEFAULT_TIER;
+  switch (update.kind) {
+    case "ClusterNetworkPolicy":
+    case "AdminNetworkPolicy":
+    case "BaselineAdminNetworkPolicy":
+    case "StagedKubernetesNetworkPolicy":
+      return undefined;
+    default:
+      return update.value?.spec?.tier || DEFAULT_TIER;
+  }
 }
 
 function notEnforced(update: Update<PolicyKind>): readonly string[] {
   if (update.kind === "StagedKubernetesNetworkPolicy" || update.value === undefined) return [];
-  if (update.kind === "ClusterNetworkPolicy") {
-    const { error } = policyOfClusterNetworkPolicy(update.value);
-    return error === undefined ? [] : [error];
-  }
+  if (update.kind === "ClusterNetworkPolicy") return inWords(policyOfClusterNetworkPolicy(update.value));
+  if (update.kind === "AdminNetworkPolicy") return inWords(policyOfAdminNetworkPolicy(update.value));
+  if (update.kind === "BaselineAdminNetworkPolicy") return inWords(policyOfBaselineAdminNetworkPolicy(update.value));
   return (update.value.spec?.ingress ?? []).flatMap(({ http }, i) =>
     http === undefined
       ? []
       : [`spec.ingress[${i}].http is not enforced: the rule applies to all that its other fields match`],
   );
+}
+
+function inWords({ error }: PolicyModel): readonly string[] {
+  return error === undefined ? [] : [error];
 }

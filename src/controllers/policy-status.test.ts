@@ -295,6 +295,48 @@ test("staged policies are accepted; conditions of others stay", async () => {
   await bench.stop();
 });
 
+test("the admin's policies of Kubernetes: conditions of what a node has, and of one that is not valid", async () => {
+  const bench = new Bench();
+  await bench.nodes("n1");
+  const subject = { namespaces: {} };
+  const ingress = [{ action: "Deny", from: [{ namespaces: {} }] }] as const;
+  const apiVersion = "policy.networking.k8s.io/v1alpha1";
+  await bench.store.create("AdminNetworkPolicy", {
+    apiVersion,
+    kind: "AdminNetworkPolicy",
+    metadata: { name: "a" },
+    spec: { priority: 5, subject, ingress },
+  } as unknown as Resource<"AdminNetworkPolicy">);
+  const { revision } = await bench.store.list("AdminNetworkPolicy");
+  await bench.store.create("BaselineAdminNetworkPolicy", {
+    apiVersion,
+    kind: "BaselineAdminNetworkPolicy",
+    metadata: { name: "default" },
+    spec: { subject, ingress: [{ action: "Pass", from: [{ namespaces: {} }] }] },
+  } as unknown as Resource<"BaselineAdminNetworkPolicy">);
+  const key = { kind: "AdminNetworkPolicy", namespace: undefined, name: "a" } as const;
+  const spec = reportOf(new Map([["AdminNetworkPolicy", revision]]), [[key, programmed(1)]]);
+  const metadata = { name: "n1" };
+  await bench.store.create("NodePolicyStatus", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "NodePolicyStatus",
+    metadata,
+    spec,
+  });
+  await bench.clock.advance(5_000);
+  expect((await bench.store.get(key))?.status?.conditions).toMatchObject([
+    { type: "Accepted", status: "True", reason: "Valid" },
+    { type: "Programmed", status: "True", message: "programmed on 1 of 1 nodes" },
+  ]);
+  const baseline = { kind: "BaselineAdminNetworkPolicy", namespace: undefined, name: "default" } as const;
+  expect((await bench.store.get(baseline))?.status?.conditions?.[0]).toMatchObject({
+    type: "Accepted",
+    status: "False",
+    message: expect.stringContaining("spec.ingress[0].action"),
+  });
+  await bench.stop();
+});
+
 test("nothing is written at rest, nor by the next that leads, though nodes have not seen what was written", async () => {
   const bench = new Bench();
   await bench.nodes("n1", "n2");

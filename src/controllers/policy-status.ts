@@ -75,6 +75,8 @@ function reduce(update: Update, id: KeyText): Reduced {
     case "NetworkPolicy":
     case "GlobalNetworkPolicy":
     case "ClusterNetworkPolicy":
+    case "AdminNetworkPolicy":
+    case "BaselineAdminNetworkPolicy":
     case "StagedNetworkPolicy":
     case "StagedGlobalNetworkPolicy":
     case "StagedKubernetesNetworkPolicy": {

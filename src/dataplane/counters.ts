@@ -6,7 +6,15 @@
  */
 import type { Key } from "../model/key.ts";
 import type { Action, Direction, Hook } from "../model/policy.ts";
-import { DIRECTIONS, type Endpoint, type EndpointId, type Program, stagesOf } from "../program/program.ts";
+import {
+  DIRECTIONS,
+  type Endpoint,
+  type EndpointId,
+  policiesNamedBy,
+  type Program,
+  stagedOf,
+  stagesOf,
+} from "../program/program.ts";
 import type { PolicyId } from "../program/policy.ts";
 import type { Continuation } from "./uses.ts";
 
@@ -23,6 +31,9 @@ export interface RuleCounter extends Count {
   /** From 1, as written. */
   readonly rule: number;
   readonly action: Action;
+  /** What its author called the rule, where he did. */
+  readonly name?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface EndCounter extends Count {
@@ -32,6 +43,7 @@ export interface EndCounter extends Count {
   readonly direction: Direction;
   /** `no rule of tier default matched`, `end`, `not isolated`. */
   readonly end: string;
+  readonly action: "allow" | "deny";
 }
 
 /** A step of the path that drops before policy is asked: `unknown interface or spoofed source`. */
@@ -54,6 +66,11 @@ export interface Counters {
   readonly drops?: readonly DropCounter[];
   /** undefined: the dataplane has none. */
   readonly maps?: readonly MapFill[];
+  /**
+   * What the rules would have seen with every staged policy enforced (POL-56), at the endpoints where one makes a difference: those of staged
+   * policies, and those of real ones beside them. Absent where no staged policy concerns an endpoint.
+   */
+  readonly staged?: Pick<Counters, "rules" | "ends">;
 }
 
 /** One rule of the kernel that has a comment. */
@@ -76,17 +93,41 @@ export interface CountedChains {
     direction: Direction,
     tier: string | undefined,
     i: number,
+    which: Which,
   ): readonly string[];
 }
 
-const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
+/** What decides, or what counts for staged policies. */
+export type Which = "stages" | "staged";
+
+const CONTINUATIONS: { readonly [W in Which]: readonly Continuation[] } = {
+  stages: ["accept", "continue", "untracked"],
+  staged: ["staged"],
+};
 
 export function countersOf(program: Program, chains: CountedChains): Counters {
+  const of = (which: Which): Pick<Counters, "rules" | "ends"> => ({
+    rules: rulesOf(program, chains, which),
+    ends: endsOf(program, chains, which),
+  });
+  const isStaged = [...program.endpoints.values()].some(({ staged }) => staged !== undefined);
+  return isStaged ? { ...of("stages"), staged: of("staged") } : of("stages");
+}
+
+/** Of those policies that a stage, or a staged one, names. */
+function rulesOf(program: Program, chains: CountedChains, which: Which): RuleCounter[] {
+  const placesOf = which === "staged" ? stagedOf : stagesOf;
+  const named = new Set(
+    [...program.endpoints.values()].flatMap((endpoint) =>
+      placesOf(endpoint).flatMap(({ stage, direction }) => policiesNamedBy(stage).map((id) => `${direction} ${id}`)),
+    ),
+  );
   const rules: RuleCounter[] = [];
   for (const [id, policy] of program.policies)
-    for (const direction of DIRECTIONS)
+    for (const direction of DIRECTIONS) {
+      if (!named.has(`${direction} ${id}`)) continue;
       for (const [index, rule] of (policy[direction] ?? []).entries()) {
-        const counts = CONTINUATIONS.flatMap((continuation) => {
+        const counts = CONTINUATIONS[which].flatMap((continuation) => {
           const chain = chains.policyChain(id, direction, continuation);
           const own = countsIn(chains, chain, (comment) => comment.endsWith(` rule ${index + 1}`));
           return [...own, ...chains.ruleChains(chain, index).flatMap((each) => countsIn(chains, each, () => true))];
@@ -97,19 +138,23 @@ export function countersOf(program: Program, chains: CountedChains): Counters {
           direction,
           rule: index + 1,
           action: rule.action,
+          ...rule.words,
           ...sum(counts),
         });
       }
-  return { rules, ends: endsOf(program, chains) };
+    }
+  return rules;
 }
 
-function endsOf(program: Program, chains: CountedChains): EndCounter[] {
+function endsOf(program: Program, chains: CountedChains, which: Which): EndCounter[] {
   return [...program.endpoints].flatMap(([id, endpoint]) =>
-    stagesOf(endpoint).flatMap(({ hook, direction, stage }) =>
+    (which === "staged" ? stagedOf : stagesOf)(endpoint).flatMap(({ hook, direction, stage }) =>
       [...stage.tiers, undefined].flatMap((tier, i) => {
         const end = tier === undefined ? /^\w+ (end|not isolated)$/ : /^\w+ (no rule of tier .+ matched)$/;
+        // The end of a tier that goes on with the next one is no end.
+        const action = tier === undefined ? stage.otherwise : "deny";
         let words: string | undefined;
-        const counts = chains.endChains(id, endpoint, hook, direction, tier?.tier, i).flatMap((chain) =>
+        const counts = chains.endChains(id, endpoint, hook, direction, tier?.tier, i, which).flatMap((chain) =>
           countsIn(chains, chain, (comment) => {
             const found = end.exec(comment)?.[1];
             words ??= found;
@@ -118,7 +163,7 @@ function endsOf(program: Program, chains: CountedChains): EndCounter[] {
         );
         return words === undefined
           ? []
-          : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, ...sum(counts) }];
+          : [{ endpoint: id, source: endpoint.source, hook, direction, end: words, action, ...sum(counts) }];
       }),
     ),
   );

@@ -3,13 +3,13 @@ import { differences } from "../lib/common-ends.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
 import type { PolicyId, Stage } from "../program/policy.ts";
-import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagesOf } from "../program/program.ts";
+import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagedOf, stagesOf } from "../program/program.ts";
 
 /**
  * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
- * packet is not tracked and this hook ends (`untracked`).
+ * packet is not tracked and this hook ends (`untracked`). `staged`: the stage is asked to count alone, and nothing follows, whatever it says.
  */
-export type Continuation = "accept" | "continue" | "untracked";
+export type Continuation = "accept" | "continue" | "untracked" | "staged";
 
 /** One way in which a policy is used. */
 export interface Use {
@@ -18,11 +18,15 @@ export interface Use {
 }
 
 /** What *allowed* means at the stage. */
-export function continuationOf(kind: Endpoint["kind"], hook: Hook, direction: Direction): Continuation {
+export function continuationOf(
+  kind: Endpoint["kind"],
+  hook: Hook,
+  direction: Direction,
+): Exclude<Continuation, "staged"> {
   return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
 }
 
-const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked"];
+const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked", "staged"];
 /** Every way in which a policy can be used. */
 export const USES: readonly Use[] = DIRECTIONS.flatMap((direction) =>
   CONTINUATIONS.map((continuation) => ({ direction, continuation })),
@@ -48,12 +52,14 @@ export function changedUses(before: Endpoint | undefined, now: Endpoint | undefi
     if (kind === undefined) continue;
     for (const hook of HOOKS)
       for (const direction of DIRECTIONS) {
-        const old = before?.kind === kind ? before.stages[hook]?.[direction] : undefined;
-        const current = now?.kind === kind ? now.stages[hook]?.[direction] : undefined;
-        if (old === current) continue;
-        const { added: came, removed: went } = differences(namesOf(old), namesOf(current));
-        const use = { direction, continuation: continuationOf(kind, hook, direction) };
-        if (came.length + went.length > 0) changes.push({ hook, use, came, went });
+        for (const which of ["stages", "staged"] as const) {
+          const old = before?.kind === kind ? before[which]?.[hook]?.[direction] : undefined;
+          const current = now?.kind === kind ? now[which]?.[hook]?.[direction] : undefined;
+          if (old === current) continue;
+          const { added: came, removed: went } = differences(namesOf(old), namesOf(current));
+          const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
+          if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
+        }
       }
   }
   return changes;
@@ -63,7 +69,8 @@ function namesOf(stage: Stage | undefined): readonly PolicyId[] {
   return stage === undefined ? [] : [...new Set(policiesNamedBy(stage))];
 }
 
-/** The policies that any stage of the endpoint names. */
+/** The policies that any stage of the endpoint names, staged ones too. */
 export function namedBy(endpoint: Endpoint | undefined): ReadonlySet<PolicyId> {
-  return new Set(endpoint === undefined ? [] : stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)));
+  const places = endpoint === undefined ? [] : [...stagesOf(endpoint), ...stagedOf(endpoint)];
+  return new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)));
 }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openFiles } from "../host/bun/files.ts";
+import { NameError, type ServiceHost } from "../host/names.ts";
 import type { JsonObject } from "../model/schema/json.ts";
 import { datastoreChoice, type Environment } from "./open.ts";
 
@@ -16,7 +17,19 @@ const other = join(directory, "other");
 writeFileSync(pem, PEM);
 writeFileSync(other, "hunter2");
 
-const choice = (environment: Environment, file: JsonObject = {}) => datastoreChoice(file, environment, openFiles());
+const choice = (environment: Environment, file: JsonObject = {}) =>
+  datastoreChoice(file, environment, openFiles(), (name) => {
+    if (name.endsWith(".down.example")) return Promise.reject(new NameError(name, "timeout"));
+    return Promise.resolve(RECORDS[name] ?? []);
+  });
+const RECORDS: Readonly<Record<string, readonly ServiceHost[]>> = {
+  "_etcd-client-ssl._tcp.example.org": [
+    { host: "a.example.org", port: 2379 },
+    { host: "b.example.org", port: 2381 },
+  ],
+  "_etcd-client._tcp.example.org": [{ host: "plain.example.org", port: 2379 }],
+  "_etcd-client._tcp.plain.example": [{ host: "c.plain.example", port: 2379 }],
+};
 const ETCD = { DATASTORE_TYPE: "etcdv3", ETCD_ENDPOINTS: "https://10.0.0.1:2379" };
 
 test.each<[string, Environment, JsonObject, string]>([
@@ -108,12 +121,35 @@ test.each<[string, Environment, JsonObject, string]>([
     "ETCD_PASSWORD is set, but ETCD_USERNAME is not: a login needs both",
   ],
   [
-    "discovery",
-    { DATASTORE_TYPE: "etcdv3", ETCD_DISCOVERY_SRV: "example.org" },
+    "discovery beside endpoints",
+    { ...ETCD, ETCD_DISCOVERY_SRV: "example.org" },
     {},
-    "ETCD_DISCOVERY_SRV is set, but etcd is not looked up by DNS here: list it in ETCD_ENDPOINTS",
+    "ETCD_DISCOVERY_SRV and ETCD_ENDPOINTS exclude each other",
   ],
+  [
+    "a domain without records",
+    { ETCD_DISCOVERY_SRV: "none.example" },
+    {},
+    'ETCD_DISCOVERY_SRV is "none.example", which has no SRV records _etcd-client-ssl._tcp or _etcd-client._tcp',
+  ],
+  [
+    "a name server that is down",
+    {},
+    { etcdDiscoverySrv: "x.down.example" },
+    'etcdDiscoverySrv is "x.down.example", which cannot be looked up: Cannot look up _etcd-client-ssl._tcp.x.down.example: timeout',
+  ],
+  ["no domain", { ETCD_DISCOVERY_SRV: "a b" }, {}, 'ETCD_DISCOVERY_SRV is "a b", must be a domain, as example.org'],
 ])("an error says what is wrong with %s, and no secret", async (_, environment, file, error) => {
   expect(await choice(environment, file)).toEqual({ ok: false, error });
   expect(error).not.toContain("hunter2");
+});
+
+test.each([
+  ["example.org", ["https://a.example.org:2379", "https://b.example.org:2381"]],
+  ["plain.example", ["http://c.plain.example:2379"]],
+])("etcd's members by DNS, by TLS alone where some are: %s", async (domain, endpoints) => {
+  expect(await choice({ ETCD_DISCOVERY_SRV: domain })).toEqual({
+    ok: true,
+    value: { type: "etcdv3", access: { endpoints, tls: {} } },
+  });
 });

@@ -5,6 +5,7 @@
  */
 import type { Clock } from "../host/clock.ts";
 import { FileError, type Files } from "../host/files.ts";
+import { NameError, type ServiceHosts } from "../host/names.ts";
 import type { Random } from "../host/random.ts";
 import type { Sockets } from "../host/sockets.ts";
 import { fail, ok, type Result } from "../lib/result.ts";
@@ -23,6 +24,9 @@ Environment (each variable also with the prefix CALICO_):
   DATASTORE_TYPE                 kubernetes or etcdv3 (default: etcdv3 where
                                  ETCD_ENDPOINTS is set, else kubernetes)
   ETCD_ENDPOINTS                 https://10.0.0.1:2379,https://10.0.0.2:2379
+  ETCD_DISCOVERY_SRV             in its place a domain whose SRV records
+                                 _etcd-client-ssl._tcp (or _etcd-client._tcp,
+                                 without TLS) name etcd's members
   ETCD_CA_CERT_FILE              the authority of etcd's certificate
   ETCD_CERT_FILE, ETCD_KEY_FILE  the client's certificate and its key
   ETCD_USERNAME, ETCD_PASSWORD   where etcd's own authentication is on
@@ -82,11 +86,14 @@ export async function datastoreChoice(
   file: JsonObject,
   environment: Environment,
   files: Files,
+  serviceHosts: ServiceHosts,
 ): Promise<Result<DatastoreChoice, string>> {
   const setting = settingsOf(file, environment);
   const type = setting("datastoreType", "DATASTORE_TYPE");
   const endpoints = setting("etcdEndpoints", "ETCD_ENDPOINTS");
-  if (type.value === "kubernetes" || (type.value === "" && endpoints.value === "")) {
+  const discovery = setting("etcdDiscoverySrv", "ETCD_DISCOVERY_SRV");
+  const hasEtcd = endpoints.value !== "" || discovery.value !== "";
+  if (type.value === "kubernetes" || (type.value === "" && !hasEtcd)) {
     const { name, value } = setting("calicoAPIGroup", "CALICO_API_GROUP");
     const group = value === "" ? "detect" : API_GROUPS.find((each) => each === value.toLowerCase());
     if (group !== undefined) return ok({ type: "kubernetes", group });
@@ -94,19 +101,40 @@ export async function datastoreChoice(
   }
   if (type.value !== "etcdv3" && type.value !== "")
     return fail(`${type.name} is ${JSON.stringify(type.value)}, must be kubernetes or etcdv3`);
-  const access = await etcdAccess(endpoints, setting, file, files);
+  const urls = discovery.value === "" ? urlsOf(endpoints) : await discovered(discovery, endpoints, serviceHosts);
+  if (!urls.ok) return urls;
+  const access = await etcdAccess(urls.value, setting, file, files);
   return access.ok ? ok({ type: "etcdv3", access: access.value }) : access;
 }
 
-async function etcdAccess(
+/** In the order of the records. Where some are by TLS, only those: nobody may lead away from it. */
+async function discovered(
+  discovery: Setting,
   endpoints: Setting,
-  setting: Settings,
-  file: JsonObject,
-  files: Files,
-): Promise<Result<EtcdAccess, string>> {
-  const discovery = setting("etcdDiscoverySrv", "ETCD_DISCOVERY_SRV");
-  if (discovery.value !== "")
-    return fail(`${discovery.name} is set, but etcd is not looked up by DNS here: list it in ${endpoints.name}`);
+  serviceHosts: ServiceHosts,
+): Promise<Result<readonly string[], string>> {
+  const { name, value: domain } = discovery;
+  if (endpoints.value !== "") return fail(`${name} and ${endpoints.name} exclude each other`);
+  if (!/^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?$/.test(domain))
+    return fail(`${name} is ${JSON.stringify(domain)}, must be a domain, as example.org`);
+  for (const [service, scheme] of [
+    ["_etcd-client-ssl", "https"],
+    ["_etcd-client", "http"],
+  ] as const) {
+    try {
+      const hosts = await serviceHosts(`${service}._tcp.${domain}`);
+      if (hosts.length > 0) return ok(hosts.map(({ host, port }) => `${scheme}://${host}:${port}`));
+    } catch (error) {
+      if (!(error instanceof NameError)) throw error;
+      return fail(`${name} is ${JSON.stringify(domain)}, which cannot be looked up: ${error.message}`);
+    }
+  }
+  return fail(
+    `${name} is ${JSON.stringify(domain)}, which has no SRV records _etcd-client-ssl._tcp or _etcd-client._tcp`,
+  );
+}
+
+function urlsOf(endpoints: Setting): Result<readonly string[], string> {
   const urls = endpoints.value.split(",").map((each) => each.trim());
   if (endpoints.value === "")
     return fail(`${endpoints.name} is not set, must list etcd's addresses, as https://10.0.0.1:2379`);
@@ -118,6 +146,15 @@ async function etcdAccess(
       // Not the text itself: it may contain a password.
       return fail(`${endpoints.name} has an address that is not of the form https://10.0.0.1:2379`);
   }
+  return ok(urls);
+}
+
+async function etcdAccess(
+  urls: readonly string[],
+  setting: Settings,
+  file: JsonObject,
+  files: Files,
+): Promise<Result<EtcdAccess, string>> {
   const tls: { ca?: string; cert?: string; key?: string } = {};
   const given: Record<string, string> = {};
   for (const [part, field, variable, inline] of [

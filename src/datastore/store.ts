@@ -80,6 +80,8 @@ export type StatusKind =
   | "NetworkPolicy"
   | "GlobalNetworkPolicy"
   | "ClusterNetworkPolicy"
+  | "AdminNetworkPolicy"
+  | "BaselineAdminNetworkPolicy"
   | "StagedNetworkPolicy"
   | "StagedGlobalNetworkPolicy"
   | "StagedKubernetesNetworkPolicy"

@@ -11,6 +11,7 @@ import {
 import type { Files } from "../host/files.ts";
 import { readBpfObject } from "../host/bun/bpf-object.ts";
 import { openHost } from "../host/bun/host.ts";
+import { openServiceHosts } from "../host/bun/names.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
 import { SocketError } from "../host/sockets.ts";
@@ -19,12 +20,19 @@ import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import { interfacePrefixesOf } from "../model/convert/felix-configuration.ts";
+import { addressRules } from "./address-detection.ts";
 import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
 import type { Report } from "../lib/report.ts";
 import { askCounters } from "./counters.ts";
 import { readStatus } from "./status.ts";
+
+const ADDRESS_HELP = `
+Addresses by which other nodes reach this one (environment; default: those of the Node):
+  IP, IP6                           an address, autodetect or none
+  IP_AUTODETECTION_METHOD, IP6_…    first-found, can-reach=ADDRESS, interface=REGEX,…, skip-interface=REGEX,…, cidr=NET,…, kubernetes-internal-ip
+`;
 
 interface CommandOptions {
   readonly nodeName: string | undefined;
@@ -107,7 +115,7 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
       "how often everything is compared with the kernel; what others change is heard at once",
       "600",
     )
-    .addHelpText("after", DATASTORE_HELP);
+    .addHelpText("after", `${ADDRESS_HELP}${DATASTORE_HELP}`);
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean => isFailure(error) || error instanceof SocketError;
   let looked: number | undefined;
@@ -159,6 +167,8 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
     iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
   };
+  const addresses = addressRules(environment);
+  if (!addresses.ok) throw new UsageError(addresses.error);
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
@@ -193,6 +203,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
       cutsFlows: options.establishedFlows === "cut",
       given,
       bpfObject: readBpfObject,
+      addresses: addresses.value,
     },
     onTermination(),
   );
@@ -226,7 +237,7 @@ function readInterfacePrefixes(text: string | undefined): readonly string[] | un
 
 /** On etcd, a machine that has no credentials for Kubernetes is one without it. Rejects with UsageError. */
 async function accessOf(options: CommandOptions, environment: Environment, files: Files): Promise<DatastoreAccess> {
-  const choice = await datastoreChoice({}, environment, files);
+  const choice = await datastoreChoice({}, environment, files, openServiceHosts());
   if (!choice.ok) throw new UsageError(`cannot use the datastore: ${choice.error}`);
   const isInPod = (environment["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
   if (choice.value.type === "etcdv3" && (options.kubeconfig ?? "") === "" && !isInPod) return choice.value;

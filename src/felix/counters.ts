@@ -2,46 +2,66 @@
 import { Gauge, Registry } from "prom-client";
 import type { Count, Counters } from "../dataplane/counters.ts";
 import { SocketError, type Sockets } from "../host/sockets.ts";
-import { formatName } from "../model/key.ts";
+import { formatName, type Key } from "../model/key.ts";
 
 const TIMEOUT_MS = 10_000;
 const UNITS = ["packets", "bytes"] as const;
 
 /** Gauges, because a counter starts again when its chain is made anew. */
 export async function policyMetrics({
-  rules,
-  ends,
+  staged,
   drops = [],
   maps = [],
+  ...decided
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
+  addGauges(registry, decided, {
+    prefix: "calico_policy",
+    rule: "that the rule has decided, passed on or logged since its chain was made.",
+    end: "that no rule has decided, by endpoint and by what happened then.",
+  });
+  if (staged !== undefined)
+    addGauges(registry, staged, {
+      prefix: "calico_policy_staged",
+      rule: "that the rule would have decided, passed on or logged with all staged policies enforced.",
+      end: "that no rule would have decided with all staged policies enforced, by endpoint and by what would have happened then.",
+    });
+  addPathGauges(registry, { drops, maps });
+  return { text: await registry.metrics(), type: registry.contentType };
+}
+
+interface GaugeWords {
+  readonly prefix: string;
+  readonly rule: string;
+  readonly end: string;
+}
+
+function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" | "ends">, words: GaugeWords): void {
   const registers = [registry];
   // What a dataplane does not count has no gauge.
   const units = UNITS.filter((unit) => [...rules, ...ends].every((count) => count[unit] !== undefined));
   for (const unit of units) {
     const ofRules = new Gauge({
-      name: `calico_policy_rule_${unit}`,
-      help: `${unit} that the rule has decided, passed on or logged since its chain was made.`,
-      labelNames: ["kind", "namespace", "name", "tier", "direction", "rule", "action"],
+      name: `${words.prefix}_rule_${unit}`,
+      help: `${unit} ${words.rule}`,
+      labelNames: ["kind", "namespace", "name", "tier", "direction", "rule", "action", "rule_name"],
       registers,
     });
-    for (const { policy, tier, direction, rule, action, ...count } of rules)
-      ofRules.set(
-        { kind: policy.kind, namespace: policy.namespace ?? "", name: policy.name, tier, direction, rule, action },
-        count[unit] ?? 0,
-      );
+    for (const { policy, tier, direction, rule, action, name = "", ...count } of rules)
+      ofRules.set({ ...labelsOf(policy), tier, direction, rule, action, rule_name: name }, count[unit] ?? 0);
     const ofEnds = new Gauge({
-      name: `calico_policy_end_${unit}`,
-      help: `${unit} that no rule has decided, by endpoint and by what happened then.`,
-      labelNames: ["endpoint", "kind", "namespace", "name", "hook", "direction", "end"],
+      name: `${words.prefix}_end_${unit}`,
+      help: `${unit} ${words.end}`,
+      labelNames: ["endpoint", "kind", "namespace", "name", "hook", "direction", "end", "action"],
       registers,
     });
-    for (const { endpoint, source, hook, direction, end, ...count } of ends)
-      ofEnds.set(
-        { endpoint, kind: source.kind, namespace: source.namespace ?? "", name: source.name, hook, direction, end },
-        count[unit] ?? 0,
-      );
+    for (const { endpoint, source, hook, direction, end, action, ...count } of ends)
+      ofEnds.set({ endpoint, ...labelsOf(source), hook, direction, end, action }, count[unit] ?? 0);
   }
+}
+
+function addPathGauges(registry: Registry, { drops = [], maps = [] }: Pick<Counters, "drops" | "maps">): void {
+  const registers = [registry];
   const dropped = new Gauge({
     name: "calico_path_dropped_packets",
     help: "packets that a step of the path has dropped before policy was asked.",
@@ -58,7 +78,10 @@ export async function policyMetrics({
     });
     for (const { map, ...counts } of maps) fill.set({ map }, counts[what]);
   }
-  return { text: await registry.metrics(), type: registry.contentType };
+}
+
+function labelsOf({ kind, namespace = "", name }: Key): Readonly<Record<"kind" | "namespace" | "name", string>> {
+  return { kind, namespace, name };
 }
 
 /** Rejects with SocketError when no daemon answers there. */
@@ -78,8 +101,13 @@ export async function askCounters(
   }
 }
 
-/** Rules in order of tier and policy as the daemon has them, then what no rule decided. */
-export function formatCounters({ rules, ends, drops, maps }: Counters): string {
+/** Rules in order of tier and policy as the daemon has them, then what no rule decided; the same with the staged policies enforced. */
+export function formatCounters({ staged, ...decided }: Counters): string {
+  if (staged === undefined) return tables(decided);
+  return `${tables(decided)}\nWith all staged policies enforced:\n\n${tables(staged)}`;
+}
+
+function tables({ rules, ends, drops, maps }: Omit<Counters, "staged">): string {
   const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
@@ -89,16 +117,17 @@ export function formatCounters({ rules, ends, drops, maps }: Counters): string {
     action,
     ...numbers(count),
   ]);
-  const undecided = ends.map(({ endpoint, source, hook, direction, end, ...count }) => [
+  const undecided = ends.map(({ endpoint, source, hook, direction, end, action, ...count }) => [
     `${source.kind} ${formatName(source)}`,
     endpoint,
     hook === "normal" ? direction : `${hook} ${direction}`,
     end,
+    action,
     ...numbers(count),
   ]);
   return [
     table(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
-    table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "PACKETS", "BYTES"], undecided),
+    table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS", "BYTES"], undecided),
     ...(drops === undefined
       ? []
       : [

@@ -25,6 +25,7 @@ import type { KnownBlocks } from "../ipam/known-blocks.ts";
 import { PoolLevels } from "../ipam/levels.ts";
 import { AddressReserve } from "../ipam/reserve.ts";
 import { AddRequests } from "./add-requests.ts";
+import type { AddressRules } from "./address-detection.ts";
 import { Addresses } from "./addresses.ts";
 import { BirdConfigurator } from "./bird.ts";
 import { serveBirdFront } from "./bird-front.ts";
@@ -65,6 +66,8 @@ export interface NodeOptions {
   readonly given?: GivenSettings | undefined;
   /** bpf/path.o; undefined: eBPF cannot be chosen. */
   readonly bpfObject?: (() => Uint8Array) | undefined;
+  /** By which addresses other nodes reach this one; absent: by those that its Node says. */
+  readonly addresses?: AddressRules | undefined;
 }
 
 /** How often blocks that became empty are looked at; and how soon a refill that failed is tried again, at first. */
@@ -171,7 +174,8 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     store,
     clock,
     random,
-    localAddresses: () => wiring.localAddresses(),
+    localNetwork: () => wiring.localNetwork(),
+    addresses: options.addresses ?? {},
     report,
   });
   const tolerate =

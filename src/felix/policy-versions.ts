@@ -39,7 +39,16 @@ export class PolicyVersions {
 
   #isNews(update: RowUpdate): boolean {
     const { kind, id, origin } = update;
-    if (kind !== "NetworkPolicy" && kind !== "GlobalNetworkPolicy" && kind !== "ClusterNetworkPolicy") return true;
+    switch (kind) {
+      case "NetworkPolicy":
+      case "GlobalNetworkPolicy":
+      case "ClusterNetworkPolicy":
+      case "AdminNetworkPolicy":
+      case "BaselineAdminNetworkPolicy":
+        break;
+      default:
+        return true;
+    }
     this.updates++;
     const revision = revisionOf(origin.revision);
     if (!hasReached(this.#observed.get(kind), revision)) this.#observed.set(kind, revision);

@@ -3,9 +3,12 @@ import { MemoryStore } from "../datastore/memory.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import { CLUSTER_INFORMATION, KUBE_CONTROLLERS_CONFIGURATION } from "../model/kinds/cluster.ts";
 import { formatKey } from "../model/key.ts";
-import type { Resource } from "../model/resource.ts";
+import { rowsFor } from "../model/convert/rows.ts";
+import { keyOf, type Resource } from "../model/resource.ts";
+import type { Update } from "../model/update.ts";
 import { type Addr, parseAddr } from "../net/addr.ts";
 import { unwrap } from "../lib/result.ts";
+import { addressRules, type AddressRules, type LocalAddress, type LocalNetwork } from "./address-detection.ts";
 import { missingAddresses, Registration } from "./registration.ts";
 
 const addr = (text: string): Addr => unwrap(parseAddr(text));
@@ -19,12 +22,24 @@ function node(addresses: readonly string[], annotations: Record<string, string> 
   };
 }
 
-const LOCAL = [
-  { addr: addr("127.0.0.1"), prefixLength: 8 },
-  { addr: addr("172.30.0.11"), prefixLength: 24 },
-  { addr: addr("192.168.5.1"), prefixLength: 16 },
-  { addr: addr("fd00:30::11"), prefixLength: 64 },
-];
+const local = (name: string, text: string, prefixLength: number, usable = true): LocalAddress => ({
+  addr: addr(text),
+  prefixLength,
+  interface: name,
+  usable,
+});
+const LOCAL: LocalNetwork = {
+  addresses: [
+    local("lo", "127.0.0.1", 8),
+    local("docker0", "172.17.0.1", 16),
+    local("down0", "172.20.0.1", 16, false),
+    local("eth0", "172.30.0.11", 24),
+    local("eth0", "fe80::1", 64),
+    local("eth1", "192.168.5.1", 16),
+    local("eth1", "fd00:30::11", 64),
+  ],
+  sourceTo: (to) => (to === "8.8.8.8" ? addr("192.168.5.1") : undefined),
+};
 const FOUR = "projectcalico.org/IPv4Address";
 const SIX = "projectcalico.org/IPv6Address";
 
@@ -44,12 +59,86 @@ test.each([
   ],
   ["an address that no interface has is not written", node(["8.8.8.8"]), {}],
 ] as const)("address annotations: %s", (_, self, missing) => {
-  expect(missingAddresses(self, LOCAL)).toEqual(missing);
+  expect(missingAddresses(self, LOCAL).missing).toEqual(missing);
 });
+
+const rulesOf = (environment: Record<string, string>): AddressRules => unwrap(addressRules(environment) as never);
+
+test.each([
+  ["IP", "autodetect", "", { [FOUR]: "172.30.0.11/24" }],
+  ["IP", "autodetect", "first-found", { [FOUR]: "172.30.0.11/24" }],
+  ["IP", "autodetect", "skip-interface=eth0", { [FOUR]: "192.168.5.1/16" }],
+  ["IP", "autodetect", "interface=docker.*", { [FOUR]: "172.17.0.1/16" }],
+  ["IP", "autodetect", "interface=none, eth1", { [FOUR]: "192.168.5.1/16" }],
+  ["IP", "autodetect", "cidr=10.0.0.0/8,192.168.0.0/16", { [FOUR]: "192.168.5.1/16" }],
+  ["IP", "autodetect", "can-reach=8.8.8.8", { [FOUR]: "192.168.5.1/16" }],
+  ["IP", "autodetect", "kubernetes-internal-ip", { [FOUR]: "172.30.0.11/24" }],
+  ["IP6", "autodetect", "", { [SIX]: "fd00:30::11/64" }],
+  ["IP6", "autodetect", "interface=eth0", {}],
+  ["IP", "autodetect", "can-reach=9.9.9.9", {}],
+  ["IP", "192.168.5.1", "", { [FOUR]: "192.168.5.1/16" }],
+  ["IP", "192.0.2.1/29", "", { [FOUR]: "192.0.2.1/29" }],
+  ["IP6", "2001:db8::1", "", { [SIX]: "2001:db8::1/128" }],
+] as const)("%s=%s by %s", (variable, what, method, missing) => {
+  const rules = rulesOf({ [variable]: what, [`${variable}_AUTODETECTION_METHOD`]: method });
+  const found = missingAddresses(node(variable === "IP" ? ["172.30.0.11"] : []), LOCAL, rules);
+  expect(found.missing).toMatchObject(missing);
+  expect(Object.keys(found.missing).filter((name) => name === (variable === "IP" ? FOUR : SIX))).toEqual(
+    Object.keys(missing),
+  );
+  expect(found.unfound.length).toBe(Object.keys(missing).length === 0 ? 1 : 0);
+});
+
+test("none takes the address back; another family's is left alone", () => {
+  const self = node([], { [FOUR]: "172.30.0.11/24", [SIX]: "fd00:30::11/64" });
+  expect(missingAddresses(self, LOCAL, rulesOf({ IP: "none" })).missing).toEqual({ [FOUR]: null });
+});
+
+test.each([
+  [{ IP: "fd00::1" }, 'IP is "fd00::1", must be an IPv4 address'],
+  [{ IP6: "10.0.0.1/24" }, 'IP6 is "10.0.0.1/24", must be an IPv6 address'],
+  [{ IP: "10.0.0.1/33" }, "must be an IPv4 address"],
+  [{ IP_AUTODETECTION_METHOD: "can-reach=example.com" }, "names are not looked up"],
+  [{ IP_AUTODETECTION_METHOD: "interface=(" }, "must be interface= and regular expressions"],
+  [{ IP6_AUTODETECTION_METHOD: "cidr=10.0.0.0" }, "must be cidr= and networks"],
+  [{ IP_AUTODETECTION_METHOD: "best" }, "must be first-found, can-reach="],
+] as const)("wrong: %p", (environment, words) => {
+  const rules = addressRules(environment);
+  expect(rules.ok ? "" : rules.error).toContain(words);
+});
+
+test("without Kubernetes, and without an address of its own, the first IPv4 address that is found", async () => {
+  const store = Object.assign(new MemoryStore(), { isStandalone: true });
+  const created: Resource<"Node"> = { apiVersion: "v1", kind: "Node", metadata: { name: "n1" } };
+  await store.create("Node", created);
+  const clock = new VirtualClock();
+  const abort = new AbortController();
+  const registered = registration(store, clock);
+  registered.observe([rowsFor("n1")(saidOf(created))]);
+  const done = registered.run(abort.signal);
+  await clock.advance(1_000);
+  abort.abort();
+  await done;
+  const self = await store.get({ kind: "Node", namespace: undefined, name: "n1" });
+  expect(self?.metadata.annotations).toEqual({ [FOUR]: "172.30.0.11/24" });
+});
+
+function saidOf(value: Resource<"Node">): Update {
+  return { kind: "Node", key: keyOf("Node", value), value, origin: { revision: "1", generation: 1, seenAt: 0 } };
+}
 
 function registration(store: MemoryStore, clock: VirtualClock, version = "1.2.3"): Registration {
   const random = { fraction: () => 0.5, uuid: () => "00112233-4455-4677-8899-aabbccddeeff" };
-  return new Registration({ node: "n1", version, store, clock, random, localAddresses: () => LOCAL, report: () => {} });
+  return new Registration({
+    node: "n1",
+    version,
+    store,
+    clock,
+    random,
+    localNetwork: () => LOCAL,
+    addresses: {},
+    report: () => {},
+  });
 }
 
 async function ran(store: MemoryStore, version?: string): Promise<void> {

@@ -23,14 +23,15 @@ import type { RowUpdate } from "../model/convert/rows.ts";
 import { BUILT_IN_TIERS } from "../model/tier.ts";
 import type { Resource } from "../model/resource.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../net/addr.ts";
+import {
+  type AddressRule,
+  type AddressRules,
+  detectAddress,
+  type LocalAddress,
+  type LocalNetwork,
+} from "./address-detection.ts";
 import { isFailure } from "./failures.ts";
 import type { Report } from "../lib/report.ts";
-
-/** An address of one of the node's interfaces. */
-export interface LocalAddress {
-  readonly addr: Addr;
-  readonly prefixLength: number;
-}
 
 export interface RegistrationOptions {
   readonly node: string;
@@ -39,11 +40,14 @@ export interface RegistrationOptions {
   readonly clock: Clock;
   readonly random: Random;
   /** Throws KernelError. */
-  readonly localAddresses: () => readonly LocalAddress[];
+  readonly localNetwork: () => LocalNetwork;
+  readonly addresses: AddressRules;
   readonly report: Report;
 }
 
 const RETRY = { baseMs: 500, maxMs: 30_000 } as const;
+/** How often addresses are looked for again that are to be found among the interfaces. Upstream: AUTODETECT_POLL_INTERVAL. */
+const DETECT_MS = 60_000;
 /** Kubernetes, routes by BGP, and last the datastore: Kubernetes' own. */
 const CLUSTER_TYPE = ["k8s", "bgp", "kdd"] as const;
 const STANDALONE_TYPE = ["bgp"] as const;
@@ -57,6 +61,8 @@ export class Registration {
   /** Names of the tiers that exist. */
   readonly #tiers = new Set<string>();
   #reported = "";
+  /** Which address was not found when it was last looked for. */
+  #unfound = "";
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
@@ -85,11 +91,21 @@ export class Registration {
     await this.#retried("write ClusterInformation", () => this.#describeCluster(), signal);
     await this.#retried("write KubeControllersConfiguration", () => this.#describeControllers(), signal);
     while (!signal.aborted) {
-      if (!this.#dirty) await new Promise<void>((resolve) => (this.#wake = resolve));
+      if (!this.#dirty) await this.#untilDue(signal);
       this.#dirty = false;
       if (!signal.aborted) await this.#retried("create the built-in tiers", () => this.#createTiers(), signal);
       if (!signal.aborted) await this.#retried("write the addresses of this node", () => this.#describeNode(), signal);
     }
+  }
+
+  /** Until something changed, or it is time to look for addresses again. */
+  async #untilDue(signal: AbortSignal): Promise<void> {
+    const changed = new Promise<void>((resolve) => (this.#wake = resolve));
+    const { clock, addresses } = this.#options;
+    if (this.#unfound === "" && !Object.values(addresses).some((rule) => rule.is === "detected")) return changed;
+    const woken = new AbortController();
+    await Promise.race([changed, clock.sleep(DETECT_MS, AbortSignal.any([signal, woken.signal]))]);
+    woken.abort();
   }
 
   async #retried(what: string, work: () => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -170,7 +186,7 @@ export class Registration {
   }
 
   async #describeNode(): Promise<void> {
-    const { store, localAddresses, node } = this.#options;
+    const { store, localNetwork, node, report } = this.#options;
     const self = this.#self;
     if (self === undefined && store.isStandalone) {
       const created: Resource<"Node"> = { apiVersion: "v1", kind: "Node", metadata: { name: node } };
@@ -178,30 +194,64 @@ export class Registration {
     }
     // Also one that was just created: the watch brings it.
     if (self === undefined) return;
-    const missing = missingAddresses(self, localAddresses());
+    const addresses = rulesFor(store.isStandalone, this.#options.addresses, self);
+    const { missing, unfound } = missingAddresses(self, localNetwork(), addresses);
+    const line = unfound.join("; ");
+    if (line !== this.#unfound && line !== "") report("cannot tell how other nodes reach this one", { reason: line });
+    this.#unfound = line;
     if (Object.keys(missing).length > 0)
       await store.annotate({ kind: "Node", namespace: undefined, name: node }, missing);
   }
 }
 
+/** Where nobody else says an address: the first IPv4 address that is found, as upstream has it. */
+function rulesFor(isStandalone: boolean, rules: AddressRules, self: Resource<"Node">): AddressRules {
+  if (!isStandalone || rules[4] !== undefined || nodeAddressesOf(self).ipv4 !== undefined) return rules;
+  return { ...rules, 4: { is: "detected", method: { by: "first-found" } } };
+}
+
 /**
- * The address annotations that a Node lacks: of each family the address by which other nodes reach it, with the length that its interface
- * has. One that names an address of an interface stays; one whose address is gone is replaced.
+ * The address annotations that a Node lacks (null: it has one too many): of each family the address by which other nodes reach it, with the length
+ * that its interface has. Without a rule one that names an address of an interface stays, and one whose address is gone is replaced.
+ * `unfound`: what a rule asks for and is not there, in words; the Node keeps what it has.
  */
 export function missingAddresses(
   node: Resource<"Node">,
-  local: readonly LocalAddress[],
-): Readonly<Record<string, string>> {
-  const missing: Record<string, string> = {};
+  network: LocalNetwork,
+  rules: AddressRules = {},
+): { readonly missing: Readonly<Record<string, string | null>>; readonly unfound: readonly string[] } {
+  const missing: Record<string, string | null> = {};
+  const unfound: string[] = [];
   const stated = nodeAddressesOf(node);
   const reported = nodeAddressesOf({ ...node, metadata: { ...node.metadata, annotations: {} } });
+  const text = ({ addr, prefixLength }: Subnet): string => `${addr}/${prefixLength}`;
   for (const family of FAMILIES) {
-    const found = localOf(pick(stated, family), local) ?? localOf(pick(reported, family), local);
-    const text = found === undefined ? undefined : `${found.addr}/${found.prefixLength}`;
-    if (text !== undefined && node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]] !== text)
-      missing[ADDRESS_ANNOTATIONS[family]] = text;
+    const rule = rules[family];
+    const name = ADDRESS_ANNOTATIONS[family];
+    const before = node.metadata.annotations?.[name];
+    if (rule?.is === "none") {
+      if (before !== undefined) missing[name] = null;
+      continue;
+    }
+    const found =
+      rule === undefined
+        ? (localOf(pick(stated, family), network) ?? localOf(pick(reported, family), network))
+        : rule.is === "given"
+          ? givenAddress(rule, network)
+          : detectAddress(rule.method, family, network, pick(reported, family));
+    if (found === undefined && rule?.is === "detected")
+      unfound.push(`no IPv${family} address is found by ${rule.method.by}`);
+    if (found !== undefined && before !== text(found)) missing[name] = text(found);
   }
-  return missing;
+  return { missing, unfound };
+}
+
+type Subnet = Pick<LocalAddress, "addr" | "prefixLength">;
+
+/** One without a length has that of its interface, or is a subnet of its own. */
+function givenAddress({ addr, prefixLength }: Extract<AddressRule, { is: "given" }>, network: LocalNetwork): Subnet {
+  const own = localOf(addr, network)?.prefixLength ?? (familyOf(addr) === 4 ? 32 : 128);
+  return { addr, prefixLength: prefixLength ?? own };
 }
 
 function pick(
@@ -211,10 +261,8 @@ function pick(
   return family === 4 ? addresses.ipv4 : addresses.ipv6;
 }
 
-function localOf(addr: Addr | undefined, local: readonly LocalAddress[]): LocalAddress | undefined {
-  return addr === undefined
-    ? undefined
-    : local.find((each) => each.addr === addr && familyOf(each.addr) === familyOf(addr));
+function localOf(addr: Addr | undefined, { addresses }: LocalNetwork): LocalAddress | undefined {
+  return addr === undefined ? undefined : addresses.find((each) => each.addr === addr);
 }
 
 function nodeView(node: Resource<"Node"> | undefined): unknown {

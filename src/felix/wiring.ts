@@ -4,6 +4,7 @@ import { deleteFlows } from "../kernel/conntrack.ts";
 import { type Link, RouteClient } from "../kernel/route/client.ts";
 import type { Addr } from "../net/addr.ts";
 import { PodNetwork } from "../podnet/podnet.ts";
+import type { LocalNetwork } from "./address-detection.ts";
 import type { Attachment } from "./journal.ts";
 
 export class Wiring {
@@ -53,11 +54,28 @@ export class Wiring {
     ];
   }
 
-  /** The addresses of the node's interfaces, with the lengths of their subnets. */
-  localAddresses(): readonly { readonly addr: Addr; readonly prefixLength: number }[] {
+  /** The addresses of the node's interfaces, in the order in which these were made. Throws KernelError. */
+  localNetwork(): LocalNetwork {
     const client = new RouteClient(this.#sys);
     try {
-      return client.addresses();
+      const links = new Map(client.links().map((link) => [link.index, link]));
+      const addresses = client
+        .addresses()
+        .sort((a, b) => a.interfaceIndex - b.interfaceIndex)
+        .map(({ interfaceIndex, addr, prefixLength, usable }) => {
+          const link = links.get(interfaceIndex);
+          return { addr, prefixLength, interface: link?.name ?? "", usable: usable && link?.up === true };
+        });
+      return { addresses, sourceTo: (addr) => this.#sourceTo(addr) };
+    } finally {
+      client.close();
+    }
+  }
+
+  #sourceTo(addr: Addr): Addr | undefined {
+    const client = new RouteClient(this.#sys);
+    try {
+      return client.routeTo(addr)?.source;
     } finally {
       client.close();
     }

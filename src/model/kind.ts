@@ -47,7 +47,7 @@ export interface KindInfo {
   readonly apiKind: string;
   readonly plural: string;
   readonly namespaced: boolean;
-  /** Upstream's definitions lack it: a server without it has no objects of it. */
+  /** Upstream's definitions lack it, or nothing is decided by it: a server without it has no objects of it. */
   readonly isOptional?: true;
 }
 
@@ -120,18 +120,21 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "StagedNetworkPolicy",
     plural: "stagednetworkpolicies",
     namespaced: true,
+    isOptional: true,
   },
   StagedGlobalNetworkPolicy: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "StagedGlobalNetworkPolicy",
     plural: "stagedglobalnetworkpolicies",
     namespaced: false,
+    isOptional: true,
   },
   StagedKubernetesNetworkPolicy: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "StagedKubernetesNetworkPolicy",
     plural: "stagedkubernetesnetworkpolicies",
     namespaced: true,
+    isOptional: true,
   },
   Tier: { apiVersion: "projectcalico.org/v3", apiKind: "Tier", plural: "tiers", namespaced: false },
   NetworkSet: { apiVersion: "projectcalico.org/v3", apiKind: "NetworkSet", plural: "networksets", namespaced: true },

@@ -22,6 +22,7 @@ export type Hook = "untracked" | "pre-dnat" | "forward" | "normal";
 export type Action = "allow" | "deny" | "pass" | "log";
 
 export interface PolicyModel {
+  /** Of a staged policy its own, not that of the policy in whose place it is evaluated. */
   readonly key: Key;
   readonly tier: string;
   /** Ascending; equal orders are decided by the text `name/namespace/kind`. Infinity: last. */
@@ -35,9 +36,18 @@ export interface PolicyModel {
   readonly error: string | undefined;
 }
 
+/** What its author called a rule; nothing of it decides. */
+export interface RuleWords {
+  /** Of a ClusterNetworkPolicy, an AdminNetworkPolicy or a BaselineAdminNetworkPolicy; 100 characters at most. */
+  readonly name?: string;
+  /** `metadata.annotations` of a rule of Calico's; never empty. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
 /** One written rule. All given conditions must hold. */
 export interface RuleModel {
   readonly action: Action;
+  readonly words?: RuleWords | undefined;
   readonly ipVersion?: Family | undefined;
   readonly protocol?: Protocol | undefined;
   readonly notProtocol?: Protocol | undefined;

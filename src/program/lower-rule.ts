@@ -52,7 +52,8 @@ export function lowerPolicy(model: PolicyModel): LoweredPolicy {
   const lowerAll = (direction: Direction): readonly Rule[] | undefined =>
     model[direction]?.map((rule, index) => {
       const id = { source: model.key, direction, index };
-      return { id, when: lowerMatch(rule, define), action: rule.action };
+      const words = rule.words === undefined ? {} : { words: rule.words };
+      return { id, when: lowerMatch(rule, define), action: rule.action, ...words };
     });
   const policy = {
     source: model.key,

@@ -37,6 +37,8 @@ export interface Fate {
   readonly step: string | undefined;
   /** The verdicts of the stages on the way, in order. */
   readonly verdicts: readonly StageVerdict[];
+  /** What the stages on the way would say with the staged policies enforced, where these make a difference: what is counted as staged. */
+  readonly staged: readonly StageVerdict[];
 }
 
 export interface StageVerdict {
@@ -50,10 +52,9 @@ export function evaluatePacket(program: Program, packet: PathPacket): Fate {
   const run = new Run(program, packet);
   for (const hook of hooksOf(packet)) {
     const end = run.steps(PATH[hook], packetAt(hook, packet));
-    if (end === "drop" || hook === lastHook(packet))
-      return { action: end === "drop" ? "drop" : "accept", step: run.step, verdicts: run.verdicts };
+    if (end === "drop" || hook === lastHook(packet)) return run.fate(end === "drop" ? "drop" : "accept");
   }
-  return { action: "accept", step: run.step, verdicts: run.verdicts };
+  return run.fate("accept");
 }
 
 function hooksOf({ from, to }: PathPacket): readonly PathHook[] {
@@ -75,17 +76,23 @@ class Run {
   readonly #program: Program;
   readonly #path: PathPacket;
   #untracked = false;
-  readonly verdicts: StageVerdict[] = [];
-  step: string | undefined;
+  readonly #verdicts: StageVerdict[] = [];
+  readonly #staged: StageVerdict[] = [];
+  /** That ended the last hook. */
+  #step: string | undefined;
 
   constructor(program: Program, path: PathPacket) {
     this.#program = program;
     this.#path = path;
   }
 
+  fate(action: Fate["action"]): Fate {
+    return { action, step: this.#step, verdicts: this.#verdicts, staged: this.#staged };
+  }
+
   /** undefined: none of the steps ended the hook. */
   steps(steps: readonly Step[], packet: FlowPacket): End {
-    this.step = undefined;
+    this.#step = undefined;
     for (const step of steps) {
       const end = this.#run(step, packet);
       if (end !== undefined) return end;
@@ -98,7 +105,7 @@ class Run {
       case "accept":
       case "drop":
         if (!step.when.every((condition) => this.#holds(condition, packet))) return undefined;
-        this.step = step.name;
+        this.#step = step.name;
         return step.do;
       case "group":
         if (!step.when.every((condition) => this.#holds(condition, packet))) return undefined;
@@ -112,12 +119,20 @@ class Run {
 
   #stage(step: StageStep, packet: FlowPacket): End {
     const found = this.#endpointOf(step);
-    const stage = found?.[1].stages[step.hook]?.[step.direction];
-    if (found === undefined || stage === undefined) return undefined;
-    const verdict = evaluateStage(this.#program, stage, step.direction, packet);
-    this.verdicts.push({ endpoint: found[0], hook: step.hook, direction: step.direction, verdict });
+    if (found === undefined) return undefined;
+    const [endpoint, { stages, staged }] = found;
+    const { hook, direction } = step;
+    const stageWith = staged?.[hook]?.[direction];
+    if (stageWith !== undefined) {
+      const verdict = evaluateStage(this.#program, stageWith, direction, packet);
+      this.#staged.push({ endpoint, hook, direction, verdict });
+    }
+    const stage = stages[hook]?.[direction];
+    if (stage === undefined) return undefined;
+    const verdict = evaluateStage(this.#program, stage, direction, packet);
+    this.#verdicts.push({ endpoint, hook, direction, verdict });
     if (verdict.action === "deny") return "drop";
-    if (step.hook === "untracked") {
+    if (hook === "untracked") {
       // What no rule decided is tracked as everything else is.
       if (verdict.reason.type !== "rule") return undefined;
       this.#untracked = true;

@@ -5,7 +5,7 @@
  */
 import type { Brand } from "../lib/brand.ts";
 import type { Key } from "../model/key.ts";
-import type { Action, Direction } from "../model/policy.ts";
+import type { Action, Direction, RuleWords } from "../model/policy.ts";
 import type { Addr, Family } from "../net/addr.ts";
 import type { Prefix } from "../net/prefix.ts";
 import type { Protocol } from "../net/protocol.ts";
@@ -46,6 +46,7 @@ export interface Rule {
   readonly id: RuleId;
   readonly when: readonly Clause[];
   readonly action: Action;
+  readonly words?: RuleWords;
 }
 
 /** Rule `index` (0-based) of that direction of the written policy. */

@@ -27,21 +27,47 @@ export interface Endpoint {
   readonly addresses: readonly Addr[];
   /** A workload has exactly the two directions of `normal`. Traffic passes where a host endpoint has no stage. */
   readonly stages: Stages;
+  /**
+   * What each hook and direction would run with every staged policy enforced, where one of them makes a difference. It is asked before the
+   * stage (or where there is none, in its place) and its rules count what they match: it decides nothing, and logs nothing.
+   */
+  readonly staged?: Stages;
 }
 
 /** `ingress`: towards the endpoint. `egress`: from it. */
 export type Stages = { readonly [H in Hook]?: { readonly [D in Direction]?: Stage } };
 
-export function stagesOf(
-  endpoint: Endpoint,
-): readonly { readonly hook: Hook; readonly direction: Direction; readonly stage: Stage }[] {
-  const found: { hook: Hook; direction: Direction; stage: Stage }[] = [];
+interface PlacedStage {
+  readonly hook: Hook;
+  readonly direction: Direction;
+  readonly stage: Stage;
+}
+
+export function stagesOf(endpoint: Pick<Endpoint, "stages">): readonly PlacedStage[] {
+  return placed(endpoint.stages);
+}
+
+export function stagedOf({ staged }: Pick<Endpoint, "staged">): readonly PlacedStage[] {
+  return staged === undefined ? [] : placed(staged);
+}
+
+function placed(stages: Stages): readonly PlacedStage[] {
+  const found: PlacedStage[] = [];
   for (const hook of HOOKS)
     for (const direction of DIRECTIONS) {
-      const stage = endpoint.stages[hook]?.[direction];
+      const stage = stages[hook]?.[direction];
       if (stage !== undefined) found.push({ hook, direction, stage });
     }
   return found;
+}
+
+/** Whether traffic there is asked of anything, be it only to count. */
+export function hasStage(
+  { stages, staged }: Pick<Endpoint, "stages" | "staged">,
+  hook: Hook,
+  direction: Direction,
+): boolean {
+  return stages[hook]?.[direction] !== undefined || staged?.[hook]?.[direction] !== undefined;
 }
 
 export const HOOKS: readonly Hook[] = ["untracked", "pre-dnat", "forward", "normal"];

@@ -100,7 +100,8 @@ function noteAsked({ key, tier, state }: ClusterPolicy, applied: Applied): void 
   applied.end(true);
 }
 
-function endpointNamed(cluster: Cluster, key: Key): Endpoint {
+/** It must have an address in the cluster. */
+export function endpointNamed(cluster: Cluster, key: Key): Endpoint {
   const isIt = (other: { readonly key: Key }): boolean => formatKey(other.key) === formatKey(key);
   const pod = cluster.pods.find(isIt);
   if (pod !== undefined) return { is: "pod", ...pod };

@@ -1,6 +1,7 @@
 /** The etcd store against Debian's etcd: the store contract, and deaths of etcd. */
 import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { storeContract } from "./contract.ts";
@@ -72,6 +73,26 @@ test("etcd killed and restarted under a syncer: no event is lost or delivered tw
   expect(statuses.at(-1)).toBe("in-sync");
   await syncer.stop();
   await second.close();
+  await store.close();
+  await etcd.close();
+}, 60_000);
+
+test("an endpoint that accepts and says nothing, and one that refuses, are passed over, by whoever has just started too", async () => {
+  const { etcd, store } = await serveEtcd();
+  await store.create("IPPool", pool("p"));
+  const silent = createServer(() => {});
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const address = silent.address();
+  const port = typeof address === "object" ? (address?.port ?? 0) : 0;
+  const endpoints = [`http://127.0.0.1:${port}`, "http://127.0.0.1:1", etcd.endpoint];
+  const late = openEtcdStore({ endpoints }, dependencies);
+  const before = performance.now();
+  expect((await late.list("IPPool")).items.map(({ metadata }) => metadata.name)).toEqual(["p"]);
+  await late.create("IPPool", pool("q"));
+  // A call may take half a minute.
+  expect(performance.now() - before).toBeLessThan(20_000);
+  await late.close();
+  silent.close();
   await store.close();
   await etcd.close();
 }, 60_000);

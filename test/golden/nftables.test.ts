@@ -23,6 +23,7 @@ const KIND_OF: Readonly<Record<string, Kind>> = {
   Tier: "Tier",
   GlobalNetworkPolicy: "GlobalNetworkPolicy",
   GlobalNetworkSet: "GlobalNetworkSet",
+  StagedGlobalNetworkPolicy: "StagedGlobalNetworkPolicy",
 };
 
 function updateOf(resource: Resource): RowUpdate {

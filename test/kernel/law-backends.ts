@@ -1,6 +1,7 @@
 /** law-backends: the dataplanes that the law is held against: how each is given a program, and how the counters of its rules are read. */
 import { readFileSync } from "node:fs";
 import { awaitSteps, finishSteps } from "../../src/dataplane/driver.ts";
+import type { Counters } from "../../src/dataplane/counters.ts";
 import {
   ANSWERED,
   type Connection,
@@ -12,13 +13,15 @@ import {
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import type { Block } from "../../src/dataplane/ebpf/image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
+import { readCounters as readIptablesCounters } from "../../src/dataplane/iptables/counters.ts";
 import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
+import { readCounters as readNftablesCounters } from "../../src/dataplane/nftables/counters.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import type { Processes } from "../../src/host/processes.ts";
-import type { Variant } from "../../src/kernel/iptables/client.ts";
+import { IptablesClient, type Variant } from "../../src/kernel/iptables/client.ts";
 import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
 import { NftablesClient } from "../../src/kernel/nftables/client.ts";
@@ -37,11 +40,15 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
+  /** It has no counters of staged policies. */
+  readonly countsNothingStaged?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
   readonly know?: (sent: PathPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
   commit(program: Program): Promise<void>;
   counts(family: Family): Counts;
+  /** What `calico node --counters` would say; absent: the dataplane has no counters. */
+  readonly counters?: (program: Program) => Promise<Counters>;
   /** `CHAIN: COMMENT` of each rule that has a comment. */
   readonly comments: ReadonlyMap<string, string>;
   /** Rules that drop. */
@@ -83,6 +90,11 @@ export function nftablesBackend(node: Namespace): LawBackend {
           rules.map(({ handle, packets }) => [String(handle), Number(packets)] as const),
         ),
       ),
+    counters(program) {
+      let reading: Promise<Counters> | undefined;
+      node.enter(() => void (reading = readNftablesCounters(sys, openClock(), program)));
+      return reading ?? Promise.reject(new Error("nothing is read"));
+    },
     // Steps of the path are called by their name alone, whatever chain they are in; a logging rule may have a chain of its own.
     plain: (decision) =>
       decision
@@ -159,6 +171,10 @@ export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
             }
     },
     counts: (family) => new Map(counters(family).filter(([id]) => comments.has(id))),
+    counters(program) {
+      const clients = FAMILIES.map((family) => new IptablesClient(processes, openClock(), variant, family));
+      return readIptablesCounters(clients, openClock(), program);
+    },
     // A rule may have a chain of its own.
     plain: (decision) => decision.slice(decision.indexOf(": ")),
     close() {
@@ -195,6 +211,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
   return {
     name: "ebpf",
+    countsNothingStaged: true,
     know(sent, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);

@@ -21,9 +21,13 @@ import type { Cluster } from "../../src/semantics/cluster.ts";
 import { clusterOf } from "../../src/semantics/read-cluster.ts";
 import { Applied } from "../../src/semantics/applied.ts";
 import { decide } from "../../src/semantics/decide.ts";
+import { decideStaged, type Staging, stagingOf } from "../../src/semantics/staged.ts";
+import { stagedIn } from "../property/staged-policies.ts";
 import { randomCluster, type RandomCluster } from "../property/clusters.ts";
 import { Random } from "../property/random.ts";
-import { decisionsOf } from "./decisions.ts";
+import type { Counters } from "../../src/dataplane/counters.ts";
+import { formatKey } from "../../src/model/key.ts";
+import { countedKeys, decisionsOf, stagedDecisionsOf } from "./decisions.ts";
 import { RulesDecided } from "./rules-decided.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { ebpfBackend, iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
@@ -91,6 +95,8 @@ interface Meant {
   readonly sent: Sent;
   readonly fate: Fate;
   readonly decisions: readonly string[];
+  /** So many of them are of staged policies. */
+  readonly staged: number;
   /** Counts the numbered rules of meaning that were applied. */
   readonly decided: readonly (() => void)[];
 }
@@ -120,13 +126,24 @@ class Law {
   readonly #observer: NftablesClient;
   #program: Program | undefined;
   #meaning: Cluster = clusterOf({ pods: [], namespaces: [], networkPolicies: [] });
+  #staging: Staging | undefined;
   #before = new Map<string, number>();
   #places: readonly Place[] = [];
   /** Known to connection tracking. */
   readonly #flows = new Set<string>();
   /** No frame that the kernel sends by itself ends like this; reports of the group ff02::2 end with 00000002. */
   #sent = 0;
+  /** What the counters must say. */
+  #counted = new Map<string, number>();
+  /** Packets were sent twice, so the counters are ahead. */
+  #isRepeated = false;
   checked = 0;
+  /** Counts of staged rules and ends. */
+  staged = 0;
+  /** Whether the dataplane counts for staged policies. */
+  get countsStaged(): boolean {
+    return this.#backend.countsNothingStaged !== true;
+  }
   readonly decisions = new Map<string, number>();
   readonly kinds = new Map<string, number>();
   readonly rules = new RulesDecided();
@@ -149,7 +166,8 @@ class Law {
       for (const addr of own) taken.add(addr);
       return isFree;
     });
-    this.#meaning = clusterOf({ ...cluster, workloadEndpoints });
+    this.#staging = stagingOf({ ...cluster, workloadEndpoints }, stagedIn(cluster));
+    this.#meaning = this.#staging.now;
     const interfaces = new Map([[WORLD as string, INTERFACE_ADDRESSES]]);
     this.#program = programOf({ ...cluster, workloadEndpoints, pools: [], node: NODE, records, interfaces });
     this.#places = [...this.#program.endpoints].flatMap(([id, { kind, addresses }]) =>
@@ -161,6 +179,8 @@ class Law {
     this.#flows.clear();
     await this.#backend.commit(this.#program);
     this.#before = new Map([...this.#backend.counts(4), ...this.#backend.counts(6)]);
+    this.#counted = await this.#counters();
+    this.#isRepeated = false;
     return this.#places;
   }
 
@@ -185,7 +205,9 @@ class Law {
       expect({ sent, end, verdict }).toEqual({ sent, end, verdict: meant });
       decided.push(() => this.rules.add(applied.rules, verdict.action));
     }
-    return { sent, fate, decisions: decisionsOf(fate, program), decided };
+    if (this.#staging !== undefined) this.#checkStaged(sent, fate, program, this.#staging);
+    const staged = this.#backend.countsNothingStaged === true ? [] : stagedDecisionsOf(fate, program);
+    return { sent, fate, decisions: [...decisionsOf(fate, program), ...staged], staged: staged.length, decided };
   }
 
   /** Sends the packets and compares what became of each, and what decided of them all, with what both statements of meaning say. */
@@ -194,9 +216,14 @@ class Law {
     const seen = this.#send(meant);
     const expected = expectedOf(meant, this.#backend);
     // Who is to blame is seen when each is sent alone.
-    if (!Bun.deepEquals(seen, expected) && packets.length > 1) for (const sent of packets) this.check([sent]);
+    if (!Bun.deepEquals(seen, expected) && packets.length > 1) {
+      this.#isRepeated = true;
+      for (const sent of packets) this.check([sent]);
+    }
     expect({ sent: packets, ...seen }).toEqual({ sent: packets, ...expected });
-    for (const { sent, fate, decisions, decided } of meant) {
+    for (const { sent, fate, decisions, staged, decided } of meant) {
+      this.staged += staged;
+      for (const key of countedKeys(fate)) this.#counted.set(key, (this.#counted.get(key) ?? 0) + 1);
       this.#tally(sent, fate, decisions);
       // The kernel has decided the same.
       for (const count of decided) count();
@@ -259,6 +286,51 @@ class Law {
       ),
     );
     return { changed, decided: decided.sort() };
+  }
+
+  /** What users are told by rule and by end is what the packets did. */
+  async compareCounters(): Promise<void> {
+    const told = await this.#counters();
+    if (this.#backend.counters === undefined || this.#isRepeated) return;
+    const seen = ([, packets]: readonly [string, number]): boolean => packets > 0;
+    const sorted = (counts: ReadonlyMap<string, number>): string[] =>
+      [...counts]
+        .filter(seen)
+        .map(([key, packets]) => `${key}: ${packets}`)
+        .sort();
+    expect(sorted(told)).toEqual(sorted(this.#counted));
+  }
+
+  async #counters(): Promise<Map<string, number>> {
+    const program = this.#program;
+    const read = this.#backend.counters;
+    if (program === undefined || read === undefined) return new Map();
+    const { staged, ...decided } = await read(program);
+    const of = (which: string, { rules, ends }: Pick<Counters, "rules" | "ends">): [string, number][] => [
+      ...rules.map(({ policy, direction, rule, action, packets }): [string, number] => [
+        `${which} ${action} ${formatKey(policy)} ${direction} ${rule}`,
+        packets,
+      ]),
+      ...ends.map(({ endpoint, hook, direction, end, action, packets }): [string, number] => [
+        `${which} ${action} ${endpoint} ${hook} ${direction} ${end}`,
+        packets,
+      ]),
+    ];
+    return new Map([...of("decided", decided), ...(staged === undefined ? [] : of("staged", staged))]);
+  }
+
+  /** POL-56, where the path asks. */
+  #checkStaged(sent: Sent, fate: Fate, program: Program, staging: Staging): void {
+    for (const { endpoint, hook, direction, verdict } of fate.staged) {
+      const key = program.endpoints.get(endpoint)?.source;
+      if (key === undefined) throw new Error(`no endpoint ${endpoint}`);
+      const end = { endpoint: key, hook, direction, fromOwnNode: false };
+      expect({ sent, end, staged: verdict }).toEqual({
+        sent,
+        end,
+        staged: decideStaged(staging, sent.packet, end),
+      } as never);
+    }
   }
 
   #tally(sent: Sent, fate: Fate, decisions: readonly string[]): void {
@@ -416,6 +488,7 @@ async function hold(
           throw error;
         }
       }
+      await law.compareCounters();
     }
     expectSeen(law, packets);
   } finally {
@@ -430,6 +503,7 @@ const ENOUGH = 20_000;
 
 function expectSeen(law: Law, packets: number): void {
   expect(law.checked).toBeGreaterThanOrEqual(packets);
+  expect(law.staged > packets / 20).toBe(law.countsStaged);
   if (packets < ENOUGH) return;
   for (const seen of KINDS_SEEN) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
   for (const action of ["allow", "deny", "pass", "log"]) {

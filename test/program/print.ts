@@ -3,7 +3,7 @@ import { assertNever } from "../../src/lib/bug.ts";
 import { formatName } from "../../src/model/key.ts";
 import { formatProtocol } from "../../src/net/protocol.ts";
 import type { Atom, Clause, Policy, Rule, SetMembers, Stage } from "../../src/program/policy.ts";
-import { stagesOf } from "../../src/program/program.ts";
+import { stagedOf, stagesOf } from "../../src/program/program.ts";
 import { formatRoute } from "../../src/program/route.ts";
 import { membersOf, type Tables } from "./diff.ts";
 
@@ -17,6 +17,7 @@ export function printProgram(program: Tables): string {
     ...rows(program.endpoints).flatMap(([id, endpoint]) => [
       `${endpoint.kind} ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
       ...stagesOf(endpoint).map(({ hook, direction, stage }) => `  ${hook} ${direction} ${printStage(stage)}`),
+      ...stagedOf(endpoint).map(({ hook, direction, stage }) => `  staged ${hook} ${direction} ${printStage(stage)}`),
     ]),
     ...rows(program.routes).map(([, route]) => `route ${formatRoute(route)}`),
   ];

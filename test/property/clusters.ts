@@ -24,9 +24,11 @@ import type { ClusterResources } from "../../src/semantics/cluster.ts";
 import { type CalicoObjects, NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
+import { randomStagedObjects, type StagedObjects } from "./staged-policies.ts";
 import type { Container } from "kubernetes-types/core/v1";
 
-export interface RandomCluster extends Required<ClusterResources>, Pick<CalicoObjects, "felixConfigurations"> {
+export interface RandomCluster
+  extends Required<ClusterResources>, Pick<CalicoObjects, "felixConfigurations">, StagedObjects {
   readonly seed: number;
   /** One for each pod that can be wired, on the pod's node. */
   readonly records: readonly CniRecord[];
@@ -72,13 +74,17 @@ export function randomCluster(seed: number): RandomCluster {
   );
   const pods = [...settled, ...early, ...liars];
   const blocks = blocksOf(random, [...live, ...early]);
+  // Kubernetes' policies alone, and beside Calico's.
+  const calico = seed % 2 === 0 ? NO_CALICO_OBJECTS : randomCalicoObjects(new Random(seed ^ 0xca11c0));
+  const namespaces = random.subset(NAMESPACES, 85).map((name) => namespaceNamed(random, name));
+  const networkPolicies = policiesOf(random);
   return {
-    // Kubernetes' policies alone, and beside Calico's.
-    ...(seed % 2 === 0 ? NO_CALICO_OBJECTS : randomCalicoObjects(new Random(seed ^ 0xca11c0))),
+    ...calico,
+    ...randomStagedObjects(new Random(seed ^ 0x57a6ed), { ...calico, networkPolicies }, calico !== NO_CALICO_OBJECTS),
     seed,
     pods,
     blocks,
-    namespaces: random.subset(NAMESPACES, 85).map((name) => namespaceNamed(random, name)),
+    namespaces,
     serviceAccounts: [
       {
         apiVersion: "v1",
@@ -86,7 +92,7 @@ export function randomCluster(seed: number): RandomCluster {
         metadata: { name: "robot", namespace: "alpha", labels: { app: "web" } },
       },
     ],
-    networkPolicies: policiesOf(random),
+    networkPolicies,
     nodes: NODES.map((name, i) => ({
       apiVersion: "v1",
       kind: "Node",

@@ -12,7 +12,14 @@ import type { Update } from "../../src/model/update.ts";
 import { diffPrograms, isEmptyDelta, membersOf } from "../program/diff.ts";
 import type { SetId, SetMembers } from "../../src/program/policy.ts";
 import { printProgram } from "../program/print.ts";
-import { type Delta, policiesNamedBy, type Program, type ProgramDelta, stagesOf } from "../../src/program/program.ts";
+import {
+  type Delta,
+  policiesNamedBy,
+  type Program,
+  type ProgramDelta,
+  stagedOf,
+  stagesOf,
+} from "../../src/program/program.ts";
 import {
   blockHolding,
   claimingPod,
@@ -40,6 +47,7 @@ import {
 import { adminNetworkPolicy, baselineAdminNetworkPolicy, clusterNetworkPolicy } from "./cluster-network-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
+import { stagedGlobalPolicy, stagedKubernetesPolicy, stagedPolicy } from "./staged-policies.ts";
 import { deniedOf, rowOf, saidOf, saidOfCluster } from "./updates.ts";
 
 /** What has been said last about every key: the truth that the graph must have understood. */
@@ -88,6 +96,9 @@ class World {
       records: [...this.records.values()],
       calicoPolicies: [] as Resource<"NetworkPolicy">[],
       globalPolicies: [] as Resource<"GlobalNetworkPolicy">[],
+      stagedPolicies: [] as Resource<"StagedNetworkPolicy">[],
+      stagedGlobalPolicies: [] as Resource<"StagedGlobalNetworkPolicy">[],
+      stagedKubernetesPolicies: [] as Resource<"StagedKubernetesNetworkPolicy">[],
       felixConfigurations: [] as Resource<"FelixConfiguration">[],
       hostEndpoints: [] as Resource<"HostEndpoint">[],
       workloadEndpoints: [] as Resource<"WorkloadEndpoint">[],
@@ -111,6 +122,10 @@ class World {
       if (update.kind === "Node" && update.value) state.nodes.push(update.value);
       if (update.kind === "NetworkPolicy" && update.value) state.calicoPolicies.push(update.value);
       if (update.kind === "GlobalNetworkPolicy" && update.value) state.globalPolicies.push(update.value);
+      if (update.kind === "StagedNetworkPolicy" && update.value) state.stagedPolicies.push(update.value);
+      if (update.kind === "StagedGlobalNetworkPolicy" && update.value) state.stagedGlobalPolicies.push(update.value);
+      if (update.kind === "StagedKubernetesNetworkPolicy" && update.value)
+        state.stagedKubernetesPolicies.push(update.value);
       if (update.kind === "EndpointSlice" && update.value) state.endpointSlices.push(update.value);
       if (update.kind === "HostEndpoint" && update.value) state.hostEndpoints.push(update.value);
       if (update.kind === "WorkloadEndpoint" && update.value) state.workloadEndpoints.push(update.value);
@@ -177,7 +192,7 @@ function applyTo<K, V>(table: Map<K, V>, delta: Delta<K, V>): void {
 function checkInvariants(program: Program): void {
   const policies = new Set(
     [...program.endpoints.values()].flatMap((endpoint) =>
-      stagesOf(endpoint).flatMap(({ stage }) => policiesNamedBy(stage)),
+      [...stagesOf(endpoint), ...stagedOf(endpoint)].flatMap(({ stage }) => policiesNamedBy(stage)),
     ),
   );
   const rules = [...program.policies.values()].flatMap((policy) => [
@@ -252,7 +267,14 @@ function plainBgp({ addresses, peers, pools, blocks, borrowed, machines }: Bgp):
 }
 
 function randomCalicoObject(random: Random): Update {
-  switch (random.below(14)) {
+  switch (random.below(18)) {
+    case 17:
+    case 16:
+      return saidOf("StagedNetworkPolicy", stagedPolicy(random));
+    case 15:
+      return saidOf("StagedGlobalNetworkPolicy", stagedGlobalPolicy(random));
+    case 14:
+      return saidOf("StagedKubernetesNetworkPolicy", stagedKubernetesPolicy(random));
     case 13:
       return saidOf("BaselineAdminNetworkPolicy", baselineAdminNetworkPolicy(random));
     case 12:

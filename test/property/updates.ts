@@ -6,6 +6,7 @@ import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { Update } from "../../src/model/update.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
 import type { RandomCluster } from "./clusters.ts";
+import type { StagedObjects } from "./staged-policies.ts";
 
 const ORIGIN = { revision: "1", generation: undefined, seenAt: 0 } as const;
 
@@ -21,7 +22,7 @@ export function deniedOf(key: Key): Update {
 }
 
 /** Absent lists are empty. */
-type Said = Partial<ClusterResources & Pick<RandomCluster, "felixConfigurations">>;
+type Said = Partial<ClusterResources & Pick<RandomCluster, "felixConfigurations"> & StagedObjects>;
 
 export function saidOfCluster(cluster: Said): Update[] {
   return [
@@ -39,6 +40,9 @@ export function saidOfCluster(cluster: Said): Update[] {
     ...(cluster.baselineAdminNetworkPolicies ?? []).map((policy) => saidOf("BaselineAdminNetworkPolicy", policy)),
     ...(cluster.felixConfigurations ?? []).map((felix) => saidOf("FelixConfiguration", felix)),
     ...(cluster.clusterNetworkPolicies ?? []).map((policy) => saidOf("ClusterNetworkPolicy", policy)),
+    ...(cluster.stagedPolicies ?? []).map((policy) => saidOf("StagedNetworkPolicy", policy)),
+    ...(cluster.stagedGlobalPolicies ?? []).map((policy) => saidOf("StagedGlobalNetworkPolicy", policy)),
+    ...(cluster.stagedKubernetesPolicies ?? []).map((policy) => saidOf("StagedKubernetesNetworkPolicy", policy)),
     ...(cluster.tiers ?? []).map((tier) => saidOf("Tier", tier)),
     ...(cluster.networkSets ?? []).map((set) => saidOf("NetworkSet", set)),
     ...(cluster.globalNetworkSets ?? []).map((set) => saidOf("GlobalNetworkSet", set)),

@@ -282,6 +282,58 @@ test("a CalicoAPIConfig says the same, with files or the certificates themselves
   }
 });
 
+test("why: machines, profiles, host endpoints and staged policies, from etcd alone", async () => {
+  const machine = (name: string, address: string, profiles: readonly string[]): object => ({
+    apiVersion: API,
+    kind: "WorkloadEndpoint",
+    metadata: { namespace: "why", labels: { role: name } },
+    spec: {
+      node: "h1",
+      orchestrator: "kvm",
+      workload: name,
+      endpoint: "eth0",
+      interfaceName: `tap-${name}`,
+      ipNetworks: [`10.77.0.${address}/32`, `fd00:77::${address}/128`],
+      profiles,
+    },
+  });
+  const policy = (kind: string, from: string): object => ({
+    apiVersion: API,
+    kind,
+    metadata: { name: "why", namespace: "why" },
+    spec: {
+      tier: "why",
+      selector: "role == 'served'",
+      types: ["Ingress"],
+      ingress: [{ action: "Allow", source: { selector: `role == '${from}'` } }],
+    },
+  });
+  const items = [
+    { apiVersion: API, kind: "Tier", metadata: { name: "why" }, spec: { order: 1 } },
+    {
+      apiVersion: API,
+      kind: "NetworkPolicy",
+      metadata: { name: "out", namespace: "why" },
+      spec: { tier: "why", types: ["Egress"], egress: [{ action: "Allow" }] },
+    },
+    { apiVersion: API, kind: "Profile", metadata: { name: "why-open" }, spec: { egress: [{ action: "Allow" }] } },
+    machine("served", "1", ["projectcalico-default-allow"]),
+    machine("friend", "2", ["why-open"]),
+    machine("stranger", "3", ["why-open"]),
+    policy("NetworkPolicy", "friend"),
+    policy("StagedNetworkPolicy", "stranger"),
+  ];
+  expect(await ctl("apply -f -", JSON.stringify({ kind: "List", items }))).toMatchObject({ code: 0 });
+  const friend = await ctl("why why/friend why/served:80/tcp");
+  expect(friend).toMatchObject({ code: 0 });
+  expect(friend.out).toContain("allowed by ingress rule 1 of Calico NetworkPolicy why/why in tier why");
+  expect(friend.out).toContain("with StagedNetworkPolicy why/why enforced:");
+  expect(await ctl("why why/stranger why/served:80/tcp")).toMatchObject({ code: 1 });
+  // Its profile has no rule for what arrives.
+  expect(await ctl("why why/friend why/stranger:80/tcp")).toMatchObject({ code: 1 });
+  expect(await ctl("delete -f -", JSON.stringify({ kind: "List", items }))).toMatchObject({ code: 0 });
+});
+
 test("errors name what is wrong: no certificate, an unknown datastore, nobody there", async () => {
   const { ETCD_CERT_FILE: _, ETCD_KEY_FILE: __, ...anonymous } = ofFiles();
   expect(await ctl("get tiers", "", anonymous)).toMatchObject({
@@ -292,8 +344,11 @@ test("errors name what is wrong: no certificate, an unknown datastore, nobody th
     code: 1,
     error: 'calicoctl get: Cannot use the datastore: DATASTORE_TYPE is "consul", must be kubernetes or etcdv3\n',
   });
-  // Its answer would be about policies that are not there.
-  expect(await ctl("why a b")).toMatchObject({ code: 2, error: expect.stringContaining("Cannot look into etcd") });
+  const both = { ...ofFiles(), KUBECONFIG: "/nowhere" };
+  expect(await ctl("why a b", "", both)).toMatchObject({
+    code: 2,
+    error: expect.stringContaining("Cannot look into etcd and Kubernetes together"),
+  });
   expect(await ctl("get tiers", "", { CALICO_API_GROUP: "v3" })).toMatchObject({
     code: 1,
     error:

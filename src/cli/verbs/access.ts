@@ -10,6 +10,7 @@ import { type DatastoreAccess, datastoreChoice, type Environment, openDatastore 
 import { isUnserved, type Store, StoreError } from "../../datastore/store.ts";
 import { openClock } from "../../host/bun/clock.ts";
 import { openFiles } from "../../host/bun/files.ts";
+import { openServiceHosts } from "../../host/bun/names.ts";
 import { openRandom } from "../../host/bun/random.ts";
 import { openSockets } from "../../host/bun/sockets.ts";
 import type { Files } from "../../host/files.ts";
@@ -57,7 +58,7 @@ export async function accessOf(
 ): Promise<DatastoreAccess> {
   const settings = options.kubeconfig === undefined ? await configOf(options.config, files) : {};
   const named = options.kubeconfig === undefined ? settings : { datastoreType: "kubernetes" };
-  const choice = await datastoreChoice(named, environment, files);
+  const choice = await datastoreChoice(named, environment, files, openServiceHosts());
   if (!choice.ok) throw new InputError(`Cannot use the datastore: ${choice.error}`);
   if (choice.value.type === "etcdv3") return choice.value;
   const direct = directAccess(settings);
@@ -75,8 +76,8 @@ export async function accessOf(
   return { ...choice.value, access: access.value };
 }
 
-/** `spec` of the file; the default file may be absent. */
-async function configOf(path: string | undefined, files: Files): Promise<JsonObject> {
+/** `spec` of the file; the default file may be absent. Rejects with InputError. */
+export async function configOf(path: string | undefined, files: Files): Promise<JsonObject> {
   const file = path ?? DEFAULT_CONFIG;
   const text = await files.readText(file);
   if (text === undefined) {

@@ -70,12 +70,13 @@ function endsOf(program: Program, image: Image, placement: Placement, counters: 
     return stagesOf(endpoint).flatMap(({ hook, direction }, i) => {
       const block = image.blocks.get(contents[i] ?? "");
       if (block === undefined || users.get(contents[i] ?? "") !== 1) return [];
-      return endsIn(block, counters).map(({ end, packets }): EndCounter => ({
+      return endsIn(block, counters).map(({ end, action, packets }): EndCounter => ({
         endpoint: id,
         source: endpoint.source,
         hook,
         direction,
         end,
+        action,
         packets,
         bytes: undefined,
       }));
@@ -83,15 +84,20 @@ function endsOf(program: Program, image: Image, placement: Placement, counters: 
   });
 }
 
-function endsIn(block: Block, counters: BpfMap): { readonly end: string; readonly packets: number }[] {
+function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
   const packets = packetsOf(block, counters);
   const records = decodeRecords(block.records);
   const tiers = block.text.split("\0");
   let tier = 0;
   return records.flatMap(({ kind, detail }, i) => {
     const seen = packets[i] ?? 0;
-    if (kind === RECORD_KINDS["tier-end"]) return [{ end: `no rule of tier ${tiers[tier++]} matched`, packets: seen }];
+    if (kind === RECORD_KINDS["tier-end"]) {
+      const end = `no rule of tier ${tiers[tier++]} matched`;
+      // The end of a tier that goes on with the next one is no end.
+      return detail === ACTIONS.pass ? [] : [{ end, action: "deny", packets: seen }];
+    }
     if (kind !== RECORD_KINDS.end) return [];
-    return [{ end: records.length === 2 && detail === ACTIONS.allow ? "not isolated" : "end", packets: seen }];
+    const action = detail === ACTIONS.allow ? "allow" : "deny";
+    return [{ end: records.length === 2 && action === "allow" ? "not isolated" : "end", action, packets: seen }];
   });
 }

@@ -112,6 +112,19 @@ test("endpoints: a new pod has no flows yet; other stages may deny, and so may a
   expect(narrows({ settings: DEFAULT_SETTINGS })).toBe(true);
 });
 
+test("staged policies deny nothing", () => {
+  const source = { ...KEY, kind: "StagedNetworkPolicy" } as const;
+  const staged = (...ingress: readonly Rule[]): Partial<ProgramDelta> => ({
+    policies: new Map([[P, { source, tier: "default", ingress, egress: undefined, error: undefined }]]),
+  });
+  expect(narrows(policies(allow80), policies(deny))).toBe(true);
+  expect(narrows(staged(allow80), staged(deny))).toBe(false);
+  expect(narrows(staged(rule("allow", [inSet])), members([], ["10.0.0.1"]))).toBe(false);
+  const host = { kind: "host", source: KEY, addresses: [], stages: { normal: { ingress: stage(P) } } } as const;
+  const counting = { ...host, staged: { normal: { ingress: stage("q" as PolicyId) } } };
+  expect(narrows({ endpoints: new Map([[POD, host]]) }, { endpoints: new Map([[POD, counting]]) })).toBe(false);
+});
+
 test("rules that look at source ports are counted", () => {
   const narrowing = new Narrowing();
   narrowing.take(delta(policies(rule("allow", [{ on: "ports", side: "source", protocol: TCP, from: 1, to: 2 }]))));

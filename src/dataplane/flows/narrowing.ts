@@ -5,6 +5,7 @@
  * less, one that denies when it matches more; of one that passes nothing is known.
  */
 import { equal } from "../../lib/equal.ts";
+import { isStagedKey } from "../../model/kinds/staged.ts";
 import type { Clause, Policy, PolicyId, Rule, SetId } from "../../program/policy.ts";
 import {
   DIRECTIONS,
@@ -53,7 +54,8 @@ export class Narrowing {
       [...delta.sets.keys()].some((id) => this.#setNarrows(id, delta.members.get(id))),
       delta.settings !== undefined,
     ];
-    for (const [id, policy] of delta.policies) narrows.push(this.#takePolicy(id, policy));
+    for (const [id, policy] of delta.policies)
+      narrows.push(this.#takePolicy(id, policy !== undefined && isStagedKey(policy.source) ? undefined : policy));
     for (const [id, endpoint] of delta.endpoints) narrows.push(this.#takeEndpoint(id, endpoint));
     return narrows.includes(true);
   }
@@ -99,7 +101,7 @@ export class Narrowing {
       return before?.kind === "host";
     }
     this.#endpoints.set(id, endpoint);
-    if (endpoint.kind === "host") return !equal(before, endpoint);
+    if (endpoint.kind === "host") return !equal(decidingOf(before), decidingOf(endpoint));
     // Flows of an address that comes anew are as new as the address: DEL has ended those of an earlier holder.
     if (before === undefined || before.kind === "host" || before.addresses.length === 0) return false;
     return stagesOf(endpoint).some(({ hook, direction, stage }) => {
@@ -108,6 +110,13 @@ export class Narrowing {
       return !isOpen && old !== stage && !equal(old, stage);
     });
   }
+}
+
+/** What is asked to count alone denies nothing. */
+function decidingOf(endpoint: Endpoint | undefined): Endpoint | undefined {
+  if (endpoint?.staged === undefined) return endpoint;
+  const { staged: _, ...deciding } = endpoint;
+  return deciding;
 }
 
 /** Whether the second list allows all that the first did: rules that allow came or match more, rules that deny went or match less. */

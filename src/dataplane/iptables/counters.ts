@@ -6,7 +6,7 @@ import type { IptablesClient } from "../../kernel/iptables/client.ts";
 import { parseSaveInSteps, type Saved, type SavedRule } from "../../kernel/iptables/save.ts";
 import type { Program } from "../../program/program.ts";
 import { type CommentedCount, type Counters, countersOf } from "../counters.ts";
-import { policyChain, ruleChain, stageChain } from "./names.ts";
+import { policyChain, ruleChain, stageChain, stagedChain } from "./names.ts";
 
 /** Rejects with KernelError when they cannot be read. */
 export async function readCounters(
@@ -21,7 +21,9 @@ export async function readCounters(
       saved.flatMap((tables) => [...tables.values()].flatMap((chains) => (chains.get(chain) ?? []).flatMap(counted))),
     policyChain,
     ruleChains: (chain, index) => [true, false].map((isAction) => ruleChain(chain, index, isAction)),
-    endChains: (id, endpoint, hook, direction, _tier, i) => [stageChain(id, endpoint, hook, direction, i)],
+    endChains: (id, endpoint, hook, direction, _tier, i, which) => [
+      (which === "staged" ? stagedChain : stageChain)(id, endpoint, hook, direction, i),
+    ],
   });
 }
 

@@ -5,6 +5,7 @@
 import { type Rule, TABLE_NAMES, type TableName } from "../../kernel/iptables/rule.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, type Family, familyOf } from "../../net/addr.ts";
 import type { Policy, PolicyId, SetId } from "../../program/policy.ts";
 import {
@@ -13,10 +14,10 @@ import {
   type Endpoint,
   type EndpointId,
   EVERY_INTERFACE,
+  hasStage,
   HOOKS,
   type Program,
   type ProgramDelta,
-  stagesOf,
 } from "../../program/program.ts";
 import { canPass } from "../nftables/policy-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
@@ -25,10 +26,10 @@ import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "..
 import { baseRows, type HostDispatch } from "./base.ts";
 import { workloadDispatch } from "./dispatch.ts";
 import { changeIn, type ElementChange, ipSetsOf, wantedMembers } from "./members.ts";
-import { setName, sourcesSet, stageChain, tableOf } from "./names.ts";
+import { setName, sourcesSet, stageChain, stagedChain, tableOf } from "./names.ts";
 import { lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, type IptRow, memberId, sameRow, setId } from "./rows.ts";
-import { lowerStage } from "./stage-chains.ts";
+import { lowerPlace } from "./stage-chains.ts";
 
 /** What a change of the program is in iptables. */
 export interface IptChange {
@@ -114,13 +115,9 @@ export class IptablesLowering {
     const rows = new Map<string, IptRow>();
     if (endpoint !== undefined) {
       const { kind, addresses } = endpoint;
-      for (const { hook, direction, stage } of stagesOf(endpoint)) {
-        const continuation = continuationOf(kind, hook, direction);
-        const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
-        const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
-        const chains = lowerStage(stage, { direction, continuation, chain, policyOf });
-        for (const family of FAMILIES) addChains(rows, family, tableOf(hook), chains);
-      }
+      for (const hook of HOOKS)
+        for (const direction of DIRECTIONS)
+          if (hasStage(endpoint, hook, direction)) this.#addPlace(rows, id, endpoint, hook, direction);
       for (const addr of kind === "host" ? [] : addresses) {
         const set = sourcesSet(familyOf(addr));
         const member = `${addr},${id}`;
@@ -128,6 +125,16 @@ export class IptablesLowering {
       }
     }
     this.#replace({ kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source }, rows);
+  }
+
+  #addPlace(rows: Map<string, IptRow>, id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction): void {
+    const continuation = continuationOf(endpoint.kind, hook, direction);
+    const chain = (part: number): string => stageChain(id, endpoint, hook, direction, part);
+    const countedBefore = (part: number): string => stagedChain(id, endpoint, hook, direction, part);
+    const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
+    const [stage, staged] = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
+    const chains = lowerPlace(stage, staged, { direction, continuation, chain, policyOf }, countedBefore);
+    for (const family of FAMILIES) addChains(rows, family, tableOf(hook), chains);
   }
 
   /** The policies of which a use has come or gone. */
@@ -218,7 +225,7 @@ function hostDispatchesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostDis
   const hosts = [...endpoints].filter(([, { kind }]) => kind === "host");
   return HOOKS.flatMap((hook) =>
     DIRECTIONS.flatMap((direction) => {
-      const has = ([, { stages }]: readonly [EndpointId, Endpoint]): boolean => stages[hook]?.[direction] !== undefined;
+      const has = ([, host]: readonly [EndpointId, Endpoint]): boolean => hasStage(host, hook, direction);
       const devices = hosts.flatMap((host) => (has(host) ? [host[0]] : [])).sort();
       if (devices.length === 0) return [];
       const isForAll = devices.includes(EVERY_INTERFACE);

@@ -69,17 +69,43 @@ export function stageChain(
   direction: Direction,
   part = 0,
 ): string {
+  return named(`cali-${stageLetters(kind, hook, direction)}`, partName(id, part));
+}
+
+/** The same of what is asked before the stage to count alone. */
+export function stagedChain(
+  id: EndpointId,
+  { kind }: Pick<Endpoint, "kind">,
+  hook: Hook,
+  direction: Direction,
+  part = 0,
+): string {
+  return named(`${STAGED}${stageLetters(kind, hook, direction)}`, partName(id, part));
+}
+
+/** How the names begin of chains that count for staged policies. */
+const STAGED = "cali-s";
+
+/** Whether nothing that the chain does decides about a packet. */
+export function isStagedChain(chain: string): boolean {
+  return chain.startsWith(STAGED);
+}
+
+function stageLetters(kind: Endpoint["kind"], hook: Hook, direction: Direction): string {
   // A packet that comes from a device of the host comes to the host endpoint.
   const isFrom = (kind === "workload") === (direction === "egress");
-  const prefix = `cali-${isFrom ? "f" : "t"}${kind === "workload" ? "w-" : HOST_LETTERS[hook]}`;
+  return `${isFrom ? "f" : "t"}${kind === "workload" ? "w-" : HOST_LETTERS[hook]}`;
+}
+
+function partName(id: EndpointId, part: number): string {
   const name = id === EVERY_INTERFACE ? "any-interface-at-all" : id;
-  return named(prefix, part === 0 ? name : `${name}/${part}`);
+  return part === 0 ? name : `${name}/${part}`;
 }
 
 /** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */
 const POLICY_PREFIXES: { readonly [D in Direction]: { readonly [C in Continuation]: string } } = {
-  ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-" },
-  egress: { continue: "cali-po-", accept: "cali-poa-", untracked: "cali-pou-" },
+  ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-", staged: "cali-si-" },
+  egress: { continue: "cali-po-", accept: "cali-poa-", untracked: "cali-pou-", staged: "cali-so-" },
 };
 
 export function policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string {

@@ -73,13 +73,15 @@ function lowerRule(rule: PolicyRule, { exceptions, alternatives }: Matches, cont
 
 function lowerAction({ action }: PolicyRule, policy: Policy, { continuation, logPrefix }: PolicyUse): Target {
   switch (action) {
+    // Of a staged one the mark says that it has decided, whatever that is.
     case "allow":
       return continuation === "accept" ? ACCEPT : mark("allowed");
     case "deny":
-      return DROP;
+      return continuation === "staged" ? mark("allowed") : DROP;
     case "pass":
       return mark("passed");
     case "log": {
+      if (continuation === "staged") return undefined;
       const prefix = logPrefixOf(policy, logPrefix);
       const short = prefix.length <= MOST_LOG_PREFIX ? prefix : `${prefix.slice(0, MOST_LOG_PREFIX - 2)}: `;
       return { do: "target", text: `LOG --log-prefix ${quoted(short)}` };
@@ -90,10 +92,11 @@ function lowerAction({ action }: PolicyRule, policy: Policy, { continuation, log
 /** What follows for a packet that the rule has marked. */
 function decided({ action }: PolicyRule, continuation: Continuation): Rule[] {
   if (action === "pass") return [makeRule(hasMark("passed"), RETURN)];
-  if (action !== "allow" || continuation === "accept") return [];
+  const isMarked = continuation === "staged" ? action !== "log" : action === "allow" && continuation !== "accept";
+  if (!isMarked) return [];
   const allowed = hasMark("allowed");
   // The mark tells the later hooks, which see a packet without connection, that policy has allowed it.
-  return continuation === "continue"
+  return continuation !== "untracked"
     ? [makeRule(allowed, RETURN)]
     : [makeRule(allowed, NO_TRACKING), makeRule(allowed, ACCEPT)];
 }

@@ -7,6 +7,7 @@ import type { IpSetKind } from "../../kernel/ipset/client.ts";
 import type { Family } from "../../net/addr.ts";
 import { makeRule, type Rule, type TableName } from "../../kernel/iptables/rule.ts";
 import type { RowKind } from "../table-state.ts";
+import { isStagedChain } from "./names.ts";
 
 export type IptRow =
   | {
@@ -82,9 +83,11 @@ export function referencesOf(row: IptRow): readonly string[] {
   return [...found];
 }
 
-/** Chains alone decide. */
+/** Chains alone decide, and of these none that counts for staged policies. */
 function closed(row: IptRow, because: string): IptRow {
-  return row.type === "chain" ? { ...row, rules: [makeRule({}, { do: "target", text: "DROP" }, because)] } : row;
+  if (row.type !== "chain") return row;
+  const target = isStagedChain(row.chain) ? undefined : ({ do: "target", text: "DROP" } as const);
+  return { ...row, rules: [makeRule({}, target, because)] };
 }
 
 export const IPT_ROWS: RowKind<IptRow> = { same: sameRow, referencesOf, closed, isDispatchApart: true };

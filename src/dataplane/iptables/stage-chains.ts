@@ -24,7 +24,28 @@ const ANY: Match = {};
 /** Back to the base chain, with clean marks. */
 const LEAVE: Target = { do: "goto", chain: CLEAR_CHAIN };
 
-export function lowerStage(stage: Stage, context: StageContext): ReadonlyMap<string, readonly Rule[]> {
+/** A stage, and before it what is asked to count alone; at least one of them is there. */
+export function lowerPlace(
+  stage: Stage | undefined,
+  staged: Stage | undefined,
+  context: StageContext,
+  stagedChain: StageContext["chain"],
+): ReadonlyMap<string, readonly Rule[]> {
+  const chains = new Map<string, readonly Rule[]>(
+    stage === undefined ? [[context.chain(0), []]] : lowerStage(stage, context),
+  );
+  if (staged === undefined) return chains;
+  const first = chains.get(context.chain(0)) ?? [];
+  const clear = makeRule(ANY, CLEAR);
+  const ask = makeRule(ANY, { do: "jump", chain: stagedChain(0) });
+  chains.set(context.chain(0), [ask, ...(first[0]?.text === clear.text ? [] : [clear]), ...first]);
+  for (const [name, rules] of lowerStage(staged, { ...context, continuation: "staged", chain: stagedChain }))
+    chains.set(name, rules);
+  return chains;
+}
+
+function lowerStage(stage: Stage, context: StageContext): ReadonlyMap<string, readonly Rule[]> {
+  const denied = context.continuation === "staged" ? LEAVE : DROP;
   const chains = new Map<string, readonly Rule[]>();
   const end = stage.tiers.length;
   // A mark that somebody else has set must not count as a decision of ours.
@@ -36,7 +57,7 @@ export function lowerStage(stage: Stage, context: StageContext): ReadonlyMap<str
     const last =
       tier.otherwise === "pass"
         ? makeRule(ANY, next)
-        : makeRule(ANY, DROP, comment(`${context.direction} no rule of tier ${tier.tier} matched`));
+        : makeRule(ANY, denied, comment(`${context.direction} no rule of tier ${tier.tier} matched`));
     chains.set(context.chain(i), [...begin, ...runPolicies(tier.policies, next, context), last]);
     const passes = tier.policies.some((id) => canPass(context.policyOf(id), context.direction));
     begin = passes ? [makeRule(ANY, CLEAR)] : [];
@@ -51,7 +72,7 @@ function runPolicies(ids: readonly PolicyId[], next: Target, context: StageConte
   const { direction, continuation, policyOf } = context;
   return ids.flatMap((id) => {
     const rules = [makeRule(ANY, { do: "jump", chain: policyChain(id, direction, continuation) })];
-    if (continuation === "continue") rules.push(makeRule(hasMark("allowed"), LEAVE));
+    if (continuation === "continue" || continuation === "staged") rules.push(makeRule(hasMark("allowed"), LEAVE));
     if (canPass(policyOf(id), direction)) rules.push(makeRule(hasMark("passed"), next));
     return rules;
   });
@@ -64,6 +85,7 @@ function lowerEnd(stage: Stage, context: StageContext): Rule[] {
   const isDenied = stage.otherwise === "deny";
   const words = isPlain && !isDenied ? "not isolated" : "end";
   // A chain that ends goes back to whoever jumped to it. What no rule allowed is tracked as everything else is.
-  const action = isDenied ? DROP : continuation === "accept" ? ACCEPT : undefined;
+  const action =
+    continuation === "staged" ? undefined : isDenied ? DROP : continuation === "accept" ? ACCEPT : undefined;
   return [...runPolicies(stage.profiles, action ?? LEAVE, context), makeRule(ANY, action, `${direction} ${words}`)];
 }

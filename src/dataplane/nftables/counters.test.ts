@@ -1,22 +1,31 @@
 /** Counters of written rules, found in the chains that they were lowered to. */
 import { expect, test } from "bun:test";
-import { programOf } from "../../calc/from-scratch.ts";
+import { programOf, type State } from "../../calc/from-scratch.ts";
 import type { NftChainState, NftRuleState } from "../../kernel/nftables/objects.ts";
 import type { Rule } from "../../model/kinds/rule.ts";
 import type { Addr } from "../../net/addr.ts";
 import { countersOf } from "../counters.ts";
 import { countedChains } from "./counters.ts";
+import { stageChain, stagedChain } from "./names.ts";
+import { closedRow } from "./rows.ts";
+import type { EndpointId } from "../../program/program.ts";
+import type { Resource } from "../../model/resource.ts";
 import { NftablesLowering } from "./lower.ts";
 
 const NAME = "p".repeat(240);
 const INGRESS: Rule[] = [
   // Several rules of nftables.
   { action: "Log", protocol: "TCP", source: { nets: ["10.0.0.0/8"] }, destination: { ports: [80, "a", "b"] } },
-  { action: "Deny", protocol: "UDP", destination: { ports: [1, "a"] } },
+  {
+    action: "Deny",
+    protocol: "UDP",
+    destination: { ports: [1, "a"] },
+    metadata: { annotations: { ticket: "NET-7", why: 'it\'s "old"' } },
+  },
   { action: "Allow" },
 ];
 
-const program = programOf({
+const STATE: State = {
   node: "n1",
   pods: [
     {
@@ -52,12 +61,13 @@ const program = programOf({
       spec: { ingress: INGRESS, egress: [{ action: "Allow" }] },
     },
   ],
-});
+};
+const program = programOf(STATE);
 
 /** The lowered table; every rule has counted one packet of 100 bytes. */
-function chains(): Map<string, NftChainState> {
-  const { settings: _, ...tables } = program;
-  const { rows } = new NftablesLowering().lower(program, { ...tables, members: new Map() });
+function chains(of = program): Map<string, NftChainState> {
+  const { settings: _, ...tables } = of;
+  const { rows } = new NftablesLowering().lower(of, { ...tables, members: new Map() });
   const found = new Map<string, NftChainState>();
   for (const owned of rows.values()) {
     const row = owned?.row;
@@ -85,6 +95,54 @@ test("a rule has one count, whatever it was lowered to, and a name too long for 
   expect(rules[2]?.packets).toBe(1);
 });
 
+test("a rule is counted under its annotations, or the name that its author gave it", () => {
+  const { rules } = countersOf(program, countedChains(chains()));
+  expect(rules.map(({ annotations }) => annotations)).toEqual([
+    undefined,
+    { ticket: "NET-7", why: 'it\'s "old"' },
+    undefined,
+    undefined,
+  ]);
+  const named = programOf({
+    ...STATE,
+    globalPolicies: [],
+    clusterNetworkPolicies: [
+      {
+        apiVersion: "policy.networking.k8s.io/v1alpha2",
+        kind: "ClusterNetworkPolicy",
+        metadata: { name: "c" },
+        spec: {
+          tier: "Admin",
+          priority: 1,
+          subject: { namespaces: {} },
+          ingress: [{ name: "from anywhere", action: "Accept", from: [{ namespaces: {} }] }],
+        },
+      },
+    ],
+    adminNetworkPolicies: [
+      {
+        apiVersion: "policy.networking.k8s.io/v1alpha1",
+        kind: "AdminNetworkPolicy",
+        metadata: { name: "a" },
+        spec: {
+          priority: 2,
+          subject: { namespaces: {} },
+          egress: [
+            { name: "to anywhere", action: "Deny", to: [{ namespaces: {} }] },
+            { action: "Pass", to: [{ namespaces: {} }] },
+          ],
+        },
+      },
+    ],
+  });
+  const counted = countersOf(named, countedChains(new Map())).rules;
+  expect(counted.map(({ policy, name }) => [policy.name, name])).toEqual([
+    ["c", "from anywhere"],
+    ["a", "to anywhere"],
+    ["a", undefined],
+  ] as never);
+});
+
 test("what no rule decided is counted at the end of the tier", () => {
   const { ends } = countersOf(program, countedChains(chains()));
   expect(
@@ -93,6 +151,56 @@ test("what no rule decided is counted at the end of the tier", () => {
     ["cali1", "web", "ingress", "no rule of tier default matched", 1],
     ["cali1", "web", "egress", "no rule of tier default matched", 1],
   ] as never);
+});
+
+test("what the staged policies would do is counted apart, and named by them", () => {
+  const deletion = { stagedAction: "Delete" } as const;
+  const spec = { ingress: [{ action: "Pass", metadata: { annotations: { why: "trial" } } }], tier: "trial" } as const;
+  const staged = programOf({
+    ...STATE,
+    stagedGlobalPolicies: [
+      { apiVersion: "projectcalico.org/v3", kind: "StagedGlobalNetworkPolicy", metadata: { name: "s" }, spec },
+      {
+        apiVersion: "projectcalico.org/v3",
+        kind: "StagedGlobalNetworkPolicy",
+        metadata: { name: NAME },
+        spec: deletion,
+      },
+    ] as unknown as Resource<"StagedGlobalNetworkPolicy">[],
+  });
+  const plain = countersOf(program, countedChains(chains()));
+  const { staged: counted, ...decided } = countersOf(staged, countedChains(chains(staged)));
+  expect(plain.staged).toBeUndefined();
+  expect(decided).toEqual(plain);
+  expect(counted?.rules).toEqual([
+    {
+      packets: 1,
+      bytes: 100,
+      policy: { kind: "StagedGlobalNetworkPolicy", namespace: undefined, name: "s" },
+      tier: "trial",
+      direction: "ingress",
+      rule: 1,
+      action: "pass",
+      annotations: { why: "trial" },
+    },
+  ]);
+  expect(counted?.ends.map(({ direction, end, action, packets }) => [direction, end, action, packets])).toEqual([
+    ["ingress", "no rule of tier trial matched", "deny", 1],
+    ["ingress", "end", "allow", 1],
+    ["egress", "not isolated", "allow", 1],
+  ]);
+});
+
+test("a staged policy that the kernel refuses closes nobody", () => {
+  const chain = stagedChain("cali1" as EndpointId, { kind: "workload" }, "normal", "ingress");
+  const verdicts = (name: string): unknown[] => {
+    const row = closedRow({ type: "chain", chain: name, base: undefined, rules: [] }, "refused");
+    return row.type === "chain"
+      ? row.rules.flatMap((rule) => rule?.expressions.filter(({ op }) => op === "verdict"))
+      : [];
+  };
+  expect(verdicts(chain)).toEqual([]);
+  expect(verdicts(stageChain("cali1" as EndpointId, { kind: "workload" }, "normal", "ingress"))).toHaveLength(1);
 });
 
 test("chains that are not there have seen nothing", () => {

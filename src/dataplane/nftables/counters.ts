@@ -6,7 +6,7 @@ import type { NftChainState } from "../../kernel/nftables/objects.ts";
 import { StepReader } from "../../kernel/nftables/step-reader.ts";
 import type { Program } from "../../program/program.ts";
 import { type Counters, countersOf, type CountedChains } from "../counters.ts";
-import { logChain, policyChain, stageChain, TABLE } from "./names.ts";
+import { logChain, policyChain, stageChain, stagedChain, TABLE } from "./names.ts";
 
 /** Rejects with KernelError when the table cannot be read. What changes meanwhile may be missing. */
 export async function readCounters(sys: Sys, clock: Clock, program: Program): Promise<Counters> {
@@ -33,9 +33,12 @@ export function countedChains(chains: ReadonlyMap<string, NftChainState>): Count
     policyChain,
     ruleChains: (chain, index) => [logChain(chain, index)],
     // A first tier that nothing can follow is in the stage's own chain.
-    endChains: (id, endpoint, hook, direction, tier, i) => [
-      ...(tier === undefined || i === 0 ? [stageChain(id, endpoint, hook, direction)] : []),
-      ...(tier === undefined ? [] : [stageChain(id, endpoint, hook, direction, tier)]),
-    ],
+    endChains: (id, endpoint, hook, direction, tier, i, which) => {
+      const chain = which === "staged" ? stagedChain : stageChain;
+      return [
+        ...(tier === undefined || i === 0 ? [chain(id, endpoint, hook, direction)] : []),
+        ...(tier === undefined ? [] : [chain(id, endpoint, hook, direction, tier)]),
+      ];
+    },
   };
 }

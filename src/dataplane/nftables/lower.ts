@@ -16,16 +16,16 @@ import {
   type Endpoint,
   type EndpointId,
   EVERY_INTERFACE,
+  hasStage,
   HOOKS,
   type MemberChange,
   type Program,
   type ProgramDelta,
-  stagesOf,
 } from "../../program/program.ts";
 import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { everyHostMap, hostMap, netsSetName, sourcesSet, stageChain, workloadMap } from "./names.ts";
+import { everyHostMap, hostMap, netsSetName, sourcesSet, stageChain, stagedChain, workloadMap } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
@@ -38,7 +38,7 @@ import {
   type NetsByFamily,
   netsByFamily,
 } from "./sets.ts";
-import { lowerStage } from "./stage-chains.ts";
+import { lowerPlace } from "./stage-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
 import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
@@ -56,9 +56,9 @@ export interface NftChange {
   readonly elements: ReadonlyMap<string, ElementChange>;
 }
 
-/** Rows that follow from one part of an endpoint: a stage, or its addresses. */
+/** Rows that follow from one part of an endpoint: a stage and what is counted before it, or its addresses. */
 interface PartRows {
-  readonly of: Stage | Endpoint["addresses"];
+  readonly of: readonly (Stage | Endpoint["addresses"] | undefined)[];
   readonly rows: ReadonlyMap<string, NftRow>;
 }
 
@@ -119,32 +119,32 @@ export class NftablesLowering {
     const rows = new Map<string, NftRow>();
     const add = (slot: string, of: PartRows["of"], lower: () => ReadonlyMap<string, NftRow>): void => {
       const known = before?.get(slot);
-      const part = known?.of === of ? known : { of, rows: keeping(known?.rows, lower()) };
+      const isSame = known !== undefined && known.of.every((each, i) => each === of[i]);
+      const part = isSame ? known : { of, rows: keeping(known?.rows, lower()) };
       kept.set(slot, part);
       for (const [rowId, row] of part.rows) rows.set(rowId, row);
     };
-    for (const { hook, direction, stage } of stagesOf(endpoint))
-      add(`${endpoint.kind} ${hook} ${direction}`, stage, () =>
-        this.#stageRowsOf(id, endpoint, hook, direction, stage),
-      );
-    add(`${endpoint.kind} addresses`, endpoint.addresses, () => addressRows(id, endpoint));
+    for (const hook of HOOKS)
+      for (const direction of DIRECTIONS) {
+        if (!hasStage(endpoint, hook, direction)) continue;
+        const of = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
+        add(`${endpoint.kind} ${hook} ${direction}`, of, () => this.#stageRowsOf(id, endpoint, hook, direction));
+      }
+    add(`${endpoint.kind} addresses`, [endpoint.addresses], () => addressRows(id, endpoint));
     this.#parts.set(id, kept);
     return rows;
   }
 
-  #stageRowsOf(
-    id: EndpointId,
-    endpoint: Endpoint,
-    hook: Hook,
-    direction: Direction,
-    stage: Stage,
-  ): Map<string, NftRow> {
+  #stageRowsOf(id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction): Map<string, NftRow> {
     const rows = new Map<string, NftRow>();
     const { kind } = endpoint;
     const continuation = continuationOf(kind, hook, direction);
     const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
+    const countedBefore = (tier?: string): string => stagedChain(id, endpoint, hook, direction, tier);
     const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
-    for (const [name, rules] of lowerStage(stage, { direction, continuation, chain, policyOf }))
+    const [stage, staged] = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
+    const context = { direction, continuation, chain, policyOf };
+    for (const [name, rules] of lowerPlace(stage, staged, context, countedBefore))
       rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
     // The base chain goes on after a stage that allows by returning to it.
     const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
@@ -379,7 +379,7 @@ function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[]
   const hosts = [...endpoints].filter(([, { kind }]) => kind === "host");
   return HOOKS.flatMap((hook) =>
     DIRECTIONS.flatMap((direction) => {
-      const has = ([, { stages }]: readonly [EndpointId, Endpoint]): boolean => stages[hook]?.[direction] !== undefined;
+      const has = ([, host]: readonly [EndpointId, Endpoint]): boolean => hasStage(host, hook, direction);
       if (!hosts.some(has)) return [];
       const isForAll = hosts.some((host) => host[0] === EVERY_INTERFACE && has(host));
       return [

@@ -97,6 +97,25 @@ export function stageChain(
   return tier === undefined ? first : `${first}/t-${unambiguous(tier, LONGEST_TIER)}`;
 }
 
+/** The chains of what is asked before the stage to count alone. */
+export function stagedChain(
+  id: EndpointId,
+  endpoint: Pick<Endpoint, "kind">,
+  hook: Hook,
+  direction: Direction,
+  tier?: string,
+): string {
+  return `${STAGED}${stageChain(id, endpoint, hook, direction, tier).slice("cali-".length)}`;
+}
+
+/** How the names begin of chains that count for staged policies. */
+const STAGED = "cali-s";
+
+/** Whether nothing that the chain does decides about a packet. */
+export function isStagedChain(chain: string): boolean {
+  return chain.startsWith(STAGED);
+}
+
 /** Pods' interfaces without their prefix; others are told apart from them by a `/`. */
 function workloadName(id: EndpointId): string {
   return id.startsWith(WORKLOAD_PREFIX) ? unambiguous(id.slice(WORKLOAD_PREFIX.length)) : `/${unambiguous(id)}`;
@@ -104,8 +123,8 @@ function workloadName(id: EndpointId): string {
 
 /** What the chain of a policy is called where *allowed* means what it usually does; a letter more says another meaning. */
 const CONTINUATIONS: { readonly [D in Direction]: { readonly [C in Continuation]: string } } = {
-  ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-" },
-  egress: { continue: "cali-po-", accept: "cali-poa-", untracked: "cali-pou-" },
+  ingress: { accept: "cali-pi-", continue: "cali-pic-", untracked: "cali-piu-", staged: "cali-si-" },
+  egress: { continue: "cali-po-", accept: "cali-poa-", untracked: "cali-pou-", staged: "cali-so-" },
 };
 
 export function policyChain(id: PolicyId, direction: Direction, continuation: Continuation): string {

@@ -68,15 +68,16 @@ export function canPass(policy: Policy, direction: Direction): boolean {
 }
 
 function lowerAction({ action }: Rule, continuation: Continuation, prefix: string): Expr[] {
+  const isStaged = continuation === "staged";
   switch (action) {
     case "allow":
       return allowed(continuation);
     case "deny":
-      return [{ op: "verdict", verdict: { type: "drop" } }];
+      return isStaged ? allowed(continuation) : [{ op: "verdict", verdict: { type: "drop" } }];
     case "pass":
       return [...setMark("passed"), { op: "verdict", verdict: { type: "return" } }];
     case "log":
-      return [{ op: "log", prefix }];
+      return isStaged ? [] : [{ op: "log", prefix }];
   }
 }
 
@@ -109,7 +110,9 @@ function allowed(continuation: Continuation): Expr[] {
   switch (continuation) {
     case "accept":
       return [{ op: "verdict", verdict: { type: "accept" } }];
+    // Of a staged one the mark says that it has decided, whatever that is.
     case "continue":
+    case "staged":
       return [...setMark("allowed"), { op: "verdict", verdict: { type: "return" } }];
     case "untracked":
       // The mark tells the later hooks, which see a packet without connection, that policy has allowed it.

@@ -13,6 +13,7 @@ import type {
   NftVerdict,
 } from "../../kernel/nftables/objects.ts";
 import type { RowKind } from "../table-state.ts";
+import { isStagedChain } from "./names.ts";
 
 export type NftRow =
   /** `owner`: us, or the port id of another socket. */
@@ -112,10 +113,14 @@ function addTarget(verdict: NftVerdict | undefined, to: Set<string>): void {
   if (verdict?.type === "jump" || verdict?.type === "goto") to.add(chainId(verdict.chain));
 }
 
-/** Chains alone decide. */
+/** Chains alone decide, and of these none that counts for staged policies. */
 export function closedRow(row: NftRow, because: string): NftRow {
   if (row.type !== "chain") return row;
-  const drop: Expr[] = [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }];
+  const isStaged = isStagedChain(row.chain);
+  const drop: Expr[] = [
+    { op: "counter" },
+    ...(isStaged ? [] : [{ op: "verdict", verdict: { type: "drop" } } as const]),
+  ];
   return { type: "chain", chain: row.chain, base: row.base, rules: [{ expressions: drop, comment: because }] };
 }
 

@@ -3,9 +3,10 @@
  * profiles. So tiers that change places, come or go are a change of one chain. A tier that nothing can follow needs no chain of its own.
  */
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
+import { equal } from "../../lib/equal.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
-import { clearMarks, hasMark } from "./marks.ts";
+import { clearMarks, hasMark, setMark } from "./marks.ts";
 import type { Continuation } from "../uses.ts";
 import { policyChain } from "./names.ts";
 import { canPass, comment } from "./policy-chains.ts";
@@ -18,20 +19,39 @@ export interface StageContext {
   readonly policyOf: (id: PolicyId) => Policy;
 }
 
-export function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]> {
+/** A stage, and before it what is asked to count alone; at least one of them is there. */
+export function lowerPlace(
+  stage: Stage | undefined,
+  staged: Stage | undefined,
+  context: StageContext,
+  stagedChain: StageContext["chain"],
+): Map<string, NftRule[]> {
+  const chains = stage === undefined ? new Map([[context.chain(), []]]) : lowerStage(stage, context);
+  if (staged === undefined) return chains;
+  const first = chains.get(context.chain()) ?? [];
+  const clear: NftRule = { expressions: clearMarks(), comment: undefined };
+  chains.set(context.chain(), [jumpTo(stagedChain()), ...(equal(first[0], clear) ? [] : [clear]), ...first]);
+  for (const [name, rules] of lowerStage(staged, { ...context, continuation: "staged", chain: stagedChain }))
+    chains.set(name, rules);
+  return chains;
+}
+
+function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]> {
   const { direction, continuation, chain } = context;
+  const isByMark = continuation === "continue" || continuation === "staged";
+  const closing = continuation === "staged" ? decidedWithoutEffect : dropped;
   const calls = callsOf(context);
   const all = stage.tiers.map((tier) => ({ ...tier, calls: tier.policies.map(calls) }));
   const profiles = stage.profiles.map(calls);
   const last = all.findIndex((tier) => tier.otherwise === "deny" && !tier.calls.some(({ passes }) => passes));
   const tiers = last < 0 ? all : all.slice(0, last + 1);
-  const marks = (rule: NftRule): NftRule[] => (continuation === "continue" ? [rule] : []);
+  const marks = (rule: NftRule): NftRule[] => (isByMark ? [rule] : []);
   const first: NftRule[] = [];
   if (readsMarks([...tiers.flatMap((tier) => tier.calls), ...profiles], context))
     first.push({ expressions: clearMarks(), comment: undefined });
   const chains = new Map([[chain(), first]]);
   for (const tier of tiers) {
-    const end = tier.otherwise === "pass" ? [] : [dropped(`${direction} no rule of tier ${tier.tier} matched`)];
+    const end = tier.otherwise === "pass" ? [] : [closing(`${direction} no rule of tier ${tier.tier} matched`)];
     if (last === 0) first.push(...runPolicies(tier.calls, PASSED, marks(ALLOWED)), ...end);
     else {
       chains.set(chain(tier.tier), [...runPolicies(tier.calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
@@ -64,7 +84,9 @@ function jumpTo(chain: string): NftRule {
 
 /** A mark that somebody else has set must not count as a decision of ours. */
 function readsMarks(calls: readonly Call[], { continuation }: StageContext): boolean {
-  return calls.length > 0 && (continuation === "continue" || calls.some(({ passes }) => passes));
+  return (
+    calls.length > 0 && (continuation === "continue" || continuation === "staged" || calls.some(({ passes }) => passes))
+  );
 }
 
 /** Asks the policies one after the other; `allowed` follows each where policies allow by a mark, and `passed` each that can pass. */
@@ -97,8 +119,8 @@ function callsOf({ direction, continuation, policyOf }: StageContext): (id: Poli
 }
 
 function lowerEnd(stage: Stage, { direction, continuation }: StageContext): NftRule {
-  if (stage.otherwise === "deny") return dropped(`${direction} end`);
-  const isPlain = stage.tiers.length === 0 && stage.profiles.length === 0;
+  if (stage.otherwise === "deny" && continuation !== "staged") return dropped(`${direction} end`);
+  const isPlain = stage.otherwise === "allow" && stage.tiers.length === 0 && stage.profiles.length === 0;
   return {
     expressions: [{ op: "counter" }, ...allowedAtEnd(continuation)],
     comment: `${direction} ${isPlain ? "not isolated" : "end"}`,
@@ -108,6 +130,11 @@ function lowerEnd(stage: Stage, { direction, continuation }: StageContext): NftR
 /** A chain that ends goes back to whoever jumped to it. What no rule allowed is tracked as everything else is. */
 function allowedAtEnd(continuation: Continuation): Expr[] {
   return continuation === "accept" ? [{ op: "verdict", verdict: { type: "accept" } }] : [];
+}
+
+/** The mark ends the stage. */
+function decidedWithoutEffect(text: string): NftRule {
+  return { expressions: [{ op: "counter" }, ...setMark("allowed"), ...RETURN], comment: comment(text) };
 }
 
 function dropped(text: string): NftRule {

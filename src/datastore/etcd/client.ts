@@ -3,7 +3,15 @@
  *
  * When an endpoint does not answer, the next call uses the next one. HTTP/2 pings detect a peer that died silently.
  */
-import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  Client,
+  type ClientDuplexStream,
+  connectivityState,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
 import type { Clock } from "../../host/clock.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
@@ -32,6 +40,8 @@ export interface Purpose {
 export type EtcdWatchStream = ClientDuplexStream<object, WatchResponse>;
 
 const CALL_TIMEOUT_MS = 30_000;
+/** An endpoint that takes longer to connect to is passed over where there are others. */
+const CONNECT_MS = 3_000;
 const CHANNEL = {
   // Lists are larger than gRPC's default of 4 MiB.
   "grpc.max_receive_message_length": -1,
@@ -67,8 +77,15 @@ export class EtcdClient {
     if (this.#clients.length === 0) throw new BugError("an etcd client needs an endpoint");
   }
 
-  range(purpose: Purpose, request: object, signal?: AbortSignal): Promise<RangeResponse> {
-    return this.#authorized((token) => this.#call(purpose, methodOf("KV", "Range"), request, signal, token));
+  /** A read may be asked of every endpoint; a write, of which nobody knows whether it was done, may not. */
+  async range(purpose: Purpose, request: object, signal?: AbortSignal): Promise<RangeResponse> {
+    for (let left = this.#clients.length - 1; ; left--) {
+      try {
+        return await this.#authorized((token) => this.#call(purpose, methodOf("KV", "Range"), request, signal, token));
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.reason !== "unavailable" || left <= 0) throw error;
+      }
+    }
   }
 
   txn(purpose: Purpose, request: object, signal?: AbortSignal): Promise<TxnResponse> {
@@ -110,7 +127,7 @@ export class EtcdClient {
   }> {
     const asked = this.#user === undefined ? undefined : (this.#token ??= this.#authenticate(this.#user));
     const token = await this.#orForgotten(asked);
-    const { client, endpoint } = this.#pick();
+    const { client, endpoint } = await this.#connected();
     const { path, requestSerialize, responseDeserialize } = methodOf("Watch", "Watch");
     const stream = client.makeBidiStreamRequest<object, WatchResponse>(
       path,
@@ -148,6 +165,18 @@ export class EtcdClient {
     return picked;
   }
 
+  /** The current endpoint, or the first after it that can be connected to; without any the current one, so that a call says why. */
+  async #connected(): Promise<{ readonly endpoint: string; readonly client: Client }> {
+    const first = this.#pick();
+    if (this.#clients.length === 1) return first;
+    for (let tried = 0; tried < this.#clients.length; tried++) {
+      const picked = this.#pick();
+      if (await isConnected(picked.client, this.#clock.wallMs() + CONNECT_MS)) return picked;
+      if (this.#pick() === picked) this.#current++;
+    }
+    return first;
+  }
+
   async #call<T>(
     purpose: Purpose,
     method: Method,
@@ -156,7 +185,8 @@ export class EtcdClient {
     token: string | undefined,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const { client, endpoint } = this.#pick();
+    const { client, endpoint } = await this.#connected();
+    signal?.throwIfAborted();
     const { path, requestSerialize, responseDeserialize } = method;
     const options = { deadline: this.#clock.wallMs() + CALL_TIMEOUT_MS };
     return new Promise<T>((resolve, reject) => {
@@ -191,6 +221,20 @@ export class EtcdClient {
       purpose.key,
       `Cannot ${purpose.operation} ${object}: etcd at ${endpoint}: ${cause}`,
     );
+  }
+}
+
+/** Connects if need be; false: refused, or not there by the deadline (of the wall clock). */
+async function isConnected(client: Client, deadlineMs: number): Promise<boolean> {
+  const channel = client.getChannel();
+  for (;;) {
+    const state = channel.getConnectivityState(true);
+    if (state === connectivityState.READY) return true;
+    if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) return false;
+    const isLate = await new Promise<boolean>((resolve) =>
+      channel.watchConnectivityState(state, deadlineMs, (error) => resolve(error !== undefined)),
+    );
+    if (isLate) return false;
   }
 }
 

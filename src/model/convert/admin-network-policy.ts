@@ -33,9 +33,23 @@ export function policyOfBaselineAdminNetworkPolicy(resource: Resource<"BaselineA
 
 function rulesOf({ ingress = [], egress = [] }: Rules): Pick<ClusterSpec, "ingress" | "egress"> {
   return {
-    ingress: ingress.map(({ action, from, ports }) => ({ action: ACTIONS[action], from, ...protocolsOf(ports) })),
-    egress: egress.map(({ action, to, ports }) => ({ action: ACTIONS[action], to, ...protocolsOf(ports) })),
+    ingress: ingress.map(({ name, action, from, ports }) => ({
+      ...nameOf(name),
+      action: ACTIONS[action],
+      from,
+      ...protocolsOf(ports),
+    })),
+    egress: egress.map(({ name, action, to, ports }) => ({
+      ...nameOf(name),
+      action: ACTIONS[action],
+      to,
+      ...protocolsOf(ports),
+    })),
   };
+}
+
+function nameOf(name: string | undefined): { readonly name?: string } {
+  return name === undefined ? {} : { name };
 }
 
 /** No ports are every port. */

@@ -7,7 +7,7 @@ import type { Family } from "../../net/addr.ts";
 import { parseNet, type Prefix, prefixFamily } from "../../net/prefix.ts";
 import { ICMP, ICMPV6, parseProtocol, type Protocol, SCTP, TCP, UDP } from "../../net/protocol.ts";
 import type { EntityRule, Rule } from "../kinds/rule.ts";
-import type { Action, AddressesModel, Entity, IcmpModel, PortModel, RuleModel } from "../policy.ts";
+import type { Action, AddressesModel, Entity, IcmpModel, PortModel, RuleModel, RuleWords } from "../policy.ts";
 import type { Selector } from "../selector/selector.ts";
 import { type ServiceName, serviceName } from "../service-name.ts";
 import { selectorOf } from "./selection.ts";
@@ -22,6 +22,7 @@ export function ruleOf(rule: Rule, namespace: string | undefined): RuleModel {
   const nets = { source: netsOf(rule.source), destination: netsOf(rule.destination) };
   return {
     action: ACTIONS[rule.action],
+    words: wordsOf(rule),
     ipVersion: familyOf(rule, protocol, Object.values(nets)),
     protocol,
     notProtocol: rule.notProtocol === undefined ? undefined : parseProtocol(rule.notProtocol),
@@ -30,6 +31,11 @@ export function ruleOf(rule: Rule, namespace: string | undefined): RuleModel {
     source: entityOf(rule.source ?? {}, "source", nets.source, protocol, namespace),
     destination: entityOf(rule.destination ?? {}, "destination", nets.destination, protocol, namespace),
   };
+}
+
+function wordsOf({ metadata }: Rule): RuleWords | undefined {
+  const annotations = metadata?.annotations ?? {};
+  return Object.keys(annotations).length === 0 ? undefined : { annotations };
 }
 
 interface Nets {

@@ -14,7 +14,7 @@ import type { ClusterNetworkPolicySpec } from "../kinds/cluster-network-policy.t
 import { validateClusterNetworkPolicy } from "../kinds/validation/cluster-network-policy.ts";
 import type { Key } from "../key.ts";
 import { NAMESPACE_PREFIX, ORCHESTRATOR_LABEL } from "../labels.ts";
-import type { AddressesModel, Entity, PolicyModel, PortModel, RuleModel } from "../policy.ts";
+import type { AddressesModel, Entity, PolicyModel, PortModel, RuleModel, RuleWords } from "../policy.ts";
 import { keyOf, type Resource } from "../resource.ts";
 import { type FieldError, formatFieldError } from "../schema/field-error.ts";
 import type { Selector } from "../selector/selector.ts";
@@ -79,14 +79,29 @@ function unlessEmpty(rules: readonly RuleModel[] | undefined): readonly RuleMode
   return rules === undefined || rules.length === 0 ? undefined : rules;
 }
 
-function ingressRule({ action, from, protocols }: IngressRule, subject: Selector): RuleModel {
-  return { action: ACTIONS[action], source: among(from), destination: portsOf(protocols, subject) };
+function ingressRule({ name, action, from, protocols }: IngressRule, subject: Selector): RuleModel {
+  return {
+    action: ACTIONS[action],
+    words: wordsOf(name),
+    source: among(from),
+    destination: portsOf(protocols, subject),
+  };
 }
 
-function egressRule({ action, to, protocols }: EgressRule): RuleModel {
-  if (action !== "Accept" && to.some(isUnknown)) return DENY_ALL;
+function wordsOf(name: string | undefined): RuleWords | undefined {
+  return name === undefined || name === "" ? undefined : { name };
+}
+
+function egressRule({ name, action, to, protocols }: EgressRule): RuleModel {
+  const words = wordsOf(name);
+  if (action !== "Accept" && to.some(isUnknown)) return { ...DENY_ALL, words };
   const holders: Selector = { op: "or", of: to.flatMap((peer) => podsOf(peer) ?? []) };
-  return { action: ACTIONS[action], source: {}, destination: { ...among(to), ...portsOf(protocols, holders) } };
+  return {
+    action: ACTIONS[action],
+    words,
+    source: {},
+    destination: { ...among(to), ...portsOf(protocols, holders) },
+  };
 }
 
 function isUnknown({ nodes, domainNames }: Peer): boolean {

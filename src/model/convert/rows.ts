@@ -28,6 +28,11 @@ import { type PoolRow, poolRowOf } from "./pool.ts";
 import { type ProfileRow, profileRowOf } from "./profile.ts";
 import { type ServiceAccountRow, serviceAccountRowOf } from "./service-account.ts";
 import { Shapes } from "./shapes.ts";
+import {
+  policyOfStagedGlobalNetworkPolicy,
+  policyOfStagedKubernetesNetworkPolicy,
+  policyOfStagedNetworkPolicy,
+} from "./staged-policy.ts";
 import { tierOf } from "./tier.ts";
 import { endpointOfWorkload } from "./workload-endpoint.ts";
 
@@ -69,7 +74,16 @@ export interface MachineRow {
   readonly own: Resource<"WorkloadEndpoint"> | undefined;
 }
 
+/** A policy that is evaluated and never enforced. */
+export interface StagedRow {
+  /** undefined: it says nothing. */
+  readonly model: PolicyModel | undefined;
+}
+
 interface Reduced {
+  StagedNetworkPolicy: StagedRow;
+  StagedGlobalNetworkPolicy: StagedRow;
+  StagedKubernetesNetworkPolicy: StagedRow;
   KubernetesNetworkPolicy: PolicyRow;
   NetworkPolicy: PolicyRow;
   GlobalNetworkPolicy: PolicyRow;
@@ -153,6 +167,12 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
           id,
           value: update.value && policyRowOf(update.value, policyOfBaselineAdminNetworkPolicy(update.value)),
         };
+      case "StagedNetworkPolicy":
+        return { ...update, id, value: update.value && { model: policyOfStagedNetworkPolicy(update.value) } };
+      case "StagedGlobalNetworkPolicy":
+        return { ...update, id, value: update.value && { model: policyOfStagedGlobalNetworkPolicy(update.value) } };
+      case "StagedKubernetesNetworkPolicy":
+        return { ...update, id, value: update.value && { model: policyOfStagedKubernetesNetworkPolicy(update.value) } };
       case "NetworkSet":
       case "GlobalNetworkSet": {
         const value = update.value && networkSetOf(update.kind, update.value, nets.get(id));
@@ -198,6 +218,9 @@ export function objectOf(update: RowUpdate): Resource | undefined {
     case "ClusterNetworkPolicy":
     case "AdminNetworkPolicy":
     case "BaselineAdminNetworkPolicy":
+    case "StagedNetworkPolicy":
+    case "StagedGlobalNetworkPolicy":
+    case "StagedKubernetesNetworkPolicy":
     case "Tier":
     case "HostEndpoint":
     case "EndpointSlice":

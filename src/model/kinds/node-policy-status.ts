@@ -13,7 +13,13 @@ import type { Infer, Schema } from "../schema/schema.ts";
 import { META } from "./common.ts";
 
 /** Kinds of policy with the condition `Programmed`. Kubernetes' NetworkPolicy has no status. */
-export const REPORTED_KINDS = ["NetworkPolicy", "GlobalNetworkPolicy", "ClusterNetworkPolicy"] as const;
+export const REPORTED_KINDS = [
+  "NetworkPolicy",
+  "GlobalNetworkPolicy",
+  "ClusterNetworkPolicy",
+  "AdminNetworkPolicy",
+  "BaselineAdminNetworkPolicy",
+] as const;
 export type ReportedKind = (typeof REPORTED_KINDS)[number];
 
 export function isReportedKind(kind: Kind): kind is ReportedKind {

@@ -2,6 +2,7 @@
  * Staged policies: policies that are evaluated and reported, never enforced.
  * Upstream: api/pkg/apis/projectcalico/v3/staged{networkpolicy,globalnetworkpolicy,kubernetesnetworkpolicy}.go.
  */
+import type { Key } from "../key.ts";
 import type { Infer, Schema, ValidationRule } from "../schema/schema.ts";
 import { META, STATUS } from "./common.ts";
 import { GLOBAL_POLICY_PROPERTIES, GLOBAL_POLICY_RULES } from "./global-network-policy.ts";
@@ -9,6 +10,40 @@ import { LABEL_SELECTOR } from "./label-selector.ts";
 import { POLICY_PROPERTIES, POLICY_RULES } from "./network-policy.ts";
 import { MOST_RULES } from "./rule.ts";
 import { WORDS } from "./words.ts";
+
+/** In whose place a staged policy is evaluated. */
+export const ENFORCED_KINDS = {
+  StagedNetworkPolicy: "NetworkPolicy",
+  StagedGlobalNetworkPolicy: "GlobalNetworkPolicy",
+  StagedKubernetesNetworkPolicy: "KubernetesNetworkPolicy",
+} as const;
+
+export type StagedKind = keyof typeof ENFORCED_KINDS;
+
+export const STAGED_KINDS: readonly StagedKind[] = [
+  "StagedNetworkPolicy",
+  "StagedGlobalNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
+];
+
+export function isStagedKind(kind: string): kind is StagedKind {
+  return Object.hasOwn(ENFORCED_KINDS, kind);
+}
+
+/** Of the policy that the enforcement of a staged one writes or deletes. */
+export function enforcedKeyOf(key: Key<StagedKind>): Key<(typeof ENFORCED_KINDS)[StagedKind]> {
+  return { ...key, kind: ENFORCED_KINDS[key.kind] };
+}
+
+/** Of the staged policy that would take the policy's place; undefined: its kind has none. */
+export function stagedKeyOf(key: Key): Key<StagedKind> | undefined {
+  const kind = STAGED_KINDS.find((each) => ENFORCED_KINDS[each] === key.kind);
+  return kind === undefined ? undefined : { ...key, kind };
+}
+
+export function isStagedKey(key: Key): key is Key<StagedKind> {
+  return isStagedKind(key.kind);
+}
 
 const STAGED_ACTION = {
   type: "string",

@@ -1,0 +1,56 @@
+/** What the counters are called in Prometheus, and as a table. */
+import { expect, test } from "bun:test";
+import type { Counters } from "../dataplane/counters.ts";
+import { formatCounters, policyMetrics } from "./counters.ts";
+
+const COUNTERS: Counters = {
+  rules: [
+    {
+      policy: { kind: "ClusterNetworkPolicy", namespace: undefined, name: "c" },
+      tier: "kube-admin",
+      direction: "ingress",
+      rule: 1,
+      action: "deny",
+      name: "old clients",
+      packets: 3,
+      bytes: 180,
+    },
+    {
+      policy: { kind: "NetworkPolicy", namespace: "shop", name: "web" },
+      tier: "default",
+      direction: "egress",
+      rule: 2,
+      action: "allow",
+      annotations: { ticket: "NET-7" },
+      packets: 5,
+      bytes: 300,
+    },
+  ],
+  ends: [],
+};
+
+test("a rule's name is a label, its annotations are none", async () => {
+  const { text } = await policyMetrics(COUNTERS);
+  expect(text).toContain(
+    'calico_policy_rule_packets{kind="ClusterNetworkPolicy",namespace="",name="c",tier="kube-admin",direction="ingress",rule="1",action="deny",rule_name="old clients"} 3',
+  );
+  expect(text).toContain('name="web",tier="default",direction="egress",rule="2",action="allow",rule_name=""} 5');
+  expect(text).not.toContain("NET-7");
+});
+
+test("a line for each rule", () => {
+  expect(formatCounters(COUNTERS).split("\n").slice(0, 3)).toEqual([
+    "POLICY                   TIER         DIRECTION   RULE   ACTION   PACKETS   BYTES",
+    "ClusterNetworkPolicy c   kube-admin   ingress     1      deny     3         180",
+    "NetworkPolicy shop/web   default      egress      2      allow    5         300",
+  ]);
+});
+
+test("the same with the staged policies enforced", async () => {
+  const staged: Counters = { ...COUNTERS, staged: { rules: COUNTERS.rules.slice(1), ends: [] } };
+  const { text } = await policyMetrics(staged);
+  expect(text).toContain('calico_policy_staged_rule_packets{kind="NetworkPolicy",namespace="shop",name="web"');
+  expect(await policyMetrics(COUNTERS)).not.toHaveProperty("text", expect.stringContaining("staged"));
+  expect(formatCounters(staged)).toContain("\nWith all staged policies enforced:\n\nPOLICY");
+  expect(formatCounters(COUNTERS)).not.toContain("staged");
+});
