@@ -86,10 +86,11 @@ function comparable({ sets, policies, endpoints }: Pick<Program, "sets" | "polic
       .sort((a, b) => (a.id < b.id ? -1 : 1)),
     endpoints: new Map(
       [...endpoints]
-        .map(([id, endpoint]): [EndpointId, Endpoint] => [
-          id,
-          { ...endpoint, addresses: [...endpoint.addresses].sort() },
-        ])
+        .map(([id, endpoint]): [EndpointId, Endpoint] => {
+          // What is asked to count alone is not in the maps yet.
+          const { staged: _, ...deciding } = endpoint;
+          return [id, { ...deciding, addresses: [...endpoint.addresses].sort() }];
+        })
         .sort(([a], [b]) => (a < b ? -1 : 1)),
     ),
   };

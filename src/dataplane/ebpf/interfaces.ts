@@ -126,16 +126,19 @@ export class Interfaces {
   }
 
   /**
-   * Gives every interface what it lacks; what the kernel refuses is noted. First where packets come in: what leaves through a program has come in
-   * through one.
+   * Gives every interface what it lacks; what the kernel refuses is noted. First where packets come in, and then it is waited for those under way: what
+   * leaves through a program has come in through one.
    */
   *attaching(maps: DataplaneMaps, settings: Settings): Steps {
     let count = 0;
-    for (const sides of [["ingress"], SIDES] as const)
+    for (const sides of [["ingress"], SIDES] as const) {
+      const { writes } = this;
       for (const index of this.#known.keys()) {
         this.attach(index, maps, settings, sides);
         if (++count % IN_STEP === 0) yield;
       }
+      if (sides !== SIDES && this.writes > writes) maps.wait();
+    }
   }
 
   /** Gives those their programs that were looked at since it was last done. */
