@@ -1,24 +1,29 @@
 /**
- * test: runs the suites, each in a process of its own, and ends in one line "N passed, N failed, N skipped". The lab's suite runs beside
- * the others, because it waits for most of its time; what it prints comes at its end.
+ * test: runs the suites, each in a process of its own, or each of its files in one, and ends in one line "N passed, N failed, N skipped". As many run at a
+ * time as there are processors, and one more, because labs wait for much of their time; what one prints comes at its end.
  *
- * Usage: bun tools/test.ts [SUITE…]; without names, all of them in order.
+ * Usage: bun tools/test.ts [SUITE…]; without names, all of them.
  */
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { conclude, runSuite, type Suite, type Totals } from "./suite.ts";
 
-const SUITES: readonly Suite[] = [
+interface NamedSuite extends Suite {
+  /** Its files are independent of one another, and take long. */
+  readonly inFiles?: boolean;
+}
+
+/** In the order in which they begin: the longest early. */
+const SUITES: readonly NamedSuite[] = [
   { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
   { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
-  { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
-  { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
-  { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },
   { name: "kernel", paths: ["test/kernel"], timeoutSeconds: 120 },
-  { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180 },
-  { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300 },
+  { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300, inFiles: true },
+  { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180, inFiles: true },
+  { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
+  { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },
+  { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
 ];
-
-const BESIDE = "conformance";
 
 const wanted = process.argv.slice(2);
 for (const name of wanted) {
@@ -28,26 +33,32 @@ for (const name of wanted) {
   }
 }
 const sum: Totals = { passed: 0, skipped: 0, failures: [] };
+const chosen = SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+const waiting: Suite[] = chosen.flatMap(({ inFiles, ...suite }): Suite[] => {
+  const paths = suite.paths.filter((path) => existsSync(path));
+  if (inFiles !== true) return [{ ...suite, paths }];
+  return filesIn(paths).map((file) => ({ ...suite, paths: [file] }));
+});
 
-async function run(suite: Suite, quiet: boolean): Promise<void> {
-  if (!quiet) console.log(`\n== ${suite.name}`);
-  const { passed, skipped, failures, printed } = await runSuite({
-    ...suite,
-    paths: suite.paths.filter((path) => existsSync(path)),
-    quiet,
-  });
-  if (quiet) console.log(`\n== ${suite.name}, which ran beside the others\n${printed}`);
+function filesIn(paths: readonly string[]): readonly string[] {
+  return paths
+    .flatMap((path) => [...new Bun.Glob(`${path}/**/*.test.ts`).scanSync()].sort())
+    .map((file) => `./${file}`);
+}
+
+async function run(suite: Suite): Promise<void> {
+  const { passed, skipped, failures, printed } = await runSuite({ ...suite, quiet: true });
+  console.log(`\n== ${suite.name}: ${suite.paths.join(" ")}\n${printed}`);
   sum.passed += passed;
   sum.skipped += skipped;
   sum.failures.push(...failures);
 }
 
-const chosen = SUITES.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
-const beside = chosen.length > 1 ? chosen.filter(({ name }) => name === BESIDE) : [];
-const inTurn = async (): Promise<void> => {
-  for (const suite of chosen) if (!beside.includes(suite)) await run(suite, false);
-};
-await Promise.all([inTurn(), ...beside.map((suite) => run(suite, true))]);
+async function work(): Promise<void> {
+  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await run(next);
+}
+
+await Promise.all(Array.from({ length: availableParallelism() + 1 }, work));
 const { text, exitCode } = conclude(sum);
 console.log(text);
 process.exit(exitCode);
