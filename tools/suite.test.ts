@@ -13,7 +13,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 async function verdict(body: string): ReturnType<typeof runSuite> {
   const path = `${directory}/some.test.ts`;
   writeFileSync(path, `import { afterAll, expect, test } from "bun:test";\n${body}\n`);
-  return runSuite({ name: "some", paths: [path], timeoutSeconds: 5, quiet: true });
+  return runSuite({ name: "some", paths: [path], timeoutSeconds: 5 });
 }
 
 test("what passes, is skipped and fails is counted, and a failure says its name and words", async () => {

@@ -19,8 +19,6 @@ export interface Suite {
   /** For each test. */
   readonly timeoutSeconds: number;
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** What it prints is returned when it ends, not shown as it comes. */
-  readonly quiet?: boolean;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
@@ -53,7 +51,7 @@ export function readReport(suite: string, xml: string): Totals | undefined {
   return { passed: Number(attribute(head, "tests")) - failures.length - skipped, skipped, failures };
 }
 
-/** Runs it to its end, whatever becomes of its process. */
+/** Runs it to its end, whatever becomes of its process. `printed`: all that it printed. */
 export async function runSuite(suite: Suite): Promise<Totals & { readonly printed: string }> {
   const directory = mkdtempSync(`${tmpdir()}/calico-test-`);
   const report = `${directory}/junit.xml`;
@@ -65,16 +63,13 @@ export async function runSuite(suite: Suite): Promise<Totals & { readonly printe
     `--reporter-outfile=${report}`,
     ...suite.paths,
   ];
-  const output = suite.quiet === true ? "pipe" : "inherit";
   const child = Bun.spawn(command, {
     stdin: "ignore",
-    stdout: output,
-    stderr: output,
+    stdout: "pipe",
+    stderr: "pipe",
     env: { ...process.env, ...suite.env },
   });
-  const printed = await Promise.all(
-    [child.stdout, child.stderr].map((stream) => (stream instanceof ReadableStream ? new Response(stream).text() : "")),
-  );
+  const printed = await Promise.all([child.stdout, child.stderr].map((stream) => new Response(stream).text()));
   const exitCode = await child.exited;
   const totals = existsSync(report) ? readReport(suite.name, readFileSync(report, "utf8")) : undefined;
   rmSync(directory, { recursive: true, force: true });

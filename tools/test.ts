@@ -47,7 +47,7 @@ function filesIn(paths: readonly string[]): readonly string[] {
 }
 
 async function run(suite: Suite): Promise<void> {
-  const { passed, skipped, failures, printed } = await runSuite({ ...suite, quiet: true });
+  const { passed, skipped, failures, printed } = await runSuite(suite);
   console.log(`\n== ${suite.name}: ${suite.paths.join(" ")}\n${printed}`);
   sum.passed += passed;
   sum.skipped += skipped;

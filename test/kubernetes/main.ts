@@ -66,7 +66,6 @@ async function runFile(name: string, env: Readonly<Record<string, string>>, sum:
     paths: [path],
     timeoutSeconds: TEST_TIMEOUT_SECONDS,
     env,
-    quiet: true,
   });
   progress(`== ${name} ended: ${passed} passed, ${failures.length} failed, ${skipped} skipped\n${printed}`);
   sum.passed += passed;
