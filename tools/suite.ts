@@ -67,7 +67,8 @@ export async function runSuite(suite: Suite): Promise<Totals & { readonly printe
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
-    env: { ...process.env, ...suite.env },
+    // What kubectl remembers of a server is filed by its address, which another run's server may have had.
+    env: { ...process.env, KUBECACHEDIR: `${directory}/kubectl`, ...suite.env },
   });
   const printed = await Promise.all([child.stdout, child.stderr].map((stream) => new Response(stream).text()));
   const exitCode = await child.exited;
