@@ -283,7 +283,7 @@ export class EbpfDriver implements Driver {
       try {
         run();
       } catch (error) {
-        if (!(error instanceof KernelError) || !isForWantOfRoom(error) || !/^(set|policy|endpoint) /.test(unit))
+        if (!(error instanceof KernelError) || !isForWantOfRoom(error) || !/^(set|policy|endpoint|staged) /.test(unit))
           throw error;
         return { unit, error };
       }
