@@ -211,7 +211,9 @@ int to_node(struct __sk_buff *skb)
 	if (kind == AT_WORKLOAD && is_discovery(&run->packet, 135, 136))
 		return 0;
 	if (!restore(skb, run, kind, AT_NODE)) {
-		if (kind == OUTSIDE && !decides(stage_of(own ? own : stages_at(run, 0), HOST, NORMAL, INGRESS)))
+		/* Where nothing but a staged stage has brought it here, it goes on without being counted. */
+		if (kind == OUTSIDE && !(skb->mark & KNOWN) &&
+		    (stage_of(own ? own : stages_at(run, 0), HOST, NORMAL, INGRESS) & COUNTS_ALONE))
 			return 0;
 		drop(DROPPED_ORIGIN);
 		return 1;

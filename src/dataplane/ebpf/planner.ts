@@ -57,8 +57,8 @@ export interface Planning {
 /** Policies, or endpoints, planned in one step. */
 const IN_STEP = 64;
 
-/** What may become of a policy: as it decides, and as it counts for staged policies. */
-const USES: readonly PolicyUse[] = [...DIRECTIONS, ...DIRECTIONS.map((direction) => `staged-${direction}` as const)];
+/** Uses of a policy that count for staged policies. */
+const STAGED: readonly PolicyUse[] = DIRECTIONS.map((direction) => `staged-${direction}` as const);
 
 export class Planner {
   readonly placement: Placement;
@@ -99,10 +99,12 @@ export class Planner {
         this.#policies.add(policyOf(key));
       if (++count % IN_STEP === 0) yield;
     }
-    for (const id of this.#policies) {
-      for (const use of USES) this.#policy(id, use);
-      if (++count % IN_STEP === 0) yield;
-    }
+    // What decides is given room first.
+    for (const uses of [DIRECTIONS, STAGED])
+      for (const id of this.#policies) {
+        for (const use of uses) this.#policy(id, use);
+        if (++count % IN_STEP === 0) yield;
+      }
     for (const id of this.#endpoints) {
       this.#endpoint(id);
       if (++count % IN_STEP === 0) yield;
