@@ -26,6 +26,7 @@ import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
 import type { Report } from "../lib/report.ts";
 import { askCounters } from "./counters.ts";
+import { askDenied } from "./denied.ts";
 import { readStatus } from "./status.ts";
 
 const ADDRESS_HELP = `
@@ -50,6 +51,7 @@ interface CommandOptions {
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
   readonly counters: boolean | undefined;
+  readonly denied: boolean | undefined;
   readonly output: string;
 }
 
@@ -102,8 +104,13 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
       "of iptables: Auto, Legacy or NFT (FELIX_IPTABLESBACKEND); default: FelixConfiguration's iptablesBackend",
       environment["FELIX_IPTABLESBACKEND"],
     )
-    .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
+    .addOption(
+      once("-o, --output <format>", "of --status, --counters, --denied and --observe", ["text", "json"]).default(
+        "text",
+      ),
+    )
     .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
+    .option("--denied", "ask the daemon that runs which packets policy has denied lately, and end (eBPF alone tells)")
     .option("--status", "ask the daemon that runs how it is, and end: 0 all is programmed, 1 it is not, 2 no answer")
     .option(
       "--observe",
@@ -122,13 +129,9 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
   let isLook = false;
   const code = await runProgram(
     program.action(async (options: CommandOptions) => {
-      isLook = options.status === true || options.counters === true || options.observe === true;
-      looked =
-        options.status === true
-          ? await askStatus(options)
-          : options.counters === true
-            ? await showCounters(options)
-            : await run(options, environment);
+      const look = options.status === true ? askStatus : lookOf(options);
+      isLook = look !== undefined || options.observe === true;
+      looked = look === undefined ? await run(options, environment) : await look(options);
     }),
     args,
     isExpected,
@@ -137,10 +140,15 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
   return isLook && code !== 0 ? EXIT_USAGE : (looked ?? code);
 }
 
-async function showCounters({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
-  const port = numberIn("--health-port", healthPort, 1, 65535);
-  writeStdout(await askCounters(openHost().sockets, { host: healthHost, port }, output === "json"));
-  return 0;
+/** undefined: the daemon is asked nothing. */
+function lookOf({ counters, denied }: CommandOptions): ((options: CommandOptions) => Promise<number>) | undefined {
+  const ask = counters === true ? askCounters : denied === true ? askDenied : undefined;
+  if (ask === undefined) return undefined;
+  return async ({ healthHost, healthPort, output }) => {
+    const port = numberIn("--health-port", healthPort, 1, 65535);
+    writeStdout(await ask(openHost().sockets, { host: healthHost, port }, output === "json"));
+    return 0;
+  };
 }
 
 async function askStatus({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
