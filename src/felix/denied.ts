@@ -47,12 +47,13 @@ function formatEnd({ interface: name, endpoint }: DeniedEnd): string {
 }
 
 /** `tcp 10.65.0.4:40000 → 10.65.0.5:80`, `icmp 10.65.0.4 → 10.65.0.5 type 8 code 0`. */
-export function formatPacket({ source, destination, protocol, sourcePort, destinationPort, icmp }: FlowPacket): string {
+function formatPacket({ source, destination, protocol, sourcePort, destinationPort, icmp }: FlowPacket): string {
   const icmpWords = icmp === undefined ? "" : ` type ${icmp.type} code ${icmp.code}`;
   return `${formatProtocol(protocol)} ${formatSocket(source, sourcePort)} → ${formatSocket(destination, destinationPort)}${icmpWords}`;
 }
 
-function formatSocket(addr: Addr, port: number | undefined): string {
+/** `10.65.0.1:80`, `[fd00::1]:80`; without a port the address. */
+export function formatSocket(addr: Addr, port: number | undefined): string {
   if (port === undefined) return addr;
   return addr.includes(":") ? `[${addr}]:${port}` : `${addr}:${port}`;
 }

@@ -4,7 +4,7 @@
  */
 import type { BpfMap } from "../../kernel/bpf/map.ts";
 import { DIRECTIONS, type Program } from "../../program/program.ts";
-import type { Counters, EndCounter, RuleCounter, Which } from "../counters.ts";
+import type { Counters, DropCounter, EndCounter, RuleCounter, Which } from "../counters.ts";
 import type { Block, Image } from "./image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS, viewOf } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
@@ -23,12 +23,17 @@ export function countersOf(
     ends: endsOf(program, image, placement, counters, which),
   });
   const isStaged = [...program.endpoints.values()].some(({ staged }) => staged !== undefined);
-  const dropped = numbersOf(drops.values(0, DROPS.length));
   return {
     ...of("stages"),
-    drops: DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 })),
+    drops: dropsOf(drops),
     ...(isStaged ? { staged: of("staged") } : {}),
   };
+}
+
+/** What steps of the path have dropped. Throws KernelError. */
+export function dropsOf(drops: BpfMap): readonly DropCounter[] {
+  const dropped = numbersOf(drops.values(0, DROPS.length));
+  return DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 }));
 }
 
 /** Of those policies that a stage, or a staged one, names. */
@@ -46,7 +51,7 @@ function rulesOf(
       if (!placement.isNamed(key)) continue;
       const placed = placement.policies.get(key);
       const block = placed && image.blocks.get(placed.content);
-      const counts = block === undefined ? new Map<number, number>() : byRule(block, counters);
+      const counts = block === undefined ? new Map<number, number>() : packetsByRule(block, counters);
       for (const [index, rule] of (policy[direction] ?? []).entries())
         rules.push({
           policy: policy.source,
@@ -71,8 +76,8 @@ function numbersOf(values: Uint8Array): number[] {
   return Array.from({ length: view.byteLength / 8 }, (_, i) => Number(view.getBigUint64(i * 8, true)));
 }
 
-/** By index of the rule. */
-function byRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
+/** By index of the rule. Throws KernelError. */
+export function packetsByRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
   const packets = packetsOf(block, counters);
   const found = new Map<number, number>();
   for (const [i, { kind, target }] of asDeciding(decodeRecords(block.records)).entries())
@@ -110,7 +115,8 @@ function endsOf(
   });
 }
 
-function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
+/** Where no rule decides, in order. Throws KernelError. */
+export function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
   const packets = packetsOf(block, counters);
   const records = asDeciding(decodeRecords(block.records));
   const tiers = block.text.split("\0");
