@@ -19,6 +19,12 @@ enum kind {
 	TIER_END, /* no rule of the tier matched */
 	PROFILES, /* the profiles begin; a rule that passes goes `yes` records further */
 	END,
+	STAGED, /* first the stage at record `target` is asked, which counts and decides nothing */
+	NO_STAGE, /* after a staged stage, where there is no other */
+	/* Of a staged stage and its policies. */
+	STAGED_ACTION,
+	STAGED_TIER_END,
+	STAGED_END,
 };
 
 enum action { ALLOW = 1, DENY, PASS, LOG };
@@ -87,6 +93,9 @@ struct life {
 enum direction { INGRESS, EGRESS, DIRECTIONS };
 enum hook { UNTRACKED, PRE_DNAT, FORWARD, NORMAL, HOOKS };
 enum endpoint_kind { WORKLOAD = 1, HOST };
+
+/* In the number of a first record: the stage is a staged one alone. */
+#define COUNTS_ALONE (1U << 30)
 
 /* First records of the stages of an endpoint, hook by hook; 0: none. `before` holds up to generation `since`. Interface 0 stands for every
  * one that has no endpoint and is no workload's. */
@@ -263,7 +272,7 @@ struct {
 	TYPE(value, struct record);
 } records SECTION(".maps");
 
-/* Packets by record: of an action, of a tier's end, of a stage's end. */
+/* Packets by record: of an action, of a tier's end, of a stage's end; also of staged ones. */
 struct {
 	NUMBER(type, MAP_ARRAY);
 	NUMBER(max_entries, RECORDS);

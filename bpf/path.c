@@ -159,7 +159,7 @@ int from_network(struct __sk_buff *skb)
 	if (normal && gate_judges())
 		return leave_to_gate(skb, run);
 	if (!is_for_node(skb, &run->packet))
-		return normal ? leave_to_gate(skb, run) : note_origin(skb, run);
+		return decides(normal) ? leave_to_gate(skb, run) : note_origin(skb, run);
 	if (!is_open && judge_by(run, normal) == DROP)
 		return leave_to_gate(skb, run);
 	note_origin(skb, run);
@@ -211,6 +211,10 @@ int to_node(struct __sk_buff *skb)
 	if (kind == AT_WORKLOAD && is_discovery(&run->packet, 135, 136))
 		return 0;
 	if (!restore(skb, run, kind, AT_NODE)) {
+		/* Where nothing but a staged stage has brought it here, it goes on without being counted. */
+		if (kind == OUTSIDE && !(skb->mark & KNOWN) &&
+		    (stage_of(own ? own : stages_at(run, 0), HOST, NORMAL, INGRESS) & COUNTS_ALONE))
+			return 0;
 		drop(DROPPED_ORIGIN);
 		return 1;
 	}
@@ -327,7 +331,7 @@ INLINE int forwarded(struct __sk_buff *skb, struct run *run, const struct stages
 	if (!run->count)
 		return NEXT;
 	if (!restore(skb, run, from, OUTSIDE))
-		return drop(DROPPED_ORIGIN);
+		return any_decides(run) ? drop(DROPPED_ORIGIN) : NEXT;
 	if (from == AT_WORKLOAD && is_middle(&run->packet))
 		return drop(DROPPED_INVALID);
 	return judge(run) == DROP ? DROP : track(run);

@@ -7,6 +7,9 @@
 /* So many records are run for a packet at most: the product. A program whose loops are short is verified quickly. */
 enum { ROUNDS = 64, STEPS = 1024 };
 
+/* Rounds in which a staged stage is asked are apart, and as many: it takes none from those that decide. */
+enum { ALL_ROUNDS = 2 * ROUNDS + 8 };
+
 /* In place of a stage: the workload that the packet goes to is unknown; a segment of TCP belongs to no known flow. */
 #define UNKNOWN (~0U)
 #define INVALID (~1U)
@@ -22,6 +25,10 @@ struct run {
 	__u32 failsafes;
 	__u32 back; /* where the policy was called from */
 	__u32 passed; /* where a rule that passes goes */
+	__u32 decides_at; /* a staged stage is asked, and this is where the one that decides begins; 0: none is asked */
+	__u32 has_counted; /* a staged stage was asked in this round */
+	__u32 rounds; /* in which none was */
+	__u32 staged_rounds;
 	__u32 stages[MOST_STAGES]; /* first records of the stages that judge it, in order */
 	__u32 count; /* of stages */
 	__u32 next; /* of stages */
@@ -105,6 +112,21 @@ INLINE __u32 stage_of(const struct stages *stages, __u32 kind, __u32 hook, __u32
 	return stages && stages->kind == kind ? stages->first[hook * DIRECTIONS + direction] : 0;
 }
 
+/* It may deny something. */
+INLINE bool decides(__u32 stage)
+{
+	return stage && !(stage & COUNTS_ALONE);
+}
+
+/* One of the stages that were added may. */
+INLINE bool any_decides(const struct run *run)
+{
+	for (__u32 i = 0; i < MOST_STAGES; i++)
+		if (i < run->count && decides(run->stages[i]))
+			return true;
+	return false;
+}
+
 /* The stage judges the packet after those before it; 0: there is none. */
 INLINE void add(struct run *run, __u32 stage)
 {
@@ -177,7 +199,16 @@ INLINE __u32 allow(struct run *run, bool is_by_rule)
 	then = run->stages[run->next++ & (MOST_STAGES - 1)];
 	if (then == UNKNOWN)
 		return decide(run, drop(DROPPED_UNKNOWN));
-	return then == INVALID ? decide(run, drop(DROPPED_INVALID)) : then;
+	return then == INVALID ? decide(run, drop(DROPPED_INVALID)) : then & ~COUNTS_ALONE;
+}
+
+/* The staged stage has been asked. */
+INLINE __u32 leave_staged(struct run *run)
+{
+	__u32 then = run->decides_at;
+
+	run->decides_at = 0;
+	return then;
 }
 
 INLINE void miss(void)
@@ -281,6 +312,30 @@ OUTLINE __u32 step(__u32 at)
 	case END:
 		count(at);
 		return record->detail == ALLOW ? allow(run, false) : deny(run, at);
+	case STAGED:
+		run->has_counted = 1;
+		/* An earlier one has used up what they all have. */
+		if (run->staged_rounds >= ROUNDS)
+			return at + 1;
+		run->decides_at = at + 1;
+		return record->target;
+	case NO_STAGE:
+		return allow(run, false);
+	case STAGED_ACTION:
+		count(at);
+		if (record->detail == PASS)
+			return run->passed;
+		if (record->detail == LOG)
+			return record->no ? at + record->no : run->back;
+		return leave_staged(run);
+	case STAGED_TIER_END:
+		if (record->detail == PASS)
+			return at + 1;
+		count(at);
+		return leave_staged(run);
+	case STAGED_END:
+		count(at);
+		return leave_staged(run);
 	default:
 		return DECIDED;
 	}
@@ -297,6 +352,30 @@ OUTLINE __u32 steps(__u32 at)
 	return at;
 }
 
+/* After steps that decided nothing: where the next round begins, or DECIDED if there are no more. */
+INLINE __u32 next_round(struct run *run, __u32 at)
+{
+	if (!run->has_counted) {
+		run->rounds++;
+		return run->rounds < ROUNDS ? at : decide(run, drop(DROPPED_UNFINISHED));
+	}
+	run->staged_rounds++;
+	if (!run->decides_at)
+		run->has_counted = 0;
+	else if (run->staged_rounds >= ROUNDS)
+		return leave_staged(run);
+	return at;
+}
+
+OUTLINE __u32 one_round(__u32 at)
+{
+	__u32 zero = 0;
+	struct run *run = map_lookup(&runs, &zero);
+
+	at = steps(at);
+	return run && at != DECIDED ? next_round(run, at) : DECIDED;
+}
+
 /* Judges the packet by the stages that were added. */
 INLINE int judge(struct run *run)
 {
@@ -305,9 +384,13 @@ INLINE int judge(struct run *run)
 	if (at == DECIDED)
 		return run->verdict;
 	run->verdict = DROP;
+	run->decides_at = 0;
+	run->has_counted = 0;
+	run->rounds = 0;
+	run->staged_rounds = 0;
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < ROUNDS; i++) {
-		at = steps(at);
+	for (int i = 0; i < ALL_ROUNDS; i++) {
+		at = one_round(at);
 		if (at == DECIDED)
 			return run->verdict;
 	}

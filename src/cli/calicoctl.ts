@@ -71,6 +71,22 @@ export async function runCalicoctl(argv: readonly string[]): Promise<number> {
   );
   addVerbs(program, (verbCode) => (code = verbCode));
   program.addCommand(why);
+  program.addCommand(
+    commandOf("calicoctl bpf", "print what the maps of this node's eBPF dataplane hold, as calico node --bpf does")
+      .argument(
+        "<what>",
+        "conntrack, policy, sets, endpoints, counters or denied; also ipsets and ifstate, as upstream calls them",
+      )
+      .argument("[verb]", "dump, which is the only one")
+      .addOption(once("-o, --output <format>", "how to print", ["text", "json"]).default("text"))
+      .action(async (what: string, verb: string | undefined, { output }: { readonly output: string }) => {
+        running = "calicoctl bpf";
+        if (verb !== undefined && verb !== "dump")
+          throw new InputError(`${JSON.stringify(verb)} is unknown: dump is the only verb`);
+        const { runNodeCommand } = await import("../felix/command.ts");
+        code = await runNodeCommand(["-bpf", what, "-o", output], process.env);
+      }),
+  );
   addCommon(program, "calicoctl");
   try {
     await program.parseAsync([...argv], { from: "user" });

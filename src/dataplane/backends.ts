@@ -11,6 +11,7 @@ import type { TableId } from "../kernel/nftables/objects.ts";
 import type { Family } from "../net/addr.ts";
 import type { DataplaneChoice, Program } from "../program/program.ts";
 import type { Counters } from "./counters.ts";
+import type { DeniedPackets } from "./denied.ts";
 import { awaitSteps, type Driver, type Steps } from "./driver.ts";
 import { EbpfDriver } from "./ebpf/driver.ts";
 import { pinNames } from "./ebpf/maps.ts";
@@ -32,6 +33,8 @@ export interface RemovableDriver extends Driver {
   guard?(index: number, name: string): void;
   /** Where it keeps the flows that it has let through; without it, the kernel's table of connections has them. */
   readonly flows?: FlowSource | undefined;
+  /** Absent: it does not tell of denied packets. Throws KernelError. */
+  readonly denied?: DeniedPackets;
 }
 
 export interface Backend {

@@ -12,6 +12,7 @@ import { formatTimestamp } from "../lib/timestamp.ts";
 import type { DataplaneChoice, EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import { type Backend, backendFor, type RemovableDriver } from "./backends.ts";
 import type { Counters } from "./counters.ts";
+import type { Denied } from "./denied.ts";
 import type { FlowSource } from "./flows/source.ts";
 import {
   awaiting,
@@ -310,6 +311,11 @@ export class ChosenDriver implements Driver {
   /** Rejects with KernelError. */
   counters(program: Program): Promise<Counters> {
     return this.#current?.backend.counters(program) ?? Promise.resolve({ rules: [], ends: [] });
+  }
+
+  /** Throws KernelError. */
+  get denied(): Denied {
+    return { dataplane: this.name, ...this.#current?.driver.denied };
   }
 
   get pending(): number {

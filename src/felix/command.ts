@@ -24,8 +24,11 @@ import { addressRules } from "./address-detection.ts";
 import { isFailure } from "./failures.ts";
 import { runNode } from "./node.ts";
 import { formatChanges, observe } from "./observe.ts";
+import { nodePaths } from "./paths.ts";
 import type { Report } from "../lib/report.ts";
+import { BPF_SUBJECTS, BpfError, type BpfSubject, dumpBpf } from "./bpf.ts";
 import { askCounters } from "./counters.ts";
+import { askDenied } from "./denied.ts";
 import { readStatus } from "./status.ts";
 
 const ADDRESS_HELP = `
@@ -50,10 +53,25 @@ interface CommandOptions {
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
   readonly counters: boolean | undefined;
+  readonly denied: boolean | undefined;
+  readonly bpf: string | undefined;
   readonly output: string;
 }
 
-export async function runNodeCommand(args: readonly string[], environment: Environment): Promise<number> {
+/** As upstream's users type it: `-bpf conntrack dump`, `-bpf ipsets dump`. */
+function withoutUpstreamForms(args: readonly string[]): readonly string[] {
+  const [first, subject = "", ...rest] = args;
+  if (first !== "-bpf") return args;
+  return ["--bpf", UPSTREAM_SUBJECTS.get(subject) ?? subject, ...(rest[0] === "dump" ? rest.slice(1) : rest)];
+}
+
+const UPSTREAM_SUBJECTS: ReadonlyMap<string, string> = new Map([
+  ["ipsets", "sets"],
+  ["ifstate", "endpoints"],
+]);
+
+export async function runNodeCommand(given: readonly string[], environment: Environment): Promise<number> {
+  const args = withoutUpstreamForms(given);
   const program = newProgram(
     "calico node",
     "Run the node daemon: it programs policy and routes, answers the CNI plugin and configures BIRD.",
@@ -102,8 +120,19 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
       "of iptables: Auto, Legacy or NFT (FELIX_IPTABLESBACKEND); default: FelixConfiguration's iptablesBackend",
       environment["FELIX_IPTABLESBACKEND"],
     )
-    .addOption(once("-o, --output <format>", "of --status, --counters and --observe", ["text", "json"]).default("text"))
+    .addOption(
+      once("-o, --output <format>", "of --status, --counters, --denied, --bpf and --observe", ["text", "json"]).default(
+        "text",
+      ),
+    )
     .option("--counters", "ask the daemon that runs what each rule of policy has seen, and end")
+    .option("--denied", "ask the daemon that runs which packets policy has denied lately, and end (eBPF alone tells)")
+    .addOption(
+      once("--bpf <what>", "print what the maps of the eBPF dataplane hold, whether a daemon runs or not, and end", [
+        ...BPF_SUBJECTS,
+        "denied",
+      ]),
+    )
     .option("--status", "ask the daemon that runs how it is, and end: 0 all is programmed, 1 it is not, 2 no answer")
     .option(
       "--observe",
@@ -117,18 +146,15 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
     )
     .addHelpText("after", `${ADDRESS_HELP}${DATASTORE_HELP}`);
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
-  const isExpected = (error: unknown): boolean => isFailure(error) || error instanceof SocketError;
+  const isExpected = (error: unknown): boolean =>
+    isFailure(error) || error instanceof SocketError || error instanceof BpfError;
   let looked: number | undefined;
   let isLook = false;
   const code = await runProgram(
     program.action(async (options: CommandOptions) => {
-      isLook = options.status === true || options.counters === true || options.observe === true;
-      looked =
-        options.status === true
-          ? await askStatus(options)
-          : options.counters === true
-            ? await showCounters(options)
-            : await run(options, environment);
+      const look = options.status === true ? askStatus : lookOf(options);
+      isLook = look !== undefined || options.observe === true;
+      looked = look === undefined ? await run(options, environment) : await look(options);
     }),
     args,
     isExpected,
@@ -137,9 +163,22 @@ export async function runNodeCommand(args: readonly string[], environment: Envir
   return isLook && code !== 0 ? EXIT_USAGE : (looked ?? code);
 }
 
-async function showCounters({ healthHost, healthPort, output }: CommandOptions): Promise<number> {
-  const port = numberIn("--health-port", healthPort, 1, 65535);
-  writeStdout(await askCounters(openHost().sockets, { host: healthHost, port }, output === "json"));
+/** undefined: it is no look. */
+function lookOf({ counters, denied, bpf }: CommandOptions): ((options: CommandOptions) => Promise<number>) | undefined {
+  const subject = BPF_SUBJECTS.find((each) => each === bpf);
+  if (subject !== undefined) return (options) => showBpf(subject, options);
+  const ask = counters === true ? askCounters : denied === true || bpf === "denied" ? askDenied : undefined;
+  if (ask === undefined) return undefined;
+  return async ({ healthHost, healthPort, output }) => {
+    const port = numberIn("--health-port", healthPort, 1, 65535);
+    writeStdout(await ask(openHost().sockets, { host: healthHost, port }, output === "json"));
+    return 0;
+  };
+}
+
+async function showBpf(subject: BpfSubject, { root, output }: CommandOptions): Promise<number> {
+  const of = { host: openHost(), pins: nodePaths(root).pins, object: readBpfObject };
+  writeStdout(await dumpBpf(subject, of, output === "json"));
   return 0;
 }
 

@@ -1,10 +1,11 @@
 /** counters: what policy's rules have seen, for Prometheus (`/metrics/policies`) and for people (`calico node --counters`). */
 import { Gauge, Registry } from "prom-client";
 import type { Count, Counters } from "../dataplane/counters.ts";
-import { SocketError, type Sockets } from "../host/sockets.ts";
+import type { Sockets } from "../host/sockets.ts";
 import { formatName, type Key } from "../model/key.ts";
+import { askDaemon, type DaemonAddress } from "./ask.ts";
+import { formatTable } from "./table.ts";
 
-const TIMEOUT_MS = 10_000;
 const UNITS = ["packets", "bytes"] as const;
 
 /** Gauges, because a counter starts again when its chain is made anew. */
@@ -87,18 +88,15 @@ function labelsOf({ kind, namespace = "", name }: Key): Readonly<Record<"kind" |
 /** Rejects with SocketError when no daemon answers there. */
 export async function askCounters(
   sockets: Pick<Sockets, "fetch">,
-  { host, port }: { readonly host: string; readonly port: number },
+  address: DaemonAddress,
   asJson: boolean,
 ): Promise<string> {
-  const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-  try {
-    const answer = await sockets.fetch(`http://${address}/counters`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const counters = (await answer.json()) as Counters;
-    if (!Array.isArray(counters.rules)) throw new Error("the answer has no counters");
-    return asJson ? `${JSON.stringify(counters, null, 2)}\n` : formatCounters(counters);
-  } catch (error) {
-    throw new SocketError("ask the daemon at", address, error instanceof Error ? error.message : String(error));
-  }
+  const counters = await askDaemon(sockets, address, "/counters", (body) =>
+    typeof body === "object" && body !== null && "rules" in body && Array.isArray(body.rules)
+      ? (body as Counters)
+      : undefined,
+  );
+  return asJson ? `${JSON.stringify(counters, null, 2)}\n` : formatCounters(counters);
 }
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided; the same with the staged policies enforced. */
@@ -126,12 +124,12 @@ function tables({ rules, ends, drops, maps }: Omit<Counters, "staged">): string 
     ...numbers(count),
   ]);
   return [
-    table(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
-    table(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS", "BYTES"], undecided),
+    formatTable(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], written),
+    formatTable(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS", "BYTES"], undecided),
     ...(drops === undefined
       ? []
       : [
-          table(
+          formatTable(
             ["DROPPED BEFORE POLICY", "PACKETS"],
             drops.map(({ step, packets }) => [step, String(packets)]),
           ),
@@ -139,24 +137,10 @@ function tables({ rules, ends, drops, maps }: Omit<Counters, "staged">): string 
     ...(maps === undefined
       ? []
       : [
-          table(
+          formatTable(
             ["MAP", "ENTRIES", "ROOM"],
             maps.map(({ map, entries, room }) => [map, String(entries), String(room)]),
           ),
         ]),
   ].join("\n");
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [head, ...rows];
-  const widths = head.map((_, i) => Math.max(...all.map((row) => (row[i] ?? "").length)));
-  return all
-    .map(
-      (row) =>
-        `${row
-          .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-          .join("   ")
-          .trimEnd()}\n`,
-    )
-    .join("");
 }

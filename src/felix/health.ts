@@ -1,6 +1,6 @@
 /**
  * health: what the node says of itself over HTTP: `/liveness`, `/readiness`, `/metrics` (Prometheus text) and `/status` (JSON), and what the rules
- * of policy have seen: `/metrics/policies` and `/counters` (JSON). `/others`: what else drops packets here.
+ * of policy have seen: `/metrics/policies` and `/counters` (JSON). `/others`: what else drops packets here. `/denied`: what policy has denied lately.
  *
  * Live: the process answers. Ready: the datastore was in sync once, and the kernel can be programmed. Objects that the kernel refuses
  * (`refused`, by their own names) do not make the node unready: nobody else's pods pay for them. What the datastore refuses at present is
@@ -11,6 +11,7 @@ import type { Listener, Sockets } from "../host/sockets.ts";
 import type { CutterStatus } from "../dataplane/flows/cutter.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import type { Counters } from "../dataplane/counters.ts";
+import type { Denied } from "../dataplane/denied.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program } from "../program/program.ts";
 import { policyMetrics } from "./counters.ts";
@@ -30,11 +31,22 @@ export interface HealthSources {
   readonly flows: () => CutterStatus | undefined;
   /** Reads the kernel. */
   readonly counters: () => Promise<Counters>;
+  /** Throws KernelError. */
+  readonly denied: () => Denied;
   /** Looks for what else on the node drops what policy allows (`dataplane/others.ts`). */
   readonly others: () => Promise<readonly string[]>;
 }
 
-const PATHS = ["/liveness", "/readiness", "/status", "/metrics", "/metrics/policies", "/counters", "/others"];
+const PATHS = [
+  "/liveness",
+  "/readiness",
+  "/status",
+  "/metrics",
+  "/metrics/policies",
+  "/counters",
+  "/others",
+  "/denied",
+];
 
 /** Names as upstream's where it has one (felix_…). */
 function metrics(sources: HealthSources): Registry {
@@ -131,9 +143,9 @@ export function serveHealth(
       registry ??= metrics(sources);
       return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
     }
-    if (pathname === "/others") {
+    if (pathname === "/others" || pathname === "/denied") {
       try {
-        return json(200, await sources.others());
+        return json(200, pathname === "/denied" ? sources.denied() : await sources.others());
       } catch (error) {
         if (!(error instanceof KernelError)) throw error;
         return json(503, { error: error.message });

@@ -271,6 +271,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     withoutEffect: () => faults.withoutEffect,
     flows: () => cutter?.status,
     counters: () => policy.counters(pipeline.program),
+    denied: () => policy.denied,
     others: () =>
       droppingOthers({
         sys,

@@ -294,6 +294,7 @@ test("what eBPF has left goes when another dataplane is complete: programs, pins
     async ({ namespace, fs, loop, driver }) => {
       const filters = (device: string): string => namespace.run(["tc", "filter", "show", "dev", device, "ingress"]);
       expect(driver.name).toBe("ebpf");
+      expect(driver.denied).toEqual({ dataplane: "ebpf", packets: expect.any(Array), missed: 0 });
       expect(filters("uplink")).toContain("calico from_network");
       expect(readdirSync(`${fs.path}/calico`).length).toBeGreaterThan(10);
       const next = programFor("nftables");
@@ -337,6 +338,7 @@ test("eBPF that the kernel refuses is told, and nftables stands in for it", asyn
     () => {},
     async ({ driver, loop, reports }) => {
       expect(driver.name).toBe("nftables");
+      expect(driver.denied).toEqual({ dataplane: "nftables" });
       expect(driver.failures).toMatchObject([{ row: "dataplane ebpf", state: "failed" }]);
       expect(driver.failures[0]?.error).toContain("CAP_BPF");
       expect(reports.join("\n")).toContain("another stands in for it");

@@ -3,8 +3,11 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import type { DeniedEnd } from "../../src/dataplane/denied.ts";
 import { missedEvents, type PacketEvent, PacketLog, takeEvents } from "../../src/dataplane/ebpf/log.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { openWatcher } from "../../src/host/bun/watcher.ts";
+import type { Watch } from "../../src/host/watcher.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
@@ -140,6 +143,33 @@ test("events name the rule or the end that decided, and the packet as policy saw
       while (takeEvents(driver.maps, driver.image).length > 0) await Bun.sleep(1);
     }
 });
+
+test("while the driver watches it keeps the denied packets with the names of then", async () => {
+  const [node] = namespaces as [Namespace];
+  let watch: Watch | undefined;
+  node.enter(() => (watch = driver.watch(openWatcher(), { changed: () => {}, lost: () => {} })));
+  const pod = (i: number): DeniedEnd => ({
+    interface: `cali${i}`,
+    endpoint: { kind: "Pod", namespace: "a", name: `p${i}` },
+  });
+  const awaited = async (holds: () => boolean): Promise<void> => {
+    for (const end = performance.now() + 10_000; !holds() && performance.now() < end;) await Bun.sleep(1);
+  };
+  const started = Date.now();
+  for (const family of [0, 1])
+    for (const [port, by] of [
+      [DENIED, { is: "rule", policy: SOURCE, tier: "front", direction: "egress", rule: 3 }],
+      [NOT_MATCHED, { is: "tier-end", tier: "front", direction: "egress" }],
+    ] as const) {
+      const before = driver.denied.packets.length;
+      sender.send(packet(family, port), 1);
+      await awaited(() => driver.denied.packets.length > before);
+      const last = driver.denied.packets.at(-1);
+      expect(last).toMatchObject({ from: pod(0), to: pod(1), packet: packet(family, port), by });
+      expect(Math.abs(Date.parse(last?.time ?? "") - started)).toBeLessThan(60_000);
+    }
+  watch?.close();
+}, 60_000);
 
 test("a policy that has changed since is not taken for another", async () => {
   sender.send(packet(0, NOT_MATCHED), 1);

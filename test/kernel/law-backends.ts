@@ -13,6 +13,7 @@ import {
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import type { Block } from "../../src/dataplane/ebpf/image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
+import { asDeciding, isPlain } from "../../src/dataplane/ebpf/records.ts";
 import { readCounters as readIptablesCounters } from "../../src/dataplane/iptables/counters.ts";
 import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
 import { readCounters as readNftablesCounters } from "../../src/dataplane/nftables/counters.ts";
@@ -40,8 +41,8 @@ export type Counts = ReadonlyMap<string, number>;
 
 export interface LawBackend {
   readonly name: string;
-  /** It has no counters of staged policies. */
-  readonly countsNothingStaged?: boolean;
+  /** Stages that are alike count together, and are told of none of their endpoints. */
+  readonly sharesEnds?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
   readonly know?: (sent: PathPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
@@ -211,7 +212,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
   };
   return {
     name: "ebpf",
-    countsNothingStaged: true,
+    sharesEnds: true,
     know(sent, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);
@@ -239,6 +240,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
       const steps = numbersOf(dropped.values(0, DROPS.length)).map((count, i) => [`drop ${i}`, count] as const);
       return new Map([...records, ...steps].filter(([id]) => comments.has(id)));
     },
+    counters: (program) => driver.counters(program),
     // The records of a policy are the same wherever it is called from.
     plain: (decision) => decision.slice(decision.indexOf(": ")),
     close() {
@@ -296,23 +298,24 @@ function numbersOf(values: Uint8Array): number[] {
 
 /** By place in the block: what the record that counts says. */
 function* commentsOf({ kind, text, records }: Block): Generator<[number, { comment: string; isDrop: boolean }]> {
-  const decoded = decodeRecords(records);
+  const decoded = asDeciding(decodeRecords(records));
+  const decides = !kind.startsWith("staged-");
   const words = (detail: number): string =>
     Object.entries(ACTIONS).find(([, number]) => number === detail)?.[0] ?? `action ${detail}`;
   const [first = "", ...more] = text.split("\0");
   const tiers = [first, ...more];
-  const direction = kind.slice(kind.indexOf("-") + 1);
+  const direction = kind.slice(kind.lastIndexOf("-") + 1);
   let tier = 0;
   for (const [i, record] of decoded.entries()) {
-    const isDrop = record.detail === ACTIONS.deny;
+    const isDrop = decides && record.detail === ACTIONS.deny;
     const name = first.split("/").slice(1).join("/");
     if (record.kind === RECORD_KINDS.action)
       yield [i, { comment: `${words(record.detail)} ${name} ${direction} rule ${record.target + 1}`, isDrop }];
     else if (record.kind === RECORD_KINDS["tier-end"])
       yield [i, { comment: `${direction} no rule of tier ${tiers[tier++]} matched`, isDrop }];
     else if (record.kind === RECORD_KINDS.end) {
-      const isPlain = decoded.length === 2 && !isDrop;
-      yield [i, { comment: `${direction} ${isPlain ? "not isolated" : "end"}`, isDrop }];
+      const isOpen = isPlain(decoded) && record.detail === ACTIONS.allow;
+      yield [i, { comment: `${direction} ${isOpen ? "not isolated" : "end"}`, isDrop }];
     }
   }
 }

@@ -140,10 +140,6 @@ class Law {
   checked = 0;
   /** Counts of staged rules and ends. */
   staged = 0;
-  /** Whether the dataplane counts for staged policies. */
-  get countsStaged(): boolean {
-    return this.#backend.countsNothingStaged !== true;
-  }
   readonly decisions = new Map<string, number>();
   readonly kinds = new Map<string, number>();
   readonly rules = new RulesDecided();
@@ -206,7 +202,7 @@ class Law {
       decided.push(() => this.rules.add(applied.rules, verdict.action));
     }
     if (this.#staging !== undefined) this.#checkStaged(sent, fate, program, this.#staging);
-    const staged = this.#backend.countsNothingStaged === true ? [] : stagedDecisionsOf(fate, program);
+    const staged = stagedDecisionsOf(fate, program);
     return { sent, fate, decisions: [...decisionsOf(fate, program), ...staged], staged: staged.length, decided };
   }
 
@@ -298,7 +294,8 @@ class Law {
         .filter(seen)
         .map(([key, packets]) => `${key}: ${packets}`)
         .sort();
-    expect(sorted(told)).toEqual(sorted(this.#counted));
+    const isTold = (key: string): boolean => this.#backend.sharesEnds !== true || told.has(key) || !isEnd(key);
+    expect(sorted(told)).toEqual(sorted(new Map([...this.#counted].filter(([key]) => isTold(key)))));
   }
 
   async #counters(): Promise<Map<string, number>> {
@@ -370,6 +367,11 @@ class Law {
     this.#observer.close();
     for (const port of this.#bench.ports.values()) port.close();
   }
+}
+
+/** As `countedKeys` calls the end of a stage. */
+function isEnd(key: string): boolean {
+  return /(no rule of tier \S+ matched|not isolated|end)$/.test(key);
 }
 
 /** An invalid one is a segment of TCP in the middle of a connection that nobody began. */
@@ -503,7 +505,7 @@ const ENOUGH = 20_000;
 
 function expectSeen(law: Law, packets: number): void {
   expect(law.checked).toBeGreaterThanOrEqual(packets);
-  expect(law.staged > packets / 20).toBe(law.countsStaged);
+  expect(law.staged).toBeGreaterThan(packets / 20);
   if (packets < ENOUGH) return;
   for (const seen of KINDS_SEEN) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
   for (const action of ["allow", "deny", "pass", "log"]) {

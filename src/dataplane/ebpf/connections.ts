@@ -140,3 +140,39 @@ export function firstPacketOf(
   const destinationPort = hasPorts ? key.destinationPort : undefined;
   return { original: sent, packet: { ...sent, destination: key.destination, destinationPort } };
 }
+
+/** What has become of a flow; `over`: it is not known any more, and its place is free. */
+export type FlowState = "new" | "answered" | "closing" | "closed" | "cut" | "over";
+
+/** As bpf/flows.h says. `now`: nanoseconds since boot. */
+export function stateOf({ protocol }: ConnectionKey, { seen, flags }: Connection, now: bigint): FlowState {
+  const has = (bit: number): boolean => (flags & bit) !== 0;
+  const isClosed = has(RESET) || (has(CALLER_FINISHED) && has(ANSWERER_FINISHED));
+  const state = has(CUT)
+    ? "cut"
+    : isClosed
+      ? "closed"
+      : has(CALLER_FINISHED) || has(ANSWERER_FINISHED)
+        ? "closing"
+        : has(ANSWERED)
+          ? "answered"
+          : "new";
+  return now - seen < BigInt(lifetimeSeconds(protocol, state)) * 1_000_000_000n ? state : "over";
+}
+
+/** How long a flow is known without a packet. */
+function lifetimeSeconds(protocol: Protocol, state: FlowState): number {
+  if (state === "cut") return 5;
+  switch (protocol) {
+    case TCP:
+      return state === "closed" ? 30 : state === "new" ? 20 : 432_000;
+    case UDP:
+    case UDPLITE:
+      return 60;
+    case ICMP:
+    case ICMPV6:
+      return 5;
+    default:
+      return 600;
+  }
+}

@@ -3,12 +3,13 @@
  * for them all, and is told of none.
  */
 import type { BpfMap } from "../../kernel/bpf/map.ts";
-import { DIRECTIONS, type Program, stagesOf } from "../../program/program.ts";
-import type { Counters, EndCounter, RuleCounter } from "../counters.ts";
+import { DIRECTIONS, type Program } from "../../program/program.ts";
+import type { Counters, DropCounter, EndCounter, RuleCounter, Which } from "../counters.ts";
 import type { Block, Image } from "./image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS, viewOf } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
-import type { Placement } from "./placement.ts";
+import type { Placement, PolicyKey } from "./placement.ts";
+import { asDeciding, isPlain } from "./records.ts";
 
 /** Throws KernelError. */
 export function countersOf(
@@ -17,12 +18,40 @@ export function countersOf(
   placement: Placement,
   { counters, drops }: Pick<DataplaneMaps, "counters" | "drops">,
 ): Counters {
+  const of = (which: Which): Pick<Counters, "rules" | "ends"> => ({
+    rules: rulesOf(program, image, placement, counters, which),
+    ends: endsOf(program, image, placement, counters, which),
+  });
+  const isStaged = [...program.endpoints.values()].some(({ staged }) => staged !== undefined);
+  return {
+    ...of("stages"),
+    drops: dropsOf(drops),
+    ...(isStaged ? { staged: of("staged") } : {}),
+  };
+}
+
+/** What steps of the path have dropped. Throws KernelError. */
+export function dropsOf(drops: BpfMap): readonly DropCounter[] {
+  const dropped = numbersOf(drops.values(0, DROPS.length));
+  return DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 }));
+}
+
+/** Of those policies that a stage, or a staged one, names. */
+function rulesOf(
+  program: Program,
+  image: Image,
+  placement: Placement,
+  counters: BpfMap,
+  which: Which,
+): readonly RuleCounter[] {
   const rules: RuleCounter[] = [];
   for (const [id, policy] of program.policies)
     for (const direction of DIRECTIONS) {
-      const placed = placement.policies.get(`${direction} ${id}`);
+      const key: PolicyKey = which === "staged" ? `staged-${direction} ${id}` : `${direction} ${id}`;
+      if (!placement.isNamed(key)) continue;
+      const placed = placement.policies.get(key);
       const block = placed && image.blocks.get(placed.content);
-      const counts = block === undefined ? new Map<number, number>() : byRule(block, counters);
+      const counts = block === undefined ? new Map<number, number>() : packetsByRule(block, counters);
       for (const [index, rule] of (policy[direction] ?? []).entries())
         rules.push({
           policy: policy.source,
@@ -30,16 +59,12 @@ export function countersOf(
           direction,
           rule: index + 1,
           action: rule.action,
+          ...rule.words,
           packets: counts.get(index) ?? 0,
           bytes: undefined,
         });
     }
-  const dropped = numbersOf(drops.values(0, DROPS.length));
-  return {
-    rules,
-    ends: endsOf(program, image, placement, counters),
-    drops: DROPS.map((step, i) => ({ step, packets: dropped[i] ?? 0 })),
-  };
+  return rules;
 }
 
 function packetsOf({ start, records }: Block, counters: BpfMap): number[] {
@@ -51,25 +76,31 @@ function numbersOf(values: Uint8Array): number[] {
   return Array.from({ length: view.byteLength / 8 }, (_, i) => Number(view.getBigUint64(i * 8, true)));
 }
 
-/** By index of the rule. */
-function byRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
+/** By index of the rule. Throws KernelError. */
+export function packetsByRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
   const packets = packetsOf(block, counters);
   const found = new Map<number, number>();
-  for (const [i, { kind, target }] of decodeRecords(block.records).entries())
+  for (const [i, { kind, target }] of asDeciding(decodeRecords(block.records)).entries())
     if (kind === RECORD_KINDS.action) found.set(target, (found.get(target) ?? 0) + (packets[i] ?? 0));
   return found;
 }
 
-function endsOf(program: Program, image: Image, placement: Placement, counters: BpfMap): EndCounter[] {
+function endsOf(
+  program: Program,
+  image: Image,
+  placement: Placement,
+  counters: BpfMap,
+  which: Which,
+): readonly EndCounter[] {
   const users = new Map<string, number>();
-  for (const { contents } of placement.endpoints.values())
-    for (const content of contents) users.set(content, (users.get(content) ?? 0) + 1);
-  return [...placement.endpoints].flatMap(([id, { contents }]) => {
+  for (const { stages } of placement.endpoints.values())
+    for (const { content } of stages) users.set(content, (users.get(content) ?? 0) + 1);
+  return [...placement.endpoints].flatMap(([id, { stages }]) => {
     const endpoint = program.endpoints.get(id);
     if (endpoint === undefined) return [];
-    return stagesOf(endpoint).flatMap(({ hook, direction }, i) => {
-      const block = image.blocks.get(contents[i] ?? "");
-      if (block === undefined || users.get(contents[i] ?? "") !== 1) return [];
+    return stages.flatMap(({ which: of, hook, direction, content }) => {
+      const block = of === which ? image.blocks.get(content) : undefined;
+      if (block === undefined || users.get(content) !== 1) return [];
       return endsIn(block, counters).map(({ end, action, packets }): EndCounter => ({
         endpoint: id,
         source: endpoint.source,
@@ -84,9 +115,10 @@ function endsOf(program: Program, image: Image, placement: Placement, counters: 
   });
 }
 
-function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
+/** Where no rule decides, in order. Throws KernelError. */
+export function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
   const packets = packetsOf(block, counters);
-  const records = decodeRecords(block.records);
+  const records = asDeciding(decodeRecords(block.records));
   const tiers = block.text.split("\0");
   let tier = 0;
   return records.flatMap(({ kind, detail }, i) => {
@@ -98,6 +130,6 @@ function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "actio
     }
     if (kind !== RECORD_KINDS.end) return [];
     const action = detail === ACTIONS.allow ? "allow" : "deny";
-    return [{ end: records.length === 2 && action === "allow" ? "not isolated" : "end", action, packets: seen }];
+    return [{ end: isPlain(records) && action === "allow" ? "not isolated" : "end", action, packets: seen }];
   });
 }

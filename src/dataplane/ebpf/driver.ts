@@ -14,6 +14,7 @@ import { invariant } from "../../lib/bug.ts";
 import { equal } from "../../lib/equal.ts";
 import type { EndpointId, Program, ProgramDelta, Settings } from "../../program/program.ts";
 import type { Counters } from "../counters.ts";
+import type { DeniedPackets } from "../denied.ts";
 import type { FlowSource } from "../flows/source.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
 import type { RefusedUnit } from "./changes.ts";
@@ -26,7 +27,8 @@ import { Guard } from "./guard.ts";
 import { type Image, readingImage, ZERO } from "./image.ts";
 import { Interfaces } from "./interfaces.ts";
 import { encodeState } from "./layout.ts";
-import { PacketLog } from "./log.ts";
+import { missedEvents, PacketLog, type PacketLogOptions } from "./log.ts";
+import { KeptDenied } from "./denied.ts";
 import { DataplaneMaps } from "./maps.ts";
 import type { Placement } from "./placement.ts";
 import { type Lowered, Planner } from "./planner.ts";
@@ -57,6 +59,7 @@ export class EbpfDriver implements Driver {
   readonly #guard: Guard;
   readonly #refused: RefusedUnits;
   readonly #lowered: Lowered = new WeakMap();
+  readonly #denied: KeptDenied;
   #maps: DataplaneMaps | undefined;
   /** Since the maps are open. */
   #flows: EbpfFlows | undefined;
@@ -83,6 +86,11 @@ export class EbpfDriver implements Driver {
     this.#gate = new Gate(sys, () => this.maps, options.ownsTable);
     this.#guard = new Guard(sys, options.ownsTable);
     this.#refused = new RefusedUnits(options.clock);
+    this.#denied = new KeptDenied({
+      clock: options.clock,
+      nameOf: (index) => this.#interfaces.nameOf(index),
+      endpointOf: (name) => this.#program?.endpoints.get(name as EndpointId)?.source,
+    });
   }
 
   close(): void {
@@ -204,9 +212,9 @@ export class EbpfDriver implements Driver {
     const [sys, { clock, report }] = [this.#sys, this.#options];
     const logPrefix = (): string => this.#program?.settings.logPrefix ?? "";
     const closing = new AbortController();
-    void new PacketLog({ sys, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report }).run(
-      closing.signal,
-    );
+    const denied: PacketLogOptions["denied"] = (events, now) => this.#denied.add(events, now);
+    const of = { sys, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
+    void new PacketLog(of).run(closing.signal);
     return {
       close: () => {
         closing.abort();
@@ -283,7 +291,7 @@ export class EbpfDriver implements Driver {
       try {
         run();
       } catch (error) {
-        if (!(error instanceof KernelError) || !isForWantOfRoom(error) || !/^(set|policy|endpoint) /.test(unit))
+        if (!(error instanceof KernelError) || !isForWantOfRoom(error) || !/^(set|policy|endpoint|staged) /.test(unit))
           throw error;
         return { unit, error };
       }
@@ -410,6 +418,14 @@ export class EbpfDriver implements Driver {
     return {
       ...countersOf(program, image, placement, maps),
       maps: await fillOf(image, maps, this.#options.clock),
+    };
+  }
+
+  /** Those of which the path has told since the driver watches. Throws KernelError. */
+  get denied(): DeniedPackets {
+    return {
+      packets: this.#denied.packets,
+      missed: this.#maps === undefined ? 0 : Number(missedEvents(this.#maps)),
     };
   }
 

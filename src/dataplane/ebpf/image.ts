@@ -30,7 +30,8 @@ import {
   wordsOf,
 } from "./layout.ts";
 
-export type BlockKind = `${"policy" | "stage"}-${Direction}`;
+/** A staged one counts for staged policies, and decides nothing. */
+export type BlockKind = `${"" | "staged-"}${"policy" | "stage"}-${Direction}`;
 
 export interface Block {
   readonly kind: BlockKind;

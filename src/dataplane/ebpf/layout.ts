@@ -15,6 +15,11 @@ export const RECORD_KINDS = {
   "tier-end": 6,
   profiles: 7,
   end: 8,
+  staged: 9,
+  "no-stage": 10,
+  "staged-action": 11,
+  "staged-tier-end": 12,
+  "staged-end": 13,
 } as const;
 
 export const ACTIONS = { allow: 1, deny: 2, pass: 3, log: 4 } as const;
@@ -254,6 +259,9 @@ export interface EndpointStages {
 
 export const NO_STAGES: EndpointStages = { kind: "none", first: HOOKS.flatMap(() => DIRECTIONS.map(() => 0)) };
 
+/** In the number of a first record: the stage is a staged one alone. */
+export const COUNTS_ALONE = 1 << 30;
+
 /** Of an interface; 0: every one that has no endpoint and is no workload's. */
 export const EVERY_INDEX = 0;
 
@@ -309,6 +317,10 @@ export const OBJECT_KINDS = {
   "stage-egress": 4,
   set: 5,
   endpoint: 6,
+  "staged-policy-ingress": 7,
+  "staged-policy-egress": 8,
+  "staged-stage-ingress": 9,
+  "staged-stage-egress": 10,
 } as const;
 export type ObjectKind = keyof typeof OBJECT_KINDS;
 

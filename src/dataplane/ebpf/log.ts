@@ -8,9 +8,11 @@ import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import { checkResult, KernelError } from "../../kernel/errno.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
+import { nanosecondsSinceBoot } from "../../kernel/uptime.ts";
 import type { Report } from "../../lib/report.ts";
 import { keyOfText, type KeyText } from "../../model/key.ts";
 import { type Kind, KINDS } from "../../model/kind.ts";
+import type { Direction } from "../../model/policy.ts";
 import { addrFromBytes } from "../../net/addr.ts";
 import type { FlowPacket } from "../../net/flow.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../net/protocol.ts";
@@ -24,8 +26,8 @@ import { ZERO } from "./image.ts";
 /** What decided: a rule of a policy, or the end of a tier or stage. */
 export type Decider =
   | { readonly is: "rule"; readonly rule: RuleId; readonly tier: string }
-  | { readonly is: "tier-end"; readonly tier: string }
-  | { readonly is: "end" };
+  | { readonly is: "tier-end"; readonly tier: string; readonly direction: Direction }
+  | { readonly is: "end"; readonly direction: Direction };
 
 export interface PacketEvent {
   readonly kind: "log" | "denied";
@@ -49,8 +51,8 @@ export interface PacketLogOptions {
   readonly logPrefix: () => string;
   readonly clock: Clock;
   readonly report: Report;
-  /** Is told of each denied packet. */
-  readonly denied?: (event: PacketEvent) => void;
+  /** Is told of denied packets; `now`: nanoseconds since boot. */
+  readonly denied: (events: readonly PacketEvent[], now: bigint) => void;
 }
 
 const EVENT_LOG = 1;
@@ -120,14 +122,14 @@ function deciderAt(record: number, generation: number, blocks: readonly Block[])
   const found = records[at];
   if (found === undefined) return undefined;
   const [first = "", second = ""] = block.text.split("\0");
-  if (found.kind === RECORD_KINDS.end) return { is: "end" };
+  const direction = block.kind.endsWith("ingress") ? "ingress" : "egress";
+  if (found.kind === RECORD_KINDS.end) return { is: "end", direction };
   if (found.kind === RECORD_KINDS["tier-end"]) {
     const before = records.slice(0, at).filter(({ kind }) => kind === RECORD_KINDS["tier-end"]).length;
-    return { is: "tier-end", tier: block.text.split("\0")[before] ?? "" };
+    return { is: "tier-end", tier: block.text.split("\0")[before] ?? "", direction };
   }
   const kind = first.slice(0, first.indexOf("/"));
   if (found.kind !== RECORD_KINDS.action || !(kind in KINDS)) return undefined;
-  const direction = block.kind === "policy-ingress" ? "ingress" : "egress";
   const source = keyOfText(kind as Kind, first as KeyText);
   return { is: "rule", rule: { source, direction, index: found.target }, tier: second };
 }
@@ -202,10 +204,11 @@ export class PacketLog {
   }
 
   #write(events: readonly PacketEvent[]): void {
-    const logged = events.filter(({ kind }) => kind === "log");
-    for (const event of events) if (event.kind === "denied") this.#options.denied?.(event);
-    if (logged.length === 0) return;
     const { sys, logPrefix } = this.#options;
+    const denied = events.filter(({ kind }) => kind === "denied");
+    if (denied.length > 0) this.#options.denied(denied, nanosecondsSinceBoot(sys));
+    const logged = events.filter(({ kind }) => kind === "log");
+    if (logged.length === 0) return;
     const routes = new RouteClient(sys);
     const names = new Map<number, string>(routes.links().map(({ index, name }) => [index, name]));
     routes.close();

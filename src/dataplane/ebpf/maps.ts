@@ -52,6 +52,18 @@ export function pinNames(object: Uint8Array): ReadonlySet<string> {
   return new Set([...SHARED.map((name) => mapPin(name)), ...PROGRAMS.map((name) => programPin(digest, name))]);
 }
 
+/** Why what is pinned cannot be looked at; `pinned`: names in the directory. undefined: it can. */
+export function whyNoMaps(pinned: readonly string[]): string | undefined {
+  const layouts = new Set(pinned.flatMap((name) => /^calico-(\d+)-state$/.exec(name)?.[1] ?? []));
+  if (layouts.size === 0)
+    return "no maps of the eBPF dataplane are pinned there: it does not run on this node (calico node --status names the one that does)";
+  if (!layouts.has(String(LAYOUT)))
+    return `the maps there have layout ${[...layouts].join(", ")}, and this version reads layout ${LAYOUT}: use the calico of the daemon that made them`;
+  const missing = SHARED.filter((name) => !pinned.includes(mapPin(name)));
+  if (missing.length === 0) return undefined;
+  return `the maps ${missing.join(", ")} are not pinned: a daemon is making them, or was ended while it did; start it`;
+}
+
 function digestOf(object: Uint8Array): string {
   return sha256(bytesToHex(object)).slice(0, 12);
 }

@@ -26,7 +26,7 @@ export async function ensurePins(
 }
 
 /** Whether the mount in which the path is, the last of those at the longest of its parents, is a bpffs. */
-async function isBpfFs(files: Pick<Files, "readText">, path: string): Promise<boolean> {
+export async function isBpfFs(files: Pick<Files, "readText">, path: string): Promise<boolean> {
   const mounts = (await files.readText("/proc/self/mounts")) ?? "";
   let found: { readonly at: string; readonly type: string } | undefined;
   for (const line of mounts.split("\n")) {

@@ -4,14 +4,16 @@
  */
 import type { KernelError } from "../../kernel/errno.ts";
 import type { Key } from "../../model/key.ts";
-import type { Direction } from "../../model/policy.ts";
+import type { Direction, Hook } from "../../model/policy.ts";
 import type { PolicyId, SetId } from "../../program/policy.ts";
 import type { EndpointId } from "../../program/program.ts";
+import type { Which } from "../counters.ts";
 import type { Image } from "./image.ts";
 import type { SetReference } from "./records.ts";
 
-/** A policy of one direction: `ingress NetworkPolicy/shop/web`. */
-export type PolicyKey = `${Direction} ${PolicyId}`;
+/** A policy of one direction, as it decides or as it counts alone: `ingress NetworkPolicy/shop/web`, `staged-ingress NetworkPolicy/shop/web`. */
+export type PolicyKey = `${PolicyUse} ${PolicyId}`;
+export type PolicyUse = `${"" | "staged-"}${Direction}`;
 
 export interface PlacedPolicy {
   readonly content: string;
@@ -21,7 +23,15 @@ export interface PlacedPolicy {
 export interface PlacedEndpoint {
   /** Of the interface. */
   readonly index: number;
-  readonly contents: readonly string[];
+  readonly stages: readonly PlacedStage[];
+}
+
+/** A stage of an endpoint, or a staged one, and the block that has it. */
+export interface PlacedStage {
+  readonly which: Which;
+  readonly hook: Hook;
+  readonly direction: Direction;
+  readonly content: string;
 }
 
 /** What is not programmed as it is wanted: refused by the kernel, or (without an error) because of another. */
@@ -61,7 +71,16 @@ export class Placement {
     return this.#setsOf.usersOf(set);
   }
 
-  /** Endpoints that run the policy. */
+  /** What the endpoint names from now on, be it programmed or not. Returns what is used for the first time, or no more. */
+  name(id: EndpointId, policies: Iterable<PolicyKey>): PolicyKey[] {
+    return this.#policiesOf.set(id, policies);
+  }
+
+  isNamed(policy: PolicyKey): boolean {
+    return this.#policiesOf.isUsed(policy);
+  }
+
+  /** Endpoints that name the policy. */
   usersOfPolicy(policy: PolicyKey): Iterable<EndpointId> {
     return this.#policiesOf.usersOf(policy);
   }
@@ -86,8 +105,7 @@ export class Placement {
     this.#recount(before && [before.content], placed && [placed.content]);
   }
 
-  placeEndpoint(id: EndpointId, placed: PlacedEndpoint | undefined, policies: Iterable<PolicyKey>): void {
-    this.#policiesOf.set(id, policies);
+  placeEndpoint(id: EndpointId, placed: PlacedEndpoint | undefined): void {
     const before = this.endpoints.get(id);
     if (before !== undefined && this.endpointAt.get(before.index) === id) {
       this.endpointAt.delete(before.index);
@@ -98,7 +116,8 @@ export class Placement {
       this.endpoints.set(id, placed);
       this.endpointAt.set(placed.index, id);
     }
-    this.#recount(before?.contents, placed?.contents);
+    const contentsOf = (stages: readonly PlacedStage[] = []): string[] => stages.map(({ content }) => content);
+    this.#recount(contentsOf(before?.stages), contentsOf(placed?.stages));
   }
 
   #recount(before: readonly string[] = [], now: readonly string[] = []): void {
@@ -119,13 +138,16 @@ class References<User, Used> {
   readonly #used = new Map<User, readonly Used[]>();
   readonly #users = new Map<Used, Set<User>>();
 
-  set(user: User, used: Iterable<Used>): void {
-    for (const each of this.#used.get(user) ?? []) {
+  /** Returns what has got its first user, or lost its last. */
+  set(user: User, used: Iterable<Used>): Used[] {
+    const before = this.#used.get(user) ?? [];
+    const now = [...new Set(used)];
+    const wasUsed = new Map([...before, ...now].map((each) => [each, this.isUsed(each)]));
+    for (const each of before) {
       const users = this.#users.get(each);
       users?.delete(user);
       if (users?.size === 0) this.#users.delete(each);
     }
-    const now = [...used];
     if (now.length === 0) this.#used.delete(user);
     else this.#used.set(user, now);
     for (const each of now) {
@@ -133,6 +155,11 @@ class References<User, Used> {
       if (users === undefined) this.#users.set(each, new Set([user]));
       else users.add(user);
     }
+    return [...wasUsed].flatMap(([each, was]) => (was === this.isUsed(each) ? [] : [each]));
+  }
+
+  isUsed(used: Used): boolean {
+    return this.#users.has(used);
   }
 
   usersOf(used: Used): readonly User[] {

@@ -1,12 +1,12 @@
 /** planner: what makes the maps agree with the program: what of it has changed, or everything, compared with what the maps hold. */
-import { ENOSPC, KernelError } from "../../kernel/errno.ts";
+import { KernelError } from "../../kernel/errno.ts";
 import { invariant } from "../../lib/bug.ts";
 import { equal } from "../../lib/equal.ts";
 import { formatKey, formatName } from "../../model/key.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
-import type { PolicyId, Rule, SetId, Stage } from "../../program/policy.ts";
+import type { PolicyId, Rule, SetId } from "../../program/policy.ts";
 import {
   DIRECTIONS,
   type Endpoint,
@@ -15,32 +15,30 @@ import {
   HOOKS,
   policiesNamedBy,
   type Program,
+  stagedOf,
   stagesOf,
 } from "../../program/program.ts";
 import type { Steps } from "../driver.ts";
+import { BlockPlanner } from "./block-planner.ts";
 import { Changes } from "./changes.ts";
 import type { Dirt } from "./dirt.ts";
-import { type Block, type BlockKind, contentOf, freeRanges, type Image } from "./image.ts";
-import {
-  encodeAddressKey,
-  encodeRecords,
-  type EndpointStages,
-  EVERY_INDEX,
-  NO_STAGES,
-  RECORD_BYTES,
-  words,
-} from "./layout.ts";
+import { type BlockKind, contentOf, type Image } from "./image.ts";
+import { encodeAddressKey, encodeRecords, type EndpointStages, EVERY_INDEX, NO_STAGES, words } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
-import { Placement, type PolicyKey } from "./placement.ts";
-import { lowerRules, lowerStage, type SetReference } from "./records.ts";
+import { Placement, type PlacedStage, type PolicyKey, type PolicyUse } from "./placement.ts";
+import { asStaged, lowerRules, type SetReference } from "./records.ts";
 import { SetPlanner } from "./set-planner.ts";
 import { planSettings } from "./settings-planner.ts";
+import { rowOf, StagePlanner } from "./stage-planner.ts";
 
-/** Records of rules and their block's content, as long as the sets that they name are the same. */
-export type Lowered = WeakMap<
-  readonly Rule[],
-  { readonly records: Uint8Array; readonly content: string; readonly sets: ReadonlyMap<SetId, SetReference> }
->;
+/** Records of rules and their block's content, by the block's kind, as long as the sets that they name are the same. */
+export type Lowered = WeakMap<readonly Rule[], Map<BlockKind, LoweredRules>>;
+
+interface LoweredRules {
+  readonly records: Uint8Array;
+  readonly content: string;
+  readonly sets: ReadonlyMap<SetId, SetReference>;
+}
 
 export interface Planning {
   readonly program: Program;
@@ -59,6 +57,9 @@ export interface Planning {
 /** Policies, or endpoints, planned in one step. */
 const IN_STEP = 64;
 
+/** Uses of a policy that count for staged policies. */
+const STAGED: readonly PolicyUse[] = DIRECTIONS.map((direction) => `staged-${direction}` as const);
+
 export class Planner {
   readonly placement: Placement;
   readonly changes: Changes;
@@ -67,8 +68,8 @@ export class Planner {
   readonly #isWhole: boolean;
   readonly #policies: Set<PolicyId>;
   readonly #endpoints: Set<EndpointId>;
-  readonly #newBlocks = new Map<string, Block>();
-  #free: { from: number; readonly to: number }[] | undefined;
+  readonly #blocks: BlockPlanner;
+  readonly #stages: StagePlanner;
 
   constructor(of: Planning) {
     const { program, image, maps, dirt } = of;
@@ -77,6 +78,8 @@ export class Planner {
     this.placement = of.placement === undefined || dirt.isWhole ? new Placement(image) : of.placement;
     this.changes = new Changes(image.state);
     this.#sets = new SetPlanner(image, maps, this.placement, this.changes);
+    this.#blocks = new BlockPlanner(image, maps, this.changes);
+    this.#stages = new StagePlanner(this.placement, this.#blocks, of.refusalOf);
     this.#policies = new Set(this.#isWhole ? program.policies.keys() : dirt.policies);
     this.#endpoints = new Set(this.#isWhole ? program.endpoints.keys() : dirt.endpoints);
   }
@@ -91,10 +94,17 @@ export class Planner {
     }
     yield;
     let count = 0;
-    for (const id of this.#policies) {
-      for (const direction of DIRECTIONS) this.#policy(id, direction);
+    for (const id of this.#endpoints) {
+      for (const key of this.placement.name(id, policiesOf(program.endpoints.get(id))))
+        this.#policies.add(policyOf(key));
       if (++count % IN_STEP === 0) yield;
     }
+    // What decides is given room first.
+    for (const uses of [DIRECTIONS, STAGED])
+      for (const id of this.#policies) {
+        for (const use of uses) this.#policy(id, use);
+        if (++count % IN_STEP === 0) yield;
+      }
     for (const id of this.#endpoints) {
       this.#endpoint(id);
       if (++count % IN_STEP === 0) yield;
@@ -104,24 +114,32 @@ export class Planner {
     this.#rest();
   }
 
-  #policy(id: PolicyId, direction: Direction): void {
+  /** One that nothing names so is in no block. */
+  #policy(id: PolicyId, use: PolicyUse): void {
     const { program } = this.#of;
     const { placement } = this;
-    const key: PolicyKey = `${direction} ${id}`;
+    const key: PolicyKey = `${use} ${id}`;
     const unit = `policy ${key}`;
     const before = placement.policies.get(key);
     placement.held.delete(unit);
     const policy = program.policies.get(id);
+    const isStaged = use.startsWith("staged-");
+    const direction: Direction = use.endsWith("ingress") ? "ingress" : "egress";
     const rules = policy?.[direction];
-    if (policy === undefined || rules === undefined) {
+    if (policy === undefined || rules === undefined || !placement.isNamed(key)) {
       placement.placePolicy(key, undefined, []);
     } else {
       const { source, tier, error } = policy;
       const text = [formatKey(source), tier, ...(error === undefined ? [] : [error])].join("\0");
-      const kind = `policy-${direction}` as const;
+      const kind = isStaged ? (`staged-policy-${direction}` as const) : (`policy-${direction}` as const);
       const hold = (why: KernelError | undefined): void => {
         placement.placePolicy(key, undefined, setsOf(rules));
-        placement.held.set(unit, { row: `policy ${formatName(source)}`, object: source, error: why });
+        const row = `policy ${formatName(source)}`;
+        placement.held.set(unit, {
+          row: isStaged ? `staged counters of ${row}` : row,
+          object: isStaged ? undefined : source,
+          error: why,
+        });
       };
       try {
         const refusal = this.#of.refusalOf(unit);
@@ -129,8 +147,7 @@ export class Planner {
         if (this.#hasHeldSet(rules)) hold(undefined);
         else {
           const { records, content } = this.#rules(rules, kind, text);
-          const start = this.#block(unit, kind, text, records, content);
-          placement.placePolicy(key, { content, start }, setsOf(rules));
+          placement.placePolicy(key, this.#blocks.put(unit, { kind, text, records }, content), setsOf(rules));
         }
       } catch (refusal) {
         if (!(refusal instanceof KernelError)) throw refusal;
@@ -147,10 +164,11 @@ export class Planner {
   }
 
   /** Throws KernelError when they are too long. */
-  #rules(rules: readonly Rule[], kind: BlockKind, text: string): { records: Uint8Array; content: string } {
+  #rules(rules: readonly Rule[], kind: BlockKind, text: string): LoweredRules {
     const { lowered } = this.#of;
     const { sets: numbers } = this.placement;
-    const known = lowered.get(rules);
+    const byKind = lowered.get(rules) ?? new Map<BlockKind, LoweredRules>();
+    const known = byKind.get(kind);
     const prefix = `${kind}\0${text}\0`;
     if (
       known?.content.startsWith(prefix) === true &&
@@ -158,45 +176,16 @@ export class Planner {
     )
       return known;
     const sets = new Map<SetId, SetReference>();
-    const bytes = encodeRecords(
-      lowerRules(rules, (id) => {
-        const found = numbers.get(id);
-        invariant(found !== undefined, `no set ${id}`);
-        sets.set(id, found);
-        return found;
-      }),
-    );
+    const records = lowerRules(rules, (id) => {
+      const found = numbers.get(id);
+      invariant(found !== undefined, `no set ${id}`);
+      sets.set(id, found);
+      return found;
+    });
+    const bytes = encodeRecords(kind.startsWith("staged-") ? asStaged(records) : records);
     const result = { records: bytes, content: contentOf(kind, text, bytes), sets };
-    lowered.set(rules, result);
+    lowered.set(rules, byKind.set(kind, result));
     return result;
-  }
-
-  /** First record of the block. Throws KernelError when there is no room for it. */
-  #block(unit: string, kind: BlockKind, text: string, records: Uint8Array, content: string): number {
-    const { image, maps } = this.#of;
-    const known = image.blocks.get(content) ?? this.#newBlocks.get(content);
-    if (known !== undefined) return known.start;
-    const count = records.length / RECORD_BYTES;
-    const start = this.#allocate(count);
-    const block = { kind, start, text, records, since: this.changes.next };
-    this.#newBlocks.set(content, block);
-    this.changes.note("+", `${kind} ${text.split("\0")[0]} (${count} records)`);
-    const run = (): void => {
-      maps.writeRecords(start, records);
-      maps.writeObject(kind, start, text, count);
-    };
-    this.changes.prepare.push({ unit, run });
-    this.changes.apply.push(() => image.blocks.set(content, block));
-    return start;
-  }
-
-  #allocate(count: number): number {
-    const { image, maps } = this.#of;
-    this.#free ??= freeRanges(image, maps.records.definition.maxEntries);
-    const range = this.#free.find(({ from, to }) => to - from >= count);
-    if (range === undefined) throw new KernelError("find room for", `${count} records`, ENOSPC);
-    range.from += count;
-    return range.from - count;
   }
 
   #endpoint(id: EndpointId): void {
@@ -205,39 +194,35 @@ export class Planner {
     const unit = `endpoint ${id}`;
     const endpoint = program.endpoints.get(id);
     placement.held.delete(unit);
+    placement.held.delete(`staged ${id}`);
     if (endpoint?.kind === "host") placement.hosts.add(id);
     else placement.hosts.delete(id);
     const index = endpoint === undefined ? undefined : id === EVERY_INTERFACE ? EVERY_INDEX : indexOf(id);
     const isWorkload = isWorkloadInterface(id, program.settings);
     if (endpoint === undefined || index === undefined || isWorkload !== (endpoint.kind === "workload")) {
-      placement.placeEndpoint(id, undefined, []);
+      placement.placeEndpoint(id, undefined);
       return;
     }
-    const policies = stagesOf(endpoint).flatMap(({ stage, direction }) =>
-      policiesNamedBy(stage).map((policy): PolicyKey => `${direction} ${policy}`),
-    );
     try {
       const refusal = refusalOf(unit);
       if (refusal !== undefined) throw refusal;
-      const contents = this.#put(id, endpoint, index);
-      placement.placeEndpoint(id, { index, contents }, policies);
+      placement.placeEndpoint(id, { index, stages: this.#put(id, endpoint, index) });
     } catch (refusal) {
       if (!(refusal instanceof KernelError)) throw refusal;
       // Without an endpoint nothing passes the interface.
-      placement.placeEndpoint(id, undefined, policies);
+      placement.placeEndpoint(id, undefined);
       placement.held.set(unit, { ...rowOf(endpoint), error: refusal });
     }
   }
 
-  /** Contents of the blocks that it runs. */
-  #put(id: EndpointId, endpoint: Endpoint, index: number): string[] {
+  #put(id: EndpointId, endpoint: Endpoint, index: number): readonly PlacedStage[] {
     const { image, maps } = this.#of;
     const { changes } = this;
     const { kind } = endpoint;
     const unit = `endpoint ${id}`;
-    const contents: string[] = [];
+    const placed: PlacedStage[] = [];
     const first = HOOKS.flatMap((hook) =>
-      DIRECTIONS.map((direction) => this.#stage(id, endpoint, hook, direction, contents)),
+      DIRECTIONS.map((direction) => this.#stages.place(id, endpoint, hook, direction, placed)),
     );
     const after: EndpointStages = { kind, first };
     const own = kind === "host" ? endpoint.addresses : [];
@@ -258,7 +243,7 @@ export class Planner {
     const removed = [...had].filter((addr) => !accepted.includes(addr));
     this.#addresses(unit, index, added, removed);
     changes.apply.push(() => image.endpoints.set(index, { text, stages: after, addresses: new Set(accepted) }));
-    return contents;
+    return placed;
   }
 
   #addresses(unit: string, index: number, added: readonly Addr[], removed: readonly Addr[]): void {
@@ -278,35 +263,6 @@ export class Planner {
     changes.clean.push(() => maps.removeAll(addresses, gone));
   }
 
-  /** First record of the stage; 0: there is none. One that names a policy that is held drops everything. */
-  #stage(
-    id: EndpointId,
-    endpoint: Endpoint,
-    hook: (typeof HOOKS)[number],
-    direction: Direction,
-    contents: string[],
-  ): number {
-    const { placement } = this;
-    const given = endpoint.stages[hook]?.[direction];
-    if (given === undefined) return 0;
-    const startOf = (policy: PolicyId): number | undefined => placement.policies.get(`${direction} ${policy}`)?.start;
-    const isOpen = policiesNamedBy(given).every((policy) => startOf(policy) !== undefined);
-    if (!isOpen) placement.held.set(`endpoint ${id}`, { ...rowOf(endpoint), error: undefined });
-    const stage: Stage = isOpen ? given : { tiers: [], profiles: [], otherwise: "deny" };
-    const records = encodeRecords(
-      lowerStage(stage, (policy) => {
-        const start = startOf(policy);
-        invariant(start !== undefined, `no ${direction} policy ${policy}`);
-        return start;
-      }),
-    );
-    const text = stage.tiers.map(({ tier }) => tier).join("\0");
-    const kind = `stage-${direction}` as const;
-    const content = contentOf(kind, text, records);
-    contents.push(content);
-    return this.#block(`endpoint ${id}`, kind, text, records, content);
-  }
-
   /** What is there and not wanted: of everything, or of what this change has freed. */
   #rest(): void {
     const { image } = this.#of;
@@ -315,7 +271,7 @@ export class Planner {
     for (const index of this.#isWhole ? image.endpoints.keys() : freed.indices)
       if (!placement.endpointAt.has(index)) this.#removeEndpoint(index);
     for (const content of this.#isWhole ? image.blocks.keys() : freed.blocks)
-      if (!placement.isUsed(content)) this.#removeBlock(content);
+      if (!placement.isUsed(content)) this.#blocks.remove(content);
     const numbers = new Set(this.#isWhole ? [...placement.sets.values()].map(({ number }) => number) : []);
     for (const number of this.#isWhole ? image.sets.keys() : freed.sets) {
       const set = image.sets.get(number);
@@ -345,26 +301,20 @@ export class Planner {
     });
     changes.apply.push(() => image.endpoints.delete(index));
   }
+}
 
-  #removeBlock(content: string): void {
-    const { image, maps } = this.#of;
-    const { changes } = this;
-    const found = image.blocks.get(content);
-    if (found === undefined) return;
-    const { kind, start, text } = found;
-    changes.isSwitched = true;
-    changes.note("-", `${kind} ${text.split("\0")[0]}`);
-    changes.clean.push(() => maps.removeObject(kind, start, text));
-    changes.apply.push(() => image.blocks.delete(content));
-  }
+/** The policies that it names, by use. */
+function policiesOf(endpoint: Endpoint | undefined): PolicyKey[] {
+  if (endpoint === undefined) return [];
+  const keys = (prefix: "" | "staged-", stages: ReturnType<typeof stagesOf>): PolicyKey[] =>
+    stages.flatMap(({ stage, direction }) =>
+      policiesNamedBy(stage).map((policy): PolicyKey => `${prefix}${direction} ${policy}`),
+    );
+  return [...keys("", stagesOf(endpoint)), ...keys("staged-", stagedOf(endpoint))];
 }
 
 function policyOf(key: PolicyKey): PolicyId {
   return key.slice(key.indexOf(" ") + 1) as PolicyId;
-}
-
-function rowOf({ kind, source }: Endpoint): { readonly row: string; readonly object: Endpoint["source"] } {
-  return { row: `${kind === "host" ? "host endpoint" : "pod"} ${formatName(source)}`, object: source };
 }
 
 function setsOf(rules: readonly Rule[]): ReadonlySet<SetId> {

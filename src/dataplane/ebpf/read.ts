@@ -7,8 +7,8 @@ import type { Addr } from "../../net/addr.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import { DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Program } from "../../program/program.ts";
 import type { Block, Image, ImageSet } from "./image.ts";
-import { decodeRecords } from "./layout.ts";
-import { readRules, readStage } from "./records.ts";
+import { COUNTS_ALONE, decodeRecords } from "./layout.ts";
+import { asDeciding, readRules, readStage, stagedBefore } from "./records.ts";
 
 export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "endpoints"> {
   const sets = new Map([...image.sets.values()].map((set) => [set.id as SetId, membersOf(set)]));
@@ -21,22 +21,25 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
   const policyOf = new Map<number, PolicyId>();
   const stages = new Map<number, Block>();
   for (const block of image.blocks.values()) {
-    if (block.kind === "stage-ingress" || block.kind === "stage-egress") {
+    if (!block.kind.includes("policy-")) {
       stages.set(block.start, block);
       continue;
     }
     const [id = "", tier = "", error] = block.text.split("\0");
     const source = keyOf(id);
-    const direction: Direction = block.kind === "policy-ingress" ? "ingress" : "egress";
-    const rules = readRules(decodeRecords(block.records), source, direction, setOf);
+    const direction: Direction = block.kind.endsWith("policy-ingress") ? "ingress" : "egress";
+    const rules = readRules(asDeciding(decodeRecords(block.records)), source, direction, setOf);
     const before = policies.get(id as PolicyId) ?? { source, tier, ingress: undefined, egress: undefined, error };
     policies.set(id as PolicyId, { ...before, [direction]: rules });
     policyOf.set(block.start, id as PolicyId);
   }
-  const stageAt = (at: number): Stage => {
+  const blockAt = (at: number): Block => {
     const block = stages.get(at);
     invariant(block !== undefined, `the maps have no stage at record ${at}`);
-    return readStage(decodeRecords(block.records), block.text.split("\0"), (start) => {
+    return block;
+  };
+  const stageOf = (block: Block): Stage => {
+    return readStage(asDeciding(decodeRecords(block.records)), block.text.split("\0"), (start) => {
       const id = policyOf.get(start);
       invariant(id !== undefined, `the maps have no policy at record ${start}`);
       return id;
@@ -46,10 +49,15 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
   for (const { text, stages: found, addresses } of image.endpoints.values()) {
     const [id = "", source = "", ...own] = (text ?? "").split("\0");
     const read: { [H in Hook]?: { [D in Direction]?: Stage } } = {};
+    const staged: { [H in Hook]?: { [D in Direction]?: Stage } } = {};
     for (const [i, hook] of HOOKS.entries())
       for (const [k, direction] of DIRECTIONS.entries()) {
         const first = found.first[i * DIRECTIONS.length + k] ?? 0;
-        if (first !== 0) read[hook] = { ...read[hook], [direction]: stageAt(first) };
+        if (first === 0) continue;
+        const block = blockAt(first & ~COUNTS_ALONE);
+        if ((first & COUNTS_ALONE) === 0) read[hook] = { ...read[hook], [direction]: stageOf(block) };
+        const before = stagedBefore(decodeRecords(block.records));
+        if (before !== undefined) staged[hook] = { ...staged[hook], [direction]: stageOf(blockAt(before)) };
       }
     const kind = found.kind === "host" ? "host" : "workload";
     endpoints.set(id as EndpointId, {
@@ -57,6 +65,7 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
       source: keyOf(source),
       addresses: kind === "host" ? (own as Addr[]) : [...addresses],
       stages: read,
+      ...(Object.keys(staged).length === 0 ? {} : { staged }),
     });
   }
   return { sets, policies, endpoints };

@@ -212,6 +212,39 @@ function withFeatures(record: ProgramRecord, features: Partial<Features>, shape 
   };
 }
 
+/** The same of a policy or stage that decides nothing: it counts, and goes back to what decides. */
+export function asStaged(records: readonly ProgramRecord[]): ProgramRecord[] {
+  return records.map((record) => ({ ...record, kind: STAGED_KIND.get(record.kind) ?? record.kind }));
+}
+
+const STAGED_KIND: ReadonlyMap<number, number> = new Map([
+  [RECORD_KINDS.action, RECORD_KINDS["staged-action"]],
+  [RECORD_KINDS["tier-end"], RECORD_KINDS["staged-tier-end"]],
+  [RECORD_KINDS.end, RECORD_KINDS["staged-end"]],
+]);
+const DECIDING_KIND: ReadonlyMap<number, number> = new Map([...STAGED_KIND].map(([kind, staged]) => [staged, kind]));
+
+/** The inverse of `asStaged`; other records are the same. */
+export function asDeciding(records: readonly ProgramRecord[]): ProgramRecord[] {
+  return records.map((record) => ({ ...record, kind: DECIDING_KIND.get(record.kind) ?? record.kind }));
+}
+
+/** The records of a stage, undefined where there is none, with what asks the staged stage at `staged` before. */
+export function askStagedFirst(staged: number, records: readonly ProgramRecord[] | undefined): ProgramRecord[] {
+  const first = { ...NOTHING, kind: RECORD_KINDS.staged, target: staged };
+  return [first, ...(records ?? [{ ...NOTHING, kind: RECORD_KINDS["no-stage"] }])];
+}
+
+/** First record of the staged stage that is asked before; undefined: none. */
+export function stagedBefore([first]: readonly ProgramRecord[]): number | undefined {
+  return first?.kind === RECORD_KINDS.staged ? first.target : undefined;
+}
+
+/** Whether the stage asks nobody. */
+export function isPlain(records: readonly ProgramRecord[]): boolean {
+  return !records.some(({ kind }) => kind === RECORD_KINDS.call || kind === RECORD_KINDS.tier);
+}
+
 /** The rules that the records of a policy say. */
 export function readRules(
   records: readonly ProgramRecord[],

@@ -1,6 +1,6 @@
 /**
  * RefusedUnits: what the kernel refuses of the program, when each is tried again, and how all that is told: a unit is `set ID`, `policy KEY`, `endpoint ID`
- * or `interface NAME`.
+ * `staged ID` (what an endpoint counts for staged policies) or `interface NAME`.
  */
 import type { Clock } from "../../host/clock.ts";
 import { ENOSPC, type KernelError } from "../../kernel/errno.ts";
@@ -78,7 +78,7 @@ export class RefusedUnits {
       row,
       object,
       state: error !== undefined ? "failed" : isEndpoint ? "closed" : "waiting",
-      error: error?.message ?? (isEndpoint ? "a policy of it is not programmed" : "a set of it is not programmed"),
+      error: error?.message ?? `a ${unit.startsWith("policy ") ? "set" : "policy"} of it is not programmed`,
       errno: error?.errno,
       since: before?.since ?? formatTimestamp(sinceMs),
       attempts: failure?.attempts ?? (before?.attempts ?? 0) + 1,
