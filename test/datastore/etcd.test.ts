@@ -8,6 +8,7 @@ import { storeContract } from "./contract.ts";
 import { Proxy } from "./proxy.ts";
 import { answering, dependencies, Etcd, makeParties, serveEtcd } from "./servers.ts";
 import type { EtcdAccess } from "../../src/datastore/etcd/client.ts";
+import { StoreError } from "../../src/datastore/store.ts";
 import { openEtcdStore } from "../../src/datastore/etcd/store.ts";
 import { startSyncer } from "../../src/datastore/syncer.ts";
 import type { Resource } from "../../src/model/resource.ts";
