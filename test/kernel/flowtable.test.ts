@@ -57,9 +57,8 @@ function devices(node: Namespace): string[] {
 /** Packets that the check of sources has dropped where packets are forwarded. */
 function forged(node: Namespace): number {
   const chain = node.run(["nft", "list", "chain", "inet", "calico", "forward"]);
-  const [, packets] =
-    /counter packets (\d+) bytes \d+ drop comment "unknown interface or spoofed source"/.exec(chain) ?? [];
-  return Number(packets);
+  const rules = chain.matchAll(/counter packets (\d+) bytes \d+ drop comment "unknown interface or spoofed source"/g);
+  return [...rules].reduce((sum, [, packets]) => sum + Number(packets), 0);
 }
 
 /** Packets of the flow that a program in the namespace sends as if it were the flow's. */
