@@ -6,6 +6,7 @@ import { expectStopped, expectWhole, FIRST, SECOND, withStreams } from "./bench-
 import { type Namespace, REAL } from "./fixture.ts";
 import {
   addAddress,
+  allow,
   type Bench,
   CLIENT,
   connectPod,
@@ -140,6 +141,37 @@ describe.skipIf(WHY_NO_FLOWTABLES !== undefined)("flowtable", () => {
           await until(() => offloaded(bench.node).length >= 6, "for the others to return to the flowtable");
         }),
       ),
+    60_000,
+  );
+
+  test(
+    "a daemon without the setting: the flows go on, and what policy denies then is cut",
+    () =>
+      withBench(async (bench) => {
+        const first = new Daemon(bench.sys, openClock(), bench.dataplane);
+        first.attach();
+        first.apply(PODS);
+        await first.start();
+        await withStreams(bench, async (streams) => {
+          await until(() => offloaded(bench.node).length === ALL.length, "for all flows to be offloaded");
+          await first.end();
+          const next = new Daemon(bench.sys, openClock(), { is: "nftables" });
+          next.attach();
+          next.apply(PODS);
+          await next.start();
+          try {
+            await until(() => next.loop.isWritten);
+            expect(bench.node.run(["nft", "list", "flowtables"])).not.toContain("established");
+            await until(() => offloaded(bench.node).length === 0, "for all flows to have left");
+            next.apply([updateOf("KubernetesNetworkPolicy", allow("p", [5002, 5012]))]);
+            await until(() => next.status.cut >= FIRST.length);
+            await expectStopped(streams, FIRST);
+            await expectWhole(streams, SECOND);
+          } finally {
+            await next.end();
+          }
+        });
+      }, "flowtable"),
     60_000,
   );
 
