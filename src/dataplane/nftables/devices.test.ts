@@ -184,6 +184,9 @@ test("an address that a workload loses: the flowtable is made anew, with all dev
   expect(deleted).toBe(1);
   expect(node.devices).toEqual(["cali1", "cali2"]);
   expect(node.driver.plan()).toEqual([]);
+  node.apply(program({ cali1: [A], cali2: [] }));
+  node.driver.commit();
+  expect([deleted, node.devices]).toEqual([2, ["cali1"]]);
 });
 
 test("a kernel without flowtables is told, and everything else is programmed", () => {

@@ -46,12 +46,13 @@ export class Devices {
   #want(id: EndpointId, endpoint: Endpoint | undefined): void {
     const before = this.#wanted.get(id);
     const addresses = endpoint?.kind === "workload" ? endpoint.addresses : [];
-    if (before?.some((address) => !addresses.includes(address)) === true) this.#isStale = true;
+    // One that loses all leaves the flowtable, and what it sends is judged in the chains again.
     if (addresses.length === 0) {
       this.#wanted.delete(id);
       this.#failures.forget(id);
       return;
     }
+    if (before?.some((address) => !addresses.includes(address)) === true) this.#isStale = true;
     this.#wanted.set(id, addresses);
     if (before === undefined) this.#failures.hasten(id);
   }
