@@ -15,7 +15,10 @@ const ASKED: readonly NftCommand[] = [
   // Always refused, so that nothing is ever written.
   { do: "delete-chain", chain: "none" },
 ];
-/** Older ones refuse to delete the connection of an offloaded flow (EBUSY). Source: linux commit 9b7c68b3911a. */
+/**
+ * Older ones refuse to delete the connection of an offloaded flow (EBUSY), unless their distribution has mended that, which nothing tells.
+ * Source: linux commit 9b7c68b3911a.
+ */
 const ENDS_FLOWS = [6, 4] as const;
 
 /** Why not, in words; undefined: it can. Writes nothing. */
@@ -35,5 +38,5 @@ export function whyNoFlowtables(sys: Sys): string | undefined {
   const isNew = major > ENDS_FLOWS[0] || (major === ENDS_FLOWS[0] && minor >= ENDS_FLOWS[1]);
   return isNew
     ? undefined
-    : `Linux ${release.trim()} cannot end flows in a flowtable that policy denies after a change: ${ENDS_FLOWS.join(".")} and later can`;
+    : `Linux ${release.trim()} may be unable to end flows in a flowtable that policy denies after a change: ${ENDS_FLOWS.join(".")} and later can`;
 }
