@@ -348,6 +348,22 @@ test("the dataplane: eBPF if it is enabled, else nftables unless it is disabled;
   expect(chosen({ bpfEnabled: true }, { bpfEnabled: false })).toBe("nftables");
 });
 
+test("flows are offloaded where the configuration or the start says All", () => {
+  const offloads = (spec: object, given: object = {}): boolean => {
+    const graph = new Graph({ node: "n1", given });
+    const metadata = { name: "default" };
+    graph.update([
+      present("FelixConfiguration", { apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata, spec }),
+    ]);
+    graph.flush();
+    return graph.program.settings.offloadsFlows;
+  };
+  expect(offloads({})).toBe(false);
+  expect(offloads({ nftablesFlowTableOffload: "All" })).toBe(true);
+  expect(offloads({ nftablesFlowTableOffload: "Disabled" }, { nftablesFlowTableOffload: "all" })).toBe(true);
+  expect(offloads({ nftablesFlowTableOffload: "All" }, { nftablesFlowTableOffload: "disabled" })).toBe(false);
+});
+
 test("the route to a pod's address stays the pod's, whatever interface a WorkloadEndpoint with that address names", () => {
   const graph = new Graph({ node: "n1", given: { interfacePrefixes: ["a-tap"] } });
   const spec = { node: "n1", orchestrator: "kvm", workload: "vm", endpoint: "e", interfaceName: "a-tap0" };

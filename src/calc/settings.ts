@@ -13,7 +13,7 @@ type NodeLabels = Readonly<Record<string, string>>;
 
 /** What the start of the daemon says, before all objects. */
 export type GivenSettings = Partial<
-  Pick<FelixRow, "interfacePrefixes" | "bpfEnabled" | "nftablesMode" | "iptablesBackend">
+  Pick<FelixRow, "interfacePrefixes" | "bpfEnabled" | "nftablesMode" | "iptablesBackend" | "nftablesFlowTableOffload">
 >;
 
 /** Shared with the from-scratch calculation. */
@@ -47,6 +47,7 @@ export function settingsOf(
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
     workloadPrefixes: withOurs(firstOf("interfacePrefixes")),
     dataplane: dataplaneOf(firstOf("bpfEnabled"), firstOf("nftablesMode"), firstOf("iptablesBackend")),
+    offloadsFlows: firstOf("nftablesFlowTableOffload") === "all",
   };
 }
 

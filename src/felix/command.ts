@@ -49,6 +49,7 @@ interface CommandOptions {
   readonly bpfEnabled: string | undefined;
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
+  readonly nftablesFlowTableOffload: string | undefined;
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
@@ -119,6 +120,11 @@ export async function runNodeCommand(given: readonly string[], environment: Envi
       "--iptables-backend <variant>",
       "of iptables: Auto, Legacy or NFT (FELIX_IPTABLESBACKEND); default: FelixConfiguration's iptablesBackend",
       environment["FELIX_IPTABLESBACKEND"],
+    )
+    .option(
+      "--nftables-flow-table-offload <flows>",
+      "with nftables, All: established flows between workloads bypass the chains by a flowtable; Disabled: they do not (FELIX_NFTABLESFLOWTABLEOFFLOAD); default: FelixConfiguration's nftablesFlowTableOffload",
+      environment["FELIX_NFTABLESFLOWTABLEOFFLOAD"],
     )
     .addOption(
       once("-o, --output <format>", "of --status, --counters, --denied, --bpf and --observe", ["text", "json"]).default(
@@ -205,6 +211,10 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     bpfEnabled: readBoolean("option bpf-enabled", options.bpfEnabled),
     nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
     iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
+    nftablesFlowTableOffload: readWord("offload to the flowtable", options.nftablesFlowTableOffload, [
+      "All",
+      "Disabled",
+    ]),
   };
   const addresses = addressRules(environment);
   if (!addresses.ok) throw new UsageError(addresses.error);

@@ -37,8 +37,14 @@ const CTA_PROTOINFO_TCP_STATE = 1;
 export const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
 /** Of the status: packets have been seen both ways. */
 const IPS_SEEN_REPLY = 2;
-/** The kernel sets it where it met a TCP connection in the middle, not at its SYN. */
-export const TCP_BE_LIBERAL = 8;
+/**
+ * The kernel sets the last two, and never the first, where it met a TCP connection in the middle, not at its SYN; and the last one alone where
+ * it puts a connection into a flowtable. Source: linux net/netfilter/nf_conntrack_proto_tcp.c, tcp_new; nft_flow_offload.c.
+ */
+const TCP_WINDOW_SCALE = 1;
+const TCP_SACK_PERM = 2;
+const TCP_BE_LIBERAL = 8;
+export const TCP_PICKED_UP = TCP_SACK_PERM | TCP_BE_LIBERAL;
 
 export const CTA_TUPLE_IP = 1;
 export const CTA_TUPLE_PROTO = 2;
@@ -195,7 +201,7 @@ export class EntryView {
       this.#each(from, to, (part, at, end) => {
         if (part === CTA_PROTOINFO_TCP_STATE && end > at) this.tcpState = this.#view.getUint8(at);
         else if (part === CTA_PROTOINFO_TCP_FLAGS_ORIGINAL && end > at)
-          this.isPickedUp = (this.#view.getUint8(at) & TCP_BE_LIBERAL) !== 0;
+          this.isPickedUp = (this.#view.getUint8(at) & (TCP_WINDOW_SCALE | TCP_PICKED_UP)) === TCP_PICKED_UP;
       });
   };
 

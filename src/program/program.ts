@@ -87,6 +87,8 @@ export interface Settings {
   /** What a rule that logs writes before the packet: `%t` is the tier, `%k` a short word for the kind, `%n` the name, `%p` with its namespace. */
   readonly logPrefix: string;
   readonly dataplane: DataplaneChoice;
+  /** Established flows between workloads bypass the hooks where the dataplane and the kernel can. Upstream: nftablesFlowTableOffload. */
+  readonly offloadsFlows: boolean;
   /** How the names of workloads' interfaces begin, `cali` always among them. Upstream: interfacePrefix. */
   readonly workloadPrefixes: readonly string[];
 }

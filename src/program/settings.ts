@@ -37,5 +37,6 @@ export const DEFAULT_SETTINGS: Settings = {
   endpointToHost: "accept",
   logPrefix: "calico-packet",
   dataplane: "nftables",
+  offloadsFlows: false,
   workloadPrefixes: [WORKLOAD_PREFIX],
 };

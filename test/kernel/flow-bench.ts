@@ -14,6 +14,7 @@ import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Clock } from "../../src/host/clock.ts";
 import type { Sys } from "../../src/host/sys.ts";
+import { whyNoFlowtables } from "../../src/kernel/nftables/flowtables.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import type { RowUpdate } from "../../src/model/convert/rows.ts";
 import type { Addr } from "../../src/net/addr.ts";
@@ -80,8 +81,8 @@ export function allow(
   };
 }
 
-/** Which dataplane a daemon has; of eBPF, a directory for pins. */
-export type Dataplane = { readonly is: "nftables" } | { readonly is: "ebpf"; readonly pins: string };
+/** Which dataplane a daemon has; `flowtable`: nftables, with established flows in a flowtable; of eBPF, a directory for pins. */
+export type Dataplane = { readonly is: "nftables" | "flowtable" } | { readonly is: "ebpf"; readonly pins: string };
 
 interface Opened {
   readonly driver: Driver;
@@ -90,7 +91,7 @@ interface Opened {
 }
 
 function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
-  if (dataplane.is === "nftables") {
+  if (dataplane.is !== "ebpf") {
     const driver = new NftablesDriver(sys, { ownsTable: false, clock });
     return { driver, close: () => driver.close() };
   }
@@ -105,9 +106,12 @@ function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
   return { driver, flows: () => driver.flows, close: () => driver.close() };
 }
 
+/** Of the kernel that runs the tests. */
+export const WHY_NO_FLOWTABLES = whyNoFlowtables(REAL.sys);
+
 /** What a daemon is made of, as far as flows go; several may follow one another on one node. */
 export class Daemon {
-  readonly graph = new Graph({ node: "n1" });
+  readonly graph: Graph;
   readonly loop: Loop;
   readonly cutter: FlowCutter;
   readonly reports: string[] = [];
@@ -116,6 +120,8 @@ export class Daemon {
   #running: Promise<unknown> = Promise.resolve();
 
   constructor(sys: Sys, clock: Clock = openClock(), dataplane: Dataplane = { is: "nftables" }) {
+    const given = dataplane.is === "flowtable" ? { nftablesFlowTableOffload: "all" } : {};
+    this.graph = new Graph({ node: "n1", given });
     this.dataplane = openDataplane(sys, clock, dataplane);
     const { driver, ...flows } = this.dataplane;
     this.loop = new Loop({
@@ -137,15 +143,19 @@ export class Daemon {
   /** Pods of the node are wired: `cali1` is the client, `cali2` the server. */
   attach(): void {
     for (const [i, [name, addresses]] of [["client", CLIENT] as const, ["server", SERVER] as const].entries())
-      this.graph.setCniRecord({
-        containerId: name,
-        pod: keyOf("Pod", pod(name, addresses, {})),
-        interface: `cali${i + 1}`,
-        addresses: addresses as unknown as Addr[],
-        mac: "",
-        netns: "",
-        podInterface: "eth0",
-      });
+      this.wire(name, `cali${i + 1}`, addresses);
+  }
+
+  wire(name: string, interfaceName: string, addresses: readonly string[]): void {
+    this.graph.setCniRecord({
+      containerId: name,
+      pod: keyOf("Pod", pod(name, addresses, {})),
+      interface: interfaceName,
+      addresses: addresses as unknown as Addr[],
+      mac: "",
+      netns: "",
+      podInterface: "eth0",
+    });
   }
 
   apply(updates: readonly RowUpdate[]): void {
@@ -199,29 +209,30 @@ export async function withBench(run: (bench: Bench) => Promise<void>, is: Datapl
   try {
     makeRouter(node);
     for (const [i, [end, addresses]] of [[client, CLIENT] as const, [server, SERVER] as const].entries()) {
-      connect(node, `cali${i + 1}`, end);
-      routeDefault(end, "eth0");
-      end.run(["ip", "-4", "neigh", "replace", "169.254.7.7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
-      end.run(["ip", "-6", "neigh", "replace", "fe80::7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+      connectPod(node, `cali${i + 1}`, end);
       for (const addr of addresses) {
         routePod(node, `cali${i + 1}`, addr);
-        end.run([
-          "ip",
-          "addr",
-          "add",
-          `${addr}/${addr.includes(":") ? 128 : 32}`,
-          "dev",
-          "eth0",
-          ...(addr.includes(":") ? ["nodad"] : []),
-        ]);
+        addAddress(end, addr);
       }
     }
-    const dataplane: Dataplane = fs === undefined ? { is: "nftables" } : { is: "ebpf", pins: fs.path };
+    const dataplane: Dataplane = is === "ebpf" ? { is, pins: fs?.path ?? "" } : { is };
     await run({ node, client, server, sys: sysIn(REAL, node), dataplane });
   } finally {
     fs?.remove();
     for (const each of [node, client, server]) REAL.removeNamespace(each);
   }
+}
+
+export function connectPod(node: Namespace, interfaceName: string, end: Namespace): void {
+  connect(node, interfaceName, end);
+  routeDefault(end, "eth0");
+  end.run(["ip", "-4", "neigh", "replace", "169.254.7.7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+  end.run(["ip", "-6", "neigh", "replace", "fe80::7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+}
+
+export function addAddress(end: Namespace, addr: string): void {
+  const isV6 = addr.includes(":");
+  end.run(["ip", "addr", "add", `${addr}/${isV6 ? 128 : 32}`, "dev", "eth0", ...(isV6 ? ["nodad"] : [])]);
 }
 
 export async function until(holds: () => boolean, what = ""): Promise<void> {

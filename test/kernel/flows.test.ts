@@ -12,64 +12,11 @@ import {
   PODS,
   SERVER,
   until,
+  WHY_NO_FLOWTABLES,
   withBench,
 } from "./flow-bench.ts";
+import { expectStopped, expectWhole, FIRST, PORTS, SECOND, withStreams } from "./bench-streams.ts";
 import { StreamEnd } from "./streams.ts";
-
-const PORTS = [5001, 5002, 5011, 5012];
-/** Of both families; the server sends on the last two. */
-const keys = (last: number): string[] =>
-  ["tcp4", "tcp6", "udp4", "udp6"].flatMap((kind) => [
-    `${kind}:500${last}`,
-    ...(kind.startsWith("tcp") ? [`${kind}:501${last}`] : []),
-  ]);
-const FIRST = keys(1);
-const SECOND = keys(2);
-
-interface Streams {
-  readonly ends: readonly [StreamEnd, StreamEnd];
-  /** Messages that arrived. */
-  arrived(key: string): number;
-  sent(key: string): number;
-}
-
-async function withStreams({ client, server }: Bench, run: (streams: Streams) => Promise<void>): Promise<void> {
-  const first = new StreamEnd(server, "server", PORTS, SERVER);
-  await first.begun;
-  const second = new StreamEnd(client, "client", PORTS, SERVER);
-  const isDown = (key: string): boolean => key.includes(":501");
-  const [sent, arrived] = [
-    (key: string) => (isDown(key) ? first : second).counts[key] ?? 0,
-    (key: string) => (isDown(key) ? second : first).counts[key] ?? 0,
-  ];
-  try {
-    await second.begun;
-    await until(() => [...FIRST, ...SECOND].every((key) => arrived(key) > 20), "for all streams to run");
-    await run({ ends: [first, second], sent, arrived });
-  } finally {
-    first.end();
-    second.end();
-  }
-}
-
-/** The flows stand still from now on. */
-async function expectStopped({ arrived }: Streams, flows: readonly string[]): Promise<void> {
-  // What was on its way arrives.
-  await Bun.sleep(100);
-  const before = flows.map(arrived);
-  await Bun.sleep(1000);
-  expect(flows.map((key, i) => [key, arrived(key) - (before[i] ?? 0)])).toEqual(flows.map((key) => [key, 0]));
-}
-
-/** Every message that was sent arrives. */
-async function expectWhole({ ends, sent, arrived }: Streams, flows: readonly string[]): Promise<void> {
-  const before = flows.map(arrived);
-  await until(() => flows.every((key, i) => arrived(key) > (before[i] ?? 0) + 20), "for the others to go on");
-  for (const end of ends) end.rest();
-  await Bun.sleep(100);
-  const lost = (): (string | number)[][] => flows.map((key) => [key, sent(key) - arrived(key)]);
-  await until(() => lost().every(([, n]) => n === 0), JSON.stringify(lost()));
-}
 
 const SERVICE = ["10.96.0.1", "fd00:96::1"] as const;
 const TRANSLATION = `
@@ -95,8 +42,8 @@ async function withDaemon(is: Dataplane["is"], run: (daemon: Daemon, bench: Benc
   }, is);
 }
 
-for (const is of ["nftables", "ebpf"] as const)
-  describe(is, () => {
+for (const is of ["nftables", "flowtable", "ebpf"] as const)
+  describe.skipIf(is === "flowtable" && WHY_NO_FLOWTABLES !== undefined)(is, () => {
     test(
       "a policy that denies some flows: they stop, in both directions; the others lose nothing",
       () =>

@@ -79,12 +79,15 @@ export class FlowJudge {
     if (from?.is === "node" && isNodes) return false;
     const source = from?.is === "pod" ? from.device : from?.is === "node" ? undefined : OUTSIDE;
     const destination = to?.is === "pod" ? to.device : isNodes ? undefined : OUTSIDE;
-    if (entry.isPickedUp && isNodes && from !== undefined) return false;
+    // What has been in a flowtable may look like one that was met in the middle: then who began it is taken to be known.
+    const isOffloaded = this.#program.settings.offloadsFlows && from?.is === "pod" && to?.is === "pod";
+    const isPickedUp = entry.isPickedUp && !isOffloaded;
+    if (isPickedUp && isNodes && from !== undefined) return false;
     const isAtPod = hasPod && this.#podsDeny(entry, source, destination);
-    if (isAtPod && !entry.isPickedUp) return true;
+    if (isAtPod && !isPickedUp) return true;
     const packets = this.#hasHosts || isAtPod ? packetsOf(entry) : undefined;
     if (packets === undefined) return false;
-    const back = entry.isPickedUp ? turned(packets) : undefined;
+    const back = isPickedUp ? turned(packets) : undefined;
     if (isAtPod && back !== undefined && isDenied(this.#pods, back, destination, source)) return true;
     if (!this.#hasHosts || (source !== OUTSIDE && destination !== OUTSIDE)) return false;
     return () =>

@@ -24,9 +24,19 @@ import {
 import type { EndpointId, FailsafePort, Settings } from "../../program/program.ts";
 import { hex, hex16, hex8, hexInterface, hexText } from "./bytes.ts";
 import { hasMark } from "./marks.ts";
+import { TCP, UDP } from "../../net/protocol.ts";
 import { isFamily, isProtocol, loadAddr, loadPort } from "./match.ts";
-import { everyHostMap, hookChain, hostDispatchChain, hostMap, sourcesSet, workloadMap } from "./names.ts";
-import { chainId, type NftRow, setId } from "./rows.ts";
+import {
+  everyHostMap,
+  FLOWTABLE,
+  hookChain,
+  hostDispatchChain,
+  hostMap,
+  OFFLOAD_CHAIN,
+  sourcesSet,
+  workloadMap,
+} from "./names.ts";
+import { chainId, flowtableId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
 /** For what does not depend on the interface: both IP versions have the same verdict. */
@@ -57,10 +67,11 @@ export function baseRows(settings: Settings, hostStages: readonly HostStage[]): 
   }
   const has = ({ hook, direction }: StageStep): boolean =>
     hostStages.some((stage) => stage.hook === hook && stage.direction === direction);
+  if (settings.offloadsFlows) addOffload(rows, settings);
   for (const hook of PATH_HOOKS) {
     const steps = stepsInUse(hook, has);
     if (steps.length === 0) continue;
-    const compiler = new HookCompiler(settings, rows);
+    const compiler = new HookCompiler(settings, rows, settings.offloadsFlows && hook === "forward");
     const chain = hookChain(hook);
     rows.set(chainId(chain), { type: "chain", chain, base: BASES[hook], rules: compiler.rules(steps) });
   }
@@ -87,6 +98,27 @@ function addMap(rows: Map<string, NftRow>, name: string, is: NftSet): void {
 
 function addChain(rows: Map<string, NftRow>, chain: string, rules: readonly NftRule[]): void {
   rows.set(chainId(chain), { type: "chain", chain, base: undefined, rules });
+}
+
+/** Of devices' hook ingress, where flowtables look at packets. */
+export const FLOWTABLE_PRIORITY = FILTER;
+
+/**
+ * The flowtable, and the chain to which established packets go in its forward chain: it accepts them all. Flows between two workloads go into the
+ * flowtable; every other one goes on being accepted here packet by packet. A packet with the source of another workload does not come here, and in the
+ * flowtable finds no flow: the device by which a flow's packets arrive is part of its key there. Source: linux net/netfilter/nf_flow_table_core.c.
+ */
+function addOffload(rows: Map<string, NftRow>, settings: Settings): void {
+  rows.set(flowtableId(FLOWTABLE), { type: "flowtable", flowtable: FLOWTABLE, priority: FLOWTABLE_PRIORITY });
+  const offload: Expr[] = [{ op: "flow-offload", flowtable: FLOWTABLE }];
+  const rules = isWorkload("iifname", settings).flatMap((from) =>
+    isWorkload("oifname", settings).flatMap((to) =>
+      [TCP, UDP].map((protocol) =>
+        rule(undefined, isConnection(["established"]), from, to, isProtocol(protocol, "eq"), offload),
+      ),
+    ),
+  );
+  addChain(rows, OFFLOAD_CHAIN, [...rules, rule(undefined, verdict({ type: "accept" }))]);
 }
 
 /** The device's own endpoint, else the one of every device. */
@@ -144,11 +176,13 @@ function isNoWorkload(key: InterfaceKey, { workloadPrefixes }: Settings): Expr[]
 class HookCompiler {
   readonly #settings: Settings;
   readonly #rows: Map<string, NftRow>;
+  readonly #offloads: boolean;
 
-  /** Chains of groups are added to `rows`. */
-  constructor(settings: Settings, rows: Map<string, NftRow>) {
+  /** Chains of groups are added to `rows`. `offloads`: established packets are accepted by way of the flowtable's chain. */
+  constructor(settings: Settings, rows: Map<string, NftRow>, offloads: boolean) {
     this.#settings = settings;
     this.#rows = rows;
+    this.#offloads = offloads;
   }
 
   rules(steps: readonly Step[]): NftRule[] {
@@ -158,7 +192,17 @@ class HookCompiler {
   #step(step: Step): NftRule[] {
     switch (step.do) {
       case "accept":
-        return this.#when(step.when).map((match) => rule(undefined, match, verdict({ type: "accept" })));
+        return this.#when(step.when).map((match) =>
+          rule(
+            undefined,
+            match,
+            verdict(
+              this.#offloads && step.when.some(isEstablished)
+                ? { type: "goto", chain: OFFLOAD_CHAIN }
+                : { type: "accept" },
+            ),
+          ),
+        );
       case "drop":
         return this.#when(step.when).map((match) => rule(step.name, match, COUNTER, verdict({ type: "drop" })));
       case "stage":
@@ -255,6 +299,10 @@ function failsafePort({ protocol, port, net }: FailsafePort, reply: boolean, oth
     loadPort(reply ? "source" : "destination", 1),
     { op: "cmp", compare: "eq", register: 1, data: hex16(port) },
   ];
+}
+
+function isEstablished(condition: Condition): boolean {
+  return condition.is === "connection" && condition.in.includes("established");
 }
 
 function readsFamily({ is }: Condition): boolean {

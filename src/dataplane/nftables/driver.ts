@@ -11,6 +11,7 @@ import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
 import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
+import { whyNoFlowtables } from "../../kernel/nftables/flowtables.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
@@ -25,15 +26,17 @@ import {
 } from "../driver.ts";
 import { unfinishedUnits } from "../completion.ts";
 import { type NftChange, NftablesLowering } from "./lower.ts";
-import { TABLE } from "./names.ts";
+import { FLOWTABLE, OFFLOAD_CHAIN, TABLE } from "./names.ts";
+import { Devices } from "./devices.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
 import { describePlan, isEmpty, type Plan } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "../refusals.ts";
 import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
-import { chainId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
+import { chainId, flowtableId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { type WantedElements, wantedElements } from "./sets.ts";
+import { formatTimestamp } from "../../lib/timestamp.ts";
 import { explainUnits, statusOf } from "../status.ts";
 import { TableState } from "../table-state.ts";
 import { BASE_UNIT, inOrderOfRank, type Unit, UnitQueue } from "../units.ts";
@@ -55,10 +58,12 @@ const MOST_REFUSALS = 32;
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
   readonly #sys: Sys;
+  readonly #clock: Pick<Clock, "wallMs">;
   readonly #client: NftablesClient;
   readonly #lowering = new NftablesLowering();
   readonly #state = new TableState(NFT_ROWS);
   readonly #elements = new PendingElements();
+  readonly #devices: Devices;
   readonly #refusals: Refusals<NftRow>;
   readonly #planner: Planner;
   readonly #reading: Reading;
@@ -74,6 +79,8 @@ export class NftablesDriver implements Driver {
   /** The next transaction replaces the table. */
   #replaces = false;
   #refusalsInRow = 0;
+  /** Whether flows can be offloaded here, once that is asked for. */
+  #offload: { readonly fault: RowStatus | undefined } | undefined;
 
   /** `ownsTable`: where the kernel can (`canOwnTables`); undefined for one that only looks. Opens its sockets in the thread's network namespace. Throws KernelError. */
   constructor(
@@ -85,12 +92,15 @@ export class NftablesDriver implements Driver {
   ) {
     this.#sys = sys;
     this.#client = new NftablesClient(sys, TABLE);
+    this.#clock = clock;
+    this.#devices = new Devices(clock);
     this.#refusals = new Refusals(this.#state, clock);
     this.#planner = new Planner(this.#state, this.#elements, this.#refusals);
     this.#reading = {
       client: this.#client,
       state: this.#state,
       elements: this.#elements,
+      devices: this.#devices,
       wanted: (set) => this.#wanted(set),
       written: new Set(),
       changed: new Set(),
@@ -102,7 +112,7 @@ export class NftablesDriver implements Driver {
   }
 
   get pending(): number {
-    return this.#state.pending + this.#elements.count();
+    return this.#state.pending + this.#elements.count() + this.#devices.pending;
   }
 
   get isFresh(): boolean {
@@ -114,12 +124,14 @@ export class NftablesDriver implements Driver {
   }
 
   get dueMs(): number | undefined {
-    return this.#refusals.failures.nextMs;
+    const due = [this.#refusals.failures.nextMs, this.#devices.dueMs].flatMap((ms) => ms ?? []);
+    return due.length === 0 ? undefined : Math.min(...due);
   }
 
   get failures(): readonly RowStatus[] {
     this.#settle();
-    return statusOf(this.#state, this.#refusals);
+    const offload = this.#program.settings.offloadsFlows ? (this.#offload?.fault ?? []) : [];
+    return [offload, this.#devices.status, statusOf(this.#state, this.#refusals)].flat();
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
@@ -140,7 +152,25 @@ export class NftablesDriver implements Driver {
 
   lower(program: Program, delta: ProgramDelta): void {
     this.#program = program;
-    this.#take(this.#lowering.lower(program, delta));
+    const possible = this.#withoutImpossible(program);
+    this.#devices.lower(possible, delta);
+    this.#take(this.#lowering.lower(possible, delta));
+  }
+
+  /** A kernel without flowtables is told, and the node goes on without. */
+  #withoutImpossible(program: Program): Program {
+    if (!program.settings.offloadsFlows) return program;
+    this.#offload ??= { fault: this.#offloadFault() };
+    return this.#offload.fault === undefined
+      ? program
+      : { ...program, settings: { ...program.settings, offloadsFlows: false } };
+  }
+
+  #offloadFault(): RowStatus | undefined {
+    const error = whyNoFlowtables(this.#sys);
+    if (error === undefined) return undefined;
+    const since = formatTimestamp(this.#clock.wallMs());
+    return { row: "flowtable", object: undefined, state: "failed", error, errno: undefined, since, attempts: 1 };
   }
 
   #take({ rows, elements }: NftChange): void {
@@ -223,6 +253,16 @@ export class NftablesDriver implements Driver {
         yield;
       }
     } while (yield* this.#retry());
+    yield* this.#commitDevices();
+  }
+
+  *#commitDevices(): Steps {
+    const chain = this.#state.have.get(chainId(OFFLOAD_CHAIN));
+    if (!this.#state.have.has(flowtableId(FLOWTABLE)) || chain?.type !== "chain") return;
+    yield* this.#devices.committing(
+      this.#client,
+      chain.rules.flatMap((rule) => rule ?? []),
+    );
   }
 
   /** Takes the table out of the kernel: nothing may be asked of the driver afterwards. Throws KernelError. */
@@ -241,9 +281,11 @@ export class NftablesDriver implements Driver {
   plan(): readonly PlannedChange[] {
     this.#settle();
     const plan = this.#planOf(inOrderOfRank(this.#state.units), Infinity);
-    if (!this.#onlyLooks) return describePlan(plan);
+    const devices = this.#devices.plan();
+    if (!this.#onlyLooks) return [...describePlan(plan), ...devices];
     // Whoever holds the table, it is there.
-    return describePlan({ ...plan, rows: plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined) });
+    const rows = plan.rows.filter(({ id, have }) => id !== TABLE_ROW || have === undefined);
+    return [...describePlan({ ...plan, rows }), ...devices];
   }
 
   /** What changed last comes first, with what it refers to. */
@@ -382,6 +424,7 @@ export class NftablesDriver implements Driver {
     for (const { id, want } of rows) {
       this.#state.setHave(id, want);
       written.add(id);
+      if (id === flowtableId(FLOWTABLE)) this.#devices.found([], true);
     }
     for (const { set, add, remove, unsure } of elements) {
       this.#elements.committed(set, add, remove, unsure);

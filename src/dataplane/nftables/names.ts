@@ -27,6 +27,10 @@ const HOOK_CHAINS: { readonly [H in PathHook]: string } = {
   output: "output",
 };
 
+/** The flowtable, and the chain whose rules put established flows into it. */
+export const FLOWTABLE = "established";
+export const OFFLOAD_CHAIN = "cali-offload";
+
 /** Verdict map from the interface of a workload to the chain of its stage. */
 export function workloadMap(direction: Direction): string {
   return direction === "egress" ? "from-endpoint" : "to-endpoint";

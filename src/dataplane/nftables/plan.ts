@@ -52,6 +52,7 @@ export type HandlesOf = (chain: string) => readonly bigint[];
 const STAGES = [
   "table",
   "add sets",
+  "add flowtables",
   "add chains",
   "remove elements",
   "add elements",
@@ -59,6 +60,7 @@ const STAGES = [
   "flushes",
   "remove chains",
   "remove sets",
+  "remove flowtables",
 ] as const;
 type Stage = (typeof STAGES)[number];
 
@@ -96,6 +98,15 @@ function commandsOfRow(
   if (want?.type === "set" && want.is !== undefined)
     put("add sets", unit, { do: "add-set", set: want.set, is: want.is });
   if (want === undefined && have?.type === "set") put("remove sets", unit, { do: "delete-set", set: have.set });
+  if (want?.type === "flowtable" && want.priority !== undefined)
+    put("add flowtables", unit, {
+      do: "add-flowtable",
+      flowtable: want.flowtable,
+      priority: want.priority,
+      devices: [],
+    });
+  if (want === undefined && have?.type === "flowtable")
+    put("remove flowtables", unit, { do: "delete-flowtable", flowtable: have.flowtable });
   if (want?.type === "chain") commandsOfChain(unit, want, have?.type === "chain" ? have : undefined, handlesOf, put);
   if (want === undefined && have?.type === "chain") {
     put("flushes", unit, { do: "flush-chain", chain: have.chain });
@@ -176,6 +187,7 @@ export function describePlan(plan: Plan): readonly PlannedChange[] {
     if (row.type === "table")
       lines.push({ sign, what: "table", lines: row.flags?.map((flag) => `flag ${flag}`) ?? [] });
     else if (row.type === "set") lines.push({ sign, what: `set ${row.set}`, lines: [] });
+    else if (row.type === "flowtable") lines.push({ sign, what: `flowtable ${row.flowtable}`, lines: [] });
     else if (row.type === "element")
       lines.push({ sign, what: `element ${row.set} { ${printElement(row.is, row.element)} }`, lines: [] });
     else lines.push({ sign, what: `chain ${row.chain} ${ruleCount(row)}`, lines: chainLines(want, have) });

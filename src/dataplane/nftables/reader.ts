@@ -7,7 +7,9 @@ import type { DecodedSet } from "../../kernel/nftables/decode.ts";
 import type { NftChainState, NftElement } from "../../kernel/nftables/objects.ts";
 import type { Steps, Touched } from "../driver.ts";
 import type { PendingElements } from "./pending-elements.ts";
-import { chainId, elementId, type NftRow, setId, TABLE_ROW } from "./rows.ts";
+import type { Devices } from "./devices.ts";
+import { FLOWTABLE } from "./names.ts";
+import { chainId, elementId, flowtableId, type NftRow, setId, TABLE_ROW } from "./rows.ts";
 import { elementText, type WantedElements } from "./sets.ts";
 import type { TableState } from "../table-state.ts";
 
@@ -15,6 +17,7 @@ export interface Reading {
   readonly client: NftablesClient;
   readonly state: TableState<NftRow>;
   readonly elements: PendingElements;
+  readonly devices: Devices;
   /** What the program wants in the kernel set, if that is one of its sets. */
   readonly wanted: (set: string) => WantedElements | undefined;
   /** Ids of the rows that were written to the kernel since it was last emptied, of a set also when its elements were. */
@@ -36,6 +39,7 @@ export function* readTable(reading: Reading, only: Touched | undefined): Steps {
   const owner = hold?.owner !== undefined && hold.owner === client.portId ? "us" : hold?.owner;
   state.setHave(TABLE_ROW, hold === undefined ? undefined : { type: "table", flags: hold.flags, owner });
   if (hold === undefined) return forgetTable(reading);
+  if (only === undefined) readFlowtables(reading);
   yield* readChains(reading, only && namesOf(only, chainId("")));
   yield* readSets(reading, only && namesOf(only, setId("")));
 }
@@ -45,12 +49,26 @@ function namesOf(ids: Touched, prefix: string): ReadonlySet<string> {
   return new Set([...ids].flatMap((id) => (id.startsWith(prefix) ? [id.slice(prefix.length)] : [])));
 }
 
+/** They are few, and read at once. */
+function readFlowtables({ client, state, devices }: Reading): void {
+  const found = client.steps.flowtables();
+  const before = [...state.have.values()].flatMap((row) => (row.type === "flowtable" ? [row.flowtable] : []));
+  for (const flowtable of new Set([...found.keys(), ...before])) {
+    const is = found.get(flowtable);
+    const row = is && ({ type: "flowtable", flowtable, priority: is.priority } as const);
+    state.setHave(flowtableId(flowtable), row);
+  }
+  devices.found(found.get(FLOWTABLE)?.devices ?? []);
+}
+
 /** There is no table. */
 export function forgetTable({
   state,
   elements,
+  devices,
   wanted: wantedOf,
-}: Pick<Reading, "state" | "elements" | "wanted">): void {
+}: Pick<Reading, "state" | "elements" | "devices" | "wanted">): void {
+  devices.found([], true);
   for (const id of state.have.keys()) state.setHave(id, undefined);
   for (const [id, row] of state.want) {
     if (row.type !== "set" || row.is === undefined) continue;

@@ -25,6 +25,8 @@ export type NftRow =
   /** `is` undefined: not one that we could have made. */
   | { readonly type: "set"; readonly set: string; readonly is: NftSet | undefined }
   | { readonly type: "element"; readonly set: string; readonly is: NftSet; readonly element: NftElement }
+  /** Without its devices (`devices.ts`). `priority` undefined: not one that we could have made. */
+  | { readonly type: "flowtable"; readonly flowtable: string; readonly priority: number | undefined }
   | ChainRow;
 
 export interface ChainRow {
@@ -53,6 +55,10 @@ export function isChain(rowId: string): boolean {
   return rowId.startsWith("chain ");
 }
 
+export function flowtableId(flowtable: string): string {
+  return `flowtable ${flowtable}`;
+}
+
 export function setId(set: string): string {
   return `set ${set}`;
 }
@@ -71,6 +77,7 @@ export function sameRow(a: NftRow, b: NftRow): boolean {
 export function needsRebuild(want: NftRow, have: NftRow): boolean {
   if (want.type === "table") return !sameRow(want, OWNED) || !sameRow(have, LEFT);
   if (want.type === "set" && have.type === "set") return !equal(want.is, have.is);
+  if (want.type === "flowtable") return true;
   return want.type === "chain" && have.type === "chain" && !equal(want.base, have.base);
 }
 
@@ -102,6 +109,7 @@ function referencesOfRule(rule: NftRule): readonly string[] {
   for (const expr of rule.expressions) {
     if (expr.op === "lookup") found.add(setId(expr.set));
     else if (expr.op === "verdict-map") found.add(setId(expr.map));
+    else if (expr.op === "flow-offload") found.add(flowtableId(expr.flowtable));
     else if (expr.op === "verdict") addTarget(expr.verdict, found);
   }
   const references = found.size === 0 ? NONE : [...found];

@@ -21,7 +21,7 @@ import {
   CTA_TUPLE_PROTO,
   CTA_TUPLE_REPLY,
   CTA_ZONE,
-  TCP_BE_LIBERAL,
+  TCP_PICKED_UP,
 } from "../conntrack.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
@@ -109,7 +109,7 @@ function bodyOf(flow: FakeFlow): (w: Writer) => void {
     // As the program conntrack makes them: TCP without a SYN that the kernel saw.
     if (flow.protocol === TCP) {
       const [state, tcp] = [w.open(CTA_PROTOINFO), w.open(CTA_PROTOINFO_TCP)];
-      w.bytesOf(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Uint8Array.of(TCP_BE_LIBERAL, TCP_BE_LIBERAL));
+      w.bytesOf(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Uint8Array.of(TCP_PICKED_UP, TCP_PICKED_UP));
       w.close(tcp);
       w.close(state);
     }

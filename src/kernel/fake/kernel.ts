@@ -12,12 +12,15 @@ import { FakeProcess } from "./process.ts";
 export interface FakeKernelOptions {
   /** Whether a socket can own a table that stays (Linux 6.9 and later); default true. */
   readonly ownsTables?: boolean;
+  /** Default true. */
+  readonly hasFlowtables?: boolean;
 }
 
 const FIRST_PID = 1000;
 
 export class FakeKernel implements Machine {
   readonly ownsTables: boolean;
+  readonly hasFlowtables: boolean;
   /** The machine's own. */
   readonly root: FakeNamespace;
   faults: KernelFaults = {};
@@ -28,6 +31,7 @@ export class FakeKernel implements Machine {
 
   constructor(options: FakeKernelOptions = {}) {
     this.ownsTables = options.ownsTables ?? true;
+    this.hasFlowtables = options.hasFlowtables ?? true;
     this.root = this.#newNamespace();
   }
 

@@ -38,7 +38,7 @@ export class FakeNamespace {
         if (socket.protocol === protocol) for (const datagram of datagrams) socket.notify(group, datagram);
     };
     this.conntrack = new FakeConntrack(machine);
-    this.nftables = new FakeNftables(machine, tell);
+    this.nftables = new FakeNftables(machine, tell, (device) => this.route.links.byName(device)?.index);
     this.sysctl = new FakeSysctl({
       connections: () => this.conntrack.flows.size,
       changed: (family, name) => this.route.settingsChanged(family, name),

@@ -24,6 +24,7 @@ const TOLD: ReadonlySet<string> = new Set([
 /** A write to `all` is one to each interface, and to `default`. */
 const SPREADS: ReadonlySet<string> = new Set(["ipv4 forwarding", "ipv6 forwarding", "ipv6 disable_ipv6"]);
 
+const RELEASE = "6.12.0";
 const TCP_LOOSE = "net/netfilter/nf_conntrack_tcp_loose";
 
 export interface Setting {
@@ -110,6 +111,7 @@ export class FakeSysctl {
     if (path === "net/ipv4/ip_forward") return { value: this.get("ipv4", "all", "forwarding"), writable: true };
     if (path === "net/netfilter/nf_conntrack_count")
       return { value: String(this.#around.connections()), writable: false };
+    if (path === "kernel/osrelease") return { value: RELEASE, writable: false };
     if (path === TCP_LOOSE) return { value: this.#tcpLoose, writable: true };
     const [, folder, setting] = /^net\/((?:ipv[46]\/conf|ipv4\/neigh)\/[^/]+)\/([^/]+)$/.exec(path) ?? [];
     if (folder === undefined || setting === undefined) return unmodelled(`/proc/sys/${path}`);

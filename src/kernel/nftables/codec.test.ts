@@ -2,13 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { eachMessage, type Message, Span } from "../netlink/reader.ts";
 import { Writer } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeRule, decodeSetMessage, decodeTable } from "./decode.ts";
+import { decodeChain, decodeElements, decodeFlowtable, decodeRule, decodeSetMessage, decodeTable } from "./decode.ts";
 import { hasPairs, joinElements, type RawElement } from "./elements.ts";
 import { encodeCommand, type MessageSink } from "./encode.ts";
 import { decodeExpression, encodeExpression } from "./expressions.ts";
 import type { Expr, KeyField, NftCommand, NftElement, NftRule, NftSet, NftVerdict, TableId } from "./objects.ts";
 import { keyLength } from "./sets.ts";
-import { NFGENMSG, NFTA_RULE_HANDLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER } from "./wire.ts";
+import { NFGENMSG, NFTA_FLOWTABLE_FLAGS, NFTA_RULE_HANDLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER } from "./wire.ts";
 
 const TABLE: TableId = { family: "inet", name: "t" };
 
@@ -90,6 +90,7 @@ const expression: fc.Arbitrary<Expr> = fc.oneof(
   fc.record({ op: fc.constant("lookup" as const), set: name, register: slot, not: fc.boolean() }),
   fc.record({ op: fc.constant("verdict-map" as const), map: name, register: slot }),
   fc.constant<Expr>({ op: "counter" }),
+  fc.record({ op: fc.constant("flow-offload" as const), flowtable: name }),
   fc.record({ op: fc.constant("verdict" as const), verdict }),
 );
 const rule: fc.Arbitrary<NftRule> = fc.record({
@@ -178,6 +179,20 @@ describe("round trip", () => {
         known: true,
       });
     }
+  });
+
+  test("flowtables with their devices; one with flags or of another hook has no priority", () => {
+    const command = { do: "add-flowtable", flowtable: "f", priority: -5, devices: ["cali1", "eth0"] } as const;
+    const { flowtable, priority, devices } = command;
+    const decoded = (after?: (w: Writer) => void): unknown => {
+      const [message] = messagesOf(command, after).messages;
+      return message && decodeFlowtable(message, TABLE);
+    };
+    expect(decoded()).toEqual({ flowtable, priority, devices });
+    expect(decoded((w) => w.u32Be(NFTA_FLOWTABLE_FLAGS, 0))).toEqual({ flowtable, priority, devices });
+    expect(decoded((w) => w.u32Be(NFTA_FLOWTABLE_FLAGS, 1))).toEqual({ flowtable, priority: undefined, devices });
+    const [gone] = messagesOf({ do: "delete-devices", flowtable, priority, devices: ["eth0"] }).messages;
+    expect(gone && decodeFlowtable(gone, TABLE)).toEqual({ flowtable, priority, devices: ["eth0"] });
   });
 
   test("sets and elements of every shape", () => {

@@ -2,11 +2,12 @@
 import type { Message, Span } from "../netlink/reader.ts";
 import { decodeElement, type RawElement } from "./elements.ts";
 import { decodeExpression, isCounter } from "./expressions.ts";
-import type { Expr, NftBaseChain, NftRuleState, NftSet, NftTableHold } from "./objects.ts";
+import type { Expr, NftBaseChain, NftFlowtable, NftRuleState, NftSet, NftTableHold } from "./objects.ts";
 import { decodeSet } from "./sets.ts";
 import {
   FAMILY,
   HOOKS,
+  NETDEV_INGRESS,
   NF_ACCEPT,
   NF_DROP,
   NFGENMSG,
@@ -15,6 +16,14 @@ import {
   NFTA_CHAIN_POLICY,
   NFTA_CHAIN_TABLE,
   NFTA_CHAIN_TYPE,
+  NFTA_DEVICE_NAME,
+  NFTA_FLOWTABLE_FLAGS,
+  NFTA_FLOWTABLE_HOOK,
+  NFTA_FLOWTABLE_HOOK_DEVS,
+  NFTA_FLOWTABLE_HOOK_NUM,
+  NFTA_FLOWTABLE_HOOK_PRIORITY,
+  NFTA_FLOWTABLE_NAME,
+  NFTA_FLOWTABLE_TABLE,
   NFTA_HOOK_HOOKNUM,
   NFTA_HOOK_PRIORITY,
   NFTA_LIST_ELEM,
@@ -161,6 +170,25 @@ export function decodeSetMessage(message: Message, table: TableId): DecodedSet |
   return attributes === undefined || set === undefined
     ? undefined
     : { set, is: decodeSet(attributes), count: attributes.get(NFTA_SET_COUNT)?.u32Be() };
+}
+
+export interface DecodedFlowtable extends NftFlowtable {
+  readonly flowtable: string;
+}
+
+export function decodeFlowtable(message: Message, table: TableId): DecodedFlowtable | undefined {
+  const attributes = attributesOf(message, table, NFTA_FLOWTABLE_TABLE);
+  const flowtable = attributes?.get(NFTA_FLOWTABLE_NAME)?.text();
+  if (attributes === undefined || flowtable === undefined) return undefined;
+  const hook = attributes.get(NFTA_FLOWTABLE_HOOK)?.attributes();
+  const isIngress = hook?.get(NFTA_FLOWTABLE_HOOK_NUM)?.u32Be() === NETDEV_INGRESS;
+  const isPlain = (attributes.get(NFTA_FLOWTABLE_FLAGS)?.u32Be() ?? 0) === 0;
+  const devices: string[] = [];
+  hook?.get(NFTA_FLOWTABLE_HOOK_DEVS)?.eachAttribute((type, device) => {
+    if (type === NFTA_DEVICE_NAME) devices.push(device.text());
+  });
+  const priority = isIngress && isPlain ? hook?.get(NFTA_FLOWTABLE_HOOK_PRIORITY)?.i32Be() : undefined;
+  return { flowtable, priority, devices };
 }
 
 /** Adds the elements of one message of the set's dump; false when one cannot be expressed. */

@@ -9,15 +9,18 @@ import {
   COMMENT_MAX_BYTES,
   FAMILY,
   HOOKS,
+  NETDEV_INGRESS,
   NF_ACCEPT,
   NF_DROP,
   NFGENMSG,
   NFT_MSG_DELCHAIN,
+  NFT_MSG_DELFLOWTABLE,
   NFT_MSG_DELRULE,
   NFT_MSG_DELSET,
   NFT_MSG_DELSETELEM,
   NFT_MSG_DELTABLE,
   NFT_MSG_NEWCHAIN,
+  NFT_MSG_NEWFLOWTABLE,
   NFT_MSG_NEWRULE,
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
@@ -26,6 +29,12 @@ import {
   NFTA_CHAIN_NAME,
   NFTA_CHAIN_POLICY,
   NFTA_CHAIN_TYPE,
+  NFTA_DEVICE_NAME,
+  NFTA_FLOWTABLE_HOOK,
+  NFTA_FLOWTABLE_HOOK_DEVS,
+  NFTA_FLOWTABLE_HOOK_NUM,
+  NFTA_FLOWTABLE_HOOK_PRIORITY,
+  NFTA_FLOWTABLE_NAME,
   NFTA_HOOK_HOOKNUM,
   NFTA_HOOK_PRIORITY,
   NFTA_RULE_CHAIN,
@@ -108,6 +117,23 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
       writer.u64Be(NFTA_RULE_HANDLE, command.handle);
       return sequence;
     }
+    case "add-flowtable": {
+      const sequence = withName(
+        writer,
+        start(NFT_MSG_NEWFLOWTABLE, NLM_F_CREATE),
+        NFTA_FLOWTABLE_NAME,
+        command.flowtable,
+      );
+      encodeDevices(writer, command.priority, command.devices);
+      return sequence;
+    }
+    case "delete-flowtable":
+      return withName(writer, start(NFT_MSG_DELFLOWTABLE, 0), NFTA_FLOWTABLE_NAME, command.flowtable);
+    case "delete-devices": {
+      const sequence = withName(writer, start(NFT_MSG_DELFLOWTABLE, 0), NFTA_FLOWTABLE_NAME, command.flowtable);
+      encodeDevices(writer, command.priority, command.devices);
+      return sequence;
+    }
     case "add-set": {
       const sequence = withName(writer, start(NFT_MSG_NEWSET, NLM_F_CREATE), NFTA_SET_NAME, command.set);
       encodeSet(writer, command.is, sequence);
@@ -140,6 +166,17 @@ function encodeBase(w: Writer, base: NftBaseChain): void {
   w.close(hook);
   w.u32Be(NFTA_CHAIN_POLICY, base.policy === "accept" ? NF_ACCEPT : NF_DROP);
   w.text(NFTA_CHAIN_TYPE, "filter");
+}
+
+/** Where a flowtable looks at packets: at the hook ingress of these devices. */
+function encodeDevices(w: Writer, priority: number, devices: readonly string[]): void {
+  const hook = w.open(NFTA_FLOWTABLE_HOOK);
+  w.u32Be(NFTA_FLOWTABLE_HOOK_NUM, NETDEV_INGRESS);
+  w.i32Be(NFTA_FLOWTABLE_HOOK_PRIORITY, priority);
+  const list = w.open(NFTA_FLOWTABLE_HOOK_DEVS);
+  for (const device of devices) w.text(NFTA_DEVICE_NAME, device);
+  w.close(list);
+  w.close(hook);
 }
 
 function encodeRule(w: Writer, rule: NftRule): void {
@@ -215,6 +252,12 @@ export function describeCommand(command: NftCommand): string {
       return `add rule to chain ${JSON.stringify(command.chain)}`;
     case "delete-rule":
       return `delete rule of chain ${JSON.stringify(command.chain)}`;
+    case "add-flowtable":
+      return `add flowtable ${JSON.stringify(command.flowtable)}`;
+    case "delete-flowtable":
+      return `delete flowtable ${JSON.stringify(command.flowtable)}`;
+    case "delete-devices":
+      return `delete devices ${command.devices.join(", ")} of flowtable ${JSON.stringify(command.flowtable)}`;
     case "add-set":
       return `add set ${JSON.stringify(command.set)}`;
     case "delete-set":

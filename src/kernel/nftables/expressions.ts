@@ -69,6 +69,7 @@ function kernelName(expr: Expr): string {
   if (expr.op === "meta-set") return "meta";
   if (expr.op === "verdict-map") return "lookup";
   if (expr.op === "bpf") return "match";
+  if (expr.op === "flow-offload") return "flow_offload";
   return expr.op === "verdict" ? "immediate" : expr.op;
 }
 
@@ -139,6 +140,9 @@ function encodeData(w: Writer, expr: Expr): void {
       w.bytesOf(3, encodeBpfMatch(expr.program));
       return;
     case "counter":
+      return;
+    case "flow-offload":
+      w.text(1, expr.flowtable);
       return;
     case "verdict": {
       w.u32Be(1, NFT_REG_VERDICT);
@@ -263,6 +267,10 @@ function decodeData(name: string, a: Attributes, count: (packets: bigint, bytes:
       const packets = a.get(2)?.u64Be();
       if (bytes !== undefined && packets !== undefined) count(packets, bytes);
       return { op: "counter" };
+    }
+    case "flow_offload": {
+      const flowtable = a.get(1)?.text();
+      return flowtable === undefined ? undefined : { op: "flow-offload", flowtable };
     }
     case "immediate": {
       if (a.u32(1) !== NFT_REG_VERDICT) return undefined;

@@ -28,6 +28,10 @@ export function whyNotSendable(command: NftCommand): string | undefined {
       return whyNotName("chain", command.chain);
     case "add-rule":
       return whyNotName("chain", command.chain) ?? whyNotRule(command.rule);
+    case "add-flowtable":
+    case "delete-flowtable":
+    case "delete-devices":
+      return whyNotName("flowtable", command.flowtable);
     case "add-set":
     case "delete-set":
       return whyNotName("set", command.set);
@@ -60,7 +64,9 @@ function whyNotRule({ expressions, comment }: NftRule): string | undefined {
           ? whyNotName("set", expr.set)
           : expr.op === "verdict-map"
             ? whyNotName("map", expr.map)
-            : undefined;
+            : expr.op === "flow-offload"
+              ? whyNotName("flowtable", expr.flowtable)
+              : undefined;
     if (why !== undefined) return why;
   }
   return undefined;

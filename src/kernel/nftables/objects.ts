@@ -64,6 +64,8 @@ export type Expr =
   /** True when the socket filter that is pinned at the path returns something else than 0. The kernel opens it when the rule is added. */
   | { readonly op: "bpf"; readonly program: string }
   | { readonly op: "counter" }
+  /** Puts the packet's flow, once established and of TCP or UDP, into the flowtable; a flow that cannot go there: the rule ends here. */
+  | { readonly op: "flow-offload"; readonly flowtable: string }
   | { readonly op: "verdict"; readonly verdict: NftVerdict };
 
 export interface NftRule {
@@ -122,6 +124,22 @@ export type NftCommand =
   /** Appends; `before`: puts it before the rule with that handle. */
   | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule; readonly before?: bigint }
   | { readonly do: "delete-rule"; readonly chain: string; readonly handle: bigint }
+  /** Creates the flowtable unless it is there, at the hook ingress, and adds those devices that it lacks. Every device must exist. */
+  | {
+      readonly do: "add-flowtable";
+      readonly flowtable: string;
+      readonly priority: number;
+      readonly devices: readonly string[];
+    }
+  /** Ends its flows. No rule may name it. */
+  | { readonly do: "delete-flowtable"; readonly flowtable: string }
+  /** Takes these devices out; its flows go on. Every device must be in it. */
+  | {
+      readonly do: "delete-devices";
+      readonly flowtable: string;
+      readonly priority: number;
+      readonly devices: readonly string[];
+    }
   | { readonly do: "add-set"; readonly set: string; readonly is: NftSet }
   | { readonly do: "delete-set"; readonly set: string }
   | { readonly do: "add-elements"; readonly set: string; readonly is: NftSet; readonly elements: readonly NftElement[] }
@@ -160,6 +178,12 @@ export interface NftRuleState {
   /** Of the rule's counter expression, when it has one. */
   readonly packets: bigint;
   readonly bytes: bigint;
+}
+
+export interface NftFlowtable {
+  /** undefined: not at the hook ingress, or with flags. */
+  readonly priority: number | undefined;
+  readonly devices: readonly string[];
 }
 
 export interface NftSetState {

@@ -64,6 +64,7 @@ const RULES: readonly (readonly [NftRule, string])[] = [
     rule(meta("mark"), equals("01000000"), { op: "verdict", verdict: { type: "goto", chain: "x" } }),
     "meta mark 0x00000001 goto x",
   ],
+  [rule(meta("l4proto"), equals("06"), { op: "flow-offload", flowtable: "f" }), "meta l4proto tcp flow add @f"],
 ];
 
 test("rules", () => {

@@ -73,6 +73,8 @@ class RulePrinter {
         return this.#say(`xt match "bpf" program ${JSON.stringify(expr.program)}`);
       case "counter":
         return this.#say("counter");
+      case "flow-offload":
+        return this.#say(`flow add @${expr.flowtable}`);
       case "verdict":
         return this.#say(printVerdict(expr.verdict));
       default:
@@ -256,6 +258,12 @@ function printCommand(table: string, command: NftCommand): string {
         : `insert rule ${table} ${command.chain} handle ${command.before} ${printRule(command.rule)}`;
     case "delete-rule":
       return `delete rule ${table} ${command.chain} handle ${command.handle}`;
+    case "add-flowtable":
+      return `add flowtable ${table} ${command.flowtable} { hook ingress priority ${command.priority}; devices = { ${command.devices.join(", ")} }; }`;
+    case "delete-flowtable":
+      return `delete flowtable ${table} ${command.flowtable}`;
+    case "delete-devices":
+      return `delete flowtable ${table} ${command.flowtable} { hook ingress priority ${command.priority}; devices = { ${command.devices.join(", ")} }; }`;
     case "add-set":
       return `add ${command.is.verdictMap ? "map" : "set"} ${table} ${command.set} { ${printSetType(command.is)} }`;
     case "delete-set":

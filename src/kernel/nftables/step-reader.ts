@@ -11,15 +11,17 @@ import {
   type DecodedChain,
   type DecodedSet,
   decodeElements,
+  decodeFlowtable,
   decodeRule,
   decodeSetMessage,
 } from "./decode.ts";
 import { joinElements, type RawElement } from "./elements.ts";
 import { encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
-import type { NftChainState, NftElement, NftRuleState, NftSet, TableId } from "./objects.ts";
+import type { NftChainState, NftElement, NftFlowtable, NftRuleState, NftSet, TableId } from "./objects.ts";
 import {
   NFGENMSG,
   NFT_MSG_GETCHAIN,
+  NFT_MSG_GETFLOWTABLE,
   NFT_MSG_GETGEN,
   NFT_MSG_GETRULE,
   NFT_MSG_GETSET,
@@ -73,6 +75,18 @@ export class StepReader {
       });
       return wholeRules && whole ? chains : undefined;
     });
+  }
+
+  /** The flowtables with their devices: few, and read at once. Throws KernelError. */
+  flowtables(): ReadonlyMap<string, NftFlowtable> {
+    const found = this.#questions.dump(
+      "read flowtables of table",
+      formatTable(this.#table),
+      NFT_MSG_GETFLOWTABLE,
+      (w) => encodeTableQuery(w, this.#table),
+      (message) => decodeFlowtable(message, this.#table),
+    );
+    return new Map(found.map(({ flowtable, ...is }) => [flowtable, is]));
   }
 
   /** The sets as they are declared. Throws KernelError. */

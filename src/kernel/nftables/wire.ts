@@ -24,6 +24,9 @@ export const NFT_MSG_GETSETELEM = type(13);
 export const NFT_MSG_DELSETELEM = type(14);
 export const NFT_MSG_NEWGEN = type(15);
 export const NFT_MSG_GETGEN = type(16);
+export const NFT_MSG_NEWFLOWTABLE = type(22);
+export const NFT_MSG_GETFLOWTABLE = type(23);
+export const NFT_MSG_DELFLOWTABLE = type(24);
 
 /** Of struct nfgenmsg: family, version, res_id (big-endian). */
 export const NFGENMSG = 4;
@@ -48,6 +51,17 @@ export const NFTA_CHAIN_POLICY = 5;
 export const NFTA_CHAIN_TYPE = 7;
 export const NFTA_HOOK_HOOKNUM = 1;
 export const NFTA_HOOK_PRIORITY = 2;
+
+export const NFTA_FLOWTABLE_TABLE = 1;
+export const NFTA_FLOWTABLE_NAME = 2;
+export const NFTA_FLOWTABLE_HOOK = 3;
+export const NFTA_FLOWTABLE_FLAGS = 7;
+export const NFTA_FLOWTABLE_HOOK_NUM = 1;
+export const NFTA_FLOWTABLE_HOOK_PRIORITY = 2;
+export const NFTA_FLOWTABLE_HOOK_DEVS = 3;
+export const NFTA_DEVICE_NAME = 1;
+/** NF_NETDEV_INGRESS, the one hook of flowtables. */
+export const NETDEV_INGRESS = 0;
 
 export const NFTA_RULE_TABLE = 1;
 export const NFTA_RULE_CHAIN = 2;

@@ -18,6 +18,8 @@ export interface FelixRow {
   /** As written, in lower case: `auto`, `enabled`, `disabled`; `auto`, `legacy`, `nft`. */
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
+  /** `all` or `disabled`. */
+  readonly nftablesFlowTableOffload: string | undefined;
   readonly interfacePrefixes: readonly string[] | undefined;
 }
 
@@ -41,6 +43,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     bpfEnabled: typeof spec?.bpfEnabled === "boolean" ? spec.bpfEnabled : undefined,
     nftablesMode: wordOf(spec?.nftablesMode)?.toLowerCase(),
     iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
+    nftablesFlowTableOffload: wordOf(spec?.nftablesFlowTableOffload)?.toLowerCase(),
     interfacePrefixes: interfacePrefixesOf(spec?.interfacePrefix),
   };
 }

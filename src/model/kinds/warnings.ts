@@ -51,8 +51,12 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
 }
 
 /** A CEL expression that is true when there is nothing to warn about. */
-function ruleOf({ unless, ...row }: WithoutEffectRow): string {
+function ruleOf({ unless, when, ...row }: WithoutEffectRow): string {
   const rule = ruleOfRow(row);
+  if (when !== undefined) {
+    const value = typeof when.is === "string" ? `'${when.is}'` : String(when.is);
+    return `${rule} || !has(object.spec.${when.field}) || object.spec.${when.field} != ${value}`;
+  }
   return unless === undefined
     ? rule
     : `${rule} || has(object.spec.${unless.field}) && object.spec.${unless.field} == '${unless.is}'`;

@@ -20,6 +20,7 @@ const FELIX_IMPLEMENTED = [
   "bpfEnabled",
   "nftablesMode",
   "iptablesBackend",
+  "nftablesFlowTableOffload",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
@@ -120,6 +121,18 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
     "spec.iptablesBackend",
     specified({ iptablesBackend: "NFT", nftablesMode: "Auto" }),
     specified({ iptablesBackend: "NFT", nftablesMode: "Disabled" }),
+  ],
+  [
+    "FelixConfiguration",
+    "spec.nftablesFlowTableOffload",
+    specified({ nftablesFlowTableOffload: "All", nftablesMode: "Disabled" }),
+    specified({ nftablesFlowTableOffload: "All", nftablesMode: "Auto" }),
+  ],
+  [
+    "FelixConfiguration",
+    "spec.nftablesFlowTableOffload",
+    specified({ nftablesFlowTableOffload: "All", bpfEnabled: true }),
+    specified({ nftablesFlowTableOffload: "Disabled", bpfEnabled: true }),
   ],
   ...Object.keys(FELIX_PROPERTIES)
     .filter((name) => !FELIX_IMPLEMENTED.includes(name))

@@ -30,6 +30,8 @@ export interface WithoutEffectRow {
   readonly asks: Asks;
   /** Another field below `spec` that gives it its effect. */
   readonly unless?: { readonly field: string; readonly is: string };
+  /** Another field below `spec` that takes its effect. */
+  readonly when?: { readonly field: string; readonly is: string | boolean };
   readonly instead: string;
 }
 
@@ -59,6 +61,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "bpfEnabled",
   "nftablesMode",
   "iptablesBackend",
+  "nftablesFlowTableOffload",
   "interfacePrefix",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
@@ -116,6 +119,18 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
     ...spec("FelixConfiguration", "iptablesBackend", "nftables runs where nftablesMode is not Disabled"),
     unless: { field: "nftablesMode", is: "Disabled" },
   },
+  {
+    ...spec("FelixConfiguration", "nftablesFlowTableOffload", "nftables is disabled, and only it has a flowtable", {
+      is: "All",
+    }),
+    when: { field: "nftablesMode", is: "Disabled" },
+  },
+  {
+    ...spec("FelixConfiguration", "nftablesFlowTableOffload", "eBPF runs, and only nftables has a flowtable", {
+      is: "All",
+    }),
+    when: { field: "bpfEnabled", is: true },
+  },
   ...Object.keys(FELIX_PROPERTIES)
     .filter((field) => !FELIX_IMPLEMENTED.has(field))
     .map((field) => spec("FelixConfiguration", field, "nodes have no such setting")),
@@ -128,6 +143,7 @@ export function settingsWithoutEffect(
 ): readonly WithoutEffect[] {
   return WITHOUT_EFFECT.flatMap((row) => {
     if (row.kind !== kind) return [];
+    if (row.when !== undefined && valueAt(resource.spec, [row.when.field]) !== row.when.is) return [];
     if (row.unless !== undefined && valueAt(resource.spec, [row.unless.field]) === row.unless.is) return [];
     if (row.spec !== undefined) {
       const value = valueAt(resource.spec, row.spec);

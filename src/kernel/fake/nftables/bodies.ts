@@ -8,6 +8,15 @@ import {
   NFTA_CHAIN_TABLE,
   NFTA_CHAIN_TYPE,
   NFTA_DATA_VALUE,
+  NETDEV_INGRESS,
+  NFTA_DEVICE_NAME,
+  NFTA_FLOWTABLE_FLAGS,
+  NFTA_FLOWTABLE_HOOK,
+  NFTA_FLOWTABLE_HOOK_DEVS,
+  NFTA_FLOWTABLE_HOOK_NUM,
+  NFTA_FLOWTABLE_HOOK_PRIORITY,
+  NFTA_FLOWTABLE_NAME,
+  NFTA_FLOWTABLE_TABLE,
   NFTA_GEN_ID,
   NFTA_GEN_PROC_NAME,
   NFTA_GEN_PROC_PID,
@@ -46,10 +55,19 @@ import {
 import type { Body } from "../messages.ts";
 import type { FakeElement } from "./elements.ts";
 import { writeExpression, writeVerdict } from "./expressions.ts";
-import { type FakeChain, type FakeRule, type FakeSet, type FakeTable, TABLE_OWNER } from "./objects.ts";
+import {
+  type FakeChain,
+  type FakeFlowtable,
+  type FakeRule,
+  type FakeSet,
+  type FakeTable,
+  TABLE_OWNER,
+} from "./objects.ts";
 
 const NFTA_TABLE_USE = 3;
 const NFTA_TABLE_HANDLE = 4;
+const NFTA_FLOWTABLE_USE = 4;
+const NFTA_FLOWTABLE_HANDLE = 5;
 const NFTA_CHAIN_HANDLE = 2;
 const NFTA_CHAIN_USE = 6;
 const NFTA_SET_HANDLE = 16;
@@ -66,7 +84,7 @@ export function tableBody(table: FakeTable, generation: number): Body {
   return (w) => {
     header(w, table.family, generation);
     w.text(NFTA_TABLE_NAME, table.name);
-    w.u32Be(NFTA_TABLE_USE, table.chains.size + table.sets.size);
+    w.u32Be(NFTA_TABLE_USE, table.chains.size + table.sets.size + table.flowtables.size);
     w.u64Be(NFTA_TABLE_HANDLE, BigInt(table.handle));
     w.u32Be(NFTA_TABLE_FLAGS, table.flags);
     if ((table.flags & TABLE_OWNER) !== 0 && table.owner !== undefined) w.u32Be(NFTA_TABLE_OWNER, table.owner);
@@ -101,6 +119,28 @@ export function ruleBody(table: FakeTable, chain: FakeChain, rule: FakeRule, gen
     for (const expression of rule.expressions) writeExpression(w, expression, rule.packets, rule.bytes);
     w.close(list);
     if (rule.userdata !== undefined) w.bytesOf(NFTA_RULE_USERDATA, rule.userdata);
+  };
+}
+
+export function flowtableBody(
+  table: FakeTable,
+  { name, handle, priority, devices, references }: FakeFlowtable,
+  generation: number,
+): Body {
+  return (w) => {
+    header(w, table.family, generation);
+    w.text(NFTA_FLOWTABLE_TABLE, table.name);
+    w.text(NFTA_FLOWTABLE_NAME, name);
+    w.u64Be(NFTA_FLOWTABLE_HANDLE, BigInt(handle));
+    w.u32Be(NFTA_FLOWTABLE_USE, references);
+    w.u32Be(NFTA_FLOWTABLE_FLAGS, 0);
+    const hook = w.open(NFTA_FLOWTABLE_HOOK);
+    w.u32Be(NFTA_FLOWTABLE_HOOK_NUM, NETDEV_INGRESS);
+    w.i32Be(NFTA_FLOWTABLE_HOOK_PRIORITY, priority);
+    const list = w.open(NFTA_FLOWTABLE_HOOK_DEVS);
+    for (const device of devices) w.text(NFTA_DEVICE_NAME, device.name);
+    w.close(list);
+    w.close(hook);
   };
 }
 

@@ -5,11 +5,13 @@ import { NLM_F_EXCL, NLM_F_REPLACE } from "../../netlink/writer.ts";
 import {
   NFGENMSG,
   NFT_MSG_DELCHAIN,
+  NFT_MSG_DELFLOWTABLE,
   NFT_MSG_DELRULE,
   NFT_MSG_DELSET,
   NFT_MSG_DELSETELEM,
   NFT_MSG_DELTABLE,
   NFT_MSG_NEWCHAIN,
+  NFT_MSG_NEWFLOWTABLE,
   NFT_MSG_NEWRULE,
   NFT_MSG_NEWSET,
   NFT_MSG_NEWSETELEM,
@@ -21,6 +23,7 @@ import { refuse, required, unmodelled } from "../refusal.ts";
 import { tableBody } from "./bodies.ts";
 import { addChain, deleteChainCommand, deleteRulesCommand } from "./chain-commands.ts";
 import { type Attributes, type Command, nameAt } from "./command.ts";
+import { addFlowtable, deleteFlowtable, removeFlowtable } from "./flowtable-commands.ts";
 import { type FakeTable, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST } from "./objects.ts";
 import { addRule, deleteChain, deleteRules, deleteSetsOf } from "./references.ts";
 import { addElements, addSet, deleteElements, deleteSet } from "./set-commands.ts";
@@ -31,6 +34,8 @@ const COMMANDS: ReadonlyMap<number, (command: Command) => void> = new Map([
   [NFT_MSG_DELCHAIN, deleteChainCommand],
   [NFT_MSG_NEWRULE, addRule],
   [NFT_MSG_DELRULE, deleteRulesCommand],
+  [NFT_MSG_NEWFLOWTABLE, addFlowtable],
+  [NFT_MSG_DELFLOWTABLE, deleteFlowtable],
   [NFT_MSG_NEWSET, addSet],
   [NFT_MSG_DELSET, deleteSet],
   [NFT_MSG_NEWSETELEM, addElements],
@@ -77,6 +82,7 @@ function newTable(transaction: Transaction, family: number, name: string, attrib
     owner: ((asked ?? 0) & TABLE_OWNER) === 0 ? undefined : transaction.portId,
     chains: new Map(),
     sets: new Map(),
+    flowtables: new Map(),
     handles: 0,
   };
   transaction.tables.push(table);
@@ -111,6 +117,7 @@ function deleteTable(transaction: Transaction, table: FakeTable): void {
   transaction.ask("delete", `table ${table.name}`);
   for (const chain of table.chains.values()) deleteRules(transaction, table, chain);
   deleteSetsOf(transaction, table);
+  for (const flowtable of table.flowtables.values()) removeFlowtable(transaction, table, flowtable);
   for (const chain of table.chains.values()) deleteChain(transaction, table, chain);
   const at = transaction.tables.indexOf(table);
   transaction.tables.splice(at, 1);

@@ -2,7 +2,7 @@
  * Expressions of rules as the fake kernel takes them: attributes checked and kept as sent, and reported as the kernel reports them.
  *
  * Source: linux net/netfilter/nf_tables_api.c (registers), nft_payload.c, nft_meta.c, nft_cmp.c, nft_range.c, nft_bitwise.c,
- * nft_lookup.c, nft_immediate.c, nft_ct.c, nft_counter.c.
+ * nft_lookup.c, nft_immediate.c, nft_ct.c, nft_counter.c, nft_flow_offload.c.
  */
 import { EINVAL, ENOENT, EOPNOTSUPP } from "../../errno.ts";
 import type { Span } from "../../netlink/reader.ts";
@@ -98,10 +98,10 @@ export function parseExpressions(list: Span | undefined, table: FakeTable): Fake
 function parseOne(name: string, context: Context): FakeExpression {
   const parse = PARSERS[name];
   if (parse === undefined) return unmodelled(`the expression ${name}`);
-  const { set, verdict } = parse(context);
+  const { set, verdict, flowtable } = parse(context);
   for (const type of context.attributes.keys())
     if (!context.out.has(type)) unmodelled(`attribute ${type} of the expression ${name}`);
-  return { name, attributes: context.out, set, verdict };
+  return { name, attributes: context.out, set, verdict, ...(flowtable === undefined ? {} : { flowtable }) };
 }
 
 const NOTHING = { set: undefined, verdict: undefined };
@@ -125,7 +125,10 @@ function data({ attributes, out }: Context, type: number): Uint8Array {
 }
 
 const PARSERS: Readonly<
-  Record<string, (context: Context) => { set: string | undefined; verdict: FakeVerdict | undefined }>
+  Record<
+    string,
+    (context: Context) => { set: string | undefined; verdict: FakeVerdict | undefined; flowtable?: string }
+  >
 > = {
   payload: (c) => {
     const target = register(c, 1);
@@ -188,6 +191,12 @@ const PARSERS: Readonly<
     c.out.set(1, { as: "u32", value: 0 });
     c.out.set(2, { as: "u32", value: 0 });
     return NOTHING;
+  },
+  flow_offload: (c) => {
+    const flowtable = required(c.attributes.get(1)).text();
+    if (!c.table.flowtables.has(flowtable)) refuse(ENOENT);
+    c.out.set(1, { as: "text", text: flowtable });
+    return { ...NOTHING, flowtable };
   },
   immediate: (c) => {
     if (u32(c, 1) !== VERDICT_REGISTER) unmodelled("immediate data");

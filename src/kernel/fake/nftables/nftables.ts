@@ -13,12 +13,14 @@ import {
   NFNL_MSG_BATCH_END,
   NFNL_SUBSYS_NFTABLES,
   NFT_MSG_GETCHAIN,
+  NFT_MSG_GETFLOWTABLE,
   NFT_MSG_GETGEN,
   NFT_MSG_GETRULE,
   NFT_MSG_GETSET,
   NFT_MSG_GETSETELEM,
   NFT_MSG_GETTABLE,
   NFT_MSG_NEWCHAIN,
+  NFT_MSG_NEWFLOWTABLE,
   NFT_MSG_NEWGEN,
   NFT_MSG_NEWRULE,
   NFT_MSG_NEWSET,
@@ -42,8 +44,9 @@ import {
   type Tell,
 } from "../messages.ts";
 import { Refusal, refuse, required, unmodelled } from "../refusal.ts";
-import { chainBody, elementsBody, generationBody, ruleBody, setBody, tableBody } from "./bodies.ts";
+import { chainBody, elementsBody, flowtableBody, generationBody, ruleBody, setBody, tableBody } from "./bodies.ts";
 import { runCommand } from "./commands.ts";
+import { forgetDevices } from "./flowtable-commands.ts";
 import type { FakeElement } from "./elements.ts";
 import { type FakeTable, TABLE_OWNER, TABLE_PERSIST } from "./objects.ts";
 import { validate } from "./references.ts";
@@ -64,11 +67,14 @@ export class FakeNftables {
   readonly tables: FakeTable[] = [];
   readonly #machine: Machine;
   readonly #sends: Tell;
+  readonly #indexOf: (device: string) => number | undefined;
   #generation = 1;
   #handles = 0;
 
-  constructor(machine: Machine, sends: Tell) {
+  /** `indexOf`: of the namespace's interface with that name. */
+  constructor(machine: Machine, sends: Tell, indexOf: (device: string) => number | undefined) {
     this.#machine = machine;
+    this.#indexOf = indexOf;
     this.#sends = sends;
   }
 
@@ -98,6 +104,7 @@ export class FakeNftables {
 
   /** The kernel goes on after a refusal, to report every one, and then takes all back. undefined: it had no memory. */
   #runBatch(socket: Asker, commands: readonly Received[]): readonly Outcome[] | undefined {
+    forgetDevices(this.tables, this.#indexOf);
     const transaction = this.#begin(socket);
     let outcomes: Outcome[];
     try {
@@ -125,6 +132,8 @@ export class FakeNftables {
       tables: this.tables,
       portId: socket.portId,
       ownsTables: this.#machine.ownsTables,
+      hasFlowtables: this.#machine.hasFlowtables,
+      indexOf: this.#indexOf,
       faults: this.#machine.faults,
       generation: this.#generation + 1,
       nextHandle: () => ++this.#handles,
@@ -247,6 +256,14 @@ export class FakeNftables {
           ),
         );
       }
+      case NFT_MSG_GETFLOWTABLE:
+        forgetDevices(this.tables, this.#indexOf);
+        return named.flatMap((table) =>
+          [...table.flowtables.values()].map((flowtable) => ({
+            type: NFT_MSG_NEWFLOWTABLE,
+            body: flowtableBody(table, flowtable, generation),
+          })),
+        );
       case NFT_MSG_GETSET:
         return named.flatMap((table) =>
           [...table.sets.values()].map((set) => ({ type: NFT_MSG_NEWSET, body: setBody(table, set, generation) })),

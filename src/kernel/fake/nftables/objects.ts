@@ -35,6 +35,21 @@ export interface FakeSet {
   references: number;
 }
 
+/** A device is taken out when that interface goes, whatever has its name later. */
+export interface FakeDevice {
+  readonly name: string;
+  readonly index: number;
+}
+
+export interface FakeFlowtable {
+  readonly name: string;
+  readonly handle: number;
+  readonly priority: number;
+  devices: readonly FakeDevice[];
+  /** Rules that name it. */
+  references: number;
+}
+
 export interface FakeTable {
   readonly family: number;
   readonly name: string;
@@ -44,6 +59,7 @@ export interface FakeTable {
   owner: number | undefined;
   readonly chains: Map<string, FakeChain>;
   readonly sets: Map<string, FakeSet>;
+  readonly flowtables: Map<string, FakeFlowtable>;
   handles: number;
 }
 

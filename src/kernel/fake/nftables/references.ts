@@ -28,8 +28,10 @@ export function refer(table: FakeTable, verdict: FakeVerdict | undefined, by: 1 
 }
 
 function referByRule(table: FakeTable, rule: FakeRule, by: 1 | -1): void {
-  for (const { set, verdict } of rule.expressions) {
+  for (const { set, flowtable, verdict } of rule.expressions) {
     refer(table, verdict, by);
+    const offloads = flowtable === undefined ? undefined : table.flowtables.get(flowtable);
+    if (offloads !== undefined) offloads.references += by;
     const used = set === undefined ? undefined : table.sets.get(set);
     if (used !== undefined) used.references += by;
   }

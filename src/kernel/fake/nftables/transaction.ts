@@ -14,6 +14,9 @@ export class Transaction {
   /** Of the socket that asks. */
   readonly portId: number;
   readonly ownsTables: boolean;
+  readonly hasFlowtables: boolean;
+  /** Of the interface with that name. */
+  readonly indexOf: (device: string) => number | undefined;
   readonly #faults: KernelFaults;
   readonly #undo: (() => void)[] = [];
   readonly generation: number;
@@ -30,6 +33,8 @@ export class Transaction {
     readonly tables: FakeTable[];
     readonly portId: number;
     readonly ownsTables: boolean;
+    readonly hasFlowtables: boolean;
+    readonly indexOf: (device: string) => number | undefined;
     readonly faults: KernelFaults;
     readonly generation: number;
     readonly nextHandle: () => number;
@@ -37,6 +42,8 @@ export class Transaction {
     this.tables = options.tables;
     this.portId = options.portId;
     this.ownsTables = options.ownsTables;
+    this.hasFlowtables = options.hasFlowtables;
+    this.indexOf = options.indexOf;
     this.#faults = options.faults;
     this.generation = options.generation;
     this.nextHandle = options.nextHandle;

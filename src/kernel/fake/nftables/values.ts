@@ -19,6 +19,8 @@ export interface FakeExpression {
   readonly attributes: ReadonlyMap<number, FakeValue>;
   /** Set that it looks things up in. */
   readonly set: string | undefined;
+  /** Flowtable that it puts flows into. */
+  readonly flowtable?: string;
   readonly verdict: FakeVerdict | undefined;
 }
 
