@@ -210,6 +210,9 @@ const WATCHED = [
   "profiles",
   "adminnetworkpolicies",
   "baselineadminnetworkpolicies",
+  "stagednetworkpolicies",
+  "stagedglobalnetworkpolicies",
+  "stagedkubernetesnetworkpolicies",
 ];
 
 describe("without a right", () => {
