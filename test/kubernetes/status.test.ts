@@ -32,10 +32,13 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await cluster.daemons.stop(NAME, "SIGTERM");
-  await cluster.kubectl(["delete", "globalnetworkpolicies,stagedglobalnetworkpolicies,clusternetworkpolicies", NS]);
+  const wide = "globalnetworkpolicies,stagedglobalnetworkpolicies,clusternetworkpolicies,adminnetworkpolicies";
+  await cluster.kubectl(["delete", wide, NS]);
+  await cluster.kubectl(["delete", "baselineadminnetworkpolicies", "default"]);
   await removeNamespace(cluster, NS);
 });
 
+const SUBJECT = { namespaces: { matchLabels: { "kubernetes.io/metadata.name": NS } } };
 const SPEC = { selector: "app == 'web'", types: ["Ingress"], ingress: [{ action: "Allow" }] };
 const KINDS = [
   ["networkpolicies.projectcalico.org", "NetworkPolicy", SPEC],
@@ -49,11 +52,27 @@ const KINDS = [
     {
       tier: "Baseline",
       priority: 10,
-      subject: { namespaces: { matchLabels: { "kubernetes.io/metadata.name": NS } } },
+      subject: SUBJECT,
       ingress: [{ action: "Accept", from: [{ namespaces: {} }] }],
     },
   ],
+  [
+    "adminnetworkpolicies",
+    "AdminNetworkPolicy",
+    { priority: 10, subject: SUBJECT, ingress: [{ action: "Allow", from: [{ namespaces: {} }] }] },
+  ],
+  [
+    "baselineadminnetworkpolicies",
+    "BaselineAdminNetworkPolicy",
+    { subject: SUBJECT, ingress: [{ action: "Allow", from: [{ namespaces: {} }] }] },
+  ],
 ] as const;
+
+const GROUPS: Readonly<Record<string, string>> = {
+  ClusterNetworkPolicy: "policy.networking.k8s.io/v1alpha2",
+  AdminNetworkPolicy: "policy.networking.k8s.io/v1alpha1",
+  BaselineAdminNetworkPolicy: "policy.networking.k8s.io/v1alpha1",
+};
 
 interface Policy {
   readonly metadata: { readonly generation: number };
@@ -67,14 +86,16 @@ interface Policy {
 }
 
 test.each(KINDS)("%s: kubectl waits for its conditions", async (resource, kind, spec) => {
-  const apiVersion = kind === "ClusterNetworkPolicy" ? "policy.networking.k8s.io/v1alpha2" : "projectcalico.org/v3";
-  const isClusterWide = ["GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "ClusterNetworkPolicy"].includes(kind);
-  const metadata = isClusterWide ? { name: NS } : { name: NS, namespace: NS };
+  const apiVersion = GROUPS[kind] ?? "projectcalico.org/v3";
+  const isClusterWide = kind in GROUPS || kind.includes("Global");
+  // Of the baseline there is one.
+  const name = kind === "BaselineAdminNetworkPolicy" ? "default" : NS;
+  const metadata = isClusterWide ? { name } : { name, namespace: NS };
   await cluster.apply({ apiVersion, kind, metadata, spec });
   const types = kind.startsWith("Staged") ? ["Accepted"] : ["Accepted", "Programmed"];
   for (const type of types)
-    await cluster.kubectl(["wait", "-n", NS, `--for=condition=${type}`, "--timeout=60s", `${resource}/${NS}`]);
-  const { metadata: stored, status } = await cluster.get<Policy>(["-n", NS, `${resource}/${NS}`]);
+    await cluster.kubectl(["wait", "-n", NS, `--for=condition=${type}`, "--timeout=60s", `${resource}/${name}`]);
+  const { metadata: stored, status } = await cluster.get<Policy>(["-n", NS, `${resource}/${name}`]);
   expect(status.conditions.map(({ type, observedGeneration }) => [type, observedGeneration])).toEqual(
     types.map((type) => [type, stored.generation]),
   );
