@@ -154,7 +154,7 @@ for (const dataplane of ["nftables", "iptables-nft", "iptables-legacy", "ebpf"] 
         expect(filters).toContain("others");
         expect(filters.includes("calico from_network")).toBe(dataplane === "ebpf");
         expect(readdirSync(`${fs.path}/tc/globals`)).toEqual(["others"]);
-        expect(loop.isWritten).toBe(true);
+        await until("it to be written", () => loop.isWritten);
         for (const variant of ["legacy", "nft"]) {
           const saved = namespace.run([`iptables-${variant}-save`]);
           expect(saved).toContain('-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD');
@@ -191,7 +191,7 @@ test("a dataplane whose programs are missing is told, and nftables stands in for
       expect(driver.failures).toMatchObject([{ row: "dataplane iptables-legacy", state: "failed" }]);
       expect(reports.join("\n")).toContain("iptables-legacy");
       expect([...programFor("iptables-legacy").endpoints.keys()].every((id) => driver.isProgrammed(id))).toBe(true);
-      expect(loop.isWritten).toBe(true);
+      await until("it to be written", () => loop.isWritten);
     },
     "legacy",
   );
@@ -224,7 +224,7 @@ test("a change that fails leaves the node with what it has, whose policy goes on
       if (first === undefined) throw new Error("the program has no endpoint");
       const less = { ...now, endpoints: new Map([...now.endpoints].filter(([id]) => id !== first)) };
       loop.step(less, { ...none, endpoints: new Map([[first, undefined]]) });
-      expect(loop.isWritten).toBe(true);
+      await until("it to be written", () => loop.isWritten);
       expect(namespace.run(["nft", "list", "table", "inet", "calico"])).not.toContain(`"${first}"`);
       // Whoever sets it again has it tried again.
       isRefused = false;
@@ -322,7 +322,7 @@ test("programs and maps of other versions go once those of this one are attached
       }
     },
     async ({ fs, loop }) => {
-      expect(loop.isWritten).toBe(true);
+      await until("it to be written", () => loop.isWritten);
       const names = readdirSync(`${fs.path}/calico`);
       expect(names).toContain("others");
       expect(names).toContain("calico-2-state");
@@ -342,7 +342,7 @@ test("eBPF that the kernel refuses is told, and nftables stands in for it", asyn
       expect(driver.failures).toMatchObject([{ row: "dataplane ebpf", state: "failed" }]);
       expect(driver.failures[0]?.error).toContain("CAP_BPF");
       expect(reports.join("\n")).toContain("another stands in for it");
-      expect(loop.isWritten).toBe(true);
+      await until("it to be written", () => loop.isWritten);
     },
     "none",
     () => false,

@@ -302,7 +302,7 @@ describe("tab completion", () => {
 
   const verbs = ["get", "create", "apply", "replace", "delete", "patch", "label", "validate"];
   for (const [line, candidates] of [
-    ["calicoctl ", [...verbs, "why", "version", "completion"]],
+    ["calicoctl ", [...verbs, "why", "bpf", "version", "completion"]],
     ["calicoctl w", ["why"]],
     ["calicoctl re", ["replace"]],
     ["calicoctl get global", ["globalnetworkpolicy", "globalnetworkset"]],
