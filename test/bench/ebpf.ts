@@ -4,8 +4,6 @@
  *
  * Usage: bun test/bench/ebpf.ts
  */
-import { readFileSync } from "node:fs";
-import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { ANSWERED, encodeConnection, encodeConnectionKey } from "../../src/dataplane/ebpf/connections.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
@@ -25,8 +23,8 @@ import { makeBpfFs } from "../kernel/bpffs.ts";
 import { makeNamespace, removeNamespace, sys } from "../kernel/fixture.ts";
 import { encodePacket } from "../kernel/wire.ts";
 import { digits, percentile } from "./figures.ts";
+import { OBJECT, openEbpf } from "../kernel/ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 /** The kernel runs a packet without a device as if the loopback had received it. */
 const WORKLOAD = "lo" as EndpointId;
 const [SOURCE, NODE] = ["10.65.0.1", "192.0.2.1"] as readonly string[] as readonly [Addr, Addr];
@@ -198,17 +196,7 @@ const fs = makeBpfFs();
 const node = makeNamespace("bench");
 try {
   node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
-  const driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  const driver = openEbpf(node, fs.path);
   const { maps } = driver;
   const given = new Map(
     [maps.records, maps.counters, maps.members, maps.nets].map((map) => [map.definition.name, map]),

@@ -1,6 +1,5 @@
 /** `calico node --bpf`: what the pinned maps hold, in names, while the driver has them open and afterwards; and what is said where they cannot be read. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import {
   ANSWERED,
@@ -28,8 +27,8 @@ import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { sysIn } from "./flow-bench.ts";
 import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { OBJECT, openEbpf } from "./ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 const [A, B, C, D] = ["10.65.0.1", "10.65.0.2", "fd00:65::1", "fd00:65::2"] as readonly string[] as readonly [
   Addr,
   Addr,
@@ -49,17 +48,7 @@ beforeAll(() => {
   own = sysIn(REAL, node);
   for (const name of ["cali0", "cali1", "ens3"])
     node.run(["ip", "link", "add", name, "type", "veth", "peer", "name", `peer-${name}`]);
-  driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  driver = openEbpf(node, fs.path);
   const wanted = program();
   driver.lower(wanted, { ...wanted, members: new Map() });
   finishSteps(driver.committing());

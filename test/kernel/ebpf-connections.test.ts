@@ -5,11 +5,9 @@
  * Time passes by making what the map has seen older. Packets whose fate depends on less than a few seconds are left out.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { decodeConnection, decodeConnectionKey } from "../../src/dataplane/ebpf/connections.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
 import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { ICMP, ICMPV6, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
@@ -19,11 +17,11 @@ import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { Random } from "../property/random.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { packetsDropped } from "./ebpf-drops.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, removeNamespace } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
 import { encodePacket, ipPacket, Port } from "./wire.ts";
+import { openEbpf } from "./ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 const STEPS = Number(process.env["MODEL_STEPS"] ?? "4000");
 const SEED = Number(process.env["MODEL_SEED"] ?? "20261130");
 
@@ -235,17 +233,7 @@ beforeAll(() => {
     );
   }
   ports = others.map((other) => new Port(other, "eth0", HOST_MAC));
-  driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  driver = openEbpf(node, fs.path);
 });
 afterAll(() => {
   driver.close();

@@ -6,8 +6,6 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { Subprocess } from "bun";
-import { readFileSync } from "node:fs";
-import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { ACTIONS, decodeRecords, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
@@ -18,11 +16,9 @@ import type { Atom, Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, removeNamespace } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { encodePacket, ipPacket, Port } from "./wire.ts";
-
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 
 interface Family {
   readonly name: string;
@@ -131,17 +127,7 @@ function commitProgram(wanted: Program): void {
 
 function openDriver(object: Uint8Array): EbpfDriver {
   const [node] = namespaces as [Namespace];
-  const opened = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => object,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(opened.reading());
+  const opened = openEbpf(node, fs.path, object);
   return opened;
 }
 
@@ -229,6 +215,7 @@ while True:
     for _ in range(16): sock.sendto(b"flood", (sys.argv[1], int(sys.argv[2])))
     sock.close()
 `;
+import { OBJECT, openEbpf } from "./ebpf-driver.ts";
 
 /** From the client's own kernel. */
 function startFlood(): Subprocess {

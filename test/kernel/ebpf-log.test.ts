@@ -1,6 +1,5 @@
 /** What the eBPF path tells of packets: rules that log, and denied first packets, with what decided; too many are counted, and none waits. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import type { DeniedEnd } from "../../src/dataplane/denied.ts";
@@ -17,11 +16,11 @@ import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { sysIn } from "./flow-bench.ts";
-import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, REAL, removeNamespace } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
+import { openEbpf } from "./ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 const PODS = [
   ["10.65.0.1", "fd00:65::1"],
   ["10.65.0.2", "fd00:65::2"],
@@ -48,17 +47,7 @@ beforeAll(() => {
     );
   }
   sender = new Port(others[0] as Namespace, "eth0", HOST_MAC);
-  driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  driver = openEbpf(node, fs.path);
   const wanted = program(LOGGED);
   driver.lower(wanted, { ...wanted, members: new Map() });
   finishSteps(driver.committing());

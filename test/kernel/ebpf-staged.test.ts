@@ -1,11 +1,9 @@
 /** Staged policies on the eBPF path (POL-56): they count, and whatever they are, what decides decides as if they were not. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { DROPS } from "../../src/dataplane/ebpf/layout.ts";
 import { takeEvents } from "../../src/dataplane/ebpf/log.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { loadProgram } from "../../src/kernel/bpf/program.ts";
 import type { Addr } from "../../src/net/addr.ts";
@@ -17,8 +15,8 @@ import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
+import { openEbpf } from "./ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 /** Two workloads, then two machines beyond the node's other interfaces. */
 const INTERFACES = ["cali0", "cali1", "ext0", "ext1"] as readonly string[] as readonly EndpointId[];
 const ADDRESSES = [
@@ -52,17 +50,7 @@ beforeAll(() => {
     );
   }
   ports = others.map((other) => new Port(other, "eth0", HOST_MAC));
-  driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  driver = openEbpf(node, fs.path);
 });
 afterAll(() => {
   driver.close();

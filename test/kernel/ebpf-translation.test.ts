@@ -3,13 +3,11 @@
  * sources behind its own address, and where a service leads to the node itself. Both families; real masquerade, services and sockets.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { Gate } from "../../src/dataplane/ebpf/gate.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { loadProgram } from "../../src/kernel/bpf/program.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { UDP } from "../../src/net/protocol.ts";
@@ -21,8 +19,6 @@ import { packetsDropped, packetsDroppedAt } from "./ebpf-drops.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { ipPacket, Port } from "./wire.ts";
-
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 
 interface Family {
   readonly name: string;
@@ -200,17 +196,7 @@ beforeAll(() => {
   }
   router.run(["nft", "-f", "-"], TRANSLATION);
   [client, other, world] = others.map((each) => new Port(each, "eth0", HOST_MAC)) as [Port, Port, Port];
-  driver = router.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  driver = openEbpf(router, fs.path);
 });
 afterAll(() => {
   driver.close();
@@ -547,3 +533,4 @@ finally:
     server.kill()
     server.wait()
 `;
+import { openEbpf } from "./ebpf-driver.ts";

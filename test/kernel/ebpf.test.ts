@@ -1,6 +1,5 @@
 /** The eBPF dataplane's maps on the real kernel: what is written is read back as the same program, a restart writes nothing, and changes leave nothing behind. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
@@ -24,8 +23,8 @@ import {
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { OBJECT, openEbpf } from "./ebpf-driver.ts";
 
-const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
 const CLUSTERS = 30;
 const FIRST_SEED = 8_000_000;
 
@@ -42,17 +41,7 @@ afterAll(() => {
 });
 
 function open(): EbpfDriver {
-  const driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => OBJECT,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  const driver = openEbpf(node, fs.path);
   return driver;
 }
 

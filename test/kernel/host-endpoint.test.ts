@@ -7,7 +7,6 @@ import { readFileSync } from "node:fs";
 import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
-import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { type Addr, FAMILIES, type Family, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
@@ -70,17 +69,7 @@ const DATAPLANES: { readonly [name: string]: (node: Namespace, program: Program)
   ebpf(node, program) {
     const fs = makeBpfFs();
     const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
-    const driver = node.enter(
-      () =>
-        new EbpfDriver(sys, {
-          object: () => object,
-          pins: fs.path,
-          clock: openClock(),
-          ownsTable: false,
-          report: () => {},
-        }),
-    );
-    finishSteps(driver.reading());
+    const driver = openEbpf(node, fs.path, object);
     driver.lower(program, { ...program, members: new Map() });
     finishSteps(driver.committing());
     driver.close();
@@ -193,6 +182,7 @@ for port, marker in zip(pairs[::2], pairs[1::2]):
     try: sock.sendto(struct.pack("!I", int(marker)), (to, int(port)))
     except PermissionError: pass
 `;
+import { openEbpf } from "./ebpf-driver.ts";
 
 function udp(source: Addr, destination: Addr, destinationPort: number): FlowPacket {
   return { source, destination, protocol: UDP, sourcePort: 20_000 + (mark & 0xfff), destinationPort };

@@ -10,7 +10,6 @@ import {
   encodeConnectionKey,
   type FlowEnd,
 } from "../../src/dataplane/ebpf/connections.ts";
-import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import type { Block } from "../../src/dataplane/ebpf/image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS } from "../../src/dataplane/ebpf/layout.ts";
 import { asDeciding, isPlain } from "../../src/dataplane/ebpf/records.ts";
@@ -35,6 +34,7 @@ import type { PathPacket } from "../../src/program/path-evaluate.ts";
 import type { Program } from "../../src/program/program.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { type Namespace, sys } from "./fixture.ts";
+import { openEbpf } from "./ebpf-driver.ts";
 
 /** By rule: what it has counted. */
 export type Counts = ReadonlyMap<string, number>;
@@ -188,17 +188,7 @@ export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
 export function ebpfBackend(node: Namespace): LawBackend {
   const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
   const fs = makeBpfFs();
-  const driver = node.enter(
-    () =>
-      new EbpfDriver(sys, {
-        object: () => object,
-        pins: fs.path,
-        clock: openClock(),
-        ownsTable: false,
-        report: () => {},
-      }),
-  );
-  finishSteps(driver.reading());
+  const driver = openEbpf(node, fs.path, object);
   const routes = node.enter(() => new RouteClient(sys));
   const indexes = new Map<string, number>(routes.links().map(({ name, index }) => [name, index]));
   routes.close();

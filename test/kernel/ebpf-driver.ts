@@ -1,0 +1,17 @@
+/** ebpf-driver: the driver of the eBPF dataplane on a node of a test, with the object that is checked in. */
+import { readFileSync } from "node:fs";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
+import { type Namespace, sys } from "./fixture.ts";
+
+/** bpf/path.o. */
+export const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
+
+/** It has read what the kernel has. `pins`: a directory of a bpffs. */
+export function openEbpf(node: Namespace, pins: string, object: Uint8Array = OBJECT): EbpfDriver {
+  const options = { object: () => object, pins, clock: openClock(), ownsTable: false, report: () => {} };
+  const driver = node.enter(() => new EbpfDriver(sys, options));
+  finishSteps(driver.reading());
+  return driver;
+}
