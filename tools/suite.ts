@@ -51,8 +51,17 @@ export function readReport(suite: string, xml: string): Totals | undefined {
   return { passed: Number(attribute(head, "tests")) - failures.length - skipped, skipped, failures };
 }
 
-/** Runs it to its end, whatever becomes of its process. `printed`: all that it printed. */
-export async function runSuite(suite: Suite): Promise<Totals & { readonly printed: string }> {
+export interface Ran extends Totals {
+  /** All that it printed. */
+  readonly printed: string;
+  readonly wallSeconds: number;
+  /** Of its process and of those that it waited for. */
+  readonly cpuSeconds: number;
+}
+
+/** Runs it to its end, whatever becomes of its process. */
+export async function runSuite(suite: Suite): Promise<Ran> {
+  const begun = performance.now();
   const directory = mkdtempSync(`${tmpdir()}/calico-test-`);
   const report = `${directory}/junit.xml`;
   const command = [
@@ -75,10 +84,14 @@ export async function runSuite(suite: Suite): Promise<Totals & { readonly printe
   const totals = existsSync(report) ? readReport(suite.name, readFileSync(report, "utf8")) : undefined;
   rmSync(directory, { recursive: true, force: true });
   const ended = `${suite.name}: ended with exit code ${exitCode}`;
-  if (totals === undefined)
-    return { passed: 0, skipped: 0, failures: [`${ended} and no report`], printed: printed.join("") };
+  const cost = {
+    printed: printed.join(""),
+    wallSeconds: (performance.now() - begun) / 1000,
+    cpuSeconds: Number(child.resourceUsage()?.cpuTime.total ?? 0) / 1e6,
+  };
+  if (totals === undefined) return { passed: 0, skipped: 0, failures: [`${ended} and no report`], ...cost };
   if (exitCode !== 0 && totals.failures.length === 0) totals.failures.push(`${ended} though no test failed`);
-  return { ...totals, printed: printed.join("") };
+  return { ...totals, ...cost };
 }
 
 /** What a run ends with: every failure again, for the place where it came is far above, and the line of totals. */

@@ -1,6 +1,6 @@
 /**
  * test: runs the suites, each in a process of its own, or each of its files in one, and ends in one line "N passed, N failed, N skipped". As many run at a
- * time as there are processors, and one more, because labs wait for much of their time; what one prints comes at its end.
+ * time as there are processors, and two more, because labs wait for much of their time; what one prints comes at its end.
  *
  * Usage: bun tools/test.ts [SUITE…]; without names, all of them.
  */
@@ -15,14 +15,14 @@ interface NamedSuite extends Suite {
 
 /** In the order in which they begin: the longest early. */
 const SUITES: readonly NamedSuite[] = [
-  { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
-  { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
-  { name: "kernel", paths: ["test/kernel"], timeoutSeconds: 120 },
+  { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },
+  { name: "property", paths: ["test/property"], timeoutSeconds: 300, inFiles: true },
+  { name: "kernel", paths: ["test/kernel"], timeoutSeconds: 120, inFiles: true },
   { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300, inFiles: true },
   { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180, inFiles: true },
-  { name: "property", paths: ["test/property"], timeoutSeconds: 300 },
-  { name: "sim", paths: ["test/sim"], timeoutSeconds: 600 },
-  { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120 },
+  { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120, inFiles: true },
+  { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
+  { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
 ];
 
 const wanted = process.argv.slice(2);
@@ -47,8 +47,9 @@ function filesIn(paths: readonly string[]): readonly string[] {
 }
 
 async function run(suite: Suite): Promise<void> {
-  const { passed, skipped, failures, printed } = await runSuite(suite);
-  console.log(`\n== ${suite.name}: ${suite.paths.join(" ")}\n${printed}`);
+  const { passed, skipped, failures, printed, wallSeconds, cpuSeconds } = await runSuite(suite);
+  const cost = `${wallSeconds.toFixed(1)} s, ${cpuSeconds.toFixed(1)} s of the processor`;
+  console.log(`\n== ${suite.name}: ${suite.paths.join(" ")}: ${cost}\n${printed}`);
   sum.passed += passed;
   sum.skipped += skipped;
   sum.failures.push(...failures);
@@ -58,7 +59,7 @@ async function work(): Promise<void> {
   for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await run(next);
 }
 
-await Promise.all(Array.from({ length: availableParallelism() + 1 }, work));
+await Promise.all(Array.from({ length: availableParallelism() + 2 }, work));
 const { text, exitCode } = conclude(sum);
 console.log(text);
 process.exit(exitCode);

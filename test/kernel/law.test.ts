@@ -272,9 +272,9 @@ class Law {
   } {
     const { comments } = this.#backend;
     const families = new Set(meant.map(({ sent }) => familyOf(sent.packet.source)));
-    const changed = [...families]
-      .flatMap((family) => [...this.#backend.counts(family)])
-      .filter(([rule, packets]) => packets !== (this.#before.get(rule) ?? 0));
+    // A dataplane whose rules are of both families tells the same for each.
+    const counts = new Map([...families].flatMap((family) => [...this.#backend.counts(family)]));
+    const changed = [...counts].filter(([rule, packets]) => packets !== (this.#before.get(rule) ?? 0));
     // One counter may stand for several of a packet's decisions.
     const decided = changed.flatMap(([rule, packets]) =>
       Array<string>(packets - (this.#before.get(rule) ?? 0)).fill(
@@ -437,9 +437,9 @@ const DATAPLANES: readonly {
   readonly together: number;
   readonly open: (node: Namespace) => LawBackend;
 }[] = [
-  { name: "nftables", packets: 20_000, together: 1, open: nftablesBackend },
-  { name: "iptables-nft", packets: 2_000, together: 20, open: (node) => iptablesBackend(node, "nft") },
-  { name: "iptables-legacy", packets: 1_000, together: 20, open: (node) => iptablesBackend(node, "legacy") },
+  { name: "nftables", packets: 20_000, together: 20, open: nftablesBackend },
+  { name: "iptables-nft", packets: 20_000, together: 100, open: (node) => iptablesBackend(node, "nft") },
+  { name: "iptables-legacy", packets: 20_000, together: 100, open: (node) => iptablesBackend(node, "legacy") },
   { name: "ebpf", packets: 20_000, together: 1, open: ebpfBackend },
 ];
 

@@ -20,7 +20,7 @@ import { updatesOf } from "./updates.ts";
 import FAILING_SEEDS from "./failing-seeds.json";
 
 /** LAW_CLUSTERS=25000 judges ten million packets. */
-const CLUSTERS = Number(process.env["LAW_CLUSTERS"] ?? "800");
+const CLUSTERS = Number(process.env["LAW_CLUSTERS"] ?? "400");
 const PACKETS = 400;
 const PACKETS_AT_HOSTS = 40;
 /** One packet of so many is put to the staged policies too. */
