@@ -7,7 +7,8 @@ import { unwrap } from "../lib/result.ts";
 import { EBUSY, EEXIST, KernelError } from "../kernel/errno.ts";
 import { parseAddr } from "../net/addr.ts";
 import type { CniAnswer, CniRequest } from "../podnet/protocol.ts";
-import { CniServer, type CniServerOptions } from "./cni-server.ts";
+import { CniServer } from "./cni-server.ts";
+import type { AttachmentOptions } from "./pod-attachments.ts";
 import { Journal } from "./journal.ts";
 
 let directory = "";
@@ -20,8 +21,8 @@ const ADDRESS = unwrap(parseAddr("10.0.0.1"));
 
 /** A server whose surroundings take everything, but what `options` replaces; what it did, in words. */
 async function bench(
-  options: Partial<CniServerOptions["wiring"]>,
-  pipeline: Partial<CniServerOptions["pipeline"]> = {},
+  options: Partial<AttachmentOptions["wiring"]>,
+  pipeline: Partial<AttachmentOptions["pipeline"]> = {},
 ) {
   const done: string[] = [];
   const journal = await Journal.open(openFiles(), `${directory}/journal`, () => {});
