@@ -7,10 +7,7 @@ import { newProgram, runProgram, subcommandOf, UsageError } from "../lib/command
 import { type Chain, findChain } from "./chain.ts";
 import { isSupported, SUPPORTED_VERSIONS } from "./versions.ts";
 
-interface InstallOptions {
-  readonly root: string;
-  readonly binDir?: string;
-  readonly confDir?: string;
+interface InstallOptions extends Directories {
   readonly ipv4: boolean;
   readonly ipv6: boolean;
   readonly mtu: string;
@@ -77,7 +74,39 @@ export function runCniCommand(
     .option("--ipv6", "also assign an IPv6 address to each pod", false)
     .option("--no-ipv4", "assign no IPv4 address")
     .action((options: InstallOptions) => install(options, (environment["PATH"] ?? "").split(":")));
+  subcommandOf(program, "uninstall", "Remove what install has put in place, but for plugins that others may use.")
+    .option(
+      "--root <dir>",
+      "directory below which all files of the node lie (CALICO_ROOT)",
+      environment["CALICO_ROOT"] ?? "/",
+    )
+    .option("--bin-dir <dir>", "where the plugins are (default: opt/cni/bin below the root)")
+    .option("--conf-dir <dir>", "where the network configuration is (default: etc/cni/net.d below the root)")
+    .action(uninstall);
   return runProgram(program, args, (error) => error instanceof FileError);
+}
+
+const PLUGINS = ["calico", "calico-ipam"];
+const CONFIGURATION = "10-calico.conflist";
+
+interface Directories {
+  readonly root: string;
+  readonly binDir?: string;
+  readonly confDir?: string;
+}
+
+function directoriesOf({ root, binDir, confDir }: Directories): { readonly binDir: string; readonly confDir: string } {
+  const below = (directory: string): string => `${root.replace(/\/+$/, "")}/${directory}`;
+  return { binDir: binDir ?? below("opt/cni/bin"), confDir: confDir ?? below("etc/cni/net.d") };
+}
+
+/** The configuration first, so that nobody calls a plugin that is gone. */
+async function uninstall(options: Directories): Promise<void> {
+  const { binDir, confDir } = directoriesOf(options);
+  const files = openFiles();
+  for (const path of [`${confDir}/${CONFIGURATION}`, ...PLUGINS.map((name) => `${binDir}/${name}`)])
+    await files.remove(path);
+  writeStdout(`removed ${PLUGINS.join(" and ")} in ${binDir}, and ${confDir}/${CONFIGURATION}\n`);
 }
 
 /** `path`: directories of programs. */
@@ -92,20 +121,19 @@ async function install(options: InstallOptions, path: readonly string[]): Promis
     );
   }
   const { root, ipv4, ipv6, cniVersion, pluginsFrom: source } = options;
-  const below = (directory: string): string => `${root.replace(/\/+$/, "")}/${directory}`;
-  const { binDir = below("opt/cni/bin"), confDir = below("etc/cni/net.d") } = options;
+  const { binDir, confDir } = directoriesOf(options);
   const files = openFiles();
   await files.makeDirectory(binDir);
   await files.makeDirectory(confDir);
   // The reference plugin starts faster than ours, so an existing one is kept.
   const loopback = await installUnlessForeign(binDir, "loopback", "calico");
-  await installLinks(binDir, ["calico", "calico-ipam"]);
+  await installLinks(binDir, PLUGINS);
   const chain = await findChain({ files, processes: openProcesses(), binDir, source, cniVersion, path });
   const configuration = networkConfiguration({ root, ipv4, ipv6, mtuBytes, cniVersion, chain });
-  await files.writeText(`${confDir}/10-calico.conflist`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
+  await files.writeText(`${confDir}/${CONFIGURATION}`, `${JSON.stringify(configuration, undefined, 2)}\n`, 0o644);
   const what = loopback
     ? `calico, calico-ipam and loopback in ${binDir}`
     : `calico and calico-ipam in ${binDir}, kept the loopback that is there`;
-  writeStdout(`installed ${what}, network configuration in ${confDir}/10-calico.conflist\n`);
+  writeStdout(`installed ${what}, network configuration in ${confDir}/${CONFIGURATION}\n`);
   for (const note of chain.notes) writeStdout(`${note}\n`);
 }

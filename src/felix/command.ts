@@ -29,6 +29,7 @@ import type { Report } from "../lib/report.ts";
 import { BPF_SUBJECTS, BpfError, type BpfSubject, dumpBpf } from "./bpf.ts";
 import { askCounters } from "./counters.ts";
 import { askDenied } from "./denied.ts";
+import { InUseError, removeNode } from "./remove.ts";
 import { readStatus } from "./status.ts";
 
 const ADDRESS_HELP = `
@@ -53,6 +54,7 @@ interface CommandOptions {
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
+  readonly remove: boolean | undefined;
   readonly counters: boolean | undefined;
   readonly denied: boolean | undefined;
   readonly bpf: string | undefined;
@@ -146,6 +148,10 @@ export async function runNodeCommand(given: readonly string[], environment: Envi
     )
     .option("--once", "look once")
     .option(
+      "--remove",
+      "take everything that the daemon made out of the kernel and off the disk, and end; not while a daemon or a pod of Calico is here: 0 all is gone, 1 it is not",
+    )
+    .option(
       "--audit-seconds <n>",
       "how often everything is compared with the kernel; what others change is heard at once",
       "600",
@@ -153,14 +159,15 @@ export async function runNodeCommand(given: readonly string[], environment: Envi
     .addHelpText("after", `${ADDRESS_HELP}${DATASTORE_HELP}`);
   // The disk, the kernel, or somebody who listens on our socket: nothing that a stack trace would explain.
   const isExpected = (error: unknown): boolean =>
-    isFailure(error) || error instanceof SocketError || error instanceof BpfError;
+    isFailure(error) || error instanceof SocketError || error instanceof BpfError || error instanceof InUseError;
   let looked: number | undefined;
   let isLook = false;
   const code = await runProgram(
     program.action(async (options: CommandOptions) => {
       const look = options.status === true ? askStatus : lookOf(options);
       isLook = look !== undefined || options.observe === true;
-      looked = look === undefined ? await run(options, environment) : await look(options);
+      if (options.remove === true) looked = await remove(options);
+      else looked = look === undefined ? await run(options, environment) : await look(options);
     }),
     args,
     isExpected,
@@ -186,6 +193,13 @@ async function showBpf(subject: BpfSubject, { root, output }: CommandOptions): P
   const of = { host: openHost(), pins: nodePaths(root).pins, object: readBpfObject };
   writeStdout(await dumpBpf(subject, of, output === "json"));
   return 0;
+}
+
+async function remove({ root }: CommandOptions): Promise<number> {
+  const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
+  const { lines, isComplete } = await removeNode({ root, host: openHost(), report, bpfObject: readBpfObject });
+  writeStdout(`${lines.join("\n")}\n`);
+  return isComplete ? 0 : EXIT_FAILED;
 }
 
 async function askStatus({ healthHost, healthPort, output }: CommandOptions): Promise<number> {

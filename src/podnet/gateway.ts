@@ -44,6 +44,12 @@ export function ensureGateway(sys: Sys, host: RouteClient): void {
   }
 }
 
+/** Succeeds when there is none. Throws KernelError. */
+export function removeGateway(host: RouteClient): void {
+  const link = host.linkByName(NAME);
+  if (link !== undefined) host.deleteLink(link.index);
+}
+
 function createPair(sys: Sys, host: RouteClient): Link {
   const namespace = openNamespace(sys, OWN_NAMESPACE);
   try {

@@ -27,7 +27,7 @@ export interface PodResult {
 }
 
 /** Device group of host ends that `remove` has left for deletion ("cali"). */
-const REMOVED_GROUP = 0x63616c69;
+export const REMOVED_GROUP = 0x63616c69;
 const LINK_LOCAL_LENGTH = 64;
 
 export class PodNetwork {

@@ -3,9 +3,10 @@
  * addresses, and a daemon that is killed again and again meanwhile.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { dataplaneEnvironment } from "../dataplane.ts";
 import { BareNode } from "./bare-node.ts";
-import { execute, Lab, type LabNode, list, namespace, until } from "./fixture.ts";
+import { CALICO, execute, Lab, type LabNode, list, namespace, type Output, until } from "./fixture.ts";
 import { countDropped } from "./rules.ts";
 import { addressesIn as addresses, type Answer, Runtime } from "./runtime.ts";
 
@@ -743,4 +744,47 @@ describe("a daemon that is killed meanwhile", () => {
       msg: `cannot reach calico node at ${node.root}/var/run/calico/nobody.sock: is it running on this node?`,
     });
   });
+});
+
+/** The last: the node is none afterwards. */
+describe("a node from which Calico is removed", () => {
+  const remove = (): Promise<Output> => lab.inNode(node, CALICO, "node", "--remove", "--root", node.root);
+  const inKernel = async (): Promise<string> => {
+    const of = async (...command: readonly string[]): Promise<string> => (await lab.inNode(node, ...command)).stdout;
+    return [
+      await of("nft", "list", "tables"),
+      await of("iptables-nft-save"),
+      await of("iptables-legacy-save"),
+      await of("ip", "-4", "route", "show", "proto", "80"),
+      await of("ip", "-6", "route", "show", "proto", "80"),
+      await of("ip", "-br", "link"),
+      await of("tc", "filter", "show", "dev", "eth0", "egress"),
+    ].join("");
+  };
+
+  test("is left as it is while the daemon or a pod is there; then nothing of Calico is", async () => {
+    const path = await netns("removed");
+    expect((await cni("ADD", "removed", path, "pod-9")).exitCode).toBe(0);
+    expect(await remove()).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("calico node runs here") });
+    await bare.kill();
+    expect(await remove()).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(`${NS}/pod-9`) });
+    expect(await inKernel()).toContain("cali");
+    await bare.start();
+    expect((await cni("DEL", "removed", path, "pod-9")).exitCode).toBe(0);
+    await until("its addresses to be given back", async () => runtime.journal().length === 0);
+    await bare.kill();
+    const { exitCode, stdout } = await remove();
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    expect(await inKernel()).not.toMatch(/cali/);
+    const directories = ["--bin-dir", bare.cniBinDir, "--conf-dir", `${node.root}/etc/cni/net.d`];
+    expect(await execute([CALICO, "cni", "uninstall", "--root", node.root, ...directories])).toMatchObject({
+      exitCode: 0,
+    });
+    expect(existsSync(`${bare.cniBinDir}/calico`) || existsSync(`${node.root}/etc/cni/net.d/10-calico.conflist`)).toBe(
+      false,
+    );
+    // The same node again.
+    await bare.start();
+    expect(await inKernel()).toMatch(/cali/);
+  }, 60_000);
 });
