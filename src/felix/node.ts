@@ -218,6 +218,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         reason: "EndpointRefused",
         message: `It is closed on this node: ${message}`,
       }),
+    onMissing: (missing) => faults.tellMissing(missing),
     policies,
     onStep: (program, delta) => {
       cutter?.changed(program, delta);
@@ -270,7 +271,10 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     attachments: () => journal.all().length,
     withoutEffect: () => faults.withoutEffect,
     flows: () => cutter?.status,
-    counters: () => policy.counters(pipeline.program),
+    counters: async () => ({
+      ...(await policy.counters(pipeline.program)),
+      unknown: pipeline.missing.flatMap(({ kind, error }) => (kind.startsWith("Staged") ? [error] : [])),
+    }),
     denied: () => policy.denied,
     others: () =>
       droppingOthers({

@@ -183,6 +183,7 @@ beforeAll(async () => {
     observe: report,
     policies: new PolicyVersions(),
     onStep: report,
+    onMissing: () => {},
     onRefusal: ({ name }, why) => refusals.push(`${name}: ${why}`),
     onInSync: () => (inSync = true),
   });
