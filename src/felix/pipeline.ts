@@ -6,6 +6,7 @@
  */
 import type { Report } from "../lib/report.ts";
 import { Graph } from "../calc/graph.ts";
+import type { Withheld } from "../calc/order.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import { type MissingKind, startSyncer, type Syncer } from "../datastore/syncer.ts";
@@ -46,6 +47,8 @@ export interface PipelineOptions {
   readonly onStep: (program: Program, delta: ProgramDelta) => void;
   /** Hears of each WorkloadEndpoint that this node refuses an interface, and why. */
   readonly onRefusal: (key: Key<"WorkloadEndpoint">, why: string) => void;
+  /** Hears of each workload of this node that asks for source prefixes and does not get them. */
+  readonly onWithheld: (withheld: Withheld) => void;
   /** Hears of each kind that cannot be read and that the node goes on without. */
   readonly onMissing: (missing: MissingKind) => void;
   /** Called once, when the kernel agrees for the first time. */
@@ -141,6 +144,11 @@ export class Pipeline {
   /** What the node goes on without. */
   get missing(): readonly MissingKind[] {
     return this.#syncer?.missing ?? [];
+  }
+
+  /** Workloads that ask for source prefixes and do not get them, and why. */
+  get withheld(): readonly Withheld[] {
+    return [...this.#graph.withheld.values()];
   }
 
   get program(): Program {
@@ -299,6 +307,7 @@ export class Pipeline {
 
   #tellRefusals(): void {
     for (const [key, why] of this.#graph.refusals) this.#options.onRefusal(keyOfText("WorkloadEndpoint", key), why);
+    for (const withheld of this.#graph.withheld.values()) this.#options.onWithheld(withheld);
   }
 
   #step(delta: ProgramDelta): void {

@@ -21,6 +21,7 @@ const FELIX_IMPLEMENTED = [
   "nftablesMode",
   "iptablesBackend",
   "nftablesFlowTableOffload",
+  "workloadSourceSpoofing",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
@@ -82,7 +83,6 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
   ...(
     [
       ["ipNATs", [{}]],
-      ["allowSpoofedSourcePrefixes", ["10.0.0.0/8"]],
       ["qosControls", { ingressBandwidth: 1000 }],
     ] as const
   ).map(
@@ -133,6 +133,12 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
     "spec.nftablesFlowTableOffload",
     specified({ nftablesFlowTableOffload: "All", bpfEnabled: true }),
     specified({ nftablesFlowTableOffload: "Disabled", bpfEnabled: true }),
+  ],
+  [
+    "FelixConfiguration",
+    "spec.workloadSourceSpoofing",
+    specified({ workloadSourceSpoofing: "Any", bpfEnabled: true }),
+    specified({ workloadSourceSpoofing: "Any" }),
   ],
   ...Object.keys(FELIX_PROPERTIES)
     .filter((name) => !FELIX_IMPLEMENTED.includes(name))

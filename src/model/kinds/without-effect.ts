@@ -63,6 +63,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "iptablesBackend",
   "nftablesFlowTableOffload",
   "interfacePrefix",
+  "workloadSourceSpoofing",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
@@ -97,7 +98,6 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
   spec("WorkloadEndpoint", "ipNATs", "no address is translated to the endpoint's"),
-  spec("WorkloadEndpoint", "allowSpoofedSourcePrefixes", "packets with a source that is not in ipNetworks are dropped"),
   spec("WorkloadEndpoint", "qosControls", "the endpoint's bandwidth, packets and connections are not limited"),
   annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
   annotation(
@@ -129,6 +129,17 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
     ...spec("FelixConfiguration", "nftablesFlowTableOffload", "eBPF runs, and only nftables has a flowtable", {
       is: "All",
     }),
+    when: { field: "bpfEnabled", is: true },
+  },
+  {
+    ...spec(
+      "FelixConfiguration",
+      "workloadSourceSpoofing",
+      "with eBPF a workload may send from its own addresses alone",
+      {
+        is: "Any",
+      },
+    ),
     when: { field: "bpfEnabled", is: true },
   },
   ...Object.keys(FELIX_PROPERTIES)
