@@ -155,7 +155,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
       protocol: random.pick(["TCP", "UDP"] as const),
     })),
     ...(random.chance(30) ? { serviceAccountName: "robot" } : {}),
-    ...(random.chance(40) ? { allowSpoofedSourcePrefixes: sourcePrefixes(random) } : {}),
+    ...(random.chance(70) ? { allowSpoofedSourcePrefixes: sourcePrefixes(random) } : {}),
   };
   const workload = random.pick(["db", "vm"]);
   const labels = {
@@ -171,7 +171,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
 /** From which a workload may send too: nested, around pods, around everything. */
 export function sourcePrefixes(random: Random): string[] {
   const all = ["10.65.0.0/28", "10.65.0.9/32", "192.0.2.0/25", "0.0.0.0/0", "fd00:65::/124", "2001:db8::/33", "::/0"];
-  return random.subset(all, 30);
+  return random.subset(all, 45);
 }
 
 export function felixConfiguration(random: Random): Resource<"FelixConfiguration"> {
@@ -195,7 +195,7 @@ export function felixConfiguration(random: Random): Resource<"FelixConfiguration
       ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
       ...(random.chance(20) ? { logPrefix: random.pick(["", "x %t %k %p %n %z", "y".repeat(200)]) } : {}),
       ...(random.chance(70) ? { interfacePrefix: random.pick(["", "tap", "cali,tap", "tap,oth"]) } : {}),
-      ...(random.chance(70) ? { workloadSourceSpoofing: random.pick(["Any", "any", "Disabled"]) } : {}),
+      ...(random.chance(85) ? { workloadSourceSpoofing: random.pick(["Any", "any", "Any", "Disabled"]) } : {}),
     },
   };
 }

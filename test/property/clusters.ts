@@ -236,7 +236,7 @@ export function randomLabels(random: Random): Record<string, string> {
 }
 
 export function livePod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
-  const sources = random.chance(25) ? { [SOURCES_ANNOTATION]: JSON.stringify(sourcePrefixes(random)) } : undefined;
+  const sources = random.chance(60) ? { [SOURCES_ANNOTATION]: JSON.stringify(sourcePrefixes(random)) } : undefined;
   const metadata = {
     name,
     namespace: random.pick(NAMESPACES),

@@ -25,6 +25,27 @@ const FELIX_IMPLEMENTED = [
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
+  ...(
+    [
+      ["NetworkPolicy", "types"],
+      ["GlobalNetworkPolicy", "types"],
+      ["StagedNetworkPolicy", "types"],
+      ["StagedGlobalNetworkPolicy", "types"],
+      ["StagedKubernetesNetworkPolicy", "policyTypes"],
+      ["KubernetesNetworkPolicy", "policyTypes"],
+    ] as const
+  ).flatMap(([kind, types]) =>
+    ["Ingress", "Egress"].map((word) => {
+      const rules = { [word.toLowerCase()]: [{}] };
+      const other = word === "Ingress" ? "Egress" : "Ingress";
+      return [
+        kind,
+        `spec.${word.toLowerCase()}`,
+        specified({ ...rules, [types]: [other] }),
+        specified({ ...rules, [other.toLowerCase()]: [], [types]: [word] }),
+      ] as const;
+    }),
+  ),
   ["IPPool", "spec.ipipMode", specified({ ipipMode: "CrossSubnet" }), specified({ ipipMode: "Never" })],
   ["IPPool", "spec.vxlanMode", specified({ vxlanMode: "Always" }), specified({ vxlanMode: "Never" })],
   ["IPPool", "spec.natOutgoing", specified({ natOutgoing: true }), specified({ natOutgoing: false })],
