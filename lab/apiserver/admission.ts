@@ -35,6 +35,12 @@ const ADVISED: ReadonlyMap<string, Kind> = new Map([
   ["ipamconfigurations.projectcalico.org", "IPAMConfiguration"],
   ["kubecontrollersconfigurations.projectcalico.org", "KubeControllersConfiguration"],
   ["felixconfigurations.projectcalico.org", "FelixConfiguration"],
+  ["networkpolicies.projectcalico.org", "NetworkPolicy"],
+  ["globalnetworkpolicies.projectcalico.org", "GlobalNetworkPolicy"],
+  ["stagednetworkpolicies.projectcalico.org", "StagedNetworkPolicy"],
+  ["stagedglobalnetworkpolicies.projectcalico.org", "StagedGlobalNetworkPolicy"],
+  ["stagedkubernetesnetworkpolicies.projectcalico.org", "StagedKubernetesNetworkPolicy"],
+  ["networkpolicies.networking.k8s.io", "KubernetesNetworkPolicy"],
 ]);
 
 /** By resource: `networkpolicies.projectcalico.org`. */

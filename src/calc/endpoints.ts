@@ -30,6 +30,8 @@ export interface Row {
   readonly host?: HostInterface;
   /** Of a host endpoint or WorkloadEndpoint of this node; absent otherwise. */
   readonly profiles?: readonly string[];
+  /** Of an endpoint with interfaces on this node: the source prefixes that it asks for; absent: none. */
+  readonly sources?: readonly Prefix[];
   /** Its interfaces on this node; empty for pods elsewhere and for those that are not wired, finished or gone. */
   readonly local: readonly Wire[];
 }
@@ -181,6 +183,7 @@ export class Endpoints {
       group: this.groups.take(source),
       addresses: only !== undefined && addresses.length === 1 ? only : addresses,
       local,
+      ...(local.length > 0 && source.sources !== undefined ? { sources: source.sources } : {}),
     };
     if (source.nets !== undefined) return { ...row, nets: source.nets };
     const { host, profiles } = source;
@@ -208,6 +211,7 @@ function isSame(a: Row, b: Row): boolean {
     equal(a.addresses, b.addresses) &&
     equal(a.local, b.local) &&
     equal(a.nets, b.nets) &&
+    equal(a.sources, b.sources) &&
     equal(a.profiles, b.profiles) &&
     equal(a.host, b.host)
   );

@@ -43,7 +43,7 @@ import { wiringOf } from "./endpoints.ts";
 import { policiesOf } from "./active.ts";
 import { bindHosts } from "./host-bindings.ts";
 import { selecting } from "./matches.ts";
-import { placesOf } from "./order.ts";
+import { placesOf, whyNoSourcePrefixes } from "./order.ts";
 import { type Exists, profileModel } from "./profiles.ts";
 import { blackholeOf } from "./routes.ts";
 import { settingsOf } from "./settings.ts";
@@ -262,6 +262,7 @@ function endpointsOf(
         kind: "workload",
         source: key,
         addresses: wire.addresses,
+        ...(row.sources === undefined || whyNoSourcePrefixes(settings) !== undefined ? {} : { sources: row.sources }),
         ...places,
       });
     for (const id of row.host === undefined ? [] : (interfaces.get(formatKey(key)) ?? []))

@@ -18,7 +18,7 @@ import { HostBindings } from "./host-bindings.ts";
 import { Inputs } from "./inputs.ts";
 import { Lower } from "./lower.ts";
 import { Matches } from "./matches.ts";
-import { Order } from "./order.ts";
+import { Order, type Withheld } from "./order.ts";
 import { Profiles } from "./profiles.ts";
 import { Routes } from "./routes.ts";
 import { Services } from "./services.ts";
@@ -96,7 +96,7 @@ export class Graph {
     const profiles = this.#profiles.step(rows.rows, inputs.profiles, relatives, (key) => parents.exists(key));
     const bound = this.#hosts.step(rows.rows, inputs.interfaces, settings);
     const dirty = new Set([...this.#matches.step(rows, inputs.policies), ...bound]);
-    const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts);
+    const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts, settings);
     const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
     const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
@@ -118,6 +118,11 @@ export class Graph {
   /** WorkloadEndpoints of this node that have no interface, and why. Live. */
   get refusals(): ReadonlyMap<KeyText, string> {
     return this.#wires.refusals;
+  }
+
+  /** Workloads of this node that ask for source prefixes and do not get them, and why. Live. */
+  get withheld(): ReadonlyMap<KeyText, Withheld> {
+    return this.#order.withheld;
   }
 
   /** Objects that have no effect, or are closed, because they cannot be read, and why. */

@@ -1,7 +1,7 @@
 /** Order: for each endpoint of this node, what each direction runs: tiers, their policies in order, and the action at the end. */
 import { equal } from "../lib/equal.ts";
 import { keyOfText, type KeyText } from "../model/key.ts";
-import type { EndpointRow } from "../model/endpoint.ts";
+import type { EndpointRow, WorkloadKey } from "../model/endpoint.ts";
 import type { Kind } from "../model/kind.ts";
 import { enforcedKeyOf, isStagedKey } from "../model/kinds/staged.ts";
 import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
@@ -14,11 +14,12 @@ import {
   type Endpoint,
   type EndpointId,
   HOOKS,
+  type Settings,
   stagedOf,
   type Stages,
   stagesOf,
 } from "../program/program.ts";
-import { addressesOf } from "./endpoints.ts";
+import { addressesOf, type Row } from "./endpoints.ts";
 import type { HostBindings } from "./host-bindings.ts";
 import type { Matches, Selecting } from "./matches.ts";
 import { profileKey } from "./profiles.ts";
@@ -179,20 +180,37 @@ export function placesOf(
   return staged === undefined ? { stages } : { stages, staged };
 }
 
+/** Source prefixes that a workload asks for in vain. */
+export interface Withheld {
+  readonly workload: WorkloadKey;
+  readonly why: string;
+}
+
+/** undefined: workloads get what they ask for. Shared with the from-scratch calculation. */
+export function whyNoSourcePrefixes({ allowsSourcePrefixes, dataplane }: Settings): string | undefined {
+  if (!allowsSourcePrefixes)
+    return "they have an effect where workloadSourceSpoofing of the FelixConfiguration is Any, it is Disabled";
+  return dataplane === "ebpf" ? "with eBPF a workload may send from its own addresses alone" : undefined;
+}
+
 export class Order {
   /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
   /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
   readonly #stages = new Map<KeyText, Pick<Endpoint, "stages" | "staged">>();
   readonly #tiers = new Map(BUILT_IN_TIERS);
+  #why: string | undefined;
+  /** Workloads that ask for source prefixes and do not get them, and why. Live. */
+  readonly withheld = new Map<KeyText, Withheld>();
 
   step(
     changed: ReadonlySet<KeyText>,
     tiers: Delta<string, TierModel>,
     matches: Matches,
     bindings: HostBindings,
+    settings: Settings,
   ): Delta<EndpointId, Endpoint> {
-    const dirty = new Set([...changed, ...this.#setTiers(tiers)]);
+    const dirty = new Set([...changed, ...this.#setTiers(tiers), ...this.#setSourcePrefixes(settings, matches)]);
     const delta = new Map<EndpointId, Endpoint | undefined>();
     for (const key of dirty) for (const id of this.#endpoints.get(key) ?? []) delta.set(id, undefined);
     for (const key of dirty) {
@@ -200,6 +218,7 @@ export class Order {
       if (row === undefined) {
         this.#endpoints.delete(key);
         this.#stages.delete(key);
+        this.withheld.delete(key);
         continue;
       }
       const now = placesOf(matches.policiesOf(key), row, this.#tiers);
@@ -216,14 +235,32 @@ export class Order {
         this.#endpoints.set(key, interfaces);
         continue;
       }
+      const sources = this.#sourcesOf(key, row);
       for (const { interface: name, workload: source, addresses } of row.local)
-        delta.set(name as EndpointId, { kind: "workload", source, addresses, ...places });
+        delta.set(name as EndpointId, { kind: "workload", source, addresses, ...sources, ...places });
       this.#endpoints.set(
         key,
         row.local.map((wire) => wire.interface as EndpointId),
       );
     }
     return delta;
+  }
+
+  #sourcesOf(key: KeyText, { sources, local }: Row): Pick<Endpoint, "sources"> {
+    const [wire] = local;
+    this.withheld.delete(key);
+    if (sources === undefined || wire === undefined) return {};
+    if (this.#why === undefined) return { sources };
+    this.withheld.set(key, { workload: wire.workload, why: `source prefixes ${sources.join(", ")}: ${this.#why}` });
+    return {};
+  }
+
+  /** Returns the rows with source prefixes, if what becomes of these has changed. */
+  *#setSourcePrefixes(settings: Settings, matches: Matches): Iterable<KeyText> {
+    const why = whyNoSourcePrefixes(settings);
+    if (why === this.#why) return;
+    this.#why = why;
+    for (const key of this.#endpoints.keys()) if (matches.row(key)?.sources !== undefined) yield key;
   }
 
   /** Returns the rows whose stages have a tier that changed. */

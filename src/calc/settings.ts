@@ -47,6 +47,7 @@ export function settingsOf(
     logPrefix: first(({ logPrefix }) => logPrefix) ?? DEFAULT_SETTINGS.logPrefix,
     workloadPrefixes: withOurs(firstOf("interfacePrefixes")),
     dataplane: dataplaneOf(firstOf("bpfEnabled"), firstOf("nftablesMode"), firstOf("iptablesBackend")),
+    allowsSourcePrefixes: first((row) => row.workloadSourceSpoofing) === "any",
     offloadsFlows: firstOf("nftablesFlowTableOffload") === "all",
   };
 }

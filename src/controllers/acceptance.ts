@@ -8,6 +8,7 @@ import type { Key } from "../model/key.ts";
 import { cut } from "../model/kinds/node-policy-status.ts";
 import type { PolicyStatus } from "../model/kinds/network-policy.ts";
 import type { PolicyModel } from "../model/policy.ts";
+import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
 import { VALIDATORS } from "../model/kinds/validation/validators.ts";
 import type { Resource } from "../model/resource.ts";
 import { formatFieldError } from "../model/schema/field-error.ts";
@@ -51,7 +52,9 @@ export function factsOf(update: Update<PolicyKind> & { readonly value: Resource 
   const { uid = "", resourceVersion: revision = "", generation = 0 } = value.metadata;
   const errors = VALIDATORS[update.kind](value);
   const isValid = errors.length === 0;
-  const inPart = isValid ? notEnforced(update) : [];
+  const inPart = isValid
+    ? [...notEnforced(update), ...settingsWithoutEffect(update.kind, value).map(formatWithoutEffect)]
+    : [];
   return {
     key,
     uid,

@@ -194,6 +194,7 @@ test("a policy that is not valid, in a tier that is missing, or enforced in part
   await bench.put("wrong", { selector: "all(", types: ["Ingress"] });
   await bench.put("homeless", { ...ALLOW, tier: "security" });
   await bench.put("http", { ...ALLOW, ingress: [{ action: "Allow", http: { methods: ["GET"] } }] });
+  await bench.put("unmeant", { ...ALLOW, types: ["Ingress"], egress: [{ action: "Deny" }] });
   await bench.says("n1", { wrong: { generation: 1, state: "invalid" }, homeless: programmed(1), http: programmed(1) });
   const wrong = await bench.conditions("wrong");
   expect(wrong[0]).toMatch(
@@ -206,6 +207,9 @@ test("a policy that is not valid, in a tier that is missing, or enforced in part
   ]);
   expect((await bench.conditions("http"))[0]).toBe(
     "Accepted True EnforcedInPart: spec.ingress[0].http is not enforced: the rule applies to all that its other fields match",
+  );
+  expect((await bench.conditions("unmeant"))[0]).toBe(
+    'Accepted True EnforcedInPart: spec.egress: [{"action":"Deny"}] has no effect: spec.types does not name Egress, so no rule of this direction counts',
   );
   await bench.store.create("Tier", {
     apiVersion: "projectcalico.org/v3",

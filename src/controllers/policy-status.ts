@@ -55,6 +55,7 @@ export async function keepPolicyStatus(
       wake();
     },
     log: report,
+    role: "calico-controllers",
   });
   const retry = new Retry(RETRY, clock);
   signal.addEventListener("abort", () => wake(), { once: true });

@@ -73,6 +73,12 @@ export interface Counters {
   readonly staged?: Pick<Counters, "rules" | "ends">;
 }
 
+/** What a node tells. */
+export interface NodeCounters extends Counters {
+  /** Why not all staged policies are in `staged`: the kinds that the node cannot read. */
+  readonly unknown: readonly string[];
+}
+
 /** One rule of the kernel that has a comment. */
 export interface CommentedCount extends Count {
   readonly comment: string;

@@ -8,6 +8,7 @@ import type { Sys } from "../host/sys.ts";
 import { IptablesClient } from "../kernel/iptables/client.ts";
 import { type FoundBaseChain, type FoundRule, NftablesObserver } from "../kernel/nftables/base-chains.ts";
 import type { Expr, TableId } from "../kernel/nftables/objects.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
 import { FAMILIES, type Family } from "../net/addr.ts";
 import { hexText } from "./nftables/bytes.ts";
 import { TABLE } from "./nftables/names.ts";
@@ -21,6 +22,8 @@ export interface OthersOptions {
   readonly dataplane: string;
   /** How workloads' interfaces are called. */
   readonly prefixes: readonly string[];
+  /** Some workload has source prefixes. */
+  readonly hasSources: boolean;
 }
 
 /**
@@ -31,8 +34,17 @@ export async function droppingOthers(options: OthersOptions): Promise<readonly s
   const found = [...inNftables(options)];
   // Where ours are in the same chain, they are before all others, and what they accept is accepted.
   if (options.dataplane !== "iptables-legacy") found.push(...(await inLegacy(options)));
-  return found.map((chain) => `${chain} drops what it does not accept, pods' packets too`);
+  const chains = found.map((chain) => `${chain} drops what it does not accept, pods' packets too`);
+  const filter = options.hasSources ? readSysctl(options.sys, ALL_RP_FILTER) : undefined;
+  if (filter === undefined || filter === "0") return chains;
+  return [
+    ...chains,
+    `${ALL_RP_FILTER} is ${filter}: the kernel drops IPv4 packets from source prefixes unless it is 0`,
+  ];
 }
+
+/** Of it and the setting of the interface the greater counts. */
+const ALL_RP_FILTER = "net/ipv4/conf/all/rp_filter";
 
 function inNftables({ sys, dataplane, prefixes }: OthersOptions): readonly string[] {
   const observer = new NftablesObserver(sys);

@@ -45,6 +45,11 @@ export function isUnserved({ message, reason }: StoreError): boolean {
   return reason === "unavailable" && message.includes("the server answered 404");
 }
 
+/** The API server knows who asks, and does not grant it. */
+export function isDenied({ message, reason }: StoreError): boolean {
+  return reason === "forbidden" && message.includes("the server answered 403");
+}
+
 export interface ListOptions {
   readonly namespace?: string;
   /** All must be equal. */

@@ -7,7 +7,7 @@ import type { SyncEvent, Update } from "../model/update.ts";
 import { distortSink } from "./distort.ts";
 import { MemoryStore } from "./memory.ts";
 import { type ListPage, type Store, StoreError } from "./store.ts";
-import { startSyncer, type Syncer } from "./syncer.ts";
+import { type MissingKind, startSyncer, type Syncer } from "./syncer.ts";
 
 function pool(name: string, labels: Record<string, string> = {}): Resource<"IPPool"> {
   return {
@@ -22,12 +22,12 @@ function namespace(name: string): Resource<"Namespace"> {
   return { apiVersion: "v1", kind: "Namespace", metadata: { name } };
 }
 
-function machine(workload: string): Resource<"WorkloadEndpoint"> {
+function staged(name: string): Resource<"StagedNetworkPolicy"> {
   return {
     apiVersion: "projectcalico.org/v3",
-    kind: "WorkloadEndpoint",
-    metadata: { name: workload, namespace: "n" },
-    spec: { node: "n1", orchestrator: "kvm", workload, endpoint: "eth0", interfaceName: "tap0" },
+    kind: "StagedNetworkPolicy",
+    metadata: { name, namespace: "n" },
+    spec: { stagedAction: "Set" },
   };
 }
 
@@ -78,6 +78,8 @@ function start(
     kinds?: readonly Kind[];
     reduce?: (update: Update) => Update;
     sink?: (view: View) => (event: SyncEvent) => Promise<void>;
+    role?: string;
+    onMissing?: (missing: MissingKind) => void;
   } = {},
 ): Bench {
   const store = options.store ?? new MemoryStore();
@@ -93,6 +95,8 @@ function start(
     reduce: options.reduce ?? ((update) => update),
     sink: options.sink?.(view) ?? view.sink,
     log: (message) => errors.push(message),
+    ...(options.role === undefined ? {} : { role: options.role }),
+    ...(options.onMissing === undefined ? {} : { onMissing: options.onMissing }),
   });
   return { store, clock, view, errors, syncer };
 }
@@ -159,35 +163,65 @@ test("no in-sync while one kind can be listed but not watched", async () => {
   await syncer.stop();
 });
 
-/** A server without WorkloadEndpoints, as long as it lacks them. */
-class LackingStore extends MemoryStore {
-  lacks = true;
+test.each(["list", "watch"] as const)(
+  "a kind that decides nothing and cannot be %sed holds nobody up: it is told, and followed once it can be",
+  async (verb) => {
+    const store = new MemoryStore();
+    store.setFault((step) => (step.verb === verb && step.kind === "StagedNetworkPolicy" ? "forbidden" : undefined));
+    const missed: MissingKind[] = [];
+    const { clock, view, errors, syncer } = start({
+      store,
+      kinds: ["Namespace", "StagedNetworkPolicy"],
+      onMissing: (missing) => missed.push(missing),
+    });
+    await clock.advance(0);
+    expect(view.log).toEqual(["connecting"]);
+    await clock.advance(60_000);
+    expect(view.log).toEqual(["connecting", "in-sync"]);
+    const error = expect.stringMatching(
+      new RegExp(`^Cannot ${verb} StagedNetworkPolicy.*: going on without, as nothing that is enforced depends on it$`),
+    );
+    expect(syncer.errors).toEqual([error]);
+    expect(syncer.missing).toEqual([{ kind: "StagedNetworkPolicy", error }]);
+    expect(missed).toEqual([...syncer.missing]);
+    // The first attempts, and that it is gone on without.
+    expect(errors.length).toBe(3);
+    store.setFault(undefined);
+    await store.create("StagedNetworkPolicy", staged("s"));
+    await clock.advance(15_000);
+    expect(view.log.slice(2)).toEqual(["+s"]);
+    expect([syncer.errors, syncer.missing]).toEqual([[], []]);
+    await syncer.stop();
+  },
+);
 
+/** A server that does not grant Calico's kinds. */
+class DenyingStore extends MemoryStore {
   override async *pages<K extends Kind>(kind: K, options?: Parameters<Store["pages"]>[1]): AsyncGenerator<ListPage<K>> {
-    if (this.lacks && kind === "WorkloadEndpoint")
-      throw new StoreError("unavailable", kind, undefined, `Cannot list ${kind}: the server answered 404`);
+    if (kind !== "Namespace")
+      throw new StoreError(
+        "forbidden",
+        kind,
+        undefined,
+        `Cannot list ${kind}: the server answered 403: it is forbidden`,
+      );
     yield* super.pages(kind, options);
   }
 }
 
-test("a kind that a server may lack is in sync without it, and followed once the server has it", async () => {
-  const store = new LackingStore();
-  const { clock, view, errors, syncer } = start({ store, kinds: ["Namespace", "WorkloadEndpoint"] });
-  await clock.advance(60_000);
-  expect([view.log, errors, syncer.errors]).toEqual([["connecting", "in-sync"], [], []]);
-  store.lacks = false;
-  await store.create("WorkloadEndpoint", machine("vm"));
-  await clock.advance(15_000);
-  expect(view.log.slice(2)).toEqual(["+vm"]);
-  await syncer.stop();
-});
-
-test("of any other kind a server must not lack", async () => {
-  const store = new LackingStore();
-  store.setFault((step) => (step.verb === "list" && step.kind === "Namespace" ? "unavailable" : undefined));
-  const { clock, view, syncer } = start({ store, kinds: ["Namespace", "WorkloadEndpoint"] });
+test("without the right to a kind that decides, nothing is in sync; the error names kind, verb and role", async () => {
+  const { clock, view, syncer } = start({
+    store: new DenyingStore(),
+    kinds: ["Namespace", "Tier", "WorkloadEndpoint"],
+    role: "calico-node",
+  });
   await clock.advance(60_000);
   expect(view.log).toEqual(["connecting"]);
+  expect(syncer.errors).toEqual([
+    'Cannot list Tier: the server answered 403: it is forbidden; ClusterRole "calico-node" must grant list of tiers (manifests/calico-node.yaml)',
+    'Cannot list WorkloadEndpoint: the server answered 403: it is forbidden; ClusterRole "calico-node" must grant list of workloadendpoints (manifests/calico-node.yaml)',
+  ]);
+  expect(syncer.missing).toEqual([]);
   await syncer.stop();
 });
 

@@ -8,7 +8,8 @@
  * waits for a busy consumer, so that no more than a few pages of whole objects exist at a time.
  * A single object may be read out of turn: the answer is delivered only if neither watch nor list saw the object meanwhile, so a read
  * never delivers an older state, and a later deletion is delivered as for any other object.
- * It never stops trying: whatever the store refuses is retried with backoff and reported. A kind that the server may lack is in sync without.
+ * It never stops trying: whatever the store refuses is retried with backoff and reported. A kind that decides nothing that is enforced holds nobody up
+ * for longer than some attempts: the others are in sync without it.
  */
 import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
@@ -22,7 +23,7 @@ import { keyOf, type Resource } from "../model/resource.ts";
 import { type Revision, revisionOf } from "../model/revision.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { Outbox } from "./outbox.ts";
-import { isUnserved, type Store, StoreError } from "./store.ts";
+import { isDenied, type Store, StoreError } from "./store.ts";
 
 export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
 
@@ -36,8 +37,18 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly reduce: (update: Update, text: KeyText) => U;
   /** Called one at a time. A rejection is a bug of the consumer: it ends the syncer and rejects `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
-  /** Called for every failure that will be retried. */
+  /** Called for every failure that will be retried; of a kind that is gone on without, when it is another than before. */
   readonly log: Report;
+  /** The ClusterRole of who reads, as `manifests/ROLE.yaml` has it: what is to be changed where a right is missing. */
+  readonly role?: string;
+  /** Called when a kind is gone on without, and why. */
+  readonly onMissing?: (missing: MissingKind) => void;
+}
+
+/** A kind that decides nothing that is enforced, and cannot be read at present. */
+export interface MissingKind {
+  readonly kind: Kind;
+  readonly error: string;
 }
 
 export interface Syncer {
@@ -45,6 +56,8 @@ export interface Syncer {
   stop(): Promise<void>;
   /** The store's errors for the kinds that cannot be followed at present. */
   readonly errors: readonly string[];
+  /** Those of them that are gone on without. */
+  readonly missing: readonly MissingKind[];
   /**
    * Reads one object of a kind that is followed; undefined when there is none. On return the sink has received it or a newer state.
    * Rejects with StoreError.
@@ -59,6 +72,8 @@ const LIST_AHEAD = 1_000;
 /** Objects of a list reduced at a time. */
 const LIST_PART = 16;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
+/** Failures in a row after which a kind that decides nothing is gone on without. */
+const MOST_FAILURES = 3;
 /** A watch that lasted this long was healthy and resets the backoff. */
 const HEALTHY_WATCH_MS = 5_000;
 
@@ -71,8 +86,8 @@ interface Follower {
   readonly kind: Kind;
   listing: boolean;
   failing: boolean;
-  /** The server does not have the kind, which may be: it was never listed. */
-  isUnserved: boolean;
+  /** It cannot be followed, and is gone on without. */
+  isMissing: boolean;
   error: string | undefined;
   failures: number;
   /** Where to resume watching; undefined: list first. */
@@ -106,7 +121,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       kind,
       listing: true,
       failing: true,
-      isUnserved: false,
+      isMissing: false,
       error: undefined,
       failures: 0,
       revision: undefined,
@@ -161,9 +176,16 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     });
   }
 
+  get missing(): readonly MissingKind[] {
+    return this.#followers.flatMap(({ kind, isMissing, error }) =>
+      isMissing && error !== undefined ? [{ kind, error }] : [],
+    );
+  }
+
   get #status(): SyncStatus {
-    if (this.#followers.some((follower) => follower.failing)) return "connecting";
-    return this.#followers.some(({ listing, isUnserved }) => listing && !isUnserved) ? "resyncing" : "in-sync";
+    const needed = this.#followers.filter(({ isMissing }) => !isMissing);
+    if (needed.some(({ failing }) => failing)) return "connecting";
+    return needed.some(({ listing }) => listing) ? "resyncing" : "in-sync";
   }
 
   async #pump(): Promise<void> {
@@ -201,6 +223,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   async #follow(follower: Follower): Promise<void> {
     const { clock, random, log } = this.#options;
     const signal = this.#abort.signal;
+    let told: string | undefined;
     while (!signal.aborted) {
       const error = await this.#attempt(follower);
       if (signal.aborted) return;
@@ -208,15 +231,30 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       let waitMs = backoffMs(RETRY, follower.failures, random.fraction());
       if (error !== undefined) {
         waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
-        log(error.message, {
-          kind: follower.kind,
-          reason: error.reason,
-          failures: follower.failures,
-          retryInMs: Math.round(waitMs),
-        });
+        this.#goOnWithout(follower);
+        const { kind, failures } = follower;
+        if (!follower.isMissing || told !== follower.error)
+          log(follower.error ?? error.message, {
+            kind,
+            reason: error.reason,
+            failures,
+            retryInMs: Math.round(waitMs),
+          });
+        told = follower.isMissing ? follower.error : undefined;
       }
       await clock.sleep(waitMs, signal);
     }
+  }
+
+  /** If nothing depends on the kind, and it keeps failing. */
+  #goOnWithout(follower: Follower): void {
+    const { kind, failing, failures, error, isMissing } = follower;
+    if (KINDS[kind].decidesNothing !== true || !failing || error === undefined) return;
+    if (!isMissing && failures < MOST_FAILURES) return;
+    follower.isMissing = true;
+    follower.error = `${error}: going on without, as nothing that is enforced depends on it`;
+    this.#wakePump();
+    if (!isMissing) this.#options.onMissing?.({ kind, error: follower.error });
   }
 
   /** Lists if necessary, then watches until the watch ends. Returns the error, or undefined when the server just ended the watch. */
@@ -228,20 +266,22 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     } catch (error) {
       if (this.#abort.signal.aborted) return undefined;
       if (!(error instanceof StoreError)) throw error;
-      // Whoever has listed it once takes its absence for a failure.
-      if (follower.listing && KINDS[follower.kind].isOptional === true && isUnserved(error)) {
-        this.#markHealthy(follower);
-        follower.isUnserved = true;
-        return undefined;
-      }
       if (error.reason === "gone") {
         follower.revision = undefined;
         follower.listing = true;
       } else follower.failing = true;
-      follower.error = error.message;
+      follower.error = this.#explain(follower, error);
       this.#wakePump();
       return error;
     }
+  }
+
+  /** The store's error, and which right is missing. */
+  #explain({ kind, revision }: Follower, error: StoreError): string {
+    const { role } = this.#options;
+    if (role === undefined || !isDenied(error)) return error.message;
+    const verb = revision === undefined ? "list" : "watch";
+    return `${error.message}; ClusterRole ${JSON.stringify(role)} must grant ${verb} of ${KINDS[kind].plural} (manifests/${role}.yaml)`;
   }
 
   async #list(follower: Follower): Promise<string> {
@@ -267,7 +307,6 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined), true);
     }
     follower.listing = false;
-    follower.isUnserved = false;
     this.#wakePump();
     return revision;
   }
@@ -292,6 +331,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
 
   #markHealthy(follower: Follower): void {
     follower.failing = false;
+    follower.isMissing = false;
     follower.error = undefined;
     this.#wakePump();
   }

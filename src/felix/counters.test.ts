@@ -54,3 +54,11 @@ test("the same with the staged policies enforced", async () => {
   expect(formatCounters(staged)).toContain("\nWith all staged policies enforced:\n\nPOLICY");
   expect(formatCounters(COUNTERS)).not.toContain("staged");
 });
+
+test("what is not known of staged policies is said below the tables, with or without those that are counted", () => {
+  const unknown = ["Cannot list StagedNetworkPolicy: no"];
+  const note = "\nNot all staged policies are counted: Cannot list StagedNetworkPolicy: no\n";
+  expect(formatCounters(COUNTERS)).not.toContain("Not all");
+  expect(formatCounters({ ...COUNTERS, unknown })).toEndWith(note);
+  expect(formatCounters({ ...COUNTERS, staged: COUNTERS, unknown })).toEndWith(note);
+});

@@ -1,6 +1,6 @@
 /** counters: what policy's rules have seen, for Prometheus (`/metrics/policies`) and for people (`calico node --counters`). */
 import { Gauge, Registry } from "prom-client";
-import type { Count, Counters } from "../dataplane/counters.ts";
+import type { Count, Counters, NodeCounters } from "../dataplane/counters.ts";
 import type { Sockets } from "../host/sockets.ts";
 import { formatName, type Key } from "../model/key.ts";
 import { askDaemon, type DaemonAddress } from "./ask.ts";
@@ -93,19 +93,21 @@ export async function askCounters(
 ): Promise<string> {
   const counters = await askDaemon(sockets, address, "/counters", (body) =>
     typeof body === "object" && body !== null && "rules" in body && Array.isArray(body.rules)
-      ? (body as Counters)
+      ? (body as NodeCounters)
       : undefined,
   );
   return asJson ? `${JSON.stringify(counters, null, 2)}\n` : formatCounters(counters);
 }
 
 /** Rules in order of tier and policy as the daemon has them, then what no rule decided; the same with the staged policies enforced. */
-export function formatCounters({ staged, ...decided }: Counters): string {
-  if (staged === undefined) return tables(decided);
-  return `${tables(decided)}\nWith all staged policies enforced:\n\n${tables(staged)}`;
+export function formatCounters({ staged, unknown = [], ...decided }: Counters & Partial<NodeCounters>): string {
+  const lines = unknown.map((why) => `Not all staged policies are counted: ${why}\n`);
+  const notes = lines.length === 0 ? "" : `\n${lines.join("")}`;
+  if (staged === undefined) return `${tables(decided)}${notes}`;
+  return `${tables(decided)}\nWith all staged policies enforced:\n\n${tables(staged)}${notes}`;
 }
 
-function tables({ rules, ends, drops, maps }: Omit<Counters, "staged">): string {
+function tables({ rules, ends, drops, maps }: Counters): string {
   const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,

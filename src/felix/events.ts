@@ -7,12 +7,14 @@
  */
 import type { RowStatus } from "../dataplane/driver.ts";
 import type { Store } from "../datastore/store.ts";
+import type { MissingKind } from "../datastore/syncer.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import { fnv32 } from "../lib/fnv.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
 import { KINDS } from "../model/kind.ts";
+import { CLUSTER_INFORMATION } from "../model/kinds/cluster.ts";
 import { ipamSettingsOf, reservedRangesOf } from "../model/kinds/ipam-settings.ts";
 import { objectOf, type RowUpdate } from "../model/convert/rows.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../model/kinds/without-effect.ts";
@@ -31,6 +33,7 @@ const REPORTS = {
   AddressConflict: "a pod is closed, because it has no right to its address",
   EndpointRefused: "a WorkloadEndpoint is closed, because it has no right to its interface",
   FamilyUnavailable: "a pool is of no use on this node",
+  KindNotReadable: "a kind cannot be read: going on without",
   NotProgrammed: "the kernel refuses what an object of the datastore asks for",
 } as const;
 
@@ -150,6 +153,16 @@ export class FaultReporter {
     });
   }
 
+  /** About the cluster, as no object of such a kind is known. */
+  tellMissing({ kind, error }: MissingKind): void {
+    this.tell({
+      key: CLUSTER_INFORMATION,
+      metadata: { name: CLUSTER_INFORMATION.name },
+      reason: "KindNotReadable",
+      message: `${KINDS[kind].plural}: ${error}`,
+    });
+  }
+
   /** Once for each version of the object, or for each thing that is said of its settings: a line in the log and an Event. */
   tell(fault: Fault): void {
     const id = `${formatKey(fault.key)} ${fault.reason}`;
@@ -198,7 +211,13 @@ function idsOf(key: Key): readonly string[] {
 }
 
 /** Not about a version of the object. */
-const BY_MESSAGE: readonly Reason[] = ["WithoutEffect", "FamilyUnavailable", "NotProgrammed", "EndpointRefused"];
+const BY_MESSAGE: readonly Reason[] = [
+  "WithoutEffect",
+  "FamilyUnavailable",
+  "NotProgrammed",
+  "EndpointRefused",
+  "KindNotReadable",
+];
 
 /** What makes it another fault than the one before: part of the Event's name. */
 function versionOf({ metadata, reason, message }: Fault): string {

@@ -10,7 +10,7 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Listener, Sockets } from "../host/sockets.ts";
 import type { CutterStatus } from "../dataplane/flows/cutter.ts";
 import type { Loop } from "../dataplane/loop.ts";
-import type { Counters } from "../dataplane/counters.ts";
+import type { NodeCounters } from "../dataplane/counters.ts";
 import type { Denied } from "../dataplane/denied.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { EndpointId, Program } from "../program/program.ts";
@@ -30,7 +30,7 @@ export interface HealthSources {
   /** Of established flows that policy denies after a change; undefined: they are not cut. */
   readonly flows: () => CutterStatus | undefined;
   /** Reads the kernel. */
-  readonly counters: () => Promise<Counters>;
+  readonly counters: () => Promise<NodeCounters>;
   /** Throws KernelError. */
   readonly denied: () => Denied;
   /** Looks for what else on the node drops what policy allows (`dataplane/others.ts`). */
@@ -77,6 +77,11 @@ function metrics(sources: HealthSources): Registry {
   );
   gauge("calico_dataplane_refused", "Objects that the kernel refuses, or that wait for one that it refuses.", () =>
     loop.status().reduce((sum, { rows }) => sum + rows.length, 0),
+  );
+  gauge(
+    "calico_datastore_missing_kinds",
+    "Kinds that the node cannot read and goes on without: what staged policies would do is not counted in full.",
+    () => pipeline.missing.length,
   );
   for (const [name, help, field] of FLOW_METRICS) gauge(name, help, () => sources.flows()?.[field] ?? 0);
   gauge("calico_flows_failing", "1 when the last pass failed, so that denied flows may go on.", () =>

@@ -19,6 +19,7 @@ import { canOwnTables } from "../kernel/nftables/client.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import { Retry } from "../lib/retry.ts";
+import { formatKey } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
 import type { KnownBlocks } from "../ipam/known-blocks.ts";
@@ -218,6 +219,14 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         reason: "EndpointRefused",
         message: `It is closed on this node: ${message}`,
       }),
+    onWithheld: ({ workload, why }) =>
+      faults.tell({
+        key: workload,
+        metadata: { name: workload.name },
+        reason: "WithoutEffect",
+        message: why,
+      }),
+    onMissing: (missing) => faults.tellMissing(missing),
     policies,
     onStep: (program, delta) => {
       cutter?.changed(program, delta);
@@ -268,9 +277,15 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     birdError: () => bird.error,
     backlog: () => addresses.backlog,
     attachments: () => journal.all().length,
-    withoutEffect: () => faults.withoutEffect,
+    withoutEffect: () => [
+      ...faults.withoutEffect,
+      ...pipeline.withheld.map(({ workload, why }) => `${formatKey(workload)} ${why}`),
+    ],
     flows: () => cutter?.status,
-    counters: () => policy.counters(pipeline.program),
+    counters: async () => ({
+      ...(await policy.counters(pipeline.program)),
+      unknown: pipeline.missing.flatMap(({ kind, error }) => (kind.startsWith("Staged") ? [error] : [])),
+    }),
     denied: () => policy.denied,
     others: () =>
       droppingOthers({
@@ -280,6 +295,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         families,
         dataplane: policy.name,
         prefixes: pipeline.program.settings.workloadPrefixes,
+        hasSources: [...pipeline.program.endpoints.values()].some(({ sources }) => sources !== undefined),
       }),
   });
   report("calico node started", {

@@ -21,7 +21,7 @@ import { Expected } from "./expected.ts";
 import { isWired, readAttachments } from "./journal.ts";
 import { nodePaths } from "./paths.ts";
 import type { Report } from "../lib/report.ts";
-import { WATCHED } from "./pipeline.ts";
+import { ROLE, WATCHED } from "./pipeline.ts";
 import { readFamilies } from "./sysctls.ts";
 
 export interface ObserveOptions {
@@ -105,6 +105,7 @@ async function readCluster(
       } else if (event.status === "in-sync") inSync.abort();
     },
     log: report,
+    role: ROLE,
   });
   await host.clock.sleep(SYNC_MS, inSync.signal);
   const { errors } = syncer;

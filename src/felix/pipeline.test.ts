@@ -25,6 +25,8 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
     onBgp: () => {},
     observe: () => {},
     onStep: () => {},
+    onWithheld: () => {},
+    onMissing: () => {},
     onRefusal: () => {},
     onInSync: () => {},
   });

@@ -6,9 +6,10 @@
  */
 import type { Report } from "../lib/report.ts";
 import { Graph } from "../calc/graph.ts";
+import type { Withheld } from "../calc/order.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import type { Loop } from "../dataplane/loop.ts";
-import { startSyncer, type Syncer } from "../datastore/syncer.ts";
+import { type MissingKind, startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { Breath } from "../host/breath.ts";
 import type { Clock } from "../host/clock.ts";
@@ -46,6 +47,10 @@ export interface PipelineOptions {
   readonly onStep: (program: Program, delta: ProgramDelta) => void;
   /** Hears of each WorkloadEndpoint that this node refuses an interface, and why. */
   readonly onRefusal: (key: Key<"WorkloadEndpoint">, why: string) => void;
+  /** Hears of each workload of this node that asks for source prefixes and does not get them. */
+  readonly onWithheld: (withheld: Withheld) => void;
+  /** Hears of each kind that cannot be read and that the node goes on without. */
+  readonly onMissing: (missing: MissingKind) => void;
   /** Called once, when the kernel agrees for the first time. */
   readonly onInSync: () => void;
 }
@@ -80,6 +85,8 @@ export const WATCHED: readonly Kind[] = [
   "ClusterInformation",
   "KubeControllersConfiguration",
 ];
+/** `manifests/calico-node.yaml` */
+export const ROLE = "calico-node";
 /** Updates taken in and calculated before the thread is given back, if they do not take long. */
 const SLICE = 200;
 /** Updates calculated at a time before the kernel is touched. Later a step is a transaction, which is worth gathering for. */
@@ -134,6 +141,16 @@ export class Pipeline {
     return this.#syncer?.errors ?? [];
   }
 
+  /** What the node goes on without. */
+  get missing(): readonly MissingKind[] {
+    return this.#syncer?.missing ?? [];
+  }
+
+  /** Workloads that ask for source prefixes and do not get them, and why. */
+  get withheld(): readonly Withheld[] {
+    return [...this.#graph.withheld.values()];
+  }
+
   get program(): Program {
     return this.#graph.program;
   }
@@ -148,6 +165,8 @@ export class Pipeline {
       reduce: rowsFor(node),
       sink: (event) => this.#receive(event),
       log: report,
+      role: ROLE,
+      onMissing: this.#options.onMissing,
     });
   }
 
@@ -288,6 +307,7 @@ export class Pipeline {
 
   #tellRefusals(): void {
     for (const [key, why] of this.#graph.refusals) this.#options.onRefusal(keyOfText("WorkloadEndpoint", key), why);
+    for (const withheld of this.#graph.withheld.values()) this.#options.onWithheld(withheld);
   }
 
   #step(delta: ProgramDelta): void {

@@ -12,6 +12,7 @@ import {
   IPV4_POOLS_ANNOTATION,
   IPV6_POOLS_ANNOTATION,
   MAC_ANNOTATION,
+  SOURCES_ANNOTATION,
   validatePodAnnotations,
 } from "../model/kubernetes/pod-annotations.ts";
 import type { NamespaceRow } from "../model/convert/namespace.ts";
@@ -63,7 +64,14 @@ const PREFIX = "cni.projectcalico.org/";
 const QOS_PREFIX = "qos.projectcalico.org/";
 /** Of those, on which objects they are read. */
 const READ = {
-  Pod: [IP_ADDRS_ANNOTATION, IPV4_POOLS_ANNOTATION, IPV6_POOLS_ANNOTATION, IP_FAMILIES_ANNOTATION, MAC_ANNOTATION],
+  Pod: [
+    IP_ADDRS_ANNOTATION,
+    IPV4_POOLS_ANNOTATION,
+    IPV6_POOLS_ANNOTATION,
+    IP_FAMILIES_ANNOTATION,
+    MAC_ANNOTATION,
+    SOURCES_ANNOTATION,
+  ],
   Namespace: [IPV4_POOLS_ANNOTATION, IPV6_POOLS_ANNOTATION, IP_FAMILIES_ANNOTATION],
 } as const;
 /** What the plugin itself writes. */
@@ -108,10 +116,7 @@ function askedBy(key: Key<"Pod"> | Key<"Namespace">, all: Annotations): Asked {
 }
 
 function whyIgnored(name: string): string {
-  if (name.startsWith(QOS_PREFIX)) return "limits by annotation are not supported";
-  return name === `${PREFIX}allowedSourcePrefixes`
-    ? "packets with a source address that is not the pod's own are dropped"
-    : "it is not known";
+  return name.startsWith(QOS_PREFIX) ? "limits by annotation are not supported" : "it is not known";
 }
 
 /** Of valid annotations. */

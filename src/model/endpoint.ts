@@ -34,6 +34,8 @@ export interface EndpointRow {
   readonly device?: string;
   /** Names of the profiles that decide where no policy does, in order; absent: of a pod, which is open then, or a network set. */
   readonly profiles?: readonly string[];
+  /** From which it may send besides its addresses, where the settings let workloads; absent: from none. */
+  readonly sources?: readonly Prefix[];
   /** What of a network set, host endpoint or WorkloadEndpoint cannot be read, and has no effect; absent otherwise. */
   readonly problem?: string;
 }

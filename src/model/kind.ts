@@ -47,8 +47,13 @@ export interface KindInfo {
   readonly apiKind: string;
   readonly plural: string;
   readonly namespaced: boolean;
-  /** Upstream's definitions lack it, or nothing is decided by it: a server without it has no objects of it. */
-  readonly isOptional?: true;
+  /**
+   * Clusters may be without it, and then have no objects of it: `anywhere`, because upstream's definitions lack it or it is an API of its own; `classic`,
+   * because releases before did not have it in the older group.
+   */
+  readonly mayLack?: "anywhere" | "classic";
+  /** Nothing that is enforced depends on it: who cannot read it goes on without. */
+  readonly decidesNothing?: true;
 }
 
 export const KINDS: { readonly [K in Kind]: KindInfo } = {
@@ -83,6 +88,7 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "KubeControllersConfiguration",
     plural: "kubecontrollersconfigurations",
     namespaced: false,
+    decidesNothing: true,
   },
   IPAMConfiguration: {
     apiVersion: "projectcalico.org/v3",
@@ -95,6 +101,7 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "IPReservation",
     plural: "ipreservations",
     namespaced: false,
+    mayLack: "classic",
   },
   Service: { apiVersion: "v1", apiKind: "Service", plural: "services", namespaced: true },
   EndpointSlice: {
@@ -120,23 +127,32 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "StagedNetworkPolicy",
     plural: "stagednetworkpolicies",
     namespaced: true,
-    isOptional: true,
+    mayLack: "anywhere",
+    decidesNothing: true,
   },
   StagedGlobalNetworkPolicy: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "StagedGlobalNetworkPolicy",
     plural: "stagedglobalnetworkpolicies",
     namespaced: false,
-    isOptional: true,
+    mayLack: "anywhere",
+    decidesNothing: true,
   },
   StagedKubernetesNetworkPolicy: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "StagedKubernetesNetworkPolicy",
     plural: "stagedkubernetesnetworkpolicies",
     namespaced: true,
-    isOptional: true,
+    mayLack: "anywhere",
+    decidesNothing: true,
   },
-  Tier: { apiVersion: "projectcalico.org/v3", apiKind: "Tier", plural: "tiers", namespaced: false },
+  Tier: {
+    apiVersion: "projectcalico.org/v3",
+    apiKind: "Tier",
+    plural: "tiers",
+    namespaced: false,
+    mayLack: "classic",
+  },
   NetworkSet: { apiVersion: "projectcalico.org/v3", apiKind: "NetworkSet", plural: "networksets", namespaced: true },
   GlobalNetworkSet: {
     apiVersion: "projectcalico.org/v3",
@@ -155,14 +171,14 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "WorkloadEndpoint",
     plural: "workloadendpoints",
     namespaced: true,
-    isOptional: true,
+    mayLack: "anywhere",
   },
   Profile: {
     apiVersion: "projectcalico.org/v3",
     apiKind: "Profile",
     plural: "profiles",
     namespaced: false,
-    isOptional: true,
+    mayLack: "anywhere",
   },
   FelixConfiguration: {
     apiVersion: "projectcalico.org/v3",
@@ -175,6 +191,7 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "ClusterNetworkPolicy",
     plural: "clusternetworkpolicies",
     namespaced: false,
+    mayLack: "anywhere",
   },
   NodePolicyStatus: {
     apiVersion: "projectcalico.org/v3",
@@ -188,13 +205,13 @@ export const KINDS: { readonly [K in Kind]: KindInfo } = {
     apiKind: "AdminNetworkPolicy",
     plural: "adminnetworkpolicies",
     namespaced: false,
-    isOptional: true,
+    mayLack: "anywhere",
   },
   BaselineAdminNetworkPolicy: {
     apiVersion: "policy.networking.k8s.io/v1alpha1",
     apiKind: "BaselineAdminNetworkPolicy",
     plural: "baselineadminnetworkpolicies",
     namespaced: false,
-    isOptional: true,
+    mayLack: "anywhere",
   },
 };

@@ -2,7 +2,7 @@
 import { assertNever } from "../lib/bug.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import type { Verdict } from "../model/verdict.ts";
-import { familyOf } from "../net/addr.ts";
+import { type Addr, familyOf } from "../net/addr.ts";
 import type { FlowPacket } from "../net/flow.ts";
 import { prefixContains, prefixFamily } from "../net/prefix.ts";
 import { ICMPV6 } from "../net/protocol.ts";
@@ -160,7 +160,7 @@ class Run {
         return to !== undefined && this.#isWorkload(to);
       case "foreign-source":
         if (from === undefined || !this.#isWorkload(from)) return false;
-        return !(this.#program.endpoints.get(from as EndpointId)?.addresses.includes(packet.source) ?? false);
+        return !isOwnSource(this.#program.endpoints.get(from as EndpointId), packet.source);
       case "loopback-destination":
         return prefixContains(LOOPBACK[familyOf(packet.destination)], packet.destination);
       case "connection":
@@ -197,6 +197,12 @@ class Run {
     const other = arrives ? packet.source : packet.destination;
     return this.#program.settings.failsafes[direction].some((entry) => isCall(entry, packet, port, other));
   }
+}
+
+function isOwnSource(endpoint: Endpoint | undefined, source: Addr): boolean {
+  if (endpoint === undefined) return false;
+  const { addresses, sources = [] } = endpoint;
+  return addresses.includes(source) || sources.some((prefix) => prefixContains(prefix, source));
 }
 
 function isCall(

@@ -30,7 +30,7 @@ export type Connection = "new" | "established" | "related" | "invalid" | "untrac
 export type Condition =
   /** The packet arrives from (or leaves to) an interface with a workload's name, whether or not there is such an endpoint. */
   | { readonly is: "from-workload" | "to-workload" }
-  /** It arrives from such an interface, and its source is not an address of a workload endpoint of that interface. */
+  /** It arrives from such an interface, and its source is neither an address of the workload endpoint of that interface nor in a source prefix of it. */
   | { readonly is: "foreign-source" }
   /** The destination is a loopback address. */
   | { readonly is: "loopback-destination" }

@@ -23,8 +23,10 @@ export const EVERY_INTERFACE = "*" as EndpointId;
 export interface Endpoint {
   readonly kind: "workload" | "host";
   readonly source: Key;
-  /** Of a workload: the only source addresses accepted from it, and the only destinations delivered to it. Of a host endpoint: its addresses. */
+  /** Of a workload: the source addresses accepted from it, and the only destinations delivered to it. Of a host endpoint: its addresses. */
   readonly addresses: readonly Addr[];
+  /** Of a workload: prefixes with more source addresses accepted from it, disjoint and sorted; absent: none. */
+  readonly sources?: readonly Prefix[];
   /** A workload has exactly the two directions of `normal`. Traffic passes where a host endpoint has no stage. */
   readonly stages: Stages;
   /**
@@ -91,6 +93,8 @@ export interface Settings {
   readonly offloadsFlows: boolean;
   /** How the names of workloads' interfaces begin, `cali` always among them. Upstream: interfacePrefix. */
   readonly workloadPrefixes: readonly string[];
+  /** Workloads may have source prefixes. Upstream: workloadSourceSpoofing. */
+  readonly allowsSourcePrefixes: boolean;
 }
 
 /** What programs policy into the kernel; `iptables` leaves the variant to what the node has in use. */

@@ -39,4 +39,5 @@ export const DEFAULT_SETTINGS: Settings = {
   dataplane: "nftables",
   offloadsFlows: false,
   workloadPrefixes: [WORKLOAD_PREFIX],
+  allowsSourcePrefixes: false,
 };

@@ -216,12 +216,16 @@ describe("what is not built", () => {
     });
     for (const part of [
       'annotation qos.projectcalico.org/ingressBandwidth="1M" of pod plain/limited: limits by annotation are not supported',
-      'annotation cni.projectcalico.org/allowedSourcePrefixes="[\\"192.0.2.0/24\\"]" of pod plain/limited: packets with a source address that is not the pod\'s own are dropped',
       'annotation cni.projectcalico.org/ipv4pool="[\\"a4\\"]" of pod plain/limited: it is not known',
     ]) {
       expect(message).toContain(part);
     }
     expect(log()).toContain("ingressBandwidth");
+    await until("the Event about its source prefixes", async () =>
+      (await lab.must("get", "events", "-n", NS, "-o", "jsonpath={.items[*].message}")).includes(
+        "source prefixes 192.0.2.0/24: they have an effect where workloadSourceSpoofing of the FelixConfiguration is Any",
+      ),
+    );
   });
 
   test("an annotation that counts on a Pod alone is named when a Namespace has it", async () => {

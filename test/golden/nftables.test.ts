@@ -24,6 +24,7 @@ const KIND_OF: Readonly<Record<string, Kind>> = {
   GlobalNetworkPolicy: "GlobalNetworkPolicy",
   GlobalNetworkSet: "GlobalNetworkSet",
   StagedGlobalNetworkPolicy: "StagedGlobalNetworkPolicy",
+  FelixConfiguration: "FelixConfiguration",
 };
 
 function updateOf(resource: Resource): RowUpdate {

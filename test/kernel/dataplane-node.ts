@@ -205,6 +205,7 @@ export class DataplaneNode {
       families: new Set([4, 6]),
       dataplane: this.#daemon.driver.name,
       prefixes: [WORKLOAD_PREFIX],
+      hasSources: false,
     });
   }
 

@@ -165,7 +165,19 @@ class Law {
     this.#staging = stagingOf({ ...cluster, workloadEndpoints }, stagedIn(cluster));
     this.#meaning = this.#staging.now;
     const interfaces = new Map([[WORLD as string, INTERFACE_ADDRESSES]]);
-    this.#program = programOf({ ...cluster, workloadEndpoints, pools: [], node: NODE, records, interfaces });
+    const felixConfigurations = cluster.felixConfigurations.map((felix) => ({
+      ...felix,
+      spec: { ...felix.spec, ...(this.#backend.lacksSourcePrefixes === true ? { bpfEnabled: true } : {}) },
+    }));
+    this.#program = programOf({
+      ...cluster,
+      felixConfigurations,
+      workloadEndpoints,
+      pools: [],
+      node: NODE,
+      records,
+      interfaces,
+    });
     this.#places = [...this.#program.endpoints].flatMap(([id, { kind, addresses }]) =>
       kind === "workload" ? addresses.map((addr) => ({ addr, interface: id as string })) : [],
     );
@@ -410,6 +422,8 @@ function familyOption(addr: string): "-4" | "-6" {
   return addr.includes(":") ? "-6" : "-4";
 }
 
+/** Where workloads have source prefixes. Of those that begin a flow most are dropped by the egress policy, which the law sees by the counters. */
+const OF_SOURCE_PREFIXES = ["forged established accept"];
 /** A law that never sees a kind of packet proves nothing about it. */
 const KINDS_SEEN = [
   "plain accept",
@@ -473,7 +487,8 @@ async function hold(
 ): Promise<void> {
   const [node, world, ...others] = namespaces as readonly [Namespace, Namespace, ...Namespace[]];
   const bench = build(node, world, others.slice(MACHINE_SLOTS), others.slice(0, MACHINE_SLOTS));
-  const law = new Law(bench, open(node));
+  const backend = open(node);
+  const law = new Law(bench, backend);
   try {
     for (let round = 0; law.checked < packets; round++) {
       // Even seeds have Kubernetes' policies alone.
@@ -492,7 +507,7 @@ async function hold(
       }
       await law.compareCounters();
     }
-    expectSeen(law, packets);
+    expectSeen(law, packets, backend);
   } finally {
     law.close();
   }
@@ -503,11 +518,12 @@ const FEWEST_CLUSTERS = 40;
 /** Fewer packets do not meet everything. */
 const ENOUGH = 20_000;
 
-function expectSeen(law: Law, packets: number): void {
+function expectSeen(law: Law, packets: number, backend: LawBackend): void {
   expect(law.checked).toBeGreaterThanOrEqual(packets);
   expect(law.staged).toBeGreaterThan(packets / 20);
   if (packets < ENOUGH) return;
-  for (const seen of KINDS_SEEN) expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
+  for (const seen of [...KINDS_SEEN, ...(backend.lacksSourcePrefixes === true ? [] : OF_SOURCE_PREFIXES)])
+    expect(`${seen}: ${(law.kinds.get(seen) ?? 0) > 20}`).toBe(`${seen}: true`);
   for (const action of ["allow", "deny", "pass", "log"]) {
     const rules = [...law.decisions].filter(([text]) => text.startsWith(`: ${action} `));
     expect(`${action}: ${rules.reduce((sum, [, count]) => sum + count, 0) > 100}`).toBe(`${action}: true`);

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { LinksDriver } from "../../src/dataplane/links/driver.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
+import { droppingOthers } from "../../src/dataplane/others.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../../src/dataplane/routes/driver.ts";
 import { MemoryStore } from "../../src/datastore/memory.ts";
@@ -12,6 +13,7 @@ import { DatastoreGate } from "../../src/felix/datastore-gate.ts";
 import { Pipeline } from "../../src/felix/pipeline.ts";
 import { PolicyVersions } from "../../src/felix/policy-versions.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openRandom } from "../../src/host/bun/random.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Sys } from "../../src/host/sys.ts";
@@ -33,6 +35,7 @@ const MARK = 0xca10_0000;
 const store = new MemoryStore();
 const abort = new AbortController();
 const refusals: string[] = [];
+const withheld: string[] = [];
 let node: Namespace;
 let world: Namespace;
 let vm: Namespace;
@@ -183,6 +186,8 @@ beforeAll(async () => {
     observe: report,
     policies: new PolicyVersions(),
     onStep: report,
+    onWithheld: ({ why }) => withheld.push(why),
+    onMissing: () => {},
     onRefusal: ({ name }, why) => refusals.push(`${name}: ${why}`),
     onInSync: () => (inSync = true),
   });
@@ -252,6 +257,71 @@ test("an interface before its object is closed until that comes; without a profi
     expect(await passes(outside, inside, WORLD[family], MACHINE[family], 81)).toBe(false);
     expect(await passes(inside, outside, MACHINE[family], WORLD[family])).toBe(false);
   }
+  await remove(object);
+  inside.close();
+}, 60_000);
+
+test("source prefixes have an effect while workloadSourceSpoofing is Any, and are told of in vain otherwise", async () => {
+  const spoof = async (workloadSourceSpoofing: string): Promise<void> => {
+    const key = { kind: "FelixConfiguration", namespace: undefined, name: "default" } as const;
+    const found = await store.get(key);
+    if (found === undefined) throw new Error("no FelixConfiguration");
+    await store.update("FelixConfiguration", { ...found, spec: { ...found.spec, workloadSourceSpoofing } });
+  };
+  const sourcesOf = (): readonly string[] | undefined => pipeline.program.endpoints.get("tap0" as EndpointId)?.sources;
+  const isFilter = async (value: string): Promise<void> => {
+    await until(
+      `rp_filter to be ${value}`,
+      () =>
+        node.run(["sysctl", "-n", "net.ipv4.conf.tap0.rp_filter"]) === `${value}\n` && pipeline.isProgrammed("tap0"),
+    );
+  };
+  const inside = plug("tap0");
+  // All of IPv4 is all but 127.0.0.0/8, of which a machine must not be able to send.
+  const object = machine("tap0", { allowSpoofedSourcePrefixes: ["fd00:65::8/125", "0.0.0.0/0", FORGED[6]] });
+  await store.create("WorkloadEndpoint", object);
+  await until("its routes", () => hasRoutes("tap0"));
+  for (const family of FAMILIES) expect(await isForgeryDelivered(inside, family)).toBe(false);
+  expect(sourcesOf()).toBeUndefined();
+  expect(withheld.at(-1)).toContain("fd00:65::8/125: they have an effect where workloadSourceSpoofing");
+  expect(pipeline.withheld.map(({ workload }) => workload.name)).toEqual([object.metadata.name]);
+  await spoof("Any");
+  await until("the prefixes", () => sourcesOf()?.length === 9);
+  expect(sourcesOf()).not.toContain("0.0.0.0/0");
+  expect(pipeline.withheld).toEqual([]);
+  await isFilter("0");
+  for (const family of FAMILIES) {
+    expect(await isForgeryDelivered(inside, family)).toBe(true);
+    // Policy is the machine's own, whatever it calls itself.
+    expect(await passes(inside, outside, FORGED[family], WORLD[family], 53)).toBe(false);
+  }
+  // The kernel's own check, if the node insists on it, is told of.
+  const others = (hasSources: boolean): Promise<readonly string[]> =>
+    droppingOthers({
+      sys: sysOf(node),
+      processes: openProcesses(),
+      clock: openClock(),
+      families: new Set(FAMILIES),
+      dataplane: "iptables-legacy",
+      prefixes: ["cali"],
+      hasSources,
+    });
+  expect(await others(true)).toEqual([]);
+  node.run(["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1"]);
+  expect([await others(false), await others(true)]).toEqual([
+    [],
+    ["net/ipv4/conf/all/rp_filter is 1: the kernel drops IPv4 packets from source prefixes unless it is 0"],
+  ]);
+  node.run(["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0"]);
+  await store.delete(keyOf(object));
+  await until("the endpoint to go", () => sourcesOf() === undefined);
+  await store.create("WorkloadEndpoint", machine("tap0", { allowSpoofedSourcePrefixes: ["192.0.2.0/24", "nonsense"] }));
+  await until("other prefixes", () => sourcesOf()?.join() === "192.0.2.0/24" && pipeline.isProgrammed("tap0"));
+  for (const family of FAMILIES) expect(await passes(inside, outside, FORGED[family], WORLD[family])).toBe(false);
+  await spoof("Disabled");
+  await until("no prefixes", () => sourcesOf() === undefined);
+  await isFilter("1");
+  expect(node.run(["nft", "list", "table", "inet", "calico"])).not.toContain("sources-4-nets");
   await remove(object);
   inside.close();
 }, 60_000);

@@ -178,8 +178,8 @@ onBothKernels((kernel) => {
       expect(differencesAfter(node, "ip", "link", "set", "calitest1", "address", "02:00:00:00:00:09")).toContain(
         `MAC of calitest1 is 02:00:00:00:00:09, must be ${MAC}`,
       );
-      expect(differencesAfter(node, "sysctl", "-w", "net.ipv4.conf.calitest1.rp_filter=0")).toEqual([
-        "IPv4 setting rp_filter of calitest1 is 0, must be 1",
+      expect(differencesAfter(node, "sysctl", "-w", "net.ipv4.conf.calitest1.proxy_arp=0")).toEqual([
+        "IPv4 setting proxy_arp of calitest1 is 0, must be 1",
       ]);
       expect(differencesAfter(node, "ip", "-6", "address", "flush", "dev", "calitest1")).toContain(
         "address fe80::ecee:eeff:feee:eeee of calitest1 is missing, must be present",

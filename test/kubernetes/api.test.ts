@@ -423,6 +423,41 @@ describe("pools", () => {
   });
 });
 
+describe("manifests/warnings.yaml", () => {
+  const policy = (apiVersion: string, spec: JsonObject): JsonObject => ({
+    apiVersion,
+    kind: "NetworkPolicy",
+    metadata: { name: "unmeant", namespace: NS },
+    spec,
+  });
+
+  afterAll(() => cluster.kubectl(["delete", "-f", `${MANIFESTS}/warnings.yaml`]));
+
+  test("warns of rules of a direction that the policy does not name, in Calico's policies and in Kubernetes'", async () => {
+    await cluster.kubectl(["apply", "-f", `${MANIFESTS}/warnings.yaml`]);
+    const warningsOf = async (object: JsonObject): Promise<string> =>
+      (await cluster.tryKubectl(["apply", "--dry-run=server", "-f", "-"], JSON.stringify(object))).stderr;
+    for (const [object, words] of [
+      [
+        policy("projectcalico.org/v3", { types: ["Ingress"], egress: [{ action: "Deny" }] }),
+        "spec.egress has no effect: spec.types does not name Egress",
+      ],
+      [
+        policy("networking.k8s.io/v1", { podSelector: {}, policyTypes: ["Egress"], ingress: [{}] }),
+        "spec.ingress has no effect: spec.policyTypes does not name Ingress",
+      ],
+    ] as const)
+      // The server takes a moment to know the policies.
+      await waitFor(words, 60, async () => (await warningsOf(object)).includes(words));
+    const meant = policy("projectcalico.org/v3", { types: ["Ingress", "Egress"], egress: [{ action: "Deny" }] });
+    expect(await warningsOf(meant)).toBe("");
+    const { items } = await cluster.get<{
+      items: readonly { status?: { typeChecking?: { expressionWarnings?: unknown } } }[];
+    }>(["validatingadmissionpolicies"]);
+    expect(items.flatMap(({ status }) => status?.typeChecking?.expressionWarnings ?? [])).toEqual([]);
+  });
+});
+
 describe("rules of users' kinds", () => {
   beforeAll(async () => {
     await cluster.apply(PROBE_DEFINITION);

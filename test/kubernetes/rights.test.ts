@@ -143,6 +143,11 @@ async function without(missing: ReadonlySet<string>, attempt: () => Promise<Atte
 }
 
 async function readiness(): Promise<{ readonly ready: boolean; readonly text: string }> {
+  const { isOk, text } = await health("readiness");
+  return { ready: isOk, text };
+}
+
+async function health(path: string): Promise<{ readonly isOk: boolean; readonly text: string }> {
   const { exitCode, stdout } = await cluster.nodeExec(NODE, [
     "wget",
     "-q",
@@ -153,10 +158,10 @@ async function readiness(): Promise<{ readonly ready: boolean; readonly text: st
     "--content-on-error",
     "-O",
     "-",
-    `http://127.0.0.1:${at.healthPort}/readiness`,
+    `http://127.0.0.1:${at.healthPort}/${path}`,
   ]);
   // The text is JSON: what the server said is quoted in it.
-  return { ready: exitCode === 0, text: stdout.replaceAll('\\"', '"') };
+  return { isOk: exitCode === 0, text: stdout.replaceAll('\\"', '"') };
 }
 
 /** What the daemon has logged since a moment; quotes as they were. */
@@ -234,6 +239,7 @@ describe("without a right", () => {
             async () => told,
           );
           expect(told).toContain('"ready":false');
+          expect(told).toContain(`ClusterRole "calico-node" must grant ${verb} of tiers (manifests/calico-node.yaml)`);
           const { stdout } = await plugin("ADD", "server", "rights-early");
           expect(stdout).toContain(`cannot ${verb} resource "networkpolicies"`);
           await plugin("DEL", "server", "rights-early");
@@ -254,6 +260,41 @@ describe("without a right", () => {
       await serverIs(true);
     },
   );
+
+  test("to staged policies, as with an older role, a daemon that starts is ready; that nothing counts them is told", async () => {
+    const staged = WATCHED.filter((resource) => resource.startsWith("staged"));
+    await grantAllBut(rights(...staged.flatMap((resource) => [`list ${resource}`, `watch ${resource}`])));
+    await waitFor("list stagednetworkpolicies to be denied", 30, () => isDenied("list stagednetworkpolicies"));
+    await cluster.stopDaemon(NODE, "calico");
+    cluster.startDaemon(NODE, "calico");
+    await waitFor(
+      "the daemon to be ready",
+      PATIENCE_S,
+      async () => (await readiness()).ready,
+      async () => (await readiness()).text,
+    );
+    const places = [(await health("status")).text, (await health("counters")).text, (await readiness()).text];
+    for (const text of places)
+      for (const resource of staged)
+        expect(text).toMatch(
+          new RegExp(`cannot list resource "${resource}".*must grant list of ${resource} .*: going on without`),
+        );
+    await waitFor("the Events", PATIENCE_S, async () => {
+      const events = await cluster.kubectl([
+        "get",
+        "events",
+        "--field-selector=reason=KindNotReadable",
+        "-o",
+        "jsonpath={.items[*].message}",
+      ]);
+      return staged.every((resource) => events.includes(`${resource}: Cannot list`));
+    });
+    await grantAllBut(new Set());
+    await waitFor("the daemon to read them", 120, async () =>
+      (await readiness()).text.includes('"datastoreErrors":[]'),
+    );
+    expect((await health("counters")).text).toContain('"unknown":[]');
+  });
 
   test("to keep addresses, ADD fails with the reason; DEL succeeds and the log has the reason why the addresses are not free", async () => {
     const annotations = {

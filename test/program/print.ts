@@ -15,7 +15,7 @@ export function printProgram(program: Tables): string {
       ...printPolicy(policy).map((line) => `  ${line}`),
     ]),
     ...rows(program.endpoints).flatMap(([id, endpoint]) => [
-      `${endpoint.kind} ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses].join(" ")}`.trimEnd(),
+      `${endpoint.kind} ${id} ${formatName(endpoint.source)} ${[...endpoint.addresses, ...(endpoint.sources ?? [])].join(" ")}`.trimEnd(),
       ...stagesOf(endpoint).map(({ hook, direction, stage }) => `  ${hook} ${direction} ${printStage(stage)}`),
       ...stagedOf(endpoint).map(({ hook, direction, stage }) => `  staged ${hook} ${direction} ${printStage(stage)}`),
     ]),

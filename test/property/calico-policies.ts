@@ -155,6 +155,7 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
       protocol: random.pick(["TCP", "UDP"] as const),
     })),
     ...(random.chance(30) ? { serviceAccountName: "robot" } : {}),
+    ...(random.chance(70) ? { allowSpoofedSourcePrefixes: sourcePrefixes(random) } : {}),
   };
   const workload = random.pick(["db", "vm"]);
   const labels = {
@@ -165,6 +166,12 @@ export function workloadEndpoint(random: Random): Resource<"WorkloadEndpoint"> {
   const whole = { ...spec, ...(spec.orchestrator === "k8s" ? { pod: workload } : { workload }) };
   const metadata = { name: workloadEndpointName(whole) ?? "", namespace: random.pick(NAMESPACES), labels };
   return { apiVersion: VERSION, kind: "WorkloadEndpoint", metadata, spec: whole };
+}
+
+/** From which a workload may send too: nested, around pods, around everything. */
+export function sourcePrefixes(random: Random): string[] {
+  const all = ["10.65.0.0/28", "10.65.0.9/32", "192.0.2.0/25", "0.0.0.0/0", "fd00:65::/124", "2001:db8::/33", "::/0"];
+  return random.subset(all, 45);
 }
 
 export function felixConfiguration(random: Random): Resource<"FelixConfiguration"> {
@@ -188,6 +195,7 @@ export function felixConfiguration(random: Random): Resource<"FelixConfiguration
       ...(action === undefined ? {} : { defaultEndpointToHostAction: action }),
       ...(random.chance(20) ? { logPrefix: random.pick(["", "x %t %k %p %n %z", "y".repeat(200)]) } : {}),
       ...(random.chance(70) ? { interfacePrefix: random.pick(["", "tap", "cali,tap", "tap,oth"]) } : {}),
+      ...(random.chance(85) ? { workloadSourceSpoofing: random.pick(["Any", "any", "Any", "Disabled"]) } : {}),
     },
   };
 }

@@ -7,6 +7,7 @@ import { formatKey } from "../../src/model/key.ts";
 import type { Direction } from "../../src/model/policy.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
 import { endpointOfPod } from "../../src/model/convert/pod.ts";
+import { SOURCES_ANNOTATION } from "../../src/model/kubernetes/pod-annotations.ts";
 import { addressOfNet } from "../../src/model/kinds/workload-endpoint.ts";
 import {
   type Addr,
@@ -21,7 +22,7 @@ import type { FlowPacket, Icmp } from "../../src/net/flow.ts";
 import { parsePrefix, prefixRange } from "../../src/net/prefix.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../src/net/protocol.ts";
 import type { ClusterResources } from "../../src/semantics/cluster.ts";
-import { type CalicoObjects, NO_CALICO_OBJECTS, randomCalicoObjects } from "./calico-policies.ts";
+import { type CalicoObjects, NO_CALICO_OBJECTS, randomCalicoObjects, sourcePrefixes } from "./calico-policies.ts";
 import { randomPolicy } from "./policies.ts";
 import { Random } from "./random.ts";
 import { randomStagedObjects, type StagedObjects } from "./staged-policies.ts";
@@ -235,7 +236,13 @@ export function randomLabels(random: Random): Record<string, string> {
 }
 
 export function livePod(random: Random, name: string, addresses: readonly string[]): Resource<"Pod"> {
-  const metadata = { name, namespace: random.pick(NAMESPACES), labels: randomLabels(random) };
+  const sources = random.chance(60) ? { [SOURCES_ANNOTATION]: JSON.stringify(sourcePrefixes(random)) } : undefined;
+  const metadata = {
+    name,
+    namespace: random.pick(NAMESPACES),
+    labels: randomLabels(random),
+    ...(sources === undefined ? {} : { annotations: sources }),
+  };
   const spec = {
     nodeName: random.pick(NODES),
     containers: [container(random), container(random)],

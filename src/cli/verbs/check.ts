@@ -5,6 +5,7 @@
 import { CALICO_NODE_SCHEMA } from "../../model/kinds/calico-node.ts";
 import { CRDS } from "../../model/kinds/crds.ts";
 import { policyTypesOf } from "../../model/kinds/network-policy.ts";
+import { PATTERNS, PROTOCOL_NAMES } from "../../model/kinds/rule.ts";
 import { shape } from "../../model/kinds/validation/shape.ts";
 import { VALIDATORS, type Validator } from "../../model/kinds/validation/validators.ts";
 import { validateNetworkPolicy } from "../../model/kubernetes/network-policy-validation.ts";
@@ -34,7 +35,11 @@ const ONLY_DEFAULT: ReadonlySet<string> = new Set([
 export function errorsOf(kind: ServedKind, object: JsonObject): readonly FieldError[] {
   const schema = schemaOf(kind);
   const errors = [...unknownMetadata(object), ...validatorOf(kind, schema)(object)];
-  return errors.map((error) => explained(error, object, schema));
+  // What a value of the wrong type has in it says nothing more.
+  const wrong = errors.flatMap(({ reason, field }) => (reason === "TypeInvalid" ? [field] : []));
+  return errors
+    .filter(({ detail, field }) => detail !== UNKNOWN || !wrong.some((each) => field.startsWith(`${each}.`)))
+    .map((error) => explained(error, object, schema));
 }
 
 function validatorOf(kind: ServedKind, schema: Schema | undefined): Validator {
@@ -118,9 +123,13 @@ function explained(error: FieldError, object: JsonObject, schema: Schema | undef
   const path = error.field.split(/\.|(?=\[)/);
   if (error.detail.startsWith(`${error.field} in body `)) {
     const detail = error.detail.slice(`${error.field} in body `.length);
-    return error.reason === "TypeInvalid"
-      ? { ...error, value: valueAt(object, path) ?? null, detail: detail.replace(/: "[^"]*"$/, "") }
-      : { ...error, detail };
+    if (error.reason !== "TypeInvalid") return { ...error, detail: WORDS_OF_PATTERNS.get(detail) ?? detail };
+    const example = /[sS]elector$/.test(error.field) ? ", such as app == 'web'" : "";
+    return { ...error, value: valueAt(object, path) ?? null, detail: `${detail.replace(/: "[^"]*"$/, "")}${example}` };
+  }
+  if (error.reason === "Required" && error.detail === "") {
+    const allowed = path.reduce<Schema | undefined>(below, schema)?.enum;
+    return allowed === undefined ? error : { ...error, detail: `must be one of ${allowed.join(", ")}` };
   }
   if (error.detail !== UNKNOWN) return error;
   const last = path.pop() ?? "";
@@ -131,6 +140,16 @@ function explained(error: FieldError, object: JsonObject, schema: Schema | undef
     near === undefined ? (names.length === 0 ? "" : `: there are ${names.join(", ")}`) : `; did you mean ${near}?`;
   return { ...error, value: valueAt(object, [...path, last]), detail: `${UNKNOWN}${allowed}` };
 }
+
+const WORDS_OF_PATTERNS: ReadonlyMap<string, string> = new Map(
+  (
+    [
+      [PATTERNS.protocol, `must be ${PROTOCOL_NAMES.join(", ")} or a number from 1 to 255`],
+      [PATTERNS.port, "must be a number, a range such as 80:90, or a name"],
+      [PATTERNS.tier, "must have only characters a-z, 0-9 and -, and begin and end with a letter or digit"],
+    ] as const
+  ).map(([pattern, words]) => [`should match '${pattern}'`, words]),
+);
 
 function below(schema: Schema | undefined, part: string): Schema | undefined {
   if (part.startsWith("[")) return schema?.items;

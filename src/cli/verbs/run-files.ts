@@ -3,10 +3,8 @@
  * unless every object is valid. Tiers come before the policies in them, and go after them.
  */
 import type { Store } from "../../datastore/store.ts";
-import type { Kind } from "../../model/kind.ts";
-import { formatWithoutEffect, settingsWithoutEffect } from "../../model/kinds/without-effect.ts";
-import { type JsonObject, objectAt } from "../../model/schema/json.ts";
-import type { ObjectMeta } from "../../model/resource.ts";
+import type { JsonObject } from "../../model/schema/json.ts";
+import { adviceOf } from "./advice.ts";
 import { type BatchOptions, forAll, type Outcomes } from "./batch.ts";
 import { completed, errorsOf } from "./check.ts";
 import { Refusal } from "./failures.ts";
@@ -59,22 +57,6 @@ export function problemsOf({ place, kind, namespace, name, object }: Given): Pro
 
 function inOrder(problems: readonly Problem[]): readonly Problem[] {
   return problems.toSorted((a, b) => a.place.index - b.place.index);
-}
-
-const ADVISED: ReadonlySet<Kind> = new Set([
-  "IPPool",
-  "IPAMConfiguration",
-  "KubeControllersConfiguration",
-  "FelixConfiguration",
-]);
-
-/** Settings that Calico accepts and does nothing about. */
-export function adviceOf({ place, kind, namespace, name, object }: Given): string[] {
-  if (!ADVISED.has(kind.kind)) return [];
-  const metadata = objectAt(object["metadata"]) as unknown as ObjectMeta;
-  return settingsWithoutEffect(kind.kind, { metadata, spec: object["spec"] }).map(
-    (setting) => `${placeText(place)}: ${objectText(kind, namespace, name)}: ${formatWithoutEffect(setting)}`,
-  );
 }
 
 export interface WriteOptions extends BatchOptions {

@@ -13,6 +13,7 @@ import { AddressIndex, type EntryView } from "../../kernel/conntrack.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { FlowPacket } from "../../net/flow.ts";
+import { type Prefix, prefixContains } from "../../net/prefix.ts";
 import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP } from "../../net/protocol.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
 import { evaluatePacket } from "../../program/path-evaluate.ts";
@@ -40,6 +41,8 @@ export class FlowJudge {
   readonly #around: Surroundings;
   readonly #owners = new AddressIndex<Owner>();
   readonly #hasHosts: boolean;
+  /** From which workloads may send though they are not theirs: whose a flow from there is, is not known. */
+  readonly #sources: readonly Prefix[];
   readonly #looksAtSourcePorts: boolean;
   /** What is denied at pods. What was called before translation does not matter there: see PATH. */
   readonly #podVerdicts = new Map<string, boolean>();
@@ -62,6 +65,7 @@ export class FlowJudge {
       }
     }
     this.#pods = { ...program, endpoints: pods };
+    this.#sources = [...pods.values()].flatMap(({ sources = [] }) => sources);
     this.#hasHosts = pods.size < program.endpoints.size;
   }
 
@@ -73,6 +77,8 @@ export class FlowJudge {
     const to = this.#owners.get(entry, reply.source);
     const hasPod = from?.is === "pod" || to?.is === "pod";
     if ((!hasPod && !this.#hasHosts) || from?.is === "unclear" || to?.is === "unclear") return false;
+    if (from === undefined && this.#sources.some((prefix) => prefixContains(prefix, entry.addr(original.source))))
+      return false;
     // What the node sends to its own pods always passes.
     if (from?.is === "node" && to !== undefined) return false;
     const isNodes = to?.is === "node" || isLoopback(entry, reply.source);

@@ -17,7 +17,7 @@ import {
 } from "../../kernel/iptables/rule.ts";
 import { assertNever, BugError } from "../../lib/bug.ts";
 import type { Family } from "../../net/addr.ts";
-import { prefixFamily } from "../../net/prefix.ts";
+import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import { ICMPV6 } from "../../net/protocol.ts";
 import { type Condition, LOOPBACK, PATH_HOOKS, type StageStep, type Step, stepsInUse } from "../../program/path.ts";
 import { type EndpointId, EVERY_INTERFACE, type FailsafePort, type Settings } from "../../program/program.ts";
@@ -26,6 +26,7 @@ import { CLEAR, hasMark } from "./marks.ts";
 import {
   CLEAR_CHAIN,
   failsafeChain,
+  FOREIGN_CHAIN,
   HOOK_CHAINS,
   hostDispatchChain,
   sourcesSet,
@@ -43,8 +44,19 @@ export interface HostDispatch extends HostStage {
   readonly devices: readonly EndpointId[];
 }
 
+/** What endpoints have of which the base depends. */
+export interface BaseUse {
+  readonly hostStages: readonly HostDispatch[];
+  /** The source prefixes of workloads. */
+  readonly sources: readonly (readonly [EndpointId, readonly Prefix[]])[];
+}
+
 /** The rows of one family that follow from the path, the settings and the stages that host endpoints have. Dispatch to workloads is apart. */
-export function baseRows(family: Family, settings: Settings, hostStages: readonly HostDispatch[]): Map<string, IptRow> {
+export function baseRows(
+  family: Family,
+  settings: Settings,
+  { hostStages, sources: prefixes }: BaseUse,
+): Map<string, IptRow> {
   const rows = new Map<string, IptRow>();
   const sources = sourcesSet(family);
   rows.set(setId(sources), { type: "set", set: sources, is: { type: "hash:net,iface", family } });
@@ -62,7 +74,7 @@ export function baseRows(family: Family, settings: Settings, hostStages: readonl
     const steps = stepsInUse(hook, has);
     if (steps.length === 0) continue;
     const { table, builtIn, chain } = HOOK_CHAINS[hook];
-    const compiler = new HookCompiler(family, settings, (name, rules) => addChain(table, name, rules));
+    const compiler = new HookCompiler(family, settings, prefixes, (name, rules) => addChain(table, name, rules));
     const rules = compiler.rules(steps);
     // Nothing of it concerns the family.
     if (rules.length === 0) continue;
@@ -98,12 +110,19 @@ function isWorkload(side: "in" | "out", { workloadPrefixes }: Settings): Match[]
 class HookCompiler {
   readonly #family: Family;
   readonly #settings: Settings;
+  readonly #sources: BaseUse["sources"];
   readonly #addChain: (chain: string, rules: readonly Rule[]) => void;
 
   /** `addChain` is told the chains of groups. */
-  constructor(family: Family, settings: Settings, addChain: (chain: string, rules: readonly Rule[]) => void) {
+  constructor(
+    family: Family,
+    settings: Settings,
+    sources: BaseUse["sources"],
+    addChain: (chain: string, rules: readonly Rule[]) => void,
+  ) {
     this.#family = family;
     this.#settings = settings;
+    this.#sources = sources;
     this.#addChain = addChain;
   }
 
@@ -119,6 +138,8 @@ class HookCompiler {
         return this.#when(step.when).map((match) => makeRule(match, ACCEPT));
       }
       case "drop":
+        if (this.#sources.length > 0 && step.when.some(({ is }) => is === "foreign-source"))
+          return this.#dropForeign(step);
         return this.#when(step.when).map((match) => makeRule(match, DROP, step.name));
       case "stage":
         return step.of === "workload" ? this.#dispatchToWorkload(step) : [dispatchToHosts(step)];
@@ -130,6 +151,20 @@ class HookCompiler {
       default:
         return assertNever(step);
     }
+  }
+
+  /**
+   * A set of networks and interfaces takes the same network for 64 interfaces at most, so that prefixes are rules. What comes there has a source that is no
+   * workload's own.
+   */
+  #dropForeign({ when, name }: { readonly when: readonly Condition[]; readonly name: string }): Rule[] {
+    const back = this.#sources.flatMap(([id, prefixes]) =>
+      prefixes
+        .filter((prefix) => prefixFamily(prefix) === this.#family)
+        .map((source) => makeRule({ in: { name: id, not: false }, source }, RETURN)),
+    );
+    this.#addChain(FOREIGN_CHAIN, [...back, makeRule(ANY, DROP, name)]);
+    return this.#when(when).map((match) => makeRule(match, { do: "jump", chain: FOREIGN_CHAIN }));
   }
 
   /** Accepts at its end, unless its last step leaves nothing over. */

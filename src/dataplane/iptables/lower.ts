@@ -23,7 +23,7 @@ import { canPass } from "../nftables/policy-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
 import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
-import { baseRows, type HostDispatch } from "./base.ts";
+import { baseRows, type BaseUse, type HostDispatch } from "./base.ts";
 import { workloadDispatch } from "./dispatch.ts";
 import { changeIn, type ElementChange, ipSetsOf, wantedMembers } from "./members.ts";
 import { setName, sourcesSet, stageChain, stagedChain, tableOf } from "./names.ts";
@@ -171,14 +171,14 @@ export class IptablesLowering {
   }
 
   #stepBase(program: Program): void {
-    const hosts = hostDispatchesOf(this.#endpoints);
+    const use = { hostStages: hostDispatchesOf(this.#endpoints), sources: sourcesIn(this.#endpoints) };
     const workloads = [...this.#endpoints].filter(([, { kind }]) => kind === "workload");
-    const text = JSON.stringify([program.settings, hosts, workloads.map(([id]) => id)]);
+    const text = JSON.stringify([program.settings, use, workloads.map(([id]) => id)]);
     if (text === this.#base) return;
     this.#base = text;
     const rows = new Map<string, IptRow>();
     for (const family of FAMILIES) {
-      for (const [id, row] of baseRows(family, program.settings, hosts)) rows.set(id, row);
+      for (const [id, row] of baseRows(family, program.settings, use)) rows.set(id, row);
       for (const direction of DIRECTIONS) {
         const chains = workloads.map(([id, endpoint]): [string, string] => [
           id,
@@ -239,4 +239,11 @@ function hostDispatchesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostDis
       ];
     }),
   );
+}
+
+/** Of the workloads that have source prefixes. */
+function sourcesIn(endpoints: ReadonlyMap<EndpointId, Endpoint>): BaseUse["sources"] {
+  return [...endpoints]
+    .flatMap(([id, { sources }]) => (sources === undefined ? [] : [[id, sources] as const]))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
 }

@@ -33,6 +33,8 @@ export function tableOf(hook: Hook): TableName {
 
 /** Clears our marks and returns to whoever jumped to the chain that went there. */
 export const CLEAR_CHAIN = "cali-clear-marks";
+/** What a workload sends from an address that is not its own, where some workload may. */
+export const FOREIGN_CHAIN = "cali-foreign-source";
 
 /** The root of the dispatch by the name of a workload's interface, or the part of it for names that begin so. */
 export function workloadDispatchChain(direction: Direction, start = ""): string {

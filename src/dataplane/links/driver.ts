@@ -19,7 +19,7 @@ import { type Addr, type Family, familyOf } from "../../net/addr.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
 import { Failures } from "../failures.ts";
-import { HOST_END_IPV4, HOST_END_IPV6 } from "./settings.ts";
+import { HOST_END_IPV4, HOST_END_IPV4_UNFILTERED, HOST_END_IPV6 } from "./settings.ts";
 
 /** Source: linux Documentation/networking/ip-sysctl.rst. */
 const FORWARDING: { readonly [F in Family]: string } = { 4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding" };
@@ -32,6 +32,8 @@ interface HostEnd {
   readonly workload: Key;
   readonly addresses: readonly Addr[];
   readonly hasIpv6: boolean;
+  /** It may send from more addresses than its own. */
+  readonly hasSources: boolean;
 }
 
 export class LinksDriver implements Driver {
@@ -99,10 +101,12 @@ export class LinksDriver implements Driver {
       if (endpoint?.kind !== "workload" || endpoint.addresses.length === 0) this.#forget(id);
       else {
         const { addresses, source: workload } = endpoint;
+        const hasSources = endpoint.sources !== undefined;
+        const before = this.#wanted.get(id);
         // As a rule only its policies have changed.
-        if (this.#wanted.get(id)?.addresses === addresses) continue;
+        if (before?.addresses === addresses && before.hasSources === hasSources) continue;
         const hasIpv6 = this.#families.has(6) && addresses.some((addr) => familyOf(addr) === 6);
-        this.#wanted.set(id, { workload, addresses, hasIpv6 });
+        this.#wanted.set(id, { workload, addresses, hasIpv6, hasSources });
         this.#unknown.add(id);
       }
     }
@@ -205,8 +209,8 @@ export class LinksDriver implements Driver {
     const link = this.#client.linkByName(id);
     const end = this.#wanted.get(id);
     if (link === undefined || end === undefined) return;
-    if (link.ipv4 !== undefined && !equal(link.ipv4, HOST_END_IPV4))
-      this.#client.setSettings(link.index, HOST_END_IPV4);
+    const ipv4 = ipv4Of(end);
+    if (link.ipv4 !== undefined && !equal(link.ipv4, ipv4)) this.#client.setSettings(link.index, ipv4);
     if (end.hasIpv6 && link.ipv6 !== undefined && !isIpv6AsWanted(link.ipv6))
       for (const [setting, value] of Object.entries(HOST_END_IPV6))
         this.#setSysctl(`net/ipv6/conf/${id}/${setting}`, value);
@@ -227,15 +231,20 @@ function nameOf(workload: Key): string {
   return `${workload.kind === "Pod" ? "pod" : workload.kind} ${formatName(workload)}`;
 }
 
-function differences({ name, up, ipv4, ipv6 }: Link, { hasIpv6 }: HostEnd): string[] {
+function ipv4Of({ hasSources }: HostEnd): typeof HOST_END_IPV4 {
+  return hasSources ? HOST_END_IPV4_UNFILTERED : HOST_END_IPV4;
+}
+
+function differences({ name, up, ipv4, ipv6 }: Link, end: HostEnd): string[] {
+  const wanted = ipv4Of(end);
   const wrong: string[] = [];
   if (!up) wrong.push(`${name} is down, must be up`);
-  if (ipv4 !== undefined && !equal(ipv4, HOST_END_IPV4))
-    for (const [setting, value] of Object.entries(HOST_END_IPV4)) {
+  if (ipv4 !== undefined && !equal(ipv4, wanted))
+    for (const [setting, value] of Object.entries(wanted)) {
       const is: unknown = Object.entries(ipv4).find(([each]) => each === setting)?.[1];
       if (is !== value) wrong.push(`IPv4 setting ${setting} of ${name} is ${String(is)}, must be ${String(value)}`);
     }
-  if (hasIpv6 && ipv6 !== undefined && !isIpv6AsWanted(ipv6))
+  if (end.hasIpv6 && ipv6 !== undefined && !isIpv6AsWanted(ipv6))
     wrong.push(`IPv6 settings of ${name} must be forwarding and proxy_ndp on, accept_ra and disable_ipv6 off`);
   return wrong;
 }

@@ -9,6 +9,12 @@ export const HOST_END_IPV4: Required<Ipv4Settings> = {
   rpFilter: 1,
 };
 
+/**
+ * Of a workload that may send from more addresses than its own. The kernel's loose check (2) too refuses what comes from an interface without an address of
+ * the node; the check of policy's path is enough. Source: linux net/ipv4/fib_frontend.c (__fib_validate_source).
+ */
+export const HOST_END_IPV4_UNFILTERED: Required<Ipv4Settings> = { ...HOST_END_IPV4, rpFilter: 0 };
+
 /** By name under /proc/sys/net/ipv6/conf/INTERFACE/, of a pod with an IPv6 address. */
 export const HOST_END_IPV6: Readonly<Record<string, string>> = {
   disable_ipv6: "0",

@@ -33,6 +33,7 @@ import {
   hostDispatchChain,
   hostMap,
   OFFLOAD_CHAIN,
+  sourceNetsSet,
   sourcesSet,
   workloadMap,
 } from "./names.ts";
@@ -46,6 +47,10 @@ export function sourcesOf(family: Family): NftSet {
   return { key: ["ifname", family === 4 ? "ipv4_addr" : "ipv6_addr"], interval: false, verdictMap: false };
 }
 
+export function sourceNetsOf(family: Family): NftSet {
+  return { ...sourcesOf(family), interval: true };
+}
+
 /** A hook and direction for which some host endpoint has a stage. */
 export interface HostStage {
   readonly hook: Hook;
@@ -54,11 +59,20 @@ export interface HostStage {
   readonly exempt: readonly EndpointId[];
 }
 
+/** What endpoints have of which the base depends. */
+export interface BaseUse {
+  readonly hostStages: readonly HostStage[];
+  /** Some workload has source prefixes. */
+  readonly hasSources: boolean;
+}
+
 /** The rows that follow from the path, the settings and the stages that host endpoints have, and from no single endpoint. */
-export function baseRows(settings: Settings, hostStages: readonly HostStage[]): Map<string, NftRow> {
+export function baseRows(settings: Settings, { hostStages, hasSources }: BaseUse): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
   for (const family of FAMILIES)
     rows.set(setId(sourcesSet(family)), { type: "set", set: sourcesSet(family), is: sourcesOf(family) });
+  for (const family of hasSources ? FAMILIES : [])
+    rows.set(setId(sourceNetsSet(family)), { type: "set", set: sourceNetsSet(family), is: sourceNetsOf(family) });
   for (const direction of ["egress", "ingress"] as const) addMap(rows, workloadMap(direction), VERDICT_MAP);
   for (const stage of hostStages) {
     addMap(rows, hostMap(stage.hook, stage.direction), VERDICT_MAP);
@@ -71,7 +85,10 @@ export function baseRows(settings: Settings, hostStages: readonly HostStage[]): 
   for (const hook of PATH_HOOKS) {
     const steps = stepsInUse(hook, has);
     if (steps.length === 0) continue;
-    const compiler = new HookCompiler(settings, rows, settings.offloadsFlows && hook === "forward");
+    const compiler = new HookCompiler(settings, rows, {
+      offloads: settings.offloadsFlows && hook === "forward",
+      hasSources,
+    });
     const chain = hookChain(hook);
     rows.set(chainId(chain), { type: "chain", chain, base: BASES[hook], rules: compiler.rules(steps) });
   }
@@ -177,12 +194,18 @@ class HookCompiler {
   readonly #settings: Settings;
   readonly #rows: Map<string, NftRow>;
   readonly #offloads: boolean;
+  readonly #hasSources: boolean;
 
   /** Chains of groups are added to `rows`. `offloads`: established packets are accepted by way of the flowtable's chain. */
-  constructor(settings: Settings, rows: Map<string, NftRow>, offloads: boolean) {
+  constructor(
+    settings: Settings,
+    rows: Map<string, NftRow>,
+    { offloads, hasSources }: { readonly offloads: boolean; readonly hasSources: boolean },
+  ) {
     this.#settings = settings;
     this.#rows = rows;
     this.#offloads = offloads;
+    this.#hasSources = hasSources;
   }
 
   rules(steps: readonly Step[]): NftRule[] {
@@ -260,7 +283,10 @@ class HookCompiler {
       case "to-workload":
         return isWorkload("oifname", this.#settings);
       case "foreign-source":
-        return isWorkload("iifname", this.#settings).map((match) => [...match, ...sourceIsForeign(family)]);
+        return isWorkload("iifname", this.#settings).map((match) => [
+          ...match,
+          ...sourceIsForeign(family, this.#hasSources),
+        ]);
       case "loopback-destination":
         return [isIn(LOOPBACK[family], "destination")];
       case "connection":
@@ -344,8 +370,9 @@ export function isConnection(states: readonly Connection[]): Expr[] {
 }
 
 /** Of a workload's interface: its name is in the slots 0 to 3, the address takes those after it. */
-function sourceIsForeign(family: Family): Expr[] {
-  return [loadAddr("source", family, 4), { op: "lookup", set: sourcesSet(family), register: 0, not: true }];
+function sourceIsForeign(family: Family, hasSources: boolean): Expr[] {
+  const sets = hasSources ? [sourcesSet(family), sourceNetsSet(family)] : [sourcesSet(family)];
+  return [loadAddr("source", family, 4), ...sets.map((set): Expr => ({ op: "lookup", set, register: 0, not: true }))];
 }
 
 /** Whole bytes are compared as they are, as `nft` does it; other lengths by their bits. */

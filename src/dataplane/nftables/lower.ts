@@ -7,8 +7,8 @@ import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
-import { FAMILIES, type Family, familyOf } from "../../net/addr.ts";
-import { type Prefix, prefixFamily } from "../../net/prefix.ts";
+import { addrFromInteger, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { type Prefix, prefixFamily, prefixRange } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import {
   type Delta,
@@ -22,10 +22,19 @@ import {
   type Program,
   type ProgramDelta,
 } from "../../program/program.ts";
-import { baseRows, FAMILY_MAP, type HostStage, sourcesOf, VERDICT_MAP } from "./base.ts";
+import { baseRows, FAMILY_MAP, type HostStage, sourceNetsOf, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
 import type { PortSet } from "./match.ts";
-import { everyHostMap, hostMap, netsSetName, sourcesSet, stageChain, stagedChain, workloadMap } from "./names.ts";
+import {
+  everyHostMap,
+  hostMap,
+  netsSetName,
+  sourceNetsSet,
+  sourcesSet,
+  stageChain,
+  stagedChain,
+  workloadMap,
+} from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
@@ -58,7 +67,7 @@ export interface NftChange {
 
 /** Rows that follow from one part of an endpoint: a stage and what is counted before it, or its addresses. */
 interface PartRows {
-  readonly of: readonly (Stage | Endpoint["addresses"] | undefined)[];
+  readonly of: readonly (Stage | Endpoint["addresses"] | Endpoint["sources"])[];
   readonly rows: ReadonlyMap<string, NftRow>;
 }
 
@@ -130,7 +139,7 @@ export class NftablesLowering {
         const of = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
         add(`${endpoint.kind} ${hook} ${direction}`, of, () => this.#stageRowsOf(id, endpoint, hook, direction));
       }
-    add(`${endpoint.kind} addresses`, [endpoint.addresses], () => addressRows(id, endpoint));
+    add(`${endpoint.kind} addresses`, [endpoint.addresses, endpoint.sources], () => addressRows(id, endpoint));
     this.#parts.set(id, kept);
     return rows;
   }
@@ -307,11 +316,12 @@ export class NftablesLowering {
   }
 
   #stepBase(program: Program): void {
-    const stages = hostStagesOf(this.#endpoints);
-    const text = JSON.stringify([program.settings, stages]);
+    const hasSources = [...this.#endpoints.values()].some(({ sources }) => sources !== undefined);
+    const use = { hostStages: hostStagesOf(this.#endpoints), hasSources };
+    const text = JSON.stringify([program.settings, use]);
     if (text === this.#base) return;
     this.#base = text;
-    this.#replace(BASE_UNIT, baseRows(program.settings, stages));
+    this.#replace(BASE_UNIT, baseRows(program.settings, use));
   }
 
   #usePortSet(name: string, set: PortSet): void {
@@ -390,13 +400,19 @@ function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[]
 }
 
 /** The source addresses that the endpoint may use. */
-function addressRows(id: EndpointId, { kind, addresses }: Endpoint): Map<string, NftRow> {
+function addressRows(id: EndpointId, { kind, addresses, sources = [] }: Endpoint): Map<string, NftRow> {
   const rows = new Map<string, NftRow>();
   for (const addr of kind === "host" ? [] : addresses) {
     const family = familyOf(addr);
     const set = sourcesSet(family);
     const element: NftElement = { key: hexInterface(id) + hexAddr(addr), keyEnd: undefined, verdict: undefined };
     rows.set(elementId(set, element), { type: "element", set, is: sourcesOf(family), element });
+  }
+  for (const { first, last, family } of sources.map(prefixRange)) {
+    const set = sourceNetsSet(family);
+    const key = (addr: bigint): string => hexInterface(id) + hexAddr(addrFromInteger(family, addr));
+    const element: NftElement = { key: key(first), keyEnd: key(last), verdict: undefined };
+    rows.set(elementId(set, element), { type: "element", set, is: sourceNetsOf(family), element });
   }
   return rows;
 }

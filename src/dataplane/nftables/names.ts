@@ -41,6 +41,11 @@ export function sourcesSet(family: Family): string {
   return `sources-${family}`;
 }
 
+/** (interface, range of source addresses) pairs that may send too. */
+export function sourceNetsSet(family: Family): string {
+  return `${sourcesSet(family)}-nets`;
+}
+
 /** Hosts of a set, or its addresses and ports. A SetId is a prefix and a digest (program/lower-rule.ts): short, and of letters, digits and `-` only. */
 export function setName(id: SetId, family: Family): string {
   return `${id}-${family}`;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Files } from "../../host/files.ts";
 import type { Sockets } from "../../host/sockets.ts";
 import { VirtualClock } from "../../lib/virtual-clock.ts";
@@ -6,6 +6,7 @@ import type { Resource } from "../../model/resource.ts";
 import { type Store, StoreError, type WatchEvent } from "../store.ts";
 import type { KubernetesAccess } from "./kubeconfig.ts";
 import { openKubernetesStore } from "./store.ts";
+import { UNSERVED_MS } from "./unserved.ts";
 import { IDLE_LIMIT_MS } from "./watch.ts";
 
 /** A server that answers as the test says, and records the requests. */
@@ -432,4 +433,74 @@ test("watch: breaking out of the loop and close() both end the connection", asyn
     }
     await cancelled;
   }
+});
+
+describe("a kind that a cluster may lack", () => {
+  const V3 = "projectcalico.org/v3";
+  const MISSING = (): Response => new Response("404 page not found\n", { status: 404 });
+  const DENIED = (): Response => status(403, "Forbidden", "profiles is forbidden");
+  /** `served`: the kinds of the group, undefined: it has not even the group. */
+  const serve = (kindAnswer: () => Response, served: readonly string[] | undefined): void => {
+    answer = (request) => {
+      const { pathname } = new URL(request.url);
+      if (pathname === "/apis")
+        return Response.json({
+          groups: [
+            { name: "apps", versions: [{ groupVersion: "apps/v1" }] },
+            ...(served === undefined ? [] : [{ name: "projectcalico.org", versions: [{ groupVersion: V3 }] }]),
+          ],
+        });
+      if (pathname === `/apis/${V3}`) return Response.json({ resources: (served ?? []).map((name) => ({ name })) });
+      return kindAnswer();
+    };
+  };
+
+  test.each([
+    ["404", MISSING],
+    ["403, as for what one has no right to", DENIED],
+  ])("is empty where discovery says that it is not there, whether the list is answered %s", async (_, kindAnswer) => {
+    serve(kindAnswer, ["tiers"]);
+    expect((await open().list("Profile")).items).toEqual([]);
+    serve(kindAnswer, undefined);
+    expect((await open().list("AdminNetworkPolicy")).items).toEqual([]);
+  });
+
+  test("is an error where it is there, where all of Calico's are not, and where nobody knows", async () => {
+    serve(DENIED, ["profiles"]);
+    await expect(open().list("Profile")).rejects.toMatchObject({ reason: "forbidden" });
+    serve(MISSING, ["profiles"]);
+    await expect(open().list("Profile")).rejects.toMatchObject({ reason: "unavailable" });
+    serve(MISSING, undefined);
+    await expect(open().list("Profile")).rejects.toMatchObject({ reason: "unavailable" });
+    answer = MISSING;
+    await expect(open().list("Profile")).rejects.toMatchObject({ reason: "unavailable" });
+  });
+
+  test("that every cluster has is never empty", async () => {
+    serve(MISSING, ["tiers"]);
+    await expect(open().list("GlobalNetworkPolicy")).rejects.toMatchObject({ reason: "unavailable" });
+    serve(DENIED, ["globalnetworkpolicies"]);
+    await expect(open().list("GlobalNetworkPolicy")).rejects.toMatchObject({ reason: "forbidden" });
+  });
+
+  test("is looked for again with one request, until the cluster has it", async () => {
+    serve(MISSING, ["tiers"]);
+    const clock = new VirtualClock();
+    const store = open({}, clock);
+    const { revision } = await store.list("Profile");
+    const watch = store.watch("Profile", revision, { signal: new AbortController().signal })[Symbol.asyncIterator]();
+    expect((await watch.next()).value).toEqual([]);
+    asked.length = 0;
+    const next = watch.next().catch((error: unknown) => error);
+    await clock.advance(UNSERVED_MS);
+    while (asked.length === 0) await Bun.sleep(1);
+    expect(asked.map(({ url }) => url)).toEqual([`/apis/${V3}/profiles?limit=1`]);
+    answer = () => Response.json({ metadata: { resourceVersion: "7" }, items: [] });
+    // The answer to the first one may still be under way.
+    let isOver = false;
+    void next.then(() => (isOver = true));
+    while (!isOver) await Promise.all([clock.advance(UNSERVED_MS), Bun.sleep(1)]);
+    expect(await next).toMatchObject({ reason: "gone" });
+    await store.close();
+  });
 });

@@ -18,6 +18,7 @@ import {
   type ListPage,
   type ListResult,
   type StatusKind,
+  isDenied,
   type Store,
   StoreError,
   type WatchEvent,
@@ -30,7 +31,7 @@ import { CLASSIC } from "./classic.ts";
 import { type ApiGroup, type Codec, NATIVE } from "./codec.ts";
 import { type Page, pageOf } from "./decode.ts";
 import { annotationPath, collectionPath, labelSelectorText, objectPath, queryText } from "./paths.ts";
-import { isUnserved, mayBeUnserved, UNSERVED, UNSERVED_MS } from "./unserved.ts";
+import { isUnserved, mayBeUnserved, type Place, UNSERVED, UNSERVED_MS } from "./unserved.ts";
 import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
@@ -345,18 +346,30 @@ class KubernetesStore implements Store {
     yield* watchKind(this.#transport, { ...this.#dependencies, codec }, kind, revision, signal);
   }
 
+  /** A request each time: a cluster may lack many kinds, and has many nodes. */
   async *#watchUnserved(kind: Kind, codec: Codec, signal: AbortSignal): AsyncGenerator<readonly []> {
+    const place = codec.place(kind);
     yield [];
     while (!signal.aborted) {
       await this.#dependencies.clock.sleep(UNSERVED_MS, signal);
       if (signal.aborted) return;
-      if (!(await isUnserved(this.#transport, kind, codec.place(kind), undefined)))
-        throw new StoreError(
-          "gone",
-          kind,
-          undefined,
-          `Cannot watch ${kind}: the server has it only now: it must be listed`,
-        );
+      if (await this.#isStillUnserved(kind, place)) continue;
+      throw new StoreError(
+        "gone",
+        kind,
+        undefined,
+        `Cannot watch ${kind}: the server has it only now: it must be listed`,
+      );
+    }
+  }
+
+  async #isStillUnserved(kind: Kind, place: Place): Promise<boolean> {
+    try {
+      await this.#page(kind, `${collectionPath(kind, undefined, place)}?limit=1`, false, undefined);
+      return false;
+    } catch (error) {
+      if (!mayBeUnserved(kind, place, error)) throw error;
+      return !isDenied(error) || isUnserved(this.#transport, kind, place, undefined);
     }
   }
 

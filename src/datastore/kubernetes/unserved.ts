@@ -1,18 +1,10 @@
 /**
- * Unserved: kinds that a cluster may be without: ClusterNetworkPolicy, and of the older group those that releases before did not have. There are no
- * objects of such a kind. That the server does not have it must be what its discovery says: a 404 may come from anybody in its place.
+ * Unserved: a cluster that lacks a kind (`mayLack` of its row in `KINDS`) has no objects of it. That the server does not have it must be what its
+ * discovery says: a 404 may come from anybody in its place. Who lacks the right gets 403 also for what is not there, so that discovery is asked then too.
  */
-import type { Kind } from "../../model/kind.ts";
-import { StoreError } from "../store.ts";
+import { type Kind, KINDS } from "../../model/kind.ts";
+import { isDenied, isUnserved as isMissing, StoreError } from "../store.ts";
 import type { Transport } from "./transport.ts";
-
-const NEWER: ReadonlySet<Kind> = new Set<Kind>([
-  "Tier",
-  "IPReservation",
-  "StagedNetworkPolicy",
-  "StagedGlobalNetworkPolicy",
-  "StagedKubernetesNetworkPolicy",
-]);
 
 /** The revision of a list of such a kind. */
 export const UNSERVED = "unserved";
@@ -25,9 +17,10 @@ export interface Place {
 }
 
 /** Whether the error of a list may mean that the cluster is without the kind. */
-export function mayBeUnserved(kind: Kind, place: Place, error: unknown): boolean {
-  const isOptional = kind === "ClusterNetworkPolicy" || (NEWER.has(kind) && place.apiVersion.startsWith("crd."));
-  return isOptional && error instanceof StoreError && error.message.includes("the server answered 404");
+export function mayBeUnserved(kind: Kind, place: Place, error: unknown): error is StoreError {
+  const { mayLack } = KINDS[kind];
+  if (mayLack === undefined || (mayLack === "classic" && !place.apiVersion.startsWith("crd."))) return false;
+  return error instanceof StoreError && (isMissing(error) || isDenied(error));
 }
 
 /** Rejects with StoreError. */
@@ -41,7 +34,9 @@ export async function isUnserved(
     transport.ask({ operation: "look up", kind, key: undefined, method: "GET", path }, signal);
   const groups = fieldsOf(await look("/apis"), "groups");
   const versions = groups.flatMap((group) => fieldsOf(group, "versions"));
-  if (!versions.some((version) => textOf(version, "groupVersion") === apiVersion)) return groups.length > 0;
+  // A server without all of Calico's kinds is one on which they are not installed yet.
+  if (!versions.some((version) => textOf(version, "groupVersion") === apiVersion))
+    return groups.length > 0 && !apiVersion.includes("projectcalico.org/");
   const resources = fieldsOf(await look(`/apis/${apiVersion}`), "resources");
   return resources.length > 0 && !resources.some((resource) => textOf(resource, "name") === plural);
 }

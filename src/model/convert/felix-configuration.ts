@@ -21,6 +21,8 @@ export interface FelixRow {
   /** `all` or `disabled`. */
   readonly nftablesFlowTableOffload: string | undefined;
   readonly interfacePrefixes: readonly string[] | undefined;
+  /** `any` or `disabled`. */
+  readonly workloadSourceSpoofing: string | undefined;
 }
 
 export interface FailsafeRow {
@@ -45,6 +47,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
     nftablesFlowTableOffload: wordOf(spec?.nftablesFlowTableOffload)?.toLowerCase(),
     interfacePrefixes: interfacePrefixesOf(spec?.interfacePrefix),
+    workloadSourceSpoofing: wordOf(spec?.workloadSourceSpoofing)?.toLowerCase(),
   };
 }
 

@@ -19,6 +19,8 @@ import {
 } from "../labels.ts";
 import type { Resource } from "../resource.ts";
 import { isJsonObject } from "../schema/json.ts";
+import { parseList, SOURCES_ANNOTATION } from "../kubernetes/pod-annotations.ts";
+import { sourcePrefixesOf } from "./source-prefixes.ts";
 import { NO_SHAPES, type Shape, type Shapes } from "./shapes.ts";
 
 const ADDRESSES_ANNOTATION = "cni.projectcalico.org/podIPs";
@@ -57,7 +59,13 @@ export function endpointOfPod(
     addresses: addresses.value.addresses,
     addressesFrom: addresses.value.addressesFrom,
     ports: shape.value.ports,
+    ...sourcesOf(resource.metadata.annotations?.[SOURCES_ANNOTATION]),
   });
+}
+
+function sourcesOf(annotation: string | undefined): Pick<EndpointRow, "sources"> {
+  const sources = annotation === undefined ? undefined : sourcePrefixesOf(parseList(annotation) ?? []);
+  return sources === undefined ? {} : { sources };
 }
 
 /** A pod cannot forge inherited labels, its namespace or its service account: names with our prefixes are dropped, our own are overwritten. */

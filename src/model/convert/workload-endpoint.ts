@@ -11,6 +11,7 @@ import { NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL } from "../l
 import type { Resource } from "../resource.ts";
 import { namedPort } from "./host-endpoint.ts";
 import { ownLabelsOf } from "./own-labels.ts";
+import { sourcePrefixesOf } from "./source-prefixes.ts";
 
 /** Fails on malformed labels, and without a node, an orchestrator or an interface. */
 export function endpointOfWorkload({ metadata, spec }: Resource<"WorkloadEndpoint">): Result<EndpointRow, ParseError> {
@@ -35,6 +36,7 @@ export function endpointOfWorkload({ metadata, spec }: Resource<"WorkloadEndpoin
         wanted: "must be one address",
       });
   }
+  const sources = sourcePrefixesOf(spec.allowSpoofedSourcePrefixes ?? []);
   return ok({
     uid: metadata.uid,
     node: spec.node,
@@ -47,6 +49,7 @@ export function endpointOfWorkload({ metadata, spec }: Resource<"WorkloadEndpoin
     ports: objectsIn(spec.ports).flatMap(namedPort),
     device: spec.interfaceName,
     profiles: (spec.profiles ?? []).map(String),
+    ...(sources === undefined ? {} : { sources }),
     ...(problem === undefined ? {} : { problem }),
   });
 }

@@ -1,7 +1,7 @@
 /** NetworkPolicy: Calico's policy of one namespace. Upstream: api/pkg/apis/projectcalico/v3/networkpolicy.go. */
 import type { Infer, Schema } from "../schema/schema.ts";
 import { META, SELECTOR, STATUS, withoutGlobal } from "./common.ts";
-import { EGRESS_RULES, INGRESS_RULES } from "./rule.ts";
+import { EGRESS_RULES, INGRESS_RULES, PATTERNS } from "./rule.ts";
 
 /** The fields that the policies of one namespace and those of the cluster have in common. */
 export const POLICY_PROPERTIES = {
@@ -10,7 +10,7 @@ export const POLICY_PROPERTIES = {
     description: "The tier that the policy is part of; default when empty.",
     default: "default",
     maxLength: 63,
-    pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+    pattern: PATTERNS.tier,
   },
   order: {
     type: "number",

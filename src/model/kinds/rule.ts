@@ -10,11 +10,18 @@ export const PROTOCOL_NAMES = ["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"
 /** Most rules of one direction. */
 export const MOST_RULES = 1024;
 
+/** What text must look like; tools say it in words. */
+export const PATTERNS = {
+  protocol: `^(${PROTOCOL_NAMES.join("|")})$`,
+  port: "^([a-zA-Z0-9_.-]{1,128}|[0-9]{1,5}:[0-9]{1,5})$",
+  tier: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+} as const;
+
 const PROTOCOL = {
   "x-kubernetes-int-or-string": true,
   minimum: 1,
   maximum: 255,
-  pattern: `^(${PROTOCOL_NAMES.join("|")})$`,
+  pattern: PATTERNS.protocol,
 } as const satisfies Schema;
 /** A number, a range such as `80:90`, or a name. The order of a range and the highest port in text are for validators. */
 const PORTS = {
@@ -25,7 +32,7 @@ const PORTS = {
     "x-kubernetes-int-or-string": true,
     minimum: 1,
     maximum: 65535,
-    pattern: "^([a-zA-Z0-9_.-]{1,128}|[0-9]{1,5}:[0-9]{1,5})$",
+    pattern: PATTERNS.port,
   },
 } as const satisfies Schema;
 

@@ -12,12 +12,19 @@ const WARNED: readonly Kind[] = [
   "KubeControllersConfiguration",
   "Node",
   "FelixConfiguration",
+  "NetworkPolicy",
+  "GlobalNetworkPolicy",
+  "StagedNetworkPolicy",
+  "StagedGlobalNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
+  "KubernetesNetworkPolicy",
 ];
 
 export const WARNING_POLICIES: readonly object[] = WARNED.flatMap((kind) => {
   const { apiVersion, plural } = KINDS[kind];
   const [group = "", version = ""] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
-  const name = `settings-without-effect.${plural}.projectcalico.org`;
+  // Kubernetes has a kind of the same name.
+  const name = `settings-without-effect.${kind === "KubernetesNetworkPolicy" ? "kubernetes-" : ""}${plural}.projectcalico.org`;
   const validations = WITHOUT_EFFECT.filter((row) => row.kind === kind).map((row) => ({
     expression: ruleOf(row),
     message: `${fieldOf(row)} has no effect: ${row.instead}`,
@@ -51,8 +58,12 @@ function fieldOf({ spec, annotation }: WithoutEffectRow): string {
 }
 
 /** A CEL expression that is true when there is nothing to warn about. */
-function ruleOf({ unless, when, ...row }: WithoutEffectRow): string {
+function ruleOf({ unless, when, without, ...row }: WithoutEffectRow): string {
   const rule = ruleOfRow(row);
+  if (without !== undefined) {
+    const list = `object.spec.${without.field}`;
+    return `${rule} || !has(${list}) || size(${list}) == 0 || '${without.word}' in ${list}`;
+  }
   if (when !== undefined) {
     const value = typeof when.is === "string" ? `'${when.is}'` : String(when.is);
     return `${rule} || !has(object.spec.${when.field}) || object.spec.${when.field} != ${value}`;
@@ -73,6 +84,7 @@ function ruleOfRow({ spec, annotation, asks }: WithoutEffectRow): string {
 function conditionOf(asks: Asks, value: string): string {
   if (asks === "any") return "true";
   if (asks === "positive") return `${value} > 0`;
+  if (asks === "filled") return `size(${value}) > 0`;
   if ("is" in asks) return `${value} == ${typeof asks.is === "string" ? `'${asks.is}'` : String(asks.is)}`;
   if ("isNot" in asks) return asks.isNot.map((each) => `${value} != '${each}'`).join(" && ");
   return `'${asks.has}' in ${value}${asks.lacks === undefined ? "" : ` && !('${asks.lacks}' in ${value})`}`;

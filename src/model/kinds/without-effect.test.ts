@@ -21,9 +21,31 @@ const FELIX_IMPLEMENTED = [
   "nftablesMode",
   "iptablesBackend",
   "nftablesFlowTableOffload",
+  "workloadSourceSpoofing",
 ];
 
 const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = [
+  ...(
+    [
+      ["NetworkPolicy", "types"],
+      ["GlobalNetworkPolicy", "types"],
+      ["StagedNetworkPolicy", "types"],
+      ["StagedGlobalNetworkPolicy", "types"],
+      ["StagedKubernetesNetworkPolicy", "policyTypes"],
+      ["KubernetesNetworkPolicy", "policyTypes"],
+    ] as const
+  ).flatMap(([kind, types]) =>
+    ["Ingress", "Egress"].map((word) => {
+      const rules = { [word.toLowerCase()]: [{}] };
+      const other = word === "Ingress" ? "Egress" : "Ingress";
+      return [
+        kind,
+        `spec.${word.toLowerCase()}`,
+        specified({ ...rules, [types]: [other] }),
+        specified({ ...rules, [other.toLowerCase()]: [], [types]: [word] }),
+      ] as const;
+    }),
+  ),
   ["IPPool", "spec.ipipMode", specified({ ipipMode: "CrossSubnet" }), specified({ ipipMode: "Never" })],
   ["IPPool", "spec.vxlanMode", specified({ vxlanMode: "Always" }), specified({ vxlanMode: "Never" })],
   ["IPPool", "spec.natOutgoing", specified({ natOutgoing: true }), specified({ natOutgoing: false })],
@@ -82,7 +104,6 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
   ...(
     [
       ["ipNATs", [{}]],
-      ["allowSpoofedSourcePrefixes", ["10.0.0.0/8"]],
       ["qosControls", { ingressBandwidth: 1000 }],
     ] as const
   ).map(
@@ -133,6 +154,12 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
     "spec.nftablesFlowTableOffload",
     specified({ nftablesFlowTableOffload: "All", bpfEnabled: true }),
     specified({ nftablesFlowTableOffload: "Disabled", bpfEnabled: true }),
+  ],
+  [
+    "FelixConfiguration",
+    "spec.workloadSourceSpoofing",
+    specified({ workloadSourceSpoofing: "Any", bpfEnabled: true }),
+    specified({ workloadSourceSpoofing: "Any" }),
   ],
   ...Object.keys(FELIX_PROPERTIES)
     .filter((name) => !FELIX_IMPLEMENTED.includes(name))

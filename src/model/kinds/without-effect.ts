@@ -14,10 +14,11 @@ export interface WithoutEffect {
   readonly instead: string;
 }
 
-/** The values that have no effect: any, those equal, those unlike all of a list, numbers above 0, lists with one word and without another. */
+/** The values that have no effect: any, those equal, those unlike all of a list, numbers above 0, lists that are not empty, lists with one word and without another. */
 export type Asks =
   | "any"
   | "positive"
+  | "filled"
   | { readonly is: boolean | string }
   | { readonly isNot: readonly string[] }
   | { readonly has: string; readonly lacks?: string };
@@ -32,6 +33,8 @@ export interface WithoutEffectRow {
   readonly unless?: { readonly field: string; readonly is: string };
   /** Another field below `spec` that takes its effect. */
   readonly when?: { readonly field: string; readonly is: string | boolean };
+  /** Another field below `spec`, a list that takes its effect when it is not empty and lacks the word. */
+  readonly without?: { readonly field: string; readonly word: string };
   readonly instead: string;
 }
 
@@ -51,6 +54,19 @@ function annotation(kind: Kind, name: string, instead: string): WithoutEffectRow
   return { kind, annotation: name, instead, asks: { isNot: [""] } };
 }
 
+/** POL-39, POL-6: rules of a direction that is not meant. */
+function unmeantRules(kind: Kind, field: string): readonly WithoutEffectRow[] {
+  return (["Ingress", "Egress"] as const).map((word) => ({
+    ...spec(
+      kind,
+      word.toLowerCase(),
+      `spec.${field} does not name ${word}, so no rule of this direction counts`,
+      "filled",
+    ),
+    without: { field, word },
+  }));
+}
+
 /** Fields of FelixConfiguration that are implemented. `nodeSelector` says only for which nodes the others are. */
 const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "nodeSelector",
@@ -63,8 +79,15 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "iptablesBackend",
   "nftablesFlowTableOffload",
   "interfacePrefix",
+  "workloadSourceSpoofing",
 ]);
 export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
+  ...unmeantRules("NetworkPolicy", "types"),
+  ...unmeantRules("GlobalNetworkPolicy", "types"),
+  ...unmeantRules("StagedNetworkPolicy", "types"),
+  ...unmeantRules("StagedGlobalNetworkPolicy", "types"),
+  ...unmeantRules("StagedKubernetesNetworkPolicy", "policyTypes"),
+  ...unmeantRules("KubernetesNetworkPolicy", "policyTypes"),
   spec("IPPool", "ipipMode", UNENCAPSULATED, TUNNELS),
   spec("IPPool", "vxlanMode", UNENCAPSULATED, TUNNELS),
   spec("IPPool", "natOutgoing", "packets that leave the pool keep the pod's address: the network must route it", {
@@ -97,7 +120,6 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
   spec("KubeControllersConfiguration", "logSeverityScreen", NO_CONTROLLER),
   spec("KubeControllersConfiguration", "prometheusMetricsPort", NO_CONTROLLER, "positive"),
   spec("WorkloadEndpoint", "ipNATs", "no address is translated to the endpoint's"),
-  spec("WorkloadEndpoint", "allowSpoofedSourcePrefixes", "packets with a source that is not in ipNetworks are dropped"),
   spec("WorkloadEndpoint", "qosControls", "the endpoint's bandwidth, packets and connections are not limited"),
   annotation("Node", "projectcalico.org/ASNumber", "the node speaks BGP as AS 64512"),
   annotation(
@@ -131,6 +153,17 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
     }),
     when: { field: "bpfEnabled", is: true },
   },
+  {
+    ...spec(
+      "FelixConfiguration",
+      "workloadSourceSpoofing",
+      "with eBPF a workload may send from its own addresses alone",
+      {
+        is: "Any",
+      },
+    ),
+    when: { field: "bpfEnabled", is: true },
+  },
   ...Object.keys(FELIX_PROPERTIES)
     .filter((field) => !FELIX_IMPLEMENTED.has(field))
     .map((field) => spec("FelixConfiguration", field, "nodes have no such setting")),
@@ -145,6 +178,10 @@ export function settingsWithoutEffect(
     if (row.kind !== kind) return [];
     if (row.when !== undefined && valueAt(resource.spec, [row.when.field]) !== row.when.is) return [];
     if (row.unless !== undefined && valueAt(resource.spec, [row.unless.field]) === row.unless.is) return [];
+    if (row.without !== undefined) {
+      const list = valueAt(resource.spec, [row.without.field]);
+      if (!Array.isArray(list) || list.length === 0 || list.includes(row.without.word)) return [];
+    }
     if (row.spec !== undefined) {
       const value = valueAt(resource.spec, row.spec);
       return value === undefined || value === null || !holds(row.asks, value)
@@ -161,11 +198,15 @@ export function settingsWithoutEffect(
 
 /** `spec.natOutgoing: true has no effect: packets that leave …`. */
 export function formatWithoutEffect({ field, value, instead }: WithoutEffect): string {
-  return `${field}: ${JSON.stringify(value)} has no effect: ${instead}`;
+  const text = JSON.stringify(value);
+  return `${field}: ${text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text} has no effect: ${instead}`;
 }
+
+const LONGEST_VALUE = 100;
 
 function holds(asks: Asks, value: unknown): boolean {
   if (asks === "any") return true;
+  if (asks === "filled") return Array.isArray(value) && value.length > 0;
   if (asks === "positive") return typeof value === "number" && value > 0;
   if ("is" in asks) return value === asks.is;
   if ("isNot" in asks) return !asks.isNot.some((each) => each === value);

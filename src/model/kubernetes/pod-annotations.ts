@@ -4,13 +4,14 @@
  * Source: upstream cni-plugin pkg/ipamplugin and pkg/k8s (`cni.projectcalico.org/…`).
  */
 import { parseAddr, familyOf, type Family } from "../../net/addr.ts";
-import { parsePrefix, prefixFamily } from "../../net/prefix.ts";
+import { parseNet, parsePrefix, prefixFamily } from "../../net/prefix.ts";
 import type { FieldError } from "../schema/field-error.ts";
 
 export const IP_ADDRS_ANNOTATION = "cni.projectcalico.org/ipAddrs";
 export const IPV4_POOLS_ANNOTATION = "cni.projectcalico.org/ipv4pools";
 export const IPV6_POOLS_ANNOTATION = "cni.projectcalico.org/ipv6pools";
 export const IP_FAMILIES_ANNOTATION = "cni.projectcalico.org/ipFamilies";
+export const SOURCES_ANNOTATION = "cni.projectcalico.org/allowedSourcePrefixes";
 export const MAC_ANNOTATION = "cni.projectcalico.org/hwAddr";
 
 const POOL_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -31,6 +32,8 @@ function validateOne(name: string, text: string): FieldError[] {
       return validatePools(name, text, 6);
     case IP_FAMILIES_ANNOTATION:
       return validateFamilies(name, text);
+    case SOURCES_ANNOTATION:
+      return validateSources(name, text);
     case MAC_ANNOTATION:
       return MAC.test(text)
         ? validateUnicast(name, text)
@@ -44,8 +47,8 @@ function invalid(name: string, text: string, detail: string): FieldError {
   return { field: `metadata.annotations[${name}]`, reason: "Invalid", value: text, detail };
 }
 
-/** The list of strings in the annotation, or the error. */
-function parseList(text: string): readonly string[] | undefined {
+/** The list of strings in the annotation; undefined: it is none. */
+export function parseList(text: string): readonly string[] | undefined {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -99,6 +102,16 @@ function validatePools(name: string, text: string, family: Family): FieldError[]
             `${JSON.stringify(entry)} is an IPv${prefixFamily(prefix.value)} range, must be IPv${family}`,
           ),
         ];
+  });
+}
+
+function validateSources(name: string, text: string): FieldError[] {
+  const list = parseList(text);
+  if (list === undefined)
+    return [invalid(name, text, 'must be a JSON list of ranges such as ["192.0.2.0/24", "2001:db8::/64"]')];
+  return list.flatMap((entry) => {
+    const net = parseNet(entry);
+    return net.ok ? [] : [invalid(name, text, `${JSON.stringify(entry)} ${net.error.wanted}`)];
   });
 }
 

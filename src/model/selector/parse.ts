@@ -119,6 +119,12 @@ function parseComparison(reader: Reader, label: string): Selector {
   if (reader.take(/ends[ \t]*with/y) !== undefined) return { op: "ends-with", label, value: parseText(reader) };
   if (reader.take(/not[ \t]*in/y) !== undefined) return { op: "not-in", label, values: parseList(reader) };
   if (reader.take(/in/y) !== undefined) return { op: "in", label, values: parseList(reader) };
+  if (reader.isAt(/\(/) && label === "has")
+    return reader.refuse(
+      `has must be followed at once by (, the name of a label of at most ${MAX_LABEL} characters, and )`,
+    );
+  if (reader.isAt(/\(/) && (label === "all" || label === "global"))
+    return reader.refuse(`${label} must be followed at once by ( and )`);
   return reader.refuse(
     `after label ${JSON.stringify(label)} must come ==, !=, in, not in, contains, starts with or ends with`,
   );
