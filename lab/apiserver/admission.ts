@@ -40,7 +40,6 @@ const ADVISED: ReadonlyMap<string, Kind> = new Map([
   ["stagednetworkpolicies.projectcalico.org", "StagedNetworkPolicy"],
   ["stagedglobalnetworkpolicies.projectcalico.org", "StagedGlobalNetworkPolicy"],
   ["stagedkubernetesnetworkpolicies.projectcalico.org", "StagedKubernetesNetworkPolicy"],
-  ["networkpolicies.networking.k8s.io", "KubernetesNetworkPolicy"],
 ]);
 
 /** By resource: `networkpolicies.projectcalico.org`. */
