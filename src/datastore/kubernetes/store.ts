@@ -169,6 +169,7 @@ class KubernetesStore implements Store {
     const labels = Object.entries(options.labels ?? {});
     const selected = Object.fromEntries(labels.filter(([name]) => codec.hasLabel(name)));
     const others = Object.fromEntries(labels.filter(([name]) => !codec.hasLabel(name)));
+    const isWhole = labels.every(([name]) => codec.hasLabel(name));
     let limit: number | undefined = PAGE_SIZE;
     let next: string | undefined;
     const ask = (): Promise<SizedPage | undefined> => {
@@ -197,7 +198,8 @@ class KubernetesStore implements Store {
       // Whoever stops reading does not hear how it ended.
       asked.catch(() => {});
       const items = page.items.map((item) => codec.decode(kind, item, "list"));
-      yield { items: items.filter((item) => hasLabels(item, others)), isFirst, revision: page.revision };
+      const wanted = isWhole ? items : items.filter((item) => hasLabels(item, others));
+      yield { items: wanted, isFirst, revision: page.revision };
       if (next === undefined) return;
     }
   }
