@@ -84,6 +84,8 @@ export class Loop {
   readonly #clock: Clock;
   readonly #options: LoopOptions;
   #started = false;
+  /** `start` does what is to be done, so that `run` need not. */
+  #isStarting = false;
   #wake = new AbortController();
   /** Commits that changed something, and rows repaired that others had changed, since start. */
   commits = 0;
@@ -125,12 +127,14 @@ export class Loop {
   async start(): Promise<void> {
     if (this.#started) return;
     this.#started = true;
+    this.#isStarting = true;
     for (const state of this.#states) this.#resync(state);
     for (;;) {
-      for (const state of this.#states) this.#pump(state, SLICE_MS);
+      await this.#pumpAll();
       if (this.#states.every((state) => !isBusy(state))) break;
       await this.#untilAnyGoesOn();
     }
+    this.#isStarting = false;
     this.#kick();
   }
 
@@ -202,7 +206,7 @@ export class Loop {
     signal.addEventListener("abort", stop);
     while (!signal.aborted) {
       this.#wake = new AbortController();
-      if (this.#started) for (const state of this.#states) this.#pump(state, SLICE_MS);
+      if (this.#started && !this.#isStarting) await this.#pumpAll();
       if (this.isWritten) this.#options.written?.();
       const waitMs = Math.min(...this.#states.map((state) => this.#dueMs(state))) - this.#clock.monotonicMs();
       // Timers hold 31 bits.
@@ -214,7 +218,7 @@ export class Loop {
 
   /** When there is next something to do. */
   #dueMs(state: State): number {
-    if (!this.#started || state.waiting !== undefined) return Infinity;
+    if (!this.#started || this.#isStarting || state.waiting !== undefined) return Infinity;
     if (isBusy(state)) return 0;
     const { request, retry, driver } = state;
     if (retry.atMs !== undefined) return retry.atMs;
@@ -242,6 +246,15 @@ export class Loop {
     const isDone = this.#write(state, steps, goesOn);
     if (!isDone) state.writing ??= steps;
     this.#reportRows(state);
+  }
+
+  /** One driver after the other; the thread is given back after each that had much to do. */
+  async #pumpAll(): Promise<void> {
+    for (const state of this.#states) {
+      const begin = this.#clock.monotonicMs();
+      this.#pump(state, SLICE_MS);
+      if (this.#clock.monotonicMs() - begin >= SLICE_MS) await this.#clock.sleep(0);
+    }
   }
 
   /** Does what is under way and what is due, for about so long, or much longer while it is urgent. */

@@ -34,10 +34,10 @@ import { isUnserved, mayBeUnserved, UNSERVED, UNSERVED_MS } from "./unserved.ts"
 import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
-/** Objects per page of a list: about a megabyte of typical pods; several pages may be in memory at a time. */
-const PAGE_SIZE = 200;
+/** Objects of the first page of a list, before it is known how large they are: a megabyte of blocks of addresses. */
+const PAGE_SIZE = 50;
 /** Of small objects more, as a request costs as much as some 50 of them; of large ones fewer, as a page is parsed in one go. */
-const [PAGE_LEAST, PAGE_MOST] = [50, 500];
+const [PAGE_LEAST, PAGE_MOST] = [25, 500];
 const PAGE_LENGTH = 2 ** 20;
 
 export interface KubernetesDependencies extends TransportDependencies {
