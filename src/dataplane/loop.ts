@@ -9,11 +9,11 @@
  */
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../host/clock.ts";
-import type { Watch, Watcher } from "../host/watcher.ts";
+import type { Watcher } from "../host/watcher.ts";
 import { KernelError } from "../kernel/errno.ts";
-import { Retry } from "../lib/retry.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver, RowStatus, Steps, Touched } from "./driver.ts";
+import { isBusy, newState, type State } from "./loop-state.ts";
 import { merged, type ReadRequest } from "./read-request.ts";
 
 export interface LoopOptions {
@@ -29,38 +29,6 @@ export interface LoopOptions {
   readonly written?: () => void;
 }
 
-interface Reading {
-  readonly steps: Steps;
-  readonly by: string | undefined;
-  readonly pendingBefore: number;
-  /** It is on the account of those who change what is ours. */
-  readonly isOthersDoing: boolean;
-}
-
-interface State {
-  readonly driver: Driver;
-  readonly retry: Retry;
-  /** When everything was last looked at. */
-  lastAuditMs: number;
-  watch: Watch | undefined;
-  /** False until everything was read, and again after a failure: then nothing is written. */
-  isKnown: boolean;
-  request: ReadRequest | undefined;
-  reading: Reading | undefined;
-  writing: Steps | undefined;
-  /** Until it is settled, nothing more can be done for the driver. */
-  waiting: Promise<void> | undefined;
-  /** One of its steps runs at this moment, and may itself find out what others have done. */
-  isAdvancing: boolean;
-  /** Something changed that no commit under way has seen. */
-  again: boolean;
-  /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
-  spentMs: number;
-  spentAtMs: number;
-  /** Errors of the rows that were reported as refused. */
-  reported: ReadonlyMap<string, string>;
-}
-
 export interface DriverStatus {
   readonly name: string;
   readonly pending: number;
@@ -70,14 +38,12 @@ export interface DriverStatus {
   readonly rows: readonly RowStatus[];
 }
 
-const RETRY = { baseMs: 100, maxMs: 5_000 };
 /** Of the thread at a time. */
 const SLICE_MS = 5;
 /** What changed last, and what others changed, may hold the thread longer: whoever asked for it waits, or packets pass that must not. */
 const URGENT_MS = 50;
-/** Somebody who goes on changing what is ours costs at most this much of the thread at once, and then a tenth of it. */
-const SPEND_MOST_MS = 1_000;
-const SPEND_SHARE = 0.1;
+/** The longest that repairs of what others have changed hold the thread. */
+const REPAIR_MOST_MS = 1_000;
 
 export class Loop {
   readonly #states: State[];
@@ -94,22 +60,7 @@ export class Loop {
   constructor(options: LoopOptions) {
     this.#options = options;
     this.#clock = options.clock;
-    this.#states = options.drivers.map((driver) => ({
-      driver,
-      retry: new Retry(RETRY, options.clock),
-      lastAuditMs: Infinity,
-      watch: undefined,
-      isKnown: false,
-      request: undefined,
-      reading: undefined,
-      writing: undefined,
-      waiting: undefined,
-      isAdvancing: false,
-      again: false,
-      spentMs: 0,
-      spentAtMs: 0,
-      reported: new Map(),
-    }));
+    this.#states = options.drivers.map((driver) => newState(driver, options));
   }
 
   /** Takes the change in; after `start` it is in the kernel on return, unless it is refused, large, or the driver is being read anew. */
@@ -245,7 +196,7 @@ export class Loop {
     const goesOn = (): boolean => this.#clock.monotonicMs() - begin < (state.driver.isFresh ? URGENT_MS : SLICE_MS);
     const isDone = this.#write(state, steps, goesOn);
     if (!isDone) state.writing ??= steps;
-    this.#reportRows(state);
+    state.refused.tell(state.driver.failures);
   }
 
   /** One driver after the other; the thread is given back after each that had much to do. */
@@ -263,7 +214,7 @@ export class Loop {
     const begin = this.#clock.monotonicMs();
     const goesOn = (): boolean => {
       const tookMs = this.#clock.monotonicMs() - begin;
-      return tookMs < mostMs || (tookMs < SPEND_MOST_MS && isUrgent());
+      return tookMs < mostMs || (tookMs < REPAIR_MOST_MS && isUrgent());
     };
     const isOthersDoing = state.reading?.isOthersDoing === true || state.request !== undefined;
     do {
@@ -274,8 +225,8 @@ export class Loop {
         if (!this.#readOn(state, goesOn)) break;
       } else if (!this.#beginDue(state, now)) break;
     } while (goesOn());
-    if (isOthersDoing) this.#charge(state, begin);
-    this.#reportRows(state);
+    if (isOthersDoing) state.allowance.charge(begin, this.#clock.monotonicMs());
+    state.refused.tell(state.driver.failures);
   }
 
   /** False when nothing is due. */
@@ -398,8 +349,7 @@ export class Loop {
    */
   #disturbed(state: State, by: string | undefined, touched: Touched | undefined): void {
     const now = this.#clock.monotonicMs();
-    const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
-    const atMs = excessMs > 0 ? now + excessMs / SPEND_SHARE : now;
+    const atMs = now + state.allowance.waitMs(now);
     const { request } = state;
     state.request = request === undefined ? { atMs, by, only: touched } : merged(request, { atMs, by, only: touched });
     if (state.isAdvancing) return this.#kick();
@@ -408,16 +358,6 @@ export class Loop {
     const { writes } = state.driver;
     this.#pump(state, URGENT_MS, () => state.driver.writes === writes);
     this.#kick();
-  }
-
-  #charge(state: State, begin: number): void {
-    state.spentMs = this.#spent(state, begin);
-    state.spentAtMs = this.#clock.monotonicMs();
-    state.spentMs += state.spentAtMs - begin;
-  }
-
-  #spent(state: State, nowMs: number): number {
-    return Math.max(0, state.spentMs - (nowMs - state.spentAtMs) * SPEND_SHARE);
   }
 
   #failed(state: State, error: unknown): void {
@@ -433,25 +373,4 @@ export class Loop {
         error: error.message,
       });
   }
-
-  #reportRows(state: State): void {
-    const failures = state.driver.failures.filter((row) => row.state === "failed");
-    if (failures.length === 0 && state.reported.size === 0) return;
-    const now = new Map(failures.map((row) => [row.row, row.error]));
-    for (const row of failures) {
-      if (state.reported.get(row.row) === row.error) continue;
-      this.#options.report("the kernel refuses a row: all others go on, will retry", {
-        row: row.row,
-        error: row.error,
-      });
-      this.#options.refused?.(row);
-    }
-    for (const row of state.reported.keys())
-      if (!now.has(row)) this.#options.report("a row that the kernel refused is programmed or gone", { row });
-    state.reported = now;
-  }
-}
-
-function isBusy({ reading, writing, again }: State): boolean {
-  return reading !== undefined || writing !== undefined || again;
 }
