@@ -15,7 +15,7 @@ const OF_KUBERNETES = ["ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAd
 /** Rejects with StoreError when etcd cannot be read. */
 export async function readEtcdCluster(access: Extract<DatastoreAccess, { type: "etcdv3" }>): Promise<Inventory> {
   const dependencies = { files: openFiles(), clock: openClock(), random: openRandom(), sockets: openSockets() };
-  const store = openDatastore(access, dependencies);
+  const store = await openDatastore(access, dependencies);
   try {
     const objects = new PolicyObjects();
     const warnings: Warning[] = [];

@@ -369,6 +369,35 @@ test("what is read in many steps is read in slices, and what changes meanwhile i
   });
 });
 
+test("drivers that have much to read at the start take turns: the thread is given back between them", async () => {
+  const { clock, a, b, loop } = setUp(1e9);
+  let tookMs = 0;
+  const now = clock.monotonicMs.bind(clock);
+  clock.monotonicMs = () => now() + tookMs;
+  const held: number[] = [];
+  let sinceMs = 0;
+  const sleep = clock.sleep.bind(clock);
+  clock.sleep = (ms, signal) => {
+    held.push(tookMs - sinceMs);
+    return sleep(ms, signal).finally(() => (sinceMs = tookMs));
+  };
+  for (const driver of [a, b])
+    driver.reading = function* () {
+      for (let i = 0; i < 20; i++) {
+        tookMs += 2;
+        yield;
+      }
+      this.read();
+    };
+  const stop = new AbortController();
+  const running = loop.run(stop.signal);
+  await clock.until(loop.start());
+  expect(tookMs).toBe(80);
+  expect(Math.max(...held)).toBeLessThanOrEqual(6);
+  stop.abort();
+  await clock.until(running);
+});
+
 test("rows that are refused are told once, with what became of them, and are no error of the driver", async () => {
   const rows: RowStatus[] = [];
   const told: string[] = [];

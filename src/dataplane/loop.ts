@@ -9,11 +9,11 @@
  */
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../host/clock.ts";
-import type { Watch, Watcher } from "../host/watcher.ts";
+import type { Watcher } from "../host/watcher.ts";
 import { KernelError } from "../kernel/errno.ts";
-import { Retry } from "../lib/retry.ts";
 import type { EndpointId, Program, ProgramDelta } from "../program/program.ts";
 import type { Driver, RowStatus, Steps, Touched } from "./driver.ts";
+import { isBusy, newState, type State } from "./loop-state.ts";
 import { merged, type ReadRequest } from "./read-request.ts";
 
 export interface LoopOptions {
@@ -29,38 +29,6 @@ export interface LoopOptions {
   readonly written?: () => void;
 }
 
-interface Reading {
-  readonly steps: Steps;
-  readonly by: string | undefined;
-  readonly pendingBefore: number;
-  /** It is on the account of those who change what is ours. */
-  readonly isOthersDoing: boolean;
-}
-
-interface State {
-  readonly driver: Driver;
-  readonly retry: Retry;
-  /** When everything was last looked at. */
-  lastAuditMs: number;
-  watch: Watch | undefined;
-  /** False until everything was read, and again after a failure: then nothing is written. */
-  isKnown: boolean;
-  request: ReadRequest | undefined;
-  reading: Reading | undefined;
-  writing: Steps | undefined;
-  /** Until it is settled, nothing more can be done for the driver. */
-  waiting: Promise<void> | undefined;
-  /** One of its steps runs at this moment, and may itself find out what others have done. */
-  isAdvancing: boolean;
-  /** Something changed that no commit under way has seen. */
-  again: boolean;
-  /** Thread time that repairs of others' changes took lately, as of `spentAtMs`; it is forgiven by and by. */
-  spentMs: number;
-  spentAtMs: number;
-  /** Errors of the rows that were reported as refused. */
-  reported: ReadonlyMap<string, string>;
-}
-
 export interface DriverStatus {
   readonly name: string;
   readonly pending: number;
@@ -70,20 +38,20 @@ export interface DriverStatus {
   readonly rows: readonly RowStatus[];
 }
 
-const RETRY = { baseMs: 100, maxMs: 5_000 };
 /** Of the thread at a time. */
 const SLICE_MS = 5;
 /** What changed last, and what others changed, may hold the thread longer: whoever asked for it waits, or packets pass that must not. */
 const URGENT_MS = 50;
-/** Somebody who goes on changing what is ours costs at most this much of the thread at once, and then a tenth of it. */
-const SPEND_MOST_MS = 1_000;
-const SPEND_SHARE = 0.1;
+/** The longest that repairs of what others have changed hold the thread. */
+const REPAIR_MOST_MS = 1_000;
 
 export class Loop {
   readonly #states: State[];
   readonly #clock: Clock;
   readonly #options: LoopOptions;
   #started = false;
+  /** `start` does what is to be done, so that `run` need not. */
+  #isStarting = false;
   #wake = new AbortController();
   /** Commits that changed something, and rows repaired that others had changed, since start. */
   commits = 0;
@@ -92,22 +60,7 @@ export class Loop {
   constructor(options: LoopOptions) {
     this.#options = options;
     this.#clock = options.clock;
-    this.#states = options.drivers.map((driver) => ({
-      driver,
-      retry: new Retry(RETRY, options.clock),
-      lastAuditMs: Infinity,
-      watch: undefined,
-      isKnown: false,
-      request: undefined,
-      reading: undefined,
-      writing: undefined,
-      waiting: undefined,
-      isAdvancing: false,
-      again: false,
-      spentMs: 0,
-      spentAtMs: 0,
-      reported: new Map(),
-    }));
+    this.#states = options.drivers.map((driver) => newState(driver, options));
   }
 
   /** Takes the change in; after `start` it is in the kernel on return, unless it is refused, large, or the driver is being read anew. */
@@ -125,12 +78,14 @@ export class Loop {
   async start(): Promise<void> {
     if (this.#started) return;
     this.#started = true;
+    this.#isStarting = true;
     for (const state of this.#states) this.#resync(state);
     for (;;) {
-      for (const state of this.#states) this.#pump(state, SLICE_MS);
+      await this.#pumpAll();
       if (this.#states.every((state) => !isBusy(state))) break;
       await this.#untilAnyGoesOn();
     }
+    this.#isStarting = false;
     this.#kick();
   }
 
@@ -202,7 +157,7 @@ export class Loop {
     signal.addEventListener("abort", stop);
     while (!signal.aborted) {
       this.#wake = new AbortController();
-      if (this.#started) for (const state of this.#states) this.#pump(state, SLICE_MS);
+      if (this.#started && !this.#isStarting) await this.#pumpAll();
       if (this.isWritten) this.#options.written?.();
       const waitMs = Math.min(...this.#states.map((state) => this.#dueMs(state))) - this.#clock.monotonicMs();
       // Timers hold 31 bits.
@@ -214,7 +169,7 @@ export class Loop {
 
   /** When there is next something to do. */
   #dueMs(state: State): number {
-    if (!this.#started || state.waiting !== undefined) return Infinity;
+    if (!this.#started || this.#isStarting || state.waiting !== undefined) return Infinity;
     if (isBusy(state)) return 0;
     const { request, retry, driver } = state;
     if (retry.atMs !== undefined) return retry.atMs;
@@ -241,7 +196,16 @@ export class Loop {
     const goesOn = (): boolean => this.#clock.monotonicMs() - begin < (state.driver.isFresh ? URGENT_MS : SLICE_MS);
     const isDone = this.#write(state, steps, goesOn);
     if (!isDone) state.writing ??= steps;
-    this.#reportRows(state);
+    state.refused.tell(state.driver.failures);
+  }
+
+  /** One driver after the other; the thread is given back after each that had much to do. */
+  async #pumpAll(): Promise<void> {
+    for (const state of this.#states) {
+      const begin = this.#clock.monotonicMs();
+      this.#pump(state, SLICE_MS);
+      if (this.#clock.monotonicMs() - begin >= SLICE_MS) await this.#clock.sleep(0);
+    }
   }
 
   /** Does what is under way and what is due, for about so long, or much longer while it is urgent. */
@@ -250,7 +214,7 @@ export class Loop {
     const begin = this.#clock.monotonicMs();
     const goesOn = (): boolean => {
       const tookMs = this.#clock.monotonicMs() - begin;
-      return tookMs < mostMs || (tookMs < SPEND_MOST_MS && isUrgent());
+      return tookMs < mostMs || (tookMs < REPAIR_MOST_MS && isUrgent());
     };
     const isOthersDoing = state.reading?.isOthersDoing === true || state.request !== undefined;
     do {
@@ -261,8 +225,8 @@ export class Loop {
         if (!this.#readOn(state, goesOn)) break;
       } else if (!this.#beginDue(state, now)) break;
     } while (goesOn());
-    if (isOthersDoing) this.#charge(state, begin);
-    this.#reportRows(state);
+    if (isOthersDoing) state.allowance.charge(begin, this.#clock.monotonicMs());
+    state.refused.tell(state.driver.failures);
   }
 
   /** False when nothing is due. */
@@ -385,8 +349,7 @@ export class Loop {
    */
   #disturbed(state: State, by: string | undefined, touched: Touched | undefined): void {
     const now = this.#clock.monotonicMs();
-    const excessMs = this.#spent(state, now) - SPEND_MOST_MS;
-    const atMs = excessMs > 0 ? now + excessMs / SPEND_SHARE : now;
+    const atMs = now + state.allowance.waitMs(now);
     const { request } = state;
     state.request = request === undefined ? { atMs, by, only: touched } : merged(request, { atMs, by, only: touched });
     if (state.isAdvancing) return this.#kick();
@@ -395,16 +358,6 @@ export class Loop {
     const { writes } = state.driver;
     this.#pump(state, URGENT_MS, () => state.driver.writes === writes);
     this.#kick();
-  }
-
-  #charge(state: State, begin: number): void {
-    state.spentMs = this.#spent(state, begin);
-    state.spentAtMs = this.#clock.monotonicMs();
-    state.spentMs += state.spentAtMs - begin;
-  }
-
-  #spent(state: State, nowMs: number): number {
-    return Math.max(0, state.spentMs - (nowMs - state.spentAtMs) * SPEND_SHARE);
   }
 
   #failed(state: State, error: unknown): void {
@@ -420,25 +373,4 @@ export class Loop {
         error: error.message,
       });
   }
-
-  #reportRows(state: State): void {
-    const failures = state.driver.failures.filter((row) => row.state === "failed");
-    if (failures.length === 0 && state.reported.size === 0) return;
-    const now = new Map(failures.map((row) => [row.row, row.error]));
-    for (const row of failures) {
-      if (state.reported.get(row.row) === row.error) continue;
-      this.#options.report("the kernel refuses a row: all others go on, will retry", {
-        row: row.row,
-        error: row.error,
-      });
-      this.#options.refused?.(row);
-    }
-    for (const row of state.reported.keys())
-      if (!now.has(row)) this.#options.report("a row that the kernel refused is programmed or gone", { row });
-    state.reported = now;
-  }
-}
-
-function isBusy({ reading, writing, again }: State): boolean {
-  return reading !== undefined || writing !== undefined || again;
 }

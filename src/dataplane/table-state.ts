@@ -2,6 +2,7 @@
  * TableState: the rows that a driver keeps, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
  */
 import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
+import { differences } from "../lib/common-ends.ts";
 import { Tracker } from "./tracker.ts";
 import { restUnit, type Unit } from "./units.ts";
 
@@ -112,8 +113,9 @@ export class TableState<Row> {
     if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
     if (row === undefined) this.#disown(id);
     // As a rule a row goes on referring to the same ones.
-    for (const reference of without(had, has)) removeFrom(this.#users, reference, id);
-    for (const reference of without(has, had)) addTo(this.#users, reference, id);
+    const { added, removed } = differences(had, has);
+    for (const reference of removed) removeFrom(this.#users, reference, id);
+    for (const reference of added) addTo(this.#users, reference, id);
   }
 
   #own(id: string, given: Unit): void {
@@ -141,9 +143,3 @@ export class TableState<Row> {
 }
 
 const NONE: readonly string[] = [];
-
-function without(ids: readonly string[], others: readonly string[]): readonly string[] {
-  if (ids.length === 0 || others.length === 0) return ids;
-  const known = new Set(others);
-  return ids.filter((id) => !known.has(id));
-}

@@ -65,8 +65,11 @@ export function changedUses(before: Endpoint | undefined, now: Endpoint | undefi
   return changes;
 }
 
+/** Each once: a policy is of one tier, but a profile may be named twice. */
 function namesOf(stage: Stage | undefined): readonly PolicyId[] {
-  return stage === undefined ? [] : [...new Set(policiesNamedBy(stage))];
+  if (stage === undefined) return [];
+  const names = policiesNamedBy(stage);
+  return stage.profiles.length < 2 ? names : [...new Set(names)];
 }
 
 /** The policies that any stage of the endpoint names, staged ones too. */

@@ -11,7 +11,6 @@ import type { Sockets } from "../host/sockets.ts";
 import { fail, ok, type Result } from "../lib/result.ts";
 import { type JsonObject, stringAt } from "../model/schema/json.ts";
 import type { EtcdAccess } from "./etcd/client.ts";
-import { openEtcdStore } from "./etcd/store.ts";
 import { API_GROUPS, type ApiGroup } from "./kubernetes/codec.ts";
 import type { KubernetesAccess } from "./kubernetes/kubeconfig.ts";
 import { openKubernetesStore } from "./kubernetes/store.ts";
@@ -48,9 +47,10 @@ export type DatastoreAccess =
   | { readonly type: "kubernetes"; readonly access: KubernetesAccess; readonly group: ApiGroup | "detect" }
   | { readonly type: "etcdv3"; readonly access: EtcdAccess; readonly kubernetes?: KubernetesAccess };
 
-/** Opens no connection yet: the first operation does. */
-export function openDatastore(datastore: DatastoreAccess, dependencies: OpenDependencies): Store {
+/** Opens no connection yet: the first operation does. The client of etcd, which is large, is loaded only where it is used. */
+export async function openDatastore(datastore: DatastoreAccess, dependencies: OpenDependencies): Promise<Store> {
   if (datastore.type === "kubernetes") return openKubernetesStore(datastore.access, dependencies, datastore.group);
+  const { openEtcdStore } = await import("./etcd/store.ts");
   const etcd = openEtcdStore(datastore.access, dependencies);
   const { kubernetes } = datastore;
   return kubernetes === undefined ? etcd : openSplitStore(openKubernetesStore(kubernetes, dependencies), etcd);

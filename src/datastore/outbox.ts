@@ -13,23 +13,22 @@ interface Entry {
 
 export class Outbox<U extends Entry> {
   #pending = new Map<KeyText, U>();
-  /** Of the pending keys, those of objects that the consumer does not have. */
-  #unheard = new Set<KeyText>();
+  /** Of the pending keys, those of objects that the consumer has. */
+  #heard = new Set<KeyText>();
 
   /** `existed`: the last state that was put, if any, was one of an object that exists. */
   put(text: KeyText, update: U, existed: boolean): void {
     // A replaced entry moves to the end: delivery is in the order of the last changes.
-    const isHeard = this.#pending.delete(text) ? !this.#unheard.has(text) : existed;
+    const isHeard = this.#pending.delete(text) ? this.#heard.has(text) : existed;
     if (update.value !== undefined || isHeard) this.#pending.set(text, update);
-    if (update.value !== undefined && !isHeard) this.#unheard.add(text);
-    else this.#unheard.delete(text);
+    if (isHeard) this.#heard.add(text);
   }
 
   /** Returns everything undelivered, which counts as delivered from now on. */
   take(): readonly U[] {
     const taken = this.#pending;
     this.#pending = new Map();
-    this.#unheard = new Set();
+    this.#heard = new Set();
     return [...taken.values()];
   }
 

@@ -70,7 +70,7 @@ export interface Syncer {
 /** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
 /** Objects of a list reduced at a time. */
-const LIST_PART = 16;
+const LIST_PART = 32;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** Failures in a row after which a kind that decides nothing is gone on without. */
 const MOST_FAILURES = 3;
@@ -94,6 +94,8 @@ interface Follower {
   revision: string | undefined;
   /** Key of each object to its newest revision seen, as kept. */
   readonly known: Map<KeyText, Revision>;
+  /** Of the known keys, those that the list under way has not shown. */
+  unlisted: Set<KeyText>;
   /** Reads in progress. */
   readonly reads: Set<Read>;
 }
@@ -126,6 +128,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       failures: 0,
       revision: undefined,
       known: new Map(),
+      unlisted: new Set(),
       reads: new Set<Read>(),
     }));
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
@@ -160,7 +163,10 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     follower.reads.add(read);
     try {
       const object = await this.#options.store.get(key, options);
-      if (object !== undefined && !read.overtaken) this.#record(follower, object, true);
+      if (object !== undefined && !read.overtaken) {
+        if (follower.listing && !follower.known.has(read.text)) follower.unlisted.add(read.text);
+        this.#record(follower, object, true, this.#options.clock.monotonicMs());
+      }
       await this.#drained();
       return object;
     } finally {
@@ -287,28 +293,36 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   async #list(follower: Follower): Promise<string> {
     const { clock, store } = this.#options;
     const breath = new Breath(clock);
-    const present = new Set<KeyText>();
+    const { known } = follower;
     let revision = "";
     for await (const page of store.pages(follower.kind, { signal: this.#abort.signal })) {
-      if (page.isFirst) present.clear();
+      if (page.isFirst) follower.unlisted = new Set(known.keys());
       revision = page.revision;
-      for (const [i, item] of page.items.entries()) {
-        if (i % LIST_PART === 0) await breath.after(LIST_PART);
-        const text = this.#record(follower, item, true);
-        present.add(text);
-        this.#overtake(follower, text);
+      const { items } = page;
+      for (let from = 0; from < items.length; from += LIST_PART) {
+        await breath.after(LIST_PART);
+        const seenAt = clock.monotonicMs();
+        for (const item of items.slice(from, from + LIST_PART)) this.#recordListed(follower, item, seenAt);
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
     }
-    for (const read of follower.reads) if (!present.has(read.text)) read.overtaken = true;
-    for (const text of follower.known.keys()) {
-      if (present.has(text)) continue;
-      follower.known.delete(text);
-      this.#put(text, keyOfText(follower.kind, text), undefined, this.#origin(revision, undefined), true);
+    const { unlisted } = follower;
+    for (const read of follower.reads) if (!known.has(read.text) || unlisted.has(read.text)) read.overtaken = true;
+    for (const text of unlisted) {
+      known.delete(text);
+      const origin = { revision, generation: undefined, seenAt: clock.monotonicMs() };
+      this.#put(text, keyOfText(follower.kind, text), undefined, origin, true);
     }
+    follower.unlisted = new Set();
     follower.listing = false;
     this.#wakePump();
     return revision;
+  }
+
+  #recordListed(follower: Follower, item: Resource, seenAt: number): void {
+    const text = this.#record(follower, item, true, seenAt);
+    if (follower.unlisted.size > 0) follower.unlisted.delete(text);
+    if (follower.reads.size > 0) this.#overtake(follower, text);
   }
 
   async #watch(follower: Follower, from: string): Promise<void> {
@@ -319,7 +333,10 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         establishedMs ??= clock.monotonicMs();
         for (const event of batch) {
           if (event.type !== "bookmark")
-            this.#overtake(follower, this.#record(follower, event.object, event.type !== "deleted"));
+            this.#overtake(
+              follower,
+              this.#record(follower, event.object, event.type !== "deleted", clock.monotonicMs()),
+            );
           follower.revision = event.revision;
         }
         this.#markHealthy(follower);
@@ -341,7 +358,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   }
 
   /** Puts a state of an object that is new into the outbox. Returns the object's key. */
-  #record(follower: Follower, object: Resource, exists: boolean): KeyText {
+  #record(follower: Follower, object: Resource, exists: boolean, seenAt: number): KeyText {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
@@ -350,7 +367,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     if (exists && before === compact) return text;
     if (exists) follower.known.set(text, compact);
     else follower.known.delete(text);
-    const origin = this.#origin(revision, object.metadata.generation);
+    const origin = { revision, generation: object.metadata.generation, seenAt };
     this.#put(text, key, exists ? object : undefined, origin, before !== undefined);
     return text;
   }
@@ -360,9 +377,5 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     const update = { kind: key.kind, key, value, origin } as Update;
     this.#outbox.put(text, this.#options.reduce(update, text), existed);
     this.#wakePump();
-  }
-
-  #origin(revision: string, generation: number | undefined): Update["origin"] {
-    return { revision, generation, seenAt: this.#options.clock.monotonicMs() };
   }
 }

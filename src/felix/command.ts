@@ -235,7 +235,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
-  const store = openDatastore(await accessOf(options, environment, host.files), host);
+  const store = await openDatastore(await accessOf(options, environment, host.files), host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
     const changes = await observe({

@@ -257,7 +257,12 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     report,
     changed: (changes) => pipeline.setInterfaces(changes),
   });
-  for (const attachment of journal.all()) if (isWired(attachment)) pipeline.attach(attachment.record);
+  pipeline.attachAll(
+    journal
+      .all()
+      .filter(isWired)
+      .map(({ record }) => record),
+  );
   pipeline.start();
   const asked = new AddRequests({
     node,

@@ -180,6 +180,12 @@ export class Pipeline {
     this.#flush();
   }
 
+  /** All pods that were wired when the daemon started. */
+  attachAll(records: Iterable<CniRecord>): void {
+    for (const record of records) this.#expected.attach(record);
+    this.#flush();
+  }
+
   /** Addresses of the node's own interfaces; undefined: it has none, or is gone. */
   setInterfaces(changes: ReadonlyMap<string, readonly Addr[] | undefined>): void {
     for (const [name, addresses] of changes) this.#graph.setInterface(name, addresses);

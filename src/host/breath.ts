@@ -1,8 +1,21 @@
-/** Breath: gives the thread back between the parts of long work, so that nobody waits long for it: health, the CNI server, other changes. */
+/**
+ * Breath: gives the thread back between the parts of long work, so that nobody waits long for it: health, the CNI server, other changes. Of
+ * several that do long work at a time, one goes on at a turn of the event loop.
+ */
 import type { Clock } from "./clock.ts";
 
 /** How long the thread is held at a time. */
 const HOLD_MS = 4;
+
+/** By clock, that is by process: when it is the turn of the last who waits. */
+const LAST = new WeakMap<Clock, Promise<void>>();
+
+/** Gives the thread back. Resolves when it is the turn of whoever asked, in the order of asking, one between two turns of all others. */
+export function nextTurn(clock: Clock): Promise<void> {
+  const turn = LAST.get(clock)?.then(() => clock.sleep(0)) ?? clock.sleep(0);
+  LAST.set(clock, turn);
+  return turn;
+}
 
 export class Breath {
   readonly #clock: Clock;
@@ -21,7 +34,7 @@ export class Breath {
   async after(parts: number): Promise<void> {
     this.#parts += parts;
     if (this.#parts < this.#most && this.#clock.monotonicMs() - this.#sinceMs < HOLD_MS) return;
-    await this.#clock.sleep(0);
+    await nextTurn(this.#clock);
     this.#parts = 0;
     this.#sinceMs = this.#clock.monotonicMs();
   }

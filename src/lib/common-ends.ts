@@ -24,8 +24,12 @@ export function differences<T>(
   before: readonly T[],
   now: readonly T[],
 ): { readonly added: readonly T[]; readonly removed: readonly T[] } {
+  if (before.length === 0 || now.length === 0 || before === now)
+    return before === now ? { added: [], removed: [] } : { added: now, removed: before };
   const { head, tail } = commonEnds(before, now, (a, b) => a === b);
-  const removed = new Set(before.slice(head, before.length - tail));
-  const added = now.slice(head, now.length - tail).filter((each) => !removed.delete(each));
+  const [gone, came] = [before.slice(head, before.length - tail), now.slice(head, now.length - tail)];
+  if (gone.length === 0 || came.length === 0) return { added: came, removed: gone };
+  const removed = new Set(gone);
+  const added = came.filter((each) => !removed.delete(each));
   return { added, removed: [...removed] };
 }

@@ -77,7 +77,10 @@ export const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
 /** The policies and profiles that the stage names, with repetitions. */
 export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
-  return [...stage.tiers.flatMap((tier) => tier.policies), ...stage.profiles];
+  const { tiers, profiles } = stage;
+  const [only] = tiers;
+  if (only !== undefined && tiers.length === 1 && profiles.length === 0) return only.policies;
+  return [...tiers.flatMap((tier) => tier.policies), ...profiles];
 }
 
 /** What holds for the whole node. */

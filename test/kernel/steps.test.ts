@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
+import { StepReader } from "../../src/kernel/nftables/step-reader.ts";
 import { unwrap } from "../../src/lib/result.ts";
 import type { Addr, Family } from "../../src/net/addr.ts";
 import { type AddrRange, mergeRanges, parseNet, type Prefix, prefixFamily, prefixRange } from "../../src/net/prefix.ts";
@@ -421,6 +422,39 @@ test("a plan says in lines what a commit would write, and writes nothing", () =>
     } finally {
       node.driver.close();
       watcher.close();
+    }
+  });
+});
+
+test("a set that holds what it should is adopted without looking at its elements; one that does not is mended", () => {
+  withNamespaces(["steps"], (namespace) => {
+    const fill = (node: Node): void => node.addSet(["10.0.0.1", "10.0.0.2", "fd00::1"] as Addr[]);
+    const before = new Node(namespace);
+    fill(before);
+    before.driver.read();
+    before.driver.commit();
+    before.driver.close();
+    const looked: string[] = [];
+    const { elements } = StepReader.prototype;
+    StepReader.prototype.elements = function (declared) {
+      looked.push(declared.set);
+      return elements.call(this, declared);
+    };
+    try {
+      const after = new Node(namespace);
+      fill(after);
+      after.driver.read();
+      expect(after.driver.pending).toBe(0);
+      expect(looked.filter((set) => set.startsWith(SET))).toEqual([]);
+      namespace.run(["nft", "delete", "element", "inet", "calico", `${SET}-4`, "{", "10.0.0.2", "}"]);
+      after.driver.read();
+      expect(looked.filter((set) => set.startsWith(SET))).toEqual([`${SET}-4`]);
+      expect(after.driver.pending).toBe(1);
+      after.driver.commit();
+      expect(after.elements(`${SET}-4`)).toEqual(new Set(["10.0.0.1", "10.0.0.2"]));
+      after.driver.close();
+    } finally {
+      StepReader.prototype.elements = elements;
     }
   });
 });

@@ -23,7 +23,7 @@ import {
 const NS = "faults";
 const PAGES = "faults-pages";
 /** Objects that the daemon asks for at a time. */
-const PAGE = 200;
+const PAGE = 50;
 /** More than one page of the daemon's lists, together with what else there is. */
 const MANY = 520;
 /** Longest that ADD may take: an error or success. */

@@ -36,7 +36,7 @@ export async function withStore<T>(
 ): Promise<T> {
   const files = openFiles();
   const datastore = await accessOf(options, environment, files);
-  const store = openDatastore(datastore, {
+  const store = await openDatastore(datastore, {
     files,
     clock: openClock(),
     random: openRandom(),

@@ -104,6 +104,7 @@ export class NftablesDriver implements Driver {
       wanted: (set) => this.#wanted(set),
       written: new Set(),
       changed: new Set(),
+      seed: clock.wallMs() * 1_000,
     };
     this.#onlyLooks = ownsTable === undefined;
     const table = { row: ownsTable === true ? OWNED : UNOWNED, unit: BASE_UNIT };

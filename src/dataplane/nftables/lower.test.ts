@@ -15,6 +15,7 @@ import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
 import { NftablesLowering } from "./lower.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
+import { KeyDigest } from "../../kernel/nftables/key-digest.ts";
 import { elementText, kernelSetsOf, memberElement, netsByFamily, type WantedElements, wantedElements } from "./sets.ts";
 
 const ID = "s-0" as SetId;
@@ -125,10 +126,15 @@ test("every member has one element in the set of its family, and is found again 
         let count = 0;
         for (const { name } of kernelSetsOf(ID, members.type, netsByFamily(members))) {
           const wanted = wantedIn(members, name);
+          const [whole, byElement] = [new KeyDigest(1), new KeyDigest(1)];
+          for (const _ of wanted?.digest?.(whole) ?? []);
           for (const element of wanted?.elements() ?? []) {
             count++;
             expect(wanted?.has(element)).toBe(true);
+            for (const word of element.key.match(/.{8}/g) ?? []) byElement.word(Number.parseInt(word, 16));
+            byElement.end();
           }
+          expect(whole.isSame(byElement)).toBe(true);
         }
         expect(count).toBe(addresses.length);
         for (const member of members.type === "address" ? members.hosts : members.members) {

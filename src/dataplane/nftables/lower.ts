@@ -3,38 +3,28 @@
  * lowered before, so that the work is proportional to the change: a member is one element, a policy a chain for each way in which it is
  * used, an endpoint a few chains and rows of dispatch.
  */
-import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
+import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
-import { addrFromInteger, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
-import { type Prefix, prefixFamily, prefixRange } from "../../net/prefix.ts";
+import { FAMILIES, type Family } from "../../net/addr.ts";
+import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import {
   type Delta,
   DIRECTIONS,
   type Endpoint,
   type EndpointId,
-  EVERY_INTERFACE,
   hasStage,
   HOOKS,
   type MemberChange,
   type Program,
   type ProgramDelta,
 } from "../../program/program.ts";
-import { baseRows, FAMILY_MAP, type HostStage, sourceNetsOf, sourcesOf, VERDICT_MAP } from "./base.ts";
-import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
+import { baseRows } from "./base.ts";
+import { addressRows, dispatchOf, hostStagesOf } from "./dispatch.ts";
 import type { PortSet } from "./match.ts";
-import {
-  everyHostMap,
-  hostMap,
-  netsSetName,
-  sourceNetsSet,
-  sourcesSet,
-  stageChain,
-  stagedChain,
-  workloadMap,
-} from "./names.ts";
+import { netsSetName, stageChain, stagedChain } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
@@ -382,50 +372,4 @@ function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {
   return new Set(
     rules.flatMap(({ when }) => when.flatMap(({ any }) => any.flatMap((atom) => ("set" in atom ? [atom.set] : [])))),
   );
-}
-
-/** Hooks and directions for which some host endpoint has a stage. */
-function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[] {
-  const hosts = [...endpoints].filter(([, { kind }]) => kind === "host");
-  return HOOKS.flatMap((hook) =>
-    DIRECTIONS.flatMap((direction) => {
-      const has = ([, host]: readonly [EndpointId, Endpoint]): boolean => hasStage(host, hook, direction);
-      if (!hosts.some(has)) return [];
-      const isForAll = hosts.some((host) => host[0] === EVERY_INTERFACE && has(host));
-      return [
-        { hook, direction, exempt: isForAll ? hosts.flatMap((host) => (has(host) ? [] : [host[0]])).sort() : [] },
-      ];
-    }),
-  );
-}
-
-/** The source addresses that the endpoint may use. */
-function addressRows(id: EndpointId, { kind, addresses, sources = [] }: Endpoint): Map<string, NftRow> {
-  const rows = new Map<string, NftRow>();
-  for (const addr of kind === "host" ? [] : addresses) {
-    const family = familyOf(addr);
-    const set = sourcesSet(family);
-    const element: NftElement = { key: hexInterface(id) + hexAddr(addr), keyEnd: undefined, verdict: undefined };
-    rows.set(elementId(set, element), { type: "element", set, is: sourcesOf(family), element });
-  }
-  for (const { first, last, family } of sources.map(prefixRange)) {
-    const set = sourceNetsSet(family);
-    const key = (addr: bigint): string => hexInterface(id) + hexAddr(addrFromInteger(family, addr));
-    const element: NftElement = { key: key(first), keyEnd: key(last), verdict: undefined };
-    rows.set(elementId(set, element), { type: "element", set, is: sourceNetsOf(family), element });
-  }
-  return rows;
-}
-
-/** Where the dispatch to the stage of an endpoint is written down. */
-function dispatchOf(
-  id: EndpointId,
-  kind: Endpoint["kind"],
-  hook: Hook,
-  direction: Direction,
-): readonly { readonly map: string; readonly is: NftSet; readonly key: string }[] {
-  if (kind === "workload") return [{ map: workloadMap(direction), is: VERDICT_MAP, key: hexInterface(id) }];
-  if (id !== EVERY_INTERFACE) return [{ map: hostMap(hook, direction), is: VERDICT_MAP, key: hexInterface(id) }];
-  const map = everyHostMap(hook, direction);
-  return FAMILIES.map((family) => ({ map, is: FAMILY_MAP, key: hexFamily(family) }));
 }

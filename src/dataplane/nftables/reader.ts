@@ -4,6 +4,7 @@
  */
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { DecodedSet } from "../../kernel/nftables/decode.ts";
+import { KeyDigest } from "../../kernel/nftables/key-digest.ts";
 import type { NftChainState, NftElement } from "../../kernel/nftables/objects.ts";
 import type { Steps, Touched } from "../driver.ts";
 import type { PendingElements } from "./pending-elements.ts";
@@ -24,6 +25,8 @@ export interface Reading {
   readonly written: Set<string>;
   /** Kernel sets whose wanted elements changed since it was last emptied. */
   readonly changed: Set<string>;
+  /** For digests. */
+  readonly seed: number;
 }
 
 /** Rows compared in one step. */
@@ -135,6 +138,7 @@ function elementRowsOf({ have }: TableState<NftRow>, set: string): string[] {
 function* readSet(reading: Reading, declared: DecodedSet): Steps {
   const { client, state, written } = reading;
   const { set, is } = declared;
+  if (yield* isAsWanted(reading, declared)) return;
   const found = yield* client.steps.elements(declared);
   // We, or others of whom we shall hear, have removed it since it was listed.
   if (found === "gone") return;
@@ -144,6 +148,29 @@ function* readSet(reading: Reading, declared: DecodedSet): Steps {
   if (is === undefined || found === undefined) return;
   if (reading.wanted(set) === undefined) return setElementRows(reading, set, is, found);
   yield* compareElements(reading, set, is, found);
+}
+
+/** Most sets of a table that is adopted: told without looking at single elements. False: they have to be looked at. */
+function* isAsWanted(
+  { client, state, elements, written, changed, wanted: wantedOf, seed }: Reading,
+  declared: DecodedSet,
+): Generator<undefined, boolean> {
+  const { set, is } = declared;
+  const unit = state.ownerOf(setId(set));
+  if (is === undefined || is.interval || is.verdictMap || unit === undefined) return false;
+  if (wantedOf(set)?.digest === undefined) return false;
+  const found = yield* client.steps.digest(declared, seed);
+  const wanted = wantedOf(set);
+  if (found === undefined || wanted?.digest === undefined) return false;
+  written.clear();
+  changed.clear();
+  const own = new KeyDigest(seed);
+  yield* wanted.digest(own);
+  if (!own.isSame(found) || changed.has(set) || written.has(setId(set)) || state.ownerOf(setId(set)) !== unit)
+    return false;
+  state.setHave(setId(set), { type: "set", set, is });
+  elements.settle(set, unit.id, is);
+  return true;
 }
 
 /** Elements that are rows: of dispatch, and of lists of ports. Of a set that nobody wants they go with it. */

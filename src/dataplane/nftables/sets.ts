@@ -2,9 +2,10 @@
  * sets: the program's sets as kernel sets, one of hosts and one of nets for each family, and their members as elements. Nothing is kept
  * here: what is wanted is the program's own Set, or the intervals of its nets, and is enumerated, counted and asked in place.
  */
+import type { KeyDigest } from "../../kernel/nftables/key-digest.ts";
 import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { bytesFromHex } from "../../lib/bytes.ts";
-import { type Addr, addrFromBytes, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
+import { type Addr, addrBytes, addrFromBytes, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
 import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import type { SetId, SetMembers } from "../../program/policy.ts";
 import type { Program } from "../../program/program.ts";
@@ -76,6 +77,8 @@ export interface WantedElements {
   /** How many they are. */
   count(): number;
   has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
+  /** Adds the keys of all hosts, a part at a time; undefined for nets. */
+  readonly digest?: ((into: KeyDigest) => Generator<undefined, void>) | undefined;
 }
 
 /** undefined: no set of the program has that kernel set. */
@@ -111,7 +114,48 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
       const text = memberOfKey(type, family, key);
       return text !== undefined && known.has(text);
     },
+    *digest(into) {
+      let count = 0;
+      for (const member of known) {
+        if (familyOfMember(member) !== family) continue;
+        digestMember(type, member, into);
+        if (++count % DIGESTED_AT_ONCE === 0) yield;
+      }
+    },
   };
+}
+
+const DIGESTED_AT_ONCE = 4_096;
+
+/** As `elementOfMember` writes its key. */
+function digestMember(type: HashType, member: string, into: KeyDigest): void {
+  const [addr = "", protocol = "", port = ""] = type === "address" ? [member] : member.split(",");
+  if (addr.includes(":")) {
+    const bytes = addrBytes(addr as Addr);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at < bytes.length; at += 4) into.word(view.getInt32(at, false));
+  } else into.word(wordOf4(addr));
+  if (type === "address-port") {
+    into.word(Number(protocol) << 24);
+    into.word(Number(port) << 16);
+  }
+  into.end();
+}
+
+const DOT = 46;
+const ZERO = 48;
+
+function wordOf4(addr: string): number {
+  let word = 0;
+  let byte = 0;
+  for (let i = 0; i < addr.length; i++) {
+    const code = addr.charCodeAt(i);
+    if (code === DOT) {
+      word = (word << 8) | byte;
+      byte = 0;
+    } else byte = byte * 10 + code - ZERO;
+  }
+  return (word << 8) | byte;
 }
 
 function nets(intervals: Intervals): WantedElements {

@@ -7,7 +7,10 @@ import { unavailableError } from "./error-status.ts";
 export function resourceOf<K extends Kind>(kind: K, value: unknown, operation: string): Resource<K> {
   const { apiVersion, apiKind } = KINDS[kind];
   if (typeof value === "object" && value !== null && "metadata" in value && hasName(value.metadata)) {
-    return Object.assign(value, { apiVersion, kind: apiKind }) as unknown as Resource<K>;
+    const object = value as { apiVersion?: unknown; kind?: unknown };
+    object.apiVersion = apiVersion;
+    object.kind = apiKind;
+    return object as unknown as Resource<K>;
   }
   throw unavailableError(
     operation,

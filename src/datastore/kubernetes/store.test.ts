@@ -172,8 +172,8 @@ test("a list is read page by page", async () => {
   expect(revision).toBe("77");
   const selector = "labelSelector=app%3Dweb%2Cexample.org%2Fx%3Dy";
   expect(asked.map(({ url }) => url)).toEqual([
-    `/api/v1/namespaces/ns/pods?limit=200&${selector}`,
-    `/api/v1/namespaces/ns/pods?limit=200&${selector}&continue=x%2Fy%3D`,
+    `/api/v1/namespaces/ns/pods?limit=50&${selector}`,
+    `/api/v1/namespaces/ns/pods?limit=50&${selector}&continue=x%2Fy%3D`,
   ]);
 });
 
@@ -192,10 +192,10 @@ test("after a full page of small objects the next ones are larger, and are asked
   for await (const { items } of open().pages("IPPool")) {
     names.push(...items.map(({ metadata }) => metadata.name));
     // It would wait forever if the next page were asked for only now.
-    while (names.length === 200 && asked.length < 2) await Bun.sleep(1);
+    while (names.length === 50 && asked.length < 2) await Bun.sleep(1);
   }
   expect(names).toEqual(Array.from({ length: 1_000 }, (_, i) => `p${i}`));
-  expect(asked.map(({ url }) => new URL(url, "http://x").searchParams.get("limit"))).toEqual(["200", "500", "500"]);
+  expect(asked.map(({ url }) => new URL(url, "http://x").searchParams.get("limit"))).toEqual(["50", "500", "500"]);
 });
 
 test("a list whose next page is gone is read whole, from the start", async () => {
@@ -212,8 +212,8 @@ test("a list whose next page is gone is read whole, from the start", async () =>
   const { items } = await open().list("Pod", { labels: { app: "web" } });
   expect(items.map((item) => item.metadata.name)).toEqual(["b", "c"]);
   expect(asked.map(({ url }) => url)).toEqual([
-    "/api/v1/pods?limit=200&labelSelector=app%3Dweb",
-    "/api/v1/pods?limit=200&labelSelector=app%3Dweb&continue=x",
+    "/api/v1/pods?limit=50&labelSelector=app%3Dweb",
+    "/api/v1/pods?limit=50&labelSelector=app%3Dweb&continue=x",
     "/api/v1/pods?labelSelector=app%3Dweb",
   ]);
 });

@@ -35,10 +35,10 @@ import { isUnserved, mayBeUnserved, type Place, UNSERVED, UNSERVED_MS } from "./
 import { Transport, type TransportDependencies } from "./transport.ts";
 import { watchKind } from "./watch.ts";
 
-/** Objects per page of a list: about a megabyte of typical pods; several pages may be in memory at a time. */
-const PAGE_SIZE = 200;
+/** Objects of the first page of a list, before it is known how large they are: a megabyte of blocks of addresses. */
+const PAGE_SIZE = 50;
 /** Of small objects more, as a request costs as much as some 50 of them; of large ones fewer, as a page is parsed in one go. */
-const [PAGE_LEAST, PAGE_MOST] = [50, 500];
+const [PAGE_LEAST, PAGE_MOST] = [25, 500];
 const PAGE_LENGTH = 2 ** 20;
 
 export interface KubernetesDependencies extends TransportDependencies {
@@ -170,6 +170,7 @@ class KubernetesStore implements Store {
     const labels = Object.entries(options.labels ?? {});
     const selected = Object.fromEntries(labels.filter(([name]) => codec.hasLabel(name)));
     const others = Object.fromEntries(labels.filter(([name]) => !codec.hasLabel(name)));
+    const isWhole = labels.every(([name]) => codec.hasLabel(name));
     let limit: number | undefined = PAGE_SIZE;
     let next: string | undefined;
     const ask = (): Promise<SizedPage | undefined> => {
@@ -198,7 +199,8 @@ class KubernetesStore implements Store {
       // Whoever stops reading does not hear how it ended.
       asked.catch(() => {});
       const items = page.items.map((item) => codec.decode(kind, item, "list"));
-      yield { items: items.filter((item) => hasLabels(item, others)), isFirst, revision: page.revision };
+      const wanted = isWhole ? items : items.filter((item) => hasLabels(item, others));
+      yield { items: wanted, isFirst, revision: page.revision };
       if (next === undefined) return;
     }
   }

@@ -4,6 +4,7 @@
  * After a "too many requests" answer no request is sent until the time that the server named is over, whoever makes it.
  * Credential files are read for each request: the kubelet replaces tokens and certificates while we run.
  */
+import { nextTurn } from "../../host/breath.ts";
 import type { Clock } from "../../host/clock.ts";
 import type { Files } from "../../host/files.ts";
 import { networkWords } from "../../host/network-words.ts";
@@ -39,6 +40,8 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 /** The longest `Retry-After` that is obeyed. */
 const RETRY_AFTER_MOST_MS = 60_000;
 const TOO_MANY_REQUESTS = 429;
+/** Length of a text for which nobody is kept waiting long: it is a fraction of a millisecond. */
+const PARSED_AT_ONCE = 2 ** 16;
 
 export class Transport {
   readonly #access: KubernetesAccess;
@@ -65,6 +68,8 @@ export class Transport {
     try {
       const response = await this.open(ask, deadline.signal);
       const text = await response.text();
+      // Answers to several lists often come together.
+      if (text.length > PARSED_AT_ONCE) await nextTurn(this.#dependencies.clock);
       return { value: JSON.parse(text), length: text.length };
     } catch (error) {
       outer?.throwIfAborted();

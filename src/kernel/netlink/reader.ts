@@ -7,7 +7,7 @@ import { bytesToHex } from "../../lib/bytes.ts";
 import { ATTRIBUTE_HEADER, MESSAGE_HEADER } from "./writer.ts";
 
 /** All but the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
-const TYPE_MASK = 0x3fff;
+export const TYPE_MASK = 0x3fff;
 const utf8 = new TextDecoder();
 
 export class Span {

@@ -94,7 +94,7 @@ export class NftablesClient {
   }
 
   /** For reads between which transactions may be made. */
-  get steps(): Pick<StepReader, "chains" | "flowtables" | "sets" | "elements"> {
+  get steps(): Pick<StepReader, "chains" | "flowtables" | "sets" | "digest" | "elements"> {
     return this.#steps;
   }
 

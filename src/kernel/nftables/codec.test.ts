@@ -2,7 +2,16 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { eachMessage, type Message, Span } from "../netlink/reader.ts";
 import { Writer } from "../netlink/writer.ts";
-import { decodeChain, decodeElements, decodeFlowtable, decodeRule, decodeSetMessage, decodeTable } from "./decode.ts";
+import {
+  decodeChain,
+  decodeElements,
+  decodeFlowtable,
+  decodeRule,
+  decodeSetMessage,
+  decodeTable,
+  digestElements,
+} from "./decode.ts";
+import { KeyDigest } from "./key-digest.ts";
 import { hasPairs, joinElements, type RawElement } from "./elements.ts";
 import { encodeCommand, type MessageSink } from "./encode.ts";
 import { decodeExpression, encodeExpression } from "./expressions.ts";
@@ -209,6 +218,24 @@ describe("round trip", () => {
           expect(decodeElements(message, raw)).toBe(true);
         // The kernel reports elements in an order of its own.
         expect((joinElements(is, raw.reverse()) ?? []).sort((a, b) => (a.key < b.key ? -1 : 1))).toEqual(elements);
+      }),
+    );
+  });
+
+  test("keys are digested where they are all that an element is, and then each once", () => {
+    fc.assert(
+      fc.property(setWithElements, ({ is, elements }) => {
+        const [found, wanted] = [new KeyDigest(1), new KeyDigest(1)];
+        const isKeyAlone = !is.interval && !is.verdictMap && elements.every(({ key }) => key.length % 8 === 0);
+        const { messages } = messagesOf({ do: "add-elements", set: "s", is, elements });
+        const isDigested = messages.every((message) => digestElements(message, found));
+        expect(isDigested).toBe(isKeyAlone || elements.length === 0);
+        if (!isDigested) return;
+        for (const { key } of elements) {
+          for (let at = 0; at < key.length; at += 8) wanted.word(Number.parseInt(key.slice(at, at + 8), 16));
+          wanted.end();
+        }
+        expect(found.isSame(wanted)).toBe(true);
       }),
     );
   });

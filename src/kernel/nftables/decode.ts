@@ -1,6 +1,7 @@
 /** Chains, rules and sets as the kernel reports them. What `objects.ts` has no word for is undefined in them, never left out. */
 import type { Message, Span } from "../netlink/reader.ts";
-import { decodeElement, type RawElement } from "./elements.ts";
+import { decodeElement, digestKeys, type RawElement } from "./elements.ts";
+import type { KeyDigest } from "./key-digest.ts";
 import { decodeExpression, isCounter } from "./expressions.ts";
 import type { Expr, NftBaseChain, NftFlowtable, NftRuleState, NftSet, NftTableHold } from "./objects.ts";
 import { decodeSet } from "./sets.ts";
@@ -191,10 +192,20 @@ export function decodeFlowtable(message: Message, table: TableId): DecodedFlowta
   return { flowtable, priority, devices };
 }
 
+function elementsIn(message: Message): Span | undefined {
+  return message.body.after(NFGENMSG)?.attributes()?.get(NFTA_SET_ELEM_LIST_ELEMENTS);
+}
+
+/** Adds the keys of the elements of one message of the set's dump; false when one is more than a key. */
+export function digestElements(message: Message, into: KeyDigest): boolean {
+  const list = elementsIn(message);
+  return list === undefined || digestKeys(list, into);
+}
+
 /** Adds the elements of one message of the set's dump; false when one cannot be expressed. */
 export function decodeElements(message: Message, into: RawElement[]): boolean {
   let known = true;
-  const list = message.body.after(NFGENMSG)?.attributes()?.get(NFTA_SET_ELEM_LIST_ELEMENTS);
+  const list = elementsIn(message);
   if (list === undefined) return true;
   const whole = list.eachAttribute((_type, span) => {
     const element = decodeElement(span);

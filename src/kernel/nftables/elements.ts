@@ -6,8 +6,9 @@
  */
 import { BugError } from "../../lib/bug.ts";
 import { bytesFromHex, bytesToHex } from "../../lib/bytes.ts";
-import type { Span } from "../netlink/reader.ts";
-import type { Writer } from "../netlink/writer.ts";
+import { type Span, TYPE_MASK } from "../netlink/reader.ts";
+import { ATTRIBUTE_HEADER, type Writer } from "../netlink/writer.ts";
+import type { KeyDigest } from "./key-digest.ts";
 import type { NftElement, NftSet } from "./objects.ts";
 import { decodeVerdict, encodeVerdict } from "./verdict.ts";
 import {
@@ -82,6 +83,30 @@ export interface RawElement {
   readonly keyEnd: string | undefined;
   readonly intervalEnd: boolean;
   readonly verdict: NftElement["verdict"];
+}
+
+/** Adds the keys of a list of NFTA_LIST_ELEM; false when one is more than a key, or has a length that is not whole words. */
+export function digestKeys({ view, from, to }: Span, into: KeyDigest): boolean {
+  let at = from;
+  while (at < to) {
+    const key = at + ATTRIBUTE_HEADER;
+    const data = key + ATTRIBUTE_HEADER;
+    const value = data + ATTRIBUTE_HEADER;
+    if (value > to) return false;
+    const length = view.getUint16(at, true);
+    const valueLength = view.getUint16(data, true) - ATTRIBUTE_HEADER;
+    const isKeyAlone =
+      view.getUint16(key, true) === length - ATTRIBUTE_HEADER &&
+      view.getUint16(data, true) === length - 2 * ATTRIBUTE_HEADER &&
+      (view.getUint16(key + 2, true) & TYPE_MASK) === NFTA_SET_ELEM_KEY &&
+      (view.getUint16(data + 2, true) & TYPE_MASK) === NFTA_DATA_VALUE;
+    const end = value + valueLength;
+    if (!isKeyAlone || valueLength <= 0 || valueLength % 4 !== 0 || end > to) return false;
+    for (let word = value; word < end; word += 4) into.word(view.getInt32(word, false));
+    into.end();
+    at = end;
+  }
+  return true;
 }
 
 /** One NFTA_LIST_ELEM; undefined when it has something for which there is no word (a time-out, an expression, the catch-all). */

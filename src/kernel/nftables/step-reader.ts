@@ -14,9 +14,11 @@ import {
   decodeFlowtable,
   decodeRule,
   decodeSetMessage,
+  digestElements,
 } from "./decode.ts";
 import { joinElements, type RawElement } from "./elements.ts";
 import { encodeElementQuery, encodeFamily, encodeTableQuery } from "./encode.ts";
+import { KeyDigest } from "./key-digest.ts";
 import type { NftChainState, NftElement, NftFlowtable, NftRuleState, NftSet, TableId } from "./objects.ts";
 import {
   NFGENMSG,
@@ -42,6 +44,8 @@ export class StepReader {
   readonly #socket: NetlinkSocket;
   readonly #questions: NetlinkSocket;
   readonly #table: TableId;
+  /** The generation as of which the sets were listed last. */
+  #listedAt: number | undefined;
 
   /** Opens in the thread's network namespace; throws KernelError. */
   constructor(sys: Sys, table: TableId) {
@@ -56,11 +60,11 @@ export class StepReader {
   }
 
   /** All chains with their rules, or one, in steps. Throws KernelError. */
-  chains(only?: string): Generator<undefined, ReadonlyMap<string, NftChainState>> {
+  *chains(only?: string): Generator<undefined, ReadonlyMap<string, NftChainState>> {
     const name = formatTable(this.#table);
     const reader = this.#socket;
     const table = this.#table;
-    return this.#steadily(function* () {
+    const { value } = yield* this.#steadily(function* () {
       const rules = new Map<string, NftRuleState[]>();
       const chains = new Map<string, NftChainState>();
       const ofChain = (w: NetlinkSocket["writer"]): void => encodeTableQuery(w, table, only);
@@ -75,6 +79,7 @@ export class StepReader {
       });
       return wholeRules && whole ? chains : undefined;
     });
+    return value;
   }
 
   /** The flowtables with their devices: few, and read at once. Throws KernelError. */
@@ -90,7 +95,14 @@ export class StepReader {
   }
 
   /** The sets as they are declared. Throws KernelError. */
-  sets(): Generator<undefined, ReadonlyMap<string, DecodedSet>> {
+  *sets(): Generator<undefined, ReadonlyMap<string, DecodedSet>> {
+    this.#listedAt = undefined;
+    const { value, generation } = yield* this.#listSets();
+    this.#listedAt = generation;
+    return value;
+  }
+
+  #listSets(): Generator<undefined, Steady<ReadonlyMap<string, DecodedSet>>> {
     const name = formatTable(this.#table);
     const reader = this.#socket;
     const table = this.#table;
@@ -103,6 +115,30 @@ export class StepReader {
       });
       return whole ? sets : undefined;
     });
+  }
+
+  /**
+   * The keys of the elements of a hash set; undefined when that cannot be told so: an element is more than a key, something changed since
+   * the set was listed, or it is gone. Throws KernelError.
+   */
+  *digest({ set, count }: DecodedSet, seed: number): Generator<undefined, KeyDigest | undefined> {
+    if (this.#listedAt === undefined || count === undefined) return undefined;
+    const object = `${set} of table ${formatTable(this.#table)}`;
+    const write = (w: NetlinkSocket["writer"]): void => encodeElementQuery(w, this.#table, set);
+    const digest = new KeyDigest(seed);
+    let isKnown = true;
+    const take = (message: Message): void => {
+      isKnown &&= digestElements(message, digest);
+    };
+    try {
+      const whole = yield* this.#socket.dumpInSteps("read elements of set", object, NFT_MSG_GETSETELEM, write, take);
+      // A dump of a hash table that grows may pass elements over.
+      if (!whole || !isKnown || digest.count !== count) return undefined;
+    } catch (error) {
+      if (error instanceof KernelError && error.errno === ENOENT) return undefined;
+      throw error;
+    }
+    return readGeneration(this.#questions) === this.#listedAt ? digest : undefined;
   }
 
   /** The elements of a set; undefined when one cannot be expressed. Throws KernelError. */
@@ -125,7 +161,7 @@ export class StepReader {
       return { elements: found.elements };
     });
     return (function* () {
-      return (yield* steps).elements;
+      return (yield* steps).value.elements;
     })();
   }
 
@@ -147,13 +183,14 @@ export class StepReader {
    * One part as of one moment: a pass during which the generation changed, or that answers undefined, is repeated. After a few
    * attempts it no longer stops between its steps, so that somebody who writes all the time cannot keep it from ending.
    */
-  *#steadily<T>(pass: () => Generator<undefined, T | undefined>): Generator<undefined, T> {
+  *#steadily<T>(pass: () => Generator<undefined, T | undefined>): Generator<undefined, Steady<T>> {
     for (let attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
       const before = readGeneration(this.#questions);
       const steps = pass();
       let step = steps.next();
       for (; step.done !== true; step = steps.next()) if (attempt < STEPPED_ATTEMPTS) yield;
-      if (step.value !== undefined && readGeneration(this.#questions) === before) return step.value;
+      if (step.value !== undefined && readGeneration(this.#questions) === before)
+        return { value: step.value, generation: before };
       if (attempt < STEPPED_ATTEMPTS) yield;
     }
     throw new KernelError(
@@ -163,6 +200,12 @@ export class StepReader {
       `changed during each of ${READ_ATTEMPTS} attempts to read`,
     );
   }
+}
+
+/** What was read, and the generation as of which it is so. */
+interface Steady<T> {
+  readonly value: T;
+  readonly generation: number;
 }
 
 /** A chain of a kind for which there is no word counts as one with a rule for which there is none. */

@@ -9,7 +9,6 @@ import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
 import { protocolByName } from "../../net/protocol.ts";
 import type { EndpointRow, NamedPort } from "../endpoint.ts";
-import { type Fields, objectsIn } from "../kubernetes/fields.ts";
 import {
   NAMESPACE_LABEL,
   NAMESPACE_PREFIX,
@@ -34,9 +33,11 @@ export function endpointOfPod(
   const namespace = resource.metadata.namespace ?? "default";
   const { spec, status } = resource;
   const serviceAccount = spec?.serviceAccountName || spec?.serviceAccount || undefined;
-  const ports = [...portsOf(spec?.containers), ...portsOf(spec?.initContainers)];
+  const ports: NamedPort[] = [];
+  addPorts(spec?.containers, ports);
+  addPorts(spec?.initContainers, ports);
   const { labels } = resource.metadata;
-  const shape = shapes.of(JSON.stringify([namespace, serviceAccount, labels, ports]), () =>
+  const shape = shapes.of(shapeText(namespace, serviceAccount, labels, ports), () =>
     shapeOf(namespace, serviceAccount, labels, ports),
   );
   if (!shape.ok) return shape;
@@ -66,6 +67,26 @@ export function endpointOfPod(
 function sourcesOf(annotation: string | undefined): Pick<EndpointRow, "sources"> {
   const sources = annotation === undefined ? undefined : sourcePrefixesOf(parseList(annotation) ?? []);
   return sources === undefined ? {} : { sources };
+}
+
+/** All that `shapeOf` depends on, injective: each text with its length before it. */
+function shapeText(
+  namespace: string,
+  serviceAccount: string | undefined,
+  labels: unknown,
+  ports: readonly NamedPort[],
+): string {
+  const whole = (): string => `?${JSON.stringify([namespace, serviceAccount, labels, ports])}`;
+  if (labels !== undefined && !isJsonObject(labels)) return whole();
+  let text = `${namespace.length} ${namespace}`;
+  text += serviceAccount === undefined ? "-" : `${serviceAccount.length} ${serviceAccount}`;
+  for (const { name, protocol, port } of ports) text += `:${name.length} ${name} ${protocol} ${port}`;
+  for (const name in labels) {
+    const value = labels[name];
+    if (typeof value !== "string") return whole();
+    text += `,${name.length} ${name}${value.length} ${value}`;
+  }
+  return text;
 }
 
 /** A pod cannot forge inherited labels, its namespace or its service account: names with our prefixes are dropped, our own are overwritten. */
@@ -109,21 +130,28 @@ function addressesOf(resource: Resource<"Pod">): Result<PodAddresses, ParseError
   const many = annotations[ADDRESSES_ANNOTATION];
   const one = annotations[ADDRESS_ANNOTATION];
   if (many === "" || one === "") return ok(NO_ADDRESSES);
-  let texts = objectsIn(resource.status?.podIPs).map(textOfIp).filter(hasText);
+  let texts = textsOfIps(resource.status?.podIPs);
   if (texts.length === 0) texts = [String(resource.status?.podIP ?? "")].filter(hasText);
   const addressesFrom = texts.length > 0 ? "status" : "annotation";
   if (texts.length === 0) texts = (many ?? one ?? "").split(",").filter(hasText);
   const addresses: Addr[] = [];
   for (const text of texts) {
-    const addr = parseAddr(text.trim().replace(/\/(32|128)$/, ""));
+    const trimmed = text.trim();
+    const addr = parseAddr(trimmed.includes("/") ? trimmed.replace(/\/(32|128)$/, "") : trimmed);
     if (!addr.ok) return addr;
     if (!addresses.includes(addr.value)) addresses.push(addr.value);
   }
   return ok({ addresses, addressesFrom });
 }
 
-function textOfIp({ ip }: Fields): string {
-  return String(ip ?? "");
+function textsOfIps(ips: unknown): string[] {
+  const texts: string[] = [];
+  if (Array.isArray(ips))
+    for (const each of ips as readonly unknown[]) {
+      const text = isJsonObject(each) ? String(each["ip"] ?? "") : "";
+      if (text !== "") texts.push(text);
+    }
+  return texts;
 }
 
 function hasText(text: string): boolean {
@@ -131,13 +159,18 @@ function hasText(text: string): boolean {
 }
 
 /** Init containers count too, as sidecars are init containers. */
-function portsOf(containers: unknown): NamedPort[] {
-  const found: NamedPort[] = [];
-  for (const container of objectsIn(containers))
-    for (const { name, containerPort, protocol } of objectsIn(container["ports"])) {
+function addPorts(containers: unknown, into: NamedPort[]): void {
+  if (!Array.isArray(containers)) return;
+  for (const container of containers as readonly unknown[]) {
+    const ports: unknown = isJsonObject(container) ? container["ports"] : undefined;
+    if (!Array.isArray(ports)) continue;
+    for (const each of ports as readonly unknown[]) {
+      if (!isJsonObject(each)) continue;
+      const { name, containerPort, protocol } = each;
+      // Most have no name.
+      if (typeof name !== "string" || name === "" || typeof containerPort !== "number") continue;
       const number = protocolByName(String(protocol ?? "TCP"));
-      if (typeof name === "string" && name !== "" && number !== undefined && typeof containerPort === "number")
-        found.push({ name, protocol: number, port: containerPort });
+      if (number !== undefined) into.push({ name, protocol: number, port: containerPort });
     }
-  return found;
+  }
 }
