@@ -404,10 +404,12 @@ test("the real loop goes on on its own", async () => {
       auditIntervalMs: 50,
       report: () => {},
     });
-    node.enter(() => void loop.start());
+    let started = Promise.resolve();
+    node.enter(() => void (started = loop.start()));
     const running = loop.run(abort.signal);
+    await started;
     node.run(["nft", "flush", "chain", "inet", "calico", "forward"]);
-    for (const end = performance.now() + 20_000; loop.repairs === 0; await Bun.sleep(5))
+    for (const end = performance.now() + 20_000; loop.repairs === 0 || !loop.isWritten; await Bun.sleep(5))
       if (performance.now() > end) throw new Error("waited 20 s in vain");
     abort.abort();
     await running;
