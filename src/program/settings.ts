@@ -38,5 +38,6 @@ export const DEFAULT_SETTINGS: Settings = {
   logPrefix: "calico-packet",
   dataplane: "nftables",
   offloadsFlows: false,
+  goesPastStack: true,
   workloadPrefixes: [WORKLOAD_PREFIX],
 };
