@@ -51,7 +51,10 @@ struct __sk_buff {
 	__u32 ingress_ifindex;
 	__u32 ifindex;
 	__u32 tc_index;
-	__u32 unused[32];
+	__u32 unused[7];
+	__u32 data; /* where its bytes are, and where those end that are in one piece */
+	__u32 data_end;
+	__u32 unused_too[23];
 	__u32 gso_size; /* payload of each packet that it stands for; 0: it is one */
 };
 
@@ -91,6 +94,7 @@ static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void 
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,
 			  __u32 flags) = (void *)69;
 static long (*map_push)(void *map, const void *value, __u64 flags) = (void *)87;
+static __u64 (*ticks)(void) = (void *)118;
 static __u64 (*nanoseconds_since_boot)(void) = (void *)125;
 static long (*redirect_peer)(__u32 interface, __u64 flags) = (void *)155;
 

@@ -173,8 +173,8 @@ struct connection {
 	__u16 ports[2]; /* this and addresses: as it was sent, before any translation */
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u16 unused;
-	__u32 unused_too;
+	__u16 tick; /* of the kernel, in which the path last sent a packet past the host stack */
+	__u32 unused;
 	__u8 addresses[2][16];
 	/* Of what the caller sends, and of what the other sends. */
 	union way ways[2];
@@ -217,6 +217,26 @@ struct fragment_key {
 struct device {
 	__u32 most; /* bytes of a packet */
 	__u32 to_peer; /* 1: into the other end of the pair, which is in another network namespace */
+};
+
+/*
+ * What the path has found of a packet that it sent past the host stack, for those like it in the same tick of the kernel's clock, 1 to 10 ms. The
+ * packet is as it comes in.
+ */
+struct lane_key {
+	__u32 interface;
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u16 ports[2]; /* in network order */
+	__u8 addresses[2][16];
+};
+struct lane {
+	__u64 tick;
+	union way way;
+	__u32 generation;
+	__u32 macs[3]; /* of the next neighbor, and of the interface */
+	__u32 unused[2];
 };
 
 /* Packets that went past the host stack, by processor: each has a line of the cache. */
@@ -367,6 +387,13 @@ struct {
 	TYPE(key, __u32);
 	TYPE(value, struct device);
 } devices SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 16);
+	TYPE(key, struct lane_key);
+	TYPE(value, struct lane);
+} lanes SECTION(".maps");
 
 struct {
 	NUMBER(type, MAP_ARRAY);

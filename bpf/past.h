@@ -37,46 +37,72 @@ INLINE bool is_route(struct __sk_buff *skb, const struct packet *packet, __u32 t
 	return fib_lookup(skb, query, sizeof(*query), 0) == FIB_FORWARDED && query->interface == to;
 }
 
-/* As the host stack does it: the next neighbor's address, and one hop less. */
-INLINE bool readdress(struct __sk_buff *skb, const struct packet *packet, const struct fib_query *query)
+/* As the host stack does it: the next neighbor's address, and one hop less. `hops`: of the packet. */
+INLINE bool readdress(struct __sk_buff *skb, bool is_ipv4, const __u32 *macs, __u8 *hops)
 {
-	__u8 hops[4];
-	__u8 macs[12];
-	__u16 sum;
+	__u32 sum;
+	__u16 folded;
 
-	__builtin_memcpy(macs, query->destination_mac, 6);
-	__builtin_memcpy(macs + 6, query->source_mac, 6);
-	__builtin_memcpy(hops, packet->hops, 4);
-	if (store(skb, 0, macs, sizeof(macs), 0))
+	if (store(skb, 0, macs, 12, 0))
 		return false;
-	if (packet->features.family == 6) {
+	if (!is_ipv4) {
 		hops[1]--;
 		return store(skb, ETHERNET_HEADER + 6, hops, 2, KEEP_CHECKSUM) == 0;
 	}
 	hops[0]--;
-	__builtin_memcpy(&sum, hops + 2, 2);
-	sum = (__u32)sum + network16(0x0100) + ((__u32)sum + network16(0x0100) >= 0xffff);
-	__builtin_memcpy(hops + 2, &sum, 2);
+	__builtin_memcpy(&folded, hops + 2, 2);
+	sum = folded + network16(0x0100);
+	folded = sum + (sum >= 0xffff);
+	__builtin_memcpy(hops + 2, &folded, 2);
 	return store(skb, ETHERNET_HEADER + 8, hops, 4, 0) == 0;
 }
 
-INLINE void count_past(void)
+INLINE int leave_past(struct __sk_buff *skb, union way way)
 {
 	__u32 at = processor() & (PAST_COUNTS - 1);
 	struct past_count *count = map_lookup(&past, &at);
 
 	if (count)
 		__sync_fetch_and_add(&count->packets, 1);
+	skb->mark = way.to_peer ? skb->mark & ~MARKS : (skb->mark & ~MARKS) | PAST;
+	return way.to_peer ? redirect_peer(way.to, 0) : redirect(way.to, 0);
 }
 
-/* NEXT: it goes to the host stack, as it came. */
-INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *known)
+/* Others like this packet need not be looked at, until the kernel's clock ticks; once there is a second one. */
+INLINE void open_lane(const struct __sk_buff *skb, const struct run *run, struct connection *flow, const struct lane *fresh)
+{
+	const struct packet *packet = &run->packet;
+	struct lane_key key = {
+		.interface = skb->ifindex,
+		.family = packet->features.family,
+		.protocol = packet->features.protocol,
+		.ports = { network16(packet->ports[SOURCE]), network16(packet->ports[DESTINATION]) },
+	};
+	struct lane *lane;
+
+	if (flow->tick != (__u16)fresh->tick) {
+		flow->tick = fresh->tick;
+		return;
+	}
+	__builtin_memcpy(key.addresses, packet->addresses, sizeof(key.addresses));
+	lane = map_lookup(&lanes, &key);
+	if (lane && lane->way.all == fresh->way.all && lane->generation == fresh->generation &&
+	    lane->macs[0] == fresh->macs[0] && lane->macs[1] == fresh->macs[1] && lane->macs[2] == fresh->macs[2])
+		lane->tick = fresh->tick;
+	else
+		map_update(&lanes, &key, fresh, 0);
+}
+
+/* NEXT: it goes to the host stack, as it came. `has_lane`: the interface asks nothing else of each packet. */
+INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *known, bool has_lane)
 {
 	const struct packet *packet = &run->packet;
 	struct connection *flow = known->flow;
 	__u32 by = known->by & 1, other = !by;
 	struct fib_query query;
+	struct lane lane = {};
 	union way way;
+	__u8 hops[4];
 	__u32 size;
 
 	if (!flow || !(run->flags & GOES_PAST) || !is_in_the_middle(packet) || !is_open(flow))
@@ -94,14 +120,123 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 	size = size_of(skb, packet);
 	if (!size || size > way.most || !is_route(skb, packet, way.to, size, &query))
 		return NEXT;
-	if (!readdress(skb, packet, &query))
-		return DROP;
+	__builtin_memcpy(lane.macs, query.destination_mac, 6);
+	__builtin_memcpy((__u8 *)lane.macs + 6, query.source_mac, 6);
+	if (has_lane) {
+		lane.tick = ticks();
+		lane.way = way;
+		lane.generation = run->generation;
+		open_lane(skb, run, flow, &lane);
+	}
 	if (by == CALLER)
 		refresh(flow, packet, CALLER, known->now);
-	count_past();
-	skb->mark &= ~MARKS;
-	if (way.to_peer)
-		return redirect_peer(way.to, 0);
-	skb->mark |= PAST;
-	return redirect(way.to, 0);
+	__builtin_memcpy(hops, packet->hops, 4);
+	if (!readdress(skb, packet->features.family == 4, lane.macs, hops))
+		return DROP;
+	return leave_past(skb, way);
+}
+
+/* The bytes of a packet that it takes to find its lane. */
+struct ethernet {
+	__u8 macs[12];
+	__u16 protocol;
+} __attribute__((packed));
+struct ipv4 {
+	__u8 version;
+	__u8 class;
+	__u16 length;
+	__u16 identification;
+	__u16 fragment;
+	__u8 hops[4];
+	__u8 addresses[2][4];
+};
+struct ipv6 {
+	__u32 class;
+	__u16 length;
+	__u8 next;
+	__u8 hops;
+	__u8 addresses[2][16];
+};
+struct transport {
+	__u16 ports[2];
+	__u32 sequence;
+	__u32 acknowledgment;
+	__u8 header;
+	__u8 flags;
+};
+
+/* The lane of the packet, if one like it went past the host stack in this tick; NEXT: none, or it is to be looked at. */
+INLINE int take_lane(struct __sk_buff *skb)
+{
+	const struct ethernet *ethernet = (const void *)(unsigned long)skb->data;
+	const void *end = (const void *)(unsigned long)skb->data_end;
+	const struct transport *transport;
+	struct lane_key key = { .interface = skb->ifindex };
+	const struct lane *lane;
+	const struct state *current;
+	__u32 zero = 0, size, length, header;
+	__u32 macs[3];
+	__u8 hops[4];
+	union way way;
+	bool is_ipv4;
+
+	if ((const void *)(ethernet + 1) > end || skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
+	    ethernet->protocol != skb->protocol)
+		return NEXT;
+	is_ipv4 = skb->protocol == network16(ETH_IPV4);
+	if (is_ipv4) {
+		const struct ipv4 *ip = (const void *)(ethernet + 1);
+
+		transport = (const void *)(ip + 1);
+		/* UDP has eight bytes of header, and what is shorter than twenty is not worth it. */
+		if ((const void *)(transport + 1) > end || ip->version != 0x45 || (ip->fragment & network16(0x3fff)))
+			return NEXT;
+		header = sizeof(*ip);
+		length = network16(ip->length);
+		key.family = 4;
+		key.protocol = ip->hops[1];
+		__builtin_memcpy(key.addresses[SOURCE], ip->addresses[SOURCE], 4);
+		__builtin_memcpy(key.addresses[DESTINATION], ip->addresses[DESTINATION], 4);
+		__builtin_memcpy(hops, ip->hops, 4);
+		if (hops[0] <= 1)
+			return NEXT;
+	} else {
+		const struct ipv6 *ip = (const void *)(ethernet + 1);
+
+		transport = (const void *)(ip + 1);
+		if ((const void *)(transport + 1) > end || (*(const __u8 *)ip & 0xf0) != 0x60)
+			return NEXT;
+		header = sizeof(*ip);
+		length = network16(ip->length) + sizeof(*ip);
+		key.family = 6;
+		key.protocol = ip->next;
+		__builtin_memcpy(key.addresses, ip->addresses, sizeof(key.addresses));
+		hops[0] = ip->next;
+		hops[1] = ip->hops;
+		if (hops[1] <= 1)
+			return NEXT;
+	}
+	size = skb->len - ETHERNET_HEADER;
+	if (length > size || length <= header)
+		return NEXT;
+	if (key.protocol == TCP) {
+		if (transport->flags & (FIN | SYN | RST))
+			return NEXT;
+		if (skb->gso_size)
+			size = header + (transport->header >> 4) * 4 + skb->gso_size;
+	} else if (key.protocol != UDP || skb->gso_size)
+		return NEXT;
+	key.ports[SOURCE] = transport->ports[SOURCE];
+	key.ports[DESTINATION] = transport->ports[DESTINATION];
+	lane = map_lookup(&lanes, &key);
+	if (!lane || lane->tick != ticks())
+		return NEXT;
+	current = map_lookup(&state, &zero);
+	way.all = lane->way.all;
+	if (!current || lane->generation != current->generation || !(current->flags & GOES_PAST) || size > way.most)
+		return NEXT;
+	__builtin_memcpy(macs, lane->macs, sizeof(macs));
+	if (!readdress(skb, is_ipv4, macs, hops))
+		return DROP;
+	return leave_past(skb, way);
 }

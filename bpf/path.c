@@ -43,14 +43,15 @@ INLINE bool gate_judges(void)
 }
 
 /* Of a packet whose flow is known where it comes in. */
-INLINE int goes_on(struct __sk_buff *skb, struct run *run, enum knowledge knowledge, const struct known *known)
+INLINE int goes_on(struct __sk_buff *skb, struct run *run, enum knowledge knowledge, const struct known *known,
+		   bool has_lane)
 {
 	int past;
 
 	if (knowledge == ANSWERS_CUT)
 		return drop(DROPPED_CUT);
 	if (knowledge == CALLED_PLAINLY || knowledge == CARRIED) {
-		past = go_past(skb, run, known);
+		past = go_past(skb, run, known, has_lane);
 		if (past != NEXT)
 			return past;
 	}
@@ -74,11 +75,17 @@ int from_workload(struct __sk_buff *skb)
 	struct packet *packet;
 	__u32 egress;
 	bool is_read;
+	int past;
 
+	if (!is_ip(skb)) {
+		skb->mark = (skb->mark & ~MARKS) | SEEN;
+		return NEXT;
+	}
+	past = take_lane(skb);
+	if (past != NEXT)
+		return past;
 	skb->mark = (skb->mark & ~MARKS) | SEEN;
 	skb->tc_index = 0;
-	if (!is_ip(skb))
-		return NEXT;
 	run = begin(skb, skb->ifindex, 0, &is_read);
 	if (!run || !is_read)
 		return drop(DROPPED_MALFORMED);
@@ -95,7 +102,7 @@ int from_workload(struct __sk_buff *skb)
 		return drop(DROPPED_SPOOFED);
 	knowledge = arrives(skb, run, AT_WORKLOAD, &known);
 	if (knowledge > CALLED)
-		return goes_on(skb, run, knowledge, &known);
+		return goes_on(skb, run, knowledge, &known, true);
 	if (gate_judges() || !is_for_node(skb, packet))
 		return leave_to_gate(skb, run);
 	if (is_discovery(packet, 135, 136))
@@ -123,13 +130,19 @@ int from_network(struct __sk_buff *skb)
 	struct known known;
 	const struct stages *host;
 	struct run *run;
-	__u32 normal;
+	__u32 normal, untracked;
 	bool is_read, is_open;
+	int past;
 
+	if (!is_ip(skb)) {
+		skb->mark &= ~MARKS;
+		return NEXT;
+	}
+	past = take_lane(skb);
+	if (past != NEXT)
+		return past;
 	skb->mark &= ~MARKS;
 	skb->tc_index = 0;
-	if (!is_ip(skb))
-		return NEXT;
 	run = begin(skb, skb->ifindex, 0, &is_read);
 	if (!run)
 		return NEXT;
@@ -137,21 +150,18 @@ int from_network(struct __sk_buff *skb)
 	if (!is_read)
 		return host ? drop(DROPPED_MALFORMED) : NEXT;
 	is_open = is_failsafe(run, INGRESS, DESTINATION, SOURCE);
-	if (!is_open && !is_failsafe(run, EGRESS, SOURCE, SOURCE)) {
-		__u32 untracked = stage_of(host, HOST, UNTRACKED, INGRESS);
-
-		if (untracked) {
-			if (judge_by(run, untracked) == DROP)
-				return DROP;
-			if (run->is_by_rule) {
-				skb->mark |= KNOWN;
-				return NEXT;
-			}
+	untracked = stage_of(host, HOST, UNTRACKED, INGRESS);
+	if (untracked && !is_open && !is_failsafe(run, EGRESS, SOURCE, SOURCE)) {
+		if (judge_by(run, untracked) == DROP)
+			return DROP;
+		if (run->is_by_rule) {
+			skb->mark |= KNOWN;
+			return NEXT;
 		}
 	}
 	knowledge = arrives(skb, run, OUTSIDE, &known);
 	if (knowledge > CALLED)
-		return goes_on(skb, run, knowledge, &known);
+		return goes_on(skb, run, knowledge, &known, !untracked);
 	if (!is_open && knowledge != CALLED && judge_by(run, stage_of(host, HOST, PRE_DNAT, INGRESS)) == DROP)
 		return DROP;
 	if (!(run->flags & HAS_HOST_ENDPOINTS))

@@ -37,6 +37,7 @@ const SHARED = [
   "origins",
   "gate",
   "devices",
+  "lanes",
   "past",
   "events",
   "missed",
