@@ -178,9 +178,12 @@ describe.each([...SERVER])("to %s", (address) => {
     () =>
       withEbpf(async (bench, daemon) => {
         try {
-          bench.node.run(["ip", "link", "set", "cali2", "mtu", "1400"]);
           await withBulk(bench, address, async (received) => {
+            await until(() => received() > MANY_BYTES / 2, "for many bytes");
+            expect(pastIn(bench)).toBeGreaterThan(100);
+            bench.node.run(["ip", "link", "set", "cali2", "mtu", "1400"]);
             await until(() => received() > MANY_BYTES, "for many bytes");
+            await until(() => bench.client.run(["ip", "route", "get", address]).includes("mtu 1400"), "for the size");
           });
           expect(pastIn(bench)).toBeGreaterThan(300);
           expect(invalidPackets(bench.node)).toBe(0);
