@@ -37,24 +37,34 @@ INLINE bool is_route(struct __sk_buff *skb, const struct packet *packet, __u32 t
 	return fib_lookup(skb, query, sizeof(*query), 0) == FIB_FORWARDED && query->interface == to;
 }
 
-/* As the host stack does it: the next neighbor's address, and one hop less. `hops`: of the packet. */
-INLINE bool readdress(struct __sk_buff *skb, bool is_ipv4, const __u32 *macs, __u8 *hops)
+/* The beginning of a packet, with what the host stack changes of it. */
+union front {
+	struct {
+		__u32 macs[3]; /* of the next neighbor, and of the interface */
+		__u16 protocol;
+		__u8 header[12]; /* of IPv4, up to its checksum; of IPv6 eight bytes, up to its hop limit */
+	} __attribute__((packed));
+	__u32 words[7];
+};
+
+/* As the host stack does it: the next neighbor's address is there, and there is one hop less. */
+INLINE bool readdress(struct __sk_buff *skb, union front *front)
 {
 	__u32 sum;
 	__u16 folded;
 
-	if (store(skb, 0, macs, 12, 0))
-		return false;
-	if (!is_ipv4) {
-		hops[1]--;
-		return store(skb, ETHERNET_HEADER + 6, hops, 2, KEEP_CHECKSUM) == 0;
+	front->protocol = skb->protocol;
+	if (skb->protocol == network16(ETH_IPV6)) {
+		front->header[7]--;
+		return !store(skb, 0, front, ETHERNET_HEADER, 0) &&
+		       !store(skb, ETHERNET_HEADER + 6, front->header + 6, 2, KEEP_CHECKSUM);
 	}
-	hops[0]--;
-	__builtin_memcpy(&folded, hops + 2, 2);
+	front->header[8]--;
+	__builtin_memcpy(&folded, front->header + 10, 2);
 	sum = folded + network16(0x0100);
 	folded = sum + (sum >= 0xffff);
-	__builtin_memcpy(hops + 2, &folded, 2);
-	return store(skb, ETHERNET_HEADER + 8, hops, 4, 0) == 0;
+	__builtin_memcpy(front->header + 10, &folded, 2);
+	return !store(skb, 0, front, ETHERNET_HEADER + 12, 0);
 }
 
 INLINE int leave_past(struct __sk_buff *skb, union way way)
@@ -101,8 +111,8 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 	__u32 by = known->by & 1, other = !by;
 	struct fib_query query;
 	struct lane lane = {};
+	union front front;
 	union way way;
-	__u8 hops[4];
 	__u32 size;
 
 	if (!flow || !(run->flags & GOES_PAST) || !is_in_the_middle(packet) || !is_open(flow))
@@ -115,7 +125,8 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 		return NEXT;
 	if (flow->ends[other] == AT_WORKLOAD && flow->interfaces[other] != way.to)
 		return NEXT;
-	if (skb->pkt_type != TO_INTERFACE || skb->vlan_present || packet->hops[packet->features.family == 6] <= 1)
+	if (skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
+	    packet->front[packet->features.family == 4 ? 8 : 7] <= 1)
 		return NEXT;
 	size = size_of(skb, packet);
 	if (!size || size > way.most || !is_route(skb, packet, way.to, size, &query))
@@ -130,8 +141,9 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 	}
 	if (by == CALLER)
 		refresh(flow, packet, CALLER, known->now);
-	__builtin_memcpy(hops, packet->hops, 4);
-	if (!readdress(skb, packet->features.family == 4, lane.macs, hops))
+	__builtin_memcpy(front.macs, lane.macs, sizeof(front.macs));
+	__builtin_memcpy(front.header, packet->front, sizeof(front.header));
+	if (!readdress(skb, &front))
 		return DROP;
 	return leave_past(skb, way);
 }
@@ -175,16 +187,13 @@ INLINE int take_lane(struct __sk_buff *skb)
 	const struct lane *lane;
 	const struct state *current;
 	__u32 zero = 0, size, length, header;
-	__u32 macs[3];
-	__u8 hops[4];
+	union front front;
 	union way way;
-	bool is_ipv4;
 
 	if ((const void *)(ethernet + 1) > end || skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
 	    ethernet->protocol != skb->protocol)
 		return NEXT;
-	is_ipv4 = skb->protocol == network16(ETH_IPV4);
-	if (is_ipv4) {
+	if (skb->protocol == network16(ETH_IPV4)) {
 		const struct ipv4 *ip = (const void *)(ethernet + 1);
 
 		transport = (const void *)(ip + 1);
@@ -197,8 +206,8 @@ INLINE int take_lane(struct __sk_buff *skb)
 		key.protocol = ip->hops[1];
 		__builtin_memcpy(key.addresses[SOURCE], ip->addresses[SOURCE], 4);
 		__builtin_memcpy(key.addresses[DESTINATION], ip->addresses[DESTINATION], 4);
-		__builtin_memcpy(hops, ip->hops, 4);
-		if (hops[0] <= 1)
+		__builtin_memcpy(front.header, ip, sizeof(front.header));
+		if (ip->hops[0] <= 1)
 			return NEXT;
 	} else {
 		const struct ipv6 *ip = (const void *)(ethernet + 1);
@@ -211,9 +220,8 @@ INLINE int take_lane(struct __sk_buff *skb)
 		key.family = 6;
 		key.protocol = ip->next;
 		__builtin_memcpy(key.addresses, ip->addresses, sizeof(key.addresses));
-		hops[0] = ip->next;
-		hops[1] = ip->hops;
-		if (hops[1] <= 1)
+		__builtin_memcpy(front.header, ip, 8);
+		if (ip->hops <= 1)
 			return NEXT;
 	}
 	size = skb->len - ETHERNET_HEADER;
@@ -235,8 +243,8 @@ INLINE int take_lane(struct __sk_buff *skb)
 	way.all = lane->way.all;
 	if (!current || lane->generation != current->generation || !(current->flags & GOES_PAST) || size > way.most)
 		return NEXT;
-	__builtin_memcpy(macs, lane->macs, sizeof(macs));
-	if (!readdress(skb, is_ipv4, macs, hops))
+	__builtin_memcpy(front.macs, lane->macs, sizeof(front.macs));
+	if (!readdress(skb, &front))
 		return DROP;
 	return leave_past(skb, way);
 }

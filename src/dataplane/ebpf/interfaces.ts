@@ -190,11 +190,12 @@ export class Interfaces {
 
   /** Served interfaces from and to which packets may go past the host stack. */
   *devices(maps: DataplaneMaps, settings: Settings): Generator<readonly [index: number, device: DeviceValue]> {
-    for (const [index, { device, others }] of this.#known) {
+    for (const [index, { name, device, others }] of this.#known) {
       // What others do with what comes in would be left out.
       if (device === undefined || others.has("ingress") || !this.isServed(index, maps, settings)) continue;
       if (!device.isEthernet || !PLAIN_KINDS.has(device.kind)) continue;
-      const toPeer = device.kind === "veth" && device.leadsElsewhere && device.isUnqueued && !others.has("egress");
+      const isPair = device.kind === "veth" && device.leadsElsewhere && isWorkloadInterface(name, settings);
+      const toPeer = isPair && device.isUnqueued && !others.has("egress");
       yield [index, { most: Math.min(device.mtuBytes, MOST_BYTES), toPeer }];
     }
   }
