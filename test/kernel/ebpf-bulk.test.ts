@@ -7,6 +7,7 @@ import type { Subprocess } from "bun";
 import { awaitSteps } from "../../src/dataplane/driver.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
 import { DataplaneMaps } from "../../src/dataplane/ebpf/maps.ts";
+import { HostStackWay } from "../../src/dataplane/ebpf/past.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { expectStopped, FIRST, PORTS, SECOND, withStreams } from "./bench-streams.ts";
 import { OBJECT, openEbpf } from "./ebpf-driver.ts";
@@ -172,6 +173,32 @@ describe.each([...SERVER])("to %s", (address) => {
         }),
       60_000,
     );
+
+  test(
+    "the kernel is told which connections live, before it forgets one whose last segment it has not seen acknowledged",
+    () =>
+      withEbpf(async (bench, daemon) => {
+        const { node, sys, dataplane } = bench;
+        const family = address.includes(":") ? "ipv6" : "ipv4";
+        const of = ["-f", family, "-p", "tcp", "--dport", `${BULK_PORT}`];
+        const timeout = (): number =>
+          Number(/tcp +6 (\d+) ESTABLISHED/.exec(node.run(["conntrack", "-L", ...of]))?.[1]);
+        const maps = new DataplaneMaps(sys, OBJECT, dataplane.is === "ebpf" ? dataplane.pins : "", true);
+        try {
+          await withBulk(bench, address, async (received) => {
+            await until(() => received() > MANY_BYTES, "for many bytes");
+            node.run(["conntrack", "-U", ...of, "--timeout", "100"]);
+            expect(timeout()).toBeLessThan(101);
+            await new HostStackWay({ sys, clock: openClock(), report: () => {} }).keep(maps);
+            expect(timeout()).toBeGreaterThan(400_000);
+          });
+        } finally {
+          maps.close();
+          await daemon.end();
+        }
+      }),
+    60_000,
+  );
 
   test(
     "segments that are too big for where they leave: the sender is told, and every byte arrives",

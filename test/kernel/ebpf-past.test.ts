@@ -12,6 +12,7 @@ import {
   encodeConnectionKey,
 } from "../../src/dataplane/ebpf/connections.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
+import { dumpFlows } from "../../src/dataplane/ebpf/dump-flows.ts";
 import type { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { loadProgram } from "../../src/kernel/bpf/program.ts";
@@ -265,6 +266,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       test(`protocol ${protocol}: one hop less, the neighbor's address, nothing at the host end`, async () => {
         const call = callOf(protocol);
         await begin("client", "server", call);
+        expect(dumpFlows(sys, driver.maps, new Map())).toMatchObject([{ protocol, state: "answered", isPast: true }]);
         const host = new Port(node, "cali0", HOST_MAC);
         try {
           for (let i = 0; i < 20; i++) {
