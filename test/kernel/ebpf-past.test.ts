@@ -13,7 +13,8 @@ import {
 } from "../../src/dataplane/ebpf/connections.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
 import { dumpFlows } from "../../src/dataplane/ebpf/dump-flows.ts";
-import type { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { openClock } from "../../src/host/bun/clock.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { loadProgram } from "../../src/kernel/bpf/program.ts";
 import { type Addr, addrBytes } from "../../src/net/addr.ts";
@@ -23,7 +24,7 @@ import type { Stage } from "../../src/program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { openEbpf } from "./ebpf-driver.ts";
+import { OBJECT, openEbpf } from "./ebpf-driver.ts";
 import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
 import { sysIn, until } from "./flow-bench.ts";
 import { connect, HOST_MAC, makeRouter, POD_MAC, routeDefault, routePod } from "./pods.ts";
@@ -250,6 +251,28 @@ async function isAnswered(icmp: number, type: number, code: number): Promise<boo
   }
   return false;
 }
+
+test("where the kernel's settings cannot be written, the way stays closed, and it is told", () => {
+  const [own, other] = [makeBpfFs(), makeNamespace("readonly")];
+  const base = sysIn(REAL, other);
+  const [EROFS, O_WRONLY] = [30, 1];
+  const open: typeof base.open = (path, flags) =>
+    path.endsWith("/nf_conntrack_tcp_be_liberal") && flags === O_WRONLY ? -EROFS : base.open(path, flags);
+  const options = { object: () => OBJECT, pins: own.path, clock: openClock(), ownsTable: false, report: () => {} };
+  const refused = new EbpfDriver({ ...base, open }, options);
+  try {
+    finishSteps(refused.reading());
+    refused.lower(program(), { ...program(), members: new Map() });
+    finishSteps(refused.committing());
+    expect(refused.failures).toMatchObject([{ row: "way past the host stack", state: "failed", errno: EROFS }]);
+    expect(refused.image?.state).toMatchObject({ goesPast: false });
+    expect(refused.pending).toBe(0);
+  } finally {
+    refused.close();
+    removeNamespace(other);
+    own.remove();
+  }
+});
 
 for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
   describe(name, () => {

@@ -125,7 +125,7 @@ export function goesPast(value: Uint8Array, now: bigint): boolean {
   return wasPast(value, now, WAY_LIFE);
 }
 
-/** Whether they have, and for how long none may have passed the host stack but the one by which it asked, within so many seconds. */
+/** Whether some may have done so within the last seconds. */
 export function wentPast(value: Uint8Array, now: bigint, seconds: number): boolean {
   return wasPast(value, now, WAY_LIFE + Math.ceil((seconds * 1e9) / 2 ** 20));
 }

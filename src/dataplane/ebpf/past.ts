@@ -2,8 +2,8 @@
  * past: the way past the host stack (bpf/past.h): when it is open, between which interfaces, and what the kernel's connection tracking has to know for
  * that, which does not see those packets.
  *
- * While it is open, the kernel does not look at windows of TCP, as before it a rule of others could drop what comes by the stack once more. Before the
- * path stops deciding, the kernel's entries of all flows are made as if it had seen every packet.
+ * While it is open, the kernel does not check windows of TCP: a later packet that comes by the stack would be invalid, and a rule of others could drop
+ * it. Before the path stops deciding, the kernel's entries of the flows are made such that their packets are never invalid.
  */
 import { Breath } from "../../host/breath.ts";
 import type { Clock } from "../../host/clock.ts";
@@ -199,8 +199,8 @@ function hexOf(device: DeviceValue): string {
 }
 
 /**
- * Closes the way, makes the kernel know all flows as it would if it had seen every packet, and gives its settings back. `wait`: until no packet is under
- * way that was looked up before. Throws KernelError.
+ * Closes the way, makes the kernel know all flows, and restores its settings. `wait`: until no packet is under way that was looked up before. Throws
+ * KernelError.
  */
 export function* closingWay(
   sys: Sys,
