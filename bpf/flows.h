@@ -4,6 +4,14 @@
 #pragma once
 #include "policy.h"
 
+/*
+ * Marks: of a flow that was known where the packet came in; for the gate to look at if it turns out to be for the node itself
+ * (src/dataplane/ebpf/gate.ts); and of what the program of a workload's interface has seen (src/dataplane/ebpf/guard.ts). They are not those of
+ * the other dataplanes, beside which this one runs while the node changes from one to another. Two together, which the host stack never has
+ * without the third, are of what goes past it.
+ */
+enum { KNOWN = 0x40000, FOR_GATE = 0x80000, SEEN = 0x100000, MARKS = KNOWN | FOR_GATE | SEEN, PAST = KNOWN | SEEN };
+
 INLINE bool is_closed(__u8 flags)
 {
 	return flags & RESET || (flags & (CALLER_FINISHED | ANSWERER_FINISHED)) == (CALLER_FINISHED | ANSWERER_FINISHED);
@@ -90,6 +98,9 @@ INLINE int pass(struct run *run, __u16 is_carried)
 	return NEXT;
 }
 
+/* How long packets go past the host stack before one of them has to pass it again: 15 s, in the unit of `opened`. */
+enum { WAY_SHIFT = 20, WAY_LIFE = 14305 };
+
 /* What is known of the flow of a packet where it comes in. */
 enum knowledge {
 	NOTHING,
@@ -137,13 +148,22 @@ INLINE bool is_plain(const struct connection *found, const struct connection_key
 	       is_same_address(found->addresses[DESTINATION], destination);
 }
 
+/* The flow that a packet belongs to where it comes in; `flow` 0: none, or not by its tuple. */
+struct known {
+	struct connection *flow;
+	__u32 by; /* the end that has sent it */
+	__u64 now;
+};
+
 /* `kind`: of the end that sends it. What a workload is found to have left behind at another interface is forgotten. */
-INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u32 kind)
+INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u32 kind, struct known *known)
 {
 	const struct packet *packet = &run->packet;
 	__u64 now = nanoseconds_since_boot();
 	struct connection *found;
 
+	known->flow = 0;
+	known->now = now;
 	if (packet->is_later_fragment)
 		return has_passed(run, 1) ? CARRIED : NOTHING;
 	if (is_error(packet))
@@ -157,6 +177,8 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 		if (found->flags & CUT)
 			return ANSWERS_CUT;
 		refresh(found, packet, ANSWERER, now);
+		known->flow = is_plain(found, &run->turned) ? found : 0;
+		known->by = ANSWERER;
 		return knowledge_of(run, found, CALLER, found->addresses[SOURCE]);
 	}
 	if (found && kind == AT_WORKLOAD)
@@ -178,10 +200,52 @@ INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u3
 		map_delete(&connections, &run->key);
 		return NOTHING;
 	}
-	if (found->ends[ANSWERER] != AT_NODE)
-		return is_plain(found, &run->key) ? CALLED_PLAINLY : CALLED;
+	if (found->ends[ANSWERER] != AT_NODE) {
+		if (!is_plain(found, &run->key))
+			return CALLED;
+		known->flow = found;
+		known->by = CALLER;
+		return CALLED_PLAINLY;
+	}
 	refresh(found, packet, CALLER, now);
 	return WITH_NODE;
+}
+
+/* Of a packet of TCP or UDP, whether the host stack forwards it like the one before it; what begins, ends or reports is not. */
+INLINE bool is_in_the_middle(const struct packet *packet)
+{
+	if (!packet->is_bare)
+		return false;
+	if (packet->features.protocol == TCP)
+		return !(packet->tcp_flags & (FIN | SYN | RST));
+	return packet->features.protocol == UDP;
+}
+
+/* Both ends have sent, neither has ended, and policy has not cut it. */
+INLINE bool is_open(const struct connection *found)
+{
+	return (found->flags & (ANSWERED | CALLER_FINISHED | ANSWERER_FINISHED | RESET | CUT)) == ANSWERED;
+}
+
+/* The host stack has forwarded a packet that this end of the flow has sent, as it is: for a while others need not ask it. `key`: the flow's. */
+INLINE void open_way(const struct run *run, struct connection *found, const struct connection_key *key, __u32 by,
+		     __u64 now)
+{
+	const struct device *from, *to;
+	union way way = { .to = run->interfaces[ANSWERER] };
+
+	if (!(run->flags & GOES_PAST) || !run->interfaces[CALLER] || !is_in_the_middle(&run->packet) ||
+	    !is_open(found) || !is_plain(found, key))
+		return;
+	from = map_lookup(&devices, &run->interfaces[CALLER]);
+	to = map_lookup(&devices, &run->interfaces[ANSWERER]);
+	if (!from || !to)
+		return;
+	way.most = to->most;
+	way.to_peer = to->to_peer;
+	if (found->ways[by].all != way.all)
+		found->ways[by].all = way.all;
+	found->opened[by] = now >> WAY_SHIFT;
 }
 
 /* Where a packet leaves: whether it belongs to a flow between these ends that is known and answered, answers one, is an error about one, or
@@ -202,6 +266,7 @@ INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, _
 	if (found && !found->is_alias && is_end_at(found, CALLER, from, run->interfaces[CALLER]) &&
 	    is_end_at(found, ANSWERER, to, run->interfaces[ANSWERER])) {
 		refresh(found, packet, CALLER, now);
+		open_way(run, found, &run->key, CALLER, now);
 		return found->flags & ANSWERED;
 	}
 	/* The same caller reaches another end now: it is judged as a new one. */
@@ -216,7 +281,24 @@ INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, _
 	    !is_end_at(found, CALLER, to, run->interfaces[ANSWERER]))
 		return false;
 	refresh(found, packet, ANSWERER, now);
+	open_way(run, found, &run->turned, ANSWERER, now);
 	return true;
+}
+
+/* Of an answer that was known where it came in. */
+INLINE void open_way_back(struct run *run, __u32 from, __u32 to)
+{
+	__u64 now = nanoseconds_since_boot();
+	struct connection *found;
+
+	if (!(run->flags & GOES_PAST) || !run->has_key || !is_in_the_middle(&run->packet))
+		return;
+	run->turned = run->key;
+	turn(&run->turned);
+	found = find(&run->turned, now);
+	if (found && !found->is_alias && is_end_at(found, ANSWERER, from, run->interfaces[CALLER]) &&
+	    is_end_at(found, CALLER, to, run->interfaces[ANSWERER]))
+		open_way(run, found, &run->turned, ANSWERER, now);
 }
 
 /* Of a packet that the node sends: it answers a flow that policy denies now. */

@@ -34,6 +34,9 @@ enum {
 /* TC_ACT_UNSPEC: the next classifier decides, or the packet goes on. */
 enum { NEXT = -1, DROP = 2 };
 
+/* PACKET_HOST: the frame was sent to the interface that has received it. */
+enum { TO_INTERFACE = 0 };
+
 /* Its beginning; the kernel checks each access to it. */
 struct __sk_buff {
 	__u32 len;
@@ -48,6 +51,11 @@ struct __sk_buff {
 	__u32 ingress_ifindex;
 	__u32 ifindex;
 	__u32 tc_index;
+	__u32 unused[7];
+	__u32 data; /* where its bytes are, and where those end that are in one piece */
+	__u32 data_end;
+	__u32 unused_too[23];
+	__u32 gso_size; /* payload of each packet that it stands for; 0: it is one */
 };
 
 /* struct bpf_fib_lookup. */
@@ -67,21 +75,28 @@ struct fib_query {
 	__u8 destination_mac[6];
 };
 
-/* BPF_FIB_LKUP_RET_*: it is for the node itself or leads nowhere; the node does not forward. */
-enum { FIB_NOT_FORWARDED = 4, FIB_NO_FORWARDING = 5 };
+/* BPF_FIB_LKUP_RET_*: it goes on as the answer says; it is for the node itself or leads nowhere; the node does not forward. */
+enum { FIB_FORWARDED = 0, FIB_NOT_FORWARDED = 4, FIB_NO_FORWARDING = 5 };
 
 enum { FROM_NETWORK_HEADER = 1 };
+/* BPF_F_RECOMPUTE_CSUM */
+enum { KEEP_CHECKSUM = 1 };
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*map_delete)(void *map, const void *key) = (void *)3;
 static __u32 (*random32)(void) = (void *)7;
+static __u32 (*processor)(void) = (void *)8;
+static long (*store)(struct __sk_buff *packet, __u32 offset, const void *from, __u32 length, __u64 flags) = (void *)9;
+static long (*redirect)(__u32 interface, __u64 flags) = (void *)23;
 static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void *to, __u32 length,
 			     __u32 from) = (void *)68;
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,
 			  __u32 flags) = (void *)69;
 static long (*map_push)(void *map, const void *value, __u64 flags) = (void *)87;
+static __u64 (*ticks)(void) = (void *)118;
 static __u64 (*nanoseconds_since_boot)(void) = (void *)125;
+static long (*redirect_peer)(__u32 interface, __u64 flags) = (void *)155;
 
 INLINE __u16 network16(__u16 value)
 {

@@ -80,9 +80,9 @@ struct state {
 	__u32 generation;
 	__u32 flags;
 	__u32 failsafes; /* the version in force */
-	__u32 unused;
+	__u32 settings; /* of the kernel, as they were before packets went past the host stack: for the daemon alone */
 };
-enum { DROPS_FOR_HOST = 1, HAS_HOST_ENDPOINTS = 2 };
+enum { DROPS_FOR_HOST = 1, HAS_HOST_ENDPOINTS = 2, GOES_PAST = 4 };
 
 /* Exists from generation `born`, no more from `died`; 0: for good. */
 struct life {
@@ -154,6 +154,16 @@ struct connection_key {
 	__u8 addresses[2][16];
 };
 enum end_kind { OUTSIDE, AT_WORKLOAD, AT_NODE };
+/* How the host stack has forwarded a packet of the flow; written and read at once. */
+union way {
+	struct {
+		__u32 to; /* the interface; 0: it has forwarded none */
+		__u16 most; /* bytes of a packet there */
+		__u8 to_peer; /* packets may go into the other end of the pair */
+		__u8 unused;
+	};
+	__u64 all;
+};
 struct connection {
 	__u64 seen; /* nanoseconds since boot */
 	__u8 flags;
@@ -163,9 +173,12 @@ struct connection {
 	__u16 ports[2]; /* this and addresses: as it was sent, before any translation */
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u16 unused;
-	__u32 unused_too;
+	__u16 tick; /* of the kernel, in which the path last sent a packet past the host stack */
+	__u32 unused;
 	__u8 addresses[2][16];
+	/* Of what the caller sends, and of what the other sends. */
+	union way ways[2];
+	__u32 opened[2]; /* when the host stack did so last; in 2^20 ns since boot */
 };
 enum {
 	ANSWERED = 1,
@@ -198,6 +211,39 @@ struct fragment_key {
 	__u16 is_carried; /* at the place where it came in, for a flow whose packets carry that they are known */
 	__u32 identification;
 	__u8 addresses[2][16];
+};
+
+/* An interface of Ethernet between which and another of them packets may go past the host stack. */
+struct device {
+	__u32 most; /* bytes of a packet */
+	__u32 to_peer; /* 1: into the other end of the pair, which is in another network namespace */
+};
+
+/*
+ * What the path has found of a packet that it sent past the host stack, for those like it in the same tick of the kernel's clock, 1 to 10 ms. The
+ * packet is as it comes in.
+ */
+struct lane_key {
+	__u32 interface;
+	__u8 family;
+	__u8 protocol;
+	__u16 unused;
+	__u16 ports[2]; /* in network order */
+	__u8 addresses[2][16];
+};
+struct lane {
+	__u64 tick;
+	union way way;
+	__u32 generation;
+	__u32 macs[3]; /* of the next neighbor, and of the interface */
+	__u32 unused[2];
+};
+
+/* Packets that went past the host stack, by processor: each has a line of the cache. */
+enum { PAST_COUNTS = 64 };
+struct past_count {
+	__u64 packets;
+	__u64 unused[7];
 };
 
 /* Blocks of records, and sets: what they are, for the daemon that reads them after a restart. */
@@ -333,6 +379,28 @@ struct {
 	TYPE(key, struct connection_key);
 	TYPE(value, struct connection);
 } connections SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_HASH);
+	NUMBER(max_entries, 1 << 14);
+	NUMBER(map_flags, NO_PREALLOC);
+	TYPE(key, __u32);
+	TYPE(value, struct device);
+} devices SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_LRU_HASH);
+	NUMBER(max_entries, 1 << 16);
+	TYPE(key, struct lane_key);
+	TYPE(value, struct lane);
+} lanes SECTION(".maps");
+
+struct {
+	NUMBER(type, MAP_ARRAY);
+	NUMBER(max_entries, PAST_COUNTS);
+	TYPE(key, __u32);
+	TYPE(value, struct past_count);
+} past SECTION(".maps");
 
 /* When the first piece was let through. */
 struct {

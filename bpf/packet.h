@@ -33,13 +33,17 @@ struct packet {
 	__u8 tcp_flags;
 	bool is_first_fragment;
 	bool is_later_fragment;
-	__u8 unused;
+	bool is_bare; /* whole, and the IP header is alone and without options */
 	struct address addresses[2];
 	__u32 identification; /* of a fragment */
 	__u32 payload; /* offset of what follows the IP header */
 	/* What no translation changes: identification of IPv4, flow label of IPv6; sequence number of TCP. */
 	__u32 name;
 	__u32 sequence;
+	__u32 length; /* of the packet, as its IP header says */
+	__u32 headers; /* bytes of IP and TCP headers */
+	__u32 class; /* what a route may depend on besides: type of service of IPv4, the first word of IPv6 without the version */
+	__u8 front[12]; /* the first bytes of the IP header: IPv4's up to its checksum, of IPv6 eight, up to its hop limit */
 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
@@ -57,11 +61,14 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 {
 	__u16 ports[2];
 	__u8 icmp[2];
+	__u8 tcp[2];
 
 	switch (packet->features.protocol) {
 	case TCP:
-		if (!load(skb, offset + 4, &packet->sequence, 4) || !load(skb, offset + 13, &packet->tcp_flags, 1))
+		if (!load(skb, offset + 4, &packet->sequence, 4) || !load(skb, offset + 12, tcp, sizeof(tcp)))
 			return false;
+		packet->headers = offset + (tcp[0] >> 4) * 4;
+		packet->tcp_flags = tcp[1];
 		/* fallthrough */
 	case UDP:
 	case SCTP:
@@ -100,6 +107,10 @@ INLINE bool parse4(const struct __sk_buff *skb, struct packet *packet)
 	packet->name = packet->identification;
 	packet->is_later_fragment = (header[6] & 0x1f) || header[7];
 	packet->is_first_fragment = !packet->is_later_fragment && (header[6] & 0x20);
+	packet->is_bare = header[0] == 0x45 && !packet->is_later_fragment && !packet->is_first_fragment;
+	packet->length = header[2] << 8 | header[3];
+	packet->class = header[1] & 0x1c;
+	__builtin_memcpy(packet->front, header, 12);
 	return true;
 }
 
@@ -117,6 +128,10 @@ INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 	packet->name = (header[1] & 15) << 16 | header[2] << 8 | header[3];
 	__builtin_memcpy(&packet->addresses[SOURCE], header + 8, 16);
 	__builtin_memcpy(&packet->addresses[DESTINATION], header + 24, 16);
+	packet->length = (header[4] << 8 | header[5]) + sizeof(header);
+	__builtin_memcpy(&packet->class, header, 4);
+	packet->class &= __builtin_bswap32(0x0fffffff);
+	__builtin_memcpy(packet->front, header, 8);
 	next = header[6];
 #pragma clang loop unroll(full)
 	for (int i = 0; i < MOST_HEADERS; i++) {
@@ -124,6 +139,7 @@ INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 		    next != DESTINATION_OPTIONS) {
 			packet->features.protocol = next;
 			packet->payload = offset;
+			packet->is_bare = offset == sizeof(header);
 			return true;
 		}
 		if (!load(skb, offset, extension, sizeof(extension)))

@@ -10,15 +10,7 @@
  * been translated back, and again where it leaves, when calls have been translated; a mark carries the first answer to the second place. What the
  * packet was where it came in is noted, and found where it leaves, by a token that the packet carries.
  */
-#include "flows.h"
-
-
-/*
- * Marks: of a flow that was known where the packet came in; for the gate to look at if it turns out to be for the node itself
- * (src/dataplane/ebpf/gate.ts); and of what the program of a workload's interface has seen (src/dataplane/ebpf/guard.ts). They are not those of
- * the other dataplanes, beside which this one runs while the node changes from one to another.
- */
-enum { KNOWN = 0x40000, FOR_GATE = 0x80000, SEEN = 0x100000, MARKS = KNOWN | FOR_GATE | SEEN };
+#include "past.h"
 
 INLINE bool is_for_node(struct __sk_buff *skb, const struct packet *packet)
 {
@@ -51,10 +43,18 @@ INLINE bool gate_judges(void)
 }
 
 /* Of a packet whose flow is known where it comes in. */
-INLINE int goes_on(struct __sk_buff *skb, struct run *run, enum knowledge knowledge)
+INLINE int goes_on(struct __sk_buff *skb, struct run *run, enum knowledge knowledge, const struct known *known,
+		   bool has_lane)
 {
+	int past;
+
 	if (knowledge == ANSWERS_CUT)
 		return drop(DROPPED_CUT);
+	if (knowledge == CALLED_PLAINLY || knowledge == CARRIED) {
+		past = go_past(skb, run, known, has_lane);
+		if (past != NEXT)
+			return past;
+	}
 	if (knowledge == CALLED_PLAINLY) {
 		skb->mark |= FOR_GATE;
 		return NEXT;
@@ -70,15 +70,22 @@ SECTION("tc/from_workload")
 int from_workload(struct __sk_buff *skb)
 {
 	enum knowledge knowledge;
+	struct known known;
 	struct run *run;
 	struct packet *packet;
 	__u32 egress;
 	bool is_read;
+	int past;
 
+	if (!is_ip(skb)) {
+		skb->mark = (skb->mark & ~MARKS) | SEEN;
+		return NEXT;
+	}
+	past = take_lane(skb);
+	if (past != NEXT)
+		return past;
 	skb->mark = (skb->mark & ~MARKS) | SEEN;
 	skb->tc_index = 0;
-	if (!is_ip(skb))
-		return NEXT;
 	run = begin(skb, skb->ifindex, 0, &is_read);
 	if (!run || !is_read)
 		return drop(DROPPED_MALFORMED);
@@ -93,9 +100,9 @@ int from_workload(struct __sk_buff *skb)
 	egress = stage_of(stages_at(run, skb->ifindex), WORKLOAD, NORMAL, EGRESS);
 	if (!egress || !is_own_source(run, skb->ifindex))
 		return drop(DROPPED_SPOOFED);
-	knowledge = arrives(skb, run, AT_WORKLOAD);
+	knowledge = arrives(skb, run, AT_WORKLOAD, &known);
 	if (knowledge > CALLED)
-		return goes_on(skb, run, knowledge);
+		return goes_on(skb, run, knowledge, &known, true);
 	if (gate_judges() || !is_for_node(skb, packet))
 		return leave_to_gate(skb, run);
 	if (is_discovery(packet, 135, 136))
@@ -120,15 +127,22 @@ SECTION("tc/from_network")
 int from_network(struct __sk_buff *skb)
 {
 	enum knowledge knowledge;
+	struct known known;
 	const struct stages *host;
 	struct run *run;
-	__u32 normal;
+	__u32 normal, untracked;
 	bool is_read, is_open;
+	int past;
 
+	if (!is_ip(skb)) {
+		skb->mark &= ~MARKS;
+		return NEXT;
+	}
+	past = take_lane(skb);
+	if (past != NEXT)
+		return past;
 	skb->mark &= ~MARKS;
 	skb->tc_index = 0;
-	if (!is_ip(skb))
-		return NEXT;
 	run = begin(skb, skb->ifindex, 0, &is_read);
 	if (!run)
 		return NEXT;
@@ -136,21 +150,18 @@ int from_network(struct __sk_buff *skb)
 	if (!is_read)
 		return host ? drop(DROPPED_MALFORMED) : NEXT;
 	is_open = is_failsafe(run, INGRESS, DESTINATION, SOURCE);
-	if (!is_open && !is_failsafe(run, EGRESS, SOURCE, SOURCE)) {
-		__u32 untracked = stage_of(host, HOST, UNTRACKED, INGRESS);
-
-		if (untracked) {
-			if (judge_by(run, untracked) == DROP)
-				return DROP;
-			if (run->is_by_rule) {
-				skb->mark |= KNOWN;
-				return NEXT;
-			}
+	untracked = stage_of(host, HOST, UNTRACKED, INGRESS);
+	if (untracked && !is_open && !is_failsafe(run, EGRESS, SOURCE, SOURCE)) {
+		if (judge_by(run, untracked) == DROP)
+			return DROP;
+		if (run->is_by_rule) {
+			skb->mark |= KNOWN;
+			return NEXT;
 		}
 	}
-	knowledge = arrives(skb, run, OUTSIDE);
+	knowledge = arrives(skb, run, OUTSIDE, &known);
 	if (knowledge > CALLED)
-		return goes_on(skb, run, knowledge);
+		return goes_on(skb, run, knowledge, &known, !untracked);
 	if (!is_open && knowledge != CALLED && judge_by(run, stage_of(host, HOST, PRE_DNAT, INGRESS)) == DROP)
 		return DROP;
 	if (!(run->flags & HAS_HOST_ENDPOINTS))
@@ -274,6 +285,15 @@ INLINE int go_known(const struct __sk_buff *skb, struct run *run, const struct s
 	return pass(run, 0);
 }
 
+/* The path itself sends it here, past the host stack. */
+INLINE bool comes_past(struct __sk_buff *skb)
+{
+	if (!skb->ingress_ifindex || (skb->mark & MARKS) != PAST)
+		return false;
+	skb->mark &= ~MARKS;
+	return true;
+}
+
 /* A workload's interface, or one that has the name of a workload's, sends it to the workload. */
 SECTION("tc/to_workload")
 int to_workload(struct __sk_buff *skb)
@@ -283,7 +303,7 @@ int to_workload(struct __sk_buff *skb)
 	__u32 ingress, from;
 	bool is_read, is_known_before;
 
-	if (!is_ip(skb))
+	if (!is_ip(skb) || comes_past(skb))
 		return NEXT;
 	run = begin(skb, skb->ingress_ifindex, skb->ifindex, &is_read);
 	/* What the node sends to its own pods always passes. */
@@ -303,8 +323,10 @@ int to_workload(struct __sk_buff *skb)
 	skb->mark &= ~MARKS;
 	other = stages_of(run, skb->ingress_ifindex);
 	from = other && other->kind == WORKLOAD ? AT_WORKLOAD : OUTSIDE;
-	if (is_known_before)
+	if (is_known_before) {
+		open_way_back(run, from, AT_WORKLOAD);
 		return pass(run, 0);
+	}
 	if (is_known(skb, run, from, AT_WORKLOAD))
 		return go_known(skb, run, other);
 	if (!restore(skb, run, from, AT_WORKLOAD))
@@ -319,10 +341,15 @@ int to_workload(struct __sk_buff *skb)
 }
 
 /* Another interface sends what was forwarded. */
-INLINE int forwarded(struct __sk_buff *skb, struct run *run, const struct stages *host, const struct stages *other)
+INLINE int forwarded(struct __sk_buff *skb, struct run *run, const struct stages *host, const struct stages *other,
+		     bool is_known_before)
 {
 	__u32 from = other && other->kind == WORKLOAD ? AT_WORKLOAD : OUTSIDE;
 
+	if (is_known_before) {
+		open_way_back(run, from, OUTSIDE);
+		return pass(run, 0);
+	}
 	if (is_known(skb, run, from, OUTSIDE))
 		return go_known(skb, run, other);
 	add(run, stage_of(other, HOST, FORWARD, INGRESS));
@@ -367,7 +394,7 @@ int to_network(struct __sk_buff *skb)
 	struct run *run;
 	bool is_read, is_known_before;
 
-	if (!is_ip(skb))
+	if (!is_ip(skb) || comes_past(skb))
 		return NEXT;
 	run = begin(skb, skb->ingress_ifindex, skb->ifindex, &is_read);
 	if (!run)
@@ -382,7 +409,7 @@ int to_network(struct __sk_buff *skb)
 	skb->mark &= ~MARKS;
 	if (!skb->ingress_ifindex)
 		return sent_by_node(skb, run, host);
-	return is_known_before ? pass(run, 0) : forwarded(skb, run, host, other);
+	return forwarded(skb, run, host, other, is_known_before);
 }
 
 char license_text[] SECTION("license") = "GPL";

@@ -364,6 +364,22 @@ test("flows are offloaded where the configuration or the start says All", () => 
   expect(offloads({ nftablesFlowTableOffload: "All" }, { nftablesFlowTableOffload: "disabled" })).toBe(false);
 });
 
+test("packets go past the host stack unless the configuration or the start says Disabled", () => {
+  const goesPast = (spec: object, given: object = {}): boolean => {
+    const graph = new Graph({ node: "n1", given });
+    const metadata = { name: "default" };
+    graph.update([
+      present("FelixConfiguration", { apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata, spec }),
+    ]);
+    graph.flush();
+    return graph.program.settings.goesPastStack;
+  };
+  expect(goesPast({})).toBe(true);
+  expect(goesPast({ bpfRedirectToPeer: "Enabled" })).toBe(true);
+  expect(goesPast({ bpfRedirectToPeer: "Disabled" })).toBe(false);
+  expect(goesPast({ bpfRedirectToPeer: "Disabled" }, { bpfRedirectToPeer: "l2only" })).toBe(true);
+});
+
 test("the route to a pod's address stays the pod's, whatever interface a WorkloadEndpoint with that address names", () => {
   const graph = new Graph({ node: "n1", given: { interfacePrefixes: ["a-tap"] } });
   const spec = { node: "n1", orchestrator: "kvm", workload: "vm", endpoint: "e", interfaceName: "a-tap0" };

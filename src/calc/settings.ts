@@ -13,7 +13,15 @@ type NodeLabels = Readonly<Record<string, string>>;
 
 /** What the start of the daemon says, before all objects. */
 export type GivenSettings = Partial<
-  Pick<FelixRow, "interfacePrefixes" | "bpfEnabled" | "nftablesMode" | "iptablesBackend" | "nftablesFlowTableOffload">
+  Pick<
+    FelixRow,
+    | "interfacePrefixes"
+    | "bpfEnabled"
+    | "bpfRedirectToPeer"
+    | "nftablesMode"
+    | "iptablesBackend"
+    | "nftablesFlowTableOffload"
+  >
 >;
 
 /** Shared with the from-scratch calculation. */
@@ -49,6 +57,7 @@ export function settingsOf(
     dataplane: dataplaneOf(firstOf("bpfEnabled"), firstOf("nftablesMode"), firstOf("iptablesBackend")),
     allowsSourcePrefixes: first((row) => row.workloadSourceSpoofing) === "any",
     offloadsFlows: firstOf("nftablesFlowTableOffload") === "all",
+    goesPastStack: firstOf("bpfRedirectToPeer") !== "disabled",
   };
 }
 

@@ -64,6 +64,8 @@ export interface Counters {
   readonly ends: readonly EndCounter[];
   /** undefined: the dataplane does not tell them apart. */
   readonly drops?: readonly DropCounter[];
+  /** Packets that went past the host stack; undefined: the dataplane has no such way. */
+  readonly past?: number;
   /** undefined: the dataplane has none. */
   readonly maps?: readonly MapFill[];
   /**

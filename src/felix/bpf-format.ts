@@ -11,12 +11,14 @@ import { formatTable } from "./table.ts";
 export interface PathCounters extends Pick<PathDump, "policies" | "endpoints"> {
   readonly drops: readonly DropCounter[];
   readonly maps: readonly MapFill[];
+  /** Packets that went past the host stack. */
+  readonly past: number;
   /** Denied and logged packets of which nobody was told: there were too many. */
   readonly missed: number;
 }
 
 export function formatFlows(flows: readonly DumpedFlow[]): string {
-  const rows = flows.map(({ protocol, tuple, sent, from, to, state, isAlias, isPickedUp, idleSeconds }) => {
+  const rows = flows.map(({ protocol, tuple, sent, from, to, state, isAlias, isPickedUp, isPast, idleSeconds }) => {
     const [called, calledThrough] = [
       formatSocket(tuple.destination, tuple.destinationPort),
       formatSocket(sent.destination, sent.destinationPort),
@@ -33,6 +35,7 @@ export function formatFlows(flows: readonly DumpedFlow[]): string {
       ...(isTranslated ? [`sent as ${sentFrom} → ${calledThrough}`] : []),
       ...(isAlias ? ["the address that was called"] : []),
       ...(isPickedUp ? ["taken over in its middle"] : []),
+      ...(isPast ? ["past the host stack"] : []),
     ];
     return [
       formatProtocol(protocol),
@@ -117,7 +120,7 @@ function formatStage({ hook, direction, isStaged, stage, sharedBy }: DumpedStage
   return `${isStaged ? "staged " : ""}${hook === "normal" ? "" : `${hook} `}${direction}: ${parts.join("; ")}${shared}`;
 }
 
-export function formatPathCounters({ policies, endpoints, drops, maps, missed }: PathCounters): string {
+export function formatPathCounters({ policies, endpoints, drops, past, maps, missed }: PathCounters): string {
   const rules = policies.flatMap(({ policy, tier, direction, isStaged, rules: own }) =>
     own.map(({ rule, action, packets }) => [
       formatKeyText(policy),
@@ -152,7 +155,7 @@ export function formatPathCounters({ policies, endpoints, drops, maps, missed }:
       maps.map(({ map, entries, room }) => [map, `${entries}`, `${room}`]),
     ),
   ];
-  return `${tables.join("\n")}\nNot told of, because there were too many: ${missed} denied or logged packets\n`;
+  return `${tables.join("\n")}\nPast the host stack: ${past} packets\nNot told of, because there were too many: ${missed} denied or logged packets\n`;
 }
 
 /** `NetworkPolicy/shop/web` as `NetworkPolicy shop/web`. */

@@ -1,5 +1,5 @@
 /** bpf: what the eBPF path's pinned maps hold (`calico node --bpf`), for people or as JSON, whether a daemon runs or not. */
-import { dropsOf } from "../dataplane/ebpf/counters.ts";
+import { dropsOf, pastOf } from "../dataplane/ebpf/counters.ts";
 import { dumpPath, interfaceNames, readImageAtOnce } from "../dataplane/ebpf/dump.ts";
 import { dumpFlows } from "../dataplane/ebpf/dump-flows.ts";
 import { fillOf } from "../dataplane/ebpf/fill.ts";
@@ -92,6 +92,7 @@ async function dump(
         policies,
         endpoints,
         drops: dropsOf(maps.drops),
+        past: pastOf(maps.past),
         maps: await fillOf(readImageAtOnce(maps), maps, clock),
         missed: Number(missedEvents(maps)),
       };

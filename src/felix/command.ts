@@ -51,6 +51,7 @@ interface CommandOptions {
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
   readonly nftablesFlowTableOffload: string | undefined;
+  readonly bpfRedirectToPeer: string | undefined;
   readonly observe: boolean | undefined;
   readonly once: boolean | undefined;
   readonly status: boolean | undefined;
@@ -112,6 +113,11 @@ export async function runNodeCommand(given: readonly string[], environment: Envi
       "--bpf-enabled <bool>",
       "true: eBPF programs policy, whatever the next options say (FELIX_BPFENABLED); default: FelixConfiguration's bpfEnabled",
       environment["FELIX_BPFENABLED"],
+    )
+    .option(
+      "--bpf-redirect-to-peer <way>",
+      "with eBPF, Enabled: packets in the middle of flows go past the host stack; Disabled: through it (FELIX_BPFREDIRECTTOPEER); default: FelixConfiguration's bpfRedirectToPeer",
+      environment["FELIX_BPFREDIRECTTOPEER"],
     )
     .option(
       "--nftables-mode <mode>",
@@ -223,6 +229,11 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
   const given: GivenSettings = {
     interfacePrefixes: readInterfacePrefixes(options.interfacePrefix),
     bpfEnabled: readBoolean("option bpf-enabled", options.bpfEnabled),
+    bpfRedirectToPeer: readWord("redirection to the peer", options.bpfRedirectToPeer, [
+      "Enabled",
+      "L2Only",
+      "Disabled",
+    ]),
     nftablesMode: readWord("nftables mode", options.nftablesMode, ["Auto", "Enabled", "Disabled"]),
     iptablesBackend: readWord("iptables backend", options.iptablesBackend, ["Auto", "Legacy", "NFT"]),
     nftablesFlowTableOffload: readWord("offload to the flowtable", options.nftablesFlowTableOffload, [

@@ -38,6 +38,14 @@ test("a rule's name is a label, its annotations are none", async () => {
   expect(text).not.toContain("NET-7");
 });
 
+test("packets that went past the host stack, where there is such a way", async () => {
+  const past: Counters = { ...COUNTERS, past: 12 };
+  expect((await policyMetrics(past)).text).toContain("calico_path_past_stack_packets 12");
+  expect((await policyMetrics(COUNTERS)).text).not.toContain("past_stack");
+  expect(formatCounters(past)).toContain("\nPast the host stack: 12 packets\n");
+  expect(formatCounters(COUNTERS)).not.toContain("Past");
+});
+
 test("a line for each rule", () => {
   expect(formatCounters(COUNTERS).split("\n").slice(0, 3)).toEqual([
     "POLICY                   TIER         DIRECTION   RULE   ACTION   PACKETS   BYTES",

@@ -13,6 +13,7 @@ export async function policyMetrics({
   staged,
   drops = [],
   maps = [],
+  past,
   ...decided
 }: Counters): Promise<{ readonly text: string; readonly type: string }> {
   const registry = new Registry();
@@ -28,6 +29,12 @@ export async function policyMetrics({
       end: "that no rule would have decided with all staged policies enforced, by endpoint and by what would have happened then.",
     });
   addPathGauges(registry, { drops, maps });
+  if (past !== undefined)
+    new Gauge({
+      name: "calico_path_past_stack_packets",
+      help: "packets in the middle of flows that went past the host stack.",
+      registers: [registry],
+    }).set(past);
   return { text: await registry.metrics(), type: registry.contentType };
 }
 
@@ -107,7 +114,7 @@ export function formatCounters({ staged, unknown = [], ...decided }: Counters & 
   return `${tables(decided)}\nWith all staged policies enforced:\n\n${tables(staged)}${notes}`;
 }
 
-function tables({ rules, ends, drops, maps }: Counters): string {
+function tables({ rules, ends, drops, past, maps }: Counters): string {
   const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
@@ -136,6 +143,7 @@ function tables({ rules, ends, drops, maps }: Counters): string {
             drops.map(({ step, packets }) => [step, String(packets)]),
           ),
         ]),
+    ...(past === undefined ? [] : [`Past the host stack: ${past} packets\n`]),
     ...(maps === undefined
       ? []
       : [

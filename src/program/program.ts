@@ -94,6 +94,8 @@ export interface Settings {
   readonly dataplane: DataplaneChoice;
   /** Established flows between workloads bypass the hooks where the dataplane and the kernel can. Upstream: nftablesFlowTableOffload. */
   readonly offloadsFlows: boolean;
+  /** With eBPF, packets in the middle of flows go from one interface to the other past the host stack. Upstream: bpfRedirectToPeer. */
+  readonly goesPastStack: boolean;
   /** How the names of workloads' interfaces begin, `cali` always among them. Upstream: interfacePrefix. */
   readonly workloadPrefixes: readonly string[];
   /** Workloads may have source prefixes. Upstream: workloadSourceSpoofing. */

@@ -38,6 +38,7 @@ export const DEFAULT_SETTINGS: Settings = {
   logPrefix: "calico-packet",
   dataplane: "nftables",
   offloadsFlows: false,
+  goesPastStack: true,
   workloadPrefixes: [WORKLOAD_PREFIX],
   allowsSourcePrefixes: false,
 };

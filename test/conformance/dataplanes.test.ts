@@ -194,7 +194,7 @@ test("one look tells what of eBPF would be written, and writes nothing", async (
     const first = await look();
     expect([first.exitCode, first.stdout]).toEqual([
       1,
-      `+ program from_workload at ${client.interface} ingress\n~ table inet calico-guard\n`,
+      `+ program from_workload at ${client.interface} ingress\n~ table inet calico-guard\n~ interfaces for the way past the host stack\n`,
     ]);
     expect(await look()).toEqual(first);
     expect((await lab.inNode(node, "ls", `${node.root}/sys/fs/bpf/calico`)).stdout).toBe(pins);

@@ -289,7 +289,7 @@ test("what keeps the maps from being read is named, with what to do", async () =
     const map = BpfMap.create(sys, definition);
     map.pin(`${other.path}/calico-1-state`);
     expect(await words(other.path)).toContain("have layout 1");
-    map.pin(`${other.path}/calico-2-state`);
+    map.pin(`${other.path}/calico-3-state`);
     expect(await words(other.path)).toContain("are not pinned: a daemon is making them");
     map.close();
   } finally {

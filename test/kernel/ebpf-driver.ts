@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
-import { type Namespace, sys } from "./fixture.ts";
+import { type Namespace, REAL } from "./fixture.ts";
+import { sysIn } from "./flow-bench.ts";
 
 /** bpf/path.o. */
 export const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
@@ -11,7 +12,7 @@ export const OBJECT = new Uint8Array(readFileSync(new URL("../../bpf/path.o", im
 /** It has read what the kernel has. `pins`: a directory of a bpffs. */
 export function openEbpf(node: Namespace, pins: string, object: Uint8Array = OBJECT): EbpfDriver {
   const options = { object: () => object, pins, clock: openClock(), ownsTable: false, report: () => {} };
-  const driver = node.enter(() => new EbpfDriver(sys, options));
+  const driver = new EbpfDriver(sysIn(REAL, node), options);
   finishSteps(driver.reading());
   return driver;
 }

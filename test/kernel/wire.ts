@@ -63,11 +63,16 @@ export class Port {
 
   /** The last four bytes of every frame that has arrived since the last look; own frames do not count. */
   markers(): number[] {
-    const found: number[] = [];
+    return this.frames().map((frame) => markerOf(frame));
+  }
+
+  /** Every frame of an IP packet that has arrived since the last look; own frames do not count. */
+  frames(): Uint8Array[] {
+    const found: Uint8Array[] = [];
     for (let length = 1; length > 0;) {
       length = sys.receive(this.#fd, this.#buffer, MSG_DONTWAIT);
       const mine = this.#frame.from.every((byte, i) => this.#buffer[6 + i] === byte);
-      if (!mine && length >= HEADER + 4) found.push(new DataView(this.#buffer.buffer, 0, length).getUint32(length - 4));
+      if (!mine && length >= HEADER + 4) found.push(this.#buffer.slice(0, length));
     }
     return found;
   }
@@ -75,6 +80,11 @@ export class Port {
   close(): void {
     sys.close(this.#fd);
   }
+}
+
+/** The last four bytes of a frame. */
+export function markerOf(frame: Uint8Array): number {
+  return new DataView(frame.buffer, 0, frame.length).getUint32(frame.length - 4);
 }
 
 function macBytes(mac: string): Uint8Array {

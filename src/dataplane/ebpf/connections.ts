@@ -5,7 +5,7 @@ import { ICMP, ICMPV6, type Protocol, SCTP, TCP, UDP, UDPLITE } from "../../net/
 import { viewOf } from "./layout.ts";
 
 export const CONNECTION_KEY_BYTES = 40;
-export const CONNECTION_BYTES = 64;
+export const CONNECTION_BYTES = 88;
 
 /** Bits of a connection's flags. */
 export const ANSWERED = 1;
@@ -114,6 +114,30 @@ export function decodeConnection(bytes: Uint8Array, family: Family): Connection 
       icmp: { type: view.getUint8(24), code: view.getUint8(25) },
     },
   };
+}
+
+/** How long packets go past the host stack before one of them has to pass it again, as in bpf/flows.h: some 15 s. */
+const WAY_SHIFT = 20n;
+const WAY_LIFE = 14_305;
+
+/** Whether packets of the flow go past the host stack now, in one direction at least. `now`: nanoseconds since boot. */
+export function goesPast(value: Uint8Array, now: bigint): boolean {
+  return wasPast(value, now, WAY_LIFE);
+}
+
+/** Whether some may have done so within the last seconds. */
+export function wentPast(value: Uint8Array, now: bigint, seconds: number): boolean {
+  return wasPast(value, now, WAY_LIFE + Math.ceil((seconds * 1e9) / 2 ** 20));
+}
+
+function wasPast(value: Uint8Array, now: bigint, most: number): boolean {
+  const view = viewOf(value);
+  const unit = Number((now >> WAY_SHIFT) & 0xffff_ffffn);
+  return [0, 1].some((by) => {
+    const [to, opened] = [view.getUint32(64 + 8 * by, true), view.getUint32(80 + 4 * by, true)];
+    // A processor's clock may be ahead of the one that is read, which is exact to 10 ms.
+    return to !== 0 && ((unit - opened) | 0) < most;
+  });
 }
 
 function addrAt(bytes: Uint8Array, at: number, family: Family): Addr {

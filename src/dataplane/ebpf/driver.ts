@@ -29,7 +29,8 @@ import { Interfaces } from "./interfaces.ts";
 import { encodeState } from "./layout.ts";
 import { missedEvents, PacketLog, type PacketLogOptions } from "./log.ts";
 import { KeptDenied } from "./denied.ts";
-import { DataplaneMaps } from "./maps.ts";
+import { DataplaneMaps, pinnedFlows } from "./maps.ts";
+import { closingWay, type Devices, HostStackWay } from "./past.ts";
 import type { Placement } from "./placement.ts";
 import { type Lowered, Planner } from "./planner.ts";
 import { RefusedUnits } from "./refused.ts";
@@ -57,6 +58,7 @@ export class EbpfDriver implements Driver {
   readonly #interfaces: Interfaces;
   readonly #gate: Gate;
   readonly #guard: Guard;
+  readonly #way: HostStackWay;
   readonly #refused: RefusedUnits;
   readonly #lowered: Lowered = new WeakMap();
   readonly #denied: KeptDenied;
@@ -85,6 +87,7 @@ export class EbpfDriver implements Driver {
     this.#interfaces = new Interfaces(sys);
     this.#gate = new Gate(sys, () => this.maps, options.ownsTable);
     this.#guard = new Guard(sys, options.ownsTable);
+    this.#way = new HostStackWay({ sys, clock: options.clock, report: options.report });
     this.#refused = new RefusedUnits(options.clock);
     this.#denied = new KeptDenied({
       clock: options.clock,
@@ -120,7 +123,8 @@ export class EbpfDriver implements Driver {
   }
 
   get writes(): number {
-    return (this.#maps?.writes ?? 0) + this.#interfaces.writes + this.#gate.writes + this.#guard.writes;
+    const { writes } = this.#way;
+    return (this.#maps?.writes ?? 0) + this.#interfaces.writes + this.#gate.writes + this.#guard.writes + writes;
   }
 
   get dueMs(): number | undefined {
@@ -151,6 +155,7 @@ export class EbpfDriver implements Driver {
     const image = yield* readingImage(this.#maps);
     yield* this.#interfaces.reading();
     this.#readGates();
+    this.#way.read(this.#maps);
     this.#image = image;
     if (this.#program === undefined) return;
     const planner = yield* this.#planning(image, () => new Dirt(true));
@@ -185,6 +190,11 @@ export class EbpfDriver implements Driver {
       if (before === now && wasServed && !this.#isServed(index)) this.#pending++;
       for (const name of before === now ? [] : [before, now]) if (name !== undefined) this.#touch(name);
     }
+    if (this.#program !== undefined && !this.#way.hasDevices(this.#devices(this.#program.settings))) this.#pending++;
+  }
+
+  #devices(settings: Settings): Devices {
+    return new Map(this.#interfaces.devices(this.maps, settings));
   }
 
   #isServed(index: number): boolean {
@@ -205,6 +215,7 @@ export class EbpfDriver implements Driver {
   watch(watcher: Watcher, events: DriverEvents): Watch {
     const watch = watchEbpf(this.#sys, watcher, events, {
       nameOf: (index) => this.#interfaces.nameOf(index),
+      isChanged: (index, mtuBytes) => this.#interfaces.isChanged(index, mtuBytes),
       isOwn: (portId) => this.#interfaces.isOwn(portId),
       gatePort: () => this.#gate.portId,
       guardPort: () => this.#guard.portId,
@@ -215,6 +226,7 @@ export class EbpfDriver implements Driver {
     const denied: PacketLogOptions["denied"] = (events, now) => this.#denied.add(events, now);
     const of = { sys, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
     void new PacketLog(of).run(closing.signal);
+    void this.#way.keeping(closing.signal, () => this.#maps);
     return {
       close: () => {
         closing.abort();
@@ -238,6 +250,7 @@ export class EbpfDriver implements Driver {
       ...this.#interfaces.plan(this.maps, settings),
       ...(this.#gateState === "there" ? [] : [table(this.#gateState === "absent" ? "+" : "~", "calico-ebpf")]),
       ...(this.#isGuarded ? [] : [table("~", "calico-guard")]),
+      ...this.#way.plan(changes.state, settings.goesPastStack, this.#devices(settings)),
     ];
   }
 
@@ -269,6 +282,7 @@ export class EbpfDriver implements Driver {
       this.#dirt.isWhole = true;
       image = yield* readingImage(this.maps);
     }
+    image.state = yield* this.#way.settling(this.maps, image.state, this.#program.settings.goesPastStack);
     this.#image = image;
     this.#pending = 0;
     this.#settle();
@@ -332,6 +346,7 @@ export class EbpfDriver implements Driver {
     if (this.#servedVersion === version) return;
     this.#servedVersion = undefined;
     this.#guard.put(settings.workloadPrefixes, this.#interfaces.served(this.maps, settings));
+    this.#way.putDevices(this.maps, this.#devices(settings));
     this.#servedVersion = version;
   }
 
@@ -389,7 +404,7 @@ export class EbpfDriver implements Driver {
   }
 
   get failures(): readonly RowStatus[] {
-    return this.#refused.rows;
+    return [...this.#refused.rows, ...this.#way.faults];
   }
 
   isProgrammed(endpoint: EndpointId): boolean {
@@ -431,9 +446,22 @@ export class EbpfDriver implements Driver {
 
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */
   *removing(): Steps {
+    yield* this.#leaving();
     this.#guard.remove();
     this.#gate.remove();
     yield* this.#interfaces.removing();
+  }
+
+  /** The host stack sees every packet again, and knows every flow; also of a driver that never read. */
+  *#leaving(): Steps {
+    const pinned = pinnedFlows(this.#sys, this.#options.pins);
+    if (pinned === undefined) return;
+    try {
+      yield* closingWay(this.#sys, pinned, () => this.#maps?.wait());
+    } finally {
+      pinned.state.close();
+      pinned.connections.close();
+    }
   }
 }
 

@@ -12,6 +12,7 @@ import {
   type FlowEnd,
   type FlowState,
   firstPacketOf,
+  goesPast,
   PICKED_UP,
   stateOf,
 } from "./connections.ts";
@@ -39,6 +40,8 @@ export interface DumpedFlow {
   readonly isAlias: boolean;
   /** It was taken over in its middle: either end may have begun it. */
   readonly isPickedUp: boolean;
+  /** Packets in its middle go past the host stack. */
+  readonly isPast: boolean;
   /** Since its last packet, to a second or so. */
   readonly idleSeconds: number;
 }
@@ -54,7 +57,8 @@ export function dumpFlows(
     const now = nanosecondsSinceBoot(sys);
     for (const entry of batch) {
       const key = decodeConnectionKey(entry.key);
-      flows.push(dumpedFlow(key, decodeConnection(entry.value, familyOf(key.source)), now, names));
+      const flow = dumpedFlow(key, decodeConnection(entry.value, familyOf(key.source)), now, names);
+      flows.push({ ...flow, isPast: flow.state === "answered" && goesPast(entry.value, now) });
     }
   }
   return flows.sort((a, b) => a.idleSeconds - b.idleSeconds);
@@ -65,7 +69,7 @@ function dumpedFlow(
   connection: Connection,
   now: bigint,
   names: ReadonlyMap<number, string>,
-): DumpedFlow {
+): Omit<DumpedFlow, "isPast"> {
   const { source, destination, protocol } = key;
   const { original } = firstPacketOf(key, connection);
   const hasPorts = original.sourcePort !== undefined;

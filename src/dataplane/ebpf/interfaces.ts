@@ -4,12 +4,14 @@
  */
 import type { Sys } from "../../host/sys.ts";
 import { Attachments, type Side } from "../../kernel/bpf/attach.ts";
+import { type Device, DeviceReader } from "../../kernel/bpf/device.ts";
 import { ENODEV, KernelError } from "../../kernel/errno.ts";
 import { type Link, RouteClient } from "../../kernel/route/client.ts";
 import { invariant } from "../../lib/bug.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
 import type { Settings } from "../../program/program.ts";
 import type { PlannedChange, Steps } from "../driver.ts";
+import type { DeviceValue } from "./layout.ts";
 import type { DataplaneMaps, ProgramName } from "./maps.ts";
 
 /** Where our classifiers are among others of an interface. */
@@ -21,6 +23,9 @@ interface Known {
   readonly name: string;
   /** Number of the program by side. */
   readonly programs: Map<Side, number>;
+  readonly device: Device | undefined;
+  /** Sides on which others have classifiers. */
+  readonly others: ReadonlySet<Side>;
 }
 
 /** Interfaces looked at in one step. */
@@ -29,6 +34,7 @@ const IN_STEP = 16;
 export class Interfaces {
   readonly #routes: RouteClient;
   readonly #attachments: Attachments;
+  readonly #devices: DeviceReader;
   readonly #known = new Map<number, Known>();
   readonly #byName = new Map<string, number>();
   /** Looked at, and not given its programs since. */
@@ -42,9 +48,11 @@ export class Interfaces {
   constructor(sys: Sys) {
     this.#routes = new RouteClient(sys);
     this.#attachments = new Attachments(sys, PLACE);
+    this.#devices = new DeviceReader(sys);
   }
 
   close(): void {
+    this.#devices.close();
     this.#attachments.close();
     this.#routes.close();
   }
@@ -100,7 +108,8 @@ export class Interfaces {
     this.#forget(index);
     if (name === undefined || name === "lo") return;
     const programs = new Map(this.#attachments.attached(index).map(({ side, programId }) => [side, programId]));
-    this.#known.set(index, { name, programs });
+    const others = new Set(SIDES.filter((side) => this.#attachments.hasOthers(index, side)));
+    this.#known.set(index, { name, programs, others, device: this.#devices.read(index) });
     this.#byName.set(name, index);
     this.#fresh.add(index);
   }
@@ -179,6 +188,24 @@ export class Interfaces {
     return new Set([...this.#known.keys()].filter((index) => this.isServed(index, maps, settings)));
   }
 
+  /** Served interfaces from and to which packets may go past the host stack. */
+  *devices(maps: DataplaneMaps, settings: Settings): Generator<readonly [index: number, device: DeviceValue]> {
+    for (const [index, { name, device, others }] of this.#known) {
+      // What others do with what comes in would be left out.
+      if (device === undefined || others.has("ingress") || !this.isServed(index, maps, settings)) continue;
+      if (!device.isEthernet || !PLAIN_KINDS.has(device.kind)) continue;
+      const isPair = device.kind === "veth" && device.leadsElsewhere && isWorkloadInterface(name, settings);
+      const toPeer = isPair && device.isUnqueued && !others.has("egress");
+      yield [index, { most: Math.min(device.mtuBytes, MOST_BYTES), toPeer }];
+    }
+  }
+
+  /** Its packets have another size than was known. */
+  isChanged(index: number, mtuBytes: number): boolean {
+    const device = this.#known.get(index)?.device;
+    return device !== undefined && device.mtuBytes !== mtuBytes;
+  }
+
   /**
    * Takes ours from all interfaces, first where packets leave: a program there drops what has not come in through one. The queueing discipline stays:
    * taking it from an interface that is up, as adding it, makes the kernel drop what it sends for some milliseconds. Throws KernelError.
@@ -193,6 +220,21 @@ export class Interfaces {
       }
   }
 }
+
+/** Of the kinds of interfaces, those that send a packet as it is; undefined: physical ones. */
+const PLAIN_KINDS: ReadonlySet<string | undefined> = new Set([
+  undefined,
+  "veth",
+  "tun",
+  "vlan",
+  "bond",
+  "team",
+  "bridge",
+  "macvlan",
+  "macvtap",
+]);
+/** Of an IP packet. */
+const MOST_BYTES = 65_535;
 
 function programsFor(name: string, settings: Settings): readonly (readonly [Side, ProgramName])[] {
   return isWorkloadInterface(name, settings)

@@ -222,6 +222,18 @@ export function decodeNetKey(key: Uint8Array): { readonly set: number; readonly 
   return { set, net: `${addrAt(key, 12, family as Family)}/${bits - NET_KEY_BITS}` as Prefix };
 }
 
+/** An interface from and to which packets may go past the host stack. */
+export interface DeviceValue {
+  /** Bytes of a packet. */
+  readonly most: number;
+  /** Into the other end of the pair. */
+  readonly toPeer: boolean;
+}
+
+export function encodeDevice({ most, toPeer }: DeviceValue): Uint8Array {
+  return words(most, toPeer ? 1 : 0);
+}
+
 /** What a packet is judged by, but for records and elements. */
 export interface StateValue {
   readonly generation: number;
@@ -229,23 +241,33 @@ export interface StateValue {
   readonly hasHostEndpoints: boolean;
   /** The version of the failsafe ports in force. */
   readonly failsafes: number;
+  /** Packets in the middle of flows go past the host stack (`past.ts`). */
+  readonly goesPast: boolean;
+  /** Bits by which `past.ts` remembers what settings of the kernel were before. */
+  readonly settings: number;
 }
 
 const DROPS_FOR_HOST = 1;
 const HAS_HOST_ENDPOINTS = 2;
+const GOES_PAST = 4;
 
-export function encodeState({ generation, dropsForHost, hasHostEndpoints, failsafes }: StateValue): Uint8Array {
-  const flags = (dropsForHost ? DROPS_FOR_HOST : 0) | (hasHostEndpoints ? HAS_HOST_ENDPOINTS : 0);
-  return words(generation, flags, failsafes, 0);
+export function encodeState(state: StateValue): Uint8Array {
+  const flags =
+    (state.dropsForHost ? DROPS_FOR_HOST : 0) |
+    (state.hasHostEndpoints ? HAS_HOST_ENDPOINTS : 0) |
+    (state.goesPast ? GOES_PAST : 0);
+  return words(state.generation, flags, state.failsafes, state.settings);
 }
 
 export function decodeState(bytes: Uint8Array): StateValue {
-  const [generation = 0, flags = 0, failsafes = 0] = wordsOf(bytes);
+  const [generation = 0, flags = 0, failsafes = 0, settings = 0] = wordsOf(bytes);
   return {
     generation,
     dropsForHost: (flags & DROPS_FOR_HOST) !== 0,
     hasHostEndpoints: (flags & HAS_HOST_ENDPOINTS) !== 0,
     failsafes,
+    goesPast: (flags & GOES_PAST) !== 0,
+    settings,
   };
 }
 

@@ -36,6 +36,9 @@ const SHARED = [
   "fragments",
   "origins",
   "gate",
+  "devices",
+  "lanes",
+  "past",
   "events",
   "missed",
   "objects",
@@ -44,7 +47,7 @@ const SHARED = [
 type MapName = (typeof SHARED)[number];
 
 /** Raised when maps of an older layout must not be used. */
-const LAYOUT = 2;
+const LAYOUT = 3;
 
 /** Names under which the object is pinned. */
 export function pinNames(object: Uint8Array): ReadonlySet<string> {
@@ -62,6 +65,19 @@ export function whyNoMaps(pinned: readonly string[]): string | undefined {
   const missing = SHARED.filter((name) => !pinned.includes(mapPin(name)));
   if (missing.length === 0) return undefined;
   return `the maps ${missing.join(", ")} are not pinned: a daemon is making them, or was ended while it did; start it`;
+}
+
+/** Those of this layout that are pinned in the directory; undefined: not all of them are. Throws KernelError. */
+export function pinnedFlows(
+  sys: Sys,
+  directory: string,
+): { readonly state: BpfMap; readonly connections: BpfMap } | undefined {
+  const state = BpfMap.pinnedAt(sys, `${directory}/${mapPin("state")}`);
+  if (state === undefined) return undefined;
+  const connections = BpfMap.pinnedAt(sys, `${directory}/${mapPin("connections")}`);
+  if (connections !== undefined) return { state, connections };
+  state.close();
+  return undefined;
 }
 
 function digestOf(object: Uint8Array): string {
@@ -186,6 +202,12 @@ export class DataplaneMaps {
   }
   get gate(): BpfMap {
     return this.#map("gate");
+  }
+  get devices(): BpfMap {
+    return this.#map("devices");
+  }
+  get past(): BpfMap {
+    return this.#map("past");
   }
   get events(): BpfMap {
     return this.#map("events");

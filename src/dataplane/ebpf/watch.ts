@@ -13,6 +13,8 @@ export const GATE = "gate";
 
 export interface WatchedEbpf {
   nameOf(index: number): string | undefined;
+  /** What is known of the interface is not so any more. */
+  isChanged(index: number, mtuBytes: number): boolean;
   /** The port id is of a socket with which we attach. */
   isOwn(portId: number): boolean;
   /** Port ids of the sockets that change the tables. */
@@ -46,8 +48,12 @@ export function watchEbpf(sys: Sys, watcher: Watcher, events: DriverEvents, ours
       received: (datagram) => {
         const touched = new Set<string>();
         for (const news of readNews(datagram))
-          // What is new, or has gone, or has another name.
-          if (news.type === "link" && ours.nameOf(news.link.index) !== (news.gone ? undefined : news.link.name))
+          // What is new, or has gone, or has another name or size of packets.
+          if (
+            news.type === "link" &&
+            (ours.nameOf(news.link.index) !== (news.gone ? undefined : news.link.name) ||
+              (!news.gone && ours.isChanged(news.link.index, news.link.mtuBytes)))
+          )
             touched.add(rowOf(news.link.index));
         for (const { index, by } of readClassifierNews(datagram)) if (!ours.isOwn(by)) touched.add(rowOf(index));
         if (touched.size > 0) events.changed("somebody else", touched);

@@ -102,6 +102,17 @@ export class Attachments {
     return SIDES.flatMap((side) => this.#dump(index, side, (message) => this.#decode(message, side)));
   }
 
+  /** Whether somebody else's classifier is on that side. */
+  hasOthers(index: number, side: Side): boolean {
+    const found = this.#dump(index, side, ({ body }) => {
+      const [handle, info] = [body.u32(8), body.u32(16)];
+      // What stands for the preference itself has no handle.
+      if (handle === undefined || handle === 0 || info === undefined) return undefined;
+      return info >>> 16 === this.#place.priority && handle === this.#place.handle ? undefined : true;
+    });
+    return found.length > 0;
+  }
+
   /** Takes out whoever's classifiers that run a program of such a name. */
   detachNamed(index: number, isSo: (name: string) => boolean): void {
     for (const side of SIDES) {

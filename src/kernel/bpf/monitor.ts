@@ -9,10 +9,13 @@ const RTNLGRP_TC = 4;
 /** Of interfaces too, which come and go with their classifiers. */
 export const ATTACHMENT_GROUPS: readonly number[] = [RTNLGRP_LINK, RTNLGRP_TC];
 
+const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
 const RTM_NEWTFILTER = 44;
 const RTM_DELTFILTER = 45;
+const ABOUT_ATTACHMENTS: ReadonlySet<number> = new Set([RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER]);
 
+/** Of a classifier, or of a queueing discipline. */
 export interface ClassifierNews {
   /** Of the interface. */
   readonly index: number;
@@ -24,7 +27,7 @@ export interface ClassifierNews {
 export function readClassifierNews(datagram: Uint8Array): ClassifierNews[] {
   const news: ClassifierNews[] = [];
   eachMessage(datagram, ({ type, body, portId: by }) => {
-    if (type !== RTM_NEWTFILTER && type !== RTM_DELTFILTER && type !== RTM_DELQDISC) return;
+    if (!ABOUT_ATTACHMENTS.has(type)) return;
     const index = body.i32(4);
     if (index !== undefined) news.push({ index, by });
   });

@@ -15,6 +15,8 @@ export interface FelixRow {
   readonly endpointToHost: "drop" | "accept" | undefined;
   readonly logPrefix: string | undefined;
   readonly bpfEnabled: boolean | undefined;
+  /** `enabled` or `disabled`. */
+  readonly bpfRedirectToPeer: string | undefined;
   /** As written, in lower case: `auto`, `enabled`, `disabled`; `auto`, `legacy`, `nft`. */
   readonly nftablesMode: string | undefined;
   readonly iptablesBackend: string | undefined;
@@ -43,6 +45,7 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
     endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
     logPrefix: wordOf(spec?.logPrefix),
     bpfEnabled: typeof spec?.bpfEnabled === "boolean" ? spec.bpfEnabled : undefined,
+    bpfRedirectToPeer: wordOf(spec?.bpfRedirectToPeer)?.toLowerCase(),
     nftablesMode: wordOf(spec?.nftablesMode)?.toLowerCase(),
     iptablesBackend: wordOf(spec?.iptablesBackend)?.toLowerCase(),
     nftablesFlowTableOffload: wordOf(spec?.nftablesFlowTableOffload)?.toLowerCase(),

@@ -18,6 +18,7 @@ const FELIX_IMPLEMENTED = [
   "logPrefix",
   "interfacePrefix",
   "bpfEnabled",
+  "bpfRedirectToPeer",
   "nftablesMode",
   "iptablesBackend",
   "nftablesFlowTableOffload",

@@ -75,6 +75,7 @@ const FELIX_IMPLEMENTED: ReadonlySet<string> = new Set([
   "defaultEndpointToHostAction",
   "logPrefix",
   "bpfEnabled",
+  "bpfRedirectToPeer",
   "nftablesMode",
   "iptablesBackend",
   "nftablesFlowTableOffload",
