@@ -131,7 +131,7 @@ function checkHosts(
       }
       for (const hook of HOOKS)
         for (const direction of DIRECTIONS)
-          for (const probe of probes.slice(0, PACKETS_AT_HOSTS / STAGED_EACH)) {
+          for (const probe of probes.slice(0, PACKETS_AT_HOSTS)) {
             const at = { packet: probe.packet, endpoint: endpoint.source, hook, direction };
             checkStaged(seed, cluster, staging, { id, program }, at, staged);
           }

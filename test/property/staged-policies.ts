@@ -31,6 +31,7 @@ export function randomStagedObjects(random: Random, cluster: Policies, hasCalico
     ]),
     stagedGlobalPolicies: unique([
       ...random.some(0, calico.own, () => stagedGlobalPolicy(random)),
+      ...random.some(0, calico.own, () => staged(random, "StagedGlobalNetworkPolicy", hostPolicy(random))),
       ...random
         .subset(cluster.globalPolicies, calico.chance)
         .map(({ metadata }) => staged(random, "StagedGlobalNetworkPolicy", { ...hostPolicy(random), metadata })),

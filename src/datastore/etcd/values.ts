@@ -8,6 +8,7 @@ import type { Key } from "../../model/key.ts";
 import { KINDS, type Kind } from "../../model/kind.ts";
 import type { ObjectMeta, Resource } from "../../model/resource.ts";
 import { isJsonObject, type JsonObject, type JsonValue, objectAt, stringAt } from "../../model/schema/json.ts";
+import { withoutNullFields } from "../../model/schema/normalize.ts";
 import { DEFAULT_TIER, IPAM_CONFIG, parsePath, TIERED } from "./keys.ts";
 import { nodeOfCalico, nodeToCalico } from "./node.ts";
 import type { KeyValue } from "./protocol.ts";
@@ -128,7 +129,7 @@ export function decodeEntry<K extends Kind>(kind: K, entry: KeyValue): Entry<K> 
     const place = key.namespace === undefined ? { name: key.name } : { name: key.name, namespace: key.namespace };
     if (!isJsonObject(value)) return { ...head, metadata: { ...place, resourceVersion }, spec: text };
     const metadata = withoutNulls({ ...objectAt(value["metadata"]), ...place, resourceVersion });
-    const whole = { spec: {}, ...value, ...head, metadata };
+    const whole = { ...value, ...head, metadata, spec: withoutNullFields(value["spec"] ?? {}) };
     return TIERED.has(kind) ? withOwnName(whole) : whole;
   })();
   return { path, object: object as unknown as Resource<K> };

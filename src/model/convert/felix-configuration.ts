@@ -1,6 +1,7 @@
 /** Felix configuration: converts a FelixConfiguration to what of it has a meaning here. Upstream: felix/config/config_params.go. */
 import { parseNet, type Prefix } from "../../net/prefix.ts";
 import { parseProtocol, type Protocol } from "../../net/protocol.ts";
+import { objectsIn } from "../kubernetes/fields.ts";
 import type { Resource } from "../resource.ts";
 
 /** Fields that are absent say nothing. */
@@ -33,16 +34,14 @@ export interface FailsafeRow {
   readonly net?: Prefix | undefined;
 }
 
-type Spec = Resource<"FelixConfiguration">["spec"];
-
 export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): FelixRow {
   return {
     name: metadata.name,
     createdAt: metadata.creationTimestamp ?? "",
-    nodeSelector: spec?.nodeSelector ?? "",
+    nodeSelector: textOf(spec?.nodeSelector),
     failsafeInbound: failsafesOf(spec?.failsafeInboundHostPorts),
     failsafeOutbound: failsafesOf(spec?.failsafeOutboundHostPorts),
-    endpointToHost: endpointToHostOf(spec?.defaultEndpointToHostAction),
+    endpointToHost: endpointToHostOf(wordOf(spec?.defaultEndpointToHostAction)),
     logPrefix: wordOf(spec?.logPrefix),
     bpfEnabled: typeof spec?.bpfEnabled === "boolean" ? spec.bpfEnabled : undefined,
     bpfRedirectToPeer: wordOf(spec?.bpfRedirectToPeer)?.toLowerCase(),
@@ -54,17 +53,24 @@ export function felixRowOf({ metadata, spec }: Resource<"FelixConfiguration">): 
   };
 }
 
+/** What is no text is no selector either, and selects no node. */
+function textOf(selector: unknown): string {
+  if (selector === undefined || selector === null) return "";
+  return typeof selector === "string" ? selector : JSON.stringify(selector);
+}
+
 function wordOf(value: unknown): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
 }
 
 /** An entry that cannot be read is left out: a failsafe port opens. */
-function failsafesOf(entries: Spec["failsafeInboundHostPorts"] | null): FailsafeRow[] | undefined {
-  if (entries === undefined || entries === null) return undefined;
-  return entries.flatMap(({ protocol = "TCP", port, net }) => {
-    const parsed = net ? parseNet(net) : undefined;
-    if (typeof port !== "number" || parsed?.ok === false) return [];
-    return [{ protocol: parseProtocol(protocol.toUpperCase()), port, net: parsed?.value }];
+function failsafesOf(entries: unknown): FailsafeRow[] | undefined {
+  if (!Array.isArray(entries)) return undefined;
+  return objectsIn(entries).flatMap(({ protocol, port, net }) => {
+    const number = parseProtocol(String(protocol ?? "TCP").toUpperCase());
+    const parsed = net ? parseNet(String(net)) : undefined;
+    if (!Number.isInteger(number) || typeof port !== "number" || parsed?.ok === false) return [];
+    return [{ protocol: number, port, net: parsed?.value }];
   });
 }
 

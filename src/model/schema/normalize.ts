@@ -57,6 +57,14 @@ export function dropNulls(schema: Schema, value: JsonValue): void {
   }
 }
 
+/** A copy without fields that are null, at any depth: Go writes what is absent so. Items of lists stay. */
+export function withoutNullFields(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map(withoutNullFields);
+  if (!isJsonObject(value)) return value;
+  const fields = Object.entries(value).filter(([, child]) => child !== null);
+  return Object.fromEntries(fields.map(([name, child]) => [name, withoutNullFields(child)]));
+}
+
 /** Fills in the defaults of absent fields, also inside the defaults themselves. */
 export function applyDefaults(schema: Schema, value: JsonValue): void {
   if (Array.isArray(value)) {

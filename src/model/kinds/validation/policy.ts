@@ -2,6 +2,7 @@
 import { labelKeyErrors, labelValueErrors } from "../../labels.ts";
 import { validateNetworkPolicy as validateKubernetes } from "../../kubernetes/network-policy-validation.ts";
 import type { FieldError } from "../../schema/field-error.ts";
+import { isJsonObject } from "../../schema/json.ts";
 import type { Schema } from "../../schema/schema.ts";
 import { GLOBAL_NETWORK_POLICY_SCHEMA, type GlobalNetworkPolicySpec } from "../global-network-policy.ts";
 import { NETWORK_POLICY_SCHEMA, type NetworkPolicySpec } from "../network-policy.ts";
@@ -13,21 +14,21 @@ import {
   STAGED_NETWORK_POLICY_SCHEMA,
 } from "../staged.ts";
 import { WORDS } from "../words.ts";
-import type { Errors } from "./errors.ts";
+import { Errors } from "./errors.ts";
 import { checkRules } from "./rule.ts";
 import { checkSelector } from "./selectors.ts";
 import { shape } from "./shape.ts";
 
 export function validateNetworkPolicy(object: unknown): readonly FieldError[] {
   const shaped = shape(object, NETWORK_POLICY_SCHEMA);
-  if (!shaped.ok) return shaped.errors;
+  if (!shaped.ok) return withSelection(object, shaped.errors);
   checkNamespaced(shaped.spec, shaped.errors);
   return shaped.errors.list;
 }
 
 export function validateStagedNetworkPolicy(object: unknown): readonly FieldError[] {
   const shaped = shape(object, STAGED_NETWORK_POLICY_SCHEMA);
-  if (!shaped.ok) return shaped.errors;
+  if (!shaped.ok) return withSelection(object, shaped.errors);
   checkDeletion(shaped.spec, STAGED_NETWORK_POLICY_SCHEMA.properties.spec, shaped.errors);
   checkNamespaced(shaped.spec, shaped.errors);
   return shaped.errors.list;
@@ -35,14 +36,14 @@ export function validateStagedNetworkPolicy(object: unknown): readonly FieldErro
 
 export function validateGlobalNetworkPolicy(object: unknown): readonly FieldError[] {
   const shaped = shape(object, GLOBAL_NETWORK_POLICY_SCHEMA);
-  if (!shaped.ok) return shaped.errors;
+  if (!shaped.ok) return withSelection(object, shaped.errors);
   checkGlobal(shaped.spec, shaped.errors);
   return shaped.errors.list;
 }
 
 export function validateStagedGlobalNetworkPolicy(object: unknown): readonly FieldError[] {
   const shaped = shape(object, STAGED_GLOBAL_NETWORK_POLICY_SCHEMA);
-  if (!shaped.ok) return shaped.errors;
+  if (!shaped.ok) return withSelection(object, shaped.errors);
   checkDeletion(shaped.spec, STAGED_GLOBAL_NETWORK_POLICY_SCHEMA.properties.spec, shaped.errors);
   checkGlobal(shaped.spec, shaped.errors);
   return shaped.errors.list;
@@ -66,6 +67,19 @@ export function validateProfile(object: unknown): readonly FieldError[] {
   for (const [key, value] of Object.entries(spec.labelsToApply ?? {})) {
     for (const detail of labelKeyErrors(key)) errors.invalid("spec.labelsToApply", key, detail);
     for (const detail of labelValueErrors(value)) errors.invalid(`spec.labelsToApply[${key}]`, value, detail);
+  }
+  return errors.list;
+}
+
+/** Of an object that does not fit its schema, what is wrong with what it selects too: whoever closes that must know whether it can be read. */
+function withSelection(object: unknown, found: readonly FieldError[]): readonly FieldError[] {
+  const spec = isJsonObject(object) ? object["spec"] : undefined;
+  if (!isJsonObject(spec)) return found;
+  const errors = new Errors();
+  errors.add(found);
+  for (const name of ["selector", "serviceAccountSelector", "namespaceSelector"]) {
+    const [text, field] = [spec[name], `spec.${name}`];
+    if (typeof text === "string" && !found.some((error) => error.field === field)) checkSelector(text, field, errors);
   }
   return errors.list;
 }
