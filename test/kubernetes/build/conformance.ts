@@ -1,0 +1,88 @@
+/**
+ * conformance: the programs of Kubernetes' own test suite, built from Go modules beside those of the cluster and kept by version: e2e.test,
+ * its runner ginkgo, the test server agnhost and CoreDNS, which run in pods.
+ */
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import versions from "../versions.json";
+import {
+  buildTarget,
+  cacheDirectory,
+  kubernetesModule,
+  lastLines,
+  linkerFlags,
+  plainModule,
+  run,
+  type Target,
+  Unavailable,
+  unpackPackages,
+} from "./binaries.ts";
+
+/** Absolute paths. */
+export interface SuiteBinaries {
+  readonly e2e: string;
+  readonly ginkgo: string;
+  readonly agnhost: string;
+  /** Folder with agnhost's own certificate for a server with TLS. */
+  readonly certificates: string;
+  readonly coredns: string;
+  /** Folder with the Debian programs that a pod of the suite runs, with all that they need. */
+  readonly root: string;
+}
+
+function targets(): readonly Target[] {
+  const { kubernetes, coredns } = versions;
+  const inKubernetes = {
+    flags: linkerFlags(),
+    folder: `kubernetes-${kubernetes.version}`,
+    moduleFile: kubernetesModule,
+  };
+  return [
+    { ...inKubernetes, program: "e2e.test", pkg: `${kubernetes.module}/test/e2e`, tests: true },
+    { ...inKubernetes, program: "agnhost", pkg: `${kubernetes.module}/test/images/agnhost`, static: true },
+    // As new as the one that e2e.test has compiled in.
+    { ...inKubernetes, program: "ginkgo", pkg: "github.com/onsi/ginkgo/v2/ginkgo" },
+    {
+      program: "coredns",
+      pkg: coredns.module,
+      flags: "-s -w",
+      folder: `coredns-${coredns.version}`,
+      moduleFile: (cwd) => plainModule(coredns, cwd),
+      static: true,
+    },
+  ];
+}
+
+/** Folder of a module's source. */
+async function moduleDirectory(
+  { module, version }: { readonly module: string; readonly version: string },
+  cwd: string,
+) {
+  const ended = await run(["go", "mod", "download", "-json", `${module}@${version}`], cwd);
+  const path = /"Dir": "([^"]+)"/.exec(ended.output)?.[1];
+  if (ended.code !== 0 || path === undefined)
+    throw new Unavailable(`cannot fetch Go module ${module}@${version}: ${lastLines(ended.output)}`);
+  return path;
+}
+
+/** Makes every program of the suite present. Rejects with `Unavailable` when the machine cannot. */
+export async function prepareSuite(progress: (line: string) => void): Promise<SuiteBinaries> {
+  const cache = cacheDirectory();
+  mkdirSync(cache, { recursive: true });
+  const root = join(cache, `image-${Bun.hash(versions.image.join()).toString(36)}`);
+  if (!existsSync(root)) await unpackPackages(root, versions.image, progress, true);
+  const all = targets();
+  for (const target of all) await buildTarget(target, cache, progress);
+  const at = (name: string): string => {
+    const target = all.find(({ program }) => program === name);
+    return join(cache, target?.folder ?? "", name);
+  };
+  return {
+    e2e: at("e2e.test"),
+    ginkgo: at("ginkgo"),
+    agnhost: at("agnhost"),
+    certificates: join(await moduleDirectory(versions.kubernetes, cache), "test/images/agnhost/porter"),
+    coredns: at("coredns"),
+    root,
+  };
+}
