@@ -1,8 +1,8 @@
 /**
  * conformance: the programs of Kubernetes' own test suite, built from Go modules beside those of the cluster and kept by version: e2e.test,
- * its runner ginkgo, the test server agnhost and CoreDNS, which run in pods.
+ * its runner ginkgo, the test server agnhost and CoreDNS, which run in pods; and cyclonus where it is wanted.
  */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import versions from "../versions.json";
 import {
@@ -26,8 +26,35 @@ export interface SuiteBinaries {
   /** Folder with agnhost's own certificate for a server with TLS. */
   readonly certificates: string;
   readonly coredns: string;
+  readonly cyclonus: Cyclonus | undefined;
   /** Folder with the Debian programs that a pod of the suite runs, with all that they need. */
   readonly root: string;
+}
+
+export interface Cyclonus {
+  /** Creates policies and compares what is probed with what it expects: `conformance/cyclonus/main.go`. */
+  readonly driver: string;
+  /** Probes from within a pod. */
+  readonly worker: string;
+}
+
+const DRIVER_SOURCE = new URL("../conformance/cyclonus/main.go", import.meta.url).pathname;
+
+function cyclonusTargets(): readonly Target[] {
+  const { cyclonus } = versions;
+  const source = readFileSync(DRIVER_SOURCE, "utf8");
+  const common = { flags: "-s -w", moduleFile: (cwd: string) => plainModule(cyclonus, cwd), static: true };
+  const folder = `cyclonus-${cyclonus.version}`;
+  const driver = {
+    program: "cyclonus",
+    pkg: "./session.go",
+    folder: `${folder}-${Bun.hash(source).toString(36)}`,
+    source,
+  };
+  return [
+    { ...common, ...driver },
+    { ...common, program: "worker", pkg: `${cyclonus.module}/cmd/worker`, folder },
+  ];
 }
 
 function targets(): readonly Target[] {
@@ -66,12 +93,12 @@ async function moduleDirectory(
 }
 
 /** Makes every program of the suite present. Rejects with `Unavailable` when the machine cannot. */
-export async function prepareSuite(progress: (line: string) => void): Promise<SuiteBinaries> {
+export async function prepareSuite(progress: (line: string) => void, withCyclonus: boolean): Promise<SuiteBinaries> {
   const cache = cacheDirectory();
   mkdirSync(cache, { recursive: true });
   const root = join(cache, `image-${Bun.hash(versions.image.join()).toString(36)}`);
   if (!existsSync(root)) await unpackPackages(root, versions.image, progress, true);
-  const all = targets();
+  const all = [...targets(), ...(withCyclonus ? cyclonusTargets() : [])];
   for (const target of all) await buildTarget(target, cache, progress);
   const at = (name: string): string => {
     const target = all.find(({ program }) => program === name);
@@ -83,6 +110,7 @@ export async function prepareSuite(progress: (line: string) => void): Promise<Su
     agnhost: at("agnhost"),
     certificates: join(await moduleDirectory(versions.kubernetes, cache), "test/images/agnhost/porter"),
     coredns: at("coredns"),
+    cyclonus: withCyclonus ? { driver: at("cyclonus"), worker: at("worker") } : undefined,
     root,
   };
 }

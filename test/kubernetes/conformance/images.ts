@@ -8,7 +8,12 @@ import type { SuiteBinaries } from "../build/conformance.ts";
 import { addBusybox, type Image, packImages } from "../cluster/image.ts";
 import { ClusterError, run } from "../cluster/run.ts";
 
-const REGISTRY = "localhost/e2e-test-images";
+const HOST = "localhost";
+/** cyclonus asks for its images in a folder of this name. */
+const REGISTRY = `${HOST}/e2e-test-images`;
+/** The image that cyclonus' pods run. Source: cyclonus, pkg/connectivity/probe/pod.go. */
+const CYCLONUS_IMAGE = `${REGISTRY}/agnhost:2.43`;
+export const CYCLONUS_REGISTRY = HOST;
 export const COREDNS_IMAGE = `${REGISTRY}/coredns:1`;
 const AGNHOST = "/agnhost";
 
@@ -59,6 +64,7 @@ async function makeRoot(root: string, binaries: SuiteBinaries): Promise<void> {
   for (const [name, path] of Object.entries({
     agnhost: binaries.agnhost,
     coredns: binaries.coredns,
+    ...(binaries.cyclonus === undefined ? {} : { worker: binaries.cyclonus.worker }),
     "localhost.crt": `${binaries.certificates}/localhost.crt`,
     "localhost.key": `${binaries.certificates}/localhost.key`,
   }))
@@ -74,6 +80,7 @@ export async function makeSuiteImages(directory: string, binaries: SuiteBinaries
   await packImages(work, `${work}/root`, archive, [
     ...(await imagesOf(binaries, directory)),
     { name: COREDNS_IMAGE, entrypoint: ["/coredns"] },
+    ...(binaries.cyclonus === undefined ? [] : [{ name: CYCLONUS_IMAGE, entrypoint: [AGNHOST] }]),
   ]);
   rmSync(work, { recursive: true });
   return archive;

@@ -13,7 +13,7 @@ import { removeAbandoned, removeCluster } from "../cluster/clean.ts";
 import { newClusterId, startCluster } from "../cluster/cluster.ts";
 import { inNetns } from "../cluster/layout.ts";
 import { formatMarkdown, formatTable, type Row } from "./report.ts";
-import { runSuite, type SuiteName, SUITES } from "./suites.ts";
+import { runSuite, type SuiteName, SUITES, USUAL_SUITES } from "./suites.ts";
 import { NAME_SERVER, prepareSurroundings } from "./surroundings.ts";
 
 /** Reports and output of the suites, and the logs of a cluster in which one failed. */
@@ -38,13 +38,19 @@ function progress(line: string): void {
   console.log(`[${minutes.toFixed(1).padStart(5)} min] ${line}`);
 }
 
-/** The words of an option that is a list, in the order of `all`; without the option, all. */
-function chosen<T extends string>(option: string, given: string | undefined, all: readonly T[]): readonly T[] {
-  const words = given?.split(",");
-  const unknown = words?.find((word) => !all.some((known) => known === word));
+/** The words of an option that is a list, in the order of `all`; without the option, the usual ones. */
+function chosen<T extends string>(
+  option: string,
+  given: string | undefined,
+  all: readonly T[],
+  usual: readonly T[],
+): readonly T[] {
+  if (given === undefined) return usual;
+  const words = given.split(",");
+  const unknown = words.find((word) => !all.some((known) => known === word));
   if (unknown !== undefined)
     throw new UsageError(`--${option}: ${JSON.stringify(unknown)} is none of ${all.join(", ")}`);
-  return all.filter((known) => words?.includes(known) ?? true);
+  return all.filter((known) => words.includes(known));
 }
 
 function readArguments(args: readonly string[]): Wanted {
@@ -55,8 +61,8 @@ function readArguments(args: readonly string[]): Wanted {
       options: { dataplane: string, suite: string, focus: string, report: string, keep: { type: "boolean" } },
     });
     return {
-      dataplanes: chosen("dataplane", values.dataplane, DATAPLANES),
-      suites: chosen("suite", values.suite, SUITES),
+      dataplanes: chosen("dataplane", values.dataplane, DATAPLANES, DATAPLANES),
+      suites: chosen("suite", values.suite, SUITES, USUAL_SUITES),
       focus: new RegExp(values.focus ?? "").source.replace(/^\(\?:\)$/, ""),
       report: values.report,
       keep: values.keep ?? false,
@@ -66,6 +72,9 @@ function readArguments(args: readonly string[]): Wanted {
     throw error;
   }
 }
+
+/** Set by a signal: the cluster is being removed, and nothing may be started on it. */
+let interrupted = false;
 
 interface Programs {
   readonly cluster: Binaries;
@@ -89,6 +98,7 @@ async function runDataplane(
     const cluster = await startCluster(id, programs.cluster, say, wishes);
     await prepareSurroundings(cluster, programs.suite);
     for (const suite of suites) {
+      if (interrupted) break;
       say(`== ${suite}`);
       const run = { cluster, binaries: programs.suite, suite, focus, results };
       const outcome = await runSuite(run, (line) => say(`${suite}: ${line}`));
@@ -110,6 +120,8 @@ async function runDataplane(
         outcome: { passed: 0, failures: [{ test: "the cluster", reason }], skipped: [], minutes: 0 },
       });
   } finally {
+    // Whoever was interrupted removes the cluster and ends the process.
+    if (interrupted) await new Promise(() => undefined);
     await removeCluster(id);
   }
   return rows;
@@ -117,15 +129,19 @@ async function runDataplane(
 
 async function main(args: readonly string[]): Promise<number> {
   const wanted = readArguments(args);
-  const programs = { cluster: await prepareBinaries(progress), suite: await prepareSuite(progress) };
+  const programs = {
+    cluster: await prepareBinaries(progress),
+    suite: await prepareSuite(progress, wanted.suites.includes("cyclonus")),
+  };
   let current = "";
-  const interrupted = async (): Promise<void> => {
+  const interrupt = async (): Promise<void> => {
+    interrupted = true;
     progress("interrupted: removing the cluster");
     // Twice: what was being started meanwhile finds no folders, and what had just been started goes.
     for (let i = 0; i < 2 && current !== ""; i++) await removeCluster(current);
     process.exit(130);
   };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => void interrupted());
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => void interrupt());
   await removeAbandoned(progress);
   const rows: Row[] = [];
   for (const dataplane of wanted.dataplanes) {

@@ -4,16 +4,18 @@
  * Everything that a suite prints and its report stay in a folder; its processes are in the cluster's cgroup, so they end with the cluster.
  */
 import { createWriteStream, existsSync, mkdirSync, readFileSync } from "node:fs";
-import { dirname } from "node:path";
 import type { SuiteBinaries } from "../build/conformance.ts";
 import { spawnIn } from "../cluster/cgroups.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { inNetns } from "../cluster/layout.ts";
-import { registryList } from "./images.ts";
+import { ClusterError } from "../cluster/run.ts";
+import { CYCLONUS_REGISTRY, registryList } from "./images.ts";
 import { type Failure, readVerdicts, type Skipped, type Verdicts } from "./junit.ts";
 
-export const SUITES = ["netpol", "conformance"] as const;
+export const SUITES = ["netpol", "conformance", "cyclonus"] as const;
 export type SuiteName = (typeof SUITES)[number];
+/** Without the option. */
+export const USUAL_SUITES: readonly SuiteName[] = ["netpol", "conformance"];
 
 export interface Outcome {
   readonly passed: number;
@@ -22,8 +24,10 @@ export interface Outcome {
   readonly minutes: number;
 }
 
+type GinkgoSuite = Exclude<SuiteName, "cyclonus">;
+
 /** Tests of the suite whose name also matches what the user asked for. */
-const PATTERNS: { readonly [S in SuiteName]: (focus: string) => string } = {
+const PATTERNS: { readonly [S in GinkgoSuite]: (focus: string) => string } = {
   netpol: (focus) => `Netpol.*${focus}`,
   conformance: (focus) => `\\[sig-network\\].*${focus}.*\\[Conformance\\]`,
 };
@@ -58,14 +62,18 @@ export interface Run {
 
 /** Runs it to its end. */
 export async function runSuite(wanted: Run, progress: (line: string) => void): Promise<Outcome> {
-  const { cluster, binaries, suite, results } = wanted;
+  const started = performance.now();
+  const { suite } = wanted;
+  const verdicts = await (suite === "cyclonus" ? runCyclonus(wanted, progress) : runGinkgo(wanted, suite, progress));
+  return { ...verdicts, minutes: (performance.now() - started) / 60_000 };
+}
+
+async function runGinkgo(wanted: Run, suite: GinkgoSuite, progress: (line: string) => void): Promise<Verdicts> {
+  const { cluster, binaries, results } = wanted;
   const { layout } = cluster;
   const pattern = PATTERNS[suite](wanted.focus);
   const unfit = whyUnfit();
-  const started = performance.now();
-  const temporary = `${layout.directory}/tmp`;
-  mkdirSync(temporary, { recursive: true });
-  const ginkgo = [
+  const command = [
     binaries.ginkgo,
     `--procs=${PROCESSES}`,
     "-v",
@@ -85,8 +93,22 @@ export async function runSuite(wanted: Run, progress: (line: string) => void): P
     "--allowed-not-ready-nodes=0",
     "--minStartupPods=0",
   ];
+  const exitCode = await follow(wanted, command, follower(progress));
+  const report = `${results}/${suite}.xml`;
+  if (!existsSync(report)) return judged(undefined, exitCode);
+  return judged(readVerdicts(readFileSync(report, "utf8"), new RegExp(pattern), unfit), exitCode);
+}
+
+/** Runs a program of the suite beside the API server, what it prints into the log, its standard output also line by line; its exit code. */
+async function follow(
+  { cluster: { layout }, suite, results }: Run,
+  command: readonly string[],
+  take: (line: string) => void,
+): Promise<number> {
+  const temporary = `${layout.directory}/tmp`;
+  mkdirSync(temporary, { recursive: true });
   const child = spawnIn(`${layout.cgroup}/daemons/suite`, () =>
-    Bun.spawn([...inNetns(layout.fabric, ginkgo)], {
+    Bun.spawn([...inNetns(layout.fabric, command)], {
       cwd: layout.directory,
       stdin: "ignore",
       stdout: "pipe",
@@ -94,7 +116,7 @@ export async function runSuite(wanted: Run, progress: (line: string) => void): P
       // Ctrl-C is for whoever removes the cluster, and this with it.
       detached: true,
       env: {
-        PATH: `${dirname(binaries.ginkgo)}:${process.env["PATH"] ?? ""}`,
+        PATH: process.env["PATH"] ?? "",
         HOME: temporary,
         TMPDIR: temporary,
         KUBE_TEST_REPO_LIST: registryList(layout.directory),
@@ -102,21 +124,42 @@ export async function runSuite(wanted: Run, progress: (line: string) => void): P
     }),
   );
   const log = createWriteStream(`${results}/${suite}.log`);
-  const follow = follower(progress);
   await Promise.all([
     eachLine(child.stdout, (line) => {
       log.write(`${line}\n`);
-      follow(line);
+      take(line);
     }),
     eachLine(child.stderr, (line) => log.write(`${line}\n`)),
   ]);
   const exitCode = await child.exited;
   await new Promise<void>((resolve) => log.end(resolve));
-  const report = `${results}/${suite}.xml`;
-  const verdicts = existsSync(report)
-    ? readVerdicts(readFileSync(report, "utf8"), new RegExp(pattern), unfit)
-    : undefined;
-  return { ...judged(verdicts, exitCode), minutes: (performance.now() - started) / 60_000 };
+  return exitCode;
+}
+
+/** One line of what the driver prints. */
+interface CyclonusLine {
+  readonly cases?: number;
+  readonly case?: string;
+  readonly passed?: boolean;
+  readonly error?: string;
+}
+
+async function runCyclonus(wanted: Run, progress: (line: string) => void): Promise<Verdicts> {
+  const { cluster, binaries, focus } = wanted;
+  if (binaries.cyclonus === undefined) throw new ClusterError("cyclonus was not built");
+  const failures: Failure[] = [];
+  let total = "?";
+  let ended = 0;
+  const command = [binaries.cyclonus.driver, cluster.layout.adminKubeconfig, CYCLONUS_REGISTRY, focus];
+  const exitCode = await follow(wanted, command, (text) => {
+    const line = JSON.parse(text) as CyclonusLine;
+    if (line.cases !== undefined) total = String(line.cases);
+    if (line.case === undefined) return;
+    const reason = line.error ?? "the kernel and cyclonus disagree: the log says about which pods";
+    if (line.passed !== true) failures.push({ test: line.case, reason });
+    progress(`${++ended} of ${total} ${line.passed === true ? "passed" : "failed"}: ${line.case}`);
+  });
+  return judged({ passed: ended - failures.length, failures, skipped: [] }, exitCode);
 }
 
 /** A suite that says nothing, or nothing bad with a bad exit code, has failed. */
