@@ -2,8 +2,8 @@
  * conformance: the programs of Kubernetes' own test suite, built from Go modules beside those of the cluster and kept by version: e2e.test,
  * its runner ginkgo, the test server agnhost and CoreDNS, which run in pods; and cyclonus where it is wanted.
  */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
+import { dirname, join } from "node:path";
 import versions from "../versions.json";
 import {
   buildTarget,
@@ -80,16 +80,20 @@ function targets(): readonly Target[] {
   ];
 }
 
-/** Folder of a module's source. */
-async function moduleDirectory(
-  { module, version }: { readonly module: string; readonly version: string },
-  cwd: string,
-) {
-  const ended = await run(["go", "mod", "download", "-json", `${module}@${version}`], cwd);
-  const path = /"Dir": "([^"]+)"/.exec(ended.output)?.[1];
-  if (ended.code !== 0 || path === undefined)
+/** agnhost's certificate and key, out of the source of Kubernetes' module. */
+async function keepCertificates(folder: string, cache: string): Promise<string> {
+  if (existsSync(folder)) return folder;
+  const { module, version } = versions.kubernetes;
+  const ended = await run(["go", "mod", "download", "-json", `${module}@${version}`], cache);
+  const source = /"Dir": "([^"]+)"/.exec(ended.output)?.[1];
+  if (ended.code !== 0 || source === undefined)
     throw new Unavailable(`cannot fetch Go module ${module}@${version}: ${lastLines(ended.output)}`);
-  return path;
+  const unfinished = `${folder}.unfinished-${process.pid}`;
+  mkdirSync(unfinished);
+  for (const name of ["localhost.crt", "localhost.key"])
+    copyFileSync(join(source, "test/images/agnhost/porter", name), join(unfinished, name));
+  renameSync(unfinished, folder);
+  return folder;
 }
 
 /** Makes every program of the suite present. Rejects with `Unavailable` when the machine cannot. */
@@ -108,7 +112,7 @@ export async function prepareSuite(progress: (line: string) => void, withCyclonu
     e2e: at("e2e.test"),
     ginkgo: at("ginkgo"),
     agnhost: at("agnhost"),
-    certificates: join(await moduleDirectory(versions.kubernetes, cache), "test/images/agnhost/porter"),
+    certificates: await keepCertificates(join(dirname(at("agnhost")), "certificates"), cache),
     coredns: at("coredns"),
     cyclonus: withCyclonus ? { driver: at("cyclonus"), worker: at("worker") } : undefined,
     root,
