@@ -89,8 +89,10 @@ async function runDataplane(
   { suites, focus, keep }: Wanted,
 ): Promise<readonly Row[]> {
   const results = `${RESULTS}/${dataplane}`;
-  rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
+  for (const suite of suites)
+    for (const file of [`${suite}.xml`, `${suite}.log`, `${suite}-logs`])
+      rmSync(`${results}/${file}`, { recursive: true, force: true });
   const rows: Row[] = [];
   const say = (line: string): void => progress(`${dataplane}: ${line}`);
   try {
@@ -103,7 +105,7 @@ async function runDataplane(
       const run = { cluster, binaries: programs.suite, suite, focus, results };
       const outcome = await runSuite(run, (line) => say(`${suite}: ${line}`));
       rows.push({ suite, dataplane, outcome });
-      if (outcome.failures.length > 0) cpSync(cluster.layout.logs, `${results}/logs`, { recursive: true });
+      if (outcome.failures.length > 0) cpSync(cluster.layout.logs, `${results}/${suite}-logs`, { recursive: true });
     }
     if (keep) {
       const { fabric, adminKubeconfig } = cluster.layout;
