@@ -12,6 +12,7 @@ const XML = `<?xml version="1.0" encoding="UTF-8"?>
           <testcase name="[It] [sig-network] Netpol denies" status="failed" time="2"><failure message="Had 2 wrong results &lt;nil&gt;&#xA;more" type="failed">[FAILED] x</failure></testcase>
           <testcase name="[It] [sig-network] Netpol SCTP works" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
           <testcase name="[It] [sig-network] Netpol needs Windows" status="skipped" time="0"><skipped message="skipped - only on Windows"></skipped></testcase>
+          <testcase name="[It] [sig-network] Services SCTP works" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
           <testcase name="[It] [sig-apps] Deployments roll" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
           <testcase name="[It] [sig-network] Netpol panics" status="panicked" time="0"><error message="" type="panicked">nil map
 at x.go</error></testcase>
