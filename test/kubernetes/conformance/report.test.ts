@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readVerdicts } from "./junit.ts";
 import { formatMarkdown, formatTable, type Row } from "./report.ts";
-import { follower } from "./suites.ts";
+import { follower, PATTERNS } from "./suites.ts";
 
 const XML = `<?xml version="1.0" encoding="UTF-8"?>
   <testsuites tests="7">
@@ -44,6 +44,17 @@ describe("a report", () => {
   });
 
   test("without a test is none", () => expect(readVerdicts("<testsuites/>", /x/, unfit)).toBeUndefined());
+});
+
+test("a focus with alternatives stays within its suite", () => {
+  for (const [suite, own] of [
+    ["netpol", "[sig-network] Netpol allows UDP"],
+    ["conformance", "[sig-network] Services serve UDP [Conformance]"],
+  ] as const) {
+    const pattern = new RegExp(PATTERNS[suite]("egress|UDP|CIDR"));
+    expect(pattern.test(own)).toBe(true);
+    expect(pattern.test("[sig-apps] Jobs send UDP")).toBe(false);
+  }
 });
 
 test("each test that ends gives a line", () => {
