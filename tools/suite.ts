@@ -23,13 +23,19 @@ export interface Suite {
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
 
-function decode(text: string): string {
-  return text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code: string | undefined, name: string | undefined) =>
-    code === undefined ? (ENTITIES[name ?? ""] ?? whole) : String.fromCodePoint(Number(code)),
+/** Text of XML without its entities. */
+export function decode(text: string): string {
+  return text.replace(
+    /&(?:#(\d+)|#x([0-9a-fA-F]+)|(\w+));/g,
+    (whole, decimal: string | undefined, hex: string | undefined, name: string | undefined) => {
+      if (decimal !== undefined) return String.fromCodePoint(Number(decimal));
+      return hex === undefined ? (ENTITIES[name ?? ""] ?? whole) : String.fromCodePoint(Number.parseInt(hex, 16));
+    },
   );
 }
 
-function attribute(tag: string, name: string): string {
+/** What an attribute of a tag says, empty when it is not there. */
+export function attribute(tag: string, name: string): string {
   return decode(new RegExp(`\\s${name}="([^"]*)"`).exec(tag)?.[1] ?? "");
 }
 

@@ -21,7 +21,11 @@ const SUITES: readonly NamedSuite[] = [
   { name: "conformance", paths: ["test/conformance"], timeoutSeconds: 300, inFiles: true },
   { name: "scripts", paths: ["test/scripts"], timeoutSeconds: 180, inFiles: true },
   { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120, inFiles: true },
-  { name: "unit", paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench"], timeoutSeconds: 60 },
+  {
+    name: "unit",
+    paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench", "test/kubernetes/conformance"],
+    timeoutSeconds: 60,
+  },
   { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
 ];
 

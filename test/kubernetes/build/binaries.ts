@@ -39,22 +39,27 @@ export interface Binaries {
 const CLIENT_GO_SOURCE = new URL("../../clients/client-go/main.go", import.meta.url).pathname;
 
 /** Where the programs are kept. */
-function cacheDirectory(): string {
+export function cacheDirectory(): string {
   const base = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
   return join(base, "calico-test-kubernetes");
 }
 
 /** The outcome of one command that ran to its end. */
-interface Ended {
+export interface Ended {
   readonly code: number;
   readonly output: string;
 }
 
-async function run(command: readonly string[], cwd: string): Promise<Ended> {
+/** A command of the build, to its end. */
+export async function run(
+  command: readonly string[],
+  cwd: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Ended> {
   // Lowest priority and two compilers at most: others work on this machine too.
   const child = Bun.spawn(["nice", "-n", "19", ...command], {
     cwd,
-    env: { ...process.env, GOFLAGS: "-mod=mod -buildvcs=false", GOMAXPROCS: "2", GOWORK: "off" },
+    env: { ...process.env, GOFLAGS: "-mod=mod -buildvcs=false", GOMAXPROCS: "2", GOWORK: "off", ...environment },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -67,7 +72,7 @@ async function run(command: readonly string[], cwd: string): Promise<Ended> {
   return { code, output: out + err };
 }
 
-function lastLines(text: string): string {
+export function lastLines(text: string): string {
   return text.trim().split("\n").slice(-5).join("\n");
 }
 
@@ -82,7 +87,7 @@ async function readModuleFile(module: string, version: string, cwd: string): Pro
 }
 
 /** The go.mod that makes Kubernetes a dependency: its staging modules, required at v0.0.0, are replaced by their releases. */
-async function kubernetesModule(cwd: string): Promise<string> {
+export async function kubernetesModule(cwd: string): Promise<string> {
   const { module, version, staging, godebug } = versions.kubernetes;
   const upstream = await readModuleFile(module, version, cwd);
   const names = [...upstream.matchAll(/^\t(k8s\.io\/[a-z-]+) v0\.0\.0$/gm)].map((match) => match[1]);
@@ -98,7 +103,7 @@ async function kubernetesModule(cwd: string): Promise<string> {
 }
 
 /** The go.mod for a module whose own go.mod replaces nothing. */
-async function plainModule(
+export async function plainModule(
   { module, version }: { readonly module: string; readonly version: string },
   cwd: string,
 ): Promise<string> {
@@ -106,7 +111,7 @@ async function plainModule(
   return `module calico-test-dependency\ngo ${go}\nrequire ${module} ${version}\n`;
 }
 
-function linkerFlags(): string {
+export function linkerFlags(): string {
   const [, major, minor] = /^v(\d+)\.(\d+)/.exec(versions.kubernetes.version) ?? [];
   const values = { gitVersion: versions.kubernetes.version, gitMajor: major ?? "", gitMinor: minor ?? "" };
   const packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
@@ -115,7 +120,7 @@ function linkerFlags(): string {
   return ["-s -w", ...sets].join(" ");
 }
 
-interface Target {
+export interface Target {
   readonly program: string;
   readonly pkg: string;
   readonly flags: string;
@@ -124,6 +129,10 @@ interface Target {
   readonly moduleFile: (cwd: string) => Promise<string>;
   /** A program of this repository, compiled in the module; its folder's name says its text. */
   readonly source?: string;
+  /** The tests of the package, compiled. */
+  readonly tests?: boolean;
+  /** Without a C library, to run in an image that has none. */
+  readonly static?: boolean;
 }
 
 /** Programs of one module, each the package `cmd/<program>`. */
@@ -186,7 +195,8 @@ function targets(): readonly Target[] {
   ];
 }
 
-async function buildTarget(target: Target, cache: string, progress: (line: string) => void): Promise<void> {
+/** Builds one program unless it is there; rejects with `Unavailable`. */
+export async function buildTarget(target: Target, cache: string, progress: (line: string) => void): Promise<void> {
   const output = join(cache, target.folder, target.program);
   if (existsSync(output)) return;
   if (Bun.which("go") === null) throw new Unavailable(`no Go toolchain on PATH to build ${target.program}`);
@@ -197,9 +207,11 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
   const started = performance.now();
   progress(`building ${target.program} (${target.pkg})`);
   const unfinished = `${output}.unfinished-${process.pid}`;
+  const verb = target.tests === true ? ["test", "-vet=off", "-c"] : ["build"];
   const ended = await run(
-    ["go", "build", "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg],
+    ["go", ...verb, "-p", "2", "-trimpath", "-ldflags", target.flags, "-o", unfinished, target.pkg],
     module,
+    target.static === true ? { CGO_ENABLED: "0" } : {},
   );
   if (ended.code !== 0) {
     rmSync(unfinished, { force: true });
@@ -209,17 +221,28 @@ async function buildTarget(target: Target, cache: string, progress: (line: strin
   progress(`built ${target.program} in ${Math.round((performance.now() - started) / 1000)} s`);
 }
 
-/** Unpacks Debian's container runtime and reference plugins beside the other programs. */
-async function unpackDebian(cache: string, progress: (line: string) => void): Promise<string> {
-  const root = join(cache, "debian");
-  if (["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file))))
-    return root;
+/**
+ * Unpacks Debian packages into a folder of their own beside the other programs; nothing is installed on the machine. With
+ * `dependencies`, what they depend on as well, so that their programs run where there is nothing else.
+ */
+export async function unpackPackages(
+  root: string,
+  packages: readonly string[],
+  progress: (line: string) => void,
+  dependencies = false,
+): Promise<void> {
   const unfinished = `${root}.unfinished-${process.pid}`;
-  mkdirSync(unfinished, { recursive: true });
-  progress(`fetching ${versions.debian.join(", ")} from Debian`);
-  const fetched = await run(["apt-get", "download", ...versions.debian], unfinished);
-  if (fetched.code !== 0)
-    throw new Unavailable(`cannot fetch ${versions.debian.join(", ")}: ${lastLines(fetched.output)}`);
+  mkdirSync(join(unfinished, "partial"), { recursive: true });
+  progress(`fetching ${packages.join(", ")} from Debian`);
+  const status = join(unfinished, "status");
+  writeFileSync(status, "");
+  // For a machine on which nothing is installed yet, apt fetches everything.
+  const options = [`Dir::State::status=${status}`, `Dir::Cache::archives=${unfinished}`, "Debug::NoLocking=1"];
+  const install = ["install", "--download-only", "--no-install-recommends", "-y", ...options.flatMap((o) => ["-o", o])];
+  const fetched = await run(["apt-get", ...(dependencies ? install : ["download"]), ...packages], unfinished);
+  if (fetched.code !== 0) throw new Unavailable(`cannot fetch ${packages.join(", ")}: ${lastLines(fetched.output)}`);
+  rmSync(status);
+  rmSync(join(unfinished, "partial"), { recursive: true });
   for (const name of readdirSync(unfinished).filter((file) => file.endsWith(".deb"))) {
     const unpacked = await run(["dpkg-deb", "-x", join(unfinished, name), unfinished], unfinished);
     if (unpacked.code !== 0) throw new Unavailable(`cannot unpack ${name}: ${lastLines(unpacked.output)}`);
@@ -227,6 +250,13 @@ async function unpackDebian(cache: string, progress: (line: string) => void): Pr
   }
   rmSync(root, { recursive: true, force: true });
   renameSync(unfinished, root);
+}
+
+/** Debian's container runtime and reference plugins. */
+async function unpackDebian(cache: string, progress: (line: string) => void): Promise<string> {
+  const root = join(cache, "debian");
+  if (!["bin/containerd", "bin/runc", "lib/cni/loopback"].every((file) => existsSync(join(root, "usr", file))))
+    await unpackPackages(root, versions.debian, progress);
   return root;
 }
 

@@ -13,7 +13,7 @@ import { apiserver, controllerManager, etcd, scheduler } from "./control-plane.t
 import { Daemons, type DaemonSpec } from "./daemons.ts";
 import { makeFabric } from "./fabric.ts";
 import { imageArchive, makeImages } from "./image.ts";
-import { inNetns, type Layout, layoutOf, type NodeLayout, POOLS, PREFIX } from "./layout.ts";
+import { inNetns, type Layout, layoutOf, type NodeLayout, POOLS, PREFIX, type Wishes } from "./layout.ts";
 import { bird, calicoNode, calicoReady, containerd, ctr, installPlugins, kubelet, kubeProxy } from "./node.ts";
 import { ClusterError, type Output, run, tryRun, waitFor } from "./run.ts";
 import { keepSysctls } from "./sysctls.ts";
@@ -157,8 +157,13 @@ export function newClusterId(): string {
 }
 
 /** Makes a cluster of two nodes and waits until it works. Whoever calls removes it, also when this rejects. */
-export async function startCluster(id: string, binaries: Binaries, progress: (line: string) => void): Promise<Cluster> {
-  const layout = layoutOf(id);
+export async function startCluster(
+  id: string,
+  binaries: Binaries,
+  progress: (line: string) => void,
+  wishes: Wishes = {},
+): Promise<Cluster> {
+  const layout = layoutOf(id, wishes);
   prepareFolders(layout);
   const cluster = new Cluster(layout, binaries);
   progress("making namespaces, certificates and images");
@@ -210,8 +215,12 @@ function prepareFolders(layout: Layout): void {
 }
 
 /** Once containerd of the node answers. */
-export async function importImages(cluster: Cluster, node: NodeLayout): Promise<void> {
-  const command = ctr(node, cluster.binaries, "images", "import", imageArchive(cluster.layout.directory));
+export async function importImages(
+  cluster: Cluster,
+  node: NodeLayout,
+  archive = imageArchive(cluster.layout.directory),
+): Promise<void> {
+  const command = ctr(node, cluster.binaries, "images", "import", archive);
   await waitFor(
     `containerd of ${node.name}`,
     60,

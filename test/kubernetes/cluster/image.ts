@@ -1,10 +1,14 @@
-/** image: two small images made on the spot out of Debian's static busybox: `pause` and `box`, as OCI archives for `ctr images import`. */
+/**
+ * image: images made on the spot and packed as OCI archives for `ctr images import`; two small ones, `pause` and `box`, are Debian's static
+ * busybox.
+ */
 import { copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { run } from "./run.ts";
 
 export const PAUSE_IMAGE = "localhost/pause:1";
 /** busybox with all its applets; `/www/index.html` says "hello". */
 export const BOX_IMAGE = "localhost/box:1";
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 function digest(bytes: Uint8Array): string {
   return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
@@ -21,30 +25,31 @@ function addBlob(
   return { mediaType, digest: name, size: bytes.length };
 }
 
-async function makeLayer(directory: string): Promise<Uint8Array> {
-  const root = `${directory}/layer`;
-  for (const folder of ["bin", "etc", "www", "tmp", "proc", "sys", "dev"])
-    mkdirSync(`${root}/${folder}`, { recursive: true });
+/** Puts busybox into `bin` of a root; its applets are what `has` does not already know. */
+export async function addBusybox(root: string, has: (applet: string) => boolean): Promise<void> {
+  for (const folder of ["bin", "etc", "tmp", "proc", "sys", "dev"]) mkdirSync(`${root}/${folder}`, { recursive: true });
   const busybox = Bun.which("busybox");
   if (busybox === null) throw new Error("busybox is not installed: apt-get install busybox-static");
   copyFileSync(busybox, `${root}/bin/busybox`);
   const applets = (await run([busybox, "--list"])).trim().split("\n");
-  for (const applet of applets) if (applet !== "busybox") symlinkSync("busybox", `${root}/bin/${applet}`);
+  for (const applet of applets)
+    if (applet !== "busybox" && !has(applet)) symlinkSync("busybox", `${root}/bin/${applet}`);
   writeFileSync(`${root}/etc/passwd`, "root:x:0:0:root:/:/bin/sh\n");
+}
+
+async function makeLayer(directory: string): Promise<string> {
+  const root = `${directory}/layer`;
+  await addBusybox(root, () => false);
+  mkdirSync(`${root}/www`);
   writeFileSync(`${root}/www/index.html`, "hello\n");
-  await run([
-    "tar",
-    "--sort=name",
-    "--mtime=@0",
-    "--owner=0",
-    "--group=0",
-    "-C",
-    root,
-    "-cf",
-    `${directory}/layer.tar`,
-    ".",
-  ]);
-  return await Bun.file(`${directory}/layer.tar`).bytes();
+  return root;
+}
+
+/** What the image runs: as in a Dockerfile. */
+export interface Image {
+  readonly name: string;
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
 }
 
 /** Where `makeImages` leaves both images of a cluster. */
@@ -52,27 +57,36 @@ export function imageArchive(directory: string): string {
   return `${directory}/images.tar`;
 }
 
-/** Writes both images into one archive. Source: OCI image-spec, image-layout.md and config.md. */
+/** Writes both images into one archive. */
 export async function makeImages(directory: string): Promise<void> {
   const work = `${directory}/images`;
-  const layout = `${work}/oci`;
-  mkdirSync(`${layout}/blobs/sha256`, { recursive: true });
-  const layerBytes = await makeLayer(work);
-  const layer = addBlob(layout, "application/vnd.oci.image.layer.v1.tar", layerBytes);
-  const architecture = process.arch === "arm64" ? "arm64" : "amd64";
-  const images: readonly { readonly name: string; readonly command: readonly string[] }[] = [
+  await packImages(work, await makeLayer(work), imageArchive(directory), [
     { name: PAUSE_IMAGE, command: ["/bin/busybox", "tail", "-f", "/dev/null"] },
     { name: BOX_IMAGE, command: ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"] },
-  ];
+  ]);
+  rmSync(work, { recursive: true });
+}
+
+/**
+ * Writes images that have the files of `root` for their only layer into one archive; needs a folder to work in.
+ * Source: OCI image-spec, image-layout.md and config.md.
+ */
+export async function packImages(work: string, root: string, archive: string, images: readonly Image[]): Promise<void> {
+  const layout = `${work}/oci`;
+  mkdirSync(`${layout}/blobs/sha256`, { recursive: true });
+  const tar = `${work}/layer.tar`;
+  await run(["tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-C", root, "-cf", tar, "."]);
+  const layer = addBlob(layout, "application/vnd.oci.image.layer.v1.tar", await Bun.file(tar).bytes());
+  const architecture = process.arch === "arm64" ? "arm64" : "amd64";
   const json = (value: object): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
-  const manifests = images.map(({ name, command }) => {
+  const manifests = images.map(({ name, entrypoint, command }) => {
     const config = addBlob(
       layout,
       "application/vnd.oci.image.config.v1+json",
       json({
         architecture,
         os: "linux",
-        config: { Cmd: command, Env: ["PATH=/bin"] },
+        config: { Entrypoint: entrypoint, Cmd: command, Env: [`PATH=${PATH}`] },
         rootfs: { type: "layers", diff_ids: [layer.digest] },
       }),
     );
@@ -88,6 +102,5 @@ export async function makeImages(directory: string): Promise<void> {
   });
   writeFileSync(`${layout}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
   writeFileSync(`${layout}/index.json`, JSON.stringify({ schemaVersion: 2, manifests }));
-  await run(["tar", "-C", layout, "-cf", imageArchive(directory), "."]);
-  rmSync(work, { recursive: true });
+  await run(["tar", "-C", layout, "-cf", archive, "."]);
 }

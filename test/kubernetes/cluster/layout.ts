@@ -41,7 +41,6 @@ export interface NodeLayout {
   /** As the kubelet's `cgroupRoot`. */
   readonly cgroupRoot: string;
   readonly healthPort: number;
-  /** The first node has nftables, the others what `CALICO_TEST_DATAPLANE` says, or iptables: each must work beside the other. */
   readonly dataplane: Dataplane;
 }
 
@@ -60,8 +59,22 @@ export interface Layout {
   readonly calicoToken: string;
   /** Every request of `calico node` and `calico controllers` to the API server, one JSON object a line. */
   readonly auditLog: string;
+  /** Address of the cluster's name server, if it has one; containers find it in their resolv.conf. */
+  readonly nameServer: string | undefined;
   readonly nodes: readonly NodeLayout[];
 }
+
+/** What a cluster may have otherwise. */
+export interface Wishes {
+  /**
+   * Of all nodes. Without it the first node has nftables, the others what `CALICO_TEST_DATAPLANE` says, or iptables: each must work beside
+   * the other.
+   */
+  readonly dataplane?: Dataplane;
+  readonly nameServer?: string;
+}
+
+const NODES = 2;
 
 export function netnsPath(name: string): string {
   return `/run/netns/${name}`;
@@ -72,7 +85,7 @@ export function inNetns(name: string, command: readonly string[]): readonly stri
   return ["nsenter", `--net=${netnsPath(name)}`, "--", ...command];
 }
 
-export function layoutOf(id: string, nodes = 2): Layout {
+export function layoutOf(id: string, { dataplane, nameServer }: Wishes = {}): Layout {
   const directory = `${STATE_ROOT}/${id}`;
   return {
     id,
@@ -86,11 +99,12 @@ export function layoutOf(id: string, nodes = 2): Layout {
     calicoKubeconfig: `${directory}/calico-node.kubeconfig`,
     calicoToken: `${directory}/calico-node.token`,
     auditLog: `${directory}/logs/audit.jsonl`,
-    nodes: Array.from({ length: nodes }, (_, index) => nodeLayout(id, directory, index + 1)),
+    nameServer,
+    nodes: Array.from({ length: NODES }, (_, index) => nodeLayout(id, directory, index + 1, dataplane)),
   };
 }
 
-function nodeLayout(id: string, directory: string, number: number): NodeLayout {
+function nodeLayout(id: string, directory: string, number: number, dataplane: Dataplane | undefined): NodeLayout {
   const name = `n${number}`;
   const root = `${directory}/${name}`;
   return {
@@ -111,6 +125,6 @@ function nodeLayout(id: string, directory: string, number: number): NodeLayout {
     kubeletRoot: `${root}/kubelet`,
     cgroupRoot: `/${id}/${name}`,
     healthPort: 9099,
-    dataplane: number === 1 ? "nftables" : (givenDataplane() ?? "iptables-nft"),
+    dataplane: dataplane ?? (number === 1 ? "nftables" : (givenDataplane() ?? "iptables-nft")),
   };
 }

@@ -49,6 +49,7 @@ export function kubelet(layout: Layout, node: NodeLayout, binaries: Binaries): D
     localStorageCapacityIsolation: false,
     makeIPTablesUtilChains: false,
     resolvConf: "",
+    ...(layout.nameServer === undefined ? {} : { clusterDNS: [layout.nameServer], clusterDomain: "cluster.local" }),
     readOnlyPort: 0,
     healthzPort: 0,
     maxPods: 200,
