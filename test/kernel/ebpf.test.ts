@@ -60,7 +60,12 @@ function ensureInterface(name: string): void {
 
 /** The node n1's program, with an interface for each endpoint. */
 function randomProgram(seed: number): Program {
-  const program = programOf({ ...randomCluster(seed), pools: [], node: "n1" });
+  const cluster = randomCluster(seed);
+  const felixConfigurations = cluster.felixConfigurations.map((felix) => ({
+    ...felix,
+    spec: { ...felix.spec, bpfEnabled: true },
+  }));
+  const program = programOf({ ...cluster, felixConfigurations, pools: [], node: "n1" });
   for (const id of program.endpoints.keys()) if (id !== "*") ensureInterface(id);
   return program;
 }
