@@ -154,9 +154,14 @@ function turned(packet: FlowPacket): FlowPacket {
 
 type Name = keyof typeof ports;
 
+/** What was found in this tick of the kernel's clock, of at most 10 ms, is forgotten with it. */
+function nextTick(): Promise<void> {
+  return Bun.sleep(20);
+}
+
 /** The frame as it arrives; `body`: of the marker that it ends with. undefined: it has not within the time that others take. */
 async function arrived(to: Name, sent: number): Promise<Uint8Array | undefined> {
-  for (let i = 0; i < 50; i++) {
+  for (let i = 0; i < 200; i++) {
     const found = ports[to].frames().find((frame) => markerOf(frame) === sent);
     if (found !== undefined) return found;
     await Bun.sleep(1);
@@ -413,6 +418,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const call = callOf();
       await begin("client", "server", call);
       node.run(["ip", "link", "set", "cali0", "mtu", "1300"]);
+      await nextTick();
       try {
         // A frame may have four bytes more, for a tag.
         const big = encodeBig(call, 1302);
@@ -431,6 +437,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const call = callOf();
       await begin("client", "server", call);
       node.run(["ip", "neigh", "del", s, "dev", "cali0"]);
+      await nextTick();
       const went = await pastWhile(async () => {
         ports.client.sendBody(middleOf(call, marker++));
         // ARP, or a neighbor solicitation.
@@ -493,12 +500,14 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const family = is4 ? "-4" : "-6";
       for (const route of [["blackhole"], ["unreachable"], ["prohibit"]]) {
         node.run(["ip", family, "route", "del", s]);
+        await nextTick();
         node.run(["ip", family, "route", "add", ...route, s]);
         const went = await pastWhile(async () => {
           expect(await passes("client", "server", call)).toBeUndefined();
         });
         expect(went).toBe(0);
         node.run(["ip", family, "route", "del", ...route, s]);
+        await nextTick();
         routePod(node, "cali0", s);
       }
       routePod(node, "cali2", s);
@@ -507,6 +516,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       });
       expect(went).toBe(0);
       node.run(["ip", family, "route", "del", s]);
+      await nextTick();
       routePod(node, "cali0", s);
       await begin("client", "server", { ...call, sourcePort: ++port });
     });
@@ -516,6 +526,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       await begin("client", "server", call);
       commit(program({ at: "cali2", opens: false }));
       node.run(["ip", is4 ? "-4" : "-6", "route", "del", s]);
+      await nextTick();
       routePod(node, "cali2", s);
       const went = await pastWhile(async () => {
         expect(await passes("client", "third", call)).toBeUndefined();
@@ -525,6 +536,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       });
       expect(went).toBe(0);
       node.run(["ip", is4 ? "-4" : "-6", "route", "del", s]);
+      await nextTick();
     });
 
     test("a flow that is cut stops in both directions", async () => {
@@ -536,8 +548,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const found = driver.maps.connections.lookup(key) ?? new Uint8Array(CONNECTION_BYTES);
       const connection = decodeConnection(found, is4 ? 4 : 6);
       driver.maps.connections.update(key, encodeConnection({ ...connection, flags: connection.flags | CUT }));
-      // What was found in this tick of the clock is forgotten with it.
-      await Bun.sleep(20);
+      await nextTick();
       const went = await pastWhile(async () => {
         expect(await passes("server", "client", turned(call))).toBeUndefined();
         expect(await passes("client", "server", call)).toBeUndefined();
@@ -549,6 +560,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const call = callOf();
       await begin("client", "server", call);
       node.run(["ip", "link", "set", "cali0", "down"]);
+      await nextTick();
       try {
         expect(await pastWhile(async () => void (await passes("client", "server", call)))).toBe(0);
       } finally {

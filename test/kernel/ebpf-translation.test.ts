@@ -403,6 +403,23 @@ for (const family of FAMILIES)
       expect(await arrives(client, udp(c, 40_061, n, NODE_PORT), atNode())).toBe(false);
     });
 
+    test("a rule of others that sets the whole mark opens the node to no pod", async () => {
+      commit("client egress", { ports: [TO_NODE], fromClients: true });
+      const rule = "table inet marking { chain c { type filter hook prerouting priority -150; meta mark set 1; }; }";
+      node().run(["nft", "-f", "-"], rule);
+      try {
+        const hasArrived = atNode();
+        client.send(udp(c, 40_065, n, NODE_PORT), marker++);
+        const guard = (): string => node().run(["nft", "list", "table", "inet", "calico-guard"]);
+        while (!hasArrived() && !/packets [1-9].*its mark is lost/.test(guard())) await Bun.sleep(1);
+        expect(hasArrived()).toBe(false);
+      } finally {
+        node().run(["nft", "delete", "table", "inet", "marking"]);
+      }
+      commit("client egress", { ports: [NODE_PORT], fromClients: true });
+      expect(await arrives(client, udp(c, 40_065, n, NODE_PORT), atNode())).toBe(true);
+    });
+
     test("a service that leads from outside to the node itself is judged by the host endpoint with the node's port", async () => {
       commit("host normal", { ports: [NODE_PORT], fromClients: true });
       expect(await arrives(world, udp(w, 40_070, service, TO_NODE), atNode())).toBe(true);

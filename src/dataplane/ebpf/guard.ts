@@ -1,6 +1,6 @@
 /**
- * guard: rules of nf_tables that close what no program judges: what comes from a workload's interface without the mark of its program, and
- * what is forwarded to a workload, or by one, through an interface that is not served.
+ * guard: rules of nf_tables that close what no program judges: what comes from a workload's interface without the mark of its program, or reaches the
+ * node without it, and what is forwarded to a workload, or by one, through an interface that is not served.
  *
  * So an interface is closed from its birth until it has its programs, whoever made it, and the daemon need not live for that. The table also
  * keeps the kernel tracking connections, so that a change to another dataplane finds the established ones.
@@ -27,8 +27,10 @@ const NONE = "00000000";
 const SERVED = "served";
 const SET: NftSet = { key: ["iface_index"], interval: false, verdictMap: false };
 
-const CHAINS: { readonly [C in "prerouting" | "forward"]: NftBaseChain } = {
+/** `input` comes before the gate, which goes by the marks. */
+const CHAINS: { readonly [C in "prerouting" | "input" | "forward"]: NftBaseChain } = {
   prerouting: { hook: "prerouting", priority: -300, policy: "accept" },
+  input: { hook: "input", priority: -1, policy: "accept" },
   forward: { hook: "forward", priority: 0, policy: "accept" },
 };
 
@@ -60,6 +62,9 @@ function rulesFor(workloadPrefixes: readonly string[]): Rules {
   return {
     prerouting: workloadPrefixes.map((prefix) =>
       rule("no program has seen it", isWorkload("iifname", prefix), HAS_NO_MARK, DROP),
+    ),
+    input: workloadPrefixes.map((prefix) =>
+      rule("its mark is lost: another rule has set all of it", isWorkload("iifname", prefix), HAS_NO_MARK, DROP),
     ),
     forward: [
       // It decides nothing: the kernel tracks connections while a rule asks for their state.
@@ -104,7 +109,7 @@ export class Guard {
     if (table === undefined || table.chains.size !== Object.keys(CHAINS).length) return;
     const served = table.sets.get(SERVED);
     if (table.sets.size !== 1 || !equal(served?.is, SET)) return;
-    const rules: { [C in keyof typeof CHAINS]: NftRule[] } = { prerouting: [], forward: [] };
+    const rules: { [C in keyof typeof CHAINS]: NftRule[] } = { prerouting: [], input: [], forward: [] };
     for (const [chain, own] of Object.entries(rules)) {
       const found = table.chains.get(chain);
       if (!equal(found?.base, Object.entries(CHAINS).find(([name]) => name === chain)?.[1])) return;
