@@ -215,7 +215,7 @@ export class EbpfDriver implements Driver {
   watch(watcher: Watcher, events: DriverEvents): Watch {
     const watch = watchEbpf(this.#sys, watcher, events, {
       nameOf: (index) => this.#interfaces.nameOf(index),
-      isChanged: (index, mtuBytes) => this.#interfaces.isChanged(index, mtuBytes),
+      isChanged: (link) => this.#interfaces.isChanged(link),
       isOwn: (portId) => this.#interfaces.isOwn(portId),
       gatePort: () => this.#gate.portId,
       guardPort: () => this.#guard.portId,

@@ -200,10 +200,10 @@ export class Interfaces {
     }
   }
 
-  /** Its packets have another size than was known. */
-  isChanged(index: number, mtuBytes: number): boolean {
+  /** Its packets have another size than was known, or it is up now, or down. */
+  isChanged({ index, mtuBytes, up }: Pick<Link, "index" | "mtuBytes" | "up">): boolean {
     const device = this.#known.get(index)?.device;
-    return device !== undefined && device.mtuBytes !== mtuBytes;
+    return device !== undefined && (device.mtuBytes !== mtuBytes || device.isUp !== up);
   }
 
   /**

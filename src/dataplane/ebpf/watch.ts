@@ -3,6 +3,7 @@ import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
 import { ATTACHMENT_GROUPS, readClassifierNews } from "../../kernel/bpf/monitor.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
+import type { Link } from "../../kernel/route/client.ts";
 import { openRouteNotifications, readNews } from "../../kernel/route/monitor.ts";
 import type { DriverEvents } from "../driver.ts";
 import { GATE_TABLE } from "./gate.ts";
@@ -14,7 +15,7 @@ export const GATE = "gate";
 export interface WatchedEbpf {
   nameOf(index: number): string | undefined;
   /** What is known of the interface is not so any more. */
-  isChanged(index: number, mtuBytes: number): boolean;
+  isChanged(link: Pick<Link, "index" | "mtuBytes" | "up">): boolean;
   /** The port id is of a socket with which we attach. */
   isOwn(portId: number): boolean;
   /** Port ids of the sockets that change the tables. */
@@ -48,11 +49,11 @@ export function watchEbpf(sys: Sys, watcher: Watcher, events: DriverEvents, ours
       received: (datagram) => {
         const touched = new Set<string>();
         for (const news of readNews(datagram))
-          // What is new, or has gone, or has another name or size of packets.
+          // What is new, or has gone, or has another name or size of packets, or is up now, or down.
           if (
             news.type === "link" &&
             (ours.nameOf(news.link.index) !== (news.gone ? undefined : news.link.name) ||
-              (!news.gone && ours.isChanged(news.link.index, news.link.mtuBytes)))
+              (!news.gone && ours.isChanged(news.link)))
           )
             touched.add(rowOf(news.link.index));
         for (const { index, by } of readClassifierNews(datagram)) if (!ours.isOwn(by)) touched.add(rowOf(index));

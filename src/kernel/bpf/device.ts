@@ -19,12 +19,15 @@ const IFLA_LINK_NETNSID = 37;
 /** RTEXT_FILTER_SKIP_STATS */
 const SKIP_STATS = 8;
 const ARPHRD_ETHER = 1;
+const IFF_UP = 1;
 
 export interface Device {
   readonly isEthernet: boolean;
   /** `veth`, `vlan`, …; undefined for physical interfaces. */
   readonly kind: string | undefined;
   readonly mtuBytes: number;
+  /** Administratively up: only then the kernel gives it its queueing discipline. */
+  readonly isUp: boolean;
   /** Nothing queues, or limits, what it sends. */
   readonly isUnqueued: boolean;
   /** The other end of the pair, or what it stands on, is in another network namespace. */
@@ -73,6 +76,7 @@ function decodeDevice({ body }: Message): Device | undefined {
     isEthernet: type === ARPHRD_ETHER,
     kind: attributes.get(IFLA_LINKINFO)?.attributes()?.get(IFLA_INFO_KIND)?.text(),
     mtuBytes,
+    isUp: ((body.u8(8) ?? 0) & IFF_UP) !== 0,
     isUnqueued: attributes.get(IFLA_QDISC)?.text() === "noqueue",
     leadsElsewhere: attributes.get(IFLA_LINK_NETNSID) !== undefined,
   };
