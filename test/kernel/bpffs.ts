@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { execute } from "./fixture.ts";
+import { execute, isRunning } from "./fixture.ts";
 
 const PREFIX = "calico-test-bpffs-";
 let made = 0;
@@ -36,14 +36,5 @@ function sweep(): void {
     } catch {
       continue;
     }
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -3,6 +3,7 @@
  * tests that send no packets, on the fake one too: what both must answer is one test body.
  */
 import { describe } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
 import { openSys } from "../../src/host/bun/sys.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
@@ -60,9 +61,36 @@ function withNamespacesOf(kernel: Pick<Kernel, "makeNamespace" | "removeNamespac
   };
 }
 
+const PREFIX = "calico-test-";
+let isSwept = false;
+
+/** Of runs that were killed: `PREFIX`, a purpose, their process, and a random part. */
+function sweepOnce(): void {
+  if (isSwept) return;
+  isSwept = true;
+  for (const name of existsSync(NAMESPACES) ? readdirSync(NAMESPACES) : []) {
+    const pid = /-(\d+)-[a-z0-9]+$/.exec(name)?.[1];
+    if (!name.startsWith(PREFIX) || pid === undefined || isRunning(Number(pid))) continue;
+    // Another run may sweep too.
+    Bun.spawnSync(["ip", "netns", "delete", name]);
+  }
+}
+
+const NAMESPACES = "/run/netns";
+
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The caller removes it. */
 export function makeNamespace(purpose: string): Namespace {
-  const name = `calico-test-${purpose}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
+  sweepOnce();
+  const name = `${PREFIX}${purpose}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
   execute(["ip", "netns", "add", name]);
   const path = `/var/run/netns/${name}`;
   execute(["ip", "-n", name, "link", "set", "lo", "up"]);
