@@ -195,6 +195,21 @@ test.each(["list", "watch"] as const)(
   },
 );
 
+test("trouble with the server is told for such a kind as for any other, and of none is said that it is gone on without", async () => {
+  const store = new MemoryStore();
+  store.setFault((step) => (step.verb === "watch" ? "unavailable" : undefined));
+  const missed: MissingKind[] = [];
+  const { clock, syncer } = start({
+    store,
+    kinds: ["Namespace", "StagedNetworkPolicy"],
+    onMissing: (missing) => missed.push(missing),
+  });
+  await clock.advance(60_000);
+  expect(syncer.errors.length).toBe(2);
+  expect([missed, syncer.missing]).toEqual([[], []]);
+  await syncer.stop();
+});
+
 /** A server that does not grant Calico's kinds. */
 class DenyingStore extends MemoryStore {
   override async *pages<K extends Kind>(kind: K, options?: Parameters<Store["pages"]>[1]): AsyncGenerator<ListPage<K>> {

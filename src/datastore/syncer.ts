@@ -23,7 +23,7 @@ import { keyOf, type Resource } from "../model/resource.ts";
 import { type Revision, revisionOf } from "../model/revision.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { Outbox } from "./outbox.ts";
-import { isDenied, type Store, StoreError } from "./store.ts";
+import { isDenied, isUnserved, type Store, StoreError } from "./store.ts";
 
 export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
 
@@ -237,7 +237,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
       let waitMs = backoffMs(RETRY, follower.failures, random.fraction());
       if (error !== undefined) {
         waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
-        this.#goOnWithout(follower);
+        this.#goOnWithout(follower, error);
         const { kind, failures } = follower;
         if (!follower.isMissing || told !== follower.error)
           log(follower.error ?? error.message, {
@@ -252,11 +252,12 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     }
   }
 
-  /** If nothing depends on the kind, and it keeps failing. */
-  #goOnWithout(follower: Follower): void {
+  /** If nothing depends on the kind, and the server keeps refusing it. Trouble with the server itself is every kind's, and passes. */
+  #goOnWithout(follower: Follower, cause: StoreError): void {
     const { kind, failing, failures, error, isMissing } = follower;
     if (KINDS[kind].decidesNothing !== true || !failing || error === undefined) return;
-    if (!isMissing && failures < MOST_FAILURES) return;
+    const isRefused = cause.reason === "forbidden" || isUnserved(cause);
+    if (!isMissing && (failures < MOST_FAILURES || !isRefused)) return;
     follower.isMissing = true;
     follower.error = `${error}: going on without, as nothing that is enforced depends on it`;
     this.#wakePump();
