@@ -276,7 +276,7 @@ const STORED = PLACES.filter(({ index, path }) => {
   return path[0] === "spec" && apiVersion === "projectcalico.org/v3";
 });
 
-test("junk in two places of one object does not stop a daemon, and every other object has its effect", () => {
+test("junk in two places of one object does not stop a daemon", () => {
   const change = fc.record({
     place: fc.constantFrom(...STORED),
     junk: fc.constantFrom(...JUNK),

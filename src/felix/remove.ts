@@ -39,7 +39,7 @@ export class InUseError extends Error {
   override readonly name = "InUseError";
 }
 
-/** May be repeated. Rejects with InUseError, FileError, or KernelError where links and routes cannot be read. */
+/** May be repeated. Rejects with InUseError, SocketError where it cannot be told whether a daemon runs, FileError, or KernelError where links and routes cannot be read. */
 export async function removeNode(options: RemoveOptions): Promise<Removal> {
   const { host, root, report } = options;
   const paths = nodePaths(root);
@@ -62,11 +62,13 @@ export async function removeNode(options: RemoveOptions): Promise<Removal> {
   }
 }
 
+const NOBODY_LISTENS: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED"]);
+
 async function refuseWhileRunning({ sockets }: RemoveOptions["host"], { cniSocket }: NodePaths): Promise<void> {
   try {
     (await sockets.connect(cniSocket)).end();
   } catch (error) {
-    if (error instanceof SocketError) return;
+    if (error instanceof SocketError && NOBODY_LISTENS.has(error.code)) return;
     throw error;
   }
   throw new InUseError(`calico node runs here (it answers at ${cniSocket}): stop it first`);
@@ -100,8 +102,9 @@ function backendsIn({ host, root, report, bpfObject }: RemoveOptions): readonly 
 
 /** Why it could not, in words. */
 async function removeBackend(backend: Backend): Promise<string | undefined> {
-  const driver = backend.open();
+  let driver: ReturnType<Backend["open"]> | undefined;
   try {
+    driver = backend.open();
     await awaitSteps(driver.removing(false));
     await backend.sweep?.(false);
     return undefined;
@@ -110,7 +113,7 @@ async function removeBackend(backend: Backend): Promise<string | undefined> {
     // A program that is not there has left nothing that it could take out.
     return error.errno === ENOENT ? undefined : error.message;
   } finally {
-    driver.close();
+    driver?.close();
   }
 }
 
@@ -120,7 +123,7 @@ function removeLinks(routes: RouteClient): readonly string[] {
   for (const route of own) routes.deleteRoute(route);
   routes.deleteLinkGroup(REMOVED_GROUP);
   removeGateway(routes);
-  return [`routes of protocol ${ROUTE_PROTOCOL}: ${own.length} removed`, "caligateway: removed"];
+  return [`routes of protocol ${ROUTE_PROTOCOL}: ${own.length} removed`, "caligateway: nothing is left"];
 }
 
 async function removeFiles(
@@ -133,7 +136,7 @@ async function removeFiles(
   const own = [cniSocket, nodename, birdConfiguration, birdFront];
   for (const path of own) await files.remove(path);
   const lost = attachments.filter(({ state }) => state === "releasing").flatMap(({ record }) => record.addresses);
-  const removed = `${[journal, ...own].join(", ")}: removed`;
+  const removed = `${[journal, ...own].join(", ")}: nothing is left`;
   if (lost.length === 0) return [removed];
   return [removed, `addresses that the datastore did not take back before: ${lost.join(", ")}`];
 }

@@ -15,6 +15,7 @@ import { openFiles } from "../../src/host/bun/files.ts";
 import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openSockets } from "../../src/host/bun/sockets.ts";
 import type { Processes } from "../../src/host/processes.ts";
+import { SocketError } from "../../src/host/sockets.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { ensureGateway } from "../../src/podnet/gateway.ts";
@@ -168,6 +169,9 @@ test("a node whose daemon answers, or that has a pod, is left as it is, and says
     const listener = await options.host.sockets.listen(paths.cniSocket, 0o600, async (connection) => connection.end());
     await expect(removeNode(options)).rejects.toThrow(`calico node runs here (it answers at ${paths.cniSocket})`);
     await listener.close();
+    const connect = (): Promise<never> => Promise.reject(new SocketError("connect to", paths.cniSocket, "EACCES"));
+    const unknown = { ...options, host: { ...options.host, sockets: { ...options.host.sockets, connect } } };
+    await expect(removeNode(unknown)).rejects.toThrow("EACCES");
     const journal = await Journal.open(options.host.files, paths.journal, () => {});
     const attachment = {
       record: {
