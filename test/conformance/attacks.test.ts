@@ -87,6 +87,8 @@ test.skipIf(!OWNS)(
   "a flushed ruleset on the node lets nothing pass and writes nothing: the table is the daemon's alone",
   async () => {
     const node = await lab.node("n1");
+    // All but the flows cut: the policy's denial may still cut some, whose passes wait for their share of the thread.
+    const written = async (): Promise<object> => ({ ...(await lab.daemon(node)), flows: undefined });
     const datagrams = await Datagrams.start(mallory.netns, victim.netns, victim.addresses);
     const passes = (families: readonly boolean[]) => async (): Promise<boolean> => {
       const { arrived } = await datagrams.arrivedDuring(async () => undefined);
@@ -96,13 +98,13 @@ test.skipIf(!OWNS)(
       await until("datagrams to arrive", passes([true, true]));
       await lab.apply(list(denyAll(VICTIM, "deny-all")));
       await until("them to be denied", passes([false, false]));
-      const before = await lab.daemon(node);
+      const before = await written();
       const { sent, arrived } = await datagrams.arrivedDuring(async () => {
         for (let i = 0; i < 5; i++) expect((await lab.inNode(node, "nft", "flush", "ruleset")).exitCode).toBe(0);
       });
       expect(arrived).toEqual(NONE);
       expect(Math.min(sent.ipv4, sent.ipv6)).toBeGreaterThan(100);
-      expect(await lab.daemon(node)).toEqual(before);
+      expect(await written()).toEqual(before);
       expect(
         (await lab.inNode(node, "nft", "delete", "table", "inet", DATAPLANE === "ebpf" ? "calico-guard" : "calico"))
           .stderr,
