@@ -5,7 +5,9 @@
  */
 import { formatParseError } from "../../src/lib/result.ts";
 import { type Kind, KINDS } from "../../src/model/kind.ts";
+import { policyAdvice } from "../../src/model/kinds/advice.ts";
 import { builtInTierProblem, TIERED_KINDS, tierHeldBy } from "../../src/model/kinds/validation/tier-removal.ts";
+import { absentTierAdvice, tierNeeded } from "../../src/model/kinds/validation/tier-absence.ts";
 import { type PolicyKind, type Validator, VALIDATORS } from "../../src/model/kinds/validation/validators.ts";
 import { formatWithoutEffect, settingsWithoutEffect } from "../../src/model/kinds/without-effect.ts";
 import type { FieldError } from "../../src/model/schema/field-error.ts";
@@ -19,7 +21,7 @@ export const CALICO_ADMISSION: readonly Admission[] = [admitPool, admitPolicy];
 
 export const CALICO_RETENTION: readonly Retention[] = [retainTier];
 
-/** Settings that Calico does nothing about. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
+/** Settings and rules that Calico does nothing about, and tiers that are not there. Not for Pods: the CNI plugin speaks of theirs when it wires them. */
 export const CALICO_ADVICE: readonly Advice[] = [
   ({ resource, object }) => {
     const kind = ADVISED.get(resource);
@@ -27,7 +29,18 @@ export const CALICO_ADVICE: readonly Advice[] = [
       ? []
       : settingsWithoutEffect(kind, { metadata: object.metadata, spec: object["spec"] }).map(formatWithoutEffect);
   },
+  ({ resource, object }) => {
+    const kind = ADVISED.get(resource);
+    return kind === undefined ? [] : policyAdvice(kind, object);
+  },
+  ({ resource, object, list }) => {
+    const tier = tierNeeded(ADVISED.get(resource) ?? "", object["spec"]);
+    const isThere = list(TIERS, undefined).some(({ metadata }) => metadata.name === tier);
+    return tier === undefined || isThere ? [] : [absentTierAdvice(tier)];
+  },
 ];
+
+const TIERS = "tiers.projectcalico.org";
 
 const ADVISED: ReadonlyMap<string, Kind> = new Map([
   ["nodes", "Node"],
@@ -57,7 +70,7 @@ function admitPolicy({ resource, object }: AdmissionRequest): readonly FieldErro
 }
 
 function retainTier({ resource, name, list }: Parameters<Retention>[0]): string | undefined {
-  if (resource !== "tiers.projectcalico.org") return undefined;
+  if (resource !== TIERS) return undefined;
   let problem = builtInTierProblem(name);
   for (const kind of TIERED_KINDS) problem ??= tierHeldBy(name, kind, list(resourceOf(kind), undefined));
   return problem;

@@ -1,10 +1,12 @@
 /**
  * review: the answer to an AdmissionReview (admission.k8s.io/v1): what the validators have against an object of the policy language that
- * the definitions' own rules cannot say, and why a tier may not be deleted, in the words of an API server.
+ * the definitions' own rules cannot say, why a tier may not be deleted, and of what an accepted policy is warned, in the words of an API server.
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { KINDS } from "../model/kind.ts";
+import { policyAdvice } from "../model/kinds/advice.ts";
 import { builtInTierProblem, TIERED_KINDS, tierHeldBy } from "../model/kinds/validation/tier-removal.ts";
+import { absentTierAdvice, tierNeeded } from "../model/kinds/validation/tier-absence.ts";
 import { type PolicyKind, VALIDATORS } from "../model/kinds/validation/validators.ts";
 import { type FieldError, formatFieldError } from "../model/schema/field-error.ts";
 import { fieldAt, isJsonObject, type JsonObject, stringAt } from "../model/schema/json.ts";
@@ -18,8 +20,8 @@ export type Review =
   /** The request is not a review: what must be there. */
   | { readonly ok: false; readonly error: string };
 
-/** Kinds that it does not know are allowed, and deletions of all but tiers. Lists policies to answer for a tier. */
-export async function review(request: unknown, store: Pick<Store, "pages">): Promise<Review> {
+/** Kinds that it does not know are allowed, and deletions of all but tiers. Lists policies to answer for a tier, and looks for a policy's tier. */
+export async function review(request: unknown, store: Pick<Store, "pages" | "get">): Promise<Review> {
   if (!isJsonObject(request) || request["kind"] !== "AdmissionReview")
     return { ok: false, error: "the body must be an AdmissionReview of admission.k8s.io/v1" };
   const asked = request["request"];
@@ -30,10 +32,12 @@ export async function review(request: unknown, store: Pick<Store, "pages">): Pro
   const retained = await retention(asked, name, store);
   const status =
     errors.length > 0 ? refusal(asked, name, errors) : retained === undefined ? undefined : forbidden(name, retained);
+  const warnings = status === undefined ? await warningsOf(asked, store) : [];
   const response: JsonObject = {
     uid: asked["uid"],
     allowed: status === undefined,
     ...(status === undefined ? {} : { status }),
+    ...(warnings.length === 0 ? {} : { warnings }),
   };
   return { ok: true, body: { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", response } };
 }
@@ -68,10 +72,39 @@ function forbidden(name: string, cause: string): JsonObject {
 }
 
 function errorsOf(asked: JsonObject): readonly FieldError[] {
+  const written = writtenPolicy(asked);
+  return written === undefined ? [] : VALIDATORS[written.kind](written.object);
+}
+
+/** Of what is accepted. */
+async function warningsOf(asked: JsonObject, store: Pick<Store, "get">): Promise<string[]> {
+  const written = writtenPolicy(asked);
+  if (written === undefined) return [];
+  return [...policyAdvice(written.kind, written.object), ...(await tierWarnings(written, store))];
+}
+
+async function tierWarnings({ kind, object }: WrittenPolicy, store: Pick<Store, "get">): Promise<string[]> {
+  const tier = tierNeeded(kind, object["spec"]);
+  if (tier === undefined) return [];
+  try {
+    const found = await store.get({ kind: "Tier", namespace: undefined, name: tier });
+    return found === undefined ? [absentTierAdvice(tier)] : [];
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    return [`spec.tier: cannot tell whether ${JSON.stringify(tier)} exists: ${error.message}`];
+  }
+}
+
+interface WrittenPolicy {
+  readonly kind: PolicyKind;
+  readonly object: JsonObject;
+}
+
+function writtenPolicy(asked: JsonObject): WrittenPolicy | undefined {
   const { operation, object } = asked;
-  if ((operation !== "CREATE" && operation !== "UPDATE") || !isJsonObject(object)) return [];
+  if ((operation !== "CREATE" && operation !== "UPDATE") || !isJsonObject(object)) return undefined;
   const kind = policyKind(stringAt(fieldAt(asked, "kind", "group")), stringAt(fieldAt(asked, "kind", "kind")));
-  return kind === undefined ? [] : VALIDATORS[kind](object);
+  return kind === undefined ? undefined : { kind, object };
 }
 
 function policyKind(group: string, apiKind: string): PolicyKind | undefined {

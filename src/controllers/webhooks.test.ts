@@ -74,6 +74,7 @@ interface Answer {
   readonly response: {
     readonly uid: string;
     readonly allowed: boolean;
+    readonly warnings?: readonly string[];
     readonly status?: {
       readonly code: number;
       readonly message: string;
@@ -153,8 +154,43 @@ test("a tier is not deleted while its policies cannot be listed", async () => {
     throw new StoreError("unavailable", "NetworkPolicy", undefined, "Cannot list NetworkPolicy: connection refused");
   };
   const request = { uid: "u", operation: "DELETE", name: "x", kind: { kind: "Tier" }, object: null };
-  const reviewed = await review({ kind: "AdmissionReview", request }, { pages });
+  const reviewed = await review({ kind: "AdmissionReview", request }, { pages, get: (key) => store.get(key) });
   expect(JSON.stringify(reviewed)).toContain("cannot tell whether this tier has policies: Cannot list NetworkPolicy");
+});
+
+test("a policy in a tier that is not there is accepted with a warning", async () => {
+  const warned = async (kind: "GlobalNetworkPolicy" | "StagedNetworkPolicy", tier?: string): Promise<unknown> => {
+    const namespace = kind === "StagedNetworkPolicy" ? "prod" : undefined;
+    const name = tier === undefined ? "web" : `${tier}.web`;
+    const { allowed, warnings } = await ask(kind, {
+      apiVersion: "projectcalico.org/v3",
+      kind,
+      metadata: { name, namespace },
+      spec: { tier },
+    });
+    return allowed && warnings;
+  };
+  const words =
+    'spec.tier: "absent" does not exist: until it does, the policy comes after all other tiers, and denies what it does not allow';
+  expect(await warned("GlobalNetworkPolicy", "absent")).toEqual([words]);
+  expect(await warned("StagedNetworkPolicy", "absent")).toEqual([words]);
+  for (const tier of [undefined, "default", "kube-admin"])
+    expect(await warned("GlobalNetworkPolicy", tier)).toBeUndefined();
+  const [apiVersion, metadata] = ["projectcalico.org/v3", { name: "absent" }];
+  await store.create("Tier", { apiVersion, kind: "Tier", metadata, spec: {} });
+  expect(await warned("GlobalNetworkPolicy", "absent")).toBeUndefined();
+  await store.delete({ kind: "Tier", namespace: undefined, name: "absent" });
+});
+
+test("a tier that cannot be looked up is told as such", async () => {
+  const get = (): never => {
+    throw new StoreError("unavailable", "Tier", undefined, "Cannot read Tier x: connection refused");
+  };
+  const object = { metadata: { name: "x.web" }, spec: { tier: "x" } };
+  const kind = { group: "projectcalico.org", kind: "GlobalNetworkPolicy" };
+  const request = { uid: "u", operation: "CREATE", name: "x.web", kind, object };
+  const reviewed = await review({ kind: "AdmissionReview", request }, { pages: (each) => store.pages(each), get });
+  expect(JSON.stringify(reviewed)).toContain('cannot tell whether \\"x\\" exists: Cannot read Tier x');
 });
 
 test("other deletions and other kinds are allowed", async () => {

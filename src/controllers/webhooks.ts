@@ -133,7 +133,7 @@ export interface WebhookOptions {
   readonly files: Pick<Files, "readText">;
   readonly sockets: Pick<Sockets, "serve">;
   readonly clock: Clock;
-  readonly store: Pick<Store, "pages">;
+  readonly store: Pick<Store, "pages" | "get">;
   readonly address: { readonly host: string; readonly port: number };
   readonly certFile: string;
   readonly keyFile: string;
@@ -204,7 +204,7 @@ class IdentityError extends Error {
   override readonly name = "IdentityError";
 }
 
-async function answer(request: Request, store: Pick<Store, "pages">): Promise<Response> {
+async function answer(request: Request, store: Pick<Store, "pages" | "get">): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname === "/readiness") return new Response("ready\n");
   if (pathname !== PATH || request.method !== "POST")

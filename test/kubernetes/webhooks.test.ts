@@ -68,6 +68,17 @@ test("nets of both families in one rule, and a net with host bits", async () => 
   }
 });
 
+test("a policy that does not do what it seems to is taken with a warning", async () => {
+  const ports = ["80-90"];
+  const warned = await cluster.tryKubectl(
+    ["create", "--dry-run=server", "-f", "-"],
+    policy({ tier: "absent", ingress: [{ action: "Allow", protocol: "TCP", destination: { ports } }] }),
+  );
+  expect(warned.exitCode).toBe(0);
+  expect(warned.stderr).toContain('spec.tier: "absent" does not exist');
+  expect(warned.stderr).toContain('"80-90" is the name of a port; a range is 80:90');
+});
+
 test("a tier with policies is not deleted, and neither is a built-in one", async () => {
   const objects = JSON.stringify({
     apiVersion: "v1",

@@ -57,6 +57,25 @@ describe.each(MISTAKES.map((each) => [each.title, each] as const))("%s", (_, { t
   });
 });
 
+test("a tier that does not exist is accepted with a warning, until it does", async () => {
+  const create = async (): Promise<string | null> => {
+    const path = "/apis/projectcalico.org/v3/globalnetworkpolicies?dryRun=All";
+    const [apiVersion, kind, metadata] = ["projectcalico.org/v3", "GlobalNetworkPolicy", { name: "later.web" }];
+    const { status, headers } = await server.call("POST", path, {
+      apiVersion,
+      kind,
+      metadata,
+      spec: { tier: "later" },
+    });
+    expect(status).toBe(201);
+    return headers.get("warning");
+  };
+  expect(await create()).toContain('spec.tier: \\"later\\" does not exist: until it does, the policy comes after all');
+  const tier = { apiVersion: "projectcalico.org/v3", kind: "Tier", metadata: { name: "later" }, spec: { order: 5 } };
+  expect((await server.call("POST", "/apis/projectcalico.org/v3/tiers", tier)).status).toBe(201);
+  expect(await create()).toBeNull();
+});
+
 test("each is told of where nothing refuses it", () => {
   expect(MISTAKES.filter(({ calicoctl }) => calicoctl === "")).toEqual([]);
   expect(MISTAKES.length).toBeGreaterThanOrEqual(40);

@@ -371,7 +371,7 @@ const ACCEPTED: readonly Row[] = [
     "http, which is not enforced",
     policy("ingress:\n- action: Allow\n  http: {methods: [get]}"),
     'spec.ingress[0].http: {"methods":["get"]} is not enforced: the rule applies to all that its other fields match',
-    "",
+    'spec.ingress[0].http: {"methods":["get"]} is not enforced: the rule applies to all that its other fields match',
   ],
   [
     "host bits in Kubernetes' policy",
@@ -383,7 +383,7 @@ const ACCEPTED: readonly Row[] = [
     "a range of ports with a dash",
     policy("ingress:\n- action: Allow\n  protocol: TCP\n  destination: {ports: ['80-90']}"),
     'spec.ingress[0].destination.ports[0]: "80-90" is the name of a port; a range is 80:90',
-    "",
+    'spec.ingress[0].destination.ports[0]: "80-90" is the name of a port; a range is 80:90',
   ],
   [
     "ingress rules, and types without Ingress",

@@ -38,7 +38,7 @@ export type Retention = (request: {
 }) => string | undefined;
 
 /** What the server's owner has to say about an object that is accepted: sent as Warning headers. */
-export type Advice = (request: Pick<AdmissionRequest, "resource" | "object">) => readonly string[];
+export type Advice = (request: Omit<AdmissionRequest, "current">) => readonly string[];
 
 export interface Context {
   readonly storage: Storage;

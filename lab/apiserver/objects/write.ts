@@ -75,7 +75,8 @@ function isOfStatus({ field }: FieldError): boolean {
 }
 
 function advice(context: Context, type: ResourceType, object: ApiObject): readonly string[] {
-  return context.advice.flatMap((each) => each({ resource: resourceId(type), object }));
+  const { list } = ruleContext(context);
+  return context.advice.flatMap((each) => each({ resource: resourceId(type), object, list }));
 }
 
 function placeInNamespace(place: Place, object: ApiObject): void {
