@@ -38,7 +38,7 @@ bench-graph: setup-test
 bench-dataplanes: setup-test
 	@$(BUN) test/bench/dataplanes.ts
 
-# One node in clusters of up to 10,000 policies and 100,000 pods: BENCH_FLAGS="--size 10k/100k --pods lean --phase churn --json FILE".
+# One node in clusters of up to 10,000 policies and 100,000 pods: BENCH_FLAGS="--size 10k/100k --pods lean --phase churn --dataplane ebpf --json FILE".
 bench-scale: setup-test build
 	@$(BUN) test/bench/scale/main.ts $(BENCH_FLAGS)
 

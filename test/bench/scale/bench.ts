@@ -1,23 +1,31 @@
 /** bench: what every phase has: the stage, the node, the cluster, the kernel's transactions, and the table of rows. */
 import { cpuMs } from "../processes.ts";
 import { wallMs } from "./clock.ts";
+import type { Dataplane } from "../../dataplane.ts";
+import type { CommitMonitor } from "./commit-monitor.ts";
 import type { Cluster, Node } from "./node.ts";
 import type { PodWeight, PolicyKinds, Size } from "./scenario.ts";
 import type { Stage } from "./stage.ts";
 import type { Table } from "./table.ts";
-import type { HealthSamples, KernelMonitor } from "./watchers.ts";
+import type { HealthSamples } from "./watchers.ts";
 import { longest } from "./watchers.ts";
+
+/** Where two of nft's transactions stand beside the daemon's. */
+export function isNftables({ dataplane }: Bench): boolean {
+  return dataplane === "nftables";
+}
 
 export interface Bench {
   readonly stage: Stage;
   readonly size: Size;
   readonly weight: PodWeight;
   readonly kinds: PolicyKinds;
+  readonly dataplane: Dataplane;
   readonly node: Node;
   readonly cluster: Cluster;
   /** The process of the API. */
   readonly apiPid: number;
-  readonly monitor: KernelMonitor;
+  readonly monitor: CommitMonitor;
   readonly table: Table;
 }
 

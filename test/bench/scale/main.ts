@@ -8,6 +8,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg, release } from "node:os";
 import { parseArgs } from "node:util";
 import { spawnIn } from "../../../lab/cluster/cgroup.ts";
+import { type Dataplane, DATAPLANES } from "../../dataplane.ts";
 import { type PodWeight, type PolicyKinds, SIZES, type Size } from "./scenario.ts";
 import { makeStage, removeAbandoned, removeStage } from "./stage.ts";
 import type { RowSummary } from "./table.ts";
@@ -18,7 +19,7 @@ const WEIGHTS: readonly PodWeight[] = ["lean", "fat"];
 /** Of these few policies only new connections are of interest, beside those of many. */
 const FEW = "10/1k";
 const USAGE = `Usage: bun test/bench/scale/main.ts [--size ${SIZES.map(({ name }) => name).join(" | ")}]… [--pods lean | fat]…
-         [--phase ${PHASES.join(" | ")}]… [--policies kubernetes | calico] [--churn-seconds 60] [--json FILE]
+         [--phase ${PHASES.join(" | ")}]… [--policies kubernetes | calico] [--dataplane ${DATAPLANES.join(" | ")}] [--churn-seconds 60] [--json FILE]
 Without --size: ${FEW} for packets, then the others with lean pods, and the largest with fat ones for start, restart, rest and churn.`;
 
 interface Plan {
@@ -31,6 +32,7 @@ interface Options {
   readonly plans: readonly Plan[];
   readonly churnSeconds: number;
   readonly kinds: PolicyKinds;
+  readonly dataplane: Dataplane;
   readonly json: string | undefined;
 }
 
@@ -42,6 +44,7 @@ function readOptions(): Options {
       phase: { type: "string", multiple: true },
       "churn-seconds": { type: "string", default: "60" },
       policies: { type: "string", default: "kubernetes" },
+      dataplane: { type: "string", default: "nftables" },
       json: { type: "string" },
     },
   });
@@ -76,7 +79,8 @@ function readOptions(): Options {
         ]
       : (sizes ?? ["10k/100k"]).flatMap((name) => weights.flatMap((weight) => of(name, weight, phases ?? PHASES)));
   const kinds = chosen("--policies", values.policies, KINDS);
-  return { plans: plans.filter((plan) => plan.phases.length > 0), churnSeconds, kinds, json: values.json };
+  const dataplane = chosen("--dataplane", values.dataplane, DATAPLANES);
+  return { plans: plans.filter((plan) => plan.phases.length > 0), churnSeconds, kinds, dataplane, json: values.json };
 }
 
 function chosen<T extends string>(option: string, value: string, allowed: readonly T[]): T {
@@ -97,14 +101,13 @@ let current: string | undefined;
 
 async function perform(
   { size, weight, phases }: Plan,
-  kinds: PolicyKinds,
-  churnSeconds: number,
+  { kinds, dataplane, churnSeconds }: Options,
 ): Promise<readonly RowSummary[]> {
   const stage = makeStage();
   current = stage.id;
   const rows = `${stage.directory}/rows`;
   try {
-    const command = [stage.id, size.name, weight, kinds, rows, String(churnSeconds), ...phases];
+    const command = [stage.id, size.name, weight, kinds, dataplane, rows, String(churnSeconds), ...phases];
     const child = spawnIn(stage.cgroup, () =>
       Bun.spawn(
         ["nsenter", `--net=${stage.netns("world")}`, "--", process.execPath, `${import.meta.dir}/run.ts`, ...command],
@@ -128,7 +131,7 @@ async function perform(
   }
 }
 
-async function main({ plans, churnSeconds, kinds, json }: Options): Promise<void> {
+async function main(options: Options): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.on(signal, () => {
       const end = (): never => process.exit(130);
@@ -136,16 +139,25 @@ async function main({ plans, churnSeconds, kinds, json }: Options): Promise<void
       else void removeStage(current).then(end, end);
     });
   await removeAbandoned();
+  const { plans, kinds, dataplane, json } = options;
   const runs: object[] = [];
   for (const plan of plans) {
     const before = load();
     if (Number(before) > BUSY)
       console.log(`\nThe load is ${before}: figures are of a machine that is busy with something else.`);
     console.log(
-      `\n==== ${plan.size.name}, ${plan.weight} pods, policies of ${kinds === "calico" ? "Calico" : "Kubernetes"}: ${plan.phases.join(", ")}; load before it ${before}`,
+      `\n==== ${plan.size.name}, ${plan.weight} pods, policies of ${kinds === "calico" ? "Calico" : "Kubernetes"}, ${dataplane}: ${plan.phases.join(", ")}; load before it ${before}`,
     );
-    const rows = await perform(plan, kinds, churnSeconds);
-    runs.push({ size: plan.size.name, weight: plan.weight, kinds, loadBefore: before, loadAfter: load(), rows });
+    const rows = await perform(plan, options);
+    runs.push({
+      size: plan.size.name,
+      weight: plan.weight,
+      kinds,
+      dataplane,
+      loadBefore: before,
+      loadAfter: load(),
+      rows,
+    });
     if (json !== undefined)
       writeFileSync(
         json,

@@ -1,5 +1,6 @@
 /** node: the node that is measured: the shipped executable, alone in its network namespace, with a real BIRD and pods of the bench's own. */
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { type Dataplane, dataplaneEnvironment } from "../../dataplane.ts";
 import { CALICO, until } from "../../conformance/fixture.ts";
 import { type PluginCall, type PluginRun } from "../plugin.ts";
 import { LOCAL_NODE, localPod, POLICY_NAMESPACE } from "./scenario.ts";
@@ -58,11 +59,13 @@ export class Cluster {
 export class Node {
   readonly #stage: Stage;
   readonly #root: string;
+  readonly #dataplane: Dataplane;
   #daemon: ReturnType<typeof Bun.spawn> | undefined;
   #bird: ReturnType<typeof Bun.spawn> | undefined;
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, dataplane: Dataplane) {
     this.#stage = stage;
+    this.#dataplane = dataplane;
     this.#root = `${stage.directory}/node`;
     mkdirSync(this.#root);
     const server = `http://${WORLD_ADDRESS}:${API_PORT}`;
@@ -115,8 +118,14 @@ export class Node {
       stdin: "ignore",
       stdout: log,
       stderr: log,
+      env: { ...process.env, ...dataplaneEnvironment(this.#dataplane) },
     });
     return atMs;
+  }
+
+  /** Takes all of its dataplane out of the kernel; the daemon is away. */
+  clear(): void {
+    this.#stage.in("node", process.execPath, `${import.meta.dir}/clear.ts`, this.#dataplane, this.#root);
   }
 
   /** When it was first seen to be so. */

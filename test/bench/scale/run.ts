@@ -1,8 +1,9 @@
 /**
  * run: one size and one weight of pods, inside a stage that main made and removes: it runs in the network namespace of the world.
- * Usage: bun run.ts STAGE SIZE lean|fat kubernetes|calico ROWS-FILE CHURN-SECONDS PHASE…
+ * Usage: bun run.ts STAGE SIZE lean|fat kubernetes|calico DATAPLANE ROWS-FILE CHURN-SECONDS PHASE…
  */
-import { type Bench } from "./bench.ts";
+import { DATAPLANES } from "../../dataplane.ts";
+import { type Bench, isNftables } from "./bench.ts";
 import { API_PORT, Cluster, Node } from "./node.ts";
 import { measureChanges } from "./phase-changes.ts";
 import { measureChurn } from "./phase-churn.ts";
@@ -11,6 +12,7 @@ import { attachPods, makePodNamespaces, measureAdds, measureDeletes } from "./ph
 import { type Baseline, dumpTable, loadCopy, measureRest, measureRestart, measureStart } from "./phase-start.ts";
 import { type PodWeight, type PolicyKinds, type Size, SIZES } from "./scenario.ts";
 import { Stage, WORLD_ADDRESS } from "./stage.ts";
+import { StatusMonitor } from "./status-monitor.ts";
 import { Table } from "./table.ts";
 import { KernelMonitor } from "./watchers.ts";
 
@@ -30,21 +32,26 @@ async function startApi(size: Size, weight: PodWeight, kinds: PolicyKinds): Prom
 }
 
 async function main(): Promise<void> {
-  const [id = "", name = "", weight = "", kinds = "", file = "", seconds = "", ...phases] = process.argv.slice(2);
+  const [id = "", name = "", weight = "", kinds = "", dataplane = "", file = "", seconds = "", ...phases] =
+    process.argv.slice(2);
   const size = SIZES.find((each) => each.name === name);
   if (size === undefined || (weight !== "lean" && weight !== "fat")) throw new Error(`no size ${name}, ${weight}`);
   if (kinds !== "kubernetes" && kinds !== "calico") throw new Error(`no policies of ${kinds}`);
+  const chosen = DATAPLANES.find((each) => each === dataplane);
+  if (chosen === undefined) throw new Error(`no dataplane ${dataplane}`);
   const stage = new Stage(id);
+  const node = new Node(stage, chosen);
   const apiPid = await startApi(size, weight, kinds);
   const bench: Bench = {
     stage,
     size,
     weight,
     kinds,
-    node: new Node(stage),
+    dataplane: chosen,
+    node,
     cluster: new Cluster(),
     apiPid,
-    monitor: new KernelMonitor(stage),
+    monitor: chosen === "nftables" ? new KernelMonitor(stage) : new StatusMonitor(() => node.pid),
     table: new Table(file),
   };
   await bench.monitor.ready();
@@ -61,7 +68,7 @@ async function runPhases(bench: Bench, phases: ReadonlySet<string>, churnSeconds
   const pod = phases.has("pods") ? await measureAdds(bench) : await attachPods(bench);
   let base: Baseline | undefined;
   if (phases.has("start")) base = await measureStart(bench);
-  else loadCopy(bench, dumpTable(bench));
+  else if (isNftables(bench)) loadCopy(bench, dumpTable(bench));
   if (phases.has("restart")) await measureRestart(bench, base);
   if (phases.has("rest")) await measureRest(bench);
   if (phases.has("packets")) await measurePackets(bench, pod);

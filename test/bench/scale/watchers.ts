@@ -1,4 +1,5 @@
 /** watchers: the processes that look at the node from outside: the kernel's transactions, and how long the health endpoint takes. */
+import type { CommitMonitor } from "./commit-monitor.ts";
 import { Stage, NODE_ADDRESS } from "./stage.ts";
 import type { Commit } from "./notifications.ts";
 import { wallMs } from "./clock.ts";
@@ -16,7 +17,8 @@ async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string)
 }
 
 /** All transactions of nf_tables on the node since it was started. */
-export class KernelMonitor {
+export class KernelMonitor implements CommitMonitor {
+  readonly tellsKeys = true;
   readonly commits: Commit[] = [];
   readonly #child: ReturnType<typeof Bun.spawn>;
   #wake: () => void = () => {};
@@ -45,7 +47,10 @@ export class KernelMonitor {
     this.#child.kill();
   }
 
-  /** The process's first transaction told after the moment. */
+  during<T>(run: () => Promise<T>): Promise<T> {
+    return run();
+  }
+
   async first(pid: number, afterMs: number, limitMs = 10_000): Promise<Commit> {
     for (;;) {
       const found = this.since(pid, afterMs)[0];
@@ -54,19 +59,16 @@ export class KernelMonitor {
     }
   }
 
-  /** The process's transactions with the table. */
   since(pid: number, afterMs: number): readonly Commit[] {
     return this.all(pid, afterMs).filter(({ tables }) => tables.includes(TABLE));
   }
 
-  /** Those of a table that it asks the kernel something with, too. */
   all(pid: number, afterMs: number): readonly Commit[] {
     let from = this.commits.length;
     while (from > 0 && (this.commits[from - 1]?.atMs ?? 0) >= afterMs) from--;
     return this.commits.slice(from).filter((commit) => commit.pid === pid);
   }
 
-  /** The process's last transaction after the moment, once there was none for so long from now on. undefined: there was none at all. */
   async last(pid: number, afterMs: number, quietMs: number): Promise<Commit | undefined> {
     const from = wallMs();
     for (;;) {
