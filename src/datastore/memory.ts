@@ -205,9 +205,12 @@ export class MemoryStore implements Store {
     this.#watchers.add(watcher);
     try {
       let seen = Number(revision);
+      /** Up to there nothing was of the kind since. */
+      let scanned = seen;
       if (!options.signal.aborted) yield [];
       while (!options.signal.aborted) {
-        const batch = this.#changesAfter(kind, seen);
+        const batch = this.#changesAfter(kind, seen, scanned);
+        scanned = this.#revision;
         const last = batch.at(-1);
         if (last !== undefined) {
           seen = Number(last.revision);
@@ -234,7 +237,7 @@ export class MemoryStore implements Store {
     this.dropWatches("server");
   }
 
-  #changesAfter<K extends Kind>(kind: K, seen: number): WatchEvent<K>[] {
+  #changesAfter<K extends Kind>(kind: K, seen: number, scanned: number): WatchEvent<K>[] {
     if (seen < this.#compacted)
       throw new StoreError(
         "gone",
@@ -244,7 +247,7 @@ export class MemoryStore implements Store {
       );
     const batch: WatchEvent<K>[] = [];
     // Revisions are consecutive, so the index of a revision in the history is known.
-    for (const change of this.#history.slice(seen - this.#compacted)) {
+    for (const change of this.#history.slice(Math.max(0, scanned - this.#compacted))) {
       if (change.kind !== kind) continue;
       batch.push({
         type: change.type,

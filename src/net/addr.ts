@@ -40,33 +40,56 @@ function parse4(text: string): Uint8Array | undefined {
   return IPV4.test(text) ? Uint8Array.from(text.split("."), Number) : undefined;
 }
 
+const [COLON, DOT] = [58, 46];
+
+/** Value of the hexadecimal digit with that code; -1: it is none. */
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  const letter = code | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
+}
+
 function parse6(text: string): Uint8Array | undefined {
-  let source = text;
-  const dot = source.lastIndexOf(".");
-  if (dot >= 0) {
-    const colon = source.lastIndexOf(":");
-    const four = parse4(source.slice(colon + 1));
-    if (four === undefined) return undefined;
-    const high = (((four[0] ?? 0) << 8) | (four[1] ?? 0)).toString(16);
-    const low = (((four[2] ?? 0) << 8) | (four[3] ?? 0)).toString(16);
-    source = `${source.slice(0, colon + 1)}${high}:${low}`;
-  }
-  const halves = source.split("::");
-  if (halves.length > 2) return undefined;
-  const head = halves[0] === "" ? [] : (halves[0] ?? "").split(":");
-  const tail = halves.length < 2 || halves[1] === "" ? [] : (halves[1] ?? "").split(":");
-  const given = head.length + tail.length;
-  if (halves.length === 1 ? given !== 8 : given > 7) return undefined;
-  const groups = [...head, ...Array<string>(8 - given).fill("0"), ...tail];
   const bytes = new Uint8Array(16);
-  for (let i = 0; i < 8; i++) {
-    const group = groups[i] ?? "";
-    if (!/^[0-9a-fA-F]{1,4}$/.test(group)) return undefined;
-    const value = Number.parseInt(group, 16);
-    bytes[2 * i] = value >> 8;
-    bytes[2 * i + 1] = value & 255;
+  let at = 0;
+  /** Where `::` stands, in bytes. */
+  let gap = -1;
+  let i = 0;
+  if (text.startsWith("::")) [gap, i] = [0, 2];
+  for (let isGroupDue = gap < 0; i < text.length || isGroupDue;) {
+    const end = groupEnd(text, i);
+    if (text.charCodeAt(end) === DOT) {
+      const four = parse4(text.slice(i));
+      if (four === undefined || at > 12) return undefined;
+      bytes.set(four, at);
+      at += 4;
+      break;
+    }
+    if (end === i || end - i > 4 || at === 16) return undefined;
+    let value = 0;
+    for (; i < end; i++) value = (value << 4) | hexDigit(text.charCodeAt(i));
+    bytes[at++] = value >> 8;
+    bytes[at++] = value & 255;
+    if (i === text.length) break;
+    if (text.charCodeAt(i++) !== COLON) return undefined;
+    isGroupDue = text.charCodeAt(i) !== COLON;
+    if (isGroupDue) continue;
+    if (gap >= 0) return undefined;
+    gap = at;
+    i++;
   }
+  if (gap < 0) return at === 16 ? bytes : undefined;
+  if (at > 14) return undefined;
+  bytes.copyWithin(16 - (at - gap), gap, at);
+  bytes.fill(0, gap, 16 - (at - gap));
   return bytes;
+}
+
+/** Of the hexadecimal digits that begin there. */
+function groupEnd(text: string, from: number): number {
+  let end = from;
+  while (end < text.length && hexDigit(text.charCodeAt(end)) >= 0) end++;
+  return end;
 }
 
 /** The 4 or 16 bytes of the address, network order, in a fresh array. */
@@ -108,9 +131,17 @@ function format6(bytes: Uint8Array): string {
 
 /** The address as an unsigned integer of 32 or 128 bits. */
 export function addrToInteger(addr: Addr): bigint {
+  const bytes = addrBytes(addr);
   let value = 0n;
-  for (const byte of addrBytes(addr)) value = (value << 8n) | BigInt(byte);
+  for (let i = 0; i < bytes.length; i += 4) value = (value << 32n) | BigInt(wordAt(bytes, i));
   return value;
+}
+
+/** 32 bits, unsigned. */
+function wordAt(bytes: Uint8Array, at: number): number {
+  return (
+    (((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)) >>> 0
+  );
 }
 
 /** The inverse of `addrToInteger`; out of range is a bug of the caller. */

@@ -84,9 +84,17 @@ function slot(expression: FakeExpression, type: number): number {
   return register >= 8 ? register - 8 : (register - 1) * 4;
 }
 
+/** Of the data of rules, which do not change. */
+const hexOf = new WeakMap<Uint8Array, string>();
+
 function data(expression: FakeExpression, type: number): string {
   const value = expression.attributes.get(type);
-  return value?.as === "data" ? bytesToHex(value.bytes) : "";
+  if (value?.as !== "data") return "";
+  const known = hexOf.get(value.bytes);
+  if (known !== undefined) return known;
+  const hex = bytesToHex(value.bytes);
+  hexOf.set(value.bytes, hex);
+  return hex;
 }
 
 function load(registers: Registers, at: number, digits: number): string | undefined {
@@ -152,15 +160,15 @@ function step(table: FakeTable, e: FakeExpression, packet: Traveller, registers:
 }
 
 function bitwise(e: FakeExpression, registers: Registers): Step {
-  const mask = data(e, 4);
+  const [mask, flipped] = [data(e, 4), data(e, 5)];
   const value = load(registers, slot(e, 1), mask.length);
   if (value === undefined) return "unsure";
   let masked = "";
-  for (let i = 0; i < mask.length; i++)
-    masked += (
-      (Number.parseInt(value.charAt(i), 16) & Number.parseInt(mask.charAt(i), 16)) ^
-      Number.parseInt(data(e, 5).charAt(i), 16)
-    ).toString(16);
+  for (let i = 0; i < mask.length; i += 8) {
+    const [word, and, xor] = [value, mask, flipped].map((hex) => Number.parseInt(hex.slice(i, i + 8), 16));
+    const digits = Math.min(8, mask.length - i);
+    masked += ((((word ?? 0) & (and ?? 0)) ^ (xor ?? 0)) >>> 0).toString(16).padStart(digits, "0");
+  }
   store(registers, slot(e, 2), masked);
   return "next";
 }
@@ -193,7 +201,21 @@ function metaOf(key: number, { input, output, source, mark }: Traveller): string
 
 function payloadOf(e: FakeExpression, { source, destination }: Packet): string | undefined {
   if (number(e, 2) !== 1) return "00".repeat(number(e, 4));
-  const is4 = familyOf(source) === 4;
-  const header = `${"00".repeat(is4 ? 12 : 8)}${bytesToHex(addrBytes(source))}${bytesToHex(addrBytes(destination))}`;
-  return header.slice(number(e, 3) * 2, (number(e, 3) + number(e, 4)) * 2);
+  return headerOf(source, destination).slice(number(e, 3) * 2, (number(e, 3) + number(e, 4)) * 2);
+}
+
+/** Its addresses alone are there. */
+function headerOf(source: Addr, destination: Addr): string {
+  return `${"00".repeat(familyOf(source) === 4 ? 12 : 8)}${addressHex(source)}${addressHex(destination)}`;
+}
+
+/** The same few pods are asked about again and again. */
+const hexOfAddress = new Map<Addr, string>();
+
+function addressHex(addr: Addr): string {
+  const known = hexOfAddress.get(addr);
+  if (known !== undefined) return known;
+  const hex = bytesToHex(addrBytes(addr));
+  hexOfAddress.set(addr, hex);
+  return hex;
 }
