@@ -12,7 +12,7 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
-import { fromJSON, type MethodDefinition } from "@grpc/proto-loader";
+import { Root } from "protobufjs/light.js";
 import type { Clock } from "../../host/clock.ts";
 import { type Addr, parseAddr } from "../../net/addr.ts";
 import { BugError } from "../../lib/bug.ts";
@@ -51,15 +51,33 @@ const CHANNEL = {
   "grpc.max_reconnect_backoff_ms": 2_000,
 } as const;
 
-type Method = MethodDefinition<object, object>;
+interface Method {
+  readonly path: string;
+  readonly requestSerialize: (request: object) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => object;
+}
 
-const SERVICES = fromJSON(ETCD_DESCRIPTOR, { longs: String, enums: String, defaults: true, oneofs: false });
+const ROOT = Root.fromJSON(ETCD_DESCRIPTOR);
+const FORM = { longs: String, enums: String, bytes: Buffer, defaults: true, arrays: true, objects: true } as const;
+const METHODS = new Map<string, Method>();
 
 function methodOf(service: "KV" | "Watch" | "Auth", name: string): Method {
-  const definition = SERVICES[`etcdserverpb.${service}`];
-  const method = definition === undefined || "format" in definition ? undefined : definition[name];
-  if (method === undefined || typeof method !== "object") throw new BugError(`etcd has no method ${service}.${name}`);
-  return method as Method;
+  const path = `/etcdserverpb.${service}/${name}`;
+  const known = METHODS.get(path);
+  if (known !== undefined) return known;
+  const definition = ROOT.lookupService(`etcdserverpb.${service}`).methods[name];
+  if (definition === undefined) throw new BugError(`etcd has no method ${service}.${name}`);
+  const [request, response] = [definition.requestType, definition.responseType].map((type) =>
+    ROOT.lookupType(`etcdserverpb.${type}`),
+  );
+  if (request === undefined || response === undefined) throw new BugError(`no messages of ${path}`);
+  const method: Method = {
+    path,
+    requestSerialize: (message) => Buffer.from(request.encode(request.fromObject(message)).finish()),
+    responseDeserialize: (bytes) => response.toObject(response.decode(bytes), FORM),
+  };
+  METHODS.set(path, method);
+  return method;
 }
 
 export class EtcdClient {

@@ -3,17 +3,14 @@
  * and the types of its messages as they come out of the codec: keys and values are bytes, 64 bit numbers are decimal text.
  * Source: etcd api/etcdserverpb/rpc.proto, api/mvccpb/kv.proto (field names and numbers).
  */
-import type { fromJSON } from "@grpc/proto-loader";
+import type { INamespace } from "protobufjs/light.js";
 
 type Field = { readonly type: string; readonly id: number; readonly rule?: "repeated" };
 const field = (type: string, id: number): Field => ({ type, id });
 const list = (type: string, id: number): Field => ({ type, id, rule: "repeated" });
 
-/** The JSON form of a protobuf namespace. */
-type Descriptor = Parameters<typeof fromJSON>[0];
-
 /** In the JSON form of protobuf descriptors. */
-export const ETCD_DESCRIPTOR: Descriptor = {
+export const ETCD_DESCRIPTOR: INamespace = {
   nested: {
     mvccpb: {
       nested: {
