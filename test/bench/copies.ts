@@ -2,14 +2,18 @@
  * copies: copies of two pods, client and server, that stand side by side with different dataplanes, on one node or on two: measured in turn, they
  * bear the same load of the machine.
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { awaitSteps } from "../../src/dataplane/driver.ts";
 import type { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { Attachments } from "../../src/kernel/bpf/attach.ts";
+import { loadProgram } from "../../src/kernel/bpf/program.ts";
+import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Program } from "../../src/program/program.ts";
 import { wholeOf } from "../kernel/dataplane-node.ts";
 import { openEbpf } from "../kernel/ebpf-driver.ts";
-import { makeNamespace, type Namespace, removeNamespace } from "../kernel/fixture.ts";
+import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "../kernel/fixture.ts";
+import { sysIn } from "../kernel/flow-bench.ts";
 import { connect, HOST_MAC, makeRouter, routePod } from "../kernel/pods.ts";
 import { percentile, ratio } from "./figures.ts";
 
@@ -25,8 +29,11 @@ export function makePod(node: Namespace, pod: Namespace, name: string, address: 
   pod.run(["ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"]);
 }
 
-/** How the copies of the two pods differ. */
-export const WAYS = ["plain", "past the host stack", "through the host stack"] as const;
+/**
+ * How the copies of the two pods differ: nothing but routing; eBPF, past the host stack and through it; on one node also a program that looks at
+ * nothing and redirects, which is the least that the way past the host stack can cost.
+ */
+export const WAYS = ["plain", "past the host stack", "through the host stack", "redirected unseen"] as const;
 export type Way = (typeof WAYS)[number];
 /** Of one second for each copy. */
 const ROUNDS = 15;
@@ -64,6 +71,37 @@ export interface CopyOptions {
   readonly port: number;
 }
 
+/** `r1 = interface; r2 = 0; call bpf_redirect_peer; exit`. */
+function redirection(to: number): Uint8Array {
+  const code = Uint8Array.from(
+    [
+      [0xb7, 1, 0, 0, 0, 0, 0, 0],
+      [0xb7, 2, 0, 0, 0, 0, 0, 0],
+      [0x85, 0, 0, 0, 155, 0, 0, 0],
+      [0x95, 0, 0, 0, 0, 0, 0, 0],
+    ].flat(),
+  );
+  new DataView(code.buffer).setInt32(4, to, true);
+  return code;
+}
+
+/** What either pod sends goes into the other one. */
+function redirectUnseen(node: Namespace): void {
+  const [one, other] = ["cali0", "cali1"].map((name) =>
+    Number(node.run(["cat", `/sys/class/net/${name}/ifindex`])),
+  ) as [number, number];
+  const attachments = new Attachments(sysIn(REAL, node), { priority: 1, handle: 1 });
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    const program = loadProgram(sys, { name: "unseen", license: "GPL", type: "tc", instructions: redirection(to) });
+    attachments.attach(from, "ingress", program, "unseen");
+    sys.close(program);
+  }
+  attachments.close();
+}
+
 export async function makeCopy({ way, nodes, pins, programOf, startServer, port }: CopyOptions): Promise<Copy> {
   const [client, server] = [makeNamespace("client"), makeNamespace("server")];
   const on = Array.from({ length: nodes }, () => makeNamespace("bench"));
@@ -74,7 +112,8 @@ export async function makeCopy({ way, nodes, pins, programOf, startServer, port 
   if (first !== last) connectNodes(first, last);
   const pods = [["cali0", CLIENT] as const, ["cali1", SERVER] as const];
   const drivers = on.flatMap((node, i) => {
-    if (way === "plain") return [];
+    if (way === "redirected unseen") redirectUnseen(node);
+    if (way === "plain" || way === "redirected unseen") return [];
     const own = `${pins}/${way.split(" ")[0]}-${nodes}-${i}`;
     mkdirSync(own);
     const driver = openEbpf(node, own);
@@ -88,16 +127,47 @@ export async function makeCopy({ way, nodes, pins, programOf, startServer, port 
   return { way, namespaces: [client, server, ...on], server: listening, drivers, figures: [] };
 }
 
+/** Nanoseconds of a run of the program that receives what the client sends, while the kernel counts them: which costs some more. */
+export async function programNanoseconds({ drivers }: Copy, run: () => Promise<unknown>): Promise<number> {
+  const SETTING = "kernel/bpf_stats_enabled";
+  const fd = drivers[0]?.maps.programs.get("from_workload")?.fd ?? -1;
+  const before = readSysctl(sys, SETTING) ?? "0";
+  const count = (): readonly [nanoseconds: number, runs: number] => {
+    const text = readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
+    const of = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1]);
+    return [of("run_time_ns"), of("run_cnt")];
+  };
+  writeSysctl(sys, SETTING, "1");
+  try {
+    const [time, runs] = count();
+    await run();
+    const [lastTime, lastRuns] = count();
+    return (lastTime - time) / (lastRuns - runs);
+  } finally {
+    writeSysctl(sys, SETTING, before);
+  }
+}
+
+/** What measures a copy. */
+export type At = {
+  readonly netns: string;
+  readonly address: string;
+  readonly seconds: number;
+  readonly serverPid: number;
+};
+
+/** The client's end of the copy. */
+export function atOf({ server, namespaces }: Copy): At {
+  const netns = (namespaces[0] as Namespace).path;
+  return { netns, address: SERVER, seconds: 1, serverPid: server.pid };
+}
+
 /** Measures each copy in turn. */
-export async function measureInTurn(
-  copies: readonly Copy[],
-  measure: (at: { netns: string; address: string; seconds: number; serverPid: number }) => Promise<number>,
-): Promise<void> {
+export async function measureInTurn(copies: readonly Copy[], measure: (at: At) => Promise<number>): Promise<void> {
   for (let i = 0; i < ROUNDS; i++)
     for (let j = 0; j < copies.length; j++) {
-      const { figures, server, namespaces } = copies[(i + j) % copies.length] as Copy;
-      const netns = (namespaces[0] as Namespace).path;
-      figures.push(await measure({ netns, address: SERVER, seconds: 1, serverPid: server.pid }));
+      const copy = copies[(i + j) % copies.length] as Copy;
+      copy.figures.push(await measure(atOf(copy)));
     }
 }
 

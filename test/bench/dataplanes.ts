@@ -4,7 +4,8 @@
  * 8080 and 9090 from set k mod 1,000; 200 other pods run them, 100 addresses are in each set.
  *
  * eBPF is measured on copies of the two pods that stand side by side, in turn: packets of a known flow, on one node and on two, without any
- * dataplane, with eBPF, and with eBPF but without its way past the host stack; new connections on one node, with the policies and without.
+ * dataplane, with eBPF, with eBPF but without its way past the host stack, and redirected by a program that looks at nothing; new connections on one
+ * node, with the policies and without.
  *
  * Usage: bun test/bench/dataplanes.ts [nftables] [iptables-nft] [iptables-legacy] [ebpf]
  */
@@ -26,12 +27,14 @@ import { makeNamespace, type Namespace, removeNamespace, sys } from "../kernel/f
 import { makeRouter } from "../kernel/pods.ts";
 import { cpuPerConnection, startAcceptor } from "./connects.ts";
 import {
+  atOf,
   CLIENT,
   compare,
   type Copy,
   makeCopy,
   makePod,
   measureInTurn,
+  programNanoseconds,
   removeCopies,
   SERVER,
   type Way,
@@ -248,7 +251,7 @@ async function benchEbpf(nodes: 1 | 2): Promise<void> {
   const copies: Copy[] = [];
   try {
     const options = { nodes, pins: fs.path, startServer: startIperf, port: PACKET_PORT };
-    for (const way of WAYS)
+    for (const way of WAYS.filter((each) => nodes === 1 || each !== "redirected unseen"))
       copies.push(await makeCopy({ ...options, way, programOf: (pods) => openProgram(way, pods) }));
     await measureInTurn(copies, (at) => cpuPerPacket({ ...at, port: PACKET_PORT }));
     const title = `ebpf, ${nodes === 1 ? "one node" : "two nodes"}`;
@@ -256,6 +259,11 @@ async function benchEbpf(nodes: 1 | 2): Promise<void> {
     compare(title, copies, ["past the host stack", "plain"], "0.92 at most");
     compare(title, copies, ["through the host stack", "plain"], "printed for scale");
     compare(title, copies, ["past the host stack", "through the host stack"], "printed for scale");
+    if (nodes === 1) compare(title, copies, ["redirected unseen", "plain"], "printed for scale");
+    for (const copy of copies.filter(({ way }) => way === "past the host stack")) {
+      const run = (): Promise<number> => cpuPerPacket({ ...atOf(copy), port: PACKET_PORT });
+      row(`${title}, ${copy.way}: a run of from_workload`, [await programNanoseconds(copy, run)], "ns");
+    }
     for (const { way, drivers } of copies)
       console.log(`${title}, ${way}: ${drivers.map(({ maps }) => pastOf(maps.past)).join(" and ")} packets went past`);
   } finally {
