@@ -220,23 +220,20 @@ struct device {
 };
 
 /*
- * What the path has found of a packet that it sent past the host stack, for those like it in the same tick of the kernel's clock, 1 to 10 ms. The
- * packet is as it comes in.
+ * What the path has found of a packet that it sent past the host stack, for those like it in the same tick of the kernel's clock, 1 to 10 ms. Each
+ * processor has its own, at a place that the packet's tuple gives: the last flow that came there has it. The packet is as it comes in.
  */
-struct lane_key {
-	__u32 interface;
-	__u8 family;
-	__u8 protocol;
-	__u16 unused;
-	__u16 ports[2]; /* in network order */
-	__u8 addresses[2][16];
-};
+enum { LANES_SHIFT = 10, LANES = 1 << LANES_SHIFT };
 struct lane {
 	__u64 tick;
 	union way way;
 	__u32 generation;
+	__u32 interface;
 	__u32 macs[3]; /* of the next neighbor, and of the interface */
-	__u32 unused[2];
+	__u32 ports; /* as they are in the packet */
+	__u32 kind; /* family and protocol */
+	__u32 addresses[2][4];
+	__u32 unused;
 };
 
 /* Packets that went past the host stack, by processor: each has a line of the cache. */
@@ -389,9 +386,9 @@ struct {
 } devices SECTION(".maps");
 
 struct {
-	NUMBER(type, MAP_LRU_HASH);
-	NUMBER(max_entries, 1 << 16);
-	TYPE(key, struct lane_key);
+	NUMBER(type, MAP_PER_CPU_ARRAY);
+	NUMBER(max_entries, LANES);
+	TYPE(key, __u32);
 	TYPE(value, struct lane);
 } lanes SECTION(".maps");
 

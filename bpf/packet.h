@@ -43,7 +43,6 @@ struct packet {
 	__u32 length; /* of the packet, as its IP header says */
 	__u32 headers; /* bytes of IP and TCP headers */
 	__u32 class; /* what a route may depend on besides: type of service of IPv4, the first word of IPv6 without the version */
-	__u8 front[12]; /* the first bytes of the IP header: IPv4's up to its checksum, of IPv6 eight, up to its hop limit */
 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
@@ -110,7 +109,6 @@ INLINE bool parse4(const struct __sk_buff *skb, struct packet *packet)
 	packet->is_bare = header[0] == 0x45 && !packet->is_later_fragment && !packet->is_first_fragment;
 	packet->length = header[2] << 8 | header[3];
 	packet->class = header[1] & 0x1c;
-	__builtin_memcpy(packet->front, header, 12);
 	return true;
 }
 
@@ -131,7 +129,6 @@ INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 	packet->length = (header[4] << 8 | header[5]) + sizeof(header);
 	__builtin_memcpy(&packet->class, header, 4);
 	packet->class &= __builtin_bswap32(0x0fffffff);
-	__builtin_memcpy(packet->front, header, 8);
 	next = header[6];
 #pragma clang loop unroll(full)
 	for (int i = 0; i < MOST_HEADERS; i++) {

@@ -37,34 +37,82 @@ INLINE bool is_route(struct __sk_buff *skb, const struct packet *packet, __u32 t
 	return fib_lookup(skb, query, sizeof(*query), 0) == FIB_FORWARDED && query->interface == to;
 }
 
-/* The beginning of a packet, with what the host stack changes of it. */
-union front {
-	struct {
-		__u32 macs[3]; /* of the next neighbor, and of the interface */
-		__u16 protocol;
-		__u8 header[12]; /* of IPv4, up to its checksum; of IPv6 eight bytes, up to its hop limit */
-	} __attribute__((packed));
-	__u32 words[7];
+/* The beginning of a frame; what of it is read and written at once. */
+struct ethernet {
+	__u32 macs[3];
+	__u16 protocol;
+};
+struct ipv4 {
+	__u8 version;
+	__u8 class;
+	__u16 length;
+	__u16 identification;
+	__u16 fragment;
+	__u8 hops;
+	__u8 protocol;
+	__u16 checksum;
+	__u32 addresses[2];
+};
+struct ipv6 {
+	__u32 class;
+	__u16 length;
+	__u8 next;
+	__u8 hops;
+	__u32 addresses[2][4];
+};
+struct transport {
+	__u32 ports;
+	__u32 sequence;
+	__u32 acknowledgment;
+	__u8 header;
+	__u8 flags;
 };
 
-/* As the host stack does it: the next neighbor's address is there, and there is one hop less. */
-INLINE bool readdress(struct __sk_buff *skb, union front *front)
+INLINE void *frame_of(const struct __sk_buff *skb)
 {
-	__u32 sum;
-	__u16 folded;
+	return (void *)(unsigned long)skb->data;
+}
 
-	front->protocol = skb->protocol;
-	if (skb->protocol == network16(ETH_IPV6)) {
-		front->header[7]--;
-		return !store(skb, 0, front, ETHERNET_HEADER, 0) &&
-		       !store(skb, ETHERNET_HEADER + 6, front->header + 6, 2, KEEP_CHECKSUM);
+INLINE bool has(const struct __sk_buff *skb, const void *end)
+{
+	return end <= (const void *)(unsigned long)skb->data_end;
+}
+
+/*
+ * As the host stack does it: there is one hop less, and the next neighbor's address is there. False: it has no hop left, or is not in one piece, and
+ * is as it came.
+ */
+INLINE bool readdress(struct __sk_buff *skb, const __u32 macs[3])
+{
+	struct ethernet *ethernet = frame_of(skb);
+
+	if (skb->protocol == network16(ETH_IPV4)) {
+		struct ipv4 *ip = frame_of(skb) + ETHERNET_HEADER;
+		__u32 sum;
+
+		if (!has(skb, ip + 1) || ip->hops <= 1)
+			return false;
+		sum = ip->checksum + network16(0x0100);
+		ip->checksum = sum + (sum >= 0xffff);
+		ip->hops--;
+	} else {
+		struct ipv6 *ip = frame_of(skb) + ETHERNET_HEADER;
+		__u16 hops;
+
+		if (!has(skb, ip + 1) || ip->hops <= 1)
+			return false;
+		/* What a device has summed up of the packet includes them. */
+		hops = ip->next | (ip->hops - 1) << 8;
+		if (store(skb, ETHERNET_HEADER + 6, &hops, sizeof(hops), KEEP_CHECKSUM))
+			return false;
+		ethernet = frame_of(skb);
+		if (!has(skb, ethernet + 1))
+			return false;
 	}
-	front->header[8]--;
-	__builtin_memcpy(&folded, front->header + 10, 2);
-	sum = folded + network16(0x0100);
-	folded = sum + (sum >= 0xffff);
-	__builtin_memcpy(front->header + 10, &folded, 2);
-	return !store(skb, 0, front, ETHERNET_HEADER + 12, 0);
+	ethernet->macs[0] = macs[0];
+	ethernet->macs[1] = macs[1];
+	ethernet->macs[2] = macs[2];
+	return true;
 }
 
 INLINE int leave_past(struct __sk_buff *skb, union way way)
@@ -78,29 +126,49 @@ INLINE int leave_past(struct __sk_buff *skb, union way way)
 	return way.to_peer ? redirect_peer(way.to, 0) : redirect(way.to, 0);
 }
 
+/* The place of the lane; all as it is in the packet, the four words of an address of IPv6 as one. */
+INLINE __u32 place_of(__u32 source, __u32 destination, __u32 ports)
+{
+	return ((source ^ ports) * 0x9e3779b1 + destination * 0x85ebca77) >> (32 - LANES_SHIFT);
+}
+
+INLINE __u32 folded(const __u32 address[4])
+{
+	return address[0] ^ address[1] ^ address[2] ^ address[3];
+}
+
+INLINE __u32 lane_kind(__u32 family, __u32 protocol)
+{
+	return family << 8 | protocol;
+}
+
 /* Others like this packet need not be looked at, until the kernel's clock ticks; once there is a second one. */
-INLINE void open_lane(const struct __sk_buff *skb, const struct run *run, struct connection *flow, const struct lane *fresh)
+INLINE void open_lane(const struct __sk_buff *skb, const struct run *run, struct connection *flow, union way way,
+		      const __u32 macs[3])
 {
 	const struct packet *packet = &run->packet;
-	struct lane_key key = {
-		.interface = skb->ifindex,
-		.family = packet->features.family,
-		.protocol = packet->features.protocol,
-		.ports = { network16(packet->ports[SOURCE]), network16(packet->ports[DESTINATION]) },
-	};
+	const __u32 *source = packet->addresses[SOURCE].words, *destination = packet->addresses[DESTINATION].words;
+	__u32 ports = network16(packet->ports[SOURCE]) | (__u32)network16(packet->ports[DESTINATION]) << 16;
+	/* Of IPv4 the other words are 0. */
+	__u32 at = place_of(folded(source), folded(destination), ports);
+	__u64 tick = ticks();
 	struct lane *lane;
 
-	if (flow->tick != (__u16)fresh->tick) {
-		flow->tick = fresh->tick;
+	if (flow->tick != (__u16)tick) {
+		flow->tick = tick;
 		return;
 	}
-	__builtin_memcpy(key.addresses, packet->addresses, sizeof(key.addresses));
-	lane = map_lookup(&lanes, &key);
-	if (lane && lane->way.all == fresh->way.all && lane->generation == fresh->generation &&
-	    lane->macs[0] == fresh->macs[0] && lane->macs[1] == fresh->macs[1] && lane->macs[2] == fresh->macs[2])
-		lane->tick = fresh->tick;
-	else
-		map_update(&lanes, &key, fresh, 0);
+	lane = map_lookup(&lanes, &at);
+	if (!lane)
+		return;
+	lane->tick = tick;
+	lane->way = way;
+	lane->generation = run->generation;
+	lane->interface = skb->ifindex;
+	__builtin_memcpy(lane->macs, macs, sizeof(lane->macs));
+	lane->ports = ports;
+	lane->kind = lane_kind(packet->features.family, packet->features.protocol);
+	__builtin_memcpy(lane->addresses, packet->addresses, sizeof(lane->addresses));
 }
 
 /* NEXT: it goes to the host stack, as it came. `has_lane`: the interface asks nothing else of each packet. */
@@ -110,8 +178,7 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 	struct connection *flow = known->flow;
 	__u32 by = known->by & 1, other = !by;
 	struct fib_query query;
-	struct lane lane = {};
-	union front front;
+	__u32 macs[3];
 	union way way;
 	__u32 size;
 
@@ -125,126 +192,105 @@ INLINE int go_past(struct __sk_buff *skb, struct run *run, const struct known *k
 		return NEXT;
 	if (flow->ends[other] == AT_WORKLOAD && flow->interfaces[other] != way.to)
 		return NEXT;
-	if (skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
-	    packet->front[packet->features.family == 4 ? 8 : 7] <= 1)
+	if (skb->pkt_type != TO_INTERFACE || skb->vlan_present)
 		return NEXT;
 	size = size_of(skb, packet);
 	if (!size || size > way.most || !is_route(skb, packet, way.to, size, &query))
 		return NEXT;
-	__builtin_memcpy(lane.macs, query.destination_mac, 6);
-	__builtin_memcpy((__u8 *)lane.macs + 6, query.source_mac, 6);
-	if (has_lane) {
-		lane.tick = ticks();
-		lane.way = way;
-		lane.generation = run->generation;
-		open_lane(skb, run, flow, &lane);
-	}
+	__builtin_memcpy(macs, query.destination_mac, 6);
+	__builtin_memcpy((__u8 *)macs + 6, query.source_mac, 6);
+	if (!readdress(skb, macs))
+		return NEXT;
+	if (has_lane)
+		open_lane(skb, run, flow, way, macs);
 	if (by == CALLER)
 		refresh(flow, packet, CALLER, known->now);
-	__builtin_memcpy(front.macs, lane.macs, sizeof(front.macs));
-	__builtin_memcpy(front.header, packet->front, sizeof(front.header));
-	if (!readdress(skb, &front))
-		return DROP;
 	return leave_past(skb, way);
 }
 
-/* The bytes of a packet that it takes to find its lane. */
-struct ethernet {
-	__u8 macs[12];
-	__u16 protocol;
-} __attribute__((packed));
-struct ipv4 {
-	__u8 version;
-	__u8 class;
-	__u16 length;
-	__u16 identification;
-	__u16 fragment;
-	__u8 hops[4];
-	__u8 addresses[2][4];
+/* Of a packet, what is to be compared with its lane. */
+struct lane_packet {
+	const struct lane *lane;
+	const struct transport *transport;
+	__u32 header; /* bytes */
+	__u32 length; /* bytes, as the header says */
+	__u32 kind;
 };
-struct ipv6 {
-	__u32 class;
-	__u16 length;
-	__u8 next;
-	__u8 hops;
-	__u8 addresses[2][16];
-};
-struct transport {
-	__u16 ports[2];
-	__u32 sequence;
-	__u32 acknowledgment;
-	__u8 header;
-	__u8 flags;
-};
+
+INLINE bool find_lane4(const struct __sk_buff *skb, struct lane_packet *packet)
+{
+	const struct ipv4 *ip = frame_of(skb) + ETHERNET_HEADER;
+	const struct transport *transport = (const void *)(ip + 1);
+	const struct lane *lane;
+	__u32 at;
+
+	/* UDP has eight bytes of header, and what is shorter than sixteen is not worth it. */
+	if (!has(skb, transport + 1) || ip->version != 0x45 || (ip->fragment & network16(0x3fff)))
+		return false;
+	at = place_of(ip->addresses[SOURCE], ip->addresses[DESTINATION], transport->ports);
+	lane = map_lookup(&lanes, &at);
+	packet->lane = lane;
+	packet->transport = transport;
+	packet->header = sizeof(*ip);
+	packet->length = network16(ip->length);
+	packet->kind = lane_kind(4, ip->protocol);
+	return lane && lane->addresses[SOURCE][0] == ip->addresses[SOURCE] &&
+	       lane->addresses[DESTINATION][0] == ip->addresses[DESTINATION];
+}
+
+INLINE bool is_same(const __u32 one[4], const __u32 other[4])
+{
+	return !((one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3]));
+}
+
+INLINE bool find_lane6(const struct __sk_buff *skb, struct lane_packet *packet)
+{
+	const struct ipv6 *ip = frame_of(skb) + ETHERNET_HEADER;
+	const struct transport *transport = (const void *)(ip + 1);
+	const struct lane *lane;
+	__u32 at;
+
+	if (!has(skb, transport + 1) || (*(const __u8 *)ip & 0xf0) != 0x60)
+		return false;
+	at = place_of(folded(ip->addresses[SOURCE]), folded(ip->addresses[DESTINATION]), transport->ports);
+	lane = map_lookup(&lanes, &at);
+	packet->lane = lane;
+	packet->transport = transport;
+	packet->header = sizeof(*ip);
+	packet->length = network16(ip->length) + sizeof(*ip);
+	packet->kind = lane_kind(6, ip->next);
+	return lane && is_same(lane->addresses[SOURCE], ip->addresses[SOURCE]) &&
+	       is_same(lane->addresses[DESTINATION], ip->addresses[DESTINATION]);
+}
 
 /* The lane of the packet, if one like it went past the host stack in this tick; NEXT: none, or it is to be looked at. */
 INLINE int take_lane(struct __sk_buff *skb)
 {
-	const struct ethernet *ethernet = (const void *)(unsigned long)skb->data;
-	const void *end = (const void *)(unsigned long)skb->data_end;
-	const struct transport *transport;
-	struct lane_key key = { .interface = skb->ifindex };
+	const struct ethernet *ethernet = frame_of(skb);
+	struct lane_packet packet;
 	const struct lane *lane;
 	const struct state *current;
-	__u32 zero = 0, size, length, header;
-	union front front;
-	union way way;
+	__u32 zero = 0, size = skb->len - ETHERNET_HEADER;
 
-	if ((const void *)(ethernet + 1) > end || skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
+	if (!has(skb, ethernet + 1) || skb->pkt_type != TO_INTERFACE || skb->vlan_present ||
 	    ethernet->protocol != skb->protocol)
 		return NEXT;
-	if (skb->protocol == network16(ETH_IPV4)) {
-		const struct ipv4 *ip = (const void *)(ethernet + 1);
-
-		transport = (const void *)(ip + 1);
-		/* UDP has eight bytes of header, and what is shorter than twenty is not worth it. */
-		if ((const void *)(transport + 1) > end || ip->version != 0x45 || (ip->fragment & network16(0x3fff)))
-			return NEXT;
-		header = sizeof(*ip);
-		length = network16(ip->length);
-		key.family = 4;
-		key.protocol = ip->hops[1];
-		__builtin_memcpy(key.addresses[SOURCE], ip->addresses[SOURCE], 4);
-		__builtin_memcpy(key.addresses[DESTINATION], ip->addresses[DESTINATION], 4);
-		__builtin_memcpy(front.header, ip, sizeof(front.header));
-		if (ip->hops[0] <= 1)
-			return NEXT;
-	} else {
-		const struct ipv6 *ip = (const void *)(ethernet + 1);
-
-		transport = (const void *)(ip + 1);
-		if ((const void *)(transport + 1) > end || (*(const __u8 *)ip & 0xf0) != 0x60)
-			return NEXT;
-		header = sizeof(*ip);
-		length = network16(ip->length) + sizeof(*ip);
-		key.family = 6;
-		key.protocol = ip->next;
-		__builtin_memcpy(key.addresses, ip->addresses, sizeof(key.addresses));
-		__builtin_memcpy(front.header, ip, 8);
-		if (ip->hops <= 1)
-			return NEXT;
-	}
-	size = skb->len - ETHERNET_HEADER;
-	if (length > size || length <= header)
+	if (!(skb->protocol == network16(ETH_IPV4) ? find_lane4(skb, &packet) : find_lane6(skb, &packet)))
 		return NEXT;
-	if (key.protocol == TCP) {
-		if (transport->flags & (FIN | SYN | RST))
+	lane = packet.lane;
+	if (lane->tick != ticks() || lane->interface != skb->ifindex || lane->kind != packet.kind ||
+	    lane->ports != packet.transport->ports || packet.length > size || packet.length <= packet.header)
+		return NEXT;
+	if ((packet.kind & 0xff) == TCP) {
+		if (packet.transport->flags & (FIN | SYN | RST))
 			return NEXT;
 		if (skb->gso_size)
-			size = header + (transport->header >> 4) * 4 + skb->gso_size;
-	} else if (key.protocol != UDP || skb->gso_size)
-		return NEXT;
-	key.ports[SOURCE] = transport->ports[SOURCE];
-	key.ports[DESTINATION] = transport->ports[DESTINATION];
-	lane = map_lookup(&lanes, &key);
-	if (!lane || lane->tick != ticks())
+			size = packet.header + (packet.transport->header >> 4) * 4 + skb->gso_size;
+	} else if (skb->gso_size)
 		return NEXT;
 	current = map_lookup(&state, &zero);
-	way.all = lane->way.all;
-	if (!current || lane->generation != current->generation || !(current->flags & GOES_PAST) || size > way.most)
+	if (!current || lane->generation != current->generation || !(current->flags & GOES_PAST) ||
+	    size > lane->way.most || !readdress(skb, lane->macs))
 		return NEXT;
-	__builtin_memcpy(front.macs, lane->macs, sizeof(front.macs));
-	if (!readdress(skb, &front))
-		return DROP;
-	return leave_past(skb, way);
+	return leave_past(skb, lane->way);
 }

@@ -3,15 +3,14 @@
  * CPU per packet and per new connection between two pods, beside the same path without any rule. Upstream's scenario: policy k allows TCP
  * 8080 and 9090 from set k mod 1,000; 200 other pods run them, 100 addresses are in each set.
  *
- * eBPF, which counts alone in packets of flows that are known, is measured on copies of the two pods that stand side by side, on one node and on two,
- * in turn: without any dataplane, with eBPF, and with eBPF but without its way past the host stack.
+ * eBPF is measured on copies of the two pods that stand side by side, in turn: packets of a known flow, on one node and on two, without any
+ * dataplane, with eBPF, with eBPF but without its way past the host stack, and redirected by a program that looks at nothing; new connections on one
+ * node, with the policies and without.
  *
  * Usage: bun test/bench/dataplanes.ts [nftables] [iptables-nft] [iptables-legacy] [ebpf]
  */
-import { mkdirSync } from "node:fs";
 import { awaitSteps } from "../../src/dataplane/driver.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
-import type { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -24,14 +23,26 @@ import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type Dataplane, DATAPLANES } from "../dataplane.ts";
 import { processesIn, wholeOf } from "../kernel/dataplane-node.ts";
 import { makeBpfFs } from "../kernel/bpffs.ts";
-import { openEbpf } from "../kernel/ebpf-driver.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "../kernel/fixture.ts";
-import { connect, HOST_MAC, makeRouter, routePod } from "../kernel/pods.ts";
+import { makeRouter } from "../kernel/pods.ts";
 import { cpuPerConnection, startAcceptor } from "./connects.ts";
+import {
+  atOf,
+  CLIENT,
+  compare,
+  type Copy,
+  makeCopy,
+  makePod,
+  measureInTurn,
+  programNanoseconds,
+  removeCopies,
+  SERVER,
+  type Way,
+  WAYS,
+} from "./copies.ts";
 import { percentile, ratio, row } from "./figures.ts";
 import { cpuPerPacket, startIperf } from "./iperf.ts";
 
-const [CLIENT, SERVER] = ["10.65.0.1", "10.65.0.2"] as readonly string[] as readonly [Addr, Addr];
 const [PACKET_PORT, CONNECTION_PORT] = [8080, 9090];
 const OTHERS = 200;
 /** Policies of the two pods, of which the last allows. */
@@ -225,30 +236,6 @@ async function measure(
   }
 }
 
-function makePod(node: Namespace, pod: Namespace, name: string, address: Addr): void {
-  connect(node, name, pod);
-  routePod(node, name, address);
-  pod.run(["ip", "addr", "add", `${address}/32`, "dev", "eth0"]);
-  pod.run(["ip", "route", "add", "169.254.1.1", "dev", "eth0"]);
-  pod.run(["ip", "neigh", "add", "169.254.1.1", "lladdr", HOST_MAC, "dev", "eth0", "nud", "permanent"]);
-  pod.run(["ip", "route", "add", "default", "via", "169.254.1.1"]);
-  pod.run(["ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"]);
-}
-
-/** How the copies of the two pods differ. */
-const WAYS = ["plain", "past the host stack", "through the host stack"] as const;
-type Way = (typeof WAYS)[number];
-/** Of one second for each copy. */
-const EBPF_ROUNDS = 15;
-
-interface Copy {
-  readonly way: Way;
-  readonly namespaces: readonly Namespace[];
-  readonly iperf: { readonly pid: number; readonly kill: () => void };
-  readonly drivers: readonly EbpfDriver[];
-  readonly packets: number[];
-}
-
 function openProgram(way: Way, pods: readonly (readonly [name: string, address: Addr])[]): Program {
   const open: Stage = { tiers: [], profiles: [], otherwise: "allow" };
   const endpoints = pods.map(([name, address]): readonly [EndpointId, Endpoint] => [
@@ -259,76 +246,45 @@ function openProgram(way: Way, pods: readonly (readonly [name: string, address: 
   return { settings, sets: new Map(), policies: new Map(), endpoints: new Map(endpoints), routes: new Map() };
 }
 
-/** A pair between two nodes, with a route of each to the other's pod. */
-function connectNodes(one: Namespace, other: Namespace): void {
-  one.run(["ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", other.name]);
-  for (const [node, own, via, pod] of [
-    [one, "172.31.0.1/30", "172.31.0.2", SERVER],
-    [other, "172.31.0.2/30", "172.31.0.1", CLIENT],
-  ] as const) {
-    node.run(["ip", "addr", "add", own, "dev", "wire"]);
-    node.run(["ip", "link", "set", "wire", "up"]);
-    node.run(["ip", "route", "add", pod, "via", via]);
-  }
-}
-
-async function makeCopy(way: Way, nodes: 1 | 2, pins: string): Promise<Copy> {
-  const [client, server] = [makeNamespace("client"), makeNamespace("server")];
-  const on = Array.from({ length: nodes }, () => makeNamespace("bench"));
-  const [first, last] = [on[0], on.at(-1)] as [Namespace, Namespace];
-  on.forEach(makeRouter);
-  makePod(first, client, "cali0", CLIENT);
-  makePod(last, server, "cali1", SERVER);
-  if (first !== last) connectNodes(first, last);
-  const pods = [["cali0", CLIENT] as const, ["cali1", SERVER] as const];
-  const drivers = on.flatMap((node, i) => {
-    if (way === "plain") return [];
-    const own = `${pins}/${way.split(" ")[0]}-${nodes}-${i}`;
-    mkdirSync(own);
-    const driver = openEbpf(node, own);
-    const program = openProgram(way, nodes === 1 ? pods : pods.slice(i, i + 1));
-    driver.lower(program, wholeOf(program));
-    return [driver];
-  });
-  for (const driver of drivers) await awaitSteps(driver.committing());
-  const iperf = startIperf(server.path, PACKET_PORT);
-  while (!server.run(["ss", "-Hltn"]).includes(`:${PACKET_PORT} `)) await Bun.sleep(10);
-  return { way, namespaces: [client, server, ...on], iperf, drivers, packets: [] };
-}
-
 async function benchEbpf(nodes: 1 | 2): Promise<void> {
   const fs = makeBpfFs();
   const copies: Copy[] = [];
   try {
-    for (const way of WAYS) copies.push(await makeCopy(way, nodes, fs.path));
-    for (let i = 0; i < EBPF_ROUNDS; i++)
-      for (let j = 0; j < copies.length; j++) {
-        const copy = copies[(i + j) % copies.length] as Copy;
-        const { packets, iperf, namespaces } = copy;
-        const netns = (namespaces[0] as Namespace).path;
-        const at = { netns, address: SERVER, seconds: 1, port: PACKET_PORT, serverPid: iperf.pid };
-        packets.push(await cpuPerPacket(at));
-      }
+    const options = { nodes, pins: fs.path, startServer: startIperf, port: PACKET_PORT };
+    for (const way of WAYS.filter((each) => nodes === 1 || each !== "redirected unseen"))
+      copies.push(await makeCopy({ ...options, way, programOf: (pods) => openProgram(way, pods) }));
+    await measureInTurn(copies, (at) => cpuPerPacket({ ...at, port: PACKET_PORT }));
     const title = `ebpf, ${nodes === 1 ? "one node" : "two nodes"}`;
-    for (const { way, packets } of copies) row(`${title}, ${way}: CPU per packet`, packets, "µs");
-    const of = (way: Way): readonly number[] => copies.find((copy) => copy.way === way)?.packets ?? [];
-    const compare = (what: string, one: Way, other: Way, aim: string): void => {
-      const rounds = of(one).map((value, i) => value / (of(other)[i] ?? Number.NaN));
-      const quartiles = [0.25, 0.75].map((at) => percentile(rounds, at).toFixed(2)).join("–");
-      ratio(`${title}: ${what} (of medians)`, percentile(of(one), 0.5) / percentile(of(other), 0.5), aim);
-      ratio(`${title}: ${what} (median of rounds, quartiles ${quartiles})`, percentile(rounds, 0.5), aim);
-    };
-    compare("past the host stack : plain", "past the host stack", "plain", "0.92 at most");
-    compare("through the host stack : plain", "through the host stack", "plain", "printed for scale");
-    compare("past : through the host stack", "past the host stack", "through the host stack", "printed for scale");
+    for (const { way, figures } of copies) row(`${title}, ${way}: CPU per packet`, figures, "µs");
+    compare(title, copies, ["past the host stack", "plain"], "0.92 at most");
+    compare(title, copies, ["through the host stack", "plain"], "printed for scale");
+    compare(title, copies, ["past the host stack", "through the host stack"], "printed for scale");
+    if (nodes === 1) compare(title, copies, ["redirected unseen", "plain"], "printed for scale");
+    for (const copy of copies.filter(({ way }) => way === "past the host stack")) {
+      const run = (): Promise<number> => cpuPerPacket({ ...atOf(copy), port: PACKET_PORT });
+      row(`${title}, ${copy.way}: a run of from_workload`, [await programNanoseconds(copy, run)], "ns");
+    }
     for (const { way, drivers } of copies)
       console.log(`${title}, ${way}: ${drivers.map(({ maps }) => pastOf(maps.past)).join(" and ")} packets went past`);
   } finally {
-    for (const { iperf, drivers, namespaces } of copies) {
-      iperf.kill();
-      for (const driver of drivers) driver.close();
-      for (const each of namespaces) removeNamespace(each);
-    }
+    removeCopies(copies);
+    fs.remove();
+  }
+}
+
+async function benchEbpfConnections(count: number): Promise<void> {
+  const fs = makeBpfFs();
+  const copies: Copy[] = [];
+  try {
+    const options = { nodes: 1, pins: fs.path, startServer: startAcceptor, port: CONNECTION_PORT } as const;
+    for (const way of ["plain", "past the host stack"] as const)
+      copies.push(await makeCopy({ ...options, way, programOf: () => programOf(count) }));
+    await measureInTurn(copies, (at) => cpuPerConnection({ ...at, port: CONNECTION_PORT }));
+    const title = `ebpf, ${count} policies`;
+    for (const { way, figures } of copies) row(`${title}, ${way}: CPU per new connection`, figures, "µs");
+    compare(title, copies, ["past the host stack", "plain"], "1.2 at most");
+  } finally {
+    removeCopies(copies);
     fs.remove();
   }
 }
@@ -341,6 +297,8 @@ export async function benchDataplanes(dataplanes: readonly Dataplane[] = DATAPLA
   console.log("\n== eBPF: CPU per packet of a known flow");
   await benchEbpf(1);
   await benchEbpf(2);
+  console.log("\n== eBPF: CPU per new connection with 10 and 10,000 policies");
+  for (const count of [10, 10_000]) await benchEbpfConnections(count);
 }
 
 async function benchOthers(dataplanes: readonly Exclude<Dataplane, "ebpf">[]): Promise<void> {

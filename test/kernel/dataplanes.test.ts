@@ -317,7 +317,7 @@ test("programs and maps of other versions go once those of this one are attached
     "ebpf",
     (_, fs) => {
       mkdirSync(`${fs.path}/calico`);
-      for (const name of ["calico-0-state", "calico-0123456789ab-from_workload", "others"]) {
+      for (const name of ["calico-0-state", "calico-3-lanes", "calico-0123456789ab-from_workload", "others"]) {
         pinMap(`${fs.path}/calico/${name}`);
       }
     },
@@ -327,6 +327,7 @@ test("programs and maps of other versions go once those of this one are attached
       expect(names).toContain("others");
       expect(names).toContain("calico-3-state");
       expect(names).not.toContain("calico-0-state");
+      expect(names).not.toContain("calico-3-lanes");
       expect(names).not.toContain("calico-0123456789ab-from_workload");
     },
   );

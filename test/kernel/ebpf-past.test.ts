@@ -13,6 +13,7 @@ import {
 } from "../../src/dataplane/ebpf/connections.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
 import { dumpFlows } from "../../src/dataplane/ebpf/dump-flows.ts";
+import { decodeState, encodeAddressKey, encodeState, words } from "../../src/dataplane/ebpf/layout.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
@@ -354,6 +355,106 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       }
     });
 
+    /** Four packets of the flow, and at once another, many times: of the flow's own, all went past the stack, and of the others none. */
+    async function amongMany(own: Uint8Array, other: () => void): Promise<void> {
+      const went = await pastWhile(async () => {
+        for (let i = 0; i < 30; i++) {
+          for (let j = 0; j < 4; j++) ports.client.sendBody(own);
+          other();
+        }
+      });
+      expect(went).toBe(120);
+      for (const each of Object.values(ports)) each.frames();
+    }
+
+    test("flows that come to the same place among what was found have nothing of each other", async () => {
+      const call = callOf(TCP);
+      const atPlace = (changed: (i: number) => Partial<FlowPacket>): Uint8Array => {
+        for (let i = 1; i < 65_536; i++) {
+          const packet = { ...call, ...changed(i) };
+          if (placeOf(packet) === placeOf(call)) return middleOf(packet, marker);
+        }
+        throw new Error("nothing leads to that place");
+      };
+      const address = (i: number): Addr =>
+        (is4 ? `198.51.${i >> 8}.${i & 255}` : `2001:db8:7::${i.toString(16)}`) as Addr;
+      const others: readonly (readonly [Name, Uint8Array])[] = [
+        ["client", atPlace((i) => ({ sourcePort: (port + i) & 0xffff }))],
+        ["client", atPlace((i) => ({ destination: address(i) }))],
+        ["client", atPlace((i) => ({ source: address(i) }))],
+        ["client", encodeBig(call, 100)],
+        ["third", middleOf(call, marker)],
+      ];
+      await begin("client", "server", call);
+      for (const [from, body] of others) await amongMany(middleOf(call, marker), () => ports[from].sendBody(body));
+    });
+
+    test("what is bigger than fits goes by the stack even among many that fit", async () => {
+      const call = callOf();
+      node.run(["ip", "link", "set", "cali0", "mtu", "1300"]);
+      try {
+        commit();
+        await begin("client", "server", call);
+        await amongMany(encodeBig(call, 100), () => ports.client.sendBody(encodeBig(call, 1302)));
+      } finally {
+        node.run(["ip", "link", "set", "cali0", "mtu", "1500"]);
+      }
+    });
+
+    test("what is sent to another interface, has a tag, or lacks bytes goes by the stack even among many", async () => {
+      const call = callOf(TCP);
+      const body = middleOf(call, marker);
+      const short = body.slice();
+      new DataView(short.buffer).setUint16(is4 ? 2 : 4, body.length + 100);
+      const stray = new Port(others[1], "eth0", "02:00:00:00:00:09");
+      try {
+        await begin("client", "server", call);
+        for (const send of [
+          () => ports.client.sendBody(body, 5),
+          () => stray.sendBody(body),
+          () => ports.client.sendBody(short),
+        ])
+          await amongMany(body, send);
+      } finally {
+        stray.close();
+      }
+    });
+
+    test("what was found holds for one generation, and while the way is open", async () => {
+      const call = callOf(TCP);
+      const body = middleOf(call, marker);
+      await begin("client", "server", call);
+      const { state, addresses } = driver.maps;
+      const now = decodeState(state.lookup(words(0)) ?? new Uint8Array(16));
+      await amongMany(body, () => {
+        state.update(words(0), encodeState({ ...now, goesPast: false }));
+        ports.client.sendBody(body);
+        state.update(words(0), encodeState(now));
+      });
+      // In the next generation the client has lost its address.
+      const index = Number(node.run(["cat", "/sys/class/net/cali1/ifindex"]));
+      const [key, life] = [encodeAddressKey(index, c), words(now.generation, now.generation + 1)];
+      addresses.update(key, life);
+      await amongMany(body, () => {
+        state.update(words(0), encodeState({ ...now, generation: now.generation + 1 }));
+        ports.client.sendBody(body);
+        state.update(words(0), encodeState(now));
+      });
+      addresses.update(key, words(now.generation, 0));
+    });
+
+    test("what was found is forgotten with the tick", async () => {
+      const call = callOf(TCP);
+      await begin("client", "server", call);
+      await amongMany(middleOf(call, marker), () => {});
+      node.run(["ip", is4 ? "-4" : "-6", "route", "del", s]);
+      await nextTick();
+      const went = await pastWhile(async () => {
+        for (let i = 0; i < 8; i++) ports.client.sendBody(middleOf(call, marker++));
+      });
+      expect(went).toBe(0);
+    });
+
     test.skipIf(!is4)("a checksum that carries over is right too", async () => {
       const call = callOf();
       await begin("client", "server", call);
@@ -675,6 +776,21 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       expect(await pastWhile(async () => void (await passes("client", "server", call)))).toBe(1);
     });
   });
+
+/** Where the path keeps what it has found of packets like it (place_of in bpf/past.h). */
+function placeOf({ source, destination, sourcePort = 0, destinationPort = 0 }: FlowPacket): number {
+  const wordsOfAddress = (addr: Addr): number => {
+    const view = new DataView(addrBytes(addr).slice().buffer);
+    let folded = 0;
+    for (let at = 0; at < view.byteLength; at += 4) folded ^= view.getUint32(at, true);
+    return folded;
+  };
+  const swapped = (value: number): number => ((value & 255) << 8) | (value >> 8);
+  const ports = swapped(sourcePort) | (swapped(destinationPort) << 16);
+  const mixed =
+    Math.imul(wordsOfAddress(source) ^ ports, 0x9e3779b1) + Math.imul(wordsOfAddress(destination), 0x85ebca77);
+  return mixed >>> 22;
+}
 
 /** UDP of so many bytes that must not be taken to pieces. */
 function encodeBig(packet: FlowPacket, bytes: number): Uint8Array {

@@ -39,13 +39,11 @@ export class Port {
     this.sendBody(encodePacket(packet, marker));
   }
 
-  /** An IP packet of either family. */
-  sendBody(body: Uint8Array): void {
-    const frame = new Uint8Array(HEADER + body.length);
-    frame.set(this.#frame.to, 0);
-    frame.set(this.#frame.from, 6);
-    frame.set((body[0] ?? 0) >> 4 === 4 ? [0x08, 0x00] : [0x86, 0xdd], 12);
-    frame.set(body, HEADER);
+  /** An IP packet of either family; `vlan`: of that network, 1 to 255. */
+  sendBody(body: Uint8Array, vlan?: number): void {
+    const type = (body[0] ?? 0) >> 4 === 4 ? [0x08, 0x00] : [0x86, 0xdd];
+    const tag = vlan === undefined ? [] : [0x81, 0x00, 0, vlan];
+    const frame = Uint8Array.from([...this.#frame.to, ...this.#frame.from, ...tag, ...type, ...body]);
     const sent = sys.send(this.#fd, frame, 0);
     if (sent !== frame.length) throw new Error(`cannot send a frame: errno ${-sent}`);
   }

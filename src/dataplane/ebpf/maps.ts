@@ -37,7 +37,6 @@ const SHARED = [
   "origins",
   "gate",
   "devices",
-  "lanes",
   "past",
   "events",
   "missed",
