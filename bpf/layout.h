@@ -101,6 +101,7 @@ enum endpoint_kind { WORKLOAD = 1, HOST };
  * one that has no endpoint and is no workload's. */
 struct stages {
 	__u32 kind; /* 0: no endpoint */
+	__u32 sources; /* number of the set of a workload's source prefixes; 0: it has none */
 	__u32 first[HOOKS * DIRECTIONS];
 };
 struct endpoint {

@@ -146,11 +146,11 @@ INLINE bool has_host(const struct record *record, const struct packet *packet, _
 	return lives(map_lookup(&members, &key), generation);
 }
 
-INLINE bool has_net(const struct record *record, const struct packet *packet, __u32 side)
+INLINE bool has_net(__u32 set, const struct packet *packet, const void *address)
 {
-	struct net_key key = { .bits = 192, .set = record->target, .family = packet->features.family };
+	struct net_key key = { .bits = 192, .set = set, .family = packet->features.family };
 
-	__builtin_memcpy(key.address, &packet->addresses[side], 16);
+	__builtin_memcpy(key.address, address, 16);
 	return map_lookup(&nets, &key) != 0;
 }
 
@@ -168,7 +168,7 @@ INLINE bool holds(const struct record *record, const struct packet *packet, __u3
 		return true;
 	if ((conditions & SET_HAS_HOSTS) && has_host(record, packet, side, generation))
 		return true;
-	return (conditions & SET_HAS_NETS) && has_net(record, packet, side);
+	return (conditions & SET_HAS_NETS) && has_net(record->target, packet, &packet->addresses[side]);
 }
 
 INLINE void count(__u32 at)
@@ -406,12 +406,17 @@ INLINE int judge_by(struct run *run, __u32 stage)
 	return judge(run);
 }
 
+/* The workload of the interface may send from the address: it is its own, or in a source prefix. */
 INLINE bool has_address(const struct run *run, __u32 interface, const void *address)
 {
 	struct address_key key = { .interface = interface, .family = run->packet.features.family };
+	const struct stages *own;
 
 	__builtin_memcpy(key.address, address, 16);
-	return lives(map_lookup(&addresses, &key), run->generation);
+	if (lives(map_lookup(&addresses, &key), run->generation))
+		return true;
+	own = stages_at(run, interface);
+	return own && own->sources && has_net(own->sources, &run->packet, address);
 }
 
 INLINE bool is_own_source(const struct run *run, __u32 interface)

@@ -100,9 +100,10 @@ function formatMember(type: string, member: string): string {
 export function formatEndpoints(endpoints: readonly DumpedEndpoint[]): string {
   if (endpoints.length === 0) return "No interface has an endpoint.\n";
   return endpoints
-    .map(({ interface: name, index, kind, endpoint, addresses, stages }) => {
+    .map(({ interface: name, index, kind, endpoint, addresses, sources, stages }) => {
       const of = endpoint === undefined ? "not named yet" : formatKeyText(endpoint);
-      const head = `${name}${name === "*" ? "" : ` (${index})`}: ${kind} ${of}, ${addresses.join(" ") || "no address"}\n`;
+      const also = sources.length === 0 ? "" : `, sends also from ${sources.join(" ")}`;
+      const head = `${name}${name === "*" ? "" : ` (${index})`}: ${kind} ${of}, ${addresses.join(" ") || "no address"}${also}\n`;
       return head + stages.map((stage) => `  ${formatStage(stage)}\n`).join("");
     })
     .join("\n");

@@ -107,7 +107,10 @@ function program(): Program {
     ]),
     policies: new Map([["NetworkPolicy/shop/web" as PolicyId, policy]]),
     endpoints: new Map([
-      pod(0, [A, C], { stages: { normal: { ingress: asking, egress: open } } }),
+      pod(0, [A, C], {
+        sources: ["192.0.2.0/24", "2001:db8:77::/48"] as readonly string[] as Prefix[],
+        stages: { normal: { ingress: asking, egress: open } },
+      }),
       pod(1, [B, D], { staged: { normal: { ingress: asking } } }),
       [
         "ens3" as EndpointId,
@@ -135,7 +138,7 @@ function indexOf(name: string): number {
 test("endpoints, policies and sets have their names, in both families", async () => {
   expect(await look("endpoints")).toBe(
     [
-      `cali0 (${indexOf("cali0")}): workload Pod shop/p0, 10.65.0.1 fd00:65::1`,
+      `cali0 (${indexOf("cali0")}): workload Pod shop/p0, 10.65.0.1 fd00:65::1, sends also from 192.0.2.0/24 2001:db8:77::/48`,
       "  ingress: tier default: NetworkPolicy shop/web, else deny; deny (2 endpoints alike)",
       "  egress: allow (2 endpoints alike)",
       "",
@@ -289,7 +292,7 @@ test("what keeps the maps from being read is named, with what to do", async () =
     const map = BpfMap.create(sys, definition);
     map.pin(`${other.path}/calico-1-state`);
     expect(await words(other.path)).toContain("have layout 1");
-    map.pin(`${other.path}/calico-3-state`);
+    map.pin(`${other.path}/calico-4-state`);
     expect(await words(other.path)).toContain("are not pinned: a daemon is making them");
     map.close();
   } finally {

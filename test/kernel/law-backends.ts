@@ -43,8 +43,6 @@ export interface LawBackend {
   readonly name: string;
   /** Stages that are alike count together, and are told of none of their endpoints. */
   readonly sharesEnds?: boolean;
-  /** A workload's source prefixes have no effect. */
-  readonly lacksSourcePrefixes?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
   readonly know?: (sent: PathPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
@@ -205,7 +203,6 @@ export function ebpfBackend(node: Namespace): LawBackend {
   return {
     name: "ebpf",
     sharesEnds: true,
-    lacksSourcePrefixes: true,
     know(sent, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);

@@ -312,7 +312,7 @@ export class EbpfDriver implements Driver {
       yield undefined;
     }
     // Without host endpoints the path does not know the node's own flows.
-    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) yield* adoptingFlows(this.#sys, maps);
+    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) yield* this.#adopting();
     if (changes.isSwitched) {
       image.state = changes.state;
       maps.writeAll(maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
@@ -326,7 +326,7 @@ export class EbpfDriver implements Driver {
     else this.#interfaces.attachFresh(maps, settings);
     this.#serve(settings);
     if (adopts) {
-      yield* adoptingFlows(this.#sys, maps);
+      yield* this.#adopting();
       this.#gate.put();
     } else if (this.#gateState === "unowned") this.#gate.own();
     this.#gateState = "there";
@@ -338,6 +338,15 @@ export class EbpfDriver implements Driver {
     for (const run of changes.apply) run();
     this.#placement = placement;
     return undefined;
+  }
+
+  /** What the kernel's table of connections knows, the path knows too. */
+  *#adopting(): Steps {
+    const sources = [...(this.#program?.endpoints ?? [])].flatMap(([id, { sources: nets = [] }]) => {
+      const interfaceIndex = nets.length === 0 ? undefined : this.#interfaces.indexOf(id);
+      return interfaceIndex === undefined ? [] : nets.map((net) => ({ net, interfaceIndex }));
+    });
+    yield* adoptingFlows(this.#sys, this.maps, sources);
   }
 
   /** The guard lets through what has its programs. */

@@ -11,7 +11,7 @@ import type { Direction, Hook } from "../../model/policy.ts";
 import type { PolicyId, Rule, SetId, Stage } from "../../program/policy.ts";
 import { DIRECTIONS, HOOKS } from "../../program/program.ts";
 import { packetsByRule, endsIn } from "./counters.ts";
-import { type Block, type Image, type ImageEndpoint, readingImage, ZERO } from "./image.ts";
+import { type Block, type Image, type ImageEndpoint, readingImage, sourcesOf, ZERO } from "./image.ts";
 import { COUNTS_ALONE, decodeRecords, decodeState, EVERY_INDEX, RECORD_KINDS } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import { asDeciding, readRules, readStage, stagedBefore } from "./records.ts";
@@ -61,6 +61,8 @@ export interface DumpedEndpoint {
   /** undefined: the maps do not say yet. */
   readonly endpoint: string | undefined;
   readonly addresses: readonly string[];
+  /** Prefixes from which a workload may send besides. */
+  readonly sources: readonly string[];
   readonly stages: readonly DumpedStage[];
 }
 
@@ -130,6 +132,7 @@ class Dumper {
       endpoints: all.map(([index, endpoint]) => this.#endpoint(index, endpoint)),
       policies: policies.sort((a, b) => compareText(nameOfPolicy(a), nameOfPolicy(b))),
       sets: [...sets.values()]
+        .filter(({ type }) => type !== "sources")
         .map(({ id, type, members, nets }) => ({ set: id, type, members: [...nets, ...members].sort(compareText) }))
         .sort((a, b) => compareText(a.set, b.set)),
     };
@@ -187,6 +190,7 @@ class Dumper {
       kind: stages.kind === "host" ? "host" : "workload",
       endpoint: source,
       addresses: stages.kind === "host" ? own : [...addresses].sort(compareText),
+      sources: sourcesOf(this.#image, stages),
       stages: HOOKS.flatMap((hook, i) =>
         DIRECTIONS.flatMap((direction, k) =>
           this.#stages(hook, direction, stages.first[i * DIRECTIONS.length + k] ?? 0),

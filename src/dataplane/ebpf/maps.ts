@@ -47,7 +47,7 @@ const SHARED = [
 type MapName = (typeof SHARED)[number];
 
 /** Raised when maps of an older layout must not be used. */
-const LAYOUT = 3;
+const LAYOUT = 4;
 
 /** Names under which the object is pinned. */
 export function pinNames(object: Uint8Array): ReadonlySet<string> {
