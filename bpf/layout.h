@@ -76,6 +76,12 @@ struct record {
 	__u16 no;
 };
 
+/* Bytes are those from the IP header on. */
+struct count {
+	__u64 packets;
+	__u64 bytes;
+};
+
 struct state {
 	__u32 generation;
 	__u32 flags;
@@ -319,12 +325,12 @@ struct {
 	TYPE(value, struct record);
 } records SECTION(".maps");
 
-/* Packets by record: of an action, of a tier's end, of a stage's end; also of staged ones. */
+/* By record: of an action, of a tier's end, of a stage's end; also of staged ones. */
 struct {
 	NUMBER(type, MAP_ARRAY);
 	NUMBER(max_entries, RECORDS);
 	TYPE(key, __u32);
-	TYPE(value, __u64);
+	TYPE(value, struct count);
 } counters SECTION(".maps");
 
 struct {

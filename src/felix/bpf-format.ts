@@ -70,11 +70,11 @@ export function formatPolicies(policies: readonly DumpedPolicy[]): string {
     .map(({ policy, tier, direction, isStaged, rules, usedBy }) => {
       const staged = isStaged ? " (counts for staged policies)" : "";
       const inTier = tier === "" ? "" : ` in tier ${tier}`;
-      const rows = rules.map(({ rule, action, when, packets }) => [
+      const rows = rules.map(({ rule, action, when, packets, bytes }) => [
         `  ${rule}`,
         action,
         formatWhen(when),
-        `${packets} packets`,
+        `${packets} packets, ${bytes} bytes`,
       ]);
       const body = rows.length === 0 ? "  no rules\n" : formatTable(["  RULE", "ACTION", "PACKETS THAT", "SEEN"], rows);
       return `${formatKeyText(policy)}${inTier}, ${direction}${staged}, at ${usedBy.join(", ")}\n${body}`;
@@ -123,30 +123,32 @@ function formatStage({ hook, direction, isStaged, stage, sharedBy }: DumpedStage
 
 export function formatPathCounters({ policies, endpoints, drops, past, maps, missed }: PathCounters): string {
   const rules = policies.flatMap(({ policy, tier, direction, isStaged, rules: own }) =>
-    own.map(({ rule, action, packets }) => [
+    own.map(({ rule, action, packets, bytes }) => [
       formatKeyText(policy),
       tier,
       `${isStaged ? "staged " : ""}${direction}`,
       `${rule}`,
       action,
       `${packets}`,
+      `${bytes}`,
     ]),
   );
   const ends = endpoints.flatMap(({ interface: name, endpoint, stages }) =>
     stages.flatMap(({ hook, direction, isStaged, ends: own, sharedBy }) =>
-      own.map(({ end, action, packets }) => [
+      own.map(({ end, action, packets, bytes }) => [
         endpoint === undefined ? "-" : formatKeyText(endpoint),
         sharedBy > 1 ? `${name} and ${sharedBy - 1} alike` : name,
         `${isStaged ? "staged " : ""}${hook === "normal" ? "" : `${hook} `}${direction}`,
         end,
         action,
         `${packets}`,
+        `${bytes}`,
       ]),
     ),
   );
   const tables = [
-    formatTable(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS"], rules),
-    formatTable(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS"], ends),
+    formatTable(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], rules),
+    formatTable(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS", "BYTES"], ends),
     formatTable(
       ["DROPPED BEFORE POLICY", "PACKETS"],
       drops.map(({ step, packets }) => [step, `${packets}`]),

@@ -46,9 +46,7 @@ interface GaugeWords {
 
 function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" | "ends">, words: GaugeWords): void {
   const registers = [registry];
-  // What a dataplane does not count has no gauge.
-  const units = UNITS.filter((unit) => [...rules, ...ends].every((count) => count[unit] !== undefined));
-  for (const unit of units) {
+  for (const unit of UNITS) {
     const ofRules = new Gauge({
       name: `${words.prefix}_rule_${unit}`,
       help: `${unit} ${words.rule}`,
@@ -56,7 +54,7 @@ function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" |
       registers,
     });
     for (const { policy, tier, direction, rule, action, name = "", ...count } of rules)
-      ofRules.set({ ...labelsOf(policy), tier, direction, rule, action, rule_name: name }, count[unit] ?? 0);
+      ofRules.set({ ...labelsOf(policy), tier, direction, rule, action, rule_name: name }, count[unit]);
     const ofEnds = new Gauge({
       name: `${words.prefix}_end_${unit}`,
       help: `${unit} ${words.end}`,
@@ -64,7 +62,7 @@ function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" |
       registers,
     });
     for (const { endpoint, source, hook, direction, end, action, ...count } of ends)
-      ofEnds.set({ endpoint, ...labelsOf(source), hook, direction, end, action }, count[unit] ?? 0);
+      ofEnds.set({ endpoint, ...labelsOf(source), hook, direction, end, action }, count[unit]);
   }
 }
 
@@ -115,7 +113,7 @@ export function formatCounters({ staged, unknown = [], ...decided }: Counters & 
 }
 
 function tables({ rules, ends, drops, past, maps }: Counters): string {
-  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
+  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
     tier,

@@ -11,6 +11,7 @@ import {
 } from "../../src/dataplane/ebpf/connections.ts";
 import type { DumpedFlow } from "../../src/dataplane/ebpf/dump-flows.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { COUNT_BYTES } from "../../src/dataplane/ebpf/layout.ts";
 import { BpfError, type BpfSubject, BPF_SUBJECTS, dumpBpf } from "../../src/felix/bpf.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openFiles } from "../../src/host/bun/files.ts";
@@ -154,8 +155,8 @@ test("endpoints, policies and sets have their names, in both families", async ()
   );
   const rules = [
     "  RULE   ACTION   PACKETS THAT                                       SEEN",
-    "  1      allow    source in s-clients, and tcp destination port 80-90   0 packets",
-    "  2      pass     not (udp destination and port in s-dns)               0 packets",
+    "  1      allow    source in s-clients, and tcp destination port 80-90   0 packets, 0 bytes",
+    "  2      pass     not (udp destination and port in s-dns)               0 packets, 0 bytes",
   ];
   const policy = (await look("policy")).split("\n");
   expect(policy.filter((line) => !line.startsWith("  "))).toEqual([
@@ -179,18 +180,23 @@ test("endpoints, policies and sets have their names, in both families", async ()
 
 test("counters name rules, ends, steps and maps", async () => {
   const { start = 0 } = [...(driver.image?.blocks.values() ?? [])].find(({ kind }) => kind === "policy-ingress") ?? {};
-  const five = new Uint8Array(16);
-  new DataView(five.buffer).setBigUint64(8, 5n, true);
+  const five = new Uint8Array(2 * COUNT_BYTES);
+  new BigUint64Array(five.buffer).set([5n, 300n], 2);
   // The record of the first rule's action follows that of its conditions.
   driver.maps.counters.updateValues(start, five);
   const text = await look("counters");
-  expect(text).toMatch(/^NetworkPolicy shop\/web +default +ingress +1 +allow +5$/m);
-  expect(text).toMatch(/^NetworkPolicy shop\/web +default +staged ingress +1 +allow +0$/m);
-  expect(text).toMatch(/^Pod shop\/p1 +cali1 +staged ingress +no rule of tier default matched +deny +0$/m);
+  expect(text).toMatch(/^NetworkPolicy shop\/web +default +ingress +1 +allow +5 +300$/m);
+  expect(text).toMatch(/^NetworkPolicy shop\/web +default +staged ingress +1 +allow +0 +0$/m);
+  expect(text).toMatch(/^Pod shop\/p1 +cali1 +staged ingress +no rule of tier default matched +deny +0 +0$/m);
   expect(text).toMatch(/^loopback destination +0$/m);
   expect(text).toMatch(/^endpoints +3 +16384$/m);
   expect(JSON.parse(await look("counters", true))).toMatchObject({
-    rules: [{ policy: "NetworkPolicy/shop/web", rule: 1, packets: 5, isStaged: false }, {}, { isStaged: true }, {}],
+    rules: [
+      { policy: "NetworkPolicy/shop/web", rule: 1, packets: 5, bytes: 300, isStaged: false },
+      {},
+      { isStaged: true },
+      {},
+    ],
     missed: 0,
   });
 });

@@ -271,7 +271,7 @@ test("ends of stages, steps that drop and the maps' fill are told; a stage that 
     if (before === undefined || after === undefined) throw new Error("no backend");
     expect(after.ends).toMatchObject([
       { endpoint: "cali0", direction: "egress", end: "not isolated" },
-      { endpoint: "tap1", direction: "egress", end: "end", bytes: undefined },
+      { endpoint: "tap1", direction: "egress", end: "end", action: "deny" },
     ]);
     const seen = (of: typeof before): readonly (number | undefined)[] => [
       of.ends.find(({ endpoint }) => endpoint === "tap1")?.packets,

@@ -226,7 +226,9 @@ export function ebpfBackend(node: Namespace): LawBackend {
     },
     counts() {
       const { counters, drops: dropped } = driver.maps;
-      const records = numbersOf(counters.values(0, end)).map((count, i) => [String(i), count] as const);
+      // Packets, then bytes.
+      const counted = numbersOf(counters.values(0, end)).filter((_, i) => i % 2 === 0);
+      const records = counted.map((count, i) => [String(i), count] as const);
       const steps = numbersOf(dropped.values(0, DROPS.length)).map((count, i) => [`drop ${i}`, count] as const);
       return new Map([...records, ...steps].filter(([id]) => comments.has(id)));
     },

@@ -10,16 +10,16 @@ import { type Kind, KINDS } from "../../model/kind.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
 import type { PolicyId, Rule, SetId, Stage } from "../../program/policy.ts";
 import { DIRECTIONS, HOOKS } from "../../program/program.ts";
-import { packetsByRule, endsIn } from "./counters.ts";
+import { countsByRule, endsIn } from "./counters.ts";
+import type { Count, EndCounter } from "../counters.ts";
 import { type Block, type Image, type ImageEndpoint, readingImage, sourcesOf, ZERO } from "./image.ts";
 import { COUNTS_ALONE, decodeRecords, decodeState, EVERY_INDEX, RECORD_KINDS } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import { asDeciding, readRules, readStage, stagedBefore } from "./records.ts";
 
-export interface DumpedRule extends Pick<Rule, "when" | "action"> {
+export interface DumpedRule extends Pick<Rule, "when" | "action">, Count {
   /** From 1, as written. */
   readonly rule: number;
-  readonly packets: number;
 }
 
 export interface DumpedPolicy {
@@ -47,8 +47,8 @@ export interface DumpedStage {
   readonly direction: Direction;
   readonly isStaged: boolean;
   readonly stage: Stage;
-  /** Packets that no rule decided; of all endpoints that share the stage. */
-  readonly ends: readonly { readonly end: string; readonly action: "allow" | "deny"; readonly packets: number }[];
+  /** What no rule decided; of all endpoints that share the stage. */
+  readonly ends: readonly (Pick<EndCounter, "end" | "action"> & Count)[];
   /** Endpoints that run the same block, this one included. */
   readonly sharedBy: number;
 }
@@ -159,7 +159,7 @@ class Dumper {
     const [policy = "", tier = ""] = block.text.split("\0");
     const source = keyOf(policy);
     const direction = directionOf(block);
-    const packets = packetsByRule(block, this.#maps.counters);
+    const counts = countsByRule(block, this.#maps.counters);
     const setOf = (number: number): SetId => (this.#image.sets.get(number)?.id ?? `set ${number}`) as SetId;
     return {
       policy,
@@ -174,7 +174,7 @@ class Dumper {
                 rule: id.index + 1,
                 action,
                 when,
-                packets: packets.get(id.index) ?? 0,
+                ...(counts.get(id.index) ?? { packets: 0, bytes: 0 }),
               }),
             ),
       usedBy: [...(this.#users.get(block.start) ?? [])].sort(compareText),

@@ -8,11 +8,13 @@ import { sha256 } from "../../lib/sha256.ts";
 import { bytesToHex } from "../../lib/bytes.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import {
+  COUNT_BYTES,
   encodeEndpoint,
   encodeNetKey,
   type EndpointValue,
   OBJECT_KINDS,
   type ObjectKind,
+  RECORD_BYTES,
   textBytes,
   textParts,
   words,
@@ -260,7 +262,7 @@ export class DataplaneMaps {
 
   writeRecords(start: number, records: Uint8Array): void {
     this.writes++;
-    this.counters.updateValues(start, new Uint8Array((records.length / 32) * 8));
+    this.counters.updateValues(start, new Uint8Array((records.length / RECORD_BYTES) * COUNT_BYTES));
     this.records.updateValues(start, records);
   }
 
