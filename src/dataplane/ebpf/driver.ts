@@ -49,6 +49,8 @@ export interface EbpfOptions {
 
 /** Plans that a change of the program meanwhile made useless, after which one is made without giving the thread back. */
 const MOST_PLANS = 3;
+/** For a commit under way: 2 s. */
+const [MOST_WAITS, WAIT_MS] = [200, 10] as const;
 
 export class EbpfDriver implements Driver {
   readonly name = "ebpf";
@@ -437,11 +439,15 @@ export class EbpfDriver implements Driver {
 
   /** Rejects with KernelError. */
   async counters(program: Program): Promise<Counters> {
+    const { clock } = this.#options;
+    // While a commit writes, it is not known where everything is.
+    for (let i = 0; i < MOST_WAITS && (this.#image === undefined || this.#placement === undefined); i++)
+      await clock.sleep(WAIT_MS);
     const [maps, image, placement] = [this.#maps, this.#image, this.#placement];
     if (maps === undefined || image === undefined || placement === undefined) return { rules: [], ends: [] };
     return {
       ...countersOf(program, image, placement, maps),
-      maps: await fillOf(image, maps, this.#options.clock),
+      maps: await fillOf(image, maps, clock),
     };
   }
 
