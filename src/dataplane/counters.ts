@@ -55,8 +55,11 @@ export interface DropCounter {
 /** How full a map of the kernel is. */
 export interface MapFill {
   readonly map: string;
-  readonly entries: number;
+  /** Absent: it is an array all of which is there, or a queue. */
+  readonly entries?: number;
   readonly room: number;
+  /** Of memory. */
+  readonly bytes: number;
 }
 
 export interface Counters {

@@ -153,12 +153,21 @@ export function formatPathCounters({ policies, endpoints, drops, past, maps, mis
       ["DROPPED BEFORE POLICY", "PACKETS"],
       drops.map(({ step, packets }) => [step, `${packets}`]),
     ),
-    formatTable(
-      ["MAP", "ENTRIES", "ROOM"],
-      maps.map(({ map, entries, room }) => [map, `${entries}`, `${room}`]),
-    ),
+    formatMaps(maps),
   ];
   return `${tables.join("\n")}\nPast the host stack: ${past} packets\nNot told of, because there were too many: ${missed} denied or logged packets\n`;
+}
+
+export function formatMaps(maps: readonly MapFill[]): string {
+  return formatTable(
+    ["MAP", "ENTRIES", "ROOM", "BYTES OF MEMORY"],
+    maps.map(({ map, entries, room, bytes }) => [
+      map,
+      entries === undefined ? "-" : `${entries}`,
+      `${room}`,
+      `${bytes}`,
+    ]),
+  );
 }
 
 /** `NetworkPolicy/shop/web` as `NetworkPolicy shop/web`. */

@@ -4,6 +4,7 @@ import type { Count, Counters, NodeCounters } from "../dataplane/counters.ts";
 import type { Sockets } from "../host/sockets.ts";
 import { formatName, type Key } from "../model/key.ts";
 import { askDaemon, type DaemonAddress } from "./ask.ts";
+import { formatMaps } from "./bpf-format.ts";
 import { formatTable } from "./table.ts";
 
 const UNITS = ["packets", "bytes"] as const;
@@ -66,6 +67,12 @@ function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" |
   }
 }
 
+const MAP_GAUGES = [
+  ["entries", "Entries of the map."],
+  ["room", "Entries for which the map has room."],
+  ["bytes", "Bytes of memory of the map."],
+] as const;
+
 function addPathGauges(registry: Registry, { drops = [], maps = [] }: Pick<Counters, "drops" | "maps">): void {
   const registers = [registry];
   const dropped = new Gauge({
@@ -75,14 +82,9 @@ function addPathGauges(registry: Registry, { drops = [], maps = [] }: Pick<Count
     registers,
   });
   for (const { step, packets } of drops) dropped.set({ step }, packets);
-  for (const what of ["entries", "room"] as const) {
-    const fill = new Gauge({
-      name: `calico_bpf_map_${what}`,
-      help: what === "entries" ? "Entries of the map." : "Entries for which the map has room.",
-      labelNames: ["map"],
-      registers,
-    });
-    for (const { map, ...counts } of maps) fill.set({ map }, counts[what]);
+  for (const [what, help] of MAP_GAUGES) {
+    const fill = new Gauge({ name: `calico_bpf_map_${what}`, help, labelNames: ["map"], registers });
+    for (const { map, ...counts } of maps) if (counts[what] !== undefined) fill.set({ map }, counts[what]);
   }
 }
 
@@ -142,13 +144,6 @@ function tables({ rules, ends, drops, past, maps }: Counters): string {
           ),
         ]),
     ...(past === undefined ? [] : [`Past the host stack: ${past} packets\n`]),
-    ...(maps === undefined
-      ? []
-      : [
-          formatTable(
-            ["MAP", "ENTRIES", "ROOM"],
-            maps.map(({ map, entries, room }) => [map, String(entries), String(room)]),
-          ),
-        ]),
+    ...(maps === undefined ? [] : [formatMaps(maps)]),
   ].join("\n");
 }

@@ -169,6 +169,11 @@ export class DataplaneMaps {
     return map;
   }
 
+  /** All that are pinned. */
+  get all(): readonly BpfMap[] {
+    return SHARED.map((name) => this.#map(name));
+  }
+
   get state(): BpfMap {
     return this.#map("state");
   }
