@@ -116,6 +116,17 @@ async function tell(wanted: FlowPacket): Promise<PacketEvent | undefined> {
   return undefined;
 }
 
+test("where nothing has happened, the policies are not looked at", async () => {
+  const { image } = driver;
+  if (image === undefined) throw new Error("not read");
+  let looks = 0;
+  const blocks = new Map(image.blocks);
+  blocks.values = () => (looks++, image.blocks.values());
+  while (takeEvents(driver.maps, image).length > 0);
+  expect(takeEvents(driver.maps, { ...image, blocks })).toEqual([]);
+  expect(looks).toBe(0);
+});
+
 test("events name the rule or the end that decided, and the packet as policy saw it", async () => {
   const [node] = namespaces;
   const index = (name: string): number => Number(node?.run(["cat", `/sys/class/net/${name}/ifindex`]));

@@ -68,8 +68,10 @@ const WARNING = "<4>";
 /** Takes what is in the queue. Throws KernelError. */
 export function takeEvents(maps: Pick<DataplaneMaps, "events">, image: Image | undefined): PacketEvent[] {
   const events: PacketEvent[] = [];
-  const blocks = [...(image?.blocks.values() ?? [])].sort((a, b) => a.start - b.start);
+  // Most of the time nothing has happened, and there are thousands.
+  let blocks: readonly Block[] | undefined;
   for (let bytes = maps.events.take(); bytes !== undefined; bytes = maps.events.take()) {
+    blocks ??= [...(image?.blocks.values() ?? [])].sort((a, b) => a.start - b.start);
     events.push(decodeEvent(bytes, blocks));
     if (events.length === MOST) break;
   }
