@@ -17,13 +17,13 @@ import { TCP, UDP } from "../../src/net/protocol.ts";
 import type { Stage } from "../../src/program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
-import { type BpfFs, makeBpfFs } from "./bpffs.ts";
+import { EbpfBench } from "./ebpf-bench.ts";
 import { OBJECT, openEbpf } from "./ebpf-driver.ts";
-import { packetsDropped, packetsDroppedAt } from "./ebpf-drops.ts";
+import { packetsDroppedAt } from "./ebpf-drops.ts";
 import { sysIn } from "./flow-bench.ts";
-import { makeNamespace, type Namespace, REAL, removeNamespace } from "./fixture.ts";
-import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
-import { encodePacket, Port } from "./wire.ts";
+import { type Namespace, REAL } from "./fixture.ts";
+import { routeDefault } from "./pods.ts";
+import { encodePacket } from "./wire.ts";
 
 interface Family {
   readonly name: string;
@@ -115,79 +115,40 @@ function program(sources: readonly Prefix[], egress = OPEN): Program {
 /** Flows that the kernel's table knows before the path does: what the pod has sent from its prefix, and what comes from elsewhere. */
 const [OURS, OTHERS] = [30_001, 30_002];
 
-let fs: BpfFs;
-let namespaces: Namespace[] = [];
-let driver: EbpfDriver;
-let sender: Port;
-let other: Port;
-let marker = 0xca13_0000;
+const [SENDER, OTHER] = [0, 1];
 
-const node = (): Namespace => namespaces[0] as Namespace;
-
-function lower(wanted: Program): void {
-  driver.lower(wanted, { ...wanted, members: new Map() });
-}
-
-function commit(wanted: Program): void {
-  lower(wanted);
-  finishSteps(driver.committing());
-}
+let bench: EbpfBench;
 
 beforeAll(() => {
-  fs = makeBpfFs();
-  namespaces = ["node", "sender", "other", "world"].map(makeNamespace);
-  makeRouter(node());
-  for (const [i, name] of ["cali0", "cali1", "world"].entries()) {
-    connect(node(), name, namespaces[i + 1] as Namespace);
-    namespaces[i + 1]?.run(
-      ["nft", "-f", "-"],
-      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
-    );
-  }
-  routeDefault(node(), "world");
-  for (const family of FAMILIES) {
-    routePod(node(), "cali0", family.sender);
-    routePod(node(), "cali0", family.inNarrow);
-    routePod(node(), "cali1", family.other);
-    for (const [source, port] of [
-      [family.inNarrow, OURS],
-      [family.inWide, OTHERS],
-    ] as const)
-      track(source, family.other, port);
-  }
-  sender = new Port(namespaces[1] as Namespace, "eth0", HOST_MAC);
-  other = new Port(namespaces[2] as Namespace, "eth0", HOST_MAC);
-  node().run(["nft", "-f", "-"], SERVICES);
-  driver = openEbpf(node(), fs.path);
-  commit(program(WIDE));
+  const beyond = [
+    { interface: "cali0", addresses: FAMILIES.flatMap((family) => [family.sender, family.inNarrow]) },
+    { interface: "cali1", addresses: FAMILIES.map((family) => family.other) },
+    { interface: "world", addresses: [] },
+  ];
+  bench = new EbpfBench(beyond, (node) => {
+    routeDefault(node, "world");
+    node.run(["nft", "-f", "-"], SERVICES);
+    for (const family of FAMILIES) {
+      track(node, family.inNarrow, family.other, OURS);
+      track(node, family.inWide, family.other, OTHERS);
+    }
+  });
+  bench.commit(program(WIDE));
 });
-afterAll(() => {
-  driver.close();
-  sender.close();
-  other.close();
-  for (const namespace of namespaces) removeNamespace(namespace);
-  fs.remove();
-});
+afterAll(() => bench.close());
 
-function track(source: Addr, destination: Addr, port: number): void {
+function track(node: Namespace, source: Addr, destination: Addr, port: number): void {
   const tuple = `-s ${source} -d ${destination} -p tcp --sport ${port} --dport 80`;
   const state = "--state ESTABLISHED --timeout 10000 -u SEEN_REPLY,ASSURED";
-  node().run(`conntrack -I ${tuple} ${state}`.split(" "));
+  node.run(`conntrack -I ${tuple} ${state}`.split(" "));
 }
 
-/** Whether the frame that is sent arrives at the other end; what does not has been dropped, and counted. */
-async function passes(from: Port, packet: FlowPacket, flags?: number): Promise<boolean> {
-  const [to, sent, before] = [from === sender ? other : sender, marker++, packetsDropped(driver)];
-  const body = encodePacket(packet, sent);
-  if (flags !== undefined) body[(packet.source.includes(":") ? 40 : 20) + TCP_FLAGS] = flags;
-  to.markers();
-  from.sendBody(body);
-  for (const end = performance.now() + 5000; ;) {
-    if (to.markers().includes(sent)) return true;
-    if (packetsDropped(driver) > before) return false;
-    if (performance.now() > end) throw new Error("the packet has neither arrived nor been dropped");
-    await Bun.sleep(1);
-  }
+function passes(from: number, packet: FlowPacket, flags?: number): Promise<boolean> {
+  return bench.passes(from, 1 - from, (marker) => {
+    const body = encodePacket(packet, marker);
+    if (flags !== undefined) body[(packet.source.includes(":") ? 40 : 20) + TCP_FLAGS] = flags;
+    return body;
+  });
 }
 
 const TCP_FLAGS = 13;
@@ -199,7 +160,7 @@ function udp(source: Addr, destination: Addr, sourcePort: number, destinationPor
 
 // First of all: a flow that policy would deny is cut below.
 test("flows of another dataplane are taken over: from a prefix where the route leads to the workload", async () => {
-  const { connections } = driver.maps;
+  const { connections } = bench.driver.maps;
   for (const { name, inNarrow, inWide, other: destination } of FAMILIES) {
     const endOf = (source: Addr, sourcePort: number): unknown => {
       const key = { protocol: TCP, source, destination, sourcePort, destinationPort: 80 };
@@ -207,7 +168,7 @@ test("flows of another dataplane are taken over: from a prefix where the route l
       return found && decodeConnection(found, name === "IPv4" ? 4 : 6).ends[0].kind;
     };
     expect([endOf(inNarrow, OURS), endOf(inWide, OTHERS)]).toEqual(["workload", "outside"]);
-    expect(await passes(sender, { ...udp(inNarrow, destination, OURS, 80), protocol: TCP }, ACK)).toBe(true);
+    expect(await passes(SENDER, { ...udp(inNarrow, destination, OURS, 80), protocol: TCP }, ACK)).toBe(true);
   }
 });
 
@@ -218,14 +179,14 @@ for (const family of FAMILIES)
     const answer = ({ sourcePort }: FlowPacket, to: Addr): FlowPacket => udp(family.other, to, 8080, sourcePort ?? 0);
 
     test("a workload sends from them, from its own addresses, and from nothing beside", async () => {
-      commit(program(WIDE));
+      bench.commit(program(WIDE));
       for (const source of [family.sender, family.inNarrow, family.inWide])
-        expect([source, await passes(sender, call(source))]).toEqual([source, true]);
-      const before = packetsDroppedAt(driver, SPOOFED);
-      expect(await passes(sender, call(family.beside))).toBe(false);
-      expect(packetsDroppedAt(driver, SPOOFED)).toBe(before + 1n);
+        expect([source, await passes(SENDER, call(source))]).toEqual([source, true]);
+      const before = packetsDroppedAt(bench.driver, SPOOFED);
+      expect(await passes(SENDER, call(family.beside))).toBe(false);
+      expect(packetsDroppedAt(bench.driver, SPOOFED)).toBe(before + 1n);
       // They are the sender's alone.
-      expect(await passes(other, udp(family.inNarrow, family.sender, 1, 2))).toBe(false);
+      expect(await passes(OTHER, udp(family.inNarrow, family.sender, 1, 2))).toBe(false);
     });
 
     test("others take their place at once, and none take the last away", async () => {
@@ -236,45 +197,45 @@ for (const family of FAMILIES)
         [[], false, false],
         [WIDE, true, true],
       ] as const) {
-        commit(program(sources));
-        expect(await passes(sender, call(family.inNarrow))).toBe(narrow);
-        expect(await passes(sender, call(family.inWide))).toBe(wide);
-        expect(await passes(sender, call(family.sender))).toBe(true);
+        bench.commit(program(sources));
+        expect(await passes(SENDER, call(family.inNarrow))).toBe(narrow);
+        expect(await passes(SENDER, call(family.inWide))).toBe(wide);
+        expect(await passes(SENDER, call(family.sender))).toBe(true);
       }
     });
 
     test("at each step of a change what is in both passes, and what is in neither does not", async () => {
       for (const sources of [NARROW, WIDE, NARROW, WIDE]) {
-        lower(program(sources));
+        bench.lower(program(sources));
         let steps = 0;
-        for (const step of driver.committing()) {
+        for (const step of bench.driver.committing()) {
           await step;
           steps++;
-          expect(await passes(sender, call(family.inNarrow))).toBe(true);
-          expect(await passes(sender, call(family.beside))).toBe(false);
+          expect(await passes(SENDER, call(family.inNarrow))).toBe(true);
+          expect(await passes(SENDER, call(family.beside))).toBe(false);
         }
         expect(steps).toBeGreaterThan(5);
       }
     });
 
     test("what is sent from them is the sender's to policy", async () => {
-      commit(program(WIDE, CLOSED));
-      const before = packetsDroppedAt(driver, SPOOFED);
-      expect(await passes(sender, call(family.inWide))).toBe(false);
-      expect(packetsDroppedAt(driver, SPOOFED)).toBe(before);
+      bench.commit(program(WIDE, CLOSED));
+      const before = packetsDroppedAt(bench.driver, SPOOFED);
+      expect(await passes(SENDER, call(family.inWide))).toBe(false);
+      expect(packetsDroppedAt(bench.driver, SPOOFED)).toBe(before);
     });
 
     test("answers reach the workload where routes lead there, of a service too as long as it has the prefix; nothing else does", async () => {
-      commit(program(NARROW));
+      bench.commit(program(NARROW));
       const packet = call(family.inNarrow);
-      expect(await passes(other, answer(packet, family.inNarrow))).toBe(false);
-      expect(await passes(sender, packet)).toBe(true);
-      expect(await passes(other, answer(packet, family.inNarrow))).toBe(true);
+      expect(await passes(OTHER, answer(packet, family.inNarrow))).toBe(false);
+      expect(await passes(SENDER, packet)).toBe(true);
+      expect(await passes(OTHER, answer(packet, family.inNarrow))).toBe(true);
       const called = { ...call(family.inNarrow), destination: family.service, destinationPort: SERVICE_PORT };
-      expect(await passes(sender, called)).toBe(true);
-      expect(await passes(other, answer(called, family.inNarrow))).toBe(true);
-      commit(program([]));
-      expect(await passes(other, answer(called, family.inNarrow))).toBe(false);
+      expect(await passes(SENDER, called)).toBe(true);
+      expect(await passes(OTHER, answer(called, family.inNarrow))).toBe(true);
+      bench.commit(program([]));
+      expect(await passes(OTHER, answer(called, family.inNarrow))).toBe(false);
     });
 
     test("a flow that is called at such an address is known too", async () => {
@@ -284,68 +245,68 @@ for (const family of FAMILIES)
         ...open.endpoints,
         ["cali0" as EndpointId, { ...pod, stages: { normal: { ingress: OPEN, egress: CLOSED } } }],
       ]);
-      commit({ ...open, endpoints: reached });
+      bench.commit({ ...open, endpoints: reached });
       const packet = udp(family.other, family.inNarrow, ++port, 8080);
-      expect(await passes(other, packet)).toBe(true);
+      expect(await passes(OTHER, packet)).toBe(true);
       const back = udp(family.inNarrow, family.other, 8080, port);
-      expect(await passes(sender, back)).toBe(true);
-      commit({ ...open, endpoints: new Map([...reached, ["cali0" as EndpointId, pod]]) });
-      expect(await passes(other, packet)).toBe(true);
+      expect(await passes(SENDER, back)).toBe(true);
+      bench.commit({ ...open, endpoints: new Map([...reached, ["cali0" as EndpointId, pod]]) });
+      expect(await passes(OTHER, packet)).toBe(true);
     });
 
     test("such a flow is cut when policy denies it", async () => {
-      commit(program(WIDE));
+      bench.commit(program(WIDE));
       const packet = call(family.inNarrow);
-      expect(await passes(sender, packet)).toBe(true);
-      expect(await passes(other, answer(packet, family.inNarrow))).toBe(true);
+      expect(await passes(SENDER, packet)).toBe(true);
+      expect(await passes(OTHER, answer(packet, family.inNarrow))).toBe(true);
       const wanted = program(WIDE, CLOSED);
-      commit(wanted);
-      const pass = driver.flows?.open(wanted);
+      bench.commit(wanted);
+      const pass = bench.driver.flows?.open(wanted);
       const judged = { program: wanted, looksAtSourcePorts: false, version: 1 };
       while (pass?.read(judged) === false);
       expect(pass?.cut(0)).toBeGreaterThan(0);
       pass?.close();
-      expect(await passes(sender, packet)).toBe(false);
-      expect(await passes(other, answer(packet, family.inNarrow))).toBe(false);
+      expect(await passes(SENDER, packet)).toBe(false);
+      expect(await passes(OTHER, answer(packet, family.inNarrow))).toBe(false);
     });
   });
 
 test("they are read back by the next start, which writes nothing; nothing is left when they go", () => {
   const wanted = program([...WIDE, "203.0.113.0/24" as Prefix].sort());
-  commit(wanted);
-  driver.close();
-  driver = openEbpf(node(), fs.path);
-  if (driver.image === undefined) throw new Error("not read");
-  const found = readProgram(driver.image);
+  bench.commit(wanted);
+  bench.driver.close();
+  bench.driver = openEbpf(bench.node, bench.fs.path);
+  if (bench.driver.image === undefined) throw new Error("not read");
+  const found = readProgram(bench.driver.image);
   expect(found.endpoints.get("cali0" as EndpointId)?.sources).toEqual([
     "198.51.100.0/24",
     "203.0.113.0/24",
     "2001:db8:77::/48",
   ] as readonly string[] as Prefix[]);
   expect(found.sets.size).toBe(0);
-  lower(wanted);
-  expect(driver.plan()).toEqual([]);
-  const before = driver.writes;
-  finishSteps(driver.committing());
-  expect(driver.writes).toBe(before);
-  lower(program(NARROW));
-  expect(driver.plan().map(({ sign, what }) => `${sign} ${what}`)).toEqual([
+  bench.lower(wanted);
+  expect(bench.driver.plan()).toEqual([]);
+  const before = bench.driver.writes;
+  finishSteps(bench.driver.committing());
+  expect(bench.driver.writes).toBe(before);
+  bench.lower(program(NARROW));
+  expect(bench.driver.plan().map(({ sign, what }) => `${sign} ${what}`)).toEqual([
     "+ source prefixes of cali0 (2 members)",
     "~ endpoint cali0",
     "- source prefixes of cali0",
   ]);
-  finishSteps(driver.committing());
-  expect(driver.maps.nets.entries().length).toBe(2);
-  commit(program([]));
-  expect(driver.maps.nets.entries()).toEqual([]);
-  expect(driver.image?.sets.size).toBe(0);
+  finishSteps(bench.driver.committing());
+  expect(bench.driver.maps.nets.entries().length).toBe(2);
+  bench.commit(program([]));
+  expect(bench.driver.maps.nets.entries()).toEqual([]);
+  expect(bench.driver.image?.sets.size).toBe(0);
 });
 
 test("where the kernel has no room for them the workload is closed and says so, and nobody else; it is tried again", () => {
   const UPDATE = 2;
   let hasRoom = true;
   let now = 0;
-  const own = sysIn(REAL, node());
+  const own = sysIn(REAL, bench.node);
   const full: Sys = {
     ...own,
     bpf(command, attributes, pointers) {
@@ -353,23 +314,32 @@ test("where the kernel has no room for them the workload is closed and says so, 
       return isNet && !hasRoom ? -ENOSPC : own.bpf(command, attributes, pointers);
     },
   };
-  driver.close();
+  bench.driver.close();
   const clock = { ...openClock(), monotonicMs: () => now };
-  driver = new EbpfDriver(full, { object: () => OBJECT, pins: fs.path, clock, ownsTable: false, report: () => {} });
-  finishSteps(driver.reading());
-  commit(program([]));
+  bench.driver = new EbpfDriver(full, {
+    object: () => OBJECT,
+    pins: bench.fs.path,
+    clock,
+    ownsTable: false,
+    report: () => {},
+  });
+  finishSteps(bench.driver.reading());
+  bench.commit(program([]));
   hasRoom = false;
-  commit(program(NARROW));
-  const states = (): readonly string[] => driver.failures.map(({ row, state, errno }) => `${row} ${state} ${errno}`);
+  bench.commit(program(NARROW));
+  const states = (): readonly string[] =>
+    bench.driver.failures.map(({ row, state, errno }) => `${row} ${state} ${errno}`);
   expect(states()).toEqual([`pod a/sender failed ${ENOSPC}`]);
-  expect(driver.isProgrammed("cali0" as EndpointId)).toBe(false);
-  expect(driver.isProgrammed("cali1" as EndpointId)).toBe(true);
-  expect([...(driver.image?.endpoints.values() ?? [])].map(({ text }) => text?.split("\0")[0])).toEqual(["cali1"]);
+  expect(bench.driver.isProgrammed("cali0" as EndpointId)).toBe(false);
+  expect(bench.driver.isProgrammed("cali1" as EndpointId)).toBe(true);
+  expect([...(bench.driver.image?.endpoints.values() ?? [])].map(({ text }) => text?.split("\0")[0])).toEqual([
+    "cali1",
+  ]);
   hasRoom = true;
-  now = driver.dueMs ?? 0;
-  finishSteps(driver.committing());
+  now = bench.driver.dueMs ?? 0;
+  finishSteps(bench.driver.committing());
   expect(states()).toEqual([]);
-  expect(driver.isProgrammed("cali0" as EndpointId)).toBe(true);
+  expect(bench.driver.isProgrammed("cali0" as EndpointId)).toBe(true);
 });
 
 const NET_KEY_BYTES = 28;
