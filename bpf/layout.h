@@ -432,10 +432,10 @@ struct {
 	TYPE(value, __u32);
 } gate SECTION(".maps");
 
+/* Bytes: each event takes 80. */
 struct {
-	NUMBER(type, MAP_QUEUE);
-	NUMBER(max_entries, 1 << 12);
-	TYPE(value, struct event);
+	NUMBER(type, MAP_RING);
+	NUMBER(max_entries, 1 << 18);
 } events SECTION(".maps");
 
 /* Events that nobody was told of. */

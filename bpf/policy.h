@@ -273,7 +273,7 @@ INLINE void tell(struct run *run, __u8 kind, __u32 at)
 	event->icmp_code = packet->features.icmp_code;
 	event->shape = packet->features.shape;
 	__builtin_memcpy(event->addresses, packet->addresses, sizeof(event->addresses));
-	if (map_push(&events, event, 0))
+	if (ring_output(&events, event, sizeof(*event), 0))
 		miss();
 }
 

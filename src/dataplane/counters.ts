@@ -55,7 +55,7 @@ export interface DropCounter {
 /** How full a map of the kernel is. */
 export interface MapFill {
   readonly map: string;
-  /** Absent: it is an array all of which is there, or a queue. */
+  /** Absent: it is an array all of which is there, or a ring. */
   readonly entries?: number;
   readonly room: number;
   /** Of memory. */

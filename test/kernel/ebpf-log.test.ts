@@ -6,7 +6,9 @@ import { missedEvents, type PacketEvent, PacketLog, takeEvents } from "../../src
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Watch } from "../../src/host/watcher.ts";
-import type { Sys } from "../../src/host/sys.ts";
+import type { Mapping, Sys } from "../../src/host/sys.ts";
+import type { BpfMap } from "../../src/kernel/bpf/map.ts";
+import { BpfRing } from "../../src/kernel/bpf/ring.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { UDP } from "../../src/net/protocol.ts";
@@ -22,6 +24,7 @@ const PODS = [
   ["10.65.0.2", "fd00:65::2"],
 ] as readonly (readonly string[])[] as readonly (readonly Addr[])[];
 const [LOGGED, DENIED, NOT_MATCHED] = [1, 2, 3];
+const PAGE = 4096;
 const SOURCE = { kind: "NetworkPolicy", namespace: "a", name: "p" } as const;
 
 let bench: EbpfBench;
@@ -88,6 +91,22 @@ async function tell(wanted: FlowPacket): Promise<PacketEvent | undefined> {
   }
   return undefined;
 }
+
+test("reading is the same when it has been compiled", async () => {
+  // Records without end, in memory that may be written, unlike the kernel's.
+  const map = (_fd: number, length: number): Mapping => {
+    const memory = new ArrayBuffer(length);
+    new BigUint64Array(memory)[0] = 1n << 60n;
+    return { memory: length === PAGE ? new ArrayBuffer(length) : memory, unmap: () => {} };
+  };
+  const endless = new BpfRing({ ...sysIn(REAL, bench.node), map }, {
+    fd: -1,
+    definition: { name: "endless", maxEntries: PAGE },
+  } as BpfMap);
+  for (let i = 0; i < 100_000; i++) if (endless.take()?.length !== 0) throw new Error("no record");
+  expect(await tell(packet(0, DENIED))).toMatchObject({ packet: packet(0, DENIED) });
+  while (takeEvents(bench.driver.maps, bench.driver.image).length > 0) await Bun.sleep(1);
+});
 
 test("where nothing has happened, the policies are not looked at", async () => {
   const { image } = bench.driver;
@@ -171,6 +190,41 @@ test("more denied packets than a second has room for are counted, and dropped al
   expect(total()).toBe(1000);
 });
 
+test("it waits, and looks at nothing, until a packet is told of; then at once, and for a while", async () => {
+  const clock = openClock();
+  const watcher = openWatcher();
+  let [waits, sleeps] = [0, 0];
+  const denied: PacketEvent[] = [];
+  const log = new PacketLog({
+    sys: sysIn(REAL, bench.node),
+    maps: () => bench.driver.maps,
+    watcher: { awaitReadable: (fd, readable) => (waits++, watcher.awaitReadable(fd, readable)) },
+    image: () => bench.driver.image,
+    logPrefix: () => "",
+    clock: { ...clock, sleep: () => (sleeps++, clock.sleep(1)) },
+    report: () => {},
+    denied: (events) => void denied.push(...events),
+  });
+  const until = async (what: string, holds: () => boolean): Promise<void> => {
+    for (const end = performance.now() + 10_000; !holds(); await Bun.sleep(1))
+      if (performance.now() > end) throw new Error(`it takes too long: ${what}`);
+  };
+  const abort = new AbortController();
+  const running = log.run(abort.signal);
+  for (const round of [1, 2]) {
+    await until("to wait", () => waits === round);
+    const before = sleeps;
+    await Bun.sleep(50);
+    expect([waits, sleeps]).toEqual([round, before]);
+    denied.length = 0;
+    // Of the second of other tests' packets there may be enough.
+    await until("to be told", () => (bench.port(0).send(packet(round - 1, DENIED), 1), denied.length > 0));
+  }
+  await until("to wait again", () => waits === 3);
+  abort.abort();
+  await running;
+}, 60_000);
+
 test("rules that log write to the kernel's log, with the prefix of the settings; a kernel log that cannot be opened is reported", async () => {
   const { node } = bench;
   const lines: string[] = [];
@@ -187,6 +241,7 @@ test("rules that log write to the kernel's log, with the prefix of the settings;
   };
   const log = new PacketLog({
     sys: watched,
+    watcher: openWatcher(),
     maps: () => bench.driver.maps,
     image: () => bench.driver.image,
     logPrefix: () => "%k %p in %t",

@@ -175,7 +175,7 @@ export class EbpfDriver implements Driver {
     const logPrefix = (): string => this.#program?.settings.logPrefix ?? "";
     const closing = new AbortController();
     const denied: PacketLogOptions["denied"] = (events, now) => this.#denied.add(events, now);
-    const of = { sys, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
+    const of = { sys, watcher, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
     void new PacketLog(of).run(closing.signal);
     void this.#way.keeping(closing.signal, () => this.#maps);
     return {

@@ -1,9 +1,10 @@
 /** fill: how full the maps are and what memory they take: out of what is known of them, else counted. */
 import { Breath } from "../../host/breath.ts";
+import { RING_HEADER_BYTES } from "../../kernel/bpf/ring.ts";
 import type { Clock } from "../../host/clock.ts";
 import type { MapFill } from "../counters.ts";
 import type { Image } from "./image.ts";
-import { RECORD_BYTES } from "./layout.ts";
+import { EVENT_BYTES, RECORD_BYTES } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 
 /** Rejects with KernelError. */
@@ -16,7 +17,8 @@ export async function fillOf(
   const breath = new Breath(clock);
   const filled: MapFill[] = [];
   for (const map of maps.all) {
-    const { name, type, maxEntries: room } = map.definition;
+    const { name, type, maxEntries } = map.definition;
+    const room = type === "ring" ? Math.floor(maxEntries / (RING_HEADER_BYTES + EVENT_BYTES)) : maxEntries;
     let entries = known.get(name);
     if (entries === undefined && (type === "hash" || type === "lru-hash")) {
       entries = 0;

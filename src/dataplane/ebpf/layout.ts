@@ -84,6 +84,8 @@ export interface ProgramRecord {
 }
 
 export const RECORD_BYTES = 32;
+/** Of an event. */
+export const EVENT_BYTES = 72;
 /** Of what a record has counted: packets, then bytes, 64 bits each. */
 export const COUNT_BYTES = 16;
 /** Jumps are that long at most. */

@@ -1,6 +1,7 @@
 /** maps: the maps and programs of the data path, pinned so that they outlive the daemon, opened again by the next one. */
 import type { Sys } from "../../host/sys.ts";
 import { BpfMap, type MapEntry, pin } from "../../kernel/bpf/map.ts";
+import { BpfRing } from "../../kernel/bpf/ring.ts";
 import { type LoadedObject, loadObject } from "../../kernel/bpf/object.ts";
 import { openProgram, programId } from "../../kernel/bpf/program.ts";
 import { invariant } from "../../lib/bug.ts";
@@ -104,6 +105,8 @@ export class DataplaneMaps {
   readonly #pinned: readonly BpfMap[];
   /** Of what was not pinned yet. */
   readonly #object: LoadedObject | undefined;
+  /** Mapped when it is first read. */
+  #events: BpfRing | undefined;
   readonly #outer: BpfMap;
   readonly #inner: BpfMap;
   /** Calls that wrote. */
@@ -153,6 +156,8 @@ export class DataplaneMaps {
   }
 
   close(): void {
+    this.#events?.close();
+    this.#events = undefined;
     for (const map of [...this.#pinned, this.#outer, this.#inner]) map.close();
     if (this.#object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
     else this.#object.close();
@@ -216,8 +221,13 @@ export class DataplaneMaps {
   get past(): BpfMap {
     return this.#map("past");
   }
-  get events(): BpfMap {
-    return this.#map("events");
+  /** What the path tells. Throws KernelError. */
+  get events(): BpfRing {
+    return (this.#events ??= new BpfRing(this.#sys, this.#map("events")));
+  }
+  /** Another descriptor of it, for who waits until there is something; undefined: it is not pinned. Throws KernelError. */
+  openEvents(): number | undefined {
+    return BpfMap.pinnedAt(this.#sys, `${this.#directory}/${mapPin("events")}`)?.fd;
   }
   get missed(): BpfMap {
     return this.#map("missed");

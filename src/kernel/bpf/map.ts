@@ -11,7 +11,6 @@ import {
   BPF_MAP_DELETE_BATCH,
   BPF_MAP_DELETE_ELEM,
   BPF_MAP_GET_NEXT_KEY,
-  BPF_MAP_LOOKUP_AND_DELETE_ELEM,
   BPF_MAP_LOOKUP_BATCH,
   BPF_MAP_LOOKUP_ELEM,
   BPF_MAP_UPDATE_BATCH,
@@ -32,7 +31,6 @@ export const MAP_TYPES = {
   "lru-hash": 9,
   "lpm-trie": 11,
   "array-of-maps": 12,
-  queue: 22,
   ring: 27,
 } as const;
 export type MapType = keyof typeof MAP_TYPES;
@@ -174,16 +172,6 @@ export class BpfMap {
 
   #element(key: Uint8Array): Attributes {
     return new Attributes(32).u32(0, this.fd).input(8, key);
-  }
-
-  /** Takes the oldest value out of a queue; undefined: it is empty. */
-  take(): Uint8Array | undefined {
-    const value = new Uint8Array(this.definition.valueBytes);
-    const attributes = new Attributes(32).u32(0, this.fd).output(16, value);
-    const result = attributes.call(this.#sys, BPF_MAP_LOOKUP_AND_DELETE_ELEM);
-    if (result === -ENOENT) return undefined;
-    checkResult("take from queue", this.definition.name, result);
-    return value;
   }
 
   /** Overwrites elements of an array from that index on. */
