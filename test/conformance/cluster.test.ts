@@ -276,7 +276,8 @@ describe("closed from birth, unspoofable always", () => {
         .find((text) => text.includes("source prefixes 198.51.100.0/24, 2001:db8:77::/48: they have an effect where")),
     );
     expect(about).toContain("workloadSourceSpoofing of the FelixConfiguration is Any, it is Disabled");
-    const felix = { apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata: { name: "node.n1" } };
+    // The nodes' own ones say which dataplane they run.
+    const felix = { apiVersion: "projectcalico.org/v3", kind: "FelixConfiguration", metadata: { name: "default" } };
     await lab.apply(list({ ...felix, spec: { workloadSourceSpoofing: "Any" } }));
     for (const [family, source] of ["198.51.100.7", "2001:db8:77::7"].entries()) {
       const log = `${MEMORY}/${lab.name}-prefix-${family}`;
@@ -303,7 +304,8 @@ describe("closed from birth, unspoofable always", () => {
       }
     }
     await lab.must("annotate", "pod", "-n", NS, client.name, `${annotation}-`);
-    await lab.must("delete", "felixconfiguration", "node.n1");
+    await lab.must("delete", "felixconfiguration", "default");
+    expect((await lab.daemon(await lab.node("n1"))).drivers.map(({ name }) => name)).toContain(DATAPLANE);
   });
 
   /** Packets that the node dropped for their source: by its reverse path filter (IPv4 only), or by our first check. */
