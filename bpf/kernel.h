@@ -27,7 +27,7 @@ enum {
 	MAP_PER_CPU_ARRAY = 6,
 	MAP_LRU_HASH = 9,
 	MAP_LPM_TRIE = 11,
-	MAP_QUEUE = 22,
+	MAP_RING = 27,
 	NO_PREALLOC = 1,
 };
 
@@ -93,9 +93,9 @@ static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void 
 			     __u32 from) = (void *)68;
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,
 			  __u32 flags) = (void *)69;
-static long (*map_push)(void *map, const void *value, __u64 flags) = (void *)87;
 static __u64 (*ticks)(void) = (void *)118;
 static __u64 (*nanoseconds_since_boot)(void) = (void *)125;
+static long (*ring_output)(void *ring, const void *record, __u64 length, __u64 flags) = (void *)130;
 static long (*redirect_peer)(__u32 interface, __u64 flags) = (void *)155;
 
 INLINE __u16 network16(__u16 value)

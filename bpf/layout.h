@@ -76,6 +76,12 @@ struct record {
 	__u16 no;
 };
 
+/* Bytes are those from the IP header on. */
+struct count {
+	__u64 packets;
+	__u64 bytes;
+};
+
 struct state {
 	__u32 generation;
 	__u32 flags;
@@ -101,6 +107,7 @@ enum endpoint_kind { WORKLOAD = 1, HOST };
  * one that has no endpoint and is no workload's. */
 struct stages {
 	__u32 kind; /* 0: no endpoint */
+	__u32 sources; /* number of the set of a workload's source prefixes; 0: it has none */
 	__u32 first[HOOKS * DIRECTIONS];
 };
 struct endpoint {
@@ -315,12 +322,12 @@ struct {
 	TYPE(value, struct record);
 } records SECTION(".maps");
 
-/* Packets by record: of an action, of a tier's end, of a stage's end; also of staged ones. */
+/* By record: of an action, of a tier's end, of a stage's end; also of staged ones. */
 struct {
 	NUMBER(type, MAP_ARRAY);
 	NUMBER(max_entries, RECORDS);
 	TYPE(key, __u32);
-	TYPE(value, __u64);
+	TYPE(value, struct count);
 } counters SECTION(".maps");
 
 struct {
@@ -422,10 +429,10 @@ struct {
 	TYPE(value, __u32);
 } gate SECTION(".maps");
 
+/* Bytes: each event takes 80. */
 struct {
-	NUMBER(type, MAP_QUEUE);
-	NUMBER(max_entries, 1 << 12);
-	TYPE(value, struct event);
+	NUMBER(type, MAP_RING);
+	NUMBER(max_entries, 1 << 18);
 } events SECTION(".maps");
 
 /* Events that nobody was told of. */

@@ -5,6 +5,7 @@
 #include "kernel.h"
 #include "layout.h"
 
+enum { ETHERNET_HEADER = 14, IPV6_HEADER = 40 };
 enum { ETH_IPV4 = 0x0800, ETH_IPV6 = 0x86dd };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum {

@@ -8,8 +8,6 @@
 #pragma once
 #include "flows.h"
 
-enum { ETHERNET_HEADER = 14 };
-
 /* Bytes of the packet, or of the largest that it stands for; 0: not known. */
 INLINE __u32 size_of(const struct __sk_buff *skb, const struct packet *packet)
 {

@@ -86,7 +86,7 @@ int from_workload(struct __sk_buff *skb)
 		return past;
 	skb->mark = (skb->mark & ~MARKS) | SEEN;
 	skb->tc_index = 0;
-	run = begin(skb, skb->ifindex, 0, &is_read);
+	run = begin(skb, skb->ifindex, 0, ETHERNET_HEADER, &is_read);
 	if (!run || !is_read)
 		return drop(DROPPED_MALFORMED);
 	packet = &run->packet;
@@ -143,7 +143,7 @@ int from_network(struct __sk_buff *skb)
 		return past;
 	skb->mark &= ~MARKS;
 	skb->tc_index = 0;
-	run = begin(skb, skb->ifindex, 0, &is_read);
+	run = begin(skb, skb->ifindex, 0, ETHERNET_HEADER, &is_read);
 	if (!run)
 		return NEXT;
 	host = stages_of(run, skb->ifindex);
@@ -212,7 +212,7 @@ int to_node(struct __sk_buff *skb)
 	bool is_read, is_translated;
 	__u32 kind;
 
-	run = begin(skb, skb->ingress_ifindex, 0, &is_read);
+	run = begin(skb, skb->ingress_ifindex, 0, 0, &is_read);
 	if (!run || !is_read)
 		return 1;
 	if (run->packet.is_later_fragment)
@@ -305,7 +305,7 @@ int to_workload(struct __sk_buff *skb)
 
 	if (!is_ip(skb) || comes_past(skb))
 		return NEXT;
-	run = begin(skb, skb->ingress_ifindex, skb->ifindex, &is_read);
+	run = begin(skb, skb->ingress_ifindex, skb->ifindex, ETHERNET_HEADER, &is_read);
 	/* What the node sends to its own pods always passes. */
 	if (!skb->ingress_ifindex) {
 		if (!run || !is_read)
@@ -396,7 +396,7 @@ int to_network(struct __sk_buff *skb)
 
 	if (!is_ip(skb) || comes_past(skb))
 		return NEXT;
-	run = begin(skb, skb->ingress_ifindex, skb->ifindex, &is_read);
+	run = begin(skb, skb->ingress_ifindex, skb->ifindex, ETHERNET_HEADER, &is_read);
 	if (!run)
 		return NEXT;
 	host = stages_of(run, skb->ifindex);

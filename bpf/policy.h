@@ -34,6 +34,7 @@ struct run {
 	__u32 next; /* of stages */
 	__u32 is_by_rule; /* a rule of the last stage has allowed it */
 	int verdict;
+	__u32 bytes; /* of the packet, as it is counted */
 	__u32 interfaces[2]; /* that it came from and leaves by; 0: the node itself */
 	__u32 has_key;
 	struct connection_key key; /* as it is here */
@@ -64,8 +65,19 @@ INLINE bool lives(const struct life *life, __u32 generation)
 	return life && generation >= life->born && (!life->died || generation < life->died);
 }
 
-/* A new run of the packet, between these interfaces; `is_read`: it could be read. */
-INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, bool *is_read)
+/*
+ * Bytes from the IP header on, as netfilter counts them: without what fills up a short frame, and all that the packet stands for. A packet of more than 64
+ * KiB says nothing of its length.
+ */
+INLINE __u32 bytes_of(const struct __sk_buff *skb, const struct packet *packet, __u32 offset)
+{
+	__u32 header = packet->features.family == 4 ? 0 : IPV6_HEADER;
+
+	return packet->length > header ? packet->length : skb->len - offset;
+}
+
+/* A new run of the packet, between these interfaces; `is_read`: it could be read; `offset`: of its IP header. */
+INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, __u32 offset, bool *is_read)
 {
 	__u32 zero = 0;
 	struct run *run = map_lookup(&runs, &zero);
@@ -77,6 +89,7 @@ INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, bool
 	run->generation = current->generation;
 	run->flags = current->flags;
 	run->failsafes = current->failsafes;
+	run->bytes = bytes_of(skb, &run->packet, offset);
 	run->count = 0;
 	run->next = 0;
 	run->interfaces[CALLER] = from;
@@ -146,11 +159,11 @@ INLINE bool has_host(const struct record *record, const struct packet *packet, _
 	return lives(map_lookup(&members, &key), generation);
 }
 
-INLINE bool has_net(const struct record *record, const struct packet *packet, __u32 side)
+INLINE bool has_net(__u32 set, const struct packet *packet, const void *address)
 {
-	struct net_key key = { .bits = 192, .set = record->target, .family = packet->features.family };
+	struct net_key key = { .bits = 192, .set = set, .family = packet->features.family };
 
-	__builtin_memcpy(key.address, &packet->addresses[side], 16);
+	__builtin_memcpy(key.address, address, 16);
 	return map_lookup(&nets, &key) != 0;
 }
 
@@ -168,15 +181,17 @@ INLINE bool holds(const struct record *record, const struct packet *packet, __u3
 		return true;
 	if ((conditions & SET_HAS_HOSTS) && has_host(record, packet, side, generation))
 		return true;
-	return (conditions & SET_HAS_NETS) && has_net(record, packet, side);
+	return (conditions & SET_HAS_NETS) && has_net(record->target, packet, &packet->addresses[side]);
 }
 
-INLINE void count(__u32 at)
+INLINE void count(const struct run *run, __u32 at)
 {
-	__u64 *packets = map_lookup(&counters, &at);
+	struct count *count = map_lookup(&counters, &at);
 
-	if (packets)
-		__sync_fetch_and_add(packets, 1);
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->packets, 1);
+	__sync_fetch_and_add(&count->bytes, run->bytes);
 }
 
 /* The verdict stands. */
@@ -258,7 +273,7 @@ INLINE void tell(struct run *run, __u8 kind, __u32 at)
 	event->icmp_code = packet->features.icmp_code;
 	event->shape = packet->features.shape;
 	__builtin_memcpy(event->addresses, packet->addresses, sizeof(event->addresses));
-	if (map_push(&events, event, 0))
+	if (ring_output(&events, event, sizeof(*event), 0))
 		miss();
 }
 
@@ -283,7 +298,7 @@ OUTLINE __u32 step(__u32 at)
 		further = holds(record, &run->packet, run->generation) ? record->yes : record->no;
 		return further ? at + further : run->back;
 	case ACTION:
-		count(at);
+		count(run, at);
 		switch (record->detail) {
 		case ALLOW:
 			return allow(run, true);
@@ -307,10 +322,10 @@ OUTLINE __u32 step(__u32 at)
 	case TIER_END:
 		if (record->detail == PASS)
 			return at + 1;
-		count(at);
+		count(run, at);
 		return deny(run, at);
 	case END:
-		count(at);
+		count(run, at);
 		return record->detail == ALLOW ? allow(run, false) : deny(run, at);
 	case STAGED:
 		run->has_counted = 1;
@@ -322,7 +337,7 @@ OUTLINE __u32 step(__u32 at)
 	case NO_STAGE:
 		return allow(run, false);
 	case STAGED_ACTION:
-		count(at);
+		count(run, at);
 		if (record->detail == PASS)
 			return run->passed;
 		if (record->detail == LOG)
@@ -331,10 +346,10 @@ OUTLINE __u32 step(__u32 at)
 	case STAGED_TIER_END:
 		if (record->detail == PASS)
 			return at + 1;
-		count(at);
+		count(run, at);
 		return leave_staged(run);
 	case STAGED_END:
-		count(at);
+		count(run, at);
 		return leave_staged(run);
 	default:
 		return DECIDED;
@@ -406,12 +421,17 @@ INLINE int judge_by(struct run *run, __u32 stage)
 	return judge(run);
 }
 
+/* The workload of the interface may send from the address: it is its own, or in a source prefix. */
 INLINE bool has_address(const struct run *run, __u32 interface, const void *address)
 {
 	struct address_key key = { .interface = interface, .family = run->packet.features.family };
+	const struct stages *own;
 
 	__builtin_memcpy(key.address, address, 16);
-	return lives(map_lookup(&addresses, &key), run->generation);
+	if (lives(map_lookup(&addresses, &key), run->generation))
+		return true;
+	own = stages_at(run, interface);
+	return own && own->sources && has_net(own->sources, &run->packet, address);
 }
 
 INLINE bool is_own_source(const struct run *run, __u32 interface)

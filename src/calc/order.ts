@@ -187,10 +187,9 @@ export interface Withheld {
 }
 
 /** undefined: workloads get what they ask for. Shared with the from-scratch calculation. */
-export function whyNoSourcePrefixes({ allowsSourcePrefixes, dataplane }: Settings): string | undefined {
-  if (!allowsSourcePrefixes)
-    return "they have an effect where workloadSourceSpoofing of the FelixConfiguration is Any, it is Disabled";
-  return dataplane === "ebpf" ? "with eBPF a workload may send from its own addresses alone" : undefined;
+export function whyNoSourcePrefixes({ allowsSourcePrefixes }: Settings): string | undefined {
+  if (allowsSourcePrefixes) return undefined;
+  return "they have an effect where workloadSourceSpoofing of the FelixConfiguration is Any, it is Disabled";
 }
 
 export class Order {

@@ -20,8 +20,8 @@ import type { Continuation } from "./uses.ts";
 
 export interface Count {
   readonly packets: number;
-  /** undefined: the dataplane does not count them. */
-  readonly bytes: number | undefined;
+  /** From the IP header on. */
+  readonly bytes: number;
 }
 
 export interface RuleCounter extends Count {
@@ -55,8 +55,11 @@ export interface DropCounter {
 /** How full a map of the kernel is. */
 export interface MapFill {
   readonly map: string;
-  readonly entries: number;
+  /** Absent: it is an array all of which is there, or a ring. */
+  readonly entries?: number;
   readonly room: number;
+  /** Of memory. */
+  readonly bytes: number;
 }
 
 export interface Counters {
@@ -183,7 +186,7 @@ function countsIn(chains: CountedChains, chain: string, is: (comment: string) =>
 
 function sum(counts: readonly Count[]): Count {
   return counts.reduce(
-    (total, { packets, bytes = 0 }) => ({ packets: total.packets + packets, bytes: (total.bytes ?? 0) + bytes }),
+    (total, { packets, bytes }) => ({ packets: total.packets + packets, bytes: total.bytes + bytes }),
     { packets: 0, bytes: 0 },
   );
 }

@@ -23,11 +23,10 @@ const DELTA: ProgramDelta = {
 };
 const EBUSY = 16;
 
-const NO_WATCHER: Watcher = {
-  watch: () => {
-    throw new Error("a driver of this test watches no descriptor");
-  },
+const watchesNothing = (): never => {
+  throw new Error("a driver of this test watches no descriptor");
 };
+const NO_WATCHER: Watcher = { watch: watchesNothing, awaitReadable: watchesNothing };
 
 /** A driver of one row: wanted once lowered, there once committed; refuses while `refuse` is set. */
 class OneRow implements Driver {

@@ -70,11 +70,11 @@ export function formatPolicies(policies: readonly DumpedPolicy[]): string {
     .map(({ policy, tier, direction, isStaged, rules, usedBy }) => {
       const staged = isStaged ? " (counts for staged policies)" : "";
       const inTier = tier === "" ? "" : ` in tier ${tier}`;
-      const rows = rules.map(({ rule, action, when, packets }) => [
+      const rows = rules.map(({ rule, action, when, packets, bytes }) => [
         `  ${rule}`,
         action,
         formatWhen(when),
-        `${packets} packets`,
+        `${packets} packets, ${bytes} bytes`,
       ]);
       const body = rows.length === 0 ? "  no rules\n" : formatTable(["  RULE", "ACTION", "PACKETS THAT", "SEEN"], rows);
       return `${formatKeyText(policy)}${inTier}, ${direction}${staged}, at ${usedBy.join(", ")}\n${body}`;
@@ -100,9 +100,10 @@ function formatMember(type: string, member: string): string {
 export function formatEndpoints(endpoints: readonly DumpedEndpoint[]): string {
   if (endpoints.length === 0) return "No interface has an endpoint.\n";
   return endpoints
-    .map(({ interface: name, index, kind, endpoint, addresses, stages }) => {
+    .map(({ interface: name, index, kind, endpoint, addresses, sources, stages }) => {
       const of = endpoint === undefined ? "not named yet" : formatKeyText(endpoint);
-      const head = `${name}${name === "*" ? "" : ` (${index})`}: ${kind} ${of}, ${addresses.join(" ") || "no address"}\n`;
+      const also = sources.length === 0 ? "" : `, sends also from ${sources.join(" ")}`;
+      const head = `${name}${name === "*" ? "" : ` (${index})`}: ${kind} ${of}, ${addresses.join(" ") || "no address"}${also}\n`;
       return head + stages.map((stage) => `  ${formatStage(stage)}\n`).join("");
     })
     .join("\n");
@@ -122,40 +123,51 @@ function formatStage({ hook, direction, isStaged, stage, sharedBy }: DumpedStage
 
 export function formatPathCounters({ policies, endpoints, drops, past, maps, missed }: PathCounters): string {
   const rules = policies.flatMap(({ policy, tier, direction, isStaged, rules: own }) =>
-    own.map(({ rule, action, packets }) => [
+    own.map(({ rule, action, packets, bytes }) => [
       formatKeyText(policy),
       tier,
       `${isStaged ? "staged " : ""}${direction}`,
       `${rule}`,
       action,
       `${packets}`,
+      `${bytes}`,
     ]),
   );
   const ends = endpoints.flatMap(({ interface: name, endpoint, stages }) =>
     stages.flatMap(({ hook, direction, isStaged, ends: own, sharedBy }) =>
-      own.map(({ end, action, packets }) => [
+      own.map(({ end, action, packets, bytes }) => [
         endpoint === undefined ? "-" : formatKeyText(endpoint),
         sharedBy > 1 ? `${name} and ${sharedBy - 1} alike` : name,
         `${isStaged ? "staged " : ""}${hook === "normal" ? "" : `${hook} `}${direction}`,
         end,
         action,
         `${packets}`,
+        `${bytes}`,
       ]),
     ),
   );
   const tables = [
-    formatTable(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS"], rules),
-    formatTable(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS"], ends),
+    formatTable(["POLICY", "TIER", "DIRECTION", "RULE", "ACTION", "PACKETS", "BYTES"], rules),
+    formatTable(["ENDPOINT", "INTERFACE", "DIRECTION", "NO RULE DECIDED", "ACTION", "PACKETS", "BYTES"], ends),
     formatTable(
       ["DROPPED BEFORE POLICY", "PACKETS"],
       drops.map(({ step, packets }) => [step, `${packets}`]),
     ),
-    formatTable(
-      ["MAP", "ENTRIES", "ROOM"],
-      maps.map(({ map, entries, room }) => [map, `${entries}`, `${room}`]),
-    ),
+    formatMaps(maps),
   ];
   return `${tables.join("\n")}\nPast the host stack: ${past} packets\nNot told of, because there were too many: ${missed} denied or logged packets\n`;
+}
+
+export function formatMaps(maps: readonly MapFill[]): string {
+  return formatTable(
+    ["MAP", "ENTRIES", "ROOM", "BYTES OF MEMORY"],
+    maps.map(({ map, entries, room, bytes }) => [
+      map,
+      entries === undefined ? "-" : `${entries}`,
+      `${room}`,
+      `${bytes}`,
+    ]),
+  );
 }
 
 /** `NetworkPolicy/shop/web` as `NetworkPolicy shop/web`. */

@@ -105,7 +105,16 @@ async function dump(
 function countersOnly({ policies, endpoints, ...rest }: PathCounters): object {
   return {
     rules: policies.flatMap(({ policy, tier, direction, isStaged, rules }) =>
-      rules.map(({ rule, action, packets }) => ({ policy, tier, direction, isStaged, rule, action, packets })),
+      rules.map(({ rule, action, packets, bytes }) => ({
+        policy,
+        tier,
+        direction,
+        isStaged,
+        rule,
+        action,
+        packets,
+        bytes,
+      })),
     ),
     ends: endpoints.flatMap(({ interface: name, endpoint, stages }) =>
       stages.flatMap(({ hook, direction, isStaged, ends, sharedBy }) =>

@@ -46,6 +46,26 @@ test("packets that went past the host stack, where there is such a way", async (
   expect(formatCounters(COUNTERS)).not.toContain("Past");
 });
 
+test("maps have their entries, where they are counted, their room and their memory", async () => {
+  const maps: Counters = {
+    ...COUNTERS,
+    maps: [
+      { map: "members", entries: 3, room: 10, bytes: 4096 },
+      { map: "origins", room: 5, bytes: 640 },
+    ],
+  };
+  const { text } = await policyMetrics(maps);
+  for (const line of ['entries{map="members"} 3', 'room{map="origins"} 5', 'bytes{map="origins"} 640'])
+    expect(text).toContain(`calico_bpf_map_${line}`);
+  expect(text).not.toContain('entries{map="origins"}');
+  expect(formatCounters(maps).split("\n").slice(-4)).toEqual([
+    "MAP       ENTRIES   ROOM   BYTES OF MEMORY",
+    "members   3         10     4096",
+    "origins   -         5      640",
+    "",
+  ]);
+});
+
 test("a line for each rule", () => {
   expect(formatCounters(COUNTERS).split("\n").slice(0, 3)).toEqual([
     "POLICY                   TIER         DIRECTION   RULE   ACTION   PACKETS   BYTES",

@@ -4,6 +4,7 @@ import type { Count, Counters, NodeCounters } from "../dataplane/counters.ts";
 import type { Sockets } from "../host/sockets.ts";
 import { formatName, type Key } from "../model/key.ts";
 import { askDaemon, type DaemonAddress } from "./ask.ts";
+import { formatMaps } from "./bpf-format.ts";
 import { formatTable } from "./table.ts";
 
 const UNITS = ["packets", "bytes"] as const;
@@ -46,9 +47,7 @@ interface GaugeWords {
 
 function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" | "ends">, words: GaugeWords): void {
   const registers = [registry];
-  // What a dataplane does not count has no gauge.
-  const units = UNITS.filter((unit) => [...rules, ...ends].every((count) => count[unit] !== undefined));
-  for (const unit of units) {
+  for (const unit of UNITS) {
     const ofRules = new Gauge({
       name: `${words.prefix}_rule_${unit}`,
       help: `${unit} ${words.rule}`,
@@ -56,7 +55,7 @@ function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" |
       registers,
     });
     for (const { policy, tier, direction, rule, action, name = "", ...count } of rules)
-      ofRules.set({ ...labelsOf(policy), tier, direction, rule, action, rule_name: name }, count[unit] ?? 0);
+      ofRules.set({ ...labelsOf(policy), tier, direction, rule, action, rule_name: name }, count[unit]);
     const ofEnds = new Gauge({
       name: `${words.prefix}_end_${unit}`,
       help: `${unit} ${words.end}`,
@@ -64,9 +63,15 @@ function addGauges(registry: Registry, { rules, ends }: Pick<Counters, "rules" |
       registers,
     });
     for (const { endpoint, source, hook, direction, end, action, ...count } of ends)
-      ofEnds.set({ endpoint, ...labelsOf(source), hook, direction, end, action }, count[unit] ?? 0);
+      ofEnds.set({ endpoint, ...labelsOf(source), hook, direction, end, action }, count[unit]);
   }
 }
+
+const MAP_GAUGES = [
+  ["entries", "Entries of the map."],
+  ["room", "Entries for which the map has room."],
+  ["bytes", "Bytes of memory of the map."],
+] as const;
 
 function addPathGauges(registry: Registry, { drops = [], maps = [] }: Pick<Counters, "drops" | "maps">): void {
   const registers = [registry];
@@ -77,14 +82,9 @@ function addPathGauges(registry: Registry, { drops = [], maps = [] }: Pick<Count
     registers,
   });
   for (const { step, packets } of drops) dropped.set({ step }, packets);
-  for (const what of ["entries", "room"] as const) {
-    const fill = new Gauge({
-      name: `calico_bpf_map_${what}`,
-      help: what === "entries" ? "Entries of the map." : "Entries for which the map has room.",
-      labelNames: ["map"],
-      registers,
-    });
-    for (const { map, ...counts } of maps) fill.set({ map }, counts[what]);
+  for (const [what, help] of MAP_GAUGES) {
+    const fill = new Gauge({ name: `calico_bpf_map_${what}`, help, labelNames: ["map"], registers });
+    for (const { map, ...counts } of maps) if (counts[what] !== undefined) fill.set({ map }, counts[what]);
   }
 }
 
@@ -115,7 +115,7 @@ export function formatCounters({ staged, unknown = [], ...decided }: Counters & 
 }
 
 function tables({ rules, ends, drops, past, maps }: Counters): string {
-  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), bytes === undefined ? "-" : String(bytes)];
+  const numbers = ({ packets, bytes }: Count): string[] => [String(packets), String(bytes)];
   const written = rules.map(({ policy, tier, direction, rule, action, ...count }) => [
     `${policy.kind} ${formatName(policy)}`,
     tier,
@@ -144,13 +144,6 @@ function tables({ rules, ends, drops, past, maps }: Counters): string {
           ),
         ]),
     ...(past === undefined ? [] : [`Past the host stack: ${past} packets\n`]),
-    ...(maps === undefined
-      ? []
-      : [
-          formatTable(
-            ["MAP", "ENTRIES", "ROOM"],
-            maps.map(({ map, entries, room }) => [map, String(entries), String(room)]),
-          ),
-        ]),
+    ...(maps === undefined ? [] : [formatMaps(maps)]),
   ].join("\n");
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import type { Watch } from "../host/watcher.ts";
 import { Loop } from "../dataplane/loop.ts";
 import { MemoryStore } from "../datastore/memory.ts";
 import { StoreError } from "../datastore/store.ts";
@@ -12,7 +13,8 @@ test("a Pod that the datastore does not answer for in time is a refusal that say
   const store = new MemoryStore();
   store.setFault((step) => (step.verb === "get" ? clock.sleep(60_000).then(() => undefined) : undefined));
   const report = (): void => {};
-  const watcher = { watch: () => ({ close: () => {} }) };
+  const silent = (): Watch => ({ close: () => {} });
+  const watcher = { watch: silent, awaitReadable: silent };
   const pipeline = new Pipeline({
     node: "n1",
     store,

@@ -27,8 +27,17 @@ export interface Sys {
   setNamespace(fd: number, type: number): number;
   /** ioctl(2) with the structure's bytes, read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /** mmap(2) of the descriptor's memory, shared; or -errno. */
+  map(fd: number, length: number, offset: number, isWritable: boolean): Mapping | number;
   /** bpf(2) with the attributes' bytes, read and written in place, and what their pointers point to. */
   bpf(command: number, attributes: Uint8Array, pointers: readonly BpfPointer[]): number;
+}
+
+/** Memory that is the kernel's too. */
+export interface Mapping {
+  readonly memory: ArrayBuffer;
+  /** Whoever looks at the memory afterwards ends the process. */
+  unmap(): void;
 }
 
 /** A buffer whose address stands in the attributes. */

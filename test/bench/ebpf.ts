@@ -1,6 +1,6 @@
 /**
- * ebpf: what the interpreter of the eBPF path costs: the kernel's verification, writing a policy, changing it, and a packet that meets all
- * rules and matches none, run by the kernel itself (BPF_PROG_TEST_RUN), without a device.
+ * ebpf: what the interpreter of the eBPF path costs: the kernel's verification, writing a policy, changing it, a packet that meets all rules and
+ * matches none, run by the kernel itself (BPF_PROG_TEST_RUN), without a device; and the memory of the maps.
  *
  * Usage: bun test/bench/ebpf.ts
  */
@@ -192,12 +192,20 @@ function measureChange(driver: EbpfDriver): string {
   return `${what}: ${median(false)}; where everything is compared: ${median(true)}`;
 }
 
+/** By name of the map, KiB; and of all. */
+function memoryOf(driver: EbpfDriver): ReadonlyMap<string, number> {
+  const bytes = driver.maps.all.map((map): [string, number] => [map.definition.name, map.memoryBytes()]);
+  const all = bytes.reduce((sum, [, each]) => sum + each, 0);
+  return new Map([...bytes, ["all", all] as const].map(([name, each]) => [name, Math.ceil(each / 1024)]));
+}
+
 const fs = makeBpfFs();
 const node = makeNamespace("bench");
 try {
   node.run(["ip", "addr", "add", NODE, "dev", "lo"]);
   const driver = openEbpf(node, fs.path);
   const { maps } = driver;
+  const empty = memoryOf(driver);
   const given = new Map(
     [maps.records, maps.counters, maps.members, maps.nets].map((map) => [map.definition.name, map]),
   );
@@ -224,6 +232,9 @@ try {
   for (let i = 0; i < PODS; i++)
     node.run(["ip", "link", "add", `cali${i}`, "type", "veth", "peer", "name", `peer${i}`]);
   node.enter(() => console.log(`\n${measureChange(driver)}`));
+  node.enter(() => commit(driver, programOf({ policies: POLICIES, rules: 1, sets: true })));
+  console.log(`\n| map | KiB empty | KiB with ${POLICIES} policies, a set in each |\n|---|---|---|`);
+  for (const [name, kibibytes] of memoryOf(driver)) console.log(`| ${name} | ${empty.get(name)} | ${kibibytes} |`);
   driver.close();
 } finally {
   removeNamespace(node);

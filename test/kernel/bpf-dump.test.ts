@@ -11,6 +11,7 @@ import {
 } from "../../src/dataplane/ebpf/connections.ts";
 import type { DumpedFlow } from "../../src/dataplane/ebpf/dump-flows.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { COUNT_BYTES } from "../../src/dataplane/ebpf/layout.ts";
 import { BpfError, type BpfSubject, BPF_SUBJECTS, dumpBpf } from "../../src/felix/bpf.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openFiles } from "../../src/host/bun/files.ts";
@@ -107,7 +108,10 @@ function program(): Program {
     ]),
     policies: new Map([["NetworkPolicy/shop/web" as PolicyId, policy]]),
     endpoints: new Map([
-      pod(0, [A, C], { stages: { normal: { ingress: asking, egress: open } } }),
+      pod(0, [A, C], {
+        sources: ["192.0.2.0/24", "2001:db8:77::/48"] as readonly string[] as Prefix[],
+        stages: { normal: { ingress: asking, egress: open } },
+      }),
       pod(1, [B, D], { staged: { normal: { ingress: asking } } }),
       [
         "ens3" as EndpointId,
@@ -135,7 +139,7 @@ function indexOf(name: string): number {
 test("endpoints, policies and sets have their names, in both families", async () => {
   expect(await look("endpoints")).toBe(
     [
-      `cali0 (${indexOf("cali0")}): workload Pod shop/p0, 10.65.0.1 fd00:65::1`,
+      `cali0 (${indexOf("cali0")}): workload Pod shop/p0, 10.65.0.1 fd00:65::1, sends also from 192.0.2.0/24 2001:db8:77::/48`,
       "  ingress: tier default: NetworkPolicy shop/web, else deny; deny (2 endpoints alike)",
       "  egress: allow (2 endpoints alike)",
       "",
@@ -151,8 +155,8 @@ test("endpoints, policies and sets have their names, in both families", async ()
   );
   const rules = [
     "  RULE   ACTION   PACKETS THAT                                       SEEN",
-    "  1      allow    source in s-clients, and tcp destination port 80-90   0 packets",
-    "  2      pass     not (udp destination and port in s-dns)               0 packets",
+    "  1      allow    source in s-clients, and tcp destination port 80-90   0 packets, 0 bytes",
+    "  2      pass     not (udp destination and port in s-dns)               0 packets, 0 bytes",
   ];
   const policy = (await look("policy")).split("\n");
   expect(policy.filter((line) => !line.startsWith("  "))).toEqual([
@@ -176,18 +180,24 @@ test("endpoints, policies and sets have their names, in both families", async ()
 
 test("counters name rules, ends, steps and maps", async () => {
   const { start = 0 } = [...(driver.image?.blocks.values() ?? [])].find(({ kind }) => kind === "policy-ingress") ?? {};
-  const five = new Uint8Array(16);
-  new DataView(five.buffer).setBigUint64(8, 5n, true);
+  const five = new Uint8Array(2 * COUNT_BYTES);
+  new BigUint64Array(five.buffer).set([5n, 300n], 2);
   // The record of the first rule's action follows that of its conditions.
   driver.maps.counters.updateValues(start, five);
   const text = await look("counters");
-  expect(text).toMatch(/^NetworkPolicy shop\/web +default +ingress +1 +allow +5$/m);
-  expect(text).toMatch(/^NetworkPolicy shop\/web +default +staged ingress +1 +allow +0$/m);
-  expect(text).toMatch(/^Pod shop\/p1 +cali1 +staged ingress +no rule of tier default matched +deny +0$/m);
+  expect(text).toMatch(/^NetworkPolicy shop\/web +default +ingress +1 +allow +5 +300$/m);
+  expect(text).toMatch(/^NetworkPolicy shop\/web +default +staged ingress +1 +allow +0 +0$/m);
+  expect(text).toMatch(/^Pod shop\/p1 +cali1 +staged ingress +no rule of tier default matched +deny +0 +0$/m);
   expect(text).toMatch(/^loopback destination +0$/m);
-  expect(text).toMatch(/^endpoints +3 +16384$/m);
+  expect(text).toMatch(/^endpoints +3 +16384 +[1-9]\d*$/m);
+  expect(text).toMatch(/^origins +- +16384 +[1-9]\d*$/m);
   expect(JSON.parse(await look("counters", true))).toMatchObject({
-    rules: [{ policy: "NetworkPolicy/shop/web", rule: 1, packets: 5, isStaged: false }, {}, { isStaged: true }, {}],
+    rules: [
+      { policy: "NetworkPolicy/shop/web", rule: 1, packets: 5, bytes: 300, isStaged: false },
+      {},
+      { isStaged: true },
+      {},
+    ],
     missed: 0,
   });
 });
@@ -289,7 +299,7 @@ test("what keeps the maps from being read is named, with what to do", async () =
     const map = BpfMap.create(sys, definition);
     map.pin(`${other.path}/calico-1-state`);
     expect(await words(other.path)).toContain("have layout 1");
-    map.pin(`${other.path}/calico-3-state`);
+    map.pin(`${other.path}/calico-4-state`);
     expect(await words(other.path)).toContain("are not pinned: a daemon is making them");
     map.close();
   } finally {

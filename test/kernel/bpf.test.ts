@@ -76,6 +76,22 @@ test("array: all elements are there, as zeros", () => {
   map.close();
 });
 
+test("the memory of a map is what the kernel says", () => {
+  const memory = (maxEntries: number): number => {
+    const map = BpfMap.create(sys, definition({ type: "array", maxEntries }));
+    const bytes = map.memoryBytes();
+    map.close();
+    return bytes;
+  };
+  // Its values are of eight bytes.
+  expect(memory(100_000)).toBeGreaterThanOrEqual(800_000);
+  expect(memory(100_000)).toBeLessThan(900_000);
+  expect(memory(1000)).toBeLessThan(20_000);
+  const silent = BpfMap.create({ ...sys, read: () => 0 }, definition({ type: "array" }));
+  expect(() => silent.memoryBytes()).toThrow("it says nothing of memlock");
+  silent.close();
+});
+
 test("lpm-trie: the longest prefix is found", () => {
   const map = BpfMap.create(sys, definition({ type: "lpm-trie", keyBytes: 8, flags: BPF_F_NO_PREALLOC }));
   const key = (bits: number, ...address: readonly number[]): Uint8Array => Uint8Array.from([...u32(bits), ...address]);

@@ -325,7 +325,7 @@ test("programs and maps of other versions go once those of this one are attached
       await until("it to be written", () => loop.isWritten);
       const names = readdirSync(`${fs.path}/calico`);
       expect(names).toContain("others");
-      expect(names).toContain("calico-3-state");
+      expect(names).toContain("calico-4-state");
       expect(names).not.toContain("calico-0-state");
       expect(names).not.toContain("calico-3-lanes");
       expect(names).not.toContain("calico-0123456789ab-from_workload");

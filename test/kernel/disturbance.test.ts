@@ -78,6 +78,10 @@ class Ears implements Watcher {
     return { ...this.#clock, monotonicMs: () => this.#stoodAtMs ?? this.#clock.monotonicMs() };
   }
 
+  awaitReadable(fd: number, readable: () => void): Watch {
+    return this.#real.awaitReadable(fd, readable);
+  }
+
   watch(fd: number, events: WatchEvents): Watch {
     const transactions = new ForeignTransactions(TABLE);
     return this.#real.watch(fd, {

@@ -5,9 +5,7 @@
  * Time passes by making what the map has seen older. Packets whose fate depends on less than a few seconds are left out.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { finishSteps } from "../../src/dataplane/driver.ts";
 import { decodeConnection, decodeConnectionKey } from "../../src/dataplane/ebpf/connections.ts";
-import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { type Addr, familyOf } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { ICMP, ICMPV6, SCTP, TCP, UDP } from "../../src/net/protocol.ts";
@@ -15,12 +13,8 @@ import type { Atom, Policy, PolicyId, Rule, Stage } from "../../src/program/poli
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { Random } from "../property/random.ts";
-import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { packetsDropped } from "./ebpf-drops.ts";
-import { makeNamespace, type Namespace, removeNamespace } from "./fixture.ts";
-import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
-import { encodePacket, ipPacket, Port } from "./wire.ts";
-import { openEbpf } from "./ebpf-driver.ts";
+import { EbpfBench } from "./ebpf-bench.ts";
+import { encodePacket, ipPacket, turned } from "./wire.ts";
 
 const STEPS = Number(process.env["MODEL_STEPS"] ?? "4000");
 const SEED = Number(process.env["MODEL_SEED"] ?? "20261130");
@@ -158,24 +152,9 @@ function keyOf({ protocol, source, sourcePort, destination, destinationPort }: F
   return [protocol, source, sourcePort ?? 0x0100, destination, destinationPort ?? 0x0100].join(" ");
 }
 
-function turned(packet: FlowPacket): FlowPacket {
-  const { source, destination, sourcePort, destinationPort } = packet;
-  return {
-    ...packet,
-    source: destination,
-    destination: source,
-    sourcePort: destinationPort,
-    destinationPort: sourcePort,
-  };
-}
-
 // ---- the bench
 
-let fs: BpfFs;
-let namespaces: Namespace[] = [];
-let ports: Port[] = [];
-let driver: EbpfDriver;
-let marker = 0xca15_0000;
+let bench: EbpfBench;
 
 function program(allowed: readonly (readonly number[])[]): Program {
   const policies = new Map<PolicyId, Policy>();
@@ -213,34 +192,10 @@ function program(allowed: readonly (readonly number[])[]): Program {
   return { settings: DEFAULT_SETTINGS, sets: new Map(), policies, endpoints, routes: new Map() };
 }
 
-function commit(allowed: readonly (readonly number[])[]): void {
-  const wanted = program(allowed);
-  driver.lower(wanted, { ...wanted, members: new Map() });
-  finishSteps(driver.committing());
-}
-
 beforeAll(() => {
-  fs = makeBpfFs();
-  namespaces = ["node", "p0", "p1"].map(makeNamespace);
-  const [node, ...others] = namespaces as [Namespace, ...Namespace[]];
-  makeRouter(node);
-  for (const [i, other] of others.entries()) {
-    connect(node, `cali${i}`, other);
-    for (const addr of PODS[i] ?? []) routePod(node, `cali${i}`, addr);
-    other.run(
-      ["nft", "-f", "-"],
-      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
-    );
-  }
-  ports = others.map((other) => new Port(other, "eth0", HOST_MAC));
-  driver = openEbpf(node, fs.path);
+  bench = new EbpfBench(PODS.map((addresses, i) => ({ interface: `cali${i}`, addresses })));
 });
-afterAll(() => {
-  driver.close();
-  for (const port of ports) port.close();
-  for (const namespace of namespaces) removeNamespace(namespace);
-  fs.remove();
-});
+afterAll(() => bench.close());
 
 function randomPacket(random: Random, recent: readonly FlowPacket[]): Packet {
   const family = random.below(2);
@@ -312,19 +267,9 @@ function fragment(
   return ipPacket(source, destination, UDP, payload, { identification, isFirst });
 }
 
-async function arrives(packet: Packet): Promise<boolean> {
+function arrives(packet: Packet): Promise<boolean> {
   const from = PODS.findIndex((pod) => pod.includes(packet.source));
-  const [sender, receiver] = [ports[from], ports[1 - from]];
-  const own = marker++;
-  const before = packetsDropped(driver);
-  sender?.sendBody(encode(packet, own));
-  const end = performance.now() + 5000;
-  for (;;) {
-    if (receiver?.markers().includes(own) === true) return true;
-    if (packetsDropped(driver) > before) return false;
-    if (performance.now() > end) throw new Error(`neither arrived nor counted: ${JSON.stringify(packet)}`);
-    await Bun.sleep(0);
-  }
+  return bench.passes(from, 1 - from, (own) => encode(packet, own));
 }
 
 /** Right after its interfaces have come, a node loses packets of IPv6. */
@@ -335,17 +280,17 @@ async function awaitRoutes(): Promise<void> {
     const end = performance.now() + 10_000;
     for (let isThere = false; !isThere; await Bun.sleep(1)) {
       if (performance.now() > end) throw new Error(`nothing arrives at ${destination}`);
-      const own = marker++;
-      ports[0]?.send({ source, destination, protocol: UDP, sourcePort: 1000, destinationPort: 1000 }, own);
-      isThere = ports[1]?.markers().includes(own) === true;
+      const own = bench.nextMarker();
+      bench.port(0).send({ source, destination, protocol: UDP, sourcePort: 1000, destinationPort: 1000 }, own);
+      isThere = bench.port(1).markers().includes(own) === true;
     }
   }
-  driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
+  bench.driver.maps.connections.deleteAll(bench.driver.maps.connections.entries().map(({ key }) => key));
 }
 
 function makeOlder(seconds: number): void {
   const by = BigInt(Math.round(seconds * 1e9));
-  for (const map of [driver.maps.connections, driver.maps.fragments])
+  for (const map of [bench.driver.maps.connections, bench.driver.maps.fragments])
     for (const { key, value } of map.entries()) {
       const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
       const seen = view.getBigUint64(0, true);
@@ -358,7 +303,7 @@ function makeOlder(seconds: number): void {
 
 function tableOf(): Map<string, number> {
   return new Map(
-    driver.maps.connections.entries().map(({ key, value }) => {
+    bench.driver.maps.connections.entries().map(({ key, value }) => {
       const { protocol, source, sourcePort, destination, destinationPort } = decodeConnectionKey(key);
       const text = [protocol, source, sourcePort, destination, destinationPort].join(" ");
       return [text, decodeConnection(value, familyOf(source)).flags];
@@ -385,9 +330,9 @@ test(
     const recent: FlowPacket[] = [];
     const history: string[] = [];
     const counts = new Map<string, number>();
-    commit(model.allowed);
+    bench.commit(program(model.allowed));
     // Where the kernel tracks connections, it puts the pieces of packets together before they are forwarded.
-    namespaces[0]?.run(["nft", "delete", "table", "inet", "calico-guard"]);
+    bench.node.run(["nft", "delete", "table", "inet", "calico-guard"]);
     await awaitRoutes();
     for (let step = 0; step < STEPS; step++) {
       if (random.chance(4)) {
@@ -398,7 +343,7 @@ test(
       }
       if (random.chance(2)) {
         model.allowed = random.pick(POLICIES);
-        commit(model.allowed);
+        bench.commit(program(model.allowed));
         history.push(`policy ${JSON.stringify(model.allowed)}`);
       }
       const packet = randomPacket(random, recent.slice(-6));

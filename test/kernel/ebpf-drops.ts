@@ -16,7 +16,7 @@ export function packetsDropped({ maps, image }: EbpfDriver): bigint {
     const decoded = decodeRecords(records);
     if (!decoded.some(denies)) continue;
     const counts = numbersOf(maps.counters.values(start, decoded.length));
-    for (const [i, record] of decoded.entries()) if (denies(record)) sum += counts[i] ?? 0n;
+    for (const [i, record] of decoded.entries()) if (denies(record)) sum += counts[2 * i] ?? 0n;
   }
   return sum;
 }

@@ -18,7 +18,7 @@ import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
 import { makeNamespace, type Namespace, removeNamespace } from "./fixture.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
-import { encodePacket, ipPacket, Port } from "./wire.ts";
+import { encodePacket, ipPacket, Port, turned } from "./wire.ts";
 
 interface Family {
   readonly name: string;
@@ -183,16 +183,6 @@ async function arrives(to: Port, wanted: number): Promise<boolean> {
 
 function udp(source: Addr, destination: Addr, sourcePort: number, destinationPort: number): FlowPacket {
   return { source, destination, protocol: UDP, sourcePort, destinationPort };
-}
-
-function turned({ source, destination, sourcePort, destinationPort, ...rest }: FlowPacket): FlowPacket {
-  return {
-    ...rest,
-    source: destination,
-    destination: source,
-    sourcePort: destinationPort,
-    destinationPort: sourcePort,
-  };
 }
 
 /** Whether it arrives at the other pod. */

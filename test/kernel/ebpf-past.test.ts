@@ -24,12 +24,13 @@ import { ICMP, ICMPV6, TCP, UDP } from "../../src/net/protocol.ts";
 import type { Stage } from "../../src/program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
-import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { OBJECT, openEbpf } from "./ebpf-driver.ts";
+import { makeBpfFs } from "./bpffs.ts";
+import { EbpfBench } from "./ebpf-bench.ts";
+import { OBJECT } from "./ebpf-driver.ts";
 import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
 import { sysIn, until } from "./flow-bench.ts";
-import { connect, HOST_MAC, makeRouter, POD_MAC, routeDefault, routePod } from "./pods.ts";
-import { checksum, encodePacket, ipPacket, markerOf, Port } from "./wire.ts";
+import { HOST_MAC, POD_MAC, routeDefault, routePod } from "./pods.ts";
+import { checksum, encodePacket, ipPacket, markerOf, Port, turned } from "./wire.ts";
 
 interface Family {
   readonly name: string;
@@ -57,12 +58,12 @@ const ETHERNET = 14;
 /** `r0 = TC_ACT_UNSPEC; exit`. */
 const NOTHING = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
 
-let fs: BpfFs;
+const NAMES = ["server", "client", "third", "world"] as const;
+type Name = (typeof NAMES)[number];
+
+let bench: EbpfBench;
 let node: Namespace;
-let others: readonly [server: Namespace, client: Namespace, third: Namespace, world: Namespace];
-let ports: { readonly [P in "server" | "client" | "third" | "world"]: Port };
-let driver: EbpfDriver;
-let marker = 0xca15_0000;
+let ports: { readonly [P in Name]: Port };
 let port = 40_000;
 
 function endpointOf(name: string, addresses: readonly Addr[], ingress: Stage, egress: Stage): Endpoint {
@@ -89,36 +90,25 @@ function program({ at = "cali0", opens = true, goesPast = true } = {}): Program 
 }
 
 function commit(wanted: Program = program()): void {
-  driver.lower(wanted, { ...wanted, members: new Map() });
-  finishSteps(driver.reading());
-  finishSteps(driver.committing());
+  bench.lower(wanted);
+  finishSteps(bench.driver.reading());
+  finishSteps(bench.driver.committing());
 }
 
 beforeAll(() => {
-  fs = makeBpfFs();
-  node = makeNamespace("node");
-  others = ["server", "client", "third", "world"].map(makeNamespace) as unknown as typeof others;
-  makeRouter(node);
-  for (const address of NODE) node.run(["ip", "addr", "add", address, "dev", "lo"]);
   const names = ["cali0", "cali1", "cali2", "world"];
-  for (const [i, namespace] of others.entries()) {
-    connect(node, names[i] ?? "", namespace);
-    // Their kernels say nothing of their own.
-    namespace.run(
-      ["nft", "-f", "-"],
-      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
-    );
-  }
-  routeDefault(node, "world");
-  for (const setting of ["ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"]) node.run(["sysctl", "-qw", `net.${setting}=0`]);
-  const [server, client, third, world] = others.map((each) => new Port(each, "eth0", HOST_MAC)) as [
-    Port,
-    Port,
-    Port,
-    Port,
-  ];
+  bench = new EbpfBench(
+    names.map((name) => ({ interface: name, addresses: [] })),
+    (own) => {
+      for (const address of NODE) own.run(["ip", "addr", "add", address, "dev", "lo"]);
+      routeDefault(own, "world");
+      for (const setting of ["ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"])
+        own.run(["sysctl", "-qw", `net.${setting}=0`]);
+    },
+  );
+  ({ node } = bench);
+  const [server, client, third, world] = NAMES.map((_, i) => bench.port(i)) as [Port, Port, Port, Port];
   ports = { server, client, third, world };
-  driver = openEbpf(node, fs.path);
 });
 beforeEach(() => {
   for (const family of FAMILIES) {
@@ -128,32 +118,12 @@ beforeEach(() => {
   commit();
   port++;
 });
-afterEach(() => {
-  driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
-});
-afterAll(() => {
-  driver.close();
-  for (const each of Object.values(ports)) each.close();
-  for (const namespace of [node, ...others]) removeNamespace(namespace);
-  fs.remove();
-});
+afterEach(() => bench.forgetFlows());
+afterAll(() => bench.close());
 
 function past(): number {
-  return pastOf(driver.maps.past);
+  return pastOf(bench.driver.maps.past);
 }
-
-function turned(packet: FlowPacket): FlowPacket {
-  const { source, destination, sourcePort, destinationPort } = packet;
-  return {
-    ...packet,
-    source: destination,
-    destination: source,
-    sourcePort: destinationPort,
-    destinationPort: sourcePort,
-  };
-}
-
-type Name = keyof typeof ports;
 
 /** What was found in this tick of the kernel's clock, of at most 10 ms, is forgotten with it. */
 function nextTick(): Promise<void> {
@@ -177,7 +147,7 @@ async function passes(
   packet: FlowPacket,
   change?: (body: Uint8Array) => Uint8Array,
 ): Promise<Uint8Array | undefined> {
-  const sent = marker++;
+  const sent = bench.nextMarker();
   const body = middleOf(packet, sent);
   ports[from].sendBody(change === undefined ? body : change(body));
   return arrived(to, sent);
@@ -196,10 +166,10 @@ function headerOf(body: Uint8Array): number {
 
 /** A flow in the middle, so far that both directions go past the stack. */
 async function begin(from: Name, to: Name, call: FlowPacket): Promise<void> {
-  const opening = marker++;
+  const opening = bench.nextMarker();
   ports[from].sendBody(encodePacket(call, opening));
   expect(await arrived(to, opening)).toBeDefined();
-  const answer = marker++;
+  const answer = bench.nextMarker();
   const body = encodePacket(turned(call), answer);
   if (call.protocol === TCP) body[headerOf(body) + 13] = 0x12;
   ports[to].sendBody(body);
@@ -296,7 +266,9 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       test(`protocol ${protocol}: one hop less, the neighbor's address, nothing at the host end`, async () => {
         const call = callOf(protocol);
         await begin("client", "server", call);
-        expect(dumpFlows(sys, driver.maps, new Map())).toMatchObject([{ protocol, state: "answered", isPast: true }]);
+        expect(dumpFlows(sys, bench.driver.maps, new Map())).toMatchObject([
+          { protocol, state: "answered", isPast: true },
+        ]);
         const host = new Port(node, "cali0", HOST_MAC);
         try {
           for (let i = 0; i < 20; i++) {
@@ -304,7 +276,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
             expect(hopsOf(frame)).toBe(63);
             expect([macOf(frame, 0), macOf(frame, 6)]).toEqual([POD_MAC, HOST_MAC]);
           }
-          expect(host.markers().filter((seen) => seen >= 0xca15_0000 && seen < marker)).toEqual([]);
+          expect(host.markers().filter((seen) => bench.isMarker(seen))).toEqual([]);
         } finally {
           host.close();
         }
@@ -313,7 +285,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
     test("many in one tick of the kernel's clock are as the first", async () => {
       const call = callOf(TCP);
       await begin("client", "server", call);
-      const sent = Array.from({ length: 150 }, () => marker++);
+      const sent = Array.from({ length: 150 }, () => bench.nextMarker());
       const went = await pastWhile(async () => {
         for (const own of sent) ports.client.sendBody(middleOf(call, own));
         const found = new Map<number, Uint8Array>();
@@ -346,8 +318,8 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       ]) {
         const went = await pastWhile(async () => {
           for (let i = 0; i < 30; i++) {
-            for (let j = 0; j < 4; j++) ports.client.sendBody(middleOf(call, marker));
-            ports.client.sendBody(change(middleOf(call, marker++)));
+            for (let j = 0; j < 4; j++) ports.client.sendBody(middleOf(call, bench.nextMarker()));
+            ports.client.sendBody(change(middleOf(call, bench.nextMarker())));
           }
         });
         expect(went).toBe(120);
@@ -368,7 +340,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
     }
 
     test("flows that come to the same place among what was found have nothing of each other", async () => {
-      const call = callOf(TCP);
+      const [call, marker] = [callOf(TCP), bench.nextMarker()];
       const atPlace = (changed: (i: number) => Partial<FlowPacket>): Uint8Array => {
         for (let i = 1; i < 65_536; i++) {
           const packet = { ...call, ...changed(i) };
@@ -403,10 +375,10 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
 
     test("what is sent to another interface, has a tag, or lacks bytes goes by the stack even among many", async () => {
       const call = callOf(TCP);
-      const body = middleOf(call, marker);
+      const body = middleOf(call, bench.nextMarker());
       const short = body.slice();
       new DataView(short.buffer).setUint16(is4 ? 2 : 4, body.length + 100);
-      const stray = new Port(others[1], "eth0", "02:00:00:00:00:09");
+      const stray = new Port(bench.others[1] ?? bench.node, "eth0", "02:00:00:00:00:09");
       try {
         await begin("client", "server", call);
         for (const send of [
@@ -422,9 +394,9 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
 
     test("what was found holds for one generation, and while the way is open", async () => {
       const call = callOf(TCP);
-      const body = middleOf(call, marker);
+      const body = middleOf(call, bench.nextMarker());
       await begin("client", "server", call);
-      const { state, addresses } = driver.maps;
+      const { state, addresses } = bench.driver.maps;
       const now = decodeState(state.lookup(words(0)) ?? new Uint8Array(16));
       await amongMany(body, () => {
         state.update(words(0), encodeState({ ...now, goesPast: false }));
@@ -446,11 +418,11 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
     test("what was found is forgotten with the tick", async () => {
       const call = callOf(TCP);
       await begin("client", "server", call);
-      await amongMany(middleOf(call, marker), () => {});
+      await amongMany(middleOf(call, bench.nextMarker()), () => {});
       node.run(["ip", is4 ? "-4" : "-6", "route", "del", s]);
       await nextTick();
       const went = await pastWhile(async () => {
-        for (let i = 0; i < 8; i++) ports.client.sendBody(middleOf(call, marker++));
+        for (let i = 0; i < 8; i++) ports.client.sendBody(middleOf(call, bench.nextMarker()));
       });
       expect(went).toBe(0);
     });
@@ -470,6 +442,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
 
     test("what answers a flow by another device goes by the stack", async () => {
       const call = callOf(UDP, w);
+      const world = bench.others[NAMES.indexOf("world")] as Namespace;
       await begin("client", "world", call);
       node.run([
         "ip",
@@ -484,15 +457,15 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
         "name",
         "eth1",
         "netns",
-        others[3].name,
+        world.name,
       ]);
       try {
         node.run(["ip", "link", "set", "world2", "up"]);
-        others[3].run(["ip", "link", "set", "eth1", "up"]);
+        world.run(["ip", "link", "set", "eth1", "up"]);
         commit();
-        const second = new Port(others[3], "eth1", HOST_MAC);
+        const second = new Port(world, "eth1", HOST_MAC);
         const went = await pastWhile(async () => {
-          const sent = marker++;
+          const sent = bench.nextMarker();
           second.sendBody(middleOf(turned(call), sent));
           expect(await arrived("client", sent)).toBeDefined();
         });
@@ -507,7 +480,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const call = callOf();
       await begin("client", "server", call);
       const went = await pastWhile(async () => {
-        ports.client.sendBody(withHops(middleOf(call, marker++), 1));
+        ports.client.sendBody(withHops(middleOf(call, bench.nextMarker()), 1));
         expect(await isAnswered(icmp, is4 ? 11 : 3, 0)).toBe(true);
       });
       expect(went).toBe(0);
@@ -540,7 +513,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       node.run(["ip", "neigh", "del", s, "dev", "cali0"]);
       await nextTick();
       const went = await pastWhile(async () => {
-        ports.client.sendBody(middleOf(call, marker++));
+        ports.client.sendBody(middleOf(call, bench.nextMarker()));
         // ARP, or a neighbor solicitation.
         let asked = false;
         await until(() => {
@@ -566,13 +539,14 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       const udp = callOf();
       await begin("client", "server", udp);
       const pieces = await pastWhile(async () => {
-        for (const isFirst of [true, false]) ports.client.sendBody(pieceOf(udp, port, isFirst, marker));
-        expect(await arrived("server", marker++)).toBeDefined();
+        const sent = bench.nextMarker();
+        for (const isFirst of [true, false]) ports.client.sendBody(pieceOf(udp, port, isFirst, sent));
+        expect(await arrived("server", sent)).toBeDefined();
       });
       expect(pieces).toBe(0);
       for (const flags of [0x11, 0x14]) {
         const went = await pastWhile(async () => {
-          const sent = marker++;
+          const sent = bench.nextMarker();
           const body = middleOf(call, sent);
           body[headerOf(body) + 13] = flags;
           ports.client.sendBody(body);
@@ -646,9 +620,9 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       commit(program({ opens: false }));
       expect(await passes("client", "server", call)).toBeDefined();
       const key = encodeConnectionKey({ ...call, sourcePort: port, destinationPort: 8080 });
-      const found = driver.maps.connections.lookup(key) ?? new Uint8Array(CONNECTION_BYTES);
+      const found = bench.driver.maps.connections.lookup(key) ?? new Uint8Array(CONNECTION_BYTES);
       const connection = decodeConnection(found, is4 ? 4 : 6);
-      driver.maps.connections.update(key, encodeConnection({ ...connection, flags: connection.flags | CUT }));
+      bench.driver.maps.connections.update(key, encodeConnection({ ...connection, flags: connection.flags | CUT }));
       await nextTick();
       const went = await pastWhile(async () => {
         expect(await passes("server", "client", turned(call))).toBeUndefined();
@@ -677,10 +651,10 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
       await begin("client", "server", call);
       const age = (): void => {
         const key = encodeConnectionKey({ ...call, sourcePort: port, destinationPort: 8080 });
-        const found = driver.maps.connections.lookup(key) ?? new Uint8Array(CONNECTION_BYTES);
+        const found = bench.driver.maps.connections.lookup(key) ?? new Uint8Array(CONNECTION_BYTES);
         const view = new DataView(found.buffer);
         for (const at of [80, 84]) view.setUint32(at, view.getUint32(at, true) - 14_400, true);
-        driver.maps.connections.update(key, found);
+        bench.driver.maps.connections.update(key, found);
       };
       age();
       await Bun.sleep(20);
@@ -768,7 +742,7 @@ for (const { name, client: c, server: s, world: w, icmp } of FAMILIES)
         expect(await passes("server", "client", turned(call))).toBeDefined();
       });
       expect(went).toBe(0);
-      expect(driver.plan()).toEqual([]);
+      expect(bench.driver.plan()).toEqual([]);
       commit();
       expect(liberal()).toBe("1");
       expect(await passes("client", "server", call)).toBeDefined();

@@ -1,7 +1,5 @@
 /** Staged policies on the eBPF path (POL-56): they count, and whatever they are, what decides decides as if they were not. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { finishSteps } from "../../src/dataplane/driver.ts";
-import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { DROPS } from "../../src/dataplane/ebpf/layout.ts";
 import { takeEvents } from "../../src/dataplane/ebpf/log.ts";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
@@ -11,11 +9,8 @@ import { UDP } from "../../src/net/protocol.ts";
 import type { Policy, PolicyId, Rule, Stage } from "../../src/program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
-import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
-import { connect, HOST_MAC, makeRouter, routePod } from "./pods.ts";
-import { Port } from "./wire.ts";
-import { openEbpf } from "./ebpf-driver.ts";
+import { EbpfBench } from "./ebpf-bench.ts";
+import { type Namespace, sys } from "./fixture.ts";
 
 /** Two workloads, then two machines beyond the node's other interfaces. */
 const INTERFACES = ["cali0", "cali1", "ext0", "ext1"] as readonly string[] as readonly EndpointId[];
@@ -30,34 +25,12 @@ const PORT = 80;
 const MOST_RECORDS = 65_536;
 const LONG = 60_000;
 
-let fs: BpfFs;
-let namespaces: Namespace[] = [];
-let ports: Port[] = [];
-let driver: EbpfDriver;
-let sent = 0;
+let bench: EbpfBench;
 
 beforeAll(() => {
-  fs = makeBpfFs();
-  namespaces = ["node", ...INTERFACES].map(makeNamespace);
-  const [node, ...others] = namespaces as [Namespace, ...Namespace[]];
-  makeRouter(node);
-  for (const [i, other] of others.entries()) {
-    connect(node, INTERFACES[i] ?? "", other);
-    for (const addr of ADDRESSES[i] ?? []) routePod(node, INTERFACES[i] ?? "", addr);
-    other.run(
-      ["nft", "-f", "-"],
-      "table inet silence { chain o { type filter hook output priority 0; policy drop; }; }",
-    );
-  }
-  ports = others.map((other) => new Port(other, "eth0", HOST_MAC));
-  driver = openEbpf(node, fs.path);
+  bench = new EbpfBench(INTERFACES.map((name, i) => ({ interface: name, addresses: ADDRESSES[i] ?? [] })));
 });
-afterAll(() => {
-  driver.close();
-  for (const port of ports) port.close();
-  for (const namespace of namespaces) removeNamespace(namespace);
-  fs.remove();
-});
+afterAll(() => bench.close());
 
 function policy(name: string, rules: readonly { readonly port: number; readonly action: Rule["action"] }[]): Policy {
   const source = { kind: "NetworkPolicy", namespace: "a", name } as const;
@@ -101,9 +74,8 @@ function load(policies: readonly Policy[], endpoints: readonly [EndpointId, Endp
     endpoints: new Map(endpoints),
     routes: new Map(),
   };
-  driver.lower(program, { ...program, members: new Map() });
-  finishSteps(driver.committing());
-  driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
+  bench.commit(program);
+  bench.forgetFlows();
   return program;
 }
 
@@ -113,10 +85,10 @@ async function arrives(from: number, to: number, family: number, port = PORT): P
   if (source === undefined || destination === undefined) throw new Error("no address");
   const before = dropped();
   for (const end = performance.now() + 5000; performance.now() < end; await Bun.sleep(2)) {
-    const marker = 0xca11_0000 + ++sent;
-    ports[from]?.send({ source, destination, protocol: UDP, sourcePort: 1000, destinationPort: port }, marker);
+    const marker = bench.nextMarker();
+    bench.port(from).send({ source, destination, protocol: UDP, sourcePort: 1000, destinationPort: port }, marker);
     for (let i = 0; i < 20; i++, await Bun.sleep(1)) {
-      if (ports[to]?.received(marker) === true) return true;
+      if (bench.port(to).received(marker)) return true;
       if (dropped() !== before) return false;
     }
   }
@@ -139,11 +111,11 @@ function accepting(): number {
 
 /** What steps of the path have dropped so far. */
 function dropped(): string {
-  return driver.maps.drops.values(0, DROPS.length).join(" ");
+  return bench.driver.maps.drops.values(0, DROPS.length).join(" ");
 }
 
 async function countersOf(program: Program): Promise<Record<string, number>> {
-  const { rules, ends, staged, drops = [] } = await driver.counters(program);
+  const { rules, ends, staged, drops = [] } = await bench.driver.counters(program);
   return Object.fromEntries(
     [
       ...rules.map(({ policy: { name }, rule, packets }) => [`${name} ${rule}`, packets] as const),
@@ -170,7 +142,7 @@ test("a staged rule that logs or denies counts, is told of nowhere, and stops no
     ],
   );
   expect(
-    [...(driver.image?.blocks.values() ?? [])].map(({ kind }) => kind).filter((kind) => kind.includes("policy")),
+    [...(bench.driver.image?.blocks.values() ?? [])].map(({ kind }) => kind).filter((kind) => kind.includes("policy")),
   ).toEqual(["staged-policy-egress"]);
   for (const family of [0, 1]) {
     const before = await countersOf(program);
@@ -182,7 +154,7 @@ test("a staged rule that logs or denies counts, is told of nowhere, and stops no
     expect(await arrives(0, 1, family, 81)).toBe(true);
     expect((await countersOf(program))["staged cali0 no rule of tier front matched"]).toBeGreaterThan(0);
   }
-  expect(takeEvents(driver.maps, driver.image).filter(({ packet }) => packet.protocol === UDP)).toEqual([]);
+  expect(takeEvents(bench.driver.maps, bench.driver.image).filter(({ packet }) => packet.protocol === UDP)).toEqual([]);
 });
 
 test("a staged policy that is too long to be asked whole takes nothing from the one that decides, which may be almost as long", async () => {
@@ -196,7 +168,7 @@ test("a staged policy that is too long to be asked whole takes nothing from the 
       endpoint(1, { normal: { ingress: OPEN, egress: OPEN } }),
     ],
   );
-  expect(driver.failures).toEqual([]);
+  expect(bench.driver.failures).toEqual([]);
   for (const family of [0, 1]) expect(await arrives(0, 1, family)).toBe(true);
   const counted = await countersOf(program);
   expect(counted[`real ${LONG + 1}`]).toBeGreaterThan(0);
@@ -216,20 +188,20 @@ test("a staged policy for which there is no room is told of, and closes nobody",
       endpoint(1, { normal: { ingress: OPEN, egress: OPEN } }),
     ],
   );
-  expect(driver.failures.map(({ row, state }) => `${row} ${state}`).sort()).toEqual([
+  expect(bench.driver.failures.map(({ row, state }) => `${row} ${state}`).sort()).toEqual([
     "staged counters of pod a/p0 waiting",
     "staged counters of policy a/staged failed",
   ]);
-  expect([...program.endpoints.keys()].map((id) => driver.isProgrammed(id))).toEqual([true, true]);
+  expect([...program.endpoints.keys()].map((id) => bench.driver.isProgrammed(id))).toEqual([true, true]);
   for (const family of [0, 1]) expect(await arrives(0, 1, family)).toBe(true);
   const fitting = load([policy("staged", long(1, "deny")), real], [...program.endpoints]);
-  expect(driver.failures).toEqual([]);
+  expect(bench.driver.failures).toEqual([]);
   expect(await arrives(0, 1, 0)).toBe(true);
   expect((await countersOf(fitting))["staged staged 2"]).toBeGreaterThan(0);
 });
 
 test("a host endpoint with staged policies alone lets through what it cannot know the source of", async () => {
-  const [node] = namespaces as [Namespace];
+  const { node } = bench;
   const staged = policy("staged", [{ port: PORT, action: "deny" }]);
   const counting = load([staged], [endpoint(3, {}, { forward: { egress: asking("staged") } })]);
   for (const family of [0, 1]) expect(await arrives(2, 3, family)).toBe(true);
@@ -240,7 +212,7 @@ test("a host endpoint with staged policies alone lets through what it cannot kno
   others.attach(Number(node.run(["cat", "/sys/class/net/ext0/ifindex"])), "ingress", program, "accepts");
   others.close();
   sys.close(program);
-  driver.maps.connections.deleteAll(driver.maps.connections.entries().map(({ key }) => key));
+  bench.forgetFlows();
   for (const family of [0, 1]) expect(await arrives(2, 3, family)).toBe(true);
   // With a policy that decides nothing new gets through there.
   const deciding = load(
@@ -252,7 +224,7 @@ test("a host endpoint with staged policies alone lets through what it cannot kno
 });
 
 test("what is for the node itself is counted as staged, and gets there whatever becomes of the token", async () => {
-  const [node] = namespaces as [Namespace];
+  const { node } = bench;
   const staged = policy("staged", []);
   const ingress = [{ ...NOTHING_MATCHES, id: { source: staged.source, direction: "ingress" as const, index: 0 } }];
   const own = ["203.0.113.1", "2001:db8:9::1"] as readonly string[] as readonly Addr[];
@@ -267,13 +239,19 @@ test("what is for the node itself is counted as staged, and gets there whatever 
     [{ ...staged, ingress, egress: undefined }],
     [endpoint(2, {}, { normal: { ingress: asking("staged") } })],
   );
+  let nextPort = 1001;
   // Others still accept at ext0.
   for (const isAccepted of [true, false]) {
     if (!isAccepted) detachOthers(node);
     for (const [family, destination] of own.entries()) {
       const [source, before] = [ADDRESSES[2]?.[family], arrived()];
       if (source === undefined) throw new Error("no address");
-      ports[2]?.send({ source, destination, protocol: UDP, sourcePort: 1000 + ++sent, destinationPort: PORT }, sent);
+      bench
+        .port(2)
+        .send(
+          { source, destination, protocol: UDP, sourcePort: nextPort++, destinationPort: PORT },
+          bench.nextMarker(),
+        );
       for (const end = performance.now() + 5000; arrived() === before && performance.now() < end;) await Bun.sleep(1);
       expect(arrived()).toBe(before + 1);
     }

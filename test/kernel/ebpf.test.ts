@@ -4,6 +4,7 @@ import { programOf } from "../../src/calc/from-scratch.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
+import { DROPS } from "../../src/dataplane/ebpf/layout.ts";
 import { readProgram } from "../../src/dataplane/ebpf/read.ts";
 import { formatKey, formatName } from "../../src/model/key.ts";
 import { TCP } from "../../src/net/protocol.ts";
@@ -189,6 +190,20 @@ test("with no program nothing is left in the maps", () => {
   const { maps } = driver;
   for (const map of [maps.endpoints, maps.addresses, maps.members, maps.nets, maps.objects, maps.texts])
     expect(map.entries()).toEqual([]);
+  driver.close();
+});
+
+test("counters that are asked for while a commit writes wait for it", async () => {
+  const driver = open();
+  const program = randomProgram(FIRST_SEED + 3);
+  driver.lower(program, { ...program, members: new Map() });
+  const steps = driver.committing();
+  for (let i = 0; i < 3; i++) expect(steps.next().done).toBe(false);
+  const asked = driver.counters(program);
+  finishSteps(steps);
+  const { rules, drops } = await asked;
+  expect(rules.length).toBeGreaterThan(0);
+  expect(drops?.length).toBe(DROPS.length);
   driver.close();
 });
 

@@ -43,8 +43,6 @@ export interface LawBackend {
   readonly name: string;
   /** Stages that are alike count together, and are told of none of their endpoints. */
   readonly sharesEnds?: boolean;
-  /** A workload's source prefixes have no effect. */
-  readonly lacksSourcePrefixes?: boolean;
   /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
   readonly know?: (sent: PathPacket, isKnown: boolean) => void;
   /** Makes the node's kernel equal to the program, whatever it had before. */
@@ -205,7 +203,6 @@ export function ebpfBackend(node: Namespace): LawBackend {
   return {
     name: "ebpf",
     sharesEnds: true,
-    lacksSourcePrefixes: true,
     know(sent, isKnown) {
       const { connections } = driver.maps;
       if (last !== undefined) connections.delete(last);
@@ -229,7 +226,9 @@ export function ebpfBackend(node: Namespace): LawBackend {
     },
     counts() {
       const { counters, drops: dropped } = driver.maps;
-      const records = numbersOf(counters.values(0, end)).map((count, i) => [String(i), count] as const);
+      // Packets, then bytes.
+      const counted = numbersOf(counters.values(0, end)).filter((_, i) => i % 2 === 0);
+      const records = counted.map((count, i) => [String(i), count] as const);
       const steps = numbersOf(dropped.values(0, DROPS.length)).map((count, i) => [`drop ${i}`, count] as const);
       return new Map([...records, ...steps].filter(([id]) => comments.has(id)));
     },

@@ -43,7 +43,7 @@ test("refused, waiting for a set that is refused, and taken in the end", async (
   const loop: Loop = new Loop({
     drivers: [driver],
     clock,
-    watcher: { watch: () => ({ close: () => {} }) },
+    watcher: { watch: () => ({ close: () => {} }), awaitReadable: () => ({ close: () => {} }) },
     auditIntervalMs: 3_600_000,
     report: () => {},
     written: () => reporter.written(),

@@ -33,7 +33,7 @@ class Bench {
     this.loop = new Loop({
       drivers: [this.driver],
       clock: this.clock,
-      watcher: { watch: () => ({ close: () => {} }) },
+      watcher: { watch: () => ({ close: () => {} }), awaitReadable: () => ({ close: () => {} }) },
       auditIntervalMs: 3_600_000,
       report: (message) => this.reports.push(message),
       refused: (row) => this.refused.push(row),
@@ -396,11 +396,10 @@ test("the real loop goes on on its own", async () => {
   const abort = new AbortController();
   try {
     const watcher = openWatcher();
-    const inNode = { watch: (fd: number, events: Parameters<typeof watcher.watch>[1]) => watcher.watch(fd, events) };
     const loop = new Loop({
       drivers: [driver],
       clock: openClock(),
-      watcher: inNode,
+      watcher,
       auditIntervalMs: 50,
       report: () => {},
     });

@@ -89,6 +89,18 @@ function macBytes(mac: string): Uint8Array {
   return Uint8Array.from(mac.split(":").map((part) => Number.parseInt(part, 16)));
 }
 
+/** As the other end sends it. */
+export function turned(packet: FlowPacket): FlowPacket {
+  const { source, destination, sourcePort, destinationPort } = packet;
+  return {
+    ...packet,
+    source: destination,
+    destination: source,
+    sourcePort: destinationPort,
+    destinationPort: sourcePort,
+  };
+}
+
 /** IP header, transport header, and the marker as the last four bytes. */
 export function encodePacket(packet: FlowPacket, marker: number): Uint8Array {
   const transport = encodeTransport(packet);

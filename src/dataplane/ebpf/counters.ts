@@ -1,10 +1,10 @@
 /**
- * counters: what the records of policies and stages have counted. The path counts packets, not bytes; a stage that several endpoints share counts
- * for them all, and is told of none.
+ * counters: what the records of policies and stages have counted, bytes from the IP header on. A stage that several endpoints share counts for them
+ * all, and is told of none.
  */
 import type { BpfMap } from "../../kernel/bpf/map.ts";
 import { DIRECTIONS, type Program } from "../../program/program.ts";
-import type { Counters, DropCounter, EndCounter, RuleCounter, Which } from "../counters.ts";
+import type { Count, Counters, DropCounter, EndCounter, RuleCounter, Which } from "../counters.ts";
 import type { Block, Image } from "./image.ts";
 import { ACTIONS, decodeRecords, DROPS, RECORD_BYTES, RECORD_KINDS, viewOf } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
@@ -58,7 +58,7 @@ function rulesOf(
       if (!placement.isNamed(key)) continue;
       const placed = placement.policies.get(key);
       const block = placed && image.blocks.get(placed.content);
-      const counts = block === undefined ? new Map<number, number>() : packetsByRule(block, counters);
+      const counts = block === undefined ? new Map<number, Count>() : countsByRule(block, counters);
       for (const [index, rule] of (policy[direction] ?? []).entries())
         rules.push({
           policy: policy.source,
@@ -67,15 +67,21 @@ function rulesOf(
           rule: index + 1,
           action: rule.action,
           ...rule.words,
-          packets: counts.get(index) ?? 0,
-          bytes: undefined,
+          ...(counts.get(index) ?? NOTHING),
         });
     }
   return rules;
 }
 
-function packetsOf({ start, records }: Block, counters: BpfMap): number[] {
-  return numbersOf(counters.values(start, records.length / RECORD_BYTES));
+const NOTHING: Count = { packets: 0, bytes: 0 };
+
+/** By place in the block. */
+function countsOf({ start, records }: Block, counters: BpfMap): Count[] {
+  const numbers = numbersOf(counters.values(start, records.length / RECORD_BYTES));
+  return Array.from({ length: numbers.length / 2 }, (_, i) => ({
+    packets: numbers[2 * i] ?? 0,
+    bytes: numbers[2 * i + 1] ?? 0,
+  }));
 }
 
 function numbersOf(values: Uint8Array): number[] {
@@ -84,11 +90,14 @@ function numbersOf(values: Uint8Array): number[] {
 }
 
 /** By index of the rule. Throws KernelError. */
-export function packetsByRule(block: Block, counters: BpfMap): ReadonlyMap<number, number> {
-  const packets = packetsOf(block, counters);
-  const found = new Map<number, number>();
-  for (const [i, { kind, target }] of asDeciding(decodeRecords(block.records)).entries())
-    if (kind === RECORD_KINDS.action) found.set(target, (found.get(target) ?? 0) + (packets[i] ?? 0));
+export function countsByRule(block: Block, counters: BpfMap): ReadonlyMap<number, Count> {
+  const counts = countsOf(block, counters);
+  const found = new Map<number, Count>();
+  for (const [i, { kind, target }] of asDeciding(decodeRecords(block.records)).entries()) {
+    if (kind !== RECORD_KINDS.action) continue;
+    const [sum, own] = [found.get(target) ?? NOTHING, counts[i] ?? NOTHING];
+    found.set(target, { packets: sum.packets + own.packets, bytes: sum.bytes + own.bytes });
+  }
   return found;
 }
 
@@ -108,35 +117,32 @@ function endsOf(
     return stages.flatMap(({ which: of, hook, direction, content }) => {
       const block = of === which ? image.blocks.get(content) : undefined;
       if (block === undefined || users.get(content) !== 1) return [];
-      return endsIn(block, counters).map(({ end, action, packets }): EndCounter => ({
+      return endsIn(block, counters).map((end): EndCounter => ({
         endpoint: id,
         source: endpoint.source,
         hook,
         direction,
-        end,
-        action,
-        packets,
-        bytes: undefined,
+        ...end,
       }));
     });
   });
 }
 
 /** Where no rule decides, in order. Throws KernelError. */
-export function endsIn(block: Block, counters: BpfMap): Pick<EndCounter, "end" | "action" | "packets">[] {
-  const packets = packetsOf(block, counters);
+export function endsIn(block: Block, counters: BpfMap): (Pick<EndCounter, "end" | "action"> & Count)[] {
+  const counts = countsOf(block, counters);
   const records = asDeciding(decodeRecords(block.records));
   const tiers = block.text.split("\0");
   let tier = 0;
   return records.flatMap(({ kind, detail }, i) => {
-    const seen = packets[i] ?? 0;
+    const seen = counts[i] ?? NOTHING;
     if (kind === RECORD_KINDS["tier-end"]) {
       const end = `no rule of tier ${tiers[tier++]} matched`;
       // The end of a tier that goes on with the next one is no end.
-      return detail === ACTIONS.pass ? [] : [{ end, action: "deny", packets: seen }];
+      return detail === ACTIONS.pass ? [] : [{ end, action: "deny", ...seen }];
     }
     if (kind !== RECORD_KINDS.end) return [];
     const action = detail === ACTIONS.allow ? "allow" : "deny";
-    return [{ end: isPlain(records) && action === "allow" ? "not isolated" : "end", action, packets: seen }];
+    return [{ end: isPlain(records) && action === "allow" ? "not isolated" : "end", action, ...seen }];
   });
 }

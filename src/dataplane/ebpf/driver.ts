@@ -8,33 +8,31 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { E2BIG, ENOMEM, ENOSPC, KernelError } from "../../kernel/errno.ts";
+import { KernelError } from "../../kernel/errno.ts";
 import type { Report } from "../../lib/report.ts";
 import { invariant } from "../../lib/bug.ts";
 import { equal } from "../../lib/equal.ts";
-import type { EndpointId, Program, ProgramDelta, Settings } from "../../program/program.ts";
+import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import type { Counters } from "../counters.ts";
 import type { DeniedPackets } from "../denied.ts";
 import type { FlowSource } from "../flows/source.ts";
 import type { Driver, DriverEvents, PlannedChange, RowStatus, Steps, Touched } from "../driver.ts";
+import { Attachment } from "./attachment.ts";
 import type { RefusedUnit } from "./changes.ts";
 import { countersOf } from "./counters.ts";
 import { Dirt } from "./dirt.ts";
 import { fillOf } from "./fill.ts";
 import { adoptingFlows, EbpfFlows } from "./flows.ts";
-import { Gate, type GateState } from "./gate.ts";
-import { Guard } from "./guard.ts";
 import { type Image, readingImage, ZERO } from "./image.ts";
-import { Interfaces } from "./interfaces.ts";
-import { encodeState } from "./layout.ts";
+import { encodeState, EVERY_INDEX } from "./layout.ts";
 import { missedEvents, PacketLog, type PacketLogOptions } from "./log.ts";
 import { KeptDenied } from "./denied.ts";
-import { DataplaneMaps, pinnedFlows } from "./maps.ts";
-import { closingWay, type Devices, HostStackWay } from "./past.ts";
+import { DataplaneMaps } from "./maps.ts";
+import { HostStackWay, leavingWay } from "./past.ts";
 import type { Placement } from "./placement.ts";
 import { type Lowered, Planner } from "./planner.ts";
-import { RefusedUnits } from "./refused.ts";
-import { GATE, touchedIndex, watchEbpf } from "./watch.ts";
+import { isHeldAlone, RefusedUnits } from "./refused.ts";
+import { watchEbpf } from "./watch.ts";
 
 export interface EbpfOptions {
   readonly clock: Clock;
@@ -49,15 +47,15 @@ export interface EbpfOptions {
 
 /** Plans that a change of the program meanwhile made useless, after which one is made without giving the thread back. */
 const MOST_PLANS = 3;
+/** For a commit under way: 2 s. */
+const [MOST_WAITS, WAIT_MS] = [200, 10] as const;
 
 export class EbpfDriver implements Driver {
   readonly name = "ebpf";
   readonly isSerial = true;
   readonly #sys: Sys;
   readonly #options: EbpfOptions;
-  readonly #interfaces: Interfaces;
-  readonly #gate: Gate;
-  readonly #guard: Guard;
+  readonly #attachment: Attachment;
   readonly #way: HostStackWay;
   readonly #refused: RefusedUnits;
   readonly #lowered: Lowered = new WeakMap();
@@ -70,36 +68,30 @@ export class EbpfDriver implements Driver {
   /** Where the program is; undefined: everything is to be planned anew. */
   #placement: Placement | undefined;
   #dirt = new Dirt(true);
-  #gateState: GateState = "absent";
   #isFresh = false;
   #pending = 0;
   /** Counts what is taken in. */
   #version = 0;
   /** Planned when everything was read; and of what. */
   #ready: { readonly planner: Planner; readonly version: number; readonly interfaces: number } | undefined;
-  /** Of the interfaces that the guard knows; undefined: it is not as it should be. */
-  #servedVersion: number | undefined;
 
   /** Opens its sockets in the thread's network namespace; the maps are opened when it reads. Throws KernelError. */
   constructor(sys: Sys, options: EbpfOptions) {
     this.#sys = sys;
     this.#options = options;
-    this.#interfaces = new Interfaces(sys);
-    this.#gate = new Gate(sys, () => this.maps, options.ownsTable);
-    this.#guard = new Guard(sys, options.ownsTable);
     this.#way = new HostStackWay({ sys, clock: options.clock, report: options.report });
+    const { ownsTable } = options;
+    this.#attachment = new Attachment({ sys, maps: () => this.maps, ownsTable, way: this.#way });
     this.#refused = new RefusedUnits(options.clock);
     this.#denied = new KeptDenied({
       clock: options.clock,
-      nameOf: (index) => this.#interfaces.nameOf(index),
+      nameOf: (index) => this.#attachment.interfaces.nameOf(index),
       endpointOf: (name) => this.#program?.endpoints.get(name as EndpointId)?.source,
     });
   }
 
   close(): void {
-    this.#guard.close();
-    this.#gate.close();
-    this.#interfaces.close();
+    this.#attachment.close();
     this.#maps?.close();
     this.#maps = undefined;
   }
@@ -123,8 +115,7 @@ export class EbpfDriver implements Driver {
   }
 
   get writes(): number {
-    const { writes } = this.#way;
-    return (this.#maps?.writes ?? 0) + this.#interfaces.writes + this.#gate.writes + this.#guard.writes + writes;
+    return (this.#maps?.writes ?? 0) + this.#attachment.writes + this.#way.writes;
   }
 
   get dueMs(): number | undefined {
@@ -132,7 +123,7 @@ export class EbpfDriver implements Driver {
   }
 
   lower(program: Program, delta: ProgramDelta): void {
-    if (delta.settings !== undefined) this.#servedVersion = undefined;
+    if (delta.settings !== undefined) this.#attachment.changed();
     this.#program = program;
     if (!this.#dirt.add(program, delta)) return;
     this.#version++;
@@ -153,13 +144,11 @@ export class EbpfDriver implements Driver {
     this.#image = undefined;
     this.#placement = undefined;
     const image = yield* readingImage(this.#maps);
-    yield* this.#interfaces.reading();
-    this.#readGates();
-    this.#way.read(this.#maps);
+    yield* this.#attachment.reading();
     this.#image = image;
     if (this.#program === undefined) return;
     const planner = yield* this.#planning(image, () => new Dirt(true));
-    this.#ready = { planner, version: this.#version, interfaces: this.#interfaces.version };
+    this.#ready = { planner, version: this.#version, interfaces: this.#attachment.interfaces.version };
     this.#pending = this.#linesOf(planner, this.#program).length;
   }
 
@@ -168,63 +157,25 @@ export class EbpfDriver implements Driver {
     return this.#flows;
   }
 
-  #readGates(): void {
-    this.#gateState = this.#gate.read();
-    this.#guard.read();
-    this.#servedVersion = undefined;
-  }
-
   /** At what others have touched. */
   #look(only: Touched): void {
-    for (const id of only) {
-      if (id === GATE) {
-        this.#readGates();
-        if (this.#gateState !== "there" || !this.#isGuarded) this.#pending++;
-        continue;
-      }
-      const index = touchedIndex(id);
-      const before = this.#interfaces.nameOf(index);
-      const wasServed = this.#isServed(index);
-      this.#interfaces.look(index);
-      const now = this.#interfaces.nameOf(index);
-      if (before === now && wasServed && !this.#isServed(index)) this.#pending++;
-      for (const name of before === now ? [] : [before, now]) if (name !== undefined) this.#touch(name);
-    }
-    if (this.#program !== undefined && !this.#way.hasDevices(this.#devices(this.#program.settings))) this.#pending++;
-  }
-
-  #devices(settings: Settings): Devices {
-    return new Map(this.#interfaces.devices(this.maps, settings));
-  }
-
-  #isServed(index: number): boolean {
-    return (
-      this.#maps !== undefined &&
-      this.#program !== undefined &&
-      this.#interfaces.isServed(index, this.#maps, this.#program.settings)
-    );
-  }
-
-  get #isGuarded(): boolean {
     const settings = this.#program?.settings;
-    if (settings === undefined) return true;
-    return this.#guard.isAsWanted(settings.workloadPrefixes, this.#interfaces.served(this.maps, settings));
+    for (const row of only) {
+      const { isMissing, names } = this.#attachment.look(row, settings);
+      if (isMissing) this.#pending++;
+      for (const name of names) this.#touch(name);
+    }
+    if (settings !== undefined && !this.#way.hasDevices(this.#attachment.devices(settings))) this.#pending++;
   }
 
   /** And takes what the path tells of packets. */
   watch(watcher: Watcher, events: DriverEvents): Watch {
-    const watch = watchEbpf(this.#sys, watcher, events, {
-      nameOf: (index) => this.#interfaces.nameOf(index),
-      isChanged: (link) => this.#interfaces.isChanged(link),
-      isOwn: (portId) => this.#interfaces.isOwn(portId),
-      gatePort: () => this.#gate.portId,
-      guardPort: () => this.#guard.portId,
-    });
+    const watch = watchEbpf(this.#sys, watcher, events, this.#attachment.watched);
     const [sys, { clock, report }] = [this.#sys, this.#options];
     const logPrefix = (): string => this.#program?.settings.logPrefix ?? "";
     const closing = new AbortController();
     const denied: PacketLogOptions["denied"] = (events, now) => this.#denied.add(events, now);
-    const of = { sys, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
+    const of = { sys, watcher, maps: () => this.#maps, image: () => this.#image, logPrefix, clock, report, denied };
     void new PacketLog(of).run(closing.signal);
     void this.#way.keeping(closing.signal, () => this.#maps);
     return {
@@ -244,13 +195,10 @@ export class EbpfDriver implements Driver {
   }
 
   #linesOf({ changes }: Planner, { settings }: Program): readonly PlannedChange[] {
-    const table = (sign: "+" | "~", name: string): PlannedChange => ({ sign, what: `table inet ${name}`, lines: [] });
     return [
       ...changes.lines,
-      ...this.#interfaces.plan(this.maps, settings),
-      ...(this.#gateState === "there" ? [] : [table(this.#gateState === "absent" ? "+" : "~", "calico-ebpf")]),
-      ...(this.#isGuarded ? [] : [table("~", "calico-guard")]),
-      ...this.#way.plan(changes.state, settings.goesPastStack, this.#devices(settings)),
+      ...this.#attachment.plan(settings),
+      ...this.#way.plan(changes.state, settings.goesPastStack, this.#attachment.devices(settings)),
     ];
   }
 
@@ -262,7 +210,7 @@ export class EbpfDriver implements Driver {
       lowered: this.#lowered,
       placement: dirt.isWhole ? undefined : this.#placement,
       dirt,
-      indexOf: (name) => this.#interfaces.indexOf(name),
+      indexOf: (name) => this.#attachment.interfaces.indexOf(name),
       refusalOf: (unit) => this.#refused.errorOf(unit),
     });
   }
@@ -298,38 +246,25 @@ export class EbpfDriver implements Driver {
       maps.writes++;
     }
     const isWhole = this.#placement === undefined || this.#dirt.isWhole;
-    if (isWhole) yield* this.#interfaces.refreshing();
+    if (isWhole) yield* this.#attachment.interfaces.refreshing();
     const { changes, placement } = yield* this.#planned(image);
     this.#placement = undefined;
     for (const { unit, run } of changes.prepare) {
       try {
         run();
       } catch (error) {
-        if (!(error instanceof KernelError) || !isForWantOfRoom(error) || !/^(set|policy|endpoint|staged) /.test(unit))
-          throw error;
+        if (!(error instanceof KernelError) || !isHeldAlone(unit, error)) throw error;
         return { unit, error };
       }
       yield undefined;
     }
     // Without host endpoints the path does not know the node's own flows.
-    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) yield* adoptingFlows(this.#sys, maps);
+    if (changes.state.hasHostEndpoints && !image.state.hasHostEndpoints) yield* this.#adopting();
     if (changes.isSwitched) {
       image.state = changes.state;
       maps.writeAll(maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
     }
-    // A workload's interface has its programs only when its stages are there, and is served only when it has its programs.
-    const { settings } = program;
-    // Flows that another dataplane has let through go on.
-    const adopts = this.#gateState === "absent";
-    if (adopts) this.#gate.put({ adopts });
-    if (isWhole) yield* this.#interfaces.attaching(maps, settings);
-    else this.#interfaces.attachFresh(maps, settings);
-    this.#serve(settings);
-    if (adopts) {
-      yield* adoptingFlows(this.#sys, maps);
-      this.#gate.put();
-    } else if (this.#gateState === "unowned") this.#gate.own();
-    this.#gateState = "there";
+    yield* this.#attachment.attaching(program.settings, isWhole, () => this.#adopting());
     if (changes.isSwitched) maps.wait();
     for (const run of changes.clean) {
       run();
@@ -340,21 +275,20 @@ export class EbpfDriver implements Driver {
     return undefined;
   }
 
-  /** The guard lets through what has its programs. */
-  #serve(settings: Settings): void {
-    const { version } = this.#interfaces;
-    if (this.#servedVersion === version) return;
-    this.#servedVersion = undefined;
-    this.#guard.put(settings.workloadPrefixes, this.#interfaces.served(this.maps, settings));
-    this.#way.putDevices(this.maps, this.#devices(settings));
-    this.#servedVersion = version;
+  /** What the kernel's table of connections knows, the path knows too. */
+  *#adopting(): Steps {
+    const sources = [...(this.#program?.endpoints ?? [])].flatMap(([id, { sources: nets = [] }]) => {
+      const interfaceIndex = nets.length === 0 ? undefined : this.#attachment.interfaces.indexOf(id);
+      return interfaceIndex === undefined ? [] : nets.map((net) => ({ net, interfaceIndex }));
+    });
+    yield* adoptingFlows(this.#sys, this.maps, sources);
   }
 
   /** What is to be written now; nothing that comes later is in it. */
   *#planned(image: Image): Generator<undefined, Planner> {
     const ready = this.#ready;
     this.#ready = undefined;
-    const isCurrent = ready?.version === this.#version && ready.interfaces === this.#interfaces.version;
+    const isCurrent = ready?.version === this.#version && ready.interfaces === this.#attachment.interfaces.version;
     const planner = ready !== undefined && isCurrent ? ready.planner : yield* this.#planning(image, () => this.#dirt);
     this.#dirt = new Dirt();
     return planner;
@@ -380,12 +314,9 @@ export class EbpfDriver implements Driver {
   guard(index: number, name: string): void {
     const settings = this.#program?.settings;
     if (this.#maps === undefined || settings === undefined) return;
-    this.#interfaces.look(index, name);
-    this.#interfaces.attach(index, this.#maps, settings);
-    const refusal = this.#interfaces.refused.get(name);
-    if (refusal !== undefined) throw refusal;
+    this.#attachment.attach(index, name, settings);
     this.#touch(name);
-    this.#serve(settings);
+    this.#attachment.serve(settings);
   }
 
   /** The endpoint's interface has come or gone. */
@@ -396,7 +327,7 @@ export class EbpfDriver implements Driver {
   }
 
   #settle(): void {
-    const interfaces = [...this.#interfaces.refused].map(([name, error]) => {
+    const interfaces = [...this.#attachment.interfaces.refused].map(([name, error]) => {
       const object = this.#program?.endpoints.get(name as EndpointId)?.source;
       return { unit: `interface ${name}`, row: `interface ${name}`, object, error };
     });
@@ -409,13 +340,15 @@ export class EbpfDriver implements Driver {
 
   isProgrammed(endpoint: EndpointId): boolean {
     const placed = this.#placement?.endpoints.get(endpoint);
-    if (this.#pending > 0 || this.#image === undefined || placed === undefined) return false;
-    return this.#refusalOf(endpoint) === undefined && (placed.index === 0 || this.#isServed(placed.index));
+    if (this.#pending > 0 || this.#maps === undefined || this.#image === undefined || placed === undefined)
+      return false;
+    if (this.#refusalOf(endpoint) !== undefined) return false;
+    return placed.index === EVERY_INDEX || this.#attachment.isServed(placed.index, this.#program?.settings);
   }
 
   explain(endpoint: EndpointId): string | undefined {
     if (this.isProgrammed(endpoint) || this.#pending > 0) return undefined;
-    const isThere = this.#interfaces.indexOf(endpoint) !== undefined;
+    const isThere = this.#attachment.interfaces.indexOf(endpoint) !== undefined;
     return (
       this.#refusalOf(endpoint)?.error ?? `interface ${endpoint} ${isThere ? "has no programs yet" : "does not exist"}`
     );
@@ -428,11 +361,15 @@ export class EbpfDriver implements Driver {
 
   /** Rejects with KernelError. */
   async counters(program: Program): Promise<Counters> {
+    const { clock } = this.#options;
+    // While a commit writes, it is not known where everything is.
+    for (let i = 0; i < MOST_WAITS && (this.#image === undefined || this.#placement === undefined); i++)
+      await clock.sleep(WAIT_MS);
     const [maps, image, placement] = [this.#maps, this.#image, this.#placement];
     if (maps === undefined || image === undefined || placement === undefined) return { rules: [], ends: [] };
     return {
       ...countersOf(program, image, placement, maps),
-      maps: await fillOf(image, maps, this.#options.clock),
+      maps: await fillOf(image, maps, clock),
     };
   }
 
@@ -446,26 +383,8 @@ export class EbpfDriver implements Driver {
 
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */
   *removing(): Steps {
-    yield* this.#leaving();
-    this.#guard.remove();
-    this.#gate.remove();
-    yield* this.#interfaces.removing();
+    // Of a driver that never read, too.
+    yield* leavingWay(this.#sys, this.#options.pins, () => this.#maps?.wait());
+    yield* this.#attachment.removing();
   }
-
-  /** The host stack sees every packet again, and knows every flow; also of a driver that never read. */
-  *#leaving(): Steps {
-    const pinned = pinnedFlows(this.#sys, this.#options.pins);
-    if (pinned === undefined) return;
-    try {
-      yield* closingWay(this.#sys, pinned, () => this.#maps?.wait());
-    } finally {
-      pinned.state.close();
-      pinned.connections.close();
-    }
-  }
-}
-
-/** A map is full, or the kernel has no memory for it: nobody's fault but that of what does not fit. */
-function isForWantOfRoom({ errno }: KernelError): boolean {
-  return errno === E2BIG || errno === ENOSPC || errno === ENOMEM;
 }

@@ -10,16 +10,16 @@ import { type Kind, KINDS } from "../../model/kind.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
 import type { PolicyId, Rule, SetId, Stage } from "../../program/policy.ts";
 import { DIRECTIONS, HOOKS } from "../../program/program.ts";
-import { packetsByRule, endsIn } from "./counters.ts";
-import { type Block, type Image, type ImageEndpoint, readingImage, ZERO } from "./image.ts";
+import { countsByRule, endsIn } from "./counters.ts";
+import type { Count, EndCounter } from "../counters.ts";
+import { type Block, type Image, type ImageEndpoint, readingImage, sourcesOf, ZERO } from "./image.ts";
 import { COUNTS_ALONE, decodeRecords, decodeState, EVERY_INDEX, RECORD_KINDS } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import { asDeciding, readRules, readStage, stagedBefore } from "./records.ts";
 
-export interface DumpedRule extends Pick<Rule, "when" | "action"> {
+export interface DumpedRule extends Pick<Rule, "when" | "action">, Count {
   /** From 1, as written. */
   readonly rule: number;
-  readonly packets: number;
 }
 
 export interface DumpedPolicy {
@@ -47,8 +47,8 @@ export interface DumpedStage {
   readonly direction: Direction;
   readonly isStaged: boolean;
   readonly stage: Stage;
-  /** Packets that no rule decided; of all endpoints that share the stage. */
-  readonly ends: readonly { readonly end: string; readonly action: "allow" | "deny"; readonly packets: number }[];
+  /** What no rule decided; of all endpoints that share the stage. */
+  readonly ends: readonly (Pick<EndCounter, "end" | "action"> & Count)[];
   /** Endpoints that run the same block, this one included. */
   readonly sharedBy: number;
 }
@@ -61,6 +61,8 @@ export interface DumpedEndpoint {
   /** undefined: the maps do not say yet. */
   readonly endpoint: string | undefined;
   readonly addresses: readonly string[];
+  /** Prefixes from which a workload may send besides. */
+  readonly sources: readonly string[];
   readonly stages: readonly DumpedStage[];
 }
 
@@ -130,6 +132,7 @@ class Dumper {
       endpoints: all.map(([index, endpoint]) => this.#endpoint(index, endpoint)),
       policies: policies.sort((a, b) => compareText(nameOfPolicy(a), nameOfPolicy(b))),
       sets: [...sets.values()]
+        .filter(({ type }) => type !== "sources")
         .map(({ id, type, members, nets }) => ({ set: id, type, members: [...nets, ...members].sort(compareText) }))
         .sort((a, b) => compareText(a.set, b.set)),
     };
@@ -156,7 +159,7 @@ class Dumper {
     const [policy = "", tier = ""] = block.text.split("\0");
     const source = keyOf(policy);
     const direction = directionOf(block);
-    const packets = packetsByRule(block, this.#maps.counters);
+    const counts = countsByRule(block, this.#maps.counters);
     const setOf = (number: number): SetId => (this.#image.sets.get(number)?.id ?? `set ${number}`) as SetId;
     return {
       policy,
@@ -171,7 +174,7 @@ class Dumper {
                 rule: id.index + 1,
                 action,
                 when,
-                packets: packets.get(id.index) ?? 0,
+                ...(counts.get(id.index) ?? { packets: 0, bytes: 0 }),
               }),
             ),
       usedBy: [...(this.#users.get(block.start) ?? [])].sort(compareText),
@@ -187,6 +190,7 @@ class Dumper {
       kind: stages.kind === "host" ? "host" : "workload",
       endpoint: source,
       addresses: stages.kind === "host" ? own : [...addresses].sort(compareText),
+      sources: sourcesOf(this.#image, stages),
       stages: HOOKS.flatMap((hook, i) =>
         DIRECTIONS.flatMap((direction, k) =>
           this.#stages(hook, direction, stages.first[i * DIRECTIONS.length + k] ?? 0),

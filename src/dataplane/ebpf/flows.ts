@@ -11,6 +11,7 @@ import { nanosecondsSinceBoot } from "../../kernel/uptime.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import { type Addr, familyOf } from "../../net/addr.ts";
 import { type Protocol, SCTP, TCP, UDP } from "../../net/protocol.ts";
+import { type Prefix, prefixContains } from "../../net/prefix.ts";
 import { isWorkloadInterface } from "../../program/path.ts";
 import { evaluatePacket } from "../../program/path-evaluate.ts";
 import type { Endpoint, EndpointId, Program } from "../../program/program.ts";
@@ -214,6 +215,12 @@ function withoutHosts(program: Program): Program {
 /** enum tcp_conntrack: LAST_ACK, TIME_WAIT and CLOSE follow. */
 const TCP_CLOSE_WAIT = 5;
 
+/** A prefix from which the workload of the interface may send. */
+export interface SourcePrefix {
+  readonly net: Prefix;
+  readonly interfaceIndex: number;
+}
+
 /**
  * Makes the flows that the kernel's table of connections knows, begun under another dataplane, known to the path too: TCP, UDP and SCTP. For when
  * the path sees every packet and connection tracking still answers for the others (Gate). Throws KernelError.
@@ -221,22 +228,29 @@ const TCP_CLOSE_WAIT = 5;
 export function* adoptingFlows(
   sys: Sys,
   maps: Pick<DataplaneMaps, "connections" | "addresses">,
+  sources: readonly SourcePrefix[],
 ): Generator<undefined, void> {
   if ((countConnections(sys) ?? 0) === 0) return;
-  const endOf = endsBy(sys, maps);
+  const routes = new RouteClient(sys);
+  const endOf = endsBy(routes, maps, sources);
   const seen = nanosecondsSinceBoot(sys);
-  let found: MapEntry[] = [];
+  let found: Tracked[] = [];
   // What the path has begun to know meanwhile, it knows better.
   const write = (): void => {
-    maps.connections.updateAll(found.filter(({ key }) => maps.connections.lookup(key) === undefined));
+    const entries = found.flatMap((tracked) => {
+      const flow = flowOf(tracked, seen, endOf);
+      return flow === undefined
+        ? []
+        : [{ key: encodeConnectionKey(flow.key), value: encodeConnection(flow.connection) }];
+    });
+    maps.connections.updateAll(entries.filter(({ key }) => maps.connections.lookup(key) === undefined));
     found = [];
   };
   const table = new ConntrackTable(sys);
   try {
     for (const _ of table.reading(WHAT, (entry) => {
-      const flow = flowOf(entry, seen, endOf);
-      if (flow === undefined) return;
-      found.push({ key: encodeConnectionKey(flow.key), value: encodeConnection(flow.connection) });
+      const tracked = trackedOf(entry);
+      if (tracked !== undefined) found.push(tracked);
     })) {
       write();
       yield undefined;
@@ -244,29 +258,43 @@ export function* adoptingFlows(
     write();
   } finally {
     table.close();
+    routes.close();
   }
 }
 
 type EndOf = (addr: Addr) => FlowEnd | undefined;
 
 /** undefined: the address is that of several. */
-function endsBy(sys: Sys, maps: Pick<DataplaneMaps, "addresses">): EndOf {
+function endsBy(routes: RouteClient, maps: Pick<DataplaneMaps, "addresses">, sources: readonly SourcePrefix[]): EndOf {
   const ends = new Map<Addr, FlowEnd | undefined>();
-  const routes = new RouteClient(sys);
-  try {
-    for (const { addr } of routes.addresses()) ends.set(addr, { kind: "node", interfaceIndex: 0 });
-  } finally {
-    routes.close();
-  }
+  for (const { addr } of routes.addresses()) ends.set(addr, { kind: "node", interfaceIndex: 0 });
   for (const { key } of maps.addresses.entries()) {
     const { addr, interfaceIndex } = decodeAddressKey(key);
     ends.set(addr, ends.has(addr) ? undefined : { kind: "workload", interfaceIndex });
   }
-  return (addr) => (ends.has(addr) ? ends.get(addr) : { kind: "outside", interfaceIndex: 0 });
+  // Others may have an address of a source prefix too: it is the workload's where the route leads there.
+  const endBehind = (addr: Addr): FlowEnd => {
+    const indices = sources.flatMap(({ net, interfaceIndex }) => (prefixContains(net, addr) ? [interfaceIndex] : []));
+    const index = indices.length === 0 ? undefined : routes.routeTo(addr)?.interfaceIndex;
+    return index !== undefined && indices.includes(index)
+      ? { kind: "workload", interfaceIndex: index }
+      : { kind: "outside", interfaceIndex: 0 };
+  };
+  return (addr) => {
+    if (!ends.has(addr)) ends.set(addr, endBehind(addr));
+    return ends.get(addr);
+  };
 }
 
-/** undefined: it is not of a kind that is taken over, or of the node with itself. */
-function flowOf(entry: EntryView, seen: bigint, endOf: EndOf): Flow | undefined {
+/** Of an entry of the kernel's table. */
+interface Tracked {
+  readonly key: ConnectionKey;
+  readonly original: Connection["original"];
+  readonly flags: number;
+}
+
+/** undefined: it is not of a kind that is taken over. */
+function trackedOf(entry: EntryView): Tracked | undefined {
   const { original, reply } = entry;
   const { protocol, sourcePort, destinationPort } = original;
   if (protocol === undefined || !TRACKED.has(protocol) || sourcePort === undefined || destinationPort === undefined)
@@ -279,20 +307,18 @@ function flowOf(entry: EntryView, seen: bigint, endOf: EndOf): Flow | undefined 
     sourcePort: reply.destinationPort ?? 0,
     destinationPort: reply.sourcePort ?? 0,
   };
-  const [caller, answerer] = [endOf(sent.source), endOf(key.destination)];
-  if (caller === undefined || answerer === undefined || (caller.kind === "node" && answerer.kind === "node"))
-    return undefined;
   const isClosed = (entry.tcpState ?? 0) > TCP_CLOSE_WAIT;
   const flags =
     (entry.isAnswered ? ANSWERED : 0) |
     (isClosed ? CALLER_FINISHED | ANSWERER_FINISHED : 0) |
     (entry.isPickedUp ? PICKED_UP : 0);
-  const connection: Connection = {
-    seen,
-    flags,
-    ends: [caller, answerer],
-    isAlias: false,
-    original: { ...sent, sourcePort, destinationPort, icmp: { type: 0, code: 0 } },
-  };
-  return { key, connection };
+  return { key, flags, original: { ...sent, sourcePort, destinationPort, icmp: { type: 0, code: 0 } } };
+}
+
+/** undefined: it is of the node with itself, or whose it is is not known. */
+function flowOf({ key, flags, original }: Tracked, seen: bigint, endOf: EndOf): Flow | undefined {
+  const [caller, answerer] = [endOf(original.source), endOf(key.destination)];
+  if (caller === undefined || answerer === undefined || (caller.kind === "node" && answerer.kind === "node"))
+    return undefined;
+  return { key, connection: { seen, flags, ends: [caller, answerer], isAlias: false, original } };
 }

@@ -7,7 +7,7 @@ import type { MapEntry } from "../../kernel/bpf/map.ts";
 import { bytesToHex } from "../../lib/bytes.ts";
 import type { Direction } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
-import type { Prefix } from "../../net/prefix.ts";
+import { type Prefix, prefixRange } from "../../net/prefix.ts";
 import type { AddrPort } from "../../program/policy.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import {
@@ -43,9 +43,11 @@ export interface Block {
   readonly since: number;
 }
 
-export type SetType = "address" | "nets" | "address-port";
+/** `sources`: the source prefixes of a workload. */
+export type SetType = "address" | "nets" | "address-port" | "sources";
 
 export interface ImageSet {
+  /** As the program calls it; of source prefixes the endpoint's. */
   readonly id: string;
   readonly type: SetType;
   readonly number: number;
@@ -79,6 +81,13 @@ export interface Image {
 
 export function contentOf(kind: BlockKind, text: string, records: Uint8Array): string {
   return `${kind}\0${text}\0${bytesToHex(records)}`;
+}
+
+/** The source prefixes of the endpoint, IPv4 first. */
+export function sourcesOf({ sets }: Pick<Image, "sets">, { sources }: EndpointStages): readonly Prefix[] {
+  const ranges = [...(sets.get(sources)?.nets ?? [])].map((net) => ({ net, ...prefixRange(net) }));
+  ranges.sort((a, b) => a.family - b.family || (a.first < b.first ? -1 : 1));
+  return ranges.map(({ net }) => net);
 }
 
 export function setText(id: string, type: SetType): string {

@@ -84,6 +84,10 @@ export interface ProgramRecord {
 }
 
 export const RECORD_BYTES = 32;
+/** Of an event. */
+export const EVENT_BYTES = 72;
+/** Of what a record has counted: packets, then bytes, 64 bits each. */
+export const COUNT_BYTES = 16;
 /** Jumps are that long at most. */
 export const LONGEST_JUMP = 0xffff;
 
@@ -276,10 +280,16 @@ const ENDPOINT_KINDS = { none: 0, workload: 1, host: 2 } as const;
 /** First records of an endpoint's stages, hook by hook, of each the ingress stage first; 0: none. */
 export interface EndpointStages {
   readonly kind: keyof typeof ENDPOINT_KINDS;
+  /** Number of the set of a workload's source prefixes; 0: it has none. */
+  readonly sources: number;
   readonly first: readonly number[];
 }
 
-export const NO_STAGES: EndpointStages = { kind: "none", first: HOOKS.flatMap(() => DIRECTIONS.map(() => 0)) };
+export const NO_STAGES: EndpointStages = {
+  kind: "none",
+  sources: 0,
+  first: HOOKS.flatMap(() => DIRECTIONS.map(() => 0)),
+};
 
 /** In the number of a first record: the stage is a staged one alone. */
 export const COUNTS_ALONE = 1 << 30;
@@ -295,16 +305,20 @@ export interface EndpointValue {
 }
 
 export function encodeEndpoint({ since, before, after }: EndpointValue): Uint8Array {
-  return words(since, ...[before, after].flatMap(({ kind, first }) => [ENDPOINT_KINDS[kind], ...first]));
+  return words(
+    since,
+    ...[before, after].flatMap(({ kind, sources, first }) => [ENDPOINT_KINDS[kind], sources, ...first]),
+  );
 }
 
 export function decodeEndpoint(bytes: Uint8Array): EndpointValue {
   const [since = 0, ...rest] = wordsOf(bytes);
   const stages = (at: number): EndpointStages => ({
     kind: rest[at] === ENDPOINT_KINDS.workload ? "workload" : rest[at] === ENDPOINT_KINDS.host ? "host" : "none",
-    first: rest.slice(at + 1, at + 1 + NO_STAGES.first.length),
+    sources: rest[at + 1] ?? 0,
+    first: rest.slice(at + 2, at + 2 + NO_STAGES.first.length),
   });
-  return { since, before: stages(0), after: stages(1 + NO_STAGES.first.length) };
+  return { since, before: stages(0), after: stages(2 + NO_STAGES.first.length) };
 }
 
 /** Before the address: version, direction, protocol, port and family. */

@@ -1,11 +1,12 @@
 /**
  * PacketLog: what the eBPF path tells of packets: rules that log, and first packets that a stage denies, each with what decided.
  *
- * The path puts events into a queue and never waits: what finds no room is counted, as are denied packets beyond a hundred in a second and
- * processor. Rules that log write to the kernel's log, with the prefix and the words of the other dataplanes.
+ * The path puts events into a ring and never waits: what finds no room is counted, as are denied packets beyond a hundred in a second and
+ * processor. They are read when there are some, and then four times a second. Rules that log write to the kernel's log, with the prefix and the words of the other dataplanes.
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
+import type { Watcher } from "../../host/watcher.ts";
 import { checkResult, KernelError } from "../../kernel/errno.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import { nanosecondsSinceBoot } from "../../kernel/uptime.ts";
@@ -45,7 +46,8 @@ export interface PacketEvent {
 export interface PacketLogOptions {
   readonly sys: Sys;
   /** undefined: they are not open yet. */
-  readonly maps: () => Pick<DataplaneMaps, "events" | "missed"> | undefined;
+  readonly maps: () => Pick<DataplaneMaps, "events" | "openEvents" | "missed"> | undefined;
+  readonly watcher: Pick<Watcher, "awaitReadable">;
   /** What the maps hold; undefined: that is not known at the moment. */
   readonly image: () => Image | undefined;
   readonly logPrefix: () => string;
@@ -56,20 +58,24 @@ export interface PacketLogOptions {
 }
 
 const EVENT_LOG = 1;
-/** In one call: as many as the queue holds. */
+/** In one call: more than the ring holds. */
 const MOST = 4096;
 const INTERVAL_MS = 250;
+/** Passes that find nothing, after which it waits: in the second of a denied packet others may be missed without an event. */
+const QUIET_PASSES = 5;
 const KERNEL_LOG = "/dev/kmsg";
 const O_WRONLY = 1;
 /** The kernel passes over more from one opening. */
 const LINES = 10;
 const WARNING = "<4>";
 
-/** Takes what is in the queue. Throws KernelError. */
+/** Takes what is in the ring. Throws KernelError. */
 export function takeEvents(maps: Pick<DataplaneMaps, "events">, image: Image | undefined): PacketEvent[] {
   const events: PacketEvent[] = [];
-  const blocks = [...(image?.blocks.values() ?? [])].sort((a, b) => a.start - b.start);
+  // Most of the time nothing has happened, and there are thousands.
+  let blocks: readonly Block[] | undefined;
   for (let bytes = maps.events.take(); bytes !== undefined; bytes = maps.events.take()) {
+    blocks ??= [...(image?.blocks.values() ?? [])].sort((a, b) => a.start - b.start);
     events.push(decodeEvent(bytes, blocks));
     if (events.length === MOST) break;
   }
@@ -172,35 +178,64 @@ export class PacketLog {
 
   /** Until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      this.pass();
+    for (let quiet = 0; !signal.aborted;) {
+      quiet = this.pass() ? 0 : quiet + 1;
       await this.#options.clock.sleep(INTERVAL_MS, signal);
+      if (quiet >= QUIET_PASSES && !signal.aborted) await this.#readable(signal);
     }
   }
 
-  /** Takes what there is, and writes it. A refusal is reported once. */
-  pass(): void {
-    const maps = this.#options.maps();
-    if (maps === undefined) return;
+  /** Until there is an event, or none can be waited for. */
+  async #readable(signal: AbortSignal): Promise<void> {
+    const fd = this.#openEvents();
+    if (fd === undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const watch = this.#options.watcher.awaitReadable(fd, resolve);
+    const abort = (): void => (watch.close(), resolve());
+    signal.addEventListener("abort", abort, { once: true });
+    await promise;
+    signal.removeEventListener("abort", abort);
+  }
+
+  #openEvents(): number | undefined {
     try {
-      this.#write(takeEvents(maps, this.#options.image()));
-      this.#countMissed(maps);
+      return this.#options.maps()?.openEvents();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      // It goes on as if there always were some.
+      return undefined;
+    }
+  }
+
+  /** Takes what there is, and writes it. A refusal is reported once. False: nothing has happened. */
+  pass(): boolean {
+    const maps = this.#options.maps();
+    if (maps === undefined) return true;
+    try {
+      const events = takeEvents(maps, this.#options.image());
+      this.#write(events);
+      const hasMissed = this.#countMissed(maps);
       this.#error = undefined;
+      return events.length > 0 || hasMissed;
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
       if (this.#error !== error.message)
         this.#options.report("cannot log packets: will retry", { error: error.message });
       this.#error = error.message;
+      return true;
     }
   }
 
-  #countMissed(maps: Pick<DataplaneMaps, "missed">): void {
+  /** False: there are no more than before. */
+  #countMissed(maps: Pick<DataplaneMaps, "missed">): boolean {
     const missed = missedEvents(maps);
-    if (this.#missed !== undefined && missed > this.#missed)
+    const hasMissed = this.#missed !== undefined && missed > this.#missed;
+    if (hasMissed)
       this.#options.report("some logged or denied packets are not told of: there were too many", {
-        packets: Number(missed - this.#missed),
+        packets: Number(missed - (this.#missed ?? 0n)),
       });
     this.#missed = missed;
+    return hasMissed;
   }
 
   #write(events: readonly PacketEvent[]): void {

@@ -1,6 +1,7 @@
 /** maps: the maps and programs of the data path, pinned so that they outlive the daemon, opened again by the next one. */
 import type { Sys } from "../../host/sys.ts";
 import { BpfMap, type MapEntry, pin } from "../../kernel/bpf/map.ts";
+import { BpfRing } from "../../kernel/bpf/ring.ts";
 import { type LoadedObject, loadObject } from "../../kernel/bpf/object.ts";
 import { openProgram, programId } from "../../kernel/bpf/program.ts";
 import { invariant } from "../../lib/bug.ts";
@@ -8,11 +9,13 @@ import { sha256 } from "../../lib/sha256.ts";
 import { bytesToHex } from "../../lib/bytes.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import {
+  COUNT_BYTES,
   encodeEndpoint,
   encodeNetKey,
   type EndpointValue,
   OBJECT_KINDS,
   type ObjectKind,
+  RECORD_BYTES,
   textBytes,
   textParts,
   words,
@@ -46,7 +49,7 @@ const SHARED = [
 type MapName = (typeof SHARED)[number];
 
 /** Raised when maps of an older layout must not be used. */
-const LAYOUT = 3;
+const LAYOUT = 4;
 
 /** Names under which the object is pinned. */
 export function pinNames(object: Uint8Array): ReadonlySet<string> {
@@ -101,6 +104,8 @@ export class DataplaneMaps {
   readonly #pinned: readonly BpfMap[];
   /** Of what was not pinned yet. */
   readonly #object: LoadedObject | undefined;
+  /** Mapped when it is first read. */
+  #events: BpfRing | undefined;
   readonly #outer: BpfMap;
   readonly #inner: BpfMap;
   /** Calls that wrote. */
@@ -150,6 +155,8 @@ export class DataplaneMaps {
   }
 
   close(): void {
+    this.#events?.close();
+    this.#events = undefined;
     for (const map of [...this.#pinned, this.#outer, this.#inner]) map.close();
     if (this.#object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
     else this.#object.close();
@@ -164,6 +171,11 @@ export class DataplaneMaps {
     const map = this.#maps.get(name);
     invariant(map !== undefined, `the object has no map ${name}`);
     return map;
+  }
+
+  /** All that are pinned. */
+  get all(): readonly BpfMap[] {
+    return SHARED.map((name) => this.#map(name));
   }
 
   get state(): BpfMap {
@@ -208,8 +220,13 @@ export class DataplaneMaps {
   get past(): BpfMap {
     return this.#map("past");
   }
-  get events(): BpfMap {
-    return this.#map("events");
+  /** What the path tells. Throws KernelError. */
+  get events(): BpfRing {
+    return (this.#events ??= new BpfRing(this.#sys, this.#map("events")));
+  }
+  /** Another descriptor of it, for who waits until there is something; undefined: it is not pinned. Throws KernelError. */
+  openEvents(): number | undefined {
+    return BpfMap.pinnedAt(this.#sys, `${this.#directory}/${mapPin("events")}`)?.fd;
   }
   get missed(): BpfMap {
     return this.#map("missed");
@@ -259,7 +276,7 @@ export class DataplaneMaps {
 
   writeRecords(start: number, records: Uint8Array): void {
     this.writes++;
-    this.counters.updateValues(start, new Uint8Array((records.length / 32) * 8));
+    this.counters.updateValues(start, new Uint8Array((records.length / RECORD_BYTES) * COUNT_BYTES));
     this.records.updateValues(start, records);
   }
 

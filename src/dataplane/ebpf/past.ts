@@ -23,7 +23,7 @@ import type { PlannedChange, RowStatus, Steps } from "../driver.ts";
 import { decodeConnection, decodeConnectionKey, stateOf, wentPast } from "./connections.ts";
 import { ZERO } from "./image.ts";
 import { decodeState, type DeviceValue, encodeDevice, encodeState, type StateValue, words, wordsOf } from "./layout.ts";
-import type { DataplaneMaps } from "./maps.ts";
+import { type DataplaneMaps, pinnedFlows } from "./maps.ts";
 
 /** Settings of the kernel that are 1 while the way is open, and by which bit it is remembered that one was before. The second came with Linux 5.14. */
 const SETTINGS = [
@@ -202,7 +202,7 @@ function hexOf(device: DeviceValue): string {
  * Closes the way, makes the kernel know all flows, and restores its settings. `wait`: until no packet is under way that was looked up before. Throws
  * KernelError.
  */
-export function* closingWay(
+function* closingWay(
   sys: Sys,
   { state, connections }: Pick<WayMaps, "state" | "connections">,
   wait: () => void,
@@ -216,6 +216,18 @@ export function* closingWay(
     for (const { name, bit } of SETTINGS)
       if ((before.settings & bit) === 0 && readSysctl(sys, name) === "1") writeSysctl(sys, name, "0");
   state.update(ZERO, encodeState({ ...before, goesPast: false, settings: 0 }));
+}
+
+/** The same with what is pinned in the directory, if anything is: also of a driver that never read. Throws KernelError. */
+export function* leavingWay(sys: Sys, pins: string, wait: () => void): Steps {
+  const pinned = pinnedFlows(sys, pins);
+  if (pinned === undefined) return;
+  try {
+    yield* closingWay(sys, pinned, wait);
+  } finally {
+    pinned.state.close();
+    pinned.connections.close();
+  }
 }
 
 function* handingOver(sys: Sys, connections: BpfMap): Steps {

@@ -24,6 +24,8 @@ export interface PlacedEndpoint {
   /** Of the interface. */
   readonly index: number;
   readonly stages: readonly PlacedStage[];
+  /** Number of the set of its source prefixes; 0: it has none. */
+  readonly sources: number;
 }
 
 /** A stage of an endpoint, or a staged one, and the block that has it. */
@@ -64,6 +66,12 @@ export class Placement {
 
   nextSet(): number {
     return ++this.#lastSet;
+  }
+
+  /** Of all sets that somebody wants. */
+  setNumbers(): ReadonlySet<number> {
+    const sets = [...this.sets.values()].map(({ number }) => number);
+    return new Set([...sets, ...[...this.endpoints.values()].map(({ sources }) => sources)]);
   }
 
   /** Policies whose rules name the set. */
@@ -111,6 +119,7 @@ export class Placement {
       this.endpointAt.delete(before.index);
       this.freed.indices.add(before.index);
     }
+    if (before !== undefined && before.sources !== placed?.sources) this.freed.sets.add(before.sources);
     if (placed === undefined) this.endpoints.delete(id);
     else {
       this.endpoints.set(id, placed);

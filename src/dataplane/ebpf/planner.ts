@@ -25,7 +25,7 @@ import type { Dirt } from "./dirt.ts";
 import { type BlockKind, contentOf, type Image } from "./image.ts";
 import { encodeAddressKey, encodeRecords, type EndpointStages, EVERY_INDEX, NO_STAGES, words } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
-import { Placement, type PlacedStage, type PolicyKey, type PolicyUse } from "./placement.ts";
+import { Placement, type PlacedEndpoint, type PlacedStage, type PolicyKey, type PolicyUse } from "./placement.ts";
 import { asStaged, lowerRules, type SetReference } from "./records.ts";
 import { SetPlanner } from "./set-planner.ts";
 import { planSettings } from "./settings-planner.ts";
@@ -206,7 +206,7 @@ export class Planner {
     try {
       const refusal = refusalOf(unit);
       if (refusal !== undefined) throw refusal;
-      placement.placeEndpoint(id, { index, stages: this.#put(id, endpoint, index) });
+      placement.placeEndpoint(id, { index, ...this.#put(id, endpoint, index) });
     } catch (refusal) {
       if (!(refusal instanceof KernelError)) throw refusal;
       // Without an endpoint nothing passes the interface.
@@ -215,7 +215,7 @@ export class Planner {
     }
   }
 
-  #put(id: EndpointId, endpoint: Endpoint, index: number): readonly PlacedStage[] {
+  #put(id: EndpointId, endpoint: Endpoint, index: number): Pick<PlacedEndpoint, "stages" | "sources"> {
     const { image, maps } = this.#of;
     const { changes } = this;
     const { kind } = endpoint;
@@ -224,14 +224,17 @@ export class Planner {
     const first = HOOKS.flatMap((hook) =>
       DIRECTIONS.map((direction) => this.#stages.place(id, endpoint, hook, direction, placed)),
     );
-    const after: EndpointStages = { kind, first };
+    const before = image.endpoints.get(index)?.stages ?? NO_STAGES;
+    const wanted = kind === "host" ? [] : (endpoint.sources ?? []);
+    const known = this.placement.endpoints.get(id)?.sources;
+    const sources = this.#sets.planSources(unit, id, wanted, known);
+    const after: EndpointStages = { kind, sources, first };
     const own = kind === "host" ? endpoint.addresses : [];
     const text = [id, formatKey(endpoint.source), ...own].join("\0");
     const accepted = kind === "host" ? [] : endpoint.addresses;
     const found = image.endpoints.get(index);
     // It describes what is in force.
     if (found?.text !== text) changes.clean.push(() => maps.writeObject("endpoint", index, text, 0));
-    const before = found?.stages ?? NO_STAGES;
     if (!equal(before, after)) {
       changes.isSwitched = true;
       changes.note(found === undefined ? "+" : "~", `endpoint ${id}`);
@@ -243,7 +246,7 @@ export class Planner {
     const removed = [...had].filter((addr) => !accepted.includes(addr));
     this.#addresses(unit, index, added, removed);
     changes.apply.push(() => image.endpoints.set(index, { text, stages: after, addresses: new Set(accepted) }));
-    return placed;
+    return { stages: placed, sources };
   }
 
   #addresses(unit: string, index: number, added: readonly Addr[], removed: readonly Addr[]): void {
@@ -272,7 +275,7 @@ export class Planner {
       if (!placement.endpointAt.has(index)) this.#removeEndpoint(index);
     for (const content of this.#isWhole ? image.blocks.keys() : freed.blocks)
       if (!placement.isUsed(content)) this.#blocks.remove(content);
-    const numbers = new Set(this.#isWhole ? [...placement.sets.values()].map(({ number }) => number) : []);
+    const numbers = this.#isWhole ? placement.setNumbers() : new Set();
     for (const number of this.#isWhole ? image.sets.keys() : freed.sets) {
       const set = image.sets.get(number);
       if (set !== undefined && !numbers.has(number)) this.#sets.remove(set);

@@ -6,12 +6,13 @@ import type { Direction, Hook } from "../../model/policy.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
 import { DIRECTIONS, type Endpoint, type EndpointId, HOOKS, type Program } from "../../program/program.ts";
-import type { Block, Image, ImageSet } from "./image.ts";
+import { type Block, type Image, type ImageSet, sourcesOf } from "./image.ts";
 import { COUNTS_ALONE, decodeRecords } from "./layout.ts";
 import { asDeciding, readRules, readStage, stagedBefore } from "./records.ts";
 
 export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "endpoints"> {
-  const sets = new Map([...image.sets.values()].map((set) => [set.id as SetId, membersOf(set)]));
+  const named = [...image.sets.values()].filter(({ type }) => type !== "sources");
+  const sets = new Map(named.map((set) => [set.id as SetId, membersOf(set)]));
   const setOf = (number: number): SetId => {
     const set = image.sets.get(number);
     invariant(set !== undefined, `the maps have no set ${number}`);
@@ -60,10 +61,12 @@ export function readProgram(image: Image): Pick<Program, "sets" | "policies" | "
         if (before !== undefined) staged[hook] = { ...staged[hook], [direction]: stageOf(blockAt(before)) };
       }
     const kind = found.kind === "host" ? "host" : "workload";
+    const sources = sourcesOf(image, found);
     endpoints.set(id as EndpointId, {
       kind,
       source: keyOf(source),
       addresses: kind === "host" ? (own as Addr[]) : [...addresses],
+      ...(sources.length === 0 ? {} : { sources }),
       stages: read,
       ...(Object.keys(staged).length === 0 ? {} : { staged }),
     });
@@ -78,7 +81,7 @@ function keyOf(text: string): Key {
 }
 
 function membersOf({ type, members, nets }: ImageSet): SetMembers {
-  if (type === "nets") return { type, nets };
+  if (type === "nets" || type === "sources") return { type: "nets", nets };
   if (type === "address-port") return { type, members: members as ReadonlySet<AddrPort> };
   return { type, hosts: members as ReadonlySet<Addr>, nets };
 }

@@ -3,7 +3,7 @@
  * `staged ID` (what an endpoint counts for staged policies) or `interface NAME`.
  */
 import type { Clock } from "../../host/clock.ts";
-import { ENOSPC, type KernelError } from "../../kernel/errno.ts";
+import { E2BIG, ENOMEM, ENOSPC, type KernelError } from "../../kernel/errno.ts";
 import { formatTimestamp } from "../../lib/timestamp.ts";
 import type { Key } from "../../model/key.ts";
 import type { RowStatus } from "../driver.ts";
@@ -84,6 +84,11 @@ export class RefusedUnits {
       attempts: failure?.attempts ?? (before?.attempts ?? 0) + 1,
     };
   }
+}
+
+/** A map is full, or the kernel has no memory for it: nobody's fault but that of the unit that does not fit. */
+export function isHeldAlone(unit: string, { errno }: KernelError): boolean {
+  return (errno === E2BIG || errno === ENOSPC || errno === ENOMEM) && /^(set|policy|endpoint|staged) /.test(unit);
 }
 
 interface HeldUnit extends Held {

@@ -1,11 +1,15 @@
-/** set-planner: sets of the program as elements of the maps: a host comes and goes by itself; with other networks a set is another one. */
+/**
+ * set-planner: sets of the program, and source prefixes of workloads, as elements of the maps: a host comes and goes by itself; with other networks a set
+ * is another one.
+ */
 import type { MapEntry } from "../../kernel/bpf/map.ts";
 import type { KernelError } from "../../kernel/errno.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import type { AddrPort, SetId, SetMembers } from "../../program/policy.ts";
+import type { EndpointId } from "../../program/program.ts";
 import type { Changes } from "./changes.ts";
-import { type Image, type ImageSet, setText } from "./image.ts";
+import { type Image, type ImageSet, type SetType, setText } from "./image.ts";
 import { encodeMemberKey, encodeNetKey, words } from "./layout.ts";
 import type { DataplaneMaps } from "./maps.ts";
 import type { Placement } from "./placement.ts";
@@ -53,11 +57,25 @@ export class SetPlanner {
     const number = isKept ? found.number : placement.nextSet();
     placement.placeSet(id, { number, has: hasOf(wanted) });
     if (isKept) this.#changeMembers(unit, found, hostsOf(wanted), touched);
-    else this.#add(unit, id, number, wanted);
+    // The calculation changes its sets in place.
+    else {
+      const [members, nets] = [new Set(hostsOf(wanted)), new Set(netsOf(wanted))];
+      this.#add(unit, { id, type: wanted.type, number, members, nets });
+    }
     return before?.number !== number;
   }
 
-  #find(id: SetId, type: string, number: number | undefined): ImageSet | undefined {
+  /** Number of the set of the workload's source prefixes, `before`: that which it had; 0: it has none. With other prefixes it is another one. */
+  planSources(unit: string, id: EndpointId, wanted: readonly Prefix[], before: number | undefined): number {
+    if (wanted.length === 0) return 0;
+    const found = this.#find(id, "sources", before === 0 ? undefined : before);
+    if (found?.nets.size === wanted.length && wanted.every((net) => found.nets.has(net))) return found.number;
+    const number = this.#placement.nextSet();
+    this.#add(unit, { id, type: "sources", number, members: new Set(), nets: new Set(wanted) });
+    return number;
+  }
+
+  #find(id: string, type: SetType, number: number | undefined): ImageSet | undefined {
     if (number !== undefined) {
       const found = this.#image.sets.get(number);
       return found?.type === type ? found : undefined;
@@ -97,12 +115,11 @@ export class SetPlanner {
   }
 
   /** Nobody refers to it before the switch. */
-  #add(unit: string, id: SetId, number: number, wanted: SetMembers): void {
-    // The calculation changes its sets in place.
-    const [members, nets] = [new Set(hostsOf(wanted)), new Set(netsOf(wanted))];
-    this.#changes.note("+", `set ${id} (${members.size + nets.size} members)`);
+  #add(unit: string, set: ImageSet): void {
+    const { id, type, number, members, nets } = set;
+    this.#changes.note("+", `${nameOf(set)} (${members.size + nets.size} members)`);
     const { prepare } = this.#changes;
-    prepare.push({ unit, run: () => this.#maps.writeObject("set", number, setText(id, wanted.type), 0) });
+    prepare.push({ unit, run: () => this.#maps.writeObject("set", number, setText(id, type), 0) });
     for (const part of parts(members)) {
       const entries = (): MapEntry[] =>
         part.map((member) => ({ key: encodeMemberKey(number, member), value: words(0, 0) }));
@@ -112,12 +129,13 @@ export class SetPlanner {
       const entries = (): MapEntry[] => part.map((net) => ({ key: encodeNetKey(number, net), value: words(1) }));
       prepare.push({ unit, run: () => this.#maps.writeAll(this.#maps.nets, entries()) });
     }
-    this.#changes.apply.push(() => this.#image.sets.set(number, { id, type: wanted.type, number, members, nets }));
+    this.#changes.apply.push(() => this.#image.sets.set(number, set));
   }
 
-  remove({ id, type, number, members, nets }: ImageSet): void {
+  remove(set: ImageSet): void {
+    const { id, type, number, members, nets } = set;
     this.#changes.isSwitched = true;
-    this.#changes.note("-", `set ${id}`);
+    this.#changes.note("-", nameOf(set));
     const { clean } = this.#changes;
     for (const part of parts(members))
       clean.push(() =>
@@ -136,6 +154,10 @@ export class SetPlanner {
     clean.push(() => this.#maps.removeObject("set", number, setText(id, type)));
     this.#changes.apply.push(() => this.#image.sets.delete(number));
   }
+}
+
+function nameOf({ id, type }: ImageSet): string {
+  return type === "sources" ? `source prefixes of ${id}` : `set ${id}`;
 }
 
 function hasSameNets(found: ImageSet, wanted: SetMembers, touched: ReadonlySet<string> | undefined): boolean {

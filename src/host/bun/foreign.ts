@@ -27,6 +27,11 @@ export function mapPages(length: number): number {
   return address;
 }
 
+/** What is mapped there, for as long as it is. */
+export function memoryAt(address: number, length: number): ArrayBuffer {
+  return toArrayBuffer(address as Pointer, 0, length);
+}
+
 /** Arguments of one system call: `reset`, then `reserve` or `put` for each, then the call, then `copyOut`. */
 export class Arena {
   #address = 0;
@@ -40,7 +45,7 @@ export class Arena {
 
   #map(length: number): void {
     this.#address = mapPages(length);
-    const buffer = toArrayBuffer(this.#address as Pointer, 0, length);
+    const buffer = memoryAt(this.#address, length);
     this.#bytes = new Uint8Array(buffer);
     this.#view = new DataView(buffer);
   }

@@ -5,7 +5,7 @@
  */
 import { BugError } from "../../lib/bug.ts";
 import type { Sys } from "../sys.ts";
-import { Arena } from "./foreign.ts";
+import { Arena, memoryAt } from "./foreign.ts";
 import { openLibc, openTrampoline, type RawCall } from "./raw-call.ts";
 
 interface Numbers {
@@ -20,6 +20,8 @@ interface Numbers {
   readonly setsockopt: number;
   readonly openat: number;
   readonly setns: number;
+  readonly mmap: number;
+  readonly munmap: number;
   readonly getppid: number;
   readonly bpf: number;
 }
@@ -38,6 +40,8 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     setsockopt: 54,
     openat: 257,
     setns: 308,
+    mmap: 9,
+    munmap: 11,
     getppid: 110,
     bpf: 321,
   },
@@ -53,6 +57,8 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     setsockopt: 208,
     openat: 56,
     setns: 268,
+    mmap: 222,
+    munmap: 215,
     getppid: 173,
     bpf: 280,
   },
@@ -61,6 +67,9 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
 const AT_FDCWD = -100;
 const O_CLOEXEC = 0o2000000;
 const SOCK_CLOEXEC = 0o2000000;
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
 const ENOENT = 2;
 const EBADF = 9;
 
@@ -148,6 +157,12 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
       const result = call(numbers.ioctl, fd, request, arena.addressOf(offset));
       arena.copyOut(offset, argument.length, argument);
       return result;
+    },
+    map(fd, length, offset, isWritable) {
+      const protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+      const address = call(numbers.mmap, 0, length, protection, MAP_SHARED, fd, offset);
+      if (address < 0) return address;
+      return { memory: memoryAt(address, length), unmap: () => void call(numbers.munmap, address, length) };
     },
     bpf(command, attributes, pointers) {
       // Each reservation is aligned to 8.

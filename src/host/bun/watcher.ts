@@ -1,13 +1,13 @@
 /**
  * The real Watcher: registers the descriptor in Bun's event loop as if it were a connected stream socket. Bun receives one datagram at
- * a time, into 512 KiB, and closes the descriptor at the first error.
+ * a time, into 512 KiB, and closes the descriptor at the first error: ENOTSOCK, when something else than a socket can be read.
  */
 import type { Socket } from "bun";
 import type { Watch, WatchEvents, Watcher } from "../watcher.ts";
 import { codeOf } from "./unix-connect.ts";
 
 export function openWatcher(): Watcher {
-  return { watch };
+  return { watch, awaitReadable: (fd, readable) => watch(fd, { received: () => {}, lost: readable }) };
 }
 
 function watch(fd: number, events: WatchEvents): Watch {

@@ -3,6 +3,7 @@
  *
  * Every call is an operation, before which the process may end (see process.ts).
  */
+import { BugError } from "../../lib/bug.ts";
 import type { Host } from "../host.ts";
 import type { Sys } from "../sys.ts";
 import type { Watch, WatchEvents } from "../watcher.ts";
@@ -38,7 +39,12 @@ export function openSimHost(machine: SimMachine, owner: SimProcess): Host {
     },
     sockets: sockets.open(owner),
     sys,
-    watcher: { watch: (fd, events) => watch(machine, sys, owner, fd, events) },
+    watcher: {
+      watch: (fd, events) => watch(machine, sys, owner, fd, events),
+      awaitReadable: () => {
+        throw new BugError("a simulated machine has nothing but sockets to wait for");
+      },
+    },
   };
 }
 
@@ -56,6 +62,7 @@ function guarded(sys: Sys, owner: SimProcess): Sys {
     write: (...args) => (owner.pass("sys write"), sys.write(...args)),
     setNamespace: (...args) => (owner.pass("sys setns"), sys.setNamespace(...args)),
     ioctl: (...args) => (owner.pass("sys ioctl"), sys.ioctl(...args)),
+    map: (...args) => (owner.pass("sys mmap"), sys.map(...args)),
     bpf: (...args) => (owner.pass("sys bpf"), sys.bpf(...args)),
   };
 }

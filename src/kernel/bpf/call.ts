@@ -12,7 +12,6 @@ export const BPF_OBJ_GET = 7;
 export const BPF_PROG_TEST_RUN = 10;
 export const BPF_OBJ_GET_INFO_BY_FD = 15;
 export const BPF_BTF_LOAD = 18;
-export const BPF_MAP_LOOKUP_AND_DELETE_ELEM = 21;
 export const BPF_MAP_LOOKUP_BATCH = 24;
 export const BPF_MAP_UPDATE_BATCH = 26;
 export const BPF_MAP_DELETE_BATCH = 27;

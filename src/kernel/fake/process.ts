@@ -97,6 +97,7 @@ export class FakeProcess implements Opener {
       write: (fd, bytes) => call("write", () => this.#write(fd, bytes)),
       setNamespace: (fd, type) => call("setns", () => this.#setNamespace(fd, type)),
       ioctl: () => unmodelled("ioctl"),
+      map: () => unmodelled("mmap"),
       bpf: () => unmodelled("bpf"),
     };
   }

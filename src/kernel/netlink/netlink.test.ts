@@ -150,6 +150,7 @@ function scripted(answers: readonly (((sequence: number) => Uint8Array) | number
     write: unused,
     setNamespace: unused,
     ioctl: unused,
+    map: unused,
     bpf: unused,
     send(_fd, bytes) {
       sent.push(bytes.slice());

@@ -156,12 +156,6 @@ const CASES: readonly (readonly [Kind, string, object, object | undefined])[] = 
     specified({ nftablesFlowTableOffload: "All", bpfEnabled: true }),
     specified({ nftablesFlowTableOffload: "Disabled", bpfEnabled: true }),
   ],
-  [
-    "FelixConfiguration",
-    "spec.workloadSourceSpoofing",
-    specified({ workloadSourceSpoofing: "Any", bpfEnabled: true }),
-    specified({ workloadSourceSpoofing: "Any" }),
-  ],
   ...Object.keys(FELIX_PROPERTIES)
     .filter((name) => !FELIX_IMPLEMENTED.includes(name))
     .map(

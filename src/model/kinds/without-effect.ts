@@ -154,17 +154,6 @@ export const WITHOUT_EFFECT: readonly WithoutEffectRow[] = [
     }),
     when: { field: "bpfEnabled", is: true },
   },
-  {
-    ...spec(
-      "FelixConfiguration",
-      "workloadSourceSpoofing",
-      "with eBPF a workload may send from its own addresses alone",
-      {
-        is: "Any",
-      },
-    ),
-    when: { field: "bpfEnabled", is: true },
-  },
   ...Object.keys(FELIX_PROPERTIES)
     .filter((field) => !FELIX_IMPLEMENTED.has(field))
     .map((field) => spec("FelixConfiguration", field, "nodes have no such setting")),
