@@ -2,8 +2,16 @@
 import { differences } from "../lib/common-ends.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
-import type { PolicyId, Stage } from "../program/policy.ts";
-import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagedOf, stagesOf } from "../program/program.ts";
+import type { PolicyId } from "../program/policy.ts";
+import {
+  changedStages,
+  DIRECTIONS,
+  type Endpoint,
+  namesIn,
+  policiesNamedBy,
+  stagedOf,
+  stagesOf,
+} from "../program/program.ts";
 
 /**
  * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
@@ -47,29 +55,13 @@ export interface ChangedUse {
 /** By stage: the policies that it names and did not name before, and the other way round. */
 export function changedUses(before: Endpoint | undefined, now: Endpoint | undefined): ChangedUse[] {
   const changes: ChangedUse[] = [];
-  const kinds = new Set([before?.kind, now?.kind]);
-  for (const kind of kinds) {
-    if (kind === undefined) continue;
-    for (const hook of HOOKS)
-      for (const direction of DIRECTIONS) {
-        for (const which of ["stages", "staged"] as const) {
-          const old = before?.kind === kind ? before[which]?.[hook]?.[direction] : undefined;
-          const current = now?.kind === kind ? now[which]?.[hook]?.[direction] : undefined;
-          if (old === current) continue;
-          const { added: came, removed: went } = differences(namesOf(old), namesOf(current));
-          const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
-          if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
-        }
-      }
+  for (const stage of changedStages(before, now)) {
+    const { kind, which, hook, direction } = stage;
+    const { added: came, removed: went } = differences(namesIn(stage.before), namesIn(stage.now));
+    const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
+    if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
   }
   return changes;
-}
-
-/** Each once: a policy is of one tier, but a profile may be named twice. */
-function namesOf(stage: Stage | undefined): readonly PolicyId[] {
-  if (stage === undefined) return [];
-  const names = policiesNamedBy(stage);
-  return stage.profiles.length < 2 ? names : [...new Set(names)];
 }
 
 /** The policies that any stage of the endpoint names, staged ones too. */
