@@ -37,11 +37,15 @@ function stageOf(
   direction: Direction,
 ): Pick<Stage, "tiers"> {
   const byTier = new Map<string, PolicyId[]>();
+  // As a rule the next one is of the same tier.
+  let last: { readonly tier: string; readonly members: PolicyId[] } | undefined;
   for (const { model, id } of policies) {
     if (model[direction] === undefined || !model.hooks.includes(hook)) continue;
-    const members = byTier.get(model.tier);
-    if (members === undefined) byTier.set(model.tier, [id]);
-    else members.push(id);
+    if (last?.tier !== model.tier) {
+      last = { tier: model.tier, members: byTier.get(model.tier) ?? [] };
+      byTier.set(last.tier, last.members);
+    }
+    last.members.push(id);
   }
   if (byTier.size === 0) return NO_TIERS;
   const sorted = [...byTier].map(([name, members]) => ({ tier: tiers.get(name) ?? missingTier(name), members }));
@@ -189,7 +193,8 @@ export class Order {
       const now = placesOf(matches.policiesOf(key), row, this.#tiers);
       const before = this.#stages.get(key);
       const stages = sharing(before?.stages, now.stages);
-      const places = now.staged === undefined ? { stages } : { stages, staged: sharing(before?.staged, now.staged) };
+      const places: Pick<Endpoint, "stages" | "staged"> =
+        now.staged === undefined ? { stages } : { stages, staged: sharing(before?.staged, now.staged) };
       this.#stages.set(key, places);
       if (row.host !== undefined) {
         const interfaces = bindings.interfacesOf(key);
@@ -199,23 +204,32 @@ export class Order {
         continue;
       }
       const sources = this.#sourcesOf(key, row);
-      for (const { interface: name, workload: source, addresses } of row.local)
-        delta.set(name as EndpointId, { kind: "workload", source, addresses, ...sources, ...places });
-      this.#endpoints.set(
-        key,
-        row.local.map((wire) => wire.interface as EndpointId),
-      );
+      const ids: EndpointId[] = [];
+      for (const { interface: name, workload: source, addresses } of row.local) {
+        const { stages: own, staged } = places;
+        const id = name as EndpointId;
+        ids.push(id);
+        delta.set(id, {
+          kind: "workload",
+          source,
+          addresses,
+          ...(sources === undefined ? undefined : { sources }),
+          stages: own,
+          ...(staged === undefined ? undefined : { staged }),
+        });
+      }
+      this.#endpoints.set(key, ids);
     }
     return delta;
   }
 
-  #sourcesOf(key: KeyText, { sources, local }: Row): Pick<Endpoint, "sources"> {
+  #sourcesOf(key: KeyText, { sources, local }: Row): Endpoint["sources"] {
     const [wire] = local;
     this.withheld.delete(key);
-    if (sources === undefined || wire === undefined) return {};
-    if (this.#why === undefined) return { sources };
+    if (sources === undefined || wire === undefined) return undefined;
+    if (this.#why === undefined) return sources;
     this.withheld.set(key, { workload: wire.workload, why: `source prefixes ${sources.join(", ")}: ${this.#why}` });
-    return {};
+    return undefined;
   }
 
   /** Returns the rows with source prefixes, if what becomes of these has changed. */
