@@ -4,7 +4,7 @@ import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
 import type { PolicyId } from "../program/policy.ts";
 import {
-  changedStages,
+  type ChangedStage,
   DIRECTIONS,
   type Endpoint,
   namesIn,
@@ -25,13 +25,23 @@ export interface Use {
   readonly continuation: Continuation;
 }
 
+type Allowed = ReturnType<typeof allowedAt>;
+
+/** Looked up once for each stage that there can be. */
+const ALLOWED: { readonly [K in Endpoint["kind"]]: { [H in Hook]?: { [D in Direction]?: Allowed } } } = {
+  workload: {},
+  host: {},
+};
+
 /** What *allowed* means at the stage. */
 export function continuationOf(
   kind: Endpoint["kind"],
   hook: Hook,
   direction: Direction,
 ): Exclude<Continuation, "staged"> {
-  return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
+  if (hook === "untracked") return "untracked";
+  const known = (ALLOWED[kind][hook] ??= {});
+  return (known[direction] ??= allowedAt(kind, hook, direction));
 }
 
 const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked", "staged"];
@@ -52,10 +62,10 @@ export interface ChangedUse {
   readonly went: readonly PolicyId[];
 }
 
-/** By stage: the policies that it names and did not name before, and the other way round. */
-export function changedUses(before: Endpoint | undefined, now: Endpoint | undefined): ChangedUse[] {
+/** By stage that changed: the policies that it names and did not name before, and the other way round. */
+export function changedUses(stages: readonly ChangedStage[]): ChangedUse[] {
   const changes: ChangedUse[] = [];
-  for (const stage of changedStages(before, now)) {
+  for (const stage of stages) {
     const { kind, which, hook, direction } = stage;
     const { added: came, removed: went } = differences(namesIn(stage.before), namesIn(stage.now));
     const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
@@ -66,6 +76,9 @@ export function changedUses(before: Endpoint | undefined, now: Endpoint | undefi
 
 /** The policies that any stage of the endpoint names, staged ones too. */
 export function namedBy(endpoint: Endpoint | undefined): ReadonlySet<PolicyId> {
-  const places = endpoint === undefined ? [] : [...stagesOf(endpoint), ...stagedOf(endpoint)];
-  return new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)));
+  const names = new Set<PolicyId>();
+  if (endpoint === undefined) return names;
+  for (const places of [stagesOf(endpoint), stagedOf(endpoint)])
+    for (const { stage } of places) for (const name of policiesNamedBy(stage)) names.add(name);
+  return names;
 }

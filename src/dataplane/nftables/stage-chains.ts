@@ -5,19 +5,28 @@
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import { equal } from "../../lib/equal.ts";
 import type { Direction } from "../../model/policy.ts";
-import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
+import type { PolicyId, Stage } from "../../program/policy.ts";
 import { clearMarks, hasMark, setMark } from "./marks.ts";
 import type { Continuation } from "../uses.ts";
-import { policyChain } from "./names.ts";
-import { canPass, comment } from "./policy-chains.ts";
+import { comment } from "./policy-chains.ts";
 
 export interface StageContext {
   readonly direction: Direction;
   readonly continuation: Continuation;
   /** Name of the chain of the stage, or of a tier. */
   readonly chain: (tier?: string) => string;
-  readonly policyOf: (id: PolicyId) => Policy;
+  readonly callsOf: CallsOf;
 }
+
+/** How a policy is asked, wherever it is. */
+export interface Call {
+  readonly jump: NftRule;
+  /** Whether it can pass. */
+  readonly passes: boolean;
+}
+
+/** How policies are asked where they are used in that way. */
+export type CallsOf = (direction: Direction, continuation: Continuation) => (id: PolicyId) => Call;
 
 /** A stage, and before it what is asked to count alone; at least one of them is there. */
 export function lowerPlace(
@@ -40,14 +49,14 @@ function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]>
   const { direction, continuation, chain } = context;
   const isByMark = continuation === "continue" || continuation === "staged";
   const closing = continuation === "staged" ? decidedWithoutEffect : dropped;
-  const calls = callsOf(context);
-  const all = stage.tiers.map((tier) => ({ ...tier, calls: tier.policies.map(calls) }));
+  const calls = context.callsOf(direction, continuation);
+  const all = stage.tiers.map(({ tier, otherwise, policies }) => ({ tier, otherwise, calls: policies.map(calls) }));
   const profiles = stage.profiles.map(calls);
   const last = all.findIndex((tier) => tier.otherwise === "deny" && !tier.calls.some(({ passes }) => passes));
   const tiers = last < 0 ? all : all.slice(0, last + 1);
   const marks = (rule: NftRule): NftRule[] => (isByMark ? [rule] : []);
   const first: NftRule[] = [];
-  if (readsMarks([...tiers.flatMap((tier) => tier.calls), ...profiles], context))
+  if (readsMarks([...tiers.map((tier) => tier.calls), profiles], context))
     first.push({ expressions: clearMarks(), comment: undefined });
   const chains = new Map([[chain(), first]]);
   for (const tier of tiers) {
@@ -78,44 +87,27 @@ function passedTo(next: readonly Expr[]): NftRule {
   return { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined };
 }
 
-function jumpTo(chain: string): NftRule {
+export function jumpTo(chain: string): NftRule {
   return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
 }
 
 /** A mark that somebody else has set must not count as a decision of ours. */
-function readsMarks(calls: readonly Call[], { continuation }: StageContext): boolean {
-  return (
-    calls.length > 0 && (continuation === "continue" || continuation === "staged" || calls.some(({ passes }) => passes))
+function readsMarks(lists: readonly (readonly Call[])[], { continuation }: StageContext): boolean {
+  return lists.some(
+    (calls) =>
+      calls.length > 0 &&
+      (continuation === "continue" || continuation === "staged" || calls.some(({ passes }) => passes)),
   );
 }
 
 /** Asks the policies one after the other; `allowed` follows each where policies allow by a mark, and `passed` each that can pass. */
 function runPolicies(calls: readonly Call[], passed: NftRule, allowed: readonly NftRule[]): NftRule[] {
-  return calls.flatMap(({ jump, passes }) => (passes ? [jump, ...allowed, passed] : [jump, ...allowed]));
-}
-
-/** How a policy is asked, wherever it is. */
-interface Call {
-  readonly jump: NftRule;
-  /** Whether it can pass. */
-  readonly passes: boolean;
-}
-
-const CALLS = new WeakMap<Policy, Map<string, Call>>();
-
-function callsOf({ direction, continuation, policyOf }: StageContext): (id: PolicyId) => Call {
-  const use = `${direction} ${continuation}`;
-  return (id) => {
-    const policy = policyOf(id);
-    let calls = CALLS.get(policy);
-    if (calls === undefined) CALLS.set(policy, (calls = new Map()));
-    let call = calls.get(use);
-    if (call === undefined) {
-      call = { jump: jumpTo(policyChain(id, direction, continuation)), passes: canPass(policy, direction) };
-      calls.set(use, call);
-    }
-    return call;
-  };
+  const rules: NftRule[] = [];
+  for (const { jump, passes } of calls) {
+    rules.push(jump, ...allowed);
+    if (passes) rules.push(passed);
+  }
+  return rules;
 }
 
 function lowerEnd(stage: Stage, { direction, continuation }: StageContext): NftRule {
@@ -137,6 +129,18 @@ function decidedWithoutEffect(text: string): NftRule {
   return { expressions: [{ op: "counter" }, ...setMark("allowed"), ...RETURN], comment: comment(text) };
 }
 
+/** One object for all endpoints of which it says the same. */
+const DROPPED = new Map<string, NftRule>();
+const MOST_DROPPED = 1_000;
+
 function dropped(text: string): NftRule {
-  return { expressions: [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }], comment: comment(text) };
+  const known = DROPPED.get(text);
+  if (known !== undefined) return known;
+  const rule: NftRule = {
+    expressions: [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }],
+    comment: comment(text),
+  };
+  if (DROPPED.size >= MOST_DROPPED) DROPPED.clear();
+  DROPPED.set(text, rule);
+  return rule;
 }
