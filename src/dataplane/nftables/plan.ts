@@ -127,7 +127,7 @@ function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined,
   }
   for (const handle of kept.gone) put("rules", unit, { do: "delete-rule", chain, handle });
   for (const rule of rules.slice(kept.head, rules.length - kept.tail))
-    put("rules", unit, { do: "add-rule", chain, rule, ...(kept.before === undefined ? {} : { before: kept.before }) });
+    put("rules", unit, { do: "insert-rule", chain, rule, place: kept.before ?? "last" });
 }
 
 interface KeptRules extends CommonEnds {
