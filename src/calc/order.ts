@@ -5,7 +5,7 @@ import type { EndpointRow, WorkloadKey } from "../model/endpoint.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
-import type { PolicyId, Stage } from "../program/policy.ts";
+import type { PolicyId, Stage, TierBinding } from "../program/policy.ts";
 import {
   type Delta,
   DIRECTIONS,
@@ -271,9 +271,15 @@ function sharing(before: Stages | undefined, now: Stages): Stages {
       const [old, current] = [before[hook]?.[direction], now[hook]?.[direction]];
       const isKept = old !== undefined && current !== undefined && sameStage(old, current);
       isSame &&= isKept || old === current;
-      if (current !== undefined) (stages[hook] ??= {})[direction] = isKept ? old : current;
+      if (current === undefined) continue;
+      (stages[hook] ??= {})[direction] = isKept ? old : old === undefined ? current : sharingTiers(old, current);
     }
   return isSame ? before : stages;
+}
+
+/** The new stage, with those of the old one's tiers that are equal. */
+function sharingTiers(before: Stage, now: Stage): Stage {
+  return { ...now, tiers: now.tiers.map((tier) => before.tiers.find((old) => sameTier(old, tier)) ?? tier) };
 }
 
 function sameStage(a: Stage, b: Stage): boolean {
@@ -281,13 +287,12 @@ function sameStage(a: Stage, b: Stage): boolean {
     a.otherwise === b.otherwise &&
     sameItems(a.profiles, b.profiles) &&
     a.tiers.length === b.tiers.length &&
-    a.tiers.every((tier, i) => {
-      const other = b.tiers[i];
-      return (
-        tier.tier === other?.tier && tier.otherwise === other.otherwise && sameItems(tier.policies, other.policies)
-      );
-    })
+    a.tiers.every((tier, i) => sameTier(tier, b.tiers[i]))
   );
+}
+
+function sameTier(a: TierBinding, b: TierBinding | undefined): boolean {
+  return a.tier === b?.tier && a.otherwise === b.otherwise && sameItems(a.policies, b.policies);
 }
 
 function sameItems(a: readonly string[], b: readonly string[]): boolean {

@@ -6,30 +6,27 @@
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
-import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import { type Prefix, prefixFamily } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
 import {
   changedStages,
-  type ChangedStage,
   type Delta,
   DIRECTIONS,
   type Endpoint,
   type EndpointId,
-  hasStage,
-  HOOKS,
   type MemberChange,
   type Program,
   type ProgramDelta,
 } from "../../program/program.ts";
 import { baseRows } from "./base.ts";
 import { Calls } from "./calls.ts";
-import { addressRows, dispatchRows, hostStagesOf } from "./dispatch.ts";
+import { hostStagesOf } from "./dispatch.ts";
+import { type EndpointChange, EndpointParts } from "./endpoint-parts.ts";
 import type { PortSet } from "./match.ts";
-import { netsSetName, stageChain, stagedChain } from "./names.ts";
+import { netsSetName } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
-import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
+import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
 import {
   elementOfInterval,
@@ -40,9 +37,8 @@ import {
   type NetsByFamily,
   netsByFamily,
 } from "./sets.ts";
-import { lowerPlace } from "./stage-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
-import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
+import { changedUses, namedBy, type Use, useKey, USES } from "../uses.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
 
 /** What became of the elements of one kernel set: all are new, or these came and went. */
@@ -58,26 +54,15 @@ export interface NftChange {
   readonly elements: ReadonlyMap<string, ElementChange>;
 }
 
-/** By part of an endpoint (a stage and what is counted before it, the dispatch to it, its addresses): the rows that it was lowered to. */
-type Parts = Map<string, ReadonlyMap<string, NftRow>>;
-
-interface EndpointChange {
-  readonly before: Endpoint | undefined;
-  readonly stages: readonly ChangedStage[];
-}
-
-const NO_ROWS: ReadonlyMap<string, NftRow> = new Map();
-const PLACES = HOOKS.flatMap((hook) => DIRECTIONS.map((direction) => ({ hook, direction })));
-
 export class NftablesLowering {
   /** What each unit but endpoints was lowered to: rows that it no longer is are taken back, and those that are the same objects are not told again. */
   readonly #rowsOf = new Map<string, ReadonlyMap<string, NftRow>>();
   readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, readonly string[]>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
-  readonly #parts = new Map<EndpointId, Parts>();
   readonly #policies = new Map<PolicyId, Policy>();
   readonly #calls = new Calls((id) => this.#policyOf(id));
+  readonly #parts = new EndpointParts(this.#calls.of);
   /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
   readonly #endpointsOf = new Map<PolicyId, Bag<EndpointId>>();
   readonly #uses = new Map<string, number>();
@@ -106,64 +91,11 @@ export class NftablesLowering {
     for (const [id, policy] of delta.policies)
       if (this.#setPolicy(id, policy)) for (const endpoint of valuesOf(this.#endpointsOf.get(id))) anew.add(endpoint);
     for (const id of policies) this.#stepPolicy(id, program);
-    for (const [id, change] of endpoints) this.#stepEndpoint(id, anew.has(id) ? undefined : change);
-    for (const id of anew) if (!endpoints.has(id)) this.#stepEndpoint(id, undefined);
+    for (const id of new Set([...endpoints.keys(), ...anew])) {
+      const change = anew.has(id) ? undefined : endpoints.get(id);
+      for (const [row, owned] of this.#parts.step(id, this.#endpoints.get(id), change)) this.#rows.set(row, owned);
+    }
     return { rows: this.#rows, elements: this.#elements };
-  }
-
-  /** `change` undefined: all of it is lowered anew. */
-  #stepEndpoint(id: EndpointId, change: EndpointChange | undefined): void {
-    const endpoint = this.#endpoints.get(id);
-    const parts: Parts = this.#parts.get(id) ?? new Map();
-    const isOther = endpoint === undefined || endpoint.kind !== change?.before?.kind;
-    const lowered = new Map<string, ReadonlyMap<string, NftRow>>();
-    if (isOther) for (const name of parts.keys()) lowered.set(name, NO_ROWS);
-    if (endpoint !== undefined) this.#lowerParts(id, endpoint, isOther ? undefined : change, parts, lowered);
-    const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
-    // What one part no longer has may be another's.
-    for (const [name, rows] of lowered)
-      for (const rowId of parts.get(name)?.keys() ?? []) if (!rows.has(rowId)) this.#rows.set(rowId, undefined);
-    for (const [name, rows] of lowered) {
-      const before = parts.get(name);
-      for (const [rowId, row] of rows) if (before?.get(rowId) !== row) this.#rows.set(rowId, { row, unit });
-      if (rows.size === 0) parts.delete(name);
-      else parts.set(name, rows);
-    }
-    if (endpoint === undefined) this.#parts.delete(id);
-    else this.#parts.set(id, parts);
-  }
-
-  /** Puts those that may differ from before into `to`. `change` undefined: all. */
-  #lowerParts(
-    id: EndpointId,
-    endpoint: Endpoint,
-    change: EndpointChange | undefined,
-    before: Parts,
-    to: Map<string, ReadonlyMap<string, NftRow>>,
-  ): void {
-    const put = (name: string, rows: Map<string, NftRow>): void => void to.set(name, keeping(before.get(name), rows));
-    for (const { hook, direction } of change?.stages ?? PLACES) {
-      const name = `${hook} ${direction}`;
-      const [has, had] = [hasStage(endpoint, hook, direction), before.has(name)];
-      if (has) put(name, this.#stageRowsOf(id, endpoint, hook, direction));
-      else if (had) put(name, new Map());
-      if (change === undefined || has !== had)
-        put(`to ${name}`, has ? dispatchRows(id, endpoint, hook, direction) : new Map());
-    }
-    if (change?.before?.addresses !== endpoint.addresses || change.before.sources !== endpoint.sources)
-      put("addresses", addressRows(id, endpoint));
-  }
-
-  #stageRowsOf(id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction): Map<string, NftRow> {
-    const rows = new Map<string, NftRow>();
-    const continuation = continuationOf(endpoint.kind, hook, direction);
-    const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
-    const countedBefore = (tier?: string): string => stagedChain(id, endpoint, hook, direction, tier);
-    const [stage, staged] = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
-    const context = { direction, continuation, chain, callsOf: this.#calls.of };
-    for (const [name, rules] of lowerPlace(stage, staged, context, countedBefore))
-      rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
-    return rows;
   }
 
   #setEndpoints(delta: Delta<EndpointId, Endpoint>): ReadonlyMap<EndpointId, EndpointChange> {
@@ -366,18 +298,6 @@ export class NftablesLowering {
     if (rows.size === 0) this.#rowsOf.delete(unit.id);
     else this.#rowsOf.set(unit.id, rows);
   }
-}
-
-/** The rows, made of those before where these are equal: nobody need look at them again. */
-function keeping(
-  before: ReadonlyMap<string, NftRow> | undefined,
-  rows: Map<string, NftRow>,
-): ReadonlyMap<string, NftRow> {
-  for (const [id, row] of rows) {
-    const old = before?.get(id);
-    if (old !== undefined && sameRow(old, row)) rows.set(id, old);
-  }
-  return rows;
 }
 
 function portSetUnit(name: string): Unit {

@@ -71,9 +71,9 @@ export function sameRow(a: NftRow, b: NftRow): boolean {
   if (a === b) return true;
   return (
     a.chain === b.chain &&
-    a.rules.length === b.rules.length &&
     equal(a.base, b.base) &&
-    a.rules.every((rule, i) => sameRule(rule, b.rules[i]))
+    (a.rules === b.rules ||
+      (a.rules.length === b.rules.length && a.rules.every((rule, i) => sameRule(rule, b.rules[i]))))
   );
 }
 
