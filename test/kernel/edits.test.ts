@@ -1,9 +1,10 @@
 /** Chains that change rule by rule: what is asked of the kernel for it, and what becomes of a chain that somebody else changes at that moment. */
 import { expect, test } from "bun:test";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
-import { openClock } from "../../src/host/bun/clock.ts";
 import type { Sys } from "../../src/host/sys.ts";
+import { ENOBUFS } from "../../src/kernel/errno.ts";
 import { canOwnTables } from "../../src/kernel/nftables/client.ts";
+import { VirtualClock } from "../../src/lib/virtual-clock.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Policy, PolicyId } from "../../src/program/policy.ts";
 import type { Endpoint, EndpointId, Program } from "../../src/program/program.ts";
@@ -51,6 +52,8 @@ class Node {
   } satisfies Program;
   /** Messages sent, a transaction as one. */
   sends = 0;
+  /** The next answer is lost. */
+  losesAnswer = false;
   /** Runs once, before the next transaction. */
   beforeCommit: (() => void) | undefined;
 
@@ -66,8 +69,14 @@ class Node {
         run?.();
         return sys.send(fd, bytes, flags, address);
       },
+      receive: (fd, buffer, flags) => {
+        const length = sys.receive(fd, buffer, flags);
+        if (!this.losesAnswer || length <= 0) return length;
+        this.losesAnswer = false;
+        return -ENOBUFS;
+      },
     };
-    this.driver = namespace.enter(() => new NftablesDriver(spied, { ownsTable, clock: openClock() }));
+    this.driver = namespace.enter(() => new NftablesDriver(spied, { ownsTable, clock: new VirtualClock() }));
     this.driver.lower(this.#program, { ...NO_CHANGE, policies: this.#program.policies, endpoints: new Map() });
     this.driver.read();
     this.driver.commit();
@@ -176,6 +185,22 @@ test.skipIf(!canOwnTables(sys))("the rules of a chain in our own table are read 
       expect(node.run({ cali1: one, cali2: two })).toBe(1);
       expect([node.policies("1"), node.policies("2")]).toEqual([one, two]);
     }
+  });
+});
+
+test.skipIf(!canOwnTables(sys))("after an answer that was lost nothing is taken for known", () => {
+  withNode(true, (node) => {
+    node.run({ cali1: "abcd" });
+    node.run({ cali1: "abd" });
+    node.lower({ cali1: "aed" });
+    node.losesAnswer = true;
+    expect(() => node.driver.commit()).toThrow("ENOBUFS");
+    expect(node.policies("1")).toBe("aed");
+    node.driver.read();
+    node.driver.commit();
+    // Its rules are read, and one transaction is made.
+    expect(node.run({ cali1: "ad" })).toBe(2);
+    expect(node.policies("1")).toBe("ad");
   });
 });
 

@@ -39,8 +39,10 @@ export function sendPlan(
   } catch (error) {
     if (error instanceof NftCommitError)
       return { error, units: culpritsOf(error, planned, state), lost: lostIn(error.refused) };
-    if (error instanceof KernelError) return { error, units: new Map(), lost: NONE };
-    throw error;
+    if (!(error instanceof KernelError)) throw error;
+    // Whether it was made is not known.
+    handles.clear();
+    return { error, units: new Map(), lost: NONE };
   }
 }
 
