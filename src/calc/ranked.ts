@@ -5,6 +5,7 @@ import type { PolicyModel } from "../model/policy.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
 import type { PolicyId } from "../program/policy.ts";
 
+/** A policy with what decides its place. */
 export interface Ranked {
   readonly model: PolicyModel;
   readonly id: PolicyId;
@@ -13,6 +14,7 @@ export interface Ranked {
   readonly tie: string;
 }
 
+/** Made once for each version of a policy. */
 export function ranked(model: PolicyModel): Ranked {
   return { model, id: policyIdOf(model), isStaged: isStagedKey(model.key), tie: tieText(model) };
 }
@@ -35,6 +37,7 @@ function tieText({ key }: PolicyModel): string {
   return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[kind] ?? kind}`;
 }
 
+/** By code units, the same in every locale. */
 export function compareText(a: string, b: string): number {
   return a === b ? 0 : a < b ? -1 : 1;
 }

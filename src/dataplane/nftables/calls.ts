@@ -1,6 +1,6 @@
 /**
- * Calls: the rules that ask a policy, one for each way in which it is used, shared by all endpoints that run it: what is the same object need not be
- * looked into.
+ * Calls: the rules that ask a policy, one for each way in which it is used. All endpoints that run the policy share them, so that chains are compared
+ * by the identity of their rules.
  */
 import type { Direction } from "../../model/policy.ts";
 import type { Policy, PolicyId } from "../../program/policy.ts";

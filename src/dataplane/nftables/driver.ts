@@ -48,7 +48,7 @@ const NOTHING: Program = {
   endpoints: new Map(),
   routes: new Map(),
 };
-/** Of the thread, for one transaction, as far as it can be cut. Each with a verdict makes the kernel look at the whole table, which takes some 1,500 at 2,000 policies. */
+/** Of the thread, for one transaction, as far as it can be cut. A rule with a verdict makes the kernel look at the whole table: 1,500 at 2,000 policies. */
 const TRANSACTION_US = 5_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;

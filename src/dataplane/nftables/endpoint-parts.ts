@@ -19,6 +19,7 @@ import type { OwnedRow } from "../table-state.ts";
 import { continuationOf } from "../uses.ts";
 import type { Unit } from "../units.ts";
 
+/** What an endpoint was, and which of its stages are other objects now. */
 export interface EndpointChange {
   readonly before: Endpoint | undefined;
   readonly stages: readonly ChangedStage[];

@@ -1,6 +1,6 @@
 /**
- * RuleHandles: by which the kernel knows the rules of the chains that were edited. They are read before the first edit of a chain; of the rules that
- * come then, the kernel tells them. Where our socket owns the table, nobody else can change them; elsewhere they are read for each edit.
+ * RuleHandles: the handles by which the kernel knows the rules of chains that were edited. Those of a chain are read before its first edit, and the
+ * kernel tells those of rules that come later. Where our socket owns the table, nobody else can change them; elsewhere they are read for each edit.
  */
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { PlannedCommand, PlannedRow } from "./plan.ts";

@@ -20,6 +20,7 @@ import type { Unit } from "../units.ts";
 /** Refusals with nothing taken in between after which the kernel is asked whether it takes anything. */
 const MOST_REFUSALS = 32;
 
+/** What landing works on: parts of one driver. */
 export interface LandingOptions {
   readonly client: NftablesClient;
   readonly state: TableState<NftRow>;

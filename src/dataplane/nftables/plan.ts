@@ -20,6 +20,7 @@ export interface PlannedRow extends RowChange<NftRow> {
   readonly edit: ChainEdit | undefined;
 }
 
+/** The change with what follows from it. */
 export function plannedRow(change: RowChange<NftRow>): PlannedRow {
   const { id, unit, want, have } = change;
   const edit = want?.type === "chain" && have?.type === "chain" ? editOf(have, want) : undefined;

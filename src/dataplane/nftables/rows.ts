@@ -100,6 +100,7 @@ export interface ChainEdit {
   readonly came: ChainRow["rules"];
 }
 
+/** What makes the one version of a chain of the other. */
 export function editOf(have: ChainRow, want: ChainRow): ChainEdit {
   const { head, tail } = commonEnds(have.rules, want.rules, sameRule);
   const gone = have.rules.slice(head, have.rules.length - tail);

@@ -122,6 +122,7 @@ function passedTo(next: readonly Expr[]): NftRule {
   return { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined };
 }
 
+/** A rule without a match that jumps to the chain. */
 export function jumpTo(chain: string): NftRule {
   return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
 }
