@@ -3,12 +3,12 @@ import { differences } from "../lib/common-ends.ts";
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import type { PolicyId } from "../program/policy.ts";
-import { type Delta, type Endpoint, type EndpointId, policiesNamedBy, stagedOf, stagesOf } from "../program/program.ts";
+import { changedStages, type Delta, type Endpoint, type EndpointId, namesIn } from "../program/program.ts";
 
 export class Active {
   readonly #models = new Map<PolicyId, PolicyModel>();
-  readonly #namedBy = new Map<EndpointId, readonly PolicyId[]>();
-  /** How many endpoints run the policy. */
+  readonly #endpoints = new Map<EndpointId, Endpoint>();
+  /** How many stages name the policy, staged ones too. */
   readonly #uses = new Map<PolicyId, number>();
 
   /** Active policies that are new, changed or (undefined) no longer active. */
@@ -16,13 +16,19 @@ export class Active {
     const touched = new Map<PolicyId, boolean>();
     const touch = (id: PolicyId): void => void (touched.has(id) || touched.set(id, this.#uses.has(id)));
     for (const [id, endpoint] of endpoints) {
-      const named = endpoint === undefined ? [] : policiesOf(endpoint);
-      const { added, removed } = differences(this.#namedBy.get(id) ?? [], named);
-      for (const policy of [...added, ...removed]) touch(policy);
-      for (const policy of added) this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);
-      for (const policy of removed) this.#release(policy);
-      if (endpoint === undefined) this.#namedBy.delete(id);
-      else this.#namedBy.set(id, named);
+      for (const { before, now } of changedStages(this.#endpoints.get(id), endpoint)) {
+        const { added, removed } = differences(namesIn(before), namesIn(now));
+        for (const policy of added) {
+          touch(policy);
+          this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);
+        }
+        for (const policy of removed) {
+          touch(policy);
+          this.#release(policy);
+        }
+      }
+      if (endpoint === undefined) this.#endpoints.delete(id);
+      else this.#endpoints.set(id, endpoint);
     }
     const changed = new Set<PolicyId>();
     for (const [key, model] of policies) {
@@ -45,10 +51,4 @@ export class Active {
     if (uses > 0) this.#uses.set(policy, uses);
     else this.#uses.delete(policy);
   }
-}
-
-/** The policies that any stage of the endpoint names, staged ones too, each once. */
-export function policiesOf(endpoint: Endpoint): readonly PolicyId[] {
-  const places = [...stagesOf(endpoint), ...stagedOf(endpoint)];
-  return [...new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)))];
 }

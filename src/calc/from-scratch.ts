@@ -37,14 +37,22 @@ import type { Addr } from "../net/addr.ts";
 import { prefixOfAddr } from "../net/prefix.ts";
 import { lowerPolicy, policyIdOf, type SetDefinition } from "../program/lower-rule.ts";
 import type { AddrPort, Policy, PolicyId, SetId, SetMembers } from "../program/policy.ts";
-import type { Endpoint, EndpointId, Program, Settings } from "../program/program.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  policiesNamedBy,
+  type Program,
+  type Settings,
+  stagedOf,
+  stagesOf,
+} from "../program/program.ts";
 import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from "../program/route.ts";
 import { wiringOf } from "./endpoints.ts";
-import { policiesOf } from "./active.ts";
 import { bindHosts } from "./host-bindings.ts";
 import { selecting } from "./matches.ts";
 import { placesOf, whyNoSourcePrefixes } from "./order.ts";
 import { type Exists, profileModel } from "./profiles.ts";
+import { ranked } from "./ranked.ts";
 import { blackholeOf } from "./routes.ts";
 import { settingsOf } from "./settings.ts";
 import { sliceContribution } from "./services.ts";
@@ -107,7 +115,8 @@ export function programOf(state: State): Program {
   const profiles = new Set(rows.flatMap(({ row }) => row.profiles ?? []));
   const stored = storedIn(state);
   const endpoints = endpointsOf(rows, models, settings, state);
-  const named = new Set([...endpoints.values()].flatMap(policiesOf));
+  const places = [...endpoints.values()].flatMap((endpoint) => [...stagesOf(endpoint), ...stagedOf(endpoint)]);
+  const named = new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)));
   const policies = new Map<PolicyId, Policy>();
   const sets = new Map<SetId, SetMembers>();
   for (const model of [
@@ -251,9 +260,9 @@ function endpointsOf(
   );
   const endpoints = new Map<EndpointId, Endpoint>();
   for (const { key, row, labels, addresses, local } of rows) {
-    const found = models.filter((model) => evaluateSelector(model.selects, labels));
+    const found = models.filter((model) => evaluateSelector(model.selects, labels)).map(ranked);
     const places = placesOf(
-      selecting(found, ({ key: policy }) => replaced.has(formatKey(policy))),
+      selecting(found, ({ model }) => replaced.has(formatKey(model.key))),
       row,
       tiers,
     );

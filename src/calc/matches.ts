@@ -5,14 +5,15 @@ import type { PolicyModel } from "../model/policy.ts";
 import { formatSelector } from "../model/selector/canonical.ts";
 import type { Delta } from "../program/program.ts";
 import type { EndpointsDelta, Row, RowChange } from "./endpoints.ts";
+import { ranked, type Ranked } from "./ranked.ts";
 import { SelectorIndex } from "./selector-index.ts";
 
 /** The policies that select a row. */
 export interface Selecting {
-  readonly enforced: readonly PolicyModel[];
-  readonly staged: readonly PolicyModel[];
+  readonly enforced: readonly Ranked[];
+  readonly staged: readonly Ranked[];
   /** Those of the enforced ones that would be gone were the staged policies enforced. */
-  readonly replaced: ReadonlySet<PolicyModel>;
+  readonly replaced: ReadonlySet<Ranked>;
 }
 
 export class Matches {
@@ -23,7 +24,7 @@ export class Matches {
   /** How many of them are staged. */
   #staged = 0;
   /** Policies that select by the same text. */
-  readonly #bySelector = new Map<string, Set<KeyText>>();
+  readonly #bySelector = new Map<string, Map<KeyText, Ranked>>();
 
   /** The local rows that changed, whose list of policies changed, or one of whose policies changed. */
   step(endpoints: EndpointsDelta, policies: Delta<KeyText, PolicyModel>): ReadonlySet<KeyText> {
@@ -50,15 +51,14 @@ export class Matches {
 
   /** The policies that select the row, in no order. */
   policiesOf(key: KeyText): Selecting {
-    const found: PolicyModel[] = [];
+    const found: Ranked[] = [];
     const row = this.#rows.get(key);
-    for (const selector of row === undefined ? [] : this.#index.selectorsOf(row.group))
-      for (const policy of this.#bySelector.get(selector) ?? []) {
-        const model = this.#policies.get(policy)?.model;
-        if (model !== undefined) found.push(model);
-      }
-    return selecting(found, ({ key: policy }) => {
-      const staged = this.#staged === 0 ? undefined : stagedKeyOf(policy);
+    if (row !== undefined)
+      for (const selector of this.#index.selectorsOf(row.group))
+        for (const policy of this.#bySelector.get(selector)?.values() ?? []) found.push(policy);
+    if (this.#staged === 0) return { enforced: found, staged: [], replaced: NONE };
+    return selecting(found, ({ model }) => {
+      const staged = stagedKeyOf(model.key);
       return staged !== undefined && this.#policies.has(formatKey(staged));
     });
   }
@@ -81,9 +81,9 @@ export class Matches {
       const selector = formatSelector(model.selects);
       this.#policies.set(key, { model, selector });
       const sharing = this.#bySelector.get(selector);
-      if (sharing !== undefined) sharing.add(key);
+      if (sharing !== undefined) sharing.set(key, ranked(model));
       else {
-        this.#bySelector.set(selector, new Set([key]));
+        this.#bySelector.set(selector, new Map([[key, ranked(model)]]));
         this.#index.addSelector(selector, model.selects);
       }
       for (const row of this.#index.rowsOf(selector)) dirty.add(row.key);
@@ -95,16 +95,18 @@ export class Matches {
   }
 }
 
+const NONE: ReadonlySet<never> = new Set();
+
 /** `isReplaced`: a staged policy takes the place of the policy, or deletes it. */
-export function selecting(found: readonly PolicyModel[], isReplaced: (policy: PolicyModel) => boolean): Selecting {
-  const enforced: PolicyModel[] = [];
-  const staged: PolicyModel[] = [];
-  const replaced = new Set<PolicyModel>();
-  for (const model of found)
-    if (isStagedKey(model.key)) staged.push(model);
+export function selecting(found: readonly Ranked[], isReplaced: (policy: Ranked) => boolean): Selecting {
+  const enforced: Ranked[] = [];
+  const staged: Ranked[] = [];
+  const replaced = new Set<Ranked>();
+  for (const policy of found)
+    if (policy.isStaged) staged.push(policy);
     else {
-      enforced.push(model);
-      if (isReplaced(model)) replaced.add(model);
+      enforced.push(policy);
+      if (isReplaced(policy)) replaced.add(policy);
     }
   return { enforced, staged, replaced };
 }

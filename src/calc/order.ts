@@ -2,12 +2,10 @@
 import { equal } from "../lib/equal.ts";
 import { keyOfText, type KeyText } from "../model/key.ts";
 import type { EndpointRow, WorkloadKey } from "../model/endpoint.ts";
-import type { Kind } from "../model/kind.ts";
-import { enforcedKeyOf, isStagedKey } from "../model/kinds/staged.ts";
-import type { Direction, Hook, PolicyModel } from "../model/policy.ts";
+import type { Direction, Hook } from "../model/policy.ts";
 import { BUILT_IN_TIERS, type TierModel } from "../model/tier.ts";
 import { policyIdOf } from "../program/lower-rule.ts";
-import type { PolicyId, Stage } from "../program/policy.ts";
+import type { PolicyId, Stage, TierBinding } from "../program/policy.ts";
 import {
   type Delta,
   DIRECTIONS,
@@ -23,44 +21,7 @@ import { addressesOf, type Row } from "./endpoints.ts";
 import type { HostBindings } from "./host-bindings.ts";
 import type { Matches, Selecting } from "./matches.ts";
 import { profileKey } from "./profiles.ts";
-
-/** Ascending order, then the text `name/namespace/kind`. */
-function comparePolicies(a: PolicyModel, b: PolicyModel): number {
-  return a.order - b.order || compareText(textsOf(a).tie, textsOf(b).tie);
-}
-
-interface PolicyTexts {
-  readonly tie: string;
-  readonly id: PolicyId;
-}
-
-/** Made once: a policy may apply to every endpoint of the node. */
-const TEXTS = new WeakMap<PolicyModel, PolicyTexts>();
-
-function textsOf(policy: PolicyModel): PolicyTexts {
-  const known = TEXTS.get(policy);
-  if (known !== undefined) return known;
-  const texts = { tie: tieText(policy), id: policyIdOf(policy) };
-  TEXTS.set(policy, texts);
-  return texts;
-}
-
-/** Upstream's names of kinds that are called otherwise here. */
-const KIND_TEXTS: { readonly [K in Kind]?: string } = {
-  ClusterNetworkPolicy: "KubernetesClusterNetworkPolicy",
-  AdminNetworkPolicy: "KubernetesAdminNetworkPolicy",
-  BaselineAdminNetworkPolicy: "KubernetesBaselineAdminNetworkPolicy",
-};
-
-/** A staged policy has the place that it would have. */
-function tieText({ key }: PolicyModel): string {
-  const kind = isStagedKey(key) ? enforcedKeyOf(key).kind : key.kind;
-  return `${key.name}/${key.namespace ?? ""}/${KIND_TEXTS[kind] ?? kind}`;
-}
-
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
+import { compareRanked, compareText, type Ranked } from "./ranked.ts";
 
 /** Before translation and before connection tracking, what no rule decided continues: otherwise nothing would get through. */
 const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
@@ -70,29 +31,37 @@ const PASSING_HOOKS: readonly Hook[] = ["pre-dnat", "untracked"];
  * the endpoint is not isolated.
  */
 function stageOf(
-  policies: readonly PolicyModel[],
+  policies: readonly Ranked[],
   tiers: ReadonlyMap<string, TierModel>,
   hook: Hook,
   direction: Direction,
-): Omit<Stage, "profiles" | "otherwise"> {
-  const byTier = new Map<string, PolicyModel[]>();
-  for (const policy of policies) {
-    if (policy[direction] === undefined || !policy.hooks.includes(hook)) continue;
-    const members = byTier.get(policy.tier);
-    if (members === undefined) byTier.set(policy.tier, [policy]);
-    else members.push(policy);
+): Pick<Stage, "tiers"> {
+  const byTier = new Map<string, PolicyId[]>();
+  // As a rule the next one is of the same tier.
+  let last: { readonly tier: string; readonly members: PolicyId[] } | undefined;
+  for (const { model, id } of policies) {
+    if (model[direction] === undefined || !model.hooks.includes(hook)) continue;
+    if (last?.tier !== model.tier) {
+      last = { tier: model.tier, members: byTier.get(model.tier) ?? [] };
+      byTier.set(last.tier, last.members);
+    }
+    last.members.push(id);
   }
+  if (byTier.size === 0) return NO_TIERS;
   const sorted = [...byTier].map(([name, members]) => ({ tier: tiers.get(name) ?? missingTier(name), members }));
   const isMissing = ({ name }: TierModel): number => (tiers.has(name) ? 0 : 1);
   sorted.sort((a, b) => isMissing(a.tier) - isMissing(b.tier) || compareTiers(a.tier, b.tier));
+  const passes = PASSING_HOOKS.includes(hook);
   return {
     tiers: sorted.map(({ tier, members }) => ({
       tier: tier.name,
-      policies: members.map((policy) => textsOf(policy).id),
-      otherwise: PASSING_HOOKS.includes(hook) ? "pass" : tier.otherwise,
+      policies: members,
+      otherwise: passes ? "pass" : tier.otherwise,
     })),
   };
 }
+
+const NO_TIERS: Pick<Stage, "tiers"> = { tiers: [] };
 
 /** A tier that only policies name comes after all others and denies. */
 function missingTier(name: string): TierModel {
@@ -105,12 +74,12 @@ function compareTiers(a: TierModel, b: TierModel): number {
 
 /** A hook that no policy concerns has no stage, but `normal`, which is closed without any. Profiles are asked there alone. */
 export function hostStages(
-  policies: readonly PolicyModel[],
+  policies: readonly Ranked[],
   profiles: readonly string[],
   tiers: ReadonlyMap<string, TierModel>,
 ): Stages {
   const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
-  const sorted = [...policies].sort(comparePolicies);
+  const sorted = [...policies].sort(compareRanked);
   for (const hook of HOOKS)
     for (const direction of DIRECTIONS) {
       const stage = stageOf(sorted, tiers, hook, direction);
@@ -132,11 +101,11 @@ function closedBut(stage: Pick<Stage, "tiers">, profiles: readonly string[]): St
 
 /** `profiles`: undefined for a pod, which is open where no policy decides. */
 export function workloadStages(
-  policies: readonly PolicyModel[],
+  policies: readonly Ranked[],
   profiles: readonly string[] | undefined,
   tiers: ReadonlyMap<string, TierModel>,
 ): Stages {
-  const sorted = [...policies].sort(comparePolicies);
+  const sorted = [...policies].sort(compareRanked);
   const stage = (direction: Direction): Stage => {
     const { tiers: asked } = stageOf(sorted, tiers, "normal", direction);
     return profiles === undefined
@@ -150,7 +119,7 @@ export function workloadStages(
 function stagedStages(
   { enforced, staged, replaced }: Selecting,
   hooks: readonly Hook[],
-  stagesOf: (policies: readonly PolicyModel[]) => Stages,
+  stagesOf: (policies: readonly Ranked[]) => Stages,
 ): Stages | undefined {
   if (staged.length === 0 && replaced.size === 0) return undefined;
   const then = stagesOf([...enforced.filter((policy) => !replaced.has(policy)), ...staged]);
@@ -158,7 +127,7 @@ function stagedStages(
   const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
   for (const hook of hooks)
     for (const direction of DIRECTIONS) {
-      const isMeant = changing.some((policy) => policy[direction] !== undefined && policy.hooks.includes(hook));
+      const isMeant = changing.some(({ model }) => model[direction] !== undefined && model.hooks.includes(hook));
       if (isMeant) stages[hook] = { ...stages[hook], [direction]: then[hook]?.[direction] ?? NOTHING_ASKED };
     }
   return Object.keys(stages).length === 0 ? undefined : stages;
@@ -173,7 +142,7 @@ export function placesOf(
   { host, profiles }: Pick<EndpointRow, "host" | "profiles">,
   tiers: ReadonlyMap<string, TierModel>,
 ): Pick<Endpoint, "stages" | "staged"> {
-  const stagesOf = (policies: readonly PolicyModel[]): Stages =>
+  const stagesOf = (policies: readonly Ranked[]): Stages =>
     host === undefined ? workloadStages(policies, profiles, tiers) : hostStages(policies, profiles ?? [], tiers);
   const stages = stagesOf(selecting.enforced);
   const staged = stagedStages(selecting, host === undefined ? ["normal"] : HOOKS, stagesOf);
@@ -222,10 +191,9 @@ export class Order {
       }
       const now = placesOf(matches.policiesOf(key), row, this.#tiers);
       const before = this.#stages.get(key);
-      const places = {
-        stages: sharing(before?.stages, now.stages),
-        ...(now.staged === undefined ? {} : { staged: sharing(before?.staged, now.staged) }),
-      };
+      const stages = sharing(before?.stages, now.stages);
+      const places: Pick<Endpoint, "stages" | "staged"> =
+        now.staged === undefined ? { stages } : { stages, staged: sharing(before?.staged, now.staged) };
       this.#stages.set(key, places);
       if (row.host !== undefined) {
         const interfaces = bindings.interfacesOf(key);
@@ -235,23 +203,32 @@ export class Order {
         continue;
       }
       const sources = this.#sourcesOf(key, row);
-      for (const { interface: name, workload: source, addresses } of row.local)
-        delta.set(name as EndpointId, { kind: "workload", source, addresses, ...sources, ...places });
-      this.#endpoints.set(
-        key,
-        row.local.map((wire) => wire.interface as EndpointId),
-      );
+      const ids: EndpointId[] = [];
+      for (const { interface: name, workload: source, addresses } of row.local) {
+        const { stages: own, staged } = places;
+        const id = name as EndpointId;
+        ids.push(id);
+        delta.set(id, {
+          kind: "workload",
+          source,
+          addresses,
+          ...(sources === undefined ? undefined : { sources }),
+          stages: own,
+          ...(staged === undefined ? undefined : { staged }),
+        });
+      }
+      this.#endpoints.set(key, ids);
     }
     return delta;
   }
 
-  #sourcesOf(key: KeyText, { sources, local }: Row): Pick<Endpoint, "sources"> {
+  #sourcesOf(key: KeyText, { sources, local }: Row): Endpoint["sources"] {
     const [wire] = local;
     this.withheld.delete(key);
-    if (sources === undefined || wire === undefined) return {};
-    if (this.#why === undefined) return { sources };
+    if (sources === undefined || wire === undefined) return undefined;
+    if (this.#why === undefined) return sources;
     this.withheld.set(key, { workload: wire.workload, why: `source prefixes ${sources.join(", ")}: ${this.#why}` });
-    return {};
+    return undefined;
   }
 
   /** Returns the rows with source prefixes, if what becomes of these has changed. */
@@ -283,14 +260,40 @@ export class Order {
   }
 }
 
-/** The new stages, made of the old ones where these are equal. */
+/** The new stages, made of the old ones where these are equal; if all are, the old ones. */
 function sharing(before: Stages | undefined, now: Stages): Stages {
+  if (before === undefined) return now;
   const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  let isSame = true;
   for (const hook of HOOKS)
     for (const direction of DIRECTIONS) {
-      const [old, current] = [before?.[hook]?.[direction], now[hook]?.[direction]];
-      if (current !== undefined)
-        stages[hook] = { ...stages[hook], [direction]: old !== undefined && equal(old, current) ? old : current };
+      const [old, current] = [before[hook]?.[direction], now[hook]?.[direction]];
+      const isKept = old !== undefined && current !== undefined && sameStage(old, current);
+      isSame &&= isKept || old === current;
+      if (current === undefined) continue;
+      (stages[hook] ??= {})[direction] = isKept ? old : old === undefined ? current : sharingTiers(old, current);
     }
-  return stages;
+  return isSame ? before : stages;
+}
+
+/** The new stage, with those of the old one's tiers that are equal. */
+function sharingTiers(before: Stage, now: Stage): Stage {
+  return { ...now, tiers: now.tiers.map((tier) => before.tiers.find((old) => sameTier(old, tier)) ?? tier) };
+}
+
+function sameStage(a: Stage, b: Stage): boolean {
+  return (
+    a.otherwise === b.otherwise &&
+    sameItems(a.profiles, b.profiles) &&
+    a.tiers.length === b.tiers.length &&
+    a.tiers.every((tier, i) => sameTier(tier, b.tiers[i]))
+  );
+}
+
+function sameTier(a: TierBinding, b: TierBinding | undefined): boolean {
+  return a.tier === b?.tier && a.otherwise === b.otherwise && sameItems(a.policies, b.policies);
+}
+
+function sameItems(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((each, i) => each === b[i]);
 }

@@ -31,16 +31,33 @@ export class Tables implements Program {
       sets: changes.sets.sets,
       members: changes.sets.members,
       policies: applyTable(this.policies, changes.policies),
-      endpoints: applyTable(this.endpoints, changes.endpoints),
+      endpoints: applyTable(this.endpoints, changes.endpoints, sameEndpoint),
       routes: applyTable(this.routes, changes.routes),
     };
   }
 }
 
-function applyTable<K, V>(table: Map<K, V>, changes: Delta<K, V>): Delta<K, V> {
+/** Stages that are equal are the same object. */
+function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return (
+    a.stages === b.stages &&
+    a.staged === b.staged &&
+    a.kind === b.kind &&
+    equal(a.addresses, b.addresses) &&
+    equal(a.sources, b.sources) &&
+    equal(a.source, b.source)
+  );
+}
+
+function applyTable<K, V>(
+  table: Map<K, V>,
+  changes: Delta<K, V>,
+  isSame: (a: V, b: V) => boolean = equal,
+): Delta<K, V> {
   const real = new Map<K, V | undefined>();
   for (const [key, value] of changes) {
-    if (value === undefined ? !table.has(key) : equal(table.get(key), value)) continue;
+    const before = table.get(key);
+    if (value === undefined ? before === undefined : before !== undefined && isSame(before, value)) continue;
     write(table, key, value);
     real.set(key, value);
   }

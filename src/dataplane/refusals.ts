@@ -129,9 +129,8 @@ export class Refusals<Row> {
   changesOf(unit: Unit): RowChange<Row>[] {
     const changes: RowChange<Row>[] = [];
     if (!this.isHeld(unit.id)) {
-      for (const id of this.#state.rowsOf(unit.id))
-        if (this.#state.isPending(id))
-          changes.push({ id, unit, want: this.#state.want.get(id), have: this.#state.have.get(id) });
+      for (const id of this.#state.pendingOf(unit.id))
+        changes.push({ id, unit, want: this.#state.want.get(id), have: this.#state.have.get(id) });
       return changes;
     }
     const ids = [...this.#state.rowsOf(unit.id)];

@@ -2,7 +2,6 @@
  * TableState: the rows that a driver keeps, wanted and had, with the unit that each belongs to, and which rows refer to a row in the kernel.
  */
 import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
-import { differences } from "../lib/common-ends.ts";
 import { Tracker } from "./tracker.ts";
 import { restUnit, type Unit } from "./units.ts";
 
@@ -11,10 +10,18 @@ export interface RowKind<Row> {
   same(a: Row, b: Row): boolean;
   /** Ids of the rows that must be there before this one, each once, its own among them if it refers to itself. */
   referencesOf(row: Row): readonly string[];
+  /** How these change with the row; undefined: there is none. */
+  referenceChange(before: Row | undefined, now: Row | undefined): ReferenceChange;
   /** What stands in a row's place while its endpoint is closed: it drops. The row itself, if it is none that decides. */
   closed(row: Row, because: string): Row;
   /** What leads to an endpoint's rows belongs to the base: a closed endpoint must be there. */
   readonly isDispatchApart: boolean;
+}
+
+/** References that only one of two versions of a row has, each once. */
+export interface ReferenceChange {
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
 }
 
 /** A row that is wanted, and the unit that it belongs to. */
@@ -29,6 +36,8 @@ export class TableState<Row> {
   /** Of every row that is wanted or had. */
   readonly #owners = new Map<string, Unit>();
   readonly #rowsOf = new Map<string, Bag<string>>();
+  /** Of these, those on which the kernel and our wish differ. */
+  readonly #pendingOf = new Map<string, Bag<string>>();
   readonly #units = new Map<string, Unit>();
   /** Of the rows that the kernel has: those that refer to this one. */
   readonly #users = new Map<string, Bag<string>>();
@@ -75,6 +84,11 @@ export class TableState<Row> {
     return valuesOf(this.#rowsOf.get(unitId));
   }
 
+  /** Ids of the unit's rows on which the kernel and our wish differ. */
+  pendingOf(unitId: string): Iterable<string> {
+    return valuesOf(this.#pendingOf.get(unitId));
+  }
+
   usersOf(rowId: string): Iterable<string> {
     return valuesOf(this.#users.get(rowId));
   }
@@ -94,38 +108,38 @@ export class TableState<Row> {
   setWants(rows: ReadonlyMap<string, OwnedRow<Row> | undefined>): ReadonlySet<Unit> {
     const touched = new Set<Unit>();
     for (const [id, owned] of rows) {
-      if (owned !== undefined) this.#own(id, owned.unit);
-      const owner = this.#owners.get(id);
+      const owner = owned === undefined ? this.#owners.get(id) : this.#own(id, owned.unit);
       if (owner !== undefined) touched.add(owner);
       this.#rows.setWant(id, owned?.row);
-      this.#disown(id);
+      if (owned === undefined) this.#disown(id);
+      if (owner !== undefined) this.#notePending(id, owner);
     }
     return touched;
   }
 
-  setHave(id: string, row: Row | undefined): void {
-    const before = this.#rows.have.get(id);
-    const had = before === undefined ? NONE : this.kind.referencesOf(before);
-    const has = row === undefined ? NONE : this.kind.referencesOf(row);
+  /** `references`: how these change, if that is known already. */
+  setHave(id: string, row: Row | undefined, references?: ReferenceChange): void {
+    const { added, removed } = references ?? this.kind.referenceChange(this.#rows.have.get(id), row);
     // Of two equal rows only the wanted one is kept.
     const want = this.#rows.want.get(id);
     this.#rows.setHave(id, want !== undefined && row !== undefined && this.kind.same(want, row) ? want : row);
-    if (row !== undefined && !this.#owners.has(id)) this.#own(id, restUnit(id));
+    const owner = this.#owners.get(id) ?? (row === undefined ? undefined : this.#own(id, restUnit(id)));
     if (row === undefined) this.#disown(id);
-    // As a rule a row goes on referring to the same ones.
-    const { added, removed } = differences(had, has);
+    if (owner !== undefined) this.#notePending(id, owner);
     for (const reference of removed) removeFrom(this.#users, reference, id);
     for (const reference of added) addTo(this.#users, reference, id);
   }
 
-  #own(id: string, given: Unit): void {
+  #own(id: string, given: Unit): Unit {
     const before = this.#owners.get(id);
-    if (before !== undefined && before.id !== given.id) this.#drop(id, before);
+    if (before?.id === given.id) return before;
+    if (before !== undefined) this.#drop(id, before);
     // One object for each unit, as long as it has rows.
     const unit = this.#units.get(given.id) ?? given;
     this.#owners.set(id, unit);
     this.#units.set(unit.id, unit);
     addTo(this.#rowsOf, unit.id, id);
+    return unit;
   }
 
   /** Once it is neither wanted nor had. */
@@ -136,8 +150,14 @@ export class TableState<Row> {
     this.#drop(id, owner);
   }
 
+  #notePending(id: string, owner: Unit): void {
+    if (this.#rows.isPending(id)) addTo(this.#pendingOf, owner.id, id);
+    else removeFrom(this.#pendingOf, owner.id, id);
+  }
+
   #drop(id: string, unit: Unit): void {
     removeFrom(this.#rowsOf, unit.id, id);
+    removeFrom(this.#pendingOf, unit.id, id);
     if (!this.#rowsOf.has(unit.id)) this.#units.delete(unit.id);
   }
 }

@@ -2,8 +2,16 @@
 import { differences } from "../lib/common-ends.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
-import type { PolicyId, Stage } from "../program/policy.ts";
-import { DIRECTIONS, type Endpoint, HOOKS, policiesNamedBy, stagedOf, stagesOf } from "../program/program.ts";
+import type { PolicyId } from "../program/policy.ts";
+import {
+  type ChangedStage,
+  DIRECTIONS,
+  type Endpoint,
+  namesIn,
+  policiesNamedBy,
+  stagedOf,
+  stagesOf,
+} from "../program/program.ts";
 
 /**
  * What *allowed* means at a stage: the hook ends with it (`accept`), the caller goes on to the next step of the path (`continue`), or the
@@ -17,13 +25,23 @@ export interface Use {
   readonly continuation: Continuation;
 }
 
+type Allowed = ReturnType<typeof allowedAt>;
+
+/** Looked up once for each stage that there can be. */
+const ALLOWED: { readonly [K in Endpoint["kind"]]: { [H in Hook]?: { [D in Direction]?: Allowed } } } = {
+  workload: {},
+  host: {},
+};
+
 /** What *allowed* means at the stage. */
 export function continuationOf(
   kind: Endpoint["kind"],
   hook: Hook,
   direction: Direction,
 ): Exclude<Continuation, "staged"> {
-  return hook === "untracked" ? "untracked" : allowedAt(kind, hook, direction);
+  if (hook === "untracked") return "untracked";
+  const known = (ALLOWED[kind][hook] ??= {});
+  return (known[direction] ??= allowedAt(kind, hook, direction));
 }
 
 const CONTINUATIONS: readonly Continuation[] = ["accept", "continue", "untracked", "staged"];
@@ -44,36 +62,23 @@ export interface ChangedUse {
   readonly went: readonly PolicyId[];
 }
 
-/** By stage: the policies that it names and did not name before, and the other way round. */
-export function changedUses(before: Endpoint | undefined, now: Endpoint | undefined): ChangedUse[] {
+/** By stage that changed: the policies that it names and did not name before, and the other way round. */
+export function changedUses(stages: readonly ChangedStage[]): ChangedUse[] {
   const changes: ChangedUse[] = [];
-  const kinds = new Set([before?.kind, now?.kind]);
-  for (const kind of kinds) {
-    if (kind === undefined) continue;
-    for (const hook of HOOKS)
-      for (const direction of DIRECTIONS) {
-        for (const which of ["stages", "staged"] as const) {
-          const old = before?.kind === kind ? before[which]?.[hook]?.[direction] : undefined;
-          const current = now?.kind === kind ? now[which]?.[hook]?.[direction] : undefined;
-          if (old === current) continue;
-          const { added: came, removed: went } = differences(namesOf(old), namesOf(current));
-          const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
-          if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
-        }
-      }
+  for (const stage of stages) {
+    const { kind, which, hook, direction } = stage;
+    const { added: came, removed: went } = differences(namesIn(stage.before), namesIn(stage.now));
+    const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
+    if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
   }
   return changes;
 }
 
-/** Each once: a policy is of one tier, but a profile may be named twice. */
-function namesOf(stage: Stage | undefined): readonly PolicyId[] {
-  if (stage === undefined) return [];
-  const names = policiesNamedBy(stage);
-  return stage.profiles.length < 2 ? names : [...new Set(names)];
-}
-
 /** The policies that any stage of the endpoint names, staged ones too. */
 export function namedBy(endpoint: Endpoint | undefined): ReadonlySet<PolicyId> {
-  const places = endpoint === undefined ? [] : [...stagesOf(endpoint), ...stagedOf(endpoint)];
-  return new Set(places.flatMap(({ stage }) => policiesNamedBy(stage)));
+  const names = new Set<PolicyId>();
+  if (endpoint === undefined) return names;
+  for (const places of [stagesOf(endpoint), stagedOf(endpoint)])
+    for (const { stage } of places) for (const name of policiesNamedBy(stage)) names.add(name);
+  return names;
 }

@@ -83,6 +83,44 @@ export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
   return [...tiers.flatMap((tier) => tier.policies), ...profiles];
 }
 
+/** The policies and profiles that the stage names, each once: a policy is of one tier, but a profile may be named twice. */
+export function namesIn(stage: Stage | undefined): readonly PolicyId[] {
+  if (stage === undefined) return NO_NAMES;
+  const names = policiesNamedBy(stage);
+  return stage.profiles.length < 2 ? names : [...new Set(names)];
+}
+
+const NO_NAMES: readonly PolicyId[] = [];
+
+/** A stage that is another object than before; undefined: there was none, or there is none now. */
+export interface ChangedStage {
+  readonly kind: Endpoint["kind"];
+  readonly which: "stages" | "staged";
+  readonly hook: Hook;
+  readonly direction: Direction;
+  readonly before: Stage | undefined;
+  readonly now: Stage | undefined;
+}
+
+/** Those of an endpoint; one of another kind has other stages, all of them. */
+export function changedStages(before: Endpoint | undefined, now: Endpoint | undefined): readonly ChangedStage[] {
+  if (before !== undefined && now !== undefined && before.kind !== now.kind)
+    return [...changedStages(before, undefined), ...changedStages(undefined, now)];
+  const kind = (now ?? before)?.kind;
+  const changed: ChangedStage[] = [];
+  if (kind === undefined) return changed;
+  for (const which of ["stages", "staged"] as const) {
+    const [old, current] = [before?.[which], now?.[which]];
+    if (old === current) continue;
+    for (const hook of HOOKS)
+      for (const direction of DIRECTIONS) {
+        const [was, is] = [old?.[hook]?.[direction], current?.[hook]?.[direction]];
+        if (was !== is) changed.push({ kind, which, hook, direction, before: was, now: is });
+      }
+  }
+  return changed;
+}
+
 /** What holds for the whole node. */
 export interface Settings {
   /** Traffic of the host that policy never denies, so that operators cannot lock themselves out. */

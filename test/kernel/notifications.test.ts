@@ -257,15 +257,19 @@ onBothKernels((kernel) => {
           { do: "add-rule", chain: "a", rule: { expressions: [{ op: "notrack" }], comment: undefined } },
         ]);
         const [first = 0n, second = 0n] = client.handlesOf("a");
-        client.commit([
-          { do: "add-rule", chain: "a", rule: mark, before: second },
-          { do: "add-rule", chain: "a", rule: log("0"), before: first },
+        const inserted = client.commit([
+          { do: "insert-rule", chain: "a", rule: mark, place: second },
+          { do: "insert-rule", chain: "a", rule: log("0"), place: first },
           { do: "delete-rule", chain: "a", handle: first },
+          { do: "insert-rule", chain: "a", rule: log("2"), place: "last" },
         ]);
-        expect(texts()).toEqual([log("0"), mark, { expressions: [{ op: "notrack" }], comment: undefined }]);
-        expect(client.handlesOf("a").length).toBe(3);
+        expect(texts()).toEqual([log("0"), mark, { expressions: [{ op: "notrack" }], comment: undefined }, log("2")]);
+        const handles = client.handlesOf("a");
+        expect([inserted.get(1), inserted.get(0), second, inserted.get(3)]).toEqual([...handles]);
+        expect([...inserted.keys()].sort()).toEqual([0, 1, 3]);
+        client.commit([{ do: "delete-rule", chain: "a", handle: inserted.get(3) ?? 0n }]);
         expect(() => client.commit([{ do: "delete-rule", chain: "a", handle: first }])).toThrow("ENOENT");
-        expect(() => client.commit([{ do: "add-rule", chain: "a", rule: mark, before: first }])).toThrow("ENOENT");
+        expect(() => client.commit([{ do: "insert-rule", chain: "a", rule: mark, place: first }])).toThrow("ENOENT");
         // Taken back as a whole.
         expect(() =>
           client.commit([

@@ -9,6 +9,7 @@ import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, type Family, familyOf } from "../../net/addr.ts";
 import type { Policy, PolicyId, SetId } from "../../program/policy.ts";
 import {
+  changedStages,
   type Delta,
   DIRECTIONS,
   type Endpoint,
@@ -150,7 +151,7 @@ export class IptablesLowering {
       const before = this.#endpoints.get(id);
       if (endpoint === undefined) this.#endpoints.delete(id);
       else this.#endpoints.set(id, endpoint);
-      for (const { hook, use, came, went } of changedUses(before, endpoint)) {
+      for (const { hook, use, came, went } of changedUses(changedStages(before, endpoint))) {
         for (const policy of came) count(policy, keyIn(tableOf(hook), policy, use), 1);
         for (const policy of went) count(policy, keyIn(tableOf(hook), policy, use), -1);
       }

@@ -2,11 +2,12 @@
  * Rows: what is ours in iptables as keyed rows, the unit of wanting, having and planning: our chains with their rules, the jumps to them from
  * the kernel's own chains, and the IP sets without the members that the program gives them.
  */
+import { differences } from "../../lib/common-ends.ts";
 import { equal } from "../../lib/equal.ts";
 import type { IpSetKind } from "../../kernel/ipset/client.ts";
 import type { Family } from "../../net/addr.ts";
 import { makeRule, type Rule, type TableName } from "../../kernel/iptables/rule.ts";
-import type { RowKind } from "../table-state.ts";
+import type { ReferenceChange, RowKind } from "../table-state.ts";
 import { isStagedChain } from "./names.ts";
 
 export type IptRow =
@@ -90,4 +91,14 @@ function closed(row: IptRow, because: string): IptRow {
   return { ...row, rules: [makeRule({}, target, because)] };
 }
 
-export const IPT_ROWS: RowKind<IptRow> = { same: sameRow, referencesOf, closed, isDispatchApart: true };
+function referenceChange(before: IptRow | undefined, now: IptRow | undefined): ReferenceChange {
+  return differences(before === undefined ? [] : referencesOf(before), now === undefined ? [] : referencesOf(now));
+}
+
+export const IPT_ROWS: RowKind<IptRow> = {
+  same: sameRow,
+  referencesOf,
+  referenceChange,
+  closed,
+  isDispatchApart: true,
+};

@@ -6,8 +6,9 @@ import { prefixRange } from "../../net/prefix.ts";
 import { DIRECTIONS, type Endpoint, type EndpointId, EVERY_INTERFACE, hasStage, HOOKS } from "../../program/program.ts";
 import { FAMILY_MAP, type HostStage, sourceNetsOf, sourcesOf, VERDICT_MAP } from "./base.ts";
 import { hexAddr, hexFamily, hexInterface } from "./bytes.ts";
-import { everyHostMap, hostMap, sourceNetsSet, sourcesSet, workloadMap } from "./names.ts";
+import { everyHostMap, hostMap, sourceNetsSet, sourcesSet, stageChain, workloadMap } from "./names.ts";
 import { elementId, type NftRow } from "./rows.ts";
+import { continuationOf } from "../uses.ts";
 
 /** Hooks and directions for which some host endpoint has a stage. */
 export function hostStagesOf(endpoints: ReadonlyMap<EndpointId, Endpoint>): HostStage[] {
@@ -42,8 +43,26 @@ export function addressRows(id: EndpointId, { kind, addresses, sources = [] }: E
   return rows;
 }
 
+/** What leads to the stage: the base chain goes on after one that allows by returning to it. */
+export function dispatchRows(
+  id: EndpointId,
+  endpoint: Endpoint,
+  hook: Hook,
+  direction: Direction,
+): Map<string, NftRow> {
+  const { kind } = endpoint;
+  const rows = new Map<string, NftRow>();
+  const type = kind === "workload" && continuationOf(kind, hook, direction) === "continue" ? "jump" : "goto";
+  const chain = stageChain(id, endpoint, hook, direction);
+  for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
+    const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain } };
+    rows.set(elementId(map, element), { type: "element", set: map, is, element });
+  }
+  return rows;
+}
+
 /** Where the dispatch to the stage of an endpoint is written down. */
-export function dispatchOf(
+function dispatchOf(
   id: EndpointId,
   kind: Endpoint["kind"],
   hook: Hook,

@@ -29,11 +29,11 @@ import { type NftChange, NftablesLowering } from "./lower.ts";
 import { FLOWTABLE, OFFLOAD_CHAIN, TABLE } from "./names.ts";
 import { Devices } from "./devices.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
-import { describePlan, isEmpty, type Plan } from "./plan.ts";
+import { Landing } from "./landing.ts";
+import { describePlan, isEmpty, type Plan, plannedRow } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
 import { Refusals } from "../refusals.ts";
-import { isOfTheWhole, type Refused, sendPlan, takesAnything } from "./send.ts";
 import { chainId, flowtableId, needsRebuild, NFT_ROWS, type NftRow, OWNED, setId, TABLE_ROW, UNOWNED } from "./rows.ts";
 import { type WantedElements, wantedElements } from "./sets.ts";
 import { formatTimestamp } from "../../lib/timestamp.ts";
@@ -48,13 +48,10 @@ const NOTHING: Program = {
   endpoints: new Map(),
   routes: new Map(),
 };
-/** Of the thread, for one transaction, as far as it can be cut. */
-const TRANSACTION_US = 4_000;
+/** Of the thread, for one transaction, as far as it can be cut. A rule with a verdict makes the kernel look at the whole table: 1,500 at 2,000 policies. */
+const TRANSACTION_US = 5_000;
 /** So many are looked at together with what changed last. */
 const FEW_UNITS = 100;
-/** Refusals with nothing taken in between after which the kernel is asked whether it takes anything. */
-const MOST_REFUSALS = 32;
-
 export class NftablesDriver implements Driver {
   readonly name = "nftables";
   readonly #sys: Sys;
@@ -66,6 +63,7 @@ export class NftablesDriver implements Driver {
   readonly #devices: Devices;
   readonly #refusals: Refusals<NftRow>;
   readonly #planner: Planner;
+  readonly #landing: Landing;
   readonly #reading: Reading;
   readonly #onlyLooks: boolean;
   #program = NOTHING;
@@ -76,9 +74,6 @@ export class NftablesDriver implements Driver {
   readonly #suspects = new Set<Unit>();
   /** Sets that are wanted again before they had gone: what they hold must be known first. */
   readonly #unread = new Set<string>();
-  /** The next transaction replaces the table. */
-  #replaces = false;
-  #refusalsInRow = 0;
   /** Whether flows can be offloaded here, once that is asked for. */
   #offload: { readonly fault: RowStatus | undefined } | undefined;
 
@@ -106,6 +101,19 @@ export class NftablesDriver implements Driver {
       changed: new Set(),
       seed: clock.wallMs() * 1_000,
     };
+    this.#landing = new Landing({
+      client: this.#client,
+      state: this.#state,
+      elements: this.#elements,
+      devices: this.#devices,
+      refusals: this.#refusals,
+      reading: this.#reading,
+      plan: (units, mostUs) => this.#planOf(units, mostUs),
+      toDo: (unit) => this.#todo.add(unit),
+      settle: () => this.#settle(),
+      read: (touched) => this.reading(touched),
+      transactionUs: TRANSACTION_US,
+    });
     this.#onlyLooks = ownsTable === undefined;
     const table = { row: ownsTable === true ? OWNED : UNOWNED, unit: BASE_UNIT };
     const base = this.#lowering.lower(NOTHING, { ...NOTHING, members: new Map() });
@@ -250,10 +258,10 @@ export class NftablesDriver implements Driver {
       for (;;) {
         const plan = this.#next();
         if (isEmpty(plan)) break;
-        yield* this.#land(plan);
+        yield* this.#landing.land(plan);
         yield;
       }
-    } while (yield* this.#retry());
+    } while (yield* this.#landing.retry());
     yield* this.#commitDevices();
   }
 
@@ -264,6 +272,8 @@ export class NftablesDriver implements Driver {
       this.#client,
       chain.rules.flatMap((rule) => rule ?? []),
     );
+    // It may have been made anew.
+    this.#landing.handles.forget(OFFLOAD_CHAIN);
   }
 
   /** Takes the table out of the kernel: nothing may be asked of the driver afterwards. Throws KernelError. */
@@ -292,8 +302,8 @@ export class NftablesDriver implements Driver {
   /** What changed last comes first, with what it refers to. */
   #next(): Plan {
     this.#settle();
-    this.#replaces ||= this.#needsRebuild();
-    if (this.#replaces) return this.#startAnew();
+    this.#landing.replaces ||= this.#needsRebuild();
+    if (this.#landing.replaces) return this.#startAnew();
     const adopting = this.#adopting();
     if (adopting !== undefined) return adopting;
     if (this.#fresh.size > 0 && this.#fresh.size < this.#todo.size && this.#todo.size > FEW_UNITS) {
@@ -306,7 +316,7 @@ export class NftablesDriver implements Driver {
   }
 
   #planOf(units: Iterable<Unit>, mostUs: number): Plan {
-    return this.#planner.plan(units, mostUs, this.#replaces, (unit) => this.#todo.delete(unit));
+    return this.#planner.plan(units, mostUs, this.#landing.replaces, (unit) => this.#todo.delete(unit));
   }
 
   #withReferences(units: Iterable<Unit>): Iterable<Unit> {
@@ -320,9 +330,9 @@ export class NftablesDriver implements Driver {
     const suspects = [...this.#suspects];
     this.#suspects.clear();
     return suspects.some((unit) =>
-      [...this.#state.rowsOf(unit.id)].some((id) => {
+      [...this.#state.pendingOf(unit.id)].some((id) => {
         const [want, have] = [this.#state.want.get(id), this.#state.have.get(id)];
-        return want !== undefined && have !== undefined && this.#state.isPending(id) && needsRebuild(want, have);
+        return want !== undefined && have !== undefined && needsRebuild(want, have);
       }),
     );
   }
@@ -332,7 +342,7 @@ export class NftablesDriver implements Driver {
     const have = this.#state.have.get(TABLE_ROW);
     const unit = this.#state.ownerOf(TABLE_ROW);
     if (have === undefined || unit === undefined || !this.#state.isPending(TABLE_ROW)) return undefined;
-    const row = { id: TABLE_ROW, unit, want: this.#state.want.get(TABLE_ROW), have };
+    const row = plannedRow({ id: TABLE_ROW, unit, want: this.#state.want.get(TABLE_ROW), have });
     return { units: [unit], rows: [row], elements: [], replaces: false };
   }
 
@@ -341,96 +351,6 @@ export class NftablesDriver implements Driver {
     forgetTable(this.#reading);
     for (const unit of this.#state.units) this.#todo.add(unit);
     return this.#planOf(this.#todo, Infinity);
-  }
-
-  /** One transaction; if it is refused, as many as it takes to find the culprits. Throws when it is no fault of single rows. */
-  *#land(plan: Plan): Steps {
-    const refused = this.#send(plan);
-    if (refused === undefined) return;
-    const { error, units } = refused;
-    if (isOfTheWhole(error) || !this.#isTableAsKnown(plan)) throw error;
-    if (++this.#refusalsInRow > MOST_REFUSALS) {
-      if (!takesAnything(this.#client)) throw error;
-      this.#refusalsInRow = 0;
-    }
-    const culprits = units.size > 0 ? units : plan.units.length === 1 ? new Map([[plan.units[0], error]]) : undefined;
-    if (culprits !== undefined) {
-      for (const [unit, each] of culprits) {
-        if (unit === undefined || unit.kind === "base") throw each;
-        this.#refuse(unit, each);
-      }
-      return;
-    }
-    const middle = Math.ceil(plan.units.length / 2);
-    for (const part of [plan.units.slice(0, middle), plan.units.slice(middle)]) {
-      yield;
-      this.#settle();
-      const half = this.#planOf(part, Infinity);
-      if (!isEmpty(half)) yield* this.#land(half);
-    }
-  }
-
-  #refuse(unit: Unit, error: KernelError): void {
-    this.#refusals.refuse(unit, error);
-    this.#todo.add(unit);
-  }
-
-  /** Somebody may have removed the table, which no row is to blame for. */
-  #isTableAsKnown({ replaces }: Plan): boolean {
-    return replaces || !this.#state.have.has(TABLE_ROW) || this.#client.hold() !== undefined;
-  }
-
-  /** Those refused before whose time has come, each alone. True when one was taken, so that others may go on. */
-  *#retry(): Generator<undefined, boolean> {
-    let taken = false;
-    for (const id of this.#refusals.failures.due()) {
-      const unit = this.#state.unit(id);
-      if (unit === undefined) {
-        this.#refusals.accept(id);
-        continue;
-      }
-      this.#refusals.tryAgain(id);
-      for (;;) {
-        this.#settle();
-        const plan = this.#planOf([unit], TRANSACTION_US);
-        const refused = isEmpty(plan) ? undefined : this.#send(plan);
-        if (refused !== undefined) {
-          this.#refusals.tryAgain(undefined);
-          this.#refuse(unit, refused.units.get(unit) ?? refused.error);
-          break;
-        }
-        if (!isEmpty(plan)) continue;
-        // It is done, or waits for another that is refused.
-        this.#refusals.tryAgain(undefined);
-        this.#refusals.accept(id);
-        taken = true;
-        break;
-      }
-      yield;
-    }
-    return taken;
-  }
-
-  /** undefined: it is in the kernel now. */
-  #send(plan: Plan): Refused | undefined {
-    const refused = sendPlan(this.#client, this.#state, plan);
-    if (refused === undefined) this.#committed(plan);
-    return refused;
-  }
-
-  #committed({ rows, elements }: Plan): void {
-    this.#refusalsInRow = 0;
-    this.#replaces = false;
-    const { written } = this.#reading;
-    for (const { id, want } of rows) {
-      this.#state.setHave(id, want);
-      written.add(id);
-      if (id === flowtableId(FLOWTABLE)) this.#devices.found([], true);
-    }
-    for (const { set, add, remove, unsure } of elements) {
-      this.#elements.committed(set, add, remove, unsure);
-      written.add(setId(set));
-    }
   }
 
   #settle(): void {

@@ -266,3 +266,82 @@ test("of an endpoint that has another policy in one tier, only the chain of that
     "chain cali-tw-1",
   ]);
 });
+
+test("an endpoint that changes again and again has the rows of one that was always so", () => {
+  const idOf = (name: string): PolicyId => `GlobalNetworkPolicy//${name}` as PolicyId;
+  const otherwise = fc.constantFrom("deny" as const, "pass" as const);
+  const tierOf = (tier: string, ...of: string[]) =>
+    fc.record({ tier: fc.constant(tier), policies: fc.shuffledSubarray(of.map(idOf)), otherwise });
+  const stage = fc.record({
+    tiers: fc.tuple(tierOf("t0", "a", "b"), tierOf("t1", "c")).chain((tiers) => fc.shuffledSubarray(tiers)),
+    profiles: fc.subarray([idOf("d")]),
+    otherwise: fc.constantFrom("allow" as const, "deny" as const),
+  });
+  const places = fc.record({ normal: fc.record({ ingress: stage, egress: stage }) });
+  const hostPlaces = fc.record({
+    normal: fc.record({ ingress: stage, egress: stage }),
+    untracked: fc.record({ ingress: stage, egress: stage }, { requiredKeys: [] }),
+  });
+  const addresses = fc.subarray(["10.65.0.1", "fd00::1"] as string[] as Addr[]);
+  const source = { kind: "Pod", namespace: "a", name: "p" } as const;
+  const endpoint: fc.Arbitrary<Endpoint> = fc.oneof(
+    fc.record({ kind: fc.constant("workload" as const), source: fc.constant(source), addresses, stages: places }),
+    fc.record({
+      kind: fc.constant("workload" as const),
+      source: fc.constant(source),
+      addresses,
+      stages: places,
+      staged: places,
+      sources: fc.constant(["10.9.0.0/24"] as string[] as Prefix[]),
+    }),
+    fc.record({ kind: fc.constant("host" as const), source: fc.constant(source), addresses, stages: hostPlaces }),
+  );
+  const policyOf = (name: string, action: "allow" | "pass"): Policy => {
+    const key = { kind: "GlobalNetworkPolicy", namespace: undefined, name } as const;
+    const rules = (["ingress", "egress"] as const).map((direction) => [
+      { id: { source: key, direction, index: 0 }, when: [], action },
+    ]);
+    return { source: key, tier: "t", ingress: rules[0], egress: rules[1], error: undefined };
+  };
+  const action = fc.constantFrom("allow" as const, "pass" as const);
+  const step = fc.record({ endpoint: fc.option(endpoint, { nil: undefined }), keeps: fc.boolean(), action });
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 6 }), (steps) => {
+      const lowering = new NftablesLowering();
+      const rows = new Map<string, unknown>();
+      let last: Endpoint | undefined;
+      for (const { endpoint: next, keeps, action: of } of steps) {
+        // With stages and addresses that are the same objects, as the calculation leaves them.
+        const now =
+          keeps && next?.kind === "workload" && last?.kind === "workload"
+            ? {
+                ...next,
+                addresses: last.addresses,
+                stages: { normal: { ...last.stages.normal, ingress: next.stages.normal?.ingress } },
+              }
+            : next;
+        last = now as Endpoint | undefined;
+        const id = "cali1" as EndpointId;
+        const policies = new Map(["a", "b", "c", "d"].map((name) => [idOf(name), policyOf(name, of)] as const));
+        const endpoints = new Map(last === undefined ? [] : [[id, last] as const]);
+        const program = { settings: DEFAULT_SETTINGS, sets: new Map(), policies, endpoints, routes: new Map() };
+        const delta = {
+          sets: new Map(),
+          members: new Map(),
+          policies,
+          endpoints: new Map([[id, last]]),
+          routes: new Map(),
+        };
+        for (const [rowId, owned] of lowering.lower(program, delta).rows)
+          if (owned === undefined) rows.delete(rowId);
+          else rows.set(rowId, owned.row);
+        const fresh = new NftablesLowering().lower(program, delta).rows;
+        const expected = [...fresh].flatMap(([rowId, owned]) =>
+          owned === undefined ? [] : [[rowId, owned.row] as const],
+        );
+        expect([...rows.keys()].sort()).toEqual(expected.map(([rowId]) => rowId).sort());
+        expect(rows).toEqual(new Map(expected));
+      }
+    }),
+  );
+});

@@ -6,27 +6,27 @@
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
-import type { Direction, Hook } from "../../model/policy.ts";
 import { FAMILIES, type Family } from "../../net/addr.ts";
 import { type Prefix, prefixFamily } from "../../net/prefix.ts";
-import type { Policy, PolicyId, SetId, SetMembers, Stage } from "../../program/policy.ts";
+import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
 import {
+  changedStages,
   type Delta,
   DIRECTIONS,
   type Endpoint,
   type EndpointId,
-  hasStage,
-  HOOKS,
   type MemberChange,
   type Program,
   type ProgramDelta,
 } from "../../program/program.ts";
 import { baseRows } from "./base.ts";
-import { addressRows, dispatchOf, hostStagesOf } from "./dispatch.ts";
+import { Calls } from "./calls.ts";
+import { hostStagesOf } from "./dispatch.ts";
+import { type EndpointChange, EndpointParts } from "./endpoint-parts.ts";
 import type { PortSet } from "./match.ts";
-import { netsSetName, stageChain, stagedChain } from "./names.ts";
+import { netsSetName } from "./names.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
-import { chainId, elementId, type NftRow, sameRow, setId } from "./rows.ts";
+import { chainId, elementId, type NftRow, setId } from "./rows.ts";
 import { Intervals } from "./intervals.ts";
 import {
   elementOfInterval,
@@ -37,9 +37,8 @@ import {
   type NetsByFamily,
   netsByFamily,
 } from "./sets.ts";
-import { lowerPlace } from "./stage-chains.ts";
 import type { OwnedRow } from "../table-state.ts";
-import { changedUses, continuationOf, namedBy, type Use, useKey, USES } from "../uses.ts";
+import { changedUses, namedBy, type Use, useKey, USES } from "../uses.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
 
 /** What became of the elements of one kernel set: all are new, or these came and went. */
@@ -55,21 +54,15 @@ export interface NftChange {
   readonly elements: ReadonlyMap<string, ElementChange>;
 }
 
-/** Rows that follow from one part of an endpoint: a stage and what is counted before it, or its addresses. */
-interface PartRows {
-  readonly of: readonly (Stage | Endpoint["addresses"] | Endpoint["sources"])[];
-  readonly rows: ReadonlyMap<string, NftRow>;
-}
-
 export class NftablesLowering {
-  /** What each unit was lowered to: rows that it no longer is are taken back, and those that are the same objects are not told again. */
+  /** What each unit but endpoints was lowered to: rows that it no longer is are taken back, and those that are the same objects are not told again. */
   readonly #rowsOf = new Map<string, ReadonlyMap<string, NftRow>>();
   readonly #portSetUsers = new Map<string, number>();
   readonly #portSetsOf = new Map<PolicyId, readonly string[]>();
   readonly #endpoints = new Map<EndpointId, Endpoint>();
-  /** By endpoint and slot: what its parts were lowered to. */
-  readonly #parts = new Map<EndpointId, ReadonlyMap<string, PartRows>>();
   readonly #policies = new Map<PolicyId, Policy>();
+  readonly #calls = new Calls((id) => this.#policyOf(id));
+  readonly #parts = new EndpointParts(this.#calls.of);
   /** Endpoints that name the policy, and how many stages use it in which way (`useKey`). */
   readonly #endpointsOf = new Map<PolicyId, Bag<EndpointId>>();
   readonly #uses = new Map<string, number>();
@@ -86,76 +79,38 @@ export class NftablesLowering {
     this.#rows = new Map();
     this.#elements = new Map();
     const policies = new Set<PolicyId>(delta.policies.keys());
-    for (const id of this.#countUses(delta.endpoints)) policies.add(id);
+    const endpoints = this.#setEndpoints(delta.endpoints);
+    for (const id of this.#countUses(endpoints)) policies.add(id);
     if (this.#base === undefined || delta.endpoints.size > 0 || delta.settings !== undefined) this.#stepBase(program);
     for (const id of this.#setLogPrefix(program.settings.logPrefix)) policies.add(id);
     for (const [id, members] of delta.sets) {
       if (this.#stepSet(id, members, delta.members.get(id)))
         for (const policy of valuesOf(this.#policiesOf.get(id))) policies.add(policy);
     }
-    const endpoints = new Set<EndpointId>(delta.endpoints.keys());
-    for (const [id, policy] of delta.policies) {
-      if (!this.#setPolicy(id, policy)) continue;
-      for (const endpoint of valuesOf(this.#endpointsOf.get(id))) {
-        endpoints.add(endpoint);
-        this.#parts.delete(endpoint);
-      }
-    }
+    const anew = new Set<EndpointId>();
+    for (const [id, policy] of delta.policies)
+      if (this.#setPolicy(id, policy)) for (const endpoint of valuesOf(this.#endpointsOf.get(id))) anew.add(endpoint);
     for (const id of policies) this.#stepPolicy(id, program);
-    for (const id of endpoints) {
-      const endpoint = this.#endpoints.get(id);
-      const unit: Unit = { kind: "endpoint", id: `endpoint ${id}`, object: endpoint?.source };
-      this.#replace(unit, endpoint === undefined ? new Map() : this.#lowerEndpoint(id, endpoint));
-      if (endpoint === undefined) this.#parts.delete(id);
+    for (const id of new Set([...endpoints.keys(), ...anew])) {
+      const change = anew.has(id) ? undefined : endpoints.get(id);
+      for (const [row, owned] of this.#parts.step(id, this.#endpoints.get(id), change)) this.#rows.set(row, owned);
     }
     return { rows: this.#rows, elements: this.#elements };
   }
 
-  /** A part that is the same object as before has the same rows. */
-  #lowerEndpoint(id: EndpointId, endpoint: Endpoint): Map<string, NftRow> {
-    const before = this.#parts.get(id);
-    const kept = new Map<string, PartRows>();
-    const rows = new Map<string, NftRow>();
-    const add = (slot: string, of: PartRows["of"], lower: () => ReadonlyMap<string, NftRow>): void => {
-      const known = before?.get(slot);
-      const isSame = known !== undefined && known.of.every((each, i) => each === of[i]);
-      const part = isSame ? known : { of, rows: keeping(known?.rows, lower()) };
-      kept.set(slot, part);
-      for (const [rowId, row] of part.rows) rows.set(rowId, row);
-    };
-    for (const hook of HOOKS)
-      for (const direction of DIRECTIONS) {
-        if (!hasStage(endpoint, hook, direction)) continue;
-        const of = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
-        add(`${endpoint.kind} ${hook} ${direction}`, of, () => this.#stageRowsOf(id, endpoint, hook, direction));
-      }
-    add(`${endpoint.kind} addresses`, [endpoint.addresses, endpoint.sources], () => addressRows(id, endpoint));
-    this.#parts.set(id, kept);
-    return rows;
-  }
-
-  #stageRowsOf(id: EndpointId, endpoint: Endpoint, hook: Hook, direction: Direction): Map<string, NftRow> {
-    const rows = new Map<string, NftRow>();
-    const { kind } = endpoint;
-    const continuation = continuationOf(kind, hook, direction);
-    const chain = (tier?: string): string => stageChain(id, endpoint, hook, direction, tier);
-    const countedBefore = (tier?: string): string => stagedChain(id, endpoint, hook, direction, tier);
-    const policyOf = (policy: PolicyId): Policy => this.#policyOf(policy);
-    const [stage, staged] = [endpoint.stages[hook]?.[direction], endpoint.staged?.[hook]?.[direction]];
-    const context = { direction, continuation, chain, policyOf };
-    for (const [name, rules] of lowerPlace(stage, staged, context, countedBefore))
-      rows.set(chainId(name), { type: "chain", chain: name, base: undefined, rules });
-    // The base chain goes on after a stage that allows by returning to it.
-    const type = kind === "workload" && continuation === "continue" ? "jump" : "goto";
-    for (const { map, is, key } of dispatchOf(id, kind, hook, direction)) {
-      const element: NftElement = { key, keyEnd: undefined, verdict: { type, chain: chain() } };
-      rows.set(elementId(map, element), { type: "element", set: map, is, element });
+  #setEndpoints(delta: Delta<EndpointId, Endpoint>): ReadonlyMap<EndpointId, EndpointChange> {
+    const changes = new Map<EndpointId, EndpointChange>();
+    for (const [id, endpoint] of delta) {
+      const before = this.#endpoints.get(id);
+      changes.set(id, { before, stages: changedStages(before, endpoint) });
+      if (endpoint === undefined) this.#endpoints.delete(id);
+      else this.#endpoints.set(id, endpoint);
     }
-    return rows;
+    return changes;
   }
 
   /** The policies of which a use has come or gone. */
-  #countUses(endpoints: Delta<EndpointId, Endpoint>): ReadonlySet<PolicyId> {
+  #countUses(endpoints: ReadonlyMap<EndpointId, EndpointChange>): ReadonlySet<PolicyId> {
     const touched = new Map<string, { readonly policy: PolicyId; readonly before: boolean }>();
     const count = (policy: PolicyId, use: Use, by: 1 | -1): void => {
       const key = useKey(policy, use);
@@ -164,12 +119,9 @@ export class NftablesLowering {
       if (uses + by === 0) this.#uses.delete(key);
       else this.#uses.set(key, uses + by);
     };
-    for (const [id, endpoint] of endpoints) {
-      const before = this.#endpoints.get(id);
-      if (endpoint === undefined) this.#endpoints.delete(id);
-      else this.#endpoints.set(id, endpoint);
+    for (const [id, { stages }] of endpoints) {
       const gone = new Set<PolicyId>();
-      for (const { use, came, went } of changedUses(before, endpoint)) {
+      for (const { use, came, went } of changedUses(stages)) {
         for (const policy of came) {
           count(policy, use, 1);
           addTo(this.#endpointsOf, policy, id);
@@ -179,7 +131,7 @@ export class NftablesLowering {
           gone.add(policy);
         }
       }
-      const named = gone.size === 0 ? undefined : namedBy(endpoint);
+      const named = gone.size === 0 ? undefined : namedBy(this.#endpoints.get(id));
       for (const policy of gone) if (named?.has(policy) !== true) removeFrom(this.#endpointsOf, policy, id);
     }
     return new Set(
@@ -194,8 +146,12 @@ export class NftablesLowering {
     for (const set of setsOf(policy)) addTo(this.#policiesOf, set, id);
     if (policy === undefined) this.#policies.delete(id);
     else this.#policies.set(id, policy);
-    if (policy === undefined || before === undefined) return false;
-    return DIRECTIONS.some((direction) => canPass(policy, direction) !== canPass(before, direction));
+    const isOther =
+      policy === undefined ||
+      before === undefined ||
+      DIRECTIONS.some((direction) => canPass(policy, direction) !== canPass(before, direction));
+    if (isOther) this.#calls.forget(id);
+    return isOther && policy !== undefined && before !== undefined;
   }
 
   #policyOf(id: PolicyId): Policy {
@@ -342,17 +298,6 @@ export class NftablesLowering {
     if (rows.size === 0) this.#rowsOf.delete(unit.id);
     else this.#rowsOf.set(unit.id, rows);
   }
-}
-
-/** The rows, made of those before where these are equal: nobody need look at them again. */
-function keeping(before: PartRows["rows"] | undefined, rows: PartRows["rows"]): PartRows["rows"] {
-  if (before === undefined) return rows;
-  return new Map(
-    [...rows].map(([id, row]) => {
-      const old = before.get(id);
-      return [id, old !== undefined && sameRow(old, row) ? old : row];
-    }),
-  );
 }
 
 function portSetUnit(name: string): Unit {

@@ -1,8 +1,7 @@
 import { expect, test } from "bun:test";
 import type { NftRule } from "../../kernel/nftables/objects.ts";
-import { commandsOf, costOf } from "./plan.ts";
-import type { RowChange } from "../refusals.ts";
-import { chainId, type NftRow } from "./rows.ts";
+import { commandsOf, costOf, type PlannedRow, plannedRow } from "./plan.ts";
+import { chainId } from "./rows.ts";
 
 const CHAIN = "cali-tw-1";
 
@@ -15,10 +14,10 @@ const DROP: NftRule = {
   comment: "ingress end",
 };
 
-function changeOf(have: readonly NftRule[], want: readonly NftRule[]): RowChange<NftRow> {
+function changeOf(have: readonly NftRule[], want: readonly NftRule[]): PlannedRow {
   const row = (rules: readonly NftRule[]) => ({ type: "chain", chain: CHAIN, base: undefined, rules }) as const;
   const unit = { kind: "endpoint", id: "endpoint 1", object: undefined } as const;
-  return { id: chainId(CHAIN), unit, want: row(want), have: row(have) };
+  return plannedRow({ id: chainId(CHAIN), unit, want: row(want), have: row(have) });
 }
 
 /** What is done, and how often the handles of the chain are read. */
@@ -39,16 +38,33 @@ function done(
 const [a, b, c] = ["a", "b", "c"].map(jumpTo) as [NftRule, NftRule, NftRule];
 const many = Array.from({ length: 20 }, (_, i) => jumpTo(`p${i}`));
 
-test("a rule that counts is kept, whatever that takes", () => {
-  expect(done([a, DROP], [b, DROP])).toEqual({ words: ["delete-rule", "add-rule"], reads: 1 });
+test("what two versions of a chain have in common stays, and the rest is single rules", () => {
+  expect(done([a, DROP], [b, DROP])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
+  expect(done([...many, a], [...many, b])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
+  expect(done([a, c], [b, c])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
+  expect(done([a], [a, b, c])).toEqual({ words: ["insert-rule", "insert-rule"], reads: 1 });
+  expect(done([a, b, c], [c])).toEqual({ words: ["delete-rule", "delete-rule"], reads: 1 });
 });
 
-test("many rules are kept", () => {
-  expect(done([...many, a], [...many, b])).toEqual({ words: ["delete-rule", "add-rule"], reads: 1 });
+test("a chain that keeps nothing, or has not the rules that we believe, is written anew", () => {
+  expect(done([a, b], [c])).toEqual({ words: ["flush-chain", "add-rule"], reads: 0 });
+  const change = changeOf([a, b], [a]);
+  const plan = { units: [change.unit], rows: [change], elements: [], replaces: false };
+  expect(commandsOf(plan, () => undefined).map(({ command }) => command.do)).toEqual(["flush-chain", "add-rule"]);
 });
 
-test("few rules that count nothing are written anew: that takes less than reading their handles", () => {
-  expect(done([a, c], [b, c])).toEqual({ words: ["flush-chain", "add-rule", "add-rule"], reads: 0 });
+test("rules are taken out of all chains before any comes, so that what the kernel tells of those stays together", () => {
+  const rows = [changeOf([a, c], [b, c]), changeOf([b, c], [a, c])];
+  const [first] = rows;
+  if (first === undefined) throw new Error("no rows");
+  const plan = { units: [first.unit], rows, elements: [], replaces: false };
+  const commands = commandsOf(plan, () => [1n, 2n]);
+  expect(commands.map(({ command }) => command.do)).toEqual([
+    "delete-rule",
+    "delete-rule",
+    "insert-rule",
+    "insert-rule",
+  ]);
 });
 
 test("to keep rules is estimated to cost less than to write them", () => {

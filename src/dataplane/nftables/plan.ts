@@ -2,17 +2,31 @@
  * plan: chosen changes of rows and elements as the commands of one transaction, each with the unit that wants it, and as lines for people.
  *
  * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common at either end,
- * with its counters: only what lies between goes and comes.
+ * with its counters: only what lies between goes and comes, each rule by a command of its own.
  */
 import type { NftCommand, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { printElement } from "../../kernel/nftables/print-values.ts";
 import { printBase, printRule } from "../../kernel/nftables/print.ts";
-import { type CommonEnds, commonEnds } from "../../lib/common-ends.ts";
-import { equal } from "../../lib/equal.ts";
 import type { PlannedChange } from "../driver.ts";
 import type { RowChange } from "../refusals.ts";
-import { type ChainRow, type NftRow, OWNED, sameRow } from "./rows.ts";
+import { type ChainEdit, type ChainRow, editOf, type NftRow, OWNED, referenceChange, sameRow } from "./rows.ts";
+import type { ReferenceChange } from "../table-state.ts";
 import type { Unit } from "../units.ts";
+
+/** A change that is to be made. */
+export interface PlannedRow extends RowChange<NftRow> {
+  readonly references: ReferenceChange;
+  /** Of a chain that keeps some of its rules. */
+  readonly edit: ChainEdit | undefined;
+}
+
+/** The change with what follows from it. */
+export function plannedRow(change: RowChange<NftRow>): PlannedRow {
+  const { id, unit, want, have } = change;
+  const edit = want?.type === "chain" && have?.type === "chain" ? editOf(have, want) : undefined;
+  const references = referenceChange(have, want, edit);
+  return { id, unit, want, have, references, edit: edit !== undefined && edit.head + edit.tail > 0 ? edit : undefined };
+}
 
 export interface ElementsChange {
   readonly set: string;
@@ -39,14 +53,14 @@ export interface PlannedCommand {
 export interface Plan {
   /** In order of rank. */
   readonly units: readonly Unit[];
-  readonly rows: readonly RowChange<NftRow>[];
+  readonly rows: readonly PlannedRow[];
   readonly elements: readonly ElementsChange[];
   /** The table is made anew: whatever it holds goes first. */
   readonly replaces: boolean;
 }
 
-/** The handles of the rules of one chain at this moment, in order. */
-export type HandlesOf = (chain: string) => readonly bigint[];
+/** The handles of the rules of one chain as it is now, in order; undefined: it has not so many rules. */
+export type HandlesOf = (chain: string, rules: number) => readonly bigint[] | undefined;
 
 /** By stage of the transaction, in order. */
 const STAGES = [
@@ -56,6 +70,8 @@ const STAGES = [
   "add chains",
   "remove elements",
   "add elements",
+  // By themselves: the kernel tells of rules that come in few datagrams as long as nothing else is between.
+  "remove rules",
   "rules",
   "flushes",
   "remove chains",
@@ -85,7 +101,7 @@ export function commandsOf(plan: Plan, handlesOf: HandlesOf): readonly PlannedCo
 type Put = (stage: Stage, unit: Unit, command: NftCommand) => void;
 
 function commandsOfRow(
-  { unit, want, have }: RowChange<NftRow>,
+  { unit, want, have, edit }: PlannedRow,
   goneSets: ReadonlySet<string>,
   handlesOf: HandlesOf,
   put: Put,
@@ -107,74 +123,48 @@ function commandsOfRow(
     });
   if (want === undefined && have?.type === "flowtable")
     put("remove flowtables", unit, { do: "delete-flowtable", flowtable: have.flowtable });
-  if (want?.type === "chain") commandsOfChain(unit, want, have?.type === "chain" ? have : undefined, handlesOf, put);
+  if (want?.type === "chain") {
+    if (edit === undefined || have?.type !== "chain" || !editChain(unit, have, edit, handlesOf, put))
+      writeChain(unit, want, have?.type === "chain" ? have : undefined, put);
+  }
   if (want === undefined && have?.type === "chain") {
     put("flushes", unit, { do: "flush-chain", chain: have.chain });
     put("remove chains", unit, { do: "delete-chain", chain: have.chain });
   }
 }
 
-function commandsOfChain(unit: Unit, want: ChainRow, have: ChainRow | undefined, handlesOf: HandlesOf, put: Put): void {
-  const { chain, base } = want;
-  const rules = want.rules.flatMap((rule) => rule ?? []);
+/** The whole chain anew. */
+function writeChain(unit: Unit, { chain, base, rules }: ChainRow, have: ChainRow | undefined, put: Put): void {
   if (have === undefined)
     put("add chains", unit, { do: "add-chain", chain, base: base === "unknown" ? undefined : base });
-  const kept = have === undefined ? undefined : keptRules(have.rules, rules, () => handlesOf(chain));
-  if (kept === undefined) {
-    if (have !== undefined && have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
-    for (const rule of rules) put("rules", unit, { do: "add-rule", chain, rule });
-    return;
-  }
-  for (const handle of kept.gone) put("rules", unit, { do: "delete-rule", chain, handle });
-  for (const rule of rules.slice(kept.head, rules.length - kept.tail))
-    put("rules", unit, { do: "add-rule", chain, rule, ...(kept.before === undefined ? {} : { before: kept.before }) });
+  else if (have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
+  for (const rule of rules) if (rule !== undefined) put("rules", unit, { do: "add-rule", chain, rule });
 }
 
-interface KeptRules extends CommonEnds {
-  /** Handles of the rules between. */
-  readonly gone: readonly bigint[];
-  /** Of the first rule of the common end. */
-  readonly before: bigint | undefined;
-}
-
-/** What a chain that changes keeps; undefined when that is less than it takes to read the handles, and counts nothing. */
-function keptEnds(have: ChainRow["rules"], want: ChainRow["rules"]): CommonEnds | undefined {
-  const { head, tail } = commonEnds(have, want, equal);
-  const kept = [...want.slice(0, head), ...want.slice(want.length - tail)];
-  const isDear = kept.length * RULE_US > EDIT_US;
-  return isDear || kept.some((rule) => rule?.expressions.some(({ op }) => op === "counter"))
-    ? { head, tail }
-    : undefined;
-}
-
-/** undefined when nothing is kept, or when the chain no longer has as many rules as we believe. */
-function keptRules(
-  have: ChainRow["rules"],
-  want: ChainRow["rules"],
-  read: () => readonly bigint[],
-): KeptRules | undefined {
-  const ends = keptEnds(have, want);
-  if (ends === undefined) return undefined;
-  const { head, tail } = ends;
-  const handles = read();
-  const end = have.length - tail;
-  if (handles.length !== have.length) return undefined;
-  return { head, tail, gone: handles.slice(head, end), before: handles[end] };
+/** False when the chain has no longer as many rules as we believe. */
+function editChain(unit: Unit, { chain, rules }: ChainRow, edit: ChainEdit, handlesOf: HandlesOf, put: Put): boolean {
+  const handles = handlesOf(chain, rules.length);
+  if (handles === undefined) return false;
+  const end = rules.length - edit.tail;
+  for (const handle of handles.slice(edit.head, end)) put("remove rules", unit, { do: "delete-rule", chain, handle });
+  const place = handles[end] ?? "last";
+  for (const rule of edit.came) if (rule !== undefined) put("rules", unit, { do: "insert-rule", chain, rule, place });
+  return true;
 }
 
 /** Rough cost of a change in microseconds of the thread, ours and the kernel's. */
-export function costOf({ want, have }: RowChange<NftRow>): number {
-  const wanted = want?.type === "chain" ? want.rules : [];
-  const had = have?.type === "chain" ? have.rules : [];
-  const ends = keptEnds(had, wanted);
-  if (ends === undefined) return ROW_US + RULE_US * wanted.length + (RULE_US * had.length) / 4;
-  return EDIT_US + RULE_US * (Math.max(wanted.length, had.length) - ends.head - ends.tail);
+export function costOf({ want, have, edit }: PlannedRow): number {
+  if (edit !== undefined) return EDIT_US + EDITED_RULE_US * (edit.came.length + edit.gone.length);
+  const wanted = want?.type === "chain" ? want.rules.length : 0;
+  const had = have?.type === "chain" ? have.rules.length : 0;
+  return ROW_US + RULE_US * wanted + (RULE_US * had) / 4;
 }
 
 const ROW_US = 15;
-/** Of a chain that is edited: its handles are read. */
-const EDIT_US = 80;
 const RULE_US = 20;
+/** Of a chain that is edited, and of each rule that comes or goes. */
+const EDIT_US = 10;
+const EDITED_RULE_US = 8;
 
 /** The plan as lines, sets with their elements counted or, if few, named. */
 export function describePlan(plan: Plan): readonly PlannedChange[] {
@@ -205,16 +195,12 @@ function ruleCount({ rules }: ChainRow): string {
   return `(${rules.length} ${rules.length === 1 ? "rule" : "rules"})`;
 }
 
-function chainLines(want: RowChange<NftRow>["want"], have: RowChange<NftRow>["have"]): string[] {
+function chainLines(want: NftRow | undefined, have: NftRow | undefined): string[] {
   if (want?.type !== "chain") return [];
   const text = (rule: ChainRow["rules"][number]): string =>
     rule === undefined ? "# not one of ours" : printRule(rule);
   const base = want.base === undefined || want.base === "unknown" ? [] : [printBase(want.base)];
   if (have?.type !== "chain") return [...base, ...want.rules.map((rule) => `+ ${text(rule)}`)];
-  const rules = want.rules.flatMap((rule) => rule ?? []);
-  const { head, tail } = commonEnds(have.rules, rules, equal);
-  return [
-    ...have.rules.slice(head, have.rules.length - tail).map((rule) => `- ${text(rule)}`),
-    ...rules.slice(head, rules.length - tail).map((rule) => `+ ${text(rule)}`),
-  ];
+  const { gone, came } = editOf(have, want);
+  return [...gone.map((rule) => `- ${text(rule)}`), ...came.map((rule) => `+ ${text(rule)}`)];
 }

@@ -4,9 +4,9 @@
  */
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { isSettled, type PendingElements, type SetPending } from "./pending-elements.ts";
-import { costOf, type ElementsChange, type Plan } from "./plan.ts";
-import type { Refusals, RowChange } from "../refusals.ts";
-import { isChain, type NftRow, referencesOf, setId } from "./rows.ts";
+import { costOf, type ElementsChange, type Plan, type PlannedRow, plannedRow } from "./plan.ts";
+import type { Refusals } from "../refusals.ts";
+import { type NftRow, setId } from "./rows.ts";
 import type { TableState } from "../table-state.ts";
 import { rankOf, type Unit } from "../units.ts";
 
@@ -27,14 +27,14 @@ export class Planner {
   /** The units are in order of rank. Calls `done` with those for which there is nothing to do at present. */
   plan(units: Iterable<Unit>, mostUs: number, replaces: boolean, done: (unit: Unit) => void): Plan {
     const draft = new Draft(this.#state, mostUs);
-    const removals: RowChange<NftRow>[] = [];
+    const removals: PlannedRow[] = [];
     for (const unit of units) {
       // One that had gone, and has come again as another, is planned as that.
       if (this.#state.unit(unit.id) !== unit) {
         done(unit);
         continue;
       }
-      const changes = this.#refusals.changesOf(unit);
+      const changes = this.#refusals.changesOf(unit).map(plannedRow);
       const pending = this.#pendingOf(unit);
       if (changes.length === 0 && pending.length === 0) {
         done(unit);
@@ -49,12 +49,7 @@ export class Planner {
     return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces };
   }
 
-  #take(
-    draft: Draft,
-    unit: Unit,
-    changes: readonly RowChange<NftRow>[],
-    pending: readonly [string, SetPending][],
-  ): void {
+  #take(draft: Draft, unit: Unit, changes: readonly PlannedRow[], pending: readonly [string, SetPending][]): void {
     const rows = changes.filter(({ want }) => want !== undefined);
     if (rows.length === 0 && pending.length === 0) return;
     const costUs = rows.reduce((sum, change) => sum + costOf(change), 0);
@@ -65,14 +60,12 @@ export class Planner {
   }
 
   /** Whether all that the row refers to is in the kernel, or will be with what is drafted, whole. */
-  #finds(draft: Draft, { id, want, have }: RowChange<NftRow>, own: readonly RowChange<NftRow>[]): boolean {
+  #finds(draft: Draft, { id, want, references }: PlannedRow, own: readonly PlannedRow[]): boolean {
     if (want === undefined) return true;
-    const used = have === undefined ? undefined : referencesOf(have);
-    for (const reference of referencesOf(want)) {
-      // A chain that the row jumps to now cannot have gone.
-      if (reference === id || (used?.includes(reference) === true && isChain(reference))) continue;
-      if (own.some((change) => change.id === reference)) continue;
-      if (!draft.willHave(reference) || !this.#isWhole(draft, reference)) return false;
+    // What the row refers to now cannot have gone.
+    for (const reference of references.added) {
+      if (draft.willHave(reference) && this.#isWhole(draft, reference)) continue;
+      if (reference !== id && !own.some((change) => change.id === reference)) return false;
     }
     return true;
   }
@@ -117,10 +110,10 @@ export class Planner {
 /** What is chosen so far. */
 class Draft {
   readonly units: Unit[] = [];
-  readonly rows: RowChange<NftRow>[] = [];
+  readonly rows: PlannedRow[] = [];
   readonly elements: ElementsChange[] = [];
   readonly #state: TableState<NftRow>;
-  readonly #after = new Map<string, NftRow | undefined>();
+  readonly #after = new Map<string, PlannedRow>();
   readonly #whole = new Set<string>();
   roomUs: number;
   /** Something did not fit. */
@@ -135,11 +128,11 @@ class Draft {
     return this.units.length === 0 || costUs <= this.roomUs;
   }
 
-  add(unit: Unit, rows: readonly RowChange<NftRow>[], costUs: number): void {
+  add(unit: Unit, rows: readonly PlannedRow[], costUs: number): void {
     this.#name(unit);
     for (const row of rows) {
       this.rows.push(row);
-      this.#after.set(row.id, row.want);
+      this.#after.set(row.id, row);
     }
     this.roomUs -= costUs;
   }
@@ -159,18 +152,19 @@ class Draft {
   }
 
   willHave(rowId: string): boolean {
-    return this.#after.has(rowId) ? this.#after.get(rowId) !== undefined : this.#state.have.has(rowId);
+    const planned = this.#after.get(rowId);
+    return planned === undefined ? this.#state.have.has(rowId) : planned.want !== undefined;
   }
 
   /** Of these, what nothing will refer to; those that refer to others first. */
-  remove(removals: readonly RowChange<NftRow>[]): void {
+  remove(removals: readonly PlannedRow[]): void {
     let left = [...removals].sort((a, b) => rankOf(b.unit) - rankOf(a.unit));
     for (let before = -1; left.length !== before && left.length > 0;) {
       before = left.length;
       left = left.filter((change) => {
         const cost = costOf(change);
         if (!this.hasRoom(cost) || this.#isUsed(change.id)) return true;
-        this.#after.set(change.id, undefined);
+        this.#after.set(change.id, change);
         this.rows.push(change);
         if (!this.units.some(({ id }) => id === change.unit.id)) this.units.push(change.unit);
         this.roomUs -= cost;
@@ -179,12 +173,10 @@ class Draft {
     }
   }
 
+  /** Whether the kernel has a row that refers to this one, and goes on to. */
   #isUsed(rowId: string): boolean {
-    for (const user of this.#state.usersOf(rowId)) {
-      if (user === rowId) continue;
-      const row = this.#after.has(user) ? this.#after.get(user) : this.#state.have.get(user);
-      if (row !== undefined && referencesOf(row).includes(rowId)) return true;
-    }
+    for (const user of this.#state.usersOf(rowId))
+      if (user !== rowId && this.#after.get(user)?.references.removed.includes(rowId) !== true) return true;
     return false;
   }
 }

@@ -2,6 +2,7 @@
  * Rows: our nf_tables table as keyed rows, the unit of wanting, having and planning: one for the table itself, and one for each
  * chain (with its rules), set, element of dispatch and element of a list of ports. Members of the program's sets are no rows.
  */
+import { commonEnds, differences } from "../../lib/common-ends.ts";
 import { equal } from "../../lib/equal.ts";
 import type {
   Expr,
@@ -12,7 +13,7 @@ import type {
   NftTableFlag,
   NftVerdict,
 } from "../../kernel/nftables/objects.ts";
-import type { RowKind } from "../table-state.ts";
+import type { ReferenceChange, RowKind } from "../table-state.ts";
 import { isStagedChain } from "./names.ts";
 
 export type NftRow =
@@ -50,11 +51,6 @@ export function chainId(chain: string): string {
   return `chain ${chain}`;
 }
 
-/** Whether the id is a chain's. */
-export function isChain(rowId: string): boolean {
-  return rowId.startsWith("chain ");
-}
-
 export function flowtableId(flowtable: string): string {
   return `flowtable ${flowtable}`;
 }
@@ -69,8 +65,46 @@ export function elementId(set: string, element: Pick<NftElement, "key" | "keyEnd
     : `element ${set} ${element.key}-${element.keyEnd}`;
 }
 
+/** Most rules of two versions of a chain are the same objects. */
 export function sameRow(a: NftRow, b: NftRow): boolean {
+  if (a.type !== "chain" || b.type !== "chain") return equal(a, b);
+  if (a === b) return true;
+  return (
+    a.chain === b.chain &&
+    equal(a.base, b.base) &&
+    (a.rules === b.rules ||
+      (a.rules.length === b.rules.length && a.rules.every((rule, i) => sameRule(rule, b.rules[i]))))
+  );
+}
+
+/** Rules that differ do so as a rule in what they jump to. */
+function sameRule(a: NftRule | undefined, b: NftRule | undefined): boolean {
+  if (a === b) return true;
+  if (a?.comment !== b?.comment || a?.expressions.length !== b?.expressions.length) return false;
+  const [last, other] = [a?.expressions.at(-1), b?.expressions.at(-1)];
+  if (last?.op === "verdict" && other?.op === "verdict" && targetOf(last.verdict) !== targetOf(other.verdict))
+    return false;
   return equal(a, b);
+}
+
+function targetOf(verdict: NftVerdict): string | undefined {
+  return verdict.type === "jump" || verdict.type === "goto" ? verdict.chain : undefined;
+}
+
+/** What a chain keeps of its rules when it changes, at either end, and what goes and comes between. */
+export interface ChainEdit {
+  /** How many are kept before what changes, and after it. */
+  readonly head: number;
+  readonly tail: number;
+  readonly gone: ChainRow["rules"];
+  readonly came: ChainRow["rules"];
+}
+
+/** What makes the one version of a chain of the other. */
+export function editOf(have: ChainRow, want: ChainRow): ChainEdit {
+  const { head, tail } = commonEnds(have.rules, want.rules, sameRule);
+  const gone = have.rules.slice(head, have.rules.length - tail);
+  return { head, tail, gone, came: want.rules.slice(head, want.rules.length - tail) };
 }
 
 /** True when the row cannot be made of what is there in its place, so that the whole table must be made anew. */
@@ -89,16 +123,42 @@ export function referencesOf(row: NftRow): readonly string[] {
   if (row.type !== "element" && row.type !== "chain") return NONE;
   const known = REFERENCES.get(row);
   if (known !== undefined) return known;
-  const found = new Set<string>();
-  if (row.type === "element") {
-    found.add(setId(row.set));
-    addTarget(row.element.verdict, found);
-  } else
-    for (const rule of row.rules)
-      if (rule !== undefined) for (const reference of referencesOfRule(rule)) found.add(reference);
+  const found = new Set(row.type === "element" ? [setId(row.set)] : referencesOfRules(row.rules));
+  if (row.type === "element") addTarget(row.element.verdict, found);
   const references = found.size === 0 ? NONE : [...found];
   REFERENCES.set(row, references);
   return references;
+}
+
+/** Whether the row refers to that one. */
+function refersTo(row: NftRow, rowId: string): boolean {
+  if (row.type !== "chain") return referencesOf(row).includes(rowId);
+  return row.rules.some((rule) => rule !== undefined && referencesOfRule(rule).includes(rowId));
+}
+
+/** Ids of the rows to which the rules refer, each once. */
+function referencesOfRules(rules: ChainRow["rules"]): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (const rule of rules)
+    if (rule !== undefined) for (const reference of referencesOfRule(rule)) found.add(reference);
+  return found;
+}
+
+/** Of a chain that changes only what goes and comes is looked at closely: it may jump to a thousand policies. */
+export function referenceChange(
+  before: NftRow | undefined,
+  now: NftRow | undefined,
+  edit = before?.type === "chain" && now?.type === "chain" ? editOf(before, now) : undefined,
+): ReferenceChange {
+  if (before === undefined || now === undefined || edit === undefined)
+    return differences(
+      before === undefined ? NONE : referencesOf(before),
+      now === undefined ? NONE : referencesOf(now),
+    );
+  return {
+    added: [...referencesOfRules(edit.came)].filter((reference) => !refersTo(before, reference)),
+    removed: [...referencesOfRules(edit.gone)].filter((reference) => !refersTo(now, reference)),
+  };
 }
 
 /** Chains of endpoints share the rules that jump to a policy. */
@@ -118,7 +178,8 @@ function referencesOfRule(rule: NftRule): readonly string[] {
 }
 
 function addTarget(verdict: NftVerdict | undefined, to: Set<string>): void {
-  if (verdict?.type === "jump" || verdict?.type === "goto") to.add(chainId(verdict.chain));
+  const target = verdict && targetOf(verdict);
+  if (target !== undefined) to.add(chainId(target));
 }
 
 /** Chains alone decide, and of these none that counts for staged policies. */
@@ -132,4 +193,10 @@ export function closedRow(row: NftRow, because: string): NftRow {
   return { type: "chain", chain: row.chain, base: row.base, rules: [{ expressions: drop, comment: because }] };
 }
 
-export const NFT_ROWS: RowKind<NftRow> = { same: sameRow, referencesOf, closed: closedRow, isDispatchApart: false };
+export const NFT_ROWS: RowKind<NftRow> = {
+  same: sameRow,
+  referencesOf,
+  referenceChange: (before, now) => referenceChange(before, now),
+  closed: closedRow,
+  isDispatchApart: false,
+};

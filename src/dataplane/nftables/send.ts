@@ -1,8 +1,9 @@
 /** send: a plan as one transaction, and when the kernel refuses it, the units whose fault that is, as far as it says so. */
-import { EACCES, EINVAL, ENAMETOOLONG, ENOBUFS, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
-import { type NftablesClient, NftCommitError } from "../../kernel/nftables/client.ts";
+import { EACCES, EINVAL, ENAMETOOLONG, ENOBUFS, ENOENT, EPERM, EPROTO, KernelError } from "../../kernel/errno.ts";
+import { type NftablesClient, NftCommitError, type RefusedCommand } from "../../kernel/nftables/client.ts";
 import { describeCommand } from "../../kernel/nftables/encode.ts";
 import { whyNotSendable } from "../../kernel/nftables/limits.ts";
+import type { RuleHandles } from "./handles.ts";
 import { TABLE } from "./names.ts";
 import type { NftRow } from "./rows.ts";
 import { commandsOf, type Plan, type PlannedCommand } from "./plan.ts";
@@ -16,21 +17,43 @@ export interface Refused {
   readonly error: KernelError;
   /** Those whose commands the kernel named, each with its error. */
   readonly units: ReadonlyMap<Unit, KernelError>;
+  /** Chains in which the kernel has not the rules that were to be edited: somebody else has changed them. */
+  readonly lost: ReadonlySet<string>;
 }
 
 /** undefined: it is in the kernel now. Throws KernelError when the kernel cannot be asked. */
-export function sendPlan(client: NftablesClient, state: TableState<NftRow>, plan: Plan): Refused | undefined {
-  const planned = commandsOf(plan, (chain) => client.handlesOf(chain));
+export function sendPlan(
+  client: NftablesClient,
+  handles: RuleHandles,
+  state: TableState<NftRow>,
+  plan: Plan,
+): Refused | undefined {
+  const planned = commandsOf(plan, (chain, rules) => handles.of(chain, rules));
   const malformed = malformedIn(planned);
   if (malformed !== undefined) return malformed;
   try {
-    client.commit(planned.map(({ command }) => command));
+    const inserted = client.commit(planned.map(({ command }) => command));
+    if (plan.replaces) handles.clear();
+    handles.committed(plan.rows, planned, inserted);
     return undefined;
   } catch (error) {
-    if (error instanceof NftCommitError) return { error, units: culpritsOf(error, planned, state) };
-    if (error instanceof KernelError) return { error, units: new Map() };
-    throw error;
+    if (error instanceof NftCommitError)
+      return { error, units: culpritsOf(error, planned, state), lost: lostIn(error.refused) };
+    if (!(error instanceof KernelError)) throw error;
+    // Whether it was made is not known.
+    handles.clear();
+    return { error, units: new Map(), lost: NONE };
   }
+}
+
+const NONE: ReadonlySet<string> = new Set();
+
+function lostIn(refused: readonly RefusedCommand[]): ReadonlySet<string> {
+  return new Set(
+    refused.flatMap(({ command, errno }) =>
+      errno === ENOENT && (command.do === "delete-rule" || command.do === "insert-rule") ? [command.chain] : [],
+    ),
+  );
 }
 
 /** True for what says something of us or of the socket, not of what was asked. */
@@ -88,5 +111,5 @@ function malformedIn(planned: readonly PlannedCommand[]): Refused | undefined {
     units.set(unit, new KernelError(describeCommand(command), `in table ${TABLE.family} ${TABLE.name}`, errno, why));
   }
   const [error] = units.values();
-  return error === undefined ? undefined : { error, units };
+  return error === undefined ? undefined : { error, units, lost: NONE };
 }

@@ -5,57 +5,95 @@
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
 import { equal } from "../../lib/equal.ts";
 import type { Direction } from "../../model/policy.ts";
-import type { Policy, PolicyId, Stage } from "../../program/policy.ts";
+import type { PolicyId, Stage } from "../../program/policy.ts";
 import { clearMarks, hasMark, setMark } from "./marks.ts";
 import type { Continuation } from "../uses.ts";
-import { policyChain } from "./names.ts";
-import { canPass, comment } from "./policy-chains.ts";
+import { comment } from "./policy-chains.ts";
+import type { ChainRow } from "./rows.ts";
 
 export interface StageContext {
   readonly direction: Direction;
   readonly continuation: Continuation;
   /** Name of the chain of the stage, or of a tier. */
   readonly chain: (tier?: string) => string;
-  readonly policyOf: (id: PolicyId) => Policy;
+  readonly callsOf: CallsOf;
 }
 
-/** A stage, and before it what is asked to count alone; at least one of them is there. */
+/** What a place was, and was lowered to, since when no policy has begun or ceased to pass. */
+export interface EarlierPlace {
+  readonly stage: Stage | undefined;
+  readonly staged: Stage | undefined;
+  readonly rulesOf: (chain: string) => Rules | undefined;
+}
+
+type Rules = ChainRow["rules"];
+
+/** How a policy is asked, wherever it is. */
+export interface Call {
+  readonly jump: NftRule;
+  /** Whether it can pass. */
+  readonly passes: boolean;
+}
+
+/** How policies are asked where they are used in that way. */
+export type CallsOf = (direction: Direction, continuation: Continuation) => (id: PolicyId) => Call;
+
+/** A stage, and before it what is asked to count alone; at least one of them is there. A tier that is the same object as before keeps its rules. */
 export function lowerPlace(
   stage: Stage | undefined,
   staged: Stage | undefined,
   context: StageContext,
   stagedChain: StageContext["chain"],
-): Map<string, NftRule[]> {
-  const chains = stage === undefined ? new Map([[context.chain(), []]]) : lowerStage(stage, context);
+  earlier: EarlierPlace | undefined,
+): Map<string, Rules> {
+  const rulesOf = earlier?.rulesOf ?? nothingKnown;
+  const chains: Map<string, Rules> =
+    stage === undefined ? new Map([[context.chain(), []]]) : lowerStage(stage, context, earlier?.stage, rulesOf);
   if (staged === undefined) return chains;
   const first = chains.get(context.chain()) ?? [];
-  const clear: NftRule = { expressions: clearMarks(), comment: undefined };
-  chains.set(context.chain(), [jumpTo(stagedChain()), ...(equal(first[0], clear) ? [] : [clear]), ...first]);
-  for (const [name, rules] of lowerStage(staged, { ...context, continuation: "staged", chain: stagedChain }))
-    chains.set(name, rules);
+  chains.set(context.chain(), [jumpTo(stagedChain()), ...(equal(first[0], CLEAR) ? [] : [CLEAR]), ...first]);
+  const counting: StageContext = { ...context, continuation: "staged", chain: stagedChain };
+  for (const [name, rules] of lowerStage(staged, counting, earlier?.staged, rulesOf)) chains.set(name, rules);
   return chains;
 }
 
-function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]> {
+const nothingKnown: EarlierPlace["rulesOf"] = () => undefined;
+const CLEAR: NftRule = { expressions: clearMarks(), comment: undefined };
+
+function lowerStage(
+  stage: Stage,
+  context: StageContext,
+  before: Stage | undefined,
+  rulesOf: EarlierPlace["rulesOf"],
+): Map<string, Rules> {
   const { direction, continuation, chain } = context;
   const isByMark = continuation === "continue" || continuation === "staged";
   const closing = continuation === "staged" ? decidedWithoutEffect : dropped;
-  const calls = callsOf(context);
-  const all = stage.tiers.map((tier) => ({ ...tier, calls: tier.policies.map(calls) }));
-  const profiles = stage.profiles.map(calls);
-  const last = all.findIndex((tier) => tier.otherwise === "deny" && !tier.calls.some(({ passes }) => passes));
+  const callOf = context.callsOf(direction, continuation);
+  const all = stage.tiers.map((binding) => {
+    const known = before?.tiers.includes(binding) === true ? rulesOf(chain(binding.tier)) : undefined;
+    if (known !== undefined) return { binding, known, calls: NO_CALLS, passes: known.includes(PASSED) };
+    const calls = binding.policies.map(callOf);
+    return { binding, known, calls, passes: calls.some(canPass) };
+  });
+  const profiles = stage.profiles.map(callOf);
+  const last = all.findIndex(({ binding, passes }) => binding.otherwise === "deny" && !passes);
   const tiers = last < 0 ? all : all.slice(0, last + 1);
   const marks = (rule: NftRule): NftRule[] => (isByMark ? [rule] : []);
   const first: NftRule[] = [];
-  if (readsMarks([...tiers.flatMap((tier) => tier.calls), ...profiles], context))
-    first.push({ expressions: clearMarks(), comment: undefined });
-  const chains = new Map([[chain(), first]]);
-  for (const tier of tiers) {
-    const end = tier.otherwise === "pass" ? [] : [closing(`${direction} no rule of tier ${tier.tier} matched`)];
-    if (last === 0) first.push(...runPolicies(tier.calls, PASSED, marks(ALLOWED)), ...end);
-    else {
-      chains.set(chain(tier.tier), [...runPolicies(tier.calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
-      first.push(jumpTo(chain(tier.tier)), ...marks(ALLOWED));
+  // A mark that somebody else has set must not count as a decision of ours.
+  const asks = profiles.length > 0 || tiers.some(({ binding }) => binding.policies.length > 0);
+  if (asks && (isByMark || profiles.some(canPass) || tiers.some(canPass))) first.push(CLEAR);
+  const chains = new Map<string, Rules>([[chain(), first]]);
+  for (const { binding, known, calls } of tiers) {
+    const { tier, otherwise } = binding;
+    const end = otherwise === "pass" ? [] : [closing(`${direction} no rule of tier ${tier} matched`)];
+    if (last === 0) {
+      const own = known === undefined ? calls : binding.policies.map(callOf);
+      first.push(...runPolicies(own, PASSED, marks(ALLOWED)), ...end);
+    } else {
+      chains.set(chain(tier), known ?? [...runPolicies(calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
+      first.push(jumpTo(chain(tier)), ...marks(ALLOWED));
     }
   }
   if (last < 0) {
@@ -65,6 +103,12 @@ function lowerStage(stage: Stage, context: StageContext): Map<string, NftRule[]>
     first.push(...runPolicies(profiles, rest.length === 0 ? PASSED : passedTo(rest), marks(ALLOWED)), end);
   }
   return chains;
+}
+
+const NO_CALLS: readonly Call[] = [];
+
+function canPass({ passes }: Pick<Call, "passes">): boolean {
+  return passes;
 }
 
 const RETURN: readonly Expr[] = [{ op: "verdict", verdict: { type: "return" } }];
@@ -78,53 +122,28 @@ function passedTo(next: readonly Expr[]): NftRule {
   return { expressions: [...hasMark("passed"), ...clearMarks(), ...next], comment: undefined };
 }
 
-function jumpTo(chain: string): NftRule {
+/** A rule without a match that jumps to the chain. */
+export function jumpTo(chain: string): NftRule {
   return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
-}
-
-/** A mark that somebody else has set must not count as a decision of ours. */
-function readsMarks(calls: readonly Call[], { continuation }: StageContext): boolean {
-  return (
-    calls.length > 0 && (continuation === "continue" || continuation === "staged" || calls.some(({ passes }) => passes))
-  );
 }
 
 /** Asks the policies one after the other; `allowed` follows each where policies allow by a mark, and `passed` each that can pass. */
 function runPolicies(calls: readonly Call[], passed: NftRule, allowed: readonly NftRule[]): NftRule[] {
-  return calls.flatMap(({ jump, passes }) => (passes ? [jump, ...allowed, passed] : [jump, ...allowed]));
-}
-
-/** How a policy is asked, wherever it is. */
-interface Call {
-  readonly jump: NftRule;
-  /** Whether it can pass. */
-  readonly passes: boolean;
-}
-
-const CALLS = new WeakMap<Policy, Map<string, Call>>();
-
-function callsOf({ direction, continuation, policyOf }: StageContext): (id: PolicyId) => Call {
-  const use = `${direction} ${continuation}`;
-  return (id) => {
-    const policy = policyOf(id);
-    let calls = CALLS.get(policy);
-    if (calls === undefined) CALLS.set(policy, (calls = new Map()));
-    let call = calls.get(use);
-    if (call === undefined) {
-      call = { jump: jumpTo(policyChain(id, direction, continuation)), passes: canPass(policy, direction) };
-      calls.set(use, call);
-    }
-    return call;
-  };
+  const rules: NftRule[] = [];
+  for (const { jump, passes } of calls) {
+    rules.push(jump, ...allowed);
+    if (passes) rules.push(passed);
+  }
+  return rules;
 }
 
 function lowerEnd(stage: Stage, { direction, continuation }: StageContext): NftRule {
   if (stage.otherwise === "deny" && continuation !== "staged") return dropped(`${direction} end`);
   const isPlain = stage.otherwise === "allow" && stage.tiers.length === 0 && stage.profiles.length === 0;
-  return {
+  return shared(`${continuation} ${direction} ${isPlain ? "not isolated" : "end"}`, () => ({
     expressions: [{ op: "counter" }, ...allowedAtEnd(continuation)],
     comment: `${direction} ${isPlain ? "not isolated" : "end"}`,
-  };
+  }));
 }
 
 /** A chain that ends goes back to whoever jumped to it. What no rule allowed is tracked as everything else is. */
@@ -138,5 +157,21 @@ function decidedWithoutEffect(text: string): NftRule {
 }
 
 function dropped(text: string): NftRule {
-  return { expressions: [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }], comment: comment(text) };
+  return shared(`drop ${text}`, () => ({
+    expressions: [{ op: "counter" }, { op: "verdict", verdict: { type: "drop" } }],
+    comment: comment(text),
+  }));
+}
+
+/** One object for all endpoints of which it says the same. */
+const SHARED = new Map<string, NftRule>();
+const MOST_SHARED = 1_000;
+
+function shared(key: string, make: () => NftRule): NftRule {
+  const known = SHARED.get(key);
+  if (known !== undefined) return known;
+  const rule = make();
+  if (SHARED.size >= MOST_SHARED) SHARED.clear();
+  SHARED.set(key, rule);
+  return rule;
 }

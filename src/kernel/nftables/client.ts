@@ -146,9 +146,13 @@ export class NftablesClient {
     return counts;
   }
 
-  /** Makes the commands in order, all or none. Throws NftCommitError, or KernelError when the transaction as a whole was refused. */
-  commit(commands: readonly NftCommand[]): void {
-    if (commands.length === 0) return;
+  /**
+   * Makes the commands in order, all or none. Returns the handles of the rules that it inserted, by index of their command. Throws NftCommitError, or
+   * KernelError when the transaction as a whole was refused.
+   */
+  commit(commands: readonly NftCommand[]): ReadonlyMap<number, bigint> {
+    const inserted = new Map<number, bigint>();
+    if (commands.length === 0) return inserted;
     const socket = this.#socket;
     const { writer } = socket;
     socket.begin();
@@ -159,9 +163,17 @@ export class NftablesClient {
     writer.addFlags(NLM_F_ACK);
     const end = socket.message(NFNL_MSG_BATCH_END, 0);
     encodeFamily(writer, 0, NFNL_SUBSYS_NFTABLES);
-    const answers = socket.exchange("commit transaction to table", formatTable(this.#table));
+    const insertions = new Map<number, number>();
+    for (const [index, command] of commands.entries())
+      if (command.do === "insert-rule") insertions.set(firsts[index] ?? end, index);
+    const answers = socket.exchange("commit transaction to table", formatTable(this.#table), (message) => {
+      const index = insertions.get(message.sequence);
+      const handle = index === undefined ? undefined : decodeHandle(message, this.#table);
+      if (index !== undefined && handle !== undefined) inserted.set(index, handle);
+    });
     this.#check(commands, firsts, answers, begin, end);
     this.#writes++;
+    return inserted;
   }
 
   #check(

@@ -136,11 +136,12 @@ export function decodeRuleCount(message: Message, table: TableId): DecodedCount 
   return { chain, handle, packets, bytes };
 }
 
-/** Of a rule of that chain only its handle, which comes before all that is large. */
-export function decodeHandle(message: Message, table: TableId, chain: string): bigint | undefined {
+/** Of a rule, if it is of that chain, only its handle, which comes before all that is large. */
+export function decodeHandle(message: Message, table: TableId, chain?: string): bigint | undefined {
   const rule = message.body.u8() === FAMILY[table.family] ? message.body.after(NFGENMSG) : undefined;
-  const isOurs = rule?.attribute(NFTA_RULE_TABLE)?.isText(table.name) && rule.attribute(NFTA_RULE_CHAIN)?.isText(chain);
-  return isOurs === true ? rule?.attribute(NFTA_RULE_HANDLE)?.u64Be() : undefined;
+  if (rule?.attribute(NFTA_RULE_TABLE)?.isText(table.name) !== true) return undefined;
+  if (chain !== undefined && rule.attribute(NFTA_RULE_CHAIN)?.isText(chain) !== true) return undefined;
+  return rule.attribute(NFTA_RULE_HANDLE)?.u64Be();
 }
 
 /** Type, length, value with one byte each for type and length. */

@@ -1,6 +1,6 @@
 /** Commands as messages: each command becomes one message, or several when its elements do not fit into one. */
 import { assertNever, BugError } from "../../lib/bug.ts";
-import { NLM_F_APPEND, NLM_F_CREATE, type Writer } from "../netlink/writer.ts";
+import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_ECHO, type Writer } from "../netlink/writer.ts";
 import { encodeElement } from "./elements.ts";
 import { encodeExpression } from "./expressions.ts";
 import type { NftBaseChain, NftCommand, NftRule, NftTableFlag, TableId } from "./objects.ts";
@@ -103,13 +103,21 @@ export function encodeCommand(sink: MessageSink, table: TableId, command: NftCom
     case "add-rule": {
       const sequence = withName(
         writer,
-        // Without a position it goes to the end; without NLM_F_APPEND it goes before its position.
-        start(NFT_MSG_NEWRULE, NLM_F_CREATE | (command.before === undefined ? NLM_F_APPEND : 0)),
+        // Without a position it goes to the end.
+        start(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND),
         NFTA_RULE_CHAIN,
         command.chain,
       );
       encodeRule(writer, command.rule);
-      if (command.before !== undefined) writer.u64Be(NFTA_RULE_POSITION, command.before);
+      return sequence;
+    }
+    case "insert-rule": {
+      const { chain, rule, place } = command;
+      // Without NLM_F_APPEND it goes before its position.
+      const flags = NLM_F_CREATE | NLM_F_ECHO | (place === "last" ? NLM_F_APPEND : 0);
+      const sequence = withName(writer, start(NFT_MSG_NEWRULE, flags), NFTA_RULE_CHAIN, chain);
+      encodeRule(writer, rule);
+      if (place !== "last") writer.u64Be(NFTA_RULE_POSITION, place);
       return sequence;
     }
     case "delete-rule": {
@@ -249,6 +257,7 @@ export function describeCommand(command: NftCommand): string {
     case "flush-chain":
       return `flush chain ${JSON.stringify(command.chain)}`;
     case "add-rule":
+    case "insert-rule":
       return `add rule to chain ${JSON.stringify(command.chain)}`;
     case "delete-rule":
       return `delete rule of chain ${JSON.stringify(command.chain)}`;

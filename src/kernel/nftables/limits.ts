@@ -27,6 +27,7 @@ export function whyNotSendable(command: NftCommand): string | undefined {
     case "delete-rule":
       return whyNotName("chain", command.chain);
     case "add-rule":
+    case "insert-rule":
       return whyNotName("chain", command.chain) ?? whyNotRule(command.rule);
     case "add-flowtable":
     case "delete-flowtable":

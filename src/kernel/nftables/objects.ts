@@ -121,8 +121,10 @@ export type NftCommand =
   | { readonly do: "delete-chain"; readonly chain: string }
   /** Removes all rules of the chain. */
   | { readonly do: "flush-chain"; readonly chain: string }
-  /** Appends; `before`: puts it before the rule with that handle. */
-  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule; readonly before?: bigint }
+  /** Appends. */
+  | { readonly do: "add-rule"; readonly chain: string; readonly rule: NftRule }
+  /** Puts it before the rule with that handle; the kernel tells the handle that it gets. */
+  | { readonly do: "insert-rule"; readonly chain: string; readonly rule: NftRule; readonly place: bigint | "last" }
   | { readonly do: "delete-rule"; readonly chain: string; readonly handle: bigint }
   /** Creates the flowtable unless it is there, at the hook ingress, and adds those devices that it lacks. Every device must exist. */
   | {

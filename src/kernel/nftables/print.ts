@@ -253,9 +253,11 @@ function printCommand(table: string, command: NftCommand): string {
     case "flush-chain":
       return `flush chain ${table} ${command.chain}`;
     case "add-rule":
-      return command.before === undefined
+      return `add rule ${table} ${command.chain} ${printRule(command.rule)}`;
+    case "insert-rule":
+      return command.place === "last"
         ? `add rule ${table} ${command.chain} ${printRule(command.rule)}`
-        : `insert rule ${table} ${command.chain} handle ${command.before} ${printRule(command.rule)}`;
+        : `insert rule ${table} ${command.chain} handle ${command.place} ${printRule(command.rule)}`;
     case "delete-rule":
       return `delete rule ${table} ${command.chain} handle ${command.handle}`;
     case "add-flowtable":

@@ -6,7 +6,7 @@
 import { EINVAL, ENOENT, EOPNOTSUPP } from "../../errno.ts";
 import type { Message } from "../../netlink/reader.ts";
 import { NETLINK_NETFILTER } from "../../netlink/socket.ts";
-import { NLM_F_ACK } from "../../netlink/writer.ts";
+import { NLM_F_ACK, NLM_F_ECHO } from "../../netlink/writer.ts";
 import {
   NFGENMSG,
   NFNL_MSG_BATCH_BEGIN,
@@ -38,6 +38,7 @@ import {
   ackDatagram,
   type Answer,
   type Asker,
+  datagramOf,
   notificationDatagrams,
   type Part,
   type Received,
@@ -148,6 +149,10 @@ export class FakeNftables {
       let refusal: Refusal | undefined;
       try {
         runCommand(transaction, received.message);
+        if ((received.message.flags & NLM_F_ECHO) !== 0) {
+          if (type !== NFT_MSG_NEWRULE) unmodelled(`an echo of message ${type}`);
+          transaction.echo(received.message.sequence);
+        }
         if (validates && (type === NFT_MSG_NEWRULE || type === NFT_MSG_NEWSETELEM)) this.tables.forEach(validate);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -174,6 +179,8 @@ export class FakeNftables {
     this.#generation = transaction.generation;
     this.#machine.changes++;
     this.#tell(transaction.told, socket);
+    for (const { sequence, part } of transaction.echoes)
+      socket.deliver(datagramOf(part.type, 0, { sequence, portId: socket.portId }, part.body));
   }
 
   #tell(parts: readonly Part[], from: Asker): void {

@@ -22,6 +22,8 @@ export class Transaction {
   readonly generation: number;
   /** What subscribers hear of it. */
   readonly told: Part[] = [];
+  /** What the asking socket is told as the answer to a request that asks for it (NLM_F_ECHO). */
+  readonly echoes: { readonly sequence: number; readonly part: Part }[] = [];
   /** Whether a jump or a map's verdict was added: then the chains must be looked at. */
   jumps = false;
   /** Tables whose flags it has changed. */
@@ -59,10 +61,17 @@ export class Transaction {
     this.told.push(part);
   }
 
+  /** The last that was done is echoed. */
+  echo(sequence: number): void {
+    const part = this.told.at(-1);
+    if (part !== undefined) this.echoes.push({ sequence, part });
+  }
+
   abort(): void {
     for (const undo of this.#undo.reverse()) undo();
     this.#undo.length = 0;
     this.told.length = 0;
+    this.echoes.length = 0;
   }
 
   ask(does: FakeRequest["does"], object: string): void {

@@ -1,0 +1,64 @@
+/**
+ * RuleHandles: the handles by which the kernel knows the rules of chains that were edited. Those of a chain are read before its first edit, and the
+ * kernel tells those of rules that come later. Where our socket owns the table, nobody else can change them; elsewhere they are read for each edit.
+ */
+import type { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { PlannedCommand, PlannedRow } from "./plan.ts";
+
+export class RuleHandles {
+  readonly #client: Pick<NftablesClient, "handlesOf">;
+  readonly #isOwned: () => boolean;
+  /** By chain, in the order of its rules. */
+  readonly #known = new Map<string, readonly bigint[]>();
+
+  constructor(client: Pick<NftablesClient, "handlesOf">, isOwned: () => boolean) {
+    this.#client = client;
+    this.#isOwned = isOwned;
+  }
+
+  /** Those of a chain that is to have so many rules; undefined: it has not. Throws KernelError. */
+  of(chain: string, rules: number): readonly bigint[] | undefined {
+    const known = this.#isOwned() ? this.#known.get(chain) : undefined;
+    if (known?.length === rules) return known;
+    const handles = this.#client.handlesOf(chain);
+    this.#known.set(chain, handles);
+    return handles.length === rules ? handles : undefined;
+  }
+
+  /** The commands, made of these rows, are in the kernel. `inserted`: what it told of them, by index. */
+  committed(
+    rows: readonly PlannedRow[],
+    commands: readonly PlannedCommand[],
+    inserted: ReadonlyMap<number, bigint>,
+  ): void {
+    if (!this.#isOwned()) return this.clear();
+    const came = new Map<string, (bigint | undefined)[]>();
+    for (const [index, { command }] of commands.entries()) {
+      if (command.do !== "insert-rule") continue;
+      const handles = came.get(command.chain);
+      if (handles === undefined) came.set(command.chain, [inserted.get(index)]);
+      else handles.push(inserted.get(index));
+    }
+    for (const { have, want, edit } of rows) {
+      const row = want ?? have;
+      if (row?.type !== "chain") continue;
+      const before = this.#known.get(row.chain);
+      if (before === undefined) continue;
+      this.#known.delete(row.chain);
+      if (edit === undefined || have?.type !== "chain" || before.length !== have.rules.length) continue;
+      // Where the kernel has not told them all these are too few, and are read again.
+      const told = (came.get(row.chain) ?? []).filter((handle) => handle !== undefined);
+      this.#known.set(row.chain, [...before.slice(0, edit.head), ...told, ...before.slice(before.length - edit.tail)]);
+    }
+  }
+
+  /** Its rules may be others now. */
+  forget(chain: string): void {
+    this.#known.delete(chain);
+  }
+
+  /** All may be others. */
+  clear(): void {
+    this.#known.clear();
+  }
+}
