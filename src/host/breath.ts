@@ -17,6 +17,15 @@ export function nextTurn(clock: Clock): Promise<void> {
   return turn;
 }
 
+/** Does one after the other, each in a turn of its own, until the signal aborts. */
+export async function inTurns(clock: Clock, parts: readonly (() => void)[], signal: AbortSignal): Promise<void> {
+  for (const part of parts) {
+    await nextTurn(clock);
+    if (signal.aborted) return;
+    part();
+  }
+}
+
 export class Breath {
   readonly #clock: Clock;
   readonly #most: number;
