@@ -9,6 +9,7 @@ import { Graph } from "../calc/graph.ts";
 import type { Withheld } from "../calc/order.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import type { Loop } from "../dataplane/loop.ts";
+import type { ReducedLists } from "../datastore/reduced-lists.ts";
 import { type MissingKind, startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { Breath } from "../host/breath.ts";
@@ -33,6 +34,8 @@ export interface PipelineOptions {
   /** What the start says, before FelixConfigurations. */
   readonly given?: GivenSettings | undefined;
   readonly store: Store;
+  /** Who reads large lists of the store; absent: the syncer does. */
+  readonly lists?: ReducedLists<RowUpdate> | undefined;
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
@@ -156,9 +159,10 @@ export class Pipeline {
   }
 
   start(): void {
-    const { node, store, clock, random, report } = this.#options;
+    const { node, store, lists, clock, random, report } = this.#options;
     this.#syncer = startSyncer({
       store,
+      lists,
       kinds: WATCHED,
       clock,
       random,
