@@ -13,7 +13,8 @@ export interface ReducedLists<U> {
 
 /** As a `ListPage`. */
 export interface ReducedPage<U> {
-  readonly items: readonly (U & Reduced)[];
+  /** Read once; each is made when its turn comes. */
+  readonly items: Iterable<U & Reduced>;
   readonly isFirst: boolean;
   readonly revision: string;
 }

@@ -73,7 +73,7 @@ export interface Syncer {
 /** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
 /** Objects of a list reduced at a time. */
-const LIST_PART = 32;
+const LIST_PART = 8;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** Failures in a row after which a kind that decides nothing is gone on without. */
 const MOST_FAILURES = 3;
@@ -287,17 +287,21 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   #takingPages(
     follower: Follower,
   ): <T>(
-    page: { readonly isFirst: boolean; readonly items: readonly T[] },
+    page: { readonly isFirst: boolean; readonly items: Iterable<T> },
     record: (item: T, seenAt: number) => KeyText,
   ) => Promise<void> {
     const { clock } = this.#options;
     const breath = new Breath(clock);
     return async ({ isFirst, items }, record) => {
       if (isFirst) follower.unlisted = new Set(follower.known.keys());
-      for (let from = 0; from < items.length; from += LIST_PART) {
-        await breath.after(LIST_PART);
-        const seenAt = clock.monotonicMs();
-        for (const item of items.slice(from, from + LIST_PART)) noteListed(follower, record(item, seenAt));
+      let seenAt = clock.monotonicMs();
+      let count = 0;
+      for (const item of items) {
+        if (count++ % LIST_PART === 0) {
+          if (breath.isDue(LIST_PART)) await breath.taken();
+          seenAt = clock.monotonicMs();
+        }
+        noteListed(follower, record(item, seenAt));
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
     };

@@ -5,7 +5,7 @@
 import type { Clock } from "../host/clock.ts";
 import type { Thread, ThreadEvents } from "../host/threads.ts";
 import type { Report } from "../lib/report.ts";
-import { type PagedKind, RowPageReader } from "../model/convert/row-pages.ts";
+import { type PagedKind, RowPageReader, rowsIn } from "../model/convert/row-pages.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { Kind } from "../model/kind.ts";
 import { type FromThread, readFromThread, writeMessage } from "./list-messages.ts";
@@ -91,7 +91,7 @@ export class ThreadLists implements ReducedLists<RowUpdate> {
         throw broken(kind, `${count} objects came of ${message.count}`);
       } else {
         const items = reader.read(message.rows, this.#options.clock.monotonicMs());
-        count = message.isFirst ? items.length : count + items.length;
+        count = message.isFirst ? rowsIn(message.rows) : count + rowsIn(message.rows);
         yield { items, isFirst: message.isFirst, revision: message.revision };
         thread.send(writeMessage({ type: "more", id }));
       }

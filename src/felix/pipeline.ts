@@ -94,6 +94,7 @@ export const ROLE = "calico-node";
 const SLICE = 200;
 /** Updates calculated at a time before the kernel is touched. Later a step is a transaction, which is worth gathering for. */
 const FIRST_STEP = 32;
+const BLOCK_WEIGHT = 8;
 /** How long ADD waits for its rules, which may be many. */
 const SETTLE_MS = 10_000;
 /** How long ADD waits for one read of its Pod. */
@@ -326,11 +327,18 @@ export class Pipeline {
   }
 }
 
+/** A block of addresses is as much work as several pods. */
+function weightOf(update: RowUpdate | undefined): number {
+  return update?.kind === "IPAMBlock" ? BLOCK_WEIGHT : 1;
+}
+
 /** A pod of this node is a step by itself: it makes policies active, with their sets of all pods. */
 function endOfStep(updates: readonly RowUpdate[], from: number): number {
   const isHere = (update: RowUpdate | undefined): boolean => update?.kind === "Pod" && update.value?.here !== undefined;
   let end = from + 1;
-  if (!isHere(updates[from])) while (end < updates.length && end - from < FIRST_STEP && !isHere(updates[end])) end++;
+  let weight = weightOf(updates[from]);
+  if (isHere(updates[from])) return end;
+  while (end < updates.length && weight < FIRST_STEP && !isHere(updates[end])) weight += weightOf(updates[end++]);
   return end;
 }
 

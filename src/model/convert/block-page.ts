@@ -31,7 +31,8 @@ interface BlockColumns {
   readonly pods: string;
 }
 
-const SEPARATOR = "\n";
+/** As in pages of pods. */
+const SEPARATOR = " ";
 
 /** Of blocks that exist. */
 export function writeBlocks(updates: readonly RowUpdate<"IPAMBlock">[]): BlockPage {
@@ -67,13 +68,13 @@ function isPart(text: string | undefined): boolean {
 }
 
 /** Rows as they were written; `seenAt` is when they came to be known. */
-export function readBlocks(page: BlockPage, seenAt: number): RowUpdate<"IPAMBlock">[] {
-  return page.map(({ name, revision, generation, block }) => {
+export function* readBlocks(page: BlockPage, seenAt: number): Generator<RowUpdate<"IPAMBlock">> {
+  for (const { name, revision, generation, block } of page) {
     const key: Key<"IPAMBlock"> = { kind: "IPAMBlock", namespace: undefined, name };
     const origin = { revision: String(revision), generation: generation || undefined, seenAt };
     const value = "whole" in block ? block.whole : ok(blockOf(block));
-    return { kind: "IPAMBlock", key, id: formatKey(key), value, origin };
-  });
+    yield { kind: "IPAMBlock", key, id: formatKey(key), value, origin };
+  }
 }
 
 function blockOf({ prefix, node, ordinals, handles, nodes, pods }: BlockColumns): BlockRow {

@@ -34,11 +34,16 @@ function isOf<K extends PagedKind>(kind: K, update: RowUpdate): update is RowUpd
   return update.kind === kind;
 }
 
-/** Reads the pages of one list, in their order. */
+/** The number of rows of a page. */
+export function rowsIn(written: RowPage): number {
+  return written.kind === "Pod" ? written.page.count : written.page.length;
+}
+
+/** Reads the pages of one list, in their order, each to its end; a row is made when its turn comes. */
 export class RowPageReader {
   readonly #pods = new PodPageReader();
 
-  read(written: RowPage, seenAt: number): readonly RowUpdate[] {
+  read(written: RowPage, seenAt: number): Iterable<RowUpdate> {
     return written.kind === "Pod" ? this.#pods.read(written.page, seenAt) : readBlocks(written.page, seenAt);
   }
 }
