@@ -58,7 +58,7 @@ test("every packet has the fate that its class and its pair are given", () => {
     }
   }
   expect(asked).toBeGreaterThan(CLUSTERS * PACKETS);
-}, 120_000);
+}, 290_000);
 
 test("host endpoints on the way say what the definition says of them in the whole cluster", () => {
   let asked = 0;
@@ -96,4 +96,4 @@ test("host endpoints on the way say what the definition says of them in the whol
     }
   }
   expect(asked).toBeGreaterThan(500);
-}, 120_000);
+}, 290_000);
