@@ -97,7 +97,7 @@ function ebpf(
     counters: (program) => opened?.counters(program) ?? Promise.resolve({ rules: [], ends: [] }),
     async sweep(isInUse) {
       await removePins(files, pins, isInUse ? pinNames(object()) : new Set());
-      await awaitSteps(removeUpstreamPrograms(sys));
+      await awaitSteps(removeUpstreamPrograms(sys), clock);
       await removeUpstreamPins(files, pins.slice(0, pins.lastIndexOf("/")));
     },
   };

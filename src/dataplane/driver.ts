@@ -4,6 +4,7 @@
  * Netlink answers within the system call, so what a step of `commit` sent is in the kernel when the step ends. Work that takes long is
  * done in steps: between two of them the thread may be given back, the program may change, and another commit may run.
  */
+import type { Clock } from "../host/clock.ts";
 import type { Watch, Watcher } from "../host/watcher.ts";
 import { invariant } from "../lib/bug.ts";
 import { EPROTO, KernelError } from "../kernel/errno.ts";
@@ -95,9 +96,9 @@ export function finishSteps(steps: Steps): void {
     invariant(step.value === undefined, "a step that waits cannot be done at once");
 }
 
-/** Does all of them, one after the other. Rejects with what they throw. */
-export async function awaitSteps(steps: Steps): Promise<void> {
-  for (let step = steps.next(); step.done !== true; step = steps.next()) await step.value;
+/** Does all of them, one after the other. The thread is given back between two where there is a `clock`. Rejects with what they throw. */
+export async function awaitSteps(steps: Steps, clock?: Pick<Clock, "sleep">): Promise<void> {
+  for (let step = steps.next(); step.done !== true; step = steps.next()) await (step.value ?? clock?.sleep(0));
 }
 
 /** Waits for the promise, which may reject, and returns its value or throws why. */

@@ -71,7 +71,7 @@ export class Loop {
       if (state.isKnown) this.#writeFresh(state);
       else this.#pump(state, SLICE_MS);
     }
-    this.#kick();
+    if (this.#started) this.#kick();
   }
 
   /** The datastore is in sync: adopt what the kernel has, then make it agree. Resolves when each driver has done so, or has failed to. */

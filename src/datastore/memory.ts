@@ -137,7 +137,12 @@ export class MemoryStore implements Store {
   ): AsyncGenerator<ListPage<K>> {
     const { items, revision } = await this.list(kind, options);
     for (let at = 0; at === 0 || at < items.length; at += this.#pageSize)
-      yield { items: items.slice(at, at + this.#pageSize), isFirst: at === 0, revision };
+      yield {
+        items: items.slice(at, at + this.#pageSize),
+        isFirst: at === 0,
+        isLast: at + this.#pageSize >= items.length,
+        revision,
+      };
   }
 
   async create<K extends Kind>(kind: K, object: Resource<K>, options: WriteOptions = {}): Promise<Resource<K>> {

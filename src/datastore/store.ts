@@ -67,6 +67,8 @@ export interface ListPage<K extends Kind> {
   readonly items: readonly Resource<K>[];
   /** The first page. The list restarts, discarding the pages so far, when the datastore no longer keeps the state that it began with. */
   readonly isFirst: boolean;
+  /** No page follows. */
+  readonly isLast: boolean;
   /** Of the last page: watch from here to miss nothing. */
   readonly revision: string;
 }

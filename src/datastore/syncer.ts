@@ -20,9 +20,10 @@ import type { Report } from "../lib/report.ts";
 import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
 import { type Kind, KINDS } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
-import { type Revision, revisionOf } from "../model/revision.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
+import { type Follower, newFollower, noteListed, noteState, overtake, type Read } from "./follower.ts";
 import { Outbox } from "./outbox.ts";
+import type { Reduced, ReducedLists } from "./reduced-lists.ts";
 import { isDenied, isUnserved, type Store, StoreError } from "./store.ts";
 
 export type SyncStatus = Extract<SyncEvent, { readonly type: "status" }>["status"];
@@ -35,6 +36,8 @@ export interface SyncerOptions<U extends { readonly value: unknown }> {
   readonly random: Random;
   /** Reduces an update to what is delivered; `text` is its key. The result's `value` is undefined exactly when the update's is. */
   readonly reduce: (update: Update, text: KeyText) => U;
+  /** Who reads and reduces lists of more than a page in its place; absent: nobody. */
+  readonly lists?: ReducedLists<U> | undefined;
   /** Called one at a time. A rejection is a bug of the consumer: it ends the syncer and rejects `done`. */
   readonly sink: (event: SyncEvent<U>) => Promise<void> | void;
   /** Called for every failure that will be retried; of a kind that is gone on without, when it is another than before. */
@@ -70,7 +73,7 @@ export interface Syncer {
 /** Undelivered updates at which a list waits for the consumer. */
 const LIST_AHEAD = 1_000;
 /** Objects of a list reduced at a time. */
-const LIST_PART = 32;
+const LIST_PART = 8;
 const RETRY = { baseMs: 200, maxMs: 10_000 } as const;
 /** Failures in a row after which a kind that decides nothing is gone on without. */
 const MOST_FAILURES = 3;
@@ -79,31 +82,6 @@ const HEALTHY_WATCH_MS = 5_000;
 
 export function startSyncer<U extends { readonly value: unknown }>(options: SyncerOptions<U>): Syncer {
   return new Run(options);
-}
-
-/** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered, with `error`. */
-interface Follower {
-  readonly kind: Kind;
-  listing: boolean;
-  failing: boolean;
-  /** It cannot be followed, and is gone on without. */
-  isMissing: boolean;
-  error: string | undefined;
-  failures: number;
-  /** Where to resume watching; undefined: list first. */
-  revision: string | undefined;
-  /** Key of each object to its newest revision seen, as kept. */
-  readonly known: Map<KeyText, Revision>;
-  /** Of the known keys, those that the list under way has not shown. */
-  unlisted: Set<KeyText>;
-  /** Reads in progress. */
-  readonly reads: Set<Read>;
-}
-
-/** A read of one object out of turn. `overtaken`: watch or list has seen the object since the read began. */
-interface Read {
-  readonly text: KeyText;
-  overtaken: boolean;
 }
 
 class Run<U extends { readonly value: unknown }> implements Syncer {
@@ -119,18 +97,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
 
   constructor(options: SyncerOptions<U>) {
     this.#options = options;
-    this.#followers = options.kinds.map((kind) => ({
-      kind,
-      listing: true,
-      failing: true,
-      isMissing: false,
-      error: undefined,
-      failures: 0,
-      revision: undefined,
-      known: new Map(),
-      unlisted: new Set(),
-      reads: new Set<Read>(),
-    }));
+    this.#followers = options.kinds.map(newFollower);
     const tasks = [this.#pump(), ...this.#followers.map((follower) => this.#follow(follower))];
     // The first task to fail ends the others; all have ended when `done` settles.
     for (const task of tasks) task.catch(() => this.#end());
@@ -292,22 +259,58 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   }
 
   async #list(follower: Follower): Promise<string> {
-    const { clock, store } = this.#options;
-    const breath = new Breath(clock);
-    const { known } = follower;
+    const { store, lists } = this.#options;
+    const { kind } = follower;
+    const take = this.#takingPages(follower);
+    const here = new AbortController();
+    const signal = AbortSignal.any([this.#abort.signal, here.signal]);
     let revision = "";
-    for await (const page of store.pages(follower.kind, { signal: this.#abort.signal })) {
-      if (page.isFirst) follower.unlisted = new Set(known.keys());
-      revision = page.revision;
-      const { items } = page;
-      for (let from = 0; from < items.length; from += LIST_PART) {
-        await breath.after(LIST_PART);
-        const seenAt = clock.monotonicMs();
-        for (const item of items.slice(from, from + LIST_PART)) this.#recordListed(follower, item, seenAt);
+    for await (const page of store.pages(kind, { signal })) {
+      const elsewhere = page.isLast ? undefined : lists?.pages(kind, this.#abort.signal);
+      if (elsewhere === undefined) {
+        revision = page.revision;
+        await take(page, (item, seenAt) => this.#record(follower, item, true, seenAt));
+        continue;
+      }
+      here.abort();
+      for await (const reduced of elsewhere) {
+        revision = reduced.revision;
+        await take(reduced, (item) => this.#recordReduced(follower, item));
+      }
+      break;
+    }
+    this.#endList(follower, revision);
+    return revision;
+  }
+
+  /** Takes in one page of a list after the other. */
+  #takingPages(
+    follower: Follower,
+  ): <T>(
+    page: { readonly isFirst: boolean; readonly items: Iterable<T> },
+    record: (item: T, seenAt: number) => KeyText,
+  ) => Promise<void> {
+    const { clock } = this.#options;
+    const breath = new Breath(clock);
+    return async ({ isFirst, items }, record) => {
+      if (isFirst) follower.unlisted = new Set(follower.known.keys());
+      let seenAt = clock.monotonicMs();
+      let count = 0;
+      for (const item of items) {
+        if (count++ % LIST_PART === 0) {
+          if (breath.isDue(LIST_PART)) await breath.taken();
+          seenAt = clock.monotonicMs();
+        }
+        noteListed(follower, record(item, seenAt));
       }
       if (this.#outbox.size >= LIST_AHEAD) await this.#drained();
-    }
-    const { unlisted } = follower;
+    };
+  }
+
+  /** What the list has not shown is gone. */
+  #endList(follower: Follower, revision: string): void {
+    const { clock } = this.#options;
+    const { known, unlisted } = follower;
     for (const read of follower.reads) if (!known.has(read.text) || unlisted.has(read.text)) read.overtaken = true;
     for (const text of unlisted) {
       known.delete(text);
@@ -317,13 +320,6 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     follower.unlisted = new Set();
     follower.listing = false;
     this.#wakePump();
-    return revision;
-  }
-
-  #recordListed(follower: Follower, item: Resource, seenAt: number): void {
-    const text = this.#record(follower, item, true, seenAt);
-    if (follower.unlisted.size > 0) follower.unlisted.delete(text);
-    if (follower.reads.size > 0) this.#overtake(follower, text);
   }
 
   async #watch(follower: Follower, from: string): Promise<void> {
@@ -334,10 +330,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
         establishedMs ??= clock.monotonicMs();
         for (const event of batch) {
           if (event.type !== "bookmark")
-            this.#overtake(
-              follower,
-              this.#record(follower, event.object, event.type !== "deleted", clock.monotonicMs()),
-            );
+            overtake(follower, this.#record(follower, event.object, event.type !== "deleted", clock.monotonicMs()));
           follower.revision = event.revision;
         }
         this.#markHealthy(follower);
@@ -354,23 +347,26 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     this.#wakePump();
   }
 
-  #overtake(follower: Follower, text: KeyText): void {
-    for (const read of follower.reads) if (read.text === text) read.overtaken = true;
-  }
-
   /** Puts a state of an object that is new into the outbox. Returns the object's key. */
   #record(follower: Follower, object: Resource, exists: boolean, seenAt: number): KeyText {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
     const revision = object.metadata.resourceVersion ?? "";
-    const compact = revisionOf(revision);
-    const before = follower.known.get(text);
-    if (exists && before === compact) return text;
-    if (exists) follower.known.set(text, compact);
-    else follower.known.delete(text);
+    const existed = noteState(follower, text, revision, exists);
+    if (existed === undefined) return text;
     const origin = { revision, generation: object.metadata.generation, seenAt };
-    this.#put(text, key, exists ? object : undefined, origin, before !== undefined);
+    this.#put(text, key, exists ? object : undefined, origin, existed);
     return text;
+  }
+
+  /** The same of an object that was reduced elsewhere. */
+  #recordReduced(follower: Follower, update: U & Reduced): KeyText {
+    const { id, origin } = update;
+    const existed = noteState(follower, id, origin.revision, true);
+    if (existed === undefined) return id;
+    this.#outbox.put(id, update, existed);
+    this.#wakePump();
+    return id;
   }
 
   /** The cast holds because key and value come from the same follower, so their kinds agree. */

@@ -8,17 +8,21 @@ import {
   type Environment,
   openDatastore,
 } from "../datastore/open.ts";
+import { ThreadLists } from "../datastore/thread-lists.ts";
+import type { Clock } from "../host/clock.ts";
 import type { Files } from "../host/files.ts";
 import { readBpfObject } from "../host/bun/bpf-object.ts";
 import { openHost } from "../host/bun/host.ts";
 import { openServiceHosts } from "../host/bun/names.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
+import { startListThread } from "../host/bun/threads.ts";
 import { SocketError } from "../host/sockets.ts";
 import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
 import { VERSION } from "../lib/version.ts";
 import type { GivenSettings } from "../calc/settings.ts";
+import { PAGED_KINDS } from "../model/convert/row-pages.ts";
 import { interfacePrefixesOf } from "../model/convert/felix-configuration.ts";
 import { addressRules } from "./address-detection.ts";
 import { isFailure } from "./failures.ts";
@@ -246,13 +250,15 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
   const healthPort = numberIn("--health-port", options.healthPort, 0, 65535);
   const auditSeconds = numberIn("--audit-seconds", options.auditSeconds, 1, 86_400);
   const host = openHost();
-  const store = await openDatastore(await accessOf(options, environment, host.files), host);
+  const access = await accessOf(options, environment, host.files);
+  const store = await openDatastore(access, host);
   if (options.observe === true) {
     const report: Report = (message, fields) => console.error(message, JSON.stringify(fields));
     const changes = await observe({
       node,
       root: options.root,
       store,
+      lists: listsOf(access, node, host.clock, report),
       host,
       report,
       given,
@@ -263,6 +269,8 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     return changes.length === 0 ? 0 : EXIT_FAILED;
   }
   const log = openLog(node);
+  const report: Report = (message, fields) =>
+    "error" in fields || "reason" in fields ? log.warn(fields, message) : log.info(fields, message);
   await runNode(
     {
       node,
@@ -270,8 +278,8 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
       root: options.root,
       store,
       host,
-      report: (message, fields) =>
-        "error" in fields || "reason" in fields ? log.warn(fields, message) : log.info(fields, message),
+      lists: listsOf(access, node, host.clock, report),
+      report,
       health: { host: options.healthHost, port: healthPort },
       auditIntervalMs: auditSeconds * 1000,
       cutsFlows: options.establishedFlows === "cut",
@@ -282,6 +290,18 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
     onTermination(),
   );
   return undefined;
+}
+
+/** What Kubernetes has is read by a thread of its own where there is much of it. */
+function listsOf(datastore: DatastoreAccess, node: string, clock: Clock, report: Report): ThreadLists | undefined {
+  const of = { start: startListThread, node, clock, report };
+  if (datastore.type === "kubernetes") {
+    const { access, group } = datastore;
+    return new ThreadLists({ ...of, access, group, kinds: PAGED_KINDS });
+  }
+  // Calico's objects are in etcd then.
+  const { kubernetes: access } = datastore;
+  return access && new ThreadLists({ ...of, access, group: "projectcalico.org/v3", kinds: ["Pod"] });
 }
 
 /** In lower case; undefined: it is not given. */

@@ -9,11 +9,13 @@ export function poolsWithoutFamily(
   node: string,
   families: ReadonlySet<Family>,
 ): Fault[] {
-  return updates.flatMap((update): Fault[] => {
-    if (update.kind !== "IPPool" || update.value === undefined) return [];
+  const faults: Fault[] = [];
+  for (const update of updates) {
+    if (update.kind !== "IPPool" || update.value === undefined) continue;
     const { row: pool, object } = update.value;
-    if (!pool.ok || pool.value.disabled || families.has(pool.value.family)) return [];
+    if (!pool.ok || pool.value.disabled || families.has(pool.value.family)) continue;
     const message = `The pool is of no use on node ${node}: its kernel has no IPv${pool.value.family}. Pods there cannot get addresses of the pool; other families go on`;
-    return [{ key: update.key, metadata: object.metadata, reason: "FamilyUnavailable", message }];
-  });
+    faults.push({ key: update.key, metadata: object.metadata, reason: "FamilyUnavailable", message });
+  }
+  return faults;
 }

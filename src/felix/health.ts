@@ -118,6 +118,7 @@ export function serveHealth(
     new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json" } });
   return sockets.serve(address, async (request) => {
     const { pathname } = new URL(request.url);
+    if (pathname === "/liveness") return json(200, { live: true });
     const drivers = sources.loop.status();
     const status = {
       datastore: sources.pipeline.status,
@@ -130,7 +131,6 @@ export function serveHealth(
       birdError: sources.birdError(),
       backlog: sources.backlog(),
     };
-    if (pathname === "/liveness") return json(200, { live: true });
     if (pathname === "/readiness") {
       const ready = sources.pipeline.inSync && status.drivers.every((driver) => driver.error === undefined);
       return json(ready ? 200 : 503, { ready, ...status });

@@ -13,12 +13,15 @@ import { LinksDriver } from "../dataplane/links/driver.ts";
 import { droppingOthers } from "../dataplane/others.ts";
 import { beginTracking } from "../dataplane/nftables/tracking.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
+import type { ReducedLists } from "../datastore/reduced-lists.ts";
 import type { Store } from "../datastore/store.ts";
 import { KernelError } from "../kernel/errno.ts";
 import { canOwnTables } from "../kernel/nftables/client.ts";
+import { inTurns } from "../host/breath.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
 import { Retry } from "../lib/retry.ts";
+import type { RowUpdate } from "../model/convert/rows.ts";
 import { formatKey } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
 import { Ipam } from "../ipam/ipam.ts";
@@ -56,6 +59,8 @@ export interface NodeOptions {
   /** All files of the node are below this directory. */
   readonly root: string;
   readonly store: Store;
+  /** Who reads large lists of the store, for this node; absent: the daemon's own thread does. */
+  readonly lists?: ReducedLists<RowUpdate> | undefined;
   readonly host: Host;
   readonly report: Report;
   /** Health and metrics. */
@@ -194,6 +199,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     node,
     given: options.given,
     store,
+    lists: options.lists,
     loop,
     clock,
     random,
@@ -239,15 +245,22 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
         policies: policies.size,
         commits: loop.commits,
       });
-      addresses.resume();
-      void bird.run(signal);
-      void keepReserve(reserve, options, signal);
-      void keepSwept(wiring, options, signal);
-      void leaks.run(signal);
-      void registration.run(signal);
-      // Without Kubernetes nobody gathers what the nodes say.
-      if (!store.isStandalone) void policyReporter.run(signal);
-      void cutter?.run(signal);
+      // Each begins with much to do.
+      void inTurns(
+        clock,
+        [
+          () => addresses.resume(),
+          () => void bird.run(signal),
+          () => void keepReserve(reserve, options, signal),
+          () => void keepSwept(wiring, options, signal),
+          () => void leaks.run(signal),
+          () => void registration.run(signal),
+          // Without Kubernetes nobody gathers what the nodes say.
+          () => void (store.isStandalone || policyReporter.run(signal)),
+          () => void cutter?.run(signal),
+        ],
+        signal,
+      );
     },
   });
   const interfaces = new Interfaces({

@@ -11,11 +11,12 @@ import { IptablesDriver } from "../dataplane/iptables/driver.ts";
 import { LinksDriver } from "../dataplane/links/driver.ts";
 import { NftablesDriver } from "../dataplane/nftables/driver.ts";
 import { RoutesDriver } from "../dataplane/routes/driver.ts";
+import type { ReducedLists } from "../datastore/reduced-lists.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { startSyncer } from "../datastore/syncer.ts";
 import type { Host } from "../host/host.ts";
 import type { Family } from "../net/addr.ts";
-import { rowsFor } from "../model/convert/rows.ts";
+import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import { DatastoreGate } from "./datastore-gate.ts";
 import { Expected } from "./expected.ts";
 import { isWired, readAttachments } from "./journal.ts";
@@ -28,6 +29,8 @@ export interface ObserveOptions {
   readonly node: string;
   readonly root: string;
   readonly store: Store;
+  /** Who reads large lists of the store, for this node; absent: the daemon's own thread does. */
+  readonly lists?: ReducedLists<RowUpdate> | undefined;
   readonly host: Host;
   readonly report: Report;
   /** What the start says, before FelixConfigurations. */
@@ -45,13 +48,13 @@ const SYNC_MS = 60_000;
 
 /** Rejects with KernelError, FileError, or StoreError when the datastore does not tell everything in time or is marked not ready. */
 export async function observe(options: ObserveOptions): Promise<readonly ObservedChange[]> {
-  const { node, root, store, host, report } = options;
+  const { node, root, store, lists, host, report } = options;
   const { sys, clock, files, processes } = host;
   const graph = new Graph(options);
   const expected = new Expected(graph, node);
   for (const attachment of await readAttachments(files, nodePaths(root).journal, report))
     if (isWired(attachment)) expected.attach(attachment.record);
-  await readCluster(graph, expected, { node, root, store, host, report });
+  await readCluster(graph, expected, { node, root, store, lists, host, report });
   const delta = graph.flush();
   const { program } = graph;
   const families = readFamilies(sys);
@@ -87,7 +90,7 @@ function openBackend(
 async function readCluster(
   graph: Graph,
   expected: Expected,
-  { node, store, host, report }: Omit<ObserveOptions, "bpfObject">,
+  { node, store, lists, host, report }: Omit<ObserveOptions, "bpfObject">,
 ): Promise<void> {
   const gate = new DatastoreGate(report);
   const inSync = new AbortController();
@@ -97,6 +100,7 @@ async function readCluster(
     clock: host.clock,
     random: host.random,
     reduce: rowsFor(node),
+    lists,
     sink: (event) => {
       if (event.type === "updates") {
         const updates = gate.pass(event.updates);

@@ -9,6 +9,7 @@ import { Graph } from "../calc/graph.ts";
 import type { Withheld } from "../calc/order.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import type { Loop } from "../dataplane/loop.ts";
+import type { ReducedLists } from "../datastore/reduced-lists.ts";
 import { type MissingKind, startSyncer, type Syncer } from "../datastore/syncer.ts";
 import { type Store, StoreError } from "../datastore/store.ts";
 import { Breath } from "../host/breath.ts";
@@ -33,6 +34,8 @@ export interface PipelineOptions {
   /** What the start says, before FelixConfigurations. */
   readonly given?: GivenSettings | undefined;
   readonly store: Store;
+  /** Who reads large lists of the store; absent: the syncer does. */
+  readonly lists?: ReducedLists<RowUpdate> | undefined;
   readonly loop: Loop;
   readonly clock: Clock;
   readonly random: Random;
@@ -91,6 +94,7 @@ export const ROLE = "calico-node";
 const SLICE = 200;
 /** Updates calculated at a time before the kernel is touched. Later a step is a transaction, which is worth gathering for. */
 const FIRST_STEP = 32;
+const BLOCK_WEIGHT = 8;
 /** How long ADD waits for its rules, which may be many. */
 const SETTLE_MS = 10_000;
 /** How long ADD waits for one read of its Pod. */
@@ -156,9 +160,10 @@ export class Pipeline {
   }
 
   start(): void {
-    const { node, store, clock, random, report } = this.#options;
+    const { node, store, lists, clock, random, report } = this.#options;
     this.#syncer = startSyncer({
       store,
+      lists,
       kinds: WATCHED,
       clock,
       random,
@@ -322,11 +327,18 @@ export class Pipeline {
   }
 }
 
+/** A block of addresses is as much work as several pods. */
+function weightOf(update: RowUpdate | undefined): number {
+  return update?.kind === "IPAMBlock" ? BLOCK_WEIGHT : 1;
+}
+
 /** A pod of this node is a step by itself: it makes policies active, with their sets of all pods. */
 function endOfStep(updates: readonly RowUpdate[], from: number): number {
   const isHere = (update: RowUpdate | undefined): boolean => update?.kind === "Pod" && update.value?.here !== undefined;
   let end = from + 1;
-  if (!isHere(updates[from])) while (end < updates.length && end - from < FIRST_STEP && !isHere(updates[end])) end++;
+  let weight = weightOf(updates[from]);
+  if (isHere(updates[from])) return end;
+  while (end < updates.length && weight < FIRST_STEP && !isHere(updates[end])) weight += weightOf(updates[end++]);
   return end;
 }
 

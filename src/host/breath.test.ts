@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Breath, nextTurn } from "./breath.ts";
+import { Breath, inTurns, nextTurn } from "./breath.ts";
 import type { Clock } from "./clock.ts";
 
 /** A clock whose sleepers wake all at once, when told, as those of one turn of the event loop do. */
@@ -52,4 +52,21 @@ test("the thread is given back once it was held for some milliseconds, or after 
   expect(await isHeld(1)).toBe(false);
   clock.nowMs += 4;
   expect(await isHeld(1)).toBe(true);
+});
+
+test("parts are done one at a turn, and none once it is aborted", async () => {
+  const clock = new TurningClock();
+  const stop = new AbortController();
+  const done: string[] = [];
+  const parts = ["a", "b", "c"].map((name) => () => void done.push(name));
+  const all = inTurns(clock, parts, stop.signal);
+  expect(done).toEqual([]);
+  await clock.turn();
+  expect(done).toEqual(["a"]);
+  await clock.turn();
+  expect(done).toEqual(["a", "b"]);
+  stop.abort();
+  await clock.turn();
+  await all;
+  expect(done).toEqual(["a", "b"]);
 });

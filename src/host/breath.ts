@@ -17,6 +17,15 @@ export function nextTurn(clock: Clock): Promise<void> {
   return turn;
 }
 
+/** Does one after the other, each in a turn of its own, until the signal aborts. */
+export async function inTurns(clock: Clock, parts: readonly (() => void)[], signal: AbortSignal): Promise<void> {
+  for (const part of parts) {
+    await nextTurn(clock);
+    if (signal.aborted) return;
+    part();
+  }
+}
+
 export class Breath {
   readonly #clock: Clock;
   readonly #most: number;
@@ -32,8 +41,17 @@ export class Breath {
 
   /** So many parts were done. Resolves when the work may go on. */
   async after(parts: number): Promise<void> {
+    if (this.isDue(parts)) await this.taken();
+  }
+
+  /** So many parts were done. Whether the thread is to be given back, for who asks so often that each promise would be too many. */
+  isDue(parts: number): boolean {
     this.#parts += parts;
-    if (this.#parts < this.#most && this.#clock.monotonicMs() - this.#sinceMs < HOLD_MS) return;
+    return this.#parts >= this.#most || this.#clock.monotonicMs() - this.#sinceMs >= HOLD_MS;
+  }
+
+  /** Gives it back. Resolves when the work may go on. */
+  async taken(): Promise<void> {
     await nextTurn(this.#clock);
     this.#parts = 0;
     this.#sinceMs = this.#clock.monotonicMs();

@@ -5,7 +5,16 @@
  */
 import type { Brand } from "../lib/brand.ts";
 import { fail, ok, type ParseError, type Result } from "../lib/result.ts";
-import { type Addr, addrFromInteger, addrToInteger, bitsOf, type Family, familyOf, parseAddr } from "./addr.ts";
+import {
+  type Addr,
+  addrBytes,
+  addrFromInteger,
+  addrToInteger,
+  bitsOf,
+  type Family,
+  familyOf,
+  parseAddr,
+} from "./addr.ts";
 
 export type Prefix = Brand<string, "Prefix">;
 
@@ -78,10 +87,14 @@ export function prefixRange(prefix: Prefix): AddrRange {
 }
 
 export function prefixContains(prefix: Prefix, addr: Addr): boolean {
-  const range = prefixRange(prefix);
-  if (range.family !== familyOf(addr)) return false;
-  const value = addrToInteger(addr);
-  return value >= range.first && value <= range.last;
+  if (prefixFamily(prefix) !== familyOf(addr)) return false;
+  const [first, bytes] = [addrBytes(prefixAddr(prefix)), addrBytes(addr)];
+  let left = prefixLength(prefix);
+  for (let i = 0; left > 0; i++, left -= 8) {
+    const differs = (first[i] ?? 0) ^ (bytes[i] ?? 0);
+    if (differs >> Math.max(0, 8 - left) !== 0) return false;
+  }
+  return true;
 }
 
 /** Whether every address of `inner` is in `outer`. */

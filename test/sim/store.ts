@@ -74,7 +74,7 @@ export function openSimStore({ store, clock, random, owner, trouble }: SimStoreO
     get: (key, options) => request("get", key.kind, key, options?.signal, () => store.get(key)),
     list: (kind, options) => request("list", kind, undefined, options?.signal, () => store.list(kind, options)),
     async *pages(kind, options) {
-      yield { ...(await this.list(kind, options)), isFirst: true };
+      yield { ...(await this.list(kind, options)), isFirst: true, isLast: true };
     },
     create: (kind, object, options) =>
       request("create", kind, metadataKey(kind, object), options?.signal, () => store.create(kind, object)),

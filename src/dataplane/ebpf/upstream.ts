@@ -20,7 +20,7 @@ export function* removeUpstreamPrograms(sys: Sys): Steps {
   const routes = new RouteClient(sys);
   const attachments = new Attachments(sys, PLACE);
   try {
-    for (const { index } of routes.links()) {
+    for (const { index } of yield* routes.linksInSteps()) {
       attachments.detachNamed(index, (name) => PROGRAM.test(name));
       yield;
     }

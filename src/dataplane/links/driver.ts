@@ -26,7 +26,7 @@ const FORWARDING: { readonly [F in Family]: string } = { 4: "net/ipv4/ip_forward
 /** Row of what is set for the node as a whole. */
 const NODE = "node";
 /** Interfaces looked at in one step. */
-const LINKS_PER_STEP = 32;
+const LINKS_PER_STEP = 8;
 
 interface HostEnd {
   readonly workload: Key;

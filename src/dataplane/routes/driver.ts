@@ -153,7 +153,8 @@ export class RoutesDriver implements Driver {
   *reading(): Steps {
     for (let attempt = 0; ; attempt++) {
       const { writes } = this.#client;
-      const names = new Map(this.#reader.links().map((link) => [link.index, link.name]));
+      const links = attempt === 0 ? yield* this.#reader.linksInSteps() : this.#reader.links();
+      const names = new Map(links.map((link) => [link.index, link.name]));
       const steps = this.#reader.routesInSteps(MAIN_TABLE);
       let step = steps.next();
       // What was written meanwhile may or may not be in it: then it is read once more, in one go.

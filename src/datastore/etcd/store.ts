@@ -90,12 +90,13 @@ class Etcd implements EtcdStore {
       revision = page.revision;
       const items = names.take(page.entries).filter((object) => hasLabels(object, options.labels));
       if (page.more) {
-        yield { items, isFirst, revision };
+        yield { items, isFirst, isLast: false, revision };
         isFirst = false;
         continue;
       }
       const late = [...names.late(), ...(await this.#elsewhere(kind, names, options.signal))];
-      yield { items: [...items, ...late.filter((object) => hasLabels(object, options.labels))], isFirst, revision };
+      const whole = [...items, ...late.filter((object) => hasLabels(object, options.labels))];
+      yield { items: whole, isFirst, isLast: true, revision };
     }
   }
 

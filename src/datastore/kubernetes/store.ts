@@ -158,7 +158,7 @@ class KubernetesStore implements Store {
       const place = codec.place(kind);
       if (!mayBeUnserved(kind, place, error)) throw error;
       if (!(await isUnserved(this.#transport, kind, place, options.signal))) throw error;
-      yield { items: [], isFirst: true, revision: UNSERVED };
+      yield { items: [], isFirst: true, isLast: true, revision: UNSERVED };
     }
   }
 
@@ -200,7 +200,7 @@ class KubernetesStore implements Store {
       asked.catch(() => {});
       const items = page.items.map((item) => codec.decode(kind, item, "list"));
       const wanted = isWhole ? items : items.filter((item) => hasLabels(item, others));
-      yield { items: wanted, isFirst, revision: page.revision };
+      yield { items: wanted, isFirst, isLast: next === undefined, revision: page.revision };
       if (next === undefined) return;
     }
   }

@@ -65,7 +65,7 @@ const FLAGS: { readonly [D in RouteChange["do"]]: number } = {
 const LEADS_NOWHERE: ReadonlySet<number> = new Set([ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]);
 /** Messages in one send: their acknowledgements must fit into the receive buffer. */
 const BATCH = 1000;
-/** How often a dump in steps is repeated when routes change meanwhile. */
+/** How often a dump in steps is repeated when what it lists changes meanwhile. */
 const DUMP_ATTEMPTS = 50;
 
 export class RouteClient {
@@ -96,6 +96,11 @@ export class RouteClient {
 
   links(): Link[] {
     return this.#socket.dump("list", "links", RTM_GETLINK, (w) => encodeLinkQuery(w, undefined), decodeLink);
+  }
+
+  /** The same in steps. Nothing else may be asked of this client until it returns or is abandoned. */
+  linksInSteps(): Generator<undefined, Link[]> {
+    return this.#inSteps("links", RTM_GETLINK, (w) => encodeLinkQuery(w, undefined), decodeLink);
   }
 
   linkByName(name: string): Link | undefined {
@@ -232,27 +237,30 @@ export class RouteClient {
   *routesInSteps(table: number): Generator<undefined, KernelRoute[]> {
     const all: KernelRoute[] = [];
     for (const family of FAMILIES) {
-      for (let attempt = 1; ; attempt++) {
-        const found: KernelRoute[] = [];
-        const steps = this.#socket.dumpInSteps(
-          "list",
-          "routes",
-          RTM_GETROUTE,
-          (w) => encodeRouteQuery(w, family, table),
-          (message) => {
-            const route = decodeRoute(message);
-            if (route?.table === table && prefixFamily(route.destination) === family) found.push(route);
-          },
-        );
-        if (yield* orAbsent(steps)) {
-          all.push(...found);
-          break;
-        }
-        if (attempt === DUMP_ATTEMPTS)
-          throw new KernelError("list", "routes", EAGAIN, `changed during each of ${attempt} attempts to read`);
-      }
+      const write = (w: NetlinkSocket["writer"]): void => encodeRouteQuery(w, family, table);
+      const found = yield* this.#inSteps("routes", RTM_GETROUTE, write, decodeRoute);
+      all.push(...found.filter((each) => each.table === table && prefixFamily(each.destination) === family));
     }
     return all;
+  }
+
+  /** All objects of a dump, from one pass during which none changed. */
+  *#inSteps<T>(
+    object: string,
+    type: number,
+    write: (writer: NetlinkSocket["writer"]) => void,
+    decode: (message: Message) => T | undefined,
+  ): Generator<undefined, T[]> {
+    for (let attempt = 1; ; attempt++) {
+      const found: T[] = [];
+      const steps = this.#socket.dumpInSteps("list", object, type, write, (message) => {
+        const value = decode(message);
+        if (value !== undefined) found.push(value);
+      });
+      if (yield* orAbsent(steps)) return found;
+      if (attempt === DUMP_ATTEMPTS)
+        throw new KernelError("list", object, EAGAIN, `changed during each of ${attempt} attempts to read`);
+    }
   }
 
   /** A kernel without IPv6 answers the question for IPv6 routes with all that it has, IPv4's once more. Source: linux net/core/rtnetlink.c, rtnl_dump_all. */

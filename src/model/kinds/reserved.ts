@@ -34,7 +34,7 @@ export function handleOf(owner: AllocationAttributes | undefined): string | unde
   const node = owner?.secondary?.["node"];
   if (owner?.handle_id === undefined || node === undefined) return owner?.handle_id;
   const isPresent = owner.handle_id === PLATFORM_HANDLE && owner.secondary?.["type"] === TYPE;
-  const isFormer = owner.handle_id === formerReserveHandle(node) && owner.secondary?.["pod"] === undefined;
+  const isFormer = owner.secondary?.["pod"] === undefined && owner.handle_id === formerReserveHandle(node);
   return isPresent || isFormer ? reserveHandle(node) : owner.handle_id;
 }
 

@@ -23,7 +23,7 @@ interface Entry {
   revision: number;
 }
 
-export const PAGE_SIZE = 500;
+export const PAGE_SIZE = 25;
 /** Events of a kind that a watch may still begin before. */
 const LOG_LENGTH = 20_000;
 
