@@ -233,8 +233,7 @@ export class Planner {
     const text = [id, formatKey(endpoint.source), ...own].join("\0");
     const accepted = kind === "host" ? [] : endpoint.addresses;
     const found = image.endpoints.get(index);
-    // It describes what is in force.
-    if (found?.text !== text) changes.clean.push(() => maps.writeObject("endpoint", index, text, 0));
+    if (found?.text !== text) changes.describe.push(() => maps.writeObject("endpoint", index, text, 0));
     if (!equal(before, after)) {
       changes.isSwitched = true;
       changes.note(found === undefined ? "+" : "~", `endpoint ${id}`);
@@ -263,7 +262,7 @@ export class Planner {
         ...gone.map((key) => ({ key, value: words(0, changes.next) })),
       ]);
     changes.prepare.push({ unit, run });
-    changes.clean.push(() => maps.removeAll(addresses, gone));
+    if (gone.length > 0) changes.clean.push(() => maps.removeAll(addresses, gone));
   }
 
   /** What is there and not wanted: of everything, or of what this change has freed. */

@@ -21,6 +21,7 @@ import {
   joinBytes,
   textOf,
 } from "./call.ts";
+import type { LongCalls } from "./long-calls.ts";
 
 /** enum bpf_map_type. */
 export const MAP_TYPES = {
@@ -159,6 +160,12 @@ export class BpfMap {
 
   update(key: Uint8Array, value: Uint8Array): void {
     const result = this.#element(key).input(16, value).call(this.#sys, BPF_MAP_UPDATE_ELEM);
+    checkResult("update element of map", this.definition.name, result);
+  }
+
+  /** The same while somebody else waits for the kernel. Throws KernelError. */
+  *updating(key: Uint8Array, value: Uint8Array, calls: LongCalls): Generator<Promise<void> | undefined, void> {
+    const result = yield* this.#element(key).input(16, value).calling(calls, BPF_MAP_UPDATE_ELEM);
     checkResult("update element of map", this.definition.name, result);
   }
 
