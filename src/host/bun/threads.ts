@@ -10,16 +10,19 @@ const CALL_THREAD = isBuilt ? "./call-thread.ts" : new URL("../../call-thread.ts
 
 /** Starts `src/list-thread.ts`. */
 export function startListThread(events: ThreadEvents): Thread {
-  return startThread(LIST_THREAD, events);
+  return threadOf(new Worker(LIST_THREAD), events);
 }
 
-/** Starts `src/call-thread.ts`. */
+/** Starts `src/call-thread.ts`. A process that has nothing else to do does not wait for it. */
 export function startCallThread(events: ThreadEvents): Thread {
-  return startThread(CALL_THREAD, events);
+  const worker = new Worker(CALL_THREAD);
+  const thread = threadOf(worker, events);
+  // What listens to it would hold the process again.
+  worker.unref();
+  return thread;
 }
 
-function startThread(program: string | URL, events: ThreadEvents): Thread {
-  const worker = new Worker(program);
+function threadOf(worker: Worker, events: ThreadEvents): Thread {
   let isOpen = true;
   const end = (cause: string): void => {
     if (!isOpen) return;
