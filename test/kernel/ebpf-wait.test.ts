@@ -7,6 +7,7 @@ import { awaitSteps, finishSteps, type Steps } from "../../src/dataplane/driver.
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { decodeState } from "../../src/dataplane/ebpf/layout.ts";
 import { PROGRAMS } from "../../src/dataplane/ebpf/maps.ts";
+import { probingEbpf } from "../../src/dataplane/ebpf/probe.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { startCallThread } from "../../src/host/bun/threads.ts";
 import { type LongCalls, ThreadCalls } from "../../src/kernel/bpf/long-calls.ts";
@@ -183,6 +184,20 @@ test("a wait that the kernel refuses is an error of the commit that needs it", a
   await wait?.over;
   await expect(awaitSteps(commit)).rejects.toThrow(/^Cannot update element of map barrier/);
   expect(addresses()).toBe(2);
+});
+
+test("what has once been tried on this machine is not tried again at the next start", () => {
+  const own = makeBpfFs();
+  try {
+    const options = { sys: sysIn(REAL, node), object: OBJECT, directory: own.path };
+    expect(finishSteps(probingEbpf(options))).toBeUndefined();
+    const socket = (): number => {
+      throw new Error("no interface is to be made");
+    };
+    expect(finishSteps(probingEbpf({ ...options, sys: { ...options.sys, socket } }))).toBeUndefined();
+  } finally {
+    own.remove();
+  }
 });
 
 test("the thread of calls waits for packets and loads programs while this one goes on", async () => {

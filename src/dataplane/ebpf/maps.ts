@@ -58,6 +58,16 @@ export function pinNames(object: Uint8Array): ReadonlySet<string> {
   return new Set([...SHARED.map((name) => mapPin(name)), ...PROGRAMS.map((name) => programPin(digest, name))]);
 }
 
+/** Whether all programs of the object are pinned in the directory. Throws KernelError. */
+export function hasPinnedPrograms({ sys, object, directory }: MapsOptions): boolean {
+  const digest = fingerprint(object);
+  return PROGRAMS.every((name) => {
+    const fd = openProgram(sys, `${directory}/${programPin(digest, name)}`);
+    if (fd !== undefined) sys.close(fd);
+    return fd !== undefined;
+  });
+}
+
 /** Why what is pinned cannot be looked at; `pinned`: names in the directory. undefined: it can. */
 export function whyNoMaps(pinned: readonly string[]): string | undefined {
   const layouts = new Set(pinned.flatMap((name) => /^calico-(\d+)-state$/.exec(name)?.[1] ?? []));
