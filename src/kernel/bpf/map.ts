@@ -231,7 +231,7 @@ export class BpfMap {
 
   /** The same, some at a time. */
   batches(most = BATCH): Generator<MapEntry[]> {
-    return this.#hasBatches ? this.#inBatches(most) : this.#oneByOne();
+    return this.#hasBatches ? this.#inBatches(most) : this.#oneByOne(most);
   }
 
   *#inBatches(most: number): Generator<MapEntry[]> {
@@ -282,7 +282,7 @@ export class BpfMap {
     return values;
   }
 
-  *#oneByOne(): Generator<MapEntry[]> {
+  *#oneByOne(most: number): Generator<MapEntry[]> {
     let found: MapEntry[] = [];
     for (let key: Uint8Array | undefined; ;) {
       const next = new Uint8Array(this.definition.keyBytes);
@@ -293,7 +293,7 @@ export class BpfMap {
       checkResult("read map", this.definition.name, result);
       const value = this.lookup(next);
       if (value !== undefined) found.push({ key: next, value });
-      if (found.length === BATCH) {
+      if (found.length === most) {
         yield found;
         found = [];
       }
