@@ -127,8 +127,8 @@ export class EbpfDriver implements Driver {
   *reading(only?: Touched): Steps {
     const { object, pins, ownsTable, calls } = this.#options;
     if (this.#maps === undefined) {
-      const of = { sys: this.#sys, object: object(), directory: pins, onlyLooks: ownsTable === undefined };
-      this.#maps = yield* DataplaneMaps.opening(calls === undefined ? of : { ...of, calls });
+      const of = { sys: this.#sys, object: object(), directory: pins, calls, onlyLooks: ownsTable === undefined };
+      this.#maps = yield* DataplaneMaps.opening(of);
       this.#flows = new EbpfFlows({ sys: this.#sys, maps: this.#maps });
     }
     this.#ready = undefined;
@@ -260,7 +260,7 @@ export class EbpfDriver implements Driver {
     yield* this.#attachment.attaching(program.settings, isWhole, () => this.#adopting());
     for (const run of changes.describe) {
       run();
-      yield undefined;
+      yield;
     }
     for (const run of changes.apply) run();
     this.#isInForce(image, placement);
@@ -274,8 +274,7 @@ export class EbpfDriver implements Driver {
 
   /** From here on packets are judged by it; what is left to do takes away what none of them sees. */
   #isInForce(image: Image, placement: Placement): void {
-    this.#image = image;
-    this.#placement = placement;
+    [this.#image, this.#placement] = [image, placement];
     // What came meanwhile is still to be written.
     this.#pending = this.#isFresh ? this.#dirt.size : 0;
     this.#settle();

@@ -112,7 +112,7 @@ export interface MapsOptions {
   /** Of a bpffs. */
   readonly directory: string;
   /** Absent: they are made at once. */
-  readonly calls?: LongCalls;
+  readonly calls?: LongCalls | undefined;
   /** What is not pinned is made for this process alone. */
   readonly onlyLooks?: boolean;
 }
