@@ -123,7 +123,7 @@ INLINE enum knowledge knowledge_of(const struct run *run, const struct connectio
 }
 
 /* The error is about a packet of the flow, whose sender it goes to. */
-INLINE enum knowledge error_arrives(const struct __sk_buff *skb, struct run *run, __u64 now)
+INLINE enum knowledge error_arrives(struct __sk_buff *skb, struct run *run, __u64 now)
 {
 	const struct connection *found;
 
@@ -156,7 +156,7 @@ struct known {
 };
 
 /* `kind`: of the end that sends it. What a workload is found to have left behind at another interface is forgotten. */
-INLINE enum knowledge arrives(const struct __sk_buff *skb, struct run *run, __u32 kind, struct known *known)
+INLINE enum knowledge arrives(struct __sk_buff *skb, struct run *run, __u32 kind, struct known *known)
 {
 	const struct packet *packet = &run->packet;
 	__u64 now = nanoseconds_since_boot();
@@ -250,7 +250,7 @@ INLINE void open_way(const struct run *run, struct connection *found, const stru
 
 /* Where a packet leaves: whether it belongs to a flow between these ends that is known and answered, answers one, is an error about one, or
  * a piece of a packet that was let through. */
-INLINE bool is_known(const struct __sk_buff *skb, struct run *run, __u32 from, __u32 to)
+INLINE bool is_known(struct __sk_buff *skb, struct run *run, __u32 from, __u32 to)
 {
 	const struct packet *packet = &run->packet;
 	__u64 now = nanoseconds_since_boot();

@@ -89,6 +89,7 @@ static __u32 (*random32)(void) = (void *)7;
 static __u32 (*processor)(void) = (void *)8;
 static long (*store)(struct __sk_buff *packet, __u32 offset, const void *from, __u32 length, __u64 flags) = (void *)9;
 static long (*redirect)(__u32 interface, __u64 flags) = (void *)23;
+static long (*pull)(struct __sk_buff *packet, __u32 length) = (void *)39;
 static long (*load_relative)(const struct __sk_buff *packet, __u32 offset, void *to, __u32 length,
 			     __u32 from) = (void *)68;
 static long (*fib_lookup)(struct __sk_buff *packet, struct fib_query *query, int length,

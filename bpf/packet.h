@@ -51,13 +51,26 @@ enum { SOURCE, DESTINATION };
 /* The ends of a flow: who began it, and the other. */
 enum { CALLER, ANSWERER };
 
-INLINE bool load(const struct __sk_buff *skb, __u32 offset, void *to, __u32 length)
+/* Room for what is before the network header. */
+enum { BEFORE_NETWORK_HEADER = 32 };
+
+/*
+ * Reads what follows the network header. Headers that are not in the packet's first piece of memory are brought there (`pulls`): the kernel lets classifiers
+ * do so. False: the packet is shorter.
+ */
+INLINE bool load(struct __sk_buff *skb, __u32 offset, void *to, __u32 length, bool pulls)
 {
+	__u32 needed = BEFORE_NETWORK_HEADER + offset + length;
+
+	if (load_relative(skb, offset, to, length, FROM_NETWORK_HEADER) == 0)
+		return true;
+	if (!pulls || pull(skb, needed < skb->len ? needed : skb->len))
+		return false;
 	return load_relative(skb, offset, to, length, FROM_NETWORK_HEADER) == 0;
 }
 
 /* False: it has no complete transport header. */
-INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct packet *packet)
+INLINE bool parse_transport(struct __sk_buff *skb, __u32 offset, struct packet *packet, bool pulls)
 {
 	__u16 ports[2];
 	__u8 icmp[2];
@@ -65,7 +78,7 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 
 	switch (packet->features.protocol) {
 	case TCP:
-		if (!load(skb, offset + 4, &packet->sequence, 4) || !load(skb, offset + 12, tcp, sizeof(tcp)))
+		if (!load(skb, offset + 4, &packet->sequence, 4, pulls) || !load(skb, offset + 12, tcp, sizeof(tcp), pulls))
 			return false;
 		packet->headers = offset + (tcp[0] >> 4) * 4;
 		packet->tcp_flags = tcp[1];
@@ -73,7 +86,7 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 	case UDP:
 	case SCTP:
 	case UDPLITE:
-		if (!load(skb, offset, ports, sizeof(ports)))
+		if (!load(skb, offset, ports, sizeof(ports), pulls))
 			return false;
 		packet->features.shape = HAS_PORTS;
 		packet->ports[SOURCE] = network16(ports[0]);
@@ -81,7 +94,7 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 		return true;
 	case ICMP:
 	case ICMP6:
-		if (!load(skb, offset, icmp, sizeof(icmp)))
+		if (!load(skb, offset, icmp, sizeof(icmp), pulls))
 			return false;
 		packet->features.shape = HAS_ICMP;
 		packet->features.icmp_type = icmp[0];
@@ -92,11 +105,11 @@ INLINE bool parse_transport(const struct __sk_buff *skb, __u32 offset, struct pa
 	}
 }
 
-INLINE bool parse4(const struct __sk_buff *skb, struct packet *packet)
+INLINE bool parse4(struct __sk_buff *skb, struct packet *packet, bool pulls)
 {
 	__u8 header[20];
 
-	if (!load(skb, 0, header, sizeof(header)))
+	if (!load(skb, 0, header, sizeof(header), pulls))
 		return false;
 	packet->features.family = 4;
 	packet->features.protocol = header[9];
@@ -114,14 +127,14 @@ INLINE bool parse4(const struct __sk_buff *skb, struct packet *packet)
 }
 
 /* Up to its transport header. */
-INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
+INLINE bool parse6(struct __sk_buff *skb, struct packet *packet, bool pulls)
 {
 	__u8 header[40];
 	__u8 extension[8];
 	__u32 offset = sizeof(header);
 	__u8 next;
 
-	if (!load(skb, 0, header, sizeof(header)))
+	if (!load(skb, 0, header, sizeof(header), pulls))
 		return false;
 	packet->features.family = 6;
 	packet->name = (header[1] & 15) << 16 | header[2] << 8 | header[3];
@@ -140,7 +153,7 @@ INLINE bool parse6(const struct __sk_buff *skb, struct packet *packet)
 			packet->is_bare = offset == sizeof(header);
 			return true;
 		}
-		if (!load(skb, offset, extension, sizeof(extension)))
+		if (!load(skb, offset, extension, sizeof(extension), pulls))
 			return false;
 		if (next == FRAGMENT) {
 			__builtin_memcpy(&packet->identification, extension + 4, 4);
@@ -165,13 +178,13 @@ INLINE bool is_ip(const struct __sk_buff *skb)
 	return skb->protocol == network16(ETH_IPV4) || skb->protocol == network16(ETH_IPV6);
 }
 
-INLINE bool parse(const struct __sk_buff *skb, struct packet *packet)
+INLINE bool parse(struct __sk_buff *skb, struct packet *packet, bool pulls)
 {
 	__builtin_memset(packet, 0, sizeof(*packet));
-	if (!(skb->protocol == network16(ETH_IPV4) ? parse4(skb, packet) : parse6(skb, packet)))
+	if (!(skb->protocol == network16(ETH_IPV4) ? parse4(skb, packet, pulls) : parse6(skb, packet, pulls)))
 		return false;
 	/* Only the first piece has a transport header. */
-	return packet->is_later_fragment || parse_transport(skb, packet->payload, packet);
+	return packet->is_later_fragment || parse_transport(skb, packet->payload, packet, pulls);
 }
 
 INLINE bool is_echo(__u8 type)
@@ -180,7 +193,7 @@ INLINE bool is_echo(__u8 type)
 }
 
 /* False: such packets belong to no flow. */
-INLINE bool key_of(const struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
+INLINE bool key_of(struct __sk_buff *skb, const struct packet *packet, struct connection_key *key, bool pulls)
 {
 	__builtin_memset(key, 0, sizeof(*key));
 	key->family = packet->features.family;
@@ -192,7 +205,7 @@ INLINE bool key_of(const struct __sk_buff *skb, const struct packet *packet, str
 		return false;
 	if (key->protocol != ICMP && key->protocol != ICMP6)
 		return true;
-	if (!is_echo(packet->features.icmp_type) || !load(skb, packet->payload + 4, &key->ports[SOURCE], 2))
+	if (!is_echo(packet->features.icmp_type) || !load(skb, packet->payload + 4, &key->ports[SOURCE], 2, pulls))
 		return false;
 	key->ports[DESTINATION] = key->ports[SOURCE];
 	return true;
@@ -241,7 +254,7 @@ INLINE bool is_same_address(const __u8 *a, const struct address *b)
 }
 
 /* The flow of the packet that an error quotes; false: none that can be read. */
-INLINE bool key_of_quoted(const struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
+INLINE bool key_of_quoted(struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
 {
 	__u32 offset = packet->payload + 8;
 	__u8 header[40];
@@ -250,14 +263,14 @@ INLINE bool key_of_quoted(const struct __sk_buff *skb, const struct packet *pack
 	__builtin_memset(key, 0, sizeof(*key));
 	key->family = packet->features.family;
 	if (key->family == 4) {
-		if (!load(skb, offset, header, 20))
+		if (!load(skb, offset, header, 20, true))
 			return false;
 		key->protocol = header[9];
 		__builtin_memcpy(key->addresses[SOURCE], header + 12, 4);
 		__builtin_memcpy(key->addresses[DESTINATION], header + 16, 4);
 		offset += (header[0] & 15) * 4;
 	} else {
-		if (!load(skb, offset, header, 40))
+		if (!load(skb, offset, header, 40, true))
 			return false;
 		key->protocol = header[6];
 		__builtin_memcpy(key->addresses[SOURCE], header + 8, 16);
@@ -269,14 +282,14 @@ INLINE bool key_of_quoted(const struct __sk_buff *skb, const struct packet *pack
 	case UDP:
 	case SCTP:
 	case UDPLITE:
-		if (!load(skb, offset, ports, sizeof(ports)))
+		if (!load(skb, offset, ports, sizeof(ports), true))
 			return false;
 		key->ports[SOURCE] = network16(ports[SOURCE]);
 		key->ports[DESTINATION] = network16(ports[DESTINATION]);
 		return true;
 	case ICMP:
 	case ICMP6:
-		if (!load(skb, offset + 4, ports, 2))
+		if (!load(skb, offset + 4, ports, 2, true))
 			return false;
 		key->ports[SOURCE] = ports[0];
 		key->ports[DESTINATION] = ports[0];
@@ -287,7 +300,7 @@ INLINE bool key_of_quoted(const struct __sk_buff *skb, const struct packet *pack
 }
 
 /* The same, of an error that goes to the packet's sender. */
-INLINE bool key_of_error(const struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
+INLINE bool key_of_error(struct __sk_buff *skb, const struct packet *packet, struct connection_key *key)
 {
 	return key_of_quoted(skb, packet, key) && is_same_address(key->addresses[SOURCE], &packet->addresses[DESTINATION]);
 }

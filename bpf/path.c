@@ -365,7 +365,7 @@ INLINE int forwarded(struct __sk_buff *skb, struct run *run, const struct stages
 }
 
 /* Another interface sends what a process of the node has sent. */
-INLINE int sent_by_node(const struct __sk_buff *skb, struct run *run, const struct stages *host)
+INLINE int sent_by_node(struct __sk_buff *skb, struct run *run, const struct stages *host)
 {
 	bool is_open = is_failsafe(run, EGRESS, DESTINATION, DESTINATION);
 

@@ -76,8 +76,8 @@ INLINE __u32 bytes_of(const struct __sk_buff *skb, const struct packet *packet, 
 	return packet->length > header ? packet->length : skb->len - offset;
 }
 
-/* A new run of the packet, between these interfaces; `is_read`: it could be read; `offset`: of its IP header. */
-INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, __u32 offset, bool *is_read)
+/* A new run of the packet, between these interfaces; `is_read`: it could be read; `offset`: of its IP header, 0 at the gate alone, which is no classifier. */
+INLINE struct run *begin(struct __sk_buff *skb, __u32 from, __u32 to, __u32 offset, bool *is_read)
 {
 	__u32 zero = 0;
 	struct run *run = map_lookup(&runs, &zero);
@@ -85,7 +85,7 @@ INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, __u3
 
 	if (!run || !current)
 		return 0;
-	*is_read = parse(skb, &run->packet);
+	*is_read = parse(skb, &run->packet, offset > 0);
 	run->generation = current->generation;
 	run->flags = current->flags;
 	run->failsafes = current->failsafes;
@@ -94,7 +94,7 @@ INLINE struct run *begin(const struct __sk_buff *skb, __u32 from, __u32 to, __u3
 	run->next = 0;
 	run->interfaces[CALLER] = from;
 	run->interfaces[ANSWERER] = to;
-	run->has_key = *is_read && key_of(skb, &run->packet, &run->key);
+	run->has_key = *is_read && key_of(skb, &run->packet, &run->key, offset > 0);
 	if (run->packet.is_first_fragment || run->packet.is_later_fragment)
 		fragment_key_of(&run->packet, &run->piece);
 	return run;

@@ -3,6 +3,7 @@ import type { Clock } from "../host/clock.ts";
 import type { Processes } from "../host/processes.ts";
 import type { Sys } from "../host/sys.ts";
 import type { Files } from "../host/files.ts";
+import type { Thread, ThreadEvents } from "../host/threads.ts";
 import { KernelError } from "../kernel/errno.ts";
 import type { Report } from "../lib/report.ts";
 import { IptablesClient, type Variant } from "../kernel/iptables/client.ts";
@@ -16,7 +17,8 @@ import { awaitSteps, type Driver, type Steps } from "./driver.ts";
 import { EbpfDriver } from "./ebpf/driver.ts";
 import { pinNames } from "./ebpf/maps.ts";
 import { ensurePins, removePins } from "./ebpf/pins.ts";
-import { whyNoEbpf } from "./ebpf/probe.ts";
+import { callsAtOnce, ThreadCalls } from "../kernel/bpf/long-calls.ts";
+import { probingEbpf } from "./ebpf/probe.ts";
 import { removeUpstreamPins, removeUpstreamPrograms } from "./ebpf/upstream.ts";
 import type { FlowSource } from "./flows/source.ts";
 import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
@@ -68,6 +70,8 @@ export interface EbpfBackendOptions {
   readonly object: () => Uint8Array;
   /** A directory of a bpffs, which is mounted if it is not. */
   readonly pins: string;
+  /** Starts a thread for calls that wait for the kernel (`src/call-thread.ts`), which lives as long as a driver; absent: they are made at once. */
+  readonly startThread?: ((events: ThreadEvents) => Thread) | undefined;
 }
 
 /** In the order in which one stands in for another. */
@@ -79,12 +83,13 @@ export function backendsOf(options: BackendOptions): readonly Backend[] {
 
 function ebpf(
   { sys, clock, processes, ownsTable, report }: BackendOptions,
-  { files, object, pins }: EbpfBackendOptions,
+  { files, object, pins, startThread: start }: EbpfBackendOptions,
 ): Backend {
   let opened: EbpfDriver | undefined;
+  const calls = start === undefined ? callsAtOnce(sys) : new ThreadCalls({ sys, start, report });
   return {
     name: "ebpf",
-    open: () => (opened = new EbpfDriver(sys, { object, pins, clock, ownsTable, report })),
+    open: () => (opened = new EbpfDriver(sys, { object, pins, clock, ownsTable, report, calls })),
     async probe() {
       try {
         await ensurePins(files, processes, pins);
@@ -92,7 +97,10 @@ function ebpf(
         if (error instanceof KernelError) return error.message;
         throw error;
       }
-      return whyNoTables(sys) ?? whyNoEbpf(sys, object, pins);
+      const why =
+        whyNoTables(sys) ?? (await awaitSteps(probingEbpf({ sys, object: object(), directory: pins, calls }), clock));
+      if (why !== undefined) calls.close();
+      return why;
     },
     counters: (program) => opened?.counters(program) ?? Promise.resolve({ rules: [], ends: [] }),
     async sweep(isInUse) {

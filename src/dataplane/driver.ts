@@ -90,15 +90,25 @@ export interface DriverEvents {
   lost(cause: string): void;
 }
 
-/** Does all of them at once. Throws what they throw. */
-export function finishSteps(steps: Steps): void {
-  for (let step = steps.next(); step.done !== true; step = steps.next())
+/** Does all of them at once, and returns what they do. Throws what they throw. */
+export function finishSteps<T>(steps: Generator<Promise<void> | undefined, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
     invariant(step.value === undefined, "a step that waits cannot be done at once");
+  }
 }
 
 /** Does all of them, one after the other. The thread is given back between two where there is a `clock`. Rejects with what they throw. */
-export async function awaitSteps(steps: Steps, clock?: Pick<Clock, "sleep">): Promise<void> {
-  for (let step = steps.next(); step.done !== true; step = steps.next()) await (step.value ?? clock?.sleep(0));
+export async function awaitSteps<T>(
+  steps: Generator<Promise<void> | undefined, T>,
+  clock?: Pick<Clock, "sleep">,
+): Promise<T> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await (step.value ?? clock?.sleep(0));
+  }
 }
 
 /** Waits for the promise, which may reject, and returns its value or throws why. */

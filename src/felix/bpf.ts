@@ -1,4 +1,5 @@
 /** bpf: what the eBPF path's pinned maps hold (`calico node --bpf`), for people or as JSON, whether a daemon runs or not. */
+import { awaitSteps } from "../dataplane/driver.ts";
 import { dropsOf, pastOf } from "../dataplane/ebpf/counters.ts";
 import { dumpPath, interfaceNames, readImageAtOnce } from "../dataplane/ebpf/dump.ts";
 import { dumpFlows } from "../dataplane/ebpf/dump-flows.ts";
@@ -40,7 +41,8 @@ export async function dumpBpf(subject: BpfSubject, options: BpfOptions, asJson: 
   const { host, pins, object } = options;
   try {
     await checkPins(options);
-    const maps = new DataplaneMaps(host.sys, object(), pins, true);
+    const of = { sys: host.sys, object: object(), directory: pins, onlyLooks: true };
+    const maps = await awaitSteps(DataplaneMaps.opening(of));
     try {
       const [value, text] = await dump(subject, maps, host);
       return asJson ? `${JSON.stringify(value, null, 2)}\n` : text();

@@ -16,7 +16,7 @@ import { openHost } from "../host/bun/host.ts";
 import { openServiceHosts } from "../host/bun/names.ts";
 import { writeStdout } from "../host/bun/install.ts";
 import { onTermination } from "../host/bun/termination.ts";
-import { startListThread } from "../host/bun/threads.ts";
+import { startCallThread, startListThread } from "../host/bun/threads.ts";
 import { SocketError } from "../host/sockets.ts";
 import { EXIT_FAILED, EXIT_USAGE, newProgram, numberIn, once, runProgram, UsageError } from "../lib/command-line.ts";
 import { formatParseError } from "../lib/result.ts";
@@ -285,6 +285,7 @@ async function run(options: CommandOptions, environment: Environment): Promise<n
       cutsFlows: options.establishedFlows === "cut",
       given,
       bpfObject: readBpfObject,
+      startCallThread,
       addresses: addresses.value,
     },
     onTermination(),

@@ -20,6 +20,7 @@ import { canOwnTables } from "../kernel/nftables/client.ts";
 import { inTurns } from "../host/breath.ts";
 import { FileError, type Files } from "../host/files.ts";
 import type { Host } from "../host/host.ts";
+import type { Thread, ThreadEvents } from "../host/threads.ts";
 import { Retry } from "../lib/retry.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import { formatKey } from "../model/key.ts";
@@ -72,6 +73,8 @@ export interface NodeOptions {
   readonly given?: GivenSettings | undefined;
   /** bpf/path.o; undefined: eBPF cannot be chosen. */
   readonly bpfObject?: (() => Uint8Array) | undefined;
+  /** Starts `src/call-thread.ts`; absent: the daemon's own thread waits for the kernel. */
+  readonly startCallThread?: ((events: ThreadEvents) => Thread) | undefined;
   /** By which addresses other nodes reach this one; absent: by those that its Node says. */
   readonly addresses?: AddressRules | undefined;
 }
@@ -120,7 +123,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
       families,
       ownsTable,
       report,
-      ebpf: object && { files, object, pins: paths.pins },
+      ebpf: object && { files, object, pins: paths.pins, startThread: options.startCallThread },
     }),
     removeForeign: () => removeUpstreamTables(sys),
     processes: host.processes,

@@ -3,13 +3,19 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Attachments } from "../../src/kernel/bpf/attach.ts";
 import { BPF_F_NO_PREALLOC, BpfMap, type MapDefinition, pin } from "../../src/kernel/bpf/map.ts";
-import { loadObject } from "../../src/kernel/bpf/object.ts";
+import { finishSteps } from "../../src/dataplane/driver.ts";
+import { callsAtOnce } from "../../src/kernel/bpf/long-calls.ts";
+import { type LoadedObject, loadingObject } from "../../src/kernel/bpf/object.ts";
 import { loadProgram, openProgram, runProgram } from "../../src/kernel/bpf/program.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { sys, withNamespaces } from "./fixture.ts";
 
 const OBJECT = new URL("../../bpf/path.o", import.meta.url);
+
+function load(given?: ReadonlyMap<string, BpfMap>): LoadedObject {
+  return finishSteps(loadingObject(sys, new Uint8Array(readFileSync(OBJECT)), callsAtOnce(sys), given));
+}
 
 function definition(changes: Partial<MapDefinition>): MapDefinition {
   return { name: "test", type: "hash", keyBytes: 4, valueBytes: 8, maxEntries: 10_000, flags: 0, ...changes };
@@ -129,10 +135,10 @@ test("a program runs on a frame; of a refused one the error says what the verifi
 });
 
 test("the object of clang is loaded with the maps that are given, and the kernel knows its lines", () => {
-  const first = loadObject(sys, new Uint8Array(readFileSync(OBJECT)));
+  const first = load();
   const records = first.maps.get("records");
   if (records === undefined) throw new Error("no records");
-  const again = loadObject(sys, new Uint8Array(readFileSync(OBJECT)), new Map([["records", records]]));
+  const again = load(new Map([["records", records]]));
   expect(again.maps.get("records")).toBe(records);
   expect(again.programs.size).toBe(first.programs.size);
   expect([...first.programs.keys()]).toContain("from_workload");

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import type { Subprocess } from "bun";
-import { awaitSteps } from "../../src/dataplane/driver.ts";
+import { awaitSteps, finishSteps } from "../../src/dataplane/driver.ts";
 import { pastOf } from "../../src/dataplane/ebpf/counters.ts";
 import { DataplaneMaps } from "../../src/dataplane/ebpf/maps.ts";
 import { HostStackWay } from "../../src/dataplane/ebpf/past.ts";
@@ -127,7 +127,14 @@ function invalidPackets(node: Namespace): number {
 }
 
 function pastIn({ sys, dataplane }: Bench): number {
-  const maps = new DataplaneMaps(sys, OBJECT, dataplane.is === "ebpf" ? dataplane.pins : "", true);
+  const maps = finishSteps(
+    DataplaneMaps.opening({
+      sys,
+      object: OBJECT,
+      directory: dataplane.is === "ebpf" ? dataplane.pins : "",
+      onlyLooks: true,
+    }),
+  );
   try {
     return pastOf(maps.past);
   } finally {
@@ -183,7 +190,14 @@ describe.each([...SERVER])("to %s", (address) => {
         const of = ["-f", family, "-p", "tcp", "--dport", `${BULK_PORT}`];
         const timeout = (): number =>
           Number(/tcp +6 (\d+) ESTABLISHED/.exec(node.run(["conntrack", "-L", ...of]))?.[1]);
-        const maps = new DataplaneMaps(sys, OBJECT, dataplane.is === "ebpf" ? dataplane.pins : "", true);
+        const maps = finishSteps(
+          DataplaneMaps.opening({
+            sys,
+            object: OBJECT,
+            directory: dataplane.is === "ebpf" ? dataplane.pins : "",
+            onlyLooks: true,
+          }),
+        );
         try {
           await withBulk(bench, address, async (received) => {
             await until(() => received() > MANY_BYTES, "for many bytes");

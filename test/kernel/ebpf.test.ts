@@ -12,7 +12,7 @@ import type { Sys } from "../../src/host/sys.ts";
 import { E2BIG } from "../../src/kernel/errno.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import type { Prefix } from "../../src/net/prefix.ts";
-import type { Atom, PolicyId, SetId } from "../../src/program/policy.ts";
+import type { Atom, PolicyId, SetId, SetMembers } from "../../src/program/policy.ts";
 import {
   type Endpoint,
   type EndpointId,
@@ -21,9 +21,11 @@ import {
   type ProgramDelta,
   stagesOf,
 } from "../../src/program/program.ts";
+import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { sysIn } from "./flow-bench.ts";
 import { OBJECT, openEbpf } from "./ebpf-driver.ts";
 
 const CLUSTERS = 30;
@@ -431,4 +433,38 @@ test("interfaces have their programs, and a restart adopts them", () => {
   commit(next, program);
   next.close();
   expect(filters(id, "ingress")).toBe(shown);
+});
+
+test("large sets are read, and many are planned, in steps of about a thousand elements and of some sets", () => {
+  const space = makeNamespace("steps");
+  const own = makeBpfFs();
+  try {
+    const hosts = Array.from({ length: 10_000 }, (_, i) => `10.${i >> 14}.${(i >> 6) & 255}.${i & 63}` as Addr);
+    const nets = hosts.map((addr) => `${addr}/32` as Prefix);
+    const sets = new Map<SetId, SetMembers>([
+      ["s-large" as SetId, { type: "address", hosts: new Set(hosts), nets: new Set(nets) }],
+    ]);
+    for (let i = 0; i < 100; i++) sets.set(`s-${i}` as SetId, { type: "address", hosts: new Set(), nets: new Set() });
+    const program = { settings: DEFAULT_SETTINGS, sets, policies: new Map(), endpoints: new Map(), routes: new Map() };
+    const driver = openEbpf(space, own.path);
+    commit(driver, program);
+    driver.close();
+    const next = new EbpfDriver(sysIn(REAL, space), {
+      object: () => OBJECT,
+      pins: own.path,
+      clock: openClock(),
+      ownsTable: false,
+      report: () => {},
+    });
+    const steps = (): number => [...next.reading()].length;
+    const [reading, all] = [steps(), (next.lower(program, { ...program, members: new Map() }), steps())];
+    // Of hosts and of networks; of planning.
+    expect(reading).toBeGreaterThanOrEqual(20);
+    expect(all - reading).toBeGreaterThanOrEqual(6);
+    expect(next.plan()).toEqual([]);
+    next.close();
+  } finally {
+    removeNamespace(space);
+    own.remove();
+  }
 });

@@ -4,7 +4,7 @@
  */
 import type { Sys } from "../../host/sys.ts";
 import type { Settings } from "../../program/program.ts";
-import type { PlannedChange, Steps } from "../driver.ts";
+import { finishSteps, type PlannedChange, type Steps } from "../driver.ts";
 import { Gate, type GateState } from "./gate.ts";
 import { Guard } from "./guard.ts";
 import { Interfaces } from "./interfaces.ts";
@@ -134,7 +134,7 @@ export class Attachment {
     if (adopts) this.#gate.put({ adopts });
     if (isWhole) yield* this.interfaces.attaching(this.#maps(), settings);
     else this.interfaces.attachFresh(this.#maps(), settings);
-    this.serve(settings);
+    yield* this.#serving(settings);
     if (adopts) {
       yield* adopting();
       this.#gate.put();
@@ -152,10 +152,15 @@ export class Attachment {
 
   /** The guard lets through what has its programs. Throws KernelError. */
   serve(settings: Settings): void {
+    finishSteps(this.#serving(settings));
+  }
+
+  *#serving(settings: Settings): Steps {
     const { version } = this.interfaces;
     if (this.#servedVersion === version) return;
     this.#servedVersion = undefined;
     this.#guard.put(settings.workloadPrefixes, this.interfaces.served(this.#maps(), settings));
+    yield undefined;
     this.#way.putDevices(this.#maps(), this.devices(settings));
     this.#servedVersion = version;
   }

@@ -23,6 +23,8 @@ export class Changes {
   readonly lines: PlannedChange[] = [];
   /** Before the switch: what no packet sees yet. */
   readonly prepare: Write[] = [];
+  /** After the switch: what says of what is in force whose it is. No packet sees it. */
+  readonly describe: (() => void)[] = [];
   /** After the switch, when no packet is judged by the old generation any more. */
   readonly clean: (() => void)[] = [];
   /** The image as it is then. */

@@ -15,8 +15,9 @@ export class Dirt {
     this.isWhole = isWhole;
   }
 
-  get isEmpty(): boolean {
-    return !this.isWhole && this.sets.size + this.policies.size + this.endpoints.size === 0;
+  /** Rows. */
+  get size(): number {
+    return this.sets.size + this.policies.size + this.endpoints.size;
   }
 
   /** Returns false when nothing of it concerns policy. */

@@ -5,11 +5,9 @@
  * the old one, and then takes away what only that had. A packet is judged by one generation throughout. What the kernel refuses is set apart
  * before the switch: whoever needs it is closed, and everything else goes on.
  */
-import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
 import { KernelError } from "../../kernel/errno.ts";
-import type { Report } from "../../lib/report.ts";
 import { invariant } from "../../lib/bug.ts";
 import { equal } from "../../lib/equal.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
@@ -22,9 +20,10 @@ import type { RefusedUnit } from "./changes.ts";
 import { countersOf } from "./counters.ts";
 import { Dirt } from "./dirt.ts";
 import { fillOf } from "./fill.ts";
-import { adoptingFlows, EbpfFlows } from "./flows.ts";
+import { adoptingFlows, EbpfFlows, sourcePrefixes } from "./flows.ts";
 import { type Image, readingImage, ZERO } from "./image.ts";
 import { encodeState, EVERY_INDEX } from "./layout.ts";
+import type { EbpfOptions } from "./options.ts";
 import { missedEvents, PacketLog, type PacketLogOptions } from "./log.ts";
 import { KeptDenied } from "./denied.ts";
 import { DataplaneMaps } from "./maps.ts";
@@ -32,18 +31,8 @@ import { HostStackWay, leavingWay } from "./past.ts";
 import type { Placement } from "./placement.ts";
 import { type Lowered, Planner } from "./planner.ts";
 import { isHeldAlone, RefusedUnits } from "./refused.ts";
+import { UnderWay } from "./under-way.ts";
 import { watchEbpf } from "./watch.ts";
-
-export interface EbpfOptions {
-  readonly clock: Clock;
-  /** bpf/path.o. */
-  readonly object: () => Uint8Array;
-  /** A directory of a bpffs. */
-  readonly pins: string;
-  /** The kernel lets nobody else change the guard's table while the driver lives; undefined: the driver only looks. */
-  readonly ownsTable: boolean | undefined;
-  readonly report: Report;
-}
 
 /** Plans that a change of the program meanwhile made useless, after which one is made without giving the thread back. */
 const MOST_PLANS = 3;
@@ -60,6 +49,7 @@ export class EbpfDriver implements Driver {
   readonly #refused: RefusedUnits;
   readonly #lowered: Lowered = new WeakMap();
   readonly #denied: KeptDenied;
+  readonly #underWay = new UnderWay();
   #maps: DataplaneMaps | undefined;
   /** Since the maps are open. */
   #flows: EbpfFlows | undefined;
@@ -91,6 +81,7 @@ export class EbpfDriver implements Driver {
   }
 
   close(): void {
+    this.#options.calls?.close();
     this.#attachment.close();
     this.#maps?.close();
     this.#maps = undefined;
@@ -134,9 +125,10 @@ export class EbpfDriver implements Driver {
   }
 
   *reading(only?: Touched): Steps {
-    const { object, pins, ownsTable } = this.#options;
+    const { object, pins, ownsTable, calls } = this.#options;
     if (this.#maps === undefined) {
-      this.#maps = new DataplaneMaps(this.#sys, object(), pins, ownsTable === undefined);
+      const of = { sys: this.#sys, object: object(), directory: pins, calls, onlyLooks: ownsTable === undefined };
+      this.#maps = yield* DataplaneMaps.opening(of);
       this.#flows = new EbpfFlows({ sys: this.#sys, maps: this.#maps });
     }
     this.#ready = undefined;
@@ -231,9 +223,6 @@ export class EbpfDriver implements Driver {
       image = yield* readingImage(this.maps);
     }
     image.state = yield* this.#way.settling(this.maps, image.state, this.#program.settings.goesPastStack);
-    this.#image = image;
-    this.#pending = 0;
-    this.#settle();
   }
 
   /** undefined: it is in the kernel. Else nothing is changed but what no packet sees, and the image must be read. */
@@ -241,6 +230,9 @@ export class EbpfDriver implements Driver {
     const { maps } = this;
     const program = this.#program;
     invariant(program !== undefined, "there is no program to be written");
+    // An earlier daemon was ended while it wrote.
+    if (image.repairs.length > 0) this.#underWay.mayHaveSwitched();
+    yield* this.#underWay.gone(maps);
     for (const repair of image.repairs.splice(0)) {
       repair();
       maps.writes++;
@@ -263,25 +255,39 @@ export class EbpfDriver implements Driver {
     if (changes.isSwitched) {
       image.state = changes.state;
       maps.writeAll(maps.state, [{ key: ZERO, value: encodeState(changes.state) }]);
+      this.#underWay.switched(maps);
     }
     yield* this.#attachment.attaching(program.settings, isWhole, () => this.#adopting());
-    if (changes.isSwitched) maps.wait();
+    for (const run of changes.describe) {
+      run();
+      yield;
+    }
+    for (const run of changes.apply) run();
+    this.#isInForce(image, placement);
+    if (changes.clean.length > 0) yield* this.#underWay.gone(maps);
     for (const run of changes.clean) {
       run();
       yield undefined;
     }
-    for (const run of changes.apply) run();
-    this.#placement = placement;
     return undefined;
+  }
+
+  /** From here on packets are judged by it; what is left to do takes away what none of them sees. */
+  #isInForce(image: Image, placement: Placement): void {
+    [this.#image, this.#placement] = [image, placement];
+    // What came meanwhile is still to be written.
+    this.#pending = this.#isFresh ? this.#dirt.size : 0;
+    this.#settle();
   }
 
   /** What the kernel's table of connections knows, the path knows too. */
   *#adopting(): Steps {
-    const sources = [...(this.#program?.endpoints ?? [])].flatMap(([id, { sources: nets = [] }]) => {
-      const interfaceIndex = nets.length === 0 ? undefined : this.#attachment.interfaces.indexOf(id);
-      return interfaceIndex === undefined ? [] : nets.map((net) => ({ net, interfaceIndex }));
-    });
-    yield* adoptingFlows(this.#sys, this.maps, sources);
+    const indexOf = (name: string): number | undefined => this.#attachment.interfaces.indexOf(name);
+    yield* adoptingFlows(
+      this.#sys,
+      this.maps,
+      this.#program === undefined ? [] : sourcePrefixes(this.#program, indexOf),
+    );
   }
 
   /** What is to be written now; nothing that comes later is in it. */
@@ -348,6 +354,9 @@ export class EbpfDriver implements Driver {
 
   explain(endpoint: EndpointId): string | undefined {
     if (this.isProgrammed(endpoint) || this.#pending > 0) return undefined;
+    // A commit is under way, or will take it in.
+    if (this.#image === undefined || this.#placement === undefined || this.#dirt.endpoints.has(endpoint))
+      return undefined;
     const isThere = this.#attachment.interfaces.indexOf(endpoint) !== undefined;
     return (
       this.#refusalOf(endpoint)?.error ?? `interface ${endpoint} ${isThere ? "has no programs yet" : "does not exist"}`
@@ -384,7 +393,7 @@ export class EbpfDriver implements Driver {
   /** Takes programs and rules out of the kernel; the pins go by `removePins`. Nothing may be asked of the driver afterwards. Throws KernelError. */
   *removing(): Steps {
     // Of a driver that never read, too.
-    yield* leavingWay(this.#sys, this.#options.pins, () => this.#maps?.wait());
+    yield* leavingWay(this.#sys, this.#options.pins, () => this.#maps?.waiting());
     yield* this.#attachment.removing();
   }
 }

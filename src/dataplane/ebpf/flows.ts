@@ -221,6 +221,17 @@ export interface SourcePrefix {
   readonly interfaceIndex: number;
 }
 
+/** Those of the program's workloads, whose interfaces are there. */
+export function sourcePrefixes(
+  { endpoints }: Pick<Program, "endpoints">,
+  indexOf: (name: string) => number | undefined,
+): readonly SourcePrefix[] {
+  return [...endpoints].flatMap(([id, { sources = [] }]) => {
+    const interfaceIndex = sources.length === 0 ? undefined : indexOf(id);
+    return interfaceIndex === undefined ? [] : sources.map((net) => ({ net, interfaceIndex }));
+  });
+}
+
 /**
  * Makes the flows that the kernel's table of connections knows, begun under another dataplane, known to the path too: TCP, UDP and SCTP. For when
  * the path sees every packet and connection tracking still answers for the others (Gate). Throws KernelError.

@@ -104,10 +104,10 @@ export function* readingImage(maps: DataplaneMaps): Generator<undefined, Image> 
   const sets = new Map<number, ImageSet>();
   const names = new Map<number, string>();
   const nets = new Map<number, Set<Prefix>>();
-  for (const { key } of yield* entriesOf(maps.nets)) {
+  yield* visiting(maps.nets, ({ key }) => {
     const { set, net } = decodeNetKey(key);
     nets.set(set, (nets.get(set) ?? new Set()).add(net));
-  }
+  });
   let count = 0;
   for (const { key, value } of yield* entriesOf(maps.objects)) {
     if (++count % OBJECTS_IN_STEP === 0) yield;
@@ -136,13 +136,13 @@ export function* readingImage(maps: DataplaneMaps): Generator<undefined, Image> 
   }
   for (const [number, own] of nets)
     if (!sets.has(number)) repairs.push(() => void own.forEach((net) => maps.removeNet(number, net)));
-  for (const { key, value } of yield* entriesOf(maps.members)) {
+  yield* visiting(maps.members, ({ key, value }) => {
     const { set, addr, port } = decodeMemberKey(key);
     const found = sets.get(set);
     if (found === undefined) repairs.push(() => void maps.members.delete(key));
     else if (lives(decodeLife(value), generation, repairs, maps.members, key))
       found.members.add(found.type === "address-port" ? port : addr);
-  }
+  });
   const endpoints = new Map<number, ImageEndpoint>();
   for (const { key, value } of yield* entriesOf(maps.endpoints)) {
     const [index = 0] = wordsOf(key);
@@ -153,12 +153,12 @@ export function* readingImage(maps: DataplaneMaps): Generator<undefined, Image> 
     if (stages.kind === "none") repairs.push(() => void maps.endpoints.delete(key));
     else endpoints.set(index, { text: names.get(index), stages, addresses: new Set() });
   }
-  for (const { key, value } of yield* entriesOf(maps.addresses)) {
+  yield* visiting(maps.addresses, ({ key, value }) => {
     const { interfaceIndex, addr } = decodeAddressKey(key);
     const found = endpoints.get(interfaceIndex);
     if (found === undefined) repairs.push(() => void maps.addresses.delete(key));
     else if (lives(decodeLife(value), generation, repairs, maps.addresses, key)) found.addresses.add(addr);
-  }
+  });
   const failsafes = new Set<string>();
   for (const { key } of yield* entriesOf(maps.failsafes))
     if (versionOfFailsafe(key) === state.failsafes) failsafes.add(bytesToHex(key));
@@ -168,22 +168,29 @@ export function* readingImage(maps: DataplaneMaps): Generator<undefined, Image> 
 
 export const ZERO = new Uint8Array(4);
 
-function* entriesOf(map: DataplaneMaps["members"]): Generator<undefined, MapEntry[]> {
-  const found: MapEntry[] = [];
-  for (const batch of map.batches()) {
-    for (const entry of batch) found.push(entry);
+/** Elements read, and looked at, in one step. */
+const ELEMENTS_IN_STEP = 1024;
+
+function* visiting(map: DataplaneMaps["members"], visit: (entry: MapEntry) => void): Generator<undefined, void> {
+  for (const batch of map.batches(ELEMENTS_IN_STEP)) {
+    for (const entry of batch) visit(entry);
     yield;
   }
+}
+
+function* entriesOf(map: DataplaneMaps["members"]): Generator<undefined, MapEntry[]> {
+  const found: MapEntry[] = [];
+  yield* visiting(map, (entry) => void found.push(entry));
   return found;
 }
 
 function* readTexts(maps: DataplaneMaps): Generator<undefined, Map<string, Map<number, Uint8Array>>> {
   const texts = new Map<string, Map<number, Uint8Array>>();
-  for (const { key, value } of yield* entriesOf(maps.texts)) {
+  yield* visiting(maps.texts, ({ key, value }) => {
     const [kind = 0, number = 0, part = 0] = wordsOf(key);
     const id = `${kind} ${number}`;
     texts.set(id, (texts.get(id) ?? new Map<number, Uint8Array>()).set(part, value));
-  }
+  });
   return texts;
 }
 

@@ -146,7 +146,7 @@ export class Interfaces {
         this.attach(index, maps, settings, sides);
         if (++count % IN_STEP === 0) yield;
       }
-      if (sides !== SIDES && this.writes > writes) maps.wait();
+      if (sides !== SIDES && this.writes > writes) yield* maps.waiting();
     }
   }
 

@@ -2,12 +2,13 @@
 import type { Sys } from "../../host/sys.ts";
 import { BpfMap, type MapEntry, pin } from "../../kernel/bpf/map.ts";
 import { BpfRing } from "../../kernel/bpf/ring.ts";
-import { type LoadedObject, loadObject } from "../../kernel/bpf/object.ts";
+import { callsAtOnce, type LongCalls } from "../../kernel/bpf/long-calls.ts";
+import { type LoadedObject, loadingObject } from "../../kernel/bpf/object.ts";
 import { openProgram, programId } from "../../kernel/bpf/program.ts";
 import { invariant } from "../../lib/bug.ts";
-import { sha256 } from "../../lib/sha256.ts";
-import { bytesToHex } from "../../lib/bytes.ts";
+import { fingerprint } from "../../lib/fingerprint.ts";
 import type { Prefix } from "../../net/prefix.ts";
+import type { Steps } from "../driver.ts";
 import {
   COUNT_BYTES,
   encodeEndpoint,
@@ -53,8 +54,18 @@ const LAYOUT = 4;
 
 /** Names under which the object is pinned. */
 export function pinNames(object: Uint8Array): ReadonlySet<string> {
-  const digest = digestOf(object);
+  const digest = fingerprint(object);
   return new Set([...SHARED.map((name) => mapPin(name)), ...PROGRAMS.map((name) => programPin(digest, name))]);
+}
+
+/** Whether all programs of the object are pinned in the directory. Throws KernelError. */
+export function hasPinnedPrograms({ sys, object, directory }: MapsOptions): boolean {
+  const digest = fingerprint(object);
+  return PROGRAMS.every((name) => {
+    const fd = openProgram(sys, `${directory}/${programPin(digest, name)}`);
+    if (fd !== undefined) sys.close(fd);
+    return fd !== undefined;
+  });
 }
 
 /** Why what is pinned cannot be looked at; `pinned`: names in the directory. undefined: it can. */
@@ -82,8 +93,8 @@ export function pinnedFlows(
   return undefined;
 }
 
-function digestOf(object: Uint8Array): string {
-  return sha256(bytesToHex(object)).slice(0, 12);
+function isShared(name: string): boolean {
+  return SHARED.some((each) => each === name);
 }
 
 function mapPin(name: string): string {
@@ -94,16 +105,34 @@ function programPin(digest: string, name: string): string {
   return `calico-${digest}-${name}`;
 }
 
+export interface MapsOptions {
+  readonly sys: Sys;
+  /** bpf/path.o. */
+  readonly object: Uint8Array;
+  /** Of a bpffs. */
+  readonly directory: string;
+  /** Absent: they are made at once. */
+  readonly calls?: LongCalls | undefined;
+  /** What is not pinned is made for this process alone. */
+  readonly onlyLooks?: boolean;
+}
+
+/** What is open, and what of it came from the object because it was not pinned yet. */
+interface Opened {
+  readonly maps: ReadonlyMap<string, BpfMap>;
+  readonly pinned: readonly BpfMap[];
+  readonly programs: ReadonlyMap<string, number>;
+  readonly object: LoadedObject | undefined;
+}
+
 export class DataplaneMaps {
   readonly programs: ReadonlyMap<ProgramName, { readonly fd: number; readonly id: number }>;
   /** By which a program that came from another object is known. */
   readonly digest: string;
   readonly #sys: Sys;
+  readonly #calls: LongCalls;
   readonly #directory: string;
-  readonly #maps: ReadonlyMap<string, BpfMap>;
-  readonly #pinned: readonly BpfMap[];
-  /** Of what was not pinned yet. */
-  readonly #object: LoadedObject | undefined;
+  readonly #opened: Opened;
   /** Mapped when it is first read. */
   #events: BpfRing | undefined;
   readonly #outer: BpfMap;
@@ -111,40 +140,19 @@ export class DataplaneMaps {
   /** Calls that wrote. */
   writes = 0;
 
-  /** Opens what is pinned in the directory of a bpffs, and makes what is not; `onlyLooks`: which is then for this process alone. Throws KernelError. */
-  constructor(sys: Sys, object: Uint8Array, directory: string, onlyLooks = false) {
+  private constructor(
+    { sys, object, directory, calls = callsAtOnce(sys), onlyLooks = false }: MapsOptions,
+    opened: Opened,
+  ) {
     this.#sys = sys;
+    this.#calls = calls;
     this.#directory = directory;
-    this.digest = digestOf(object);
-    const mapPath = (name: string): string => `${directory}/${mapPin(name)}`;
-    const pinned = new Map<string, BpfMap>();
-    for (const name of SHARED) {
-      const map = BpfMap.pinnedAt(sys, mapPath(name));
-      if (map !== undefined) pinned.set(name, map);
-    }
-    const opened = new Map<string, number>();
-    for (const name of PROGRAMS) {
-      const fd = openProgram(sys, this.pathOf(name));
-      if (fd !== undefined) opened.set(name, fd);
-    }
-    let fds: ReadonlyMap<string, number> = opened;
-    this.#maps = pinned;
-    if (pinned.size < SHARED.length || opened.size < PROGRAMS.length) {
-      for (const fd of opened.values()) sys.close(fd);
-      const loaded = loadObject(sys, object, pinned);
-      this.#object = loaded;
-      this.#maps = loaded.maps;
-      fds = loaded.programs;
-      if (!onlyLooks) {
-        for (const name of SHARED) if (!pinned.has(name)) this.#map(name).pin(mapPath(name));
-        for (const name of PROGRAMS) if (!opened.has(name)) pin(sys, fds.get(name) ?? -1, this.pathOf(name));
-        this.writes++;
-      }
-    }
-    this.#pinned = [...pinned.values()];
+    this.#opened = opened;
+    this.digest = fingerprint(object);
+    if (opened.object !== undefined && !onlyLooks) this.writes++;
     this.programs = new Map(
       PROGRAMS.map((name) => {
-        const fd = fds.get(name);
+        const fd = opened.programs.get(name);
         invariant(fd !== undefined, `the object has no program ${name}`);
         return [name, { fd, id: programId(sys, fd) }];
       }),
@@ -154,12 +162,41 @@ export class DataplaneMaps {
     this.#outer = BpfMap.create(sys, { ...barrier, type: "array-of-maps" }, { inner: this.#inner });
   }
 
+  /** Opens what is pinned in the directory, and makes and pins what is not, a program at a time. Throws KernelError. */
+  static *opening(options: MapsOptions): Generator<Promise<void> | undefined, DataplaneMaps> {
+    const { sys, object, directory, calls = callsAtOnce(sys), onlyLooks = false } = options;
+    const digest = fingerprint(object);
+    const mapPath = (name: string): string => `${directory}/${mapPin(name)}`;
+    const programPath = (name: string): string => `${directory}/${programPin(digest, name)}`;
+    const maps = new Map<string, BpfMap>();
+    for (const name of SHARED) {
+      const map = BpfMap.pinnedAt(sys, mapPath(name));
+      if (map !== undefined) maps.set(name, map);
+    }
+    const programs = new Map<string, number>();
+    for (const name of PROGRAMS) {
+      const fd = openProgram(sys, programPath(name));
+      if (fd !== undefined) programs.set(name, fd);
+    }
+    const pinned = [...maps.values()];
+    if (maps.size === SHARED.length && programs.size === PROGRAMS.length)
+      return new DataplaneMaps(options, { maps, pinned, programs, object: undefined });
+    for (const fd of programs.values()) sys.close(fd);
+    const loaded = yield* loadingObject(sys, object, calls, maps);
+    if (!onlyLooks) {
+      for (const [name, map] of loaded.maps) if (isShared(name) && !maps.has(name)) map.pin(mapPath(name));
+      for (const [name, fd] of loaded.programs) if (!programs.has(name)) pin(sys, fd, programPath(name));
+    }
+    return new DataplaneMaps(options, { maps: loaded.maps, pinned, programs: loaded.programs, object: loaded });
+  }
+
   close(): void {
     this.#events?.close();
     this.#events = undefined;
-    for (const map of [...this.#pinned, this.#outer, this.#inner]) map.close();
-    if (this.#object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
-    else this.#object.close();
+    const { pinned, object } = this.#opened;
+    for (const map of [...pinned, this.#outer, this.#inner]) map.close();
+    if (object === undefined) for (const { fd } of this.programs.values()) this.#sys.close(fd);
+    else object.close();
   }
 
   /** Where the program is pinned. */
@@ -168,7 +205,7 @@ export class DataplaneMaps {
   }
 
   #map(name: MapName): BpfMap {
-    const map = this.#maps.get(name);
+    const map = this.#opened.maps.get(name);
     invariant(map !== undefined, `the object has no map ${name}`);
     return map;
   }
@@ -238,9 +275,14 @@ export class DataplaneMaps {
     return this.#map("texts");
   }
 
-  /** Waits until every packet that is being judged has been: the kernel waits so whenever such a map changes. */
-  wait(): void {
-    this.#outer.update(words(0), words(this.#inner.fd));
+  /** Steps that end when every packet has been judged that is being judged now: the kernel waits so whenever such a map changes. Throws KernelError. */
+  waiting(): Steps {
+    return this.#outer.updating(words(0), words(this.#inner.fd), this.#calls);
+  }
+
+  /** Waiting holds nobody up. */
+  get waitsBeside(): boolean {
+    return this.#calls.isBeside;
   }
 
   writeAll(map: BpfMap, entries: readonly MapEntry[]): void {

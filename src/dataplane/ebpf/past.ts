@@ -47,7 +47,7 @@ export interface HostStackWayOptions {
 }
 
 /** What of the maps it needs. */
-export type WayMaps = Pick<DataplaneMaps, "state" | "connections" | "devices" | "wait">;
+export type WayMaps = Pick<DataplaneMaps, "state" | "connections" | "devices" | "waiting">;
 
 export class HostStackWay {
   readonly #options: HostStackWayOptions;
@@ -148,7 +148,7 @@ export class HostStackWay {
   }
 
   *#closing(maps: WayMaps, state: StateValue): Generator<Promise<void> | undefined, StateValue> {
-    yield* closingWay(this.#options.sys, maps, () => maps.wait());
+    yield* closingWay(this.#options.sys, maps, () => maps.waiting());
     this.writes++;
     return { ...state, goesPast: false, settings: 0 };
   }
@@ -199,18 +199,18 @@ function hexOf(device: DeviceValue): string {
 }
 
 /**
- * Closes the way, makes the kernel know all flows, and restores its settings. `wait`: until no packet is under way that was looked up before. Throws
+ * Closes the way, makes the kernel know all flows, and restores its settings. `waiting`: until no packet is under way that was looked up before. Throws
  * KernelError.
  */
 function* closingWay(
   sys: Sys,
   { state, connections }: Pick<WayMaps, "state" | "connections">,
-  wait: () => void,
+  waiting: () => Steps | undefined,
 ): Steps {
   const before = decodeState(state.lookup(ZERO) ?? new Uint8Array(16));
   if (!before.goesPast && before.settings === 0) return;
   state.update(ZERO, encodeState({ ...before, goesPast: false }));
-  wait();
+  yield* waiting() ?? [];
   if (countConnections(sys) !== undefined) yield* handingOver(sys, connections);
   if ((before.settings & REMEMBERED) !== 0)
     for (const { name, bit } of SETTINGS)
@@ -219,11 +219,11 @@ function* closingWay(
 }
 
 /** The same with what is pinned in the directory, if anything is: also of a driver that never read. Throws KernelError. */
-export function* leavingWay(sys: Sys, pins: string, wait: () => void): Steps {
+export function* leavingWay(sys: Sys, pins: string, waiting: () => Steps | undefined): Steps {
   const pinned = pinnedFlows(sys, pins);
   if (pinned === undefined) return;
   try {
-    yield* closingWay(sys, pinned, wait);
+    yield* closingWay(sys, pinned, waiting);
   } finally {
     pinned.state.close();
     pinned.connections.close();

@@ -54,8 +54,8 @@ export interface Planning {
   readonly refusalOf: (unit: string) => KernelError | undefined;
 }
 
-/** Policies, or endpoints, planned in one step. */
-const IN_STEP = 64;
+/** Policies or endpoints, and sets, planned in one step. */
+const [IN_STEP, SETS_IN_STEP] = [64, 16];
 
 /** Uses of a policy that count for staged policies. */
 const STAGED: readonly PolicyUse[] = DIRECTIONS.map((direction) => `staged-${direction}` as const);
@@ -87,13 +87,14 @@ export class Planner {
   /** The program must not change between two steps. */
   *steps(): Steps {
     const { program, dirt, refusalOf } = this.#of;
+    let count = 0;
     for (const id of this.#isWhole ? program.sets.keys() : dirt.sets) {
+      if (++count % SETS_IN_STEP === 0) yield;
       const touched = this.#isWhole ? undefined : dirt.members.get(id);
       if (this.#sets.plan(id, program.sets.get(id), touched, refusalOf(`set ${id}`)))
         for (const key of this.placement.usersOfSet(id)) this.#policies.add(policyOf(key));
     }
     yield;
-    let count = 0;
     for (const id of this.#endpoints) {
       for (const key of this.placement.name(id, policiesOf(program.endpoints.get(id))))
         this.#policies.add(policyOf(key));
@@ -233,8 +234,7 @@ export class Planner {
     const text = [id, formatKey(endpoint.source), ...own].join("\0");
     const accepted = kind === "host" ? [] : endpoint.addresses;
     const found = image.endpoints.get(index);
-    // It describes what is in force.
-    if (found?.text !== text) changes.clean.push(() => maps.writeObject("endpoint", index, text, 0));
+    if (found?.text !== text) changes.describe.push(() => maps.writeObject("endpoint", index, text, 0));
     if (!equal(before, after)) {
       changes.isSwitched = true;
       changes.note(found === undefined ? "+" : "~", `endpoint ${id}`);
@@ -263,7 +263,7 @@ export class Planner {
         ...gone.map((key) => ({ key, value: words(0, changes.next) })),
       ]);
     changes.prepare.push({ unit, run });
-    changes.clean.push(() => maps.removeAll(addresses, gone));
+    if (gone.length > 0) changes.clean.push(() => maps.removeAll(addresses, gone));
   }
 
   /** What is there and not wanted: of everything, or of what this change has freed. */

@@ -1,4 +1,4 @@
-/** probe: whether the eBPF path can run here, by doing all that it takes: maps and programs are loaded and pinned, and a program is attached and detached. */
+/** probe: whether the eBPF path can run here, by doing all that it takes: maps and programs are loaded and pinned, and before that a program is attached and detached. */
 import type { Sys } from "../../host/sys.ts";
 import { Attachments } from "../../kernel/bpf/attach.ts";
 import { BpfMap } from "../../kernel/bpf/map.ts";
@@ -6,17 +6,20 @@ import { loadProgram } from "../../kernel/bpf/program.ts";
 import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import { PLACE } from "./interfaces.ts";
-import { DataplaneMaps } from "./maps.ts";
+import { DataplaneMaps, hasPinnedPrograms, type MapsOptions } from "./maps.ts";
 
 /** `r0 = TC_ACT_UNSPEC; exit`: nothing happens to a packet. */
 const NOTHING = Uint8Array.from([0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0]);
 
-/** In words; undefined: it can. Pins stay: they are those that the driver uses next. */
-export function whyNoEbpf(sys: Sys, object: () => Uint8Array, pins: string): string | undefined {
+/** Why not, in words; undefined: it can. Pins stay: they are those that the driver uses next. */
+export function* probingEbpf(options: MapsOptions): Generator<Promise<void> | undefined, string | undefined> {
   try {
-    tryMap(sys);
-    tryAttaching(sys);
-    new DataplaneMaps(sys, object(), pins).close();
+    tryMap(options.sys);
+    // What is pinned came after that; and the kernel takes 10 ms and more to delete an interface.
+    if (!hasPinnedPrograms(options)) tryAttaching(options.sys);
+    yield undefined;
+    const maps = yield* DataplaneMaps.opening(options);
+    maps.close();
     return undefined;
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;

@@ -107,7 +107,7 @@ export class SetPlanner {
         ...keys(removed).map((key) => ({ key, value: dying })),
       ]);
     this.#changes.prepare.push({ unit, run });
-    this.#changes.clean.push(() => this.#maps.removeAll(members, keys(removed)));
+    if (removed.length > 0) this.#changes.clean.push(() => this.#maps.removeAll(members, keys(removed)));
     this.#changes.apply.push(() => {
       for (const member of added) set.members.add(member);
       for (const member of removed) set.members.delete(member);

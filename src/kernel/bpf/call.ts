@@ -1,5 +1,7 @@
 /** call: one bpf(2) call: its attributes, a structure of integers and pointers, and the numbers of its commands. Source: linux/bpf.h. */
 import type { BpfPointer, Sys } from "../../host/sys.ts";
+import { EPROTO } from "../errno.ts";
+import type { LongCalls } from "./long-calls.ts";
 
 export const BPF_MAP_CREATE = 0;
 export const BPF_MAP_LOOKUP_ELEM = 1;
@@ -57,6 +59,15 @@ export class Attributes {
   /** A value or `-errno`. */
   call(sys: Sys, command: number): number {
     return sys.bpf(command, this.bytes, this.#pointers);
+  }
+
+  /** The same by those who make long calls; the kernel may write nothing. */
+  *calling(calls: LongCalls, command: number): Generator<Promise<void> | undefined, number> {
+    const answer = calls.bpf(command, this.bytes, this.#pointers);
+    if (typeof answer === "number") return answer;
+    let result = -EPROTO;
+    yield answer.then((value) => void (result = value));
+    return result;
   }
 
   get(at: number): number {

@@ -21,6 +21,7 @@ import {
   joinBytes,
   textOf,
 } from "./call.ts";
+import type { LongCalls } from "./long-calls.ts";
 
 /** enum bpf_map_type. */
 export const MAP_TYPES = {
@@ -162,6 +163,12 @@ export class BpfMap {
     checkResult("update element of map", this.definition.name, result);
   }
 
+  /** The same while somebody else waits for the kernel. Throws KernelError. */
+  *updating(key: Uint8Array, value: Uint8Array, calls: LongCalls): Generator<Promise<void> | undefined, void> {
+    const result = yield* this.#element(key).input(16, value).calling(calls, BPF_MAP_UPDATE_ELEM);
+    checkResult("update element of map", this.definition.name, result);
+  }
+
   /** False: there was none. */
   delete(key: Uint8Array): boolean {
     const result = this.#element(key).call(this.#sys, BPF_MAP_DELETE_ELEM);
@@ -224,7 +231,7 @@ export class BpfMap {
 
   /** The same, some at a time. */
   batches(most = BATCH): Generator<MapEntry[]> {
-    return this.#hasBatches ? this.#inBatches(most) : this.#oneByOne();
+    return this.#hasBatches ? this.#inBatches(most) : this.#oneByOne(most);
   }
 
   *#inBatches(most: number): Generator<MapEntry[]> {
@@ -275,7 +282,7 @@ export class BpfMap {
     return values;
   }
 
-  *#oneByOne(): Generator<MapEntry[]> {
+  *#oneByOne(most: number): Generator<MapEntry[]> {
     let found: MapEntry[] = [];
     for (let key: Uint8Array | undefined; ;) {
       const next = new Uint8Array(this.definition.keyBytes);
@@ -286,7 +293,7 @@ export class BpfMap {
       checkResult("read map", this.definition.name, result);
       const value = this.lookup(next);
       if (value !== undefined) found.push({ key: next, value });
-      if (found.length === BATCH) {
+      if (found.length === most) {
         yield found;
         found = [];
       }

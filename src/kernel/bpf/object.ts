@@ -11,7 +11,8 @@ import { Btf, type CodePart } from "./btf.ts";
 import { type ElfObject, type ElfSymbol, parseElf, R_BPF_64_32, R_BPF_64_64, viewOf } from "./elf.ts";
 import { joinBytes, textOf } from "./call.ts";
 import { BpfMap } from "./map.ts";
-import { loadBtf, loadProgram, PROGRAM_TYPES, type ProgramType } from "./program.ts";
+import type { LongCalls } from "./long-calls.ts";
+import { loadBtf, loadingProgram, PROGRAM_TYPES, type ProgramType } from "./program.ts";
 
 /** Source register that makes the two-instruction load one of a map's address. */
 const PSEUDO_MAP_FD = 1;
@@ -25,8 +26,13 @@ export interface LoadedObject {
   close(): void;
 }
 
-/** Maps of `given` take the place of the object's own; the caller keeps them. Throws KernelError. */
-export function loadObject(sys: Sys, file: Uint8Array, given: ReadonlyMap<string, BpfMap> = new Map()): LoadedObject {
+/** Maps of `given` take the place of the object's own; the caller keeps them. Each step loads one program. Throws KernelError. */
+export function* loadingObject(
+  sys: Sys,
+  file: Uint8Array,
+  calls: LongCalls,
+  given: ReadonlyMap<string, BpfMap> = new Map(),
+): Generator<Promise<void> | undefined, LoadedObject> {
   const elf = unwrap(parseElf(file));
   const bytesOf = (name: string): Uint8Array | undefined => elf.sections.find((each) => each.name === name)?.bytes;
   const types = bytesOf(".BTF");
@@ -52,13 +58,10 @@ export function loadObject(sys: Sys, file: Uint8Array, given: ReadonlyMap<string
     invariant(extension !== undefined, "the object says nothing of its lines: compile it with -g");
     for (const symbol of programsOf(elf)) {
       const { parts, instructions } = linkProgram(elf, symbol, maps);
-      const fd = loadProgram(sys, {
-        name: symbol.name,
-        type: typeOf(elf, symbol),
-        license,
-        instructions,
-        info: { btf: btfFd, ...btf.about(extension, parts) },
-      });
+      const info = { btf: btfFd, ...btf.about(extension, parts) };
+      const code = { name: symbol.name, type: typeOf(elf, symbol), license, instructions, info };
+      yield undefined;
+      const fd = yield* loadingProgram(sys, code, calls);
       opened.push(fd);
       programs.set(symbol.name, fd);
     }

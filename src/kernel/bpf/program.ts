@@ -2,6 +2,7 @@
 import type { Sys } from "../../host/sys.ts";
 import { checkResult, ENOENT, KernelError } from "../errno.ts";
 import type { BtfRecords } from "./btf.ts";
+import type { LongCalls } from "./long-calls.ts";
 import {
   Attributes,
   BPF_BTF_LOAD,
@@ -31,31 +32,45 @@ export interface ProgramCode {
 
 /** Descriptor of the loaded program. Throws KernelError with the end of what the verifier says. */
 export function loadProgram(sys: Sys, code: ProgramCode): number {
-  const attempt = (log: Uint8Array | undefined): number => {
-    const attributes = new Attributes(120)
-      .u32(0, PROGRAM_TYPES[code.type])
-      .u32(4, code.instructions.length / INSTRUCTION)
-      .input(8, code.instructions)
-      .text(16, code.license)
-      .name(48, code.name);
-    if (log !== undefined) attributes.u32(24, 1).u32(28, log.length).output(32, log);
-    if (code.info !== undefined) {
-      const { btf, functions, lines } = code.info;
-      attributes.u32(72, btf);
-      attributes.u32(76, functions.recordBytes).input(80, functions.records);
-      attributes.u32(88, functions.records.length / functions.recordBytes);
-      attributes.u32(92, lines.recordBytes).input(96, lines.records);
-      attributes.u32(104, lines.records.length / lines.recordBytes);
-    }
-    return attributes.call(sys, BPF_PROG_LOAD);
-  };
-  // The log costs time: it is asked for only when the kernel refuses.
-  const first = attempt(undefined);
-  if (first >= 0) return first;
+  const result = attributesOf(code).call(sys, BPF_PROG_LOAD);
+  return result < 0 ? refuse(sys, code, result) : result;
+}
+
+/** The same while somebody else waits for the verifier. Throws KernelError. */
+export function* loadingProgram(
+  sys: Sys,
+  code: ProgramCode,
+  calls: LongCalls,
+): Generator<Promise<void> | undefined, number> {
+  const result = yield* attributesOf(code).calling(calls, BPF_PROG_LOAD);
+  return result < 0 ? refuse(sys, code, result) : result;
+}
+
+/** The log costs time: it is asked for only when the kernel refuses. */
+function refuse(sys: Sys, code: ProgramCode, result: number): number {
   const log = new Uint8Array(LOG_BYTES);
-  const second = attempt(log);
+  const second = attributesOf(code, log).call(sys, BPF_PROG_LOAD);
   if (second >= 0) return second;
-  throw new KernelError("load program", code.name, -first, textOf(log).slice(-LOG_SHOWN));
+  throw new KernelError("load program", code.name, -result, textOf(log).slice(-LOG_SHOWN));
+}
+
+function attributesOf(code: ProgramCode, log?: Uint8Array): Attributes {
+  const attributes = new Attributes(120)
+    .u32(0, PROGRAM_TYPES[code.type])
+    .u32(4, code.instructions.length / INSTRUCTION)
+    .input(8, code.instructions)
+    .text(16, code.license)
+    .name(48, code.name);
+  if (log !== undefined) attributes.u32(24, 1).u32(28, log.length).output(32, log);
+  if (code.info !== undefined) {
+    const { btf, functions, lines } = code.info;
+    attributes.u32(72, btf);
+    attributes.u32(76, functions.recordBytes).input(80, functions.records);
+    attributes.u32(88, functions.records.length / functions.recordBytes);
+    attributes.u32(92, lines.recordBytes).input(96, lines.records);
+    attributes.u32(104, lines.records.length / lines.recordBytes);
+  }
+  return attributes;
 }
 
 /** Descriptor of the type information in the kernel. */
