@@ -18,7 +18,8 @@ export function fingerprint(bytes: Uint8Array): string {
   return [mixed(a ^ (b >>> 16)), mixed(b ^ (a >>> 16))].map((word) => word.toString(16).padStart(8, "0")).join("");
 }
 
-function mixed(word: number): number {
+/** The last step of MurmurHash3: each bit depends on each; 32 bits, unsigned. */
+export function mixed(word: number): number {
   let mix = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
   mix = Math.imul(mix ^ (mix >>> 13), 0xc2b2ae35);
   return (mix ^ (mix >>> 16)) >>> 0;

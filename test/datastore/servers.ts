@@ -176,6 +176,11 @@ export class Etcd {
         : ["--cert-file", tls.cert, "--key-file", tls.key, "--trusted-ca-file", tls.ca, "--client-cert-auth"];
     this.#process = Bun.spawn(
       [
+        // However the test ends, it ends with it.
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
         "etcd",
         "--data-dir",
         this.#directory,

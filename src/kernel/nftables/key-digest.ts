@@ -2,6 +2,8 @@
  * KeyDigest: a number for a set of element keys, in whatever order they come: sets of many thousand elements are compared without a text or an
  * object for each. Two different sets have the same digest with a probability of 2^-64; by the seed nobody can choose keys for that.
  */
+import { mixed } from "../../lib/fingerprint.ts";
+
 export class KeyDigest {
   readonly #seed: number;
   #one = 0;
@@ -32,8 +34,8 @@ export class KeyDigest {
 
   /** The key has no more. */
   end(): void {
-    this.#sumOfOnes = (this.#sumOfOnes + finished(this.#one)) | 0;
-    this.#sumOfOthers = (this.#sumOfOthers + finished(this.#other)) | 0;
+    this.#sumOfOnes = (this.#sumOfOnes + mixed(this.#one)) | 0;
+    this.#sumOfOthers = (this.#sumOfOthers + mixed(this.#other)) | 0;
     this.count++;
     this.#begin();
   }
@@ -46,13 +48,4 @@ export class KeyDigest {
       this.#seed === other.#seed
     );
   }
-}
-
-/** The last step of MurmurHash3: each bit depends on each. */
-function finished(hash: number): number {
-  let h = hash ^ (hash >>> 16);
-  h = Math.imul(h, 0x85ebca6b);
-  h ^= h >>> 13;
-  h = Math.imul(h, 0xc2b2ae35);
-  return h ^ (h >>> 16);
 }
