@@ -3,13 +3,15 @@
  * settings that have no effect here.
  *
  * All nodes see the same fault, so the Event's name is made of the object and its version (or, as an object may get new versions without
- * end, of what is said): the first node creates it and the others find it there. A failure to write is in the log; the Event is tried again when the object is next seen.
+ * end, of what is said): the first node creates it and the others find it there. A failure to write is in the log; the Event is tried again some times, as an API server that
+ * has just started refuses everything, and then when the object is next seen.
  */
 import type { RowStatus } from "../dataplane/driver.ts";
 import type { Store } from "../datastore/store.ts";
 import type { MissingKind } from "../datastore/syncer.ts";
 import { StoreError } from "../datastore/store.ts";
 import type { Clock } from "../host/clock.ts";
+import { backoffMs } from "../lib/backoff.ts";
 import { formatTimestamp } from "../lib/timestamp.ts";
 import { fnv32 } from "../lib/fnv.ts";
 import { formatKey, type Key, type KeyText } from "../model/key.ts";
@@ -45,6 +47,10 @@ export interface Fault {
   readonly reason: Reason;
   readonly message: string;
 }
+
+const RETRY = { baseMs: 1_000, maxMs: 30_000 };
+/** Over a minute. */
+const MOST_ATTEMPTS = 7;
 
 export class FaultReporter {
   readonly #node: string;
@@ -170,12 +176,25 @@ export class FaultReporter {
     if (this.#told.get(id) === version) return;
     this.#told.set(id, version);
     this.#report(REPORTS[fault.reason], { object: formatKey(fault.key), reason: fault.reason, message: fault.message });
-    this.#create(fault).catch((error: unknown) => {
-      if (!(error instanceof StoreError)) throw error;
-      if (error.reason === "exists") return;
-      this.#told.delete(id);
-      this.#report("cannot create the Event about it", { object: id, error: error.message });
-    });
+    void this.#write(id, fault);
+  }
+
+  /** Never rejects for trouble with the store. */
+  async #write(id: string, fault: Fault): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#create(fault);
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        if (error.reason === "exists") return;
+        if (attempt === 1) this.#report("cannot create the Event about it", { object: id, error: error.message });
+      }
+      const isStillSo = (): boolean => this.#told.get(id) === versionOf(fault);
+      if (isStillSo() && attempt === MOST_ATTEMPTS) this.#told.delete(id);
+      if (!isStillSo()) return;
+      await this.#clock.sleep(backoffMs(RETRY, attempt, 1));
+      if (!isStillSo()) return;
+    }
   }
 
   async #create(fault: Fault): Promise<void> {
