@@ -2,7 +2,7 @@
 BUN := tools/bun/node_modules/.bin/bun
 NAME ?= lab
 
-.PHONY: lab lab-kubernetes lab-down test test-kubernetes conformance bench bench-graph bench-dataplanes bench-scale bench-kubernetes build check format setup
+.PHONY: lab lab-kubernetes lab-down test test-kubernetes test-kernels conformance bench bench-graph bench-dataplanes bench-scale bench-kubernetes build check format setup
 
 lab: build
 	@bin/calico-lab up --name $(NAME) $(LAB_FLAGS)
@@ -21,6 +21,10 @@ test: setup-test build check
 # The product on a real kube-apiserver, kubelet, containerd and kube-proxy; cold it builds them from Go modules, some 12 minutes.
 test-kubernetes: setup-test build
 	@$(BUN) test/kubernetes/main.ts
+
+# The kernel tests on other kernels, in emulated machines: KERNELS="linux-image-….deb …" TESTS="test/kernel/law.test.ts …".
+test-kernels: setup-test build
+	@$(BUN) test/kernels/main.ts
 
 # Kubernetes' own e2e.test on the cluster of test-kubernetes, whole on every dataplane:
 # CONFORMANCE_FLAGS="--dataplane nftables,ebpf --suite netpol --focus 'ingress' --report FILE".

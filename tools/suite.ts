@@ -19,6 +19,8 @@ export interface Suite {
   /** For each test. */
   readonly timeoutSeconds: number;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What it prints, as it comes. */
+  readonly onPrint?: (text: string) => void;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
@@ -65,6 +67,20 @@ export interface Ran extends Totals {
   readonly cpuSeconds: number;
 }
 
+async function readText(
+  stream: ReadableStream<Uint8Array>,
+  onPrint: (text: string) => void = () => {},
+): Promise<string> {
+  const decoder = new TextDecoder();
+  let whole = "";
+  for await (const chunk of stream) {
+    const text = decoder.decode(chunk, { stream: true });
+    onPrint(text);
+    whole += text;
+  }
+  return whole;
+}
+
 /** Runs it to its end, whatever becomes of its process. */
 export async function runSuite(suite: Suite): Promise<Ran> {
   const begun = performance.now();
@@ -85,7 +101,7 @@ export async function runSuite(suite: Suite): Promise<Ran> {
     // What kubectl remembers of a server is filed by its address, which another run's server may have had.
     env: { ...process.env, KUBECACHEDIR: `${directory}/kubectl`, ...suite.env },
   });
-  const printed = await Promise.all([child.stdout, child.stderr].map((stream) => new Response(stream).text()));
+  const printed = await Promise.all([child.stdout, child.stderr].map((stream) => readText(stream, suite.onPrint)));
   const exitCode = await child.exited;
   const totals = existsSync(report) ? readReport(suite.name, readFileSync(report, "utf8")) : undefined;
   rmSync(directory, { recursive: true, force: true });

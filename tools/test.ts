@@ -23,7 +23,16 @@ const SUITES: readonly NamedSuite[] = [
   { name: "datastore", paths: ["test/datastore"], timeoutSeconds: 120, inFiles: true },
   {
     name: "unit",
-    paths: ["./src", "./lab", "./tools", "test/spec", "test/golden", "test/bench", "test/kubernetes/conformance"],
+    paths: [
+      "./src",
+      "./lab",
+      "./tools",
+      "test/spec",
+      "test/golden",
+      "test/bench",
+      "test/kernels",
+      "test/kubernetes/conformance",
+    ],
     timeoutSeconds: 60,
   },
   { name: "architecture", paths: ["test/architecture"], timeoutSeconds: 60 },
