@@ -83,6 +83,8 @@ INLINE struct run *begin(struct __sk_buff *skb, __u32 from, __u32 to, __u32 offs
 	struct run *run = map_lookup(&runs, &zero);
 	const struct state *current = map_lookup(&state, &zero);
 
+	/* Callers ask of both at once: a verifier that believes that there may be no element demands that both are written. */
+	*is_read = false;
 	if (!run || !current)
 		return 0;
 	*is_read = parse(skb, &run->packet, offset > 0);

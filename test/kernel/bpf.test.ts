@@ -91,7 +91,8 @@ test("the memory of a map is what the kernel says", () => {
   };
   // Its values are of eight bytes.
   expect(memory(100_000)).toBeGreaterThanOrEqual(800_000);
-  expect(memory(100_000)).toBeLessThan(900_000);
+  // Linux 5.11 to 6.3 tell an estimate, with the keys.
+  expect(memory(100_000)).toBeLessThan(1_700_000);
   expect(memory(1000)).toBeLessThan(20_000);
   const silent = BpfMap.create({ ...sys, read: () => 0 }, definition({ type: "array" }));
   expect(() => silent.memoryBytes()).toThrow("it says nothing of memlock");

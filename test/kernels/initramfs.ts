@@ -86,6 +86,7 @@ const secondOf = (
   directory: string,
   command: string,
 ): string => `export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+ulimit -l unlimited
 cd ${directory} && ( ${command} )
 echo o >/proc/sysrq-trigger
 sleep 60

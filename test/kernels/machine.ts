@@ -21,10 +21,10 @@ const MACHINE = "-M q35 -cpu max -m 6G -display none -vga none -monitor none -se
 );
 
 /**
- * The guest's clock counts instructions, one a nanosecond, and leaps where nothing runs: so that no test needs other time-outs there, however slow the
- * emulation and however loaded the host. It does so for one processor: with two, the kernel waits for the second in vain.
+ * The guest's clock counts instructions, one a nanosecond, and is never faster than the host's: no test needs other time-outs there, however slow the emulation
+ * and however loaded the host. It does so for one processor: with two, the kernel waits for the second in vain.
  */
-const CLOCK = ["-icount", "shift=0,sleep=off", "-smp", "1"];
+const CLOCK = ["-icount", "shift=0,sleep=on", "-smp", "1"];
 
 /** Boots it and waits until it is off. Resolves to the exit code of the emulator. */
 export async function runMachine({ kernel, directory, command, onLine }: Job): Promise<number> {
