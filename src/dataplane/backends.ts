@@ -18,7 +18,7 @@ import { EbpfDriver } from "./ebpf/driver.ts";
 import { pinNames } from "./ebpf/maps.ts";
 import { ensurePins, removePins } from "./ebpf/pins.ts";
 import { callsAtOnce, ThreadCalls } from "../kernel/bpf/long-calls.ts";
-import { probingEbpf } from "./ebpf/probe.ts";
+import { liftMemoryLimit, probingEbpf } from "./ebpf/probe.ts";
 import { removeUpstreamPins, removeUpstreamPrograms } from "./ebpf/upstream.ts";
 import type { FlowSource } from "./flows/source.ts";
 import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
@@ -89,8 +89,12 @@ function ebpf(
   const calls = start === undefined ? callsAtOnce(sys) : new ThreadCalls({ sys, start, report });
   return {
     name: "ebpf",
-    open: () => (opened = new EbpfDriver(sys, { object, pins, clock, ownsTable, report, calls })),
+    open() {
+      liftMemoryLimit(sys);
+      return (opened = new EbpfDriver(sys, { object, pins, clock, ownsTable, report, calls }));
+    },
     async probe() {
+      liftMemoryLimit(sys);
       try {
         await ensurePins(files, processes, pins);
       } catch (error) {

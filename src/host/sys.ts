@@ -29,6 +29,8 @@ export interface Sys {
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   /** mmap(2) of the descriptor's memory, shared; or -errno. */
   map(fd: number, length: number, offset: number, isWritable: boolean): Mapping | number;
+  /** prlimit(2) of this process: both the soft and the hard limit. */
+  setLimit(resource: number, limit: bigint): number;
   /** bpf(2) with the attributes' bytes, read and written in place, and what their pointers point to. */
   bpf(command: number, attributes: Uint8Array, pointers: readonly BpfPointer[]): number;
 }

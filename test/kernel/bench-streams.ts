@@ -1,17 +1,21 @@
 /** bench-streams: streams between the client and the server of a flow bench, and what is expected of them. */
 import { expect } from "bun:test";
 import { type Bench, SERVER, until } from "./flow-bench.ts";
-import { StreamEnd } from "./streams.ts";
+import { StreamEnd, type StreamKind } from "./streams.ts";
 
 export const PORTS = [5001, 5002, 5011, 5012];
 /** Of both families; the server sends on the last two. */
-const keys = (last: number): string[] =>
-  ["tcp4", "tcp6", "udp4", "udp6"].flatMap((kind) => [
-    `${kind}:500${last}`,
-    ...(kind.startsWith("tcp") ? [`${kind}:501${last}`] : []),
-  ]);
-export const FIRST = keys(1);
-export const SECOND = keys(2);
+export function keysOf(kinds: readonly StreamKind[], last: 1 | 2): readonly string[] {
+  return kinds.flatMap((kind) =>
+    [`${kind}4`, `${kind}6`].flatMap((each) => [
+      `${each}:500${last}`,
+      ...(kind === "udp" ? [] : [`${each}:501${last}`]),
+    ]),
+  );
+}
+const KINDS = ["tcp", "udp"] as const;
+export const FIRST = keysOf(KINDS, 1);
+export const SECOND = keysOf(KINDS, 2);
 
 export interface Streams {
   readonly ends: readonly [StreamEnd, StreamEnd];
@@ -20,10 +24,15 @@ export interface Streams {
   sent(key: string): number;
 }
 
-export async function withStreams({ client, server }: Bench, run: (streams: Streams) => Promise<void>): Promise<void> {
-  const first = new StreamEnd(server, "server", PORTS, SERVER);
+export async function withStreams(
+  { client, server }: Bench,
+  run: (streams: Streams) => Promise<void>,
+  kinds: readonly StreamKind[] = KINDS,
+): Promise<void> {
+  const first = new StreamEnd(server, "server", PORTS, SERVER, kinds);
   await first.begun;
-  const second = new StreamEnd(client, "client", PORTS, SERVER);
+  const second = new StreamEnd(client, "client", PORTS, SERVER, kinds);
+  const all = [...keysOf(kinds, 1), ...keysOf(kinds, 2)];
   const isDown = (key: string): boolean => key.includes(":501");
   const [sent, arrived] = [
     (key: string) => (isDown(key) ? first : second).counts[key] ?? 0,
@@ -31,7 +40,7 @@ export async function withStreams({ client, server }: Bench, run: (streams: Stre
   ];
   try {
     await second.begun;
-    await until(() => [...FIRST, ...SECOND].every((key) => arrived(key) > 20), "for all streams to run");
+    await until(() => all.every((key) => arrived(key) > 20), "for all streams to run");
     await run({ ends: [first, second], sent, arrived });
   } finally {
     first.end();

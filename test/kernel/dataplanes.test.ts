@@ -350,3 +350,24 @@ test("eBPF that the kernel refuses is told, and nftables stands in for it", asyn
     { bpf: () => -EPERM },
   );
 }, 60_000);
+
+test("eBPF on a kernel that counts maps as locked memory", async () => {
+  let isLifted = false;
+  await withBench(
+    "ebpf",
+    () => {},
+    async ({ driver, loop }) => {
+      expect(driver.name).toBe("ebpf");
+      await until("it to be written", () => loop.isWritten);
+    },
+    "none",
+    () => false,
+    {
+      bpf: (...args) => (isLifted ? sys.bpf(...args) : -EPERM),
+      setLimit(...args) {
+        isLifted = true;
+        return sys.setLimit(...args);
+      },
+    },
+  );
+}, 60_000);

@@ -4,7 +4,9 @@
  */
 import { describe } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
+import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openSys } from "../../src/host/bun/sys.ts";
+import type { Processes } from "../../src/host/processes.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { canOwnTables } from "../../src/kernel/nftables/client.ts";
@@ -100,6 +102,12 @@ export function makeNamespace(purpose: string): Namespace {
     enter: (run) => withNamespace(sys, path, run),
     run: (command, input) => execute(["ip", "netns", "exec", name, ...command], input),
   };
+}
+
+/** Programs run in the namespace. */
+export function processesIn({ name }: Namespace): Processes {
+  const own = openProcesses();
+  return { run: (command, options) => own.run(["ip", "netns", "exec", name, ...command], options) };
 }
 
 export function removeNamespace({ name }: Namespace): void {

@@ -9,10 +9,12 @@ import type { FlowSource } from "../../src/dataplane/flows/source.ts";
 import type { Driver } from "../../src/dataplane/driver.ts";
 import { EbpfDriver } from "../../src/dataplane/ebpf/driver.ts";
 import { Loop } from "../../src/dataplane/loop.ts";
+import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Clock } from "../../src/host/clock.ts";
+import type { Processes } from "../../src/host/processes.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { whyNoFlowtables } from "../../src/kernel/nftables/flowtables.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
@@ -20,7 +22,7 @@ import type { RowUpdate } from "../../src/model/convert/rows.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { updateOf } from "../property/updates.ts";
 import { makeBpfFs } from "./bpffs.ts";
-import { type Kernel, type Namespace, REAL } from "./fixture.ts";
+import { type Kernel, type Namespace, processesIn, REAL } from "./fixture.ts";
 import { connect, makeRouter, routeDefault, routePod } from "./pods.ts";
 
 /** Families of addresses by name: both pods are on the node. */
@@ -81,8 +83,11 @@ export function allow(
   };
 }
 
-/** Which dataplane a daemon has; `flowtable`: nftables, with established flows in a flowtable; of eBPF, a directory for pins. */
-export type Dataplane = { readonly is: "nftables" | "flowtable" } | { readonly is: "ebpf"; readonly pins: string };
+/** Which dataplane a daemon has; `flowtable`: nftables, with established flows in a flowtable; of eBPF, a directory for pins; of iptables, programs in the node. */
+export type Dataplane =
+  | { readonly is: "nftables" | "flowtable" }
+  | { readonly is: "ebpf"; readonly pins: string }
+  | { readonly is: "iptables-nft" | "iptables-legacy"; readonly processes: Processes };
 
 interface Opened {
   readonly driver: Driver;
@@ -91,6 +96,12 @@ interface Opened {
 }
 
 function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
+  if (dataplane.is === "iptables-nft" || dataplane.is === "iptables-legacy") {
+    const variant = dataplane.is === "iptables-nft" ? "nft" : "legacy";
+    const { processes } = dataplane;
+    const driver = new IptablesDriver(sys, { processes, variant, families: new Set([4, 6] as const), clock });
+    return { driver, close: () => driver.close() };
+  }
   if (dataplane.is !== "ebpf") {
     const driver = new NftablesDriver(sys, { ownsTable: false, clock });
     return { driver, close: () => driver.close() };
@@ -215,12 +226,17 @@ export async function withBench(run: (bench: Bench) => Promise<void>, is: Datapl
         addAddress(end, addr);
       }
     }
-    const dataplane: Dataplane = is === "ebpf" ? { is, pins: fs?.path ?? "" } : { is };
+    const dataplane = dataplaneOf(is, node, fs?.path ?? "");
     await run({ node, client, server, sys: sysIn(REAL, node), dataplane });
   } finally {
     fs?.remove();
     for (const each of [node, client, server]) REAL.removeNamespace(each);
   }
+}
+
+function dataplaneOf(is: Dataplane["is"], node: Namespace, pins: string): Dataplane {
+  if (is === "ebpf") return { is, pins };
+  return is === "iptables-nft" || is === "iptables-legacy" ? { is, processes: processesIn(node) } : { is };
 }
 
 export function connectPod(node: Namespace, interfaceName: string, end: Namespace): void {

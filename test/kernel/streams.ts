@@ -1,18 +1,21 @@
 /**
- * streams: TCP and UDP flows between two namespaces, of one message a millisecond each, counted at both ends. Up to port 5009 the client sends, above
- * the server (over TCP, once the client has called).
+ * streams: flows of TCP, UDP or SCTP between two namespaces, of one message a millisecond each, counted at both ends. Up to port 5009 the client sends,
+ * above the server (not over UDP, and once the client has called).
  */
 import type { Subprocess } from "bun";
 import type { Namespace } from "./fixture.ts";
 
 const PROGRAM = `
 import json, select, socket, sys, threading, time
-role, ports, addresses = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+role, ports, addresses, kinds = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
 DOWN = 5010
 counts, lock, stop = {}, threading.Lock(), threading.Event()
 def add(key, n=1):
     with lock: counts[key] = counts.get(key, 0) + n
 def family(a): return socket.AF_INET6 if ':' in a else socket.AF_INET
+SCTP, SCTP_NODELAY = 132, 3
+def new(kind, a): return socket.socket(family(a), socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM, SCTP if kind == 'sctp' else 0)
+def hasten(kind, sock): sock.setsockopt(*((SCTP, SCTP_NODELAY) if kind == 'sctp' else (socket.IPPROTO_TCP, socket.TCP_NODELAY)), 1)
 def name(kind, a, port): return '%s%d:%d' % (kind, 6 if ':' in a else 4, port)
 def send(key, sock):
     sock.setblocking(False)
@@ -43,7 +46,7 @@ def answer(key, sock):
 def run(*args): threading.Thread(target=args[0], args=args[1:], daemon=True).start()
 def serve(kind, a, port):
     key = name(kind, a, port)
-    sock = socket.socket(family(a), socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+    sock = new(kind, a)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((a, port))
     if kind == 'udp': return run(answer, key, sock)
@@ -51,19 +54,19 @@ def serve(kind, a, port):
     def accept():
         while True:
             one, _ = sock.accept()
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            hasten(kind, one)
             run(send if port >= DOWN else receive, key, one, *(() if port >= DOWN else (8,)))
     run(accept)
 def call(kind, a, port):
     key = name(kind, a, port)
-    sock = socket.socket(family(a), socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+    sock = new(kind, a)
     sock.connect((a, port))
-    if kind == 'tcp': sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if kind != 'udp': hasten(kind, sock)
     if port >= DOWN: return run(receive, key, sock, 8)
     if kind == 'udp': run(receive, key + ' answers', sock, 8)
     run(send, key, sock)
 for a in addresses:
-    for kind in ('tcp', 'udp'):
+    for kind in kinds:
         for port in ports:
             if kind == 'udp' and port >= DOWN: continue
             (serve if role == 'server' else call)(kind, a, port)
@@ -79,6 +82,8 @@ stop.set()
 time.sleep(3600)
 `;
 
+export type StreamKind = "tcp" | "udp" | "sctp";
+
 /** One end of all flows. */
 export class StreamEnd {
   /** By \`tcp4:5001\`: messages sent, or received, at this end. */
@@ -86,8 +91,14 @@ export class StreamEnd {
   readonly #process: Subprocess<"pipe", "pipe", "inherit">;
   readonly #begun = Promise.withResolvers<void>();
 
-  constructor(namespace: Namespace, role: "server" | "client", ports: readonly number[], servers: readonly string[]) {
-    const args = [PROGRAM, role, JSON.stringify(ports), JSON.stringify(servers)];
+  constructor(
+    namespace: Namespace,
+    role: "server" | "client",
+    ports: readonly number[],
+    servers: readonly string[],
+    kinds: readonly StreamKind[] = ["tcp", "udp"],
+  ) {
+    const args = [PROGRAM, role, ...[ports, servers, kinds].map((list) => JSON.stringify(list))];
     this.#process = Bun.spawn(["ip", "netns", "exec", namespace.name, "python3", "-c", ...args], {
       stdin: "pipe",
       stdout: "pipe",

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { openSys } from "../../src/host/bun/sys.ts";
 import { EAGAIN, EINVAL, ENOENT } from "../../src/kernel/errno.ts";
 import { openNamespace } from "../../src/kernel/netns.ts";
@@ -12,6 +13,7 @@ const ECONNREFUSED = 111;
 const AF_UNIX = 1;
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
+const RLIMIT_CORE = 4;
 const CLONE_NEWNET = 0x40000000;
 /** FIONREAD: bytes waiting, as an int. */
 const FIONREAD = 0x541b;
@@ -44,6 +46,14 @@ describe.each(["trampoline", "libc"] as const)("%s", (implementation) => {
     expect(sys.close(fd)).toBe(0);
     expect(sys.close(fd)).toBe(-EBADF);
     expect(sys.open("/proc/self/none", 0)).toBe(-ENOENT);
+  });
+
+  test("limits: both at once, and their errors", () => {
+    const limits = (): string =>
+      /^Max core file size +(.*?) +bytes/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? "";
+    expect(sys.setLimit(RLIMIT_CORE, 4096n)).toBe(0);
+    expect(limits()).toMatch(/^4096 +4096$/);
+    expect(sys.setLimit(99, 0n)).toBe(-EINVAL);
   });
 
   test("sockets: bind, send, receive, truncation, ioctl in place", () => {

@@ -25,10 +25,21 @@ export function* probingEbpf(options: MapsOptions): Generator<Promise<void> | un
     if (!(error instanceof KernelError)) throw error;
     const hint =
       error.errno === EPERM
-        ? ": it takes CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and before Linux 5.11 an unlimited RLIMIT_MEMLOCK"
+        ? ": it takes CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and before Linux 5.11 CAP_SYS_RESOURCE, or an unlimited RLIMIT_MEMLOCK"
         : "";
     return `${error.message}${hint}`;
   }
+}
+
+const RLIMIT_MEMLOCK = 8;
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * Before Linux 5.11 maps and programs count as locked memory, of which a service may have 64 KiB. Where that may not be changed, they are refused, and
+ * the error says why.
+ */
+export function liftMemoryLimit(sys: Sys): void {
+  sys.setLimit(RLIMIT_MEMLOCK, RLIM_INFINITY);
 }
 
 function tryMap(sys: Sys): void {

@@ -24,6 +24,7 @@ interface Numbers {
   readonly munmap: number;
   readonly getppid: number;
   readonly bpf: number;
+  readonly prlimit64: number;
 }
 
 /** Source: linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. */
@@ -44,6 +45,7 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     munmap: 11,
     getppid: 110,
     bpf: 321,
+    prlimit64: 302,
   },
   arm64: {
     read: 63,
@@ -61,6 +63,7 @@ const NUMBERS: { readonly [A in "x64" | "arm64"]: Numbers } = {
     munmap: 215,
     getppid: 173,
     bpf: 280,
+    prlimit64: 261,
   },
 };
 
@@ -163,6 +166,10 @@ function sysOver(implementation: Sys["implementation"], call: RawCall, numbers: 
       const address = call(numbers.mmap, 0, length, protection, MAP_SHARED, fd, offset);
       if (address < 0) return address;
       return { memory: memoryAt(address, length), unmap: () => void call(numbers.munmap, address, length) };
+    },
+    setLimit(resource, limit) {
+      const both = new BigUint64Array([limit, limit]);
+      return withBytes(new Uint8Array(both.buffer), (at) => call(numbers.prlimit64, 0, resource, at, 0));
     },
     bpf(command, attributes, pointers) {
       // Each reservation is aligned to 8.

@@ -63,6 +63,7 @@ function guarded(sys: Sys, owner: SimProcess): Sys {
     setNamespace: (...args) => (owner.pass("sys setns"), sys.setNamespace(...args)),
     ioctl: (...args) => (owner.pass("sys ioctl"), sys.ioctl(...args)),
     map: (...args) => (owner.pass("sys mmap"), sys.map(...args)),
+    setLimit: (...args) => (owner.pass("sys prlimit"), sys.setLimit(...args)),
     bpf: (...args) => (owner.pass("sys bpf"), sys.bpf(...args)),
   };
 }

@@ -98,6 +98,7 @@ export class FakeProcess implements Opener {
       setNamespace: (fd, type) => call("setns", () => this.#setNamespace(fd, type)),
       ioctl: () => unmodelled("ioctl"),
       map: () => unmodelled("mmap"),
+      setLimit: () => unmodelled("prlimit"),
       bpf: () => unmodelled("bpf"),
     };
   }

@@ -151,6 +151,7 @@ function scripted(answers: readonly (((sequence: number) => Uint8Array) | number
     setNamespace: unused,
     ioctl: unused,
     map: unused,
+    setLimit: unused,
     bpf: unused,
     send(_fd, bytes) {
       sent.push(bytes.slice());
