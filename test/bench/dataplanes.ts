@@ -21,9 +21,9 @@ import type { Policy, PolicyId, Rule, SetId, SetMembers, Stage } from "../../src
 import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../src/program/program.ts";
 import { DEFAULT_SETTINGS } from "../../src/program/settings.ts";
 import { type Dataplane, DATAPLANES } from "../dataplane.ts";
-import { processesIn, wholeOf } from "../kernel/dataplane-node.ts";
+import { wholeOf } from "../kernel/dataplane-node.ts";
 import { makeBpfFs } from "../kernel/bpffs.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "../kernel/fixture.ts";
+import { makeNamespace, type Namespace, processesIn, removeNamespace, sys } from "../kernel/fixture.ts";
 import { makeRouter } from "../kernel/pods.ts";
 import { cpuPerConnection, startAcceptor } from "./connects.ts";
 import {

@@ -10,7 +10,6 @@ import { droppingOthers } from "../../src/dataplane/others.ts";
 import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openFiles } from "../../src/host/bun/files.ts";
-import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import type { Sys } from "../../src/host/sys.ts";
@@ -21,7 +20,7 @@ import { UDP } from "../../src/net/protocol.ts";
 import { WORKLOAD_PREFIX } from "../../src/program/path.ts";
 import type { DataplaneChoice, Program, ProgramDelta } from "../../src/program/program.ts";
 import { makeBpfFs } from "./bpffs.ts";
-import { makeNamespace, type Namespace, REAL, removeNamespace } from "./fixture.ts";
+import { makeNamespace, processesIn, REAL, removeNamespace } from "./fixture.ts";
 import { sysIn } from "./flow-bench.ts";
 import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
 import { Port } from "./wire.ts";
@@ -109,12 +108,6 @@ export interface Passed {
 }
 /** What must be. */
 export const AS_POLICY_SAYS: Passed = { allowed: [true, true, true, true], denied: [false, false, false, false] };
-
-/** The programs of iptables run in the namespace. */
-export function processesIn(namespace: Namespace): Processes {
-  const own = openProcesses();
-  return { run: (command, options) => own.run(["ip", "netns", "exec", namespace.name, ...command], options) };
-}
 
 export interface StartOptions {
   readonly auditIntervalMs?: number;

@@ -4,7 +4,9 @@
  */
 import { describe } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
+import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openSys } from "../../src/host/bun/sys.ts";
+import type { Finished, Processes } from "../../src/host/processes.ts";
 import type { Sys } from "../../src/host/sys.ts";
 import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { canOwnTables } from "../../src/kernel/nftables/client.ts";
@@ -98,7 +100,23 @@ export function makeNamespace(purpose: string): Namespace {
     name,
     path,
     enter: (run) => withNamespace(sys, path, run),
-    run: (command, input) => execute(["ip", "netns", "exec", name, ...command], input),
+    run: (command, input) =>
+      // What sysfs shows is of the namespace in which it was mounted; `ip` mounts it anew.
+      command.some((word) => word.startsWith("/sys/"))
+        ? execute(["ip", "netns", "exec", name, ...command], input)
+        : withNamespace(sys, path, () => execute(command, input)),
+  };
+}
+
+/** Programs that run in the namespace: this thread starts them while it is there, which costs half of what `ip netns exec` does. */
+export function processesIn(namespace: Namespace): Processes {
+  const own = openProcesses();
+  return {
+    run: (command, options) => {
+      let running: Promise<Finished> | undefined;
+      namespace.enter(() => void (running = own.run(command, options)));
+      return running ?? Promise.reject(new Error("no program was started"));
+    },
   };
 }
 

@@ -25,8 +25,8 @@ import type { SetId, SetMembers } from "../../src/program/policy.ts";
 import type { MemberChange, Program, ProgramDelta } from "../../src/program/program.ts";
 import { DATAPLANES, type Dataplane } from "../dataplane.ts";
 import { Random } from "../property/random.ts";
-import { DataplaneNode, PODS, processesIn } from "./dataplane-node.ts";
-import { type Namespace, REAL } from "./fixture.ts";
+import { DataplaneNode, PODS } from "./dataplane-node.ts";
+import { type Namespace, processesIn, REAL } from "./fixture.ts";
 import { sysIn } from "./flow-bench.ts";
 
 const SEED = Number(process.env["KILLED_SEED"] ?? "20261130");

@@ -49,7 +49,16 @@ export function routeDefault(node: Namespace, name: string): void {
 }
 
 export function routePod(node: Namespace, name: string, addr: string): void {
-  const family = addr.includes(":") ? "-6" : "-4";
-  node.run(["ip", family, "route", "replace", addr, "dev", name]);
-  node.run(["ip", family, "neigh", "replace", addr, "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);
+  routePods(node, [{ addr, interface: name }]);
+}
+
+export function routePods(
+  node: Namespace,
+  places: readonly { readonly addr: string; readonly interface: string }[],
+): void {
+  const lines = places.flatMap(({ addr, interface: name }) => [
+    `route replace ${addr} dev ${name}\n`,
+    `neigh replace ${addr} lladdr ${POD_MAC} dev ${name} nud permanent\n`,
+  ]);
+  node.run(["ip", "-batch", "-"], lines.join(""));
 }
