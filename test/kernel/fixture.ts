@@ -11,6 +11,7 @@ import type { Sys } from "../../src/host/sys.ts";
 import { FakeKernel } from "../../src/kernel/fake/kernel.ts";
 import { canOwnTables } from "../../src/kernel/nftables/client.ts";
 import { withNamespace } from "../../src/kernel/netns.ts";
+import { RouteClient } from "../../src/kernel/route/client.ts";
 import { runFake } from "./fake-commands.ts";
 
 export interface Namespace {
@@ -79,6 +80,8 @@ function sweepOnce(): void {
 }
 
 const NAMESPACES = "/run/netns";
+/** In every namespace. */
+const LOOPBACK_INDEX = 1;
 
 export function isRunning(pid: number): boolean {
   try {
@@ -95,7 +98,11 @@ export function makeNamespace(purpose: string): Namespace {
   const name = `${PREFIX}${purpose}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
   execute(["ip", "netns", "add", name]);
   const path = `/var/run/netns/${name}`;
-  execute(["ip", "-n", name, "link", "set", "lo", "up"]);
+  withNamespace(sys, path, () => {
+    const routes = new RouteClient(sys);
+    routes.setLinkUp(LOOPBACK_INDEX);
+    routes.close();
+  });
   return {
     name,
     path,

@@ -32,7 +32,7 @@ import { RulesDecided } from "./rules-decided.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { ebpfBackend, iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
-import { connect, HOST_MAC, makeRouter, routeDefault, routePod, routePods } from "./pods.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod, routePods, runBatch } from "./pods.ts";
 import { encodePacket, Port } from "./wire.ts";
 
 const LONG_RUN = process.env["LAW_PACKETS"];
@@ -153,7 +153,10 @@ class Law {
   /** Programs the node's part of the cluster. */
   async load(cluster: RandomCluster): Promise<readonly Place[]> {
     const { node } = this.#bench;
-    node.run(["ip", "-batch", "-"], this.#places.map(({ addr }) => `route del ${addr}\n`).join(""));
+    runBatch(
+      node,
+      this.#places.map(({ addr }) => `route del ${addr}`),
+    );
     const records = localRecords(cluster);
     const taken = new Set(records.flatMap(({ addresses }) => addresses));
     const workloadEndpoints = cluster.workloadEndpoints.map(onBench).filter((machine) => {
