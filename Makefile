@@ -15,7 +15,8 @@ lab-down: build
 	@bin/calico-lab down --name $(NAME)
 
 # SUITES="unit kernel" runs those alone; SEEDS=20000 SUITES=sim simulates so many clusters.
-test: setup-test build check
+test: setup-test
+	@$(MAKE) --no-print-directory -j2 build check
 	@$(BUN) tools/test.ts $(SUITES)
 
 # The product on a real kube-apiserver, kubelet, containerd and kube-proxy; cold it builds them from Go modules, some 12 minutes.

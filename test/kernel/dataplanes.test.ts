@@ -17,13 +17,12 @@ import { Loop } from "../../src/dataplane/loop.ts";
 import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openFiles } from "../../src/host/bun/files.ts";
-import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openWatcher } from "../../src/host/bun/watcher.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import type { DataplaneChoice, Program } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
 import { type BpfFs, makeBpfFs } from "./bpffs.ts";
-import { makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, processesIn, REAL, removeNamespace, sys } from "./fixture.ts";
 import { sysIn } from "./flow-bench.ts";
 
 function programFor(dataplane: DataplaneChoice): Program {
@@ -57,7 +56,7 @@ async function withBench(
   const end = new AbortController();
   try {
     prepare(namespace, fs);
-    const [clock, own, reports, commands] = [openClock(), openProcesses(), [] as string[], [] as string[]];
+    const [clock, own, reports, commands] = [openClock(), processesIn(namespace), [] as string[], [] as string[]];
     const processes: Processes = {
       run: (command, options) => {
         commands.push(command.join(" "));
@@ -69,7 +68,7 @@ async function withBench(
           });
         return command[0]?.includes(missing) === true
           ? Promise.reject(new Error(`Cannot run ${command[0]}: ENOENT`))
-          : own.run(["ip", "netns", "exec", namespace.name, ...command], options);
+          : own.run(command, options);
       },
     };
     const report = (message: string, fields: object): void => void reports.push(`${message} ${JSON.stringify(fields)}`);

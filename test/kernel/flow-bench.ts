@@ -23,7 +23,7 @@ import type { Addr } from "../../src/net/addr.ts";
 import { updateOf } from "../property/updates.ts";
 import { makeBpfFs } from "./bpffs.ts";
 import { type Kernel, type Namespace, processesIn, REAL } from "./fixture.ts";
-import { connect, makeRouter, routeDefault, routePod } from "./pods.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod, runBatch } from "./pods.ts";
 
 /** Families of addresses by name: both pods are on the node. */
 export const CLIENT = ["10.65.0.1", "fd00:65::1"] as const;
@@ -242,8 +242,10 @@ function dataplaneOf(is: Dataplane["is"], node: Namespace, pins: string): Datapl
 export function connectPod(node: Namespace, interfaceName: string, end: Namespace): void {
   connect(node, interfaceName, end);
   routeDefault(end, "eth0");
-  end.run(["ip", "-4", "neigh", "replace", "169.254.7.7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
-  end.run(["ip", "-6", "neigh", "replace", "fe80::7", "lladdr", "ee:ee:ee:ee:ee:ee", "dev", "eth0"]);
+  runBatch(
+    end,
+    ["169.254.7.7", "fe80::7"].map((gateway) => `neigh replace ${gateway} lladdr ${HOST_MAC} dev eth0`),
+  );
 }
 
 export function addAddress(end: Namespace, addr: string): void {

@@ -8,14 +8,13 @@ import { awaitSteps } from "../../src/dataplane/driver.ts";
 import { IptablesDriver } from "../../src/dataplane/iptables/driver.ts";
 import { setName } from "../../src/dataplane/iptables/names.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
-import { openProcesses } from "../../src/host/bun/processes.ts";
 import type { Processes } from "../../src/host/processes.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { IptablesClient, type Variant } from "../../src/kernel/iptables/client.ts";
 import { VirtualClock } from "../../src/lib/virtual-clock.ts";
 import type { Program, ProgramDelta } from "../../src/program/program.ts";
 import { randomCluster } from "../property/clusters.ts";
-import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
+import { makeNamespace, type Namespace, processesIn, removeNamespace, sys } from "./fixture.ts";
 
 const VARIANTS: readonly Variant[] = ["legacy", "nft"];
 const NODE = "n1";
@@ -26,12 +25,12 @@ function programOfSeed(seed: number): Program {
 }
 
 /** The programs run in the namespace. */
-function processesIn(namespace: Namespace, commands: string[] = []): Processes {
-  const own = openProcesses();
+function notedProcessesIn(namespace: Namespace, commands: string[] = []): Processes {
+  const own = processesIn(namespace);
   return {
     run: (command, options) => {
       commands.push(command.join(" "));
-      return own.run(["ip", "netns", "exec", namespace.name, ...command], options);
+      return own.run(command, options);
     },
   };
 }
@@ -72,7 +71,7 @@ async function withBench(variant: Variant, run: (bench: Bench) => Promise<void>)
     await run({
       namespace,
       commands,
-      driver: (processes = processesIn(namespace, commands)) => {
+      driver: (processes = notedProcessesIn(namespace, commands)) => {
         const options = { processes, variant, families: new Set([4, 6] as const), clock: openClock() };
         const driver = namespace.enter(() => new IptablesDriver(sys, options));
         drivers.push(driver);

@@ -19,8 +19,6 @@ import { readCounters as readNftablesCounters } from "../../src/dataplane/nftabl
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { TABLE } from "../../src/dataplane/nftables/names.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
-import { openProcesses } from "../../src/host/bun/processes.ts";
-import type { Processes } from "../../src/host/processes.ts";
 import { IptablesClient, type Variant } from "../../src/kernel/iptables/client.ts";
 import { TABLE_NAMES } from "../../src/kernel/iptables/rule.ts";
 import { parseSave, type Saved } from "../../src/kernel/iptables/save.ts";
@@ -33,7 +31,7 @@ import type { FlowPacket } from "../../src/net/flow.ts";
 import type { PathPacket } from "../../src/program/path-evaluate.ts";
 import type { Program } from "../../src/program/program.ts";
 import { makeBpfFs } from "./bpffs.ts";
-import { type Namespace, sys } from "./fixture.ts";
+import { type Namespace, processesIn, sys } from "./fixture.ts";
 import { openEbpf } from "./ebpf-driver.ts";
 
 /** By rule: what it has counted. */
@@ -112,10 +110,7 @@ function whole({ sets, policies, endpoints, routes }: Program) {
 const FAMILIES = [4, 6] as const;
 
 export function iptablesBackend(node: Namespace, variant: Variant): LawBackend {
-  const own = openProcesses();
-  const processes: Processes = {
-    run: (command, options) => own.run(["ip", "netns", "exec", node.name, ...command], options),
-  };
+  const processes = processesIn(node);
   const comments = new Map<string, string>();
   const drops = new Set<string>();
   const save = (family: Family): Saved =>

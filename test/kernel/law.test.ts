@@ -32,7 +32,7 @@ import { RulesDecided } from "./rules-decided.ts";
 import { makeNamespace, type Namespace, removeNamespace, sys } from "./fixture.ts";
 import { ebpfBackend, iptablesBackend, type LawBackend, nftablesBackend } from "./law-backends.ts";
 import { NODE, OWN, type Place, type Sent, TRACKED_PORT, trafficOf, UNKNOWN } from "./law-traffic.ts";
-import { connect, HOST_MAC, makeRouter, routeDefault, routePod } from "./pods.ts";
+import { connect, HOST_MAC, makeRouter, routeDefault, routePod, routePods, runBatch } from "./pods.ts";
 import { encodePacket, Port } from "./wire.ts";
 
 const LONG_RUN = process.env["LAW_PACKETS"];
@@ -153,7 +153,10 @@ class Law {
   /** Programs the node's part of the cluster. */
   async load(cluster: RandomCluster): Promise<readonly Place[]> {
     const { node } = this.#bench;
-    for (const { addr } of this.#places) node.run(["ip", familyOption(addr), "route", "del", addr]);
+    runBatch(
+      node,
+      this.#places.map(({ addr }) => `route del ${addr}`),
+    );
     const records = localRecords(cluster);
     const taken = new Set(records.flatMap(({ addresses }) => addresses));
     const workloadEndpoints = cluster.workloadEndpoints.map(onBench).filter((machine) => {
@@ -169,7 +172,7 @@ class Law {
     this.#places = [...this.#program.endpoints].flatMap(([id, { kind, addresses }]) =>
       kind === "workload" ? addresses.map((addr) => ({ addr, interface: id as string })) : [],
     );
-    for (const { addr, interface: name } of this.#places) routePod(node, name, addr);
+    routePods(node, this.#places);
     // The kernel forgets a flow two minutes after its last packet.
     node.run(["conntrack", "-F"]);
     this.#flows.clear();
@@ -408,10 +411,6 @@ function localRecords(cluster: RandomCluster): CniRecord[] {
 function onBench(machine: Resource<"WorkloadEndpoint">): Resource<"WorkloadEndpoint"> {
   const isPods = machine.spec.interfaceName.startsWith("cali");
   return isPods ? { ...machine, spec: { ...machine.spec, interfaceName: "cali1" } } : machine;
-}
-
-function familyOption(addr: string): "-4" | "-6" {
-  return addr.includes(":") ? "-6" : "-4";
 }
 
 /** A law that never sees a kind of packet proves nothing about it. */

@@ -19,37 +19,38 @@ export function makeRouter(node: Namespace): void {
 
 /** `name` on the node, `eth0` in the other; what is routed there by its gateway addresses 169.254.7.7 and fe80::7 reaches it. */
 export function connect(node: Namespace, name: string, other: Namespace): void {
-  node.run([
-    "ip",
-    "link",
-    "add",
-    name,
-    "address",
-    HOST_MAC,
-    "type",
-    "veth",
-    "peer",
-    "name",
-    "eth0",
-    "address",
-    POD_MAC,
-    "netns",
-    other.name,
-  ]);
-  node.run(["ip", "link", "set", name, "up"]);
+  const pair = `link add ${name} address ${HOST_MAC} type veth peer name eth0 address ${POD_MAC} netns ${other.name}`;
+  const gateways = ["169.254.7.7", "fe80::7"].map(
+    (gateway) => `neigh add ${gateway} lladdr ${POD_MAC} dev ${name} nud permanent`,
+  );
+  runBatch(node, [pair, `link set ${name} up`, ...gateways]);
   other.run(["ip", "link", "set", "eth0", "up"]);
-  node.run(["ip", "-4", "neigh", "add", "169.254.7.7", "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);
-  node.run(["ip", "-6", "neigh", "add", "fe80::7", "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);
+}
+
+/** Commands of `ip`, by one process. */
+export function runBatch(namespace: Namespace, commands: readonly string[]): void {
+  namespace.run(["ip", "-batch", "-"], commands.map((command) => `${command}\n`).join(""));
 }
 
 /** Everything that has no other route goes out there. */
 export function routeDefault(node: Namespace, name: string): void {
-  node.run(["ip", "-4", "route", "add", "default", "via", "169.254.7.7", "dev", name, "onlink"]);
-  node.run(["ip", "-6", "route", "add", "default", "via", "fe80::7", "dev", name, "onlink"]);
+  runBatch(
+    node,
+    ["169.254.7.7", "fe80::7"].map((gateway) => `route add default via ${gateway} dev ${name} onlink`),
+  );
 }
 
 export function routePod(node: Namespace, name: string, addr: string): void {
-  const family = addr.includes(":") ? "-6" : "-4";
-  node.run(["ip", family, "route", "replace", addr, "dev", name]);
-  node.run(["ip", family, "neigh", "replace", addr, "lladdr", POD_MAC, "dev", name, "nud", "permanent"]);
+  routePods(node, [{ addr, interface: name }]);
+}
+
+export function routePods(
+  node: Namespace,
+  places: readonly { readonly addr: string; readonly interface: string }[],
+): void {
+  const lines = places.flatMap(({ addr, interface: name }) => [
+    `route replace ${addr} dev ${name}`,
+    `neigh replace ${addr} lladdr ${POD_MAC} dev ${name} nud permanent`,
+  ]);
+  runBatch(node, lines);
 }

@@ -12,16 +12,14 @@ import { removeNode } from "../../src/felix/remove.ts";
 import { readBpfObject } from "../../src/host/bun/bpf-object.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
 import { openFiles } from "../../src/host/bun/files.ts";
-import { openProcesses } from "../../src/host/bun/processes.ts";
 import { openSockets } from "../../src/host/bun/sockets.ts";
-import type { Processes } from "../../src/host/processes.ts";
 import { SocketError } from "../../src/host/sockets.ts";
 import type { Addr } from "../../src/net/addr.ts";
 import { IpSetClient } from "../../src/kernel/ipset/client.ts";
 import { ensureGateway } from "../../src/podnet/gateway.ts";
 import { RouteClient } from "../../src/kernel/route/client.ts";
 import { randomCluster } from "../property/clusters.ts";
-import { execute, makeNamespace, type Namespace, REAL, removeNamespace, sys } from "./fixture.ts";
+import { execute, makeNamespace, type Namespace, processesIn, REAL, removeNamespace, sys } from "./fixture.ts";
 import { sysIn } from "./flow-bench.ts";
 
 /** A node in a network namespace, its files below a directory with a bpffs of its own. */
@@ -31,10 +29,7 @@ async function withNode(run: (node: Namespace, root: string, options: Options) =
   const bpffs = `${root}/sys/fs/bpf`;
   mkdirSync(bpffs, { recursive: true });
   execute(["mount", "-t", "bpf", "bpf", bpffs]);
-  const own = openProcesses();
-  const processes: Processes = {
-    run: (command, options) => own.run(["ip", "netns", "exec", node.name, ...command], options),
-  };
+  const processes = processesIn(node);
   const host = { sys: sysIn(REAL, node), clock: openClock(), processes, files: openFiles(), sockets: openSockets() };
   try {
     await run(node, root, { root, host, report: () => {}, bpfObject: readBpfObject });

@@ -3,6 +3,7 @@
  *
  * Checksums of TCP, UDP, SCTP and ICMP are left zero: nothing on a forwarding path reads them.
  */
+import { RouteClient } from "../../src/kernel/route/client.ts";
 import { type Addr, addrBytes } from "../../src/net/addr.ts";
 import type { FlowPacket } from "../../src/net/flow.ts";
 import { SCTP, TCP } from "../../src/net/protocol.ts";
@@ -26,8 +27,7 @@ export class Port {
   /** On that interface of the namespace; frames go to the given MAC. */
   constructor(namespace: Namespace, interfaceName: string, toMac: string) {
     this.#fd = namespace.enter(() => sys.socket(AF_PACKET, SOCK_RAW, ETH_P_ALL));
-    const index = Number(namespace.run(["cat", `/sys/class/net/${interfaceName}/ifindex`]));
-    const mac = namespace.run(["cat", `/sys/class/net/${interfaceName}/address`]).trim();
+    const { index, mac } = linkIn(namespace, interfaceName);
     const address = new Uint8Array(20);
     const view = new DataView(address.buffer);
     view.setUint16(0, AF_PACKET, true);
@@ -102,6 +102,14 @@ export class Port {
   close(): void {
     sys.close(this.#fd);
   }
+}
+
+function linkIn(namespace: Namespace, name: string): { readonly index: number; readonly mac: string } {
+  const routes = namespace.enter(() => new RouteClient(sys));
+  const link = routes.linkByName(name);
+  routes.close();
+  if (link?.mac === undefined) throw new Error(`no interface ${name} with a MAC address in ${namespace.name}`);
+  return { index: link.index, mac: link.mac };
 }
 
 /** The last four bytes of a frame. */
