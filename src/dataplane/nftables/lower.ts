@@ -6,7 +6,7 @@
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
-import { FAMILIES, type Family } from "../../net/addr.ts";
+import { FAMILIES } from "../../net/addr.ts";
 import type { Prefix } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
 import {
