@@ -66,7 +66,7 @@ function ruleOf(name: string): NftRule {
   return { expressions: [], comment: name };
 }
 
-const NAMES = ["acd", "abcd", "abd", "d", "xyd", "xyzd", "d", "de", "fde"];
+const NAMES = ["acd", "abcd", "abd", "d", "xyd", "xyzd", "d", "de", "fde", "dfe", "edf", "ghedifj", "hgdeij"];
 
 test("the handles of a chain are read once, and known from then on", () => {
   const chain = new Chain("abcd");

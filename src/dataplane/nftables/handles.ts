@@ -4,6 +4,7 @@
  */
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { PlannedCommand, PlannedRow } from "./plan.ts";
+import type { ChainEdit } from "./rows.ts";
 
 export class RuleHandles {
   readonly #client: Pick<NftablesClient, "handlesOf">;
@@ -46,9 +47,8 @@ export class RuleHandles {
       if (before === undefined) continue;
       this.#known.delete(row.chain);
       if (edit === undefined || have?.type !== "chain" || before.length !== have.rules.length) continue;
-      // Where the kernel has not told them all these are too few, and are read again.
-      const told = (came.get(row.chain) ?? []).filter((handle) => handle !== undefined);
-      this.#known.set(row.chain, [...before.slice(0, edit.head), ...told, ...before.slice(before.length - edit.tail)]);
+      const now = edited(before, edit, came.get(row.chain) ?? []);
+      if (now !== undefined) this.#known.set(row.chain, now);
     }
   }
 
@@ -61,4 +61,32 @@ export class RuleHandles {
   clear(): void {
     this.#known.clear();
   }
+}
+
+/** undefined: the kernel has not told them all, so that they have to be read again. */
+function edited(
+  before: readonly bigint[],
+  { hunks, came }: ChainEdit,
+  told: readonly (bigint | undefined)[],
+): readonly bigint[] | undefined {
+  if (told.length !== came.length) return undefined;
+  const now: bigint[] = [];
+  let [from, next] = [0, 0];
+  const keep = (to: number): void => {
+    for (; from < to; from++) {
+      const handle = before[from];
+      if (handle !== undefined) now.push(handle);
+    }
+  };
+  for (const { at, gone, came: inserted } of hunks) {
+    keep(at);
+    for (const end = next + inserted.length; next < end; next++) {
+      const handle = told[next];
+      if (handle === undefined) return undefined;
+      now.push(handle);
+    }
+    from = at + gone;
+  }
+  keep(before.length);
+  return now;
 }

@@ -44,6 +44,9 @@ test("what two versions of a chain have in common stays, and the rest is single 
   expect(done([a, c], [b, c])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
   expect(done([a], [a, b, c])).toEqual({ words: ["insert-rule", "insert-rule"], reads: 1 });
   expect(done([a, b, c], [c])).toEqual({ words: ["delete-rule", "delete-rule"], reads: 1 });
+  // Two that change places are one that goes elsewhere.
+  expect(done([a, b], [b, a])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
+  expect(done([a, b, c, DROP], [c, a, b, DROP])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
 });
 
 test("a chain that keeps nothing, or has not the rules that we believe, is written anew", () => {

@@ -1,8 +1,8 @@
 /**
  * plan: chosen changes of rows and elements as the commands of one transaction, each with the unit that wants it, and as lines for people.
  *
- * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common at either end,
- * with its counters: only what lies between goes and comes, each rule by a command of its own.
+ * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common, with its
+ * counters: only the others go and come, each rule by a command of its own.
  */
 import type { NftCommand, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { printElement } from "../../kernel/nftables/print-values.ts";
@@ -25,7 +25,7 @@ export function plannedRow(change: RowChange<NftRow>): PlannedRow {
   const { id, unit, want, have } = change;
   const edit = want?.type === "chain" && have?.type === "chain" ? editOf(have, want) : undefined;
   const references = referenceChange(have, want, edit);
-  return { id, unit, want, have, references, edit: edit !== undefined && edit.head + edit.tail > 0 ? edit : undefined };
+  return { id, unit, want, have, references, edit: edit !== undefined && edit.kept > 0 ? edit : undefined };
 }
 
 export interface ElementsChange {
@@ -145,10 +145,12 @@ function writeChain(unit: Unit, { chain, base, rules }: ChainRow, have: ChainRow
 function editChain(unit: Unit, { chain, rules }: ChainRow, edit: ChainEdit, handlesOf: HandlesOf, put: Put): boolean {
   const handles = handlesOf(chain, rules.length);
   if (handles === undefined) return false;
-  const end = rules.length - edit.tail;
-  for (const handle of handles.slice(edit.head, end)) put("remove rules", unit, { do: "delete-rule", chain, handle });
-  const place = handles[end] ?? "last";
-  for (const rule of edit.came) if (rule !== undefined) put("rules", unit, { do: "insert-rule", chain, rule, place });
+  for (const { at, gone, came } of edit.hunks) {
+    const end = at + gone;
+    for (const handle of handles.slice(at, end)) put("remove rules", unit, { do: "delete-rule", chain, handle });
+    const place = handles[end] ?? "last";
+    for (const rule of came) if (rule !== undefined) put("rules", unit, { do: "insert-rule", chain, rule, place });
+  }
   return true;
 }
 
