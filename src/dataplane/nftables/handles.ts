@@ -1,6 +1,7 @@
 /**
- * RuleHandles: the handles by which the kernel knows the rules of chains that were edited. Those of a chain are read before its first edit, and the
- * kernel tells those of rules that come later. Where our socket owns the table, nobody else can change them; elsewhere they are read for each edit.
+ * RuleHandles: the handles by which the kernel knows the rules of chains that are edited. It tells those of rules that come, also with a chain of an
+ * endpoint; those of other chains are read before the first edit. Where our socket owns the table, nobody else can change them; elsewhere
+ * they are read for each edit.
  */
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { PlannedCommand, PlannedRow } from "./plan.ts";
@@ -44,10 +45,14 @@ export class RuleHandles {
       const row = want ?? have;
       if (row?.type !== "chain") continue;
       const before = this.#known.get(row.chain);
-      if (before === undefined) continue;
       this.#known.delete(row.chain);
-      if (edit === undefined || have?.type !== "chain" || before.length !== have.rules.length) continue;
-      const now = edited(before, edit, came.get(row.chain) ?? []);
+      const told = came.get(row.chain) ?? [];
+      const now =
+        edit === undefined
+          ? allOf(told, want?.type === "chain" ? want.rules.length : 0)
+          : have?.type === "chain" && before?.length === have.rules.length
+            ? edited(before, edit, told)
+            : undefined;
       if (now !== undefined) this.#known.set(row.chain, now);
     }
   }
@@ -89,4 +94,10 @@ function edited(
   }
   keep(before.length);
   return now;
+}
+
+/** Of a chain that was written whole; undefined: the kernel has not told them, or not all. */
+function allOf(told: readonly (bigint | undefined)[], rules: number): readonly bigint[] | undefined {
+  const handles = told.filter((handle) => handle !== undefined);
+  return rules > 0 && handles.length === rules ? handles : undefined;
 }

@@ -138,7 +138,11 @@ function writeChain(unit: Unit, { chain, base, rules }: ChainRow, have: ChainRow
   if (have === undefined)
     put("add chains", unit, { do: "add-chain", chain, base: base === "unknown" ? undefined : base });
   else if (have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
-  for (const rule of rules) if (rule !== undefined) put("rules", unit, { do: "add-rule", chain, rule });
+  // An endpoint's chains are those that are edited when tiers and policies change, 200 at a time: the kernel tells the handles of their rules now.
+  const isTold = unit.kind === "endpoint";
+  for (const rule of rules)
+    if (rule !== undefined)
+      put("rules", unit, isTold ? { do: "insert-rule", chain, rule, place: "last" } : { do: "add-rule", chain, rule });
 }
 
 /** False when the chain has no longer as many rules as we believe. */
