@@ -169,8 +169,8 @@ export function costOf({ want, have, edit }: PlannedRow): number {
 const ROW_US = 15;
 const RULE_US = 20;
 /** Of a chain that is edited, and of each rule that comes or goes. */
-const EDIT_US = 10;
-const EDITED_RULE_US = 8;
+const EDIT_US = 8;
+const EDITED_RULE_US = 6;
 
 /** The plan as lines, sets with their elements counted or, if few, named. */
 export function describePlan(plan: Plan): readonly PlannedChange[] {
