@@ -1,9 +1,8 @@
 /** Active: the policies that some endpoint of this node runs; all others are not part of the program. */
-import { differences } from "../lib/common-ends.ts";
 import type { KeyText } from "../model/key.ts";
 import type { PolicyModel } from "../model/policy.ts";
 import type { PolicyId } from "../program/policy.ts";
-import { changedStages, type Delta, type Endpoint, type EndpointId, namesIn } from "../program/program.ts";
+import { changedNames, changedStages, type Delta, type Endpoint, type EndpointId } from "../program/program.ts";
 
 export class Active {
   readonly #models = new Map<PolicyId, PolicyModel>();
@@ -17,7 +16,7 @@ export class Active {
     const touch = (id: PolicyId): void => void (touched.has(id) || touched.set(id, this.#uses.has(id)));
     for (const [id, endpoint] of endpoints) {
       for (const { before, now } of changedStages(this.#endpoints.get(id), endpoint)) {
-        const { added, removed } = differences(namesIn(before), namesIn(now));
+        const { added, removed } = changedNames(before, now);
         for (const policy of added) {
           touch(policy);
           this.#uses.set(policy, (this.#uses.get(policy) ?? 0) + 1);

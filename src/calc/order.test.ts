@@ -31,6 +31,11 @@ function policy(name: string, of: string, port: number): RowUpdate {
   return present("GlobalNetworkPolicy", { ...VERSION, kind: "GlobalNetworkPolicy", metadata: { name }, spec });
 }
 
+function absent(kind: "Tier", name: string): RowUpdate {
+  const origin = { revision: "1", generation: undefined, seenAt: 0 };
+  return rowsFor("n1")({ kind, key: { kind, name }, value: undefined, origin } as unknown as Update);
+}
+
 /** A pod of this node with a policy in each of two tiers. */
 function makeGraph(): { readonly graph: Graph; readonly stage: (direction: "ingress" | "egress") => Stage } {
   const graph = new Graph({ node: "n1" });
@@ -87,6 +92,28 @@ test("tiers that change places are the same objects, in another order", () => {
   expect(tiers.map(({ tier: name }) => name)).toEqual(["t1", "t0"]);
   expect(tiers[0]).toBe(second as never);
   expect(tiers[1]).toBe(first as never);
+});
+
+test("a tier that ends otherwise is another object, in its place; the others and the other direction are the same", () => {
+  const { graph, stage } = makeGraph();
+  const [egress, [first, second]] = [stage("egress"), stage("ingress").tiers];
+  const spec = { order: 20, defaultAction: "Deny" } as const;
+  graph.update([present("Tier", { ...VERSION, kind: "Tier", metadata: { name: "t1" }, spec })]);
+  expect(graph.flush().endpoints.size).toBe(1);
+  const { tiers } = stage("ingress");
+  expect(tiers[0]).toBe(first as never);
+  expect(tiers[1]).toEqual({ ...second, otherwise: "deny" } as never);
+  expect(stage("egress")).toBe(egress);
+  // Without its object it comes last and denies; what it orders is as it was.
+  graph.update([absent("Tier", "t0")]);
+  graph.flush();
+  expect(stage("ingress").tiers.map(({ tier: name, otherwise }) => `${name} ${otherwise}`)).toEqual([
+    "t1 deny",
+    "t0 deny",
+  ]);
+  // One that no policy of the endpoint is of changes nothing.
+  graph.update([tier("t9", 5)]);
+  expect(graph.flush().endpoints.size).toBe(0);
 });
 
 test("a policy that only changes its rules, and one that is told as it was, leave the endpoints as they were", () => {

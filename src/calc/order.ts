@@ -48,20 +48,47 @@ function stageOf(
     last.members.push(id);
   }
   if (byTier.size === 0) return NO_TIERS;
-  const sorted = [...byTier].map(([name, members]) => ({ tier: tiers.get(name) ?? missingTier(name), members }));
-  const isMissing = ({ name }: TierModel): number => (tiers.has(name) ? 0 : 1);
-  sorted.sort((a, b) => isMissing(a.tier) - isMissing(b.tier) || compareTiers(a.tier, b.tier));
-  const passes = PASSING_HOOKS.includes(hook);
-  return {
-    tiers: sorted.map(({ tier, members }) => ({
-      tier: tier.name,
-      policies: members,
-      otherwise: passes ? "pass" : tier.otherwise,
-    })),
-  };
+  const bindings = Array.from(byTier, ([tier, members]): TierBinding => ({
+    tier,
+    policies: members,
+    otherwise: "pass",
+  }));
+  return { tiers: inOrder(bindings, tiers, hook) };
 }
 
 const NO_TIERS: Pick<Stage, "tiers"> = { tiers: [] };
+
+/** The tiers as they are asked now. One that ends as before is the same object, and if all are in their places, the list. */
+function inOrder(
+  bindings: readonly TierBinding[],
+  tiers: ReadonlyMap<string, TierModel>,
+  hook: Hook,
+): readonly TierBinding[] {
+  const passes = PASSING_HOOKS.includes(hook);
+  const placed = bindings.map((binding) => {
+    const tier = tiers.get(binding.tier) ?? missingTier(binding.tier);
+    const otherwise = passes ? "pass" : tier.otherwise;
+    return { tier, binding: binding.otherwise === otherwise ? binding : { ...binding, otherwise } };
+  });
+  const isMissing = ({ name }: TierModel): number => (tiers.has(name) ? 0 : 1);
+  placed.sort((a, b) => isMissing(a.tier) - isMissing(b.tier) || compareTiers(a.tier, b.tier));
+  return placed.every(({ binding }, i) => binding === bindings[i]) ? bindings : placed.map(({ binding }) => binding);
+}
+
+/** The stages of an endpoint of which only tiers have changed; the same object where these have no effect. */
+function withTiers(before: Stages, tiers: ReadonlyMap<string, TierModel>): Stages {
+  const stages: { -readonly [H in Hook]?: { [D in Direction]?: Stage } } = {};
+  let isSame = true;
+  for (const hook of HOOKS)
+    for (const direction of DIRECTIONS) {
+      const stage = before[hook]?.[direction];
+      if (stage === undefined) continue;
+      const ordered = inOrder(stage.tiers, tiers, hook);
+      isSame &&= ordered === stage.tiers;
+      (stages[hook] ??= {})[direction] = ordered === stage.tiers ? stage : { ...stage, tiers: ordered };
+    }
+  return isSame ? before : stages;
+}
 
 /** A tier that only policies name comes after all others and denies. */
 function missingTier(name: string): TierModel {
@@ -165,7 +192,7 @@ export class Order {
   /** Endpoints by the key of their row. */
   readonly #endpoints = new Map<KeyText, readonly EndpointId[]>();
   /** By the key of their row: a stage that is as it was stays the same object, so that whoever compiled it need not look at it again. */
-  readonly #stages = new Map<KeyText, Pick<Endpoint, "stages" | "staged">>();
+  readonly #stages = new Map<KeyText, Places>();
   readonly #tiers = new Map(BUILT_IN_TIERS);
   #why: string | undefined;
   /** Workloads that ask for source prefixes and do not get them, and why. Live. */
@@ -189,11 +216,11 @@ export class Order {
         this.withheld.delete(key);
         continue;
       }
-      const now = placesOf(matches.policiesOf(key), row, this.#tiers);
       const before = this.#stages.get(key);
-      const stages = sharing(before?.stages, now.stages);
-      const places: Pick<Endpoint, "stages" | "staged"> =
-        now.staged === undefined ? { stages } : { stages, staged: sharing(before?.staged, now.staged) };
+      const places =
+        before === undefined || changed.has(key)
+          ? placesSharing(before, placesOf(matches.policiesOf(key), row, this.#tiers))
+          : placesWithTiers(before, this.#tiers);
       this.#stages.set(key, places);
       if (row.host !== undefined) {
         const interfaces = bindings.interfacesOf(key);
@@ -258,6 +285,19 @@ export class Order {
       )
         yield key;
   }
+}
+
+type Places = Pick<Endpoint, "stages" | "staged">;
+
+/** Made of what was before where that is equal. */
+function placesSharing(before: Places | undefined, now: Places): Places {
+  const stages = sharing(before?.stages, now.stages);
+  return now.staged === undefined ? { stages } : { stages, staged: sharing(before?.staged, now.staged) };
+}
+
+function placesWithTiers({ stages, staged }: Places, tiers: ReadonlyMap<string, TierModel>): Places {
+  const now = withTiers(stages, tiers);
+  return staged === undefined ? { stages: now } : { stages: now, staged: withTiers(staged, tiers) };
 }
 
 /** The new stages, made of the old ones where these are equal; if all are, the old ones. */

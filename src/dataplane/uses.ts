@@ -1,13 +1,12 @@
 /** uses: in which ways the stages of endpoints use a policy, which decides what it is compiled to. */
-import { differences } from "../lib/common-ends.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import { allowedAt } from "../program/path.ts";
 import type { PolicyId } from "../program/policy.ts";
 import {
+  changedNames,
   type ChangedStage,
   DIRECTIONS,
   type Endpoint,
-  namesIn,
   policiesNamedBy,
   stagedOf,
   stagesOf,
@@ -67,7 +66,7 @@ export function changedUses(stages: readonly ChangedStage[]): ChangedUse[] {
   const changes: ChangedUse[] = [];
   for (const stage of stages) {
     const { kind, which, hook, direction } = stage;
-    const { added: came, removed: went } = differences(namesIn(stage.before), namesIn(stage.now));
+    const { added: came, removed: went } = changedNames(stage.before, stage.now);
     const continuation = which === "staged" ? which : continuationOf(kind, hook, direction);
     if (came.length + went.length > 0) changes.push({ hook, use: { direction, continuation }, came, went });
   }

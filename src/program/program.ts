@@ -5,6 +5,7 @@
  * Invariants: every id named is present; a set exists exactly while a rule names it; v4 and v6 live in the same tables.
  */
 import type { Brand } from "../lib/brand.ts";
+import { differences } from "../lib/common-ends.ts";
 import type { Key } from "../model/key.ts";
 import type { Direction, Hook } from "../model/policy.ts";
 import type { Addr } from "../net/addr.ts";
@@ -77,10 +78,8 @@ export const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 
 /** The policies and profiles that the stage names, with repetitions. */
 export function policiesNamedBy(stage: Stage): readonly PolicyId[] {
-  const { tiers, profiles } = stage;
-  const [only] = tiers;
-  if (only !== undefined && tiers.length === 1 && profiles.length === 0) return only.policies;
-  return [...tiers.flatMap((tier) => tier.policies), ...profiles];
+  const names = namesOfTiers(stage.tiers);
+  return stage.profiles.length === 0 ? names : [...names, ...stage.profiles];
 }
 
 /** The policies and profiles that the stage names, each once: a policy is of one tier, but a profile may be named twice. */
@@ -91,6 +90,24 @@ export function namesIn(stage: Stage | undefined): readonly PolicyId[] {
 }
 
 const NO_NAMES: readonly PolicyId[] = [];
+
+/** The policies and profiles that only one of two versions of a stage names, each once. Of tiers that are the same objects nothing is looked at. */
+export function changedNames(
+  before: Stage | undefined,
+  now: Stage | undefined,
+): { readonly added: readonly PolicyId[]; readonly removed: readonly PolicyId[] } {
+  if (before === undefined || now === undefined || before.profiles.length + now.profiles.length > 0)
+    return differences(namesIn(before), namesIn(now));
+  const removed = before.tiers.filter((tier) => !now.tiers.includes(tier));
+  const added = now.tiers.filter((tier) => !before.tiers.includes(tier));
+  return differences(namesOfTiers(removed), namesOfTiers(added));
+}
+
+function namesOfTiers(tiers: Stage["tiers"]): readonly PolicyId[] {
+  const [only] = tiers;
+  if (only === undefined) return NO_NAMES;
+  return tiers.length === 1 ? only.policies : tiers.flatMap(({ policies }) => policies);
+}
 
 /** A stage that is another object than before; undefined: there was none, or there is none now. */
 export interface ChangedStage {

@@ -91,7 +91,10 @@ export function networkSet(
   if (random.chance(10)) labels["projectcalico.org/orchestrator"] = "k8s";
   const metadata = { name: random.pick(NAMES), ...(namespace === undefined ? {} : { namespace }), labels };
   // Host bits may be set here.
-  const spec = { nets: random.subset([...NETS4, ...NETS6, "10.65.0.9/30", "fd00:65::9/126"], 25) };
+  const nets = random.subset([...NETS4, ...NETS6, "10.65.0.9/30", "fd00:65::9/126"], 25);
+  // So many of one length are kept in another way.
+  const many = random.chance(15) ? MANY : [];
+  const spec = { nets: [...nets, ...many] };
   return { apiVersion: VERSION, kind: namespace === undefined ? "GlobalNetworkSet" : "NetworkSet", metadata, spec };
 }
 
@@ -333,6 +336,12 @@ const NETS6 = [
   "2001:db8::/126",
   "fd00:65::8/127",
 ];
+
+/** 256 nets of one length in each family, among them every second of those that addresses lie in. */
+const MANY = Array.from({ length: 256 }, (_, i) => [
+  `10.65.${i >> 4}.${8 + (i & 15) * 16}/29`,
+  `fd00:65::${(8 + i * 16).toString(16)}/125`,
+]).flat();
 
 function entity(random: Random, family: 4 | 6, protocol: string | number | undefined, isGlobal: boolean): EntityRule {
   const side: Draft<EntityRule> = {};

@@ -66,7 +66,7 @@ function ruleOf(name: string): NftRule {
   return { expressions: [], comment: name };
 }
 
-const NAMES = ["acd", "abcd", "abd", "d", "xyd", "xyzd", "d", "de", "fde"];
+const NAMES = ["acd", "abcd", "abd", "d", "xyd", "xyzd", "d", "de", "fde", "dfe", "edf", "ghedifj", "hgdeij"];
 
 test("the handles of a chain are read once, and known from then on", () => {
   const chain = new Chain("abcd");
@@ -98,19 +98,24 @@ test("what a refused transaction has read counts where nobody else can change it
   }
 });
 
-test("of a chain that is written anew, that is forgotten, or of a table that becomes ours, nothing is known", () => {
+test("of a chain that is written whole all is known, unless the kernel does not tell; of one that is forgotten, or of a table that becomes ours, nothing", () => {
   const chain = new Chain("abcd");
   chain.become("abd");
   chain.become("xyz");
   chain.become("xz");
-  expect([chain.names, chain.reads]).toEqual(["xz", 2]);
+  expect([chain.names, chain.reads]).toEqual(["xz", 1]);
   chain.handles.forget("c");
   chain.become("xyz");
-  expect([chain.names, chain.reads]).toEqual(["xyz", 3]);
+  expect([chain.names, chain.reads]).toEqual(["xyz", 2]);
   chain.handles.clear();
   chain.isOwned = false;
   chain.become("xz");
   chain.isOwned = true;
   chain.become("xyz");
-  expect([chain.names, chain.reads]).toEqual(["xyz", 5]);
+  expect([chain.names, chain.reads]).toEqual(["xyz", 4]);
+  chain.isMute = true;
+  chain.become("abc");
+  chain.isMute = false;
+  chain.become("ab");
+  expect([chain.names, chain.reads]).toEqual(["ab", 5]);
 });

@@ -1,9 +1,11 @@
 /**
- * RuleHandles: the handles by which the kernel knows the rules of chains that were edited. Those of a chain are read before its first edit, and the
- * kernel tells those of rules that come later. Where our socket owns the table, nobody else can change them; elsewhere they are read for each edit.
+ * RuleHandles: the handles by which the kernel knows the rules of chains that are edited. It tells those of rules that come, also with a chain of an
+ * endpoint; those of other chains are read before the first edit. Where our socket owns the table, nobody else can change them; elsewhere
+ * they are read for each edit.
  */
 import type { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { PlannedCommand, PlannedRow } from "./plan.ts";
+import type { ChainEdit } from "./rows.ts";
 
 export class RuleHandles {
   readonly #client: Pick<NftablesClient, "handlesOf">;
@@ -43,12 +45,15 @@ export class RuleHandles {
       const row = want ?? have;
       if (row?.type !== "chain") continue;
       const before = this.#known.get(row.chain);
-      if (before === undefined) continue;
       this.#known.delete(row.chain);
-      if (edit === undefined || have?.type !== "chain" || before.length !== have.rules.length) continue;
-      // Where the kernel has not told them all these are too few, and are read again.
-      const told = (came.get(row.chain) ?? []).filter((handle) => handle !== undefined);
-      this.#known.set(row.chain, [...before.slice(0, edit.head), ...told, ...before.slice(before.length - edit.tail)]);
+      const told = came.get(row.chain) ?? [];
+      const now =
+        edit === undefined
+          ? allOf(told, want?.type === "chain" ? want.rules.length : 0)
+          : have?.type === "chain" && before?.length === have.rules.length
+            ? edited(before, edit, told)
+            : undefined;
+      if (now !== undefined) this.#known.set(row.chain, now);
     }
   }
 
@@ -61,4 +66,38 @@ export class RuleHandles {
   clear(): void {
     this.#known.clear();
   }
+}
+
+/** undefined: the kernel has not told them all, so that they have to be read again. */
+function edited(
+  before: readonly bigint[],
+  { hunks, came }: ChainEdit,
+  told: readonly (bigint | undefined)[],
+): readonly bigint[] | undefined {
+  if (told.length !== came.length) return undefined;
+  const now: bigint[] = [];
+  let [from, next] = [0, 0];
+  const keep = (to: number): void => {
+    for (; from < to; from++) {
+      const handle = before[from];
+      if (handle !== undefined) now.push(handle);
+    }
+  };
+  for (const { at, gone, came: inserted } of hunks) {
+    keep(at);
+    for (const end = next + inserted.length; next < end; next++) {
+      const handle = told[next];
+      if (handle === undefined) return undefined;
+      now.push(handle);
+    }
+    from = at + gone;
+  }
+  keep(before.length);
+  return now;
+}
+
+/** Of a chain that was written whole; undefined: the kernel has not told them, or not all. */
+function allOf(told: readonly (bigint | undefined)[], rules: number): readonly bigint[] | undefined {
+  const handles = told.filter((handle) => handle !== undefined);
+  return rules > 0 && handles.length === rules ? handles : undefined;
 }

@@ -6,8 +6,8 @@
 import type { NftElement } from "../../kernel/nftables/objects.ts";
 import { addTo, type Bag, removeFrom, valuesOf } from "../../lib/bag.ts";
 import { invariant } from "../../lib/bug.ts";
-import { FAMILIES, type Family } from "../../net/addr.ts";
-import { type Prefix, prefixFamily } from "../../net/prefix.ts";
+import { FAMILIES } from "../../net/addr.ts";
+import type { Prefix } from "../../net/prefix.ts";
 import type { Policy, PolicyId, SetId, SetMembers } from "../../program/policy.ts";
 import {
   changedStages,
@@ -23,20 +23,12 @@ import { baseRows } from "./base.ts";
 import { Calls } from "./calls.ts";
 import { hostStagesOf } from "./dispatch.ts";
 import { type EndpointChange, EndpointParts } from "./endpoint-parts.ts";
-import type { PortSet } from "./match.ts";
-import { netsSetName } from "./names.ts";
+import type { NamedSet, PortSet } from "./match.ts";
+import { netsSetNames } from "./names.ts";
+import { keysOf, Nets, netsIn } from "./nets.ts";
 import { canPass, lowerPolicyChain } from "./policy-chains.ts";
 import { chainId, elementId, type NftRow, setId } from "./rows.ts";
-import { Intervals } from "./intervals.ts";
-import {
-  elementOfInterval,
-  isNet,
-  type KernelSet,
-  kernelSetsOf,
-  memberElement,
-  type NetsByFamily,
-  netsByFamily,
-} from "./sets.ts";
+import { isNet, type KernelSet, kernelSetsOf, memberElement, type NetsByFamily, netsByFamily } from "./sets.ts";
 import type { OwnedRow } from "../table-state.ts";
 import { changedUses, namedBy, type Use, useKey, USES } from "../uses.ts";
 import { BASE_UNIT, type Unit } from "../units.ts";
@@ -163,12 +155,12 @@ export class NftablesLowering {
   /** As of the last change. */
   readonly netsOf = (id: SetId): NetsByFamily | undefined => this.#nets.get(id);
 
-  /** True when rules that name the set must be lowered anew: it has the first nets of a family, or none of it any more. */
+  /** True when rules that name the set must be lowered anew: its nets are in other kernel sets than before. */
   #stepSet(id: SetId, members: SetMembers | undefined, change: MemberChange | undefined): boolean {
     const before = this.#nets.get(id);
     if (members !== undefined && members.type !== "nets" && change !== undefined && before !== undefined) {
       this.#stepMembers(id, members.type, change);
-      return members.type === "address" && this.#stepNets(id, before, change);
+      return members.type === "address" && this.#stepNets(id, members.nets, before, change);
     }
     if (members === undefined) {
       this.#nets.delete(id);
@@ -180,7 +172,7 @@ export class NftablesLowering {
     const sets = kernelSetsOf(id, members.type, nets);
     this.#replaceSet(id, sets);
     for (const { name } of sets) this.#elements.set(name, { type: "all" });
-    return before !== undefined && !hasSameFamilies(before, nets);
+    return before !== undefined && members.type !== "address-port" && !sameNames(id, members.type, before, nets);
   }
 
   #replaceSet(id: SetId, sets: readonly KernelSet[]): void {
@@ -204,42 +196,63 @@ export class NftablesLowering {
     for (const [set, entry] of bySet) this.#elements.set(set, { type: "some", ...entry });
   }
 
-  /** True when a family has nets now that had none, or the other way round. */
-  #stepNets(id: SetId, before: NetsByFamily, change: MemberChange): boolean {
+  /** True when some are in other kernel sets than before. */
+  #stepNets(id: SetId, all: ReadonlySet<Prefix>, before: NetsByFamily, change: MemberChange): boolean {
     const now = new Map(before);
     for (const family of FAMILIES) {
-      const [added, removed] = [netsIn(change.added, family), netsIn(change.removed, family)];
-      if (added.length + removed.length === 0) continue;
-      const set = netsSetName(id, "address", family);
-      const intervals = before.get(family);
-      if (intervals === undefined) {
-        now.set(family, new Intervals(added));
-        this.#elements.set(set, { type: "all" });
+      const [added, removed] = [change.added, change.removed].map((members) => netsIn(members.filter(isNet), family));
+      if (added === undefined || removed === undefined || added.length + removed.length === 0) continue;
+      const old = before.get(family);
+      const changes = old?.apply(added, removed);
+      if (old === undefined || changes === undefined) {
+        const own = netsIn(all, family);
+        if (own.length === 0) now.delete(family);
+        else now.set(family, this.#relayNets(id, old, new Nets(family, own), added, removed));
         continue;
       }
-      const changed = intervals.apply(added, removed);
-      if (intervals.size === 0) now.delete(family);
-      else
-        this.#elements.set(set, {
-          type: "some",
-          added: changed.added.map(elementOfInterval),
-          removed: changed.removed.map(elementOfInterval),
-        });
+      for (const [set, part] of netsSetNames(id, "address", old)) {
+        const changed = changes.get(part);
+        if (changed !== undefined) this.#elements.set(set, { type: "some", ...changed });
+      }
     }
-    if (hasSameFamilies(before, now)) return false;
+    if (sameNames(id, "address", before, now)) return false;
     this.#nets.set(id, now);
     this.#replaceSet(id, kernelSetsOf(id, "address", now));
     return true;
   }
 
+  /** Of the sets that `nets` is in, those that `before` was in too change, and the others are new. */
+  #relayNets(
+    id: SetId,
+    before: Nets | undefined,
+    nets: Nets,
+    added: readonly Prefix[],
+    removed: readonly Prefix[],
+  ): Nets {
+    const known = netsSetNames(id, "address", before);
+    for (const [set, part] of netsSetNames(id, "address", nets))
+      if (part === "rest" || !known.has(set)) this.#elements.set(set, { type: "all" });
+      else this.#elements.set(set, { type: "some", added: keysOf(added, part), removed: keysOf(removed, part) });
+    return nets;
+  }
+
+  /** As of the last change. */
+  readonly #namedSet = (id: SetId, { sets }: Program): NamedSet => {
+    const type = sets.get(id)?.type;
+    const nets = this.#nets.get(id);
+    invariant(type !== undefined && nets !== undefined, `the program names set ${id} but has it not`);
+    return { type, nets };
+  };
+
   #stepPolicy(id: PolicyId, program: Program): void {
     const rows = new Map<string, NftRow>();
     const portSets = new Map<string, PortSet>();
     const policy = this.#policies.get(id);
+    const setOf = (set: SetId): NamedSet => this.#namedSet(set, program);
     for (const use of policy === undefined ? [] : USES) {
       if (policy === undefined || !this.#uses.has(useKey(id, use))) continue;
       const { direction, continuation } = use;
-      const lowered = lowerPolicyChain(policy, direction, continuation, program.sets, program.settings.logPrefix);
+      const lowered = lowerPolicyChain(policy, direction, continuation, setOf, program.settings.logPrefix);
       if (lowered === undefined) continue;
       for (const [name, set] of lowered.portSets) portSets.set(name, set);
       for (const [chain, rules] of lowered.chains)
@@ -304,12 +317,11 @@ function portSetUnit(name: string): Unit {
   return { kind: "set", id: `ports ${name}`, object: undefined };
 }
 
-function hasSameFamilies(a: NetsByFamily, b: NetsByFamily): boolean {
-  return FAMILIES.every((family) => a.has(family) === b.has(family));
-}
-
-function netsIn(members: readonly string[], family: Family): readonly Prefix[] {
-  return members.filter(isNet).filter((net) => prefixFamily(net) === family);
+/** Whether the same kernel sets hold the nets. */
+function sameNames(id: SetId, type: "address" | "nets", a: NetsByFamily, b: NetsByFamily): boolean {
+  const namesOf = (nets: NetsByFamily): string =>
+    FAMILIES.flatMap((family) => [...netsSetNames(id, type, nets.get(family)).keys()]).join();
+  return namesOf(a) === namesOf(b);
 }
 
 function setsOf(policy: Policy | undefined): ReadonlySet<SetId> {

@@ -8,12 +8,12 @@
  */
 import type { Expr, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { invariant } from "../../lib/bug.ts";
-import { FAMILIES, type Family } from "../../net/addr.ts";
+import { bitsOf, FAMILIES, type Family } from "../../net/addr.ts";
 import type { Protocol } from "../../net/protocol.ts";
 import type { Atom, Clause, Rule, SetId, SetMembers, Side } from "../../program/policy.ts";
 import { hex16, hex8, hexFamily, padField } from "./bytes.ts";
-import { netsSetName, setName } from "./names.ts";
-import { hasNetsOf } from "./sets.ts";
+import { netsSetNames, setName } from "./names.ts";
+import type { NetsByFamily } from "./sets.ts";
 
 /** A set that a rule needs and that is no set of the program: a list of ports. */
 export interface PortSet {
@@ -31,20 +31,26 @@ export const PORT_SET: NftSet = { key: ["inet_proto", "inet_service"], interval:
 const PORTS_PER_SET = 12;
 
 type AtomOn<On extends Atom["on"]> = Extract<Atom, { on: On }>;
-type SetTypeOf = (id: SetId) => SetMembers;
+/** What a rule has to know of a set that it names. */
+export interface NamedSet {
+  readonly type: SetMembers["type"];
+  readonly nets: NetsByFamily;
+}
+
+type NamedSetOf = (id: SetId) => NamedSet;
 
 /** In which a clause is compiled: of one family, in a rule that is known to match packets of one protocol alone, if any. */
 interface Context {
   readonly family: Family;
   readonly protocol: Protocol | undefined;
-  readonly setOf: SetTypeOf;
+  readonly setOf: NamedSetOf;
 }
 
 const NEVER: readonly Alternative[] = [];
 const ALWAYS: readonly Alternative[] = [plain([])];
 
 /** The nftables rules (without counter and verdict) that together match what the rule matches; none when nothing can match. */
-export function lowerMatch(rule: Rule, setOf: SetTypeOf): Alternative[] {
+export function lowerMatch(rule: Rule, setOf: NamedSetOf): Alternative[] {
   const protocol = onlyProtocol(rule);
   const lowerAll = (family: Family): Alternative[] =>
     product(rule.when.map((clause) => lowerClause(clause, { family, protocol, setOf })));
@@ -218,14 +224,28 @@ function icmpIs({ type, code }: AtomOn<"icmp">, compare: "eq" | "neq"): Expr[] {
   ];
 }
 
-/** One look-up for each kernel set that holds a part of the members: hosts and nets are kept apart. */
+/** One look-up for each kernel set that holds a part of the members: hosts and nets are kept apart, and of nets some prefix lengths. */
 function lookUps({ set, side }: AtomOn<"set">, not: boolean, { family, setOf }: Context): Expr[][] {
-  const members = setOf(set);
-  invariant(members.type !== "address-port", `set ${set} is looked up by address alone`);
-  const hasNets = hasNetsOf(members.nets, family);
-  const hosts = members.type === "address" ? [setName(set, family)] : [];
-  const nets = hasNets ? [netsSetName(set, members.type, family)] : [];
-  return [...hosts, ...nets].map((name) => [loadAddr(side, family, 0), { op: "lookup", set: name, register: 0, not }]);
+  const { type, nets } = setOf(set);
+  invariant(type !== "address-port", `set ${set} is looked up by address alone`);
+  const lookUp = (name: string, mask: readonly Expr[]): Expr[] => [
+    loadAddr(side, family, 0),
+    ...mask,
+    { op: "lookup", set: name, register: 0, not },
+  ];
+  const ofNets = Array.from(netsSetNames(set, type, nets.get(family)), ([name, part]) =>
+    lookUp(name, part === "rest" ? [] : masking(family, part)),
+  );
+  return type === "address" ? [lookUp(setName(set, family), []), ...ofNets] : ofNets;
+}
+
+/** Leaves the first bits of the address in register 0. */
+function masking(family: Family, length: number): Expr[] {
+  const bits = bitsOf(family);
+  if (length === bits) return [];
+  const ones = "1".repeat(length).padEnd(bits, "0");
+  const mask = (ones.match(/.{4}/g) ?? []).map((digit) => Number.parseInt(digit, 2).toString(16)).join("");
+  return [{ op: "bitwise", source: 0, destination: 0, mask, xor: "0".repeat(mask.length) }];
 }
 
 /** The protocol is a part of the key. */

@@ -9,6 +9,7 @@ import type { PolicyId, SetId } from "../../program/policy.ts";
 import { type PathHook, WORKLOAD_PREFIX } from "../../program/path.ts";
 import { type Endpoint, type EndpointId, EVERY_INTERFACE } from "../../program/program.ts";
 import type { Continuation } from "../uses.ts";
+import type { Nets, NetsPart } from "./nets.ts";
 import type { TableId } from "../../kernel/nftables/objects.ts";
 
 export const TABLE: TableId = { family: "inet", name: "calico" };
@@ -51,15 +52,26 @@ export function setName(id: SetId, family: Family): string {
   return `${id}-${family}`;
 }
 
-/** The inverse of `setName` and `netsSetName`; undefined for another name. */
+/** The inverse of `setName` and `netsSetNames`; undefined for another name. */
 export function parseSetName(name: string): { readonly id: SetId; readonly family: Family } | undefined {
-  const [, id, family] = /^(.+)-([46])(?:-nets)?$/.exec(name) ?? [];
+  const [, id, family] = /^(.+)-([46])(?:-nets)?(?:-len\d+|-but[\d.]+)?$/.exec(name) ?? [];
   return id === undefined ? undefined : { id: id as SetId, family: family === "6" ? 6 : 4 };
 }
 
-/** The nets of a set; one that can have hosts too keeps them in a set of their own. */
-export function netsSetName(id: SetId, type: "address" | "nets", family: Family): string {
-  return type === "nets" ? setName(id, family) : `${setName(id, family)}-nets`;
+/**
+ * By kernel set, the part of a set's nets that it holds; a set that can have hosts too keeps those apart. The name of the rest says what it lacks:
+ * when other lengths have sets of their own it is another set, which is complete before a rule names it.
+ */
+export function netsSetNames(
+  id: SetId,
+  type: "address" | "nets",
+  nets: Nets | undefined,
+): ReadonlyMap<string, NetsPart> {
+  if (nets === undefined) return new Map();
+  const { family, lengths, parts } = nets;
+  const name = type === "nets" ? setName(id, family) : `${setName(id, family)}-nets`;
+  const rest = lengths.length === 0 ? name : `${name}-but${lengths.join(".")}`;
+  return new Map(parts.map((part) => [part === "rest" ? rest : `${name}-len${part}`, part]));
 }
 
 /** Where the dispatch to host endpoints for one hook and direction begins. */

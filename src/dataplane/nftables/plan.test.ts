@@ -44,13 +44,27 @@ test("what two versions of a chain have in common stays, and the rest is single 
   expect(done([a, c], [b, c])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
   expect(done([a], [a, b, c])).toEqual({ words: ["insert-rule", "insert-rule"], reads: 1 });
   expect(done([a, b, c], [c])).toEqual({ words: ["delete-rule", "delete-rule"], reads: 1 });
+  // Two that change places are one that goes elsewhere.
+  expect(done([a, b], [b, a])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
+  expect(done([a, b, c, DROP], [c, a, b, DROP])).toEqual({ words: ["delete-rule", "insert-rule"], reads: 1 });
 });
 
 test("a chain that keeps nothing, or has not the rules that we believe, is written anew", () => {
-  expect(done([a, b], [c])).toEqual({ words: ["flush-chain", "add-rule"], reads: 0 });
+  expect(done([a, b], [c])).toEqual({ words: ["flush-chain", "insert-rule"], reads: 0 });
   const change = changeOf([a, b], [a]);
   const plan = { units: [change.unit], rows: [change], elements: [], replaces: false };
-  expect(commandsOf(plan, () => undefined).map(({ command }) => command.do)).toEqual(["flush-chain", "add-rule"]);
+  expect(commandsOf(plan, () => undefined).map(({ command }) => command.do)).toEqual(["flush-chain", "insert-rule"]);
+});
+
+test("of a chain that is written whole the kernel tells the handles if it is an endpoint's, which will be edited", () => {
+  const change = changeOf([], [a, b]);
+  const unit = { kind: "policy", id: "policy 1", object: undefined } as const;
+  const wordsOf = (row: PlannedRow): string[] =>
+    commandsOf({ units: [row.unit], rows: [row], elements: [], replaces: false }, () => undefined).map(
+      ({ command }) => command.do,
+    );
+  expect(wordsOf(change)).toEqual(["insert-rule", "insert-rule"]);
+  expect(wordsOf({ ...change, unit })).toEqual(["add-rule", "add-rule"]);
 });
 
 test("rules are taken out of all chains before any comes, so that what the kernel tells of those stays together", () => {

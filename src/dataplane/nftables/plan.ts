@@ -1,8 +1,8 @@
 /**
  * plan: chosen changes of rows and elements as the commands of one transaction, each with the unit that wants it, and as lines for people.
  *
- * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common at either end,
- * with its counters: only what lies between goes and comes, each rule by a command of its own.
+ * Referents are added first and removed last. A chain whose rules change keeps what its old and new rules have in common, with its
+ * counters: only the others go and come, each rule by a command of its own.
  */
 import type { NftCommand, NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { printElement } from "../../kernel/nftables/print-values.ts";
@@ -25,7 +25,7 @@ export function plannedRow(change: RowChange<NftRow>): PlannedRow {
   const { id, unit, want, have } = change;
   const edit = want?.type === "chain" && have?.type === "chain" ? editOf(have, want) : undefined;
   const references = referenceChange(have, want, edit);
-  return { id, unit, want, have, references, edit: edit !== undefined && edit.head + edit.tail > 0 ? edit : undefined };
+  return { id, unit, want, have, references, edit: edit !== undefined && edit.kept > 0 ? edit : undefined };
 }
 
 export interface ElementsChange {
@@ -138,17 +138,23 @@ function writeChain(unit: Unit, { chain, base, rules }: ChainRow, have: ChainRow
   if (have === undefined)
     put("add chains", unit, { do: "add-chain", chain, base: base === "unknown" ? undefined : base });
   else if (have.rules.length > 0) put("rules", unit, { do: "flush-chain", chain });
-  for (const rule of rules) if (rule !== undefined) put("rules", unit, { do: "add-rule", chain, rule });
+  // An endpoint's chains are those that are edited when tiers and policies change, 200 at a time: the kernel tells the handles of their rules now.
+  const isTold = unit.kind === "endpoint";
+  for (const rule of rules)
+    if (rule !== undefined)
+      put("rules", unit, isTold ? { do: "insert-rule", chain, rule, place: "last" } : { do: "add-rule", chain, rule });
 }
 
 /** False when the chain has no longer as many rules as we believe. */
 function editChain(unit: Unit, { chain, rules }: ChainRow, edit: ChainEdit, handlesOf: HandlesOf, put: Put): boolean {
   const handles = handlesOf(chain, rules.length);
   if (handles === undefined) return false;
-  const end = rules.length - edit.tail;
-  for (const handle of handles.slice(edit.head, end)) put("remove rules", unit, { do: "delete-rule", chain, handle });
-  const place = handles[end] ?? "last";
-  for (const rule of edit.came) if (rule !== undefined) put("rules", unit, { do: "insert-rule", chain, rule, place });
+  for (const { at, gone, came } of edit.hunks) {
+    const end = at + gone;
+    for (const handle of handles.slice(at, end)) put("remove rules", unit, { do: "delete-rule", chain, handle });
+    const place = handles[end] ?? "last";
+    for (const rule of came) if (rule !== undefined) put("rules", unit, { do: "insert-rule", chain, rule, place });
+  }
   return true;
 }
 
@@ -163,8 +169,8 @@ export function costOf({ want, have, edit }: PlannedRow): number {
 const ROW_US = 15;
 const RULE_US = 20;
 /** Of a chain that is edited, and of each rule that comes or goes. */
-const EDIT_US = 10;
-const EDITED_RULE_US = 8;
+const EDIT_US = 8;
+const EDITED_RULE_US = 6;
 
 /** The plan as lines, sets with their elements counted or, if few, named. */
 export function describePlan(plan: Plan): readonly PlannedChange[] {

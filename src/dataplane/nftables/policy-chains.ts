@@ -1,12 +1,11 @@
 /** policy-chains: what a policy becomes: one chain for each direction and each thing that *allowed* means where it is used. */
 import type { Expr, NftRule } from "../../kernel/nftables/objects.ts";
-import { invariant } from "../../lib/bug.ts";
 import { formatKey, formatName } from "../../model/key.ts";
 import type { Kind } from "../../model/kind.ts";
 import type { Direction } from "../../model/policy.ts";
-import type { Policy, PolicyId, Rule, SetId, SetMembers } from "../../program/policy.ts";
+import type { Policy, PolicyId, Rule, SetId } from "../../program/policy.ts";
 import { clearMarks, setMark } from "./marks.ts";
-import { lowerMatch, type PortSet } from "./match.ts";
+import { lowerMatch, type NamedSet, type PortSet } from "./match.ts";
 import type { Continuation } from "../uses.ts";
 import { logChain, policyChain } from "./names.ts";
 
@@ -21,7 +20,7 @@ export function lowerPolicyChain(
   policy: Policy,
   direction: Direction,
   continuation: Continuation,
-  sets: ReadonlyMap<SetId, SetMembers>,
+  setOf: (id: SetId) => NamedSet,
   logPrefix: string,
 ): PolicyChains | undefined {
   const written = policy[direction];
@@ -32,11 +31,6 @@ export function lowerPolicyChain(
   const portSets = new Map<string, PortSet>();
   const rules: NftRule[] = [];
   chains.set(chain, rules);
-  const setOf = (id: SetId): SetMembers => {
-    const set = sets.get(id);
-    invariant(set !== undefined, `the program names set ${id} but has it not`);
-    return set;
-  };
   for (const rule of written) {
     const alternatives = lowerMatch(rule, setOf);
     for (const alternative of alternatives) for (const [name, set] of alternative.portSets) portSets.set(name, set);

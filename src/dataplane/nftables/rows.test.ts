@@ -19,17 +19,41 @@ const chains: fc.Arbitrary<readonly [ChainRow, ChainRow]> = fc
   .array(rule, { minLength: 1, maxLength: 4 })
   .chain((rules) => {
     const some = fc.array(fc.oneof(fc.constantFrom(...rules), rule), { maxLength: 5 });
-    const row = some.map((list): ChainRow => ({ type: "chain", chain: "c", base: undefined, rules: list }));
+    const row = some.map(rowOf);
     return fc.tuple(row, row);
   });
+
+/** The definition: as many as can be kept in their order. */
+function longestCommon({ rules: a }: ChainRow, { rules: b }: ChainRow, i = 0, j = 0): number {
+  if (i === a.length || j === b.length) return 0;
+  const rest = (k: number, l: number): number => longestCommon(rowOf(a), rowOf(b), k, l);
+  return Math.max(
+    JSON.stringify(a[i]) === JSON.stringify(b[j]) ? 1 + rest(i + 1, j + 1) : 0,
+    rest(i + 1, j),
+    rest(i, j + 1),
+  );
+}
+
+function rowOf(rules: ChainRow["rules"]): ChainRow {
+  return { type: "chain", chain: "c", base: undefined, rules };
+}
 
 test("an edit makes the one version of a chain of the other, and chains are the same when there is nothing to edit", () => {
   fc.assert(
     fc.property(chains, ([before, now]) => {
-      const { head, tail, gone, came } = editOf(before, now);
+      const { hunks, kept, gone, came } = editOf(before, now);
       const { rules } = before;
-      expect([...rules.slice(0, head), ...came, ...rules.slice(rules.length - tail)]).toEqual([...now.rules]);
-      expect(gone).toEqual(rules.slice(head, rules.length - tail));
+      let from = 0;
+      const made = hunks.flatMap((hunk, i) => {
+        const some = rules.slice(from, hunk.at);
+        expect(i === 0 || some.length > 0).toBe(true);
+        from = hunk.at + hunk.gone;
+        return [...some, ...hunk.came];
+      });
+      expect([...made, ...rules.slice(from)]).toEqual([...now.rules]);
+      expect(gone).toEqual(hunks.flatMap((hunk) => rules.slice(hunk.at, hunk.at + hunk.gone)));
+      expect(came).toEqual(hunks.flatMap((hunk) => hunk.came));
+      expect([kept, kept]).toEqual([rules.length - gone.length, longestCommon(before, now)]);
       const isSame = JSON.stringify(before) === JSON.stringify(now);
       expect([sameRow(before, now), gone.length + came.length === 0]).toEqual([isSame, isSame]);
     }),

@@ -91,20 +91,59 @@ function targetOf(verdict: NftVerdict): string | undefined {
   return verdict.type === "jump" || verdict.type === "goto" ? verdict.chain : undefined;
 }
 
-/** What a chain keeps of its rules when it changes, at either end, and what goes and comes between. */
-export interface ChainEdit {
-  /** How many are kept before what changes, and after it. */
-  readonly head: number;
-  readonly tail: number;
-  readonly gone: ChainRow["rules"];
+/** Rules that follow each other: so many go from the index on, and these come in their place. */
+export interface Hunk {
+  readonly at: number;
+  readonly gone: number;
   readonly came: ChainRow["rules"];
 }
 
 /** What makes the one version of a chain of the other. */
+export interface ChainEdit {
+  /** By the indexes of the rules that were there, ascending; between two of them a rule is kept. */
+  readonly hunks: readonly Hunk[];
+  /** How many are kept. */
+  readonly kept: number;
+  readonly gone: ChainRow["rules"];
+  readonly came: ChainRow["rules"];
+}
+
+/** Pairs of rules that are compared where what changes has more than one place. */
+const MOST_PAIRS = 1_024;
+
 export function editOf(have: ChainRow, want: ChainRow): ChainEdit {
   const { head, tail } = commonEnds(have.rules, want.rules, sameRule);
   const gone = have.rules.slice(head, have.rules.length - tail);
-  return { head, tail, gone, came: want.rules.slice(head, want.rules.length - tail) };
+  const came = want.rules.slice(head, want.rules.length - tail);
+  if (gone.length + came.length === 0) return { hunks: [], kept: have.rules.length, gone, came };
+  const isWhole = gone.length === 0 || came.length === 0 || gone.length * came.length > MOST_PAIRS;
+  const hunks = isWhole ? [{ at: head, gone: gone.length, came }] : hunksOf(gone, came, head);
+  return {
+    hunks,
+    kept: have.rules.length - hunks.reduce((sum, hunk) => sum + hunk.gone, 0),
+    gone: hunks.flatMap((hunk) => have.rules.slice(hunk.at, hunk.at + hunk.gone)),
+    came: hunks.flatMap((hunk) => hunk.came),
+  };
+}
+
+/** What is left of two lists when as many as can be are kept. `first`: the index of the first rule in its chain. */
+function hunksOf(have: ChainRow["rules"], want: ChainRow["rules"], first: number): readonly Hunk[] {
+  const width = want.length + 1;
+  const longest = new Uint16Array((have.length + 1) * width);
+  const of = (i: number, j: number): number => longest[i * width + j] ?? 0;
+  for (let i = have.length - 1; i >= 0; i--)
+    for (let j = want.length - 1; j >= 0; j--)
+      longest[i * width + j] = sameRule(have[i], want[j]) ? of(i + 1, j + 1) + 1 : Math.max(of(i + 1, j), of(i, j + 1));
+  const hunks: Hunk[] = [];
+  for (let i = 0, j = 0; i < have.length || j < want.length;) {
+    const [at, from] = [i, j];
+    while ((i < have.length || j < want.length) && !(i < have.length && j < want.length && sameRule(have[i], want[j])))
+      if (j === want.length || (i < have.length && of(i + 1, j) >= of(i, j + 1))) i++;
+      else j++;
+    if (i > at || j > from) hunks.push({ at: first + at, gone: i - at, came: want.slice(from, j) });
+    if (i < have.length && j < want.length) [i, j] = [i + 1, j + 1];
+  }
+  return hunks;
 }
 
 /** True when the row cannot be made of what is there in its place, so that the whole table must be made anew. */

@@ -6,12 +6,12 @@ import type { KeyDigest } from "../../kernel/nftables/key-digest.ts";
 import type { NftElement, NftSet } from "../../kernel/nftables/objects.ts";
 import { bytesFromHex } from "../../lib/bytes.ts";
 import { type Addr, addrBytes, addrFromBytes, FAMILIES, type Family, familyOf } from "../../net/addr.ts";
-import { type Prefix, prefixFamily } from "../../net/prefix.ts";
+import { type Prefix, prefixAddr, prefixFamily, prefixLength } from "../../net/prefix.ts";
 import type { SetId, SetMembers } from "../../program/policy.ts";
 import type { Program } from "../../program/program.ts";
 import { hex16, hex8, hexAddr, padField } from "./bytes.ts";
-import { type Interval, Intervals } from "./intervals.ts";
-import { netsSetName, parseSetName, setName } from "./names.ts";
+import { netsSetNames, parseSetName, setName } from "./names.ts";
+import { elementOfInterval, keyOf, Nets, netsIn, type NetsPart } from "./nets.ts";
 
 type HashType = "address" | "address-port";
 
@@ -20,18 +20,17 @@ export interface KernelSet {
   readonly is: NftSet;
 }
 
-/** The union of a set's nets, by family; of a family without nets there is none. */
-export type NetsByFamily = ReadonlyMap<Family, Intervals>;
+/** The nets of a set, by family; of a family without nets there is none. */
+export type NetsByFamily = ReadonlyMap<Family, Nets>;
 
 const NO_NETS: NetsByFamily = new Map();
 
 export function netsByFamily(members: SetMembers): NetsByFamily {
   if (members.type === "address-port" || members.nets.size === 0) return NO_NETS;
-  const own = [...members.nets];
-  const byFamily = new Map<Family, Intervals>();
+  const byFamily = new Map<Family, Nets>();
   for (const family of FAMILIES) {
-    const nets = own.filter((net) => prefixFamily(net) === family);
-    if (nets.length > 0) byFamily.set(family, new Intervals(nets));
+    const nets = netsIn(members.nets, family);
+    if (nets.length > 0) byFamily.set(family, new Nets(family, nets));
   }
   return byFamily;
 }
@@ -40,14 +39,16 @@ export function netsByFamily(members: SetMembers): NetsByFamily {
 export function kernelSetsOf(id: SetId, type: SetMembers["type"], nets: NetsByFamily): KernelSet[] {
   return FAMILIES.flatMap((family) => {
     const hosts = type === "nets" ? [] : [{ name: setName(id, family), is: HASH_SETS[type][family] }];
-    if (type === "address-port" || !nets.has(family)) return hosts;
-    return [...hosts, { name: netsSetName(id, type, family), is: INTERVAL_SETS[family] }];
+    if (type === "address-port") return hosts;
+    const names = netsSetNames(id, type, nets.get(family));
+    return [
+      ...hosts,
+      ...Array.from(names, ([name, part]) => ({
+        name,
+        is: part === "rest" ? INTERVAL_SETS[family] : HASH_SETS.address[family],
+      })),
+    ];
   });
-}
-
-export function hasNetsOf(nets: ReadonlySet<Prefix>, family: Family): boolean {
-  for (const net of nets) if (prefixFamily(net) === family) return true;
-  return false;
 }
 
 function addrField(family: Family): "ipv4_addr" | "ipv6_addr" {
@@ -77,7 +78,7 @@ export interface WantedElements {
   /** How many they are. */
   count(): number;
   has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
-  /** Adds the keys of all hosts, a part at a time; undefined for nets. */
+  /** Adds the keys of all, a part at a time; undefined for intervals. */
   readonly digest?: ((into: KeyDigest) => Generator<undefined, void>) | undefined;
 }
 
@@ -93,11 +94,13 @@ export function wantedElements(
   const { id, family } = name;
   if (members.type === "address-port")
     return kernelSet === setName(id, family) ? hosts(members.type, members.members, family) : undefined;
-  if (kernelSet === netsSetName(id, members.type, family)) {
-    const intervals = netsOf(id)?.get(family);
-    return intervals && nets(intervals);
-  }
-  return members.type === "address" ? hosts(members.type, members.hosts, family) : undefined;
+  const own = netsOf(id)?.get(family);
+  const part = netsSetNames(id, members.type, own).get(kernelSet);
+  if (own !== undefined && part !== undefined)
+    return part === "rest" ? intervals(own) : netsOfLength(members.nets, own, part);
+  return members.type === "address" && kernelSet === setName(id, family)
+    ? hosts(members.type, members.hosts, family)
+    : undefined;
 }
 
 function hosts(type: HashType, known: ReadonlySet<string>, family: Family): WantedElements {
@@ -158,18 +161,38 @@ function wordOf4(addr: string): number {
   return (word << 8) | byte;
 }
 
-function nets(intervals: Intervals): WantedElements {
+function intervals(nets: Nets): WantedElements {
   return {
     *elements() {
-      for (const interval of intervals.all()) yield elementOfInterval(interval);
+      for (const interval of nets.intervals()) yield elementOfInterval(interval);
     },
-    count: () => intervals.size,
-    has: ({ key, keyEnd }) => keyEnd !== undefined && intervals.has({ first: key, last: keyEnd }),
+    count: () => nets.sizeOf("rest"),
+    has: ({ key, keyEnd }) => keyEnd !== undefined && nets.hasInterval({ first: key, last: keyEnd }),
   };
 }
 
-export function elementOfInterval({ first, last }: Interval): NftElement {
-  return { key: first, keyEnd: last, verdict: undefined };
+/** Of the family and prefix length. */
+function netsOfLength(known: ReadonlySet<Prefix>, nets: Nets, length: Exclude<NetsPart, "rest">): WantedElements {
+  const { family } = nets;
+  const isMeant = (net: Prefix): boolean => prefixLength(net) === length && prefixFamily(net) === family;
+  return {
+    *elements() {
+      for (const net of known) if (isMeant(net)) yield keyOf(net);
+    },
+    count: () => nets.sizeOf(length),
+    has({ key, keyEnd }) {
+      const addr = keyEnd === undefined ? memberOfKey("address", family, key) : undefined;
+      return addr !== undefined && known.has(`${addr}/${length}` as Prefix);
+    },
+    *digest(into) {
+      let count = 0;
+      for (const net of known) {
+        if (!isMeant(net)) continue;
+        digestMember("address", prefixAddr(net), into);
+        if (++count % DIGESTED_AT_ONCE === 0) yield;
+      }
+    },
+  };
 }
 
 /** Whether the text of a member is that of a net. */

@@ -6,9 +6,15 @@
 const NEWLINE = 10;
 
 export class LineSplitter {
+  readonly #parse: (line: string) => unknown;
   readonly #decoder = new TextDecoder();
   /** Pieces of the unfinished line; joined only when it ends, so that a long line costs no repeated copying. */
   #rest: Uint8Array[] = [];
+
+  /** `parse`: throws SyntaxError when the line is not JSON. */
+  constructor(parse: (line: string) => unknown = JSON.parse) {
+    this.#parse = parse;
+  }
 
   /** The documents completed by the chunk, in order. Throws SyntaxError when a line is not JSON. */
   push(chunk: Uint8Array): unknown[] {
@@ -20,7 +26,7 @@ export class LineSplitter {
     const text = this.#decoder.decode(joined([...this.#rest, chunk.subarray(0, end)]));
     this.#rest = end + 1 < chunk.length ? [chunk.slice(end + 1)] : [];
     const documents: unknown[] = [];
-    for (const line of text.split("\n")) if (line.trim() !== "") documents.push(JSON.parse(line));
+    for (const line of text.split("\n")) if (line.trim() !== "") documents.push(this.#parse(line));
     return documents;
   }
 

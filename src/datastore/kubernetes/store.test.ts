@@ -345,6 +345,39 @@ test("watch: asks for bookmarks and a timeout, yields batches, ends when the ser
   expect(await next(iterator)).toEqual(["done"]);
 });
 
+test.each(["NetworkSet", "GlobalNetworkSet"] as const)(
+  "watch: of a %s that changes, only nets that changed are new texts",
+  async (kind) => {
+    const { response, send } = stream();
+    answer = () => response;
+    const iterator = open().watch(kind, "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();
+    const nets = Array.from({ length: 2_000 }, (_, i) => `10.${i >> 8}.${i & 255}.0/24`);
+    const changed = nets.with(1_000, "192.0.2.0/24");
+    const read: number[] = [];
+    const { parse } = JSON;
+    JSON.parse = (text: string): unknown => {
+      read.push(text.length);
+      return parse(text) as unknown;
+    };
+    try {
+      const got: unknown[] = [];
+      for (const [i, list] of [nets, changed].entries()) {
+        const metadata = { name: "s", resourceVersion: String(6 + i) };
+        send(`${JSON.stringify({ type: "MODIFIED", object: { metadata, spec: { nets: list } } })}\n`);
+        while (got.length === i)
+          for (const each of (await iterator.next()).value ?? [])
+            if (each.type === "modified") got.push((each.object as { spec?: { nets?: unknown } }).spec?.nets);
+      }
+      expect(got).toEqual([nets, changed]);
+    } finally {
+      JSON.parse = parse;
+    }
+    // The list and what is around it; then what changed of it and, again, that.
+    expect(read.length).toBe(4);
+    expect(Math.max(...read.slice(2))).toBeLessThan(200);
+  },
+);
+
 test("watch: too old is gone, as an answer and inside the stream, after the events before it", async () => {
   answer = () => status(410, "Expired", "too old resource version");
   const refused = open().watch("IPPool", "5", { signal: new AbortController().signal })[Symbol.asyncIterator]();

@@ -14,6 +14,7 @@ import { type Deadline, startDeadline } from "./deadline.ts";
 import type { Codec } from "./codec.ts";
 import { LineSplitter } from "./lines.ts";
 import { collectionPath, queryText } from "./paths.ts";
+import { RepeatedList } from "./repeated-list.ts";
 import { refusedError, statusFields, unavailableError } from "./error-status.ts";
 import { REQUEST_TIMEOUT_MS, type Transport } from "./transport.ts";
 
@@ -75,7 +76,7 @@ async function* eventsOf<K extends Kind>(
   deadline: Deadline,
   codec: Codec,
 ): AsyncGenerator<readonly WatchEvent<K>[]> {
-  const splitter = new LineSplitter();
+  const splitter = splitterOf(kind);
   const reader = body.getReader();
   try {
     for (;;) {
@@ -98,6 +99,13 @@ async function* eventsOf<K extends Kind>(
     // Closes the connection when the consumer stops reading; a broken one cannot be cancelled and does not need to be.
     await reader.cancel().catch(() => undefined);
   }
+}
+
+/** A network set of ten thousand nets comes whole when one of them changes. */
+function splitterOf(kind: Kind): LineSplitter {
+  if (kind !== "NetworkSet" && kind !== "GlobalNetworkSet") return new LineSplitter();
+  const nets = new RepeatedList(["object", "spec", "nets"]);
+  return new LineSplitter((line) => nets.parse(line));
 }
 
 function eventOf<K extends Kind>(kind: K, document: unknown, codec: Codec): WatchEvent<K> | StoreError {

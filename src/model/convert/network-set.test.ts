@@ -54,3 +54,21 @@ test("a set that is as it was has the same list of nets", () => {
   const second = networkSetOf("GlobalNetworkSet", setOf(texts), nets);
   expect(second.ok && second.value.nets).toBe(nets);
 });
+
+test("of a set that changes, what it keeps are the texts that came last: these are compared at once when they come again", () => {
+  // Each time other objects.
+  const texts = (changed: string): string[] =>
+    ["10.0.0.0/24", "10.0.1.0/24", changed, "fd00::/64"].map((each) => `${each} `.trim());
+  const first = networkSetOf("GlobalNetworkSet", setOf(texts("10.0.2.0/24")));
+  const last = texts("10.0.3.0/24");
+  let compared = 0;
+  const watched = new Proxy(last, {
+    get: (list, key) => {
+      if (key === "slice") compared++;
+      return Reflect.get(list, key) as unknown;
+    },
+  });
+  const second = networkSetOf("GlobalNetworkSet", setOf(watched), first.ok ? first.value.nets : undefined);
+  expect(second.ok && second.value.nets).toEqual(last as Prefix[]);
+  expect(compared).toBe(2);
+});

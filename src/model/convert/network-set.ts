@@ -46,7 +46,13 @@ function netsOf(
   texts: readonly unknown[],
   before: readonly Prefix[],
 ): { readonly nets: readonly Prefix[]; readonly problem: string | undefined } {
-  const { head, tail } = commonEnds(before, texts, isTextOf);
+  let isAsWritten = true;
+  const { head, tail } = commonEnds(before, texts, (net, text) => {
+    if (net === text) return true;
+    if (!isOnly(net, text)) return false;
+    isAsWritten = false;
+    return true;
+  });
   if (head + tail === texts.length && head + tail === before.length) return { nets: before, problem: undefined };
   const read: Prefix[] = [];
   let problem: string | undefined;
@@ -55,12 +61,28 @@ function netsOf(
     if (net.ok) read.push(net.value);
     else problem ??= formatParseError({ ...net.error, what: `spec.nets[${i}]` });
   }
-  const nets = before.slice(0, head).concat(read, before.slice(before.length - tail));
-  return { nets: read.length === 0 ? nets : [...new Set(nets)], problem };
+  // Texts that are the same objects the next time are compared at once.
+  const kept = (isAsWritten ? texts : before) as readonly Prefix[];
+  const nets = withoutRepetitions(kept.slice(0, head), read, kept.slice(kept.length - tail));
+  return { nets, problem };
 }
 
-/** Whether the text is the net, or its only address, as we write them. */
-function isTextOf(net: Prefix, text: unknown): boolean {
-  if (typeof text !== "string") return false;
-  return text === net || (net.startsWith(text) && net === prefixOfAddr(text as Addr));
+/** So many are looked for one after the other. */
+const FEW = 4;
+
+/** All in order, each where it is first. Before those that came they were there once each. */
+function withoutRepetitions(
+  first: readonly Prefix[],
+  came: readonly Prefix[],
+  last: readonly Prefix[],
+): readonly Prefix[] {
+  const isNew = (net: Prefix, i: number): boolean =>
+    came.indexOf(net) === i && !first.includes(net) && !last.includes(net);
+  const all = first.concat(came, last);
+  return came.length <= FEW && came.every(isNew) ? all : [...new Set(all)];
+}
+
+/** Whether the text is the only address of the net, as we write them. */
+function isOnly(net: Prefix, text: unknown): boolean {
+  return typeof text === "string" && net.startsWith(text) && net === prefixOfAddr(text as Addr);
 }

@@ -72,6 +72,7 @@ async function tiersAndSets(bench: Bench): Promise<void> {
   });
   if (orders.length > 0)
     table.add({ what: "a tier's order: API to last commit", unit: "ms", values: orders, aim: "p99 20 ms" });
+  if (orders.length > 0) addBare(bench, "tier", "a tier's order");
   addStall(bench, "a tier's order", tier.samples);
   const set = await whileProbed(stage, async () => {
     for (let i = 0; i < 20; i++) {
@@ -80,6 +81,17 @@ async function tiersAndSets(bench: Bench): Promise<void> {
     }
   });
   table.add({ what: `a net of a set of ${SET_NETS}: API to last commit`, unit: "ms", values: nets, aim: "p99 2 ms" });
+  addBare(bench, "net", "a net of a set");
+  const text = JSON.stringify(setOf(0));
+  table.add({
+    what: "a net of a set: JSON.parse of the whole set",
+    unit: "ms",
+    values: Array.from({ length: 20 }, () => {
+      const start = performance.now();
+      JSON.parse(text);
+      return performance.now() - start;
+    }),
+  });
   addStall(bench, "a net of a set", set.samples);
 }
 
@@ -99,7 +111,19 @@ async function onePolicy(bench: Bench): Promise<void> {
     aim: "p99 5 ms",
     ...(isNftables(bench) ? againstNft(bench, delays) : {}),
   });
+  addBare(bench, "rule", "one policy's rule");
   addStall(bench, "one policy's rule", samples);
+}
+
+/** What of it is the kernel's alone, in the same table. */
+function addBare(bench: Bench, what: "rule" | "tier" | "policy" | "net", name: string): void {
+  if (!isNftables(bench)) return;
+  const text = bench.stage.in("copy", process.execPath, `${import.meta.dir}/bare.ts`, what);
+  bench.table.add({
+    what: `${name}: its transaction alone, by netlink`,
+    unit: "ms",
+    values: JSON.parse(text) as number[],
+  });
 }
 
 function againstNft({ stage }: Bench, delays: readonly number[]): Pick<Row, "ratio"> {
@@ -132,6 +156,7 @@ async function everyEndpoint(bench: Bench): Promise<void> {
     aim: "20 ms",
   });
   table.add({ what: "the same, deleted", unit: "ms", values: gone, aim: "20 ms" });
+  addBare(bench, "policy", `a policy over ${LOCAL_PODS} local endpoints`);
   addStall(bench, "a policy over 200 local endpoints", samples);
 }
 

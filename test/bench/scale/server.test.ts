@@ -1,7 +1,9 @@
 /** The API of the scale bench: pages, watches, what a node writes, and the changes that are measured. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { BenchServer, placeOf } from "./server.ts";
+import { wallMs } from "./clock.ts";
 import { type Size, SIZES } from "./scenario.ts";
+import { ApiStore } from "./store.ts";
 import type { MemberChange } from "./world.ts";
 
 interface Item {
@@ -164,3 +166,18 @@ function hexOf(address: string | undefined): string {
     .map((part) => Number(part).toString(16).padStart(2, "0"))
     .join("");
 }
+
+test("a change is as of when the watches were told, not of when the server began to write it down", () => {
+  const store = new ApiStore();
+  store.define("tiers", "projectcalico.org/v3", "Tier");
+  let writtenMs = 0;
+  let heardMs = 0;
+  store.watch("tiers", store.revision, () => (heardMs = wallMs()));
+  const slow = { toJSON: () => ((writtenMs = wallMs()), "spec") };
+  store.put("tiers", { metadata: { name: "a" }, spec: slow });
+  expect(writtenMs).toBeLessThanOrEqual(store.toldAtMs);
+  expect(store.toldAtMs).toBeLessThanOrEqual(heardMs);
+  const { toldAtMs } = store;
+  store.remove({ plural: "tiers", namespace: undefined, name: "a" });
+  expect(store.toldAtMs).toBeGreaterThanOrEqual(toldAtMs);
+});

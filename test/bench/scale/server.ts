@@ -109,9 +109,8 @@ export class BenchServer {
     const body = await bodyOf(request);
     const counted = `${method} ${place.plural}`;
     if (request.headers["x-bench"] === undefined) this.#writes.set(counted, (this.#writes.get(counted) ?? 0) + 1);
-    const atMs = wallMs();
     const text = this.#write(method, place, body);
-    response.setHeader("x-bench-at", String(atMs));
+    response.setHeader("x-bench-at", String(this.#store.toldAtMs));
     send(response, method === "POST" ? 201 : 200, text);
   }
 

@@ -5,6 +5,7 @@
  * asked for. The page of a list may hold newer objects than the list's revision says; the watch from there tells them again.
  */
 import { isJsonObject, type JsonObject } from "../../../src/model/schema/json.ts";
+import { wallMs } from "./clock.ts";
 
 /** What a request path names: `pods`, and of which namespace and name. */
 export interface Place {
@@ -106,6 +107,8 @@ export class Refused extends Error {
 export class ApiStore {
   readonly #collections = new Map<string, Collection>();
   #revision = 1_000;
+  /** When the last change was told: after all that it cost the server, which for an object of 200 KB is milliseconds. */
+  toldAtMs = 0;
 
   get revision(): number {
     return this.#revision;
@@ -137,6 +140,7 @@ export class ApiStore {
     const metadata: JsonObject = { ...(isJsonObject(given) ? given : {}), resourceVersion: String(revision) };
     const text = JSON.stringify({ ...object, metadata });
     const added = collection.put(idOfMetadata(metadata), text, revision);
+    this.toldAtMs = wallMs();
     collection.tell(eventText(added ? "ADDED" : "MODIFIED", text), revision);
     return text;
   }
@@ -148,6 +152,7 @@ export class ApiStore {
     const revision = ++this.#revision;
     collection.remove(idOf(place));
     const last = found.text.replace(/"resourceVersion":"\d+"/, `"resourceVersion":"${revision}"`);
+    this.toldAtMs = wallMs();
     collection.tell(eventText("DELETED", last), revision);
     return last;
   }
