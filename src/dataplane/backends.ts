@@ -33,6 +33,8 @@ export interface RemovableDriver extends Driver {
   removing(keepsSets: boolean): Steps;
   /** Closes a workload's interface that has just been made to all but policy, before it is up. Throws KernelError. */
   guard?(index: number, name: string): void;
+  /** Takes all flows out of the flowtable, if it has one, and lets none in until it is called with false. Throws KernelError. */
+  suspendOffload?(isSuspended: boolean): void;
   /** Where it keeps the flows that it has let through; without it, the kernel's table of connections has them. */
   readonly flows?: FlowSource | undefined;
   /** Absent: it does not tell of denied packets. Throws KernelError. */

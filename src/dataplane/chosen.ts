@@ -296,6 +296,11 @@ export class ChosenDriver implements Driver {
     return this.#current?.driver.flows;
   }
 
+  /** Takes all flows out of the flowtable, if there is one, and lets none in until it is called with false. Throws KernelError. */
+  suspendOffload(isSuspended: boolean): void {
+    this.#current?.driver.suspendOffload?.(isSuspended);
+  }
+
   plan(): readonly PlannedChange[] {
     return this.#current?.driver.plan() ?? [];
   }

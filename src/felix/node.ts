@@ -143,7 +143,14 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     },
   });
   const cutter = options.cutsFlows
-    ? new FlowCutter({ sys, flows: () => policy.flows, clock, isWritten: () => loop.isWritten, report })
+    ? new FlowCutter({
+        sys,
+        flows: () => policy.flows,
+        suspendOffload: (isSuspended) => policy.suspendOffload(isSuspended),
+        clock,
+        isWritten: () => loop.isWritten,
+        report,
+      })
     : undefined;
   const policies = new PolicyVersions();
   const policyReporter = new PolicyReporter({

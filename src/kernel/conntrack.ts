@@ -9,7 +9,7 @@
 import type { Sys } from "../host/sys.ts";
 import { type Addr, addrBytes, addrFromBytes, type Family, familyOf } from "../net/addr.ts";
 import { bytesToHex } from "../lib/bytes.ts";
-import { EAGAIN, ENOENT, KernelError } from "./errno.ts";
+import { EAGAIN, EBUSY, ENOENT, KernelError } from "./errno.ts";
 import { type Message, Span } from "./netlink/reader.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "./netlink/socket.ts";
 import { ATTRIBUTE_HEADER, NLA_F_NESTED, NLM_F_ACK, Writer } from "./netlink/writer.ts";
@@ -347,7 +347,7 @@ export class ConntrackTable {
   }
 
   /** How many there still were. Throws KernelError. */
-  delete(object: string, entries: readonly Entry[]): number {
+  delete(object: string, entries: readonly Entry[]): Deleted {
     return deleteEntries(this.#deletes, object, entries);
   }
 
@@ -381,10 +381,16 @@ export function deleteFlows(sys: Sys, addrs: readonly Addr[]): number {
       (w) => void w.header(NFGENMSG),
       (message) => (view.read(message) && concerns(view, wanted) ? view.entry() : undefined),
     );
-    return deleteEntries(socket, name, entries);
+    return withoutHeld(name, deleteEntries(socket, name, entries));
   } finally {
     socket.close();
   }
+}
+
+/** Throws KernelError (EBUSY) for those that are held. */
+export function withoutHeld(name: string, { deleted, held }: Deleted): number {
+  if (held > 0) throw new KernelError("delete connections of", name, EBUSY, `${held} of them are in a flowtable`);
+  return deleted;
 }
 
 /** Whether an address of either tuple is wanted. Runs for every connection of the node. */
@@ -394,11 +400,18 @@ function concerns(entry: EntryView, wanted: AddressIndex<true>): boolean {
   return false;
 }
 
+/** How many are gone, and how many the kernel keeps while they are in a flowtable, as it does before Linux 6.4 (commit 9b7c68b3911a). */
+export interface Deleted {
+  readonly deleted: number;
+  readonly held: number;
+}
+
 /** Deletions in one send. */
 const BATCH = 500;
 
-function deleteEntries(socket: NetlinkSocket, name: string, entries: readonly Entry[]): number {
+function deleteEntries(socket: NetlinkSocket, name: string, entries: readonly Entry[]): Deleted {
   let deleted = 0;
+  let held = 0;
   for (let i = 0; i < entries.length; i += BATCH) {
     socket.begin();
     for (const entry of entries.slice(i, i + BATCH)) {
@@ -411,9 +424,10 @@ function deleteEntries(socket: NetlinkSocket, name: string, entries: readonly En
     const { refused, done } = socket.exchange("delete connections of", name);
     for (const { errno, detail } of refused.values()) {
       // ENOENT: it ended by itself.
-      if (errno !== ENOENT) throw new KernelError("delete connections of", name, errno, detail);
+      if (errno === EBUSY) held++;
+      else if (errno !== ENOENT) throw new KernelError("delete connections of", name, errno, detail);
     }
     deleted += done.size;
   }
-  return deleted;
+  return { deleted, held };
 }

@@ -92,6 +92,7 @@ export type Dataplane =
 interface Opened {
   readonly driver: Driver;
   readonly flows?: () => FlowSource | undefined;
+  readonly suspendOffload?: (isSuspended: boolean) => void;
   close(): void;
 }
 
@@ -104,7 +105,8 @@ function openDataplane(sys: Sys, clock: Clock, dataplane: Dataplane): Opened {
   }
   if (dataplane.is !== "ebpf") {
     const driver = new NftablesDriver(sys, { ownsTable: false, clock });
-    return { driver, close: () => driver.close() };
+    const suspendOffload = (isSuspended: boolean): void => driver.suspendOffload(isSuspended);
+    return { driver, suspendOffload, close: () => driver.close() };
   }
   const object = new Uint8Array(readFileSync(new URL("../../bpf/path.o", import.meta.url)));
   const driver = new EbpfDriver(sys, {

@@ -18,9 +18,18 @@ import {
   WHY_NO_FLOWTABLES,
   withBench,
 } from "./flow-bench.ts";
+import { AS_POLICY_SAYS, DataplaneNode, nodeProgram, PODS as PODS_OF_NODE } from "./dataplane-node.ts";
 import { routePod } from "./pods.ts";
+import type { DataplaneChoice, Program } from "../../src/program/program.ts";
 
 const ALL = [...FIRST, ...SECOND];
+const NOTHING_CHANGED = {
+  sets: new Map(),
+  policies: new Map(),
+  endpoints: new Map(),
+  routes: new Map(),
+  members: new Map(),
+};
 const ATTACKER = ["10.65.0.3", "fd00:65::3"] as const;
 
 async function withOffload(run: (daemon: Daemon, bench: Bench) => Promise<void>): Promise<void> {
@@ -219,6 +228,33 @@ describe.skipIf(WHY_NO_FLOWTABLES !== undefined)("flowtable", () => {
       }, "flowtable"),
     60_000,
   );
+
+  test("another dataplane takes it out, and it returns with nftables", async () => {
+    const node = new DataplaneNode();
+    const offloading = (dataplane: DataplaneChoice): Program => {
+      const program = nodeProgram(dataplane);
+      return { ...program, settings: { ...program.settings, offloadsFlows: true } };
+    };
+    const change = async (program: Program): Promise<void> => {
+      node.loop.step(program, NOTHING_CHANGED);
+      await until(() => node.loop.isWritten, `for ${program.settings.dataplane} to be written`);
+    };
+    try {
+      await node.start(offloading("nftables"));
+      const own = Object.values(PODS_OF_NODE).map((pod) => pod.interface as string);
+      await until(() => Bun.deepEquals(devices(node.node), own), "for the devices");
+      for (const other of ["iptables-nft", "ebpf"] as const) {
+        await change(offloading(other));
+        await until(() => !node.node.run(["nft", "list", "flowtables"]).includes("established"), "for it to be gone");
+        expect(await node.passed()).toEqual(AS_POLICY_SAYS);
+        await change(offloading("nftables"));
+        await until(() => Bun.deepEquals(devices(node.node), own), "for the devices to return");
+      }
+      expect(await node.passed()).toEqual(AS_POLICY_SAYS);
+    } finally {
+      await node.remove();
+    }
+  }, 60_000);
 });
 
 test.skipIf(WHY_NO_FLOWTABLES === undefined)("a kernel without flowtables is told, and the node goes on without", () =>

@@ -42,8 +42,9 @@ async function withDaemon(is: Dataplane["is"], run: (daemon: Daemon, bench: Benc
   }, is);
 }
 
-// Without it: the kernel has no SCTP (module sctp).
-describe.skipIf(!hasSctp())("SCTP", () => {
+const HAS_SCTP = hasSctp();
+
+describe.skipIf(!HAS_SCTP)(HAS_SCTP ? "SCTP" : "SCTP, which the kernel does not have", () => {
   for (const is of ["nftables", "flowtable", "iptables-nft", "iptables-legacy", "ebpf"] as const)
     test(
       `${is}: what policy allows comes about, what it does not is dropped; after a change the denied associations stop, the others lose nothing`,

@@ -16,9 +16,10 @@ export interface Job {
   readonly onLine: (line: string) => void;
 }
 
-const MACHINE = "-M q35 -cpu max -m 6G -display none -vga none -monitor none -serial stdio -nic none -no-reboot".split(
-  " ",
-);
+const MACHINE =
+  "-M q35 -cpu max,-erms,-fsrm,-la57,-smap,-smep,-pku -m 6G -display none -vga none -monitor none -serial stdio -nic none -no-reboot".split(
+    " ",
+  );
 
 /**
  * The guest's clock counts instructions, one a nanosecond, and is never faster than the host's: no test needs other time-outs there, however slow the emulation

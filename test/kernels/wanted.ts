@@ -25,6 +25,7 @@ export const DEFAULT_TESTS: readonly string[] = [
   "flow-table",
   "flows",
   "flowtable",
+  "sctp",
   "law",
 ].map((name) => `test/kernel/${name}.test.ts`);
 

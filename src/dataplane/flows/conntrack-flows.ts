@@ -6,7 +6,7 @@
  * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off before the first flow is cut.
  */
 import type { Sys } from "../../host/sys.ts";
-import { type Answering, ConntrackTable, countConnections, type Entry } from "../../kernel/conntrack.ts";
+import { type Answering, ConntrackTable, countConnections, type Entry, withoutHeld } from "../../kernel/conntrack.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import type { Program } from "../../program/program.ts";
 import { answeringOf, Answers } from "./answers.ts";
@@ -47,7 +47,7 @@ export class ConntrackFlows implements FlowSource {
     const due = this.#answers.take(nowMs);
     const table = new ConntrackTable(this.#sys);
     try {
-      table.delete(WHAT, table.begunBy(WHAT, due));
+      withoutHeld(WHAT, table.delete(WHAT, table.begunBy(WHAT, due)));
     } finally {
       table.close();
     }
@@ -63,6 +63,7 @@ class ConntrackPass implements FlowPass {
   #judge: FlowJudge | undefined;
   #version: number | undefined;
   #denied: Flow[] = [];
+  #isHeld = false;
   #undecided: { readonly flow: Flow; readonly isDenied: () => boolean }[] = [];
 
   constructor(sys: Sys, program: Program, answers: Answers) {
@@ -97,13 +98,18 @@ class ConntrackPass implements FlowPass {
     const flows = this.#denied.splice(0);
     if (flows.length === 0) return 0;
     if (readSysctl(this.#sys, TCP_LOOSE) === "1") writeSysctl(this.#sys, TCP_LOOSE, "0");
-    const count = this.#table.delete(
+    const { deleted, held } = this.#table.delete(
       WHAT,
       flows.map(({ entry }) => entry),
     );
+    this.#isHeld ||= held > 0;
     const answering = flows.flatMap((flow) => flow.answering ?? []);
     this.#answers.await(answering, nowMs);
-    return count;
+    return deleted;
+  }
+
+  get isHeld(): boolean {
+    return this.#isHeld;
   }
 
   close(): void {

@@ -9,7 +9,7 @@
  */
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
-import { KernelError } from "../../kernel/errno.ts";
+import { EBUSY, KernelError } from "../../kernel/errno.ts";
 import type { Report } from "../../lib/report.ts";
 import { Retry } from "../../lib/retry.ts";
 import type { Program, ProgramDelta } from "../../program/program.ts";
@@ -21,6 +21,8 @@ export interface CutterOptions {
   readonly sys: Sys;
   /** Where the flows are now; undefined: in the kernel's table of connections. */
   readonly flows?: () => FlowSource | undefined;
+  /** Takes all flows out of the kernel's flowtable, which gets none until it is called with false. Throws KernelError. */
+  readonly suspendOffload?: (isSuspended: boolean) => void;
   readonly clock: Clock;
   /** True when the kernel has what the program says, but for what it refuses, which is closed. */
   readonly isWritten: () => boolean;
@@ -44,6 +46,8 @@ const SLICE_MS = 4;
 const SLICE_READS = 16;
 /** Of the thread, for all passes. One takes some 10 ms at least, most of it the kernel's, which walks an empty table too. */
 const SHARE = 0.02;
+/** When to look again at flows that the kernel has kept, and for how long, before that is a failure. */
+const HELD = { againMs: 20, mostMs: 5_000 };
 /** Timers hold 31 bits. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -60,6 +64,10 @@ export class FlowCutter {
   /** A pass waits until the kernel has what changed meanwhile. */
   #isHalted = false;
   #notBeforeMs = 0;
+  /** The pass has met flows that the kernel keeps while they are in a flowtable. */
+  #isHeld = false;
+  /** Since when nothing enters the flowtable, so that they can be cut. */
+  #suspendedMs: number | undefined;
   #wake = new AbortController();
   #passes = 0;
   #cut = 0;
@@ -105,6 +113,7 @@ export class FlowCutter {
     const stop = (): void => this.#wake.abort();
     signal.addEventListener("abort", stop);
     while (!signal.aborted) {
+      this.#resumeOffload();
       const [answersMs, passMs] = [this.#flows.dueMs - this.#clock.monotonicMs(), this.#waitMs()];
       if (answersMs <= 0) this.#cutAnswers();
       else if (passMs <= 0) await this.#tryPass(signal);
@@ -127,17 +136,44 @@ export class FlowCutter {
     // What changes from now on is another pass's.
     this.#isWanted = false;
     this.#lastMs = 0;
+    this.#isHeld = false;
     const cutBefore = this.#cut;
     try {
       await this.#pass(signal);
-      if (this.#retry.succeeded()) this.#options.report("established flows that are denied are cut again", {});
+      if (this.#isHeld) this.#suspendOffload();
+      else if (this.#retry.succeeded()) this.#options.report("established flows that are denied are cut again", {});
     } catch (error) {
       this.#failed(error);
     }
     const flows = this.#cut - cutBefore;
     if (flows > 0) this.#options.report("established flows that policy denies now are cut", { flows });
     this.#passes++;
-    this.#notBeforeMs = this.#clock.monotonicMs() + this.#lastMs * (1 / SHARE - 1);
+    const pauseMs = this.#isHeld ? HELD.againMs : this.#lastMs * (1 / SHARE - 1);
+    this.#notBeforeMs = this.#clock.monotonicMs() + pauseMs;
+  }
+
+  /** The next pass finds what the kernel has kept outside the flowtable. */
+  #suspendOffload(): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - (this.#suspendedMs ?? nowMs) > HELD.mostMs) {
+      this.#suspendedMs = undefined;
+      throw new KernelError("delete connections of", "this node", EBUSY, "they are in a flowtable that is not ours");
+    }
+    this.#isWanted = true;
+    if (this.#suspendedMs !== undefined || !this.#options.isWritten()) return;
+    this.#options.suspendOffload?.(true);
+    this.#suspendedMs = nowMs;
+  }
+
+  /** Once all that is denied is cut, and what answers it. */
+  #resumeOffload(): void {
+    if (this.#suspendedMs === undefined || this.#isWanted || this.#flows.dueMs < Infinity) return;
+    this.#suspendedMs = undefined;
+    try {
+      this.#options.suspendOffload?.(false);
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   #cutAnswers(): void {
@@ -183,6 +219,7 @@ export class FlowCutter {
         if (this.#clock.monotonicMs() - begin >= SLICE_MS) break;
       }
       this.#cut += pass.cut(this.#clock.monotonicMs());
+      this.#isHeld ||= pass.isHeld === true;
       this.#spend(begin);
       if (!isDone) await this.#clock.sleep(0);
     }

@@ -26,5 +26,7 @@ export interface FlowPass {
   read(judged: Judged): boolean;
   /** Cuts those that were found denied since the last call; how many there still were. Throws KernelError. */
   cut(nowMs: number): number;
+  /** The kernel has kept some of them, because they are in a flowtable. */
+  readonly isHeld?: boolean;
   close(): void;
 }

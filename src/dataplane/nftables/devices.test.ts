@@ -8,7 +8,7 @@ import type { Addr } from "../../net/addr.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
 import { NftablesDriver } from "./driver.ts";
-import { TABLE } from "./names.ts";
+import { OFFLOAD_CHAIN, TABLE } from "./names.ts";
 
 const [A, B] = ["10.65.0.1" as Addr, "fd00:65::1" as Addr];
 
@@ -77,6 +77,14 @@ class Node {
     this.kernel.removeNamespace(`/run/netns/${name}`);
   }
 
+  /** How many lead to the flowtable. */
+  rules(): number {
+    const client = new NftablesClient(this.sys, TABLE);
+    const { length } = client.handlesOf(OFFLOAD_CHAIN);
+    client.close();
+    return length;
+  }
+
   get devices(): readonly string[] | undefined {
     const client = new NftablesClient(this.sys, TABLE);
     const devices = client.steps.flowtables().get("established")?.devices;
@@ -121,6 +129,29 @@ test("workloads with addresses are in the flowtable; a restart writes nothing; w
   node.driver.commit();
   expect(node.devices).toBeUndefined();
   expect(node.driver.pending).toBe(0);
+});
+
+test("while offloading is suspended the flowtable has no device and no rule leads to it, whatever is committed; then it is as before", () => {
+  const node = new Node();
+  for (const name of ["cali1", "cali2"]) node.link(name);
+  node.apply(program({ cali1: [A] }));
+  node.driver.read();
+  node.driver.commit();
+  const before = node.rules();
+  expect(before).toBeGreaterThan(0);
+  node.driver.suspendOffload(true);
+  expect([node.devices, node.rules()]).toEqual([[], 0]);
+  node.apply(program({ cali1: [A], cali2: [B] }));
+  node.driver.commit();
+  expect([node.devices, node.rules(), node.driver.pending]).toEqual([[], 0, 0]);
+  node.driver.suspendOffload(false);
+  expect([node.devices, node.rules(), node.driver.pending]).toEqual([["cali1", "cali2"], before, 0]);
+  node.restart();
+  expect(node.driver.plan()).toEqual([]);
+  node.apply(program({}, false));
+  node.driver.commit();
+  for (const isSuspended of [true, false]) node.driver.suspendOffload(isSuspended);
+  expect(node.devices).toBeUndefined();
 });
 
 test("an interface that does not exist stands in nobody's way, and is taken in when it comes", () => {

@@ -27,6 +27,8 @@ export class Devices {
   #isOn = false;
   /** Flows that nobody may send any more may be in the flowtable: it is made anew. */
   #isStale = false;
+  /** Nothing is offloaded, for flows to be cut that the kernel keeps otherwise. */
+  #isSuspended = false;
 
   constructor(clock: Pick<Clock, "monotonicMs" | "wallMs">) {
     this.#failures = new Failures(clock);
@@ -104,7 +106,7 @@ export class Devices {
   }
 
   #missing(): string[] {
-    return [...this.#wanted.keys()].filter((device) => !this.#have.has(device));
+    return this.#isSuspended ? [] : [...this.#wanted.keys()].filter((device) => !this.#have.has(device));
   }
 
   #surplus(): string[] {
@@ -120,7 +122,7 @@ export class Devices {
       const left = this.#surplus();
       if (left.length > 0) this.#tryRemove(client, left);
     }
-    if (this.#isStale) this.#renew(client, rules);
+    if (this.#isStale) this.#renew(client, this.#isSuspended ? [] : rules);
     const due = new Set(this.#failures.due());
     const missing = this.#missing().filter((device) => this.#failures.get(device) === undefined || due.has(device));
     for (let i = 0; i < missing.length; i += MOST_DEVICES) {
@@ -144,6 +146,18 @@ export class Devices {
     ];
     client.commit(commands);
     this.found([], true);
+  }
+
+  /** All flows leave it, and none enters it. Throws KernelError. */
+  suspend(client: NftablesClient): void {
+    this.#isSuspended = true;
+    this.#renew(client, []);
+  }
+
+  /** Devices come back with the next commit. Throws KernelError. */
+  resume(client: NftablesClient, rules: readonly NftRule[]): void {
+    this.#isSuspended = false;
+    this.#renew(client, rules);
   }
 
   #tryAdd(client: NftablesClient, devices: readonly string[]): KernelError | undefined {

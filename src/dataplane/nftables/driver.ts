@@ -11,6 +11,7 @@ import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
 import { ENOENT, EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
+import type { NftRule } from "../../kernel/nftables/objects.ts";
 import { whyNoFlowtables } from "../../kernel/nftables/flowtables.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
 import { PATH_HOOKS } from "../../program/path.ts";
@@ -267,14 +268,26 @@ export class NftablesDriver implements Driver {
   }
 
   *#commitDevices(): Steps {
-    const chain = this.#state.have.get(chainId(OFFLOAD_CHAIN));
-    if (!this.#state.have.has(flowtableId(FLOWTABLE)) || chain?.type !== "chain") return;
-    yield* this.#devices.committing(
-      this.#client,
-      chain.rules.flatMap((rule) => rule ?? []),
-    );
+    const rules = this.#offloadRules;
+    if (rules === undefined) return;
+    yield* this.#devices.committing(this.#client, rules);
     // It may have been made anew.
     this.#landing.handles.forget(OFFLOAD_CHAIN);
+  }
+
+  /** undefined: there is no flowtable. */
+  get #offloadRules(): readonly NftRule[] | undefined {
+    const chain = this.#state.have.get(chainId(OFFLOAD_CHAIN));
+    if (!this.#state.have.has(flowtableId(FLOWTABLE)) || chain?.type !== "chain") return undefined;
+    return chain.rules.flatMap((rule) => rule ?? []);
+  }
+
+  suspendOffload(isSuspended: boolean): void {
+    const rules = this.#offloadRules;
+    if (rules === undefined) return;
+    if (isSuspended) this.#devices.suspend(this.#client);
+    else this.#devices.resume(this.#client, rules);
+    finishSteps(this.#commitDevices());
   }
 
   /** Takes the table out of the kernel: nothing may be asked of the driver afterwards. Throws KernelError. */
