@@ -71,10 +71,11 @@ function lowerStage(
   const closing = continuation === "staged" ? decidedWithoutEffect : dropped;
   const callOf = context.callsOf(direction, continuation);
   const all = stage.tiers.map((binding) => {
-    const known = before?.tiers.includes(binding) === true ? rulesOf(chain(binding.tier)) : undefined;
-    if (known !== undefined) return { binding, known, calls: NO_CALLS, passes: known.includes(PASSED) };
+    const name = chain(binding.tier);
+    const known = before?.tiers.includes(binding) === true ? rulesOf(name) : undefined;
+    if (known !== undefined) return { binding, name, known, calls: NO_CALLS, passes: known.includes(PASSED) };
     const calls = binding.policies.map(callOf);
-    return { binding, known, calls, passes: calls.some(canPass) };
+    return { binding, name, known, calls, passes: calls.some(canPass) };
   });
   const profiles = stage.profiles.map(callOf);
   const last = all.findIndex(({ binding, passes }) => binding.otherwise === "deny" && !passes);
@@ -84,16 +85,18 @@ function lowerStage(
   // A mark that somebody else has set must not count as a decision of ours.
   const asks = profiles.length > 0 || tiers.some(({ binding }) => binding.policies.length > 0);
   if (asks && (isByMark || profiles.some(canPass) || tiers.some(canPass))) first.push(CLEAR);
-  const chains = new Map<string, Rules>([[chain(), first]]);
-  for (const { binding, known, calls } of tiers) {
+  const own = chain();
+  const chains = new Map<string, Rules>([[own, first]]);
+  const earlier = before === undefined ? undefined : rulesOf(own);
+  for (const { binding, name, known, calls } of tiers) {
     const { tier, otherwise } = binding;
     const end = otherwise === "pass" ? [] : [closing(`${direction} no rule of tier ${tier} matched`)];
     if (last === 0) {
-      const own = known === undefined ? calls : binding.policies.map(callOf);
-      first.push(...runPolicies(own, PASSED, marks(ALLOWED)), ...end);
+      const asked = known === undefined ? calls : binding.policies.map(callOf);
+      first.push(...runPolicies(asked, PASSED, marks(ALLOWED)), ...end);
     } else {
-      chains.set(chain(tier), known ?? [...runPolicies(calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
-      first.push(jumpTo(chain(tier)), ...marks(ALLOWED));
+      chains.set(name, known ?? [...runPolicies(calls, PASSED, marks(ALLOWED_IN_TIER)), ...end]);
+      first.push(jumpAgain(name, earlier), ...marks(ALLOWED));
     }
   }
   if (last < 0) {
@@ -125,6 +128,16 @@ function passedTo(next: readonly Expr[]): NftRule {
 /** A rule without a match that jumps to the chain. */
 export function jumpTo(chain: string): NftRule {
   return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
+}
+
+/** The rule that jumped there before, so that chains are compared by the identity of their rules. */
+function jumpAgain(chain: string, earlier: Rules | undefined): NftRule {
+  for (const rule of earlier ?? []) {
+    const [only] = rule?.expressions.length === 1 ? rule.expressions : [];
+    if (rule !== undefined && only?.op === "verdict" && only.verdict.type === "jump" && only.verdict.chain === chain)
+      return rule;
+  }
+  return jumpTo(chain);
 }
 
 /** Asks the policies one after the other; `allowed` follows each where policies allow by a mark, and `passed` each that can pass. */

@@ -1,6 +1,6 @@
 /**
  * bare: what the kernel alone takes for a change, in the network namespace of the copy of the node's table: the same kind of transaction, by netlink,
- * made beforehand. It prints the milliseconds as a list.
+ * and nothing else. It prints the milliseconds as a list.
  * Usage: bun bare.ts rule | tier | policy | net
  */
 import { openSys } from "../../../src/host/bun/sys.ts";
@@ -29,20 +29,42 @@ function timed(commands: readonly NftCommand[]): { readonly ms: number; readonly
   return { ms: performance.now() - start, told };
 }
 
-function chains(): ReadonlyMap<string, NftChainState> {
-  const steps = client.steps.chains();
+function finish<T>(steps: Generator<undefined, T>): T {
   for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;
   }
 }
 
-/** Of each chain whose name passes, the first rule that is ours. */
-function firstRules(isMeant: (chain: string) => boolean): Moving[] {
-  return [...chains()].flatMap(([chain, { rules }]) => {
-    const first = isMeant(chain) ? rules[0] : undefined;
-    return first?.rule === undefined ? [] : [{ chain, rule: first.rule, handle: first.handle }];
+/** Puts a rule of our own at the end of each chain; `ruleOf` undefined: not of that one. */
+function prepared(ruleOf: (chain: string, all: ReadonlyMap<string, NftChainState>) => NftRule | undefined): Moving[] {
+  const all = finish(client.steps.chains());
+  const rules = [...all.keys()].flatMap((chain) => {
+    const rule = ruleOf(chain, all);
+    return rule === undefined ? [] : [{ chain, rule }];
   });
+  if (rules.length === 0) throw new Error("the table has no such chain");
+  const { told } = timed(rules.map((each): NftCommand => ({ do: "insert-rule", ...each, place: "last" })));
+  return rules.map((each, index) => ({ ...each, handle: told.get(index) ?? 0n }));
+}
+
+function jumpTo(chain: string): NftRule {
+  return { expressions: [{ op: "verdict", verdict: { type: "jump", chain } }], comment: undefined };
+}
+
+/** As one of a policy: addresses of a set are allowed. */
+function policyRule(set: string): NftRule {
+  return {
+    expressions: [
+      { op: "meta", key: "nfproto", register: 0 },
+      { op: "cmp", compare: "eq", register: 0, data: "02" },
+      { op: "payload", base: "network", offset: 12, length: 4, register: 0 },
+      { op: "lookup", set, register: 0, not: false },
+      { op: "counter" },
+      { op: "verdict", verdict: { type: "accept" } },
+    ],
+    comment: undefined,
+  };
 }
 
 /** All leave their places for the ends of their chains, in one transaction. */
@@ -55,24 +77,24 @@ function move(moving: readonly Moving[]): number {
   return ms;
 }
 
-/** To workloads, without their tiers. */
-function isStage(chain: string): boolean {
-  return chain.startsWith("cali-tw-") && !chain.includes("/");
+/** Of the stages to workloads: a jump to the first of their tiers. */
+function stages(): Moving[] {
+  return prepared((chain, all) => {
+    if (!chain.startsWith("cali-tw-") || chain.includes("/")) return undefined;
+    const tier = [...all.keys()].find((each) => each.startsWith(`${chain}/`));
+    return tier === undefined ? { expressions: [{ op: "counter" }], comment: undefined } : jumpTo(tier);
+  });
 }
 
 /** A chain that every stage jumps to comes; then it goes, which is not counted. */
-function addPolicy(stages: readonly Moving[]): number {
+function addPolicy(places: readonly Moving[]): number {
   const name = "cali-bare";
-  const jump: NftRule = {
-    expressions: [{ op: "verdict", verdict: { type: "jump", chain: name } }],
-    comment: undefined,
-  };
   const { ms, told } = timed([
     { do: "add-chain", chain: name, base: undefined },
-    ...stages.map(({ chain, handle }): NftCommand => ({ do: "insert-rule", chain, rule: jump, place: handle })),
+    ...places.map(({ chain, handle }): NftCommand => ({ do: "insert-rule", chain, rule: jumpTo(name), place: handle })),
   ]);
   timed([
-    ...stages.flatMap(({ chain }, i): NftCommand[] => {
+    ...places.flatMap(({ chain }, i): NftCommand[] => {
       const handle = told.get(i + 1);
       return handle === undefined ? [] : [{ do: "delete-rule", chain, handle }];
     }),
@@ -102,16 +124,24 @@ function measured(what: string): number[] {
   const repeated = (run: () => number): number[] => Array.from({ length: TIMES }, run);
   switch (what) {
     case "rule": {
-      const [first] = firstRules((chain) => chain.startsWith("cali-pi-"));
-      return first === undefined ? [] : repeated(() => move([first]));
+      const [set = ""] = [...finish(client.steps.sets())].flatMap(([name, { is }]) =>
+        is?.key.join() === "ipv4_addr" ? [name] : [],
+      );
+      let isFirst = true;
+      const one = prepared((chain) => {
+        if (!isFirst || !chain.startsWith("cali-pi-")) return undefined;
+        isFirst = false;
+        return policyRule(set);
+      });
+      return repeated(() => move(one));
     }
     case "tier": {
-      const stages = firstRules(isStage);
-      return repeated(() => move(stages));
+      const places = stages();
+      return repeated(() => move(places));
     }
     case "policy": {
-      const stages = firstRules(isStage);
-      return repeated(() => addPolicy(stages));
+      const places = stages();
+      return repeated(() => addPolicy(places));
     }
     case "net":
       return changeNet();
