@@ -114,7 +114,7 @@ export class Endpoints {
     for (const [key, profile] of inputs.profiles) this.#relabel(key, "", profile?.labels, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, wire] of inputs.wires) this.#setWire(name, wire, touched);
-    for (const addr of this.#recorded.step(inputs.blocks))
+    for (const addr of this.#recorded.step(inputs.blocks, this.#claims.size > 0))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     const rows = new Map<KeyText, RowChange>();
     const released: Group[] = [];
