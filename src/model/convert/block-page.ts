@@ -3,7 +3,7 @@ import { fail, ok, type Result } from "../../lib/result.ts";
 import { bitsOf } from "../../net/addr.ts";
 import { type Prefix, prefixFamily, prefixLength } from "../../net/prefix.ts";
 import { formatKey, type Key } from "../key.ts";
-import { type Revision, revisionOf } from "../revision.ts";
+import type { Revision } from "../revision.ts";
 import type { FieldError } from "../schema/field-error.ts";
 import type { BlockRow } from "./block.ts";
 import type { RowUpdate } from "./rows.ts";
@@ -30,7 +30,7 @@ export function writeBlocks(updates: readonly RowUpdate<"IPAMBlock">[]): BlockPa
     if (value === undefined) return [];
     const { revision, generation = 0 } = origin;
     const block = value.ok ? pageBlockOf(value.value) : { error: value.error };
-    return [{ name: key.name, revision: revisionOf(revision), generation, block }];
+    return [{ name: key.name, revision, generation, block }];
   });
 }
 
@@ -42,7 +42,7 @@ function pageBlockOf({ prefix, node, held, holders, own }: BlockRow): PageBlock 
 export function* readBlocks(page: BlockPage, seenAt: number): Generator<RowUpdate<"IPAMBlock">> {
   for (const { name, revision, generation, block } of page) {
     const key: Key<"IPAMBlock"> = { kind: "IPAMBlock", namespace: undefined, name };
-    const origin = { revision: String(revision), generation: generation || undefined, seenAt };
+    const origin = { revision, generation: generation || undefined, seenAt };
     const value: Result<BlockRow, FieldError> = "error" in block ? fail(block.error) : ok(rowOf(block));
     yield { kind: "IPAMBlock", key, id: formatKey(key), value, origin };
   }
