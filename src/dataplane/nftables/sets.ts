@@ -74,6 +74,8 @@ const INTERVAL_SETS: Readonly<Record<Family, NftSet>> = {
 export interface WantedElements {
   /** In the order of the members. Hosts go on with those that come while they are iterated, nets are those of the begin. */
   elements(): IterableIterator<NftElement>;
+  /** The same, with undefined where so many members in a row are of the other family that the thread may be given back. */
+  filling(): IterableIterator<NftElement | undefined>;
   /** How many they are. */
   count(): number;
   has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
@@ -105,6 +107,13 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
     *elements() {
       for (const member of known) if (familyOfMember(member) === family) yield elementOfMember(type, member);
     },
+    *filling() {
+      let others = 0;
+      for (const member of known) {
+        if (familyOfMember(member) === family) yield elementOfMember(type, member);
+        else if (++others % PASSED_AT_ONCE === 0) yield undefined;
+      }
+    },
     count() {
       let count = 0;
       for (const member of known) if (familyOfMember(member) === family) count++;
@@ -126,6 +135,7 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
 }
 
 const DIGESTED_AT_ONCE = 4_096;
+const PASSED_AT_ONCE = 4_096;
 
 /** As `elementOfMember` writes its key. */
 function digestMember(type: HashType, member: string, into: KeyDigest): void {
@@ -159,10 +169,12 @@ function wordOf4(addr: string): number {
 }
 
 function nets(intervals: Intervals): WantedElements {
+  function* elements(): Generator<NftElement> {
+    for (const interval of intervals.all()) yield elementOfInterval(interval);
+  }
   return {
-    *elements() {
-      for (const interval of intervals.all()) yield elementOfInterval(interval);
-    },
+    elements,
+    filling: elements,
     count: () => intervals.size,
     has: ({ key, keyEnd }) => keyEnd !== undefined && intervals.has({ first: key, last: keyEnd }),
   };
