@@ -72,7 +72,7 @@ function machineAddresses(wire: Wire | undefined): readonly Addr[] | undefined {
 
 /** undefined: none. */
 function borrowedFrom(block: BlockRow | undefined, node: string): readonly Addr[] | undefined {
-  const borrowed = (block?.allocations ?? []).filter((held) => held.node === node).map(({ addr }) => addr);
+  const borrowed = (block?.own ?? []).filter((held) => held.node === node).map(({ addr }) => addr);
   return borrowed.length === 0 ? undefined : borrowed;
 }
 

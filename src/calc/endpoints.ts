@@ -114,7 +114,7 @@ export class Endpoints {
     for (const [key, profile] of inputs.profiles) this.#relabel(key, "", profile?.labels, relabelled);
     const touched = new Set<KeyText>();
     for (const [name, wire] of inputs.wires) this.#setWire(name, wire, touched);
-    for (const addr of this.#recorded.step(inputs.blocks))
+    for (const addr of this.#recorded.step(inputs.blocks, this.#claims.size > 0))
       for (const key of this.#claims.get(addr) ?? []) touched.add(key);
     const rows = new Map<KeyText, RowChange>();
     const released: Group[] = [];
@@ -138,19 +138,22 @@ export class Endpoints {
     if (now !== undefined && before !== undefined && isSame(before, now)) return void released.push(now.group);
     if (before !== undefined) released.push(before.group);
     if (now !== undefined) this.#rows.set(key, now);
-    else this.#rows.delete(key);
+    else if (before !== undefined) this.#rows.delete(key);
     if (before !== undefined || now !== undefined) into.set(key, { before, now });
   }
 
   /** Keeps the source if its row may have to be rebuilt. */
   #keep(key: KeyText, source: EndpointRow | undefined): void {
-    for (const addr of claimsOf(this.#sources.get(key))) {
+    const before = this.#sources.get(key);
+    for (const addr of claimsOf(before)) {
       const claiming = this.#claims.get(addr);
       claiming?.delete(key);
       if (claiming?.size === 0) this.#claims.delete(addr);
     }
-    if (source === undefined || (source.node !== this.#node && claimsOf(source).length === 0))
-      return void this.#sources.delete(key);
+    if (source === undefined || (source.node !== this.#node && claimsOf(source).length === 0)) {
+      if (before !== undefined) this.#sources.delete(key);
+      return;
+    }
     this.#sources.set(key, source);
     for (const addr of claimsOf(source)) this.#claims.set(addr, (this.#claims.get(addr) ?? new Set()).add(key));
   }
@@ -178,18 +181,19 @@ export class Endpoints {
       interfaces === undefined ? NOT_HERE : [...interfaces].sort().flatMap((name) => this.#wires.get(name) ?? []);
     const { addresses, local } = wiringOf(source, wires, this.#node, (addr) => this.#recorded.has(addr, key));
     const [only] = addresses;
-    const row = {
+    const row: Row = {
       key,
       group: this.groups.take(source),
       addresses: only !== undefined && addresses.length === 1 ? only : addresses,
       local,
-      ...(local.length > 0 && source.sources !== undefined ? { sources: source.sources } : {}),
     };
-    if (source.nets !== undefined) return { ...row, nets: source.nets };
-    const { host, profiles } = source;
-    // Of a pod, and of what is elsewhere, nothing more.
-    if (profiles === undefined || source.node !== this.#node) return row;
-    return host === undefined ? { ...row, profiles } : { ...row, host, profiles };
+    const { nets, host, profiles, sources } = source;
+    if (nets !== undefined) return { ...row, nets };
+    // Of what is elsewhere, and of nearly every pod, nothing more.
+    if (source.node !== this.#node) return row;
+    const asked = local.length > 0 && sources !== undefined ? { ...row, sources } : row;
+    if (profiles === undefined) return asked;
+    return host === undefined ? { ...asked, profiles } : { ...asked, host, profiles };
   }
 
   #relabel(

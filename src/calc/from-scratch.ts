@@ -4,7 +4,7 @@ import type { ParseError, Result } from "../lib/result.ts";
 import type { Bgp } from "../model/bgp.ts";
 import type { CniRecord, EndpointRow, Wire } from "../model/endpoint.ts";
 import { formatKey, type Key } from "../model/key.ts";
-import { blockRowOf } from "../model/convert/block.ts";
+import { wholeBlockOf } from "../model/convert/block.ts";
 import { nodeAddressesOf } from "../model/convert/node.ts";
 import { poolRowOf } from "../model/convert/pool.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../model/labels.ts";
@@ -238,7 +238,7 @@ function rowWith(key: Key, read: Result<EndpointRow, ParseError>, state: State, 
 
 function isRecorded(addr: Addr, pod: Key, blocks: State["blocks"]): boolean {
   return blocks.some((resource) => {
-    const block = blockRowOf(resource);
+    const block = wholeBlockOf(resource);
     return block.ok && block.value.allocations.some((held) => held.addr === addr && equal(held.pod, pod));
   });
 }
@@ -308,7 +308,7 @@ function routesOf(state: State, wires: readonly Wire[]): Map<RouteId, Route> {
   const routes = new Map<RouteId, Route>();
   const put = (route: Route): void => void routes.set(routeIdOf(route), route);
   for (const block of state.blocks) {
-    const row = blockRowOf(block);
+    const row = wholeBlockOf(block);
     const prefix = row.ok ? blackholeOf(row.value, state.node) : undefined;
     if (prefix !== undefined) put(blackholeRoute(prefix));
   }
@@ -325,7 +325,7 @@ export function bgpOf(state: State): Bgp {
   const nodes = state.nodes.map((node) => [node.metadata.name, nodeAddressesOf(node)] as const);
   const pools = state.pools.map((pool) => [formatKey(keyOf("IPPool", pool)), poolRowOf(pool)] as const);
   const blocks = state.blocks.flatMap((resource) => {
-    const row = blockRowOf(resource);
+    const row = wholeBlockOf(resource);
     return row.ok ? [[formatKey(keyOf("IPAMBlock", resource)), row.value] as const] : [];
   });
   const others = blocks.filter(([, block]) => block.node !== state.node);

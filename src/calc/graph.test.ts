@@ -401,3 +401,32 @@ test("the route to a pod's address stays the pod's, whatever interface a Workloa
   graph.flush();
   expect(device()).toBe("a-tap0");
 });
+
+test("a set of many members is filled in steps, between which the program is as before and changes may be recorded", () => {
+  const graph = new Graph({ node: "n1" });
+  graph.setCniRecord(record("here", ["10.1.0.1"]));
+  const address = (i: number): string => `10.2.${i >> 8}.${i & 255}`;
+  const others = Array.from({ length: 5_000 }, (_, i) => pod(`p${i}`, [address(i)], { node: "n2" }));
+  const [first, second] = others;
+  if (first === undefined || second === undefined) throw new Error("there are pods");
+  graph.update([present("Pod", pod("here", ["10.1.0.1"])), ...others.map((each) => present("Pod", each))]);
+  graph.flush();
+  const before = printProgram(graph.program);
+  const peers = policy("peers", { podSelector: {}, ingress: [{ from: [{ namespaceSelector: {} }] }] });
+  // In the same batch as the policy, so that they change while the set is new.
+  graph.update([present("KubernetesNetworkPolicy", peers), gone("Pod", first)]);
+  const steps = graph.flushing();
+  let count = 0;
+  let step = steps.next();
+  for (; step.done !== true; step = steps.next()) {
+    if (count++ === 0) graph.update([gone("Pod", second)]);
+    expect(printProgram(graph.program)).toEqual(before);
+    expect(() => graph.flush()).toThrow("before another had ended");
+  }
+  expect(count).toBe(4);
+  const [set] = step.value.sets.values();
+  expect(set?.type === "address" && set.hosts.size).toBe(5_000);
+  expect(step.value.members.size).toBe(0);
+  const [change] = graph.flush().members.values();
+  expect(change).toEqual({ added: [], removed: [address(1)] } as never);
+});

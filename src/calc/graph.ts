@@ -5,6 +5,7 @@
  * hold an index of the current state and no history, so the result depends on the state and not on how it came about; the
  * from-scratch calculation (`from-scratch.ts`) computes the same, naively. No promises, no time, no input or output.
  */
+import { invariant } from "../lib/bug.ts";
 import type { RowUpdate } from "../model/convert/rows.ts";
 import type { CniRecord } from "../model/endpoint.ts";
 import type { Bgp } from "../model/bgp.ts";
@@ -35,6 +36,7 @@ export interface GraphOptions {
 
 export class Graph {
   #inputs = new Inputs();
+  #isFlushing = false;
   readonly #wires: Wires;
   readonly #endpoints: Endpoints;
   readonly #hosts = new HostBindings();
@@ -83,6 +85,20 @@ export class Graph {
 
   /** The change of the program since the last call. */
   flush(): ProgramDelta {
+    const steps = this.flushing();
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    }
+  }
+
+  /**
+   * As `flush`, but that it may be stopped at each `yield`, while a new set of many members is filled. The program is as before until the end. What is
+   * recorded meanwhile is for the next one, which may not begin before this one has ended.
+   */
+  *flushing(): Generator<undefined, ProgramDelta> {
+    invariant(!this.#isFlushing, "a calculation began before another had ended");
+    this.#isFlushing = true;
     const inputs = this.#inputs;
     this.#inputs = new Inputs();
     for (const [key, problem] of inputs.problems)
@@ -99,9 +115,11 @@ export class Graph {
     const endpoints = this.#order.step(dirty, inputs.tiers, this.#matches, this.#hosts, settings);
     const active = this.#active.step(endpoints, new Map([...inputs.policies, ...profiles]));
     const lowered = this.#lower.step(active);
-    const sets = merge(this.#sets.step(lowered.sets, rows), this.#services.step(lowered.sets, inputs.endpointSlices));
+    const members = yield* this.#sets.step(lowered.sets, rows);
+    const sets = merge(members, this.#services.step(lowered.sets, inputs.endpointSlices));
     const routes = this.#routes.step(wires, inputs.blocks);
     if (this.#bgp.step({ ...inputs, wires })) this.bgpChanges++;
+    this.#isFlushing = false;
     return this.#tables.apply({ sets, policies: lowered.policies, endpoints, routes, settings });
   }
 

@@ -1,17 +1,13 @@
 /** Recorded: the pod for which IPAM's blocks record each address: the evidence for what a pod's annotation claims. */
 import { addTo, type Bag, removeFrom, valuesOf } from "../lib/bag.ts";
-import type { BlockRow } from "../model/convert/block.ts";
-import { formatKey, type KeyText } from "../model/key.ts";
+import { type BlockRow, HOLDER_SEPARATOR } from "../model/convert/block.ts";
+import type { KeyText } from "../model/key.ts";
 import type { Addr } from "../net/addr.ts";
 import { addressesOf, ordinalIn } from "../net/ordinal.ts";
 import { type Prefix, prefixLength, prefixOf } from "../net/prefix.ts";
 import type { Delta } from "../program/program.ts";
 
-interface Block {
-  readonly prefix: Prefix;
-  /** By ordinal of the address in the block, in lines: the pod that holds it, if a pod does. One text, as there are as many as pods. */
-  readonly holders: string;
-}
+type Block = Pick<BlockRow, "prefix" | "holders">;
 
 const NOBODY: readonly string[] = [];
 
@@ -22,18 +18,19 @@ export class Recorded {
   /** The number of prefixes of each length. */
   readonly #lengths = new Map<number, number>();
 
-  /** Addresses whose holder changed. */
-  step(blocks: Delta<KeyText, BlockRow>): ReadonlySet<Addr> {
+  /** Addresses whose holder changed; none unless somebody `asks`. */
+  step(blocks: Delta<KeyText, BlockRow>, asks: boolean): ReadonlySet<Addr> {
     const changed = new Set<Addr>();
     for (const [key, row] of blocks) {
       const before = this.#blocks.get(key);
-      const now = row === undefined ? undefined : readBlock(row);
+      const now = row === undefined ? undefined : { prefix: row.prefix, holders: row.holders };
+      this.#index(key, before, now);
+      if (!asks) continue;
       if (before?.prefix === now?.prefix) addDifference(before, now, changed);
       else {
         addDifference(before, undefined, changed);
         addDifference(undefined, now, changed);
       }
-      this.#index(key, before, now);
     }
     return changed;
   }
@@ -70,21 +67,9 @@ export class Recorded {
   }
 }
 
-function readBlock({ prefix, allocations }: BlockRow): Block {
-  const holders: string[] = [];
-  for (const { ordinal, pod } of allocations) {
-    if (pod === undefined) continue;
-    while (holders.length < ordinal) holders.push("");
-    // Attributes may be any text. No pod has a name of several lines.
-    const key = formatKey(pod);
-    holders.push(key.includes("\n") ? "" : key);
-  }
-  return { prefix, holders: holders.join("\n") };
-}
-
 /** By ordinal; empty where no pod holds the address. */
 function holdersOf(block: Block | undefined): readonly string[] {
-  return block === undefined ? NOBODY : block.holders.split("\n");
+  return block === undefined ? NOBODY : block.holders.split(HOLDER_SEPARATOR);
 }
 
 /** Adds the addresses whose holders differ between two states of one block. */

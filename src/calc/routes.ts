@@ -14,7 +14,7 @@ import { blackholeRoute, localRoute, type Route, type RouteId, routeIdOf } from 
  * The prefix of a block that this node routes; undefined for other nodes' blocks and for blocks of one address, whose blackhole would be the
  * route of the address itself.
  */
-export function blackholeOf(block: BlockRow, node: string): Prefix | undefined {
+export function blackholeOf(block: Pick<BlockRow, "node" | "size" | "prefix">, node: string): Prefix | undefined {
   return block.node === node && block.size > 1 ? block.prefix : undefined;
 }
 

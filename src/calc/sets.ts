@@ -47,25 +47,30 @@ export class Sets {
   /** Sets over the same selector, by its text. */
   readonly #bySelector = new Map<string, Bag<MemberSet>>();
 
-  step(definitions: Delta<SetId, SetDefinition>, endpoints: EndpointsDelta): SetsDelta {
+  /** May be stopped at each `yield`: a new set, which nobody sees yet, is filled. No set that others see has changed then. */
+  *step(definitions: Delta<SetId, SetDefinition>, endpoints: EndpointsDelta): Generator<undefined, SetsDelta> {
     const sets = new Map<SetId, SetMembers | undefined>();
     for (const [id, definition] of definitions) {
       if (definition !== undefined) continue;
       this.#remove(id);
       sets.set(id, undefined);
     }
+    const added = new Set<MemberSet>();
+    for (const [id, definition] of definitions)
+      if (definition !== undefined && definition.type !== "nets" && definition.type !== "service")
+        added.add(yield* this.#add(id, definition));
     const changed = this.#applyRows(endpoints);
     const members = new Map<SetId, MemberChange>();
     for (const set of changed) {
       const change = set.drain();
-      if (change.added.length + change.removed.length === 0) continue;
+      if (added.has(set) || change.added.length + change.removed.length === 0) continue;
       sets.set(set.id, set.members);
       members.set(set.id, change);
     }
     for (const [id, definition] of definitions) {
+      const set = this.#sets.get(id);
       if (definition?.type === "nets") sets.set(id, netMembers(definition));
-      else if (definition !== undefined && definition.type !== "service")
-        sets.set(id, this.#add(id, definition).members);
+      else if (definition !== undefined && set !== undefined) sets.set(id, set.members);
     }
     return { sets, members };
   }
@@ -82,12 +87,13 @@ export class Sets {
     return touched;
   }
 
-  #add(id: SetId, definition: Selecting): MemberSet {
+  *#add(id: SetId, definition: Selecting): Generator<undefined, MemberSet> {
     const selector = formatSelector(definition.selector);
     if (!this.#bySelector.has(selector)) this.#index.addSelector(selector, definition.selector);
-    const set = new MemberSet(id, definition, selector, this.#index.rowsOf(selector));
+    const set = new MemberSet(id, definition, selector);
     this.#sets.set(id, set);
     addTo(this.#bySelector, selector, set);
+    yield* set.fill(this.#index.rowsOf(selector));
     return set;
   }
 
@@ -101,6 +107,8 @@ export class Sets {
 }
 
 const NO_NETS: readonly Prefix[] = [];
+/** Rows that a new set takes in before the thread may be given back. */
+const FILLED_AT_ONCE = 1_024;
 
 /** The members of one set, and how many pods contribute each. */
 class MemberSet {
@@ -116,7 +124,7 @@ class MemberSet {
   #added: Set<string> | undefined;
   #removed: Set<string> | undefined;
 
-  constructor(id: SetId, definition: Selecting, selector: string, rows: Iterable<Row>) {
+  constructor(id: SetId, definition: Selecting, selector: string) {
     this.id = id;
     this.selector = selector;
     this.#definition = definition;
@@ -124,9 +132,15 @@ class MemberSet {
       definition.type === "address"
         ? { type: "address", hosts: this.#live, nets: this.#nets }
         : { type: "address-port", members: this.#live };
+  }
+
+  /** Takes the first rows in, some at a time. */
+  *fill(rows: Iterable<Row>): Generator<undefined, void> {
+    let count = 0;
     for (const row of rows) {
       for (const member of this.#contributionOf(row)) this.#count(this.#live, member as Addr & AddrPort);
       for (const net of this.#netsOf(row)) this.#count(this.#nets, net);
+      if (++count % FILLED_AT_ONCE === 0) yield;
     }
   }
 

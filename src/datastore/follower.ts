@@ -1,7 +1,7 @@
 /** Follower: what the syncer knows of one kind: which of its objects it has seen, and how following it goes. */
 import type { KeyText } from "../model/key.ts";
 import type { Kind } from "../model/kind.ts";
-import { type Revision, revisionOf } from "../model/revision.ts";
+import type { Revision } from "../model/revision.ts";
 
 /** `listing` until the first list is done, and again after `gone`. `failing`: the last attempt was refused or unanswered, with `error`. */
 export interface Follower {
@@ -45,11 +45,10 @@ export function newFollower(kind: Kind): Follower {
 }
 
 /** Notes a state of an object. undefined: it is known; else whether another state of the object was. */
-export function noteState(follower: Follower, text: KeyText, revision: string, exists: boolean): boolean | undefined {
-  const compact = revisionOf(revision);
+export function noteState(follower: Follower, text: KeyText, revision: Revision, exists: boolean): boolean | undefined {
   const before = follower.known.get(text);
-  if (exists && before === compact) return undefined;
-  if (exists) follower.known.set(text, compact);
+  if (exists && before === revision) return undefined;
+  if (exists) follower.known.set(text, revision);
   else follower.known.delete(text);
   return before !== undefined;
 }

@@ -8,6 +8,7 @@ import { type PagedKind, RowPageWriter } from "../model/convert/row-pages.ts";
 import { type RowUpdate, rowsFor } from "../model/convert/rows.ts";
 import { formatKey } from "../model/key.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
+import { revisionOf } from "../model/revision.ts";
 import type { Update } from "../model/update.ts";
 import { type FromThread, PAGES_AHEAD, readToThread, writeMessage } from "./list-messages.ts";
 import { type KubernetesDependencies, openKubernetesStore } from "./kubernetes/store.ts";
@@ -78,9 +79,10 @@ function reducing(kind: PagedKind, node: string): (object: Resource<PagedKind>) 
   const reduce = rowsFor(node);
   return (object) => {
     const key = keyOf(kind, object);
-    const { resourceVersion: revision = "", generation } = object.metadata;
+    const { resourceVersion = "", generation } = object.metadata;
+    const origin = { revision: revisionOf(resourceVersion), generation, seenAt: 0 };
     // The cast holds because the object comes from a list of the kind.
-    const update = { kind, key, value: object, origin: { revision, generation, seenAt: 0 } } as Update;
+    const update = { kind, key, value: object, origin } as Update;
     return reduce(update, formatKey(key));
   };
 }

@@ -20,6 +20,7 @@ import type { Report } from "../lib/report.ts";
 import { formatKey, type Key, keyOfText, type KeyText } from "../model/key.ts";
 import { type Kind, KINDS } from "../model/kind.ts";
 import { keyOf, type Resource } from "../model/resource.ts";
+import { revisionOf } from "../model/revision.ts";
 import type { SyncEvent, Update } from "../model/update.ts";
 import { type Follower, newFollower, noteListed, noteState, overtake, type Read } from "./follower.ts";
 import { Outbox } from "./outbox.ts";
@@ -314,7 +315,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
     for (const read of follower.reads) if (!known.has(read.text) || unlisted.has(read.text)) read.overtaken = true;
     for (const text of unlisted) {
       known.delete(text);
-      const origin = { revision, generation: undefined, seenAt: clock.monotonicMs() };
+      const origin = { revision: revisionOf(revision), generation: undefined, seenAt: clock.monotonicMs() };
       this.#put(text, keyOfText(follower.kind, text), undefined, origin, true);
     }
     follower.unlisted = new Set();
@@ -351,7 +352,7 @@ class Run<U extends { readonly value: unknown }> implements Syncer {
   #record(follower: Follower, object: Resource, exists: boolean, seenAt: number): KeyText {
     const key = keyOf(follower.kind, object);
     const text = formatKey(key);
-    const revision = object.metadata.resourceVersion ?? "";
+    const revision = revisionOf(object.metadata.resourceVersion ?? "");
     const existed = noteState(follower, text, revision, exists);
     if (existed === undefined) return text;
     const origin = { revision, generation: object.metadata.generation, seenAt };

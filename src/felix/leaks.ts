@@ -49,7 +49,7 @@ export class LeakCollector {
       if (update.kind !== "IPAMBlock") continue;
       const held = new Map<string, Holding>();
       const block = update.value;
-      for (const { addr, handle, node, pod } of block?.ok === true ? block.value.allocations : []) {
+      for (const { addr, handle, node, pod } of block?.ok === true ? block.value.own : []) {
         if (node !== this.#options.node || handle === undefined || pod === undefined) continue;
         held.set(handle, { pod, addresses: [...(held.get(handle)?.addresses ?? []), addr] });
       }

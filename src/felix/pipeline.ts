@@ -8,6 +8,7 @@ import type { Report } from "../lib/report.ts";
 import { Graph } from "../calc/graph.ts";
 import type { Withheld } from "../calc/order.ts";
 import type { GivenSettings } from "../calc/settings.ts";
+import { finishSteps } from "../dataplane/driver.ts";
 import type { Loop } from "../dataplane/loop.ts";
 import type { ReducedLists } from "../datastore/reduced-lists.ts";
 import { type MissingKind, startSyncer, type Syncer } from "../datastore/syncer.ts";
@@ -107,6 +108,10 @@ export class Pipeline {
   #syncer: Syncer | undefined;
   /** The step that attaches what came together. */
   #soon: Promise<void> | undefined;
+  /** A calculation that has given the thread back. */
+  #underWay: Generator<undefined, ProgramDelta> | undefined;
+  /** As of which BIRD was told. */
+  #bgpChanges = 0;
   #begun = false;
   #inSync = false;
   #receiving = false;
@@ -283,7 +288,7 @@ export class Pipeline {
       this.#graph.update(this.#options.policies.take(step));
       this.#expected.observe(step);
       this.#options.observe(step);
-      this.#flush();
+      await this.#flushInSteps(breath);
       if (end < updates.length) await breath.after(step.length);
     }
     this.#receiving = false;
@@ -307,9 +312,36 @@ export class Pipeline {
   }
 
   #flush(): void {
-    const { bgpChanges } = this.#graph;
-    const delta = this.#graph.flush();
-    if (this.#graph.bgpChanges !== bgpChanges) this.#options.onBgp(this.#graph.bgp);
+    this.#endUnderWay();
+    this.#take(this.#graph.flush());
+  }
+
+  /** As `#flush`, but that the thread is given back while a large set is filled. */
+  async #flushInSteps(breath: Breath): Promise<void> {
+    this.#endUnderWay();
+    const steps = this.#graph.flushing();
+    this.#underWay = steps;
+    // Whoever calculates meanwhile has ended it.
+    while (this.#underWay === steps) {
+      const step = steps.next();
+      if (step.done !== true) await breath.after(1);
+      else {
+        this.#underWay = undefined;
+        this.#take(step.value);
+      }
+    }
+  }
+
+  #endUnderWay(): void {
+    const steps = this.#underWay;
+    this.#underWay = undefined;
+    if (steps !== undefined) this.#take(finishSteps(steps));
+  }
+
+  #take(delta: ProgramDelta): void {
+    const { bgp, bgpChanges } = this.#graph;
+    if (bgpChanges !== this.#bgpChanges) this.#options.onBgp(bgp);
+    this.#bgpChanges = bgpChanges;
     // Until the kernel is touched for the first time, what it should be doing is of no use to anybody.
     if (!this.#begun) return;
     this.#step(delta);

@@ -5,7 +5,7 @@
 import { equal } from "../lib/equal.ts";
 import { fail, ok, type Result } from "../lib/result.ts";
 import { formatTimestampSeconds } from "../lib/timestamp.ts";
-import { blockRowOf } from "../model/convert/block.ts";
+import { wholeBlockOf } from "../model/convert/block.ts";
 import type { AllocationAttributes, IPAMBlockSpec } from "../model/kinds/ipam.ts";
 import { handleOf, reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
@@ -22,7 +22,7 @@ export interface Block {
 
 /** Checks what taking and freeing rely on; a block that fails is ignored. */
 export function blockOf(resource: Resource<"IPAMBlock">): Result<Block, string> {
-  const model = blockRowOf(resource);
+  const model = wholeBlockOf(resource);
   if (!model.ok) return fail(formatFieldError(model.error));
   const { spec } = resource;
   const size = sizeOf(model.value.prefix);

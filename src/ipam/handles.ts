@@ -8,7 +8,7 @@
  */
 import { type Store, StoreError } from "../datastore/store.ts";
 import { formatKey } from "../model/key.ts";
-import { blockRowOf } from "../model/convert/block.ts";
+import { wholeBlockOf } from "../model/convert/block.ts";
 import { reserveNode } from "../model/kinds/reserved.ts";
 import type { Resource } from "../model/resource.ts";
 import { parsePrefix, type Prefix } from "../net/prefix.ts";
@@ -73,7 +73,7 @@ export class Handles {
 
   async #searchFor(handle: string): Promise<readonly Prefix[]> {
     return (await this.#store.list("IPAMBlock")).items.flatMap((resource) => {
-      const block = blockRowOf(resource);
+      const block = wholeBlockOf(resource);
       const holds = block.ok && block.value.allocations.some((allocation) => allocation.handle === handle);
       return holds ? [block.value.prefix] : [];
     });

@@ -134,15 +134,15 @@ export class PoolLevels {
     }
   }
 
-  #blockOf({ prefix, node, size, allocations }: BlockRow): Block {
+  #blockOf({ prefix, node, size, held: ordinals, own }: BlockRow): Block {
     const held = new Uint8Array(size);
     let [reserves, mine] = [0, 0];
-    for (const { ordinal, handle } of allocations) {
-      held[ordinal] = 1;
+    for (const ordinal of ordinals) held[ordinal] = 1;
+    for (const { handle } of own) {
       if (handle !== undefined && reserveNode(handle) !== undefined) reserves++;
       if (handle === this.#handle) mine++;
     }
-    return { prefix, owner: node, held, reserves, mine, used: allocations.length - reserves };
+    return { prefix, owner: node, held, reserves, mine, used: ordinals.length - reserves };
   }
 
   #putNode(key: KeyText, labels: Readonly<Record<string, string>>, isGone: boolean): void {

@@ -4,9 +4,9 @@
  */
 export type Revision = number | string;
 
-/** Injective. */
-export function revisionOf(text: string): Revision {
-  return /^[1-9]\d{0,14}$/.test(text) ? Number(text) : text;
+/** Injective; a revision as it is kept is itself. */
+export function revisionOf(text: Revision): Revision {
+  return typeof text === "string" && /^[1-9]\d{0,14}$/.test(text) ? Number(text) : text;
 }
 
 /** Whether the revision is at or beyond the other. False when that is not known. */

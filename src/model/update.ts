@@ -6,10 +6,11 @@
 import type { Key } from "./key.ts";
 import type { Kind } from "./kind.ts";
 import type { Resource } from "./resource.ts";
+import type { Revision } from "./revision.ts";
 
 /** Where and when a value was seen; the calculation passes it through, status reports it. */
 export interface Origin {
-  readonly revision: string;
+  readonly revision: Revision;
   readonly generation: number | undefined;
   /** Milliseconds of the monotonic clock. */
   readonly seenAt: number;

@@ -1,5 +1,5 @@
 /** processes: what the kernel says of a process: its CPU time, its memory, how often it woke. Source: proc(5). */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 
 const TICK_MS = 10;
 
@@ -15,12 +15,22 @@ export function cpuNanoseconds(pid: number): number {
   return Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[0]);
 }
 
-/** How often its threads gave up the CPU to wait. */
-export function wakeUps(pid: number): number {
-  return readdirSync(`/proc/${pid}/task`).reduce((sum, task) => {
-    const status = readFileSync(`/proc/${pid}/task/${task}/status`, "utf8");
-    return sum + Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1] ?? "0");
-  }, 0);
+/** How often each of its threads gave up the CPU to wait, by thread. */
+export function wakeUps(pid: number): ReadonlyMap<string, number> {
+  return new Map(
+    readdirSync(`/proc/${pid}/task`).flatMap((task) => {
+      const file = `/proc/${pid}/task/${task}/status`;
+      // One that ends just now.
+      const status = existsSync(file) ? readFileSync(file, "utf8") : "";
+      const count = /^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1];
+      return count === undefined ? [] : [[task, Number(count)] as const];
+    }),
+  );
+}
+
+/** How often they did since: those that ended meanwhile take nothing of what the others did. */
+export function wakeUpsSince(pid: number, before: ReadonlyMap<string, number>): number {
+  return [...wakeUps(pid)].reduce((sum, [task, count]) => sum + count - (before.get(task) ?? 0), 0);
 }
 
 /** Megabytes. */

@@ -139,6 +139,32 @@ function addresses(count: number, second = 70): Addr[] {
   return Array.from({ length: count }, (_, i) => `10.${second}.${i >> 8}.${i & 255}` as Addr);
 }
 
+test("one commit after a start finds the one thing to do behind many units with nothing to do", () => {
+  withNamespaces(["steps"], (namespace) => {
+    const fill = (node: Node): readonly PolicyId[] => {
+      const policies = Array.from({ length: 900 }, (_, i) => node.policy(`p${i}`));
+      node.endpoint("cali1", policies);
+      return policies;
+    };
+    const before = new Node(namespace);
+    fill(before);
+    before.driver.read();
+    before.driver.commit();
+    before.driver.close();
+    const now = new Node(namespace);
+    try {
+      now.endpoint("cali2", fill(now).slice(0, 1));
+      now.driver.read();
+      expect(now.driver.pending).toBeGreaterThan(0);
+      now.driver.commit();
+      expect(now.driver.pending).toBe(0);
+      expect(now.table()).toContain("cali2");
+    } finally {
+      now.driver.close();
+    }
+  });
+});
+
 test("a large set is filled in slices before a rule names it, whatever comes and goes meanwhile", () => {
   withNode((node) => {
     const { driver } = node;

@@ -1,5 +1,5 @@
 /** objects: the Kubernetes objects that the tests create, what they ask of a running Pod, and what address management records. */
-import { type Allocation, blockRowOf } from "../../src/model/convert/block.ts";
+import { type Allocation, wholeBlockOf } from "../../src/model/convert/block.ts";
 import type { Resource } from "../../src/model/resource.ts";
 import { BOX_IMAGE } from "./cluster/image.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -211,7 +211,7 @@ export function reporting(addresses: readonly string[]): object {
 export async function allocations(cluster: Cluster): Promise<readonly Allocation[]> {
   const { items } = await cluster.get<{ items: readonly Resource<"IPAMBlock">[] }>(["ipamblocks"]);
   return items.flatMap((item) => {
-    const block = blockRowOf(item);
+    const block = wholeBlockOf(item);
     if (!block.ok) throw new Error(`block ${item.metadata.name} is malformed: ${JSON.stringify(block.error)}`);
     return block.value.allocations;
   });

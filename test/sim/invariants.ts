@@ -12,7 +12,7 @@ import { MAIN_TABLE, RouteClient } from "../../src/kernel/route/client.ts";
 import { readSysctl } from "../../src/kernel/sysctl.ts";
 import { equal } from "../../src/lib/equal.ts";
 import { unwrap } from "../../src/lib/result.ts";
-import { blockRowOf, type BlockRow } from "../../src/model/convert/block.ts";
+import { wholeBlockOf, type WholeBlock } from "../../src/model/convert/block.ts";
 import type { CniRecord } from "../../src/model/endpoint.ts";
 import { reserveNode } from "../../src/model/kinds/reserved.ts";
 import type { Resource } from "../../src/model/resource.ts";
@@ -58,7 +58,7 @@ export async function tableDifferences(world: World, node: SimNode): Promise<Dif
 }
 
 /** Addresses are recorded for those who hold them, and for nobody else. */
-function checkBlocks(world: World, blocks: readonly BlockRow[]): string[] {
+function checkBlocks(world: World, blocks: readonly WholeBlock[]): string[] {
   const wrong: string[] = [];
   const live = new Map(
     world.runtimes.flatMap((runtime) =>
@@ -91,7 +91,7 @@ interface PoolUse {
   readonly reserves: ReadonlyMap<string, number>;
 }
 
-async function poolsInUse(world: World, blocks: readonly BlockRow[]): Promise<PoolUse[]> {
+async function poolsInUse(world: World, blocks: readonly WholeBlock[]): Promise<PoolUse[]> {
   return (await world.store.list("IPPool")).items.map(({ metadata, spec }) => {
     const pool = unwrap(parsePrefix(spec.cidr));
     const { first, last } = prefixRange(pool);
@@ -114,7 +114,7 @@ async function poolsInUse(world: World, blocks: readonly BlockRow[]): Promise<Po
 }
 
 /** Of the addresses of a pool that no pod has, a node's reserve holds at most its share of the half; and none of a pool that gives none. */
-async function checkReserves(world: World, blocks: readonly BlockRow[]): Promise<string[]> {
+async function checkReserves(world: World, blocks: readonly WholeBlock[]): Promise<string[]> {
   return (await poolsInUse(world, blocks)).flatMap(({ name, isDisabled, unused, reserves }) => {
     const most = isDisabled ? 0 : Math.floor(unused / (2 * world.nodes.length));
     return [...reserves].flatMap(([node, count]) =>
@@ -131,9 +131,9 @@ export async function unusedAddresses(world: World): Promise<number> {
   return Math.min(of(4), of(6));
 }
 
-async function blocksOf({ store }: World): Promise<BlockRow[]> {
+async function blocksOf({ store }: World): Promise<WholeBlock[]> {
   return (await store.list("IPAMBlock")).items.flatMap((block) => {
-    const model = blockRowOf(block);
+    const model = wholeBlockOf(block);
     return model.ok ? [model.value] : [];
   });
 }
@@ -258,7 +258,7 @@ function checkRoutes(node: SimNode, program: Program): string[] {
 }
 
 /** Each block of another node is reached by that node. */
-function checkLearned(node: SimNode, blocks: readonly BlockRow[]): string[] {
+function checkLearned(node: SimNode, blocks: readonly WholeBlock[]): string[] {
   const routes = looking(node, (sys) => {
     const client = new RouteClient(sys);
     const found = client.routes({ table: MAIN_TABLE }).filter(({ protocol }) => protocol === PROTOCOL);

@@ -5,7 +5,7 @@
 import { MemoryStore } from "../../src/datastore/memory.ts";
 import { StoreError } from "../../src/datastore/store.ts";
 import { SimClock } from "../../src/host/sim/clock.ts";
-import { blockRowOf } from "../../src/model/convert/block.ts";
+import { wholeBlockOf } from "../../src/model/convert/block.ts";
 import { CLUSTER_INFORMATION } from "../../src/model/kinds/cluster.ts";
 import { formatName, type Key } from "../../src/model/key.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
@@ -174,7 +174,7 @@ export class World {
   async #checkReleases(): Promise<void> {
     const held = new Set<string>();
     for (const block of (await this.store.list("IPAMBlock")).items) {
-      const row = blockRowOf(block);
+      const row = wholeBlockOf(block);
       for (const { handle } of row.ok ? row.value.allocations : []) if (handle !== undefined) held.add(handle);
     }
     for (const [handle, due] of this.#releasing) {

@@ -203,7 +203,7 @@ export class NftablesDriver implements Driver {
       else if (this.#state.have.has(setId(set))) this.#unread.add(set);
       else {
         const wanted = this.#wanted(set);
-        if (wanted !== undefined) this.#elements.fill(set, unit.id, row.is, wanted.elements());
+        if (wanted !== undefined) this.#elements.fill(set, unit.id, row.is, wanted.filling());
       }
     }
     this.#refusals.changed(filled, "elements");
@@ -259,8 +259,8 @@ export class NftablesDriver implements Driver {
     do {
       for (;;) {
         const plan = this.#next();
-        if (isEmpty(plan)) break;
-        yield* this.#landing.land(plan);
+        if (!isEmpty(plan)) yield* this.#landing.land(plan);
+        else if (plan.hasMore !== true) break;
         yield;
       }
     } while (yield* this.#landing.retry());

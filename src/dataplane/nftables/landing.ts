@@ -139,7 +139,10 @@ export class Landing {
     for (;;) {
       this.#options.settle();
       const plan = this.#options.plan([unit], this.#options.transactionUs);
-      if (isEmpty(plan)) return undefined;
+      if (isEmpty(plan)) {
+        if (plan.hasMore === true) continue;
+        return undefined;
+      }
       const refused = this.#send(plan);
       if (refused === undefined) continue;
       for (const chain of refused.lost) this.handles.forget(chain);

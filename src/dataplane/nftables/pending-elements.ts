@@ -14,7 +14,7 @@ export interface SetPending {
   /** Went while the set was being filled: the kernel may have them. To be added (which changes nothing where they are) and removed. */
   readonly unsure: Map<string, NftElement>;
   /** The rest of a new set, as the program goes on having it. */
-  filling: Iterator<NftElement> | undefined;
+  filling: Iterator<NftElement | undefined> | undefined;
 }
 
 export class PendingElements {
@@ -27,7 +27,7 @@ export class PendingElements {
   }
 
   /** The kernel has none of them. */
-  fill(set: string, unitId: string, is: NftSet, elements: Iterator<NftElement>): void {
+  fill(set: string, unitId: string, is: NftSet, elements: Iterator<NftElement | undefined>): void {
     this.#enter(set, { unitId, is, add: new Map(), remove: new Map(), unsure: new Map(), filling: elements });
   }
 
@@ -67,12 +67,14 @@ export class PendingElements {
     }
   }
 
-  /** Takes up to so many elements of a set that is being filled into `add`. */
+  /** Takes up to so many elements of a set that is being filled into `add`, or fewer where they are far between. */
   pull(entry: SetPending, most: number): void {
     while (entry.filling !== undefined && entry.add.size < most) {
       const next = entry.filling.next();
       if (next.done === true) entry.filling = undefined;
-      else entry.add.set(elementText(next.value), next.value);
+      else if (next.value === undefined) {
+        if (most !== Infinity) return;
+      } else entry.add.set(elementText(next.value), next.value);
     }
   }
 

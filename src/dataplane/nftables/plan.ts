@@ -57,6 +57,8 @@ export interface Plan {
   readonly elements: readonly ElementsChange[];
   /** The table is made anew: whatever it holds goes first. */
   readonly replaces: boolean;
+  /** More was to be looked at than the thread may be held for, and is to be planned again. Nothing in it does not mean that all is done. */
+  readonly hasMore?: boolean;
 }
 
 /** The handles of the rules of one chain as it is now, in order; undefined: it has not so many rules. */

@@ -12,6 +12,8 @@ import { rankOf, type Unit } from "../units.ts";
 
 /** Rough cost of one element in microseconds of the thread, ours and the kernel's. */
 const ELEMENT_US = 5;
+/** Units with nothing to do that are looked at in one go. */
+const IDLE_AT_ONCE = 400;
 
 export class Planner {
   readonly #state: TableState<NftRow>;
@@ -28,15 +30,22 @@ export class Planner {
   plan(units: Iterable<Unit>, mostUs: number, replaces: boolean, done: (unit: Unit) => void): Plan {
     const draft = new Draft(this.#state, mostUs);
     const removals: PlannedRow[] = [];
+    let idle = 0;
     for (const unit of units) {
+      if (idle === IDLE_AT_ONCE && mostUs !== Infinity) {
+        draft.hasMore = true;
+        break;
+      }
       // One that had gone, and has come again as another, is planned as that.
       if (this.#state.unit(unit.id) !== unit) {
+        idle++;
         done(unit);
         continue;
       }
       const changes = this.#refusals.changesOf(unit).map(plannedRow);
       const pending = this.#pendingOf(unit);
       if (changes.length === 0 && pending.length === 0) {
+        idle++;
         done(unit);
         continue;
       }
@@ -46,7 +55,7 @@ export class Planner {
       if (draft.isFull) break;
     }
     draft.remove(removals);
-    return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces };
+    return { units: draft.units, rows: draft.rows, elements: draft.elements, replaces, hasMore: draft.hasMore };
   }
 
   #take(draft: Draft, unit: Unit, changes: readonly PlannedRow[], pending: readonly [string, SetPending][]): void {
@@ -103,6 +112,7 @@ export class Planner {
     this.#elements.pull(entry, most);
     const add = take(entry.add, most);
     const isPartial = entry.filling !== undefined || add.length < entry.add.size;
+    if (isPartial && add.length + remove.length + unsure.length === 0) return void (draft.hasMore = true);
     draft.addElements({ set, unit, is: entry.is, add, remove, unsure, isPartial });
   }
 }
@@ -118,6 +128,8 @@ class Draft {
   roomUs: number;
   /** Something did not fit. */
   isFull = false;
+  /** Not everything was looked at. */
+  hasMore = false;
 
   constructor(state: TableState<NftRow>, mostUs: number) {
     this.#state = state;

@@ -77,7 +77,7 @@ export function forgetTable({
     if (row.type !== "set" || row.is === undefined) continue;
     const wanted = wantedOf(row.set);
     const unit = state.ownerOf(id);
-    if (wanted !== undefined && unit !== undefined) elements.fill(row.set, unit.id, row.is, wanted.elements());
+    if (wanted !== undefined && unit !== undefined) elements.fill(row.set, unit.id, row.is, wanted.filling());
   }
 }
 
@@ -126,7 +126,7 @@ function forgetSet({ state, elements, wanted: wantedOf }: Reading, name: string)
   const unit = state.ownerOf(setId(name));
   const wanted = wantedOf(name);
   if (want?.type === "set" && want.is !== undefined && wanted !== undefined && unit !== undefined)
-    elements.fill(name, unit.id, want.is, wanted.elements());
+    elements.fill(name, unit.id, want.is, wanted.filling());
 }
 
 /** Ids of the rows that are elements of the set. */

@@ -75,6 +75,8 @@ const INTERVAL_SETS: Readonly<Record<Family, NftSet>> = {
 export interface WantedElements {
   /** In the order of the members. Hosts go on with those that come while they are iterated, nets are those of the begin. */
   elements(): IterableIterator<NftElement>;
+  /** The same, with undefined where so many members in a row are of the other family that the thread may be given back. */
+  filling(): IterableIterator<NftElement | undefined>;
   /** How many they are. */
   count(): number;
   has(element: Pick<NftElement, "key" | "keyEnd">): boolean;
@@ -108,6 +110,12 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
     *elements() {
       for (const member of known) if (familyOfMember(member) === family) yield elementOfMember(type, member);
     },
+    filling: () =>
+      fillingOf(
+        known,
+        (member) => familyOfMember(member) === family,
+        (member) => elementOfMember(type, member),
+      ),
     count() {
       let count = 0;
       for (const member of known) if (familyOfMember(member) === family) count++;
@@ -129,6 +137,18 @@ function hosts(type: HashType, known: ReadonlySet<string>, family: Family): Want
 }
 
 const DIGESTED_AT_ONCE = 4_096;
+const PASSED_AT_ONCE = 4_096;
+
+function* fillingOf<T>(
+  known: ReadonlySet<T>,
+  isMeant: (member: T) => boolean,
+  elementOf: (member: T) => NftElement,
+): Generator<NftElement | undefined> {
+  let others = 0;
+  for (const member of known)
+    if (isMeant(member)) yield elementOf(member);
+    else if (++others % PASSED_AT_ONCE === 0) yield undefined;
+}
 
 /** As `elementOfMember` writes its key. */
 function digestMember(type: HashType, member: string, into: KeyDigest): void {
@@ -162,10 +182,12 @@ function wordOf4(addr: string): number {
 }
 
 function intervals(nets: Nets): WantedElements {
+  function* elements(): Generator<NftElement> {
+    for (const interval of nets.intervals()) yield elementOfInterval(interval);
+  }
   return {
-    *elements() {
-      for (const interval of nets.intervals()) yield elementOfInterval(interval);
-    },
+    elements,
+    filling: elements,
     count: () => nets.sizeOf("rest"),
     has: ({ key, keyEnd }) => keyEnd !== undefined && nets.hasInterval({ first: key, last: keyEnd }),
   };
@@ -179,6 +201,7 @@ function netsOfLength(known: ReadonlySet<Prefix>, nets: Nets, length: Exclude<Ne
     *elements() {
       for (const net of known) if (isMeant(net)) yield keyOf(net);
     },
+    filling: () => fillingOf(known, isMeant, keyOf),
     count: () => nets.sizeOf(length),
     has({ key, keyEnd }) {
       const addr = keyEnd === undefined ? memberOfKey("address", family, key) : undefined;

@@ -7,8 +7,8 @@ import { invariant } from "../../lib/bug.ts";
 import { fail, ok, type ParseError, type Result } from "../../lib/result.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { EndpointRow, NamedPort } from "../endpoint.ts";
-import { formatKey, type Key } from "../key.ts";
-import { type Revision, revisionOf } from "../revision.ts";
+import { formatKey, type Key, type KeyText } from "../key.ts";
+import type { Revision } from "../revision.ts";
 import type { RowUpdate } from "./rows.ts";
 
 /** Each column has an entry for each pod, but `others`; those that are one text have `SEPARATOR` between them. */
@@ -19,7 +19,8 @@ export interface PodPage {
   /** The next ones, by number. */
   readonly shapes: readonly PageShape[];
   readonly nodes: readonly string[];
-  readonly names: string;
+  /** Texts of the keys. */
+  readonly ids: string;
   readonly revisions: readonly Revision[];
   /** 0: none is known. */
   readonly generations: readonly number[];
@@ -34,6 +35,9 @@ export interface PodPage {
 
 /** In no address, and in no name that is among the columns. JSON does not escape it: escapes are slow to read. */
 const SEPARATOR = " ";
+
+/** Of the text of a pod's key. */
+const KEY_PREFIX = "Pod/";
 
 /** Of pods of a namespace and service account: labels, and named ports. */
 interface PageShape {
@@ -80,8 +84,8 @@ export class PodPageWriter {
       isReset,
       shapes,
       nodes,
-      names: updates.map(({ key }, i) => (shape[i] === -1 ? "" : key.name)).join(SEPARATOR),
-      revisions: updates.map(({ origin }) => revisionOf(origin.revision)),
+      ids: updates.map(({ id }, i) => (shape[i] === -1 ? "" : id)).join(SEPARATOR),
+      revisions: updates.map(({ origin }) => origin.revision),
       generations: updates.map(({ origin }) => origin.generation ?? 0),
       shape,
       node,
@@ -156,15 +160,18 @@ export class PodPageReader {
     if (page.count === 0) return;
     const others = new Map(page.others);
     const addresses = page.addresses.split(SEPARATOR);
-    const names = page.names.split(SEPARATOR);
-    invariant(names.length === page.count, `a page of pods has ${names.length} names of ${page.count}`);
-    for (const [i, name] of names.entries()) {
-      const revision = String(page.revisions[i]);
+    const ids = page.ids.split(SEPARATOR);
+    const { revisions } = page;
+    invariant(
+      ids.length === page.count && revisions.length === page.count,
+      `a page of pods has ${ids.length} keys and ${revisions.length} revisions of ${page.count}`,
+    );
+    for (const [i, revision] of revisions.entries()) {
       const origin = { revision, generation: page.generations[i] || undefined, seenAt };
       const shape = this.#shapes[page.shape[i] ?? -1];
       const node = this.#nodes[page.node[i] ?? -1];
       if (shape !== undefined && node !== undefined) {
-        yield plainUpdate(name, origin, shape, node, addresses[i]);
+        yield plainUpdate((ids[i] ?? "") as KeyText, origin, shape, node, addresses[i]);
         continue;
       }
       const other = others.get(i);
@@ -175,13 +182,13 @@ export class PodPageReader {
 }
 
 function plainUpdate(
-  name: string,
+  id: KeyText,
   origin: RowUpdate<"Pod">["origin"],
   { namespace, serviceAccount, labels, ports }: ReadShape,
   node: string,
   addresses = "",
 ): RowUpdate<"Pod"> {
-  const key: Key<"Pod"> = { kind: "Pod", namespace, name };
+  const key: Key<"Pod"> = { kind: "Pod", namespace, name: id.slice(KEY_PREFIX.length + namespace.length + 1) };
   const endpoint: EndpointRow = {
     uid: undefined,
     node,
@@ -193,7 +200,7 @@ function plainUpdate(
     addressesFrom: "status",
     ports,
   };
-  return { kind: "Pod", key, id: formatKey(key), value: { endpoint: ok(endpoint), here: undefined }, origin };
+  return { kind: "Pod", key, id, value: { endpoint: ok(endpoint), here: undefined }, origin };
 }
 
 /** As they were written. */
@@ -207,7 +214,7 @@ function otherUpdate(
   { namespace, name, endpoint, here }: OtherPod,
 ): RowUpdate<"Pod"> {
   const key: Key<"Pod"> = { kind: "Pod", namespace, name };
-  const { revision } = origin;
+  const revision = String(origin.revision);
   const value = {
     endpoint: endpoint.ok ? ok(rowOf(endpoint.value)) : endpoint,
     here: here === null ? undefined : { uid: here.uid, revision, annotations: here.annotations },

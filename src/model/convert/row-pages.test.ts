@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { JsonObject } from "../schema/json.ts";
 import { keyOf, type Resource } from "../resource.ts";
+import { revisionOf } from "../revision.ts";
 import type { Update } from "../update.ts";
 import { type PagedKind, RowPageReader, RowPageWriter } from "./row-pages.ts";
 import { type RowUpdate, rowsFor } from "./rows.ts";
@@ -10,7 +11,8 @@ function rows(kind: PagedKind, objects: readonly JsonObject[]): readonly RowUpda
   const reduce = rowsFor("n1");
   return objects.map((object) => {
     const value = object as unknown as Resource<PagedKind>;
-    const { resourceVersion: revision = "", generation } = value.metadata;
+    const { resourceVersion = "", generation } = value.metadata;
+    const revision = revisionOf(resourceVersion);
     return reduce({ kind, key: keyOf(kind, value), value, origin: { revision, generation, seenAt: 0 } } as Update);
   });
 }
@@ -99,8 +101,8 @@ test("a page that lacks a pod is a bug, never a pod fewer", () => {
   expect(() => [...new RowPageReader().read({ kind: "Pod", page: { ...page, others: [] } }, 0)]).toThrow(
     "lacks the one at 1 of 2",
   );
-  expect(() => [...new RowPageReader().read({ kind: "Pod", page: { ...page, names: "a" } }, 0)]).toThrow(
-    "has 1 names of 2",
+  expect(() => [...new RowPageReader().read({ kind: "Pod", page: { ...page, ids: "a" } }, 0)]).toThrow(
+    "has 1 keys and 2 revisions of 2",
   );
 });
 

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Resource } from "../resource.ts";
-import { blockRowOf } from "./block.ts";
+import type { JsonObject } from "../schema/json.ts";
+import { blockRowOf, wholeBlockOf } from "./block.ts";
 import { nodeAddressesOf } from "./node.ts";
 import { poolRowOf } from "./pool.ts";
 
@@ -55,9 +56,9 @@ test.each([
   expect(poolRowOf(pool(spec))).toMatchObject({ ok: false, error: { field } });
 });
 
-test("block: owner and holders of both families", () => {
+test("whole block: owner and holders of both families", () => {
   const attributes = [{ handle_id: "h", secondary: { node: "n2" } }, {}];
-  const four = blockRowOf(
+  const four = wholeBlockOf(
     block({
       cidr: "10.0.0.4/30",
       affinity: "host:n1",
@@ -79,17 +80,49 @@ test("block: owner and holders of both families", () => {
       ],
     },
   } as never);
-  const six = blockRowOf(block({ cidr: "fd00::/126", affinity: null, allocations: [0], attributes }));
+  const six = wholeBlockOf(block({ cidr: "fd00::/126", affinity: null, allocations: [0], attributes }));
   expect(six).toMatchObject({
     ok: true,
     value: { node: undefined, allocations: [{ addr: "fd00::", node: "n2" }] },
   } as never);
   expect(
-    blockRowOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes })),
+    wholeBlockOf(block({ cidr: "fd00::/126", affinity: "host:n1", deleted: true, allocations: [], attributes })),
   ).toMatchObject({ ok: true, value: { node: undefined } } as never);
   expect(
-    blockRowOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes })),
+    wholeBlockOf(block({ cidr: "fd00::/126", affinity: "virtual:load-balancer", allocations: [], attributes })),
   ).toMatchObject({ ok: true, value: { node: undefined } } as never);
+});
+
+test("block: what is held and by which pods, and in full what this node's pods and the reserves of all nodes have", () => {
+  const pod = (name: string, node: string): JsonObject => ({
+    handle_id: name,
+    secondary: { namespace: "shop", pod: name, node },
+  });
+  const reserve = { handle_id: "windows-reserved-ipam-handle", secondary: { type: "reserve", node: "n3" } };
+  const attributes = [pod("web", "n2"), pod("db", "n1"), reserve, pod("a b", "n2"), {}];
+  const row = blockRowOf(block({ cidr: "fd00::/125", allocations: [null, 0, null, 1, 2, 3, 4], attributes }), "n1");
+  expect(row).toEqual({
+    ok: true,
+    value: {
+      prefix: "fd00::/125",
+      family: 6,
+      size: 8,
+      node: undefined,
+      held: [1, 3, 4, 5, 6],
+      // No pod has a name of two words.
+      holders: " Pod/shop/web  Pod/shop/db  ",
+      own: [
+        {
+          addr: "fd00::3",
+          ordinal: 3,
+          handle: "db",
+          node: "n1",
+          pod: { kind: "Pod", namespace: "shop", name: "db" },
+        },
+        { addr: "fd00::4", ordinal: 4, handle: "reserve:n3", node: "n3", pod: undefined },
+      ],
+    },
+  } as never);
 });
 
 test.each([
@@ -99,7 +132,7 @@ test.each([
   [{ cidr: "10.0.0.0/30", allocations: [0, 0, 0, 0, 0] }, "spec.allocations"],
   [{ cidr: "10.0.0.0/30", allocations: [], affinity: 5 }, "spec.affinity"],
 ])("block %p is refused for %s", (spec, field) => {
-  expect(blockRowOf(block(spec))).toMatchObject({ ok: false, error: { field } });
+  expect(blockRowOf(block(spec), "n1")).toMatchObject({ ok: false, error: { field } });
 });
 
 test("node addresses: annotation before status, one per family", () => {

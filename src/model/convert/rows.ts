@@ -199,7 +199,7 @@ export function rowsFor(node: string): (update: Update, id?: KeyText) => RowUpda
       case "Node":
         return { ...update, id, value: update.value && nodeRowOf(update.value, node) };
       case "IPAMBlock":
-        return { ...update, id, value: update.value && blockRowOf(update.value) };
+        return { ...update, id, value: update.value && blockRowOf(update.value, node) };
       case "IPPool":
         return { ...update, id, value: update.value && { row: poolRowOf(update.value), object: update.value } };
       default:

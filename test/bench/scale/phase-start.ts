@@ -1,5 +1,5 @@
 /** phase-start: start with an empty kernel and with nothing changed, the memory that it takes, and what a node at rest costs. */
-import { cpuMs, memoryOf, wakeUps } from "../processes.ts";
+import { cpuMs, memoryOf, wakeUps, wakeUpsSince } from "../processes.ts";
 import { addStall, type Bench, type Cost, costIn, isNftables, withCpu } from "./bench.ts";
 import type { Commit } from "./notifications.ts";
 import { median, type Row, type Table } from "./table.ts";
@@ -145,7 +145,7 @@ export async function measureRest(bench: Bench): Promise<void> {
   await Bun.sleep(SETTLING_MS);
   const wakes = wakeUps(node.pid);
   const alone = await withCpu(node.pid, () => Bun.sleep(REST_MS));
-  const perSecond = ((wakeUps(node.pid) - wakes) * 1_000) / alone.wallMs;
+  const perSecond = (wakeUpsSince(node.pid, wakes) * 1_000) / alone.wallMs;
   addMemory(bench, "at rest", { rest: "250 MB (2k/20k: 120)" });
   const { result, samples } = await whileProbed(stage, async (idlePid) => {
     const probed = await withCpu(node.pid, () => Bun.sleep(PROBED_MS));
