@@ -128,7 +128,7 @@ test.skipIf(OWNS || DATAPLANE === "iptables-legacy")(
     const node = await lab.node("n1");
     const before = await lab.daemon(node);
     await lab.inNode(node, "nft", "flush", "ruleset");
-    await until("all to be back", async () => (await printRules(lab, node)).includes(victim.interface), 5);
+    await until("all to be back", async () => (await printRules(lab, node)).includes(victim.interface));
     for (const address of victim.addresses) expect(await lab.connects(mallory, address, 80)).toBe(false);
     expect((await lab.daemon(node)).commits).toBeGreaterThan(before.commits);
     await lab.must("delete", "networkpolicy", "-n", VICTIM, "deny-all");

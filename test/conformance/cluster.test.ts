@@ -238,20 +238,24 @@ describe("closed from birth, unspoofable always", () => {
       try {
         const host = family === 0 ? victim : `[${victim}]`;
         const to = family === 0 ? target : `[${target}]`;
-        const say = (text: string): Promise<{ stdout: string }> =>
-          execute(
+        // It waits so long for the answer, whether or not it has come: longer each time, for a machine that is busy.
+        let patienceSeconds = 0.1;
+        const say = (text: string): Promise<{ stdout: string }> => {
+          patienceSeconds = Math.min(2 * patienceSeconds, 5);
+          return execute(
             [
               "nsenter",
               `--net=${neighbor.netns}`,
               "--",
               "socat",
               "-t",
-              "0.2",
+              `${patienceSeconds}`,
               "-",
               `${kind}-SENDTO:${to}:5000,bind=${host}:4000,reuseaddr`,
             ],
             { input: `${text}\n` },
           );
+        };
         await until("the genuine flow to be answered", async () => (await say("genuine")).stdout.includes("genuine"));
         const before = await dropped();
         await spoof(client, victim, target, 4000, 5000);

@@ -653,7 +653,7 @@ describe("an address used again right after DEL", () => {
         stdout: "ignore",
         stderr: "ignore",
       });
-      const say = (): Promise<{ stdout: string }> =>
+      const say = (patienceSeconds: number): Promise<{ stdout: string }> =>
         execute(
           [
             "nsenter",
@@ -661,13 +661,18 @@ describe("an address used again right after DEL", () => {
             "--",
             "socat",
             "-t",
-            "0.2",
+            `${patienceSeconds}`,
             "-",
             `${kind}-SENDTO:${target}:6000,bind=:6001,reuseaddr`,
           ],
           { input: "hello\n" },
         );
-      await until("an answered flow", async () => (await say()).stdout.includes("hello"));
+      // Longer each time, for a machine that is busy: it waits so long whether or not the answer has come.
+      let patienceSeconds = 0.1;
+      await until("an answered flow", async () => {
+        patienceSeconds = Math.min(2 * patienceSeconds, 5);
+        return (await say(patienceSeconds)).stdout.includes("hello");
+      });
       echo.kill();
       expect((await cni("DEL", `before-${family}`, first, `before-${family}`)).exitCode).toBe(0);
       expect((await cni("ADD", `after-${family}`, second, `after-${family}`)).exitCode).toBe(0);
@@ -678,7 +683,7 @@ describe("an address used again right after DEL", () => {
       const drops = (): Promise<number> => countDropped(lab, node, "ingress no rule of tier default matched");
       const before = await drops();
       await until("the packets of the old flow to be dropped", async () => {
-        await say();
+        await say(0.2);
         return (await drops()) > before;
       });
       heard.kill();

@@ -126,15 +126,20 @@ function invalidPackets(node: Namespace): number {
   return Number(/packets (\d+)/.exec(node.run(["nft", "list", "table", "inet", "proxy"]))?.[1]);
 }
 
-function pastIn({ sys, dataplane }: Bench): number {
-  const maps = finishSteps(
-    DataplaneMaps.opening({
-      sys,
-      object: OBJECT,
-      directory: dataplane.is === "ebpf" ? dataplane.pins : "",
-      onlyLooks: true,
-    }),
+function pinsOf({ dataplane }: Bench): string {
+  return dataplane.is === "ebpf" ? dataplane.pins : "";
+}
+
+/** The caller closes them. */
+function mapsOf(bench: Bench): DataplaneMaps {
+  return finishSteps(
+    DataplaneMaps.opening({ sys: bench.sys, object: OBJECT, directory: pinsOf(bench), onlyLooks: true }),
   );
+}
+
+/** Packets that have gone past the host stack. */
+function pastIn(bench: Bench): number {
+  const maps = mapsOf(bench);
   try {
     return pastOf(maps.past);
   } finally {
@@ -151,12 +156,18 @@ async function startDaemon({ sys }: Bench, dataplane: ConstructorParameters<type
   return daemon;
 }
 
+/** `run` may end the daemon itself. */
 async function withEbpf(run: (bench: Bench, daemon: Daemon) => Promise<void>): Promise<void> {
   await withBench(async (bench) => {
     bench.node.run(["ip", "addr", "add", "203.0.113.1/32", "dev", "lo"]);
     bench.node.run(["ip", "addr", "add", "2001:db8:f::1/128", "dev", "lo"]);
     bench.node.run(["nft", "-f", "-"], INVALID);
-    await run(bench, await startDaemon(bench, bench.dataplane));
+    const daemon = await startDaemon(bench, bench.dataplane);
+    try {
+      await run(bench, daemon);
+    } finally {
+      await daemon.end();
+    }
   }, "ebpf");
 }
 
@@ -165,18 +176,14 @@ describe.each([...SERVER])("to %s", (address) => {
     test(
       `segmentation by the device ${offload}: every byte arrives, and nothing is invalid`,
       () =>
-        withEbpf(async (bench, daemon) => {
-          try {
-            for (const end of [bench.client, bench.server])
-              end.run(["ethtool", "-K", "eth0", "tso", offload, "gso", offload]);
-            await withBulk(bench, address, async (received) => {
-              await until(() => received() > MANY_BYTES, "for many bytes");
-            });
-            expect(pastIn(bench)).toBeGreaterThan(300);
-            expect(invalidPackets(bench.node)).toBe(0);
-          } finally {
-            await daemon.end();
-          }
+        withEbpf(async (bench) => {
+          for (const end of [bench.client, bench.server])
+            end.run(["ethtool", "-K", "eth0", "tso", offload, "gso", offload]);
+          await withBulk(bench, address, async (received) => {
+            await until(() => received() > MANY_BYTES, "for many bytes");
+          });
+          expect(pastIn(bench)).toBeGreaterThan(300);
+          expect(invalidPackets(bench.node)).toBe(0);
         }),
       60_000,
     );
@@ -184,20 +191,13 @@ describe.each([...SERVER])("to %s", (address) => {
   test(
     "the kernel is told which connections live, before it forgets one whose last segment it has not seen acknowledged",
     () =>
-      withEbpf(async (bench, daemon) => {
-        const { node, sys, dataplane } = bench;
+      withEbpf(async (bench) => {
+        const { node, sys } = bench;
         const family = address.includes(":") ? "ipv6" : "ipv4";
         const of = ["-f", family, "-p", "tcp", "--dport", `${BULK_PORT}`];
         const timeout = (): number =>
           Number(/tcp +6 (\d+) ESTABLISHED/.exec(node.run(["conntrack", "-L", ...of]))?.[1]);
-        const maps = finishSteps(
-          DataplaneMaps.opening({
-            sys,
-            object: OBJECT,
-            directory: dataplane.is === "ebpf" ? dataplane.pins : "",
-            onlyLooks: true,
-          }),
-        );
+        const maps = mapsOf(bench);
         try {
           await withBulk(bench, address, async (received) => {
             await until(() => received() > MANY_BYTES, "for many bytes");
@@ -208,7 +208,6 @@ describe.each([...SERVER])("to %s", (address) => {
           });
         } finally {
           maps.close();
-          await daemon.end();
         }
       }),
     60_000,
@@ -217,23 +216,19 @@ describe.each([...SERVER])("to %s", (address) => {
   test(
     "segments that are too big for where they leave: the sender is told, and every byte arrives",
     () =>
-      withEbpf(async (bench, daemon) => {
-        try {
-          await withBulk(bench, address, async (received) => {
-            await until(() => received() > MANY_BYTES / 2, "for many bytes");
-            expect(pastIn(bench)).toBeGreaterThan(100);
-            bench.node.run(["ip", "link", "set", "cali2", "mtu", "1400"]);
-            const before = received();
-            await until(() => received() > before + (24 << 20), "for more");
-            // The size was looked at of each packet: not only of that which asks the stack once in a while.
-            expect(bench.client.run(["ip", "route", "get", address])).toContain("mtu 1400");
-            await until(() => received() > MANY_BYTES, "for many bytes");
-          });
-          expect(pastIn(bench)).toBeGreaterThan(300);
-          expect(invalidPackets(bench.node)).toBe(0);
-        } finally {
-          await daemon.end();
-        }
+      withEbpf(async (bench) => {
+        await withBulk(bench, address, async (received) => {
+          await until(() => received() > MANY_BYTES / 2, "for many bytes");
+          expect(pastIn(bench)).toBeGreaterThan(100);
+          bench.node.run(["ip", "link", "set", "cali2", "mtu", "1400"]);
+          const before = received();
+          await until(() => received() > before + (24 << 20), "for more");
+          // The size was looked at of each packet: not only of that which asks the stack once in a while.
+          expect(bench.client.run(["ip", "route", "get", address])).toContain("mtu 1400");
+          await until(() => received() > MANY_BYTES, "for many bytes");
+        });
+        expect(pastIn(bench)).toBeGreaterThan(300);
+        expect(invalidPackets(bench.node)).toBe(0);
       }),
     60_000,
   );
@@ -263,7 +258,7 @@ describe.each([...SERVER])("to %s", (address) => {
             const next = await startDaemon(bench, { is: "nftables" });
             try {
               await second.end();
-              const going = openEbpf(node, bench.dataplane.is === "ebpf" ? bench.dataplane.pins : "");
+              const going = openEbpf(node, pinsOf(bench));
               await awaitSteps(going.removing());
               going.close();
               expect(node.run(["sysctl", "-n", "net.netfilter.nf_conntrack_tcp_be_liberal"]).trim()).toBe("0");

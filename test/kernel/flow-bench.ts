@@ -187,7 +187,9 @@ export class Daemon {
     ]);
   }
 
+  /** The second time it does nothing. */
   async end(): Promise<void> {
+    if (this.#abort.signal.aborted) return;
     this.#abort.abort();
     await this.#running;
     this.dataplane.close();

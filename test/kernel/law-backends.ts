@@ -41,8 +41,10 @@ export interface LawBackend {
   readonly name: string;
   /** Stages that are alike count together, and are told of none of their endpoints. */
   readonly sharesEnds?: boolean;
-  /** Of a backend with a table of connections of its own: makes the next packet's flow known, or forgets it. */
-  readonly know?: (sent: PathPacket, isKnown: boolean) => void;
+  /** `counts` tells of both families whichever it is asked for. */
+  readonly countsBoth?: boolean;
+  /** Of a backend with a table of connections of its own. */
+  readonly connections?: LawConnections;
   /** Makes the node's kernel equal to the program, whatever it had before. */
   commit(program: Program): Promise<void>;
   counts(family: Family): Counts;
@@ -57,12 +59,20 @@ export interface LawBackend {
   close(): void;
 }
 
+export interface LawConnections {
+  /** The same for packets of one flow, in either direction. */
+  flowOf(sent: PathPacket): string;
+  /** Makes the established ones of the next packets known, forgets what was known, and what the last packets began. Each is of another flow. */
+  begin(next: readonly PathPacket[]): void;
+}
+
 export function nftablesBackend(node: Namespace): LawBackend {
   const client = node.enter(() => new NftablesClient(sys, TABLE));
   const comments = new Map<string, string>();
   const drops = new Set<string>();
   return {
     name: "nftables",
+    countsBoth: true,
     comments,
     drops,
     commit(program) {
@@ -190,7 +200,7 @@ export function ebpfBackend(node: Namespace): LawBackend {
   const comments = new Map<string, string>();
   const drops = new Set<string>();
   let end = 1;
-  let last: Uint8Array | undefined;
+  let known: readonly Uint8Array[] = [];
   const note = (id: string, comment: string, isDrop: boolean): void => {
     comments.set(id, `: ${comment}`);
     if (isDrop) drops.add(id);
@@ -198,11 +208,23 @@ export function ebpfBackend(node: Namespace): LawBackend {
   return {
     name: "ebpf",
     sharesEnds: true,
-    know(sent, isKnown) {
-      const { connections } = driver.maps;
-      if (last !== undefined) connections.delete(last);
-      last = encodeConnectionKey(connectionKey(sent.packet));
-      if (isKnown) connections.update(last, encodeConnection(answered(sent, (name) => indexes.get(name) ?? 0)));
+    countsBoth: true,
+    connections: {
+      flowOf({ packet }) {
+        const { source, destination, sourcePort, destinationPort, protocol } = connectionKey(packet);
+        return `${protocol} ${[`${source} ${sourcePort}`, `${destination} ${destinationPort}`].toSorted().join(" ")}`;
+      },
+      begin(next) {
+        const { connections } = driver.maps;
+        for (const key of known) connections.delete(key);
+        known = next.map((sent) => encodeConnectionKey(connectionKey(sent.packet)));
+        for (const [i, sent] of next.entries())
+          if (sent.connection === "established")
+            connections.update(
+              known[i] ?? new Uint8Array(),
+              encodeConnection(answered(sent, (name) => indexes.get(name) ?? 0)),
+            );
+      },
     },
     comments,
     drops,

@@ -3,7 +3,7 @@ import { type Allocation, wholeBlockOf } from "../../src/model/convert/block.ts"
 import type { Resource } from "../../src/model/resource.ts";
 import { BOX_IMAGE } from "./cluster/image.ts";
 import type { Cluster } from "./cluster/cluster.ts";
-import { type Output, waitFor } from "./cluster/run.ts";
+import { type Output, tryRun, waitFor } from "./cluster/run.ts";
 
 export interface PodOptions {
   readonly namespace: string;
@@ -183,8 +183,23 @@ export async function awaitAnswers(
       `${from} to ${expected ? "reach" : "be kept from"} ${address}`,
       20,
       async () => (await answers(cluster, inNamespace, from, urlOf(address, port))) === expected,
+      async () => {
+        const { exitCode, stdout, stderr } = await fetchFrom(cluster, inNamespace, from, urlOf(address, port));
+        return `exit code ${exitCode}, ${JSON.stringify((stdout + stderr).slice(-200))}\n${await waysTo(cluster, address)}`;
+      },
     );
   }
+}
+
+/** By which route each node sends to the address, and its BGP sessions. */
+async function waysTo(cluster: Cluster, address: string): Promise<string> {
+  const ways = cluster.layout.nodes.map(async ({ name, netns, birdSocket }) => {
+    const route = await tryRun(["ip", "-n", netns, "route", "get", address]);
+    const { stdout } = await tryRun(["birdc", "-s", birdSocket, "show", "protocols"]);
+    const sessions = stdout.split("\n").filter((line) => /\bBGP\b/.test(line));
+    return `${name}: ${(route.stdout + route.stderr).trim()}\n${sessions.join("\n")}`;
+  });
+  return (await Promise.all(ways)).join("\n");
 }
 
 /** Writes a Pod's status by hand, as a kubelet would; the kubelet of its node, if there is one, may write it back. */

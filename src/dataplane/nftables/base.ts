@@ -8,9 +8,8 @@
 import type { Expr, NftRule, NftSet, NftVerdict } from "../../kernel/nftables/objects.ts";
 import { assertNever } from "../../lib/bug.ts";
 import type { Direction, Hook } from "../../model/policy.ts";
-import { addrBytes, FAMILIES, type Family } from "../../net/addr.ts";
-import { prefixAddr, prefixFamily, prefixLength, type Prefix } from "../../net/prefix.ts";
-import { ICMPV6 } from "../../net/protocol.ts";
+import { FAMILIES, type Family } from "../../net/addr.ts";
+import { prefixFamily } from "../../net/prefix.ts";
 import type { Side } from "../../program/policy.ts";
 import {
   type Condition,
@@ -22,7 +21,7 @@ import {
   stepsInUse,
 } from "../../program/path.ts";
 import type { EndpointId, FailsafePort, Settings } from "../../program/program.ts";
-import { hex, hex16, hex8, hexInterface, hexText } from "./bytes.ts";
+import { hex16, hex8, hexInterface, hexText } from "./bytes.ts";
 import { hasMark } from "./marks.ts";
 import { TCP, UDP } from "../../net/protocol.ts";
 import { isFamily, isProtocol, loadAddr, loadPort } from "./match.ts";
@@ -37,6 +36,7 @@ import {
   sourcesSet,
   workloadMap,
 } from "./names.ts";
+import { icmp6Type, isIn, ZERO } from "./header-match.ts";
 import { chainId, flowtableId, type NftRow, setId } from "./rows.ts";
 
 export const VERDICT_MAP: NftSet = { key: ["ifname"], interval: false, verdictMap: true };
@@ -357,7 +357,6 @@ const STATE_BITS: { readonly [C in Connection]: number } = {
   new: 8,
   untracked: 64,
 };
-const ZERO = "00000000";
 
 /** The state is a u32 in host order (little-endian), as the kernel compares it. */
 export function isConnection(states: readonly Connection[]): Expr[] {
@@ -373,32 +372,4 @@ export function isConnection(states: readonly Connection[]): Expr[] {
 function sourceIsForeign(family: Family, hasSources: boolean): Expr[] {
   const sets = hasSources ? [sourcesSet(family), sourceNetsSet(family)] : [sourcesSet(family)];
   return [loadAddr("source", family, 4), ...sets.map((set): Expr => ({ op: "lookup", set, register: 0, not: true }))];
-}
-
-/** Whole bytes are compared as they are, as `nft` does it; other lengths by their bits. */
-function isIn(prefix: Prefix, side: Side): Expr[] {
-  const family = prefixFamily(prefix);
-  const length = prefixLength(prefix);
-  const bytes = addrBytes(prefixAddr(prefix));
-  const load = loadAddr(side, family, 0);
-  if (load.op !== "payload" || length === 0) return [];
-  if (length % 8 === 0)
-    return [
-      { ...load, length: length / 8 },
-      { op: "cmp", compare: "eq", register: 0, data: hex(bytes.subarray(0, length / 8)) },
-    ];
-  const mask = hex(bytes.map((_, i) => 0xff & ~(0xff >>> Math.max(0, Math.min(8, length - i * 8)))));
-  return [
-    load,
-    { op: "bitwise", source: 0, destination: 0, mask, xor: ZERO.repeat(bytes.length / 4) },
-    { op: "cmp", compare: "eq", register: 0, data: hex(bytes) },
-  ];
-}
-
-function icmp6Type(from: number, to: number): Expr[] {
-  return [
-    ...isProtocol(ICMPV6, "eq"),
-    { op: "payload", base: "transport", offset: 0, length: 1, register: 0 },
-    { op: "range", compare: "eq", register: 0, from: hex8(from), to: hex8(to) },
-  ];
 }

@@ -1,11 +1,11 @@
 /**
  * FakeRoute: rtnetlink of one namespace: links, addresses, routes and neighbours, and what follows from one for the others.
  *
- * Source: linux net/core/rtnetlink.c, net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c, net/core/neighbour.c.
+ * Source: linux net/core/rtnetlink.c, net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c.
  */
-import { type Addr, addrBytes, bitsOf, type Family, familyOf } from "../../../net/addr.ts";
+import { type Addr, bitsOf, type Family, familyOf } from "../../../net/addr.ts";
 import { type Prefix, prefixFamily, prefixOfAddr } from "../../../net/prefix.ts";
-import { EACCES, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP } from "../../errno.ts";
+import { EACCES, EADDRNOTAVAIL, EEXIST, ENODEV, EOPNOTSUPP } from "../../errno.ts";
 import type { Message, Span } from "../../netlink/reader.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Writer } from "../../netlink/writer.ts";
 import * as wire from "../../route/wire.ts";
@@ -17,15 +17,8 @@ import { addressBody, type FakeAddress, linkLocalOf, LOOPBACK_ADDRESSES, readAdd
 import { addrAt, entryOf, familyAt, patternOf, readRoute, routeBody } from "./codec.ts";
 import type { FakeSysctl } from "../sysctl.ts";
 import { checkLinkAttributes, type FakeLink, FakeLinks, type LinksOf } from "./links.ts";
+import { FakeNeighbors } from "./neighbors.ts";
 import { FakeRoutes, RTN_LOCAL, RTN_UNICAST, TABLE_LOCAL, TABLE_MAIN } from "./table.ts";
-
-interface FakeNeighbor {
-  readonly index: number;
-  readonly addr: Addr;
-  readonly mac: Uint8Array | undefined;
-  /** NUD_*. */
-  readonly state: number;
-}
 
 const RTPROT_KERNEL = 2;
 const SCOPE_LINK = 253;
@@ -49,7 +42,7 @@ export class FakeRoute {
   readonly #sysctl: FakeSysctl;
   readonly #sends: Tell;
   #addresses: FakeAddress[] = [];
-  #neighbors: FakeNeighbor[] = [];
+  readonly #neighbors: FakeNeighbors;
 
   constructor(machine: Machine, sysctl: FakeSysctl, sends: Tell) {
     this.#machine = machine;
@@ -61,6 +54,10 @@ export class FakeRoute {
       carrierCame: (link) => this.#carrierCame(link),
       linkWentDown: (link) => this.#linkWentDown(link),
       linkGoes: (link) => this.#linkGoes(link),
+    });
+    this.#neighbors = new FakeNeighbors({
+      ask: (does, object) => this.#ask(does, object),
+      hasLink: (index) => this.links.get(index) !== undefined,
     });
     this.routes = new FakeRoutes({
       link: (index) => this.links.get(index),
@@ -113,11 +110,11 @@ export class FakeRoute {
       case wire.RTM_GETROUTE:
         return this.#getRoutes(body, isDump, socket);
       case wire.RTM_NEWNEIGH:
-        return this.#newNeighbor(body, flags);
+        return this.#neighbors.add(body, flags);
       case wire.RTM_DELNEIGH:
-        return this.#deleteNeighbor(body);
+        return this.#neighbors.delete(body);
       case wire.RTM_GETNEIGH:
-        return this.#getNeighbors(body, isDump);
+        return this.#neighbors.list(body, isDump);
       default:
         return unmodelled(`rtnetlink message ${type}`);
     }
@@ -302,52 +299,6 @@ export class FakeRoute {
     return { kind: "reply", part: { type: wire.RTM_NEWROUTE, body: routeBody(this.routes.lookup(addr)) } };
   }
 
-  #newNeighbor(body: Span, flags: number): Answer {
-    const family = familyAt(body);
-    const attributes = body.after(wire.NDMSG)?.attributes();
-    const index = body.u32(4) ?? 0;
-    const addr = required(addrAt(attributes, wire.NDA_DST, family));
-    this.#ask("add", `neighbour ${addr}`);
-    if (this.links.get(index) === undefined) refuse(ENODEV);
-    const there = this.#neighbors.findIndex((one) => one.index === index && one.addr === addr);
-    if (there < 0 && (flags & NLM_F_CREATE) === 0) refuse(ENOENT);
-    if (there >= 0 && (flags & NLM_F_EXCL) !== 0) refuse(EEXIST);
-    const neighbor = { index, addr, mac: attributes?.get(wire.NDA_LLADDR)?.copy(), state: body.u16(8) ?? 0 };
-    if (there >= 0) this.#neighbors[there] = neighbor;
-    else this.#neighbors.push(neighbor);
-    return DONE;
-  }
-
-  #deleteNeighbor(body: Span): Answer {
-    const addr = required(addrAt(body.after(wire.NDMSG)?.attributes(), wire.NDA_DST, familyAt(body)));
-    const index = body.u32(4) ?? 0;
-    this.#ask("delete", `neighbour ${addr}`);
-    if (this.links.get(index) === undefined) refuse(ENODEV);
-    const at = this.#neighbors.findIndex((one) => one.index === index && one.addr === addr);
-    if (at < 0) refuse(ENOENT);
-    this.#neighbors.splice(at, 1);
-    return DONE;
-  }
-
-  #getNeighbors(body: Span, isDump: boolean): Answer {
-    const family = familyAt(body);
-    if (!isDump) unmodelled("a question about one neighbour");
-    const parts = this.#neighbors
-      .filter(({ addr }) => familyOf(addr) === family)
-      .map(({ index, addr, mac, state }) => ({
-        type: wire.RTM_NEWNEIGH,
-        body: (w: Writer) => {
-          const at = w.header(wire.NDMSG);
-          w.putU8(at, wire.ADDRESS_FAMILY[family]);
-          w.putU32(at + 4, index);
-          w.putU16(at + 8, state);
-          w.bytesOf(wire.NDA_DST, addrBytes(addr));
-          if (mac !== undefined) w.bytesOf(wire.NDA_LLADDR, mac);
-        },
-      }));
-    return { kind: "dump", parts };
-  }
-
   /** Addresses that it has get their routes; the loopback its own addresses; and IPv6 begins where there is a carrier. */
   #linkCameUp(link: FakeLink): void {
     for (const { index, addr, prefixLength } of this.#addresses.slice())
@@ -373,7 +324,7 @@ export class FakeRoute {
   #linkWentDown(link: FakeLink): void {
     this.#dropAddresses((one) => one.index === link.index && familyOf(one.addr) === 6);
     this.routes.set((routes) => routes.filter(({ hops }) => !hops.some(({ index }) => index === link.index)));
-    this.#neighbors = this.#neighbors.filter(({ index }) => index !== link.index);
+    this.#neighbors.drop(link.index);
   }
 
   #linkGoes(link: FakeLink): void {
