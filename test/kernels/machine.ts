@@ -16,6 +16,7 @@ export interface Job {
   readonly onLine: (line: string) => void;
 }
 
+// Without features whose emulation costs a quarter of all time.
 const MACHINE =
   "-M q35 -cpu max,-erms,-fsrm,-la57,-smap,-smep,-pku -m 6G -display none -vga none -monitor none -serial stdio -nic none -no-reboot".split(
     " ",

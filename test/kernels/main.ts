@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import { type End, readEnd } from "./end.ts";
 import { runMachine } from "./machine.ts";
 import { cacheDirectory, fetchOwnPackage, type KernelFiles, unpackKernel } from "./packages.ts";
-import { HELP, readWanted, whyUnable } from "./wanted.ts";
+import { HELP, readWanted, type Wanted, whyUnable } from "./wanted.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 
@@ -15,10 +15,10 @@ function progress(line: string): void {
   console.log(`test-kernels: ${line}`);
 }
 
-/** Whether all tests passed, and that in words. */
-async function testKernel(
+/** What became of it in words, and whether all tests passed. */
+async function runKernel(
   kernel: KernelFiles,
-  command: string,
+  { command, isTest }: Wanted,
 ): Promise<{ readonly text: string; readonly isGood: boolean }> {
   const begun = performance.now();
   let end: End | undefined;
@@ -32,6 +32,7 @@ async function testKernel(
     },
   });
   const minutes = ((performance.now() - begun) / 60_000).toFixed(1);
+  if (!isTest) return { text: `Linux ${kernel.release}: ${minutes} minutes`, isGood: true };
   const said =
     end === undefined
       ? `ended without a result (exit code of qemu: ${exitCode})`
@@ -47,14 +48,14 @@ async function main(): Promise<number> {
   }
   const why = whyUnable();
   if (why !== undefined) throw new Error(why);
-  const { kernels, command } = readWanted(process.env);
+  const wanted = readWanted(process.env);
   const cache = cacheDirectory();
-  const files = kernels.length > 0 ? kernels : [fetchOwnPackage(cache, progress)];
+  const files = wanted.kernels.length > 0 ? wanted.kernels : [fetchOwnPackage(cache, progress)];
   const results = [];
   for (const file of files) {
     const kernel = unpackKernel(file, cache, progress);
     progress(`booting Linux ${kernel.release}`);
-    results.push(await testKernel(kernel, command));
+    results.push(await runKernel(kernel, wanted));
   }
   for (const { text } of results) progress(text);
   return results.every(({ isGood }) => isGood) ? 0 : 1;

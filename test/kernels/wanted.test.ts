@@ -10,7 +10,7 @@ test("without anything given: the default tests, which exist, and few packets", 
   const { kernels, command } = readWanted({ HOME: "/root" });
   expect(kernels).toEqual([]);
   expect(command).toBe(
-    `LAW_PACKETS=1000 tools/bun/node_modules/.bin/bun test/kernels/guest.ts ${DEFAULT_TESTS.join(" ")}`,
+    `LAW_PACKETS=200 tools/bun/node_modules/.bin/bun test/kernels/guest.ts ${DEFAULT_TESTS.join(" ")}`,
   );
   expect(DEFAULT_TESTS.filter((file) => !existsSync(file))).toEqual([]);
 });
@@ -19,9 +19,10 @@ test("what is given is what runs", () => {
   const given = { KERNELS: "/a.deb  b.deb", TESTS: "test/kernel/law.test.ts", LAW_PACKETS: "7", KILLED: "3" };
   expect(readWanted(given, all)).toEqual({
     kernels: ["/a.deb", "b.deb"],
+    isTest: true,
     command: "LAW_PACKETS=7 KILLED=3 tools/bun/node_modules/.bin/bun test/kernels/guest.ts test/kernel/law.test.ts",
   });
-  expect(readWanted({ RUN: "uname -a" }, all).command).toBe("uname -a");
+  expect(readWanted({ RUN: "uname -a" }, all)).toEqual({ kernels: [], isTest: false, command: "uname -a" });
 });
 
 test("what is wrong is named with its value", () => {

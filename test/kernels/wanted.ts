@@ -40,7 +40,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 };
 
 const PASSED_ON = ["LAW_PACKETS", "LAW_SEED", "MODEL_STEPS", "MODEL_SEED", "KILLED", "KILLED_SEED"];
-const DEFAULTS: Readonly<Record<string, string>> = { LAW_PACKETS: "1000" };
+const DEFAULTS: Readonly<Record<string, string>> = { LAW_PACKETS: "200" };
 
 export const HELP = `make test-kernels: test files on other kernels, each in a machine that qemu emulates; KVM is not needed.
 
@@ -57,6 +57,8 @@ export interface Wanted {
   readonly kernels: readonly string[];
   /** A line of bash that the guest runs in the working tree. */
   readonly command: string;
+  /** It ends by telling what passed. */
+  readonly isTest: boolean;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -77,7 +79,8 @@ export function readWanted(environment: Environment, exists: (path: string) => b
   });
   const run = environment["RUN"] ?? "";
   const bun = "tools/bun/node_modules/.bin/bun";
-  return { kernels, command: run === "" ? [...variables, bun, "test/kernels/guest.ts", ...tests].join(" ") : run };
+  const isTest = run === "";
+  return { kernels, isTest, command: isTest ? [...variables, bun, "test/kernels/guest.ts", ...tests].join(" ") : run };
 }
 
 /** What is missing here, in words; undefined: nothing. */
