@@ -13,7 +13,7 @@ import type { Family } from "../net/addr.ts";
 import type { DataplaneChoice, Program } from "../program/program.ts";
 import type { Counters } from "./counters.ts";
 import type { DeniedPackets } from "./denied.ts";
-import { awaitSteps, type Driver, type Steps } from "./driver.ts";
+import { awaitSteps, type Driver, finishSteps, type Steps } from "./driver.ts";
 import { EbpfDriver } from "./ebpf/driver.ts";
 import { pinNames } from "./ebpf/maps.ts";
 import { ensurePins, removePins } from "./ebpf/pins.ts";
@@ -25,6 +25,7 @@ import { readCounters as readIptablesCounters } from "./iptables/counters.ts";
 import { IptablesDriver } from "./iptables/driver.ts";
 import { readCounters as readNftablesCounters } from "./nftables/counters.ts";
 import { NftablesDriver } from "./nftables/driver.ts";
+import { removingTable } from "./nftables/remove.ts";
 
 export type BackendName = Exclude<DataplaneChoice, "iptables">;
 
@@ -181,7 +182,7 @@ export function removeUpstreamTables(sys: Sys): void {
   for (const table of UPSTREAM_TABLES) {
     const client = new NftablesClient(sys, table);
     try {
-      if (client.hold() !== undefined) client.commit([{ do: "delete-table" }]);
+      finishSteps(removingTable(client));
     } finally {
       client.close();
     }

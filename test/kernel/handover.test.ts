@@ -1,8 +1,9 @@
 /**
- * The table of nftables goes while datagrams come as fast as a process can send them: none is lost that policy allows, so that a live node can
+ * A table of nftables goes, ours or what upstream's daemon left, while datagrams come as fast as a process can send them: none is lost that policy allows, so that a live node can
  * change to another dataplane, which judges them by then.
  */
 import { expect, test } from "bun:test";
+import { removeUpstreamTables } from "../../src/dataplane/backends.ts";
 import { finishSteps } from "../../src/dataplane/driver.ts";
 import { NftablesDriver } from "../../src/dataplane/nftables/driver.ts";
 import { openClock } from "../../src/host/bun/clock.ts";
@@ -39,8 +40,12 @@ function counted(namespace: Namespace): number {
   return Number(/counter packets (\d+)/.exec(text)?.[1]);
 }
 
-for (const [family, address] of PODS.web.addresses.entries())
-  test(`the table goes ${REMOVALS} times under a flood to ${address}: every datagram arrives`, async () => {
+const CASES = Object.entries({ ours: removeOurs, "upstream's": removeUpstreams }).flatMap(([whose, removeOnce]) =>
+  PODS.web.addresses.map((address, family) => ({ whose, removeOnce, address, family })),
+);
+
+for (const { whose, removeOnce, address, family } of CASES)
+  test(`a table, ${whose}, goes ${REMOVALS} times under a flood to ${address}: every datagram arrives`, async () => {
     const namespaces = ["node", "world", "web"].map(makeNamespace);
     const [node, world, web] = namespaces as [Namespace, Namespace, Namespace];
     try {
@@ -71,7 +76,7 @@ for (const [family, address] of PODS.web.addresses.entries())
     }
   }, 60_000);
 
-function removeOnce(node: Namespace): void {
+function removeOurs(node: Namespace): void {
   const driver = node.enter(() => new NftablesDriver(sys, { ownsTable: false, clock: openClock() }));
   try {
     const program = nodeProgram("nftables");
@@ -82,5 +87,17 @@ function removeOnce(node: Namespace): void {
   } finally {
     driver.close();
   }
+  expect(node.run(["nft", "list", "tables"])).toBe("");
+}
+
+/** It finds endpoints by a map, and drops what goes to others. */
+function removeUpstreams(node: Namespace): void {
+  const table = `calico {
+    map cali-to-wl { type ifname : verdict; elements = { "${PODS.web.interface}" : accept } }
+    chain cali-forward { oifname "cali*" oifname vmap @cali-to-wl; oifname "cali*" drop; }
+    chain filter-cali-FORWARD { type filter hook forward priority filter; jump cali-forward; }
+  }\n`;
+  node.run(["nft", "-f", "-"], ["ip", "ip6"].map((family) => `table ${family} ${table}`).join(""));
+  node.enter(() => removeUpstreamTables(sys));
   expect(node.run(["nft", "list", "tables"])).toBe("");
 }

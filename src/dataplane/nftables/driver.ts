@@ -9,12 +9,11 @@
 import type { Clock } from "../../host/clock.ts";
 import type { Sys } from "../../host/sys.ts";
 import type { Watch, Watcher } from "../../host/watcher.ts";
-import { ENOENT, EPERM, KernelError } from "../../kernel/errno.ts";
+import { EPERM, KernelError } from "../../kernel/errno.ts";
 import { NftablesClient } from "../../kernel/nftables/client.ts";
 import type { NftRule } from "../../kernel/nftables/objects.ts";
 import { whyNoFlowtables } from "../../kernel/nftables/flowtables.ts";
 import { ForeignTransactions, openNftablesNotifications } from "../../kernel/nftables/monitor.ts";
-import { PATH_HOOKS } from "../../program/path.ts";
 import type { EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
 import {
@@ -28,10 +27,11 @@ import {
 } from "../driver.ts";
 import { unfinishedUnits } from "../completion.ts";
 import { type NftChange, NftablesLowering } from "./lower.ts";
-import { FLOWTABLE, hookChain, OFFLOAD_CHAIN, TABLE } from "./names.ts";
+import { FLOWTABLE, OFFLOAD_CHAIN, TABLE } from "./names.ts";
 import { Devices } from "./devices.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
 import { Landing } from "./landing.ts";
+import { removingTable } from "./remove.ts";
 import { describePlan, isEmpty, type Plan, plannedRow } from "./plan.ts";
 import { Planner } from "./planner.ts";
 import { forgetTable, readTable, type Reading } from "./reader.ts";
@@ -291,20 +291,8 @@ export class NftablesDriver implements Driver {
   }
 
   /** Takes the table out of the kernel: nothing may be asked of the driver afterwards. Throws KernelError. */
-  *removing(): Steps {
-    if (this.#client.hold() === undefined) return;
-    // Within the deletion of a table the kernel empties its maps before its rules go: a packet meanwhile would find no endpoint, and be dropped.
-    for (const hook of PATH_HOOKS) this.#flush(hookChain(hook));
-    this.#client.commit([{ do: "delete-table" }]);
-    yield;
-  }
-
-  #flush(chain: string): void {
-    try {
-      this.#client.commit([{ do: "flush-chain", chain }]);
-    } catch (error) {
-      if (!(error instanceof KernelError) || error.errno !== ENOENT) throw error;
-    }
+  removing(): Steps {
+    return removingTable(this.#client);
   }
 
   /** Commits all at once. Throws the first refusal that stands then. */
