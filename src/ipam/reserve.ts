@@ -190,9 +190,11 @@ export class AddressReserve {
   async #releaseSurplus(): Promise<void> {
     if (this.#surplus().length === 0) return;
     await this.#serially(async () => {
+      // A refill that failed before is due all the same.
+      const isDue = this.#due;
       this.#due = true;
       await this.#recovery.run(() => this.#drop(this.#surplus()));
-      this.#due = false;
+      this.#due = isDue;
     });
   }
 

@@ -118,6 +118,29 @@ test.each([
 });
 
 test.each([
+  ["10.0.0.0/29", 30, 4],
+  ["fd00::/125", 126, 6],
+] as const)("%s: a refill that failed is due, whatever is given up meanwhile", async (cidr, blockSize, family) => {
+  const { bench, daemons } = await cluster(cidr, blockSize, ["n1", "n2"]);
+  const [one, two] = daemons as [Daemon, Daemon];
+  await one.reserve.takeFound(family, "a");
+  await settle(one, two);
+  const addr = one.reserve.take(family, "b") as Addr;
+  await one.reserve.refill();
+  await settle(one, two);
+  await bench.changePool("p", { disabled: true });
+  bench.store.setFault(({ verb, phase }) => (verb === "list" && phase === "request" ? "unavailable" : undefined));
+  await expect(one.reserve.refill()).rejects.toThrow("Cannot list");
+  bench.store.setFault(undefined);
+  one.reserve.giveBack(addr);
+  // The pool serves nobody any more.
+  await expect(one.reserve.tidy()).rejects.toThrow("no valid, enabled IPPool");
+  expect(one.reserve.count(family)).toBe(0);
+  // That of the pod alone.
+  expect([...(await bench.holders()).values()]).toEqual([one.reserve.handle]);
+});
+
+test.each([
   ["10.0.0.0/28", 28, 4],
   ["fd00::/124", 124, 6],
 ] as const)("%s: a pod waits in its ADD for what reserves release", async (cidr, blockSize, family) => {
