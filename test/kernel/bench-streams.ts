@@ -1,5 +1,6 @@
 /** bench-streams: streams between the client and the server of a flow bench, and what is expected of them. */
 import { expect } from "bun:test";
+import { equal } from "../../src/lib/equal.ts";
 import { type Bench, SERVER, until } from "./flow-bench.ts";
 import { StreamEnd, type StreamKind } from "./streams.ts";
 
@@ -50,9 +51,13 @@ export async function withStreams(
 
 /** The flows stand still from now on. */
 export async function expectStopped({ arrived }: Streams, flows: readonly string[]): Promise<void> {
-  // What was on its way arrives.
-  await Bun.sleep(100);
-  const before = flows.map(arrived);
+  // What was on its way arrives, and is counted, which takes a busy machine longer.
+  const end = performance.now() + 10_000;
+  let before = flows.map(arrived);
+  for (let last: readonly number[] = []; !equal(last, before) && performance.now() < end;) {
+    await Bun.sleep(200);
+    [last, before] = [before, flows.map(arrived)];
+  }
   await Bun.sleep(1000);
   expect(flows.map((key, i) => [key, arrived(key) - (before[i] ?? 0)])).toEqual(flows.map((key) => [key, 0]));
 }
