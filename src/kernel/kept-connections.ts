@@ -14,7 +14,7 @@ import {
   CTA_TUPLE_ORIG,
   CTA_TUPLE_REPLY,
   tupleOf,
-} from "./conntrack.ts";
+} from "./conntrack-entry.ts";
 import { ENOENT, EPERM, KernelError } from "./errno.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "./netlink/socket.ts";
 import { NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from "./netlink/writer.ts";

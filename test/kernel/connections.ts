@@ -1,7 +1,7 @@
 /** connections: entries of the kernel's table as tests write them, put in by the thousand and listed. */
 import type { Sys } from "../../src/host/sys.ts";
+import { ConntrackTable } from "../../src/kernel/conntrack.ts";
 import {
-  ConntrackTable,
   CTA_PROTO_DST_PORT,
   CTA_PROTO_NUM,
   CTA_PROTO_SRC_PORT,
@@ -10,7 +10,7 @@ import {
   CTA_TUPLE_PROTO,
   CTA_TUPLE_REPLY,
   CTA_ZONE,
-} from "../../src/kernel/conntrack.ts";
+} from "../../src/kernel/conntrack-entry.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../src/kernel/netlink/socket.ts";
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, type Writer } from "../../src/kernel/netlink/writer.ts";
 import { type Addr, addrBytes, familyOf } from "../../src/net/addr.ts";

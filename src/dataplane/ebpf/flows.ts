@@ -6,7 +6,8 @@
  */
 import type { Sys } from "../../host/sys.ts";
 import type { MapEntry } from "../../kernel/bpf/map.ts";
-import { ConntrackTable, countConnections, type EntryView, tupleOf } from "../../kernel/conntrack.ts";
+import { ConntrackTable, countConnections } from "../../kernel/conntrack.ts";
+import { type EntryView, tupleOf } from "../../kernel/conntrack-entry.ts";
 import { nanosecondsSinceBoot } from "../../kernel/uptime.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import { type Addr, familyOf } from "../../net/addr.ts";

@@ -5,7 +5,7 @@
  * Only protocols without connections need it: of TCP such packets are invalid, of ICMP none but questions begin a flow. It ends what answers at
  * once. An end that always has something to send begins a new flow that policy allows; that cannot be told from one that it meant to begin.
  */
-import type { Answering, EntryView } from "../../kernel/conntrack.ts";
+import type { Answering, EntryView } from "../../kernel/conntrack-entry.ts";
 import { ICMP, ICMPV6, TCP } from "../../net/protocol.ts";
 
 /** After the cut: long enough for one that answers slowly, rare enough to cost nothing. */

@@ -6,7 +6,8 @@
  * workload may send or receive, the setting nf_conntrack_tcp_loose is switched off before the first flow is cut.
  */
 import type { Sys } from "../../host/sys.ts";
-import { type Answering, ConntrackTable, countConnections, type Entry, withoutHeld } from "../../kernel/conntrack.ts";
+import { ConntrackTable, countConnections, withoutHeld } from "../../kernel/conntrack.ts";
+import { type Answering, type Entry } from "../../kernel/conntrack-entry.ts";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import type { Program } from "../../program/program.ts";
 import { answeringOf, Answers } from "./answers.ts";

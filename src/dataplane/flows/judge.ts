@@ -9,7 +9,7 @@
  * data of FTP), which no rule had to allow.
  */
 import type { Sys } from "../../host/sys.ts";
-import { AddressIndex, type EntryView } from "../../kernel/conntrack.ts";
+import { AddressIndex, type EntryView } from "../../kernel/conntrack-entry.ts";
 import { RouteClient } from "../../kernel/route/client.ts";
 import type { Addr } from "../../net/addr.ts";
 import type { FlowPacket } from "../../net/flow.ts";

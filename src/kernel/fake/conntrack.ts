@@ -22,7 +22,7 @@ import {
   CTA_TUPLE_REPLY,
   CTA_ZONE,
   TCP_PICKED_UP,
-} from "../conntrack.ts";
+} from "../conntrack-entry.ts";
 import { EINVAL, ENOENT } from "../errno.ts";
 import type { Message } from "../netlink/reader.ts";
 import { ATTRIBUTE_HEADER, Writer } from "../netlink/writer.ts";
