@@ -1,4 +1,5 @@
 /** backends: the ways to program policy into the kernel, each with how to learn whether it can run here and how to take it out again. */
+import { parentOf } from "../lib/path.ts";
 import type { Clock } from "../host/clock.ts";
 import type { Processes } from "../host/processes.ts";
 import type { Sys } from "../host/sys.ts";
@@ -113,7 +114,7 @@ function ebpf(
     async sweep(isInUse) {
       await removePins(files, pins, isInUse ? pinNames(object()) : new Set());
       await awaitSteps(removeUpstreamPrograms(sys), clock);
-      await removeUpstreamPins(files, pins.slice(0, pins.lastIndexOf("/")));
+      await removeUpstreamPins(files, parentOf(pins));
     },
   };
 }

@@ -5,6 +5,7 @@
  * BIRD runs beside the daemon under its own supervisor. While it is away the file is written all the same, and it reads it
  * when it starts. A disk that refuses the file, and a BIRD that refuses it or is away, are tried again until they take it.
  */
+import { parentOf } from "../lib/path.ts";
 import { BirdError, configureBird } from "../bird/control.ts";
 import { renderBirdConfiguration } from "../bird/configuration.ts";
 import { birdInputOf } from "../bird/input.ts";
@@ -111,7 +112,7 @@ export class BirdConfigurator {
     try {
       const before = this.#written ?? (await this.#files.readText(path));
       if (before !== text) {
-        await this.#files.makeDirectory(path.slice(0, path.lastIndexOf("/")));
+        await this.#files.makeDirectory(parentOf(path));
         await this.#files.writeText(path, text, 0o644);
       }
     } catch (error) {

@@ -1,4 +1,5 @@
 /** bpf: what the eBPF path's pinned maps hold (`calico node --bpf`), for people or as JSON, whether a daemon runs or not. */
+import { parentOf } from "../lib/path.ts";
 import { awaitSteps } from "../dataplane/driver.ts";
 import { dropsOf, pastOf } from "../dataplane/ebpf/counters.ts";
 import { dumpPath, interfaceNames, readImageAtOnce } from "../dataplane/ebpf/dump.ts";
@@ -63,7 +64,7 @@ export async function dumpBpf(subject: BpfSubject, options: BpfOptions, asJson: 
 
 async function checkPins({ host: { files }, pins }: BpfOptions): Promise<void> {
   if (!(await isBpfFs(files, pins))) {
-    const parent = pins.slice(0, pins.lastIndexOf("/"));
+    const parent = parentOf(pins);
     throw new BpfError(
       `no bpffs is mounted at ${parent}, so nothing can be pinned there: the eBPF dataplane does not run on this node, or this is a container without the host's ${parent}`,
     );

@@ -4,6 +4,7 @@
  * Any moment may be its last: kernel state stands without it, and the next start adopts it. Start order: journal, datastore,
  * kernel (after in-sync), then the CNI server answers.
  */
+import { parentOf } from "../lib/path.ts";
 import type { GivenSettings } from "../calc/settings.ts";
 import { backendsOf, removeUpstreamTables } from "../dataplane/backends.ts";
 import { ChosenDriver } from "../dataplane/chosen.ts";
@@ -95,7 +96,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
   const store = gatedStore(options.store, gate);
   const { clock, random, files, sockets, sys } = host;
   const paths = nodePaths(options.root);
-  await files.makeDirectory(parent(paths.cniSocket));
+  await files.makeDirectory(parentOf(paths.cniSocket));
   await writeNodename(files, paths.nodename, node, report);
   const families = enableForwarding(sys);
   if (!families.has(6)) report("this kernel has no IPv6: going on with IPv4 alone", {});
@@ -146,7 +147,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
     ? new FlowCutter({
         sys,
         flows: () => policy.flows,
-        suspendOffload: (isSuspended) => policy.suspendOffload(isSuspended),
+        suspendOffload: policy.suspendOffload.bind(policy),
         clock,
         isWritten: () => loop.isWritten,
         report,
@@ -344,7 +345,7 @@ export async function runNode(options: NodeOptions, signal: AbortSignal): Promis
 export async function writeNodename(files: Files, path: string, node: string, report: Report): Promise<void> {
   try {
     if ((await files.readText(path)) === node) return;
-    await files.makeDirectory(parent(path));
+    await files.makeDirectory(parentOf(path));
     await files.writeText(path, node, 0o644);
   } catch (error) {
     if (!(error instanceof FileError)) throw error;
@@ -395,8 +396,4 @@ async function keepSwept(wiring: Wiring, { host, report }: NodeOptions, signal: 
     }
     await host.clock.sleep(retry.waitMs ?? SWEEP_INTERVAL_MS, signal);
   }
-}
-
-function parent(path: string): string {
-  return path.slice(0, path.lastIndexOf("/"));
 }

@@ -1,4 +1,5 @@
 /** pins: the directory of a bpffs in which maps and programs outlive the daemon: mounted if it is not, and cleared of what nobody uses. */
+import { parentOf } from "../../lib/path.ts";
 import { EIO, KernelError } from "../../kernel/errno.ts";
 import { FileError, type Files } from "../../host/files.ts";
 import type { Processes } from "../../host/processes.ts";
@@ -11,7 +12,7 @@ export async function ensurePins(
   processes: Processes,
   pins: string,
 ): Promise<void> {
-  const parent = pins.slice(0, pins.lastIndexOf("/"));
+  const parent = parentOf(pins);
   await orKernelError("make directory for pins", pins, async () => {
     if (!(await isBpfFs(files, pins))) {
       await files.makeDirectory(parent);

@@ -3,6 +3,7 @@
  *
  * As the real Files does, a file is replaced by a temporary file beside it and a rename, two operations between which a process may end.
  */
+import { parentOf } from "../../lib/path.ts";
 import { FileError, type Files } from "../files.ts";
 import type { SimProcess } from "./process.ts";
 
@@ -91,8 +92,4 @@ export class SimDisk {
       },
     };
   }
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/"));
 }
