@@ -1,4 +1,5 @@
 /** syncer-bench: a syncer on a store in memory, and a consumer that keeps what it delivers, for the tests of the syncer. */
+import { chance } from "../lib/chance.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
 import type { Kind } from "../model/kind.ts";
 import { formatKey } from "../model/key.ts";
@@ -31,17 +32,6 @@ export function staged(name: string): Resource<"StagedNetworkPolicy"> {
 }
 
 export const KEY = { kind: "Namespace", namespace: undefined, name: "n" } as const;
-
-/** A deterministic source of chance (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** A consumer that keeps what was delivered. */
 class View {

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { distortSink } from "./distort.ts";
 import { MemoryStore } from "./memory.ts";
-import { KEY, chance, namespace, slowlyRead, sorted, start, storeState } from "./syncer-bench.ts";
+import { KEY, namespace, slowlyRead, sorted, start, storeState } from "./syncer-bench.ts";
+import { chance } from "../lib/chance.ts";
 
 test("an object read out of turn is delivered before the read ends; a later list without it delivers its deletion", async () => {
   const { store, clock, view, syncer } = start();

@@ -5,7 +5,8 @@ import { distortSink } from "./distort.ts";
 import { MemoryStore } from "./memory.ts";
 import { type ListPage, type Store, StoreError } from "./store.ts";
 import { type MissingKind, startSyncer } from "./syncer.ts";
-import { KEY, chance, namespace, pool, sorted, staged, start, storeState } from "./syncer-bench.ts";
+import { KEY, namespace, pool, sorted, staged, start, storeState } from "./syncer-bench.ts";
+import { chance } from "../lib/chance.ts";
 
 test("everything is delivered before in-sync, then changes as they come", async () => {
   const given = new MemoryStore();

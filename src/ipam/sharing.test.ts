@@ -9,7 +9,8 @@ import type { Update } from "../model/update.ts";
 import { type Addr, type Family, familyOf } from "../net/addr.ts";
 import { PoolLevels } from "./levels.ts";
 import { AddressReserve } from "./reserve.ts";
-import { Bench, chance } from "./test-bench.ts";
+import { Bench } from "./test-bench.ts";
+import { chance } from "../lib/chance.ts";
 
 const KINDS = ["Node", "IPPool", "IPReservation", "IPAMConfiguration", "IPAMBlock"] as const satisfies readonly Kind[];
 

@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import type { Addr } from "../net/addr.ts";
 import { IpamError } from "./errors.ts";
 import { StoreError } from "../datastore/store.ts";
-import { Bench, chance } from "./test-bench.ts";
+import { Bench } from "./test-bench.ts";
+import { chance } from "../lib/chance.ts";
 
 /** Several nodes at once, with delays and lost requests and answers: no address is ever held twice, and all are free in the end. */
 test.each([

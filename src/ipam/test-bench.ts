@@ -1,4 +1,5 @@
 /** Test bench: a memory store with pools and nodes, for the tests of IPAM; imported by tests only. */
+import { chance } from "../lib/chance.ts";
 import { MemoryStore } from "../datastore/memory.ts";
 import type { Store } from "../datastore/store.ts";
 import { VirtualClock } from "../lib/virtual-clock.ts";
@@ -10,17 +11,6 @@ import { parsePrefix, prefixRange } from "../net/prefix.ts";
 import { IpamError } from "./errors.ts";
 import { Ipam } from "./ipam.ts";
 import type { KnownBlocks } from "./known-blocks.ts";
-
-/** A deterministic source of chance (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 export class Bench {
   readonly clock = new VirtualClock();
