@@ -31,9 +31,9 @@ function policy(name: string, of: string, port: number): RowUpdate {
   return present("GlobalNetworkPolicy", { ...VERSION, kind: "GlobalNetworkPolicy", metadata: { name }, spec });
 }
 
-function absent(kind: "Tier", name: string): RowUpdate {
+function absentTier(name: string): RowUpdate {
   const origin = { revision: "1", generation: undefined, seenAt: 0 };
-  return rowsFor("n1")({ kind, key: { kind, name }, value: undefined, origin } as unknown as Update);
+  return rowsFor("n1")({ kind: "Tier", key: { kind: "Tier", namespace: undefined, name }, value: undefined, origin });
 }
 
 /** A pod of this node with a policy in each of two tiers. */
@@ -105,7 +105,7 @@ test("a tier that ends otherwise is another object, in its place; the others and
   expect(tiers[1]).toEqual({ ...second, otherwise: "deny" } as never);
   expect(stage("egress")).toBe(egress);
   // Without its object it comes last and denies; what it orders is as it was.
-  graph.update([absent("Tier", "t0")]);
+  graph.update([absentTier("t0")]);
   graph.flush();
   expect(stage("ingress").tiers.map(({ tier: name, otherwise }) => `${name} ${otherwise}`)).toEqual([
     "t1 deny",

@@ -30,12 +30,8 @@ export function makeInitramfs(kernel: KernelFiles, directory: string, command: s
     }
     writeFileSync(join(root, "init"), initOf(kernel, order), { mode: 0o755 });
     writeFileSync(join(root, "second"), secondOf(directory, command), { mode: 0o755 });
-    const packed = Bun.spawnSync(
-      [busybox, "sh", "-c", `cd "$0" && ${busybox} find . | ${busybox} cpio -o -H newc`, root],
-      {
-        stdin: "ignore",
-      },
-    );
+    const files = run([busybox, "find", "."], { cwd: root });
+    const packed = Bun.spawnSync([busybox, "cpio", "-o", "-H", "newc"], { cwd: root, stdin: Buffer.from(files) });
     if (packed.exitCode !== 0) throw new Error(`busybox cpio failed: ${packed.stderr.toString()}`);
     return packed.stdout;
   } finally {
