@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import type { NftElement } from "../../kernel/nftables/objects.ts";
+import type { NftElement, NftRule } from "../../kernel/nftables/objects.ts";
 import { addrFromBytes, type Addr } from "../../net/addr.ts";
 import {
   formatAddrPort,
@@ -13,7 +13,7 @@ import {
 import type { Prefix } from "../../net/prefix.ts";
 import type { Endpoint, EndpointId, Program, ProgramDelta } from "../../program/program.ts";
 import { DEFAULT_SETTINGS } from "../../program/settings.ts";
-import { NftablesLowering } from "./lower.ts";
+import { type NftChange, NftablesLowering } from "./lower.ts";
 import { isSettled, PendingElements } from "./pending-elements.ts";
 import { KeyDigest } from "../../kernel/nftables/key-digest.ts";
 import { elementText, kernelSetsOf, memberElement, netsByFamily, type WantedElements, wantedElements } from "./sets.ts";
@@ -241,20 +241,35 @@ test("of an endpoint that has another policy in one tier, only the chain of that
     },
   });
   const lowering = new NftablesLowering();
+  let rows: NftChange["rows"] = new Map();
   const changed = (endpoint: Endpoint, first: ReadonlyMap<PolicyId, Policy>): string[] => {
     const endpoints = new Map([["cali1" as EndpointId, endpoint]]);
     const program = { settings: DEFAULT_SETTINGS, sets: new Map(), policies, endpoints, routes: new Map() };
     const delta = { sets: new Map(), members: new Map(), policies: first, endpoints, routes: new Map() };
-    return [...lowering.lower(program, delta).rows.keys()];
+    ({ rows } = lowering.lower(program, delta));
+    return [...rows.keys()];
+  };
+  const jumps = (): readonly unknown[] => {
+    const row = rows.get("chain cali-tw-1")?.row;
+    const to = (rule: NftRule | undefined, tier: string): boolean =>
+      JSON.stringify(rule?.expressions).includes(`"cali-tw-1/t-${tier}"`);
+    const rules = row?.type === "chain" ? row.rules : [];
+    return ["t0", "t1"].map((tier) => rules.find((rule) => to(rule, tier)));
   };
   const t0 = tierOf("t0", "pass", "a");
   const t2 = tierOf("t2", "deny", "c");
   expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), policies)).toContain("chain cali-tw-1");
+  const [first, second] = jumps();
   expect(changed(endpointOf(t0, tierOf("t1", "pass", "b"), t2), new Map())).toEqual([]);
   const t1 = tierOf("t1", "pass", "b", "d");
-  const rows = changed(endpointOf(t0, t1, t2), new Map());
-  expect(rows.filter((id) => !id.includes("cali-pi-"))).toEqual(["chain cali-tw-1/t-t1"]);
+  expect(changed(endpointOf(t0, t1, t2), new Map()).filter((id) => !id.includes("cali-pi-"))).toEqual([
+    "chain cali-tw-1/t-t1",
+  ]);
   expect(changed(endpointOf(t1, t0, t2), new Map())).toEqual(["chain cali-tw-1"]);
+  // Its rules are compared by identity: the jumps are those of before.
+  expect(first).toBeDefined();
+  expect(jumps()[0]).toBe(first);
+  expect(jumps()[1]).toBe(second);
   expect(changed(endpointOf(t1, t2), new Map()).filter((id) => id.includes("cali-tw-"))).toEqual([
     "chain cali-tw-1/t-t0",
     "chain cali-tw-1",

@@ -94,7 +94,7 @@ test.each(['"a",', '"a" "b"', ',"a"', '"a",,"b"', "]"])("what is no JSON is refu
   const list = JSON.stringify(LIST).slice(1, -1);
   const reader = new RepeatedList(["object", "spec", "nets"]);
   reader.parse(documentOf(LIST));
-  for (const nets of [`${list},${wrong}`, `${wrong},${list}`])
+  for (const nets of [`${list},${wrong}`, `${wrong},${list}`, `"a" ${list}`])
     expect(() => reader.parse(`{"object":{"spec":{"nets":[${nets}]}}}`)).toThrow(SyntaxError);
   expect(() => reader.parse(`{"object":{"spec":{"nets":[${list},]}}}`)).toThrow(SyntaxError);
   expect(reader.parse(documentOf(LIST))).toEqual(JSON.parse(documentOf(LIST)));
