@@ -148,6 +148,11 @@ test("while offloading is suspended the flowtable has no device and no rule lead
   expect([node.devices, node.rules(), node.driver.pending]).toEqual([["cali1", "cali2"], before, 0]);
   node.restart();
   expect(node.driver.plan()).toEqual([]);
+  // A daemon that ends meanwhile: the next one puts everything back.
+  node.driver.suspendOffload(true);
+  node.restart();
+  node.driver.commit();
+  expect([node.devices, node.rules(), node.driver.pending]).toEqual([["cali1", "cali2"], before, 0]);
   node.apply(program({}, false));
   node.driver.commit();
   for (const isSuspended of [true, false]) node.driver.suspendOffload(isSuspended);
